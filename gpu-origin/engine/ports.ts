@@ -1,0 +1,82 @@
+/**
+ * What the engine needs from the outside. The engine knows no runtime, no HTTP, no file system and no clock.
+ */
+import type { BaseInfo } from '../../protocol/index.ts';
+
+/** An adapter in the form that this runner's weights need (rotated, in float32 or smaller), in memory. */
+export interface ResidentAdapter {
+  readonly digest: string;
+  /** Memory it holds, bytes. Proportional to its rank. */
+  readonly bytes: number;
+  /** Largest rank of its modules. */
+  readonly rank: number;
+}
+
+/**
+ * The delta of a whole chain, ready for a row: the members' ranks side by side, scales folded in.
+ * Shares the memory of its members where it can; `bytes` is what it holds beyond theirs.
+ */
+export interface RowDelta {
+  readonly rank: number;
+  readonly bytes: number;
+}
+
+export interface ChainMember {
+  readonly adapter: ResidentAdapter;
+  readonly scale: number;
+}
+
+/**
+ * Runs the model. One step (`prefill` or `decode`) at a time: callers await one before they call anything else but
+ * `loadAdapter`, which may overlap with steps. Rows live in slots 0 … `slots`-1; a slot holds a row's KV and its delta.
+ *
+ * Guarantee (int8 weights, same machine, same thread count): a row's logits depend on its own tokens and delta alone,
+ * if its prompt is prefilled in chunks that begin at multiples of `chunk`.
+ */
+export interface ModelRunner {
+  readonly base: BaseInfo;
+  readonly vocabSize: number;
+  /** Rows that fit at once. */
+  readonly slots: number;
+  /** Prefill chunk, tokens: a chunk begins at a multiple of it and is at most this long. */
+  readonly chunk: number;
+  /**
+   * Parses a canonical adapter file and transforms it for this base. Yields to the event loop between layers.
+   * @throws AdapterFormatError when the file is not canonical or does not fit the base.
+   */
+  loadAdapter(file: Uint8Array<ArrayBuffer>, digest: string): Promise<ResidentAdapter>;
+  /** Gives the adapter's memory back. No row may use it any more. */
+  unloadAdapter(adapter: ResidentAdapter): void;
+  /** @param chain root first, not empty. */
+  compose(chain: readonly ChainMember[]): RowDelta;
+  /** Puts a new row into `slot`; its KV begins empty. `null` = the base model. */
+  assign(slot: number, delta: RowDelta | null): void;
+  /** Moves a row of `length` tokens (KV and delta) from one slot to another; `from` is free afterwards. */
+  move(from: number, to: number, length: number): void;
+  /** Forgets the row; its delta is no longer referenced. */
+  release(slot: number): void;
+  /**
+   * Appends `tokens` to the row in `slot`, which holds `past` tokens (a multiple of `chunk`).
+   * @param positions indexes into `tokens` whose logits are wanted; may be empty.
+   * @returns `[positions.length, vocabSize]` row-major, valid until the next step.
+   */
+  prefill(params: {
+    slot: number;
+    tokens: readonly number[];
+    past: number;
+    positions: readonly number[];
+  }): Promise<Float32Array>;
+  /**
+   * One token for each of the rows in slots 0 … tokens.length-1.
+   * @param lengths tokens that each row holds before this step.
+   * @returns `[tokens.length, vocabSize]` row-major, valid until the next step.
+   */
+  decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array>;
+  close(): Promise<void>;
+}
+
+/** Where canonical adapter files come from: the origin's disk, or nothing (fake). */
+export interface AdapterSource {
+  /** @returns the whole file, or null when it is not held. */
+  read(digest: string): Promise<Uint8Array<ArrayBuffer> | null>;
+}

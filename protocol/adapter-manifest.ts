@@ -1,0 +1,42 @@
+import { z } from 'zod';
+import { Digest } from './identity.ts';
+import { MAX_CHAIN, MAX_PART_BYTES, MAX_PARTS } from './limits.ts';
+import { AdapterName } from './names.ts';
+
+/** A chain member as the registry stores it: what to apply, and whom to ask whether it may be. */
+export const ManifestChainEntry = z.strictObject({
+  digest: Digest,
+  scale: z.number().finite(),
+  name: AdapterName,
+  owner: z.string().min(1),
+});
+export type ManifestChainEntry = z.infer<typeof ManifestChainEntry>;
+
+/** The value of KV `name:<path>`: everything the hot path needs, in one read. */
+export const AdapterManifest = z.strictObject({
+  name: AdapterName,
+  version: z.int().positive(),
+  digest: Digest,
+  /** Root first, this version last. */
+  chain: z.array(ManifestChainEntry).min(1).max(MAX_CHAIN),
+  chainId: Digest,
+  owner: z.string().min(1),
+  base: z.strictObject({ id: z.string(), digest: Digest }),
+  /** Size of this version's own canonical file, bytes. */
+  bytes: z.int().positive(),
+  /** Largest rank of this version's own modules. */
+  rank: z.int().positive(),
+  createdAt: z.int(),
+  experiment: z.string().optional(),
+});
+export type AdapterManifest = z.infer<typeof AdapterManifest>;
+
+/** Parts of a canonical file, in order; what `blob:<digest>` holds and what an origin is told before the bytes. */
+export const BlobRecord = z.strictObject({
+  bytes: z.int().positive(),
+  parts: z
+    .array(z.strictObject({ bytes: z.int().positive().max(MAX_PART_BYTES), sha256: Digest }))
+    .min(1)
+    .max(MAX_PARTS),
+});
+export type BlobRecord = z.infer<typeof BlobRecord>;

@@ -1,0 +1,102 @@
+/** Every failure that reaches a client, as tagged data, and the one map to HTTP and to OpenAI's error body. */
+
+export type ApiError =
+  | { code: 'invalid_api_key'; message: string }
+  | { code: 'insufficient_scope'; message: string }
+  | { code: 'invalid_signature'; message: string }
+  | { code: 'model_not_found'; message: string }
+  | { code: 'not_found'; message: string }
+  | { code: 'method_not_allowed'; message: string }
+  | { code: 'invalid_request'; message: string; param: string | null }
+  | { code: 'unsupported_parameter'; message: string; param: string }
+  | { code: 'context_length_exceeded'; message: string; param: string | null }
+  | { code: 'request_too_large'; message: string }
+  | { code: 'version_conflict'; message: string }
+  | { code: 'adapter_invalid'; message: string; reason?: string; param?: string }
+  | { code: 'adapter_missing'; message: string; missing: string[] }
+  | { code: 'adapter_loading'; message: string; retryAfterMs: number }
+  | { code: 'rate_limit_exceeded'; message: string; retryAfterMs: number }
+  | { code: 'queue_full'; message: string; retryAfterMs: number }
+  | { code: 'deadline_exceeded'; message: string; retryAfterMs: number }
+  | { code: 'origin_unavailable'; message: string; retryAfterMs: number }
+  | { code: 'adapter_unavailable'; message: string; retryAfterMs: number }
+  | { code: 'registry_unavailable'; message: string; retryAfterMs: number }
+  | { code: 'internal_error'; message: string };
+
+export type ApiErrorCode = ApiError['code'];
+
+/** HTTP status and OpenAI's `type` of each code. */
+const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
+  invalid_api_key: [401, 'authentication_error'],
+  insufficient_scope: [403, 'permission_error'],
+  invalid_signature: [401, 'authentication_error'],
+  model_not_found: [404, 'invalid_request_error'],
+  not_found: [404, 'invalid_request_error'],
+  method_not_allowed: [405, 'invalid_request_error'],
+  invalid_request: [400, 'invalid_request_error'],
+  unsupported_parameter: [400, 'invalid_request_error'],
+  context_length_exceeded: [400, 'invalid_request_error'],
+  request_too_large: [413, 'invalid_request_error'],
+  version_conflict: [409, 'conflict_error'],
+  adapter_invalid: [422, 'invalid_request_error'],
+  adapter_missing: [409, 'conflict_error'],
+  adapter_loading: [409, 'conflict_error'],
+  rate_limit_exceeded: [429, 'rate_limit_error'],
+  queue_full: [429, 'rate_limit_error'],
+  deadline_exceeded: [503, 'server_error'],
+  origin_unavailable: [503, 'server_error'],
+  adapter_unavailable: [503, 'server_error'],
+  registry_unavailable: [503, 'server_error'],
+  internal_error: [500, 'server_error'],
+};
+
+export interface ErrorBody {
+  error: {
+    message: string;
+    type: string;
+    param: string | null;
+    code: ApiErrorCode;
+    /** `adapter_missing`: the digests that the origin does not hold. */
+    missing?: string[];
+    /** `adapter_invalid`: the toolkit's own code, such as `rank_mismatch`. */
+    reason?: string;
+  };
+}
+
+export function errorStatus(error: ApiError): number {
+  return HTTP[error.code][0];
+}
+
+export function errorBody(error: ApiError): ErrorBody {
+  return {
+    error: {
+      message: error.message,
+      type: HTTP[error.code][1],
+      param: 'param' in error ? (error.param ?? null) : null,
+      code: error.code,
+      ...('missing' in error ? { missing: error.missing } : {}),
+      ...('reason' in error && error.reason !== undefined ? { reason: error.reason } : {}),
+    },
+  };
+}
+
+/**
+ * Headers that tell OpenAI's clients when to retry: `retry-after` in whole seconds, `retry-after-ms` exactly,
+ * `x-should-retry` (openai-node `client.ts` obeys all three).
+ */
+export function errorHeaders(error: ApiError): Record<string, string> {
+  if (!('retryAfterMs' in error)) return {};
+  return {
+    'retry-after': String(Math.max(1, Math.ceil(error.retryAfterMs / 1000))),
+    'retry-after-ms': String(error.retryAfterMs),
+    'x-should-retry': 'true',
+  };
+}
+
+/** A whole `Response` for the error; Node, workerd and browsers have the class. */
+export function errorResponse(error: ApiError, headers: Record<string, string> = {}): Response {
+  return new Response(JSON.stringify(errorBody(error)), {
+    status: errorStatus(error),
+    headers: { 'content-type': 'application/json', ...errorHeaders(error), ...headers },
+  });
+}

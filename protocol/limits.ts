@@ -1,0 +1,29 @@
+/** Limits that more than one part enforces. Each is tested at its boundary. */
+
+const MiB = 1024 * 1024;
+
+/** Request body of the client API, bytes. Long enough for a 128k-token prompt, short enough to buffer. */
+export const MAX_BODY_BYTES = 1_000_000;
+export const MAX_MESSAGES = 2_048;
+export const MAX_STOP_SEQUENCES = 4;
+export const MAX_STOP_CHARACTERS = 64;
+export const MAX_TOP_LOGPROBS = 20;
+/** Adapters in one chain: a tree eight levels deep, as names are. */
+export const MAX_CHAIN = 8;
+
+/** A Workers KV value ends at 25 MiB; 24 leaves room for what travels with a part. */
+export const MAX_PART_BYTES = 24 * MiB;
+/** 42 parts: a gigabyte, well above rank 64 on all linears of an 8B model in bfloat16. */
+export const MAX_PARTS = 42;
+/** Rank of one adapter module; PEFT adapters in the wild end at 256. */
+export const MAX_RANK = 512;
+
+export const MAX_NAME_SEGMENT = 64;
+export const MAX_NAME_SEGMENTS = 8;
+/** A KV key ends at 512 bytes; names are ASCII, so 256 characters leave room for prefixes. */
+export const MAX_NAME_LENGTH = 256;
+
+/** A signature's stamp may differ this much from the receiver's clock. */
+export const SIGNATURE_WINDOW_MS = 60_000;
+/** Length cap of `x-request-id`; longer or odd ones are replaced. */
+export const MAX_REQUEST_ID = 128;

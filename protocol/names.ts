@@ -1,0 +1,36 @@
+import { z } from 'zod';
+import { MAX_NAME_LENGTH, MAX_NAME_SEGMENT, MAX_NAME_SEGMENTS } from './limits.ts';
+
+/** First segments that routes and the base model own. */
+export const RESERVED_FIRST_SEGMENTS: readonly string[] = ['base', 'admin', 'v1'];
+
+/** @returns why `name` is not a legal adapter name, or null when it is. */
+export function nameProblem(name: string): string | null {
+  if (name.length === 0) return 'a name must not be empty';
+  if (name.length > MAX_NAME_LENGTH)
+    return `a name has at most ${MAX_NAME_LENGTH} characters, this one has ${name.length}`;
+  const segments = name.split('/');
+  if (segments.length > MAX_NAME_SEGMENTS)
+    return `a name has at most ${MAX_NAME_SEGMENTS} segments, this one has ${segments.length}`;
+  for (const segment of segments) {
+    if (segment.length === 0) return 'a name has no empty segments (no leading, trailing or double slash)';
+    if (segment.length > MAX_NAME_SEGMENT)
+      return `a segment of a name has at most ${MAX_NAME_SEGMENT} characters`;
+    if (segment === '.' || segment === '..') return '"." and ".." are not allowed as segments of a name';
+    if (!/^[a-z0-9._-]+$/.test(segment)) return 'a name is made of a-z, 0-9, ".", "_", "-" and "/" only';
+  }
+  if (RESERVED_FIRST_SEGMENTS.includes(segments[0] as string))
+    return `names may not begin with "${segments[0]}"`;
+  return null;
+}
+
+/** An adapter's name: a path such as `medicine/cardiology`. */
+export const AdapterName = z.string().superRefine((name, context) => {
+  const problem = nameProblem(name);
+  if (problem !== null) context.addIssue({ code: 'custom', message: problem });
+});
+
+/** The id under which a base model is served: the last part of a hub id, in lower case. */
+export function baseIdOf(hubId: string): string {
+  return (hubId.split('/').at(-1) ?? hubId).toLowerCase().replace(/[^a-z0-9._-]+/g, '-');
+}

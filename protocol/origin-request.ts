@@ -1,0 +1,61 @@
+import { z } from 'zod';
+import { ChainEntry, Digest } from './identity.ts';
+import { MAX_CHAIN } from './limits.ts';
+
+/** What the worker adds to a client's request. `budget_ms` is time left, not a clock time. */
+export const OriginDirective = z.strictObject({
+  chain: z.array(ChainEntry).max(MAX_CHAIN),
+  tenant: z.string(),
+  budget_ms: z.int().positive().optional(),
+  request_id: z.string(),
+  /** The name the client asked for; the origin echoes it as `model`. */
+  model: z.string(),
+});
+export type OriginDirective = z.infer<typeof OriginDirective>;
+
+/** Body of the worker's `POST /v1/chat/completions` and `/v1/completions` to an origin. */
+export const OriginRequest = z.strictObject({
+  request: z.record(z.string(), z.unknown()),
+  graft: OriginDirective,
+});
+export type OriginRequest = z.infer<typeof OriginRequest>;
+
+/** One linear module of the base: `in` columns of A, `out` rows of B. */
+export const BaseModule = z.strictObject({
+  name: z.string(),
+  in: z.int().positive(),
+  out: z.int().positive(),
+});
+export type BaseModule = z.infer<typeof BaseModule>;
+
+/** Answer of `GET /base`. */
+export const BaseInfo = z.strictObject({
+  id: z.string(),
+  /** sha256 of the base's file(s). */
+  digest: Digest,
+  /** Weight format that is served: `int8`, `f32`, … */
+  weights: z.string(),
+  /** Context length, tokens. */
+  context: z.int().positive(),
+  /** Largest sum of ranks over a chain that a row may have. */
+  max_rank_sum: z.int().positive(),
+  modules: z.array(BaseModule),
+});
+export type BaseInfo = z.infer<typeof BaseInfo>;
+
+/** Answer of `GET /adapters`: what the origin holds. */
+export const ResidentList = z.strictObject({
+  budget_bytes: z.int(),
+  used_bytes: z.int(),
+  adapters: z.array(
+    z.strictObject({
+      digest: Digest,
+      state: z.enum(['loading', 'ready', 'failed']),
+      bytes: z.int(),
+      rank: z.int(),
+      references: z.int(),
+      pinned: z.boolean(),
+    }),
+  ),
+});
+export type ResidentList = z.infer<typeof ResidentList>;

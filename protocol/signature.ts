@@ -1,0 +1,153 @@
+/**
+ * Signature of a request from the worker to an origin, one header:
+ * `x-graft-signature: v1 kid=…,t=<unix ms>,n=<16 bytes base64url>,h=<sha256 of the body, hex>,s=<hex>` where
+ * s = HMAC-SHA-256 over `graft-v1\n<origin id>\n<kid>\n<METHOD>\n<raw path and query>\n<t>\n<n>\n<h>`.
+ * Web Crypto only, so that both ends share this file.
+ */
+import { z } from 'zod';
+import { toHex } from './identity.ts';
+import { SIGNATURE_WINDOW_MS } from './limits.ts';
+import { err, ok, type Result } from './result.ts';
+
+export const SIGNATURE_HEADER = 'x-graft-signature';
+
+export interface SigningKey {
+  kid: string;
+  /** At least 32 random bytes. */
+  secret: Uint8Array<ArrayBuffer>;
+}
+
+export interface SignedParts {
+  originId: string;
+  method: string;
+  /** As it stands on the request line: not decoded, not normalised. */
+  pathAndQuery: string;
+  /** sha256 of the body, hex; of the empty string when there is none. */
+  bodyHash: string;
+}
+
+const Fields = z.strictObject({
+  kid: z.string().regex(/^[A-Za-z0-9_-]{1,32}$/),
+  t: z
+    .string()
+    .regex(/^\d{1,15}$/)
+    .transform(Number),
+  n: z.string().regex(/^[A-Za-z0-9_-]{22}$/),
+  h: z.string().regex(/^[0-9a-f]{64}$/),
+  s: z.string().regex(/^[0-9a-f]{64}$/),
+});
+export type SignatureFields = z.infer<typeof Fields>;
+
+/** Parses `kid:base64,kid:base64`; the first key signs, all of them verify. @throws Error naming the bad entry's position. */
+export function parseSigningKeys(text: string): SigningKey[] {
+  return text.split(',').map((entry, index) => {
+    const [kid, secret] = entry.trim().split(':');
+    if (!kid || !secret || !/^[A-Za-z0-9_-]{1,32}$/.test(kid))
+      throw new Error(`origin key ${index + 1} is not kid:base64`);
+    const bytes = Uint8Array.from(atob(secret), (character) => character.charCodeAt(0));
+    if (bytes.length < 32)
+      throw new Error(`origin key ${index + 1} (${kid}) has ${bytes.length} bytes, at least 32 are needed`);
+    return { kid, secret: bytes };
+  });
+}
+
+const importKey = (secret: Uint8Array<ArrayBuffer>): Promise<CryptoKey> =>
+  crypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign', 'verify']);
+
+const canonical = (parts: SignedParts, kid: string, t: number, n: string): Uint8Array<ArrayBuffer> =>
+  new TextEncoder().encode(
+    [
+      'graft-v1',
+      parts.originId,
+      kid,
+      parts.method.toUpperCase(),
+      parts.pathAndQuery,
+      t,
+      n,
+      parts.bodyHash,
+    ].join('\n'),
+  );
+
+function base64url(bytes: Uint8Array): string {
+  return btoa(String.fromCharCode(...bytes))
+    .replaceAll('+', '-')
+    .replaceAll('/', '_')
+    .replace(/=+$/, '');
+}
+
+/** @param now unix ms. @param nonce 16 random bytes; given only by tests. */
+export async function sign(
+  key: SigningKey,
+  parts: SignedParts,
+  now: number,
+  nonce: Uint8Array = crypto.getRandomValues(new Uint8Array(16)),
+): Promise<string> {
+  const n = base64url(nonce);
+  const mac = await crypto.subtle.sign(
+    'HMAC',
+    await importKey(key.secret),
+    canonical(parts, key.kid, now, n),
+  );
+  return `v1 kid=${key.kid},t=${now},n=${n},h=${parts.bodyHash},s=${toHex(mac)}`;
+}
+
+/** @returns the header's fields, or null when it does not have the form above. */
+export function parseSignature(header: string | null | undefined): SignatureFields | null {
+  if (!header?.startsWith('v1 ') || header.length > 512) return null;
+  const entries: [string, string][] = [];
+  for (const pair of header.slice(3).split(',')) {
+    const at = pair.indexOf('=');
+    if (at < 1) return null;
+    entries.push([pair.slice(0, at), pair.slice(at + 1)]);
+  }
+  if (new Set(entries.map(([name]) => name)).size !== entries.length) return null;
+  const parsed = Fields.safeParse(Object.fromEntries(entries));
+  return parsed.success ? parsed.data : null;
+}
+
+export type SignatureProblem =
+  | { kind: 'malformed' }
+  | { kind: 'unknown_key'; kid: string }
+  | { kind: 'clock_skew'; skewMs: number }
+  | { kind: 'before_start' }
+  | { kind: 'mismatch' }
+  | { kind: 'replayed' };
+
+/**
+ * Checks everything but the body itself: the caller compares `fields.h` with the hash of the bytes it received.
+ * The nonce is kept only after the MAC is good, so that garbage cannot fill the store.
+ * @param startedAt unix ms; older stamps are refused because nonces do not survive a restart.
+ * @param rememberNonce returns false when the nonce was seen before.
+ */
+export async function verifySignature(params: {
+  header: string | null | undefined;
+  keys: readonly SigningKey[];
+  originId: string;
+  method: string;
+  pathAndQuery: string;
+  now: number;
+  startedAt: number;
+  rememberNonce: (nonce: string, expiresAt: number) => boolean;
+}): Promise<Result<SignatureFields, SignatureProblem>> {
+  const fields = parseSignature(params.header);
+  if (fields === null) return err({ kind: 'malformed' });
+  const key = params.keys.find((candidate) => candidate.kid === fields.kid);
+  if (key === undefined) return err({ kind: 'unknown_key', kid: fields.kid });
+  const skewMs = fields.t - params.now;
+  if (Math.abs(skewMs) > SIGNATURE_WINDOW_MS) return err({ kind: 'clock_skew', skewMs });
+  if (fields.t < params.startedAt) return err({ kind: 'before_start' });
+  const { originId, method, pathAndQuery } = params;
+  const mac = Uint8Array.from(fields.s.match(/../g) as string[], (pair) => parseInt(pair, 16));
+  const signed = canonical(
+    { originId, method, pathAndQuery, bodyHash: fields.h },
+    fields.kid,
+    fields.t,
+    fields.n,
+  );
+  // subtle.verify compares in constant time.
+  const good = await crypto.subtle.verify('HMAC', await importKey(key.secret), mac, signed);
+  if (!good) return err({ kind: 'mismatch' });
+  if (!params.rememberNonce(`${fields.kid}:${fields.n}`, fields.t + 2 * SIGNATURE_WINDOW_MS))
+    return err({ kind: 'replayed' });
+  return ok(fields);
+}

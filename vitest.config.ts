@@ -1,0 +1,12 @@
+import { defineConfig } from 'vitest/config';
+
+/** `npm test`: no network, no browser, no base model. */
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    exclude: ['test/check/**', 'test/browser/**', '**/node_modules/**'],
+    testTimeout: 30_000,
+    hookTimeout: 60_000,
+    maxWorkers: 2,
+  },
+});
