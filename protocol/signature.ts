@@ -51,7 +51,7 @@ export function parseSigningKeys(text: string): SigningKey[] {
   });
 }
 
-const importKey = (secret: Uint8Array<ArrayBuffer>): Promise<CryptoKey> =>
+const importKey = (secret: Uint8Array<ArrayBuffer>) =>
   crypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign', 'verify']);
 
 const canonical = (parts: SignedParts, kid: string, t: number, n: string): Uint8Array<ArrayBuffer> =>
