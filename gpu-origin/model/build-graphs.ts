@@ -1,0 +1,165 @@
+/**
+ * Writes the graphs and their weights into a folder of the cache, once per (base digest, options). The folder appears
+ * whole or not at all: it is written under another name and renamed; a damaged one is built again.
+ */
+import { createHash } from 'node:crypto';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { z } from 'zod';
+import type { BaseModel } from './base-model.ts';
+import { fileDigest } from './file-digest.ts';
+import { buildLlamaGraph, GRAPH_KINDS, type GraphKind, type WeightEntry } from './llama-graph.ts';
+import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
+import { makeRotations, type RotationSet } from './rotation.ts';
+
+/** Raise it when the same base and options would give other files. */
+const BUILDER_VERSION = 1;
+/** Tensors begin at multiples of this, as ONNX external data wants (a page). */
+const ALIGNMENT = 4_096;
+const WEIGHTS_FILE = 'weights.bin';
+
+export type Progress = (stage: string, done: number, total: number) => void;
+
+const Manifest = z.strictObject({
+  version: z.literal(BUILDER_VERSION),
+  sha256: z.record(z.string(), z.string()),
+  weights: z.array(
+    z.strictObject({
+      name: z.string(),
+      type: z.enum(['f32', 'i8']),
+      dims: z.array(z.int()),
+      offset: z.int(),
+      bytes: z.int(),
+    }),
+  ),
+});
+
+export interface BuiltGraphs {
+  folder: string;
+  weightsPath: string;
+  weights: WeightEntry[];
+  graphs: Record<GraphKind, string>;
+  rotations: RotationSet | null;
+}
+
+export interface BuildOptions {
+  base: BaseModel;
+  format: WeightFormat;
+  /** Positions that the rotary tables cover. */
+  context: number;
+  /** Rotate the weights; int8 always does, float32 only to test the rotation. */
+  rotate: boolean;
+  cacheDir: string;
+  onProgress: Progress;
+}
+
+async function readBuilt(folder: string, rotations: RotationSet | null): Promise<BuiltGraphs | null> {
+  const path = join(folder, 'manifest.json');
+  if (!existsSync(path)) return null;
+  try {
+    const manifest = Manifest.parse(JSON.parse(readFileSync(path, 'utf8')));
+    for (const [file, digest] of Object.entries(manifest.sha256))
+      if ((await fileDigest(join(folder, file))) !== digest) return null;
+    return describe(folder, manifest.weights, rotations);
+  } catch {
+    return null;
+  }
+}
+
+function describe(folder: string, weights: WeightEntry[], rotations: RotationSet | null): BuiltGraphs {
+  const graphs = Object.fromEntries(GRAPH_KINDS.map((kind) => [kind, join(folder, `${kind}.onnx`)]));
+  return {
+    folder,
+    weightsPath: join(folder, WEIGHTS_FILE),
+    weights,
+    rotations,
+    graphs: graphs as Record<GraphKind, string>,
+  };
+}
+
+function writeWeights(
+  folder: string,
+  options: BuildOptions,
+  rotations: RotationSet | null,
+): { entries: WeightEntry[]; sha256: string } {
+  const fd = openSync(join(folder, WEIGHTS_FILE), 'w');
+  const hash = createHash('sha256');
+  const entries: WeightEntry[] = [];
+  let offset = 0;
+  const write = (bytes: Uint8Array): void => {
+    hash.update(bytes);
+    for (let done = 0; done < bytes.length;) done += writeSync(fd, bytes, done);
+    offset += bytes.length;
+  };
+  try {
+    const onLayer = (done: number, total: number): void =>
+      options.onProgress('Preparing the base model', done, total);
+    for (const tensor of prepareWeights({ ...options, rotations, onLayer })) {
+      write(new Uint8Array((ALIGNMENT - (offset % ALIGNMENT)) % ALIGNMENT));
+      const { name, dims, data } = tensor;
+      const type = tensor.type === 'i8' ? 'i8' : 'f32';
+      entries.push({ name, type, dims, offset, bytes: data.byteLength });
+      write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+    }
+  } finally {
+    closeSync(fd);
+  }
+  return { entries, sha256: hash.digest('hex') };
+}
+
+/** @throws BaseModelError when the base lacks a tensor. */
+export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
+  const { base, format, context, rotate } = options;
+  const rotations = rotate ? makeRotations(base.config) : null;
+  const key = createHash('sha256')
+    .update(JSON.stringify({ version: BUILDER_VERSION, base: base.digest, format, context, rotate }))
+    .digest('hex')
+    .slice(0, 32);
+  const folder = join(options.cacheDir, 'graphs', key);
+  const built = await readBuilt(folder, rotations);
+  if (built !== null) return built;
+
+  const temporary = `${folder}.${process.pid}.tmp`;
+  rmSync(temporary, { recursive: true, force: true });
+  mkdirSync(temporary, { recursive: true });
+  try {
+    const { entries, sha256 } = writeWeights(temporary, options, rotations);
+    const digests: Record<string, string> = { [WEIGHTS_FILE]: sha256 };
+    for (const kind of GRAPH_KINDS) {
+      const model = buildLlamaGraph({
+        config: base.config,
+        kind,
+        format,
+        rotations,
+        weights: entries,
+        weightsFile: WEIGHTS_FILE,
+      });
+      writeFileSync(join(temporary, `${kind}.onnx`), model);
+      digests[`${kind}.onnx`] = createHash('sha256').update(model).digest('hex');
+    }
+    writeFileSync(
+      join(temporary, 'manifest.json'),
+      JSON.stringify({ version: BUILDER_VERSION, sha256: digests, weights: entries }),
+    );
+    rmSync(folder, { recursive: true, force: true });
+    renameSync(temporary, folder);
+    return describe(folder, entries, rotations);
+  } catch (error) {
+    rmSync(temporary, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+/** Bytes on disk of a built folder's weights. */
+export const weightsBytes = (built: BuiltGraphs): number => statSync(built.weightsPath).size;

@@ -1,0 +1,125 @@
+/**
+ * The `tokenizer.json` that a GGUF's metadata stands for. Pre-tokenizers by `tokenizer.ggml.pre`, as in llama.cpp's
+ * `llama-vocab.cpp`; an unknown one is refused, because a wrong split gives a model that is silently worse.
+ */
+import { type TokenizerDefinition, TokenizerError, type TokenizerJson } from './tokenizer-definition.ts';
+
+const CONTROL = 3;
+const USER_DEFINED = 4;
+
+const BYTE_LEVEL = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true };
+
+/** Contractions and words, as the families after GPT-2 split them; they differ in how many digits stay together. */
+const splitPattern = (digits: string): string =>
+  `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
+
+const splitThenBytes = (digits: string) => ({
+  type: 'Sequence',
+  pretokenizers: [
+    { type: 'Split', pattern: { Regex: splitPattern(digits) }, behavior: 'Isolated', invert: false },
+    { ...BYTE_LEVEL, use_regex: false },
+  ],
+});
+
+interface PreType {
+  preTokenizer: unknown;
+  normalizer: unknown;
+  ignoreMerges: boolean;
+  /** When the metadata does not say. */
+  addBos: boolean;
+}
+
+const GPT2: PreType = {
+  preTokenizer: { ...BYTE_LEVEL, use_regex: true },
+  normalizer: null,
+  ignoreMerges: false,
+  addBos: false,
+};
+const SMOLLM: PreType = {
+  ...GPT2,
+  preTokenizer: {
+    type: 'Sequence',
+    pretokenizers: [
+      { type: 'Digits', individual_digits: true },
+      { ...BYTE_LEVEL, use_regex: true },
+    ],
+  },
+};
+const LLAMA3: PreType = {
+  preTokenizer: splitThenBytes('\\p{N}{1,3}'),
+  normalizer: null,
+  ignoreMerges: true,
+  addBos: true,
+};
+const QWEN2: PreType = {
+  preTokenizer: splitThenBytes('\\p{N}'),
+  normalizer: { type: 'NFC' },
+  ignoreMerges: false,
+  addBos: false,
+};
+
+const PRE_TYPES = new Map<string, PreType>([
+  ['gpt-2', GPT2],
+  ['smollm', SMOLLM],
+  ['llama-bpe', LLAMA3],
+  ['llama3', LLAMA3],
+  ['llama-v3', LLAMA3],
+  ['qwen2', QWEN2],
+  ['deepseek-r1-qwen', QWEN2],
+]);
+
+/** @throws TokenizerError when the metadata lacks something or names a tokenizer that is not supported. */
+export function ggufTokenizer(metadata: ReadonlyMap<string, unknown>): TokenizerDefinition {
+  const model = metadata.get('tokenizer.ggml.model');
+  if (model !== 'gpt2')
+    throw new TokenizerError(
+      `the GGUF's tokenizer is "${String(model)}"; "gpt2" (byte-level BPE) is supported`,
+    );
+  const preName = metadata.get('tokenizer.ggml.pre');
+  const pre = PRE_TYPES.get(String(preName));
+  if (pre === undefined)
+    throw new TokenizerError(
+      `the GGUF's pre-tokenizer "${String(preName)}" is not supported (${[...PRE_TYPES.keys()].join(', ')} are)`,
+    );
+  const tokens = strings(metadata, 'tokenizer.ggml.tokens');
+  const merges = strings(metadata, 'tokenizer.ggml.merges');
+  const types = metadata.get('tokenizer.ggml.token_type');
+  const typeOf = (id: number): unknown => (Array.isArray(types) ? types[id] : 1);
+  const id = (name: string): number | null => {
+    const value = metadata.get(`tokenizer.ggml.${name}_token_id`);
+    return typeof value === 'number' && value >= 0 && value < tokens.length ? value : null;
+  };
+  const bosId = id('bos');
+  const addBos = metadata.get('tokenizer.ggml.add_bos_token') ?? pre.addBos;
+  const template = metadata.get('tokenizer.chat_template');
+
+  const vocab: Record<string, number> = Object.create(null) as Record<string, number>;
+  const added: TokenizerJson['added_tokens'] = [];
+  tokens.forEach((content, index) => {
+    vocab[content] = index;
+    const type = typeOf(index);
+    if (type === CONTROL || type === USER_DEFINED)
+      added.push({ id: index, content, special: type === CONTROL, normalized: false });
+  });
+  return {
+    json: {
+      added_tokens: added,
+      normalizer: pre.normalizer,
+      pre_tokenizer: pre.preTokenizer,
+      post_processor: null,
+      decoder: { ...BYTE_LEVEL, use_regex: true },
+      model: { type: 'BPE', vocab, merges, ignore_merges: pre.ignoreMerges },
+    },
+    bosId,
+    eosIds: [...new Set([id('eos'), id('eot')].filter((value) => value !== null))],
+    prefixIds: addBos === true && bosId !== null ? [bosId] : [],
+    chatTemplate: typeof template === 'string' ? template : null,
+  };
+}
+
+function strings(metadata: ReadonlyMap<string, unknown>, key: string): string[] {
+  const value = metadata.get(key);
+  if (!Array.isArray(value) || value.length === 0 || !value.every((item) => typeof item === 'string'))
+    throw new TokenizerError(`the GGUF's metadata lacks ${key}`);
+  return value;
+}

@@ -1,0 +1,147 @@
+/**
+ * Base tensors -> the tensors the graphs use: norm gains folded into the linears behind them, rotated, quantized.
+ * Row vectors: x' = x R. With n() the RMS norm without gain and W `[out, in]`:
+ *   y = W (g * n(x)) = (W diag(g) R) n(x')          q, k, v, gate, up, head
+ *   x' += R^T-rotated rows of W                      o, down write to the residual stream
+ *   v heads are rotated by R_v, undone by o's columns; down's input is rotated by R_down while running.
+ */
+import {
+  type BaseModel,
+  LINEAR_KINDS,
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
+  moduleName,
+} from './base-model.ts';
+import type { DataType } from './onnx-proto.ts';
+import { quantizeLinear, transpose } from './quantize.ts';
+import { rotateColumns, rotateRows, type RotationSet } from './rotation.ts';
+
+export type WeightFormat = 'int8' | 'f32';
+
+export interface PreparedTensor {
+  name: string;
+  type: DataType;
+  dims: number[];
+  data: ArrayBufferView<ArrayBuffer>;
+}
+
+/** Which rotation a linear's columns (its input) and rows (its output) take. */
+export const ROTATED: Record<LinearKind, { columns: keyof RotationSet; rows: keyof RotationSet | null }> = {
+  q: { columns: 'residual', rows: null },
+  k: { columns: 'residual', rows: null },
+  v: { columns: 'residual', rows: 'head' },
+  o: { columns: 'head', rows: 'residual' },
+  gate: { columns: 'residual', rows: null },
+  up: { columns: 'residual', rows: null },
+  down: { columns: 'down', rows: 'residual' },
+};
+
+const NORM_BEFORE: Partial<Record<LinearKind, string>> = {
+  q: 'input_layernorm',
+  k: 'input_layernorm',
+  v: 'input_layernorm',
+  gate: 'post_attention_layernorm',
+  up: 'post_attention_layernorm',
+};
+
+/** W <- W diag(gain), in place. @param weight `[rows, gain.length]` */
+export function foldGain(weight: Float32Array | Float64Array, gain: Float32Array): void {
+  const columns = gain.length;
+  for (let at = 0; at < weight.length; at += columns)
+    for (let i = 0; i < columns; i++) weight[at + i] = weight[at + i]! * gain[i]!;
+}
+
+/** The gain of the RMS norm before a linear; null where its input is not normalized. */
+export function gainBefore(base: BaseModel, layer: number, kind: LinearKind): Float32Array | null {
+  const norm = NORM_BEFORE[kind];
+  return norm === undefined
+    ? null
+    : base.tensor(`model.layers.${layer}.${norm}.weight`, [base.config.hidden]);
+}
+
+function* linear(
+  name: string,
+  weight: Float32Array,
+  rows: number,
+  columns: number,
+  format: WeightFormat,
+): Generator<PreparedTensor> {
+  if (format === 'f32') {
+    yield { name: `${name}.w`, type: 'f32', dims: [columns, rows], data: transpose(weight, rows, columns) };
+    return;
+  }
+  const { values, scales } = quantizeLinear(weight, rows, columns);
+  yield { name: `${name}.w`, type: 'i8', dims: [columns, rows], data: values };
+  yield { name: `${name}.s`, type: 'f32', dims: [rows], data: scales };
+}
+
+function* layerTensors(
+  base: BaseModel,
+  layer: number,
+  format: WeightFormat,
+  rotations: RotationSet | null,
+): Generator<PreparedTensor> {
+  for (const kind of LINEAR_KINDS) {
+    const { in: columns, out: rows } = linearShape(base.config, kind);
+    const weight = base.tensor(`${moduleName(layer, kind)}.weight`, [rows, columns]);
+    const gain = gainBefore(base, layer, kind);
+    if (gain !== null) foldGain(weight, gain);
+    const rotated = ROTATED[kind];
+    if (rotations !== null) {
+      rotateColumns(weight, columns, rotations[rotated.columns]);
+      if (rotated.rows !== null) rotateRows(weight, columns, rotations[rotated.rows]);
+    }
+    yield* linear(`l${layer}.${kind}`, weight, rows, columns, format);
+    if (!base.config.qkvBias || !'qkv'.includes(kind)) continue;
+    const bias = base.tensor(`${moduleName(layer, kind)}.bias`, [rows]);
+    if (rotations !== null && rotated.rows !== null) rotateRows(bias, 1, rotations[rotated.rows]);
+    yield { name: `l${layer}.${kind}.b`, type: 'f32', dims: [rows], data: bias };
+  }
+}
+
+/** Rotary tables `[context, headDim/2]`, angles in float64. */
+function* rotaryTables(config: LlamaConfig, context: number): Generator<PreparedTensor> {
+  const half = config.headDim / 2;
+  const cos = new Float32Array(context * half);
+  const sin = new Float32Array(context * half);
+  for (let i = 0; i < half; i++) {
+    const frequency = config.ropeTheta ** ((-2 * i) / config.headDim) / (config.ropeDivisors?.[i] ?? 1);
+    for (let position = 0; position < context; position++) {
+      cos[position * half + i] = Math.cos(position * frequency);
+      sin[position * half + i] = Math.sin(position * frequency);
+    }
+  }
+  yield { name: 'cos', type: 'f32', dims: [context, half], data: cos };
+  yield { name: 'sin', type: 'f32', dims: [context, half], data: sin };
+}
+
+/**
+ * All tensors of the graphs, one after the other, so that the whole model is never in memory twice.
+ * @param rotations null leaves the weights unrotated (float32 as the oracle).
+ * @param onLayer called with the layers done and their count.
+ */
+export function* prepareWeights(params: {
+  base: BaseModel;
+  format: WeightFormat;
+  context: number;
+  rotations: RotationSet | null;
+  onLayer: (done: number, total: number) => void;
+}): Generator<PreparedTensor> {
+  const { base, format, rotations, onLayer } = params;
+  const { hidden, layers, vocab, tiedHead } = base.config;
+  const embedding = base.tensor('model.embed_tokens.weight', [vocab, hidden]);
+  const head = tiedHead ? embedding.slice() : base.tensor('lm_head.weight', [vocab, hidden]);
+  foldGain(head, base.tensor('model.norm.weight', [hidden]));
+  if (rotations !== null) {
+    rotateColumns(embedding, hidden, rotations.residual);
+    rotateColumns(head, hidden, rotations.residual);
+  }
+  yield { name: 'embed', type: 'f32', dims: [vocab, hidden], data: embedding };
+  yield* linear('head', head, vocab, hidden, format);
+  yield* rotaryTables(base.config, params.context);
+  for (let layer = 0; layer < layers; layer++) {
+    yield* layerTensors(base, layer, format, rotations);
+    onLayer(layer + 1, layers);
+  }
+}

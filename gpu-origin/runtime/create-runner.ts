@@ -1,0 +1,147 @@
+/** Base file or folder -> graphs in the cache -> sessions -> runner. */
+import { closeSync, openSync, readSync, statSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import type { BaseInfo } from '../../protocol/index.ts';
+import {
+  type BaseModel,
+  BaseModelError,
+  LINEAR_KINDS,
+  type LinearKind,
+  linearShape,
+  moduleName,
+} from '../model/base-model.ts';
+import { type BuiltGraphs, buildGraphs, type Progress } from '../model/build-graphs.ts';
+import { GRAPH_KINDS, type GraphKind, type WeightEntry } from '../model/llama-graph.ts';
+import { loadFolderBase } from '../model/load-folder-base.ts';
+import { loadGgufBase } from '../model/load-gguf-base.ts';
+import { gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
+import { OrtLibrary } from './ort-library.ts';
+import { OrtRunner } from './ort-runner.ts';
+import { allocate, OrtEnvironment, type OrtSession, type OrtTensor } from './ort-session.ts';
+import { int8IsExact } from './self-test.ts';
+
+/** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
+const MAX_RANK_SUM = 256;
+
+export type TokenizerSource =
+  { kind: 'gguf'; metadata: Map<string, unknown> } | { kind: 'folder'; path: string };
+
+export interface CreateRunnerParams {
+  /** A .gguf file or a Hugging Face folder. */
+  basePath: string;
+  baseId?: string | undefined;
+  weights: WeightFormat;
+  /** Rows that run at once. */
+  slots: number;
+  /** Tokens a row may have; at most, and by default, what the base was trained for. */
+  context?: number | undefined;
+  /** Intra-op threads; all cores by default. */
+  threads?: number | undefined;
+  cacheDir: string;
+  onProgress: Progress;
+  /** A sentence for the operator, such as a fallback that was taken. */
+  onNotice: (message: string) => void;
+  /** Only for tests of the rotation: float32 weights, rotated as int8's are. */
+  rotateFloat32?: boolean;
+}
+
+async function loadBase(
+  path: string,
+  id: string | undefined,
+): Promise<{ base: BaseModel; tokenizerSource: TokenizerSource }> {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  if (stats === undefined) throw new BaseModelError(`there is no file or folder ${path}`);
+  if (stats.isDirectory())
+    return { base: await loadFolderBase({ path, id }), tokenizerSource: { kind: 'folder', path } };
+  const { base, file } = await loadGgufBase({ path, id });
+  return { base, tokenizerSource: { kind: 'gguf', metadata: file.metadata } };
+}
+
+function readWeights(
+  env: OrtEnvironment,
+  path: string,
+  entries: readonly WeightEntry[],
+): Map<string, OrtTensor> {
+  const fd = openSync(path, 'r');
+  try {
+    return new Map(
+      entries.map(({ name, type, dims, offset, bytes }) => {
+        const data = new Uint8Array(allocate(bytes));
+        for (let done = 0; done < bytes;) done += readSync(fd, data, done, bytes - done, offset + done);
+        return [name, env.tensor(type, data, dims)];
+      }),
+    );
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function openSessions(
+  env: OrtEnvironment,
+  built: BuiltGraphs,
+  weights: Map<string, OrtTensor>,
+  onProgress: Progress,
+): Record<GraphKind, OrtSession> {
+  const sessions = GRAPH_KINDS.map((kind, index) => {
+    const session = env.session(built.graphs[kind], weights);
+    onProgress('Loading the graphs', index + 1, GRAPH_KINDS.length);
+    return [kind, session] as const;
+  });
+  return Object.fromEntries(sessions) as Record<GraphKind, OrtSession>;
+}
+
+function describeBase(base: BaseModel, format: WeightFormat, context: number): BaseInfo {
+  const modules = [];
+  for (let layer = 0; layer < base.config.layers; layer++)
+    for (const kind of LINEAR_KINDS)
+      modules.push({ name: moduleName(layer, kind), ...linearShape(base.config, kind) });
+  return { id: base.id, digest: base.digest, weights: format, context, max_rank_sum: MAX_RANK_SUM, modules };
+}
+
+/** Gains are needed whenever an adapter is loaded, so they stay in memory: two vectors a layer. */
+function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float32Array | null {
+  const gains = Array.from({ length: base.config.layers }, (_, layer) => ({
+    attention: gainBefore(base, layer, 'q'),
+    mlp: gainBefore(base, layer, 'up'),
+  }));
+  return (layer, kind) => {
+    if (kind === 'q' || kind === 'k' || kind === 'v') return gains[layer]?.attention ?? null;
+    return kind === 'gate' || kind === 'up' ? (gains[layer]?.mlp ?? null) : null;
+  };
+}
+
+/** @throws BaseModelError | GgufError | OrtError with a message for the operator. */
+export async function createRunner(
+  params: CreateRunnerParams,
+): Promise<{ runner: OrtRunner; tokenizerSource: TokenizerSource }> {
+  const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
+  try {
+    const context = Math.min(params.context ?? base.config.context, base.config.context);
+    const env = new OrtEnvironment(new OrtLibrary(), params.threads ?? availableParallelism());
+    let format = params.weights;
+    if (format === 'int8' && !(await int8IsExact(env))) {
+      params.onNotice(
+        'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
+      );
+      format = 'f32';
+    }
+    const rotate = format === 'int8' || params.rotateFloat32 === true;
+    const { cacheDir, onProgress } = params;
+    const built = await buildGraphs({ base, format, context, rotate, cacheDir, onProgress });
+    const weights = readWeights(env, built.weightsPath, built.weights);
+    const sessions = openSessions(env, built, weights, onProgress);
+    const runner = new OrtRunner({
+      base: describeBase(base, format, context),
+      config: base.config,
+      env,
+      sessions,
+      weights,
+      gains: readGains(base),
+      rotations: built.rotations,
+      slots: params.slots,
+    });
+    return { runner, tokenizerSource };
+  } finally {
+    base.close();
+  }
+}

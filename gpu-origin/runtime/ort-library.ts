@@ -1,0 +1,161 @@
+/**
+ * ONNX Runtime's C API by koffi: the only file that knows pointers' types and positions in OrtApi.
+ * Positions are append-only (onnxruntime_c_api.h: "must not be reordered"), so they hold for every later version.
+ */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import koffi from 'koffi';
+
+/** A pointer that belongs to ONNX Runtime. */
+export type Pointer = { readonly ortPointer: unique symbol };
+
+/** ONNX Runtime refused a call; the message is its own. */
+export class OrtError extends Error {
+  override readonly name = 'OrtError';
+  /** OrtErrorCode, e.g. 2 = invalid argument. */
+  readonly code: number;
+  constructor(call: string, code: number, message: string) {
+    super(`${call}: ${message}`);
+    this.code = code;
+  }
+}
+
+/** API version asked for; 21 = ONNX Runtime 1.21, older than what is shipped, newer than all that is called. */
+const API_VERSION = 21;
+/** Entries of the table that are read; the highest position used is 169. */
+const TABLE_LENGTH = 200;
+
+/** name: [position in OrtApi, C signature] */
+const FUNCTIONS = {
+  GetErrorCode: [1, 'int GetErrorCode(void*)'],
+  GetErrorMessage: [2, 'const char* GetErrorMessage(void*)'],
+  CreateSessionOptions: [10, 'void* CreateSessionOptions(_Out_ void**)'],
+  DisableMemPattern: [17, 'void* DisableMemPattern(void*)'],
+  SetSessionGraphOptimizationLevel: [23, 'void* SetSessionGraphOptimizationLevel(void*, int)'],
+  CreateTensorWithDataAsOrtValue: [
+    49,
+    'void* CreateTensorWithDataAsOrtValue(void*, void*, size_t, int64_t*, size_t, int, _Out_ void**)',
+  ],
+  CreateCpuMemoryInfo: [69, 'void* CreateCpuMemoryInfo(int, int, _Out_ void**)'],
+  ReleaseEnv: [92, 'void ReleaseEnv(void*)'],
+  ReleaseStatus: [93, 'void ReleaseStatus(void*)'],
+  ReleaseMemoryInfo: [94, 'void ReleaseMemoryInfo(void*)'],
+  ReleaseSession: [95, 'void ReleaseSession(void*)'],
+  ReleaseValue: [96, 'void ReleaseValue(void*)'],
+  ReleaseSessionOptions: [100, 'void ReleaseSessionOptions(void*)'],
+  CreateEnvWithGlobalThreadPools: [
+    119,
+    'void* CreateEnvWithGlobalThreadPools(int, const char*, void*, _Out_ void**)',
+  ],
+  DisablePerSessionThreads: [120, 'void* DisablePerSessionThreads(void*)'],
+  CreateThreadingOptions: [121, 'void* CreateThreadingOptions(_Out_ void**)'],
+  ReleaseThreadingOptions: [122, 'void ReleaseThreadingOptions(void*)'],
+  AddSessionConfigEntry: [130, 'void* AddSessionConfigEntry(void*, const char*, const char*)'],
+  RunWithBinding: [133, 'void* RunWithBinding(void*, void*, void*)'],
+  CreateIoBinding: [134, 'void* CreateIoBinding(void*, _Out_ void**)'],
+  ReleaseIoBinding: [135, 'void ReleaseIoBinding(void*)'],
+  BindInput: [136, 'void* BindInput(void*, const char*, void*)'],
+  BindOutput: [137, 'void* BindOutput(void*, const char*, void*)'],
+  SetGlobalIntraOpNumThreads: [147, 'void* SetGlobalIntraOpNumThreads(void*, int)'],
+  SetGlobalInterOpNumThreads: [148, 'void* SetGlobalInterOpNumThreads(void*, int)'],
+  SetGlobalSpinControl: [149, 'void* SetGlobalSpinControl(void*, int)'],
+  AddInitializer: [150, 'void* AddInitializer(void*, const char*, void*)'],
+  CreatePrepackedWeightsContainer: [166, 'void* CreatePrepackedWeightsContainer(_Out_ void**)'],
+  ReleasePrepackedWeightsContainer: [167, 'void ReleasePrepackedWeightsContainer(void*)'],
+  CreateSessionWithPrepackedWeightsContainer: [
+    168,
+    // ORTCHAR_T is wchar_t on Windows.
+    `void* CreateSessionWithPrepackedWeightsContainer(void*, ${process.platform === 'win32' ? 'const char16_t*' : 'const char*'}, void*, void*, _Out_ void**)`,
+  ],
+  CreateSessionFromArrayWithPrepackedWeightsContainer: [
+    169,
+    'void* CreateSessionFromArrayWithPrepackedWeightsContainer(void*, void*, size_t, void*, void*, _Out_ void**)',
+  ],
+} as const satisfies Record<string, readonly [number, string]>;
+
+type Name = keyof typeof FUNCTIONS;
+type Argument = Pointer | string | number | ArrayBufferView | null | [null | Pointer];
+
+interface NativeFunction {
+  (...args: Argument[]): unknown;
+  async(...args: [...Argument[], (error: Error | null, status: Pointer | null) => void]): void;
+}
+
+/** The library inside `onnxruntime-node`; its JavaScript binding is not loaded. @throws Error when this platform has none. */
+function libraryPath(): string {
+  const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  const folder = join(root, 'bin', 'napi-v6', process.platform, process.arch);
+  for (const file of ['libonnxruntime.so.1', 'libonnxruntime.1.dylib', 'onnxruntime.dll'])
+    if (existsSync(join(folder, file))) return join(folder, file);
+  throw new Error(`onnxruntime-node ships no library for ${process.platform} ${process.arch}`);
+}
+
+export class OrtLibrary {
+  private readonly functions: Record<Name, NativeFunction>;
+  readonly version: string;
+  /** Objects created and not yet released, by kind; a leak test reads it. */
+  readonly alive = new Map<string, number>();
+
+  constructor() {
+    const library = koffi.load(libraryPath());
+    const Base = koffi.struct({ GetApi: 'void*', GetVersionString: 'void*' });
+    const base = koffi.decode(library.func('void* OrtGetApiBase()')(), Base) as {
+      GetApi: unknown;
+      GetVersionString: unknown;
+    };
+    this.version = String(
+      koffi.decode(base.GetVersionString, koffi.proto('const char* GetVersionString()'))(),
+    );
+    const table: unknown = koffi.decode(base.GetApi, koffi.proto('void* GetApi(uint32_t)'))(API_VERSION);
+    if (table === null)
+      throw new Error(`ONNX Runtime ${this.version} does not offer API version ${API_VERSION}`);
+    const pointers = koffi.decode(table, koffi.array('void*', TABLE_LENGTH)) as unknown[];
+    this.functions = Object.fromEntries(
+      Object.entries(FUNCTIONS).map(([name, [at, signature]]) => [
+        name,
+        koffi.decode(
+          pointers[at],
+          koffi.proto(signature.replace(/\b[A-Z]\w+\(/, (call) => `Ort_${call}`)),
+        ) as NativeFunction,
+      ]),
+    ) as Record<Name, NativeFunction>;
+  }
+
+  private check(name: Name, status: unknown): void {
+    if (status === null || status === undefined) return;
+    const pointer = status as Pointer;
+    const message = String(this.functions.GetErrorMessage(pointer));
+    const code = Number(this.functions.GetErrorCode(pointer));
+    this.functions.ReleaseStatus(pointer);
+    throw new OrtError(name, code, message);
+  }
+
+  /** @throws OrtError */
+  call(name: Name, ...args: Argument[]): void {
+    this.check(name, this.functions[name](...args));
+  }
+
+  /** Calls a function whose last parameter receives a new object of `kind`. @throws OrtError */
+  create(kind: string, name: Name, ...args: Argument[]): Pointer {
+    const out: [null | Pointer] = [null];
+    this.call(name, ...args, out);
+    this.alive.set(kind, (this.alive.get(kind) ?? 0) + 1);
+    return out[0] as unknown as Pointer;
+  }
+
+  release(kind: string, name: Name, pointer: Pointer): void {
+    this.functions[name](pointer);
+    this.alive.set(kind, (this.alive.get(kind) ?? 0) - 1);
+  }
+
+  /** Runs on a worker thread; the event loop stays free. @throws OrtError */
+  async run(session: Pointer, binding: Pointer): Promise<void> {
+    const status = await new Promise<Pointer | null>((resolve, reject) => {
+      this.functions.RunWithBinding.async(session, null, binding, (error, result) =>
+        error === null || error === undefined ? resolve(result) : reject(error),
+      );
+    });
+    this.check('RunWithBinding', status);
+  }
+}

@@ -1,0 +1,305 @@
+/** ModelRunner on ONNX Runtime's CPU library. */
+import { parseCanonical, toFloat32, validateAdapter } from '../../adapters/index.ts';
+import type { BaseInfo } from '../../protocol/index.ts';
+import type { ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
+import {
+  LINEAR_KINDS,
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
+  moduleName,
+} from '../model/base-model.ts';
+import { DELTA_KINDS, deltaNames, GRAPH_KINDS, type GraphKind } from '../model/llama-graph.ts';
+import { rotateModule, type RotatedModule } from '../model/rotate-adapter.ts';
+import type { RotationSet } from '../model/rotation.ts';
+import { DeltaBatch } from './delta-batch.ts';
+import { KvCache } from './kv-cache.ts';
+import {
+  allocate,
+  type OrtBinding,
+  type OrtEnvironment,
+  type OrtSession,
+  type OrtTensor,
+} from './ort-session.ts';
+import {
+  composeDelta,
+  graphFor,
+  moduleKey,
+  noRanks,
+  OrtResidentAdapter,
+  OrtRowDelta,
+  type RankByKind,
+} from './row-delta.ts';
+
+/** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
+export const PREFILL_CHUNK = 128;
+
+/** Lets the event loop run between layers while an adapter is transformed. */
+const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** Tensors of one batch size that are the same in every step. */
+interface StepTensors {
+  tokens: BigInt64Array;
+  lastPosition: Int32Array;
+  total: Int32Array;
+  logits: Float32Array;
+  bound: Record<'tokens' | 'last_position' | 'total_length' | 'positions' | 'logits', OrtTensor>;
+  cache: OrtTensor[];
+}
+
+interface DecodeBinding {
+  key: string;
+  /** The delta whose own memory is bound, when a row is alone. */
+  lone: OrtRowDelta | null;
+  binding: OrtBinding;
+  owned: OrtTensor[];
+}
+
+export class OrtRunner implements ModelRunner {
+  readonly chunk = PREFILL_CHUNK;
+  readonly vocabSize: number;
+  readonly slots: number;
+  private readonly config: LlamaConfig;
+  private readonly kv: KvCache;
+  private readonly batch: DeltaBatch;
+  private readonly rows: (OrtRowDelta | null)[];
+  private readonly decodeTensors = new Map<number, StepTensors>();
+  private readonly slotCache = new Map<number, OrtTensor[]>();
+  private current: DecodeBinding | null = null;
+
+  constructor(
+    private readonly params: {
+      base: BaseInfo;
+      config: LlamaConfig;
+      env: OrtEnvironment;
+      sessions: Record<GraphKind, OrtSession>;
+      /** Shared by the sessions, released with the runner. */
+      weights: ReadonlyMap<string, OrtTensor>;
+      /** Gain of the norm before a linear, folded into its input; null where there is none. */
+      gains: (layer: number, kind: LinearKind) => Float32Array | null;
+      rotations: RotationSet | null;
+      slots: number;
+    },
+  ) {
+    this.config = params.config;
+    this.vocabSize = params.config.vocab;
+    this.slots = params.slots;
+    this.kv = new KvCache(params.config, params.slots, params.base.context);
+    this.batch = new DeltaBatch(params.config, params.slots);
+    this.rows = new Array<OrtRowDelta | null>(params.slots).fill(null);
+  }
+
+  get base(): BaseInfo {
+    return this.params.base;
+  }
+
+  async loadAdapter(file: Uint8Array<ArrayBuffer>, digest: string): Promise<ResidentAdapter> {
+    const adapter = parseCanonical(file);
+    const problem = validateAdapter({ adapter, base: this.base })[0];
+    if (problem !== undefined) throw problem;
+    const byName = new Map(adapter.modules.map((module) => [module.name, module]));
+    const modules = new Map<string, RotatedModule>();
+    for (let layer = 0; layer < this.config.layers; layer++) {
+      for (const kind of LINEAR_KINDS) {
+        const module = byName.get(moduleName(layer, kind));
+        if (module === undefined) continue;
+        const rotated = rotateModule({
+          kind,
+          rank: module.rank,
+          scale: module.scale,
+          a: toFloat32(module.a),
+          b: toFloat32(module.b),
+          gain: this.params.gains(layer, kind),
+          rotations: this.params.rotations,
+        });
+        modules.set(moduleKey(layer, kind), rotated);
+      }
+      await yieldToEventLoop();
+    }
+    return new OrtResidentAdapter(digest, modules);
+  }
+
+  /** Its memory is the garbage collector's once no row and no composed delta refers to it. */
+  unloadAdapter(): void {
+    if (this.current?.lone !== null) this.dropDecodeBinding();
+  }
+
+  compose(chain: readonly ChainMember[]): RowDelta {
+    return composeDelta(this.config, chain);
+  }
+
+  assign(slot: number, delta: RowDelta | null): void {
+    if (delta !== null && !(delta instanceof OrtRowDelta))
+      throw new Error('the delta was composed by another runner');
+    this.rows[slot] = delta;
+  }
+
+  move(from: number, to: number, length: number): void {
+    this.kv.move(from, to, length);
+    this.rows[to] = this.rows[from] ?? null;
+    this.release(from);
+  }
+
+  release(slot: number): void {
+    this.rows[slot] = null;
+    this.batch.forget(slot);
+  }
+
+  private tensor(type: 'f32' | 'i32' | 'i64', data: ArrayBufferView, dims: readonly number[]): OrtTensor {
+    return this.params.env.tensor(type, data, dims);
+  }
+
+  private stepTensors(
+    rows: number,
+    length: number,
+    positions: readonly number[],
+    cache: OrtTensor[],
+  ): StepTensors {
+    const tokens = new BigInt64Array(allocate(rows * length * 8));
+    const lastPosition = new Int32Array(allocate(rows * 4));
+    const total = new Int32Array(allocate(4));
+    const logits = new Float32Array(allocate(rows * positions.length * this.vocabSize * 4));
+    const wanted = new BigInt64Array(allocate(rows * positions.length * 8));
+    for (let row = 0; row < rows; row++) wanted.set(positions.map(BigInt), row * positions.length);
+    const bound = {
+      tokens: this.tensor('i64', tokens, [rows, length]),
+      last_position: this.tensor('i32', lastPosition, [rows]),
+      total_length: this.tensor('i32', total, [1]),
+      positions: this.tensor('i64', wanted, [rows, positions.length, 1]),
+      logits: this.tensor('f32', logits, [rows, positions.length, this.vocabSize]),
+    };
+    return { tokens, lastPosition, total, logits, bound, cache };
+  }
+
+  private bindStep(binding: OrtBinding, step: StepTensors): void {
+    for (const name of ['tokens', 'last_position', 'total_length', 'positions'] as const)
+      binding.input(name, step.bound[name]);
+    binding.output('logits', step.bound.logits);
+    step.cache.forEach((tensor, index) => {
+      const name = `${index >> 1}.${index & 1 ? 'v' : 'k'}`;
+      // The same memory in and out: GroupQueryAttention then appends in place.
+      binding.input(`past.${name}`, tensor);
+      binding.output(`present.${name}`, tensor);
+    });
+  }
+
+  /** @returns tensors made for it, to be closed with the binding. */
+  private bindDeltas(
+    binding: OrtBinding,
+    graph: GraphKind,
+    rows: number,
+    ranks: RankByKind,
+    memory: (layer: number, kind: LinearKind) => { a: Float32Array; b: Float32Array } | undefined,
+  ): OrtTensor[] {
+    const made: OrtTensor[] = [];
+    for (const kind of DELTA_KINDS[graph]) {
+      const shape = linearShape(this.config, kind);
+      for (let layer = 0; layer < this.config.layers; layer++) {
+        const source = ranks[kind] === 0 ? undefined : memory(layer, kind);
+        const rank = source === undefined ? 0 : ranks[kind];
+        const nothing = (): Float32Array => new Float32Array(allocate(0));
+        const a = this.tensor('f32', source?.a ?? nothing(), [rows, rank, shape.in]);
+        const b = this.tensor('f32', source?.b ?? nothing(), [rows, rank, shape.out]);
+        const names = deltaNames(layer, kind);
+        binding.input(names.a, a);
+        binding.input(names.b, b);
+        made.push(a, b);
+      }
+    }
+    return made;
+  }
+
+  private cacheTensors(slot: number, rows: number): OrtTensor[] {
+    return this.kv.buffers.map((_, index) =>
+      this.tensor('f32', this.kv.from(index, slot), this.kv.dims(rows)),
+    );
+  }
+
+  async prefill(params: {
+    slot: number;
+    tokens: readonly number[];
+    past: number;
+    positions: readonly number[];
+  }): Promise<Float32Array> {
+    const { slot, tokens, past } = params;
+    const delta = this.rows[slot] ?? null;
+    const graph = delta?.graph ?? 'none';
+    let cache = this.slotCache.get(slot);
+    if (cache === undefined) this.slotCache.set(slot, (cache = this.cacheTensors(slot, 1)));
+    // An output of no positions is not asked for: the last one then costs one row of the head.
+    const positions = params.positions.length > 0 ? params.positions : [tokens.length - 1];
+    const step = this.stepTensors(1, tokens.length, positions, cache);
+    tokens.forEach((token, index) => (step.tokens[index] = BigInt(token)));
+    step.lastPosition[0] = past + tokens.length - 1;
+    step.total[0] = past + tokens.length;
+    const binding = this.params.sessions[graph].bind();
+    const owned: OrtTensor[] = Object.values(step.bound);
+    try {
+      this.bindStep(binding, step);
+      owned.push(
+        ...this.bindDeltas(binding, graph, 1, delta?.ranks ?? noRanks(), (layer, kind) =>
+          delta?.modules.get(moduleKey(layer, kind)),
+        ),
+      );
+      await binding.run();
+    } finally {
+      binding.close();
+      for (const tensor of owned) tensor.close();
+    }
+    return step.logits.subarray(0, params.positions.length * this.vocabSize);
+  }
+
+  async decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array> {
+    const { tokens, lengths } = params;
+    const count = tokens.length;
+    let step = this.decodeTensors.get(count);
+    if (step === undefined)
+      this.decodeTensors.set(count, (step = this.stepTensors(count, 1, [0], this.cacheTensors(0, count))));
+    let longest = 0;
+    for (let row = 0; row < count; row++) {
+      step.tokens[row] = BigInt(tokens[row]!);
+      step.lastPosition[row] = lengths[row]!;
+      longest = Math.max(longest, lengths[row]!);
+    }
+    step.total[0] = longest + 1;
+    await this.decodeBinding(step, this.rows.slice(0, count)).run();
+    return step.logits.subarray(0, count * this.vocabSize);
+  }
+
+  /** The binding of the last step where nothing changed since, else a new one. */
+  private decodeBinding(step: StepTensors, rows: readonly (OrtRowDelta | null)[]): OrtBinding {
+    const needed = noRanks();
+    for (const row of rows)
+      if (row !== null)
+        for (const kind of LINEAR_KINDS) needed[kind] = Math.max(needed[kind], row.ranks[kind]);
+    const graph = graphFor(needed);
+    const lone = rows.length === 1 ? (rows[0] ?? null) : null;
+    const ranks = lone?.ranks ?? this.batch.prepare(rows, DELTA_KINDS[graph]);
+    const key = `${graph} ${rows.length} ${lone === null ? this.batch.version : 'lone'} ${Object.values(ranks).join(',')}`;
+    if (this.current !== null && this.current.key === key && this.current.lone === lone)
+      return this.current.binding;
+    this.dropDecodeBinding();
+    const binding = this.params.sessions[graph].bind();
+    this.bindStep(binding, step);
+    const memory = (layer: number, kind: LinearKind): { a: Float32Array; b: Float32Array } | undefined =>
+      lone === null ? this.batch.tensors(layer, kind) : lone.modules.get(moduleKey(layer, kind));
+    this.current = { key, lone, binding, owned: this.bindDeltas(binding, graph, rows.length, ranks, memory) };
+    return binding;
+  }
+
+  private dropDecodeBinding(): void {
+    this.current?.binding.close();
+    for (const tensor of this.current?.owned ?? []) tensor.close();
+    this.current = null;
+  }
+
+  async close(): Promise<void> {
+    this.dropDecodeBinding();
+    for (const step of this.decodeTensors.values())
+      for (const tensor of [...Object.values(step.bound), ...step.cache]) tensor.close();
+    for (const cache of this.slotCache.values()) for (const tensor of cache) tensor.close();
+    for (const kind of GRAPH_KINDS) this.params.sessions[kind].close();
+    for (const tensor of this.params.weights.values()) tensor.close();
+    this.params.env.close();
+  }
+}

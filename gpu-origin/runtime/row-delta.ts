@@ -1,0 +1,128 @@
+/** Adapters and chains of them in the form the graphs take: per linear A `[R, in]` and B `[R, out]`, both contiguous. */
+import type { ChainMember, ResidentAdapter, RowDelta } from '../engine/ports.ts';
+import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
+import { DELTA_KINDS, type GraphKind } from '../model/llama-graph.ts';
+import type { RotatedModule } from '../model/rotate-adapter.ts';
+
+/** Ranks that rows are padded to with zeros, so that few tensor shapes occur. */
+const RANK_BUCKETS = [4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
+
+/** @returns the smallest bucket that holds `rank`; 0 for 0. */
+export function rankBucket(rank: number): number {
+  if (rank === 0) return 0;
+  const bucket = RANK_BUCKETS.find((size) => size >= rank);
+  if (bucket === undefined) throw new Error(`a rank sum of ${rank} exceeds ${RANK_BUCKETS.at(-1)}`);
+  return bucket;
+}
+
+export type RankByKind = Record<LinearKind, number>;
+
+export const noRanks = (): RankByKind => ({ q: 0, k: 0, v: 0, o: 0, gate: 0, up: 0, down: 0 });
+
+/** The smallest graph whose deltas cover every kind with a rank above 0. */
+export function graphFor(ranks: RankByKind): GraphKind {
+  const used = LINEAR_KINDS.filter((kind) => ranks[kind] > 0);
+  if (used.length === 0) return 'none';
+  return used.every((kind) => DELTA_KINDS.qv.includes(kind)) ? 'qv' : 'all';
+}
+
+export const moduleKey = (layer: number, kind: LinearKind): string => `${layer}.${kind}`;
+
+/** One adapter, rotated as its base is; float32. */
+export class OrtResidentAdapter implements ResidentAdapter {
+  readonly rank: number;
+  readonly bytes: number;
+  constructor(
+    readonly digest: string,
+    readonly modules: ReadonlyMap<string, RotatedModule>,
+  ) {
+    let rank = 0;
+    let bytes = 0;
+    for (const module of modules.values()) {
+      rank = Math.max(rank, module.rank);
+      bytes += module.a.byteLength + module.b.byteLength;
+    }
+    this.rank = rank;
+    this.bytes = bytes;
+  }
+}
+
+export interface ModuleDelta {
+  /** `[R, in]` */
+  a: Float32Array<ArrayBuffer>;
+  /** `[R, out]`, every scale folded in. */
+  b: Float32Array<ArrayBuffer>;
+}
+
+/** The whole delta of a row. R of a kind is the same in all layers: the largest rank sum there, in its bucket. */
+export class OrtRowDelta implements RowDelta {
+  readonly rank: number;
+  constructor(
+    readonly ranks: RankByKind,
+    readonly modules: ReadonlyMap<string, ModuleDelta>,
+    readonly bytes: number,
+  ) {
+    this.rank = Math.max(...Object.values(ranks));
+  }
+  get graph(): GraphKind {
+    return graphFor(this.ranks);
+  }
+}
+
+function rankSums(config: LlamaConfig, chain: readonly OrtResidentAdapter[]): RankByKind {
+  const ranks = noRanks();
+  for (const kind of LINEAR_KINDS)
+    for (let layer = 0; layer < config.layers; layer++) {
+      const sum = chain.reduce(
+        (total, adapter) => total + (adapter.modules.get(moduleKey(layer, kind))?.rank ?? 0),
+        0,
+      );
+      ranks[kind] = Math.max(ranks[kind], rankBucket(sum));
+    }
+  return ranks;
+}
+
+/**
+ * Sum of the chain's deltas, exactly: ranks side by side. A lone member at scale 1 whose rank is its bucket is not copied.
+ * @param chain root first; members made by `OrtRunner.loadAdapter`.
+ */
+export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[]): OrtRowDelta {
+  const members = chain.map(({ adapter, scale }) => {
+    if (!(adapter instanceof OrtResidentAdapter)) throw new Error('the adapter was loaded by another runner');
+    return { adapter, scale };
+  });
+  const ranks = rankSums(
+    config,
+    members.map(({ adapter }) => adapter),
+  );
+  const modules = new Map<string, ModuleDelta>();
+  let bytes = 0;
+  for (const kind of LINEAR_KINDS) {
+    const shape = linearShape(config, kind);
+    const rank = ranks[kind];
+    if (rank === 0) continue;
+    for (let layer = 0; layer < config.layers; layer++) {
+      const key = moduleKey(layer, kind);
+      const only =
+        members.length === 1 && members[0]?.scale === 1 ? members[0].adapter.modules.get(key) : undefined;
+      if (only?.rank === rank) {
+        modules.set(key, only);
+        continue;
+      }
+      const a = new Float32Array(rank * shape.in);
+      const b = new Float32Array(rank * shape.out);
+      let at = 0;
+      for (const { adapter, scale } of members) {
+        const module = adapter.modules.get(key);
+        if (module === undefined) continue;
+        a.set(module.a, at * shape.in);
+        const to = at * shape.out;
+        for (let i = 0; i < module.b.length; i++) b[to + i] = module.b[i]! * scale;
+        at += module.rank;
+      }
+      modules.set(key, { a, b });
+      bytes += a.byteLength + b.byteLength;
+    }
+  }
+  return new OrtRowDelta(ranks, modules, bytes);
+}
