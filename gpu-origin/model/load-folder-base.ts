@@ -129,7 +129,7 @@ function locateTensors(folder: string, files: readonly string[], fds: number[]):
     const headerLength = readHeaderLength(readExactly(fd, 8, 0), path);
     const header = parseSafetensorsHeader({
       header: readExactly(fd, headerLength, 8),
-      fileBytes: statSync(path).size,
+      dataBytes: statSync(path).size - 8 - headerLength,
       path,
     });
     for (const [name, entry] of header.tensors) tensors.set(name, { fd, entry, dataStart: 8 + headerLength });

@@ -15,7 +15,7 @@ import { GRAPH_KINDS, type GraphKind, type WeightEntry } from '../model/llama-gr
 import { loadFolderBase } from '../model/load-folder-base.ts';
 import { loadGgufBase } from '../model/load-gguf-base.ts';
 import { gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
-import { OrtLibrary } from './ort-library.ts';
+import { ortLibrary } from './ort-library.ts';
 import { OrtRunner } from './ort-runner.ts';
 import { allocate, OrtEnvironment, type OrtSession, type OrtTensor } from './ort-session.ts';
 import { int8IsExact } from './self-test.ts';
@@ -117,7 +117,7 @@ export async function createRunner(
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
   try {
     const context = Math.min(params.context ?? base.config.context, base.config.context);
-    const env = new OrtEnvironment(new OrtLibrary(), params.threads ?? availableParallelism());
+    const env = new OrtEnvironment(ortLibrary(), params.threads ?? availableParallelism());
     let format = params.weights;
     if (format === 'int8' && !(await int8IsExact(env))) {
       params.onNotice(

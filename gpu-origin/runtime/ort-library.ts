@@ -91,7 +91,7 @@ function libraryPath(): string {
   throw new Error(`onnxruntime-node ships no library for ${process.platform} ${process.arch}`);
 }
 
-export class OrtLibrary {
+class OrtLibrary {
   private readonly functions: Record<Name, NativeFunction>;
   readonly version: string;
   /** Objects created and not yet released, by kind; a leak test reads it. */
@@ -158,4 +158,14 @@ export class OrtLibrary {
     });
     this.check('RunWithBinding', status);
   }
+}
+
+export type { OrtLibrary };
+
+let shared: OrtLibrary | undefined;
+
+/** The library is loaded once a process: koffi's type names are global. */
+export function ortLibrary(): OrtLibrary {
+  shared ??= new OrtLibrary();
+  return shared;
 }
