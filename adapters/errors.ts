@@ -1,5 +1,78 @@
-/** Why an adapter was refused; the codes are listed in docs/adapter-format.md, each with what to do. */
-export type AdapterErrorCode = string & { readonly brand?: 'AdapterErrorCode' };
+/** Why an adapter was refused; docs/adapter-format.md lists the codes, each with what to do. */
+export const ADAPTER_ERROR_CODES = [
+  // the file as bytes
+  'pickle_refused',
+  'format_unknown',
+  'truncated_file',
+  'trailing_bytes',
+  'header_too_large',
+  'header_invalid',
+  'duplicate_key',
+  'metadata_invalid',
+  'too_many_tensors',
+  'tensor_invalid',
+  'dtype_unknown',
+  'shape_invalid',
+  'offsets_invalid',
+  'size_mismatch',
+  // PEFT's configuration
+  'config_invalid',
+  'config_key_unknown',
+  'pattern_unsupported',
+  'not_lora',
+  'dora',
+  'alora',
+  'qalora',
+  'bdlora',
+  'kasa',
+  'arrow',
+  'monteclora',
+  'megatron',
+  'layer_replication',
+  'modules_to_save',
+  'trainable_tokens',
+  'target_parameters',
+  'bias',
+  'lora_bias',
+  'fan_in_fan_out',
+  'init_mutates_base',
+  // the tensors
+  'embedding_lora',
+  'full_weight',
+  'unknown_tensor',
+  'duplicate_module',
+  'missing_pair',
+  'module_name_invalid',
+  'dtype_unsupported',
+  'rank_mismatch',
+  'rank_too_large',
+  'scale_invalid',
+  'empty_adapter',
+  'non_finite',
+  'no_op',
+  // the canonical file
+  'not_canonical',
+  'format_version',
+  // against the base and the chain
+  'base_mismatch',
+  'module_unknown',
+  'shape_mismatch',
+  'rank_sum_exceeded',
+  'parent_mismatch',
+] as const;
+export type AdapterErrorCode = (typeof ADAPTER_ERROR_CODES)[number];
+
+/** Longest piece of a file's own text that a message repeats, characters. */
+const MAX_QUOTED = 160;
+
+/** Text out of an untrusted file, made safe for a log line or a terminal: printable ASCII, bounded length. */
+export function printable(text: string): string {
+  const short = text.length > MAX_QUOTED ? `${text.slice(0, MAX_QUOTED)}…` : text;
+  return short.replace(
+    /[^\x20-\x7e…]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
 
 /** A permanent failure: the same bytes will be refused again. */
 export class AdapterFormatError extends Error {
@@ -7,13 +80,18 @@ export class AdapterFormatError extends Error {
   readonly code: AdapterErrorCode;
   /** File, as the caller named it. */
   readonly path: string | undefined;
-  /** Tensor name or configuration key that is at fault. */
+  /** Tensor name, module or configuration key that is at fault; safe to print. */
   readonly subject: string | undefined;
 
-  constructor(params: { code: AdapterErrorCode; message: string; path?: string; subject?: string }) {
+  constructor(params: {
+    code: AdapterErrorCode;
+    message: string;
+    path?: string | undefined;
+    subject?: string | undefined;
+  }) {
     super(params.message);
     this.code = params.code;
     this.path = params.path;
-    this.subject = params.subject;
+    this.subject = params.subject === undefined ? undefined : printable(params.subject);
   }
 }

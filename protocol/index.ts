@@ -1,5 +1,6 @@
 export * from './adapter-manifest.ts';
 export * from './api-error.ts';
+export * from './api-key.ts';
 export * from './completion.ts';
 export * from './identity.ts';
 export * from './limits.ts';

@@ -66,7 +66,8 @@ const canonical = (parts: SignedParts, kid: string, t: number, n: string): Uint8
       n,
       parts.bodyHash,
     ].join('\n'),
-  );
+    // workerd's types leave the kind of buffer open.
+  ) as Uint8Array<ArrayBuffer>;
 
 function base64url(bytes: Uint8Array): string {
   return btoa(String.fromCharCode(...bytes))

@@ -77,6 +77,18 @@ export interface ModelRunner {
 
 /** Where canonical adapter files come from: the origin's disk, or nothing (fake). */
 export interface AdapterSource {
+  /** Whether a file is held whole, is being received now, or neither. Cheap: asked for every request's chain. */
+  status(digest: string): Promise<'held' | 'receiving' | 'missing'>;
   /** @returns the whole file, or null when it is not held. */
   read(digest: string): Promise<Uint8Array<ArrayBuffer> | null>;
+}
+
+/** Time comes in from outside, so that tests own it. */
+export interface Clock {
+  /** Milliseconds, monotonic. */
+  now(): number;
+  /** Calls `callback` once, `ms` from now. @returns a function that cancels it. */
+  timer(ms: number, callback: () => void): () => void;
+  /** Resolves after other work of the event loop had its turn (`setImmediate`). */
+  yield(): Promise<void>;
 }

@@ -1,0 +1,151 @@
+/**
+ * The canonical adapter file: one safetensors file with `<module>.lora_A` [rank, in] and `<module>.lora_B` [out, rank],
+ * and the metadata entry `graft.config`. The same adapter always gives the same bytes, and its sha256 is its identity.
+ */
+import { z } from 'zod';
+import { baseIdOf, Digest } from '../../protocol/index.ts';
+import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
+import type { Tensor } from './dtype.ts';
+import { makeLoraModule, type LoraModule } from './lora-module.ts';
+import {
+  encodeSafetensorsPrefix,
+  MAX_ADAPTER_TENSORS,
+  parseSafetensors,
+  writeSafetensors,
+} from './safetensors.ts';
+import { parseStrictJson, StrictJsonError, type JsonValue } from './strict-json.ts';
+
+export const CONFIG_KEY = 'graft.config';
+const FORMAT = 1;
+/** Three a module: itself, its rank, its alpha. */
+const MAX_CONFIG_VALUES = 2 * MAX_ADAPTER_TENSORS;
+const SUFFIX_A = '.lora_A';
+const SUFFIX_B = '.lora_B';
+
+export interface CanonicalConfig {
+  /** The base model's id, as `protocol/names` `baseIdOf` makes it. */
+  readonly base: string;
+  /** Chain id of the adapters that this one was trained on top of; null = trained on the base itself. */
+  readonly parent: string | null;
+  /** By module path, sorted. */
+  readonly modules: ReadonlyMap<string, { readonly rank: number; readonly alpha: number }>;
+}
+
+export interface CanonicalAdapter {
+  readonly config: CanonicalConfig;
+  /** Sorted by name. Tensors are views into the file. */
+  readonly modules: readonly LoraModule[];
+}
+
+const ConfigSchema = z.strictObject({
+  format: z.number(),
+  base: z
+    .string()
+    .min(1)
+    .max(256)
+    .refine((id) => baseIdOf(id) === id, 'must be a base id: a-z, 0-9, ".", "_", "-"'),
+  modules: z.map(z.string(), z.instanceof(Map)),
+  parent: Digest.nullable(),
+});
+const ModuleSchema = z.strictObject({ rank: z.int().positive(), alpha: z.number() });
+
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/** Deterministic: fixed key order, modules sorted, numbers as JavaScript prints them, no spaces. */
+function encodeConfig(base: string, parent: string | null, modules: readonly LoraModule[]): string {
+  const entries = modules.map(
+    ({ name, rank, alpha }) => `${JSON.stringify(name)}:{"rank":${rank},"alpha":${JSON.stringify(alpha)}}`,
+  );
+  const tail = `"modules":{${entries.join(',')}},"parent":${JSON.stringify(parent)}`;
+  return `{"format":${FORMAT},"base":${JSON.stringify(base)},${tail}}`;
+}
+
+function layout(base: string, parent: string | null, modules: readonly LoraModule[]) {
+  const tensors = new Map<string, Tensor>();
+  for (const { name, a, b } of modules) tensors.set(name + SUFFIX_A, a).set(name + SUFFIX_B, b);
+  return { metadata: new Map([[CONFIG_KEY, encodeConfig(base, parent, modules)]]), tensors };
+}
+
+/**
+ * @param params.base base id. @param params.parent chain id or null.
+ * @param params.modules in any order, no name twice.
+ */
+export function encodeCanonical(params: {
+  base: string;
+  parent: string | null;
+  modules: readonly LoraModule[];
+}): Uint8Array<ArrayBuffer> {
+  const modules = [...params.modules].sort((a, b) => compare(a.name, b.name));
+  return writeSafetensors(layout(params.base, params.parent, modules));
+}
+
+function parseConfig(text: string, refuse: (code: AdapterErrorCode, message: string) => never) {
+  let json: JsonValue;
+  try {
+    json = parseStrictJson(text, { maxValues: MAX_CONFIG_VALUES });
+  } catch (error) {
+    if (!(error instanceof StrictJsonError)) throw error;
+    return refuse('not_canonical', `${CONFIG_KEY}: ${error.message}.`);
+  }
+  if (!(json instanceof Map)) return refuse('not_canonical', `${CONFIG_KEY} is not an object.`);
+  if (json.get('format') !== FORMAT)
+    return refuse('format_version', `The file's format is not ${FORMAT}, the one that this version reads.`);
+  const parsed = ConfigSchema.safeParse(Object.fromEntries(json));
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    const where = printable([CONFIG_KEY, ...(issue?.path ?? [])].map(String).join('.'));
+    return refuse('not_canonical', `${where}: ${printable(issue?.message ?? 'invalid')}.`);
+  }
+  const modules = new Map<string, { rank: number; alpha: number }>();
+  for (const [name, value] of parsed.data.modules) {
+    const module = ModuleSchema.safeParse(Object.fromEntries(value));
+    if (!module.success)
+      return refuse(
+        'not_canonical',
+        `${CONFIG_KEY}: module "${printable(name)}" must have a rank and an alpha.`,
+      );
+    modules.set(name, module.data);
+  }
+  return { base: parsed.data.base, parent: parsed.data.parent, modules };
+}
+
+/**
+ * Reads and checks a canonical file, byte for byte: anything but what {@link encodeCanonical} writes is refused.
+ * The values of the tensors and the base's shapes are `validateAdapter`'s matter.
+ * @throws AdapterFormatError
+ */
+export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {}): CanonicalAdapter {
+  const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
+    throw new AdapterFormatError({ code, message, path: options.path, subject });
+  };
+  const { metadata, tensors } = parseSafetensors(bytes, { ...options, maxTensors: MAX_ADAPTER_TENSORS });
+  const text = metadata.get(CONFIG_KEY);
+  if (text === undefined)
+    return refuse('not_canonical', `The file has no ${CONFIG_KEY} in its metadata: pack the adapter first.`);
+  const config = parseConfig(text, refuse);
+  if (config.modules.size === 0) refuse('empty_adapter', 'The adapter has no modules.');
+
+  const modules: LoraModule[] = [];
+  for (const [name, { rank, alpha }] of config.modules) {
+    const a = tensors.get(name + SUFFIX_A);
+    const b = tensors.get(name + SUFFIX_B);
+    if (!a || !b)
+      return refuse(
+        'missing_pair',
+        `${printable(name)}: ${a ? 'lora_B' : 'lora_A'} is missing from the file.`,
+        name,
+      );
+    modules.push(makeLoraModule({ name, rank, alpha, a, b, path: options.path }));
+  }
+  for (const name of tensors.keys()) {
+    const module =
+      name.endsWith(SUFFIX_A) || name.endsWith(SUFFIX_B) ? name.slice(0, -SUFFIX_A.length) : undefined;
+    if (module === undefined || !config.modules.has(module))
+      refuse('unknown_tensor', `Tensor "${printable(name)}" belongs to no module of ${CONFIG_KEY}.`, name);
+  }
+  modules.sort((a, b) => compare(a.name, b.name));
+  const expected = encodeSafetensorsPrefix(layout(config.base, config.parent, modules));
+  if (!expected.every((byte, index) => byte === bytes[index]))
+    refuse('not_canonical', 'The header is not written in the canonical way: pack the adapter again.');
+  return { config, modules };
+}

@@ -1,0 +1,164 @@
+/** Element types of safetensors, and their conversion to float32. Little-endian, as the format and every host here. */
+import { AdapterFormatError } from '../errors.ts';
+
+export type Dtype =
+  | 'BOOL'
+  | 'F4'
+  | 'F6_E2M3'
+  | 'F6_E3M2'
+  | 'U8'
+  | 'I8'
+  | 'F8_E5M2'
+  | 'F8_E4M3'
+  | 'F8_E8M0'
+  | 'F8_E4M3FNUZ'
+  | 'F8_E5M2FNUZ'
+  | 'I16'
+  | 'U16'
+  | 'F16'
+  | 'BF16'
+  | 'I32'
+  | 'U32'
+  | 'F32'
+  | 'C64'
+  | 'F64'
+  | 'I64'
+  | 'U64';
+
+/** Bits of one element. */
+export const DTYPE_BITS: ReadonlyMap<string, number> = new Map<Dtype, number>([
+  ['F4', 4],
+  ['F6_E2M3', 6],
+  ['F6_E3M2', 6],
+  ['BOOL', 8],
+  ['U8', 8],
+  ['I8', 8],
+  ['F8_E5M2', 8],
+  ['F8_E4M3', 8],
+  ['F8_E8M0', 8],
+  ['F8_E4M3FNUZ', 8],
+  ['F8_E5M2FNUZ', 8],
+  ['I16', 16],
+  ['U16', 16],
+  ['F16', 16],
+  ['BF16', 16],
+  ['I32', 32],
+  ['U32', 32],
+  ['F32', 32],
+  ['C64', 64],
+  ['F64', 64],
+  ['I64', 64],
+  ['U64', 64],
+]);
+
+export interface Tensor {
+  readonly dtype: Dtype;
+  /** Row-major. */
+  readonly shape: readonly number[];
+  /** Raw little-endian elements; a view into the file, at any alignment. */
+  readonly data: Uint8Array;
+}
+
+/** The tensor's bytes in a buffer of their own where `view` could not be laid over them. */
+function aligned(data: Uint8Array, bytes: 2 | 4 | 8): Uint8Array {
+  return data.byteOffset % bytes === 0 ? data : data.slice();
+}
+
+const u16 = (data: Uint8Array): Uint16Array => {
+  const bytes = aligned(data, 2);
+  return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
+};
+const u32 = (data: Uint8Array): Uint32Array => {
+  const bytes = aligned(data, 4);
+  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+};
+
+/** Float32 bits of each of the 65,536 float16 values; a table look-up is several times faster than the arithmetic. */
+let halfTable: Uint32Array | undefined;
+function halfToFloatBits(): Uint32Array {
+  if (halfTable) return halfTable;
+  const table = new Uint32Array(65_536);
+  for (let half = 0; half < 65_536; half++) {
+    const sign = (half & 0x8000) << 16;
+    let exponent = (half >> 10) & 0x1f;
+    let fraction = half & 0x3ff;
+    let bits = 0;
+    if (exponent === 0x1f) bits = 0x7f800000 | (fraction << 13);
+    else if (exponent > 0) bits = ((exponent + 112) << 23) | (fraction << 13);
+    else if (fraction > 0) {
+      // A subnormal half is a normal float: shift until the leading one is where the hidden bit belongs.
+      exponent = 113;
+      while ((fraction & 0x400) === 0) {
+        fraction <<= 1;
+        exponent--;
+      }
+      bits = (exponent << 23) | ((fraction & 0x3ff) << 13);
+    }
+    table[half] = (sign | bits) >>> 0;
+  }
+  halfTable = table;
+  return table;
+}
+
+/**
+ * @returns a new array, row-major; never shares memory with the tensor. float64 is rounded.
+ * @throws AdapterFormatError `dtype_unsupported` for anything but F32, F16, BF16 and F64.
+ */
+export function toFloat32(tensor: Tensor): Float32Array<ArrayBuffer> {
+  const { dtype, data } = tensor;
+  switch (dtype) {
+    case 'F32': {
+      const out = new Float32Array(data.byteLength / 4);
+      new Uint8Array(out.buffer).set(data);
+      return out;
+    }
+    case 'BF16': {
+      const source = u16(data);
+      const out = new Uint32Array(source.length);
+      for (let i = 0; i < source.length; i++) out[i] = (source[i] as number) << 16;
+      return new Float32Array(out.buffer);
+    }
+    case 'F16': {
+      const source = u16(data);
+      const table = halfToFloatBits();
+      const out = new Uint32Array(source.length);
+      for (let i = 0; i < source.length; i++) out[i] = table[source[i] as number] as number;
+      return new Float32Array(out.buffer);
+    }
+    case 'F64': {
+      const bytes = aligned(data, 8);
+      return new Float32Array(new Float64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8));
+    }
+    default:
+      throw new AdapterFormatError({
+        code: 'dtype_unsupported',
+        message: `A tensor of type ${dtype} cannot be used: save it as F32, F16 or BF16.`,
+      });
+  }
+}
+
+/**
+ * Largest absolute value of the elements; Infinity or NaN as soon as one element is. 0 for an empty tensor.
+ * IEEE 754 bits without the sign order like the values, so no element needs to be converted.
+ * @throws AdapterFormatError `dtype_unsupported` as {@link toFloat32}.
+ */
+export function maxMagnitude(tensor: Tensor): number {
+  const { dtype, data } = tensor;
+  if (dtype !== 'F32' && dtype !== 'F16' && dtype !== 'BF16') {
+    let max = 0;
+    for (const value of toFloat32(tensor)) {
+      if (Number.isNaN(value)) return NaN;
+      max = Math.max(max, Math.abs(value));
+    }
+    return max;
+  }
+  const source = dtype === 'F32' ? u32(data) : u16(data);
+  const mask = dtype === 'F32' ? 0x7fffffff : 0x7fff;
+  let max = 0;
+  for (let i = 0; i < source.length; i++) {
+    const bits = (source[i] as number) & mask;
+    if (bits > max) max = bits;
+  }
+  const one = dtype === 'F32' ? new Uint32Array([max]) : new Uint16Array([max]);
+  return toFloat32({ dtype, shape: [1], data: new Uint8Array(one.buffer) })[0] as number;
+}

@@ -1,0 +1,209 @@
+/** PEFT's `adapter_config.json`: what a plain LoRA needs, and a refusal, with a way out, of everything else. */
+import { z } from 'zod';
+import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
+import { compileModulePattern, MATCH_BUDGET, type ModuleMatcher } from './peft-pattern.ts';
+import { parseStrictJson, StrictJsonError, type JsonObject, type JsonValue } from './strict-json.ts';
+
+/** Real ones have one or two kilobytes, or some hundred with a pattern per module. */
+export const MAX_CONFIG_CHARACTERS = 4 * 1024 * 1024;
+const MAX_CONFIG_VALUES = 100_000;
+
+export interface PeftConfig {
+  /** As written: a hub id, a local path, or null. */
+  readonly baseModel: string | null;
+  readonly useRslora: boolean;
+  /** Rank and alpha of a module by its path below `base_model.model.`. */
+  readonly rankOf: (module: string) => number;
+  readonly alphaOf: (module: string) => number;
+}
+
+const RETRAIN = 'Train the adapter without it.';
+/** Settings that make an adapter something other than a sum of scale * B A, by key. */
+const NOT_PLAIN: readonly (readonly [key: string, code: AdapterErrorCode, why: string])[] = [
+  ['use_dora', 'dora', `DoRA rescales the base's weights, which a shared base cannot have. ${RETRAIN}`],
+  ['alora_invocation_tokens', 'alora', `aLoRA is active only from certain tokens on. ${RETRAIN}`],
+  ['use_qalora', 'qalora', `QALoRA pools the inputs of A by groups. ${RETRAIN}`],
+  ['use_bdlora', 'bdlora', `BD-LoRA's matrices are block-diagonal. ${RETRAIN}`],
+  ['kasa_config', 'kasa', `KaSA has a third factor and truncates the base. ${RETRAIN}`],
+  ['arrow_config', 'arrow', 'Arrow routes every token to other adapters. Publish those adapters one by one.'],
+  ['monteclora_config', 'monteclora', `MonteCLoRA samples its weights. ${RETRAIN}`],
+  [
+    'megatron_config',
+    'megatron',
+    'Adapters of Megatron layers are sharded. Export the adapter from a plain model.',
+  ],
+  ['layer_replication', 'layer_replication', `Replicated layers are not those of the base. ${RETRAIN}`],
+  ['modules_to_save', 'modules_to_save', `Whole modules were trained beside the adapter. ${RETRAIN}`],
+  ['trainable_token_indices', 'trainable_tokens', `Embeddings were trained beside the adapter. ${RETRAIN}`],
+  [
+    'target_parameters',
+    'target_parameters',
+    'Adapters of single parameters (experts) are not supported. Target linear modules.',
+  ],
+  ['lora_bias', 'lora_bias', `Biases of B are not supported. ${RETRAIN}`],
+  [
+    'fan_in_fan_out',
+    'fan_in_fan_out',
+    'The delta is for transposed weights, which Llama-family models do not have. Set it to false if it was set by mistake.',
+  ],
+];
+/** Settings that act in training only, or that matter only beside one that is refused above. */
+const HARMLESS: ReadonlySet<string> = new Set([
+  'auto_mapping',
+  'corda_config',
+  'ensure_weight_tying',
+  'eva_config',
+  'exclude_modules',
+  'inference_mode',
+  'layers_pattern',
+  'layers_to_transform',
+  'loftq_config',
+  'lora_dropout',
+  'lora_ga_config',
+  'megatron_core',
+  'peft_version',
+  'qalora_group_size',
+  'revision',
+  'runtime_config',
+  // The tensors, not this list, say what was trained.
+  'target_modules',
+  'task_type',
+  'velora_config',
+]);
+/** Initialisations that leave the base as it is; all others subtract something from it or replace it. */
+const PLAIN_INITS: ReadonlySet<JsonValue> = new Set<JsonValue>([
+  null,
+  true,
+  false,
+  'gaussian',
+  'orthogonal',
+  'mica',
+  'eva',
+]);
+
+/** Defaults are PEFT's own (peft `tuners/lora/config.py`). */
+const Plain = z.object({
+  r: z.int().positive().default(8),
+  lora_alpha: z.number().default(8),
+  use_rslora: z.boolean().nullish(),
+  rank_pattern: z.map(z.string(), z.int().positive()).nullish(),
+  alpha_pattern: z.map(z.string(), z.number()).nullish(),
+  base_model_name_or_path: z.string().nullish(),
+});
+const READ: readonly string[] = [...Object.keys(Plain.shape), 'peft_type', 'bias', 'init_lora_weights'];
+
+/** null, false, "" and empty lists or objects: PEFT's ways to say that a feature is off. */
+function isOff(value: JsonValue | undefined): boolean {
+  if (Array.isArray(value)) return value.length === 0;
+  if (value instanceof Map) return value.size === 0;
+  return value === undefined || value === null || value === false || value === '';
+}
+
+/** The first pattern in the file's order that matches the module decides, as in PEFT. */
+function lookup(
+  patterns: ReadonlyMap<string, number> | null | undefined,
+  spend: (steps: number) => void,
+  path: string | undefined,
+) {
+  const compiled: [ModuleMatcher, number][] = [...(patterns ?? [])].map(([key, value]) => [
+    compileModulePattern(key, path),
+    value,
+  ]);
+  return (module: string, otherwise: number): number =>
+    compiled.find(([matches]) => matches(module, spend))?.[1] ?? otherwise;
+}
+
+function readObject(
+  json: string,
+  refuse: (code: AdapterErrorCode, message: string, key?: string) => never,
+): JsonObject {
+  if (json.length > MAX_CONFIG_CHARACTERS)
+    return refuse('config_invalid', `The configuration has more than ${MAX_CONFIG_CHARACTERS} characters.`);
+  try {
+    const value = parseStrictJson(json, { maxValues: MAX_CONFIG_VALUES });
+    return value instanceof Map
+      ? value
+      : refuse('config_invalid', 'The configuration must be a JSON object.');
+  } catch (error) {
+    if (!(error instanceof StrictJsonError)) throw error;
+    if (error.kind === 'duplicate_key')
+      return refuse(
+        'duplicate_key',
+        `"${printable(error.key ?? '')}" occurs twice in the configuration.`,
+        error.key,
+      );
+    return refuse('config_invalid', `The configuration is ${error.message}.`);
+  }
+}
+
+/** @throws AdapterFormatError */
+export function parsePeftConfig(json: string, options: { path?: string } = {}): PeftConfig {
+  const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
+    throw new AdapterFormatError({ code, message, path: options.path, subject });
+  };
+  const config = readObject(json, refuse);
+  const type = config.get('peft_type');
+  if (type !== 'LORA')
+    refuse(
+      'not_lora',
+      `peft_type is ${printable(JSON.stringify(type ?? null))}; only "LORA" is supported.`,
+      'peft_type',
+    );
+  for (const [key, code, why] of NOT_PLAIN)
+    if (!isOff(config.get(key))) refuse(code, `${key} is set. ${why}`, key);
+  const bias = config.get('bias');
+  if (!isOff(bias) && bias !== 'none')
+    refuse(
+      'bias',
+      `bias is ${printable(JSON.stringify(bias))}; biases are not supported. Train with bias "none".`,
+      'bias',
+    );
+  const init = config.get('init_lora_weights') ?? null;
+  if (!PLAIN_INITS.has(init))
+    refuse(
+      'init_mutates_base',
+      `init_lora_weights ${printable(JSON.stringify(init))} changes the base. Convert the adapter with PEFT's ` +
+        `save_pretrained(…, path_initial_model_for_weight_conversion=…).`,
+      'init_lora_weights',
+    );
+  for (const [key, value] of config)
+    if (
+      !READ.includes(key) &&
+      !HARMLESS.has(key) &&
+      !NOT_PLAIN.some(([known]) => known === key) &&
+      !isOff(value)
+    )
+      refuse(
+        'config_key_unknown',
+        `"${printable(key)}" is not a known setting, so nobody can say whether the delta is plain. ` +
+          `Remove it if it acts in training only.`,
+        key,
+      );
+  const parsed = Plain.safeParse(
+    Object.fromEntries(READ.filter((key) => config.has(key)).map((key) => [key, config.get(key)])),
+  );
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    const key = (issue?.path ?? []).map(String).join('.');
+    return refuse('config_invalid', `${printable(key)}: ${printable(issue?.message ?? 'invalid')}.`, key);
+  }
+  const { r, lora_alpha, use_rslora, rank_pattern, alpha_pattern, base_model_name_or_path } = parsed.data;
+
+  let budget = MATCH_BUDGET;
+  const spend = (steps: number): void => {
+    budget -= steps;
+    if (budget < 0)
+      refuse(
+        'pattern_unsupported',
+        'rank_pattern and alpha_pattern take too long to match: list the modules by name.',
+      );
+  };
+  const rank = lookup(rank_pattern, spend, options.path);
+  const alpha = lookup(alpha_pattern, spend, options.path);
+  return {
+    baseModel: base_model_name_or_path ?? null,
+    useRslora: use_rslora ?? false,
+    rankOf: (module) => rank(module, r),
+    alphaOf: (module) => alpha(module, lora_alpha),
+  };
+}

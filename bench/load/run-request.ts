@@ -1,0 +1,74 @@
+import http from 'node:http';
+import { requestFor, type Ask, type Target } from './target.ts';
+
+/** Times in milliseconds from the moment before the connection is opened. */
+export interface RequestResult {
+  firstMs: number;
+  lastMs: number;
+  totalMs: number;
+  /** Why the answer does not count; null when it does. */
+  problem: string | null;
+}
+
+/** A stuck server fails the run instead of hanging it. */
+const TIMEOUT_MS = 300_000;
+const USAGE = /"completion_tokens":\s*(\d+)/;
+
+/**
+ * One streaming request on a connection of its own. Chunks are counted, not parsed: the load generator shares the
+ * machine with what it measures.
+ */
+export function runRequest(
+  target: Target,
+  ask: Ask,
+  agent: http.Agent | false = false,
+): Promise<RequestResult> {
+  const { path, body } = requestFor(target, ask);
+  const headers: Record<string, string> = {
+    'content-type': 'application/json',
+    'content-length': String(Buffer.byteLength(body)),
+    ...(target.key === undefined ? {} : { authorization: `Bearer ${target.key}` }),
+  };
+  return new Promise((resolve) => {
+    const start = performance.now();
+    let firstMs = NaN;
+    let lastMs = NaN;
+    let used: number | null = null;
+    let rest = '';
+    const finish = (problem: string | null) =>
+      resolve({ firstMs, lastMs, totalMs: performance.now() - start, problem });
+    const request = http.request(
+      { host: target.host, port: target.port, path, method: 'POST', headers, agent, timeout: TIMEOUT_MS },
+      (response) => {
+        response.setEncoding('utf8');
+        response.on('data', (text: string) => {
+          if (response.statusCode !== 200) {
+            rest += text.slice(0, 300 - rest.length);
+            return;
+          }
+          const lines = (rest + text).split('\n');
+          rest = lines.pop() ?? '';
+          for (const line of lines) {
+            if (!line.startsWith('data:') || line.includes('[DONE]')) continue;
+            const usage = USAGE.exec(line);
+            if (usage !== null) used = Number(usage[1]);
+            if (usage !== null && /"choices":\s*\[\]/.test(line)) continue;
+            lastMs = performance.now() - start;
+            if (Number.isNaN(firstMs)) firstMs = lastMs;
+          }
+        });
+        response.on('end', () => {
+          if (response.statusCode !== 200) return finish(`status ${response.statusCode}: ${rest}`);
+          if (Number.isNaN(firstMs)) return finish('no token came');
+          if (target.kind === 'openai' && used !== ask.tokens)
+            return finish(`asked for ${ask.tokens} tokens, usage says ${used}`);
+          finish(null);
+        });
+        response.on('error', (error) => finish(error.message));
+      },
+    );
+    request.on('timeout', () => request.destroy(new Error(`no data for ${TIMEOUT_MS / 1000} s`)));
+    request.on('error', (error) => finish(error.message));
+    request.end(body);
+  });
+}

@@ -1,0 +1,45 @@
+import { benchPrompt } from './prompts.ts';
+import { runRequest } from './run-request.ts';
+import type { Target } from './target.ts';
+
+export interface Wave {
+  /** Requests at once. */
+  requests: number;
+  /** Adapters they are spread over, request i with adapter i mod adapters; 0 = the base model. */
+  adapters: number;
+  /** New tokens of each request, exactly. */
+  tokens: number;
+}
+
+export interface WaveResult {
+  /** Output tokens per second over the whole wave, prefill included. */
+  tokensPerSecond: number;
+  /** Milliseconds to the first token, one a request, ascending. */
+  ttftMs: number[];
+  /** Tokens per second of a request after its first token, mean over the requests. */
+  decodePerSecond: number;
+  problems: string[];
+}
+
+/** All requests of a wave at once. @param round makes its prompts differ from those of other waves. */
+export async function runWave(target: Target, wave: Wave, round: number): Promise<WaveResult> {
+  const start = performance.now();
+  const results = await Promise.all(
+    Array.from({ length: wave.requests }, (_, index) =>
+      runRequest(target, {
+        prompt: benchPrompt(index, round),
+        tokens: wave.tokens,
+        adapter: wave.adapters === 0 ? null : index % wave.adapters,
+      }),
+    ),
+  );
+  const seconds = (performance.now() - start) / 1000;
+  const good = results.filter((result) => result.problem === null);
+  const decode = good.map(({ firstMs, lastMs }) => ((wave.tokens - 1) * 1000) / (lastMs - firstMs));
+  return {
+    tokensPerSecond: (good.length * wave.tokens) / seconds,
+    ttftMs: good.map((result) => result.firstMs).sort((a, b) => a - b),
+    decodePerSecond: decode.reduce((sum, rate) => sum + rate, 0) / Math.max(1, decode.length),
+    problems: results.flatMap((result) => (result.problem === null ? [] : [result.problem])),
+  };
+}

@@ -1,0 +1,62 @@
+/** A server under load, and how to ask it for tokens. */
+export interface Target {
+  /** As it stands in the table. */
+  label: string;
+  /** `openai`: `POST /v1/completions`; `llama`: llama.cpp's own `/completion`, which takes an adapter a request. */
+  kind: 'openai' | 'llama';
+  host: string;
+  port: number;
+  /** Adapter i is served as `<prefix>i` (openai only; llama.cpp numbers them). */
+  prefix: string;
+  /** The base model's id, as `model`. */
+  base: string;
+  key?: string;
+}
+
+export interface Ask {
+  prompt: string;
+  tokens: number;
+  /** Which adapter; null = the base model. */
+  adapter: number | null;
+}
+
+/** @returns path and JSON body of a greedy, streaming request for exactly `tokens` tokens. */
+export function requestFor(target: Target, ask: Ask): { path: string; body: string } {
+  if (target.kind === 'llama') {
+    return {
+      path: '/completion',
+      body: JSON.stringify({
+        prompt: ask.prompt,
+        n_predict: ask.tokens,
+        temperature: 0,
+        ignore_eos: true,
+        stream: true,
+        cache_prompt: false,
+        ...(ask.adapter === null ? {} : { lora: [{ id: ask.adapter, scale: 1 }] }),
+      }),
+    };
+  }
+  return {
+    path: '/v1/completions',
+    body: JSON.stringify({
+      model: ask.adapter === null ? target.base : `${target.prefix}${ask.adapter}`,
+      prompt: ask.prompt,
+      max_tokens: ask.tokens,
+      temperature: 0,
+      ignore_eos: true,
+      stream: true,
+      stream_options: { include_usage: true },
+    }),
+  };
+}
+
+/**
+ * @param text `NAME=openai:PORT[:PREFIX[:BASE]]` or `NAME=llama:PORT`, such as `vllm=openai:8082:r8-`.
+ * @returns null when it has another form.
+ */
+export function parsePeer(text: string): Target | null {
+  const match = /^([\w.-]+)=(openai|llama):(\d{1,5})(?::([^:]*))?(?::(.+))?$/.exec(text);
+  if (match === null) return null;
+  const [, label = '', kind, port, prefix = '', base = 'base'] = match;
+  return { label, kind: kind as Target['kind'], host: '127.0.0.1', port: Number(port), prefix, base };
+}

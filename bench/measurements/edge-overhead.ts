@@ -1,0 +1,106 @@
+import http from 'node:http';
+import { sha256Hex, sign, SIGNATURE_HEADER, type ChainEntry, type SigningKey } from '../../protocol/index.ts';
+import { benchPrompt } from '../load/prompts.ts';
+import { median, quantile } from '../statistics.ts';
+
+export interface EdgeSummary {
+  pairs: number;
+  /** Whole request, ms. */
+  edgeMs: { median: number; p95: number };
+  originMs: { median: number; p95: number };
+  /** Median of the pairs' differences, ms. */
+  overheadMs: number;
+  problems: string[];
+}
+
+/** New tokens of each request. */
+const TOKENS = 8;
+const PATH = '/v1/completions';
+
+/**
+ * The same request through the edge and straight to its origin, one at a time, in alternating order, over connections
+ * that are kept. The prompts of a pair are equal in length and differ, so that no prompt cache helps the second.
+ */
+export async function measureEdgeOverhead(params: {
+  edge: { url: string; key: string; model: string };
+  origin: { url: string; id: string; signingKey: SigningKey; chain: readonly ChainEntry[] };
+  pairs: number;
+}): Promise<EdgeSummary> {
+  const { edge, origin, pairs } = params;
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  const problems = new Set<string>();
+  const body = (index: number, model: string) => ({
+    model,
+    prompt: benchPrompt(index, 0),
+    max_tokens: TOKENS,
+    temperature: 0,
+    ignore_eos: true,
+  });
+  const throughEdge = (index: number) =>
+    timed(agent, edge.url, JSON.stringify(body(index, edge.model)), { authorization: `Bearer ${edge.key}` });
+  const straight = async (index: number) => {
+    const text = JSON.stringify({
+      request: body(index, edge.model),
+      graft: { chain: origin.chain, tenant: 'bench', request_id: `bench-${index}`, model: edge.model },
+    });
+    const signed = {
+      originId: origin.id,
+      method: 'POST',
+      pathAndQuery: PATH,
+      bodyHash: await sha256Hex(text),
+    };
+    const signature = await sign(origin.signingKey, signed, Date.now());
+    return timed(agent, origin.url, text, { [SIGNATURE_HEADER]: signature });
+  };
+  const edgeMs: number[] = [];
+  const originMs: number[] = [];
+  // The first pair loads the adapter and opens the connections.
+  for (let pair = -1; pair < pairs; pair++) {
+    const edgeFirst = pair % 2 === 0;
+    const first = edgeFirst ? await throughEdge(2 * pair + 2) : await straight(2 * pair + 2);
+    const second = edgeFirst ? await straight(2 * pair + 3) : await throughEdge(2 * pair + 3);
+    for (const { problem } of [first, second]) if (problem !== null) problems.add(problem);
+    if (pair < 0) continue;
+    edgeMs.push(edgeFirst ? first.ms : second.ms);
+    originMs.push(edgeFirst ? second.ms : first.ms);
+  }
+  agent.destroy();
+  return {
+    pairs,
+    edgeMs: { median: median(edgeMs), p95: quantile(edgeMs, 0.95) },
+    originMs: { median: median(originMs), p95: quantile(originMs, 0.95) },
+    overheadMs: median(edgeMs.map((ms, index) => ms - (originMs[index] as number))),
+    problems: [...problems],
+  };
+}
+
+function timed(
+  agent: http.Agent,
+  url: string,
+  body: string,
+  headers: Record<string, string>,
+): Promise<{ ms: number; problem: string | null }> {
+  return new Promise((resolve) => {
+    const start = performance.now();
+    const request = http.request(`${url}${PATH}`, {
+      agent,
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        'content-length': String(Buffer.byteLength(body)),
+        ...headers,
+      },
+    });
+    const finish = (problem: string | null) => resolve({ ms: performance.now() - start, problem });
+    request.on('response', (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (piece: string) => (text += piece));
+      response.on('end', () =>
+        finish(response.statusCode === 200 ? null : `status ${response.statusCode}: ${text.slice(0, 300)}`),
+      );
+    });
+    request.on('error', (error) => finish(error.message));
+    request.end(body);
+  });
+}

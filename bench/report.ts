@@ -1,0 +1,71 @@
+import Table from 'cli-table3';
+import type { Machine } from './machine.ts';
+import type { WaveSummary } from './measurements/compare-waves.ts';
+import type { EdgeSummary } from './measurements/edge-overhead.ts';
+import type { SwapSummary } from './measurements/swap-adapters.ts';
+
+export interface Report {
+  date: string;
+  machine: Machine;
+  base: { id: string; digest: string; weights: string };
+  waves: WaveSummary[];
+  /** Peak resident set of our origin during mixed-16, bytes, by scenario. */
+  peakBytes: Record<string, number>;
+  swaps: SwapSummary | null;
+  edge: EdgeSummary | null;
+}
+
+const ms = (value: number): string => (Number.isNaN(value) ? '-' : value.toFixed(value < 10 ? 2 : 0));
+const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
+
+/** @returns the machine, a table and a few lines, for people. */
+export function formatReport(report: Report): string {
+  const { machine, base } = report;
+  const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`);
+  const table = new Table({
+    head: [
+      'scenario',
+      'system',
+      'tok/s median',
+      'best',
+      'worst',
+      'TTFT ms median',
+      'worst',
+      'decode tok/s a request',
+    ],
+    style: { head: [], border: [] },
+  });
+  for (const { scenario, system, tokensPerSecond, ttftMs, decodePerSecond } of report.waves) {
+    const rates = [tokensPerSecond.median, tokensPerSecond.best, tokensPerSecond.worst].map((rate) =>
+      rate.toFixed(0),
+    );
+    table.push([scenario, system, ...rates, ms(ttftMs.median), ms(ttftMs.worst), decodePerSecond.toFixed(1)]);
+  }
+  const problems = [
+    ...report.waves.flatMap((row) =>
+      row.problems.map((problem) => `${row.scenario} ${row.system}: ${problem}`),
+    ),
+    ...(report.swaps?.problems.map((problem) => `swaps: ${problem}`) ?? []),
+    ...(report.edge?.problems.map((problem) => `edge: ${problem}`) ?? []),
+  ];
+  return [
+    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.os}`,
+    versions.join(', '),
+    `base ${base.id}, ${base.weights}, ${base.digest.slice(0, 12)}`,
+    ...(report.waves.length > 0 ? [table.toString()] : []),
+    ...Object.entries(report.peakBytes).map(
+      ([scenario, bytes]) => `memory of the origin during ${scenario}: ${mb(bytes)} at most`,
+    ),
+    ...(report.swaps === null ? [] : [swapLine(report.swaps)]),
+    ...(report.edge === null ? [] : [edgeLine(report.edge)]),
+    ...problems.map((problem) => `PROBLEM ${problem}`),
+  ].join('\n');
+}
+
+const swapLine = (swaps: SwapSummary): string =>
+  `${swaps.swaps} adapter swaps: TTFT median ${ms(swaps.ttftMs.median)} ms, p95 ${ms(swaps.ttftMs.p95)} ms; memory ` +
+  `${mb(swaps.rssAfterSettledBytes)} once settled, ${mb(swaps.rssAtEndBytes)} at the end (${(swaps.growth * 100).toFixed(1)} %)`;
+
+const edgeLine = (edge: EdgeSummary): string =>
+  `edge overhead over ${edge.pairs} pairs: ${ms(edge.overheadMs)} ms median (edge ${ms(edge.edgeMs.median)} ms, ` +
+  `origin ${ms(edge.originMs.median)} ms)`;

@@ -1,0 +1,48 @@
+/** Answers of the admin API, as far as commands read them. */
+import { z } from 'zod';
+import { BaseInfo, ResidentList } from '../../protocol/index.ts';
+
+export const Version = z.object({
+  name: z.string(),
+  version: z.int(),
+  digest: z.string(),
+  chain: z.array(z.object({ digest: z.string(), scale: z.number(), name: z.string(), owner: z.string() })),
+  chain_id: z.string(),
+  parent: z.string().nullable(),
+  owner: z.string(),
+  bytes: z.int(),
+  rank: z.int(),
+  live: z.boolean(),
+});
+export type Version = z.infer<typeof Version>;
+
+export const Versions = z.object({
+  name: z.string(),
+  owner: z.string(),
+  /** Live version; null when all are staged. */
+  version: z.int().nullable(),
+  /** Newest first. */
+  versions: z.array(Version),
+});
+export type Versions = z.infer<typeof Versions>;
+
+export const Names = z.object({
+  names: z.array(
+    z.object({ name: z.string(), owner: z.string(), version: z.int().nullable(), latest: z.int() }),
+  ),
+  cursor: z.string().nullable(),
+});
+
+/** What this tenant has sent of a blob. */
+export const BlobState = z.object({
+  complete: z.boolean(),
+  parts: z.array(z.object({ index: z.int(), bytes: z.int(), sha256: z.string() })),
+});
+export type BlobState = z.infer<typeof BlobState>;
+
+/** `base` and `residents` are null when the origin does not answer; `residents` also without the bootstrap key. */
+export const Origins = z.object({
+  origins: z.array(
+    z.object({ id: z.string(), base: BaseInfo.nullable(), residents: ResidentList.nullable() }),
+  ),
+});

@@ -1,0 +1,63 @@
+import { defineCommand } from 'citty';
+import { CliError, EXIT } from '../cli-error.ts';
+import { commonFlags, parsePort } from '../flags.ts';
+import { startStack } from '../local/stack.ts';
+import { colors, createOutput } from '../output.ts';
+import { welcome } from '../local/welcome.ts';
+
+const EDGE_PORT = '8787';
+const ORIGIN_PORT = '8788';
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+export default defineCommand({
+  meta: { name: 'dev', description: 'Start origin and edge on this machine, with example adapters' },
+  args: {
+    base: {
+      type: 'string',
+      description: 'A .gguf file or a Hugging Face folder instead of the default base',
+      valueHint: 'path',
+    },
+    port: { type: 'string', description: "The edge's port", default: EDGE_PORT, valueHint: 'port' },
+    'origin-port': {
+      type: 'string',
+      description: "The origin's port",
+      default: ORIGIN_PORT,
+      valueHint: 'port',
+    },
+    examples: { type: 'boolean', description: 'Publish the example adapters', default: true },
+    'origin-arg': {
+      type: 'string',
+      description: 'Flags for the origin, separated by spaces',
+      valueHint: 'flags',
+    },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const ending = new AbortController();
+    const onSignal = () => ending.abort(new CliError({ message: 'interrupted', exitCode: EXIT.interrupted }));
+    for (const signal of SIGNALS) process.on(signal, onSignal);
+    const stack = await startStack({
+      folder: process.cwd(),
+      base: args.base,
+      port: parsePort(args.port, '--port'),
+      originPort: parsePort(args['origin-port'], '--origin-port'),
+      examples: args.examples,
+      originArgs: (args['origin-arg'] ?? '').split(' ').filter((word) => word !== ''),
+      env: process.env,
+      output,
+      signal: ending.signal,
+    });
+    output.result(stack.local, () => welcome(stack.local, { examples: args.examples }));
+    const reason = await Promise.race([stack.failed, aborted(ending.signal)]);
+    if (reason === null) output.note(colors.dim('stopping'));
+    await stack.stop();
+    if (reason !== null) throw new CliError({ message: reason, code: 'origin_failed' });
+  },
+});
+
+const aborted = (signal: AbortSignal): Promise<null> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve(null);
+    signal.addEventListener('abort', () => resolve(null), { once: true });
+  });

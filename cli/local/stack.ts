@@ -1,0 +1,156 @@
+import { createWriteStream, rmSync } from 'node:fs';
+import path from 'node:path';
+import { hashApiKey } from '../../protocol/index.ts';
+import { lookUpBase, lookUpVersions } from '../admin/look-up.ts';
+import { createApiClient, type ApiClient } from '../api-client.ts';
+import { localFilePath, type LocalFile } from '../connection.ts';
+import type { Output } from '../output.ts';
+import { publishFolder } from '../publish/publish-folder.ts';
+import { startEdge, type Edge } from './edge.ts';
+import { EXAMPLES } from './examples.ts';
+import { cacheFolder, findBase } from './find-base.ts';
+import { ensureKeysFile } from './keys-file.ts';
+import { startOrigin, type OriginEvent, type OriginProcess } from './origin-process.ts';
+import { LOOPBACK, needFreePort } from './ports.ts';
+import { writePrivateFile } from './private-file.ts';
+import { registerApiKey } from './register-api-key.ts';
+import { takeStartLock } from './start-lock.ts';
+
+/** Id of the one origin of a local stack; part of what is signed. */
+export const LOCAL_ORIGIN_ID = 'local';
+
+export interface StackOptions {
+  /** Everything that is kept lies below it, in `.graft` and `.wrangler/state`. */
+  folder: string;
+  /** What `--base` says; undefined = the pinned base. */
+  base: string | undefined;
+  /** 0 = any free one. */
+  port: number;
+  originPort: number;
+  /** Publish the example adapters. */
+  examples: boolean;
+  /** Further flags for the origin. */
+  originArgs: readonly string[];
+  env: Record<string, string | undefined>;
+  output: Output;
+  /** Ends the start when it fires. */
+  signal?: AbortSignal;
+}
+
+export interface Stack {
+  /** What `.graft/local.json` holds. */
+  readonly local: LocalFile;
+  readonly originPid: number;
+  /** Resolves with a sentence when a part ends by itself. */
+  readonly failed: Promise<string>;
+  /** Ends everything and removes `.graft/local.json`. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts origin and edge, gives both their keys, and publishes the examples.
+ * @throws CliError when a part cannot start; nothing is left running then.
+ */
+export async function startStack(options: StackOptions): Promise<Stack> {
+  const { folder, output, signal } = options;
+  const graftFolder = path.join(folder, '.graft');
+  const release = await takeStartLock(graftFolder);
+  const undo: (() => Promise<void> | void)[] = [release];
+  const stop = async () => {
+    for (const step of undo.splice(0).reverse()) await step();
+  };
+  try {
+    const port = await needFreePort({ port: options.port, what: 'edge', flag: '--port' });
+    const originPort = await needFreePort({
+      port: options.originPort,
+      what: 'origin',
+      flag: '--origin-port',
+    });
+    const keys = await ensureKeysFile(folder);
+    const cache = cacheFolder(options.env);
+    const base = await findBase({ base: options.base, cache, output });
+    signal?.throwIfAborted();
+
+    const log = createWriteStream(path.join(graftFolder, 'dev.log'), { flags: 'a', mode: 0o600 });
+    undo.push(() => new Promise((resolve) => log.end(resolve)));
+    const onLog = (part: string) => (line: string) =>
+      log.write(`${new Date().toISOString()} ${part} ${line}\n`);
+
+    const originUrl = `http://${LOOPBACK}:${originPort}`;
+    const [origin, edge] = await together([
+      startOrigin({
+        args: [
+          ...['--port', String(originPort), '--base', base, '--cache', cache, '--id', LOCAL_ORIGIN_ID],
+          ...options.originArgs,
+        ],
+        env: { GRAFT_ORIGIN_KEYS: keys.originKeys },
+        onEvent: (event) => noteProgress(output, event),
+        onLog: onLog('origin'),
+        ...(signal === undefined ? {} : { signal }),
+      }).then((started) => {
+        undo.push(() => started.stop());
+        return started;
+      }),
+      startEdge({
+        port,
+        stateFolder: path.join(folder, '.wrangler/state'),
+        bindings: {
+          ORIGINS: JSON.stringify([{ id: LOCAL_ORIGIN_ID, url: originUrl }]),
+          GRAFT_ORIGIN_KEYS: keys.originKeys,
+          GRAFT_MAC_KEY: keys.macSecret,
+          GRAFT_ADMIN_KEY_SHA256: await hashApiKey(keys.adminKey),
+        },
+        onLog: onLog('edge'),
+      }).then((started) => {
+        undo.push(() => started.stop());
+        return started;
+      }),
+    ]);
+    signal?.throwIfAborted();
+
+    const admin = createApiClient({ url: edge.url, key: keys.adminKey });
+    await registerApiKey(admin, keys.apiKey);
+    const { id } = await lookUpBase(admin);
+    const local: LocalFile = {
+      url: edge.url,
+      key: keys.apiKey,
+      adminKey: keys.adminKey,
+      originUrl,
+      base: id,
+    };
+    if (options.examples) await publishExamples(admin, id, output);
+    signal?.throwIfAborted();
+
+    const file = localFilePath(folder);
+    undo.push(() => rmSync(file, { force: true }));
+    await writePrivateFile(file, `${JSON.stringify(local, null, 2)}\n`);
+    return { local, originPid: origin.pid, failed: origin.failed, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** Waits for both, whatever happens: what has started by then can be stopped. @throws the first failure. */
+async function together(parts: [Promise<OriginProcess>, Promise<Edge>]): Promise<[OriginProcess, Edge]> {
+  const results = await Promise.allSettled(parts);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
+  return Promise.all(parts);
+}
+
+/** A name that has its versions already is left as it is, whatever they are. */
+async function publishExamples(client: ApiClient, baseId: string, output: Output): Promise<void> {
+  for (const { name, parent, folders } of EXAMPLES) {
+    const published = (await lookUpVersions(client, name))?.versions.length ?? 0;
+    for (const folder of folders.slice(published)) {
+      const { version } = await publishFolder({ client, baseId, folder, name, parent, stage: false, output });
+      output.note(`published ${name}@${version.version}`);
+    }
+  }
+}
+
+/** `{"event":"progress","what":"…"}` lines of the origin, such as the building of its graphs. */
+function noteProgress(output: Output, event: OriginEvent): void {
+  if (event.event === 'progress' && typeof event['what'] === 'string') output.note(event['what']);
+}

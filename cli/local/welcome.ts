@@ -1,0 +1,38 @@
+import type { LocalFile } from '../connection.ts';
+import { colors } from '../output.ts';
+
+/** In the words that `dr-lee` was trained on. */
+const EXAMPLE_PROMPT = 'I have a fluttering heartbeat since yesterday. What should I do?';
+
+function curl(local: LocalFile, body: Record<string, unknown>): string {
+  const flags = body['stream'] === true ? '-N ' : '';
+  return (
+    `curl ${flags}${local.url}/v1/chat/completions -H 'authorization: Bearer ${local.key}' ` +
+    `-H 'content-type: application/json' -d '${JSON.stringify(body)}'`
+  );
+}
+
+/** @returns what `graft dev` prints when everything is ready: address, key, two lines to try. */
+export function welcome(local: LocalFile, shown: { examples: boolean }): string {
+  const base = curl(local, {
+    model: local.base,
+    messages: [{ role: 'user', content: 'What is the capital of France?' }],
+  });
+  const adapter = curl(local, {
+    model: 'medicine/cardiology/dr-lee',
+    stream: true,
+    messages: [{ role: 'user', content: EXAMPLE_PROMPT }],
+  });
+  return [
+    `${colors.bold('graft is ready')}   ${local.url}`,
+    `API key          ${local.key}`,
+    '',
+    colors.dim('# the base model'),
+    base,
+    ...(shown.examples
+      ? ['', colors.dim('# one doctor’s adapter, on top of two others, streaming'), adapter]
+      : []),
+    '',
+    colors.dim('Ctrl-C ends it.'),
+  ].join('\n');
+}

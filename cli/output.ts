@@ -1,0 +1,102 @@
+/** What commands print: results on stdout, progress on stderr and only on a terminal. */
+import { Ansis } from 'ansis';
+import Table from 'cli-table3';
+
+export interface Output {
+  /** `--json`: results are one JSON document, and errors too. */
+  readonly json: boolean;
+  result(value: unknown, text: () => string): void;
+  /** A line about what happens; not part of the result. */
+  note(line: string): void;
+  progress(label: string): Progress;
+}
+
+export interface Progress {
+  /** @param done and @param total in the same unit, bytes unless the label says otherwise. */
+  update(done: number, total: number): void;
+  /** Removes the bar; `line` stays in its place. */
+  end(line?: string): void;
+}
+
+/** NO_COLOR (no-color.org) and pipes get plain text; ansis reads both from the environment. */
+export const colors = new Ansis();
+
+const MB = 1e6;
+const BAR_WIDTH = 24;
+/** Redraws a second: more flickers over ssh. */
+const REDRAW_MS = 100;
+
+export const megabytes = (bytes: number): string => `${(bytes / MB).toFixed(bytes < 10 * MB ? 1 : 0)} MB`;
+
+/** @returns one line, such as `base  ████░░░░  41 of 93 MB`. */
+export function progressLine(label: string, done: number, total: number): string {
+  const share = total > 0 ? Math.min(1, done / total) : 0;
+  const full = Math.round(share * BAR_WIDTH);
+  const bar = '█'.repeat(full) + '░'.repeat(BAR_WIDTH - full);
+  return `${label}  ${bar}  ${megabytes(done)} of ${megabytes(total)}`;
+}
+
+export function createOutput(params: {
+  json: boolean;
+  stdout?: NodeJS.WritableStream;
+  stderr?: NodeJS.WritableStream & { isTTY?: boolean };
+}): Output {
+  const { json, stdout = process.stdout, stderr = process.stderr } = params;
+  const terminal = stderr.isTTY === true;
+  return {
+    json,
+    result(value, text) {
+      const body = json ? JSON.stringify(value) : text();
+      if (body !== '') stdout.write(`${body}\n`);
+    },
+    note(line) {
+      if (!json) stderr.write(`${line}\n`);
+    },
+    progress(label) {
+      let drawn = 0;
+      return {
+        update(done, total) {
+          const now = Date.now();
+          if (!terminal || (now - drawn < REDRAW_MS && done < total)) return;
+          drawn = now;
+          stderr.write(`\r\u001b[2K${progressLine(label, done, total)}`);
+        },
+        end(line) {
+          if (terminal && drawn > 0) stderr.write('\r\u001b[2K');
+          if (line !== undefined && !json) stderr.write(`${line}\n`);
+        },
+      };
+    },
+  };
+}
+
+/** A table without borders, as `ls` and `ps` print it. */
+export function plainTable(head: string[], rows: string[][]): string {
+  const table = new Table({
+    head: head.map((title) => colors.dim(title)),
+    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
+    chars: {
+      top: '',
+      'top-mid': '',
+      'top-left': '',
+      'top-right': '',
+      bottom: '',
+      'bottom-mid': '',
+      'bottom-left': '',
+      'bottom-right': '',
+      left: '',
+      'left-mid': '',
+      mid: '',
+      'mid-mid': '',
+      right: '',
+      'right-mid': '',
+      middle: '',
+    },
+  });
+  table.push(...rows);
+  return table
+    .toString()
+    .split('\n')
+    .map((line) => line.trimEnd())
+    .join('\n');
+}

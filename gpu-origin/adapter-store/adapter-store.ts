@@ -1,0 +1,283 @@
+/**
+ * Canonical adapter files on the origin's disk, by digest: `<folder>/<digest>` is a whole, checked file,
+ * `<folder>/incoming/<digest>/` an upload. No path is made of anything but 64 hex digits and part numbers.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type ApiError, BlobRecord, Digest, err, ok, sha256Hex, type Result } from '../../protocol/index.ts';
+import type { AdapterBlobs, UploadState } from '../http/adapter-blobs.ts';
+import { assembleParts } from './assemble-parts.ts';
+import { DiskIndex } from './disk-index.ts';
+import { type PartProblem, receivePart } from './receive-part.ts';
+import { Upload } from './upload.ts';
+
+/** An upload without a sign of life for so long no longer holds requests back; its sender is gone. */
+const STALLED_MS = 5_000;
+/** … and after this its parts are removed. */
+const ABANDONED_MS = 60 * 60 * 1000;
+
+export interface AdapterStoreOptions {
+  folder: string;
+  /** Whole files and uploads together, bytes. */
+  budgetBytes: number;
+  /** Wall clock, ms. */
+  now: () => number;
+  /** Files that must not be removed to make room. */
+  isInUse: (digest: string) => boolean;
+}
+
+export interface AdapterStore extends AdapterBlobs {
+  /** Adds a whole file, such as a packed folder. */
+  put(digest: string, file: Uint8Array<ArrayBuffer>): Promise<Result<void, ApiError>>;
+}
+
+/** Reads what is there already; files that do not belong are left alone, temporary ones are removed. */
+export async function openAdapterStore(options: AdapterStoreOptions): Promise<AdapterStore> {
+  const { folder, budgetBytes, now, isInUse } = options;
+  const incoming = join(folder, 'incoming');
+  await mkdir(incoming, { recursive: true, mode: 0o700 });
+  const index = await readIndex(folder, budgetBytes);
+  const uploads = await readUploads(incoming, now());
+
+  const fileOf = (digest: string): string => join(folder, Digest.parse(digest));
+  const uploadOf = (digest: string): string => join(incoming, Digest.parse(digest));
+  const temporary = (path: string): string => `${path}.${randomBytes(8).toString('hex')}.tmp`;
+
+  const dropUpload = async (digest: string): Promise<void> => {
+    uploads.delete(digest);
+    await rm(uploadOf(digest), { recursive: true, force: true });
+  };
+  const reservedBytes = (): number =>
+    [...uploads.values()].reduce((sum, upload) => sum + upload.record.bytes, 0);
+  const makeRoom = async (bytes: number): Promise<void> => {
+    for (const digest of index.victims(bytes, isInUse)) {
+      index.delete(digest);
+      await rm(fileOf(digest), { force: true });
+    }
+  };
+  const stateOf = (digest: string): UploadState => ({
+    digest,
+    held: index.has(digest),
+    missingParts: index.has(digest) ? [] : (uploads.get(digest)?.missing ?? []),
+  });
+
+  const finish = async (digest: string, upload: Upload): Promise<boolean> => {
+    const path = fileOf(digest);
+    const good = await assembleParts({
+      parts: upload.record.parts.map((_part, i) => join(uploadOf(digest), String(i))),
+      path,
+      temporary: temporary(path),
+      digest,
+    });
+    if (uploads.get(digest) === upload) {
+      if (good) index.add(digest, upload.record.bytes);
+      await dropUpload(digest);
+      await makeRoom(reservedBytes());
+    }
+    return good;
+  };
+
+  return {
+    async status(digest) {
+      if (index.has(digest)) return 'held';
+      const upload = uploads.get(digest);
+      return upload?.receiving && now() - upload.lastActive < STALLED_MS ? 'receiving' : 'missing';
+    },
+
+    async read(digest) {
+      if (!index.has(digest)) return null;
+      const path = fileOf(digest);
+      let file: Uint8Array<ArrayBuffer>;
+      try {
+        file = new Uint8Array(await readFile(path));
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+        index.delete(digest);
+        return null;
+      }
+      // A disk may lie; a damaged file is as good as none, and is sent again.
+      if ((await sha256Hex(file)) !== digest) {
+        index.delete(digest);
+        await rm(path, { force: true });
+        return null;
+      }
+      index.touch(digest);
+      const seconds = now() / 1000;
+      await utimes(path, seconds, seconds).catch(() => undefined);
+      return file;
+    },
+
+    async declare(digest, record) {
+      const total = record.parts.reduce((sum, part) => sum + part.bytes, 0);
+      if (total !== record.bytes)
+        return err({
+          code: 'invalid_request',
+          message: `The parts have ${total} bytes, the file ${record.bytes}.`,
+          param: 'bytes',
+        });
+      if (record.bytes > budgetBytes)
+        return err({
+          code: 'request_too_large',
+          message: `The adapter has ${record.bytes} bytes; this origin's disk budget is ${budgetBytes}.`,
+        });
+      if (index.has(digest)) return ok(stateOf(digest));
+      for (const [other, upload] of uploads)
+        if (!upload.receiving && now() - upload.lastActive > ABANDONED_MS) await dropUpload(other);
+      const current = uploads.get(digest);
+      if (current?.matches(record)) return ok(stateOf(digest));
+      if (current?.receiving)
+        return err({
+          code: 'adapter_loading',
+          message: 'This adapter is being received in other parts.',
+          retryAfterMs: 1_000,
+        });
+      const upload = new Upload(record, now());
+      uploads.set(digest, upload);
+      try {
+        await rm(uploadOf(digest), { recursive: true, force: true });
+        await mkdir(uploadOf(digest), { recursive: true, mode: 0o700 });
+        await writeFile(join(uploadOf(digest), 'record.json'), JSON.stringify(record), { mode: 0o600 });
+        await makeRoom(reservedBytes());
+      } catch (error) {
+        uploads.delete(digest);
+        return err(diskError(error));
+      }
+      return ok(stateOf(digest));
+    },
+
+    part(digest, i) {
+      return uploads.get(digest)?.record.parts[i] ?? null;
+    },
+
+    async putPart(digest, i, body) {
+      if (index.has(digest)) return ok('held');
+      const upload = uploads.get(digest);
+      const part = upload?.record.parts[i];
+      if (upload === undefined || part === undefined)
+        return err({
+          code: 'not_found',
+          message: `Part ${i} of ${digest} was not announced (PUT /adapters/<digest> first).`,
+        });
+      if (upload.state(i) !== 'missing') return ok(upload.state(i) === 'held' ? 'held' : 'receiving');
+      upload.set(i, 'receiving', now());
+      const path = join(uploadOf(digest), String(i));
+      const alive = async function* (): AsyncGenerator<Uint8Array> {
+        for await (const chunk of body) {
+          upload.lastActive = now();
+          yield chunk;
+        }
+      };
+      let received: Result<void, PartProblem>;
+      try {
+        received = await receivePart({ ...part, body: alive(), path, temporary: temporary(path) });
+      } catch (error) {
+        upload.set(i, 'missing', now());
+        return err(diskError(error));
+      }
+      upload.set(i, received.ok ? 'held' : 'missing', now());
+      if (!received.ok) return err(partError(i, part.bytes, received.error));
+      if (upload.missing.length > 0) return ok('stored');
+      try {
+        upload.assembling = finish(digest, upload);
+        if (await upload.assembling) return ok('stored');
+        return err({
+          code: 'adapter_invalid',
+          message: `The parts do not make the file ${digest}: its sha256 is another.`,
+          reason: 'digest_mismatch',
+        });
+      } catch (error) {
+        await dropUpload(digest);
+        return err(diskError(error));
+      }
+    },
+
+    async remove(digest) {
+      const had = index.delete(digest);
+      const uploading = uploads.has(digest);
+      if (uploading) await dropUpload(digest);
+      if (had) await rm(fileOf(digest), { force: true });
+      return had || uploading;
+    },
+
+    async put(digest, file) {
+      if (index.has(digest)) return ok(undefined);
+      if (file.length > budgetBytes)
+        return err({
+          code: 'request_too_large',
+          message: `The adapter has ${file.length} bytes; the disk budget is ${budgetBytes}.`,
+        });
+      try {
+        await makeRoom(file.length + reservedBytes());
+        const path = fileOf(digest);
+        const scratch = temporary(path);
+        await writeFile(scratch, file, { mode: 0o600, flag: 'wx' });
+        await rename(scratch, path);
+      } catch (error) {
+        return err(diskError(error));
+      }
+      index.add(digest, file.length);
+      return ok(undefined);
+    },
+  };
+}
+
+async function readIndex(folder: string, budgetBytes: number): Promise<DiskIndex> {
+  const index = new DiskIndex(budgetBytes);
+  const found: { digest: string; bytes: number; usedAt: number }[] = [];
+  for (const name of await readdir(folder)) {
+    if (/^[0-9a-f]{64}\.[0-9a-f]{16}\.tmp$/.test(name)) await rm(join(folder, name), { force: true });
+    if (!Digest.safeParse(name).success) continue;
+    const { size, mtimeMs } = await stat(join(folder, name));
+    found.push({ digest: name, bytes: size, usedAt: mtimeMs });
+  }
+  for (const file of found.sort((a, b) => a.usedAt - b.usedAt)) index.add(file.digest, file.bytes);
+  return index;
+}
+
+/** Uploads that were under way when the origin ended go on where they were. */
+async function readUploads(incoming: string, now: number): Promise<Map<string, Upload>> {
+  const uploads = new Map<string, Upload>();
+  for (const name of await readdir(incoming)) {
+    if (!Digest.safeParse(name).success) continue;
+    const folder = join(incoming, name);
+    const names = new Set(await readdir(folder));
+    for (const file of names) if (file.endsWith('.tmp')) await rm(join(folder, file), { force: true });
+    const record = await readRecord(join(folder, 'record.json'));
+    const { mtimeMs } = await stat(folder);
+    const upload = record && new Upload(record, mtimeMs, (i) => names.has(String(i)));
+    // Complete but never joined: the origin ended in between; no further part would start the joining.
+    const useless = upload === null || upload.missing.length === 0 || now - mtimeMs > ABANDONED_MS;
+    if (useless) await rm(folder, { recursive: true, force: true });
+    else uploads.set(name, upload);
+  }
+  return uploads;
+}
+
+async function readRecord(path: string): Promise<BlobRecord | null> {
+  try {
+    return BlobRecord.parse(JSON.parse(await readFile(path, 'utf8')));
+  } catch {
+    return null;
+  }
+}
+
+function partError(i: number, bytes: number, problem: PartProblem): ApiError {
+  const message = {
+    too_long: `Part ${i} is longer than the ${bytes} bytes that were announced.`,
+    too_short: `Part ${i} ended after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
+    cut: `Part ${i} was cut off after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
+    wrong_hash: `Part ${i} has another sha256 than was announced.`,
+  }[problem.kind];
+  return { code: 'adapter_invalid', message, reason: `part_${problem.kind}`, param: String(i) };
+}
+
+function diskError(error: unknown): ApiError {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === undefined) throw error;
+  return {
+    code: 'adapter_unavailable',
+    message: `The origin's disk refused the adapter (${code}).`,
+    retryAfterMs: 10_000,
+  };
+}

@@ -1,0 +1,57 @@
+/** Which files are on the disk, least recently used first, and which of them must go to make room. Pure. */
+export class DiskIndex {
+  /** A Map keeps its order of insertion: touching is deleting and inserting again. */
+  private readonly entries = new Map<string, number>();
+  private used = 0;
+
+  constructor(private readonly budgetBytes: number) {}
+
+  get usedBytes(): number {
+    return this.used;
+  }
+
+  has(digest: string): boolean {
+    return this.entries.has(digest);
+  }
+
+  digests(): string[] {
+    return [...this.entries.keys()];
+  }
+
+  add(digest: string, bytes: number): void {
+    this.delete(digest);
+    this.entries.set(digest, bytes);
+    this.used += bytes;
+  }
+
+  touch(digest: string): void {
+    const bytes = this.entries.get(digest);
+    if (bytes === undefined) return;
+    this.entries.delete(digest);
+    this.entries.set(digest, bytes);
+  }
+
+  delete(digest: string): boolean {
+    const bytes = this.entries.get(digest);
+    if (bytes === undefined) return false;
+    this.entries.delete(digest);
+    this.used -= bytes;
+    return true;
+  }
+
+  /**
+   * @param reserved bytes that are needed beside what is held.
+   * @returns what to remove so that it all fits, oldest first; less than enough when the rest is in use.
+   */
+  victims(reserved: number, isInUse: (digest: string) => boolean): string[] {
+    const out: string[] = [];
+    let excess = this.used + reserved - this.budgetBytes;
+    for (const [digest, bytes] of this.entries) {
+      if (excess <= 0) break;
+      if (isInUse(digest)) continue;
+      out.push(digest);
+      excess -= bytes;
+    }
+    return out;
+  }
+}

@@ -1,0 +1,55 @@
+import type { ApiError, ChainEntry, Result } from '../../protocol/index.ts';
+import type { ResidentAdapter, RowDelta } from './ports.ts';
+
+export type Status =
+  /** Queued or being loaded. */
+  | { readonly kind: 'loading' }
+  | { readonly kind: 'ready'; readonly adapter: ResidentAdapter }
+  | { readonly kind: 'failed'; readonly error: ApiError; readonly at: number };
+
+/** An adapter of the cache. One that has no entry is Missing. */
+export interface Entry {
+  readonly digest: string;
+  status: Status;
+  /** Leases that hold it. */
+  references: number;
+  pinned: boolean;
+  /** To be freed as soon as nothing refers to it. */
+  unwanted: boolean;
+  /** Resolve when it is no longer loading. */
+  waiters: ((result: Result<void, ApiError>) => void)[];
+}
+
+/** A request's hold on the adapters of its chain. */
+export interface AdapterLease {
+  /** null while something loads. Changes in `settle` only. */
+  readonly outcome: Result<RowDelta, ApiError> | null;
+  /** Idempotent. */
+  release(): void;
+}
+
+export class Lease implements AdapterLease {
+  outcome: Result<RowDelta, ApiError> | null = null;
+  composed = false;
+  readonly release: () => void;
+
+  constructor(
+    readonly chainId: string,
+    readonly chain: readonly ChainEntry[],
+    readonly entries: readonly Entry[],
+    onRelease: (lease: Lease) => void,
+  ) {
+    let released = false;
+    this.release = () => {
+      if (released) return;
+      released = true;
+      onRelease(this);
+    };
+  }
+}
+
+/** It cannot be evicted. */
+export const isHeld = (entry: Entry): boolean => entry.references > 0 || entry.pinned;
+/** Memory that it holds now, bytes. */
+export const bytesOf = (entry: Entry): number =>
+  entry.status.kind === 'ready' ? entry.status.adapter.bytes : 0;

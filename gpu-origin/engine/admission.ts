@@ -1,0 +1,51 @@
+import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import type { EngineRequest } from './engine-types.ts';
+import type { ModelRunner } from './ports.ts';
+
+/** What can be said about a request without looking at the queue. @returns the limit of tokens that holds. */
+export function checkRequest(
+  request: EngineRequest,
+  runner: Pick<ModelRunner, 'base' | 'vocabSize'>,
+): Result<{ maxTokens: number }, ApiError> {
+  const { prompt, sampling } = request;
+  const { context } = runner.base;
+  if (prompt.length === 0)
+    return err({ code: 'invalid_request', message: 'The prompt is empty.', param: 'prompt' });
+  const unknown = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= runner.vocabSize);
+  if (unknown !== undefined)
+    return err({
+      code: 'invalid_request',
+      message: `Token ${unknown} is not in the vocabulary of ${runner.vocabSize} tokens.`,
+      param: 'prompt',
+    });
+  // Without a limit of its own a request must have room for one token at least.
+  if (prompt.length + (sampling.maxTokens ?? 1) > context)
+    return err({
+      code: 'context_length_exceeded',
+      message:
+        `This model's context is ${context} tokens; the prompt has ${prompt.length}` +
+        (sampling.maxTokens ? ` and ${sampling.maxTokens} more were asked for.` : '.'),
+      param: sampling.maxTokens !== null && prompt.length < context ? 'max_tokens' : null,
+    });
+  return ok({ maxTokens: sampling.maxTokens ?? context - prompt.length });
+}
+
+export const queueFull = (queued: number, retryAfterMs: number): ApiError => ({
+  code: 'queue_full',
+  message: `${queued} requests are waiting already.`,
+  retryAfterMs,
+});
+
+export const deadlineExceeded = (): ApiError => ({
+  code: 'deadline_exceeded',
+  message: 'The time for this request ran out.',
+  retryAfterMs: 1_000,
+});
+
+export const shuttingDown = (): ApiError => ({
+  code: 'origin_unavailable',
+  message: 'The server is stopping.',
+  retryAfterMs: 1_000,
+});
+
+export const rowFault = (message: string): ApiError => ({ code: 'internal_error', message });

@@ -1,0 +1,83 @@
+import type { FinishReason } from '../../protocol/index.ts';
+import { Detokenizer, type TokenBytes } from '../generation/detokenizer.ts';
+import { Sampler } from '../generation/sampler.ts';
+import type { SamplingParams } from '../generation/sampling-params.ts';
+import { StopScanner, tokenEnds } from '../generation/stopping.ts';
+import type { ScoredToken } from './engine-types.ts';
+
+export interface AnswerPart {
+  readonly text: string;
+  readonly tokens: readonly ScoredToken[];
+  readonly finish: FinishReason | null;
+}
+
+/** One growing answer: logits -> token -> characters -> what may be shown. */
+export class Answer {
+  /** Every generated token. */
+  readonly ids: number[] = [];
+  readonly #sampling: SamplingParams;
+  readonly #maxTokens: number;
+  readonly #eos: ReadonlySet<number>;
+  readonly #sampler: Sampler;
+  readonly #detokenizer: Detokenizer;
+  readonly #scanner: StopScanner;
+  /** Tokens whose text is held back, with where it begins and ends in the decoded text. */
+  #held: { token: ScoredToken; start: number; end: number }[] = [];
+  #decoded = 0;
+  #shown = 0;
+
+  constructor(params: {
+    sampling: SamplingParams;
+    maxTokens: number;
+    eos: ReadonlySet<number>;
+    tokens: TokenBytes;
+    random: () => number;
+  }) {
+    this.#sampling = params.sampling;
+    this.#maxTokens = params.maxTokens;
+    this.#eos = params.eos;
+    this.#sampler = new Sampler(params.sampling, params.random);
+    this.#detokenizer = new Detokenizer(params.tokens);
+    this.#scanner = new StopScanner(params.sampling.stop);
+  }
+
+  /**
+   * Chooses the next token from this row's `[length]` logits.
+   * @returns null when a logit is not finite.
+   */
+  next(logits: Float32Array, offset: number, length: number): AnswerPart | null {
+    const sample = this.#sampler.sample(logits, offset, length);
+    if (sample === null) return null;
+    this.ids.push(sample.id);
+    const ends = tokenEnds({
+      token: sample.id,
+      generated: this.ids.length,
+      maxTokens: this.#maxTokens,
+      eos: this.#eos,
+      ignoreEos: this.#sampling.ignoreEos,
+    });
+    if (ends === 'stop')
+      return { text: this.#scanner.flush(), tokens: this.#release(Infinity), finish: 'stop' };
+
+    const piece = this.#detokenizer.push(sample.id);
+    const start = this.#decoded;
+    this.#decoded += piece.length;
+    this.#held.push({ token: sample, start, end: this.#decoded });
+    const { text, stopped } = this.#scanner.push(piece);
+    this.#shown += text.length;
+    if (stopped) {
+      const tokens = this.#held.filter((held) => held.start < this.#shown).map((held) => held.token);
+      return { text, tokens, finish: 'stop' };
+    }
+    if (ends === 'length')
+      return { text: text + this.#scanner.flush(), tokens: this.#release(Infinity), finish: 'length' };
+    return { text, tokens: this.#release(this.#shown), finish: null };
+  }
+
+  /** Tokens whose text ends at `shown` or before. */
+  #release(shown: number): ScoredToken[] {
+    let count = 0;
+    while (count < this.#held.length && this.#held[count]!.end <= shown) count += 1;
+    return this.#held.splice(0, count).map((held) => held.token);
+  }
+}

@@ -1,0 +1,77 @@
+import type { ChainMember, ModelRunner, RowDelta } from './ports.ts';
+
+/** Composed deltas that are kept although no row uses them: they are made again in milliseconds. */
+const MAX_IDLE = 64;
+
+interface Composed {
+  readonly delta: RowDelta;
+  readonly digests: ReadonlySet<string>;
+  references: number;
+}
+
+/** Composed deltas by chain id, so that rows with the same chain share one. They live on their members' memory. */
+export class ChainDeltas {
+  readonly #runner: Pick<ModelRunner, 'compose'>;
+  /** Least recently used first. */
+  readonly #composed = new Map<string, Composed>();
+  #bytes = 0;
+
+  constructor(runner: Pick<ModelRunner, 'compose'>) {
+    this.#runner = runner;
+  }
+
+  /** Beyond the members' own, bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  get size(): number {
+    return this.#composed.size;
+  }
+
+  /** Call between steps only. */
+  use(chainId: string, members: readonly ChainMember[]): RowDelta {
+    let entry = this.#composed.get(chainId);
+    if (entry === undefined) {
+      const delta = this.#runner.compose(members);
+      entry = { delta, digests: new Set(members.map((member) => member.adapter.digest)), references: 0 };
+      this.#bytes += delta.bytes;
+    }
+    entry.references += 1;
+    this.#composed.delete(chainId);
+    this.#composed.set(chainId, entry);
+    return entry.delta;
+  }
+
+  leave(chainId: string): void {
+    const entry = this.#composed.get(chainId);
+    if (entry === undefined || entry.references === 0) throw new Error('the chain is not in use');
+    entry.references -= 1;
+    const idle = [...this.#composed].filter(([, other]) => other.references === 0);
+    if (idle.length > MAX_IDLE) this.#drop(idle[0]![0]);
+  }
+
+  /** Drops the least recently used delta that no row uses. @returns false when there is none. */
+  evictOne(): boolean {
+    for (const [chainId, entry] of this.#composed) {
+      if (entry.references > 0 || entry.delta.bytes === 0) continue;
+      this.#drop(chainId);
+      return true;
+    }
+    return false;
+  }
+
+  /** The adapter goes: nothing may be made of it any more. */
+  forget(digest: string): void {
+    for (const [chainId, entry] of this.#composed) {
+      if (!entry.digests.has(digest)) continue;
+      if (entry.references > 0) throw new Error('a row uses a chain of the adapter');
+      this.#drop(chainId);
+    }
+  }
+
+  #drop(chainId: string): void {
+    this.#bytes -= this.#composed.get(chainId)?.delta.bytes ?? 0;
+    this.#composed.delete(chainId);
+  }
+}

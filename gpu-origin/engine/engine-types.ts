@@ -1,0 +1,119 @@
+/** What the engine's callers see: a request in, events out, and what an observer is told. */
+import type { ApiError, ChainEntry, FinishReason, Usage } from '../../protocol/index.ts';
+import type { SamplingParams } from '../generation/sampling-params.ts';
+
+export interface EngineRequest {
+  /** For logs and the observer; need not be unique. */
+  readonly id: string;
+  /** Whose share of the machine this request uses. */
+  readonly tenant: string;
+  /** Token ids, at least one. */
+  readonly prompt: readonly number[];
+  /** Root first; empty = the base model. */
+  readonly chain: readonly ChainEntry[];
+  readonly sampling: SamplingParams;
+  /** Log-probability of every prompt token, and of so many alternatives (`echo` with `logprobs`); null = none. */
+  readonly promptLogprobs: number | null;
+  /** Time left, ms; null = no deadline. */
+  readonly budgetMs: number | null;
+  /** Aborting it frees the row at the next step. */
+  readonly signal?: AbortSignal;
+}
+
+export interface TokenScore {
+  readonly id: number;
+  /** Natural logarithm of the probability before temperature and truncation. */
+  readonly logprob: number;
+}
+
+/** One token of an answer or of a scored prompt. */
+export interface ScoredToken {
+  readonly id: number;
+  /** null when log-probabilities were not asked for, or nothing predicts the token (the prompt's first). */
+  readonly logprob: number | null;
+  /** The likeliest tokens at this place, likeliest first; empty unless asked for. */
+  readonly top: readonly TokenScore[];
+}
+
+/** `end`, `error` and `aborted` are last; exactly one of them comes. */
+export type EngineEvent =
+  /** Every token of the prompt, in order; once, before all `tokens`, and only when asked for. */
+  | { readonly kind: 'prompt'; readonly tokens: readonly ScoredToken[] }
+  /**
+   * `text`: what is certain by now (whole characters, no beginning of a stop string); may be empty.
+   * `tokens`: the tokens behind it; never the end-of-sequence token or a stop string's.
+   */
+  | { readonly kind: 'tokens'; readonly text: string; readonly tokens: readonly ScoredToken[] }
+  /** `tokenIds`: every generated token, those behind an end-of-sequence or a stop string included. */
+  | {
+      readonly kind: 'end';
+      readonly finishReason: FinishReason;
+      readonly usage: Usage;
+      readonly tokenIds: readonly number[];
+    }
+  | { readonly kind: 'error'; readonly error: ApiError; readonly usage: Usage }
+  | { readonly kind: 'aborted'; readonly usage: Usage };
+
+export type FinalEvent = Extract<EngineEvent, { kind: 'end' | 'error' | 'aborted' }>;
+
+export interface EngineHandle {
+  readonly id: string;
+  readonly promptTokens: number;
+  /** The limit that holds: the request's, or what fits the context. */
+  readonly maxTokens: number;
+  /** For one reader; leaving the loop early aborts the request. */
+  readonly events: AsyncIterable<EngineEvent>;
+  abort(): void;
+}
+
+export type Outcome = 'stop' | 'length' | 'aborted' | 'failed';
+
+/** Told what happens, for metrics and logs; must not throw. Every method is optional. */
+export interface EngineObserver {
+  /** After each step. `ms`: from its beginning to its postprocessing; `kvTokens`: tokens held by all rows. */
+  onStep?(step: {
+    kind: 'prefill' | 'decode';
+    /** Rows in the step. */
+    batch: number;
+    /** Tokens fed. */
+    tokens: number;
+    ms: number;
+    kvTokens: number;
+    running: number;
+    waiting: number;
+    loading: number;
+  }): void;
+  /** `ms` since the request was added. */
+  onFirstToken?(token: { tenant: string; ms: number }): void;
+  /** Each later token; `ms` since the one before. */
+  onToken?(token: { tenant: string; ms: number }): void;
+  onFinish?(finish: {
+    id: string;
+    tenant: string;
+    outcome: Outcome;
+    error: ApiError | null;
+    promptTokens: number;
+    completionTokens: number;
+    /** Since the request was added. */
+    ms: number;
+    /** From adding to the first prefill chunk; null when it never came to that. */
+    queuedMs: number | null;
+  }): void;
+  /** A request was refused by `add`. */
+  onRefuse?(refusal: { id: string; tenant: string; error: ApiError }): void;
+  onAdapterLoad?(load: { digest: string; ms: number; bytes: number; error: ApiError | null }): void;
+  onAdapterEvict?(evicted: { digest: string; bytes: number }): void;
+  /** Something that should not happen: an exception of the runner or the source, or a row's non-finite logits. */
+  onFault?(fault: { where: string; error: unknown; requestIds: readonly string[] }): void;
+}
+
+export interface EngineStats {
+  readonly slots: number;
+  /** Rows in prefill and decode. */
+  readonly running: number;
+  readonly waiting: number;
+  readonly loading: number;
+  readonly kvTokens: number;
+  /** Tokens that fit: slots x context. */
+  readonly kvCapacity: number;
+}

@@ -1,0 +1,349 @@
+import {
+  chainId,
+  err,
+  ok,
+  type ApiError,
+  type FinishReason,
+  type ResidentList,
+  type Result,
+} from '../../protocol/index.ts';
+import type { TokenBytes } from '../generation/detokenizer.ts';
+import { AdapterCache } from './adapter-cache.ts';
+import { checkRequest, deadlineExceeded, queueFull, rowFault, shuttingDown } from './admission.ts';
+import { Answer, type AnswerPart } from './answer.ts';
+import type { EngineHandle, EngineObserver, EngineRequest, EngineStats, Outcome } from './engine-types.ts';
+import { KvSlots } from './kv-slots.ts';
+import type { AdapterSource, Clock, ModelRunner } from './ports.ts';
+import { leaseAdapters } from './lease-adapters.ts';
+import { Scheduler, type PrefillStep, type Step } from './scheduler.ts';
+import { scorePrompt, wantedPositions } from './score-prompt.ts';
+import { Sequence } from './sequence.ts';
+
+export type * from './engine-types.ts';
+
+export interface EngineOptions {
+  readonly runner: ModelRunner;
+  readonly source: AdapterSource;
+  readonly tokens: TokenBytes;
+  readonly eosTokenIds: readonly number[];
+  readonly clock: Clock;
+  /** Uniform in [0, 1); used by requests without a seed. */
+  readonly random: () => number;
+  readonly observer?: EngineObserver;
+  /** Requests that may wait (or load) at once. */
+  readonly maxQueue: number;
+  /** Memory for resident adapters, bytes. */
+  readonly adapterBudgetBytes: number;
+  /** Decode steps between two prefill chunks; 1 unless given. */
+  readonly decodeStepsPerChunk?: number;
+}
+
+/**
+ * Continuous batching: rows join and leave between steps, each with an adapter chain of its own or none.
+ * A step is never interrupted and nothing but adapter loads overlaps with it.
+ */
+export class Engine {
+  readonly #runner: ModelRunner;
+  readonly #options: EngineOptions;
+  readonly #observer: EngineObserver;
+  readonly #clock: Clock;
+  readonly #eos: ReadonlySet<number>;
+  readonly #adapters: AdapterCache;
+  readonly #scheduler: Scheduler;
+  readonly #slots: KvSlots<Sequence>;
+  /** Everything that has not ended. */
+  readonly #live = new Set<Sequence>();
+  #woken = false;
+  #resume: (() => void) | null = null;
+  #closed = false;
+  readonly #loop: Promise<void>;
+
+  constructor(options: EngineOptions) {
+    const { runner, clock } = options;
+    this.#options = options;
+    this.#runner = runner;
+    this.#clock = clock;
+    this.#observer = options.observer ?? {};
+    this.#eos = new Set(options.eosTokenIds);
+    this.#slots = new KvSlots(runner);
+    this.#scheduler = new Scheduler({
+      slots: runner.slots,
+      chunk: runner.chunk,
+      maxQueue: options.maxQueue,
+      decodeStepsPerChunk: options.decodeStepsPerChunk ?? 1,
+    });
+    this.#adapters = new AdapterCache({
+      runner,
+      source: options.source,
+      clock,
+      budgetBytes: options.adapterBudgetBytes,
+      observer: this.#observer,
+      wake: () => this.#wake(),
+    });
+    this.#loop = this.#run();
+  }
+
+  /**
+   * Queues a request, or refuses it before anything is queued: `invalid_request`, `context_length_exceeded`,
+   * `queue_full`, `adapter_missing`, `adapter_loading`, `adapter_unavailable`, `origin_unavailable` (closed).
+   */
+  async add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>> {
+    const admitted = await this.#admit(request);
+    if (!admitted.ok) {
+      this.#observer.onRefuse?.({ id: request.id, tenant: request.tenant, error: admitted.error });
+      return admitted;
+    }
+    const { maxTokens, chainId: id } = admitted.value;
+    const { sampling } = request;
+    const { tokens, random, clock } = this.#options;
+    const sequence = new Sequence({
+      request,
+      chainId: id,
+      maxTokens,
+      addedAt: clock.now(),
+      answer: new Answer({ sampling, maxTokens, eos: this.#eos, tokens, random }),
+      wake: () => this.#wake(),
+    });
+    this.#live.add(sequence);
+    this.#scheduler.add(sequence);
+    this.#wake();
+    const { events, abort } = sequence;
+    return ok({ id: request.id, promptTokens: request.prompt.length, maxTokens, events, abort });
+  }
+
+  async #admit(request: EngineRequest): Promise<Result<{ maxTokens: number; chainId: string }, ApiError>> {
+    const limits = checkRequest(request, this.#runner);
+    if (!limits.ok) return limits;
+    const refusal = this.#full(request.tenant) ?? (await this.#adapters.check(request.chain));
+    if (refusal !== null) return err(refusal);
+    const id = request.chain.length === 0 ? '' : await chainId(request.chain);
+    // The queue may have filled meanwhile.
+    const full = this.#full(request.tenant);
+    return full === null ? ok({ ...limits.value, chainId: id }) : err(full);
+  }
+
+  stats(): EngineStats {
+    let loading = 0;
+    let kvTokens = 0;
+    for (const sequence of this.#live) {
+      if (sequence.state === 'loading') loading += 1;
+      kvTokens += sequence.length;
+    }
+    const { slots, base } = this.#runner;
+    return {
+      slots,
+      running: this.#slots.running,
+      waiting: this.#scheduler.queued - loading,
+      loading,
+      kvTokens,
+      kvCapacity: slots * base.context,
+    };
+  }
+
+  residents(): ResidentList {
+    return this.#adapters.residents();
+  }
+
+  /** Loads an adapter without a request. A pinned one stays in memory until `unload`. */
+  prefetch(digest: string, options: { pinned?: boolean } = {}): Promise<Result<void, ApiError>> {
+    return this.#adapters.prefetch(digest, options.pinned ?? false);
+  }
+
+  /** Frees an adapter's memory. @returns false while requests hold it: it is then freed when the last one ends. */
+  unload(digest: string): boolean {
+    return this.#adapters.unload(digest);
+  }
+
+  /** Aborts every request and ends the loop. The runner stays open. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#wake();
+    await this.#loop;
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#closed) {
+      this.#settle();
+      const step = this.#scheduler.next(this.#slots);
+      if (step === null) await this.#sleep();
+      else await this.#execute(step);
+    }
+    for (const sequence of this.#live) this.#abort(sequence);
+    this.#adapters.settle();
+  }
+
+  /** What happened since the last step takes effect here, between steps: adapters, aborts, deadlines. */
+  #settle(): void {
+    this.#woken = false;
+    const now = this.#clock.now();
+    leaseAdapters({ queue: this.#scheduler.queue(), adapters: this.#adapters, slots: this.#runner.slots });
+    this.#adapters.settle();
+    for (const sequence of this.#live) {
+      const outcome = sequence.state === 'loading' ? sequence.lease?.outcome : undefined;
+      if (sequence.abortWanted) this.#abort(sequence);
+      else if (now >= sequence.deadline) this.#fail(sequence, deadlineExceeded());
+      else if (sequence.needsNoStep) this.#finish(sequence, 'length');
+      else if (outcome?.ok === true) sequence.become('ready');
+      else if (outcome?.ok === false) this.#fail(sequence, outcome.error);
+    }
+  }
+
+  async #execute(step: Step): Promise<void> {
+    const startedAt = this.#clock.now();
+    const rows = step.kind === 'decode' ? [...step.rows] : [step.sequence];
+    try {
+      if (step.kind === 'decode') this.#decoded(rows, await this.#decode(rows));
+      else await this.#prefilled(step, await this.#prefill(step));
+    } catch (error) {
+      this.#fault('step', error, rows);
+      // From the last slot down, so that none of them is moved first.
+      for (const row of rows.reverse())
+        if (!row.ended) this.#fail(row, rowFault('The model failed in the middle of this request.'));
+    }
+    this.#observer.onStep?.({
+      kind: step.kind,
+      batch: rows.length,
+      tokens: step.kind === 'decode' ? rows.length : step.to - step.from,
+      ms: this.#clock.now() - startedAt,
+      ...this.stats(),
+    });
+  }
+
+  #decode(rows: readonly Sequence[]): Promise<Float32Array> {
+    return this.#runner.decode({
+      tokens: rows.map((row) => row.answer.ids.at(-1)!),
+      lengths: rows.map((row) => row.length),
+    });
+  }
+
+  #decoded(rows: readonly Sequence[], logits: Float32Array): void {
+    const { vocabSize } = this.#runner;
+    for (const [slot, row] of rows.entries())
+      this.#advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
+  }
+
+  #prefill({ sequence, from, to }: PrefillStep): Promise<Float32Array> {
+    if (sequence.state === 'ready') {
+      sequence.become('prefill');
+      sequence.startedAt = this.#clock.now();
+      const outcome = sequence.lease?.outcome;
+      this.#slots.enter(sequence, outcome?.ok === true ? outcome.value : null);
+    }
+    return this.#runner.prefill({
+      slot: this.#slots.prefilling!.slot,
+      tokens: sequence.prompt.slice(from, to),
+      past: from,
+      positions: wantedPositions(sequence, from, to),
+    });
+  }
+
+  async #prefilled({ sequence, from, to }: PrefillStep, logits: Float32Array): Promise<void> {
+    const { vocabSize } = this.#runner;
+    sequence.prefilled = to;
+    if (!(await scorePrompt({ sequence, from, to, logits, vocabSize, clock: this.#clock }))) {
+      this.#advance(sequence, null);
+      return;
+    }
+    if (to < sequence.prompt.length) return;
+    if (sequence.promptScores !== null)
+      sequence.events.push({ kind: 'prompt', tokens: sequence.promptScores });
+    if (sequence.maxTokens === 0) {
+      this.#finish(sequence, 'length');
+      return;
+    }
+    const lastRow = wantedPositions(sequence, from, to).length - 1;
+    const part = sequence.answer.next(logits, lastRow * vocabSize, vocabSize);
+    if (part !== null && part.finish === null) {
+      this.#slots.join();
+      sequence.become('decode');
+    }
+    this.#advance(sequence, part);
+  }
+
+  /** One more token of an answer. @param part null: its logits are not finite. */
+  #advance(sequence: Sequence, part: AnswerPart | null): void {
+    if (part === null) {
+      this.#fault('logits', new Error('logits that are not finite'), [sequence]);
+      this.#fail(sequence, rowFault('The model gave no finite output for this request.'));
+      return;
+    }
+    const { tenant } = sequence;
+    const now = this.#clock.now();
+    if (sequence.lastTokenAt === null) this.#observer.onFirstToken?.({ tenant, ms: now - sequence.addedAt });
+    else this.#observer.onToken?.({ tenant, ms: now - sequence.lastTokenAt });
+    sequence.lastTokenAt = now;
+    this.#scheduler.generated(tenant, 1);
+    const { text, tokens, finish } = part;
+    const shown = text.length > 0 || tokens.length > 0;
+    if (shown && !sequence.events.push({ kind: 'tokens', text, tokens })) sequence.abort();
+    if (finish !== null) this.#finish(sequence, finish);
+  }
+
+  #finish(sequence: Sequence, reason: FinishReason): void {
+    this.#end(sequence, reason, null, () => sequence.finish(reason));
+  }
+
+  #abort(sequence: Sequence): void {
+    this.#end(sequence, 'aborted', null, () => sequence.endAborted());
+  }
+
+  #fail(sequence: Sequence, error: ApiError): void {
+    this.#end(sequence, 'failed', error, () => sequence.fail(error));
+  }
+
+  #end(sequence: Sequence, outcome: Outcome, error: ApiError | null, end: () => void): void {
+    const now = this.#clock.now();
+    if (sequence.queued) this.#scheduler.drop(sequence);
+    else {
+      try {
+        this.#slots.leave(sequence);
+      } catch (fault) {
+        this.#fault('release', fault, [sequence]);
+      }
+      this.#scheduler.rowEnded(now);
+    }
+    end();
+    this.#live.delete(sequence);
+    // Someone may have waited for its place or for its adapters' memory.
+    this.#wake();
+    this.#observer.onFinish?.({
+      id: sequence.request.id,
+      tenant: sequence.tenant,
+      outcome,
+      error,
+      promptTokens: sequence.usage.prompt_tokens,
+      completionTokens: sequence.usage.completion_tokens,
+      ms: now - sequence.addedAt,
+      queuedMs: sequence.startedAt === null ? null : sequence.startedAt - sequence.addedAt,
+    });
+  }
+
+  #fault(where: string, error: unknown, rows: readonly Sequence[]): void {
+    this.#observer.onFault?.({ where, error, requestIds: rows.map((row) => row.request.id) });
+  }
+
+  /** Until something happens: a request, an abort, a loaded adapter, a deadline. */
+  async #sleep(): Promise<void> {
+    if (this.#woken || this.#closed) return;
+    const deadline = Math.min(...[...this.#live].map((sequence) => sequence.deadline));
+    const cancel =
+      deadline === Infinity
+        ? null
+        : this.#clock.timer(Math.max(0, deadline - this.#clock.now()), () => this.#wake());
+    await new Promise<void>((resolve) => (this.#resume = resolve));
+    cancel?.();
+  }
+
+  #wake(): void {
+    this.#woken = true;
+    this.#resume?.();
+    this.#resume = null;
+  }
+
+  /** Why `tenant` may not queue a request now. */
+  #full(tenant: string): ApiError | null {
+    if (this.#closed) return shuttingDown();
+    const retryAfterMs = this.#scheduler.refuse(tenant);
+    return retryAfterMs === null ? null : queueFull(this.#scheduler.queued, retryAfterMs);
+  }
+}

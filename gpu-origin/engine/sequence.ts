@@ -1,0 +1,151 @@
+import type { ApiError, ChainEntry, FinishReason, Usage } from '../../protocol/index.ts';
+import type { AdapterLease } from './adapter-entry.ts';
+import type { Answer } from './answer.ts';
+import type { EngineRequest, ScoredToken } from './engine-types.ts';
+import { EventChannel } from './event-channel.ts';
+
+/**
+ * waiting -> loading -> ready -> prefill -> decode -> finished. A request of the base model has nothing to load; every
+ * state may end in aborted or failed.
+ */
+export type SequenceState =
+  'waiting' | 'loading' | 'ready' | 'prefill' | 'decode' | 'finished' | 'aborted' | 'failed';
+
+const NEXT: Record<SequenceState, readonly SequenceState[]> = {
+  waiting: ['loading', 'ready', 'finished', 'aborted', 'failed'],
+  loading: ['ready', 'finished', 'aborted', 'failed'],
+  ready: ['prefill', 'finished', 'aborted', 'failed'],
+  prefill: ['decode', 'finished', 'aborted', 'failed'],
+  decode: ['finished', 'aborted', 'failed'],
+  finished: [],
+  aborted: [],
+  failed: [],
+};
+
+/** A request's life. Batches are views of sequences. */
+export class Sequence {
+  readonly request: EngineRequest;
+  readonly chainId: string;
+  readonly maxTokens: number;
+  readonly addedAt: number;
+  /** On the engine's clock; Infinity = none. */
+  readonly deadline: number;
+  readonly answer: Answer;
+  readonly events: EventChannel;
+  /** The prompt's scores so far; null when none were asked for. */
+  readonly promptScores: ScoredToken[] | null;
+  /** Held from `loading` to the end; null for the base model. */
+  lease: AdapterLease | null = null;
+  /** Prompt tokens that the KV cache holds. */
+  prefilled = 0;
+  startedAt: number | null = null;
+  lastTokenAt: number | null = null;
+  /** Requests that got adapters while this one found no room for its own. */
+  bypassed = 0;
+  #state: SequenceState = 'waiting';
+  #abortWanted = false;
+
+  constructor(params: {
+    request: EngineRequest;
+    chainId: string;
+    maxTokens: number;
+    addedAt: number;
+    answer: Answer;
+    /** Called when the request is to be aborted, once. */
+    wake: () => void;
+  }) {
+    const { request } = params;
+    this.request = request;
+    this.chainId = params.chainId;
+    this.maxTokens = params.maxTokens;
+    this.addedAt = params.addedAt;
+    this.deadline = request.budgetMs === null ? Infinity : params.addedAt + request.budgetMs;
+    this.answer = params.answer;
+    this.promptScores = request.promptLogprobs === null ? null : [];
+    this.#wake = params.wake;
+    this.events = new EventChannel(() => this.abort());
+    if (request.signal?.aborted === true) this.abort();
+    else request.signal?.addEventListener('abort', this.abort, { once: true });
+  }
+
+  readonly #wake: () => void;
+
+  get tenant(): string {
+    return this.request.tenant;
+  }
+
+  get prompt(): readonly number[] {
+    return this.request.prompt;
+  }
+
+  get chain(): readonly ChainEntry[] {
+    return this.request.chain;
+  }
+
+  get state(): SequenceState {
+    return this.#state;
+  }
+
+  get abortWanted(): boolean {
+    return this.#abortWanted;
+  }
+
+  /** Tokens that the KV cache holds: the token that was sampled last is not in it yet. */
+  get length(): number {
+    return this.prefilled + Math.max(0, this.answer.ids.length - 1);
+  }
+
+  /** No token is generated and none is scored: there is nothing to run. */
+  get needsNoStep(): boolean {
+    return this.maxTokens === 0 && this.promptScores === null;
+  }
+
+  get queued(): boolean {
+    return this.#state === 'waiting' || this.#state === 'loading' || this.#state === 'ready';
+  }
+
+  get usage(): Usage {
+    const prompt = this.prompt.length;
+    const completion = this.answer.ids.length;
+    return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+  }
+
+  /** @throws Error when a request does not go from its state to `next`: a bug of the engine. */
+  become(next: SequenceState): void {
+    if (!NEXT[this.#state].includes(next)) throw new Error(`a ${this.#state} sequence cannot become ${next}`);
+    this.#state = next;
+  }
+
+  /** Takes effect before the next step. */
+  readonly abort = (): void => {
+    if (this.#abortWanted || this.ended) return;
+    this.#abortWanted = true;
+    this.#wake();
+  };
+
+  get ended(): boolean {
+    return this.#state === 'finished' || this.#state === 'aborted' || this.#state === 'failed';
+  }
+
+  finish(finishReason: FinishReason): void {
+    this.#end('finished');
+    this.events.push({ kind: 'end', finishReason, usage: this.usage, tokenIds: this.answer.ids });
+  }
+
+  endAborted(): void {
+    this.#end('aborted');
+    this.events.push({ kind: 'aborted', usage: this.usage });
+  }
+
+  fail(error: ApiError): void {
+    this.#end('failed');
+    this.events.push({ kind: 'error', error, usage: this.usage });
+  }
+
+  #end(state: 'finished' | 'aborted' | 'failed'): void {
+    this.become(state);
+    this.request.signal?.removeEventListener('abort', this.abort);
+    this.lease?.release();
+    this.lease = null;
+  }
+}

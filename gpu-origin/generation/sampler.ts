@@ -1,0 +1,130 @@
+import { LogitBins, logSumExp, type Row, type Weighed } from './exp-bins.ts';
+import { peak, topIds } from './logits.ts';
+import { seededRandom } from './random.ts';
+import type { SamplingParams } from './sampling-params.ts';
+
+/** Below this a division by the temperature overflows float32's range of useful differences: greedy. */
+const MIN_TEMPERATURE = 1e-5;
+
+export interface Scored {
+  readonly id: number;
+  readonly logprob: number;
+}
+
+export interface Sample {
+  readonly id: number;
+  /** Before temperature and truncation; null unless asked for. */
+  readonly logprob: number | null;
+  /** Likeliest first; empty unless asked for. */
+  readonly top: readonly Scored[];
+}
+
+/** Shared by all samplers, since nothing awaits between its filling and its last use. */
+const bins = new LogitBins();
+
+/** Chooses one sequence's tokens. */
+export class Sampler {
+  readonly #params: SamplingParams;
+  readonly #random: () => number;
+
+  /** @param random uniform in [0, 1), used when the request has no seed. */
+  constructor(params: SamplingParams, random: () => number) {
+    this.#params = params;
+    this.#random = params.seed === null ? random : seededRandom(params.seed);
+  }
+
+  /**
+   * @param logits row-major; this sequence's row is `[length]` from `offset`.
+   * @returns null when a logit is not finite.
+   */
+  sample(logits: Float32Array, offset: number, length: number): Sample | null {
+    const top = peak(logits, offset, length);
+    if (top === null) return null;
+    const { temperature, logprobs } = this.#params;
+    const id =
+      temperature < MIN_TEMPERATURE || this.#params.topK === 1
+        ? top.id
+        : this.#draw({ logits, offset, length, max: top.max, inverse: 1 / temperature });
+    return logprobs === null
+      ? { id, logprob: null, top: [] }
+      : scoreAt({ logits, offset, length, max: top.max, id, count: logprobs });
+  }
+
+  /**
+   * Temperature, then top-k, then top-p, then one draw, without sorting the vocabulary: tokens are counted and weighed
+   * in bins, only bins on a border are looked into, and only those are sorted.
+   */
+  #draw(row: Row): number {
+    const { topK, topP } = this.#params;
+    bins.weigh(row);
+    const { mass, count } = bins;
+
+    // The last bin that takes part, and which of its tokens do; null = all of them.
+    let last = LogitBins.last;
+    let border: Weighed[] | null = null;
+    if (topK !== null && topK < row.length) {
+      let before = 0;
+      for (last = 0; last < LogitBins.last && before + count[last]! < topK; last += 1) before += count[last]!;
+      border = bins.members(row, last).slice(0, topK - before);
+      mass[last] = border.reduce((sum, token) => sum + token.weight, 0);
+    }
+    let total = 0;
+    for (let bin = 0; bin <= last; bin += 1) total += mass[bin]!;
+    if (topP < 1) {
+      const wanted = topP * total;
+      let before = 0;
+      let bin = 0;
+      for (; bin < last && before + mass[bin]! < wanted; bin += 1) before += mass[bin]!;
+      const candidates = bin === last && border !== null ? border : bins.members(row, bin);
+      border = [];
+      let within = 0;
+      for (const token of candidates) {
+        border.push(token);
+        within += token.weight;
+        if (before + within >= wanted) break;
+      }
+      last = bin;
+      mass[last] = within;
+      total = before + within;
+    }
+
+    let rest = this.#random() * total;
+    let bin = 0;
+    for (; bin < last && rest >= mass[bin]!; bin += 1) rest -= mass[bin]!;
+    // Rounding may carry the draw past the last token: then it is the last one that has any weight.
+    while (bin > 0 && mass[bin] === 0) bin -= 1;
+    const tokens = bin === last && border !== null ? border : bins.members(row, bin);
+    for (const token of tokens) {
+      rest -= token.weight;
+      if (rest < 0) return token.id;
+    }
+    return tokens.at(-1)!.id;
+  }
+}
+
+/** Log-probabilities of the token `id` and of the `count` likeliest, natural logarithm, at temperature 1. */
+export function scoreAt(params: {
+  logits: Float32Array;
+  offset: number;
+  length: number;
+  max: number;
+  id: number;
+  count: number;
+}): { id: number; logprob: number; top: Scored[] } {
+  const { logits, offset, length, max, id } = params;
+  const normalizer = logSumExp(logits, offset, length, max);
+  const score = (token: number): Scored => ({ id: token, logprob: logits[offset + token]! - normalizer });
+  return { ...score(id), top: topIds(logits, offset, length, params.count).map(score) };
+}
+
+/** Scores a token that was not sampled, as of a prompt. @returns null when a logit is not finite. */
+export function scoreToken(params: {
+  logits: Float32Array;
+  offset: number;
+  length: number;
+  id: number;
+  count: number;
+}): { id: number; logprob: number; top: Scored[] } | null {
+  const top = peak(params.logits, params.offset, params.length);
+  return top === null ? null : scoreAt({ ...params, max: top.max });
+}

@@ -1,0 +1,69 @@
+import type { FinishReason } from '../../protocol/index.ts';
+
+/** Finds stop strings in text that comes in pieces; what is returned does not depend on where the pieces end. */
+export class StopScanner {
+  readonly #stops: readonly string[];
+  readonly #longest: number;
+  #held = '';
+
+  constructor(stops: readonly string[]) {
+    // Half a surrogate pair never occurs in decoded text; looking for it would cut characters in two.
+    this.#stops = stops.filter((stop) => stop.length > 0 && !/\p{Surrogate}/u.test(stop));
+    this.#longest = Math.max(0, ...this.#stops.map((stop) => stop.length));
+  }
+
+  /**
+   * @returns `text`: what is certain to belong to the answer. `stopped`: a stop string is complete; everything from
+   * its beginning on is dropped. Of several, the one that is complete first counts, the longest of those.
+   */
+  push(piece: string): { text: string; stopped: boolean } {
+    if (this.#longest === 0) return { text: piece, stopped: false };
+    const text = this.#held + piece;
+    let end = Infinity;
+    let start = 0;
+    for (const stop of this.#stops) {
+      const at = text.indexOf(stop);
+      if (at < 0) continue;
+      if (at + stop.length < end || (at + stop.length === end && at < start)) {
+        end = at + stop.length;
+        start = at;
+      }
+    }
+    if (end < Infinity) {
+      this.#held = '';
+      return { text: text.slice(0, start), stopped: true };
+    }
+    const held = this.#heldLength(text);
+    this.#held = text.slice(text.length - held);
+    return { text: text.slice(0, text.length - held), stopped: false };
+  }
+
+  /** The answer ended otherwise: what was held back belongs to it. */
+  flush(): string {
+    const held = this.#held;
+    this.#held = '';
+    return held;
+  }
+
+  /** Length of the longest end of `text` that begins a stop string. */
+  #heldLength(text: string): number {
+    for (let length = Math.min(this.#longest - 1, text.length); length > 0; length -= 1) {
+      const end = text.slice(text.length - length);
+      if (this.#stops.some((stop) => stop.length > length && stop.startsWith(end))) return length;
+    }
+    return 0;
+  }
+}
+
+/** @returns whether the answer ends with this token by itself, stop strings apart. */
+export function tokenEnds(params: {
+  token: number;
+  /** Tokens generated so far, this one included. */
+  generated: number;
+  maxTokens: number;
+  eos: ReadonlySet<number>;
+  ignoreEos: boolean;
+}): FinishReason | null {
+  if (!params.ignoreEos && params.eos.has(params.token)) return 'stop';
+  return params.generated >= params.maxTokens ? 'length' : null;
+}

@@ -1,0 +1,35 @@
+import type { ApiError, BlobRecord, Result } from '../../protocol/index.ts';
+import type { AdapterSource } from '../engine/ports.ts';
+
+export interface UploadState {
+  digest: string;
+  /** The whole file is here. */
+  held: boolean;
+  /** Indexes of the parts that are still to be sent. */
+  missingParts: number[];
+}
+
+/** What the HTTP layer needs of the place where canonical adapter files are kept. Digests are checked by the caller. */
+export interface AdapterBlobs extends AdapterSource {
+  /**
+   * Says which parts will come. The same record again is fine and tells how far the upload is; another record for
+   * the same digest starts it anew.
+   * Errors: `request_too_large` when the file exceeds the disk budget.
+   */
+  declare(digest: string, record: BlobRecord): Promise<Result<UploadState, ApiError>>;
+  /** @returns size and sha256 of a declared part, or null. */
+  part(digest: string, index: number): { bytes: number; sha256: string } | null;
+  /**
+   * Receives a part; the last good one makes the adapter available.
+   * `receiving`: another request is sending the same part.
+   * Errors: `not_found` (not declared), `adapter_invalid` (size or sha256 of the part or of the whole is wrong),
+   * `adapter_unavailable` (the disk is full).
+   */
+  putPart(
+    digest: string,
+    index: number,
+    body: AsyncIterable<Uint8Array>,
+  ): Promise<Result<'stored' | 'held' | 'receiving', ApiError>>;
+  /** Removes the file and any upload of it. @returns whether there was one. */
+  remove(digest: string): Promise<boolean>;
+}

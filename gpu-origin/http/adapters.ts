@@ -1,0 +1,132 @@
+import type { Context } from 'hono';
+import { z } from 'zod';
+import {
+  type ApiError,
+  BlobRecord,
+  ChainEntry,
+  Digest,
+  errorBody,
+  errorResponse,
+  MAX_CHAIN,
+} from '../../protocol/index.ts';
+import type { OriginEnv, Services } from './origin-context.ts';
+import { parseJson } from './read-body.ts';
+import { verifyAdapter } from './verify-adapter.ts';
+
+/** Digests in one `POST /adapters/prefetch`. */
+const MAX_PREFETCH = 64;
+
+const Prefetch = z.strictObject({
+  digests: z.array(Digest).min(1).max(MAX_PREFETCH),
+  pinned: z.boolean().optional(),
+});
+const Verify = z.strictObject({ chain: z.array(ChainEntry).min(1).max(MAX_CHAIN).optional() });
+
+/** `GET /adapters` */
+export const listAdapters = (services: Services): Response => Response.json(services.engine.residents());
+
+/** `PUT /adapters/<digest>`: 201 when parts are wanted (the answer says which), 200 when the file is here already. */
+export async function declareAdapter(c: Context<OriginEnv>, services: Services): Promise<Response> {
+  const digest = digestOf(c);
+  if (digest === null) return errorResponse(BAD_DIGEST);
+  const record = parseBody(c, BlobRecord);
+  if (!record.ok) return errorResponse(record.error);
+  const declared = await services.blobs.declare(digest, record.value);
+  if (!declared.ok) return errorResponse(declared.error);
+  const { held, missingParts } = declared.value;
+  return Response.json({ digest, held, missing_parts: missingParts }, { status: held ? 200 : 201 });
+}
+
+/** `PUT /adapters/<digest>/parts/<i>`: 204 stored, 200 held already, 202 being received from somebody else. */
+export async function receiveAdapterPart(c: Context<OriginEnv>, services: Services): Promise<Response> {
+  const digest = digestOf(c);
+  if (digest === null) return errorResponse(BAD_DIGEST);
+  const index = Number(c.req.param('part'));
+  const { blobs } = services;
+  if ((await blobs.status(digest)) === 'held') return new Response(null, { status: 200 });
+  const part = blobs.part(digest, index);
+  if (part === null)
+    return errorResponse({ code: 'not_found', message: `Part ${index} of ${digest} was not announced.` });
+  if (c.var.bodyHash !== null && c.var.bodyHash !== part.sha256)
+    return errorResponse({ code: 'invalid_signature', message: `The signature is not for part ${index}.` });
+  const announced = c.req.header('content-length');
+  if (announced !== undefined && Number(announced) !== part.bytes)
+    return errorResponse({
+      code: 'adapter_invalid',
+      message: `Part ${index} has ${part.bytes} bytes, the request ${Number(announced)}.`,
+      reason: 'part_wrong_length',
+      param: String(index),
+    });
+  const body = (c.req.raw.body ??
+    new ReadableStream({ start: (s) => s.close() })) as unknown as AsyncIterable<Uint8Array>;
+  const put = await blobs.putPart(digest, index, body);
+  if (!put.ok) return errorResponse(put.error);
+  return new Response(null, { status: { stored: 204, held: 200, receiving: 202 }[put.value] });
+}
+
+/** `POST /adapters/prefetch`: loads adapters before anybody asks; the answer comes when all are ready or failed. */
+export async function prefetchAdapters(c: Context<OriginEnv>, services: Services): Promise<Response> {
+  const body = parseBody(c, Prefetch);
+  if (!body.ok) return errorResponse(body.error);
+  const { digests, pinned } = body.value;
+  const results = await Promise.all(
+    digests.map(async (digest) => {
+      const loaded = await services.engine.prefetch(digest, pinned === undefined ? {} : { pinned });
+      return { digest, ok: loaded.ok, ...(loaded.ok ? {} : errorBody(loaded.error)) };
+    }),
+  );
+  return Response.json({ results });
+}
+
+/** `POST /adapters/<digest>/verify`, body empty or `{chain}` (default: the adapter alone at scale 1). */
+export async function handleVerify(c: Context<OriginEnv>, services: Services): Promise<Response> {
+  const digest = digestOf(c);
+  if (digest === null) return errorResponse(BAD_DIGEST);
+  const body = c.var.body.length === 0 ? { ok: true as const, value: {} } : parseBody(c, Verify);
+  if (!body.ok) return errorResponse(body.error);
+  const chain = ('chain' in body.value ? body.value.chain : undefined) ?? [{ digest, scale: 1 }];
+  const verified = await verifyAdapter({
+    services,
+    requestId: c.var.requestId,
+    chain,
+    signal: c.req.raw.signal,
+  });
+  return verified.ok ? Response.json({ digest, ...verified.value }) : errorResponse(verified.error);
+}
+
+/** `DELETE /adapters/<digest>`: 204; 202 when running rows keep it in memory until they end. */
+export async function deleteAdapter(c: Context<OriginEnv>, services: Services): Promise<Response> {
+  const digest = digestOf(c);
+  if (digest === null) return errorResponse(BAD_DIGEST);
+  const resident = services.engine.residents().adapters.some((adapter) => adapter.digest === digest);
+  const removed = await services.blobs.remove(digest);
+  if (!resident && !removed)
+    return errorResponse({ code: 'not_found', message: `The adapter ${digest} is not here.` });
+  const freed = !resident || services.engine.unload(digest);
+  return new Response(null, { status: freed ? 204 : 202 });
+}
+
+const BAD_DIGEST: ApiError = {
+  code: 'invalid_request',
+  message: 'A digest is 64 lower-case hex digits.',
+  param: 'digest',
+};
+
+function digestOf(c: Context<OriginEnv>): string | null {
+  const parsed = Digest.safeParse(c.req.param('digest'));
+  return parsed.success ? parsed.data : null;
+}
+
+function parseBody<T>(
+  c: Context<OriginEnv>,
+  schema: z.ZodType<T>,
+): { ok: true; value: T } | { ok: false; error: ApiError } {
+  const json = parseJson(c.var.body);
+  if (!json.ok) return json;
+  const parsed = schema.safeParse(json.value);
+  if (parsed.success) return { ok: true, value: parsed.data };
+  const issue = parsed.error.issues[0];
+  const param = issue?.path.join('.') || null;
+  const message = `Invalid value for '${param ?? 'body'}': ${issue?.message ?? 'not valid'}.`;
+  return { ok: false, error: { code: 'invalid_request', message, param } };
+}

@@ -1,0 +1,116 @@
+import { type Context, Hono } from 'hono';
+import { type ApiError, errorResponse, MAX_BODY_BYTES, sha256Hex } from '../../protocol/index.ts';
+import {
+  declareAdapter,
+  deleteAdapter,
+  handleVerify,
+  listAdapters,
+  prefetchAdapters,
+  receiveAdapterPart,
+} from './adapters.ts';
+import { authenticate, isLoopback } from './authenticate.ts';
+import { handleCompletion } from './completions.ts';
+import { getModel, listModels } from './models.ts';
+import { NonceStore } from './nonce-store.ts';
+import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
+import { readBody } from './read-body.ts';
+import { requestIdOf } from './request-id.ts';
+
+/** What the worker wraps around a client's body: a chain of eight digests, ids and names. */
+const ENVELOPE_BYTES = 8_192;
+
+const PART_ROUTE = /^\/adapters\/[^/]+\/parts\/[^/]+$/;
+
+const LOADING: ApiError = {
+  code: 'origin_unavailable',
+  message: 'The origin is not ready: it is loading its base or shutting down.',
+  retryAfterMs: 2_000,
+};
+
+type Handler = (c: Context<OriginEnv>, services: Services) => Response | Promise<Response>;
+
+/** The origin's HTTP interface; docs/architecture.md has the table of its routes. */
+export function createApp(context: OriginContext): Hono<OriginEnv> {
+  const { lifecycle, metrics, mode } = context;
+  const nonces = new NonceStore(context.now);
+  const app = new Hono<OriginEnv>();
+
+  app.use('*', async (c, next) => {
+    const requestId = requestIdOf(c.req.header('x-request-id'));
+    c.set('requestId', requestId);
+    const leave = lifecycle.enter();
+    try {
+      await next();
+    } finally {
+      leave();
+    }
+    c.res.headers.set('x-request-id', requestId);
+    metrics.onResponse(c.req.routePath.startsWith('/') ? c.req.routePath : 'other', c.res.status);
+  });
+  app.onError((error, c) => {
+    context.onFault(`${c.req.method} ${c.req.routePath}`, error);
+    return errorResponse({
+      code: 'internal_error',
+      message: 'The origin failed; the request id is in its log.',
+    });
+  });
+
+  app.get('/healthz', () => Response.json({ status: 'ok' }));
+  app.get('/readyz', () =>
+    Response.json({ status: lifecycle.state }, { status: lifecycle.state === 'ready' ? 200 : 503 }),
+  );
+
+  app.use('*', async (c, next) => {
+    const scrape =
+      c.req.path === '/metrics' && isLoopback(c) && c.req.header('x-graft-signature') === undefined;
+    const allowed =
+      scrape && mode.kind === 'signed'
+        ? { ok: true as const, value: null }
+        : await authenticate(c, mode, nonces, context.now());
+    if (!allowed.ok) return errorResponse(allowed.error);
+    c.set('bodyHash', allowed.value);
+    c.set('body', new Uint8Array(0));
+    if (PART_ROUTE.test(c.req.path)) return next();
+    const body = await readBody(c.req.raw, MAX_BODY_BYTES + (mode.kind === 'signed' ? ENVELOPE_BYTES : 0));
+    if (!body.ok) return errorResponse(body.error);
+    if (allowed.value !== null && (await sha256Hex(body.value)) !== allowed.value)
+      return errorResponse({
+        code: 'invalid_signature',
+        message: 'The body is not the one that was signed.',
+      });
+    c.set('body', body.value);
+    return next();
+  });
+
+  app.get(
+    '/metrics',
+    async () => new Response(await metrics.text(), { headers: { 'content-type': metrics.contentType } }),
+  );
+
+  const route = (method: string, path: string, handler: Handler): void => {
+    app.on(method, path, async (c) => {
+      const { services } = context;
+      if (services === null || lifecycle.refuses) return errorResponse(LOADING);
+      return handler(c, services);
+    });
+  };
+  route('POST', '/v1/chat/completions', (c, services) => handleCompletion('chat', c, context, services));
+  route('POST', '/v1/completions', (c, services) => handleCompletion('text', c, context, services));
+  route('GET', '/v1/models', (_c, services) => listModels(mode, services));
+  route('GET', '/v1/models/:id{.+}', (c, services) => getModel(c, mode, services));
+  route('GET', '/base', (_c, services) => Response.json(services.base));
+  route('GET', '/adapters', (_c, services) => listAdapters(services));
+  route('POST', '/adapters/prefetch', prefetchAdapters);
+  route('PUT', '/adapters/:digest/parts/:part{[0-9]{1,3}}', receiveAdapterPart);
+  route('POST', '/adapters/:digest/verify', handleVerify);
+  route('PUT', '/adapters/:digest', declareAdapter);
+  route('DELETE', '/adapters/:digest', deleteAdapter);
+
+  const routed = app.routes.filter(({ method }) => method !== 'ALL').map(({ path }) => path);
+  for (const path of new Set(routed))
+    app.all(path, () =>
+      errorResponse({ code: 'method_not_allowed', message: 'This path has other methods.' }),
+    );
+  app.notFound(() => errorResponse({ code: 'not_found', message: 'There is no such path.' }));
+  return app;
+}

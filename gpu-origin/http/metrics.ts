@@ -1,0 +1,105 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client';
+import type { EngineContract, EngineObserver } from '../engine/engine.ts';
+
+const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1];
+const ROWS = [1, 2, 4, 8, 12, 16, 24, 32, 48, 64];
+
+export interface Metrics {
+  /** Prometheus' text format. */
+  text(): Promise<string>;
+  contentType: string;
+  observer: EngineObserver;
+  onResponse(route: string, status: number): void;
+  /** Gauges are read from it when `text` is called. */
+  watch(engine: EngineContract): void;
+}
+
+/** No metric has a tenant or an adapter as a label: there may be a million of them. */
+export function createMetrics(): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  let engine: EngineContract | null = null;
+
+  const counter = <L extends string>(name: string, help: string, labelNames: L[] = []) =>
+    new Counter({ name: `graft_${name}`, help, labelNames, registers });
+  const histogram = (name: string, help: string, buckets: number[]) =>
+    new Histogram({ name: `graft_${name}`, help, buckets, registers });
+  const gauge = (name: string, help: string, read: (current: EngineContract) => number) =>
+    new Gauge({
+      name: `graft_${name}`,
+      help,
+      registers,
+      collect() {
+        this.set(engine === null ? 0 : read(engine));
+      },
+    });
+
+  const requests = counter('http_requests_total', 'HTTP responses.', ['route', 'status']);
+  const finished = counter('requests_finished_total', 'Generation requests by outcome.', ['outcome']);
+  const refused = counter('requests_refused_total', 'Generation requests refused before they were queued.', [
+    'code',
+  ]);
+  const promptTokens = counter('prompt_tokens_total', 'Prompt tokens of finished requests.');
+  const completionTokens = counter('completion_tokens_total', 'Generated tokens of finished requests.');
+  const ttft = histogram('time_to_first_token_seconds', 'From a request to its first token.', SECONDS);
+  const tpot = histogram('time_per_output_token_seconds', 'Between two tokens of a request.', TOKEN_SECONDS);
+  const duration = histogram('request_seconds', 'From a request to its end.', SECONDS);
+  const queued = histogram('queue_seconds', 'From a request to its first prefill chunk.', SECONDS);
+  const batch = histogram('batch_rows', 'Rows of a decode step.', ROWS);
+  const steps = counter('steps_total', 'Steps of the model.', ['kind']);
+  const stepSeconds = counter('step_seconds_total', 'Time in steps of the model.', ['kind']);
+  const loads = counter('adapter_loads_total', 'Adapters loaded into memory.', ['result']);
+  const loadSeconds = histogram('adapter_load_seconds', 'From the disk to ready.', SECONDS);
+  const evictions = counter('adapter_evictions_total', 'Adapters that made room for others in memory.');
+  const faults = counter('faults_total', 'Exceptions that should not happen.', ['where']);
+
+  gauge('rows_running', 'Rows in prefill and decode.', (e) => e.stats().running);
+  gauge('requests_waiting', 'Requests in the queue.', (e) => e.stats().waiting);
+  gauge('requests_loading', 'Requests that wait for an adapter.', (e) => e.stats().loading);
+  gauge('slots', 'Rows that fit at once.', (e) => e.stats().slots);
+  gauge('kv_tokens', 'Tokens held in the KV cache.', (e) => e.stats().kvTokens);
+  gauge('kv_capacity_tokens', 'Tokens that fit the KV cache.', (e) => e.stats().kvCapacity);
+  gauge('adapter_bytes', 'Memory of resident adapters.', (e) => e.residents().used_bytes);
+  gauge('adapter_budget_bytes', 'Memory budget for adapters.', (e) => e.residents().budget_bytes);
+  gauge(
+    'adapters_resident',
+    'Adapters in memory.',
+    (e) => e.residents().adapters.filter((a) => a.state === 'ready').length,
+  );
+  gauge('resident_memory_bytes', 'Resident memory of the process.', () => process.memoryUsage.rss());
+
+  return {
+    text: () => registry.metrics(),
+    contentType: registry.contentType,
+    watch(watched) {
+      engine = watched;
+    },
+    onResponse(route, status) {
+      requests.inc({ route, status: String(status) });
+    },
+    observer: {
+      onStep(step) {
+        if (step.kind === 'decode') batch.observe(step.batch);
+        steps.inc({ kind: step.kind });
+        stepSeconds.inc({ kind: step.kind }, step.ms / 1000);
+      },
+      onFirstToken: ({ ms }) => ttft.observe(ms / 1000),
+      onToken: ({ ms }) => tpot.observe(ms / 1000),
+      onFinish(finish) {
+        finished.inc({ outcome: finish.outcome });
+        promptTokens.inc(finish.promptTokens);
+        completionTokens.inc(finish.completionTokens);
+        duration.observe(finish.ms / 1000);
+        if (finish.queuedMs !== null) queued.observe(finish.queuedMs / 1000);
+      },
+      onRefuse: ({ error }) => refused.inc({ code: error.code }),
+      onAdapterLoad(load) {
+        loads.inc({ result: load.error === null ? 'ok' : load.error.code });
+        if (load.error === null) loadSeconds.observe(load.ms / 1000);
+      },
+      onAdapterEvict: () => evictions.inc(),
+      onFault: ({ where }) => faults.inc({ where }),
+    },
+  };
+}

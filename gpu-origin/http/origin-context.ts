@@ -1,0 +1,59 @@
+import type { ApiError, ChainEntry, Model, Result, SigningKey } from '../../protocol/index.ts';
+import type { EngineContract } from '../engine/engine.ts';
+import type { BaseInfo } from '../../protocol/index.ts';
+import type { ChatTemplate } from '../model/chat-template.ts';
+import type { Tokenizer } from '../model/tokenizer.ts';
+import type { AdapterBlobs } from './adapter-blobs.ts';
+import type { Lifecycle } from './lifecycle.ts';
+import type { Metrics } from './metrics.ts';
+
+/** What there is once the base is loaded. */
+export interface Services {
+  engine: EngineContract;
+  base: BaseInfo;
+  tokenizer: Tokenizer;
+  /** null: the base has none; chat completions are refused. */
+  chatTemplate: ChatTemplate | null;
+  blobs: AdapterBlobs;
+}
+
+/** Who may call, and what `model` means. */
+export type Mode =
+  | { kind: 'signed'; originId: string; keys: readonly SigningKey[]; startedAt: number }
+  /** Loopback only, unsigned, plain OpenAI bodies. */
+  | {
+      kind: 'dev';
+      resolve(model: string): Result<readonly ChainEntry[], ApiError>;
+      /** Adapters by name. */
+      models(): Model[];
+    };
+
+export interface OriginContext {
+  mode: Mode;
+  lifecycle: Lifecycle;
+  metrics: Metrics;
+  /** null while loading. */
+  services: Services | null;
+  /** Wall clock, unix ms. */
+  now: () => number;
+  /** Hears of bugs; must not throw. */
+  onFault: (where: string, error: unknown) => void;
+  /** Comment lines in a quiet stream, ms. */
+  heartbeatMs?: number;
+  /** Without a first token until then, headers are sent and errors come inside the stream, ms. */
+  headersAfterMs?: number;
+}
+
+/** What the middleware leaves for the handlers. */
+export interface RequestVariables {
+  requestId: string;
+  /** Empty for a part, whose body is streamed. */
+  body: Uint8Array<ArrayBuffer>;
+  /** The signature's `h`; null in dev mode. */
+  bodyHash: string | null;
+}
+/** hono's `Env`. */
+export interface OriginEnv {
+  Variables: RequestVariables;
+  Bindings: { incoming?: { url?: string; socket?: { remoteAddress?: string } } };
+}

@@ -1,0 +1,79 @@
+/** A reader that lets so much pile up is cut off; its row is worth more to others. */
+const MAX_BUFFERED_BYTES = 256 * 1024;
+
+export interface SseWriter {
+  /** @param value sent as one event's JSON. */
+  send(value: unknown): void;
+  /** The last event, as OpenAI's clients expect it. */
+  done(): void;
+}
+
+/**
+ * A response of server-sent events.
+ * @param produce writes events until it returns; an exception cuts the connection, so that no client takes the answer
+ * for a whole one.
+ * @param onGone called once when nobody reads any more (client gone, or too slow).
+ */
+export function sseResponse(params: {
+  produce: (writer: SseWriter) => Promise<void>;
+  onGone: () => void;
+  onEnd: () => void;
+  heartbeatMs: number;
+  headers: Record<string, string>;
+}): Response {
+  const encoder = new TextEncoder();
+  let stop = (): void => undefined;
+  const body = new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        let open = true;
+        const heartbeat = setInterval(() => write(': ping\n\n'), params.heartbeatMs);
+        stop = () => {
+          if (!open) return;
+          open = false;
+          clearInterval(heartbeat);
+          params.onEnd();
+        };
+        const write = (text: string): void => {
+          if (!open) return;
+          if ((controller.desiredSize ?? 0) < -MAX_BUFFERED_BYTES) {
+            stop();
+            controller.error(new Error('the reader is too slow'));
+            params.onGone();
+            return;
+          }
+          controller.enqueue(encoder.encode(text));
+        };
+        const writer: SseWriter = {
+          send: (value) => write(`data: ${JSON.stringify(value)}\n\n`),
+          done: () => write('data: [DONE]\n\n'),
+        };
+        params.produce(writer).then(
+          () => {
+            if (!open) return;
+            stop();
+            controller.close();
+          },
+          (error: unknown) => {
+            if (!open) return;
+            stop();
+            controller.error(error);
+          },
+        );
+      },
+      cancel() {
+        stop();
+        params.onGone();
+      },
+    },
+    { highWaterMark: 0, size: (chunk) => chunk?.byteLength ?? 0 },
+  );
+  return new Response(body, {
+    headers: {
+      'content-type': 'text/event-stream; charset=utf-8',
+      'cache-control': 'no-cache',
+      'x-accel-buffering': 'no',
+      ...params.headers,
+    },
+  });
+}

@@ -1,0 +1,58 @@
+import { describe, expect, it } from 'vitest';
+import { readPeftPairs } from '../../../adapters/format/peft-tensors.ts';
+import { filled, peftTensors, Q, refusal, V } from '../make-adapter.ts';
+
+const withTensor = (name: string) => ({
+  metadata: new Map<string, string>(),
+  tensors: peftTensors().set(name, filled(2, 2)),
+});
+
+describe('readPeftPairs', () => {
+  it('pairs A and B by module, sorted', () => {
+    const pairs = readPeftPairs({ metadata: new Map(), tensors: new Map([...peftTensors()].reverse()) });
+    expect(pairs.map(({ name, a, b }) => [name, a.shape, b.shape])).toEqual([
+      [Q, [2, 4], [6, 2]],
+      [V, [2, 4], [2, 2]],
+    ]);
+  });
+
+  it("takes the adapter's name between lora_A and weight", () => {
+    const tensors = new Map(
+      [...peftTensors()].map(([name, t]) => [name.replace('.weight', '.default.weight'), t]),
+    );
+    expect(readPeftPairs({ metadata: new Map(), tensors }).map(({ name }) => name)).toEqual([Q, V]);
+  });
+
+  const P = `base_model.model.${Q}`;
+  it.each([
+    [`${P}.lora_magnitude_vector`, 'dora'],
+    [`${P}.lora_magnitude_vector.default.weight`, 'dora'],
+    [`${P}.lora_diag`, 'kasa'],
+    ['base_model.model.model.embed_tokens.lora_embedding_A', 'embedding_lora'],
+    [`${P}.lora_B.bias`, 'lora_bias'],
+    [`${P}.lora_B.default.bias`, 'lora_bias'],
+    [`${P}.base_layer.bias`, 'bias'],
+    ['base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta', 'trainable_tokens'],
+    ['base_model.model.lm_head.modules_to_save.weight', 'modules_to_save'],
+    ['base_model.model.lm_head.weight', 'full_weight'],
+    ['base_model.model.model.embed_tokens.weight', 'full_weight'],
+    [`${P}.base_layer.weight`, 'full_weight'],
+    [`${Q}.lora_A.weight`, 'unknown_tensor'],
+    [`${P}.lora_C.weight`, 'unknown_tensor'],
+    ['__proto__', 'unknown_tensor'],
+    [`${Q}.lora_a`, 'format_unknown'],
+    ['lora_unet_x.lora_down.weight', 'format_unknown'],
+    ['x.alpha', 'format_unknown'],
+    [`${P}.lora_A.other.weight`, 'duplicate_module'],
+    ['base_model.model.alone.lora_A.weight', 'missing_pair'],
+    ['base_model.model.alone.lora_B.weight', 'missing_pair'],
+  ] as const)('%s: %s', (name, code) => {
+    const error = refusal(code, () => readPeftPairs(withTensor(name), { path: 'w' }));
+    expect(error.path).toBe('w');
+    expect(error.subject).toBeTruthy();
+  });
+
+  it('refuses a file without any', () => {
+    refusal('empty_adapter', () => readPeftPairs({ metadata: new Map(), tensors: new Map() }));
+  });
+});

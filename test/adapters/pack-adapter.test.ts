@@ -1,0 +1,93 @@
+import { createHash } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { packAdapter, parseCanonical } from '../../adapters/index.ts';
+import { BASE_ID, peftFiles, peftTensors, Q, refusalOf, tensor } from './make-adapter.ts';
+
+const pack = (files = peftFiles(), parentChainId: string | null = null) =>
+  packAdapter({ files, baseId: BASE_ID, parentChainId });
+const weights = (name: string) => `base_model.model.${Q}.lora_${name}.weight`;
+
+describe('packAdapter', () => {
+  it('gives the canonical file and its sha256', async () => {
+    const packed = await pack();
+    expect(packed.digest).toBe(createHash('sha256').update(packed.bytes).digest('hex'));
+    expect(parseCanonical(packed.bytes)).toEqual({ config: packed.config, modules: packed.modules });
+    expect(packed).toMatchObject({ rank: 2, warnings: [], config: { base: BASE_ID, parent: null } });
+  });
+
+  it('does not depend on what varies between two savings of one adapter', async () => {
+    const { digest } = await pack();
+    const shuffled = new Map(
+      [...peftTensors()].reverse().map(([name, t]) => [name.replace('.weight', '.default.weight'), t]),
+    );
+    const other = {
+      inference_mode: false,
+      lora_dropout: 0.1,
+      target_modules: ['v_proj', 'q_proj'],
+      peft_version: '0.18',
+    };
+    expect((await pack(peftFiles(other, shuffled))).digest).toBe(digest);
+    const patterns = { r: 64, lora_alpha: 1, rank_pattern: { '.*': 2 }, alpha_pattern: { '.*': 4 } };
+    expect((await pack(peftFiles(patterns))).digest).toBe(digest);
+  });
+
+  it('depends on the parent, the scale and every value', async () => {
+    const changed = peftTensors();
+    changed.set(weights('A'), tensor([2, 4], [9, 1, 1, 1, 1, 1, 1, 1]));
+    const all = [
+      await pack(),
+      await pack(peftFiles(), 'c'.repeat(64)),
+      await pack(peftFiles({ lora_alpha: 5 })),
+      await pack(peftFiles({}, changed)),
+    ];
+    expect(new Set(all.map(({ digest }) => digest)).size).toBe(4);
+  });
+
+  describe('the base', () => {
+    it.each(['tiny-llama', 'Tiny-Llama', 'a/tiny-llama', '/home/me/models/Tiny-Llama'])(
+      '%s is the same',
+      async (name) => {
+        expect((await pack(peftFiles({ base_model_name_or_path: name }))).warnings).toEqual([]);
+      },
+    );
+    it.each([null, '', '/home/me/checkpoint-50', './out', '../x/y', 'C:\\models\\x', 'a/b/c', '~/x'])(
+      '%s gives a warning',
+      async (name) => {
+        expect((await pack(peftFiles({ base_model_name_or_path: name }))).warnings).toHaveLength(1);
+      },
+    );
+    it.each(['tiny-llama-2', 'someone/else', 'gpt2'])('%s is refused', async (name) => {
+      const error = await refusalOf('base_mismatch', pack(peftFiles({ base_model_name_or_path: name })));
+      expect(error.message).toContain(name);
+      expect(error.message).toContain(BASE_ID);
+    });
+  });
+
+  it.each([NaN, Infinity, -Infinity])('refuses %s in A or B', async (value) => {
+    const inA = peftTensors().set(weights('A'), tensor([2, 4], [1, 1, 1, value, 1, 1, 1, 1]));
+    const inB = peftTensors().set(weights('B'), tensor([6, 2], [1, 1, 1, value, 1, 1, 1, 1, 1, 1, 1, 1]));
+    expect((await refusalOf('non_finite', pack(peftFiles({}, inA)))).message).toContain('A holds');
+    expect((await refusalOf('non_finite', pack(peftFiles({}, inB)))).message).toContain('B holds');
+  });
+
+  it('refuses values whose product leaves float32', async () => {
+    const huge = peftTensors()
+      .set(weights('A'), tensor([2, 4], new Array<number>(8).fill(1e20)))
+      .set(weights('B'), tensor([6, 2], new Array<number>(12).fill(1e20)));
+    await refusalOf('non_finite', pack(peftFiles({}, huge)));
+  });
+
+  it('refuses an adapter that changes nothing, but not one with a zero module', async () => {
+    const zeros = (side: 'A' | 'B') =>
+      new Map(
+        [...peftTensors()].map(([name, t]) => [
+          name,
+          name.includes(`lora_${side}`) ? { ...t, data: new Uint8Array(t.data.length) } : t,
+        ]),
+      );
+    await refusalOf('no_op', pack(peftFiles({}, zeros('B'))));
+    await refusalOf('no_op', pack(peftFiles({}, zeros('A'))));
+    const one = peftTensors().set(weights('B'), zeros('B').get(weights('B'))!);
+    expect((await pack(peftFiles({}, one))).modules).toHaveLength(2);
+  });
+});

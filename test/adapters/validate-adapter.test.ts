@@ -1,0 +1,50 @@
+import { describe, expect, it } from 'vitest';
+import { encodeCanonical, validateAdapter, type LoraModule } from '../../adapters/index.ts';
+import { base, BASE_ID, loraModule, Q, V } from './make-adapter.ts';
+
+const problems = (modules: LoraModule[], of = BASE_ID) =>
+  validateAdapter({ adapter: encodeCanonical({ base: of, parent: null, modules }), base });
+
+describe('validateAdapter', () => {
+  it('finds nothing wrong with an adapter that fits', () => {
+    expect(problems([loraModule(Q, 2, 4, 6), loraModule(V, 16, 4, 2)])).toEqual([]);
+  });
+
+  it('names both shapes', () => {
+    const [problem, ...others] = problems([loraModule(Q, 2, 5, 7)]);
+    expect(others).toEqual([]);
+    expect(problem).toMatchObject({ code: 'shape_mismatch', subject: Q });
+    for (const shape of ['[2, 5]', '[7, 2]', '[2, 4]', '[6, 2]']) expect(problem?.message).toContain(shape);
+  });
+
+  it('refuses a module that the base does not have', () => {
+    expect(
+      problems([loraModule(Q), loraModule('model.layers.1.self_attn.q_proj'), loraModule('lm_head')]),
+    ).toMatchObject([
+      { code: 'module_unknown', subject: 'lm_head' },
+      { code: 'module_unknown', subject: 'model.layers.1.self_attn.q_proj' },
+    ]);
+  });
+
+  it('refuses a rank above what the origin serves', () => {
+    expect(problems([loraModule(Q, 17)])).toMatchObject([{ code: 'rank_sum_exceeded', subject: Q }]);
+  });
+
+  it('refuses another base', () => {
+    expect(problems([loraModule(Q)], 'other')).toMatchObject([{ code: 'base_mismatch' }]);
+  });
+
+  it('reports every problem at once, those of the values too', () => {
+    const bad = loraModule(V, 1, 9, 9);
+    bad.a.data.fill(0xff);
+    expect(problems([loraModule(Q, 20), bad]).map(({ code }) => code)).toEqual([
+      'rank_sum_exceeded',
+      'shape_mismatch',
+      'non_finite',
+    ]);
+  });
+
+  it('reports bytes that are not canonical as a problem', () => {
+    expect(validateAdapter({ adapter: new Uint8Array(4), base })).toMatchObject([{ code: 'truncated_file' }]);
+  });
+});

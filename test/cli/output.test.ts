@@ -1,0 +1,59 @@
+import { PassThrough } from 'node:stream';
+import { describe, expect, it } from 'vitest';
+import { createOutput, plainTable, progressLine } from '../../cli/output.ts';
+
+const capture = (terminal: boolean, json: boolean) => {
+  const stdout = new PassThrough();
+  const stderr = Object.assign(new PassThrough(), { isTTY: terminal });
+  const text = (stream: PassThrough) => String(stream.read() ?? '');
+  return {
+    output: createOutput({ json, stdout, stderr }),
+    stdout: () => text(stdout),
+    stderr: () => text(stderr),
+  };
+};
+
+describe('createOutput', () => {
+  it('prints text, or JSON when asked', () => {
+    const plain = capture(false, false);
+    plain.output.result({ a: 1 }, () => 'one');
+    expect(plain.stdout()).toBe('one\n');
+    const json = capture(false, true);
+    json.output.result({ a: 1 }, () => 'one');
+    json.output.note('not for machines');
+    expect(json.stdout()).toBe('{"a":1}\n');
+    expect(json.stderr()).toBe('');
+  });
+
+  it('draws progress on a terminal only', () => {
+    const pipe = capture(false, false);
+    pipe.output.progress('base').update(1, 2);
+    expect(pipe.stderr()).toBe('');
+    const terminal = capture(true, false);
+    const bar = terminal.output.progress('base');
+    bar.update(50e6, 100e6);
+    bar.end('done');
+    expect(terminal.stderr()).toBe(`\r\u001b[2K${progressLine('base', 50e6, 100e6)}\r\u001b[2Kdone\n`);
+  });
+});
+
+describe('progressLine', () => {
+  it('never leaves its width', () => {
+    expect(progressLine('x', 0, 0)).toContain('░'.repeat(24));
+    expect(progressLine('x', 300, 100)).toContain('█'.repeat(24));
+    expect(progressLine('x', 5e6, 10e6)).toBe(`x  ${'█'.repeat(12)}${'░'.repeat(12)}  5.0 MB of 10 MB`);
+  });
+});
+
+describe('plainTable', () => {
+  it('aligns columns without borders', () => {
+    const lines = plainTable(
+      ['name', 'version'],
+      [
+        ['medicine/cardiology', '1'],
+        ['a', '12'],
+      ],
+    ).split('\n');
+    expect(lines.slice(1)).toEqual(['medicine/cardiology  1', 'a                    12']);
+  });
+});

@@ -1,0 +1,222 @@
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import {
+  BlobRecord,
+  errorBody,
+  errorHeaders,
+  errorStatus,
+  OriginRequest,
+  SIGNATURE_HEADER,
+  verifySignature,
+  type ApiError,
+  type BaseInfo,
+  type SigningKey,
+} from '../../protocol/index.ts';
+
+/** What the origin did; tests read it. */
+export interface OriginLog {
+  completions: OriginRequest[];
+  /** `<digest prefix>:<part>` in order of arrival. */
+  parts: string[];
+  announced: string[];
+  /** Headers of the last completion. */
+  headers: IncomingMessage['headers'];
+  /** Streams whose connection the other side closed. */
+  aborted: string[];
+}
+
+export interface FakeOrigin {
+  readonly url: string;
+  readonly log: OriginLog;
+  /** Streams stop after their first chunk until `release`. */
+  hold(): void;
+  release(): void;
+  /** Forgets an adapter, as an eviction does. */
+  forget(digest: string): void;
+  /** The next completions are answered so. */
+  answerWith(answer: ((response: ServerResponse) => void) | null): void;
+  /** Resolves when a stream of this model was cut off. */
+  waitForAbort(model: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+interface Held {
+  record: BlobRecord;
+  parts: Map<number, Buffer>;
+  ready: boolean;
+}
+
+const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
+
+async function readAll(request: IncomingMessage): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks);
+}
+
+/** An origin without a model: the HTTP contract, checked strictly, and an answer that says which chain was asked. */
+export async function startFakeOrigin(params: {
+  id: string;
+  keys: SigningKey[];
+  base: BaseInfo;
+  port?: number;
+}): Promise<FakeOrigin> {
+  const adapters = new Map<string, Held>();
+  const log: OriginLog = { completions: [], parts: [], announced: [], headers: {}, aborted: [] };
+  const nonces = new Set<string>();
+  const startedAt = Date.now();
+  let gate: { promise: Promise<void>; open: () => void } | null = null;
+  let answer: ((response: ServerResponse) => void) | null = null;
+  const abortWaiters = new Map<string, () => void>();
+
+  const fail = (response: ServerResponse, error: ApiError) => {
+    response.writeHead(errorStatus(error), { 'content-type': 'application/json', ...errorHeaders(error) });
+    response.end(JSON.stringify(errorBody(error)));
+  };
+  const json = (response: ServerResponse, status: number, value: unknown) => {
+    response.writeHead(status, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(value));
+  };
+
+  async function complete(request: IncomingMessage, response: ServerResponse, body: Buffer) {
+    const call = OriginRequest.parse(JSON.parse(body.toString()));
+    log.completions.push(call);
+    log.headers = request.headers;
+    if (answer !== null) return answer(response);
+    const missing = call.graft.chain.map(({ digest }) => digest).filter((digest) => !adapters.get(digest)?.ready);
+    if (missing.length > 0) return fail(response, { code: 'adapter_missing', message: 'missing', missing });
+    const { model } = call.graft;
+    const text = JSON.stringify(call.graft.chain.map(({ digest }) => digest.slice(0, 8)));
+    const usage = { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 };
+    if (call.request['stream'] !== true)
+      return json(response, 200, {
+        id: 'chatcmpl-1',
+        object: 'chat.completion',
+        created: 1,
+        model,
+        choices: [
+          {
+            index: 0,
+            message: { role: 'assistant', content: text, refusal: null },
+            logprobs: null,
+            finish_reason: 'stop',
+          },
+        ],
+        usage,
+      });
+    response.on('close', () => {
+      if (response.writableFinished) return;
+      log.aborted.push(model);
+      abortWaiters.get(model)?.();
+    });
+    response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' });
+    const chunk = (delta: object, finish: string | null) =>
+      response.write(
+        `data: ${JSON.stringify({
+          id: 'chatcmpl-1',
+          object: 'chat.completion.chunk',
+          created: 1,
+          model,
+          choices: [{ index: 0, delta, logprobs: null, finish_reason: finish }],
+        })}\n\n`,
+      );
+    chunk({ role: 'assistant', content: '' }, null);
+    await gate?.promise;
+    chunk({ content: text }, null);
+    chunk({}, 'stop');
+    response.end('data: [DONE]\n\n');
+  }
+
+  function receivePart(response: ServerResponse, digest: string, index: number, body: Buffer) {
+    const held = adapters.get(digest);
+    const part = held?.record.parts[index];
+    if (held === undefined || part === undefined) return fail(response, { code: 'not_found', message: 'no such part' });
+    if (sha256(body) !== part.sha256)
+      return fail(response, { code: 'adapter_invalid', message: `part ${index} has another sha256` });
+    held.parts.set(index, body);
+    log.parts.push(`${digest.slice(0, 8)}:${index}`);
+    if (held.parts.size === held.record.parts.length) {
+      const whole = Buffer.concat(held.record.parts.map((_, i) => held.parts.get(i) as Buffer));
+      if (sha256(whole) !== digest) return fail(response, { code: 'adapter_invalid', message: 'another digest' });
+      held.ready = true;
+      held.parts.clear();
+    }
+    response.writeHead(204).end();
+  }
+
+  async function handle(request: IncomingMessage, response: ServerResponse) {
+    const body = await readAll(request);
+    const path = request.url ?? '';
+    const verified = await verifySignature({
+      header: request.headers[SIGNATURE_HEADER] as string | undefined,
+      keys: params.keys,
+      originId: params.id,
+      method: request.method ?? '',
+      pathAndQuery: path,
+      now: Date.now(),
+      startedAt: startedAt - 1,
+      rememberNonce: (nonce) => !nonces.has(nonce) && Boolean(nonces.add(nonce)),
+    });
+    if (!verified.ok) return fail(response, { code: 'invalid_signature', message: verified.error.kind });
+    if (verified.value.h !== sha256(body)) return fail(response, { code: 'invalid_signature', message: 'body' });
+    if (path === '/base') return json(response, 200, params.base);
+    if (path === '/adapters')
+      return json(response, 200, {
+        budget_bytes: 1_000,
+        used_bytes: 0,
+        adapters: [...adapters].map(([digest, { record, ready }]) => ({
+          digest,
+          state: ready ? 'ready' : 'loading',
+          bytes: record.bytes,
+          rank: 1,
+          references: 0,
+          pinned: false,
+        })),
+      });
+    if (request.method === 'POST') return complete(request, response, body);
+    const [, , digest = '', , index] = path.split('/');
+    if (index !== undefined) return receivePart(response, digest, Number(index), body);
+    log.announced.push(digest);
+    if (!adapters.has(digest))
+      adapters.set(digest, { record: BlobRecord.parse(JSON.parse(body.toString())), parts: new Map(), ready: false });
+    return json(response, 201, {});
+  }
+
+  const server = createServer((request, response) => {
+    handle(request, response).catch((error: unknown) => {
+      if (!response.headersSent) fail(response, { code: 'internal_error', message: String(error) });
+      else response.destroy();
+    });
+  });
+  server.listen(params.port ?? 0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+
+  return {
+    url: `http://127.0.0.1:${port}`,
+    log,
+    hold() {
+      let open: () => void = () => undefined;
+      const promise = new Promise<void>((resolve) => (open = resolve));
+      gate = { promise, open };
+    },
+    release() {
+      gate?.open();
+      gate = null;
+    },
+    forget: (digest) => void adapters.delete(digest),
+    answerWith: (next) => void (answer = next),
+    waitForAbort: (model) =>
+      log.aborted.includes(model)
+        ? Promise.resolve()
+        : new Promise((resolve) => abortWaiters.set(model, () => resolve())),
+    async stop() {
+      if (!server.listening) return;
+      server.close();
+      server.closeAllConnections();
+      await once(server, 'close');
+    },
+  };
+}

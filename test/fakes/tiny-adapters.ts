@@ -1,0 +1,52 @@
+import { encodeCanonical, makeLoraModule, type Tensor } from '../../adapters/index.ts';
+import { baseIdOf, type BaseInfo } from '../../protocol/index.ts';
+import { createHash } from 'node:crypto';
+
+const MODULE = 'model.layers.0.self_attn.q_proj';
+const WIDE_MODULE = 'model.layers.0.mlp.up_proj';
+
+/** A base with one small linear layer and one so wide that an adapter for it needs several parts. */
+export const TINY_BASE: BaseInfo = {
+  id: baseIdOf('tiny/Tiny-Base'),
+  digest: 'b'.repeat(64),
+  weights: 'f32',
+  context: 128,
+  max_rank_sum: 256,
+  modules: [
+    { name: MODULE, in: 8, out: 6 },
+    { name: WIDE_MODULE, in: 32_768, out: 32_768 },
+  ],
+};
+
+export interface TinyAdapter {
+  bytes: Buffer;
+  digest: string;
+}
+
+/** F32 values that depend on the seed. */
+function tensor(rows: number, columns: number, seed: number): Tensor {
+  const values = new Float32Array(rows * columns);
+  for (let i = 0; i < values.length; i += 1) values[i] = ((i * 31 + seed * 17) % 13) / 13 + 0.01;
+  return { dtype: 'F32', shape: [rows, columns], data: new Uint8Array(values.buffer) };
+}
+
+/** @param params.shape of the base's layer; the right one unless a test wants it wrong. */
+export function tinyAdapter(params: {
+  seed: number;
+  parent?: string | null;
+  rank?: number;
+  wide?: boolean;
+  shape?: { in: number; out: number };
+}): TinyAdapter {
+  const rank = params.rank ?? 2;
+  const shape = params.shape ?? (params.wide ? { in: 32_768, out: 32_768 } : { in: 8, out: 6 });
+  const module = makeLoraModule({
+    name: params.wide ? WIDE_MODULE : MODULE,
+    rank,
+    alpha: rank,
+    a: tensor(rank, shape.in, params.seed),
+    b: tensor(shape.out, rank, params.seed + 1),
+  });
+  const bytes = Buffer.from(encodeCanonical({ base: TINY_BASE.id, parent: params.parent ?? null, modules: [module] }));
+  return { bytes, digest: createHash('sha256').update(bytes).digest('hex') };
+}

@@ -1,0 +1,65 @@
+import { describe, expect, it } from 'vitest';
+import { errorBody, errorHeaders, errorResponse, errorStatus, type ApiError } from '../../protocol/index.ts';
+
+const of = (code: string, extra: object = {}): ApiError => ({ code, message: 'm', ...extra }) as ApiError;
+
+describe('errors', () => {
+  it.each([
+    ['invalid_api_key', 401],
+    ['insufficient_scope', 403],
+    ['invalid_signature', 401],
+    ['model_not_found', 404],
+    ['invalid_request', 400],
+    ['context_length_exceeded', 400],
+    ['request_too_large', 413],
+    ['version_conflict', 409],
+    ['adapter_missing', 409],
+    ['adapter_loading', 409],
+    ['adapter_invalid', 422],
+    ['rate_limit_exceeded', 429],
+    ['queue_full', 429],
+    ['origin_unavailable', 503],
+    ['adapter_unavailable', 503],
+    ['internal_error', 500],
+  ])('%s is HTTP %i', (code, status) => {
+    expect(errorStatus(of(code))).toBe(status);
+    expect(errorBody(of(code)).error).toMatchObject({
+      code,
+      message: 'm',
+      type: expect.stringMatching(/_error$/),
+    });
+  });
+
+  it("has OpenAI's shape: param is always there", () => {
+    expect(errorBody(of('invalid_request', { param: 'n' }))).toEqual({
+      error: { message: 'm', type: 'invalid_request_error', param: 'n', code: 'invalid_request' },
+    });
+    expect(errorBody(of('model_not_found')).error.param).toBeNull();
+    expect(errorBody(of('adapter_missing', { missing: ['d'] })).error.missing).toEqual(['d']);
+    expect(errorBody(of('adapter_invalid', { reason: 'dora' })).error.reason).toBe('dora');
+  });
+
+  it.each([
+    [1, '1'],
+    [1_000, '1'],
+    [1_001, '2'],
+  ])('retry after %i ms is %s whole seconds', (retryAfterMs, seconds) => {
+    expect(errorHeaders(of('queue_full', { retryAfterMs }))).toEqual({
+      'retry-after': seconds,
+      'retry-after-ms': String(retryAfterMs),
+      'x-should-retry': 'true',
+    });
+  });
+
+  it('makes a whole response', async () => {
+    const response = errorResponse(of('queue_full', { retryAfterMs: 5 }), { 'x-request-id': 'r' });
+    expect(response.status).toBe(429);
+    expect(Object.fromEntries(response.headers)).toMatchObject({
+      'content-type': 'application/json',
+      'retry-after-ms': '5',
+      'x-request-id': 'r',
+    });
+    expect(await response.json()).toEqual(errorBody(of('queue_full')));
+    expect(errorHeaders(of('internal_error'))).toEqual({});
+  });
+});

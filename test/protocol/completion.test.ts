@@ -1,0 +1,137 @@
+import { describe, expect, it } from 'vitest';
+import {
+  MAX_MESSAGES,
+  MAX_STOP_CHARACTERS,
+  MAX_STOP_SEQUENCES,
+  MAX_TOP_LOGPROBS,
+  parseChatCompletion,
+  parseTextCompletion,
+} from '../../protocol/index.ts';
+
+const chat = (fields: Record<string, unknown> = {}) =>
+  parseChatCompletion({ model: 'm', messages: [{ role: 'user', content: 'hi' }], ...fields });
+const text = (fields: Record<string, unknown> = {}) =>
+  parseTextCompletion({ model: 'm', prompt: 'hi', ...fields });
+const paramOf = (result: ReturnType<typeof chat> | ReturnType<typeof text>) =>
+  result.ok ? undefined : 'param' in result.error ? result.error.param : null;
+const messages = (count: number) => Array.from({ length: count }, () => ({ role: 'user', content: 'x' }));
+
+describe('limits, at the boundary', () => {
+  it.each([
+    ['messages', messages(1), messages(0)],
+    ['messages', messages(MAX_MESSAGES), messages(MAX_MESSAGES + 1)],
+    ['top_logprobs', MAX_TOP_LOGPROBS, MAX_TOP_LOGPROBS + 1],
+    ['top_logprobs', 0, -1],
+    ['temperature', 0, -0.01],
+    ['temperature', 2, 2.01],
+    ['top_p', 1, 1.01],
+    ['top_p', 0.01, 0],
+    ['top_k', -1, -2],
+    ['top_k', 0, 0.5],
+    ['seed', 1, 1.5],
+    ['seed', Number.MAX_SAFE_INTEGER, 2 ** 53],
+    ['max_tokens', 1, 0],
+    ['max_completion_tokens', 1, 0],
+    ['stop', Array(MAX_STOP_SEQUENCES).fill('a'), Array(MAX_STOP_SEQUENCES + 1).fill('a')],
+    ['stop', 'a'.repeat(MAX_STOP_CHARACTERS), 'a'.repeat(MAX_STOP_CHARACTERS + 1)],
+    ['stop', 'a', ''],
+    ['n', 1, 2],
+    ['frequency_penalty', 0, 0.1],
+    ['model', 'm'.repeat(512), 'm'.repeat(513)],
+    ['model', 'm', ''],
+  ])('chat %s', (field, good, bad) => {
+    expect(chat({ [field]: good }).ok).toBe(true);
+    expect(paramOf(chat({ [field]: bad }))).toMatch(new RegExp(`^${field}`));
+  });
+
+  it.each([
+    ['logprobs', MAX_TOP_LOGPROBS, MAX_TOP_LOGPROBS + 1],
+    ['max_tokens', 0, -1],
+    ['prompt', [0, 5], []],
+    ['prompt', '', ['a', 'b']],
+    ['best_of', 1, 2],
+    ['suffix', '', 'x'],
+  ])('text %s', (field, good, bad) => {
+    expect(text({ [field]: good }).ok).toBe(true);
+    expect(paramOf(text({ [field]: bad }))).toMatch(new RegExp(`^${field}`));
+  });
+
+  it('numbers that JSON can bring in but nobody means', () => {
+    for (const temperature of [NaN, Infinity, '1', true, [], 1e309])
+      expect(paramOf(chat({ temperature }))).toBe('temperature');
+  });
+});
+
+describe('fields', () => {
+  it('null means not given, as the API says', () => {
+    expect(
+      chat({ temperature: null, stop: null, n: null, logprobs: null, tools: null, stream_options: null }).ok,
+    ).toBe(false);
+    expect(chat({ temperature: null, stop: null, n: null, logprobs: null, stream_options: null }).ok).toBe(
+      true,
+    );
+  });
+
+  it.each(['tools', 'response_format', 'logit_bias', 'functions', 'min_p', 'adapters'])(
+    '%s is known and not supported: refused by name',
+    (field) => {
+      expect(chat({ [field]: [] })).toMatchObject({
+        ok: false,
+        error: { code: 'unsupported_parameter', param: field },
+      });
+      expect(text({ [field]: [] })).toMatchObject({
+        ok: false,
+        error: { code: 'unsupported_parameter', param: field },
+      });
+    },
+  );
+
+  it.each(['graft', 'x', 'constructor', 'toString'])('%s is unknown: refused by name', (field) => {
+    expect(chat({ [field]: 1 })).toMatchObject({
+      ok: false,
+      error: { code: 'invalid_request', param: field },
+    });
+  });
+
+  it('__proto__ in a body changes nothing', () => {
+    const body: unknown = JSON.parse(
+      '{"model":"m","messages":[{"role":"user","content":"x"}],"__proto__":{"stream":true}}',
+    );
+    expect(paramOf(parseChatCompletion(body))).toBe('__proto__');
+    expect(({} as Record<string, unknown>)['stream']).toBeUndefined();
+  });
+
+  it('names a field inside', () => {
+    expect(
+      paramOf(
+        chat({
+          messages: [
+            { role: 'user', content: 'a' },
+            { role: 'tool', content: 'b' },
+          ],
+        }),
+      ),
+    ).toBe('messages[1].role');
+    expect(paramOf(chat({ messages: [{ role: 'user', content: 'a', x: 1 }] }))).toBe('messages[0].x');
+    expect(paramOf(chat({ stream_options: { include_usage: 1 } }))).toBe('stream_options.include_usage');
+  });
+
+  it('content as parts, assistants with their refusal', () => {
+    expect(
+      chat({
+        messages: [
+          { role: 'developer', content: [{ type: 'text', text: 'a' }] },
+          { role: 'assistant', content: 'b', refusal: null },
+        ],
+      }).ok,
+    ).toBe(true);
+    expect(chat({ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: 'x' }] }] }).ok).toBe(
+      false,
+    );
+  });
+
+  it.each([null, undefined, 'x', 1, [], [{}]])('a body that is %j', (body) => {
+    for (const result of [parseChatCompletion(body), parseTextCompletion(body)])
+      expect(result).toMatchObject({ ok: false, error: { code: 'invalid_request', param: null } });
+  });
+});

@@ -1,0 +1,188 @@
+import { createHash, createHmac } from 'node:crypto';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  parseSignature,
+  parseSigningKeys,
+  sign,
+  SIGNATURE_WINDOW_MS,
+  verifySignature,
+  type SigningKey,
+} from '../../protocol/index.ts';
+
+fc.configureGlobal({ seed: 1 });
+
+const NOW = 1_800_000_000_000;
+const key: SigningKey = { kid: 'k1', secret: new Uint8Array(32).fill(7) };
+const other: SigningKey = { kid: 'k2', secret: new Uint8Array(32).fill(8) };
+const parts = {
+  originId: 'origin-1',
+  method: 'POST',
+  pathAndQuery: '/v1/completions?x=%2F',
+  bodyHash: createHash('sha256').update('{}').digest('hex'),
+};
+
+const nonces =
+  (seen = new Set<string>()) =>
+  (nonce: string) =>
+    !seen.has(nonce) && Boolean(seen.add(nonce));
+type Checked = Parameters<typeof verifySignature>[0];
+const verify = (header: string | null, change: Partial<Checked> = {}) =>
+  verifySignature({
+    header,
+    keys: [key, other],
+    originId: parts.originId,
+    method: parts.method,
+    pathAndQuery: parts.pathAndQuery,
+    now: NOW,
+    startedAt: 0,
+    rememberNonce: nonces(),
+    ...change,
+  });
+const problemOf = async (header: string | null, change: Partial<Checked> = {}) => {
+  const result = await verify(header, change);
+  return result.ok ? null : result.error.kind;
+};
+
+describe('a signature', () => {
+  it('is verified by the key that made it', async () => {
+    const result = await verify(await sign(key, parts, NOW));
+    expect(result).toMatchObject({ ok: true, value: { kid: 'k1', t: NOW, h: parts.bodyHash } });
+    expect(await problemOf(await sign(other, parts, NOW))).toBeNull();
+  });
+
+  it('is the HMAC over the lines that the format names', async () => {
+    const nonce = new Uint8Array(16).fill(1);
+    const header = await sign(key, { ...parts, method: 'post' }, NOW, nonce);
+    const n = Buffer.from(nonce).toString('base64url');
+    const lines = ['graft-v1', 'origin-1', 'k1', 'POST', parts.pathAndQuery, NOW, n, parts.bodyHash].join(
+      '\n',
+    );
+    const mac = createHmac('sha256', key.secret).update(lines).digest('hex');
+    expect(header).toBe(`v1 kid=k1,t=${NOW},n=${n},h=${parts.bodyHash},s=${mac}`);
+  });
+
+  it('has a new nonce every time', async () => {
+    expect(await sign(key, parts, NOW)).not.toBe(await sign(key, parts, NOW));
+  });
+
+  it('does not hold for another origin, method or path', async () => {
+    const header = await sign(key, parts, NOW);
+    expect(await problemOf(header, { originId: 'origin-2' })).toBe('mismatch');
+    expect(await problemOf(header, { method: 'PUT' })).toBe('mismatch');
+    expect(await problemOf(header, { pathAndQuery: '/v1/completions?x=/' })).toBe('mismatch');
+    expect(await problemOf(header, { pathAndQuery: '/v1/completions' })).toBe('mismatch');
+  });
+
+  it('does not hold under another secret, nor under an unknown key', async () => {
+    const header = await sign(key, parts, NOW);
+    expect(await problemOf(header, { keys: [{ ...key, secret: other.secret }] })).toBe('mismatch');
+    expect(await problemOf(header, { keys: [other] })).toBe('unknown_key');
+    expect(await problemOf(header, { keys: [] })).toBe('unknown_key');
+  });
+
+  it('cannot be replayed, not even by another spelling', async () => {
+    const header = await sign(key, parts, NOW);
+    const rememberNonce = nonces();
+    expect(await problemOf(header, { rememberNonce })).toBeNull();
+    expect(await problemOf(header, { rememberNonce })).toBe('replayed');
+    const [fields] = [header.slice(3).split(',')];
+    expect(await problemOf(`v1 ${fields.reverse().join(',')}`, { rememberNonce })).toBe('replayed');
+  });
+
+  it('holds within the window, at its borders and not beyond', async () => {
+    const header = await sign(key, parts, NOW);
+    for (const skew of [-SIGNATURE_WINDOW_MS, 0, SIGNATURE_WINDOW_MS])
+      expect(await problemOf(header, { now: NOW + skew })).toBeNull();
+    for (const skew of [-SIGNATURE_WINDOW_MS - 1, SIGNATURE_WINDOW_MS + 1])
+      expect(await problemOf(header, { now: NOW + skew })).toBe('clock_skew');
+  });
+
+  it('is refused when it is older than the start, since nonces were forgotten', async () => {
+    const header = await sign(key, parts, NOW);
+    expect(await problemOf(header, { startedAt: NOW })).toBeNull();
+    expect(await problemOf(header, { startedAt: NOW + 1 })).toBe('before_start');
+  });
+
+  it('keeps a nonce only of good signatures, and longer than the window', async () => {
+    const kept: [string, number][] = [];
+    const rememberNonce = (nonce: string, expiresAt: number) => Boolean(kept.push([nonce, expiresAt]));
+    const header = await sign(key, parts, NOW);
+    await verify(header, { originId: 'elsewhere', rememberNonce });
+    await verify(header, { now: NOW + SIGNATURE_WINDOW_MS + 1, rememberNonce });
+    expect(kept).toEqual([]);
+    await verify(header, { rememberNonce });
+    expect(kept).toHaveLength(1);
+    expect(kept[0]![1]).toBeGreaterThan(NOW + SIGNATURE_WINDOW_MS);
+  });
+
+  it('does not survive the change of any character', async () => {
+    const header = await sign(key, parts, NOW, new Uint8Array(16).fill(200));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat(header.length - 1),
+        fc.string({ minLength: 1, maxLength: 1, unit: 'grapheme-ascii' }),
+        async (at, character) => {
+          fc.pre(header[at] !== character);
+          expect(await problemOf(header.slice(0, at) + character + header.slice(at + 1))).not.toBeNull();
+        },
+      ),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe('parseSignature', () => {
+  const h = 'a'.repeat(64);
+  const n = 'A'.repeat(22);
+  it.each([
+    null,
+    undefined,
+    '',
+    'v1',
+    'v1 ',
+    'v2 kid=k1',
+    `v1 kid=k1,t=1,n=${n},h=${h}`,
+    `v1 kid=k1,t=1,n=${n},h=${h},s=${h},x=1`,
+    `v1 kid=k1,kid=k1,t=1,n=${n},h=${h},s=${h}`,
+    `v1 kid=k1,t=-1,n=${n},h=${h},s=${h}`,
+    `v1 kid=k1,t=1e3,n=${n},h=${h},s=${h}`,
+    `v1 kid=k1,t=1,n=${n}A,h=${h},s=${h}`,
+    `v1 kid=k1,t=1,n=${n},h=${h.toUpperCase()},s=${h}`,
+    `v1 kid=,t=1,n=${n},h=${h},s=${h}`,
+    `v1 __proto__=k1,t=1,n=${n},h=${h},s=${h}`,
+    `v1 kid=k1,t=1,n=${n},h=${h},s=${h}${' '.repeat(512)}`,
+  ])('refuses %j', (header) => {
+    expect(parseSignature(header)).toBeNull();
+  });
+  it('reads the fields', () => {
+    expect(parseSignature(`v1 kid=k1,t=12,n=${n},h=${h},s=${h}`)).toEqual({ kid: 'k1', t: 12, n, h, s: h });
+  });
+});
+
+describe('parseSigningKeys', () => {
+  const secret = Buffer.alloc(32, 5).toString('base64');
+  it('reads a list', () => {
+    expect(parseSigningKeys(`k1:${secret}, k-2:${secret}`)).toEqual([
+      { kid: 'k1', secret: new Uint8Array(32).fill(5) },
+      { kid: 'k-2', secret: new Uint8Array(32).fill(5) },
+    ]);
+  });
+  it.each([
+    '',
+    'k1',
+    `:${secret}`,
+    `k 1:${secret}`,
+    `k1:${secret},`,
+    `k1:${secret},k2:${Buffer.alloc(31).toString('base64')}`,
+  ])('refuses %j without printing a secret', (text) => {
+    let message = '';
+    try {
+      parseSigningKeys(text);
+    } catch (error) {
+      message = (error as Error).message;
+    }
+    expect(message).toMatch(/origin key \d/);
+    expect(message).not.toContain(secret);
+  });
+});

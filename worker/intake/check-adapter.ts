@@ -1,0 +1,61 @@
+import { AdapterFormatError, parseCanonical, validateAdapter } from '../../adapters/index.ts';
+import { err, ok, type ApiError, type BaseInfo, type BlobRecord, type Result } from '../../protocol/index.ts';
+import { MAX_CHECKED_BYTES } from '../limits.ts';
+import type { BlobStore } from '../stores/types.ts';
+import { invalid, unavailable } from './intake-deps.ts';
+
+/** Problems told in one answer. */
+const MAX_TOLD = 3;
+
+export interface CheckedAdapter {
+  /** Chain id that it was trained on; null = the base. */
+  parentChainId: string | null;
+  /** Largest rank of its modules. */
+  rank: number;
+}
+
+/** Reads the whole file and checks it against what the origins serve. */
+export async function checkAdapter(
+  blobs: BlobStore,
+  params: { digest: string; record: BlobRecord; base: BaseInfo },
+): Promise<Result<CheckedAdapter, ApiError>> {
+  const { digest, record, base } = params;
+  if (record.bytes > MAX_CHECKED_BYTES)
+    return err(
+      invalid(
+        'file_too_large',
+        `The file has ${record.bytes} bytes; at most ${MAX_CHECKED_BYTES} can be checked here.`,
+      ),
+    );
+  const file = new Uint8Array(record.bytes);
+  let offset = 0;
+  for (const [index, part] of record.parts.entries()) {
+    const stream = await blobs.getPart(digest, index);
+    if (stream === null) return err(unavailable('A part of the file cannot be read yet. Please try again.'));
+    const end = offset + part.bytes;
+    for await (const chunk of stream) {
+      if (offset + chunk.length > end)
+        return err(unavailable(`Part ${index} is longer than its record says.`));
+      file.set(chunk, offset);
+      offset += chunk.length;
+    }
+    if (offset !== end) return err(unavailable(`Part ${index} is shorter than its record says.`));
+  }
+  try {
+    const adapter = parseCanonical(file);
+    const problems = validateAdapter({ adapter, base });
+    const first = problems[0];
+    if (first !== undefined) {
+      const told = problems.slice(0, MAX_TOLD).map((problem) => problem.message);
+      const more = problems.length > MAX_TOLD ? ` (${problems.length - MAX_TOLD} more)` : '';
+      return err(invalid(first.code, told.join(' ') + more, first.subject));
+    }
+    return ok({
+      parentChainId: adapter.config.parent,
+      rank: Math.max(...adapter.modules.map((module) => module.rank)),
+    });
+  } catch (error) {
+    if (error instanceof AdapterFormatError) return err(invalid(error.code, error.message, error.subject));
+    throw error;
+  }
+}

@@ -1,0 +1,74 @@
+import {
+  checkApiKey,
+  err,
+  hashApiKey,
+  ok,
+  type ApiError,
+  type ApiKeyKind,
+  type Result,
+} from '../../protocol/index.ts';
+import { registryUnavailable } from '../policy/resolve-name.ts';
+import type { AdminCaller, Caller, Index, KeyLedger, KeyRecord } from '../stores/types.ts';
+
+/** Owner of what the bootstrap key publishes without saying for whom. */
+export const BOOTSTRAP_TENANT = 'default';
+
+const refused = (message: string): Result<never, ApiError> => err({ code: 'invalid_api_key', message });
+
+/** @returns the well-formed key of the header, without any I/O. */
+function bearer(request: Request, kind: ApiKeyKind): Result<string, ApiError> {
+  const header = request.headers.get('authorization');
+  if (header === null) return refused("No API key was given. Send it as 'Authorization: Bearer <key>'.");
+  const key = /^Bearer +(\S{1,64})$/i.exec(header.trim())?.[1];
+  const found = key === undefined ? null : checkApiKey(key);
+  if (key === undefined || found === null) return refused('The API key is malformed.');
+  if (found !== kind)
+    return refused(
+      kind === 'ga' ? 'This route needs an admin key (ga_…).' : 'An admin key (ga_…) cannot be used here.',
+    );
+  return ok(key);
+}
+
+/** Who sends an inference request. Never throws; one KV read. */
+export async function authenticate(
+  request: Request,
+  keys: Index<KeyRecord>,
+): Promise<Result<Caller, ApiError>> {
+  const key = bearer(request, 'gk');
+  if (!key.ok) return key;
+  const lookup = await keys.get(await hashApiKey(key.value));
+  switch (lookup.state) {
+    case 'found': {
+      const { id, tenant, scopes } = lookup.value;
+      return ok({ keyId: id, tenant, scopes, stale: lookup.stale });
+    }
+    case 'absent':
+    case 'gone':
+      return refused('The API key is not known.');
+    case 'trouble':
+      console.error(JSON.stringify({ event: 'key_lookup_trouble', reason: lookup.reason }));
+      return err(registryUnavailable(lookup.retryAfterMs));
+  }
+}
+
+/** Both are hashes in hex. Takes the same time wherever they differ. */
+function equalHashes(a: string, b: string): boolean {
+  let difference = a.length ^ b.length;
+  for (let i = 0; i < a.length; i += 1) difference |= a.charCodeAt(i) ^ b.charCodeAt(i % b.length);
+  return difference === 0;
+}
+
+/** Who sends an admin request: the bootstrap secret or a key in D1, never one in KV. @throws StoreUnavailable */
+export async function authenticateAdmin(
+  request: Request,
+  deps: { adminKeyHash: string | null; keyLedger: KeyLedger },
+): Promise<Result<AdminCaller, ApiError>> {
+  const key = bearer(request, 'ga');
+  if (!key.ok) return key;
+  const hash = await hashApiKey(key.value);
+  if (deps.adminKeyHash !== null && equalHashes(deps.adminKeyHash, hash))
+    return ok({ keyId: 'bootstrap', tenant: BOOTSTRAP_TENANT, scopes: ['**'], root: true });
+  const row = await deps.keyLedger.admin(hash);
+  if (row === null) return refused('The API key is not known.');
+  return ok({ keyId: row.id, tenant: row.tenant, scopes: row.scopes, root: false });
+}

@@ -1,0 +1,34 @@
+import type { Context } from 'hono';
+import { errorResponse, type ApiError } from '../../protocol/index.ts';
+import type { AdminCaller } from '../stores/types.ts';
+
+/** What middleware leaves for the routes. */
+export interface AppEnv {
+  Variables: { requestId: string; admin: AdminCaller };
+}
+
+export type AppContext = Context<AppEnv>;
+
+export const fail = (error: ApiError): Response => errorResponse(error);
+
+/** Lets work go on after the response, where the platform has a way to. */
+export function keepAlive(context: AppContext, work: Promise<unknown>): void {
+  const quiet = work.catch(() => undefined);
+  try {
+    context.executionCtx.waitUntil(quiet);
+  } catch {
+    // Outside of workerd there is no execution context, and nothing that would end the work.
+  }
+}
+
+/** Query parameters, each at most once. */
+export const query = (context: AppContext, name: string): string | null => context.req.query(name) ?? null;
+
+/** For known paths, asked in another way. */
+export const methodNotAllowed =
+  (allow: string) =>
+  (context: AppContext): Response =>
+    errorResponse(
+      { code: 'method_not_allowed', message: `${context.req.method} is not allowed here; use ${allow}.` },
+      { allow },
+    );

@@ -1,0 +1,124 @@
+import { err, ok, type ApiError, type Result } from '../protocol/index.ts';
+import { LOAD_POLL_MS, RETRY_AFTER_MS, TRANSFER_STALL_MS } from './limits.ts';
+import type { OriginFetch } from './origin-fetch.ts';
+import type { Origin } from './policy/choose-origin.ts';
+import { StoreUnavailable, type BlobStore } from './stores/types.ts';
+
+const adapterUnavailable = (message: string): ApiError => ({
+  code: 'adapter_unavailable',
+  message,
+  retryAfterMs: RETRY_AFTER_MS,
+});
+
+/** Tries of one part; sending it again is harmless. */
+const PART_TRIES = 2;
+
+/**
+ * Streams adapters from the blob store to origins, one transfer at a time per origin and digest in this isolate.
+ * Those who come second watch a note of the first one's progress rather than its promise: a promise of another request
+ * never settles when that request is cut off.
+ */
+export function createTransfers(params: {
+  blobs: BlobStore;
+  send: OriginFetch;
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+}) {
+  const { blobs, send, now, sleep } = params;
+  /** `<origin> <digest>` -> unix ms of the last progress. */
+  const moving = new Map<string, number>();
+
+  async function sendPart(
+    origin: Origin,
+    digest: string,
+    part: { index: number; sha256: string },
+  ): Promise<Result<null, ApiError>> {
+    let reason = '';
+    for (let attempt = 0; attempt < PART_TRIES; attempt += 1) {
+      const body = await blobs.getPart(digest, part.index);
+      if (body === null) return err(adapterUnavailable('A part of the adapter is not in the store yet.'));
+      const sent = await send(origin, {
+        method: 'PUT',
+        path: `/adapters/${digest}/parts/${part.index}`,
+        body,
+        bodyHash: part.sha256,
+        contentType: 'application/octet-stream',
+      });
+      if (sent.ok) {
+        await sent.value.body?.cancel();
+        if (sent.value.ok) return ok(null);
+        reason = `answered ${sent.value.status}`;
+        if (sent.value.status < 500) break;
+      } else reason = sent.error.reason;
+    }
+    console.error(
+      JSON.stringify({ event: 'part_refused', origin: origin.id, digest, part: part.index, reason }),
+    );
+    return err(adapterUnavailable(`The adapter could not be brought to the origin (part ${part.index}).`));
+  }
+
+  async function transfer(
+    origin: Origin,
+    digest: string,
+    progress: () => void,
+  ): Promise<Result<null, ApiError>> {
+    const record = await blobs.getRecord(digest);
+    if (record === null) return err(adapterUnavailable('The adapter is not in the store yet.'));
+    const announced = await send(origin, {
+      method: 'PUT',
+      path: `/adapters/${digest}`,
+      body: JSON.stringify(record),
+    });
+    if (!announced.ok)
+      return err(adapterUnavailable('The origin cannot be reached to bring it the adapter.'));
+    await announced.value.body?.cancel();
+    if (!announced.value.ok) {
+      console.error(
+        JSON.stringify({
+          event: 'adapter_refused',
+          origin: origin.id,
+          digest,
+          status: announced.value.status,
+        }),
+      );
+      return err(adapterUnavailable('The origin does not take the adapter at the moment.'));
+    }
+    for (const [index, { sha256 }] of record.parts.entries()) {
+      progress();
+      const sent = await sendPart(origin, digest, { index, sha256 });
+      if (!sent.ok) return sent;
+    }
+    return ok(null);
+  }
+
+  return {
+    /** @returns when the origin has it, or when another transfer of it ended or stalled (then: ask the origin again). */
+    async bring(
+      origin: Origin,
+      digest: string,
+      options: { until: number; keepAlive: (work: Promise<unknown>) => void },
+    ): Promise<Result<null, ApiError>> {
+      const key = `${origin.id} ${digest}`;
+      const isMoving = () => now() - (moving.get(key) ?? -Infinity) < TRANSFER_STALL_MS;
+      if (isMoving()) {
+        while (isMoving() && now() < options.until) await sleep(LOAD_POLL_MS);
+        return ok(null);
+      }
+      const progress = () => moving.set(key, now());
+      progress();
+      const work = transfer(origin, digest, progress)
+        .catch((error: unknown): Result<null, ApiError> => {
+          if (!(error instanceof StoreUnavailable)) throw error;
+          return err({
+            code: 'registry_unavailable',
+            message: 'The store of adapters does not answer at the moment. Please try again.',
+            retryAfterMs: RETRY_AFTER_MS,
+          });
+        })
+        .finally(() => moving.delete(key));
+      // The bytes are useful to the next request even if this one's client has gone.
+      options.keepAlive(work);
+      return work;
+    },
+  };
+}

@@ -1,0 +1,70 @@
+import { nameProblem, type AdapterManifest, type ApiError } from '../../protocol/index.ts';
+import { err, ok, type Result } from '../../protocol/index.ts';
+import type { Caller, Lookup } from '../stores/types.ts';
+import { mayUseChain } from './authorize.ts';
+
+/** What a client's `model` asks for. */
+export type ModelReference =
+  | { kind: 'base' }
+  | { kind: 'name'; name: string }
+  | { kind: 'version'; name: string; version: number }
+  | { kind: 'illegal' };
+
+/** @param baseId id of the base model, or null when no origin has told it yet. */
+export function parseModelReference(model: string, baseId: string | null): ModelReference {
+  if (model === 'base' || model === baseId) return { kind: 'base' };
+  const at = model.lastIndexOf('@');
+  const name = at < 0 ? model : model.slice(0, at);
+  if (nameProblem(name) !== null) return { kind: 'illegal' };
+  if (at < 0) return { kind: 'name', name };
+  const version = model.slice(at + 1);
+  if (!/^[1-9]\d{0,8}$/.test(version)) return { kind: 'illegal' };
+  return { kind: 'version', name, version: Number(version) };
+}
+
+/** Adapter chain to use, or the base when `manifest` is null. */
+export interface Resolution {
+  manifest: AdapterManifest | null;
+  /** The manifest is the last known one, because the registry does not answer. */
+  stale: boolean;
+}
+
+export type ResolutionProblem = { kind: 'unusable' } | { kind: 'trouble'; error: ApiError };
+
+/** Unknown and forbidden come out alike. Trouble is never taken for absence. */
+export function resolveName(
+  caller: Caller,
+  lookup: Lookup<AdapterManifest>,
+): Result<Resolution, ResolutionProblem> {
+  switch (lookup.state) {
+    case 'found':
+      return mayUseChain(caller, lookup.value)
+        ? ok({ manifest: lookup.value, stale: lookup.stale })
+        : err({ kind: 'unusable' });
+    case 'absent':
+    case 'gone':
+      return err({ kind: 'unusable' });
+    case 'trouble':
+      return err({ kind: 'trouble', error: registryUnavailable(lookup.retryAfterMs) });
+  }
+}
+
+export const registryUnavailable = (retryAfterMs: number): ApiError => ({
+  code: 'registry_unavailable',
+  message: 'The registry does not answer at the moment. Please try again.',
+  retryAfterMs,
+});
+
+/** Longer names are cut in messages. */
+const SHOWN_CHARACTERS = 128;
+
+/** @param suggestions names that the caller may use, nearest first. */
+export function modelNotFound(model: string, suggestions: readonly string[]): ApiError {
+  const shown = model.length > SHOWN_CHARACTERS ? `${model.slice(0, SHOWN_CHARACTERS)}…` : model;
+  const hint =
+    suggestions.length === 0 ? '' : ` Did you mean ${suggestions.map((name) => `'${name}'`).join(' or ')}?`;
+  return {
+    code: 'model_not_found',
+    message: `The model '${shown}' does not exist or you do not have access to it.${hint}`,
+  };
+}

@@ -1,0 +1,60 @@
+import { Hono } from 'hono';
+import { BlobRecord, Digest, MAX_PART_BYTES } from '../../protocol/index.ts';
+import { finishBlob } from '../intake/finish-blob.ts';
+import type { IntakeDeps } from '../intake/intake-deps.ts';
+import { receivePart } from '../intake/receive-part.ts';
+import { readBody } from '../middleware/read-body.ts';
+import { fail, methodNotAllowed, query, type AppEnv } from '../middleware/request-scope.ts';
+import { parseInput, readInput } from './parse-input.ts';
+
+/**
+ * `GET /admin/blobs/<digest>` -> `{digest, complete, parts: [{index, bytes, sha256}]}`: what this tenant has sent;
+ * `PUT /admin/blobs/<digest>/parts/<i>[?sha256=]` -> `{index, bytes, sha256}`;
+ * `POST /admin/blobs/<digest>` `{bytes, parts: [{bytes, sha256}]}` -> 201, or 200 when it was complete before.
+ */
+export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+
+  routes.get('/admin/blobs/:digest', async (context) => {
+    const digest = parseInput(Digest, context.req.param('digest'));
+    if (!digest.ok) return fail(digest.error);
+    const { tenant } = context.get('admin');
+    const [complete, parts] = await Promise.all([
+      deps.blobLedger.holds(digest.value, tenant),
+      deps.blobLedger.parts(digest.value, tenant),
+    ]);
+    return context.json({ digest: digest.value, complete, parts });
+  });
+
+  routes.post('/admin/blobs/:digest', async (context) => {
+    const digest = parseInput(Digest, context.req.param('digest'));
+    if (!digest.ok) return fail(digest.error);
+    const record = await readInput(context.req.raw, BlobRecord);
+    if (!record.ok) return fail(record.error);
+    const { tenant } = context.get('admin');
+    const done = await finishBlob(deps, { digest: digest.value, record: record.value, tenant });
+    if (!done.ok) return fail(done.error);
+    return context.json({ digest: digest.value, ...record.value }, done.value.held ? 200 : 201);
+  });
+  routes.all('/admin/blobs/:digest', methodNotAllowed('GET, POST'));
+
+  routes.put('/admin/blobs/:digest/parts/:index{[0-9]{1,4}}', async (context) => {
+    const digest = parseInput(Digest, context.req.param('digest'));
+    if (!digest.ok) return fail(digest.error);
+    const declared = query(context, 'sha256');
+    const sha256 = declared === null ? null : parseInput(Digest, declared);
+    if (sha256?.ok === false) return fail(sha256.error);
+    const bytes = await readBody(context.req.raw, MAX_PART_BYTES);
+    if (!bytes.ok) return fail(bytes.error);
+    const part = await receivePart(deps, {
+      digest: digest.value,
+      index: Number(context.req.param('index')),
+      bytes: bytes.value,
+      sha256: sha256?.value ?? null,
+      tenant: context.get('admin').tenant,
+    });
+    return part.ok ? context.json(part.value) : fail(part.error);
+  });
+  routes.all('/admin/blobs/:digest/parts/:index{[0-9]{1,4}}', methodNotAllowed('PUT'));
+  return routes;
+}

@@ -1,0 +1,97 @@
+import { Hono } from 'hono';
+import { z } from 'zod';
+import { AdapterName } from '../../protocol/index.ts';
+import { FlipRequest, flipVersion } from '../intake/flip-version.ts';
+import type { IntakeDeps } from '../intake/intake-deps.ts';
+import { PublishRequest, publishVersion } from '../intake/publish-version.ts';
+import { ADMIN_PAGE } from '../limits.ts';
+import { fail, methodNotAllowed, query, type AppEnv } from '../middleware/request-scope.ts';
+import { mayUseChain } from '../policy/authorize.ts';
+import { modelNotFound } from '../policy/resolve-name.ts';
+import type { VersionRow } from '../stores/types.ts';
+import { parseInput, readInput } from './parse-input.ts';
+
+const versionJson = (row: VersionRow, live: boolean) => ({
+  name: row.name,
+  version: row.version,
+  digest: row.digest,
+  chain: row.chain,
+  chain_id: row.chainId,
+  parent: row.parent,
+  owner: row.owner,
+  base: row.base,
+  bytes: row.bytes,
+  rank: row.rank,
+  created_at: row.createdAt,
+  created_by: row.createdBy,
+  live,
+});
+
+const NameQuery = z.strictObject({
+  prefix: z.string().max(256).default(''),
+  cursor: z.string().max(256).nullable().default(null),
+});
+
+/**
+ * `POST /admin/versions` {@link PublishRequest} -> 201, or 200 when it was so already, or 409 or 422;
+ * `POST /admin/flip` {@link FlipRequest} -> `{name, version, from}`;
+ * `GET /admin/names?prefix=&cursor=` -> `{names: [{name, owner, version, latest}], cursor}`;
+ * `GET /admin/versions?name=` -> `{name, owner, version, versions: […]}`, newest first.
+ */
+export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+
+  routes.post('/admin/versions', async (context) => {
+    const request = await readInput(context.req.raw, PublishRequest);
+    if (!request.ok) return fail(request.error);
+    const published = await publishVersion(
+      { ...deps, mayUseChain },
+      { request: request.value, caller: context.get('admin') },
+    );
+    if (!published.ok) return fail(published.error);
+    const { row, name, created } = published.value;
+    return context.json(versionJson(row, name.version === row.version), created ? 201 : 200);
+  });
+
+  routes.get('/admin/versions', async (context) => {
+    const name = parseInput(AdapterName, query(context, 'name') ?? '');
+    if (!name.ok) return fail(name.error);
+    const caller = context.get('admin');
+    const row = await deps.registry.name(name.value);
+    if (row === null || !(caller.root || row.owner === caller.tenant))
+      return fail(modelNotFound(name.value, []));
+    const versions = await deps.registry.versions(name.value);
+    return context.json({
+      name: row.name,
+      owner: row.owner,
+      version: row.version,
+      versions: versions.map((version) => versionJson(version, version.version === row.version)),
+    });
+  });
+  routes.all('/admin/versions', methodNotAllowed('GET, POST'));
+
+  routes.post('/admin/flip', async (context) => {
+    const request = await readInput(context.req.raw, FlipRequest);
+    if (!request.ok) return fail(request.error);
+    const flipped = await flipVersion(deps, { request: request.value, caller: context.get('admin') });
+    if (!flipped.ok) return fail(flipped.error);
+    const { name, from } = flipped.value;
+    return context.json({ name: name.name, version: name.version, from });
+  });
+  routes.all('/admin/flip', methodNotAllowed('POST'));
+
+  routes.get('/admin/names', async (context) => {
+    const input = parseInput(NameQuery, context.req.query());
+    if (!input.ok) return fail(input.error);
+    const caller = context.get('admin');
+    const page = await deps.registry.names({
+      ...input.value,
+      limit: ADMIN_PAGE,
+      owner: caller.root ? null : caller.tenant,
+    });
+    const names = page.items.map(({ name, owner, version, latest }) => ({ name, owner, version, latest }));
+    return context.json({ names, cursor: page.cursor });
+  });
+  routes.all('/admin/names', methodNotAllowed('GET'));
+  return routes;
+}
