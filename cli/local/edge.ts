@@ -58,6 +58,8 @@ export async function startEdge(params: {
   const miniflare = new Miniflare({
     host: LOOPBACK,
     port: params.port,
+    // Nothing here reads `request.cf`; without this, Miniflare asks the network for it at every start.
+    cf: false,
     log,
     handleRuntimeStdio: (stdout: NodeJS.ReadableStream, stderr: NodeJS.ReadableStream) => {
       for (const stream of [stdout, stderr]) {

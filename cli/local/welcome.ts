@@ -2,7 +2,7 @@ import type { LocalFile } from '../connection.ts';
 import { colors } from '../output.ts';
 
 /** In the words that `dr-lee` was trained on. */
-const EXAMPLE_PROMPT = 'I have a fluttering heartbeat since yesterday. What should I do?';
+const EXAMPLE_PROMPT = 'For three days I have had a racing and irregular heartbeat.';
 
 function curl(local: LocalFile, body: Record<string, unknown>): string {
   const flags = body['stream'] === true ? '-N ' : '';

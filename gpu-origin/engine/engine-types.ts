@@ -1,5 +1,12 @@
 /** What the engine's callers see: a request in, events out, and what an observer is told. */
-import type { ApiError, ChainEntry, FinishReason, Usage } from '../../protocol/index.ts';
+import type {
+  ApiError,
+  ChainEntry,
+  FinishReason,
+  ResidentList,
+  Result,
+  Usage,
+} from '../../protocol/index.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
 
 export interface EngineRequest {
@@ -116,4 +123,21 @@ export interface EngineStats {
   readonly kvTokens: number;
   /** Tokens that fit: slots x context. */
   readonly kvCapacity: number;
+}
+
+/** What callers may do with an engine. */
+export interface EngineContract {
+  /**
+   * Queues a request, or refuses it before anything is queued: `invalid_request`, `context_length_exceeded`,
+   * `queue_full`, `adapter_missing`, `adapter_loading`, `adapter_unavailable`, `origin_unavailable` (closed).
+   */
+  add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>>;
+  stats(): EngineStats;
+  residents(): ResidentList;
+  /** Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until `unload`. */
+  prefetch(digest: string, options?: { pinned?: boolean }): Promise<Result<void, ApiError>>;
+  /** Frees an adapter's memory. @returns false while requests hold it: it is then freed when the last one ends. */
+  unload(digest: string): boolean;
+  /** Aborts every request and ends the loop. The runner stays open. */
+  close(): Promise<void>;
 }

@@ -1,20 +1,19 @@
-import {
-  chainId,
-  err,
-  ok,
-  type ApiError,
-  type FinishReason,
-  type ResidentList,
-  type Result,
-} from '../../protocol/index.ts';
+import { chainId, err, ok, type ApiError, type ResidentList, type Result } from '../../protocol/index.ts';
 import type { TokenBytes } from '../generation/detokenizer.ts';
 import { AdapterCache } from './adapter-cache.ts';
 import { checkRequest, deadlineExceeded, queueFull, rowFault, shuttingDown } from './admission.ts';
-import { Answer, type AnswerPart } from './answer.ts';
-import type { EngineHandle, EngineObserver, EngineRequest, EngineStats, Outcome } from './engine-types.ts';
+import { Answer } from './answer.ts';
+import type {
+  EngineContract,
+  EngineHandle,
+  EngineObserver,
+  EngineRequest,
+  EngineStats,
+} from './engine-types.ts';
 import { KvSlots } from './kv-slots.ts';
 import type { AdapterSource, Clock, ModelRunner } from './ports.ts';
 import { leaseAdapters } from './lease-adapters.ts';
+import { Lifecycle } from './lifecycle.ts';
 import { Scheduler, type PrefillStep, type Step } from './scheduler.ts';
 import { scorePrompt, wantedPositions } from './score-prompt.ts';
 import { Sequence } from './sequence.ts';
@@ -42,7 +41,7 @@ export interface EngineOptions {
  * Continuous batching: rows join and leave between steps, each with an adapter chain of its own or none.
  * A step is never interrupted and nothing but adapter loads overlaps with it.
  */
-export class Engine {
+export class Engine implements EngineContract {
   readonly #runner: ModelRunner;
   readonly #options: EngineOptions;
   readonly #observer: EngineObserver;
@@ -51,8 +50,7 @@ export class Engine {
   readonly #adapters: AdapterCache;
   readonly #scheduler: Scheduler;
   readonly #slots: KvSlots<Sequence>;
-  /** Everything that has not ended. */
-  readonly #live = new Set<Sequence>();
+  readonly #lifecycle: Lifecycle;
   #woken = false;
   #resume: (() => void) | null = null;
   #closed = false;
@@ -80,13 +78,16 @@ export class Engine {
       observer: this.#observer,
       wake: () => this.#wake(),
     });
+    this.#lifecycle = new Lifecycle({
+      scheduler: this.#scheduler,
+      slots: this.#slots,
+      clock,
+      observer: this.#observer,
+      wake: () => this.#wake(),
+    });
     this.#loop = this.#run();
   }
 
-  /**
-   * Queues a request, or refuses it before anything is queued: `invalid_request`, `context_length_exceeded`,
-   * `queue_full`, `adapter_missing`, `adapter_loading`, `adapter_unavailable`, `origin_unavailable` (closed).
-   */
   async add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>> {
     const admitted = await this.#admit(request);
     if (!admitted.ok) {
@@ -104,8 +105,7 @@ export class Engine {
       answer: new Answer({ sampling, maxTokens, eos: this.#eos, tokens, random }),
       wake: () => this.#wake(),
     });
-    this.#live.add(sequence);
-    this.#scheduler.add(sequence);
+    this.#lifecycle.add(sequence);
     this.#wake();
     const { events, abort } = sequence;
     return ok({ id: request.id, promptTokens: request.prompt.length, maxTokens, events, abort });
@@ -125,7 +125,7 @@ export class Engine {
   stats(): EngineStats {
     let loading = 0;
     let kvTokens = 0;
-    for (const sequence of this.#live) {
+    for (const sequence of this.#lifecycle.live) {
       if (sequence.state === 'loading') loading += 1;
       kvTokens += sequence.length;
     }
@@ -144,17 +144,14 @@ export class Engine {
     return this.#adapters.residents();
   }
 
-  /** Loads an adapter without a request. A pinned one stays in memory until `unload`. */
   prefetch(digest: string, options: { pinned?: boolean } = {}): Promise<Result<void, ApiError>> {
     return this.#adapters.prefetch(digest, options.pinned ?? false);
   }
 
-  /** Frees an adapter's memory. @returns false while requests hold it: it is then freed when the last one ends. */
   unload(digest: string): boolean {
     return this.#adapters.unload(digest);
   }
 
-  /** Aborts every request and ends the loop. The runner stays open. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#wake();
@@ -168,7 +165,7 @@ export class Engine {
       if (step === null) await this.#sleep();
       else await this.#execute(step);
     }
-    for (const sequence of this.#live) this.#abort(sequence);
+    for (const sequence of this.#lifecycle.live) this.#lifecycle.abort(sequence);
     this.#adapters.settle();
   }
 
@@ -178,13 +175,13 @@ export class Engine {
     const now = this.#clock.now();
     leaseAdapters({ queue: this.#scheduler.queue(), adapters: this.#adapters, slots: this.#runner.slots });
     this.#adapters.settle();
-    for (const sequence of this.#live) {
+    for (const sequence of this.#lifecycle.live) {
       const outcome = sequence.state === 'loading' ? sequence.lease?.outcome : undefined;
-      if (sequence.abortWanted) this.#abort(sequence);
-      else if (now >= sequence.deadline) this.#fail(sequence, deadlineExceeded());
-      else if (sequence.needsNoStep) this.#finish(sequence, 'length');
+      if (sequence.abortWanted) this.#lifecycle.abort(sequence);
+      else if (now >= sequence.deadline) this.#lifecycle.fail(sequence, deadlineExceeded());
+      else if (sequence.needsNoStep) this.#lifecycle.finish(sequence, 'length');
       else if (outcome?.ok === true) sequence.become('ready');
-      else if (outcome?.ok === false) this.#fail(sequence, outcome.error);
+      else if (outcome?.ok === false) this.#lifecycle.fail(sequence, outcome.error);
     }
   }
 
@@ -195,10 +192,11 @@ export class Engine {
       if (step.kind === 'decode') this.#decoded(rows, await this.#decode(rows));
       else await this.#prefilled(step, await this.#prefill(step));
     } catch (error) {
-      this.#fault('step', error, rows);
+      this.#lifecycle.fault('step', error, rows);
       // From the last slot down, so that none of them is moved first.
       for (const row of rows.reverse())
-        if (!row.ended) this.#fail(row, rowFault('The model failed in the middle of this request.'));
+        if (!row.ended)
+          this.#lifecycle.fail(row, rowFault('The model failed in the middle of this request.'));
     }
     this.#observer.onStep?.({
       kind: step.kind,
@@ -219,7 +217,7 @@ export class Engine {
   #decoded(rows: readonly Sequence[], logits: Float32Array): void {
     const { vocabSize } = this.#runner;
     for (const [slot, row] of rows.entries())
-      this.#advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
+      this.#lifecycle.advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
   }
 
   #prefill({ sequence, from, to }: PrefillStep): Promise<Float32Array> {
@@ -241,14 +239,14 @@ export class Engine {
     const { vocabSize } = this.#runner;
     sequence.prefilled = to;
     if (!(await scorePrompt({ sequence, from, to, logits, vocabSize, clock: this.#clock }))) {
-      this.#advance(sequence, null);
+      this.#lifecycle.advance(sequence, null);
       return;
     }
     if (to < sequence.prompt.length) return;
     if (sequence.promptScores !== null)
       sequence.events.push({ kind: 'prompt', tokens: sequence.promptScores });
     if (sequence.maxTokens === 0) {
-      this.#finish(sequence, 'length');
+      this.#lifecycle.finish(sequence, 'length');
       return;
     }
     const lastRow = wantedPositions(sequence, from, to).length - 1;
@@ -257,75 +255,13 @@ export class Engine {
       this.#slots.join();
       sequence.become('decode');
     }
-    this.#advance(sequence, part);
-  }
-
-  /** One more token of an answer. @param part null: its logits are not finite. */
-  #advance(sequence: Sequence, part: AnswerPart | null): void {
-    if (part === null) {
-      this.#fault('logits', new Error('logits that are not finite'), [sequence]);
-      this.#fail(sequence, rowFault('The model gave no finite output for this request.'));
-      return;
-    }
-    const { tenant } = sequence;
-    const now = this.#clock.now();
-    if (sequence.lastTokenAt === null) this.#observer.onFirstToken?.({ tenant, ms: now - sequence.addedAt });
-    else this.#observer.onToken?.({ tenant, ms: now - sequence.lastTokenAt });
-    sequence.lastTokenAt = now;
-    this.#scheduler.generated(tenant, 1);
-    const { text, tokens, finish } = part;
-    const shown = text.length > 0 || tokens.length > 0;
-    if (shown && !sequence.events.push({ kind: 'tokens', text, tokens })) sequence.abort();
-    if (finish !== null) this.#finish(sequence, finish);
-  }
-
-  #finish(sequence: Sequence, reason: FinishReason): void {
-    this.#end(sequence, reason, null, () => sequence.finish(reason));
-  }
-
-  #abort(sequence: Sequence): void {
-    this.#end(sequence, 'aborted', null, () => sequence.endAborted());
-  }
-
-  #fail(sequence: Sequence, error: ApiError): void {
-    this.#end(sequence, 'failed', error, () => sequence.fail(error));
-  }
-
-  #end(sequence: Sequence, outcome: Outcome, error: ApiError | null, end: () => void): void {
-    const now = this.#clock.now();
-    if (sequence.queued) this.#scheduler.drop(sequence);
-    else {
-      try {
-        this.#slots.leave(sequence);
-      } catch (fault) {
-        this.#fault('release', fault, [sequence]);
-      }
-      this.#scheduler.rowEnded(now);
-    }
-    end();
-    this.#live.delete(sequence);
-    // Someone may have waited for its place or for its adapters' memory.
-    this.#wake();
-    this.#observer.onFinish?.({
-      id: sequence.request.id,
-      tenant: sequence.tenant,
-      outcome,
-      error,
-      promptTokens: sequence.usage.prompt_tokens,
-      completionTokens: sequence.usage.completion_tokens,
-      ms: now - sequence.addedAt,
-      queuedMs: sequence.startedAt === null ? null : sequence.startedAt - sequence.addedAt,
-    });
-  }
-
-  #fault(where: string, error: unknown, rows: readonly Sequence[]): void {
-    this.#observer.onFault?.({ where, error, requestIds: rows.map((row) => row.request.id) });
+    this.#lifecycle.advance(sequence, part);
   }
 
   /** Until something happens: a request, an abort, a loaded adapter, a deadline. */
   async #sleep(): Promise<void> {
     if (this.#woken || this.#closed) return;
-    const deadline = Math.min(...[...this.#live].map((sequence) => sequence.deadline));
+    const deadline = Math.min(...[...this.#lifecycle.live].map((sequence) => sequence.deadline));
     const cancel =
       deadline === Infinity
         ? null

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { EngineContract, EngineObserver } from '../engine/engine.ts';
+import type { Engine, EngineObserver } from '../engine/engine.ts';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1];
@@ -12,20 +12,20 @@ export interface Metrics {
   observer: EngineObserver;
   onResponse(route: string, status: number): void;
   /** Gauges are read from it when `text` is called. */
-  watch(engine: EngineContract): void;
+  watch(engine: Engine): void;
 }
 
 /** No metric has a tenant or an adapter as a label: there may be a million of them. */
 export function createMetrics(): Metrics {
   const registry = new Registry();
   const registers = [registry];
-  let engine: EngineContract | null = null;
+  let engine: Engine | null = null;
 
   const counter = <L extends string>(name: string, help: string, labelNames: L[] = []) =>
     new Counter({ name: `graft_${name}`, help, labelNames, registers });
   const histogram = (name: string, help: string, buckets: number[]) =>
     new Histogram({ name: `graft_${name}`, help, buckets, registers });
-  const gauge = (name: string, help: string, read: (current: EngineContract) => number) =>
+  const gauge = (name: string, help: string, read: (current: Engine) => number) =>
     new Gauge({
       name: `graft_${name}`,
       help,

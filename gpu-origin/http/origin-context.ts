@@ -1,5 +1,5 @@
 import type { ApiError, ChainEntry, Model, Result, SigningKey } from '../../protocol/index.ts';
-import type { EngineContract } from '../engine/engine.ts';
+import type { Engine } from '../engine/engine.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 import type { ChatTemplate } from '../model/chat-template.ts';
 import type { Tokenizer } from '../model/tokenizer.ts';
@@ -9,7 +9,7 @@ import type { Metrics } from './metrics.ts';
 
 /** What there is once the base is loaded. */
 export interface Services {
-  engine: EngineContract;
+  engine: Engine;
   base: BaseInfo;
   tokenizer: Tokenizer;
   /** null: the base has none; chat completions are refused. */

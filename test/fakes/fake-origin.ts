@@ -123,7 +123,9 @@ export async function startFakeOrigin(params: {
         })}\n\n`,
       );
     chunk({ role: 'assistant', content: '' }, null);
+    const beat = setInterval(() => response.write(': beat\n\n'), 100);
     await gate?.promise;
+    clearInterval(beat);
     chunk({ content: text }, null);
     chunk({}, 'stop');
     response.end('data: [DONE]\n\n');

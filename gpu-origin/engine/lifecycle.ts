@@ -1,0 +1,100 @@
+import type { ApiError, FinishReason } from '../../protocol/index.ts';
+import { rowFault } from './admission.ts';
+import type { AnswerPart } from './answer.ts';
+import type { EngineObserver, Outcome } from './engine-types.ts';
+import type { KvSlots } from './kv-slots.ts';
+import type { Clock } from './ports.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { Sequence } from './sequence.ts';
+
+/** How sequences go on and end: the one place that gives their slot, their adapters and their place in the queue back. */
+export class Lifecycle {
+  /** Everything that has not ended. */
+  readonly live = new Set<Sequence>();
+  readonly #scheduler: Scheduler;
+  readonly #slots: KvSlots<Sequence>;
+  readonly #clock: Pick<Clock, 'now'>;
+  readonly #observer: EngineObserver;
+  readonly #wake: () => void;
+
+  constructor(params: {
+    scheduler: Scheduler;
+    slots: KvSlots<Sequence>;
+    clock: Pick<Clock, 'now'>;
+    observer: EngineObserver;
+    /** Called after each end: someone may have waited for its place or its adapters' memory. */
+    wake: () => void;
+  }) {
+    this.#scheduler = params.scheduler;
+    this.#slots = params.slots;
+    this.#clock = params.clock;
+    this.#observer = params.observer;
+    this.#wake = params.wake;
+  }
+
+  add(sequence: Sequence): void {
+    this.live.add(sequence);
+    this.#scheduler.add(sequence);
+  }
+
+  /** One more token of an answer. @param part null: its logits are not finite. */
+  advance(sequence: Sequence, part: AnswerPart | null): void {
+    if (part === null) {
+      this.fault('logits', new Error('logits that are not finite'), [sequence]);
+      this.fail(sequence, rowFault('The model gave no finite output for this request.'));
+      return;
+    }
+    const { tenant } = sequence;
+    const now = this.#clock.now();
+    if (sequence.lastTokenAt === null) this.#observer.onFirstToken?.({ tenant, ms: now - sequence.addedAt });
+    else this.#observer.onToken?.({ tenant, ms: now - sequence.lastTokenAt });
+    sequence.lastTokenAt = now;
+    this.#scheduler.generated(tenant, 1);
+    const { text, tokens, finish } = part;
+    const shown = text.length > 0 || tokens.length > 0;
+    if (shown && !sequence.events.push({ kind: 'tokens', text, tokens })) sequence.abort();
+    if (finish !== null) this.finish(sequence, finish);
+  }
+
+  finish(sequence: Sequence, reason: FinishReason): void {
+    this.#end(sequence, reason, null, () => sequence.finish(reason));
+  }
+
+  abort(sequence: Sequence): void {
+    this.#end(sequence, 'aborted', null, () => sequence.endAborted());
+  }
+
+  fail(sequence: Sequence, error: ApiError): void {
+    this.#end(sequence, 'failed', error, () => sequence.fail(error));
+  }
+
+  #end(sequence: Sequence, outcome: Outcome, error: ApiError | null, end: () => void): void {
+    const now = this.#clock.now();
+    if (sequence.queued) this.#scheduler.drop(sequence);
+    else {
+      try {
+        this.#slots.leave(sequence);
+      } catch (fault) {
+        this.fault('release', fault, [sequence]);
+      }
+      this.#scheduler.rowEnded(now);
+    }
+    end();
+    this.live.delete(sequence);
+    this.#wake();
+    this.#observer.onFinish?.({
+      id: sequence.request.id,
+      tenant: sequence.tenant,
+      outcome,
+      error,
+      promptTokens: sequence.usage.prompt_tokens,
+      completionTokens: sequence.usage.completion_tokens,
+      ms: now - sequence.addedAt,
+      queuedMs: sequence.startedAt === null ? null : sequence.startedAt - sequence.addedAt,
+    });
+  }
+
+  fault(where: string, error: unknown, rows: readonly Sequence[]): void {
+    this.#observer.onFault?.({ where, error, requestIds: rows.map((row) => row.request.id) });
+  }
+}

@@ -1,0 +1,120 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { RowDelta } from '../../../gpu-origin/engine/ports.ts';
+import { ortLibrary } from '../../../gpu-origin/runtime/ort-library.ts';
+import { argmax, makeTinyRunner, prefillAll, type TinyRunner } from '../../fixtures/tiny-runner.ts';
+
+const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+const prompt = (row: number, length: number): number[] =>
+  Array.from({ length }, (_, i) => (i * i * 31 + row * 7 + i) % 259);
+
+describe('a row among others (int8)', () => {
+  let tiny: TinyRunner;
+  /** By rank: base, q and v of ranks 3, 8 and 40, everything of rank 20, a chain. */
+  let deltas: (RowDelta | null)[];
+  const lengths = [5, 128, 130, 64, 1, 200, 17, 90];
+
+  beforeAll(async () => {
+    tiny = await makeTinyRunner({ slots: 8 });
+    const [three, eight, forty, everything] = await Promise.all([
+      tiny.adapter('three', { seed: 1, rank: 3, alpha: 3, targets: ['q_proj', 'v_proj'] }),
+      tiny.adapter('eight', { seed: 2, rank: 8, alpha: 16, targets: ['q_proj', 'v_proj'] }),
+      tiny.adapter('forty', { seed: 3, rank: 40, alpha: 10, targets: ['q_proj', 'v_proj'] }),
+      tiny.adapter('everything', { seed: 4, rank: 20, alpha: 5, targets: ALL, size: 0.2 }),
+    ]);
+    const compose = (...members: Parameters<TinyRunner['runner']['compose']>[0]): RowDelta =>
+      tiny.runner.compose(members);
+    deltas = [
+      null,
+      compose({ adapter: three, scale: 1 }),
+      compose({ adapter: eight, scale: 1 }),
+      compose({ adapter: forty, scale: 0.5 }),
+      compose({ adapter: everything, scale: 1 }),
+      compose({ adapter: everything, scale: 1 }, { adapter: eight, scale: 1 }),
+      null,
+      compose({ adapter: eight, scale: -1 }),
+    ];
+  });
+  afterAll(() => tiny.close());
+
+  /** Greedy decode of the given rows together. @returns per row the logits of every step. */
+  async function together(rows: readonly number[], steps: number): Promise<Map<number, Float32Array[]>> {
+    const { runner } = tiny;
+    const seen = new Map<number, Float32Array[]>();
+    const held: number[] = [];
+    const next: number[] = [];
+    for (const [slot, row] of rows.entries()) {
+      runner.assign(slot, deltas[row] ?? null);
+      const tokens = prompt(row, lengths[row]!);
+      const last = (await prefillAll(runner, slot, tokens))[0]!;
+      seen.set(row, [last]);
+      held.push(tokens.length);
+      next.push(argmax(last));
+    }
+    for (let step = 0; step < steps; step++) {
+      const logits = await runner.decode({ tokens: next, lengths: held });
+      rows.forEach((row, slot) => {
+        const mine = logits.slice(slot * runner.vocabSize, (slot + 1) * runner.vocabSize);
+        seen.get(row)!.push(mine);
+        next[slot] = argmax(mine);
+        held[slot]!++;
+      });
+    }
+    rows.forEach((_, slot) => runner.release(slot));
+    return seen;
+  }
+
+  it('gives the same bits alone, among all others, in any order and with any neighbours', async () => {
+    const all = [0, 1, 2, 3, 4, 5, 6, 7];
+    const alone = new Map<number, Float32Array[]>();
+    for (const row of all) alone.set(row, (await together([row], 6)).get(row)!);
+    for (const rows of [all, [...all].reverse(), [0, 1], [0, 4], [6, 2, 1], [5, 3]]) {
+      const mixed = await together(rows, 6);
+      for (const row of rows)
+        expect(mixed.get(row), `row ${row} among ${rows.join()}`).toEqual(alone.get(row));
+    }
+  });
+
+  it('keeps its bits when it is moved to another slot between steps', async () => {
+    const { runner } = tiny;
+    const expected = (await together([2], 4)).get(2)!;
+    runner.assign(5, deltas[2]!);
+    let logits = (await prefillAll(runner, 5, prompt(2, lengths[2]!)))[0]!;
+    expect(logits).toEqual(expected[0]);
+    runner.move(5, 0, lengths[2]!);
+    for (let step = 1; step <= 4; step++) {
+      const held = lengths[2]! + step - 1;
+      logits = (await runner.decode({ tokens: [argmax(logits)], lengths: [held] })).slice();
+      expect(logits).toEqual(expected[step]);
+      if (step !== 2) continue;
+      runner.move(0, 3, held + 1);
+      runner.move(3, 0, held + 1);
+    }
+    runner.release(0);
+  });
+
+  it('changes with its delta: base and adapters answer differently', async () => {
+    const [base, eight, everything] = [null, deltas[2]!, deltas[4]!];
+    const answers = [];
+    for (const delta of [base, eight, everything]) {
+      tiny.runner.assign(0, delta);
+      answers.push((await prefillAll(tiny.runner, 0, prompt(0, 40)))[0]!);
+      tiny.runner.release(0);
+    }
+    expect(answers[0]).not.toEqual(answers[1]);
+    expect(answers[1]).not.toEqual(answers[2]);
+  });
+});
+
+it('releases every object of the library', async () => {
+  const before = new Map(ortLibrary().alive);
+  const tiny = await makeTinyRunner({ slots: 2 });
+  const adapter = await tiny.adapter('attention');
+  tiny.runner.assign(0, tiny.runner.compose([{ adapter, scale: 1 }]));
+  await prefillAll(tiny.runner, 0, prompt(0, 140));
+  await tiny.runner.decode({ tokens: [1], lengths: [140] });
+  await tiny.runner.decode({ tokens: [1, 2], lengths: [141, 0] });
+  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 3);
+  await tiny.close();
+  for (const [kind, count] of ortLibrary().alive)
+    expect([kind, count]).toEqual([kind, before.get(kind) ?? 0]);
+});

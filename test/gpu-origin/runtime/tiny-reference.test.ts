@@ -1,0 +1,88 @@
+import { readFileSync } from 'node:fs';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ResidentAdapter } from '../../../gpu-origin/engine/ports.ts';
+import { TINY_ADAPTERS, TINY_LLAMA, TINY_QWEN } from '../../fixtures/tiny-base.ts';
+import {
+  argmax,
+  divergence,
+  logProbabilities,
+  makeTinyRunner,
+  prefillAll,
+  type TinyRunner,
+} from '../../fixtures/tiny-runner.ts';
+
+interface Row {
+  chain: string[];
+  logprobs: Record<string, number[]>;
+  likeliest: number[];
+}
+const reference = JSON.parse(
+  readFileSync(new URL('../../fixtures/tiny-reference.json', import.meta.url), 'utf8'),
+) as {
+  prompt: number[];
+  llama: Row[];
+  qwen2: Row[];
+};
+
+const load = async (tiny: TinyRunner): Promise<Record<string, ResidentAdapter>> =>
+  Object.fromEntries(
+    await Promise.all(
+      Object.keys(TINY_ADAPTERS).map(async (name) => [name, await tiny.adapter(name)] as const),
+    ),
+  );
+
+async function logitsOf(
+  tiny: TinyRunner,
+  adapters: Record<string, ResidentAdapter>,
+  chain: string[],
+): Promise<Float32Array[]> {
+  const members = chain.map((name) => ({ adapter: adapters[name]!, scale: 1 }));
+  tiny.runner.assign(0, members.length === 0 ? null : tiny.runner.compose(members));
+  const rows = await prefillAll(
+    tiny.runner,
+    0,
+    reference.prompt,
+    reference.prompt.map((_, i) => i),
+  );
+  tiny.runner.release(0);
+  return rows;
+}
+
+describe.each([
+  { family: 'llama' as const, shape: TINY_LLAMA },
+  { family: 'qwen2' as const, shape: TINY_QWEN },
+])('$family against PyTorch and PEFT', ({ family, shape }) => {
+  const made: TinyRunner[] = [];
+  let plain: { tiny: TinyRunner; adapters: Record<string, ResidentAdapter> };
+  let rotated: typeof plain;
+  let int8: typeof plain;
+  const make = async (params: Parameters<typeof makeTinyRunner>[0]): Promise<typeof plain> => {
+    const tiny = await makeTinyRunner({ shape, ...params });
+    made.push(tiny);
+    return { tiny, adapters: await load(tiny) };
+  };
+  beforeAll(async () => {
+    plain = await make({ weights: 'f32' });
+    rotated = await make({ weights: 'f32', rotateFloat32: true });
+    int8 = await make({ weights: 'int8' });
+  });
+  afterAll(() => Promise.all(made.map((tiny) => tiny.close())));
+
+  it.each(reference[family])('float32, chain $chain', async ({ chain, logprobs, likeliest }) => {
+    for (const { tiny, adapters } of [plain, rotated]) {
+      const rows = await logitsOf(tiny, adapters, chain);
+      expect(rows.map(argmax)).toEqual(likeliest);
+      for (const [position, expected] of Object.entries(logprobs)) {
+        const got = logProbabilities(rows[Number(position)]!);
+        expected.forEach((value, token) => expect(Math.abs(got[token]! - value)).toBeLessThan(5e-4));
+      }
+    }
+  });
+
+  it.each(reference[family])('int8 stays close to float32, chain $chain', async ({ chain }) => {
+    const exact = await logitsOf(plain.tiny, plain.adapters, chain);
+    const coarse = await logitsOf(int8.tiny, int8.adapters, chain);
+    const mean = exact.reduce((sum, row, i) => sum + divergence(row, coarse[i]!), 0) / exact.length;
+    expect(mean).toBeLessThan(0.02);
+  });
+});
