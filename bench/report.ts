@@ -7,7 +7,8 @@ import type { SwapSummary } from './measurements/swap-adapters.ts';
 export interface Report {
   date: string;
   machine: Machine;
-  base: { id: string; digest: string; weights: string };
+  /** Of our origin; null when no scenario needed one by itself. */
+  base: { id: string; digest: string; weights: string } | null;
   waves: WaveSummary[];
   /** Peak resident set of our origin during mixed-16, bytes, by scenario. */
   peakBytes: Record<string, number>;
@@ -51,7 +52,7 @@ export function formatReport(report: Report): string {
   return [
     `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.os}`,
     versions.join(', '),
-    `base ${base.id}, ${base.weights}, ${base.digest.slice(0, 12)}`,
+    ...(base === null ? [] : [`base ${base.id}, ${base.weights}, ${base.digest.slice(0, 12)}`]),
     ...(report.waves.length > 0 ? [table.toString()] : []),
     ...Object.entries(report.peakBytes).map(
       ([scenario, bytes]) => `memory of the origin during ${scenario}: ${mb(bytes)} at most`,

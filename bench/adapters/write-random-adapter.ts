@@ -13,7 +13,7 @@ export interface BaseShape {
 /** SmolLM2-135M (config.json: hidden_size 576, 3 of 9 heads hold keys, head 64, intermediate_size 1536). */
 export const SMOLLM2_135M: BaseShape = { layers: 30, hidden: 576, keyValue: 192, feedForward: 1536 };
 
-type ModuleName = 'q_proj' | 'k_proj' | 'v_proj' | 'o_proj' | 'gate_proj' | 'up_proj' | 'down_proj';
+export type ModuleName = 'q_proj' | 'k_proj' | 'v_proj' | 'o_proj' | 'gate_proj' | 'up_proj' | 'down_proj';
 export const QV: readonly ModuleName[] = ['q_proj', 'v_proj'];
 export const ALL_LINEARS: readonly ModuleName[] = [
   'q_proj',

@@ -10,6 +10,8 @@ import { writePrivateFile } from './private-file.ts';
 const KeysFile = z.object({
   apiKey: z.string().min(1),
   adminKey: z.string().min(1),
+  /** Unlike that of other stacks on this machine, which share the cache: an origin removes files of its own only. */
+  originId: z.string().min(1),
   /** `kid:base64`, as GRAFT_ORIGIN_KEYS. */
   originKeys: z.string().min(1),
   /** The worker's secret for the MACs of what it keeps in KV. */
@@ -19,6 +21,7 @@ export type LocalKeys = z.infer<typeof KeysFile>;
 
 /** Bytes of a signing secret: as many as SHA-256's output, beyond which HMAC gains nothing. */
 const SECRET_BYTES = 32;
+const ID_BYTES = 4;
 const secret = (): string => randomBytes(SECRET_BYTES).toString('base64');
 
 export const keysFilePath = (folder: string): string => path.join(folder, '.graft', 'keys.json');
@@ -44,6 +47,7 @@ export async function ensureKeysFile(folder: string): Promise<LocalKeys> {
   const keys: LocalKeys = {
     apiKey: generateApiKey('gk'),
     adminKey: generateApiKey('ga'),
+    originId: `local-${randomBytes(ID_BYTES).toString('hex')}`,
     originKeys: `local-1:${secret()}`,
     macSecret: secret(),
   };

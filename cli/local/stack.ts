@@ -16,9 +16,6 @@ import { writePrivateFile } from './private-file.ts';
 import { registerApiKey } from './register-api-key.ts';
 import { takeStartLock } from './start-lock.ts';
 
-/** Id of the one origin of a local stack; part of what is signed. */
-export const LOCAL_ORIGIN_ID = 'local';
-
 export interface StackOptions {
   /** Everything that is kept lies below it, in `.graft` and `.wrangler/state`. */
   folder: string;
@@ -80,7 +77,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const [origin, edge] = await together([
       startOrigin({
         args: [
-          ...['--port', String(originPort), '--base', base, '--cache', cache, '--id', LOCAL_ORIGIN_ID],
+          ...['--port', String(originPort), '--base', base, '--cache', cache, '--origin-id', keys.originId],
           ...options.originArgs,
         ],
         env: { GRAFT_ORIGIN_KEYS: keys.originKeys },
@@ -95,7 +92,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
         port,
         stateFolder: path.join(folder, '.wrangler/state'),
         bindings: {
-          ORIGINS: JSON.stringify([{ id: LOCAL_ORIGIN_ID, url: originUrl }]),
+          ORIGINS: JSON.stringify([{ id: keys.originId, url: originUrl }]),
           GRAFT_ORIGIN_KEYS: keys.originKeys,
           GRAFT_MAC_KEY: keys.macSecret,
           GRAFT_ADMIN_KEY_SHA256: await hashApiKey(keys.adminKey),

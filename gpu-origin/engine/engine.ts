@@ -11,9 +11,9 @@ import type {
   EngineStats,
 } from './engine-types.ts';
 import { KvSlots } from './kv-slots.ts';
-import type { AdapterSource, Clock, ModelRunner } from './ports.ts';
 import { leaseAdapters } from './lease-adapters.ts';
 import { Lifecycle } from './lifecycle.ts';
+import type { AdapterSource, Clock, ModelRunner } from './ports.ts';
 import { Scheduler, type PrefillStep, type Step } from './scheduler.ts';
 import { scorePrompt, wantedPositions } from './score-prompt.ts';
 import { Sequence } from './sequence.ts';
@@ -90,9 +90,12 @@ export class Engine implements EngineContract {
 
   async add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>> {
     const admitted = await this.#admit(request);
-    if (!admitted.ok) {
-      this.#observer.onRefuse?.({ id: request.id, tenant: request.tenant, error: admitted.error });
-      return admitted;
+    // The queue may have filled while the source was asked.
+    const refusal = admitted.ok ? this.#full(request.tenant) : admitted.error;
+    if (!admitted.ok || refusal !== null) {
+      const error = refusal ?? shuttingDown();
+      this.#observer.onRefuse?.({ id: request.id, tenant: request.tenant, error });
+      return err(error);
     }
     const { maxTokens, chainId: id } = admitted.value;
     const { sampling } = request;
@@ -117,9 +120,7 @@ export class Engine implements EngineContract {
     const refusal = this.#full(request.tenant) ?? (await this.#adapters.check(request.chain));
     if (refusal !== null) return err(refusal);
     const id = request.chain.length === 0 ? '' : await chainId(request.chain);
-    // The queue may have filled meanwhile.
-    const full = this.#full(request.tenant);
-    return full === null ? ok({ ...limits.value, chainId: id }) : err(full);
+    return ok({ ...limits.value, chainId: id });
   }
 
   stats(): EngineStats {
@@ -216,6 +217,8 @@ export class Engine implements EngineContract {
 
   #decoded(rows: readonly Sequence[], logits: Float32Array): void {
     const { vocabSize } = this.#runner;
+    // All of them first: a row that ends makes another one move, with all that its KV holds by now.
+    for (const row of rows) row.length += 1;
     for (const [slot, row] of rows.entries())
       this.#lifecycle.advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
   }
@@ -237,7 +240,7 @@ export class Engine implements EngineContract {
 
   async #prefilled({ sequence, from, to }: PrefillStep, logits: Float32Array): Promise<void> {
     const { vocabSize } = this.#runner;
-    sequence.prefilled = to;
+    sequence.length = to;
     if (!(await scorePrompt({ sequence, from, to, logits, vocabSize, clock: this.#clock }))) {
       this.#lifecycle.advance(sequence, null);
       return;

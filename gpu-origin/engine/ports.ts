@@ -28,7 +28,8 @@ export interface ChainMember {
 
 /**
  * Runs the model. One step (`prefill` or `decode`) at a time: callers await one before they call anything else but
- * `loadAdapter`, which may overlap with steps. Rows live in slots 0 … `slots`-1; a slot holds a row's KV and its delta.
+ * `loadAdapter`, which may overlap with steps. A step resolves in a later turn of the event loop: nothing else lets
+ * aborts and new requests in between. Rows live in slots 0 … `slots`-1; a slot holds a row's KV and its delta.
  *
  * Guarantee (int8 weights, same machine, same thread count): a row's logits depend on its own tokens and delta alone,
  * if its prompt is prefilled in chunks that begin at multiples of `chunk`.

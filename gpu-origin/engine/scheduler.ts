@@ -97,7 +97,7 @@ export class Scheduler {
       const sequence = slots.prefilling?.row ?? (slots.full ? null : this.#admit());
       if (sequence !== null) {
         this.#decodesSinceChunk = 0;
-        const from = sequence.prefilled;
+        const from = sequence.length;
         return { kind: 'prefill', sequence, from, to: Math.min(from + chunk, sequence.prompt.length) };
       }
     }

@@ -36,8 +36,8 @@ export class Sequence {
   readonly promptScores: ScoredToken[] | null;
   /** Held from `loading` to the end; null for the base model. */
   lease: AdapterLease | null = null;
-  /** Prompt tokens that the KV cache holds. */
-  prefilled = 0;
+  /** Tokens that the KV cache holds. */
+  length = 0;
   startedAt: number | null = null;
   lastTokenAt: number | null = null;
   /** Requests that got adapters while this one found no room for its own. */
@@ -88,11 +88,6 @@ export class Sequence {
 
   get abortWanted(): boolean {
     return this.#abortWanted;
-  }
-
-  /** Tokens that the KV cache holds: the token that was sampled last is not in it yet. */
-  get length(): number {
-    return this.prefilled + Math.max(0, this.answer.ids.length - 1);
   }
 
   /** No token is generated and none is scored: there is nothing to run. */

@@ -37,7 +37,7 @@ export async function handleCompletion(
 ): Promise<Response> {
   const json = parseJson(c.var.body);
   if (!json.ok) return errorResponse(json.error);
-  const parsed = parseCompletion(kind, json.value, context.mode);
+  const parsed = parseCompletion(kind, json.value, context.mode, services.base.id);
   if (!parsed.ok) return errorResponse(parsed.error);
   const { request, directive } = parsed.value;
   const prompt = promptOf(request, services);

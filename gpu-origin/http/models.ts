@@ -7,7 +7,7 @@ function modelsOf(mode: Mode, services: Services): Model[] {
   const { id } = services.base;
   return [
     { id, object: 'model', created: 0, owned_by: 'graft', parent: null, root: id },
-    ...(mode.kind === 'dev' ? mode.models() : []),
+    ...(mode.kind === 'dev' ? mode.models(id) : []),
   ];
 }
 

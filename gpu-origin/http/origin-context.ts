@@ -1,6 +1,5 @@
-import type { ApiError, ChainEntry, Model, Result, SigningKey } from '../../protocol/index.ts';
+import type { ApiError, BaseInfo, ChainEntry, Model, Result, SigningKey } from '../../protocol/index.ts';
 import type { Engine } from '../engine/engine.ts';
-import type { BaseInfo } from '../../protocol/index.ts';
 import type { ChatTemplate } from '../model/chat-template.ts';
 import type { Tokenizer } from '../model/tokenizer.ts';
 import type { AdapterBlobs } from './adapter-blobs.ts';
@@ -23,9 +22,9 @@ export type Mode =
   /** Loopback only, unsigned, plain OpenAI bodies. */
   | {
       kind: 'dev';
-      resolve(model: string): Result<readonly ChainEntry[], ApiError>;
+      resolve(model: string, baseId: string): Result<readonly ChainEntry[], ApiError>;
       /** Adapters by name. */
-      models(): Model[];
+      models(baseId: string): Model[];
     };
 
 export interface OriginContext {

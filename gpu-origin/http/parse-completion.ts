@@ -38,13 +38,14 @@ export function parseCompletion(
   kind: CompletionKind,
   body: unknown,
   mode: Mode,
+  baseId: string,
 ): Result<ParsedCompletion, ApiError> {
   const parse = kind === 'chat' ? parseChatCompletion : parseTextCompletion;
   if (mode.kind === 'dev') {
     const request = parse(body);
     if (!request.ok) return request;
     const { model } = request.value;
-    const chain = mode.resolve(model);
+    const chain = mode.resolve(model, baseId);
     if (!chain.ok) return chain;
     const directive = { model, chain: chain.value, tenant: STANDALONE_TENANT, budgetMs: null };
     return ok({ request: request.value, directive });

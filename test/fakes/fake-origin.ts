@@ -48,6 +48,8 @@ interface Held {
   ready: boolean;
 }
 
+const HEARTBEAT_MS = 10;
+
 const sha256 = (data: Buffer): string => createHash('sha256').update(data).digest('hex');
 
 async function readAll(request: IncomingMessage): Promise<Buffer> {
@@ -107,7 +109,7 @@ export async function startFakeOrigin(params: {
         usage,
       });
     response.on('close', () => {
-      if (response.writableFinished) return;
+      if (response.writableEnded) return;
       log.aborted.push(model);
       abortWaiters.get(model)?.();
     });
@@ -123,7 +125,8 @@ export async function startFakeOrigin(params: {
         })}\n\n`,
       );
     chunk({ role: 'assistant', content: '' }, null);
-    const beat = setInterval(() => response.write(': beat\n\n'), 100);
+    // As a real origin does while a row waits; workerd notices that its client has gone when it next writes.
+    const beat = setInterval(() => response.write(': ping\n\n'), HEARTBEAT_MS);
     await gate?.promise;
     clearInterval(beat);
     chunk({ content: text }, null);

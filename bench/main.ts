@@ -1,0 +1,32 @@
+/** `npm run bench`: measures this project, and others beside it; prints the machine, a table and one JSON line. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { cacheFolder, findBase } from '../cli/local/find-base.ts';
+import { createOutput } from '../cli/output.ts';
+import { describeMachine } from './machine.ts';
+import { parseOptions, USAGE } from './options.ts';
+import { formatReport } from './report.ts';
+import { runBench } from './run-bench.ts';
+
+const options = parseOptions(process.argv.slice(2));
+if (options === 'help') {
+  console.log(USAGE);
+} else {
+  const work = await mkdtemp(path.join(os.tmpdir(), 'graft-bench-'));
+  const stopped = new AbortController();
+  process.once('SIGINT', () => stopped.abort(new Error('interrupted')));
+  try {
+    const base = await findBase({
+      base: options.base,
+      cache: cacheFolder(process.env),
+      output: createOutput({ json: false }),
+    });
+    const measured = await runBench({ options, base, work, signal: stopped.signal });
+    const report = { date: new Date().toISOString(), machine: await describeMachine(), ...measured };
+    console.log(formatReport(report));
+    console.log(JSON.stringify(report));
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,134 @@
+import path from 'node:path';
+import { ALL_LINEARS, QV, writeRandomAdapter, type ModuleName } from './adapters/write-random-adapter.ts';
+import type { Wave } from './load/run-wave.ts';
+import type { Target } from './load/target.ts';
+import { compareWaves } from './measurements/compare-waves.ts';
+import { benchEdge } from './measurements/bench-edge.ts';
+import { swapAdapters } from './measurements/swap-adapters.ts';
+import type { BenchOptions, Scenario } from './options.ts';
+import type { Report } from './report.ts';
+import { watchMemory } from './resident-memory.ts';
+import { startStandaloneOrigin, type StandaloneOrigin } from './standalone-origin.ts';
+
+/** New tokens of every request in a wave. */
+const TOKENS = 64;
+/** Slots of the origin for waves of 16. */
+const SLOTS = 16;
+const MANY = 64;
+/** Adapters that the swaps go round; the origin's memory holds far fewer. */
+const SWAP_ADAPTERS = 64;
+/** About a third of them: a rank-8 q,v adapter is 1.9 MB in float32. */
+const SWAP_BUDGET_BYTES = 40_000_000;
+
+interface AdapterSet {
+  prefix: string;
+  count: number;
+  rank: number;
+  modules: readonly ModuleName[];
+  /** Seed of the first one. */
+  seed: number;
+}
+const R8: AdapterSet = { prefix: 'r8-', count: 16, rank: 8, modules: QV, seed: 0 };
+const R8_MANY: AdapterSet = { ...R8, count: MANY };
+const R16: AdapterSet = { prefix: 'r16-', count: 16, rank: 16, modules: ALL_LINEARS, seed: 100 };
+
+type Measured = Omit<Report, 'date' | 'machine'>;
+
+/** @param work an empty folder for adapters and state. */
+export async function runBench(params: {
+  options: BenchOptions;
+  base: string;
+  work: string;
+  signal: AbortSignal;
+}): Promise<Measured> {
+  const { options, work, signal } = params;
+  const wants = (...scenarios: Scenario[]) =>
+    scenarios.some((scenario) => options.scenarios.includes(scenario));
+  const measured: Measured = { base: null, waves: [], peakBytes: {}, swaps: null, edge: null };
+  const withOrigin = async <T>(
+    sets: readonly AdapterSet[],
+    args: readonly string[],
+    use: (origin: StandaloneOrigin) => Promise<T>,
+  ): Promise<T> => {
+    signal.throwIfAborted();
+    const adapters = (await Promise.all(sets.map((set) => writeSet(work, set)))).flat();
+    const origin = await startStandaloneOrigin({
+      base: params.base,
+      port: options.port,
+      adapters,
+      extraArgs: [...args, ...options.originArgs],
+    });
+    const { id, digest, weights } = origin.base;
+    measured.base = { id, digest, weights };
+    try {
+      return await use(origin);
+    } finally {
+      await origin.process.stop();
+    }
+  };
+  const waves = async (
+    origin: StandaloneOrigin,
+    scenario: Scenario,
+    wave: Wave,
+    set: AdapterSet,
+    peers: readonly Target[],
+  ) => {
+    signal.throwIfAborted();
+    const systems = [origin.target('graft', set.prefix), ...peers];
+    const { result, peakBytes } = await watchMemory(origin.process.pid, () =>
+      compareWaves({ scenario, systems, wave, waves: options.waves, onWave: noteWave(scenario) }),
+    );
+    measured.waves.push(...result);
+    if (wave.adapters > 0) measured.peakBytes[scenario] = peakBytes;
+  };
+
+  if (wants('base', 'r8', 'r16', 'one'))
+    await withOrigin([R8, R16], ['--slots', String(SLOTS)], async (origin) => {
+      const plan: [Scenario, Wave, AdapterSet, readonly Target[]][] = [
+        ['base', { requests: SLOTS, adapters: 0, tokens: TOKENS }, R8, options.peers],
+        ['r8', { requests: SLOTS, adapters: R8.count, tokens: TOKENS }, R8, options.peers],
+        ['r16', { requests: SLOTS, adapters: R16.count, tokens: TOKENS }, R16, options.peersR16],
+        ['one', { requests: 1, adapters: 0, tokens: TOKENS }, R8, options.peers],
+      ];
+      for (const [scenario, wave, set, peers] of plan)
+        if (wants(scenario)) await waves(origin, scenario, wave, set, peers);
+    });
+  if (wants('r8-64'))
+    await withOrigin([R8_MANY], ['--slots', String(MANY)], (origin) =>
+      waves(origin, 'r8-64', { requests: MANY, adapters: MANY, tokens: TOKENS }, R8_MANY, []),
+    );
+  if (wants('swaps'))
+    measured.swaps = await withOrigin(
+      [{ ...R8, count: SWAP_ADAPTERS }],
+      ['--slots', String(SLOTS), '--adapter-ram-bytes', String(SWAP_BUDGET_BYTES)],
+      (origin) =>
+        swapAdapters({
+          target: origin.target('graft', R8.prefix),
+          pid: origin.process.pid,
+          adapters: SWAP_ADAPTERS,
+          swaps: options.swaps,
+          tokens: 2,
+        }),
+    );
+  if (wants('edge'))
+    measured.edge = await benchEdge({ base: params.base, work, pairs: options.pairs, signal });
+  return measured;
+}
+
+async function writeSet(work: string, set: AdapterSet): Promise<{ name: string; folder: string }[]> {
+  const adapters: { name: string; folder: string }[] = [];
+  for (let i = 0; i < set.count; i++) {
+    const name = `${set.prefix}${i}`;
+    const folder = path.join(work, name);
+    await writeRandomAdapter({ folder, seed: set.seed + i, rank: set.rank, modules: set.modules });
+    adapters.push({ name, folder });
+  }
+  return adapters;
+}
+
+const noteWave =
+  (scenario: Scenario) =>
+  (system: string, result: { tokensPerSecond: number; problems: string[] }): void => {
+    const problem = result.problems[0] === undefined ? '' : ` PROBLEM ${result.problems[0]}`;
+    process.stderr.write(`${scenario} ${system}: ${result.tokensPerSecond.toFixed(0)} tok/s${problem}\n`);
+  };

@@ -1,0 +1,204 @@
+import { homedir } from 'node:os';
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { nameProblem, parseSigningKeys, type SigningKey } from '../protocol/index.ts';
+
+/** Wrong flags or environment; the message is for the operator. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+export interface NamedFolder {
+  name: string;
+  folder: string;
+  /** Name of the adapter that this one was trained on top of. */
+  parent: string | null;
+}
+
+export interface Config {
+  basePath: string;
+  baseId: string | undefined;
+  weights: 'int8' | 'f32';
+  runner: 'ort' | 'fake';
+  host: string;
+  port: number;
+  slots: number;
+  context: number | undefined;
+  threads: number | undefined;
+  maxQueue: number;
+  adapterRamBytes: number;
+  adapterDiskBytes: number;
+  cacheDir: string;
+  /** `dev` serves plain OpenAI bodies to this machine; `signed` only what a worker signed. */
+  mode: { kind: 'dev'; adapters: NamedFolder[] } | { kind: 'signed'; originId: string; keys: SigningKey[] };
+  /** From SIGTERM to the first refusal, so that a load balancer can notice, ms. */
+  graceMs: number;
+}
+
+const GiB = 1024 ** 3;
+const DEFAULTS = { host: '127.0.0.1', port: 8788, slots: 16, maxQueue: 256, ram: GiB, disk: 10 * GiB };
+const REMOTE_GRACE_MS = 5_000;
+
+export const HELP = `gpu-origin: serves a base model with another adapter in every row
+
+  --base <path>                a .gguf file or a Hugging Face folder (needed)
+  --base-id <id>               id under which it is served; else from its name
+  --weights int8|f32           default int8
+  --host <address>             default ${DEFAULTS.host}
+  --port <port>                default ${DEFAULTS.port}; 0 takes a free one
+  --slots <n>                  rows that run at once, default ${DEFAULTS.slots}
+  --context <tokens>           context length, default the base's
+  --threads <n>                default all cores
+  --max-queue <n>              requests that may wait, default ${DEFAULTS.maxQueue}
+  --adapter-ram-bytes <n>      memory for adapters, default ${DEFAULTS.ram}
+  --adapter-disk-bytes <n>     disk for adapter files, default ${DEFAULTS.disk}
+  --cache <folder>             graphs and adapter files, default GRAFT_CACHE or ~/.cache/graft
+  --origin-id, --id <id>       signed mode: this origin's id, as the worker's ORIGINS has it
+  --dev                        standalone: unsigned, plain OpenAI bodies, this machine only
+  --adapter <name>=<folder>    --dev: serve a PEFT folder under a name (repeatable)
+  --parent <name>=<name>       --dev: the first adapter was trained on top of the second (repeatable)
+  --grace-ms <ms>              after SIGTERM, time before requests are refused; default 0 on loopback, else ${REMOTE_GRACE_MS}
+  --help
+
+Environment
+  GRAFT_ORIGIN_KEYS            signed mode: kid:base64,… with at least 32 bytes each; every one verifies
+  GRAFT_CACHE                  see --cache
+`;
+
+const FLAGS = {
+  base: { type: 'string' },
+  'base-id': { type: 'string' },
+  weights: { type: 'string' },
+  runner: { type: 'string' },
+  host: { type: 'string' },
+  port: { type: 'string' },
+  slots: { type: 'string' },
+  context: { type: 'string' },
+  threads: { type: 'string' },
+  'max-queue': { type: 'string' },
+  'adapter-ram-bytes': { type: 'string' },
+  'adapter-disk-bytes': { type: 'string' },
+  cache: { type: 'string' },
+  'origin-id': { type: 'string' },
+  id: { type: 'string' },
+  dev: { type: 'boolean' },
+  adapter: { type: 'string', multiple: true },
+  parent: { type: 'string', multiple: true },
+  'grace-ms': { type: 'string' },
+  help: { type: 'boolean' },
+} as const;
+
+const LOOPBACK = /^(127\.\d+\.\d+\.\d+|::1|localhost)$/;
+
+/**
+ * @param args without node and the script.
+ * @returns null when help was asked for.
+ * @throws ConfigError
+ */
+export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Config | null {
+  const flags = parseFlags(args);
+  if (flags.help) return null;
+  for (const key of Object.keys(env))
+    if (key.startsWith('GRAFT_ORIGIN_') && key !== 'GRAFT_ORIGIN_KEYS')
+      throw new ConfigError(`the environment variable ${key} is not known (GRAFT_ORIGIN_KEYS is)`);
+  if (flags.base === undefined)
+    throw new ConfigError('--base <folder | file.gguf> is needed; --help tells more');
+  const host = flags.host ?? DEFAULTS.host;
+  const local = LOOPBACK.test(host);
+  if (flags.dev && !local)
+    throw new ConfigError(
+      `--dev is unsigned and serves this machine only; --host ${host} would serve others`,
+    );
+  return {
+    basePath: resolve(flags.base),
+    baseId: flags['base-id'],
+    weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'f32']),
+    runner: oneOf('runner', flags.runner ?? 'ort', ['ort', 'fake']),
+    host,
+    port: whole('port', flags.port, 0, 65_535) ?? DEFAULTS.port,
+    slots: whole('slots', flags.slots, 1, 1_024) ?? DEFAULTS.slots,
+    context: whole('context', flags.context, 16, 10_000_000),
+    threads: whole('threads', flags.threads, 1, 1_024),
+    maxQueue: whole('max-queue', flags['max-queue'], 0, 1_000_000) ?? DEFAULTS.maxQueue,
+    adapterRamBytes:
+      whole('adapter-ram-bytes', flags['adapter-ram-bytes'], 0, Number.MAX_SAFE_INTEGER) ?? DEFAULTS.ram,
+    adapterDiskBytes:
+      whole('adapter-disk-bytes', flags['adapter-disk-bytes'], 0, Number.MAX_SAFE_INTEGER) ?? DEFAULTS.disk,
+    cacheDir: resolve(flags.cache ?? env['GRAFT_CACHE'] ?? resolve(homedir(), '.cache/graft')),
+    mode: flags.dev
+      ? { kind: 'dev', adapters: namedFolders(flags.adapter ?? [], flags.parent ?? []) }
+      : signedMode(flags, env),
+    graceMs: whole('grace-ms', flags['grace-ms'], 0, 600_000) ?? (local ? 0 : REMOTE_GRACE_MS),
+  };
+}
+
+function parseFlags(args: readonly string[]) {
+  try {
+    return parseArgs({ args: [...args], options: FLAGS, strict: true, allowPositionals: false }).values;
+  } catch (error) {
+    throw new ConfigError((error as Error).message.split('\n')[0] ?? 'wrong flags');
+  }
+}
+
+function signedMode(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv): Config['mode'] {
+  if (flags.adapter !== undefined || flags.parent !== undefined)
+    throw new ConfigError('--adapter and --parent need --dev; otherwise adapters come from the worker');
+  const originId = flags['origin-id'] ?? flags.id;
+  const keys = env['GRAFT_ORIGIN_KEYS'];
+  if (originId === undefined || !keys)
+    throw new ConfigError('--origin-id and GRAFT_ORIGIN_KEYS are needed, or --dev for a standalone origin');
+  if (!/^[A-Za-z0-9._-]{1,64}$/.test(originId))
+    throw new ConfigError('--origin-id has 1 to 64 letters, digits, ".", "_" and "-"');
+  try {
+    return { kind: 'signed', originId, keys: parseSigningKeys(keys) };
+  } catch (error) {
+    throw new ConfigError(`GRAFT_ORIGIN_KEYS: ${(error as Error).message}`);
+  }
+}
+
+function namedFolders(adapters: readonly string[], parents: readonly string[]): NamedFolder[] {
+  const folders = pairs('adapter', adapters);
+  const above = pairs('parent', parents);
+  for (const [name, parent] of above)
+    for (const one of [name, parent])
+      if (!folders.has(one))
+        throw new ConfigError(`--parent ${name}=${parent}: there is no --adapter ${one}=…`);
+  for (const start of folders.keys()) {
+    const seen = new Set<string>();
+    for (let at: string | undefined = start; at !== undefined; at = above.get(at)) {
+      if (seen.has(at)) throw new ConfigError(`--parent: ${at} would be its own ancestor`);
+      seen.add(at);
+    }
+  }
+  return [...folders].map(([name, folder]) => ({
+    name,
+    folder: resolve(folder),
+    parent: above.get(name) ?? null,
+  }));
+}
+
+function pairs(flag: string, entries: readonly string[]): Map<string, string> {
+  const map = new Map<string, string>();
+  for (const entry of entries) {
+    const at = entry.indexOf('=');
+    const name = entry.slice(0, Math.max(at, 0));
+    const problem = at < 1 ? 'it must be NAME=VALUE' : nameProblem(name);
+    if (problem !== null) throw new ConfigError(`--${flag} ${JSON.stringify(entry)}: ${problem}`);
+    if (map.has(name)) throw new ConfigError(`--${flag} ${name} is given twice`);
+    map.set(name, entry.slice(at + 1));
+  }
+  return map;
+}
+
+function whole(flag: string, text: string | undefined, min: number, max: number): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (/^\d+$/.test(text) && value >= min && value <= max) return value;
+  throw new ConfigError(`--${flag} must be a whole number from ${min} to ${max}`);
+}
+
+function oneOf<T extends string>(flag: string, text: string, values: readonly T[]): T {
+  const value = values.find((candidate) => candidate === text);
+  if (value !== undefined) return value;
+  throw new ConfigError(`--${flag} must be ${values.join(' or ')}`);
+}

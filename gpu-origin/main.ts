@@ -1,0 +1,91 @@
+/** Composition root of the origin: configuration, HTTP, then everything that takes long to load. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ConfigError, HELP, readConfig, type Config } from './config.ts';
+import { createApp } from './http/app.ts';
+import { drain } from './http/drain.ts';
+import { Lifecycle } from './http/lifecycle.ts';
+import { createMetrics } from './http/metrics.ts';
+import type { OriginContext } from './http/origin-context.ts';
+import { listen } from './http/serve.ts';
+import { standaloneMode } from './http/standalone-models.ts';
+import { loadServices } from './load-services.ts';
+import { progressReporter } from './progress-reporter.ts';
+import type { ChainEntry } from '../protocol/index.ts';
+
+const note = (message: string): boolean => process.stderr.write(`${message}\n`);
+/** One line of JSON on stdout, for the program that started us. */
+const tell = (event: string, fields: object): boolean =>
+  process.stdout.write(`${JSON.stringify({ event, ...fields })}\n`);
+
+async function run(config: Config): Promise<void> {
+  const startedAt = Date.now();
+  const lifecycle = new Lifecycle();
+  const metrics = createMetrics();
+  const chains = new Map<string, readonly ChainEntry[]>();
+  const onFault = (where: string, error: unknown, requestIds: readonly string[] = []): void => {
+    const stack = error instanceof Error ? error.stack : String(error);
+    note(JSON.stringify({ level: 'error', where, requestIds, error: stack }));
+  };
+  const context: OriginContext = {
+    mode: config.mode.kind === 'dev' ? standaloneMode(chains) : { ...config.mode, startedAt },
+    lifecycle,
+    metrics,
+    services: null,
+    now: Date.now,
+    onFault: (where, error) => {
+      metrics.observer.onFault?.({ where: 'http', error, requestIds: [] });
+      onFault(where, error);
+    },
+  };
+  // First of all, so that a taken port is found out before the base is loaded.
+  const { url, server } = await listen({ app: createApp(context), host: config.host, port: config.port });
+
+  let stopping = false;
+  const stop = (): void => {
+    if (stopping || context.services === null) process.exit(stopping ? 1 : 0);
+    stopping = true;
+    drain({ lifecycle, server, graceMs: config.graceMs, abortAll: () => services.engine.close(), sleep })
+      .then(() => services.close())
+      .catch((error: unknown) => onFault('shutdown', error))
+      .finally(() => process.exit(0));
+  };
+  process.on('SIGTERM', stop);
+  process.on('SIGINT', stop);
+
+  const services = await loadServices({
+    config,
+    observer: {
+      ...metrics.observer,
+      onFault(fault) {
+        metrics.observer.onFault?.(fault);
+        onFault(fault.where, fault.error, fault.requestIds);
+      },
+    },
+    onProgress: progressReporter({
+      stderr: process.stderr,
+      onStage: (what) => tell('progress', { what }),
+    }),
+    onNotice: note,
+  });
+  for (const [name, chain] of services.chains) chains.set(name, chain);
+  context.services = services;
+  metrics.watch(services.engine);
+  lifecycle.ready();
+  note(`serving ${services.base.id} (${services.base.weights}) on ${url}`);
+  tell('ready', { url, base: services.base.id });
+}
+
+function fail(error: unknown): never {
+  // A plain Error is a bug and needs its stack; the others have messages written for the operator.
+  const known = error instanceof Error && !['Error', 'TypeError', 'RangeError'].includes(error.name);
+  note(`gpu-origin: ${known ? error.message : error instanceof Error ? error.stack : String(error)}`);
+  process.exit(error instanceof ConfigError ? 2 : 1);
+}
+
+try {
+  const config = readConfig(process.argv.slice(2), process.env);
+  if (config === null) process.stdout.write(HELP);
+  else await run(config);
+} catch (error) {
+  fail(error);
+}

@@ -1,0 +1,273 @@
+import { AdapterFormatError } from '../../adapters/errors.ts';
+import type { ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
+import type { BaseInfo } from '../../protocol/index.ts';
+
+export interface FakeRunnerOptions {
+  slots?: number;
+  chunk?: number;
+  vocabSize?: number;
+  context?: number;
+  maxRankSum?: number;
+  /** Memory and rank of an adapter; 1,000 bytes and rank 8 unless given. */
+  adapter?: (digest: string, file: Uint8Array) => { bytes: number; rank: number };
+  /** Awaited inside each load and each step: a test may hold it, or throw. */
+  duringLoad?: (digest: string) => Promise<void>;
+  duringStep?: (step: FakeStep) => Promise<void> | void;
+  /** Rows whose logits come out as NaN. */
+  poisoned?: (tokens: readonly number[], delta: string) => boolean;
+}
+
+export interface FakeStep {
+  readonly kind: 'prefill' | 'decode';
+  /** Tokens and delta of each row in the step, as they are after it. */
+  readonly rows: readonly { readonly tokens: readonly number[]; readonly delta: string }[];
+}
+
+class FakeAdapter implements ResidentAdapter {
+  unloaded = false;
+  constructor(
+    readonly digest: string,
+    readonly bytes: number,
+    readonly rank: number,
+  ) {}
+}
+
+class FakeDelta implements RowDelta {
+  readonly rank: number;
+  readonly bytes: number;
+  readonly key: string;
+  constructor(readonly members: readonly { adapter: FakeAdapter; scale: number }[]) {
+    this.rank = members.reduce((sum, { adapter }) => sum + adapter.rank, 0);
+    // As the real one: a chain of one shares its member's memory.
+    this.bytes = members.length > 1 ? members.reduce((sum, { adapter }) => sum + adapter.bytes, 0) : 0;
+    this.key = members.map(({ adapter, scale }) => `${adapter.digest}*${scale}`).join('+');
+  }
+}
+
+interface FakeRow {
+  tokens: number[];
+  delta: FakeDelta | null;
+}
+
+/**
+ * A model whose logits are a hash of the row's tokens and delta alone, and a strict reader of the port's contract:
+ * it throws at overlapping steps, wrong slots, lengths and borders, and at adapters that were unloaded. Logits of the
+ * step before are overwritten with NaN, so that nobody reads them.
+ */
+export class FakeRunner implements ModelRunner {
+  readonly base: BaseInfo;
+  readonly vocabSize: number;
+  readonly slots: number;
+  readonly chunk: number;
+  /** Breaches of the contract; each was thrown as well. */
+  readonly misuses: string[] = [];
+  steps = 0;
+  readonly #options: FakeRunnerOptions;
+  readonly #rows: (FakeRow | null)[];
+  readonly #adapters = new Set<FakeAdapter>();
+  #busy = false;
+  #closed = false;
+  #lent = new Float32Array(0);
+
+  constructor(options: FakeRunnerOptions = {}) {
+    this.#options = options;
+    this.slots = options.slots ?? 16;
+    this.chunk = options.chunk ?? 8;
+    this.vocabSize = options.vocabSize ?? 64;
+    this.#rows = Array.from({ length: this.slots }, () => null);
+    this.base = {
+      id: 'fake',
+      digest: 'f'.repeat(64),
+      weights: 'fake',
+      context: options.context ?? 256,
+      max_rank_sum: options.maxRankSum ?? 128,
+      modules: [],
+    };
+  }
+
+  /** Adapters in memory now. */
+  get loaded(): readonly ResidentAdapter[] {
+    return [...this.#adapters];
+  }
+
+  /** Slots that hold a row now. */
+  get occupied(): number[] {
+    return [...this.#rows.keys()].filter((slot) => this.#rows[slot] !== null);
+  }
+
+  async loadAdapter(file: Uint8Array<ArrayBuffer>, digest: string): Promise<ResidentAdapter> {
+    await this.#options.duringLoad?.(digest);
+    if (file.length === 0)
+      throw new AdapterFormatError({ code: 'truncated_file', message: 'The file is empty.' });
+    const { bytes, rank } = this.#options.adapter?.(digest, file) ?? { bytes: 1_000, rank: 8 };
+    const adapter = new FakeAdapter(digest, bytes, rank);
+    this.#adapters.add(adapter);
+    return adapter;
+  }
+
+  unloadAdapter(adapter: ResidentAdapter): void {
+    this.#expectIdle('unloadAdapter');
+    const own = this.#own(adapter);
+    own.unloaded = true;
+    this.#adapters.delete(own);
+    if (this.#rows.some((row) => row?.delta?.members.some((member) => member.adapter === own)))
+      this.#misuse('unloadAdapter: a row uses the adapter');
+  }
+
+  compose(chain: readonly ChainMember[]): RowDelta {
+    this.#expectIdle('compose');
+    if (chain.length === 0) this.#misuse('compose: the chain is empty');
+    return new FakeDelta(chain.map(({ adapter, scale }) => ({ adapter: this.#own(adapter), scale })));
+  }
+
+  assign(slot: number, delta: RowDelta | null): void {
+    this.#expectIdle('assign');
+    this.#expectSlot(slot, 'assign');
+    if (this.#rows[slot] !== null) this.#misuse(`assign: slot ${slot} is taken`);
+    if (delta !== null && !(delta instanceof FakeDelta)) this.#misuse('assign: a foreign delta');
+    const row = { tokens: [], delta };
+    this.#checkDelta(row);
+    this.#rows[slot] = row;
+  }
+
+  move(from: number, to: number, length: number): void {
+    this.#expectIdle('move');
+    this.#expectSlot(to, 'move');
+    const row = this.#row(from, 'move');
+    if (this.#rows[to] !== null) this.#misuse(`move: slot ${to} is taken`);
+    if (row.tokens.length !== length)
+      this.#misuse(`move: the row has ${row.tokens.length} tokens, not ${length}`);
+    this.#rows[to] = row;
+    this.#rows[from] = null;
+  }
+
+  release(slot: number): void {
+    this.#expectIdle('release');
+    this.#row(slot, 'release');
+    this.#rows[slot] = null;
+  }
+
+  async prefill(params: {
+    slot: number;
+    tokens: readonly number[];
+    past: number;
+    positions: readonly number[];
+  }): Promise<Float32Array> {
+    const { slot, tokens, past, positions } = params;
+    this.#expectIdle('prefill');
+    const row = this.#row(slot, 'prefill');
+    if (past !== row.tokens.length)
+      this.#misuse(`prefill: the row has ${row.tokens.length} tokens, not ${past}`);
+    if (past % this.chunk !== 0) this.#misuse(`prefill: ${past} is no multiple of ${this.chunk}`);
+    if (tokens.length === 0 || tokens.length > this.chunk)
+      this.#misuse(`prefill: a chunk of ${tokens.length} tokens`);
+    if (positions.some((at) => at < 0 || at >= tokens.length))
+      this.#misuse('prefill: a position outside the chunk');
+    this.#append(row, tokens);
+    return this.#step('prefill', [row], () =>
+      positions.map((at) => ({ tokens: row.tokens.slice(0, past + at + 1), delta: row.delta })),
+    );
+  }
+
+  async decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array> {
+    const { tokens, lengths } = params;
+    this.#expectIdle('decode');
+    if (tokens.length === 0 || tokens.length > this.slots || tokens.length !== lengths.length)
+      this.#misuse(`decode: ${tokens.length} tokens, ${lengths.length} lengths`);
+    const rows = tokens.map((token, slot) => {
+      const row = this.#row(slot, 'decode');
+      if (row.tokens.length === 0 || row.tokens.length !== lengths[slot])
+        this.#misuse(`decode: slot ${slot} has ${row.tokens.length} tokens, not ${lengths[slot]}`);
+      this.#append(row, [token]);
+      return row;
+    });
+    return this.#step('decode', rows, () => rows);
+  }
+
+  async close(): Promise<void> {
+    this.#expectIdle('close');
+    this.#closed = true;
+  }
+
+  async #step(
+    kind: FakeStep['kind'],
+    rows: readonly FakeRow[],
+    wanted: () => FakeRow[],
+  ): Promise<Float32Array> {
+    this.#busy = true;
+    this.#lent.fill(NaN);
+    this.steps += 1;
+    try {
+      await new Promise((resolve) => setImmediate(resolve));
+      await this.#options.duringStep?.({
+        kind,
+        rows: rows.map((row) => ({ tokens: [...row.tokens], delta: keyOf(row) })),
+      });
+      for (const row of rows) this.#checkDelta(row);
+      const outputs = wanted();
+      this.#lent = new Float32Array(outputs.length * this.vocabSize);
+      outputs.forEach((row, index) => this.#fill(row, index * this.vocabSize));
+      return this.#lent;
+    } finally {
+      this.#busy = false;
+    }
+  }
+
+  #fill(row: FakeRow, offset: number): void {
+    const key = keyOf(row);
+    const poisoned = this.#options.poisoned?.(row.tokens, key) ?? false;
+    let state = fnv(key, 0x811c9dc5);
+    for (const token of row.tokens) state = Math.imul(state ^ (token + 1), 0x01000193) ^ (state >>> 15);
+    for (let id = 0; id < this.vocabSize; id += 1) {
+      state = Math.imul(state ^ (state >>> 16), 0x45d9f3b) + 0x9e3779b9;
+      this.#lent[offset + id] = poisoned ? NaN : ((state >>> 8) / 2 ** 24) * 16 - 8;
+    }
+  }
+
+  #append(row: FakeRow, tokens: readonly number[]): void {
+    if (tokens.some((id) => !Number.isInteger(id) || id < 0 || id >= this.vocabSize))
+      this.#misuse('a token outside the vocabulary');
+    if (row.tokens.length + tokens.length > this.base.context) this.#misuse('a row longer than the context');
+    row.tokens.push(...tokens);
+  }
+
+  #row(slot: number, where: string): FakeRow {
+    this.#expectSlot(slot, where);
+    return this.#rows[slot] ?? this.#misuse(`${where}: slot ${slot} is empty`);
+  }
+
+  #own(adapter: ResidentAdapter): FakeAdapter {
+    if (!(adapter instanceof FakeAdapter) || !this.#adapters.has(adapter))
+      return this.#misuse(`adapter ${adapter.digest} is not loaded`);
+    return adapter;
+  }
+
+  #checkDelta(row: FakeRow): void {
+    if (row.delta?.members.some((member) => member.adapter.unloaded))
+      this.#misuse('a row uses an adapter that was unloaded');
+  }
+
+  #expectSlot(slot: number, where: string): void {
+    if (!Number.isInteger(slot) || slot < 0 || slot >= this.slots)
+      this.#misuse(`${where}: there is no slot ${slot}`);
+  }
+
+  #expectIdle(where: string): void {
+    if (this.#closed) this.#misuse(`${where}: the runner is closed`);
+    if (this.#busy) this.#misuse(`${where} during a step`);
+  }
+
+  #misuse(what: string): never {
+    this.misuses.push(what);
+    throw new Error(`misuse of the runner: ${what}`);
+  }
+}
+
+const keyOf = (row: FakeRow): string => row.delta?.key ?? '';
+
+/** FNV-1a. */
+function fnv(text: string, seed: number): number {
+  let hash = seed;
+  for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
+  return hash;
+}

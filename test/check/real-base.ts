@@ -1,0 +1,92 @@
+/** What `npm run check` shares: the pinned base, the example adapters, the reference outputs of PyTorch and PEFT. */
+import { readFileSync } from 'node:fs';
+import { packAdapter } from '../../adapters/index.ts';
+import { createOutput } from '../../cli/output.ts';
+import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
+import type { RowDelta } from '../../gpu-origin/engine/ports.ts';
+import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
+import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { createRunner } from '../../gpu-origin/runtime/create-runner.ts';
+import type { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
+
+export interface ReferencePrompt {
+  user: string;
+  prompt_tokens: number[];
+  /** Token id -> natural log-probability, the ten likeliest. */
+  first_logprobs: Record<string, number>;
+  greedy_tokens: number[];
+}
+export interface ReferenceChain {
+  chain: string[];
+  prompts: ReferencePrompt[];
+}
+
+const fixture = (path: string): string =>
+  readFileSync(new URL(`../fixtures/${path}`, import.meta.url), 'utf8');
+
+export const reference = JSON.parse(fixture('smollm2-135m-reference.json')) as Record<string, ReferenceChain>;
+
+export interface TaskRow {
+  user: string;
+  expected: string;
+}
+export const taskRows = (task: string): TaskRow[] =>
+  fixture(`tasks/${task}.jsonl`)
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as TaskRow);
+
+export const EXAMPLES = ['medicine', 'cardiology', 'dr-lee', 'intent-v1', 'intent-v2'] as const;
+
+export const exampleFiles = (name: string): { configJson: string; safetensors: Uint8Array } => {
+  const read = (file: string): Buffer =>
+    readFileSync(new URL(`../../examples/adapters/${name}/${file}`, import.meta.url));
+  return {
+    configJson: read('adapter_config.json').toString('utf8'),
+    safetensors: new Uint8Array(read('adapter_model.safetensors')),
+  };
+};
+
+export interface RealRunner {
+  runner: OrtRunner;
+  delta(chain: readonly string[]): RowDelta | null;
+  /** A user turn, as the reference encodes it. */
+  encodePrompt(user: string): number[];
+  encodeAnswer(text: string): number[];
+}
+
+export async function makeRealRunner(weights: 'int8' | 'f32', slots: number): Promise<RealRunner> {
+  const cache = cacheFolder(process.env);
+  const basePath = await ensurePinnedBase({ cache, output: createOutput({ json: false }) });
+  const { runner, tokenizerSource } = await createRunner({
+    basePath,
+    weights,
+    slots,
+    context: 2_048,
+    cacheDir: cache,
+    onProgress: () => {},
+    onNotice: (message) => {
+      throw new Error(message);
+    },
+  });
+  const members = new Map<string, Awaited<ReturnType<OrtRunner['loadAdapter']>>>();
+  for (const name of EXAMPLES) {
+    const packed = await packAdapter({
+      files: exampleFiles(name),
+      baseId: runner.base.id,
+      parentChainId: null,
+    });
+    members.set(name, await runner.loadAdapter(packed.bytes, packed.digest));
+  }
+  const tokenizer = loadTokenizer(tokenizerSource);
+  const template = createChatTemplate(tokenizer)!;
+  return {
+    runner,
+    delta: (chain) =>
+      chain.length === 0
+        ? null
+        : runner.compose(chain.map((name) => ({ adapter: members.get(name)!, scale: 1 }))),
+    encodePrompt: (user) => template.encode([{ role: 'user', content: user }]),
+    encodeAnswer: (text) => tokenizer.encode(text, { allowSpecial: true }),
+  };
+}

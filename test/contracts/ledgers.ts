@@ -1,0 +1,71 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { BlobLedger, KeyLedger } from '../../worker/stores/types.ts';
+import { digestOf, keyRow } from './sample-rows.ts';
+
+export function blobLedgerContract(backend: string, make: () => Promise<BlobLedger>): void {
+  describe(`BlobLedger on ${backend}`, () => {
+    let ledger: BlobLedger;
+    const digest = digestOf('blob');
+    const part = (index: number, text: string) => ({ index, bytes: text.length, sha256: digestOf(text) });
+    beforeEach(async () => {
+      ledger = await make();
+    });
+
+    it('keeps the parts of each tenant apart, the last word on each counts', async () => {
+      await ledger.addPart({ digest, tenant: 'a', part: part(1, 'second'), at: 1 });
+      await ledger.addPart({ digest, tenant: 'a', part: part(0, 'wrong'), at: 2 });
+      await ledger.addPart({ digest, tenant: 'a', part: part(0, 'first'), at: 3 });
+      await ledger.addPart({ digest, tenant: 'b', part: part(0, 'other'), at: 4 });
+      expect(await ledger.parts(digest, 'a')).toEqual([part(0, 'first'), part(1, 'second')]);
+      expect(await ledger.parts(digest, 'b')).toEqual([part(0, 'other')]);
+      expect(await ledger.parts(digest, 'c')).toEqual([]);
+    });
+
+    it('knows who holds a whole file; the first record stays', async () => {
+      const record = { bytes: 5, parts: [{ bytes: 5, sha256: digestOf('first') }] };
+      expect(await ledger.record(digest)).toBeNull();
+      await ledger.complete({ digest, tenant: 'a', record, at: 1 });
+      await ledger.complete({ digest, tenant: 'a', record, at: 2 });
+      expect(await ledger.record(digest)).toEqual(record);
+      expect([await ledger.holds(digest, 'a'), await ledger.holds(digest, 'b')]).toEqual([true, false]);
+      const other = { bytes: 5, parts: [{ bytes: 5, sha256: digestOf('other') }] };
+      await ledger.complete({ digest, tenant: 'b', record: other, at: 3 });
+      expect(await ledger.holds(digest, 'b')).toBe(true);
+      expect(await ledger.record(digest)).toEqual(record);
+    });
+  });
+}
+
+export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger>): void {
+  describe(`KeyLedger on ${backend}`, () => {
+    let ledger: KeyLedger;
+    beforeEach(async () => {
+      ledger = await make();
+    });
+
+    it('gives keys back as written, newest first, by tenant', async () => {
+      const first = keyRow('key_1');
+      const second = keyRow('key_2', { tenant: 'other', createdAt: first.createdAt + 1, scopes: [] });
+      await ledger.add(first);
+      await ledger.add(second);
+      expect(await ledger.get('key_1')).toEqual(first);
+      expect(await ledger.get('key_3')).toBeNull();
+      expect(await ledger.list(null)).toEqual([second, first]);
+      expect(await ledger.list('other')).toEqual([second]);
+      await expect(ledger.add(keyRow('key_3', { hash: first.hash }))).rejects.toThrow('UNIQUE');
+    });
+
+    it('finds admin keys until they are revoked, and never API keys', async () => {
+      const admin = keyRow('key_a', { kind: 'admin' });
+      const api = keyRow('key_b');
+      await ledger.add(admin);
+      await ledger.add(api);
+      expect(await ledger.admin(admin.hash)).toEqual(admin);
+      expect(await ledger.admin(api.hash)).toBeNull();
+      await ledger.revoke('key_a', 7);
+      await ledger.revoke('key_a', 8);
+      expect(await ledger.admin(admin.hash)).toBeNull();
+      expect((await ledger.get('key_a'))?.revokedAt).toBe(7);
+    });
+  });
+}

@@ -1,0 +1,119 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { NameRow, Registry } from '../../worker/stores/types.ts';
+import { versionRow } from './sample-rows.ts';
+
+export function registryContract(backend: string, make: () => Promise<Registry>): void {
+  describe(`Registry on ${backend}`, () => {
+    let registry: Registry;
+    beforeEach(async () => {
+      registry = await make();
+    });
+
+    const publish = async (name: string, version: number, more: { owner?: string; stage?: boolean } = {}) => {
+      const before = await registry.name(name);
+      const { stage = false, ...fields } = more;
+      return registry.publish({ row: versionRow(name, version, fields), stage, before });
+    };
+
+    it('knows nothing at first', async () => {
+      expect(await registry.name('a')).toBeNull();
+      expect(await registry.version('a', 1)).toBeNull();
+      expect(await registry.live('a')).toBeNull();
+      expect(await registry.versions('a')).toEqual([]);
+    });
+
+    it('gives versions back as they were written', async () => {
+      const row = versionRow('a/b', 1, { parent: 'a@3', rankSum: 24 });
+      row.chain.unshift({ digest: 'f'.repeat(64), scale: 0.1 + 0.2, name: 'a', owner: 'other' });
+      const published = await registry.publish({ row, stage: false, before: null });
+      expect(published).toEqual({
+        ok: true,
+        value: { name: 'a/b', owner: 'default', version: 1, latest: 1, sequence: 1 },
+      });
+      expect(await registry.version('a/b', 1)).toEqual(row);
+      expect(await registry.live('a/b')).toEqual(row);
+      expect(await registry.name('a/b')).toEqual({
+        name: 'a/b',
+        owner: 'default',
+        version: 1,
+        latest: 1,
+        sequence: 1,
+      });
+    });
+
+    it('stages, flips and lists newest first', async () => {
+      await publish('a', 1);
+      await publish('a', 2, { stage: true });
+      expect(await registry.name('a')).toMatchObject({ version: 1, latest: 2, sequence: 2 });
+      expect((await registry.live('a'))?.version).toBe(1);
+      const before = (await registry.name('a')) as NameRow;
+      const flipped = await registry.flip({ before, to: 2, actor: 'key_1', at: 5 });
+      expect(flipped).toMatchObject({ ok: true, value: { version: 2, sequence: 3 } });
+      expect((await registry.live('a'))?.version).toBe(2);
+      expect((await registry.versions('a')).map(({ version }) => version)).toEqual([2, 1]);
+    });
+
+    it('has no live version while all are staged', async () => {
+      await publish('a', 1, { stage: true });
+      expect(await registry.name('a')).toMatchObject({ version: null, latest: 1 });
+      expect(await registry.live('a')).toBeNull();
+      expect(await registry.usable({ tenant: 'default', scopes: [], prefix: '', after: '', limit: 9 })).toEqual([]);
+    });
+
+    it('lets one of two changes through that saw the same state, and changes nothing by the other', async () => {
+      await publish('a', 1);
+      const before = (await registry.name('a')) as NameRow;
+      const results = await Promise.all(
+        [versionRow('a', 2, { rank: 1 }), versionRow('a', 2, { rank: 2 })].map((row) =>
+          registry.publish({ row, stage: false, before }),
+        ),
+      );
+      expect(results.filter(({ ok }) => ok)).toHaveLength(1);
+      expect(results.find(({ ok }) => !ok)).toMatchObject({ error: { kind: 'conflict', name: { latest: 2 } } });
+      expect(await registry.versions('a')).toHaveLength(2);
+      const late = await registry.flip({ before, to: 1, actor: 'x', at: 1 });
+      expect(late.ok).toBe(false);
+      expect((await registry.name('a'))?.version).toBe(2);
+    });
+
+    it('pages through names in order, by prefix and owner', async () => {
+      for (const [name, owner] of [
+        ['b', 'x'],
+        ['a', 'x'],
+        ['a/1', 'y'],
+        ['a-b', 'x'],
+        ['ab', 'x'],
+      ] as const)
+        await publish(name, 1, { owner });
+      const all = { prefix: '', cursor: null, limit: 3, owner: null };
+      const first = await registry.names(all);
+      expect(first.items.map(({ name }) => name)).toEqual(['a', 'a-b', 'a/1']);
+      const second = await registry.names({ ...all, cursor: first.cursor });
+      expect(second).toMatchObject({ items: [{ name: 'ab' }, { name: 'b' }], cursor: null });
+      const below = await registry.names({ ...all, prefix: 'a/', owner: 'y' });
+      expect(below.items.map(({ name }) => name)).toEqual(['a/1']);
+      expect((await registry.names({ ...all, prefix: 'a/', owner: 'x' })).items).toEqual([]);
+    });
+
+    it('finds the names that a tenant or its scopes cover', async () => {
+      for (const [name, owner] of [
+        ['med', 'x'],
+        ['med/heart', 'x'],
+        ['medical', 'x'],
+        ['mine', 'me'],
+        ['one/exact', 'x'],
+        ['one/exact/below', 'x'],
+      ] as const)
+        await publish(name, 1, { owner });
+      const usable = async (scopes: string[], more: object = {}) =>
+        (
+          await registry.usable({ tenant: 'me', scopes, prefix: '', after: '', limit: 10, ...more })
+        ).map(({ name }) => name);
+      expect(await usable([])).toEqual(['mine']);
+      expect(await usable(['med/**', 'one/exact'])).toEqual(['med', 'med/heart', 'mine', 'one/exact']);
+      expect(await usable(['**'])).toHaveLength(6);
+      expect(await usable(['**'], { prefix: 'med', after: 'med', limit: 1 })).toEqual(['med/heart']);
+      expect(await usable(["x' OR '1'='1"])).toEqual(['mine']);
+    });
+  });
+}

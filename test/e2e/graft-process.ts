@@ -1,0 +1,63 @@
+/** Runs the real command line, in a folder of its own. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+
+const GRAFT = fileURLToPath(new URL('../../bin/graft.mjs', import.meta.url));
+
+export interface Finished {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+export interface GraftProcess {
+  readonly child: ChildProcess;
+  readonly finished: Promise<Finished>;
+  /** Resolves with what matched on stdout; rejects, with everything said, when the process ends before. */
+  sees(pattern: RegExp): Promise<RegExpExecArray>;
+}
+
+/** @param env added to ours, less every GRAFT_ variable. */
+export function startGraft(
+  args: readonly string[],
+  options: { cwd: string; env?: Record<string, string> },
+): GraftProcess {
+  const inherited = Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !name.startsWith('GRAFT_')),
+  );
+  const child = spawn(process.execPath, [GRAFT, ...args], {
+    cwd: options.cwd,
+    env: { ...inherited, NO_COLOR: '1', ...options.env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  const listeners = new Set<() => void>();
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    stdout += text;
+    for (const listener of listeners) listener();
+  });
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  const finished = new Promise<Finished>((resolve) =>
+    child.once('close', (code) => resolve({ code, stdout, stderr })),
+  );
+  return {
+    child,
+    finished,
+    sees: (pattern) =>
+      new Promise((resolve, reject) => {
+        const check = () => {
+          const match = pattern.exec(stdout);
+          if (match !== null) resolve(match);
+        };
+        listeners.add(check);
+        check();
+        void finished.then(({ code }) => reject(new Error(`graft ended with ${code}\n${stdout}\n${stderr}`)));
+      }),
+  };
+}
+
+export const runGraft = (
+  args: readonly string[],
+  options: { cwd: string; env?: Record<string, string> },
+): Promise<Finished> => startGraft(args, options).finished;

@@ -1,0 +1,248 @@
+/** The whole stack as a user starts it: `graft dev` with a tiny base, publish, ask, re-publish, end. */
+import { access, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import OpenAI from 'openai';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { LocalFile } from '../../cli/connection.ts';
+import { TINY_ADAPTERS, type TinyAdapter, writeTinyAdapter, writeTinyBase } from '../fixtures/tiny-base.ts';
+import { runGraft, startGraft, type GraftProcess } from './graft-process.ts';
+
+const MESSAGES = [{ role: 'user' as const, content: 'hello there' }];
+const GREEDY = { temperature: 0, max_tokens: 12 };
+
+let folder: string;
+let env: Record<string, string>;
+let dev: GraftProcess;
+let local: LocalFile;
+let openai: OpenAI;
+
+const devArgs = ['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json'];
+const graft = (...args: string[]) => runGraft(args, { cwd: folder, env });
+const answers = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = net.connect(port, '127.0.0.1');
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
+
+function adapterFolder(name: string, adapter: TinyAdapter): string {
+  const target = path.join(folder, name);
+  writeTinyAdapter(target, adapter);
+  return target;
+}
+
+async function greedy(model: string): Promise<string> {
+  const answer = await openai.chat.completions.create({ model, messages: MESSAGES, ...GREEDY });
+  return answer.choices[0]?.message.content ?? '';
+}
+
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(os.tmpdir(), 'graft-e2e-'));
+  writeTinyBase(path.join(folder, 'tiny-base'));
+  env = { GRAFT_CACHE: path.join(folder, 'cache') };
+  dev = startGraft([...devArgs, '--base', 'tiny-base'], { cwd: folder, env });
+  local = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as LocalFile;
+  openai = new OpenAI({ baseURL: `${local.url}/v1`, apiKey: local.key, maxRetries: 0 });
+});
+afterAll(async () => {
+  dev.child.kill('SIGKILL');
+  await dev.finished;
+  await rm(folder, { recursive: true, force: true, maxRetries: 5 });
+});
+
+describe('graft dev', () => {
+  it('writes where it is, for its owner alone', async () => {
+    const file = path.join(folder, '.graft/local.json');
+    expect(JSON.parse(await readFile(file, 'utf8'))).toEqual(local);
+    for (const name of ['local.json', 'keys.json'])
+      expect((await stat(path.join(folder, '.graft', name))).mode & 0o777).toBe(0o600);
+  });
+
+  it('refuses to start twice in one folder, in one line', async () => {
+    const { code, stderr } = await graft(
+      ...devArgs.filter((flag) => flag !== '--json'),
+      '--base',
+      'tiny-base',
+    );
+    expect(code).toBe(1);
+    expect(stderr).toMatch(/^error: .*already running in this folder \(process \d+\).*\n$/);
+  });
+
+  it('says that a port is taken, in one line', async () => {
+    const other = await mkdtemp(path.join(os.tmpdir(), 'graft-e2e-'));
+    const port = new URL(local.url).port;
+    const { code, stderr } = await runGraft(['dev', '--port', port, '--base', folder], { cwd: other, env });
+    expect(code).toBe(1);
+    expect(stderr).toMatch(new RegExp(`^error: Port ${port} for the edge is taken.*--port <port>\\.\\n$`));
+    await rm(other, { recursive: true });
+  });
+
+  it('answers as the base model', async () => {
+    const models = await openai.models.list();
+    expect(models.data.map((model) => model.id)).toEqual([local.base]);
+    expect((await greedy(local.base)).length).toBeGreaterThan(0);
+  });
+});
+
+describe('publish, run, ls, ps', () => {
+  it('publishes an adapter that answers differently from the base', async () => {
+    const published = await graft(
+      'publish',
+      adapterFolder('first', TINY_ADAPTERS['attention'] as TinyAdapter),
+      '--name',
+      'alice/notes',
+      '--json',
+    );
+    expect(published.stderr).toBe('');
+    expect(JSON.parse(published.stdout)).toMatchObject({
+      name: 'alice/notes',
+      version: 1,
+      live: true,
+      created: true,
+      rank: 8,
+    });
+    expect(await greedy('alice/notes')).not.toBe(await greedy(local.base));
+  });
+
+  it('changes nothing when the same is published again', async () => {
+    const again = await graft('publish', path.join(folder, 'first'), '--name', 'alice/notes', '--json');
+    expect(JSON.parse(again.stdout)).toMatchObject({ version: 1, created: false, sent_bytes: 0 });
+  });
+
+  it('publishes a child on top of its parent', async () => {
+    const child = adapterFolder('child', TINY_ADAPTERS['everything'] as TinyAdapter);
+    const published = await graft(
+      'publish',
+      child,
+      '--name',
+      'alice/notes/bob',
+      '--parent',
+      'alice/notes',
+      '--json',
+    );
+    const { chain } = JSON.parse(published.stdout) as { chain: { name: string }[] };
+    expect(chain.map(({ name }) => name)).toEqual(['alice/notes', 'alice/notes/bob']);
+    const alone = await graft('publish', child, '--name', 'alone', '--json');
+    expect(JSON.parse(alone.stdout)).toMatchObject({ version: 1 });
+    expect(await greedy('alice/notes/bob')).not.toBe(await greedy('alone'));
+  });
+
+  it('serves a new version at the next request, and the old one by its number', async () => {
+    const before = await greedy('alice/notes');
+    const other = adapterFolder('second', TINY_ADAPTERS['patterned'] as TinyAdapter);
+    await graft('publish', other, '--name', 'alice/notes');
+    expect(await greedy('alice/notes')).not.toBe(before);
+    expect(await greedy('alice/notes@1')).toBe(before);
+  });
+
+  it('refuses what does not fit the base, with the reason', async () => {
+    const wrong = path.join(folder, 'wrong');
+    writeTinyAdapter(wrong, TINY_ADAPTERS['attention'] as TinyAdapter, {
+      family: 'llama',
+      hidden: 64,
+      layers: 2,
+      heads: 4,
+      kvHeads: 2,
+      headDim: 16,
+      ffn: 96,
+      context: 512,
+      tied: true,
+    });
+    const { code, stderr } = await graft('publish', wrong, '--name', 'wrong');
+    expect(code).toBe(5);
+    expect(stderr).toContain('shape_mismatch');
+    expect((await graft('publish', wrong, '--name', 'Wrong Name')).code).toBe(2);
+    expect((await graft('publish', wrong, '--name', 'wrong', '--parnet', 'x')).stderr).toContain(
+      'Unknown flag --parnet',
+    );
+  });
+
+  it('streams an answer, and fails with the documented codes', async () => {
+    const said = await graft('run', 'alice/notes', 'hello there', '--temperature', '0', '--max-tokens', '12');
+    expect(said).toMatchObject({ code: 0, stdout: `${await greedy('alice/notes')}\n` });
+    expect((await graft('run', 'nobody/here', 'hello')).code).toBe(3);
+    expect(
+      (await runGraft(['run', 'x', 'hello'], { cwd: folder, env: { ...env, GRAFT_KEY: 'gk_wrong' } })).code,
+    ).toBe(4);
+    expect((await runGraft(['ls'], { cwd: os.tmpdir(), env })).code).toBe(2);
+    const away = { ...env, GRAFT_URL: 'http://127.0.0.1:9', GRAFT_ADMIN_KEY: local.adminKey };
+    expect((await runGraft(['ls'], { cwd: folder, env: away })).code).toBe(6);
+  });
+
+  it('lists names and residents', async () => {
+    const names = JSON.parse((await graft('ls', 'alice/', '--json')).stdout) as {
+      name: string;
+      version: number;
+    }[];
+    expect(names.map(({ name, version }) => `${name}@${version}`)).toEqual([
+      'alice/notes@2',
+      'alice/notes/bob@1',
+    ]);
+    expect((await graft('ls')).stdout).toMatch(/^NAME +LIVE +NEWEST +OWNER\n.*alice\/notes +2 +2 +default/s);
+    const { stdout } = await graft('ps');
+    expect(stdout).toMatch(/^local-[0-9a-f]{8}: tiny-base \(int8\), adapters .*\nDIGEST/);
+  });
+});
+
+describe('the official client', () => {
+  it('streams, with usage at the end', async () => {
+    const stream = await openai.chat.completions.create({
+      model: 'alice/notes',
+      messages: MESSAGES,
+      ...GREEDY,
+      stream: true,
+      stream_options: { include_usage: true },
+    });
+    let text = '';
+    let usage: OpenAI.CompletionUsage | null | undefined;
+    for await (const chunk of stream) {
+      text += chunk.choices[0]?.delta.content ?? '';
+      usage = chunk.usage ?? usage;
+    }
+    expect(text).toBe(await greedy('alice/notes'));
+    expect(usage?.total_tokens).toBe((usage?.prompt_tokens ?? 0) + (usage?.completion_tokens ?? 0));
+  });
+
+  it('gives every row of a mixed batch what it gets alone', async () => {
+    const models = [local.base, 'alice/notes', 'alice/notes/bob', 'alone', 'alice/notes@1'];
+    const alone: string[] = [];
+    for (const model of models) alone.push(await greedy(model));
+    expect(await Promise.all([...models, ...models].map(greedy))).toEqual([...alone, ...alone]);
+  });
+
+  it('gets typed errors', async () => {
+    await expect(greedy('nobody/here')).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+    const stranger = new OpenAI({ baseURL: `${local.url}/v1`, apiKey: 'gk_wrong', maxRetries: 0 });
+    await expect(stranger.models.list()).rejects.toBeInstanceOf(OpenAI.AuthenticationError);
+  });
+});
+
+describe('the end', () => {
+  it('leaves nothing running and no local file, and keeps the registry for the next start', async () => {
+    const ports = [local.url, local.originUrl].map((url) => Number(new URL(url).port));
+    expect(await Promise.all(ports.map(answers))).toEqual([true, true]);
+    dev.child.kill('SIGINT');
+    expect((await dev.finished).code).toBe(0);
+    expect(await Promise.all(ports.map(answers))).toEqual([false, false]);
+    await expect(access(path.join(folder, '.graft/local.json'))).rejects.toThrow();
+
+    dev = startGraft([...devArgs, '--base', 'tiny-base'], { cwd: folder, env });
+    const next = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as LocalFile;
+    expect(next.key).toBe(local.key);
+    const names = JSON.parse((await graft('ls', '--json')).stdout) as { name: string }[];
+    expect(names.map(({ name }) => name)).toEqual(['alice/notes', 'alice/notes/bob', 'alone']);
+    // The adapters come from the edge or the origin's disk: the memory is new.
+    openai = new OpenAI({ baseURL: `${next.url}/v1`, apiKey: next.key, maxRetries: 0 });
+    expect((await greedy('alice/notes')).length).toBeGreaterThan(0);
+  });
+
+  it('takes the origin along even when it is killed', async () => {
+    const file = JSON.parse(await readFile(path.join(folder, '.graft/local.json'), 'utf8')) as LocalFile;
+    const port = Number(new URL(file.originUrl).port);
+    dev.child.kill('SIGKILL');
+    await dev.finished;
+    await expect.poll(() => answers(port)).toBe(false);
+  });
+});
