@@ -15,7 +15,8 @@ if (options === 'help') {
 } else {
   const work = await mkdtemp(path.join(os.tmpdir(), 'graft-bench-'));
   const stopped = new AbortController();
-  process.once('SIGINT', () => stopped.abort(new Error('interrupted')));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => stopped.abort(new Error('interrupted')));
   try {
     const base = await findBase({
       base: options.base,

@@ -1,11 +1,13 @@
 import { z } from 'zod';
 import { Digest, parseSigningKeys, type SigningKey } from '../protocol/index.ts';
 import type { Origin } from './policy/choose-origin.ts';
+import type { SqlDatabase } from './stores/d1-database.ts';
+import type { KvNamespace } from './stores/kv-namespace.ts';
 
 /** Bindings as wrangler.toml and the secrets give them. */
 export interface RawEnv {
-  ADAPTERS: KVNamespace;
-  DB: D1Database;
+  ADAPTERS: KvNamespace;
+  DB: SqlDatabase;
   /** JSON `[{"id": "...", "url": "https://..."}]`. */
   ORIGINS: string;
   /** `kid:base64,…`; shared with the origins. */

@@ -5,13 +5,12 @@ import { hashStreams } from './hash-streams.ts';
 import * as limits from './limits.ts';
 import { createOriginClient } from './origin-client.ts';
 import { createD1BlobLedger } from './stores/d1-blob-ledger.ts';
-import { guardDatabase, type SqlDatabase } from './stores/d1-database.ts';
+import { guardDatabase } from './stores/d1-database.ts';
 import { createD1KeyLedger } from './stores/d1-key-ledger.ts';
 import { createD1Registry } from './stores/d1-registry.ts';
 import { createKvBlobStore } from './stores/kv-blob-store.ts';
 import { createKvKeyIndex } from './stores/kv-key-index.ts';
 import { createKvNameIndex } from './stores/kv-name-index.ts';
-import type { KvNamespace } from './stores/kv-namespace.ts';
 import { withLastKnownGood } from './stores/last-known-good.ts';
 import { createSealer } from './stores/sealed-value.ts';
 
@@ -21,8 +20,8 @@ function createServices(raw: RawEnv): Services {
   const config = parseEnv(raw);
   const now = Date.now;
   const retryAfterMs = limits.RETRY_AFTER_MS;
-  const kv: KvNamespace = raw.ADAPTERS;
-  const db = guardDatabase(raw.DB as unknown as SqlDatabase);
+  const kv = raw.ADAPTERS;
+  const db = guardDatabase(raw.DB);
   const sealer = createSealer(config.macKey);
   const pacing = { pauseMs: limits.KV_WRITE_PAUSE_MS, tries: limits.KV_WRITE_TRIES, sleep };
   const pointer = { kv, sealer, cacheTtl: limits.POINTER_CACHE_TTL_S, retryAfterMs, pacing };

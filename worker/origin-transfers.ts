@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import { err, ok, type ApiError, type Result } from '../protocol/index.ts';
 import { LOAD_POLL_MS, RETRY_AFTER_MS, TRANSFER_STALL_MS } from './limits.ts';
 import type { OriginFetch } from './origin-fetch.ts';
@@ -9,6 +10,18 @@ const adapterUnavailable = (message: string): ApiError => ({
   message,
   retryAfterMs: RETRY_AFTER_MS,
 });
+
+const Announced = z.object({ missing_parts: z.array(z.int()) });
+
+/** @returns the parts that the origin says it still wants, or null when it does not say. */
+async function missingParts(response: Response): Promise<Set<number> | null> {
+  try {
+    const parsed = Announced.safeParse(await response.json());
+    return parsed.success ? new Set(parsed.data.missing_parts) : null;
+  } catch {
+    return null;
+  }
+}
 
 /** Tries of one part; sending it again is harmless. */
 const PART_TRIES = 2;
@@ -71,7 +84,7 @@ export function createTransfers(params: {
     });
     if (!announced.ok)
       return err(adapterUnavailable('The origin cannot be reached to bring it the adapter.'));
-    await announced.value.body?.cancel();
+    const wanted = await missingParts(announced.value);
     if (!announced.value.ok) {
       console.error(
         JSON.stringify({
@@ -84,6 +97,7 @@ export function createTransfers(params: {
       return err(adapterUnavailable('The origin does not take the adapter at the moment.'));
     }
     for (const [index, { sha256 }] of record.parts.entries()) {
+      if (wanted?.has(index) === false) continue;
       progress();
       const sent = await sendPart(origin, digest, { index, sha256 });
       if (!sent.ok) return sent;

@@ -1,5 +1,7 @@
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { ROOT } from '../../cli/local/origin-process.ts';
+import { cacheFolder } from '../../cli/local/find-base.ts';
 import { readKeysFile } from '../../cli/local/keys-file.ts';
 import { startStack } from '../../cli/local/stack.ts';
 import { lookUpVersions } from '../../cli/admin/look-up.ts';
@@ -19,6 +21,7 @@ export async function benchEdge(params: {
   signal: AbortSignal;
 }): Promise<EdgeSummary> {
   const output = createOutput({ json: true });
+  const cache = cacheFolder(process.env);
   const stack = await startStack({
     folder: params.work,
     base: params.base,
@@ -51,6 +54,10 @@ export async function benchEdge(params: {
       pairs: params.pairs,
     });
   } finally {
+    const keys = await readKeysFile(params.work);
     await stack.stop();
+    // The origin's store of adapter files, which nobody will use again.
+    if (keys !== null)
+      await rm(path.join(cache, `adapters-${keys.originId}`), { recursive: true, force: true });
   }
 }

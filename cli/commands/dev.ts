@@ -1,13 +1,13 @@
 import { defineCommand } from 'citty';
 import { CliError, EXIT } from '../cli-error.ts';
 import { commonFlags, parsePort } from '../flags.ts';
+import { ENDING_SIGNALS } from '../local/own-signals.ts';
 import { startStack } from '../local/stack.ts';
 import { colors, createOutput } from '../output.ts';
 import { welcome } from '../local/welcome.ts';
 
 const EDGE_PORT = '8787';
 const ORIGIN_PORT = '8788';
-const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 export default defineCommand({
   meta: { name: 'dev', description: 'Start origin and edge on this machine, with example adapters' },
@@ -36,7 +36,7 @@ export default defineCommand({
     const output = createOutput({ json: args.json === true });
     const ending = new AbortController();
     const onSignal = () => ending.abort(new CliError({ message: 'interrupted', exitCode: EXIT.interrupted }));
-    for (const signal of SIGNALS) process.on(signal, onSignal);
+    for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
     const stack = await startStack({
       folder: process.cwd(),
       base: args.base,

@@ -2,9 +2,9 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { build } from 'esbuild';
 import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
-import { unstable_getMiniflareWorkerOptions, unstable_splitSqlQuery } from 'wrangler';
 import { CliError } from '../cli-error.ts';
 import { ROOT } from './origin-process.ts';
+import { keepSignalsOurs } from './own-signals.ts';
 import { LOOPBACK } from './ports.ts';
 
 export interface Edge {
@@ -43,7 +43,8 @@ export async function startEdge(params: {
   bindings: Record<string, string>;
   onLog?: (line: string) => void;
 }): Promise<Edge> {
-  const { workerOptions } = unstable_getMiniflareWorkerOptions(path.join(ROOT, 'wrangler.toml'));
+  const wrangler = await keepSignalsOurs(() => import('wrangler'));
+  const { workerOptions } = wrangler.unstable_getMiniflareWorkerOptions(path.join(ROOT, 'wrangler.toml'));
   const state = path.join(params.stateFolder, 'v3');
   const log = new (class extends Log {
     override log(message: string) {
@@ -55,7 +56,7 @@ export async function startEdge(params: {
     modules: [{ type: 'ESModule', path: 'index.js', contents: await bundleWorker() }],
     bindings: { ...workerOptions.bindings, ...params.bindings },
   } as WorkerOptions;
-  const miniflare = new Miniflare({
+  const options = {
     host: LOOPBACK,
     port: params.port,
     // Nothing here reads `request.cf`; without this, Miniflare asks the network for it at every start.
@@ -73,10 +74,11 @@ export async function startEdge(params: {
     durableObjectsPersist: path.join(state, 'do'),
     cachePersist: path.join(state, 'cache'),
     workers: [worker],
-  });
+  };
+  const miniflare = await keepSignalsOurs(() => new Miniflare(options));
   try {
     const url = (await miniflare.ready).href.replace(/\/$/, '');
-    await migrate(miniflare);
+    await migrate(miniflare, wrangler.unstable_splitSqlQuery);
     return { url, miniflare, stop: () => miniflare.dispose() };
   } catch (error) {
     await miniflare.dispose().catch(() => undefined);
@@ -86,7 +88,7 @@ export async function startEdge(params: {
 }
 
 /** Applies what of `migrations/` has not been applied, with wrangler's own table, so that both agree. */
-async function migrate(miniflare: Miniflare): Promise<void> {
+async function migrate(miniflare: Miniflare, splitSql: (sql: string) => string[]): Promise<void> {
   const bindings = await miniflare.getBindings<Record<string, unknown>>();
   const name = Object.keys(bindings).find((key) => isD1(bindings[key]));
   if (name === undefined) return;
@@ -103,7 +105,7 @@ async function migrate(miniflare: Miniflare): Promise<void> {
   const folder = path.join(ROOT, 'migrations');
   const files = (await readdir(folder)).filter((file) => file.endsWith('.sql')).sort();
   for (const file of files.filter((candidate) => !applied.has(candidate))) {
-    const statements = unstable_splitSqlQuery(await readFile(path.join(folder, file), 'utf8'));
+    const statements = splitSql(await readFile(path.join(folder, file), 'utf8'));
     await database.batch([
       ...statements.map((statement) => database.prepare(statement)),
       database.prepare('INSERT INTO d1_migrations (name) VALUES (?)').bind(file),

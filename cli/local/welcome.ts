@@ -16,11 +16,13 @@ function curl(local: LocalFile, body: Record<string, unknown>): string {
 export function welcome(local: LocalFile, shown: { examples: boolean }): string {
   const base = curl(local, {
     model: local.base,
+    temperature: 0,
     messages: [{ role: 'user', content: 'What is the capital of France?' }],
   });
   const adapter = curl(local, {
     model: 'medicine/cardiology/dr-lee',
     stream: true,
+    temperature: 0,
     messages: [{ role: 'user', content: EXAMPLE_PROMPT }],
   });
   return [

@@ -3,8 +3,8 @@ import { createReadStream } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 
 /**
- * Joins parts into `path`, which exists afterwards only when the whole has the digest; synced before it is renamed, so
- * that a crash leaves either nothing or a good file.
+ * Joins parts into `path`, which exists afterwards only when the whole has the digest. Not synced to the disk, which can
+ * take a second: the store checks the digest at every read, so a file that a crash damaged counts as missing.
  * @returns whether the digest is right.
  */
 export async function assembleParts(params: {
@@ -24,7 +24,6 @@ export async function assembleParts(params: {
           done += (await file.write(chunk, done, chunk.length - done)).bytesWritten;
       }
     good = hash.digest('hex') === params.digest;
-    if (good) await file.sync();
   } finally {
     await file.close();
     if (!good) await rm(params.temporary, { force: true });

@@ -6,7 +6,11 @@ import type { Sequence } from './sequence.ts';
 const ROWS_BETWEEN_YIELDS = 16;
 
 /** Positions of the chunk `from` … `to`-1 whose logits this sequence needs, counted from `from`. */
-export function wantedPositions(sequence: Sequence, from: number, to: number): number[] {
+export function wantedPositions(
+  sequence: Pick<Sequence, 'prompt' | 'maxTokens' | 'promptScores'>,
+  from: number,
+  to: number,
+): number[] {
   const { prompt, maxTokens } = sequence;
   const last = maxTokens > 0 ? prompt.length - 1 : prompt.length - 2;
   const first = sequence.promptScores === null ? prompt.length - 1 : from;

@@ -18,7 +18,7 @@ import { gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
 import { ortLibrary } from './ort-library.ts';
 import { OrtRunner } from './ort-runner.ts';
 import { allocate, OrtEnvironment, type OrtSession, type OrtTensor } from './ort-session.ts';
-import { int8IsExact } from './self-test.ts';
+import { chooseExactInt8 } from './self-test.ts';
 
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
 const MAX_RANK_SUM = 256;
@@ -119,7 +119,7 @@ export async function createRunner(
     const context = Math.min(params.context ?? base.config.context, base.config.context);
     const env = new OrtEnvironment(ortLibrary(), params.threads ?? availableParallelism());
     let format = params.weights;
-    if (format === 'int8' && !(await int8IsExact(env))) {
+    if (format === 'int8' && !(await chooseExactInt8(env))) {
       params.onNotice(
         'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
       );

@@ -57,7 +57,9 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
       await publish('a', 1, { stage: true });
       expect(await registry.name('a')).toMatchObject({ version: null, latest: 1 });
       expect(await registry.live('a')).toBeNull();
-      expect(await registry.usable({ tenant: 'default', scopes: [], prefix: '', after: '', limit: 9 })).toEqual([]);
+      expect(
+        await registry.usable({ tenant: 'default', scopes: [], prefix: '', after: '', limit: 9 }),
+      ).toEqual([]);
     });
 
     it('lets one of two changes through that saw the same state, and changes nothing by the other', async () => {
@@ -69,7 +71,9 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
         ),
       );
       expect(results.filter(({ ok }) => ok)).toHaveLength(1);
-      expect(results.find(({ ok }) => !ok)).toMatchObject({ error: { kind: 'conflict', name: { latest: 2 } } });
+      expect(results.find(({ ok }) => !ok)).toMatchObject({
+        error: { kind: 'conflict', name: { latest: 2 } },
+      });
       expect(await registry.versions('a')).toHaveLength(2);
       const late = await registry.flip({ before, to: 1, actor: 'x', at: 1 });
       expect(late.ok).toBe(false);
@@ -106,9 +110,9 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
       ] as const)
         await publish(name, 1, { owner });
       const usable = async (scopes: string[], more: object = {}) =>
-        (
-          await registry.usable({ tenant: 'me', scopes, prefix: '', after: '', limit: 10, ...more })
-        ).map(({ name }) => name);
+        (await registry.usable({ tenant: 'me', scopes, prefix: '', after: '', limit: 10, ...more })).map(
+          ({ name }) => name,
+        );
       expect(await usable([])).toEqual(['mine']);
       expect(await usable(['med/**', 'one/exact'])).toEqual(['med', 'med/heart', 'mine', 'one/exact']);
       expect(await usable(['**'])).toHaveLength(6);

@@ -13,6 +13,8 @@ export interface Finished {
 export interface GraftProcess {
   readonly child: ChildProcess;
   readonly finished: Promise<Finished>;
+  /** Kills the process and those of its children that are in its group (workerd is, the origin is not). */
+  killGroup(): Promise<void>;
   /** Resolves with what matched on stdout; rejects, with everything said, when the process ends before. */
   sees(pattern: RegExp): Promise<RegExpExecArray>;
 }
@@ -29,6 +31,8 @@ export function startGraft(
     cwd: options.cwd,
     env: { ...inherited, NO_COLOR: '1', ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
+    // A process group of its own, so that a test can end it with everything it started.
+    detached: true,
   });
   let stdout = '';
   let stderr = '';
@@ -44,6 +48,14 @@ export function startGraft(
   return {
     child,
     finished,
+    async killGroup() {
+      try {
+        process.kill(-(child.pid as number), 'SIGKILL');
+      } catch {
+        // Nothing of it is left.
+      }
+      await finished;
+    },
     sees: (pattern) =>
       new Promise((resolve, reject) => {
         const check = () => {

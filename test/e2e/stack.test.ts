@@ -47,8 +47,7 @@ beforeAll(async () => {
   openai = new OpenAI({ baseURL: `${local.url}/v1`, apiKey: local.key, maxRetries: 0 });
 });
 afterAll(async () => {
-  dev.child.kill('SIGKILL');
-  await dev.finished;
+  await dev.killGroup();
   await rm(folder, { recursive: true, force: true, maxRetries: 5 });
 });
 
@@ -241,8 +240,7 @@ describe('the end', () => {
   it('takes the origin along even when it is killed', async () => {
     const file = JSON.parse(await readFile(path.join(folder, '.graft/local.json'), 'utf8')) as LocalFile;
     const port = Number(new URL(file.originUrl).port);
-    dev.child.kill('SIGKILL');
-    await dev.finished;
+    await dev.killGroup();
     await expect.poll(() => answers(port)).toBe(false);
   });
 });

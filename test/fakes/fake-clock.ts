@@ -8,8 +8,10 @@ export class FakeClock {
   }
 
   readonly now = (): number => this.time;
+  /** Lets others run before it returns, or nobody would ever get on while somebody polls. */
   readonly sleep = async (ms: number): Promise<void> => {
     this.time += ms;
+    await new Promise((resolve) => setTimeout(resolve, 0));
   };
   advance(ms: number): void {
     this.time += ms;

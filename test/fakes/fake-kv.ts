@@ -37,7 +37,8 @@ export class FakeKv implements KvNamespace {
     if (this.trouble === 'throw') throw new Error('KV GET failed: 500 Internal Server Error');
     if (this.trouble === 'hang') return new Promise(() => undefined);
     if (this.trouble === 'null') return null;
-    const value = this.trouble === 'garbage' ? new TextEncoder().encode('<html>') : this.#read(key, options.cacheTtl);
+    const value =
+      this.trouble === 'garbage' ? new TextEncoder().encode('<html>') : this.#read(key, options.cacheTtl);
     if (value === null) return null;
     return options.type === 'text' ? new TextDecoder().decode(value) : new Blob([value]).stream();
   }
@@ -54,7 +55,9 @@ export class FakeKv implements KvNamespace {
     checkKey('PUT', key);
     const bytes = typeof value === 'string' ? new TextEncoder().encode(value) : value.slice();
     if (bytes.length > MAX_VALUE_BYTES)
-      throw new Error(`KV PUT failed: 413 Value length of ${bytes.length} exceeds limit of ${MAX_VALUE_BYTES}.`);
+      throw new Error(
+        `KV PUT failed: 413 Value length of ${bytes.length} exceeds limit of ${MAX_VALUE_BYTES}.`,
+      );
     if (this.#now() - (this.#writtenAt.get(key) ?? -Infinity) < WRITE_INTERVAL_MS)
       throw new Error('KV PUT failed: 429 Too Many Requests');
     this.#writtenAt.set(key, this.#now());
@@ -74,5 +77,7 @@ export class FakeKv implements KvNamespace {
 function checkKey(method: string, key: string): void {
   const bytes = new TextEncoder().encode(key).length;
   if (bytes === 0 || bytes > MAX_KEY_BYTES)
-    throw new Error(`KV ${method} failed: 414 UTF-8 encoded length of ${bytes} exceeds key length limit of ${MAX_KEY_BYTES}.`);
+    throw new Error(
+      `KV ${method} failed: 414 UTF-8 encoded length of ${bytes} exceeds key length limit of ${MAX_KEY_BYTES}.`,
+    );
 }

@@ -36,7 +36,8 @@ export function createFakeKeyLedger(): KeyLedger {
         .sort((a, b) => b.createdAt - a.createdAt || (a.id < b.id ? -1 : 1)),
     get: async (id) => structuredClone(rows.get(id)) ?? null,
     admin: async (hash) =>
-      [...rows.values()].find((row) => row.hash === hash && row.kind === 'admin' && row.revokedAt === null) ?? null,
+      [...rows.values()].find((row) => row.hash === hash && row.kind === 'admin' && row.revokedAt === null) ??
+      null,
     async revoke(id, at) {
       const row = rows.get(id);
       if (row !== undefined && row.revokedAt === null) row.revokedAt = at;

@@ -87,7 +87,9 @@ export async function startFakeOrigin(params: {
     log.completions.push(call);
     log.headers = request.headers;
     if (answer !== null) return answer(response);
-    const missing = call.graft.chain.map(({ digest }) => digest).filter((digest) => !adapters.get(digest)?.ready);
+    const missing = call.graft.chain
+      .map(({ digest }) => digest)
+      .filter((digest) => !adapters.get(digest)?.ready);
     if (missing.length > 0) return fail(response, { code: 'adapter_missing', message: 'missing', missing });
     const { model } = call.graft;
     const text = JSON.stringify(call.graft.chain.map(({ digest }) => digest.slice(0, 8)));
@@ -137,14 +139,16 @@ export async function startFakeOrigin(params: {
   function receivePart(response: ServerResponse, digest: string, index: number, body: Buffer) {
     const held = adapters.get(digest);
     const part = held?.record.parts[index];
-    if (held === undefined || part === undefined) return fail(response, { code: 'not_found', message: 'no such part' });
+    if (held === undefined || part === undefined)
+      return fail(response, { code: 'not_found', message: 'no such part' });
     if (sha256(body) !== part.sha256)
       return fail(response, { code: 'adapter_invalid', message: `part ${index} has another sha256` });
     held.parts.set(index, body);
     log.parts.push(`${digest.slice(0, 8)}:${index}`);
     if (held.parts.size === held.record.parts.length) {
       const whole = Buffer.concat(held.record.parts.map((_, i) => held.parts.get(i) as Buffer));
-      if (sha256(whole) !== digest) return fail(response, { code: 'adapter_invalid', message: 'another digest' });
+      if (sha256(whole) !== digest)
+        return fail(response, { code: 'adapter_invalid', message: 'another digest' });
       held.ready = true;
       held.parts.clear();
     }
@@ -165,7 +169,8 @@ export async function startFakeOrigin(params: {
       rememberNonce: (nonce) => !nonces.has(nonce) && Boolean(nonces.add(nonce)),
     });
     if (!verified.ok) return fail(response, { code: 'invalid_signature', message: verified.error.kind });
-    if (verified.value.h !== sha256(body)) return fail(response, { code: 'invalid_signature', message: 'body' });
+    if (verified.value.h !== sha256(body))
+      return fail(response, { code: 'invalid_signature', message: 'body' });
     if (path === '/base') return json(response, 200, params.base);
     if (path === '/adapters')
       return json(response, 200, {
@@ -185,8 +190,14 @@ export async function startFakeOrigin(params: {
     if (index !== undefined) return receivePart(response, digest, Number(index), body);
     log.announced.push(digest);
     if (!adapters.has(digest))
-      adapters.set(digest, { record: BlobRecord.parse(JSON.parse(body.toString())), parts: new Map(), ready: false });
-    return json(response, 201, {});
+      adapters.set(digest, {
+        record: BlobRecord.parse(JSON.parse(body.toString())),
+        parts: new Map(),
+        ready: false,
+      });
+    const held = adapters.get(digest) as Held;
+    const missing = held.ready ? [] : held.record.parts.map((_, i) => i).filter((i) => !held.parts.has(i));
+    return json(response, held.ready ? 200 : 201, { digest, held: held.ready, missing_parts: missing });
   }
 
   const server = createServer((request, response) => {

@@ -55,7 +55,8 @@ export function createFakeRegistry(): Registry {
       return ok({ ...next });
     },
     async flip({ before, to }) {
-      if (!unchanged(before.name, before)) return err({ kind: 'conflict', name: copy(names.get(before.name)) });
+      if (!unchanged(before.name, before))
+        return err({ kind: 'conflict', name: copy(names.get(before.name)) });
       const next: NameRow = { ...before, version: to, sequence: before.sequence + 1 };
       names.set(before.name, next);
       return ok({ ...next });

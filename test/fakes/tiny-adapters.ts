@@ -47,6 +47,8 @@ export function tinyAdapter(params: {
     a: tensor(rank, shape.in, params.seed),
     b: tensor(shape.out, rank, params.seed + 1),
   });
-  const bytes = Buffer.from(encodeCanonical({ base: TINY_BASE.id, parent: params.parent ?? null, modules: [module] }));
+  const bytes = Buffer.from(
+    encodeCanonical({ base: TINY_BASE.id, parent: params.parent ?? null, modules: [module] }),
+  );
   return { bytes, digest: createHash('sha256').update(bytes).digest('hex') };
 }

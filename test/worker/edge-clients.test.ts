@@ -54,7 +54,16 @@ describe('the openai client', () => {
     expect(await (await graft.request(`/v1/models/${TINY_BASE.id}`, { key })).json()).toMatchObject({
       id: TINY_BASE.id,
     });
-    for (const path of ['%ff', 'medicine%00', '..%2fadmin', 'medicine//x', `${NAME}/`, 'MEDICINE', 'm%C3%A9', 'a@x'])
+    for (const path of [
+      '%ff',
+      'medicine%00',
+      '..%2fadmin',
+      'medicine//x',
+      `${NAME}/`,
+      'MEDICINE',
+      'm%C3%A9',
+      'a@x',
+    ])
       expect((await graft.request(`/v1/models/${path}`, { key })).status).toBe(404);
   });
 
@@ -77,7 +86,11 @@ describe('names', () => {
   it('answers the same to unknown and forbidden ones, and suggests only what the key may use', async () => {
     const other = await graft.makeKey({ tenant: 'other' });
     const ask = async (model: string, withKey: string) => {
-      const response = await graft.request('/v1/chat/completions', { method: 'POST', key: withKey, body: chat(model) });
+      const response = await graft.request('/v1/chat/completions', {
+        method: 'POST',
+        key: withKey,
+        body: chat(model),
+      });
       return { status: response.status, text: (await response.text()).replaceAll(model, 'NAME') };
     };
     const forbidden = await ask(NAME, other);
@@ -87,7 +100,9 @@ describe('names', () => {
     const retrieved = await graft.request(`/v1/models/${NAME}`, { key: other });
     const absent = await graft.request('/v1/models/medicine/cardiology/dr-lea', { key: other });
     expect([retrieved.status, absent.status]).toEqual([404, 404]);
-    const list = (await (await graft.request('/v1/models', { key: other })).json()) as { data: { id: string }[] };
+    const list = (await (await graft.request('/v1/models', { key: other })).json()) as {
+      data: { id: string }[];
+    };
     expect(list.data.map(({ id }) => id)).toEqual([TINY_BASE.id]);
 
     const scoped = await graft.makeKey({ tenant: 'other', scopes: ['medicine/**'] });
@@ -101,7 +116,12 @@ describe('names', () => {
       versions: { chain_id: string }[];
     };
     const child = tinyAdapter({ seed: 5, parent: versions[0]?.chain_id ?? '' });
-    const published = await graft.publish({ name: 'carol/own', adapter: child, parent: NAME, owner: 'carol' });
+    const published = await graft.publish({
+      name: 'carol/own',
+      adapter: child,
+      parent: NAME,
+      owner: 'carol',
+    });
     expect(published.status).toBe(201);
     const carol = await graft.makeKey({ tenant: 'carol' });
     const both = await graft.makeKey({ tenant: 'carol', scopes: [NAME] });
@@ -113,7 +133,7 @@ describe('names', () => {
 });
 
 describe('limits', () => {
-  const post = (body: BodyInit, init: object = {}) =>
+  const post = (body: NonNullable<RequestInit['body']>, init: object = {}) =>
     graft.request('/v1/chat/completions', { method: 'POST', key, body, ...init });
   const padded = (bytes: number) => {
     const empty = chat('base', { user: '', metadata: { pad: '' } });
@@ -123,8 +143,7 @@ describe('limits', () => {
   it('takes a body of the limit and refuses one byte more, announced or chunked', async () => {
     expect((await post(padded(MAX_BODY_BYTES))).status).toBe(200);
     expect((await post(padded(MAX_BODY_BYTES + 1))).status).toBe(413);
-    const chunked = (text: string) =>
-      post(new Blob([text]).stream(), { duplex: 'half' } as RequestInit);
+    const chunked = (text: string) => post(new Blob([text]).stream(), { duplex: 'half' } as RequestInit);
     expect((await chunked(padded(MAX_BODY_BYTES))).status).toBe(200);
     const over = await chunked(padded(MAX_BODY_BYTES + 1));
     expect(over.status).toBe(413);
@@ -165,17 +184,18 @@ describe('streams', () => {
   it('passes each event on as it comes and closes the origin when the client goes', async () => {
     graft.origin.hold();
     const model = `${NAME}@1`;
-    const { response, request } = await new Promise<{ response: http.IncomingMessage; request: http.ClientRequest }>(
-      (resolve, reject) => {
-        const sent = http.request(
-          `${graft.edge.url}/v1/chat/completions`,
-          { method: 'POST', headers: { authorization: `Bearer ${key}` } },
-          (answer) => resolve({ response: answer, request: sent }),
-        );
-        sent.on('error', reject);
-        sent.end(chat(model, { stream: true }));
-      },
-    );
+    const { response, request } = await new Promise<{
+      response: http.IncomingMessage;
+      request: http.ClientRequest;
+    }>((resolve, reject) => {
+      const sent = http.request(
+        `${graft.edge.url}/v1/chat/completions`,
+        { method: 'POST', headers: { authorization: `Bearer ${key}` } },
+        (answer) => resolve({ response: answer, request: sent }),
+      );
+      sent.on('error', reject);
+      sent.end(chat(model, { stream: true }));
+    });
     expect(response.headers['content-type']).toBe('text/event-stream; charset=utf-8');
     const first = await new Promise<Buffer>((resolve) => response.once('data', resolve));
     expect(first.toString()).toContain('"role":"assistant"');
@@ -193,7 +213,11 @@ describe('trouble at the origin', () => {
 
   it('passes on its word about the request, with its retry headers', async () => {
     graft.origin.answerWith((response) => {
-      response.writeHead(429, { 'content-type': 'application/json', 'retry-after': '3', 'retry-after-ms': '2500' });
+      response.writeHead(429, {
+        'content-type': 'application/json',
+        'retry-after': '3',
+        'retry-after-ms': '2500',
+      });
       response.end('{"error":{"message":"full","type":"rate_limit_error","param":null,"code":"queue_full"}}');
     });
     const response = await post();

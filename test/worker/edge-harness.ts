@@ -64,9 +64,14 @@ export async function startTestEdge(overrides: { origins?: string } = {}): Promi
     if (key !== null && key !== undefined) headers.set('authorization', `Bearer ${key}`);
     return fetch(edge.url + pathAndQuery, { ...rest, headers });
   };
-  const admin: TestEdge['admin'] = (pathAndQuery, init = {}) => send(pathAndQuery, { key: adminKey, ...init });
+  const admin: TestEdge['admin'] = (pathAndQuery, init = {}) =>
+    send(pathAndQuery, { key: adminKey, ...init });
   const createKey = async (body: object) => {
-    const response = await admin('/admin/keys', { method: 'POST', headers: JSON_TYPE, body: JSON.stringify(body) });
+    const response = await admin('/admin/keys', {
+      method: 'POST',
+      headers: JSON_TYPE,
+      body: JSON.stringify(body),
+    });
     if (response.status !== 201) throw new Error(await response.text());
     return ((await response.json()) as { key: string }).key;
   };
@@ -106,7 +111,12 @@ export async function startTestEdge(overrides: { origins?: string } = {}): Promi
       const uploaded = await upload(adapter, { key, ...(partBytes === undefined ? {} : { partBytes }) });
       if (!uploaded.ok) return uploaded;
       const body = { name, digest: adapter.digest, parent, expect, owner, stage };
-      return admin('/admin/versions', { method: 'POST', headers: JSON_TYPE, body: JSON.stringify(body), key });
+      return admin('/admin/versions', {
+        method: 'POST',
+        headers: JSON_TYPE,
+        body: JSON.stringify(body),
+        key,
+      });
     },
     async stop() {
       await edge.stop();

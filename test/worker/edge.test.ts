@@ -10,7 +10,8 @@ const root = tinyAdapter({ seed: 1 });
 const post = (model: string, more: object = {}, withKey: string | null = key) =>
   graft.request('/v1/chat/completions', { method: 'POST', key: withKey, body: chat(model, more) });
 const short = (digest: string) => digest.slice(0, 8);
-const code = async (response: Response) => ((await response.json()) as { error: { code: string } }).error.code;
+const code = async (response: Response) =>
+  ((await response.json()) as { error: { code: string } }).error.code;
 
 beforeAll(async () => {
   graft = await startTestEdge();
@@ -32,11 +33,17 @@ describe('completions', () => {
   });
 
   it('brings a missing chain to the origin and labels the answer', async () => {
-    const { chain_id } = (await (await graft.admin('/admin/versions?name=medicine')).json().then(
-      (body) => (body as { versions: { chain_id: string }[] }).versions[0],
-    )) as { chain_id: string };
+    const { chain_id } = (await (
+      await graft.admin('/admin/versions?name=medicine')
+    )
+      .json()
+      .then((body) => (body as { versions: { chain_id: string }[] }).versions[0])) as { chain_id: string };
     const child = tinyAdapter({ seed: 2, parent: chain_id });
-    const published = await graft.publish({ name: 'medicine/cardiology', adapter: child, parent: 'medicine' });
+    const published = await graft.publish({
+      name: 'medicine/cardiology',
+      adapter: child,
+      parent: 'medicine',
+    });
     expect(published.status).toBe(201);
     const response = await post('medicine/cardiology', { temperature: 0 });
     expect(response.status).toBe(200);
@@ -77,12 +84,19 @@ describe('completions', () => {
       method: 'POST',
       key,
       body: chat('base'),
-      headers: { 'x-graft-adapter': 'x', 'cf-connecting-ip': '1.2.3.4', cookie: 'a=b', 'x-request-id': 'mine-1' },
+      headers: {
+        'x-graft-adapter': 'x',
+        'cf-connecting-ip': '1.2.3.4',
+        cookie: 'a=b',
+        'x-request-id': 'mine-1',
+      },
     });
     expect(response.headers.get('x-request-id')).toBe('mine-1');
     await response.arrayBuffer();
     const sent = Object.keys(graft.origin.log.headers);
-    expect(sent.filter((name) => /^(x-graft-(?!signature)|cf-(?!worker)|cookie|authorization)/.test(name))).toEqual([]);
+    expect(
+      sent.filter((name) => /^(x-graft-(?!signature)|cf-(?!worker)|cookie|authorization)/.test(name)),
+    ).toEqual([]);
     const refused = await post('base', { graft: { chain: [] } });
     expect(refused.status).toBe(400);
     expect(await refused.json()).toMatchObject({ error: { param: 'graft' } });
@@ -105,7 +119,10 @@ describe('keys', () => {
   });
 
   it('revokes', async () => {
-    const response = await graft.admin('/admin/keys', { method: 'POST', body: JSON.stringify({ tenant: 'brief' }) });
+    const response = await graft.admin('/admin/keys', {
+      method: 'POST',
+      body: JSON.stringify({ tenant: 'brief' }),
+    });
     const made = (await response.json()) as { id: string; key: string };
     expect((await graft.request('/v1/models', { key: made.key })).status).toBe(200);
     expect((await graft.admin(`/admin/keys/${made.id}`, { method: 'DELETE' })).status).toBe(204);
@@ -183,7 +200,10 @@ describe('versions', () => {
     expect(error).toMatchObject({ code: 'adapter_invalid', reason: 'shape_mismatch' });
     expect(error.message).toContain('[7, 2]');
     expect(error.message).toContain('[6, 2]');
-    const orphan = await graft.publish({ name: 'wrong', adapter: tinyAdapter({ seed: 41, parent: 'c'.repeat(64) }) });
+    const orphan = await graft.publish({
+      name: 'wrong',
+      adapter: tinyAdapter({ seed: 41, parent: 'c'.repeat(64) }),
+    });
     expect(await orphan.json()).toMatchObject({ error: { reason: 'parent_mismatch' } });
     const noBlob = await graft.admin('/admin/versions', {
       method: 'POST',
@@ -221,12 +241,20 @@ describe('uploads', () => {
     const path = `/admin/blobs/${'e'.repeat(64)}/parts/0`;
     const over = await graft.admin(path, { method: 'PUT', body: new Uint8Array(24 * 1024 * 1024 + 1) });
     expect(over.status).toBe(413);
-    const other = await graft.admin(`${path}?sha256=${'0'.repeat(64)}`, { method: 'PUT', body: new Uint8Array(3) });
+    const other = await graft.admin(`${path}?sha256=${'0'.repeat(64)}`, {
+      method: 'PUT',
+      body: new Uint8Array(3),
+    });
     expect(await other.json()).toMatchObject({ error: { reason: 'part_mismatch' } });
-    const last = await graft.admin(`/admin/blobs/${'e'.repeat(64)}/parts/42`, { method: 'PUT', body: new Uint8Array(3) });
+    const last = await graft.admin(`/admin/blobs/${'e'.repeat(64)}/parts/42`, {
+      method: 'PUT',
+      body: new Uint8Array(3),
+    });
     expect(await last.json()).toMatchObject({ error: { reason: 'too_many_parts' } });
     const tampered = { bytes: Buffer.from(tinyAdapter({ seed: 60 }).bytes), digest: 'e'.repeat(64) };
-    expect(await (await graft.upload(tampered)).json()).toMatchObject({ error: { reason: 'digest_mismatch' } });
+    expect(await (await graft.upload(tampered)).json()).toMatchObject({
+      error: { reason: 'digest_mismatch' },
+    });
   });
 
   it('takes a digest as no right to anything: another tenant must send the bytes', async () => {

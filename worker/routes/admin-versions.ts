@@ -6,7 +6,7 @@ import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { PublishRequest, publishVersion } from '../intake/publish-version.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { fail, methodNotAllowed, query, type AppEnv } from '../middleware/request-scope.ts';
-import { mayUseChain } from '../policy/authorize.ts';
+import { mayUse, mayUseChain } from '../policy/authorize.ts';
 import { modelNotFound } from '../policy/resolve-name.ts';
 import type { VersionRow } from '../stores/types.ts';
 import { parseInput, readInput } from './parse-input.ts';
@@ -58,8 +58,8 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
     if (!name.ok) return fail(name.error);
     const caller = context.get('admin');
     const row = await deps.registry.name(name.value);
-    if (row === null || !(caller.root || row.owner === caller.tenant))
-      return fail(modelNotFound(name.value, []));
+    // Who may build on a name may see its chain ids; changing it is its owner's.
+    if (row === null || !mayUse(caller, row)) return fail(modelNotFound(name.value, []));
     const versions = await deps.registry.versions(name.value);
     return context.json({
       name: row.name,

@@ -15,7 +15,7 @@ const MAC_DIGITS = 64;
 
 /** @param secret at least 32 random bytes. */
 export function createSealer(secret: Uint8Array<ArrayBuffer>): Sealer {
-  let imported: CryptoKey | undefined;
+  let imported: Awaited<ReturnType<typeof crypto.subtle.importKey>> | undefined;
   const macKey = async () =>
     (imported ??= await crypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, [
       'sign',

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { MAX_UNREAD_EVENTS } from '../../../gpu-origin/engine/event-channel.ts';
+import { wantedPositions } from '../../../gpu-origin/engine/score-prompt.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
 import { collect, gate, generate, letterOf, request, rig, start, until } from './harness.ts';
 
@@ -155,6 +156,20 @@ describe('scoring a prompt', () => {
     const none = await generate(engine, { sampling: sampling({ maxTokens: 0 }) });
     expect(none.events).toHaveLength(1);
     expect(runner.steps).toBe(steps);
+  });
+});
+
+describe('positions whose logits are asked for', () => {
+  it.each([
+    [8, null, 0, 8, []],
+    [8, null, 16, 20, [3]],
+    [8, 0, 0, 8, [0, 1, 2, 3, 4, 5, 6, 7]],
+    [8, 0, 16, 20, [0, 1, 2, 3]],
+    [0, 0, 16, 20, [0, 1, 2]],
+    [0, 0, 19, 20, []],
+  ])('max_tokens %i, scores %s, chunk %i-%i: %j', (maxTokens, promptLogprobs, from, to, wanted) => {
+    const promptScores = promptLogprobs === null ? null : [];
+    expect(wantedPositions({ prompt: range(20), maxTokens, promptScores }, from, to)).toEqual(wanted);
   });
 });
 
@@ -326,7 +341,7 @@ describe('faults', () => {
   it('a row with NaN ends alone, in decode and in prefill', async () => {
     const faults: string[] = [];
     const { engine, runner } = rig({
-      runner: { poisoned: (tokens) => tokens[0] === 9 && tokens.length > (tokens[1] ?? 0) },
+      runner: { poisoned: (tokens) => tokens[0] === 9 && tokens.length > (tokens[1] ?? 9) },
       observer: { onFault: ({ where }) => faults.push(where) },
     });
     const alone = await generate(rig().engine, { prompt: range(12) });

@@ -158,7 +158,7 @@ export const generate = async (engine: Engine, changes: Partial<EngineRequest> =
 
 /** Lets the engine run until `condition` holds. */
 export async function until(condition: () => boolean): Promise<void> {
-  for (let turn = 0; turn < 10_000; turn += 1) {
+  for (let turn = 0; turn < 2_000_000; turn += 1) {
     if (condition()) return;
     await new Promise((resolve) => setImmediate(resolve));
   }

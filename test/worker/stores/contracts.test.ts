@@ -23,7 +23,7 @@ import { createFakeRegistry } from '../../fakes/fake-registry.ts';
 
 const MIGRATIONS = path.join(import.meta.dirname, '../../../migrations');
 let miniflare: Miniflare;
-let statements: string[] = [];
+const statements: string[] = [];
 
 beforeAll(async () => {
   miniflare = new Miniflare({

@@ -1,0 +1,217 @@
+import { describe, expect, it } from 'vitest';
+import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { collect, gate, generate, rig, start, until } from './harness.ts';
+
+const sampling = (maxTokens: number) => ({ ...GREEDY, maxTokens, ignoreEos: true });
+
+describe('adapters', () => {
+  it('change the tokens; order, scale and members count', async () => {
+    const { engine, adapter } = rig();
+    const [a, b] = [await adapter('a'), await adapter('b')];
+    const chains = [[], [a], [b], [a, b], [b, a], [{ ...a, scale: 0.5 }], [a, a]];
+    const answers = await Promise.all(chains.map((chain) => generate(engine, { chain })));
+    expect(new Set(answers.map((answer) => answer.text)).size).toBe(chains.length);
+    const again = await Promise.all(chains.map((chain) => generate(engine, { chain })));
+    expect(again.map((answer) => answer.ids)).toEqual(answers.map((answer) => answer.ids));
+  });
+
+  it('are read once for many requests, and stay', async () => {
+    const { engine, adapter, source } = rig();
+    const chain = [await adapter('a')];
+    await Promise.all(Array.from({ length: 40 }, () => generate(engine, { chain })));
+    await generate(engine, { chain });
+    expect(source.reads).toBe(1);
+    expect(engine.residents().adapters).toMatchObject([
+      { state: 'ready', references: 0, bytes: 1_000, rank: 8 },
+    ]);
+  });
+
+  it('load without holding up who decodes', async () => {
+    const hold = gate();
+    const { engine, adapter, runner } = rig({ runner: { duringLoad: () => hold.opened } });
+    const waiting = await start(engine, { chain: [await adapter('slow')] });
+    const answers = await Promise.all([generate(engine), generate(engine)]);
+    for (const answer of answers) expect(answer.final.kind).toBe('end');
+    expect(engine.stats()).toMatchObject({ loading: 1, waiting: 0, running: 0 });
+    expect(engine.residents().adapters).toMatchObject([{ state: 'loading', references: 1 }]);
+    hold.open();
+    expect((await collect(waiting)).final.kind).toBe('end');
+    expect(runner.misuses).toEqual([]);
+  });
+
+  it('that fail fail their own requests, and are tried again later', async () => {
+    const { engine, adapter, source, clock } = rig();
+    const [good, bad] = [await adapter('good'), await adapter('bad')];
+    source.files.set(bad.digest, new Uint8Array(0));
+    const [fine, broken, chained] = await Promise.all([
+      generate(engine, { chain: [good] }),
+      generate(engine, { chain: [bad] }),
+      generate(engine, { chain: [good, bad] }),
+    ]);
+    expect(fine.final.kind).toBe('end');
+    for (const { final } of [broken, chained])
+      expect(final).toMatchObject({ error: { code: 'adapter_invalid', reason: 'truncated_file' } });
+    expect(engine.residents().adapters).toMatchObject([
+      { state: 'ready' },
+      { state: 'failed', references: 0 },
+    ]);
+
+    source.files.set(bad.digest, Uint8Array.of(1));
+    const { reads } = source;
+    expect((await generate(engine, { chain: [bad] })).final.kind).toBe('error');
+    expect(source.reads).toBe(reads);
+    clock.advance(1_000);
+    expect((await generate(engine, { chain: [bad] })).final.kind).toBe('end');
+  });
+
+  it('that vanish between the check and the read are missing; a broken source is unavailable', async () => {
+    const faults: unknown[] = [];
+    const { engine, adapter, source } = rig({ observer: { onFault: ({ error }) => faults.push(error) } });
+    const [gone, unreadable] = [await adapter('gone'), await adapter('unreadable')];
+    source.files.set(gone.digest, null);
+    expect((await generate(engine, { chain: [gone] })).final).toMatchObject({
+      error: { code: 'adapter_missing', missing: [gone.digest] },
+    });
+    source.read = () => Promise.reject(new Error('EIO /secret/path'));
+    const { final } = await generate(engine, { chain: [unreadable] });
+    expect(final).toMatchObject({ error: { code: 'adapter_unavailable' } });
+    expect(JSON.stringify(final)).not.toContain('secret');
+    expect(faults).toHaveLength(1);
+  });
+
+  it('whose ranks add up to too much are refused', async () => {
+    const { engine, adapter } = rig({ runner: { maxRankSum: 16 } });
+    const [a, b, c] = [await adapter('a'), await adapter('b'), await adapter('c')];
+    expect((await generate(engine, { chain: [a, b] })).final.kind).toBe('end');
+    expect((await generate(engine, { chain: [a, b, c] })).final).toMatchObject({
+      error: { code: 'adapter_invalid', reason: 'rank_sum_exceeded' },
+    });
+  });
+
+  it('give way to others in order of use; pinned and running ones stay', async () => {
+    const evicted: string[] = [];
+    const { engine, adapter, runner } = rig({
+      adapterBudgetBytes: 3_000,
+      observer: { onAdapterEvict: ({ digest }) => evicted.push(digest) },
+    });
+    const names = ['a', 'b', 'c', 'd', 'e'];
+    const entries = await Promise.all(names.map((name) => adapter(name)));
+    const [a, b, c, d, e] = entries;
+    expect((await engine.prefetch(a!.digest, { pinned: true })).ok).toBe(true);
+    for (const entry of [b!, c!, b!]) await generate(engine, { chain: [entry] });
+    await generate(engine, { chain: [d!] });
+    expect(evicted).toEqual([c!.digest]);
+    const running = await start(engine, { chain: [b!], sampling: sampling(60) });
+    await until(() => engine.stats().running === 1);
+    await generate(engine, { chain: [e!] });
+    expect(evicted).toEqual([c!.digest, d!.digest]);
+    await collect(running);
+    expect(engine.residents().used_bytes).toBeLessThanOrEqual(3_000);
+    expect(runner.loaded.map((adapter) => adapter.digest)).toContain(a!.digest);
+    expect(runner.misuses).toEqual([]);
+  });
+
+  it('wait for room instead of exceeding the budget, and all get their turn', async () => {
+    let most = 0;
+    const { engine, adapter, runner } = rig({
+      adapterBudgetBytes: 2_000,
+      runner: { slots: 4 },
+      observer: { onStep: () => (most = Math.max(most, engine.residents().used_bytes)) },
+    });
+    const entries = await Promise.all(Array.from({ length: 12 }, (_, index) => adapter(`n${index}`)));
+    // Once one was loaded its size is known.
+    await generate(engine, { chain: [entries[0]!] });
+    const answers = await Promise.all(
+      Array.from({ length: 60 }, (_, index) => generate(engine, { chain: [entries[(index * 7) % 12]!] })),
+    );
+    for (const answer of answers) expect(answer.final.kind).toBe('end');
+    expect(most).toBeLessThanOrEqual(2_000);
+    expect(runner.misuses).toEqual([]);
+  });
+
+  it('one that needs more than the budget alone is served alone', async () => {
+    const { engine, adapter } = rig({ adapterBudgetBytes: 500 });
+    expect((await generate(engine, { chain: [await adapter('big')] })).final.kind).toBe('end');
+    await until(() => engine.residents().used_bytes === 0);
+  });
+
+  it('are not starved by those that are resident', async () => {
+    const { engine, adapter } = rig({ adapterBudgetBytes: 2_000, runner: { slots: 2 } });
+    const [hot, warm, cold] = [await adapter('hot'), await adapter('warm'), await adapter('cold')];
+    await Promise.all([generate(engine, { chain: [hot] }), generate(engine, { chain: [warm] })]);
+    let stop = false;
+    let served = 0;
+    const traffic = Array.from({ length: 24 }, async (_, index) => {
+      const entry = index % 2 === 0 ? hot : warm;
+      while (!stop) {
+        await generate(engine, { chain: [entry], tenant: entry.digest, sampling: sampling(3) });
+        served += 1;
+      }
+    });
+    await until(() => served > 60);
+    const handle = await start(engine, { chain: [cold] });
+    const before = served;
+    expect((await collect(handle)).final.kind).toBe('end');
+    // Four may pass it, four more held their adapters already, two were running, and some end beside it.
+    expect(served - before).toBeLessThanOrEqual(24);
+    stop = true;
+    await Promise.all(traffic);
+  });
+
+  it('get room when who held it fails before it ran', async () => {
+    const hold = gate();
+    const { engine, adapter, source } = rig({
+      adapterBudgetBytes: 1_000,
+      runner: { duringLoad: (digest) => (digest === bad.digest ? hold.opened : Promise.resolve()) },
+    });
+    const [a, bad, c] = [await adapter('a'), await adapter('bad'), await adapter('c')];
+    source.files.set(bad.digest, new Uint8Array(0));
+    await generate(engine, { chain: [a] });
+    const failing = await start(engine, { chain: [a, bad] });
+    const waiting = await start(engine, { chain: [c] });
+    await until(() => engine.stats().loading === 1);
+    expect(engine.stats().waiting).toBe(1);
+    hold.open();
+    expect((await collect(failing)).final.kind).toBe('error');
+    expect((await collect(waiting)).final.kind).toBe('end');
+  });
+
+  it('are freed on demand, after the last request', async () => {
+    const { engine, adapter, runner } = rig();
+    const a = await adapter('a');
+    const running = await start(engine, { chain: [a], sampling: sampling(50) });
+    await until(() => engine.stats().running === 1);
+    expect(engine.unload(a.digest)).toBe(false);
+    expect((await collect(running)).ids).toHaveLength(50);
+    await until(() => runner.loaded.length === 0);
+    expect(engine.residents().adapters).toEqual([]);
+    await generate(engine, { chain: [a] });
+    expect(engine.unload(a.digest)).toBe(true);
+    await until(() => runner.loaded.length === 0);
+    expect(engine.unload(a.digest)).toBe(true);
+    expect(runner.misuses).toEqual([]);
+  });
+
+  it('prefetch says what went wrong', async () => {
+    const { engine } = rig();
+    expect(await engine.prefetch('d'.repeat(64))).toMatchObject({
+      ok: false,
+      error: { code: 'adapter_missing' },
+    });
+  });
+
+  it('an abort while loading lets the load end and forgets the request', async () => {
+    const hold = gate();
+    const { engine, adapter } = rig({ runner: { duringLoad: () => hold.opened } });
+    const entries = await Promise.all(['a', 'b', 'c', 'd'].map((name) => adapter(name)));
+    const handles = await Promise.all(entries.map((entry) => start(engine, { chain: [entry] })));
+    await until(() => engine.stats().loading === 4);
+    for (const handle of handles) handle.abort();
+    for (const handle of handles) expect((await collect(handle)).final.kind).toBe('aborted');
+    hold.open();
+    await until(() => engine.residents().adapters.every((adapter) => adapter.state === 'ready'));
+    // The two that were not begun are not read for nobody.
+    expect(engine.residents().adapters).toHaveLength(2);
+    expect((await generate(engine, { chain: [entries[3]!] })).final.kind).toBe('end');
+  });
+});

@@ -1,0 +1,86 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { KvSlots } from '../../../gpu-origin/engine/kv-slots.ts';
+
+/** Which row's KV is where, and how long; refuses what a runner refuses. */
+function memory(slots: number) {
+  const held: (number | null)[] = Array.from({ length: slots }, () => null);
+  let assigned = 0;
+  const free = (slot: number): void => {
+    if (slot < 0 || slot >= slots || held[slot] !== null) throw new Error(`slot ${slot} is not free`);
+  };
+  const used = (slot: number): number => {
+    const length = held[slot];
+    if (length === null || length === undefined) throw new Error(`slot ${slot} is empty`);
+    return length;
+  };
+  return {
+    held,
+    runner: {
+      slots,
+      assign: (slot: number) => {
+        free(slot);
+        held[slot] = 1_000 + assigned++;
+      },
+      move: (from: number, to: number, length: number) => {
+        free(to);
+        expect(used(from)).toBe(length);
+        held[to] = used(from);
+        held[from] = null;
+      },
+      release: (slot: number) => {
+        used(slot);
+        held[slot] = null;
+      },
+    },
+  };
+}
+
+describe('KvSlots', () => {
+  it('keeps decode rows without a hole, and every row with its own memory', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 6 }),
+        fc.array(fc.tuple(fc.constantFrom('enter', 'join', 'leave', 'drop'), fc.nat(10)), { maxLength: 60 }),
+        (count, actions) => {
+          const { held, runner } = memory(count);
+          const slots = new KvSlots<{ length: number }>(runner);
+          let made = 0;
+          for (const [action, pick] of actions) {
+            const entering = slots.prefilling?.row ?? null;
+            if (action === 'enter' && entering === null && !slots.full) {
+              // Its length names it, so that `move` can be checked.
+              slots.enter({ length: 1_000 + made++ }, null);
+            } else if (action === 'join' && entering !== null) slots.join();
+            else if (action === 'leave' && slots.rows.length > 0)
+              slots.leave(slots.rows[pick % slots.rows.length]!);
+            else if (action === 'drop' && entering !== null) slots.leave(entering);
+
+            slots.rows.forEach((row, slot) => expect(held[slot]).toBe(row.length));
+            const { prefilling } = slots;
+            if (prefilling !== null) {
+              expect(prefilling.slot).toBeGreaterThanOrEqual(slots.rows.length);
+              expect(held[prefilling.slot]).toBe(prefilling.row.length);
+            }
+            expect(held.filter((length) => length !== null)).toHaveLength(slots.running);
+            expect(slots.full).toBe(slots.running === count);
+          }
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  it('refuses a row when it is full or another one is in prefill', () => {
+    const slots = new KvSlots<{ length: number }>(memory(2).runner);
+    slots.enter({ length: 1_000 }, null);
+    expect(() => slots.enter({ length: 1 }, null)).toThrow('no slot');
+    slots.join();
+    slots.enter({ length: 1_001 }, null);
+    slots.join();
+    expect(() => slots.enter({ length: 1 }, null)).toThrow('no slot');
+    expect(() => slots.join()).toThrow('no row');
+    slots.leave({ length: 7 });
+    expect(slots.running).toBe(2);
+  });
+});

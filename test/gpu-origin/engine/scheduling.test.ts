@@ -1,0 +1,128 @@
+import { describe, expect, it } from 'vitest';
+import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { collect, gate, rig, start, until } from './harness.ts';
+
+const sampling = (maxTokens: number) => ({ ...GREEDY, maxTokens, ignoreEos: true });
+const prompt = (length: number): number[] => Array.from({ length }, (_, index) => (index % 63) + 1);
+
+/** The steps of a run as `p<from row length>` and `d<rows>`. */
+function recorder() {
+  const steps: string[] = [];
+  return {
+    steps,
+    duringStep: (step: { kind: string; rows: readonly { tokens: readonly number[] }[] }) => {
+      steps.push(step.kind === 'prefill' ? `p${step.rows[0]!.tokens.length}` : `d${step.rows.length}`);
+    },
+  };
+}
+
+describe('steps', () => {
+  it.each([
+    [1, ['p2', 'd1', 'p8', 'd1', 'p16', 'd1', 'p20', 'd2', 'd2']],
+    [2, ['p2', 'd1', 'd1', 'p8', 'd1', 'd1', 'p16', 'd1', 'd1', 'p20']],
+  ])('%i decode steps run between two chunks, whose borders stay', async (decodeStepsPerChunk, wanted) => {
+    const { steps, duringStep } = recorder();
+    const { engine } = rig({ decodeStepsPerChunk, runner: { duringStep } });
+    const handles = [
+      await start(engine, { prompt: prompt(2), sampling: sampling(12) }),
+      await start(engine, { prompt: prompt(20), sampling: sampling(12) }),
+    ];
+    await Promise.all(handles.map(collect));
+    expect(steps.slice(0, wanted.length)).toEqual(wanted);
+  });
+
+  it('one row is in prefill at a time, and all slots fill', async () => {
+    const { steps, duringStep } = recorder();
+    const { engine, runner } = rig({ runner: { slots: 4, duringStep } });
+    const handles = await Promise.all(
+      Array.from({ length: 6 }, () => start(engine, { prompt: prompt(3), sampling: sampling(10) })),
+    );
+    await Promise.all(handles.map(collect));
+    expect(steps.slice(0, 8)).toEqual(['p3', 'd1', 'p3', 'd2', 'p3', 'd3', 'p3', 'd4']);
+    expect(runner.misuses).toEqual([]);
+  });
+
+  it('sleeps when there is nothing to do', async () => {
+    const { engine, runner } = rig();
+    await collect(await start(engine));
+    const { steps } = runner;
+    for (let turn = 0; turn < 50; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    expect(runner.steps).toBe(steps);
+  });
+
+  it('tells the observer', async () => {
+    const seen: string[] = [];
+    const { engine } = rig({
+      observer: {
+        onStep: ({ kind, batch, tokens }) => seen.push(`${kind} ${batch} ${tokens}`),
+        onFirstToken: () => seen.push('first'),
+        onToken: () => seen.push('token'),
+        onFinish: ({ outcome, promptTokens, completionTokens }) =>
+          seen.push(`${outcome} ${promptTokens} ${completionTokens}`),
+        onRefuse: ({ error }) => seen.push(error.code),
+      },
+    });
+    await collect(await start(engine, { prompt: prompt(9), sampling: sampling(2) }));
+    await engine.add({ ...(await import('./harness.ts')).request(), prompt: [] });
+    expect(seen).toEqual([
+      ...['prefill 1 8', 'first', 'prefill 1 1', 'token', 'length 9 2', 'decode 1 1', 'invalid_request'],
+    ]);
+  });
+});
+
+describe('fairness', () => {
+  it('a tenant with 100 requests delays another one by its running row at most', async () => {
+    const hold = gate();
+    const finished: string[] = [];
+    const { engine } = rig({
+      runner: { slots: 2, duringStep: () => hold.opened },
+      observer: { onFinish: ({ tenant }) => finished.push(tenant) },
+    });
+    const many = await Promise.all(
+      Array.from({ length: 100 }, () => start(engine, { tenant: 'many', sampling: sampling(4) })),
+    );
+    await until(() => engine.stats().running > 0);
+    const one = await start(engine, { tenant: 'one', sampling: sampling(4) });
+    hold.open();
+    await Promise.all([...many, one].map(collect));
+    expect(finished.indexOf('one')).toBeLessThanOrEqual(3);
+  });
+
+  it('two tenants with unequal queues get equal shares while both wait', async () => {
+    const hold = gate();
+    const finished: string[] = [];
+    const { engine } = rig({
+      runner: { slots: 4, duringStep: () => hold.opened },
+      observer: { onFinish: ({ tenant }) => finished.push(tenant) },
+    });
+    const handles = [];
+    for (let index = 0; index < 60; index += 1)
+      handles.push(await start(engine, { tenant: 'a', sampling: sampling(6) }));
+    for (let index = 0; index < 20; index += 1)
+      handles.push(await start(engine, { tenant: 'b', sampling: sampling(6) }));
+    hold.open();
+    await Promise.all(handles.map(collect));
+    // Until b's last request, a and b take turns.
+    const lastOfB = finished.lastIndexOf('b');
+    const ofA = finished.slice(0, lastOfB).filter((tenant) => tenant === 'a').length;
+    expect(Math.abs(ofA - 20)).toBeLessThanOrEqual(6);
+  });
+
+  it('counts long prompts and long answers', async () => {
+    const hold = gate();
+    const finished: string[] = [];
+    const { engine } = rig({
+      runner: { slots: 1, duringStep: () => hold.opened },
+      observer: { onFinish: ({ tenant }) => finished.push(tenant) },
+    });
+    const handles = [];
+    for (let index = 0; index < 6; index += 1)
+      handles.push(await start(engine, { tenant: 'long', prompt: prompt(100), sampling: sampling(50) }));
+    for (let index = 0; index < 20; index += 1)
+      handles.push(await start(engine, { tenant: 'short', prompt: prompt(10), sampling: sampling(5) }));
+    hold.open();
+    await Promise.all(handles.map(collect));
+    // 200 weighted tokens against 20: ten short answers for each long one.
+    expect(finished.slice(0, 12).filter((tenant) => tenant === 'long')).toHaveLength(2);
+  });
+});

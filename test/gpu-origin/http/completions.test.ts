@@ -1,0 +1,285 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { ChatCompletion, ChatCompletionChunk, TextCompletion } from '../../../protocol/index.ts';
+import { events, startTestOrigin, type Origin } from './harness.ts';
+
+describe('completions', () => {
+  let origin: Origin;
+  beforeAll(async () => {
+    origin = await startTestOrigin();
+  });
+  afterAll(() => origin.stop());
+
+  const post = (path: string, body: unknown, headers: Record<string, string> = {}) =>
+    fetch(origin.url + path, {
+      method: 'POST',
+      body: typeof body === 'string' ? body : JSON.stringify(body),
+      headers,
+    });
+  const ask = {
+    model: 'fake',
+    messages: [{ role: 'user', content: 'hello' }],
+    max_tokens: 6,
+    ignore_eos: true,
+    temperature: 0,
+  };
+  const chat = (fields: object = {}) => post('/v1/chat/completions', { ...ask, ...fields });
+  const text = (fields: object = {}) =>
+    post('/v1/completions', {
+      model: 'fake',
+      prompt: 'hello world',
+      max_tokens: 4,
+      ignore_eos: true,
+      temperature: 0,
+      ...fields,
+    });
+
+  it('answers a chat with every field that the specification needs', async () => {
+    const response = await chat();
+    expect(response.status).toBe(200);
+    const body = (await response.json()) as ChatCompletion;
+    expect(body).toMatchObject({
+      object: 'chat.completion',
+      model: 'fake',
+      choices: [
+        { index: 0, message: { role: 'assistant', refusal: null }, logprobs: null, finish_reason: 'length' },
+      ],
+    });
+    expect(body.id).toMatch(/^chatcmpl-[0-9a-f]{32}$/);
+    expect(Number.isInteger(body.created)).toBe(true);
+    const { prompt_tokens: prompt, completion_tokens: completion, total_tokens: total } = body.usage;
+    expect([completion, total]).toEqual([6, prompt + 6]);
+  });
+
+  it('streams the same text: role first, then pieces, the reason, [DONE]', async () => {
+    const whole = (await (await chat()).json()) as ChatCompletion;
+    const response = await chat({ stream: true });
+    expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8');
+    const data = events(await response.text());
+    expect(data.pop()).toBe('[DONE]');
+    const chunks = data.map((one) => JSON.parse(one) as ChatCompletionChunk);
+    expect(chunks[0]?.choices[0]?.delta).toEqual({ role: 'assistant', content: '' });
+    expect(chunks.at(-1)?.choices[0]).toEqual({
+      index: 0,
+      delta: {},
+      logprobs: null,
+      finish_reason: 'length',
+    });
+    expect(chunks.slice(0, -1).every((chunk) => chunk.choices[0]?.finish_reason === null)).toBe(true);
+    expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? '').join('')).toBe(
+      whole.choices[0]?.message.content,
+    );
+    expect(new Set(chunks.map((chunk) => chunk.id)).size).toBe(1);
+    expect(chunks.some((chunk) => 'usage' in chunk)).toBe(false);
+  });
+
+  it('sends usage only when it was asked for: null before, then a chunk without choices', async () => {
+    const data = events(await (await chat({ stream: true, stream_options: { include_usage: true } })).text());
+    const chunks = data.slice(0, -1).map((one) => JSON.parse(one) as ChatCompletionChunk);
+    const last = chunks.pop();
+    expect(last).toMatchObject({ choices: [], usage: { completion_tokens: 6 } });
+    expect(chunks.every((chunk) => chunk.usage === null)).toBe(true);
+  });
+
+  it('gives log-probabilities of chats, streamed or not', async () => {
+    const fields = { logprobs: true, top_logprobs: 3 };
+    const whole = (await (await chat(fields)).json()) as ChatCompletion;
+    const content = whole.choices[0]?.logprobs?.content ?? [];
+    expect(content).toHaveLength(6);
+    for (const token of content) {
+      expect(token.top_logprobs).toHaveLength(3);
+      expect(token.logprob).toBeLessThanOrEqual(0);
+      // Greedy: the chosen token is the likeliest.
+      expect(token.top_logprobs[0]?.logprob).toBe(token.logprob);
+      expect(Array.isArray(token.bytes)).toBe(true);
+    }
+    const data = events(await (await chat({ ...fields, stream: true })).text()).slice(0, -1);
+    const streamed = data.flatMap(
+      (one) => (JSON.parse(one) as ChatCompletionChunk).choices[0]?.logprobs?.content ?? [],
+    );
+    expect(streamed).toEqual(content);
+  });
+
+  it('scores an echoed prompt', async () => {
+    const body = (await (await text({ echo: true, logprobs: 2, max_tokens: 0 })).json()) as TextCompletion;
+    const choice = body.choices[0]!;
+    expect(body.id).toMatch(/^cmpl-/);
+    expect(choice).toMatchObject({ text: 'hello world', finish_reason: 'length' });
+    expect(choice.logprobs?.tokens).toEqual(['hello', ' world']);
+    expect(choice.logprobs?.text_offset).toEqual([0, 5]);
+    expect(choice.logprobs?.token_logprobs[0]).toBeNull();
+    expect(choice.logprobs?.top_logprobs[0]).toBeNull();
+    expect(Object.keys(choice.logprobs?.top_logprobs[1] ?? {})).toContain(' world');
+    expect(body.usage).toEqual({ prompt_tokens: 2, completion_tokens: 0, total_tokens: 2 });
+  });
+
+  it.each([{}, { echo: true }, { echo: true, logprobs: 1 }, { logprobs: 0 }])(
+    'streams texts as it answers them: %j',
+    async (fields) => {
+      const whole = ((await (await text(fields)).json()) as TextCompletion).choices[0]!;
+      const data = events(await (await text({ ...fields, stream: true })).text());
+      expect(data.pop()).toBe('[DONE]');
+      const choices = data.map((one) => (JSON.parse(one) as TextCompletion).choices[0]!);
+      expect(choices.map((choice) => choice.text).join('')).toBe(whole.text);
+      expect(choices.flatMap((choice) => choice.logprobs?.token_logprobs ?? [])).toEqual(
+        whole.logprobs?.token_logprobs ?? [],
+      );
+      expect(choices.flatMap((choice) => choice.logprobs?.text_offset ?? [])).toEqual(
+        whole.logprobs?.text_offset ?? [],
+      );
+      expect(choices.at(-1)?.finish_reason).toBe('length');
+    },
+  );
+
+  it('takes token ids, and special strings in raw prompts as their tokens', async () => {
+    const usage = async (prompt: unknown) =>
+      ((await (await text({ prompt })).json()) as TextCompletion).usage?.prompt_tokens;
+    expect(await usage('<|im_start|>hello<|im_end|>')).toBe(3);
+    expect(await usage([1, 2, 3, 4])).toBe(4);
+    const bad = await text({ prompt: [1, 999_999] });
+    expect(await bad.json()).toMatchObject({ error: { code: 'invalid_request', param: 'prompt[1]' } });
+  });
+
+  it('does not take special strings in messages as tokens', async () => {
+    const tokens = async (content: string) => {
+      const response = await chat({ messages: [{ role: 'user', content }] });
+      return ((await response.json()) as ChatCompletion).usage.prompt_tokens;
+    };
+    expect(await tokens('a<|im_end|>b')).toBeGreaterThan((await tokens('a-b')) + 5);
+  });
+
+  it('serves base, name and digest, each with its own adapter', async () => {
+    const answer = async (model: string) =>
+      ((await (await chat({ model, max_tokens: 12 })).json()) as ChatCompletion).choices[0]?.message.content;
+    expect(await answer('base')).toBe(await answer('fake'));
+    expect(await answer('alice/notes')).toBe(await answer(origin.adapter));
+    expect(await answer('alice/notes')).not.toBe(await answer('base'));
+  });
+
+  it('treats developer as system, joins text parts, and obeys max_completion_tokens and seeds', async () => {
+    const contentOf = async (fields: object) =>
+      ((await (await chat(fields)).json()) as ChatCompletion).choices[0]?.message.content;
+    const parts = [
+      { type: 'text', text: 'hel' },
+      { type: 'text', text: 'lo' },
+    ];
+    expect(await contentOf({ messages: [{ role: 'user', content: parts }] })).toBe(await contentOf({}));
+    expect(await contentOf({ messages: [{ role: 'developer', content: 'x' }] })).toBe(
+      await contentOf({ messages: [{ role: 'system', content: 'x' }] }),
+    );
+    const short = (await (
+      await chat({ max_tokens: null, max_completion_tokens: 2 })
+    ).json()) as ChatCompletion;
+    expect(short.usage.completion_tokens).toBe(2);
+    const seeded = { temperature: 1, seed: 5, max_tokens: 10 };
+    expect(await contentOf(seeded)).toBe(await contentOf(seeded));
+  });
+
+  it.each<[string, string | object, number, string, string | null]>([
+    ['no JSON', '{', 400, 'invalid_request', null],
+    ['an array', '[]', 400, 'invalid_request', null],
+    ['invalid UTF-8', '"\ud800"', 400, 'invalid_request', null],
+    ['no messages', { model: 'fake' }, 400, 'invalid_request', 'messages'],
+    [
+      'a wrong role',
+      { ...ask, messages: [{ role: 'robot', content: '' }] },
+      400,
+      'invalid_request',
+      'messages[0].role',
+    ],
+    ['an unknown field', { ...ask, colour: 1 }, 400, 'invalid_request', 'colour'],
+    ['a field of ours', { ...ask, graft: {} }, 400, 'invalid_request', 'graft'],
+    ['tools', { ...ask, tools: [] }, 400, 'unsupported_parameter', 'tools'],
+    ['an unknown model', { ...ask, model: 'nobody' }, 404, 'model_not_found', null],
+    ['a digest that is not here', { ...ask, model: 'b'.repeat(64) }, 409, 'adapter_missing', null],
+    [
+      'a prompt that is too long',
+      { ...ask, messages: [{ role: 'user', content: 'x '.repeat(400) }] },
+      400,
+      'context_length_exceeded',
+      null,
+    ],
+  ])('refuses %s', async (_what, body, status, code, param) => {
+    const response = await post('/v1/chat/completions', body);
+    expect(response.status).toBe(status);
+    expect(await response.json()).toMatchObject({
+      error: { code, param, message: expect.any(String), type: expect.any(String) },
+    });
+  });
+
+  it('says both numbers when the prompt is too long, however long', async () => {
+    const messageOf = async (content: string) =>
+      (
+        (await (await chat({ messages: [{ role: 'user', content }] })).json()) as {
+          error: { message: string };
+        }
+      ).error.message;
+    expect(await messageOf('x '.repeat(600))).toMatch(/512.*12\d\d/);
+    expect(await messageOf('x'.repeat(900_000))).toMatch(/512 .* more than 2048/);
+  });
+
+  it.each<[string, (n: number) => object, number]>([
+    [
+      'messages',
+      (n) => ({ messages: Array.from({ length: n }, () => ({ role: 'user', content: '' })), max_tokens: 1 }),
+      2_048,
+    ],
+    ['stop', (n) => ({ stop: Array.from({ length: n }, (_v, i) => `s${i}`) }), 4],
+    ['stop characters', (n) => ({ stop: 'x'.repeat(n) }), 64],
+    ['top_logprobs', (n) => ({ logprobs: true, top_logprobs: n }), 20],
+    ['temperature x 1000', (n) => ({ temperature: n / 1000 }), 2_000],
+    ['n', (n) => ({ n }), 1],
+  ])('holds the limit of %s at its boundary', async (_what, fields, limit) => {
+    // The context is too short for 2,048 messages: what counts is that they are not refused as a field.
+    const codeOf = async (n: number) => {
+      const body = (await (await chat(fields(n))).json()) as { error?: { code: string } };
+      return body.error?.code ?? 'ok';
+    };
+    expect(['ok', 'context_length_exceeded']).toContain(await codeOf(limit));
+    expect(await codeOf(limit + 1)).toBe('invalid_request');
+  });
+
+  it('holds the body limit at its boundary, with and without a length header', async () => {
+    const body = (bytes: number) => {
+      const empty = JSON.stringify({ ...ask, user: '' });
+      return JSON.stringify({ ...ask, messages: [{ role: 'user', content: '' }], user: '' }).replace(
+        '"content":""',
+        `"content":"${'x'.repeat(bytes - empty.length + 5)}"`,
+      );
+    };
+    const codeOf = async (text: string, chunked: boolean) => {
+      const stream = new Blob([text]).stream();
+      const response = await fetch(`${origin.url}/v1/chat/completions`, {
+        method: 'POST',
+        body: chunked ? stream : text,
+        duplex: 'half',
+      } as RequestInit);
+      return ((await response.json()) as { error: { code: string } }).error.code;
+    };
+    const fits = body(1_000_000);
+    expect(fits).toHaveLength(1_000_000);
+    for (const chunked of [false, true]) {
+      expect(await codeOf(fits, chunked)).toBe('context_length_exceeded');
+      expect(await codeOf(`${fits} `, chunked)).toBe('request_too_large');
+    }
+  });
+
+  it('gives the request id back when it is plain, else one of its own', async () => {
+    expect((await chat()).headers.get('x-request-id')).toMatch(/^req_[0-9a-f]{32}$/);
+    const idOf = async (id: string) =>
+      (await post('/v1/chat/completions', ask, { 'x-request-id': id })).headers.get('x-request-id');
+    expect(await idOf('abc-1:2.3_4')).toBe('abc-1:2.3_4');
+    expect(await idOf('a'.repeat(128))).toBe('a'.repeat(128));
+    for (const bad of ['a'.repeat(129), 'a b', '<script>', 'é']) expect(await idOf(bad)).toMatch(/^req_/);
+    expect(
+      (await fetch(`${origin.url}/nothing`, { headers: { 'x-request-id': 'me' } })).headers.get(
+        'x-request-id',
+      ),
+    ).toBe('me');
+  });
+
+  it('still answers after all that', async () => {
+    expect((await chat()).status).toBe(200);
+    expect(origin.faults).toEqual([]);
+    expect(origin.runner.misuses).toEqual([]);
+  });
+});

@@ -1,0 +1,176 @@
+import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { openAdapterStore, type AdapterStore } from '../../../gpu-origin/adapter-store/adapter-store.ts';
+import { Engine } from '../../../gpu-origin/engine/engine.ts';
+import type { Clock } from '../../../gpu-origin/engine/ports.ts';
+import { createApp } from '../../../gpu-origin/http/app.ts';
+import { Lifecycle } from '../../../gpu-origin/http/lifecycle.ts';
+import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
+import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
+import { listen } from '../../../gpu-origin/http/serve.ts';
+import { standaloneMode } from '../../../gpu-origin/http/standalone-models.ts';
+import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
+import { loadTokenizer, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import { FakeRunner, type FakeRunnerOptions } from '../../../gpu-origin/runtime/fake-runner.ts';
+import { sign, type ChainEntry, type SigningKey } from '../../../protocol/index.ts';
+import { tinyMetadata } from '../model-tokenizer/tiny-tokenizer.ts';
+
+export const ORIGIN_ID = 'origin-1';
+export const KEY: SigningKey = { kid: 'k1', secret: new Uint8Array(32).fill(7) };
+export const OLD_KEY: SigningKey = { kid: 'k0', secret: new Uint8Array(32).fill(9) };
+
+const clock: Clock = {
+  now: () => performance.now(),
+  timer(ms, callback) {
+    const timer = setTimeout(callback, ms);
+    return () => clearTimeout(timer);
+  },
+  yield: () => new Promise((resolve) => setImmediate(resolve)),
+};
+
+export interface Origin {
+  url: string;
+  runner: FakeRunner;
+  engine: Engine;
+  store: AdapterStore;
+  tokenizer: Tokenizer;
+  lifecycle: Lifecycle;
+  context: OriginContext;
+  faults: unknown[];
+  /** Digest of an adapter that the origin holds under the name `alice/notes`. */
+  adapter: string;
+  stop(): Promise<void>;
+}
+
+export const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex');
+
+/** A whole origin with the fake runner and a tiny tokenizer, listening on loopback. */
+export async function startTestOrigin(
+  options: {
+    signed?: boolean;
+    runner?: FakeRunnerOptions;
+    maxQueue?: number;
+    diskBytes?: number;
+    now?: () => number;
+    context?: Partial<OriginContext>;
+    services?: Partial<Services>;
+  } = {},
+): Promise<Origin> {
+  const folder = mkdtempSync(join(tmpdir(), 'graft-http-'));
+  const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata() });
+  const runner = new FakeRunner({ slots: 4, context: 512, ...options.runner, vocabSize: tokenizer.size });
+  const now = options.now ?? Date.now;
+  const store = await openAdapterStore({
+    folder,
+    budgetBytes: options.diskBytes ?? 10_000_000,
+    now,
+    isInUse: () => false,
+  });
+  const file = new TextEncoder().encode('adapter of alice');
+  const adapter = sha256(file);
+  await store.put(adapter, file);
+  const metrics = createMetrics();
+  const faults: unknown[] = [];
+  const engine = new Engine({
+    runner,
+    source: store,
+    tokens: { bytes: (id) => tokenizer.tokenBytes(id) ?? new Uint8Array(0), isSpecial: tokenizer.isSpecial },
+    eosTokenIds: tokenizer.eosIds,
+    clock,
+    random: () => 0.5,
+    observer: { ...metrics.observer, onFault: (fault) => faults.push(fault) },
+    maxQueue: options.maxQueue ?? 16,
+    adapterBudgetBytes: 100_000,
+  });
+  metrics.watch(engine);
+  const lifecycle = new Lifecycle();
+  lifecycle.ready();
+  const chains = new Map<string, readonly ChainEntry[]>([['alice/notes', [{ digest: adapter, scale: 1 }]]]);
+  const context: OriginContext = {
+    mode: options.signed
+      ? { kind: 'signed', originId: ORIGIN_ID, keys: [KEY, OLD_KEY], startedAt: now() - 1_000 }
+      : standaloneMode(chains),
+    lifecycle,
+    metrics,
+    services: {
+      engine,
+      base: runner.base,
+      tokenizer,
+      chatTemplate: createChatTemplate(tokenizer),
+      blobs: store,
+      ...options.services,
+    },
+    now,
+    onFault: (_where, error) => faults.push(error),
+    ...options.context,
+  };
+  const { url, server } = await listen({ app: createApp(context), host: '127.0.0.1', port: 0 });
+  return {
+    url,
+    runner,
+    engine,
+    store,
+    tokenizer,
+    lifecycle,
+    context,
+    faults,
+    adapter,
+    async stop() {
+      await engine.close();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** `fetch` with a signature. `signed` overrides what is signed, not what is sent. */
+export async function signedFetch(
+  origin: Pick<Origin, 'url'>,
+  path: string,
+  init: { method?: string; body?: string | Uint8Array<ArrayBuffer>; headers?: Record<string, string> } = {},
+  signed: {
+    key?: SigningKey;
+    originId?: string;
+    method?: string;
+    path?: string;
+    bodyHash?: string;
+    now?: number;
+    nonce?: Uint8Array;
+  } = {},
+): Promise<Response> {
+  const method = init.method ?? (init.body === undefined ? 'GET' : 'POST');
+  const signature = await sign(
+    signed.key ?? KEY,
+    {
+      originId: signed.originId ?? ORIGIN_ID,
+      method: signed.method ?? method,
+      pathAndQuery: signed.path ?? path,
+      bodyHash: signed.bodyHash ?? sha256(init.body ?? ''),
+    },
+    signed.now ?? Date.now(),
+    signed.nonce,
+  );
+  return fetch(origin.url + path, {
+    method,
+    ...(init.body === undefined ? {} : { body: init.body }),
+    headers: { 'x-graft-signature': signature, ...init.headers },
+  });
+}
+
+/** Body of a worker's request. */
+export const envelope = (request: Record<string, unknown>, graft: Record<string, unknown> = {}): string =>
+  JSON.stringify({
+    request,
+    graft: { chain: [], tenant: 't1', request_id: 'r1', model: 'alice/notes', ...graft },
+  });
+
+/** Data of each event of a stream; the last is `[DONE]` when all went well. */
+export function events(text: string): string[] {
+  return text
+    .split('\n\n')
+    .filter((event) => event.startsWith('data: '))
+    .map((event) => event.slice(6));
+}

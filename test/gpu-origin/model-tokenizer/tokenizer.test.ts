@@ -1,0 +1,155 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, describe, expect, it } from 'vitest';
+import {
+  loadTokenizer,
+  segments,
+  TokenizerError,
+  type Tokenizer,
+} from '../../../gpu-origin/model/tokenizer.ts';
+import { CHATML, SPECIALS, tinyMetadata, tinyTokenizerJson } from './tiny-tokenizer.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'graft-tokenizer-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+writeFileSync(join(folder, 'tokenizer.json'), tinyTokenizerJson());
+writeFileSync(
+  join(folder, 'tokenizer_config.json'),
+  JSON.stringify({ bos_token: '<|im_start|>', eos_token: { content: '<|im_end|>' }, chat_template: 'old' }),
+);
+writeFileSync(join(folder, 'chat_template.jinja'), CHATML);
+writeFileSync(join(folder, 'generation_config.json'), JSON.stringify({ eos_token_id: [2, 0] }));
+
+const fromGguf = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata() });
+const fromFolder = loadTokenizer({ kind: 'folder', path: folder });
+
+const textOf = (tokenizer: Tokenizer, ids: readonly number[]): string =>
+  new TextDecoder('utf-8', { ignoreBOM: true }).decode(
+    Uint8Array.from(ids.flatMap((id) => [...(tokenizer.tokenBytes(id) ?? [])])),
+  );
+const text = fc.string({ unit: 'grapheme', maxLength: 60 });
+
+/** The same cases every time. */
+fc.configureGlobal({ seed: 20_261_125 });
+
+describe('loadTokenizer', () => {
+  it('reads the same from a folder and from GGUF metadata', () => {
+    fc.assert(
+      fc.property(text, fc.boolean(), (value, allowSpecial) => {
+        expect(fromFolder.encode(value, { allowSpecial })).toEqual(fromGguf.encode(value, { allowSpecial }));
+      }),
+    );
+    expect([fromFolder.bosId, fromGguf.bosId]).toEqual([1, 1]);
+    expect(fromGguf.eosIds).toEqual([2]);
+    expect(fromFolder.eosIds).toEqual([2, 0]);
+    expect(fromFolder.chatTemplate).toBe(CHATML);
+    expect(fromGguf.size).toBe(271);
+  });
+
+  it('gives back every text', () => {
+    fc.assert(
+      fc.property(text, (value) => {
+        expect(textOf(fromGguf, fromGguf.encode(value, { allowSpecial: false }))).toBe(value);
+      }),
+    );
+  });
+
+  it('merges as trained, digits alone', () => {
+    const tokens = fromGguf
+      .encode('hello world  hello 12', { allowSpecial: false })
+      .map((id) => textOf(fromGguf, [id]));
+    expect(tokens).toEqual(['hello', ' world', ' ', ' hello', ' ', '1', '2']);
+  });
+
+  it('yields special ids only when that is asked for', () => {
+    for (const [id, special] of SPECIALS.entries()) {
+      const around = `a${special}b`;
+      expect(fromGguf.encode(around, { allowSpecial: true })).toContain(id);
+      const plain = fromGguf.encode(around, { allowSpecial: false });
+      expect(plain.some((token) => fromGguf.isSpecial(token))).toBe(false);
+      expect(textOf(fromGguf, plain)).toBe(around);
+    }
+  });
+
+  it('never yields a control token where a whole word is looked up before merging', () => {
+    // ignore_merges (Llama 3) looks a pre-token up as it is; a control token of letters alone would be found.
+    const metadata = tinyMetadata({ 'tokenizer.ggml.pre': 'llama-bpe' });
+    const tokens = [...(metadata.get('tokenizer.ggml.tokens') as string[]), 'CONTROL'];
+    metadata.set('tokenizer.ggml.tokens', tokens);
+    metadata.set(
+      'tokenizer.ggml.token_type',
+      tokens.map((_t, id) => (id < 3 || id === tokens.length - 1 ? 3 : 1)),
+    );
+    const tokenizer = loadTokenizer({ kind: 'gguf', metadata });
+    expect(tokenizer.encode('CONTROL', { allowSpecial: false })).not.toContain(tokens.length - 1);
+    expect(tokenizer.encode('CONTROL', { allowSpecial: true })).toEqual([tokens.length - 1]);
+  });
+
+  it.each(['llama-bpe', 'qwen2', 'gpt-2', 'smollm'])('splits text as %s does, and gives it back', (pre) => {
+    const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata({ 'tokenizer.ggml.pre': pre }) });
+    for (const value of ["I'LL we'll 1234567", 'a\n\n  b\t\r\n', 'naïve 你好 👍🏽'])
+      expect(textOf(tokenizer, tokenizer.encode(value, { allowSpecial: false }))).toBe(value);
+  });
+
+  it('writes the bos token before raw prompts where the base wants it', () => {
+    const prefixOf = (overrides: Record<string, unknown>) =>
+      loadTokenizer({ kind: 'gguf', metadata: tinyMetadata(overrides) }).prefixIds;
+    expect(prefixOf({})).toEqual([]);
+    expect(prefixOf({ 'tokenizer.ggml.add_bos_token': true })).toEqual([1]);
+    expect(
+      prefixOf({ 'tokenizer.ggml.pre': 'llama-bpe', 'tokenizer.ggml.add_bos_token': undefined }),
+    ).toEqual([1]);
+  });
+
+  it('stops soon after the limit', () => {
+    const long = 'hello '.repeat(50_000);
+    const ids = fromGguf.encode(long, { allowSpecial: false, limit: 100 });
+    expect(ids.length).toBeGreaterThan(100);
+    expect(ids.length).toBeLessThan(20_000);
+  });
+
+  it.each([
+    ['another model', { 'tokenizer.ggml.model': 'llama' }, /"llama"/],
+    ['an unknown pre-tokenizer', { 'tokenizer.ggml.pre': 'chameleon' }, /"chameleon"/],
+    ['no merges', { 'tokenizer.ggml.merges': undefined }, /merges/],
+    ['tokens that are no strings', { 'tokenizer.ggml.tokens': [1] }, /tokens/],
+  ])('refuses %s', (_what, overrides, message) => {
+    const load = () => loadTokenizer({ kind: 'gguf', metadata: tinyMetadata(overrides) });
+    expect(load).toThrow(TokenizerError);
+    expect(load).toThrow(message);
+  });
+
+  it('refuses a folder without tokenizer.json, or with a damaged one', () => {
+    expect(() => loadTokenizer({ kind: 'folder', path: join(folder, 'none') })).toThrow(/no tokenizer.json/);
+    const bad = mkdtempSync(join(folder, 'bad-'));
+    writeFileSync(join(bad, 'tokenizer.json'), '{"model":{"type":"Unigram"}}');
+    expect(() => loadTokenizer({ kind: 'folder', path: bad })).toThrow(TokenizerError);
+    writeFileSync(join(bad, 'tokenizer.json'), '{');
+    expect(() => loadTokenizer({ kind: 'folder', path: bad })).toThrow(/is not JSON/);
+  });
+});
+
+describe('segments', () => {
+  const words = fc.array(fc.constantFrom('hello', ' world', ' ', '\n', '12', "'s", 'é', '👍', '.', 'a b'), {
+    maxLength: 80,
+  });
+
+  it('loses nothing and leaves the tokens as they are when there is a good place', () => {
+    fc.assert(
+      fc.property(words, fc.integer({ min: 8, max: 20 }), (parts, size) => {
+        const value = parts.join('');
+        const pieces = [...segments(value, size)];
+        expect(pieces.join('')).toBe(value);
+        // Cuts other than the last resort change no token.
+        if (pieces.some((piece) => piece.length >= 2 * size - 1 && piece.length <= 2 * size)) return;
+        const apart = pieces.flatMap((piece) => fromGguf.encode(piece, { allowSpecial: false }));
+        expect(apart).toEqual(fromGguf.encode(value, { allowSpecial: false }));
+      }),
+    );
+  });
+
+  it('does not cut a surrogate pair', () => {
+    for (const piece of segments('👍'.repeat(50), 7)) expect(piece).not.toMatch(/\p{Surrogate}/u);
+  });
+});
