@@ -1,4 +1,5 @@
 /** `graft`: finds the command, runs it, and alone decides how the process ends. */
+import { stripVTControlCharacters } from 'node:util';
 import { defineCommand, renderUsage, runCommand, type ArgsDef, type SubCommandsDef } from 'citty';
 import packageJson from '../package.json' with { type: 'json' };
 import { CliError, EXIT, type ExitCode } from './cli-error.ts';
@@ -23,10 +24,13 @@ const root = defineCommand({
   subCommands: COMMANDS,
 });
 
+/** citty colours what it renders, whoever reads it. */
+const plain = (text: string): string => (colors.isSupported() ? text : stripVTControlCharacters(text));
+
 async function run(argv: readonly string[]): Promise<ExitCode> {
   const [verb, ...rest] = argv;
   if (verb === undefined || verb === 'help' || verb === '--help' || verb === '-h') {
-    console.log(await renderUsage(root));
+    console.log(plain(await renderUsage(root)));
     return verb === undefined ? EXIT.usage : EXIT.ok;
   }
   if (verb === '--version' || verb === '-v') {
@@ -37,7 +41,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
   if (load === undefined) throw usageError(`Unknown command '${verb}'.`);
   const command = await (typeof load === 'function' ? load() : load);
   if (rest.includes('--help') || rest.includes('-h')) {
-    console.log(await renderUsage(command, root));
+    console.log(plain(await renderUsage(command, root)));
     return EXIT.ok;
   }
   refuseUnknownFlags(rest, (command.args ?? {}) as ArgsDef);
@@ -61,7 +65,7 @@ function report(error: unknown, json: boolean): ExitCode {
 function asCliError(error: unknown): CliError | null {
   if (error instanceof CliError) return error;
   // citty's own complaints about missing arguments.
-  if (error instanceof Error && error.name === 'CLIError') return usageError(`${error.message}.`);
+  if (error instanceof Error && error.name === 'CLIError') return usageError(`${plain(error.message)}.`);
   return null;
 }
 

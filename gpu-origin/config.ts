@@ -53,7 +53,7 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --adapter-ram-bytes <n>      memory for adapters, default ${DEFAULTS.ram}
   --adapter-disk-bytes <n>     disk for adapter files, default ${DEFAULTS.disk}
   --cache <folder>             graphs and adapter files, default GRAFT_CACHE or ~/.cache/graft
-  --origin-id, --id <id>       signed mode: this origin's id, as the worker's ORIGINS has it
+  --origin-id <id>             signed mode: this origin's id, as the worker's ORIGINS has it
   --dev                        standalone: unsigned, plain OpenAI bodies, this machine only
   --adapter <name>=<folder>    --dev: serve a PEFT folder under a name (repeatable)
   --parent <name>=<name>       --dev: the first adapter was trained on top of the second (repeatable)
@@ -80,7 +80,6 @@ const FLAGS = {
   'adapter-disk-bytes': { type: 'string' },
   cache: { type: 'string' },
   'origin-id': { type: 'string' },
-  id: { type: 'string' },
   dev: { type: 'boolean' },
   adapter: { type: 'string', multiple: true },
   parent: { type: 'string', multiple: true },
@@ -143,7 +142,7 @@ function parseFlags(args: readonly string[]) {
 function signedMode(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv): Config['mode'] {
   if (flags.adapter !== undefined || flags.parent !== undefined)
     throw new ConfigError('--adapter and --parent need --dev; otherwise adapters come from the worker');
-  const originId = flags['origin-id'] ?? flags.id;
+  const originId = flags['origin-id'];
   const keys = env['GRAFT_ORIGIN_KEYS'];
   if (originId === undefined || !keys)
     throw new ConfigError('--origin-id and GRAFT_ORIGIN_KEYS are needed, or --dev for a standalone origin');

@@ -38,6 +38,7 @@ function createServices(raw: RawEnv): Services {
     kv,
     cacheTtl: limits.BLOB_CACHE_TTL_S,
     retryCacheTtl: limits.BLOB_RETRY_CACHE_TTL_S,
+    timeoutMs: limits.BLOB_TIMEOUT_MS,
     pacing,
   });
   const fetchOrigin = (url: string, init: RequestInit) => fetch(url, init);

@@ -11,6 +11,8 @@ export const BLOB_CACHE_TTL_S = 30 * 86_400;
 export const BLOB_RETRY_CACHE_TTL_S = 30;
 /** A KV read that takes longer is treated as failed; the slowest hundredth of cold reads takes about 0.35 s. */
 export const KV_TIMEOUT_MS = 2 * SECOND;
+/** The same for the beginning of a blob's part, which may lie in cold storage. */
+export const BLOB_TIMEOUT_MS = 10 * SECOND;
 /** A name or key stays usable this long after KV last confirmed it; the longest KV outage known took 3 h. */
 export const LAST_KNOWN_GOOD_MS = 24 * 3_600 * SECOND;
 /** Entries of that memory, each about 1 kB, in an isolate of 128 MB. */

@@ -54,9 +54,9 @@ export async function measureEdgeOverhead(params: {
   };
   const edgeMs: number[] = [];
   const originMs: number[] = [];
-  // The first pair loads the adapter and opens the connections.
+  // The pair before the first loads the adapter, which only the edge can, and opens the connections.
   for (let pair = -1; pair < pairs; pair++) {
-    const edgeFirst = pair % 2 === 0;
+    const edgeFirst = pair < 0 || pair % 2 === 0;
     const first = edgeFirst ? await throughEdge(2 * pair + 2) : await straight(2 * pair + 2);
     const second = edgeFirst ? await straight(2 * pair + 3) : await throughEdge(2 * pair + 3);
     for (const { problem } of [first, second]) if (problem !== null) problems.add(problem);

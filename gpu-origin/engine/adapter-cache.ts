@@ -7,7 +7,13 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import { bytesOf, isHeld, Lease, type AdapterLease, type Entry } from './adapter-entry.ts';
-import { ADAPTER_RETRY_MS, missingAdapters, rankSumExceeded, unavailableAdapter } from './adapter-errors.ts';
+import {
+  ADAPTER_RETRY_MS,
+  adapterLoading,
+  missingAdapters,
+  rankSumExceeded,
+  unavailableAdapter,
+} from './adapter-errors.ts';
 import { ChainDeltas } from './chain-deltas.ts';
 import type { EngineObserver } from './engine-types.ts';
 import { loadAdapterFile } from './load-adapter-file.ts';
@@ -77,11 +83,7 @@ export class AdapterCache {
     const missing = unknown.filter((_, index) => states[index] === 'missing');
     if (missing.length > 0) return missingAdapters(missing);
     if (!states.includes('receiving')) return null;
-    return {
-      code: 'adapter_loading',
-      message: 'An adapter of the chain is being received.',
-      retryAfterMs: ADAPTER_RETRY_MS,
-    };
+    return adapterLoading();
   }
 
   /**
@@ -133,7 +135,9 @@ export class AdapterCache {
     const expected = this.#loads * this.#largest;
     while (this.#usedBytes + expected > this.#budget) {
       if (this.#deltas.evictOne()) continue;
-      const victim = this.#leastRecentlyUsed();
+      const victim = [...this.#entries.values()].find(
+        (entry) => entry.status.kind === 'ready' && !isHeld(entry),
+      );
       if (victim === undefined) break;
       this.#evict(victim);
     }
@@ -161,8 +165,9 @@ export class AdapterCache {
   /** Ready, loading, or failed so recently that it is not tried again. */
   #usable(digest: string): boolean {
     const status = this.#entries.get(digest)?.status;
-    if (status === undefined) return false;
-    return status.kind !== 'failed' || this.#clock.now() - status.at < ADAPTER_RETRY_MS;
+    if (status?.kind !== 'failed') return status !== undefined;
+    // A missing file may have been sent by now.
+    return status.error.code !== 'adapter_missing' && this.#clock.now() - status.at < ADAPTER_RETRY_MS;
   }
 
   #hasRoom(digests: readonly string[], absent: number): boolean {
@@ -269,12 +274,6 @@ export class AdapterCache {
     for (const resolve of entry.waiters.splice(0)) resolve(error === null ? ok(undefined) : err(error));
     this.#startLoads();
     this.#wake();
-  }
-
-  #leastRecentlyUsed(): Entry | undefined {
-    for (const entry of this.#entries.values())
-      if (entry.status.kind === 'ready' && !isHeld(entry)) return entry;
-    return undefined;
   }
 
   #evict(entry: Entry): void {

@@ -9,6 +9,12 @@ export const missingAdapters = (missing: string[]): ApiError => ({
   missing,
 });
 
+export const adapterLoading = (): ApiError => ({
+  code: 'adapter_loading',
+  message: 'An adapter of the chain is being received.',
+  retryAfterMs: ADAPTER_RETRY_MS,
+});
+
 export const unavailableAdapter = (digest: string): ApiError => ({
   code: 'adapter_unavailable',
   message: `Adapter ${digest.slice(0, 12)} could not be loaded.`,

@@ -3,6 +3,7 @@ import type { Lifecycle } from './lifecycle.ts';
 
 /** Orchestrators commonly kill 60 s after SIGTERM. */
 const DRAIN_MS = 55_000;
+const LAST_WORDS_MS = 1_000;
 
 /**
  * Ends the origin without cutting anybody off if it can be helped: not ready any more, but serving for `graceMs` so
@@ -22,13 +23,12 @@ export async function drain(params: {
   lifecycle.drain();
   if (graceMs > 0) await sleep(graceMs);
   lifecycle.refuse();
-  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-  server.closeIdleConnections();
   await Promise.race([lifecycle.whenIdle(), sleep(DRAIN_MS - graceMs)]);
   await abortAll();
   // Aborted streams still have their last event to write.
-  await Promise.race([lifecycle.whenIdle(), sleep(1_000)]);
+  await Promise.race([lifecycle.whenIdle(), sleep(LAST_WORDS_MS)]);
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeIdleConnections();
-  await Promise.race([closed, sleep(1_000)]);
+  await Promise.race([closed, sleep(LAST_WORDS_MS)]);
   server.closeAllConnections();
 }

@@ -21,6 +21,8 @@ export interface OriginLog {
   /** `<digest prefix>:<part>` in order of arrival. */
   parts: string[];
   announced: string[];
+  /** Times that its description was asked for. */
+  bases: number;
   /** Headers of the last completion. */
   headers: IncomingMessage['headers'];
   /** Streams whose connection the other side closed. */
@@ -66,7 +68,7 @@ export async function startFakeOrigin(params: {
   port?: number;
 }): Promise<FakeOrigin> {
   const adapters = new Map<string, Held>();
-  const log: OriginLog = { completions: [], parts: [], announced: [], headers: {}, aborted: [] };
+  const log: OriginLog = { completions: [], parts: [], announced: [], bases: 0, headers: {}, aborted: [] };
   const nonces = new Set<string>();
   const startedAt = Date.now();
   let gate: { promise: Promise<void>; open: () => void } | null = null;
@@ -171,7 +173,10 @@ export async function startFakeOrigin(params: {
     if (!verified.ok) return fail(response, { code: 'invalid_signature', message: verified.error.kind });
     if (verified.value.h !== sha256(body))
       return fail(response, { code: 'invalid_signature', message: 'body' });
-    if (path === '/base') return json(response, 200, params.base);
+    if (path === '/base') {
+      log.bases += 1;
+      return json(response, 200, params.base);
+    }
     if (path === '/adapters')
       return json(response, 200, {
         budget_bytes: 1_000,

@@ -57,7 +57,7 @@ export async function createAppHarness(): Promise<AppHarness> {
     pacing,
   };
   const memory = { timeoutMs: 1_000, maxAgeMs: 86_400_000, maxEntries: 100, retryAfterMs: 2_000, now };
-  const blobs = createKvBlobStore({ kv, cacheTtl: 86_400, retryCacheTtl: 30, pacing });
+  const blobs = createKvBlobStore({ kv, cacheTtl: 86_400, retryCacheTtl: 30, timeoutMs: 1_000, pacing });
   const names = createKvNameIndex(pointer);
   const keyIndex = createKvKeyIndex(pointer);
   const adminKey = generateApiKey('ga');

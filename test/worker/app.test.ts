@@ -157,6 +157,20 @@ describe('bringing adapters', () => {
     expect((await errorOf(await ask('notes'))).code).toBe('adapter_unavailable');
   });
 
+  it.each<KvTrouble>(['throw', 'hang', 'garbage'])(
+    'ends in 503 when the blobs answer with %s',
+    async (trouble) => {
+      await ask('notes');
+      graft.origin.answer = (method) => {
+        graft.kv.trouble = trouble;
+        return method === 'POST' ? missing() : new Response(null, { status: 204 });
+      };
+      const response = await ask('notes');
+      expect(response.status).toBe(503);
+      expect((await errorOf(response)).code).toBe('registry_unavailable');
+    },
+  );
+
   it('ends when loading takes longer than a request waits', async () => {
     graft.origin.answer = () =>
       Response.json(
@@ -166,6 +180,79 @@ describe('bringing adapters', () => {
     const started = graft.clock.time;
     expect((await errorOf(await ask('notes'))).code).toBe('adapter_unavailable');
     expect(graft.clock.time - started).toBeLessThanOrEqual(60_000);
+  });
+});
+
+describe('another tenant', () => {
+  it('can neither take a file over nor spoil it with parts that it sent before', async () => {
+    const made = await graft.request('/admin/keys', { body: { kind: 'admin', tenant: 'thief' } });
+    const { key: thief } = (await made.json()) as { key: string };
+    const garbage = new Uint8Array(10);
+    const path = `/admin/blobs/${second.digest}`;
+    const early = await graft.request(`${path}/parts/0`, { method: 'PUT', key: thief, body: garbage });
+    expect(early.status).toBe(200);
+    graft.clock.advance(LATER_MS);
+    expect((await graft.publish('mine', second)).status).toBe(201);
+    const { sha256 } = (await early.json()) as { sha256: string };
+    const record = { bytes: 10, parts: [{ bytes: 10, sha256 }] };
+    const claimed = await graft.request(path, { key: thief, body: record });
+    expect((await errorOf(claimed)).reason).toBe('part_mismatch');
+    const stolen = await graft.request('/admin/versions', {
+      key: thief,
+      body: { name: 'thief', digest: second.digest },
+    });
+    expect((await errorOf(stolen)).reason).toBe('blob_missing');
+    const { blobs, blobLedger } = graft.services.intake;
+    expect(await blobs.getRecord(second.digest)).toEqual(await blobLedger.record(second.digest));
+    expect(await blobLedger.holds(second.digest, 'thief')).toBe(false);
+  });
+
+  it('sees, pins, parents and flips nothing that is not its own or granted', async () => {
+    const body = (scopes: string[]) => ({ body: { kind: 'admin', tenant: 'guest', scopes } });
+    const keyOf = async (response: Response) => ((await response.json()) as { key: string }).key;
+    const stranger = await keyOf(await graft.request('/admin/keys', body([])));
+    const granted = await keyOf(await graft.request('/admin/keys', body(['notes'])));
+    const { chain_id } = (await (
+      await graft.request('/admin/versions?name=notes')
+    )
+      .json()
+      .then((answer) => (answer as { versions: { chain_id: string }[] }).versions[0])) as {
+      chain_id: string;
+    };
+    const child = tinyAdapter({ seed: 9, parent: chain_id });
+    const state = { digest: child.digest, parent: 'notes' };
+    for (const [adminKey, status] of [
+      [stranger, 404],
+      [granted, 201],
+    ] as const) {
+      expect((await graft.request('/admin/versions?name=notes', { key: adminKey })).status).toBe(
+        status === 404 ? 404 : 200,
+      );
+      const bytes = new Uint8Array(child.bytes);
+      await graft.request(`/admin/blobs/${child.digest}/parts/0`, {
+        method: 'PUT',
+        key: adminKey,
+        body: bytes,
+      });
+      const record = { bytes: bytes.length, parts: [{ bytes: bytes.length, sha256: child.digest }] };
+      await graft.request(`/admin/blobs/${child.digest}`, { key: adminKey, body: record });
+      const published = await graft.request('/admin/versions', {
+        key: adminKey,
+        body: { ...state, name: `guest/${status}` },
+      });
+      expect(published.status).toBe(status);
+      const flip = await graft.request('/admin/flip', { key: adminKey, body: { name: 'notes', to: 1 } });
+      expect(flip.status).toBe(404);
+      const taken = await graft.request('/admin/versions', {
+        key: adminKey,
+        body: { ...state, name: 'notes/mine' },
+      });
+      expect(taken.status).toBe(403);
+      graft.clock.advance(LATER_MS);
+    }
+    const guest = await keyOf(await graft.request('/admin/keys', { body: { tenant: 'guest' } }));
+    expect((await ask('notes@1', guest)).status).toBe(404);
+    expect((await ask('guest/201', guest)).status).toBe(404);
   });
 });
 

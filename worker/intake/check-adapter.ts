@@ -1,7 +1,7 @@
 import { AdapterFormatError, parseCanonical, validateAdapter } from '../../adapters/index.ts';
 import { err, ok, type ApiError, type BaseInfo, type BlobRecord, type Result } from '../../protocol/index.ts';
 import { MAX_CHECKED_BYTES } from '../limits.ts';
-import type { BlobStore } from '../stores/types.ts';
+import { StoreUnavailable, type BlobStore } from '../stores/types.ts';
 import { invalid, unavailable } from './intake-deps.ts';
 
 /** Problems told in one answer. */
@@ -27,20 +27,8 @@ export async function checkAdapter(
         `The file has ${record.bytes} bytes; at most ${MAX_CHECKED_BYTES} can be checked here.`,
       ),
     );
-  const file = new Uint8Array(record.bytes);
-  let offset = 0;
-  for (const [index, part] of record.parts.entries()) {
-    const stream = await blobs.getPart(digest, index);
-    if (stream === null) return err(unavailable('A part of the file cannot be read yet. Please try again.'));
-    const end = offset + part.bytes;
-    for await (const chunk of stream) {
-      if (offset + chunk.length > end)
-        return err(unavailable(`Part ${index} is longer than its record says.`));
-      file.set(chunk, offset);
-      offset += chunk.length;
-    }
-    if (offset !== end) return err(unavailable(`Part ${index} is shorter than its record says.`));
-  }
+  const file = await readFile(blobs, digest, record);
+  if (file === null) return err(unavailable('The file cannot be read whole yet. Please try again.'));
   try {
     const adapter = parseCanonical(file);
     const problems = validateAdapter({ adapter, base });
@@ -58,4 +46,30 @@ export async function checkAdapter(
     if (error instanceof AdapterFormatError) return err(invalid(error.code, error.message, error.subject));
     throw error;
   }
+}
+
+/** @returns the whole file, or null when a part is not there or not as long as its record says. */
+async function readFile(
+  blobs: BlobStore,
+  digest: string,
+  record: BlobRecord,
+): Promise<Uint8Array<ArrayBuffer> | null> {
+  const file = new Uint8Array(record.bytes);
+  let offset = 0;
+  for (const [index, part] of record.parts.entries()) {
+    const stream = await blobs.getPart(digest, index);
+    if (stream === null) return null;
+    const end = offset + part.bytes;
+    try {
+      for await (const chunk of stream) {
+        if (offset + chunk.length > end) return null;
+        file.set(chunk, offset);
+        offset += chunk.length;
+      }
+    } catch (error) {
+      throw new StoreUnavailable('KV', error);
+    }
+    if (offset !== end) return null;
+  }
+  return file;
 }

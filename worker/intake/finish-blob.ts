@@ -1,4 +1,5 @@
 import { err, ok, type ApiError, type BlobRecord, type Result } from '../../protocol/index.ts';
+import { StoreUnavailable } from '../stores/types.ts';
 import { invalid, unavailable, type IntakeDeps } from './intake-deps.ts';
 
 class PartUnreadable extends Error {}
@@ -29,11 +30,15 @@ export async function finishBlob(
         ),
       );
   }
-  if (!held && (await deps.blobLedger.record(digest)) === null) {
+  const complete = await deps.blobLedger.record(digest);
+  if (complete === null) {
     const whole = await hashParts(deps, digest, record.parts.length);
     if (whole === null) return err(unavailable('A part cannot be read back yet. Please try again.'));
     if (whole !== digest)
       return err(invalid('digest_mismatch', `The parts make a file with sha256 ${whole}, not ${digest}.`));
+  } else if (JSON.stringify(complete) !== JSON.stringify(record)) {
+    // What was sent before another tenant completed the file was never compared with it.
+    return err(invalid('part_mismatch', `The file ${digest} is made of other parts.`));
   }
   // Written again when it is there: an earlier attempt may have ended between the two stores.
   await deps.blobs.putRecord(digest, record);
@@ -58,6 +63,6 @@ async function hashParts(
     return await deps.hashStreams(streams());
   } catch (error) {
     if (error instanceof PartUnreadable) return null;
-    throw error;
+    throw error instanceof StoreUnavailable ? error : new StoreUnavailable('KV', error);
   }
 }

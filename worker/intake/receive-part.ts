@@ -40,9 +40,10 @@ export async function receivePart(
       invalid('part_mismatch', `Part ${index} arrived with sha256 ${part.sha256}, not ${params.sha256}.`),
     );
   const complete = await deps.blobLedger.record(digest);
-  if (complete === null) await deps.blobs.putPart(digest, index, bytes);
-  else if (complete.parts[index]?.sha256 !== part.sha256)
+  if (complete !== null && complete.parts[index]?.sha256 !== part.sha256)
     return err(invalid('part_mismatch', `Part ${index} is not part ${index} of the file ${digest}.`));
+  // Also when the file is complete: sending a part again mends it.
+  await deps.blobs.putPart(digest, index, bytes);
   await deps.blobLedger.addPart({ digest, tenant, part, at: deps.now() });
   return ok(part);
 }

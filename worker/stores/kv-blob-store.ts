@@ -1,6 +1,7 @@
 import { BlobRecord } from '../../protocol/index.ts';
 import { putPaced, type KvNamespace, type WritePacing } from './kv-namespace.ts';
 import { StoreUnavailable, type BlobStore } from './types.ts';
+import { withTimeout } from './with-timeout.ts';
 
 /**
  * `blob:<digest>:<i>` -> part, `blob:<digest>` -> its record. Not sealed: the origin checks the whole file
@@ -12,9 +13,11 @@ export function createKvBlobStore(params: {
   cacheTtl: number;
   /** Seconds; for a part that ought to be there and is not. */
   retryCacheTtl: number;
+  /** Until a part begins to arrive. */
+  timeoutMs: number;
   pacing: WritePacing;
 }): BlobStore {
-  const { kv, cacheTtl, retryCacheTtl, pacing } = params;
+  const { kv, cacheTtl, retryCacheTtl, timeoutMs, pacing } = params;
   return {
     putPart: (digest, index, bytes) => putPaced(kv, `blob:${digest}:${index}`, bytes, pacing),
     putRecord: (digest, record) => putPaced(kv, `blob:${digest}`, JSON.stringify(record), pacing),
@@ -22,8 +25,8 @@ export function createKvBlobStore(params: {
       const key = `blob:${digest}`;
       try {
         const text =
-          (await kv.get(key, { type: 'text', cacheTtl })) ??
-          (await kv.get(key, { type: 'text', cacheTtl: retryCacheTtl }));
+          (await withTimeout(kv.get(key, { type: 'text', cacheTtl }), timeoutMs)) ??
+          (await withTimeout(kv.get(key, { type: 'text', cacheTtl: retryCacheTtl }), timeoutMs));
         // A record that is no record is the store's trouble, not the absence of the blob.
         return text === null ? null : BlobRecord.parse(JSON.parse(text));
       } catch (error) {
@@ -34,8 +37,8 @@ export function createKvBlobStore(params: {
       const key = `blob:${digest}:${index}`;
       try {
         return (
-          (await kv.get(key, { type: 'stream', cacheTtl })) ??
-          (await kv.get(key, { type: 'stream', cacheTtl: retryCacheTtl }))
+          (await withTimeout(kv.get(key, { type: 'stream', cacheTtl }), timeoutMs)) ??
+          (await withTimeout(kv.get(key, { type: 'stream', cacheTtl: retryCacheTtl }), timeoutMs))
         );
       } catch (error) {
         throw new StoreUnavailable('KV', error);

@@ -1,4 +1,5 @@
 import type { Index, Lookup } from './types.ts';
+import { withTimeout } from './with-timeout.ts';
 
 /**
  * Remembers what an index last said and gives it, marked stale, when the index is in trouble: it throws, hangs, answers
@@ -18,20 +19,12 @@ export function withLastKnownGood<T>(
   const { timeoutMs, maxAgeMs, maxEntries, retryAfterMs, now } = options;
   const known = new Map<string, { value: T; at: number }>();
 
-  const withTimeout = async (key: string): Promise<Lookup<T>> => {
-    let give: (lookup: Lookup<T>) => void = () => undefined;
-    const late = new Promise<Lookup<T>>((resolve) => (give = resolve));
-    const timer = setTimeout(
-      () => give({ state: 'trouble', reason: `no answer within ${timeoutMs} ms`, retryAfterMs }),
-      timeoutMs,
-    );
+  const ask = async (key: string): Promise<Lookup<T>> => {
     try {
-      return await Promise.race([index.get(key), late]);
+      return await withTimeout(index.get(key), timeoutMs);
     } catch (error) {
       const reason = error instanceof Error ? error.message : 'unknown error';
       return { state: 'trouble', reason, retryAfterMs };
-    } finally {
-      clearTimeout(timer);
     }
   };
 
@@ -45,7 +38,7 @@ export function withLastKnownGood<T>(
 
   return {
     async get(key) {
-      const lookup = await withTimeout(key);
+      const lookup = await ask(key);
       if (lookup.state === 'found') remember(key, lookup.value);
       else if (lookup.state === 'gone') known.delete(key);
       else {

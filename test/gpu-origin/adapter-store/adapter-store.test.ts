@@ -143,7 +143,7 @@ describe('openAdapterStore', () => {
   it('says so when somebody else is sending the part, until that one stalls', async () => {
     const made = makeFile(60, 30);
     await store.declare(made.digest, made.record);
-    let release = () => undefined as void;
+    let release = (): void => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));
     async function* slow(): AsyncGenerator<Uint8Array> {
       yield made.parts[0]!.slice(0, 10);

@@ -72,6 +72,9 @@ describe('adapters', () => {
     expect((await generate(engine, { chain: [gone] })).final).toMatchObject({
       error: { code: 'adapter_missing', missing: [gone.digest] },
     });
+    // Sent again at once, it is served at once.
+    await adapter('gone');
+    expect((await generate(engine, { chain: [gone] })).final.kind).toBe('end');
     source.read = () => Promise.reject(new Error('EIO /secret/path'));
     const { final } = await generate(engine, { chain: [unreadable] });
     expect(final).toMatchObject({ error: { code: 'adapter_unavailable' } });

@@ -67,7 +67,7 @@ function fake() {
   const kv = new FakeKv(clock.now);
   return { kv, params: pointer(kv, clock.sleep), afterWrite: () => clock.advance(61_000) };
 }
-const blobs = { cacheTtl: 86_400, retryCacheTtl: 30 };
+const blobs = { cacheTtl: 86_400, retryCacheTtl: 30, timeoutMs: 10_000 };
 
 kvNamespaceContract('the fake', async () => fake().kv);
 kvNamespaceContract('Miniflare', realKv);

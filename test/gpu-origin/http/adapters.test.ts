@@ -1,0 +1,165 @@
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { ResidentList } from '../../../protocol/index.ts';
+import { envelope, sha256, signedFetch, startTestOrigin, type Origin } from './harness.ts';
+
+const bytes = (text: string): Uint8Array<ArrayBuffer> =>
+  new TextEncoder().encode(text) as Uint8Array<ArrayBuffer>;
+const PARTS = ['first part ', 'second part ', 'third'].map(bytes);
+const WHOLE = bytes('first part second part third');
+const DIGEST = sha256(WHOLE);
+const RECORD = JSON.stringify({
+  bytes: WHOLE.length,
+  parts: PARTS.map((part) => ({ bytes: part.length, sha256: sha256(part) })),
+});
+
+describe('adapters over HTTP, signed', () => {
+  let origin: Origin;
+  beforeEach(async () => {
+    origin = await startTestOrigin({ signed: true });
+  });
+  afterEach(() => origin.stop());
+
+  const declare = (digest = DIGEST, body = RECORD) =>
+    signedFetch(origin, `/adapters/${digest}`, { method: 'PUT', body });
+  const put = (i: number, body = PARTS[i]!, signed = {}, path = `/adapters/${DIGEST}/parts/${i}`) =>
+    signedFetch(origin, path, { method: 'PUT', body }, signed);
+  const ask = () =>
+    signedFetch(origin, '/v1/chat/completions', {
+      method: 'POST',
+      body: envelope(
+        { model: 'x', messages: [{ role: 'user', content: 'hello' }], max_tokens: 2 },
+        { chain: [{ digest: DIGEST, scale: 1 }] },
+      ),
+    });
+
+  it('brings an adapter in parts, then serves it', async () => {
+    expect((await ask()).status).toBe(409);
+    const declared = await declare();
+    expect(declared.status).toBe(201);
+    expect(await declared.json()).toEqual({ digest: DIGEST, held: false, missing_parts: [0, 1, 2] });
+    expect((await put(0)).status).toBe(204);
+    expect((await put(0)).status).toBe(200);
+    expect((await ask()).status).toBe(409);
+    expect((await declare()).status).toBe(201);
+    expect((await put(2)).status).toBe(204);
+    expect((await put(1)).status).toBe(204);
+    expect((await ask()).status).toBe(200);
+    expect((await declare()).status).toBe(200);
+    const list = (await (await signedFetch(origin, '/adapters')).json()) as ResidentList;
+    expect(list.adapters).toMatchObject([{ digest: DIGEST, state: 'ready', references: 0, pinned: false }]);
+  });
+
+  it('refuses what is tampered with, cut short or signed for something else, and goes on', async () => {
+    await declare();
+    const tampered = PARTS[1]!.map((byte, i) => (i === 3 ? byte ^ 1 : byte));
+    // The header vouches for the part's hash, the bytes are others.
+    const bad = await put(1, tampered, { bodyHash: sha256(PARTS[1]!) });
+    expect(bad.status).toBe(422);
+    expect(await bad.json()).toMatchObject({
+      error: { code: 'adapter_invalid', param: '1', message: expect.stringContaining('Part 1') },
+    });
+    const short = await put(1, PARTS[1]!.slice(1), { bodyHash: sha256(PARTS[1]!) });
+    expect(short.status).toBe(422);
+    expect((await put(1, tampered)).status).toBe(401);
+    expect((await put(1, PARTS[0]!)).status).toBe(401);
+    expect((await put(7, PARTS[1]!)).status).toBe(404);
+    expect((await put(1, PARTS[1]!, { path: `/adapters/${DIGEST}/parts/0` })).status).toBe(401);
+    for (const i of [0, 1, 2]) expect((await put(i)).status).toBe(204);
+    expect((await ask()).status).toBe(200);
+  });
+
+  it.each([
+    ['an upper-case digest', DIGEST.toUpperCase(), RECORD, 400],
+    ['a short digest', DIGEST.slice(1), RECORD, 400],
+    ['a path for a digest', '..%2f..%2fetc%2fpasswd', RECORD, 400],
+    ['sizes that do not add up', DIGEST, RECORD.replace(String(WHOLE.length), '1'), 400],
+    ['no parts', DIGEST, '{"bytes":1,"parts":[]}', 400],
+    [
+      'a part that is too large',
+      DIGEST,
+      JSON.stringify({ bytes: 24 * 1024 ** 2 + 1, parts: [{ bytes: 24 * 1024 ** 2 + 1, sha256: DIGEST }] }),
+      400,
+    ],
+    [
+      'a file beyond the disk budget',
+      DIGEST,
+      JSON.stringify({ bytes: 20_000_000, parts: [{ bytes: 20_000_000, sha256: DIGEST }] }),
+      413,
+    ],
+    [
+      '43 parts',
+      DIGEST,
+      JSON.stringify({ bytes: 43, parts: Array.from({ length: 43 }, () => ({ bytes: 1, sha256: DIGEST })) }),
+      400,
+    ],
+    ['no JSON', DIGEST, '{', 400],
+  ])('refuses %s', async (_what, digest, body, status) => {
+    expect((await declare(digest, body)).status).toBe(status);
+  });
+
+  it('prefetches, verifies and deletes', async () => {
+    await declare();
+    for (const i of [0, 1, 2]) await put(i);
+    const missing = 'd'.repeat(64);
+    const prefetched = await signedFetch(origin, '/adapters/prefetch', {
+      body: JSON.stringify({ digests: [DIGEST, missing], pinned: true }),
+    });
+    expect(await prefetched.json()).toMatchObject({
+      results: [
+        { digest: DIGEST, ok: true },
+        { digest: missing, ok: false, error: { code: 'adapter_missing' } },
+      ],
+    });
+    const ready = origin.engine.residents().adapters.filter((adapter) => adapter.state === 'ready');
+    expect(ready).toMatchObject([{ digest: DIGEST, pinned: true }]);
+    const verified = await signedFetch(origin, `/adapters/${DIGEST}/verify`, { method: 'POST', body: '' });
+    const body = (await verified.json()) as { base: unknown[]; adapter: unknown[] };
+    expect(body).toMatchObject({ digest: DIGEST, ok: true, reason: null });
+    expect([body.base.length, body.adapter.length]).toEqual([20, 20]);
+    expect(
+      (await signedFetch(origin, `/adapters/${missing}/verify`, { method: 'POST', body: '' })).status,
+    ).toBe(409);
+    const remove = () => signedFetch(origin, `/adapters/${DIGEST}`, { method: 'DELETE' });
+    expect((await remove()).status).toBe(204);
+    expect((await remove()).status).toBe(404);
+    expect((await ask()).status).toBe(409);
+  });
+
+  it('says which method a path has none of', async () => {
+    for (const [method, path] of [
+      ['POST', '/base'],
+      ['PATCH', '/adapters'],
+      ['GET', `/adapters/${DIGEST}`],
+      ['DELETE', '/v1/models/x'],
+    ] as const)
+      expect((await signedFetch(origin, path, { method })).status).toBe(405);
+    expect((await signedFetch(origin, '/adapters/a/b/c/d')).status).toBe(404);
+  });
+});
+
+describe('adapters that do not load', () => {
+  it('are reported by verify, and fail their own request with a reason', async () => {
+    const origin = await startTestOrigin();
+    try {
+      await origin.store.put(sha256(''), new Uint8Array(0));
+      const digest = sha256('');
+      const verified = await fetch(`${origin.url}/adapters/${digest}/verify`, { method: 'POST' });
+      expect(await verified.json()).toMatchObject({
+        digest,
+        ok: false,
+        adapter: [],
+        reason: expect.stringContaining('empty'),
+      });
+      const body = JSON.stringify({
+        model: digest,
+        stream: true,
+        messages: [{ role: 'user', content: 'x' }],
+      });
+      const failed = await fetch(`${origin.url}/v1/chat/completions`, { method: 'POST', body });
+      expect(failed.status).toBe(422);
+      expect((await fetch(`${origin.url}/healthz`)).status).toBe(200);
+    } finally {
+      await origin.stop();
+    }
+  });
+});

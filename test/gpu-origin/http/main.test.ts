@@ -1,0 +1,78 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { createInterface } from 'node:readline';
+import { afterAll, describe, expect, it } from 'vitest';
+import { CHATML, tinyTokenizerJson } from '../model-tokenizer/tiny-tokenizer.ts';
+
+const base = mkdtempSync(join(tmpdir(), 'graft-main-'));
+writeFileSync(join(base, 'tokenizer.json'), tinyTokenizerJson());
+writeFileSync(join(base, 'tokenizer_config.json'), JSON.stringify({ eos_token: '<|im_end|>' }));
+writeFileSync(join(base, 'chat_template.jinja'), CHATML);
+afterAll(() => rmSync(base, { recursive: true }));
+
+const start = (args: string[]): ChildProcess =>
+  spawn(process.execPath, ['--import', 'tsx', 'gpu-origin/main.ts', ...args], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+const standalone = ['--dev', '--runner', 'fake', '--base', base, '--cache', join(base, 'cache')];
+
+async function ready(child: ChildProcess): Promise<{ url: string; base: string }> {
+  for await (const line of createInterface({ input: child.stdout! })) {
+    const event = JSON.parse(line) as { event: string; url: string; base: string };
+    if (event.event === 'ready') return event;
+  }
+  throw new Error(`the origin ended: ${await text(child.stderr!)}`);
+}
+
+describe('main', () => {
+  it('says on stdout when it is ready, serves, and ends at SIGTERM', async () => {
+    const child = start([...standalone, '--port', '0']);
+    const exited = once(child, 'exit');
+    const { url } = await ready(child);
+    expect((await fetch(`${url}/readyz`)).status).toBe(200);
+    const body = JSON.stringify({
+      model: 'base',
+      messages: [{ role: 'user', content: 'hello' }],
+      max_tokens: 2,
+    });
+    expect((await fetch(`${url}/v1/chat/completions`, { method: 'POST', body })).status).toBe(200);
+
+    const second = start([...standalone, '--port', new URL(url).port]);
+    const [message, [code]] = await Promise.all([text(second.stderr!), once(second, 'exit')]);
+    expect(message).toBe(
+      `gpu-origin: port ${new URL(url).port} on 127.0.0.1 is taken; choose another with --port\n`,
+    );
+    expect(code).toBe(1);
+
+    child.kill('SIGTERM');
+    expect(await exited).toEqual([0, null]);
+  });
+
+  it('says in one line what is wrong with its flags or its base', async () => {
+    const flags = start(['--port', 'x', '--base', base, '--dev']);
+    const folder = start([
+      '--dev',
+      '--runner',
+      'fake',
+      '--base',
+      join(base, 'none'),
+      '--port',
+      '0',
+      '--cache',
+      join(base, 'cache'),
+    ]);
+    const [one, two, [first], [second]] = await Promise.all([
+      text(flags.stderr!),
+      text(folder.stderr!),
+      once(flags, 'exit'),
+      once(folder, 'exit'),
+    ]);
+    expect(one).toMatch(/^gpu-origin: --port must be [^\n]*\n$/);
+    expect(two).toMatch(/^gpu-origin: [^\n]*no tokenizer.json\n$/);
+    expect([first, second]).toEqual([2, 1]);
+  });
+});
