@@ -52,7 +52,7 @@ export default defineCommand({
     const reason = await Promise.race([stack.failed, aborted(ending.signal)]);
     if (reason === null) output.note(colors.dim('stopping'));
     await stack.stop();
-    if (reason !== null) throw new CliError({ message: reason, code: 'origin_failed' });
+    if (reason !== null) throw new CliError({ message: reason, code: 'part_failed' });
   },
 });
 

@@ -6,10 +6,13 @@ import { CliError } from '../cli-error.ts';
 import { ROOT } from './origin-process.ts';
 import { keepSignalsOurs } from './own-signals.ts';
 import { LOOPBACK } from './ports.ts';
+import { endWithUs, listenForWorkerd } from './watch-workerd.ts';
 
 export interface Edge {
   readonly url: string;
   readonly miniflare: Miniflare;
+  /** Resolves with a sentence when workerd ends without having been asked to. */
+  readonly failed: Promise<string>;
   stop(): Promise<void>;
 }
 
@@ -75,13 +78,29 @@ export async function startEdge(params: {
     cachePersist: path.join(state, 'cache'),
     workers: [worker],
   };
+  const found = listenForWorkerd();
   const miniflare = await keepSignalsOurs(() => new Miniflare(options));
+  let callOff = (): void => undefined;
+  let stopping = false;
+  const stop = async () => {
+    stopping = true;
+    callOff();
+    await miniflare.dispose();
+  };
   try {
-    const url = (await miniflare.ready).href.replace(/\/$/, '');
+    const address = await miniflare.ready;
+    const workerd = found();
+    const failed = new Promise<string>((resolve) => {
+      workerd?.once('exit', (code, signal) => {
+        callOff();
+        if (!stopping) resolve(`the edge (workerd) ended with ${signal ?? `code ${code}`}`);
+      });
+    });
+    if (workerd !== null) callOff = endWithUs(workerd);
     await migrate(miniflare, wrangler.unstable_splitSqlQuery);
-    return { url, miniflare, stop: () => miniflare.dispose() };
+    return { url: address.href.replace(/\/$/, ''), miniflare, failed, stop };
   } catch (error) {
-    await miniflare.dispose().catch(() => undefined);
+    await stop().catch(() => undefined);
     const reason = error instanceof Error ? error.message : String(error);
     throw new CliError({ message: `The edge did not start: ${reason}`, code: 'edge_failed' });
   }

@@ -121,7 +121,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const file = localFilePath(folder);
     undo.push(() => rmSync(file, { force: true }));
     await writePrivateFile(file, `${JSON.stringify(local, null, 2)}\n`);
-    return { local, originPid: origin.pid, failed: origin.failed, stop };
+    return { local, originPid: origin.pid, failed: Promise.race([origin.failed, edge.failed]), stop };
   } catch (error) {
     await stop();
     throw error;

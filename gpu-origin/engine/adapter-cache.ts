@@ -103,12 +103,12 @@ export class AdapterCache {
     return lease;
   }
 
-  /** Loads without a request. @returns when it is ready or has failed; a pinned one stays until `unload`. */
+  /** Loads without a request. @returns when it is ready or has failed; a pinned one that is ready stays until `unload`. */
   prefetch(digest: string, pinned: boolean): Promise<Result<void, ApiError>> {
     const entry = this.#entryOf(digest);
+    if (entry.status.kind === 'failed') return Promise.resolve(err(entry.status.error));
     if (pinned && !entry.pinned) this.#changeHold(entry, () => (entry.pinned = true));
     if (entry.status.kind === 'ready') return Promise.resolve(ok(undefined));
-    if (entry.status.kind === 'failed') return Promise.resolve(err(entry.status.error));
     const result = new Promise<Result<void, ApiError>>((resolve) => entry.waiters.push(resolve));
     this.#startLoads();
     return result;
@@ -264,6 +264,8 @@ export class AdapterCache {
       entry.status = loaded.ok
         ? { kind: 'ready', adapter: loaded.value }
         : { kind: 'failed', error: loaded.error, at: now };
+      // A pin on nothing would never be taken off.
+      if (!loaded.ok) entry.pinned = false;
     });
     const bytes = bytesOf(entry);
     this.#readyBytes += bytes;

@@ -75,7 +75,7 @@ export interface EngineHandle {
 
 export type Outcome = 'stop' | 'length' | 'aborted' | 'failed';
 
-/** Told what happens, for metrics and logs; must not throw. Every method is optional. */
+/** Told what happens, for metrics and logs. Every method is optional; what one throws goes to `onFault`, once. */
 export interface EngineObserver {
   /** After each step. `ms`: from its beginning to its postprocessing; `kvTokens`: tokens held by all rows. */
   onStep?(step: {

@@ -10,6 +10,7 @@ import type {
   EngineRequest,
   EngineStats,
 } from './engine-types.ts';
+import { guardObserver } from './guard-observer.ts';
 import { KvSlots } from './kv-slots.ts';
 import { leaseAdapters } from './lease-adapters.ts';
 import { Lifecycle } from './lifecycle.ts';
@@ -61,7 +62,7 @@ export class Engine implements EngineContract {
     this.#options = options;
     this.#runner = runner;
     this.#clock = clock;
-    this.#observer = options.observer ?? {};
+    this.#observer = guardObserver(options.observer ?? {});
     this.#eos = new Set(options.eosTokenIds);
     this.#slots = new KvSlots(runner);
     this.#scheduler = new Scheduler({

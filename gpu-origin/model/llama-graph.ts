@@ -4,7 +4,7 @@
  */
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
 import { GraphBuilder, MICROSOFT } from './onnx-proto.ts';
-import type { WeightFormat } from './prepare-weights.ts';
+import { groupName, type WeightFormat } from './prepare-weights.ts';
 import { denseRotation, type RotationSet } from './rotation.ts';
 
 export type GraphKind = 'none' | 'qv' | 'all';
@@ -89,12 +89,23 @@ class LlamaGraph {
     return g.node('Mul', [unit, max], output);
   }
 
-  private linear(x: string, layer: number, kind: LinearKind): string {
+  /** The linears of a group as one product. */
+  private group(x: string, layer: number, group: readonly LinearKind[]): string {
+    const name = groupName(layer, group);
+    const y = this.matmul(x, name, `${name}.y`);
+    if (!this.weights.has(`${name}.b`)) return y;
+    return this.g.node('Add', [y, this.weight(`${name}.b`)], `${name}.yb`);
+  }
+
+  private takesDelta(kind: LinearKind): boolean {
+    return DELTA_KINDS[this.params.kind].includes(kind);
+  }
+
+  /** y + (x A^T) B, where this graph has a delta for the kind. */
+  private withDelta(y: string, x: string, layer: number, kind: LinearKind): string {
+    if (!this.takesDelta(kind)) return y;
     const g = this.g;
     const name = `l${layer}.${kind}`;
-    let y = this.matmul(x, name, `${name}.y`);
-    if (this.weights.has(`${name}.b`)) y = g.node('Add', [y, this.weight(`${name}.b`)], `${name}.yb`);
-    if (!DELTA_KINDS[this.params.kind].includes(kind)) return y;
     const shape = linearShape(this.params.config, kind);
     const { a, b } = deltaNames(layer, kind);
     g.input(a, 'f32', ['B', `R_${kind}`, shape.in]);
@@ -102,6 +113,25 @@ class LlamaGraph {
     g.node('FusedMatMul', [x, a], `${name}.xa`, { transB: 1 }, MICROSOFT);
     g.node('MatMul', [`${name}.xa`, b], `${name}.delta`);
     return g.node('Add', [y, `${name}.delta`], `${name}.yd`);
+  }
+
+  /** The outputs of a group's linears, one by one, with their deltas. */
+  private linears(x: string, layer: number, group: readonly LinearKind[]): string[] {
+    const y = this.group(x, layer, group);
+    const widths = group.map((kind) => linearShape(this.params.config, kind).out);
+    const split = this.g.constant(
+      `split.${widths.join('-')}`,
+      'i64',
+      [widths.length],
+      BigInt64Array.from(widths, BigInt),
+    );
+    const names = group.map((kind) => `l${layer}.${kind}.y`);
+    this.g.node('Split', [y, split], names, { axis: -1 });
+    return group.map((kind, index) => this.withDelta(names[index]!, x, layer, kind));
+  }
+
+  private linear(x: string, layer: number, kind: LinearKind): string {
+    return this.withDelta(this.group(x, layer, [kind]), x, layer, kind);
   }
 
   /** down_proj's input times the block-diagonal Hadamard. */
@@ -134,16 +164,17 @@ class LlamaGraph {
     const p = `l${layer}`;
     const epsilon = { epsilon: { float: config.rmsEpsilon } };
     const cache = ['B', config.kvHeads, 'M', config.headDim] as const;
-    const q = this.linear(h, layer, 'q');
-    const k = this.linear(h, layer, 'k');
-    const v = this.linear(h, layer, 'v');
+    // Without deltas attention reads q, k and v from the one product: key and value inputs stay empty.
+    const [q, k, v] = this.takesDelta('q')
+      ? this.linears(h, layer, ['q', 'k', 'v'])
+      : [this.group(h, layer, ['q', 'k', 'v']), '', ''];
     const pastK = g.input(`past.${layer}.k`, 'f32', cache);
     const pastV = g.input(`past.${layer}.v`, 'f32', cache);
     g.output(`present.${layer}.k`, 'f32', cache);
     g.output(`present.${layer}.v`, 'f32', cache);
     const attention = g.node(
       'GroupQueryAttention',
-      [q, k, v, pastK, pastV, 'last_position', 'total_length', this.weight('cos'), this.weight('sin')],
+      [q!, k!, v!, pastK, pastV, 'last_position', 'total_length', this.weight('cos'), this.weight('sin')],
       [`${p}.attention`, `present.${layer}.k`, `present.${layer}.v`],
       { num_heads: config.heads, kv_num_heads: config.kvHeads, do_rotary: 1 },
       MICROSOFT,
@@ -160,8 +191,7 @@ class LlamaGraph {
       return { h: `${p}.h${n}`, x: `${p}.x${n}` };
     };
     const middle = skip(x, o, 1);
-    const gate = this.linear(middle.h, layer, 'gate');
-    const up = this.linear(middle.h, layer, 'up');
+    const [gate, up] = this.linears(middle.h, layer, ['gate', 'up']) as [string, string];
     g.node('Sigmoid', [gate], `${p}.sigmoid`);
     g.node('Mul', [gate, `${p}.sigmoid`], `${p}.silu`);
     g.node('Mul', [`${p}.silu`, up], `${p}.gated`);

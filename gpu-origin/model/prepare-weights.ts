@@ -37,6 +37,20 @@ export const ROTATED: Record<LinearKind, { columns: keyof RotationSet; rows: key
   down: { columns: 'down', rows: 'residual' },
 };
 
+/**
+ * Linears that read the same input are one product: 4 products a layer instead of 7 cost a decode step of 16 rows
+ * about a tenth less, and scales are per output row, so that no value changes.
+ */
+export const LINEAR_GROUPS: readonly (readonly [LinearKind, ...LinearKind[]])[] = [
+  ['q', 'k', 'v'],
+  ['o'],
+  ['gate', 'up'],
+  ['down'],
+];
+
+export const groupName = (layer: number, group: readonly LinearKind[]): string =>
+  `l${layer}.${group.join('-')}`;
+
 const NORM_BEFORE: Partial<Record<LinearKind, string>> = {
   q: 'input_layernorm',
   k: 'input_layernorm',
@@ -76,27 +90,55 @@ function* linear(
   yield { name: `${name}.s`, type: 'f32', dims: [rows], data: scales };
 }
 
+/** One linear's weight `[out, in]` and bias, with the gain before it folded in, rotated. */
+function transformed(
+  base: BaseModel,
+  layer: number,
+  kind: LinearKind,
+  rotations: RotationSet | null,
+): { weight: Float32Array<ArrayBuffer>; bias: Float32Array<ArrayBuffer> | null } {
+  const { in: columns, out: rows } = linearShape(base.config, kind);
+  const weight = base.tensor(`${moduleName(layer, kind)}.weight`, [rows, columns]);
+  const gain = gainBefore(base, layer, kind);
+  if (gain !== null) foldGain(weight, gain);
+  const hasBias = base.config.qkvBias && 'qkv'.includes(kind);
+  const bias = hasBias ? base.tensor(`${moduleName(layer, kind)}.bias`, [rows]) : null;
+  if (rotations !== null) {
+    const rotated = ROTATED[kind];
+    rotateColumns(weight, columns, rotations[rotated.columns]);
+    if (rotated.rows !== null) {
+      rotateRows(weight, columns, rotations[rotated.rows]);
+      if (bias !== null) rotateRows(bias, 1, rotations[rotated.rows]);
+    }
+  }
+  return { weight, bias };
+}
+
+function concatenated(parts: readonly Float32Array[]): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
 function* layerTensors(
   base: BaseModel,
   layer: number,
   format: WeightFormat,
   rotations: RotationSet | null,
 ): Generator<PreparedTensor> {
-  for (const kind of LINEAR_KINDS) {
-    const { in: columns, out: rows } = linearShape(base.config, kind);
-    const weight = base.tensor(`${moduleName(layer, kind)}.weight`, [rows, columns]);
-    const gain = gainBefore(base, layer, kind);
-    if (gain !== null) foldGain(weight, gain);
-    const rotated = ROTATED[kind];
-    if (rotations !== null) {
-      rotateColumns(weight, columns, rotations[rotated.columns]);
-      if (rotated.rows !== null) rotateRows(weight, columns, rotations[rotated.rows]);
-    }
-    yield* linear(`l${layer}.${kind}`, weight, rows, columns, format);
-    if (!base.config.qkvBias || !'qkv'.includes(kind)) continue;
-    const bias = base.tensor(`${moduleName(layer, kind)}.bias`, [rows]);
-    if (rotations !== null && rotated.rows !== null) rotateRows(bias, 1, rotations[rotated.rows]);
-    yield { name: `l${layer}.${kind}.b`, type: 'f32', dims: [rows], data: bias };
+  for (const group of LINEAR_GROUPS) {
+    const parts = group.map((kind) => transformed(base, layer, kind, rotations));
+    const weight = concatenated(parts.map((part) => part.weight));
+    const columns = linearShape(base.config, group[0]).in;
+    const rows = weight.length / columns;
+    const name = groupName(layer, group);
+    yield* linear(name, weight, rows, columns, format);
+    const biases = parts.map((part) => part.bias).filter((bias) => bias !== null);
+    if (biases.length > 0) yield { name: `${name}.b`, type: 'f32', dims: [rows], data: concatenated(biases) };
   }
 }
 

@@ -203,6 +203,18 @@ describe('adapters', () => {
     });
   });
 
+  it('pins nothing that failed', async () => {
+    const { engine, adapter } = rig();
+    const missing = 'd'.repeat(64);
+    for (let attempt = 0; attempt < 2; attempt += 1) {
+      expect(await engine.prefetch(missing, { pinned: true })).toMatchObject({ ok: false });
+      expect(engine.residents().adapters).toMatchObject([{ state: 'failed', pinned: false }]);
+    }
+    const { digest } = await adapter('a');
+    expect((await engine.prefetch(digest, { pinned: true })).ok).toBe(true);
+    expect(engine.residents().adapters.at(-1)).toMatchObject({ digest, state: 'ready', pinned: true });
+  });
+
   it('an abort while loading lets the load end and forgets the request', async () => {
     const hold = gate();
     const { engine, adapter } = rig({ runner: { duringLoad: () => hold.opened } });
