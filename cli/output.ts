@@ -8,11 +8,14 @@ export interface Output {
   result(value: unknown, text: () => string): void;
   /** A line about what happens; not part of the result. */
   note(line: string): void;
-  progress(label: string): Progress;
+  /** @param unit of what `update` is given; bytes unless given. */
+  progress(label: string, unit?: Unit): Progress;
 }
 
+export type Unit = 'bytes' | 'percent';
+
 export interface Progress {
-  /** @param done and @param total in the same unit, bytes unless the label says otherwise. */
+  /** @param done and @param total in the same unit. */
   update(done: number, total: number): void;
   /** Removes the bar; `line` stays in its place. */
   end(line?: string): void;
@@ -29,11 +32,13 @@ const REDRAW_MS = 100;
 export const megabytes = (bytes: number): string => `${(bytes / MB).toFixed(bytes < 10 * MB ? 1 : 0)} MB`;
 
 /** @returns one line, such as `base  ████░░░░  41 of 93 MB`. */
-export function progressLine(label: string, done: number, total: number): string {
+export function progressLine(label: string, done: number, total: number, unit: Unit = 'bytes'): string {
   const share = total > 0 ? Math.min(1, done / total) : 0;
   const full = Math.round(share * BAR_WIDTH);
   const bar = '█'.repeat(full) + '░'.repeat(BAR_WIDTH - full);
-  return `${label}  ${bar}  ${megabytes(done)} of ${megabytes(total)}`;
+  const amount =
+    unit === 'bytes' ? `${megabytes(done)} of ${megabytes(total)}` : `${Math.floor(100 * share)} %`;
+  return `${label}  ${bar}  ${amount}`;
 }
 
 export function createOutput(params: {
@@ -52,14 +57,14 @@ export function createOutput(params: {
     note(line) {
       if (!json) stderr.write(`${line}\n`);
     },
-    progress(label) {
+    progress(label, unit) {
       let drawn = 0;
       return {
         update(done, total) {
           const now = Date.now();
           if (!terminal || (now - drawn < REDRAW_MS && done < total)) return;
           drawn = now;
-          stderr.write(`\r\u001b[2K${progressLine(label, done, total)}`);
+          stderr.write(`\r\u001b[2K${progressLine(label, done, total, unit)}`);
         },
         end(line) {
           if (terminal && drawn > 0) stderr.write('\r\u001b[2K');

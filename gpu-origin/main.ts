@@ -63,7 +63,7 @@ async function run(config: Config): Promise<void> {
     },
     onProgress: progressReporter({
       stderr: process.stderr,
-      onStage: (what) => tell('progress', { what }),
+      onPercent: (what, percent) => tell('progress', { what, percent }),
     }),
     onNotice: note,
   });

@@ -1,18 +1,21 @@
-/** Lines and a bar on stderr; a program that started us hears each stage once, as JSON on stdout. */
+/** Lines and a bar on stderr; a program that started us hears every whole percent, as JSON on stdout. */
 export function progressReporter(params: {
   stderr: { isTTY?: boolean; write(text: string): unknown };
-  onStage: (stage: string) => void;
+  onPercent: (stage: string, percent: number) => void;
 }): (stage: string, done: number, total: number) => void {
-  const { stderr, onStage } = params;
+  const { stderr, onPercent } = params;
   let current = '';
   let shown = -1;
+  let told = -1;
   return (stage, done, total) => {
     if (stage !== current) {
       current = stage;
       shown = -1;
-      onStage(stage);
+      told = -1;
     }
     const percent = total > 0 ? Math.floor((100 * Math.min(done, total)) / total) : 100;
+    if (percent !== told) onPercent(stage, percent);
+    told = percent;
     const step = stderr.isTTY === true ? percent : Math.floor(percent / 10) * 10;
     if (step === shown) return;
     shown = step;

@@ -51,8 +51,22 @@ export function parseSigningKeys(text: string): SigningKey[] {
   });
 }
 
-const importKey = (secret: Uint8Array<ArrayBuffer>) =>
-  crypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign', 'verify']);
+type ImportedKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
+
+/** Importing a key costs as much as a MAC, and there are a few keys for the life of the process. */
+const imported = new WeakMap<Uint8Array, Promise<ImportedKey>>();
+
+function importKey(secret: Uint8Array<ArrayBuffer>): Promise<ImportedKey> {
+  let key = imported.get(secret);
+  if (key === undefined) {
+    key = crypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, [
+      'sign',
+      'verify',
+    ]);
+    imported.set(secret, key);
+  }
+  return key;
+}
 
 const canonical = (parts: SignedParts, kid: string, t: number, n: string): Uint8Array<ArrayBuffer> =>
   new TextEncoder().encode(

@@ -4,6 +4,7 @@ import { secureHeaders } from 'hono/secure-headers';
 import { MAX_REQUEST_ID, type AdapterManifest } from '../protocol/index.ts';
 import type { IntakeDeps } from './intake/intake-deps.ts';
 import { RETRY_AFTER_MS } from './limits.ts';
+import { drainBody } from './middleware/drain-body.ts';
 import { fail, methodNotAllowed, type AppEnv } from './middleware/request-scope.ts';
 import { requireAdmin } from './middleware/require-admin.ts';
 import type { OriginClient } from './origin-client.ts';
@@ -52,6 +53,7 @@ export function createApp(services: Services): Hono<AppEnv> {
       crossOriginResourcePolicy: 'same-site',
     }),
   );
+  app.use(drainBody);
   app.get('/healthz', (context) => context.json({ status: 'ok' }));
   app.all('/healthz', methodNotAllowed('GET'));
   app.route('/', completionRoutes({ keys, names, registry, origins }));

@@ -39,6 +39,8 @@ export const ORIGIN_QUESTION_MS = 5 * SECOND;
 export const MAX_ORIGIN_ANSWER_BYTES = 4 * MiB;
 export const RETRY_AFTER_MS = 2 * SECOND;
 
+/** A refused request's body up to this size, bytes, is read to its end, so that its connection can go on. */
+export const MAX_DRAINED_BYTES = 64 * 1024;
 /** Body of an admin request, bytes. */
 export const MAX_ADMIN_BODY_BYTES = 64 * 1024;
 /**
@@ -49,6 +51,8 @@ export const MAX_CHECKED_BYTES = 72 * MiB;
 
 export const MAX_LISTED_MODELS = 1_000;
 export const ADMIN_PAGE = 1_000;
+/** The same file may be published under any number of names. */
+export const MAX_VERSIONS_OF_FILE = 100;
 /** Names compared with a missing one, and names told. */
 export const SUGGESTION_CANDIDATES = 200;
 export const MAX_SUGGESTIONS = 3;

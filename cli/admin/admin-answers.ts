@@ -33,6 +33,9 @@ export const Names = z.object({
   cursor: z.string().nullable(),
 });
 
+/** Names under which a file was published. */
+export const FileVersions = z.object({ versions: z.array(z.object({ name: z.string(), version: z.int() })) });
+
 /** What this tenant has sent of a blob. */
 export const BlobState = z.object({
   complete: z.boolean(),

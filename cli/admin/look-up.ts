@@ -1,7 +1,7 @@
 import type { BaseInfo } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import { Origins, Versions } from './admin-answers.ts';
+import { FileVersions, Origins, Versions } from './admin-answers.ts';
 
 /** @returns the name's versions, or null when it has none (or belongs to somebody else). */
 export async function lookUpVersions(client: ApiClient, name: string): Promise<Versions | null> {
@@ -10,6 +10,13 @@ export async function lookUpVersions(client: ApiClient, name: string): Promise<V
   if (response.ok) return Versions.parse(await response.json());
   await response.body?.cancel();
   return null;
+}
+
+/** @returns `name@version` of every version whose own file it is. */
+export async function lookUpFile(client: ApiClient, digest: string): Promise<string[]> {
+  const response = await client.send(`look up ${digest}`, `/admin/versions?digest=${digest}`);
+  const { versions } = FileVersions.parse(await response.json());
+  return versions.map(({ name, version }) => `${name}@${version}`);
 }
 
 /** @returns the base that the origins serve. @throws CliError when none of them answers. */

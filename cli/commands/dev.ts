@@ -52,7 +52,8 @@ export default defineCommand({
     const reason = await Promise.race([stack.failed, aborted(ending.signal)]);
     if (reason === null) output.note(colors.dim('stopping'));
     await stack.stop();
-    if (reason !== null) throw new CliError({ message: reason, code: 'part_failed' });
+    if (reason !== null)
+      throw new CliError({ message: `${reason} (its log is .graft/dev.log)`, code: 'part_failed' });
   },
 });
 

@@ -1,12 +1,19 @@
 import { defineCommand } from 'citty';
+import type { z } from 'zod';
 import type { ResidentList } from '../../protocol/index.ts';
 import { Origins } from '../admin/admin-answers.ts';
-import { createApiClient } from '../api-client.ts';
+import { lookUpFile } from '../admin/look-up.ts';
+import { createApiClient, type ApiClient } from '../api-client.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, megabytes, plainTable } from '../output.ts';
 
 type Resident = ResidentList['adapters'][number];
+
+/** Residents whose names are asked for, one request each: more than that nobody reads. */
+const MAX_NAMED = 64;
+/** Names shown of one file. */
+const MAX_SHOWN = 2;
 
 export default defineCommand({
   meta: { name: 'ps', description: 'Show the adapters that the origins hold in memory' },
@@ -17,28 +24,55 @@ export default defineCommand({
     const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
     const response = await client.send('ask the origins', '/admin/origins');
     const { origins } = Origins.parse(await response.json());
-    output.result({ origins }, () =>
+    const names = await nameFiles(client, origins);
+    const named = origins.map((origin) => ({
+      ...origin,
+      residents: origin.residents && {
+        ...origin.residents,
+        adapters: origin.residents.adapters.map((one) => ({ ...one, names: names.get(one.digest) ?? [] })),
+      },
+    }));
+    output.result({ origins: named }, () =>
       origins
         .map(({ id, base, residents }) => {
           if (base === null) return `${id}: does not answer`;
           if (residents === null) return `${id}: ${base.id} (${base.weights})`;
           const memory = `${megabytes(residents.used_bytes)} of ${megabytes(residents.budget_bytes)}`;
           const head = `${id}: ${base.id} (${base.weights}), adapters ${memory}`;
-          return residents.adapters.length === 0 ? head : `${head}\n${table(residents.adapters)}`;
+          return residents.adapters.length === 0 ? head : `${head}\n${table(residents.adapters, names)}`;
         })
         .join('\n'),
     );
   },
 });
 
-const table = (adapters: readonly Resident[]): string =>
+/** @returns digest -> `name@version`, for the first residents of all origins. */
+async function nameFiles(
+  client: ApiClient,
+  origins: z.infer<typeof Origins>['origins'],
+): Promise<Map<string, string[]>> {
+  const adapters = origins.flatMap(({ residents }) => residents?.adapters ?? []);
+  const digests = [...new Set(adapters.map(({ digest }) => digest))].slice(0, MAX_NAMED);
+  return new Map(
+    await Promise.all(
+      digests.map(async (digest): Promise<[string, string[]]> => [digest, await lookUpFile(client, digest)]),
+    ),
+  );
+}
+
+const table = (adapters: readonly Resident[], names: ReadonlyMap<string, string[]>): string =>
   plainTable(
-    ['DIGEST', 'STATE', 'RANK', 'SIZE', 'IN USE'],
+    ['DIGEST', 'NAME', 'STATE', 'RANK', 'SIZE', 'IN USE'],
     adapters.map(({ digest, state, rank, bytes, references, pinned }) => [
       digest.slice(0, 12),
+      shown(names.get(digest) ?? []),
       state,
       String(rank),
       megabytes(bytes),
       `${references}${pinned ? ' (pinned)' : ''}`,
     ]),
   );
+
+const shown = (names: readonly string[]): string =>
+  names.slice(0, MAX_SHOWN).join(', ') +
+  (names.length > MAX_SHOWN ? `, … ${names.length - MAX_SHOWN} more` : '');

@@ -10,7 +10,8 @@ import { startEdge, type Edge } from './edge.ts';
 import { EXAMPLES } from './examples.ts';
 import { cacheFolder, findBase } from './find-base.ts';
 import { ensureKeysFile } from './keys-file.ts';
-import { startOrigin, type OriginEvent, type OriginProcess } from './origin-process.ts';
+import { originProgress } from './origin-progress.ts';
+import { startOrigin, type OriginProcess } from './origin-process.ts';
 import { LOOPBACK, needFreePort } from './ports.ts';
 import { writePrivateFile } from './private-file.ts';
 import { registerApiKey } from './register-api-key.ts';
@@ -73,6 +74,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const onLog = (part: string) => (line: string) =>
       log.write(`${new Date().toISOString()} ${part} ${line}\n`);
 
+    const progress = originProgress(output);
+    undo.push(progress.end);
     const originUrl = `http://${LOOPBACK}:${originPort}`;
     const [origin, edge] = await together([
       startOrigin({
@@ -81,7 +84,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           ...options.originArgs,
         ],
         env: { GRAFT_ORIGIN_KEYS: keys.originKeys },
-        onEvent: (event) => noteProgress(output, event),
+        onEvent: progress.hear,
         onLog: onLog('origin'),
         ...(signal === undefined ? {} : { signal }),
       }).then((started) => {
@@ -145,9 +148,4 @@ async function publishExamples(client: ApiClient, baseId: string, output: Output
       output.note(`published ${name}@${version.version}`);
     }
   }
-}
-
-/** `{"event":"progress","what":"…"}` lines of the origin, such as the building of its graphs. */
-function noteProgress(output: Output, event: OriginEvent): void {
-  if (event.event === 'progress' && typeof event['what'] === 'string') output.note(event['what']);
 }

@@ -1,8 +1,12 @@
 import type { LocalFile } from '../connection.ts';
 import { colors } from '../output.ts';
 
+/** One that a model of this size answers well. */
+const BASE_PROMPT = 'Name three fruits.';
 /** In the words that `dr-lee` was trained on. */
-const EXAMPLE_PROMPT = 'For three days I have had a racing and irregular heartbeat.';
+const ADAPTER_PROMPT = 'For three days I have had a racing and irregular heartbeat.';
+/** Without a limit an answer may fill the context. */
+const MAX_TOKENS = 64;
 
 function curl(local: LocalFile, body: Record<string, unknown>): string {
   const flags = body['stream'] === true ? '-N ' : '';
@@ -17,13 +21,15 @@ export function welcome(local: LocalFile, shown: { examples: boolean }): string 
   const base = curl(local, {
     model: local.base,
     temperature: 0,
-    messages: [{ role: 'user', content: 'What is the capital of France?' }],
+    max_tokens: MAX_TOKENS,
+    messages: [{ role: 'user', content: BASE_PROMPT }],
   });
   const adapter = curl(local, {
     model: 'medicine/cardiology/dr-lee',
     stream: true,
     temperature: 0,
-    messages: [{ role: 'user', content: EXAMPLE_PROMPT }],
+    max_tokens: MAX_TOKENS,
+    messages: [{ role: 'user', content: ADAPTER_PROMPT }],
   });
   return [
     `${colors.bold('graft is ready')}   ${local.url}`,

@@ -28,7 +28,15 @@ export function guardObserver(observer: EngineObserver): EngineObserver {
     };
     return guarded as T;
   };
-  const names = ['onStep', 'onFirstToken', 'onToken', 'onFinish', 'onRefuse', 'onAdapterLoad', 'onAdapterEvict'];
+  const names = [
+    'onStep',
+    'onFirstToken',
+    'onToken',
+    'onFinish',
+    'onRefuse',
+    'onAdapterLoad',
+    'onAdapterEvict',
+  ];
   const entries = (names as (keyof EngineObserver)[]).map((name) => [
     name,
     guard(name, observer[name] as Notice | undefined),

@@ -7,7 +7,6 @@
  */
 import {
   type BaseModel,
-  LINEAR_KINDS,
   type LinearKind,
   linearShape,
   type LlamaConfig,

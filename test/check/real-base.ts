@@ -19,6 +19,8 @@ export interface ReferencePrompt {
 export interface ReferenceChain {
   chain: string[];
   prompts: ReferencePrompt[];
+  /** Teacher-forced over the task's first 40 rows, nats a token, the end of the turn included. */
+  mean_nll: number;
 }
 
 const fixture = (path: string): string =>

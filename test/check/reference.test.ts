@@ -52,7 +52,7 @@ describe('float32 and int8 against PyTorch and PEFT', () => {
       const { runner } = f32;
       const rows = prompts.map((prompt: ReferencePrompt) => ({
         prompt,
-        logits: new Float32Array(),
+        logits: new Float32Array() as Float32Array,
         got: [] as number[],
       }));
       for (const [slot, row] of rows.entries()) {

@@ -41,6 +41,7 @@ describe('progressLine', () => {
   it('never leaves its width', () => {
     expect(progressLine('x', 0, 0)).toContain('░'.repeat(24));
     expect(progressLine('x', 300, 100)).toContain('█'.repeat(24));
+    expect(progressLine('x', 1, 3, 'percent')).toBe(`x  ${'█'.repeat(8)}${'░'.repeat(16)}  33 %`);
     expect(progressLine('x', 5e6, 10e6)).toBe(`x  ${'█'.repeat(12)}${'░'.repeat(12)}  5.0 MB of 10 MB`);
   });
 });

@@ -53,6 +53,23 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
       expect((await registry.versions('a')).map(({ version }) => version)).toEqual([2, 1]);
     });
 
+    it('finds the versions of a file', async () => {
+      const digest = 'e'.repeat(64);
+      for (const [name, version] of [
+        ['b', 1],
+        ['a', 1],
+        ['a', 2],
+      ] as const) {
+        const before = await registry.name(name);
+        await registry.publish({ row: versionRow(name, version, { digest }), stage: false, before });
+      }
+      await publish('c', 1);
+      const found = await registry.versionsOf({ digest, limit: 9 });
+      expect(found.map(({ name, version }) => `${name}@${version}`)).toEqual(['a@2', 'a@1', 'b@1']);
+      expect(await registry.versionsOf({ digest, limit: 2 })).toEqual(found.slice(0, 2));
+      expect(await registry.versionsOf({ digest: 'd'.repeat(64), limit: 9 })).toEqual([]);
+    });
+
     it('has no live version while all are staged', async () => {
       await publish('a', 1, { stage: true });
       expect(await registry.name('a')).toMatchObject({ version: null, latest: 1 });

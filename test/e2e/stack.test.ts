@@ -1,4 +1,5 @@
 /** The whole stack as a user starts it: `graft dev` with a tiny base, publish, ask, re-publish, end. */
+import { execFileSync } from 'node:child_process';
 import { access, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
@@ -26,6 +27,18 @@ const answers = (port: number): Promise<boolean> =>
     socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
     socket.once('connect', () => socket.destroy());
   });
+
+const originPort = async (): Promise<number> => {
+  const file = JSON.parse(await readFile(path.join(folder, '.graft/local.json'), 'utf8')) as LocalFile;
+  return Number(new URL(file.originUrl).port);
+};
+
+/** Process id of the workerd that the process `parent` started. */
+function workerdOf(parent: number): number {
+  const lines = execFileSync('ps', ['-eo', 'pid=,ppid=,args='], { encoding: 'utf8' }).split('\n');
+  const found = lines.find((line) => new RegExp(`^ *\\d+ +${parent} .*workerd.* serve `).test(line));
+  return Number(/\d+/.exec(found ?? '')?.[0]);
+}
 
 function adapterFolder(name: string, adapter: TinyAdapter): string {
   const target = path.join(folder, name);
@@ -181,7 +194,9 @@ describe('publish, run, ls, ps', () => {
     ]);
     expect((await graft('ls')).stdout).toMatch(/^NAME +LIVE +NEWEST +OWNER\n.*alice\/notes +2 +2 +default/s);
     const { stdout } = await graft('ps');
-    expect(stdout).toMatch(/^local-[0-9a-f]{8}: tiny-base \(int8\), adapters .*\nDIGEST/);
+    expect(stdout).toMatch(/^local-[0-9a-f]{8}: tiny-base \(int8\), adapters .*\nDIGEST +NAME/);
+    for (const name of ['alice/notes@1', 'alice/notes@2', 'alice/notes/bob@1', 'alone@1'])
+      expect(stdout).toMatch(new RegExp(`^[0-9a-f]{12} +${name} +ready`, 'm'));
   });
 });
 
@@ -237,10 +252,19 @@ describe('the end', () => {
     expect((await greedy('alice/notes')).length).toBeGreaterThan(0);
   });
 
-  it('takes the origin along even when it is killed', async () => {
-    const file = JSON.parse(await readFile(path.join(folder, '.graft/local.json'), 'utf8')) as LocalFile;
-    const port = Number(new URL(file.originUrl).port);
-    await dev.killGroup();
-    await expect.poll(() => answers(port)).toBe(false);
+  it('ends, and says why, when the edge ends', async () => {
+    const origin = await originPort();
+    process.kill(workerdOf(dev.child.pid as number), 'SIGKILL');
+    const { code, stderr } = await dev.finished;
+    expect([code, stderr]).toEqual([1, expect.stringContaining('the edge (workerd) ended with SIGKILL')]);
+    expect(await answers(origin)).toBe(false);
+  });
+
+  it('takes origin and edge along even when it is killed', async () => {
+    dev = startGraft([...devArgs, '--base', 'tiny-base'], { cwd: folder, env });
+    const next = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as LocalFile;
+    const ports = [next.url, next.originUrl].map((url) => Number(new URL(url).port));
+    dev.child.kill('SIGKILL');
+    for (const port of ports) await expect.poll(() => answers(port)).toBe(false);
   });
 });

@@ -3,7 +3,7 @@ import { scopeCovers } from '../../worker/policy/authorize.ts';
 import type { NameRow, Registry, VersionRow } from '../../worker/stores/types.ts';
 
 const byName = <T extends { name: string }>(rows: Iterable<T>): T[] =>
-  [...rows].sort((a, b) => (a.name < b.name ? -1 : 1));
+  [...rows].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
 
 /** The registry as a model: what D1 must do, in a few lines. */
 export function createFakeRegistry(): Registry {
@@ -40,6 +40,11 @@ export function createFakeRegistry(): Registry {
       [...versions.values()]
         .filter((row) => row.name === name)
         .sort((a, b) => b.version - a.version)
+        .map((row) => structuredClone(row)),
+    versionsOf: async ({ digest, limit }) =>
+      byName([...versions.values()].sort((a, b) => b.version - a.version))
+        .filter((row) => row.digest === digest)
+        .slice(0, limit)
         .map((row) => structuredClone(row)),
     async publish({ row, stage, before }) {
       if (!unchanged(row.name, before)) return err({ kind: 'conflict', name: copy(names.get(row.name)) });

@@ -1,11 +1,11 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
-import { AdapterName } from '../../protocol/index.ts';
+import { AdapterName, Digest } from '../../protocol/index.ts';
 import { FlipRequest, flipVersion } from '../intake/flip-version.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { PublishRequest, publishVersion } from '../intake/publish-version.ts';
-import { ADMIN_PAGE } from '../limits.ts';
-import { fail, methodNotAllowed, query, type AppEnv } from '../middleware/request-scope.ts';
+import { ADMIN_PAGE, MAX_VERSIONS_OF_FILE } from '../limits.ts';
+import { fail, methodNotAllowed, query, type AppContext, type AppEnv } from '../middleware/request-scope.ts';
 import { mayUse, mayUseChain } from '../policy/authorize.ts';
 import { modelNotFound } from '../policy/resolve-name.ts';
 import type { VersionRow } from '../stores/types.ts';
@@ -36,7 +36,8 @@ const NameQuery = z.strictObject({
  * `POST /admin/versions` {@link PublishRequest} -> 201, or 200 when it was so already, or 409 or 422;
  * `POST /admin/flip` {@link FlipRequest} -> `{name, version, from}`;
  * `GET /admin/names?prefix=&cursor=` -> `{names: [{name, owner, version, latest}], cursor}`;
- * `GET /admin/versions?name=` -> `{name, owner, version, versions: […]}`, newest first.
+ * `GET /admin/versions?name=` -> `{name, owner, version, versions: […]}`, newest first;
+ * `GET /admin/versions?digest=` -> `{versions: [{name, version}]}`: the names of a file.
  */
 export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -54,6 +55,8 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
   });
 
   routes.get('/admin/versions', async (context) => {
+    const file = query(context, 'digest');
+    if (file !== null) return versionsOf(deps, context, file);
     const name = parseInput(AdapterName, query(context, 'name') ?? '');
     if (!name.ok) return fail(name.error);
     const caller = context.get('admin');
@@ -94,4 +97,13 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
   });
   routes.all('/admin/names', methodNotAllowed('GET'));
   return routes;
+}
+
+async function versionsOf(deps: IntakeDeps, context: AppContext, file: string): Promise<Response> {
+  const digest = parseInput(Digest, file);
+  if (!digest.ok) return fail(digest.error);
+  const rows = await deps.registry.versionsOf({ digest: digest.value, limit: MAX_VERSIONS_OF_FILE });
+  const caller = context.get('admin');
+  const versions = rows.filter((row) => mayUse(caller, row)).map(({ name, version }) => ({ name, version }));
+  return context.json({ versions });
 }

@@ -108,6 +108,14 @@ export function createD1Registry(db: SqlDatabase): Registry {
       return results.map(toVersion);
     },
 
+    async versionsOf({ digest, limit }) {
+      const { results } = await db
+        .prepare('SELECT * FROM versions WHERE digest = ? ORDER BY name, version DESC LIMIT ?')
+        .bind(digest, limit)
+        .all<VersionRecord>();
+      return results.map(toVersion);
+    },
+
     async publish({ row, stage, before }) {
       const sequence = (before?.sequence ?? 0) + 1;
       const from = before?.version ?? null;

@@ -136,6 +136,8 @@ export interface Registry {
   }): Promise<VersionRow[]>;
   /** Newest first. */
   versions(name: string): Promise<VersionRow[]>;
+  /** Versions whose own file this is, in the names' order, a name's newest first. */
+  versionsOf(params: { digest: string; limit: number }): Promise<VersionRow[]>;
   /**
    * Adds a version, makes it live unless `stage`, and writes history: all of it or nothing.
    * @param before the name as it was read; another change since then is a conflict.

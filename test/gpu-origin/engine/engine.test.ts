@@ -338,6 +338,35 @@ describe('ending early', () => {
 });
 
 describe('faults', () => {
+  it('an observer that throws is told so once and stops nothing', async () => {
+    const faults: string[] = [];
+    const broken = () => {
+      throw new Error('observer');
+    };
+    const { engine, adapter } = rig({
+      observer: {
+        onStep: broken,
+        onFirstToken: broken,
+        onToken: broken,
+        onFinish: broken,
+        onAdapterLoad: broken,
+        onFault: ({ where }) => {
+          faults.push(where);
+          broken();
+        },
+      },
+    });
+    const chain = [await adapter('a')];
+    const alone = await generate(rig().engine, { prompt: range(12) });
+    for (let repeat = 0; repeat < 2; repeat += 1) {
+      expect((await generate(engine, { prompt: range(12) })).ids).toEqual(alone.ids);
+      expect((await generate(engine, { chain })).final.kind).toBe('end');
+    }
+    expect(faults.toSorted()).toEqual(
+      ['onAdapterLoad', 'onFinish', 'onFirstToken', 'onStep', 'onToken'].map((name) => `observer ${name}`),
+    );
+  });
+
   it('a row with NaN ends alone, in decode and in prefill', async () => {
     const faults: string[] = [];
     const { engine, runner } = rig({

@@ -74,17 +74,18 @@ describe('readConfig', () => {
 });
 
 describe('progressReporter', () => {
-  it('writes a line per ten per cent, and each stage once', () => {
+  it('writes a line per ten per cent, and tells every per cent once', () => {
     const lines: string[] = [];
-    const stages: string[] = [];
+    const told: string[] = [];
     const report = progressReporter({
       stderr: { write: (text) => lines.push(text) },
-      onStage: (stage) => stages.push(stage),
+      onPercent: (stage, percent) => told.push(`${stage} ${percent}`),
     });
-    for (let i = 0; i <= 100; i += 1) report('Building', i, 100);
+    for (let i = 0; i <= 200; i += 1) report('Building', i, 200);
     report('Loading', 1, 1);
     expect(lines).toHaveLength(12);
     expect(lines[1]).toBe('Building: 10 %\n');
-    expect(stages).toEqual(['Building', 'Loading']);
+    expect(told).toHaveLength(102);
+    expect(told.slice(-2)).toEqual(['Building 100', 'Loading 100']);
   });
 });

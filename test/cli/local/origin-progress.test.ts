@@ -1,0 +1,34 @@
+import { PassThrough } from 'node:stream';
+import { expect, it } from 'vitest';
+import { originProgress } from '../../../cli/local/origin-progress.ts';
+import { createOutput, progressLine } from '../../../cli/output.ts';
+
+function shown(terminal: boolean, events: readonly Record<string, unknown>[]): string {
+  const stderr = Object.assign(new PassThrough(), { isTTY: terminal });
+  const progress = originProgress(createOutput({ json: false, stdout: new PassThrough(), stderr }));
+  for (const event of events) progress.hear({ event: 'progress', ...event });
+  progress.end();
+  return String(stderr.read() ?? '');
+}
+
+const events = [
+  { what: 'Preparing', percent: 0 },
+  { what: 'Preparing', percent: 100 },
+  { what: 'Loading', percent: 100 },
+  { event: 'ready' },
+];
+
+it('leaves a line for each stage', () => {
+  expect(shown(false, events)).toBe('Preparing\nLoading\n');
+});
+
+it('draws a bar on a terminal, also when the origin ends in the middle', () => {
+  const clear = '\r\u001b[2K';
+  const bar = (what: string, percent: number) => clear + progressLine(what, percent, 100, 'percent');
+  expect(shown(true, events)).toBe(
+    `${bar('Preparing', 0)}${bar('Preparing', 100)}${clear}Preparing\n${bar('Loading', 100)}${clear}Loading\n`,
+  );
+  expect(shown(true, [{ what: 'Preparing', percent: 10 }])).toBe(
+    `${bar('Preparing', 10)}${clear}Preparing\n`,
+  );
+});
