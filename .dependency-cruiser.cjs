@@ -20,13 +20,23 @@ module.exports = {
     only('gpu-origin/engine', ['gpu-origin/generation/', 'protocol/']),
     only('gpu-origin/model', ['adapters/', 'protocol/']),
     only('gpu-origin/runtime', ['gpu-origin/engine/ports', 'gpu-origin/model/', 'adapters/', 'protocol/']),
-    only('gpu-origin/http', ['gpu-origin/engine/', 'gpu-origin/generation/', 'gpu-origin/model/(tokenizer|chat-template)', 'protocol/']),
+    only('gpu-origin/http', [
+      'gpu-origin/engine/',
+      'gpu-origin/generation/',
+      'gpu-origin/model/(tokenizer|chat-template)',
+      'protocol/',
+    ]),
     { ...only('gpu-origin', ['adapters/', 'protocol/']), name: 'gpu-origin' },
     only('worker/policy', ['worker/stores/types', 'protocol/']),
     only('worker/stores', ['protocol/']),
     only('worker/intake', ['adapters/index', 'worker/stores/types', 'worker/limits', 'protocol/']),
     only('worker/middleware', ['worker/stores/types', 'worker/policy/', 'worker/(env|limits)', 'protocol/']),
-    only('worker/routes', ['worker/(policy|intake|middleware)/', 'worker/stores/types', 'worker/(env|limits|origin-client)', 'protocol/']),
+    only('worker/routes', [
+      'worker/(policy|intake|middleware)/',
+      'worker/stores/types',
+      'worker/(env|limits|origin-client)',
+      'protocol/',
+    ]),
     { ...only('worker', ['adapters/index', 'protocol/']), name: 'worker' },
     {
       name: 'protocol-leaf',
@@ -44,6 +54,10 @@ module.exports = {
   options: {
     doNotFollow: { path: 'node_modules' },
     tsPreCompilationDeps: true,
-    enhancedResolveOptions: { extensions: ['.ts', '.js', '.mjs', '.json'], exportsFields: ['exports'], conditionNames: ['import', 'node', 'default'] },
+    enhancedResolveOptions: {
+      extensions: ['.ts', '.js', '.mjs', '.json'],
+      exportsFields: ['exports'],
+      conditionNames: ['import', 'node', 'default'],
+    },
   },
 };

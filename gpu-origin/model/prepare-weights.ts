@@ -5,13 +5,7 @@
  *   x' += R^T-rotated rows of W                      o, down write to the residual stream
  *   v heads are rotated by R_v, undone by o's columns; down's input is rotated by R_down while running.
  */
-import {
-  type BaseModel,
-  type LinearKind,
-  linearShape,
-  type LlamaConfig,
-  moduleName,
-} from './base-model.ts';
+import { type BaseModel, type LinearKind, linearShape, type LlamaConfig, moduleName } from './base-model.ts';
 import type { DataType } from './onnx-proto.ts';
 import { quantizeLinear, transpose } from './quantize.ts';
 import { rotateColumns, rotateRows, type RotationSet } from './rotation.ts';
