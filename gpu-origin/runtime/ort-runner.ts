@@ -1,19 +1,11 @@
 /** ModelRunner on ONNX Runtime's CPU library. */
-import { parseCanonical, toFloat32, validateAdapter } from '../../adapters/index.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 import type { ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
-import {
-  LINEAR_KINDS,
-  type LinearKind,
-  linearShape,
-  type LlamaConfig,
-  moduleName,
-} from '../model/base-model.ts';
+import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import { DELTA_KINDS, deltaNames, GRAPH_KINDS, type GraphKind } from '../model/llama-graph.ts';
-import { rotateModule, type RotatedModule } from '../model/rotate-adapter.ts';
-import type { RotationSet } from '../model/rotation.ts';
 import { DeltaBatch } from './delta-batch.ts';
 import { KvCache } from './kv-cache.ts';
+import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
 import {
   allocate,
   type OrtBinding,
@@ -21,21 +13,10 @@ import {
   type OrtSession,
   type OrtTensor,
 } from './ort-session.ts';
-import {
-  composeDelta,
-  graphFor,
-  moduleKey,
-  noRanks,
-  OrtResidentAdapter,
-  OrtRowDelta,
-  type RankByKind,
-} from './row-delta.ts';
+import { composeDelta, graphFor, moduleKey, noRanks, OrtRowDelta, type RankByKind } from './row-delta.ts';
 
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
 export const PREFILL_CHUNK = 128;
-
-/** Lets the event loop run between layers while an adapter is transformed. */
-const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** Tensors of one batch size that are the same in every step. */
 interface StepTensors {
@@ -75,11 +56,8 @@ export class OrtRunner implements ModelRunner {
       sessions: Record<GraphKind, OrtSession>;
       /** Shared by the sessions, released with the runner. */
       weights: ReadonlyMap<string, OrtTensor>;
-      /** Gain of the norm before a linear, folded into its input; null where there is none. */
-      gains: (layer: number, kind: LinearKind) => Float32Array | null;
-      rotations: RotationSet | null;
       slots: number;
-    },
+    } & WeightTransform,
   ) {
     this.config = params.config;
     this.vocabSize = params.config.vocab;
@@ -93,30 +71,8 @@ export class OrtRunner implements ModelRunner {
     return this.params.base;
   }
 
-  async loadAdapter(file: Uint8Array<ArrayBuffer>, digest: string): Promise<ResidentAdapter> {
-    const adapter = parseCanonical(file);
-    const problem = validateAdapter({ adapter, base: this.base })[0];
-    if (problem !== undefined) throw problem;
-    const byName = new Map(adapter.modules.map((module) => [module.name, module]));
-    const modules = new Map<string, RotatedModule>();
-    for (let layer = 0; layer < this.config.layers; layer++) {
-      for (const kind of LINEAR_KINDS) {
-        const module = byName.get(moduleName(layer, kind));
-        if (module === undefined) continue;
-        const rotated = rotateModule({
-          kind,
-          rank: module.rank,
-          scale: module.scale,
-          a: toFloat32(module.a),
-          b: toFloat32(module.b),
-          gain: this.params.gains(layer, kind),
-          rotations: this.params.rotations,
-        });
-        modules.set(moduleKey(layer, kind), rotated);
-      }
-      await yieldToEventLoop();
-    }
-    return new OrtResidentAdapter(digest, modules);
+  loadAdapter(file: Uint8Array<ArrayBuffer>, digest: string): Promise<ResidentAdapter> {
+    return loadResidentAdapter({ file, digest, ...this.params });
   }
 
   /** Its memory is the garbage collector's once no row and no composed delta refers to it. */

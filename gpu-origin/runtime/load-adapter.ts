@@ -1,0 +1,48 @@
+import { parseCanonical, toFloat32, validateAdapter } from '../../adapters/index.ts';
+import type { BaseInfo } from '../../protocol/index.ts';
+import { LINEAR_KINDS, type LinearKind, type LlamaConfig, moduleName } from '../model/base-model.ts';
+import { rotateModule, type RotatedModule } from '../model/rotate-adapter.ts';
+import type { RotationSet } from '../model/rotation.ts';
+import { moduleKey, OrtResidentAdapter } from './row-delta.ts';
+
+/** Lets the event loop run between layers while an adapter is transformed. */
+const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+/** How a base's weights were transformed, and so how its adapters must be. */
+export interface WeightTransform {
+  /** Gain of the norm before a linear, folded into its input; null where there is none. */
+  gains: (layer: number, kind: LinearKind) => Float32Array | null;
+  /** null = the weights are not rotated. */
+  rotations: RotationSet | null;
+}
+
+/** Parses a canonical file, checks it against the base and transforms it. @throws AdapterFormatError */
+export async function loadResidentAdapter(
+  params: {
+    file: Uint8Array<ArrayBuffer>;
+    digest: string;
+    base: BaseInfo;
+    config: LlamaConfig;
+  } & WeightTransform,
+): Promise<OrtResidentAdapter> {
+  const { base, config, gains, rotations } = params;
+  const adapter = parseCanonical(params.file);
+  const problem = validateAdapter({ adapter, base })[0];
+  if (problem !== undefined) throw problem;
+  const byName = new Map(adapter.modules.map((module) => [module.name, module]));
+  const modules = new Map<string, RotatedModule>();
+  for (let layer = 0; layer < config.layers; layer++) {
+    for (const kind of LINEAR_KINDS) {
+      const module = byName.get(moduleName(layer, kind));
+      if (module === undefined) continue;
+      const { rank, scale } = module;
+      const [a, b] = [toFloat32(module.a), toFloat32(module.b)];
+      modules.set(
+        moduleKey(layer, kind),
+        rotateModule({ kind, rank, scale, a, b, gain: gains(layer, kind), rotations }),
+      );
+    }
+    await yieldToEventLoop();
+  }
+  return new OrtResidentAdapter(params.digest, modules);
+}
