@@ -1,9 +1,12 @@
 /** The whole stack as a user starts it: `graft dev` with a tiny base, publish, ask, re-publish, end. */
 import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { access, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LocalFile } from '../../cli/connection.ts';
@@ -116,6 +119,19 @@ describe('publish, run, ls, ps', () => {
       rank: 8,
     });
     expect(await greedy('alice/notes')).not.toBe(await greedy(local.base));
+  });
+
+  it('streams to the example client', async () => {
+    const script = fileURLToPath(new URL('../../examples/chat.mjs', import.meta.url));
+    const run = promisify(execFile)(process.execPath, [script, 'alice/notes', 'hello there'], {
+      cwd: folder,
+      env: { PATH: process.env['PATH'] },
+    });
+    const { stdout, stderr } = await run;
+    expect(stderr).toBe('served by alice/notes@1\n');
+    const sixtyFour = { model: 'alice/notes', messages: MESSAGES, temperature: 0, max_tokens: 64 };
+    const whole = await openai.chat.completions.create(sixtyFour);
+    expect(stdout).toBe(`${whole.choices[0]?.message.content}\n`);
   });
 
   it('changes nothing when the same is published again', async () => {
