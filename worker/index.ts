@@ -2,6 +2,7 @@
 import { createApp, type Services } from './app.ts';
 import { parseEnv, type RawEnv } from './env.ts';
 import { hashStreams } from './hash-streams.ts';
+import { createHotIndexes } from './hot-indexes.ts';
 import * as limits from './limits.ts';
 import { createOriginClient } from './origin-client.ts';
 import { createD1BlobLedger } from './stores/d1-blob-ledger.ts';
@@ -9,9 +10,6 @@ import { guardDatabase } from './stores/d1-database.ts';
 import { createD1KeyLedger } from './stores/d1-key-ledger.ts';
 import { createD1Registry } from './stores/d1-registry.ts';
 import { createKvBlobStore } from './stores/kv-blob-store.ts';
-import { createKvKeyIndex } from './stores/kv-key-index.ts';
-import { createKvNameIndex } from './stores/kv-name-index.ts';
-import { withLastKnownGood } from './stores/last-known-good.ts';
 import { createSealer } from './stores/sealed-value.ts';
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
@@ -25,15 +23,7 @@ function createServices(raw: RawEnv): Services {
   const sealer = createSealer(config.macKey);
   const pacing = { pauseMs: limits.KV_WRITE_PAUSE_MS, tries: limits.KV_WRITE_TRIES, sleep };
   const pointer = { kv, sealer, cacheTtl: limits.POINTER_CACHE_TTL_S, retryAfterMs, pacing };
-  const nameIndex = createKvNameIndex(pointer);
-  const keyIndex = createKvKeyIndex(pointer);
-  const memory = {
-    timeoutMs: limits.KV_TIMEOUT_MS,
-    maxAgeMs: limits.LAST_KNOWN_GOOD_MS,
-    maxEntries: limits.LAST_KNOWN_GOOD_ENTRIES,
-    retryAfterMs,
-    now,
-  };
+  const { names, keys, nameIndex, keyIndex } = createHotIndexes({ pointer, now });
   const blobs = createKvBlobStore({
     kv,
     cacheTtl: limits.BLOB_CACHE_TTL_S,
@@ -43,8 +33,8 @@ function createServices(raw: RawEnv): Services {
   });
   const fetchOrigin = (url: string, init: RequestInit) => fetch(url, init);
   return {
-    names: withLastKnownGood(nameIndex, memory),
-    keys: withLastKnownGood(keyIndex, memory),
+    names,
+    keys,
     intake: {
       blobs,
       blobLedger: createD1BlobLedger(db),

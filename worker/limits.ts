@@ -17,6 +17,11 @@ export const BLOB_TIMEOUT_MS = 10 * SECOND;
 export const LAST_KNOWN_GOOD_MS = 24 * 3_600 * SECOND;
 /** Entries of that memory, each about 1 kB, in an isolate of 128 MB. */
 export const LAST_KNOWN_GOOD_ENTRIES = 10_000;
+/**
+ * A name or key that was found is not read again for this long. KV's own cache (`cacheTtl`) is 30 s, so what others
+ * write shows at most 3 % later; what this isolate writes shows at once.
+ */
+export const SHORT_MEMORY_MS = 1 * SECOND;
 /** KV takes one write a second a key; a pointer is written again after this pause. */
 export const KV_WRITE_PAUSE_MS = 1_100;
 export const KV_WRITE_TRIES = 4;
