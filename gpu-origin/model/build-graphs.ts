@@ -11,7 +11,6 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  statSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -160,6 +159,3 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
     throw error;
   }
 }
-
-/** Bytes on disk of a built folder's weights. */
-export const weightsBytes = (built: BuiltGraphs): number => statSync(built.weightsPath).size;

@@ -3,8 +3,9 @@
  * Format: ggml `docs/gguf.md`. Counts and lengths are checked against the file before anything is allocated,
  * because "count x size" overflows are what has broken other readers (CVE-2024-23605, CVE-2026-43629).
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { blockFormat, dequantize } from './dequantize.ts';
+import { readFully } from './read-fully.ts';
 
 /** Metadata and tensor table together; SmolLM2's is 1.6 MB, a 256k vocabulary with merges about 15 MB. */
 const MAX_HEADER_BYTES = 256 * 1024 * 1024;
@@ -133,12 +134,7 @@ export function readGguf(path: string): GgufFile {
 
 function readHeader(fd: number, fileBytes: number, wanted: number): Uint8Array {
   const header = new Uint8Array(Math.min(wanted, fileBytes));
-  let done = 0;
-  while (done < header.length) {
-    const count = readSync(fd, header, done, header.length - done, done);
-    if (count === 0) throw new GgufError('the file became shorter while it was read');
-    done += count;
-  }
+  if (!readFully(fd, header, 0)) throw new GgufError('the file became shorter while it was read');
   return header;
 }
 
@@ -210,11 +206,8 @@ function parseHeader(path: string, fd: number, fileBytes: number, header: Uint8A
       const tensor = tensors.get(name);
       if (tensor === undefined) throw new GgufError(`${path} has no tensor ${name}`);
       const raw = new Uint8Array(tensor.bytes);
-      for (let done = 0; done < raw.length;) {
-        const count = readSync(fd, raw, done, raw.length - done, tensor.offset + done);
-        if (count === 0) throw new GgufError('the file became shorter while it was read');
-        done += count;
-      }
+      if (!readFully(fd, raw, tensor.offset))
+        throw new GgufError('the file became shorter while it was read');
       return dequantize(tensor.type, raw);
     },
     close: () => closeSync(fd),

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { closeSync, existsSync, openSync, readFileSync, readdirSync, readSync, statSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { z } from 'zod';
 import {
@@ -11,6 +11,7 @@ import {
 import { baseIdOf } from '../../protocol/index.ts';
 import { type BaseModel, BaseModelError, checkConfig, type LlamaConfig } from './base-model.ts';
 import { fileDigest } from './file-digest.ts';
+import { readFully } from './read-fully.ts';
 
 /** The fields of a Hugging Face `config.json` that matter here; the rest is ignored, as transformers does. */
 const HubConfig = z.object({
@@ -110,12 +111,8 @@ interface Located {
 
 function readExactly(fd: number, length: number, position: number): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(length);
-  for (let done = 0; done < length;) {
-    const count = readSync(fd, bytes, done, length - done, position + done);
-    if (count === 0)
-      throw new BaseModelError('a safetensors file ends before its tensors do: it is truncated');
-    done += count;
-  }
+  if (!readFully(fd, bytes, position))
+    throw new BaseModelError('a safetensors file ends before its tensors do: it is truncated');
   return bytes;
 }
 

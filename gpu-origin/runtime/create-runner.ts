@@ -1,5 +1,5 @@
 /** Base file or folder -> graphs in the cache -> sessions -> runner. */
-import { closeSync, openSync, readSync, statSync } from 'node:fs';
+import { closeSync, openSync, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { BaseInfo } from '../../protocol/index.ts';
 import {
@@ -15,6 +15,8 @@ import { GRAPH_KINDS, type GraphKind, type WeightEntry } from '../model/llama-gr
 import { loadFolderBase } from '../model/load-folder-base.ts';
 import { loadGgufBase } from '../model/load-gguf-base.ts';
 import { gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
+import { readFully } from '../model/read-fully.ts';
+import type { TokenizerSource } from '../model/tokenizer.ts';
 import { ortLibrary } from './ort-library.ts';
 import { OrtRunner } from './ort-runner.ts';
 import { allocate, OrtEnvironment, type OrtSession, type OrtTensor } from './ort-session.ts';
@@ -22,9 +24,6 @@ import { chooseExactInt8 } from './self-test.ts';
 
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
 const MAX_RANK_SUM = 256;
-
-export type TokenizerSource =
-  { kind: 'gguf'; metadata: Map<string, unknown> } | { kind: 'folder'; path: string };
 
 export interface CreateRunnerParams {
   /** A .gguf file or a Hugging Face folder. */
@@ -67,7 +66,8 @@ function readWeights(
     return new Map(
       entries.map(({ name, type, dims, offset, bytes }) => {
         const data = new Uint8Array(allocate(bytes));
-        for (let done = 0; done < bytes;) done += readSync(fd, data, done, bytes - done, offset + done);
+        if (!readFully(fd, data.subarray(0, bytes), offset))
+          throw new Error(`${path} ends before its tensors do`);
         return [name, env.tensor(type, data, dims)];
       }),
     );
@@ -98,16 +98,13 @@ function describeBase(base: BaseModel, format: WeightFormat, context: number): B
   return { id: base.id, digest: base.digest, weights: format, context, max_rank_sum: MAX_RANK_SUM, modules };
 }
 
-/** Gains are needed whenever an adapter is loaded, so they stay in memory: two vectors a layer. */
+/** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors a layer. */
 function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float32Array | null {
-  const gains = Array.from({ length: base.config.layers }, (_, layer) => ({
-    attention: gainBefore(base, layer, 'q'),
-    mlp: gainBefore(base, layer, 'up'),
-  }));
-  return (layer, kind) => {
-    if (kind === 'q' || kind === 'k' || kind === 'v') return gains[layer]?.attention ?? null;
-    return kind === 'gate' || kind === 'up' ? (gains[layer]?.mlp ?? null) : null;
-  };
+  const gains = Array.from(
+    { length: base.config.layers },
+    (_, layer) => new Map(LINEAR_KINDS.map((kind) => [kind, gainBefore(base, layer, kind)])),
+  );
+  return (layer, kind) => gains[layer]?.get(kind) ?? null;
 }
 
 /** @throws BaseModelError | GgufError | OrtError with a message for the operator. */
