@@ -15,7 +15,9 @@ export const ADAPTER_ERROR_CODES = [
   'shape_invalid',
   'offsets_invalid',
   'size_mismatch',
-  // PEFT's configuration
+  // the configuration, PEFT's or MLX's
+  'config_missing',
+  'config_mismatch',
   'config_invalid',
   'config_key_unknown',
   'pattern_unsupported',
@@ -34,11 +36,15 @@ export const ADAPTER_ERROR_CODES = [
   'target_parameters',
   'bias',
   'lora_bias',
-  'fan_in_fan_out',
   'init_mutates_base',
+  'scale_ambiguous',
   // the tensors
   'embedding_lora',
   'full_weight',
+  'expert_lora',
+  'image_lora',
+  'lycoris',
+  'name_ambiguous',
   'unknown_tensor',
   'duplicate_module',
   'missing_pair',
@@ -54,6 +60,8 @@ export const ADAPTER_ERROR_CODES = [
   'not_canonical',
   'format_version',
   // against the base and the chain
+  'base_needed',
+  'architecture_unknown',
   'base_mismatch',
   'module_unknown',
   'shape_mismatch',

@@ -1,6 +1,8 @@
 /** The adapter toolkit's public API. Pure: bytes in, bytes out; runs in Node, workerd and browsers. */
+export { checkMembers, type CheckedMembers, type Member } from './check-members.ts';
 export { checkLineage, composeAdapter, type ComposedModule } from './compose-adapter.ts';
-export { convertPeftAdapter, type ConvertedAdapter, type PeftFiles } from './convert-adapter.ts';
+export { deltaNorm } from './delta-norm.ts';
+export { diffAdapters, type AdapterDiff, type ModuleDiff } from './diff-adapters.ts';
 export { ADAPTER_ERROR_CODES, AdapterFormatError, printable, type AdapterErrorCode } from './errors.ts';
 export {
   encodeCanonical,
@@ -8,8 +10,19 @@ export {
   type CanonicalAdapter,
   type CanonicalConfig,
 } from './format/canonical.ts';
+export { toDtype } from './format/convert-dtype.ts';
 export { maxMagnitude, toFloat32, type Dtype, type Tensor } from './format/dtype.ts';
+export { readGgufAdapter } from './format/gguf-adapter.ts';
+export { GGUF_BASE_LIMITS, readGgufAttention, type GgufBaseShape } from './format/gguf-attention.ts';
+export {
+  parseGgufHeader,
+  type GgufHeader,
+  type GgufTensor,
+  type GgufValue,
+} from './format/gguf-container.ts';
+export { GGML_TYPES, type GgmlType } from './format/gguf-types.ts';
 export { inFeatures, makeLoraModule, outFeatures, type LoraModule } from './format/lora-module.ts';
+export { permuteRows, unpermuteRows, type AttentionShape } from './format/rope-rows.ts';
 export {
   parseSafetensors,
   parseSafetensorsHeader,
@@ -19,6 +32,18 @@ export {
   type SafetensorsHeader,
   type TensorEntry,
 } from './format/safetensors.ts';
-export { inspectAdapter, type AdapterSummary, type AdapterTarget } from './inspect-adapter.ts';
+export { writeGgufAdapter } from './format/write-gguf-adapter.ts';
+export { writePeftAdapter } from './format/write-peft-adapter.ts';
+export {
+  describeAdapter,
+  inspectAdapter,
+  type AdapterDescription,
+  type AdapterSummary,
+  type AdapterTarget,
+  type ModuleDescription,
+} from './inspect-adapter.ts';
 export { packAdapter, type PackedAdapter } from './pack-adapter.ts';
+export { readAdapter, type AdapterFiles, type AdapterFormat, type ReadAdapter } from './read-adapter.ts';
+export { sumAdapters, type SumMember } from './sum-adapters.ts';
+export { truncateAdapter, type TruncatedAdapter, type TruncatedModule } from './truncate-adapter.ts';
 export { checkValues, validateAdapter } from './validate-adapter.ts';

@@ -1,5 +1,7 @@
+import { deltaNorm } from './delta-norm.ts';
 import { parseCanonical } from './format/canonical.ts';
-import { inFeatures, outFeatures } from './format/lora-module.ts';
+import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
+import type { AdapterFormat, ReadAdapter } from './read-adapter.ts';
 
 /** Modules of one kind, such as `self_attn.q_proj`, over all layers. */
 export interface AdapterTarget {
@@ -9,6 +11,40 @@ export interface AdapterTarget {
   readonly maxRank: number;
 }
 
+export interface ModuleDescription {
+  readonly name: string;
+  readonly rank: number;
+  readonly alpha: number;
+  /** alpha / rank. */
+  readonly scale: number;
+  /** Of A and B; both, such as `F16/F32`, where they differ. */
+  readonly dtype: string;
+  readonly in: number;
+  readonly out: number;
+  /** Frobenius norm of scale * B A; NaN or infinite when the values are. */
+  readonly norm: number;
+}
+
+export interface AdapterDescription {
+  readonly format: AdapterFormat;
+  /** As the files say it. */
+  readonly base: string | null;
+  readonly parent: string | null;
+  /** Size of the weights file, bytes. */
+  readonly bytes: number;
+  /** Numbers in all A and B. */
+  readonly parameters: number;
+  /** Largest rank. */
+  readonly rank: number;
+  readonly dtypes: readonly string[];
+  /** Sorted by name. */
+  readonly modules: readonly ModuleDescription[];
+  /** Sorted by name. */
+  readonly targets: readonly AdapterTarget[];
+  readonly warnings: readonly string[];
+}
+
+/** A canonical file, without a look at its values. */
 export interface AdapterSummary {
   readonly base: string;
   readonly parent: string | null;
@@ -24,9 +60,42 @@ export interface AdapterSummary {
   readonly targets: readonly AdapterTarget[];
 }
 
+/** @param params.bytes size of the weights file. */
+export function describeAdapter(params: { read: ReadAdapter; bytes: number }): AdapterDescription {
+  const { format, baseModel, parent, modules, warnings } = params.read;
+  return {
+    format,
+    base: baseModel,
+    parent,
+    bytes: params.bytes,
+    ...totals(modules),
+    modules: modules.map((module) => ({
+      name: module.name,
+      rank: module.rank,
+      alpha: module.alpha,
+      scale: module.scale,
+      dtype: module.a.dtype === module.b.dtype ? module.a.dtype : `${module.a.dtype}/${module.b.dtype}`,
+      in: inFeatures(module),
+      out: outFeatures(module),
+      norm: deltaNorm(module),
+    })),
+    warnings,
+  };
+}
+
 /** @param bytes a canonical file. @throws AdapterFormatError */
 export function inspectAdapter(bytes: Uint8Array): AdapterSummary {
   const { config, modules } = parseCanonical(bytes);
+  return {
+    base: config.base,
+    parent: config.parent,
+    bytes: bytes.byteLength,
+    modules: modules.length,
+    ...totals(modules),
+  };
+}
+
+function totals(modules: readonly LoraModule[]) {
   const targets = new Map<string, AdapterTarget>();
   let parameters = 0;
   for (const module of modules) {
@@ -41,11 +110,7 @@ export function inspectAdapter(bytes: Uint8Array): AdapterSummary {
     });
   }
   return {
-    base: config.base,
-    parent: config.parent,
-    bytes: bytes.byteLength,
     rank: modules.reduce((rank, module) => Math.max(rank, module.rank), 0),
-    modules: modules.length,
     parameters,
     dtypes: [...new Set(modules.flatMap(({ a, b }) => [a.dtype, b.dtype]))].sort(),
     targets: [...targets.values()].sort((a, b) => (a.target < b.target ? -1 : 1)),

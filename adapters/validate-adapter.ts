@@ -45,7 +45,7 @@ export function checkValues(modules: readonly LoraModule[]): AdapterFormatError[
       new AdapterFormatError({
         code: 'no_op',
         message:
-          'In every module A or B is zero, so the adapter changes nothing. It was saved before it was trained.',
+          'In every module A or B is zero, so the adapter changes nothing. It was saved before it was trained: save it again after.',
       }),
     );
   return problems;
@@ -58,7 +58,7 @@ function checkBase({ config, modules }: CanonicalAdapter, base: BaseInfo): Adapt
     problems.push(
       new AdapterFormatError({
         code: 'base_mismatch',
-        message: `The adapter is for the base ${printable(config.base)}, this one is ${base.id}.`,
+        message: `The adapter is for the base ${printable(config.base)}, this one is ${base.id}. Publish it where its base is served.`,
         subject: config.base,
       }),
     );
@@ -78,12 +78,12 @@ function checkBase({ config, modules }: CanonicalAdapter, base: BaseInfo): Adapt
       add(
         'shape_mismatch',
         `the file's A is [${module.a.shape.join(', ')}] and B [${module.b.shape.join(', ')}], ` +
-          `the base ${base.id} needs A [${rank}, ${linear.in}] and B [${linear.out}, ${rank}].`,
+          `the base ${base.id} needs A [${rank}, ${linear.in}] and B [${linear.out}, ${rank}]. Train against this base.`,
       );
     if (rank > base.max_rank_sum)
       add(
         'rank_sum_exceeded',
-        `rank ${rank} is above ${base.max_rank_sum}, the most that this origin serves.`,
+        `rank ${rank} is above ${base.max_rank_sum}, the most that this origin serves. Train with a smaller rank, or raise the limit.`,
       );
   }
   return problems;

@@ -35,7 +35,7 @@ export async function responseError(response: Response, what: string): Promise<C
   const retryAfter = response.headers.get('retry-after');
   const hint =
     response.status === 401
-      ? ' Check GRAFT_KEY and GRAFT_ADMIN_KEY, or run where `graft dev` runs.'
+      ? ' Check GRAFT_KEY and GRAFT_ADMIN_KEY, use `graft login`, or run where `graft dev` runs.'
       : retryAfter !== null
         ? ` Try again in ${retryAfter} s.`
         : '';

@@ -9,6 +9,18 @@ export const EXIT = {
   unavailable: 6,
   interrupted: 130,
 } as const;
+/** For docs/cli.md. */
+export const EXIT_MEANINGS: Readonly<Record<keyof typeof EXIT, string>> = {
+  ok: 'done',
+  error: 'error',
+  usage: 'wrong usage: unknown command or flag, missing argument, no server given',
+  notFound: 'the name or model does not exist, or the key may not use it',
+  auth: 'no key, or a key that is refused',
+  refused:
+    'refused: the adapter is invalid for this base, its score is too low, it does not verify, or somebody published at the same time',
+  unavailable: 'the server does not answer or is busy; the same command may work later',
+  interrupted: 'interrupted',
+};
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
 /** An expected failure of a command: what went wrong and what to do about it. Everything else that is thrown is a bug. */
@@ -24,3 +36,8 @@ export class CliError extends Error {
     this.code = params.code ?? 'error';
   }
 }
+
+/** Says nothing by itself: who pressed Ctrl-C knows. */
+export const INTERRUPTED = 'Interrupted.';
+export const interrupted = (): CliError =>
+  new CliError({ message: INTERRUPTED, exitCode: EXIT.interrupted, code: 'interrupted' });

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { CliError, EXIT } from './cli-error.ts';
+import { readCredentials } from './credentials-file.ts';
 
 /** `.graft/local.json`, written by `graft dev` when everything is ready and removed when it ends. */
 export const LocalFile = z.object({
@@ -25,23 +26,41 @@ export interface Connection {
   base: string | undefined;
 }
 
+/** As servers are told apart: without a slash at the end. */
+export const trimUrl = (url: string): string => url.replace(/\/+$/, '');
+
 /**
- * The environment wins over `.graft/local.json`. With GRAFT_URL set the file is not read at all: its keys belong to
- * another server.
- * @throws CliError when the file exists and is not what `graft dev` writes.
+ * The environment wins over `.graft/local.json`, and that over the credentials file. A key goes only where it belongs:
+ * with GRAFT_URL set the local file is not read at all, and of the credentials only those of that very server.
+ * @throws CliError when a file is not what wrote it, or others may read the credentials.
  */
 export async function readConnection(params: {
   env: Record<string, string | undefined>;
   folder: string;
 }): Promise<Connection> {
-  const { GRAFT_URL, GRAFT_KEY, GRAFT_ADMIN_KEY } = params.env;
-  const local = GRAFT_URL ? null : await readLocalFile(params.folder);
+  const { env, folder } = params;
+  const { GRAFT_URL, GRAFT_KEY, GRAFT_ADMIN_KEY } = env;
+  const local = GRAFT_URL ? null : await readLocalFile(folder);
+  const fromEnv = { key: GRAFT_KEY || undefined, adminKey: GRAFT_ADMIN_KEY || undefined };
+  if (local !== null) {
+    return {
+      url: trimUrl(local.url),
+      key: fromEnv.key ?? local.key,
+      adminKey: fromEnv.adminKey ?? local.adminKey,
+      originUrl: local.originUrl,
+      base: local.base,
+    };
+  }
+  const complete = GRAFT_URL && fromEnv.key !== undefined && fromEnv.adminKey !== undefined;
+  const stored = complete ? null : await readCredentials(env);
+  const url = GRAFT_URL ? trimUrl(GRAFT_URL) : (stored?.default ?? undefined);
+  const keys = url === undefined ? undefined : stored?.servers.get(url);
   return {
-    url: (GRAFT_URL || local?.url)?.replace(/\/+$/, ''),
-    key: GRAFT_KEY || local?.key,
-    adminKey: GRAFT_ADMIN_KEY || local?.adminKey,
-    originUrl: local?.originUrl,
-    base: local?.base,
+    url,
+    key: fromEnv.key ?? keys?.key,
+    adminKey: fromEnv.adminKey ?? keys?.adminKey,
+    originUrl: undefined,
+    base: undefined,
   };
 }
 
@@ -64,7 +83,7 @@ export async function readLocalFile(folder: string): Promise<LocalFile | null> {
 export function needUrl(connection: Connection): string {
   if (connection.url !== undefined) return connection.url;
   throw new CliError({
-    message: 'No server: start one here with `graft dev`, or set GRAFT_URL and GRAFT_KEY.',
+    message: 'No server: start one here with `graft dev`, use `graft login`, or set GRAFT_URL and GRAFT_KEY.',
     exitCode: EXIT.usage,
     code: 'no_server',
   });
@@ -73,8 +92,10 @@ export function needUrl(connection: Connection): string {
 export function needKey(connection: Connection, kind: 'key' | 'adminKey'): string {
   const key = connection[kind];
   if (key !== undefined) return key;
+  const [what, variable, flag] =
+    kind === 'key' ? ['API', 'GRAFT_KEY', ''] : ['admin', 'GRAFT_ADMIN_KEY', ' --admin'];
   throw new CliError({
-    message: `No ${kind === 'key' ? 'API' : 'admin'} key: set ${kind === 'key' ? 'GRAFT_KEY' : 'GRAFT_ADMIN_KEY'}.`,
+    message: `No ${what} key: use \`graft login${flag}\`, or set ${variable}.`,
     exitCode: EXIT.auth,
     code: 'no_key',
   });

@@ -1,12 +1,14 @@
 import type { ArgsDef } from 'citty';
 import { CliError, EXIT } from './cli-error.ts';
+import { didYouMean } from './did-you-mean.ts';
 
 /** Flags of every command that talks to a server. */
 export const commonFlags = {
   json: { type: 'boolean', description: 'Print one JSON document instead of text' },
 } as const satisfies ArgsDef;
 
-const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+/** As flags are typed: `originPort` -> `origin-port`. */
+export const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
 /** citty ignores flags that it does not know; a mistyped `--parnet` must not publish without a parent. */
 export function refuseUnknownFlags(rawArgs: readonly string[], args: ArgsDef): void {
@@ -27,7 +29,10 @@ export function refuseUnknownFlags(rawArgs: readonly string[], args: ArgsDef): v
     if (!argument.startsWith('-') || argument === '-') continue;
     const [spelling = '', value] = argument.replace(/^--?/, '').split('=', 2);
     const takesValue = known.get(spelling);
-    if (takesValue === undefined) throw usageError(`Unknown flag ${argument}.`);
+    if (takesValue === undefined) {
+      const long = [...known.keys()].filter((one) => one.length > 1);
+      throw usageError(`Unknown flag ${argument}.${didYouMean(spelling, long, '--')}`);
+    }
     if (!takesValue || value !== undefined) continue;
     const next = rawArgs[++i];
     if (next === undefined || next.startsWith('--')) throw usageError(`${argument} needs a value.`);

@@ -1,52 +1,49 @@
-/** `graft`: finds the command, runs it, and alone decides how the process ends. */
+/** `graft`: finds the command (command-list.ts), runs it, and alone decides how the process ends. */
 import { stripVTControlCharacters } from 'node:util';
-import { defineCommand, renderUsage, runCommand, type ArgsDef, type SubCommandsDef } from 'citty';
+import { runCommand, type ArgsDef } from 'citty';
 import packageJson from '../package.json' with { type: 'json' };
-import { CliError, EXIT, type ExitCode } from './cli-error.ts';
+import { CliError, EXIT, INTERRUPTED, type ExitCode } from './cli-error.ts';
+import { COMMAND_GROUPS, commandNames, findCommand } from './command-list.ts';
+import { didYouMean } from './did-you-mean.ts';
 import { refuseUnknownFlags, usageError } from './flags.ts';
+import { describeCommand, describeGroups } from './help/describe-command.ts';
+import { renderCommandHelp, renderRootHelp } from './help/render-help.ts';
 import { colors } from './output.ts';
 
 /** Time for pipes to drain once a command is done. */
 const LINGER_MS = 1_000;
 
-/** In the order of `graft --help`. */
-const COMMANDS: SubCommandsDef = {
-  dev: () => import('./commands/dev.ts').then((module) => module.default),
-  pull: () => import('./commands/pull.ts').then((module) => module.default),
-  publish: () => import('./commands/publish.ts').then((module) => module.default),
-  ls: () => import('./commands/ls.ts').then((module) => module.default),
-  ps: () => import('./commands/ps.ts').then((module) => module.default),
-  run: () => import('./commands/run.ts').then((module) => module.default),
-};
-
-const root = defineCommand({
-  meta: { name: 'graft', version: packageJson.version, description: packageJson.description },
-  subCommands: COMMANDS,
-});
-
-/** citty colours what it renders, whoever reads it. */
-const plain = (text: string): string => (colors.isSupported() ? text : stripVTControlCharacters(text));
-
 async function run(argv: readonly string[]): Promise<ExitCode> {
-  const [verb, ...rest] = argv;
-  if (verb === undefined || verb === 'help' || verb === '--help' || verb === '-h') {
-    console.log(plain(await renderUsage(root)));
-    return verb === undefined ? EXIT.usage : EXIT.ok;
+  const [first, ...others] = argv;
+  const asksForHelp = first === 'help' || first === '--help' || first === '-h';
+  if (first === undefined || (asksForHelp && others.length === 0)) {
+    const { version, description } = packageJson;
+    console.log(renderRootHelp({ version, description, groups: await describeGroups(COMMAND_GROUPS) }));
+    return first === undefined ? EXIT.usage : EXIT.ok;
   }
-  if (verb === '--version' || verb === '-v') {
+  if (first === '--version' || first === '-v') {
     console.log(packageJson.version);
     return EXIT.ok;
   }
-  const load = Object.hasOwn(COMMANDS, verb) ? COMMANDS[verb] : undefined;
-  if (load === undefined) throw usageError(`Unknown command '${verb}'.`);
-  const command = await (typeof load === 'function' ? load() : load);
-  if (rest.includes('--help') || rest.includes('-h')) {
-    console.log(plain(await renderUsage(command, root)));
+  const [verb = '', ...rest] = asksForHelp ? others : argv;
+  const load = findCommand(verb);
+  if (load === undefined)
+    throw usageError(`Unknown command '${verb}'.${didYouMean(verb, commandNames(), 'graft ')}`);
+  const module = await load();
+  if (asksForHelp || asksForHelpOf(rest)) {
+    console.log(renderCommandHelp(describeCommand(verb, module)));
     return EXIT.ok;
   }
-  refuseUnknownFlags(rest, (command.args ?? {}) as ArgsDef);
-  await runCommand(command, { rawArgs: [...rest] });
+  refuseUnknownFlags(rest, (module.default.args ?? {}) as ArgsDef);
+  await runCommand(module.default, { rawArgs: [...rest] });
   return EXIT.ok;
+}
+
+/** What stands behind `--` is not for us. */
+function asksForHelpOf(rest: readonly string[]): boolean {
+  const end = rest.indexOf('--');
+  const ours = end === -1 ? rest : rest.slice(0, end);
+  return ours.includes('--help') || ours.includes('-h');
 }
 
 function report(error: unknown, json: boolean): ExitCode {
@@ -56,7 +53,7 @@ function report(error: unknown, json: boolean): ExitCode {
     console.error('This is a bug in graft: please report it with the lines above.');
     return EXIT.error;
   }
-  if (failure.exitCode === EXIT.interrupted) return failure.exitCode;
+  if (failure.message === INTERRUPTED) return failure.exitCode;
   if (json) console.error(JSON.stringify({ error: { code: failure.code, message: failure.message } }));
   else console.error(`${colors.red('error:')} ${failure.message}`);
   return failure.exitCode;
@@ -64,8 +61,9 @@ function report(error: unknown, json: boolean): ExitCode {
 
 function asCliError(error: unknown): CliError | null {
   if (error instanceof CliError) return error;
-  // citty's own complaints about missing arguments.
-  if (error instanceof Error && error.name === 'CLIError') return usageError(`${plain(error.message)}.`);
+  // citty's own complaints about missing arguments, which it colours whoever reads them.
+  if (error instanceof Error && error.name === 'CLIError')
+    return usageError(`${stripVTControlCharacters(error.message).replace(/\.$/, '')}.`);
   return null;
 }
 

@@ -12,7 +12,7 @@ export interface Output {
   progress(label: string, unit?: Unit): Progress;
 }
 
-export type Unit = 'bytes' | 'percent';
+export type Unit = 'bytes' | 'percent' | 'rows';
 
 export interface Progress {
   /** @param done and @param total in the same unit. */
@@ -31,13 +31,20 @@ const REDRAW_MS = 100;
 
 export const megabytes = (bytes: number): string => `${(bytes / MB).toFixed(bytes < 10 * MB ? 1 : 0)} MB`;
 
+/** As `megabytes`, in kilobytes where that would say 0.0. */
+export const fileSize = (bytes: number): string =>
+  bytes < MB / 10 ? `${Math.ceil(bytes / 1_000)} kB` : megabytes(bytes);
+
 /** @returns one line, such as `base  ████░░░░  41 of 93 MB`. */
 export function progressLine(label: string, done: number, total: number, unit: Unit = 'bytes'): string {
   const share = total > 0 ? Math.min(1, done / total) : 0;
   const full = Math.round(share * BAR_WIDTH);
   const bar = '█'.repeat(full) + '░'.repeat(BAR_WIDTH - full);
-  const amount =
-    unit === 'bytes' ? `${megabytes(done)} of ${megabytes(total)}` : `${Math.floor(100 * share)} %`;
+  const amount = {
+    bytes: `${megabytes(done)} of ${megabytes(total)}`,
+    percent: `${Math.floor(100 * share)} %`,
+    rows: `${done} of ${total} rows`,
+  }[unit];
   return `${label}  ${bar}  ${amount}`;
 }
 

@@ -53,6 +53,9 @@ export async function loadServices(params: {
   const chains = await packFolders({
     folders: mode.kind === 'dev' ? mode.adapters : [],
     baseId: runner.base.id,
+    attention: runner.base.attention
+      ? { heads: runner.base.attention.heads, kvHeads: runner.base.attention.kv_heads }
+      : null,
     store: blobs,
     onWarning: onNotice,
     onProgress: (done, total) => onProgress('Packing the adapters', done, total),

@@ -6,6 +6,7 @@ export type ApiError =
   | { code: 'invalid_signature'; message: string }
   | { code: 'model_not_found'; message: string }
   | { code: 'not_found'; message: string }
+  | { code: 'unknown_url'; message: string }
   | { code: 'method_not_allowed'; message: string }
   | { code: 'invalid_request'; message: string; param: string | null }
   | { code: 'unsupported_parameter'; message: string; param: string }
@@ -16,8 +17,9 @@ export type ApiError =
   | { code: 'adapter_missing'; message: string; missing: string[] }
   | { code: 'adapter_loading'; message: string; retryAfterMs: number }
   | { code: 'rate_limit_exceeded'; message: string; retryAfterMs: number }
-  | { code: 'queue_full'; message: string; retryAfterMs: number }
-  | { code: 'deadline_exceeded'; message: string; retryAfterMs: number }
+  /** null: it never fits, so that repeating cannot help. */
+  | { code: 'queue_full'; message: string; retryAfterMs: number | null }
+  | { code: 'deadline_exceeded'; message: string }
   | { code: 'origin_unavailable'; message: string; retryAfterMs: number }
   | { code: 'adapter_unavailable'; message: string; retryAfterMs: number }
   | { code: 'registry_unavailable'; message: string; retryAfterMs: number }
@@ -32,6 +34,7 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   invalid_signature: [401, 'authentication_error'],
   model_not_found: [404, 'invalid_request_error'],
   not_found: [404, 'invalid_request_error'],
+  unknown_url: [404, 'invalid_request_error'],
   method_not_allowed: [405, 'invalid_request_error'],
   invalid_request: [400, 'invalid_request_error'],
   unsupported_parameter: [400, 'invalid_request_error'],
@@ -80,17 +83,23 @@ export function errorBody(error: ApiError): ErrorBody {
   };
 }
 
+/** Failures that end the same way however often the request is repeated, whatever their status says. */
+const FINAL: ReadonlySet<ApiErrorCode> = new Set(['deadline_exceeded']);
+
 /**
  * Headers that tell OpenAI's clients when to retry: `retry-after` in whole seconds, `retry-after-ms` exactly,
- * `x-should-retry` (openai-node `client.ts` obeys all three).
+ * `x-should-retry` (openai-node `client.ts` obeys all three; without the last it repeats 408, 409, 429 and 5xx).
  */
 export function errorHeaders(error: ApiError): Record<string, string> {
-  if (!('retryAfterMs' in error)) return {};
-  return {
-    'retry-after': String(Math.max(1, Math.ceil(error.retryAfterMs / 1000))),
-    'retry-after-ms': String(error.retryAfterMs),
-    'x-should-retry': 'true',
-  };
+  const retryAfterMs = 'retryAfterMs' in error ? error.retryAfterMs : null;
+  if (retryAfterMs !== null)
+    return {
+      'retry-after': String(Math.max(1, Math.ceil(retryAfterMs / 1000))),
+      'retry-after-ms': String(retryAfterMs),
+      'x-should-retry': 'true',
+    };
+  const status = errorStatus(error);
+  return status === 409 || (status >= 500 && !FINAL.has(error.code)) ? {} : { 'x-should-retry': 'false' };
 }
 
 /** A whole `Response` for the error; Node, workerd and browsers have the class. */

@@ -1,13 +1,10 @@
 /** Requests and responses of OpenAI's chat and text completions, as far as graft speaks them. */
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
-import { MAX_MESSAGES, MAX_STOP_CHARACTERS, MAX_STOP_SEQUENCES, MAX_TOP_LOGPROBS } from './limits.ts';
-import { err, ok, type Result } from './result.ts';
-
-const stop = z.union([
-  z.string().min(1).max(MAX_STOP_CHARACTERS),
-  z.array(z.string().min(1).max(MAX_STOP_CHARACTERS)).max(MAX_STOP_SEQUENCES),
-]);
+import { MAX_CHOICES, MAX_MESSAGES, MAX_TOP_LOGPROBS } from './limits.ts';
+import { isMap, parseBody, refuseParts, unsupported, type RefusedFields } from './parse-body.ts';
+import { err, type Result } from './result.ts';
+import { samplingFields } from './sampling-fields.ts';
 
 /** Fields that chat and text completions share. `null` means "not given", as in OpenAI's schema. */
 const common = {
@@ -16,14 +13,10 @@ const common = {
   stream_options: z
     .strictObject({ include_usage: z.boolean().optional(), include_obfuscation: z.boolean().optional() })
     .nullish(),
-  temperature: z.number().min(0).max(2).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
-  /** 0 and -1 mean "off", as in vLLM. */
-  top_k: z.int().min(-1).max(1_000_000).nullish(),
-  seed: z.int().nullish(),
-  stop: stop.nullish(),
+  ...samplingFields,
   max_tokens: z.int().positive().nullish(),
-  ignore_eos: z.boolean().nullish(),
+  /** Answers to the one prompt. */
+  n: z.int().min(1).max(MAX_CHOICES).nullish(),
   user: z.string().max(512).nullish(),
   /** Accepted because clients send them by default or by habit; they do not change what is generated. */
   metadata: z.record(z.string(), z.unknown()).nullish(),
@@ -31,9 +24,6 @@ const common = {
   service_tier: z.string().nullish(),
   safety_identifier: z.string().nullish(),
   prompt_cache_key: z.string().nullish(),
-  n: z.literal(1, 'n other than 1 is not supported yet').nullish(),
-  frequency_penalty: z.literal(0, 'penalties are not supported yet').nullish(),
-  presence_penalty: z.literal(0, 'penalties are not supported yet').nullish(),
 };
 
 const textPart = z.strictObject({
@@ -74,65 +64,55 @@ export const TextCompletionRequest = z.strictObject({
 export type TextCompletionRequest = z.infer<typeof TextCompletionRequest>;
 
 /** Fields of OpenAI's API (and of common extensions) that graft knows and does not support yet: refused by name. */
-const KNOWN_UNSUPPORTED = new Set([
-  'tools',
-  'tool_choice',
-  'parallel_tool_calls',
-  'functions',
-  'function_call',
-  'response_format',
-  'logit_bias',
-  'modalities',
-  'audio',
-  'prediction',
-  'reasoning_effort',
-  'verbosity',
-  'web_search_options',
-  'min_p',
-  'repetition_penalty',
-  'guided_json',
-  'guided_regex',
-  'guided_choice',
-  'guided_grammar',
-  'strict',
-  'adapters',
-]);
+const REFUSED: RefusedFields = new Map(
+  [
+    'tools',
+    'tool_choice',
+    'parallel_tool_calls',
+    'functions',
+    'function_call',
+    'response_format',
+    'modalities',
+    'audio',
+    'prediction',
+    'reasoning_effort',
+    'verbosity',
+    'web_search_options',
+    'guided_json',
+    'guided_regex',
+    'guided_choice',
+    'guided_grammar',
+    'strict',
+    'adapters',
+  ].map((key) => [key, () => false]),
+);
 
-const issuePath = (path: readonly PropertyKey[]): string =>
-  path.reduce<string>(
-    (text, key) =>
-      typeof key === 'number' ? `${text}[${key}]` : text ? `${text}.${String(key)}` : String(key),
-    '',
-  );
-
-function parse<T>(schema: z.ZodType<T>, body: unknown): Result<T, ApiError> {
-  if (typeof body !== 'object' || body === null || Array.isArray(body))
-    return err({ code: 'invalid_request', message: 'The body must be a JSON object.', param: null });
-  for (const key of Object.keys(body)) {
-    const value = (body as Record<string, unknown>)[key];
-    if (KNOWN_UNSUPPORTED.has(key) && value !== null)
-      return err({
-        code: 'unsupported_parameter',
-        message: `'${key}' is not supported by this server yet.`,
-        param: key,
-      });
+/** Tools' messages and parts that are no text, where they stand. */
+function refuseMessages(messages: unknown): ApiError | null {
+  if (!Array.isArray(messages)) return null;
+  for (const [at, message] of messages.entries()) {
+    if (!isMap(message)) continue;
+    const { role, tool_calls: calls, function_call: call } = message;
+    if (role === 'tool' || role === 'function')
+      return unsupported(`messages[${at}].role`, `A message of role '${role}'`);
+    if (calls != null || call != null)
+      return unsupported(`messages[${at}].${calls == null ? 'function_call' : 'tool_calls'}`);
+    const refusal = refuseParts(message['content'], ['messages', at], ['text']);
+    if (refusal !== null) return refusal;
   }
-  const parsed = schema.safeParse(body);
-  if (parsed.success) return ok(parsed.data);
-  const issue = parsed.error.issues[0];
-  const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
-  const param = issuePath([...(issue?.path ?? []), ...(unknown === undefined ? [] : [unknown])]) || null;
-  const message =
-    unknown === undefined ? `Invalid value for '${param}': ${issue?.message}.` : `Unknown field '${param}'.`;
-  return err({ code: 'invalid_request', message, param });
+  return null;
 }
 
 /** @param body parsed JSON. */
-export const parseChatCompletion = (body: unknown): Result<ChatCompletionRequest, ApiError> =>
-  parse(ChatCompletionRequest, body);
+export function parseChatCompletion(body: unknown): Result<ChatCompletionRequest, ApiError> {
+  const parsed = parseBody(ChatCompletionRequest, body, REFUSED);
+  if (parsed.ok || parsed.error.code !== 'invalid_request') return parsed;
+  const refusal = isMap(body) ? refuseMessages(body['messages']) : null;
+  return refusal === null ? parsed : err(refusal);
+}
 /** @param body parsed JSON. */
 export const parseTextCompletion = (body: unknown): Result<TextCompletionRequest, ApiError> =>
-  parse(TextCompletionRequest, body);
+  parseBody(TextCompletionRequest, body, REFUSED);
 
 export type FinishReason = 'stop' | 'length';
 

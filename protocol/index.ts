@@ -1,10 +1,15 @@
 export * from './adapter-manifest.ts';
+export * from './adapter-proof.ts';
 export * from './api-error.ts';
 export * from './api-key.ts';
 export * from './completion.ts';
+export * from './evaluation.ts';
 export * from './identity.ts';
 export * from './limits.ts';
 export * from './names.ts';
 export * from './origin-request.ts';
+export * from './responses.ts';
 export * from './result.ts';
+export type { SamplingFields } from './sampling-fields.ts';
 export * from './signature.ts';
+export * from './unknown-path.ts';

@@ -8,6 +8,13 @@ export const MAX_MESSAGES = 2_048;
 export const MAX_STOP_SEQUENCES = 4;
 export const MAX_STOP_CHARACTERS = 64;
 export const MAX_TOP_LOGPROBS = 20;
+/** Answers to one prompt (`n`); each takes a row of the batch. */
+export const MAX_CHOICES = 8;
+export const MAX_LOGIT_BIAS = 300;
+/** Token ids end below this whatever the base is; the base's own end is checked where it is known. */
+export const MAX_VOCABULARY = 2 ** 24;
+/** OpenAI's limits of a request's metadata: pairs, characters of a key, characters of a value. */
+export const MAX_METADATA = { pairs: 16, key: 64, value: 512 } as const;
 /** Adapters in one chain: a tree eight levels deep, as names are. */
 export const MAX_CHAIN = 8;
 

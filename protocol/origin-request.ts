@@ -13,7 +13,7 @@ export const OriginDirective = z.strictObject({
 });
 export type OriginDirective = z.infer<typeof OriginDirective>;
 
-/** Body of the worker's `POST /v1/chat/completions` and `/v1/completions` to an origin. */
+/** Body of the worker's `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses` to an origin. */
 export const OriginRequest = z.strictObject({
   request: z.record(z.string(), z.unknown()),
   graft: OriginDirective,
@@ -39,6 +39,15 @@ export const BaseInfo = z.strictObject({
   context: z.int().positive(),
   /** Largest sum of ranks over a chain that a row may have. */
   max_rank_sum: z.int().positive(),
+  /** llama.cpp's name of the model's architecture, `llama` or `qwen2`; with `attention` what GGUF adapters need. */
+  architecture: z.string().optional(),
+  attention: z
+    .strictObject({
+      heads: z.int().positive(),
+      /** Heads of k and v. */
+      kv_heads: z.int().positive(),
+    })
+    .optional(),
   modules: z.array(BaseModule),
 });
 export type BaseInfo = z.infer<typeof BaseInfo>;

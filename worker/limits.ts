@@ -40,6 +40,11 @@ export const MAX_LOAD_WAIT_MS = 2 * SECOND;
 export const BASE_INFO_TTL_MS = 60 * SECOND;
 /** Questions to an origin that need no model: what it is, what it holds. */
 export const ORIGIN_QUESTION_MS = 5 * SECOND;
+/**
+ * How long one origin may take to try an adapter: some prefills of a short prompt, behind whatever it is doing. An
+ * origin behind Cloudflare has 100 s to answer.
+ */
+export const ORIGIN_VERIFY_MS = 60 * SECOND;
 /** Description or list of an origin, bytes: 1,000 modules or 10,000 adapters. */
 export const MAX_ORIGIN_ANSWER_BYTES = 4 * MiB;
 export const RETRY_AFTER_MS = 2 * SECOND;
@@ -48,6 +53,8 @@ export const RETRY_AFTER_MS = 2 * SECOND;
 export const MAX_DRAINED_BYTES = 64 * 1024;
 /** Body of an admin request, bytes. */
 export const MAX_ADMIN_BODY_BYTES = 64 * 1024;
+/** Body of `POST /admin/evaluate`, bytes: 64 rows of 8 kB. */
+export const MAX_EVALUATION_BODY_BYTES = 512 * 1024;
 /**
  * Largest canonical file that publishing reads as a whole to check it: three parts. An isolate has 128 MB. Rank 64
  * on all linears of an 1B model in bfloat16.

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import type { z } from 'zod';
 import {
   BaseInfo,
   err,
@@ -10,22 +10,20 @@ import {
   type Result,
   type SigningKey,
 } from '../protocol/index.ts';
+import type { AdapterTrials } from './intake/intake-deps.ts';
 import {
   BASE_INFO_TTL_MS,
-  LOAD_BUDGET_MS,
-  MAX_LOAD_WAIT_MS,
   MAX_ORIGIN_ANSWER_BYTES,
   ORIGIN_QUESTION_MS,
+  ORIGIN_VERIFY_MS,
   REQUEST_BUDGET_MS,
-  RETRY_AFTER_MS,
 } from './limits.ts';
+import { createExchange, originUnavailable, type Refusal } from './origin-exchange.ts';
 import { createOriginFetch, type Fetch } from './origin-fetch.ts';
 import { createTransfers } from './origin-transfers.ts';
+import { createTrials } from './origin-trials.ts';
 import { rankOrigins, type Origin } from './policy/choose-origin.ts';
 import type { BlobStore } from './stores/types.ts';
-
-/** How often one request brings the same adapter to an origin that loses it again at once. */
-const MAX_TRANSFERS = 2;
 
 export interface OriginReport {
   id: string;
@@ -35,7 +33,7 @@ export interface OriginReport {
 }
 
 export interface CompletionCall {
-  path: '/v1/chat/completions' | '/v1/completions';
+  path: '/v1/chat/completions' | '/v1/completions' | '/v1/responses';
   /** The client's request, validated. */
   request: Record<string, unknown>;
   model: string;
@@ -49,30 +47,13 @@ export interface CompletionCall {
   keepAlive: (work: Promise<unknown>) => void;
 }
 
-export interface OriginClient {
+export interface OriginClient extends AdapterTrials {
   /** Base model of the origins; known from earlier for a while, also when they do not answer. */
   base(): Promise<Result<BaseInfo, ApiError>>;
   report(): Promise<OriginReport[]>;
   /** @returns the origin's response, whose body has not been read; also when it refuses the request. */
   complete(call: CompletionCall): Promise<Result<{ response: Response; origin: Origin }, ApiError>>;
 }
-
-const OriginError = z.object({
-  error: z.object({
-    message: z.string(),
-    code: z.string(),
-    param: z.string().nullish(),
-    missing: z.array(z.string()).optional(),
-  }),
-});
-
-const unavailable = (
-  message = 'The model server cannot be reached at the moment. Please try again.',
-): ApiError => ({
-  code: 'origin_unavailable',
-  message,
-  retryAfterMs: RETRY_AFTER_MS,
-});
 
 /** Statuses of an origin that are about the client's request, and so are the client's to see. */
 const PASSED_ON = new Set([400, 404, 413, 422, 429, 500, 503]);
@@ -84,10 +65,12 @@ export function createOriginClient(params: {
   fetch: Fetch;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
+  /** {@link ORIGIN_VERIFY_MS} unless given. */
+  verifyTimeoutMs?: number;
 }): OriginClient {
-  const { origins, now, sleep } = params;
+  const { origins, now } = params;
   const send = createOriginFetch(params);
-  const transfers = createTransfers({ ...params, send });
+  const exchange = createExchange({ ...params, send, transfers: createTransfers({ ...params, send }) });
   let known: { base: BaseInfo; at: number } | null = null;
 
   async function ask<T>(origin: Origin, path: string, schema: z.ZodType<T>): Promise<T | null> {
@@ -117,19 +100,19 @@ export function createOriginClient(params: {
       known = { base: found, at: now() };
       return ok(found);
     }
-    return known === null ? err(unavailable()) : ok(known.base);
+    return known === null ? err(originUnavailable()) : ok(known.base);
   }
 
   async function complete(call: CompletionCall): ReturnType<OriginClient['complete']> {
     const started = now();
-    const loadUntil = started + LOAD_BUDGET_MS;
     const origin = rankOrigins(call.manifest?.name ?? 'base', origins)[0];
-    if (origin === undefined) return err(unavailable());
+    if (origin === undefined) return err(originUnavailable());
     const chain = (call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
-    const brought = new Map<string, number>();
     const signal = AbortSignal.any([call.signal, AbortSignal.timeout(REQUEST_BUDGET_MS)]);
-    for (;;) {
-      const body: OriginRequest = {
+    const exchanged = await exchange(origin, {
+      path: call.path,
+      chain,
+      body: (): OriginRequest => ({
         request: call.request,
         graft: {
           chain,
@@ -138,74 +121,29 @@ export function createOriginClient(params: {
           request_id: call.requestId,
           model: call.model,
         },
-      };
-      const sent = await send(origin, {
-        method: 'POST',
-        path: call.path,
-        body: JSON.stringify(body),
-        signal,
-      });
-      if (!sent.ok) {
-        if (!call.signal.aborted)
-          console.error(JSON.stringify({ event: 'origin_unreachable', origin: origin.id, ...sent.error }));
-        return err(unavailable());
-      }
-      const response = sent.value;
-      if (response.ok) return ok({ response, origin });
-      const text = await response.text();
-      const refusal = parseRefusal(text);
-      if (response.status !== 409 || refusal === null)
-        return passOn({ response, text, known: refusal !== null, origin });
-      const waited =
-        refusal.code === 'adapter_missing'
-          ? await bringAll(origin, refusal.missing ?? [], {
-              chain,
-              brought,
-              loadUntil,
-              keepAlive: call.keepAlive,
-            })
-          : await waitForLoad(response, loadUntil);
-      if (!waited.ok) return waited;
-      if (call.signal.aborted) return err(unavailable());
+      }),
+      signal: () => signal,
+      gone: call.signal,
+      keepAlive: call.keepAlive,
+    });
+    switch (exchanged.kind) {
+      case 'answered':
+        return ok({ response: exchanged.response, origin });
+      case 'refused':
+        return passOn({ ...exchanged, origin });
+      case 'failed':
+        return err(exchanged.error);
     }
-  }
-
-  async function bringAll(
-    origin: Origin,
-    missing: readonly string[],
-    state: {
-      chain: readonly { digest: string }[];
-      brought: Map<string, number>;
-      loadUntil: number;
-      keepAlive: (work: Promise<unknown>) => void;
-    },
-  ): Promise<Result<null, ApiError>> {
-    // Only what the request named and its sender may use: an origin cannot ask for others' adapters.
-    const wanted = [...new Set(missing)].filter((digest) =>
-      state.chain.some((member) => member.digest === digest),
-    );
-    const tooOften = wanted.some((digest) => (state.brought.get(digest) ?? 0) >= MAX_TRANSFERS);
-    if (wanted.length === 0 || tooOften || now() >= state.loadUntil) return err(cannotLoad());
-    for (const digest of wanted) state.brought.set(digest, (state.brought.get(digest) ?? 0) + 1);
-    const results = await Promise.all(
-      wanted.map((digest) =>
-        transfers.bring(origin, digest, { until: state.loadUntil, keepAlive: state.keepAlive }),
-      ),
-    );
-    return results.find((result) => !result.ok) ?? ok(null);
-  }
-
-  async function waitForLoad(response: Response, until: number): Promise<Result<null, ApiError>> {
-    const asked = Number(response.headers.get('retry-after-ms') ?? 100);
-    const wait = Math.min(Math.max(Number.isFinite(asked) ? asked : 100, 5), MAX_LOAD_WAIT_MS);
-    if (now() + wait > until) return err(cannotLoad());
-    await sleep(wait);
-    return ok(null);
   }
 
   return {
     base,
     complete,
+    ...createTrials({
+      origins,
+      exchange,
+      verifyTimeoutMs: params.verifyTimeoutMs ?? ORIGIN_VERIFY_MS,
+    }),
     report: () =>
       Promise.all(
         origins.map(async (origin) => {
@@ -219,32 +157,17 @@ export function createOriginClient(params: {
   };
 }
 
-const cannotLoad = (): ApiError => ({
-  code: 'adapter_unavailable',
-  message: 'The adapter could not be loaded in time. Please try again.',
-  retryAfterMs: RETRY_AFTER_MS,
-});
-
-function parseRefusal(text: string): z.infer<typeof OriginError>['error'] | null {
-  try {
-    const parsed = OriginError.safeParse(JSON.parse(text));
-    return parsed.success ? parsed.data.error : null;
-  } catch {
-    return null;
-  }
-}
-
 /** The origin's own words about the request go to the client; its quarrels with us (401, a proxy's page) do not. */
 function passOn(params: {
   response: Response;
   text: string;
-  known: boolean;
+  refusal: Refusal | null;
   origin: Origin;
 }): Result<{ response: Response; origin: Origin }, ApiError> {
-  const { response, text, known, origin } = params;
-  if (!known || !PASSED_ON.has(response.status)) {
+  const { response, text, refusal, origin } = params;
+  if (refusal === null || !PASSED_ON.has(response.status)) {
     console.error(JSON.stringify({ event: 'odd_origin_answer', origin: origin.id, status: response.status }));
-    return err(unavailable());
+    return err(originUnavailable());
   }
   const headers = new Headers({ 'content-type': 'application/json' });
   for (const name of ['retry-after', 'retry-after-ms', 'x-should-retry']) {

@@ -136,3 +136,5 @@ export function createTransfers(params: {
     },
   };
 }
+
+export type Transfers = ReturnType<typeof createTransfers>;

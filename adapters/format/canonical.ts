@@ -17,6 +17,7 @@ import { parseStrictJson, StrictJsonError, type JsonValue } from './strict-json.
 
 export const CONFIG_KEY = 'graft.config';
 const FORMAT = 1;
+const AGAIN = 'Pack the adapter again.';
 /** Three a module: itself, its rank, its alpha. */
 const MAX_CONFIG_VALUES = 2 * MAX_ADAPTER_TENSORS;
 const SUFFIX_A = '.lora_A';
@@ -85,16 +86,19 @@ function parseConfig(text: string, refuse: (code: AdapterErrorCode, message: str
     json = parseStrictJson(text, { maxValues: MAX_CONFIG_VALUES });
   } catch (error) {
     if (!(error instanceof StrictJsonError)) throw error;
-    return refuse('not_canonical', `${CONFIG_KEY}: ${error.message}.`);
+    return refuse('not_canonical', `${CONFIG_KEY}: ${error.message}. ${AGAIN}`);
   }
-  if (!(json instanceof Map)) return refuse('not_canonical', `${CONFIG_KEY} is not an object.`);
+  if (!(json instanceof Map)) return refuse('not_canonical', `${CONFIG_KEY} is not an object. ${AGAIN}`);
   if (json.get('format') !== FORMAT)
-    return refuse('format_version', `The file's format is not ${FORMAT}, the one that this version reads.`);
+    return refuse(
+      'format_version',
+      `The file's format is not ${FORMAT}, the one that this version reads. ${AGAIN}`,
+    );
   const parsed = ConfigSchema.safeParse(Object.fromEntries(json));
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     const where = printable([CONFIG_KEY, ...(issue?.path ?? [])].map(String).join('.'));
-    return refuse('not_canonical', `${where}: ${printable(issue?.message ?? 'invalid')}.`);
+    return refuse('not_canonical', `${where}: ${printable(issue?.message ?? 'invalid')}. ${AGAIN}`);
   }
   const modules = new Map<string, { rank: number; alpha: number }>();
   for (const [name, value] of parsed.data.modules) {
@@ -102,7 +106,7 @@ function parseConfig(text: string, refuse: (code: AdapterErrorCode, message: str
     if (!module.success)
       return refuse(
         'not_canonical',
-        `${CONFIG_KEY}: module "${printable(name)}" must have a rank and an alpha.`,
+        `${CONFIG_KEY}: module "${printable(name)}" must have a rank and an alpha. ${AGAIN}`,
       );
     modules.set(name, module.data);
   }
@@ -123,7 +127,7 @@ export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {
   if (text === undefined)
     return refuse('not_canonical', `The file has no ${CONFIG_KEY} in its metadata: pack the adapter first.`);
   const config = parseConfig(text, refuse);
-  if (config.modules.size === 0) refuse('empty_adapter', 'The adapter has no modules.');
+  if (config.modules.size === 0) refuse('empty_adapter', `The adapter has no modules. ${AGAIN}`);
 
   const modules: LoraModule[] = [];
   for (const [name, { rank, alpha }] of config.modules) {
@@ -132,7 +136,7 @@ export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {
     if (!a || !b)
       return refuse(
         'missing_pair',
-        `${printable(name)}: ${a ? 'lora_B' : 'lora_A'} is missing from the file.`,
+        `${printable(name)}: ${a ? 'lora_B' : 'lora_A'} is missing from the file. ${AGAIN}`,
         name,
       );
     modules.push(makeLoraModule({ name, rank, alpha, a, b, path: options.path }));
@@ -141,7 +145,11 @@ export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {
     const module =
       name.endsWith(SUFFIX_A) || name.endsWith(SUFFIX_B) ? name.slice(0, -SUFFIX_A.length) : undefined;
     if (module === undefined || !config.modules.has(module))
-      refuse('unknown_tensor', `Tensor "${printable(name)}" belongs to no module of ${CONFIG_KEY}.`, name);
+      refuse(
+        'unknown_tensor',
+        `Tensor "${printable(name)}" belongs to no module of ${CONFIG_KEY}. ${AGAIN}`,
+        name,
+      );
   }
   modules.sort((a, b) => compare(a.name, b.name));
   const expected = encodeSafetensorsPrefix(layout(config.base, config.parent, modules));

@@ -68,10 +68,6 @@ const u16 = (data: Uint8Array): Uint16Array => {
   const bytes = aligned(data, 2);
   return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
 };
-const u32 = (data: Uint8Array): Uint32Array => {
-  const bytes = aligned(data, 4);
-  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-};
 
 /** Float32 bits of each of the 65,536 float16 values; a table look-up is several times faster than the arithmetic. */
 let halfTable: Uint32Array | undefined;
@@ -137,6 +133,49 @@ export function toFloat32(tensor: Tensor): Float32Array<ArrayBuffer> {
   }
 }
 
+/** Bytes looked at in one go where a file's tensors are not aligned: a copy of this size, not of the tensor. */
+const SCAN_BYTES = 1 << 16;
+
+/** Largest float32 magnitude, as bits. Four at a time takes half as long as one. */
+function maxBits32(words: Uint32Array): number {
+  let max = 0;
+  const fours = words.length & ~3;
+  for (let i = 0; i < fours; i += 4) {
+    const a = (words[i] as number) & 0x7fffffff;
+    const b = (words[i + 1] as number) & 0x7fffffff;
+    const c = (words[i + 2] as number) & 0x7fffffff;
+    const d = (words[i + 3] as number) & 0x7fffffff;
+    // Negative as soon as one is larger.
+    if (((max - a) | (max - b) | (max - c) | (max - d)) < 0) max = Math.max(max, a, b, c, d);
+  }
+  for (let i = fours; i < words.length; i++) max = Math.max(max, (words[i] as number) & 0x7fffffff);
+  return max;
+}
+
+/** Largest magnitude of 16-bit elements that lie in pairs, as bits; half the loads of one by one. */
+function maxBits16(words: Uint32Array): number {
+  let low = 0;
+  let high = 0;
+  const twos = words.length & ~1;
+  for (let i = 0; i < twos; i += 2) {
+    const a = words[i] as number;
+    const b = words[i + 1] as number;
+    const lowA = a & 0x7fff;
+    const lowB = b & 0x7fff;
+    const highA = a & 0x7fff0000;
+    const highB = b & 0x7fff0000;
+    if (((low - lowA) | (low - lowB) | (high - highA) | (high - highB)) < 0) {
+      low = Math.max(low, lowA, lowB);
+      high = Math.max(high, highA, highB);
+    }
+  }
+  if (twos < words.length) {
+    low = Math.max(low, (words[twos] as number) & 0x7fff);
+    high = Math.max(high, (words[twos] as number) & 0x7fff0000);
+  }
+  return Math.max(low, high >>> 16);
+}
+
 /**
  * Largest absolute value of the elements; Infinity or NaN as soon as one element is. 0 for an empty tensor.
  * IEEE 754 bits without the sign order like the values, so no element needs to be converted.
@@ -152,13 +191,21 @@ export function maxMagnitude(tensor: Tensor): number {
     }
     return max;
   }
-  const source = dtype === 'F32' ? u32(data) : u16(data);
-  const mask = dtype === 'F32' ? 0x7fffffff : 0x7fff;
+  const scan = dtype === 'F32' ? maxBits32 : maxBits16;
+  const whole = data.byteLength & ~3;
   let max = 0;
-  for (let i = 0; i < source.length; i++) {
-    const bits = (source[i] as number) & mask;
-    if (bits > max) max = bits;
+  if (data.byteOffset % 4 === 0) max = scan(new Uint32Array(data.buffer, data.byteOffset, whole / 4));
+  else {
+    const copy = new Uint32Array(Math.min(whole, SCAN_BYTES) / 4);
+    for (let at = 0; at < whole; at += SCAN_BYTES) {
+      const part = data.subarray(at, Math.min(at + SCAN_BYTES, whole));
+      new Uint8Array(copy.buffer).set(part);
+      max = Math.max(max, scan(copy.subarray(0, part.byteLength / 4)));
+    }
   }
+  // An odd number of 16-bit elements leaves one.
+  if (whole < data.byteLength)
+    max = Math.max(max, (((data[whole + 1] as number) << 8) & 0x7f00) | (data[whole] as number));
   const one = dtype === 'F32' ? new Uint32Array([max]) : new Uint16Array([max]);
   return toFloat32({ dtype, shape: [1], data: new Uint8Array(one.buffer) })[0] as number;
 }

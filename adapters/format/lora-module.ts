@@ -43,7 +43,7 @@ export function makeLoraModule(params: {
   if (name.length > MAX_MODULE_NAME || !MODULE_NAME.test(name))
     throw problem(
       'module_name_invalid',
-      `Module "${shown}" is not a dotted path of letters, digits and "_" of at most ${MAX_MODULE_NAME} characters.`,
+      `Module "${shown}" is not a dotted path of letters, digits and "_" of at most ${MAX_MODULE_NAME} characters. Save the adapter from the model itself.`,
     );
   for (const [side, { dtype, shape }] of [
     ['A', a],
@@ -57,7 +57,7 @@ export function makeLoraModule(params: {
     if (shape.length !== 2 || shape.includes(0))
       throw problem(
         'shape_invalid',
-        `${shown}: ${side} has the shape [${shape.join(', ')}]; only linear layers (two dimensions, not empty) are supported.`,
+        `${shown}: ${side} has the shape [${shape.join(', ')}]; only linear layers (two dimensions, not empty) can be adapted. Leave it out.`,
       );
   }
   const [rows] = a.shape as [number, number];
@@ -65,18 +65,24 @@ export function makeLoraModule(params: {
   if (rows !== columns)
     throw problem(
       'rank_mismatch',
-      `${shown}: A [${a.shape.join(', ')}] has rank ${rows}, B [${b.shape.join(', ')}] has rank ${columns}.`,
+      `${shown}: A [${a.shape.join(', ')}] has rank ${rows}, B [${b.shape.join(', ')}] has rank ${columns}. Save the adapter again.`,
     );
   if (rows !== rank)
     throw problem(
       'rank_mismatch',
-      `${shown}: the tensors have rank ${rows}, the configuration says ${rank}.`,
+      `${shown}: the tensors have rank ${rows}, the configuration says ${rank}. Use the configuration that belongs to them.`,
     );
   if (rank > MAX_RANK)
-    throw problem('rank_too_large', `${shown}: rank ${rank} is above the limit of ${MAX_RANK}.`);
+    throw problem(
+      'rank_too_large',
+      `${shown}: rank ${rank} is above the limit of ${MAX_RANK}. Train with a smaller one.`,
+    );
   const scale = alpha / rank;
   if (!Number.isFinite(Math.fround(scale)) || Math.fround(scale) === 0)
-    throw problem('scale_invalid', `${shown}: alpha ${alpha} over rank ${rank} is no usable scale.`);
+    throw problem(
+      'scale_invalid',
+      `${shown}: alpha ${alpha} over rank ${rank} is no usable scale. Correct alpha.`,
+    );
   return { name, rank, alpha, scale, a, b };
 }
 

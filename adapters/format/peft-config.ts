@@ -2,11 +2,7 @@
 import { z } from 'zod';
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import { compileModulePattern, MATCH_BUDGET, type ModuleMatcher } from './peft-pattern.ts';
-import { parseStrictJson, StrictJsonError, type JsonObject, type JsonValue } from './strict-json.ts';
-
-/** Real ones have one or two kilobytes, or some hundred with a pattern per module. */
-export const MAX_CONFIG_CHARACTERS = 4 * 1024 * 1024;
-const MAX_CONFIG_VALUES = 100_000;
+import type { JsonObject, JsonValue } from './strict-json.ts';
 
 export interface PeftConfig {
   /** As written: a hub id, a local path, or null. */
@@ -41,11 +37,6 @@ const NOT_PLAIN: readonly (readonly [key: string, code: AdapterErrorCode, why: s
     'Adapters of single parameters (experts) are not supported. Target linear modules.',
   ],
   ['lora_bias', 'lora_bias', `Biases of B are not supported. ${RETRAIN}`],
-  [
-    'fan_in_fan_out',
-    'fan_in_fan_out',
-    'The delta is for transposed weights, which Llama-family models do not have. Set it to false if it was set by mistake.',
-  ],
 ];
 /** Settings that act in training only, or that matter only beside one that is refused above. */
 const HARMLESS: ReadonlySet<string> = new Set([
@@ -54,6 +45,9 @@ const HARMLESS: ReadonlySet<string> = new Set([
   'ensure_weight_tying',
   'eva_config',
   'exclude_modules',
+  // Says how the base stores its weights: merging transposes B A for it, the forward pass is the same either way
+  // (peft `tuners/lora/layer.py`, `get_delta_weight` and `forward`).
+  'fan_in_fan_out',
   'inference_mode',
   'layers_pattern',
   'layers_to_transform',
@@ -113,40 +107,16 @@ function lookup(
     compiled.find(([matches]) => matches(module, spend))?.[1] ?? otherwise;
 }
 
-function readObject(
-  json: string,
-  refuse: (code: AdapterErrorCode, message: string, key?: string) => never,
-): JsonObject {
-  if (json.length > MAX_CONFIG_CHARACTERS)
-    return refuse('config_invalid', `The configuration has more than ${MAX_CONFIG_CHARACTERS} characters.`);
-  try {
-    const value = parseStrictJson(json, { maxValues: MAX_CONFIG_VALUES });
-    return value instanceof Map
-      ? value
-      : refuse('config_invalid', 'The configuration must be a JSON object.');
-  } catch (error) {
-    if (!(error instanceof StrictJsonError)) throw error;
-    if (error.kind === 'duplicate_key')
-      return refuse(
-        'duplicate_key',
-        `"${printable(error.key ?? '')}" occurs twice in the configuration.`,
-        error.key,
-      );
-    return refuse('config_invalid', `The configuration is ${error.message}.`);
-  }
-}
-
 /** @throws AdapterFormatError */
-export function parsePeftConfig(json: string, options: { path?: string } = {}): PeftConfig {
+export function parsePeftConfig(config: JsonObject, options: { path?: string } = {}): PeftConfig {
   const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
     throw new AdapterFormatError({ code, message, path: options.path, subject });
   };
-  const config = readObject(json, refuse);
   const type = config.get('peft_type');
   if (type !== 'LORA')
     refuse(
       'not_lora',
-      `peft_type is ${printable(JSON.stringify(type ?? null))}; only "LORA" is supported.`,
+      `peft_type is ${printable(JSON.stringify(type ?? null))}; only "LORA" is supported. Train a plain LoRA.`,
       'peft_type',
     );
   for (const [key, code, why] of NOT_PLAIN)
@@ -185,7 +155,11 @@ export function parsePeftConfig(json: string, options: { path?: string } = {}): 
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     const key = (issue?.path ?? []).map(String).join('.');
-    return refuse('config_invalid', `${printable(key)}: ${printable(issue?.message ?? 'invalid')}.`, key);
+    return refuse(
+      'config_invalid',
+      `${printable(key)}: ${printable(issue?.message ?? 'invalid')}. Correct that setting.`,
+      key,
+    );
   }
   const { r, lora_alpha, use_rslora, rank_pattern, alpha_pattern, base_model_name_or_path } = parsed.data;
 

@@ -43,10 +43,21 @@ export interface SafetensorsHeader {
 /** Throws the error of one file. */
 type Refuse = (code: AdapterErrorCode, message: string, subject?: string) => never;
 
+const CHECK = 'Check that the file is safetensors.';
+const SAVE_AGAIN = 'Save it again with the safetensors library.';
+/** What to do, by code; said after what is wrong. */
+const REMEDY: ReadonlyMap<AdapterErrorCode, string> = new Map([
+  ['truncated_file', 'Copy or download it again.'],
+  ['header_too_large', CHECK],
+  ['header_invalid', CHECK],
+  ['too_many_tensors', 'Save the adapter alone, without the base.'],
+]);
+
 const refuser =
   (path: string | undefined): Refuse =>
   (code, message, subject) => {
-    throw new AdapterFormatError({ code, message, path, subject });
+    const remedy = REMEDY.get(code) ?? SAVE_AGAIN;
+    throw new AdapterFormatError({ code, message: `${message} ${remedy}`, path, subject });
   };
 
 const isCount = (value: JsonValue | undefined): value is number => Number.isSafeInteger(value);

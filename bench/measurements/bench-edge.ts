@@ -7,7 +7,7 @@ import { startStack } from '../../cli/local/stack.ts';
 import { lookUpVersions } from '../../cli/admin/look-up.ts';
 import { createApiClient } from '../../cli/api-client.ts';
 import { createOutput } from '../../cli/output.ts';
-import { publishFolder } from '../../cli/publish/publish-folder.ts';
+import { publishAdapter } from '../../cli/publish/publish-adapter.ts';
 import { parseSigningKeys } from '../../protocol/index.ts';
 import { measureEdgeOverhead, type EdgeSummary } from './edge-overhead.ts';
 
@@ -34,10 +34,10 @@ export async function benchEdge(params: {
     signal: params.signal,
   });
   try {
-    const { url, key, adminKey, originUrl, base } = stack.local;
+    const { url, key, adminKey, originUrl } = stack.local;
     const client = createApiClient({ url, key: adminKey });
     const folder = path.join(ROOT, 'examples/adapters/intent-v2');
-    await publishFolder({ client, baseId: base, folder, name: NAME, parent: null, stage: false, output });
+    await publishAdapter({ client, given: folder, name: NAME, parent: null, stage: false, output });
     const live = (await lookUpVersions(client, NAME))?.versions[0];
     const keys = await readKeysFile(params.work);
     const signingKey = parseSigningKeys(keys?.originKeys ?? '')[0];

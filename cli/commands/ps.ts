@@ -4,6 +4,7 @@ import type { ResidentList } from '../../protocol/index.ts';
 import { Origins } from '../admin/admin-answers.ts';
 import { lookUpFile } from '../admin/look-up.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
+import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, megabytes, plainTable } from '../output.ts';
@@ -14,6 +15,12 @@ type Resident = ResidentList['adapters'][number];
 const MAX_NAMED = 64;
 /** Names shown of one file. */
 const MAX_SHOWN = 2;
+
+export const help: CommandHelp = {
+  notes: [
+    'With the names that the files are published under. Only the bootstrap key sees what the origins hold; other admin keys see which base they serve.',
+  ],
+};
 
 export default defineCommand({
   meta: { name: 'ps', description: 'Show the adapters that the origins hold in memory' },

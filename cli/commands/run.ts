@@ -3,10 +3,22 @@ import { defineCommand } from 'citty';
 import type { ChatMessage } from '../../protocol/index.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
+import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { colors, createOutput, type Output } from '../output.ts';
 import { readChatStream } from '../stream/read-chat-stream.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft run medicine/cardiology "What does this mean?"', does: 'one answer, streamed' },
+    { line: 'graft run medicine/cardiology', does: 'a conversation, on a terminal' },
+    { line: 'graft run base < question.txt', does: 'one prompt from a pipe, to the base model' },
+  ],
+  notes: [
+    "`graft run base` asks the base model on a local stack; elsewhere give the base's id. In a conversation Ctrl-C ends the answer that is being printed, Ctrl-D the conversation. `--system`, `--max-tokens` and `--temperature` are passed on.",
+  ],
+};
 
 export default defineCommand({
   meta: { name: 'run', description: 'Ask an adapter, or the base model, and stream its answer' },

@@ -5,7 +5,7 @@ import { lookUpBase, lookUpVersions } from '../admin/look-up.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
 import { localFilePath, type LocalFile } from '../connection.ts';
 import type { Output } from '../output.ts';
-import { publishFolder } from '../publish/publish-folder.ts';
+import { publishAdapter } from '../publish/publish-adapter.ts';
 import { startEdge, type Edge } from './edge.ts';
 import { EXAMPLES } from './examples.ts';
 import { cacheFolder, findBase } from './find-base.ts';
@@ -118,7 +118,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       originUrl,
       base: id,
     };
-    if (options.examples) await publishExamples(admin, id, output);
+    if (options.examples) await publishExamples(admin, output);
     signal?.throwIfAborted();
 
     const file = localFilePath(folder);
@@ -140,11 +140,11 @@ async function together(parts: [Promise<OriginProcess>, Promise<Edge>]): Promise
 }
 
 /** A name that has its versions already is left as it is, whatever they are. */
-async function publishExamples(client: ApiClient, baseId: string, output: Output): Promise<void> {
+async function publishExamples(client: ApiClient, output: Output): Promise<void> {
   for (const { name, parent, folders } of EXAMPLES) {
     const published = (await lookUpVersions(client, name))?.versions.length ?? 0;
     for (const folder of folders.slice(published)) {
-      const { version } = await publishFolder({ client, baseId, folder, name, parent, stage: false, output });
+      const { version } = await publishAdapter({ client, given: folder, name, parent, stage: false, output });
       output.note(`published ${name}@${version.version}`);
     }
   }

@@ -1,6 +1,7 @@
 import { MAX_PART_BYTES, sha256Hex, type BlobRecord } from '../../protocol/index.ts';
 import { BlobState } from '../admin/admin-answers.ts';
 import type { ApiClient } from '../api-client.ts';
+import { sendRetrying, type Retrying } from './send-retrying.ts';
 
 /** Enough to keep a link busy; more would only hold more parts in the edge's memory. */
 const PARALLEL_PARTS = 2;
@@ -16,6 +17,43 @@ export function splitParts(
   return parts;
 }
 
+/** How much of a file the server has from us. */
+export interface UploadPlan {
+  readonly complete: boolean;
+  /** Indices of the parts that it lacks. */
+  readonly missing: readonly number[];
+  readonly missingBytes: number;
+  readonly record: BlobRecord;
+}
+
+/** Asks what is there already; changes nothing. */
+export async function planUpload(params: {
+  client: ApiClient;
+  digest: string;
+  bytes: Uint8Array<ArrayBuffer>;
+  partBytes?: number;
+  retrying?: Retrying;
+}): Promise<UploadPlan> {
+  const { client, digest, bytes, partBytes, retrying } = params;
+  const answer = await sendRetrying(client, 'look up the upload', `/admin/blobs/${digest}`, {}, retrying);
+  const { complete, parts: held } = BlobState.parse(await answer.json());
+  const record: BlobRecord = {
+    bytes: bytes.length,
+    parts: await Promise.all(
+      splitParts(bytes, partBytes).map(async (part) => ({
+        bytes: part.length,
+        sha256: await sha256Hex(part),
+      })),
+    ),
+  };
+  const sha256Of = new Map(held.map(({ index, sha256 }) => [index, sha256]));
+  const missing = complete
+    ? []
+    : record.parts.flatMap(({ sha256 }, index) => (sha256Of.get(index) === sha256 ? [] : [index]));
+  const missingBytes = missing.reduce((sum, index) => sum + (record.parts[index]?.bytes ?? 0), 0);
+  return { complete, missing, missingBytes, record };
+}
+
 /**
  * Sends a canonical file in parts and closes it. Parts that the server has from us are not sent again, so the same
  * call goes on where another ended.
@@ -29,50 +67,43 @@ export async function uploadBlob(params: {
   bytes: Uint8Array<ArrayBuffer>;
   onProgress?: (done: number) => void;
   partBytes?: number;
+  retrying?: Retrying;
 }): Promise<number> {
-  const { client, digest, bytes, onProgress } = params;
+  const { client, digest, bytes, onProgress, retrying } = params;
   const path = `/admin/blobs/${digest}`;
-  const answer = await client.send('look up the upload', path);
-  const state = BlobState.parse(await answer.json());
-  if (state.complete) {
-    onProgress?.(bytes.length);
-    return 0;
-  }
-  const parts = splitParts(bytes, params.partBytes);
-  const record: BlobRecord = {
-    bytes: bytes.length,
-    parts: await Promise.all(
-      parts.map(async (part) => ({ bytes: part.length, sha256: await sha256Hex(part) })),
-    ),
-  };
-  const held = new Map(state.parts.map((part) => [part.index, part.sha256]));
-  let done = 0;
-  const missing = record.parts.flatMap((part, index) => {
-    if (held.get(index) !== part.sha256) return [index];
-    done += part.bytes;
-    return [];
-  });
+  const { complete, missing, missingBytes, record } = await planUpload(params);
+  let done = bytes.length - missingBytes;
   onProgress?.(done);
+  if (complete) return 0;
+  const parts = splitParts(bytes, params.partBytes);
+  const waiting = [...missing];
   let sent = 0;
   const sender = async () => {
-    for (let index = missing.shift(); index !== undefined; index = missing.shift()) {
+    for (let index = waiting.shift(); index !== undefined; index = waiting.shift()) {
       const part = parts[index] as Uint8Array<ArrayBuffer>;
       const sha256 = record.parts[index]?.sha256 as string;
-      const response = await client.send(`send part ${index}`, `${path}/parts/${index}?sha256=${sha256}`, {
+      const put = {
         method: 'PUT',
         body: part,
         headers: { 'content-type': 'application/octet-stream' },
-      });
+      };
+      const target = `${path}/parts/${index}?sha256=${sha256}`;
+      const response = await sendRetrying(client, `send part ${index}`, target, put, retrying);
       await response.body?.cancel();
       sent += part.length;
       onProgress?.((done += part.length));
     }
   };
-  await Promise.all(Array.from({ length: PARALLEL_PARTS }, sender));
-  const closed = await client.send('close the upload', path, {
-    method: 'POST',
-    body: JSON.stringify(record),
-  });
+  await settled(Array.from({ length: PARALLEL_PARTS }, sender));
+  const close = { method: 'POST', body: JSON.stringify(record) };
+  const closed = await sendRetrying(client, 'close the upload', path, close, retrying);
   await closed.body?.cancel();
   return sent;
+}
+
+/** Waits for all, so that a part on its way still arrives when another fails. @throws the first failure. */
+async function settled(senders: readonly Promise<void>[]): Promise<void> {
+  const results = await Promise.allSettled(senders);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
 }

@@ -1,11 +1,11 @@
-import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { AdapterFormatError, packAdapter } from '../../adapters/index.ts';
+import { AdapterFormatError, packAdapter, type AttentionShape } from '../../adapters/index.ts';
 import { chainId, type ChainEntry } from '../../protocol/index.ts';
 import type { AdapterStore } from './adapter-store.ts';
+import { AdapterFilesError, readAdapterFiles } from './read-adapter-files.ts';
 
 export interface FolderToPack {
   name: string;
+  /** Folder or file. */
   folder: string;
   parent: string | null;
 }
@@ -16,14 +16,16 @@ export class FolderError extends Error {
 }
 
 /**
- * Packs PEFT folders into the store.
- * @param folders parents are among them, without cycles.
+ * Packs adapters, of any format that the toolkit reads, into the store.
+ * @param params.folders parents are among them, without cycles.
+ * @param params.attention the base's heads, which GGUF files need; absent = not known.
  * @returns each name's chain, root first.
  * @throws FolderError naming the adapter.
  */
 export async function packFolders(params: {
   folders: readonly FolderToPack[];
   baseId: string;
+  attention?: AttentionShape | null;
   store: AdapterStore;
   onWarning: (message: string) => void;
   onProgress: (done: number, total: number) => void;
@@ -48,16 +50,19 @@ export async function packFolders(params: {
 
 async function pack(
   { name, folder }: FolderToPack,
-  params: { baseId: string; store: AdapterStore; onWarning: (message: string) => void },
+  params: {
+    baseId: string;
+    attention?: AttentionShape | null;
+    store: AdapterStore;
+    onWarning: (message: string) => void;
+  },
   parents: readonly ChainEntry[],
 ): Promise<string> {
   const fail = (reason: string): FolderError => new FolderError(`adapter ${name} (${folder}): ${reason}`);
   try {
     const packed = await packAdapter({
-      files: {
-        configJson: await readFile(join(folder, 'adapter_config.json'), 'utf8'),
-        safetensors: new Uint8Array(await readFile(join(folder, 'adapter_model.safetensors'))),
-      },
+      files: await readAdapterFiles(folder),
+      attention: params.attention ?? null,
       baseId: params.baseId,
       parentChainId: parents.length === 0 ? null : await chainId(parents),
     });
@@ -66,7 +71,7 @@ async function pack(
     if (!stored.ok) throw fail(stored.error.message);
     return packed.digest;
   } catch (error) {
-    if (error instanceof AdapterFormatError) throw fail(error.message);
+    if (error instanceof AdapterFormatError || error instanceof AdapterFilesError) throw fail(error.message);
     const { code, message } = error as NodeJS.ErrnoException;
     throw code === undefined ? error : fail(message);
   }

@@ -18,6 +18,8 @@ export function checkRequest(
       message: `Token ${unknown} is not in the vocabulary of ${runner.vocabSize} tokens.`,
       param: 'prompt',
     });
+  const beyond = sampling.adjustments?.bias.find(([id]) => id >= runner.vocabSize);
+  if (beyond !== undefined) return err(noSuchBias(beyond[0]));
   // Without a limit of its own a request must have room for one token at least.
   if (prompt.length + (sampling.maxTokens ?? 1) > context)
     return err({
@@ -30,6 +32,20 @@ export function checkRequest(
   return ok({ maxTokens: sampling.maxTokens ?? context - prompt.length });
 }
 
+/** `logit_bias` names a token that the base does not have. */
+export const noSuchBias = (id: number): ApiError => ({
+  code: 'invalid_request',
+  message: `There is no token ${id} in this model's vocabulary.`,
+  param: `logit_bias.${id}`,
+});
+
+/** Repeating it cannot help: the server takes fewer. */
+export const neverFits = (rows: number): ApiError => ({
+  code: 'queue_full',
+  message: `This server has no room for ${rows} answers at once; ask for fewer ('n').`,
+  retryAfterMs: null,
+});
+
 export const queueFull = (queued: number, retryAfterMs: number): ApiError => ({
   code: 'queue_full',
   message: `${queued} requests are waiting already.`,
@@ -39,7 +55,6 @@ export const queueFull = (queued: number, retryAfterMs: number): ApiError => ({
 export const deadlineExceeded = (): ApiError => ({
   code: 'deadline_exceeded',
   message: 'The time for this request ran out.',
-  retryAfterMs: 1_000,
 });
 
 export const shuttingDown = (): ApiError => ({
@@ -47,5 +62,8 @@ export const shuttingDown = (): ApiError => ({
   message: 'The server is stopping.',
   retryAfterMs: 1_000,
 });
+
+/** The row's logits are NaN or infinite: its adapters, most likely. */
+export const NOT_FINITE = 'The model gave no finite output for this request.';
 
 export const rowFault = (message: string): ApiError => ({ code: 'internal_error', message });

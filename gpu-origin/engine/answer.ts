@@ -26,8 +26,10 @@ export class Answer {
   #decoded = 0;
   #shown = 0;
 
+  /** @param params.prompt token ids, for what counts their repetition. */
   constructor(params: {
     sampling: SamplingParams;
+    prompt: readonly number[];
     maxTokens: number;
     eos: ReadonlySet<number>;
     tokens: TokenBytes;
@@ -36,7 +38,7 @@ export class Answer {
     this.#sampling = params.sampling;
     this.#maxTokens = params.maxTokens;
     this.#eos = params.eos;
-    this.#sampler = new Sampler(params.sampling, params.random);
+    this.#sampler = new Sampler(params.sampling, params.random, params.prompt);
     this.#detokenizer = new Detokenizer(params.tokens);
     this.#scanner = new StopScanner(params.sampling.stop);
   }

@@ -132,6 +132,14 @@ export interface EngineContract {
    * `queue_full`, `adapter_missing`, `adapter_loading`, `adapter_unavailable`, `origin_unavailable` (closed).
    */
   add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>>;
+  /**
+   * Queues several answers to one request, one for each seed, or none of them: each takes a slot of its own and runs
+   * the prompt itself. Refuses as `add` does; `queue_full` without a time to come back when they never fit.
+   */
+  addChoices(
+    request: EngineRequest,
+    seeds: readonly (number | null)[],
+  ): Promise<Result<readonly EngineHandle[], ApiError>>;
   stats(): EngineStats;
   residents(): ResidentList;
   /** Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until `unload`. */

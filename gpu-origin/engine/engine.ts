@@ -1,8 +1,7 @@
 import { chainId, err, ok, type ApiError, type ResidentList, type Result } from '../../protocol/index.ts';
 import type { TokenBytes } from '../generation/detokenizer.ts';
 import { AdapterCache } from './adapter-cache.ts';
-import { checkRequest, deadlineExceeded, queueFull, rowFault, shuttingDown } from './admission.ts';
-import { Answer } from './answer.ts';
+import { checkRequest, deadlineExceeded, neverFits, queueFull, rowFault, shuttingDown } from './admission.ts';
 import type {
   EngineContract,
   EngineHandle,
@@ -14,10 +13,11 @@ import { guardObserver } from './guard-observer.ts';
 import { KvSlots } from './kv-slots.ts';
 import { leaseAdapters } from './lease-adapters.ts';
 import { Lifecycle } from './lifecycle.ts';
+import { handleOf, newSequence } from './new-sequence.ts';
 import type { AdapterSource, Clock, ModelRunner } from './ports.ts';
 import { Scheduler, type PrefillStep, type Step } from './scheduler.ts';
 import { scorePrompt, wantedPositions } from './score-prompt.ts';
-import { Sequence } from './sequence.ts';
+import type { Sequence } from './sequence.ts';
 
 export type * from './engine-types.ts';
 
@@ -90,35 +90,44 @@ export class Engine implements EngineContract {
   }
 
   async add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>> {
-    const admitted = await this.#admit(request);
+    const added = await this.addChoices(request, [request.sampling.seed]);
+    return added.ok ? ok(added.value[0]!) : added;
+  }
+
+  async addChoices(
+    request: EngineRequest,
+    seeds: readonly (number | null)[],
+  ): Promise<Result<readonly EngineHandle[], ApiError>> {
+    const admitted = await this.#admit(request, seeds.length);
     // The queue may have filled while the source was asked.
-    const refusal = admitted.ok ? this.#full(request.tenant) : admitted.error;
+    const refusal = admitted.ok ? this.#full(request.tenant, seeds.length) : admitted.error;
     if (!admitted.ok || refusal !== null) {
       const error = refusal ?? shuttingDown();
       this.#observer.onRefuse?.({ id: request.id, tenant: request.tenant, error });
       return err(error);
     }
-    const { maxTokens, chainId: id } = admitted.value;
-    const { sampling } = request;
-    const { tokens, random, clock } = this.#options;
-    const sequence = new Sequence({
-      request,
-      chainId: id,
-      maxTokens,
-      addedAt: clock.now(),
-      answer: new Answer({ sampling, maxTokens, eos: this.#eos, tokens, random }),
-      wake: () => this.#wake(),
-    });
-    this.#lifecycle.add(sequence);
+    const sequences = seeds.map((seed) =>
+      newSequence({
+        ...this.#options,
+        ...admitted.value,
+        request,
+        seed,
+        eos: this.#eos,
+        wake: () => this.#wake(),
+      }),
+    );
+    for (const sequence of sequences) this.#lifecycle.add(sequence);
     this.#wake();
-    const { events, abort } = sequence;
-    return ok({ id: request.id, promptTokens: request.prompt.length, maxTokens, events, abort });
+    return ok(sequences.map(handleOf));
   }
 
-  async #admit(request: EngineRequest): Promise<Result<{ maxTokens: number; chainId: string }, ApiError>> {
+  async #admit(
+    request: EngineRequest,
+    rows: number,
+  ): Promise<Result<{ maxTokens: number; chainId: string }, ApiError>> {
     const limits = checkRequest(request, this.#runner);
     if (!limits.ok) return limits;
-    const refusal = this.#full(request.tenant) ?? (await this.#adapters.check(request.chain));
+    const refusal = this.#full(request.tenant, rows) ?? (await this.#adapters.check(request.chain));
     if (refusal !== null) return err(refusal);
     const id = request.chain.length === 0 ? '' : await chainId(request.chain);
     return ok({ ...limits.value, chainId: id });
@@ -280,10 +289,11 @@ export class Engine implements EngineContract {
     this.#resume = null;
   }
 
-  /** Why `tenant` may not queue a request now. */
-  #full(tenant: string): ApiError | null {
+  /** Why `tenant` may not queue `rows` more sequences now. */
+  #full(tenant: string, rows: number): ApiError | null {
     if (this.#closed) return shuttingDown();
-    const retryAfterMs = this.#scheduler.refuse(tenant);
-    return retryAfterMs === null ? null : queueFull(this.#scheduler.queued, retryAfterMs);
+    const refusal = this.#scheduler.refuse(tenant, rows);
+    if (refusal === null) return null;
+    return refusal === 'never' ? neverFits(rows) : queueFull(this.#scheduler.queued, refusal);
   }
 }

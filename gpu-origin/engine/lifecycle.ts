@@ -1,5 +1,5 @@
 import type { ApiError, FinishReason } from '../../protocol/index.ts';
-import { rowFault } from './admission.ts';
+import { NOT_FINITE, rowFault } from './admission.ts';
 import type { AnswerPart } from './answer.ts';
 import type { EngineObserver, Outcome } from './engine-types.ts';
 import type { KvSlots } from './kv-slots.ts';
@@ -41,7 +41,7 @@ export class Lifecycle {
   advance(sequence: Sequence, part: AnswerPart | null): void {
     if (part === null) {
       this.fault('logits', new Error('logits that are not finite'), [sequence]);
-      this.fail(sequence, rowFault('The model gave no finite output for this request.'));
+      this.fail(sequence, rowFault(NOT_FINITE));
       return;
     }
     const { tenant } = sequence;

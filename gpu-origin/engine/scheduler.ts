@@ -63,12 +63,14 @@ export class Scheduler {
   /**
    * A tenant with nothing queued gets in although the queue is full, within a reserve of one request a slot: else
    * whoever fills the queue shuts all others out.
-   * @returns null when `tenant` may queue one more request, else when to come back, ms.
+   * @returns null when `tenant` may queue `rows` more sequences, else when to come back, ms; `never` when so many do
+   * not fit an empty queue either.
    */
-  refuse(tenant: string): number | null {
+  refuse(tenant: string, rows = 1): number | 'never' | null {
     const { maxQueue, slots } = this.#options;
+    if (rows > maxQueue + slots) return 'never';
     const limit = this.#queue.sizeOf(tenant) === 0 ? maxQueue + slots : maxQueue;
-    if (this.#queue.size < limit) return null;
+    if (this.#queue.size + rows <= limit) return null;
     const wait = this.#endIntervalMs * this.#queue.size;
     return Math.round(Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, wait)));
   }

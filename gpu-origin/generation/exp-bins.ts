@@ -50,6 +50,12 @@ export interface Row {
 /** Tokens counted and weighed by how far they lie below the largest logit, in bins of 1/64. */
 export class LogitBins {
   static readonly last = EXP_BINS - 1;
+
+  /** The bin of tokens that lie `x` >= 0 below the likeliest; the last one for all that lie too far. */
+  static of(x: number): number {
+    return Math.min(LogitBins.last, Math.floor(x * EXP_STEPS));
+  }
+
   readonly mass = new Float64Array(EXP_BINS);
   readonly count = new Int32Array(EXP_BINS);
 

@@ -1,5 +1,6 @@
+import { AdjustedLogits } from './adjusted-logits.ts';
 import { LogitBins, logSumExp, type Row, type Weighed } from './exp-bins.ts';
-import { peak, topIds } from './logits.ts';
+import { peak, topIds, type Peak } from './logits.ts';
 import { seededRandom } from './random.ts';
 import type { SamplingParams } from './sampling-params.ts';
 
@@ -13,7 +14,7 @@ export interface Scored {
 
 export interface Sample {
   readonly id: number;
-  /** Before temperature and truncation; null unless asked for. */
+  /** The model's own: before bias, penalties, temperature and truncation; null unless asked for. */
   readonly logprob: number | null;
   /** Likeliest first; empty unless asked for. */
   readonly top: readonly Scored[];
@@ -26,11 +27,17 @@ const bins = new LogitBins();
 export class Sampler {
   readonly #params: SamplingParams;
   readonly #random: () => number;
+  /** null: the logits are sampled as they are. */
+  readonly #adjusted: AdjustedLogits | null;
 
-  /** @param random uniform in [0, 1), used when the request has no seed. */
-  constructor(params: SamplingParams, random: () => number) {
+  /**
+   * @param random uniform in [0, 1), used when the request has no seed.
+   * @param prompt token ids; only a repetition penalty looks at them.
+   */
+  constructor(params: SamplingParams, random: () => number, prompt: readonly number[] = []) {
     this.#params = params;
     this.#random = params.seed === null ? random : seededRandom(params.seed);
+    this.#adjusted = params.adjustments === null ? null : new AdjustedLogits(params.adjustments, prompt);
   }
 
   /**
@@ -40,33 +47,56 @@ export class Sampler {
   sample(logits: Float32Array, offset: number, length: number): Sample | null {
     const top = peak(logits, offset, length);
     if (top === null) return null;
-    const { temperature, logprobs } = this.#params;
     const id =
-      temperature < MIN_TEMPERATURE || this.#params.topK === 1
-        ? top.id
-        : this.#draw({ logits, offset, length, max: top.max, inverse: 1 / temperature });
+      this.#adjusted === null
+        ? this.#choose(logits, offset, length, top)
+        : this.#chooseAdjusted(this.#adjusted, logits, offset, length);
+    const { logprobs } = this.#params;
     return logprobs === null
       ? { id, logprob: null, top: [] }
       : scoreAt({ logits, offset, length, max: top.max, id, count: logprobs });
   }
 
+  #chooseAdjusted(adjusted: AdjustedLogits, logits: Float32Array, offset: number, length: number): number {
+    const row = adjusted.of(logits, offset, length);
+    // Adjusted logits are finite whenever the model's are.
+    const id = this.#choose(row, 0, length, peak(row, 0, length)!);
+    adjusted.add(id);
+    return id;
+  }
+
+  #choose(logits: Float32Array, offset: number, length: number, top: Peak): number {
+    const { temperature, topK } = this.#params;
+    if (temperature < MIN_TEMPERATURE || topK === 1) return top.id;
+    return this.#draw({ logits, offset, length, max: top.max, inverse: 1 / temperature });
+  }
+
   /**
-   * Temperature, then top-k, then top-p, then one draw, without sorting the vocabulary: tokens are counted and weighed
-   * in bins, only bins on a border are looked into, and only those are sorted.
+   * Temperature, then min-p, top-k and top-p, then one draw, without sorting the vocabulary: tokens are counted and
+   * weighed in bins, only bins on a border are looked into, and only those are sorted.
    */
   #draw(row: Row): number {
-    const { topK, topP } = this.#params;
+    const { topK, topP, minP } = this.#params;
     bins.weigh(row);
     const { mass, count } = bins;
 
     // The last bin that takes part, and which of its tokens do; null = all of them.
     let last = LogitBins.last;
     let border: Weighed[] | null = null;
+    if (minP > 0) {
+      // The likeliest token weighs 1.
+      last = LogitBins.of(-Math.log(minP));
+      border = bins.members(row, last).filter((token) => token.weight >= minP);
+      count[last] = border.length;
+      mass[last] = weightOf(border);
+    }
     if (topK !== null && topK < row.length) {
+      const end = last;
       let before = 0;
-      for (last = 0; last < LogitBins.last && before + count[last]! < topK; last += 1) before += count[last]!;
-      border = bins.members(row, last).slice(0, topK - before);
-      mass[last] = border.reduce((sum, token) => sum + token.weight, 0);
+      for (last = 0; last < end && before + count[last]! < topK; last += 1) before += count[last]!;
+      const candidates = last === end && border !== null ? border : bins.members(row, last);
+      border = candidates.slice(0, topK - before);
+      mass[last] = weightOf(border);
     }
     let total = 0;
     for (let bin = 0; bin <= last; bin += 1) total += mass[bin]!;
@@ -101,6 +131,8 @@ export class Sampler {
     return tokens.at(-1)!.id;
   }
 }
+
+const weightOf = (tokens: readonly Weighed[]): number => tokens.reduce((sum, token) => sum + token.weight, 0);
 
 /** Log-probabilities of the token `id` and of the `count` likeliest, natural logarithm, at temperature 1. */
 export function scoreAt(params: {

@@ -1,4 +1,13 @@
-import type { ChatCompletionRequest, TextCompletionRequest } from '../../protocol/index.ts';
+import {
+  wantsLogprobs,
+  type ChatCompletionRequest,
+  type ResponseRequest,
+  type SamplingFields,
+  type TextCompletionRequest,
+} from '../../protocol/index.ts';
+import type { LogitAdjustments } from './adjusted-logits.ts';
+
+export type GenerationRequest = ChatCompletionRequest | TextCompletionRequest | ResponseRequest;
 
 /** How the tokens of one answer are chosen and when it ends. Checked and defaulted; no field is optional. */
 export interface SamplingParams {
@@ -8,6 +17,10 @@ export interface SamplingParams {
   readonly topK: number | null;
   /** Only the smallest set of tokens whose probability reaches this; 1 = all of them. */
   readonly topP: number;
+  /** Only tokens that are at least so likely as this times the likeliest; 0 = all of them. */
+  readonly minP: number;
+  /** What is done to the logits first; null = nothing. */
+  readonly adjustments: LogitAdjustments | null;
   /** Makes the draws reproducible; null = draws from the engine's random source. */
   readonly seed: number | null;
   /** Texts that end the answer; they are not part of it. */
@@ -24,6 +37,8 @@ export const GREEDY: SamplingParams = {
   temperature: 0,
   topK: null,
   topP: 1,
+  minP: 0,
+  adjustments: null,
   seed: null,
   stop: [],
   maxTokens: null,
@@ -32,22 +47,53 @@ export const GREEDY: SamplingParams = {
 };
 
 /** OpenAI's defaults: temperature 1 and no truncation. */
-export function samplingParamsOf(request: ChatCompletionRequest | TextCompletionRequest): SamplingParams {
+export function samplingParamsOf(request: GenerationRequest): SamplingParams {
   const { stop, top_k: topK } = request;
-  const chatMax = 'max_completion_tokens' in request ? request.max_completion_tokens : null;
   return {
     temperature: request.temperature ?? 1,
     topK: topK === null || topK === undefined || topK < 1 ? null : topK,
     topP: request.top_p ?? 1,
+    minP: request.min_p ?? 0,
+    adjustments: adjustmentsOf(request),
     seed: request.seed ?? null,
     stop: typeof stop === 'string' ? [stop] : (stop ?? []),
-    maxTokens: chatMax ?? request.max_tokens ?? null,
+    maxTokens: maxTokensOf(request),
     ignoreEos: request.ignore_eos ?? false,
     logprobs: logprobsOf(request),
   };
 }
 
-function logprobsOf(request: ChatCompletionRequest | TextCompletionRequest): number | null {
+/**
+ * Seeds of a request's answers: they count up from the request's own, and past the largest safe integer from 0, so that
+ * no two are equal.
+ */
+export function choiceSeeds(seed: number | null, choices: number): (number | null)[] {
+  return Array.from({ length: choices }, (_, choice) => {
+    if (seed === null) return null;
+    const room = Number.MAX_SAFE_INTEGER - seed;
+    return choice <= room ? seed + choice : choice - room - 1;
+  });
+}
+
+function adjustmentsOf(request: SamplingFields): LogitAdjustments | null {
+  const adjustments: LogitAdjustments = {
+    bias: Object.entries(request.logit_bias ?? {}).map(([id, bias]) => [Number(id), bias] as const),
+    repetition: request.repetition_penalty ?? 1,
+    frequency: request.frequency_penalty ?? 0,
+    presence: request.presence_penalty ?? 0,
+  };
+  const { bias, repetition, frequency, presence } = adjustments;
+  return bias.length === 0 && repetition === 1 && frequency === 0 && presence === 0 ? null : adjustments;
+}
+
+function maxTokensOf(request: GenerationRequest): number | null {
+  if ('input' in request) return request.max_output_tokens ?? null;
+  const chatMax = 'messages' in request ? request.max_completion_tokens : null;
+  return chatMax ?? request.max_tokens ?? null;
+}
+
+function logprobsOf(request: GenerationRequest): number | null {
+  if ('input' in request) return wantsLogprobs(request) ? (request.top_logprobs ?? 0) : null;
   if ('messages' in request) return request.logprobs === true ? (request.top_logprobs ?? 0) : null;
   return request.logprobs ?? null;
 }

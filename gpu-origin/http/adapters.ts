@@ -3,13 +3,15 @@ import { z } from 'zod';
 import {
   type ApiError,
   BlobRecord,
-  ChainEntry,
+  type ChainEntry,
   Digest,
   errorBody,
   errorResponse,
-  MAX_CHAIN,
+  EvaluateRequest,
+  VerifyRequest,
 } from '../../protocol/index.ts';
-import type { OriginEnv, Services } from './origin-context.ts';
+import { evaluateAdapter } from './evaluate-adapter.ts';
+import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { parseJson } from './read-body.ts';
 import { verifyAdapter } from './verify-adapter.ts';
 
@@ -20,7 +22,8 @@ const Prefetch = z.strictObject({
   digests: z.array(Digest).min(1).max(MAX_PREFETCH),
   pinned: z.boolean().optional(),
 });
-const Verify = z.strictObject({ chain: z.array(ChainEntry).min(1).max(MAX_CHAIN).optional() });
+/** Tenant of evaluations that name none: without an edge. */
+const STANDALONE_TENANT = 'local';
 
 /** `GET /adapters` */
 export const listAdapters = (services: Services): Response => Response.json(services.engine.residents());
@@ -78,20 +81,49 @@ export async function prefetchAdapters(c: Context<OriginEnv>, services: Services
   return Response.json({ results });
 }
 
-/** `POST /adapters/<digest>/verify`, body empty or `{chain}` (default: the adapter alone at scale 1). */
+/** `POST /adapters/<digest>/verify`, body empty or {@link VerifyRequest}. */
 export async function handleVerify(c: Context<OriginEnv>, services: Services): Promise<Response> {
   const digest = digestOf(c);
   if (digest === null) return errorResponse(BAD_DIGEST);
-  const body = c.var.body.length === 0 ? { ok: true as const, value: {} } : parseBody(c, Verify);
+  const body = c.var.body.length === 0 ? { ok: true as const, value: {} } : parseBody(c, VerifyRequest);
   if (!body.ok) return errorResponse(body.error);
-  const chain = ('chain' in body.value ? body.value.chain : undefined) ?? [{ digest, scale: 1 }];
+  const { chain, expected }: VerifyRequest = body.value;
+  const members = chainOf(digest, chain);
+  if (members === null) return errorResponse(OTHER_CHAIN);
   const verified = await verifyAdapter({
     services,
     requestId: c.var.requestId,
-    chain,
+    chain: members,
+    expected: expected ?? null,
     signal: c.req.raw.signal,
   });
   return verified.ok ? Response.json({ digest, ...verified.value }) : errorResponse(verified.error);
+}
+
+/** `POST /adapters/<digest>/evaluate` {@link EvaluateRequest} -> `{rows}`, in the request's order. */
+export async function handleEvaluate(
+  c: Context<OriginEnv>,
+  context: OriginContext,
+  services: Services,
+): Promise<Response> {
+  const digest = digestOf(c);
+  if (digest === null) return errorResponse(BAD_DIGEST);
+  const body = parseBody(c, EvaluateRequest);
+  if (!body.ok) return errorResponse(body.error);
+  const { chain, tenant, budget_ms: budgetMs, rows } = body.value;
+  const members = chainOf(digest, chain);
+  if (members === null) return errorResponse(OTHER_CHAIN);
+  const scored = await evaluateAdapter({
+    services,
+    requestId: c.var.requestId,
+    tenant: tenant ?? STANDALONE_TENANT,
+    chain: members,
+    rows,
+    budgetMs: budgetMs ?? null,
+    now: context.now,
+    signal: c.req.raw.signal,
+  });
+  return scored.ok ? Response.json({ rows: scored.value }) : errorResponse(scored.error);
 }
 
 /** `DELETE /adapters/<digest>`: 204; 202 when running rows keep it in memory until they end. */
@@ -111,6 +143,18 @@ const BAD_DIGEST: ApiError = {
   message: 'A digest is 64 lower-case hex digits.',
   param: 'digest',
 };
+
+const OTHER_CHAIN: ApiError = {
+  code: 'invalid_request',
+  message: 'The chain does not end with the adapter of the path.',
+  param: 'chain',
+};
+
+/** @returns the chain to run, or null when it is not the adapter's. */
+function chainOf(digest: string, chain: readonly ChainEntry[] | undefined): readonly ChainEntry[] | null {
+  if (chain === undefined) return [{ digest, scale: 1 }];
+  return chain.at(-1)?.digest === digest ? chain : null;
+}
 
 function digestOf(c: Context<OriginEnv>): string | null {
   const parsed = Digest.safeParse(c.req.param('digest'));

@@ -1,8 +1,15 @@
 import { type Context, Hono } from 'hono';
-import { type ApiError, errorResponse, MAX_BODY_BYTES, sha256Hex } from '../../protocol/index.ts';
+import {
+  type ApiError,
+  errorResponse,
+  MAX_BODY_BYTES,
+  sha256Hex,
+  unknownPath,
+} from '../../protocol/index.ts';
 import {
   declareAdapter,
   deleteAdapter,
+  handleEvaluate,
   handleVerify,
   listAdapters,
   prefetchAdapters,
@@ -36,19 +43,18 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   const app = new Hono<OriginEnv>();
 
   app.use('*', async (c, next) => {
-    const requestId = requestIdOf(c.req.header('x-request-id'));
-    c.set('requestId', requestId);
+    c.set('requestId', requestIdOf(c.req.header('x-request-id')));
     const leave = lifecycle.enter();
     try {
       await next();
     } finally {
       leave();
     }
-    c.res.headers.set('x-request-id', requestId);
+    c.res.headers.set('x-request-id', c.var.requestId);
     metrics.onResponse(c.req.routePath.startsWith('/') ? c.req.routePath : 'other', c.res.status);
   });
   app.onError((error, c) => {
-    context.onFault(`${c.req.method} ${c.req.routePath}`, error);
+    context.onFault(`${c.req.method} ${c.req.routePath} (${c.var.requestId})`, error);
     return errorResponse({
       code: 'internal_error',
       message: 'The origin failed; the request id is in its log.',
@@ -96,6 +102,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   };
   route('POST', '/v1/chat/completions', (c, services) => handleCompletion('chat', c, context, services));
   route('POST', '/v1/completions', (c, services) => handleCompletion('text', c, context, services));
+  route('POST', '/v1/responses', (c, services) => handleCompletion('response', c, context, services));
   route('GET', '/v1/models', (_c, services) => listModels(mode, services));
   route('GET', '/v1/models/:id{.+}', (c, services) => getModel(c, mode, services));
   route('GET', '/base', (_c, services) => Response.json(services.base));
@@ -103,6 +110,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/adapters/prefetch', prefetchAdapters);
   route('PUT', '/adapters/:digest/parts/:part{[0-9]{1,3}}', receiveAdapterPart);
   route('POST', '/adapters/:digest/verify', handleVerify);
+  route('POST', '/adapters/:digest/evaluate', (c, services) => handleEvaluate(c, context, services));
   route('PUT', '/adapters/:digest', declareAdapter);
   route('DELETE', '/adapters/:digest', deleteAdapter);
 
@@ -111,6 +119,6 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
     app.all(path, () =>
       errorResponse({ code: 'method_not_allowed', message: 'This path has other methods.' }),
     );
-  app.notFound(() => errorResponse({ code: 'not_found', message: 'There is no such path.' }));
+  app.notFound(({ req }) => errorResponse(unknownPath(req.method, req.path)));
   return app;
 }

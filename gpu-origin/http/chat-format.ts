@@ -1,16 +1,13 @@
-import type { ChatCompletion, ChatCompletionChunk } from '../../protocol/index.ts';
+import { errorBody, type ChatCompletion, type ChatCompletionChunk } from '../../protocol/index.ts';
 import type { ScoredToken } from '../engine/engine.ts';
-import type { Tokenizer } from '../model/tokenizer.ts';
 import type { CompletionFormat, FormatParams } from './completion-format.ts';
 import { chatLogprob } from './token-text.ts';
 
 type Choice = ChatCompletionChunk['choices'][number];
 
-/** @param logprobs whether the client asked for log-probabilities. */
-export function chatFormat(
-  params: FormatParams & { tokenizer: Tokenizer; logprobs: boolean },
-): CompletionFormat {
-  const { id, created, model, includeUsage } = params;
+export function chatFormat(params: FormatParams): CompletionFormat {
+  const { created, model, includeUsage } = params;
+  const id = `chatcmpl-${params.id}`;
   const logprobsOf = (tokens: readonly ScoredToken[]): Choice['logprobs'] =>
     params.logprobs
       ? { content: tokens.map((token) => chatLogprob(params.tokenizer, token)), refusal: null }
@@ -24,34 +21,34 @@ export function chatFormat(
     ...(includeUsage ? { usage: null } : {}),
   });
   return {
-    opening: () => [
-      chunk([{ index: 0, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null }]),
-    ],
-    piece(event) {
-      if (event.kind === 'prompt') return null;
+    named: false,
+    opening: () =>
+      Array.from({ length: params.choices }, (_, index) =>
+        chunk([{ index, delta: { role: 'assistant', content: '' }, logprobs: null, finish_reason: null }]),
+      ),
+    piece(index, event) {
+      if (event.kind === 'prompt') return [];
       const silent = event.text === '' && !(params.logprobs && event.tokens.length > 0);
-      if (silent) return null;
-      return chunk([
-        { index: 0, delta: { content: event.text }, logprobs: logprobsOf(event.tokens), finish_reason: null },
-      ]);
+      if (silent) return [];
+      const logprobs = logprobsOf(event.tokens);
+      return [chunk([{ index, delta: { content: event.text }, logprobs, finish_reason: null }])];
     },
-    closing: (finishReason, usage) => [
-      chunk([{ index: 0, delta: {}, logprobs: null, finish_reason: finishReason }]),
-      ...(includeUsage ? [{ ...chunk([]), usage }] : []),
+    closing: (index, finishReason) => [
+      chunk([{ index, delta: {}, logprobs: null, finish_reason: finishReason }]),
     ],
-    whole: ({ text, tokens, finishReason, usage }): ChatCompletion => ({
+    ending: (usage) => (includeUsage ? [{ ...chunk([]), usage }] : []),
+    failure: errorBody,
+    whole: (answers, usage): ChatCompletion => ({
       id,
       object: 'chat.completion',
       created,
       model,
-      choices: [
-        {
-          index: 0,
-          message: { role: 'assistant', content: text, refusal: null },
-          logprobs: logprobsOf(tokens),
-          finish_reason: finishReason,
-        },
-      ],
+      choices: answers.map(({ text, tokens, finishReason }, index) => ({
+        index,
+        message: { role: 'assistant', content: text, refusal: null },
+        logprobs: logprobsOf(tokens),
+        finish_reason: finishReason,
+      })),
       usage,
     }),
   };

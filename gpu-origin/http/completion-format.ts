@@ -1,33 +1,44 @@
-import type { FinishReason, Usage } from '../../protocol/index.ts';
+import type { ApiError, FinishReason, Usage } from '../../protocol/index.ts';
 import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
+import type { Tokenizer } from '../model/tokenizer.ts';
 
 export type PieceEvent = Extract<EngineEvent, { kind: 'prompt' | 'tokens' }>;
 
-/** Everything of an answer, for clients that do not stream. */
+/** Everything of one choice. */
 export interface WholeAnswer {
   text: string;
   prompt: readonly ScoredToken[];
   tokens: readonly ScoredToken[];
   finishReason: FinishReason;
-  usage: Usage;
 }
 
-/** How an answer is written: chat and text completions each have one. One instance serves one request. */
+/** How an answer is written: each API has its own. One instance serves one request; `choice` counts from 0. */
 export interface CompletionFormat {
-  /** Chunks before the first token. */
+  /** Whether events carry their `type` as the event's name and no `[DONE]` follows, as Responses have it. */
+  readonly named: boolean;
+  /** Before the first token. */
   opening(): unknown[];
-  /** The chunk of an event; null when there is nothing to say. */
-  piece(event: PieceEvent): unknown;
-  /** Chunks after the last token. */
-  closing(finishReason: FinishReason, usage: Usage): unknown[];
-  whole(answer: WholeAnswer): unknown;
+  /** What an event of the engine says; may be nothing. */
+  piece(choice: number, event: PieceEvent): unknown[];
+  /** After a choice's last token. */
+  closing(choice: number, finishReason: FinishReason): unknown[];
+  /** After the last choice. */
+  ending(usage: Usage): unknown[];
+  /** Instead of everything that would still come. */
+  failure(error: ApiError): unknown;
+  whole(answers: readonly WholeAnswer[], usage: Usage): unknown;
 }
 
 export interface FormatParams {
+  /** 32 hex digits, for the ids that the format makes. */
   id: string;
   /** Unix seconds. */
   created: number;
   /** As the client asked for it. */
   model: string;
+  choices: number;
   includeUsage: boolean;
+  tokenizer: Tokenizer;
+  /** Whether the client asked for log-probabilities. */
+  logprobs: boolean;
 }

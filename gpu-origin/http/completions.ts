@@ -1,19 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import type { Context } from 'hono';
-import {
-  type ApiError,
-  errorBody,
-  errorResponse,
-  type ChatCompletionRequest,
-  type TextCompletionRequest,
-} from '../../protocol/index.ts';
-import type { EngineEvent, EngineHandle, ScoredToken } from '../engine/engine.ts';
-import { samplingParamsOf } from '../generation/sampling-params.ts';
+import { type ApiError, errorResponse, type FinishReason, type Usage } from '../../protocol/index.ts';
+import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
+import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';
 import { chatFormat } from './chat-format.ts';
 import type { CompletionFormat } from './completion-format.ts';
+import { mergeChoices, type ChoiceEvent } from './merge-choices.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { type CompletionKind, type Directive, parseCompletion, promptOf } from './parse-completion.ts';
 import { parseJson } from './read-body.ts';
+import { responsesFormat } from './responses-format.ts';
 import { sseResponse } from './sse.ts';
 import { textFormat } from './text-format.ts';
 
@@ -28,7 +24,7 @@ const GOING_DOWN: ApiError = {
   retryAfterMs: 1_000,
 };
 
-/** `POST /v1/chat/completions` and `/v1/completions`. */
+/** `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses`. */
 export async function handleCompletion(
   kind: CompletionKind,
   c: Context<OriginEnv>,
@@ -40,6 +36,7 @@ export async function handleCompletion(
   const parsed = parseCompletion(kind, json.value, context.mode, services.base.id);
   if (!parsed.ok) return errorResponse(parsed.error);
   const { request, directive } = parsed.value;
+  if (directive.requestId !== null) c.set('requestId', directive.requestId);
   const prompt = promptOf(request, services);
   if (!prompt.ok) return errorResponse(prompt.error);
   const { ids, echo } = prompt.value;
@@ -50,109 +47,159 @@ export async function handleCompletion(
   else signal.addEventListener('abort', () => gone.abort(), { once: true });
 
   const sampling = samplingParamsOf(request);
-  const added = await services.engine.add({
-    id: c.var.requestId,
-    tenant: directive.tenant,
-    prompt: ids,
-    chain: directive.chain,
-    sampling,
-    promptLogprobs: echo === null ? null : sampling.logprobs,
-    budgetMs: directive.budgetMs,
-    signal: gone.signal,
-  });
+  const choices = 'n' in request ? (request.n ?? 1) : 1;
+  const added = await services.engine.addChoices(
+    {
+      id: c.var.requestId,
+      tenant: directive.tenant,
+      prompt: ids,
+      chain: directive.chain,
+      sampling,
+      promptLogprobs: echo === null ? null : sampling.logprobs,
+      budgetMs: directive.budgetMs,
+      signal: gone.signal,
+    },
+    choiceSeeds(sampling.seed, choices),
+  );
   if (!added.ok) return errorResponse(added.error);
-  const format = formatOf(kind, request, directive, echo, context, services);
+  const format = formatOf({ request, directive, echo, choices, context, services });
+  const events = mergeChoices(added.value);
+  const abort = () => gone.abort();
+  const prompted = ids.length;
   return request.stream === true
-    ? stream(added.value, format, context, () => gone.abort())
-    : collect(added.value, format);
+    ? stream({ events, choices, prompted, format, context, abort })
+    : collect({ events, choices, prompted, format, abort });
 }
 
-function formatOf(
-  kind: CompletionKind,
-  request: ChatCompletionRequest | TextCompletionRequest,
-  directive: Directive,
-  echo: string | null,
-  context: OriginContext,
-  services: Services,
-): CompletionFormat {
+function formatOf(params: {
+  request: GenerationRequest;
+  directive: Directive;
+  echo: string | null;
+  choices: number;
+  context: OriginContext;
+  services: Services;
+}): CompletionFormat {
+  const { request, context } = params;
+  const now = (): number => Math.floor(context.now() / 1000);
+  const { model } = params.directive;
   const common = {
-    id: `${kind === 'chat' ? 'chatcmpl' : 'cmpl'}-${randomUUID().replaceAll('-', '')}`,
-    created: Math.floor(context.now() / 1000),
-    model: directive.model,
-    includeUsage: request.stream === true && request.stream_options?.include_usage === true,
-    tokenizer: services.tokenizer,
+    id: randomUUID().replaceAll('-', ''),
+    created: now(),
+    model,
+    choices: params.choices,
+    includeUsage: false,
+    tokenizer: params.services.tokenizer,
     logprobs: samplingParamsOf(request).logprobs !== null,
   };
-  return kind === 'chat' ? chatFormat(common) : textFormat({ ...common, echo });
+  // The edge may have been asked by another name than the body's.
+  if ('input' in request) return responsesFormat({ ...common, request: { ...request, model }, now });
+  const includeUsage = request.stream === true && request.stream_options?.include_usage === true;
+  return 'messages' in request
+    ? chatFormat({ ...common, includeUsage })
+    : textFormat({ ...common, includeUsage, echo: params.echo });
 }
 
-async function collect(handle: EngineHandle, format: CompletionFormat): Promise<Response> {
-  let text = '';
-  let prompt: readonly ScoredToken[] = [];
-  const tokens: ScoredToken[] = [];
-  for await (const event of handle.events) {
-    switch (event.kind) {
-      case 'prompt':
-        prompt = event.tokens;
-        break;
-      case 'tokens':
-        text += event.text;
-        tokens.push(...event.tokens);
-        break;
-      case 'end':
-        return Response.json(
-          format.whole({ text, prompt, tokens, finishReason: event.finishReason, usage: event.usage }),
-        );
-      case 'error':
-        return errorResponse(event.error);
-      case 'aborted':
-        return errorResponse(GOING_DOWN);
+interface Answering {
+  events: AsyncGenerator<ChoiceEvent, undefined>;
+  choices: number;
+  /** Tokens of the prompt, which count once. */
+  prompted: number;
+  format: CompletionFormat;
+  /** Ends all choices. */
+  abort: () => void;
+}
+
+async function collect({ events, choices, prompted, format, abort }: Answering): Promise<Response> {
+  const answers = Array.from({ length: choices }, () => ({
+    text: '',
+    prompt: [] as readonly ScoredToken[],
+    tokens: [] as ScoredToken[],
+    finishReason: 'stop' as FinishReason,
+  }));
+  const usage = usageCounter(prompted);
+  for await (const { choice, event } of events) {
+    const failure = failureOf(event);
+    if (failure !== null) {
+      abort();
+      return errorResponse(failure);
+    }
+    const answer = answers[choice]!;
+    if (event.kind === 'prompt') answer.prompt = event.tokens;
+    if (event.kind === 'tokens') {
+      answer.text += event.text;
+      answer.tokens.push(...event.tokens);
+    }
+    if (event.kind === 'end') {
+      answer.finishReason = event.finishReason;
+      usage.add(event.usage);
     }
   }
-  throw new Error('the engine ended a request without saying how');
+  if (usage.ended < choices) throw new Error('the engine ended a request without saying how');
+  return Response.json(format.whole(answers, usage.total()));
 }
 
 /**
  * Waits for the first event, so that a failure before it is an HTTP error and the role goes out with the first token;
  * not for long, because proxies in between want to see headers.
  */
-async function stream(
-  handle: EngineHandle,
-  format: CompletionFormat,
-  context: OriginContext,
-  abort: () => void,
-): Promise<Response> {
-  const events = handle.events[Symbol.asyncIterator]();
+async function stream(params: Answering & { context: OriginContext }): Promise<Response> {
+  const { events, choices, prompted, format, context, abort } = params;
   let next = events.next();
   const early = await within(next, context.headersAfterMs ?? HEADERS_AFTER_MS);
-  const failure = early === null ? null : failureOf(early.value as EngineEvent | undefined);
-  if (failure !== null) return errorResponse(failure);
-
+  const failure = failureOf(early?.value?.event);
+  if (failure !== null) {
+    abort();
+    return errorResponse(failure);
+  }
   return sseResponse({
     heartbeatMs: context.heartbeatMs ?? HEARTBEAT_MS,
     headers: {},
     onGone: abort,
     onEnd: context.lifecycle.enter(),
     async produce(writer) {
-      for (const chunk of format.opening()) writer.send(chunk);
-      for (;;) {
-        const { value: event, done } = await next;
+      const send = (values: unknown[]) => values.forEach((value) => writer.send(value, format.named));
+      const usage = usageCounter(prompted);
+      send(format.opening());
+      while (usage.ended < choices) {
+        const { value, done } = await next;
         if (done === true) throw new Error('the engine ended a request without saying how');
-        if (event.kind === 'end') {
-          for (const chunk of format.closing(event.finishReason, event.usage)) writer.send(chunk);
-          writer.done();
-          return;
-        }
+        const { choice, event } = value;
         const failed = failureOf(event);
-        if (failed !== null) return writer.send(errorBody(failed));
-        if (event.kind === 'tokens' || event.kind === 'prompt') {
-          const chunk = format.piece(event);
-          if (chunk !== null) writer.send(chunk);
+        if (failed !== null) {
+          abort();
+          return send([format.failure(failed)]);
+        }
+        if (event.kind === 'tokens' || event.kind === 'prompt') send(format.piece(choice, event));
+        if (event.kind === 'end') {
+          usage.add(event.usage);
+          send(format.closing(choice, event.finishReason));
         }
         next = events.next();
       }
+      send(format.ending(usage.total()));
+      if (!format.named) writer.done();
     },
   });
+}
+
+/** The prompt counts once, what was generated for every choice. */
+function usageCounter(prompted: number) {
+  let generated = 0;
+  let ended = 0;
+  return {
+    get ended() {
+      return ended;
+    },
+    add(usage: Usage) {
+      ended += 1;
+      generated += usage.completion_tokens;
+    },
+    total: (): Usage => ({
+      prompt_tokens: prompted,
+      completion_tokens: generated,
+      total_tokens: prompted + generated,
+    }),
+  };
 }
 
 function failureOf(event: EngineEvent | undefined): ApiError | null {

@@ -2,21 +2,31 @@
 import {
   type ApiError,
   type ChainEntry,
-  type ChatCompletionRequest,
   type ChatMessage,
   err,
   ok,
   OriginRequest,
   parseChatCompletion,
+  parseResponse,
   parseTextCompletion,
   type Result,
   type TextCompletionRequest,
 } from '../../protocol/index.ts';
+import { noSuchBias } from '../engine/admission.ts';
+import type { GenerationRequest } from '../generation/sampling-params.ts';
 import { ChatTemplateError } from '../model/chat-template.ts';
 import type { Mode, Services } from './origin-context.ts';
+import { requestIdOf } from './request-id.ts';
+import { messagesOf } from './responses-messages.ts';
 import { tokenText } from './token-text.ts';
 
-export type CompletionKind = 'chat' | 'text';
+export type CompletionKind = 'chat' | 'text' | 'response';
+
+const PARSERS: Record<CompletionKind, (body: unknown) => Result<GenerationRequest, ApiError>> = {
+  chat: parseChatCompletion,
+  text: parseTextCompletion,
+  response: parseResponse,
+};
 
 export interface Directive {
   /** As the client asked for it. */
@@ -24,10 +34,12 @@ export interface Directive {
   chain: readonly ChainEntry[];
   tenant: string;
   budgetMs: number | null;
+  /** The edge's, which its client knows; null without an edge. */
+  requestId: string | null;
 }
 
 export interface ParsedCompletion {
-  request: ChatCompletionRequest | TextCompletionRequest;
+  request: GenerationRequest;
   directive: Directive;
 }
 
@@ -40,14 +52,20 @@ export function parseCompletion(
   mode: Mode,
   baseId: string,
 ): Result<ParsedCompletion, ApiError> {
-  const parse = kind === 'chat' ? parseChatCompletion : parseTextCompletion;
+  const parse = PARSERS[kind];
   if (mode.kind === 'dev') {
     const request = parse(body);
     if (!request.ok) return request;
     const { model } = request.value;
     const chain = mode.resolve(model, baseId);
     if (!chain.ok) return chain;
-    const directive = { model, chain: chain.value, tenant: STANDALONE_TENANT, budgetMs: null };
+    const directive = {
+      model,
+      chain: chain.value,
+      tenant: STANDALONE_TENANT,
+      budgetMs: null,
+      requestId: null,
+    };
     return ok({ request: request.value, directive });
   }
   const envelope = OriginRequest.safeParse(body);
@@ -66,6 +84,7 @@ export function parseCompletion(
       chain: graft.chain,
       tenant: graft.tenant,
       budgetMs: graft.budget_ms ?? null,
+      requestId: requestIdOf(graft.request_id),
     },
   });
 }
@@ -75,18 +94,22 @@ const COUNT_FACTOR = 4;
 
 /** The prompt as token ids, and as text where it is to be echoed. */
 export function promptOf(
-  request: ChatCompletionRequest | TextCompletionRequest,
+  request: GenerationRequest,
   services: Services,
 ): Result<{ ids: number[]; echo: string | null }, ApiError> {
   const { tokenizer, base } = services;
+  const beyond = Object.keys(request.logit_bias ?? {}).find(
+    (id) => tokenizer.tokenBytes(Number(id)) === null,
+  );
+  if (beyond !== undefined) return err(noSuchBias(Number(beyond)));
   const limit = COUNT_FACTOR * base.context;
+  const param = promptField(request);
   const prompt =
-    'messages' in request
-      ? chatPrompt(request.messages, services, limit)
-      : textPrompt(request, services, limit);
+    'prompt' in request
+      ? textPrompt(request, services, limit)
+      : chatPrompt('messages' in request ? request.messages : messagesOf(request), param, services, limit);
   if (!prompt.ok) return prompt;
   const ids = prompt.value;
-  const param = 'messages' in request ? 'messages' : 'prompt';
   if (ids.length > limit)
     return err({
       code: 'context_length_exceeded',
@@ -94,7 +117,7 @@ export function promptOf(
       param,
     });
   if (ids.length === 0) return err({ code: 'invalid_request', message: 'The prompt is empty.', param });
-  if ('messages' in request || request.echo !== true) return ok({ ids, echo: null });
+  if (!('prompt' in request) || request.echo !== true) return ok({ ids, echo: null });
   const echo =
     typeof request.prompt === 'string'
       ? request.prompt
@@ -102,11 +125,15 @@ export function promptOf(
   return ok({ ids, echo });
 }
 
+const promptField = (request: GenerationRequest): string =>
+  'messages' in request ? 'messages' : 'input' in request ? 'input' : 'prompt';
+
 const textOf = (content: ChatMessage['content']): string =>
   typeof content === 'string' ? content : content.map((part) => part.text).join('');
 
 function chatPrompt(
   messages: readonly ChatMessage[],
+  param: string,
   services: Services,
   limit: number,
 ): Result<number[], ApiError> {
@@ -129,7 +156,7 @@ function chatPrompt(
   } catch (error) {
     if (!(error instanceof ChatTemplateError)) throw error;
     const message = `The base's chat template refuses these messages: ${error.message}`;
-    return err({ code: 'invalid_request', message, param: 'messages' });
+    return err({ code: 'invalid_request', message, param });
   }
 }
 

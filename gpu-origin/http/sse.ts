@@ -2,8 +2,8 @@
 const MAX_BUFFERED_BYTES = 256 * 1024;
 
 export interface SseWriter {
-  /** @param value sent as one event's JSON. */
-  send(value: unknown): void;
+  /** @param value sent as one event's JSON, with its `type` as the event's name when `named`. */
+  send(value: unknown, named?: boolean): void;
   /** The last event, as OpenAI's clients expect it. */
   done(): void;
 }
@@ -45,7 +45,10 @@ export function sseResponse(params: {
           controller.enqueue(encoder.encode(text));
         };
         const writer: SseWriter = {
-          send: (value) => write(`data: ${JSON.stringify(value)}\n\n`),
+          send: (value, named = false) => {
+            const name = named ? `event: ${(value as { type: string }).type}\n` : '';
+            write(`${name}data: ${JSON.stringify(value)}\n\n`);
+          },
           done: () => write('data: [DONE]\n\n'),
         };
         params.produce(writer).then(

@@ -4,93 +4,183 @@ import {
   err,
   MAX_TOP_LOGPROBS,
   ok,
+  type ProbeToken,
   type Result,
+  type VerifyAnswer,
 } from '../../protocol/index.ts';
-import type { EngineRequest, TokenScore } from '../engine/engine.ts';
+import { NOT_FINITE } from '../engine/admission.ts';
+import type { TokenScore } from '../engine/engine.ts';
+import { topDivergence } from '../generation/divergence.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
 import type { Services } from './origin-context.ts';
+import { runScored } from './run-scored.ts';
 import { tokenText } from './token-text.ts';
 
-/** Any prompt does, as long as it stays the same: answers are compared with earlier ones. */
-const PROBE = 'What is the capital of France?';
+/**
+ * Any prompts do, as long as they stay the same: answers are compared with earlier ones. The second and third are
+ * tried only where an adapter leaves everything after the ones before as it was.
+ */
+const PROBES = [
+  'What is the capital of France?',
+  'Write a function that adds two numbers.',
+  'The patient has had a dry cough and a fever since Monday. What should be done?',
+] as const;
 
-interface Probe {
+/**
+ * Likeliest tokens that are compared. Each of their log-probabilities contains the sum over the whole vocabulary, so
+ * that hardly a changed bit anywhere goes unseen.
+ */
+const COMPARED = 256;
+
+/**
+ * A proof holds while the divergence from it is at most this, nats a token: equality would bind it to one processor
+ * (int8 kernels round differently), and int8 against float32 differ by 0.001 to 0.009.
+ */
+export const MAX_PROOF_KL = 0.05;
+
+interface Probe extends ProbeToken {
   token: string;
-  id: number;
-  logprob: number;
 }
 
-export interface Verification {
-  /** The adapter loads, its logits are finite, and it changes what the model says. */
-  ok: boolean;
-  reason: string | null;
-  prompt: string;
+export interface Verification extends Omit<VerifyAnswer, 'digest' | 'adapter'> {
   /** The likeliest first tokens of the base model alone, likeliest first. */
   base: Probe[];
-  /** … and with the chain; empty when it could not run. */
+  /** … of the chain without its last adapter; empty when it could not run. */
+  below: Probe[];
+  /** … and of the whole chain. */
   adapter: Probe[];
-  /** Largest difference among tokens that both lists have, nats. */
-  max_difference: number;
 }
 
-/** Errors: those of the base's own run and of a missing adapter; what is wrong with the adapter is in the value. */
-export async function verifyAdapter(params: {
+interface VerifyParams {
   services: Services;
   requestId: string;
+  /** Root first, not empty; its last adapter is the one in question. */
   chain: readonly ChainEntry[];
+  expected: { prompt?: string | undefined; tokens: readonly ProbeToken[] } | null;
   signal: AbortSignal;
-}): Promise<Result<Verification, ApiError>> {
-  const base = await firstToken({ ...params, chain: [] });
+}
+
+/** One attempt to see a difference. */
+interface Attempt {
+  prompt: string;
+  /** Compare the prompt's own tokens too: nearly as sharp as any number of prompts, and twice the work. */
+  whole: boolean;
+}
+
+/**
+ * Tries the chain's last adapter on fixed prompts: does it load, is its output finite, does it change anything, and is
+ * the output what it was before.
+ *
+ * "Without it" means the same chain with its last scale 0, so that both runs have the same shapes and kernels: a delta
+ * that adds nothing then gives the same bits, and one bit of difference is the adapter's. An adapter may be so small
+ * that the first token after one prompt does not show it, hence the further attempts before it is called a no-op.
+ *
+ * Errors: those of the base's own run, and whatever says nothing about the adapter (it is missing, the queue is full);
+ * what is wrong with the adapter is in the value.
+ */
+export async function verifyAdapter(params: VerifyParams): Promise<Result<Verification, ApiError>> {
+  const { expected } = params;
+  const [first, ...others] = expected === null ? PROBES : [expected.prompt ?? PROBES[0]];
+  const attempts: Attempt[] = [
+    { prompt: first, whole: false },
+    ...[first, ...others].map((prompt) => ({ prompt, whole: true })),
+  ];
+  let last: Result<Verification, ApiError> | null = null;
+  for (const attempt of attempts) {
+    last = await tryOnce(params, attempt);
+    if (!last.ok || last.value.reason !== 'no_change') break;
+  }
+  return last!;
+}
+
+async function tryOnce(params: VerifyParams, attempt: Attempt): Promise<Result<Verification, ApiError>> {
+  const { services, chain, expected } = params;
+  const show = (of: Run): Probe[] =>
+    of.top
+      .slice(0, MAX_TOP_LOGPROBS)
+      .map(({ id, logprob }) => ({ token: tokenText(services.tokenizer, id), id, logprob }));
+  const { digest: base_digest, weights } = services.base;
+  const common = { prompt: attempt.prompt, base_digest, weights };
+  const silenced = chain.map((entry, i) => (i === chain.length - 1 ? { ...entry, scale: 0 } : entry));
+  const after = await run(params, attempt, chain);
+  const before = after.ok ? await run(params, attempt, silenced) : after;
+  const failed = before.ok ? null : before.error;
+  const fault = failed === null ? null : faultOf(failed);
+  if (failed !== null && fault === null) return err(failed);
+  // Below a lone adapter there is nothing but the base.
+  const base = before.ok && chain.length === 1 ? before : await run(params, attempt, []);
   if (!base.ok) return base;
-  const adapter = await firstToken(params);
-  if (!adapter.ok && (adapter.error.code === 'adapter_missing' || adapter.error.code === 'adapter_loading'))
-    return adapter;
-  const before = base.value;
-  const after = adapter.ok ? adapter.value : [];
-  const known = new Map(before.map((probe) => [probe.id, probe.logprob]));
-  const differences = after.map(({ id, logprob }) => {
-    const was = known.get(id);
-    return was === undefined ? 0 : Math.abs(logprob - was);
-  });
-  const changed = differences.some((d) => d > 0) || after.some(({ id }) => !known.has(id));
+  if (!after.ok || !before.ok) {
+    const nothing = { below: [], adapter: [], kl: null, max_difference: 0 };
+    return ok({ ...common, ok: false, reason: fault, base: show(base.value), ...nothing });
+  }
+  const adapter = show(after.value);
+  const kl = expected === null ? null : topDivergence(expected.tokens, after.value.top);
+  const reason = same(before.value, after.value)
+    ? 'no_change'
+    : kl !== null && kl > MAX_PROOF_KL
+      ? 'proof_mismatch'
+      : null;
   return ok({
-    ok: adapter.ok && changed,
-    reason: adapter.ok ? (changed ? null : 'no_change') : adapter.error.message,
-    prompt: PROBE,
-    base: before,
-    adapter: after,
-    max_difference: Math.max(0, ...differences),
+    ...common,
+    ok: reason === null,
+    reason,
+    base: show(base.value),
+    below: show(before.value),
+    adapter,
+    kl,
+    max_difference: largestDifference(before.value.top, adapter),
   });
 }
 
-async function firstToken(params: {
-  services: Services;
-  requestId: string;
-  chain: readonly ChainEntry[];
-  signal: AbortSignal;
-}): Promise<Result<Probe[], ApiError>> {
-  const { services, chain } = params;
+/** What an error says against the adapter; null when it says nothing of it. */
+function faultOf(error: ApiError): string | null {
+  if (error.code === 'adapter_invalid') return error.message;
+  return error.code === 'internal_error' && error.message === NOT_FINITE ? 'non_finite' : null;
+}
+
+interface Run {
+  /** The likeliest first tokens. */
+  top: readonly TokenScore[];
+  /** Log-probabilities of the prompt's own tokens but the first; empty unless the attempt is whole. */
+  prompt: readonly number[];
+}
+
+/** To the last bit, everything that was compared. */
+const same = (a: Run, b: Run): boolean =>
+  a.prompt.every((logprob, i) => logprob === b.prompt[i]) &&
+  a.top.every(({ id, logprob }, i) => id === b.top[i]?.id && logprob === b.top[i].logprob);
+
+/** How far the adapter's likeliest tokens have moved, nats; one that is not in `before` counts as its last. */
+function largestDifference(before: readonly TokenScore[], after: readonly ProbeToken[]): number {
+  const known = new Map(before.map(({ id, logprob }) => [id, logprob]));
+  const least = before.at(-1)?.logprob ?? 0;
+  return Math.max(0, ...after.map(({ id, logprob }) => Math.abs(logprob - (known.get(id) ?? least))));
+}
+
+async function run(
+  params: VerifyParams,
+  attempt: Attempt,
+  chain: readonly ChainEntry[],
+): Promise<Result<Run, ApiError>> {
+  const { services, requestId, signal } = params;
   const { tokenizer, chatTemplate } = services;
-  const request: EngineRequest = {
-    id: params.requestId,
+  const scored = await runScored(services, {
+    id: requestId,
     tenant: 'verify',
-    prompt: chatTemplate?.encode([{ role: 'user', content: PROBE }]) ?? [
+    prompt: chatTemplate?.encode([{ role: 'user', content: attempt.prompt }]) ?? [
       ...tokenizer.prefixIds,
-      ...tokenizer.encode(PROBE, { allowSpecial: false }),
+      ...tokenizer.encode(attempt.prompt, { allowSpecial: false }),
     ],
     chain,
-    sampling: { ...GREEDY, maxTokens: 1, ignoreEos: true, logprobs: MAX_TOP_LOGPROBS },
-    promptLogprobs: null,
+    sampling: { ...GREEDY, maxTokens: 1, ignoreEos: true, logprobs: COMPARED },
+    promptLogprobs: attempt.whole ? 0 : null,
     budgetMs: null,
-    signal: params.signal,
-  };
-  const added = await services.engine.add(request);
-  if (!added.ok) return added;
-  let top: readonly TokenScore[] = [];
-  for await (const event of added.value.events) {
-    if (event.kind === 'error') return err(event.error);
-    if (event.kind === 'aborted') break;
-    if (event.kind === 'tokens') top = event.tokens[0]?.top ?? top;
-  }
-  return ok(top.map(({ id, logprob }) => ({ token: tokenText(tokenizer, id), id, logprob })));
+    signal,
+  });
+  if (!scored.ok) return scored;
+  return ok({
+    top: scored.value.tokens[0]?.top ?? [],
+    prompt: scored.value.prompt.flatMap(({ logprob }) => logprob ?? []),
+  });
 }

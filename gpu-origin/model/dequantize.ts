@@ -1,28 +1,14 @@
 /** ggml's block formats to float32. Layouts: ggml `src/ggml-common.h`. */
+import { GGML_TYPES, type GgmlType } from '../../adapters/index.ts';
 
-export interface BlockFormat {
-  name: string;
-  /** Elements in a block. */
-  elements: number;
-  /** Bytes in a block. */
-  bytes: number;
-}
-
-const FORMATS: Record<number, BlockFormat> = {
-  0: { name: 'F32', elements: 1, bytes: 4 },
-  1: { name: 'F16', elements: 1, bytes: 2 },
-  2: { name: 'Q4_0', elements: 32, bytes: 18 },
-  3: { name: 'Q4_1', elements: 32, bytes: 20 },
-  6: { name: 'Q5_0', elements: 32, bytes: 22 },
-  7: { name: 'Q5_1', elements: 32, bytes: 24 },
-  8: { name: 'Q8_0', elements: 32, bytes: 34 },
-  12: { name: 'Q4_K', elements: 256, bytes: 144 },
-  14: { name: 'Q6_K', elements: 256, bytes: 210 },
-  30: { name: 'BF16', elements: 1, bytes: 2 },
-};
+/** Types without blocks; {@link DECODE} has the others. */
+const PLAIN: ReadonlySet<string> = new Set(['F32', 'F16', 'BF16']);
 
 /** @returns null for a ggml type that is not supported. */
-export const blockFormat = (type: number): BlockFormat | null => FORMATS[type] ?? null;
+export function blockFormat(type: number): GgmlType | null {
+  const format = GGML_TYPES.get(type);
+  return format !== undefined && (PLAIN.has(format.name) || format.name in DECODE) ? format : null;
+}
 
 const scratch = new DataView(new ArrayBuffer(4));
 
@@ -127,8 +113,8 @@ const DECODE: Record<string, Decode> = {
  * @param raw whole blocks, little-endian.
  */
 export function dequantize(type: number, raw: Uint8Array): Float32Array<ArrayBuffer> {
-  const format = FORMATS[type];
-  if (format === undefined) throw new Error(`ggml type ${type} is not supported`);
+  const format = blockFormat(type);
+  if (format === null) throw new Error(`ggml type ${type} is not supported`);
   const blocks = raw.length / format.bytes;
   const out = new Float32Array(blocks * format.elements);
   const view = new DataView(raw.buffer, raw.byteOffset, raw.byteLength);

@@ -1,4 +1,5 @@
 import { basename } from 'node:path';
+import { unpermuteRows } from '../../adapters/index.ts';
 import { baseIdOf } from '../../protocol/index.ts';
 import { type BaseModel, BaseModelError, checkConfig, type LlamaConfig } from './base-model.ts';
 import { fileDigest } from './file-digest.ts';
@@ -20,24 +21,6 @@ function ggufName(name: string): string {
   for (const [pattern, replacement] of GGUF_NAMES)
     if (pattern.test(name)) return name.replace(pattern, replacement);
   throw new Error(`no GGUF name is known for ${name}`);
-}
-
-/**
- * llama.cpp stores q and k of architecture `llama` for interleaved rotary: per head, rows `[headDim/2, 2]` where
- * Hugging Face has `[2, headDim/2]`. Undoes it, in place of a copy.
- * @param rows `[heads * headDim, columns]`
- */
-export function unpermuteRows(rows: Float32Array, heads: number, columns: number): Float32Array<ArrayBuffer> {
-  const headDim = rows.length / heads / columns;
-  const half = headDim / 2;
-  const out = new Float32Array(rows.length);
-  for (let head = 0; head < heads; head++)
-    for (let i = 0; i < half; i++)
-      for (let part = 0; part < 2; part++) {
-        const from = (head * headDim + i * 2 + part) * columns;
-        out.set(rows.subarray(from, from + columns), (head * headDim + part * half + i) * columns);
-      }
-  return out;
 }
 
 function readConfig(file: GgufFile): LlamaConfig {
@@ -105,7 +88,9 @@ export async function loadGgufBase(params: {
       const values = file.readTensor(stored);
       const attention = /self_attn\.([qk])_proj/.exec(name)?.[1];
       if (!permuted || attention === undefined) return values;
-      return unpermuteRows(values, attention === 'q' ? config.heads : config.kvHeads, shape[1] ?? 1);
+      const heads = attention === 'q' ? config.heads : config.kvHeads;
+      const bytes = new Uint8Array(values.buffer);
+      return new Float32Array(unpermuteRows(bytes, heads, values.BYTES_PER_ELEMENT * (shape[1] ?? 1)).buffer);
     },
     close: () => file.close(),
   };

@@ -95,7 +95,16 @@ function describeBase(base: BaseModel, format: WeightFormat, context: number): B
   for (let layer = 0; layer < base.config.layers; layer++)
     for (const kind of LINEAR_KINDS)
       modules.push({ name: moduleName(layer, kind), ...linearShape(base.config, kind) });
-  return { id: base.id, digest: base.digest, weights: format, context, max_rank_sum: MAX_RANK_SUM, modules };
+  return {
+    id: base.id,
+    digest: base.digest,
+    weights: format,
+    context,
+    max_rank_sum: MAX_RANK_SUM,
+    architecture: base.config.family,
+    attention: { heads: base.config.heads, kv_heads: base.config.kvHeads },
+    modules,
+  };
 }
 
 /** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors a layer. */

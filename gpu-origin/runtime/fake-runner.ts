@@ -40,7 +40,9 @@ class FakeDelta implements RowDelta {
     this.rank = members.reduce((sum, { adapter }) => sum + adapter.rank, 0);
     // As the real one: a chain of one shares its member's memory.
     this.bytes = members.length > 1 ? members.reduce((sum, { adapter }) => sum + adapter.bytes, 0) : 0;
-    this.key = members.map(({ adapter, scale }) => `${adapter.digest}*${scale}`).join('+');
+    // A member at scale 0 adds nothing.
+    const heard = members.filter(({ scale }) => scale !== 0);
+    this.key = heard.map(({ adapter, scale }) => `${adapter.digest}*${scale}`).join('+');
   }
 }
 
@@ -81,6 +83,7 @@ export class FakeRunner implements ModelRunner {
       weights: 'fake',
       context: options.context ?? 256,
       max_rank_sum: options.maxRankSum ?? 128,
+      attention: { heads: 1, kv_heads: 1 },
       modules: [],
     };
   }

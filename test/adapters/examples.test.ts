@@ -36,7 +36,7 @@ const base = {
 const folder = (name: string) => new URL(`../../examples/adapters/${name}/`, import.meta.url);
 const files = (name: string) => ({
   configJson: readFileSync(new URL('adapter_config.json', folder(name)), 'utf8'),
-  safetensors: new Uint8Array(readFileSync(new URL('adapter_model.safetensors', folder(name)))),
+  weights: new Uint8Array(readFileSync(new URL('adapter_model.safetensors', folder(name)))),
 });
 const pack = (name: string, parentChainId: string | null = null) =>
   packAdapter({ files: files(name), baseId: BASE, parentChainId });
@@ -54,7 +54,7 @@ describe('the example adapters', () => {
     expect(packed.warnings).toEqual([]);
     expect(inspectAdapter(packed.bytes)).toMatchObject({ base: BASE, rank, modules, dtypes: ['BF16'] });
     for (const module of packed.modules) expect(module.scale).toBeCloseTo(scale, 12);
-    const source = parseSafetensors(files(name).safetensors).tensors;
+    const source = parseSafetensors(files(name).weights).tensors;
     for (const { name: module, a, b } of packed.modules) {
       expect(Buffer.compare(a.data, source.get(`base_model.model.${module}.lora_A.weight`)!.data)).toBe(0);
       expect(Buffer.compare(b.data, source.get(`base_model.model.${module}.lora_B.weight`)!.data)).toBe(0);

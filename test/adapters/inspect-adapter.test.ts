@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
-import { encodeCanonical, inspectAdapter } from '../../adapters/index.ts';
-import { BASE_ID, loraModule, Q, V } from './make-adapter.ts';
+import { describeAdapter, encodeCanonical, inspectAdapter, type ReadAdapter } from '../../adapters/index.ts';
+import { denseDelta, norm } from './dense-delta.ts';
+import { BASE_ID, filled, loraModule, Q, V } from './make-adapter.ts';
 
 it('sums an adapter up', () => {
   const deeper = Q.replace('.0.', '.11.');
@@ -27,5 +28,53 @@ it('sums an adapter up', () => {
       { target: 'self_attn.q_proj', modules: 2, minRank: 2, maxRank: 3 },
       { target: 'self_attn.v_proj', modules: 1, minRank: 1, maxRank: 1 },
     ],
+  });
+});
+
+it('describes what was read, module by module', () => {
+  const mixed = { ...loraModule(V, 1, 4, 2, 3), a: filled(1, 4, 'BF16') };
+  const read: ReadAdapter = {
+    format: 'peft',
+    baseModel: 'someone/Tiny-Llama',
+    parent: null,
+    modules: [loraModule(Q), mixed],
+    warnings: ['Odd.'],
+  };
+  const description = describeAdapter({ read, bytes: 1234 });
+  expect(description).toEqual({
+    format: 'peft',
+    base: 'someone/Tiny-Llama',
+    parent: null,
+    bytes: 1234,
+    parameters: 26,
+    rank: 2,
+    dtypes: ['BF16', 'F32'],
+    modules: [
+      {
+        name: Q,
+        rank: 2,
+        alpha: 4,
+        scale: 2,
+        dtype: 'F32',
+        in: 4,
+        out: 6,
+        norm: expect.closeTo(norm(denseDelta(loraModule(Q))), 6),
+      },
+      {
+        name: V,
+        rank: 1,
+        alpha: 3,
+        scale: 3,
+        dtype: 'BF16/F32',
+        in: 4,
+        out: 2,
+        norm: expect.closeTo(norm(denseDelta(mixed)), 6),
+      },
+    ],
+    targets: [
+      { target: 'self_attn.q_proj', modules: 1, minRank: 2, maxRank: 2 },
+      { target: 'self_attn.v_proj', modules: 1, minRank: 1, maxRank: 1 },
+    ],
+    warnings: ['Odd.'],
   });
 });

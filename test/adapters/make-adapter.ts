@@ -1,7 +1,8 @@
 /** Small adapters for tests, made in memory. */
 import { expect } from 'vitest';
 import { AdapterFormatError, type AdapterErrorCode, type Dtype, type Tensor } from '../../adapters/index.ts';
-import { makeLoraModule, writeSafetensors, type LoraModule } from '../../adapters/index.ts';
+import { makeLoraModule, toFloat32, writeSafetensors, type LoraModule } from '../../adapters/index.ts';
+import { convertTensor } from '../../adapters/format/convert-dtype.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 
 export const BASE_ID = 'tiny-llama';
@@ -20,13 +21,15 @@ export const base: BaseInfo = {
   ],
 };
 
-/** float32 values as a tensor of any of the three types; values must be exact in bfloat16 for BF16. */
+/** Values as a tensor of a floating type, in which they must be exact. */
 export function tensor(shape: number[], values: readonly number[], dtype: Dtype = 'F32'): Tensor {
   const floats = Float32Array.from(values);
   if (dtype === 'F32') return { dtype, shape, data: new Uint8Array(floats.buffer) };
   const bits = new Uint32Array(floats.buffer);
   if (dtype === 'BF16')
     return { dtype, shape, data: new Uint8Array(Uint16Array.from(bits, (word) => word >>> 16).buffer) };
+  if (dtype === 'F16') return convertTensor(tensor(shape, values), 'F16', { name: 'test' });
+  if (dtype === 'F64') return { dtype, shape, data: new Uint8Array(Float64Array.from(values).buffer) };
   throw new Error(`no encoder for ${dtype}`);
 }
 
@@ -61,7 +64,71 @@ export const peftConfig = (overrides: Record<string, unknown> = {}): string =>
 export const peftFiles = (
   overrides: Record<string, unknown> = {},
   tensors: ReadonlyMap<string, Tensor> = peftTensors(),
-) => ({ configJson: peftConfig(overrides), safetensors: writeSafetensors({ tensors }) });
+) => ({ configJson: peftConfig(overrides), weights: writeSafetensors({ tensors }) });
+
+/** `[rows, columns]` with its rows made columns, float32. */
+export function transposed(from: Tensor): Tensor {
+  const [rows, columns] = from.shape as [number, number];
+  const values = toFloat32(from);
+  const turned = Array.from(
+    { length: rows * columns },
+    (_, i) => values[(i % rows) * columns + Math.floor(i / rows)]!,
+  );
+  return tensor([columns, rows], turned, from.dtype);
+}
+
+export const mlxTensors = (rank = 2, dtype: Dtype = 'F32'): Map<string, Tensor> =>
+  new Map(
+    [...peftTensors(rank, dtype)].map(([name, t]) => [
+      name
+        .replace('base_model.model.', '')
+        .replace('.lora_A.weight', '.lora_a')
+        .replace('.lora_B.weight', '.lora_b'),
+      transposed(t),
+    ]),
+  );
+
+/** As mlx-lm writes it, with the scale that {@link peftConfig} has. */
+export const mlxConfig = (
+  overrides: Record<string, unknown> = {},
+  parameters: Record<string, unknown> = {},
+): string =>
+  JSON.stringify({
+    fine_tune_type: 'lora',
+    learning_rate: 1e-5,
+    lora_parameters: { rank: 2, scale: 2, dropout: 0, keys: ['self_attn.q_proj'], ...parameters },
+    lr_schedule: null,
+    model: 'someone/Tiny-Llama',
+    num_layers: 16,
+    ...overrides,
+  });
+
+export const mlxFiles = (
+  overrides: Record<string, unknown> = {},
+  tensors: ReadonlyMap<string, Tensor> = mlxTensors(),
+) => ({ configJson: mlxConfig(overrides), weights: writeSafetensors({ tensors }) });
+
+/** The same adapter again, in kohya's names with underscores and the alpha of {@link peftConfig}. */
+export const kohyaTensors = (rank = 2, dtype: Dtype = 'F32'): Map<string, Tensor> =>
+  new Map(
+    [...peftTensors(rank, dtype)].flatMap(([name, t]): [string, Tensor][] => {
+      const stem = `lora_${name
+        .replace('base_model.model.', '')
+        .replace(/\.lora_[AB]\.weight$/, '')
+        .replaceAll('.', '_')}`;
+      return name.includes('lora_A')
+        ? [
+            [`${stem}.lora_down.weight`, t],
+            [`${stem}.alpha`, tensor([], [4])],
+          ]
+        : [[`${stem}.lora_up.weight`, t]];
+    }),
+  );
+
+export const kohyaFiles = (tensors: ReadonlyMap<string, Tensor> = kohyaTensors()) => ({
+  configJson: null,
+  weights: writeSafetensors({ tensors }),
+});
 
 /** A safetensors file from a header's text and data, whatever they say. */
 export function rawFile(

@@ -1,10 +1,22 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { packAdapter, parseCanonical } from '../../adapters/index.ts';
-import { BASE_ID, peftFiles, peftTensors, Q, refusalOf, tensor } from './make-adapter.ts';
+import { packAdapter, parseCanonical, type AdapterFiles } from '../../adapters/index.ts';
+import {
+  BASE_ID,
+  kohyaFiles,
+  mlxFiles,
+  peftFiles,
+  peftTensors,
+  Q,
+  refusalOf,
+  tensor,
+} from './make-adapter.ts';
 
-const pack = (files = peftFiles(), parentChainId: string | null = null) =>
-  packAdapter({ files, baseId: BASE_ID, parentChainId });
+const pack = (
+  files: AdapterFiles = peftFiles(),
+  parentChainId: string | null = null,
+  dtype: 'keep' | 'BF16' = 'keep',
+) => packAdapter({ files, baseId: BASE_ID, parentChainId, dtype });
 const weights = (name: string) => `base_model.model.${Q}.lora_${name}.weight`;
 
 describe('packAdapter', () => {
@@ -41,6 +53,79 @@ describe('packAdapter', () => {
       await pack(peftFiles({}, changed)),
     ];
     expect(new Set(all.map(({ digest }) => digest)).size).toBe(4);
+  });
+
+  it('gives one file for one adapter, whatever format it comes in', async () => {
+    const packed = await pack();
+    const mlx = await pack(mlxFiles());
+    const kohya = await pack(kohyaFiles());
+    expect([packed.format, mlx.format, kohya.format]).toEqual(['peft', 'mlx', 'kohya']);
+    expect([mlx.digest, kohya.digest]).toEqual([packed.digest, packed.digest]);
+    expect(kohya.warnings).toHaveLength(1);
+  });
+
+  describe('a canonical file', () => {
+    const parent = 'c'.repeat(64);
+    const again = async (dtype: 'keep' | 'BF16' = 'keep') => ({
+      weights: (await pack(peftFiles(), parent, dtype)).bytes,
+      configJson: null,
+    });
+
+    it('packs again to the same bytes', async () => {
+      for (const dtype of ['keep', 'BF16'] as const) {
+        const files = await again(dtype);
+        const packed = await pack(files, parent, dtype);
+        expect(packed.bytes).toEqual(files.weights);
+        expect(packed).toMatchObject({ format: 'canonical', warnings: [] });
+      }
+    });
+
+    it('is refused for another parent and another base', async () => {
+      const files = await again();
+      for (const other of [null, 'd'.repeat(64)]) {
+        const { message } = await refusalOf('parent_mismatch', pack(files, other));
+        expect(message).toContain(parent);
+      }
+      const error = await refusalOf(
+        'base_mismatch',
+        packAdapter({ files, baseId: 'gpt2', parentChainId: parent }),
+      );
+      expect(error).toMatchObject({ path: undefined, subject: 'base' });
+    });
+  });
+
+  describe('dtype BF16', () => {
+    it('rounds every tensor and keeps the rest', async () => {
+      const [kept, half] = [await pack(), await pack(peftFiles(), null, 'BF16')];
+      expect(half.config).toEqual(kept.config);
+      expect(half.modules.flatMap(({ a, b }) => [a.dtype, b.dtype])).toEqual([
+        'BF16',
+        'BF16',
+        'BF16',
+        'BF16',
+      ]);
+      expect((await pack(peftFiles({}, peftTensors(2, 'BF16')))).digest).toBe(half.digest);
+    });
+
+    it('names NaN as what it is, and refuses what rounding loses', async () => {
+      const nan = peftTensors().set(weights('A'), tensor([2, 4], [NaN, 1, 1, 1, 1, 1, 1, 1]));
+      expect((await refusalOf('non_finite', pack(peftFiles({}, nan), null, 'BF16'))).message).toContain(
+        'A holds',
+      );
+      const tiny = new Map(
+        [...peftTensors()].map(([name, t]) => [
+          name,
+          { ...t, data: t.data.map((_, i) => (i % 4 === 0 ? 1 : 0)) },
+        ]),
+      );
+      expect((await pack(peftFiles({}, tiny))).modules).toHaveLength(2);
+      await refusalOf('no_op', pack(peftFiles({}, tiny), null, 'BF16'));
+    });
+  });
+
+  it('names the configuration as the caller does', async () => {
+    const files = { ...peftFiles({ base_model_name_or_path: 'gpt2' }), configPath: 'a/adapter_config.json' };
+    expect((await refusalOf('base_mismatch', pack(files))).path).toBe('a/adapter_config.json');
   });
 
   describe('the base', () => {

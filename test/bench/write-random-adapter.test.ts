@@ -8,7 +8,7 @@ import { ALL_LINEARS, QV, writeRandomAdapter } from '../../bench/adapters/write-
 const shape = { layers: 2, hidden: 16, keyValue: 8, feedForward: 24 };
 const files = async (folder: string) => ({
   configJson: await readFile(path.join(folder, 'adapter_config.json'), 'utf8'),
-  safetensors: new Uint8Array(await readFile(path.join(folder, 'adapter_model.safetensors'))),
+  weights: new Uint8Array(await readFile(path.join(folder, 'adapter_model.safetensors'))),
 });
 
 describe('writeRandomAdapter', () => {

@@ -9,7 +9,7 @@ import { cacheFolder } from '../../cli/local/find-base.ts';
 import { readKeysFile } from '../../cli/local/keys-file.ts';
 import { startStack } from '../../cli/local/stack.ts';
 import { createOutput } from '../../cli/output.ts';
-import { publishFolder } from '../../cli/publish/publish-folder.ts';
+import { publishAdapter } from '../../cli/publish/publish-adapter.ts';
 
 export interface EdgeStack {
   readonly client: OpenAI;
@@ -70,10 +70,9 @@ export async function startEdgeStack(): Promise<EdgeStack> {
     base,
     folder,
     async publish(name, adapterFolder) {
-      const { version } = await publishFolder({
+      const { version } = await publishAdapter({
         client: admin,
-        baseId: base,
-        folder: adapterFolder,
+        given: adapterFolder,
         name,
         parent: null,
         stage: false,

@@ -1,6 +1,6 @@
 /** What `npm run check` shares: the pinned base, the example adapters, the reference outputs of PyTorch and PEFT. */
 import { readFileSync } from 'node:fs';
-import { packAdapter } from '../../adapters/index.ts';
+import { packAdapter, type AdapterFiles } from '../../adapters/index.ts';
 import { createOutput } from '../../cli/output.ts';
 import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
 import type { RowDelta } from '../../gpu-origin/engine/ports.ts';
@@ -40,12 +40,12 @@ export const taskRows = (task: string): TaskRow[] =>
 
 export const EXAMPLES = ['medicine', 'cardiology', 'dr-lee', 'intent-v1', 'intent-v2'] as const;
 
-export const exampleFiles = (name: string): { configJson: string; safetensors: Uint8Array } => {
+export const exampleFiles = (name: string): AdapterFiles => {
   const read = (file: string): Buffer =>
     readFileSync(new URL(`../../examples/adapters/${name}/${file}`, import.meta.url));
   return {
     configJson: read('adapter_config.json').toString('utf8'),
-    safetensors: new Uint8Array(read('adapter_model.safetensors')),
+    weights: new Uint8Array(read('adapter_model.safetensors')),
   };
 };
 

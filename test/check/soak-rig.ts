@@ -96,7 +96,7 @@ export async function makeSoakRig(params: {
     random.push(
       await add({
         configJson: await readFile(path.join(folder, 'adapter_config.json'), 'utf8'),
-        safetensors: new Uint8Array(await readFile(path.join(folder, 'adapter_model.safetensors'))),
+        weights: new Uint8Array(await readFile(path.join(folder, 'adapter_model.safetensors'))),
       }),
     );
   }

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -43,6 +43,52 @@ describe('readConnection', () => {
       adminKey: undefined,
       originUrl: undefined,
       base: undefined,
+    });
+  });
+
+  describe('with credentials', () => {
+    const FIRST = { key: 'gk_first', adminKey: 'ga_first' };
+    const SECOND = { key: 'gk_second' };
+    const servers = { 'https://first.example': FIRST, 'https://second.example': SECOND };
+    const env = () => ({ HOME: folder });
+    const write = async () => {
+      const file = path.join(folder, '.config/graft/credentials.json');
+      await mkdir(path.dirname(file), { recursive: true });
+      await writeFile(file, JSON.stringify({ default: 'https://first.example', servers }), { mode: 0o600 });
+      return file;
+    };
+
+    it('talks to the server of the last login', async () => {
+      await write();
+      const expected = { url: 'https://first.example', ...FIRST };
+      expect(await readConnection({ env: env(), folder })).toMatchObject(expected);
+      const other = { ...env(), GRAFT_KEY: 'gk_mine' };
+      expect(await readConnection({ env: other, folder })).toMatchObject({ ...expected, key: 'gk_mine' });
+    });
+
+    it('takes the keys of the very server that GRAFT_URL names, or none', async () => {
+      await write();
+      const second = { ...env(), GRAFT_URL: 'https://second.example/' };
+      expect(await readConnection({ env: second, folder })).toMatchObject({
+        url: 'https://second.example',
+        key: 'gk_second',
+        adminKey: undefined,
+      });
+      const third = { ...env(), GRAFT_URL: 'https://first.example.evil' };
+      expect(await readConnection({ env: third, folder })).toMatchObject({
+        key: undefined,
+        adminKey: undefined,
+      });
+    });
+
+    it('is not asked where a local stack runs, or the environment says everything', async () => {
+      const file = await write();
+      await chmod(file, 0o644);
+      await expect(readConnection({ env: env(), folder })).rejects.toThrow(/chmod 600/);
+      const all = { ...env(), GRAFT_URL: 'https://x.example', GRAFT_KEY: 'gk', GRAFT_ADMIN_KEY: 'ga' };
+      expect(await readConnection({ env: all, folder })).toMatchObject({ key: 'gk', adminKey: 'ga' });
+      await writeFile(localFilePath(folder), JSON.stringify(LOCAL));
+      expect(await readConnection({ env: env(), folder })).toEqual(LOCAL);
     });
   });
 

@@ -22,6 +22,7 @@ describe('refuseUnknownFlags', () => {
 
   it.each([
     [['--parnet', 'x'], /Unknown flag --parnet/],
+    [['--nmae', 'x'], /Did you mean --name\?/],
     [['--name'], /--name needs a value/],
     [['--name', '--examples'], /--name needs a value/],
     [['--no-name'], /Unknown flag --no-name/],

@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
-import { createOutput, plainTable, progressLine } from '../../cli/output.ts';
+import { createOutput, fileSize, plainTable, progressLine } from '../../cli/output.ts';
 
 const capture = (terminal: boolean, json: boolean) => {
   const stdout = new PassThrough();
@@ -43,6 +43,18 @@ describe('progressLine', () => {
     expect(progressLine('x', 300, 100)).toContain('█'.repeat(24));
     expect(progressLine('x', 1, 3, 'percent')).toBe(`x  ${'█'.repeat(8)}${'░'.repeat(16)}  33 %`);
     expect(progressLine('x', 5e6, 10e6)).toBe(`x  ${'█'.repeat(12)}${'░'.repeat(12)}  5.0 MB of 10 MB`);
+  });
+});
+
+describe('fileSize', () => {
+  it('never says 0.0 MB', () => {
+    expect([1, 11_392, 99_999, 100_000, 9.8e6].map(fileSize)).toEqual([
+      '1 kB',
+      '12 kB',
+      '100 kB',
+      '0.1 MB',
+      '9.8 MB',
+    ]);
   });
 });
 

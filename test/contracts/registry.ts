@@ -23,7 +23,21 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
     });
 
     it('gives versions back as they were written', async () => {
-      const row = versionRow('a/b', 1, { parent: 'a@3', rankSum: 24 });
+      const row = versionRow('a/b', 1, {
+        parent: 'a@3',
+        rankSum: 24,
+        proof: {
+          base_digest: 'b'.repeat(64),
+          weights: 'int8',
+          prompt: "What's the capital?",
+          tokens: [
+            { id: 7, logprob: -0.1 },
+            { id: 0, logprob: -2.302585092994046 },
+          ],
+          at: 1_700_000_000_000,
+        },
+        evaluation: { rows: 3, exact_match: 2 / 3, mean_nll: 0.25, sha256: 'c'.repeat(64), at: 5 },
+      });
       row.chain.unshift({ digest: 'f'.repeat(64), scale: 0.1 + 0.2, name: 'a', owner: 'other' });
       const published = await registry.publish({ row, stage: false, before: null });
       expect(published).toEqual({
@@ -39,6 +53,11 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
         latest: 1,
         sequence: 1,
       });
+    });
+
+    it('keeps versions that have neither proof nor evaluation', async () => {
+      await publish('a', 1);
+      expect(await registry.version('a', 1)).toMatchObject({ proof: null, evaluation: null });
     });
 
     it('stages, flips and lists newest first', async () => {

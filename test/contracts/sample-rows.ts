@@ -20,6 +20,8 @@ export function versionRow(name: string, version: number, more: Partial<VersionR
     rankSum: 8,
     createdAt: 1_700_000_000_000 + version,
     createdBy: 'bootstrap',
+    proof: null,
+    evaluation: null,
     ...more,
   };
 }

@@ -21,7 +21,7 @@ describe('bodies', () => {
     [
       'an image',
       chatBody({ messages: [{ role: 'user', content: [{ type: 'image_url' }] }] }),
-      'messages[0].content',
+      'messages[0].content[0].type',
     ],
     ['a temperature', chatBody({ temperature: 2.1 }), 'temperature'],
     ['a type', chatBody({ max_tokens: '12' }), 'max_tokens'],

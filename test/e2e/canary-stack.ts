@@ -80,11 +80,11 @@ export function useCanaryStack(originArgs = ''): CanaryStack {
       return folder;
     },
     async canonical(folder) {
-      const [configJson, safetensors] = await Promise.all([
+      const [configJson, weights] = await Promise.all([
         readBytes(path.join(folder, 'adapter_config.json')),
         readBytes(path.join(folder, 'adapter_model.safetensors')),
       ]);
-      const files = { configJson: new TextDecoder().decode(configJson), safetensors };
+      const files = { configJson: new TextDecoder().decode(configJson), weights };
       return packAdapter({ files, baseId: 'tiny-base', parentChainId: null });
     },
     async publish(folder, name) {

@@ -19,29 +19,34 @@ export interface GraftProcess {
   sees(pattern: RegExp): Promise<RegExpExecArray>;
 }
 
-/** @param env added to ours, less every GRAFT_ variable. */
-export function startGraft(
-  args: readonly string[],
-  options: { cwd: string; env?: Record<string, string> },
-): GraftProcess {
+export interface GraftOptions {
+  cwd: string;
+  /** Added to ours, less every GRAFT_ variable. */
+  env?: Record<string, string>;
+  /** Piped in; nothing unless given. */
+  stdin?: string;
+}
+
+export function startGraft(args: readonly string[], options: GraftOptions): GraftProcess {
   const inherited = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('GRAFT_')),
   );
   const child = spawn(process.execPath, [GRAFT, ...args], {
     cwd: options.cwd,
     env: { ...inherited, NO_COLOR: '1', ...options.env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [options.stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
     // A process group of its own, so that a test can end it with everything it started.
     detached: true,
   });
+  child.stdin?.end(options.stdin);
   let stdout = '';
   let stderr = '';
   const listeners = new Set<() => void>();
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => {
     stdout += text;
     for (const listener of listeners) listener();
   });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text));
   const finished = new Promise<Finished>((resolve) =>
     child.once('close', (code) => resolve({ code, stdout, stderr })),
   );
@@ -69,7 +74,5 @@ export function startGraft(
   };
 }
 
-export const runGraft = (
-  args: readonly string[],
-  options: { cwd: string; env?: Record<string, string> },
-): Promise<Finished> => startGraft(args, options).finished;
+export const runGraft = (args: readonly string[], options: GraftOptions): Promise<Finished> =>
+  startGraft(args, options).finished;

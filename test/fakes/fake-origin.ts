@@ -7,13 +7,16 @@ import {
   errorBody,
   errorHeaders,
   errorStatus,
+  EvaluateRequest,
   OriginRequest,
   SIGNATURE_HEADER,
+  VerifyRequest,
   verifySignature,
   type ApiError,
   type BaseInfo,
   type SigningKey,
 } from '../../protocol/index.ts';
+import { fakeScores, fakeVerification } from './fake-trials.ts';
 
 /** What the origin did; tests read it. */
 export interface OriginLog {
@@ -21,6 +24,8 @@ export interface OriginLog {
   /** `<digest prefix>:<part>` in order of arrival. */
   parts: string[];
   announced: string[];
+  /** `verify <digest prefix of each member>` and `evaluate …` in order of arrival. */
+  trials: string[];
   /** Times that its description was asked for. */
   bases: number;
   /** Headers of the last completion. */
@@ -39,6 +44,8 @@ export interface FakeOrigin {
   forget(digest: string): void;
   /** The next completions are answered so. */
   answerWith(answer: ((response: ServerResponse) => void) | null): void;
+  /** The next trials (verify, evaluate) are answered so. */
+  tryWith(answer: ((response: ServerResponse) => void) | null): void;
   /** Resolves when a stream of this model was cut off. */
   waitForAbort(model: string): Promise<void>;
   stop(): Promise<void>;
@@ -68,11 +75,20 @@ export async function startFakeOrigin(params: {
   port?: number;
 }): Promise<FakeOrigin> {
   const adapters = new Map<string, Held>();
-  const log: OriginLog = { completions: [], parts: [], announced: [], bases: 0, headers: {}, aborted: [] };
+  const log: OriginLog = {
+    completions: [],
+    parts: [],
+    announced: [],
+    trials: [],
+    bases: 0,
+    headers: {},
+    aborted: [],
+  };
   const nonces = new Set<string>();
   const startedAt = Date.now();
   let gate: { promise: Promise<void>; open: () => void } | null = null;
   let answer: ((response: ServerResponse) => void) | null = null;
+  let trial: ((response: ServerResponse) => void) | null = null;
   const abortWaiters = new Map<string, () => void>();
 
   const fail = (response: ServerResponse, error: ApiError) => {
@@ -84,14 +100,29 @@ export async function startFakeOrigin(params: {
     response.end(JSON.stringify(value));
   };
 
+  const missingOf = (chain: readonly { digest: string }[]) =>
+    chain.map(({ digest }) => digest).filter((digest) => !adapters.get(digest)?.ready);
+
+  function tryAdapter(response: ServerResponse, digest: string, what: string, body: Buffer) {
+    const value = JSON.parse(body.toString()) as unknown;
+    const call = what === 'verify' ? VerifyRequest.parse(value) : EvaluateRequest.parse(value);
+    const chain = call.chain ?? [{ digest, scale: 1 }];
+    log.trials.push(`${what} ${chain.map((member) => member.digest.slice(0, 8)).join(' ')}`);
+    if (chain.at(-1)?.digest !== digest)
+      return fail(response, { code: 'invalid_request', message: 'another chain', param: 'chain' });
+    if (trial !== null) return trial(response);
+    const missing = missingOf(chain);
+    if (missing.length > 0) return fail(response, { code: 'adapter_missing', message: 'missing', missing });
+    if ('rows' in call) return json(response, 200, { rows: fakeScores(call.rows) });
+    return json(response, 200, fakeVerification({ base: params.base, chain, expected: call.expected }));
+  }
+
   async function complete(request: IncomingMessage, response: ServerResponse, body: Buffer) {
     const call = OriginRequest.parse(JSON.parse(body.toString()));
     log.completions.push(call);
     log.headers = request.headers;
     if (answer !== null) return answer(response);
-    const missing = call.graft.chain
-      .map(({ digest }) => digest)
-      .filter((digest) => !adapters.get(digest)?.ready);
+    const missing = missingOf(call.graft.chain);
     if (missing.length > 0) return fail(response, { code: 'adapter_missing', message: 'missing', missing });
     const { model } = call.graft;
     const text = JSON.stringify(call.graft.chain.map(({ digest }) => digest.slice(0, 8)));
@@ -190,8 +221,9 @@ export async function startFakeOrigin(params: {
           pinned: false,
         })),
       });
+    const [, , digest = '', what = '', index] = path.split('/');
+    if (what === 'verify' || what === 'evaluate') return tryAdapter(response, digest, what, body);
     if (request.method === 'POST') return complete(request, response, body);
-    const [, , digest = '', , index] = path.split('/');
     if (index !== undefined) return receivePart(response, digest, Number(index), body);
     log.announced.push(digest);
     if (!adapters.has(digest))
@@ -229,6 +261,7 @@ export async function startFakeOrigin(params: {
     },
     forget: (digest) => void adapters.delete(digest),
     answerWith: (next) => void (answer = next),
+    tryWith: (next) => void (trial = next),
     waitForAbort: (model) =>
       log.aborted.includes(model)
         ? Promise.resolve()

@@ -51,6 +51,33 @@ describe('errors', () => {
     });
   });
 
+  it.each<[string, object, 'true' | 'false' | null]>([
+    ['adapter_loading', { retryAfterMs: 50 }, 'true'],
+    ['adapter_unavailable', { retryAfterMs: 50 }, 'true'],
+    ['rate_limit_exceeded', { retryAfterMs: 50 }, 'true'],
+    ['origin_unavailable', { retryAfterMs: 50 }, 'true'],
+    ['queue_full', { retryAfterMs: 50 }, 'true'],
+    // It never fits.
+    ['queue_full', { retryAfterMs: null }, 'false'],
+    // The time that the request had is spent.
+    ['deadline_exceeded', {}, 'false'],
+    ['invalid_request', {}, 'false'],
+    ['invalid_api_key', {}, 'false'],
+    ['insufficient_scope', {}, 'false'],
+    ['model_not_found', {}, 'false'],
+    ['unknown_url', {}, 'false'],
+    ['method_not_allowed', {}, 'false'],
+    ['request_too_large', {}, 'false'],
+    ['adapter_invalid', {}, 'false'],
+    // The client's own rules decide.
+    ['version_conflict', {}, null],
+    ['internal_error', {}, null],
+  ])('%s %j: x-should-retry %s', (code, extra, should) => {
+    const headers = errorHeaders(of(code, extra));
+    expect(headers['x-should-retry'] ?? null).toBe(should);
+    expect('retry-after-ms' in headers).toBe(should === 'true');
+  });
+
   it('makes a whole response', async () => {
     const response = errorResponse(of('queue_full', { retryAfterMs: 5 }), { 'x-request-id': 'r' });
     expect(response.status).toBe(429);
@@ -60,6 +87,5 @@ describe('errors', () => {
       'x-request-id': 'r',
     });
     expect(await response.json()).toEqual(errorBody(of('queue_full')));
-    expect(errorHeaders(of('internal_error'))).toEqual({});
   });
 });

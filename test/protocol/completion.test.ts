@@ -35,8 +35,7 @@ describe('limits, at the boundary', () => {
     ['stop', Array(MAX_STOP_SEQUENCES).fill('a'), Array(MAX_STOP_SEQUENCES + 1).fill('a')],
     ['stop', 'a'.repeat(MAX_STOP_CHARACTERS), 'a'.repeat(MAX_STOP_CHARACTERS + 1)],
     ['stop', 'a', ''],
-    ['n', 1, 2],
-    ['frequency_penalty', 0, 0.1],
+    ['n', 8, 9],
     ['model', 'm'.repeat(512), 'm'.repeat(513)],
     ['model', 'm', ''],
   ])('chat %s', (field, good, bad) => {
@@ -64,15 +63,13 @@ describe('limits, at the boundary', () => {
 
 describe('fields', () => {
   it('null means not given, as the API says', () => {
-    expect(
-      chat({ temperature: null, stop: null, n: null, logprobs: null, tools: null, stream_options: null }).ok,
-    ).toBe(false);
-    expect(chat({ temperature: null, stop: null, n: null, logprobs: null, stream_options: null }).ok).toBe(
-      true,
-    );
+    const none = { temperature: null, stop: null, n: null, logprobs: null, stream_options: null };
+    expect(chat(none).ok).toBe(true);
+    expect(chat({ ...none, tools: null, response_format: null }).ok).toBe(true);
+    expect(text({ ...none, tools: null }).ok).toBe(true);
   });
 
-  it.each(['tools', 'response_format', 'logit_bias', 'functions', 'min_p', 'adapters'])(
+  it.each(['tools', 'response_format', 'functions', 'reasoning_effort', 'adapters'])(
     '%s is known and not supported: refused by name',
     (field) => {
       expect(chat({ [field]: [] })).toMatchObject({
@@ -125,9 +122,34 @@ describe('fields', () => {
         ],
       }).ok,
     ).toBe(true);
-    expect(chat({ messages: [{ role: 'user', content: [{ type: 'image_url', image_url: 'x' }] }] }).ok).toBe(
-      false,
-    );
+  });
+
+  it.each([
+    [
+      { role: 'user', content: [{ type: 'text', text: 'a' }, { type: 'image_url' }] },
+      'messages[1].content[1].type',
+    ],
+    [{ role: 'assistant', content: [{ type: 'refusal', refusal: 'a' }] }, 'messages[1].content[0].type'],
+    [{ role: 'tool', content: 'a', tool_call_id: 'x' }, 'messages[1].role'],
+    [{ role: 'assistant', content: null, tool_calls: [{}] }, 'messages[1].tool_calls'],
+    [{ role: 'assistant', content: null, function_call: {} }, 'messages[1].function_call'],
+  ])('refuses what it knows and does not do, where it stands: %j', (message, param) => {
+    expect(chat({ messages: [{ role: 'user', content: 'a' }, message] })).toMatchObject({
+      error: { code: 'unsupported_parameter', param },
+    });
+  });
+
+  it('repeats no more of a client than it must', () => {
+    const long = 'x'.repeat(10_000);
+    for (const body of [
+      { [long]: 1 },
+      { logit_bias: { [long]: 1 } },
+      { messages: [{ role: 'user', content: [{ type: long }] }] },
+    ]) {
+      const refused = chat(body);
+      expect(refused.ok).toBe(false);
+      expect(JSON.stringify(refused).length).toBeLessThan(600);
+    }
   });
 
   it.each([null, undefined, 'x', 1, [], [{}]])('a body that is %j', (body) => {

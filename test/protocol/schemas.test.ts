@@ -85,6 +85,29 @@ describe('schemas hold their limits at the boundary', () => {
         modules: [{ name: 'm', in: 0, out: 1 }],
       },
     ],
+    [
+      'base that says its attention',
+      BaseInfo,
+      {
+        id: 'b',
+        digest,
+        weights: 'f32',
+        context: 1,
+        max_rank_sum: 1,
+        architecture: 'llama',
+        attention: { heads: 9, kv_heads: 3 },
+        modules: [],
+      },
+      {
+        id: 'b',
+        digest,
+        weights: 'f32',
+        context: 1,
+        max_rank_sum: 1,
+        attention: { heads: 9 },
+        modules: [],
+      },
+    ],
   ])('%s', (_, schema, good, bad) => {
     expect(schema.safeParse(good).success).toBe(true);
     expect(schema.safeParse(bad).success).toBe(false);

@@ -1,5 +1,11 @@
 import { createHash } from 'node:crypto';
-import { generateApiKey, hashApiKey, parseSigningKeys } from '../../protocol/index.ts';
+import {
+  generateApiKey,
+  hashApiKey,
+  parseSigningKeys,
+  VerifyRequest,
+  type VerifyAnswer,
+} from '../../protocol/index.ts';
 import { createApp, type Services } from '../../worker/app.ts';
 import { createOriginClient } from '../../worker/origin-client.ts';
 import type { Fetch } from '../../worker/origin-fetch.ts';
@@ -12,6 +18,7 @@ import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
 import { createFakeBlobLedger, createFakeKeyLedger } from '../fakes/fake-ledgers.ts';
 import { createFakeRegistry } from '../fakes/fake-registry.ts';
+import { fakeVerification } from '../fakes/fake-trials.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 
 export interface AppHarness {
@@ -22,7 +29,9 @@ export interface AppHarness {
   /** Requests that reached the origin, as `METHOD path`. */
   asked: string[];
   /** Answers the origin's requests; by default it has every adapter. */
-  origin: { answer: (method: string, path: string) => Response | Promise<Response> };
+  origin: {
+    answer: (method: string, path: string, init: RequestInit) => Response | Promise<Response>;
+  };
   request(path: string, init?: { method?: string; key?: string; body?: unknown }): Promise<Response>;
   upload(adapter: TinyAdapter): Promise<Response>;
   publish(name: string, adapter: TinyAdapter, more?: object): Promise<Response>;
@@ -34,19 +43,28 @@ async function hashStreams(streams: AsyncIterable<ReadableStream<Uint8Array>>): 
   return hash.digest('hex');
 }
 
+/** An origin's answer when it tries a chain that it holds and likes. */
+export const verification = (init: RequestInit): VerifyAnswer => {
+  const { chain = [], expected } = VerifyRequest.parse(JSON.parse(init.body as string));
+  return fakeVerification({ base: TINY_BASE, chain, expected });
+};
+
 /** The real app in this process, on the fakes: for what only fakes can do. */
-export async function createAppHarness(): Promise<AppHarness> {
+export async function createAppHarness(options: { verifyTimeoutMs?: number } = {}): Promise<AppHarness> {
   const clock = new FakeClock();
   const kv = new FakeKv(clock.now);
   const { now, sleep } = clock;
   const asked: string[] = [];
   const origin: AppHarness['origin'] = {
-    answer: (_, path) => (path === '/base' ? Response.json(TINY_BASE) : Response.json({ ok: true })),
+    answer: (_, path, init) => {
+      if (path === '/base') return Response.json(TINY_BASE);
+      return Response.json(path.endsWith('/verify') ? verification(init) : { ok: true });
+    },
   };
   const fetch: Fetch = async (url, init) => {
     const { pathname } = new URL(url);
     asked.push(`${init.method} ${pathname}`);
-    return origin.answer(init.method ?? 'GET', pathname);
+    return origin.answer(init.method ?? 'GET', pathname, init);
   };
   const pacing = { pauseMs: 1_100, tries: 4, sleep };
   const pointer = {
@@ -81,6 +99,7 @@ export async function createAppHarness(): Promise<AppHarness> {
       fetch,
       now,
       sleep,
+      ...options,
     }),
     adminKeyHash: await hashApiKey(adminKey),
   };

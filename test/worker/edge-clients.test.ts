@@ -150,6 +150,9 @@ describe('limits', () => {
     expect(await over.json()).toMatchObject({ error: { code: 'request_too_large' } });
   });
 
+  const biases = (count: number) =>
+    Object.fromEntries(Array.from({ length: count }, (_, id) => [String(id), 1]));
+
   it('holds the table of fields at its boundaries', async () => {
     const cases: [object, number][] = [
       [{ stop: ['a', 'b', 'c', 'd'] }, 200],
@@ -160,7 +163,10 @@ describe('limits', () => {
       [{ logprobs: true, top_logprobs: 21 }, 400],
       [{ messages: Array.from({ length: MAX_MESSAGES }, () => messages[0]) }, 200],
       [{ messages: Array.from({ length: MAX_MESSAGES + 1 }, () => messages[0]) }, 400],
-      [{ n: 2 }, 400],
+      [{ n: 8 }, 200],
+      [{ n: 9 }, 400],
+      [{ logit_bias: biases(300) }, 200],
+      [{ logit_bias: biases(301) }, 400],
       [{ model: 'x'.repeat(513) }, 400],
     ];
     for (const [fields, status] of cases)

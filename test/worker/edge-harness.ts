@@ -35,13 +35,19 @@ export interface PublishParams {
   stage?: boolean;
   partBytes?: number;
   key?: string;
+  evaluation?: object;
 }
 
 const sha256 = (data: Uint8Array | string): string => createHash('sha256').update(data).digest('hex');
 const JSON_TYPE = { 'content-type': 'application/json' };
 
-/** The real worker in workerd with Miniflare's KV and D1, in front of a fake origin. */
-export async function startTestEdge(overrides: { origins?: string } = {}): Promise<TestEdge> {
+/**
+ * The real worker in workerd with Miniflare's KV and D1, in front of a fake origin.
+ * @param overrides.moreOrigins as `ORIGINS` has them, beside the fake one.
+ */
+export async function startTestEdge(
+  overrides: { origins?: string; moreOrigins?: { id: string; url: string }[] } = {},
+): Promise<TestEdge> {
   const folder = await mkdtemp(path.join(tmpdir(), 'graft-edge-'));
   const origin = await startFakeOrigin({ id: 'o1', keys: parseSigningKeys(ORIGIN_KEYS), base: TINY_BASE });
   const adminKey = generateApiKey('ga');
@@ -50,7 +56,9 @@ export async function startTestEdge(overrides: { origins?: string } = {}): Promi
     port: 0,
     stateFolder: folder,
     bindings: {
-      ORIGINS: overrides.origins ?? JSON.stringify([{ id: 'o1', url: origin.url }]),
+      ORIGINS:
+        overrides.origins ??
+        JSON.stringify([{ id: 'o1', url: origin.url }, ...(overrides.moreOrigins ?? [])]),
       GRAFT_ORIGIN_KEYS: ORIGIN_KEYS,
       GRAFT_MAC_KEY: MAC_KEY,
       GRAFT_ADMIN_KEY_SHA256: sha256(adminKey),
@@ -107,10 +115,10 @@ export async function startTestEdge(overrides: { origins?: string } = {}): Promi
     makeKey: (params) => createKey(params),
     makeAdminKey: (tenant) => createKey({ kind: 'admin', tenant }),
     upload,
-    async publish({ name, adapter, parent, expect, owner, stage, partBytes, key = adminKey }) {
+    async publish({ name, adapter, parent, expect, owner, stage, partBytes, evaluation, key = adminKey }) {
       const uploaded = await upload(adapter, { key, ...(partBytes === undefined ? {} : { partBytes }) });
       if (!uploaded.ok) return uploaded;
-      const body = { name, digest: adapter.digest, parent, expect, owner, stage };
+      const body = { name, digest: adapter.digest, parent, expect, owner, stage, evaluation };
       return admin('/admin/versions', {
         method: 'POST',
         headers: JSON_TYPE,

@@ -1,5 +1,45 @@
-import type { ApiError, BaseInfo, Result } from '../../protocol/index.ts';
+import type {
+  ApiError,
+  BaseInfo,
+  ChainEntry,
+  EvaluateAnswer,
+  EvaluationRow,
+  Result,
+  VerifyAnswer,
+  VerifyRequest,
+} from '../../protocol/index.ts';
 import type { BlobLedger, BlobStore, NameIndex, Registry } from '../stores/types.ts';
+
+/** What work on behalf of a request needs of it. */
+export interface RequestLife {
+  /** Aborts when the client has gone. */
+  signal: AbortSignal;
+  /** Lets work go on after the response. */
+  keepAlive: (work: Promise<unknown>) => void;
+}
+
+export interface AdapterTrial extends RequestLife {
+  /** Prefers the origin that serves this name. */
+  name: string;
+  /** Root first; its last adapter is the one in question. What an origin lacks of it is brought there. */
+  chain: readonly ChainEntry[];
+}
+
+/** Trying adapters at the origins. Every one fails with `origin_unavailable` when none answers sensibly. */
+export interface AdapterTrials {
+  /** Asks one origin after the other, until one answers. */
+  verify(trial: AdapterTrial): Promise<Result<VerifyAnswer, ApiError>>;
+  /** Asks all of them, each what it says now against what is expected. */
+  verifyEverywhere(
+    trial: AdapterTrial,
+    expected: VerifyRequest['expected'],
+  ): Promise<{ id: string; answer: Result<VerifyAnswer, ApiError> }[]>;
+  /** @param work.tenant whose share of the machine it uses. @returns one score a row, in order. */
+  evaluate(
+    trial: AdapterTrial,
+    work: { tenant: string; rows: EvaluationRow[] },
+  ): Promise<Result<EvaluateAnswer, ApiError>>;
+}
 
 /** What intake needs from the outside. */
 export interface IntakeDeps {
@@ -9,6 +49,7 @@ export interface IntakeDeps {
   names: NameIndex;
   /** What the origins serve. */
   base: () => Promise<Result<BaseInfo, ApiError>>;
+  trials: AdapterTrials;
   /** sha256 of the bytes of several streams, one after the other, without keeping them; hex. */
   hashStreams: (streams: AsyncIterable<ReadableStream<Uint8Array>>) => Promise<string>;
   /** Unix ms. */

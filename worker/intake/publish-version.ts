@@ -4,7 +4,7 @@ import {
   chainId,
   Digest,
   err,
-  MAX_CHAIN,
+  Evaluation,
   ok,
   type ApiError,
   type BaseInfo,
@@ -12,8 +12,9 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import type { AdminCaller, NameRow, VersionRow } from '../stores/types.ts';
-import { checkAdapter } from './check-adapter.ts';
-import { invalid, type IntakeDeps } from './intake-deps.ts';
+import { assembleChain, type MayUseChain } from './assemble-chain.ts';
+import { invalid, type IntakeDeps, type RequestLife } from './intake-deps.ts';
+import { proveAdapter } from './prove-adapter.ts';
 import { writePointer } from './write-pointer.ts';
 
 export const PublishRequest = z.strictObject({
@@ -30,6 +31,8 @@ export const PublishRequest = z.strictObject({
     .string()
     .regex(/^[a-z0-9._-]{1,64}$/)
     .nullish(),
+  /** Kept with the version as the publisher says it. */
+  evaluation: Evaluation.nullish(),
 });
 export type PublishRequest = z.infer<typeof PublishRequest>;
 
@@ -40,18 +43,21 @@ export interface Published {
   created: boolean;
 }
 
-/** Decides who may use what; comes from policy. */
-export type MayUseChain = (caller: { tenant: string; scopes: readonly string[] }, row: VersionRow) => boolean;
+/** Not yet numbered, not yet tried. */
+type NewVersion = Omit<VersionRow, 'version' | 'proof'>;
 
 /** Publishers that give no `expect` do not mind what happened meanwhile. */
 const MAX_TRIES = 4;
 
-/** Publishes a file that is complete: checks it, records the version, makes it live. Repeating it is harmless. */
+/**
+ * Publishes a file that is complete: checks it, has an origin try it, records the version, makes it live. Repeating it
+ * is harmless.
+ */
 export async function publishVersion(
   deps: IntakeDeps & { mayUseChain: MayUseChain },
-  params: { request: PublishRequest; caller: AdminCaller },
+  params: { request: PublishRequest; caller: AdminCaller; life: RequestLife },
 ): Promise<Result<Published, ApiError>> {
-  const { request, caller } = params;
+  const { request, caller, life } = params;
   const base = await deps.base();
   if (!base.ok) return base;
   if (request.name === base.value.id)
@@ -59,17 +65,15 @@ export async function publishVersion(
   const before = await deps.registry.name(request.name);
   const owner = await ownerOf(deps, { request, caller, before });
   if (!owner.ok) return owner;
-  const parent = await parentOf(deps, { request, caller, owner: owner.value });
-  if (!parent.ok) return parent;
-  const made = await makeRow(deps, {
-    request,
-    caller,
-    owner: owner.value,
-    parent: parent.value,
-    base: base.value,
-  });
+  const made = await makeRow(deps, { request, caller, owner: owner.value, base: base.value });
   if (!made.ok) return made;
-  return commit(deps, { request, row: made.value, before });
+  const row = made.value;
+  // A repeat is answered from the row, and a lost race is known: neither needs an origin.
+  const settled = await settle(deps, { request, row, before });
+  if (settled !== null) return settled;
+  const proof = await proveAdapter(deps, { row, base: base.value, life });
+  if (!proof.ok) return proof;
+  return commit(deps, { request, row: { ...row, proof: proof.value }, before });
 }
 
 const forbidden = (name: string): ApiError => ({
@@ -98,59 +102,17 @@ async function ownerOf(
     : ok(caller.tenant);
 }
 
-async function parentOf(
-  deps: IntakeDeps & { mayUseChain: MayUseChain },
-  params: { request: PublishRequest; caller: AdminCaller; owner: string },
-): Promise<Result<VersionRow | null, ApiError>> {
-  const { request, caller, owner } = params;
-  if (request.parent === undefined || request.parent === null) return ok(null);
-  const row = await deps.registry.live(request.parent);
-  const usable =
-    row !== null && (caller.root || deps.mayUseChain({ tenant: owner, scopes: caller.scopes }, row));
-  if (usable) return ok(row);
-  return err({
-    code: 'model_not_found',
-    message: `The parent '${request.parent}' does not exist or you do not have access to it.`,
-  });
-}
-
 async function makeRow(
-  deps: IntakeDeps,
-  params: {
-    request: PublishRequest;
-    caller: AdminCaller;
-    owner: string;
-    parent: VersionRow | null;
-    base: BaseInfo;
-  },
-): Promise<Result<Omit<VersionRow, 'version'>, ApiError>> {
-  const { request, caller, owner, parent, base } = params;
-  const { name, digest } = request;
-  const record = (await deps.blobLedger.holds(digest, caller.tenant))
-    ? await deps.blobLedger.record(digest)
-    : null;
-  if (record === null)
-    return err(invalid('blob_missing', `The file ${digest} has not been uploaded with this key.`, 'digest'));
-  const checked = await checkAdapter(deps.blobs, { digest, record, base });
-  if (!checked.ok) return checked;
-  const { rank, parentChainId } = checked.value;
-  if (parentChainId !== (parent?.chainId ?? null))
-    return err(
-      invalid('parent_mismatch', parentMismatch(parentChainId, request.parent ?? null, parent), 'parent'),
-    );
+  deps: IntakeDeps & { mayUseChain: MayUseChain },
+  params: { request: PublishRequest; caller: AdminCaller; owner: string; base: BaseInfo },
+): Promise<Result<NewVersion, ApiError>> {
+  const { request, caller, owner, base } = params;
+  const { name, digest, evaluation } = request;
+  const assembled = await assembleChain(deps, { ...params, digest, parent: request.parent ?? null });
+  if (!assembled.ok) return assembled;
+  const { parent, record, rank, rankSum } = assembled.value;
   const chain: ManifestChainEntry[] = [...(parent?.chain ?? []), { digest, scale: 1, name, owner }];
-  if (chain.length > MAX_CHAIN)
-    return err(
-      invalid('chain_too_long', `A chain has at most ${MAX_CHAIN} adapters, this one has ${chain.length}.`),
-    );
-  const rankSum = (parent?.rankSum ?? 0) + rank;
-  if (rankSum > base.max_rank_sum)
-    return err(
-      invalid(
-        'rank_sum_exceeded',
-        `The chain's ranks add up to ${rankSum}, the origin takes ${base.max_rank_sum}.`,
-      ),
-    );
+  const at = deps.now();
   return ok({
     name,
     digest,
@@ -162,18 +124,25 @@ async function makeRow(
     bytes: record.bytes,
     rank,
     rankSum,
-    createdAt: deps.now(),
+    createdAt: at,
     createdBy: caller.keyId,
+    evaluation: evaluation ? { ...evaluation, at } : null,
   });
 }
 
-function parentMismatch(trainedOn: string | null, asked: string | null, parent: VersionRow | null): string {
-  const is = trainedOn === null ? 'on the base model itself' : `on the chain ${trainedOn}`;
-  const should =
-    asked === null || parent === null
-      ? 'no parent was named'
-      : `'${parent.name}@${parent.version}' is the chain ${parent.chainId}`;
-  return `The adapter was packed to be used ${is}, but ${should}. Pack it with its parent's chain id.`;
+/** @returns the answer when `row` is there already or is not what the publisher expects to follow; else null. */
+async function settle(
+  deps: IntakeDeps,
+  params: { request: PublishRequest; row: NewVersion; before: NameRow | null },
+): Promise<Result<Published, ApiError> | null> {
+  const { request, row, before } = params;
+  const same = await sameVersion(deps, { row, before, stage: request.stage ?? false });
+  if (same !== null) {
+    await writePointer(deps, same.row.name);
+    return ok(same);
+  }
+  const expect = request.expect ?? null;
+  return expect !== null && expect !== (before?.version ?? 0) ? err(conflict(request.name, before)) : null;
 }
 
 async function commit(
@@ -185,12 +154,6 @@ async function commit(
   const expect = request.expect ?? null;
   let before = params.before;
   for (let attempt = 1; ; attempt += 1) {
-    const same = await sameVersion(deps, { row: params.row, before, stage });
-    if (same !== null) {
-      await writePointer(deps, same.row.name);
-      return ok(same);
-    }
-    if (expect !== null && expect !== (before?.version ?? 0)) return err(conflict(request.name, before));
     const row: VersionRow = { ...params.row, version: (before?.latest ?? 0) + 1 };
     const committed = await deps.registry.publish({ row, stage, before });
     if (committed.ok) {
@@ -200,13 +163,15 @@ async function commit(
     if (expect !== null || attempt >= MAX_TRIES || committed.error.name?.owner !== row.owner)
       return err(conflict(request.name, committed.error.name));
     before = committed.error.name;
+    const settled = await settle(deps, { request, row: params.row, before });
+    if (settled !== null) return settled;
   }
 }
 
 /** The newest version, when publishing again would only repeat it. */
 async function sameVersion(
   deps: IntakeDeps,
-  params: { row: Omit<VersionRow, 'version'>; before: NameRow | null; stage: boolean },
+  params: { row: NewVersion; before: NameRow | null; stage: boolean },
 ): Promise<Published | null> {
   const { row, before, stage } = params;
   if (before === null || (!stage && before.version !== before.latest)) return null;

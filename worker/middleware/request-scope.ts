@@ -21,6 +21,14 @@ export function keepAlive(context: AppContext, work: Promise<unknown>): void {
   }
 }
 
+/** What work that reaches beyond this worker needs of the request. */
+export const requestLife = (
+  context: AppContext,
+): { signal: AbortSignal; keepAlive: (work: Promise<unknown>) => void } => ({
+  signal: context.req.raw.signal,
+  keepAlive: (work) => keepAlive(context, work),
+});
+
 /** Query parameters, each at most once. */
 export const query = (context: AppContext, name: string): string | null => context.req.query(name) ?? null;
 

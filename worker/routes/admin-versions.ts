@@ -5,7 +5,14 @@ import { FlipRequest, flipVersion } from '../intake/flip-version.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { PublishRequest, publishVersion } from '../intake/publish-version.ts';
 import { ADMIN_PAGE, MAX_VERSIONS_OF_FILE } from '../limits.ts';
-import { fail, methodNotAllowed, query, type AppContext, type AppEnv } from '../middleware/request-scope.ts';
+import {
+  fail,
+  methodNotAllowed,
+  query,
+  requestLife,
+  type AppContext,
+  type AppEnv,
+} from '../middleware/request-scope.ts';
 import { mayUse, mayUseChain } from '../policy/authorize.ts';
 import { modelNotFound } from '../policy/resolve-name.ts';
 import type { VersionRow } from '../stores/types.ts';
@@ -24,6 +31,8 @@ const versionJson = (row: VersionRow, live: boolean) => ({
   rank: row.rank,
   created_at: row.createdAt,
   created_by: row.createdBy,
+  proof: row.proof,
+  evaluation: row.evaluation,
   live,
 });
 
@@ -33,7 +42,8 @@ const NameQuery = z.strictObject({
 });
 
 /**
- * `POST /admin/versions` {@link PublishRequest} -> 201, or 200 when it was so already, or 409 or 422;
+ * `POST /admin/versions` {@link PublishRequest} -> 201, or 200 when it was so already, or 409, 422, or 503 when no
+ * origin can try the adapter;
  * `POST /admin/flip` {@link FlipRequest} -> `{name, version, from}`;
  * `GET /admin/names?prefix=&cursor=` -> `{names: [{name, owner, version, latest}], cursor}`;
  * `GET /admin/versions?name=` -> `{name, owner, version, versions: […]}`, newest first;
@@ -47,7 +57,7 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
     if (!request.ok) return fail(request.error);
     const published = await publishVersion(
       { ...deps, mayUseChain },
-      { request: request.value, caller: context.get('admin') },
+      { request: request.value, caller: context.get('admin'), life: requestLife(context) },
     );
     if (!published.ok) return fail(published.error);
     const { row, name, created } = published.value;

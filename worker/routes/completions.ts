@@ -4,9 +4,11 @@ import {
   MAX_BODY_BYTES,
   ok,
   parseChatCompletion,
+  parseResponse,
   parseTextCompletion,
   type ApiError,
   type ChatCompletionRequest,
+  type ResponseRequest,
   type Result,
   type TextCompletionRequest,
 } from '../../protocol/index.ts';
@@ -19,6 +21,7 @@ import {
   type AppContext,
   type AppEnv,
 } from '../middleware/request-scope.ts';
+import type { CompletionCall } from '../origin-client.ts';
 import type { Resolution } from '../policy/resolve-name.ts';
 import type { Caller, Index, KeyRecord } from '../stores/types.ts';
 import { lookUpModel, type ResolveDeps } from './resolve-model.ts';
@@ -27,10 +30,12 @@ export interface CompletionDeps extends ResolveDeps {
   keys: Index<KeyRecord>;
 }
 
-type Path = '/v1/chat/completions' | '/v1/completions';
-type Parse = (body: unknown) => Result<ChatCompletionRequest | TextCompletionRequest, ApiError>;
+type Path = CompletionCall['path'];
+type Parse = (
+  body: unknown,
+) => Result<ChatCompletionRequest | TextCompletionRequest | ResponseRequest, ApiError>;
 
-/** `POST /v1/chat/completions`, `POST /v1/completions`. */
+/** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`. */
 export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const add = (path: Path, parse: Parse) => {
@@ -39,6 +44,7 @@ export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
   };
   add('/v1/chat/completions', parseChatCompletion);
   add('/v1/completions', parseTextCompletion);
+  add('/v1/responses', parseResponse);
   return routes;
 }
 

@@ -18,7 +18,11 @@ export function parseInput<T>(schema: z.ZodType<T>, value: unknown): Result<T, A
 }
 
 /** Body of an admin request. */
-export async function readInput<T>(request: Request, schema: z.ZodType<T>): Promise<Result<T, ApiError>> {
-  const json = await readJson(request, MAX_ADMIN_BODY_BYTES);
+export async function readInput<T>(
+  request: Request,
+  schema: z.ZodType<T>,
+  limit = MAX_ADMIN_BODY_BYTES,
+): Promise<Result<T, ApiError>> {
+  const json = await readJson(request, limit);
   return json.ok ? parseInput(schema, json.value) : json;
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { err, ManifestChainEntry, ok } from '../../protocol/index.ts';
+import { AdapterProof, err, ManifestChainEntry, ok, StoredEvaluation } from '../../protocol/index.ts';
 import { isUniqueViolation, prefixEnd, type SqlDatabase } from './d1-database.ts';
 import type { NameRow, Registry, VersionRow } from './types.ts';
 
@@ -18,7 +18,14 @@ interface VersionRecord {
   rank_sum: number;
   created_at: number;
   created_by: string;
+  proof: string | null;
+  evaluation: string | null;
 }
+
+const toJson = (value: object | null): string | null => (value === null ? null : JSON.stringify(value));
+
+const fromJson = <T>(schema: z.ZodType<T>, text: string | null): T | null =>
+  text === null ? null : schema.parse(JSON.parse(text));
 
 const toVersion = (record: VersionRecord): VersionRow => ({
   name: record.name,
@@ -34,6 +41,8 @@ const toVersion = (record: VersionRecord): VersionRow => ({
   rankSum: record.rank_sum,
   createdAt: record.created_at,
   createdBy: record.created_by,
+  proof: fromJson(AdapterProof, record.proof),
+  evaluation: fromJson(StoredEvaluation, record.evaluation),
 });
 
 const NAME = 'SELECT name, owner, version, latest, sequence FROM names';
@@ -133,7 +142,8 @@ export function createD1Registry(db: SqlDatabase): Registry {
           db
             .prepare(
               `INSERT INTO versions (name, version, digest, owner, chain, chain_id, parent, base_id, base_digest, bytes,
-                rank, rank_sum, created_at, created_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+                rank, rank_sum, created_at, created_by, proof, evaluation)
+               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
             )
             .bind(
               row.name,
@@ -150,6 +160,8 @@ export function createD1Registry(db: SqlDatabase): Registry {
               row.rankSum,
               row.createdAt,
               row.createdBy,
+              toJson(row.proof),
+              toJson(row.evaluation),
             ),
           db
             .prepare(

@@ -1,6 +1,13 @@
 /** Ports of the edge's stores. One backend a file; one contract suite a port (test/contracts). */
 import { z } from 'zod';
-import type { AdapterManifest, BlobRecord, ManifestChainEntry, Result } from '../../protocol/index.ts';
+import type {
+  AdapterManifest,
+  AdapterProof,
+  BlobRecord,
+  ManifestChainEntry,
+  Result,
+  StoredEvaluation,
+} from '../../protocol/index.ts';
 
 /** A store does not answer, or refuses for good; the request may be repeated. */
 export class StoreUnavailable extends Error {
@@ -89,6 +96,10 @@ export interface VersionRow {
   /** Unix ms. */
   createdAt: number;
   createdBy: string;
+  /** What an origin saw when it was admitted; null for versions from before there were proofs. */
+  proof: AdapterProof | null;
+  /** What its publisher says it scored. */
+  evaluation: StoredEvaluation | null;
 }
 
 export interface NameRow {

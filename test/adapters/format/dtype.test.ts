@@ -81,6 +81,25 @@ describe('maxMagnitude', () => {
     );
   });
 
+  it.each(['F32', 'F16', 'BF16'] as const)(
+    '%s: finds the largest wherever it is, also in long tensors',
+    (dtype) => {
+      const width = dtype === 'F32' ? 4 : 2;
+      for (const length of [1, 2, 3, 4, 5, 7, 8, 9, 16_383, 32_769, 40_001])
+        for (const at of [0, 1, length >> 1, length - 2, length - 1].filter((i) => i >= 0 && i < length))
+          for (const sign of [0, 0x80]) {
+            const data = new Uint8Array(length * width).fill(1);
+            data[at * width + width - 1] = 0x41 | sign;
+            const tensor = { dtype, shape: [length], data };
+            const expected = Math.abs(
+              toFloat32({ dtype, shape: [1], data: data.slice(at * width, (at + 1) * width) })[0]!,
+            );
+            expect(maxMagnitude(tensor)).toBe(expected);
+            expect(maxMagnitude(misaligned(tensor))).toBe(expected);
+          }
+    },
+  );
+
   it('is 0 for zeros of either sign and for nothing', () => {
     expect(maxMagnitude(of('BF16', Uint16Array.of(0, 0x8000)))).toBe(0);
     expect(maxMagnitude(of('F32', new Float32Array(0)))).toBe(0);

@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { MAX_CONFIG_CHARACTERS, parsePeftConfig } from '../../../adapters/format/peft-config.ts';
+import { MAX_CONFIG_CHARACTERS, readConfigObject } from '../../../adapters/format/config-json.ts';
+import { parsePeftConfig as parse } from '../../../adapters/format/peft-config.ts';
 import { peftConfig, Q, refusal, V } from '../make-adapter.ts';
+
+const parsePeftConfig = (json: string, options: { path?: string } = {}) =>
+  parse(readConfigObject(json, options), options);
 
 describe('what is not a plain delta', () => {
   it.each([
@@ -22,7 +26,6 @@ describe('what is not a plain delta', () => {
     ['lora_bias', true, 'lora_bias'],
     ['bias', 'lora_only', 'bias'],
     ['bias', 'all', 'bias'],
-    ['fan_in_fan_out', true, 'fan_in_fan_out'],
     ['init_lora_weights', 'pissa', 'init_mutates_base'],
     ['init_lora_weights', 'pissa_niter_16', 'init_mutates_base'],
     ['init_lora_weights', 'olora', 'init_mutates_base'],
@@ -32,12 +35,21 @@ describe('what is not a plain delta', () => {
     ['init_lora_weights', 'something new', 'init_mutates_base'],
     ['use_something_new', true, 'config_key_unknown'],
     ['r', 0, 'config_invalid'],
+    ['r', null, 'config_invalid'],
+    ['r', -8, 'config_invalid'],
+    ['r', 1e400, 'config_invalid'],
     ['r', 2.5, 'config_invalid'],
     ['r', '8', 'config_invalid'],
     ['lora_alpha', '8', 'config_invalid'],
+    ['lora_alpha', null, 'config_invalid'],
     ['use_rslora', 'yes', 'config_invalid'],
     ['rank_pattern', [1], 'config_invalid'],
     ['rank_pattern', { q_proj: 0 }, 'config_invalid'],
+    ['rank_pattern', { q_proj: 2.5 }, 'config_invalid'],
+    ['rank_pattern', { q_proj: null }, 'config_invalid'],
+    ['rank_pattern', { q_proj: [8] }, 'config_invalid'],
+    ['alpha_pattern', 'q_proj', 'config_invalid'],
+    ['alpha_pattern', { q_proj: { v: 1 } }, 'config_invalid'],
     ['alpha_pattern', { q_proj: '1' }, 'config_invalid'],
     ['rank_pattern', { '(?=q)': 4 }, 'pattern_unsupported'],
     ['base_model_name_or_path', 7, 'config_invalid'],
@@ -83,10 +95,29 @@ describe('what is accepted', () => {
       lora_dropout: 0.1,
       target_modules: 'all-linear',
       velora_config: { a: 1 },
+      // Only merging looks at it.
+      fan_in_fan_out: true,
       a_new_key: null,
     };
     const config = parsePeftConfig(peftConfig({ ...off, ...training, init_lora_weights: 'gaussian' }));
     expect([config.rankOf(Q), config.alphaOf(Q), config.baseModel]).toEqual([2, 4, 'someone/Tiny-Llama']);
+  });
+
+  it('every field of LoraConfig in PEFT 0.20 that is off, null or for training only', () => {
+    // peft `tuners/lora/config.py` and `config.py`, as save_pretrained writes an adapter without extras.
+    const saved = {
+      ...{ alora_invocation_tokens: null, alpha_pattern: {}, arrow_config: null, auto_mapping: null },
+      ...{ bias: 'none', corda_config: null, ensure_weight_tying: false, eva_config: { rho: 2 } },
+      ...{ exclude_modules: null, fan_in_fan_out: false, inference_mode: true, init_lora_weights: 'eva' },
+      ...{ kasa_config: null, layer_replication: null, layers_pattern: null, layers_to_transform: [0] },
+      ...{ loftq_config: {}, lora_bias: false, lora_dropout: 0.05, lora_ga_config: null },
+      ...{ megatron_config: null, megatron_core: 'megatron.core', modules_to_save: null },
+      ...{ monteclora_config: null, peft_version: '0.20.1', qalora_group_size: 16, rank_pattern: {} },
+      ...{ revision: null, runtime_config: { ephemeral_gpu_offload: false }, target_modules: ['q_proj'] },
+      ...{ target_parameters: null, task_type: 'CAUSAL_LM', trainable_token_indices: null },
+      ...{ use_bdlora: null, use_dora: false, use_qalora: false, use_rslora: false, velora_config: null },
+    };
+    expect(parsePeftConfig(peftConfig(saved)).rankOf(Q)).toBe(2);
   });
 
   it("PEFT's defaults", () => {

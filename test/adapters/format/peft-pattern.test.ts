@@ -107,7 +107,17 @@ describe('compileModulePattern', () => {
   });
 
   it('needs steps in proportion to the length on patterns that make backtracking explode', () => {
-    for (const pattern of ['(a+)+$', '(a|a)*b', '(a|aa)+b', '(.*)*c', '([ab]*)*c', '(a?){100}a{100}']) {
+    const exploding = [
+      ...['(a+)+$', '(a|a)*b', '(a|aa)+b', '(.*)*c', '([ab]*)*c', '(a?){100}a{100}'],
+      // OWASP's page on ReDoS, and the usual ones of its literature.
+      ...['(a+)+', '([a-zA-Z]+)*', '(a|a?)+', '(.*a){20}', '(x+x+)+y', '((a*)*)*b', '(a*a*)*b', '((a+)+)+b'],
+      '^(([a-z])+.)+[A-Z]([a-z])+$',
+      '^([a-zA-Z0-9])(([\\-.]|[_]+)?([a-zA-Z0-9]+))*(@){1}[a-z0-9]+[.]{1}(([a-z]{2,3})|([a-z]{2,3}[.]{1}[a-z]{2,3}))$',
+      '(a|b|ab)*c',
+      '(.+)+\\.(.+)+x',
+      'a*a*a*a*a*a*a*a*a*a*b',
+    ];
+    for (const pattern of exploding) {
       let steps = 0;
       compileModulePattern(pattern)('a'.repeat(200) + '!', (count) => (steps += count));
       expect(steps).toBeLessThan(200_000);

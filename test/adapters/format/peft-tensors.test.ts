@@ -23,6 +23,15 @@ describe('readPeftPairs', () => {
     expect(readPeftPairs({ metadata: new Map(), tensors }).map(({ name }) => name)).toEqual([Q, V]);
   });
 
+  it('takes names without base_model.model., when all are', () => {
+    const tensors = new Map(
+      [...peftTensors()].map(([name, t]) => [name.replace('base_model.model.', ''), t]),
+    );
+    expect(readPeftPairs({ metadata: new Map(), tensors }).map(({ name }) => name)).toEqual([Q, V]);
+    tensors.set(`base_model.model.${Q}.lora_A.weight`, filled(2, 2));
+    refusal('unknown_tensor', () => readPeftPairs({ metadata: new Map(), tensors }));
+  });
+
   const P = `base_model.model.${Q}`;
   it.each([
     [`${P}.lora_magnitude_vector`, 'dora'],
@@ -40,9 +49,8 @@ describe('readPeftPairs', () => {
     [`${Q}.lora_A.weight`, 'unknown_tensor'],
     [`${P}.lora_C.weight`, 'unknown_tensor'],
     ['__proto__', 'unknown_tensor'],
-    [`${Q}.lora_a`, 'format_unknown'],
-    ['lora_unet_x.lora_down.weight', 'format_unknown'],
-    ['x.alpha', 'format_unknown'],
+    [`${P}.dora_scale`, 'dora'],
+    ['x.alpha', 'unknown_tensor'],
     [`${P}.lora_A.other.weight`, 'duplicate_module'],
     ['base_model.model.alone.lora_A.weight', 'missing_pair'],
     ['base_model.model.alone.lora_B.weight', 'missing_pair'],

@@ -31,6 +31,7 @@ describe('what the reference parser refuses', () => {
       rawFile(bytes(0x7b, 0x22, 0xff, 0xfe, 0x22, 0x3a, 0x7d)),
       'header_invalid',
     ],
+    ['a header of ten million entries', rawFile('{}', 0, 10_000_000 * 60), 'header_too_large'],
     ['a header that is not JSON', rawFile('{"a"'), 'header_invalid'],
     ['a byte order mark', rawFile('\ufeff{}'), 'header_invalid'],
     ['white space before the brace', rawFile(' {}'), 'header_invalid'],

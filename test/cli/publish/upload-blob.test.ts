@@ -14,6 +14,7 @@ class FakeEdge {
   complete = false;
   /** Parts that break off. */
   failing = new Set<number>();
+  onCut = (): void => undefined;
 
   readonly fetch: typeof fetch = async (input, init) => {
     const url = new URL(String(input));
@@ -21,7 +22,10 @@ class FakeEdge {
     expect(url.pathname).toContain(DIGEST);
     if (part !== null) {
       const index = Number(part[1]);
-      if (this.failing.has(index)) throw new TypeError('connection reset');
+      if (this.failing.has(index)) {
+        this.onCut();
+        throw new TypeError('connection reset');
+      }
       const bytes = new Uint8Array(init?.body as Uint8Array<ArrayBuffer>);
       expect(url.searchParams.get('sha256')).toBe(sha256(bytes));
       this.puts.push(index);
@@ -57,6 +61,7 @@ class FakeEdge {
       digest: DIGEST,
       bytes: FILE,
       partBytes: 10,
+      retrying: { sleep: async () => undefined },
       ...(onProgress ? { onProgress } : {}),
     });
   }
@@ -99,6 +104,21 @@ describe('uploadBlob', () => {
     expect(await edge.upload()).toBe(5);
     expect(edge.puts).toEqual([2]);
     expect(edge.complete).toBe(true);
+  });
+
+  it('sends a part again after a cut connection', async () => {
+    const edge = new FakeEdge();
+    edge.failing.add(1);
+    edge.onCut = () => edge.failing.clear();
+    expect(await edge.upload()).toBe(25);
+    expect([...edge.puts].sort()).toEqual([0, 1, 2]);
+  });
+
+  it('lets a part arrive that is on its way when another fails', async () => {
+    const edge = new FakeEdge();
+    edge.failing.add(0);
+    await expect(edge.upload()).rejects.toMatchObject({ code: 'no_answer' });
+    expect(edge.puts).toEqual([1, 2]);
   });
 
   it('sends a part again whose bytes differ', async () => {

@@ -40,6 +40,17 @@ function randomRequest(random: () => number, entries: readonly ChainEntry[]): Pa
       ...(random() < 0.3 ? { topK: 1 + below(20), topP: 0.5 + random() / 2 } : {}),
       ...(random() < 0.3 ? { stop: [letterOf(below(64)) + letterOf(below(64)), letterOf(below(64))] } : {}),
       ...(random() < 0.3 ? { logprobs: below(4) } : {}),
+      ...(random() < 0.2 ? { minP: random() / 2 } : {}),
+      ...(random() < 0.3
+        ? {
+            adjustments: {
+              bias: [[below(64), 20 * random() - 10] as const],
+              repetition: [1, 0.5, 1.7][below(3)]!,
+              frequency: [0, -1, 1.5][below(3)]!,
+              presence: [0, 2][below(2)]!,
+            },
+          }
+        : {}),
     },
     promptLogprobs: random() < 0.2 ? below(3) : null,
   };
@@ -73,8 +84,8 @@ describe('a row in a mixed batch', () => {
           await new Promise((resolve) => setImmediate(resolve));
         const changes = randomRequest(random, crowd.entries);
         const fate = random();
-        const poisoned = fate < 0.1;
-        const wanted = poisoned
+        const poison = fate < 0.1;
+        const wanted = poison
           ? { ...changes, prompt: [poisonPrompt, poisonPrompt, ...changes.prompt!] }
           : changes;
         const handle = await start(engine, wanted);
@@ -83,6 +94,8 @@ describe('a row in a mixed batch', () => {
             await new Promise((resolve) => setImmediate(resolve));
           handle.abort();
         }
+        // A random prompt may begin like this by itself.
+        const poisoned = wanted.prompt![0] === poisonPrompt && wanted.prompt![1] === poisonPrompt;
         return { wanted, result: await collect(handle), poisoned };
       });
       const outcomes = new Map<string, number>();

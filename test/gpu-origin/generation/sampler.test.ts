@@ -17,8 +17,10 @@ function randomLogits(seed: number, length: number, spread: number): Float32Arra
 /** The definition, by sorting everything: candidates with their probabilities, likeliest first. */
 function candidates(logits: Float32Array, params: SamplingParams): { id: number; probability: number }[] {
   let all = [...logits.keys()].sort((a, b) => logits[b]! - logits[a]! || a - b);
-  if (params.topK !== null) all = all.slice(0, params.topK);
   const max = logits[all[0]!]!;
+  const share = (id: number): number => Math.exp((logits[id]! - max) / params.temperature);
+  all = all.filter((id) => share(id) >= params.minP * (1 - 1e-8));
+  if (params.topK !== null) all = all.slice(0, params.topK);
   const weights = all.map((id) => Math.exp((logits[id]! - max) / params.temperature));
   const total = weights.reduce((sum, weight) => sum + weight, 0);
   let cumulative = 0;
@@ -94,12 +96,17 @@ describe('Sampler', () => {
           spread: fc.constantFrom(0, 0.01, 1, 10, 60),
           temperature: fc.double({ min: 0.05, max: 2, noNaN: true }),
           topK: fc.option(fc.integer({ min: 2, max: 500 })),
+          minP: fc.oneof(
+            fc.constant(0),
+            fc.constantFrom(5e-324, 1e-20, 1),
+            fc.double({ min: 0, max: 1, noNaN: true }),
+          ),
           topP: fc.oneof(fc.constant(1), fc.double({ min: 0.001, max: 1, noNaN: true })),
           draw: fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }),
         }),
-        ({ seed, length, spread, temperature, topK, topP, draw }) => {
+        ({ seed, length, spread, temperature, topK, topP, minP, draw }) => {
           const logits = randomLogits(seed, length, spread);
-          const params = { ...GREEDY, temperature, topK, topP };
+          const params = { ...GREEDY, temperature, topK, topP, minP };
           const wanted = candidates(logits, params);
           const id = new Sampler(params, () => draw).sample(logits, 0, length)?.id;
           const place = wanted.findIndex((token) => token.id === id);
@@ -112,6 +119,34 @@ describe('Sampler', () => {
       ),
       { numRuns: 400 },
     );
+  });
+
+  it('chooses from adjusted logits, and counts what it chose', () => {
+    const logits = Float32Array.of(3, 2.5, 2.2, -1);
+    const adjustments = { bias: [], repetition: 1, frequency: 0, presence: 1 };
+    const sampler = new Sampler({ ...GREEDY, adjustments, logprobs: 1 }, never);
+    const ids = Array.from({ length: 6 }, () => sampler.sample(logits, 0, 4)?.id);
+    // Each is passed over once it was said, until all three are a whole point lower: then the likeliest stays.
+    expect(ids).toEqual([0, 1, 2, 0, 0, 0]);
+  });
+
+  it('knows the prompt where a penalty is for it', () => {
+    const logits = Float32Array.of(3, 2.5, -1);
+    const adjustments = { bias: [], repetition: 2, frequency: 0, presence: 0 };
+    expect(new Sampler({ ...GREEDY, adjustments }, never, [0]).sample(logits, 0, 3)?.id).toBe(1);
+    expect(new Sampler({ ...GREEDY, adjustments }, never).sample(logits, 0, 3)?.id).toBe(0);
+  });
+
+  it("gives the model's own log-probabilities whatever a bias does", () => {
+    const logits = randomLogits(4, 50, 6);
+    const plain = new Sampler({ ...GREEDY, logprobs: 3 }, never).sample(logits, 0, 50)!;
+    const adjustments = { bias: [[7, 100] as const], repetition: 1, frequency: 0, presence: 0 };
+    const biased = new Sampler({ ...GREEDY, adjustments, logprobs: 3 }, never).sample(logits, 0, 50)!;
+    expect(biased.id).toBe(7);
+    expect(biased.top).toEqual(plain.top);
+    expect(biased.logprob).toBeLessThan(plain.logprob!);
+    const bad = Float32Array.of(1, NaN);
+    expect(new Sampler({ ...GREEDY, adjustments }, never).sample(bad, 0, 2)).toBeNull();
   });
 
   it('survives a draw of almost 1 and extreme temperatures', () => {

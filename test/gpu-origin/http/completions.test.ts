@@ -227,7 +227,7 @@ describe('completions', () => {
     ['stop characters', (n) => ({ stop: 'x'.repeat(n) }), 64],
     ['top_logprobs', (n) => ({ logprobs: true, top_logprobs: n }), 20],
     ['temperature x 1000', (n) => ({ temperature: n / 1000 }), 2_000],
-    ['n', (n) => ({ n }), 1],
+    ['n', (n) => ({ n }), 8],
   ])('holds the limit of %s at its boundary', async (_what, fields, limit) => {
     // The context is too short for 2,048 messages: what counts is that they are not refused as a field.
     const codeOf = async (n: number) => {

@@ -190,6 +190,12 @@ describe('hostile bytes', () => {
     expect(() => open(bytes)).toThrow(message);
   });
 
+  it('a tensor type that ggml has and that is not supported; the message names the file', () => {
+    const quantized = { name: 't', shape: [256], type: 10, data: new Uint8Array(84) };
+    expect(() => open(encodeGguf({}, [quantized]))).toThrow(/hostile\.gguf: tensor t has ggml type 10/);
+    expect(() => open(good.subarray(0, 60))).toThrow(/hostile\.gguf: /);
+  });
+
   it('one flipped byte gives a GgufError or a file that can be read', () => {
     fc.assert(
       fc.property(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), (at, flip) => {

@@ -68,6 +68,13 @@ describe.each([
   });
   afterAll(() => Promise.all(made.map((tiny) => tiny.close())));
 
+  it('says its architecture and heads', () => {
+    expect(plain.tiny.runner.base).toMatchObject({
+      architecture: family,
+      attention: { heads: shape.heads, kv_heads: shape.kvHeads },
+    });
+  });
+
   it.each(reference[family])('float32, chain $chain', async ({ chain, logprobs, likeliest }) => {
     for (const { tiny, adapters } of [plain, rotated]) {
       const rows = await logitsOf(tiny, adapters, chain);

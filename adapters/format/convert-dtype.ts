@@ -1,0 +1,85 @@
+/** Changes of element type, each value rounded to the nearest one, ties to even. */
+import { AdapterFormatError, printable } from '../errors.ts';
+import { toFloat32, type Tensor } from './dtype.ts';
+import type { LoraModule } from './lora-module.ts';
+
+export type LoraDtype = 'F32' | 'BF16' | 'F16';
+
+/** Bits of float32 infinity; all above are NaN, all below are numbers. */
+const INFINITE = 0x7f800000;
+/** Bits of 65520, the least float32 that float16 rounds to infinity, and of its smallest normal number, 2^-14. */
+const HALF_OVERFLOW = 0x477ff000;
+const HALF_NORMAL = 0x38800000;
+
+/** @param bits of a float32, not NaN. @returns the bfloat16's bits. */
+const toBfloat16 = (bits: number): number => (bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16;
+
+/** @param bits of a float32, not NaN. @returns the float16's bits. */
+function toFloat16(bits: number): number {
+  const sign = (bits >>> 16) & 0x8000;
+  const magnitude = bits & 0x7fffffff;
+  if (magnitude >= HALF_OVERFLOW) return sign | 0x7c00;
+  if (magnitude >= HALF_NORMAL)
+    return sign | ((magnitude + 0xfff + ((magnitude >>> 13) & 1) - 0x38000000) >>> 13);
+  // Subnormal: the fraction counts in units of 2^-24.
+  const shift = 126 - (magnitude >>> 23);
+  if (shift > 24) return sign;
+  const fraction = (magnitude & 0x7fffff) | 0x800000;
+  const half = fraction >>> shift;
+  const rest = fraction & ((1 << shift) - 1);
+  const middle = 1 << (shift - 1);
+  return sign | (half + (rest > middle || (rest === middle && (half & 1) === 1) ? 1 : 0));
+}
+
+/**
+ * @param where.name module that the error names.
+ * @returns the tensor itself when it has the type already.
+ * @throws AdapterFormatError `non_finite` when a value is NaN or infinite, or becomes so; `dtype_unsupported` for
+ * anything but F32, F16, BF16 and F64.
+ */
+export function convertTensor(
+  tensor: Tensor,
+  dtype: LoraDtype,
+  where: { name: string; path?: string | undefined },
+): Tensor {
+  if (tensor.dtype === dtype) return tensor;
+  const floats = toFloat32(tensor);
+  const bits = new Uint32Array(floats.buffer);
+  const refuse = (): never => {
+    throw new AdapterFormatError({
+      code: 'non_finite',
+      message:
+        `${printable(where.name)}: a value is NaN, infinite or too large for ${dtype}. ` +
+        `Keep the type, or use an earlier checkpoint.`,
+      path: where.path,
+      subject: where.name,
+    });
+  };
+  if (dtype === 'F32') {
+    for (let i = 0; i < bits.length; i++) if (((bits[i] as number) & 0x7fffffff) >= INFINITE) refuse();
+    return { dtype, shape: tensor.shape, data: new Uint8Array(floats.buffer) };
+  }
+  const convert = dtype === 'BF16' ? toBfloat16 : toFloat16;
+  const infinite = dtype === 'BF16' ? 0x7f80 : 0x7c00;
+  const out = new Uint16Array(bits.length);
+  for (let i = 0; i < bits.length; i++) {
+    const value = bits[i] as number;
+    const narrow = convert(value);
+    // A NaN may round to anything, so it is looked for before.
+    if ((value & 0x7fffffff) >= INFINITE || (narrow & 0x7fff) >= infinite) refuse();
+    out[i] = narrow;
+  }
+  return { dtype, shape: tensor.shape, data: new Uint8Array(out.buffer) };
+}
+
+/**
+ * The modules with all tensors in one type; rank, alpha and order stay.
+ * @throws AdapterFormatError as {@link convertTensor}.
+ */
+export function toDtype(modules: readonly LoraModule[], dtype: LoraDtype): LoraModule[] {
+  return modules.map((module) => ({
+    ...module,
+    a: convertTensor(module.a, dtype, module),
+    b: convertTensor(module.b, dtype, module),
+  }));
+}

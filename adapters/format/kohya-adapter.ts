@@ -1,0 +1,117 @@
+import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
+import { convertTensor } from './convert-dtype.ts';
+import { toFloat32, type Tensor } from './dtype.ts';
+import { kohyaModuleName, refusedKohyaName, splitKohyaName } from './kohya-names.ts';
+import { makeLoraModule, type LoraModule } from './lora-module.ts';
+import type { SafetensorsFile } from './safetensors.ts';
+
+type Refuse = (code: AdapterErrorCode, message: string, subject?: string) => never;
+
+interface KohyaModule {
+  down?: Tensor;
+  up?: Tensor;
+  alpha?: number;
+}
+
+/** The one number of a tensor; kohya writes alpha as a scalar, of an integer type where it was given as an integer. */
+function readScalar(tensor: Tensor, key: string, refuse: Refuse): number {
+  if (tensor.shape.reduce((product, size) => product * size, 1) !== 1)
+    return refuse(
+      'shape_invalid',
+      `Tensor "${printable(key)}" has the shape [${tensor.shape.join(', ')}]; an alpha is one number.`,
+      key,
+    );
+  const { dtype, data } = tensor;
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  if (dtype === 'I64') return Number(view.getBigInt64(0, true));
+  if (dtype === 'I32') return view.getInt32(0, true);
+  if (dtype === 'F64') return view.getFloat64(0, true);
+  if (dtype === 'F32' || dtype === 'F16' || dtype === 'BF16') return toFloat32(tensor)[0] as number;
+  return refuse(
+    'dtype_unsupported',
+    `Tensor "${printable(key)}" is ${dtype}; save alpha as F32, F16 or BF16.`,
+    key,
+  );
+}
+
+function collect(file: SafetensorsFile, refuse: Refuse): Map<string, KohyaModule> {
+  const found = new Map<string, KohyaModule>();
+  for (const [key, tensor] of file.tensors) {
+    const shown = printable(key);
+    const refused = refusedKohyaName(key);
+    if (refused !== null) refuse(refused.code, `Tensor "${shown}" ${refused.why}`, key);
+    const split = splitKohyaName(key);
+    if (split === null)
+      return refuse(
+        'unknown_tensor',
+        `Tensor "${shown}" is none of .lora_down.weight, .lora_up.weight and .alpha, as the others are. Save the adapter alone.`,
+        key,
+      );
+    const name = kohyaModuleName(split.stem);
+    if (name === null)
+      return refuse(
+        'name_ambiguous',
+        `Tensor "${shown}": which module "${printable(split.stem)}" is cannot be told from underscores. ` +
+          `Name it by its dotted path (model.layers.0.self_attn.q_proj.lora_down.weight).`,
+        key,
+      );
+    if (split.part !== 'alpha' && tensor.shape.length > 2)
+      refuse(
+        'image_lora',
+        `Tensor "${shown}" [${tensor.shape.join(', ')}] is of a convolution; only linear layers of language models can be adapted.`,
+        key,
+      );
+    const module = found.get(name) ?? {};
+    if (module[split.part] !== undefined)
+      refuse(
+        'duplicate_module',
+        `${printable(name)} has more than one lora_${split.part}: save one adapter a file.`,
+        key,
+      );
+    if (split.part === 'alpha') module.alpha = readScalar(tensor, key, refuse);
+    else module[split.part] = tensor;
+    found.set(name, module);
+  }
+  return found;
+}
+
+/**
+ * Reads an adapter in kohya style: `lora_down` is A [rank, in], `lora_up` is B [out, rank], the scale alpha / rank, and
+ * a missing alpha is the rank (kohya-ss sd-scripts `networks/lora.py`, `LoRAModule`).
+ * @throws AdapterFormatError for everything that is not a plain delta of linear layers, or not clearly named.
+ */
+export function readKohyaAdapter(params: { file: SafetensorsFile; weightsPath: string }): {
+  baseModel: null;
+  modules: LoraModule[];
+  warnings: string[];
+} {
+  const path = params.weightsPath;
+  const refuse: Refuse = (code, message, subject) => {
+    throw new AdapterFormatError({ code, message, path, subject });
+  };
+  const modules: LoraModule[] = [];
+  let withoutAlpha = 0;
+  for (const [name, { down, up, alpha }] of collect(params.file, refuse)) {
+    if (!down || !up)
+      return refuse(
+        'missing_pair',
+        `${printable(name)}: lora_${down ? 'up' : 'down'} is missing from the file. Save the adapter again.`,
+        name,
+      );
+    const where = { name, path };
+    const [a, b] = [down, up].map((side) =>
+      side.dtype === 'F64' ? convertTensor(side, 'F32', where) : side,
+    );
+    const rank = down.shape[0] ?? 0;
+    if (alpha === undefined) withoutAlpha++;
+    modules.push(makeLoraModule({ name, rank, alpha: alpha ?? rank, a: a!, b: b!, path }));
+  }
+  if (modules.length === 0)
+    refuse('empty_adapter', 'The file has no LoRA tensors. Check that the adapter was saved, not the base.');
+  modules.sort((x, y) => (x.name < y.name ? -1 : 1));
+  const warnings =
+    withoutAlpha === 0
+      ? []
+      : [`${withoutAlpha} of ${modules.length} modules have no alpha; taken as their rank, a scale of 1.`];
+  return { baseModel: null, modules, warnings };
+}

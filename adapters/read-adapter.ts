@@ -1,0 +1,141 @@
+import { AdapterFormatError } from './errors.ts';
+import { CONFIG_KEY, parseCanonical } from './format/canonical.ts';
+import { configKind, readConfigObject } from './format/config-json.ts';
+import { readGgufAdapter } from './format/gguf-adapter.ts';
+import { readKohyaAdapter } from './format/kohya-adapter.ts';
+import { refusedKohyaName } from './format/kohya-names.ts';
+import type { LoraModule } from './format/lora-module.ts';
+import { readMlxAdapter } from './format/mlx-adapter.ts';
+import { readPeftAdapter } from './format/peft-adapter.ts';
+import type { AttentionShape } from './format/rope-rows.ts';
+import { MAX_ADAPTER_TENSORS, parseSafetensors, type SafetensorsFile } from './format/safetensors.ts';
+
+export type AdapterFormat = 'canonical' | 'peft' | 'mlx' | 'kohya' | 'gguf';
+
+/** An adapter's files, in memory. */
+export interface AdapterFiles {
+  /** The weights file: safetensors or GGUF. */
+  readonly weights: Uint8Array;
+  /** `adapter_config.json` as text; null when there is none: canonical, GGUF and kohya files need none. */
+  readonly configJson: string | null;
+  /** How messages call the files. */
+  readonly weightsPath?: string;
+  readonly configPath?: string;
+}
+
+export interface ReadAdapter {
+  readonly format: AdapterFormat;
+  /** As the files say it: a hub id, a local path, or null. */
+  readonly baseModel: string | null;
+  /** Chain id that a canonical file names; null otherwise. */
+  readonly parent: string | null;
+  /** Sorted by name; scale is always alpha / rank. */
+  readonly modules: readonly LoraModule[];
+  /** Things that were accepted but may be a mistake, each a sentence. */
+  readonly warnings: readonly string[];
+}
+
+const WEIGHTS_PATH = 'adapter_model.safetensors';
+export const CONFIG_PATH = 'adapter_config.json';
+
+const startsWith = (bytes: Uint8Array, ...prefix: number[]): boolean =>
+  prefix.every((byte, index) => bytes[index] === byte);
+
+/** Files that people hand in by mistake deserve a better answer than a bad header length. */
+function refuseArchives(bytes: Uint8Array, path: string): void {
+  const zip = startsWith(bytes, 0x50, 0x4b, 0x03, 0x04);
+  // APPNOTE 4.3.7: the first file's name stands at byte 30, its length at byte 26.
+  const firstFile = zip ? String.fromCharCode(...bytes.subarray(30, 30 + Math.min(bytes[26] ?? 0, 200))) : '';
+  if (firstFile.endsWith('.npy'))
+    throw new AdapterFormatError({
+      code: 'format_unknown',
+      message:
+        'This is an npz archive, as mlx-lm wrote until April 2024. Convert it with MLX: ' +
+        'mx.save_safetensors("adapters.safetensors", mx.load("adapters.npz")).',
+      path,
+    });
+  // A zip archive is torch.save's since 1.6; before, it wrote a bare pickle, of protocol 2 to 5.
+  if (zip || (bytes[0] === 0x80 && bytes[1]! >= 2 && bytes[1]! <= 5 && bytes[8] !== 0x7b))
+    throw new AdapterFormatError({
+      code: 'pickle_refused',
+      message:
+        'This is a pickle, which can run code when it is read. Convert it where it was trained: ' +
+        'save_pretrained(…, safe_serialization=True).',
+      path,
+    });
+}
+
+type TensorStyle = 'peft' | 'mlx' | 'kohya';
+
+const STYLE_OF: Readonly<Record<TensorStyle, string>> = {
+  peft: 'PEFT (lora_A, lora_B)',
+  mlx: 'mlx-lm (lora_a, lora_b)',
+  kohya: 'kohya (lora_down, lora_up)',
+};
+
+/** @returns how the tensors are named; null when none is a LoRA's. The reader of that style refuses all others. */
+function tensorStyle(names: Iterable<string>): TensorStyle | null {
+  let style: TensorStyle | null = null;
+  for (const name of names) {
+    if (name.endsWith('.lora_down.weight') || name.endsWith('.lora_up.weight')) return 'kohya';
+    if (name.endsWith('.lora_a') || name.endsWith('.lora_b')) return 'mlx';
+    if (name.includes('.lora_A.') || name.includes('.lora_B.')) return 'peft';
+    if (refusedKohyaName(name) !== null) style = 'kohya';
+  }
+  return style;
+}
+
+function readPlainSafetensors(
+  file: SafetensorsFile,
+  configJson: string | null,
+  paths: { weightsPath: string; configPath: string },
+): ReadAdapter {
+  const config = configJson === null ? null : readConfigObject(configJson, { path: paths.configPath });
+  const configured = config === null ? null : configKind(config);
+  const style = tensorStyle(file.tensors.keys());
+  if (style !== null && configured !== null && style !== configured)
+    throw new AdapterFormatError({
+      code: 'config_mismatch',
+      message:
+        `The configuration is of ${configured === 'peft' ? 'PEFT' : 'mlx-lm'}, the tensors are named as ` +
+        `${STYLE_OF[style]} does. Put the files together that were saved together.`,
+      path: paths.configPath,
+    });
+  const format = style ?? configured ?? 'peft';
+  if (format === 'kohya')
+    return { format, parent: null, ...readKohyaAdapter({ file, weightsPath: paths.weightsPath }) };
+  if (format === 'peft') return { format, parent: null, ...readPeftAdapter({ file, config, ...paths }) };
+  if (config === null)
+    throw new AdapterFormatError({
+      code: 'config_missing',
+      message:
+        "The tensors are mlx-lm's, whose scale stands in adapter_config.json, and there is none. " +
+        'Give the folder that mlx_lm.lora wrote.',
+      path: paths.configPath,
+    });
+  return { format, parent: null, ...readMlxAdapter({ file, config, ...paths }) };
+}
+
+/**
+ * Reads an adapter of any format, told apart by its content, never by its name.
+ * @param options.attention the base's heads, which a GGUF file of a Llama needs; null or absent = not known.
+ * @throws AdapterFormatError for everything that is not a plain delta of linear layers.
+ */
+export function readAdapter(
+  files: AdapterFiles,
+  options: { attention?: AttentionShape | null } = {},
+): ReadAdapter {
+  const { weights, configJson, weightsPath = WEIGHTS_PATH, configPath = CONFIG_PATH } = files;
+  if (startsWith(weights, 0x47, 0x47, 0x55, 0x46)) {
+    const read = readGgufAdapter(weights, { path: weightsPath, attention: options.attention ?? null });
+    return { format: 'gguf', parent: null, ...read };
+  }
+  refuseArchives(weights, weightsPath);
+  const file = parseSafetensors(weights, { path: weightsPath, maxTensors: MAX_ADAPTER_TENSORS });
+  // A canonical file brings its own configuration; one that lies beside it is of something else.
+  if (file.metadata.has(CONFIG_KEY)) {
+    const { config, modules } = parseCanonical(weights, { path: weightsPath });
+    return { format: 'canonical', baseModel: config.base, parent: config.parent, modules, warnings: [] };
+  }
+  return readPlainSafetensors(file, configJson, { weightsPath, configPath });
+}

@@ -1,0 +1,137 @@
+/** Where the heads of a base's attention are found. Only GGUF adapters need them: for the order of the rows of q and k. */
+import { open, readFile, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import {
+  AdapterFormatError,
+  readGgufAttention,
+  type AttentionShape,
+  type GgufBaseShape,
+} from '../../adapters/index.ts';
+import { lookUpBase } from '../admin/look-up.ts';
+import { createApiClient } from '../api-client.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import { readConnection } from '../connection.ts';
+import { cacheFolder } from '../local/find-base.ts';
+import { PINNED_BASE } from '../local/pinned-base.ts';
+
+export interface FoundAttention {
+  readonly attention: AttentionShape;
+  /** llama.cpp's name of the architecture; null when a server does not tell it. */
+  readonly architecture: string | null;
+  /** Where it was found, for a note. */
+  readonly from: string;
+}
+
+/** What {@link PINNED_BASE} is served as. */
+const PINNED_BASE_ID = 'smollm2-135m-instruct';
+/** First read of a GGUF file; doubled until the header is whole. SmolLM2's has 1.6 MB. */
+const FIRST_BYTES = 2 * 1024 * 1024;
+const MAX_CONFIG_BYTES = 4 * 1024 * 1024;
+/** Transformers' model types that llama.cpp calls otherwise. */
+const ARCHITECTURES: ReadonlyMap<string, string> = new Map([['mistral', 'llama']]);
+
+const HubConfig = z.object({
+  model_type: z.string(),
+  num_attention_heads: z.int().positive(),
+  num_key_value_heads: z.int().positive().optional(),
+});
+
+const NO_CONNECTION = { url: undefined, adminKey: undefined };
+
+const unusable = (message: string): CliError =>
+  new CliError({ message, exitCode: EXIT.usage, code: 'base_invalid' });
+
+/**
+ * Asks, in this order: `--base`, the server that commands talk to, the default base in the cache.
+ * @param base what `--base` says. @param baseId the adapter's base, when known: nobody else's heads are taken then.
+ * @returns null when nobody knows.
+ * @throws CliError `base_invalid` (usage) when `base` is given and cannot be read.
+ */
+export async function findAttention(params: {
+  base: string | undefined;
+  baseId: string | null;
+  env: Record<string, string | undefined>;
+  folder: string;
+}): Promise<FoundAttention | null> {
+  const { base, baseId, env, folder } = params;
+  if (base !== undefined) return readBase(base);
+  return (await askServer(baseId, env, folder)) ?? (await askCache(baseId, env));
+}
+
+/** @param base a `.gguf` file, or a folder in Hugging Face's format. @throws CliError `base_invalid` */
+export async function readBase(base: string): Promise<FoundAttention> {
+  const entry = await stat(base).catch(() => null);
+  if (entry === null)
+    throw unusable(`--base ${base}: no such file or folder. Give a .gguf file or a folder with config.json.`);
+  if (!entry.isDirectory()) return { ...(await readGgufBase(base)), from: base };
+  const file = path.join(base, 'config.json');
+  try {
+    if ((await stat(file)).size > MAX_CONFIG_BYTES) throw new Error('not a configuration');
+    const config = HubConfig.parse(JSON.parse(await readFile(file, 'utf8')));
+    const { model_type: type, num_attention_heads: heads } = config;
+    const kvHeads = config.num_key_value_heads ?? heads;
+    return { attention: { heads, kvHeads }, architecture: ARCHITECTURES.get(type) ?? type, from: base };
+  } catch {
+    throw unusable(
+      `--base ${base}: ${file} does not say model_type and num_attention_heads. Give the base model's folder.`,
+    );
+  }
+}
+
+/** @throws CliError `base_invalid` */
+async function readGgufBase(file: string): Promise<GgufBaseShape> {
+  try {
+    return await readGgufStart(file);
+  } catch (error) {
+    const reason =
+      error instanceof AdapterFormatError
+        ? `${error.message} (${error.code})`
+        : ((error as NodeJS.ErrnoException).code ?? String(error));
+    throw unusable(`--base ${file}: ${reason}`);
+  }
+}
+
+/** Of the header only: a base has gigabytes. */
+async function readGgufStart(file: string): Promise<GgufBaseShape> {
+  const handle = await open(file);
+  try {
+    const { size: fileBytes } = await handle.stat();
+    for (let length = FIRST_BYTES; ; length *= 2) {
+      const start = new Uint8Array(Math.min(length, fileBytes));
+      const { bytesRead } = await handle.read(start, 0, start.length, 0);
+      // A file that became shorter meanwhile ends here, instead of never.
+      const size = bytesRead < start.length ? bytesRead : fileBytes;
+      const header = start.subarray(0, bytesRead);
+      const shape = readGgufAttention({ header, fileBytes: size });
+      if (shape !== null) return shape;
+    }
+  } finally {
+    await handle.close();
+  }
+}
+
+async function askServer(
+  baseId: string | null,
+  env: Record<string, string | undefined>,
+  folder: string,
+): Promise<FoundAttention | null> {
+  // A server that is down, or keys that cannot be read, are one place less to look at, no failure.
+  const { url, adminKey } = await readConnection({ env, folder }).catch(() => NO_CONNECTION);
+  if (url === undefined || adminKey === undefined) return null;
+  const base = await lookUpBase(createApiClient({ url, key: adminKey })).catch(() => null);
+  if (base?.attention === undefined || (baseId !== null && base.id !== baseId)) return null;
+  const { heads, kv_heads: kvHeads } = base.attention;
+  const architecture = base.architecture ?? null;
+  return { attention: { heads, kvHeads }, architecture, from: `the server's base, ${base.id}` };
+}
+
+async function askCache(
+  baseId: string | null,
+  env: Record<string, string | undefined>,
+): Promise<FoundAttention | null> {
+  if (baseId !== PINNED_BASE_ID) return null;
+  const file = path.join(cacheFolder(env), 'bases', PINNED_BASE.file);
+  const shape = await readGgufStart(file).catch(() => null);
+  return shape === null ? null : { ...shape, from: file };
+}

@@ -1,0 +1,101 @@
+import {
+  AdapterFormatError,
+  checkMembers,
+  sumAdapters,
+  type LoraModule,
+  type TruncatedModule,
+} from '../../adapters/index.ts';
+import { sha256Hex } from '../../protocol/index.ts';
+import type { Output } from '../output.ts';
+import { adapterBaseId } from './base-id.ts';
+import type { LoadedAdapter } from './load-adapter.ts';
+import { asRefusal } from './refusal.ts';
+import { truncateSlowly } from './truncate-slowly.ts';
+
+export interface ComposeMember {
+  readonly loaded: LoadedAdapter;
+  readonly scale: number;
+}
+
+export interface ComposedBase {
+  /** Base id; null when nobody says it. */
+  readonly base: string | null;
+  /** Chain id below all members. */
+  readonly parent: string | null;
+  readonly warnings: readonly string[];
+}
+
+export interface Sum {
+  readonly modules: readonly LoraModule[];
+  /** Largest rank of the exact sum. */
+  readonly sumRank: number;
+  /** Null when nothing was truncated. */
+  readonly truncated: {
+    readonly relativeError: number;
+    readonly perModule: readonly TruncatedModule[];
+  } | null;
+}
+
+/**
+ * Whether the members may be composed.
+ * @param baseId what `--base-id` says: members that only name their base otherwise are believed to be for it.
+ * @throws CliError (refused)
+ */
+export async function checkComposition(
+  members: readonly ComposeMember[],
+  baseId: string | undefined,
+): Promise<ComposedBase> {
+  const checked = await checkMembers(
+    await Promise.all(
+      members.map(async ({ loaded: { input, read }, scale }) => {
+        const lineage = read.format === 'canonical' && read.baseModel !== null;
+        return {
+          label: input.where,
+          config: lineage ? { base: read.baseModel, parent: read.parent } : null,
+          digest: lineage ? await sha256Hex(new Uint8Array(input.files.weights)) : null,
+          scale,
+        };
+      }),
+    ),
+  );
+  const where = members.map(({ loaded }) => loaded.input.where).join(' + ');
+  if (!checked.ok) throw asRefusal(checked.error, where);
+  const named = members.flatMap(({ loaded: { input, read } }) => {
+    const id = adapterBaseId(read.baseModel);
+    return id === null ? [] : [{ where: input.where, id, sure: read.format === 'canonical' }];
+  });
+  const [first] = named;
+  const expected = baseId ?? checked.value.base ?? first?.id ?? null;
+  const other = named.find(({ id, sure }) => id !== expected && (sure || baseId === undefined));
+  if (other !== undefined)
+    throw asRefusal(
+      new AdapterFormatError({
+        code: 'base_mismatch',
+        message:
+          `${other.where} is for the base ${other.id}, not for ${expected}. Only adapters of one base can be composed` +
+          (other.sure ? '.' : '; if the two are the same model, say which with --base-id.'),
+      }),
+      where,
+    );
+  return { base: expected, parent: checked.value.parent, warnings: checked.value.warnings };
+}
+
+/** The sum, cut down to `rank` unless that is null. @throws CliError (refused) */
+export function composeMembers(members: readonly ComposeMember[], rank: number | null, output: Output): Sum {
+  const where = members.map(({ loaded }) => loaded.input.where).join(' + ');
+  const progress = output.progress('singular values', 'percent');
+  try {
+    const sum = sumAdapters(
+      members.map(({ loaded, scale }) => ({ modules: loaded.read.modules, scale })),
+      { anyRank: rank !== null },
+    );
+    const sumRank = sum.reduce((largest, module) => Math.max(largest, module.rank), 0);
+    if (rank === null) return { modules: sum, sumRank, truncated: null };
+    const { modules, ...truncated } = truncateSlowly(sum, rank, progress);
+    return { modules, sumRank, truncated };
+  } catch (error) {
+    throw asRefusal(error, where);
+  } finally {
+    progress.end();
+  }
+}

@@ -1,0 +1,94 @@
+/** From a path on the command line to modules in memory; what all commands on local adapters begin with. */
+import type { ArgsDef } from 'citty';
+import {
+  AdapterFormatError,
+  checkValues,
+  readAdapter,
+  type AttentionShape,
+  type ReadAdapter,
+} from '../../adapters/index.ts';
+import type { Output } from '../output.ts';
+import { adapterBaseId } from './base-id.ts';
+import { findAttention, type FoundAttention } from './base-attention.ts';
+import { readInput, type AdapterInput } from './read-input.ts';
+import { asRefusal } from './refusal.ts';
+
+export const baseFlag = {
+  base: {
+    type: 'string',
+    description: 'Base of a GGUF adapter: a .gguf file or Hugging Face folder',
+    valueHint: 'path',
+  },
+} as const satisfies ArgsDef;
+
+/** The order of rows, which the heads say, changes nothing but that order. */
+export const ANY_HEADS: AttentionShape = { heads: 1, kvHeads: 1 };
+
+export interface LoadedAdapter {
+  readonly input: AdapterInput;
+  readonly read: ReadAdapter;
+  /** The base's heads, when they had to be known. */
+  readonly attention: AttentionShape | null;
+}
+
+export interface BaseSearch {
+  /** What `--base` says. */
+  readonly base: string | undefined;
+  /** What `--base-id` says, as an id. */
+  readonly baseId?: string | undefined;
+  /** Heads that do when nobody knows the right ones. */
+  readonly orElse?: AttentionShape;
+  readonly output: Output;
+}
+
+/** Reads a folder or file. @throws CliError when it cannot be read, or is refused. */
+export async function loadAdapter(given: string, search: BaseSearch): Promise<LoadedAdapter> {
+  const input = await readInput(given);
+  for (const note of input.notes) search.output.note(note);
+  try {
+    return await readWithBase(input, search);
+  } catch (error) {
+    throw asRefusal(error, input.where);
+  }
+}
+
+/** @throws AdapterFormatError, `base_needed` when nobody knows the heads. */
+async function readWithBase(input: AdapterInput, search: BaseSearch): Promise<LoadedAdapter> {
+  const load = (attention: AttentionShape | null): LoadedAdapter => ({
+    input,
+    read: readAdapter(input.files, { attention }),
+    attention,
+  });
+  try {
+    return load(null);
+  } catch (error) {
+    if (!(error instanceof AdapterFormatError) || error.code !== 'base_needed') throw error;
+    const baseId = adapterBaseId(load(ANY_HEADS).read.baseModel);
+    const attention = (await lookForBase(search, baseId))?.attention ?? search.orElse;
+    if (attention === undefined) throw error;
+    return load(attention);
+  }
+}
+
+/** @param baseId the adapter's base, when known; `--base-id` wins. @returns null when nobody knows its heads. */
+export async function lookForBase(search: BaseSearch, baseId: string | null): Promise<FoundAttention | null> {
+  const found = await findAttention({
+    base: search.base,
+    baseId: search.baseId ?? baseId,
+    env: process.env,
+    folder: process.cwd(),
+  });
+  if (found !== null && search.base === undefined)
+    search.output.note(`heads of the attention taken from ${found.from}`);
+  return found;
+}
+
+/** As {@link loadAdapter}, with its warnings printed; refuses also what its values forbid. */
+export async function loadUsableAdapter(given: string, search: BaseSearch): Promise<LoadedAdapter> {
+  const loaded = await loadAdapter(given, search);
+  const { input, read } = loaded;
+  const [problem] = checkValues(read.modules);
+  if (problem !== undefined) throw asRefusal(problem, input.where);
+  for (const warning of read.warnings) search.output.note(`warning: ${input.where}: ${warning}`);
+  return loaded;
+}

@@ -1,0 +1,46 @@
+/** Every command of `graft`, in the groups and the order of `graft --help`; help, completion and docs/cli.md read it. */
+import type { CommandGroup, CommandModule } from './command-types.ts';
+
+export const COMMAND_GROUPS: readonly CommandGroup[] = [
+  {
+    title: 'serve',
+    commands: {
+      dev: () => import('./commands/dev.ts'),
+      pull: () => import('./commands/pull.ts'),
+      run: () => import('./commands/run.ts'),
+      ls: () => import('./commands/ls.ts'),
+      ps: () => import('./commands/ps.ts'),
+    },
+  },
+  {
+    title: 'adapters',
+    commands: {
+      show: () => import('./commands/show.ts'),
+      pack: () => import('./commands/pack.ts'),
+      convert: () => import('./commands/convert.ts'),
+      compose: () => import('./commands/compose.ts'),
+      diff: () => import('./commands/diff.ts'),
+      publish: () => import('./commands/publish.ts'),
+      verify: () => import('./commands/verify.ts'),
+    },
+  },
+  {
+    title: 'account',
+    commands: {
+      login: () => import('./commands/login.ts'),
+      logout: () => import('./commands/logout.ts'),
+      completion: async () => {
+        const { completionCommand, help } = await import('./commands/completion.ts');
+        return { default: completionCommand(() => COMMAND_GROUPS), help };
+      },
+    },
+  },
+];
+
+/** @returns the loader of a verb's module, or undefined. */
+export function findCommand(verb: string): (() => Promise<CommandModule>) | undefined {
+  const group = COMMAND_GROUPS.find(({ commands }) => Object.hasOwn(commands, verb));
+  return group?.commands[verb];
+}
+
+export const commandNames = (): string[] => COMMAND_GROUPS.flatMap(({ commands }) => Object.keys(commands));

@@ -1,0 +1,23 @@
+import type { CommandDef } from 'citty';
+
+/** What docs/cli.md and `--help` say beyond the definition itself. */
+export interface CommandHelp {
+  /** Whole command lines, each with what it does. */
+  readonly examples?: readonly { readonly line: string; readonly does: string }[];
+  /** Paragraphs of Markdown, for docs/cli.md. */
+  readonly notes?: readonly string[];
+}
+
+/** A file of `commands/`. */
+export interface CommandModule {
+  // citty's type of a command depends on its flags; a list holds any of them, as its own `SubCommandsDef` does.
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  readonly default: CommandDef<any>;
+  readonly help?: CommandHelp;
+}
+
+export interface CommandGroup {
+  readonly title: string;
+  /** Verb -> its module; loaded when it is needed, for a quick start. */
+  readonly commands: Readonly<Record<string, () => Promise<CommandModule>>>;
+}

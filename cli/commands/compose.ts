@@ -1,0 +1,168 @@
+import { defineCommand } from 'citty';
+import { MAX_RANK } from '../../protocol/index.ts';
+import { baseIdFlag, chooseBaseId, parseBaseId } from '../adapter-files/base-id.ts';
+import {
+  checkComposition,
+  composeMembers,
+  type ComposedBase,
+  type ComposeMember,
+  type Sum,
+} from '../adapter-files/compose-members.ts';
+import { encodeAsCanonical, encodeAsGguf, encodeAsPeft, type Encoded } from '../adapter-files/encode-as.ts';
+import { baseFlag, loadUsableAdapter, type BaseSearch } from '../adapter-files/load-adapter.ts';
+import { facts, fileSize } from '../adapter-files/module-table.ts';
+import { outputFlags } from '../adapter-files/output-flags.ts';
+import { parseScaledPath } from '../adapter-files/scaled-path.ts';
+import { checkOutput, outputFiles, writeOutput } from '../adapter-files/write-output.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { createOutput } from '../output.ts';
+
+/** Modules with the largest errors that are printed; `--json` has all. */
+const MAX_WORST = 3;
+
+export const help: CommandHelp = {
+  examples: [
+    {
+      line: 'graft compose medicine cardiology -o both.safetensors',
+      does: 'one adapter that does what both do',
+    },
+    {
+      line: 'graft compose style:0.5 facts -o mix --to peft --rank 16',
+      does: 'half of style and all of facts, cut down to rank 16, as a PEFT folder',
+    },
+  ],
+  notes: [
+    'The sum is exact: the ranks are put side by side and add up. `--rank` keeps the largest singular values of each module instead and prints what is lost, as the Frobenius norm of the difference over that of the sum; no other adapter of that rank loses less.',
+    'Packed files must fit together: either a whole chain, root first, each packed for exactly the ones before it, or siblings of one parent, which the result then has too. Other files do not say what they were trained on, and give a warning.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'compose', description: 'Add adapters up into one' },
+  args: {
+    'adapters...': {
+      type: 'positional',
+      description: 'Folders or files, each as path or path:scale',
+      valueHint: 'path',
+      required: true,
+    },
+    ...outputFlags,
+    to: {
+      type: 'enum',
+      options: ['canonical', 'peft', 'gguf'],
+      description: 'canonical is what `graft pack` writes',
+      default: 'canonical',
+    },
+    rank: { type: 'string', description: 'Cut every module down to this rank', valueHint: 'n' },
+    ...baseIdFlag,
+    ...baseFlag,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const { to, out } = args;
+    const rank = args.rank === undefined ? null : parseRank(args.rank);
+    const baseId = parseBaseId(args['base-id']);
+    const search = { base: args.base, baseId, output };
+    const paths = await Promise.all(args._.map(parseScaledPath));
+    await checkOutput(out, to === 'peft' ? 'folder' : 'file', args.force === true);
+    const members: ComposeMember[] = [];
+    for (const { path, scale } of paths)
+      members.push({ loaded: await loadUsableAdapter(path, search), scale });
+    const composed = await checkComposition(members, baseId);
+    for (const warning of composed.warnings) output.note(`warning: ${warning}`);
+    const sum = composeMembers(members, rank, output);
+    const where = members.map(({ loaded }) => loaded.input.where).join(' + ');
+    const { content, digest, base } = await encode(to, sum, composed, where, search);
+    await writeOutput(out, content);
+    const files = outputFiles(out, content);
+    const parent = to === 'canonical' ? composed.parent : null;
+    const modules = sum.modules.length;
+    const outRank = sum.modules.reduce((largest, module) => Math.max(largest, module.rank), 0);
+    output.result(
+      {
+        members: members.map(({ loaded, scale }) => ({
+          path: loaded.input.where,
+          format: loaded.read.format,
+          scale,
+        })),
+        to,
+        out,
+        files,
+        digest,
+        base,
+        parent,
+        rank: outRank,
+        sum_rank: sum.sumRank,
+        modules,
+        relative_error: sum.truncated?.relativeError ?? 0,
+        errors: (sum.truncated?.perModule ?? []).map((module) => ({
+          name: module.name,
+          rank: module.rank,
+          relative_error: module.relativeError,
+        })),
+        warnings: composed.warnings,
+      },
+      () =>
+        facts([
+          ...files.map((file): [string, string] => ['wrote', `${file.path}, ${fileSize(file.bytes)}`]),
+          ...members.map(({ loaded, scale }): [string, string] => [
+            'member',
+            loaded.input.where + (scale === 1 ? '' : ` x ${scale}`),
+          ]),
+          ['rank', `${outRank}${outRank === sum.sumRank ? '' : ` of ${sum.sumRank}`}, ${modules} modules`],
+          ...errorFacts(sum),
+          ['base', base],
+          ['parent', to !== 'canonical' ? null : (parent ?? 'the base itself')],
+          ['digest', digest],
+        ]),
+    );
+  },
+});
+
+function parseRank(text: string): number {
+  const rank = Number(text);
+  if (Number.isInteger(rank) && rank >= 1 && rank <= MAX_RANK) return rank;
+  throw usageError(`--rank ${text} is not a rank (1 to ${MAX_RANK}).`);
+}
+
+const percent = (share: number): string => `${(100 * share).toPrecision(3)} %`;
+
+function errorFacts({ truncated }: Sum): [string, string][] {
+  if (truncated === null) return [];
+  if (truncated.relativeError === 0) return [['error', 'none: no module has a larger rank']];
+  const worst = [...truncated.perModule]
+    .sort((a, b) => b.relativeError - a.relativeError)
+    .slice(0, MAX_WORST)
+    .filter(({ relativeError }) => relativeError > 0);
+  return [
+    ['error', `${percent(truncated.relativeError)} of the sum's norm`],
+    ...worst.map(({ name, relativeError }): [string, string] => [
+      'worst',
+      `${name}, ${percent(relativeError)}`,
+    ]),
+  ];
+}
+
+async function encode(
+  to: 'canonical' | 'peft' | 'gguf',
+  { modules }: Sum,
+  { base, parent }: ComposedBase,
+  where: string,
+  search: BaseSearch,
+): Promise<Encoded & { base: string | null }> {
+  if (to === 'peft') return { ...encodeAsPeft({ modules, baseModel: base, where }), base };
+  if (to === 'gguf') {
+    const params = { modules, baseModel: base, baseId: base, dtype: 'F32', where, search } as const;
+    return { ...(await encodeAsGguf(params)), base };
+  }
+  const baseId = await chooseBaseId({
+    flag: base ?? undefined,
+    read: { baseModel: null },
+    where,
+    env: process.env,
+    folder: process.cwd(),
+  });
+  return { ...(await encodeAsCanonical({ modules, baseId, parent, where })), base: baseId };
+}

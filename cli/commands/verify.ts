@@ -1,0 +1,105 @@
+import { stat } from 'node:fs/promises';
+import { defineCommand } from 'citty';
+import { nameProblem } from '../../protocol/index.ts';
+import { VerifiedVersion } from '../admin/admin-answers.ts';
+import { createApiClient } from '../api-client.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { needKey, needUrl, readConnection, type Connection } from '../connection.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { createOutput, fileSize, plainTable, type Output } from '../output.ts';
+import { verifyFile } from '../publish/verify-file.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft verify alice/notes', does: 'every origin compares the live version with its proof' },
+    { line: 'graft verify alice/notes@2', does: 'the same for version 2' },
+    { line: 'graft verify ./notes', does: 'reads and checks a folder or file, without publishing it' },
+  ],
+  notes: [
+    'When a version is published an origin keeps what the base says with it to a fixed prompt: the proof. `graft verify <name>` has every origin say it again and compare. KL is the divergence of the two answers, in nats. What exists here as a file or folder is taken for one (a name that is a folder too needs its version, as in `notes@1`): it is read, and checked against the base of the server, if one is known. The exit code is 5 when an origin, or the check, says no.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'verify', description: 'Have every origin check a version, or check a file here' },
+  args: {
+    what: {
+      type: 'positional',
+      description: 'Name, such as alice/notes or alice/notes@2; or a folder or file',
+      valueHint: 'path',
+      required: true,
+    },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const connection = await readConnection({ env: process.env, folder: process.cwd() });
+    const isPath = await stat(args.what).then(
+      () => true,
+      () => false,
+    );
+    if (isPath) await checkHere(args.what, connection, output);
+    else await askOrigins(args.what, connection, output);
+  },
+});
+
+async function checkHere(given: string, { url, adminKey }: Connection, output: Output): Promise<void> {
+  const client = url === undefined || adminKey === undefined ? null : createApiClient({ url, key: adminKey });
+  const result = await verifyFile({ given, client, output });
+  output.result(result, () => {
+    const size = `${result.format}, rank ${result.rank}, ${result.modules} modules, ${fileSize(result.bytes)}`;
+    const base =
+      result.base === null
+        ? `not checked against a base: ${result.unchecked_because}`
+        : `it fits ${result.base}`;
+    const verdict = result.ok ? `OK  ${given} (${size})\n    ${base}` : `${given} (${size}) has problems:`;
+    return [verdict, ...result.problems.map(({ code, message }) => `  ${message} (${code})`)].join('\n');
+  });
+  if (!result.ok)
+    throw new CliError({
+      message: `${given} would be refused.`,
+      exitCode: EXIT.refused,
+      code: 'adapter_invalid',
+    });
+}
+
+/** @throws CliError (usage) when it is neither a name nor something on the disk. */
+export function parseVersioned(what: string): { name: string; version?: number } {
+  const match = /^(.*)@([1-9][0-9]{0,8})$/.exec(what);
+  const name = match?.[1] ?? what;
+  const problem = nameProblem(name);
+  if (problem !== null) throw usageError(`'${what}' is neither a file here nor a name: ${problem}.`);
+  return match === null ? { name } : { name, version: Number(match[2]) };
+}
+
+async function askOrigins(what: string, connection: Connection, output: Output): Promise<void> {
+  const wanted = parseVersioned(what);
+  const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
+  const response = await client.send(`verify ${what}`, '/admin/verify', {
+    method: 'POST',
+    body: JSON.stringify(wanted),
+  });
+  const answer = VerifiedVersion.parse(await response.json());
+  output.result(answer, () => `${answer.name}@${answer.version}\n${originTable(answer)}`);
+  const refusing = answer.origins.filter(({ ok }) => !ok).map(({ id }) => id);
+  if (refusing.length > 0)
+    throw new CliError({
+      message: `${answer.name}@${answer.version} does not verify on ${refusing.join(', ')}.`,
+      exitCode: EXIT.refused,
+      code: 'not_verified',
+    });
+}
+
+const originTable = ({ origins }: VerifiedVersion): string =>
+  plainTable(
+    ['ORIGIN', 'OK', 'KL', 'REASON'],
+    origins.map(({ id, ok, kl, reason }) => [
+      id,
+      ok ? 'yes' : 'no',
+      kl === null ? '-' : nats(kl),
+      reason ?? '',
+    ]),
+  );
+
+const nats = (kl: number): string => (kl !== 0 && Math.abs(kl) < 1e-4 ? kl.toExponential(1) : kl.toFixed(4));

@@ -1,0 +1,123 @@
+/** citty's definition of a command, as help, completion and docs/cli.md say it. */
+import type { ArgDef, ArgsDef, CommandMeta } from 'citty';
+import type { CommandGroup, CommandHelp, CommandModule } from '../command-types.ts';
+import { kebab } from '../flags.ts';
+
+export interface ArgumentText {
+  readonly name: string;
+  readonly required: boolean;
+  readonly description: string;
+  /** The only values that it takes, when its `valueHint` says them: `a|b`; empty when any will do. */
+  readonly options: readonly string[];
+  /** A file or folder, by its definition's `valueHint`. */
+  readonly isPath: boolean;
+}
+
+export interface FlagText {
+  /** Without the dashes, as typed; `no-x` for a boolean that is on unless it is turned off. */
+  readonly name: string;
+  /** One letter each. */
+  readonly aliases: readonly string[];
+  /** What stands for the value; null when the flag takes none. */
+  readonly value: string | null;
+  /** The only values that it takes; empty when any will do. */
+  readonly options: readonly string[];
+  readonly description: string;
+  readonly required: boolean;
+  /** As text; null when there is none, or when it says nothing (a switch that is off). */
+  readonly default: string | null;
+  readonly isPath: boolean;
+}
+
+export interface CommandText {
+  readonly verb: string;
+  readonly description: string;
+  readonly arguments: readonly ArgumentText[];
+  readonly flags: readonly FlagText[];
+  readonly examples: NonNullable<CommandHelp['examples']>;
+  readonly notes: NonNullable<CommandHelp['notes']>;
+}
+
+export interface GroupText {
+  readonly title: string;
+  readonly commands: readonly CommandText[];
+}
+
+/** Value hints that stand for something on the disk. */
+const PATH_HINTS: readonly string[] = ['path', 'file', 'files', 'folder', 'rows.jsonl'];
+const isPath = ({ valueHint = '' }: ArgDef): boolean =>
+  valueHint.split('|').some((hint) => PATH_HINTS.includes(hint));
+
+/** Ours are literals, never citty's promises or functions. */
+export function describeCommand(verb: string, module: CommandModule): CommandText {
+  const meta = (module.default.meta ?? {}) as CommandMeta;
+  const definitions = Object.entries((module.default.args ?? {}) as ArgsDef);
+  return {
+    verb,
+    description: meta.description ?? '',
+    arguments: definitions.flatMap(([name, definition]) =>
+      definition.type === 'positional'
+        ? [
+            {
+              name,
+              required: definition.required !== false && definition.default === undefined,
+              description: definition.description ?? '',
+              options: definition.valueHint?.includes('|') ? definition.valueHint.split('|') : [],
+              isPath: isPath(definition),
+            },
+          ]
+        : [],
+    ),
+    flags: definitions.flatMap(([name, definition]) =>
+      definition.type === 'positional' ? [] : [describeFlag(name, definition)],
+    ),
+    examples: module.help?.examples ?? [],
+    notes: module.help?.notes ?? [],
+  };
+}
+
+function describeFlag(name: string, definition: ArgDef): FlagText {
+  const boolean = definition.type === 'boolean' || definition.type === undefined;
+  const off = boolean && definition.default === true;
+  const options = 'options' in definition ? (definition.options ?? []) : [];
+  const hint = options.length > 0 ? options.join('|') : (definition.valueHint ?? kebab(name));
+  const aliases = 'alias' in definition ? [definition.alias ?? []].flat() : [];
+  return {
+    name: off ? `no-${kebab(name)}` : kebab(name),
+    aliases: off ? [] : aliases.filter((alias) => alias.length === 1),
+    value: boolean ? null : hint,
+    options,
+    description: off ? `Do not ${lowerFirst(definition.description ?? '')}` : (definition.description ?? ''),
+    required: definition.required === true && definition.default === undefined,
+    default: boolean || definition.default === undefined ? null : String(definition.default),
+    isPath: isPath(definition),
+  };
+}
+
+const lowerFirst = (text: string): string => text.charAt(0).toLowerCase() + text.slice(1);
+
+/** Loads every command of the groups. */
+export function describeGroups(groups: readonly CommandGroup[]): Promise<GroupText[]> {
+  return Promise.all(
+    groups.map(async ({ title, commands }) => ({
+      title,
+      commands: await Promise.all(
+        Object.entries(commands).map(async ([verb, load]) => describeCommand(verb, await load())),
+      ),
+    })),
+  );
+}
+
+/** @returns the flag as it is typed, such as `--to <gguf|peft>`. */
+export const flagSpelling = ({ name, aliases, value }: FlagText): string =>
+  [...aliases.map((alias) => `-${alias}`), `--${name}`].join(', ') + (value === null ? '' : ` <${value}>`);
+
+/** @returns such as `graft publish <path> --name <name> [flags]`. */
+export function usageLine({ verb, arguments: positionals, flags }: CommandText): string {
+  const words = positionals.map(({ name, required }) => (required ? `<${name}>` : `[${name}]`));
+  const needed = flags
+    .filter(({ required }) => required)
+    .map((flag) => flagSpelling({ ...flag, aliases: [] }));
+  const rest = flags.length > needed.length ? ['[flags]'] : [];
+  return ['graft', verb, ...words, ...needed, ...rest].join(' ');
+}

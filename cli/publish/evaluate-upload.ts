@@ -1,0 +1,119 @@
+import { EvaluateAnswer, type Evaluation } from '../../protocol/index.ts';
+import type { ApiClient } from '../api-client.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import type { EvalRows } from './read-eval-rows.ts';
+import { sendRetrying, type Retrying } from './send-retrying.ts';
+
+/** The server takes MAX_EVALUATION_ROWS, 64; fewer answer within its time, and the bar moves. */
+const BATCH_ROWS = 16;
+/** The server takes 512 KB; the rest is for the request around the rows. */
+const BATCH_BYTES = 500_000;
+/** Failed rows that a message shows, and how much of each, characters. */
+const MAX_SHOWN = 3;
+const MAX_EXPECTED = 60;
+
+export interface Evaluated {
+  readonly evaluation: Evaluation;
+  readonly failed: readonly { readonly line: number; readonly expected: string }[];
+}
+
+type Rows = EvalRows['rows'];
+
+/** @returns the rows in order, in pieces that a request can hold. */
+export function batches(rows: Rows): Rows[] {
+  const found: Rows[number][][] = [];
+  let bytes = Infinity;
+  for (const one of rows) {
+    const size = Buffer.byteLength(JSON.stringify(one.row)) + 1;
+    const last = found.at(-1);
+    if (last === undefined || last.length === BATCH_ROWS || bytes + size > BATCH_BYTES) {
+      found.push([one]);
+      bytes = size;
+    } else {
+      last.push(one);
+      bytes += size;
+    }
+  }
+  return found;
+}
+
+/**
+ * Has the server answer every row with an uploaded file, before it becomes a version.
+ * @param parent name whose live version the file stands on.
+ * @throws CliError
+ */
+export async function evaluateUpload(params: {
+  client: ApiClient;
+  digest: string;
+  parent: string | null;
+  rows: EvalRows;
+  onProgress?: (done: number) => void;
+  retrying?: Retrying;
+}): Promise<Evaluated> {
+  const { client, digest, parent, rows, onProgress, retrying } = params;
+  const failed: { line: number; expected: string }[] = [];
+  let done = 0;
+  let nats = 0;
+  let tokens = 0;
+  onProgress?.(done);
+  for (const batch of batches(rows.rows)) {
+    const body = { digest, ...(parent === null ? {} : { parent }), rows: batch.map(({ row }) => row) };
+    const first = batch[0]?.line ?? 0;
+    const what = `evaluate the rows from line ${first}`;
+    const request = { method: 'POST', body: JSON.stringify(body) };
+    const response = await sendRetrying(client, what, '/admin/evaluate', request, retrying);
+    const answer = EvaluateAnswer.parse(await response.json());
+    if (answer.rows.length !== batch.length)
+      throw new CliError({
+        message: `${what}: the server answered ${answer.rows.length} of ${batch.length} rows.`,
+      });
+    for (const [index, score] of answer.rows.entries()) {
+      const { line, row } = batch[index] as Rows[number];
+      if ('error' in score) throw unscorable(line, score.error);
+      const { exact, nll, tokens: count } = score;
+      if (!exact) failed.push({ line, expected: row.expected });
+      nats += nll * count;
+      tokens += count;
+    }
+    onProgress?.((done += batch.length));
+  }
+  const exact = (rows.rows.length - failed.length) / rows.rows.length;
+  return {
+    evaluation: { rows: rows.rows.length, exact_match: exact, mean_nll: nats / tokens, sha256: rows.sha256 },
+    failed,
+  };
+}
+
+const unscorable = (line: number, why: string): CliError =>
+  new CliError({
+    message: `Nothing was published: the row of line ${line} cannot be evaluated. ${why}`,
+    exitCode: EXIT.usage,
+    code: 'row_invalid',
+  });
+
+/** @returns such as `score 0.92 (46 of 50 rows exactly as expected), mean NLL 0.314 nats a token`. */
+export function scoreText({ rows, exact_match, mean_nll }: Evaluation): string {
+  const exact = Math.round(exact_match * rows);
+  return `score ${share(exact_match)} (${exact} of ${rows} rows exactly as expected), mean NLL ${mean_nll.toFixed(3)} nats a token`;
+}
+
+/** Cut, not rounded: 0.799 is not 0.80 when that was asked for. */
+const share = (value: number): string => (Math.floor(value * 1_000 + 1e-9) / 1_000).toString();
+
+/** @throws CliError `score_too_low` (refused) */
+export function refuseLowScore({ evaluation, failed }: Evaluated, minScore: number | null): void {
+  if (minScore === null || evaluation.exact_match >= minScore) return;
+  const shown = failed.slice(0, MAX_SHOWN).map(({ line, expected }) => {
+    const short = expected.length > MAX_EXPECTED ? `${expected.slice(0, MAX_EXPECTED)}…` : expected;
+    return `\n  line ${line}: expected ${JSON.stringify(short)}`;
+  });
+  const more = failed.length - shown.length;
+  throw new CliError({
+    message:
+      `Nothing was published: ${scoreText(evaluation)}; --min-score asks for ${minScore}. Not as expected:` +
+      shown.join('') +
+      (more > 0 ? `\n  and ${more} more` : ''),
+    exitCode: EXIT.refused,
+    code: 'score_too_low',
+  });
+}

@@ -1,0 +1,128 @@
+import { readAdapter } from '../../adapters/index.ts';
+import { chainId, MAX_CHAIN } from '../../protocol/index.ts';
+import { adapterBaseId } from '../adapter-files/base-id.ts';
+import { readInput, type AdapterInput } from '../adapter-files/read-input.ts';
+import { asRefusal } from '../adapter-files/refusal.ts';
+import { lookUpVersions } from '../admin/look-up.ts';
+import type { Version } from '../admin/admin-answers.ts';
+import type { ApiClient } from '../api-client.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import type { Output } from '../output.ts';
+import { packInput } from './pack-input.ts';
+import { packForServer, type Packed, type PublishWish } from './publish-adapter.ts';
+import { planUpload } from './upload-blob.ts';
+
+/** What `graft publish` would do; nothing of it is done. */
+export interface PublishPlan {
+  readonly name: string;
+  /** Number that the version would get, or has; null when the server could not be asked. */
+  readonly version: number | null;
+  /** This very version is there: nothing would change. */
+  readonly exists: boolean;
+  readonly stage: boolean;
+  /** null when the server could not be asked and the adapter does not say it. */
+  readonly base: string | null;
+  /** Compared with the server's base; otherwise only what the file says by itself was checked. */
+  readonly checked: boolean;
+  /** Why not. */
+  readonly unchecked_because: string | null;
+  /** Of the packed file; null when the server could not be asked: base and parent are part of the file. */
+  readonly digest: string | null;
+  /** Of the packed file. */
+  readonly bytes: number;
+  readonly rank: number;
+  readonly modules: number;
+  readonly bytes_to_send: number | null;
+  readonly evaluation_rows: number;
+}
+
+/** Stands in the file for a base that nobody names; the file is not kept. */
+const UNKNOWN_BASE = 'unknown';
+
+/** @param client null when no server is known. @throws CliError `refused` when publishing would be refused. */
+export async function planPublish(
+  wish: PublishWish & { client: ApiClient | null; output: Output },
+): Promise<PublishPlan> {
+  const { client, output } = wish;
+  if (client === null) return planAlone(wish, 'no server is known');
+  let found: Packed;
+  try {
+    found = await packForServer(client, wish, output);
+  } catch (error) {
+    if (error instanceof CliError && error.exitCode === EXIT.unavailable)
+      return planAlone(wish, error.message);
+    throw error;
+  }
+  const { base, parent, packed } = found;
+  if (wish.name === base.id) throw refused(`'${wish.name}' is the base model's own name. (name_reserved)`);
+  const chain = [...(parent?.chain ?? []), { digest: packed.digest, scale: 1 }];
+  if (chain.length > MAX_CHAIN)
+    throw refused(
+      `A chain has at most ${MAX_CHAIN} adapters, this one has ${chain.length}. (chain_too_long)`,
+    );
+  const versions = (await lookUpVersions(client, wish.name))?.versions ?? [];
+  const same = sameVersion(versions[0], await chainId(chain), wish.stage);
+  const { missingBytes } = await planUpload({ client, digest: packed.digest, bytes: packed.bytes });
+  return {
+    name: wish.name,
+    version: same?.version ?? (versions[0]?.version ?? 0) + 1,
+    exists: same !== null,
+    stage: wish.stage,
+    base: base.id,
+    checked: true,
+    unchecked_because: null,
+    digest: packed.digest,
+    bytes: packed.bytes.length,
+    rank: packed.rank,
+    modules: packed.modules.length,
+    bytes_to_send: missingBytes,
+    evaluation_rows: wish.rows?.rows.length ?? 0,
+  };
+}
+
+const refused = (message: string): CliError =>
+  new CliError({ message, exitCode: EXIT.refused, code: 'adapter_invalid' });
+
+/** As the server decides it: the newest version, when publishing would only repeat it. */
+function sameVersion(newest: Version | undefined, chain: string, stage: boolean): Version | null {
+  if (newest === undefined || newest.chain_id !== chain) return null;
+  return stage || newest.live ? newest : null;
+}
+
+/** What can be said without a server. The base is taken from the adapter's own word. */
+async function planAlone(wish: PublishWish & { output: Output }, because: string): Promise<PublishPlan> {
+  const input = await readInput(wish.given);
+  for (const note of input.notes) wish.output.note(note);
+  const { baseId, parentChainId } = ownWord(input);
+  const packed = await packInput({
+    input,
+    base: { id: baseId ?? UNKNOWN_BASE },
+    parentChainId,
+    bf16: wish.bf16 === true,
+  });
+  return {
+    name: wish.name,
+    version: null,
+    exists: false,
+    stage: wish.stage,
+    base: baseId,
+    checked: false,
+    unchecked_because: because,
+    digest: null,
+    bytes: packed.bytes.length,
+    rank: packed.rank,
+    modules: packed.modules.length,
+    bytes_to_send: null,
+    evaluation_rows: wish.rows?.rows.length ?? 0,
+  };
+}
+
+/** Base and parent as the adapter's files say them. @throws CliError `adapter_invalid` (refused) */
+function ownWord(input: AdapterInput): { baseId: string | null; parentChainId: string | null } {
+  try {
+    const { baseModel, parent } = readAdapter(input.files);
+    return { baseId: adapterBaseId(baseModel), parentChainId: parent };
+  } catch (error) {
+    throw asRefusal(error, input.where);
+  }
+}

@@ -1,0 +1,166 @@
+import type { PackedAdapter } from '../../adapters/index.ts';
+import type { BaseInfo, Evaluation } from '../../protocol/index.ts';
+import { readInput } from '../adapter-files/read-input.ts';
+import { Version } from '../admin/admin-answers.ts';
+import { lookUpBase, lookUpVersions } from '../admin/look-up.ts';
+import type { ApiClient } from '../api-client.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import { fileSize, type Output, type Unit } from '../output.ts';
+import { evaluateUpload, refuseLowScore } from './evaluate-upload.ts';
+import { packInput, refuseUnfit } from './pack-input.ts';
+import type { EvalRows } from './read-eval-rows.ts';
+import { sendRetrying, type Retrying } from './send-retrying.ts';
+import { uploadBlob } from './upload-blob.ts';
+
+/** What a person asks for. */
+export interface PublishWish {
+  /** Folder or file of the adapter, in any format that is read. */
+  readonly given: string;
+  readonly name: string;
+  /** Name whose live version the adapter was trained on top of; null = on the base. */
+  readonly parent: string | null;
+  /** Keep the live version as it is. */
+  readonly stage: boolean;
+  /** Round the weights to bfloat16: half the bytes of float32. */
+  readonly bf16?: boolean;
+  readonly rows?: EvalRows | null;
+  /** Smallest share of exact answers with which it is published. */
+  readonly minScore?: number | null;
+}
+
+export interface Published {
+  version: Version;
+  /** False when this very version was there already. */
+  created: boolean;
+  /** Bytes that had to be sent. */
+  sent: number;
+  evaluation: Evaluation | null;
+}
+
+export interface Packed {
+  readonly base: BaseInfo;
+  readonly parent: Version | null;
+  readonly packed: PackedAdapter;
+}
+
+/** Reads, packs and checks against the server's base. @throws CliError `adapter_invalid` (refused) */
+export async function packForServer(
+  client: ApiClient,
+  wish: Pick<PublishWish, 'given' | 'parent' | 'bf16'>,
+  output: Output,
+): Promise<Packed> {
+  const base = await lookUpBase(client);
+  const parent = wish.parent === null ? null : await liveVersion(client, wish.parent);
+  const input = await readInput(wish.given);
+  for (const note of input.notes) output.note(note);
+  const progress = output.progress('packing');
+  let packed: PackedAdapter;
+  try {
+    progress.update(0, input.bytes);
+    const parentChainId = parent?.chain_id ?? null;
+    packed = await packInput({ input, base, parentChainId, bf16: wish.bf16 === true });
+    progress.update(input.bytes, input.bytes);
+  } finally {
+    progress.end();
+  }
+  for (const warning of packed.warnings) output.note(`warning: ${warning}`);
+  refuseUnfit(packed, base, input.where);
+  return { base, parent, packed };
+}
+
+/**
+ * Packs an adapter, uploads it, has it evaluated when there are rows, and makes it a version of its name. Repeating it
+ * changes nothing, and goes on where another attempt ended.
+ * @throws CliError `refused` when the adapter does not fit this base or its score is too low.
+ */
+export async function publishAdapter(
+  params: PublishWish & { client: ApiClient; output: Output; signal?: AbortSignal },
+): Promise<Published> {
+  const { client, output, signal, name, parent, stage, rows = null } = params;
+  const { packed } = await packForServer(client, params, output);
+  const { digest, bytes } = packed;
+  let uploaded = 0;
+  try {
+    const sent = await withProgress(output, 'uploading', 'bytes', signal, (update, retrying) =>
+      uploadBlob({
+        client,
+        digest,
+        bytes,
+        onProgress: (done) => update((uploaded = done), bytes.length),
+        retrying,
+      }),
+    );
+    const evaluated =
+      rows === null
+        ? null
+        : await withProgress(output, 'evaluating', 'rows', signal, (update, retrying) =>
+            evaluateUpload({
+              client,
+              digest,
+              parent,
+              rows,
+              onProgress: (done) => update(done, rows.rows.length),
+              retrying,
+            }),
+          );
+    if (evaluated !== null) refuseLowScore(evaluated, params.minScore ?? null);
+    const evaluation = evaluated?.evaluation ?? null;
+    const body = { name, digest, parent, stage, ...(evaluation === null ? {} : { evaluation }) };
+    const response = await sendRetrying(
+      client,
+      `publish ${name}`,
+      '/admin/versions',
+      { method: 'POST', body: JSON.stringify(body) },
+      waiting(output, signal),
+    );
+    const version = Version.parse(await response.json());
+    return { version, created: response.status === 201, sent, evaluation };
+  } catch (error) {
+    throw goesOn(error, `${fileSize(uploaded)} of ${fileSize(bytes.length)}`);
+  }
+}
+
+/** Failures that the same command survives say so. */
+function goesOn(error: unknown, uploaded: string): unknown {
+  if (!(error instanceof CliError)) return error;
+  if (error.exitCode !== EXIT.unavailable && error.exitCode !== EXIT.interrupted) return error;
+  return new CliError({
+    message: `${error.message} The server has ${uploaded}; the same command goes on from there.`,
+    exitCode: error.exitCode,
+    code: error.code,
+  });
+}
+
+async function withProgress<T>(
+  output: Output,
+  label: string,
+  unit: Unit,
+  signal: AbortSignal | undefined,
+  run: (update: (done: number, total: number) => void, retrying: Retrying) => Promise<T>,
+): Promise<T> {
+  const progress = output.progress(label, unit);
+  const retrying: Retrying = { signal, onWait: (ms, reason) => progress.end(waitText(ms, reason)) };
+  try {
+    return await run(progress.update, retrying);
+  } finally {
+    progress.end();
+  }
+}
+
+const waiting = (output: Output, signal: AbortSignal | undefined): Retrying => ({
+  signal,
+  onWait: (ms, reason) => output.note(waitText(ms, reason)),
+});
+
+const waitText = (ms: number, reason: string): string => `${reason}; trying again in ${ms / 1_000} s`;
+
+/** @throws CliError `model_not_found` */
+export async function liveVersion(client: ApiClient, parent: string): Promise<Version> {
+  const live = (await lookUpVersions(client, parent))?.versions.find((version) => version.live);
+  if (live !== undefined) return live;
+  throw new CliError({
+    message: `The parent '${parent}' has no live version that this key may use; \`graft ls\` lists the names.`,
+    exitCode: EXIT.notFound,
+    code: 'model_not_found',
+  });
+}

@@ -1,0 +1,116 @@
+import {
+  type ApiError,
+  type ChainEntry,
+  err,
+  type EvaluationRow,
+  MAX_TOP_LOGPROBS,
+  ok,
+  type Result,
+  type RowScore,
+} from '../../protocol/index.ts';
+import { NOT_FINITE } from '../engine/admission.ts';
+import { GREEDY } from '../generation/sampling-params.ts';
+import type { Services } from './origin-context.ts';
+import { promptOf } from './parse-completion.ts';
+import { runScored } from './run-scored.ts';
+
+/** Rows of one evaluation in the engine's queue at once: enough to keep it busy, and no more than a small client. */
+const CONCURRENT_ROWS = 4;
+
+interface EvaluateParams {
+  services: Services;
+  requestId: string;
+  tenant: string;
+  /** Root first. */
+  chain: readonly ChainEntry[];
+  rows: readonly EvaluationRow[];
+  /** Time left for all rows, ms; null = no deadline. */
+  budgetMs: number | null;
+  /** Unix ms. */
+  now: () => number;
+  signal: AbortSignal;
+}
+
+/**
+ * Scores expected answers by teacher forcing, one prefill a row: prompt, answer and end go in at once, and each token
+ * of the answer is compared with what the model would have said there. All likeliest = greedy decoding gives exactly
+ * this answer, as the tokenizer writes it, and ends.
+ * Errors: whatever is not about a single row (an adapter is missing or does not load, the queue is full, the time is
+ * over); a row that cannot be scored has its error in its place.
+ */
+export async function evaluateAdapter(params: EvaluateParams): Promise<Result<RowScore[], ApiError>> {
+  const { rows, budgetMs, now } = params;
+  const startedAt = now();
+  const stop = new AbortController();
+  const signal = AbortSignal.any([params.signal, stop.signal]);
+  const scores: RowScore[] = [];
+  let next = 0;
+  let failure: ApiError | null = null;
+  const worker = async (): Promise<void> => {
+    while (next < rows.length && failure === null) {
+      const at = next;
+      next += 1;
+      const left = budgetMs === null ? null : Math.max(1, budgetMs - (now() - startedAt));
+      const score = await scoreRow({ ...params, row: rows[at]!, budgetMs: left, signal });
+      if (score.ok) scores[at] = score.value;
+      else {
+        failure ??= score.error;
+        stop.abort();
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: CONCURRENT_ROWS }, worker));
+  return failure === null ? ok(scores) : err(failure);
+}
+
+async function scoreRow(
+  params: Omit<EvaluateParams, 'rows'> & { row: EvaluationRow },
+): Promise<Result<RowScore, ApiError>> {
+  const { services, row } = params;
+  const { tokenizer, base } = services;
+  const prompt = promptOf(
+    row.prompt === undefined
+      ? {
+          model: base.id,
+          messages: [
+            ...(row.system === undefined ? [] : [{ role: 'system' as const, content: row.system }]),
+            { role: 'user', content: row.user ?? '' },
+          ],
+        }
+      : { model: base.id, prompt: row.prompt },
+    services,
+  );
+  if (!prompt.ok) return ok({ error: prompt.error.message });
+  const end = tokenizer.eosIds[0];
+  const expected = tokenizer.encode(row.expected, { allowSpecial: false, limit: base.context });
+  const wanted = end === undefined ? expected : [...expected, end];
+  if (expected.length === 0) return ok({ error: 'The expected answer has no tokens.' });
+
+  const scored = await runScored(services, {
+    id: params.requestId,
+    tenant: params.tenant,
+    prompt: [...prompt.value.ids, ...wanted],
+    chain: params.chain,
+    sampling: { ...GREEDY, maxTokens: 0 },
+    promptLogprobs: MAX_TOP_LOGPROBS,
+    budgetMs: params.budgetMs,
+    signal: params.signal,
+  });
+  if (!scored.ok) {
+    const { error } = scored;
+    const own = error.code === 'context_length_exceeded' || error.code === 'invalid_request';
+    const notFinite = error.code === 'internal_error' && error.message === NOT_FINITE;
+    return own || notFinite ? ok({ error: error.message }) : scored;
+  }
+  const ends = new Set(tokenizer.eosIds);
+  let exact = true;
+  let sum = 0;
+  for (const { id, logprob, top } of scored.value.prompt.slice(prompt.value.ids.length)) {
+    // Any token that ends an answer is as good as another.
+    const alike = ends.has(id) ? ends : new Set([id]);
+    const likeliest = top.filter((token) => alike.has(token.id)).map((token) => token.logprob);
+    sum -= Math.max(logprob ?? -Infinity, ...likeliest);
+    exact &&= alike.has(top[0]?.id ?? -1);
+  }
+  return ok({ exact, nll: sum / wanted.length, tokens: wanted.length });
+}

@@ -1,0 +1,50 @@
+import { describe, expect, it } from 'vitest';
+import { ggufOfModule, moduleOfGguf, rotaryHeads } from '../../../adapters/format/gguf-names.ts';
+
+describe('names of linear layers', () => {
+  it.each([
+    ['blk.0.attn_q.weight', 'model.layers.0.self_attn.q_proj'],
+    ['blk.29.attn_k.weight', 'model.layers.29.self_attn.k_proj'],
+    ['blk.1.attn_v.weight', 'model.layers.1.self_attn.v_proj'],
+    ['blk.1.attn_output.weight', 'model.layers.1.self_attn.o_proj'],
+    ['blk.125.ffn_gate.weight', 'model.layers.125.mlp.gate_proj'],
+    ['blk.1.ffn_up.weight', 'model.layers.1.mlp.up_proj'],
+    ['blk.1.ffn_down.weight', 'model.layers.1.mlp.down_proj'],
+  ])('%s is %s', (gguf, module) => {
+    expect(moduleOfGguf(gguf)).toBe(module);
+    expect(ggufOfModule(module)).toBe(gguf);
+  });
+
+  it.each([
+    'token_embd.weight',
+    'output.weight',
+    'blk.0.attn_q.bias',
+    'blk.0.attn_qkv.weight',
+    'blk.0.ffn_gate_exps.weight',
+    'blk.00.attn_q.weight',
+    'blk.x.attn_q.weight',
+    'blk.123456.attn_q.weight',
+    'blk.0.__proto__.weight',
+    'blk.0.constructor.weight',
+    'xblk.0.attn_q.weight',
+    '',
+  ])('"%s" is none in GGUF', (name) => expect(moduleOfGguf(name)).toBeNull());
+
+  it.each([
+    'lm_head',
+    'model.embed_tokens',
+    'model.layers.0.self_attn.qkv_proj',
+    'model.layers.0.mlp.q_proj',
+    'model.layers.01.self_attn.q_proj',
+    'language_model.model.layers.0.self_attn.q_proj',
+    'model.layers.0.constructor.constructor',
+  ])('"%s" has none in GGUF', (name) => expect(ggufOfModule(name)).toBeNull());
+
+  it('q has all heads, k those of k and v, others stay', () => {
+    const attention = { heads: 9, kvHeads: 3 };
+    expect(rotaryHeads('model.layers.0.self_attn.q_proj', attention)).toBe(9);
+    expect(rotaryHeads('model.layers.0.self_attn.k_proj', attention)).toBe(3);
+    for (const kind of ['self_attn.v_proj', 'self_attn.o_proj', 'mlp.up_proj'])
+      expect(rotaryHeads(`model.layers.0.${kind}`, attention)).toBeNull();
+  });
+});

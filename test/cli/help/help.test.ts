@@ -1,0 +1,88 @@
+import { stripVTControlCharacters } from 'node:util';
+import { defineCommand } from 'citty';
+import { describe, expect, it } from 'vitest';
+import { COMMAND_GROUPS, commandNames, findCommand } from '../../../cli/command-list.ts';
+import { describeCommand, describeGroups, usageLine } from '../../../cli/help/describe-command.ts';
+import { renderCommandHelp, renderRootHelp } from '../../../cli/help/render-help.ts';
+
+const SAMPLE = describeCommand('pack', {
+  default: defineCommand({
+    meta: { name: 'pack', description: 'Pack things' },
+    args: {
+      path: { type: 'positional', description: 'What', valueHint: 'path', required: true },
+      more: { type: 'positional', description: 'More', required: false },
+      out: { type: 'string', alias: 'o', description: 'Where to', valueHint: 'path', required: true },
+      to: { type: 'enum', options: ['a', 'b'], description: 'Form', default: 'a' },
+      verbose: { type: 'boolean', description: 'Say more' },
+      examples: { type: 'boolean', description: 'Write examples', default: true },
+    },
+  }),
+  help: { examples: [{ line: 'graft pack x -o y', does: 'packs x' }] },
+});
+
+describe('describeCommand', () => {
+  it('says a definition in the words of the command line', () => {
+    expect(usageLine(SAMPLE)).toBe('graft pack <path> [more] --out <path> [flags]');
+    expect(SAMPLE.flags.map(({ name, value, options, isPath }) => [name, value, options, isPath])).toEqual([
+      ['out', 'path', [], true],
+      ['to', 'a|b', ['a', 'b'], false],
+      ['verbose', null, [], false],
+      ['no-examples', null, [], false],
+    ]);
+    expect(SAMPLE.flags.at(-1)?.description).toBe('Do not write examples');
+  });
+});
+
+describe('renderCommandHelp', () => {
+  it('shows usage, arguments, flags and examples', () => {
+    expect(stripVTControlCharacters(renderCommandHelp(SAMPLE))).toBe(
+      [
+        'Pack things',
+        '',
+        'usage  graft pack <path> [more] --out <path> [flags]',
+        '',
+        'arguments',
+        '  <path>  What',
+        '  [more]  More',
+        '',
+        'flags',
+        '  -o, --out <path>  Where to (required)',
+        '  --to <a|b>        Form (default: a)',
+        '  --verbose         Say more',
+        '  --no-examples     Do not write examples',
+        '',
+        'examples',
+        '  graft pack x -o y',
+        '      packs x',
+      ].join('\n'),
+    );
+  });
+});
+
+describe('the commands', () => {
+  it('are all in the root help, once, under the name that they give themselves', async () => {
+    const groups = await describeGroups(COMMAND_GROUPS);
+    const help = renderRootHelp({ version: '1.2.3', description: 'Serves.', groups });
+    const text = stripVTControlCharacters(help);
+    for (const { title } of groups) expect(text).toContain(`\n${title}\n`);
+    for (const verb of commandNames()) {
+      expect(text.match(new RegExp(`^ {2}${verb} `, 'gm'))).toHaveLength(1);
+      const module = await findCommand(verb)?.();
+      expect((module?.default.meta as { name: string }).name).toBe(verb);
+    }
+    expect(findCommand('toString')).toBeUndefined();
+  });
+
+  it('have a description for everything, and take --json', async () => {
+    for (const command of (await describeGroups(COMMAND_GROUPS)).flatMap((group) => group.commands)) {
+      for (const { description } of [command, ...command.arguments, ...command.flags])
+        expect(description, command.verb).toMatch(/^\S.*[^.]$/);
+      if (command.verb !== 'completion')
+        expect(
+          command.flags.map(({ name }) => name),
+          command.verb,
+        ).toContain('json');
+      for (const { line } of command.examples) expect(line).toContain(`graft ${command.verb}`);
+    }
+  });
+});

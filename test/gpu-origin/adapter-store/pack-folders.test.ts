@@ -1,0 +1,98 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it } from 'vitest';
+import { parseCanonical, readAdapter, writeGgufAdapter, type AdapterFiles } from '../../../adapters/index.ts';
+import type { AdapterStore } from '../../../gpu-origin/adapter-store/adapter-store.ts';
+import {
+  FolderError,
+  packFolders,
+  type FolderToPack,
+} from '../../../gpu-origin/adapter-store/pack-folders.ts';
+import { chainId } from '../../../protocol/index.ts';
+import { BASE_ID, kohyaFiles, mlxFiles, peftFiles } from '../../adapters/make-adapter.ts';
+
+const ATTENTION = { heads: 1, kvHeads: 1 };
+let root: string;
+let stored: Map<string, Uint8Array>;
+let warnings: string[];
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'graft-pack-'));
+  stored = new Map();
+  warnings = [];
+});
+afterEach(() => rmSync(root, { recursive: true, force: true }));
+
+function write(name: string, weightsName: string, files: AdapterFiles): string {
+  const folder = join(root, name);
+  mkdirSync(folder);
+  writeFileSync(join(folder, weightsName), files.weights);
+  if (files.configJson !== null) writeFileSync(join(folder, 'adapter_config.json'), files.configJson);
+  return folder;
+}
+
+const pack = (folders: FolderToPack[], attention: typeof ATTENTION | null = ATTENTION) =>
+  packFolders({
+    folders,
+    baseId: BASE_ID,
+    attention,
+    store: {
+      put: async (digest: string, bytes: Uint8Array) => {
+        stored.set(digest, bytes);
+        return { ok: true, value: undefined };
+      },
+    } as unknown as AdapterStore,
+    onWarning: (message) => warnings.push(message),
+    onProgress: () => undefined,
+  });
+
+const gguf = (): AdapterFiles => ({
+  configJson: null,
+  weights: writeGgufAdapter({
+    modules: readAdapter(peftFiles()).modules,
+    attention: ATTENTION,
+    baseModel: 'someone/Tiny-Llama',
+    dtype: 'F32',
+  }),
+});
+
+it('packs folders and files of every format', async () => {
+  const folders = [
+    write('peft', 'adapter_model.safetensors', peftFiles()),
+    write('mlx', 'adapters.safetensors', mlxFiles()),
+    join(write('kohya', 'a.safetensors', kohyaFiles()), 'a.safetensors'),
+    write('gguf', 'a.gguf', gguf()),
+  ].map((folder, i) => ({ name: `a${i}`, folder, parent: null }));
+  const chains = await pack(folders);
+  const digests = folders.map(({ name }) => chains.get(name)![0]!.digest);
+  expect(new Set(digests.slice(0, 3)).size).toBe(1);
+  expect(digests.map((digest) => parseCanonical(stored.get(digest)!).modules.length)).toEqual([2, 2, 2, 2]);
+  expect(warnings.map((warning) => warning.slice(0, 10))).toEqual(['adapter a2']);
+});
+
+it('packs a child for the chain of its parent', async () => {
+  const folder = write('peft', 'adapter_model.safetensors', peftFiles());
+  const chains = await pack([
+    { name: 'child', folder, parent: 'root' },
+    { name: 'root', folder, parent: null },
+  ]);
+  const [root0, child] = chains.get('child')!;
+  expect(chains.get('root')).toEqual([root0]);
+  expect(parseCanonical(stored.get(child!.digest)!).config.parent).toBe(await chainId([root0!]));
+});
+
+it.each([
+  [
+    'an adapter that is refused',
+    () => write('x', 'adapter_model.safetensors', peftFiles({ use_dora: true })),
+    'DoRA',
+  ],
+  ['GGUF without the heads', () => write('x', 'a.gguf', gguf()), 'heads'],
+  ['an empty folder', () => mkdirSync(join(root, 'x'), { recursive: true })!, 'holds no adapter'],
+  ['no folder', () => join(root, 'none'), 'ENOENT'],
+])('names the adapter for %s', async (_, make, reason) => {
+  const problem = await pack([{ name: 'me/x', folder: make(), parent: null }], null).catch((e: unknown) => e);
+  expect(problem).toBeInstanceOf(FolderError);
+  expect((problem as Error).message).toMatch(/^adapter me\/x /);
+  expect((problem as Error).message).toContain(reason);
+});

@@ -1,0 +1,120 @@
+import { describe, expect, it } from 'vitest';
+import { MAX_MESSAGES, parseResponse, wantsLogprobs } from '../../protocol/index.ts';
+
+const parse = (fields: Record<string, unknown> = {}) => parseResponse({ model: 'm', input: 'hi', ...fields });
+const items = (count: number) => Array.from({ length: count }, () => ({ role: 'user', content: 'x' }));
+
+describe('parseResponse', () => {
+  it.each<[string, Record<string, unknown>]>([
+    ['text', {}],
+    ['an empty text', { input: '' }],
+    ['a short item', { input: [{ role: 'user', content: 'x' }] }],
+    ['parts', { input: [{ type: 'message', role: 'user', content: [{ type: 'input_text', text: 'x' }] }] }],
+    [
+      'an answer sent back',
+      {
+        input: [
+          {
+            id: 'msg_1',
+            type: 'message',
+            role: 'assistant',
+            status: 'completed',
+            content: [{ type: 'output_text', text: 'x', annotations: [], logprobs: [] }],
+          },
+        ],
+      },
+    ],
+    ['as many items as may be', { input: items(MAX_MESSAGES) }],
+    ['instructions', { instructions: 'be kind', metadata: { a: 'b' }, store: true, user: 'u' }],
+    [
+      'null everywhere',
+      { instructions: null, tools: null, background: null, text: null, previous_response_id: null },
+    ],
+    [
+      'values that ask for nothing',
+      {
+        background: false,
+        tools: [],
+        tool_choice: 'auto',
+        parallel_tool_calls: true,
+        truncation: 'disabled',
+        include: [],
+        text: { format: { type: 'text' }, verbosity: null },
+        reasoning: { effort: null },
+        service_tier: 'auto',
+        stream_options: { include_obfuscation: false },
+      },
+    ],
+    ['log-probabilities', { include: ['message.output_text.logprobs'], top_logprobs: 20 }],
+  ])('takes %s', (_what, fields) => {
+    expect(parse(fields)).toMatchObject({ ok: true });
+  });
+
+  it.each<[Record<string, unknown>, string]>([
+    [{ previous_response_id: 'resp_1' }, 'previous_response_id'],
+    [{ conversation: 'conv_1' }, 'conversation'],
+    [{ background: true }, 'background'],
+    [{ tools: [{ type: 'function', name: 'f' }] }, 'tools'],
+    [{ tool_choice: 'required' }, 'tool_choice'],
+    [{ tool_choice: { type: 'function', name: 'f' } }, 'tool_choice'],
+    [{ truncation: 'auto' }, 'truncation'],
+    [{ prompt: { id: 'p' } }, 'prompt'],
+    [{ reasoning: { effort: 'low' } }, 'reasoning'],
+    [{ max_tool_calls: 1 }, 'max_tool_calls'],
+    [{ context_management: [] }, 'context_management'],
+    [{ text: { format: { type: 'json_schema' } } }, 'text'],
+    [{ text: { verbosity: 'low' } }, 'text'],
+    [{ text: 'x' }, 'text'],
+    [{ include: ['reasoning.encrypted_content'] }, 'include[0]'],
+    [{ input: [{ type: 'item_reference', id: 'x' }] }, 'input[0].type'],
+    [{ input: [...items(1), { type: 'function_call_output', call_id: 'x', output: '' }] }, 'input[1].type'],
+    [
+      { input: [{ role: 'user', content: [{ type: 'input_image', image_url: 'x' }] }] },
+      'input[0].content[0].type',
+    ],
+    [
+      { input: [{ role: 'assistant', content: [{ type: 'refusal', refusal: 'x' }] }] },
+      'input[0].content[0].type',
+    ],
+  ])('refuses what it knows and does not do: %j', (fields, param) => {
+    expect(parse(fields)).toMatchObject({ ok: false, error: { code: 'unsupported_parameter', param } });
+  });
+
+  it.each<[Record<string, unknown>, string]>([
+    [{ input: undefined }, 'input'],
+    [{ input: [] }, 'input'],
+    [{ input: 1 }, 'input'],
+    [{ input: items(MAX_MESSAGES + 1) }, 'input'],
+    [{ model: '' }, 'model'],
+    [{ max_output_tokens: 0 }, 'max_output_tokens'],
+    [{ max_output_tokens: 2 ** 53 }, 'max_output_tokens'],
+    [{ max_tokens: 1 }, 'max_tokens'],
+    [{ messages: [] }, 'messages'],
+    [{ stream: 'yes' }, 'stream'],
+    [{ tool_choice: 'sometimes' }, 'tool_choice'],
+    [{ top_logprobs: 21 }, 'top_logprobs'],
+    [{ metadata: { a: 1 } }, 'metadata.a'],
+    [{ metadata: { a: 'x'.repeat(513) } }, 'metadata.a'],
+    [{ metadata: { ['k'.repeat(65)]: 'x' } }, `metadata.${'k'.repeat(65)}`],
+    [{ metadata: Object.fromEntries(Array.from({ length: 17 }, (_, i) => [`k${i}`, 'x'])) }, 'metadata'],
+    [{ graft: {} }, 'graft'],
+  ])('refuses what is wrong: %j', (fields, param) => {
+    const parsed = parse(fields);
+    expect(parsed).toMatchObject({ ok: false, error: { code: 'invalid_request' } });
+    if (!parsed.ok) expect('param' in parsed.error ? parsed.error.param : null).toContain(param);
+  });
+
+  it.each([null, undefined, 'x', 1, []])('refuses a body that is %j', (body) => {
+    expect(parseResponse(body)).toMatchObject({ error: { code: 'invalid_request', param: null } });
+  });
+
+  it('gives log-probabilities only when asked', () => {
+    const wants = (fields: Record<string, unknown>) => {
+      const parsed = parse(fields);
+      return parsed.ok && wantsLogprobs(parsed.value);
+    };
+    expect(wants({ top_logprobs: 5 })).toBe(false);
+    expect(wants({ include: null })).toBe(false);
+    expect(wants({ include: ['message.output_text.logprobs'] })).toBe(true);
+  });
+});

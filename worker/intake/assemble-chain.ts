@@ -1,0 +1,89 @@
+import {
+  err,
+  MAX_CHAIN,
+  ok,
+  type ApiError,
+  type BaseInfo,
+  type BlobRecord,
+  type Result,
+} from '../../protocol/index.ts';
+import type { AdminCaller, VersionRow } from '../stores/types.ts';
+import { checkAdapter } from './check-adapter.ts';
+import { invalid, type IntakeDeps } from './intake-deps.ts';
+
+/** Decides who may use what; comes from policy. */
+export type MayUseChain = (caller: { tenant: string; scopes: readonly string[] }, row: VersionRow) => boolean;
+
+/** A file that fits on top of its parent. */
+export interface AssembledChain {
+  /** null = the base. */
+  parent: VersionRow | null;
+  record: BlobRecord;
+  /** Largest rank of the file's modules. */
+  rank: number;
+  /** Ranks of the whole chain, summed. */
+  rankSum: number;
+}
+
+/**
+ * Checks that the caller may use the file and its parent, that the file is good, and that both go together.
+ * @param params.owner tenant that will own the chain, and must have the right to the parent.
+ */
+export async function assembleChain(
+  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger'> & { mayUseChain: MayUseChain },
+  params: { digest: string; parent: string | null; caller: AdminCaller; owner: string; base: BaseInfo },
+): Promise<Result<AssembledChain, ApiError>> {
+  const { digest, caller, base } = params;
+  const found = await parentOf(deps, params);
+  if (!found.ok) return found;
+  const parent = found.value;
+  const record = (await deps.blobLedger.holds(digest, caller.tenant))
+    ? await deps.blobLedger.record(digest)
+    : null;
+  if (record === null)
+    return err(invalid('blob_missing', `The file ${digest} has not been uploaded with this key.`, 'digest'));
+  const checked = await checkAdapter(deps.blobs, { digest, record, base });
+  if (!checked.ok) return checked;
+  const { rank, parentChainId } = checked.value;
+  if (parentChainId !== (parent?.chainId ?? null))
+    return err(invalid('parent_mismatch', parentMismatch(parentChainId, params.parent, parent), 'parent'));
+  const length = (parent?.chain.length ?? 0) + 1;
+  if (length > MAX_CHAIN)
+    return err(
+      invalid('chain_too_long', `A chain has at most ${MAX_CHAIN} adapters, this one has ${length}.`),
+    );
+  const rankSum = (parent?.rankSum ?? 0) + rank;
+  if (rankSum > base.max_rank_sum)
+    return err(
+      invalid(
+        'rank_sum_exceeded',
+        `The chain's ranks add up to ${rankSum}, the origin takes ${base.max_rank_sum}.`,
+      ),
+    );
+  return ok({ parent, record, rank, rankSum });
+}
+
+async function parentOf(
+  deps: Pick<IntakeDeps, 'registry'> & { mayUseChain: MayUseChain },
+  params: { parent: string | null; caller: AdminCaller; owner: string },
+): Promise<Result<VersionRow | null, ApiError>> {
+  const { parent, caller, owner } = params;
+  if (parent === null) return ok(null);
+  const row = await deps.registry.live(parent);
+  const usable =
+    row !== null && (caller.root || deps.mayUseChain({ tenant: owner, scopes: caller.scopes }, row));
+  if (usable) return ok(row);
+  return err({
+    code: 'model_not_found',
+    message: `The parent '${parent}' does not exist or you do not have access to it.`,
+  });
+}
+
+function parentMismatch(trainedOn: string | null, asked: string | null, parent: VersionRow | null): string {
+  const is = trainedOn === null ? 'on the base model itself' : `on the chain ${trainedOn}`;
+  const should =
+    asked === null || parent === null
+      ? 'no parent was named'
+      : `'${parent.name}@${parent.version}' is the chain ${parent.chainId}`;
+  return `The adapter was packed to be used ${is}, but ${should}. Pack it with its parent's chain id.`;
+}

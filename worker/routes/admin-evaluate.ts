@@ -1,0 +1,23 @@
+import { Hono } from 'hono';
+import { EvaluateFileRequest, evaluateFile } from '../intake/evaluate-file.ts';
+import type { IntakeDeps } from '../intake/intake-deps.ts';
+import { MAX_EVALUATION_BODY_BYTES } from '../limits.ts';
+import { fail, methodNotAllowed, requestLife, type AppEnv } from '../middleware/request-scope.ts';
+import { mayUseChain } from '../policy/authorize.ts';
+import { readInput } from './parse-input.ts';
+
+/** `POST /admin/evaluate` {@link EvaluateFileRequest} -> `{rows: [{exact, nll, tokens} | {error}]}`, in order. */
+export function adminEvaluateRoutes(deps: IntakeDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  routes.post('/admin/evaluate', async (context) => {
+    const request = await readInput(context.req.raw, EvaluateFileRequest, MAX_EVALUATION_BODY_BYTES);
+    if (!request.ok) return fail(request.error);
+    const scored = await evaluateFile(
+      { ...deps, mayUseChain },
+      { request: request.value, caller: context.get('admin'), life: requestLife(context) },
+    );
+    return scored.ok ? context.json(scored.value) : fail(scored.error);
+  });
+  routes.all('/admin/evaluate', methodNotAllowed('POST'));
+  return routes;
+}
