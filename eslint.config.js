@@ -1,17 +1,46 @@
 import tseslint from 'typescript-eslint';
 
+const CONSTANT = 'Identifier[name=/^[A-Z][A-Z0-9_]*$/]';
+
+/** Text that becomes a query: only what the source itself says, and constants of it. The rest is bound. */
+const BUILT_QUERIES = [
+  `CallExpression[callee.property.name='prepare'] > TemplateLiteral:has(> :not(${CONSTANT}).expressions)`,
+  "CallExpression[callee.property.name='prepare'] > BinaryExpression",
+  "CallExpression[callee.property.name='prepare'] > TaggedTemplateExpression",
+].map((selector) => ({
+  selector,
+  message: 'A query is a constant; values are bound to its question marks.',
+}));
+
+/** What runs text as code, or reads objects back from bytes with code in them. */
+const RUNNING_TEXT = ['vm', 'node:vm', 'repl', 'node:repl', 'v8', 'node:v8'].map((name) => ({
+  name,
+  message: 'Data is never run as code.',
+}));
+
 export default tseslint.config(
   { ignores: ['node_modules', '.wrangler', 'dist', 'coverage', '.graft'] },
   ...tseslint.configs.strict,
   {
+    // What no-implied-eval looks at.
+    languageOptions: { globals: { setTimeout: 'readonly', setInterval: 'readonly' } },
     rules: {
       '@typescript-eslint/no-non-null-assertion': 'off',
       '@typescript-eslint/no-explicit-any': 'error',
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
       '@typescript-eslint/consistent-type-imports': 'error',
       'no-eval': 'error',
+      'no-implied-eval': 'error',
       'no-new-func': 'error',
+      'no-script-url': 'error',
+      'no-restricted-imports': ['error', { paths: RUNNING_TEXT }],
+      'no-restricted-syntax': ['error', ...BUILT_QUERIES],
       'no-console': 'off',
     },
+  },
+  // They measure memory, and look into tables by their names.
+  {
+    files: ['test/**', 'bench/**'],
+    rules: { 'no-restricted-imports': 'off', 'no-restricted-syntax': 'off' },
   },
 );

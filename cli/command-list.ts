@@ -6,10 +6,13 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     title: 'serve',
     commands: {
       dev: () => import('./commands/dev.ts'),
+      secrets: () => import('./commands/secrets.ts'),
       pull: () => import('./commands/pull.ts'),
       run: () => import('./commands/run.ts'),
       ls: () => import('./commands/ls.ts'),
       ps: () => import('./commands/ps.ts'),
+      pin: () => import('./commands/pin.ts'),
+      unpin: () => import('./commands/unpin.ts'),
     },
   },
   {
@@ -22,6 +25,27 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       diff: () => import('./commands/diff.ts'),
       publish: () => import('./commands/publish.ts'),
       verify: () => import('./commands/verify.ts'),
+    },
+  },
+  {
+    title: 'versions',
+    commands: {
+      history: () => import('./commands/history.ts'),
+      promote: () => import('./commands/promote.ts'),
+      rollback: () => import('./commands/rollback.ts'),
+      retire: () => import('./commands/retire.ts'),
+      alias: () => import('./commands/alias.ts'),
+      log: () => import('./commands/log.ts'),
+      repair: () => import('./commands/repair.ts'),
+      gc: () => import('./commands/gc.ts'),
+    },
+  },
+  {
+    title: 'tenants',
+    commands: {
+      keys: () => import('./commands/keys.ts'),
+      grant: () => import('./commands/grant.ts'),
+      usage: () => import('./commands/usage.ts'),
     },
   },
   {

@@ -4,12 +4,19 @@ import { z } from 'zod';
 import { CliError, EXIT } from './cli-error.ts';
 import { readCredentials } from './credentials-file.ts';
 
+const LOOPBACK_NAMES = new Set(['localhost', '127.0.0.1', '[::1]']);
+
+/** Anybody's checkout may bring a `.graft/local.json`: it must not say where keys, prompts and adapters go. */
+const LoopbackUrl = z
+  .url({ protocol: /^https?$/ })
+  .refine((url) => LOOPBACK_NAMES.has(new URL(url).hostname), 'must be of this machine');
+
 /** `.graft/local.json`, written by `graft dev` when everything is ready and removed when it ends. */
 export const LocalFile = z.object({
-  url: z.url(),
+  url: LoopbackUrl,
   key: z.string().min(1),
   adminKey: z.string().min(1),
-  originUrl: z.url(),
+  originUrl: LoopbackUrl,
   /** The base model's id, as `model`. */
   base: z.string().min(1),
 });
@@ -31,8 +38,9 @@ export const trimUrl = (url: string): string => url.replace(/\/+$/, '');
 
 /**
  * The environment wins over `.graft/local.json`, and that over the credentials file. A key goes only where it belongs:
- * with GRAFT_URL set the local file is not read at all, and of the credentials only those of that very server.
- * @throws CliError when a file is not what wrote it, or others may read the credentials.
+ * with GRAFT_URL set the local file is not read at all, and of the credentials only those of that very server; a key
+ * of the environment goes to GRAFT_URL or to this machine, never to where the last login was.
+ * @throws CliError when a file is not what wrote it, others may read the credentials, or a key has no server.
  */
 export async function readConnection(params: {
   env: Record<string, string | undefined>;
@@ -51,6 +59,13 @@ export async function readConnection(params: {
       base: local.base,
     };
   }
+  const homeless = GRAFT_URL ? undefined : nameOfKey(fromEnv);
+  if (homeless !== undefined)
+    throw new CliError({
+      message: `${homeless} is set and GRAFT_URL is not: set it to the address of the server that the key is for.`,
+      exitCode: EXIT.usage,
+      code: 'no_server',
+    });
   const complete = GRAFT_URL && fromEnv.key !== undefined && fromEnv.adminKey !== undefined;
   const stored = complete ? null : await readCredentials(env);
   const url = GRAFT_URL ? trimUrl(GRAFT_URL) : (stored?.default ?? undefined);
@@ -63,6 +78,9 @@ export async function readConnection(params: {
     base: undefined,
   };
 }
+
+const nameOfKey = (keys: { key: string | undefined; adminKey: string | undefined }): string | undefined =>
+  keys.key !== undefined ? 'GRAFT_KEY' : keys.adminKey !== undefined ? 'GRAFT_ADMIN_KEY' : undefined;
 
 /** @returns null when there is none. */
 export async function readLocalFile(folder: string): Promise<LocalFile | null> {

@@ -1,11 +1,12 @@
 /** `graft`: finds the command (command-list.ts), runs it, and alone decides how the process ends. */
-import { stripVTControlCharacters } from 'node:util';
+import { inspect, stripVTControlCharacters } from 'node:util';
 import { runCommand, type ArgsDef } from 'citty';
 import packageJson from '../package.json' with { type: 'json' };
 import { CliError, EXIT, INTERRUPTED, type ExitCode } from './cli-error.ts';
 import { COMMAND_GROUPS, commandNames, findCommand } from './command-list.ts';
 import { didYouMean } from './did-you-mean.ts';
 import { refuseUnknownFlags, usageError } from './flags.ts';
+import { harmless, harmlessJson } from './harmless-text.ts';
 import { describeCommand, describeGroups } from './help/describe-command.ts';
 import { renderCommandHelp, renderRootHelp } from './help/render-help.ts';
 import { colors } from './output.ts';
@@ -49,13 +50,13 @@ function asksForHelpOf(rest: readonly string[]): boolean {
 function report(error: unknown, json: boolean): ExitCode {
   const failure = asCliError(error);
   if (failure === null) {
-    console.error(error);
+    console.error(harmless(inspect(error)));
     console.error('This is a bug in graft: please report it with the lines above.');
     return EXIT.error;
   }
   if (failure.message === INTERRUPTED) return failure.exitCode;
-  if (json) console.error(JSON.stringify({ error: { code: failure.code, message: failure.message } }));
-  else console.error(`${colors.red('error:')} ${failure.message}`);
+  if (json) console.error(harmlessJson({ error: { code: failure.code, message: failure.message } }));
+  else console.error(`${colors.red('error:')} ${harmless(failure.message, { colours: true })}`);
   return failure.exitCode;
 }
 
@@ -66,6 +67,12 @@ function asCliError(error: unknown): CliError | null {
     return usageError(`${stripVTControlCharacters(error.message).replace(/\.$/, '')}.`);
   return null;
 }
+
+// Who reads the pipe has left (`graft run … | head`): nobody waits for the rest, and nothing went wrong.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(EXIT.ok);
+  throw error;
+});
 
 let exitCode: ExitCode;
 try {

@@ -1,6 +1,7 @@
 /** What commands print: results on stdout, progress on stderr and only on a terminal. */
 import { Ansis } from 'ansis';
 import Table from 'cli-table3';
+import { harmless, harmlessJson } from './harmless-text.ts';
 
 export interface Output {
   /** `--json`: results are one JSON document, and errors too. */
@@ -58,11 +59,11 @@ export function createOutput(params: {
   return {
     json,
     result(value, text) {
-      const body = json ? JSON.stringify(value) : text();
+      const body = json ? harmlessJson(value) : harmless(text(), { colours: true });
       if (body !== '') stdout.write(`${body}\n`);
     },
     note(line) {
-      if (!json) stderr.write(`${line}\n`);
+      if (!json) stderr.write(`${harmless(line, { colours: true })}\n`);
     },
     progress(label, unit) {
       let drawn = 0;
@@ -75,7 +76,7 @@ export function createOutput(params: {
         },
         end(line) {
           if (terminal && drawn > 0) stderr.write('\r\u001b[2K');
-          if (line !== undefined && !json) stderr.write(`${line}\n`);
+          if (line !== undefined && !json) stderr.write(`${harmless(line, { colours: true })}\n`);
         },
       };
     },

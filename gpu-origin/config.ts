@@ -33,6 +33,8 @@ export interface Config {
   mode: { kind: 'dev'; adapters: NamedFolder[] } | { kind: 'signed'; originId: string; keys: SigningKey[] };
   /** From SIGTERM to the first refusal, so that a load balancer can notice, ms. */
   graceMs: number;
+  /** Share of the requests that are logged, 0 to 1. */
+  logSample: number;
 }
 
 const GiB = 1024 ** 3;
@@ -58,6 +60,7 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --adapter <name>=<folder>    --dev: serve a PEFT folder under a name (repeatable)
   --parent <name>=<name>       --dev: the first adapter was trained on top of the second (repeatable)
   --grace-ms <ms>              after SIGTERM, time before requests are refused; default 0 on loopback, else ${REMOTE_GRACE_MS}
+  --log-sample <share>         requests to log, 0 to 1, default 0; what fails is logged always
   --help
 
 Environment
@@ -84,6 +87,7 @@ const FLAGS = {
   adapter: { type: 'string', multiple: true },
   parent: { type: 'string', multiple: true },
   'grace-ms': { type: 'string' },
+  'log-sample': { type: 'string' },
   help: { type: 'boolean' },
 } as const;
 
@@ -127,6 +131,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     mode: flags.dev
       ? { kind: 'dev', adapters: namedFolders(flags.adapter ?? [], flags.parent ?? []) }
       : signedMode(flags, env),
+    logSample: share('log-sample', flags['log-sample']) ?? 0,
     graceMs: whole('grace-ms', flags['grace-ms'], 0, 600_000) ?? (local ? 0 : REMOTE_GRACE_MS),
   };
 }
@@ -194,6 +199,13 @@ function whole(flag: string, text: string | undefined, min: number, max: number)
   const value = Number(text);
   if (/^\d+$/.test(text) && value >= min && value <= max) return value;
   throw new ConfigError(`--${flag} must be a whole number from ${min} to ${max}`);
+}
+
+function share(flag: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (/^(\d|\d?\.\d+)$/.test(text) && value <= 1) return value;
+  throw new ConfigError(`--${flag} must be a number from 0 to 1`);
 }
 
 function oneOf<T extends string>(flag: string, text: string, values: readonly T[]): T {

@@ -10,6 +10,7 @@ import { listen } from './http/serve.ts';
 import { standaloneMode } from './http/standalone-models.ts';
 import { loadServices } from './load-services.ts';
 import { progressReporter } from './progress-reporter.ts';
+import { both, createLogLine, createRequestLog } from './request-log.ts';
 import type { ChainEntry } from '../protocol/index.ts';
 
 const note = (message: string): boolean => process.stderr.write(`${message}\n`);
@@ -22,9 +23,10 @@ async function run(config: Config): Promise<void> {
   const lifecycle = new Lifecycle();
   const metrics = createMetrics();
   const chains = new Map<string, readonly ChainEntry[]>();
+  const log = createLogLine(note);
   const onFault = (where: string, error: unknown, requestIds: readonly string[] = []): void => {
     const stack = error instanceof Error ? error.stack : String(error);
-    note(JSON.stringify({ level: 'error', where, requestIds, error: stack }));
+    log('error', 'fault', { where, request_ids: requestIds, stack });
   };
   const context: OriginContext = {
     mode: config.mode.kind === 'dev' ? standaloneMode(chains) : { ...config.mode, startedAt },
@@ -44,10 +46,15 @@ async function run(config: Config): Promise<void> {
   const stop = (): void => {
     if (stopping || context.services === null) process.exit(stopping ? 1 : 0);
     stopping = true;
+    const began = Date.now();
+    log('info', 'draining', { in_flight: lifecycle.inFlight });
     drain({ lifecycle, server, graceMs: config.graceMs, abortAll: () => services.engine.close(), sleep })
       .then(() => services.close())
       .catch((error: unknown) => onFault('shutdown', error))
-      .finally(() => process.exit(0));
+      .finally(() => {
+        log('info', 'ended', { ms: Date.now() - began });
+        process.exit(0);
+      });
   };
   process.on('SIGTERM', stop);
   process.on('SIGINT', stop);
@@ -55,7 +62,7 @@ async function run(config: Config): Promise<void> {
   const services = await loadServices({
     config,
     observer: {
-      ...metrics.observer,
+      ...both(metrics.observer, createRequestLog(log, config.logSample)),
       onFault(fault) {
         metrics.observer.onFault?.(fault);
         onFault(fault.where, fault.error, fault.requestIds);

@@ -9,6 +9,8 @@ export const ManifestChainEntry = z.strictObject({
   scale: z.number().finite(),
   name: AdapterName,
   owner: z.string().min(1),
+  /** Largest rank of its modules; not in entries from before it was kept. */
+  rank: z.int().positive().optional(),
 });
 export type ManifestChainEntry = z.infer<typeof ManifestChainEntry>;
 
@@ -30,6 +32,13 @@ export const AdapterManifest = z.strictObject({
   experiment: z.string().optional(),
 });
 export type AdapterManifest = z.infer<typeof AdapterManifest>;
+
+/** The value of KV `name:<alias>`: another name that is meant. It gives no right to what it points at. */
+export const NameAlias = z.strictObject({ name: AdapterName, alias: AdapterName });
+export type NameAlias = z.infer<typeof NameAlias>;
+
+/** What a name can hold. */
+export type NameEntry = AdapterManifest | NameAlias;
 
 /** Parts of a canonical file, in order; what `blob:<digest>` holds and what an origin is told before the bytes. */
 export const BlobRecord = z.strictObject({

@@ -3,7 +3,8 @@
 export type ApiError =
   | { code: 'invalid_api_key'; message: string }
   | { code: 'insufficient_scope'; message: string }
-  | { code: 'invalid_signature'; message: string }
+  /** `reason`: the kind of `SignatureProblem`, for the edge. */
+  | { code: 'invalid_signature'; message: string; reason?: string }
   | { code: 'model_not_found'; message: string }
   | { code: 'not_found'; message: string }
   | { code: 'unknown_url'; message: string }
@@ -17,6 +18,8 @@ export type ApiError =
   | { code: 'adapter_missing'; message: string; missing: string[] }
   | { code: 'adapter_loading'; message: string; retryAfterMs: number }
   | { code: 'rate_limit_exceeded'; message: string; retryAfterMs: number }
+  /** A budget is used up: repeating does not help before it is renewed. */
+  | { code: 'insufficient_quota'; message: string }
   /** null: it never fits, so that repeating cannot help. */
   | { code: 'queue_full'; message: string; retryAfterMs: number | null }
   | { code: 'deadline_exceeded'; message: string }
@@ -45,6 +48,7 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   adapter_missing: [409, 'conflict_error'],
   adapter_loading: [409, 'conflict_error'],
   rate_limit_exceeded: [429, 'rate_limit_error'],
+  insufficient_quota: [429, 'insufficient_quota'],
   queue_full: [429, 'rate_limit_error'],
   deadline_exceeded: [503, 'server_error'],
   origin_unavailable: [503, 'server_error'],
@@ -61,7 +65,7 @@ export interface ErrorBody {
     code: ApiErrorCode;
     /** `adapter_missing`: the digests that the origin does not hold. */
     missing?: string[];
-    /** `adapter_invalid`: the toolkit's own code, such as `rank_mismatch`. */
+    /** `adapter_invalid`: the toolkit's own code, such as `rank_mismatch`. `invalid_signature`: what is wrong with it. */
     reason?: string;
   };
 }

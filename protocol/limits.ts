@@ -4,6 +4,8 @@ const MiB = 1024 * 1024;
 
 /** Request body of the client API, bytes. Long enough for a 128k-token prompt, short enough to buffer. */
 export const MAX_BODY_BYTES = 1_000_000;
+/** Arrays and objects inside one another in a body. Ours are six deep; ten times that leaves room for metadata. */
+export const MAX_JSON_DEPTH = 64;
 export const MAX_MESSAGES = 2_048;
 export const MAX_STOP_SEQUENCES = 4;
 export const MAX_STOP_CHARACTERS = 64;
@@ -17,6 +19,10 @@ export const MAX_VOCABULARY = 2 ** 24;
 export const MAX_METADATA = { pairs: 16, key: 64, value: 512 } as const;
 /** Adapters in one chain: a tree eight levels deep, as names are. */
 export const MAX_CHAIN = 8;
+/** Adapters that one request adds to its model's. */
+export const MAX_COMPOSED = MAX_CHAIN - 1;
+/** Largest scale of one of them, either way. Beyond a few times its training's an adapter only breaks the model. */
+export const MAX_COMPOSED_SCALE = 16;
 
 /** A Workers KV value ends at 25 MiB; 24 leaves room for what travels with a part. */
 export const MAX_PART_BYTES = 24 * MiB;
@@ -30,7 +36,26 @@ export const MAX_NAME_SEGMENTS = 8;
 /** A KV key ends at 512 bytes; names are ASCII, so 256 characters leave room for prefixes. */
 export const MAX_NAME_LENGTH = 256;
 
+/** Names whose live chains origins are asked to keep in memory: what an origin holds is a few gigabytes. */
+export const MAX_PINNED_NAMES = 64;
+
 /** A signature's stamp may differ this much from the receiver's clock. */
 export const SIGNATURE_WINDOW_MS = 60_000;
 /** Length cap of `x-request-id`; longer or odd ones are replaced. */
 export const MAX_REQUEST_ID = 128;
+
+/** Variants of one experiment. */
+export const MAX_VARIANTS = 10;
+/** Smaller arms never fill: at a tenth of a percent, ten thousand units give ten. */
+export const MIN_VARIANT_WEIGHT = 0.001;
+/** Three thirds written with six digits are one. */
+export const WEIGHT_TOLERANCE = 1e-5;
+/** Metrics, and guardrails, of one experiment. */
+export const MAX_EXPERIMENT_METRICS = 20;
+export const MAX_RAMP_STEPS = 20;
+/** Longest time that a step of a ramp can be held, minutes: thirty days. */
+export const MAX_HOLD_MINUTES = 43_200;
+/** Testers, tenants or values of a header that an experiment lists; it is one value in KV, read by the hot path. */
+export const MAX_EXPERIMENT_LIST = 200;
+/** Name of an end user, seed of an experiment. OpenAI's `safety_identifier` ends at 64. */
+export const MAX_UNIT_CHARACTERS = 256;

@@ -30,7 +30,8 @@ const Fields = z.strictObject({
   kid: z.string().regex(/^[A-Za-z0-9_-]{1,32}$/),
   t: z
     .string()
-    .regex(/^\d{1,15}$/)
+    // One way to write a number: the MAC is over the number, not over its digits.
+    .regex(/^[1-9]\d{0,14}$/)
     .transform(Number),
   n: z.string().regex(/^[A-Za-z0-9_-]{22}$/),
   h: z.string().regex(/^[0-9a-f]{64}$/),
@@ -38,17 +39,36 @@ const Fields = z.strictObject({
 });
 export type SignatureFields = z.infer<typeof Fields>;
 
-/** Parses `kid:base64,kid:base64`; the first key signs, all of them verify. @throws Error naming the bad entry's position. */
+/**
+ * Parses `kid:base64,kid:base64`; the first key signs, all of them verify.
+ * @throws Error naming the bad entry's position, never a secret.
+ */
 export function parseSigningKeys(text: string): SigningKey[] {
-  return text.split(',').map((entry, index) => {
+  const keys = text.split(',').map((entry, index) => {
     const [kid, secret] = entry.trim().split(':');
     if (!kid || !secret || !/^[A-Za-z0-9_-]{1,32}$/.test(kid))
       throw new Error(`origin key ${index + 1} is not kid:base64`);
-    const bytes = Uint8Array.from(atob(secret), (character) => character.charCodeAt(0));
+    const bytes = fromBase64(secret);
+    if (bytes === null) throw new Error(`origin key ${index + 1} (${kid}) is not base64`);
     if (bytes.length < 32)
       throw new Error(`origin key ${index + 1} (${kid}) has ${bytes.length} bytes, at least 32 are needed`);
     return { kid, secret: bytes };
   });
+  // A kid names one key: with two of them, which one verifies would be chance.
+  const twice = keys.findIndex(({ kid }, index) => keys.findIndex((key) => key.kid === kid) < index);
+  if (twice !== -1)
+    throw new Error(
+      `origin key ${twice + 1} (${keys[twice]?.kid}) has the id of an earlier key; give it another`,
+    );
+  return keys;
+}
+
+function fromBase64(text: string): Uint8Array<ArrayBuffer> | null {
+  try {
+    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  } catch {
+    return null;
+  }
 }
 
 type ImportedKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
@@ -120,19 +140,23 @@ export function parseSignature(header: string | null | undefined): SignatureFiel
   return parsed.success ? parsed.data : null;
 }
 
+export type NonceMemory = 'new' | 'seen' | 'full';
+
 export type SignatureProblem =
   | { kind: 'malformed' }
   | { kind: 'unknown_key'; kid: string }
   | { kind: 'clock_skew'; skewMs: number }
   | { kind: 'before_start' }
   | { kind: 'mismatch' }
-  | { kind: 'replayed' };
+  | { kind: 'replayed' }
+  /** No more nonces can be kept. */
+  | { kind: 'store_full' };
 
 /**
  * Checks everything but the body itself: the caller compares `fields.h` with the hash of the bytes it received.
  * The nonce is kept only after the MAC is good, so that garbage cannot fill the store.
  * @param startedAt unix ms; older stamps are refused because nonces do not survive a restart.
- * @param rememberNonce returns false when the nonce was seen before.
+ * @param rememberNonce keeps the nonce, or says why it does not.
  */
 export async function verifySignature(params: {
   header: string | null | undefined;
@@ -142,7 +166,7 @@ export async function verifySignature(params: {
   pathAndQuery: string;
   now: number;
   startedAt: number;
-  rememberNonce: (nonce: string, expiresAt: number) => boolean;
+  rememberNonce: (nonce: string, expiresAt: number) => NonceMemory;
 }): Promise<Result<SignatureFields, SignatureProblem>> {
   const fields = parseSignature(params.header);
   if (fields === null) return err({ kind: 'malformed' });
@@ -162,7 +186,7 @@ export async function verifySignature(params: {
   // subtle.verify compares in constant time.
   const good = await crypto.subtle.verify('HMAC', await importKey(key.secret), mac, signed);
   if (!good) return err({ kind: 'mismatch' });
-  if (!params.rememberNonce(`${fields.kid}:${fields.n}`, fields.t + 2 * SIGNATURE_WINDOW_MS))
-    return err({ kind: 'replayed' });
+  const memory = params.rememberNonce(`${fields.kid}:${fields.n}`, fields.t + 2 * SIGNATURE_WINDOW_MS);
+  if (memory !== 'new') return err({ kind: memory === 'seen' ? 'replayed' : 'store_full' });
   return ok(fields);
 }

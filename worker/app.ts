@@ -2,49 +2,105 @@ import { Hono } from 'hono';
 import { cors } from 'hono/cors';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
-import { MAX_REQUEST_ID, unknownPath, type AdapterManifest } from '../protocol/index.ts';
+import { MAX_REQUEST_ID, unknownPath, type NameEntry } from '../protocol/index.ts';
 import type { IntakeDeps } from './intake/intake-deps.ts';
-import { RETRY_AFTER_MS } from './limits.ts';
+import type { TakeDropOnMiss } from './intake/take-drop-on-miss.ts';
+import {
+  ABSENCE_MEMORY_MS,
+  KV_TIMEOUT_MS,
+  LAST_KNOWN_GOOD_ENTRIES,
+  LAST_KNOWN_GOOD_MS,
+  RETRY_AFTER_MS,
+} from './limits.ts';
 import { drainBody } from './middleware/drain-body.ts';
+import { observeRequest } from './middleware/observe-request.ts';
 import { fail, methodNotAllowed, type AppEnv } from './middleware/request-scope.ts';
+import { repinAfterChange } from './middleware/repin-after-change.ts';
 import { requireAdmin } from './middleware/require-admin.ts';
+import { logLine } from './observe/log-line.ts';
+import type { Observer } from './observe/observer.ts';
 import type { OriginClient } from './origin-client.ts';
+import { createPinSync, watchPointers } from './pins/sync-pins.ts';
 import { registryUnavailable } from './policy/resolve-name.ts';
 import { adminBlobRoutes } from './routes/admin-blobs.ts';
 import { adminEvaluateRoutes } from './routes/admin-evaluate.ts';
+import { adminGrantRoutes } from './routes/admin-grants.ts';
+import { adminHistoryRoutes } from './routes/admin-history.ts';
 import { adminKeyRoutes } from './routes/admin-keys.ts';
+import { adminLifeCycleRoutes } from './routes/admin-life-cycle.ts';
 import { adminOriginRoutes } from './routes/admin-origins.ts';
+import { adminPinRoutes } from './routes/admin-pins.ts';
+import { adminUpkeepRoutes } from './routes/admin-upkeep.ts';
+import { adminUsageRoutes } from './routes/admin-usage.ts';
 import { adminVerifyRoutes } from './routes/admin-verify.ts';
 import { adminVersionRoutes } from './routes/admin-versions.ts';
 import { completionRoutes } from './routes/completions.ts';
 import { modelRoutes } from './routes/models.ts';
+import type { CompletionMeter, UsageLedger } from './stores/types-metering.ts';
+import type { PinLedger } from './stores/types-pins.ts';
+import { createAbsenceCheck, forgettingAbsences } from './stores/confirmed-absence.ts';
+import { withLastKnownGood } from './stores/last-known-good.ts';
+import { createVersionIndex } from './stores/recorded-rights.ts';
 import {
   StoreUnavailable,
+  type BulkIndex,
+  type GarbageLedger,
+  type Grant,
+  type GrantIndex,
+  type GrantLedger,
   type Index,
   type KeyIndex,
   type KeyLedger,
+  type KeyListing,
   type KeyRecord,
+  type NameIndex,
 } from './stores/types.ts';
 
 export interface Services {
   /** As the hot path reads them: with the last known good behind. */
-  names: Index<AdapterManifest>;
+  names: BulkIndex<NameEntry>;
   keys: Index<KeyRecord>;
+  grants: Index<Grant[]>;
   intake: Omit<IntakeDeps, 'base' | 'trials'>;
+  /** Takes in what was dropped for a name that does not exist; none while drops are off. */
+  takeDropOnMiss?: TakeDropOnMiss;
+  /** Names as KV has them, without a memory; for repairs. */
+  nameIndex: NameIndex;
+  listing: KeyListing;
+  garbage: GarbageLedger;
   keyIndex: KeyIndex;
   keyLedger: KeyLedger;
+  grantIndex: GrantIndex;
+  grantLedger: GrantLedger;
   origins: OriginClient;
   adminKeyHash: string | null;
+  meter: CompletionMeter;
+  /** Hears of every request when it has ended. */
+  observer?: Observer;
+  usage: UsageLedger;
+  pins: PinLedger;
+  /** Pages that may call `/v1/*`; `*` = all. */
+  corsOrigins?: readonly string[];
 }
 
 /** What a page in a browser may read of an answer. */
 const EXPOSED_HEADERS = [
   'retry-after',
   'retry-after-ms',
+  'server-timing',
   'x-graft-adapter',
+  'x-graft-alias',
   'x-graft-chain',
+  'x-graft-composed',
   'x-graft-degraded',
+  'x-graft-inherited',
   'x-graft-origin',
+  'x-ratelimit-limit-requests',
+  'x-ratelimit-limit-tokens',
+  'x-ratelimit-remaining-requests',
+  'x-ratelimit-remaining-tokens',
+  'x-ratelimit-reset-requests',
+  'x-ratelimit-reset-tokens',
   'x-request-id',
   'x-should-retry',
 ];
@@ -53,43 +109,84 @@ const EXPOSED_HEADERS = [
 const rawPath = (request: Request): string => new URL(request.url).pathname;
 
 export function createApp(services: Services): Hono<AppEnv> {
-  const { names, keys, origins, keyIndex, keyLedger, adminKeyHash } = services;
-  const intake: IntakeDeps = { ...services.intake, base: () => origins.base(), trials: origins };
-  const { registry } = intake;
+  const {
+    names,
+    keys,
+    grants,
+    origins,
+    keyIndex,
+    keyLedger,
+    grantIndex,
+    grantLedger,
+    adminKeyHash,
+    meter,
+    usage,
+  } = services;
+  const absence = createAbsenceCheck({
+    registry: services.intake.registry,
+    ttlMs: ABSENCE_MEMORY_MS,
+    maxEntries: LAST_KNOWN_GOOD_ENTRIES,
+    now: services.intake.now,
+  });
+  const { pointers, changed } = watchPointers(forgettingAbsences(services.intake.pointers, absence));
+  const intake: IntakeDeps = { ...services.intake, pointers, base: () => origins.base(), trials: origins };
+  const { registry, now } = intake;
+  const pinSync = createPinSync({ pins: services.pins, registry, origins: origins.pins });
+  const versions = withLastKnownGood(createVersionIndex(registry), {
+    timeoutMs: KV_TIMEOUT_MS,
+    maxAgeMs: LAST_KNOWN_GOOD_MS,
+    maxEntries: LAST_KNOWN_GOOD_ENTRIES,
+    retryAfterMs: RETRY_AFTER_MS,
+    now,
+  });
+  const { takeDropOnMiss } = services;
+  const resolving = {
+    ...{ names, versions, grants, absence, registry, grantLedger, origins, keys, now },
+    ...(takeDropOnMiss === undefined ? {} : { takeDropOnMiss }),
+  };
   const app = new Hono<AppEnv>({ getPath: rawPath });
   app.use(requestId({ limitLength: MAX_REQUEST_ID }));
-  app.use(async (context, next) => {
-    await next();
-    context.header('x-request-id', context.get('requestId'));
-  });
+  app.use(observeRequest({ observer: services.observer ?? (() => undefined), now: intake.now }));
   app.use(
     secureHeaders({
       contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
       crossOriginResourcePolicy: 'same-site',
     }),
   );
-  // Keys travel in a header of their own, never by themselves as cookies do: any page may ask if it has one. What a
-  // page asks to send (openai-node's x-stainless-*) is allowed as it asks.
-  app.use('/v1/*', cors({ origin: '*', exposeHeaders: EXPOSED_HEADERS }));
+  // Off unless configured: a page has no key of its own to send. What it asks to send (openai-node's x-stainless-*) is
+  // allowed as it asks.
+  const { corsOrigins = [] } = services;
+  if (corsOrigins.length > 0) {
+    const origin = corsOrigins.includes('*') ? '*' : [...corsOrigins];
+    app.use('/v1/*', cors({ origin, exposeHeaders: EXPOSED_HEADERS }));
+  }
   app.use(drainBody);
   app.get('/healthz', (context) => context.json({ status: 'ok' }));
   app.all('/healthz', methodNotAllowed('GET'));
-  app.route('/', completionRoutes({ keys, names, registry, origins }));
-  app.route('/', modelRoutes({ keys, names, registry, origins }));
-  app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger }));
+  app.route('/', completionRoutes({ ...resolving, meter }));
+  app.route('/', modelRoutes(resolving));
+  app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger, grantLedger, now }));
+  app.use('/admin/*', repinAfterChange({ changed, pinSync }));
   app.route('/', adminBlobRoutes(intake));
   app.route('/', adminVersionRoutes(intake));
+  app.route('/', adminLifeCycleRoutes(intake));
+  app.route('/', adminHistoryRoutes({ registry }));
+  app.route('/', adminUpkeepRoutes({ ...services, ...intake }));
   app.route('/', adminVerifyRoutes(intake));
   app.route('/', adminEvaluateRoutes(intake));
+  app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, now }));
   app.route('/', adminKeyRoutes({ keyLedger, keyIndex, now: intake.now }));
+  app.route('/', adminUsageRoutes({ usage, now: intake.now }));
   app.route('/', adminOriginRoutes({ origins }));
+  app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));
   app.notFound(({ req }) => fail(unknownPath(req.method, req.path)));
   app.onError((error, context) => {
     const known = error instanceof StoreUnavailable;
-    const line = { event: known ? 'store_unavailable' : 'bug', request: context.get('requestId') };
-    console.error(
-      JSON.stringify({ ...line, message: error.message, ...(known ? {} : { stack: error.stack }) }),
-    );
+    logLine(known ? 'store_unavailable' : 'bug', {
+      request_id: context.get('requestId'),
+      reason: error.message,
+      stack: known ? undefined : error.stack,
+    });
     if (known) return fail(registryUnavailable(RETRY_AFTER_MS));
     return fail({ code: 'internal_error', message: 'Something went wrong here. Please try again.' });
   });

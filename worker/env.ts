@@ -1,37 +1,71 @@
 import { z } from 'zod';
 import { Digest, parseSigningKeys, type SigningKey } from '../protocol/index.ts';
+import { BOOTSTRAP_TENANT } from './middleware/authenticate.ts';
+import type { AnalyticsDataset } from './observe/analytics-engine.ts';
 import type { Origin } from './policy/choose-origin.ts';
 import type { SqlDatabase } from './stores/d1-database.ts';
+import type { DurableNamespace } from './stores/do-quotas.ts';
 import type { KvNamespace } from './stores/kv-namespace.ts';
+import type { ObjectBucket } from './stores/r2-blob-store.ts';
 
 /** Bindings as wrangler.toml and the secrets give them. */
 export interface RawEnv {
   ADAPTERS: KvNamespace;
   DB: SqlDatabase;
+  /** Where adapters' bytes go; without it they go to KV. What lies in KV already is read from there. */
+  BLOBS?: ObjectBucket;
+  /** Writes the names in KV, one change after the other (worker/durable/pointer-writer.ts). */
+  POINTERS: DurableNamespace;
+  /** Counts what keys with limits use; without it their limits are not kept (or refuse, as the key says). */
+  QUOTAS?: DurableNamespace;
+  /** Gets a data point a completion; docs/operations.md lists the columns. */
+  ANALYTICS?: AnalyticsDataset;
   /** JSON `[{"id": "...", "url": "https://..."}]`. */
   ORIGINS: string;
   /** `kid:base64,…`; shared with the origins. */
   GRAFT_ORIGIN_KEYS: string;
   /** base64 of at least 32 random bytes; signs what KV holds. */
   GRAFT_MAC_KEY: string;
+  /** `base64,…`: what is signed with these is good too, while GRAFT_MAC_KEY is rotated (docs/operations.md). */
+  GRAFT_ACCEPTED_MAC_KEYS?: string;
   /** sha256 of the first admin key, hex; without it only admin keys in D1 are good. */
   GRAFT_ADMIN_KEY_SHA256?: string;
+  /** `https://app.example.com,…` or `*`: pages that may call `/v1/*` from a browser; none unless given. */
+  CORS_ORIGINS?: string;
+  /** Share of the requests that are logged, 0 to 1; failures always are. 0 unless given. */
+  LOG_SAMPLE?: string;
+  /** `on`: packed files that lie in KV under `drop:<name>` are published. Off unless given. */
+  DROPS?: string;
+  /** Tenant that owns what is dropped where no name above has an owner; that of the first admin key unless given. */
+  DROP_TENANT?: string;
 }
 
 export interface Config {
   origins: Origin[];
   originKeys: SigningKey[];
   macKey: Uint8Array<ArrayBuffer>;
+  acceptedMacKeys: Uint8Array<ArrayBuffer>[];
   adminKeyHash: string | null;
+  /** Origins of pages, in the browser's sense. */
+  corsOrigins: string[];
+  logSample: number;
+  /** Owner of dropped files where no name above has one; null = files are not taken in. */
+  dropTenant: string | null;
 }
 
 const MIN_SECRET_BYTES = 32;
+
+const isPlain = (url: URL): boolean => url.username + url.password + url.search + url.hash === '';
 
 const Origins = z
   .array(
     z.strictObject({
       id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
-      url: z.url({ protocol: /^https?$/ }).transform((url) => url.replace(/\/+$/, '')),
+      url: z
+        .url({ protocol: /^https?$/ })
+        // A password would be in every log line about a failed request; requests are signed.
+        .refine((url) => isPlain(new URL(url)), 'must have no name, password, query or fragment')
+        .transform((url) => url.replace(/\/+$/, '')),
     }),
   )
   .min(1)
@@ -69,15 +103,50 @@ const signingKeys = z.string().transform((text, context) => {
   }
 });
 
+function isPageOrigin(text: string): boolean {
+  try {
+    return new URL(text).origin === text;
+  } catch {
+    return false;
+  }
+}
+
+const corsOrigins = z
+  .string()
+  .transform((text) => text.split(',').flatMap((entry) => entry.trim() || []))
+  .refine(
+    (entries) => entries.every((entry) => entry === '*' || isPageOrigin(entry)),
+    'must be origins such as https://app.example.com, separated by commas, or *',
+  );
+
+const share = z
+  .string()
+  .regex(/^(0|1|0?\.\d+|1\.0+)$/, 'must be a number from 0 to 1')
+  .transform(Number);
+
 const Variables = z.object({
   ORIGINS: json.pipe(Origins),
   GRAFT_ORIGIN_KEYS: signingKeys,
   GRAFT_MAC_KEY: secret,
+  GRAFT_ACCEPTED_MAC_KEYS: z
+    .string()
+    .transform((text) => text.split(',').flatMap((entry) => entry.trim() || []))
+    .pipe(z.array(secret))
+    .optional(),
   GRAFT_ADMIN_KEY_SHA256: z.union([Digest, z.literal('')]).optional(),
+  CORS_ORIGINS: corsOrigins.optional(),
+  LOG_SAMPLE: share.optional(),
+  DROPS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
+  DROP_TENANT: z
+    .string()
+    .regex(/^([a-z0-9._-]{1,64})?$/, 'must be a tenant: 1 to 64 of a-z, 0-9, ".", "_", "-"')
+    .optional(),
 });
 
 /** @throws Error that names what is wrong, never a secret. */
-export function parseEnv(raw: Omit<RawEnv, 'ADAPTERS' | 'DB'>): Config {
+export function parseEnv(
+  raw: Omit<RawEnv, 'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'ANALYTICS'>,
+): Config {
   const parsed = Variables.safeParse(raw);
   if (!parsed.success) {
     const problems = parsed.error.issues.map(({ path, message }) => `${path.join('.')}: ${message}`);
@@ -87,6 +156,10 @@ export function parseEnv(raw: Omit<RawEnv, 'ADAPTERS' | 'DB'>): Config {
     origins: parsed.data.ORIGINS,
     originKeys: parsed.data.GRAFT_ORIGIN_KEYS,
     macKey: parsed.data.GRAFT_MAC_KEY,
+    acceptedMacKeys: parsed.data.GRAFT_ACCEPTED_MAC_KEYS ?? [],
     adminKeyHash: parsed.data.GRAFT_ADMIN_KEY_SHA256 || null,
+    corsOrigins: parsed.data.CORS_ORIGINS ?? [],
+    logSample: parsed.data.LOG_SAMPLE ?? 0,
+    dropTenant: parsed.data.DROPS === 'on' ? parsed.data.DROP_TENANT || BOOTSTRAP_TENANT : null,
   };
 }

@@ -1,27 +1,55 @@
-import type { AdapterManifest } from '../protocol/index.ts';
+import type { NameEntry } from '../protocol/index.ts';
 import * as limits from './limits.ts';
+import { createKvGrantIndex } from './stores/kv-grant-index.ts';
 import { createKvKeyIndex } from './stores/kv-key-index.ts';
 import { createKvNameIndex } from './stores/kv-name-index.ts';
 import { withLastKnownGood } from './stores/last-known-good.ts';
-import { forgettingKeys, forgettingNames, withShortMemory } from './stores/short-memory.ts';
-import type { Index, KeyIndex, KeyRecord, NameIndex } from './stores/types.ts';
+import { recordedGrants, recordedKey } from './stores/recorded-rights.ts';
+import type { Sealer } from './stores/sealed-value.ts';
+import { withSecondOpinion } from './stores/second-opinion.ts';
+import { forgettingGrants, forgettingKeys, withShortMemory } from './stores/short-memory.ts';
+import type {
+  BulkIndex,
+  Grant,
+  GrantIndex,
+  GrantLedger,
+  Index,
+  KeyIndex,
+  KeyLedger,
+  KeyRecord,
+  NameIndex,
+} from './stores/types.ts';
 
 export interface HotIndexes {
-  /** As the hot path reads them: a moment's memory in front, the last known good behind. */
-  names: Index<AdapterManifest>;
+  /**
+   * As the hot path reads them: a moment's memory in front, the last known good behind. An absence of keys and grants
+   * is confirmed by the system of record here; that of names by who resolves them.
+   */
+  names: BulkIndex<NameEntry>;
   keys: Index<KeyRecord>;
-  /** As the admin API writes them: what is written here is seen here at once. */
+  grants: Index<Grant[]>;
+  /** As KV has them, without a memory, and only what the current secret sealed. */
   nameIndex: NameIndex;
+  /** For a name that was written elsewhere: it is read anew at the next request. */
+  forgetName: (name: string) => void;
+  /** As the admin API writes them: what is written here is seen here at once. */
   keyIndex: KeyIndex;
+  grantIndex: GrantIndex;
 }
 
 export function createHotIndexes(params: {
   pointer: Parameters<typeof createKvNameIndex>[0];
+  /** Opens what the current secret sealed, and nothing else: upkeep finds and rewrites what an older one did. */
+  currentSealer: Sealer;
+  keyLedger: Pick<KeyLedger, 'get'>;
+  grantLedger: Pick<GrantLedger, 'heldBy'>;
   now: () => number;
 }): HotIndexes {
-  const { pointer, now } = params;
+  const { pointer, currentSealer, keyLedger, grantLedger, now } = params;
+  const upkeep = { ...pointer, sealer: currentSealer };
   const kvNames = createKvNameIndex(pointer);
   const kvKeys = createKvKeyIndex(pointer);
+  const kvGrants = createKvGrantIndex(pointer);
   const maxEntries = limits.LAST_KNOWN_GOOD_ENTRIES;
   const behind = {
     timeoutMs: limits.KV_TIMEOUT_MS,
@@ -32,6 +60,26 @@ export function createHotIndexes(params: {
   };
   const before = { ttlMs: limits.SHORT_MEMORY_MS, maxEntries, now };
   const names = withShortMemory(withLastKnownGood(kvNames, behind), before);
-  const keys = withShortMemory(withLastKnownGood(kvKeys, behind), before);
-  return { names, keys, nameIndex: forgettingNames(kvNames, names), keyIndex: forgettingKeys(kvKeys, keys) };
+  const perSecond = limits.SECOND_OPINIONS_PER_SECOND;
+  const recordedKeys = withSecondOpinion(kvKeys, {
+    ask: (hash) => recordedKey(keyLedger, hash),
+    perSecond,
+    now,
+  });
+  const heldGrants = withSecondOpinion(kvGrants, {
+    ask: (tenant) => recordedGrants(grantLedger, tenant),
+    perSecond,
+    now,
+  });
+  const keys = withShortMemory(withLastKnownGood(recordedKeys, behind), before);
+  const grants = withShortMemory(withLastKnownGood(heldGrants, behind), before);
+  return {
+    names,
+    keys,
+    grants,
+    nameIndex: createKvNameIndex(upkeep),
+    forgetName: (name) => names.forget(name),
+    keyIndex: forgettingKeys(createKvKeyIndex(upkeep), keys),
+    grantIndex: forgettingGrants(createKvGrantIndex(upkeep), grants),
+  };
 }

@@ -1,50 +1,57 @@
 /** Composition root of the edge: bindings in, one app per isolate out. */
 import { createApp, type Services } from './app.ts';
+import { createBlobs } from './blobs.ts';
+import { createDrops } from './drops.ts';
 import { parseEnv, type RawEnv } from './env.ts';
 import { hashStreams } from './hash-streams.ts';
 import { createHotIndexes } from './hot-indexes.ts';
 import * as limits from './limits.ts';
+import { createMetering } from './metering.ts';
+import { createObserver } from './observe/observer.ts';
 import { createOriginClient } from './origin-client.ts';
+import { createPointers } from './pointers.ts';
+import { createSchedule, type Schedule } from './schedule.ts';
 import { createD1BlobLedger } from './stores/d1-blob-ledger.ts';
 import { guardDatabase } from './stores/d1-database.ts';
+import { createD1Garbage } from './stores/d1-garbage.ts';
+import { createD1GrantLedger } from './stores/d1-grants.ts';
 import { createD1KeyLedger } from './stores/d1-key-ledger.ts';
+import { createD1Pins } from './stores/d1-pins.ts';
 import { createD1Registry } from './stores/d1-registry.ts';
-import { createKvBlobStore } from './stores/kv-blob-store.ts';
+import { createKvListing } from './stores/kv-listing.ts';
 import { createSealer } from './stores/sealed-value.ts';
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
-function createServices(raw: RawEnv): Services {
+function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
   const config = parseEnv(raw);
   const now = Date.now;
   const retryAfterMs = limits.RETRY_AFTER_MS;
   const kv = raw.ADAPTERS;
   const db = guardDatabase(raw.DB);
-  const sealer = createSealer(config.macKey);
+  const sealer = createSealer(config.macKey, config.acceptedMacKeys);
+  const currentSealer = createSealer(config.macKey);
   const pacing = { pauseMs: limits.KV_WRITE_PAUSE_MS, tries: limits.KV_WRITE_TRIES, sleep };
   const pointer = { kv, sealer, cacheTtl: limits.POINTER_CACHE_TTL_S, retryAfterMs, pacing };
-  const { names, keys, nameIndex, keyIndex } = createHotIndexes({ pointer, now });
-  const blobs = createKvBlobStore({
-    kv,
-    cacheTtl: limits.BLOB_CACHE_TTL_S,
-    retryCacheTtl: limits.BLOB_RETRY_CACHE_TTL_S,
-    timeoutMs: limits.BLOB_TIMEOUT_MS,
-    pacing,
-  });
+  const keyLedger = createD1KeyLedger(db);
+  const grantLedger = createD1GrantLedger(db);
+  const hot = createHotIndexes({ pointer, currentSealer, keyLedger, grantLedger, now });
+  const blobs = createBlobs({ kv, bucket: raw.BLOBS, pacing });
   const fetchOrigin = (url: string, init: RequestInit) => fetch(url, init);
-  return {
-    names,
-    keys,
+  const services: Services = {
+    ...hot,
     intake: {
       blobs,
       blobLedger: createD1BlobLedger(db),
       registry: createD1Registry(db),
-      names: nameIndex,
+      pointers: createPointers({ namespace: raw.POINTERS, forgetName: hot.forgetName }),
       hashStreams,
       now,
     },
-    keyIndex,
-    keyLedger: createD1KeyLedger(db),
+    listing: createKvListing(kv),
+    garbage: createD1Garbage(db),
+    keyLedger,
+    grantLedger,
     origins: createOriginClient({
       ...config,
       keys: config.originKeys,
@@ -53,16 +60,33 @@ function createServices(raw: RawEnv): Services {
       now,
       sleep,
     }),
+    ...createMetering({ namespace: raw.QUOTAS, db, now, sleep }),
+    pins: createD1Pins(db),
+    observer: createObserver({ dataset: raw.ANALYTICS, logSample: config.logSample }),
     adminKeyHash: config.adminKeyHash,
+    corsOrigins: config.corsOrigins,
   };
+  const tenant = config.dropTenant;
+  const drops = tenant === null ? null : createDrops({ kv, db, pacing, services, tenant });
+  if (drops !== null) services.takeDropOnMiss = drops.onMiss;
+  return { services, schedule: createSchedule(services, drops) };
 }
 
+export { PointerWriter } from './durable/pointer-writer.ts';
+export { QuotaCounter } from './durable/quota-counter.ts';
+
 /** Bindings are the same object for all requests of an isolate. */
-let app: { env: RawEnv; fetch: ReturnType<typeof createApp>['fetch'] } | undefined;
+let edge: { env: RawEnv; fetch: ReturnType<typeof createApp>['fetch']; schedule: Schedule } | undefined;
+
+function edgeOf(env: RawEnv): NonNullable<typeof edge> {
+  if (edge?.env !== env) {
+    const { services, schedule } = createParts(env);
+    edge = { env, fetch: createApp(services).fetch, schedule };
+  }
+  return edge;
+}
 
 export default {
-  fetch(request, env, context) {
-    if (app?.env !== env) app = { env, fetch: createApp(createServices(env)).fetch };
-    return app.fetch(request, env, context);
-  },
+  fetch: (request, env, context) => edgeOf(env).fetch(request, env, context),
+  scheduled: (_controller, env, context) => edgeOf(env).schedule((work) => context.waitUntil(work)),
 } satisfies ExportedHandler<RawEnv>;

@@ -26,8 +26,52 @@ export const SHORT_MEMORY_MS = 1 * SECOND;
 export const KV_WRITE_PAUSE_MS = 1_100;
 export const KV_WRITE_TRIES = 4;
 
+/** Between two writes of one pointer: KV takes one a second a key, and loses the others without a word. */
+export const POINTER_INTERVAL_MS = 1_000;
+/** One write of a pointer, with its pauses: the interval and at most three of KV's. */
+export const POINTER_WRITE_TIMEOUT_MS = 8 * SECOND;
+/** A pointer's write waits for at most one before it. */
+export const POINTER_TIMEOUT_MS = 2 * POINTER_WRITE_TIMEOUT_MS;
+/** A pointer that could not be written is tried again after this time, and twice as long each further time … */
+export const POINTER_RETRY_MS = 5 * SECOND;
+/** … but never longer. */
+export const MAX_POINTER_RETRY_MS = 600 * SECOND;
+
+/** Changes of one answer of `GET /admin/history`, unless it is asked for fewer. */
+export const HISTORY_PAGE = 100;
+export const MAX_HISTORY_PAGE = 1_000;
+/** Children named when a version cannot be retired because of them. */
+export const MAX_DEPENDENTS_TOLD = 10;
+/** Entries that one request of a repair compares; each may be a read and a write, and a request has 1,000 of them. */
+export const REPAIR_PAGE = 48;
+/** Files that one request of a collection looks at; deleting one takes up to 43 writes of a request's 1,000. */
+export const GARBAGE_PAGE = 20;
+/** A file that no version has, and that nobody touched for this long, is marked as garbage. */
+export const GARBAGE_MARK_MS = 24 * 3_600 * SECOND;
+/**
+ * A marked file is deleted after this time: as long as the longest cache of KV, so that nobody who uploads the same
+ * file anew, in other parts, finds the old ones in a cache.
+ */
+export const GARBAGE_COLLECT_MS = BLOB_CACHE_TTL_S * SECOND;
+
 /** OpenAI's clients wait ten minutes by default; nobody reads what comes later. */
 export const REQUEST_BUDGET_MS = 600 * SECOND;
+/** An origin that has not begun to answer for this long is asked for a sign of life; streams begin within 3 s. */
+export const HEADERS_PATIENCE_MS = 5 * SECOND;
+/** … and this long again for the sign. Its event loop stops for no longer than one step of the model. */
+export const PULSE_MS = 5 * SECOND;
+/** An origin that failed is left alone for this long, and twice as long each further time: a restart takes seconds. */
+export const EJECT_MS = 1 * SECOND;
+/** … but never longer, so that one that is back is found. */
+export const MAX_EJECT_MS = 30 * SECOND;
+/** One that refuses our signature needs its operator: its keys, its id or its clock. */
+export const SIGNATURE_EJECT_MS = 30 * SECOND;
+/** What an origin said of its load counts for this long; rows run for seconds. */
+export const LOAD_ANSWER_FRESH_MS = 2 * SECOND;
+/** Rows of an origin that has not said how many it has; the origin's own default. */
+export const UNKNOWN_SLOTS = 16;
+/** A stream that moves nothing for this long is dead: it is ended and not counted as load; origins send a heartbeat each 15 s. */
+export const ORIGIN_LEASE_MS = 60 * SECOND;
 /** How long one request waits for its adapters to reach an origin before it is told to come back. */
 export const LOAD_BUDGET_MS = 60 * SECOND;
 /** Pause while another request of this isolate sends the same adapter. */
@@ -61,6 +105,19 @@ export const MAX_EVALUATION_BODY_BYTES = 512 * 1024;
  */
 export const MAX_CHECKED_BYTES = 72 * MiB;
 
+/**
+ * How long an isolate believes the system of record that a name does not exist; as long as KV may go on saying so.
+ * Until then a name that inherits costs one question to D1 in this time and isolate.
+ */
+export const ABSENCE_MEMORY_MS = 30 * SECOND;
+/**
+ * Keys, and tenants' grants, that KV does not have and the system of record is asked about, each a second and isolate. D1
+ * answers about 1,000 questions a second; made-up keys get no more than this of them.
+ */
+export const SECOND_OPINIONS_PER_SECOND = 50;
+/** Grants of one tenant, or of everybody: one value in KV of at most 170 kB. */
+export const MAX_GRANTS = 500;
+
 export const MAX_LISTED_MODELS = 1_000;
 export const ADMIN_PAGE = 1_000;
 /** The same file may be published under any number of names. */
@@ -70,3 +127,67 @@ export const SUGGESTION_CANDIDATES = 200;
 export const MAX_SUGGESTIONS = 3;
 /** D1 binds at most 100 values to a query, and a scope takes three. */
 export const MAX_SCOPES = 24;
+
+/** Longest lifetime that a key can be given, ms: ten years. Longer ones are better without an end. */
+export const MAX_KEY_LIFE_MS = 3_653 * 86_400 * SECOND;
+/** Longest time that a replaced key stays good, ms. */
+export const MAX_KEY_GRACE_MS = 90 * 86_400 * SECOND;
+
+/** A request's place among those of its key that are under way is held this long without a sign of life. */
+export const LEASE_MS = 60 * SECOND;
+/** … and that sign is given so often: three can be lost. */
+export const LEASE_RENEW_MS = 15 * SECOND;
+/**
+ * A stream in which nothing moves for this long is ended: origins send something each 15 s, so that its client has gone
+ * without workerd noticing (workerd#6832), or the origin hangs. What it used is counted then, for which a request whose
+ * client has gone has 30 s.
+ */
+export const STREAM_STALL_MS = 25 * SECOND;
+export const STREAM_STALL_CHECK_MS = 2_500;
+/** A lease that ended by itself is still known for this long, so that tokens that are told late are counted, once. */
+export const LEASE_KEPT_MS = REQUEST_BUDGET_MS;
+/** A counter that does not say in this time whether a request may pass is taken to be out of order. */
+export const QUOTA_TIMEOUT_MS = 2 * SECOND;
+/** A key that was told it used too much is told so again for this long without asking its counter. */
+export const REFUSAL_MEMORY_MS = 1 * SECOND;
+/** Usage is written this long after it was first noted, with all that came meanwhile. */
+export const USAGE_FLUSH_MS = 2 * SECOND;
+/** Rows of one write of usage: each is about 150 bytes. */
+export const MAX_USAGE_ROWS = 500;
+/** A batch of usage is tried so often, with a growing pause. */
+export const USAGE_TRIES = 4;
+/** Rows that wait for a database that does not answer; then the oldest are given up, and said so. */
+export const MAX_UNSENT_USAGE_ROWS = 5_000;
+/** Batches are known for this long; none is sent again later. */
+export const USAGE_BATCH_MEMORY_MS = 86_400 * SECOND;
+/** Rows of one answer of `GET /admin/usage`. */
+export const MAX_USAGE_SUMS = 10_000;
+/** How long an origin may take to load a pinned chain, which it has to read from its disk; and to be brought it. */
+export const PIN_TIMEOUT_MS = 60 * SECOND;
+
+/** Files dropped into KV that are taken in at most in one pass of the schedule: each is a trial at an origin. */
+export const DROPS_PER_PASS = 20;
+/** … and looked at: each is read whole, and an invocation may ask KV 1,000 times. */
+export const DROP_READS_PER_PASS = 200;
+/** Seconds that a dropped file read from KV may be old; 30 is the least that KV accepts. */
+export const DROP_CACHE_TTL_S = 30;
+/** A dropped file that has not arrived by then is left for later: 25 MiB out of cold storage. */
+export const DROP_TIMEOUT_MS = 30 * SECOND;
+/**
+ * A dropped file is removed when it is seen unchanged this long after it was decided on: by then no read comes from
+ * the cache of the first one (30 s), and a file put there meanwhile is not lost.
+ */
+export const DROP_SETTLE_MS = 45 * SECOND;
+/** So long after its removal another location may still show a dropped file: KV's delay and cache, twice. */
+export const DROP_STALE_MS = 180 * SECOND;
+/**
+ * Where requests by a name found no file, or none that could be taken, they do not look again for this long, only the
+ * schedule does: as long as KV remembers an absence.
+ */
+export const DROP_QUIET_MS = 30 * SECOND;
+/** Names of that memory. */
+export const MAX_QUIET_DROPS = 10_000;
+/** Pause while another request of this isolate takes the same file. */
+export const DROP_POLL_MS = 50;
+/** An intake that has not ended after this long is taken to be dead. */
+export const DROP_STALL_MS = 60 * SECOND;

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { err, ok, type ApiError, type ChainEntry, type Result } from '../protocol/index.ts';
 import { MAX_LOAD_WAIT_MS, RETRY_AFTER_MS, LOAD_BUDGET_MS } from './limits.ts';
+import { logLine } from './observe/log-line.ts';
 import type { OriginFetch } from './origin-fetch.ts';
+import { readOriginText } from './origin-text.ts';
 import type { Transfers } from './origin-transfers.ts';
 import type { Origin } from './policy/choose-origin.ts';
 
@@ -24,6 +26,9 @@ export interface ExchangeCall {
   path: string;
   /** All that the origin needs for it; only these are brought to it. */
   chain: readonly ChainEntry[];
+  requestId?: string;
+  /** Until when adapters may be on their way, unix ms; {@link LOAD_BUDGET_MS} from now unless given. */
+  loadUntil?: number;
   /** Made anew for each try. */
   body: () => object;
   /** For each try. */
@@ -38,8 +43,10 @@ export type Exchanged =
   | { kind: 'answered'; response: Response }
   /** `refusal` is null when something else than an origin seems to have answered. */
   | { kind: 'refused'; response: Response; text: string; refusal: Refusal | null }
-  /** It is not there, or what it lacks cannot be brought to it. */
-  | { kind: 'failed'; error: ApiError };
+  /** What it lacks cannot be brought to it. */
+  | { kind: 'failed'; error: ApiError }
+  /** It is not there. */
+  | { kind: 'unreachable'; error: ApiError; reason: string };
 
 export const originUnavailable = (
   message = 'The model server cannot be reached at the moment. Please try again.',
@@ -94,8 +101,8 @@ export function createExchange(params: {
   }
 
   return async (origin: Origin, call: ExchangeCall): Promise<Exchanged> => {
-    const { path, chain, gone, keepAlive } = call;
-    const loadUntil = now() + LOAD_BUDGET_MS;
+    const { path, chain, gone, keepAlive, requestId } = call;
+    const loadUntil = call.loadUntil ?? now() + LOAD_BUDGET_MS;
     const brought = new Map<string, number>();
     for (;;) {
       const sent = await send(origin, {
@@ -103,15 +110,17 @@ export function createExchange(params: {
         path,
         body: JSON.stringify(call.body()),
         signal: call.signal(),
+        ...(requestId === undefined ? {} : { requestId }),
       });
       if (!sent.ok) {
+        const { reason } = sent.error;
         if (!gone.aborted)
-          console.error(JSON.stringify({ event: 'origin_unreachable', origin: origin.id, ...sent.error }));
-        return { kind: 'failed', error: originUnavailable() };
+          logLine('origin_unreachable', { origin: origin.id, request_id: requestId, reason });
+        return { kind: 'unreachable', error: originUnavailable(), reason };
       }
       const response = sent.value;
       if (response.ok) return { kind: 'answered', response };
-      const text = await response.text();
+      const text = await textOf(response);
       const refusal = parseRefusal(text);
       if (response.status !== 409 || refusal === null) return { kind: 'refused', response, text, refusal };
       const waited =
@@ -125,6 +134,10 @@ export function createExchange(params: {
 }
 
 export type Exchange = ReturnType<typeof createExchange>;
+
+/** @returns '' when the connection breaks, or the answer does not end. */
+const textOf = async (response: Response): Promise<string> =>
+  (await readOriginText(response).catch(() => null)) ?? '';
 
 function parseRefusal(text: string): Refusal | null {
   try {

@@ -1,7 +1,9 @@
 import { z } from 'zod';
 import { err, ok, type ApiError, type Result } from '../protocol/index.ts';
 import { LOAD_POLL_MS, RETRY_AFTER_MS, TRANSFER_STALL_MS } from './limits.ts';
+import { logLine } from './observe/log-line.ts';
 import type { OriginFetch } from './origin-fetch.ts';
+import { readOriginText } from './origin-text.ts';
 import type { Origin } from './policy/choose-origin.ts';
 import { StoreUnavailable, type BlobStore } from './stores/types.ts';
 
@@ -16,7 +18,7 @@ const Announced = z.object({ missing_parts: z.array(z.int()) });
 /** @returns the parts that the origin says it still wants, or null when it does not say. */
 async function missingParts(response: Response): Promise<Set<number> | null> {
   try {
-    const parsed = Announced.safeParse(await response.json());
+    const parsed = Announced.safeParse(JSON.parse((await readOriginText(response)) ?? ''));
     return parsed.success ? new Set(parsed.data.missing_parts) : null;
   } catch {
     return null;
@@ -64,9 +66,7 @@ export function createTransfers(params: {
         if (sent.value.status < 500) break;
       } else reason = sent.error.reason;
     }
-    console.error(
-      JSON.stringify({ event: 'part_refused', origin: origin.id, digest, part: part.index, reason }),
-    );
+    logLine('part_refused', { origin: origin.id, digest, part: part.index, reason });
     return err(adapterUnavailable(`The adapter could not be brought to the origin (part ${part.index}).`));
   }
 
@@ -86,14 +86,7 @@ export function createTransfers(params: {
       return err(adapterUnavailable('The origin cannot be reached to bring it the adapter.'));
     const wanted = await missingParts(announced.value);
     if (!announced.value.ok) {
-      console.error(
-        JSON.stringify({
-          event: 'adapter_refused',
-          origin: origin.id,
-          digest,
-          status: announced.value.status,
-        }),
-      );
+      logLine('adapter_refused', { origin: origin.id, digest, status: announced.value.status });
       return err(adapterUnavailable('The origin does not take the adapter at the moment.'));
     }
     for (const [index, { sha256 }] of record.parts.entries()) {

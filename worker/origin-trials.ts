@@ -11,17 +11,21 @@ import {
 } from '../protocol/index.ts';
 import type { AdapterTrial, AdapterTrials } from './intake/intake-deps.ts';
 import { MAX_ORIGIN_ANSWER_BYTES, REQUEST_BUDGET_MS, RETRY_AFTER_MS } from './limits.ts';
+import { logLine, type LogField } from './observe/log-line.ts';
 import { originUnavailable, type Exchange, type Exchanged } from './origin-exchange.ts';
-import { rankOrigins, type Origin } from './policy/choose-origin.ts';
+import { readOriginText } from './origin-text.ts';
+import type { Origin } from './policy/choose-origin.ts';
 
 /** Asks origins about adapters before anybody uses them. */
 export function createTrials(params: {
   origins: readonly Origin[];
+  /** In which order to ask them for an adapter of this name. */
+  order: (name: string) => readonly Origin[];
   exchange: Exchange;
   /** For one question to one origin. */
   verifyTimeoutMs: number;
 }): AdapterTrials {
-  const { origins, exchange, verifyTimeoutMs } = params;
+  const { origins, order, exchange, verifyTimeoutMs } = params;
 
   async function verifyAt(
     origin: Origin,
@@ -45,7 +49,7 @@ export function createTrials(params: {
   return {
     async verify(trial) {
       let failure = originUnavailable();
-      for (const origin of rankOrigins(trial.name, origins)) {
+      for (const origin of order(trial.name)) {
         const answer = await verifyAt(origin, trial);
         // A store that does not answer would not answer for the next origin either.
         if (answer.ok || answer.error.code === 'registry_unavailable' || trial.signal.aborted) return answer;
@@ -64,7 +68,7 @@ export function createTrials(params: {
       const body: EvaluateRequest = { chain: [...chain], tenant, budget_ms: REQUEST_BUDGET_MS, rows };
       const until = AbortSignal.any([signal, AbortSignal.timeout(REQUEST_BUDGET_MS)]);
       let failure = originUnavailable();
-      for (const origin of rankOrigins(trial.name, origins)) {
+      for (const origin of order(trial.name)) {
         const exchanged = await exchange(origin, {
           path: pathOf(trial, 'evaluate'),
           chain,
@@ -93,9 +97,9 @@ async function answerOf<T>(
   exchanged: Exchanged,
   schema: z.ZodType<T>,
 ): Promise<Result<T, ApiError>> {
-  if (exchanged.kind === 'failed') return err(exchanged.error);
-  const odd = (detail: object): Result<never, ApiError> => {
-    console.error(JSON.stringify({ event: 'odd_origin_answer', origin: origin.id, ...detail }));
+  if (exchanged.kind === 'failed' || exchanged.kind === 'unreachable') return err(exchanged.error);
+  const odd = (detail: Record<string, LogField>): Result<never, ApiError> => {
+    logLine('odd_origin_answer', { origin: origin.id, ...detail });
     return err(originUnavailable());
   };
   if (exchanged.kind === 'refused') {
@@ -104,8 +108,8 @@ async function answerOf<T>(
     return known === null ? odd({ status: response.status, code: refusal?.code }) : err(known);
   }
   try {
-    const text = await exchanged.response.text();
-    if (text.length > MAX_ORIGIN_ANSWER_BYTES) return odd({ reason: `${text.length} characters` });
+    const text = await readOriginText(exchanged.response);
+    if (text === null) return odd({ reason: `more than ${MAX_ORIGIN_ANSWER_BYTES} bytes` });
     return ok(schema.parse(JSON.parse(text)));
   } catch (error) {
     return odd({ reason: String(error).slice(0, 300) });

@@ -13,6 +13,8 @@ export const Version = z.object({
   bytes: z.int(),
   rank: z.int(),
   live: z.boolean(),
+  /** Unix ms; null = in use. */
+  retired_at: z.number().nullish(),
   /** What an origin said with it when it was published; null = nothing yet. */
   proof: AdapterProof.nullish(),
   evaluation: StoredEvaluation.nullish(),
@@ -31,7 +33,14 @@ export type Versions = z.infer<typeof Versions>;
 
 export const Names = z.object({
   names: z.array(
-    z.object({ name: z.string(), owner: z.string(), version: z.int().nullable(), latest: z.int() }),
+    z.object({
+      name: z.string(),
+      owner: z.string(),
+      version: z.int().nullable(),
+      latest: z.int(),
+      /** The name that it stands for. */
+      alias: z.string().nullish(),
+    }),
   ),
   cursor: z.string().nullable(),
 });

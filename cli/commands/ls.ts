@@ -30,10 +30,10 @@ export default defineCommand({
   },
 });
 
-const row = ({ name, version, latest, owner }: Name): string[] => [
+const row = ({ name, version, latest, owner, alias }: Name): string[] => [
   name,
-  version === null ? '-' : String(version),
-  String(latest),
+  alias ? `-> ${alias}` : version === null ? '-' : String(version),
+  latest === 0 ? '-' : String(latest),
   owner,
 ];
 

@@ -52,7 +52,8 @@ export default defineCommand({
       description: 'Name of the adapter it was trained on top of',
       valueHint: 'name',
     },
-    stage: { type: 'boolean', description: 'Add the version without making it live' },
+    stage: { type: 'boolean', description: 'Add the version without making it live; see `graft promote`' },
+    why: { type: 'string', description: 'Reason, for the history', valueHint: 'text' },
     eval: {
       type: 'string',
       description: 'Rows to answer before it is published (JSON Lines)',
@@ -83,6 +84,7 @@ export default defineCommand({
       name: args.name,
       parent: args.parent ?? null,
       stage: args.stage === true,
+      why: args.why ?? null,
       bf16: args.bf16 === true,
       rows: args.eval === undefined ? null : await readEvalRows(args.eval),
       minScore,

@@ -6,17 +6,25 @@ import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags, usageError } from '../flags.ts';
+import { harmless } from '../harmless-text.ts';
 import { colors, createOutput, type Output } from '../output.ts';
 import { readChatStream } from '../stream/read-chat-stream.ts';
+import { servedBy, servedNote } from '../stream/served-by.ts';
+import { parseWith } from '../stream/with-adapters.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft run medicine/cardiology "What does this mean?"', does: 'one answer, streamed' },
     { line: 'graft run medicine/cardiology', does: 'a conversation, on a terminal' },
+    {
+      line: 'graft run medicine --with style/brief=0.5 "Summarise."',
+      does: 'with another adapter added, at half its strength',
+    },
     { line: 'graft run base < question.txt', does: 'one prompt from a pipe, to the base model' },
   ],
   notes: [
     "`graft run base` asks the base model on a local stack; elsewhere give the base's id. In a conversation Ctrl-C ends the answer that is being printed, Ctrl-D the conversation. `--system`, `--max-tokens` and `--temperature` are passed on.",
+    'A name that does not exist is answered by the nearest name above it that the key may use, which is said; `--strict` forbids it.',
   ],
 };
 
@@ -36,6 +44,12 @@ export default defineCommand({
     'max-tokens': { type: 'string', description: 'Longest answer, tokens', valueHint: 'n' },
     temperature: { type: 'string', description: '0 = always the likeliest token', valueHint: 't' },
     system: { type: 'string', description: 'System message', valueHint: 'text' },
+    strict: { type: 'boolean', description: 'This very name, or nothing: no name above it answers' },
+    with: {
+      type: 'string',
+      description: 'Adapters to add, each with its scale, 1 unless given: style=0.5,tone',
+      valueHint: 'names',
+    },
     ...commonFlags,
   },
   async run({ args }) {
@@ -46,6 +60,8 @@ export default defineCommand({
       model: args.name === 'base' && connection.base !== undefined ? connection.base : args.name,
       ...number(args['max-tokens'], 'max_tokens', '--max-tokens'),
       ...number(args.temperature, 'temperature', '--temperature'),
+      ...(args.strict === true ? { strict: true } : {}),
+      ...(args.with === undefined ? {} : { adapters: parseWith(args.with) }),
     };
     const system: ChatMessage[] = args.system === undefined ? [] : [{ role: 'system', content: args.system }];
     const prompt = [args.prompt, ...args._.slice(2)].filter((word) => word !== undefined).join(' ');
@@ -77,14 +93,14 @@ async function ask(
     ...(signal === undefined ? {} : { signal }),
   });
   if (response.body === null) throw new CliError({ message: 'The server sent no answer.' });
+  const served = servedBy(response.headers);
+  const note = servedNote(settings.model, served);
+  if (note !== null) output.note(colors.dim(note));
   const { text, usage } = await readChatStream(response.body, (piece) => {
-    if (!output.json) process.stdout.write(piece);
+    if (!output.json) process.stdout.write(process.stdout.isTTY ? harmless(piece) : piece);
   });
   if (!output.json) process.stdout.write('\n');
-  else {
-    const adapter = response.headers.get('x-graft-adapter');
-    output.result({ model: settings.model, adapter, text, usage }, () => '');
-  }
+  else output.result({ model: settings.model, ...served, text, usage }, () => '');
   return text;
 }
 
@@ -112,7 +128,7 @@ async function converse(
         messages.pop();
         if (answering.signal.aborted) process.stdout.write('\n');
         else if (error instanceof CliError && error.exitCode !== EXIT.auth)
-          console.error(`${colors.red('error:')} ${error.message}`);
+          console.error(`${colors.red('error:')} ${harmless(error.message)}`);
         else throw error;
       }
       answering = null;

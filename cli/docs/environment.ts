@@ -5,8 +5,8 @@ export const ENVIRONMENT: readonly { name: string; meaning: string; otherwise: s
     meaning: 'address of the edge',
     otherwise: 'from `.graft/local.json`, or the last login',
   },
-  { name: 'GRAFT_KEY', meaning: 'API key, `gk_…`', otherwise: 'the same' },
-  { name: 'GRAFT_ADMIN_KEY', meaning: 'admin key, `ga_…`', otherwise: 'the same' },
+  { name: 'GRAFT_KEY', meaning: 'API key, `gk_…`, with `GRAFT_URL`', otherwise: 'the same' },
+  { name: 'GRAFT_ADMIN_KEY', meaning: 'admin key, `ga_…`, with `GRAFT_URL`', otherwise: 'the same' },
   { name: 'GRAFT_CACHE', meaning: 'base models and prepared graphs', otherwise: '`~/.cache/graft`' },
   {
     name: 'XDG_CONFIG_HOME',

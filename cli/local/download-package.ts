@@ -10,7 +10,12 @@ export interface ToolResult {
   exitCode: number | null;
   stderr: string;
 }
-export type RunTool = (command: readonly string[], env: Record<string, string>) => Promise<ToolResult>;
+/** @param folder where it runs. `python3 -m pip` takes a `pip.py` of that folder for pip: never the user's, which may be a stranger's checkout. */
+export type RunTool = (
+  command: readonly string[],
+  env: Record<string, string>,
+  folder: string,
+) => Promise<ToolResult>;
 
 /** Progress is the size of what the tool has written so far, looked at this often. */
 const POLL_MS = 200;
@@ -39,9 +44,10 @@ const tools = (base: PinnedBase, folder: string): string[][] => {
   ];
 };
 
-export const runTool: RunTool = (command, env) =>
+export const runTool: RunTool = (command, env, folder) =>
   new Promise((resolve) => {
     const child = spawn(command[0] as string, command.slice(1), {
+      cwd: folder,
       env: { ...process.env, ...env },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
@@ -101,11 +107,11 @@ export async function downloadPackage(params: {
       );
     }, POLL_MS);
     // pip collects the file under TMPDIR and moves it when complete: this way its growth is seen.
-    const result = await run(command, {
-      TMPDIR: work,
-      PIP_DISABLE_PIP_VERSION_CHECK: '1',
-      PIP_NO_INPUT: '1',
-    });
+    const result = await run(
+      command,
+      { TMPDIR: work, PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_NO_INPUT: '1' },
+      work,
+    );
     clearInterval(timer);
     progress.end();
     if (result.exitCode === 0) {

@@ -13,6 +13,8 @@ export interface Edge {
   readonly miniflare: Miniflare;
   /** Resolves with a sentence when workerd ends without having been asked to. */
   readonly failed: Promise<string>;
+  /** What cron triggers do in production; Miniflare fires none. @throws Error when the worker's handler fails. */
+  runSchedule(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -39,11 +41,13 @@ async function bundleWorker(): Promise<string> {
  * The options are those of wrangler.toml; the state lies where `wrangler … --local` looks.
  * @param stateFolder `.wrangler/state` of the folder whose `wrangler` commands should see it.
  * @param bindings secrets and variables, over those of wrangler.toml.
+ * @param r2Bucket bound as BLOBS, so that adapters' bytes go there; to KV unless given.
  */
 export async function startEdge(params: {
   port: number;
   stateFolder: string;
   bindings: Record<string, string>;
+  r2Bucket?: string;
   onLog?: (line: string) => void;
 }): Promise<Edge> {
   const wrangler = await keepSignalsOurs(() => import('wrangler'));
@@ -58,6 +62,7 @@ export async function startEdge(params: {
     ...(workerOptions as WorkerOptions),
     modules: [{ type: 'ESModule', path: 'index.js', contents: await bundleWorker() }],
     bindings: { ...workerOptions.bindings, ...params.bindings },
+    ...(params.r2Bucket === undefined ? {} : { r2Buckets: { BLOBS: params.r2Bucket } }),
   } as WorkerOptions;
   const options = {
     host: LOOPBACK,
@@ -98,7 +103,11 @@ export async function startEdge(params: {
     });
     if (workerd !== null) callOff = endWithUs(workerd);
     await migrate(miniflare, wrangler.unstable_splitSqlQuery);
-    return { url: address.href.replace(/\/$/, ''), miniflare, failed, stop };
+    const runSchedule = async () => {
+      const { outcome } = await (await miniflare.getWorker()).scheduled();
+      if (outcome !== 'ok') throw new Error(`the worker's schedule ended with "${outcome}"`);
+    };
+    return { url: address.href.replace(/\/$/, ''), miniflare, failed, runSchedule, stop };
   } catch (error) {
     await stop().catch(() => undefined);
     const reason = error instanceof Error ? error.message : String(error);

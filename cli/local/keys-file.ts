@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto';
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { generateApiKey } from '../../protocol/index.ts';
-import { CliError } from '../cli-error.ts';
+import { CliError, EXIT } from '../cli-error.ts';
 import { writePrivateFile } from './private-file.ts';
 
 /** `.graft/keys.json`: made once, kept between starts, because keys and manifests in the state depend on them. */
@@ -26,11 +26,24 @@ const secret = (): string => randomBytes(SECRET_BYTES).toString('base64');
 
 export const keysFilePath = (folder: string): string => path.join(folder, '.graft', 'keys.json');
 
-/** @returns null when there is none. @throws CliError when it is not what this wrote. */
+/** Permission bits of group and others. */
+const OTHERS = 0o077;
+
+/**
+ * @returns null when there is none.
+ * @throws CliError when it is not what this wrote: a checkout that brings such a file, which git writes for all to
+ * read, would have this machine serve under keys that a stranger knows.
+ */
 export async function readKeysFile(folder: string): Promise<LocalKeys | null> {
   const file = keysFilePath(folder);
   const text = await readFile(file, 'utf8').catch(() => null);
   if (text === null) return null;
+  if (process.platform !== 'win32' && ((await stat(file)).mode & OTHERS) !== 0)
+    throw new CliError({
+      message: `${file} holds keys and others may read it. If \`graft dev\` wrote it, run \`chmod 600 ${file}\`; if it came with a download, remove it.`,
+      exitCode: EXIT.auth,
+      code: 'keys_readable',
+    });
   try {
     return KeysFile.parse(JSON.parse(text));
   } catch {

@@ -14,6 +14,17 @@ const STOP_MS = 5_000;
 /** Lines of the origin's own log shown when it does not start. */
 const LAST_LINES = 5;
 
+/**
+ * What an origin has no business with: were it taken over, these would open the edge, the registry and the account.
+ * @returns the environment without them.
+ */
+export const originEnvironment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
+  Object.fromEntries(
+    Object.entries(env).filter(
+      ([name]) => name === 'GRAFT_CACHE' || !/^(GRAFT|CLOUDFLARE|CF|WRANGLER)_/i.test(name),
+    ),
+  );
+
 /** Lines of JSON on the origin's stdout. Unknown events are ignored. */
 const OriginEvent = z.looseObject({ event: z.string() });
 export type OriginEvent = z.infer<typeof OriginEvent>;
@@ -29,7 +40,7 @@ export interface OriginProcess {
 
 /**
  * Starts `gpu-origin/main.ts` and waits until it is ready.
- * @param args its flags. @param env added to ours.
+ * @param args its flags. @param env added to ours, less what {@link originEnvironment} leaves out.
  * @param onEvent hears every event line before and after `ready`.
  * @throws CliError with the last lines of its log when it ends before.
  */
@@ -46,7 +57,7 @@ export async function startOrigin(params: {
     ['--import', 'tsx', '--import', preload, path.join(ROOT, 'gpu-origin/main.ts'), ...params.args],
     {
       cwd: ROOT,
-      env: { ...process.env, ...params.env },
+      env: { ...originEnvironment(process.env), ...params.env },
       stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
       // A process group of its own: Ctrl-C reaches us alone, and we end it in order.
       detached: true,

@@ -10,12 +10,17 @@ import { startEdge, type Edge } from './edge.ts';
 import { EXAMPLES } from './examples.ts';
 import { cacheFolder, findBase } from './find-base.ts';
 import { ensureKeysFile } from './keys-file.ts';
+import { openLog } from './open-log.ts';
 import { originProgress } from './origin-progress.ts';
 import { startOrigin, type OriginProcess } from './origin-process.ts';
 import { LOOPBACK, needFreePort } from './ports.ts';
 import { writePrivateFile } from './private-file.ts';
 import { registerApiKey } from './register-api-key.ts';
+import { startSchedule } from './schedule.ts';
 import { takeStartLock } from './start-lock.ts';
+
+/** Cron triggers come each minute at most; on one machine nobody wants to wait that long. */
+const SCHEDULE_PAUSE_MS = 10_000;
 
 export interface StackOptions {
   /** Everything that is kept lies below it, in `.graft` and `.wrangler/state`. */
@@ -69,7 +74,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const base = await findBase({ base: options.base, cache, output });
     signal?.throwIfAborted();
 
-    const log = createWriteStream(path.join(graftFolder, 'dev.log'), { flags: 'a', mode: 0o600 });
+    const log = createWriteStream('', { fd: openLog(path.join(graftFolder, 'dev.log')) });
     undo.push(() => new Promise((resolve) => log.end(resolve)));
     const onLog = (part: string) => (line: string) =>
       log.write(`${new Date().toISOString()} ${part} ${line}\n`);
@@ -99,6 +104,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           GRAFT_ORIGIN_KEYS: keys.originKeys,
           GRAFT_MAC_KEY: keys.macSecret,
           GRAFT_ADMIN_KEY_SHA256: await hashApiKey(keys.adminKey),
+          // Whoever can write this machine's KV can read its admin key too.
+          DROPS: 'on',
         },
         onLog: onLog('edge'),
       }).then((started) => {
@@ -120,6 +127,13 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     };
     if (options.examples) await publishExamples(admin, output);
     signal?.throwIfAborted();
+    undo.push(
+      startSchedule({
+        work: edge.runSchedule,
+        pauseMs: SCHEDULE_PAUSE_MS,
+        onFailure: onLog('schedule'),
+      }),
+    );
 
     const file = localFilePath(folder);
     undo.push(() => rmSync(file, { force: true }));

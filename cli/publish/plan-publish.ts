@@ -86,7 +86,8 @@ const refused = (message: string): CliError =>
 /** As the server decides it: the newest version, when publishing would only repeat it. */
 function sameVersion(newest: Version | undefined, chain: string, stage: boolean): Version | null {
   if (newest === undefined || newest.chain_id !== chain) return null;
-  return stage || newest.live ? newest : null;
+  const usable = (newest.retired_at ?? null) === null;
+  return usable && (stage || newest.live) ? newest : null;
 }
 
 /** What can be said without a server. The base is taken from the adapter's own word. */

@@ -21,6 +21,8 @@ export interface PublishWish {
   readonly parent: string | null;
   /** Keep the live version as it is. */
   readonly stage: boolean;
+  /** For the history. */
+  readonly why?: string | null;
   /** Round the weights to bfloat16: half the bytes of float32. */
   readonly bf16?: boolean;
   readonly rows?: EvalRows | null;
@@ -76,7 +78,7 @@ export async function packForServer(
 export async function publishAdapter(
   params: PublishWish & { client: ApiClient; output: Output; signal?: AbortSignal },
 ): Promise<Published> {
-  const { client, output, signal, name, parent, stage, rows = null } = params;
+  const { client, output, signal, name, parent, stage, why = null, rows = null } = params;
   const { packed } = await packForServer(client, params, output);
   const { digest, bytes } = packed;
   let uploaded = 0;
@@ -105,7 +107,7 @@ export async function publishAdapter(
           );
     if (evaluated !== null) refuseLowScore(evaluated, params.minScore ?? null);
     const evaluation = evaluated?.evaluation ?? null;
-    const body = { name, digest, parent, stage, ...(evaluation === null ? {} : { evaluation }) };
+    const body = { name, digest, parent, stage, why, ...(evaluation === null ? {} : { evaluation }) };
     const response = await sendRetrying(
       client,
       `publish ${name}`,

@@ -6,15 +6,18 @@ import {
   type ResidentList,
   type Result,
 } from '../../protocol/index.ts';
-import { bytesOf, isHeld, Lease, type AdapterLease, type Entry } from './adapter-entry.ts';
 import {
-  ADAPTER_RETRY_MS,
-  adapterLoading,
-  missingAdapters,
-  rankSumExceeded,
-  unavailableAdapter,
-} from './adapter-errors.ts';
+  bytesOf,
+  isHeld,
+  Lease,
+  pinnedBytes,
+  residentOf,
+  type AdapterLease,
+  type Entry,
+} from './adapter-entry.ts';
+import { ADAPTER_RETRY_MS, pinnedTooMuch, rankSumExceeded, unavailableAdapter } from './adapter-errors.ts';
 import { ChainDeltas } from './chain-deltas.ts';
+import { checkSource } from './check-source.ts';
 import type { EngineObserver } from './engine-types.ts';
 import { loadAdapterFile } from './load-adapter-file.ts';
 import type { AdapterSource, Clock, ModelRunner, ResidentAdapter, RowDelta } from './ports.ts';
@@ -23,6 +26,8 @@ import type { AdapterSource, Clock, ModelRunner, ResidentAdapter, RowDelta } fro
 const MAX_CONCURRENT_LOADS = 2;
 /** Failures that are remembered: for `residents()` and for not loading a bad file at each request. */
 const MAX_FAILED = 256;
+/** Of the budget: pinned adapters leave the other half to those that nobody pinned. */
+const PINNED_SHARE = 0.5;
 
 /**
  * Adapters in memory: Missing -> Loading -> Ready | Failed. Loads overlap with steps; what touches the runner's state
@@ -67,23 +72,13 @@ export class AdapterCache {
     this.#deltas = new ChainDeltas(params.runner);
   }
 
-  /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when the chain cannot be had; else null. */
-  async check(chain: readonly ChainEntry[]): Promise<ApiError | null> {
-    const unknown = [...new Set(chain.map((entry) => entry.digest))].filter((digest) => {
+  /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
+  check(digests: Iterable<string>): Promise<ApiError | null> {
+    const unknown = [...new Set(digests)].filter((digest) => {
       const kind = this.#entries.get(digest)?.status.kind;
       return kind !== 'ready' && kind !== 'loading';
     });
-    let states: ('held' | 'receiving' | 'missing')[];
-    try {
-      states = await Promise.all(unknown.map((digest) => this.#source.status(digest)));
-    } catch (error) {
-      this.#observer.onFault?.({ where: 'adapter status', error, requestIds: [] });
-      return unavailableAdapter(unknown[0]!);
-    }
-    const missing = unknown.filter((_, index) => states[index] === 'missing');
-    if (missing.length > 0) return missingAdapters(missing);
-    if (!states.includes('receiving')) return null;
-    return adapterLoading();
+    return checkSource(unknown, this.#source, this.#observer);
   }
 
   /**
@@ -103,15 +98,30 @@ export class AdapterCache {
     return lease;
   }
 
-  /** Loads without a request. @returns when it is ready or has failed; a pinned one that is ready stays until `unload`. */
-  prefetch(digest: string, pinned: boolean): Promise<Result<void, ApiError>> {
+  /**
+   * Loads without a request. A pinned one stays until `keepPinned` or `unload`; one that would take more than pinned
+   * ones may have together is loaded all the same, and not pinned.
+   * @returns when it is ready or has failed, or `adapter_unavailable` when it could not be pinned.
+   */
+  async prefetch(digest: string, pinned: boolean): Promise<Result<void, ApiError>> {
     const entry = this.#entryOf(digest);
-    if (entry.status.kind === 'failed') return Promise.resolve(err(entry.status.error));
+    if (entry.status.kind === 'failed') return err(entry.status.error);
     if (pinned && !entry.pinned) this.#changeHold(entry, () => (entry.pinned = true));
-    if (entry.status.kind === 'ready') return Promise.resolve(ok(undefined));
-    const result = new Promise<Result<void, ApiError>>((resolve) => entry.waiters.push(resolve));
-    this.#startLoads();
-    return result;
+    if (entry.status.kind === 'loading') {
+      const loaded = new Promise<Result<void, ApiError>>((resolve) => entry.waiters.push(resolve));
+      this.#startLoads();
+      const result = await loaded;
+      if (!result.ok) return result;
+    } else this.#limitPins(entry);
+    return pinned && !entry.pinned ? err(pinnedTooMuch(this.#budget * PINNED_SHARE)) : ok(undefined);
+  }
+
+  /** Takes the pin off all others; they stay until their room is needed. @returns how many lost it. */
+  keepPinned(digests: ReadonlySet<string>): number {
+    const others = [...this.#entries.values()].filter((entry) => entry.pinned && !digests.has(entry.digest));
+    for (const entry of others) this.#changeHold(entry, () => (entry.pinned = false));
+    if (others.length > 0) this.#wake();
+    return others.length;
   }
 
   /** @returns false when requests hold it: it is then freed when the last of them ends. */
@@ -147,14 +157,7 @@ export class AdapterCache {
     return {
       budget_bytes: this.#budget,
       used_bytes: this.#usedBytes,
-      adapters: [...this.#entries.values()].map(({ digest, status, references, pinned }) => ({
-        digest,
-        state: status.kind,
-        bytes: status.kind === 'ready' ? status.adapter.bytes : 0,
-        rank: status.kind === 'ready' ? status.adapter.rank : 0,
-        references,
-        pinned,
-      })),
+      adapters: [...this.#entries.values()].map(residentOf),
     };
   }
 
@@ -220,6 +223,12 @@ export class AdapterCache {
     this.#heldBytes += (isHeld(entry) ? bytesOf(entry) : 0) - before;
   }
 
+  /** Takes the newest pin off again when all of them hold too much. */
+  #limitPins(entry: Entry): void {
+    if (entry.pinned && pinnedBytes(this.#entries.values()) > this.#budget * PINNED_SHARE)
+      this.#changeHold(entry, () => (entry.pinned = false));
+  }
+
   #outcomeOf(lease: Lease): Result<RowDelta, ApiError> | null {
     const adapters = new Map<string, ResidentAdapter>();
     for (const { digest, status } of lease.entries) {
@@ -267,6 +276,7 @@ export class AdapterCache {
       // A pin on nothing would never be taken off.
       if (!loaded.ok) entry.pinned = false;
     });
+    this.#limitPins(entry);
     const bytes = bytesOf(entry);
     this.#readyBytes += bytes;
     this.#largest = Math.max(this.#largest, bytes);

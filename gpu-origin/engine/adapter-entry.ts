@@ -1,4 +1,4 @@
-import type { ApiError, ChainEntry, Result } from '../../protocol/index.ts';
+import type { ApiError, ChainEntry, ResidentList, Result } from '../../protocol/index.ts';
 import type { ResidentAdapter, RowDelta } from './ports.ts';
 
 export type Status =
@@ -53,3 +53,20 @@ export const isHeld = (entry: Entry): boolean => entry.references > 0 || entry.p
 /** Memory that it holds now, bytes. */
 export const bytesOf = (entry: Entry): number =>
   entry.status.kind === 'ready' ? entry.status.adapter.bytes : 0;
+
+/** Memory of ready adapters that are pinned, bytes. */
+export function pinnedBytes(entries: Iterable<Entry>): number {
+  let sum = 0;
+  for (const entry of entries) if (entry.pinned) sum += bytesOf(entry);
+  return sum;
+}
+
+/** As `GET /adapters` shows it. */
+export const residentOf = (entry: Entry): ResidentList['adapters'][number] => ({
+  digest: entry.digest,
+  state: entry.status.kind,
+  bytes: bytesOf(entry),
+  rank: entry.status.kind === 'ready' ? entry.status.adapter.rank : 0,
+  references: entry.references,
+  pinned: entry.pinned,
+});

@@ -21,6 +21,12 @@ export const unavailableAdapter = (digest: string): ApiError => ({
   retryAfterMs: ADAPTER_RETRY_MS,
 });
 
+export const pinnedTooMuch = (limit: number): ApiError => ({
+  code: 'adapter_unavailable',
+  message: `Pinned adapters may take ${Math.floor(limit / 1e6)} MB of this origin's memory together, and this one would pass that; unpin another.`,
+  retryAfterMs: ADAPTER_RETRY_MS,
+});
+
 /**
  * What `ModelRunner.loadAdapter` threw. AdapterFormatError is known by its name: the engine imports no format code.
  * @returns null when it was not about the file.

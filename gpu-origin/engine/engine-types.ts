@@ -142,8 +142,15 @@ export interface EngineContract {
   ): Promise<Result<readonly EngineHandle[], ApiError>>;
   stats(): EngineStats;
   residents(): ResidentList;
-  /** Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until `unload`. */
+  /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
+  check(digests: readonly string[]): Promise<ApiError | null>;
+  /**
+   * Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until `keepPinned` or
+   * `unload`; pinned ones have half of the memory for adapters, and beyond that it is `adapter_unavailable`.
+   */
   prefetch(digest: string, options?: { pinned?: boolean }): Promise<Result<void, ApiError>>;
+  /** Unpins all others. @returns how many were pinned. */
+  keepPinned(digests: ReadonlySet<string>): number;
   /** Frees an adapter's memory. @returns false while requests hold it: it is then freed when the last one ends. */
   unload(digest: string): boolean;
   /** Aborts every request and ends the loop. The runner stays open. */

@@ -127,7 +127,9 @@ export class Engine implements EngineContract {
   ): Promise<Result<{ maxTokens: number; chainId: string }, ApiError>> {
     const limits = checkRequest(request, this.#runner);
     if (!limits.ok) return limits;
-    const refusal = this.#full(request.tenant, rows) ?? (await this.#adapters.check(request.chain));
+    const refusal =
+      this.#full(request.tenant, rows) ??
+      (await this.#adapters.check(request.chain.map(({ digest }) => digest)));
     if (refusal !== null) return err(refusal);
     const id = request.chain.length === 0 ? '' : await chainId(request.chain);
     return ok({ ...limits.value, chainId: id });
@@ -155,8 +157,16 @@ export class Engine implements EngineContract {
     return this.#adapters.residents();
   }
 
+  check(digests: readonly string[]): Promise<ApiError | null> {
+    return this.#adapters.check(digests);
+  }
+
   prefetch(digest: string, options: { pinned?: boolean } = {}): Promise<Result<void, ApiError>> {
     return this.#adapters.prefetch(digest, options.pinned ?? false);
+  }
+
+  keepPinned(digests: ReadonlySet<string>): number {
+    return this.#adapters.keepPinned(digests);
   }
 
   unload(digest: string): boolean {

@@ -18,8 +18,8 @@ let scratch = new Float32Array(0);
 
 /**
  * One sequence's logits as its request wants them, in the order of vLLM's sampler: bias, repetition penalty over prompt
- * and answer, frequency and presence penalty over the answer (vllm/v1/sample/sampler.py; OpenAI's formula
- * mu - c * frequency - (c > 0) * presence). Temperature, min-p, top-k and top-p come after.
+ * and answer, frequency and presence penalty over the answer (vllm/v1/sample/sampler.py and apply_penalties, vLLM
+ * 0.32.0; OpenAI's formula mu - c * frequency - (c > 0) * presence). Temperature, min-p, top-k and top-p come after.
  */
 export class AdjustedLogits {
   readonly #adjustments: LogitAdjustments;

@@ -51,7 +51,11 @@ export async function receiveAdapterPart(c: Context<OriginEnv>, services: Servic
   if (part === null)
     return errorResponse({ code: 'not_found', message: `Part ${index} of ${digest} was not announced.` });
   if (c.var.bodyHash !== null && c.var.bodyHash !== part.sha256)
-    return errorResponse({ code: 'invalid_signature', message: `The signature is not for part ${index}.` });
+    return errorResponse({
+      code: 'invalid_signature',
+      message: `The signature is not for part ${index}.`,
+      reason: 'mismatch',
+    });
   const announced = c.req.header('content-length');
   if (announced !== undefined && Number(announced) !== part.bytes)
     return errorResponse({
@@ -161,7 +165,7 @@ function digestOf(c: Context<OriginEnv>): string | null {
   return parsed.success ? parsed.data : null;
 }
 
-function parseBody<T>(
+export function parseBody<T>(
   c: Context<OriginEnv>,
   schema: z.ZodType<T>,
 ): { ok: true; value: T } | { ok: false; error: ApiError } {

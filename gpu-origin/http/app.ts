@@ -2,9 +2,11 @@ import { type Context, Hono } from 'hono';
 import {
   type ApiError,
   errorResponse,
+  LOAD_HEADER,
   MAX_BODY_BYTES,
   sha256Hex,
   unknownPath,
+  writeLoad,
 } from '../../protocol/index.ts';
 import {
   declareAdapter,
@@ -15,11 +17,12 @@ import {
   prefetchAdapters,
   receiveAdapterPart,
 } from './adapters.ts';
-import { authenticate, isLoopback } from './authenticate.ts';
+import { authenticate, isLocalScrape } from './authenticate.ts';
 import { handleCompletion } from './completions.ts';
 import { getModel, listModels } from './models.ts';
 import { NonceStore } from './nonce-store.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
+import { keepPins, pinAdapters } from './pins.ts';
 import { readBody } from './read-body.ts';
 import { requestIdOf } from './request-id.ts';
 
@@ -34,12 +37,17 @@ const LOADING: ApiError = {
   retryAfterMs: 2_000,
 };
 
+function loadOf({ engine }: Services, { state }: OriginContext['lifecycle']): string {
+  const { running, waiting, loading, slots } = engine.stats();
+  return writeLoad({ rows: running + waiting + loading, slots, draining: state === 'draining' });
+}
+
 type Handler = (c: Context<OriginEnv>, services: Services) => Response | Promise<Response>;
 
 /** The origin's HTTP interface; docs/architecture.md has the table of its routes. */
 export function createApp(context: OriginContext): Hono<OriginEnv> {
   const { lifecycle, metrics, mode } = context;
-  const nonces = new NonceStore(context.now);
+  const nonces = new NonceStore(context.now, context.maxNonces);
   const app = new Hono<OriginEnv>();
 
   app.use('*', async (c, next) => {
@@ -51,6 +59,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
       leave();
     }
     c.res.headers.set('x-request-id', c.var.requestId);
+    c.res.headers.set('x-content-type-options', 'nosniff');
     metrics.onResponse(c.req.routePath.startsWith('/') ? c.req.routePath : 'other', c.res.status);
   });
   app.onError((error, c) => {
@@ -67,22 +76,27 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   );
 
   app.use('*', async (c, next) => {
-    const scrape =
-      c.req.path === '/metrics' && isLoopback(c) && c.req.header('x-graft-signature') === undefined;
     const allowed =
-      scrape && mode.kind === 'signed'
+      mode.kind === 'signed' && isLocalScrape(c)
         ? { ok: true as const, value: null }
         : await authenticate(c, mode, nonces, context.now());
     if (!allowed.ok) return errorResponse(allowed.error);
     c.set('bodyHash', allowed.value);
+    await next();
+    if (context.services !== null) c.res.headers.set(LOAD_HEADER, loadOf(context.services, lifecycle));
+  });
+
+  app.use('*', async (c, next) => {
+    const { bodyHash } = c.var;
     c.set('body', new Uint8Array(0));
     if (PART_ROUTE.test(c.req.path)) return next();
     const body = await readBody(c.req.raw, MAX_BODY_BYTES + (mode.kind === 'signed' ? ENVELOPE_BYTES : 0));
     if (!body.ok) return errorResponse(body.error);
-    if (allowed.value !== null && (await sha256Hex(body.value)) !== allowed.value)
+    if (bodyHash !== null && (await sha256Hex(body.value)) !== bodyHash)
       return errorResponse({
         code: 'invalid_signature',
         message: 'The body is not the one that was signed.',
+        reason: 'mismatch',
       });
     c.set('body', body.value);
     return next();
@@ -111,6 +125,8 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('PUT', '/adapters/:digest/parts/:part{[0-9]{1,3}}', receiveAdapterPart);
   route('POST', '/adapters/:digest/verify', handleVerify);
   route('POST', '/adapters/:digest/evaluate', (c, services) => handleEvaluate(c, context, services));
+  route('POST', '/adapters/pins', pinAdapters);
+  route('PUT', '/adapters/pins', keepPins);
   route('PUT', '/adapters/:digest', declareAdapter);
   route('DELETE', '/adapters/:digest', deleteAdapter);
 

@@ -5,6 +5,7 @@ import {
   ok,
   type Result,
   SIGNATURE_HEADER,
+  SIGNATURE_WINDOW_MS,
   type SignatureProblem,
   verifySignature,
 } from '../../protocol/index.ts';
@@ -26,6 +27,17 @@ export function isLoopback(c: Context<OriginEnv>): boolean {
   return address !== undefined && /^(127\.|::1$|::ffff:127\.)/.test(address);
 }
 
+/** What proxies add. A tunnel on this machine calls from loopback for anybody on the internet. */
+const PROXY_HEADERS = ['forwarded', 'via', 'x-forwarded-for', 'x-real-ip', 'cf-connecting-ip', 'cf-ray'];
+
+/** A scrape by somebody on this machine: by a loopback name, and not through a proxy. */
+export const isLocalScrape = (c: Context<OriginEnv>): boolean =>
+  c.req.path === '/metrics' &&
+  isLoopback(c) &&
+  c.req.header(SIGNATURE_HEADER) === undefined &&
+  checkLoopbackNames(c).ok &&
+  PROXY_HEADERS.every((name) => c.req.header(name) === undefined);
+
 /** @returns the hash that the body must have, or null when nothing is signed. */
 export async function authenticate(
   c: Context<OriginEnv>,
@@ -44,9 +56,7 @@ export async function authenticate(
     startedAt: mode.startedAt,
     rememberNonce: nonces.remember,
   });
-  return checked.ok
-    ? ok(checked.value.h)
-    : err({ code: 'invalid_signature', message: explain(checked.error) });
+  return checked.ok ? ok(checked.value.h) : err(refusal(checked.error));
 }
 
 /** A page on the web can make a browser call loopback, under a name of its own; its Host or Origin gives it away. */
@@ -72,19 +82,35 @@ function nameOf(url: string): string {
   }
 }
 
-function explain(problem: SignatureProblem): string {
+/** A caller without a good key learns nothing secret: the clock is in every answer's `date`. */
+function refusal(problem: SignatureProblem): ApiError {
+  if (problem.kind === 'store_full')
+    return {
+      code: 'origin_unavailable',
+      message:
+        'This origin has checked as many signatures as it can keep in mind; it will take more in a while.',
+      retryAfterMs: 1_000,
+    };
+  return { code: 'invalid_signature', message: explain(problem), reason: problem.kind };
+}
+
+function explain(problem: Exclude<SignatureProblem, { kind: 'store_full' }>): string {
   switch (problem.kind) {
     case 'malformed':
       return `A valid ${SIGNATURE_HEADER} header is needed.`;
     case 'unknown_key':
-      return 'The signature names a key that this origin does not have.';
+      return `The signature names the key '${problem.kid}', which this origin does not have; add it to GRAFT_ORIGIN_KEYS here.`;
     case 'clock_skew':
-      return `The signature's stamp differs from this origin's clock by ${Math.round(problem.skewMs / 1000)} s.`;
+      return (
+        `The edge's clock and this origin's differ by ${Math.round(Math.abs(problem.skewMs) / 1000)} s ` +
+        `(the edge's is ${problem.skewMs < 0 ? 'behind' : 'ahead'}); at most ${SIGNATURE_WINDOW_MS / 1000} s are allowed. ` +
+        'Set this origin’s clock by NTP; the edge’s is Cloudflare’s.'
+      );
     case 'before_start':
-      return 'The signature is older than this origin’s start.';
+      return 'The signature was made before this origin started, by the edge’s clock; a later one is good.';
     case 'replayed':
       return 'The signature was used before.';
     case 'mismatch':
-      return 'The signature does not fit the request.';
+      return 'The signature does not fit the request: another secret under this key id, another origin id, or a changed request.';
   }
 }

@@ -33,6 +33,7 @@ export function chatFormat(params: FormatParams): CompletionFormat {
       const logprobs = logprobsOf(event.tokens);
       return [chunk([{ index, delta: { content: event.text }, logprobs, finish_reason: null }])];
     },
+    heartbeat: (index) => [chunk([{ index, delta: { content: '' }, logprobs: null, finish_reason: null }])],
     closing: (index, finishReason) => [
       chunk([{ index, delta: {}, logprobs: null, finish_reason: finishReason }]),
     ],

@@ -20,6 +20,12 @@ export interface CompletionFormat {
   opening(): unknown[];
   /** What an event of the engine says; may be nothing. */
   piece(choice: number, event: PieceEvent): unknown[];
+  /**
+   * Says nothing, in a stream that has been quiet for long. @param choice one that has not ended.
+   * No comment line: openai-go before 3.43 takes the blank line behind one for an event, and fails at it; and after a
+   * comment without a blank line, clients that cut a stream at blank lines miss an event.
+   */
+  heartbeat(choice: number): unknown[];
   /** After a choice's last token. */
   closing(choice: number, finishReason: FinishReason): unknown[];
   /** After the last choice. */

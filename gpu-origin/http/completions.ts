@@ -1,6 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import type { Context } from 'hono';
-import { type ApiError, errorResponse, type FinishReason, type Usage } from '../../protocol/index.ts';
+import {
+  type ApiError,
+  errorResponse,
+  type FinishReason,
+  type Usage,
+  USAGE_COMMENT,
+  USAGE_HEADER,
+  type UsageNote,
+  writeUsageNote,
+} from '../../protocol/index.ts';
 import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
 import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';
 import { chatFormat } from './chat-format.ts';
@@ -10,10 +19,11 @@ import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { type CompletionKind, type Directive, parseCompletion, promptOf } from './parse-completion.ts';
 import { parseJson } from './read-body.ts';
 import { responsesFormat } from './responses-format.ts';
+import { startTiming, type Timing } from './server-timing.ts';
 import { sseResponse } from './sse.ts';
 import { textFormat } from './text-format.ts';
 
-/** The edge's read timeout is 100 s; proxies in between may be less patient. */
+/** A stream is quiet for at most twice this: the edge's read timeout is 100 s, nginx's 60 s. */
 const HEARTBEAT_MS = 15_000;
 /** Long enough that most failures before the first token still get an HTTP status of their own. */
 const HEADERS_AFTER_MS = 3_000;
@@ -31,6 +41,7 @@ export async function handleCompletion(
   context: OriginContext,
   services: Services,
 ): Promise<Response> {
+  const timing = startTiming(context.now);
   const json = parseJson(c.var.body);
   if (!json.ok) return errorResponse(json.error);
   const parsed = parseCompletion(kind, json.value, context.mode, services.base.id);
@@ -40,6 +51,7 @@ export async function handleCompletion(
   const prompt = promptOf(request, services);
   if (!prompt.ok) return errorResponse(prompt.error);
   const { ids, echo } = prompt.value;
+  timing.lap('prompt');
 
   const gone = new AbortController();
   const { signal } = c.req.raw;
@@ -61,14 +73,20 @@ export async function handleCompletion(
     },
     choiceSeeds(sampling.seed, choices),
   );
-  if (!added.ok) return errorResponse(added.error);
+  if (!added.ok) return errorResponse(inWordsOf(request, added.error));
   const format = formatOf({ request, directive, echo, choices, context, services });
   const events = mergeChoices(added.value);
   const abort = () => gone.abort();
-  const prompted = ids.length;
-  return request.stream === true
-    ? stream({ events, choices, prompted, format, context, abort })
-    : collect({ events, choices, prompted, format, abort });
+  const answering = {
+    events,
+    choices,
+    prompted: ids.length,
+    format,
+    abort,
+    timing,
+    notesUsage: context.mode.kind === 'signed',
+  };
+  return request.stream === true ? stream({ ...answering, context }) : collect(answering);
 }
 
 function formatOf(params: {
@@ -99,6 +117,14 @@ function formatOf(params: {
     : textFormat({ ...common, includeUsage, echo: params.echo });
 }
 
+/** The engine calls the limit `max_tokens`; the client may have called it otherwise. */
+function inWordsOf(request: GenerationRequest, error: ApiError): ApiError {
+  if (error.code !== 'context_length_exceeded' || error.param !== 'max_tokens') return error;
+  if ('input' in request) return { ...error, param: 'max_output_tokens' };
+  const chatLimit = 'messages' in request && request.max_completion_tokens != null;
+  return chatLimit ? { ...error, param: 'max_completion_tokens' } : error;
+}
+
 interface Answering {
   events: AsyncGenerator<ChoiceEvent, undefined>;
   choices: number;
@@ -107,9 +133,14 @@ interface Answering {
   format: CompletionFormat;
   /** Ends all choices. */
   abort: () => void;
+  /** Laps: `prompt`, `first` (queue and prefill, to the first event), `rest` (of an answer that is not streamed). */
+  timing: Timing;
+  /** Whether the edge is told what was used, beside the answer. */
+  notesUsage: boolean;
 }
 
-async function collect({ events, choices, prompted, format, abort }: Answering): Promise<Response> {
+async function collect(params: Answering): Promise<Response> {
+  const { events, choices, prompted, format, abort, timing, notesUsage } = params;
   const answers = Array.from({ length: choices }, () => ({
     text: '',
     prompt: [] as readonly ScoredToken[],
@@ -117,7 +148,10 @@ async function collect({ events, choices, prompted, format, abort }: Answering):
     finishReason: 'stop' as FinishReason,
   }));
   const usage = usageCounter(prompted);
+  let begun = false;
   for await (const { choice, event } of events) {
+    if (!begun) timing.lap('first');
+    begun = true;
     const failure = failureOf(event);
     if (failure !== null) {
       abort();
@@ -135,7 +169,10 @@ async function collect({ events, choices, prompted, format, abort }: Answering):
     }
   }
   if (usage.ended < choices) throw new Error('the engine ended a request without saying how');
-  return Response.json(format.whole(answers, usage.total()));
+  const total = usage.total();
+  timing.lap('rest');
+  const note = notesUsage ? { [USAGE_HEADER]: writeUsageNote(noteOf(total)) } : {};
+  return Response.json(format.whole(answers, total), { headers: { ...timing.headers(), ...note } });
 }
 
 /**
@@ -143,7 +180,8 @@ async function collect({ events, choices, prompted, format, abort }: Answering):
  * not for long, because proxies in between want to see headers.
  */
 async function stream(params: Answering & { context: OriginContext }): Promise<Response> {
-  const { events, choices, prompted, format, context, abort } = params;
+  const { events, choices, prompted, format, context, abort, timing, notesUsage } = params;
+  const begun = writeUsageNote({ promptTokens: prompted, completionTokens: null });
   let next = events.next();
   const early = await within(next, context.headersAfterMs ?? HEADERS_AFTER_MS);
   const failure = failureOf(early?.value?.event);
@@ -151,9 +189,16 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
     abort();
     return errorResponse(failure);
   }
+  if (early !== null) timing.lap('first');
+  const open = new Set(Array.from({ length: choices }, (_, choice) => choice));
   return sseResponse({
     heartbeatMs: context.heartbeatMs ?? HEARTBEAT_MS,
-    headers: {},
+    heartbeat(writer) {
+      const [choice] = open;
+      if (choice === undefined) return;
+      for (const value of format.heartbeat(choice)) writer.send(value, format.named);
+    },
+    headers: { ...timing.headers(), ...(notesUsage ? { [USAGE_HEADER]: begun } : {}) },
     onGone: abort,
     onEnd: context.lifecycle.enter(),
     async produce(writer) {
@@ -172,15 +217,22 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
         if (event.kind === 'tokens' || event.kind === 'prompt') send(format.piece(choice, event));
         if (event.kind === 'end') {
           usage.add(event.usage);
+          open.delete(choice);
           send(format.closing(choice, event.finishReason));
         }
         next = events.next();
       }
+      if (notesUsage) writer.comment(USAGE_COMMENT + writeUsageNote(noteOf(usage.total())));
       send(format.ending(usage.total()));
       if (!format.named) writer.done();
     },
   });
 }
+
+const noteOf = (usage: Usage): UsageNote => ({
+  promptTokens: usage.prompt_tokens,
+  completionTokens: usage.completion_tokens,
+});
 
 /** The prompt counts once, what was generated for every choice. */
 function usageCounter(prompted: number) {

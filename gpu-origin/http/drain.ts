@@ -2,7 +2,7 @@ import type { Server } from 'node:http';
 import type { Lifecycle } from './lifecycle.ts';
 
 /** Orchestrators commonly kill 60 s after SIGTERM. */
-const DRAIN_MS = 55_000;
+export const DRAIN_MS = 55_000;
 const LAST_WORDS_MS = 1_000;
 
 /**

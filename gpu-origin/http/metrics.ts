@@ -68,6 +68,9 @@ export function createMetrics(): Metrics {
     (e) => e.residents().adapters.filter((a) => a.state === 'ready').length,
   );
   gauge('resident_memory_bytes', 'Resident memory of the process.', () => process.memoryUsage.rss());
+  new Gauge({ name: 'graft_start_time_seconds', help: 'Start of the process, unix time.', registers }).set(
+    performance.timeOrigin / 1000,
+  );
 
   return {
     text: () => registry.metrics(),

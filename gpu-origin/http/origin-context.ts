@@ -41,6 +41,8 @@ export interface OriginContext {
   heartbeatMs?: number;
   /** Without a first token until then, headers are sent and errors come inside the stream, ms. */
   headersAfterMs?: number;
+  /** Signatures that may be kept in mind at once. */
+  maxNonces?: number;
 }
 
 /** What the middleware leaves for the handlers. */

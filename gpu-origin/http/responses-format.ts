@@ -73,6 +73,7 @@ export function responsesFormat(
         numbered({ type: 'response.output_text.delta', ...place, delta: event.text, logprobs: scores }),
       ];
     },
+    heartbeat: () => [numbered({ type: 'response.output_text.delta', ...place, delta: '', logprobs: [] })],
     closing(_choice, finishReason) {
       const part = partOf(text, logprobs);
       message = messageOf(messageId, statusOf(finishReason), [part]);

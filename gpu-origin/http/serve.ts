@@ -9,6 +9,13 @@ import type { OriginEnv } from './origin-context.ts';
 const HEADERS_TIMEOUT_MS = 10_000;
 /** … and a whole request; a 24 MiB part at 1 Mbit/s takes 200 s. */
 const REQUEST_TIMEOUT_MS = 300_000;
+/**
+ * An idle connection is kept for longer than a proxy in front keeps it (cloudflared: 90 s): a request on one that Node is
+ * closing just then (after 5 s, unless told otherwise) would fail.
+ */
+const KEEP_ALIVE_TIMEOUT_MS = 95_000;
+/** How often connections are looked at for these two; Node's own 30 s would treble the first. */
+const CHECK_MS = 5_000;
 const MAX_HEADER_BYTES = 16 * 1024;
 /** Far above slots plus queue, far below what file descriptors allow. */
 const MAX_CONNECTIONS = 4_096;
@@ -40,6 +47,8 @@ export async function listen(params: {
       maxHeaderSize: MAX_HEADER_BYTES,
       headersTimeout: HEADERS_TIMEOUT_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
+      keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+      connectionsCheckingInterval: CHECK_MS,
     },
   }) as Server;
   server.maxConnections = MAX_CONNECTIONS;

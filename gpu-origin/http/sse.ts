@@ -4,6 +4,8 @@ const MAX_BUFFERED_BYTES = 256 * 1024;
 export interface SseWriter {
   /** @param value sent as one event's JSON, with its `type` as the event's name when `named`. */
   send(value: unknown, named?: boolean): void;
+  /** A line for the edge, which takes it out; it begins with a colon. */
+  comment(line: string): void;
   /** The last event, as OpenAI's clients expect it. */
   done(): void;
 }
@@ -12,10 +14,12 @@ export interface SseWriter {
  * A response of server-sent events.
  * @param produce writes events until it returns; an exception cuts the connection, so that no client takes the answer
  * for a whole one.
+ * @param heartbeat writes something when nothing was written for `heartbeatMs`, at the latest after twice that.
  * @param onGone called once when nobody reads any more (client gone, or too slow).
  */
 export function sseResponse(params: {
   produce: (writer: SseWriter) => Promise<void>;
+  heartbeat: (writer: SseWriter) => void;
   onGone: () => void;
   onEnd: () => void;
   heartbeatMs: number;
@@ -27,7 +31,11 @@ export function sseResponse(params: {
     {
       start(controller) {
         let open = true;
-        const heartbeat = setInterval(() => write(': ping\n\n'), params.heartbeatMs);
+        let quiet = false;
+        const heartbeat = setInterval(() => {
+          if (quiet) params.heartbeat(writer);
+          quiet = true;
+        }, params.heartbeatMs);
         stop = () => {
           if (!open) return;
           open = false;
@@ -36,6 +44,7 @@ export function sseResponse(params: {
         };
         const write = (text: string): void => {
           if (!open) return;
+          quiet = false;
           if ((controller.desiredSize ?? 0) < -MAX_BUFFERED_BYTES) {
             stop();
             controller.error(new Error('the reader is too slow'));
@@ -49,6 +58,7 @@ export function sseResponse(params: {
             const name = named ? `event: ${(value as { type: string }).type}\n` : '';
             write(`${name}data: ${JSON.stringify(value)}\n\n`);
           },
+          comment: (line) => write(`${line}\n\n`),
           done: () => write('data: [DONE]\n\n'),
         };
         params.produce(writer).then(

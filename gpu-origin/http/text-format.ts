@@ -47,6 +47,7 @@ export function textFormat(params: FormatParams & { echo: string | null }): Comp
       if (text === '' && !(params.logprobs && event.tokens.length > 0)) return [];
       return [chunk([{ index, text, logprobs: logprobsOf(index, event.tokens), finish_reason: null }])];
     },
+    heartbeat: (index) => [chunk([{ index, text: '', logprobs: null, finish_reason: null }])],
     closing: (index, finishReason) => [
       chunk([{ index, text: '', logprobs: null, finish_reason: finishReason }]),
     ],

@@ -13,6 +13,8 @@ export interface FakeRunnerOptions {
   /** Awaited inside each load and each step: a test may hold it, or throw. */
   duringLoad?: (digest: string) => Promise<void>;
   duringStep?: (step: FakeStep) => Promise<void> | void;
+  /** The logit of a token after these ones; a hash of tokens and delta unless given. */
+  logit?: (id: number, tokens: readonly number[]) => number;
   /** Rows whose logits come out as NaN. */
   poisoned?: (tokens: readonly number[], delta: string) => boolean;
 }
@@ -218,6 +220,11 @@ export class FakeRunner implements ModelRunner {
 
   #fill(row: FakeRow, offset: number): void {
     const key = keyOf(row);
+    const { logit } = this.#options;
+    if (logit !== undefined) {
+      for (let id = 0; id < this.vocabSize; id += 1) this.#lent[offset + id] = logit(id, row.tokens);
+      return;
+    }
     const poisoned = this.#options.poisoned?.(row.tokens, key) ?? false;
     let state = fnv(key, 0x811c9dc5);
     for (const token of row.tokens) state = Math.imul(state ^ (token + 1), 0x01000193) ^ (state >>> 15);

@@ -62,8 +62,16 @@ describe('readConnection', () => {
       await write();
       const expected = { url: 'https://first.example', ...FIRST };
       expect(await readConnection({ env: env(), folder })).toMatchObject(expected);
-      const other = { ...env(), GRAFT_KEY: 'gk_mine' };
-      expect(await readConnection({ env: other, folder })).toMatchObject({ ...expected, key: 'gk_mine' });
+    });
+
+    it('sends no key of the environment to the server of the last login', async () => {
+      await write();
+      for (const name of ['GRAFT_KEY', 'GRAFT_ADMIN_KEY']) {
+        const connecting = readConnection({ env: { ...env(), [name]: 'secret' }, folder });
+        await expect(connecting).rejects.toMatchObject({ code: 'no_server', exitCode: EXIT.usage });
+        await expect(connecting).rejects.toThrow(`${name} is set and GRAFT_URL is not`);
+        await expect(connecting).rejects.not.toThrow('secret');
+      }
     });
 
     it('takes the keys of the very server that GRAFT_URL names, or none', async () => {
@@ -96,6 +104,30 @@ describe('readConnection', () => {
     await writeFile(localFilePath(folder), '{"url":"nonsense"}');
     await expect(readConnection({ env: {}, folder })).rejects.toMatchObject({ code: 'local_file_invalid' });
   });
+
+  it.each([
+    ['url', 'https://evil.example'],
+    ['url', 'http://127.0.0.1.evil.example'],
+    ['url', 'http://127.0.0.1@evil.example'],
+    ['url', 'http://[::2]:8787'],
+    ['url', 'ftp://127.0.0.1'],
+    ['originUrl', 'https://evil.example'],
+  ])('refuses a local file whose %s is %s: it may have come with a checkout', async (field, value) => {
+    await writeFile(localFilePath(folder), JSON.stringify({ ...LOCAL, [field]: value }));
+    for (const env of [{}, { GRAFT_KEY: 'gk_mine' }, { GRAFT_ADMIN_KEY: 'ga_mine' }])
+      await expect(readConnection({ env, folder })).rejects.toMatchObject({ code: 'local_file_invalid' });
+  });
+
+  it.each(['http://localhost:1', 'http://127.0.0.1:2', 'http://[::1]:3'])(
+    'takes %s as this machine',
+    async (url) => {
+      await writeFile(localFilePath(folder), JSON.stringify({ ...LOCAL, url }));
+      expect(await readConnection({ env: { GRAFT_KEY: 'gk_mine' }, folder })).toMatchObject({
+        url,
+        key: 'gk_mine',
+      });
+    },
+  );
 
   it('says what to do when nothing is set', async () => {
     const connection = await readConnection({ env: {}, folder });

@@ -1,5 +1,5 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { APICallError, generateText, streamText } from 'ai';
+import { APICallError, embed, generateText, jsonSchema, streamText } from 'ai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ADAPTER, startConformanceStack, type ConformanceStack } from './stack.ts';
 
@@ -78,6 +78,24 @@ describe('AI SDK (ai, @ai-sdk/openai-compatible) through the edge', () => {
     expect(APICallError.isInstance(failure)).toBe(true);
     expect(failure).toMatchObject({ statusCode: 404, isRetryable: false });
     expect((failure as Error).message).toContain('nobody');
+  });
+
+  it('asks for floats when it embeds, and is told that there is nothing to embed with', async () => {
+    const model = providerOf(stack).textEmbeddingModel(ADAPTER);
+    const failure = await embed({ model, value: 'x', maxRetries: 0 }).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ statusCode: 404, isRetryable: false });
+    expect((failure as Error).message).toContain('/v1/chat/completions');
+  });
+
+  it('is told which of its tools are not there', async () => {
+    const tool = { description: 'd', inputSchema: jsonSchema({ type: 'object', properties: {} }) };
+    const failure = await generateText({
+      ...settings,
+      model: providerOf(stack)(ADAPTER),
+      tools: { look: tool },
+    }).catch((error: unknown) => error);
+    expect(failure).toMatchObject({ statusCode: 400, isRetryable: false });
+    expect((failure as Error).message).toContain('tools');
   });
 
   it('sees an error in the middle of a stream', async () => {

@@ -17,6 +17,8 @@ const hostile = fc.constantFrom(
   '\n\ndata: [DONE]\n\n',
   'event: error\n',
   ': ping\n\n',
+  // What the edge takes out of an origin's stream.
+  ': graft-usage prompt=1,completion=1\n\n',
   '"usage":',
   '{"error":{}}',
   '"finish_reason":"stop"',
@@ -54,6 +56,7 @@ const usage = { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 };
 function streamOf(format: CompletionFormat, pieces: readonly string[], size: number): Response {
   const response = sseResponse({
     heartbeatMs: 1_000_000,
+    heartbeat: () => undefined,
     headers: {},
     onGone: () => undefined,
     onEnd: () => undefined,

@@ -1,6 +1,6 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { manifestOf } from '../../worker/intake/write-pointer.ts';
-import type { BlobStore, KeyIndex, NameIndex } from '../../worker/stores/types.ts';
+import { PUBLIC, type GrantIndex, type KeyIndex, type NameIndex } from '../../worker/stores/types.ts';
 import { digestOf, versionRow } from './sample-rows.ts';
 
 /** @param afterWrite lets the time pass that KV wants between writes and until they are seen. */
@@ -22,11 +22,66 @@ export function nameIndexContract(
       expect(await index.get('alice/absent')).toEqual({ state: 'absent' });
     });
 
+    it('keeps aliases, and marks of those that were taken away', async () => {
+      const { index, afterWrite } = await make();
+      const alias = { name: 'best', alias: 'alice/notes' };
+      await index.put(alias);
+      afterWrite();
+      expect(await index.get('best')).toEqual({ state: 'found', value: alias, stale: false });
+      await index.remove('best');
+      afterWrite();
+      expect(await index.get('best')).toEqual({ state: 'gone' });
+    });
+
+    it('reads several names at once, in order', async () => {
+      const { index, afterWrite } = await make();
+      const first = manifestOf(versionRow('many', 1));
+      const second = { name: 'many/alias', alias: 'many' };
+      await index.put(first);
+      await index.put(second);
+      await index.put({ name: 'many/gone', alias: 'many' });
+      afterWrite();
+      await index.remove('many/gone');
+      afterWrite();
+      expect(await index.getMany(['many/alias', 'many/none', 'many', 'many/gone'])).toEqual([
+        { state: 'found', value: second, stale: false },
+        { state: 'absent' },
+        { state: 'found', value: first, stale: false },
+        { state: 'gone' },
+      ]);
+      expect(await index.getMany([])).toEqual([]);
+    });
+
     it('takes the longest name', async () => {
       const { index } = await make();
       const name = Array.from({ length: 4 }, () => 'x'.repeat(63)).join('/');
       await index.put(manifestOf(versionRow(name, 1)));
       expect((await index.get(name)).state).toBe('found');
+    });
+  });
+}
+
+export function grantIndexContract(
+  backend: string,
+  make: () => Promise<{ index: GrantIndex; afterWrite: () => void }>,
+): void {
+  describe(`GrantIndex on ${backend}`, () => {
+    it('gives back what was put last, also nothing at all', async () => {
+      const { index, afterWrite } = await make();
+      const grants = [
+        { scope: 'medicine/**', owner: 'clinic' },
+        { scope: '**', owner: null },
+      ];
+      for (const tenant of ['guest', PUBLIC]) {
+        expect(await index.get(tenant)).toEqual({ state: 'absent' });
+        afterWrite();
+        await index.put(tenant, grants);
+        afterWrite();
+        expect(await index.get(tenant)).toEqual({ state: 'found', value: grants, stale: false });
+        await index.put(tenant, []);
+        afterWrite();
+        expect(await index.get(tenant)).toEqual({ state: 'found', value: [], stale: false });
+      }
     });
   });
 }
@@ -47,31 +102,6 @@ export function keyIndexContract(
       afterWrite();
       expect(await index.get(hash)).toEqual({ state: 'gone' });
       expect(await index.get(digestOf('key 2'))).toEqual({ state: 'absent' });
-    });
-  });
-}
-
-export function blobStoreContract(backend: string, make: () => Promise<BlobStore>): void {
-  describe(`BlobStore on ${backend}`, () => {
-    let store: BlobStore;
-    const digest = digestOf('blob');
-    beforeEach(async () => {
-      store = await make();
-    });
-
-    it('gives record and parts back', async () => {
-      const bytes = Uint8Array.from({ length: 1_000 }, (_, i) => i % 256);
-      const record = { bytes: 1_000, parts: [{ bytes: 1_000, sha256: digestOf('part') }] };
-      await store.putPart(digest, 0, bytes);
-      await store.putRecord(digest, record);
-      expect(await store.getRecord(digest)).toEqual(record);
-      const part = new Uint8Array(await new Response(await store.getPart(digest, 0)).arrayBuffer());
-      expect(part).toEqual(bytes);
-    });
-
-    it('has null for what is not there', async () => {
-      expect(await store.getRecord(digestOf('none'))).toBeNull();
-      expect(await store.getPart(digestOf('none'), 0)).toBeNull();
     });
   });
 }

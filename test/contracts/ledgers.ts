@@ -55,6 +55,49 @@ export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger
       await expect(ledger.add(keyRow('key_3', { hash: first.hash }))).rejects.toThrow('UNIQUE');
     });
 
+    it('keeps what limits and ends a key', async () => {
+      const limits = { requestsPerMinute: 50, tokensPerDay: 1e9, onOutage: 'refuse' } as const;
+      const more = { expiresAt: 9, strict: true, degrade: 'base', limits, counter: 'key_0' } as const;
+      const row = keyRow('key_1', { ...more, replacedBy: 'key_2' });
+      await ledger.add(row);
+      expect(await ledger.get('key_1')).toEqual(row);
+      expect(await ledger.list(null)).toEqual([row]);
+    });
+
+    it('replaces a key by another, both or nothing', async () => {
+      const old = keyRow('key_1', { expiresAt: 1_000 });
+      const row = keyRow('key_2', { counter: 'key_1' });
+      await ledger.add(old);
+      await ledger.rotate({ row, old: 'key_1', expiresAt: 2_000 });
+      expect(await ledger.get('key_2')).toEqual(row);
+      expect(await ledger.get('key_1')).toEqual({ ...old, replacedBy: 'key_2' });
+      await ledger.rotate({ row: keyRow('key_3'), old: 'key_2', expiresAt: 500 });
+      expect(await ledger.get('key_2')).toMatchObject({ expiresAt: 500, replacedBy: 'key_3' });
+      const taken = keyRow('key_4', { hash: row.hash });
+      await expect(ledger.rotate({ row: taken, old: 'key_3', expiresAt: 1 })).rejects.toThrow('UNIQUE');
+      expect(await ledger.get('key_3')).toEqual(keyRow('key_3'));
+    });
+
+    it('changes what can be changed, until a key is revoked', async () => {
+      const row = keyRow('key_1', { expiresAt: 9 });
+      await ledger.add(row);
+      await ledger.add(keyRow('key_2'));
+      const change = {
+        id: 'key_1',
+        scopes: ['a/**'],
+        label: 'new',
+        limits: { concurrent: 2 },
+        strict: true,
+        degrade: 'stale' as const,
+      };
+      await ledger.change(change);
+      expect(await ledger.get('key_1')).toEqual({ ...row, ...change });
+      expect(await ledger.get('key_2')).toEqual(keyRow('key_2'));
+      await ledger.revoke('key_1', 5);
+      await ledger.change({ ...change, label: 'later' });
+      expect(await ledger.get('key_1')).toMatchObject({ label: 'new', revokedAt: 5 });
+    });
+
     it('finds admin keys until they are revoked, and never API keys', async () => {
       const admin = keyRow('key_a', { kind: 'admin' });
       const api = keyRow('key_b');

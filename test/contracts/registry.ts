@@ -1,8 +1,10 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { NameRow, Registry } from '../../worker/stores/types.ts';
+import { registryLifeCycleContract } from './registry-life-cycle.ts';
 import { versionRow } from './sample-rows.ts';
 
 export function registryContract(backend: string, make: () => Promise<Registry>): void {
+  registryLifeCycleContract(backend, make);
   describe(`Registry on ${backend}`, () => {
     let registry: Registry;
     beforeEach(async () => {
@@ -42,7 +44,7 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
       const published = await registry.publish({ row, stage: false, before: null });
       expect(published).toEqual({
         ok: true,
-        value: { name: 'a/b', owner: 'default', version: 1, latest: 1, sequence: 1 },
+        value: { name: 'a/b', owner: 'default', version: 1, latest: 1, sequence: 1, alias: null },
       });
       expect(await registry.version('a/b', 1)).toEqual(row);
       expect(await registry.live('a/b')).toEqual(row);
@@ -52,6 +54,7 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
         version: 1,
         latest: 1,
         sequence: 1,
+        alias: null,
       });
     });
 

@@ -22,6 +22,7 @@ export function versionRow(name: string, version: number, more: Partial<VersionR
     createdBy: 'bootstrap',
     proof: null,
     evaluation: null,
+    retiredAt: null,
     ...more,
   };
 }
@@ -37,6 +38,12 @@ export function keyRow(id: string, more: Partial<KeyRow> = {}): KeyRow {
     createdAt: 1_700_000_000_000,
     createdBy: 'bootstrap',
     revokedAt: null,
+    expiresAt: null,
+    strict: false,
+    degrade: null,
+    limits: null,
+    counter: id,
+    replacedBy: null,
     ...more,
   };
 }

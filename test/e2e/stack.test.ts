@@ -12,6 +12,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LocalFile } from '../../cli/connection.ts';
 import { TINY_ADAPTERS, type TinyAdapter, writeTinyAdapter, writeTinyBase } from '../fixtures/tiny-base.ts';
 import { runGraft, startGraft, type GraftProcess } from './graft-process.ts';
+import { wranglerKvKey } from './run-wrangler.ts';
 
 const MESSAGES = [{ role: 'user' as const, content: 'hello there' }];
 const GREEDY = { temperature: 0, max_tokens: 12 };
@@ -214,6 +215,14 @@ describe('publish, run, ls, ps', () => {
     for (const name of ['alice/notes@1', 'alice/notes@2', 'alice/notes/bob@1', 'alone@1'])
       expect(stdout).toMatch(new RegExp(`^[0-9a-f]{12} +${name} +ready`, 'm'));
   });
+
+  it('takes in what wrangler puts into its KV', async () => {
+    const packed = path.join(folder, 'packed.safetensors');
+    expect((await graft('pack', path.join(folder, 'first'), '-o', packed)).code).toBe(0);
+    const state = path.join(folder, '.wrangler/state');
+    await wranglerKvKey(state, ['put', 'drop:bob/notes', '--path', packed]);
+    expect(await greedy('bob/notes')).toBe(await greedy('alice/notes@1'));
+  });
 });
 
 describe('the official client', () => {
@@ -262,7 +271,7 @@ describe('the end', () => {
     const next = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as LocalFile;
     expect(next.key).toBe(local.key);
     const names = JSON.parse((await graft('ls', '--json')).stdout) as { name: string }[];
-    expect(names.map(({ name }) => name)).toEqual(['alice/notes', 'alice/notes/bob', 'alone']);
+    expect(names.map(({ name }) => name)).toEqual(['alice/notes', 'alice/notes/bob', 'alone', 'bob/notes']);
     // The adapters come from the edge or the origin's disk: the memory is new.
     openai = new OpenAI({ baseURL: `${next.url}/v1`, apiKey: next.key, maxRetries: 0 });
     expect((await greedy('alice/notes')).length).toBeGreaterThan(0);

@@ -8,10 +8,15 @@ import {
   errorHeaders,
   errorStatus,
   EvaluateRequest,
+  KeepPinsRequest,
   OriginRequest,
+  PinRequest,
   SIGNATURE_HEADER,
+  USAGE_COMMENT,
+  USAGE_HEADER,
   VerifyRequest,
   verifySignature,
+  writeUsageNote,
   type ApiError,
   type BaseInfo,
   type SigningKey,
@@ -46,6 +51,14 @@ export interface FakeOrigin {
   answerWith(answer: ((response: ServerResponse) => void) | null): void;
   /** The next trials (verify, evaluate) are answered so. */
   tryWith(answer: ((response: ServerResponse) => void) | null): void;
+  /** Refuses all requests, as an origin that shuts down does. */
+  drain(): void;
+  /** Answers nothing any more; connections stay open. */
+  hang(): void;
+  /** Its `x-graft-load` from now on. */
+  sayLoad(load: string): void;
+  /** Closes the connections of all running streams, as a crash does. */
+  cut(): void;
   /** Resolves when a stream of this model was cut off. */
   waitForAbort(model: string): Promise<void>;
   stop(): Promise<void>;
@@ -89,6 +102,11 @@ export async function startFakeOrigin(params: {
   let gate: { promise: Promise<void>; open: () => void } | null = null;
   let answer: ((response: ServerResponse) => void) | null = null;
   let trial: ((response: ServerResponse) => void) | null = null;
+  let draining = false;
+  let hanging = false;
+  let load: string | null = null;
+  const pinned = new Set<string>();
+  const streams = new Set<ServerResponse>();
   const abortWaiters = new Map<string, () => void>();
 
   const fail = (response: ServerResponse, error: ApiError) => {
@@ -127,7 +145,10 @@ export async function startFakeOrigin(params: {
     const { model } = call.graft;
     const text = JSON.stringify(call.graft.chain.map(({ digest }) => digest.slice(0, 8)));
     const usage = { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 };
-    if (call.request['stream'] !== true)
+    const streaming = call.request['stream'] === true;
+    const note = { promptTokens: 1, completionTokens: 1 };
+    response.setHeader(USAGE_HEADER, writeUsageNote(streaming ? { ...note, completionTokens: null } : note));
+    if (!streaming)
       return json(response, 200, {
         id: 'chatcmpl-1',
         object: 'chat.completion',
@@ -143,7 +164,9 @@ export async function startFakeOrigin(params: {
         ],
         usage,
       });
+    streams.add(response);
     response.on('close', () => {
+      streams.delete(response);
       if (response.writableEnded) return;
       log.aborted.push(model);
       abortWaiters.get(model)?.();
@@ -166,7 +189,23 @@ export async function startFakeOrigin(params: {
     clearInterval(beat);
     chunk({ content: text }, null);
     chunk({}, 'stop');
+    response.write(`${USAGE_COMMENT}${writeUsageNote(note)}\n\n`);
     response.end('data: [DONE]\n\n');
+  }
+
+  function pinAdapters(request: IncomingMessage, response: ServerResponse, body: Buffer) {
+    const value = JSON.parse(body.toString()) as unknown;
+    if (request.method === 'PUT') {
+      const kept = new Set(KeepPinsRequest.parse(value).digests);
+      const others = [...pinned].filter((digest) => !kept.has(digest));
+      for (const digest of others) pinned.delete(digest);
+      return json(response, 200, { unpinned: others.length });
+    }
+    const { digests } = PinRequest.parse(value);
+    const missing = missingOf(digests.map((digest) => ({ digest })));
+    if (missing.length > 0) return fail(response, { code: 'adapter_missing', message: 'missing', missing });
+    for (const digest of digests) pinned.add(digest);
+    return json(response, 200, { results: digests.map((digest) => ({ digest, ok: true })) });
   }
 
   function receivePart(response: ServerResponse, digest: string, index: number, body: Buffer) {
@@ -190,6 +229,10 @@ export async function startFakeOrigin(params: {
 
   async function handle(request: IncomingMessage, response: ServerResponse) {
     const body = await readAll(request);
+    if (hanging) return;
+    if (load !== null) response.setHeader('x-graft-load', load);
+    if (draining)
+      return fail(response, { code: 'origin_unavailable', message: 'shutting down', retryAfterMs: 10 });
     const path = request.url ?? '';
     const verified = await verifySignature({
       header: request.headers[SIGNATURE_HEADER] as string | undefined,
@@ -199,9 +242,14 @@ export async function startFakeOrigin(params: {
       pathAndQuery: path,
       now: Date.now(),
       startedAt: startedAt - 1,
-      rememberNonce: (nonce) => !nonces.has(nonce) && Boolean(nonces.add(nonce)),
+      rememberNonce: (nonce) => (nonces.has(nonce) ? 'seen' : nonces.add(nonce) && 'new'),
     });
-    if (!verified.ok) return fail(response, { code: 'invalid_signature', message: verified.error.kind });
+    if (!verified.ok)
+      return fail(response, {
+        code: 'invalid_signature',
+        message: verified.error.kind,
+        reason: verified.error.kind,
+      });
     if (verified.value.h !== sha256(body))
       return fail(response, { code: 'invalid_signature', message: 'body' });
     if (path === '/base') {
@@ -218,9 +266,10 @@ export async function startFakeOrigin(params: {
           bytes: record.bytes,
           rank: 1,
           references: 0,
-          pinned: false,
+          pinned: pinned.has(digest),
         })),
       });
+    if (path === '/adapters/pins') return pinAdapters(request, response, body);
     const [, , digest = '', what = '', index] = path.split('/');
     if (what === 'verify' || what === 'evaluate') return tryAdapter(response, digest, what, body);
     if (request.method === 'POST') return complete(request, response, body);
@@ -262,6 +311,10 @@ export async function startFakeOrigin(params: {
     forget: (digest) => void adapters.delete(digest),
     answerWith: (next) => void (answer = next),
     tryWith: (next) => void (trial = next),
+    drain: () => void (draining = true),
+    hang: () => void (hanging = true),
+    sayLoad: (said) => void (load = said),
+    cut: () => streams.forEach((response) => response.destroy()),
     waitForAbort: (model) =>
       log.aborted.includes(model)
         ? Promise.resolve()

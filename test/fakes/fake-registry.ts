@@ -1,22 +1,77 @@
-import { err, ok } from '../../protocol/index.ts';
+import { err, ok, type Result } from '../../protocol/index.ts';
 import { scopeCovers } from '../../worker/policy/authorize.ts';
-import type { NameRow, Registry, VersionRow } from '../../worker/stores/types.ts';
+import {
+  GOES_LIVE,
+  type ChangeNote,
+  type Conflict,
+  type HistoryRow,
+  type NameRow,
+  type Pointer,
+  type Registry,
+  type VersionRow,
+} from '../../worker/stores/types.ts';
 
 const byName = <T extends { name: string }>(rows: Iterable<T>): T[] =>
   [...rows].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
 
+/** A state that no name is ever in: whoever saw it is refused. */
+const STALE: NameRow = { name: '', owner: '', version: null, latest: 0, sequence: -1, alias: null };
+
 /** The registry as a model: what D1 must do, in a few lines. */
-export function createFakeRegistry(): Registry {
+export function createFakeRegistry(): Registry & {
+  /** Whether a version's chain has the file. */
+  contains(digest: string): boolean;
+} {
   const names = new Map<string, NameRow>();
   const versions = new Map<string, VersionRow>();
+  const history: HistoryRow[] = [];
   const id = (name: string, version: number) => `${name}@${version}`;
   const copy = <T>(value: T | undefined): T | null => (value === undefined ? null : structuredClone(value));
   const liveRow = (row: NameRow | undefined): VersionRow | undefined =>
     row?.version ? versions.get(id(row.name, row.version)) : undefined;
-  const unchanged = (name: string, before: NameRow | null) =>
-    (names.get(name)?.sequence ?? 0) === (before?.sequence ?? 0);
+  const pointerOf = (row: NameRow | undefined): Pointer => {
+    if (row === undefined) return { kind: 'none' };
+    if (row.alias !== null) return { kind: 'alias', target: row.alias };
+    const live = liveRow(row);
+    if (live !== undefined) return { kind: 'version', row: structuredClone(live) };
+    return { kind: row.latest === 0 ? 'gone' : 'none' };
+  };
+  const newestFirst = (name: string) =>
+    [...versions.values()].filter((row) => row.name === name).sort((a, b) => b.version - a.version);
+
+  const dependentsOf = ({ name, digest }: Pick<VersionRow, 'name' | 'digest'>) =>
+    byName([...versions.values()].sort((a, b) => a.version - b.version))
+      .filter((row) => row.retiredAt === null)
+      .filter((row) =>
+        row.chain.slice(0, -1).some((member) => member.digest === digest && member.name === name),
+      );
+  const standsOnRetired = ({ chain }: VersionRow) =>
+    chain.slice(0, -1).some(({ name, digest }) => {
+      const same = newestFirst(name).filter((row) => row.digest === digest);
+      return same.length > 0 && same.every((row) => row.retiredAt !== null);
+    });
+
+  const change = (
+    before: NameRow | null,
+    next: Omit<NameRow, 'sequence'>,
+    entry: ChangeNote & Pick<HistoryRow, 'action' | 'to'> & { target?: string | null },
+    apply: () => void = () => undefined,
+  ): Result<NameRow, Conflict> => {
+    const now = names.get(next.name);
+    if ((now?.sequence ?? 0) !== (before?.sequence ?? 0)) return err({ kind: 'conflict', name: copy(now) });
+    const row: NameRow = { ...next, sequence: (before?.sequence ?? 0) + 1 };
+    const { actor, at, action, to, target = null, why = null } = entry;
+    const { name, owner, sequence } = row;
+    const from = before?.version ?? null;
+    history.push({ id: history.length + 1, name, sequence, at, actor, owner, action, from, to, target, why });
+    apply();
+    names.set(name, row);
+    return ok({ ...row });
+  };
 
   return {
+    contains: (digest) =>
+      [...versions.values()].some(({ chain }) => chain.some((member) => member.digest === digest)),
     name: async (name) => copy(names.get(name)),
     version: async (name, version) => copy(versions.get(id(name, version))),
     live: async (name) => copy(liveRow(names.get(name))),
@@ -24,6 +79,7 @@ export function createFakeRegistry(): Registry {
       const items = byName(names.values())
         .filter((row) => row.name > (cursor ?? '') && row.name.startsWith(prefix))
         .filter((row) => owner === null || row.owner === owner)
+        .filter((row) => row.latest > 0 || row.alias !== null)
         .slice(0, limit)
         .map((row) => ({ ...row }));
       return { items, cursor: items.length === limit ? (items.at(-1)?.name ?? null) : null };
@@ -36,35 +92,82 @@ export function createFakeRegistry(): Registry {
         .slice(0, limit)
         .map((row) => structuredClone(row));
     },
-    versions: async (name) =>
-      [...versions.values()]
-        .filter((row) => row.name === name)
-        .sort((a, b) => b.version - a.version)
-        .map((row) => structuredClone(row)),
+    versions: async (name) => newestFirst(name).map((row) => structuredClone(row)),
     versionsOf: async ({ digest, limit }) =>
       byName([...versions.values()].sort((a, b) => b.version - a.version))
         .filter((row) => row.digest === digest)
         .slice(0, limit)
         .map((row) => structuredClone(row)),
-    async publish({ row, stage, before }) {
-      if (!unchanged(row.name, before)) return err({ kind: 'conflict', name: copy(names.get(row.name)) });
-      const next: NameRow = {
-        name: row.name,
-        owner: before?.owner ?? row.owner,
-        version: stage ? (before?.version ?? null) : row.version,
-        latest: row.version,
-        sequence: (before?.sequence ?? 0) + 1,
+    pointer: async (name) => pointerOf(names.get(name)),
+    async pointers({ cursor, limit }) {
+      const rows = byName(names.values())
+        .filter((row) => row.name > (cursor ?? ''))
+        .slice(0, limit);
+      return {
+        items: rows.map((row) => ({ name: { ...row }, pointer: pointerOf(row) })),
+        cursor: rows.length === limit ? (rows.at(-1)?.name ?? null) : null,
       };
-      versions.set(id(row.name, row.version), structuredClone(row));
-      names.set(row.name, next);
-      return ok({ ...next });
     },
-    async flip({ before, to }) {
-      if (!unchanged(before.name, before))
-        return err({ kind: 'conflict', name: copy(names.get(before.name)) });
-      const next: NameRow = { ...before, version: to, sequence: before.sequence + 1 };
-      names.set(before.name, next);
-      return ok({ ...next });
+    history: async ({ name, owner, before, limit }) =>
+      history
+        .filter((row) => (name === null || row.name === name) && (owner === null || row.owner === owner))
+        .filter((row) => before === null || row.id < before)
+        .reverse()
+        .slice(0, limit)
+        .map((row) => ({ ...row })),
+    async newestStaged(name) {
+      const wasLive = (row: VersionRow) =>
+        history.some(
+          (entry) => entry.name === name && entry.to === row.version && GOES_LIVE.includes(entry.action),
+        );
+      return copy(newestFirst(name).find((row) => row.retiredAt === null && !wasLive(row)));
     },
+    dependents: async (row, limit) =>
+      dependentsOf(row)
+        .slice(0, limit)
+        .map(({ name, version }) => ({ name, version })),
+
+    publish: async ({ row, stage, before, action = 'publish', why }) =>
+      change(
+        standsOnRetired(row) ? STALE : before,
+        {
+          name: row.name,
+          owner: before?.owner ?? row.owner,
+          version: stage ? (before?.version ?? null) : row.version,
+          latest: row.version,
+          alias: null,
+        },
+        {
+          actor: row.createdBy,
+          at: row.createdAt,
+          action: stage ? 'stage' : action,
+          to: row.version,
+          why: why ?? null,
+        },
+        () => versions.set(id(row.name, row.version), structuredClone(row)),
+      ),
+    flip: async ({ before, to, action = 'flip', ...note }) =>
+      change(before, { ...before, version: to }, { ...note, action, to }),
+    retire: async ({ before, version, ...note }) => {
+      const own = versions.get(id(before.name, version));
+      const seen = own !== undefined && dependentsOf(own).length > 0 ? STALE : before;
+      return change(seen, before, { ...note, action: 'retire', to: version }, () => {
+        const row = versions.get(id(before.name, version));
+        if (row !== undefined) row.retiredAt ??= note.at;
+      });
+    },
+    alias: async ({ before, name, owner, target, ...note }) =>
+      change(
+        before,
+        { name, owner: before?.owner ?? owner, version: null, latest: 0, alias: target },
+        {
+          ...note,
+          action: target === null ? 'unalias' : 'alias',
+          to: null,
+          target: target ?? before?.alias ?? null,
+        },
+      ),
+    repaired: async ({ before, ...note }) =>
+      change(before, before, { ...note, action: 'repair', to: before.version, target: before.alias }),
   };
 }

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import {
   ChatCompletionRequest,
+  EdgeFields,
   parseChatCompletion,
   parseResponse,
   parseTextCompletion,
@@ -12,7 +13,7 @@ import {
 const page = readFileSync(new URL('../../docs/openai-api.md', import.meta.url), 'utf8');
 const rows = [
   ...page.matchAll(
-    /^\| `(\w+)` +\| (yes|ignored|refused|-) +\| (yes|ignored|refused|-) +\| (yes|ignored|refused|-) +\|/gm,
+    /^\| `(\w+)` +\| (yes|ignored|refused|edge|-) +\| (yes|ignored|refused|edge|-) +\| (yes|ignored|refused|edge|-) +\|/gm,
   ),
 ].map(([, field, ...cells]) => ({ field: field!, cells }));
 
@@ -52,6 +53,15 @@ describe.each(routes.map((route, column) => ({ ...route, column })))(
         error: { code: 'unsupported_parameter', param: field },
       });
       expect(parse({ [field]: null }).ok).toBe(true);
+    });
+
+    it('leaves to the edge what is its own, and nothing else', () => {
+      const ours = cells.filter(({ cell }) => cell === 'edge').map(({ field }) => field);
+      expect(ours.sort()).toEqual(Object.keys(EdgeFields.shape).sort());
+      for (const field of ours)
+        expect(parse({ [field]: true })).toMatchObject({
+          error: { code: 'unsupported_parameter', param: field },
+        });
     });
 
     it.each(cells.filter(({ cell }) => cell === '-'))('does not know $field', ({ field }) => {

@@ -25,7 +25,7 @@ const parts = {
 const nonces =
   (seen = new Set<string>()) =>
   (nonce: string) =>
-    !seen.has(nonce) && Boolean(seen.add(nonce));
+    seen.has(nonce) ? ('seen' as const) : seen.add(nonce) && ('new' as const);
 type Checked = Parameters<typeof verifySignature>[0];
 const verify = (header: string | null, change: Partial<Checked> = {}) =>
   verifySignature({
@@ -90,6 +90,42 @@ describe('a signature', () => {
     expect(await problemOf(`v1 ${fields.reverse().join(',')}`, { rememberNonce })).toBe('replayed');
   });
 
+  it('holds under each of two keys while they are exchanged, and no longer under the one taken away', async () => {
+    const [before, after] = [await sign(key, parts, NOW), await sign(other, parts, NOW)];
+    const turns = [[key], [key, other], [other, key], [other]];
+    const problems = turns.map((keys) =>
+      Promise.all([before, after].map((header) => problemOf(header, { keys }))),
+    );
+    expect(await Promise.all(problems)).toEqual([
+      [null, 'unknown_key'],
+      [null, null],
+      [null, null],
+      ['unknown_key', null],
+    ]);
+  });
+
+  it('says by how much the clocks differ, and which way', async () => {
+    const header = await sign(key, parts, NOW);
+    for (const skewMs of [-90_000, 61_000])
+      expect(await verify(header, { now: NOW - skewMs })).toEqual({
+        ok: false,
+        error: { kind: 'clock_skew', skewMs },
+      });
+  });
+
+  it('is not spoiled by a forged one with its nonce', async () => {
+    const rememberNonce = nonces();
+    const header = await sign(key, parts, NOW);
+    const forged = header.slice(0, -64) + '0'.repeat(64);
+    expect(await problemOf(forged, { rememberNonce })).toBe('mismatch');
+    expect(await problemOf(header, { rememberNonce })).toBeNull();
+  });
+
+  it('is refused when its nonce cannot be kept', async () => {
+    const header = await sign(key, parts, NOW);
+    expect(await problemOf(header, { rememberNonce: () => 'full' })).toBe('store_full');
+  });
+
   it('holds within the window, at its borders and not beyond', async () => {
     const header = await sign(key, parts, NOW);
     for (const skew of [-SIGNATURE_WINDOW_MS, 0, SIGNATURE_WINDOW_MS])
@@ -106,7 +142,10 @@ describe('a signature', () => {
 
   it('keeps a nonce only of good signatures, and longer than the window', async () => {
     const kept: [string, number][] = [];
-    const rememberNonce = (nonce: string, expiresAt: number) => Boolean(kept.push([nonce, expiresAt]));
+    const rememberNonce = (nonce: string, expiresAt: number) => {
+      kept.push([nonce, expiresAt]);
+      return 'new' as const;
+    };
     const header = await sign(key, parts, NOW);
     await verify(header, { originId: 'elsewhere', rememberNonce });
     await verify(header, { now: NOW + SIGNATURE_WINDOW_MS + 1, rememberNonce });
@@ -146,6 +185,7 @@ describe('parseSignature', () => {
     `v1 kid=k1,t=1,n=${n},h=${h},s=${h},x=1`,
     `v1 kid=k1,kid=k1,t=1,n=${n},h=${h},s=${h}`,
     `v1 kid=k1,t=-1,n=${n},h=${h},s=${h}`,
+    `v1 kid=k1,t=01,n=${n},h=${h},s=${h}`,
     `v1 kid=k1,t=1e3,n=${n},h=${h},s=${h}`,
     `v1 kid=k1,t=1,n=${n}A,h=${h},s=${h}`,
     `v1 kid=k1,t=1,n=${n},h=${h.toUpperCase()},s=${h}`,
@@ -175,6 +215,8 @@ describe('parseSigningKeys', () => {
     `k 1:${secret}`,
     `k1:${secret},`,
     `k1:${secret},k2:${Buffer.alloc(31).toString('base64')}`,
+    `k1:${secret.slice(0, -1)}!`,
+    `k1:${secret},k1:${secret}`,
   ])('refuses %j without printing a secret', (text) => {
     let message = '';
     try {
@@ -183,6 +225,6 @@ describe('parseSigningKeys', () => {
       message = (error as Error).message;
     }
     expect(message).toMatch(/origin key \d/);
-    expect(message).not.toContain(secret);
+    expect(message).not.toContain(secret.slice(0, 20));
   });
 });

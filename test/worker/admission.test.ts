@@ -29,7 +29,8 @@ const untilAborted = ({ signal }: RequestInit) =>
 
 /** What D1 and KV say of the name, and whether anything was written to either. */
 async function unchanged(work: () => Promise<void>): Promise<void> {
-  const { registry, names } = graft.services.intake;
+  const { registry } = graft.services.intake;
+  const names = graft.services.nameIndex;
   const before = [await registry.name('notes'), await registry.versions('notes')];
   const writes = [vi.spyOn(registry, 'publish'), vi.spyOn(names, 'put')];
   await work();
@@ -177,10 +178,10 @@ describe('admission', () => {
 
   it.each([
     ['the version', () => vi.spyOn(graft.services.intake.registry, 'publish')],
-    ['the pointer', () => vi.spyOn(graft.services.intake.names, 'put')],
+    ['the pointer', () => vi.spyOn(graft.services.nameIndex, 'put')],
   ])('cut off after the trial, at %s, is repeated cleanly', async (_, spyOn) => {
     const spy = (spyOn() as ReturnType<typeof vi.fn>).mockRejectedValueOnce(new Error('cut'));
-    expect((await publish()).status).toBe(500);
+    expect((await publish()).status).toBeGreaterThanOrEqual(500);
     spy.mockRestore();
     graft.clock.advance(LATER_MS);
     expect([200, 201]).toContain((await publish()).status);

@@ -7,16 +7,27 @@ import {
   type VerifyAnswer,
 } from '../../protocol/index.ts';
 import { createApp, type Services } from '../../worker/app.ts';
+import { createPointerSync } from '../../worker/durable/pointer-sync.ts';
+import { createMeter } from '../../worker/metering.ts';
 import { createOriginClient } from '../../worker/origin-client.ts';
 import type { Fetch } from '../../worker/origin-fetch.ts';
 import { createKvBlobStore } from '../../worker/stores/kv-blob-store.ts';
+import { createKvGrantIndex } from '../../worker/stores/kv-grant-index.ts';
 import { createKvKeyIndex } from '../../worker/stores/kv-key-index.ts';
+import { createKvListing } from '../../worker/stores/kv-listing.ts';
 import { createKvNameIndex } from '../../worker/stores/kv-name-index.ts';
 import { withLastKnownGood } from '../../worker/stores/last-known-good.ts';
+import { recordedGrants, recordedKey } from '../../worker/stores/recorded-rights.ts';
+import type { KvNamespace } from '../../worker/stores/kv-namespace.ts';
 import { createSealer } from '../../worker/stores/sealed-value.ts';
+import { withSecondOpinion } from '../../worker/stores/second-opinion.ts';
+import type { BlobLedger, Registry } from '../../worker/stores/types.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
+import { createFakeGrantLedger } from '../fakes/fake-grants.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
 import { createFakeBlobLedger, createFakeKeyLedger } from '../fakes/fake-ledgers.ts';
+import { createFakeQuotas, createFakeUsage, type FakeQuotas } from '../fakes/fake-metering.ts';
+import { createFakePins } from '../fakes/fake-pins.ts';
 import { createFakeRegistry } from '../fakes/fake-registry.ts';
 import { fakeVerification } from '../fakes/fake-trials.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
@@ -24,6 +35,7 @@ import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 export interface AppHarness {
   clock: FakeClock;
   kv: FakeKv;
+  quotas: FakeQuotas;
   services: Services;
   adminKey: string;
   /** Requests that reached the origin, as `METHOD path`. */
@@ -49,10 +61,24 @@ export const verification = (init: RequestInit): VerifyAnswer => {
   return fakeVerification({ base: TINY_BASE, chain, expected });
 };
 
+export interface AppHarnessOptions {
+  verifyTimeoutMs?: number;
+  kvTimeoutMs?: number;
+  /** Another isolate of that edge: the same stores, clock and keys, and a memory of its own. */
+  beside?: AppHarness;
+  /** In the place of the fake. */
+  registry?: Registry;
+  /** Stands between the app and its ports, for what is cut off; pointers are then written from here. */
+  wrap?: <T extends object>(port: T, name: string) => T;
+}
+
 /** The real app in this process, on the fakes: for what only fakes can do. */
-export async function createAppHarness(options: { verifyTimeoutMs?: number } = {}): Promise<AppHarness> {
-  const clock = new FakeClock();
-  const kv = new FakeKv(clock.now);
+export async function createAppHarness(options: AppHarnessOptions = {}): Promise<AppHarness> {
+  const { beside } = options;
+  const wrap = options.wrap ?? ((port) => port);
+  const clock = beside?.clock ?? new FakeClock();
+  const bareKv = beside?.kv ?? new FakeKv(clock.now);
+  const kv = wrap<KvNamespace>(bareKv, 'kv');
   const { now, sleep } = clock;
   const asked: string[] = [];
   const origin: AppHarness['origin'] = {
@@ -61,11 +87,16 @@ export async function createAppHarness(options: { verifyTimeoutMs?: number } = {
       return Response.json(path.endsWith('/verify') ? verification(init) : { ok: true });
     },
   };
-  const fetch: Fetch = async (url, init) => {
-    const { pathname } = new URL(url);
-    asked.push(`${init.method} ${pathname}`);
-    return origin.answer(init.method ?? 'GET', pathname, init);
+  const theOrigin: { fetch: Fetch } = {
+    fetch: async (url, init) => {
+      const { pathname } = new URL(url);
+      // As the real one: what was called off before is never sent.
+      init.signal?.throwIfAborted();
+      asked.push(`${init.method} ${pathname}`);
+      return origin.answer(init.method ?? 'GET', pathname, init);
+    },
   };
+  const { fetch } = wrap(theOrigin, 'origin');
   const pacing = { pauseMs: 1_100, tries: 4, sleep };
   const pointer = {
     kv,
@@ -74,24 +105,61 @@ export async function createAppHarness(options: { verifyTimeoutMs?: number } = {
     retryAfterMs: 2_000,
     pacing,
   };
-  const memory = { timeoutMs: 1_000, maxAgeMs: 86_400_000, maxEntries: 100, retryAfterMs: 2_000, now };
+  const memory = {
+    timeoutMs: options.kvTimeoutMs ?? 1_000,
+    maxAgeMs: 86_400_000,
+    maxEntries: 100,
+    retryAfterMs: 2_000,
+    now,
+  };
   const blobs = createKvBlobStore({ kv, cacheTtl: 86_400, retryCacheTtl: 30, timeoutMs: 1_000, pacing });
   const names = createKvNameIndex(pointer);
   const keyIndex = createKvKeyIndex(pointer);
-  const adminKey = generateApiKey('ga');
+  const grantIndex = createKvGrantIndex(pointer);
+  const keyLedger = beside?.services.keyLedger ?? createFakeKeyLedger();
+  const grantLedger = beside?.services.grantLedger ?? createFakeGrantLedger();
+  const keys = withSecondOpinion(keyIndex, {
+    ask: (hash) => recordedKey(keyLedger, hash),
+    perSecond: 50,
+    now,
+  });
+  const grants = withSecondOpinion(grantIndex, {
+    ask: (tenant) => recordedGrants(grantLedger, tenant),
+    perSecond: 50,
+    now,
+  });
+  const adminKey = beside?.adminKey ?? generateApiKey('ga');
+  const quotas = createFakeQuotas();
+  const usage = createFakeUsage();
+  // Usage is written at once, and the clock stays where the test put it.
+  const metering = { meter: createMeter({ quotas, usage, now, sleep: async () => undefined }), usage };
+  const fakeRegistry = createFakeRegistry();
+  const files = createFakeBlobLedger((digest) => fakeRegistry.contains(digest));
+  const shared = beside?.services.intake;
+  const registry = wrap<Registry>(options.registry ?? shared?.registry ?? fakeRegistry, 'registry');
+  const blobLedger = wrap<BlobLedger>(shared?.blobLedger ?? files, 'blobLedger');
+  const ownPointers = createPointerSync({ registry, names, intervalMs: 1_000, timeoutMs: 1_000, now, sleep });
   const services: Services = {
     names: withLastKnownGood(names, memory),
-    keys: withLastKnownGood(keyIndex, memory),
+    keys: withLastKnownGood(keys, memory),
+    grants: withLastKnownGood(grants, memory),
     intake: {
       blobs,
-      blobLedger: createFakeBlobLedger(),
-      registry: createFakeRegistry(),
-      names,
+      blobLedger,
+      registry,
+      pointers: options.wrap === undefined ? (shared?.pointers ?? ownPointers) : ownPointers,
       hashStreams,
       now,
     },
+    nameIndex: names,
+    listing: createKvListing(kv),
+    garbage: beside?.services.garbage ?? files,
     keyIndex,
-    keyLedger: createFakeKeyLedger(),
+    keyLedger,
+    grantIndex,
+    grantLedger,
+    ...metering,
+    pins: createFakePins(),
     origins: createOriginClient({
       origins: [{ id: 'o1', url: 'http://origin.test' }],
       keys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
@@ -125,7 +193,8 @@ export async function createAppHarness(options: { verifyTimeoutMs?: number } = {
   };
   return {
     clock,
-    kv,
+    kv: bareKv,
+    quotas,
     services,
     adminKey,
     asked,

@@ -13,6 +13,8 @@ export const MAC_KEY = Buffer.alloc(32, 9).toString('base64');
 
 export interface TestEdge {
   edge: Edge;
+  /** For `wrangler --persist-to`. */
+  stateFolder: string;
   origin: FakeOrigin;
   adminKey: string;
   logs: string[];
@@ -44,9 +46,16 @@ const JSON_TYPE = { 'content-type': 'application/json' };
 /**
  * The real worker in workerd with Miniflare's KV and D1, in front of a fake origin.
  * @param overrides.moreOrigins as `ORIGINS` has them, beside the fake one.
+ * @param overrides.bindings further variables of the worker.
+ * @param overrides.r2Bucket bound as BLOBS.
  */
 export async function startTestEdge(
-  overrides: { origins?: string; moreOrigins?: { id: string; url: string }[] } = {},
+  overrides: {
+    origins?: string;
+    moreOrigins?: { id: string; url: string }[];
+    bindings?: Record<string, string>;
+    r2Bucket?: string;
+  } = {},
 ): Promise<TestEdge> {
   const folder = await mkdtemp(path.join(tmpdir(), 'graft-edge-'));
   const origin = await startFakeOrigin({ id: 'o1', keys: parseSigningKeys(ORIGIN_KEYS), base: TINY_BASE });
@@ -62,7 +71,9 @@ export async function startTestEdge(
       GRAFT_ORIGIN_KEYS: ORIGIN_KEYS,
       GRAFT_MAC_KEY: MAC_KEY,
       GRAFT_ADMIN_KEY_SHA256: sha256(adminKey),
+      ...overrides.bindings,
     },
+    ...(overrides.r2Bucket === undefined ? {} : { r2Bucket: overrides.r2Bucket }),
     onLog: (line) => logs.push(line),
   });
 
@@ -107,6 +118,7 @@ export async function startTestEdge(
 
   return {
     edge,
+    stateFolder: folder,
     origin,
     adminKey,
     logs,

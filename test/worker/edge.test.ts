@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { generateApiKey } from '../../protocol/index.ts';
+import { generateApiKey, hashApiKey } from '../../protocol/index.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { chainOf, chat, startTestEdge, type TestEdge } from './edge-harness.ts';
 
@@ -275,5 +275,53 @@ describe('uploads', () => {
     expect((await graft.publish({ name: 'secret/two', adapter, key: other })).status).toBe(403);
     expect((await graft.publish({ name: 'thief/one', adapter, key: other })).status).toBe(201);
     expect((await graft.admin('/admin/versions?name=secret', { key: other })).status).toBe(404);
+  });
+});
+
+describe('dropped files', () => {
+  it('are left where they are unless DROPS is on, by the schedule and by requests', async () => {
+    const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
+    await kv.put('drop:dropped', new Uint8Array(root.bytes));
+    await graft.edge.runSchedule();
+    expect((await post('dropped')).status).toBe(404);
+    expect((await kv.list({ prefix: 'drop' })).keys.map(({ name }) => name)).toEqual(['drop:dropped']);
+  });
+});
+
+describe('resolution', () => {
+  it('inherits, composes and grants over the real KV and D1', async () => {
+    const inherited = await post('medicine/nowhere/at/all');
+    expect(inherited.headers.get('x-graft-inherited')).toBe('true');
+    expect(inherited.headers.get('x-graft-adapter')).toBe('medicine@1');
+    expect(await chainOf(inherited)).toEqual([short(root.digest)]);
+    expect((await post('medicine/nowhere/at/all', { strict: true })).status).toBe(404);
+
+    const composed = await post('base', { adapters: [{ name: 'medicine', scale: 0.5 }] });
+    expect(composed.headers.get('x-graft-composed')).toBe('medicine@1=0.5');
+    expect(await chainOf(composed)).toEqual([short(root.digest)]);
+
+    const guest = await graft.makeKey({ tenant: 'granted-guest' });
+    const grants = (method: string, tenant: string) =>
+      method === 'POST'
+        ? graft.admin('/admin/grants', { method, body: JSON.stringify({ scope: 'medicine', tenant }) })
+        : graft.admin(`/admin/grants?scope=medicine&tenant=${encodeURIComponent(tenant)}`, { method });
+    for (const tenant of ['granted-guest', '*']) {
+      expect((await post('medicine', {}, guest)).status).toBe(404);
+      expect((await grants('POST', tenant)).status).toBe(201);
+      expect((await post('medicine', {}, guest)).status).toBe(200);
+      expect((await post('medicine/nowhere', {}, guest)).headers.get('x-graft-inherited')).toBe('true');
+      expect((await grants('DELETE', tenant)).status).toBe(204);
+    }
+    expect((await post('medicine', {}, guest)).status).toBe(404);
+  });
+
+  it('serves a key and a name that KV has lost, from D1', async () => {
+    const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
+    const lost = await graft.makeKey({ tenant: 'default' });
+    expect((await graft.publish({ name: 'lost', adapter: root })).status).toBe(201);
+    await kv.delete(`key:${await hashApiKey(lost)}`);
+    await kv.delete('name:lost');
+    const response = await post('lost', {}, lost);
+    expect([response.status, response.headers.get('x-graft-adapter')]).toEqual([200, 'lost@1']);
   });
 });

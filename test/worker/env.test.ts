@@ -19,6 +19,34 @@ describe('parseEnv', () => {
     expect(parseEnv({ ...good, GRAFT_ADMIN_KEY_SHA256: '' }).adminKeyHash).toBeNull();
   });
 
+  it('reads what may be left out', () => {
+    expect(parseEnv(good)).toMatchObject({
+      corsOrigins: [],
+      logSample: 0,
+      acceptedMacKeys: [],
+      dropTenant: null,
+    });
+    const rotated = { ...good, GRAFT_ACCEPTED_MAC_KEYS: `${secret}, ${secret}` };
+    expect(parseEnv(rotated).acceptedMacKeys.map(({ length }) => length)).toEqual([32, 32]);
+    const more = { CORS_ORIGINS: ' https://a.example, http://localhost:5173 ', LOG_SAMPLE: '0.25' };
+    expect(parseEnv({ ...good, ...more })).toMatchObject({
+      corsOrigins: ['https://a.example', 'http://localhost:5173'],
+      logSample: 0.25,
+    });
+  });
+
+  it.each([
+    [{}, null],
+    [{ DROPS: '' }, null],
+    [{ DROPS: 'off', DROP_TENANT: 'alice' }, null],
+    [{ DROP_TENANT: 'alice' }, null],
+    [{ DROPS: 'on' }, 'default'],
+    [{ DROPS: 'on', DROP_TENANT: '' }, 'default'],
+    [{ DROPS: 'on', DROP_TENANT: 'alice' }, 'alice'],
+  ])('takes dropped files in only when told to: %j', (more, dropTenant) => {
+    expect(parseEnv({ ...good, ...more })).toMatchObject({ dropTenant });
+  });
+
   it.each([
     ['ORIGINS', '{'],
     ['ORIGINS', '[]'],
@@ -31,6 +59,14 @@ describe('parseEnv', () => {
     ['GRAFT_MAC_KEY', 'c2hvcnQ='],
     ['GRAFT_MAC_KEY', '!'],
     ['GRAFT_ADMIN_KEY_SHA256', 'abc'],
+    ['ORIGINS', '[{"id":"o1","url":"https://u:p@x"}]'],
+    ['CORS_ORIGINS', 'a.example'],
+    ['CORS_ORIGINS', 'https://a.example/'],
+    ['GRAFT_ACCEPTED_MAC_KEYS', 'c2hvcnQ='],
+    ['LOG_SAMPLE', '1.5'],
+    ['LOG_SAMPLE', '-1'],
+    ['DROPS', 'yes'],
+    ['DROP_TENANT', '*'],
   ])('refuses %s = %s by name, and does not repeat secrets', (name, value) => {
     const parse = () => parseEnv({ ...good, [name]: value });
     expect(parse).toThrow(name);

@@ -7,12 +7,15 @@ import {
   type BlobRecord,
   type Result,
 } from '../../protocol/index.ts';
-import type { AdminCaller, VersionRow } from '../stores/types.ts';
+import type { AdminCaller, Grant, VersionRow } from '../stores/types.ts';
 import { checkAdapter } from './check-adapter.ts';
-import { invalid, type IntakeDeps } from './intake-deps.ts';
+import { beingDeleted, invalid, type IntakeDeps } from './intake-deps.ts';
 
 /** Decides who may use what; comes from policy. */
-export type MayUseChain = (caller: { tenant: string; scopes: readonly string[] }, row: VersionRow) => boolean;
+export type MayUseChain = (
+  caller: { tenant: string; scopes: readonly string[]; grants?: readonly Grant[] | undefined },
+  row: VersionRow,
+) => boolean;
 
 /** A file that fits on top of its parent. */
 export interface AssembledChain {
@@ -30,19 +33,16 @@ export interface AssembledChain {
  * @param params.owner tenant that will own the chain, and must have the right to the parent.
  */
 export async function assembleChain(
-  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger'> & { mayUseChain: MayUseChain },
+  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger' | 'now'> & { mayUseChain: MayUseChain },
   params: { digest: string; parent: string | null; caller: AdminCaller; owner: string; base: BaseInfo },
 ): Promise<Result<AssembledChain, ApiError>> {
   const { digest, caller, base } = params;
   const found = await parentOf(deps, params);
   if (!found.ok) return found;
   const parent = found.value;
-  const record = (await deps.blobLedger.holds(digest, caller.tenant))
-    ? await deps.blobLedger.record(digest)
-    : null;
-  if (record === null)
-    return err(invalid('blob_missing', `The file ${digest} has not been uploaded with this key.`, 'digest'));
-  const checked = await checkAdapter(deps.blobs, { digest, record, base });
+  const record = await recordOf(deps, { digest, tenant: caller.tenant });
+  if (!record.ok) return record;
+  const checked = await checkAdapter(deps.blobs, { digest, record: record.value, base });
   if (!checked.ok) return checked;
   const { rank, parentChainId } = checked.value;
   if (parentChainId !== (parent?.chainId ?? null))
@@ -60,7 +60,20 @@ export async function assembleChain(
         `The chain's ranks add up to ${rankSum}, the origin takes ${base.max_rank_sum}.`,
       ),
     );
-  return ok({ parent, record, rank, rankSum });
+  return ok({ parent, record: record.value, rank, rankSum });
+}
+
+/** The file's record, which is kept from the collector of garbage from here on. */
+async function recordOf(
+  { blobLedger, now }: Pick<IntakeDeps, 'blobLedger' | 'now'>,
+  { digest, tenant }: { digest: string; tenant: string },
+): Promise<Result<BlobRecord, ApiError>> {
+  const held = await blobLedger.holds(digest, tenant);
+  if (held && !(await blobLedger.touch({ digest, parts: 0, at: now() }))) return err(beingDeleted(digest));
+  const record = held ? await blobLedger.record(digest) : null;
+  return record === null
+    ? err(invalid('blob_missing', `The file ${digest} has not been uploaded with this key.`, 'digest'))
+    : ok(record);
 }
 
 async function parentOf(
@@ -71,7 +84,8 @@ async function parentOf(
   if (parent === null) return ok(null);
   const row = await deps.registry.live(parent);
   const usable =
-    row !== null && (caller.root || deps.mayUseChain({ tenant: owner, scopes: caller.scopes }, row));
+    row !== null &&
+    (caller.root || deps.mayUseChain({ tenant: owner, scopes: caller.scopes, grants: caller.grants }, row));
   if (usable) return ok(row);
   return err({
     code: 'model_not_found',

@@ -67,7 +67,7 @@ async function readFile(
         offset += chunk.length;
       }
     } catch (error) {
-      throw new StoreUnavailable('KV', error);
+      throw new StoreUnavailable('blobs', error);
     }
     if (offset !== end) return null;
   }

@@ -1,6 +1,6 @@
 import { err, ok, type ApiError, type BlobRecord, type Result } from '../../protocol/index.ts';
 import { StoreUnavailable } from '../stores/types.ts';
-import { invalid, unavailable, type IntakeDeps } from './intake-deps.ts';
+import { beingDeleted, invalid, unavailable, type IntakeDeps } from './intake-deps.ts';
 
 class PartUnreadable extends Error {}
 
@@ -13,6 +13,8 @@ export async function finishBlob(
   params: { digest: string; record: BlobRecord; tenant: string },
 ): Promise<Result<{ held: boolean }, ApiError>> {
   const { digest, record, tenant } = params;
+  if (!(await deps.blobLedger.touch({ digest, parts: record.parts.length, at: deps.now() })))
+    return err(beingDeleted(digest));
   const held = await deps.blobLedger.holds(digest, tenant);
   const total = record.parts.reduce((sum, part) => sum + part.bytes, 0);
   if (total !== record.bytes)
@@ -63,6 +65,6 @@ async function hashParts(
     return await deps.hashStreams(streams());
   } catch (error) {
     if (error instanceof PartUnreadable) return null;
-    throw error instanceof StoreUnavailable ? error : new StoreUnavailable('KV', error);
+    throw error instanceof StoreUnavailable ? error : new StoreUnavailable('blobs', error);
   }
 }

@@ -1,39 +1,77 @@
 import { z } from 'zod';
 import { AdapterName, err, ok, type ApiError, type Result } from '../../protocol/index.ts';
 import type { AdminCaller, NameRow } from '../stores/types.ts';
-import type { IntakeDeps } from './intake-deps.ts';
-import { conflict } from './publish-version.ts';
+import { changed, refused } from './change-conflict.ts';
+import { Why, type IntakeDeps } from './intake-deps.ts';
+import { ownName } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
 
-export const FlipRequest = z.strictObject({
+/** What every change of a name's live version takes. */
+export const changeFields = {
   name: AdapterName,
-  to: z.int().positive(),
   /** Live version that the caller knows of; 0 = none. */
   expect: z.int().min(0).nullish(),
-});
+  /** For the history. */
+  why: Why.nullish(),
+  /** Everything is checked, and nothing changed. */
+  dry_run: z.boolean().nullish(),
+};
+
+export const FlipRequest = z.strictObject({ ...changeFields, to: z.int().positive() });
 export type FlipRequest = z.infer<typeof FlipRequest>;
+
+export type FlipDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
+
+export interface Flipped {
+  name: NameRow;
+  /** Live version before; null when there was none. */
+  from: number | null;
+}
 
 /** Makes another version live. Requests that run end on the version they began with. */
 export async function flipVersion(
-  deps: Pick<IntakeDeps, 'registry' | 'names' | 'now'>,
-  params: { request: FlipRequest; caller: AdminCaller },
-): Promise<Result<{ name: NameRow; from: number | null }, ApiError>> {
+  deps: FlipDeps,
+  params: { request: FlipRequest; caller: AdminCaller; action?: 'flip' | 'promote' | 'rollback' },
+): Promise<Result<Flipped, ApiError>> {
   const { request, caller } = params;
-  const before = await deps.registry.name(request.name);
-  const mine = before !== null && (caller.root || before.owner === caller.tenant);
-  if (!mine || (await deps.registry.version(request.name, request.to)) === null)
+  const before = await ownName(deps, { name: request.name, caller, what: `${request.name}@${request.to}` });
+  return before.ok ? flip(deps, { ...params, before: before.value }) : before;
+}
+
+/** The same, for a name that has been read: whatever changed since then is a conflict. */
+export async function flip(
+  deps: FlipDeps,
+  params: {
+    request: FlipRequest;
+    caller: AdminCaller;
+    before: NameRow;
+    action?: 'flip' | 'promote' | 'rollback';
+  },
+): Promise<Result<Flipped, ApiError>> {
+  const { request, caller, before, action = 'flip' } = params;
+  const { name, to } = request;
+  const row = await deps.registry.version(name, to);
+  if (row === null)
     return err({
       code: 'model_not_found',
-      message: `'${request.name}@${request.to}' does not exist or you do not have access to it.`,
+      message: `'${name}@${to}' does not exist or you do not have access to it.`,
     });
+  if (row.retiredAt !== null)
+    return err(refused(`'${name}@${to}' is retired and cannot be live. Publish its file again instead.`));
   const expect = request.expect ?? null;
-  if (expect !== null && expect !== (before.version ?? 0)) return err(conflict(request.name, before));
-  let name = before;
-  if (before.version !== request.to) {
-    const flipped = await deps.registry.flip({ before, to: request.to, actor: caller.keyId, at: deps.now() });
-    if (!flipped.ok) return err(conflict(request.name, flipped.error.name));
-    name = flipped.value;
+  if (expect !== null && expect !== (before.version ?? 0)) return err(changed(name, before));
+  const dryRun = request.dry_run ?? false;
+  let now: NameRow = { ...before, version: to };
+  if (before.version !== to && !dryRun) {
+    const note = { actor: caller.keyId, at: deps.now(), why: request.why ?? null };
+    const flipped = await deps.registry.flip({ before, to, action, ...note });
+    if (!flipped.ok) return err(changed(name, flipped.error.name));
+    now = flipped.value;
   }
-  await writePointer(deps, request.name);
-  return ok({ name, from: before.version });
+  if (!dryRun) {
+    // Also when it was live already: an earlier attempt may have ended before its pointer.
+    const written = await writePointer(deps, { name, what: action });
+    if (!written.ok) return written;
+  }
+  return ok({ name: now, from: before.version });
 }

@@ -1,3 +1,4 @@
+import { z } from 'zod';
 import type {
   ApiError,
   BaseInfo,
@@ -8,7 +9,18 @@ import type {
   VerifyAnswer,
   VerifyRequest,
 } from '../../protocol/index.ts';
-import type { BlobLedger, BlobStore, NameIndex, Registry } from '../stores/types.ts';
+import type { BlobLedger, BlobStore, PointerWriter, Registry } from '../stores/types.ts';
+
+/** Longest reason of a change, characters. */
+const MAX_WHY = 500;
+
+/** Why something is changed, in the words of who changes it; one line of the history. */
+export const Why = z
+  .string()
+  .trim()
+  .min(1)
+  .max(MAX_WHY)
+  .regex(/^\P{Cc}*$/u, 'must be one line of text');
 
 /** What work on behalf of a request needs of it. */
 export interface RequestLife {
@@ -46,7 +58,8 @@ export interface IntakeDeps {
   blobs: BlobStore;
   blobLedger: BlobLedger;
   registry: Registry;
-  names: NameIndex;
+  /** The only way in which a name's change reaches KV. */
+  pointers: PointerWriter;
   /** What the origins serve. */
   base: () => Promise<Result<BaseInfo, ApiError>>;
   trials: AdapterTrials;
@@ -61,6 +74,10 @@ export const unavailable = (message: string, retryAfterMs = 2_000): ApiError => 
   message,
   retryAfterMs,
 });
+
+/** Its bytes are being deleted after a long time without use: the upload may begin anew in a moment. */
+export const beingDeleted = (digest: string): ApiError =>
+  unavailable(`The file ${digest}, long unused, is just being deleted. Upload it again in a moment.`, 5_000);
 
 export const invalid = (reason: string, message: string, param?: string): ApiError => ({
   code: 'adapter_invalid',

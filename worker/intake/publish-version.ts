@@ -13,7 +13,9 @@ import {
 } from '../../protocol/index.ts';
 import type { AdminCaller, NameRow, VersionRow } from '../stores/types.ts';
 import { assembleChain, type MayUseChain } from './assemble-chain.ts';
-import { invalid, type IntakeDeps, type RequestLife } from './intake-deps.ts';
+import { changed } from './change-conflict.ts';
+import { invalid, Why, type IntakeDeps, type RequestLife } from './intake-deps.ts';
+import { mayName } from './own-name.ts';
 import { proveAdapter } from './prove-adapter.ts';
 import { writePointer } from './write-pointer.ts';
 
@@ -33,6 +35,8 @@ export const PublishRequest = z.strictObject({
     .nullish(),
   /** Kept with the version as the publisher says it. */
   evaluation: Evaluation.nullish(),
+  /** For the history. */
+  why: Why.nullish(),
 });
 export type PublishRequest = z.infer<typeof PublishRequest>;
 
@@ -49,21 +53,29 @@ type NewVersion = Omit<VersionRow, 'version' | 'proof'>;
 /** Publishers that give no `expect` do not mind what happened meanwhile. */
 const MAX_TRIES = 4;
 
+interface PublishParams {
+  request: PublishRequest;
+  caller: AdminCaller;
+  life: RequestLife;
+  /** For the history; `publish` unless given. */
+  action?: 'publish' | 'drop';
+}
+
 /**
  * Publishes a file that is complete: checks it, has an origin try it, records the version, makes it live. Repeating it
  * is harmless.
  */
 export async function publishVersion(
   deps: IntakeDeps & { mayUseChain: MayUseChain },
-  params: { request: PublishRequest; caller: AdminCaller; life: RequestLife },
+  params: PublishParams,
 ): Promise<Result<Published, ApiError>> {
-  const { request, caller, life } = params;
+  const { request, caller, life, action = 'publish' } = params;
   const base = await deps.base();
   if (!base.ok) return base;
   if (request.name === base.value.id)
     return err(invalid('name_reserved', `'${request.name}' is the base model's own name.`, 'name'));
   const before = await deps.registry.name(request.name);
-  const owner = await ownerOf(deps, { request, caller, before });
+  const owner = await mayName(deps, { name: request.name, owner: request.owner ?? null, caller, before });
   if (!owner.ok) return owner;
   const made = await makeRow(deps, { request, caller, owner: owner.value, base: base.value });
   if (!made.ok) return made;
@@ -73,33 +85,7 @@ export async function publishVersion(
   if (settled !== null) return settled;
   const proof = await proveAdapter(deps, { row, base: base.value, life });
   if (!proof.ok) return proof;
-  return commit(deps, { request, row: { ...row, proof: proof.value }, before });
-}
-
-const forbidden = (name: string): ApiError => ({
-  code: 'insufficient_scope',
-  message: `This key may not publish '${name}'.`,
-});
-
-/** A name belongs to who published it first, and so does the room below it. */
-async function ownerOf(
-  deps: IntakeDeps,
-  params: { request: PublishRequest; caller: AdminCaller; before: NameRow | null },
-): Promise<Result<string, ApiError>> {
-  const { request, caller, before } = params;
-  if (caller.root) {
-    const owner = request.owner ?? before?.owner ?? caller.tenant;
-    return before !== null && before.owner !== owner ? err(forbidden(request.name)) : ok(owner);
-  }
-  if ((request.owner ?? caller.tenant) !== caller.tenant) return err(forbidden(request.name));
-  let nearest = before;
-  for (let path = request.name; nearest === null && path.includes('/');) {
-    path = path.slice(0, path.lastIndexOf('/'));
-    nearest = await deps.registry.name(path);
-  }
-  return nearest !== null && nearest.owner !== caller.tenant
-    ? err(forbidden(request.name))
-    : ok(caller.tenant);
+  return commit(deps, { request, row: { ...row, proof: proof.value }, before, action });
 }
 
 async function makeRow(
@@ -111,7 +97,7 @@ async function makeRow(
   const assembled = await assembleChain(deps, { ...params, digest, parent: request.parent ?? null });
   if (!assembled.ok) return assembled;
   const { parent, record, rank, rankSum } = assembled.value;
-  const chain: ManifestChainEntry[] = [...(parent?.chain ?? []), { digest, scale: 1, name, owner }];
+  const chain: ManifestChainEntry[] = [...(parent?.chain ?? []), { digest, scale: 1, name, owner, rank }];
   const at = deps.now();
   return ok({
     name,
@@ -127,6 +113,7 @@ async function makeRow(
     createdAt: at,
     createdBy: caller.keyId,
     evaluation: evaluation ? { ...evaluation, at } : null,
+    retiredAt: null,
   });
 }
 
@@ -136,36 +123,52 @@ async function settle(
   params: { request: PublishRequest; row: NewVersion; before: NameRow | null },
 ): Promise<Result<Published, ApiError> | null> {
   const { request, row, before } = params;
+  if (before?.alias != null)
+    return err(
+      invalid(
+        'name_is_alias',
+        `'${request.name}' stands for '${before.alias}'. Take the alias away before something is published here.`,
+        'name',
+      ),
+    );
   const same = await sameVersion(deps, { row, before, stage: request.stage ?? false });
-  if (same !== null) {
-    await writePointer(deps, same.row.name);
-    return ok(same);
-  }
+  if (same !== null) return served(deps, same);
   const expect = request.expect ?? null;
-  return expect !== null && expect !== (before?.version ?? 0) ? err(conflict(request.name, before)) : null;
+  return expect !== null && expect !== (before?.version ?? 0) ? err(changed(request.name, before)) : null;
 }
 
 async function commit(
   deps: IntakeDeps,
-  params: { request: PublishRequest; row: Omit<VersionRow, 'version'>; before: NameRow | null },
+  params: {
+    request: PublishRequest;
+    row: Omit<VersionRow, 'version'>;
+    before: NameRow | null;
+    action: 'publish' | 'drop';
+  },
 ): Promise<Result<Published, ApiError>> {
-  const { request } = params;
+  const { request, action } = params;
   const stage = request.stage ?? false;
   const expect = request.expect ?? null;
   let before = params.before;
   for (let attempt = 1; ; attempt += 1) {
     const row: VersionRow = { ...params.row, version: (before?.latest ?? 0) + 1 };
-    const committed = await deps.registry.publish({ row, stage, before });
+    const committed = await deps.registry.publish({ row, stage, before, action, why: request.why ?? null });
     if (committed.ok) {
-      if (!stage) await writePointer(deps, row.name);
-      return ok({ row, name: committed.value, created: true });
+      const published = { row, name: committed.value, created: true };
+      return stage ? ok(published) : served(deps, published);
     }
     if (expect !== null || attempt >= MAX_TRIES || committed.error.name?.owner !== row.owner)
-      return err(conflict(request.name, committed.error.name));
+      return err(changed(request.name, committed.error.name));
     before = committed.error.name;
     const settled = await settle(deps, { request, row: params.row, before });
     if (settled !== null) return settled;
   }
+}
+
+/** A version is published when its name's pointer is written, not before. */
+async function served(deps: IntakeDeps, published: Published): Promise<Result<Published, ApiError>> {
+  const written = await writePointer(deps, { name: published.row.name, what: 'publication' });
+  return written.ok ? ok(published) : written;
 }
 
 /** The newest version, when publishing again would only repeat it. */
@@ -176,11 +179,7 @@ async function sameVersion(
   const { row, before, stage } = params;
   if (before === null || (!stage && before.version !== before.latest)) return null;
   const latest = await deps.registry.version(row.name, before.latest);
-  if (latest === null || latest.digest !== row.digest || latest.chainId !== row.chainId) return null;
+  if (latest === null || latest.retiredAt !== null) return null;
+  if (latest.digest !== row.digest || latest.chainId !== row.chainId) return null;
   return { row: latest, name: before, created: false };
 }
-
-export const conflict = (name: string, now: NameRow | null): ApiError => ({
-  code: 'version_conflict',
-  message: `'${name}' has changed: its live version is ${now?.version ?? 'none'}, its newest ${now?.latest ?? 'none'}.`,
-});

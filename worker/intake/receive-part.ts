@@ -8,7 +8,7 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import type { PartRow } from '../stores/types.ts';
-import { invalid, type IntakeDeps } from './intake-deps.ts';
+import { beingDeleted, invalid, type IntakeDeps } from './intake-deps.ts';
 
 /**
  * Takes part `index` of the file `digest`. Sending it again is harmless. Once the file is complete its parts are
@@ -39,11 +39,13 @@ export async function receivePart(
     return err(
       invalid('part_mismatch', `Part ${index} arrived with sha256 ${part.sha256}, not ${params.sha256}.`),
     );
+  if (!(await deps.blobLedger.touch({ digest, parts: index + 1, at: deps.now() })))
+    return err(beingDeleted(digest));
   const complete = await deps.blobLedger.record(digest);
   if (complete !== null && complete.parts[index]?.sha256 !== part.sha256)
     return err(invalid('part_mismatch', `Part ${index} is not part ${index} of the file ${digest}.`));
   // Also when the file is complete: sending a part again mends it.
-  await deps.blobs.putPart(digest, index, bytes);
+  await deps.blobs.putPart(digest, index, bytes, part.sha256);
   await deps.blobLedger.addPart({ digest, tenant, part, at: deps.now() });
   return ok(part);
 }

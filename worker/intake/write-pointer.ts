@@ -1,25 +1,32 @@
-import type { AdapterManifest } from '../../protocol/index.ts';
-import type { VersionRow } from '../stores/types.ts';
-import type { IntakeDeps } from './intake-deps.ts';
-
-/** A name that flips faster than it can be written is left to the one who flipped last. */
-const MAX_TRIES = 3;
+import { err, ok, type AdapterManifest, type ApiError, type Result } from '../../protocol/index.ts';
+import { StoreUnavailable, type PointerWriter, type VersionRow } from '../stores/types.ts';
+import { unavailable } from './intake-deps.ts';
 
 export function manifestOf(row: VersionRow): AdapterManifest {
   const { name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt } = row;
   return { name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt };
 }
 
-/** Copies the live version from the system of record to the index that the hot path reads. */
+/**
+ * Brings a change that the registry has to the index that the hot path reads.
+ * @param params.what to repeat, such as `publish`, when that fails now; it is made up for later in any case.
+ */
 export async function writePointer(
-  deps: Pick<IntakeDeps, 'registry' | 'names'>,
-  name: string,
-): Promise<void> {
-  for (let attempt = 0; attempt < MAX_TRIES; attempt += 1) {
-    const live = await deps.registry.live(name);
-    if (live === null) return;
-    await deps.names.put(manifestOf(live));
-    // Someone may have flipped it while we wrote; then ours may have landed on top of theirs.
-    if ((await deps.registry.name(name))?.version === live.version) return;
+  deps: { pointers: PointerWriter },
+  params: { name: string; what: string },
+): Promise<Result<null, ApiError>> {
+  const { name, what } = params;
+  try {
+    await deps.pointers.sync(name);
+    return ok(null);
+  } catch (error) {
+    if (!(error instanceof StoreUnavailable)) throw error;
+    console.error(JSON.stringify({ event: 'pointer_not_written', name, reason: error.message }));
+    return err(
+      unavailable(
+        `The change of '${name}' is recorded, but not served yet: its pointer could not be written. ` +
+          `Please repeat the ${what}; nothing is done twice.`,
+      ),
+    );
   }
 }

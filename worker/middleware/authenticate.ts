@@ -29,18 +29,25 @@ function bearer(request: Request, kind: ApiKeyKind): Result<string, ApiError> {
   return ok(key);
 }
 
-/** Who sends an inference request. Never throws; one KV read. */
+/** @returns why a key that is known is not good any more, or null. */
+function expired(expiresAt: number | null | undefined, now: number): Result<never, ApiError> | null {
+  if (expiresAt == null || now < expiresAt) return null;
+  return refused(`The API key expired on ${new Date(expiresAt).toISOString()}. Ask for a new one.`);
+}
+
+/** Who sends an inference request. Never throws; one KV read. @param now unix ms. */
 export async function authenticate(
   request: Request,
   keys: Index<KeyRecord>,
+  now: () => number,
 ): Promise<Result<Caller, ApiError>> {
   const key = bearer(request, 'gk');
   if (!key.ok) return key;
   const lookup = await keys.get(await hashApiKey(key.value));
   switch (lookup.state) {
     case 'found': {
-      const { id, tenant, scopes } = lookup.value;
-      return ok({ keyId: id, tenant, scopes, stale: lookup.stale });
+      const { id, expiresAt, ...rest } = lookup.value;
+      return expired(expiresAt, now()) ?? ok({ keyId: id, ...rest, stale: lookup.stale });
     }
     case 'absent':
     case 'gone':
@@ -58,10 +65,17 @@ function equalHashes(a: string, b: string): boolean {
   return difference === 0;
 }
 
+export interface AdminKeys {
+  adminKeyHash: string | null;
+  keyLedger: KeyLedger;
+  /** Unix ms. */
+  now: () => number;
+}
+
 /** Who sends an admin request: the bootstrap secret or a key in D1, never one in KV. @throws StoreUnavailable */
 export async function authenticateAdmin(
   request: Request,
-  deps: { adminKeyHash: string | null; keyLedger: KeyLedger },
+  deps: AdminKeys,
 ): Promise<Result<AdminCaller, ApiError>> {
   const key = bearer(request, 'ga');
   if (!key.ok) return key;
@@ -70,5 +84,7 @@ export async function authenticateAdmin(
     return ok({ keyId: 'bootstrap', tenant: BOOTSTRAP_TENANT, scopes: ['**'], root: true });
   const row = await deps.keyLedger.admin(hash);
   if (row === null) return refused('The API key is not known.');
+  const late = expired(row.expiresAt, deps.now());
+  if (late !== null) return late;
   return ok({ keyId: row.id, tenant: row.tenant, scopes: row.scopes, root: false });
 }

@@ -1,4 +1,4 @@
-import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { err, isDeeperThan, MAX_JSON_DEPTH, ok, type ApiError, type Result } from '../../protocol/index.ts';
 
 const tooLarge = (limit: number): Result<never, ApiError> =>
   err({ code: 'request_too_large', message: `The body is larger than ${limit} bytes.` });
@@ -16,12 +16,17 @@ export async function readBody(
   if (request.body === null) return ok(new Uint8Array(0));
   let chunks: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of request.body as ReadableStream<Uint8Array>) {
-    size += chunk.length;
-    // Leaving the loop cancels the stream.
-    if (size > limit * DRAIN_FACTOR) break;
-    if (size > limit) chunks = [];
-    else chunks.push(chunk);
+  try {
+    for await (const chunk of request.body as ReadableStream<Uint8Array>) {
+      size += chunk.length;
+      // Leaving the loop cancels the stream.
+      if (size > limit * DRAIN_FACTOR) break;
+      if (size > limit) chunks = [];
+      else chunks.push(chunk);
+    }
+  } catch {
+    // The client went away, or sent chunks that are none: no bug of ours, and mostly nobody there to read this.
+    return err({ code: 'invalid_request', message: 'The body broke off before its end.', param: null });
   }
   if (size > limit) return tooLarge(limit);
   const body = new Uint8Array(size);
@@ -36,6 +41,12 @@ export async function readBody(
 export async function readJson(request: Request, limit: number): Promise<Result<unknown, ApiError>> {
   const body = await readBody(request, limit);
   if (!body.ok) return body;
+  if (isDeeperThan(body.value, MAX_JSON_DEPTH))
+    return err({
+      code: 'invalid_request',
+      message: `The body is nested deeper than ${MAX_JSON_DEPTH} levels.`,
+      param: null,
+    });
   try {
     return ok(
       JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(body.value)) as unknown,

@@ -1,12 +1,15 @@
 import { createMiddleware } from 'hono/factory';
-import type { KeyLedger } from '../stores/types.ts';
-import { authenticateAdmin } from './authenticate.ts';
+import { PUBLIC, type GrantLedger } from '../stores/types.ts';
+import { authenticateAdmin, type AdminKeys } from './authenticate.ts';
 import { fail, type AppEnv } from './request-scope.ts';
 
-export const requireAdmin = (deps: { adminKeyHash: string | null; keyLedger: KeyLedger }) =>
+export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger }) =>
   createMiddleware<AppEnv>(async (context, next) => {
     const caller = await authenticateAdmin(context.req.raw, deps);
     if (!caller.ok) return fail(caller.error);
-    context.set('admin', caller.value);
+    const { tenant, keyId, root } = caller.value;
+    context.get('trace').note({ tenant, keyId });
+    const grants = root ? [] : await deps.grantLedger.heldBy([tenant, PUBLIC]);
+    context.set('admin', { ...caller.value, grants });
     return next();
   });

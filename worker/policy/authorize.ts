@@ -1,5 +1,5 @@
 import { nameProblem, type AdapterManifest } from '../../protocol/index.ts';
-import type { Caller } from '../stores/types.ts';
+import type { Grant } from '../stores/types.ts';
 
 /**
  * A scope is a name, `<path>/**` (the path itself and all below it: a child cannot be used without its parents) or
@@ -20,17 +20,36 @@ export function scopeCovers(scope: string, name: string): boolean {
   return name === path || name.startsWith(`${path}/`);
 }
 
+/** What decides who may use what. */
+export interface Rights {
+  tenant: string;
+  /** Of the key itself. */
+  scopes: readonly string[];
+  /** What others gave to the tenant or to everybody. */
+  grants?: readonly Grant[] | undefined;
+}
+
+interface Published {
+  name: string;
+  owner: string;
+}
+
+/** A grant is worth no more than what its giver owns, whoever publishes below the same name. */
+export const grantCovers = (grant: Grant, member: Published): boolean =>
+  (grant.owner === null || grant.owner === member.owner) && scopeCovers(grant.scope, member.name);
+
 /** May the caller use what `owner` published under `name`? */
-export function mayUse(
-  caller: Pick<Caller, 'tenant' | 'scopes'>,
-  member: { name: string; owner: string },
-): boolean {
-  return member.owner === caller.tenant || caller.scopes.some((scope) => scopeCovers(scope, member.name));
+export function mayUse({ tenant, scopes, grants = [] }: Rights, member: Published): boolean {
+  return (
+    member.owner === tenant ||
+    scopes.some((scope) => scopeCovers(scope, member.name)) ||
+    grants.some((grant) => grantCovers(grant, member))
+  );
 }
 
 /** A chain may be used when every member may be. The version's own name counts too: a chain can be shared. */
 export function mayUseChain(
-  caller: Pick<Caller, 'tenant' | 'scopes'>,
+  caller: Rights,
   manifest: Pick<AdapterManifest, 'name' | 'owner' | 'chain'>,
 ): boolean {
   return mayUse(caller, manifest) && manifest.chain.every((member) => mayUse(caller, member));

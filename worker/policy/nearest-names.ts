@@ -1,5 +1,7 @@
 /** Edits farther than this share of the longer name are no likeness. */
 const MAX_DISTANCE_SHARE = 0.5;
+/** Longer ones are not compared: a path has any length, and comparing takes the product of both. */
+const MAX_COMPARED = 128;
 
 /** Levenshtein distance; O(a*b), names have at most 256 characters. */
 export function editDistance(a: string, b: string): number {
@@ -15,9 +17,11 @@ export function editDistance(a: string, b: string): number {
   return previous[b.length]!;
 }
 
-/** @returns at most `limit` of `candidates` that resemble `name`, nearest first, ties by the alphabet. */
+/** @returns at most `limit` of `candidates` that resemble `name`, neither longer than {@link MAX_COMPARED}, nearest first, ties by the alphabet. */
 export function nearestNames(name: string, candidates: readonly string[], limit: number): string[] {
+  if (name.length > MAX_COMPARED) return [];
   return candidates
+    .filter((candidate) => candidate.length <= MAX_COMPARED)
     .map((candidate) => ({ candidate, distance: editDistance(name, candidate) }))
     .filter(
       ({ candidate, distance }) => distance <= Math.max(candidate.length, name.length) * MAX_DISTANCE_SHARE,

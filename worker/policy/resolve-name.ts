@@ -1,7 +1,4 @@
-import { nameProblem, type AdapterManifest, type ApiError } from '../../protocol/index.ts';
-import { err, ok, type Result } from '../../protocol/index.ts';
-import type { Caller, Lookup } from '../stores/types.ts';
-import { mayUseChain } from './authorize.ts';
+import { nameProblem, type ApiError } from '../../protocol/index.ts';
 
 /** What a client's `model` asks for. */
 export type ModelReference =
@@ -22,31 +19,12 @@ export function parseModelReference(model: string, baseId: string | null): Model
   return { kind: 'version', name, version: Number(version) };
 }
 
-/** Adapter chain to use, or the base when `manifest` is null. */
-export interface Resolution {
-  manifest: AdapterManifest | null;
-  /** The manifest is the last known one, because the registry does not answer. */
-  stale: boolean;
-}
-
-export type ResolutionProblem = { kind: 'unusable' } | { kind: 'trouble'; error: ApiError };
-
-/** Unknown and forbidden come out alike. Trouble is never taken for absence. */
-export function resolveName(
-  caller: Caller,
-  lookup: Lookup<AdapterManifest>,
-): Result<Resolution, ResolutionProblem> {
-  switch (lookup.state) {
-    case 'found':
-      return mayUseChain(caller, lookup.value)
-        ? ok({ manifest: lookup.value, stale: lookup.stale })
-        : err({ kind: 'unusable' });
-    case 'absent':
-    case 'gone':
-      return err({ kind: 'unusable' });
-    case 'trouble':
-      return err({ kind: 'trouble', error: registryUnavailable(lookup.retryAfterMs) });
-  }
+/** @returns the names above `name`, the nearest first. */
+export function ancestorsOf(name: string): string[] {
+  const ancestors: string[] = [];
+  for (let end = name.lastIndexOf('/'); end > 0; end = name.lastIndexOf('/', end - 1))
+    ancestors.push(name.slice(0, end));
+  return ancestors;
 }
 
 export const registryUnavailable = (retryAfterMs: number): ApiError => ({

@@ -23,7 +23,14 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
       deps.blobLedger.holds(digest.value, tenant),
       deps.blobLedger.parts(digest.value, tenant),
     ]);
-    return context.json({ digest: digest.value, complete, parts });
+    // Who finds it there will not send it again, so it has to stay.
+    const known = complete || parts.length > 0;
+    const kept = known && (await deps.blobLedger.touch({ digest: digest.value, parts: 0, at: deps.now() }));
+    return context.json({
+      digest: digest.value,
+      complete: kept && complete,
+      parts: kept ? parts : [],
+    });
   });
 
   routes.post('/admin/blobs/:digest', async (context) => {

@@ -1,32 +1,17 @@
 import { Hono } from 'hono';
-import { z } from 'zod';
-import { Digest, errorResponse, generateApiKey, hashApiKey, type ApiError } from '../../protocol/index.ts';
-import { MAX_SCOPES } from '../limits.ts';
+import { errorResponse, generateApiKey, hashApiKey, type ApiError } from '../../protocol/index.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
-import { scopeProblem, scopeWithin } from '../policy/authorize.ts';
-import type { AdminCaller, KeyIndex, KeyLedger, KeyRow } from '../stores/types.ts';
+import { scopeWithin } from '../policy/authorize.ts';
+import {
+  keyIdOf,
+  keyRecordOf,
+  type AdminCaller,
+  type KeyIndex,
+  type KeyLedger,
+  type KeyRow,
+} from '../stores/types.ts';
+import { changedKey, ChangeRequest, keyJson, KeyRequest, limitsOf, RotateRequest } from './key-input.ts';
 import { readInput } from './parse-input.ts';
-
-const Scope = z.string().superRefine((scope, context) => {
-  const problem = scopeProblem(scope);
-  if (problem !== null) context.addIssue({ code: 'custom', message: problem });
-});
-
-const KeyRequest = z.strictObject({
-  kind: z.enum(['api', 'admin']).default('api'),
-  tenant: z
-    .string()
-    .regex(/^[a-z0-9._-]{1,64}$/, 'must be 1 to 64 of a-z, 0-9, ".", "_", "-"')
-    .optional(),
-  scopes: z.array(Scope).max(MAX_SCOPES).default([]),
-  label: z
-    .string()
-    .max(128)
-    .regex(/^[\x20-\x7e]*$/, 'must be printable ASCII')
-    .default(''),
-  /** sha256 of a key that the caller made itself, and keeps. */
-  hash: Digest.optional(),
-});
 
 export interface KeyDeps {
   keyLedger: KeyLedger;
@@ -34,43 +19,45 @@ export interface KeyDeps {
   now: () => number;
 }
 
-const keyJson = (row: KeyRow) => ({
-  id: row.id,
-  kind: row.kind,
-  tenant: row.tenant,
-  scopes: row.scopes,
-  label: row.label,
-  created_at: row.createdAt,
-  created_by: row.createdBy,
-  revoked_at: row.revokedAt,
-});
-
-const ID_DIGITS = 16;
+const NO_SUCH_KEY: ApiError = { code: 'not_found', message: 'There is no such key.' };
 
 /**
  * `POST /admin/keys` -> 201 with `key`, which is shown once (not when the caller gave a `hash`; 200 when that is known);
+ * `POST /admin/keys/rotate` `{id, grace?, expires_in?}` -> 201 with a new `key`, and the old one ends after `grace` ms;
+ * `POST /admin/keys/change` {@link ChangeRequest} -> 200 with the key as it is now;
  * `GET /admin/keys` -> `{keys: […]}`; `DELETE /admin/keys/<id>` -> 204.
  */
 export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
+  const { keyLedger, keyIndex, now } = deps;
   const routes = new Hono<AppEnv>();
   /** Again on a repeat: an earlier attempt may have ended between the two stores. */
   const index = async (row: KeyRow) => {
-    if (row.kind === 'api')
-      await deps.keyIndex.put(row.hash, { id: row.id, tenant: row.tenant, scopes: row.scopes });
+    if (row.kind !== 'api') return;
+    await keyIndex.put(row.hash, keyRecordOf(row));
+    // Whoever revoked it meanwhile may have left its mark before this, which would make the key good again.
+    const current = await keyLedger.get(row.id);
+    if (current !== null && current.revokedAt !== null) await keyIndex.revoke(row.hash);
+  };
+  /** Keys of other tenants do not exist. */
+  const visible = async (caller: AdminCaller, id: string): Promise<KeyRow | null> => {
+    const row = await keyLedger.get(id);
+    return row !== null && (caller.root || row.tenant === caller.tenant) ? row : null;
   };
 
   routes.post('/admin/keys', async (context) => {
     const request = await readInput(context.req.raw, KeyRequest);
     if (!request.ok) return fail(request.error);
-    const { kind, label, scopes } = request.value;
+    const { kind, label, scopes, limits, strict, degrade, expires_in: life } = request.value;
     const caller = context.get('admin');
     const tenant = request.value.tenant ?? caller.tenant;
-    const problem = grantProblem(caller, { kind, tenant, scopes, ownHash: request.value.hash !== undefined });
+    const problem =
+      grantProblem(caller, { kind, tenant, scopes, ownHash: request.value.hash !== undefined }) ??
+      useless(request.value);
     if (problem !== null) return fail(problem);
     const key = request.value.hash === undefined ? generateApiKey(kind === 'api' ? 'gk' : 'ga') : null;
     const hash = key === null ? (request.value.hash as string) : await hashApiKey(key);
-    const id = `key_${hash.slice(0, ID_DIGITS)}`;
-    const known = await deps.keyLedger.get(id);
+    const id = keyIdOf(hash);
+    const known = await keyLedger.get(id);
     if (known !== null) {
       if (known.revokedAt !== null || known.hash !== hash)
         return fail({ code: 'version_conflict', message: 'This key was revoked; make another.' });
@@ -84,33 +71,107 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       tenant,
       scopes,
       label,
-      createdAt: deps.now(),
+      createdAt: now(),
       createdBy: caller.keyId,
       revokedAt: null,
+      expiresAt: life === undefined ? null : now() + life,
+      strict: strict ?? false,
+      degrade: degrade ?? null,
+      limits: limitsOf(limits),
+      counter: id,
+      replacedBy: null,
     };
-    await deps.keyLedger.add(row);
+    await keyLedger.add(row);
     await index(row);
     return context.json({ ...keyJson(row), ...(key === null ? {} : { key }) }, 201);
   });
 
+  routes.post('/admin/keys/rotate', async (context) => {
+    const request = await readInput(context.req.raw, RotateRequest);
+    if (!request.ok) return fail(request.error);
+    const { id: oldId, grace, expires_in: asked } = request.value;
+    const caller = context.get('admin');
+    const old = await visible(caller, oldId);
+    if (old === null) return fail(NO_SUCH_KEY);
+    // A key may always have itself replaced: the new one has no other rights.
+    const problem = caller.keyId === old.id ? null : grantProblem(caller, { ...old, ownHash: false });
+    if (problem !== null) return fail(problem);
+    const at = now();
+    if (old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= at))
+      return fail({
+        code: 'version_conflict',
+        message: 'This key was revoked or has expired; make a new one with POST /admin/keys.',
+      });
+    const key = generateApiKey(old.kind === 'api' ? 'gk' : 'ga');
+    const hash = await hashApiKey(key);
+    const id = keyIdOf(hash);
+    const life = asked ?? (old.expiresAt === null ? null : old.expiresAt - old.createdAt);
+    const wished = life === null ? null : at + life;
+    // An admin key does not prolong its own life.
+    const cap = caller.root || old.kind === 'api' ? null : old.expiresAt;
+    const expiresAt = cap === null ? wished : Math.min(wished ?? Infinity, cap);
+    const fresh = { createdAt: at, createdBy: caller.keyId, expiresAt, replacedBy: null };
+    const row: KeyRow = { ...old, id, hash, ...fresh };
+    const until = Math.min(old.expiresAt ?? Infinity, at + grace);
+    await keyLedger.rotate({ row, old: old.id, expiresAt: until });
+    await index(row);
+    await index({ ...old, expiresAt: until });
+    return context.json({ ...keyJson(row), key, replaces: old.id, old_expires_at: until }, 201);
+  });
+  routes.all('/admin/keys/rotate', methodNotAllowed('POST'));
+
+  routes.post('/admin/keys/change', async (context) => {
+    const request = await readInput(context.req.raw, ChangeRequest);
+    if (!request.ok) return fail(request.error);
+    const caller = context.get('admin');
+    const old = await visible(caller, request.value.id);
+    if (old === null) return fail(NO_SUCH_KEY);
+    const row = changedKey(old, request.value);
+    const { limits, strict, degrade } = request.value;
+    const problem =
+      grantProblem(caller, { ...row, ownHash: false }) ??
+      useless({ kind: row.kind, limits, strict, degrade });
+    if (problem !== null) return fail(problem);
+    if (old.revokedAt !== null) return fail({ code: 'version_conflict', message: 'This key was revoked.' });
+    await keyLedger.change(row);
+    await index(row);
+    return context.json(keyJson(row));
+  });
+  routes.all('/admin/keys/change', methodNotAllowed('POST'));
+
   routes.get('/admin/keys', async (context) => {
     const caller = context.get('admin');
-    const rows = await deps.keyLedger.list(caller.root ? null : caller.tenant);
+    const rows = await keyLedger.list(caller.root ? null : caller.tenant);
     return context.json({ keys: rows.map(keyJson) });
   });
   routes.all('/admin/keys', methodNotAllowed('GET, POST'));
 
   routes.delete('/admin/keys/:id', async (context) => {
-    const caller = context.get('admin');
-    const row = await deps.keyLedger.get(context.req.param('id'));
-    if (row === null || !(caller.root || row.tenant === caller.tenant))
-      return errorResponse({ code: 'not_found', message: 'There is no such key.' });
-    await deps.keyLedger.revoke(row.id, deps.now());
-    if (row.kind === 'api') await deps.keyIndex.revoke(row.hash);
+    const row = await visible(context.get('admin'), context.req.param('id'));
+    if (row === null) return errorResponse(NO_SUCH_KEY);
+    await keyLedger.revoke(row.id, now());
+    if (row.kind === 'api') await keyIndex.revoke(row.hash);
     return context.body(null, 204);
   });
   routes.all('/admin/keys/:id', methodNotAllowed('DELETE'));
   return routes;
+}
+
+/** Fields that mean nothing for an admin key are mistakes. */
+function useless({
+  kind,
+  limits,
+  strict,
+  degrade,
+}: Pick<KeyRequest, 'kind'> & { limits?: unknown; strict?: unknown; degrade?: unknown }): ApiError | null {
+  if (kind === 'api') return null;
+  const param = Object.entries({ limits, strict, degrade }).find(([, value]) => value !== undefined)?.[0];
+  if (param === undefined) return null;
+  return {
+    code: 'invalid_request',
+    message: `'${param}' is for API keys; an admin key has none.`,
+    param,
+  };
 }
 
 /** A key grants no more than its maker has. */

@@ -1,7 +1,6 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
 import { AdapterName, Digest } from '../../protocol/index.ts';
-import { FlipRequest, flipVersion } from '../intake/flip-version.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { PublishRequest, publishVersion } from '../intake/publish-version.ts';
 import { ADMIN_PAGE, MAX_VERSIONS_OF_FILE } from '../limits.ts';
@@ -33,6 +32,7 @@ const versionJson = (row: VersionRow, live: boolean) => ({
   created_by: row.createdBy,
   proof: row.proof,
   evaluation: row.evaluation,
+  retired_at: row.retiredAt,
   live,
 });
 
@@ -44,8 +44,7 @@ const NameQuery = z.strictObject({
 /**
  * `POST /admin/versions` {@link PublishRequest} -> 201, or 200 when it was so already, or 409, 422, or 503 when no
  * origin can try the adapter;
- * `POST /admin/flip` {@link FlipRequest} -> `{name, version, from}`;
- * `GET /admin/names?prefix=&cursor=` -> `{names: [{name, owner, version, latest}], cursor}`;
+ * `GET /admin/names?prefix=&cursor=` -> `{names: [{name, owner, version, latest, alias}], cursor}`;
  * `GET /admin/versions?name=` -> `{name, owner, version, versions: […]}`, newest first;
  * `GET /admin/versions?digest=` -> `{versions: [{name, version}]}`: the names of a file.
  */
@@ -83,16 +82,6 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
   });
   routes.all('/admin/versions', methodNotAllowed('GET, POST'));
 
-  routes.post('/admin/flip', async (context) => {
-    const request = await readInput(context.req.raw, FlipRequest);
-    if (!request.ok) return fail(request.error);
-    const flipped = await flipVersion(deps, { request: request.value, caller: context.get('admin') });
-    if (!flipped.ok) return fail(flipped.error);
-    const { name, from } = flipped.value;
-    return context.json({ name: name.name, version: name.version, from });
-  });
-  routes.all('/admin/flip', methodNotAllowed('POST'));
-
   routes.get('/admin/names', async (context) => {
     const input = parseInput(NameQuery, context.req.query());
     if (!input.ok) return fail(input.error);
@@ -102,7 +91,13 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
       limit: ADMIN_PAGE,
       owner: caller.root ? null : caller.tenant,
     });
-    const names = page.items.map(({ name, owner, version, latest }) => ({ name, owner, version, latest }));
+    const names = page.items.map(({ name, owner, version, latest, alias }) => ({
+      name,
+      owner,
+      version,
+      latest,
+      alias,
+    }));
     return context.json({ names, cursor: page.cursor });
   });
   routes.all('/admin/names', methodNotAllowed('GET'));

@@ -2,14 +2,16 @@ import { Hono } from 'hono';
 import { errorResponse, type AdapterManifest, type BaseInfo, type Model } from '../../protocol/index.ts';
 import { MAX_LISTED_MODELS } from '../limits.ts';
 import { authenticate } from '../middleware/authenticate.ts';
-import { fail, methodNotAllowed, query, type AppEnv } from '../middleware/request-scope.ts';
-import { mayUseChain } from '../policy/authorize.ts';
+import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../middleware/request-scope.ts';
 import { modelNotFound } from '../policy/resolve-name.ts';
-import type { Caller, Index, KeyRecord, VersionRow } from '../stores/types.ts';
-import { lookUpModel, type ResolveDeps } from './resolve-model.ts';
+import type { Index, KeyRecord } from '../stores/types.ts';
+import { EXACTLY, lookUpModel, type ResolveDeps } from './resolve-model.ts';
+import { grantsHeld, usableNames } from './usable-names.ts';
 
 export interface ModelDeps extends ResolveDeps {
   keys: Index<KeyRecord>;
+  /** Unix ms. */
+  now: () => number;
 }
 
 const PREFIX = '/v1/models/';
@@ -40,7 +42,7 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
   routes.get('/v1/models', async (context) => {
-    const caller = await authenticate(context.req.raw, deps.keys);
+    const caller = await authenticate(context.req.raw, deps.keys, deps.now);
     if (!caller.ok) return fail(caller.error);
     const prefix = query(context, 'prefix') ?? '';
     const after = query(context, 'after') ?? '';
@@ -49,7 +51,8 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
       base.ok && after === '' && base.value.id.startsWith(prefix) ? [baseModel(base.value)] : [];
     const wanted = MAX_LISTED_MODELS - data.length;
     // One more than wanted tells whether there is more.
-    const rows = await usableNames(deps, caller.value, {
+    const rights = { ...caller.value, grants: await grantsHeld(deps, caller.value.tenant) };
+    const rows = await usableNames(deps, rights, {
       prefix,
       after: base.ok && after === base.value.id ? '' : after,
       wanted: wanted + 1,
@@ -60,7 +63,7 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
   routes.all('/v1/models', methodNotAllowed('GET'));
 
   routes.get(`${PREFIX}*`, async (context) => {
-    const caller = await authenticate(context.req.raw, deps.keys);
+    const caller = await authenticate(context.req.raw, deps.keys, deps.now);
     if (!caller.ok) return fail(caller.error);
     const raw = context.req.path.slice(PREFIX.length);
     let model: string;
@@ -69,31 +72,13 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
     } catch {
       return fail(modelNotFound(raw, []));
     }
-    const resolved = await (await lookUpModel(deps, model))(caller.value);
+    const resolved = await (await lookUpModel(deps, model))(caller.value, EXACTLY, requestLife(context));
     if (!resolved.ok) return fail(resolved.error);
-    if (resolved.value.manifest !== null) return context.json(adapterModel(resolved.value.manifest, model));
+    const { manifest } = resolved.value.resolution;
+    if (manifest !== null) return context.json(adapterModel(manifest, model));
     const base = await deps.origins.base();
     return base.ok ? context.json(baseModel(base.value)) : errorResponse(base.error);
   });
   routes.all(`${PREFIX}*`, methodNotAllowed('GET'));
   return routes;
-}
-
-/** Reads pages until `wanted` names whose whole chain the caller may use are found, or there are no more. */
-async function usableNames(
-  deps: ModelDeps,
-  caller: Caller,
-  params: { prefix: string; after: string; wanted: number },
-): Promise<VersionRow[]> {
-  const { tenant, scopes } = caller;
-  const found: VersionRow[] = [];
-  let after = params.after;
-  while (found.length < params.wanted) {
-    const limit = params.wanted - found.length;
-    const page = await deps.registry.usable({ tenant, scopes, prefix: params.prefix, after, limit });
-    found.push(...page.filter((row) => mayUseChain(caller, row)));
-    if (page.length < limit) break;
-    after = page.at(-1)?.name ?? after;
-  }
-  return found;
 }

@@ -1,52 +1,193 @@
-import { err, ok, type AdapterManifest, type ApiError, type Result } from '../../protocol/index.ts';
-import { manifestOf } from '../intake/write-pointer.ts';
+import {
+  chainId,
+  err,
+  ok,
+  type AdapterManifest,
+  type ApiError,
+  type EdgeRequest,
+  type ManifestChainEntry,
+  type NameEntry,
+  type Result,
+} from '../../protocol/index.ts';
+import type { RequestLife } from '../intake/intake-deps.ts';
+import { RETRY_AFTER_MS } from '../limits.ts';
 import type { OriginClient } from '../origin-client.ts';
-import { parseModelReference, resolveName, type Resolution } from '../policy/resolve-name.ts';
-import type { Caller, Index, Lookup, Registry } from '../stores/types.ts';
+import { composeChain } from '../policy/compose-chain.ts';
+import { parseModelReference, registryUnavailable, type ModelReference } from '../policy/resolve-name.ts';
+import type { Caller, GrantLedger, Lookup, Registry } from '../stores/types.ts';
+import { createFinder, type FindDeps, type Finder, type FoundAdapter } from './find-adapter.ts';
 import { explainNotFound } from './model-not-found.ts';
 
-export interface ResolveDeps {
-  names: Index<AdapterManifest>;
+export interface ResolveDeps extends FindDeps {
   registry: Registry;
+  grantLedger: GrantLedger;
   origins: OriginClient;
 }
 
+/** What a request is answered with. */
+export interface Resolution {
+  /** null = the base model. */
+  manifest: AdapterManifest | null;
+  /** What is run: the manifest's own chain, or with what the request adds. */
+  chain: readonly ManifestChainEntry[];
+  chainId: string;
+  /** `name@version=scale` of each adapter that the request adds. */
+  composed: readonly string[];
+  /** The asked name, when it only points at the manifest's. */
+  alias: string | null;
+  /** The manifest is that of an ancestor. */
+  inherited: boolean;
+  /** Read from memory, because the registry does not answer. */
+  stale: boolean;
+  /** What stands in for an adapter that cannot be had. */
+  degraded: 'ancestor' | 'base' | null;
+}
+
+export interface Resolved {
+  resolution: Resolution;
+  /** What may be tried, in this order, when no origin can run the resolution; by the key's policy. */
+  standIns(): Promise<Resolution[]>;
+}
+
 /** Looked up, not yet decided: the caller may still be unknown. */
-export type PendingModel = (caller: Caller) => Promise<Result<Resolution, ApiError>>;
+export type PendingModel = (
+  caller: Caller,
+  edge: EdgeRequest,
+  life: RequestLife,
+) => Promise<Result<Resolved, ApiError>>;
+
+/** The name itself or nothing, and nothing added: what asking about a model means. */
+export const EXACTLY: EdgeRequest = { strict: true, adapters: [] };
 
 /**
  * Starts every read that `model` needs, beside the key's. On the plain path that is one KV read.
  * @returns what decides once the caller is known.
  */
 export async function lookUpModel(deps: ResolveDeps, model: string): Promise<PendingModel> {
-  const notFound = async (caller: Caller) => err(await explainNotFound(deps.registry, caller, model));
   const guess = parseModelReference(model, null);
   const [base, lookup] = await Promise.all([
     guess.kind === 'base' ? null : deps.origins.base(),
     guess.kind === 'name' ? deps.names.get(guess.name) : null,
   ]);
   const reference = parseModelReference(model, base?.ok ? base.value.id : null);
-  if (reference.kind === 'base') return () => Promise.resolve(ok({ manifest: null, stale: false }));
-  if (reference.kind === 'illegal') return notFound;
-  return async (caller) => {
-    const found: Lookup<AdapterManifest> = lookup ?? (await lookUpVersion(deps.registry, reference));
-    const resolved = resolveName(caller, found);
-    if (resolved.ok) return resolved;
-    if (resolved.error.kind === 'trouble') {
-      if (found.state === 'trouble')
-        console.error(JSON.stringify({ event: 'name_lookup_trouble', reason: found.reason }));
-      return err(resolved.error.error);
-    }
+  return async (caller, edge, life) => {
+    const finder = createFinder(deps, caller, life);
+    const asked: Asked = { deps, caller, edge, model, reference, finder };
+    const main = await resolveMain(asked, lookup);
     // It could be the base's id, which nobody could tell us.
-    if (base !== null && !base.ok && found.state === 'absent') return base;
-    return notFound(caller);
+    if (!main.ok && main.error.code === 'model_not_found' && base?.ok === false && lookup?.state === 'absent')
+      return base;
+    if (!main.ok) return main;
+    if (main.value.stale && caller.degrade === 'refuse') return err(registryUnavailable(RETRY_AFTER_MS));
+    const composed = await addAdapters(asked, main.value);
+    if (!composed.ok) return composed;
+    const resolution = composed.value;
+    return ok({ resolution, standIns: () => standIns(asked, resolution) });
   };
 }
 
-async function lookUpVersion(
-  registry: Registry,
-  reference: { kind: 'name' | 'version'; name: string; version?: number },
-): Promise<Lookup<AdapterManifest>> {
-  const row = await registry.version(reference.name, reference.version ?? 0);
-  return row === null ? { state: 'absent' } : { state: 'found', value: manifestOf(row), stale: false };
+interface Asked {
+  deps: ResolveDeps;
+  caller: Caller;
+  edge: EdgeRequest;
+  model: string;
+  reference: ModelReference;
+  finder: Finder;
 }
+
+const adapter = (found: FoundAdapter, more: Partial<Resolution> = {}): Resolution => ({
+  manifest: found.manifest,
+  chain: found.manifest.chain,
+  chainId: found.manifest.chainId,
+  composed: [],
+  alias: found.alias,
+  inherited: false,
+  stale: found.stale,
+  degraded: null,
+  ...more,
+});
+
+const base = async (degraded: 'base' | null = null): Promise<Resolution> => ({
+  manifest: null,
+  chain: [],
+  chainId: await chainId([]),
+  composed: [],
+  alias: null,
+  inherited: false,
+  stale: false,
+  degraded,
+});
+
+/** What `model` means alone. */
+async function resolveMain(
+  asked: Asked,
+  lookup: Lookup<NameEntry> | null,
+): Promise<Result<Resolution, ApiError>> {
+  const { deps, caller, model, reference, finder } = asked;
+  const notFound = async () => err(await explainNotFound(deps, caller, model));
+  if (reference.kind === 'base') return ok(await base());
+  if (reference.kind === 'illegal') return notFound();
+  const strict = asked.edge.strict || caller.strict === true || reference.kind === 'version';
+  const exact = await finder.exact(reference, lookup);
+  if (exact.ok) return ok(adapter(exact.value));
+  if (exact.error.kind === 'trouble') {
+    const instead = await standIn(asked);
+    return instead[0] === undefined ? err(exact.error.error) : ok(instead[0]);
+  }
+  if (strict) return notFound();
+  const ancestors = await finder.ancestors(reference.name, { limit: 1, skipTrouble: false });
+  const nearest = ancestors.ok ? ancestors.value[0] : undefined;
+  if (nearest !== undefined) return ok(adapter(nearest, { inherited: true }));
+  return !ancestors.ok && ancestors.error.kind === 'trouble' ? err(ancestors.error.error) : notFound();
+}
+
+/** Adds the request's own adapters, each exactly as it is named. */
+async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resolution, ApiError>> {
+  const { deps, caller, edge, finder } = asked;
+  if (edge.adapters.length === 0) return ok(main);
+  const [info, parts] = await Promise.all([
+    deps.origins.base(),
+    Promise.all(
+      edge.adapters.map(async ({ name, scale }) => {
+        const reference = parseModelReference(name, null);
+        const named = reference.kind === 'name' || reference.kind === 'version';
+        const found = named ? await finder.exact(reference) : null;
+        if (found?.ok) return ok({ ...found.value, scale });
+        if (found?.error.kind === 'trouble') return err(found.error.error);
+        return err(await explainNotFound(deps, caller, name));
+      }),
+    ),
+  ]);
+  const failed = parts.find((part) => !part.ok);
+  if (failed !== undefined && !failed.ok) return failed;
+  const found = parts.flatMap((part) => (part.ok ? [part.value] : []));
+  const chain = composeChain(main.manifest, found, info.ok ? info.value.max_rank_sum : null);
+  if (!chain.ok) return chain;
+  const stale = main.stale || found.some((part) => part.stale);
+  if (stale && caller.degrade === 'refuse') return err(registryUnavailable(RETRY_AFTER_MS));
+  return ok({
+    ...main,
+    chain: chain.value,
+    chainId: await chainId(chain.value),
+    composed: found.map(({ manifest, scale }) => `${manifest.name}@${manifest.version}=${scale}`),
+    stale,
+  });
+}
+
+/** How many ancestors are tried one after the other when an origin cannot run an adapter. */
+const MAX_STAND_INS = 3;
+
+/** What the key's policy lets stand in for the adapter that was asked for. */
+async function standIn(asked: Asked, above?: string): Promise<Resolution[]> {
+  const { caller, edge, reference, finder } = asked;
+  // What asks for one adapter and no other, or for a mixture of its own, is not answered with something else.
+  if (edge.strict || caller.strict === true || edge.adapters.length > 0) return [];
+  if (reference.kind !== 'name') return [];
+  if (caller.degrade === 'base') return [await base('base')];
+  if (caller.degrade !== 'ancestor') return [];
+  const found = await finder.ancestors(above ?? reference.name, { limit: MAX_STAND_INS, skipTrouble: true });
+  return found.ok ? found.value.map((one) => adapter(one, { inherited: true, degraded: 'ancestor' })) : [];
+}
+
+const standIns = async (asked: Asked, { manifest }: Resolution): Promise<Resolution[]> =>
+  manifest === null ? [] : standIn(asked, manifest.name);

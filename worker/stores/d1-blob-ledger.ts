@@ -4,6 +4,19 @@ import type { BlobLedger, PartRow } from './types.ts';
 
 export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
   return {
+    async touch({ digest, parts, at }) {
+      const touched = await db
+        .prepare(
+          `INSERT INTO stored_files (digest, parts, touched_at) VALUES (?, ?, ?)
+           ON CONFLICT (digest) DO UPDATE SET parts = MAX(parts, excluded.parts),
+             touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL
+             WHERE collecting_at IS NULL
+           RETURNING digest`,
+        )
+        .bind(digest, parts, at)
+        .first();
+      return touched !== null;
+    },
     async addPart({ digest, tenant, part, at }) {
       await db
         .prepare(

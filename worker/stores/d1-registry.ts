@@ -1,52 +1,24 @@
-import { z } from 'zod';
-import { AdapterProof, err, ManifestChainEntry, ok, StoredEvaluation } from '../../protocol/index.ts';
-import { isUniqueViolation, prefixEnd, type SqlDatabase } from './d1-database.ts';
-import type { NameRow, Registry, VersionRow } from './types.ts';
+import { prefixEnd, type SqlDatabase } from './d1-database.ts';
+import { createD1Changes } from './d1-registry-changes.ts';
+import {
+  DEPENDS,
+  toHistory,
+  toName,
+  toPointer,
+  toVersion,
+  type HistoryRecord,
+  type NameAndLive,
+  type VersionRecord,
+} from './d1-registry-rows.ts';
+import { GOES_LIVE, type NameRow, type Registry } from './types.ts';
 
-interface VersionRecord {
-  name: string;
-  version: number;
-  digest: string;
-  owner: string;
-  chain: string;
-  chain_id: string;
-  parent: string | null;
-  base_id: string;
-  base_digest: string;
-  bytes: number;
-  rank: number;
-  rank_sum: number;
-  created_at: number;
-  created_by: string;
-  proof: string | null;
-  evaluation: string | null;
-}
-
-const toJson = (value: object | null): string | null => (value === null ? null : JSON.stringify(value));
-
-const fromJson = <T>(schema: z.ZodType<T>, text: string | null): T | null =>
-  text === null ? null : schema.parse(JSON.parse(text));
-
-const toVersion = (record: VersionRecord): VersionRow => ({
-  name: record.name,
-  version: record.version,
-  digest: record.digest,
-  owner: record.owner,
-  chain: z.array(ManifestChainEntry).parse(JSON.parse(record.chain)),
-  chainId: record.chain_id,
-  parent: record.parent,
-  base: { id: record.base_id, digest: record.base_digest },
-  bytes: record.bytes,
-  rank: record.rank,
-  rankSum: record.rank_sum,
-  createdAt: record.created_at,
-  createdBy: record.created_by,
-  proof: fromJson(AdapterProof, record.proof),
-  evaluation: fromJson(StoredEvaluation, record.evaluation),
-});
-
-const NAME = 'SELECT name, owner, version, latest, sequence FROM names';
+const NAME = 'SELECT name, owner, version, latest, sequence, alias FROM names';
 const LIVE = 'SELECT v.* FROM names n JOIN versions v ON v.name = n.name AND v.version = n.version';
+/** {@link NameAndLive} */
+const NAME_AND_LIVE = `SELECT v.*, n.name AS own_name, n.owner AS name_owner, n.version AS live, n.latest, n.sequence,
+    n.alias
+  FROM names n LEFT JOIN versions v ON v.name = n.name AND v.version = n.version`;
+const WENT_LIVE = GOES_LIVE.map((action) => `'${action}'`).join(', ');
 
 /** A scope as a condition on the name, as `policy/authorize` reads it. */
 function scopeCondition(scope: string): { sql: string; values: string[] } {
@@ -60,19 +32,12 @@ function scopeCondition(scope: string): { sql: string; values: string[] } {
 }
 
 export function createD1Registry(db: SqlDatabase): Registry {
-  const historyRow = (
-    name: string,
-    sequence: number,
-    entry: { at: number; actor: string; action: string; from: number | null; to: number },
-  ) =>
-    db
-      .prepare(
-        'INSERT INTO history (name, sequence, at, actor, action, from_version, to_version) VALUES (?, ?, ?, ?, ?, ?, ?)',
-      )
-      .bind(name, sequence, entry.at, entry.actor, entry.action, entry.from, entry.to);
+  const name: Registry['name'] = (wanted) =>
+    db.prepare(`${NAME} WHERE name = ?`).bind(wanted).first<NameRow>();
 
-  const registry: Registry = {
-    name: (name) => db.prepare(`${NAME} WHERE name = ?`).bind(name).first<NameRow>(),
+  return {
+    ...createD1Changes(db, name),
+    name,
 
     async version(name, version) {
       const record = await db
@@ -90,7 +55,8 @@ export function createD1Registry(db: SqlDatabase): Registry {
     async names({ prefix, cursor, limit, owner }) {
       const { results } = await db
         .prepare(
-          `${NAME} WHERE name > ? AND name >= ? AND name < ? AND (? IS NULL OR owner = ?) ORDER BY name LIMIT ?`,
+          `${NAME} WHERE name > ? AND name >= ? AND name < ? AND (? IS NULL OR owner = ?)
+             AND (latest > 0 OR alias IS NOT NULL) ORDER BY name LIMIT ?`,
         )
         .bind(cursor ?? '', prefix, prefixEnd(prefix), owner, owner, limit)
         .all<NameRow>();
@@ -102,6 +68,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
       const allowed = ['n.owner = ?', ...conditions.map(({ sql }) => sql)].join(' OR ');
       const { results } = await db
         .prepare(
+          // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
           `${LIVE} WHERE n.name > ? AND n.name >= ? AND n.name < ? AND (${allowed}) ORDER BY n.name LIMIT ?`,
         )
         .bind(after, prefix, prefixEnd(prefix), tenant, ...conditions.flatMap(({ values }) => values), limit)
@@ -125,81 +92,63 @@ export function createD1Registry(db: SqlDatabase): Registry {
       return results.map(toVersion);
     },
 
-    async publish({ row, stage, before }) {
-      const sequence = (before?.sequence ?? 0) + 1;
-      const from = before?.version ?? null;
-      const live = stage ? from : row.version;
-      const action = stage ? 'stage' : 'publish';
-      try {
-        await db.batch([
-          historyRow(row.name, sequence, {
-            at: row.createdAt,
-            actor: row.createdBy,
-            action,
-            from,
-            to: row.version,
-          }),
-          db
-            .prepare(
-              `INSERT INTO versions (name, version, digest, owner, chain, chain_id, parent, base_id, base_digest, bytes,
-                rank, rank_sum, created_at, created_by, proof, evaluation)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-            )
-            .bind(
-              row.name,
-              row.version,
-              row.digest,
-              row.owner,
-              JSON.stringify(row.chain),
-              row.chainId,
-              row.parent,
-              row.base.id,
-              row.base.digest,
-              row.bytes,
-              row.rank,
-              row.rankSum,
-              row.createdAt,
-              row.createdBy,
-              toJson(row.proof),
-              toJson(row.evaluation),
-            ),
-          db
-            .prepare(
-              `INSERT INTO names (name, owner, version, latest, sequence) VALUES (?, ?, ?, ?, ?)
-               ON CONFLICT (name) DO UPDATE SET version = excluded.version, latest = excluded.latest,
-                 sequence = excluded.sequence`,
-            )
-            .bind(row.name, before?.owner ?? row.owner, live, row.version, sequence),
-          db.prepare('UPDATE blobs SET touched_at = ? WHERE digest = ?').bind(row.createdAt, row.digest),
-        ]);
-      } catch (error) {
-        if (!isUniqueViolation(error)) throw error;
-        return err({ kind: 'conflict', name: await registry.name(row.name) });
-      }
-      return ok({
-        name: row.name,
-        owner: before?.owner ?? row.owner,
-        version: live,
-        latest: row.version,
-        sequence,
-      });
+    async pointer(wanted) {
+      const record = await db.prepare(`${NAME_AND_LIVE} WHERE n.name = ?`).bind(wanted).first<NameAndLive>();
+      return record === null ? { kind: 'none' } : toPointer(record);
     },
 
-    async flip({ before, to, actor, at }) {
-      const sequence = before.sequence + 1;
-      try {
-        await db.batch([
-          historyRow(before.name, sequence, { at, actor, action: 'flip', from: before.version, to }),
-          db
-            .prepare('UPDATE names SET version = ?, sequence = ? WHERE name = ?')
-            .bind(to, sequence, before.name),
-        ]);
-      } catch (error) {
-        if (!isUniqueViolation(error)) throw error;
-        return err({ kind: 'conflict', name: await registry.name(before.name) });
-      }
-      return ok({ ...before, version: to, sequence });
+    async pointers({ cursor, limit }) {
+      const { results } = await db
+        .prepare(`${NAME_AND_LIVE} WHERE n.name > ? ORDER BY n.name LIMIT ?`)
+        .bind(cursor ?? '', limit)
+        .all<NameAndLive>();
+      return {
+        items: results.map((record) => ({ name: toName(record), pointer: toPointer(record) })),
+        cursor: results.length === limit ? (results.at(-1)?.own_name ?? null) : null,
+      };
+    },
+
+    async history({ name: wanted, owner, before, limit }) {
+      // Only what is asked for stands in the query, so that SQLite finds the index.
+      const conditions: [sql: string, value: string | number | null][] = [
+        ['name = ?', wanted],
+        ['owner = ?', owner],
+        ['id < ?', before],
+      ];
+      const given = conditions.flatMap(([sql, value]) => (value === null ? [] : [{ sql, value }]));
+      const where = given.length === 0 ? '' : `WHERE ${given.map(({ sql }) => sql).join(' AND ')}`;
+      const { results } = await db
+        // eslint-disable-next-line no-restricted-syntax -- made of the constants above; the values are bound
+        .prepare(`SELECT * FROM history ${where} ORDER BY id DESC LIMIT ?`)
+        .bind(...given.map(({ value }) => value), limit)
+        .all<HistoryRecord>();
+      return results.map(toHistory);
+    },
+
+    async newestStaged(wanted) {
+      const record = await db
+        .prepare(
+          `SELECT * FROM versions v WHERE name = ? AND retired_at IS NULL AND NOT EXISTS (
+             SELECT 1 FROM history h
+             WHERE h.name = v.name AND h.to_version = v.version AND h.action IN (${WENT_LIVE}))
+           ORDER BY version DESC LIMIT 1`,
+        )
+        .bind(wanted)
+        .first<VersionRecord>();
+      return record && toVersion(record);
+    },
+
+    async dependents(row, limit) {
+      const { results } = await db
+        .prepare(
+          `SELECT v.name, v.version FROM chain_members m
+           JOIN versions v ON v.name = m.name AND v.version = m.version
+           WHERE m.digest = ? AND ${DEPENDS}
+           ORDER BY v.name, v.version LIMIT ?`,
+        )
+        .bind(row.digest, row.name, limit)
+        .all<{ name: string; version: number }>();
+      return results;
     },
   };
-  return registry;
 }

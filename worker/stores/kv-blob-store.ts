@@ -1,5 +1,5 @@
 import { BlobRecord } from '../../protocol/index.ts';
-import { putPaced, type KvNamespace, type WritePacing } from './kv-namespace.ts';
+import { deletePaced, putPaced, type KvNamespace, type WritePacing } from './kv-namespace.ts';
 import { StoreUnavailable, type BlobStore } from './types.ts';
 import { withTimeout } from './with-timeout.ts';
 
@@ -43,6 +43,10 @@ export function createKvBlobStore(params: {
       } catch (error) {
         throw new StoreUnavailable('KV', error);
       }
+    },
+    async delete(digest, parts) {
+      await deletePaced(kv, `blob:${digest}`, pacing);
+      for (let index = 0; index < parts; index += 1) await deletePaced(kv, `blob:${digest}:${index}`, pacing);
     },
   };
 }

@@ -1,39 +1,34 @@
-import { StoreUnavailable } from './types.ts';
+import { writePaced, type WritePacing } from './write-paced.ts';
+
+export type { WritePacing };
 
 /** The part of Workers KV that graft uses; `KVNamespace` fits it, and so does the fake of the tests. */
 export interface KvNamespace {
   get(key: string, options: { type: 'text'; cacheTtl: number }): Promise<string | null>;
   get(key: string, options: { type: 'stream'; cacheTtl: number }): Promise<ReadableStream<Uint8Array> | null>;
+  /** One read for several keys, at most 100. */
+  get(keys: string[], options: { type: 'text'; cacheTtl: number }): Promise<Map<string, string | null>>;
   put(key: string, value: string | Uint8Array<ArrayBuffer>): Promise<void>;
-}
-
-/** KV's words for "the same key was written less than a second ago". */
-const isRateLimited = (error: unknown): boolean =>
-  error instanceof Error && /429|too many/i.test(error.message);
-
-export interface WritePacing {
-  pauseMs: number;
-  tries: number;
-  sleep: (ms: number) => Promise<void>;
+  delete(key: string): Promise<void>;
+  /** A page of at most `limit` keys (1,000 unless given, and at most), in the order of their bytes. */
+  list(options: { prefix: string; cursor: string | null; limit?: number }): Promise<{
+    keys: { name: string }[];
+    list_complete: boolean;
+    cursor?: string;
+  }>;
 }
 
 /**
  * Writes, and again after a pause when the key was written within the last second.
  * @throws StoreUnavailable
  */
-export async function putPaced(
+export const putPaced = (
   kv: KvNamespace,
   key: string,
   value: string | Uint8Array<ArrayBuffer>,
   pacing: WritePacing,
-): Promise<void> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      await kv.put(key, value);
-      return;
-    } catch (error) {
-      if (attempt >= pacing.tries || !isRateLimited(error)) throw new StoreUnavailable('KV', error);
-      await pacing.sleep(pacing.pauseMs);
-    }
-  }
-}
+): Promise<void> => writePaced('KV', pacing, () => kv.put(key, value));
+
+/** Deletes likewise; a deletion is a write. @throws StoreUnavailable */
+export const deletePaced = (kv: KvNamespace, key: string, pacing: WritePacing): Promise<void> =>
+  writePaced('KV', pacing, () => kv.delete(key));

@@ -6,23 +6,51 @@ import type { Lookup } from './types.ts';
 /** A value that was taken away on purpose. */
 export const Tombstone = z.strictObject({ gone: z.literal(true) });
 
-/** Reads one sealed value; everything that is not a genuine value of this key is trouble. */
-export async function readSealed<T>(params: {
+interface SealedParams<T> {
   kv: KvNamespace;
   sealer: Sealer;
-  key: string;
   schema: z.ZodType<T>;
   cacheTtl: number;
   retryAfterMs: number;
-}): Promise<Lookup<T>> {
-  const { kv, sealer, key, schema, cacheTtl, retryAfterMs } = params;
-  const trouble = (reason: string): Lookup<T> => ({ state: 'trouble', reason, retryAfterMs });
+}
+
+const readFailure = (error: unknown): string =>
+  `KV read failed: ${error instanceof Error ? error.message : 'unknown error'}`;
+
+/** Reads one sealed value; everything that is not a genuine value of this key is trouble. */
+export async function readSealed<T>(params: SealedParams<T> & { key: string }): Promise<Lookup<T>> {
+  const { kv, key, cacheTtl, retryAfterMs } = params;
   let text: string | null;
   try {
     text = await kv.get(key, { type: 'text', cacheTtl });
   } catch (error) {
-    return trouble(`KV read failed: ${error instanceof Error ? error.message : 'unknown error'}`);
+    return { state: 'trouble', reason: readFailure(error), retryAfterMs };
   }
+  return openSealed(params, key, text);
+}
+
+/** The same for several keys in one read. @returns in the order of `keys`. */
+export async function readSealedMany<T>(
+  params: SealedParams<T> & { keys: readonly string[] },
+): Promise<Lookup<T>[]> {
+  const { kv, keys, cacheTtl, retryAfterMs } = params;
+  let texts: Map<string, string | null>;
+  try {
+    texts = await kv.get([...keys], { type: 'text', cacheTtl });
+  } catch (error) {
+    return keys.map(() => ({ state: 'trouble', reason: readFailure(error), retryAfterMs }));
+  }
+  return Promise.all(keys.map((key) => openSealed(params, key, texts.get(key))));
+}
+
+/** @param text as KV gave it; undefined when its answer lacks the key. */
+async function openSealed<T>(
+  params: SealedParams<T>,
+  key: string,
+  text: string | null | undefined,
+): Promise<Lookup<T>> {
+  const { sealer, schema, retryAfterMs } = params;
+  const trouble = (reason: string): Lookup<T> => ({ state: 'trouble', reason, retryAfterMs });
   if (text === null) return { state: 'absent' };
   if (typeof text !== 'string') return trouble('KV answered with something that is no text');
   const opened = await sealer.open(key, text);

@@ -13,14 +13,27 @@ export interface Sealer {
 
 const MAC_DIGITS = 64;
 
-/** @param secret at least 32 random bytes. */
-export function createSealer(secret: Uint8Array<ArrayBuffer>): Sealer {
-  let imported: Awaited<ReturnType<typeof crypto.subtle.importKey>> | undefined;
-  const macKey = async () =>
+type MacKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
+
+const importOnce = (secret: Uint8Array<ArrayBuffer>): (() => Promise<MacKey>) => {
+  let imported: MacKey | undefined;
+  return async () =>
     (imported ??= await crypto.subtle.importKey('raw', secret, { name: 'HMAC', hash: 'SHA-256' }, false, [
       'sign',
       'verify',
     ]));
+};
+
+/**
+ * @param secret at least 32 random bytes; seals and opens.
+ * @param accepted secrets that open as well: the one before, or the one to come, while they are rotated.
+ */
+export function createSealer(
+  secret: Uint8Array<ArrayBuffer>,
+  accepted: readonly Uint8Array<ArrayBuffer>[] = [],
+): Sealer {
+  const macKey = importOnce(secret);
+  const openers = [macKey, ...accepted.map(importOnce)];
   const message = (key: string, json: string) => new TextEncoder().encode(`graft-kv-v1\n${key}\n${json}`);
   return {
     async seal(key, value) {
@@ -32,8 +45,10 @@ export function createSealer(secret: Uint8Array<ArrayBuffer>): Sealer {
       if (!/^[0-9a-f]{64}$/.test(mac) || text[MAC_DIGITS] !== '\n') return null;
       const json = text.slice(MAC_DIGITS + 1);
       const bytes = Uint8Array.from(mac.match(/../g) ?? [], (pair) => parseInt(pair, 16));
-      if (!(await crypto.subtle.verify('HMAC', await macKey(), bytes, message(key, json)))) return null;
-      return { value: JSON.parse(json) as unknown };
+      for (const opener of openers)
+        if (await crypto.subtle.verify('HMAC', await opener(), bytes, message(key, json)))
+          return { value: JSON.parse(json) as unknown };
+      return null;
     },
   };
 }

@@ -1,9 +1,26 @@
-import type { AdapterManifest } from '../../protocol/index.ts';
-import type { Index, KeyIndex, KeyRecord, Lookup, NameIndex } from './types.ts';
+import type {
+  BulkIndex,
+  Grant,
+  GrantIndex,
+  Index,
+  KeyIndex,
+  KeyRecord,
+  Lookup,
+  PointerWriter,
+} from './types.ts';
 
-export interface ShortMemory<T> extends Index<T> {
+interface Forgetful {
   /** The next read of the key asks again; call it when the key was written here. */
   forget(key: string): void;
+}
+
+export interface ShortMemory<T> extends Index<T>, Forgetful {}
+export interface BulkShortMemory<T> extends BulkIndex<T>, Forgetful {}
+
+interface ShortMemoryOptions {
+  ttlMs: number;
+  maxEntries: number;
+  now: () => number;
 }
 
 /**
@@ -11,37 +28,61 @@ export interface ShortMemory<T> extends Index<T> {
  * what the edge adds to a request. What is written through this isolate is seen at once; what others write, `ttlMs`
  * later than KV itself shows it. Remembers only what was found, never an absence, trouble, or a stale value.
  */
+export function withShortMemory<T>(index: BulkIndex<T>, options: ShortMemoryOptions): BulkShortMemory<T>;
+export function withShortMemory<T>(index: Index<T>, options: ShortMemoryOptions): ShortMemory<T>;
 export function withShortMemory<T>(
-  index: Index<T>,
-  options: { ttlMs: number; maxEntries: number; now: () => number },
-): ShortMemory<T> {
+  index: Index<T> | BulkIndex<T>,
+  options: ShortMemoryOptions,
+): ShortMemory<T> | BulkShortMemory<T> {
   const { ttlMs, maxEntries, now } = options;
   const fresh = new Map<string, { lookup: Lookup<T>; until: number }>();
   /** A read that began before a write may return what was there before it, and is not remembered. */
   let writes = 0;
 
-  return {
+  const recall = (key: string): Lookup<T> | null => {
+    const known = fresh.get(key);
+    return known !== undefined && now() < known.until ? known.lookup : null;
+  };
+
+  /** @param before count of writes when the read began. */
+  const remember = (key: string, lookup: Lookup<T>, before: number) => {
+    fresh.delete(key);
+    if (lookup.state !== 'found' || lookup.stale || writes !== before) return;
+    fresh.set(key, { lookup, until: now() + ttlMs });
+    const oldest = fresh.keys().next();
+    if (fresh.size > maxEntries && !oldest.done) fresh.delete(oldest.value);
+  };
+
+  const memory: ShortMemory<T> = {
     forget(key) {
       writes += 1;
       fresh.delete(key);
     },
     async get(key) {
-      const known = fresh.get(key);
-      if (known !== undefined && now() < known.until) return known.lookup;
+      const known = recall(key);
+      if (known !== null) return known;
       const before = writes;
       const lookup = await index.get(key);
-      fresh.delete(key);
-      if (lookup.state !== 'found' || lookup.stale || writes !== before) return lookup;
-      fresh.set(key, { lookup, until: now() + ttlMs });
-      const oldest = fresh.keys().next();
-      if (fresh.size > maxEntries && !oldest.done) fresh.delete(oldest.value);
+      remember(key, lookup, before);
       return lookup;
+    },
+  };
+  if (!('getMany' in index)) return memory;
+  return {
+    ...memory,
+    async getMany(keys) {
+      const known = keys.map(recall);
+      const wanted = keys.filter((_, i) => known[i] === null);
+      const before = writes;
+      const read = wanted.length === 0 ? [] : await index.getMany(wanted);
+      for (const [i, key] of wanted.entries()) remember(key, read[i] as Lookup<T>, before);
+      return known.map((lookup) => lookup ?? (read.shift() as Lookup<T>));
     },
   };
 }
 
 /** Runs a write and forgets the key, also when the write failed half way. */
-async function writing(memory: ShortMemory<unknown>, key: string, write: Promise<void>): Promise<void> {
+async function writing(memory: Forgetful, key: string, write: Promise<void>): Promise<void> {
   try {
     await write;
   } finally {
@@ -49,13 +90,27 @@ async function writing(memory: ShortMemory<unknown>, key: string, write: Promise
   }
 }
 
-export const forgettingNames = (index: NameIndex, memory: ShortMemory<AdapterManifest>): NameIndex => ({
-  get: (name) => index.get(name),
-  put: (manifest) => writing(memory, manifest.name, index.put(manifest)),
+/** Names are written by the pointer writer, elsewhere; what this isolate has written through it is read anew here. */
+export const forgettingPointers = (
+  pointers: PointerWriter,
+  forgetName: (name: string) => void,
+): PointerWriter => ({
+  async sync(name, options) {
+    try {
+      await pointers.sync(name, options);
+    } finally {
+      forgetName(name);
+    }
+  },
 });
 
 export const forgettingKeys = (index: KeyIndex, memory: ShortMemory<KeyRecord>): KeyIndex => ({
   get: (hash) => index.get(hash),
   put: (hash, record) => writing(memory, hash, index.put(hash, record)),
   revoke: (hash) => writing(memory, hash, index.revoke(hash)),
+});
+
+export const forgettingGrants = (index: GrantIndex, memory: ShortMemory<Grant[]>): GrantIndex => ({
+  get: (tenant) => index.get(tenant),
+  put: (tenant, grants) => writing(memory, tenant, index.put(tenant, grants)),
 });

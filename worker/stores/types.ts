@@ -1,19 +1,20 @@
 /** Ports of the edge's stores. One backend a file; one contract suite a port (test/contracts). */
 import { z } from 'zod';
-import type {
-  AdapterManifest,
-  AdapterProof,
-  BlobRecord,
-  ManifestChainEntry,
-  Result,
-  StoredEvaluation,
-} from '../../protocol/index.ts';
+import type { BlobRecord, NameEntry } from '../../protocol/index.ts';
+import { KeyLimits } from './types-metering.ts';
+import type { Page, Pointer } from './types-registry.ts';
+
+export * from './types-blob-ledger.ts';
+export * from './types-registry.ts';
+
+/** `blobs`: KV or R2, whichever holds the part that was read. */
+export type StoreName = 'KV' | 'R2' | 'D1' | 'DO' | 'blobs';
 
 /** A store does not answer, or refuses for good; the request may be repeated. */
 export class StoreUnavailable extends Error {
   override readonly name = 'StoreUnavailable';
 
-  constructor(store: 'KV' | 'D1', cause: unknown) {
+  constructor(store: StoreName, cause: unknown) {
     super(`${store}: ${cause instanceof Error ? cause.message : 'unknown error'}`, { cause });
   }
 }
@@ -30,17 +31,97 @@ export interface Index<T> {
   get(key: string): Promise<Lookup<T>>;
 }
 
-/** Live version of each name, as the hot path reads it. */
-export interface NameIndex extends Index<AdapterManifest> {
-  /** @throws StoreUnavailable */
-  put(manifest: AdapterManifest): Promise<void>;
+/** An index that reads several keys at once, at most {@link MAX_KEYS_AT_ONCE}. */
+export interface BulkIndex<T> extends Index<T> {
+  /** @returns one look-up a key, in order. */
+  getMany(keys: readonly string[]): Promise<Lookup<T>[]>;
 }
+
+/** As many as a name can have ancestors; KV takes 100. */
+export const MAX_KEYS_AT_ONCE = 8;
+
+/** What each name points at, a live version or another name, as the hot path reads it. */
+export interface NameIndex extends BulkIndex<NameEntry> {
+  /** A manifest or `{name, alias}`. @throws StoreUnavailable */
+  put(entry: NameEntry): Promise<void>;
+  /** Leaves a signed mark: the name points at nothing any more. @throws StoreUnavailable */
+  remove(name: string): Promise<void>;
+}
+
+/** The one writer of names in KV: two changes at once can never leave a pointer in inverted order. */
+export interface PointerWriter {
+  /**
+   * Copies what the registry says of the name now to KV, at most one write a second a name; calls that come meanwhile
+   * share the next write. What fails is tried again later by itself.
+   * @param options.mark where the registry knows of nothing to point at, leaves a signed mark; otherwise nothing is
+   * written then.
+   * @returns once a state is in KV that was read after the call. @throws StoreUnavailable
+   */
+  sync(name: string, options?: { mark?: boolean }): Promise<void>;
+}
+
+/** Asks the system of record about names that the index does not have. */
+export interface AbsenceCheck {
+  /** What a name points at after all; `absent` when it does not exist, or nobody can say. Never throws. */
+  confirm(name: string): Promise<Lookup<Pointer>>;
+}
+
+/** A right that was given away: to use what `owner` has published under names that `scope` covers. */
+export const Grant = z.strictObject({
+  scope: z.string().min(1),
+  /** null: whoever owns them; only the bootstrap key gives so much. */
+  owner: z.string().min(1).nullable(),
+});
+export type Grant = z.infer<typeof Grant>;
+
+/** Tenant of grants that everybody has. No tenant can be called so. */
+export const PUBLIC = '*';
+
+/** What was granted to each tenant, and to {@link PUBLIC}. */
+export interface GrantIndex extends Index<Grant[]> {
+  /** All of the tenant's grants; an empty list when the last one is taken away. @throws StoreUnavailable */
+  put(tenant: string, grants: readonly Grant[]): Promise<void>;
+}
+
+export interface GrantRow extends Grant {
+  /** Who has it, or {@link PUBLIC}. */
+  tenant: string;
+  createdAt: number;
+  createdBy: string;
+}
+
+/** System of record of grants. Throws StoreUnavailable. */
+export interface GrantLedger {
+  /** @returns false when it was there already. */
+  add(row: GrantRow): Promise<boolean>;
+  /** @returns how many there were. @param params.owner only this owner's; undefined = everyone's. */
+  remove(params: { scope: string; tenant: string; owner?: string }): Promise<number>;
+  /** Given to the tenants, by tenant and scope. */
+  heldBy(tenants: readonly string[]): Promise<GrantRow[]>;
+  /** A page in the order of tenant, scope and owner. @param params.owner null = everyone's. */
+  list(params: { owner: string | null; cursor: string | null; limit: number }): Promise<Page<GrantRow>>;
+}
+
+/**
+ * What may stand in for an adapter that cannot be had (KV does not answer, or no origin can load it): the version last
+ * known, its nearest ancestor, the base model, or nothing.
+ */
+export const DegradePolicy = z.enum(['stale', 'ancestor', 'base', 'refuse']);
+export type DegradePolicy = z.infer<typeof DegradePolicy>;
 
 /** What KV holds of an inference key. Admin rights are never among it: whoever can write KV would mint admins. */
 export const KeyRecord = z.strictObject({
   id: z.string(),
   tenant: z.string().min(1),
   scopes: z.array(z.string()),
+  /** Names are never resolved to an ancestor. */
+  strict: z.literal(true).optional(),
+  degrade: DegradePolicy.optional(),
+  /** Unix ms; from then on it is refused. */
+  expiresAt: z.int().optional(),
+  limits: KeyLimits.optional(),
+  /** Whose quota it counts against, when not its own: that of the key it replaced. */
+  counter: z.string().optional(),
 });
 export type KeyRecord = z.infer<typeof KeyRecord>;
 
@@ -53,12 +134,24 @@ export interface KeyIndex extends Index<KeyRecord> {
 
 /** Parts of canonical files. A part is only read after its record was seen. */
 export interface BlobStore {
-  putPart(digest: string, index: number, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+  /** @param sha256 of the bytes, hex; a store that can check it does. */
+  putPart(digest: string, index: number, bytes: Uint8Array<ArrayBuffer>, sha256: string): Promise<void>;
   putRecord(digest: string, record: BlobRecord): Promise<void>;
   /** @returns null when there is none. @throws StoreUnavailable */
   getRecord(digest: string): Promise<BlobRecord | null>;
   /** @returns null when the part cannot be had (yet). */
   getPart(digest: string, index: number): Promise<ReadableStream<Uint8Array> | null>;
+  /**
+   * Takes away the record, then the parts 0 to `parts - 1`. What is not there is no error.
+   * @throws StoreUnavailable; the call may be repeated.
+   */
+  delete(digest: string, parts: number): Promise<void>;
+}
+
+/** What lies in KV, whoever put it there. */
+export interface KeyListing {
+  /** What follows `prefix` in each key. @throws StoreUnavailable */
+  list(params: { prefix: string; cursor: string | null; limit: number }): Promise<Page<string>>;
 }
 
 /** Who asks. */
@@ -68,6 +161,11 @@ export interface Caller {
   scopes: readonly string[];
   /** The caller's record is the last known one, because the registry does not answer. */
   stale: boolean;
+  strict?: boolean | undefined;
+  degrade?: DegradePolicy | undefined;
+  limits?: KeyLimits | undefined;
+  /** Whose quota it counts against; the key's own unless given. */
+  counter?: string | undefined;
 }
 
 /** `root` is the bootstrap key: it may act for every tenant. */
@@ -75,114 +173,9 @@ export interface AdminCaller {
   keyId: string;
   tenant: string;
   scopes: readonly string[];
+  /** What was given to the tenant and to everybody; the bootstrap key needs none. */
+  grants?: readonly Grant[];
   root: boolean;
-}
-
-/** One version of a name; immutable. */
-export interface VersionRow {
-  name: string;
-  version: number;
-  digest: string;
-  owner: string;
-  chain: ManifestChainEntry[];
-  chainId: string;
-  /** `name@version` of the parent, or null. */
-  parent: string | null;
-  base: { id: string; digest: string };
-  bytes: number;
-  rank: number;
-  /** Ranks of the whole chain, summed. */
-  rankSum: number;
-  /** Unix ms. */
-  createdAt: number;
-  createdBy: string;
-  /** What an origin saw when it was admitted; null for versions from before there were proofs. */
-  proof: AdapterProof | null;
-  /** What its publisher says it scored. */
-  evaluation: StoredEvaluation | null;
-}
-
-export interface NameRow {
-  name: string;
-  owner: string;
-  /** Live version; null when all are staged. */
-  version: number | null;
-  /** Highest version. */
-  latest: number;
-  /** Counts the changes of this name; guards against two at once. */
-  sequence: number;
-}
-
-export interface Page<T> {
-  items: T[];
-  /** Pass it back to go on; null at the end. */
-  cursor: string | null;
-}
-
-export interface Conflict {
-  kind: 'conflict';
-  name: NameRow | null;
-}
-
-/** System of record of names and versions. Every method throws StoreUnavailable. */
-export interface Registry {
-  name(name: string): Promise<NameRow | null>;
-  version(name: string, version: number): Promise<VersionRow | null>;
-  /** The live version's row. */
-  live(name: string): Promise<VersionRow | null>;
-  /** In the names' order. @param owner only names of this owner. */
-  names(params: {
-    prefix: string;
-    cursor: string | null;
-    limit: number;
-    owner: string | null;
-  }): Promise<Page<NameRow>>;
-  /** Live versions after `after` whose own name the tenant owns or a scope covers; the chain is the caller's to check. */
-  usable(params: {
-    tenant: string;
-    scopes: readonly string[];
-    prefix: string;
-    after: string;
-    limit: number;
-  }): Promise<VersionRow[]>;
-  /** Newest first. */
-  versions(name: string): Promise<VersionRow[]>;
-  /** Versions whose own file this is, in the names' order, a name's newest first. */
-  versionsOf(params: { digest: string; limit: number }): Promise<VersionRow[]>;
-  /**
-   * Adds a version, makes it live unless `stage`, and writes history: all of it or nothing.
-   * @param before the name as it was read; another change since then is a conflict.
-   */
-  publish(params: {
-    row: VersionRow;
-    stage: boolean;
-    before: NameRow | null;
-  }): Promise<Result<NameRow, Conflict>>;
-  /** Makes `to`, which must exist, the live version. */
-  flip(params: {
-    before: NameRow;
-    to: number;
-    actor: string;
-    at: number;
-  }): Promise<Result<NameRow, Conflict>>;
-}
-
-export interface PartRow {
-  index: number;
-  bytes: number;
-  sha256: string;
-}
-
-/** Who sent which bytes. A digest is no capability: having sent them is. Throws StoreUnavailable. */
-export interface BlobLedger {
-  addPart(params: { digest: string; tenant: string; part: PartRow; at: number }): Promise<void>;
-  /** Parts that this tenant sent, by index. */
-  parts(digest: string, tenant: string): Promise<PartRow[]>;
-  /** Marks the tenant as holder of the whole file. */
-  complete(params: { digest: string; tenant: string; record: BlobRecord; at: number }): Promise<void>;
-  /** The finished file's record, whoever sent it. */
-  record(digest: string): Promise<BlobRecord | null>;
-  holds(digest: string, tenant: string): Promise<boolean>;
 }
 
 export interface KeyRow {
@@ -195,6 +188,32 @@ export interface KeyRow {
   createdAt: number;
   createdBy: string;
   revokedAt: number | null;
+  /** Unix ms; null = never. */
+  expiresAt: number | null;
+  strict: boolean;
+  degrade: DegradePolicy | null;
+  limits: KeyLimits | null;
+  /** Id of the key whose quota it counts against; its own, or that of the first of a row of rotations. */
+  counter: string;
+  /** The key that took its place. */
+  replacedBy: string | null;
+}
+
+/** @param hash sha256 of the key, hex. @returns the id under which the key is known. */
+export const keyIdOf = (hash: string): string => `key_${hash.slice(0, 16)}`;
+
+/** What KV has to hold of a key that is not revoked. */
+export function keyRecordOf(row: KeyRow): KeyRecord {
+  return {
+    id: row.id,
+    tenant: row.tenant,
+    scopes: row.scopes,
+    ...(row.strict ? { strict: true } : {}),
+    ...(row.degrade === null ? {} : { degrade: row.degrade }),
+    ...(row.expiresAt === null ? {} : { expiresAt: row.expiresAt }),
+    ...(row.limits === null ? {} : { limits: row.limits }),
+    ...(row.counter === row.id ? {} : { counter: row.counter }),
+  };
 }
 
 /** System of record of keys. Throws StoreUnavailable. */
@@ -203,7 +222,13 @@ export interface KeyLedger {
   /** Newest first. @param tenant null = all. */
   list(tenant: string | null): Promise<KeyRow[]>;
   get(id: string): Promise<KeyRow | null>;
-  /** An admin key that is not revoked. */
+  /** An admin key that is not revoked; whether it has expired is the asker's to see. */
   admin(hash: string): Promise<KeyRow | null>;
+  /** Adds `row` in the place of `old`, which ends at `expiresAt` unless it ends earlier: both or nothing. */
+  rotate(params: { row: KeyRow; old: string; expiresAt: number }): Promise<void>;
+  /** Changes what can be changed of a key; one that is revoked stays as it is. */
+  change(row: Pick<KeyRow, 'id' | 'scopes' | 'label' | 'limits' | 'strict' | 'degrade'>): Promise<void>;
   revoke(id: string, at: number): Promise<void>;
+  /** All keys, in the order of their ids. */
+  page(params: { cursor: string | null; limit: number }): Promise<Page<KeyRow>>;
 }

@@ -215,6 +215,33 @@ describe('adapters', () => {
     expect(engine.residents().adapters.at(-1)).toMatchObject({ digest, state: 'ready', pinned: true });
   });
 
+  it('pins at most half of its memory, and lets others have what is unpinned', async () => {
+    const evicted: string[] = [];
+    const { engine, adapter } = rig({
+      adapterBudgetBytes: 4_000,
+      observer: { onAdapterEvict: ({ digest }) => evicted.push(digest) },
+    });
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const [a, b, c, d, e, f] = await Promise.all(names.map((name) => adapter(name)));
+    const pin = (entry: typeof a) => engine.prefetch(entry!.digest, { pinned: true });
+    expect(await Promise.all([pin(a), pin(b)])).toMatchObject([{ ok: true }, { ok: true }]);
+    // A third would leave too little for everybody else: loaded, ready to be asked, and not pinned.
+    expect(await pin(c)).toMatchObject({ ok: false, error: { code: 'adapter_unavailable' } });
+    expect(await pin(c)).toMatchObject({ ok: false });
+    expect(await pin(a)).toMatchObject({ ok: true });
+    const pins = () => engine.residents().adapters.flatMap(({ digest, pinned }) => (pinned ? digest : []));
+    expect(pins().sort()).toEqual([a!.digest, b!.digest].sort());
+
+    expect(engine.keepPinned(new Set([b!.digest, c!.digest]))).toBe(1);
+    expect(pins()).toEqual([b!.digest]);
+    expect(await pin(c)).toMatchObject({ ok: true });
+    for (const entry of [d!, e!, f!]) await generate(engine, { chain: [entry] });
+    expect(evicted).toContain(a!.digest);
+    expect(pins().sort()).toEqual([b!.digest, c!.digest].sort());
+    expect(engine.keepPinned(new Set())).toBe(2);
+    expect(engine.keepPinned(new Set())).toBe(0);
+  });
+
   it('an abort while loading lets the load end and forgets the request', async () => {
     const hold = gate();
     const { engine, adapter } = rig({ runner: { duringLoad: () => hold.opened } });

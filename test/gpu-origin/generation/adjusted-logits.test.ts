@@ -44,6 +44,23 @@ describe('AdjustedLogits', () => {
     expect(adjust(adjustments, row(1, -2, 3, -4), [2], [0, 1, 1])).toEqual(wanted);
   });
 
+  it('agrees with vLLM', () => {
+    // vllm.model_executor.layers.utils.apply_penalties of vLLM 0.32.0 on logits with the bias added.
+    const logits = row(
+      ...[
+        6.163984, -1.173716, -8.715158, 2.273725, -4.338089, -5.594382, 1.613387, 3.352105, -2.87703,
+        -1.613374,
+      ],
+    );
+    const wanted = [
+      6.163984, 1.556798, -1.215158, 1.624089, -4.338089, -11.432134, 1.613387, 2.994361, -2.87703, -2.258724,
+    ];
+    const bias = [[2, 7.5] as const, [5, -3] as const];
+    const adjustments = { bias, repetition: 1.4, presence: 0.7, frequency: -1.3 };
+    const values = adjust(adjustments, logits, [3, 5, 5, 9], [1, 5, 1, 1, 7]);
+    for (const [id, value] of values.entries()) expect(value).toBeCloseTo(wanted[id]!, 5);
+  });
+
   it("leaves the model's logits as they are and reads its own row only", () => {
     const logits = row(9, 9, 1, 2, 9);
     const adjusted = new AdjustedLogits({ ...NEUTRAL, bias: [[1, 5]] }, []);

@@ -206,6 +206,17 @@ describe('completions', () => {
     });
   });
 
+  it.each([
+    ['/v1/chat/completions', { messages: ask.messages, max_tokens: 512 }, 'max_tokens'],
+    ['/v1/chat/completions', { messages: ask.messages, max_completion_tokens: 512 }, 'max_completion_tokens'],
+    ['/v1/completions', { prompt: 'a', max_tokens: 512 }, 'max_tokens'],
+    ['/v1/responses', { input: 'a', max_output_tokens: 512 }, 'max_output_tokens'],
+  ])('%s names the limit as the client did: %j', async (path, fields, param) => {
+    const response = await post(path, { model: 'fake', ...fields });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded', param } });
+  });
+
   it('says both numbers when the prompt is too long, however long', async () => {
     const messageOf = async (content: string) =>
       (

@@ -35,6 +35,8 @@ describe('readConfig', () => {
       },
     });
     expect(readConfig(['--base', 'b', '--origin-id', 'o1', '--host', '0.0.0.0'], env)?.graceMs).toBe(5_000);
+    const logged = (share: string) => readConfig([...dev, '--log-sample', share], {})?.logSample;
+    expect([readConfig(dev, {})?.logSample, logged('0.25'), logged('1')]).toEqual([0, 0.25, 1]);
     expect(readConfig(['--help'], {})).toBeNull();
   });
 
@@ -47,6 +49,7 @@ describe('readConfig', () => {
     ['an odd id', ['--base', 'b', '--origin-id', '../x'], env, /--origin-id/],
     ['--dev for others', [...dev, '--host', '0.0.0.0'], {}, /this machine only/],
     ['adapters without --dev', ['--base', 'b', '--origin-id', 'o', '--adapter', 'a=b'], env, /--dev/],
+    ['a share above 1', [...dev, '--log-sample', '1.5'], {}, /--log-sample must be a number from 0 to 1/],
     ['a port out of range', [...dev, '--port', '65536'], {}, /0 to 65535/],
     ['no slots', [...dev, '--slots', '0'], {}, /--slots/],
     ['a number that is none', [...dev, '--threads', '2x'], {}, /--threads/],

@@ -115,20 +115,72 @@ describe('signed mode', () => {
     const body = envelope({ ...ask, max_tokens: 400, ignore_eos: true }, { budget_ms: 1 });
     const response = await chat({ body });
     expect(response.status).toBe(503);
+    expect(response.headers.get('x-should-retry')).toBe('false');
+    expect(response.headers.get('retry-after')).toBeNull();
     expect(await codeOf(response)).toBe('deadline_exceeded');
   });
 });
 
+describe('a refused signature', () => {
+  const NOW = 1_800_000_000_000;
+  let origin: Origin;
+  beforeAll(async () => {
+    origin = await startTestOrigin({ signed: true, now: () => NOW });
+  });
+  afterAll(() => origin.stop());
+  const ask = async (signed: Parameters<typeof signedFetch>[3]) => {
+    const response = await signedFetch(origin, '/base', {}, { now: NOW, ...signed });
+    const { error } = (await response.json()) as {
+      error?: { message: string; reason?: string; code: string };
+    };
+    return { status: response.status, error };
+  };
+
+  it.each<[Parameters<typeof signedFetch>[3], string, RegExp]>([
+    [{ now: NOW - 90_000 }, 'clock_skew', /differ by 90 s \(the edge's is behind\); at most 60 s/],
+    [{ now: NOW + 61_000 }, 'clock_skew', /differ by 61 s \(the edge's is ahead\); at most 60 s/],
+    [{ now: NOW - 2_000 }, 'before_start', /before this origin started/],
+    [{ key: { kid: 'k9', secret: KEY.secret } }, 'unknown_key', /'k9'.*GRAFT_ORIGIN_KEYS/],
+    [{ key: { kid: 'k1', secret: OLD_KEY.secret } }, 'mismatch', /another secret/],
+    [{ originId: 'origin-2' }, 'mismatch', /another origin id/],
+    [{ bodyHash: sha256('else') }, 'mismatch', /body is not the one/],
+  ])('%j says why: %s', async (signed, reason, message) => {
+    const { status, error } = await ask(signed);
+    expect([status, error?.code, error?.reason]).toEqual([401, 'invalid_signature', reason]);
+    expect(error?.message).toMatch(message);
+  });
+
+  it('does not use its nonce up, and none is accepted that could not be kept', async () => {
+    const full = await startTestOrigin({ signed: true, now: () => NOW, context: { maxNonces: 1 } });
+    const from = (signed: Parameters<typeof signedFetch>[3]) =>
+      signedFetch(full, '/base', {}, { now: NOW, ...signed });
+    try {
+      const nonce = new Uint8Array(16).fill(3);
+      const forger = { kid: 'k1', secret: OLD_KEY.secret };
+      for (let i = 0; i < 3; i += 1) expect((await from({ nonce, key: forger })).status).toBe(401);
+      expect((await from({ nonce })).status).toBe(200);
+      const more = await from({});
+      expect(more.status).toBe(503);
+      expect(more.headers.get('x-should-retry')).toBe('true');
+      expect(Number(more.headers.get('retry-after-ms'))).toBeGreaterThan(0);
+      expect(await more.json()).toMatchObject({ error: { code: 'origin_unavailable' } });
+    } finally {
+      await full.stop();
+    }
+  });
+});
+
 describe('NonceStore', () => {
-  it('remembers until expiry, is bounded, and refuses when it is full', () => {
+  it('remembers until expiry, is bounded, and says when it is full', () => {
     let now = 0;
     const store = new NonceStore(() => now, 2);
-    expect(store.remember('a', 10)).toBe(true);
-    expect(store.remember('a', 10)).toBe(false);
-    expect(store.remember('b', 20)).toBe(true);
-    expect(store.remember('c', 20)).toBe(false);
+    expect(store.remember('a', 10)).toBe('new');
+    expect(store.remember('a', 10)).toBe('seen');
+    expect(store.remember('b', 20)).toBe('new');
+    expect(store.remember('c', 20)).toBe('full');
+    expect(store.remember('a', 10)).toBe('seen');
     now = 10;
-    expect(store.remember('c', 30)).toBe(true);
-    expect(store.remember('b', 30)).toBe(false);
+    expect(store.remember('c', 30)).toBe('new');
+    expect(store.remember('b', 30)).toBe('seen');
   });
 });

@@ -21,20 +21,26 @@ describe('sseResponse', () => {
       onGone: () => (seen.gone += 1),
       onEnd: () => (seen.ended += 1),
       heartbeatMs: 15_000,
+      heartbeat: (w) => w.send('still here'),
       headers: {},
     });
     return { response, seen, writer: writer!, finish: () => finish(), fail: (error: Error) => fail(error) };
   }
 
-  it('writes events, comments while it is quiet, and ends', async () => {
+  it('writes events, a sign of life while it is quiet, and ends', async () => {
     const { response, seen, writer, finish } = open();
     writer.send({ text: 'data: [DONE]\n\n' });
-    await vi.advanceTimersByTimeAsync(31_000);
+    // The first interval was not quiet from its beginning; the next three were.
+    await vi.advanceTimersByTimeAsync(61_000);
+    for (let i = 0; i < 60; i += 1) {
+      writer.comment(': busy');
+      await vi.advanceTimersByTimeAsync(1_000);
+    }
     writer.done();
     finish();
     await vi.advanceTimersByTimeAsync(60_000);
-    expect(await response.text()).toBe(
-      'data: {"text":"data: [DONE]\\n\\n"}\n\n: ping\n\n: ping\n\ndata: [DONE]\n\n',
+    expect((await response.text()).replaceAll(': busy\n\n', '')).toBe(
+      `data: {"text":"data: [DONE]\\n\\n"}\n\n${'data: "still here"\n\n'.repeat(3)}data: [DONE]\n\n`,
     );
     expect(seen).toEqual({ gone: 0, ended: 1 });
   });

@@ -1,6 +1,7 @@
 """PyPI's openai against a server: what the package demands of answers, streams and errors.
 
-Environment: OPENAI_BASE_URL, OPENAI_API_KEY, MODEL (an id with slashes). Prints one line a check; exits 1 at a failure.
+Environment: OPENAI_BASE_URL, OPENAI_API_KEY, MODEL (an id with slashes); BREAKING_BASE_URL and BREAKING_API_KEY of a
+server whose model breaks in the middle of a stream. Prints one line a check; exits 1 at a failure.
 """
 
 import os
@@ -119,12 +120,53 @@ def errors():
         "unsupported_parameter",
         lambda: client.responses.create(**RESPOND, previous_response_id="resp_1"),
     )
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+    fails(
+        openai.BadRequestError,
+        "unsupported_parameter",
+        lambda: client.chat.completions.create(**ASK, tools=[tool]),
+    )
     stranger = client.with_options(api_key="sk-nobody")
     fails(openai.AuthenticationError, "invalid_api_key", lambda: stranger.models.list())
 
 
+def broken_streams():
+    other = openai.OpenAI(
+        base_url=os.environ["BREAKING_BASE_URL"], api_key=os.environ["BREAKING_API_KEY"], max_retries=0
+    )
+
+    def breaks(stream):
+        try:
+            for _ in stream:
+                pass
+        except openai.APIError as error:
+            assert error.code == "internal_error", error.code
+            return
+        raise AssertionError("the stream ended as if all were well")
+
+    breaks(other.chat.completions.create(**ASK, stream=True))
+    breaks(
+        other.completions.create(
+            model=MODEL, prompt="x", max_tokens=8, stream=True, extra_body={"ignore_eos": True}
+        )
+    )
+    last = list(other.responses.create(**RESPOND, stream=True))[-1]
+    assert last.type == "response.failed" and last.response.error.code == "server_error"
+
+
+def retries():
+    eager = openai.OpenAI(max_retries=3)
+    try:
+        eager.chat.completions.create(**{**ASK, "model": "nobody"})
+    except openai.NotFoundError as error:
+        # Which try this was; the client counts in a header.
+        assert error.response.request.headers["x-stainless-retry-count"] == "0"
+        return
+    raise AssertionError("somebody answered as nobody")
+
+
 failed = 0
-for check in (chat, usage, choices, sampling, texts, responses, models, errors):
+for check in (chat, usage, choices, sampling, texts, responses, models, errors, broken_streams, retries):
     try:
         check()
         print(f"ok      {check.__name__}")

@@ -13,11 +13,28 @@ import { ADAPTER, startConformanceStack } from '../../conformance/stack.ts';
 const SKIPPED = 77;
 
 const stack = await startConformanceStack();
+const breaking = await startConformanceStack({
+  context: { headersAfterMs: 1 },
+  runner: {
+    duringStep: async ({ kind }) => {
+      // Long enough that the headers are out.
+      await new Promise((resolve) => setTimeout(resolve, 30));
+      if (kind === 'decode') throw new Error('the model broke');
+    },
+  },
+});
 try {
   const script = fileURLToPath(new URL('check.py', import.meta.url));
   const python = spawn(process.env['PYTHON'] ?? 'python3', [script], {
     stdio: 'inherit',
-    env: { ...process.env, OPENAI_BASE_URL: stack.baseURL, OPENAI_API_KEY: stack.apiKey, MODEL: ADAPTER },
+    env: {
+      ...process.env,
+      OPENAI_BASE_URL: stack.baseURL,
+      OPENAI_API_KEY: stack.apiKey,
+      MODEL: ADAPTER,
+      BREAKING_BASE_URL: breaking.baseURL,
+      BREAKING_API_KEY: breaking.apiKey,
+    },
   });
   const [code] = (await once(python, 'exit')) as [number | null];
   process.exitCode = code === SKIPPED ? 0 : (code ?? 1);
@@ -25,4 +42,5 @@ try {
   console.log(`skipped: Python does not start (${(error as Error).message})`);
 } finally {
   await stack.stop();
+  await breaking.stop();
 }

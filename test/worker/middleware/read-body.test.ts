@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { MAX_JSON_DEPTH } from '../../../protocol/index.ts';
 import { readBody, readJson } from '../../../worker/middleware/read-body.ts';
 
 /** A body of chunks; counts how many were taken. */
@@ -45,6 +46,15 @@ describe('readBody', () => {
     expect(taken()).toBe(0);
   });
 
+  it('says that a body broke off', async () => {
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => controller.enqueue(new Uint8Array(1)),
+      pull: (controller) => controller.error(new Error('connection lost')),
+    });
+    const request = new Request('http://edge.test/', { method: 'POST', body, duplex: 'half' } as RequestInit);
+    expect(await readBody(request, 100)).toMatchObject({ ok: false, error: { code: 'invalid_request' } });
+  });
+
   it('reads none as empty', async () => {
     const none = await readBody(new Request('http://edge.test/', { method: 'POST' }), 1);
     expect(none).toEqual({ ok: true, value: new Uint8Array(0) });
@@ -53,7 +63,15 @@ describe('readBody', () => {
 
 describe('readJson', () => {
   const post = (body: string | Uint8Array<ArrayBuffer>) =>
-    readJson(new Request('http://edge.test/', { method: 'POST', body }), 100);
+    readJson(new Request('http://edge.test/', { method: 'POST', body }), 1_000);
+
+  it('refuses what is nested too deep before it is parsed', async () => {
+    const nested = (depth: number) => '['.repeat(depth) + ']'.repeat(depth);
+    expect(await post(nested(MAX_JSON_DEPTH))).toMatchObject({ ok: true });
+    const refused = await post(nested(MAX_JSON_DEPTH + 1));
+    expect(refused).toMatchObject({ ok: false, error: { code: 'invalid_request' } });
+    expect(!refused.ok && refused.error.message).toContain(`deeper than ${MAX_JSON_DEPTH} levels`);
+  });
 
   it('parses UTF-8 and refuses the rest', async () => {
     expect(await post('{"a":"ü"}')).toEqual({ ok: true, value: { a: 'ü' } });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  grantCovers,
   mayUse,
   mayUseChain,
   scopeCovers,
@@ -87,6 +88,57 @@ describe('chains', () => {
       fc.property(caller, fc.array(fc.tuple(name, owner), { minLength: 1, maxLength: 4 }), (who, pairs) => {
         const chain = pairs.map(([path, by]) => member(path, by));
         expect(mayUseChain(who, manifest(...chain))).toBe(chain.every((one) => mayUse(who, one)));
+      }),
+    );
+  });
+});
+
+describe('grants', () => {
+  const clinic = { scope: 'medicine/**', owner: 'clinic' };
+
+  it.each([
+    ['what its giver owns there', clinic, 'medicine/cardiology', 'clinic', true],
+    ['what another publishes in the same room', clinic, 'medicine/cardiology', 'stranger', false],
+    ['what its giver owns elsewhere', clinic, 'law', 'clinic', false],
+    ["everybody's, when the operator gives it", { scope: '**', owner: null }, 'law', 'anyone', true],
+    ['one name alone', { scope: 'medicine', owner: 'clinic' }, 'medicine/cardiology', 'clinic', false],
+  ] as const)('cover %s: %#', (_, grant, name, owner, covers) => {
+    expect(grantCovers(grant, { name, owner })).toBe(covers);
+  });
+
+  it('open a chain only when they, scopes and ownership together cover every member', () => {
+    const chain = [
+      { digest: 'd'.repeat(64), scale: 1, name: 'medicine', owner: 'clinic' },
+      { digest: 'e'.repeat(64), scale: 1, name: 'medicine/lab', owner: 'lab' },
+      { digest: 'f'.repeat(64), scale: 1, name: 'guest/own', owner: 'guest' },
+    ];
+    const manifest = { name: 'guest/own', owner: 'guest', chain };
+    const guest = { tenant: 'guest', scopes: ['medicine/lab'], grants: [clinic] };
+    expect(mayUseChain(guest, manifest)).toBe(true);
+    expect(mayUseChain({ ...guest, scopes: [] }, manifest)).toBe(false);
+    expect(mayUseChain({ ...guest, grants: [] }, manifest)).toBe(false);
+    expect(mayUseChain({ ...guest, tenant: 'other' }, manifest)).toBe(false);
+  });
+
+  it("count for the version's own name too, not for its members alone", () => {
+    const chain = [{ digest: 'd'.repeat(64), scale: 1, name: 'medicine', owner: 'clinic' }];
+    const guest = { tenant: 'guest', scopes: [], grants: [clinic] };
+    expect(mayUseChain(guest, { name: 'secret', owner: 'clinic', chain })).toBe(false);
+  });
+
+  it('never take away, and the more there are the more may be used', () => {
+    const owner = fc.constantFrom('me', 'you', 'him');
+    const grant = fc.record({ scope, owner: fc.oneof(owner, fc.constant(null)) });
+    const rights = fc.record({
+      tenant: owner,
+      scopes: fc.array(scope, { maxLength: 2 }),
+      grants: fc.array(grant, { maxLength: 3 }),
+    });
+    fc.assert(
+      fc.property(rights, grant, name, owner, (held, more, path, by) => {
+        const before = mayUse(held, { name: path, owner: by });
+        const after = mayUse({ ...held, grants: [...held.grants, more] }, { name: path, owner: by });
+        expect(after).toBe(before || grantCovers(more, { name: path, owner: by }));
       }),
     );
   });

@@ -32,4 +32,10 @@ describe('nearestNames', () => {
     expect(nearestNames('medicne', candidates, 2)).toEqual(['medicine', 'medicin']);
     expect(nearestNames('zzz', candidates, 3)).toEqual([]);
   });
+
+  it('compares nothing that is longer than 128 characters', () => {
+    const long = 'm'.repeat(129);
+    expect(nearestNames(long, [long, 'medicine'], 3)).toEqual([]);
+    expect(nearestNames(long.slice(1), [long, long.slice(1)], 3)).toEqual([long.slice(1)]);
+  });
 });

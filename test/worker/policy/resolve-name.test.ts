@@ -1,9 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { nameProblem } from '../../../protocol/index.ts';
-import { manifestOf } from '../../../worker/intake/write-pointer.ts';
-import { modelNotFound, parseModelReference, resolveName } from '../../../worker/policy/resolve-name.ts';
-import { versionRow } from '../../contracts/sample-rows.ts';
+import {
+  ancestorsOf,
+  modelNotFound,
+  parseModelReference,
+  registryUnavailable,
+} from '../../../worker/policy/resolve-name.ts';
 
 fc.configureGlobal({ seed: 20 });
 
@@ -39,37 +42,37 @@ describe('parseModelReference', () => {
   });
 });
 
-describe('resolveName', () => {
-  const caller = { keyId: 'k', tenant: 'me', scopes: [], stale: false };
-  const mine = manifestOf(versionRow('a', 1, { owner: 'me' }));
-  const theirs = manifestOf(versionRow('a', 1, { owner: 'you' }));
-
-  it('gives what the caller may use', () => {
-    expect(resolveName(caller, { state: 'found', value: mine, stale: true })).toEqual({
-      ok: true,
-      value: { manifest: mine, stale: true },
-    });
+describe('ancestorsOf', () => {
+  it.each([
+    ['medicine', []],
+    ['medicine/cardiology', ['medicine']],
+    ['a/b/c/d', ['a/b/c', 'a/b', 'a']],
+  ])('%s', (name, ancestors) => {
+    expect(ancestorsOf(name)).toEqual(ancestors);
   });
 
-  it('makes no difference between forbidden and unknown', () => {
-    const forbidden = resolveName(caller, { state: 'found', value: theirs, stale: false });
-    expect(forbidden).toEqual(resolveName(caller, { state: 'absent' }));
-    expect(forbidden).toEqual(resolveName(caller, { state: 'gone' }));
-    expect(forbidden).toEqual({ ok: false, error: { kind: 'unusable' } });
+  it('are names, nearest first, and never more than seven', () => {
+    const segment = fc.string({ unit: fc.constantFrom('a', 'b', '-', '.'), minLength: 1, maxLength: 4 });
+    const name = fc.array(segment, { minLength: 1, maxLength: 8 }).map((segments) => segments.join('/'));
+    fc.assert(
+      fc.property(name, (given) => {
+        fc.pre(nameProblem(given) === null);
+        const ancestors = ancestorsOf(given);
+        expect(ancestors).toHaveLength(given.split('/').length - 1);
+        for (const [i, ancestor] of ancestors.entries()) {
+          expect(nameProblem(ancestor)).toBeNull();
+          expect((ancestors[i - 1] ?? given).startsWith(`${ancestor}/`)).toBe(true);
+        }
+      }),
+    );
   });
+});
 
-  it('takes trouble for trouble', () => {
-    expect(resolveName(caller, { state: 'trouble', reason: 'secret detail', retryAfterMs: 7 })).toEqual({
-      ok: false,
-      error: {
-        kind: 'trouble',
-        error: {
-          code: 'registry_unavailable',
-          message: expect.not.stringContaining('secret'),
-          retryAfterMs: 7,
-        },
-      },
-    });
+it('says nothing of why the registry does not answer', () => {
+  expect(registryUnavailable(7)).toEqual({
+    code: 'registry_unavailable',
+    message: expect.stringContaining('try again'),
+    retryAfterMs: 7,
   });
 });
 

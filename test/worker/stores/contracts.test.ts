@@ -1,29 +1,24 @@
-import { readdir, readFile } from 'node:fs/promises';
-import path from 'node:path';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll } from 'vitest';
-import { unstable_splitSqlQuery } from 'wrangler';
 import { createD1BlobLedger } from '../../../worker/stores/d1-blob-ledger.ts';
-import { guardDatabase, type SqlDatabase } from '../../../worker/stores/d1-database.ts';
+import { createD1GrantLedger } from '../../../worker/stores/d1-grants.ts';
 import { createD1KeyLedger } from '../../../worker/stores/d1-key-ledger.ts';
-import { createD1Registry } from '../../../worker/stores/d1-registry.ts';
-import { createKvBlobStore } from '../../../worker/stores/kv-blob-store.ts';
+import { createKvGrantIndex } from '../../../worker/stores/kv-grant-index.ts';
 import { createKvKeyIndex } from '../../../worker/stores/kv-key-index.ts';
 import { createKvNameIndex } from '../../../worker/stores/kv-name-index.ts';
 import type { KvNamespace } from '../../../worker/stores/kv-namespace.ts';
 import { createSealer } from '../../../worker/stores/sealed-value.ts';
-import { blobStoreContract, keyIndexContract, nameIndexContract } from '../../contracts/kv-indexes.ts';
+import { grantLedgerContract } from '../../contracts/grants.ts';
+import { grantIndexContract, keyIndexContract, nameIndexContract } from '../../contracts/kv-indexes.ts';
 import { kvNamespaceContract } from '../../contracts/kv-namespace.ts';
 import { blobLedgerContract, keyLedgerContract } from '../../contracts/ledgers.ts';
-import { registryContract } from '../../contracts/registry.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
+import { createFakeGrantLedger } from '../../fakes/fake-grants.ts';
 import { FakeKv } from '../../fakes/fake-kv.ts';
 import { createFakeBlobLedger, createFakeKeyLedger } from '../../fakes/fake-ledgers.ts';
-import { createFakeRegistry } from '../../fakes/fake-registry.ts';
+import { openRealDatabase } from './real-database.ts';
 
-const MIGRATIONS = path.join(import.meta.dirname, '../../../migrations');
 let miniflare: Miniflare;
-const statements: string[] = [];
 
 beforeAll(async () => {
   miniflare = new Miniflare({
@@ -34,23 +29,12 @@ beforeAll(async () => {
     compatibilityDate: '2026-05-03',
     cf: false,
   });
-  for (const file of (await readdir(MIGRATIONS)).sort())
-    statements.push(...unstable_splitSqlQuery(await readFile(path.join(MIGRATIONS, file), 'utf8')));
 });
 afterAll(() => miniflare.dispose());
 
 const realKv = async () => (await miniflare.getKVNamespace('KV')) as unknown as KvNamespace;
 
-/** An empty database with the real schema. */
-async function realDb(): Promise<SqlDatabase> {
-  const db = (await miniflare.getD1Database('DB')) as unknown as SqlDatabase;
-  const { results } = await db
-    .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_cf%' ESCAPE '\\'")
-    .all<{ name: string }>();
-  for (const { name } of results) await db.prepare(`DROP TABLE "${name}"`).run();
-  await db.batch(statements.map((statement) => db.prepare(statement)));
-  return guardDatabase(db);
-}
+const realDb = () => openRealDatabase(miniflare);
 
 const sealer = createSealer(new Uint8Array(32).fill(1));
 const pointer = (kv: KvNamespace, sleep: (ms: number) => Promise<void>) => ({
@@ -67,10 +51,18 @@ function fake() {
   const kv = new FakeKv(clock.now);
   return { kv, params: pointer(kv, clock.sleep), afterWrite: () => clock.advance(61_000) };
 }
-const blobs = { cacheTtl: 86_400, retryCacheTtl: 30, timeoutMs: 10_000 };
 
-kvNamespaceContract('the fake', async () => fake().kv);
-kvNamespaceContract('Miniflare', realKv);
+let settled: () => void = () => undefined;
+kvNamespaceContract(
+  'the fake',
+  async () => {
+    const { kv, afterWrite } = fake();
+    settled = afterWrite;
+    return kv;
+  },
+  { settled: async () => settled() },
+);
+kvNamespaceContract('Miniflare', realKv, { listed: 20 });
 
 nameIndexContract('the fake', async () => {
   const { params, afterWrite } = fake();
@@ -78,6 +70,15 @@ nameIndexContract('the fake', async () => {
 });
 nameIndexContract('Miniflare', async () => ({
   index: createKvNameIndex(pointer(await realKv(), noSleep)),
+  afterWrite: () => undefined,
+}));
+
+grantIndexContract('the fake', async () => {
+  const { params, afterWrite } = fake();
+  return { index: createKvGrantIndex(params), afterWrite };
+});
+grantIndexContract('Miniflare', async () => ({
+  index: createKvGrantIndex(pointer(await realKv(), noSleep)),
   afterWrite: () => undefined,
 }));
 
@@ -90,14 +91,9 @@ keyIndexContract('Miniflare', async () => ({
   afterWrite: () => undefined,
 }));
 
-blobStoreContract('the fake', async () => createKvBlobStore({ ...fake().params, ...blobs }));
-blobStoreContract('Miniflare', async () =>
-  createKvBlobStore({ ...pointer(await realKv(), noSleep), ...blobs }),
-);
-
-registryContract('the fake', async () => createFakeRegistry());
-registryContract('D1', async () => createD1Registry(await realDb()));
 blobLedgerContract('the fake', async () => createFakeBlobLedger());
 blobLedgerContract('D1', async () => createD1BlobLedger(await realDb()));
 keyLedgerContract('the fake', async () => createFakeKeyLedger());
 keyLedgerContract('D1', async () => createD1KeyLedger(await realDb()));
+grantLedgerContract('the fake', async () => createFakeGrantLedger());
+grantLedgerContract('D1', async () => createD1GrantLedger(await realDb()));

@@ -77,3 +77,32 @@ describe('short memory', () => {
     expect(reads).toEqual(['a', 'b', 'c', 'a']);
   });
 });
+
+describe('several keys at once', () => {
+  const found = (value: string): Lookup<string> => ({ state: 'found', value, stale: false });
+
+  it('are read together, but for those that are fresh, and come back in order', async () => {
+    const reads: string[][] = [];
+    const values = new Map([
+      ['a', 'A'],
+      ['c', 'C'],
+    ]);
+    const read = (key: string): Lookup<string> =>
+      values.has(key) ? found(values.get(key) as string) : { state: 'absent' };
+    const memory = withShortMemory<string>(
+      {
+        get: async (key) => read(key),
+        getMany: async (keys) => {
+          reads.push([...keys]);
+          return keys.map(read);
+        },
+      },
+      { ttlMs: 1_000, maxEntries: 10, now: () => 0 },
+    );
+    await memory.get('c');
+    expect(await memory.getMany(['a', 'b', 'c'])).toEqual([found('A'), { state: 'absent' }, found('C')]);
+    expect(await memory.getMany(['c', 'b', 'a'])).toEqual([found('C'), { state: 'absent' }, found('A')]);
+    expect(await memory.getMany(['a', 'c'])).toEqual([found('A'), found('C')]);
+    expect(reads).toEqual([['a', 'b'], ['b']]);
+  });
+});

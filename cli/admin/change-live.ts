@@ -1,0 +1,54 @@
+import type { ArgsDef } from 'citty';
+import { commonFlags } from '../flags.ts';
+import { createOutput } from '../output.ts';
+import { adminClient } from './admin-client.ts';
+import { Flipped } from './change-answers.ts';
+import { parseExpect } from './version-argument.ts';
+
+/** Of every command that changes what a name points at. */
+export const whyFlag = {
+  why: { type: 'string', description: 'Reason, for the history', valueHint: 'text' },
+  'dry-run': { type: 'boolean', description: 'Check everything, and change nothing' },
+} as const satisfies ArgsDef;
+
+/** Of those that make a version live. */
+export const changeFlags = {
+  expect: {
+    type: 'string',
+    description: 'Only if this version is live now (0: none)',
+    valueHint: 'version',
+  },
+  ...whyFlag,
+  ...commonFlags,
+} as const satisfies ArgsDef;
+
+interface ChangeArgs {
+  readonly expect?: string | undefined;
+  readonly why?: string | undefined;
+  readonly 'dry-run'?: boolean | undefined;
+  readonly json?: boolean | undefined;
+}
+
+/** Sends a change of the live version, and tells what came of it. @param what for errors, such as `promote a@2`. */
+export async function changeLive(
+  params: { what: string; path: string; body: Record<string, unknown> },
+  args: ChangeArgs,
+): Promise<void> {
+  const output = createOutput({ json: args.json === true });
+  const dryRun = args['dry-run'] === true;
+  const expect = parseExpect(args.expect);
+  const client = await adminClient();
+  const body = JSON.stringify({ ...params.body, expect, why: args.why, dry_run: dryRun });
+  const response = await client.send(params.what, params.path, { method: 'POST', body });
+  const flipped = Flipped.parse(await response.json());
+  output.result({ ...flipped, ...(dryRun ? { dry_run: true } : {}) }, () => flippedText(flipped, dryRun));
+}
+
+export function flippedText({ name, version, from }: Flipped, dryRun: boolean): string {
+  const now = `${name}@${version}`;
+  if (from === version) return `${now} is live already; nothing ${dryRun ? 'would change' : 'changed'}`;
+  const before = from === null ? 'nothing was live before' : `before: ${name}@${from}`;
+  return dryRun
+    ? `dry run: ${now} would be live (now: ${from === null ? 'nothing' : `${name}@${from}`})`
+    : `${now} is live (${before})`;
+}

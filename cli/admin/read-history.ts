@@ -1,0 +1,58 @@
+import type { ApiClient } from '../api-client.ts';
+import { usageError } from '../flags.ts';
+import { when } from '../keys/key-table.ts';
+import { plainTable } from '../output.ts';
+import { Changes, type Change } from './change-answers.ts';
+
+/** Changes that are shown unless more are asked for. */
+export const DEFAULT_LIMIT = '50';
+const MAX_LIMIT = 100_000;
+/** Changes of one request. */
+const PAGE = 1_000;
+
+/** @throws CliError (usage) unless it is a number of changes. */
+export function parseLimit(text: string): number {
+  const limit = Number(text);
+  if (!/^\d+$/.test(text) || limit < 1 || limit > MAX_LIMIT)
+    throw usageError(`--limit ${text} is not a number from 1 to ${MAX_LIMIT}.`);
+  return limit;
+}
+
+/** @param name null = of all names. @returns at most `limit` changes, newest first. */
+export async function readHistory(client: ApiClient, name: string | null, limit: number): Promise<Change[]> {
+  const found: Change[] = [];
+  for (let before: number | null = null; ;) {
+    const query = new URLSearchParams({
+      limit: String(Math.min(PAGE, limit - found.length)),
+      ...(name === null ? {} : { name }),
+      ...(before === null ? {} : { before: String(before) }),
+    });
+    const response = await client.send(
+      `history${name === null ? '' : ` of ${name}`}`,
+      `/admin/history?${query}`,
+    );
+    const page = Changes.parse(await response.json());
+    found.push(...page.changes);
+    if (page.before === null || found.length >= limit) return found;
+    before = page.before;
+  }
+}
+
+const version = (value: number | null): string => (value === null ? '-' : String(value));
+
+/** @param names whether each line says which name was changed. */
+export function historyTable(changes: readonly Change[], names: boolean): string {
+  if (changes.length === 0) return 'no changes';
+  return plainTable(
+    ['WHEN', ...(names ? ['NAME'] : []), 'ACTION', 'LIVE BEFORE', 'VERSION', 'BY', 'WHY'],
+    changes.map(({ at, name, action, from, to, target, actor, why }) => [
+      when(at),
+      ...(names ? [name] : []),
+      target === null ? action : `${action} ${target}`,
+      version(from),
+      version(to),
+      actor,
+      why ?? '',
+    ]),
+  );
+}

@@ -1,0 +1,47 @@
+import { defineCommand } from 'citty';
+import { adminClient } from '../admin/admin-client.ts';
+import { Aliased } from '../admin/change-answers.ts';
+import { whyFlag } from '../admin/change-live.ts';
+import { parseName } from '../admin/version-argument.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { createOutput } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft alias alice/best alice/notes', does: 'alice/best means the live version of alice/notes' },
+    { line: 'graft alias alice/best --remove', does: 'takes the alias away' },
+  ],
+  notes: [
+    'An alias follows its target: when that goes to another version, so does the alias. It can be moved at any time, and gives nobody a right that they do not have to the target. A name that has versions cannot be an alias, nor can an alias stand for another.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'alias', description: 'Make a name stand for another one' },
+  args: {
+    name: { type: 'positional', description: 'Name that has no versions of its own', required: true },
+    target: { type: 'positional', description: 'Name that it is to stand for', required: false },
+    remove: { type: 'boolean', description: 'Take the alias away' },
+    ...whyFlag,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const dryRun = args['dry-run'] === true;
+    const name = parseName(args.name);
+    if ((args.target === undefined) !== (args.remove === true))
+      throw usageError('Say what the alias is to stand for, or --remove.');
+    const target = args.target === undefined ? null : parseName(args.target);
+    const client = await adminClient();
+    const response = await client.send(`alias ${name}`, '/admin/alias', {
+      method: 'POST',
+      body: JSON.stringify({ name, target, why: args.why, dry_run: dryRun }),
+    });
+    const aliased = Aliased.parse(await response.json());
+    output.result({ ...aliased, ...(dryRun ? { dry_run: true } : {}) }, () => {
+      const what = target === null ? 'no alias any more' : `an alias of ${target}`;
+      return dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`;
+    });
+  },
+});

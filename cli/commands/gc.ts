@@ -1,0 +1,70 @@
+import { defineCommand } from 'citty';
+import { adminClient } from '../admin/admin-client.ts';
+import { GarbagePage, type GarbageFile } from '../admin/change-answers.ts';
+import type { ApiClient } from '../api-client.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags } from '../flags.ts';
+import { when } from '../keys/key-table.ts';
+import { createOutput, fileSize, plainTable, type Output } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft gc --dry-run', does: 'says what would be marked and deleted' },
+    { line: 'graft gc', does: 'does it' },
+  ],
+  notes: [
+    'Garbage is what was uploaded, whole or in part, and never became a version: the files of all versions stay, staged and retired ones included. A file that nobody touched for a day is marked; one that was marked 30 days ago (as long as KV may remember it) is deleted, and who wants to publish it then uploads it again. Looking at, uploading, evaluating or publishing the file takes the mark away. Run it regularly, for instance each week; it may be cut off at any time. Only the bootstrap key may do it.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'gc', description: 'Delete uploads that never became a version' },
+  args: {
+    'dry-run': { type: 'boolean', description: 'Say what would be done, and change nothing' },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const dryRun = args['dry-run'] === true;
+    const files = await collectAll(await adminClient(), dryRun, output);
+    output.result({ dry_run: dryRun, files }, () => collectedText(files, dryRun));
+  },
+});
+
+async function collectAll(client: ApiClient, dryRun: boolean, output: Output): Promise<GarbageFile[]> {
+  const files: GarbageFile[] = [];
+  const bar = output.progress('gc', 'percent');
+  try {
+    for (let cursor: string | null = null; ;) {
+      const response = await client.send('collect garbage', '/admin/gc', {
+        method: 'POST',
+        body: JSON.stringify({ dry_run: dryRun, cursor }),
+      });
+      const page = GarbagePage.parse(await response.json());
+      files.push(...page.files);
+      if (page.cursor === null) return files;
+      cursor = page.cursor;
+      // Digests are spread evenly, so that the first digits say how far we are.
+      bar.update(Number.parseInt(cursor.slice(0, 4), 16), 0x1_0000);
+    }
+  } finally {
+    bar.end();
+  }
+}
+
+export function collectedText(files: readonly GarbageFile[], dryRun: boolean): string {
+  if (files.length === 0) return 'no garbage';
+  const table = plainTable(
+    ['FILE', 'SIZE', dryRun ? 'WOULD BE' : 'IS', 'DELETED FROM'],
+    files.map(({ digest, bytes, action, deletable_at }) => [
+      digest.slice(0, 12),
+      fileSize(bytes),
+      action === 'waits' ? 'marked already' : action,
+      deletable_at === null ? '-' : when(deletable_at),
+    ]),
+  );
+  const deleted = files.filter(({ action }) => action === 'deleted');
+  const bytes = deleted.reduce((sum, file) => sum + file.bytes, 0);
+  const counted = `${deleted.length} of ${files.length} files${deleted.length === 0 ? '' : `, ${fileSize(bytes)},`}`;
+  return `${table}\n${dryRun ? 'dry run: ' : ''}${counted} ${dryRun ? 'would be ' : ''}deleted`;
+}

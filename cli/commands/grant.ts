@@ -1,0 +1,108 @@
+import { defineCommand } from 'citty';
+import { nameProblem } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import { Grant, grantTable, holderName, readGrants } from '../admin/grant-answers.ts';
+import type { ApiClient } from '../api-client.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { createOutput, type Output } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    {
+      line: 'graft grant "medicine/**" --to hospital',
+      does: 'the tenant hospital may use medicine and all below it',
+    },
+    { line: 'graft grant medicine --public', does: 'every key may use medicine, and nothing below it' },
+    { line: 'graft grant "medicine/**" --to hospital --remove', does: 'takes it back' },
+    { line: 'graft grant', does: 'what your tenant has given' },
+    { line: 'graft grant --held', does: 'what your tenant was given' },
+  ],
+  notes: [
+    'A scope is a name, or `<name>/**` for the name and all below it (in quotes, so that the shell leaves it alone). A grant opens what its giver owns there, and nothing that others publish in the same room; an adapter is used only when every member of its chain may be. Who may use an adapter may also publish on top of it, and read its versions and chain ids; changing it stays its owner’s. What is taken back is not served any more, also to adapters that stand on it, within about a minute. Granting twice, and taking back what is not given, change nothing; the second has exit code 3.',
+  ],
+};
+
+interface Wanted {
+  scope: string;
+  /** `*` = everybody. */
+  tenant: string;
+}
+
+export default defineCommand({
+  meta: { name: 'grant', description: 'Let other tenants, or everybody, use your adapters' },
+  args: {
+    scope: {
+      type: 'positional',
+      description: 'Name, or "<name>/**" with all below it; without it, list what is granted',
+      required: false,
+    },
+    to: { type: 'string', description: 'Tenant that may use it', valueHint: 'tenant' },
+    public: { type: 'boolean', description: 'Everybody may use it' },
+    remove: { type: 'boolean', description: 'Take the grant back' },
+    held: { type: 'boolean', description: 'List what your tenant was given, instead of what it gave' },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const wanted = parseGrant(args);
+    const client = await adminClient();
+    if (wanted === null) await list(client, output, args.held === true);
+    else if (args.remove === true) await takeBack(client, output, wanted);
+    else await give(client, output, wanted);
+  },
+});
+
+/** @returns null when grants are to be listed. @throws CliError (usage) */
+export function parseGrant(args: {
+  scope?: string | undefined;
+  to?: string | undefined;
+  public?: boolean | undefined;
+  remove?: boolean | undefined;
+  held?: boolean | undefined;
+}): Wanted | null {
+  const { scope, to, held = false } = args;
+  const isPublic = args.public === true;
+  if (scope === undefined) {
+    if (to === undefined && !isPublic && args.remove !== true) return null;
+    throw usageError('What is granted? Name it: graft grant "alice/**" --to bob.');
+  }
+  if (held) throw usageError('--held lists; it takes no scope.');
+  const path = scope.endsWith('/**') ? scope.slice(0, -3) : scope;
+  const problem = scope === '**' ? null : nameProblem(path);
+  if (problem !== null)
+    throw usageError(`'${scope}' is neither a name, nor "<name>/**" for all below it: ${problem}.`);
+  if (isPublic === (to !== undefined))
+    throw usageError(`To whom? Say one of --to <tenant> and --public: graft grant "${scope}" --to bob.`);
+  return { scope, tenant: to ?? '*' };
+}
+
+async function list(client: ApiClient, output: Output, held: boolean): Promise<void> {
+  const grants = await readGrants(client, held);
+  output.result(grants, () => (grants.length === 0 ? 'no grants' : grantTable(grants)));
+}
+
+async function give(client: ApiClient, output: Output, wanted: Wanted): Promise<void> {
+  const response = await client.send(`grant ${wanted.scope}`, '/admin/grants', {
+    method: 'POST',
+    body: JSON.stringify(wanted),
+  });
+  const created = response.status === 201;
+  const grant = Grant.parse(await response.json());
+  output.result({ ...grant, created }, () => {
+    const already = created ? '' : ' already';
+    return `${holderName(grant.tenant)} may${already} use ${grant.scope} of ${grant.owner ?? 'anybody'}`;
+  });
+}
+
+async function takeBack(client: ApiClient, output: Output, wanted: Wanted): Promise<void> {
+  const { scope, tenant } = wanted;
+  const query = new URLSearchParams({ scope, tenant });
+  const response = await client.send(`take ${scope} back`, `/admin/grants?${query}`, { method: 'DELETE' });
+  await response.body?.cancel();
+  output.result(
+    { ...wanted, removed: true },
+    () =>
+      `${scope} is not granted to ${holderName(tenant)} any more; elsewhere that is seen within about a minute`,
+  );
+}

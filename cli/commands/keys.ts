@@ -1,0 +1,160 @@
+import { defineCommand } from 'citty';
+import { adminClient } from '../admin/admin-client.ts';
+import { KeyAnswer, KeyList, NewKey, RotatedKey } from '../admin/key-answers.ts';
+import type { ApiClient } from '../api-client.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { CHANGE_FLAGS, changeRequest, createFlags, keyRequest, type KeyArgs } from '../keys/key-flags.ts';
+import { isOver, keyTable, limitsText, when } from '../keys/key-table.ts';
+import { createOutput, type Output } from '../output.ts';
+import { parseDuration } from '../quantity.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft keys', does: 'keys that are good' },
+    {
+      line: 'graft keys create --scopes "medicine/**" --rpm 60 --concurrent 4 --expires 90d',
+      does: 'a key with limits, printed once',
+    },
+    {
+      line: 'graft keys rotate key_0123456789abcdef --grace 1h',
+      does: 'a new key; the old one has an hour left',
+    },
+    {
+      line: 'graft keys change key_0123456789abcdef --rpm 120 --tpm none',
+      does: 'another limit, and one less',
+    },
+    { line: 'graft keys revoke key_0123456789abcdef', does: 'ends a key' },
+  ],
+  notes: [
+    'The key itself goes to stdout, alone, so that `GRAFT_KEY=$(graft keys create)` works; it is kept nowhere, and cannot be shown again. Rotating keeps tenant, scopes and limits, and both keys count against the same limits. `none` takes a limit, the scopes, the label or the policy away from a key that exists. Where a key is known already, an end or a change is seen within about a minute. docs/tenants.md says what limits mean exactly.',
+  ],
+};
+
+const ACTIONS = ['list', 'create', 'change', 'rotate', 'revoke'] as const;
+type Action = (typeof ACTIONS)[number];
+
+/** Flags that mean something to one action only. */
+const OWN_FLAGS: Record<Action, readonly string[]> = {
+  list: ['all'],
+  create: [...Object.keys(createFlags), 'expires'],
+  change: CHANGE_FLAGS,
+  rotate: ['grace', 'expires'],
+  revoke: [],
+};
+
+export default defineCommand({
+  meta: { name: 'keys', description: 'List, create, change, rotate and revoke keys' },
+  args: {
+    action: { type: 'positional', description: 'list, create, change, rotate or revoke', required: false },
+    id: { type: 'positional', description: 'Id of the key to change, rotate or revoke', required: false },
+    ...createFlags,
+    expires: { type: 'string', description: 'How long a new key is good: 12h, 90d', valueHint: 'time' },
+    grace: {
+      type: 'string',
+      description: 'How long a rotated key stays good beside the new one; 24h unless given',
+      valueHint: 'time',
+    },
+    all: { type: 'boolean', description: 'List revoked and expired keys as well' },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const action = actionOf(args.action ?? 'list', args);
+    const { id } = args;
+    const needsId = action !== 'list' && action !== 'create';
+    if (needsId && id === undefined)
+      throw usageError(`Which key? Give its id, as \`graft keys\` lists it: graft keys ${action} key_….`);
+    if (!needsId && id !== undefined) throw usageError(`\`graft keys ${action}\` takes no '${id}'.`);
+    const client = await adminClient();
+    switch (action) {
+      case 'list':
+        return list(client, output, args.all === true);
+      case 'create':
+        return create(client, output, keyRequest(args));
+      case 'change':
+        return change(client, output, changeRequest(id ?? '', args));
+      case 'rotate':
+        return rotate(client, output, id ?? '', args);
+      case 'revoke':
+        return revoke(client, output, id ?? '');
+    }
+  },
+});
+
+function actionOf(word: string, args: KeyArgs): Action {
+  const action = ACTIONS.find((one) => one === word);
+  if (action === undefined) throw usageError(`'${word}' is none of ${ACTIONS.join(', ')}.`);
+  const others = new Set(Object.values(OWN_FLAGS).flat());
+  for (const flag of OWN_FLAGS[action]) others.delete(flag);
+  const stray = [...others].find((flag) => args[flag] !== undefined && args[flag] !== false);
+  if (stray !== undefined) throw usageError(`--${stray} is not for \`graft keys ${action}\`.`);
+  return action;
+}
+
+async function list(client: ApiClient, output: Output, all: boolean): Promise<void> {
+  const response = await client.send('list the keys', '/admin/keys');
+  const { keys } = KeyList.parse(await response.json());
+  const now = Date.now();
+  const shown = all ? keys : keys.filter((key) => !isOver(key, now));
+  const hidden = keys.length - shown.length;
+  output.result(shown, () => (shown.length === 0 ? 'no keys' : keyTable(shown, now)));
+  if (hidden > 0) output.note(`${hidden} more revoked or expired: graft keys --all`);
+}
+
+async function create(client: ApiClient, output: Output, request: object): Promise<void> {
+  const response = await client.send('make a key', '/admin/keys', {
+    method: 'POST',
+    body: JSON.stringify(request),
+  });
+  const made = NewKey.parse(await response.json());
+  output.note(about(made));
+  output.note('It is shown this once:');
+  output.result(made, () => made.key);
+}
+
+async function change(client: ApiClient, output: Output, request: object): Promise<void> {
+  const response = await client.send('change the key', '/admin/keys/change', {
+    method: 'POST',
+    body: JSON.stringify(request),
+  });
+  const key = KeyAnswer.parse(await response.json());
+  output.result(key, () => about(key));
+}
+
+async function rotate(client: ApiClient, output: Output, id: string, args: KeyArgs): Promise<void> {
+  const { grace, expires } = args;
+  const response = await client.send(`rotate ${id}`, '/admin/keys/rotate', {
+    method: 'POST',
+    body: JSON.stringify({
+      id,
+      ...(typeof grace === 'string' ? { grace: parseDuration(grace, '--grace') } : {}),
+      ...(typeof expires === 'string' ? { expires_in: parseDuration(expires, '--expires') } : {}),
+    }),
+  });
+  const made = RotatedKey.parse(await response.json());
+  output.note(about(made));
+  output.note(`${made.replaces} is good until ${when(made.old_expires_at)}. The new key is shown this once:`);
+  output.result(made, () => made.key);
+}
+
+async function revoke(client: ApiClient, output: Output, id: string): Promise<void> {
+  const response = await client.send(`revoke ${id}`, `/admin/keys/${encodeURIComponent(id)}`, {
+    method: 'DELETE',
+  });
+  await response.body?.cancel();
+  output.result(
+    { id, revoked: true },
+    () => `${id} is revoked; elsewhere that is seen within about a minute`,
+  );
+}
+
+function about({ id, kind, tenant, scopes, limits, expires_at }: KeyAnswer): string {
+  const parts = [
+    `${kind === 'api' ? 'API' : 'admin'} key of ${tenant}`,
+    scopes.length === 0 ? 'no scopes beyond its own names' : `scopes ${scopes.join(' ')}`,
+    ...(limits === null ? [] : [limitsText(limits)]),
+    ...(expires_at === null ? [] : [`good until ${when(expires_at)}`]),
+  ];
+  return `${id}: ${parts.join('; ')}`;
+}

@@ -1,0 +1,50 @@
+import { defineCommand } from 'citty';
+import { nameProblem } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import { Pins, pinTable } from '../admin/pin-answers.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { createOutput } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft pin alice/notes', does: 'every origin keeps its live chain in memory' },
+    { line: 'graft pin', does: 'what is pinned, and where it is held' },
+  ],
+  notes: [
+    'The pin is on the name: when another version goes live, its chain is loaded first and the old one let go then. An origin that is started again is asked again within a minute. Pinned adapters have at most half of an origin’s memory for adapters; what would pass that is said so, and the exit code is 6. Only the bootstrap key pins, since that memory is everybody’s.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'pin', description: 'Have the origins keep a name’s adapters in memory' },
+  args: {
+    name: {
+      type: 'positional',
+      description: 'Name, such as alice/notes; without it, list what is pinned',
+      required: false,
+    },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const { name } = args;
+    const problem = name === undefined ? null : nameProblem(name);
+    if (problem !== null) throw usageError(`'${name}': ${problem}.`);
+    const client = await adminClient();
+    const response =
+      name === undefined
+        ? await client.send('list the pins', '/admin/pins')
+        : await client.send(`pin ${name}`, '/admin/pins', { method: 'POST', body: JSON.stringify({ name }) });
+    const answer = Pins.parse(await response.json());
+    output.result(answer, () => pinTable(answer));
+    const failed = answer.pins.find((pin) => pin.name === name)?.origins.filter(({ ok }) => !ok) ?? [];
+    if (failed.length > 0)
+      throw new CliError({
+        message: `${name} is pinned, but not held in memory by ${failed.map(({ id }) => id).join(', ')} yet; they are asked again each minute.`,
+        exitCode: EXIT.unavailable,
+        code: 'not_pinned',
+      });
+  },
+});

@@ -1,0 +1,74 @@
+import { defineCommand } from 'citty';
+import { adminClient } from '../admin/admin-client.ts';
+import { RepairedPage, type Mended } from '../admin/change-answers.ts';
+import type { ApiClient } from '../api-client.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags } from '../flags.ts';
+import { createOutput, plainTable, type Output } from '../output.ts';
+
+/** As the server takes them, for the bar. */
+const STEPS = ['names', 'keys', 'grants', 'unknown-names', 'unknown-keys', 'unknown-grants'];
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft repair --dry-run', does: 'says what KV has otherwise than D1' },
+    { line: 'graft repair', does: 'writes it as D1 says' },
+  ],
+  notes: [
+    'KV is derived from D1: names, keys and grants. This compares all of them and writes what is missing, unreadable or out of date; what D1 does not have is taken away. A key that KV knows to be revoked stays so and is marked in D1 as well, so that a database put back from a backup brings no revoked key back. Run it after D1 was restored, after KV lost something, or when a change was recorded but could not be written; it may be repeated and cut off at any time. KV shows it what was written up to a minute ago, so what was changed just now can be written once more. Only the bootstrap key may do it.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'repair', description: 'Write KV again as D1 says, where it is otherwise' },
+  args: {
+    'dry-run': { type: 'boolean', description: 'Say what would be mended, and change nothing' },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const dryRun = args['dry-run'] === true;
+    const repaired = await repairAll(await adminClient(), dryRun, output);
+    output.result({ dry_run: dryRun, ...repaired }, () => repairedText(repaired, dryRun));
+  },
+});
+
+interface Repaired {
+  /** Entries compared, by step. */
+  checked: Record<string, number>;
+  mended: Mended[];
+}
+
+async function repairAll(client: ApiClient, dryRun: boolean, output: Output): Promise<Repaired> {
+  const checked: Record<string, number> = {};
+  const mended: Mended[] = [];
+  const bar = output.progress('repair', 'percent');
+  try {
+    for (let cursor: string | null = null; ;) {
+      const response = await client.send('repair', '/admin/repair', {
+        method: 'POST',
+        body: JSON.stringify({ dry_run: dryRun, cursor }),
+      });
+      const page = RepairedPage.parse(await response.json());
+      checked[page.step] = (checked[page.step] ?? 0) + page.checked;
+      mended.push(...page.mended);
+      bar.update(STEPS.indexOf(page.step) + 1, STEPS.length);
+      if (page.cursor === null) return { checked, mended };
+      cursor = page.cursor;
+    }
+  } finally {
+    bar.end();
+  }
+}
+
+const counted = (count: number, kind: string): string => `${count} ${count === 1 ? kind.slice(0, -1) : kind}`;
+
+export function repairedText({ checked, mended }: Repaired, dryRun: boolean): string {
+  const looked = ['names', 'keys', 'grants'].map((kind) => counted(checked[kind] ?? 0, kind)).join(', ');
+  if (mended.length === 0) return `${looked}: KV is as D1 says`;
+  const table = plainTable(
+    ['KIND', 'ID', 'WAS', dryRun ? 'WOULD BE' : 'NOW'],
+    mended.map(({ kind, id, was, did }) => [kind, id, was, did]),
+  );
+  return `${table}\n${dryRun ? 'dry run: ' : ''}${looked} compared, ${mended.length} ${dryRun ? 'would be ' : ''}mended`;
+}

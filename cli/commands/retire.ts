@@ -1,0 +1,44 @@
+import { defineCommand } from 'citty';
+import { adminClient } from '../admin/admin-client.ts';
+import { Retired } from '../admin/change-answers.ts';
+import { whyFlag } from '../admin/change-live.ts';
+import { parseReference } from '../admin/version-argument.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { createOutput } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    {
+      line: 'graft retire alice/notes@2 --why "trained on the wrong data"',
+      does: 'takes version 2 out of use',
+    },
+  ],
+  notes: [
+    'A retired version can neither be asked for by its number nor made live again; its row and its file stay, for the history. The live version, and one that another version in use was made on top of, are refused with exit code 5. There is no way back but to publish the same file again, as a new version: without uploading it again.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'retire', description: 'Take a version out of use for good' },
+  args: {
+    version: { type: 'positional', description: 'Version, such as alice/notes@2', required: true },
+    ...whyFlag,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const dryRun = args['dry-run'] === true;
+    const { name, version } = parseReference(args.version);
+    if (version === null) throw usageError(`Which version of '${name}'? Say ${name}@<number>.`);
+    const client = await adminClient();
+    const response = await client.send(`retire ${args.version}`, '/admin/retire', {
+      method: 'POST',
+      body: JSON.stringify({ name, version, why: args.why, dry_run: dryRun }),
+    });
+    const retired = Retired.parse(await response.json());
+    output.result({ ...retired, ...(dryRun ? { dry_run: true } : {}) }, () =>
+      dryRun ? `dry run: ${name}@${version} would be retired` : `${name}@${version} is retired`,
+    );
+  },
+});

@@ -1,0 +1,49 @@
+import { readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { defineCommand } from 'citty';
+import { CliError, EXIT } from '../cli-error.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags } from '../flags.ts';
+import { makeSecrets } from '../local/make-secrets.ts';
+import { writePrivateFile } from '../local/private-file.ts';
+import { createOutput } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [{ line: 'graft secrets production-secrets', does: 'the secrets of a new deployment' }],
+  notes: [
+    'Writes three files that only you may read: `worker.json` (`GRAFT_MAC_KEY`, `GRAFT_ORIGIN_KEYS` and `GRAFT_ADMIN_KEY_SHA256`, for `npx wrangler secret bulk <folder>/worker.json --env production`), `origin.env` (`GRAFT_ORIGIN_KEYS`, for systemd’s `EnvironmentFile` or `docker run --env-file`) and `admin-key` (the first admin key, for `graft login`). Nothing is printed but their paths. [docs/operations.md](operations.md) says where they go and how each is rotated.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'secrets', description: 'Make the secrets of a deployment' },
+  args: {
+    folder: {
+      type: 'positional',
+      description: 'Where to write them; new or empty, and not in a repository',
+      valueHint: 'folder',
+      required: true,
+    },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const folder = path.resolve(args.folder);
+    // Secrets that something runs with would be gone for good.
+    if ((await readdir(folder).catch(() => [])).length > 0)
+      throw new CliError({
+        message: `${folder} is not empty. Secrets are not written over others; name a new folder.`,
+        exitCode: EXIT.usage,
+        code: 'folder_not_empty',
+      });
+    const { worker, originEnv, adminKey } = await makeSecrets(new Date());
+    const files = {
+      'worker.json': `${JSON.stringify(worker, null, 2)}\n`,
+      'origin.env': originEnv,
+      'admin-key': `${adminKey}\n`,
+    };
+    for (const [name, text] of Object.entries(files)) await writePrivateFile(path.join(folder, name), text);
+    const paths = Object.keys(files).map((name) => path.join(folder, name));
+    output.result({ files: paths }, () => paths.map((file) => `wrote ${file}`).join('\n'));
+  },
+});

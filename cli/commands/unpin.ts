@@ -1,0 +1,26 @@
+import { defineCommand } from 'citty';
+import { adminClient } from '../admin/admin-client.ts';
+import { Pins, pinTable } from '../admin/pin-answers.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags } from '../flags.ts';
+import { createOutput } from '../output.ts';
+
+export const help: CommandHelp = {
+  notes: ['Its adapters stay in memory until their room is needed. What is pinned still is printed.'],
+};
+
+export default defineCommand({
+  meta: { name: 'unpin', description: 'Let the origins forget a pinned name’s adapters' },
+  args: {
+    name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const client = await adminClient();
+    const query = new URLSearchParams({ name: args.name });
+    const response = await client.send(`unpin ${args.name}`, `/admin/pins?${query}`, { method: 'DELETE' });
+    const answer = Pins.parse(await response.json());
+    output.result(answer, () => pinTable(answer));
+  },
+});

@@ -1,0 +1,120 @@
+import { defineCommand } from 'citty';
+import { z } from 'zod';
+import { adminClient } from '../admin/admin-client.ts';
+import { KeyList } from '../admin/key-answers.ts';
+import type { ApiClient } from '../api-client.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { csv } from '../csv.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { createOutput, plainTable } from '../output.ts';
+
+const GROUPS = ['key', 'tenant', 'name', 'version', 'day', 'hour'] as const;
+
+const Usage = z.object({
+  by: z.enum(GROUPS),
+  from: z.string(),
+  to: z.string(),
+  rows: z.array(
+    z.object({
+      group: z.string(),
+      requests: z.int(),
+      errors: z.int(),
+      prompt_tokens: z.int(),
+      completion_tokens: z.int(),
+      total_tokens: z.int(),
+    }),
+  ),
+  /** There are more. */
+  truncated: z.boolean(),
+});
+type Usage = z.infer<typeof Usage>;
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft usage', does: 'tokens of the last thirty days, key by key' },
+    { line: 'graft usage --by name --from 2026-01-01 --to 2026-02-01', does: 'January, name by name' },
+    { line: 'graft usage --by day --csv > usage.csv', does: 'for a spreadsheet' },
+  ],
+  notes: [
+    'Counted by whole hours in UTC: `--from` is rounded down and `--to`, which does not count itself, up. A request is written down within a few seconds of its end. Tokens are those of prompt and answer; an error is a request that was refused by the origin or broke off. `base` is the base model without an adapter. In CSV (RFC 4180) a text that a spreadsheet would take for a formula has an apostrophe in front.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'usage', description: 'Show who used how many tokens' },
+  args: {
+    by: { type: 'string', description: `One line a ${GROUPS.join(', ')}`, valueHint: 'what', default: 'key' },
+    from: { type: 'string', description: 'First day or time, UTC: 2026-01-31', valueHint: 'time' },
+    to: { type: 'string', description: 'First day or time that does not count any more', valueHint: 'time' },
+    tenant: { type: 'string', description: 'Only this tenant', valueHint: 'tenant' },
+    csv: { type: 'boolean', description: 'Print comma-separated values' },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    if (!GROUPS.some((one) => one === args.by))
+      throw usageError(`--by ${args.by} is none of ${GROUPS.join(', ')}.`);
+    if (args.csv === true && output.json) throw usageError('Give --csv or --json, not both.');
+    const client = await adminClient();
+    const query = new URLSearchParams({ by: args.by });
+    for (const name of ['from', 'to', 'tenant'] as const) {
+      const value = args[name];
+      if (value !== undefined) query.set(name, value);
+    }
+    const response = await client.send('read the usage', `/admin/usage?${query}`);
+    const usage = Usage.parse(await response.json());
+    const labels = usage.by === 'key' && usage.rows.length > 0 ? await keyLabels(client) : new Map();
+    if (args.csv === true) process.stdout.write(usageCsv(usage, labels));
+    else output.result(usage, () => usageText(usage, labels));
+    if (usage.truncated) output.note('There are more lines: ask for a shorter time or one tenant.');
+  },
+});
+
+/** @returns key id -> label. */
+async function keyLabels(client: ApiClient): Promise<ReadonlyMap<string, string>> {
+  const response = await client.send('list the keys', '/admin/keys');
+  const { keys } = KeyList.parse(await response.json());
+  return new Map(keys.map(({ id, label }) => [id, label]));
+}
+
+const COUNTS = ['requests', 'errors', 'prompt_tokens', 'completion_tokens', 'total_tokens'] as const;
+
+export function usageCsv({ by, rows }: Usage, labels: ReadonlyMap<string, string>): string {
+  const withLabel = by === 'key';
+  return csv(
+    [by, ...(withLabel ? ['label'] : []), ...COUNTS],
+    rows.map((row) => [
+      row.group,
+      ...(withLabel ? [labels.get(row.group) ?? ''] : []),
+      ...COUNTS.map((count) => row[count]),
+    ]),
+  );
+}
+
+function usageText({ by, from, to, rows }: Usage, labels: ReadonlyMap<string, string>): string {
+  const time = `${from.slice(0, 16)}Z to ${to.slice(0, 16)}Z`;
+  if (rows.length === 0) return `nothing was used from ${time}`;
+  const withLabel = by === 'key';
+  const total = COUNTS.map((count) => rows.reduce((sum, row) => sum + row[count], 0));
+  const numbers = (values: readonly number[]): string[] => values.map((value) => String(value));
+  const table = plainTable(
+    [
+      by.toUpperCase(),
+      ...(withLabel ? ['LABEL'] : []),
+      'REQUESTS',
+      'ERRORS',
+      'PROMPT',
+      'COMPLETION',
+      'TOKENS',
+    ],
+    [
+      ...rows.map((row) => [
+        row.group,
+        ...(withLabel ? [labels.get(row.group) ?? ''] : []),
+        ...numbers(COUNTS.map((count) => row[count])),
+      ]),
+      ...(rows.length > 1 ? [['total', ...(withLabel ? [''] : []), ...numbers(total)]] : []),
+    ],
+  );
+  return `${table}\n\n${time}`;
+}

@@ -1,0 +1,119 @@
+import type { ArgsDef } from 'citty';
+import { usageError } from '../flags.ts';
+import { parseCount, parseDuration } from '../quantity.ts';
+
+/** What a key can be made with. */
+export const createFlags = {
+  tenant: {
+    type: 'string',
+    description: 'Whose key it is; your own tenant unless given',
+    valueHint: 'tenant',
+  },
+  scopes: {
+    type: 'string',
+    description: 'Names of others that it may use: medicine/**,support/intent',
+    valueHint: 'list',
+  },
+  label: { type: 'string', description: 'A note for people, such as "staging"', valueHint: 'text' },
+  admin: { type: 'boolean', description: 'An admin key of the tenant instead of an API key' },
+  rpm: { type: 'string', description: 'Requests in any minute', valueHint: 'count' },
+  tpm: { type: 'string', description: 'Tokens, prompt and answer, in any minute', valueHint: 'count' },
+  concurrent: { type: 'string', description: 'Requests at the same time', valueHint: 'count' },
+  'tokens-per-day': { type: 'string', description: 'Budget of a day, UTC', valueHint: 'count' },
+  'tokens-per-month': { type: 'string', description: 'Budget of a month, UTC', valueHint: 'count' },
+  'on-outage': {
+    type: 'string',
+    description: 'When its limits cannot be checked: allow or refuse',
+    valueHint: 'what',
+  },
+  strict: { type: 'boolean', description: 'Never answer with an ancestor of a name that is missing' },
+  degrade: {
+    type: 'string',
+    description: 'What may stand in for an adapter that cannot be had: stale, ancestor, base or refuse',
+    valueHint: 'what',
+  },
+} as const satisfies ArgsDef;
+
+const LIMIT_FLAGS = [
+  ['rpm', 'requests_per_minute'],
+  ['tpm', 'tokens_per_minute'],
+  ['concurrent', 'concurrent'],
+  ['tokens-per-day', 'tokens_per_day'],
+  ['tokens-per-month', 'tokens_per_month'],
+] as const;
+
+const OUTAGE = ['allow', 'refuse'];
+const DEGRADE = ['stale', 'ancestor', 'base', 'refuse'];
+
+/** Flags as citty parsed them. */
+export type KeyArgs = Readonly<Record<string, unknown>>;
+
+const text = (args: KeyArgs, flag: string): string | undefined => {
+  const value = args[flag];
+  return typeof value === 'string' && value !== '' ? value : undefined;
+};
+
+function oneOf(args: KeyArgs, flag: string, known: readonly string[]): string | undefined {
+  const value = text(args, flag);
+  if (value === undefined || known.includes(value)) return value;
+  throw usageError(`--${flag} ${value} is none of ${known.join(', ')}.`);
+}
+
+const scopesOf = (args: KeyArgs): string[] | undefined =>
+  text(args, 'scopes')
+    ?.split(',')
+    .map((scope) => scope.trim())
+    .filter((scope) => scope !== '');
+
+/** Of those, what can be changed later. */
+export const CHANGE_FLAGS = Object.keys(createFlags).filter((flag) => flag !== 'tenant' && flag !== 'admin');
+/** Takes a limit or the policy away from a key that exists. */
+const NONE = 'none';
+
+/** @returns the body of `POST /admin/keys/change`. @throws CliError when a flag's value is none, or none is given. */
+export function changeRequest(id: string, args: KeyArgs): object {
+  const taken = (flag: string): boolean => args[flag] === NONE;
+  const limits: Record<string, number | string | null> = {};
+  for (const [flag, field] of LIMIT_FLAGS) {
+    const value = text(args, flag);
+    if (value !== undefined) limits[field] = taken(flag) ? null : parseCount(value, `--${flag}`);
+  }
+  const outage = taken('on-outage') ? null : oneOf(args, 'on-outage', OUTAGE);
+  if (outage !== undefined) limits['on_outage'] = outage;
+  const change = {
+    scopes: taken('scopes') ? [] : scopesOf(args),
+    label: taken('label') ? '' : text(args, 'label'),
+    limits: Object.keys(limits).length === 0 ? undefined : limits,
+    strict: typeof args['strict'] === 'boolean' ? args['strict'] : undefined,
+    degrade: taken('degrade') ? null : oneOf(args, 'degrade', DEGRADE),
+  };
+  if (Object.values(change).every((value) => value === undefined))
+    throw usageError('Say what to change: --rpm 100, --scopes "a/**,b", --tpm none.');
+  return { id, ...change };
+}
+
+/** @returns the body of `POST /admin/keys`. @throws CliError when a flag's value is none. */
+export function keyRequest(args: KeyArgs): object {
+  const limits: Record<string, unknown> = {};
+  for (const [flag, field] of LIMIT_FLAGS) {
+    const value = text(args, flag);
+    if (value !== undefined) limits[field] = parseCount(value, `--${flag}`);
+  }
+  const outage = oneOf(args, 'on-outage', OUTAGE);
+  if (outage !== undefined && Object.keys(limits).length === 0)
+    throw usageError('--on-outage says what happens to limits, and none is given.');
+  const life = text(args, 'expires');
+  return {
+    ...(args['admin'] === true ? { kind: 'admin' } : {}),
+    tenant: text(args, 'tenant'),
+    scopes: scopesOf(args),
+    label: text(args, 'label'),
+    expires_in: life === undefined ? undefined : parseDuration(life, '--expires'),
+    limits:
+      Object.keys(limits).length === 0
+        ? undefined
+        : { ...limits, ...(outage === undefined ? {} : { on_outage: outage }) },
+    strict: args['strict'] === true ? true : undefined,
+    degrade: oneOf(args, 'degrade', DEGRADE),
+  };
+}

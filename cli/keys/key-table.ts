@@ -1,0 +1,48 @@
+import type { KeyAnswer, KeyLimits } from '../admin/key-answers.ts';
+import { plainTable } from '../output.ts';
+
+const count = (value: number): string => {
+  if (value >= 1_000_000 && value % 100_000 === 0) return `${value / 1_000_000}M`;
+  return value >= 1_000 && value % 100 === 0 ? `${value / 1_000}k` : String(value);
+};
+
+/** @returns such as `60 req/min, 100k tok/min, 4 at once`. */
+export function limitsText(limits: KeyLimits | null): string {
+  if (limits === null) return '-';
+  const parts: [number | undefined, string][] = [
+    [limits.requests_per_minute, ' req/min'],
+    [limits.tokens_per_minute, ' tok/min'],
+    [limits.concurrent, ' at once'],
+    [limits.tokens_per_day, ' tok/day'],
+    [limits.tokens_per_month, ' tok/month'],
+  ];
+  return parts.flatMap(([value, unit]) => (value === undefined ? [] : `${count(value)}${unit}`)).join(', ');
+}
+
+/** @returns `2026-01-31 07:30Z`. */
+export const when = (ms: number): string => `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')}Z`;
+
+export const isOver = ({ revoked_at, expires_at }: KeyAnswer, now: number): boolean =>
+  revoked_at !== null || (expires_at !== null && expires_at <= now);
+
+/** @param now unix ms. */
+export function keyState(key: KeyAnswer, now: number): string {
+  if (key.revoked_at !== null) return 'revoked';
+  if (key.expires_at === null) return 'good';
+  if (key.expires_at <= now) return 'expired';
+  return `until ${when(key.expires_at)}`;
+}
+
+export const keyTable = (keys: readonly KeyAnswer[], now: number): string =>
+  plainTable(
+    ['ID', 'KIND', 'TENANT', 'SCOPES', 'LIMITS', 'STATE', 'LABEL'],
+    keys.map((key) => [
+      key.id,
+      key.kind,
+      key.tenant,
+      key.scopes.join(' ') || '-',
+      limitsText(key.limits),
+      keyState(key, now),
+      key.label,
+    ]),
+  );

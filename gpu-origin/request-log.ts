@@ -1,0 +1,71 @@
+import { isSampled } from '../protocol/index.ts';
+import type { EngineObserver } from './engine/engine.ts';
+
+export type LogFields = Record<string, string | number | boolean | null | undefined | readonly string[]>;
+
+/** Writes one line of JSON; what is undefined is left out. Never a prompt, a body or a key. */
+export type LogLine = (level: 'info' | 'error', event: string, fields: LogFields) => void;
+
+/** @param write gets the line without its newline. */
+export const createLogLine =
+  (write: (line: string) => void): LogLine =>
+  (level, event, fields) =>
+    write(JSON.stringify({ level, event, ...fields }));
+
+/**
+ * One line for each answer (`n` of them make `n` lines with one id), in the words of the edge's log; what failed here
+ * and adapters that could not be loaded are logged whatever the sample.
+ * @param share of the requests that are logged, 0 to 1: the same ones as at the edge.
+ */
+export function createRequestLog(
+  log: LogLine,
+  share: number,
+): Required<Pick<EngineObserver, 'onFinish' | 'onRefuse' | 'onAdapterLoad'>> {
+  return {
+    onFinish({ id, tenant, outcome, error, promptTokens, completionTokens, ms, queuedMs }) {
+      const failed = outcome === 'failed';
+      if (!failed && !isSampled(id, share)) return;
+      log(failed ? 'error' : 'info', 'generation', {
+        request_id: id,
+        tenant,
+        outcome,
+        code: error?.code,
+        reason: error?.message,
+        prompt_tokens: promptTokens,
+        completion_tokens: completionTokens,
+        ms: Math.round(ms),
+        queued_ms: queuedMs === null ? undefined : Math.round(queuedMs),
+      });
+    },
+    onRefuse({ id, tenant, error }) {
+      if (isSampled(id, share)) log('info', 'refused', { request_id: id, tenant, code: error.code });
+    },
+    onAdapterLoad({ digest, ms, bytes, error }) {
+      if (error === null) return;
+      log('error', 'adapter_load', {
+        digest,
+        bytes,
+        ms: Math.round(ms),
+        code: error.code,
+        reason: error.message,
+      });
+    },
+  };
+}
+
+/** Tells both what happens. */
+export const both = (metrics: EngineObserver, log: ReturnType<typeof createRequestLog>): EngineObserver => ({
+  ...metrics,
+  onFinish(finish) {
+    metrics.onFinish?.(finish);
+    log.onFinish(finish);
+  },
+  onRefuse(refusal) {
+    metrics.onRefuse?.(refusal);
+    log.onRefuse(refusal);
+  },
+  onAdapterLoad(load) {
+    metrics.onAdapterLoad?.(load);
+    log.onAdapterLoad(load);
+  },
+});

@@ -1,0 +1,194 @@
+/** An A/B test of adapters as it is stored and as the admin API takes it; docs/experiments.md explains the fields. */
+import { z } from 'zod';
+import {
+  MAX_EXPERIMENT_LIST,
+  MAX_EXPERIMENT_METRICS,
+  MAX_HOLD_MINUTES,
+  MAX_RAMP_STEPS,
+  MAX_UNIT_CHARACTERS,
+  MAX_VARIANTS,
+  MIN_VARIANT_WEIGHT,
+  WEIGHT_TOLERANCE,
+} from './limits.ts';
+import { AdapterName, nameProblem } from './names.ts';
+
+/** What variants and metrics are called. */
+const Key = z
+  .string()
+  .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be a-z, 0-9, "_" or "-", at most 32, a letter first');
+const Share = z.number().min(0).max(1);
+/** Text that buckets are made from. Seeds of namespaces and holdouts begin with two underscores. */
+const Seed = z
+  .string()
+  .min(1)
+  .max(MAX_UNIT_CHARACTERS)
+  .refine((text) => !text.startsWith('__'), 'must not begin with "__"');
+
+const isPinned = (text: string): boolean => {
+  const at = text.lastIndexOf('@');
+  return at > 0 && /^[1-9]\d{0,8}$/.test(text.slice(at + 1)) && nameProblem(text.slice(0, at)) === null;
+};
+
+/** `name@version`: a variant is one adapter for as long as the experiment lasts, whatever happens to its name. */
+export const PinnedAdapter = z.string().refine(isPinned, 'must be "<name>@<version>"');
+
+export const ExperimentVariant = z.strictObject({
+  key: Key,
+  adapter: PinnedAdapter,
+  weight: z.number().min(MIN_VARIANT_WEIGHT).max(1),
+});
+export type ExperimentVariant = z.infer<typeof ExperimentVariant>;
+
+export const ExperimentMetric = z.strictObject({
+  key: Key,
+  /** `proportion`: a unit's value is between 0 and 1; `mean`: any number. */
+  kind: z.enum(['proportion', 'mean']),
+  better: z.enum(['up', 'down']),
+});
+export type ExperimentMetric = z.infer<typeof ExperimentMetric>;
+
+/** Metrics that the edge records by itself, each the mean over a unit's requests. */
+export const AUTOMATIC_METRICS: readonly ExperimentMetric[] = [
+  { key: 'ttft_ms', kind: 'mean', better: 'down' },
+  { key: 'latency_ms', kind: 'mean', better: 'down' },
+  { key: 'output_tokens', kind: 'mean', better: 'down' },
+  { key: 'error_rate', kind: 'proportion', better: 'down' },
+  /** Answers that ended because they were too long. */
+  { key: 'length_rate', kind: 'proportion', better: 'down' },
+  { key: 'cost', kind: 'mean', better: 'down' },
+];
+
+/** A metric may not get more than this much higher than control's. Either limit is enough to lose. */
+export const ExperimentGuardrail = z
+  .strictObject({
+    metric: Key,
+    /** 0.5 = half as much again. */
+    max_relative_increase: z.number().min(0).optional(),
+    /** In the metric's own unit. */
+    max_absolute_increase: z.number().min(0).optional(),
+    action: z.enum(['rollback', 'hold']),
+  })
+  .refine(
+    (rail) => rail.max_relative_increase !== undefined || rail.max_absolute_increase !== undefined,
+    'needs max_relative_increase or max_absolute_increase',
+  );
+export type ExperimentGuardrail = z.infer<typeof ExperimentGuardrail>;
+
+/** Coverage grows step by step, each held for a time and until enough units have been seen. */
+export const ExperimentRamp = z.strictObject({
+  steps: z
+    .array(z.number().gt(0).max(1))
+    .min(1)
+    .max(MAX_RAMP_STEPS)
+    .refine((steps) => steps.every((step, i) => i === 0 || step > steps[i - 1]!), 'must grow'),
+  hold_minutes: z.int().min(0).max(MAX_HOLD_MINUTES),
+  /** Units in all variants together, since the seed's beginning. */
+  min_units: z.int().min(0),
+});
+export type ExperimentRamp = z.infer<typeof ExperimentRamp>;
+
+/** Who may be in the experiment at all; everything that is given must hold. */
+export const ExperimentTargeting = z.strictObject({
+  tenants: z.array(z.string().min(1)).min(1).max(MAX_EXPERIMENT_LIST).optional(),
+  /** The name that was asked for: this name and all below it. */
+  name_prefix: AdapterName.optional(),
+  headers: z
+    .array(
+      z.strictObject({
+        name: z.string().regex(/^[a-z0-9-]{1,64}$/, 'must be a header name in lower case'),
+        values: z.array(z.string().max(256)).min(1).max(MAX_EXPERIMENT_LIST),
+      }),
+    )
+    .min(1)
+    .max(8)
+    .optional(),
+});
+export type ExperimentTargeting = z.infer<typeof ExperimentTargeting>;
+
+export const EXPERIMENT_STATUSES = ['draft', 'running', 'ramping', 'decided', 'archived'] as const;
+export type ExperimentStatus = (typeof EXPERIMENT_STATUSES)[number];
+
+const Shape = z.strictObject({
+  /** The name that applications call. */
+  name: AdapterName,
+  /** Grows by one with every change of this document. */
+  version: z.int().positive(),
+  status: z.enum(EXPERIMENT_STATUSES),
+  /** Who gets what depends on this and the unit; a new one deals anew, and results begin at nothing. */
+  seed: Seed,
+  /** `user`: the end user that the request names, else the API key; `key`: always the API key. */
+  unit: z.enum(['user', 'key']),
+  /** The first is control. */
+  variants: z.array(ExperimentVariant).min(2).max(MAX_VARIANTS),
+  /** Share of the units that are in the experiment; the others get the name's live version. */
+  coverage: Share,
+  shadow: z.strictObject({ adapter: PinnedAdapter, sample: Share }).optional(),
+  /** The first one decides. */
+  metrics: z.array(ExperimentMetric).min(1).max(MAX_EXPERIMENT_METRICS),
+  guardrails: z.array(ExperimentGuardrail).max(MAX_EXPERIMENT_METRICS).default([]),
+  ramp: ExperimentRamp.optional(),
+  /** Experiments in one namespace with ranges that do not overlap never share a unit. */
+  namespace: z
+    .strictObject({ name: Seed, range: z.tuple([Share, Share]) })
+    .refine(({ range: [from, to] }) => from < to, 'the range must not be empty')
+    .optional(),
+  /** Units that are in none of the experiments that name this holdout. */
+  holdout: z.strictObject({ name: Seed, share: Share }).optional(),
+  /** Testers: they get this variant, whatever targeting and coverage say, and are not counted. */
+  overrides: z
+    .array(z.strictObject({ unit: z.string().min(1).max(MAX_UNIT_CHARACTERS), variant: Key }))
+    .max(MAX_EXPERIMENT_LIST)
+    .default([]),
+  targeting: ExperimentTargeting.optional(),
+  /** The kill switch: everybody gets the name's live version, testers too. */
+  killed: z.boolean().default(false),
+  /** Of a decided experiment: the variant that was made the name's version; null when none was. */
+  winner: Key.nullable().default(null),
+});
+
+const firstRepeated = (words: readonly string[]): number =>
+  words.findIndex((word, i) => words.indexOf(word) !== i);
+
+export const Experiment = Shape.superRefine((experiment, context) => {
+  const issue = (path: (string | number)[], message: string): void =>
+    context.addIssue({ code: 'custom', path, message });
+  const keys = experiment.variants.map(({ key }) => key);
+  const sum = experiment.variants.reduce((total, { weight }) => total + weight, 0);
+  if (Math.abs(sum - 1) > WEIGHT_TOLERANCE)
+    issue(['variants'], `the weights must sum to 1, these sum to ${Number(sum.toPrecision(6))}`);
+  const twice = firstRepeated(keys);
+  if (twice >= 0) issue(['variants', twice, 'key'], 'another variant has this key');
+  const metrics = experiment.metrics.map(({ key }) => key);
+  const metricTwice = firstRepeated(metrics);
+  if (metricTwice >= 0) issue(['metrics', metricTwice, 'key'], 'another metric has this key');
+  for (const [i, metric] of experiment.metrics.entries()) {
+    const known = AUTOMATIC_METRICS.find(({ key }) => key === metric.key);
+    if (known !== undefined && known.kind !== metric.kind)
+      issue(['metrics', i, 'kind'], `"${metric.key}" is recorded by the edge as a ${known.kind}`);
+  }
+  for (const [i, { metric }] of experiment.guardrails.entries())
+    if (!metrics.includes(metric) && !AUTOMATIC_METRICS.some(({ key }) => key === metric))
+      issue(
+        ['guardrails', i, 'metric'],
+        `"${metric}" is neither in metrics nor one of ${AUTOMATIC_METRICS.map(({ key }) => key).join(', ')}`,
+      );
+  for (const [i, { variant }] of experiment.overrides.entries())
+    if (!keys.includes(variant)) issue(['overrides', i, 'variant'], 'there is no such variant');
+  const testerTwice = firstRepeated(experiment.overrides.map(({ unit }) => unit));
+  if (testerTwice >= 0) issue(['overrides', testerTwice, 'unit'], 'another override has this unit');
+  if (experiment.status === 'ramping' && experiment.ramp === undefined)
+    issue(['ramp'], 'an experiment that is ramping needs its ramp');
+  if (experiment.winner !== null && !keys.includes(experiment.winner))
+    issue(['winner'], 'there is no such variant');
+  if (experiment.winner !== null && experiment.status !== 'decided' && experiment.status !== 'archived')
+    issue(['winner'], 'only a decided experiment has a winner');
+});
+export type Experiment = z.infer<typeof Experiment>;
+
+/** The metric of this key, with the direction that the experiment gives it. Parsed documents have all they name. */
+export function metricOf(experiment: Pick<Experiment, 'metrics'>, key: string): ExperimentMetric | undefined {
+  return (
+    experiment.metrics.find((metric) => metric.key === key) ??
+    AUTOMATIC_METRICS.find((metric) => metric.key === key)
+  );
+}

@@ -1,0 +1,39 @@
+import { describe, expect, it } from 'vitest';
+import { flippedText } from '../../../cli/admin/change-live.ts';
+import { collectedText } from '../../../cli/commands/gc.ts';
+import { repairedText } from '../../../cli/commands/repair.ts';
+
+describe('what commands say', () => {
+  it.each([
+    [1, false, 'a@2 is live (before: a@1)'],
+    [null, false, 'a@2 is live (nothing was live before)'],
+    [2, false, 'a@2 is live already; nothing changed'],
+    [1, true, 'dry run: a@2 would be live (now: a@1)'],
+    [null, true, 'dry run: a@2 would be live (now: nothing)'],
+    [2, true, 'a@2 is live already; nothing would change'],
+  ])('of a flip from %s (dry run: %s)', (from, dryRun, expected) => {
+    expect(flippedText({ name: 'a', version: 2, from }, dryRun)).toBe(expected);
+  });
+
+  it('of a repair', () => {
+    const checked = { names: 2, keys: 1, grants: 0, 'unknown-names': 2 };
+    expect(repairedText({ checked, mended: [] }, false)).toBe('2 names, 1 key, 0 grants: KV is as D1 says');
+    const mended = [{ kind: 'name', id: 'a', was: 'missing', did: 'written' }];
+    expect(repairedText({ checked, mended }, true)).toMatch(
+      /name +a +missing +written\ndry run: .* 1 would be mended$/,
+    );
+  });
+
+  it('of collecting garbage', () => {
+    const files = [
+      { digest: 'a'.repeat(64), bytes: 5_000_000, action: 'deleted', deletable_at: null },
+      { digest: 'b'.repeat(64), bytes: 10, action: 'waits', deletable_at: 0 },
+    ] as const;
+    expect(collectedText(files, false).split('\n').slice(1)).toEqual([
+      expect.stringMatching(/^a{12} +5\.0 MB +deleted +-$/),
+      expect.stringMatching(/^b{12} +1 kB +marked already +1970-01-01 00:00Z$/),
+      '1 of 2 files, 5.0 MB, deleted',
+    ]);
+    expect(collectedText([], true)).toBe('no garbage');
+  });
+});

@@ -1,0 +1,49 @@
+import { describe, expect, it } from 'vitest';
+import { grantTable } from '../../../cli/admin/grant-answers.ts';
+import { parseGrant } from '../../../cli/commands/grant.ts';
+
+describe('parseGrant', () => {
+  it.each([
+    [
+      { scope: 'alice/**', to: 'bob' },
+      { scope: 'alice/**', tenant: 'bob' },
+    ],
+    [
+      { scope: 'alice', public: true },
+      { scope: 'alice', tenant: '*' },
+    ],
+    [
+      { scope: '**', to: 'bob', remove: true },
+      { scope: '**', tenant: 'bob' },
+    ],
+    [{}, null],
+    [{ held: true }, null],
+  ])('%j', (args, wanted) => {
+    expect(parseGrant(args)).toEqual(wanted);
+  });
+
+  it.each([
+    [{ scope: 'alice' }, /--to <tenant> and --public/],
+    [{ scope: 'alice', to: 'bob', public: true }, /one of/],
+    [{ scope: 'alice/*', to: 'bob' }, /neither a name/],
+    [{ scope: '/**', to: 'bob' }, /neither a name/],
+    [{ to: 'bob' }, /What is granted/],
+    [{ remove: true }, /What is granted/],
+    [{ scope: 'alice', to: 'bob', held: true }, /--held lists/],
+  ])('refuses %j', (args, message) => {
+    expect(() => parseGrant(args)).toThrow(message);
+  });
+});
+
+it('lists grants in words', () => {
+  const at = { created_at: Date.UTC(2026, 0, 31), created_by: 'x' };
+  const table = grantTable([
+    { scope: 'medicine/**', tenant: '*', owner: 'clinic', ...at },
+    { scope: '**', tenant: 'ops', owner: null, ...at },
+  ]);
+  expect(table.split('\n').map((line) => line.split(/ {2,}/))).toEqual([
+    ['SCOPE', 'OWNER', 'GRANTED TO', 'SINCE'],
+    ['medicine/**', 'clinic', 'everybody', '2026-01-31'],
+    ['**', 'anybody', 'ops', '2026-01-31'],
+  ]);
+});

@@ -1,0 +1,120 @@
+import { describe, expect, it } from 'vitest';
+import type { KeyAnswer } from '../../../cli/admin/key-answers.ts';
+import { changeRequest, keyRequest } from '../../../cli/keys/key-flags.ts';
+import { isOver, keyState, limitsText } from '../../../cli/keys/key-table.ts';
+
+const plain = (args: Record<string, unknown>) => JSON.parse(JSON.stringify(keyRequest(args))) as unknown;
+
+describe('a key as flags say it', () => {
+  it('is plain without any', () => expect(plain({})).toEqual({}));
+
+  it('has what is given', () =>
+    expect(
+      plain({
+        admin: false,
+        tenant: 'acme',
+        scopes: 'medicine/**, support/intent,',
+        label: 'staging',
+        expires: '90d',
+        rpm: '60',
+        tpm: '100k',
+        concurrent: '4',
+        'tokens-per-day': '1M',
+        'tokens-per-month': '20M',
+        'on-outage': 'refuse',
+        strict: true,
+        degrade: 'base',
+      }),
+    ).toEqual({
+      tenant: 'acme',
+      scopes: ['medicine/**', 'support/intent'],
+      label: 'staging',
+      expires_in: 7_776_000_000,
+      limits: {
+        requests_per_minute: 60,
+        tokens_per_minute: 100_000,
+        concurrent: 4,
+        tokens_per_day: 1_000_000,
+        tokens_per_month: 20_000_000,
+        on_outage: 'refuse',
+      },
+      strict: true,
+      degrade: 'base',
+    }));
+
+  it('is an admin key when asked for', () => expect(plain({ admin: true })).toEqual({ kind: 'admin' }));
+
+  it.each([
+    [{ rpm: '0' }, '--rpm'],
+    [{ expires: 'soon' }, '--expires'],
+    [{ degrade: 'no' }, '--degrade'],
+    [{ rpm: '1', 'on-outage': 'maybe' }, '--on-outage'],
+    [{ 'on-outage': 'refuse' }, '--on-outage'],
+  ])('is refused with %j', (args, flag) => expect(() => keyRequest(args)).toThrow(flag));
+});
+
+describe('a change as flags say it', () => {
+  const change = (args: Record<string, unknown>) =>
+    JSON.parse(JSON.stringify(changeRequest('key_1', args))) as unknown;
+
+  it('has what is given, and takes away what is none', () => {
+    expect(change({ rpm: '120', tpm: 'none', scopes: 'none', degrade: 'none', strict: false })).toEqual({
+      id: 'key_1',
+      limits: { requests_per_minute: 120, tokens_per_minute: null },
+      scopes: [],
+      degrade: null,
+      strict: false,
+    });
+    expect(change({ label: 'none', 'on-outage': 'refuse', strict: true })).toEqual({
+      id: 'key_1',
+      label: '',
+      limits: { on_outage: 'refuse' },
+      strict: true,
+    });
+  });
+
+  it.each([{}, { rpm: 'no' }, { degrade: 'x' }])('is refused with %j', (args) =>
+    expect(() => changeRequest('key_1', args)).toThrow(/--/),
+  );
+});
+
+describe('a key as it is listed', () => {
+  const NOW = Date.UTC(2026, 0, 31, 7, 30);
+  const key = (more: Partial<KeyAnswer>): KeyAnswer => ({
+    id: 'key_1',
+    kind: 'api',
+    tenant: 'default',
+    scopes: [],
+    label: '',
+    created_at: 0,
+    revoked_at: null,
+    expires_at: null,
+    limits: null,
+    strict: false,
+    degrade: null,
+    replaced_by: null,
+    ...more,
+  });
+
+  it.each([
+    [{}, 'good', false],
+    [{ expires_at: NOW + 1 }, 'until 2026-01-31 07:30Z', false],
+    [{ expires_at: NOW }, 'expired', true],
+    [{ expires_at: NOW, revoked_at: 5 }, 'revoked', true],
+  ])('%j is %s', (more, state, over) => {
+    expect(keyState(key(more), NOW)).toBe(state);
+    expect(isOver(key(more), NOW)).toBe(over);
+  });
+
+  it('says its limits in few words', () => {
+    expect(limitsText(null)).toBe('-');
+    expect(
+      limitsText({
+        requests_per_minute: 60,
+        tokens_per_minute: 12_345,
+        concurrent: 4,
+        tokens_per_day: 1_500_000,
+      }),
+    ).toBe('60 req/min, 12345 tok/min, 4 at once, 1.5M tok/day');
+  });
+});

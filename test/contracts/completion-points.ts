@@ -1,0 +1,34 @@
+import { expect, it } from 'vitest';
+import type { CompletionPoint, CompletionPoints } from '../../worker/observe/completion-points.ts';
+
+export const samplePoint = (more: Partial<CompletionPoint> = {}): CompletionPoint => ({
+  tenant: 'acme',
+  keyId: 'key-1',
+  name: 'medicine/cardiology',
+  version: 3,
+  origin: 'o1',
+  route: '/v1/chat/completions',
+  requestId: 'r-1',
+  degraded: '',
+  stream: true,
+  status: 200,
+  promptTokens: 12,
+  completionTokens: 34,
+  ms: 560,
+  originMs: 78,
+  failovers: 1,
+  ...more,
+});
+
+/** What every place for data points does. */
+export function completionPointsContract(make: () => CompletionPoints): void {
+  it('takes any point without a word, at once', () => {
+    const points = make();
+    for (const point of [
+      samplePoint(),
+      samplePoint({ tenant: '', keyId: '', origin: '', requestId: '' }),
+      samplePoint({ tenant: 't'.repeat(1_000), name: 'n/'.repeat(500), requestId: 'r'.repeat(1_000) }),
+    ])
+      expect(points.record(point)).toBeUndefined();
+  });
+}

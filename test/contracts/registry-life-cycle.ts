@@ -1,0 +1,191 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { NameRow, Registry } from '../../worker/stores/types.ts';
+import { digestOf, versionRow } from './sample-rows.ts';
+
+/** History, aliases, retired versions, and what KV is derived from. */
+export function registryLifeCycleContract(backend: string, make: () => Promise<Registry>): void {
+  describe(`life cycle in the Registry on ${backend}`, () => {
+    let registry: Registry;
+    beforeEach(async () => {
+      registry = await make();
+    });
+
+    const nameOf = async (name: string) => (await registry.name(name)) as NameRow;
+    const publish = async (
+      name: string,
+      version: number,
+      more: { owner?: string; stage?: boolean; parents?: [string, number][] } = {},
+    ) => {
+      const { stage = false, parents = [], ...fields } = more;
+      const row = versionRow(name, version, fields);
+      for (const [parent, at] of parents.toReversed())
+        row.chain.unshift({ digest: digestOf(`${parent}@${at}`), scale: 1, name: parent, owner: 'default' });
+      return registry.publish({ row, stage, before: await registry.name(name), why: `because ${version}` });
+    };
+    const all = { name: null, owner: null, before: null, limit: 99 };
+
+    it('keeps every change with who, when, from, to and why, newest first', async () => {
+      await publish('a', 1);
+      await publish('b', 1, { owner: 'other' });
+      await publish('a', 2, { stage: true });
+      const note = { actor: 'key_1', at: 5 };
+      await registry.flip({
+        before: await nameOf('a'),
+        to: 2,
+        action: 'promote',
+        ...note,
+        why: "it's better",
+      });
+      await registry.flip({ before: await nameOf('a'), to: 1, action: 'rollback', ...note });
+      await registry.retire({ before: await nameOf('a'), version: 2, actor: 'key_2', at: 6 });
+      await registry.repaired({ before: await nameOf('a'), actor: 'key_2', at: 7 });
+      const history = await registry.history({ ...all, name: 'a' });
+      expect(history.map(({ sequence, action, from, to }) => [sequence, action, from, to])).toEqual([
+        [6, 'repair', 1, 1],
+        [5, 'retire', 1, 2],
+        [4, 'rollback', 2, 1],
+        [3, 'promote', 1, 2],
+        [2, 'stage', 1, 2],
+        [1, 'publish', null, 1],
+      ]);
+      expect(history[3]).toMatchObject({ actor: 'key_1', at: 5, owner: 'default', target: null });
+      expect(history.map(({ why }) => why)).toEqual([
+        null,
+        null,
+        null,
+        "it's better",
+        'because 2',
+        'because 1',
+      ]);
+      expect((await registry.history({ ...all, owner: 'other' })).map(({ name }) => name)).toEqual(['b']);
+      const first = await registry.history({ ...all, limit: 3 });
+      const rest = await registry.history({ ...all, before: first.at(-1)?.id ?? null });
+      expect([...first, ...rest]).toEqual(await registry.history(all));
+      expect([...first, ...rest]).toHaveLength(7);
+    });
+
+    it('tells the newest version that was never live', async () => {
+      expect(await registry.newestStaged('a')).toBeNull();
+      await publish('a', 1);
+      await publish('a', 2, { stage: true });
+      await publish('a', 3, { stage: true });
+      expect((await registry.newestStaged('a'))?.version).toBe(3);
+      const note = { actor: 'x', at: 1 };
+      await registry.flip({ before: await nameOf('a'), to: 3, ...note });
+      expect((await registry.newestStaged('a'))?.version).toBe(2);
+      await registry.retire({ before: await nameOf('a'), version: 2, ...note });
+      expect(await registry.newestStaged('a')).toBeNull();
+    });
+
+    it('retires a version, whose row stays', async () => {
+      await publish('a', 1);
+      await publish('a', 2);
+      await registry.retire({ before: await nameOf('a'), version: 1, actor: 'x', at: 9 });
+      await registry.retire({ before: await nameOf('a'), version: 1, actor: 'x', at: 10 });
+      expect(await registry.version('a', 1)).toEqual({ ...versionRow('a', 1), retiredAt: 9 });
+      expect(await registry.version('a', 2)).toMatchObject({ retiredAt: null });
+      expect(await registry.name('a')).toMatchObject({ version: 2, latest: 2 });
+    });
+
+    it('finds what stands on a version, however far above, and is in use', async () => {
+      await publish('a', 1);
+      await publish('a/b', 1, { parents: [['a', 1]] });
+      await publish('a/b/c', 1, {
+        parents: [
+          ['a', 1],
+          ['a/b', 1],
+        ],
+      });
+      const a = versionRow('a', 1);
+      const b = versionRow('a/b', 1);
+      expect(await registry.dependents(a, 9)).toEqual([
+        { name: 'a/b', version: 1 },
+        { name: 'a/b/c', version: 1 },
+      ]);
+      expect(await registry.dependents(a, 1)).toHaveLength(1);
+      expect(await registry.dependents(b, 9)).toEqual([{ name: 'a/b/c', version: 1 }]);
+      expect(await registry.dependents(versionRow('a/b/c', 1), 9)).toEqual([]);
+      await registry.retire({ before: await nameOf('a/b/c'), version: 1, actor: 'x', at: 1 });
+      expect(await registry.dependents(b, 9)).toEqual([]);
+      expect(await registry.dependents(a, 9)).toEqual([{ name: 'a/b', version: 1 }]);
+    });
+
+    it('retires nothing that another version stands on, and builds on nothing retired, whoever comes first', async () => {
+      await publish('a', 1);
+      await publish('a', 2);
+      await publish('a/b', 1, { parents: [['a', 1]] });
+      const retire = async (version: number) =>
+        registry.retire({ before: await nameOf('a'), version, actor: 'x', at: 9 });
+      const before = await nameOf('a');
+      expect(await retire(1)).toEqual({ ok: false, error: { kind: 'conflict', name: before } });
+      expect(await registry.version('a', 1)).toMatchObject({ retiredAt: null });
+      await publish('a', 3);
+      expect((await retire(2)).ok).toBe(true);
+      const late = await publish('a/c', 1, { parents: [['a', 2]] });
+      expect(late).toEqual({ ok: false, error: { kind: 'conflict', name: null } });
+      expect(await registry.versions('a/c')).toEqual([]);
+      expect((await publish('a/c', 1, { parents: [['a', 3]] })).ok).toBe(true);
+      // The same file is in use as another version again.
+      const digest = digestOf('a@2');
+      await registry.publish({
+        row: versionRow('a', 4, { digest }),
+        stage: false,
+        before: await nameOf('a'),
+      });
+      expect((await publish('a/d', 1, { parents: [['a', 2]] })).ok).toBe(true);
+    });
+
+    it('makes a name stand for another, and ends it', async () => {
+      await publish('a', 1);
+      const note = { actor: 'key_1', at: 3, why: 'short' };
+      const alias = { before: null, name: 'latest', owner: 'default', target: 'a', ...note };
+      const made = await registry.alias(alias);
+      const row = { name: 'latest', owner: 'default', version: null, latest: 0, sequence: 1, alias: 'a' };
+      expect(made).toEqual({ ok: true, value: row });
+      expect(await registry.name('latest')).toEqual(row);
+      expect(await registry.pointer('latest')).toEqual({ kind: 'alias', target: 'a' });
+      expect((await registry.alias(alias)).ok).toBe(false);
+      const names = { prefix: '', cursor: null, limit: 9, owner: null };
+      expect((await registry.names(names)).items.map(({ name }) => name)).toEqual(['a', 'latest']);
+      await registry.alias({ ...alias, before: row, target: null });
+      expect(await registry.pointer('latest')).toEqual({ kind: 'gone' });
+      expect((await registry.names(names)).items.map(({ name }) => name)).toEqual(['a']);
+      const history = await registry.history({ ...all, name: 'latest' });
+      expect(history.map(({ action, to, target, why }) => [action, to, target, why])).toEqual([
+        ['unalias', null, 'a', 'short'],
+        ['alias', null, 'a', 'short'],
+      ]);
+      await publish('latest', 1);
+      expect(await registry.name('latest')).toMatchObject({
+        version: 1,
+        latest: 1,
+        sequence: 3,
+        alias: null,
+      });
+    });
+
+    it('says what belongs in KV, for one name and for all of them', async () => {
+      await publish('a', 1);
+      await publish('a', 2);
+      await publish('b', 1, { stage: true });
+      const note = { actor: 'x', at: 1 };
+      await registry.alias({ before: null, name: 'c', owner: 'default', target: 'a', ...note });
+      expect(await registry.pointer('a')).toEqual({ kind: 'version', row: versionRow('a', 2) });
+      expect(await registry.pointer('b')).toEqual({ kind: 'none' });
+      expect(await registry.pointer('absent')).toEqual({ kind: 'none' });
+      const first = await registry.pointers({ cursor: null, limit: 2 });
+      const second = await registry.pointers({ cursor: first.cursor, limit: 2 });
+      const items = [...first.items, ...second.items];
+      expect(items.map(({ name, pointer }) => [name.name, pointer.kind])).toEqual([
+        ['a', 'version'],
+        ['b', 'none'],
+        ['c', 'alias'],
+      ]);
+      expect(second.cursor).toBeNull();
+      for (const { name, pointer } of items) {
+        expect(name).toEqual(await registry.name(name.name));
+        expect(pointer).toEqual(await registry.pointer(name.name));
+      }
+    });
+  });
+}

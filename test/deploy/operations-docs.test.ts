@@ -1,0 +1,63 @@
+/** docs/operations.md says what the parts really write. */
+import { readdirSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { commandNames } from '../../cli/command-list.ts';
+import { createMetrics } from '../../gpu-origin/http/metrics.ts';
+import { createAnalyticsPoints } from '../../worker/observe/analytics-engine.ts';
+import { samplePoint } from '../contracts/completion-points.ts';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+const docs = readFileSync(path.join(ROOT, 'docs/operations.md'), 'utf8');
+
+/** Names of events in the sources below a folder. */
+const eventsOf = (folder: string): string[] =>
+  readdirSync(path.join(ROOT, folder), { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.ts'))
+    .flatMap((file) => {
+      const source = readFileSync(path.join(ROOT, folder, file), 'utf8');
+      const patterns = [
+        /logLine\(\s*'([a-z_]+)'/g,
+        /logLine\(\s*known \? '([a-z_]+)'/g,
+        /event: '([a-z_]+)'/g,
+        /\blog\('(?:info|error)', '([a-z_]+)'/g,
+        /\blog\(failed \? 'error' : 'info', '([a-z_]+)'/g,
+      ];
+      return patterns.flatMap((pattern) => [...source.matchAll(pattern)].map((match) => match[1] ?? ''));
+    });
+
+describe('docs/operations.md', () => {
+  it('explains every event of the logs', () => {
+    const events = new Set([...eventsOf('worker'), ...eventsOf('gpu-origin')]);
+    expect(events.size).toBeGreaterThan(20);
+    for (const event of events) expect(docs, event).toMatch(new RegExp(`\\b${event}\\b`));
+  });
+
+  it('builds its alerts of metrics that there are', async () => {
+    const text = await createMetrics().text();
+    const named = [...docs.matchAll(/\bgraft_[a-z_]+/g)]
+      .map(([name]) => name.replace(/_bucket$/, ''))
+      .filter((name) => name !== 'graft_completions');
+    expect(named.length).toBeGreaterThan(5);
+    for (const name of named) expect(text, name).toContain(`# TYPE ${name} `);
+  });
+
+  it('lists as many columns as a data point has', () => {
+    createAnalyticsPoints({
+      writeDataPoint({ indexes, blobs, doubles }) {
+        for (const [kind, { length }] of Object.entries({ index: indexes, blob: blobs, double: doubles })) {
+          expect(docs).toContain(`\`${kind}${length}\``);
+          expect(docs).not.toContain(`\`${kind}${length + 1}\``);
+        }
+      },
+    }).record(samplePoint());
+    expect.assertions(6);
+  });
+
+  it('uses commands that there are', () => {
+    const used = [...docs.matchAll(/(?:npx |`)graft ([a-z]+)/g)].map(([, verb]) => verb ?? '');
+    expect(used.length).toBeGreaterThan(10);
+    for (const verb of used) expect(commandNames()).toContain(verb);
+  });
+});

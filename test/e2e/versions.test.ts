@@ -1,0 +1,100 @@
+/** The life of versions by the real command line, against a whole stack with a tiny base. */
+import path from 'node:path';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { TINY_ADAPTERS, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
+import type { Finished } from './graft-process.ts';
+import { startTinyStack, type TinyStack } from './tiny-stack.ts';
+
+let stack: TinyStack;
+const graft = (...args: string[]) => stack.graft(...args);
+const json = async (...args: string[]): Promise<unknown> => {
+  const { code, stdout, stderr } = await graft(...args, '--json');
+  if (code !== 0) throw new Error(stderr);
+  return JSON.parse(stdout);
+};
+const said = ({ code, stdout }: Finished) => `${code} ${stdout.trim()}`;
+const failed = ({ code, stderr }: Finished) => ({
+  exit: code,
+  code: (JSON.parse(stderr) as { error: { code: string } }).error.code,
+});
+
+const kinds = Object.keys(TINY_ADAPTERS).slice(0, 2);
+const publish = async (kind: number, ...more: string[]) => {
+  const folder = path.join(stack.folder, `adapter-${kind}`);
+  writeTinyAdapter(folder, TINY_ADAPTERS[kinds[kind] as string] as TinyAdapter);
+  return json('publish', folder, '--name', 'team/notes', ...more);
+};
+
+beforeAll(async () => {
+  stack = await startTinyStack();
+}, 120_000);
+afterAll(() => stack.remove());
+
+describe('the life of versions', () => {
+  it('stage, promote, roll back, retire: each said in the history', async () => {
+    expect(await publish(0)).toMatchObject({ version: 1, live: true });
+    expect(await publish(1, '--stage', '--why', 'candidate')).toMatchObject({ version: 2, live: false });
+    expect(said(await graft('promote', 'team/notes', '--dry-run'))).toBe(
+      '0 dry run: team/notes@2 would be live (now: team/notes@1)',
+    );
+    expect(said(await graft('promote', 'team/notes', '--why', 'it is better'))).toBe(
+      '0 team/notes@2 is live (before: team/notes@1)',
+    );
+    expect(await json('rollback', 'team/notes', '--expect', '2')).toEqual({
+      name: 'team/notes',
+      version: 1,
+      from: 2,
+    });
+    expect(failed(await graft('rollback', 'team/notes', '--expect', '2', '--json'))).toEqual({
+      exit: 5,
+      code: 'version_conflict',
+    });
+    expect(failed(await graft('retire', 'team/notes@1', '--json'))).toMatchObject({ exit: 5 });
+    expect(said(await graft('retire', 'team/notes@2'))).toBe('0 team/notes@2 is retired');
+    expect(failed(await graft('run', 'team/notes@2', 'hi', '--json'))).toEqual({
+      exit: 3,
+      code: 'model_not_found',
+    });
+
+    const { stdout } = await graft('history', 'team/notes');
+    expect(
+      stdout
+        .trim()
+        .split('\n')
+        .map((line) => line.trim().split(/ {2,}/).slice(1)),
+    ).toEqual([
+      ['ACTION', 'LIVE BEFORE', 'VERSION', 'BY', 'WHY'],
+      ['retire', '1', '2', 'bootstrap'],
+      ['rollback', '2', '1', 'bootstrap'],
+      ['promote', '1', '2', 'bootstrap', 'it is better'],
+      ['stage', '1', '2', 'bootstrap', 'candidate'],
+      ['publish', '-', '1', 'bootstrap'],
+    ]);
+    const log = (await json('log', '--limit', '2')) as { changes: { action: string; name: string }[] };
+    expect(log.changes.map(({ action, name }) => `${action} ${name}`)).toEqual([
+      'retire team/notes',
+      'rollback team/notes',
+    ]);
+  }, 120_000);
+
+  it('an alias is listed, answers, and ends', async () => {
+    expect(said(await graft('alias', 'best', 'team/notes'))).toBe('0 best is an alias of team/notes');
+    expect((await graft('ls')).stdout).toMatch(/^best +-> team\/notes +- /m);
+    expect((await graft('run', 'best', 'hi', '--max-tokens', '2')).code).toBe(0);
+    expect(said(await graft('alias', 'best', '--remove'))).toBe('0 best is no alias any more');
+    expect(failed(await graft('run', 'best', 'hi', '--json'))).toMatchObject({ exit: 3 });
+    expect(failed(await graft('alias', 'best', 'absent', '--json'))).toMatchObject({ exit: 3 });
+  }, 60_000);
+
+  it('what KV has lost is found and written again', async () => {
+    const right = /^\d+ names?, \d+ keys?, \d+ grants?: KV is as D1 says$/;
+    expect((await graft('repair')).stdout.trim()).toMatch(right);
+    expect(await json('repair', '--dry-run')).toMatchObject({ dry_run: true, mended: [] });
+    expect(said(await graft('gc', '--dry-run'))).toBe('0 no garbage');
+    expect(await json('gc')).toEqual({ dry_run: false, files: [] });
+  });
+
+  it('wrong usage is said before anything is asked', async () => {
+    expect(failed(await graft('retire', 'team/notes', '--json'))).toEqual({ exit: 2, code: 'usage' });
+  });
+});

@@ -1,0 +1,79 @@
+import { admit, emptyQuota, renew, settle, type QuotaState } from '../../worker/quota/quota-state.ts';
+import { StoreUnavailable } from '../../worker/stores/types.ts';
+import type { Quotas, UsageGroup, UsageLedger, UsageRow } from '../../worker/stores/types-metering.ts';
+
+export interface FakeQuotas extends Quotas {
+  /** Every call fails while it is set. */
+  down: boolean;
+  /** Calls as `admit <counter>`, in order. */
+  readonly calls: string[];
+}
+
+/** Counters in memory, with the same arithmetic. */
+export function createFakeQuotas(): FakeQuotas {
+  const states = new Map<string, QuotaState>();
+  const calls: string[] = [];
+  const of = (call: string, counter: string): QuotaState => {
+    calls.push(`${call} ${counter}`);
+    if (fake.down) throw new StoreUnavailable('DO', new Error('down'));
+    const state = states.get(counter) ?? emptyQuota();
+    states.set(counter, state);
+    return state;
+  };
+  const fake: FakeQuotas = {
+    down: false,
+    calls,
+    admit: async (counter, ask) => admit(of('admit', counter), ask),
+    renew: async (counter, ask) => renew(of('renew', counter), ask),
+    settle: async (counter, ask) => settle(of('settle', counter), ask),
+  };
+  return fake;
+}
+
+const iso = (hour: number, characters: number): string =>
+  new Date(hour * 3_600_000).toISOString().slice(0, characters);
+
+const GROUPS: Record<UsageGroup, (row: UsageRow) => string> = {
+  key: ({ keyId }) => keyId,
+  tenant: ({ tenant }) => tenant,
+  name: ({ name }) => name,
+  version: ({ name, version }) => (version === 0 ? name : `${name}@${version}`),
+  day: ({ hour }) => iso(hour, 10),
+  hour: ({ hour }) => iso(hour, 13),
+};
+
+export function createFakeUsage(): UsageLedger {
+  const batches = new Map<string, readonly UsageRow[]>();
+  return {
+    async add({ id, rows }) {
+      if (!batches.has(id)) batches.set(id, structuredClone(rows));
+    },
+    async sum({ by, tenant, from, to, limit }) {
+      const sums = new Map<
+        string,
+        { requests: number; errors: number; promptTokens: number; completionTokens: number }
+      >();
+      for (const row of [...batches.values()].flat()) {
+        if ((tenant !== null && row.tenant !== tenant) || row.hour < from || row.hour >= to) continue;
+        const group = GROUPS[by](row);
+        const sum = sums.get(group) ?? { requests: 0, errors: 0, promptTokens: 0, completionTokens: 0 };
+        sum.requests += row.requests;
+        sum.errors += row.errors;
+        sum.promptTokens += row.promptTokens;
+        sum.completionTokens += row.completionTokens;
+        sums.set(group, sum);
+      }
+      const byTime = by === 'day' || by === 'hour';
+      return [...sums]
+        .map(([group, sum]) => ({ group, ...sum }))
+        .sort(
+          (a, b) =>
+            (byTime ? 0 : total(b) - total(a) || b.requests - a.requests) || (a.group < b.group ? -1 : 1),
+        )
+        .slice(0, limit);
+    },
+  };
+}
+
+const total = (sum: { promptTokens: number; completionTokens: number }): number =>
+  sum.promptTokens + sum.completionTokens;

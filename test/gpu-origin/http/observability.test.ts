@@ -1,0 +1,81 @@
+/** What an origin says of itself: its load with every answer, where the time went, and /metrics. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { readLoad } from '../../../protocol/index.ts';
+import { envelope, signedFetch, startTestOrigin, type Origin } from './harness.ts';
+
+const CHAT = '/v1/chat/completions';
+const chat = { messages: [{ role: 'user', content: 'hello' }], max_tokens: 3, ignore_eos: true };
+
+let origin: Origin;
+afterEach(() => origin.stop());
+
+const ask = (request: object, options: { headers?: Record<string, string> } = {}) =>
+  signedFetch(origin, CHAT, { body: envelope({ model: 'base', ...chat, ...request }), ...options });
+const loadOf = (response: Response) => readLoad(response.headers.get('x-graft-load'));
+
+describe('x-graft-load', () => {
+  it('counts the rows that run, and says when the origin is going away', async () => {
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    origin = await startTestOrigin({
+      signed: true,
+      context: { headersAfterMs: 10 },
+      runner: { duringStep: ({ kind }) => (kind === 'decode' ? held : undefined) },
+    });
+    expect(loadOf(await signedFetch(origin, '/base'))).toEqual({ rows: 0, slots: 4, draining: false });
+    const running = await Promise.all([ask({ stream: true }), ask({ stream: true })]);
+    expect(loadOf(await signedFetch(origin, '/base'))?.rows).toBe(2);
+    origin.lifecycle.drain();
+    expect(loadOf(await signedFetch(origin, '/base'))).toEqual({ rows: 2, slots: 4, draining: true });
+    release();
+    for (const response of running) await response.text();
+    expect(loadOf(await signedFetch(origin, '/base'))?.rows).toBe(0);
+  });
+
+  it('is told to the edge alone', async () => {
+    origin = await startTestOrigin({ signed: true });
+    for (const path of ['/base', '/healthz', '/readyz'])
+      expect((await fetch(origin.url + path)).headers.get('x-graft-load')).toBeNull();
+  });
+});
+
+describe('server-timing', () => {
+  it('says what an answer waited for', async () => {
+    origin = await startTestOrigin({ signed: true });
+    const whole = await ask({});
+    expect(whole.headers.get('server-timing')).toMatch(/^prompt;dur=\d+, first;dur=\d+, rest;dur=\d+$/);
+    await whole.text();
+    const streamed = await ask({ stream: true });
+    expect(streamed.headers.get('server-timing')).toMatch(/^prompt;dur=\d+, first;dur=\d+$/);
+    await streamed.text();
+  });
+});
+
+describe('request ids', () => {
+  it('are the edge’s, in header and envelope', async () => {
+    origin = await startTestOrigin({ signed: true });
+    const answered = await ask({}, { headers: { 'x-request-id': 'r1' } });
+    expect(answered.headers.get('x-request-id')).toBe('r1');
+    await answered.text();
+    // hono's request-id lets these through at the edge.
+    const odd = await signedFetch(origin, '/base', { headers: { 'x-request-id': 'a=b-c_d' } });
+    expect(odd.headers.get('x-request-id')).toBe('a=b-c_d');
+  });
+});
+
+describe('/metrics', () => {
+  it('has what the alerts of docs/operations.md are made of, and no tenant or adapter', async () => {
+    origin = await startTestOrigin({ signed: true });
+    await (await ask({})).text();
+    const text = await (await fetch(`${origin.url}/metrics`)).text();
+    for (const metric of [
+      'graft_http_requests_total{route="/v1/chat/completions",status="200"} 1',
+      'graft_rows_running 0',
+      'graft_requests_waiting 0',
+      'graft_slots 4',
+      'graft_start_time_seconds ',
+    ])
+      expect(text).toContain(metric);
+    expect(text).not.toMatch(/tenant|digest|alice/);
+  });
+});

@@ -1,0 +1,128 @@
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { createApp } from '../../worker/app.ts';
+import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
+import { isAdmin, routesOf } from './routes.ts';
+
+let graft: AppHarness;
+let app: ReturnType<typeof createApp>;
+let key: string;
+
+beforeEach(async () => {
+  vi.spyOn(console, 'error').mockImplementation(() => undefined);
+  graft = await createAppHarness();
+  app = createApp(graft.services);
+  const made = await graft.request('/admin/keys', { body: { scopes: ['**'] } });
+  ({ key } = (await made.json()) as { key: string });
+});
+
+function expectSecure(response: Response, what: string): void {
+  const header = (name: string) => [what, response.headers.get(name)];
+  expect(header('x-content-type-options')).toEqual([what, 'nosniff']);
+  expect(header('content-security-policy')).toEqual([what, "default-src 'none'; frame-ancestors 'none'"]);
+  expect(header('referrer-policy')).toEqual([what, 'no-referrer']);
+  expect(header('x-frame-options')[1], what).toMatch(/^(SAMEORIGIN|DENY)$/);
+  expect(header('cross-origin-resource-policy')).toEqual([what, 'same-site']);
+  expect(header('strict-transport-security')[1], what).toMatch(/^max-age=\d{7,}/);
+  expect(header('x-request-id')[1], what).toMatch(/^[\w=-]{1,128}$/);
+  expect(header('server')).toEqual([what, null]);
+  expect(header('x-powered-by')).toEqual([what, null]);
+  expect(header('set-cookie')).toEqual([what, null]);
+}
+
+describe('every answer', () => {
+  it('has secure headers and a request id, whatever its status', async () => {
+    const seen = new Set<number>();
+    const ask = async (method: string, path: string, init: RequestInit = {}) => {
+      const response = await app.request(path, { method, ...init });
+      seen.add(response.status);
+      expectSecure(response, `${method} ${path} -> ${response.status}`);
+    };
+    for (const route of routesOf(app)) {
+      const authorization = `Bearer ${isAdmin(route) ? graft.adminKey : key}`;
+      const body = ['POST', 'PUT', 'PATCH'].includes(route.method) ? { body: '{' } : {};
+      await ask(route.method, route.path, body);
+      await ask(route.method, route.path, { headers: { authorization }, ...body });
+      await ask('PATCH', route.path, { headers: { authorization } });
+      await ask('OPTIONS', route.path);
+      await ask('HEAD', route.path, { headers: { authorization } });
+    }
+    await ask('GET', '/nowhere');
+    await ask('POST', '/v1/chat/completions', {
+      headers: { authorization: `Bearer ${key}` },
+      body: JSON.stringify({ model: 'base', messages: [{ role: 'user', content: 'hi' }] }),
+    });
+    vi.spyOn(graft.services.intake.registry, 'names').mockRejectedValue(new Error('secret detail'));
+    await ask('GET', '/admin/names', { headers: { authorization: `Bearer ${graft.adminKey}` } });
+    for (const status of [200, 400, 401, 404, 405, 500]) expect([...seen]).toContain(status);
+  });
+
+  it('lets no page of another site read it unless the configuration names the page', async () => {
+    const allowed = 'https://app.example.com';
+    const open = createApp({ ...graft.services, corsOrigins: [allowed] });
+    for (const [site, which, expected] of [
+      [allowed, app, null],
+      ['null', app, null],
+      [allowed, open, allowed],
+      ['https://evil.example', open, null],
+      ['https://app.example.com.evil.example', open, null],
+      ['http://app.example.com', open, null],
+      ['null', open, null],
+    ] as const)
+      for (const path of ['/v1/models', '/v1/chat/completions', '/admin/keys', '/healthz'])
+        for (const method of ['OPTIONS', 'GET']) {
+          const response = await which.request(path, {
+            method,
+            headers: { origin: site, 'access-control-request-method': 'POST' },
+          });
+          const right = path.startsWith('/v1/') ? expected : null;
+          expect([path, response.headers.get('access-control-allow-origin')]).toEqual([path, right]);
+          expect(response.headers.get('access-control-allow-credentials')).toBeNull();
+        }
+  });
+
+  it('repeats a request id only when it is short and plain', async () => {
+    const idOf = async (id: string) =>
+      (await app.request('/healthz', { headers: { 'x-request-id': id } })).headers.get('x-request-id');
+    for (const id of ['a', 'req_1-2=', 'x'.repeat(128)]) expect(await idOf(id)).toBe(id);
+    const odd = [
+      'x'.repeat(129),
+      'a b',
+      '<script>',
+      'a/b',
+      'a:b',
+      'http://evil/',
+      'é',
+      '"',
+      "'",
+      '%0d%0a',
+      '${x}',
+    ];
+    for (const id of odd) {
+      const given = await idOf(id);
+      expect(given).not.toBe(id);
+      expect(given).toMatch(/^[\w-]{1,128}$/);
+    }
+  });
+
+  it('is JSON without a line break or a page in its headers, whatever name is asked for', async () => {
+    const names = [
+      'a\r\nset-cookie: a=b',
+      'a\nx-evil: 1',
+      '<img src=x onerror=alert(1)>',
+      'a\u0000',
+      '\u2028',
+    ];
+    for (const name of names) {
+      const response = await app.request('/v1/chat/completions', {
+        method: 'POST',
+        headers: { authorization: `Bearer ${key}` },
+        body: JSON.stringify({ model: name, messages: [{ role: 'user', content: 'hi' }] }),
+      });
+      expect(response.status).toBe(404);
+      expect(response.headers.get('content-type')).toMatch(/^application\/json/);
+      expect([...response.headers.keys()]).not.toContain('x-evil');
+      expect(response.headers.get('set-cookie')).toBeNull();
+      expect(JSON.parse(await response.text())).toMatchObject({ error: { code: 'model_not_found' } });
+    }
+  });
+});

@@ -1,0 +1,47 @@
+import net from 'node:net';
+
+export interface RawAnswer {
+  text: string;
+  /** Of each answer on the connection. */
+  statuses: number[];
+  bodyOf(index: number): string;
+}
+
+/** What the other side has not said by then it will not say. */
+const QUIET_MS = 150;
+const LONGEST_MS = 5_000;
+
+export function readAnswers(text: string): RawAnswer {
+  const answers = text.split(/(?=HTTP\/1\.1 \d{3} )/).filter((answer) => answer.startsWith('HTTP/1.1'));
+  return {
+    text,
+    statuses: answers.map((answer) => Number(answer.slice(9, 12))),
+    bodyOf: (index) => answers[index]?.split('\r\n\r\n').slice(1).join('\r\n\r\n') ?? '',
+  };
+}
+
+/** Sends bytes as they are. @returns what comes back until the other side closes or falls silent. */
+export function sendRaw(url: string, bytes: string): Promise<string> {
+  const { hostname, port } = new URL(url);
+  return new Promise((resolve) => {
+    const socket = net.connect({ host: hostname, port: Number(port) });
+    let text = '';
+    let quiet: NodeJS.Timeout | undefined;
+    const done = (): void => {
+      clearTimeout(quiet);
+      clearTimeout(longest);
+      socket.destroy();
+      resolve(text);
+    };
+    const longest = setTimeout(done, LONGEST_MS);
+    socket.setEncoding('latin1');
+    socket.on('data', (piece: string) => {
+      text += piece;
+      clearTimeout(quiet);
+      quiet = setTimeout(done, QUIET_MS);
+    });
+    socket.once('error', done);
+    socket.once('close', done);
+    socket.end(Buffer.from(bytes, 'latin1'));
+  });
+}

@@ -1,0 +1,72 @@
+/** Repair and collection of garbage in real workerd, on Miniflare's KV and D1. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { tinyAdapter } from '../fakes/tiny-adapters.ts';
+import { startTestEdge, type TestEdge } from './edge-harness.ts';
+
+const root = tinyAdapter({ seed: 1 });
+let graft: TestEdge;
+beforeAll(async () => {
+  graft = await startTestEdge();
+  expect((await graft.publish({ name: 'medicine', adapter: root })).status).toBe(201);
+});
+afterAll(() => graft.stop());
+
+describe('upkeep', () => {
+  const run = async (path: string) => {
+    const found: unknown[] = [];
+    for (let cursor: string | null = null; ;) {
+      const response = await graft.admin(path, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify({ cursor }),
+      });
+      expect(response.status).toBe(200);
+      const page = (await response.json()) as {
+        mended?: unknown[];
+        files?: unknown[];
+        cursor: string | null;
+      };
+      found.push(...(page.mended ?? page.files ?? []));
+      if (page.cursor === null) return found;
+      cursor = page.cursor;
+    }
+  };
+
+  it('writes again what KV has lost, and takes away what nobody knows', async () => {
+    const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
+    expect(await run('/admin/repair')).toEqual([]);
+    const genuine = (await kv.get('name:medicine')) as string;
+    await kv.delete('name:medicine');
+    await kv.put('name:nobody/knows', genuine);
+    expect(await run('/admin/repair')).toEqual([
+      { kind: 'name', id: 'medicine', was: 'missing', did: 'written' },
+      { kind: 'name', id: 'nobody/knows', was: 'unknown', did: 'removed' },
+    ]);
+    expect(await kv.get('name:medicine')).toBe(genuine);
+    expect(await run('/admin/repair')).toEqual([]);
+  });
+
+  it('marks and deletes an upload that never became a version, and nothing else', async () => {
+    const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
+    const db = await graft.edge.miniflare.getD1Database('DB');
+    const left = tinyAdapter({ seed: 12, rank: 3 });
+    expect((await graft.upload(left, { partBytes: 500 })).status).toBe(201);
+    const ofLeft = async () => (await kv.list({ prefix: `blob:${left.digest}` })).keys.length;
+    const parts = Math.ceil(left.bytes.length / 500);
+    expect(await ofLeft()).toBe(parts + 1);
+    await db.prepare('UPDATE stored_files SET touched_at = 0').run();
+    const marked = (await run('/admin/gc')) as { digest: string; action: string; bytes: number }[];
+    const mine = marked.find(({ digest }) => digest === left.digest);
+    expect(mine).toMatchObject({ action: 'marked', bytes: left.bytes.length });
+    expect(marked.map(({ digest }) => digest)).not.toContain(root.digest);
+    await db.prepare('UPDATE stored_files SET deleting_at = 0 WHERE digest = ?').bind(left.digest).run();
+    expect(await run('/admin/gc')).toContainEqual({
+      digest: left.digest,
+      bytes: left.bytes.length,
+      action: 'deleted',
+      deletable_at: null,
+    });
+    expect(await ofLeft()).toBe(0);
+    expect((await kv.list({ prefix: `blob:${root.digest}` })).keys).toHaveLength(2);
+  });
+});

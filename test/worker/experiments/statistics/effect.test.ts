@@ -1,0 +1,113 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  absoluteEffect,
+  contrast,
+  differenceOf,
+  liftEffect,
+  liftInterval,
+} from '../../../../worker/experiments/statistics/effect.ts';
+import { cupedDifference } from '../../../../worker/experiments/statistics/cuped.ts';
+import { armOf } from '../../../../worker/experiments/statistics/moments.ts';
+import {
+  sequentialInterval,
+  sequentialMultiplier,
+} from '../../../../worker/experiments/statistics/sequential.ts';
+
+fc.configureGlobal({ seed: 10 });
+
+const arm = fc.record({
+  n: fc.integer({ min: 2, max: 100_000 }),
+  mean: fc.double({ min: -100, max: 100, noNaN: true }).filter((mean) => Math.abs(mean) > 1e-3),
+  variance: fc.double({ min: 1e-3, max: 1e3, noNaN: true }),
+});
+const differenceBetween = (a: Parameters<typeof differenceOf>[0], b: typeof a) => {
+  const difference = differenceOf(a, b);
+  if (!difference.ok) throw new Error(difference.error);
+  return difference.value;
+};
+
+describe('differenceOf', () => {
+  const good = { n: 10, mean: 1, variance: 1 };
+  it('says why there is none', () => {
+    expect(differenceOf(good, { ...good, n: 1 })).toEqual({ ok: false, error: 'too_few_values' });
+    expect(differenceOf({ ...good, variance: 0 }, good)).toEqual({ ok: false, error: 'no_variance' });
+  });
+
+  it('has no lift over nought', () => {
+    const difference = differenceBetween({ ...good, mean: 0 }, good);
+    expect(liftEffect(difference)).toBeNull();
+    expect(liftInterval(difference, 2)).toBeNull();
+  });
+});
+
+describe('liftInterval', () => {
+  const multiplier = fc.double({ min: 0.5, max: 5, noNaN: true });
+
+  it('leaves 0 out exactly when the interval of the difference does', () => {
+    fc.assert(
+      fc.property(arm, arm, multiplier, (a, b, times) => {
+        const difference = differenceBetween(a, b);
+        const lift = liftInterval(difference, times);
+        if (lift === null) return;
+        const { estimate, standardError } = absoluteEffect(difference);
+        // Up to rounding: not when 0 lies on the border.
+        fc.pre(Math.abs(Math.abs(estimate) / standardError / times - 1) > 1e-6);
+        expect(lift.low > 0 || lift.high < 0).toBe(Math.abs(estimate) > times * standardError);
+        expect(lift.low).toBeLessThanOrEqual(lift.high);
+      }),
+    );
+  });
+
+  it('is the delta method where control is certain', () => {
+    const difference = differenceBetween(
+      { n: 1_000_000, mean: 10, variance: 4 },
+      { n: 1_000, mean: 11, variance: 4 },
+    );
+    const lift = liftEffect(difference)!;
+    const interval = liftInterval(difference, 1.96)!;
+    expect(interval.low).toBeCloseTo(lift.estimate - 1.96 * lift.standardError, 5);
+    expect(interval.high).toBeCloseTo(lift.estimate + 1.96 * lift.standardError, 5);
+  });
+
+  it('holds exactly the lifts that the contrast does not rule out', () => {
+    const [a, b] = [
+      { n: 400, mean: 0.1, variance: 0.09 },
+      { n: 500, mean: 0.15, variance: 0.1275 },
+    ];
+    const { low, high } = liftInterval(differenceBetween(a, b), 3)!;
+    for (const [lift, inside] of [
+      [low - 0.01, false],
+      [low + 0.01, true],
+      [high - 0.01, true],
+      [high + 0.01, false],
+    ] as const) {
+      const { estimate, standardError } = contrast(a, b, 1 + lift);
+      expect(Math.abs(estimate) <= 3 * standardError).toBe(inside);
+    }
+  });
+});
+
+describe('CUPED', () => {
+  it('changes nothing without a connection, and narrows with one', () => {
+    const paired = (n: number, mean: number, correlation: number) => ({
+      n,
+      sum: n * mean,
+      sumSquares: n * (mean ** 2 + 1),
+      preSum: n * 2,
+      preSumSquares: n * 5,
+      products: n * (2 * mean + correlation),
+    });
+    const plain = differenceBetween(armOf(paired(500, 1, 0), 'mean'), armOf(paired(500, 1.1, 0), 'mean'));
+    const width = (correlation: number) => {
+      const difference = cupedDifference(paired(500, 1, correlation), paired(500, 1.1, correlation), 'mean');
+      if (!difference.ok) throw new Error(difference.error);
+      const { low, high } = sequentialInterval(absoluteEffect(difference.value), 0.05);
+      return high - low;
+    };
+    const half = absoluteEffect(plain).standardError * sequentialMultiplier(1_000, 0.05);
+    expect(width(0)).toBeCloseTo(2 * half, 12);
+    // What is left of the variance is 1 - correlation^2.
+    expect(width(0.8) / width(0)).toBeCloseTo(0.6, 2);
+  });
+});

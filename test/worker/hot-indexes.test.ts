@@ -1,0 +1,55 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { createHotIndexes, type HotIndexes } from '../../worker/hot-indexes.ts';
+import { manifestOf } from '../../worker/intake/write-pointer.ts';
+import { createKvKeyIndex } from '../../worker/stores/kv-key-index.ts';
+import { createKvNameIndex } from '../../worker/stores/kv-name-index.ts';
+import { createSealer } from '../../worker/stores/sealed-value.ts';
+import { digestOf, versionRow } from '../contracts/sample-rows.ts';
+import { FakeClock } from '../fakes/fake-clock.ts';
+import { FakeKv } from '../fakes/fake-kv.ts';
+
+const [OLD, NEW] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
+const manifest = manifestOf(versionRow('mine', 1));
+const hash = digestOf('key');
+const record = { id: 'key_1', tenant: 'me', scopes: [] };
+
+let clock: FakeClock;
+let hot: HotIndexes;
+
+beforeEach(async () => {
+  clock = new FakeClock();
+  const pointer = {
+    kv: new FakeKv(clock.now),
+    cacheTtl: 30,
+    retryAfterMs: 2_000,
+    pacing: { pauseMs: 1_100, tries: 4, sleep: clock.sleep },
+  };
+  const before = { ...pointer, sealer: createSealer(OLD) };
+  await createKvNameIndex(before).put(manifest);
+  await createKvKeyIndex(before).put(hash, record);
+  clock.advance(61_000);
+  hot = createHotIndexes({
+    pointer: { ...pointer, sealer: createSealer(NEW, [OLD]) },
+    currentSealer: createSealer(NEW),
+    keyLedger: { get: () => Promise.resolve(null) },
+    grantLedger: { heldBy: () => Promise.resolve([]) },
+    now: clock.now,
+  });
+});
+
+describe('while the secret is rotated', () => {
+  it('requests are served of what the old one sealed', async () => {
+    expect(await hot.names.get('mine')).toMatchObject({ state: 'found', value: manifest });
+    expect(await hot.keys.get(hash)).toMatchObject({ state: 'found', value: record });
+  });
+
+  it('upkeep finds it, and what it writes is good with the new one alone', async () => {
+    expect(await hot.nameIndex.get('mine')).toMatchObject({ state: 'trouble' });
+    expect(await hot.keyIndex.get(hash)).toMatchObject({ state: 'trouble' });
+    await hot.nameIndex.put(manifest);
+    await hot.keyIndex.put(hash, record);
+    clock.advance(61_000);
+    expect(await hot.nameIndex.get('mine')).toMatchObject({ state: 'found' });
+    expect(await hot.keyIndex.get(hash)).toMatchObject({ state: 'found' });
+  });
+});

@@ -1,0 +1,424 @@
+import { TENANT_OF, type Role, type World } from './world.ts';
+
+export interface Asked {
+  path: string;
+  body?: unknown;
+}
+
+export interface Case {
+  does: string;
+  ask: (world: World, role: Role) => Asked | Promise<Asked>;
+  /**
+   * What each role gets, in the order of `ROLES`: a status, and for a completion what served, as its headers say:
+   * `name@version`, `^` when it was inherited, `~alias`, `+composed`.
+   */
+  gets: string;
+  /** More of the answer that matters, in the place of the headers. */
+  shows?: (body: never) => unknown;
+}
+
+const chat = (model: string, more: object = {}): Case['ask'] => {
+  const body = { model, messages: [{ role: 'user', content: 'hi' }], ...more };
+  return () => ({ path: '/v1/chat/completions', body });
+};
+const plain =
+  (path: string, body?: unknown): Case['ask'] =>
+  () =>
+    body === undefined ? { path } : { path, body };
+
+/** A request of the publisher's API, after the role has sent the file. */
+const withFile =
+  (file: 'fresh' | 'freshChild', asked: (digest: string, tenant: string) => Asked): Case['ask'] =>
+  async (world, role) => {
+    const adapter = world[file];
+    if (role.endsWith('Admin') || role === 'root') await world.upload(role, adapter);
+    return asked(adapter.digest, TENANT_OF[role]);
+  };
+const publish = (body: object) => ({ path: '/admin/versions', body });
+
+/** API keys and strangers have no business with the admin API. */
+const admins = (gets: string): string => `401 401 401 401 401 ${gets}`;
+const N = 'clinic/notes';
+
+/** Every route of the edge, and what each role is to get from it. A route that is not here fails the test. */
+export const TABLE: Record<string, Case[]> = {
+  'GET /healthz': [
+    { does: 'says nothing but that it lives', ask: plain('/healthz'), gets: '200 '.repeat(9) },
+  ],
+
+  'POST /v1/chat/completions': [
+    {
+      does: 'asks the base',
+      ask: chat('base'),
+      gets: '401 200:base 200:base 200:base 200:base 401 401 401 401',
+    },
+    { does: 'uses', ask: chat(N), gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401` },
+    {
+      does: 'pins',
+      ask: chat(`${N}@1`),
+      gets: `401 404 200:${N}@1 200:${N}@1 200:${N}@1 401 401 401 401`,
+    },
+    {
+      does: 'uses a chain',
+      ask: chat(`${N}/deep`),
+      gets: `401 404 200:${N}/deep@1 200:${N}/deep@1 200:${N}/deep@1 401 401 401 401`,
+    },
+    {
+      does: 'inherits',
+      ask: chat(`${N}/none/at/all`),
+      gets: `401 404 200:${N}@2^ 200:${N}@2^ 200:${N}@2^ 401 401 401 401`,
+    },
+    {
+      does: 'inherits, strictly',
+      ask: chat(`${N}/none`, { strict: true }),
+      gets: '401 404 404 404 404 401 401 401 401',
+    },
+    {
+      does: 'composes with the base',
+      ask: chat('base', { adapters: [{ name: N }] }),
+      gets: `401 404 200:base+${N}@2=1 200:base+${N}@2=1 200:base+${N}@2=1 401 401 401 401`,
+    },
+    {
+      does: 'composes a pinned chain with what everybody may use',
+      ask: chat('clinic/open', { adapters: [{ name: `${N}/deep@1`, scale: 0.5 }] }),
+      gets: `401 404 200:clinic/open@1+${N}/deep@1=0.5 200:clinic/open@1+${N}/deep@1=0.5 200:clinic/open@1+${N}/deep@1=0.5 401 401 401 401`,
+    },
+    {
+      does: 'uses what everybody may use',
+      ask: chat('clinic/open'),
+      gets: '401 200:clinic/open@1 200:clinic/open@1 200:clinic/open@1 200:clinic/open@1 401 401 401 401',
+    },
+    {
+      does: 'uses an own adapter whose parent is not allowed any more',
+      ask: chat('guest/mixed'),
+      gets: '401 200:guest@1^ 200:guest/mixed@1 404 404 401 401 401 401',
+    },
+    {
+      does: 'composes it',
+      ask: chat('base', { adapters: [{ name: 'guest/mixed' }] }),
+      gets: '401 404 200:base+guest/mixed@1=1 404 404 401 401 401 401',
+    },
+    {
+      does: "uses an own alias of another's name",
+      ask: chat('guest/latest'),
+      gets: `401 200:guest@1^ 200:${N}@2~guest/latest 200:${N}@2~guest/latest 200:${N}@2~guest/latest 401 401 401 401`,
+    },
+    { does: 'uses what is not there', ask: chat('none'), gets: '401 404 404 404 404 401 401 401 401' },
+  ],
+  'POST /v1/completions': [
+    {
+      does: 'uses',
+      ask: plain('/v1/completions', { model: N, prompt: 'hi' }),
+      gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
+    },
+  ],
+  'POST /v1/responses': [
+    {
+      does: 'uses',
+      ask: plain('/v1/responses', { model: N, input: 'hi' }),
+      gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
+    },
+  ],
+  'GET /v1/models': [
+    {
+      does: 'lists what the key may use',
+      ask: plain('/v1/models'),
+      gets: '401 200:guest,open 200:deep,guest,mixed,notes,open 200:deep,notes,open 200:deep,notes,open 401 401 401 401',
+      shows: ({ data }: { data: { id: string }[] }) =>
+        data
+          .slice(1)
+          .map(({ id }) => id.split('/').at(-1))
+          .sort()
+          .join(','),
+    },
+  ],
+  'GET /v1/models/*': [
+    { does: 'reads', ask: plain(`/v1/models/${N}`), gets: '401 404 200 200 200 401 401 401 401' },
+    { does: 'reads a pin', ask: plain(`/v1/models/${N}@1`), gets: '401 404 200 200 200 401 401 401 401' },
+    {
+      does: 'reads a chain with a member that is not allowed any more',
+      ask: plain('/v1/models/guest%2Fmixed'),
+      gets: '401 404 200 404 404 401 401 401 401',
+    },
+    {
+      does: 'reads what is public',
+      ask: plain('/v1/models/clinic/open'),
+      gets: '401 200 200 200 200 401 401 401 401',
+    },
+    {
+      does: 'reads what is not there',
+      ask: plain('/v1/models/none'),
+      gets: '401 404 404 404 404 401 401 401 401',
+    },
+  ],
+
+  'GET /admin/blobs/:digest': [
+    {
+      does: 'sees only what its own tenant has sent',
+      ask: ({ notes }) => ({ path: `/admin/blobs/${notes.digest}` }),
+      gets: admins('200:false 200:false 200:true 200:false'),
+      shows: ({ complete }: { complete: boolean }) => complete,
+    },
+  ],
+  'PUT /admin/blobs/:digest/parts/:index{[0-9]{1,4}}': [
+    {
+      does: 'sends',
+      ask: ({ fresh }) => ({
+        path: `/admin/blobs/${fresh.digest}/parts/0`,
+        body: new Uint8Array(fresh.bytes),
+      }),
+      gets: admins('200 200 200 200'),
+    },
+  ],
+  'POST /admin/blobs/:digest': [
+    {
+      does: 'claims a file without having sent it',
+      ask: ({ notes: { bytes, digest } }) => ({
+        path: `/admin/blobs/${digest}`,
+        body: { bytes: bytes.length, parts: [{ bytes: bytes.length, sha256: digest }] },
+      }),
+      gets: admins('422 422 200 422'),
+    },
+  ],
+  'POST /admin/versions': [
+    {
+      does: 'publishes a name of its own',
+      ask: withFile('fresh', (digest, tenant) => publish({ name: `${tenant}/new`, digest })),
+      gets: admins('201 201 201 201'),
+    },
+    {
+      does: "publishes under another's name",
+      ask: withFile('fresh', (digest) => publish({ name: N, digest })),
+      gets: admins('403 403 201 201'),
+    },
+    {
+      does: "publishes in another's room",
+      ask: withFile('fresh', (digest) => publish({ name: `${N}/mine`, digest })),
+      gets: admins('403 403 201 201'),
+    },
+    {
+      does: 'publishes for another tenant',
+      ask: withFile('fresh', (digest) => publish({ name: 'elsewhere', digest, owner: 'clinic' })),
+      gets: admins('403 403 201 201'),
+    },
+    {
+      does: "names another's adapter as parent",
+      ask: withFile('freshChild', (digest, tenant) => publish({ name: `${tenant}/new`, digest, parent: N })),
+      gets: admins('404 201 201 201'),
+    },
+    {
+      does: "publishes another's file by its digest",
+      ask: ({ notes: { digest } }, role) => publish({ name: `${TENANT_OF[role]}/new`, digest }),
+      gets: admins('422 422 201 422'),
+    },
+  ],
+  'GET /admin/versions': [
+    { does: 'reads versions', ask: plain(`/admin/versions?name=${N}`), gets: admins('404 200 200 200') },
+    {
+      does: 'finds the names of a file',
+      ask: ({ notes }) => ({ path: `/admin/versions?digest=${notes.digest}` }),
+      gets: admins('200:0 200:1 200:1 200:1'),
+      shows: ({ versions }: { versions: unknown[] }) => versions.length,
+    },
+  ],
+  'GET /admin/names': [
+    {
+      does: 'lists its own',
+      ask: plain('/admin/names'),
+      gets: admins('200:guest 200: 200:clinic 200:clinic,guest'),
+      shows: ({ names }: { names: { owner: string }[] }) =>
+        [...new Set(names.map(({ owner }) => owner))].sort().join(','),
+    },
+  ],
+  'POST /admin/flip': [
+    { does: 'flips', ask: plain('/admin/flip', { name: N, to: 1 }), gets: admins('404 404 200 200') },
+  ],
+  'POST /admin/promote': [
+    {
+      does: 'promotes',
+      ask: plain('/admin/promote', { name: N, version: 2 }),
+      gets: admins('404 404 200 200'),
+    },
+  ],
+  'POST /admin/rollback': [
+    { does: 'rolls back', ask: plain('/admin/rollback', { name: N }), gets: admins('404 404 200 200') },
+  ],
+  'POST /admin/retire': [
+    {
+      does: 'retires',
+      ask: plain('/admin/retire', { name: N, version: 1 }),
+      gets: admins('404 404 200 200'),
+    },
+  ],
+  'POST /admin/alias': [
+    {
+      does: "makes an alias in another's room",
+      ask: plain('/admin/alias', { name: 'clinic/notes/latest', target: 'clinic/open' }),
+      gets: admins('403 403 200 200'),
+    },
+    {
+      does: "makes an own alias of another's name",
+      ask: (_, role) => ({
+        path: '/admin/alias',
+        body: { name: `${TENANT_OF[role]}/other`, target: `${N}/deep` },
+      }),
+      gets: admins('404 200 200 200'),
+    },
+    {
+      does: "takes another's alias away",
+      ask: plain('/admin/alias', { name: 'guest/latest', target: null }),
+      gets: admins('200 404 404 200'),
+    },
+  ],
+  'GET /admin/history': [
+    { does: "reads a name's", ask: plain(`/admin/history?name=${N}`), gets: admins('404 404 200 200') },
+    {
+      does: "reads its tenant's",
+      ask: plain('/admin/history'),
+      gets: admins('200:guest 200: 200:clinic 200:clinic,guest'),
+      shows: ({ changes }: { changes: { owner: string }[] }) =>
+        [...new Set(changes.map(({ owner }) => owner))].sort().join(','),
+    },
+  ],
+  'POST /admin/repair': [
+    { does: 'repairs', ask: plain('/admin/repair', { dry_run: true }), gets: admins('403 403 403 200') },
+  ],
+  'POST /admin/gc': [{ does: 'collects', ask: plain('/admin/gc', {}), gets: admins('403 403 403 200') }],
+  'POST /admin/verify': [
+    {
+      does: 'has a version verified',
+      ask: plain('/admin/verify', { name: N }),
+      gets: admins('404 404 200 200'),
+    },
+  ],
+  'POST /admin/evaluate': [
+    {
+      does: "scores an own file on top of another's adapter",
+      ask: withFile('freshChild', (digest) => ({
+        path: '/admin/evaluate',
+        body: { digest, parent: N, rows: [{ prompt: 'a', expected: 'b' }] },
+      })),
+      gets: admins('404 200 200 200'),
+    },
+    {
+      does: "scores another's file",
+      ask: ({ notes: { digest } }) => ({
+        path: '/admin/evaluate',
+        body: { digest, rows: [{ prompt: 'a', expected: 'b' }] },
+      }),
+      gets: admins('422 422 200 422'),
+    },
+  ],
+
+  'GET /admin/grants': [
+    {
+      does: 'lists what its tenant gave',
+      ask: plain('/admin/grants'),
+      gets: admins('200:0 200:0 200:2 200:2'),
+      shows: ({ grants }: { grants: unknown[] }) => grants.length,
+    },
+    {
+      does: 'lists what its tenant has',
+      ask: plain('/admin/grants?held=true'),
+      gets: admins('200:1 200:2 200:1 200:1'),
+      shows: ({ grants }: { grants: unknown[] }) => grants.length,
+    },
+  ],
+  'POST /admin/grants': [
+    {
+      does: 'gives',
+      ask: plain('/admin/grants', { scope: N, tenant: 'other' }),
+      gets: admins('404 404 201 201'),
+    },
+    {
+      does: 'gives what nobody has published',
+      ask: plain('/admin/grants', { scope: 'nowhere/**', tenant: 'other' }),
+      gets: admins('404 404 404 201'),
+    },
+    {
+      does: 'gives everything',
+      ask: plain('/admin/grants', { scope: '**', tenant: 'other' }),
+      gets: admins('403 403 403 201'),
+    },
+  ],
+  'DELETE /admin/grants': [
+    {
+      does: "takes away what another's name was granted to it",
+      ask: plain('/admin/grants?scope=clinic%2F**&tenant=friend'),
+      gets: admins('404 404 204 204'),
+    },
+  ],
+  'POST /admin/keys': [
+    { does: 'makes its own', ask: plain('/admin/keys', {}), gets: admins('201 201 201 201') },
+    {
+      does: "makes another tenant's",
+      ask: plain('/admin/keys', { tenant: 'clinic' }),
+      gets: admins('403 403 201 201'),
+    },
+    {
+      does: 'makes one with a scope that it has not',
+      ask: plain('/admin/keys', { scopes: ['clinic/**'] }),
+      gets: admins('403 403 403 201'),
+    },
+    { does: 'makes an admin', ask: plain('/admin/keys', { kind: 'admin' }), gets: admins('403 403 403 201') },
+    {
+      does: 'registers a hash',
+      ask: plain('/admin/keys', { hash: 'a'.repeat(64) }),
+      gets: admins('403 403 403 201'),
+    },
+  ],
+  'POST /admin/keys/rotate': [
+    {
+      does: 'rotates',
+      ask: ({ clinicKeyId: id }) => ({ path: '/admin/keys/rotate', body: { id } }),
+      gets: admins('404 404 201 201'),
+    },
+  ],
+  'POST /admin/keys/change': [
+    {
+      does: 'changes a label',
+      ask: ({ clinicKeyId: id }) => ({ path: '/admin/keys/change', body: { id, label: 'x' } }),
+      gets: admins('404 404 200 200'),
+    },
+    {
+      does: 'adds a scope that it has not',
+      ask: ({ clinicKeyId: id }) => ({ path: '/admin/keys/change', body: { id, scopes: ['guest/**'] } }),
+      gets: admins('404 404 403 200'),
+    },
+  ],
+  'GET /admin/keys': [
+    {
+      does: 'lists',
+      ask: plain('/admin/keys'),
+      gets: admins('200:guest 200:friend 200:clinic 200:clinic,friend,guest'),
+      shows: ({ keys }: { keys: { tenant: string }[] }) =>
+        [...new Set(keys.map(({ tenant }) => tenant))].sort().join(','),
+    },
+  ],
+  'DELETE /admin/keys/:id': [
+    {
+      does: 'revokes',
+      ask: ({ clinicKeyId }) => ({ path: `/admin/keys/${clinicKeyId}` }),
+      gets: admins('404 404 204 204'),
+    },
+  ],
+  'GET /admin/usage': [
+    { does: 'reads', ask: plain('/admin/usage?tenant=clinic'), gets: admins('403 403 200 200') },
+  ],
+  'GET /admin/origins': [
+    {
+      does: 'lists, and what they hold to the operator',
+      ask: plain('/admin/origins'),
+      gets: admins('200:no 200:no 200:no 200:yes'),
+      shows: ({ origins }: { origins: { residents: unknown }[] }) =>
+        origins.some(({ residents }) => residents !== null) ? 'yes' : 'no',
+    },
+  ],
+  'GET /admin/pins': [{ does: 'lists', ask: plain('/admin/pins'), gets: admins('403 403 403 200') }],
+  'POST /admin/pins': [
+    { does: 'pins', ask: plain('/admin/pins', { name: N }), gets: admins('403 403 403 200') },
+  ],
+  'DELETE /admin/pins': [
+    { does: 'unpins', ask: plain(`/admin/pins?name=${N}`), gets: admins('403 403 403 404') },
+  ],
+};

@@ -1,0 +1,63 @@
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { createAnalyticsPoints, type AnalyticsDataset } from '../../../worker/observe/analytics-engine.ts';
+import { noPoints } from '../../../worker/observe/completion-points.ts';
+import { completionPointsContract, samplePoint } from '../../contracts/completion-points.ts';
+
+type Written = Parameters<AnalyticsDataset['writeDataPoint']>[0];
+
+/** Analytics Engine's own limits: a point beyond them is refused. */
+function strictDataset(written: Written[] = []): AnalyticsDataset {
+  const bytes = (text: string) => new TextEncoder().encode(text).length;
+  return {
+    writeDataPoint(point) {
+      const { indexes, blobs, doubles } = point;
+      if (indexes.length !== 1 || bytes(indexes[0] ?? '') > 96) throw new Error('index');
+      if (blobs.length > 20 || blobs.reduce((sum, blob) => sum + bytes(blob), 0) > 16_384)
+        throw new Error('blobs');
+      if (doubles.length > 20 || !doubles.every(Number.isFinite)) throw new Error('doubles');
+      written.push(point);
+    },
+  };
+}
+
+afterEach(() => vi.restoreAllMocks());
+
+describe('no place for points', () => completionPointsContract(() => noPoints));
+
+describe('Analytics Engine', () => {
+  completionPointsContract(() => createAnalyticsPoints(strictDataset()));
+
+  it('writes the columns in the order that docs/operations.md lists', () => {
+    const written: Written[] = [];
+    createAnalyticsPoints(strictDataset(written)).record(samplePoint());
+    expect(written).toEqual([
+      {
+        indexes: ['acme'],
+        blobs: ['key-1', 'medicine/cardiology', 'o1', '/v1/chat/completions', 'stream', '', 'r-1'],
+        doubles: [12, 34, 560, 78, 200, 3, 1],
+      },
+    ]);
+  });
+
+  it('keeps within the limits', () => {
+    const written: Written[] = [];
+    const points = createAnalyticsPoints(strictDataset(written));
+    points.record(samplePoint({ tenant: 't'.repeat(1_000), name: 'n'.repeat(1_000) }));
+    expect(written).toHaveLength(1);
+  });
+
+  it('says so when a point is refused, and goes on', () => {
+    const said = vi.spyOn(console, 'error').mockImplementation(() => undefined);
+    const points = createAnalyticsPoints({
+      writeDataPoint: () => {
+        throw new Error('250 points');
+      },
+    });
+    points.record(samplePoint());
+    expect(JSON.parse(said.mock.calls[0]?.[0] as string)).toEqual({
+      level: 'error',
+      event: 'analytics_refused',
+      reason: '250 points',
+    });
+  });
+});

@@ -1,0 +1,22 @@
+import { afterEach, expect, it, vi } from 'vitest';
+import { runJobs } from '../../worker/run-jobs.ts';
+
+afterEach(() => void vi.restoreAllMocks());
+
+it('runs all jobs in order, says which one failed, and fails with the first', async () => {
+  const said = vi.spyOn(console, 'error').mockReturnValue();
+  const ran: string[] = [];
+  const job = (name: string, failure?: string) => async () => {
+    ran.push(name);
+    if (failure !== undefined) throw new Error(failure);
+  };
+  await runJobs({ a: job('a') });
+  await expect(runJobs({ b: job('b', 'first'), c: job('c', 'second'), d: job('d') })).rejects.toThrow(
+    'first',
+  );
+  expect(ran).toEqual(['a', 'b', 'c', 'd']);
+  expect(said.mock.calls.map(([line]) => JSON.parse(line as string) as unknown)).toEqual([
+    { event: 'job_failed', job: 'b', reason: 'first' },
+    { event: 'job_failed', job: 'c', reason: 'second' },
+  ]);
+});

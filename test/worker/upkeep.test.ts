@@ -1,0 +1,264 @@
+/** Mending KV from the system of record, and collecting garbage, through the admin API on the fakes. */
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { hashApiKey } from '../../protocol/index.ts';
+import { tinyAdapter } from '../fakes/tiny-adapters.ts';
+import { createAppHarness, type AppHarness } from './app-harness.ts';
+
+/** Longer than what KV may be behind. */
+const LATER_MS = 61_000;
+const DAY_MS = 86_400_000;
+const first = tinyAdapter({ seed: 1 });
+const second = tinyAdapter({ seed: 2 });
+
+let graft: AppHarness;
+const post = async (path: string, body: object, key?: string) =>
+  graft.request(path, { body, ...(key === undefined ? {} : { key }) });
+const newKey = async (body: object) =>
+  (await (await post('/admin/keys', body)).json()) as { key: string; id: string };
+const ask = async (key: string, model: string) => {
+  graft.clock.advance(LATER_MS);
+  const response = await graft.request('/v1/chat/completions', {
+    key,
+    body: { model, strict: true, messages: [{ role: 'user', content: 'hi' }] },
+  });
+  return response.headers.get('x-graft-adapter') ?? response.status;
+};
+beforeEach(async () => {
+  vi.spyOn(console, 'error').mockImplementation(() => undefined);
+  graft = await createAppHarness();
+});
+
+describe('repair', () => {
+  interface Page {
+    step: string;
+    checked: number;
+    mended: { kind: string; id: string; was: string; did: string }[];
+    cursor: string | null;
+  }
+  /** All pages of one run. */
+  async function repair(body: object = {}): Promise<{ mended: string[]; pages: Page[] }> {
+    graft.clock.advance(LATER_MS);
+    const pages: Page[] = [];
+    for (let cursor: string | null = null; ;) {
+      const response = await post('/admin/repair', { ...body, ...(cursor === null ? {} : { cursor }) });
+      expect(response.status).toBe(200);
+      const page = (await response.json()) as Page;
+      pages.push(page);
+      if (page.cursor === null) break;
+      cursor = page.cursor;
+    }
+    const mended = pages.flatMap((page) => page.mended);
+    return { pages, mended: mended.map(({ kind, id, was, did }) => `${kind} ${id}: ${was}, ${did}`) };
+  }
+  /** Mended in one go, told before by a dry run; nothing is left. */
+  async function mends(expected: string[]): Promise<void> {
+    expect((await repair({ dry_run: true })).mended).toEqual(expected);
+    expect((await repair()).mended).toEqual(expected);
+    expect((await repair()).mended).toEqual([]);
+  }
+
+  let key: { key: string; id: string };
+  let hash: string;
+  beforeEach(async () => {
+    key = await newKey({ tenant: 'default', scopes: [] });
+    hash = await hashApiKey(key.key);
+    await graft.publish('notes', first);
+    await graft.publish('notes', second);
+    await post('/admin/alias', { name: 'best', target: 'notes' });
+  });
+
+  it('finds nothing where everything is right, and goes through every kind', async () => {
+    const { mended, pages } = await repair();
+    expect(mended).toEqual([]);
+    expect(pages.map(({ step, checked }) => `${step} ${checked}`)).toEqual([
+      'names 2',
+      'keys 1',
+      'grants 0',
+      'unknown-names 2',
+      'unknown-keys 1',
+      'unknown-grants 0',
+    ]);
+  });
+
+  it('writes names that are missing, forged, or behind, and tells the history', async () => {
+    let behind: string | null = null;
+    graft.kv.tamper('name:notes', (value) => (behind = value));
+    await post('/admin/rollback', { name: 'notes' });
+    graft.kv.tamper('name:notes', () => behind);
+    graft.kv.tamper('name:best', () => null);
+    expect(await ask(key.key, 'notes')).toBe('notes@2');
+    await mends(['name best: missing, written', 'name notes: outdated, written']);
+    expect(await ask(key.key, 'best')).toBe('notes@1');
+    graft.kv.tamper('name:notes', () => 'forged');
+    await mends(['name notes: unreadable, written']);
+    expect(await ask(key.key, 'notes')).toBe('notes@1');
+    const { changes } = (await (await graft.request('/admin/history?name=notes')).json()) as {
+      changes: { action: string; from: number; to: number }[];
+    };
+    expect(changes.slice(0, 3).map(({ action, from, to }) => [action, from, to])).toEqual([
+      ['repair', 1, 1],
+      ['repair', 1, 1],
+      ['rollback', 2, 1],
+    ]);
+  });
+
+  it('takes away names that the system of record does not have', async () => {
+    const { registry } = graft.services.intake;
+    const row = await registry.live('notes');
+    await graft.services.nameIndex.put({ name: 'lost', alias: 'notes' });
+    await graft.services.nameIndex.put({ name: 'lost/too', alias: row?.name ?? '' });
+    graft.kv.tamper('name:Not A Name', () => 'junk');
+    await mends(['name lost: unknown, removed', 'name lost/too: unknown, removed']);
+    expect(await ask(key.key, 'lost')).toBe(404);
+  });
+
+  it('writes keys that are missing, forged or behind', async () => {
+    graft.kv.tamper(`key:${hash}`, () => null);
+    await mends([`key ${key.id}: missing, written`]);
+    graft.kv.tamper(`key:${hash}`, () => 'forged');
+    await mends([`key ${key.id}: unreadable, written`]);
+    await graft.services.keyIndex.put(hash, { id: key.id, tenant: 'other', scopes: ['**'] });
+    await mends([`key ${key.id}: outdated, written`]);
+    expect(await ask(key.key, 'notes')).toBe('notes@2');
+  });
+
+  it('never brings a revoked key back, on whichever side the revocation is', async () => {
+    let genuine: string | null = null;
+    graft.kv.tamper(`key:${hash}`, (value) => (genuine = value));
+    graft.clock.advance(LATER_MS);
+    const other = await newKey({ tenant: 'default', scopes: [] });
+    const otherHash = await hashApiKey(other.key);
+    expect((await graft.request(`/admin/keys/${key.id}`, { method: 'DELETE' })).status).toBe(204);
+    graft.kv.tamper(`key:${hash}`, () => genuine);
+    graft.clock.advance(LATER_MS);
+    // D1 was put back to before this one was revoked.
+    await graft.services.keyIndex.revoke(otherHash);
+    await mends([`key ${key.id}: outdated, removed`, `key ${other.id}: outdated, revoked`].sort());
+    for (const one of [key, other]) expect(await ask(one.key, 'notes')).toBe(401);
+    expect((await graft.services.keyLedger.get(other.id))?.revokedAt).not.toBeNull();
+  });
+
+  it('takes away keys that the system of record does not have: nobody could revoke them', async () => {
+    const unknown = 'f'.repeat(64);
+    await graft.services.keyIndex.put(unknown, { id: 'key_x', tenant: 'default', scopes: ['**'] });
+    await mends([`key key_${'f'.repeat(16)}: unknown, removed`]);
+    expect(await graft.services.keyIndex.get(unknown)).toEqual({ state: 'gone' });
+  });
+
+  it('writes grants that are missing or behind, and takes away those that were not given', async () => {
+    const at = { createdAt: 1, createdBy: 'x' };
+    await graft.services.grantLedger.add({ tenant: 'guest', scope: 'notes', owner: 'default', ...at });
+    await graft.services.grantIndex.put('other', [{ scope: '**', owner: null }]);
+    await mends(['grant guest: missing, written', 'grant other: unknown, removed']);
+    await graft.services.grantIndex.put('guest', []);
+    await mends(['grant guest: outdated, written']);
+  });
+
+  it('goes through more than a page', async () => {
+    for (let i = 0; i < 60; i += 1) await post('/admin/alias', { name: `many/${100 + i}`, target: 'notes' });
+    graft.kv.tamper('name:many/159', () => null);
+    const { mended, pages } = await repair();
+    expect(mended).toEqual(['name many/159: missing, written']);
+    expect(pages.filter(({ step }) => step === 'names').map(({ checked }) => checked)).toEqual([48, 14]);
+  });
+
+  it('is for the bootstrap key alone, and takes no cursor of its own making', async () => {
+    const { key: tenant } = await newKey({ kind: 'admin', tenant: 'default' });
+    for (const path of ['/admin/repair', '/admin/gc'])
+      expect((await post(path, {}, tenant)).status).toBe(403);
+    expect((await post('/admin/repair', { cursor: 'x' })).status).toBe(400);
+    expect((await post('/admin/gc', { cursor: 'x' })).status).toBe(400);
+  });
+});
+
+describe('collecting garbage', () => {
+  interface File {
+    digest: string;
+    action: string;
+    bytes: number;
+    deletable_at: number | null;
+  }
+  const collect = async (body: object = {}) => {
+    const response = await post('/admin/gc', body);
+    expect(response.status).toBe(200);
+    const { files } = (await response.json()) as { files: File[] };
+    return files.map(({ digest, action }) => `${action} ${digest === first.digest ? 1 : 2}`);
+  };
+  const stored = async (digest: string) => {
+    graft.clock.advance(31 * DAY_MS);
+    return (await graft.services.intake.blobs.getRecord(digest)) !== null;
+  };
+
+  it('marks an upload that nobody used for a day, and deletes it a month later', async () => {
+    await graft.publish('notes', first);
+    await graft.upload(second);
+    graft.clock.advance(DAY_MS);
+    expect(await collect()).toEqual([]);
+    graft.clock.advance(1);
+    expect(await collect({ dry_run: true })).toEqual(['marked 2']);
+    expect(await collect()).toEqual(['marked 2']);
+    expect(await collect()).toEqual(['waits 2']);
+    graft.clock.advance(30 * DAY_MS);
+    expect(await collect()).toEqual(['waits 2']);
+    graft.clock.advance(1);
+    expect(await collect({ dry_run: true })).toEqual(['deleted 2']);
+    expect(await stored(second.digest)).toBe(true);
+    expect(await collect()).toEqual(['deleted 2']);
+    expect(await collect()).toEqual([]);
+    expect(await stored(second.digest)).toBe(false);
+    expect(await stored(first.digest)).toBe(true);
+    // Who wants to publish it now uploads it again.
+    const body = { name: 'notes', digest: second.digest };
+    const missing = await post('/admin/versions', body);
+    expect(await missing.json()).toMatchObject({ error: { reason: 'blob_missing' } });
+    expect((await graft.publish('notes', second)).status).toBe(201);
+  });
+
+  it.each([
+    ['a look at what is there', () => graft.request(`/admin/blobs/${second.digest}`)],
+    ['a part', () => graft.upload(second)],
+    [
+      'an evaluation',
+      () => post('/admin/evaluate', { digest: second.digest, rows: [{ prompt: 'a', expected: 'b' }] }),
+    ],
+  ])('is put off by %s', async (_, touch) => {
+    await graft.upload(second);
+    graft.clock.advance(2 * DAY_MS);
+    expect(await collect()).toEqual(['marked 2']);
+    graft.clock.advance(29 * DAY_MS);
+    await touch();
+    graft.clock.advance(DAY_MS - 1);
+    expect(await collect()).toEqual([]);
+    expect((await graft.publish('notes', second)).status).toBe(201);
+    graft.clock.advance(100 * DAY_MS);
+    expect(await collect()).toEqual([]);
+  });
+
+  it('keeps the files of staged and of retired versions', async () => {
+    await graft.publish('notes', first);
+    await graft.publish('notes', second, { stage: true });
+    await post('/admin/promote', { name: 'notes' });
+    await post('/admin/retire', { name: 'notes', version: 1 });
+    graft.clock.advance(100 * DAY_MS);
+    expect(await collect()).toEqual([]);
+  });
+
+  it('cut off in the middle of deleting: nobody relies on the rest, and the next collection ends it', async () => {
+    await graft.upload(second);
+    graft.clock.advance(2 * DAY_MS);
+    await collect();
+    graft.clock.advance(31 * DAY_MS);
+    const cut = vi.spyOn(graft.services.intake.blobs, 'delete').mockRejectedValueOnce(new Error('cut'));
+    expect((await post('/admin/gc', {})).status).toBe(500);
+    cut.mockRestore();
+    const upload = await graft.upload(second);
+    expect([upload.status, upload.headers.get('retry-after')]).toEqual([503, '5']);
+    expect(await (await graft.request(`/admin/blobs/${second.digest}`)).json()).toMatchObject({
+      complete: false,
+      parts: [],
+    });
+    expect(await collect()).toEqual(['deleted 2']);
+    graft.clock.advance(LATER_MS);
+    expect((await graft.publish('notes', second)).status).toBe(201);
+  });
+});

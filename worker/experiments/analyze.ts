@@ -1,0 +1,169 @@
+import { metricOf, type Experiment, type ExperimentMetric, type Result } from '../../protocol/index.ts';
+import { rangesOf } from '../policy/experiment/assign-variant.ts';
+import { posterior, type Posterior } from './statistics/bayesian.ts';
+import { adjustedArm, cupedDifference, cupedTheta } from './statistics/cuped.ts';
+import {
+  absoluteEffect,
+  differenceOf,
+  liftEffect,
+  liftInterval,
+  type Difference,
+  type Interval,
+  type NoEffect,
+} from './statistics/effect.ts';
+import { fixedHorizon, welchDegrees } from './statistics/fixed-horizon.ts';
+import { checkGuardrail, type GuardrailResult } from './statistics/guardrail.ts';
+import { armOf, isPaired, NO_MOMENTS, variedArm, type Arm, type Moments } from './statistics/moments.ts';
+import { studentCritical } from './statistics/quantiles.ts';
+import { sampleRatio, type SampleRatio } from './statistics/sample-ratio.ts';
+import { sequentialInterval, sequentialMultiplier, sequentialPValue } from './statistics/sequential.ts';
+
+/** All comparisons of one metric together find a difference where there is none with at most this probability. */
+export const ALPHA = 0.05;
+/** Values that both arms need before a difference is called one: the formulas rest on means being close to normal. */
+export const MIN_VALUES = 50;
+
+/** What has been recorded under the present seed. */
+export interface Tallies {
+  /** Units by variant's key. */
+  units: Readonly<Record<string, number>>;
+  /** By metric's key, by variant's key. */
+  metrics: Readonly<Record<string, Readonly<Record<string, Moments>>>>;
+}
+
+/** One treatment against control on one metric. */
+export interface Comparison {
+  metric: ExperimentMetric;
+  variant: string;
+  control: { n: number; mean: number };
+  treatment: { n: number; mean: number };
+  /** null, with the reason, when nothing can be computed. */
+  result: ComparisonResult | null;
+  reason: NoEffect | null;
+  /** `open` also when there are too few values or no result. */
+  verdict: 'better' | 'worse' | 'open';
+}
+
+export interface ComparisonResult {
+  /** Treatment's mean less control's, in the metric's unit. */
+  difference: { estimate: number; interval: Interval };
+  /** The same as a share of control's mean; null while control's mean may be 0. */
+  lift: { estimate: number; interval: Interval } | null;
+  /** Below alpha at some look with probability alpha at most when there is no difference. */
+  pValue: number;
+  /** What Welch's test would say if this were the only look, fixed before. Decides nothing. */
+  once: { pValue: number; interval: Interval; lift: Interval | null };
+  /** Of the lift; null where it is. */
+  bayes: Posterior | null;
+  /** What units did before the experiment was taken into account (CUPED). */
+  adjusted: boolean;
+}
+
+export interface Analysis {
+  /** In all variants. */
+  units: number;
+  /** Not `ok`: whoever shows results says so first; `alarm`: shows none. */
+  sampleRatio: SampleRatio;
+  /** Level of one comparison: {@link ALPHA} divided by the treatments (Bonferroni). Metrics are not corrected for. */
+  alpha: number;
+  /** The metrics in their order, the treatments in theirs. */
+  comparisons: Comparison[];
+  guardrails: GuardrailResult[];
+}
+
+export function analyze(experiment: Experiment, tallies: Tallies): Analysis {
+  const [control, ...treatments] = experiment.variants.map(({ key }) => key) as [string, ...string[]];
+  const of = (metric: string, variant: string): Moments => tallies.metrics[metric]?.[variant] ?? NO_MOMENTS;
+  const units = experiment.variants.map(({ key }) => tallies.units[key] ?? 0);
+  const alpha = ALPHA / treatments.length;
+  return {
+    units: units.reduce((sum, n) => sum + n, 0),
+    // Buckets are whole: with three thirds and a coverage of 1 % the arms have 33, 34 and 33 of them.
+    sampleRatio: sampleRatio(
+      units,
+      rangesOf(experiment).map(({ from, to }) => to - from),
+    ),
+    alpha,
+    comparisons: experiment.metrics.flatMap((metric) =>
+      treatments.map((variant) =>
+        compare({
+          metric,
+          variant,
+          control: of(metric.key, control),
+          treatment: of(metric.key, variant),
+          alpha,
+        }),
+      ),
+    ),
+    guardrails: experiment.guardrails.flatMap((rail) =>
+      treatments.map((variant) =>
+        checkGuardrail({
+          rail,
+          variant,
+          kind: metricOf(experiment, rail.metric)?.kind ?? 'mean',
+          control: of(rail.metric, control),
+          treatment: of(rail.metric, variant),
+        }),
+      ),
+    ),
+  };
+}
+
+/** The difference decides: its interval holds for rare events too, where the delta method's lift is far too sure. */
+export function compare(params: {
+  metric: ExperimentMetric;
+  variant: string;
+  control: Moments;
+  treatment: Moments;
+  alpha: number;
+}): Comparison {
+  const { metric, variant, control, treatment, alpha } = params;
+  const shown = (moments: Moments) => ({ n: moments.n, mean: armOf(moments, metric.kind).mean });
+  const comparison = { metric, variant, control: shown(control), treatment: shown(treatment) };
+  const { arms, difference, adjusted } = differenceFor(params);
+  if (!difference.ok) return { ...comparison, result: null, reason: difference.error, verdict: 'open' };
+  const effect = absoluteEffect(difference.value);
+  const interval = sequentialInterval(effect, alpha);
+  const degrees = welchDegrees(...arms);
+  const lift = liftEffect(difference.value);
+  const liftWithin = liftInterval(difference.value, sequentialMultiplier(effect.n, alpha));
+  const known = lift !== null && liftWithin !== null;
+  const result: ComparisonResult = {
+    difference: { estimate: effect.estimate, interval },
+    lift: known ? { estimate: lift.estimate, interval: liftWithin } : null,
+    pValue: sequentialPValue(effect, alpha),
+    once: {
+      ...fixedHorizon(effect, degrees, alpha),
+      lift: liftInterval(difference.value, studentCritical(alpha, degrees)),
+    },
+    bayes: known ? posterior(lift, metric.better, ALPHA) : null,
+    adjusted,
+  };
+  if (Math.min(control.n, treatment.n) < MIN_VALUES)
+    return { ...comparison, result, reason: 'too_few_values', verdict: 'open' };
+  return { ...comparison, result, reason: null, verdict: verdictOf(interval, metric.better) };
+}
+
+function differenceFor({ metric, control, treatment }: Parameters<typeof compare>[0]): {
+  arms: [Arm, Arm];
+  difference: Result<Difference, NoEffect>;
+  adjusted: boolean;
+} {
+  if (isPaired(control) && isPaired(treatment)) {
+    const theta = cupedTheta(control, treatment, metric.kind);
+    if (theta !== 0)
+      return {
+        arms: [adjustedArm(control, theta, metric.kind), adjustedArm(treatment, theta, metric.kind)],
+        difference: cupedDifference(control, treatment, metric.kind),
+        adjusted: true,
+      };
+  }
+  const arms: [Arm, Arm] = [variedArm(control, metric.kind), variedArm(treatment, metric.kind)];
+  return { arms, difference: differenceOf(...arms), adjusted: false };
+}
+
+function verdictOf({ low, high }: Interval, better: 'up' | 'down'): Comparison['verdict'] {
+  if (low > 0) return better === 'up' ? 'better' : 'worse';
+  if (high < 0) return better === 'up' ? 'worse' : 'better';
+  return 'open';
+}

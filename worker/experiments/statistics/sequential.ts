@@ -1,0 +1,45 @@
+/**
+ * Intervals that may be looked at as often as one likes: an asymptotic confidence sequence covers the truth at all times
+ * together with probability 1 - alpha (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, arXiv 2103.06476v7), as
+ * gbstats uses them. Numbers of equations are those of the paper.
+ */
+import type { Effect, Interval } from './effect.ts';
+
+/** Units at which the interval is narrowest, compared with a single look; gbstats' default. */
+export const TUNING_UNITS = 5_000;
+
+/** Equation 161. @param tuning N*, units. */
+export function sequentialRho(alpha: number, tuning = TUNING_UNITS): number {
+  return Math.sqrt((-2 * Math.log(alpha) + Math.log(-2 * Math.log(alpha) + 1)) / tuning);
+}
+
+/** Equation 9: standard errors on each side, at n units. The 1.96 of a single look is 3.0 here at its least. */
+export function sequentialMultiplier(n: number, alpha: number, tuning = TUNING_UNITS): number {
+  const spread = n * sequentialRho(alpha, tuning) ** 2;
+  return Math.sqrt((2 * (spread + 1) * Math.log(Math.sqrt(spread + 1) / alpha)) / spread);
+}
+
+/** Equation 134: the same for a bound on one side only. */
+export function oneSidedMultiplier(n: number, alpha: number, tuning = TUNING_UNITS): number {
+  const spread = n * sequentialRho(2 * alpha, tuning) ** 2;
+  return Math.sqrt((2 * (spread + 1) * Math.log(1 + Math.sqrt(spread + 1) / (2 * alpha))) / spread);
+}
+
+export function sequentialInterval(effect: Effect, alpha: number, tuning = TUNING_UNITS): Interval {
+  const half = effect.standardError * sequentialMultiplier(effect.n, alpha, tuning);
+  return { low: effect.estimate - half, high: effect.estimate + half };
+}
+
+/** What the effect is at least, at all times together with probability 1 - alpha. */
+export function sequentialLowerBound(effect: Effect, alpha: number, tuning = TUNING_UNITS): number {
+  return effect.estimate - effect.standardError * oneSidedMultiplier(effect.n, alpha, tuning);
+}
+
+/** Equation 155: one over the evidence against "no effect"; below alpha at some look has probability alpha at most. */
+export function sequentialPValue(effect: Effect, alpha: number, tuning = TUNING_UNITS): number {
+  const { estimate, standardError, n } = effect;
+  const spread = n * sequentialRho(alpha, tuning) ** 2;
+  const logEvidence =
+    (spread * (estimate / standardError) ** 2) / (2 * (spread + 1)) - Math.log(spread + 1) / 2;
+  return Math.min(1, Math.exp(-logEvidence));
+}

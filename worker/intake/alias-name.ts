@@ -1,0 +1,84 @@
+import { z } from 'zod';
+import { AdapterName, err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import type { AdminCaller, NameRow } from '../stores/types.ts';
+import type { MayUseChain } from './assemble-chain.ts';
+import { changed, refused } from './change-conflict.ts';
+import { invalid, Why, type IntakeDeps } from './intake-deps.ts';
+import { mayName, ownName } from './own-name.ts';
+import { writePointer } from './write-pointer.ts';
+
+export const AliasRequest = z.strictObject({
+  name: AdapterName,
+  /** Name that it is to stand for; null takes the alias away. */
+  target: AdapterName.nullable(),
+  why: Why.nullish(),
+  /** Everything is checked, and nothing changed. */
+  dry_run: z.boolean().nullish(),
+});
+export type AliasRequest = z.infer<typeof AliasRequest>;
+
+type AliasDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'base' | 'now'> & { mayUseChain: MayUseChain };
+
+export interface Aliased {
+  name: string;
+  target: string | null;
+  /** What it stood for before; null = nothing. */
+  from: string | null;
+}
+
+/** Makes a name that has no versions stand for another, or ends that. It gives nobody a right to the other. */
+export async function aliasName(
+  deps: AliasDeps,
+  params: { request: AliasRequest; caller: AdminCaller },
+): Promise<Result<Aliased, ApiError>> {
+  const { request, caller } = params;
+  const { name, target } = request;
+  const before = await deps.registry.name(name);
+  const checked = await (target === null
+    ? checkRemoval(deps, { name, caller })
+    : checkAlias(deps, { name, target, caller, before }));
+  if (!checked.ok) return checked;
+  const from = before?.alias ?? null;
+  if (request.dry_run === true) return ok({ name, target, from });
+  if (from !== target) {
+    const note = { actor: caller.keyId, at: deps.now(), why: request.why ?? null };
+    const made = await deps.registry.alias({ before, name, owner: checked.value, target, ...note });
+    if (!made.ok) return err(changed(name, made.error.name));
+  }
+  // Also when it was so already: an earlier attempt may have ended before its pointer.
+  const written = await writePointer(deps, { name, what: 'alias' });
+  return written.ok ? ok({ name, target, from }) : written;
+}
+
+/** @returns the name's owner. */
+async function checkRemoval(
+  deps: AliasDeps,
+  { name, caller }: { name: string; caller: AdminCaller },
+): Promise<Result<string, ApiError>> {
+  const own = await ownName(deps, { name, caller });
+  if (!own.ok) return own;
+  return own.value.latest > 0 ? err(refused(hasVersions(name))) : ok(own.value.owner);
+}
+
+const hasVersions = (name: string): string => `'${name}' has versions of its own and is no alias.`;
+
+/** @returns who will own the alias. */
+async function checkAlias(
+  deps: AliasDeps,
+  params: { name: string; target: string; caller: AdminCaller; before: NameRow | null },
+): Promise<Result<string, ApiError>> {
+  const { name, target, caller, before } = params;
+  const owner = await mayName(deps, { name, owner: null, caller, before });
+  if (!owner.ok) return owner;
+  if (before !== null && before.latest > 0) return err(refused(hasVersions(name)));
+  if (name === target) return err(invalid('alias_of_itself', 'A name cannot stand for itself.', 'target'));
+  const base = await deps.base();
+  if (base.ok && base.value.id === name)
+    return err(invalid('name_reserved', `'${name}' is the base model's own name.`, 'name'));
+  const row = await deps.registry.live(target);
+  if (row !== null && (caller.root || deps.mayUseChain(caller, row))) return owner;
+  return err({
+    code: 'model_not_found',
+    message: `'${target}' does not exist, has no live version of its own, or you do not have access to it.`,
+  });
+}

@@ -1,0 +1,64 @@
+import { REPAIR_PAGE } from '../../limits.ts';
+import { keyIdOf, keyRecordOf, type KeyRecord, type KeyRow, type Lookup } from '../../stores/types.ts';
+import { sameJson, type Mended, type RepairDeps, type RepairStep } from './repair-deps.ts';
+
+/** Every inference key that the system of record has. */
+export const repairKeys: RepairStep = async (deps, { cursor, dryRun }) => {
+  const page = await deps.keyLedger.page({ cursor, limit: REPAIR_PAGE });
+  const keys = page.items.filter(({ kind }) => kind === 'api');
+  const mended: Mended[] = [];
+  for (const key of keys) {
+    const wrong = problemOf(key, await deps.keyIndex.get(key.hash));
+    if (wrong === null) continue;
+    mended.push({ kind: 'key', id: key.id, ...wrong });
+    if (!dryRun) await mend(deps, key, wrong.did);
+  }
+  return { checked: keys.length, mended, cursor: page.cursor };
+};
+
+function problemOf(key: KeyRow, lookup: Lookup<KeyRecord>): Pick<Mended, 'was' | 'did'> | null {
+  if (key.revokedAt !== null) {
+    const usable = lookup.state === 'found' || lookup.state === 'trouble';
+    return usable ? { was: lookup.state === 'found' ? 'outdated' : 'unreadable', did: 'removed' } : null;
+  }
+  switch (lookup.state) {
+    case 'gone':
+      // Only a revocation leaves that mark: the system of record was put back to before it.
+      return { was: 'outdated', did: 'revoked' };
+    case 'trouble':
+      return { was: 'unreadable', did: 'written' };
+    case 'absent':
+      return { was: 'missing', did: 'written' };
+    case 'found':
+      return sameJson(lookup.value, keyRecordOf(key)) ? null : { was: 'outdated', did: 'written' };
+  }
+}
+
+async function mend(
+  { keyLedger, keyIndex, now }: RepairDeps,
+  key: KeyRow,
+  did: Mended['did'],
+): Promise<void> {
+  if (did === 'revoked') return keyLedger.revoke(key.id, now());
+  if (did === 'removed') return keyIndex.revoke(key.hash);
+  await keyIndex.put(key.hash, keyRecordOf(key));
+  // Revoked while we wrote: our record may lie on top of the mark.
+  const after = await keyLedger.get(key.id);
+  if (after === null || after.revokedAt !== null) await keyIndex.revoke(key.hash);
+  else if (!sameJson(keyRecordOf(after), keyRecordOf(key))) await keyIndex.put(key.hash, keyRecordOf(after));
+}
+
+/** Every key in KV that the system of record does not have: nobody could list or revoke it. */
+export const removeUnknownKeys: RepairStep = async (deps, { cursor, dryRun }) => {
+  const page = await deps.listing.list({ prefix: 'key:', cursor, limit: REPAIR_PAGE });
+  const mended: Mended[] = [];
+  for (const hash of page.items) {
+    const id = keyIdOf(hash);
+    if ((await deps.keyLedger.get(id))?.hash === hash) continue;
+    const { state } = await deps.keyIndex.get(hash);
+    if (state === 'gone' || state === 'absent') continue;
+    mended.push({ kind: 'key', id, was: 'unknown', did: 'removed' });
+    if (!dryRun) await deps.keyIndex.revoke(hash);
+  }
+  return { checked: page.items.length, mended, cursor: page.cursor };
+};

@@ -1,0 +1,60 @@
+import { z } from 'zod';
+import { repairGrants, removeUnknownGrants } from './repair-grants.ts';
+import { repairKeys, removeUnknownKeys } from './repair-keys.ts';
+import { repairNames, removeUnknownNames } from './repair-names.ts';
+import type { RepairDeps, RepairedPage, RepairStep } from './repair-deps.ts';
+
+/** In this order. What is in the system of record comes first, so that nothing good waits for the rest. */
+const STEPS: readonly { name: string; run: RepairStep }[] = [
+  { name: 'names', run: repairNames },
+  { name: 'keys', run: repairKeys },
+  { name: 'grants', run: repairGrants },
+  { name: 'unknown-names', run: removeUnknownNames },
+  { name: 'unknown-keys', run: removeUnknownKeys },
+  { name: 'unknown-grants', run: removeUnknownGrants },
+];
+
+/** Longest cursor: KV's own are a few hundred characters. */
+const MAX_CURSOR = 2_048;
+
+export const RepairRequest = z.strictObject({
+  /** Says what would be mended. */
+  dry_run: z.boolean().nullish(),
+  /** Of the answer before; the beginning unless given. */
+  cursor: z
+    .string()
+    .max(MAX_CURSOR)
+    .refine((cursor) => stepOf(cursor) !== undefined, 'is not a cursor of an earlier answer')
+    .nullish(),
+});
+export type RepairRequest = z.infer<typeof RepairRequest>;
+
+/** `<step>:<where in it>`. */
+const stepOf = (cursor: string) => STEPS.find(({ name }) => cursor.startsWith(`${name}:`));
+
+export interface Repaired extends RepairedPage {
+  /** `names`, `keys`, `grants`, or `unknown-` and one of these. */
+  step: string;
+}
+
+/**
+ * Compares a page of what KV holds of names, keys and grants with the system of record, and writes what is otherwise.
+ * Reads may be half a minute old, so what was changed just now can be written once more.
+ * @throws StoreUnavailable; the call may be repeated.
+ */
+export async function repair(
+  deps: RepairDeps,
+  params: { request: RepairRequest; actor: string },
+): Promise<Repaired> {
+  const cursor = params.request.cursor ?? `${STEPS[0]?.name}:`;
+  const step = stepOf(cursor) as (typeof STEPS)[number];
+  const page = await step.run(deps, {
+    cursor: cursor.slice(step.name.length + 1) || null,
+    dryRun: params.request.dry_run ?? false,
+    actor: params.actor,
+  });
+  const next = STEPS[STEPS.indexOf(step) + 1];
+  const further =
+    page.cursor === null ? (next === undefined ? null : `${next.name}:`) : `${step.name}:${page.cursor}`;
+  return { ...page, step: step.name, cursor: further };
+}

@@ -1,0 +1,53 @@
+import { z } from 'zod';
+import { AdapterName, err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { MAX_DEPENDENTS_TOLD } from '../limits.ts';
+import type { AdminCaller, VersionRow } from '../stores/types.ts';
+import { changed, refused } from './change-conflict.ts';
+import { Why, type IntakeDeps } from './intake-deps.ts';
+import { ownName } from './own-name.ts';
+
+export const RetireRequest = z.strictObject({
+  name: AdapterName,
+  version: z.int().positive(),
+  why: Why.nullish(),
+  /** Everything is checked, and nothing changed. */
+  dry_run: z.boolean().nullish(),
+});
+export type RetireRequest = z.infer<typeof RetireRequest>;
+
+/**
+ * Takes a version out of use: it can neither be asked for nor made live any more, and stays in the history. Not the
+ * live one, and none that another version in use was made on top of.
+ */
+export async function retireVersion(
+  deps: Pick<IntakeDeps, 'registry' | 'now'>,
+  params: { request: RetireRequest; caller: AdminCaller },
+): Promise<Result<VersionRow & { retiredAt: number }, ApiError>> {
+  const { request, caller } = params;
+  const { name, version } = request;
+  const what = `${name}@${version}`;
+  const before = await ownName(deps, { name, caller, what });
+  if (!before.ok) return before;
+  const row = await deps.registry.version(name, version);
+  if (row === null)
+    return err({
+      code: 'model_not_found',
+      message: `'${what}' does not exist or you do not have access to it.`,
+    });
+  if (row.retiredAt !== null) return ok({ ...row, retiredAt: row.retiredAt });
+  if (before.value.version === version)
+    return err(refused(`'${what}' is live. Make another version live before it is retired.`));
+  const children = await deps.registry.dependents(row, MAX_DEPENDENTS_TOLD + 1);
+  if (children.length > 0) return err(refused(inUse(what, children)));
+  const at = deps.now();
+  if (request.dry_run === true) return ok({ ...row, retiredAt: at });
+  const note = { actor: caller.keyId, at, why: request.why ?? null };
+  const retired = await deps.registry.retire({ before: before.value, version, ...note });
+  return retired.ok ? ok({ ...row, retiredAt: at }) : err(changed(name, retired.error.name));
+}
+
+function inUse(what: string, children: readonly { name: string; version: number }[]): string {
+  const told = children.slice(0, MAX_DEPENDENTS_TOLD).map(({ name, version }) => `${name}@${version}`);
+  const more = children.length > MAX_DEPENDENTS_TOLD ? ' and others' : '';
+  return `'${what}' cannot be retired: ${told.join(', ')}${more} ${children.length === 1 ? 'was' : 'were'} made on top of it. Retire what stands on it first.`;
+}

@@ -1,0 +1,54 @@
+/** Composition of what counts: quotas in Durable Objects, usage in D1. */
+import * as limits from './limits.ts';
+import { createAskQuota } from './quota/ask-quota.ts';
+import { createD1Usage } from './stores/d1-usage.ts';
+import type { SqlDatabase } from './stores/d1-database.ts';
+import { createDoQuotas, type DurableNamespace } from './stores/do-quotas.ts';
+import type { CompletionMeter, Quotas, UsageLedger } from './stores/types-metering.ts';
+import { createCompletionMeter } from './usage/completion-meter.ts';
+import { createUsageRecorder } from './usage/usage-recorder.ts';
+
+export interface Clock {
+  /** Unix ms. */
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+}
+
+/** @param quotas null = no key's limits are counted. */
+export function createMeter(params: Clock & { quotas: Quotas | null; usage: UsageLedger }): CompletionMeter {
+  const newId = () => crypto.randomUUID();
+  const askQuota = createAskQuota({
+    ...params,
+    newId,
+    retryAfterMs: limits.RETRY_AFTER_MS,
+    memoryMs: limits.REFUSAL_MEMORY_MS,
+    maxEntries: limits.LAST_KNOWN_GOOD_ENTRIES,
+  });
+  const usage = createUsageRecorder({
+    ...params,
+    ledger: params.usage,
+    newId,
+    flushMs: limits.USAGE_FLUSH_MS,
+    maxRows: limits.MAX_USAGE_ROWS,
+    maxUnsentRows: limits.MAX_UNSENT_USAGE_ROWS,
+    tries: limits.USAGE_TRIES,
+  });
+  return createCompletionMeter({
+    ...params,
+    askQuota,
+    usage,
+    renewMs: limits.LEASE_RENEW_MS,
+    stallMs: limits.STREAM_STALL_MS,
+    stallCheckMs: limits.STREAM_STALL_CHECK_MS,
+  });
+}
+
+export function createMetering(
+  params: Clock & { namespace: DurableNamespace | undefined; db: SqlDatabase },
+): { meter: CompletionMeter; usage: UsageLedger } {
+  const { namespace, db } = params;
+  const usage = createD1Usage(db, limits.USAGE_BATCH_MEMORY_MS);
+  const quotas =
+    namespace === undefined ? null : createDoQuotas({ namespace, timeoutMs: limits.QUOTA_TIMEOUT_MS });
+  return { meter: createMeter({ ...params, quotas, usage }), usage };
+}

@@ -1,0 +1,50 @@
+import { Hono } from 'hono';
+import { z } from 'zod';
+import { AdapterName } from '../../protocol/index.ts';
+import { ownName } from '../intake/own-name.ts';
+import { HISTORY_PAGE, MAX_HISTORY_PAGE } from '../limits.ts';
+import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
+import type { Registry } from '../stores/types.ts';
+import { parseInput } from './parse-input.ts';
+
+const number = (most: number) =>
+  z
+    .string()
+    .regex(/^[1-9]\d{0,14}$/, 'must be a positive whole number')
+    .transform(Number)
+    .pipe(z.int().max(most));
+
+const HistoryQuery = z.strictObject({
+  name: AdapterName.optional(),
+  before: number(Number.MAX_SAFE_INTEGER).optional(),
+  limit: number(MAX_HISTORY_PAGE).optional(),
+});
+
+/**
+ * `GET /admin/history?name=&before=&limit=` -> `{changes: [{id, name, owner, at, actor, action, from, to, target, why}],
+ * before}`, newest first: of one name, or of all of the tenant's (all at all for the bootstrap key). `before` goes on
+ * where the answer ends, and is null at the end.
+ */
+export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  routes.get('/admin/history', async (context) => {
+    const input = parseInput(HistoryQuery, context.req.query());
+    if (!input.ok) return fail(input.error);
+    const caller = context.get('admin');
+    const { name, before = null, limit = HISTORY_PAGE } = input.value;
+    if (name !== undefined) {
+      const own = await ownName(deps, { name, caller });
+      if (!own.ok) return fail(own.error);
+    }
+    const rows = await deps.registry.history({
+      name: name ?? null,
+      owner: caller.root ? null : caller.tenant,
+      before,
+      limit,
+    });
+    const changes = rows.map(({ sequence: _, ...row }) => row);
+    return context.json({ changes, before: rows.length === limit ? (rows.at(-1)?.id ?? null) : null });
+  });
+  routes.all('/admin/history', methodNotAllowed('GET'));
+  return routes;
+}

@@ -1,0 +1,72 @@
+import { Hono } from 'hono';
+import type { ApiError, Result } from '../../protocol/index.ts';
+import { AliasRequest, aliasName } from '../intake/alias-name.ts';
+import { FlipRequest, flipVersion, type Flipped } from '../intake/flip-version.ts';
+import type { IntakeDeps } from '../intake/intake-deps.ts';
+import { PromoteRequest, promoteVersion } from '../intake/promote-version.ts';
+import { RetireRequest, retireVersion } from '../intake/retire-version.ts';
+import { RollbackRequest, rollbackVersion } from '../intake/rollback-version.ts';
+import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
+import { mayUseChain } from '../policy/authorize.ts';
+import { readInput } from './parse-input.ts';
+
+/**
+ * `POST /admin/flip` {@link FlipRequest}, `/admin/promote` {@link PromoteRequest} and `/admin/rollback`
+ * {@link RollbackRequest} -> `{name, version, from}`, the live version and the one before;
+ * `POST /admin/retire` {@link RetireRequest} -> `{name, version, retired_at}`;
+ * `POST /admin/alias` {@link AliasRequest} -> `{name, target, from}`.
+ * 404 when the name or version is not there or another's; 409 when it has changed or its state forbids it; 503
+ * `registry_unavailable` when the change is recorded, but its pointer could not be written.
+ */
+export function adminLifeCycleRoutes(deps: IntakeDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+
+  routes.post('/admin/flip', async (context) => {
+    const request = await readInput(context.req.raw, FlipRequest);
+    if (!request.ok) return fail(request.error);
+    return answer(await flipVersion(deps, { request: request.value, caller: context.get('admin') }));
+  });
+  routes.all('/admin/flip', methodNotAllowed('POST'));
+
+  routes.post('/admin/promote', async (context) => {
+    const request = await readInput(context.req.raw, PromoteRequest);
+    if (!request.ok) return fail(request.error);
+    return answer(await promoteVersion(deps, { request: request.value, caller: context.get('admin') }));
+  });
+  routes.all('/admin/promote', methodNotAllowed('POST'));
+
+  routes.post('/admin/rollback', async (context) => {
+    const request = await readInput(context.req.raw, RollbackRequest);
+    if (!request.ok) return fail(request.error);
+    return answer(await rollbackVersion(deps, { request: request.value, caller: context.get('admin') }));
+  });
+  routes.all('/admin/rollback', methodNotAllowed('POST'));
+
+  routes.post('/admin/retire', async (context) => {
+    const request = await readInput(context.req.raw, RetireRequest);
+    if (!request.ok) return fail(request.error);
+    const retired = await retireVersion(deps, { request: request.value, caller: context.get('admin') });
+    if (!retired.ok) return fail(retired.error);
+    const { name, version, retiredAt } = retired.value;
+    return context.json({ name, version, retired_at: retiredAt });
+  });
+  routes.all('/admin/retire', methodNotAllowed('POST'));
+
+  routes.post('/admin/alias', async (context) => {
+    const request = await readInput(context.req.raw, AliasRequest);
+    if (!request.ok) return fail(request.error);
+    const aliased = await aliasName(
+      { ...deps, mayUseChain },
+      { request: request.value, caller: context.get('admin') },
+    );
+    return aliased.ok ? context.json(aliased.value) : fail(aliased.error);
+  });
+  routes.all('/admin/alias', methodNotAllowed('POST'));
+  return routes;
+}
+
+function answer(flipped: Result<Flipped, ApiError>): Response {
+  if (!flipped.ok) return fail(flipped.error);
+  const { name, from } = flipped.value;
+  return Response.json({ name: name.name, version: name.version, from });
+}

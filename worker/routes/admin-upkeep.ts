@@ -1,0 +1,46 @@
+import { Hono } from 'hono';
+import type { ApiError } from '../../protocol/index.ts';
+import { collectGarbage, CollectGarbageRequest } from '../intake/collect-garbage.ts';
+import { repair, RepairRequest } from '../intake/repair/repair.ts';
+import type { RepairDeps } from '../intake/repair/repair-deps.ts';
+import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
+import type { BlobStore, GarbageLedger } from '../stores/types.ts';
+import { readInput } from './parse-input.ts';
+
+const rootOnly: ApiError = {
+  code: 'insufficient_scope',
+  message: 'Only the bootstrap key may do this: it concerns every tenant.',
+};
+
+/**
+ * For the bootstrap key alone, a page a request; the answer's `cursor` goes on, null at the end.
+ * `POST /admin/repair` {@link RepairRequest} -> `{step, checked, mended: [{kind, id, was, did}], cursor}`;
+ * `POST /admin/gc` {@link CollectGarbageRequest} -> `{files: [{digest, bytes, action, deletable_at}], cursor}`.
+ */
+export function adminUpkeepRoutes(
+  deps: RepairDeps & { garbage: GarbageLedger; blobs: Pick<BlobStore, 'delete'> },
+): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+
+  routes.post('/admin/repair', async (context) => {
+    const { root, keyId } = context.get('admin');
+    if (!root) return fail(rootOnly);
+    const request = await readInput(context.req.raw, RepairRequest);
+    if (!request.ok) return fail(request.error);
+    return context.json(await repair(deps, { request: request.value, actor: keyId }));
+  });
+  routes.all('/admin/repair', methodNotAllowed('POST'));
+
+  routes.post('/admin/gc', async (context) => {
+    if (!context.get('admin').root) return fail(rootOnly);
+    const request = await readInput(context.req.raw, CollectGarbageRequest);
+    if (!request.ok) return fail(request.error);
+    const { files, cursor } = await collectGarbage(deps, request.value);
+    return context.json({
+      files: files.map(({ deletableAt, ...file }) => ({ ...file, deletable_at: deletableAt })),
+      cursor,
+    });
+  });
+  routes.all('/admin/gc', methodNotAllowed('POST'));
+  return routes;
+}

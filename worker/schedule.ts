@@ -1,0 +1,22 @@
+/** What the cron trigger starts. */
+import type { Services } from './app.ts';
+import type { Drops } from './drops.ts';
+import type { RequestLife } from './intake/intake-deps.ts';
+import { createPinSync } from './pins/sync-pins.ts';
+import { runJobs } from './run-jobs.ts';
+
+export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
+
+/** @param drops null while they are off. @returns one run of all jobs; it throws when one of them failed. */
+export function createSchedule(
+  { pins, intake, origins }: Pick<Services, 'pins' | 'intake' | 'origins'>,
+  drops: Drops | null,
+): Schedule {
+  const pinSync = createPinSync({ pins, registry: intake.registry, origins: origins.pins });
+  return (keepAlive) =>
+    runJobs({
+      drops: async () => drops?.takeAll(keepAlive),
+      // An origin that was started again holds nothing.
+      pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),
+    });
+}

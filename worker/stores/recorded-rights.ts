@@ -1,0 +1,42 @@
+/** Keys, grants and versions as the system of record has them, in the form in which the hot path reads indexes. */
+import {
+  keyIdOf,
+  keyRecordOf,
+  type Grant,
+  type GrantLedger,
+  type Index,
+  type KeyLedger,
+  type KeyRecord,
+  type Lookup,
+  type Registry,
+  type VersionRow,
+} from './types.ts';
+
+const found = <T>(value: T): Lookup<T> => ({ state: 'found', value, stale: false });
+
+/** @param hash sha256 of the key, hex. @throws StoreUnavailable */
+export async function recordedKey(ledger: Pick<KeyLedger, 'get'>, hash: string): Promise<Lookup<KeyRecord>> {
+  const row = await ledger.get(keyIdOf(hash));
+  if (row === null || row.hash !== hash || row.kind !== 'api') return { state: 'absent' };
+  return row.revokedAt === null ? found(keyRecordOf(row)) : { state: 'gone' };
+}
+
+/** @throws StoreUnavailable */
+export async function recordedGrants(
+  ledger: Pick<GrantLedger, 'heldBy'>,
+  tenant: string,
+): Promise<Lookup<Grant[]>> {
+  const rows = await ledger.heldBy([tenant]);
+  return found(rows.map(({ scope, owner }) => ({ scope, owner })));
+}
+
+/** By `name@version`. Pins are read from the system of record: a version's row is not in KV unless it is live. */
+export function createVersionIndex(registry: Pick<Registry, 'version'>): Index<VersionRow> {
+  return {
+    async get(pin) {
+      const at = pin.lastIndexOf('@');
+      const row = await registry.version(pin.slice(0, at), Number(pin.slice(at + 1)));
+      return row === null ? { state: 'absent' } : found(row);
+    },
+  };
+}

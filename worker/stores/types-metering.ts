@@ -1,0 +1,141 @@
+/** Ports of what is counted: quotas of keys, and who used what. One contract suite a port (test/contracts). */
+import { z } from 'zod';
+
+/** What one key may use. Absent = no limit; a key without any is never asked about. */
+export const KeyLimits = z.strictObject({
+  /** In any 60 s. */
+  requestsPerMinute: z.int().positive().optional(),
+  /** Prompt and completion, in any 60 s. */
+  tokensPerMinute: z.int().positive().optional(),
+  /** Requests under way at the same time. */
+  concurrent: z.int().positive().optional(),
+  /** Budgets, by the calendar in UTC. */
+  tokensPerDay: z.int().positive().optional(),
+  tokensPerMonth: z.int().positive().optional(),
+  /** When the counter does not answer; `allow` unless said. */
+  onOutage: z.enum(['allow', 'refuse']).optional(),
+});
+export type KeyLimits = z.infer<typeof KeyLimits>;
+
+/** As `x-ratelimit-*` say it. */
+export interface QuotaMeter {
+  limit: number;
+  remaining: number;
+  /** Until everything is free again if nobody asks any more, ms. */
+  resetMs: number;
+}
+
+export type QuotaReason = 'requests' | 'tokens' | 'concurrent' | 'day' | 'month';
+
+export interface QuotaDecision {
+  /** Why not; null = go on. */
+  refused: { reason: QuotaReason; limit: number; retryAfterMs: number } | null;
+  /** null = without such a limit. */
+  requests: QuotaMeter | null;
+  tokens: QuotaMeter | null;
+}
+
+/**
+ * Counts exactly, one counter a key. Times are the asker's clock, unix ms; a counter's own time never goes back.
+ * Every method throws StoreUnavailable.
+ */
+export interface Quotas {
+  /** Counts one request and holds a lease for it when every limit allows it, and does nothing otherwise. */
+  admit(counter: string, ask: { limits: KeyLimits; lease: string; at: number }): Promise<QuotaDecision>;
+  /** Still under way. */
+  renew(counter: string, ask: { lease: string; at: number }): Promise<void>;
+  /** Ends the lease and counts its tokens. A repeat counts nothing. */
+  settle(counter: string, ask: { lease: string; tokens: number; at: number }): Promise<void>;
+}
+
+/** One completion, when it has ended. */
+export interface UsageEvent {
+  keyId: string;
+  tenant: string;
+  /** As published; `base` for the base model. */
+  name: string;
+  /** 0 for the base model. */
+  version: number;
+  promptTokens: number;
+  completionTokens: number;
+  /** HTTP status; 499 when the client left, 502 when the stream broke off. */
+  status: number;
+  /** Unix ms. */
+  at: number;
+  requestId: string;
+}
+
+export interface UsageSink {
+  /** Never throws and never waits. @param keepAlive lets the writing go on after the response. */
+  recordUsage(event: UsageEvent, keepAlive: (work: Promise<unknown>) => void): void;
+}
+
+export interface UsageCounts {
+  requests: number;
+  /** Requests that were refused or broke off. */
+  errors: number;
+  promptTokens: number;
+  completionTokens: number;
+}
+
+/** Of one hour. */
+export interface UsageRow extends UsageCounts {
+  /** Hours since 1970, UTC. */
+  hour: number;
+  tenant: string;
+  keyId: string;
+  name: string;
+  version: number;
+}
+
+export const USAGE_GROUPS = ['key', 'tenant', 'name', 'version', 'day', 'hour'] as const;
+export type UsageGroup = (typeof USAGE_GROUPS)[number];
+
+export interface UsageSum extends UsageCounts {
+  /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
+  group: string;
+}
+
+/** System of record of usage. Throws StoreUnavailable. */
+export interface UsageLedger {
+  /** Adds all rows or none. @param batch.id a batch that was added already is not added again. */
+  add(batch: { id: string; at: number; rows: readonly UsageRow[] }): Promise<void>;
+  /**
+   * By tokens, most first; days and hours in their order.
+   * @param tenant null = all. @param from first hour. @param to first hour that does not count any more.
+   */
+  sum(params: {
+    by: UsageGroup;
+    tenant: string | null;
+    from: number;
+    to: number;
+    limit: number;
+  }): Promise<UsageSum[]>;
+}
+
+/** What a completion's route has when the origin has begun to answer, or when it never will. */
+export interface MeteredAnswer {
+  response: Response;
+  /** The origin's note (`x-graft-usage`), as it came. */
+  note: string | null;
+  /** What served; null = nothing was resolved, and nothing is recorded. */
+  served: { name: string; version: number } | null;
+}
+
+/** Asks a key's quota beside a completion, and counts what it used. */
+export interface CompletionMeter {
+  /**
+   * @param run does the work meanwhile; its signal aborts when the client leaves or the quota says no.
+   * @returns its response, or the quota's refusal in its place; not before the quota has answered.
+   */
+  measure(params: {
+    caller: { keyId: string; tenant: string; limits?: KeyLimits | undefined; counter?: string | undefined };
+    requestId: string;
+    /** Aborts when the client has gone. */
+    gone: AbortSignal;
+    keepAlive: (work: Promise<unknown>) => void;
+    run: (signal: AbortSignal) => Promise<MeteredAnswer>;
+    /** Hears how it ended, once, before `measure` returns when it is not a stream; not when the quota refuses. */
+    onEnd?: (counts: Pick<UsageEvent, 'status' | 'promptTokens' | 'completionTokens'>) => void;
+  }): Promise<Response>;
+}

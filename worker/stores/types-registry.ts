@@ -1,0 +1,170 @@
+/** Ports of the system of record of names and versions; part of types.ts. */
+import type { AdapterProof, ManifestChainEntry, Result, StoredEvaluation } from '../../protocol/index.ts';
+
+/** One version of a name; immutable. */
+export interface VersionRow {
+  name: string;
+  version: number;
+  digest: string;
+  owner: string;
+  chain: ManifestChainEntry[];
+  chainId: string;
+  /** `name@version` of the parent, or null. */
+  parent: string | null;
+  base: { id: string; digest: string };
+  bytes: number;
+  rank: number;
+  /** Ranks of the whole chain, summed. */
+  rankSum: number;
+  /** Unix ms. */
+  createdAt: number;
+  createdBy: string;
+  /** What an origin saw when it was admitted; null for versions from before there were proofs. */
+  proof: AdapterProof | null;
+  /** What its publisher says it scored. */
+  evaluation: StoredEvaluation | null;
+  /** Unix ms; from then on it is neither served nor made live. null = in use. */
+  retiredAt: number | null;
+}
+
+export interface NameRow {
+  name: string;
+  owner: string;
+  /** Live version; null when all are staged. */
+  version: number | null;
+  /** Highest version; 0 when it has none, as an alias. */
+  latest: number;
+  /** Counts the changes of this name; guards against two at once. */
+  sequence: number;
+  /** The name that it stands for. */
+  alias: string | null;
+}
+
+/** What belongs in KV for a name. */
+export type Pointer =
+  | { kind: 'version'; row: VersionRow }
+  | { kind: 'alias'; target: string }
+  /** It was an alias: a signed mark. */
+  | { kind: 'gone' }
+  /** There is no such name, or none of its versions is live: nothing. */
+  | { kind: 'none' };
+
+export type ChangeAction =
+  'publish' | 'drop' | 'stage' | 'promote' | 'rollback' | 'flip' | 'retire' | 'alias' | 'unalias' | 'repair';
+
+/** Changes after which the version that they are about is live. */
+export const GOES_LIVE: readonly ChangeAction[] = ['publish', 'drop', 'promote', 'rollback', 'flip'];
+
+/** One change of a name. */
+export interface HistoryRow {
+  /** Grows with every change of any name. */
+  id: number;
+  name: string;
+  sequence: number;
+  /** Unix ms. */
+  at: number;
+  /** Id of the key. */
+  actor: string;
+  owner: string;
+  action: ChangeAction;
+  /** Live version before; null when there was none. */
+  from: number | null;
+  /** Version that the change is about. */
+  to: number | null;
+  /** Of an alias. */
+  target: string | null;
+  why: string | null;
+}
+
+/** Who changes something, when and why. */
+export interface ChangeNote {
+  actor: string;
+  /** Unix ms. */
+  at: number;
+  why?: string | null;
+}
+
+export interface Page<T> {
+  items: T[];
+  /** Pass it back to go on; null at the end. */
+  cursor: string | null;
+}
+
+export interface Conflict {
+  kind: 'conflict';
+  name: NameRow | null;
+}
+
+/** System of record of names and versions. Every method throws StoreUnavailable. */
+export interface Registry {
+  name(name: string): Promise<NameRow | null>;
+  version(name: string, version: number): Promise<VersionRow | null>;
+  /** The live version's row. */
+  live(name: string): Promise<VersionRow | null>;
+  /** Names that have versions or are aliases, in their order. @param owner only names of this owner. */
+  names(params: {
+    prefix: string;
+    cursor: string | null;
+    limit: number;
+    owner: string | null;
+  }): Promise<Page<NameRow>>;
+  /** Live versions after `after` whose own name the tenant owns or a scope covers; the chain is the caller's to check. */
+  usable(params: {
+    tenant: string;
+    scopes: readonly string[];
+    prefix: string;
+    after: string;
+    limit: number;
+  }): Promise<VersionRow[]>;
+  /** Newest first. */
+  versions(name: string): Promise<VersionRow[]>;
+  /** Versions whose own file this is, in the names' order, a name's newest first. */
+  versionsOf(params: { digest: string; limit: number }): Promise<VersionRow[]>;
+  /** What belongs in KV for the name, from one read. */
+  pointer(name: string): Promise<Pointer>;
+  /** The same for all names, in their order. */
+  pointers(params: {
+    cursor: string | null;
+    limit: number;
+  }): Promise<Page<{ name: NameRow; pointer: Pointer }>>;
+  /** Newest first. @param name null = of all names. @param owner null = of all owners. */
+  history(params: {
+    name: string | null;
+    owner: string | null;
+    /** Changes before this id; null = the newest. */
+    before: number | null;
+    limit: number;
+  }): Promise<HistoryRow[]>;
+  /** Newest version that has never been live and is not retired. */
+  newestStaged(name: string): Promise<VersionRow | null>;
+  /** Versions in use that were made on top of this one. */
+  dependents(
+    row: Pick<VersionRow, 'name' | 'version' | 'digest'>,
+    limit: number,
+  ): Promise<{ name: string; version: number }[]>;
+  /**
+   * Adds a version, makes it live unless `stage`, and writes history: all of it or nothing. The other changes likewise.
+   * @param before the name as it was read; another change since then is a conflict, and so is a chain that stands on a
+   * version that was retired.
+   */
+  publish(params: {
+    row: VersionRow;
+    stage: boolean;
+    before: NameRow | null;
+    /** For history; `publish` unless given. A staged version is always `stage`. */
+    action?: 'publish' | 'drop';
+    why?: string | null;
+  }): Promise<Result<NameRow, Conflict>>;
+  /** Makes `to`, which must exist, the live version. */
+  flip(
+    params: ChangeNote & { before: NameRow; to: number; action?: 'flip' | 'promote' | 'rollback' },
+  ): Promise<Result<NameRow, Conflict>>;
+  /** A conflict as well when another version in use stands on this one. */
+  retire(params: ChangeNote & { before: NameRow; version: number }): Promise<Result<NameRow, Conflict>>;
+  /** Makes the name, which must have no versions, stand for `target`; null ends that. */
+  alias(
+    params: ChangeNote & { before: NameRow | null; name: string; owner: string; target: string | null },
+  ): Promise<Result<NameRow, Conflict>>;
+  /** Writes into history that KV was mended; changes nothing. */
+  repaired(params: ChangeNote & { before: NameRow }): Promise<Result<NameRow, Conflict>>;
+}
