@@ -10,7 +10,10 @@ export const commonFlags = {
 /** As flags are typed: `originPort` -> `origin-port`. */
 export const kebab = (name: string): string => name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 
-/** citty ignores flags that it does not know; a mistyped `--parnet` must not publish without a parent. */
+/**
+ * citty ignores flags that it does not know, and arguments beyond those it does: a mistyped `--parnet` must not publish
+ * without a parent. The last argument takes any number when its name ends in `...`.
+ */
 export function refuseUnknownFlags(rawArgs: readonly string[], args: ArgsDef): void {
   const known = new Map<string, boolean>([
     ['help', false],
@@ -23,10 +26,15 @@ export function refuseUnknownFlags(rawArgs: readonly string[], args: ArgsDef): v
     for (const spelling of [name, kebab(name), ...aliases]) known.set(spelling, takesValue);
     if (definition.type === 'boolean') known.set(`no-${kebab(name)}`, false);
   }
+  const places = Object.entries(args).filter(([, { type }]) => type === 'positional');
+  let room = places.at(-1)?.[0].endsWith('...') === true ? Infinity : places.length;
   for (let i = 0; i < rawArgs.length; i++) {
     const argument = rawArgs[i] as string;
     if (argument === '--') return;
-    if (!argument.startsWith('-') || argument === '-') continue;
+    if (!argument.startsWith('-') || argument === '-') {
+      if (--room < 0) throw usageError(`There is no place for '${argument}'.`);
+      continue;
+    }
     const [spelling = '', value] = argument.replace(/^--?/, '').split('=', 2);
     const takesValue = known.get(spelling);
     if (takesValue === undefined) {

@@ -36,7 +36,7 @@ export default defineCommand({
       description: 'Adapter name, such as medicine/cardiology; or the base model',
       required: true,
     },
-    prompt: {
+    'prompt...': {
       type: 'positional',
       description: 'What to ask; without it, prompts are read from the terminal or a pipe',
       required: false,
@@ -64,7 +64,7 @@ export default defineCommand({
       ...(args.with === undefined ? {} : { adapters: parseWith(args.with) }),
     };
     const system: ChatMessage[] = args.system === undefined ? [] : [{ role: 'system', content: args.system }];
-    const prompt = [args.prompt, ...args._.slice(2)].filter((word) => word !== undefined).join(' ');
+    const prompt = args._.slice(1).join(' ');
     if (prompt !== '') {
       await ask(client, output, settings, [...system, { role: 'user', content: prompt }]);
     } else if (process.stdin.isTTY) {

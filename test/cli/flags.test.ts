@@ -26,6 +26,8 @@ describe('refuseUnknownFlags', () => {
     [['--name'], /--name needs a value/],
     [['--name', '--examples'], /--name needs a value/],
     [['--no-name'], /Unknown flag --no-name/],
+    [['folder', 'another'], /no place for 'another'/],
+    [['--name', 'a', 'folder', '-'], /no place for '-'/],
   ])('refuses %j', (argv, message) => {
     expect(() => refuseUnknownFlags(argv, ARGS)).toThrow(message);
     expect(() => refuseUnknownFlags(argv, ARGS)).toThrow(expect.objectContaining({ exitCode: EXIT.usage }));
@@ -33,6 +35,13 @@ describe('refuseUnknownFlags', () => {
 
   it('does not take the value of a flag for a flag', () => {
     expect(() => refuseUnknownFlags(['--name', '-odd'], ARGS)).not.toThrow();
+  });
+});
+
+describe('refuseUnknownFlags, of a last argument that takes any number', () => {
+  it('leaves room for all', () => {
+    const args = { first: { type: 'positional' }, 'more...': { type: 'positional' } } as const;
+    expect(() => refuseUnknownFlags(['a', 'b', 'c', 'd'], args)).not.toThrow();
   });
 });
 

@@ -30,7 +30,7 @@ export async function promoteVersion(
     return err(
       refused(
         `'${request.name}' has no staged version above the live one (${live === 0 ? 'none' : live}). ` +
-          'Name the version that is to be live.',
+          `Name the version that is to be live, as '${request.name}@<version>'.`,
       ),
     );
   return flip(deps, { request: { ...request, to }, caller, before: before.value, action: 'promote' });
