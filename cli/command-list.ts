@@ -25,6 +25,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       diff: () => import('./commands/diff.ts'),
       publish: () => import('./commands/publish.ts'),
       verify: () => import('./commands/verify.ts'),
+      compare: () => import('./commands/compare.ts'),
     },
   },
   {
@@ -38,6 +39,12 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       log: () => import('./commands/log.ts'),
       repair: () => import('./commands/repair.ts'),
       gc: () => import('./commands/gc.ts'),
+    },
+  },
+  {
+    title: 'experiments',
+    commands: {
+      experiment: () => import('./commands/experiment.ts'),
     },
   },
   {

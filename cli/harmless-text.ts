@@ -20,8 +20,8 @@ export function harmless(text: string, options: { colours?: boolean } = {}): str
 }
 
 /** @returns the same JSON, printable: terminals take U+009B for the beginning of a command, and JSON does not escape it. */
-export const harmlessJson = (value: unknown): string =>
-  JSON.stringify(value).replace(
+export const harmlessJson = (value: unknown, indent?: number): string =>
+  JSON.stringify(value, null, indent).replace(
     UNESCAPED,
     (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
   );

@@ -13,7 +13,14 @@ export type ApiError =
   | { code: 'unsupported_parameter'; message: string; param: string }
   | { code: 'context_length_exceeded'; message: string; param: string | null }
   | { code: 'request_too_large'; message: string }
-  | { code: 'version_conflict'; message: string }
+  | { code: 'version_conflict'; message: string; param?: string }
+  /** Of an exposure token, which feedback is given with. */
+  | { code: 'exposure_malformed'; message: string; param: 'exposure' }
+  | { code: 'exposure_forged'; message: string; param: 'exposure' }
+  | { code: 'exposure_of_another_tenant'; message: string; param: 'exposure' }
+  | { code: 'exposure_expired'; message: string; param: 'exposure' }
+  /** Its experiment is put away: nothing is counted any more. */
+  | { code: 'experiment_over'; message: string; param: 'exposure' }
   | { code: 'adapter_invalid'; message: string; reason?: string; param?: string }
   | { code: 'adapter_missing'; message: string; missing: string[] }
   | { code: 'adapter_loading'; message: string; retryAfterMs: number }
@@ -44,6 +51,11 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   context_length_exceeded: [400, 'invalid_request_error'],
   request_too_large: [413, 'invalid_request_error'],
   version_conflict: [409, 'conflict_error'],
+  exposure_malformed: [400, 'invalid_request_error'],
+  exposure_forged: [400, 'invalid_request_error'],
+  exposure_of_another_tenant: [403, 'permission_error'],
+  exposure_expired: [400, 'invalid_request_error'],
+  experiment_over: [409, 'conflict_error'],
   adapter_invalid: [422, 'invalid_request_error'],
   adapter_missing: [409, 'conflict_error'],
   adapter_loading: [409, 'conflict_error'],
@@ -56,6 +68,8 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   registry_unavailable: [503, 'server_error'],
   internal_error: [500, 'server_error'],
 };
+
+export const API_ERROR_CODES = Object.keys(HTTP) as ApiErrorCode[];
 
 export interface ErrorBody {
   error: {
@@ -88,7 +102,7 @@ export function errorBody(error: ApiError): ErrorBody {
 }
 
 /** Failures that end the same way however often the request is repeated, whatever their status says. */
-const FINAL: ReadonlySet<ApiErrorCode> = new Set(['deadline_exceeded']);
+const FINAL: ReadonlySet<ApiErrorCode> = new Set(['deadline_exceeded', 'experiment_over']);
 
 /**
  * Headers that tell OpenAI's clients when to retry: `retry-after` in whole seconds, `retry-after-ms` exactly,
@@ -103,7 +117,7 @@ export function errorHeaders(error: ApiError): Record<string, string> {
       'x-should-retry': 'true',
     };
   const status = errorStatus(error);
-  return status === 409 || (status >= 500 && !FINAL.has(error.code)) ? {} : { 'x-should-retry': 'false' };
+  return (status === 409 || status >= 500) && !FINAL.has(error.code) ? {} : { 'x-should-retry': 'false' };
 }
 
 /** A whole `Response` for the error; Node, workerd and browsers have the class. */

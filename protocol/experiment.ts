@@ -32,6 +32,12 @@ const isPinned = (text: string): boolean => {
 /** `name@version`: a variant is one adapter for as long as the experiment lasts, whatever happens to its name. */
 export const PinnedAdapter = z.string().refine(isPinned, 'must be "<name>@<version>"');
 
+/** A pinned adapter's name and version. @param adapter as {@link PinnedAdapter} has checked it. */
+export function pinOf(adapter: string): { name: string; version: number } {
+  const at = adapter.lastIndexOf('@');
+  return { name: adapter.slice(0, at), version: Number(adapter.slice(at + 1)) };
+}
+
 export const ExperimentVariant = z.strictObject({
   key: Key,
   adapter: PinnedAdapter,
@@ -108,7 +114,8 @@ export type ExperimentTargeting = z.infer<typeof ExperimentTargeting>;
 export const EXPERIMENT_STATUSES = ['draft', 'running', 'ramping', 'decided', 'archived'] as const;
 export type ExperimentStatus = (typeof EXPERIMENT_STATUSES)[number];
 
-const Shape = z.strictObject({
+/** The document's fields, each checked for itself; {@link Experiment} checks them together. */
+export const ExperimentShape = z.strictObject({
   /** The name that applications call. */
   name: AdapterName,
   /** Grows by one with every change of this document. */
@@ -149,7 +156,7 @@ const Shape = z.strictObject({
 const firstRepeated = (words: readonly string[]): number =>
   words.findIndex((word, i) => words.indexOf(word) !== i);
 
-export const Experiment = Shape.superRefine((experiment, context) => {
+export const Experiment = ExperimentShape.superRefine((experiment, context) => {
   const issue = (path: (string | number)[], message: string): void =>
     context.addIssue({ code: 'custom', path, message });
   const keys = experiment.variants.map(({ key }) => key);
@@ -192,3 +199,13 @@ export function metricOf(experiment: Pick<Experiment, 'metrics'>, key: string): 
     AUTOMATIC_METRICS.find((metric) => metric.key === key)
   );
 }
+
+/** Live: requests take part in it. */
+export const isLive = ({ status }: Pick<Experiment, 'status'>): boolean =>
+  status === 'running' || status === 'ramping';
+
+/** All adapters that it names: its variants', then its shadow's. */
+export const adaptersOf = ({ variants, shadow }: Pick<Experiment, 'variants' | 'shadow'>): string[] => [
+  ...variants.map(({ adapter }) => adapter),
+  ...(shadow === undefined ? [] : [shadow.adapter]),
+];

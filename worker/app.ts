@@ -3,6 +3,8 @@ import { cors } from 'hono/cors';
 import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import { MAX_REQUEST_ID, unknownPath, type NameEntry } from '../protocol/index.ts';
+import type { ExposureTokens } from './experiments/exposure-token.ts';
+import type { UnitHasher } from './experiments/unit-hash.ts';
 import type { IntakeDeps } from './intake/intake-deps.ts';
 import type { TakeDropOnMiss } from './intake/take-drop-on-miss.ts';
 import {
@@ -20,14 +22,17 @@ import { requireAdmin } from './middleware/require-admin.ts';
 import { logLine } from './observe/log-line.ts';
 import type { Observer } from './observe/observer.ts';
 import type { OriginClient } from './origin-client.ts';
+import { openApiDocument } from './openapi/document.ts';
 import { createPinSync, watchPointers } from './pins/sync-pins.ts';
 import { registryUnavailable } from './policy/resolve-name.ts';
 import { adminBlobRoutes } from './routes/admin-blobs.ts';
 import { adminEvaluateRoutes } from './routes/admin-evaluate.ts';
+import { adminExperimentRoutes } from './routes/admin-experiments.ts';
 import { adminGrantRoutes } from './routes/admin-grants.ts';
 import { adminHistoryRoutes } from './routes/admin-history.ts';
 import { adminKeyRoutes } from './routes/admin-keys.ts';
 import { adminLifeCycleRoutes } from './routes/admin-life-cycle.ts';
+import { adminOpenApiRoutes } from './routes/admin-openapi.ts';
 import { adminOriginRoutes } from './routes/admin-origins.ts';
 import { adminPinRoutes } from './routes/admin-pins.ts';
 import { adminUpkeepRoutes } from './routes/admin-upkeep.ts';
@@ -35,8 +40,18 @@ import { adminUsageRoutes } from './routes/admin-usage.ts';
 import { adminVerifyRoutes } from './routes/admin-verify.ts';
 import { adminVersionRoutes } from './routes/admin-versions.ts';
 import { completionRoutes } from './routes/completions.ts';
+import { feedbackRoutes } from './routes/feedback.ts';
+import { dashboardRoutes, pageHeaders, type PageFiles } from './routes/dashboard.ts';
 import { modelRoutes } from './routes/models.ts';
 import type { CompletionMeter, UsageLedger } from './stores/types-metering.ts';
+import type {
+  ExperimentEntry,
+  ExperimentIndex,
+  ExperimentLedger,
+  ExperimentSink,
+  ExperimentTallies,
+  ShadowRunner,
+} from './stores/types-experiments.ts';
 import type { PinLedger } from './stores/types-pins.ts';
 import { createAbsenceCheck, forgettingAbsences } from './stores/confirmed-absence.ts';
 import { withLastKnownGood } from './stores/last-known-good.ts';
@@ -79,6 +94,19 @@ export interface Services {
   observer?: Observer;
   usage: UsageLedger;
   pins: PinLedger;
+  /** As the hot path reads them. */
+  experiments: Index<ExperimentEntry>;
+  experimentLedger: ExperimentLedger;
+  /** What is recorded of requests goes here. */
+  experimentSink: ExperimentSink;
+  shadows: ShadowRunner;
+  exposureTokens: ExposureTokens;
+  unitHash: UnitHasher;
+  tallies: ExperimentTallies;
+  /** Experiments as KV has them, without a memory; for repairs. */
+  experimentIndex: ExperimentIndex;
+  /** The built dashboard; none = this edge has no page. */
+  page?: PageFiles;
   /** Pages that may call `/v1/*`; `*` = all. */
   corsOrigins?: readonly string[];
 }
@@ -93,8 +121,11 @@ const EXPOSED_HEADERS = [
   'x-graft-chain',
   'x-graft-composed',
   'x-graft-degraded',
+  'x-graft-experiment',
+  'x-graft-exposure',
   'x-graft-inherited',
   'x-graft-origin',
+  'x-graft-variant',
   'x-ratelimit-limit-requests',
   'x-ratelimit-limit-tokens',
   'x-ratelimit-remaining-requests',
@@ -109,19 +140,8 @@ const EXPOSED_HEADERS = [
 const rawPath = (request: Request): string => new URL(request.url).pathname;
 
 export function createApp(services: Services): Hono<AppEnv> {
-  const {
-    names,
-    keys,
-    grants,
-    origins,
-    keyIndex,
-    keyLedger,
-    grantIndex,
-    grantLedger,
-    adminKeyHash,
-    meter,
-    usage,
-  } = services;
+  const { names, keys, grants, origins, keyIndex, keyLedger, grantIndex, grantLedger, adminKeyHash, usage } =
+    services;
   const absence = createAbsenceCheck({
     registry: services.intake.registry,
     ttlMs: ABSENCE_MEMORY_MS,
@@ -147,6 +167,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   const app = new Hono<AppEnv>({ getPath: rawPath });
   app.use(requestId({ limitLength: MAX_REQUEST_ID }));
   app.use(observeRequest({ observer: services.observer ?? (() => undefined), now: intake.now }));
+  app.use('/dashboard/*', pageHeaders);
   app.use(
     secureHeaders({
       contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
@@ -163,22 +184,26 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.use(drainBody);
   app.get('/healthz', (context) => context.json({ status: 'ok' }));
   app.all('/healthz', methodNotAllowed('GET'));
-  app.route('/', completionRoutes({ ...resolving, meter }));
+  app.route('/', completionRoutes({ ...services, ...resolving }));
+  app.route('/', feedbackRoutes({ ...services, now }));
   app.route('/', modelRoutes(resolving));
+  app.route('/', dashboardRoutes({ page: services.page }));
   app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger, grantLedger, now }));
   app.use('/admin/*', repinAfterChange({ changed, pinSync }));
   app.route('/', adminBlobRoutes(intake));
   app.route('/', adminVersionRoutes(intake));
-  app.route('/', adminLifeCycleRoutes(intake));
+  app.route('/', adminLifeCycleRoutes({ ...services, ...intake }));
   app.route('/', adminHistoryRoutes({ registry }));
   app.route('/', adminUpkeepRoutes({ ...services, ...intake }));
   app.route('/', adminVerifyRoutes(intake));
   app.route('/', adminEvaluateRoutes(intake));
+  app.route('/', adminExperimentRoutes({ ...services, ...intake }));
   app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, now }));
   app.route('/', adminKeyRoutes({ keyLedger, keyIndex, now: intake.now }));
   app.route('/', adminUsageRoutes({ usage, now: intake.now }));
   app.route('/', adminOriginRoutes({ origins }));
   app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));
+  app.route('/', adminOpenApiRoutes({ document: openApiDocument }));
   app.notFound(({ req }) => fail(unknownPath(req.method, req.path)));
   app.onError((error, context) => {
     const known = error instanceof StoreUnavailable;

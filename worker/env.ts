@@ -18,8 +18,12 @@ export interface RawEnv {
   POINTERS: DurableNamespace;
   /** Counts what keys with limits use; without it their limits are not kept (or refuse, as the key says). */
   QUOTAS?: DurableNamespace;
+  /** Counts the units of experiments (worker/durable/experiment-tally.ts). */
+  EXPERIMENTS: DurableNamespace;
   /** Gets a data point a completion; docs/operations.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;
+  /** The built dashboard's files. */
+  ASSETS?: { fetch(url: string): Promise<Response> };
   /** JSON `[{"id": "...", "url": "https://..."}]`. */
   ORIGINS: string;
   /** `kid:base64,…`; shared with the origins. */
@@ -145,7 +149,7 @@ const Variables = z.object({
 
 /** @throws Error that names what is wrong, never a secret. */
 export function parseEnv(
-  raw: Omit<RawEnv, 'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'ANALYTICS'>,
+  raw: Omit<RawEnv, 'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'ANALYTICS'>,
 ): Config {
   const parsed = Variables.safeParse(raw);
   if (!parsed.success) {

@@ -1,5 +1,6 @@
 import type { NameEntry } from '../protocol/index.ts';
 import * as limits from './limits.ts';
+import { createKvExperimentIndex } from './stores/kv-experiment-index.ts';
 import { createKvGrantIndex } from './stores/kv-grant-index.ts';
 import { createKvKeyIndex } from './stores/kv-key-index.ts';
 import { createKvNameIndex } from './stores/kv-name-index.ts';
@@ -8,6 +9,7 @@ import { recordedGrants, recordedKey } from './stores/recorded-rights.ts';
 import type { Sealer } from './stores/sealed-value.ts';
 import { withSecondOpinion } from './stores/second-opinion.ts';
 import { forgettingGrants, forgettingKeys, withShortMemory } from './stores/short-memory.ts';
+import type { ExperimentEntry, ExperimentIndex } from './stores/types-experiments.ts';
 import type {
   BulkIndex,
   Grant,
@@ -28,9 +30,11 @@ export interface HotIndexes {
   names: BulkIndex<NameEntry>;
   keys: Index<KeyRecord>;
   grants: Index<Grant[]>;
+  experiments: Index<ExperimentEntry>;
   /** As KV has them, without a memory, and only what the current secret sealed. */
   nameIndex: NameIndex;
-  /** For a name that was written elsewhere: it is read anew at the next request. */
+  experimentIndex: ExperimentIndex;
+  /** For a name that was written elsewhere: it and its experiment are read anew at the next request. */
   forgetName: (name: string) => void;
   /** As the admin API writes them: what is written here is seen here at once. */
   keyIndex: KeyIndex;
@@ -73,12 +77,22 @@ export function createHotIndexes(params: {
   });
   const keys = withShortMemory(withLastKnownGood(recordedKeys, behind), before);
   const grants = withShortMemory(withLastKnownGood(heldGrants, behind), before);
+  const experiments = withShortMemory(
+    withLastKnownGood<ExperimentEntry>(createKvExperimentIndex(pointer), behind),
+    before,
+  );
   return {
     names,
     keys,
     grants,
+    experiments,
+    experimentIndex: createKvExperimentIndex(upkeep),
     nameIndex: createKvNameIndex(upkeep),
-    forgetName: (name) => names.forget(name),
+    forgetName(name) {
+      names.forget(name);
+      // Which one is the name's is not known here; the others cost one read more.
+      experiments.forgetAll();
+    },
     keyIndex: forgettingKeys(createKvKeyIndex(upkeep), keys),
     grantIndex: forgettingGrants(createKvGrantIndex(upkeep), grants),
   };

@@ -1,6 +1,7 @@
 /** Composition root of the edge: bindings in, one app per isolate out. */
 import { createApp, type Services } from './app.ts';
 import { createBlobs } from './blobs.ts';
+import { createCounting } from './counting.ts';
 import { createDrops } from './drops.ts';
 import { parseEnv, type RawEnv } from './env.ts';
 import { hashStreams } from './hash-streams.ts';
@@ -13,6 +14,7 @@ import { createPointers } from './pointers.ts';
 import { createSchedule, type Schedule } from './schedule.ts';
 import { createD1BlobLedger } from './stores/d1-blob-ledger.ts';
 import { guardDatabase } from './stores/d1-database.ts';
+import { createD1ExperimentLedger } from './stores/d1-experiments.ts';
 import { createD1Garbage } from './stores/d1-garbage.ts';
 import { createD1GrantLedger } from './stores/d1-grants.ts';
 import { createD1KeyLedger } from './stores/d1-key-ledger.ts';
@@ -22,6 +24,10 @@ import { createKvListing } from './stores/kv-listing.ts';
 import { createSealer } from './stores/sealed-value.ts';
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+
+/** Asked for by path; the host is nobody's. */
+const pageOf = ({ ASSETS }: RawEnv): Pick<Services, 'page'> =>
+  ASSETS === undefined ? {} : { page: (path) => ASSETS.fetch(`https://page.invalid${path}`) };
 
 function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
   const config = parseEnv(raw);
@@ -38,6 +44,14 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
   const hot = createHotIndexes({ pointer, currentSealer, keyLedger, grantLedger, now });
   const blobs = createBlobs({ kv, bucket: raw.BLOBS, pacing });
   const fetchOrigin = (url: string, init: RequestInit) => fetch(url, init);
+  const origins = createOriginClient({
+    ...config,
+    keys: config.originKeys,
+    blobs,
+    fetch: fetchOrigin,
+    now,
+    sleep,
+  });
   const services: Services = {
     ...hot,
     intake: {
@@ -52,19 +66,21 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
     garbage: createD1Garbage(db),
     keyLedger,
     grantLedger,
-    origins: createOriginClient({
+    origins,
+    ...createCounting({
       ...config,
-      keys: config.originKeys,
-      blobs,
-      fetch: fetchOrigin,
+      namespace: raw.EXPERIMENTS,
+      hasRoom: origins.hasRoom,
       now,
       sleep,
     }),
     ...createMetering({ namespace: raw.QUOTAS, db, now, sleep }),
     pins: createD1Pins(db),
+    experimentLedger: createD1ExperimentLedger(db),
     observer: createObserver({ dataset: raw.ANALYTICS, logSample: config.logSample }),
     adminKeyHash: config.adminKeyHash,
     corsOrigins: config.corsOrigins,
+    ...pageOf(raw),
   };
   const tenant = config.dropTenant;
   const drops = tenant === null ? null : createDrops({ kv, db, pacing, services, tenant });
@@ -72,6 +88,7 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
   return { services, schedule: createSchedule(services, drops) };
 }
 
+export { ExperimentTally } from './durable/experiment-tally.ts';
 export { PointerWriter } from './durable/pointer-writer.ts';
 export { QuotaCounter } from './durable/quota-counter.ts';
 

@@ -191,3 +191,40 @@ export const MAX_QUIET_DROPS = 10_000;
 export const DROP_POLL_MS = 50;
 /** An intake that has not ended after this long is taken to be dead. */
 export const DROP_STALL_MS = 60 * SECOND;
+
+/** What experiments count is written this long after it was first noted, with all that came meanwhile. */
+export const EXPOSURE_FLUSH_MS = 1 * SECOND;
+/** Events of one write to a tally: each is at most six values, about 300 bytes. */
+export const MAX_EXPOSURE_EVENTS = 500;
+/** Such a write is tried so often, with a growing pause. */
+export const EXPOSURE_TRIES = 4;
+/** Events that wait for tallies that do not answer; then the oldest are given up, and said so. */
+export const MAX_UNSENT_EXPOSURES = 5_000;
+/** A tally that does not answer in this time is taken to be out of order; a full batch takes some 20 ms there. */
+export const TALLY_TIMEOUT_MS = 5 * SECOND;
+/** Batches are known for this long; none is sent again later. */
+export const TALLY_BATCH_MEMORY_MS = 86_400 * SECOND;
+/** A tally looks this often for what it may forget. */
+export const TALLY_CLEAN_MS = 6 * 3_600 * SECOND;
+/** A tally that nobody has written to for this long is emptied; evaluations are kept elsewhere. */
+export const TALLY_KEPT_MS = 180 * 86_400 * SECOND;
+/** Body of `POST /v1/feedback`, bytes: a token of at most 4 kB and three short fields. */
+export const MAX_FEEDBACK_BODY_BYTES = 16 * 1024;
+/** Largest size of a reported value: squares are summed in doubles, which have 16 digits. */
+export const MAX_FEEDBACK_VALUE = 1e9;
+/** Shadow requests of one isolate at the same time; they are the first to be left out. */
+export const MAX_SHADOWS = 4;
+/** A shadow request may take this long: work after a response has 30 s. */
+export const SHADOW_BUDGET_MS = 25 * SECOND;
+/** Share of its rows that an origin may have taken before shadow requests are left out. */
+export const SHADOW_MAX_FILL = 0.5;
+
+/** Body of an experiment's document, bytes: lists of 200 testers and as many values of a header have room. */
+export const MAX_EXPERIMENT_BODY_BYTES = 256 * 1024;
+/** Experiments that the schedule reads at once. */
+export const EXPERIMENT_PAGE = 50;
+/** Experiments of one answer of `GET /admin/experiments`, unless it is asked for fewer. */
+export const EXPERIMENTS_SHOWN = 50;
+export const MAX_EXPERIMENTS_SHOWN = 200;
+/** Looks that are kept of one seed: a curve needs no more points, and each is a kilobyte or some. */
+export const LOOKS_KEPT = 300;

@@ -1,9 +1,9 @@
-import type { z } from 'zod';
 import {
   BaseInfo,
   err,
   LOAD_HEADER,
   ok,
+  type OriginFigures,
   ResidentList,
   type ApiError,
   type Result,
@@ -16,11 +16,13 @@ import {
   ORIGIN_QUESTION_MS,
   ORIGIN_VERIFY_MS,
   PULSE_MS,
+  SHADOW_MAX_FILL,
 } from './limits.ts';
 import { logLine } from './observe/log-line.ts';
 import { createComplete, type CompletionCall, type Served } from './origin-complete.ts';
 import { createExchange, originUnavailable } from './origin-exchange.ts';
 import { createOriginFetch, type Fetch } from './origin-fetch.ts';
+import { readOriginFigures } from './origin-figures.ts';
 import { createOriginHealth } from './origin-health.ts';
 import { createOriginPins } from './origin-pins.ts';
 import { readOriginText } from './origin-text.ts';
@@ -35,15 +37,22 @@ export interface OriginReport {
   /** null when the origin does not answer. */
   base: BaseInfo | null;
   residents: ResidentList | null;
+  /** null also when they were not asked for. */
+  figures: OriginFigures | null;
 }
 
 export type { CompletionCall, Served } from './origin-complete.ts';
 
+const readBase = (text: string): BaseInfo => BaseInfo.parse(JSON.parse(text));
+
 export interface OriginClient extends AdapterTrials {
   /** Base model of the origins; known from earlier for a while, also when they do not answer. */
   base(): Promise<Result<BaseInfo, ApiError>>;
-  report(): Promise<OriginReport[]>;
+  /** @param figures ask for them too. */
+  report(figures?: boolean): Promise<OriginReport[]>;
   readonly pins: OriginPins;
+  /** Has any origin, as far as is known here, less than {@link SHADOW_MAX_FILL} of its rows taken? */
+  hasRoom(): boolean;
   /** Asks one origin after the other until one serves, or refuses what the request says. */
   complete(call: CompletionCall): Promise<Result<Served, ApiError>>;
 }
@@ -70,7 +79,7 @@ export function createOriginClient(params: {
   let askingUntil = 0;
   const isEjected = (origin: Origin): number => Number(health.stateOf(origin).ejected);
 
-  async function ask<T>(origin: Origin, path: string, schema: z.ZodType<T>): Promise<T | null> {
+  async function ask<T>(origin: Origin, path: string, read: (text: string) => T): Promise<T | null> {
     const answer = await send(origin, {
       method: 'GET',
       path,
@@ -84,7 +93,7 @@ export function createOriginClient(params: {
     try {
       const text = answer.value.ok ? await readOriginText(answer.value) : null;
       if (text === null || text === '') return null;
-      return schema.parse(JSON.parse(text));
+      return read(text);
     } catch (error) {
       logLine('odd_origin_answer', { origin: origin.id, path, reason: String(error).slice(0, 300) });
       return null;
@@ -96,7 +105,7 @@ export function createOriginClient(params: {
     if (known !== null && (now() - known.at < BASE_INFO_TTL_MS || now() < askingUntil)) return ok(known.base);
     askingUntil = now() + ORIGIN_QUESTION_MS;
     for (const origin of [...origins].sort((a, b) => isEjected(a) - isEjected(b))) {
-      const found = await ask(origin, '/base', BaseInfo);
+      const found = await ask(origin, '/base', readBase);
       if (found === null) continue;
       known = { base: found, at: now() };
       return ok(found);
@@ -113,15 +122,20 @@ export function createOriginClient(params: {
       exchange,
       verifyTimeoutMs: params.verifyTimeoutMs ?? ORIGIN_VERIFY_MS,
     }),
+    hasRoom: () =>
+      origins
+        .map(health.stateOf)
+        .some(({ load, slots, ejected }) => !ejected && load < slots * SHADOW_MAX_FILL),
     pins: createOriginPins({ origins, exchange, send }),
-    report: () =>
+    report: (figures = false) =>
       Promise.all(
         origins.map(async (origin) => {
-          const [info, residents] = await Promise.all([
-            ask(origin, '/base', BaseInfo),
-            ask(origin, '/adapters', ResidentList),
+          const [info, residents, measured] = await Promise.all([
+            ask(origin, '/base', readBase),
+            ask(origin, '/adapters', (text) => ResidentList.parse(JSON.parse(text))),
+            figures ? ask(origin, '/metrics', readOriginFigures) : null,
           ]);
-          return { id: origin.id, base: info, residents };
+          return { id: origin.id, base: info, residents, figures: measured };
         }),
       ),
   };

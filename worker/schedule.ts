@@ -1,6 +1,7 @@
 /** What the cron trigger starts. */
 import type { Services } from './app.ts';
 import type { Drops } from './drops.ts';
+import { evaluateAll } from './experiments/life/evaluate-all.ts';
 import type { RequestLife } from './intake/intake-deps.ts';
 import { createPinSync } from './pins/sync-pins.ts';
 import { runJobs } from './run-jobs.ts';
@@ -9,13 +10,15 @@ export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
 
 /** @param drops null while they are off. @returns one run of all jobs; it throws when one of them failed. */
 export function createSchedule(
-  { pins, intake, origins }: Pick<Services, 'pins' | 'intake' | 'origins'>,
+  services: Pick<Services, 'pins' | 'intake' | 'origins' | 'experimentLedger' | 'tallies'>,
   drops: Drops | null,
 ): Schedule {
+  const { pins, intake, origins } = services;
   const pinSync = createPinSync({ pins, registry: intake.registry, origins: origins.pins });
   return (keepAlive) =>
     runJobs({
       drops: async () => drops?.takeAll(keepAlive),
+      experiments: () => evaluateAll({ ...services, ...intake }),
       // An origin that was started again holds nothing.
       pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),
     });

@@ -41,6 +41,7 @@ async function bundleWorker(): Promise<string> {
  * The options are those of wrangler.toml; the state lies where `wrangler … --local` looks.
  * @param stateFolder `.wrangler/state` of the folder whose `wrangler` commands should see it.
  * @param bindings secrets and variables, over those of wrangler.toml.
+ * @param page folder of the built dashboard; none unless given.
  * @param r2Bucket bound as BLOBS, so that adapters' bytes go there; to KV unless given.
  */
 export async function startEdge(params: {
@@ -48,10 +49,13 @@ export async function startEdge(params: {
   stateFolder: string;
   bindings: Record<string, string>;
   r2Bucket?: string;
+  page?: string;
   onLog?: (line: string) => void;
 }): Promise<Edge> {
   const wrangler = await keepSignalsOurs(() => import('wrangler'));
-  const { workerOptions } = wrangler.unstable_getMiniflareWorkerOptions(path.join(ROOT, 'wrangler.toml'));
+  // Cloudflare's server of assets would stand before every request here, and needs the page to be there.
+  const config = { ...wrangler.unstable_readConfig({ config: path.join(ROOT, 'wrangler.toml') }) };
+  const { workerOptions } = wrangler.unstable_getMiniflareWorkerOptions({ ...config, assets: undefined });
   const state = path.join(params.stateFolder, 'v3');
   const log = new (class extends Log {
     override log(message: string) {
@@ -63,6 +67,14 @@ export async function startEdge(params: {
     modules: [{ type: 'ESModule', path: 'index.js', contents: await bundleWorker() }],
     bindings: { ...workerOptions.bindings, ...params.bindings },
     ...(params.r2Bucket === undefined ? {} : { r2Buckets: { BLOBS: params.r2Bucket } }),
+    ...(params.page === undefined
+      ? {}
+      : {
+          serviceBindings: {
+            ...workerOptions.serviceBindings,
+            ASSETS: { disk: { path: params.page, writable: false } },
+          },
+        }),
   } as WorkerOptions;
   const options = {
     host: LOOPBACK,
@@ -102,7 +114,11 @@ export async function startEdge(params: {
       });
     });
     if (workerd !== null) callOff = endWithUs(workerd);
-    await migrate(miniflare, wrangler.unstable_splitSqlQuery);
+    await migrate(
+      miniflare,
+      Object.keys(workerOptions.d1Databases ?? {})[0],
+      wrangler.unstable_splitSqlQuery,
+    );
     const runSchedule = async () => {
       const { outcome } = await (await miniflare.getWorker()).scheduled();
       if (outcome !== 'ok') throw new Error(`the worker's schedule ended with "${outcome}"`);
@@ -116,9 +132,11 @@ export async function startEdge(params: {
 }
 
 /** Applies what of `migrations/` has not been applied, with wrangler's own table, so that both agree. */
-async function migrate(miniflare: Miniflare, splitSql: (sql: string) => string[]): Promise<void> {
-  const bindings = await miniflare.getBindings<Record<string, unknown>>();
-  const name = Object.keys(bindings).find((key) => isD1(bindings[key]));
+async function migrate(
+  miniflare: Miniflare,
+  name: string | undefined,
+  splitSql: (sql: string) => string[],
+): Promise<void> {
   if (name === undefined) return;
   const database = await miniflare.getD1Database(name);
   await database
@@ -140,6 +158,3 @@ async function migrate(miniflare: Miniflare, splitSql: (sql: string) => string[]
     ]);
   }
 }
-
-const isD1 = (value: unknown): boolean =>
-  typeof value === 'object' && value !== null && 'prepare' in value && 'batch' in value;

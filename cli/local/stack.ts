@@ -6,6 +6,7 @@ import { createApiClient, type ApiClient } from '../api-client.ts';
 import { localFilePath, type LocalFile } from '../connection.ts';
 import type { Output } from '../output.ts';
 import { publishAdapter } from '../publish/publish-adapter.ts';
+import { buildPage } from './build-page.ts';
 import { startEdge, type Edge } from './edge.ts';
 import { EXAMPLES } from './examples.ts';
 import { cacheFolder, findBase } from './find-base.ts';
@@ -44,6 +45,8 @@ export interface Stack {
   /** What `.graft/local.json` holds. */
   readonly local: LocalFile;
   readonly originPid: number;
+  /** The edge serves the dashboard. */
+  readonly page: boolean;
   /** Resolves with a sentence when a part ends by itself. */
   readonly failed: Promise<string>;
   /** Ends everything and removes `.graft/local.json`. */
@@ -72,6 +75,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const keys = await ensureKeysFile(folder);
     const cache = cacheFolder(options.env);
     const base = await findBase({ base: options.base, cache, output });
+    const page = await buildPage({ output, ...(signal === undefined ? {} : { signal }) });
     signal?.throwIfAborted();
 
     const log = createWriteStream('', { fd: openLog(path.join(graftFolder, 'dev.log')) });
@@ -99,6 +103,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       startEdge({
         port,
         stateFolder: path.join(folder, '.wrangler/state'),
+        ...(page === null ? {} : { page }),
         bindings: {
           ORIGINS: JSON.stringify([{ id: keys.originId, url: originUrl }]),
           GRAFT_ORIGIN_KEYS: keys.originKeys,
@@ -138,7 +143,13 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const file = localFilePath(folder);
     undo.push(() => rmSync(file, { force: true }));
     await writePrivateFile(file, `${JSON.stringify(local, null, 2)}\n`);
-    return { local, originPid: origin.pid, failed: Promise.race([origin.failed, edge.failed]), stop };
+    return {
+      local,
+      originPid: origin.pid,
+      page: page !== null,
+      failed: Promise.race([origin.failed, edge.failed]),
+      stop,
+    };
   } catch (error) {
     await stop();
     throw error;

@@ -17,7 +17,7 @@ function curl(local: LocalFile, body: Record<string, unknown>): string {
 }
 
 /** @returns what `graft dev` prints when everything is ready: address, key, two lines to try. */
-export function welcome(local: LocalFile, shown: { examples: boolean }): string {
+export function welcome(local: LocalFile, shown: { examples: boolean; page: boolean }): string {
   const base = curl(local, {
     model: local.base,
     temperature: 0,
@@ -34,6 +34,9 @@ export function welcome(local: LocalFile, shown: { examples: boolean }): string 
   return [
     `${colors.bold('graft is ready')}   ${local.url}`,
     `API key          ${local.key}`,
+    ...(shown.page
+      ? [`dashboard        ${local.url}/dashboard   (sign in with "adminKey" of .graft/local.json)`]
+      : []),
     '',
     colors.dim('# the base model'),
     base,

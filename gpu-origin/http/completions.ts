@@ -165,13 +165,13 @@ async function collect(params: Answering): Promise<Response> {
     }
     if (event.kind === 'end') {
       answer.finishReason = event.finishReason;
-      usage.add(event.usage);
+      usage.add(event);
     }
   }
   if (usage.ended < choices) throw new Error('the engine ended a request without saying how');
   const total = usage.total();
   timing.lap('rest');
-  const note = notesUsage ? { [USAGE_HEADER]: writeUsageNote(noteOf(total)) } : {};
+  const note = notesUsage ? { [USAGE_HEADER]: writeUsageNote(usage.note()) } : {};
   return Response.json(format.whole(answers, total), { headers: { ...timing.headers(), ...note } });
 }
 
@@ -216,36 +216,34 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
         }
         if (event.kind === 'tokens' || event.kind === 'prompt') send(format.piece(choice, event));
         if (event.kind === 'end') {
-          usage.add(event.usage);
+          usage.add(event);
           open.delete(choice);
           send(format.closing(choice, event.finishReason));
         }
         next = events.next();
       }
-      if (notesUsage) writer.comment(USAGE_COMMENT + writeUsageNote(noteOf(usage.total())));
+      if (notesUsage) writer.comment(USAGE_COMMENT + writeUsageNote(usage.note()));
       send(format.ending(usage.total()));
       if (!format.named) writer.done();
     },
   });
 }
 
-const noteOf = (usage: Usage): UsageNote => ({
-  promptTokens: usage.prompt_tokens,
-  completionTokens: usage.completion_tokens,
-});
-
 /** The prompt counts once, what was generated for every choice. */
 function usageCounter(prompted: number) {
   let generated = 0;
   let ended = 0;
+  let finish: NonNullable<UsageNote['finish']> = 'stop';
   return {
     get ended() {
       return ended;
     },
-    add(usage: Usage) {
+    add({ usage, finishReason }: { usage: Usage; finishReason: FinishReason }) {
       ended += 1;
       generated += usage.completion_tokens;
+      if (finishReason === 'length') finish = 'length';
     },
+    note: (): UsageNote => ({ promptTokens: prompted, completionTokens: generated, finish }),
     total: (): Usage => ({
       prompt_tokens: prompted,
       completion_tokens: generated,

@@ -10,6 +10,8 @@ export const samplePoint = (more: Partial<CompletionPoint> = {}): CompletionPoin
   route: '/v1/chat/completions',
   requestId: 'r-1',
   degraded: '',
+  experiment: 'exp_0123456789abcdef',
+  variant: 'control',
   stream: true,
   status: 200,
   promptTokens: 12,

@@ -146,7 +146,7 @@ export async function startFakeOrigin(params: {
     const text = JSON.stringify(call.graft.chain.map(({ digest }) => digest.slice(0, 8)));
     const usage = { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 };
     const streaming = call.request['stream'] === true;
-    const note = { promptTokens: 1, completionTokens: 1 };
+    const note = { promptTokens: 1, completionTokens: 1, finish: 'stop' as const };
     response.setHeader(USAGE_HEADER, writeUsageNote(streaming ? { ...note, completionTokens: null } : note));
     if (!streaming)
       return json(response, 200, {

@@ -1,4 +1,4 @@
-import { err, ok, type Result } from '../../protocol/index.ts';
+import { adaptersOf, err, ok, pinOf, type Result } from '../../protocol/index.ts';
 import { scopeCovers } from '../../worker/policy/authorize.ts';
 import {
   GOES_LIVE,
@@ -6,6 +6,7 @@ import {
   type Conflict,
   type HistoryRow,
   type NameRow,
+  type PointedExperiment,
   type Pointer,
   type Registry,
   type VersionRow,
@@ -17,10 +18,21 @@ const byName = <T extends { name: string }>(rows: Iterable<T>): T[] =>
 /** A state that no name is ever in: whoever saw it is refused. */
 const STALE: NameRow = { name: '', owner: '', version: null, latest: 0, sequence: -1, alias: null };
 
+/** What the ledger of experiments, which lies in the same database, has to do with names. */
+export interface FakeNames {
+  /** Writes history, and flips the name if so. */
+  note(name: string, entry: ChangeNote & Pick<HistoryRow, 'action' | 'target'>, flip?: { to: number }): void;
+  isRetired(name: string, version: number): boolean;
+  /** Set by the ledger. */
+  experimentOf: (name: string) => Omit<PointedExperiment, 'versions'> | null;
+  isUsed: (name: string, version: number) => boolean;
+}
+
 /** The registry as a model: what D1 must do, in a few lines. */
 export function createFakeRegistry(): Registry & {
   /** Whether a version's chain has the file. */
   contains(digest: string): boolean;
+  forExperiments: FakeNames;
 } {
   const names = new Map<string, NameRow>();
   const versions = new Map<string, VersionRow>();
@@ -33,7 +45,16 @@ export function createFakeRegistry(): Registry & {
     if (row === undefined) return { kind: 'none' };
     if (row.alias !== null) return { kind: 'alias', target: row.alias };
     const live = liveRow(row);
-    if (live !== undefined) return { kind: 'version', row: structuredClone(live) };
+    if (live !== undefined) {
+      const experiment = forExperiments.experimentOf(row.name);
+      const pinned = experiment === null ? [] : adaptersOf(experiment.document).map(pinOf);
+      const rows = pinned.flatMap((pin) => versions.get(id(pin.name, pin.version)) ?? []);
+      return structuredClone({
+        kind: 'version',
+        row: live,
+        ...(experiment === null ? {} : { experiment: { ...experiment, versions: [...new Set(rows)] } }),
+      });
+    }
     return { kind: row.latest === 0 ? 'gone' : 'none' };
   };
   const newestFirst = (name: string) =>
@@ -69,7 +90,19 @@ export function createFakeRegistry(): Registry & {
     return ok({ ...row });
   };
 
+  const forExperiments: FakeNames = {
+    note(name, entry, flip) {
+      const before = names.get(name) as NameRow;
+      const next = { ...before, version: flip?.to ?? before.version };
+      change(before, next, { ...entry, to: flip?.to ?? null });
+    },
+    isRetired: (name, version) => versions.get(id(name, version))?.retiredAt !== null,
+    experimentOf: () => null,
+    isUsed: () => false,
+  };
+
   return {
+    forExperiments,
     contains: (digest) =>
       [...versions.values()].some(({ chain }) => chain.some((member) => member.digest === digest)),
     name: async (name) => copy(names.get(name)),
@@ -150,7 +183,8 @@ export function createFakeRegistry(): Registry & {
       change(before, { ...before, version: to }, { ...note, action, to }),
     retire: async ({ before, version, ...note }) => {
       const own = versions.get(id(before.name, version));
-      const seen = own !== undefined && dependentsOf(own).length > 0 ? STALE : before;
+      const inUse = own !== undefined && dependentsOf(own).length > 0;
+      const seen = inUse || forExperiments.isUsed(before.name, version) ? STALE : before;
       return change(seen, before, { ...note, action: 'retire', to: version }, () => {
         const row = versions.get(id(before.name, version));
         if (row !== undefined) row.retiredAt ??= note.at;

@@ -15,13 +15,20 @@ beforeEach(async () => {
   ({ key } = (await made.json()) as { key: string });
 });
 
-function expectSecure(response: Response, what: string): void {
+/** Of the dashboard: scripts, styles and requests of its own address, and nothing in the document itself. */
+const PAGE_POLICY =
+  "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
+  "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+const API_POLICY = "default-src 'none'; frame-ancestors 'none'";
+const isPage = (path: string): boolean => /^\/dashboard(\/|$)/.test(path);
+
+function expectSecure(response: Response, what: string, page = false): void {
   const header = (name: string) => [what, response.headers.get(name)];
   expect(header('x-content-type-options')).toEqual([what, 'nosniff']);
-  expect(header('content-security-policy')).toEqual([what, "default-src 'none'; frame-ancestors 'none'"]);
+  expect(header('content-security-policy')).toEqual([what, page ? PAGE_POLICY : API_POLICY]);
   expect(header('referrer-policy')).toEqual([what, 'no-referrer']);
   expect(header('x-frame-options')[1], what).toMatch(/^(SAMEORIGIN|DENY)$/);
-  expect(header('cross-origin-resource-policy')).toEqual([what, 'same-site']);
+  expect(header('cross-origin-resource-policy')).toEqual([what, page ? 'same-origin' : 'same-site']);
   expect(header('strict-transport-security')[1], what).toMatch(/^max-age=\d{7,}/);
   expect(header('x-request-id')[1], what).toMatch(/^[\w=-]{1,128}$/);
   expect(header('server')).toEqual([what, null]);
@@ -35,7 +42,7 @@ describe('every answer', () => {
     const ask = async (method: string, path: string, init: RequestInit = {}) => {
       const response = await app.request(path, { method, ...init });
       seen.add(response.status);
-      expectSecure(response, `${method} ${path} -> ${response.status}`);
+      expectSecure(response, `${method} ${path} -> ${response.status}`, isPage(path));
     };
     for (const route of routesOf(app)) {
       const authorization = `Bearer ${isAdmin(route) ? graft.adminKey : key}`;
@@ -47,6 +54,7 @@ describe('every answer', () => {
       await ask('HEAD', route.path, { headers: { authorization } });
     }
     await ask('GET', '/nowhere');
+    await ask('GET', '/dashboard/assets/index-a1B2.js');
     await ask('POST', '/v1/chat/completions', {
       headers: { authorization: `Bearer ${key}` },
       body: JSON.stringify({ model: 'base', messages: [{ role: 'user', content: 'hi' }] }),
@@ -78,6 +86,17 @@ describe('every answer', () => {
           expect([path, response.headers.get('access-control-allow-origin')]).toEqual([path, right]);
           expect(response.headers.get('access-control-allow-credentials')).toBeNull();
         }
+  });
+
+  it('lets a page that it names read what is said of an experiment, which feedback is given with', async () => {
+    const site = 'https://app.example.com';
+    const open = createApp({ ...graft.services, corsOrigins: [site] });
+    const response = await open.request('/v1/models', { headers: { origin: site } });
+    const exposed = response.headers.get('access-control-expose-headers')?.split(',') ?? [];
+    for (const name of ['x-graft-experiment', 'x-graft-variant', 'x-graft-exposure', 'x-request-id'])
+      expect(exposed).toContain(name);
+    // What only the edge and its origins say to one another.
+    expect(exposed).not.toContain('x-graft-usage');
   });
 
   it('repeats a request id only when it is short and plain', async () => {

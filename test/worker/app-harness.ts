@@ -8,6 +8,7 @@ import {
 } from '../../protocol/index.ts';
 import { createApp, type Services } from '../../worker/app.ts';
 import { createPointerSync } from '../../worker/durable/pointer-sync.ts';
+import { createCounter } from '../../worker/counting.ts';
 import { createMeter } from '../../worker/metering.ts';
 import { createOriginClient } from '../../worker/origin-client.ts';
 import type { Fetch } from '../../worker/origin-fetch.ts';
@@ -21,14 +22,18 @@ import { recordedGrants, recordedKey } from '../../worker/stores/recorded-rights
 import type { KvNamespace } from '../../worker/stores/kv-namespace.ts';
 import { createSealer } from '../../worker/stores/sealed-value.ts';
 import { withSecondOpinion } from '../../worker/stores/second-opinion.ts';
+import type { ExperimentLedger, ExperimentTallies } from '../../worker/stores/types-experiments.ts';
 import type { BlobLedger, Registry } from '../../worker/stores/types.ts';
+import { createKvExperimentIndex } from '../../worker/stores/kv-experiment-index.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
+import { createFakeExperimentLedger } from '../fakes/fake-experiments.ts';
 import { createFakeGrantLedger } from '../fakes/fake-grants.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
 import { createFakeBlobLedger, createFakeKeyLedger } from '../fakes/fake-ledgers.ts';
 import { createFakeQuotas, createFakeUsage, type FakeQuotas } from '../fakes/fake-metering.ts';
 import { createFakePins } from '../fakes/fake-pins.ts';
 import { createFakeRegistry } from '../fakes/fake-registry.ts';
+import { createFakeTallies } from '../fakes/fake-tallies.ts';
 import { fakeVerification } from '../fakes/fake-trials.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 
@@ -44,7 +49,10 @@ export interface AppHarness {
   origin: {
     answer: (method: string, path: string, init: RequestInit) => Response | Promise<Response>;
   };
-  request(path: string, init?: { method?: string; key?: string; body?: unknown }): Promise<Response>;
+  request(
+    path: string,
+    init?: { method?: string; key?: string; body?: unknown; headers?: Record<string, string> },
+  ): Promise<Response>;
   upload(adapter: TinyAdapter): Promise<Response>;
   publish(name: string, adapter: TinyAdapter, more?: object): Promise<Response>;
 }
@@ -68,6 +76,8 @@ export interface AppHarnessOptions {
   beside?: AppHarness;
   /** In the place of the fake. */
   registry?: Registry;
+  /** Of the same database as `registry`. */
+  experimentLedger?: ExperimentLedger;
   /** Stands between the app and its ports, for what is cut off; pointers are then written from here. */
   wrap?: <T extends object>(port: T, name: string) => T;
 }
@@ -138,7 +148,26 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const shared = beside?.services.intake;
   const registry = wrap<Registry>(options.registry ?? shared?.registry ?? fakeRegistry, 'registry');
   const blobLedger = wrap<BlobLedger>(shared?.blobLedger ?? files, 'blobLedger');
-  const ownPointers = createPointerSync({ registry, names, intervalMs: 1_000, timeoutMs: 1_000, now, sleep });
+  const experimentIndex = createKvExperimentIndex(pointer);
+  const ownPointers = createPointerSync({
+    ...{ registry, names, experiments: experimentIndex, now, sleep },
+    ...{ intervalMs: 1_000, timeoutMs: 1_000 },
+  });
+  const origins = createOriginClient({
+    origins: [{ id: 'o1', url: 'http://origin.test' }],
+    keys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
+    blobs,
+    fetch,
+    now,
+    sleep,
+    ...options,
+  });
+  const macKey = new Uint8Array(32).fill(3);
+  const counting = createCounter({
+    // What is counted is sent at once, as usage is.
+    ...{ now, sleep: async () => undefined, macKey, acceptedMacKeys: [], hasRoom: origins.hasRoom },
+    tallies: wrap<ExperimentTallies>(beside?.services.tallies ?? createFakeTallies(), 'tallies'),
+  });
   const services: Services = {
     names: withLastKnownGood(names, memory),
     keys: withLastKnownGood(keys, memory),
@@ -160,23 +189,23 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     grantLedger,
     ...metering,
     pins: createFakePins(),
-    origins: createOriginClient({
-      origins: [{ id: 'o1', url: 'http://origin.test' }],
-      keys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
-      blobs,
-      fetch,
-      now,
-      sleep,
-      ...options,
-    }),
+    experimentLedger:
+      options.experimentLedger ??
+      beside?.services.experimentLedger ??
+      createFakeExperimentLedger(fakeRegistry.forExperiments),
+    ...counting,
+    experiments: withLastKnownGood(experimentIndex, memory),
+    experimentIndex,
+    origins,
     adminKeyHash: await hashApiKey(adminKey),
+    page: async (path) => new Response(path),
   };
   const app = createApp(services);
   const request: AppHarness['request'] = async (path, init = {}) => {
     const raw = init.body instanceof Uint8Array;
     return app.request(path, {
       method: init.method ?? (init.body === undefined ? 'GET' : 'POST'),
-      headers: { authorization: `Bearer ${init.key ?? adminKey}` },
+      headers: { authorization: `Bearer ${init.key ?? adminKey}`, ...init.headers },
       ...(init.body === undefined
         ? {}
         : { body: raw ? (init.body as Uint8Array<ArrayBuffer>) : JSON.stringify(init.body) }),

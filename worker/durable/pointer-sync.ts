@@ -1,4 +1,5 @@
-import { manifestOf } from '../intake/write-pointer.ts';
+import { experimentEntryOf, nameEntryOf } from '../intake/write-pointer.ts';
+import type { ExperimentIndex } from '../stores/types-experiments.ts';
 import { StoreUnavailable, type NameIndex, type PointerWriter, type Registry } from '../stores/types.ts';
 import { withTimeout } from '../stores/with-timeout.ts';
 
@@ -10,7 +11,7 @@ interface Lane {
 }
 
 /**
- * Writes pointers one at a time a name, each from what the registry says when the write begins: the last write carries
+ * Writes pointers, and the experiments of their names, one at a time a name, each from what the registry says when the write begins: the last write carries
  * the last state. All calls for a name must come to the same instance.
  * @param params.intervalMs between two writes of a name.
  * @param params.timeoutMs after which a write counts as failed, so that one that hangs does not keep later ones waiting.
@@ -19,12 +20,13 @@ interface Lane {
 export function createPointerSync(params: {
   registry: Pick<Registry, 'pointer'>;
   names: Pick<NameIndex, 'put' | 'remove'>;
+  experiments: Pick<ExperimentIndex, 'put'>;
   intervalMs: number;
   timeoutMs: number;
   now: () => number;
   sleep: (ms: number) => Promise<void>;
 }): PointerWriter {
-  const { registry, names, intervalMs, timeoutMs, now, sleep } = params;
+  const { registry, names, experiments, intervalMs, timeoutMs, now, sleep } = params;
   const lanes = new Map<string, Lane>();
   /** Names of which the next write leaves a mark when there is nothing to point at. */
   const marks = new Set<string>();
@@ -38,9 +40,12 @@ export function createPointerSync(params: {
     if (pointer.kind === 'none' && !marks.has(name)) return;
     marks.delete(name);
     try {
-      if (pointer.kind === 'version') await names.put(manifestOf(pointer.row));
-      else if (pointer.kind === 'alias') await names.put({ name, alias: pointer.target });
-      else await names.remove(name);
+      // Before the manifest that leads to it; and after an end first of all, for those who have the old manifest.
+      if (pointer.kind === 'version' && pointer.experiment !== undefined)
+        await experiments.put(experimentEntryOf(pointer.experiment));
+      const entry = nameEntryOf(name, pointer);
+      if (entry === null) await names.remove(name);
+      else await names.put(entry);
     } finally {
       for (const [other, at] of writtenAt) if (now() - at >= intervalMs) writtenAt.delete(other);
       writtenAt.set(name, now());

@@ -4,6 +4,7 @@ import * as limits from '../limits.ts';
 import { guardDatabase } from '../stores/d1-database.ts';
 import { createD1Registry } from '../stores/d1-registry.ts';
 import { PointerCall } from '../stores/do-pointers.ts';
+import { createKvExperimentIndex } from '../stores/kv-experiment-index.ts';
 import { createKvNameIndex } from '../stores/kv-name-index.ts';
 import { createSealer } from '../stores/sealed-value.ts';
 import type { PointerWriter as Pointers } from '../stores/types.ts';
@@ -100,15 +101,17 @@ export class PointerWriter {
 
 function pointersOf(env: RawEnv): Pointers {
   const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+  const pointer = {
+    kv: env.ADAPTERS,
+    sealer: createSealer(parseEnv(env).macKey),
+    cacheTtl: limits.POINTER_CACHE_TTL_S,
+    retryAfterMs: limits.RETRY_AFTER_MS,
+    pacing: { pauseMs: limits.KV_WRITE_PAUSE_MS, tries: limits.KV_WRITE_TRIES, sleep },
+  };
   return createPointerSync({
     registry: createD1Registry(guardDatabase(env.DB)),
-    names: createKvNameIndex({
-      kv: env.ADAPTERS,
-      sealer: createSealer(parseEnv(env).macKey),
-      cacheTtl: limits.POINTER_CACHE_TTL_S,
-      retryAfterMs: limits.RETRY_AFTER_MS,
-      pacing: { pauseMs: limits.KV_WRITE_PAUSE_MS, tries: limits.KV_WRITE_TRIES, sleep },
-    }),
+    names: createKvNameIndex(pointer),
+    experiments: createKvExperimentIndex(pointer),
     intervalMs: limits.POINTER_INTERVAL_MS,
     timeoutMs: limits.POINTER_WRITE_TIMEOUT_MS,
     now: Date.now,

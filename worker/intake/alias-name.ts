@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import { AdapterName, err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { AdapterName, err, ok, Why, type ApiError, type Result } from '../../protocol/index.ts';
 import type { AdminCaller, NameRow } from '../stores/types.ts';
 import type { MayUseChain } from './assemble-chain.ts';
 import { changed, refused } from './change-conflict.ts';
-import { invalid, Why, type IntakeDeps } from './intake-deps.ts';
+import { invalid, type IntakeDeps } from './intake-deps.ts';
 import { mayName, ownName } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
 

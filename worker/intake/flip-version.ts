@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { AdapterName, err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { AdapterName, err, ok, Why, type ApiError, type Result } from '../../protocol/index.ts';
 import type { AdminCaller, NameRow } from '../stores/types.ts';
 import { changed, refused } from './change-conflict.ts';
-import { Why, type IntakeDeps } from './intake-deps.ts';
+import type { IntakeDeps } from './intake-deps.ts';
 import { ownName } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
 

@@ -1,4 +1,3 @@
-import { z } from 'zod';
 import type {
   ApiError,
   BaseInfo,
@@ -10,17 +9,6 @@ import type {
   VerifyRequest,
 } from '../../protocol/index.ts';
 import type { BlobLedger, BlobStore, PointerWriter, Registry } from '../stores/types.ts';
-
-/** Longest reason of a change, characters. */
-const MAX_WHY = 500;
-
-/** Why something is changed, in the words of who changes it; one line of the history. */
-export const Why = z
-  .string()
-  .trim()
-  .min(1)
-  .max(MAX_WHY)
-  .regex(/^\P{Cc}*$/u, 'must be one line of text');
 
 /** What work on behalf of a request needs of it. */
 export interface RequestLife {

@@ -6,6 +6,7 @@ import {
   err,
   Evaluation,
   ok,
+  Why,
   type ApiError,
   type BaseInfo,
   type ManifestChainEntry,
@@ -14,7 +15,7 @@ import {
 import type { AdminCaller, NameRow, VersionRow } from '../stores/types.ts';
 import { assembleChain, type MayUseChain } from './assemble-chain.ts';
 import { changed } from './change-conflict.ts';
-import { invalid, Why, type IntakeDeps, type RequestLife } from './intake-deps.ts';
+import { invalid, type IntakeDeps, type RequestLife } from './intake-deps.ts';
 import { mayName } from './own-name.ts';
 import { proveAdapter } from './prove-adapter.ts';
 import { writePointer } from './write-pointer.ts';

@@ -1,9 +1,10 @@
 import { z } from 'zod';
-import { AdapterName, err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { AdapterName, err, ok, Why, type ApiError, type Result } from '../../protocol/index.ts';
 import { MAX_DEPENDENTS_TOLD } from '../limits.ts';
+import type { ExperimentLedger } from '../stores/types-experiments.ts';
 import type { AdminCaller, VersionRow } from '../stores/types.ts';
 import { changed, refused } from './change-conflict.ts';
-import { Why, type IntakeDeps } from './intake-deps.ts';
+import type { IntakeDeps } from './intake-deps.ts';
 import { ownName } from './own-name.ts';
 
 export const RetireRequest = z.strictObject({
@@ -17,10 +18,10 @@ export type RetireRequest = z.infer<typeof RetireRequest>;
 
 /**
  * Takes a version out of use: it can neither be asked for nor made live any more, and stays in the history. Not the
- * live one, and none that another version in use was made on top of.
+ * live one, none that another version in use was made on top of, and none that an experiment names.
  */
 export async function retireVersion(
-  deps: Pick<IntakeDeps, 'registry' | 'now'>,
+  deps: Pick<IntakeDeps, 'registry' | 'now'> & { experimentLedger: Pick<ExperimentLedger, 'using'> },
   params: { request: RetireRequest; caller: AdminCaller },
 ): Promise<Result<VersionRow & { retiredAt: number }, ApiError>> {
   const { request, caller } = params;
@@ -39,11 +40,18 @@ export async function retireVersion(
     return err(refused(`'${what}' is live. Make another version live before it is retired.`));
   const children = await deps.registry.dependents(row, MAX_DEPENDENTS_TOLD + 1);
   if (children.length > 0) return err(refused(inUse(what, children)));
+  const experiments = await deps.experimentLedger.using({ name, version });
+  if (experiments.length > 0) return err(refused(tested(what, experiments)));
   const at = deps.now();
   if (request.dry_run === true) return ok({ ...row, retiredAt: at });
   const note = { actor: caller.keyId, at, why: request.why ?? null };
   const retired = await deps.registry.retire({ before: before.value, version, ...note });
   return retired.ok ? ok({ ...row, retiredAt: at }) : err(changed(name, retired.error.name));
+}
+
+function tested(what: string, experiments: readonly string[]): string {
+  const told = experiments.slice(0, MAX_DEPENDENTS_TOLD).join("', '");
+  return `'${what}' cannot be retired: experiment '${told}' names it. Archive the experiment first.`;
 }
 
 function inUse(what: string, children: readonly { name: string; version: number }[]): string {

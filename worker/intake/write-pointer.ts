@@ -1,10 +1,52 @@
-import { err, ok, type AdapterManifest, type ApiError, type Result } from '../../protocol/index.ts';
-import { StoreUnavailable, type PointerWriter, type VersionRow } from '../stores/types.ts';
+import {
+  err,
+  isLive,
+  ok,
+  type AdapterManifest,
+  type ApiError,
+  type NameEntry,
+  type Result,
+} from '../../protocol/index.ts';
+import type { ExperimentEntry } from '../stores/types-experiments.ts';
+import {
+  StoreUnavailable,
+  type PointedExperiment,
+  type Pointer,
+  type PointerWriter,
+  type VersionRow,
+} from '../stores/types.ts';
 import { unavailable } from './intake-deps.ts';
 
 export function manifestOf(row: VersionRow): AdapterManifest {
   const { name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt } = row;
   return { name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt };
+}
+
+/** What KV holds of a name; null where it is to hold nothing. An experiment is part of it only while it is live. */
+export function nameEntryOf(name: string, pointer: Pointer): NameEntry | null {
+  if (pointer.kind === 'alias') return { name, alias: pointer.target };
+  if (pointer.kind !== 'version') return null;
+  const { row, experiment } = pointer;
+  const live = experiment !== undefined && isLive(experiment.document);
+  return { ...manifestOf(row), ...(live ? { experiment: experiment.id } : {}) };
+}
+
+/** What KV holds of an experiment, of one that has ended too: whoever has an old manifest learns it from here. */
+export function experimentEntryOf({ id, owner, document, versions }: PointedExperiment): ExperimentEntry {
+  const manifests = new Map(versions.map((row) => [`${row.name}@${row.version}`, manifestOf(row)]));
+  const of = (adapter: string): AdapterManifest => {
+    const manifest = manifests.get(adapter);
+    if (manifest === undefined) throw new Error(`experiment ${id} names '${adapter}', which is not there`);
+    return manifest;
+  };
+  const { variants, shadow } = document;
+  return {
+    id,
+    owner,
+    document,
+    adapters: Object.fromEntries(variants.map(({ key, adapter }) => [key, of(adapter)])),
+    ...(shadow === undefined ? {} : { shadow: of(shadow.adapter) }),
+  };
 }
 
 /**

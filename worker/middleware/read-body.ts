@@ -38,9 +38,15 @@ export async function readBody(
   return ok(body);
 }
 
-export async function readJson(request: Request, limit: number): Promise<Result<unknown, ApiError>> {
+/** @param whenEmpty what no body at all stands for, where it may be left out. */
+export async function readJson(
+  request: Request,
+  limit: number,
+  whenEmpty?: object,
+): Promise<Result<unknown, ApiError>> {
   const body = await readBody(request, limit);
   if (!body.ok) return body;
+  if (body.value.length === 0 && whenEmpty !== undefined) return ok(whenEmpty);
   if (isDeeperThan(body.value, MAX_JSON_DEPTH))
     return err({
       code: 'invalid_request',

@@ -27,6 +27,8 @@ export function createAnalyticsPoints(dataset: AnalyticsDataset): CompletionPoin
       point.stream ? 'stream' : 'whole',
       point.degraded,
       point.requestId,
+      point.experiment,
+      point.variant,
     ].map((text) => cut(text, 256)),
     doubles: [
       point.promptTokens,

@@ -9,6 +9,9 @@ export interface CompletionPoint {
   route: string;
   requestId: string;
   degraded: string;
+  /** Id, and the variant's key; empty without one. */
+  experiment: string;
+  variant: string;
   stream: boolean;
   /** HTTP status; 499 when the client left, 502 when the stream broke off. */
   status: number;

@@ -15,6 +15,9 @@ export interface RequestFacts {
   /** Ids of the origins that could not serve. */
   tried?: readonly string[];
   stream?: boolean;
+  /** Id of the experiment that the request takes part in, and the variant it got. */
+  experiment?: string;
+  variant?: string;
 }
 
 /** How a completion ended; {@link UsageEvent} has the meaning of its statuses. */

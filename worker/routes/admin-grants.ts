@@ -16,7 +16,7 @@ import {
 } from '../stores/types.ts';
 import { parseInput, readInput } from './parse-input.ts';
 
-const GrantRequest = z.strictObject({
+export const GrantRequest = z.strictObject({
   scope: z.string().superRefine((scope, context) => {
     const problem = scopeProblem(scope);
     if (problem !== null) context.addIssue({ code: 'custom', message: problem });
@@ -29,7 +29,7 @@ const GrantRequest = z.strictObject({
     ),
 });
 
-const GrantQuery = z.strictObject({
+export const GrantQuery = z.strictObject({
   /** `true`: what the caller's tenant was given, rather than what it gave. */
   held: z.enum(['true', 'false']).default('false'),
   cursor: z.string().max(512).nullable().default(null),

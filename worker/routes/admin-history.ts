@@ -14,7 +14,7 @@ const number = (most: number) =>
     .transform(Number)
     .pipe(z.int().max(most));
 
-const HistoryQuery = z.strictObject({
+export const HistoryQuery = z.strictObject({
   name: AdapterName.optional(),
   before: number(Number.MAX_SAFE_INTEGER).optional(),
   limit: number(MAX_HISTORY_PAGE).optional(),

@@ -8,6 +8,7 @@ import { RetireRequest, retireVersion } from '../intake/retire-version.ts';
 import { RollbackRequest, rollbackVersion } from '../intake/rollback-version.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
 import { mayUseChain } from '../policy/authorize.ts';
+import type { ExperimentLedger } from '../stores/types-experiments.ts';
 import { readInput } from './parse-input.ts';
 
 /**
@@ -18,7 +19,9 @@ import { readInput } from './parse-input.ts';
  * 404 when the name or version is not there or another's; 409 when it has changed or its state forbids it; 503
  * `registry_unavailable` when the change is recorded, but its pointer could not be written.
  */
-export function adminLifeCycleRoutes(deps: IntakeDeps): Hono<AppEnv> {
+export function adminLifeCycleRoutes(
+  deps: IntakeDeps & { experimentLedger: Pick<ExperimentLedger, 'using'> },
+): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
   routes.post('/admin/flip', async (context) => {

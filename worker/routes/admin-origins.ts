@@ -1,16 +1,34 @@
 import { Hono } from 'hono';
-import { methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
+import { z } from 'zod';
+import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
 import type { OriginClient } from '../origin-client.ts';
+import { parseInput } from './parse-input.ts';
 
-/** `GET /admin/origins` -> `{origins: [{id, base, residents}]}`; both null when an origin does not answer. */
+export const OriginsQuery = z.strictObject({
+  /** `true`: how busy they are, too. */
+  figures: z.enum(['true', 'false']).default('false'),
+});
+
+/**
+ * `GET /admin/origins?figures=` -> `{origins: [{id, base, residents, figures?}]}`; null when an origin does not answer.
+ * `residents` and {@link OriginFigures} are null for all but the bootstrap key.
+ */
 export function adminOriginRoutes(deps: { origins: OriginClient }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   routes.get('/admin/origins', async (context) => {
-    // Residents tell who uses what: for the operator alone.
-    const reports = await deps.origins.report();
+    const input = parseInput(OriginsQuery, context.req.query());
+    if (!input.ok) return fail(input.error);
+    const measured = input.value.figures === 'true';
+    // Residents tell who uses what, and figures how much: for the operator alone.
     const { root } = context.get('admin');
+    const reports = await deps.origins.report(measured && root);
     return context.json({
-      origins: reports.map(({ id, base, residents }) => ({ id, base, residents: root ? residents : null })),
+      origins: reports.map(({ id, base, residents, figures }) => ({
+        id,
+        base,
+        residents: root ? residents : null,
+        ...(measured ? { figures: root ? figures : null } : {}),
+      })),
     });
   });
   routes.all('/admin/origins', methodNotAllowed('GET'));

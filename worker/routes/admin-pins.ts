@@ -7,7 +7,7 @@ import type { PinLedger, PinReport, PinSync } from '../stores/types-pins.ts';
 import type { Registry } from '../stores/types.ts';
 import { parseInput, readInput } from './parse-input.ts';
 
-const PinInput = z.strictObject({ name: AdapterName });
+export const PinInput = z.strictObject({ name: AdapterName });
 
 const pinJson = ({ name, at, actor, live, origins }: PinReport) => ({
   name,

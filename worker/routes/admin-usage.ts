@@ -17,7 +17,7 @@ const moment = z
   )
   .transform((text) => Date.parse(text));
 
-const UsageQuery = z.strictObject({
+export const UsageQuery = z.strictObject({
   by: z.enum(USAGE_GROUPS).default('key'),
   from: moment.optional(),
   to: moment.optional(),

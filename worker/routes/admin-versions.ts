@@ -36,7 +36,7 @@ const versionJson = (row: VersionRow, live: boolean) => ({
   live,
 });
 
-const NameQuery = z.strictObject({
+export const NameQuery = z.strictObject({
   prefix: z.string().max(256).default(''),
   cursor: z.string().max(256).nullable().default(null),
 });

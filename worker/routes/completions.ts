@@ -25,17 +25,25 @@ import {
   type AppEnv,
 } from '../middleware/request-scope.ts';
 import type { CompletionCall } from '../origin-client.ts';
-import type { CompletionMeter, MeteredAnswer } from '../stores/types-metering.ts';
+import type { ExposureTokens } from '../experiments/exposure-token.ts';
+import { outcomeValues } from '../experiments/outcome.ts';
+import { endUser, USER_HEADER } from '../policy/experiment/unit-of.ts';
+import type { ExperimentSink, ShadowRunner } from '../stores/types-experiments.ts';
+import type { CompletionEnding, CompletionMeter, MeteredAnswer } from '../stores/types-metering.ts';
 import type { Caller, Index, KeyRecord } from '../stores/types.ts';
 import { serverTiming } from '../observe/server-timing.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { lookUpModel, type PendingModel, type Resolution, type ResolveDeps } from './resolve-model.ts';
+import { takePart, type Part, type Shadow, type TakePartDeps } from './take-part.ts';
 
-export interface CompletionDeps extends ResolveDeps {
+export interface CompletionDeps extends ResolveDeps, TakePartDeps {
   keys: Index<KeyRecord>;
   /** Unix ms. */
   now: () => number;
   meter: CompletionMeter;
+  exposureTokens: ExposureTokens;
+  experimentSink: ExperimentSink;
+  shadows: ShadowRunner;
 }
 
 /** The base model, as usage has it. */
@@ -74,14 +82,43 @@ async function complete(
   if (!caller.ok) return fail(caller.error);
   trace.note({ tenant: caller.value.tenant, keyId: caller.value.keyId });
   if (!prepared.ok) return fail(prepared.error);
+  const taking: Taking = { part: null, stoodIn: false };
   return deps.meter.measure({
     caller: caller.value,
     requestId: context.get('requestId'),
     gone: request.signal,
     keepAlive: (work) => keepAlive(context, work),
-    run: (signal) => serve(deps, context, { path, caller: caller.value, ...prepared.value, signal }),
-    onEnd: trace.finish,
+    run: (signal) => serve(deps, context, { path, caller: caller.value, ...prepared.value, signal, taking }),
+    onEnd(ending) {
+      trace.finish(ending);
+      recordExposure(deps, context, taking, ending);
+    },
   });
+}
+
+/** The request's part in an experiment, found out while it is served. */
+interface Taking {
+  part: Part | null;
+  /** Something else answered in the variant's place. */
+  stoodIn: boolean;
+}
+
+function recordExposure(
+  deps: CompletionDeps,
+  context: AppContext,
+  { part, stoodIn }: Taking,
+  ending: CompletionEnding,
+): void {
+  if (part === null || !part.counted) return;
+  const at = deps.now();
+  const { startedAt } = context.get('trace');
+  const ttftMs = (ending.firstAt ?? at) - startedAt;
+  const values = outcomeValues({ ...ending, ttftMs, latencyMs: at - startedAt, stoodIn });
+  if (values === null) return;
+  const { experiment, seed, variant, unit } = part;
+  deps.experimentSink.record({ experiment, seed, variant, unit, at, values, shadow: false }, (work) =>
+    keepAlive(context, work),
+  );
 }
 
 /** Beside the question to the caller's quota, which may abort `signal`. */
@@ -95,33 +132,55 @@ async function serve(
     edge: EdgeRequest;
     resolve: PendingModel;
     signal: AbortSignal;
+    taking: Taking;
   },
 ): Promise<MeteredAnswer> {
-  const { path, caller, body, edge, resolve, signal } = call;
+  const { path, caller, body, edge, resolve, signal, taking } = call;
   const unserved = (error: ApiError): MeteredAnswer => ({ response: fail(error), note: null, served: null });
   const trace = context.get('trace');
-  const resolved = await trace.time('name', resolve(caller, edge, requestLife(context)));
-  if (!resolved.ok) return unserved(resolved.error);
-  const { resolution, answer } = await answerOrStandIn(resolved.value, ({ manifest, chain }) => {
-    const asking = deps.origins.complete({
-      path,
-      request: body,
-      model: body.model,
-      manifest,
-      chain,
-      tenant: caller.tenant,
-      requestId: context.get('requestId'),
-      signal,
-      keepAlive: (work) => keepAlive(context, work),
-    });
-    return trace.time('origin', asking);
-  });
+  const participant = {
+    caller,
+    requestId: context.get('requestId'),
+    user: endUser({
+      safetyIdentifier: body.safety_identifier,
+      user: body.user,
+      header: context.req.header(USER_HEADER),
+    }),
+    header: (name: string) => context.req.header(name) ?? null,
+  };
+  const finding = async () => {
+    const resolved = await resolve(caller, edge, requestLife(context));
+    return resolved.ok ? ok(await takePart(deps, participant, resolved.value)) : resolved;
+  };
+  const found = await trace.time('name', finding());
+  if (!found.ok) return unserved(found.error);
+  const { resolved, part, shadow } = found.value;
+  taking.part = part;
+  if (part !== null) trace.note({ experiment: part.experiment, variant: part.variant });
+  const common = {
+    ...{ path, request: body, model: body.model, requestId: participant.requestId },
+    keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
+  };
+  const { resolution, answer } = await answerOrStandIn(resolved, ({ manifest, chain }) =>
+    trace.time(
+      'origin',
+      deps.origins.complete({ ...common, manifest, chain, tenant: caller.tenant, signal }),
+    ),
+  );
+  taking.stoodIn = resolution !== resolved.resolution;
   const { manifest } = resolution;
   const served = manifest === null ? BASE : { name: manifest.name, version: manifest.version };
   trace.note({ ...served, chainId: resolution.chainId, stream: body.stream === true });
   if (!answer.ok) return { ...unserved(answer.error), served };
   const { response, origin, tried } = answer.value;
+  if (shadow !== null) runShadow(deps, common, shadow);
   const headers = labels(caller, resolution);
+  if (part !== null) {
+    headers.set('x-graft-experiment', part.experiment);
+    headers.set('x-graft-variant', part.variant);
+    if (part.counted && response.ok && !taking.stoodIn)
+      headers.set('x-graft-exposure', await exposureOf(deps, caller, part));
+  }
   headers.set('x-graft-origin', origin.id);
   headers.set('server-timing', serverTiming(trace, response.headers.get('server-timing')));
   const degraded = headers.get('x-graft-degraded');
@@ -138,6 +197,29 @@ async function serve(
     note: response.headers.get(USAGE_HEADER),
     served,
   };
+}
+
+const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Promise<string> => {
+  const { experiment, version, variant, unit } = part;
+  return deps.exposureTokens.issue({ tenant, experiment, version, variant, unit, at: deps.now() });
+};
+
+/** Its work counts for the tenant that wants it: at the origin too a shadow takes nothing from the caller's share. */
+function runShadow(
+  deps: CompletionDeps,
+  common: Pick<CompletionCall, 'path' | 'request' | 'model' | 'requestId' | 'keepAlive'>,
+  { manifest, owner, ...event }: Shadow,
+): void {
+  deps.shadows.run({
+    event,
+    keepAlive: common.keepAlive,
+    async ask(signal) {
+      const answer = await deps.origins.complete({ ...common, manifest, tenant: owner, signal });
+      if (!answer.ok) return { response: fail(answer.error), note: null };
+      const { response } = answer.value;
+      return { response, note: response.headers.get(USAGE_HEADER) };
+    },
+  });
 }
 
 async function prepare(

@@ -7,10 +7,10 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import type { RequestLife } from '../intake/intake-deps.ts';
-import { manifestOf } from '../intake/write-pointer.ts';
+import { manifestOf, nameEntryOf } from '../intake/write-pointer.ts';
 import { ancestorsOf, registryUnavailable, type ModelReference } from '../policy/resolve-name.ts';
 import type { AbsenceCheck, BulkIndex, Caller, Grant, Index, Lookup, VersionRow } from '../stores/types.ts';
-import { createCallerRights } from './caller-rights.ts';
+import { createCallerRights, type CallerRights } from './caller-rights.ts';
 
 export interface FindDeps {
   names: BulkIndex<NameEntry>;
@@ -50,6 +50,8 @@ export interface Finder {
     name: string,
     options: { limit: number; skipTrouble: boolean },
   ): Promise<Result<FoundAdapter[], NotFound>>;
+  /** May the caller use this chain? */
+  allows: CallerRights['allow'];
 }
 
 const unusable: Result<never, NotFound> = err({ kind: 'unusable' });
@@ -86,6 +88,8 @@ export function createFinder(deps: FindDeps, caller: Caller, life: RequestLife):
   }
 
   return {
+    allows: rights.allow,
+
     async exact(reference, lookup) {
       if (reference.kind === 'name') {
         const { name } = reference;
@@ -134,6 +138,6 @@ async function settle(
   const confirmed = await absence.confirm(name);
   if (confirmed.state !== 'found') return null;
   const { value: pointer } = confirmed;
-  if (pointer.kind === 'version') return { value: manifestOf(pointer.row), stale: false };
-  return pointer.kind === 'alias' ? { value: { name, alias: pointer.target }, stale: false } : null;
+  const value = nameEntryOf(name, pointer);
+  return value && { value, stale: false };
 }

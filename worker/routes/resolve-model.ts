@@ -15,6 +15,7 @@ import type { OriginClient } from '../origin-client.ts';
 import { composeChain } from '../policy/compose-chain.ts';
 import { parseModelReference, registryUnavailable, type ModelReference } from '../policy/resolve-name.ts';
 import type { Caller, GrantLedger, Lookup, Registry } from '../stores/types.ts';
+import type { CallerRights } from './caller-rights.ts';
 import { createFinder, type FindDeps, type Finder, type FoundAdapter } from './find-adapter.ts';
 import { explainNotFound } from './model-not-found.ts';
 
@@ -47,6 +48,13 @@ export interface Resolved {
   resolution: Resolution;
   /** What may be tried, in this order, when no origin can run the resolution; by the key's policy. */
   standIns(): Promise<Resolution[]>;
+  /**
+   * The name that was asked for, where that means whatever is live; null for `name@n`, for the base, and for a request
+   * that makes a mixture of its own.
+   */
+  liveName: string | null;
+  /** May the caller use another chain? */
+  allows: CallerRights['allow'];
 }
 
 /** Looked up, not yet decided: the caller may still be unknown. */
@@ -82,7 +90,12 @@ export async function lookUpModel(deps: ResolveDeps, model: string): Promise<Pen
     const composed = await addAdapters(asked, main.value);
     if (!composed.ok) return composed;
     const resolution = composed.value;
-    return ok({ resolution, standIns: () => standIns(asked, resolution) });
+    return ok({
+      resolution,
+      standIns: () => standIns(asked, resolution),
+      liveName: reference.kind === 'name' && edge.adapters.length === 0 ? reference.name : null,
+      allows: finder.allows,
+    });
   };
 }
 

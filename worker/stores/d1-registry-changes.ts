@@ -109,7 +109,7 @@ export function createD1Changes(
             )
             .bind(note.at, before.name, version),
         ],
-        isStoodOn(before.name, version),
+        isInUse(before.name, version),
       ),
 
     alias: ({ before, name, owner, target, ...note }) =>
@@ -139,13 +139,19 @@ export function createD1Changes(
   };
 }
 
-/** A version in use was made on top of this one; asked beforehand too, but one may be published in between. */
-const isStoodOn = (name: string, version: number): Guard => ({
-  sql: `EXISTS (
+/**
+ * A version in use was made on top of this one, or an experiment names it; asked beforehand too, but it may come to be
+ * in between.
+ */
+const isInUse = (name: string, version: number): Guard => ({
+  sql: `(EXISTS (
     SELECT 1 FROM versions own JOIN chain_members m ON m.digest = own.digest
     JOIN versions v ON v.name = m.name AND v.version = m.version
-    WHERE own.name = ? AND own.version = ? AND ${DEPENDS})`,
-  values: [name, version, name],
+    WHERE own.name = ? AND own.version = ? AND ${DEPENDS})
+   OR EXISTS (
+    SELECT 1 FROM experiment_versions u JOIN experiments e ON e.id = u.experiment
+    WHERE u.name = ? AND u.version = ? AND e.status <> 'archived'))`,
+  values: [name, version, name, name, version],
 });
 
 /** An adapter that this one was made on top of was retired while it was being tried. */

@@ -1,23 +1,11 @@
 import { prefixEnd, type SqlDatabase } from './d1-database.ts';
 import { createD1Changes } from './d1-registry-changes.ts';
-import {
-  DEPENDS,
-  toHistory,
-  toName,
-  toPointer,
-  toVersion,
-  type HistoryRecord,
-  type NameAndLive,
-  type VersionRecord,
-} from './d1-registry-rows.ts';
+import { createD1Pointers } from './d1-registry-pointers.ts';
+import { DEPENDS, toHistory, toVersion, type HistoryRecord, type VersionRecord } from './d1-registry-rows.ts';
 import { GOES_LIVE, type NameRow, type Registry } from './types.ts';
 
 const NAME = 'SELECT name, owner, version, latest, sequence, alias FROM names';
 const LIVE = 'SELECT v.* FROM names n JOIN versions v ON v.name = n.name AND v.version = n.version';
-/** {@link NameAndLive} */
-const NAME_AND_LIVE = `SELECT v.*, n.name AS own_name, n.owner AS name_owner, n.version AS live, n.latest, n.sequence,
-    n.alias
-  FROM names n LEFT JOIN versions v ON v.name = n.name AND v.version = n.version`;
 const WENT_LIVE = GOES_LIVE.map((action) => `'${action}'`).join(', ');
 
 /** A scope as a condition on the name, as `policy/authorize` reads it. */
@@ -37,6 +25,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
 
   return {
     ...createD1Changes(db, name),
+    ...createD1Pointers(db),
     name,
 
     async version(name, version) {
@@ -90,22 +79,6 @@ export function createD1Registry(db: SqlDatabase): Registry {
         .bind(digest, limit)
         .all<VersionRecord>();
       return results.map(toVersion);
-    },
-
-    async pointer(wanted) {
-      const record = await db.prepare(`${NAME_AND_LIVE} WHERE n.name = ?`).bind(wanted).first<NameAndLive>();
-      return record === null ? { kind: 'none' } : toPointer(record);
-    },
-
-    async pointers({ cursor, limit }) {
-      const { results } = await db
-        .prepare(`${NAME_AND_LIVE} WHERE n.name > ? ORDER BY n.name LIMIT ?`)
-        .bind(cursor ?? '', limit)
-        .all<NameAndLive>();
-      return {
-        items: results.map((record) => ({ name: toName(record), pointer: toPointer(record) })),
-        cursor: results.length === limit ? (results.at(-1)?.own_name ?? null) : null,
-      };
     },
 
     async history({ name: wanted, owner, before, limit }) {

@@ -12,6 +12,8 @@ import type {
 interface Forgetful {
   /** The next read of the key asks again; call it when the key was written here. */
   forget(key: string): void;
+  /** Of all keys; for what was written under keys that are not known here. */
+  forgetAll(): void;
 }
 
 export interface ShortMemory<T> extends Index<T>, Forgetful {}
@@ -57,6 +59,10 @@ export function withShortMemory<T>(
     forget(key) {
       writes += 1;
       fresh.delete(key);
+    },
+    forgetAll() {
+      writes += 1;
+      fresh.clear();
     },
     async get(key) {
       const known = recall(key);

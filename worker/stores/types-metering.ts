@@ -122,6 +122,14 @@ export interface MeteredAnswer {
   served: { name: string; version: number } | null;
 }
 
+/** How a completion ended. */
+export interface CompletionEnding extends Pick<UsageEvent, 'status' | 'promptTokens' | 'completionTokens'> {
+  /** As the origin's note says it; null when it does not, or was never seen. */
+  finish: 'stop' | 'length' | null;
+  /** When the first event of a stream went by, unix ms; null for what is no stream, or never began. */
+  firstAt: number | null;
+}
+
 /** Asks a key's quota beside a completion, and counts what it used. */
 export interface CompletionMeter {
   /**
@@ -136,6 +144,6 @@ export interface CompletionMeter {
     keepAlive: (work: Promise<unknown>) => void;
     run: (signal: AbortSignal) => Promise<MeteredAnswer>;
     /** Hears how it ended, once, before `measure` returns when it is not a stream; not when the quota refuses. */
-    onEnd?: (counts: Pick<UsageEvent, 'status' | 'promptTokens' | 'completionTokens'>) => void;
+    onEnd?: (ending: CompletionEnding) => void;
   }): Promise<Response>;
 }

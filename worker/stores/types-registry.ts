@@ -1,5 +1,11 @@
 /** Ports of the system of record of names and versions; part of types.ts. */
-import type { AdapterProof, ManifestChainEntry, Result, StoredEvaluation } from '../../protocol/index.ts';
+import type {
+  AdapterProof,
+  Experiment,
+  ManifestChainEntry,
+  Result,
+  StoredEvaluation,
+} from '../../protocol/index.ts';
 
 /** One version of a name; immutable. */
 export interface VersionRow {
@@ -40,20 +46,58 @@ export interface NameRow {
   alias: string | null;
 }
 
+/** The latest experiment of a name that was ever live, whatever became of it. */
+export interface PointedExperiment {
+  id: string;
+  owner: string;
+  document: Experiment;
+  /** Those that its variants and its shadow stand for. */
+  versions: VersionRow[];
+}
+
 /** What belongs in KV for a name. */
 export type Pointer =
-  | { kind: 'version'; row: VersionRow }
+  | { kind: 'version'; row: VersionRow; experiment?: PointedExperiment }
   | { kind: 'alias'; target: string }
   /** It was an alias: a signed mark. */
   | { kind: 'gone' }
   /** There is no such name, or none of its versions is live: nothing. */
   | { kind: 'none' };
 
+/** What is done to an experiment of a name; `rollback` and most of `ramp` by the schedule. */
+export type ExperimentAction =
+  | 'experiment_create'
+  | 'experiment_start'
+  | 'experiment_change'
+  | 'experiment_ramp'
+  | 'experiment_kill'
+  | 'experiment_stop'
+  | 'experiment_rollback'
+  | 'experiment_promote'
+  | 'experiment_archive';
+
 export type ChangeAction =
-  'publish' | 'drop' | 'stage' | 'promote' | 'rollback' | 'flip' | 'retire' | 'alias' | 'unalias' | 'repair';
+  | 'publish'
+  | 'drop'
+  | 'stage'
+  | 'promote'
+  | 'rollback'
+  | 'flip'
+  | 'retire'
+  | 'alias'
+  | 'unalias'
+  | 'repair'
+  | ExperimentAction;
 
 /** Changes after which the version that they are about is live. */
-export const GOES_LIVE: readonly ChangeAction[] = ['publish', 'drop', 'promote', 'rollback', 'flip'];
+export const GOES_LIVE: readonly ChangeAction[] = [
+  'publish',
+  'drop',
+  'promote',
+  'rollback',
+  'flip',
+  'experiment_promote',
+];
 
 /** One change of a name. */
 export interface HistoryRow {
@@ -71,7 +115,7 @@ export interface HistoryRow {
   from: number | null;
   /** Version that the change is about. */
   to: number | null;
-  /** Of an alias. */
+  /** Of an alias; id of an experiment. */
   target: string | null;
   why: string | null;
 }
@@ -159,7 +203,7 @@ export interface Registry {
   flip(
     params: ChangeNote & { before: NameRow; to: number; action?: 'flip' | 'promote' | 'rollback' },
   ): Promise<Result<NameRow, Conflict>>;
-  /** A conflict as well when another version in use stands on this one. */
+  /** A conflict as well when another version in use stands on this one, or an experiment names it. */
   retire(params: ChangeNote & { before: NameRow; version: number }): Promise<Result<NameRow, Conflict>>;
   /** Makes the name, which must have no versions, stand for `target`; null ends that. */
   alias(

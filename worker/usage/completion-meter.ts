@@ -1,6 +1,11 @@
 import { errorResponse, readUsageNote } from '../../protocol/index.ts';
 import type { AskQuota, Refused, Ticket } from '../quota/ask-quota.ts';
-import type { CompletionMeter, MeteredAnswer, UsageSink } from '../stores/types-metering.ts';
+import type {
+  CompletionEnding,
+  CompletionMeter,
+  MeteredAnswer,
+  UsageSink,
+} from '../stores/types-metering.ts';
 import { UsageStripper } from './strip-usage.ts';
 
 /** Statuses of what did not come to its end; see {@link UsageEvent}. */
@@ -42,14 +47,12 @@ export function createCompletionMeter(params: {
       let alive = () => true;
       const stopRenewing = limited ? renewEach(ticket, renewMs, () => alive()) : () => undefined;
       let ended = false;
-      const end = (
-        served: MeteredAnswer['served'],
-        counts: { promptTokens: number; completionTokens: number; status: number },
-      ) => {
+      const end = (served: MeteredAnswer['served'], ending: CompletionEnding) => {
         if (ended) return;
         ended = true;
-        onEnd?.(counts);
+        onEnd?.(ending);
         stopRenewing();
+        const { finish: _finish, firstAt: _firstAt, ...counts } = ending;
         if (limited) keepAlive(ticket.settle(counts.promptTokens + counts.completionTokens));
         if (served === null) return;
         const { keyId, tenant } = caller;
@@ -60,7 +63,7 @@ export function createCompletionMeter(params: {
       try {
         answer = await running;
       } catch (error) {
-        end(null, { promptTokens: 0, completionTokens: 0, status: 500 });
+        end(null, { promptTokens: 0, completionTokens: 0, status: 500, finish: null, firstAt: null });
         throw error;
       }
       const { response, served } = answer;
@@ -73,12 +76,15 @@ export function createCompletionMeter(params: {
           promptTokens,
           completionTokens: note?.completionTokens ?? 0,
           status: gone.aborted ? CLIENT_LEFT : response.status,
+          finish: note?.finish ?? null,
+          firstAt: null,
         });
         return response;
       }
 
       const stripper = new UsageStripper();
       let movedAt = now();
+      let firstAt: number | null = null;
       alive = () => now() - movedAt < stallMs;
       let cut: (reason: Error) => void = () => undefined;
       const watch = setInterval(() => {
@@ -92,6 +98,8 @@ export function createCompletionMeter(params: {
           promptTokens: stripper.note?.promptTokens ?? promptTokens,
           completionTokens: stripper.note?.completionTokens ?? stripper.events,
           status,
+          finish: stripper.note?.finish ?? null,
+          firstAt,
         });
       };
       const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
@@ -101,6 +109,8 @@ export function createCompletionMeter(params: {
         transform(chunk, controller) {
           movedAt = now();
           for (const piece of stripper.push(chunk)) if (piece.length > 0) controller.enqueue(piece);
+          // Signs of life before it are comments.
+          if (firstAt === null && stripper.events > 0) firstAt = movedAt;
         },
         flush(controller) {
           for (const piece of stripper.end()) controller.enqueue(piece);

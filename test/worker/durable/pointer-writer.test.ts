@@ -8,6 +8,7 @@ import type { RawEnv } from '../../../worker/env.ts';
 import { createD1Registry } from '../../../worker/stores/d1-registry.ts';
 import { createDoPointers, POINTER_SHARDS, shardOf } from '../../../worker/stores/do-pointers.ts';
 import type { DurableNamespace } from '../../../worker/stores/do-quotas.ts';
+import { createKvExperimentIndex } from '../../../worker/stores/kv-experiment-index.ts';
 import { createKvNameIndex } from '../../../worker/stores/kv-name-index.ts';
 import type { KvNamespace } from '../../../worker/stores/kv-namespace.ts';
 import { createSealer } from '../../../worker/stores/sealed-value.ts';
@@ -89,17 +90,20 @@ function fakeRig(clock = new FakeClock()) {
     },
   };
   const registry = createFakeRegistry();
-  const names = createKvNameIndex({
+  const pointer = {
     kv: breakable,
     sealer: createSealer(new Uint8Array(32)),
     cacheTtl: 30,
     retryAfterMs: 1,
     pacing: pacing(clock.sleep),
-  });
+  };
+  const names = createKvNameIndex(pointer);
+  const experiments = createKvExperimentIndex(pointer);
   const storage = new FakePointerStorage();
   const pointers = createPointerSync({
     registry,
     names,
+    experiments,
     intervalMs: 1_000,
     timeoutMs: 1_000,
     now: clock.now,
@@ -263,6 +267,7 @@ describe('the pointer writer', () => {
           (puts += 1) === 1 ? new Promise(() => undefined) : Promise.resolve(void written.push(entry.name)),
         remove: async () => undefined,
       },
+      experiments: { put: async () => undefined },
       intervalMs: 1_000,
       timeoutMs: 20,
       now: clock.now,

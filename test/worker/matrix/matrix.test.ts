@@ -12,8 +12,9 @@ beforeAll(async () => {
 /** What a role may be told when it is refused, by status. */
 const CODES: Record<number, string[]> = {
   401: ['invalid_api_key'],
-  403: ['insufficient_scope'],
+  403: ['insufficient_scope', 'exposure_of_another_tenant'],
   404: ['model_not_found', 'not_found'],
+  409: ['experiment_over'],
   422: ['adapter_invalid'],
 };
 

@@ -1,4 +1,4 @@
-import { TENANT_OF, type Role, type World } from './world.ts';
+import { sameTwice, TENANT_OF, type Role, type World } from './world.ts';
 
 export interface Asked {
   path: string;
@@ -36,6 +36,18 @@ const withFile =
   };
 const publish = (body: object) => ({ path: '/admin/versions', body });
 
+/** A step of the world's experiment, which is a draft … */
+const step =
+  (name: string, body: object = {}): Case['ask'] =>
+  ({ experiment }) => ({ path: `${experiment}/${name}`, body });
+/** … or is live by then. */
+const liveStep =
+  (name: string, body: object = {}): Case['ask'] =>
+  async (world, role) => {
+    await world.startExperiment();
+    return step(name, body)(world, role);
+  };
+
 /** API keys and strangers have no business with the admin API. */
 const admins = (gets: string): string => `401 401 401 401 401 ${gets}`;
 const N = 'clinic/notes';
@@ -44,6 +56,18 @@ const N = 'clinic/notes';
 export const TABLE: Record<string, Case[]> = {
   'GET /healthz': [
     { does: 'says nothing but that it lives', ask: plain('/healthz'), gets: '200 '.repeat(9) },
+  ],
+
+  'GET /dashboard': [{ does: 'has no data', ask: plain('/dashboard'), gets: '200 '.repeat(9) }],
+  'GET /dashboard/': [{ does: 'has no data', ask: plain('/dashboard/'), gets: '200 '.repeat(9) }],
+  'GET /dashboard/assets/:file{[A-Za-z0-9_-]+\\.(css|js|svg)}': [
+    { does: 'gives code', ask: plain('/dashboard/assets/index-a_-1.js'), gets: '200 '.repeat(9) },
+    { does: 'gives nothing else', ask: plain('/dashboard/assets/index.html'), gets: '404 '.repeat(9) },
+    {
+      does: 'gives nothing from above',
+      ask: plain('/dashboard/assets/..%2Findex.html'),
+      gets: '404 '.repeat(9),
+    },
   ],
 
   'POST /v1/chat/completions': [
@@ -117,6 +141,18 @@ export const TABLE: Record<string, Case[]> = {
       does: 'uses',
       ask: plain('/v1/responses', { model: N, input: 'hi' }),
       gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
+    },
+  ],
+  'POST /v1/feedback': [
+    {
+      does: "rates clinic's answer of an experiment that is over",
+      ask: async ({ graft }) => {
+        const { exposureTokens } = graft.services;
+        const of = { tenant: 'clinic', experiment: 'exp_0123456789abcdef', version: 1, variant: 'control' };
+        const exposure = await exposureTokens.issue({ ...of, unit: 'u', at: graft.clock.now() });
+        return { path: '/v1/feedback', body: { exposure, metric: 'thumbs', value: 1 } };
+      },
+      gets: '401 403 403 403 409 401 401 401 401',
     },
   ],
   'GET /v1/models': [
@@ -310,6 +346,73 @@ export const TABLE: Record<string, Case[]> = {
     },
   ],
 
+  'POST /admin/experiments': [
+    {
+      does: 'makes one on a name of its own',
+      ask: plain('/admin/experiments', { name: N, variants: sameTwice(`${N}@1`) }),
+      gets: admins('404 404 201 201'),
+    },
+    {
+      does: "takes another's adapter as a variant",
+      ask: plain('/admin/experiments', { name: 'guest', variants: sameTwice(`${N}@1`) }),
+      gets: admins('404 404 404 201'),
+    },
+  ],
+  'GET /admin/experiments': [
+    {
+      does: 'lists its own',
+      ask: plain('/admin/experiments'),
+      gets: admins('200:0 200:0 200:1 200:1'),
+      shows: ({ experiments }: { experiments: unknown[] }) => experiments.length,
+    },
+  ],
+  'GET /admin/experiments/:id': [
+    { does: 'reads', ask: ({ experiment }) => ({ path: experiment }), gets: admins('404 404 200 200') },
+  ],
+  'PUT /admin/experiments/:id': [
+    {
+      does: 'changes',
+      async ask({ graft, experiment: path }) {
+        const read = (await (await graft.request(path)).json()) as { document: { version: number } };
+        const { document } = read;
+        return { path, body: { document: { ...document, version: document.version + 1, coverage: 0.5 } } };
+      },
+      gets: admins('404 404 200 200'),
+    },
+  ],
+  'POST /admin/experiments/:id/start': [
+    { does: 'starts', ask: step('start'), gets: admins('404 404 200 200') },
+  ],
+  'POST /admin/experiments/:id/ramp': [
+    {
+      does: 'takes to the coverage that it has',
+      ask: liveStep('ramp', { coverage: 1 }),
+      gets: admins('404 404 200 200'),
+    },
+  ],
+  'POST /admin/experiments/:id/stop': [
+    { does: 'stops', ask: liveStep('stop'), gets: admins('404 404 200 200') },
+  ],
+  'POST /admin/experiments/:id/kill': [
+    { does: 'kills', ask: liveStep('kill', { killed: true }), gets: admins('404 404 200 200') },
+  ],
+  'POST /admin/experiments/:id/promote': [
+    { does: 'promotes', ask: liveStep('promote', { variant: 'treatment' }), gets: admins('404 404 200 200') },
+  ],
+  'POST /admin/experiments/:id/archive': [
+    { does: 'archives', ask: step('archive'), gets: admins('404 404 200 200') },
+  ],
+  'POST /admin/experiments/:id/evaluate': [
+    { does: 'evaluates', ask: liveStep('evaluate'), gets: admins('404 404 200 200') },
+  ],
+  'GET /admin/experiments/:id/looks': [
+    {
+      does: 'reads looks',
+      ask: ({ experiment }) => ({ path: `${experiment}/looks` }),
+      gets: admins('404 404 200 200'),
+    },
+  ],
+
   'GET /admin/grants': [
     {
       does: 'lists what its tenant gave',
@@ -413,6 +516,9 @@ export const TABLE: Record<string, Case[]> = {
       shows: ({ origins }: { origins: { residents: unknown }[] }) =>
         origins.some(({ residents }) => residents !== null) ? 'yes' : 'no',
     },
+  ],
+  'GET /admin/openapi.json': [
+    { does: 'reads what the API is', ask: plain('/admin/openapi.json'), gets: admins('200 200 200 200') },
   ],
   'GET /admin/pins': [{ does: 'lists', ask: plain('/admin/pins'), gets: admins('403 403 403 200') }],
   'POST /admin/pins': [

@@ -50,6 +50,10 @@ export interface World {
   /** A file that nobody has sent, alone and on top of `clinic/notes`. */
   fresh: TinyAdapter;
   freshChild: TinyAdapter;
+  /** Path of the draft of an experiment on `clinic/open`, of that adapter with itself. */
+  experiment: string;
+  /** Starts it, as the bootstrap key. */
+  startExperiment(): Promise<void>;
   /** Sends a file as a role. */
   upload(role: Role, adapter: TinyAdapter): Promise<void>;
   /** What the systems of record hold: a refused request must leave it as it is. */
@@ -58,7 +62,7 @@ export interface World {
 
 /**
  * `clinic` owns `clinic/notes` (version 2 is live), `clinic/notes/deep` on top of it, and `clinic/open`, which everybody
- * may use. `guest` owns `guest`, `guest/mixed` on top of `clinic/notes`, from when it was allowed to, and
+ * may use and which has an experiment. `guest` owns `guest`, `guest/mixed` on top of `clinic/notes`, from when it was allowed to, and
  * `guest/latest`, which stands for `clinic/notes`.
  */
 export async function createWorld(): Promise<World> {
@@ -124,8 +128,18 @@ export async function createWorld(): Promise<World> {
   await must(graft.request(`/admin/grants?${ended}`, { method: 'DELETE', key: keys.clinicAdmin }));
   graft.clock.advance(LATER_MS);
 
+  const made = await must(
+    graft.request('/admin/experiments', {
+      key: keys.clinicAdmin,
+      body: { name: 'clinic/open', variants: sameTwice('clinic/open@1') },
+    }),
+  );
+  const experiment = `/admin/experiments/${made['id'] ?? ''}`;
+
   const { registry } = graft.services.intake;
   return {
+    experiment,
+    startExperiment: async () => void (await must(graft.request(`${experiment}/start`, { body: {} }))),
     graft,
     keys,
     clinicKeyId: `key_${(await hashApiKey(keys.clinic)).slice(0, 16)}`,
@@ -140,9 +154,14 @@ export async function createWorld(): Promise<World> {
         await graft.services.keyLedger.list(null),
         await graft.services.grantLedger.list({ owner: null, cursor: null, limit: 1_000 }),
         await graft.services.pins.list(),
+        await graft.services.experimentLedger.list({ owner: null, name: null, cursor: null, limit: 1_000 }),
       ]),
   };
 }
+
+/** Variants that do not differ. */
+export const sameTwice = (adapter: string): object[] =>
+  ['control', 'treatment'].map((key) => ({ key, adapter, weight: 0.5 }));
 
 /** Trouble that is provoked is no news. */
 export const quiet = () => vi.spyOn(console, 'error').mockImplementation(() => undefined);

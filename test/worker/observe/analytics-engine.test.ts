@@ -33,7 +33,17 @@ describe('Analytics Engine', () => {
     expect(written).toEqual([
       {
         indexes: ['acme'],
-        blobs: ['key-1', 'medicine/cardiology', 'o1', '/v1/chat/completions', 'stream', '', 'r-1'],
+        blobs: [
+          'key-1',
+          'medicine/cardiology',
+          'o1',
+          '/v1/chat/completions',
+          'stream',
+          '',
+          'r-1',
+          'exp_0123456789abcdef',
+          'control',
+        ],
         doubles: [12, 34, 560, 78, 200, 3, 1],
       },
     ]);

@@ -32,6 +32,16 @@ describe('taking the note of usage out of a stream', () => {
     });
   });
 
+  it.each(['stop', 'length'] as const)('with how the answer ended: %s', (finish) => {
+    const ended = `${USAGE_COMMENT}prompt=12,completion=34,finish=${finish}\n\n`;
+    for (const size of [1, 5, 10_000])
+      expect(strip(head + ended + tail, [size])).toEqual({
+        text: head + tail,
+        note: { promptTokens: 12, completionTokens: 34, finish },
+        events: 4,
+      });
+  });
+
   it('leaves a stream without one as it is', () => {
     for (const size of [1, 3, 1_000]) {
       expect(strip(head + tail, [size])).toEqual({ text: head + tail, note: null, events: 4 });
@@ -44,6 +54,8 @@ describe('taking the note of usage out of a stream', () => {
   it.each([
     ': graft-usage prompt=x,completion=1\n\n',
     ': graft-usage prompt=1,completion=2 and more\n\n',
+    ': graft-usage prompt=1,completion=2,finish=odd\n\n',
+    ': graft-usage prompt=1,finish=stop\n\n',
     ': graft-usage-not prompt=1,completion=2\n\n',
     `: graft-usage ${'9'.repeat(500)}\n\n`,
     ` : graft-usage prompt=1,completion=2\n\n`,

@@ -1,3 +1,4 @@
+import type { ExperimentIndex } from '../../stores/types-experiments.ts';
 import type {
   GrantIndex,
   GrantLedger,
@@ -16,6 +17,7 @@ export interface RepairDeps {
   grantLedger: GrantLedger;
   /** As KV has them, without a memory. */
   nameIndex: Pick<NameIndex, 'get' | 'getMany'>;
+  experimentIndex: Pick<ExperimentIndex, 'get'>;
   keyIndex: KeyIndex;
   grantIndex: GrantIndex;
   /** What lies in KV at all. */
@@ -25,8 +27,8 @@ export interface RepairDeps {
 
 /** Something that KV had otherwise than the system of record says. */
 export interface Mended {
-  kind: 'name' | 'key' | 'grant';
-  /** The name, the key's id, or the tenant (`*` = everybody). */
+  kind: 'name' | 'experiment' | 'key' | 'grant';
+  /** The name, the experiment's or key's id, or the tenant (`*` = everybody). */
   id: string;
   /** What was wrong: `missing`, `unreadable`, `outdated`, or `unknown` when the system of record has no such thing. */
   was: 'missing' | 'unreadable' | 'outdated' | 'unknown';

@@ -1,10 +1,17 @@
 import { nameProblem, type NameEntry } from '../../../protocol/index.ts';
 import { REPAIR_PAGE } from '../../limits.ts';
-import { MAX_KEYS_AT_ONCE, type Lookup, type NameRow, type Pointer } from '../../stores/types.ts';
-import { manifestOf } from '../write-pointer.ts';
+import type { ExperimentEntry } from '../../stores/types-experiments.ts';
+import {
+  MAX_KEYS_AT_ONCE,
+  type Lookup,
+  type NameRow,
+  type PointedExperiment,
+  type Pointer,
+} from '../../stores/types.ts';
+import { experimentEntryOf, nameEntryOf } from '../write-pointer.ts';
 import { sameJson, type Mended, type RepairDeps, type RepairStep } from './repair-deps.ts';
 
-/** Every name that the system of record has: its pointer is what it ought to be. */
+/** Every name that the system of record has: its pointer, and the experiment that it has or had, are as they ought to be. */
 export const repairNames: RepairStep = async (deps, { cursor, dryRun, actor }) => {
   const page = await deps.registry.pointers({ cursor, limit: REPAIR_PAGE });
   const names = page.items.map(({ name }) => name.name);
@@ -13,10 +20,17 @@ export const repairNames: RepairStep = async (deps, { cursor, dryRun, actor }) =
     lookups.push(...(await deps.nameIndex.getMany(names.slice(at, at + MAX_KEYS_AT_ONCE))));
   const mended: Mended[] = [];
   for (const [i, { name, pointer }] of page.items.entries()) {
+    const found: Mended[] = [];
     const wrong = problemOf(name.name, pointer, lookups[i] as Lookup<NameEntry>);
-    if (wrong === null) continue;
-    mended.push({ kind: 'name', id: name.name, ...wrong });
-    if (!dryRun) await mend(deps, name, actor);
+    if (wrong !== null) found.push({ kind: 'name', id: name.name, ...wrong });
+    const experiment = pointer.kind === 'version' ? pointer.experiment : undefined;
+    if (experiment !== undefined) {
+      const was = experimentProblem(experiment, await deps.experimentIndex.get(experiment.id));
+      if (was !== null) found.push({ kind: 'experiment', id: experiment.id, was, did: 'written' });
+    }
+    // One write of the pointer brings both.
+    if (found.length > 0 && !dryRun) await mend(deps, name, actor);
+    mended.push(...found);
   }
   return { checked: names.length, mended, cursor: page.cursor };
 };
@@ -41,16 +55,24 @@ function problemOf(
     case 'gone':
       return nothing ? null : { was: 'missing', did };
     case 'found':
-      return !nothing && sameJson(lookup.value, entryOf(name, pointer)) ? null : { was: 'outdated', did };
+      return !nothing && sameJson(lookup.value, nameEntryOf(name, pointer)) ? null : { was: 'outdated', did };
   }
 }
 
-const entryOf = (name: string, pointer: Pointer): unknown =>
-  pointer.kind === 'version'
-    ? manifestOf(pointer.row)
-    : pointer.kind === 'alias'
-      ? { name, alias: pointer.target }
-      : null;
+function experimentProblem(
+  experiment: PointedExperiment,
+  lookup: Lookup<ExperimentEntry>,
+): Mended['was'] | null {
+  switch (lookup.state) {
+    case 'trouble':
+      return 'unreadable';
+    case 'absent':
+    case 'gone':
+      return 'missing';
+    case 'found':
+      return sameJson(lookup.value, experimentEntryOf(experiment)) ? null : 'outdated';
+  }
+}
 
 /** Every name in KV that the system of record does not have: it gets a mark. */
 export const removeUnknownNames: RepairStep = async (deps, { cursor, dryRun }) => {

@@ -9,7 +9,7 @@ export interface IllegalChange {
 
 /** Where an experiment can go from each status. Standing still is always allowed but for the archive. */
 const NEXT: Record<ExperimentStatus, readonly ExperimentStatus[]> = {
-  draft: ['draft', 'running', 'archived'],
+  draft: ['draft', 'running', 'ramping', 'archived'],
   running: ['running', 'ramping', 'decided'],
   ramping: ['ramping', 'running', 'decided'],
   decided: ['decided', 'archived'],

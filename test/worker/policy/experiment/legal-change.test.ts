@@ -66,6 +66,7 @@ describe('legalChange', () => {
     expect(legal).toEqual([
       'draft draft',
       'draft running',
+      'draft ramping',
       'draft archived',
       'running running',
       'running ramping',

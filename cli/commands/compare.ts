@@ -1,0 +1,151 @@
+import { defineCommand } from 'citty';
+import { createApiClient } from '../api-client.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { compareNames, type CompareWish } from '../compare/compare-names.ts';
+import { ComparisonRow } from '../compare/comparison-row.ts';
+import { PERSON } from '../compare/judge-by-person.ts';
+import { renderComparison } from '../compare/render-comparison.ts';
+import { createResults, openResults, type Heading } from '../compare/results-file.ts';
+import { needKey, needUrl, readConnection } from '../connection.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { interruptible } from '../interruptible.ts';
+import { createOutput } from '../output.ts';
+import { parseCount } from '../quantity.ts';
+import { readJsonLines } from '../read-json-lines.ts';
+
+/** Bradley-Terry of more compares each with each: forty-five pairs a prompt. */
+const MAX_NAMES = 10;
+/** An origin's batch has room for more; others want to be answered too. */
+const MAX_PARALLEL = 64;
+/** Beyond that an answer is noise (OpenAI's limit). */
+const MAX_TEMPERATURE = 2;
+
+export const help: CommandHelp = {
+  examples: [
+    {
+      line: 'graft compare support/intent@1 support/intent@2 rows.jsonl',
+      does: 'which one gives the expected answers',
+    },
+    {
+      line: 'graft compare alice/notes alice/notes@7 base prompts.jsonl --judge medicine --out results.jsonl',
+      does: 'three at once, judged by another adapter; may be cut off and run again',
+    },
+    {
+      line: 'graft compare alice/notes@6 alice/notes@7 prompts.jsonl --judge me --out results.jsonl',
+      does: 'you say which answer is better, without knowing whose it is',
+    },
+  ],
+  notes: [
+    'The last argument is a file of JSON Lines as `graft publish --eval` takes it, where `"expected"` may be missing: `{"user": "…"}` with an optional `"system"`, or `{"prompt": "…"}`. The others are two to ten names, `name@version` or the base; each answers every prompt, greedily unless `--temperature` says otherwise, and each two of them are compared. A name means the version that gave its first answer until the end, whatever is published meanwhile, and takes no part in experiments. A name that does not exist is an error; no name above it answers.',
+    '`--judge exact`, the default when every row has `"expected"`: the answer that is exactly as expected wins; when both are, or neither is, it is a tie. `--judge <model>`: that adapter (or `base`) is asked which answer is better, in both orders, and sees `"expected"` as a good answer; only a choice that stays the same in the other order is a win, the rest are ties. `--judge me`: on a terminal, blind, the sides in an order that depends on `--seed`; keys 1 and 2 for the better one, t for a tie, s to skip, q to end and see the result so far. Answers that are the same are a tie without asking.',
+    '`--out` keeps answers and verdicts as they come: the same command goes on where it ended, another judge or a further name finds the answers that are there. With other prompts or settings the file is refused.',
+    'Win rate: ties are half a win; the interval is Tango’s score interval (Wilson’s when there are no ties). Strength: Bradley-Terry, the natural log of the odds against the mean of all names, so that a difference of 1 is odds of 2.7 to 1; each pair counts half a win and half a loss more than it has, and the interval treats the verdicts on one prompt as one observation. Both hold for one look at a number of prompts that was fixed before, and each interval by itself.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'compare', description: 'Compare the answers of two or more names to the same prompts' },
+  args: {
+    nameA: {
+      type: 'positional',
+      description: 'Name, such as alice/notes, or a version of it, or the base',
+      required: true,
+    },
+    nameB: { type: 'positional', description: 'The other one', required: true },
+    'prompts...': {
+      type: 'positional',
+      description: 'Further names, if there are any, and last the file of prompts (JSON Lines)',
+      valueHint: 'rows.jsonl',
+      required: true,
+    },
+    judge: {
+      type: 'string',
+      description: 'exact, me, or the name of a model that judges',
+      valueHint: 'judge',
+    },
+    out: { type: 'string', description: 'Keep answers and verdicts here, and go on', valueHint: 'file' },
+    'max-tokens': {
+      type: 'string',
+      description: 'Longest answer, tokens',
+      valueHint: 'n',
+      default: '256',
+    },
+    temperature: {
+      type: 'string',
+      description: '0 = always the likeliest token',
+      valueHint: 't',
+      default: '0',
+    },
+    parallel: { type: 'string', description: 'Requests at a time', valueHint: 'n', default: '8' },
+    seed: {
+      type: 'string',
+      description: 'Of sampling, and of the order that you see answers in',
+      valueHint: 'n',
+      default: '1',
+    },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const names = args._.slice(0, -1);
+    const file = args._.at(-1) ?? '';
+    const twice = names.find((name, i) => names.indexOf(name) !== i);
+    if (twice !== undefined) throw usageError(`${twice} is given twice.`);
+    if (names.length > MAX_NAMES)
+      throw usageError(`${names.length} names; at most ${MAX_NAMES} are compared.`);
+    const prompts = await readJsonLines({ file, what: file, schema: ComparisonRow });
+    const judge = chooseJudge(args.judge, prompts.rows, file);
+    const settings = {
+      max_tokens: parseCount(args['max-tokens'], '--max-tokens'),
+      temperature: parseTemperature(args.temperature),
+      seed: parseSeed(args.seed),
+    };
+    const output = createOutput({ json: args.json === true });
+    const connection = await readConnection({ env: process.env, folder: process.cwd() });
+    const heading: Heading = { kind: 'graft_compare', sha256: prompts.sha256, ...settings };
+    const wish: CompareWish = {
+      client: createApiClient({ url: needUrl(connection), key: needKey(connection, 'key') }),
+      base: connection.base,
+      names,
+      prompts,
+      judge,
+      settings,
+      results: args.out === undefined ? createResults() : await openResults(args.out, heading),
+      parallel: Math.min(MAX_PARALLEL, parseCount(args.parallel, '--parallel')),
+      output,
+    };
+    const summary = await interruptible((signal) => compareNames({ ...wish, signal }));
+    output.result(summary, () => renderComparison(summary));
+  },
+});
+
+/** @throws CliError (usage) when that judge cannot judge these rows here. */
+function chooseJudge(
+  given: string | undefined,
+  rows: readonly { line: number; row: ComparisonRow }[],
+  file: string,
+): string {
+  const unknown = rows.find(({ row }) => row.expected === undefined);
+  if (given === PERSON && (!process.stdin.isTTY || !process.stderr.isTTY))
+    throw usageError('--judge me needs a terminal.');
+  if (given === undefined && unknown !== undefined)
+    throw usageError(`${file}, line ${unknown.line} has no "expected": give --judge <model> or --judge me.`);
+  const judge = given ?? 'exact';
+  if (judge === 'exact' && unknown !== undefined)
+    throw usageError(`--judge exact: ${file}, line ${unknown.line} has no "expected".`);
+  if (judge === '') throw usageError('--judge needs exact, me, or a name.');
+  return judge;
+}
+
+function parseTemperature(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !(value >= 0 && value <= MAX_TEMPERATURE))
+    throw usageError(`--temperature ${text} is not a number from 0 to ${MAX_TEMPERATURE}.`);
+  return value;
+}
+
+function parseSeed(text: string): number {
+  const value = Number(text);
+  if (text.trim() === '' || !Number.isInteger(value) || value < 0 || value > 0xffff_ffff)
+    throw usageError(`--seed ${text} is not a whole number from 0 to 4294967295.`);
+  return value;
+}

@@ -1,0 +1,95 @@
+import { harmless } from '../harmless-text.ts';
+import { colors } from '../output.ts';
+import { questionOf } from './comparison-row.ts';
+import type { Verdict } from './results-file.ts';
+import type { Pairing } from './settle.ts';
+
+/** As it is called in verdicts and by `--judge`. */
+export const PERSON = 'me';
+
+/**
+ * Which answer is shown first: a coin that depends on seed, prompt and names alone, so that the same command shows
+ * the same order. FNV-1a over UTF-8, its bits mixed as in MurmurHash3's finalizer.
+ */
+export function showsFirst(seed: number, { line, a, b }: Pairing): 'a' | 'b' {
+  const [low, high] = [a.name, b.name].sort() as [string, string];
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(JSON.stringify([seed, line, low, high])))
+    hash = Math.imul(hash ^ byte, 0x01000193);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  const lowFirst = ((hash ^ (hash >>> 16)) & 1) === 0;
+  return lowFirst === (a.name === low) ? 'a' : 'b';
+}
+
+type Choice = 'first' | 'second' | 'tie' | 'skip' | 'quit';
+const CHOICE_OF: Readonly<Record<string, Choice>> = {
+  '1': 'first',
+  '2': 'second',
+  t: 'tie',
+  s: 'skip',
+  q: 'quit',
+};
+
+/**
+ * Shows each pairing blind, the sides by {@link showsFirst}, and reads one key a pairing.
+ * @param keys what is typed, a character at a time. @param write shows text to the person.
+ * @returns whether all were judged; false when the person ended it.
+ */
+export async function judgeByPerson(params: {
+  pairings: readonly Pairing[];
+  seed: number;
+  keys: AsyncIterable<string>;
+  write: (text: string) => void;
+  onVerdict: (verdict: Verdict) => void;
+}): Promise<boolean> {
+  const { pairings, seed, keys, write, onVerdict } = params;
+  const typed = keys[Symbol.asyncIterator]();
+  try {
+    for (const [index, pairing] of pairings.entries()) {
+      const { line, a, b } = pairing;
+      const [first, second] = showsFirst(seed, pairing) === 'a' ? [a, b] : [b, a];
+      write(
+        [
+          '',
+          colors.dim(`${index + 1} of ${pairings.length}, line ${line}`),
+          harmless(questionOf(pairing.row)),
+          '',
+          colors.bold('1'),
+          harmless(first.text),
+          '',
+          colors.bold('2'),
+          harmless(second.text),
+          '',
+          colors.dim('1, 2: better   t: tie   s: skip   q: end '),
+        ].join('\n'),
+      );
+      const choice = await nextChoice(typed);
+      write(`${choice}\n`);
+      if (choice === 'quit') return false;
+      const chose = choice === 'first' ? first.name : choice === 'second' ? second.name : null;
+      const skipped = choice === 'skip';
+      onVerdict({
+        kind: 'verdict',
+        judge: PERSON,
+        line,
+        names: [a.name, b.name],
+        winner: chose,
+        skipped,
+        asked: skipped ? [] : [{ first: first.name, chose }],
+      });
+    }
+    return true;
+  } finally {
+    await typed.return?.();
+  }
+}
+
+async function nextChoice(typed: AsyncIterator<string>): Promise<Choice> {
+  for (;;) {
+    const { value, done } = await typed.next();
+    if (done === true) return 'quit';
+    const choice = CHOICE_OF[value.toLowerCase()];
+    if (choice !== undefined) return choice;
+  }
+}

@@ -1,0 +1,95 @@
+import type { ExperimentComparison } from '../../protocol/index.ts';
+import { colors, plainTable } from '../output.ts';
+import { drawAxis, drawInterval, scaleOf } from './draw-interval.ts';
+import { chanceText, differenceText, liftText, meanText, shareText } from './experiment-numbers.ts';
+import { metricText } from './experiment-words.ts';
+import type { Glyphs } from './glyphs.ts';
+
+/** Columns of a drawn interval: fewer show nothing, more are no easier to read. */
+const DRAWN = { least: 16, most: 61 };
+
+const VERDICTS = { better: colors.green, worse: colors.red, open: colors.dim };
+const REASONS = { too_few_values: ': too few values', no_variance: ': values do not vary' };
+
+/**
+ * A table for each metric, and below them all intervals of lifts on one scale.
+ * @param comparisons in the order of the metrics. @param alpha level of one comparison. @param width of the terminal.
+ */
+export function comparisonText(params: {
+  comparisons: readonly ExperimentComparison[];
+  alpha: number;
+  width: number;
+  glyphs: Glyphs;
+}): string {
+  const { comparisons, alpha } = params;
+  const metrics = [...new Set(comparisons.map(({ metric }) => metric))];
+  const head = [
+    'TREATMENT',
+    'VALUES',
+    'CONTROL',
+    'MEAN',
+    'LIFT',
+    `${shareText(1 - alpha)} INTERVAL`,
+    'WINS',
+    'VERDICT',
+  ];
+  const rows = comparisons.map(comparisonRow);
+  const widths = head.map((title, at) => Math.max(title.length, ...rows.map((row) => row[at]!.length)));
+  // The same columns in every table, so that the eye finds them again.
+  const aligned = (row: readonly string[]): string[] => row.map((cell, at) => cell.padEnd(widths[at]!));
+  const tables = metrics.map((metric, place) => {
+    const own = comparisons.flatMap((one, at) => (one.metric === metric ? [{ one, row: rows[at]! }] : []));
+    const first = own[0]!.one;
+    const notes = [
+      metricText({ key: metric, ...first }),
+      ...(place === 0 ? ['decides'] : []),
+      ...(own.some(({ one }) => one.adjusted) ? ['adjusted by values from before (CUPED)'] : []),
+    ];
+    const title = `${colors.bold(metric)}  ${notes.join('; ')}`;
+    const table = plainTable(
+      aligned(head),
+      own.map(({ one, row }) => {
+        const cells = aligned(row);
+        cells.push(VERDICTS[one.verdict](cells.pop()!.trimEnd()));
+        return cells;
+      }),
+    );
+    return `${title}\n${table}`;
+  });
+  return [...tables, ...intervalChart(params)].join('\n\n');
+}
+
+function comparisonRow(comparison: ExperimentComparison): string[] {
+  const { variant, control, treatment, kind, lift, difference, chance_to_win: wins } = comparison;
+  // Without a lift (control may be 0) the difference says how far apart they are.
+  const shown = lift ?? difference;
+  const text = lift === null ? (value: number) => differenceText(value, kind) : liftText;
+  return [
+    variant,
+    `${treatment.n}, ${control.n}`,
+    control.n === 0 ? '-' : meanText(control.mean, kind),
+    treatment.n === 0 ? '-' : meanText(treatment.mean, kind),
+    shown === null ? '-' : text(shown.estimate),
+    shown === null ? '-' : `${text(shown.low)} to ${text(shown.high)}`,
+    wins === null ? '-' : chanceText(wins),
+    comparison.verdict + (comparison.reason === null ? '' : REASONS[comparison.reason]),
+  ];
+}
+
+function intervalChart({ comparisons, width, glyphs }: Parameters<typeof comparisonText>[0]): string[] {
+  const drawn = comparisons.flatMap(({ metric, variant, lift }) =>
+    lift === null ? [] : [{ label: `${metric} ${variant}`, lift }],
+  );
+  if (drawn.length === 0) return [];
+  const title = 'lift over control';
+  const labels = Math.max(title.length, ...drawn.map(({ label }) => label.length));
+  const columns = Math.max(DRAWN.least, Math.min(DRAWN.most, width - labels - 2));
+  const scale = scaleOf(drawn.map(({ lift }) => lift));
+  const lines = [
+    colors.dim(`${title.padEnd(labels)}  ${drawAxis(scale, columns)}`.trimEnd()),
+    ...drawn.map(({ label, lift }) =>
+      `${label.padEnd(labels)}  ${drawInterval(lift, scale, columns, glyphs)}`.trimEnd(),
+    ),
+  ];
+  return [lines.join('\n')];
+}

@@ -1,0 +1,74 @@
+/** Intervals of lifts as lines of text, all on one scale with 0 marked. */
+import { shareText } from './experiment-numbers.ts';
+import type { Glyphs } from './glyphs.ts';
+
+export interface Estimate {
+  low: number;
+  estimate: number;
+  high: number;
+}
+
+/** From 0 or less to 0 or more; never empty. */
+export interface Scale {
+  from: number;
+  to: number;
+}
+
+/** A scale ends at one of these times a power of ten: what is between is found by eye. */
+const NICE = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
+/** Ends of intervals beyond this are cut off, unless an estimate is: a lift of few values is known no better. */
+const MOST = 1;
+/** Without any width. */
+const LEAST = 0.01;
+
+/** @param size not negative. @returns the smallest nice number that is not less. */
+function niceAbove(size: number): number {
+  if (size === 0) return 0;
+  const power = 10 ** Math.floor(Math.log10(size));
+  const digit = NICE.find((one) => one * power >= size * (1 - 1e-9)) ?? 10;
+  return Number((digit * power).toPrecision(2));
+}
+
+/** One for all of them, so that they can be compared by eye. */
+export function scaleOf(lifts: readonly Estimate[]): Scale {
+  const cap = lifts.reduce((most, { estimate }) => Math.max(most, 2 * Math.abs(estimate)), MOST);
+  const low = lifts.reduce((least, lift) => Math.min(least, lift.low), 0);
+  const high = lifts.reduce((most, lift) => Math.max(most, lift.high), 0);
+  const [from, to] = [niceAbove(Math.min(cap, -low)), niceAbove(Math.min(cap, high))];
+  return from + to === 0 ? { from: -LEAST, to: LEAST } : { from: from === 0 ? 0 : -from, to };
+}
+
+const columnOf = (value: number, { from, to }: Scale, width: number): number =>
+  Math.round(((Math.min(to, Math.max(from, value)) - from) / (to - from)) * (width - 1));
+
+/** @param width columns, at least 3. @returns `width` columns. */
+export function drawInterval(lift: Estimate, scale: Scale, width: number, glyphs: Glyphs): string {
+  const cells = new Array<string>(width).fill(' ');
+  const zero = columnOf(0, scale, width);
+  const [low, point, high] = [lift.low, lift.estimate, lift.high].map((value) =>
+    columnOf(value, scale, width),
+  ) as [number, number, number];
+  cells[zero] = glyphs.zero;
+  for (let at = low; at <= high; at++) cells[at] = at === zero ? glyphs.crossed : glyphs.line;
+  cells[low] = lift.low < scale.from ? glyphs.beyondLeft : glyphs.left;
+  cells[high] = lift.high > scale.to ? glyphs.beyondRight : glyphs.right;
+  cells[point] = glyphs.point;
+  return cells.join('');
+}
+
+/** The scale's ends and its 0, each above its column, as far as there is room. @returns `width` columns. */
+export function drawAxis(scale: Scale, width: number): string {
+  const cells = new Array<string>(width).fill(' ');
+  const zero = columnOf(0, scale, width);
+  cells[zero] = '0';
+  const put = (text: string, at: number): void => {
+    // A label that touches another one would be read as one number.
+    const room = cells.slice(Math.max(0, at - 1), at + text.length + 1);
+    if (at >= 0 && at + text.length <= width && room.every((cell) => cell === ' '))
+      for (const [i, letter] of [...text].entries()) cells[at + i] = letter;
+  };
+  if (scale.from < 0) put(shareText(scale.from), 0);
+  const right = `+${shareText(scale.to)}`;
+  if (scale.to > 0) put(right, width - right.length);
+  return cells.join('');
+}

@@ -1,0 +1,152 @@
+import type { ArgsDef } from 'citty';
+import { whyFlag } from '../admin/change-live.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { DEFAULT_HOLD, DEFAULT_MIN_UNITS } from './parse-design.ts';
+
+export const ACTIONS = [
+  'create',
+  'list',
+  'show',
+  'status',
+  'start',
+  'ramp',
+  'evaluate',
+  'change',
+  'kill',
+  'stop',
+  'promote',
+  'archive',
+] as const;
+export type Action = (typeof ACTIONS)[number];
+
+/** What an experiment is made of; each but `--file` is a part of the document. */
+const designFlags = {
+  variant: {
+    type: 'string',
+    description:
+      'Of create, once for each, control first: key=name@version[:weight], such as control=support/intent@3 or treatment=@4:10%; equal weights unless given',
+    valueHint: 'variant',
+  },
+  metric: {
+    type: 'string',
+    description:
+      'Once for each, the one that decides first: key:proportion:up or key:mean:down, such as thumbs:proportion:up',
+    valueHint: 'metric',
+  },
+  guardrail: {
+    type: 'string',
+    description:
+      'Once for each: metric:limits[:rollback|hold]; limits over control are +50% (of it), +0.02 (in its unit), or both: "error_rate:+50%|+0.02"',
+    valueHint: 'guardrail',
+  },
+  ramp: { type: 'string', description: 'Coverage step by step: 1%,5%,25%,100%', valueHint: 'shares' },
+  hold: {
+    type: 'string',
+    description: `How long a step of the ramp is held at least; ${DEFAULT_HOLD} unless given`,
+    valueHint: 'time',
+  },
+  'min-units': {
+    type: 'string',
+    description: `Units before the next step, and before a winner; ${DEFAULT_MIN_UNITS} unless given`,
+    valueHint: 'count',
+  },
+  coverage: {
+    type: 'string',
+    description: 'Share of the units that is in the experiment; of ramp: the step to go to',
+    valueHint: 'share',
+  },
+  shadow: {
+    type: 'string',
+    description: 'Run a version beside, for a share of the requests: support/intent@5:5%',
+    valueHint: 'shadow',
+  },
+  tenant: { type: 'string', description: 'Only keys of this tenant; once for each', valueHint: 'tenant' },
+  override: {
+    type: 'string',
+    description: 'A tester: unit=variant, such as acme/user/alice=treatment; once for each',
+    valueHint: 'override',
+  },
+  unit: {
+    type: 'enum',
+    options: ['user', 'key'],
+    description: 'Who stays with a variant: the user that a request names, or the API key',
+  },
+  seed: { type: 'string', description: 'Deals the units; made up unless given', valueHint: 'text' },
+} as const satisfies ArgsDef;
+
+export const DESIGN_FLAGS = Object.keys(designFlags) as (keyof typeof designFlags)[];
+
+export const experimentArgs = {
+  action: {
+    type: 'positional',
+    description: `${ACTIONS.slice(0, -1).join(', ')} or archive; list unless given`,
+    valueHint: ACTIONS.join('|'),
+    required: false,
+  },
+  name: {
+    type: 'positional',
+    description: 'Name that the experiment is on, or its id',
+    required: false,
+  },
+  winner: {
+    type: 'positional',
+    description: 'Of promote: the variant whose version goes live; the proposed one unless given',
+    required: false,
+  },
+  ...designFlags,
+  file: {
+    type: 'string',
+    description: 'Of create and change: the document as JSON, in the place of flags',
+    valueHint: 'file',
+  },
+  undo: { type: 'boolean', description: 'Of kill: take it back' },
+  watch: { type: 'boolean', description: 'Of status: again every 5 seconds, until Ctrl-C' },
+  all: { type: 'boolean', description: 'Of list and status: archived ones as well' },
+  expect: {
+    type: 'string',
+    description: 'Only if this is the version of the document now, as status shows it',
+    valueHint: 'version',
+  },
+  ...whyFlag,
+  ...commonFlags,
+} as const satisfies ArgsDef;
+
+const STEP_FLAGS = ['expect', 'why'];
+/** Flags that mean something to some actions only. */
+const OWN_FLAGS: Record<Action, readonly string[]> = {
+  create: [...DESIGN_FLAGS, 'file', 'why', 'dry-run'],
+  list: ['all'],
+  show: [],
+  status: ['all', 'watch'],
+  start: STEP_FLAGS,
+  ramp: [...STEP_FLAGS, 'coverage'],
+  evaluate: [],
+  change: ['file', 'why', 'dry-run'],
+  kill: [...STEP_FLAGS, 'undo'],
+  stop: STEP_FLAGS,
+  promote: STEP_FLAGS,
+  archive: STEP_FLAGS,
+};
+
+/** @throws CliError (usage) for an action that is none, a flag that it has no use for, or a name too few or too many. */
+export function actionOf(args: Readonly<Record<string, unknown>>): Action {
+  const word = args['action'] ?? 'list';
+  const action = ACTIONS.find((one) => one === word);
+  if (action === undefined) throw usageError(`'${String(word)}' is none of ${ACTIONS.join(', ')}.`);
+  const own = new Set(OWN_FLAGS[action]);
+  const stray = Object.values(OWN_FLAGS)
+    .flat()
+    .find((flag) => !own.has(flag) && args[flag] !== undefined && args[flag] !== false);
+  if (stray !== undefined) throw usageError(`--${stray} is not for \`graft experiment ${action}\`.`);
+  const { name, winner } = args;
+  if (action === 'list' && name !== undefined)
+    throw usageError(
+      `\`graft experiment list\` takes no '${String(name)}'; see \`graft experiment status\`.`,
+    );
+  const needsName = action !== 'list' && action !== 'status';
+  if (needsName && name === undefined && args['file'] === undefined)
+    throw usageError(`Which one? Give its name or id: graft experiment ${action} support/intent.`);
+  if (winner !== undefined && action !== 'promote')
+    throw usageError(`\`graft experiment ${action}\` takes no '${String(winner)}'.`);
+  return action;
+}

@@ -1,0 +1,164 @@
+import { nameProblem, type CreateExperiment } from '../../protocol/index.ts';
+import { usageError } from '../flags.ts';
+import { parseDuration } from '../quantity.ts';
+import { parseShare } from './experiment-numbers.ts';
+
+const MINUTE_MS = 60_000;
+/** Of a ramp that does not say otherwise. */
+export const DEFAULT_HOLD = '60m';
+export const DEFAULT_MIN_UNITS = '200';
+
+/** An experiment as flags say it. */
+export interface DesignFlags {
+  readonly name: string;
+  /** `key=name@version[:weight]`; `@version` is one of the name itself. The first is control. */
+  readonly variants: readonly string[];
+  /** `key:proportion|mean:up|down`; the first decides. */
+  readonly metrics: readonly string[];
+  /** `metric:limits[:rollback|hold]`; limits are `+50%` (relative) and `+0.02` (absolute), a `|` between. */
+  readonly guardrails: readonly string[];
+  readonly tenants: readonly string[];
+  /** `unit=variant`. */
+  readonly overrides: readonly string[];
+  readonly ramp?: string | undefined;
+  readonly hold?: string | undefined;
+  readonly minUnits?: string | undefined;
+  readonly coverage?: string | undefined;
+  /** `name@version:share`. */
+  readonly shadow?: string | undefined;
+  readonly seed?: string | undefined;
+  readonly unit?: string | undefined;
+}
+
+type Variant = CreateExperiment['variants'][number];
+
+/** @throws CliError (usage) that names the flag; what fields mean together is left to `checkDesign`. */
+export function parseDesign(flags: DesignFlags): CreateExperiment {
+  const { name, metrics, guardrails, tenants, overrides, coverage, shadow, seed, unit } = flags;
+  if (flags.variants.length < 2)
+    throw usageError(
+      `An experiment compares two variants or more: --variant control=${name}@3 --variant treatment=${name}@4, control first.`,
+    );
+  const ramp = parseRamp(flags);
+  if (ramp !== undefined && coverage !== undefined)
+    throw usageError('--ramp begins with its first step; leave --coverage out.');
+  return {
+    name,
+    variants: shareWeights(flags.variants.map((text) => parseVariant(text, name))),
+    ...(metrics.length === 0 ? {} : { metrics: metrics.map(parseMetric) }),
+    ...(guardrails.length === 0 ? {} : { guardrails: guardrails.map(parseGuardrail) }),
+    ...(ramp === undefined ? {} : { ramp }),
+    ...(coverage === undefined ? {} : { coverage: parseShare(coverage, '--coverage') }),
+    ...(shadow === undefined ? {} : { shadow: parseShadow(shadow) }),
+    ...(tenants.length === 0 ? {} : { targeting: { tenants: [...tenants] } }),
+    ...(overrides.length === 0 ? {} : { overrides: overrides.map(parseOverride) }),
+    ...(seed === undefined ? {} : { seed }),
+    ...(unit === undefined ? {} : { unit: oneOf(unit, ['user', 'key'], '--unit') }),
+  };
+}
+
+function oneOf<const T extends string>(text: string, known: readonly T[], flag: string): T {
+  const found = known.find((one) => one === text);
+  if (found === undefined) throw usageError(`${flag}: '${text}' is none of ${known.join(', ')}.`);
+  return found;
+}
+
+function parsePinned(text: string, flag: string): string {
+  const match = /^(.+)@([1-9]\d{0,8})$/.exec(text);
+  const problem = match === null ? 'it names a version, such as support/intent@3' : nameProblem(match[1]!);
+  if (problem !== null) throw usageError(`${flag}: '${text}': ${problem}.`);
+  return text;
+}
+
+/** A weight that is not given is null. */
+function parseVariant(text: string, name: string): Omit<Variant, 'weight'> & { weight: number | null } {
+  const [, key, adapter, weight] = /^([^=]*)=([^:]*)(?::(.*))?$/.exec(text) ?? [];
+  if (key === undefined || adapter === undefined)
+    throw usageError(`--variant: '${text}' is not <key>=<name>@<version>, such as control=${name}@3.`);
+  return {
+    key,
+    adapter: parsePinned(adapter.startsWith('@') ? name + adapter : adapter, '--variant'),
+    weight: weight === undefined ? null : parseShare(weight, '--variant'),
+  };
+}
+
+/** Those without a weight have equal parts of what the others leave. */
+function shareWeights(variants: readonly ReturnType<typeof parseVariant>[]): Variant[] {
+  const open = variants.filter(({ weight }) => weight === null).length;
+  const given = variants.reduce((sum, { weight }) => sum + (weight ?? 0), 0);
+  if (open > 0 && given >= 1)
+    throw usageError('--variant: the weights that are given leave nothing for the others.');
+  const part = Number(((1 - given) / open).toPrecision(12));
+  return variants.map(({ weight, ...variant }) => ({ ...variant, weight: weight ?? part }));
+}
+
+function parseMetric(text: string): NonNullable<CreateExperiment['metrics']>[number] {
+  const [key = '', kind = '', better = '', ...rest] = text.split(':');
+  if (key === '' || rest.length > 0)
+    throw usageError(
+      `--metric: '${text}' is not <key>:<proportion|mean>:<up|down>, such as thumbs:proportion:up.`,
+    );
+  return {
+    key,
+    kind: oneOf(kind, ['proportion', 'mean'], '--metric'),
+    better: oneOf(better, ['up', 'down'], '--metric'),
+  };
+}
+
+function parseGuardrail(text: string): NonNullable<CreateExperiment['guardrails']>[number] {
+  const [metric = '', limits = '', action = 'rollback', ...rest] = text.split(':');
+  if (metric === '' || rest.length > 0)
+    throw usageError(
+      `--guardrail: '${text}' is not <metric>:<limits>[:<rollback|hold>], such as "error_rate:+50%|+0.02:rollback".`,
+    );
+  let relative: number | undefined;
+  let absolute: number | undefined;
+  for (const limit of limits.split('|')) {
+    const [, digits, percent] = /^\+(\d{1,9}(?:\.\d{1,9})?)(%?)$/.exec(limit) ?? [];
+    const twice = percent === '%' ? relative !== undefined : absolute !== undefined;
+    if (digits === undefined || twice)
+      throw usageError(
+        `--guardrail: '${limits}' is not how much more than control is allowed: +50% (of control's), +0.02 (in the metric's unit), or both with a | between.`,
+      );
+    if (percent === '%') relative = Number((Number(digits) / 100).toPrecision(12));
+    else absolute = Number(digits);
+  }
+  return {
+    metric,
+    ...(relative === undefined ? {} : { max_relative_increase: relative }),
+    ...(absolute === undefined ? {} : { max_absolute_increase: absolute }),
+    action: oneOf(action, ['rollback', 'hold'], '--guardrail'),
+  };
+}
+
+function parseRamp({ ramp, hold, minUnits }: DesignFlags): CreateExperiment['ramp'] {
+  if (ramp === undefined) {
+    const stray = hold !== undefined ? '--hold' : minUnits !== undefined ? '--min-units' : null;
+    if (stray !== null) throw usageError(`${stray} is for a ramp: --ramp 1%,5%,25%,100%.`);
+    return undefined;
+  }
+  const ms = parseDuration(hold ?? DEFAULT_HOLD, '--hold');
+  if (ms % MINUTE_MS !== 0) throw usageError(`--hold ${hold} is not whole minutes.`);
+  const units = minUnits ?? DEFAULT_MIN_UNITS;
+  if (!/^\d{1,9}$/.test(units)) throw usageError(`--min-units ${units} is not a whole number.`);
+  return {
+    steps: ramp.split(',').map((step) => parseShare(step.trim(), '--ramp')),
+    hold_minutes: ms / MINUTE_MS,
+    min_units: Number(units),
+  };
+}
+
+function parseShadow(text: string): NonNullable<CreateExperiment['shadow']> {
+  const [, adapter, sample] = /^([^:]+):(.+)$/.exec(text) ?? [];
+  if (adapter === undefined || sample === undefined)
+    throw usageError(`--shadow: '${text}' is not <name>@<version>:<share>, such as support/intent@5:5%.`);
+  return { adapter: parsePinned(adapter, '--shadow'), sample: parseShare(sample, '--shadow') };
+}
+
+/** Units have any text, and keys of variants no "=". */
+function parseOverride(text: string): NonNullable<CreateExperiment['overrides']>[number] {
+  const at = text.lastIndexOf('=');
+  if (at < 1 || at === text.length - 1)
+    throw usageError(`--override: '${text}' is not <unit>=<variant>, such as acme/user/alice=treatment.`);
+  return { unit: text.slice(0, at), variant: text.slice(at + 1) };
+}

@@ -1,0 +1,68 @@
+import type { CreateExperiment } from '../../protocol/index.ts';
+import { facts } from '../adapter-files/module-table.ts';
+import { shareText } from './experiment-numbers.ts';
+import { allowedText, metricText, minutesText, variantsText } from './experiment-words.ts';
+
+/** What is left out is the server's to choose. */
+const SERVERS = "the server's choice";
+
+/** What an experiment will do once it is started, one line a thing. */
+export function planText(design: CreateExperiment): string {
+  const { metrics, guardrails = [], shadow, targeting, overrides = [], holdout, namespace } = design;
+  const [first, ...others] = metrics ?? [];
+  return facts([
+    ['name', design.name],
+    ['variants', variantsText(design)],
+    ['who', coverageText(design)],
+    ['only', targetingText(targeting)],
+    ['not', holdout === undefined ? null : `${shareText(holdout.share)} in the holdout ${holdout.name}`],
+    [
+      'namespace',
+      namespace === undefined
+        ? null
+        : `${namespace.name}, ${shareText(namespace.range[0])} to ${shareText(namespace.range[1])}`,
+    ],
+    [
+      'testers',
+      overrides.length === 0 ? null : overrides.map((one) => `${one.unit} ${one.variant}`).join(', '),
+    ],
+    ['decided by', first === undefined ? SERVERS : `${first.key} (${metricText(first)})`],
+    [
+      'shown',
+      others.length === 0 ? null : others.map((metric) => `${metric.key} (${metricText(metric)})`).join(', '),
+    ],
+    ...guardrails.map((rail): [string, string] => [
+      'guardrail',
+      `${rail.metric} at most ${allowedText(rail)} over control, else ${rail.action === 'rollback' ? 'rolled back' : 'held'}`,
+    ]),
+    [
+      'shadow',
+      shadow === undefined
+        ? null
+        : `${shadow.adapter} also runs for ${shareText(shadow.sample)} of the requests; nobody gets its answers`,
+    ],
+    ['seed', design.seed ?? null],
+  ]);
+}
+
+function coverageText({ ramp, coverage, unit }: CreateExperiment): string {
+  const units = unit === 'key' ? 'the API keys' : 'the users';
+  if (ramp !== undefined) {
+    const steps = ramp.steps.map(shareText).join(', ');
+    return `${steps} of ${units}: each step for ${minutesText(ramp.hold_minutes)}, from ${ramp.min_units} units on`;
+  }
+  return coverage === undefined
+    ? `${units}; how many of them is ${SERVERS}`
+    : `${shareText(coverage)} of ${units}; the others get the live version`;
+}
+
+function targetingText(targeting: CreateExperiment['targeting']): string | null {
+  if (targeting === undefined) return null;
+  const { tenants, name_prefix: prefix, headers = [] } = targeting;
+  const parts = [
+    ...(tenants === undefined ? [] : [`tenants ${tenants.join(', ')}`]),
+    ...(prefix === undefined ? [] : [`asked for as ${prefix} or below it`]),
+    ...headers.map(({ name, values }) => `header ${name} ${values.join(', ')}`),
+  ];
+  return parts.join('; ');
+}

@@ -1,0 +1,13 @@
+/**
+ * citty keeps the last of a flag that is given several times.
+ * @param flag without dashes. @returns all of its values, in order.
+ */
+export function repeatedFlag(rawArgs: readonly string[], flag: string): string[] {
+  const end = rawArgs.indexOf('--');
+  const ours = end === -1 ? rawArgs : rawArgs.slice(0, end);
+  return ours.flatMap((argument, i) => {
+    if (argument.startsWith(`--${flag}=`)) return [argument.slice(flag.length + 3)];
+    const value = ours[i + 1];
+    return argument === `--${flag}` && value !== undefined ? [value] : [];
+  });
+}

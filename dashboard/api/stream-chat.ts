@@ -1,0 +1,98 @@
+import { createChatReader } from '../model/chat-events.ts';
+import { paceFrom, withPiece, type Pace } from '../model/pace.ts';
+import { noAnswer, problemOf, type Problem } from '../model/problem.ts';
+
+/** What is known of an answer so far. */
+export interface Answer {
+  readonly state: 'running' | 'done' | 'stopped' | 'failed';
+  readonly text: string;
+  readonly pace: Pace;
+  /** `name@version` that served it, from the headers. */
+  readonly adapter: string | null;
+  /** The name asked for has none; this ancestor served it. */
+  readonly inherited: boolean;
+  readonly variant: string | null;
+  readonly degraded: string | null;
+  readonly problem: Problem | null;
+}
+
+const CUT: Problem = {
+  status: 200,
+  code: 'stream_cut',
+  message: 'The answer broke off before its end.',
+  advice: 'The origin or the connection went away. Try again.',
+  param: null,
+};
+
+/**
+ * Sends a chat completion and reads it as it comes.
+ * @param onAnswer hears of every change; the last one is not `running`. Never throws.
+ */
+export async function streamChat(params: {
+  key: string;
+  body: { model: string; messages: { role: 'system' | 'user'; content: string }[]; max_tokens: number };
+  signal: AbortSignal;
+  onAnswer: (answer: Answer) => void;
+  now?: () => number;
+  fetch?: typeof globalThis.fetch;
+}): Promise<void> {
+  const { key, body, signal, onAnswer, now = () => performance.now(), fetch = globalThis.fetch } = params;
+  let answer: Answer = {
+    ...{ state: 'running', text: '', pace: paceFrom(now()), adapter: null, inherited: false },
+    ...{ variant: null, degraded: null, problem: null },
+  };
+  const change = (part: Partial<Answer>): void => onAnswer((answer = { ...answer, ...part }));
+  change({});
+  try {
+    const response = await fetch('/v1/chat/completions', {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+      body: JSON.stringify({
+        ...body,
+        temperature: 0,
+        stream: true,
+        stream_options: { include_usage: true },
+      }),
+      cache: 'no-store',
+      credentials: 'omit',
+      signal,
+    });
+    if (!response.ok || response.body === null)
+      return change({ state: 'failed', problem: problemOf(response.status, await response.text()) });
+    const { headers } = response;
+    change({
+      adapter: headers.get('x-graft-adapter'),
+      inherited: headers.get('x-graft-inherited') === 'true',
+      variant: headers.get('x-graft-variant'),
+      degraded: headers.get('x-graft-degraded'),
+    });
+    const read = createChatReader();
+    const pieces = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { done, value } = await pieces.read();
+      if (done) return change({ state: 'failed', problem: CUT });
+      for (const event of read(value)) {
+        switch (event.kind) {
+          case 'text':
+            change({ text: answer.text + event.text, pace: withPiece(answer.pace, now()) });
+            break;
+          case 'usage':
+            change({ pace: { ...answer.pace, tokens: event.tokens } });
+            break;
+          case 'problem':
+            void pieces.cancel();
+            return change({ state: 'failed', problem: event.problem });
+          case 'done':
+            void pieces.cancel();
+            return change({ state: 'done' });
+        }
+      }
+    }
+  } catch {
+    change(
+      signal.aborted
+        ? { state: 'stopped' }
+        : { state: 'failed', problem: answer.text === '' ? noAnswer() : CUT },
+    );
+  }
+}

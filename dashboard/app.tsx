@@ -1,0 +1,86 @@
+import { useEffect, useMemo, useState } from 'preact/hooks';
+import { createClient } from './api/client.ts';
+import { hashOf, viewOf, type View } from './model/view.ts';
+import { forgetKeys, storedKey, storeKey } from './session.ts';
+import { AdaptersView } from './views/adapters.tsx';
+import { ExperimentView } from './views/experiment.tsx';
+import { ExperimentsView } from './views/experiments.tsx';
+import { NewExperimentView } from './views/new-experiment.tsx';
+import { OriginsView } from './views/origins.tsx';
+import { PlaygroundView } from './views/playground.tsx';
+import { SignIn } from './views/sign-in.tsx';
+
+const ROOMS: { view: View; label: string; also?: View['at'] }[] = [
+  { view: { at: 'adapters', name: null }, label: 'Adapters' },
+  { view: { at: 'playground' }, label: 'Playground' },
+  { view: { at: 'experiments', id: null }, label: 'Experiments', also: 'new-experiment' },
+  { view: { at: 'origins' }, label: 'Origins' },
+];
+
+export function App() {
+  const [key, setKey] = useState(() => storedKey('admin'));
+  const view = useView();
+  const client = useMemo(() => (key === null ? null : createClient(key)), [key]);
+  if (client === null)
+    return (
+      <SignIn
+        onKey={(given) => {
+          storeKey('admin', given);
+          setKey(given);
+        }}
+      />
+    );
+  const signOut = () => {
+    forgetKeys();
+    setKey(null);
+  };
+  return (
+    <>
+      <a class="skip" href="#main">
+        To the content
+      </a>
+      <header class="top">
+        <span class="brand">graft</span>
+        <nav aria-label="Views">
+          {ROOMS.map(({ view: room, label, also }) => (
+            <a
+              key={label}
+              href={hashOf(room)}
+              aria-current={view.at === room.at || view.at === also ? 'page' : undefined}
+            >
+              {label}
+            </a>
+          ))}
+        </nav>
+        <button type="button" class="quiet" onClick={signOut}>
+          Sign out
+        </button>
+      </header>
+      <main id="main" tabIndex={-1}>
+        {view.at === 'adapters' && <AdaptersView client={client} name={view.name} />}
+        {view.at === 'playground' && <PlaygroundView client={client} />}
+        {view.at === 'experiments' &&
+          (view.id === null ? (
+            <ExperimentsView client={client} />
+          ) : (
+            <ExperimentView key={view.id} client={client} id={view.id} />
+          ))}
+        {view.at === 'new-experiment' && <NewExperimentView client={client} name={view.name} />}
+        {view.at === 'origins' && <OriginsView client={client} />}
+      </main>
+    </>
+  );
+}
+
+function useView(): View {
+  const [view, setView] = useState(() => viewOf(location.hash));
+  useEffect(() => {
+    const onHash = () => {
+      // Of the link to the content: no view.
+      if (location.hash !== '#main') setView(viewOf(location.hash));
+    };
+    addEventListener('hashchange', onHash);
+    return () => removeEventListener('hashchange', onHash);
+  }, []);
+  return view;
+}

@@ -1,0 +1,91 @@
+/** The form that makes an experiment, and the request that it becomes. */
+import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
+import { CreateExperiment } from '../../protocol/experiment-api.ts';
+import { err, ok, type Result } from '../../protocol/result.ts';
+
+export interface ExperimentFields {
+  readonly name: string;
+  /** Versions of the name, `3`, or `other/name@3`. */
+  readonly control: string;
+  readonly treatment: string;
+  /** `thumbs`, one that the edge records, or another that the application reports. */
+  readonly metric: string;
+  readonly kind: 'proportion' | 'mean';
+  readonly better: 'up' | 'down';
+  /** Percent. */
+  readonly coverage: string;
+  /** Roll back when errors rise. */
+  readonly guarded: boolean;
+  /** Begin with few units and grow by itself. */
+  readonly ramped: boolean;
+}
+
+export const EMPTY_FIELDS: ExperimentFields = {
+  name: '',
+  control: '',
+  treatment: '',
+  metric: 'thumbs',
+  kind: 'proportion',
+  better: 'up',
+  coverage: '100',
+  guarded: true,
+  ramped: false,
+};
+
+/** Half as many errors again as control, or two in a hundred requests more. */
+const ERROR_RATE_LIMITS = { max_relative_increase: 0.5, max_absolute_increase: 0.02 };
+/** Shares of the coverage that was asked for. */
+const RAMP_SHARES = [0.01, 0.05, 0.25, 1];
+const RAMP = { hold_minutes: 60, min_units: 200 };
+
+/** Field -> what is wrong with it. */
+export type FieldProblems = Partial<Record<keyof ExperimentFields, string>>;
+
+export function createRequest(fields: ExperimentFields): Result<CreateExperiment, FieldProblems> {
+  const name = fields.name.trim();
+  const coverage = Number(fields.coverage.replace(',', '.').trim()) / 100;
+  const problems: FieldProblems = {};
+  if (!(coverage > 0 && coverage <= 1)) problems.coverage = 'A number above 0, up to 100.';
+  const adapters = { control: pinned(name, fields.control), treatment: pinned(name, fields.treatment) };
+  if (adapters.control === adapters.treatment && fields.control !== '')
+    problems.treatment = 'Take another version than that of control.';
+  const share = (part: number): number => Number((coverage * part).toPrecision(6));
+  const metric = fields.metric.trim();
+  const known = AUTOMATIC_METRICS.find(({ key }) => key === metric);
+  const request = {
+    name,
+    variants: [
+      { key: 'control', adapter: adapters.control, weight: 0.5 },
+      { key: 'treatment', adapter: adapters.treatment, weight: 0.5 },
+    ],
+    metrics: [{ key: metric, kind: known?.kind ?? fields.kind, better: fields.better }],
+    coverage: fields.ramped ? share(RAMP_SHARES[0]!) : coverage,
+    ...(fields.guarded
+      ? { guardrails: [{ metric: 'error_rate', ...ERROR_RATE_LIMITS, action: 'rollback' as const }] }
+      : {}),
+    ...(fields.ramped ? { ramp: { steps: RAMP_SHARES.map(share), ...RAMP } } : {}),
+  };
+  const parsed = CreateExperiment.safeParse(request);
+  if (!parsed.success)
+    for (const { path, message } of parsed.error.issues) {
+      const field = fieldAt(path);
+      problems[field] ??= `${message.charAt(0).toUpperCase()}${message.slice(1)}.`;
+    }
+  return Object.keys(problems).length > 0 ? err(problems) : ok(request);
+}
+
+/** `3` -> `name@3`; what has an `@` stays. */
+const pinned = (name: string, text: string): string => {
+  const trimmed = text.trim();
+  return trimmed.includes('@') ? trimmed : `${name}@${trimmed}`;
+};
+
+/** The field that a place in the request came from; also of the edge's `param`. */
+export function fieldAt(path: readonly PropertyKey[]): keyof ExperimentFields {
+  const [head, index] = path.map(String);
+  if (head === 'variants') return index === '1' ? 'treatment' : 'control';
+  if (head === 'metrics') return 'metric';
+  if (head === 'guardrails') return 'guarded';
+  if (head === 'ramp' || head === 'coverage') return head === 'ramp' ? 'ramped' : 'coverage';
+  return 'name';
+}

@@ -1,0 +1,73 @@
+/** An experiment's looks as the columns that the chart draws. */
+import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+
+export type Scale = 'lift' | 'difference';
+
+export interface IntervalSeries {
+  readonly variant: string;
+  /** One for each of `times`; null = not known at that look. */
+  readonly low: (number | null)[];
+  readonly estimate: (number | null)[];
+  readonly high: (number | null)[];
+}
+
+export interface IntervalColumns {
+  /** Unix seconds, growing. */
+  readonly times: number[];
+  readonly series: IntervalSeries[];
+}
+
+/**
+ * @param looks oldest first, of one seed.
+ * @param scale `lift`: as shares of control's mean, 0.1 = 10 %; `difference`: in the metric's own unit.
+ */
+export function intervalColumns(
+  looks: readonly ExperimentEvaluation[],
+  metric: string,
+  scale: Scale,
+): IntervalColumns {
+  // An alarm hides a look, and an earlier one that it would contradict is not made right by it.
+  const shown = looks.filter((look) => look.sample_ratio.state !== 'alarm');
+  const variants = [...new Set(shown.flatMap((look) => of(look, metric).map(({ variant }) => variant)))];
+  return {
+    times: shown.map(({ at }) => at / 1000),
+    series: variants.map((variant) => {
+      const values = shown.map((look) => of(look, metric).find((one) => one.variant === variant)?.[scale]);
+      return {
+        variant,
+        low: values.map((value) => value?.low ?? null),
+        estimate: values.map((value) => value?.estimate ?? null),
+        high: values.map((value) => value?.high ?? null),
+      };
+    }),
+  };
+}
+
+const of = (look: ExperimentEvaluation, metric: string): ExperimentComparison[] =>
+  look.comparisons.filter((comparison) => comparison.metric === metric);
+
+/** The lift, unless no look has one: while control's mean may be 0 there is none. */
+export const scaleFor = (looks: readonly ExperimentEvaluation[], metric: string): Scale =>
+  looks.some((look) => of(look, metric).some(({ lift }) => lift !== null)) ? 'lift' : 'difference';
+
+/**
+ * @returns lower and upper end of the axis. 0 is always on it: whether an interval leaves it out is what matters. First
+ * looks have intervals so wide that all later ones would be lines; the axis shows three times the last one.
+ */
+export function valueRange({ series }: IntervalColumns): [number, number] {
+  const last = series
+    .flatMap(({ low, high }) => [lastOf(low), lastOf(high)])
+    .filter((value) => value !== null);
+  if (last.length === 0) return [-1, 1];
+  const bottom = Math.min(0, ...last);
+  const top = Math.max(0, ...last);
+  const all = series.flatMap(({ low, high }) => [...low, ...high]).filter((value) => value !== null);
+  const reach = 1.2 * (top - bottom || 1);
+  return [
+    Math.max(bottom - reach, Math.min(bottom, ...all)) - 0.05 * reach,
+    Math.min(top + reach, Math.max(top, ...all)) + 0.05 * reach,
+  ];
+}
+
+const lastOf = (values: readonly (number | null)[]): number | null =>
+  values.findLast((value) => value !== null) ?? null;

@@ -1,0 +1,56 @@
+/** What an origin did between two answers of it. */
+import type { OriginFigures } from '../../protocol/origin-figures.ts';
+
+export interface OriginRates {
+  /** Tokens a second, over all rows. */
+  readonly throughput: number;
+  /** Means in ms; null = there was none. */
+  readonly ttft: number | null;
+  readonly perToken: number | null;
+  /** Rows of a step that decodes, in the mean. */
+  readonly batch: number | null;
+  /** `start`: since the origin's start, as there is no earlier answer of this run of it. */
+  readonly since: 'start' | 'earlier';
+}
+
+export interface Measured {
+  /** Unix ms. */
+  readonly at: number;
+  readonly figures: OriginFigures;
+}
+
+/** @param earlier null = none; an answer from before a restart counts as none. */
+export function originRates(earlier: Measured | null, now: Measured): OriginRates {
+  const { figures } = now;
+  const before =
+    earlier !== null && earlier.at < now.at && earlier.figures.started_at === figures.started_at
+      ? earlier
+      : null;
+  const seconds = Math.max(0.001, (now.at - (before?.at ?? figures.started_at)) / 1000);
+  const grown = (read: (of: OriginFigures) => number): number =>
+    read(figures) - (before === null ? 0 : read(before.figures));
+  const mean = (sum: (of: OriginFigures) => number, count: (of: OriginFigures) => number): number | null =>
+    grown(count) > 0 ? grown(sum) / grown(count) : null;
+  const scaled = (value: number | null): number | null => (value === null ? null : 1000 * value);
+  return {
+    // A row's tokens are its first one and those after it.
+    throughput: grown((of) => of.first_token.count + of.next_token.count) / seconds,
+    ttft: scaled(
+      mean(
+        (of) => of.first_token.seconds,
+        (of) => of.first_token.count,
+      ),
+    ),
+    perToken: scaled(
+      mean(
+        (of) => of.next_token.seconds,
+        (of) => of.next_token.count,
+      ),
+    ),
+    batch: mean(
+      (of) => of.decode.rows,
+      (of) => of.decode.steps,
+    ),
+    since: before === null ? 'start' : 'earlier',
+  };
+}

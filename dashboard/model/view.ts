@@ -1,0 +1,42 @@
+/** Which view the address names: all behind the `#`, which never leaves the browser. */
+export type View =
+  | { readonly at: 'adapters'; readonly name: string | null }
+  | { readonly at: 'playground' }
+  | { readonly at: 'experiments'; readonly id: string | null }
+  | { readonly at: 'new-experiment'; readonly name: string }
+  | { readonly at: 'origins' };
+
+/** @param hash such as `#/adapters/medicine/cardiology`; the adapters when it is nothing we know. */
+export function viewOf(hash: string): View {
+  const [head = '', ...rest] = hash
+    .replace(/^#?\/?/, '')
+    .split('/')
+    .map(decoded);
+  const tail = rest.join('/');
+  switch (head) {
+    case 'playground':
+      return { at: 'playground' };
+    case 'origins':
+      return { at: 'origins' };
+    case 'new-experiment':
+      return { at: 'new-experiment', name: tail };
+    case 'experiments':
+      return { at: 'experiments', id: tail === '' ? null : tail };
+    default:
+      return { at: 'adapters', name: head !== 'adapters' || tail === '' ? null : tail };
+  }
+}
+
+export function hashOf(view: View): string {
+  const tail = 'name' in view ? view.name : 'id' in view ? view.id : null;
+  const path = (tail ?? '').split('/').map(encodeURIComponent).join('/');
+  return `#/${view.at}${path === '' ? '' : `/${path}`}`;
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}

@@ -1,0 +1,54 @@
+/** Numbers and times, as the page writes them. */
+
+/** @returns such as `1.4 MB`; decimal units. */
+export function bytes(value: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let at = 0;
+  let rest = value;
+  while (rest >= 999.5 && at < units.length - 1) {
+    rest /= 1000;
+    at += 1;
+  }
+  return `${at === 0 || rest >= 100 ? Math.round(rest) : Number(rest.toPrecision(2))} ${units[at]}`;
+}
+
+/** Three digits that count. */
+export function number(value: number): string {
+  const rounded = Number(value.toPrecision(3));
+  return Math.abs(rounded) >= 1000 ? Math.round(value).toLocaleString('en-US') : String(rounded);
+}
+
+/** @param share 0.12 = 12 %. */
+export const percent = (share: number): string => `${number(100 * share)} %`;
+
+/** With its sign, which is a minus and no hyphen. */
+export const signed = (text: string): string =>
+  text.startsWith('-') ? `−${text.slice(1)}` : /^0(?![.\d])/.test(text) ? text : `+${text}`;
+
+/** @returns such as `420 ms`, `3.1 s`. */
+export const duration = (ms: number): string =>
+  ms < 999.5 ? `${number(Math.round(ms * 10) / 10)} ms` : ms < 120_000 ? `${number(ms / 1000)} s` : span(ms);
+
+/** Roughly, such as `5 min`, `3 h`, `12 d`. */
+function span(ms: number): string {
+  const minutes = Math.round(ms / 60_000);
+  if (minutes < 120) return `${minutes} min`;
+  const hours = Math.round(minutes / 60);
+  return hours < 48 ? `${hours} h` : `${Math.round(hours / 24)} d`;
+}
+
+/** @param now unix ms. @returns such as `12 s ago`. */
+export function ago(at: number, now: number): string {
+  const ms = Math.max(0, now - at);
+  return ms < 60_000 ? `${Math.round(ms / 1000)} s ago` : `${span(ms)} ago`;
+}
+
+/** @returns such as `2026-11-25 10:58`, in the reader's time zone. */
+export function moment(at: number): string {
+  const date = new Date(at);
+  const two = (value: number): string => String(value).padStart(2, '0');
+  return (
+    `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())} ` +
+    `${two(date.getHours())}:${two(date.getMinutes())}`
+  );
+}

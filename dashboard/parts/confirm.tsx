@@ -1,0 +1,73 @@
+import type { ComponentChildren } from 'preact';
+import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import type { Problem } from '../model/problem.ts';
+import { ProblemNote } from './problem-note.tsx';
+
+export interface Question {
+  readonly title: string;
+  /** What will happen. */
+  readonly text: string;
+  /** On the button that does it. */
+  readonly act: string;
+  readonly danger?: boolean;
+  readonly more?: ComponentChildren;
+  /** @returns null when it is done. */
+  run(why: string | undefined): Promise<Problem | null>;
+}
+
+/** Asks before something changes for others, and takes a reason for the history. */
+export function Confirm({ question, onClose }: { question: Question; onClose: (done: boolean) => void }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const [why, setWhy] = useState('');
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const id = useId();
+  useEffect(() => dialog.current?.showModal(), []);
+  const run = async () => {
+    setBusy(true);
+    const failed = await question.run(why.trim() === '' ? undefined : why.trim());
+    setBusy(false);
+    setProblem(failed);
+    if (failed === null) onClose(true);
+  };
+  return (
+    <dialog
+      ref={dialog}
+      aria-labelledby={`${id}-title`}
+      aria-describedby={`${id}-text`}
+      onCancel={(event) => {
+        event.preventDefault();
+        if (!busy) onClose(false);
+      }}
+    >
+      <form
+        onSubmit={(event) => {
+          event.preventDefault();
+          void run();
+        }}
+      >
+        <h2 id={`${id}-title`}>{question.title}</h2>
+        <p id={`${id}-text`}>{question.text}</p>
+        {question.more}
+        <label class="field">
+          <span>Reason, for the history (optional)</span>
+          <input
+            value={why}
+            maxLength={500}
+            autocomplete="off"
+            onInput={(event) => setWhy(event.currentTarget.value)}
+          />
+        </label>
+        <ProblemNote problem={problem} />
+        <div class="actions end">
+          <button type="button" class="quiet" disabled={busy} onClick={() => onClose(false)}>
+            Cancel
+          </button>
+          <button type="submit" class={question.danger === true ? 'danger' : 'main'} disabled={busy}>
+            {busy ? 'Working …' : question.act}
+          </button>
+        </div>
+      </form>
+    </dialog>
+  );
+}

@@ -1,0 +1,140 @@
+import { useEffect, useRef, useState } from 'preact/hooks';
+import uPlot from 'uplot';
+import { valueRange, type IntervalColumns, type Scale } from '../model/interval-series.ts';
+import { number, percent, signed } from '../model/words.ts';
+
+const HEIGHT = 260;
+/** Before the first width is known. */
+const WIDTH = 320;
+
+/**
+ * Each variant's interval as a band with its estimate in it, and 0, which it has to leave. The table below has the same
+ * figures for those who do not see it.
+ */
+export function IntervalChart(props: { columns: IntervalColumns; scale: Scale; metric: string }) {
+  const { columns, scale, metric } = props;
+  const place = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  const dark = useDark();
+  const names = columns.series.map(({ variant }) => variant).join(' ');
+
+  // Made anew when the lines are others; new looks of the same ones are only data.
+  useEffect(() => {
+    const element = place.current;
+    if (element === null || names === '') return;
+    const made = new uPlot(
+      options({ element, variants: names.split(' '), scale, range: () => valueRange(latest.current) }),
+      dataOf(latest.current),
+      element,
+    );
+    plot.current = made;
+    const watch = new ResizeObserver(() => made.setSize({ width: element.clientWidth, height: HEIGHT }));
+    watch.observe(element);
+    return () => {
+      watch.disconnect();
+      made.destroy();
+      plot.current = null;
+    };
+  }, [names, scale, metric, dark]);
+  const latest = useRef(columns);
+  latest.current = columns;
+  useEffect(() => plot.current?.setData(dataOf(columns)), [columns]);
+
+  if (names === '') return <p class="hint">No look has a value of {metric} yet.</p>;
+  return <div ref={place} class="chart" role="img" aria-label={said(columns, scale, metric)} />;
+}
+
+const dataOf = ({ times, series }: IntervalColumns): uPlot.AlignedData => [
+  times,
+  ...series.flatMap(({ low, estimate, high }) => [high, estimate, low]),
+];
+
+function options(params: {
+  element: HTMLElement;
+  variants: readonly string[];
+  scale: Scale;
+  range: () => [number, number];
+}): uPlot.Options {
+  const { element, variants, scale } = params;
+  const style = getComputedStyle(element);
+  const color = (name: string): string => style.getPropertyValue(name).trim();
+  const ink = color('--muted');
+  const line = color('--line');
+  const font = `12px ${style.fontFamily}`;
+  const write = (value: number): string => signed(scale === 'lift' ? percent(value) : number(value));
+  const axis = { stroke: ink, font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
+  return {
+    width: element.clientWidth || WIDTH,
+    height: HEIGHT,
+    padding: [12, 30, 0, 0],
+    legend: { show: false },
+    cursor: { show: false },
+    scales: { y: { range: params.range } },
+    axes: [
+      { ...axis, space: 70, values: (_, ticks) => ticks.map(clock) },
+      { ...axis, size: 64, values: (_, ticks) => ticks.map(write) },
+    ],
+    series: [
+      {},
+      ...variants.flatMap((variant, i): uPlot.Series[] => {
+        const stroke = color(`--series-${(i % 4) + 1}`);
+        const edge = { stroke, width: 0, points: { show: false }, spanGaps: false };
+        return [
+          { ...edge, label: `${variant} high` },
+          { label: variant, stroke, width: 2, points: { show: true, size: 5, stroke, fill: stroke } },
+          { ...edge, label: `${variant} low` },
+        ];
+      }),
+    ],
+    bands: variants.map((_, i) => ({
+      series: [3 * i + 1, 3 * i + 3],
+      fill: color(`--band-${(i % 4) + 1}`),
+    })),
+    hooks: { draw: [(made) => drawZero(made, color('--text'))] },
+  };
+}
+
+function drawZero(made: uPlot, stroke: string): void {
+  const { ctx, bbox } = made;
+  const y = Math.round(made.valToPos(0, 'y', true)) + 0.5;
+  ctx.save();
+  ctx.strokeStyle = stroke;
+  ctx.lineWidth = devicePixelRatio;
+  ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
+  ctx.beginPath();
+  ctx.moveTo(bbox.left, y);
+  ctx.lineTo(bbox.left + bbox.width, y);
+  ctx.stroke();
+  ctx.restore();
+}
+
+const clock = (seconds: number): string =>
+  new Date(seconds * 1000).toLocaleTimeString('en-GB', {
+    hour: '2-digit',
+    minute: '2-digit',
+    second: '2-digit',
+  });
+
+function said({ series }: IntervalColumns, scale: Scale, metric: string): string {
+  const write = (value: number): string => signed(scale === 'lift' ? percent(value) : number(value));
+  const last = series.map(({ variant, low, high }) => {
+    const from = low.findLast((value) => value !== null);
+    const to = high.findLast((value) => value !== null);
+    return from == null || to == null
+      ? `${variant}: nothing yet`
+      : `${variant}: ${write(from)} to ${write(to)}`;
+  });
+  return `${scale === 'lift' ? 'Lift' : 'Difference'} of ${metric} over time; at the last look ${last.join('; ')}`;
+}
+
+/** Canvas takes its colours once: it is drawn again when they change. */
+function useDark(): boolean {
+  const [dark, setDark] = useState(() => matchMedia('(prefers-color-scheme: dark)').matches);
+  useEffect(() => {
+    const query = matchMedia('(prefers-color-scheme: dark)');
+    const onChange = () => setDark(query.matches);
+    query.addEventListener('change', onChange);
+    return () => query.removeEventListener('change', onChange);
+  }, []);
+  return dark;
+}

@@ -1,0 +1,55 @@
+import { useId, useState } from 'preact/hooks';
+import type { Problem } from '../model/problem.ts';
+import { ProblemNote } from './problem-note.tsx';
+
+/** Takes a key, and keeps it only when it is good. */
+export function KeyForm(props: {
+  label: string;
+  hint: string;
+  act: string;
+  /** @returns null when the key was taken. */
+  onKey: (key: string) => Promise<Problem | null>;
+}) {
+  const [key, setKey] = useState('');
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const id = useId();
+  const submit = async () => {
+    setBusy(true);
+    const failed = await props.onKey(key.trim());
+    setBusy(false);
+    setProblem(failed);
+  };
+  return (
+    <form
+      class="key-form"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void submit();
+      }}
+    >
+      <label class="field" for={id}>
+        <span>{props.label}</span>
+      </label>
+      <div class="joined">
+        <input
+          id={id}
+          type="password"
+          required
+          autocomplete="off"
+          spellcheck={false}
+          aria-describedby={`${id}-hint`}
+          value={key}
+          onInput={(event) => setKey(event.currentTarget.value)}
+        />
+        <button type="submit" class="main" disabled={busy}>
+          {busy ? 'Checking …' : props.act}
+        </button>
+      </div>
+      <p class="hint" id={`${id}-hint`}>
+        {props.hint}
+      </p>
+      <ProblemNote problem={problem} />
+    </form>
+  );
+}

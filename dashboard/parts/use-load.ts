@@ -1,0 +1,64 @@
+import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
+import type { Result } from '../../protocol/result.ts';
+import type { Problem } from '../model/problem.ts';
+
+export interface Loaded<T> {
+  /** The latest that came; stays when a later question fails. */
+  readonly data: T | null;
+  readonly problem: Problem | null;
+  readonly loading: boolean;
+  reload(): Promise<void>;
+}
+
+/**
+ * Asks once for each `about`, and again every `everyMs` while the page is seen.
+ * @param about what is asked for; another one forgets what there was. null = nothing.
+ */
+export function useLoad<T>(
+  about: string | null,
+  load: () => Promise<Result<T, Problem>>,
+  everyMs?: number,
+): Loaded<T> {
+  const [state, setState] = useState<{ about: string | null; data: T | null; problem: Problem | null }>({
+    about,
+    data: null,
+    problem: null,
+  });
+  const [asking, setAsking] = useState(0);
+  const latest = useRef({ about, load, turn: 0 });
+  latest.current.about = about;
+  latest.current.load = load;
+
+  const reload = useCallback(async () => {
+    const asked = latest.current.about;
+    if (asked === null) return;
+    const turn = ++latest.current.turn;
+    setAsking((count) => count + 1);
+    const result = await latest.current.load();
+    setAsking((count) => count - 1);
+    // Something else was asked for meanwhile, or this once more.
+    if (latest.current.about !== asked || latest.current.turn !== turn) return;
+    setState((before) => ({
+      about: asked,
+      data: result.ok ? result.value : before.about === asked ? before.data : null,
+      problem: result.ok ? null : result.error,
+    }));
+  }, []);
+
+  useEffect(() => {
+    void reload();
+    if (everyMs === undefined) return;
+    const timer = setInterval(() => {
+      if (!document.hidden) void reload();
+    }, everyMs);
+    return () => clearInterval(timer);
+  }, [about, everyMs, reload]);
+
+  const mine = state.about === about;
+  return {
+    data: mine ? state.data : null,
+    problem: mine ? state.problem : null,
+    loading: asking > 0,
+    reload,
+  };
+}

@@ -1,0 +1,221 @@
+import { useState } from 'preact/hooks';
+import { metricOf, type Experiment } from '../../protocol/experiment.ts';
+import {
+  ExperimentLooks,
+  ExperimentView as ExperimentAnswer,
+  type ExperimentEvaluation,
+} from '../../protocol/experiment-api.ts';
+import type { Client } from '../api/client.ts';
+import { decisionWords, hiddenBecause, stepsOf, type Step } from '../model/decision-words.ts';
+import { intervalColumns, scaleFor } from '../model/interval-series.ts';
+import type { Problem } from '../model/problem.ts';
+import { hashOf } from '../model/view.ts';
+import { ago, moment, number, percent } from '../model/words.ts';
+import { Confirm, type Question } from '../parts/confirm.tsx';
+import { IntervalChart } from '../parts/interval-chart.tsx';
+import { ProblemNote } from '../parts/problem-note.tsx';
+import { useLoad } from '../parts/use-load.ts';
+import { Comparisons } from './comparisons.tsx';
+import { Guardrails } from './guardrails.tsx';
+import { stepQuestion } from './step-question.tsx';
+
+/** The edge looks each minute; a person who watches wants to see it soon. */
+const REFRESH_MS = 5_000;
+
+const ACTS: Record<Step, string> = {
+  start: 'Start',
+  ramp: 'More coverage',
+  kill: 'Kill switch',
+  revive: 'Kill switch off',
+  promote: 'Promote a winner',
+  stop: 'Stop',
+  archive: 'Archive',
+};
+
+export function ExperimentView({ client, id }: { client: Client; id: string }) {
+  const path = `/admin/experiments/${encodeURIComponent(id)}`;
+  const shown = useLoad(id, () => client.get(path, ExperimentAnswer), REFRESH_MS);
+  const looks = useLoad(`looks ${id}`, () => client.get(`${path}/looks`, ExperimentLooks), REFRESH_MS);
+  const [question, setQuestion] = useState<Question | null>(null);
+  const [looking, setLooking] = useState(false);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const reload = () => void Promise.all([shown.reload(), looks.reload()]);
+  const lookNow = async () => {
+    setLooking(true);
+    const answer = await client.post(`${path}/evaluate`, {}, ExperimentAnswer);
+    setLooking(false);
+    setProblem(answer.ok ? null : answer.error);
+    reload();
+  };
+  const { data } = shown;
+  if (data === null)
+    return shown.problem === null ? (
+      <p class="hint">Loading …</p>
+    ) : (
+      <ProblemNote problem={shown.problem} onRetry={reload} />
+    );
+  const { document, evaluation } = data;
+  const hidden = hiddenBecause(evaluation);
+  const live = document.status === 'running' || document.status === 'ramping';
+  return (
+    <>
+      <p class="back always">
+        <a href={hashOf({ at: 'experiments', id: null })}>All experiments</a>
+      </p>
+      <div class="title">
+        <h1 class="name">{document.name}</h1>
+        <span class={`state ${document.killed ? 'killed' : document.status}`}>
+          {document.killed ? 'killed' : document.status}
+        </span>
+      </div>
+      <ProblemNote problem={problem ?? shown.problem} onRetry={reload} />
+      <Facts document={document} startedAt={data.started_at} />
+      <div class="actions">
+        {stepsOf(document).map((step) => (
+          <button
+            key={step}
+            type="button"
+            class={step === 'start' ? 'main' : step === 'kill' || step === 'stop' ? 'danger' : ''}
+            onClick={() => setQuestion(stepQuestion({ client, path, step, view: data }))}
+          >
+            {ACTS[step]}
+          </button>
+        ))}
+        {live && (
+          <button type="button" disabled={looking} onClick={() => void lookNow()}>
+            {looking ? 'Looking …' : 'Look now'}
+          </button>
+        )}
+      </div>
+      <Units document={document} evaluation={evaluation} />
+      {evaluation === null ? (
+        <p class="hint">
+          {document.status === 'draft'
+            ? 'It has not been started.'
+            : 'Nobody has looked yet. The edge does so each minute.'}
+        </p>
+      ) : (
+        <>
+          <Decision evaluation={evaluation} winner={document.winner} />
+          {hidden !== null ? (
+            <div class="note alarm" role="alert">
+              <p>
+                <strong>Results are hidden.</strong> {hidden}
+              </p>
+            </div>
+          ) : (
+            <Results document={document} evaluation={evaluation} looks={looks.data?.looks ?? []} />
+          )}
+          <ProblemNote problem={looks.problem} />
+          <Guardrails evaluation={evaluation} document={document} />
+        </>
+      )}
+      {question !== null && (
+        <Confirm
+          question={question}
+          onClose={() => {
+            setQuestion(null);
+            reload();
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+function Facts({ document, startedAt }: { document: Experiment; startedAt: number | null }) {
+  const { coverage, ramp, winner } = document;
+  const place = ramp === undefined ? -1 : ramp.steps.findLastIndex((step) => step <= coverage);
+  return (
+    <p class="facts">
+      {percent(coverage)} of the {document.unit === 'user' ? 'users' : 'keys'} are in it
+      {ramp !== undefined && `, step ${place + 1} of ${ramp.steps.length}`}.{' '}
+      {startedAt === null ? 'Not started.' : `Began ${moment(startedAt)}.`}
+      {winner !== null && ` Winner: ${winner}.`}
+    </p>
+  );
+}
+
+function Units({ document, evaluation }: { document: Experiment; evaluation: ExperimentEvaluation | null }) {
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label="Variants">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Variant</th>
+            <th scope="col">Adapter</th>
+            <th scope="col" class="right">
+              Weight
+            </th>
+            <th scope="col" class="right">
+              Units
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {document.variants.map(({ key, adapter, weight }) => (
+            <tr key={key}>
+              <th scope="row">{key}</th>
+              <td class="chain">{adapter}</td>
+              <td class="right">{percent(weight)}</td>
+              <td class="right">{evaluation === null ? '–' : number(evaluation.units[key] ?? 0)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function Decision({ evaluation, winner }: { evaluation: ExperimentEvaluation; winner: string | null }) {
+  const words: ReturnType<typeof decisionWords> =
+    winner === null
+      ? decisionWords(evaluation.decision)
+      : { tone: 'good', text: `${winner} won and is the version of the name.` };
+  return (
+    <div class={`note ${words.tone}`} role="status">
+      <p>
+        <strong>{words.text}</strong> <span class="hint">Looked {ago(evaluation.at, Date.now())}.</span>
+      </p>
+    </div>
+  );
+}
+
+function Results(props: {
+  document: Experiment;
+  evaluation: ExperimentEvaluation;
+  looks: readonly ExperimentEvaluation[];
+}) {
+  const { document, evaluation, looks } = props;
+  const metrics = [
+    ...new Set([document.metrics[0]!.key, ...evaluation.comparisons.map(({ metric }) => metric)]),
+  ];
+  const [wanted, setWanted] = useState(metrics[0]!);
+  const metric = metrics.includes(wanted) ? wanted : metrics[0]!;
+  const scale = scaleFor(looks, metric);
+  const better = metricOf(document, metric)?.better ?? 'up';
+  return (
+    <section aria-label="Results">
+      <div class="title">
+        <h2>Intervals over time</h2>
+        <label class="inline">
+          <span>Metric</span>{' '}
+          <select value={metric} onChange={(event) => setWanted(event.currentTarget.value)}>
+            {metrics.map((key) => (
+              <option key={key} value={key}>
+                {key}
+              </option>
+            ))}
+          </select>
+        </label>
+      </div>
+      <p class="hint">
+        {scale === 'lift' ? 'Lift over control' : 'Difference from control'};{' '}
+        {better === 'up' ? 'above' : 'below'} 0 is better. The intervals hold at every look, so looking often
+        is no mistake.
+      </p>
+      <IntervalChart columns={intervalColumns(looks, metric, scale)} scale={scale} metric={metric} />
+      <Comparisons comparisons={evaluation.comparisons} />
+    </section>
+  );
+}

@@ -1,0 +1,81 @@
+import { ExperimentList } from '../../protocol/experiment-api.ts';
+import type { Client } from '../api/client.ts';
+import { decisionWords, hiddenBecause } from '../model/decision-words.ts';
+import { hashOf } from '../model/view.ts';
+import { number, percent } from '../model/words.ts';
+import { ProblemNote } from '../parts/problem-note.tsx';
+import { useLoad } from '../parts/use-load.ts';
+
+export function ExperimentsView({ client }: { client: Client }) {
+  const list = useLoad('experiments', () => client.get('/admin/experiments', ExperimentList), 10_000);
+  const { data } = list;
+  return (
+    <>
+      <div class="title">
+        <h1>Experiments</h1>
+        <a class="button main" href={hashOf({ at: 'new-experiment', name: '' })}>
+          New experiment
+        </a>
+      </div>
+      <ProblemNote problem={list.problem} onRetry={() => void list.reload()} />
+      {data === null && list.problem === null && <p class="hint">Loading …</p>}
+      {data !== null && data.experiments.length === 0 && (
+        <p class="hint">
+          There is none yet. An experiment gives some users of a name one version, others another one, and
+          says which is better.
+        </p>
+      )}
+      {data !== null && data.experiments.length > 0 && (
+        <div class="scroll" tabIndex={0} role="region" aria-label="Experiments">
+          <table>
+            <thead>
+              <tr>
+                <th scope="col">Name</th>
+                <th scope="col">Status</th>
+                <th scope="col" class="right">
+                  Coverage
+                </th>
+                <th scope="col" class="right">
+                  Units
+                </th>
+                <th scope="col">Last look</th>
+              </tr>
+            </thead>
+            <tbody>
+              {data.experiments.map(({ id, document, evaluation }) => {
+                const units = Object.values(evaluation?.units ?? {}).reduce((sum, one) => sum + one, 0);
+                const words = evaluation === null ? null : decisionWords(evaluation.decision);
+                return (
+                  <tr key={id}>
+                    <th scope="row">
+                      <a href={hashOf({ at: 'experiments', id })}>{document.name}</a>
+                    </th>
+                    <td>
+                      <span class={`state ${document.killed ? 'killed' : document.status}`}>
+                        {document.killed ? 'killed' : document.status}
+                      </span>
+                    </td>
+                    <td class="right">{percent(document.coverage)}</td>
+                    <td class="right">{number(units)}</td>
+                    <td
+                      class={
+                        words?.tone === 'alarm' || hiddenBecause(evaluation) !== null ? 'alarm' : undefined
+                      }
+                    >
+                      {words?.text ?? 'none yet'}
+                    </td>
+                  </tr>
+                );
+              })}
+            </tbody>
+          </table>
+        </div>
+      )}
+      {data?.cursor != null && (
+        <p class="hint">
+          Older ones are in <code>graft experiment list</code>.
+        </p>
+      )}
+    </>
+  );
+}

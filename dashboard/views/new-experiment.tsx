@@ -1,0 +1,251 @@
+import type { ComponentChildren } from 'preact';
+import { useId, useState } from 'preact/hooks';
+import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
+import { ExperimentView } from '../../protocol/experiment-api.ts';
+import { Names, Versions } from '../api/answers.ts';
+import type { Client } from '../api/client.ts';
+import {
+  createRequest,
+  EMPTY_FIELDS,
+  fieldAt,
+  type ExperimentFields,
+  type FieldProblems,
+} from '../model/experiment-form.ts';
+import type { Problem } from '../model/problem.ts';
+import { hashOf } from '../model/view.ts';
+import { ProblemNote } from '../parts/problem-note.tsx';
+import { useLoad } from '../parts/use-load.ts';
+
+export function NewExperimentView({ client, name }: { client: Client; name: string }) {
+  const [fields, setFields] = useState<ExperimentFields>({ ...EMPTY_FIELDS, name });
+  const [problems, setProblems] = useState<FieldProblems>({});
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const [busy, setBusy] = useState(false);
+  const set = (part: Partial<ExperimentFields>) => {
+    setFields((before) => ({ ...before, ...part }));
+    // What was wrong with a field is not what is in it now; the name is a part of both versions.
+    setProblems({});
+  };
+  const names = useLoad('names', () => client.get('/admin/names', Names));
+  const known = names.data?.names.find((entry) => entry.name === fields.name);
+  const versions = useLoad(known === undefined ? null : `versions ${known.name}`, () =>
+    client.get(`/admin/versions?${new URLSearchParams({ name: fields.name })}`, Versions),
+  );
+  const choices = (versions.data?.versions ?? [])
+    .filter(({ retired_at: retired }) => retired == null)
+    .map(({ version, live }) => ({ value: String(version), label: live ? 'live' : '' }));
+  const automatic = AUTOMATIC_METRICS.find(({ key }) => key === fields.metric);
+
+  const create = async () => {
+    const request = createRequest(fields);
+    setProblems(request.ok ? {} : request.error);
+    if (!request.ok) return;
+    setBusy(true);
+    const answer = await client.post('/admin/experiments', request.value, ExperimentView);
+    setBusy(false);
+    if (answer.ok) {
+      location.hash = hashOf({ at: 'experiments', id: answer.value.id });
+      return;
+    }
+    setProblem(answer.error);
+    const { param } = answer.error;
+    if (param !== null) setProblems({ [fieldAt(param.split(/[.[\]]+/))]: answer.error.message });
+  };
+
+  return (
+    <>
+      <p class="back always">
+        <a href={hashOf({ at: 'experiments', id: null })}>All experiments</a>
+      </p>
+      <h1>New experiment</h1>
+      <form
+        class="form"
+        noValidate
+        onSubmit={(event) => {
+          event.preventDefault();
+          void create();
+        }}
+      >
+        <Field label="Name that applications call" problem={problems.name}>
+          {(aria) => (
+            <input
+              {...aria}
+              list="names"
+              value={fields.name}
+              placeholder="support/intent"
+              autocomplete="off"
+              spellcheck={false}
+              onInput={(event) => set({ name: event.currentTarget.value.trim() })}
+            />
+          )}
+        </Field>
+        <datalist id="names">
+          {(names.data?.names ?? [])
+            .filter(({ alias }) => alias == null)
+            .map((entry) => (
+              <option key={entry.name} value={entry.name} />
+            ))}
+        </datalist>
+        <datalist id="versions">
+          {choices.map(({ value, label }) => (
+            <option key={value} value={value} label={label} />
+          ))}
+        </datalist>
+        <div class="pair">
+          <Field
+            label="Control, version"
+            problem={problems.control}
+            hint={
+              choices.length === 0 ? undefined : `There are ${choices.map(({ value }) => value).join(', ')}.`
+            }
+          >
+            {(aria) => (
+              <input
+                {...aria}
+                list="versions"
+                value={fields.control}
+                placeholder="3"
+                autocomplete="off"
+                onInput={(event) => set({ control: event.currentTarget.value })}
+              />
+            )}
+          </Field>
+          <Field
+            label="Treatment, version"
+            problem={problems.treatment}
+            hint="Or another name’s, as name@version."
+          >
+            {(aria) => (
+              <input
+                {...aria}
+                list="versions"
+                value={fields.treatment}
+                placeholder="4"
+                autocomplete="off"
+                onInput={(event) => set({ treatment: event.currentTarget.value })}
+              />
+            )}
+          </Field>
+        </div>
+        <div class="pair">
+          <Field
+            label="Metric that decides"
+            problem={problems.metric}
+            hint={
+              automatic === undefined
+                ? 'Your application reports it to /v1/feedback.'
+                : 'The edge records it by itself.'
+            }
+          >
+            {(aria) => (
+              <input
+                {...aria}
+                list="metrics"
+                value={fields.metric}
+                autocomplete="off"
+                spellcheck={false}
+                onInput={(event) => {
+                  const metric = event.currentTarget.value.trim();
+                  const one = AUTOMATIC_METRICS.find(({ key }) => key === metric);
+                  set(one === undefined ? { metric } : { metric, kind: one.kind, better: one.better });
+                }}
+              />
+            )}
+          </Field>
+          <datalist id="metrics">
+            <option value="thumbs" />
+            {AUTOMATIC_METRICS.map(({ key }) => (
+              <option key={key} value={key} />
+            ))}
+          </datalist>
+          <Field label="Its values" problem={problems.kind}>
+            {(aria) => (
+              <select
+                {...aria}
+                value={fields.kind}
+                disabled={automatic !== undefined}
+                onChange={(event) => set({ kind: event.currentTarget.value as ExperimentFields['kind'] })}
+              >
+                <option value="proportion">0 to 1 (yes or no)</option>
+                <option value="mean">any number</option>
+              </select>
+            )}
+          </Field>
+          <Field label="Better is" problem={problems.better}>
+            {(aria) => (
+              <select
+                {...aria}
+                value={fields.better}
+                onChange={(event) => set({ better: event.currentTarget.value as ExperimentFields['better'] })}
+              >
+                <option value="up">more</option>
+                <option value="down">less</option>
+              </select>
+            )}
+          </Field>
+        </div>
+        <Field label="Coverage, percent of the users" problem={problems.coverage}>
+          {(aria) => (
+            <input
+              {...aria}
+              inputMode="decimal"
+              value={fields.coverage}
+              autocomplete="off"
+              onInput={(event) => set({ coverage: event.currentTarget.value })}
+            />
+          )}
+        </Field>
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={fields.guarded}
+            onChange={(event) => set({ guarded: event.currentTarget.checked })}
+          />
+          <span>Roll back by itself when errors rise by half, or by 2 in 100 requests</span>
+        </label>
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={fields.ramped}
+            onChange={(event) => set({ ramped: event.currentTarget.checked })}
+          />
+          <span>Begin with a hundredth of that coverage and grow by itself: four steps, an hour each</span>
+        </label>
+        {problems.guarded !== undefined && <p class="wrong">{problems.guarded}</p>}
+        {problems.ramped !== undefined && <p class="wrong">{problems.ramped}</p>}
+        <ProblemNote problem={problem} />
+        <div class="actions">
+          <button type="submit" class="main" disabled={busy}>
+            {busy ? 'Creating …' : 'Create a draft'}
+          </button>
+          <span class="hint">Nothing changes for users before you start it.</span>
+        </div>
+      </form>
+    </>
+  );
+}
+
+interface Aria {
+  id: string;
+  'aria-invalid': boolean;
+  'aria-describedby': string;
+}
+
+function Field(props: {
+  label: string;
+  problem: string | undefined;
+  hint?: string | undefined;
+  children: (aria: Aria) => ComponentChildren;
+}) {
+  const id = useId();
+  const { problem, hint } = props;
+  return (
+    <div class="field">
+      <label for={id}>{props.label}</label>
+      {props.children({ id, 'aria-invalid': problem !== undefined, 'aria-describedby': `${id}-about` })}
+      <p id={`${id}-about`} class={problem === undefined ? 'hint' : 'wrong'}>
+        {problem ?? hint}
+      </p>
+    </div>
+  );
+}

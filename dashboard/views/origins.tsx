@@ -1,0 +1,170 @@
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { Origins, type Origin } from '../api/answers.ts';
+import type { Client } from '../api/client.ts';
+import { originRates, type Measured, type OriginRates } from '../model/origin-rates.ts';
+import { ago, bytes, duration, number } from '../model/words.ts';
+import { ProblemNote } from '../parts/problem-note.tsx';
+import { useLoad } from '../parts/use-load.ts';
+
+const REFRESH_MS = 5_000;
+/** Rates are over this long: shorter ones jump with each request. */
+const WINDOW_MS = 60_000;
+
+export function OriginsView({ client }: { client: Client }) {
+  const origins = useLoad('origins', () => client.get('/admin/origins?figures=true', Origins), REFRESH_MS);
+  const { data } = origins;
+  const rates = useRates(data?.origins ?? null);
+  return (
+    <>
+      <h1>Origins</h1>
+      <ProblemNote problem={origins.problem} onRetry={() => void origins.reload()} />
+      {data === null && origins.problem === null && <p class="hint">Loading …</p>}
+      {data?.origins.some(({ base, figures }) => base !== null && figures == null) === true && (
+        <p class="note calm">
+          How busy an origin is, and what it holds, is shown to the bootstrap key alone.
+        </p>
+      )}
+      <div class="cards">
+        {data?.origins.map((origin) => (
+          <OriginCard key={origin.id} origin={origin} rates={rates.get(origin.id) ?? null} />
+        ))}
+      </div>
+    </>
+  );
+}
+
+/** Compares each answer with the oldest one of the last minute. */
+function useRates(origins: readonly Origin[] | null): ReadonlyMap<string, OriginRates> {
+  const kept = useRef(new Map<string, Measured[]>());
+  const [rates, setRates] = useState<ReadonlyMap<string, OriginRates>>(new Map());
+  useEffect(() => {
+    const at = Date.now();
+    const found = new Map<string, OriginRates>();
+    for (const { id, figures } of origins ?? []) {
+      if (figures == null) continue;
+      const before = (kept.current.get(id) ?? []).filter((one) => one.at >= at - WINDOW_MS);
+      found.set(id, originRates(before[0] ?? null, { at, figures }));
+      kept.current.set(id, [...before, { at, figures }]);
+    }
+    setRates(found);
+  }, [origins]);
+  return rates;
+}
+
+function OriginCard({ origin, rates }: { origin: Origin; rates: OriginRates | null }) {
+  const { id, base, figures, residents } = origin;
+  return (
+    <section class="card" aria-label={`Origin ${id}`}>
+      <div class="title">
+        <h2 class="name">{id}</h2>
+        <span class={`state ${base === null ? 'lost' : 'live'}`}>
+          {base === null ? 'no answer' : 'answers'}
+        </span>
+      </div>
+      {base === null ? (
+        <p class="hint">
+          It did not answer the edge. Check that it runs and has the same <code>GRAFT_ORIGIN_KEYS</code> and{' '}
+          <code>--origin-id</code>.
+        </p>
+      ) : (
+        <p class="facts">
+          {base.id}, {base.weights}, context {number(base.context)}
+        </p>
+      )}
+      {figures != null && rates !== null && (
+        <>
+          <dl class="figures">
+            <Figure name="Throughput" value={`${number(rates.throughput)} tokens/s`} />
+            <Figure name="TTFT" value={rates.ttft === null ? '–' : duration(rates.ttft)} />
+            <Figure name="Per token" value={rates.perToken === null ? '–' : duration(rates.perToken)} />
+            <Figure name="Rows in a step" value={rates.batch === null ? '–' : number(rates.batch)} />
+          </dl>
+          <p class="hint">
+            {rates.since === 'earlier' ? 'Means over the last minute.' : 'Means since it started.'} Up since{' '}
+            {ago(figures.started_at, Date.now()).replace(' ago', '')}.
+          </p>
+          <Gauge
+            name="Rows"
+            part={figures.rows_running}
+            whole={figures.slots}
+            text={`${figures.rows_running} of ${figures.slots} run, ${figures.requests_waiting} wait, ${figures.requests_loading} load`}
+          />
+          <Gauge
+            name="Context"
+            part={figures.kv_tokens}
+            whole={figures.kv_capacity_tokens}
+            text={`${number(figures.kv_tokens)} of ${number(figures.kv_capacity_tokens)} tokens`}
+          />
+          <Gauge
+            name="Adapters"
+            part={figures.adapter_bytes}
+            whole={figures.adapter_budget_bytes}
+            text={`${figures.adapters_resident} resident, ${bytes(figures.adapter_bytes)} of ${bytes(figures.adapter_budget_bytes)}`}
+          />
+          <p class="hint">
+            Memory of the process {bytes(figures.memory_bytes)}. {number(figures.requests_finished)} requests,{' '}
+            {number(figures.completion_tokens)} tokens; adapters loaded {number(figures.adapter_loads)} times,
+            put out {number(figures.adapter_evictions)} times.
+          </p>
+        </>
+      )}
+      {residents !== null && residents.adapters.length > 0 && (
+        <details>
+          <summary>Resident adapters</summary>
+          <div class="scroll" tabIndex={0} role="region" aria-label={`Resident adapters of ${id}`}>
+            <table>
+              <thead>
+                <tr>
+                  <th scope="col">Digest</th>
+                  <th scope="col">State</th>
+                  <th scope="col" class="right">
+                    Rank
+                  </th>
+                  <th scope="col" class="right">
+                    Size
+                  </th>
+                  <th scope="col" class="right">
+                    In use
+                  </th>
+                </tr>
+              </thead>
+              <tbody>
+                {residents.adapters.map((adapter) => (
+                  <tr key={adapter.digest}>
+                    <th scope="row">
+                      <code title={adapter.digest}>{adapter.digest.slice(0, 12)}</code>
+                    </th>
+                    <td>
+                      {adapter.state}
+                      {adapter.pinned && ', pinned'}
+                    </td>
+                    <td class="right">{adapter.rank}</td>
+                    <td class="right">{bytes(adapter.bytes)}</td>
+                    <td class="right">{adapter.references}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        </details>
+      )}
+    </section>
+  );
+}
+
+const Figure = ({ name, value }: { name: string; value: string }) => (
+  <div>
+    <dt>{name}</dt>
+    <dd>{value}</dd>
+  </div>
+);
+
+function Gauge({ name, part, whole, text }: { name: string; part: number; whole: number; text: string }) {
+  return (
+    <div class="gauge">
+      <span>{name}</span>
+      <meter min={0} max={Math.max(1, whole)} value={Math.min(part, whole)} aria-label={`${name}: ${text}`} />
+      <span class="hint">{text}</span>
+    </div>
+  );
+}

@@ -1,0 +1,154 @@
+// A/B test of two versions of one adapter, from publishing to promotion: `node examples/ab-test/run.mjs`, in the folder
+// where `npm start` runs. README.md beside this file shows what it prints.
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+
+const NAME = 'shop/intent';
+const USERS = 400;
+const USERS_A_LOOK = 20;
+/** Users who ask at the same time. */
+const AT_ONCE = 16;
+/** The longest expected answer is shorter. */
+const MAX_TOKENS = 48;
+/** What was just read is remembered for a second. */
+const SEEN_MS = 2_000;
+/** What an experiment without a ramp needs before its winner is proposed. */
+const MIN_UNITS = 200;
+/** Who gets what follows from it, so it is the same each time. Left out, there is a random one. */
+const SEED = 'ab-test';
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const root = path.join(here, '../..');
+const local = JSON.parse(readFileSync('.graft/local.json', 'utf8'));
+const rows = readFileSync(path.join(here, 'rows.jsonl'), 'utf8')
+  .trim()
+  .split('\n')
+  .map((line) => JSON.parse(line));
+
+const stop = (why) => {
+  console.error(`not as expected: ${why}`);
+  process.exit(1);
+};
+
+/** Sends JSON. A server that is busy says 503, and that the same request may be sent again. */
+async function send(method, url, key, body) {
+  for (let tries = 1; ; tries++) {
+    const response = await fetch(local.url + url, {
+      method,
+      headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    const answer = await response.json();
+    if (response.ok) return { answer, headers: response.headers };
+    if (response.status !== 503 || tries === 4)
+      stop(`${method} ${url}: ${response.status} ${answer.error?.message}`);
+    await sleep(1_000);
+  }
+}
+const admin = async (method, url, body) => (await send(method, `/admin${url}`, local.adminKey, body)).answer;
+
+const run = promisify(execFile);
+/** @returns `name@version` of an example adapter. */
+async function publish(folder, ...flags) {
+  const given = path.join(root, 'examples/adapters', folder);
+  const args = ['publish', given, '--name', NAME, ...flags, '--json'];
+  const env = { ...process.env, GRAFT_URL: local.url, GRAFT_KEY: local.key, GRAFT_ADMIN_KEY: local.adminKey };
+  const { stdout } = await run(process.execPath, [path.join(root, 'bin/graft.mjs'), ...args], { env });
+  return `${NAME}@${JSON.parse(stdout).version}`;
+}
+const ask = ({ user: content }, user) =>
+  send('POST', '/v1/chat/completions', local.key, {
+    ...{ model: NAME, user, temperature: 0, max_tokens: MAX_TOKENS },
+    messages: [{ role: 'user', content }],
+  });
+
+/** Share of the expected fields that the answer has. */
+function score(text, expected) {
+  let answer;
+  try {
+    answer = JSON.parse(text);
+  } catch {
+    return 0;
+  }
+  const wanted = Object.entries(JSON.parse(expected));
+  return wanted.filter(([key, value]) => answer?.[key] === value).length / wanted.length;
+}
+
+async function playUser(i) {
+  const questions = [rows[(2 * i) % rows.length], rows[(2 * i + 1) % rows.length]].slice(0, 1 + (i % 2));
+  for (const row of questions) {
+    const { answer, headers } = await ask(row, `user-${i}`);
+    const exposure = headers.get('x-graft-exposure');
+    if (exposure === null) stop(`user-${i} is not in the experiment`);
+    const value = score(answer.choices[0].message.content, row.expected);
+    await send('POST', '/v1/feedback', local.key, { exposure, metric: 'fields', value });
+  }
+}
+
+const percent = (value) => `${(100 * value).toFixed(0)} %`;
+const points = (value) => (100 * value).toFixed(0);
+
+const { experiments } = await admin('GET', `/experiments?name=${NAME}`);
+for (const { id, document } of experiments) {
+  if (document.status === 'archived') continue;
+  if (document.status !== 'decided' && document.status !== 'draft')
+    stop(`the experiment ${id} is ${document.status}; \`graft experiment stop ${NAME}\` ends it`);
+  await admin('POST', `/experiments/${id}/archive`, {});
+}
+
+const control = await publish('intent-v1');
+const treatment = await publish('intent-v2', '--stage');
+console.log(`published ${control}, and staged ${treatment}`);
+const { id } = await admin('POST', '/experiments', {
+  name: NAME,
+  seed: SEED,
+  variants: [
+    { key: 'control', adapter: control, weight: 0.5 },
+    { key: 'treatment', adapter: treatment, weight: 0.5 },
+  ],
+  coverage: 1,
+  metrics: [{ key: 'fields', kind: 'proportion', better: 'up' }],
+  guardrails: [{ metric: 'error_rate', max_absolute_increase: 0.05, action: 'rollback' }],
+});
+await admin('POST', `/experiments/${id}/start`, {});
+console.log(`experiment ${id} runs`);
+await sleep(SEEN_MS);
+
+let winner = null;
+for (let first = 0; first < USERS && winner === null; first += USERS_A_LOOK) {
+  const users = Array.from({ length: Math.min(USERS_A_LOOK, USERS - first) }, (_, i) => first + i);
+  await Promise.all(
+    Array.from({ length: AT_ONCE }, async () => {
+      for (let user = users.shift(); user !== undefined; user = users.shift()) await playUser(user);
+    }),
+  );
+  const { evaluation } = await admin('POST', `/experiments/${id}/evaluate`, {});
+  const { units, decision, comparisons } = evaluation;
+  const [comparison] = comparisons;
+  const difference = comparison?.difference;
+  const shown =
+    difference == null
+      ? 'no difference to show'
+      : `${percent(comparison.control.mean)} against ${percent(comparison.treatment.mean)}, ` +
+        `difference ${points(difference.low)} to ${points(difference.high)} points`;
+  const why = decision.reason ?? decision.variant ?? '';
+  console.log(`units ${units.control ?? 0} + ${units.treatment ?? 0}: ${shown}: ${decision.action} (${why})`);
+  const total = Object.values(units).reduce((sum, count) => sum + count, 0);
+  if (decision.action === 'propose_winner') {
+    if (total < MIN_UNITS) stop(`called with ${total} units`);
+    winner = decision.variant;
+  } else if (decision.action !== 'wait') stop(`the decision is to ${decision.action}`);
+}
+if (winner !== 'treatment') stop(`the winner is ${winner ?? 'open'}`);
+
+await admin('POST', `/experiments/${id}/promote`, {});
+await sleep(SEEN_MS);
+const after = await ask(rows[0], 'after');
+const served = after.headers.get('x-graft-adapter');
+if (served !== treatment || after.headers.get('x-graft-experiment') !== null)
+  stop(`${NAME} is answered by ${served}`);
+console.log(`promoted: ${NAME} is answered by ${served}: ${after.answer.choices[0].message.content}`);

@@ -1,0 +1,188 @@
+/** The admin API of experiments, what it takes and what it answers; docs/experiments.md explains the words. */
+import { z } from 'zod';
+import { Experiment, EXPERIMENT_STATUSES, ExperimentShape } from './experiment.ts';
+import { AdapterName } from './names.ts';
+import { Why as WhyText } from './why.ts';
+
+/** `exp_` and 16 of a-z and 0-9; made when the experiment is, and never used again. */
+export const ExperimentId = z.string().regex(/^exp_[a-z0-9]{16}$/);
+export type ExperimentId = z.infer<typeof ExperimentId>;
+
+/** For the history. */
+const Why = WhyText.nullish();
+
+/** `POST /admin/experiments`: a draft. What is left out gets the value that most want. */
+export const CreateExperiment = ExperimentShape.omit({ version: true, status: true, winner: true })
+  .partial({ seed: true, unit: true, coverage: true, metrics: true })
+  .extend({
+    why: Why,
+  });
+export type CreateExperiment = z.input<typeof CreateExperiment>;
+
+/** `PUT /admin/experiments/<id>`: the whole document, its version one higher than the one that was read. */
+export const ChangeExperiment = z.strictObject({
+  document: Experiment,
+  why: Why,
+  dry_run: z.boolean().nullish(),
+});
+export type ChangeExperiment = z.input<typeof ChangeExperiment>;
+
+/** Body of `POST /admin/experiments/<id>/<step>`; all of it may be left out. */
+export const ExperimentStepRequest = z.strictObject({
+  /** Version of the document that the caller knows of; another one is a conflict. */
+  expect: z.int().positive().nullish(),
+  why: Why,
+});
+/** `start`: a draft goes live: ramping, at the first step, when it has a ramp; else running. */
+export const StartExperiment = ExperimentStepRequest;
+/** `ramp`: more coverage, now: the next step, or this one. Of an experiment without a ramp `coverage` is needed. */
+export const RampExperiment = ExperimentStepRequest.extend({ coverage: z.number().gt(0).max(1).nullish() });
+/** `stop`: decided, and nobody won: everybody gets the name's live version. */
+export const StopExperiment = ExperimentStepRequest;
+/** `kill`: the kill switch; `killed: false` takes it back. */
+export const KillExperiment = ExperimentStepRequest.extend({ killed: z.boolean() });
+/** `promote`: decided; the variant's version becomes the name's live version. The one proposed unless given. */
+export const PromoteExperiment = ExperimentStepRequest.extend({
+  variant: z.string().min(1).max(32).nullish(),
+});
+/** `archive`: a draft or a decided experiment is put away; its name is free for another. */
+export const ArchiveExperiment = ExperimentStepRequest;
+
+const Interval = z.strictObject({ low: z.number(), high: z.number() });
+const Estimate = Interval.extend({ estimate: z.number() });
+const Arm = z.strictObject({ n: z.int().min(0), mean: z.number() });
+
+/** One treatment against control on one metric. */
+export const ExperimentComparison = z.strictObject({
+  metric: z.string(),
+  kind: z.enum(['proportion', 'mean']),
+  better: z.enum(['up', 'down']),
+  variant: z.string(),
+  control: Arm,
+  treatment: Arm,
+  /** `open` also when there are too few values or no result. */
+  verdict: z.enum(['better', 'worse', 'open']),
+  /** Why nothing is called, if so. */
+  reason: z.enum(['too_few_values', 'no_variance']).nullable(),
+  /** Treatment's mean less control's, in the metric's unit, with the interval that holds at every look. */
+  difference: Estimate.nullable(),
+  /** The same as a share of control's mean; null while that may be 0. */
+  lift: Estimate.nullable(),
+  p_value: z.number().nullable(),
+  /** Welch's test, if this were the only look. Decides nothing. */
+  once: z.strictObject({ p_value: z.number(), difference: Interval }).nullable(),
+  /** Bayesian: probability that the treatment is better, and what taking either costs on average, as lift. */
+  chance_to_win: z.number().nullable(),
+  expected_loss: z.strictObject({ control: z.number(), treatment: z.number() }).nullable(),
+  /** CUPED was applied. */
+  adjusted: z.boolean(),
+});
+export type ExperimentComparison = z.infer<typeof ExperimentComparison>;
+
+export const ExperimentDecision = z.discriminatedUnion('action', [
+  z.strictObject({
+    action: z.literal('rollback'),
+    reason: z.literal('guardrail'),
+    metric: z.string(),
+    variant: z.string(),
+  }),
+  z.strictObject({
+    action: z.literal('hold'),
+    reason: z.enum(['guardrail', 'sample_ratio', 'no_traffic']),
+    metric: z.string().optional(),
+    variant: z.string().optional(),
+    p_value: z.number().optional(),
+  }),
+  z.strictObject({
+    action: z.literal('wait'),
+    reason: z.enum(['not_running', 'killed', 'not_significant', 'units', 'hold_time']),
+    units: z.int().optional(),
+    needed: z.int().optional(),
+    /** Unix ms. */
+    until: z.int().optional(),
+  }),
+  z.strictObject({ action: z.literal('advance'), coverage: z.number(), last: z.boolean() }),
+  z.strictObject({ action: z.literal('propose_winner'), variant: z.string() }),
+]);
+export type ExperimentDecision = z.infer<typeof ExperimentDecision>;
+
+/** One look at an experiment. */
+export const ExperimentEvaluation = z.strictObject({
+  /** Unix ms. */
+  at: z.int(),
+  seed: z.string(),
+  coverage: z.number(),
+  /** Units by variant's key. */
+  units: z.record(z.string(), z.int().min(0)),
+  /** `alarm`: something is wrong with who is counted; `comparisons` is empty then. */
+  sample_ratio: z.strictObject({ state: z.enum(['ok', 'alarm', 'too_few_units']), p_value: z.number() }),
+  /** Level of one comparison. */
+  alpha: z.number(),
+  comparisons: z.array(ExperimentComparison),
+  guardrails: z.array(
+    z.strictObject({
+      metric: z.string(),
+      variant: z.string(),
+      action: z.enum(['rollback', 'hold']),
+      state: z.enum(['kept', 'lost', 'too_few_units', 'unknown']),
+      control: z.number(),
+      treatment: z.number(),
+      lost: z.strictObject({ limit: z.enum(['relative', 'absolute']), allowed: z.number() }).nullable(),
+    }),
+  ),
+  /** Requests of the shadow, by metric. */
+  shadow: z.record(z.string(), Arm),
+  decision: ExperimentDecision,
+});
+export type ExperimentEvaluation = z.infer<typeof ExperimentEvaluation>;
+
+/** An experiment as the admin API shows it. */
+export const ExperimentView = z.strictObject({
+  id: ExperimentId,
+  /** Tenant that owns the name. */
+  owner: z.string(),
+  document: Experiment,
+  /** All seeds that it has had, the present one last. */
+  seeds: z.array(z.string()),
+  /** Unix ms. */
+  created_at: z.int(),
+  /** Id of the admin key. */
+  created_by: z.string(),
+  /** When the present seed went live, unix ms; null = it never did. */
+  started_at: z.int().nullable(),
+  /** When the present coverage was set, unix ms. */
+  coverage_at: z.int().nullable(),
+  /** The latest look; null before the first. */
+  evaluation: ExperimentEvaluation.nullable(),
+});
+export type ExperimentView = z.infer<typeof ExperimentView>;
+
+/** `GET /admin/experiments?name=&status=&cursor=&limit=`. */
+export const ExperimentList = z.strictObject({
+  experiments: z.array(ExperimentView),
+  cursor: z.string().nullable(),
+});
+/** `GET /admin/experiments/<id>/looks`: of the present seed, oldest first, thinned. */
+export const ExperimentLooks = z.strictObject({ looks: z.array(ExperimentEvaluation) });
+export const ExperimentFilter = z.strictObject({
+  name: AdapterName.optional(),
+  status: z.enum(EXPERIMENT_STATUSES).optional(),
+});
+
+/** `POST /v1/feedback`. */
+export const FeedbackRequest = z.strictObject({
+  /** What `x-graft-exposure` said with the answer that is rated. */
+  exposure: z.string().min(1),
+  metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
+  /** 0 to 1 for a proportion. */
+  value: z.number(),
+  /** The same metric of this user from before the experiment, where it is known: it makes results surer (CUPED). */
+  before: z.number().nullish(),
+});
+export type FeedbackRequest = z.infer<typeof FeedbackRequest>;
+/** Its answer. `repeated`: this answer had been rated with this metric; the first value stays. */
+export const FeedbackAnswer = z.strictObject({
+  object: z.literal('graft.feedback'),
+  status: z.enum(['counted', 'repeated']),
+});
+export type FeedbackAnswer = z.infer<typeof FeedbackAnswer>;

@@ -1,0 +1,46 @@
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { type EdgeStack, startEdgeStack } from './edge-stack.ts';
+
+const EXAMPLE = new URL('../../examples/ab-test/', import.meta.url);
+
+let stack: EdgeStack;
+beforeAll(async () => {
+  stack = await startEdgeStack();
+});
+afterAll(async () => {
+  await stack?.stop();
+});
+
+/** The script, as a user runs it. */
+function play(): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const script = fileURLToPath(new URL('run.mjs', EXAMPLE));
+  const child = spawn(process.execPath, [script], {
+    cwd: stack.folder,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  return new Promise((resolve) => child.once('close', (code) => resolve({ code, stdout, stderr })));
+}
+
+/** Without what another run, or another CPU, has otherwise: the id, and the means and their intervals. */
+const lasting = (text: string): string[] =>
+  text
+    .trim()
+    .split('\n')
+    .map((line) => line.replace(/exp_[a-z0-9]{16}/, 'exp_').replace(/: .* points: /, ': '));
+
+it('examples/ab-test finds version 2 better, and goes as its README shows', async () => {
+  const { code, stdout, stderr } = await play();
+  expect(stderr).toBe('');
+  expect(code).toBe(0);
+  const readme = readFileSync(new URL('README.md', EXAMPLE), 'utf8');
+  const shown = /^\$ node examples\/ab-test\/run\.mjs\n([^]*?)^```$/m.exec(readme)?.[1] ?? '';
+  expect(lasting(stdout)).toEqual(lasting(shown));
+  expect(lasting(shown)).toContainEqual(expect.stringMatching(/: propose_winner \(treatment\)$/));
+});

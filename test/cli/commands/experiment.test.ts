@@ -1,0 +1,341 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { PassThrough } from 'node:stream';
+import { stripVTControlCharacters } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { createApiClient } from '../../../cli/api-client.ts';
+import { EXIT } from '../../../cli/cli-error.ts';
+import { runAction, type Flags } from '../../../cli/commands/experiment.ts';
+import type { Action } from '../../../cli/experiment/experiment-flags.ts';
+import { createOutput } from '../../../cli/output.ts';
+import { ChangeExperiment, CreateExperiment, type ExperimentView } from '../../../protocol/index.ts';
+import { DOCUMENT, ID, lookOf, viewOf } from '../experiment/sample-view.ts';
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(os.tmpdir(), 'graft-experiment-'));
+});
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+const fileOf = async (value: unknown): Promise<string> => {
+  const file = path.join(folder, 'experiment.json');
+  await writeFile(file, typeof value === 'string' ? value : JSON.stringify(value));
+  return file;
+};
+
+const OLD = 'exp_aaaaaaaaaaaaaaaa';
+const fails = (status: number, code: string) =>
+  Response.json({ error: { message: `says the server: ${code}`, code } }, { status });
+
+/** A server with one experiment on `support/intent`, an archived one before it, and versions 3 and 4 (2 is retired). */
+function serverOf(view: ExperimentView = viewOf()) {
+  const asked: string[] = [];
+  const bodies: unknown[] = [];
+  const archived = viewOf({ status: 'archived' }, { id: OLD });
+  const fetchFn: typeof fetch = async (input, init) => {
+    const { pathname, searchParams } = new URL(String(input));
+    const method = init?.method ?? 'GET';
+    asked.push(`${method} ${pathname}${searchParams.size > 0 ? `?${searchParams}` : ''}`);
+    const body: unknown = typeof init?.body === 'string' ? JSON.parse(init.body) : undefined;
+    if (body !== undefined) bodies.push(body);
+    if (pathname === '/admin/versions')
+      return Response.json({
+        name: 'support/intent',
+        owner: 'default',
+        version: 3,
+        versions: [4, 3, 2].map((version) => ({
+          ...{ name: 'support/intent', version, digest: 'd', chain: [], chain_id: 'c', parent: null },
+          ...{ owner: 'default', bytes: 1, rank: 8, live: version === 3 },
+          retired_at: version === 2 ? 5 : null,
+        })),
+      });
+    if (pathname === '/admin/experiments' && method === 'POST') {
+      const { why: _, ...design } = CreateExperiment.parse(body);
+      const filled = { seed: 'made-up', unit: 'user', coverage: 1, metrics: DOCUMENT.metrics };
+      const document = { ...filled, ...design, version: 1, status: 'draft', ramp: design.ramp };
+      return Response.json(viewOf(document, { evaluation: null, started_at: null }), { status: 201 });
+    }
+    if (pathname === '/admin/experiments') {
+      const name = searchParams.get('name');
+      if (name !== null && name !== 'support/intent') return Response.json({ experiments: [], cursor: null });
+      return searchParams.get('cursor') === null
+        ? Response.json({ experiments: [archived], cursor: 'next' })
+        : Response.json({ experiments: [view], cursor: null });
+    }
+    if (!pathname.startsWith(`/admin/experiments/${ID}`)) return fails(404, 'not_found');
+    if (method === 'PUT')
+      return Response.json(viewOf(ChangeExperiment.parse(body).document as Record<string, unknown>));
+    switch (pathname.slice(`/admin/experiments/${ID}`.length)) {
+      case '':
+        return Response.json(view);
+      case '/start':
+        return fails(409, 'version_conflict');
+      case '/kill':
+        return Response.json(viewOf({ killed: (body as { killed: boolean }).killed }));
+      case '/promote':
+        return Response.json(viewOf({ status: 'decided', winner: 'treatment' }));
+      case '/stop':
+        return Response.json(viewOf({ status: 'decided' }));
+      case '/archive':
+        return Response.json(viewOf({ status: 'archived' }));
+      default:
+        return Response.json(view);
+    }
+  };
+  return { asked, bodies, client: createApiClient({ url: 'http://edge.test', key: 'ga_x', fetchFn }) };
+}
+
+async function graft(
+  action: Action,
+  flags: Partial<Flags> = {},
+  { json = false, server = serverOf() } = {},
+): Promise<{ out: string; notes: string; asked: string[]; bodies: unknown[] }> {
+  const [stdout, stderr] = [new PassThrough(), new PassThrough()];
+  const output = createOutput({ json, stdout, stderr });
+  await runAction(action, { rawArgs: [], ...flags }, { output, connect: async () => server.client });
+  const text = (stream: PassThrough) => stripVTControlCharacters(String(stream.read() ?? '')).trimEnd();
+  return { out: text(stdout), notes: text(stderr), asked: server.asked, bodies: server.bodies };
+}
+
+const NAME = 'support/intent';
+const FIND = [
+  'GET /admin/experiments?name=support%2Fintent',
+  'GET /admin/experiments?name=support%2Fintent&cursor=next',
+];
+const VARIANTS = ['--variant', 'control=@3', '--variant', 'treatment=@4'];
+
+describe('graft experiment create', () => {
+  it('makes a draft, says what it will do and what comes next', async () => {
+    const rawArgs = ['create', NAME, ...VARIANTS, '--metric=thumbs:proportion:up'];
+    const { out, notes, asked, bodies } = await graft('create', {
+      name: NAME,
+      rawArgs,
+      ramp: '1%,100%',
+      why: 'new',
+    });
+    expect(asked).toEqual(['POST /admin/experiments']);
+    expect(bodies).toEqual([
+      {
+        name: NAME,
+        variants: DOCUMENT.variants,
+        metrics: [{ key: 'thumbs', kind: 'proportion', better: 'up' }],
+        ramp: { steps: [0.01, 1], hold_minutes: 60, min_units: 200 },
+        why: 'new',
+      },
+    ]);
+    const lines = out.split('\n');
+    expect(lines[1]).toBe('variants    control support/intent@3 50 %, treatment support/intent@4 50 %');
+    expect(lines.at(-1)).toBe(`${ID} on ${NAME} is a draft: nobody is in it`);
+    expect(notes).toBe('next: graft experiment start support/intent');
+  });
+
+  it('only checks when it is asked to', async () => {
+    const rawArgs = ['create', NAME, ...VARIANTS];
+    const { out, asked } = await graft('create', { name: NAME, rawArgs, dryRun: true });
+    expect(asked).toEqual(['GET /admin/versions?name=support%2Fintent']);
+    expect(out.split('\n')[0]).toBe('dry run: this would be a draft');
+    const json = await graft('create', { name: NAME, rawArgs, dryRun: true }, { json: true });
+    expect(JSON.parse(json.out)).toEqual({ name: NAME, variants: DOCUMENT.variants, dry_run: true });
+  });
+
+  it.each([
+    ['@9', EXIT.notFound, 'support/intent@9 does not exist: graft history support/intent'],
+    ['@2', EXIT.refused, 'support/intent@2 is retired: graft history support/intent'],
+  ])('finds that %s cannot be a variant', async (version, exitCode, message) => {
+    const rawArgs = ['--variant', 'a=@3', '--variant', `b=${version}`];
+    await expect(graft('create', { name: NAME, rawArgs, dryRun: true })).rejects.toMatchObject({
+      exitCode,
+      message,
+    });
+  });
+
+  it('takes a file, with the name in it or beside it', async () => {
+    const file = await fileOf(DOCUMENT);
+    const { version: _v, status: _s, ...sent } = DOCUMENT;
+    expect((await graft('create', { file })).bodies).toEqual([sent]);
+    const other = await fileOf({ variants: DOCUMENT.variants });
+    expect((await graft('create', { file: other, name: NAME })).bodies).toMatchObject([{ name: NAME }]);
+  });
+
+  it.each<[unknown, Partial<Flags>, RegExp]>([
+    ['{', {}, /does not hold a JSON object/],
+    [[], {}, /does not hold a JSON object/],
+    [DOCUMENT, { name: 'other' }, /is for 'support\/intent', not for 'other'/],
+    [DOCUMENT, { rawArgs: ['--tenant', 'acme'] }, /or with --tenant and no file/],
+    [{ variants: [] }, { name: NAME }, /'variants': /],
+    [{ ...DOCUMENT, typo: 1 }, {}, /'typo': /],
+  ])('refuses %j with %j before anything is sent', async (content, flags, message) => {
+    const server = serverOf();
+    const file = await fileOf(content);
+    await expect(graft('create', { file, ...flags }, { server })).rejects.toThrow(message);
+    expect(server.asked).toEqual([]);
+  });
+
+  it('says that a file is not there', () =>
+    expect(graft('create', { file: path.join(folder, 'none.json') })).rejects.toThrow(
+      /cannot be read \(ENOENT\)/,
+    ));
+});
+
+describe('graft experiment list and status', () => {
+  it('lists what is not archived, through all pages', async () => {
+    const { out, notes, asked } = await graft('list');
+    expect(asked).toEqual(['GET /admin/experiments', 'GET /admin/experiments?cursor=next']);
+    expect(out.split('\n').map((line) => line.split(/ {2,}/).slice(0, 3))).toEqual([
+      ['NAME', 'ID', 'STATE'],
+      [NAME, ID, 'ramping'],
+    ]);
+    expect(notes).toBe('1 more archived: graft experiment list --all');
+    expect((await graft('list', { all: true })).out).toContain(OLD);
+    expect((await graft('status')).out).toBe(out);
+  });
+
+  it('finds the one of a name that is not archived, or the one of an id', async () => {
+    const named = await graft('status', { name: NAME });
+    expect(named.asked).toEqual(FIND);
+    expect(named.out.split('\n')[0]).toBe(`experiment    ${ID} on ${NAME}, document 3`);
+    const byId = await graft('status', { name: ID });
+    expect(byId.asked).toEqual([`GET /admin/experiments/${ID}`]);
+    expect(byId.out).toBe(named.out);
+  });
+
+  it('prints what the API says when JSON is asked for', async () => {
+    const { out } = await graft('status', { name: NAME }, { json: true });
+    expect(JSON.parse(out)).toEqual(JSON.parse(JSON.stringify(viewOf())));
+  });
+
+  it.each([
+    ['alice/none', /'alice\/none' has no experiment\. Make one: graft experiment create alice\/none/],
+    ['exp_bbbbbbbbbbbbbbbb', /says the server: not_found/],
+  ])('says that there is none of %s', async (name, message) => {
+    await expect(graft('status', { name })).rejects.toMatchObject({
+      exitCode: EXIT.notFound,
+      message: expect.stringMatching(message),
+    });
+  });
+
+  it('names archived ones where there is no other', async () => {
+    const server = serverOf(viewOf({ status: 'archived' }));
+    await expect(graft('status', { name: NAME }, { server })).rejects.toThrow(
+      '(2 archived: graft experiment list --all)',
+    );
+  });
+
+  it.each<[Partial<Flags>, boolean, RegExp]>([
+    [{ watch: true, name: NAME }, true, /--watch shows text/],
+    [{ watch: true }, false, /Watch which one/],
+    [{ all: true, name: NAME }, false, /--all is for the list/],
+    [{ name: 'Support' }, false, /a name is made of/],
+  ])('refuses %j', (flags, json, message) =>
+    expect(graft('status', flags, { json })).rejects.toThrow(message),
+  );
+
+  it('shows the document as a file that can be edited', async () => {
+    const { out } = await graft('show', { name: NAME });
+    expect(out).toMatch(/^\{\n {2}"name": "support\/intent",/);
+    expect(JSON.parse(out)).toEqual(JSON.parse(JSON.stringify(viewOf().document)));
+  });
+
+  it('lets nothing of a document reach the terminal as a command', async () => {
+    const seed = 'a\u001b[2Jb\u009bc\u202e';
+    const server = serverOf(viewOf({ seed }));
+    const { out } = await graft('show', { name: NAME }, { server });
+    expect(out).not.toMatch(/[\u001b\u009b\u202e]/);
+    expect((JSON.parse(out) as { seed: string }).seed).toBe(seed);
+  });
+
+  it('evaluates, and shows what came of it', async () => {
+    const server = serverOf(
+      viewOf({}, { evaluation: lookOf({ decision: { action: 'propose_winner', variant: 'treatment' } }) }),
+    );
+    const { out, asked } = await graft('evaluate', { name: ID }, { server });
+    expect(asked.at(-1)).toBe(`POST /admin/experiments/${ID}/evaluate`);
+    expect(out).toContain('treatment wins, if you say so');
+  });
+});
+
+describe('steps', () => {
+  it.each<[Action, Partial<Flags>, unknown, string, string]>([
+    [
+      'ramp',
+      { coverage: '5%' },
+      { coverage: 0.05 },
+      'is ramping with 5 % of the units: control support/intent@3 50 %, treatment support/intent@4 50 %',
+      'next: graft experiment status support/intent --watch',
+    ],
+    [
+      'kill',
+      { why: 'complaints' },
+      { killed: true, why: 'complaints' },
+      'is killed: everybody gets the live version',
+      'next: graft experiment kill support/intent --undo',
+    ],
+    [
+      'kill',
+      { undo: true },
+      { killed: false },
+      'is ramping with 5 % of the units: control support/intent@3 50 %, treatment support/intent@4 50 %',
+      'next: graft experiment status support/intent --watch',
+    ],
+    [
+      'promote',
+      { winner: 'treatment', expect: '3' },
+      { variant: 'treatment', expect: 3 },
+      'is decided: treatment won, and support/intent@4 is the live version',
+      'next: graft experiment archive support/intent',
+    ],
+    [
+      'stop',
+      {},
+      {},
+      'is decided, and nobody won: everybody gets the live version',
+      'next: graft experiment archive support/intent',
+    ],
+    ['archive', {}, {}, 'is archived: the name is free for another one', ''],
+  ])('%s %j', async (action, flags, body, out, notes) => {
+    const done = await graft(action, { name: NAME, ...flags });
+    expect(done.asked).toEqual([...FIND, `POST /admin/experiments/${ID}/${action}`]);
+    expect(done.bodies).toEqual([body]);
+    expect(done.out).toBe(`${ID} on ${NAME} ${out}`);
+    expect(done.notes).toBe(notes);
+  });
+
+  it('that are refused end with the server’s words', () =>
+    expect(graft('start', { name: NAME })).rejects.toMatchObject({
+      exitCode: EXIT.refused,
+      code: 'version_conflict',
+      message: 'start support/intent: says the server: version_conflict',
+    }));
+
+  it('point to the promotion when a winner is proposed', async () => {
+    const server = serverOf(
+      viewOf({}, { evaluation: lookOf({ decision: { action: 'propose_winner', variant: 'treatment' } }) }),
+    );
+    expect((await graft('ramp', { name: NAME }, { server })).notes).toBe(
+      'next: graft experiment promote support/intent',
+    );
+  });
+});
+
+describe('graft experiment change', () => {
+  it('sends the edited document as the version after the one that was read', async () => {
+    const file = await fileOf({ ...DOCUMENT, coverage: 0.25 });
+    const { out, asked, bodies } = await graft('change', { name: NAME, file, why: 'faster' });
+    expect(asked.at(-1)).toBe(`PUT /admin/experiments/${ID}`);
+    expect(bodies).toMatchObject([{ document: { version: 4, coverage: 0.25 }, why: 'faster' }]);
+    expect(out).toContain('is ramping with 25 % of the units');
+  });
+
+  it('can only be tried', async () => {
+    const { out, bodies, notes } = await graft('change', { file: await fileOf(DOCUMENT), dryRun: true });
+    expect(bodies).toMatchObject([{ dry_run: true }]);
+    expect([out, notes]).toEqual(['dry run: document 4 would be accepted', '']);
+  });
+
+  it('needs a whole document', async () => {
+    await expect(graft('change', { name: NAME })).rejects.toThrow(/--file/);
+    const file = await fileOf({ ...DOCUMENT, seed: '' });
+    await expect(graft('change', { name: NAME, file })).rejects.toThrow(/'seed': /);
+  });
+});

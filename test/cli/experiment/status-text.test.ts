@@ -1,0 +1,277 @@
+import { stripVTControlCharacters } from 'node:util';
+import { describe, expect, it } from 'vitest';
+import { experimentTable } from '../../../cli/experiment/experiment-table.ts';
+import { ASCII, UNICODE } from '../../../cli/experiment/glyphs.ts';
+import { planText } from '../../../cli/experiment/plan-text.ts';
+import { statusText } from '../../../cli/experiment/status-text.ts';
+import { DOCUMENT, LATENCY, lookOf, NOON, THUMBS, viewOf } from './sample-view.ts';
+
+const lines = (text: string): string[] => stripVTControlCharacters(text).split('\n');
+const shown = (view = viewOf(), width = 80, glyphs = UNICODE) => lines(statusText(view, { width, glyphs }));
+const line = (view: ReturnType<typeof viewOf>, label: string) =>
+  shown(view)
+    .find((one) => one.startsWith(label))
+    ?.slice(label.length)
+    .trim();
+
+describe('statusText', () => {
+  it('shows how an experiment goes', () =>
+    expect(shown()).toEqual([
+      'experiment    exp_0123456789abcdef on support/intent, document 3',
+      'state         ramping, begun 2026-01-31 10:30Z',
+      'coverage      5 %; since 2026-01-31 11:30Z; step 2 of 4 (1 %, 5 %, 25 %, 100 %); 1 h and 200 units each',
+      'sample ratio  as it should be (p = 0.62)',
+      'decision      wait: this step is held until 2026-01-31 12:30Z',
+      'looked at     2026-01-31 11:59Z',
+      '',
+      'VARIANT    ADAPTER           WEIGHT  UNITS',
+      'control    support/intent@3  50 %    398',
+      'treatment  support/intent@4  50 %    412',
+      '',
+      'GUARDRAIL   VARIANT    STATE  CONTROL  MEAN   ALLOWED          WHEN LOST',
+      'error_rate  treatment  kept   1.1 %    1.2 %  +50 % and +0.02  rollback',
+      '',
+      'thumbs  proportion, more is better; decides',
+      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL      WINS      VERDICT',
+      'treatment  412, 398  31.2 %   34.0 %  +9.0 %   -1.2 % to +19.1 %  97.1 %    open',
+      '',
+      'latency_ms  mean, less is better',
+      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL      WINS      VERDICT',
+      'treatment  412, 398  412.3    371.1   -10.0 %  -14.8 % to -5.2 %  > 99.9 %  better',
+      '',
+      'lift over control     -15 %                   0                            +20 %',
+      'thumbs treatment                            ├─┼──────────────●────────────────┤',
+      'latency_ms treatment  ├───────●───────┤       │',
+    ]));
+
+  it('draws in the width that there is, in ASCII where there is no more', () => {
+    expect(shown(viewOf(), 60, ASCII).slice(-3)).toEqual([
+      'lift over control     -15 %           0                +20 %',
+      'thumbs treatment                     [+--------o----------]',
+      'latency_ms treatment  [----o----]     |',
+    ]);
+    const widest = (width: number) =>
+      Math.max(
+        ...shown(viewOf(), width)
+          .slice(-3)
+          .map((one) => one.length),
+      );
+    expect([20, 60, 80, 300].map(widest)).toEqual([38, 60, 80, 83]);
+  });
+
+  it('hides results behind an alarm, and says why', () => {
+    const evaluation = lookOf({
+      units: { control: 300, treatment: 510 },
+      comparisons: [],
+      sample_ratio: { state: 'alarm', p_value: 1e-9 },
+      decision: { action: 'hold', reason: 'sample_ratio', p_value: 1e-9 },
+    });
+    const view = viewOf({}, { evaluation });
+    expect(line(view, 'sample ratio')).toBe(
+      'ALARM (p < 0.001): 300 and 510 units are not what the weights give. Some are lost or counted for the wrong variant, so that results would mislead: they are hidden.',
+    );
+    expect(line(view, 'decision')).toBe(
+      'hold: the variants do not have the units that they should (p < 0.001)',
+    );
+    expect(shown(view).at(-1)).toBe(
+      'error_rate  treatment  kept   1.1 %    1.2 %  +50 % and +0.02  rollback',
+    );
+  });
+
+  it('shows a difference where there is no lift, and why nothing is called', () => {
+    const none = { lift: null, difference: null, p_value: null, chance_to_win: null };
+    const evaluation = lookOf({
+      comparisons: [
+        { ...THUMBS, lift: null, chance_to_win: null, reason: 'too_few_values', adjusted: true },
+        { ...LATENCY, ...none, control: { n: 0, mean: 0 }, verdict: 'open', reason: 'no_variance' },
+      ],
+    });
+    expect(shown(viewOf({}, { evaluation })).slice(-7)).toEqual([
+      'thumbs  proportion, more is better; decides; adjusted by values from before (CUPED)',
+      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL       WINS  VERDICT',
+      'treatment  412, 398  31.2 %   34.0 %  +2.8 pp  -0.4 pp to +6.0 pp  -     open: too few values',
+      '',
+      'latency_ms  mean, less is better',
+      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL       WINS  VERDICT',
+      'treatment  412, 0    -        371.1   -        -                   -     open: values do not vary',
+    ]);
+  });
+
+  it('puts all treatments of a metric into one table', () => {
+    const variants = [
+      ...DOCUMENT.variants.map((variant) => ({ ...variant, weight: 0.4 })),
+      { key: 'bold', adapter: 'support/intent@6', weight: 0.2 },
+    ];
+    const evaluation = lookOf({
+      alpha: 0.025,
+      comparisons: [
+        THUMBS,
+        { ...THUMBS, variant: 'bold', verdict: 'worse', lift: { low: -0.3, estimate: -0.2, high: -0.1 } },
+      ],
+    });
+    expect(shown(viewOf({ variants }, { evaluation }), 60, ASCII).slice(-7)).toEqual([
+      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     97.5 % INTERVAL     WINS    VERDICT',
+      'treatment  412, 398  31.2 %   34.0 %  +9.0 %   -1.2 % to +19.1 %   97.1 %  open',
+      'bold       412, 398  31.2 %   34.0 %  -20.0 %  -30.0 % to -10.0 %  97.1 %  worse',
+      '',
+      'lift over control  -30 %                   0           +20 %',
+      'thumbs treatment                          [+------o-------]',
+      'thumbs bold        [-------o-------]       |',
+    ]);
+  });
+
+  it('shows what a shadow did', () => {
+    const evaluation = lookOf({
+      comparisons: [],
+      shadow: { latency_ms: { n: 20, mean: 380.2 }, error_rate: { n: 21, mean: 0 } },
+    });
+    const view = viewOf({ shadow: { adapter: 'support/intent@5', sample: 0.05 } }, { evaluation });
+    expect(shown(view).slice(-4)).toEqual([
+      'SHADOW      REQUESTS  MEAN',
+      'latency_ms  20        380.2',
+      'error_rate  21        0.0 %',
+      'support/intent@5; nobody gets its answers',
+    ]);
+  });
+
+  it.each<[string, Record<string, unknown>, string]>([
+    [
+      'too few units for a sample ratio',
+      { sample_ratio: { state: 'too_few_units', p_value: 1 } },
+      'too few units to tell',
+    ],
+  ])('says %s', (_, look, expected) =>
+    expect(line(viewOf({}, { evaluation: lookOf(look) }), 'sample ratio')).toBe(expected),
+  );
+
+  it.each<[Record<string, unknown>, string]>([
+    [{ action: 'wait', reason: 'units', units: 120, needed: 200 }, 'wait: 120 of 200 units'],
+    [{ action: 'wait', reason: 'not_significant' }, 'wait: no difference is certain'],
+    [{ action: 'wait', reason: 'killed' }, 'wait: it is killed'],
+    [
+      { action: 'hold', reason: 'no_traffic' },
+      'hold: an hour has passed without a unit; is the name asked for?',
+    ],
+    [
+      { action: 'hold', reason: 'guardrail', metric: 'cost', variant: 'treatment' },
+      'hold: treatment lost the guardrail cost',
+    ],
+    [
+      { action: 'rollback', reason: 'guardrail', metric: 'error_rate', variant: 'treatment' },
+      'roll back: treatment lost the guardrail error_rate',
+    ],
+    [{ action: 'advance', coverage: 1, last: true }, 'advance to 100 %, the last step'],
+    [{ action: 'advance', coverage: 0.25, last: false }, 'advance to 25 %'],
+    [
+      { action: 'propose_winner', variant: 'treatment' },
+      'treatment wins, if you say so: graft experiment promote',
+    ],
+  ])('decides %j in words', (decision, expected) =>
+    expect(line(viewOf({}, { evaluation: lookOf({ decision }) }), 'decision')).toBe(expected),
+  );
+
+  it('of an experiment that nobody has looked at', () => {
+    expect(
+      shown(viewOf({ status: 'draft' }, { evaluation: null, started_at: null, coverage_at: null })),
+    ).toEqual([
+      'experiment  exp_0123456789abcdef on support/intent, document 3',
+      'state       draft',
+      'coverage    5 %; step 2 of 4 (1 %, 5 %, 25 %, 100 %); 1 h and 200 units each',
+      '',
+      'VARIANT    ADAPTER           WEIGHT  UNITS',
+      'control    support/intent@3  50 %    -',
+      'treatment  support/intent@4  50 %    -',
+      '',
+      'GUARDRAIL   VARIANT    STATE  CONTROL  MEAN  ALLOWED          WHEN LOST',
+      'error_rate  treatment  -      -        -     +50 % and +0.02  rollback',
+    ]);
+    expect(line(viewOf({}, { evaluation: null }), 'looked at')).toBe(
+      'not yet; the schedule looks each minute',
+    );
+  });
+
+  it('takes a look under another seed for none', () =>
+    expect(line(viewOf({ seed: 'third' }), 'looked at')).toBe('not yet; the schedule looks each minute'));
+
+  it('of one that has ended', () => {
+    const lost = lookOf({
+      decision: { action: 'rollback', reason: 'guardrail', metric: 'cost', variant: 'treatment' },
+    });
+    const rolledBack = viewOf({ status: 'decided' }, { evaluation: lost });
+    expect(line(rolledBack, 'state')).toBe('decided: nobody won, begun 2026-01-31 10:30Z');
+    expect(line(rolledBack, 'decision')).toBe('roll back: treatment lost the guardrail cost');
+    const won = viewOf({ status: 'decided', winner: 'treatment' });
+    expect(line(won, 'state')).toBe('decided: treatment won, begun 2026-01-31 10:30Z');
+    expect(line(won, 'decision')).toBeUndefined();
+    expect(line(viewOf({ killed: true }), 'coverage')).toBe(
+      'nobody: it is killed, and everybody gets the live version',
+    );
+  });
+});
+
+it('experimentTable has a line for each', () => {
+  expect(experimentTable([])).toBe('no experiments');
+  const views = [
+    viewOf(),
+    viewOf({ name: 'a', status: 'draft' }, { evaluation: null }),
+    viewOf(
+      { name: 'b', status: 'running', killed: true },
+      { evaluation: lookOf({ decision: { action: 'wait', reason: 'killed' } }) },
+    ),
+    viewOf({ name: 'c', status: 'decided', winner: 'treatment' }),
+  ];
+  expect(lines(experimentTable(views))).toEqual([
+    'NAME            ID                    STATE                   COVERAGE  UNITS  DECISION',
+    'support/intent  exp_0123456789abcdef  ramping                 5 %       810    wait: this step is held until 2026-01-31 12:30Z',
+    'a               exp_0123456789abcdef  draft                   5 %       -      -',
+    'b               exp_0123456789abcdef  running, killed         5 %       810    wait: it is killed',
+    'c               exp_0123456789abcdef  decided: treatment won  5 %       810    -',
+  ]);
+});
+
+describe('planText', () => {
+  it('says what will happen', () => {
+    const { ramp: _, ...rest } = viewOf().document;
+    const plan = {
+      ...rest,
+      shadow: { adapter: 'support/intent@5', sample: 0.05 },
+      holdout: { name: '2026', share: 0.05 },
+      namespace: { name: 'onboarding', range: [0, 0.5] as [number, number] },
+      targeting: {
+        tenants: ['acme'],
+        name_prefix: 'support',
+        headers: [{ name: 'x-app-version', values: ['2', '3'] }],
+      },
+      overrides: [{ unit: 'acme/user/tester', variant: 'treatment' }],
+    };
+    expect(lines(planText(plan))).toEqual([
+      'name        support/intent',
+      'variants    control support/intent@3 50 %, treatment support/intent@4 50 %',
+      'who         5 % of the users; the others get the live version',
+      'only        tenants acme; asked for as support or below it; header x-app-version 2, 3',
+      'not         5 % in the holdout 2026',
+      'namespace   onboarding, 0 % to 50 %',
+      'testers     acme/user/tester treatment',
+      'decided by  thumbs (proportion, more is better)',
+      'shown       latency_ms (mean, less is better)',
+      'guardrail   error_rate at most +50 % and +0.02 over control, else rolled back',
+      'shadow      support/intent@5 also runs for 5 % of the requests; nobody gets its answers',
+      'seed        support-intent-2',
+    ]);
+  });
+
+  it('says what is left to the server', () => {
+    const { name, variants } = viewOf().document;
+    expect(lines(planText({ name, variants })).slice(2)).toEqual([
+      "who         the users; how many of them is the server's choice",
+      "decided by  the server's choice",
+    ]);
+    const ramp = { steps: [0.01, 1], hold_minutes: 2_880, min_units: 50 };
+    expect(planText({ name, variants, ramp, unit: 'key' })).toMatch(
+      /^who +1 %, 100 % of the API keys: each step for 2 d, from 50 units on$/m,
+    );
+  });
+});
+
+it('the sample is at the time it says', () =>
+  expect(new Date(NOON).toISOString()).toBe('2026-01-31T12:00:00.000Z'));

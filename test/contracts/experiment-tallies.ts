@@ -1,0 +1,220 @@
+import fc from 'fast-check';
+import { beforeEach, describe, expect, it } from 'vitest';
+import type {
+  ExperimentEvent,
+  ExperimentTallies,
+  FeedbackValue,
+} from '../../worker/stores/types-experiments.ts';
+import { createFakeTallies } from '../fakes/fake-tallies.ts';
+
+const AT = Date.UTC(2026, 10, 25);
+
+export const sampleEvent = (more: Partial<ExperimentEvent> = {}): ExperimentEvent => ({
+  experiment: 'e',
+  seed: 's',
+  variant: 'control',
+  unit: 'u1',
+  at: AT,
+  values: { latency_ms: 100 },
+  shadow: false,
+  ...more,
+});
+const feedback = (more: Partial<FeedbackValue> = {}): FeedbackValue & { at: number } => ({
+  token: 't1',
+  expiresAt: AT + 1_000_000,
+  seed: 's',
+  variant: 'control',
+  unit: 'u1',
+  metric: 'thumbs',
+  value: 1,
+  before: null,
+  at: AT,
+  ...more,
+});
+
+/** Steps of a history: events and feedback of few units, with values whose sums are exact in doubles. */
+const steps = fc.array(
+  fc.record({
+    unit: fc.integer({ min: 0, max: 5 }),
+    variant: fc.integer({ min: 0, max: 1 }),
+    seed: fc.constantFrom('s', 'other'),
+    metric: fc.constantFrom('a', 'b'),
+    value: fc.integer({ min: -64, max: 64 }),
+    before: fc.option(fc.integer({ min: 0, max: 8 })),
+    fed: fc.boolean(),
+    shadow: fc.boolean(),
+    /** Sent so often. */
+    times: fc.integer({ min: 1, max: 2 }),
+  }),
+  { maxLength: 30 },
+);
+
+/** What every place that counts experiments does. */
+export function experimentTalliesContract(name: string, make: () => Promise<ExperimentTallies>): void {
+  describe(`experiment tallies: ${name}`, () => {
+    let tallies: ExperimentTallies;
+    let batches = 0;
+    const add = (events: ExperimentEvent[], id = `b${(batches += 1)}`) =>
+      tallies.add('e', { id, at: AT, events });
+    beforeEach(async () => {
+      tallies = await make();
+    });
+
+    it('knows nothing of what nobody told', async () => {
+      expect(await tallies.snapshot('e', 's')).toEqual({ units: {}, metrics: {}, shadow: {} });
+    });
+
+    it('counts a unit once, and its mean as its value', async () => {
+      await add([sampleEvent(), sampleEvent({ values: { latency_ms: 300 } })]);
+      await add([sampleEvent({ values: { latency_ms: 200 } }), sampleEvent({ unit: 'u2' })]);
+      await add([sampleEvent({ unit: 'u3', variant: 'treatment', values: {} })]);
+      expect(await tallies.snapshot('e', 's')).toEqual({
+        units: { control: 2, treatment: 1 },
+        metrics: { latency_ms: { control: { n: 2, sum: 300, sumSquares: 200 ** 2 + 100 ** 2 } } },
+        shadow: {},
+      });
+    });
+
+    it('counts a batch once, however often it is sent', async () => {
+      const events = Array.from({ length: 40 }, (_, i) => sampleEvent({ unit: `u${i}` }));
+      await Promise.all([add(events, 'same'), add(events, 'same')]);
+      await add(events, 'same');
+      const { units, metrics } = await tallies.snapshot('e', 's');
+      expect(units).toEqual({ control: 40 });
+      expect(metrics['latency_ms']?.['control']).toEqual({ n: 40, sum: 4_000, sumSquares: 400_000 });
+    });
+
+    it('keeps experiments and seeds apart', async () => {
+      await add([sampleEvent(), sampleEvent({ seed: 'later', unit: 'x1' })]);
+      await tallies.add('other', { id: 'b1', at: AT, events: [sampleEvent({ experiment: 'other' })] });
+      for (const [experiment, seed] of [
+        ['e', 's'],
+        ['e', 'later'],
+        ['other', 's'],
+      ] as const)
+        expect((await tallies.snapshot(experiment, seed)).units).toEqual({ control: 1 });
+    });
+
+    it('leaves a unit with its first variant', async () => {
+      await add([sampleEvent()]);
+      await add([sampleEvent({ variant: 'treatment', values: { latency_ms: 900 } })]);
+      expect(await tallies.snapshot('e', 's')).toMatchObject({
+        units: { control: 1 },
+        metrics: { latency_ms: { control: { n: 1, sum: 100 } } },
+      });
+    });
+
+    it('counts shadows by the request, and never as units', async () => {
+      const shadow = { shadow: true, variant: 'shadow' };
+      await add([sampleEvent({ ...shadow, values: { latency_ms: 10, error_rate: 0 } })]);
+      await add([sampleEvent({ ...shadow, values: { latency_ms: 30 } })]);
+      expect(await tallies.snapshot('e', 's')).toEqual({
+        units: {},
+        metrics: {},
+        shadow: {
+          latency_ms: { n: 2, sum: 40, sumSquares: 1_000 },
+          error_rate: { n: 1, sum: 0, sumSquares: 0 },
+        },
+      });
+    });
+
+    it('takes each metric once of a token, and keeps the first value', async () => {
+      await add([sampleEvent({ values: {} })]);
+      expect(await tallies.feedback('e', feedback())).toBe('counted');
+      expect(await tallies.feedback('e', feedback({ value: 0 }))).toBe('repeated');
+      expect(await tallies.feedback('e', feedback({ metric: 'resolved', value: 0 }))).toBe('counted');
+      expect(await tallies.feedback('e', feedback({ token: 't2', value: 0 }))).toBe('counted');
+      const { units, metrics } = await tallies.snapshot('e', 's');
+      expect(units).toEqual({ control: 1 });
+      expect(metrics).toEqual({
+        thumbs: { control: { n: 1, sum: 0.5, sumSquares: 0.25 } },
+        resolved: { control: { n: 1, sum: 0, sumSquares: 0 } },
+      });
+    });
+
+    it('takes one of many that come at once', async () => {
+      const answers = await Promise.all(Array.from({ length: 8 }, () => tallies.feedback('e', feedback())));
+      expect(answers.filter((answer) => answer === 'counted')).toHaveLength(1);
+    });
+
+    it('counts feedback that overtakes its exposure', async () => {
+      await tallies.feedback('e', feedback());
+      await add([sampleEvent({ values: {} })]);
+      expect(await tallies.snapshot('e', 's')).toMatchObject({
+        units: { control: 1 },
+        metrics: { thumbs: { control: { n: 1, sum: 1 } } },
+      });
+    });
+
+    it('counts feedback under the seed of its exposure', async () => {
+      await add([sampleEvent({ values: {} })]);
+      await tallies.feedback('e', feedback({ seed: 'later' }));
+      expect((await tallies.snapshot('e', 'later')).units).toEqual({});
+      expect((await tallies.snapshot('e', 's')).metrics).toMatchObject({ thumbs: { control: { n: 1 } } });
+    });
+
+    it('pairs values with those from before when every unit has one', async () => {
+      await tallies.feedback('e', feedback({ value: 1, before: 0.5 }));
+      // The first that was told of a unit stays.
+      await tallies.feedback('e', feedback({ token: 't2', value: 0, before: 9 }));
+      await tallies.feedback('e', feedback({ token: 't3', unit: 'u2', value: 1, before: 2 }));
+      const paired = async () => (await tallies.snapshot('e', 's')).metrics['thumbs']?.['control'];
+      expect(await paired()).toEqual({
+        n: 2,
+        sum: 1.5,
+        sumSquares: 1.25,
+        preSum: 2.5,
+        preSumSquares: 4.25,
+        products: 0.25 + 2,
+      });
+      await tallies.feedback('e', feedback({ token: 't4', unit: 'u3' }));
+      expect(await paired()).toEqual({ n: 3, sum: 2.5, sumSquares: 2.25 });
+      await tallies.feedback('e', feedback({ token: 't5', unit: 'u3', before: 1 }));
+      expect(await paired()).toMatchObject({ n: 3, preSum: 3.5, products: 3.25 });
+    });
+
+    it('comes to what adding everything up at the end comes to', async () => {
+      let run = 0;
+      await fc.assert(
+        fc.asyncProperty(steps, async (history) => {
+          const experiment = `h${(run += 1)}`;
+          const plain = createFakeTallies();
+          for (const [i, step] of history.entries()) {
+            // A unit's hash is over its seed, and mostly it has one variant.
+            const unit = `${step.seed}${step.unit}`;
+            const variant = ['control', 'treatment'][i % 9 === 0 ? step.variant : step.unit % 2] as string;
+            const { seed, metric, value, before, shadow } = step;
+            for (let time = 0; time < step.times; time += 1)
+              for (const one of [tallies, plain])
+                if (step.fed)
+                  await one.feedback(
+                    experiment,
+                    feedback({ token: `t${i}`, seed, unit, variant, metric, value, before }),
+                  );
+                else
+                  await one.add(experiment, {
+                    id: `b${i}`,
+                    at: AT,
+                    events: [
+                      sampleEvent({ experiment, seed, unit, variant, values: { [metric]: value }, shadow }),
+                    ],
+                  });
+          }
+          for (const seed of ['s', 'other'])
+            expect(await rounded(tallies, experiment, seed)).toEqual(await rounded(plain, experiment, seed));
+        }),
+        { numRuns: 15, seed: 7 },
+      );
+    });
+  });
+}
+
+/** Sums in another order differ in their last digits. */
+async function rounded(tallies: ExperimentTallies, experiment: string, seed: string): Promise<unknown> {
+  const snapshot = await tallies.snapshot(experiment, seed);
+  return JSON.parse(
+    JSON.stringify(snapshot, (_key, value: unknown) =>
+      typeof value === 'number' ? Math.round(value * 1e6) / 1e6 + 0 : value,
+    ),
+  );
+}

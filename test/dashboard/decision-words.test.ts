@@ -1,0 +1,95 @@
+import { describe, expect, it } from 'vitest';
+import {
+  decisionWords,
+  hiddenBecause,
+  nextCoverage,
+  stepsOf,
+  type Step,
+} from '../../dashboard/model/decision-words.ts';
+import {
+  EXPERIMENT_STATUSES,
+  type Experiment,
+  type ExperimentDecision,
+  type ExperimentEvaluation,
+} from '../../protocol/index.ts';
+
+it.each<[ExperimentDecision, string, RegExp]>([
+  [
+    { action: 'rollback', reason: 'guardrail', metric: 'error_rate', variant: 'b' },
+    'alarm',
+    /^Rolled back.*: error_rate of b\. Everybody gets the live version\.$/,
+  ],
+  [{ action: 'hold', reason: 'guardrail', metric: 'cost', variant: 'b' }, 'alarm', /^On hold.*cost of b/],
+  [{ action: 'hold', reason: 'guardrail' }, 'alarm', /A guardrail was lost\. Stop/],
+  [{ action: 'hold', reason: 'sample_ratio', p_value: 0 }, 'alarm', /do not get the units/],
+  [{ action: 'hold', reason: 'no_traffic' }, 'alarm', /nobody/],
+  [{ action: 'wait', reason: 'not_running' }, 'calm', /not running/],
+  [{ action: 'wait', reason: 'killed' }, 'alarm', /kill switch/],
+  [{ action: 'wait', reason: 'not_significant' }, 'calm', /no difference/],
+  [{ action: 'wait', reason: 'units', units: 40, needed: 1_200 }, 'calm', /40 of 1,200 units/],
+  [
+    { action: 'wait', reason: 'hold_time', until: new Date(2026, 0, 2, 3, 4).getTime() },
+    'calm',
+    /until 2026-01-02 03:04\.$/,
+  ],
+  [{ action: 'wait', reason: 'hold_time' }, 'calm', /step is held\.$/],
+  [{ action: 'advance', coverage: 0.05, last: false }, 'good', /^Advanced to 5 %\.$/],
+  [{ action: 'advance', coverage: 1, last: true }, 'good', /^Advanced to 100 %, the last step\.$/],
+  [{ action: 'propose_winner', variant: 'b' }, 'good', /^b is proposed/],
+])('%j is %s', (decision, tone, text) => {
+  const words = decisionWords(decision);
+  expect(words.tone).toBe(tone);
+  expect(words.text).toMatch(text);
+});
+
+describe('what is hidden', () => {
+  const look = (state: 'ok' | 'alarm' | 'too_few_units', p: number): ExperimentEvaluation => ({
+    ...{ at: 1, seed: 's', coverage: 1, alpha: 0.05, comparisons: [], guardrails: [], shadow: {} },
+    units: { control: 5_000, treatment: 4_000 },
+    sample_ratio: { state, p_value: p },
+    decision: { action: 'wait', reason: 'not_significant' },
+  });
+
+  it('is nothing without an alarm', () => {
+    for (const one of [null, look('ok', 0.5), look('too_few_units', 0)])
+      expect(hiddenBecause(one)).toBeNull();
+  });
+
+  it.each([
+    [0.00004, 'p < 0.0001'],
+    [0.0004567, 'p = 0.000457'],
+  ])('is said with the split, p %d', (p, text) => {
+    expect(hiddenBecause(look('alarm', p))).toContain(`(control 5,000, treatment 4,000; ${text})`);
+  });
+});
+
+describe('what may be done', () => {
+  const at = (fields: Partial<Experiment>): Step[] =>
+    stepsOf({ status: 'running', killed: false, coverage: 1, ...fields } as Experiment);
+
+  it.each<[Partial<Experiment>, Step[]]>([
+    [{ status: 'draft' }, ['start', 'archive']],
+    [{ status: 'running' }, ['kill', 'promote', 'stop']],
+    [{ status: 'running', coverage: 0.5 }, ['ramp', 'kill', 'promote', 'stop']],
+    [{ status: 'ramping', coverage: 0.5, killed: true }, ['ramp', 'revive', 'promote', 'stop']],
+    [{ status: 'decided' }, ['archive']],
+    [{ status: 'archived' }, []],
+  ])('with %j is %j', (fields, steps) => {
+    expect(at(fields)).toEqual(steps);
+  });
+
+  it('is known of every status', () => {
+    for (const status of EXPERIMENT_STATUSES) expect(at({ status })).toBeInstanceOf(Array);
+  });
+
+  it.each([
+    [0.01, 0.05],
+    [0.03, 0.05],
+    [0.25, null],
+    [1, null],
+  ])('after coverage %d comes %j', (coverage, next) => {
+    const ramp = { steps: [0.01, 0.05, 0.25], hold_minutes: 1, min_units: 1 };
+    expect(nextCoverage({ coverage, ramp })).toBe(next);
+    expect(nextCoverage({ coverage })).toBeNull();
+  });
+});

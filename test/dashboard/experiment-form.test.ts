@@ -1,0 +1,135 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  createRequest,
+  EMPTY_FIELDS,
+  fieldAt,
+  type ExperimentFields,
+} from '../../dashboard/model/experiment-form.ts';
+import { CreateExperiment } from '../../protocol/index.ts';
+
+const filled: ExperimentFields = { ...EMPTY_FIELDS, name: 'support/intent', control: '3', treatment: '4' };
+const request = (fields: Partial<ExperimentFields>): CreateExperiment => {
+  const made = createRequest({ ...filled, ...fields });
+  if (!made.ok) throw new Error(JSON.stringify(made.error));
+  return made.value;
+};
+const problems = (fields: Partial<ExperimentFields>) => {
+  const made = createRequest({ ...filled, ...fields });
+  return made.ok ? {} : made.error;
+};
+
+describe('what the form becomes', () => {
+  it('is half of the units each on two versions of the name', () => {
+    expect(request({ name: ' support/intent ', treatment: ' 4 ' })).toEqual({
+      name: 'support/intent',
+      variants: [
+        { key: 'control', adapter: 'support/intent@3', weight: 0.5 },
+        { key: 'treatment', adapter: 'support/intent@4', weight: 0.5 },
+      ],
+      metrics: [{ key: 'thumbs', kind: 'proportion', better: 'up' }],
+      coverage: 1,
+      guardrails: [
+        {
+          metric: 'error_rate',
+          max_relative_increase: 0.5,
+          max_absolute_increase: 0.02,
+          action: 'rollback',
+        },
+      ],
+    });
+    expect(request({ guarded: false })).not.toHaveProperty('guardrails');
+    expect(request({ treatment: 'other/name@7' }).variants[1]?.adapter).toBe('other/name@7');
+  });
+
+  it.each<[string, ExperimentFields['kind'], 'proportion' | 'mean']>([
+    ['latency_ms', 'proportion', 'mean'],
+    [' latency_ms ', 'proportion', 'mean'],
+    ['error_rate', 'mean', 'proportion'],
+    ['revenue', 'mean', 'mean'],
+    ['solved', 'proportion', 'proportion'],
+  ])('takes %j, asked for as a %s, as a %s', (metric, kind, expected) => {
+    expect(request({ metric, kind }).metrics).toEqual([{ key: metric.trim(), kind: expected, better: 'up' }]);
+  });
+
+  it.each([
+    ['100', 1],
+    [' 12,5 ', 0.125],
+    ['0.1', 0.001],
+  ])('takes %j percent as coverage', (coverage, share) => {
+    expect(request({ coverage }).coverage).toBe(share);
+  });
+
+  it('ramps up to the coverage that was asked for', () => {
+    expect(request({ ramped: true, coverage: '30' })).toMatchObject({
+      coverage: 0.003,
+      ramp: { steps: [0.003, 0.015, 0.075, 0.3], hold_minutes: 60, min_units: 200 },
+    });
+  });
+
+  it('is a request that the edge takes, or says which fields are wrong', () => {
+    const text = fc.oneof(
+      fc.string(),
+      fc.constantFrom('3', '4', 'a/b@1', 'thumbs', 'cost', '50', '0', '101'),
+    );
+    const fields = fc.record({
+      ...{ name: text, control: text, treatment: text, metric: text, coverage: text },
+      kind: fc.constantFrom('proportion' as const, 'mean' as const),
+      better: fc.constantFrom('up' as const, 'down' as const),
+      guarded: fc.boolean(),
+      ramped: fc.boolean(),
+    });
+    fc.assert(
+      fc.property(fields, fc.boolean(), (random, named) => {
+        const made = createRequest({ ...random, ...(named ? { name: 'support/intent' } : {}) });
+        if (made.ok) expect(CreateExperiment.safeParse(made.value).success).toBe(true);
+        else {
+          expect(Object.keys(made.error).length).toBeGreaterThan(0);
+          for (const words of Object.values(made.error)) expect(words).toMatch(/^\P{Ll}.*\.$/su);
+        }
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe('what is wrong', () => {
+  it.each<[keyof ExperimentFields, Partial<ExperimentFields>]>([
+    ['name', { name: 'Support' }],
+    ['control', { control: '' }],
+    ['control', { control: '0' }],
+    ['treatment', { treatment: 'x' }],
+    ['treatment', { treatment: '3' }],
+    ['treatment', { treatment: 'support/intent@3' }],
+    ['metric', { metric: '' }],
+    ['metric', { metric: '5 stars' }],
+    ...['', '0', '-1', '100.1', 'all', 'NaN', 'Infinity'].map(
+      (coverage) => ['coverage', { coverage }] as [keyof ExperimentFields, Partial<ExperimentFields>],
+    ),
+  ])('is said at %s: %j', (field, fields) => {
+    expect(Object.keys(problems(fields))).toContain(field);
+  });
+
+  it('is said of every field at once, and of no other', () => {
+    expect(Object.keys(problems({ control: '', metric: 'A', coverage: 'x' })).sort()).toEqual([
+      'control',
+      'coverage',
+      'metric',
+    ]);
+  });
+
+  it.each<[(string | number)[], keyof ExperimentFields]>([
+    [['name'], 'name'],
+    [[], 'name'],
+    [['variants', 0, 'adapter'], 'control'],
+    [['variants', 1, 'adapter'], 'treatment'],
+    // As the edge's `param` has it.
+    [['variants', '1', 'adapter'], 'treatment'],
+    [['metrics', 0, 'kind'], 'metric'],
+    [['guardrails', 0, 'metric'], 'guarded'],
+    [['ramp', 'steps'], 'ramped'],
+    [['coverage'], 'coverage'],
+  ])('of %j is said at %s', (path, field) => {
+    expect(fieldAt(path)).toBe(field);
+  });
+});

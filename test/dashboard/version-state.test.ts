@@ -1,0 +1,46 @@
+import { expect, it } from 'vitest';
+import type { Version } from '../../dashboard/api/answers.ts';
+import { heirsOf, inheritedFrom, versionState } from '../../dashboard/model/version-state.ts';
+
+const version = (name: string, number: number, more: Partial<Version> = {}): Version => ({
+  ...{ name, version: number, digest: 'd', parent: null, bytes: 1, rank: 8, created_at: 0, created_by: 'k' },
+  chain: [{ digest: 'd', scale: 1, name, owner: 'o' }],
+  live: false,
+  ...more,
+});
+const member = (name: string, scale = 1) => ({ digest: name, scale, name, owner: 'o' });
+
+it.each<[string, Partial<Version>, number | null]>([
+  ['live', { live: true }, 3],
+  ['staged', {}, 2],
+  ['staged', {}, null],
+  ['earlier', {}, 4],
+  ['retired', { retired_at: 5 }, 4],
+  ['retired', { retired_at: 5 }, 2],
+  ['retired', { retired_at: 0 }, null],
+  ['earlier', { retired_at: null }, 4],
+])('is %s: %j beside live version %j', (state, more, live) => {
+  expect(versionState(version('a', 3, more), live)).toBe(state);
+});
+
+it('tells what a version is made of, without itself', () => {
+  expect(inheritedFrom(version('a', 1))).toEqual([]);
+  const chain = [member('root'), member('root/mid', 0.5), member('a')];
+  expect(inheritedFrom(version('a', 1, { chain }))).toEqual([
+    { name: 'root', scale: 1 },
+    { name: 'root/mid', scale: 0.5 },
+  ]);
+});
+
+it('tells who would be touched: those whose live version is made of it', () => {
+  const of = (name: string, ...versions: Version[]) => ({ name, owner: 'o', version: 1, versions });
+  const heir = { chain: [member('root'), member('x')] };
+  const others = [
+    of('root', version('root', 1, { live: true })),
+    of('live', version('live', 2, { ...heir, live: true }), version('live', 1)),
+    of('staged', version('staged', 2, heir), version('staged', 1, { live: true })),
+    of('none'),
+    of('stranger', version('stranger', 1, { live: true, chain: [member('rooted'), member('stranger')] })),
+  ];
+  expect(heirsOf('root', others)).toEqual(['live']);
+});

@@ -1,0 +1,126 @@
+import { adaptersOf, err, isLive, ok, pinOf, type Experiment, type Result } from '../../protocol/index.ts';
+import type {
+  ExperimentLedger,
+  ExperimentNote,
+  ExperimentRow,
+  LookRow,
+} from '../../worker/stores/types-experiments.ts';
+import type { Conflict } from '../../worker/stores/types.ts';
+import type { FakeNames } from './fake-registry.ts';
+
+const CONFLICT: Conflict = { kind: 'conflict', name: null };
+
+/** The ledger of experiments as a model. @param names of the fake registry that it shares a database with. */
+export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
+  const rows = new Map<string, ExperimentRow>();
+  /** By id. */
+  const told = new Map<string, number>();
+  let looks: LookRow[] = [];
+  const copy = <T>(value: T): T => structuredClone(value);
+  const newestFirst = () =>
+    [...rows.values()].sort((a, b) => b.createdAt - a.createdAt || (a.id < b.id ? 1 : -1));
+  const isOf = (name: string) => (row: ExperimentRow) => row.document.name === name;
+  const inUse = ({ document }: ExperimentRow) => document.status !== 'archived';
+  const hasRetired = (document: Experiment) =>
+    adaptersOf(document)
+      .map(pinOf)
+      .some(({ name, version }) => names.isRetired(name, version));
+  const namesIt = (name: string, version: number) => (row: ExperimentRow) =>
+    inUse(row) && adaptersOf(row.document).includes(`${name}@${version}`);
+
+  names.experimentOf = (name) => {
+    const started = newestFirst().filter((row) => isOf(name)(row) && row.startedAt !== null);
+    const row = started.find(inUse) ?? started[0];
+    return row === undefined ? null : copy({ id: row.id, owner: row.owner, document: row.document });
+  };
+  names.isUsed = (name, version) => [...rows.values()].some(namesIt(name, version));
+
+  const overlapping: ExperimentLedger['overlapping'] = async ({ except, owner, namespace }) =>
+    [...rows.values()]
+      .filter((row) => row.id !== except && row.owner === owner && isLive(row.document))
+      .filter(({ document: { namespace: other } }) => {
+        const [from, to] = namespace.range;
+        return other?.name === namespace.name && other.range[0] < to && other.range[1] > from;
+      })
+      .map(({ id }) => id)
+      .sort();
+
+  const keep = (row: ExperimentRow, note: ExperimentNote, flip?: { to: number }): Result<null, Conflict> => {
+    const before = rows.get(row.id);
+    const sameSeed = before?.document.seed === row.document.seed;
+    rows.set(row.id, copy({ ...row, evaluation: sameSeed ? before.evaluation : null }));
+    names.note(row.document.name, { ...note, target: row.id }, flip);
+    return ok(null);
+  };
+
+  return {
+    async create({ row, note }) {
+      const taken = [...rows.values()].some((other) => isOf(row.document.name)(other) && inUse(other));
+      return taken || rows.has(row.id) || hasRetired(row.document) ? err(CONFLICT) : keep(row, note);
+    },
+    get: async (id) => copy(rows.get(id) ?? null),
+    ofName: async (name) => copy([...rows.values()].find((row) => isOf(name)(row) && inUse(row)) ?? null),
+    async list({ owner, name, status = null, cursor, limit }) {
+      const after = cursor === null ? -1 : newestFirst().findIndex(({ id }) => id === cursor);
+      const items = newestFirst()
+        .slice(after + 1)
+        .filter((row) => owner === null || row.owner === owner)
+        .filter((row) => name === null || isOf(name)(row))
+        .filter((row) => status === null || row.document.status === status)
+        .slice(0, limit);
+      return { items: copy(items), cursor: items.length === limit ? (items.at(-1)?.id ?? null) : null };
+    },
+    live: async ({ after, limit }) =>
+      copy(
+        [...rows.values()]
+          .filter((row) => isLive(row.document) && row.id > (after ?? ''))
+          .sort((a, b) => (a.id < b.id ? -1 : 1))
+          .slice(0, limit),
+      ),
+    overlapping,
+    async save({ row, note, flip }) {
+      const { document, owner, id } = row;
+      if (rows.get(id)?.document.version !== document.version - 1) return err(CONFLICT);
+      if (document.status !== 'decided' && document.status !== 'archived' && hasRetired(document))
+        return err(CONFLICT);
+      if (flip !== undefined && names.isRetired(document.name, flip.to)) return err(CONFLICT);
+      if (isLive(document) && document.namespace !== undefined) {
+        const others = await overlapping({ except: id, owner, namespace: document.namespace });
+        if (others.length > 0) return err(CONFLICT);
+      }
+      return keep(row, note, flip);
+    },
+    async look({ row, keep: most }) {
+      const own = (one: LookRow) => one.experiment === row.experiment && one.seed === row.seed;
+      const mine = [...looks.filter((one) => own(one) && one.at !== row.at), row];
+      mine.sort((a, b) => a.at - b.at);
+      while (mine.length > most) mine.splice(mostCrowded(mine), 1);
+      looks = copy([...looks.filter((one) => !own(one)), ...mine]);
+      const experiment = rows.get(row.experiment);
+      if (experiment?.document.seed === row.seed) experiment.evaluation = copy(row.evaluation);
+    },
+    looks: async ({ experiment, seed, limit }) =>
+      copy(looks.filter((row) => row.experiment === experiment && row.seed === seed).slice(0, limit)),
+    written: async ({ id, version }) => void told.set(id, Math.max(version, told.get(id) ?? 0)),
+    behind: async (limit) =>
+      copy(
+        [...rows.values()]
+          .filter((row) => row.startedAt !== null && (told.get(row.id) ?? 0) < row.document.version)
+          .sort((a, b) => (a.id < b.id ? -1 : 1))
+          .slice(0, limit),
+      ),
+    using: async ({ name, version }) =>
+      [...rows.values()]
+        .filter(namesIt(name, version))
+        .map(({ id }) => id)
+        .sort(),
+  };
+}
+
+/** Place of the look, neither the first nor the last, whose neighbours are closest to one another; the oldest of such. */
+function mostCrowded(looks: readonly LookRow[]): number {
+  const gap = (i: number) => (looks[i + 1] as LookRow).at - (looks[i - 1] as LookRow).at;
+  let place = 1;
+  for (let i = 2; i < looks.length - 1; i += 1) if (gap(i) < gap(place)) place = i;
+  return place;
+}

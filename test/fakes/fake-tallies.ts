@@ -1,0 +1,126 @@
+import { StoreUnavailable } from '../../worker/stores/types.ts';
+import type {
+  ExperimentTallies,
+  TallyMoments,
+  TallySnapshot,
+} from '../../worker/stores/types-experiments.ts';
+
+interface Unit {
+  seed: string;
+  variant: string;
+  values: Map<string, { told: number[]; before: number | null }>;
+}
+
+export interface FakeTallies extends ExperimentTallies {
+  /** Every call fails while it is set. */
+  down: boolean;
+  /** Loses the answers of that many further writes, after having carried them out. */
+  loseAnswers: number;
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0);
+const square = (one: number): number => one * one;
+const plain = (values: readonly number[]): TallyMoments => ({
+  n: values.length,
+  sum: sum(values),
+  sumSquares: sum(values.map(square)),
+});
+
+/** Keeps everything that it was told and adds it up when it is asked: nothing runs along that could go wrong. */
+export function createFakeTallies(): FakeTallies {
+  const batches = new Set<string>();
+  const spent = new Set<string>();
+  const units = new Map<string, Unit>();
+  const shadows: { experiment: string; seed: string; metric: string; value: number }[] = [];
+  const keyOf = (experiment: string, seed: string, unit: string) => JSON.stringify([experiment, seed, unit]);
+
+  function expose(experiment: string, seed: string, unit: string, variant: string): Unit {
+    const key = keyOf(experiment, seed, unit);
+    const known = units.get(key) ?? { seed, variant, values: new Map() };
+    units.set(key, known);
+    return known;
+  }
+  function tell(of: Unit, variant: string, metric: string, value: number, before: number | null): void {
+    if (of.variant !== variant) return;
+    const has = of.values.get(metric) ?? { told: [], before: null };
+    of.values.set(metric, has);
+    has.told.push(value);
+    has.before ??= before;
+  }
+  function lookAlive(): void {
+    if (fake.down) throw new StoreUnavailable('DO', new Error('down'));
+  }
+  function answer<T>(value: T): T {
+    if (fake.loseAnswers > 0) {
+      fake.loseAnswers -= 1;
+      throw new StoreUnavailable('DO', new Error('the answer was lost'));
+    }
+    return value;
+  }
+
+  const fake: FakeTallies = {
+    down: false,
+    loseAnswers: 0,
+    async add(experiment, { id, events }) {
+      lookAlive();
+      const key = JSON.stringify([experiment, id]);
+      if (batches.has(key)) return answer(undefined);
+      batches.add(key);
+      for (const { seed, unit, variant, values, shadow } of events) {
+        const of = shadow ? null : expose(experiment, seed, unit, variant);
+        for (const [metric, value] of Object.entries(values))
+          if (of === null) shadows.push({ experiment, seed, metric, value });
+          else tell(of, variant, metric, value, null);
+      }
+      answer(undefined);
+    },
+    async feedback(experiment, { token, metric, seed, unit, variant, value, before }) {
+      lookAlive();
+      const key = JSON.stringify([experiment, token, metric]);
+      if (spent.has(key)) return answer('repeated');
+      spent.add(key);
+      const elsewhere = [...units].find(([of]) => {
+        const [inExperiment, , known] = JSON.parse(of) as string[];
+        return inExperiment === experiment && known === unit;
+      });
+      const home =
+        units.get(keyOf(experiment, seed, unit)) ?? elsewhere?.[1] ?? expose(experiment, seed, unit, variant);
+      tell(home, variant, metric, value, before);
+      return answer('counted');
+    },
+    async snapshot(experiment, seed) {
+      lookAlive();
+      const snapshot: TallySnapshot = { units: {}, metrics: {}, shadow: {} };
+      const found = new Map<string, { metric: string; variant: string; pairs: [number, number | null][] }>();
+      for (const [key, { variant, values, seed: of }] of units) {
+        if (of !== seed || (JSON.parse(key) as string[])[0] !== experiment) continue;
+        snapshot.units[variant] = (snapshot.units[variant] ?? 0) + 1;
+        for (const [metric, { told, before }] of values) {
+          const place = JSON.stringify([metric, variant]);
+          const at = found.get(place) ?? { metric, variant, pairs: [] };
+          found.set(place, at);
+          at.pairs.push([sum(told) / told.length, before]);
+        }
+      }
+      for (const { metric, variant, pairs } of found.values()) {
+        const moments = plain(pairs.map(([value]) => value));
+        const befores = pairs.flatMap(([, before]) => (before === null ? [] : [before]));
+        if (befores.length === pairs.length)
+          Object.assign(moments, {
+            preSum: sum(befores),
+            preSumSquares: sum(befores.map(square)),
+            products: sum(pairs.map(([value, before]) => value * (before ?? 0))),
+          });
+        (snapshot.metrics[metric] ??= {})[variant] = moments;
+      }
+      for (const metric of new Set(shadows.map((one) => one.metric))) {
+        const own = shadows.filter(
+          (one) => one.metric === metric && one.seed === seed && one.experiment === experiment,
+        );
+        if (own.length > 0) snapshot.shadow[metric] = plain(own.map(({ value }) => value));
+      }
+      return snapshot;
+    },
+  };
+  return fake;
+}

@@ -1,0 +1,48 @@
+import { describe, expect, it } from 'vitest';
+import { AUTOMATIC_METRICS } from '../../../protocol/index.ts';
+import { outcomeValues, type Outcome } from '../../../worker/experiments/outcome.ts';
+
+const outcome = (more: Partial<Outcome> = {}): Outcome => ({
+  ...{ status: 200, promptTokens: 12, completionTokens: 30, finish: 'stop' },
+  ...{ ttftMs: 40, latencyMs: 900, stoodIn: false },
+  ...more,
+});
+
+describe('what a request says of its variant', () => {
+  it('is each automatic metric of an answer', () => {
+    const values = outcomeValues(outcome());
+    expect(values).toEqual({
+      ttft_ms: 40,
+      latency_ms: 900,
+      output_tokens: 30,
+      error_rate: 0,
+      length_rate: 0,
+      cost: 42,
+    });
+    expect(Object.keys(values ?? {}).sort()).toEqual(AUTOMATIC_METRICS.map(({ key }) => key).sort());
+  });
+
+  it('says of length what the origin says', () => {
+    expect(outcomeValues(outcome({ finish: 'length' }))).toMatchObject({ length_rate: 1 });
+    expect(outcomeValues(outcome({ finish: null }))).not.toHaveProperty('length_rate');
+  });
+
+  it.each([500, 502, 503, 422])('is of a failure (%i) only that it was one', (status) => {
+    expect(outcomeValues(outcome({ status }))).toEqual({ error_rate: 1 });
+  });
+
+  it('is a failure when something else stood in', () => {
+    expect(outcomeValues(outcome({ stoodIn: true }))).toEqual({ error_rate: 1 });
+  });
+
+  it.each([400, 401, 404, 413, 429, 499])('is nothing when it is about the client (%i)', (status) => {
+    expect(outcomeValues(outcome({ status }))).toBeNull();
+  });
+
+  it('is never below nothing, whatever the clock does', () => {
+    expect(outcomeValues(outcome({ ttftMs: -3, latencyMs: -1 }))).toMatchObject({
+      ttft_ms: 0,
+      latency_ms: 0,
+    });
+  });
+});

@@ -1,0 +1,75 @@
+import { readFileSync } from 'node:fs';
+import { Validator } from '@seriousme/openapi-schema-validator';
+import { describe, expect, it } from 'vitest';
+import { createApp } from '../../../worker/app.ts';
+import { ANSWERS, BODIES } from '../../../worker/openapi/schemas.ts';
+import { createAppHarness } from '../app-harness.ts';
+import { apiDocument, documentedOperations } from './api-document.ts';
+
+/** The page is none of the API. */
+const isApi = (path: string) => !path.startsWith('/dashboard');
+
+/** `/admin/keys/:id`, `:index{[0-9]{1,4}}` and `*` as OpenAPI writes them. */
+const template = (path: string) => path.replaceAll(/:(\w+)(\{[^/]*\})?/g, '{$1}').replace(/\*$/, '{name}');
+
+describe('the OpenAPI document', () => {
+  it('is one of version 3.1', async () => {
+    const validator = new Validator();
+    const { valid, errors } = await validator.validate(apiDocument);
+    expect(errors ?? []).toEqual([]);
+    expect(valid).toBe(true);
+    expect(validator.version).toBe('3.1');
+  });
+
+  it('has every route of the app, and no other', async () => {
+    const { services } = await createAppHarness();
+    const routes = createApp(services)
+      .routes.filter(({ method, path }) => method !== 'ALL' && isApi(path))
+      .map(({ method, path }) => `${method} ${template(path)}`);
+    const documented = Object.entries(apiDocument.paths).flatMap(([path, item]) =>
+      Object.keys(item).map((method) => `${method.toUpperCase()} ${path}`),
+    );
+    expect(documented.sort(), 'add the route to worker/openapi').toEqual([...new Set(routes)].sort());
+  });
+
+  it('refers to nothing that it has not, and has no schema that nothing refers to', () => {
+    const refs = new Set(
+      [...JSON.stringify(apiDocument).matchAll(/"\$ref":"#\/components\/(\w+\/\w+)"/g)].map(([, ref]) => ref),
+    );
+    const has = Object.entries(apiDocument.components).flatMap(([kind, named]) =>
+      kind === 'securitySchemes' ? [] : Object.keys(named).map((name) => `${kind}/${name}`),
+    );
+    expect([...refs].sort()).toEqual(has.sort());
+    expect(JSON.stringify(apiDocument)).not.toMatch(/"\$ref":"(?!#\/components\/)/);
+  });
+
+  it('gives no two schemas or operations one name', () => {
+    expect(Object.keys(apiDocument.components.schemas)).toHaveLength(
+      Object.keys(BODIES).length + Object.keys(ANSWERS).length,
+    );
+    const ids = documentedOperations.map(({ operationId }) => operationId);
+    expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  it('declares every parameter of a path, and nothing twice', () => {
+    for (const [path, item] of Object.entries(apiDocument.paths))
+      for (const { parameters = [] } of Object.values(item)) {
+        const inPath = parameters.filter((one) => one.in === 'path').map(({ name }) => `{${name}}`);
+        expect(inPath).toEqual(path.match(/\{\w+\}/g) ?? []);
+        const all = parameters.map((one) => `${one.in} ${one.name}`);
+        expect(new Set(all).size).toBe(all.length);
+      }
+  });
+
+  it('is of the version of the package', () => {
+    const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+    expect(apiDocument.info.version).toBe(version);
+  });
+
+  it('lets out what has a default in a request, and has it in an answer', () => {
+    const required = (name: string) =>
+      (apiDocument.components.schemas[name] as { required: string[] }).required;
+    expect(required('ExperimentDocument')).not.toContain('killed');
+    expect(required('Experiment')).toContain('killed');
+  });
+});

@@ -1,0 +1,52 @@
+import { err, ok, pinOf, type ApiError, type Experiment, type Result } from '../../../protocol/index.ts';
+import { invalid } from '../../intake/intake-deps.ts';
+import type { AdminCaller, VersionRow } from '../../stores/types.ts';
+import type { LifeDeps } from './life-deps.ts';
+import { refused } from './refusals.ts';
+
+/**
+ * All adapters that the document names are there, not retired, on the base of the name's own versions, and such as the
+ * owner of the name may use.
+ * Errors: `model_not_found`, also for what may not be used; `version_conflict`; `adapter_invalid`.
+ */
+export async function checkAdapters(
+  deps: Pick<LifeDeps, 'registry' | 'mayUseChain'>,
+  params: { document: Experiment; caller: AdminCaller; owner: string },
+): Promise<Result<null, ApiError>> {
+  const { document, caller, owner } = params;
+  const { variants, shadow } = document;
+  const named = [
+    ...variants.map(({ adapter }, i) => ({ adapter, param: `variants.${i}.adapter` })),
+    ...(shadow === undefined ? [] : [{ adapter: shadow.adapter, param: 'shadow.adapter' }]),
+  ];
+  const rows = await Promise.all(
+    named.map(({ adapter }) => {
+      const { name, version } = pinOf(adapter);
+      return deps.registry.version(name, version);
+    }),
+  );
+  const rights = { tenant: owner, scopes: caller.scopes, grants: caller.grants };
+  const usable = (row: VersionRow | null): row is VersionRow =>
+    row !== null && (caller.root || deps.mayUseChain(rights, row));
+  let base = (await deps.registry.live(document.name))?.base ?? null;
+  for (const [i, { adapter, param }] of named.entries()) {
+    const row = rows[i] ?? null;
+    if (!usable(row))
+      return err({
+        code: 'model_not_found',
+        message: `'${adapter}' does not exist or you do not have access to it.`,
+      });
+    if (row.retiredAt !== null)
+      return err(refused(`'${adapter}' is retired. Name a version that is in use.`, param));
+    base ??= row.base;
+    if (row.base.digest !== base.digest)
+      return err(
+        invalid(
+          'base_mismatch',
+          `'${adapter}' is for the base '${row.base.id}', the others are for '${base.id}'. Compare adapters of one base.`,
+          param,
+        ),
+      );
+  }
+  return ok(null);
+}

@@ -1,0 +1,84 @@
+import { err, isLive, ok, type ApiError, type Experiment, type Result } from '../../../protocol/index.ts';
+import { writePointer } from '../../intake/write-pointer.ts';
+import { legalChange } from '../../policy/experiment/legal-change.ts';
+import type { ExperimentNote, ExperimentRow } from '../../stores/types-experiments.ts';
+import type { LifeDeps } from './life-deps.ts';
+import { changedMeanwhile, overlaps, refused } from './refusals.ts';
+
+type Deps = Pick<LifeDeps, 'experimentLedger' | 'pointers'>;
+
+export interface Change {
+  /** As it was read. */
+  before: ExperimentRow;
+  /** As it is to be. The version grows by itself. */
+  document: Omit<Experiment, 'version'>;
+  note: ExperimentNote;
+  flip?: { to: number };
+}
+
+/** @returns the row after the change, when the change is legal. A new seed, or going live, begins at `note.at`. */
+export function changedRow({ before, document: wanted, note }: Change): Result<ExperimentRow, ApiError> {
+  const was = before.document;
+  const document: Experiment = { ...wanted, version: was.version + 1 };
+  const legal = legalChange(was, document, before.seeds);
+  if (!legal.ok) return err(refused(`${legal.error.field}: ${legal.error.reason}.`, legal.error.field));
+  const anew = document.seed !== was.seed;
+  const wasLive = before.startedAt !== null;
+  const begins = isLive(document) && (anew || !wasLive);
+  // A seed that nobody was dealt by is forgotten.
+  const seeds = wasLive ? before.seeds : before.seeds.slice(0, -1);
+  return ok({
+    ...before,
+    document,
+    seeds: anew ? [...seeds, document.seed] : before.seeds,
+    startedAt: begins ? note.at : before.startedAt,
+    coverageAt: begins || (wasLive && document.coverage !== was.coverage) ? note.at : before.coverageAt,
+    evaluation: anew ? null : before.evaluation,
+  });
+}
+
+/**
+ * Writes a change down, and tells KV.
+ * Errors: `version_conflict`; `registry_unavailable` when the change is recorded, but KV was not told yet: the schedule
+ * makes up for that.
+ */
+export async function commitChange(deps: Deps, change: Change): Promise<Result<ExperimentRow, ApiError>> {
+  const row = changedRow(change);
+  if (!row.ok) return row;
+  const { note, flip } = change;
+  const saved = await deps.experimentLedger.save({
+    row: row.value,
+    note,
+    ...(flip === undefined ? {} : { flip }),
+  });
+  if (saved.ok) return tellKv(deps, row.value, note.action.replace('experiment_', ''));
+  return err(await whyNot(deps, row.value));
+}
+
+/** Also for a step that was taken before: an earlier attempt may have ended before its pointer. */
+export async function tellKv(
+  deps: Deps,
+  row: ExperimentRow,
+  what: string,
+): Promise<Result<ExperimentRow, ApiError>> {
+  if (row.startedAt === null) return ok(row);
+  const { name, version } = row.document;
+  const written = await writePointer(deps, { name, what });
+  if (!written.ok) return written;
+  await deps.experimentLedger.written({ id: row.id, version });
+  return ok(row);
+}
+
+/** Why the ledger took a legal change for a conflict: something has changed since it was checked. */
+async function whyNot({ experimentLedger }: Deps, row: ExperimentRow): Promise<ApiError> {
+  const now = await experimentLedger.get(row.id);
+  if (now !== null && now.document.version !== row.document.version - 1) return changedMeanwhile(now);
+  const { namespace } = row.document;
+  const others =
+    namespace === undefined
+      ? []
+      : await experimentLedger.overlapping({ except: row.id, owner: row.owner, namespace });
+  return others.length > 0
+    ? overlaps(others)
+    : refused(`An adapter that experiment '${row.id}' names has been retired. Read it and try again.`);
+}

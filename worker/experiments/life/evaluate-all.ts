@@ -1,0 +1,41 @@
+import { writePointer } from '../../intake/write-pointer.ts';
+import { EXPERIMENT_PAGE } from '../../limits.ts';
+import type { ExperimentRow } from '../../stores/types-experiments.ts';
+import { evaluate } from './evaluate.ts';
+import type { EvaluateDeps } from './life-deps.ts';
+
+/** Who is in the history when nobody asked. */
+const SCHEDULE = 'schedule';
+
+/**
+ * One round of the schedule: tells KV of changes that were cut off, then looks at every live experiment. One that fails
+ * keeps none of the others from its turn.
+ * @throws the first failure, when all had their turn.
+ */
+export async function evaluateAll(deps: EvaluateDeps): Promise<void> {
+  const failures: Error[] = [];
+  const attempt = async (row: ExperimentRow, work: () => Promise<{ ok: boolean }>): Promise<void> => {
+    try {
+      // A change that somebody else made meanwhile is no failure: the next round sees it.
+      await work();
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      console.error(JSON.stringify({ event: 'experiment_not_evaluated', experiment: row.id, reason }));
+      failures.push(error instanceof Error ? error : new Error(reason));
+    }
+  };
+  for (const row of await deps.experimentLedger.behind(EXPERIMENT_PAGE))
+    await attempt(row, async () => {
+      const { name, version } = row.document;
+      const written = await writePointer(deps, { name, what: 'change' });
+      if (written.ok) await deps.experimentLedger.written({ id: row.id, version });
+      return written;
+    });
+  for (let after: string | null = null; ;) {
+    const page: ExperimentRow[] = await deps.experimentLedger.live({ after, limit: EXPERIMENT_PAGE });
+    for (const row of page) await attempt(row, () => evaluate(deps, { row, actor: SCHEDULE }));
+    if (page.length < EXPERIMENT_PAGE) break;
+    after = page.at(-1)?.id ?? null;
+  }
+  if (failures.length > 0) throw failures[0];
+}

@@ -1,0 +1,92 @@
+import type {
+  Experiment,
+  ExperimentComparison,
+  ExperimentDecision,
+  ExperimentEvaluation,
+} from '../../../protocol/index.ts';
+import type { TallyMoments, TallySnapshot } from '../../stores/types-experiments.ts';
+import { analyze, type Comparison } from '../analyze.ts';
+import { decide, type Decision } from '../decide.ts';
+
+/**
+ * One look: what was counted, what follows. Pure.
+ * @param params.startedAt when the seed went live, @param params.coverageAt when its coverage was set, unix ms.
+ */
+export function evaluationOf(params: {
+  experiment: Experiment;
+  snapshot: TallySnapshot;
+  startedAt: number;
+  coverageAt: number;
+  now: number;
+}): ExperimentEvaluation {
+  const { experiment, snapshot, startedAt, coverageAt, now } = params;
+  const analysis = analyze(experiment, snapshot);
+  const decision = decide({ experiment, analysis, startedAt, stepStartedAt: coverageAt, now });
+  const { sampleRatio, alpha, comparisons, guardrails } = analysis;
+  return {
+    at: now,
+    seed: experiment.seed,
+    coverage: experiment.coverage,
+    units: Object.fromEntries(experiment.variants.map(({ key }) => [key, snapshot.units[key] ?? 0])),
+    sample_ratio: { state: sampleRatio.state, p_value: sampleRatio.pValue },
+    alpha,
+    // Whoever sees results believes them: behind the alarm there are none.
+    comparisons: sampleRatio.state === 'alarm' ? [] : comparisons.map(comparisonOf),
+    guardrails,
+    shadow: Object.fromEntries(
+      Object.entries(snapshot.shadow).map(([metric, moments]) => [metric, armOf(moments)]),
+    ),
+    decision: decisionOf(decision),
+  };
+}
+
+const armOf = ({ n, sum }: TallyMoments): { n: number; mean: number } => ({ n, mean: n === 0 ? 0 : sum / n });
+
+function comparisonOf(comparison: Comparison): ExperimentComparison {
+  const { metric, variant, control, treatment, verdict, reason, result } = comparison;
+  const estimated = ({ estimate, interval: { low, high } }: { estimate: number; interval: Bounds }) => ({
+    estimate,
+    low,
+    high,
+  });
+  return {
+    ...{ metric: metric.key, kind: metric.kind, better: metric.better },
+    ...{ variant, control, treatment, verdict, reason },
+    difference: result && estimated(result.difference),
+    lift: result?.lift ? estimated(result.lift) : null,
+    p_value: result?.pValue ?? null,
+    once: result && {
+      p_value: result.once.pValue,
+      difference: { low: result.once.interval.low, high: result.once.interval.high },
+    },
+    chance_to_win: result?.bayes?.chanceToWin ?? null,
+    expected_loss: result?.bayes?.expectedLoss ?? null,
+    adjusted: result?.adjusted ?? false,
+  };
+}
+type Bounds = Readonly<{ low: number; high: number }>;
+
+function decisionOf(decision: Decision): ExperimentDecision {
+  switch (decision.action) {
+    case 'rollback': {
+      const { metric, variant } = decision.guardrail;
+      return { action: 'rollback', reason: 'guardrail', metric, variant };
+    }
+    case 'hold':
+      if (decision.reason === 'guardrail') {
+        const { metric, variant } = decision.guardrail;
+        return { action: 'hold', reason: 'guardrail', metric, variant };
+      }
+      return decision.reason === 'sample_ratio'
+        ? { action: 'hold', reason: 'sample_ratio', p_value: decision.pValue }
+        : decision;
+    case 'wait':
+      return decision.reason === 'hold_time'
+        ? { action: 'wait', reason: 'hold_time', until: decision.untilMs }
+        : decision;
+    case 'advance':
+      return decision;
+    case 'propose_winner':
+      return { action: 'propose_winner', variant: decision.variant };
+  }
+}

@@ -1,0 +1,191 @@
+import type { z } from 'zod';
+import {
+  err,
+  isLive,
+  pinOf,
+  type ApiError,
+  type ArchiveExperiment,
+  type Experiment,
+  type KillExperiment,
+  type PromoteExperiment,
+  type RampExperiment,
+  type Result,
+  type StartExperiment,
+  type StopExperiment,
+} from '../../../protocol/index.ts';
+import type { ExperimentRow } from '../../stores/types-experiments.ts';
+import { checkNamespace } from './change-experiment.ts';
+import { checkAdapters } from './check-adapters.ts';
+import type { LifeDeps } from './life-deps.ts';
+import { refused } from './refusals.ts';
+import { becomes, taken, takeStep, type Step, type StepParams } from './take-step.ts';
+
+type Stepped = Promise<Result<ExperimentRow, ApiError>>;
+
+const notLive = ({ id, document: { status } }: ExperimentRow): ApiError =>
+  refused(
+    `Experiment '${id}' is ${status}, so that nobody takes part in it. ` +
+      (status === 'draft' ? 'Start it first.' : 'Make another one.'),
+    'status',
+  );
+
+/** A draft goes live: at the first step of its ramp, if it has one. */
+export const startExperiment = (
+  deps: LifeDeps,
+  params: StepParams<z.output<typeof StartExperiment>>,
+): Stepped =>
+  takeStep(deps, {
+    ...params,
+    action: 'experiment_start',
+    async step(row) {
+      const { document, owner } = row;
+      if (isLive(document)) return taken;
+      if (document.status !== 'draft') return err(notLive(row));
+      const name = await deps.registry.name(document.name);
+      if (name?.version == null)
+        return err(
+          refused(`'${document.name}' has no live version, which is what those outside get.`, 'name'),
+        );
+      const checked = await checkAdapters(deps, { document, caller: params.caller, owner });
+      if (!checked.ok) return checked;
+      const free = await checkNamespace(deps, row);
+      if (!free.ok) return free;
+      return becomes({ document: firstStep(document) });
+    },
+  });
+
+function firstStep({ ramp, coverage }: Experiment): Pick<Experiment, 'status' | 'coverage'> {
+  const [first] = ramp?.steps ?? [];
+  if (ramp === undefined || first === undefined) return { status: 'running', coverage };
+  return { status: ramp.steps.length > 1 ? 'ramping' : 'running', coverage: first };
+}
+
+/** More coverage, now. */
+export const rampExperiment = (
+  deps: LifeDeps,
+  params: StepParams<z.output<typeof RampExperiment>>,
+): Stepped =>
+  takeStep(deps, {
+    ...params,
+    action: 'experiment_ramp',
+    step(row) {
+      const { document } = row;
+      if (!isLive(document)) return err(notLive(row));
+      const next = document.ramp?.steps.find((step) => step > document.coverage);
+      const coverage = params.request.coverage ?? next;
+      if (coverage === undefined)
+        return err(
+          refused(
+            `Experiment '${row.id}' has no further step: its coverage is ${document.coverage}. Name the coverage that it is to have.`,
+            'coverage',
+          ),
+        );
+      return coverage === document.coverage ? taken : becomes({ document: covered(document, coverage) });
+    },
+  });
+
+/** The ramp goes on behind this coverage, and has ended when it has no further step. */
+export function covered(document: Experiment, coverage: number): Pick<Experiment, 'status' | 'coverage'> {
+  const goesOn = document.status === 'ramping' && document.ramp?.steps.some((step) => step > coverage);
+  return { status: goesOn === true ? 'ramping' : 'running', coverage };
+}
+
+/** Nobody wins, and everybody gets the name's live version. */
+export const stopExperiment = (
+  deps: LifeDeps,
+  params: StepParams<z.output<typeof StopExperiment>>,
+): Stepped =>
+  takeStep(deps, {
+    ...params,
+    action: 'experiment_stop',
+    step(row) {
+      const { status, winner } = row.document;
+      if (status === 'decided' && winner === null) return taken;
+      if (!isLive(row.document)) return err(cannotEnd(row));
+      return becomes({ document: { status: 'decided', winner: null } });
+    },
+  });
+
+const cannotEnd = ({ id, document: { status, winner } }: ExperimentRow): ApiError =>
+  refused(
+    `Experiment '${id}' is ${status}${winner === null ? '' : ` and '${winner}' won`}, so that there is nothing to decide. ` +
+      (status === 'draft' ? 'Archive it if it is not wanted.' : 'Make another one.'),
+    'status',
+  );
+
+/** The kill switch: everybody gets the name's live version, testers too, until it is taken back. */
+export const killExperiment = (
+  deps: LifeDeps,
+  params: StepParams<z.output<typeof KillExperiment>>,
+): Stepped =>
+  takeStep(deps, {
+    ...params,
+    action: 'experiment_kill',
+    step(row) {
+      const { killed } = params.request;
+      if (row.document.killed === killed) return taken;
+      if (!isLive(row.document)) return err(notLive(row));
+      return becomes({ document: { killed } });
+    },
+  });
+
+/** The variant's version becomes the name's live version, and the experiment ends. */
+export const promoteExperiment = (
+  deps: LifeDeps,
+  params: StepParams<z.output<typeof PromoteExperiment>>,
+): Stepped =>
+  takeStep(deps, {
+    ...params,
+    action: 'experiment_promote',
+    async step(row) {
+      const { document, evaluation } = row;
+      const proposed = evaluation?.decision.action === 'propose_winner' ? evaluation.decision.variant : null;
+      const key = params.request.variant ?? (isLive(document) ? proposed : document.winner);
+      if (document.status === 'decided' && key !== null && key === document.winner) return taken;
+      if (!isLive(document)) return err(cannotEnd(row));
+      if (key === null)
+        return err(
+          refused(
+            `No winner of experiment '${row.id}' is proposed. Name the variant that is to be live.`,
+            'variant',
+          ),
+        );
+      const variant = document.variants.find((one) => one.key === key);
+      if (variant === undefined)
+        return err({
+          code: 'invalid_request',
+          message: `Invalid value for 'variant': there is no variant '${key}'.`,
+          param: 'variant',
+        });
+      const pin = pinOf(variant.adapter);
+      if (pin.name !== document.name)
+        return err(
+          refused(
+            `'${variant.adapter}' is no version of '${document.name}'. Publish its file there, or stop the experiment.`,
+            'variant',
+          ),
+        );
+      const version = await deps.registry.version(pin.name, pin.version);
+      if (version === null || version.retiredAt !== null)
+        return err(refused(`'${variant.adapter}' is retired and cannot be live.`, 'variant'));
+      return becomes({ document: { status: 'decided', winner: key }, flip: { to: pin.version } });
+    },
+  });
+
+/** Puts a draft or a decided experiment away; its name is free for another. */
+export const archiveExperiment = (
+  deps: LifeDeps,
+  params: StepParams<z.output<typeof ArchiveExperiment>>,
+): Stepped =>
+  takeStep(deps, {
+    ...params,
+    action: 'experiment_archive',
+    step(row): Result<Step, ApiError> {
+      if (row.document.status === 'archived') return taken;
+      if (isLive(row.document))
+        return err(
+          refused(`Experiment '${row.id}' is live. Stop it, or promote a variant, first.`, 'status'),
+        );
+      return becomes({ document: { status: 'archived' } });
+    },
+  });

@@ -1,0 +1,32 @@
+import type { z } from 'zod';
+import type { AnswerName, BodyName } from './schemas.ts';
+
+/** What one answer is; without a schema it is an object, and the description says of what fields. */
+export interface OperationAnswer {
+  description: string;
+  schema?: AnswerName;
+  /** `none`: no body; `text/event-stream`: that as well as JSON, as the request asks. */
+  body?: 'none' | 'text/event-stream';
+  /** Beside those that every answer has: name -> description. */
+  headers?: Record<string, string>;
+}
+
+export interface Operation {
+  /** `operationId`: what generated clients call it. */
+  id: string;
+  tag: string;
+  summary: string;
+  description?: string;
+  /** Which kind of key it takes. */
+  key: 'admin' | 'api' | 'none';
+  /** Of parameters in the path, where more is known than that they are text. */
+  path?: Record<string, z.ZodType>;
+  query?: z.ZodObject;
+  /** Name -> description. */
+  headers?: Record<string, string>;
+  body?: BodyName | 'bytes';
+  answers: Record<number, OperationAnswer>;
+}
+
+/** By the route as the app has it, `POST /admin/experiments/:id/start`. */
+export type Operations = Readonly<Record<string, Operation>>;

@@ -1,0 +1,30 @@
+import { putPaced, type KvNamespace, type WritePacing } from './kv-namespace.ts';
+import { readSealed } from './kv-sealed-index.ts';
+import type { Sealer } from './sealed-value.ts';
+import { ExperimentEntry, type ExperimentIndex } from './types-experiments.ts';
+
+/** `experiment:<id>` -> sealed document and manifests of an experiment that is live, or was. */
+export function createKvExperimentIndex(params: {
+  kv: KvNamespace;
+  sealer: Sealer;
+  /** Seconds. */
+  cacheTtl: number;
+  retryAfterMs: number;
+  pacing: WritePacing;
+}): ExperimentIndex {
+  const { kv, sealer, pacing, retryAfterMs } = params;
+  const keyOf = (id: string) => `experiment:${id}`;
+  return {
+    async get(id) {
+      const found = await readSealed({ ...params, key: keyOf(id), schema: ExperimentEntry });
+      // The seal is over the key, so this can only be our own mistake; it must not assign by another's document.
+      return found.state === 'found' && found.value.id !== id
+        ? { state: 'trouble', reason: 'an entry in KV is that of another experiment', retryAfterMs }
+        : found;
+    },
+    async put(entry) {
+      const key = keyOf(entry.id);
+      await putPaced(kv, key, await sealer.seal(key, entry), pacing);
+    },
+  };
+}
