@@ -3,7 +3,7 @@ import { createExposureTokens, type ExposureTokens } from './experiments/exposur
 import { createUnitHasher, type UnitHasher } from './experiments/unit-hash.ts';
 import * as limits from './limits.ts';
 import type { Clock } from './metering.ts';
-import type { DurableNamespace } from './stores/do-quotas.ts';
+import type { DurableNamespace } from './stores/ask-object.ts';
 import { createDoTallies } from './stores/do-tallies.ts';
 import type { ExperimentSink, ExperimentTallies, ShadowRunner } from './stores/types-experiments.ts';
 import { createExposureRecorder } from './usage/exposure-recorder.ts';

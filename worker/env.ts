@@ -4,7 +4,7 @@ import { BOOTSTRAP_TENANT } from './middleware/authenticate.ts';
 import type { AnalyticsDataset } from './observe/analytics-engine.ts';
 import type { Origin } from './policy/choose-origin.ts';
 import type { SqlDatabase } from './stores/d1-database.ts';
-import type { DurableNamespace } from './stores/do-quotas.ts';
+import type { DurableNamespace } from './stores/ask-object.ts';
 import type { KvNamespace } from './stores/kv-namespace.ts';
 import type { ObjectBucket } from './stores/r2-blob-store.ts';
 

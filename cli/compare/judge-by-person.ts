@@ -1,3 +1,4 @@
+import { fnv1aMixed } from '../../protocol/index.ts';
 import { harmless } from '../harmless-text.ts';
 import { colors } from '../output.ts';
 import { questionOf } from './comparison-row.ts';
@@ -9,16 +10,11 @@ export const PERSON = 'me';
 
 /**
  * Which answer is shown first: a coin that depends on seed, prompt and names alone, so that the same command shows
- * the same order. FNV-1a over UTF-8, its bits mixed as in MurmurHash3's finalizer.
+ * the same order.
  */
 export function showsFirst(seed: number, { line, a, b }: Pairing): 'a' | 'b' {
   const [low, high] = [a.name, b.name].sort() as [string, string];
-  let hash = 0x811c9dc5;
-  for (const byte of Buffer.from(JSON.stringify([seed, line, low, high])))
-    hash = Math.imul(hash ^ byte, 0x01000193);
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  const lowFirst = ((hash ^ (hash >>> 16)) & 1) === 0;
+  const lowFirst = (fnv1aMixed(JSON.stringify([seed, line, low, high])) & 1) === 0;
   return lowFirst === (a.name === low) ? 'a' : 'b';
 }
 

@@ -1,3 +1,5 @@
+import { fnv1aMixed } from '../../protocol/index.ts';
+
 /** An origin as the configuration names it. */
 export interface Origin {
   id: string;
@@ -17,15 +19,6 @@ export interface OriginState {
 /** An origin may have this many times its share of the load before its names go to others. */
 const LOAD_FACTOR = 1.25;
 
-/** FNV-1a, 32 bits, finished by murmur3's mixer: short and even enough to rank a handful of origins. */
-function hash(text: string): number {
-  let h = 0x811c9dc5;
-  for (let i = 0; i < text.length; i += 1) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
-  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
-  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
-  return (h ^ (h >>> 16)) >>> 0;
-}
-
 /**
  * Rendezvous hashing (Thaler and Ravishankar 1998): each name ranks the origins in an order of its own, so that an
  * origin that leaves moves only its own names.
@@ -33,7 +26,7 @@ function hash(text: string): number {
  */
 export function rankOrigins(name: string, origins: readonly Origin[]): Origin[] {
   return origins
-    .map((origin) => ({ origin, weight: hash(`${origin.id}\n${name}`) }))
+    .map((origin) => ({ origin, weight: fnv1aMixed(`${origin.id}\n${name}`) }))
     .sort((a, b) => b.weight - a.weight || (a.origin.id < b.origin.id ? -1 : 1))
     .map(({ origin }) => origin);
 }

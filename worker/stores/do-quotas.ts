@@ -1,13 +1,6 @@
 import { z } from 'zod';
+import { askObject, type DurableNamespace } from './ask-object.ts';
 import type { KeyLimits, QuotaDecision, Quotas } from './types-metering.ts';
-import { StoreUnavailable } from './types.ts';
-import { withTimeout } from './with-timeout.ts';
-
-/** The part of a Durable Object's namespace that graft uses; `DurableObjectNamespace` fits it. */
-export interface DurableNamespace {
-  idFromName(name: string): unknown;
-  get(id: unknown): { fetch(url: string, init?: RequestInit): Promise<Response> };
-}
 
 const Meter = z.object({ limit: z.number(), remaining: z.number(), resetMs: z.number() }).nullable();
 const Decision: z.ZodType<QuotaDecision> = z.object({
@@ -31,36 +24,18 @@ type Call =
 export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs: number }): Quotas {
   const { namespace, timeoutMs } = params;
 
-  async function ask(counter: string, call: Call): Promise<unknown> {
-    const send = async (): Promise<unknown> => {
-      const object = namespace.get(namespace.idFromName(counter));
-      // The address is for nobody: it never leaves the platform.
-      const response = await object.fetch('https://quota.invalid/', {
-        method: 'POST',
-        body: JSON.stringify(call),
-      });
-      const text = await response.text();
-      if (!response.ok) throw new Error(`the counter answered ${response.status}`);
-      return JSON.parse(text) as unknown;
-    };
-    try {
-      return await withTimeout(send(), timeoutMs);
-    } catch (error) {
-      throw new StoreUnavailable('DO', error);
-    }
-  }
+  const ask = <T>(counter: string, call: Call, parse: (answer: unknown) => T): Promise<T> =>
+    askObject({ namespace, name: counter, what: 'counter', call, parse, timeoutMs });
+  const nothing = (): void => undefined;
 
   return {
-    async admit(counter, { limits, lease, at }) {
-      const parsed = Decision.safeParse(await ask(counter, { call: 'admit', limits, lease, at }));
-      if (parsed.success) return parsed.data;
-      throw new StoreUnavailable('DO', new Error('the counter answered something odd'));
-    },
-    async renew(counter, { lease, at }) {
-      await ask(counter, { call: 'renew', lease, at });
-    },
-    async settle(counter, { lease, tokens, at }) {
-      await ask(counter, { call: 'settle', lease, tokens, at });
-    },
+    admit: (counter, { limits, lease, at }) =>
+      ask(counter, { call: 'admit', limits, lease, at }, (answer) => {
+        const parsed = Decision.safeParse(answer);
+        if (parsed.success) return parsed.data;
+        throw new Error('the counter answered something odd');
+      }),
+    renew: (counter, { lease, at }) => ask(counter, { call: 'renew', lease, at }, nothing),
+    settle: (counter, { lease, tokens, at }) => ask(counter, { call: 'settle', lease, tokens, at }, nothing),
   };
 }

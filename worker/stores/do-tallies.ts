@@ -1,8 +1,7 @@
 import { z } from 'zod';
-import type { DurableNamespace } from './do-quotas.ts';
+import { fnv1a } from '../../protocol/index.ts';
+import { askObject, type DurableNamespace } from './ask-object.ts';
 import type { ExperimentTallies, TallyMoments, TallySnapshot } from './types-experiments.ts';
-import { StoreUnavailable } from './types.ts';
-import { withTimeout } from './with-timeout.ts';
 
 const at = z.number();
 const value = z.number();
@@ -61,12 +60,8 @@ const Fed = z.enum(['counted', 'repeated']);
 /** Objects that share an experiment's units among them; each writes some 500 events a second. */
 export const TALLY_SHARDS = 8;
 
-/** FNV-1a. A unit's shard must never change while its experiment lasts. */
-export function tallyShardOf(unit: string): number {
-  let hash = 0x811c9dc5;
-  for (let i = 0; i < unit.length; i += 1) hash = Math.imul(hash ^ unit.charCodeAt(i), 0x01000193);
-  return (hash >>> 0) % TALLY_SHARDS;
-}
+/** A unit's shard must never change while its experiment lasts. */
+export const tallyShardOf = (unit: string): number => fnv1a(unit) % TALLY_SHARDS;
 
 /**
  * Tallies in Durable Objects (`ExperimentTally` of worker/durable), {@link TALLY_SHARDS} an experiment. A batch goes to
@@ -78,29 +73,11 @@ export function createDoTallies(params: {
 }): ExperimentTallies {
   const { namespace, timeoutMs } = params;
 
-  async function ask<T>(
-    experiment: string,
-    shard: number,
-    call: TallyCall,
-    schema: z.ZodType<T>,
-  ): Promise<T> {
-    const send = async (): Promise<T> => {
-      const object = namespace.get(namespace.idFromName(`${experiment}/${shard}`));
-      // The address is for nobody: it never leaves the platform.
-      const response = await object.fetch('https://tally.invalid/', {
-        method: 'POST',
-        body: JSON.stringify(call),
-      });
-      const text = await response.text();
-      if (!response.ok) throw new Error(`the tally answered ${response.status}`);
-      return schema.parse(JSON.parse(text));
-    };
-    try {
-      return await withTimeout(send(), timeoutMs);
-    } catch (error) {
-      throw new StoreUnavailable('DO', error);
-    }
-  }
+  const ask = <T>(experiment: string, shard: number, call: TallyCall, schema: z.ZodType<T>): Promise<T> =>
+    askObject({
+      ...{ namespace, name: `${experiment}/${shard}`, what: 'tally', call, timeoutMs },
+      parse: (answer) => schema.parse(answer),
+    });
 
   return {
     async add(experiment, batch) {

@@ -7,7 +7,7 @@ import { PointerWriter } from '../../../worker/durable/pointer-writer.ts';
 import type { RawEnv } from '../../../worker/env.ts';
 import { createD1Registry } from '../../../worker/stores/d1-registry.ts';
 import { createDoPointers, POINTER_SHARDS, shardOf } from '../../../worker/stores/do-pointers.ts';
-import type { DurableNamespace } from '../../../worker/stores/do-quotas.ts';
+import type { DurableNamespace } from '../../../worker/stores/ask-object.ts';
 import { createKvExperimentIndex } from '../../../worker/stores/kv-experiment-index.ts';
 import { createKvNameIndex } from '../../../worker/stores/kv-name-index.ts';
 import type { KvNamespace } from '../../../worker/stores/kv-namespace.ts';

@@ -3,7 +3,7 @@ import { build } from 'esbuild';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll } from 'vitest';
 import { createDoTallies } from '../../../worker/stores/do-tallies.ts';
-import type { DurableNamespace } from '../../../worker/stores/do-quotas.ts';
+import type { DurableNamespace } from '../../../worker/stores/ask-object.ts';
 import { experimentTalliesContract } from '../../contracts/experiment-tallies.ts';
 import { createFakeTallies } from '../../fakes/fake-tallies.ts';
 

@@ -3,12 +3,12 @@ import {
   err,
   isLive,
   ok,
+  sameJson,
   type ApiError,
   type ChangeExperiment,
   type Result,
 } from '../../../protocol/index.ts';
 import type { z } from 'zod';
-import { sameJson } from '../../intake/repair/repair-deps.ts';
 import type { ExperimentRow } from '../../stores/types-experiments.ts';
 import type { AdminCaller } from '../../stores/types.ts';
 import { checkAdapters } from './check-adapters.ts';

@@ -49,15 +49,3 @@ export type RepairStep = (
   deps: RepairDeps,
   page: { cursor: string | null; dryRun: boolean; actor: string },
 ) => Promise<RepairedPage>;
-
-/** Equal as JSON, whatever the order of the fields. */
-export function sameJson(a: unknown, b: unknown): boolean {
-  return canonical(a) === canonical(b);
-}
-
-const canonical = (value: unknown): string =>
-  JSON.stringify(value, (_, inner: unknown) =>
-    typeof inner === 'object' && inner !== null && !Array.isArray(inner)
-      ? Object.fromEntries(Object.entries(inner).sort(([x], [y]) => (x < y ? -1 : 1)))
-      : inner,
-  );

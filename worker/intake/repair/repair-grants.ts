@@ -1,7 +1,8 @@
+import { sameJson } from '../../../protocol/index.ts';
 import { REPAIR_PAGE } from '../../limits.ts';
 import type { Grant, GrantRow, Lookup } from '../../stores/types.ts';
 import { syncGrants } from '../sync-grants.ts';
-import { sameJson, type Mended, type RepairDeps, type RepairStep } from './repair-deps.ts';
+import type { Mended, RepairDeps, RepairStep } from './repair-deps.ts';
 
 /** What every tenant was granted. A tenant at the border of two pages is looked at twice. */
 export const repairGrants: RepairStep = async (deps, { cursor, dryRun }) => {

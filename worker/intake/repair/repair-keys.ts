@@ -1,6 +1,7 @@
+import { sameJson } from '../../../protocol/index.ts';
 import { REPAIR_PAGE } from '../../limits.ts';
 import { keyIdOf, keyRecordOf, type KeyRecord, type KeyRow, type Lookup } from '../../stores/types.ts';
-import { sameJson, type Mended, type RepairDeps, type RepairStep } from './repair-deps.ts';
+import type { Mended, RepairDeps, RepairStep } from './repair-deps.ts';
 
 /** Every inference key that the system of record has. */
 export const repairKeys: RepairStep = async (deps, { cursor, dryRun }) => {

@@ -1,4 +1,4 @@
-import { nameProblem, type NameEntry } from '../../../protocol/index.ts';
+import { nameProblem, sameJson, type NameEntry } from '../../../protocol/index.ts';
 import { REPAIR_PAGE } from '../../limits.ts';
 import type { ExperimentEntry } from '../../stores/types-experiments.ts';
 import {
@@ -9,7 +9,7 @@ import {
   type Pointer,
 } from '../../stores/types.ts';
 import { experimentEntryOf, nameEntryOf } from '../write-pointer.ts';
-import { sameJson, type Mended, type RepairDeps, type RepairStep } from './repair-deps.ts';
+import type { Mended, RepairDeps, RepairStep } from './repair-deps.ts';
 
 /** Every name that the system of record has: its pointer, and the experiment that it has or had, are as they ought to be. */
 export const repairNames: RepairStep = async (deps, { cursor, dryRun, actor }) => {

@@ -1,3 +1,5 @@
+import { fnv1a } from '../../../protocol/index.ts';
+
 /**
  * GrowthBook's second hash (`hash(seed, value, 2)` of its SDKs, MIT) over UTF-8 bytes: FNV-1a of 32 bits, twice, so
  * that neighbouring units do not get neighbouring buckets. The SDK for JavaScript hashes UTF-16 units, which gives the
@@ -6,14 +8,6 @@
 
 /** Buckets are 0 to 9,999; a share of the units is a number of buckets. */
 export const BUCKETS = 10_000;
-
-const encoder = new TextEncoder();
-
-function fnv1a(text: string): number {
-  let hash = 0x811c9dc5;
-  for (const byte of encoder.encode(text)) hash = Math.imul(hash ^ byte, 0x01000193);
-  return hash >>> 0;
-}
 
 /** @param unit a lone surrogate is hashed as U+FFFD. @returns 0 … {@link BUCKETS} - 1. */
 export function bucketOf(seed: string, unit: string): number {

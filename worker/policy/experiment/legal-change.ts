@@ -1,4 +1,11 @@
-import { err, ok, type Experiment, type ExperimentStatus, type Result } from '../../../protocol/index.ts';
+import {
+  err,
+  ok,
+  sameJson,
+  type Experiment,
+  type ExperimentStatus,
+  type Result,
+} from '../../../protocol/index.ts';
 
 /** Why a change of the document is refused, and what to do instead. */
 export interface IllegalChange {
@@ -42,7 +49,7 @@ export function legalChange(
   }
   if (before.status === 'draft') return ok(undefined);
   if (before.status === 'decided') return decidedChange(before, after);
-  const frozen = FROZEN.find(({ of }) => !same(of(before), of(after)));
+  const frozen = FROZEN.find(({ of }) => !sameJson(of(before), of(after)));
   if (frozen !== undefined)
     return refuse(frozen.field, `${frozen.why}; give a new seed, which begins anew, or leave it as it was`);
   if (after.coverage < before.coverage && isLive(after))
@@ -89,22 +96,7 @@ function decidedChange(before: Experiment, after: Experiment): Result<void, Ille
   const { version: _v, status: _s, ...was } = before;
   const { version: _w, status: _t, ...is } = after;
   for (const field of new Set([...Object.keys(was), ...Object.keys(is)]))
-    if (!same(was[field as keyof typeof was], is[field as keyof typeof is]))
+    if (!sameJson(was[field as keyof typeof was], is[field as keyof typeof is]))
       return err({ field, reason: 'the experiment is decided; make another one' });
   return ok(undefined);
-}
-
-/** Values of parsed JSON, whatever the order of their keys. */
-function same(a: unknown, b: unknown): boolean {
-  return canonical(a) === canonical(b);
-}
-
-function canonical(value: unknown): string {
-  return (
-    JSON.stringify(value, (_key, part: unknown) =>
-      typeof part === 'object' && part !== null && !Array.isArray(part)
-        ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
-        : part,
-    ) ?? 'undefined'
-  );
 }

@@ -1,0 +1,18 @@
+/** Hashes for dealing and ranking; none of them keeps a secret or withstands anybody who wants a collision. */
+
+const encoder = new TextEncoder();
+
+/** FNV-1a of 32 bits over UTF-8 bytes (http://www.isthe.com/chongo/tech/comp/fnv/). A lone surrogate counts as U+FFFD. */
+export function fnv1a(text: string): number {
+  let hash = 0x811c9dc5;
+  for (const byte of encoder.encode(text)) hash = Math.imul(hash ^ byte, 0x01000193);
+  return hash >>> 0;
+}
+
+/** {@link fnv1a} with MurmurHash3's finalizer: every bit depends on all of the text, as shares and ranks need it. */
+export function fnv1aMixed(text: string): number {
+  let hash = fnv1a(text);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}
