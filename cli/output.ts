@@ -83,6 +83,9 @@ export function createOutput(params: {
   };
 }
 
+/** Spaces that end a line, before the escape sequence that ends its colour or not. */
+const SPACES_AT_THE_END = / +(\u001b\[[\d;]*m)? *$/;
+
 /** A table without borders, as `ls` and `ps` print it. */
 export function plainTable(head: string[], rows: string[][]): string {
   const table = new Table({
@@ -110,6 +113,6 @@ export function plainTable(head: string[], rows: string[][]): string {
   return table
     .toString()
     .split('\n')
-    .map((line) => line.trimEnd())
+    .map((line) => line.replace(SPACES_AT_THE_END, '$1'))
     .join('\n');
 }

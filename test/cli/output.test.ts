@@ -1,5 +1,6 @@
 import { PassThrough } from 'node:stream';
-import { describe, expect, it } from 'vitest';
+import { stripVTControlCharacters } from 'node:util';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createOutput, fileSize, plainTable, progressLine } from '../../cli/output.ts';
 
 const capture = (terminal: boolean, json: boolean) => {
@@ -68,5 +69,29 @@ describe('plainTable', () => {
       ],
     ).split('\n');
     expect(lines.slice(1)).toEqual(['medicine/cardiology  1', 'a                    12']);
+  });
+
+  describe('in colour', () => {
+    afterEach(() => {
+      vi.unstubAllEnvs();
+      vi.resetModules();
+    });
+
+    it('ends no line with spaces, and says what it says without', async () => {
+      const rows = [
+        ['a', 'x'],
+        ['b', 'longer'],
+      ];
+      const head = ['name', 'state     '];
+      vi.stubEnv('FORCE_COLOR', '1');
+      vi.resetModules();
+      const coloured = (await import('../../cli/output.ts')).plainTable(head, rows);
+      expect(coloured).not.toBe(stripVTControlCharacters(coloured));
+      expect(stripVTControlCharacters(coloured).split('\n')).toEqual([
+        'name  state',
+        'a     x',
+        'b     longer',
+      ]);
+    });
   });
 });

@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import {
   byLayer,
@@ -57,15 +58,14 @@ it.each([
 });
 
 it('a table has its numbers flush right', () => {
-  expect(
-    numberTable(
-      ['NAME', 'RANK'],
-      [
-        ['a', '8'],
-        ['bcdef', '1024'],
-      ],
-    ),
-  ).toBe('NAME   RANK\na         8\nbcdef  1024');
+  const table = numberTable(
+    ['NAME', 'RANK'],
+    [
+      ['a', '8'],
+      ['bcdef', '1024'],
+    ],
+  );
+  expect(stripVTControlCharacters(table)).toBe('NAME   RANK\na         8\nbcdef  1024');
 });
 
 it('facts leave out what is not known', () => {

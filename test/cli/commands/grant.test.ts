@@ -1,3 +1,4 @@
+import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { grantTable } from '../../../cli/admin/grant-answers.ts';
 import { parseGrant } from '../../../cli/commands/grant.ts';
@@ -41,7 +42,8 @@ it('lists grants in words', () => {
     { scope: 'medicine/**', tenant: '*', owner: 'clinic', ...at },
     { scope: '**', tenant: 'ops', owner: null, ...at },
   ]);
-  expect(table.split('\n').map((line) => line.split(/ {2,}/))).toEqual([
+  const lines = stripVTControlCharacters(table).split('\n');
+  expect(lines.map((line) => line.split(/ {2,}/))).toEqual([
     ['SCOPE', 'OWNER', 'GRANTED TO', 'SINCE'],
     ['medicine/**', 'clinic', 'everybody', '2026-01-31'],
     ['**', 'anybody', 'ops', '2026-01-31'],
