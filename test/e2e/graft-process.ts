@@ -21,7 +21,7 @@ export interface GraftProcess {
 
 export interface GraftOptions {
   cwd: string;
-  /** Added to ours, less every GRAFT_ variable. */
+  /** Added to ours, less every GRAFT_ variable, and without colours. */
   env?: Record<string, string>;
   /** Piped in; nothing unless given. */
   stdin?: string;
@@ -29,7 +29,7 @@ export interface GraftOptions {
 
 export function startGraft(args: readonly string[], options: GraftOptions): GraftProcess {
   const inherited = Object.fromEntries(
-    Object.entries(process.env).filter(([name]) => !name.startsWith('GRAFT_')),
+    Object.entries(process.env).filter(([name]) => !name.startsWith('GRAFT_') && name !== 'FORCE_COLOR'),
   );
   const child = spawn(process.execPath, [GRAFT, ...args], {
     cwd: options.cwd,
