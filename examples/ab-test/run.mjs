@@ -1,13 +1,14 @@
-// A/B test of two versions of one adapter, from publishing to promotion: `node examples/ab-test/run.mjs`, in the folder
-// where `npm start` runs. README.md beside this file shows what it prints.
-import { execFile } from 'node:child_process';
+// A/B test of two versions of one adapter, from the first user to the last: `node examples/ab-test/run.mjs`, in the
+// folder where `npm start` runs. README.md beside this file shows what it prints.
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 
-const NAME = 'shop/intent';
+/** `npm start` publishes both. */
+const NAME = 'support/intent';
+const CONTROL = `${NAME}@1`;
+const TREATMENT = `${NAME}@2`;
 const USERS = 400;
 const USERS_A_LOOK = 20;
 /** Users who ask at the same time. */
@@ -22,7 +23,6 @@ const MIN_UNITS = 200;
 const SEED = 'ab-test';
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const root = path.join(here, '../..');
 const local = JSON.parse(readFileSync('.graft/local.json', 'utf8'));
 const rows = readFileSync(path.join(here, 'rows.jsonl'), 'utf8')
   .trim()
@@ -51,15 +51,6 @@ async function send(method, url, key, body) {
 }
 const admin = async (method, url, body) => (await send(method, `/admin${url}`, local.adminKey, body)).answer;
 
-const run = promisify(execFile);
-/** @returns `name@version` of an example adapter. */
-async function publish(folder, ...flags) {
-  const given = path.join(root, 'examples/adapters', folder);
-  const args = ['publish', given, '--name', NAME, ...flags, '--json'];
-  const env = { ...process.env, GRAFT_URL: local.url, GRAFT_KEY: local.key, GRAFT_ADMIN_KEY: local.adminKey };
-  const { stdout } = await run(process.execPath, [path.join(root, 'bin/graft.mjs'), ...args], { env });
-  return `${NAME}@${JSON.parse(stdout).version}`;
-}
 const ask = ({ user: content }, user) =>
   send('POST', '/v1/chat/completions', local.key, {
     ...{ model: NAME, user, temperature: 0, max_tokens: MAX_TOKENS },
@@ -78,9 +69,13 @@ function score(text, expected) {
   return wanted.filter(([key, value]) => answer?.[key] === value).length / wanted.length;
 }
 
+/** Everyone asks about something else, every other user twice. */
+const questionsOf = (i) =>
+  [rows[(2 * i) % rows.length], rows[(2 * i + 1) % rows.length]].slice(0, 1 + (i % 2));
+
+/** Asks and says how good the answers were. */
 async function playUser(i) {
-  const questions = [rows[(2 * i) % rows.length], rows[(2 * i + 1) % rows.length]].slice(0, 1 + (i % 2));
-  for (const row of questions) {
+  for (const row of questionsOf(i)) {
     const { answer, headers } = await ask(row, `user-${i}`);
     const exposure = headers.get('x-graft-exposure');
     if (exposure === null) stop(`user-${i} is not in the experiment`);
@@ -88,6 +83,17 @@ async function playUser(i) {
     await send('POST', '/v1/feedback', local.key, { exposure, metric: 'fields', value });
   }
 }
+
+/** @param users their numbers. */
+async function together(users, play) {
+  const waiting = [...users];
+  await Promise.all(
+    Array.from({ length: AT_ONCE }, async () => {
+      for (let user = waiting.shift(); user !== undefined; user = waiting.shift()) await play(user);
+    }),
+  );
+}
+const range = (from, to) => Array.from({ length: to - from }, (_, i) => from + i);
 
 const percent = (value) => `${(100 * value).toFixed(0)} %`;
 const points = (value) => (100 * value).toFixed(0);
@@ -100,15 +106,18 @@ for (const { id, document } of experiments) {
   await admin('POST', `/experiments/${id}/archive`, {});
 }
 
-const control = await publish('intent-v1');
-const treatment = await publish('intent-v2', '--stage');
-console.log(`published ${control}, and staged ${treatment}`);
+const { versions } = await admin('GET', `/versions?name=${NAME}`);
+for (const version of [1, 2])
+  if (!versions.some((row) => row.version === version && row.retired_at == null))
+    stop(`${NAME} has no version ${version}; run \`npm start\` in a new folder`);
+await admin('POST', '/flip', { name: NAME, to: 1, why: 'A/B test from the start' });
+console.log(`${CONTROL} is live, ${TREATMENT} is the treatment`);
 const { id } = await admin('POST', '/experiments', {
   name: NAME,
   seed: SEED,
   variants: [
-    { key: 'control', adapter: control, weight: 0.5 },
-    { key: 'treatment', adapter: treatment, weight: 0.5 },
+    { key: 'control', adapter: CONTROL, weight: 0.5 },
+    { key: 'treatment', adapter: TREATMENT, weight: 0.5 },
   ],
   coverage: 1,
   metrics: [{ key: 'fields', kind: 'proportion', better: 'up' }],
@@ -119,13 +128,10 @@ console.log(`experiment ${id} runs`);
 await sleep(SEEN_MS);
 
 let winner = null;
-for (let first = 0; first < USERS && winner === null; first += USERS_A_LOOK) {
-  const users = Array.from({ length: Math.min(USERS_A_LOOK, USERS - first) }, (_, i) => first + i);
-  await Promise.all(
-    Array.from({ length: AT_ONCE }, async () => {
-      for (let user = users.shift(); user !== undefined; user = users.shift()) await playUser(user);
-    }),
-  );
+let asked = 0;
+while (asked < USERS && winner === null) {
+  await together(range(asked, asked + USERS_A_LOOK), playUser);
+  asked += USERS_A_LOOK;
   const { evaluation } = await admin('POST', `/experiments/${id}/evaluate`, {});
   const { units, decision, comparisons } = evaluation;
   const [comparison] = comparisons;
@@ -146,9 +152,18 @@ for (let first = 0; first < USERS && winner === null; first += USERS_A_LOOK) {
 if (winner !== 'treatment') stop(`the winner is ${winner ?? 'open'}`);
 
 await admin('POST', `/experiments/${id}/promote`, {});
+console.log(`promoted: ${NAME} is ${TREATMENT} for everybody`);
+if (asked === USERS) process.exit();
 await sleep(SEEN_MS);
-const after = await ask(rows[0], 'after');
-const served = after.headers.get('x-graft-adapter');
-if (served !== treatment || after.headers.get('x-graft-experiment') !== null)
-  stop(`${NAME} is answered by ${served}`);
-console.log(`promoted: ${NAME} is answered by ${served}: ${after.answer.choices[0].message.content}`);
+let right = 0;
+await together(range(asked, USERS), async (i) => {
+  const [row] = questionsOf(i);
+  const { answer, headers } = await ask(row, `user-${i}`);
+  const served = headers.get('x-graft-adapter');
+  if (served !== TREATMENT || headers.get('x-graft-experiment') !== null)
+    stop(`user-${i} was answered by ${served}`);
+  right += score(answer.choices[0].message.content, row.expected);
+});
+console.log(
+  `users ${asked + 1} to ${USERS}: all by ${TREATMENT}, ${percent(right / (USERS - asked))} of fields right`,
+);
