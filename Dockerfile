@@ -3,7 +3,7 @@
 FROM node:22-bookworm-slim AS packages
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-# What only the edge and the command line need goes, and ONNX Runtime for other systems: 540 MB become about 100.
+# What only the edge and the command line need goes, and ONNX Runtime for other systems: 540 MB become about 120.
 RUN npm ci --omit=dev --no-audit --no-fund \
   && rm -rf node_modules/wrangler node_modules/workerd node_modules/miniflare node_modules/sharp \
     node_modules/@cloudflare node_modules/@img node_modules/.bin \

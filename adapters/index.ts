@@ -31,6 +31,7 @@ export {
   type SafetensorsFile,
   type SafetensorsHeader,
   type TensorEntry,
+  type TensorToMake,
 } from './format/safetensors.ts';
 export { writeGgufAdapter } from './format/write-gguf-adapter.ts';
 export { writePeftAdapter } from './format/write-peft-adapter.ts';

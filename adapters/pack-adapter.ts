@@ -1,8 +1,7 @@
-import { sha256Hex } from '../protocol/index.ts';
 import { checkBaseName } from './base-name.ts';
+import { digestOf } from './digest-of.ts';
 import { AdapterFormatError } from './errors.ts';
 import { encodeCanonical, parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
-import { toDtype } from './format/convert-dtype.ts';
 import type { AttentionShape } from './format/rope-rows.ts';
 import { CONFIG_PATH, readAdapter, type AdapterFiles, type AdapterFormat } from './read-adapter.ts';
 import { checkValues } from './validate-adapter.ts';
@@ -65,17 +64,17 @@ export async function packAdapter(params: {
     });
   const [problem] = checkValues(read.modules);
   if (problem) throw problem;
-  const modules = params.dtype === 'BF16' ? toDtype(read.modules, 'BF16') : read.modules;
-  const [rounded] = modules === read.modules ? [] : checkValues(modules);
-  if (rounded) throw rounded;
-  const bytes = encodeCanonical({ base: baseId, parent: parentChainId, modules });
+  const dtype = params.dtype ?? 'keep';
+  const bytes = encodeCanonical({ base: baseId, parent: parentChainId, modules: read.modules, dtype });
   // Read back: what this function returns is what every later reader accepts.
   const canonical = parseCanonical(bytes);
+  const [rounded] = dtype === 'keep' ? [] : checkValues(canonical.modules);
+  if (rounded) throw rounded;
   return {
     ...canonical,
     format: read.format,
     bytes,
-    digest: await sha256Hex(bytes),
+    digest: await digestOf(bytes),
     rank: canonical.modules.reduce((rank, module) => Math.max(rank, module.rank), 0),
     warnings: [...read.warnings, ...(baseWarning === null ? [] : [baseWarning])],
   };

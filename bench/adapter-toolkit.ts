@@ -24,12 +24,16 @@ import {
   type AdapterFiles,
 } from '../adapters/index.ts';
 import { sha256Hex } from '../protocol/index.ts';
+import { writeFilesToPack, type FileToPack } from './adapters/write-files-to-pack.ts';
 import { ALL_LINEARS, SMOLLM2_135M, writeRandomAdapter } from './adapters/write-random-adapter.ts';
 import { describeMachine } from './machine.ts';
 
 const BASE_ID = 'smollm2-135m-instruct';
 const ATTENTION = { heads: 9, kvHeads: 3 };
 const MB = 1e6;
+const WEIGHTS = 'adapter_model.safetensors';
+/** Processes that pack each file; the garbage of one run is not another's. */
+const PACK_RUNS = 9;
 
 /** Read in one piece: the asynchronous `readFile` joins pieces and needs twice the memory. Not a copy of the buffer. */
 function load(file: string): Uint8Array<ArrayBuffer> {
@@ -51,17 +55,19 @@ async function check(file: string): Promise<void> {
   if (problem) throw problem;
 }
 
-async function pack(file: string): Promise<void> {
-  await packAdapter({ files: await peftFiles(path.dirname(file)), baseId: BASE_ID, parentChainId: null });
+type Dtype = 'keep' | 'BF16';
+
+async function pack(file: string, dtype: Dtype): Promise<void> {
+  const files = await filesAround(file);
+  await packAdapter({ files, attention: ATTENTION, baseId: BASE_ID, parentChainId: null, dtype });
 }
 
-type Task = 'times' | 'check' | 'pack';
+type Task = 'times' | 'check' | 'pack' | 'pack-bf16';
 
-async function peftFiles(folder: string): Promise<AdapterFiles> {
-  return {
-    weights: load(path.join(folder, 'adapter_model.safetensors')),
-    configJson: await readFile(path.join(folder, 'adapter_config.json'), 'utf8'),
-  };
+/** @returns a weights file and the configuration beside it, if there is one. */
+async function filesAround(file: string): Promise<AdapterFiles> {
+  const config = path.join(path.dirname(file), 'adapter_config.json');
+  return { weights: load(file), configJson: await readFile(config, 'utf8').catch(() => null) };
 }
 
 const milliseconds = async (action: () => unknown): Promise<number> => {
@@ -98,7 +104,7 @@ async function runChild(task: Task, file: string, rounds: number): Promise<void>
   if (task === 'times')
     console.log(JSON.stringify(await bestTimes([() => digestOnly(file), () => check(file)], rounds)));
   else {
-    await (task === 'check' ? check(file) : pack(file));
+    await (task === 'check' ? check(file) : pack(file, task === 'pack-bf16' ? 'BF16' : 'keep'));
     console.log(JSON.stringify([peakBytes() - before]));
   }
 }
@@ -107,21 +113,43 @@ async function makeFiles(work: string) {
   const peft = async (name: string, rank: number, seed: number): Promise<AdapterFiles> => {
     const folder = path.join(work, name);
     await writeRandomAdapter({ folder, shape: SMOLLM2_135M, rank, modules: ALL_LINEARS, seed });
-    return peftFiles(folder);
+    return filesAround(path.join(folder, WEIGHTS));
   };
-  const canonical = async (name: string, files: AdapterFiles, dtype: 'keep' | 'BF16'): Promise<string> => {
+  const canonical = async (name: string, files: AdapterFiles, dtype: Dtype): Promise<string> => {
     const packed = await packAdapter({ files, baseId: BASE_ID, parentChainId: null, dtype });
     await writeFile(path.join(work, name), packed.bytes);
     return path.join(work, name);
   };
   const f32 = await peft('f32', 16, 1);
+  await peft('large', 64, 5);
   return {
     peft: f32,
     others: [await peft('second', 16, 2), await peft('third', 16, 3)],
-    peftPath: path.join(work, 'f32', 'adapter_model.safetensors'),
+    toPack: [
+      ...(await writeFilesToPack({
+        work,
+        peft: f32,
+        peftPath: path.join(work, 'f32', WEIGHTS),
+        attention: ATTENTION,
+      })),
+      { name: 'PEFT F32, rank 64', file: path.join(work, 'large', WEIGHTS), bf16: false },
+    ],
     f32: await canonical('f32.safetensors', f32, 'keep'),
     bf16: await canonical('bf16.safetensors', await peft('wide', 32, 4), 'BF16'),
   };
+}
+
+async function measurePacking(files: readonly FileToPack[]) {
+  const rows = [];
+  for (const { name, file, bf16 } of files) {
+    const task = bf16 ? 'pack-bf16' : 'pack';
+    const peaks: number[] = [];
+    for (let run = 0; run < PACK_RUNS; run++) peaks.push((await inChild(task, file))[0]!);
+    peaks.sort((a, b) => a - b);
+    // What comes out is never larger than what goes in, but for some bytes of the header.
+    rows.push({ name, bytes: load(file).byteLength, median: peaks[PACK_RUNS >> 1]!, worst: peaks.at(-1)! });
+  }
+  return rows;
 }
 
 async function measureChecks(files: readonly string[], rounds: number) {
@@ -174,7 +202,7 @@ async function main(rounds: number): Promise<void> {
   try {
     const files = await makeFiles(work);
     const checks = await measureChecks([files.f32, files.bf16], rounds);
-    const [packPeak] = await inChild('pack', files.peftPath);
+    const packing = await measurePacking(files.toPack);
     const operations = await measureOperations(files, Math.min(rounds, 5));
     const machine = await describeMachine();
 
@@ -205,11 +233,17 @@ async function main(rounds: number): Promise<void> {
       `${machine.cpu}, ${machine.cores} cores, node ${machine.versions.node}; best of ${rounds} (tables below: 5)`,
     );
     console.log(ofFile.toString());
-    console.log(
-      `peak memory of packing PEFT: ${(packPeak! / files.peft.weights.byteLength).toFixed(2)} x file`,
-    );
+    const ofPacking = new Table({ head: ['packing', 'MB', 'peak memory / file', 'worst'], style });
+    for (const { name, bytes, median, worst } of packing)
+      ofPacking.push([
+        name,
+        (bytes / MB).toFixed(1),
+        (median / bytes).toFixed(2),
+        (worst / bytes).toFixed(2),
+      ]);
+    console.log(ofPacking.toString());
     console.log(ofOperation.toString());
-    console.log(JSON.stringify({ date: new Date().toISOString(), machine, checks, packPeak, operations }));
+    console.log(JSON.stringify({ date: new Date().toISOString(), machine, checks, packing, operations }));
   } finally {
     await rm(work, { recursive: true, force: true });
   }

@@ -1,4 +1,5 @@
 import { interrupted } from './cli-error.ts';
+import { readRaw } from './read-raw.ts';
 
 type Input = NodeJS.ReadStream | (AsyncIterable<Buffer | string> & { isTTY?: boolean });
 
@@ -19,10 +20,9 @@ export async function readSecret(prompt: string, input: Input = process.stdin): 
   const terminal = input.isTTY === true;
   if (terminal) process.stderr.write(prompt);
   const raw = terminal && 'setRawMode' in input ? input : null;
-  raw?.setRawMode(true);
   try {
     let text = '';
-    for await (const piece of input) {
+    for await (const piece of raw === null ? input : readRaw(raw)) {
       for (const character of String(piece)) {
         if (character === '\n' || character === '\r') return text.trim();
         if (raw === null) text += character;
@@ -35,7 +35,6 @@ export async function readSecret(prompt: string, input: Input = process.stdin): 
     }
     return text.trim();
   } finally {
-    raw?.setRawMode(false);
     if (terminal) process.stderr.write('\n');
   }
 }

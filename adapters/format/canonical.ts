@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { baseIdOf, Digest } from '../../protocol/index.ts';
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
+import { bytesAs, convertInto, type LoraDtype } from './convert-dtype.ts';
 import type { Tensor } from './dtype.ts';
 import { makeLoraModule, type LoraModule } from './lora-module.ts';
 import {
@@ -12,6 +13,7 @@ import {
   MAX_ADAPTER_TENSORS,
   parseSafetensors,
   writeSafetensors,
+  type TensorToMake,
 } from './safetensors.ts';
 import { parseStrictJson, StrictJsonError, type JsonValue } from './strict-json.ts';
 
@@ -61,23 +63,46 @@ function encodeConfig(base: string, parent: string | null, modules: readonly Lor
   return `{"format":${FORMAT},"base":${JSON.stringify(base)},${tail}}`;
 }
 
-function layout(base: string, parent: string | null, modules: readonly LoraModule[]) {
-  const tensors = new Map<string, Tensor>();
-  for (const { name, a, b } of modules) tensors.set(name + SUFFIX_A, a).set(name + SUFFIX_B, b);
+function layout(
+  base: string,
+  parent: string | null,
+  modules: readonly LoraModule[],
+  dtype: LoraDtype | 'keep' = 'keep',
+) {
+  const tensors = new Map<string, Tensor | TensorToMake>();
+  for (const module of modules)
+    for (const [suffix, tensor] of [
+      [SUFFIX_A, module.a],
+      [SUFFIX_B, module.b],
+    ] as const)
+      tensors.set(
+        module.name + suffix,
+        dtype === 'keep' || dtype === tensor.dtype
+          ? tensor
+          : {
+              dtype,
+              shape: tensor.shape,
+              byteLength: bytesAs(tensor, dtype),
+              make: (target) => convertInto(tensor, dtype, target, module),
+            },
+      );
   return { metadata: new Map([[CONFIG_KEY, encodeConfig(base, parent, modules)]]), tensors };
 }
 
 /**
  * @param params.base base id. @param params.parent chain id or null.
  * @param params.modules in any order, no name twice.
+ * @param params.dtype to round all tensors to on their way into the file; the default keeps their types.
+ * @throws AdapterFormatError `non_finite` when a value is NaN or infinite, or becomes so in that type.
  */
 export function encodeCanonical(params: {
   base: string;
   parent: string | null;
   modules: readonly LoraModule[];
+  dtype?: LoraDtype | 'keep';
 }): Uint8Array<ArrayBuffer> {
   const modules = [...params.modules].sort((a, b) => compare(a.name, b.name));
-  return writeSafetensors(layout(params.base, params.parent, modules));
+  return writeSafetensors(layout(params.base, params.parent, modules, params.dtype));
 }
 
 function parseConfig(text: string, refuse: (code: AdapterErrorCode, message: string) => never) {

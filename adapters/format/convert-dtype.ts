@@ -1,9 +1,12 @@
 /** Changes of element type, each value rounded to the nearest one, ties to even. */
 import { AdapterFormatError, printable } from '../errors.ts';
-import { toFloat32, type Tensor } from './dtype.ts';
+import { DTYPE_BITS, readFloat32, type Tensor } from './dtype.ts';
 import type { LoraModule } from './lora-module.ts';
 
 export type LoraDtype = 'F32' | 'BF16' | 'F16';
+
+/** Elements converted in one go, so that no copy of a whole tensor lies between its old and its new type. */
+const PIECE = 1 << 11;
 
 /** Bits of float32 infinity; all above are NaN, all below are numbers. */
 const INFINITE = 0x7f800000;
@@ -31,11 +34,69 @@ function toFloat16(bits: number): number {
   return sign | (half + (rest > middle || (rest === middle && (half & 1) === 1) ? 1 : 0));
 }
 
+/** @returns bytes of the tensor in another type. */
+export const bytesAs = (tensor: Tensor, dtype: LoraDtype): number =>
+  (tensor.data.byteLength / (DTYPE_BITS.get(tensor.dtype) as number)) * (DTYPE_BITS.get(dtype) as number);
+
 /**
+ * Converts a tensor to where it is wanted.
+ * @param target {@link bytesAs} bytes, at any alignment.
  * @param where.name module that the error names.
- * @returns the tensor itself when it has the type already.
  * @throws AdapterFormatError `non_finite` when a value is NaN or infinite, or becomes so; `dtype_unsupported` for
  * anything but F32, F16, BF16 and F64.
+ */
+export function convertInto(
+  tensor: Tensor,
+  dtype: LoraDtype,
+  target: Uint8Array,
+  where: { name: string; path?: string | undefined },
+): void {
+  const width = (DTYPE_BITS.get(tensor.dtype) as number) / 8;
+  const count = tensor.data.byteLength / width;
+  const floats = new Float32Array(Math.min(count, PIECE));
+  const narrow = new Uint16Array(floats.length);
+  const [made, madeWidth] =
+    dtype === 'F32' ? [new Uint8Array(floats.buffer), 4] : [new Uint8Array(narrow.buffer), 2];
+  for (let at = 0; at < count; at += PIECE) {
+    const end = Math.min(count, at + PIECE);
+    const piece = floats.subarray(0, end - at);
+    readFloat32({ dtype: tensor.dtype, data: tensor.data.subarray(at * width, end * width) }, piece);
+    const bits = new Uint32Array(piece.buffer, 0, piece.length);
+    if (!(dtype === 'F32' ? allFinite(bits) : narrowAll(bits, dtype, narrow)))
+      throw new AdapterFormatError({
+        code: 'non_finite',
+        message:
+          `${printable(where.name)}: a value is NaN, infinite or too large for ${dtype}. ` +
+          `Keep the type, or use an earlier checkpoint.`,
+        path: where.path,
+        subject: where.name,
+      });
+    target.set(made.subarray(0, piece.length * madeWidth), at * madeWidth);
+  }
+}
+
+function allFinite(bits: Uint32Array): boolean {
+  for (let i = 0; i < bits.length; i++) if (((bits[i] as number) & 0x7fffffff) >= INFINITE) return false;
+  return true;
+}
+
+/** @param bits of float32 values. @returns whether all of them, and all that they became, are finite. */
+function narrowAll(bits: Uint32Array, dtype: 'BF16' | 'F16', out: Uint16Array): boolean {
+  const convert = dtype === 'BF16' ? toBfloat16 : toFloat16;
+  const infinite = dtype === 'BF16' ? 0x7f80 : 0x7c00;
+  for (let i = 0; i < bits.length; i++) {
+    const value = bits[i] as number;
+    const narrow = convert(value);
+    // A NaN may round to anything, so it is looked for before.
+    if ((value & 0x7fffffff) >= INFINITE || (narrow & 0x7fff) >= infinite) return false;
+    out[i] = narrow;
+  }
+  return true;
+}
+
+/**
+ * @returns the tensor itself when it has the type already.
+ * @throws AdapterFormatError as {@link convertInto}.
  */
 export function convertTensor(
   tensor: Tensor,
@@ -43,33 +104,9 @@ export function convertTensor(
   where: { name: string; path?: string | undefined },
 ): Tensor {
   if (tensor.dtype === dtype) return tensor;
-  const floats = toFloat32(tensor);
-  const bits = new Uint32Array(floats.buffer);
-  const refuse = (): never => {
-    throw new AdapterFormatError({
-      code: 'non_finite',
-      message:
-        `${printable(where.name)}: a value is NaN, infinite or too large for ${dtype}. ` +
-        `Keep the type, or use an earlier checkpoint.`,
-      path: where.path,
-      subject: where.name,
-    });
-  };
-  if (dtype === 'F32') {
-    for (let i = 0; i < bits.length; i++) if (((bits[i] as number) & 0x7fffffff) >= INFINITE) refuse();
-    return { dtype, shape: tensor.shape, data: new Uint8Array(floats.buffer) };
-  }
-  const convert = dtype === 'BF16' ? toBfloat16 : toFloat16;
-  const infinite = dtype === 'BF16' ? 0x7f80 : 0x7c00;
-  const out = new Uint16Array(bits.length);
-  for (let i = 0; i < bits.length; i++) {
-    const value = bits[i] as number;
-    const narrow = convert(value);
-    // A NaN may round to anything, so it is looked for before.
-    if ((value & 0x7fffffff) >= INFINITE || (narrow & 0x7fff) >= infinite) refuse();
-    out[i] = narrow;
-  }
-  return { dtype, shape: tensor.shape, data: new Uint8Array(out.buffer) };
+  const data = new Uint8Array(bytesAs(tensor, dtype));
+  convertInto(tensor, dtype, data, where);
+  return { dtype, shape: tensor.shape, data };
 }
 
 /**

@@ -97,33 +97,30 @@ function halfToFloatBits(): Uint32Array {
 }
 
 /**
- * @returns a new array, row-major; never shares memory with the tensor. float64 is rounded.
+ * The tensor's elements as float32, in order, written to `out`. float64 is rounded.
+ * @param out has as many elements as the tensor.
  * @throws AdapterFormatError `dtype_unsupported` for anything but F32, F16, BF16 and F64.
  */
-export function toFloat32(tensor: Tensor): Float32Array<ArrayBuffer> {
-  const { dtype, data } = tensor;
+export function readFloat32({ dtype, data }: Pick<Tensor, 'dtype' | 'data'>, out: Float32Array): void {
+  const bits = () => new Uint32Array(out.buffer, out.byteOffset, out.length);
   switch (dtype) {
-    case 'F32': {
-      const out = new Float32Array(data.byteLength / 4);
-      new Uint8Array(out.buffer).set(data);
-      return out;
-    }
+    case 'F32':
+      new Uint8Array(out.buffer, out.byteOffset, out.byteLength).set(data);
+      return;
     case 'BF16': {
-      const source = u16(data);
-      const out = new Uint32Array(source.length);
-      for (let i = 0; i < source.length; i++) out[i] = (source[i] as number) << 16;
-      return new Float32Array(out.buffer);
+      const [source, to] = [u16(data), bits()];
+      for (let i = 0; i < source.length; i++) to[i] = (source[i] as number) << 16;
+      return;
     }
     case 'F16': {
-      const source = u16(data);
-      const table = halfToFloatBits();
-      const out = new Uint32Array(source.length);
-      for (let i = 0; i < source.length; i++) out[i] = table[source[i] as number] as number;
-      return new Float32Array(out.buffer);
+      const [source, to, table] = [u16(data), bits(), halfToFloatBits()];
+      for (let i = 0; i < source.length; i++) to[i] = table[source[i] as number] as number;
+      return;
     }
     case 'F64': {
       const bytes = aligned(data, 8);
-      return new Float32Array(new Float64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8));
+      out.set(new Float64Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 8));
+      return;
     }
     default:
       throw new AdapterFormatError({
@@ -133,11 +130,24 @@ export function toFloat32(tensor: Tensor): Float32Array<ArrayBuffer> {
   }
 }
 
+/**
+ * @returns a new array, row-major; never shares memory with the tensor. float64 is rounded.
+ * @throws AdapterFormatError `dtype_unsupported` as {@link readFloat32}.
+ */
+export function toFloat32(tensor: Tensor): Float32Array<ArrayBuffer> {
+  const out = new Float32Array((tensor.data.byteLength * 8) / (DTYPE_BITS.get(tensor.dtype) as number));
+  readFloat32(tensor, out);
+  return out;
+}
+
 /** Bytes looked at in one go where a file's tensors are not aligned: a copy of this size, not of the tensor. */
 const SCAN_BYTES = 1 << 16;
 
-/** Largest float32 magnitude, as bits. Four at a time takes half as long as one. */
-function maxBits32(words: Uint32Array): number {
+/**
+ * Largest float32 magnitude, as bits. Four at a time takes half as long as one. Signed words: until this is compiled,
+ * larger numbers than theirs would each be an object.
+ */
+function maxBits32(words: Int32Array): number {
   let max = 0;
   const fours = words.length & ~3;
   for (let i = 0; i < fours; i += 4) {
@@ -153,7 +163,7 @@ function maxBits32(words: Uint32Array): number {
 }
 
 /** Largest magnitude of 16-bit elements that lie in pairs, as bits; half the loads of one by one. */
-function maxBits16(words: Uint32Array): number {
+function maxBits16(words: Int32Array): number {
   let low = 0;
   let high = 0;
   const twos = words.length & ~1;
@@ -194,9 +204,9 @@ export function maxMagnitude(tensor: Tensor): number {
   const scan = dtype === 'F32' ? maxBits32 : maxBits16;
   const whole = data.byteLength & ~3;
   let max = 0;
-  if (data.byteOffset % 4 === 0) max = scan(new Uint32Array(data.buffer, data.byteOffset, whole / 4));
+  if (data.byteOffset % 4 === 0) max = scan(new Int32Array(data.buffer, data.byteOffset, whole / 4));
   else {
-    const copy = new Uint32Array(Math.min(whole, SCAN_BYTES) / 4);
+    const copy = new Int32Array(Math.min(whole, SCAN_BYTES) / 4);
     for (let at = 0; at < whole; at += SCAN_BYTES) {
       const part = data.subarray(at, Math.min(at + SCAN_BYTES, whole));
       new Uint8Array(copy.buffer).set(part);

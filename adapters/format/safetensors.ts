@@ -237,6 +237,19 @@ export function parseSafetensors(
   return { metadata, tensors: read };
 }
 
+/** A tensor that is made only where it will lie in the file, so that it is never in memory twice. */
+export interface TensorToMake {
+  readonly dtype: Dtype;
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+  /** Fills `target`, `byteLength` zeros at any alignment. */
+  readonly make: (target: Uint8Array) => void;
+}
+type TensorsToWrite = ReadonlyMap<string, Tensor | TensorToMake>;
+
+const sizeOf = (tensor: Tensor | TensorToMake): number =>
+  'data' in tensor ? tensor.data.byteLength : tensor.byteLength;
+
 const byName = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number =>
   a < b ? -1 : a > b ? 1 : 0;
 
@@ -246,7 +259,7 @@ const byName = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]
  */
 export function encodeSafetensorsPrefix(params: {
   metadata?: ReadonlyMap<string, string>;
-  tensors: ReadonlyMap<string, Tensor>;
+  tensors: TensorsToWrite;
 }): Uint8Array<ArrayBuffer> {
   const parts: string[] = [];
   const metadata = [...(params.metadata ?? [])].sort(byName);
@@ -255,8 +268,9 @@ export function encodeSafetensorsPrefix(params: {
       `"__metadata__":{${metadata.map(([key, text]) => `${JSON.stringify(key)}:${JSON.stringify(text)}`).join(',')}}`,
     );
   let at = 0;
-  for (const [name, { dtype, shape, data }] of [...params.tensors].sort(byName)) {
-    const end = at + data.byteLength;
+  for (const [name, tensor] of [...params.tensors].sort(byName)) {
+    const { dtype, shape } = tensor;
+    const end = at + sizeOf(tensor);
     parts.push(
       `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":[${at},${end}]}`,
     );
@@ -273,17 +287,19 @@ export function encodeSafetensorsPrefix(params: {
 /** Deterministic: the same tensors and metadata give the same bytes, in whatever order the maps hold them. */
 export function writeSafetensors(params: {
   metadata?: ReadonlyMap<string, string>;
-  tensors: ReadonlyMap<string, Tensor>;
+  tensors: TensorsToWrite;
 }): Uint8Array<ArrayBuffer> {
   const prefix = encodeSafetensorsPrefix(params);
   let size = prefix.byteLength;
-  for (const tensor of params.tensors.values()) size += tensor.data.byteLength;
+  for (const tensor of params.tensors.values()) size += sizeOf(tensor);
   const file = new Uint8Array(size);
   file.set(prefix);
   let at = prefix.byteLength;
-  for (const [, { data }] of [...params.tensors].sort(byName)) {
-    file.set(data, at);
-    at += data.byteLength;
+  for (const [, tensor] of [...params.tensors].sort(byName)) {
+    const end = at + sizeOf(tensor);
+    if ('data' in tensor) file.set(tensor.data, at);
+    else tensor.make(file.subarray(at, end));
+    at = end;
   }
   return file;
 }

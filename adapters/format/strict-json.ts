@@ -12,6 +12,11 @@ const MAX_DEPTH = 32;
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?/y;
 const UNSIGNED = /(?:0|[1-9]\d*)(?![\d.eE])/y;
 const SPACE = /[ \t\n\r]*/y;
+const WORDS = [
+  ['null', null],
+  ['true', true],
+  ['false', false],
+] as const;
 const LONE_SURROGATE = /\p{Surrogate}/u;
 
 export type StrictJsonProblem = 'syntax' | 'duplicate_key' | 'too_many_values';
@@ -49,10 +54,10 @@ export function parseStrictJson(
   /** Moves over a sticky expression's match. */
   const take = (expression: RegExp): string | null => {
     expression.lastIndex = at;
-    const match = expression.exec(text);
-    if (match === null) return null;
-    at += match[0].length;
-    return match[0];
+    if (!expression.test(text)) return null;
+    const start = at;
+    at = expression.lastIndex;
+    return text.slice(start, at);
   };
   const skipSpace = () => {
     const code = text.charCodeAt(at);
@@ -75,11 +80,10 @@ export function parseStrictJson(
       if (code === 0x5c) escaped = true;
       end += code === 0x5c ? 2 : 1;
     }
-    const token = text.slice(at, end + 1);
-    let value = token.slice(1, -1);
+    let value = text.slice(at + 1, end);
     if (escaped)
       try {
-        value = JSON.parse(token) as string;
+        value = JSON.parse(text.slice(at, end + 1)) as string;
       } catch {
         fail('a string without unknown escapes');
       }
@@ -118,18 +122,15 @@ export function parseStrictJson(
     if (eat('{')) return object(depth + 1);
     if (eat('[')) return array(depth + 1);
     if (text[at] === '"') return string();
-    for (const [word, meaning] of [
-      ['null', null],
-      ['true', true],
-      ['false', false],
-    ] as const)
+    // Before the words: a header is mostly numbers.
+    const digits = take(number);
+    if (digits !== null) return Number(digits);
+    for (const [word, meaning] of WORDS)
       if (text.startsWith(word, at)) {
         at += word.length;
         return meaning;
       }
-    return Number(
-      take(number) ?? fail(options.unsignedOnly ? 'a value (unsigned integers only)' : 'a value'),
-    );
+    return fail(options.unsignedOnly ? 'a value (unsigned integers only)' : 'a value');
   }
 
   const result = value(0);

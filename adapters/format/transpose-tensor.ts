@@ -8,12 +8,13 @@ export function transposeTensor(tensor: Tensor): Tensor {
   const { dtype, shape, data } = tensor;
   const width = dtype === 'F32' ? 4 : 2;
   const [rows, columns] = shape as [number, number];
-  // Copied once, so that the elements are aligned whatever the file's layout is.
-  const source = data.slice();
+  const count = rows * columns;
+  // A view, unless the file's layout forbids one.
+  const { buffer, byteOffset } = data.byteOffset % width === 0 ? data : data.slice();
   const [from, to] =
     width === 4
-      ? [new Uint32Array(source.buffer), new Uint32Array(rows * columns)]
-      : [new Uint16Array(source.buffer), new Uint16Array(rows * columns)];
+      ? [new Uint32Array(buffer, byteOffset, count), new Uint32Array(count)]
+      : [new Uint16Array(buffer, byteOffset, count), new Uint16Array(count)];
   for (let row = 0; row < rows; row++)
     for (let column = 0; column < columns; column++)
       to[column * rows + row] = from[row * columns + column] as number;

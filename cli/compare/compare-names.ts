@@ -73,7 +73,7 @@ const modelOf =
     name === 'base' && base !== undefined ? base : name;
 
 async function judgeRest(wish: CompareWish, pairings: readonly Pairing[]): Promise<void> {
-  const { judge, settings, results, parallel, output } = wish;
+  const { judge, settings, results, parallel, output, signal } = wish;
   const open = pairings.filter(
     (pairing) =>
       tieOfEquals(judge, pairing) === null &&
@@ -84,7 +84,7 @@ async function judgeRest(wish: CompareWish, pairings: readonly Pairing[]): Promi
     const all = await judgeByPerson({
       pairings: open,
       seed: settings.seed,
-      keys: (wish.keys ?? readKeys)(),
+      keys: wish.keys?.() ?? readKeys({ signal }),
       write: wish.show ?? ((text) => process.stderr.write(text)),
       onVerdict: results.add,
     });

@@ -2,7 +2,7 @@ import { fnv1aMixed } from '../../protocol/index.ts';
 import { harmless } from '../harmless-text.ts';
 import { colors } from '../output.ts';
 import { questionOf } from './comparison-row.ts';
-import type { Verdict } from './results-file.ts';
+import type { Answer, Verdict } from './results-file.ts';
 import type { Pairing } from './settle.ts';
 
 /** As it is called in verdicts and by `--judge`. */
@@ -27,6 +27,21 @@ const CHOICE_OF: Readonly<Record<string, Choice>> = {
   q: 'quit',
 };
 
+/** What the person is told about the key that was taken. */
+const TOLD: Readonly<Record<Choice, string>> = {
+  first: '1',
+  second: '2',
+  tie: 'tie',
+  skip: 'skipped',
+  quit: 'ended',
+};
+
+/** An answer, and in a dimmer colour what is said about it: that it is empty, or does not come to its end. */
+function shownAnswer({ text, ended }: Answer): string {
+  const shown = text.trim() === '' ? colors.dim('(nothing)') : harmless(text);
+  return ended ? shown : `${shown} ${colors.dim('(cut off at its length)')}`;
+}
+
 /**
  * Shows each pairing blind, the sides by {@link showsFirst}, and reads one key a pairing.
  * @param keys what is typed, a character at a time. @param write shows text to the person.
@@ -49,19 +64,20 @@ export async function judgeByPerson(params: {
         [
           '',
           colors.dim(`${index + 1} of ${pairings.length}, line ${line}`),
+          colors.bold('Prompt'),
           harmless(questionOf(pairing.row)),
           '',
           colors.bold('1'),
-          harmless(first.text),
+          shownAnswer(first),
           '',
           colors.bold('2'),
-          harmless(second.text),
+          shownAnswer(second),
           '',
           colors.dim('1, 2: better   t: tie   s: skip   q: end '),
         ].join('\n'),
       );
       const choice = await nextChoice(typed);
-      write(`${choice}\n`);
+      write(`${TOLD[choice]}\n`);
       if (choice === 'quit') return false;
       const chose = choice === 'first' ? first.name : choice === 'second' ? second.name : null;
       const skipped = choice === 'skip';
@@ -77,10 +93,13 @@ export async function judgeByPerson(params: {
     }
     return true;
   } finally {
+    // The line of keys is over, also when Ctrl-C ended it, and what follows is not part of the last pairing.
+    write('\n');
     await typed.return?.();
   }
 }
 
+/** Other keys do nothing. The end of the input is an end. */
 async function nextChoice(typed: AsyncIterator<string>): Promise<Choice> {
   for (;;) {
     const { value, done } = await typed.next();

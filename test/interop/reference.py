@@ -80,9 +80,10 @@ for name in sorted(os.listdir(OUT)):
         continue
     truth = json.load(open(f"{folder}/truth.json"))
     result = {"adapter": name, "format": truth["format"]}
+    merged = {}
     for dtype, key in ((torch.float32, "f32"), (torch.float64, "f64")):
         with Merged(folder, dtype) as model:
-            rows = [logits(model, tokens) for tokens in PROMPTS]
+            rows = merged[key] = [logits(model, tokens) for tokens in PROMPTS]
             if dtype == torch.float32:
                 result["effect"] = largest(rows, BASE_ROWS)
                 answers = f"{folder}/tokens.json"
@@ -91,4 +92,6 @@ for name in sorted(os.listdir(OUT)):
         result[key] = largest(rows, peft_logits(f"{folder}/export", dtype))
         if truth["format"] == "peft":
             result[f"source_{key}"] = largest(rows, peft_logits(folder, dtype))
+    # No adapter's file is read here: how far float32 alone moves the truth.
+    result["noise"] = largest(merged["f32"], merged["f64"])
     print(json.dumps(result), flush=True)

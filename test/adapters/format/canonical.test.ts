@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AdapterFormatError } from '../../../adapters/errors.ts';
 import { CONFIG_KEY, encodeCanonical, parseCanonical } from '../../../adapters/format/canonical.ts';
+import { toDtype } from '../../../adapters/format/convert-dtype.ts';
 import type { Tensor } from '../../../adapters/format/dtype.ts';
 import { makeLoraModule, type LoraModule } from '../../../adapters/format/lora-module.ts';
 import { parseSafetensors, writeSafetensors } from '../../../adapters/format/safetensors.ts';
@@ -31,6 +32,14 @@ function forged(
 const goodConfig = () => parseSafetensors(file()).metadata.get(CONFIG_KEY) as string;
 
 describe('the canonical file', () => {
+  it('is rounded on its way as it is when it was rounded before', () => {
+    const modules = [loraModule(Q), { ...loraModule(V, 1, 4, 2, 0.5), a: filled(1, 4, 'F16') }];
+    for (const dtype of ['BF16', 'F16', 'F32'] as const)
+      expect(encodeCanonical({ base: BASE_ID, parent: null, modules, dtype })).toEqual(
+        encodeCanonical({ base: BASE_ID, parent: null, modules: toDtype(modules, dtype) }),
+      );
+  });
+
   it('has this configuration and these tensors', () => {
     const { metadata, tensors } = parseSafetensors(file());
     expect(metadata).toEqual(

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { convertTensor, toDtype } from '../../../adapters/format/convert-dtype.ts';
+import { bytesAs, convertInto, convertTensor, toDtype } from '../../../adapters/format/convert-dtype.ts';
 import { toFloat32, type Dtype, type Tensor } from '../../../adapters/format/dtype.ts';
 import { loraModule, refusal, tensor } from '../make-adapter.ts';
 
@@ -111,4 +111,27 @@ it('toDtype changes the type of A and B and nothing else', () => {
   expect(half).toMatchObject({ name: module.name, rank: 2, alpha: 4, scale: 2 });
   expect([half!.a.dtype, half!.b.dtype]).toEqual(['BF16', 'BF16']);
   expect(toDtype([half!], 'F32')).toEqual([module]);
+});
+
+describe('convertInto', () => {
+  /** More than one piece, and not a whole number of them. */
+  const values = Array.from({ length: 5_001 }, (_, i) => (i - 2_500) / 7);
+
+  it.each(['F32', 'F16', 'BF16'] as const)('%s: piece by piece as in one, at any alignment', (dtype) => {
+    for (const from of ['F32', 'F16', 'BF16'] as const) {
+      const whole = tensor([values.length], values, from);
+      const shifted = new Uint8Array(whole.data.length + 1);
+      shifted.set(whole.data, 1);
+      const target = new Uint8Array(bytesAs(whole, dtype) + 2).fill(0xaa);
+      convertInto({ ...whole, data: shifted.subarray(1) }, dtype, target.subarray(1, -1), where);
+      expect([target[0], target.at(-1)]).toEqual([0xaa, 0xaa]);
+      const one = (value: number) => [...convertTensor(tensor([1], [value], from), dtype, where).data];
+      expect([...target.subarray(1, -1)]).toEqual(values.flatMap(one));
+    }
+  });
+
+  it('looks at the values of every piece', () => {
+    const last = tensor([values.length], [...values.slice(1), NaN]);
+    expect(refusal('non_finite', () => convertTensor(last, 'BF16', where)).subject).toBe(where.name);
+  });
 });

@@ -8,6 +8,7 @@ import {
   parseSafetensors,
   parseSafetensorsHeader,
   writeSafetensors,
+  type TensorToMake,
 } from '../../../adapters/format/safetensors.ts';
 import { filled, rawFile, refusal } from '../make-adapter.ts';
 
@@ -217,6 +218,25 @@ describe('the writer', () => {
         expect((file[0]! + 256 * file[1]!) % 8).toBe(0);
       }),
     );
+  });
+
+  it('has a tensor made where it lies in the file', () => {
+    const ready = new Map(
+      ['a', 'b', 'c'].map((name, i) => [
+        name,
+        { dtype: 'U8' as const, shape: [3], data: Uint8Array.of(i, 1, 2) },
+      ]),
+    );
+    const targets: Uint8Array[] = [];
+    const { data, ...about } = ready.get('b')!;
+    const make = (target: Uint8Array) => {
+      targets.push(target);
+      target.set(data);
+    };
+    const toMake = new Map<string, Tensor | TensorToMake>(ready).set('b', { ...about, byteLength: 3, make });
+    const file = writeSafetensors({ tensors: toMake });
+    expect(file).toEqual(writeSafetensors({ tensors: ready }));
+    expect(targets.map(({ buffer, length }) => [buffer === file.buffer, length])).toEqual([[true, 3]]);
   });
 
   it('writes exactly these bytes', () => {

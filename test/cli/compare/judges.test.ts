@@ -1,7 +1,8 @@
+import { stripVTControlCharacters } from 'node:util';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { judgeByModel, judgeQuestion, readChoice } from '../../../cli/compare/judge-by-model.ts';
-import { showsFirst } from '../../../cli/compare/judge-by-person.ts';
+import { judgeByPerson, showsFirst } from '../../../cli/compare/judge-by-person.ts';
 import type { Pairing } from '../../../cli/compare/settle.ts';
 import { fakeCompletions } from './fake-completions.ts';
 
@@ -99,5 +100,27 @@ describe('showsFirst', () => {
         expect(one[showsFirst(seed, one)].name).toBe(other[showsFirst(seed, other)].name);
       }),
     );
+  });
+});
+
+describe('judgeByPerson', () => {
+  it('says which answers are empty or were cut off, and ignores other keys', async () => {
+    let shown = '';
+    const given = { ...pairing(), a: answer('a', ' \n'), b: { ...answer('b', 'Once'), ended: false } };
+    const verdicts: unknown[] = [];
+    const all = await judgeByPerson({
+      pairings: [given],
+      seed: 1,
+      keys: (async function* () {
+        yield* ['x', '\r', 'T'];
+      })(),
+      write: (text) => (shown += text),
+      onVerdict: (verdict) => verdicts.push(verdict),
+    });
+    expect(all).toBe(true);
+    expect(stripVTControlCharacters(shown)).toMatch(/^\(nothing\)$/m);
+    expect(stripVTControlCharacters(shown)).toMatch(/^Once \(cut off at its length\)$/m);
+    expect(shown).toMatch(/tie\n\n$/);
+    expect(verdicts).toMatchObject([{ winner: null, skipped: false }]);
   });
 });
