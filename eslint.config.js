@@ -18,6 +18,12 @@ const RUNNING_TEXT = ['vm', 'node:vm', 'repl', 'node:repl', 'v8', 'node:v8'].map
   message: 'Data is never run as code.',
 }));
 
+/** What makes a part of a page out of text: the dashboard shows what others wrote. */
+const MARKUP = [
+  ':matches(JSXAttribute[name.name="dangerouslySetInnerHTML"], Property[key.name="dangerouslySetInnerHTML"])',
+  'MemberExpression[property.name=/^(innerHTML|outerHTML|insertAdjacentHTML|setHTMLUnsafe|srcdoc)$/]',
+].map((selector) => ({ selector, message: 'Text stays text; elements are written in JSX.' }));
+
 export default tseslint.config(
   { ignores: ['node_modules', '.wrangler', 'dist', 'coverage', '.graft'] },
   ...tseslint.configs.strict,
@@ -34,7 +40,7 @@ export default tseslint.config(
       'no-new-func': 'error',
       'no-script-url': 'error',
       'no-restricted-imports': ['error', { paths: RUNNING_TEXT }],
-      'no-restricted-syntax': ['error', ...BUILT_QUERIES],
+      'no-restricted-syntax': ['error', ...BUILT_QUERIES, ...MARKUP],
       'no-console': 'off',
     },
   },

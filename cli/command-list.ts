@@ -36,6 +36,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       rollback: () => import('./commands/rollback.ts'),
       retire: () => import('./commands/retire.ts'),
       alias: () => import('./commands/alias.ts'),
+      strict: () => import('./commands/strict.ts'),
       log: () => import('./commands/log.ts'),
       repair: () => import('./commands/repair.ts'),
       gc: () => import('./commands/gc.ts'),
@@ -60,6 +61,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     commands: {
       login: () => import('./commands/login.ts'),
       logout: () => import('./commands/logout.ts'),
+      openapi: () => import('./commands/openapi.ts'),
       completion: async () => {
         const { completionCommand, help } = await import('./commands/completion.ts');
         return { default: completionCommand(() => COMMAND_GROUPS), help };

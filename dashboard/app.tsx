@@ -36,7 +36,15 @@ export function App() {
   };
   return (
     <>
-      <a class="skip" href="#main">
+      <a
+        class="skip"
+        href="#main"
+        onClick={(event) => {
+          // The address stays that of the view.
+          event.preventDefault();
+          document.getElementById('main')?.focus();
+        }}
+      >
         To the content
       </a>
       <header class="top">
@@ -75,10 +83,7 @@ export function App() {
 function useView(): View {
   const [view, setView] = useState(() => viewOf(location.hash));
   useEffect(() => {
-    const onHash = () => {
-      // Of the link to the content: no view.
-      if (location.hash !== '#main') setView(viewOf(location.hash));
-    };
+    const onHash = () => setView(viewOf(location.hash));
     addEventListener('hashchange', onHash);
     return () => removeEventListener('hashchange', onHash);
   }, []);

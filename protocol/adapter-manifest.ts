@@ -30,6 +30,8 @@ export const AdapterManifest = z.strictObject({
   rank: z.int().positive(),
   createdAt: z.int(),
   experiment: z.string().optional(),
+  /** Of the name: what is missing below it is answered neither by it nor by anything above it. */
+  strict: z.literal(true).optional(),
 });
 export type AdapterManifest = z.infer<typeof AdapterManifest>;
 

@@ -178,13 +178,3 @@ export interface TextCompletion {
   }[];
   usage?: Usage | null;
 }
-
-export interface Model {
-  id: string;
-  object: 'model';
-  created: number;
-  owned_by: string;
-  /** Ours: the base model or the parent adapter's name. */
-  parent?: string | null;
-  root?: string;
-}

@@ -38,7 +38,7 @@ export const EvaluateRequest = z.strictObject({
 export type EvaluateRequest = z.infer<typeof EvaluateRequest>;
 
 export const RowScore = z.union([
-  z.strictObject({
+  z.object({
     /** Greedy decoding gives exactly the expected answer and ends there. */
     exact: z.boolean(),
     /** Mean over `tokens`, nats. */
@@ -47,7 +47,7 @@ export const RowScore = z.union([
     tokens: z.int().positive(),
   }),
   /** Why this row cannot be scored; the others are. */
-  z.strictObject({ error: z.string() }),
+  z.object({ error: z.string() }),
 ]);
 export type RowScore = z.infer<typeof RowScore>;
 

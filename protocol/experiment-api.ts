@@ -48,12 +48,12 @@ export const PromoteExperiment = ExperimentStepRequest.extend({
 /** `archive`: a draft or a decided experiment is put away; its name is free for another. */
 export const ArchiveExperiment = ExperimentStepRequest;
 
-const Interval = z.strictObject({ low: z.number(), high: z.number() });
+const Interval = z.object({ low: z.number(), high: z.number() });
 const Estimate = Interval.extend({ estimate: z.number() });
-const Arm = z.strictObject({ n: z.int().min(0), mean: z.number() });
+const Arm = z.object({ n: z.int().min(0), mean: z.number() });
 
 /** One treatment against control on one metric. */
-export const ExperimentComparison = z.strictObject({
+export const ExperimentComparison = z.object({
   metric: z.string(),
   kind: z.enum(['proportion', 'mean']),
   better: z.enum(['up', 'down']),
@@ -70,30 +70,30 @@ export const ExperimentComparison = z.strictObject({
   lift: Estimate.nullable(),
   p_value: z.number().nullable(),
   /** Welch's test, if this were the only look. Decides nothing. */
-  once: z.strictObject({ p_value: z.number(), difference: Interval }).nullable(),
+  once: z.object({ p_value: z.number(), difference: Interval }).nullable(),
   /** Bayesian: probability that the treatment is better, and what taking either costs on average, as lift. */
   chance_to_win: z.number().nullable(),
-  expected_loss: z.strictObject({ control: z.number(), treatment: z.number() }).nullable(),
+  expected_loss: z.object({ control: z.number(), treatment: z.number() }).nullable(),
   /** CUPED was applied. */
   adjusted: z.boolean(),
 });
 export type ExperimentComparison = z.infer<typeof ExperimentComparison>;
 
 export const ExperimentDecision = z.discriminatedUnion('action', [
-  z.strictObject({
+  z.object({
     action: z.literal('rollback'),
     reason: z.literal('guardrail'),
     metric: z.string(),
     variant: z.string(),
   }),
-  z.strictObject({
+  z.object({
     action: z.literal('hold'),
     reason: z.enum(['guardrail', 'sample_ratio', 'no_traffic']),
     metric: z.string().optional(),
     variant: z.string().optional(),
     p_value: z.number().optional(),
   }),
-  z.strictObject({
+  z.object({
     action: z.literal('wait'),
     reason: z.enum(['not_running', 'killed', 'not_significant', 'units', 'hold_time']),
     units: z.int().optional(),
@@ -101,13 +101,13 @@ export const ExperimentDecision = z.discriminatedUnion('action', [
     /** Unix ms. */
     until: z.int().optional(),
   }),
-  z.strictObject({ action: z.literal('advance'), coverage: z.number(), last: z.boolean() }),
-  z.strictObject({ action: z.literal('propose_winner'), variant: z.string() }),
+  z.object({ action: z.literal('advance'), coverage: z.number(), last: z.boolean() }),
+  z.object({ action: z.literal('propose_winner'), variant: z.string() }),
 ]);
 export type ExperimentDecision = z.infer<typeof ExperimentDecision>;
 
 /** One look at an experiment. */
-export const ExperimentEvaluation = z.strictObject({
+export const ExperimentEvaluation = z.object({
   /** Unix ms. */
   at: z.int(),
   seed: z.string(),
@@ -115,19 +115,19 @@ export const ExperimentEvaluation = z.strictObject({
   /** Units by variant's key. */
   units: z.record(z.string(), z.int().min(0)),
   /** `alarm`: something is wrong with who is counted; `comparisons` is empty then. */
-  sample_ratio: z.strictObject({ state: z.enum(['ok', 'alarm', 'too_few_units']), p_value: z.number() }),
+  sample_ratio: z.object({ state: z.enum(['ok', 'alarm', 'too_few_units']), p_value: z.number() }),
   /** Level of one comparison. */
   alpha: z.number(),
   comparisons: z.array(ExperimentComparison),
   guardrails: z.array(
-    z.strictObject({
+    z.object({
       metric: z.string(),
       variant: z.string(),
       action: z.enum(['rollback', 'hold']),
       state: z.enum(['kept', 'lost', 'too_few_units', 'unknown']),
       control: z.number(),
       treatment: z.number(),
-      lost: z.strictObject({ limit: z.enum(['relative', 'absolute']), allowed: z.number() }).nullable(),
+      lost: z.object({ limit: z.enum(['relative', 'absolute']), allowed: z.number() }).nullable(),
     }),
   ),
   /** Requests of the shadow, by metric. */
@@ -136,8 +136,11 @@ export const ExperimentEvaluation = z.strictObject({
 });
 export type ExperimentEvaluation = z.infer<typeof ExperimentEvaluation>;
 
-/** An experiment as the admin API shows it. */
-export const ExperimentView = z.strictObject({
+/**
+ * An experiment as the admin API shows it. Whoever changes it sends its whole document back: one that has fields which
+ * the client does not know, and would drop, is refused.
+ */
+export const ExperimentView = z.object({
   id: ExperimentId,
   /** Tenant that owns the name. */
   owner: z.string(),
@@ -158,12 +161,14 @@ export const ExperimentView = z.strictObject({
 export type ExperimentView = z.infer<typeof ExperimentView>;
 
 /** `GET /admin/experiments?name=&status=&cursor=&limit=`. */
-export const ExperimentList = z.strictObject({
+export const ExperimentList = z.object({
   experiments: z.array(ExperimentView),
   cursor: z.string().nullable(),
 });
+export type ExperimentList = z.infer<typeof ExperimentList>;
 /** `GET /admin/experiments/<id>/looks`: of the present seed, oldest first, thinned. */
-export const ExperimentLooks = z.strictObject({ looks: z.array(ExperimentEvaluation) });
+export const ExperimentLooks = z.object({ looks: z.array(ExperimentEvaluation) });
+export type ExperimentLooks = z.infer<typeof ExperimentLooks>;
 export const ExperimentFilter = z.strictObject({
   name: AdapterName.optional(),
   status: z.enum(EXPERIMENT_STATUSES).optional(),
@@ -181,7 +186,7 @@ export const FeedbackRequest = z.strictObject({
 });
 export type FeedbackRequest = z.infer<typeof FeedbackRequest>;
 /** Its answer. `repeated`: this answer had been rated with this metric; the first value stays. */
-export const FeedbackAnswer = z.strictObject({
+export const FeedbackAnswer = z.object({
   object: z.literal('graft.feedback'),
   status: z.enum(['counted', 'repeated']),
 });

@@ -64,6 +64,12 @@ export const AUTOMATIC_METRICS: readonly ExperimentMetric[] = [
   { key: 'cost', kind: 'mean', better: 'down' },
 ];
 
+/** Metrics of a shadow's requests, each by itself; `disagreement` is 0 or 1. */
+export const SHADOW_METRICS: readonly ExperimentMetric[] = [
+  ...AUTOMATIC_METRICS,
+  { key: 'disagreement', kind: 'proportion', better: 'down' },
+];
+
 /** A metric may not get more than this much higher than control's. Either limit is enough to lose. */
 export const ExperimentGuardrail = z
   .strictObject({
@@ -129,7 +135,14 @@ export const ExperimentShape = z.strictObject({
   variants: z.array(ExperimentVariant).min(2).max(MAX_VARIANTS),
   /** Share of the units that are in the experiment; the others get the name's live version. */
   coverage: Share,
-  shadow: z.strictObject({ adapter: PinnedAdapter, sample: Share }).optional(),
+  shadow: z
+    .strictObject({
+      adapter: PinnedAdapter,
+      sample: Share,
+      /** Records `disagreement` with the answer that was sent, where chance has no part in it. */
+      compare: z.boolean().optional(),
+    })
+    .optional(),
   /** The first one decides. */
   metrics: z.array(ExperimentMetric).min(1).max(MAX_EXPERIMENT_METRICS),
   guardrails: z.array(ExperimentGuardrail).max(MAX_EXPERIMENT_METRICS).default([]),

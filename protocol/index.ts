@@ -1,5 +1,6 @@
 export * from './adapter-manifest.ts';
 export * from './adapter-proof.ts';
+export * from './admin-api/index.ts';
 export * from './api-error.ts';
 export * from './api-key.ts';
 export * from './completion.ts';
@@ -12,6 +13,7 @@ export * from './identity.ts';
 export * from './is-sampled.ts';
 export * from './json-depth.ts';
 export * from './limits.ts';
+export * from './models.ts';
 export * from './names.ts';
 export * from './origin-figures.ts';
 export * from './origin-load.ts';

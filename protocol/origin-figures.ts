@@ -3,10 +3,10 @@ import { z } from 'zod';
 
 const count = z.int().min(0);
 /** `seconds` of all `count` together. */
-const timed = z.strictObject({ count, seconds: z.number().min(0) });
+const timed = z.object({ count, seconds: z.number().min(0) });
 
 /** Now, or since the origin's start: two answers give what happened between them. */
-export const OriginFigures = z.strictObject({
+export const OriginFigures = z.object({
   /** Unix ms. */
   started_at: z.number(),
   rows_running: count,
@@ -34,6 +34,6 @@ export const OriginFigures = z.strictObject({
   /** Time between two tokens of one request. */
   next_token: timed,
   /** Steps that decode, and their rows together. */
-  decode: z.strictObject({ steps: count, rows: count }),
+  decode: z.object({ steps: count, rows: count }),
 });
 export type OriginFigures = z.infer<typeof OriginFigures>;

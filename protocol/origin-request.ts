@@ -21,7 +21,7 @@ export const OriginRequest = z.strictObject({
 export type OriginRequest = z.infer<typeof OriginRequest>;
 
 /** One linear module of the base: `in` columns of A, `out` rows of B. */
-export const BaseModule = z.strictObject({
+export const BaseModule = z.object({
   name: z.string(),
   in: z.int().positive(),
   out: z.int().positive(),
@@ -29,7 +29,7 @@ export const BaseModule = z.strictObject({
 export type BaseModule = z.infer<typeof BaseModule>;
 
 /** Answer of `GET /base`. */
-export const BaseInfo = z.strictObject({
+export const BaseInfo = z.object({
   id: z.string(),
   /** sha256 of the base's file(s). */
   digest: Digest,
@@ -53,11 +53,11 @@ export const BaseInfo = z.strictObject({
 export type BaseInfo = z.infer<typeof BaseInfo>;
 
 /** Answer of `GET /adapters`: what the origin holds. */
-export const ResidentList = z.strictObject({
+export const ResidentList = z.object({
   budget_bytes: z.int(),
   used_bytes: z.int(),
   adapters: z.array(
-    z.strictObject({
+    z.object({
       digest: Digest,
       state: z.enum(['loading', 'ready', 'failed']),
       bytes: z.int(),

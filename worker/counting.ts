@@ -42,6 +42,7 @@ export function createCounter(
       sink: experimentSink,
       maxAtOnce: limits.MAX_SHADOWS,
       budgetMs: limits.SHADOW_BUDGET_MS,
+      maxComparedBytes: limits.MAX_COMPARED_BYTES,
     }),
     exposureTokens: createExposureTokens(params.macKey, params.acceptedMacKeys),
     unitHash: createUnitHasher(params.macKey),

@@ -20,7 +20,7 @@ export interface RawEnv {
   QUOTAS?: DurableNamespace;
   /** Counts the units of experiments (worker/durable/experiment-tally.ts). */
   EXPERIMENTS: DurableNamespace;
-  /** Gets a data point a completion; docs/operations.md lists the columns. */
+  /** Gets a data point a completion and a feedback; docs/operations.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;
   /** The built dashboard's files. */
   ASSETS?: { fetch(url: string): Promise<Response> };

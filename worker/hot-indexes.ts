@@ -8,7 +8,12 @@ import { withLastKnownGood } from './stores/last-known-good.ts';
 import { recordedGrants, recordedKey } from './stores/recorded-rights.ts';
 import type { Sealer } from './stores/sealed-value.ts';
 import { withSecondOpinion } from './stores/second-opinion.ts';
-import { forgettingGrants, forgettingKeys, withShortMemory } from './stores/short-memory.ts';
+import {
+  forgettingExperiments,
+  forgettingGrants,
+  forgettingKeys,
+  withShortMemory,
+} from './stores/short-memory.ts';
 import type { ExperimentEntry, ExperimentIndex } from './stores/types-experiments.ts';
 import type {
   BulkIndex,
@@ -33,10 +38,10 @@ export interface HotIndexes {
   experiments: Index<ExperimentEntry>;
   /** As KV has them, without a memory, and only what the current secret sealed. */
   nameIndex: NameIndex;
-  experimentIndex: ExperimentIndex;
   /** For a name that was written elsewhere: it and its experiment are read anew at the next request. */
   forgetName: (name: string) => void;
-  /** As the admin API writes them: what is written here is seen here at once. */
+  /** As the admin API reads and writes them: the same, and what is written here is seen here at once. */
+  experimentIndex: ExperimentIndex;
   keyIndex: KeyIndex;
   grantIndex: GrantIndex;
 }
@@ -86,13 +91,13 @@ export function createHotIndexes(params: {
     keys,
     grants,
     experiments,
-    experimentIndex: createKvExperimentIndex(upkeep),
     nameIndex: createKvNameIndex(upkeep),
     forgetName(name) {
       names.forget(name);
       // Which one is the name's is not known here; the others cost one read more.
       experiments.forgetAll();
     },
+    experimentIndex: forgettingExperiments(createKvExperimentIndex(upkeep), experiments),
     keyIndex: forgettingKeys(createKvKeyIndex(upkeep), keys),
     grantIndex: forgettingGrants(createKvGrantIndex(upkeep), grants),
   };

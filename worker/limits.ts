@@ -194,7 +194,7 @@ export const DROP_STALL_MS = 60 * SECOND;
 
 /** What experiments count is written this long after it was first noted, with all that came meanwhile. */
 export const EXPOSURE_FLUSH_MS = 1 * SECOND;
-/** Events of one write to a tally: each is at most six values, about 300 bytes. */
+/** Events of one write to a tally: each is at most seven values, about 300 bytes. */
 export const MAX_EXPOSURE_EVENTS = 500;
 /** Such a write is tried so often, with a growing pause. */
 export const EXPOSURE_TRIES = 4;
@@ -216,6 +216,11 @@ export const MAX_FEEDBACK_VALUE = 1e9;
 export const MAX_SHADOWS = 4;
 /** A shadow request may take this long: work after a response has 30 s. */
 export const SHADOW_BUDGET_MS = 25 * SECOND;
+/**
+ * A shadow's answer and the user's are compared up to this size each: 4,500 events of a stream. Both are kept until
+ * they have ended, of at most {@link MAX_SHADOWS} requests.
+ */
+export const MAX_COMPARED_BYTES = 1024 * 1024;
 /** Share of its rows that an origin may have taken before shadow requests are left out. */
 export const SHADOW_MAX_FILL = 0.5;
 

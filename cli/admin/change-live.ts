@@ -1,8 +1,8 @@
 import type { ArgsDef } from 'citty';
+import { FlipAnswer } from '../../protocol/index.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
 import { adminClient } from './admin-client.ts';
-import { Flipped } from './change-answers.ts';
 import { parseExpect } from './version-argument.ts';
 
 /** Of every command that changes what a name points at. */
@@ -40,11 +40,11 @@ export async function changeLive(
   const client = await adminClient();
   const body = JSON.stringify({ ...params.body, expect, why: args.why, dry_run: dryRun });
   const response = await client.send(params.what, params.path, { method: 'POST', body });
-  const flipped = Flipped.parse(await response.json());
+  const flipped = FlipAnswer.parse(await response.json());
   output.result({ ...flipped, ...(dryRun ? { dry_run: true } : {}) }, () => flippedText(flipped, dryRun));
 }
 
-export function flippedText({ name, version, from }: Flipped, dryRun: boolean): string {
+export function flippedText({ name, version, from }: FlipAnswer, dryRun: boolean): string {
   const now = `${name}@${version}`;
   if (from === version) return `${now} is live already; nothing ${dryRun ? 'would change' : 'changed'}`;
   const before = from === null ? 'nothing was live before' : `before: ${name}@${from}`;

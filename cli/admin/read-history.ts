@@ -1,8 +1,8 @@
+import { ChangeList, type ChangeView } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import { usageError } from '../flags.ts';
 import { when } from '../keys/key-table.ts';
 import { plainTable } from '../output.ts';
-import { Changes, type Change } from './change-answers.ts';
 
 /** Changes that are shown unless more are asked for. */
 export const DEFAULT_LIMIT = '50';
@@ -19,8 +19,12 @@ export function parseLimit(text: string): number {
 }
 
 /** @param name null = of all names. @returns at most `limit` changes, newest first. */
-export async function readHistory(client: ApiClient, name: string | null, limit: number): Promise<Change[]> {
-  const found: Change[] = [];
+export async function readHistory(
+  client: ApiClient,
+  name: string | null,
+  limit: number,
+): Promise<ChangeView[]> {
+  const found: ChangeView[] = [];
   for (let before: number | null = null; ;) {
     const query = new URLSearchParams({
       limit: String(Math.min(PAGE, limit - found.length)),
@@ -31,7 +35,7 @@ export async function readHistory(client: ApiClient, name: string | null, limit:
       `history${name === null ? '' : ` of ${name}`}`,
       `/admin/history?${query}`,
     );
-    const page = Changes.parse(await response.json());
+    const page = ChangeList.parse(await response.json());
     found.push(...page.changes);
     if (page.before === null || found.length >= limit) return found;
     before = page.before;
@@ -41,7 +45,7 @@ export async function readHistory(client: ApiClient, name: string | null, limit:
 const version = (value: number | null): string => (value === null ? '-' : String(value));
 
 /** @param names whether each line says which name was changed. */
-export function historyTable(changes: readonly Change[], names: boolean): string {
+export function historyTable(changes: readonly ChangeView[], names: boolean): string {
   if (changes.length === 0) return 'no changes';
   return plainTable(
     ['WHEN', ...(names ? ['NAME'] : []), 'ACTION', 'LIVE BEFORE', 'VERSION', 'BY', 'WHY'],

@@ -1,6 +1,6 @@
 import { defineCommand } from 'citty';
+import { AliasAnswer } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { Aliased } from '../admin/change-answers.ts';
 import { whyFlag } from '../admin/change-live.ts';
 import { parseName } from '../admin/version-argument.ts';
 import type { CommandHelp } from '../command-types.ts';
@@ -38,7 +38,7 @@ export default defineCommand({
       method: 'POST',
       body: JSON.stringify({ name, target, why: args.why, dry_run: dryRun }),
     });
-    const aliased = Aliased.parse(await response.json());
+    const aliased = AliasAnswer.parse(await response.json());
     output.result({ ...aliased, ...(dryRun ? { dry_run: true } : {}) }, () => {
       const what = target === null ? 'no alias any more' : `an alias of ${target}`;
       return dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`;

@@ -15,7 +15,7 @@ import { glyphsFor } from '../experiment/glyphs.ts';
 import { parseDesign } from '../experiment/parse-design.ts';
 import { planText } from '../experiment/plan-text.ts';
 import { readDesignFile } from '../experiment/read-design-file.ts';
-import { repeatedFlag } from '../experiment/repeated-flag.ts';
+import { isFlagGiven, repeatedFlag } from '../experiment/repeated-flag.ts';
 import { statusText, type Screen } from '../experiment/status-text.ts';
 import { stepRequest, type Step } from '../experiment/step-request.ts';
 import { watchStatus } from '../experiment/watch-status.ts';
@@ -63,7 +63,10 @@ export default defineCommand({
   async run({ args, rawArgs }) {
     const action = actionOf(args);
     const output = createOutput({ json: args.json === true });
-    const flags: Flags = { ...args, rawArgs, dryRun: args['dry-run'] === true, minUnits: args['min-units'] };
+    const flags: Flags = {
+      ...{ ...args, rawArgs, dryRun: args['dry-run'] === true, minUnits: args['min-units'] },
+      shadowCompare: args['shadow-compare'] === true,
+    };
     await runAction(action, flags, { output, connect: adminClient });
   },
 });
@@ -79,6 +82,7 @@ export interface Flags {
   readonly minUnits?: string | undefined;
   readonly coverage?: string | undefined;
   readonly shadow?: string | undefined;
+  readonly shadowCompare?: boolean | undefined;
   readonly seed?: string | undefined;
   readonly unit?: string | undefined;
   readonly why?: string | undefined;
@@ -147,7 +151,7 @@ async function designOf(flags: Flags): Promise<ReturnType<typeof checkDesign>> {
   const all = (flag: string): string[] => repeatedFlag(rawArgs, flag);
   let design: Record<string, unknown>;
   if (file !== undefined) {
-    const stray = DESIGN_FLAGS.find((flag) => all(flag).length > 0);
+    const stray = DESIGN_FLAGS.find((flag) => isFlagGiven(rawArgs, flag));
     if (stray !== undefined) throw usageError(`Say it in ${file}, or with --${stray} and no file.`);
     design = await readDesignFile(file);
     if (name !== undefined && design['name'] !== undefined && design['name'] !== name)

@@ -1,6 +1,6 @@
 import { defineCommand } from 'citty';
+import { CollectGarbageAnswer, type GarbageFile } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { GarbagePage, type GarbageFile } from '../admin/change-answers.ts';
 import type { ApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
@@ -40,7 +40,7 @@ async function collectAll(client: ApiClient, dryRun: boolean, output: Output): P
         method: 'POST',
         body: JSON.stringify({ dry_run: dryRun, cursor }),
       });
-      const page = GarbagePage.parse(await response.json());
+      const page = CollectGarbageAnswer.parse(await response.json());
       files.push(...page.files);
       if (page.cursor === null) return files;
       cursor = page.cursor;

@@ -1,7 +1,7 @@
 import { defineCommand } from 'citty';
-import { nameProblem } from '../../protocol/index.ts';
+import { GrantView, nameProblem } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { Grant, grantTable, holderName, readGrants } from '../admin/grant-answers.ts';
+import { grantTable, holderName, readGrants } from '../admin/read-grants.ts';
 import type { ApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
@@ -88,7 +88,7 @@ async function give(client: ApiClient, output: Output, wanted: Wanted): Promise<
     body: JSON.stringify(wanted),
   });
   const created = response.status === 201;
-  const grant = Grant.parse(await response.json());
+  const grant = GrantView.parse(await response.json());
   output.result({ ...grant, created }, () => {
     const already = created ? '' : ' already';
     return `${holderName(grant.tenant)} may${already} use ${grant.scope} of ${grant.owner ?? 'anybody'}`;

@@ -1,6 +1,6 @@
 import { defineCommand } from 'citty';
+import { KeyList, KeyView, NewKey, RotatedKey } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { KeyAnswer, KeyList, NewKey, RotatedKey } from '../admin/key-answers.ts';
 import type { ApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
@@ -107,7 +107,7 @@ async function create(client: ApiClient, output: Output, request: object): Promi
     method: 'POST',
     body: JSON.stringify(request),
   });
-  const made = NewKey.parse(await response.json());
+  const made = NewKey.required({ key: true }).parse(await response.json());
   output.note(about(made));
   output.note('It is shown this once:');
   output.result(made, () => made.key);
@@ -118,7 +118,7 @@ async function change(client: ApiClient, output: Output, request: object): Promi
     method: 'POST',
     body: JSON.stringify(request),
   });
-  const key = KeyAnswer.parse(await response.json());
+  const key = KeyView.parse(await response.json());
   output.result(key, () => about(key));
 }
 
@@ -149,7 +149,7 @@ async function revoke(client: ApiClient, output: Output, id: string): Promise<vo
   );
 }
 
-function about({ id, kind, tenant, scopes, limits, expires_at }: KeyAnswer): string {
+function about({ id, kind, tenant, scopes, limits, expires_at }: KeyView): string {
   const parts = [
     `${kind === 'api' ? 'API' : 'admin'} key of ${tenant}`,
     scopes.length === 0 ? 'no scopes beyond its own names' : `scopes ${scopes.join(' ')}`,

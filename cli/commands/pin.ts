@@ -1,7 +1,7 @@
 import { defineCommand } from 'citty';
-import { nameProblem } from '../../protocol/index.ts';
+import { nameProblem, PinList } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { Pins, pinTable } from '../admin/pin-answers.ts';
+import { pinTable } from '../admin/pin-table.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
@@ -37,7 +37,7 @@ export default defineCommand({
       name === undefined
         ? await client.send('list the pins', '/admin/pins')
         : await client.send(`pin ${name}`, '/admin/pins', { method: 'POST', body: JSON.stringify({ name }) });
-    const answer = Pins.parse(await response.json());
+    const answer = PinList.parse(await response.json());
     output.result(answer, () => pinTable(answer));
     const failed = answer.pins.find((pin) => pin.name === name)?.origins.filter(({ ok }) => !ok) ?? [];
     if (failed.length > 0)

@@ -1,7 +1,5 @@
 import { defineCommand } from 'citty';
-import type { z } from 'zod';
-import type { ResidentList } from '../../protocol/index.ts';
-import { Origins } from '../admin/admin-answers.ts';
+import { OriginList, type OriginView, type ResidentList } from '../../protocol/index.ts';
 import { lookUpFile } from '../admin/look-up.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
@@ -30,7 +28,7 @@ export default defineCommand({
     const connection = await readConnection({ env: process.env, folder: process.cwd() });
     const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
     const response = await client.send('ask the origins', '/admin/origins');
-    const { origins } = Origins.parse(await response.json());
+    const { origins } = OriginList.parse(await response.json());
     const names = await nameFiles(client, origins);
     const named = origins.map((origin) => ({
       ...origin,
@@ -54,10 +52,7 @@ export default defineCommand({
 });
 
 /** @returns digest -> `name@version`, for the first residents of all origins. */
-async function nameFiles(
-  client: ApiClient,
-  origins: z.infer<typeof Origins>['origins'],
-): Promise<Map<string, string[]>> {
+async function nameFiles(client: ApiClient, origins: readonly OriginView[]): Promise<Map<string, string[]>> {
   const adapters = origins.flatMap(({ residents }) => residents?.adapters ?? []);
   const digests = [...new Set(adapters.map(({ digest }) => digest))].slice(0, MAX_NAMED);
   return new Map(

@@ -1,13 +1,21 @@
 import { defineCommand } from 'citty';
+import { RepairAnswer, type Mended } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { RepairedPage, type Mended } from '../admin/change-answers.ts';
 import type { ApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, plainTable, type Output } from '../output.ts';
 
 /** As the server takes them, for the bar. */
-const STEPS = ['names', 'keys', 'grants', 'unknown-names', 'unknown-keys', 'unknown-grants'];
+const STEPS = [
+  'names',
+  'keys',
+  'grants',
+  'unknown-names',
+  'unknown-experiments',
+  'unknown-keys',
+  'unknown-grants',
+];
 
 export const help: CommandHelp = {
   examples: [
@@ -15,7 +23,7 @@ export const help: CommandHelp = {
     { line: 'graft repair', does: 'writes it as D1 says' },
   ],
   notes: [
-    'KV is derived from D1: names, keys and grants. This compares all of them and writes what is missing, unreadable or out of date; what D1 does not have is taken away. A key that KV knows to be revoked stays so and is marked in D1 as well, so that a database put back from a backup brings no revoked key back. Run it after D1 was restored, after KV lost something, or when a change was recorded but could not be written; it may be repeated and cut off at any time. KV shows it what was written up to a minute ago, so what was changed just now can be written once more. Only the bootstrap key may do it.',
+    'KV is derived from D1: names with their experiments, keys and grants. This compares all of them and writes what is missing, unreadable or out of date; what D1 does not have is taken away. A key that KV knows to be revoked stays so and is marked in D1 as well, so that a database put back from a backup brings no revoked key back. Run it after D1 was restored, after KV lost something, or when a change was recorded but could not be written; it may be repeated and cut off at any time. KV shows it what was written up to a minute ago, so what was changed just now can be written once more. Only the bootstrap key may do it.',
   ],
 };
 
@@ -36,7 +44,7 @@ export default defineCommand({
 interface Repaired {
   /** Entries compared, by step. */
   checked: Record<string, number>;
-  mended: Mended[];
+  mended: readonly Mended[];
 }
 
 async function repairAll(client: ApiClient, dryRun: boolean, output: Output): Promise<Repaired> {
@@ -49,7 +57,7 @@ async function repairAll(client: ApiClient, dryRun: boolean, output: Output): Pr
         method: 'POST',
         body: JSON.stringify({ dry_run: dryRun, cursor }),
       });
-      const page = RepairedPage.parse(await response.json());
+      const page = RepairAnswer.parse(await response.json());
       checked[page.step] = (checked[page.step] ?? 0) + page.checked;
       mended.push(...page.mended);
       bar.update(STEPS.indexOf(page.step) + 1, STEPS.length);

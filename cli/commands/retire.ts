@@ -1,6 +1,6 @@
 import { defineCommand } from 'citty';
+import { RetireAnswer } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { Retired } from '../admin/change-answers.ts';
 import { whyFlag } from '../admin/change-live.ts';
 import { parseReference } from '../admin/version-argument.ts';
 import type { CommandHelp } from '../command-types.ts';
@@ -36,7 +36,7 @@ export default defineCommand({
       method: 'POST',
       body: JSON.stringify({ name, version, why: args.why, dry_run: dryRun }),
     });
-    const retired = Retired.parse(await response.json());
+    const retired = RetireAnswer.parse(await response.json());
     output.result({ ...retired, ...(dryRun ? { dry_run: true } : {}) }, () =>
       dryRun ? `dry run: ${name}@${version} would be retired` : `${name}@${version} is retired`,
     );

@@ -1,6 +1,7 @@
 import { defineCommand } from 'citty';
+import { PinList } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { Pins, pinTable } from '../admin/pin-answers.ts';
+import { pinTable } from '../admin/pin-table.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
@@ -20,7 +21,7 @@ export default defineCommand({
     const client = await adminClient();
     const query = new URLSearchParams({ name: args.name });
     const response = await client.send(`unpin ${args.name}`, `/admin/pins?${query}`, { method: 'DELETE' });
-    const answer = Pins.parse(await response.json());
+    const answer = PinList.parse(await response.json());
     output.result(answer, () => pinTable(answer));
   },
 });

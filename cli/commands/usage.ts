@@ -1,33 +1,11 @@
 import { defineCommand } from 'citty';
-import { z } from 'zod';
+import { KeyList, USAGE_GROUPS, UsageReport } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { KeyList } from '../admin/key-answers.ts';
 import type { ApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { csv } from '../csv.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput, plainTable } from '../output.ts';
-
-const GROUPS = ['key', 'tenant', 'name', 'version', 'day', 'hour'] as const;
-
-const Usage = z.object({
-  by: z.enum(GROUPS),
-  from: z.string(),
-  to: z.string(),
-  rows: z.array(
-    z.object({
-      group: z.string(),
-      requests: z.int(),
-      errors: z.int(),
-      prompt_tokens: z.int(),
-      completion_tokens: z.int(),
-      total_tokens: z.int(),
-    }),
-  ),
-  /** There are more. */
-  truncated: z.boolean(),
-});
-type Usage = z.infer<typeof Usage>;
 
 export const help: CommandHelp = {
   examples: [
@@ -43,7 +21,12 @@ export const help: CommandHelp = {
 export default defineCommand({
   meta: { name: 'usage', description: 'Show who used how many tokens' },
   args: {
-    by: { type: 'string', description: `One line a ${GROUPS.join(', ')}`, valueHint: 'what', default: 'key' },
+    by: {
+      type: 'string',
+      description: `One line a ${USAGE_GROUPS.join(', ')}`,
+      valueHint: 'what',
+      default: 'key',
+    },
     from: { type: 'string', description: 'First day or time, UTC: 2026-01-31', valueHint: 'time' },
     to: { type: 'string', description: 'First day or time that does not count any more', valueHint: 'time' },
     tenant: { type: 'string', description: 'Only this tenant', valueHint: 'tenant' },
@@ -52,8 +35,8 @@ export default defineCommand({
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
-    if (!GROUPS.some((one) => one === args.by))
-      throw usageError(`--by ${args.by} is none of ${GROUPS.join(', ')}.`);
+    if (!USAGE_GROUPS.some((one) => one === args.by))
+      throw usageError(`--by ${args.by} is none of ${USAGE_GROUPS.join(', ')}.`);
     if (args.csv === true && output.json) throw usageError('Give --csv or --json, not both.');
     const client = await adminClient();
     const query = new URLSearchParams({ by: args.by });
@@ -62,7 +45,7 @@ export default defineCommand({
       if (value !== undefined) query.set(name, value);
     }
     const response = await client.send('read the usage', `/admin/usage?${query}`);
-    const usage = Usage.parse(await response.json());
+    const usage = UsageReport.parse(await response.json());
     const labels = usage.by === 'key' && usage.rows.length > 0 ? await keyLabels(client) : new Map();
     if (args.csv === true) process.stdout.write(usageCsv(usage, labels));
     else output.result(usage, () => usageText(usage, labels));
@@ -79,7 +62,7 @@ async function keyLabels(client: ApiClient): Promise<ReadonlyMap<string, string>
 
 const COUNTS = ['requests', 'errors', 'prompt_tokens', 'completion_tokens', 'total_tokens'] as const;
 
-export function usageCsv({ by, rows }: Usage, labels: ReadonlyMap<string, string>): string {
+export function usageCsv({ by, rows }: UsageReport, labels: ReadonlyMap<string, string>): string {
   const withLabel = by === 'key';
   return csv(
     [by, ...(withLabel ? ['label'] : []), ...COUNTS],
@@ -91,7 +74,7 @@ export function usageCsv({ by, rows }: Usage, labels: ReadonlyMap<string, string
   );
 }
 
-function usageText({ by, from, to, rows }: Usage, labels: ReadonlyMap<string, string>): string {
+function usageText({ by, from, to, rows }: UsageReport, labels: ReadonlyMap<string, string>): string {
   const time = `${from.slice(0, 16)}Z to ${to.slice(0, 16)}Z`;
   if (rows.length === 0) return `nothing was used from ${time}`;
   const withLabel = by === 'key';

@@ -1,7 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { defineCommand } from 'citty';
-import { nameProblem } from '../../protocol/index.ts';
-import { VerifiedVersion } from '../admin/admin-answers.ts';
+import { nameProblem, VerifyVersionAnswer } from '../../protocol/index.ts';
 import { createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
@@ -80,7 +79,7 @@ async function askOrigins(what: string, connection: Connection, output: Output):
     method: 'POST',
     body: JSON.stringify(wanted),
   });
-  const answer = VerifiedVersion.parse(await response.json());
+  const answer = VerifyVersionAnswer.parse(await response.json());
   output.result(answer, () => `${answer.name}@${answer.version}\n${originTable(answer)}`);
   const refusing = answer.origins.filter(({ ok }) => !ok).map(({ id }) => id);
   if (refusing.length > 0)
@@ -91,7 +90,7 @@ async function askOrigins(what: string, connection: Connection, output: Output):
     });
 }
 
-const originTable = ({ origins }: VerifiedVersion): string =>
+const originTable = ({ origins }: VerifyVersionAnswer): string =>
   plainTable(
     ['ORIGIN', 'OK', 'KL', 'REASON'],
     origins.map(({ id, ok, kl, reason }) => [

@@ -60,6 +60,11 @@ const designFlags = {
     description: 'Run a version beside, for a share of the requests: support/intent@5:5%',
     valueHint: 'shadow',
   },
+  'shadow-compare': {
+    type: 'boolean',
+    description:
+      'Count how often the shadow says something else than the user was told: of requests with temperature 0 or a seed',
+  },
   tenant: { type: 'string', description: 'Only keys of this tenant; once for each', valueHint: 'tenant' },
   override: {
     type: 'string',

@@ -26,6 +26,7 @@ export interface DesignFlags {
   readonly coverage?: string | undefined;
   /** `name@version:share`. */
   readonly shadow?: string | undefined;
+  readonly shadowCompare?: boolean | undefined;
   readonly seed?: string | undefined;
   readonly unit?: string | undefined;
 }
@@ -40,6 +41,8 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
       `An experiment compares two variants or more: --variant control=${name}@3 --variant treatment=${name}@4, control first.`,
     );
   const ramp = parseRamp(flags);
+  if (flags.shadowCompare === true && shadow === undefined)
+    throw usageError('--shadow-compare is for a shadow: --shadow support/intent@5:5%.');
   if (ramp !== undefined && coverage !== undefined)
     throw usageError('--ramp begins with its first step; leave --coverage out.');
   return {
@@ -49,7 +52,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
     ...(guardrails.length === 0 ? {} : { guardrails: guardrails.map(parseGuardrail) }),
     ...(ramp === undefined ? {} : { ramp }),
     ...(coverage === undefined ? {} : { coverage: parseShare(coverage, '--coverage') }),
-    ...(shadow === undefined ? {} : { shadow: parseShadow(shadow) }),
+    ...(shadow === undefined ? {} : { shadow: parseShadow(shadow, flags.shadowCompare === true) }),
     ...(tenants.length === 0 ? {} : { targeting: { tenants: [...tenants] } }),
     ...(overrides.length === 0 ? {} : { overrides: overrides.map(parseOverride) }),
     ...(seed === undefined ? {} : { seed }),
@@ -148,11 +151,15 @@ function parseRamp({ ramp, hold, minUnits }: DesignFlags): CreateExperiment['ram
   };
 }
 
-function parseShadow(text: string): NonNullable<CreateExperiment['shadow']> {
+function parseShadow(text: string, compare: boolean): NonNullable<CreateExperiment['shadow']> {
   const [, adapter, sample] = /^([^:]+):(.+)$/.exec(text) ?? [];
   if (adapter === undefined || sample === undefined)
     throw usageError(`--shadow: '${text}' is not <name>@<version>:<share>, such as support/intent@5:5%.`);
-  return { adapter: parsePinned(adapter, '--shadow'), sample: parseShare(sample, '--shadow') };
+  return {
+    adapter: parsePinned(adapter, '--shadow'),
+    sample: parseShare(sample, '--shadow'),
+    ...(compare ? { compare } : {}),
+  };
 }
 
 /** Units have any text, and keys of variants no "=". */

@@ -39,7 +39,7 @@ export function planText(design: CreateExperiment): string {
       'shadow',
       shadow === undefined
         ? null
-        : `${shadow.adapter} also runs for ${shareText(shadow.sample)} of the requests; nobody gets its answers`,
+        : `${shadow.adapter} also runs for ${shareText(shadow.sample)} of the requests; nobody gets its answers${shadow.compare === true ? ', which are compared' : ''}`,
     ],
     ['seed', design.seed ?? null],
   ]);

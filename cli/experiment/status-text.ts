@@ -1,4 +1,9 @@
-import { metricOf, type ExperimentEvaluation, type ExperimentView } from '../../protocol/index.ts';
+import {
+  metricOf,
+  SHADOW_METRICS,
+  type ExperimentEvaluation,
+  type ExperimentView,
+} from '../../protocol/index.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import { when } from '../keys/key-table.ts';
 import { colors, plainTable } from '../output.ts';
@@ -114,16 +119,15 @@ function guardrailTable({ document }: ExperimentView, look: ExperimentEvaluation
   return [plainTable(['GUARDRAIL', 'VARIANT', 'STATE', 'CONTROL', 'MEAN', 'ALLOWED', 'WHEN LOST'], rows)];
 }
 
+/** Only metrics that the edge records itself, whatever the document calls so. */
+const shadowKind = (metric: string) => SHADOW_METRICS.find(({ key }) => key === metric)?.kind ?? 'mean';
+
 function shadowTable({ document }: ExperimentView, look: ExperimentEvaluation | null): string[] {
   const entries = Object.entries(look?.shadow ?? {});
   if (document.shadow === undefined || entries.length === 0) return [];
   const table = plainTable(
     ['SHADOW', 'REQUESTS', 'MEAN'],
-    entries.map(([metric, { n, mean }]) => [
-      metric,
-      String(n),
-      meanText(mean, metricOf(document, metric)?.kind ?? 'mean'),
-    ]),
+    entries.map(([metric, { n, mean }]) => [metric, String(n), meanText(mean, shadowKind(metric))]),
   );
   return [`${table}\n${document.shadow.adapter}; nobody gets its answers`];
 }

@@ -1,4 +1,5 @@
 import type { ArgsDef } from 'citty';
+import { DegradePolicy } from '../../protocol/index.ts';
 import { usageError } from '../flags.ts';
 import { parseCount, parseDuration } from '../quantity.ts';
 
@@ -43,7 +44,6 @@ const LIMIT_FLAGS = [
 ] as const;
 
 const OUTAGE = ['allow', 'refuse'];
-const DEGRADE = ['stale', 'ancestor', 'base', 'refuse'];
 
 /** Flags as citty parsed them. */
 export type KeyArgs = Readonly<Record<string, unknown>>;
@@ -85,7 +85,7 @@ export function changeRequest(id: string, args: KeyArgs): object {
     label: taken('label') ? '' : text(args, 'label'),
     limits: Object.keys(limits).length === 0 ? undefined : limits,
     strict: typeof args['strict'] === 'boolean' ? args['strict'] : undefined,
-    degrade: taken('degrade') ? null : oneOf(args, 'degrade', DEGRADE),
+    degrade: taken('degrade') ? null : oneOf(args, 'degrade', DegradePolicy.options),
   };
   if (Object.values(change).every((value) => value === undefined))
     throw usageError('Say what to change: --rpm 100, --scopes "a/**,b", --tpm none.');
@@ -114,6 +114,6 @@ export function keyRequest(args: KeyArgs): object {
         ? undefined
         : { ...limits, ...(outage === undefined ? {} : { on_outage: outage }) },
     strict: args['strict'] === true ? true : undefined,
-    degrade: oneOf(args, 'degrade', DEGRADE),
+    degrade: oneOf(args, 'degrade', DegradePolicy.options),
   };
 }

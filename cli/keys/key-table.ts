@@ -1,4 +1,4 @@
-import type { KeyAnswer, KeyLimits } from '../admin/key-answers.ts';
+import type { KeyLimitsView, KeyView } from '../../protocol/index.ts';
 import { plainTable } from '../output.ts';
 
 const count = (value: number): string => {
@@ -7,7 +7,7 @@ const count = (value: number): string => {
 };
 
 /** @returns such as `60 req/min, 100k tok/min, 4 at once`. */
-export function limitsText(limits: KeyLimits | null): string {
+export function limitsText(limits: KeyLimitsView | null): string {
   if (limits === null) return '-';
   const parts: [number | undefined, string][] = [
     [limits.requests_per_minute, ' req/min'],
@@ -22,18 +22,18 @@ export function limitsText(limits: KeyLimits | null): string {
 /** @returns `2026-01-31 07:30Z`. */
 export const when = (ms: number): string => `${new Date(ms).toISOString().slice(0, 16).replace('T', ' ')}Z`;
 
-export const isOver = ({ revoked_at, expires_at }: KeyAnswer, now: number): boolean =>
+export const isOver = ({ revoked_at, expires_at }: KeyView, now: number): boolean =>
   revoked_at !== null || (expires_at !== null && expires_at <= now);
 
 /** @param now unix ms. */
-export function keyState(key: KeyAnswer, now: number): string {
+export function keyState(key: KeyView, now: number): string {
   if (key.revoked_at !== null) return 'revoked';
   if (key.expires_at === null) return 'good';
   if (key.expires_at <= now) return 'expired';
   return `until ${when(key.expires_at)}`;
 }
 
-export const keyTable = (keys: readonly KeyAnswer[], now: number): string =>
+export const keyTable = (keys: readonly KeyView[], now: number): string =>
   plainTable(
     ['ID', 'KIND', 'TENANT', 'SCOPES', 'LIMITS', 'STATE', 'LABEL'],
     keys.map((key) => [

@@ -1,10 +1,9 @@
 import { readAdapter } from '../../adapters/index.ts';
-import { chainId, MAX_CHAIN } from '../../protocol/index.ts';
+import { chainId, MAX_CHAIN, type VersionView } from '../../protocol/index.ts';
 import { adapterBaseId } from '../adapter-files/base-id.ts';
 import { readInput, type AdapterInput } from '../adapter-files/read-input.ts';
 import { asRefusal } from '../adapter-files/refusal.ts';
 import { lookUpVersions } from '../admin/look-up.ts';
-import type { Version } from '../admin/admin-answers.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { Output } from '../output.ts';
@@ -84,10 +83,9 @@ const refused = (message: string): CliError =>
   new CliError({ message, exitCode: EXIT.refused, code: 'adapter_invalid' });
 
 /** As the server decides it: the newest version, when publishing would only repeat it. */
-function sameVersion(newest: Version | undefined, chain: string, stage: boolean): Version | null {
+function sameVersion(newest: VersionView | undefined, chain: string, stage: boolean): VersionView | null {
   if (newest === undefined || newest.chain_id !== chain) return null;
-  const usable = (newest.retired_at ?? null) === null;
-  return usable && (stage || newest.live) ? newest : null;
+  return newest.retired_at === null && (stage || newest.live) ? newest : null;
 }
 
 /** What can be said without a server. The base is taken from the adapter's own word. */

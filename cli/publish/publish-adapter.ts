@@ -1,7 +1,6 @@
 import type { PackedAdapter } from '../../adapters/index.ts';
-import type { BaseInfo, Evaluation } from '../../protocol/index.ts';
+import { VersionView, type BaseInfo, type Evaluation } from '../../protocol/index.ts';
 import { readInput } from '../adapter-files/read-input.ts';
-import { Version } from '../admin/admin-answers.ts';
 import { lookUpBase, lookUpVersions } from '../admin/look-up.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
@@ -31,7 +30,7 @@ export interface PublishWish {
 }
 
 export interface Published {
-  version: Version;
+  version: VersionView;
   /** False when this very version was there already. */
   created: boolean;
   /** Bytes that had to be sent. */
@@ -41,7 +40,7 @@ export interface Published {
 
 export interface Packed {
   readonly base: BaseInfo;
-  readonly parent: Version | null;
+  readonly parent: VersionView | null;
   readonly packed: PackedAdapter;
 }
 
@@ -115,7 +114,7 @@ export async function publishAdapter(
       { method: 'POST', body: JSON.stringify(body) },
       waiting(output, signal),
     );
-    const version = Version.parse(await response.json());
+    const version = VersionView.parse(await response.json());
     return { version, created: response.status === 201, sent, evaluation };
   } catch (error) {
     throw goesOn(error, `${fileSize(uploaded)} of ${fileSize(bytes.length)}`);
@@ -157,7 +156,7 @@ const waiting = (output: Output, signal: AbortSignal | undefined): Retrying => (
 const waitText = (ms: number, reason: string): string => `${reason}; trying again in ${ms / 1_000} s`;
 
 /** @throws CliError `model_not_found` */
-export async function liveVersion(client: ApiClient, parent: string): Promise<Version> {
+export async function liveVersion(client: ApiClient, parent: string): Promise<VersionView> {
   const live = (await lookUpVersions(client, parent))?.versions.find((version) => version.live);
   if (live !== undefined) return live;
   throw new CliError({

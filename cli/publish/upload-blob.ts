@@ -1,5 +1,4 @@
-import { MAX_PART_BYTES, sha256Hex, type BlobRecord } from '../../protocol/index.ts';
-import { BlobState } from '../admin/admin-answers.ts';
+import { BlobState, MAX_PART_BYTES, sha256Hex, type BlobRecord } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import { sendRetrying, type Retrying } from './send-retrying.ts';
 

@@ -1,6 +1,6 @@
 import type { z } from 'zod';
 import { err, ok, type Result } from '../../protocol/result.ts';
-import { jsonOf, noAnswer, oddAnswer, problemOf, type Problem } from '../model/problem.ts';
+import { jsonOf, noAnswer, oddAnswer, problemOf, unsendableKey, type Problem } from '../model/problem.ts';
 
 export interface Client {
   /** @param path with its query. */
@@ -11,6 +11,7 @@ export interface Client {
 /** @param key goes into a header, never into an address. @param fetch the page's unless given. */
 export function createClient(key: string, fetch: typeof globalThis.fetch = globalThis.fetch): Client {
   async function send<T>(path: string, init: RequestInit, schema: z.ZodType<T>): Promise<Result<T, Problem>> {
+    if (!/^[\x21-\x7e]+$/.test(key)) return err(unsendableKey());
     const headers = {
       authorization: `Bearer ${key}`,
       ...(init.body === undefined ? {} : { 'content-type': 'application/json' }),

@@ -47,6 +47,8 @@ export function createRequest(fields: ExperimentFields): Result<CreateExperiment
   const problems: FieldProblems = {};
   if (!(coverage > 0 && coverage <= 1)) problems.coverage = 'A number above 0, up to 100.';
   const adapters = { control: pinned(name, fields.control), treatment: pinned(name, fields.treatment) };
+  for (const side of ['control', 'treatment'] as const)
+    if (fields[side].trim() === '') problems[side] = 'A version of the name, such as 3.';
   if (adapters.control === adapters.treatment && fields.control !== '')
     problems.treatment = 'Take another version than that of control.';
   const share = (part: number): number => Number((coverage * part).toPrecision(6));

@@ -1,23 +1,23 @@
-import type { NameEntry } from '../api/answers.ts';
+import type { NameView } from '../../protocol/admin-api/names.ts';
 
 export interface NameNode {
   /** Last segment of `path`. */
   readonly segment: string;
   readonly path: string;
   /** null = nothing is published under this very path. */
-  readonly entry: NameEntry | null;
+  readonly entry: NameView | null;
   readonly children: readonly NameNode[];
 }
 
 interface Growing {
   segment: string;
   path: string;
-  entry: NameEntry | null;
+  entry: NameView | null;
   children: Map<string, Growing>;
 }
 
 /** @param entries in any order. @returns the topmost segments, each level sorted by name. */
-export function nameTree(entries: readonly NameEntry[]): NameNode[] {
+export function nameTree(entries: readonly NameView[]): NameNode[] {
   const root: Growing = { segment: '', path: '', entry: null, children: new Map() };
   for (const entry of entries) {
     let node = root;

@@ -58,6 +58,15 @@ export const noAnswer = (): Problem => ({
   param: null,
 });
 
+/** Of a key that cannot even be sent: a header takes no line breaks, no spaces within, nothing beyond ASCII. */
+export const unsendableKey = (): Problem => ({
+  status: 0,
+  code: 'invalid_api_key',
+  message: 'There are characters in it that no key has.',
+  advice: ADVICE['invalid_api_key'] ?? '',
+  param: null,
+});
+
 /** @param path of the request. */
 export const oddAnswer = (path: string): Problem => ({
   status: 200,

@@ -1,20 +1,20 @@
-import type { Version, Versions } from '../api/answers.ts';
+import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
 
 export type VersionState = 'live' | 'staged' | 'earlier' | 'retired';
 
 /** `staged`: newer than what is live; `earlier`: older. */
-export function versionState(version: Version, live: number | null): VersionState {
+export function versionState(version: VersionView, live: number | null): VersionState {
   if (version.live) return 'live';
-  if (version.retired_at != null) return 'retired';
+  if (version.retired_at !== null) return 'retired';
   return live === null || version.version > live ? 'staged' : 'earlier';
 }
 
 /** The names that a version is made of, root first, its own not among them; a scale is told where it is not 1. */
-export const inheritedFrom = ({ chain }: Version): { name: string; scale: number }[] =>
+export const inheritedFrom = ({ chain }: VersionView): { name: string; scale: number }[] =>
   chain.slice(0, -1).map(({ name, scale }) => ({ name, scale }));
 
 /** Those of `others` whose live version is made of an adapter of `name`. */
-export const heirsOf = (name: string, others: readonly Versions[]): string[] =>
+export const heirsOf = (name: string, others: readonly VersionList[]): string[] =>
   others
     .filter((other) =>
       other.versions.some(

@@ -37,10 +37,15 @@ function span(ms: number): string {
   return hours < 48 ? `${hours} h` : `${Math.round(hours / 24)} d`;
 }
 
+/** To the second at first; @returns such as `12 s`, `5 min`. */
+export function lasting(ms: number): string {
+  const seconds = Math.round(Math.max(0, ms) / 1000);
+  return seconds < 60 ? `${seconds} s` : span(1000 * seconds);
+}
+
 /** @param now unix ms. @returns such as `12 s ago`. */
 export function ago(at: number, now: number): string {
-  const ms = Math.max(0, now - at);
-  return ms < 60_000 ? `${Math.round(ms / 1000)} s ago` : `${span(ms)} ago`;
+  return `${lasting(now - at)} ago`;
 }
 
 /** @returns such as `2026-11-25 10:58`, in the reader's time zone. */

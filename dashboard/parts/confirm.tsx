@@ -23,12 +23,17 @@ export function Confirm({ question, onClose }: { question: Question; onClose: (d
   const [problem, setProblem] = useState<Problem | null>(null);
   const id = useId();
   useEffect(() => dialog.current?.showModal(), []);
+  const close = (done: boolean) => {
+    // Only taken away, it would not give the focus back to what it was opened from.
+    dialog.current?.close();
+    onClose(done);
+  };
   const run = async () => {
     setBusy(true);
     const failed = await question.run(why.trim() === '' ? undefined : why.trim());
     setBusy(false);
     setProblem(failed);
-    if (failed === null) onClose(true);
+    if (failed === null) close(true);
   };
   return (
     <dialog
@@ -37,7 +42,7 @@ export function Confirm({ question, onClose }: { question: Question; onClose: (d
       aria-describedby={`${id}-text`}
       onCancel={(event) => {
         event.preventDefault();
-        if (!busy) onClose(false);
+        if (!busy) close(false);
       }}
     >
       <form
@@ -60,7 +65,7 @@ export function Confirm({ question, onClose }: { question: Question; onClose: (d
         </label>
         <ProblemNote problem={problem} />
         <div class="actions end">
-          <button type="button" class="quiet" disabled={busy} onClick={() => onClose(false)}>
+          <button type="button" class="quiet" disabled={busy} onClick={() => close(false)}>
             Cancel
           </button>
           <button type="submit" class={question.danger === true ? 'danger' : 'main'} disabled={busy}>

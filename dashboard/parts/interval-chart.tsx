@@ -1,6 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import { valueRange, type IntervalColumns, type Scale } from '../model/interval-series.ts';
+import { TICK_SECONDS, tickWords } from '../model/time-ticks.ts';
 import { number, percent, signed } from '../model/words.ts';
 
 const HEIGHT = 260;
@@ -71,8 +72,8 @@ function options(params: {
     cursor: { show: false },
     scales: { y: { range: params.range } },
     axes: [
-      { ...axis, space: 70, values: (_, ticks) => ticks.map(clock) },
-      { ...axis, size: 64, values: (_, ticks) => ticks.map(write) },
+      { ...axis, space: 70, incrs: [...TICK_SECONDS], values: (_, ticks) => tickWords(ticks) },
+      { ...axis, size: (_, words) => roomFor(words), values: (_, ticks) => ticks.map(write) },
     ],
     series: [
       {},
@@ -108,12 +109,9 @@ function drawZero(made: uPlot, stroke: string): void {
   ctx.restore();
 }
 
-const clock = (seconds: number): string =>
-  new Date(seconds * 1000).toLocaleTimeString('en-GB', {
-    hour: '2-digit',
-    minute: '2-digit',
-    second: '2-digit',
-  });
+/** Pixels that the longest of the words takes, in the font above; none are known when the chart is made. */
+const roomFor = (words: readonly string[] | null): number =>
+  16 + 7 * Math.max(4, ...(words ?? []).map(({ length }) => length));
 
 function said({ series }: IntervalColumns, scale: Scale, metric: string): string {
   const write = (value: number): string => signed(scale === 'lift' ? percent(value) : number(value));

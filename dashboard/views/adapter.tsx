@@ -1,12 +1,15 @@
 import { useState } from 'preact/hooks';
+import { ChangeList, FlipAnswer } from '../../protocol/admin-api/changes.ts';
+import type { NameView } from '../../protocol/admin-api/names.ts';
+import { VersionList, type VersionView } from '../../protocol/admin-api/versions.ts';
 import { ok } from '../../protocol/result.ts';
-import { Changes, Flipped, Versions, type NameEntry, type Version } from '../api/answers.ts';
 import type { Client } from '../api/client.ts';
 import { heirsOf, inheritedFrom, versionState } from '../model/version-state.ts';
 import { hashOf } from '../model/view.ts';
 import { ago, bytes, moment, percent } from '../model/words.ts';
 import { Confirm, type Question } from '../parts/confirm.tsx';
 import { ProblemNote } from '../parts/problem-note.tsx';
+import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
 
 /** Names whose chains are read to find heirs: each is a request. */
@@ -17,22 +20,23 @@ export function AdapterView(props: {
   client: Client;
   name: string;
   /** Those that may be made of this one. */
-  below: readonly NameEntry[];
+  below: readonly NameView[];
   onChanged: () => void;
 }) {
   const { client, name } = props;
   const query = new URLSearchParams({ name });
   const versions = useLoad(
     `versions ${name}`,
-    () => client.get(`/admin/versions?${query}`, Versions),
+    () => client.get(`/admin/versions?${query}`, VersionList),
     15_000,
   );
   const history = useLoad(`history ${name}`, () =>
-    client.get(`/admin/history?${new URLSearchParams({ name, limit: String(HISTORY) })}`, Changes),
+    client.get(`/admin/history?${new URLSearchParams({ name, limit: String(HISTORY) })}`, ChangeList),
   );
   const [question, setQuestion] = useState<Question | null>(null);
   const { data } = versions;
-  const ask = (version: Version) => data !== null && setQuestion(flipQuestion(client, version, data.version));
+  const ask = (version: VersionView) =>
+    data !== null && setQuestion(flipQuestion(client, version, data.version));
   return (
     <>
       <p class="back">
@@ -47,38 +51,23 @@ export function AdapterView(props: {
             {data.owner}.{' '}
             <a href={hashOf({ at: 'new-experiment', name })}>Test versions against each other</a>
           </p>
-          <div class="scroll" tabIndex={0} role="region" aria-label="Versions">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Version</th>
-                  <th scope="col">State</th>
-                  <th scope="col" class="right">
-                    Rank
-                  </th>
-                  <th scope="col" class="right">
-                    Size
-                  </th>
-                  <th scope="col">Made of</th>
-                  <th scope="col" class="right">
-                    Exact
-                  </th>
-                  <th scope="col">Created</th>
-                  <td />
-                </tr>
-              </thead>
-              <tbody>
-                {data.versions.map((version) => (
-                  <Row
-                    key={version.version}
-                    version={version}
-                    live={data.version}
-                    onAsk={() => ask(version)}
-                  />
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <Table
+            label="Versions"
+            columns={[
+              'Version',
+              'State',
+              { right: 'Rank' },
+              { right: 'Size' },
+              'Made of',
+              { right: 'Exact' },
+              'Created',
+              '',
+            ]}
+          >
+            {data.versions.map((version) => (
+              <Row key={version.version} version={version} live={data.version} onAsk={() => ask(version)} />
+            ))}
+          </Table>
           <Heirs {...props} />
         </>
       )}
@@ -118,7 +107,7 @@ export function AdapterView(props: {
   );
 }
 
-function Row({ version, live, onAsk }: { version: Version; live: number | null; onAsk: () => void }) {
+function Row({ version, live, onAsk }: { version: VersionView; live: number | null; onAsk: () => void }) {
   const state = versionState(version, live);
   const parents = inheritedFrom(version);
   return (
@@ -140,13 +129,13 @@ function Row({ version, live, onAsk }: { version: Version; live: number | null; 
               </>
             ))}
       </td>
-      <td class="right">{version.evaluation == null ? '–' : percent(version.evaluation.exact_match)}</td>
+      <td class="right">{version.evaluation === null ? '–' : percent(version.evaluation.exact_match)}</td>
       <td>
         <time dateTime={new Date(version.created_at).toISOString()} title={moment(version.created_at)}>
           {ago(version.created_at, Date.now())}
         </time>
       </td>
-      <td class="right">
+      <td class="right act">
         {(state === 'staged' || state === 'earlier') && (
           <button type="button" onClick={onAsk} aria-label={`${verb(state)} version ${version.version}`}>
             {verb(state)}
@@ -159,7 +148,7 @@ function Row({ version, live, onAsk }: { version: Version; live: number | null; 
 
 const verb = (state: 'staged' | 'earlier'): string => (state === 'staged' ? 'Promote' : 'Roll back');
 
-function flipQuestion(client: Client, { name, version }: Version, live: number | null): Question {
+function flipQuestion(client: Client, { name, version }: VersionView, live: number | null): Question {
   const forward = live === null || version > live;
   return {
     title: forward ? `Promote ${name}@${version}?` : `Roll back to ${name}@${version}?`,
@@ -171,15 +160,15 @@ function flipQuestion(client: Client, { name, version }: Version, live: number |
     run: async (why) => {
       const about = { name, expect: live ?? 0, why };
       const answer = forward
-        ? await client.post('/admin/promote', { ...about, version }, Flipped)
-        : await client.post('/admin/rollback', { ...about, to: version }, Flipped);
+        ? await client.post('/admin/promote', { ...about, version }, FlipAnswer)
+        : await client.post('/admin/rollback', { ...about, to: version }, FlipAnswer);
       return answer.ok ? null : answer.error;
     },
   };
 }
 
 /** Who is made of this one. Read once, when the name is opened. */
-function Heirs({ client, name, below }: { client: Client; name: string; below: readonly NameEntry[] }) {
+function Heirs({ client, name, below }: { client: Client; name: string; below: readonly NameView[] }) {
   const live = below.filter((entry) => entry.version !== null);
   const near = live
     .toSorted((a, b) => Number(b.name.startsWith(`${name}/`)) - Number(a.name.startsWith(`${name}/`)))
@@ -189,7 +178,7 @@ function Heirs({ client, name, below }: { client: Client; name: string; below: r
     async () => {
       const read = await Promise.all(
         near.map((entry) =>
-          client.get(`/admin/versions?${new URLSearchParams({ name: entry.name })}`, Versions),
+          client.get(`/admin/versions?${new URLSearchParams({ name: entry.name })}`, VersionList),
         ),
       );
       return ok(

@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
+import { NameList, type NameView } from '../../protocol/admin-api/names.ts';
 import { ok, type Result } from '../../protocol/result.ts';
-import { Names, type NameEntry, type NamePage } from '../api/answers.ts';
 import type { Client } from '../api/client.ts';
 import { countNames, nameTree, type NameNode } from '../model/name-tree.ts';
 import type { Problem } from '../model/problem.ts';
@@ -12,17 +12,17 @@ import { AdapterView } from './adapter.tsx';
 /** Names that are read at once; there may be a million, and whoever looks for one types its beginning. */
 const READ_AT_ONCE = 500;
 
-interface NameList {
-  readonly entries: readonly NameEntry[];
+interface FoundNames {
+  readonly entries: readonly NameView[];
   /** There are more. */
   readonly cut: boolean;
 }
 
-async function readNames(client: Client, prefix: string): Promise<Result<NameList, Problem>> {
-  const entries: NameEntry[] = [];
+async function readNames(client: Client, prefix: string): Promise<Result<FoundNames, Problem>> {
+  const entries: NameView[] = [];
   for (let cursor: string | null = null; ;) {
     const query: URLSearchParams = new URLSearchParams({ prefix, ...(cursor === null ? {} : { cursor }) });
-    const page: Result<NamePage, Problem> = await client.get(`/admin/names?${query}`, Names);
+    const page: Result<NameList, Problem> = await client.get(`/admin/names?${query}`, NameList);
     if (!page.ok) return page;
     entries.push(...page.value.names);
     cursor = page.value.cursor;
@@ -83,7 +83,7 @@ export function AdaptersView({ client, name }: { client: Client; name: string | 
             key={name}
             client={client}
             name={name}
-            below={(names.data?.entries ?? []).filter((entry) => entry.name !== name && entry.alias == null)}
+            below={(names.data?.entries ?? []).filter((entry) => entry.name !== name && entry.alias === null)}
             onChanged={() => void names.reload()}
           />
         )}
@@ -137,7 +137,7 @@ function Branch({ node, chosen, open: begins }: { node: NameNode; chosen: string
           >
             <span class="segment">{segment}</span>
             <span class="tag">
-              {entry.alias != null
+              {entry.alias !== null
                 ? `→ ${entry.alias}`
                 : entry.version === null
                   ? 'staged'

@@ -14,9 +14,11 @@ import { ago, moment, number, percent } from '../model/words.ts';
 import { Confirm, type Question } from '../parts/confirm.tsx';
 import { IntervalChart } from '../parts/interval-chart.tsx';
 import { ProblemNote } from '../parts/problem-note.tsx';
+import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
 import { Comparisons } from './comparisons.tsx';
 import { Guardrails } from './guardrails.tsx';
+import { Shadow } from './shadow.tsx';
 import { stepQuestion } from './step-question.tsx';
 
 /** The edge looks each minute; a person who watches wants to see it soon. */
@@ -108,6 +110,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
           )}
           <ProblemNote problem={looks.problem} />
           <Guardrails evaluation={evaluation} document={document} />
+          <Shadow evaluation={evaluation} document={document} />
         </>
       )}
       {question !== null && (
@@ -128,9 +131,16 @@ function Facts({ document, startedAt }: { document: Experiment; startedAt: numbe
   const place = ramp === undefined ? -1 : ramp.steps.findLastIndex((step) => step <= coverage);
   return (
     <p class="facts">
-      {percent(coverage)} of the {document.unit === 'user' ? 'users' : 'keys'} are in it
+      {percent(coverage)} of the {document.unit === 'user' ? 'users' : 'keys'}{' '}
+      {startedAt === null ? 'will be' : 'are'} in it
       {ramp !== undefined && `, step ${place + 1} of ${ramp.steps.length}`}.{' '}
-      {startedAt === null ? 'Not started.' : `Began ${moment(startedAt)}.`}
+      {startedAt === null ? (
+        'Not started.'
+      ) : (
+        <>
+          Began <span class="nowrap">{moment(startedAt)}</span>.
+        </>
+      )}
       {winner !== null && ` Winner: ${winner}.`}
     </p>
   );
@@ -138,32 +148,16 @@ function Facts({ document, startedAt }: { document: Experiment; startedAt: numbe
 
 function Units({ document, evaluation }: { document: Experiment; evaluation: ExperimentEvaluation | null }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Variants">
-      <table>
-        <thead>
-          <tr>
-            <th scope="col">Variant</th>
-            <th scope="col">Adapter</th>
-            <th scope="col" class="right">
-              Weight
-            </th>
-            <th scope="col" class="right">
-              Units
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {document.variants.map(({ key, adapter, weight }) => (
-            <tr key={key}>
-              <th scope="row">{key}</th>
-              <td class="chain">{adapter}</td>
-              <td class="right">{percent(weight)}</td>
-              <td class="right">{evaluation === null ? '–' : number(evaluation.units[key] ?? 0)}</td>
-            </tr>
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table label="Variants" columns={['Variant', 'Adapter', { right: 'Weight' }, { right: 'Units' }]}>
+      {document.variants.map(({ key, adapter, weight }) => (
+        <tr key={key}>
+          <th scope="row">{key}</th>
+          <td class="chain">{adapter}</td>
+          <td class="right">{percent(weight)}</td>
+          <td class="right">{evaluation === null ? '–' : number(evaluation.units[key] ?? 0)}</td>
+        </tr>
+      ))}
+    </Table>
   );
 }
 
@@ -175,7 +169,8 @@ function Decision({ evaluation, winner }: { evaluation: ExperimentEvaluation; wi
   return (
     <div class={`note ${words.tone}`} role="status">
       <p>
-        <strong>{words.text}</strong> <span class="hint">Looked {ago(evaluation.at, Date.now())}.</span>
+        <strong>{words.text}</strong>{' '}
+        <span class="hint nowrap">Looked {ago(evaluation.at, Date.now())}.</span>
       </p>
     </div>
   );

@@ -4,6 +4,7 @@ import { decisionWords, hiddenBecause } from '../model/decision-words.ts';
 import { hashOf } from '../model/view.ts';
 import { number, percent } from '../model/words.ts';
 import { ProblemNote } from '../parts/problem-note.tsx';
+import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
 
 export function ExperimentsView({ client }: { client: Client }) {
@@ -26,50 +27,34 @@ export function ExperimentsView({ client }: { client: Client }) {
         </p>
       )}
       {data !== null && data.experiments.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-label="Experiments">
-          <table>
-            <thead>
-              <tr>
-                <th scope="col">Name</th>
-                <th scope="col">Status</th>
-                <th scope="col" class="right">
-                  Coverage
+        <Table
+          label="Experiments"
+          columns={['Name', 'Status', { right: 'Coverage' }, { right: 'Units' }, 'Last look']}
+        >
+          {data.experiments.map(({ id, document, evaluation }) => {
+            const units = Object.values(evaluation?.units ?? {}).reduce((sum, one) => sum + one, 0);
+            const words = evaluation === null ? null : decisionWords(evaluation.decision);
+            return (
+              <tr key={id}>
+                <th scope="row">
+                  <a href={hashOf({ at: 'experiments', id })}>{document.name}</a>
                 </th>
-                <th scope="col" class="right">
-                  Units
-                </th>
-                <th scope="col">Last look</th>
+                <td>
+                  <span class={`state ${document.killed ? 'killed' : document.status}`}>
+                    {document.killed ? 'killed' : document.status}
+                  </span>
+                </td>
+                <td class="right">{percent(document.coverage)}</td>
+                <td class="right">{number(units)}</td>
+                <td
+                  class={`words ${words?.tone === 'alarm' || hiddenBecause(evaluation) !== null ? 'alarm' : ''}`}
+                >
+                  {words?.text ?? 'none yet'}
+                </td>
               </tr>
-            </thead>
-            <tbody>
-              {data.experiments.map(({ id, document, evaluation }) => {
-                const units = Object.values(evaluation?.units ?? {}).reduce((sum, one) => sum + one, 0);
-                const words = evaluation === null ? null : decisionWords(evaluation.decision);
-                return (
-                  <tr key={id}>
-                    <th scope="row">
-                      <a href={hashOf({ at: 'experiments', id })}>{document.name}</a>
-                    </th>
-                    <td>
-                      <span class={`state ${document.killed ? 'killed' : document.status}`}>
-                        {document.killed ? 'killed' : document.status}
-                      </span>
-                    </td>
-                    <td class="right">{percent(document.coverage)}</td>
-                    <td class="right">{number(units)}</td>
-                    <td
-                      class={
-                        words?.tone === 'alarm' || hiddenBecause(evaluation) !== null ? 'alarm' : undefined
-                      }
-                    >
-                      {words?.text ?? 'none yet'}
-                    </td>
-                  </tr>
-                );
-              })}
-            </tbody>
-          </table>
-        </div>
+            );
+          })}
+        </Table>
       )}
       {data?.cursor != null && (
         <p class="hint">

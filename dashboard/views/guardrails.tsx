@@ -1,6 +1,7 @@
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
 import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
 import { number, percent } from '../model/words.ts';
+import { Table } from '../parts/table.tsx';
 
 const STATES = {
   kept: 'kept',
@@ -15,51 +16,36 @@ export function Guardrails(props: { evaluation: ExperimentEvaluation; document: 
   return (
     <section aria-label="Guardrails">
       <h2>Guardrails</h2>
-      <div class="scroll" tabIndex={0} role="region" aria-label="Guardrails">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Metric</th>
-              <th scope="col">Variant</th>
-              <th scope="col" class="right">
-                Control
-              </th>
-              <th scope="col" class="right">
-                Variant’s
-              </th>
-              <th scope="col">When lost</th>
-              <th scope="col">State</th>
+      <Table
+        label="Guardrails"
+        columns={['Metric', 'Variant', { right: 'Control' }, { right: 'Variant’s' }, 'When lost', 'State']}
+      >
+        {guardrails.map((rail) => {
+          const write = metricOf(props.document, rail.metric)?.kind === 'proportion' ? percent : number;
+          return (
+            <tr key={`${rail.metric} ${rail.variant}`}>
+              <th scope="row">{rail.metric}</th>
+              <td>{rail.variant}</td>
+              <td class="right">{write(rail.control)}</td>
+              <td class="right">{write(rail.treatment)}</td>
+              <td>{rail.action === 'rollback' ? 'roll back' : 'hold'}</td>
+              <td>
+                <span class={`state ${rail.state}`}>{STATES[rail.state]}</span>
+                {rail.lost !== null && (
+                  <span class="hint">
+                    {' '}
+                    more than{' '}
+                    {rail.lost.limit === 'relative'
+                      ? percent(rail.lost.allowed)
+                      : write(rail.lost.allowed)}{' '}
+                    above control
+                  </span>
+                )}
+              </td>
             </tr>
-          </thead>
-          <tbody>
-            {guardrails.map((rail) => {
-              const write = metricOf(props.document, rail.metric)?.kind === 'proportion' ? percent : number;
-              return (
-                <tr key={`${rail.metric} ${rail.variant}`}>
-                  <th scope="row">{rail.metric}</th>
-                  <td>{rail.variant}</td>
-                  <td class="right">{write(rail.control)}</td>
-                  <td class="right">{write(rail.treatment)}</td>
-                  <td>{rail.action === 'rollback' ? 'roll back' : 'hold'}</td>
-                  <td>
-                    <span class={`state ${rail.state}`}>{STATES[rail.state]}</span>
-                    {rail.lost !== null && (
-                      <span class="hint">
-                        {' '}
-                        more than{' '}
-                        {rail.lost.limit === 'relative'
-                          ? percent(rail.lost.allowed)
-                          : write(rail.lost.allowed)}{' '}
-                        above control
-                      </span>
-                    )}
-                  </td>
-                </tr>
-              );
-            })}
-          </tbody>
-        </table>
-      </div>
+          );
+        })}
+      </Table>
     </section>
   );
 }

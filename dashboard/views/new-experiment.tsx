@@ -1,8 +1,9 @@
 import type { ComponentChildren } from 'preact';
 import { useId, useState } from 'preact/hooks';
+import { NameList } from '../../protocol/admin-api/names.ts';
+import { VersionList } from '../../protocol/admin-api/versions.ts';
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
 import { ExperimentView } from '../../protocol/experiment-api.ts';
-import { Names, Versions } from '../api/answers.ts';
 import type { Client } from '../api/client.ts';
 import {
   createRequest,
@@ -26,13 +27,13 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
     // What was wrong with a field is not what is in it now; the name is a part of both versions.
     setProblems({});
   };
-  const names = useLoad('names', () => client.get('/admin/names', Names));
+  const names = useLoad('names', () => client.get('/admin/names', NameList));
   const known = names.data?.names.find((entry) => entry.name === fields.name);
   const versions = useLoad(known === undefined ? null : `versions ${known.name}`, () =>
-    client.get(`/admin/versions?${new URLSearchParams({ name: fields.name })}`, Versions),
+    client.get(`/admin/versions?${new URLSearchParams({ name: fields.name })}`, VersionList),
   );
   const choices = (versions.data?.versions ?? [])
-    .filter(({ retired_at: retired }) => retired == null)
+    .filter(({ retired_at: retired }) => retired === null)
     .map(({ version, live }) => ({ value: String(version), label: live ? 'live' : '' }));
   const automatic = AUTOMATIC_METRICS.find(({ key }) => key === fields.metric);
 
@@ -81,7 +82,7 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
         </Field>
         <datalist id="names">
           {(names.data?.names ?? [])
-            .filter(({ alias }) => alias == null)
+            .filter(({ alias }) => alias === null)
             .map((entry) => (
               <option key={entry.name} value={entry.name} />
             ))}

@@ -1,9 +1,10 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { Origins, type Origin } from '../api/answers.ts';
+import { OriginList, type OriginView } from '../../protocol/admin-api/origins.ts';
 import type { Client } from '../api/client.ts';
 import { originRates, type Measured, type OriginRates } from '../model/origin-rates.ts';
-import { ago, bytes, duration, number } from '../model/words.ts';
+import { bytes, duration, lasting, number } from '../model/words.ts';
 import { ProblemNote } from '../parts/problem-note.tsx';
+import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
 
 const REFRESH_MS = 5_000;
@@ -11,7 +12,7 @@ const REFRESH_MS = 5_000;
 const WINDOW_MS = 60_000;
 
 export function OriginsView({ client }: { client: Client }) {
-  const origins = useLoad('origins', () => client.get('/admin/origins?figures=true', Origins), REFRESH_MS);
+  const origins = useLoad('origins', () => client.get('/admin/origins?figures=true', OriginList), REFRESH_MS);
   const { data } = origins;
   const rates = useRates(data?.origins ?? null);
   return (
@@ -34,7 +35,7 @@ export function OriginsView({ client }: { client: Client }) {
 }
 
 /** Compares each answer with the oldest one of the last minute. */
-function useRates(origins: readonly Origin[] | null): ReadonlyMap<string, OriginRates> {
+function useRates(origins: readonly OriginView[] | null): ReadonlyMap<string, OriginRates> {
   const kept = useRef(new Map<string, Measured[]>());
   const [rates, setRates] = useState<ReadonlyMap<string, OriginRates>>(new Map());
   useEffect(() => {
@@ -51,7 +52,7 @@ function useRates(origins: readonly Origin[] | null): ReadonlyMap<string, Origin
   return rates;
 }
 
-function OriginCard({ origin, rates }: { origin: Origin; rates: OriginRates | null }) {
+function OriginCard({ origin, rates }: { origin: OriginView; rates: OriginRates | null }) {
   const { id, base, figures, residents } = origin;
   return (
     <section class="card" aria-label={`Origin ${id}`}>
@@ -80,8 +81,8 @@ function OriginCard({ origin, rates }: { origin: Origin; rates: OriginRates | nu
             <Figure name="Rows in a step" value={rates.batch === null ? '–' : number(rates.batch)} />
           </dl>
           <p class="hint">
-            {rates.since === 'earlier' ? 'Means over the last minute.' : 'Means since it started.'} Up since{' '}
-            {ago(figures.started_at, Date.now()).replace(' ago', '')}.
+            {rates.since === 'earlier' ? 'Means over the last minute.' : 'Means since it started.'} Up for{' '}
+            {lasting(Date.now() - figures.started_at)}.
           </p>
           <Gauge
             name="Rows"
@@ -111,41 +112,25 @@ function OriginCard({ origin, rates }: { origin: Origin; rates: OriginRates | nu
       {residents !== null && residents.adapters.length > 0 && (
         <details>
           <summary>Resident adapters</summary>
-          <div class="scroll" tabIndex={0} role="region" aria-label={`Resident adapters of ${id}`}>
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Digest</th>
-                  <th scope="col">State</th>
-                  <th scope="col" class="right">
-                    Rank
-                  </th>
-                  <th scope="col" class="right">
-                    Size
-                  </th>
-                  <th scope="col" class="right">
-                    In use
-                  </th>
-                </tr>
-              </thead>
-              <tbody>
-                {residents.adapters.map((adapter) => (
-                  <tr key={adapter.digest}>
-                    <th scope="row">
-                      <code title={adapter.digest}>{adapter.digest.slice(0, 12)}</code>
-                    </th>
-                    <td>
-                      {adapter.state}
-                      {adapter.pinned && ', pinned'}
-                    </td>
-                    <td class="right">{adapter.rank}</td>
-                    <td class="right">{bytes(adapter.bytes)}</td>
-                    <td class="right">{adapter.references}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
+          <Table
+            label={`Resident adapters of ${id}`}
+            columns={['Digest', 'State', { right: 'Rank' }, { right: 'Size' }, { right: 'In use' }]}
+          >
+            {residents.adapters.map((adapter) => (
+              <tr key={adapter.digest}>
+                <th scope="row">
+                  <code title={adapter.digest}>{adapter.digest.slice(0, 12)}</code>
+                </th>
+                <td>
+                  {adapter.state}
+                  {adapter.pinned && ', pinned'}
+                </td>
+                <td class="right">{adapter.rank}</td>
+                <td class="right">{bytes(adapter.bytes)}</td>
+                <td class="right">{adapter.references}</td>
+              </tr>
+            ))}
+          </Table>
         </details>
       )}
     </section>

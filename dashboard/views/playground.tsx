@@ -1,5 +1,7 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { Models, Names, Origins } from '../api/answers.ts';
+import { NameList } from '../../protocol/admin-api/names.ts';
+import { OriginList } from '../../protocol/admin-api/origins.ts';
+import { ModelList } from '../../protocol/models.ts';
 import { createClient, type Client } from '../api/client.ts';
 import { streamChat, type Answer } from '../api/stream-chat.ts';
 import { tokensPerSecond, ttft } from '../model/pace.ts';
@@ -22,7 +24,7 @@ export function PlaygroundView({ client }: { client: Client }) {
           hint="It begins with gk_; admin keys may not ask models. It stays in this tab, until you sign out or close it."
           act="Use it"
           onKey={async (given) => {
-            const answer = await createClient(given).get('/v1/models', Models);
+            const answer = await createClient(given).get('/v1/models', ModelList);
             if (!answer.ok) return answer.error;
             storeKey('api', given);
             setKey(given);
@@ -38,9 +40,9 @@ export function PlaygroundView({ client }: { client: Client }) {
 
 function Sides({ client, apiKey }: { client: Client; apiKey: string }) {
   const api = useMemo(() => createClient(apiKey), [apiKey]);
-  const models = useLoad('models', () => api.get('/v1/models', Models));
-  const names = useLoad('names', () => client.get('/admin/names', Names));
-  const origins = useLoad('base', () => client.get('/admin/origins', Origins));
+  const models = useLoad('models', () => api.get('/v1/models', ModelList));
+  const names = useLoad('names', () => client.get('/admin/names', NameList));
+  const origins = useLoad('base', () => client.get('/admin/origins', OriginList));
   const base = origins.data?.origins.find((origin) => origin.base !== null)?.base?.id ?? null;
   const known = [
     ...new Set([
@@ -176,7 +178,7 @@ function Side(props: {
           <dt>Tokens</dt>
           <dd>{answer === null ? '–' : (answer.pace.tokens ?? answer.pace.pieces)}</dd>
         </div>
-        <div>
+        <div class="wide">
           <dt>Served by</dt>
           <dd>
             {answer?.adapter ?? '–'}

@@ -1,4 +1,4 @@
-import { Names } from '../api/answers.ts';
+import { NameList } from '../../protocol/admin-api/names.ts';
 import { createClient } from '../api/client.ts';
 import { KeyForm } from '../parts/key-form.tsx';
 
@@ -11,7 +11,7 @@ export function SignIn({ onKey }: { onKey: (key: string) => void }) {
         hint="It begins with ga_. It stays in this tab, until you sign out or close it."
         act="Sign in"
         onKey={async (key) => {
-          const answer = await createClient(key).get('/admin/names', Names);
+          const answer = await createClient(key).get('/admin/names', NameList);
           if (!answer.ok) return answer.error;
           onKey(key);
           return null;

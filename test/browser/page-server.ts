@@ -1,8 +1,8 @@
-/** A loopback server of a few files in memory, with the strictest policy that a page with a script can have. */
+/** A loopback server of a few files in memory. */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 
-/** No inline script, no eval, nothing from elsewhere. */
+/** The strictest that a page with a script can have: no inline script, no eval, nothing from elsewhere. */
 const POLICY =
   "default-src 'none'; script-src 'self'; connect-src 'self'; require-trusted-types-for 'script'; base-uri 'none'";
 
@@ -16,8 +16,11 @@ export interface PageServer {
   stop(): Promise<void>;
 }
 
-/** @param files by path, with the leading slash; anything else is 404. */
-export async function startPageServer(files: ReadonlyMap<string, PageFile>): Promise<PageServer> {
+/** @param files by path, with the leading slash; anything else is 404. @param policy the strictest unless given. */
+export async function startPageServer(
+  files: ReadonlyMap<string, PageFile>,
+  policy = POLICY,
+): Promise<PageServer> {
   const server = createServer((request, response) => {
     const file = files.get(request.url ?? '');
     if (file === undefined) {
@@ -26,7 +29,7 @@ export async function startPageServer(files: ReadonlyMap<string, PageFile>): Pro
     }
     response.writeHead(200, {
       'content-type': file.type,
-      'content-security-policy': POLICY,
+      'content-security-policy': policy,
       'x-content-type-options': 'nosniff',
     });
     response.end(file.body);

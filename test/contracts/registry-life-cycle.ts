@@ -140,7 +140,15 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
       const note = { actor: 'key_1', at: 3, why: 'short' };
       const alias = { before: null, name: 'latest', owner: 'default', target: 'a', ...note };
       const made = await registry.alias(alias);
-      const row = { name: 'latest', owner: 'default', version: null, latest: 0, sequence: 1, alias: 'a' };
+      const row = {
+        name: 'latest',
+        owner: 'default',
+        version: null,
+        latest: 0,
+        sequence: 1,
+        alias: 'a',
+        strict: false,
+      };
       expect(made).toEqual({ ok: true, value: row });
       expect(await registry.name('latest')).toEqual(row);
       expect(await registry.pointer('latest')).toEqual({ kind: 'alias', target: 'a' });
@@ -164,13 +172,49 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
       });
     });
 
+    it('keeps a name strict, whatever goes live, until it is said otherwise', async () => {
+      await publish('a', 1);
+      await publish('b', 1, { stage: true });
+      const note = { actor: 'key_1', at: 5, why: 'must not be guessed' };
+      const before = await nameOf('a');
+      const made = await registry.setStrict({ before, strict: true, ...note });
+      expect(made).toEqual({ ok: true, value: { ...before, sequence: 2, strict: true } });
+      expect((await registry.setStrict({ before, strict: true, ...note })).ok).toBe(false);
+      await publish('a', 2);
+      await registry.flip({ before: await nameOf('a'), to: 1, actor: 'x', at: 6 });
+      await registry.retire({ before: await nameOf('a'), version: 2, actor: 'x', at: 7 });
+      await registry.repaired({ before: await nameOf('a'), actor: 'x', at: 8 });
+      expect(await nameOf('a')).toMatchObject({ version: 1, latest: 2, sequence: 6, strict: true });
+      expect(await nameOf('b')).toMatchObject({ strict: false });
+      const pointer = { kind: 'version', row: versionRow('a', 1), strict: true };
+      expect(await registry.pointer('a')).toEqual(pointer);
+      const page = await registry.pointers({ cursor: null, limit: 1 });
+      expect(page.items).toEqual([{ name: await nameOf('a'), pointer }]);
+      const names = await registry.names({ prefix: '', cursor: null, limit: 9, owner: null });
+      expect(names.items.map(({ name, strict }) => [name, strict])).toEqual([
+        ['a', true],
+        ['b', false],
+      ]);
+      const ended = await registry.setStrict({ before: await nameOf('a'), strict: false, ...note });
+      expect(ended).toMatchObject({ ok: true, value: { strict: false } });
+      const marks = (await registry.history({ ...all, name: 'a' })).filter(({ to }) => to === null);
+      expect(marks.map(({ action, from, target, why }) => [action, from, target, why])).toEqual([
+        ['unstrict', 1, null, 'must not be guessed'],
+        ['strict', 1, null, 'must not be guessed'],
+      ]);
+    });
+
     it('says what belongs in KV, for one name and for all of them', async () => {
       await publish('a', 1);
       await publish('a', 2);
       await publish('b', 1, { stage: true });
       const note = { actor: 'x', at: 1 };
       await registry.alias({ before: null, name: 'c', owner: 'default', target: 'a', ...note });
-      expect(await registry.pointer('a')).toEqual({ kind: 'version', row: versionRow('a', 2) });
+      expect(await registry.pointer('a')).toEqual({
+        kind: 'version',
+        row: versionRow('a', 2),
+        strict: false,
+      });
       expect(await registry.pointer('b')).toEqual({ kind: 'none' });
       expect(await registry.pointer('absent')).toEqual({ kind: 'none' });
       const first = await registry.pointers({ cursor: null, limit: 2 });

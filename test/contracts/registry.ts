@@ -44,7 +44,15 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
       const published = await registry.publish({ row, stage: false, before: null });
       expect(published).toEqual({
         ok: true,
-        value: { name: 'a/b', owner: 'default', version: 1, latest: 1, sequence: 1, alias: null },
+        value: {
+          name: 'a/b',
+          owner: 'default',
+          version: 1,
+          latest: 1,
+          sequence: 1,
+          alias: null,
+          strict: false,
+        },
       });
       expect(await registry.version('a/b', 1)).toEqual(row);
       expect(await registry.live('a/b')).toEqual(row);
@@ -55,6 +63,7 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
         latest: 1,
         sequence: 1,
         alias: null,
+        strict: false,
       });
     });
 
@@ -157,6 +166,45 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
       expect(await usable(['**'])).toHaveLength(6);
       expect(await usable(['**'], { prefix: 'med', after: 'med', limit: 1 })).toEqual(['med/heart']);
       expect(await usable(["x' OR '1'='1"])).toEqual(['mine']);
+    });
+
+    it('finds aliases among them, by their own name and owner, with what they stand for', async () => {
+      await publish('med', 1, { owner: 'x' });
+      await publish('med/heart', 1, { owner: 'x' });
+      await publish('staged', 1, { owner: 'me', stage: true });
+      const note = { before: null, actor: 'x', at: 1 };
+      for (const [name, owner, target] of [
+        ['a', 'me', 'med'],
+        ['med/best', 'x', 'med/heart'],
+        ['mine', 'me', 'med/heart'],
+        ['of/alias', 'me', 'mine'],
+        ['of/nothing', 'me', 'absent'],
+        ['of/staged', 'me', 'staged'],
+        ['rival', 'y', 'med'],
+      ] as const)
+        await registry.alias({ ...note, name, owner, target });
+      await registry.alias({ ...note, name: 'over', owner: 'me', target: 'med' });
+      await registry.alias({
+        ...note,
+        before: await registry.name('over'),
+        name: 'over',
+        owner: 'me',
+        target: null,
+      });
+      const usable = (scopes: string[], more: object = {}) =>
+        registry.usable({ tenant: 'me', scopes, prefix: '', after: '', limit: 10, ...more });
+      expect(await usable(['med/**'])).toEqual([
+        { name: 'a', owner: 'me', version: versionRow('med', 1, { owner: 'x' }) },
+        { name: 'med', owner: 'x', version: versionRow('med', 1, { owner: 'x' }) },
+        { name: 'med/best', owner: 'x', version: versionRow('med/heart', 1, { owner: 'x' }) },
+        { name: 'med/heart', owner: 'x', version: versionRow('med/heart', 1, { owner: 'x' }) },
+        { name: 'mine', owner: 'me', version: versionRow('med/heart', 1, { owner: 'x' }) },
+      ]);
+      const names = async (more: object) => (await usable(['**'], more)).map(({ name }) => name);
+      expect(await names({ limit: 2 })).toEqual(['a', 'med']);
+      expect(await names({ limit: 2, after: 'med' })).toEqual(['med/best', 'med/heart']);
+      expect(await names({ limit: 9, after: 'med/heart' })).toEqual(['mine', 'rival']);
+      expect(await names({ prefix: 'med/' })).toEqual(['med/best', 'med/heart']);
     });
   });
 }

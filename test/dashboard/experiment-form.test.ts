@@ -118,6 +118,11 @@ describe('what is wrong', () => {
     ]);
   });
 
+  it('is said in the words of the form where a version is missing', () => {
+    const missing = 'A version of the name, such as 3.';
+    expect(problems({ control: '', treatment: ' ' })).toEqual({ control: missing, treatment: missing });
+  });
+
   it.each<[(string | number)[], keyof ExperimentFields]>([
     [['name'], 'name'],
     [[], 'name'],

@@ -1,16 +1,18 @@
 import { expect, it } from 'vitest';
-import type { Version } from '../../dashboard/api/answers.ts';
 import { heirsOf, inheritedFrom, versionState } from '../../dashboard/model/version-state.ts';
+import type { VersionView } from '../../protocol/admin-api/versions.ts';
 
-const version = (name: string, number: number, more: Partial<Version> = {}): Version => ({
+const version = (name: string, number: number, more: Partial<VersionView> = {}): VersionView => ({
   ...{ name, version: number, digest: 'd', parent: null, bytes: 1, rank: 8, created_at: 0, created_by: 'k' },
+  ...{ chain_id: 'c', owner: 'o', base: { id: 'b', digest: 'd' }, proof: null, evaluation: null },
+  retired_at: null,
   chain: [{ digest: 'd', scale: 1, name, owner: 'o' }],
   live: false,
   ...more,
 });
 const member = (name: string, scale = 1) => ({ digest: name, scale, name, owner: 'o' });
 
-it.each<[string, Partial<Version>, number | null]>([
+it.each<[string, Partial<VersionView>, number | null]>([
   ['live', { live: true }, 3],
   ['staged', {}, 2],
   ['staged', {}, null],
@@ -33,7 +35,7 @@ it('tells what a version is made of, without itself', () => {
 });
 
 it('tells who would be touched: those whose live version is made of it', () => {
-  const of = (name: string, ...versions: Version[]) => ({ name, owner: 'o', version: 1, versions });
+  const of = (name: string, ...versions: VersionView[]) => ({ name, owner: 'o', version: 1, versions });
   const heir = { chain: [member('root'), member('x')] };
   const others = [
     of('root', version('root', 1, { live: true })),

@@ -1,6 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { ago, bytes, duration, moment, number, percent, signed } from '../../dashboard/model/words.ts';
+import {
+  ago,
+  bytes,
+  duration,
+  lasting,
+  moment,
+  number,
+  percent,
+  signed,
+} from '../../dashboard/model/words.ts';
 
 const SECOND = 1_000;
 const MINUTE = 60_000;
@@ -89,12 +98,15 @@ it.each([
 it.each([
   // Clocks differ.
   [-5 * SECOND, '0 s ago'],
-  [12 * SECOND, '12 s ago'],
+  [12_400, '12 s ago'],
+  // Never 60 s.
+  [59_600, '1 min ago'],
   [MINUTE, '1 min ago'],
   [3 * HOUR, '3 h ago'],
   [12 * DAY, '12 d ago'],
 ])('%d ms ago are %j', (ms, text) => {
   expect(ago(1e12 - ms, 1e12)).toBe(text);
+  expect(lasting(ms)).toBe(text.replace(' ago', ''));
 });
 
 it("writes a moment in the reader's time zone", () => {

@@ -6,7 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { commandNames } from '../../cli/command-list.ts';
 import { createMetrics } from '../../gpu-origin/http/metrics.ts';
 import { createAnalyticsPoints } from '../../worker/observe/analytics-engine.ts';
-import { samplePoint } from '../contracts/completion-points.ts';
+import { sampleFeedback, samplePoint } from '../contracts/data-points.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const docs = readFileSync(path.join(ROOT, 'docs/operations.md'), 'utf8');
@@ -43,16 +43,21 @@ describe('docs/operations.md', () => {
     for (const name of named) expect(text, name).toContain(`# TYPE ${name} `);
   });
 
-  it('lists as many columns as a data point has', () => {
-    createAnalyticsPoints({
+  it('lists as many columns as data points have', () => {
+    const most = new Map<string, number>();
+    const points = createAnalyticsPoints({
       writeDataPoint({ indexes, blobs, doubles }) {
-        for (const [kind, { length }] of Object.entries({ index: indexes, blob: blobs, double: doubles })) {
-          expect(docs).toContain(`\`${kind}${length}\``);
-          expect(docs).not.toContain(`\`${kind}${length + 1}\``);
-        }
+        for (const [kind, { length }] of Object.entries({ index: indexes, blob: blobs, double: doubles }))
+          most.set(kind, Math.max(most.get(kind) ?? 0, length));
       },
-    }).record(samplePoint());
-    expect.assertions(6);
+    });
+    points.completion(samplePoint());
+    points.feedback(sampleFeedback());
+    expect([...most.keys()]).toEqual(['index', 'blob', 'double']);
+    for (const [kind, length] of most) {
+      expect(docs).toContain(`\`${kind}${length}\``);
+      expect(docs).not.toContain(`\`${kind}${length + 1}\``);
+    }
   });
 
   it('uses commands that there are', () => {

@@ -86,6 +86,32 @@ describe('the life of versions', () => {
     expect(failed(await graft('alias', 'best', 'absent', '--json'))).toMatchObject({ exit: 3 });
   }, 60_000);
 
+  it('a strict name is listed, and answers for nothing below it', async () => {
+    expect((await graft('run', 'team/notes/none', 'hi', '--max-tokens', '2')).code).toBe(0);
+    expect(said(await graft('strict', 'team/notes', '--dry-run'))).toBe(
+      '0 dry run: team/notes would be strict',
+    );
+    expect(said(await graft('strict', 'team/notes', '--why', 'on purpose'))).toBe('0 team/notes is strict');
+    expect(said(await graft('strict', 'team/notes'))).toBe('0 team/notes is strict already; nothing changed');
+    expect((await graft('ls')).stdout).toMatch(/OWNER +STRICT\n.*^team\/notes +1 +2 +default +yes$/ms);
+    expect(failed(await graft('run', 'team/notes/none', 'hi', '--json'))).toEqual({
+      exit: 3,
+      code: 'model_not_found',
+    });
+    expect((await graft('run', 'team/notes', 'hi', '--max-tokens', '2')).code).toBe(0);
+    expect((await graft('history', 'team/notes', '--limit', '1')).stdout).toMatch(
+      /strict +1 +- +bootstrap +on purpose$/m,
+    );
+    expect(await json('strict', 'team/notes', '--off')).toEqual({
+      name: 'team/notes',
+      strict: false,
+      from: true,
+    });
+    expect((await graft('ls')).stdout).not.toContain('STRICT');
+    expect((await graft('run', 'team/notes/none', 'hi', '--max-tokens', '2')).code).toBe(0);
+    expect(failed(await graft('strict', 'absent', '--json'))).toMatchObject({ exit: 3 });
+  }, 60_000);
+
   it('what KV has lost is found and written again', async () => {
     const right = /^\d+ names?, \d+ keys?, \d+ grants?: KV is as D1 says$/;
     expect((await graft('repair')).stdout.trim()).toMatch(right);

@@ -1,12 +1,5 @@
-import type { BlobRecord } from '../../protocol/index.ts';
-import type {
-  BlobLedger,
-  GarbageLedger,
-  KeyLedger,
-  KeyRow,
-  PartRow,
-  UnusedFile,
-} from '../../worker/stores/types.ts';
+import type { BlobPart, BlobRecord } from '../../protocol/index.ts';
+import type { BlobLedger, GarbageLedger, KeyLedger, KeyRow, UnusedFile } from '../../worker/stores/types.ts';
 
 interface StoredFile {
   parts: number;
@@ -19,7 +12,7 @@ interface StoredFile {
 export function createFakeBlobLedger(
   inUse: (digest: string) => boolean | Promise<boolean> = () => false,
 ): BlobLedger & GarbageLedger {
-  const parts = new Map<string, Map<number, PartRow>>();
+  const parts = new Map<string, Map<number, BlobPart>>();
   const records = new Map<string, BlobRecord>();
   const holders = new Set<string>();
   const files = new Map<string, StoredFile>();
@@ -48,7 +41,7 @@ export function createFakeBlobLedger(
       return true;
     },
     async addPart({ digest, tenant, part }) {
-      const sent = parts.get(id(digest, tenant)) ?? new Map<number, PartRow>();
+      const sent = parts.get(id(digest, tenant)) ?? new Map<number, BlobPart>();
       parts.set(id(digest, tenant), sent.set(part.index, { ...part }));
     },
     parts: async (digest, tenant) =>

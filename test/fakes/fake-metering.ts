@@ -1,6 +1,7 @@
+import type { UsageGroup } from '../../protocol/index.ts';
 import { admit, emptyQuota, renew, settle, type QuotaState } from '../../worker/quota/quota-state.ts';
 import { StoreUnavailable } from '../../worker/stores/types.ts';
-import type { Quotas, UsageGroup, UsageLedger, UsageRow } from '../../worker/stores/types-metering.ts';
+import type { Quotas, UsageLedger, UsageRow } from '../../worker/stores/types-metering.ts';
 
 export interface FakeQuotas extends Quotas {
   /** Every call fails while it is set. */

@@ -16,7 +16,15 @@ const byName = <T extends { name: string }>(rows: Iterable<T>): T[] =>
   [...rows].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
 
 /** A state that no name is ever in: whoever saw it is refused. */
-const STALE: NameRow = { name: '', owner: '', version: null, latest: 0, sequence: -1, alias: null };
+const STALE: NameRow = {
+  name: '',
+  owner: '',
+  version: null,
+  latest: 0,
+  sequence: -1,
+  alias: null,
+  strict: false,
+};
 
 /** What the ledger of experiments, which lies in the same database, has to do with names. */
 export interface FakeNames {
@@ -52,6 +60,7 @@ export function createFakeRegistry(): Registry & {
       return structuredClone({
         kind: 'version',
         row: live,
+        strict: row.strict,
         ...(experiment === null ? {} : { experiment: { ...experiment, versions: [...new Set(rows)] } }),
       });
     }
@@ -121,9 +130,11 @@ export function createFakeRegistry(): Registry & {
       return byName(names.values())
         .filter((row) => row.name > after && row.name.startsWith(prefix))
         .filter((row) => row.owner === tenant || scopes.some((scope) => scopeCovers(scope, row.name)))
-        .flatMap((row) => liveRow(row) ?? [])
-        .slice(0, limit)
-        .map((row) => structuredClone(row));
+        .flatMap(({ name, owner, alias }) => {
+          const version = liveRow(names.get(alias ?? name));
+          return version === undefined ? [] : [{ name, owner, version: structuredClone(version) }];
+        })
+        .slice(0, limit);
     },
     versions: async (name) => newestFirst(name).map((row) => structuredClone(row)),
     versionsOf: async ({ digest, limit }) =>
@@ -169,6 +180,7 @@ export function createFakeRegistry(): Registry & {
           version: stage ? (before?.version ?? null) : row.version,
           latest: row.version,
           alias: null,
+          strict: before?.strict ?? false,
         },
         {
           actor: row.createdBy,
@@ -193,7 +205,7 @@ export function createFakeRegistry(): Registry & {
     alias: async ({ before, name, owner, target, ...note }) =>
       change(
         before,
-        { name, owner: before?.owner ?? owner, version: null, latest: 0, alias: target },
+        { name, owner: before?.owner ?? owner, version: null, latest: 0, alias: target, strict: false },
         {
           ...note,
           action: target === null ? 'unalias' : 'alias',
@@ -201,6 +213,8 @@ export function createFakeRegistry(): Registry & {
           target: target ?? before?.alias ?? null,
         },
       ),
+    setStrict: async ({ before, strict, ...note }) =>
+      change(before, { ...before, strict }, { ...note, action: strict ? 'strict' : 'unstrict', to: null }),
     repaired: async ({ before, ...note }) =>
       change(before, before, { ...note, action: 'repair', to: before.version, target: before.alias }),
   };

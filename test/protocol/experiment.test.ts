@@ -25,6 +25,7 @@ describe('Experiment', () => {
       killed: true,
     };
     expect(problems(whole)).toEqual([]);
+    expect(problems({ shadow: { ...whole.shadow, compare: true } })).toEqual([]);
     expect(Experiment.parse(experimentInput())).toMatchObject({ overrides: [], killed: false, winner: null });
   });
 
@@ -46,6 +47,11 @@ describe('Experiment', () => {
       'a name without a version',
       { shadow: { adapter: 'support/intent', sample: 0.1 } },
       /^shadow.adapter: must be/,
+    ],
+    [
+      'a comparison of another kind',
+      { shadow: { adapter: 'a@1', sample: 0, compare: 'yes' } },
+      /^shadow.compare/,
     ],
     ['a key twice', { variants: variantsOf([0.5, 0.5]).map((v) => ({ ...v, key: 'a' })) }, /^variants.1.key/],
     ['an unknown field', { wieght: 1 }, /Unrecognized key/],

@@ -34,6 +34,8 @@ function expectSecure(response: Response, what: string, page = false): void {
   expect(header('server')).toEqual([what, null]);
   expect(header('x-powered-by')).toEqual([what, null]);
   expect(header('set-cookie')).toEqual([what, null]);
+  expect(header('location')).toEqual([what, null]);
+  expect([what, response.status < 300 || response.status > 399]).toEqual([what, true]);
 }
 
 describe('every answer', () => {

@@ -29,6 +29,15 @@ it.each([
   expect(await rulesBroken(code)).toContain(rule);
 });
 
+it.each([
+  'export const F = ({ text }) => <p dangerouslySetInnerHTML={{ __html: text }} />;',
+  'export const F = ({ text }) => <p {...{ dangerouslySetInnerHTML: { __html: text } }} />;',
+  'export const f = (element, text) => { element.innerHTML = text; };',
+  "export const f = (element, text) => element.insertAdjacentHTML('beforeend', text);",
+])('no-restricted-syntax in the page: %s', async (code) => {
+  expect(await rulesBroken(code, 'dashboard/views/x.tsx')).toEqual([QUERY]);
+});
+
 it('lets constants into a query, and values into its question marks', async () => {
   const fine = [
     "const ROW = 'SELECT * FROM names'; export const f = (db, name) => db.prepare(`${ROW} WHERE name = ?`).bind(name);",

@@ -71,6 +71,7 @@ describe('hostile names', () => {
         graft.request('/admin/versions', { body: { name, digest: DIGEST } }),
         graft.request('/admin/versions', { body: { name: 'alice/x', digest: DIGEST, parent: name } }),
         graft.request('/admin/flip', { body: { name, to: 1 } }),
+        graft.request('/admin/strict', { body: { name, strict: true } }),
         graft.request('/admin/verify', { body: { name } }),
         graft.request(`/admin/versions?name=${encoded}`),
         graft.request('/admin/keys', { body: { scopes: [scopeProblem(name) === null ? 'a**' : name] } }),

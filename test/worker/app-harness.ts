@@ -10,6 +10,7 @@ import { createApp, type Services } from '../../worker/app.ts';
 import { createPointerSync } from '../../worker/durable/pointer-sync.ts';
 import { createCounter } from '../../worker/counting.ts';
 import { createMeter } from '../../worker/metering.ts';
+import type { Observer } from '../../worker/observe/observer.ts';
 import { createOriginClient } from '../../worker/origin-client.ts';
 import type { Fetch } from '../../worker/origin-fetch.ts';
 import { createKvBlobStore } from '../../worker/stores/kv-blob-store.ts';
@@ -78,6 +79,8 @@ export interface AppHarnessOptions {
   registry?: Registry;
   /** Of the same database as `registry`. */
   experimentLedger?: ExperimentLedger;
+  /** Hears of every request; nobody does unless given. */
+  observer?: Observer;
   /** Stands between the app and its ports, for what is cut off; pointers are then written from here. */
   wrap?: <T extends object>(port: T, name: string) => T;
 }
@@ -199,6 +202,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     origins,
     adminKeyHash: await hashApiKey(adminKey),
     page: async (path) => new Response(path),
+    ...(options.observer === undefined ? {} : { observer: options.observer }),
   };
   const app = createApp(services);
   const request: AppHarness['request'] = async (path, init = {}) => {

@@ -46,6 +46,16 @@ describe('upkeep', () => {
     expect(await run('/admin/repair')).toEqual([]);
   });
 
+  it('takes away an experiment that nobody knows, once', async () => {
+    const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
+    await kv.put('experiment:exp_000000000000000b', 'of a database that was put back');
+    expect(await run('/admin/repair')).toEqual([
+      { kind: 'experiment', id: 'exp_000000000000000b', was: 'unknown', did: 'removed' },
+    ]);
+    expect(await kv.get('experiment:exp_000000000000000b')).toContain('"gone":true');
+    expect(await run('/admin/repair')).toEqual([]);
+  });
+
   it('marks and deletes an upload that never became a version, and nothing else', async () => {
     const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
     const db = await graft.edge.miniflare.getD1Database('DB');

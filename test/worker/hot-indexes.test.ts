@@ -7,6 +7,7 @@ import { createSealer } from '../../worker/stores/sealed-value.ts';
 import { digestOf, versionRow } from '../contracts/sample-rows.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
+import { experimentOf } from './experiments/sample-experiment.ts';
 
 const [OLD, NEW] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)];
 const manifest = manifestOf(versionRow('mine', 1));
@@ -52,4 +53,17 @@ describe('while the secret is rotated', () => {
     expect(await hot.nameIndex.get('mine')).toMatchObject({ state: 'found' });
     expect(await hot.keyIndex.get(hash)).toMatchObject({ state: 'found' });
   });
+});
+
+it('an experiment that is taken away here is not remembered here', async () => {
+  const id = 'exp_00000000000000aa';
+  await hot.experimentIndex.put({ id, owner: 'me', document: experimentOf(), adapters: {} });
+  clock.advance(61_000);
+  expect(await hot.experiments.get(id)).toMatchObject({ state: 'found' });
+  clock.advance(29_500);
+  expect(await hot.experiments.get(id)).toMatchObject({ state: 'found' });
+  await hot.experimentIndex.remove(id);
+  // KV's own cache is over, the memory's second is not.
+  clock.advance(500);
+  expect(await hot.experiments.get(id)).toEqual({ state: 'gone' });
 });

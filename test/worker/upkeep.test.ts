@@ -3,12 +3,15 @@ import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { hashApiKey } from '../../protocol/index.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from './app-harness.ts';
+import { EXPERIMENT, startExperiment } from './experiment-rig.ts';
 
 /** Longer than what KV may be behind. */
 const LATER_MS = 61_000;
 const DAY_MS = 86_400_000;
 const first = tinyAdapter({ seed: 1 });
 const second = tinyAdapter({ seed: 2 });
+/** An experiment that only KV has. */
+const LOST = 'exp_000000000000000b';
 
 let graft: AppHarness;
 const post = async (path: string, body: object, key?: string) =>
@@ -75,6 +78,7 @@ describe('repair', () => {
       'keys 1',
       'grants 0',
       'unknown-names 2',
+      'unknown-experiments 0',
       'unknown-keys 1',
       'unknown-grants 0',
     ]);
@@ -110,6 +114,43 @@ describe('repair', () => {
     graft.kv.tamper('name:Not A Name', () => 'junk');
     await mends(['name lost: unknown, removed', 'name lost/too: unknown, removed']);
     expect(await ask(key.key, 'lost')).toBe(404);
+  });
+
+  it('takes away experiments that the system of record does not have, whatever KV holds of them', async () => {
+    const made = await post('/admin/experiments', {
+      name: 'notes',
+      variants: [
+        { key: 'control', adapter: 'notes@1', weight: 0.5 },
+        { key: 'treatment', adapter: 'notes@2', weight: 0.5 },
+      ],
+    });
+    const { id } = (await made.json()) as { id: string };
+    expect((await post(`/admin/experiments/${id}/start`, {})).status).toBe(200);
+    const known = await graft.services.experimentIndex.get(id);
+    if (known.state !== 'found') throw new Error(known.state);
+    await graft.services.experimentIndex.put({ ...known.value, id: LOST });
+    graft.kv.tamper('experiment:exp_000000000000000c', () => 'forged');
+    graft.kv.tamper('experiment:Not An Id', () => 'junk');
+    await mends([
+      `experiment ${LOST}: unknown, removed`,
+      'experiment exp_000000000000000c: unknown, removed',
+    ]);
+    expect(await graft.services.experimentIndex.get(LOST)).toEqual({ state: 'gone' });
+    expect(await graft.services.experimentIndex.get(id)).toEqual(known);
+  });
+
+  it('ends the part of requests in an experiment that it has taken away', async () => {
+    await startExperiment(graft);
+    const { key: acme } = await newKey({ tenant: 'acme', scopes: [] });
+    const asked = async () => {
+      graft.clock.advance(LATER_MS);
+      const body = { model: 'support/intent', user: 'alice', messages: [{ role: 'user', content: 'hi' }] };
+      const { status, headers } = await graft.request('/v1/chat/completions', { key: acme, body });
+      return [status, headers.get('x-graft-adapter'), headers.get('x-graft-experiment')];
+    };
+    expect(await asked()).toEqual([200, 'support/intent@4', EXPERIMENT]);
+    await mends(['name support/intent: outdated, written', `experiment ${EXPERIMENT}: unknown, removed`]);
+    expect(await asked()).toEqual([200, 'support/intent@6', null]);
   });
 
   it('writes keys that are missing, forged or behind', async () => {

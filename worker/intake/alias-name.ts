@@ -1,5 +1,13 @@
 import { z } from 'zod';
-import { AdapterName, err, ok, Why, type ApiError, type Result } from '../../protocol/index.ts';
+import {
+  AdapterName,
+  err,
+  ok,
+  Why,
+  type AliasAnswer,
+  type ApiError,
+  type Result,
+} from '../../protocol/index.ts';
 import type { AdminCaller, NameRow } from '../stores/types.ts';
 import type { MayUseChain } from './assemble-chain.ts';
 import { changed, refused } from './change-conflict.ts';
@@ -19,18 +27,11 @@ export type AliasRequest = z.infer<typeof AliasRequest>;
 
 type AliasDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'base' | 'now'> & { mayUseChain: MayUseChain };
 
-export interface Aliased {
-  name: string;
-  target: string | null;
-  /** What it stood for before; null = nothing. */
-  from: string | null;
-}
-
 /** Makes a name that has no versions stand for another, or ends that. It gives nobody a right to the other. */
 export async function aliasName(
   deps: AliasDeps,
   params: { request: AliasRequest; caller: AdminCaller },
-): Promise<Result<Aliased, ApiError>> {
+): Promise<Result<AliasAnswer, ApiError>> {
   const { request, caller } = params;
   const { name, target } = request;
   const before = await deps.registry.name(name);

@@ -1,5 +1,13 @@
 import { z } from 'zod';
-import { AdapterName, err, ok, Why, type ApiError, type Result } from '../../protocol/index.ts';
+import {
+  AdapterName,
+  err,
+  ok,
+  Why,
+  type ApiError,
+  type FlipAnswer,
+  type Result,
+} from '../../protocol/index.ts';
 import type { AdminCaller, NameRow } from '../stores/types.ts';
 import { changed, refused } from './change-conflict.ts';
 import type { IntakeDeps } from './intake-deps.ts';
@@ -22,17 +30,11 @@ export type FlipRequest = z.infer<typeof FlipRequest>;
 
 export type FlipDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
 
-export interface Flipped {
-  name: NameRow;
-  /** Live version before; null when there was none. */
-  from: number | null;
-}
-
 /** Makes another version live. Requests that run end on the version they began with. */
 export async function flipVersion(
   deps: FlipDeps,
   params: { request: FlipRequest; caller: AdminCaller; action?: 'flip' | 'promote' | 'rollback' },
-): Promise<Result<Flipped, ApiError>> {
+): Promise<Result<FlipAnswer, ApiError>> {
   const { request, caller } = params;
   const before = await ownName(deps, { name: request.name, caller, what: `${request.name}@${request.to}` });
   return before.ok ? flip(deps, { ...params, before: before.value }) : before;
@@ -47,7 +49,7 @@ export async function flip(
     before: NameRow;
     action?: 'flip' | 'promote' | 'rollback';
   },
-): Promise<Result<Flipped, ApiError>> {
+): Promise<Result<FlipAnswer, ApiError>> {
   const { request, caller, before, action = 'flip' } = params;
   const { name, to } = request;
   const row = await deps.registry.version(name, to);
@@ -61,17 +63,15 @@ export async function flip(
   const expect = request.expect ?? null;
   if (expect !== null && expect !== (before.version ?? 0)) return err(changed(name, before));
   const dryRun = request.dry_run ?? false;
-  let now: NameRow = { ...before, version: to };
   if (before.version !== to && !dryRun) {
     const note = { actor: caller.keyId, at: deps.now(), why: request.why ?? null };
     const flipped = await deps.registry.flip({ before, to, action, ...note });
     if (!flipped.ok) return err(changed(name, flipped.error.name));
-    now = flipped.value;
   }
   if (!dryRun) {
     // Also when it was live already: an earlier attempt may have ended before its pointer.
     const written = await writePointer(deps, { name, what: action });
     if (!written.ok) return written;
   }
-  return ok({ name: now, from: before.version });
+  return ok({ name, version: to, from: before.version });
 }

@@ -1,8 +1,8 @@
 import { z } from 'zod';
-import { err, type ApiError, type Result } from '../../protocol/index.ts';
+import { err, type ApiError, type FlipAnswer, type Result } from '../../protocol/index.ts';
 import type { AdminCaller } from '../stores/types.ts';
 import { refused } from './change-conflict.ts';
-import { changeFields, flip, type FlipDeps, type Flipped } from './flip-version.ts';
+import { changeFields, flip, type FlipDeps } from './flip-version.ts';
 import { ownName } from './own-name.ts';
 
 export const PromoteRequest = z.strictObject({
@@ -16,7 +16,7 @@ export type PromoteRequest = z.infer<typeof PromoteRequest>;
 export async function promoteVersion(
   deps: FlipDeps,
   params: { request: PromoteRequest; caller: AdminCaller },
-): Promise<Result<Flipped, ApiError>> {
+): Promise<Result<FlipAnswer, ApiError>> {
   const { caller } = params;
   const { version, ...request } = params.request;
   const what = version ? `${request.name}@${version}` : request.name;

@@ -5,9 +5,9 @@ import {
   ok,
   sha256Hex,
   type ApiError,
+  type BlobPart,
   type Result,
 } from '../../protocol/index.ts';
-import type { PartRow } from '../stores/types.ts';
 import { beingDeleted, invalid, type IntakeDeps } from './intake-deps.ts';
 
 /**
@@ -24,7 +24,7 @@ export async function receivePart(
     sha256: string | null;
     tenant: string;
   },
-): Promise<Result<PartRow, ApiError>> {
+): Promise<Result<BlobPart, ApiError>> {
   const { digest, index, bytes, tenant } = params;
   if (index >= MAX_PARTS)
     return err(
@@ -34,7 +34,7 @@ export async function receivePart(
     return err(
       invalid('part_size', `Part ${index} has ${bytes.length} bytes; 1 to ${MAX_PART_BYTES} are allowed.`),
     );
-  const part: PartRow = { index, bytes: bytes.length, sha256: await sha256Hex(bytes) };
+  const part: BlobPart = { index, bytes: bytes.length, sha256: await sha256Hex(bytes) };
   if (params.sha256 !== null && params.sha256 !== part.sha256)
     return err(
       invalid('part_mismatch', `Part ${index} arrived with sha256 ${part.sha256}, not ${params.sha256}.`),

@@ -1,9 +1,9 @@
 import { z } from 'zod';
-import { err, type ApiError, type Result } from '../../protocol/index.ts';
+import { err, type ApiError, type FlipAnswer, type Result } from '../../protocol/index.ts';
 import { HISTORY_PAGE } from '../limits.ts';
 import { GOES_LIVE, type AdminCaller, type HistoryRow, type Registry } from '../stores/types.ts';
 import { refused } from './change-conflict.ts';
-import { changeFields, flip, type FlipDeps, type Flipped } from './flip-version.ts';
+import { changeFields, flip, type FlipDeps } from './flip-version.ts';
 import { ownName } from './own-name.ts';
 
 export const RollbackRequest = z.strictObject({
@@ -17,7 +17,7 @@ export type RollbackRequest = z.infer<typeof RollbackRequest>;
 export async function rollbackVersion(
   deps: FlipDeps,
   params: { request: RollbackRequest; caller: AdminCaller },
-): Promise<Result<Flipped, ApiError>> {
+): Promise<Result<FlipAnswer, ApiError>> {
   const { request, caller } = params;
   const what = request.to ? `${request.name}@${request.to}` : request.name;
   const before = await ownName(deps, { name: request.name, caller, what });

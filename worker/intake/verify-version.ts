@@ -5,6 +5,7 @@ import {
   ok,
   type AdapterProof,
   type ApiError,
+  type OriginVerdict,
   type Result,
   type VerifyAnswer,
 } from '../../protocol/index.ts';
@@ -17,17 +18,6 @@ export const VerifyVersionRequest = z.strictObject({
   version: z.int().positive().nullish(),
 });
 export type VerifyVersionRequest = z.infer<typeof VerifyVersionRequest>;
-
-export interface OriginVerdict {
-  id: string;
-  ok: boolean;
-  /** As in the origin's answer, or why there is none to compare. */
-  reason: string | null;
-  /** KL(stored proof || now), nats a token; null when they cannot be compared. */
-  kl: number | null;
-  /** Largest change that the adapter makes there, nats; null when the origin did not try it. */
-  max_difference: number | null;
-}
 
 /** Has every origin try a published version again and compare it with the proof that the version keeps. */
 export async function verifyVersion(

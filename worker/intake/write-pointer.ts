@@ -26,9 +26,13 @@ export function manifestOf(row: VersionRow): AdapterManifest {
 export function nameEntryOf(name: string, pointer: Pointer): NameEntry | null {
   if (pointer.kind === 'alias') return { name, alias: pointer.target };
   if (pointer.kind !== 'version') return null;
-  const { row, experiment } = pointer;
+  const { row, experiment, strict } = pointer;
   const live = experiment !== undefined && isLive(experiment.document);
-  return { ...manifestOf(row), ...(live ? { experiment: experiment.id } : {}) };
+  return {
+    ...manifestOf(row),
+    ...(live ? { experiment: experiment.id } : {}),
+    ...(strict ? { strict } : {}),
+  };
 }
 
 /** What KV holds of an experiment, of one that has ended too: whoever has an old manifest learns it from here. */

@@ -1,25 +1,39 @@
-import type { CompletionPoint, CompletionPoints } from './completion-points.ts';
+import type { CompletionPoint, DataPoints, FeedbackPoint } from './data-points.ts';
 import { logLine } from './log-line.ts';
 
 /** A Workers Analytics Engine dataset (binding `ANALYTICS`). */
 export interface AnalyticsDataset {
-  writeDataPoint(point: { indexes: string[]; blobs: string[]; doubles: number[] }): void;
+  writeDataPoint(point: Columns): void;
+}
+
+interface Columns {
+  indexes: string[];
+  blobs: string[];
+  doubles: number[];
 }
 
 /** An index ends at 96 bytes. */
 const MAX_INDEX_CHARACTERS = 96;
+/** All blobs together end at 16 KB. */
+const MAX_BLOB_CHARACTERS = 256;
 
 /** @returns at most so many characters; tenants, ids and names are ASCII. */
 const cut = (text: string, length: number): string => text.slice(0, length);
 
 /**
- * One point a completion. The tenant is the index, by which Analytics Engine samples: a busy tenant does not hide the
- * others. docs/operations.md lists the columns; they are only ever added to.
+ * The tenant is the index, by which Analytics Engine samples: a busy tenant does not hide the others.
+ * docs/operations.md lists the columns; they are only ever added to. The two kinds share those that mean the same.
  */
-export function createAnalyticsPoints(dataset: AnalyticsDataset): CompletionPoints {
-  const columns = (point: CompletionPoint) => ({
-    indexes: [cut(point.tenant, MAX_INDEX_CHARACTERS)],
-    blobs: [
+const columns = (tenant: string, blobs: readonly string[], doubles: number[]): Columns => ({
+  indexes: [cut(tenant, MAX_INDEX_CHARACTERS)],
+  blobs: blobs.map((text) => cut(text, MAX_BLOB_CHARACTERS)),
+  doubles,
+});
+
+const completionColumns = (point: CompletionPoint): Columns =>
+  columns(
+    point.tenant,
+    [
       point.keyId,
       point.name,
       point.origin,
@@ -29,8 +43,9 @@ export function createAnalyticsPoints(dataset: AnalyticsDataset): CompletionPoin
       point.requestId,
       point.experiment,
       point.variant,
-    ].map((text) => cut(text, 256)),
-    doubles: [
+      'completion',
+    ],
+    [
       point.promptTokens,
       point.completionTokens,
       point.ms,
@@ -39,14 +54,29 @@ export function createAnalyticsPoints(dataset: AnalyticsDataset): CompletionPoin
       point.version,
       point.failovers,
     ],
-  });
+  );
+
+const feedbackColumns = (point: FeedbackPoint): Columns =>
+  columns(
+    point.tenant,
+    [
+      ...[point.keyId, point.name, '', point.route, '', '', point.requestId],
+      ...[point.experiment, point.variant, 'feedback', point.metric, point.unit],
+    ],
+    [0, 0, 0, 0, 0, 0, 0, point.value, point.version],
+  );
+
+/** Writes points as rows of the dataset. */
+export function createAnalyticsPoints(dataset: AnalyticsDataset): DataPoints {
+  const write = (row: Columns): void => {
+    try {
+      dataset.writeDataPoint(row);
+    } catch (error) {
+      logLine('analytics_refused', { reason: error instanceof Error ? error.message : 'unknown error' });
+    }
+  };
   return {
-    record(point) {
-      try {
-        dataset.writeDataPoint(columns(point));
-      } catch (error) {
-        logLine('analytics_refused', { reason: error instanceof Error ? error.message : 'unknown error' });
-      }
-    },
+    completion: (point) => write(completionColumns(point)),
+    feedback: (point) => write(feedbackColumns(point)),
   };
 }

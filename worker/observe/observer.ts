@@ -1,6 +1,6 @@
 import { isSampled } from '../../protocol/index.ts';
 import { createAnalyticsPoints, type AnalyticsDataset } from './analytics-engine.ts';
-import { noPoints } from './completion-points.ts';
+import { noPoints } from './data-points.ts';
 import { logLine } from './log-line.ts';
 import type { RequestTrace } from './request-trace.ts';
 
@@ -23,7 +23,7 @@ export type Observer = (ended: EndedRequest) => void;
 const FAILED = 500;
 
 /**
- * Writes one log line a request and one data point a completion.
+ * Writes one log line a request, and one data point a completion and a counted feedback.
  * @param logSample share of the requests that are logged, 0 to 1; failures always are.
  */
 export function createObserver(params: {
@@ -64,15 +64,14 @@ export function createObserver(params: {
         },
         status >= FAILED ? 'error' : 'info',
       );
+    const asked = { tenant: facts.tenant ?? '', keyId: facts.keyId ?? '', route, requestId };
+    if (facts.feedback !== undefined) points.feedback({ ...asked, ...facts.feedback });
     if (ending === null || facts.name === undefined) return;
-    points.record({
-      tenant: facts.tenant ?? '',
-      keyId: facts.keyId ?? '',
+    points.completion({
+      ...asked,
       name: facts.name,
       version: facts.version ?? 0,
       origin: facts.origin ?? '',
-      route,
-      requestId,
       degraded: facts.degraded ?? '',
       experiment: facts.experiment ?? '',
       variant: facts.variant ?? '',

@@ -1,4 +1,5 @@
 /** What is known of a request, gathered while it is served; for its log line, its `Server-Timing` and its data point. */
+import type { Feedback } from './data-points.ts';
 
 /** What a request waits for: the key's record, the name's manifest, the origin's headers. */
 export type Phase = 'key' | 'name' | 'origin';
@@ -18,6 +19,8 @@ export interface RequestFacts {
   /** Id of the experiment that the request takes part in, and the variant it got. */
   experiment?: string;
   variant?: string;
+  /** What it said of an earlier answer, if that was counted. */
+  feedback?: Feedback;
 }
 
 /** How a completion ended; {@link UsageEvent} has the meaning of its statuses. */

@@ -15,18 +15,15 @@ const of = (tag: string, operation: Omit<Operation, 'tag' | 'key'>): Operation =
 });
 
 const file = { digest: Digest };
-const LIVE = '`name`, `version` (the live one) and `from` (the one before).';
-const VERSION =
-  'The version: `name`, `version`, `digest`, `chain`, `chain_id`, `parent`, `owner`, `base`, `bytes`, `rank`, `created_at`, `created_by`, `proof`, `evaluation`, `retired_at`, `live`.';
-const KEY =
-  '`id`, `kind`, `tenant`, `scopes`, `label`, `created_at`, `created_by`, `revoked_at`, `expires_at`, `limits`, `strict`, `degrade`, `replaced_by`';
-const GRANT = '`scope`, `tenant`, `owner`, `created_at`, `created_by`';
+const FLIPPED = {
+  200: { description: 'The version that is live now, and the one before.', schema: 'FlipAnswer' },
+} as const;
 const PINS = {
   200: {
-    description:
-      '`pins`: of each `name`, `pinned_at`, `pinned_by`, `live`, and what every origin says (`origins`).',
+    description: 'Every pinned name as it is now, with what each origin says of it.',
+    schema: 'PinList',
   },
-};
+} as const;
 
 /** What publishers and operators call, without experiments. */
 export const ADMIN_OPERATIONS: Operations = {
@@ -35,7 +32,7 @@ export const ADMIN_OPERATIONS: Operations = {
     summary: 'How much of a file this tenant has sent.',
     path: file,
     answers: {
-      200: { description: '`digest`, `complete` and `parts`: `index`, `bytes`, `sha256` of each.' },
+      200: { description: 'What was sent, and whether the file was closed.', schema: 'BlobState' },
     },
   }),
   'PUT /admin/blobs/:digest/parts/:index{[0-9]{1,4}}': of('adapters', {
@@ -44,7 +41,7 @@ export const ADMIN_OPERATIONS: Operations = {
     path: file,
     query: z.strictObject({ sha256: Digest.optional() }),
     body: 'bytes',
-    answers: { 200: { description: '`index`, `bytes` and `sha256` of the part.' } },
+    answers: { 200: { description: 'The part, as it arrived.', schema: 'BlobPart' } },
   }),
   'POST /admin/blobs/:digest': of('adapters', {
     id: 'finishFile',
@@ -52,8 +49,8 @@ export const ADMIN_OPERATIONS: Operations = {
     path: file,
     body: 'BlobRecord',
     answers: {
-      200: { description: 'It was complete before: `digest`, `bytes` and `parts`.' },
-      201: { description: 'It is complete now: `digest`, `bytes` and `parts`.' },
+      200: { description: 'It was complete before.', schema: 'FinishedBlob' },
+      201: { description: 'It is complete now.', schema: 'FinishedBlob' },
     },
   }),
   'POST /admin/versions': of('adapters', {
@@ -61,8 +58,8 @@ export const ADMIN_OPERATIONS: Operations = {
     summary: 'Publishes a file as the next version of a name.',
     body: 'PublishRequest',
     answers: {
-      200: { description: `It was so already. ${VERSION}` },
-      201: { description: VERSION },
+      200: { description: 'The version, which was there already.', schema: 'VersionView' },
+      201: { description: 'The new version.', schema: 'VersionView' },
     },
   }),
   'GET /admin/versions': of('adapters', {
@@ -70,54 +67,61 @@ export const ADMIN_OPERATIONS: Operations = {
     summary: 'Versions of a name, the newest first, or the names of a file.',
     query: z.strictObject({ name: AdapterName.optional(), digest: Digest.optional() }),
     answers: {
-      200: { description: 'Of a name `name`, `owner`, `version` and `versions`; of a file `versions`.' },
+      200: { description: 'The versions of the name, or of the file.', schema: 'Versions' },
     },
   }),
   'GET /admin/names': of('adapters', {
     id: 'listNames',
     summary: "The tenant's names.",
     query: NameQuery,
-    answers: { 200: { description: '`names`: `name`, `owner`, `version`, `latest`, `alias`; `cursor`.' } },
+    answers: { 200: { description: "A page of them, in the names' order.", schema: 'NameList' } },
   }),
   'POST /admin/flip': of('adapters', {
     id: 'flipVersion',
     summary: 'Makes any version the live one.',
     body: 'FlipRequest',
-    answers: { 200: { description: LIVE } },
+    answers: FLIPPED,
   }),
   'POST /admin/promote': of('adapters', {
     id: 'promoteVersion',
     summary: 'Makes a staged version the live one; the newest above the live one unless given.',
     body: 'PromoteRequest',
-    answers: { 200: { description: LIVE } },
+    answers: FLIPPED,
   }),
   'POST /admin/rollback': of('adapters', {
     id: 'rollbackVersion',
     summary: 'Makes an earlier version the live one again.',
     body: 'RollbackRequest',
-    answers: { 200: { description: LIVE } },
+    answers: FLIPPED,
   }),
   'POST /admin/retire': of('adapters', {
     id: 'retireVersion',
     summary: 'Takes a version out of use.',
     body: 'RetireRequest',
-    answers: { 200: { description: '`name`, `version` and `retired_at`.' } },
+    answers: { 200: { description: 'The version, and since when it is retired.', schema: 'RetireAnswer' } },
   }),
   'POST /admin/alias': of('adapters', {
     id: 'aliasName',
     summary: 'Makes a name without versions stand for another, or ends that.',
     body: 'AliasRequest',
-    answers: { 200: { description: '`name`, `target` and `from`.' } },
+    answers: {
+      200: { description: 'What the name stands for now, and before.', schema: 'AliasAnswer' },
+    },
+  }),
+  'POST /admin/strict': of('adapters', {
+    id: 'markStrict',
+    summary: 'Lets no missing name below this one be answered by it or by what is above it, or ends that.',
+    body: 'StrictRequest',
+    answers: {
+      200: { description: 'Whether the name is strict now, and was before.', schema: 'StrictAnswer' },
+    },
   }),
   'GET /admin/history': of('adapters', {
     id: 'listChanges',
     summary: 'What was changed, the newest first: of one name, or of all of the tenant’s.',
     query: HistoryQuery,
     answers: {
-      200: {
-        description:
-          '`changes`: `id`, `name`, `owner`, `at`, `actor`, `action`, `from`, `to`, `target`, `why`; `before` goes on.',
-      },
+      200: { description: 'A page of changes; `before` goes on.', schema: 'ChangeList' },
     },
   }),
   'POST /admin/verify': of('adapters', {
@@ -125,10 +129,7 @@ export const ADMIN_OPERATIONS: Operations = {
     summary: 'Has every origin compute a version’s proof again.',
     body: 'VerifyVersionRequest',
     answers: {
-      200: {
-        description:
-          '`name`, `version`, `digest` and `origins`: `id`, `ok`, `reason`, `kl`, `max_difference` of each.',
-      },
+      200: { description: 'The version, and what every origin says of it.', schema: 'VerifyVersionAnswer' },
     },
   }),
   'POST /admin/evaluate': of('adapters', {
@@ -141,15 +142,15 @@ export const ADMIN_OPERATIONS: Operations = {
     id: 'listGrants',
     summary: 'What the tenant gave, or was given.',
     query: GrantQuery,
-    answers: { 200: { description: `\`grants\`: ${GRANT}; \`cursor\`.` } },
+    answers: { 200: { description: 'A page of grants.', schema: 'GrantList' } },
   }),
   'POST /admin/grants': of('grants', {
     id: 'grantAdapters',
     summary: 'Lets another tenant, or everybody (`*`), use a name or a room.',
     body: 'GrantRequest',
     answers: {
-      200: { description: `It was given before: ${GRANT}.` },
-      201: { description: `${GRANT}.` },
+      200: { description: 'The grant, which was given before.', schema: 'GrantView' },
+      201: { description: 'The new grant.', schema: 'GrantView' },
     },
   }),
   'DELETE /admin/grants': of('grants', {
@@ -163,26 +164,35 @@ export const ADMIN_OPERATIONS: Operations = {
     summary: 'Makes a key, or registers one by its hash.',
     body: 'KeyRequest',
     answers: {
-      200: { description: `The hash was known: ${KEY}.` },
-      201: { description: `${KEY}, and \`key\`, which is shown this once.` },
+      200: { description: 'The key whose hash it is, which was there already.', schema: 'KeyView' },
+      201: {
+        description:
+          'The new key; `key`, the secret itself, is shown this once, and not where a hash was sent.',
+        schema: 'NewKey',
+      },
     },
   }),
   'POST /admin/keys/rotate': of('keys', {
     id: 'rotateKey',
     summary: 'Makes a key in the place of another, which ends after `grace` ms.',
     body: 'RotateKeyRequest',
-    answers: { 201: { description: `${KEY}, \`key\`, \`replaces\` and \`old_expires_at\`.` } },
+    answers: {
+      201: {
+        description: 'The new key; `key`, the secret itself, is shown this once.',
+        schema: 'RotatedKey',
+      },
+    },
   }),
   'POST /admin/keys/change': of('keys', {
     id: 'changeKey',
     summary: 'Changes what a key may do; what is not given stays.',
     body: 'ChangeKeyRequest',
-    answers: { 200: { description: `${KEY}.` } },
+    answers: { 200: { description: 'The key as it is now.', schema: 'KeyView' } },
   }),
   'GET /admin/keys': of('keys', {
     id: 'listKeys',
     summary: "The tenant's keys.",
-    answers: { 200: { description: `\`keys\`: ${KEY}.` } },
+    answers: { 200: { description: 'All of them, the newest first.', schema: 'KeyList' } },
   }),
   'DELETE /admin/keys/:id': of('keys', {
     id: 'revokeKey',
@@ -194,17 +204,14 @@ export const ADMIN_OPERATIONS: Operations = {
     summary: 'Requests and tokens by key, tenant, name, version, day or hour; whole hours.',
     query: UsageQuery,
     answers: {
-      200: {
-        description:
-          '`by`, `from`, `to`, `truncated` and `rows`: `group`, `requests`, `errors`, `prompt_tokens`, `completion_tokens`, `total_tokens`.',
-      },
+      200: { description: 'A row for each group; `truncated` when there are more.', schema: 'UsageReport' },
     },
   }),
   'GET /admin/origins': of('operation', {
     id: 'listOrigins',
     summary: 'The origins, and to the bootstrap key what they hold and how busy they are.',
     query: OriginsQuery,
-    answers: { 200: { description: '`origins`: `id`, `base`, `residents`, and `figures` where asked for.' } },
+    answers: { 200: { description: 'All of them, with `figures` where asked for.', schema: 'OriginList' } },
   }),
   'GET /admin/pins': of('operation', {
     id: 'listPins',
@@ -227,13 +234,15 @@ export const ADMIN_OPERATIONS: Operations = {
     id: 'repairPage',
     summary: 'Compares a page of KV with the system of record and mends it. Bootstrap key only.',
     body: 'RepairRequest',
-    answers: { 200: { description: '`step`, `checked`, `mended` and `cursor`, which goes on.' } },
+    answers: { 200: { description: 'What was mended; `cursor` goes on.', schema: 'RepairAnswer' } },
   }),
   'POST /admin/gc': of('operation', {
     id: 'collectGarbage',
     summary: 'Deletes a page of files that nothing needs. Bootstrap key only.',
     body: 'CollectGarbageRequest',
-    answers: { 200: { description: '`files`: `digest`, `bytes`, `action`, `deletable_at`; `cursor`.' } },
+    answers: {
+      200: { description: 'What became of each file; `cursor` goes on.', schema: 'CollectGarbageAnswer' },
+    },
   }),
   'GET /admin/openapi.json': of('operation', {
     id: 'readOpenApi',

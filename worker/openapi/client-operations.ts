@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { USER_HEADER } from '../policy/experiment/unit-of.ts';
+import type { BodyName } from './bodies.ts';
 import type { Operation, Operations } from './operation.ts';
-import type { BodyName } from './schemas.ts';
 
 const COMPLETION_HEADERS = {
   'x-graft-adapter': 'What served: `name@version`, or `base`.',
@@ -60,20 +60,20 @@ export const CLIENT_OPERATIONS: Operations = {
     key: 'api',
     summary: 'What the key may use.',
     query: z.strictObject({ prefix: z.string().optional(), after: z.string().optional() }),
-    answers: { 200: { description: '`object` (`list`), `data` (models of OpenAI’s API), `has_more`.' } },
+    answers: { 200: { description: 'Models of OpenAI’s API, at most 1,000.', schema: 'ModelList' } },
   },
   'GET /v1/models/*': {
     id: 'readModel',
     tag: 'models',
     key: 'api',
     summary: 'One name; its slashes raw or encoded.',
-    answers: { 200: { description: 'A model of OpenAI’s API, with `parent` and `root`.' } },
+    answers: { 200: { description: 'A model of OpenAI’s API.', schema: 'Model' } },
   },
   'GET /healthz': {
     id: 'readHealth',
     tag: 'models',
     key: 'none',
     summary: 'Whether the edge lives.',
-    answers: { 200: { description: '`status`: `ok`.' } },
+    answers: { 200: { description: 'It does.', schema: 'Health' } },
   },
 };

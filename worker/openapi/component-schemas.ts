@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { ANSWERS, BODIES } from './schemas.ts';
+import { ANSWERS } from './answers.ts';
+import { BODIES } from './bodies.ts';
 
 export type JsonSchema = Record<string, unknown>;
 

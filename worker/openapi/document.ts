@@ -30,8 +30,7 @@ export function openApiDocument(): Json {
     info: {
       title: 'graft',
       version: API_VERSION,
-      description:
-        'What the edge takes and answers. An answer whose schema is a bare object has its fields in its description.',
+      description: 'What the edge takes and answers.',
       license: { name: 'Apache-2.0', identifier: 'Apache-2.0' },
     },
     servers: [{ url: '/' }],

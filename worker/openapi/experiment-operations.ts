@@ -1,7 +1,7 @@
 import { ExperimentId } from '../../protocol/index.ts';
 import { ExperimentQuery } from '../routes/admin-experiments.ts';
+import type { BodyName } from './bodies.ts';
 import type { Operation, Operations } from './operation.ts';
-import type { BodyName } from './schemas.ts';
 
 const shared = { tag: 'experiments', key: 'admin', path: { id: ExperimentId } } satisfies Partial<Operation>;
 const view = (description: string) => ({ description, schema: 'ExperimentView' }) as const;

@@ -1,7 +1,8 @@
 import type { z } from 'zod';
-import type { AnswerName, BodyName } from './schemas.ts';
+import type { AnswerName } from './answers.ts';
+import type { BodyName } from './bodies.ts';
 
-/** What one answer is; without a schema it is an object, and the description says of what fields. */
+/** What one answer is; without a schema it is an object that others describe: OpenAI, or OpenAPI. */
 export interface OperationAnswer {
   description: string;
   schema?: AnswerName;

@@ -1,5 +1,12 @@
 import { Hono } from 'hono';
-import { BlobRecord, Digest, MAX_PART_BYTES } from '../../protocol/index.ts';
+import {
+  BlobRecord,
+  Digest,
+  MAX_PART_BYTES,
+  type BlobPart,
+  type BlobState,
+  type FinishedBlob,
+} from '../../protocol/index.ts';
 import { finishBlob } from '../intake/finish-blob.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { receivePart } from '../intake/receive-part.ts';
@@ -8,9 +15,9 @@ import { fail, methodNotAllowed, query, type AppEnv } from '../middleware/reques
 import { parseInput, readInput } from './parse-input.ts';
 
 /**
- * `GET /admin/blobs/<digest>` -> `{digest, complete, parts: [{index, bytes, sha256}]}`: what this tenant has sent;
- * `PUT /admin/blobs/<digest>/parts/<i>[?sha256=]` -> `{index, bytes, sha256}`;
- * `POST /admin/blobs/<digest>` `{bytes, parts: [{bytes, sha256}]}` -> 201, or 200 when it was complete before.
+ * `GET /admin/blobs/<digest>` -> {@link BlobState}: what this tenant has sent;
+ * `PUT /admin/blobs/<digest>/parts/<i>[?sha256=]` -> {@link BlobPart};
+ * `POST /admin/blobs/<digest>` {@link BlobRecord} -> 201 {@link FinishedBlob}, or 200 when it was complete before.
  */
 export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -30,7 +37,7 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
       digest: digest.value,
       complete: kept && complete,
       parts: kept ? parts : [],
-    });
+    } satisfies BlobState);
   });
 
   routes.post('/admin/blobs/:digest', async (context) => {
@@ -41,7 +48,9 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
     const { tenant } = context.get('admin');
     const done = await finishBlob(deps, { digest: digest.value, record: record.value, tenant });
     if (!done.ok) return fail(done.error);
-    return context.json({ digest: digest.value, ...record.value }, done.value.held ? 200 : 201);
+    const { bytes, parts } = record.value;
+    const finished: FinishedBlob = { digest: digest.value, bytes, parts };
+    return context.json(finished, done.value.held ? 200 : 201);
   });
   routes.all('/admin/blobs/:digest', methodNotAllowed('GET, POST'));
 
@@ -60,7 +69,7 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
       sha256: sha256?.value ?? null,
       tenant: context.get('admin').tenant,
     });
-    return part.ok ? context.json(part.value) : fail(part.error);
+    return part.ok ? context.json(part.value satisfies BlobPart) : fail(part.error);
   });
   routes.all('/admin/blobs/:digest/parts/:index{[0-9]{1,4}}', methodNotAllowed('PUT'));
   return routes;

@@ -1,4 +1,5 @@
 import { Hono } from 'hono';
+import type { EvaluateAnswer } from '../../protocol/index.ts';
 import { EvaluateFileRequest, evaluateFile } from '../intake/evaluate-file.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { MAX_EVALUATION_BODY_BYTES } from '../limits.ts';
@@ -6,7 +7,7 @@ import { fail, methodNotAllowed, requestLife, type AppEnv } from '../middleware/
 import { mayUseChain } from '../policy/authorize.ts';
 import { readInput } from './parse-input.ts';
 
-/** `POST /admin/evaluate` {@link EvaluateFileRequest} -> `{rows: [{exact, nll, tokens} | {error}]}`, in order. */
+/** `POST /admin/evaluate` {@link EvaluateFileRequest} -> {@link EvaluateAnswer}, in order. */
 export function adminEvaluateRoutes(deps: IntakeDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   routes.post('/admin/evaluate', async (context) => {
@@ -16,7 +17,7 @@ export function adminEvaluateRoutes(deps: IntakeDeps): Hono<AppEnv> {
       { ...deps, mayUseChain },
       { request: request.value, caller: context.get('admin'), life: requestLife(context) },
     );
-    return scored.ok ? context.json(scored.value) : fail(scored.error);
+    return scored.ok ? context.json(scored.value satisfies EvaluateAnswer) : fail(scored.error);
   });
   routes.all('/admin/evaluate', methodNotAllowed('POST'));
   return routes;

@@ -11,6 +11,8 @@ import {
   StartExperiment,
   StopExperiment,
   type ApiError,
+  type ExperimentList,
+  type ExperimentLooks,
   type Result,
 } from '../../protocol/index.ts';
 import { changeExperiment } from '../experiments/life/change-experiment.ts';
@@ -55,10 +57,10 @@ const NoInput = z.strictObject({});
 
 /**
  * `POST /admin/experiments` {@link CreateExperiment} -> 201;
- * `GET /admin/experiments?name=&status=&cursor=&limit=` -> `{experiments, cursor}`, the newest first;
+ * `GET /admin/experiments?name=&status=&cursor=&limit=` -> {@link ExperimentList}, the newest first;
  * `GET /admin/experiments/<id>`; `PUT /admin/experiments/<id>` {@link ChangeExperiment};
  * `POST /admin/experiments/<id>/start`, `ramp`, `stop`, `kill`, `promote`, `archive` and `evaluate`; all of these answer
- * with the experiment. `GET /admin/experiments/<id>/looks` -> `{looks}`, the oldest first.
+ * with the experiment. `GET /admin/experiments/<id>/looks` -> {@link ExperimentLooks}, the oldest first.
  * 404 when it is not there or another's; 409 `version_conflict` when it has changed or its state forbids it, with the
  * field in `param`; 503 `registry_unavailable` when the change is recorded, but KV was not told yet.
  */
@@ -82,7 +84,10 @@ export function adminExperimentRoutes(
     const { root, tenant } = context.get('admin');
     const { name = null, status = null, cursor, limit } = input.value;
     const page = await experimentLedger.list({ owner: root ? null : tenant, name, status, cursor, limit });
-    return context.json({ experiments: page.items.map(viewOf), cursor: page.cursor });
+    return context.json({
+      experiments: page.items.map(viewOf),
+      cursor: page.cursor,
+    } satisfies ExperimentList);
   });
   routes.all('/admin/experiments', methodNotAllowed('GET, POST'));
 
@@ -132,7 +137,7 @@ export function adminExperimentRoutes(
     if (!own.ok) return fail(own.error);
     const { seed } = own.value.document;
     const looks = await experimentLedger.looks({ experiment: id, seed, limit: LOOKS_KEPT });
-    return context.json({ looks: looks.map(({ evaluation }) => evaluation) });
+    return context.json({ looks: looks.map(({ evaluation }) => evaluation) } satisfies ExperimentLooks);
   });
   routes.all('/admin/experiments/:id/looks', methodNotAllowed('GET'));
   return routes;

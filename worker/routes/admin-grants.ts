@@ -1,6 +1,6 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
-import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { err, ok, type ApiError, type GrantList, type GrantView, type Result } from '../../protocol/index.ts';
 import { syncGrants } from '../intake/sync-grants.ts';
 import { ADMIN_PAGE, MAX_GRANTS } from '../limits.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
@@ -42,7 +42,7 @@ export interface GrantDeps {
   now: () => number;
 }
 
-const grantJson = ({ scope, tenant, owner, createdAt, createdBy }: GrantRow) => ({
+const grantJson = ({ scope, tenant, owner, createdAt, createdBy }: GrantRow): GrantView => ({
   scope,
   tenant,
   owner,
@@ -51,8 +51,8 @@ const grantJson = ({ scope, tenant, owner, createdAt, createdBy }: GrantRow) => 
 });
 
 /**
- * `GET /admin/grants?held=&cursor=` -> `{grants: [{scope, tenant, owner, created_at, created_by}], cursor}`;
- * `POST /admin/grants` `{scope, tenant}` -> 201 with the grant, 200 when it was given before;
+ * `GET /admin/grants?held=&cursor=` -> {@link GrantList};
+ * `POST /admin/grants` `{scope, tenant}` -> 201 {@link GrantView}, 200 when it was given before;
  * `DELETE /admin/grants?scope=&tenant=` -> 204.
  * `tenant` `*` is everybody. `owner` is whose adapters it opens; null = whoever owns them.
  */
@@ -69,7 +69,10 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
       held === 'true'
         ? { items: await grantLedger.heldBy([tenant, PUBLIC]), cursor: null }
         : await grantLedger.list({ owner: root ? null : tenant, cursor, limit: ADMIN_PAGE });
-    return context.json({ grants: page.items.map(grantJson), cursor: page.cursor });
+    return context.json({
+      grants: page.items.map(grantJson),
+      cursor: page.cursor,
+    } satisfies GrantList);
   });
 
   routes.post('/admin/grants', async (context) => {

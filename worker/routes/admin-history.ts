@@ -1,10 +1,10 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
-import { AdapterName } from '../../protocol/index.ts';
+import { AdapterName, type ChangeList, type ChangeView } from '../../protocol/index.ts';
 import { ownName } from '../intake/own-name.ts';
 import { HISTORY_PAGE, MAX_HISTORY_PAGE } from '../limits.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
-import type { Registry } from '../stores/types.ts';
+import type { HistoryRow, Registry } from '../stores/types.ts';
 import { parseInput } from './parse-input.ts';
 
 const number = (most: number) =>
@@ -20,10 +20,22 @@ export const HistoryQuery = z.strictObject({
   limit: number(MAX_HISTORY_PAGE).optional(),
 });
 
+const changeJson = (row: HistoryRow): ChangeView => ({
+  id: row.id,
+  name: row.name,
+  owner: row.owner,
+  at: row.at,
+  actor: row.actor,
+  action: row.action,
+  from: row.from,
+  to: row.to,
+  target: row.target,
+  why: row.why,
+});
+
 /**
- * `GET /admin/history?name=&before=&limit=` -> `{changes: [{id, name, owner, at, actor, action, from, to, target, why}],
- * before}`, newest first: of one name, or of all of the tenant's (all at all for the bootstrap key). `before` goes on
- * where the answer ends, and is null at the end.
+ * `GET /admin/history?name=&before=&limit=` -> {@link ChangeList}, newest first: of one name, or of all of the tenant's
+ * (all at all for the bootstrap key).
  */
 export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -42,8 +54,10 @@ export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
       before,
       limit,
     });
-    const changes = rows.map(({ sequence: _, ...row }) => row);
-    return context.json({ changes, before: rows.length === limit ? (rows.at(-1)?.id ?? null) : null });
+    return context.json({
+      changes: rows.map(changeJson),
+      before: rows.length === limit ? (rows.at(-1)?.id ?? null) : null,
+    } satisfies ChangeList);
   });
   routes.all('/admin/history', methodNotAllowed('GET'));
   return routes;

@@ -1,5 +1,13 @@
 import { Hono } from 'hono';
-import { errorResponse, generateApiKey, hashApiKey, type ApiError } from '../../protocol/index.ts';
+import {
+  errorResponse,
+  generateApiKey,
+  hashApiKey,
+  type ApiError,
+  type KeyList,
+  type NewKey,
+  type RotatedKey,
+} from '../../protocol/index.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
 import { scopeWithin } from '../policy/authorize.ts';
 import {
@@ -22,10 +30,10 @@ export interface KeyDeps {
 const NO_SUCH_KEY: ApiError = { code: 'not_found', message: 'There is no such key.' };
 
 /**
- * `POST /admin/keys` -> 201 with `key`, which is shown once (not when the caller gave a `hash`; 200 when that is known);
- * `POST /admin/keys/rotate` `{id, grace?, expires_in?}` -> 201 with a new `key`, and the old one ends after `grace` ms;
- * `POST /admin/keys/change` {@link ChangeRequest} -> 200 with the key as it is now;
- * `GET /admin/keys` -> `{keys: […]}`; `DELETE /admin/keys/<id>` -> 204.
+ * `POST /admin/keys` {@link KeyRequest} -> 201 {@link NewKey}; when the hash that it brings is known 200 {@link KeyView};
+ * `POST /admin/keys/rotate` {@link RotateRequest} -> 201 {@link RotatedKey}, and the old one ends after `grace` ms;
+ * `POST /admin/keys/change` {@link ChangeRequest} -> {@link KeyView}, the key as it is now;
+ * `GET /admin/keys` -> {@link KeyList}; `DELETE /admin/keys/<id>` -> 204.
  */
 export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   const { keyLedger, keyIndex, now } = deps;
@@ -83,7 +91,8 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     };
     await keyLedger.add(row);
     await index(row);
-    return context.json({ ...keyJson(row), ...(key === null ? {} : { key }) }, 201);
+    const made: NewKey = { ...keyJson(row), ...(key === null ? {} : { key }) };
+    return context.json(made, 201);
   });
 
   routes.post('/admin/keys/rotate', async (context) => {
@@ -116,7 +125,8 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     await keyLedger.rotate({ row, old: old.id, expiresAt: until });
     await index(row);
     await index({ ...old, expiresAt: until });
-    return context.json({ ...keyJson(row), key, replaces: old.id, old_expires_at: until }, 201);
+    const rotated: RotatedKey = { ...keyJson(row), key, replaces: old.id, old_expires_at: until };
+    return context.json(rotated, 201);
   });
   routes.all('/admin/keys/rotate', methodNotAllowed('POST'));
 
@@ -142,7 +152,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   routes.get('/admin/keys', async (context) => {
     const caller = context.get('admin');
     const rows = await keyLedger.list(caller.root ? null : caller.tenant);
-    return context.json({ keys: rows.map(keyJson) });
+    return context.json({ keys: rows.map(keyJson) } satisfies KeyList);
   });
   routes.all('/admin/keys', methodNotAllowed('GET, POST'));
 

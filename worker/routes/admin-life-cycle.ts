@@ -1,11 +1,19 @@
 import { Hono } from 'hono';
-import type { ApiError, Result } from '../../protocol/index.ts';
+import type {
+  AliasAnswer,
+  ApiError,
+  FlipAnswer,
+  Result,
+  RetireAnswer,
+  StrictAnswer,
+} from '../../protocol/index.ts';
 import { AliasRequest, aliasName } from '../intake/alias-name.ts';
-import { FlipRequest, flipVersion, type Flipped } from '../intake/flip-version.ts';
+import { FlipRequest, flipVersion } from '../intake/flip-version.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { PromoteRequest, promoteVersion } from '../intake/promote-version.ts';
 import { RetireRequest, retireVersion } from '../intake/retire-version.ts';
 import { RollbackRequest, rollbackVersion } from '../intake/rollback-version.ts';
+import { StrictRequest, strictName } from '../intake/strict-name.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
 import { mayUseChain } from '../policy/authorize.ts';
 import type { ExperimentLedger } from '../stores/types-experiments.ts';
@@ -13,9 +21,10 @@ import { readInput } from './parse-input.ts';
 
 /**
  * `POST /admin/flip` {@link FlipRequest}, `/admin/promote` {@link PromoteRequest} and `/admin/rollback`
- * {@link RollbackRequest} -> `{name, version, from}`, the live version and the one before;
- * `POST /admin/retire` {@link RetireRequest} -> `{name, version, retired_at}`;
- * `POST /admin/alias` {@link AliasRequest} -> `{name, target, from}`.
+ * {@link RollbackRequest} -> {@link FlipAnswer};
+ * `POST /admin/retire` {@link RetireRequest} -> {@link RetireAnswer};
+ * `POST /admin/alias` {@link AliasRequest} -> {@link AliasAnswer};
+ * `POST /admin/strict` {@link StrictRequest} -> {@link StrictAnswer}.
  * 404 when the name or version is not there or another's; 409 when it has changed or its state forbids it; 503
  * `registry_unavailable` when the change is recorded, but its pointer could not be written.
  */
@@ -51,7 +60,7 @@ export function adminLifeCycleRoutes(
     const retired = await retireVersion(deps, { request: request.value, caller: context.get('admin') });
     if (!retired.ok) return fail(retired.error);
     const { name, version, retiredAt } = retired.value;
-    return context.json({ name, version, retired_at: retiredAt });
+    return context.json({ name, version, retired_at: retiredAt } satisfies RetireAnswer);
   });
   routes.all('/admin/retire', methodNotAllowed('POST'));
 
@@ -62,14 +71,19 @@ export function adminLifeCycleRoutes(
       { ...deps, mayUseChain },
       { request: request.value, caller: context.get('admin') },
     );
-    return aliased.ok ? context.json(aliased.value) : fail(aliased.error);
+    return aliased.ok ? context.json(aliased.value satisfies AliasAnswer) : fail(aliased.error);
   });
   routes.all('/admin/alias', methodNotAllowed('POST'));
+
+  routes.post('/admin/strict', async (context) => {
+    const request = await readInput(context.req.raw, StrictRequest);
+    if (!request.ok) return fail(request.error);
+    const made = await strictName(deps, { request: request.value, caller: context.get('admin') });
+    return made.ok ? context.json(made.value satisfies StrictAnswer) : fail(made.error);
+  });
+  routes.all('/admin/strict', methodNotAllowed('POST'));
   return routes;
 }
 
-function answer(flipped: Result<Flipped, ApiError>): Response {
-  if (!flipped.ok) return fail(flipped.error);
-  const { name, from } = flipped.value;
-  return Response.json({ name: name.name, version: name.version, from });
-}
+const answer = (flipped: Result<FlipAnswer, ApiError>): Response =>
+  flipped.ok ? Response.json(flipped.value) : fail(flipped.error);

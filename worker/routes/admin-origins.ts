@@ -1,7 +1,8 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
+import type { OriginList, OriginView } from '../../protocol/index.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
-import type { OriginClient } from '../origin-client.ts';
+import type { OriginClient, OriginReport } from '../origin-client.ts';
 import { parseInput } from './parse-input.ts';
 
 export const OriginsQuery = z.strictObject({
@@ -10,8 +11,8 @@ export const OriginsQuery = z.strictObject({
 });
 
 /**
- * `GET /admin/origins?figures=` -> `{origins: [{id, base, residents, figures?}]}`; null when an origin does not answer.
- * `residents` and {@link OriginFigures} are null for all but the bootstrap key.
+ * `GET /admin/origins?figures=` -> {@link OriginList}; null when an origin does not answer. `residents` and
+ * {@link OriginFigures} are null for all but the bootstrap key.
  */
 export function adminOriginRoutes(deps: { origins: OriginClient }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -22,14 +23,13 @@ export function adminOriginRoutes(deps: { origins: OriginClient }): Hono<AppEnv>
     // Residents tell who uses what, and figures how much: for the operator alone.
     const { root } = context.get('admin');
     const reports = await deps.origins.report(measured && root);
-    return context.json({
-      origins: reports.map(({ id, base, residents, figures }) => ({
-        id,
-        base,
-        residents: root ? residents : null,
-        ...(measured ? { figures: root ? figures : null } : {}),
-      })),
+    const shown = ({ id, base, residents, figures }: OriginReport): OriginView => ({
+      id,
+      base,
+      residents: root ? residents : null,
+      ...(measured ? { figures: root ? figures : null } : {}),
     });
+    return context.json({ origins: reports.map(shown) } satisfies OriginList);
   });
   routes.all('/admin/origins', methodNotAllowed('GET'));
   return routes;

@@ -1,7 +1,19 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
-import { AdapterName, MAX_PINNED_NAMES, type ApiError } from '../../protocol/index.ts';
-import { fail, methodNotAllowed, requestLife, type AppEnv } from '../middleware/request-scope.ts';
+import {
+  AdapterName,
+  MAX_PINNED_NAMES,
+  type ApiError,
+  type PinList,
+  type PinView,
+} from '../../protocol/index.ts';
+import {
+  fail,
+  methodNotAllowed,
+  requestLife,
+  type AppContext,
+  type AppEnv,
+} from '../middleware/request-scope.ts';
 import { modelNotFound } from '../policy/resolve-name.ts';
 import type { PinLedger, PinReport, PinSync } from '../stores/types-pins.ts';
 import type { Registry } from '../stores/types.ts';
@@ -9,7 +21,7 @@ import { parseInput, readInput } from './parse-input.ts';
 
 export const PinInput = z.strictObject({ name: AdapterName });
 
-const pinJson = ({ name, at, actor, live, origins }: PinReport) => ({
+const pinJson = ({ name, at, actor, live, origins }: PinReport): PinView => ({
   name,
   pinned_at: at,
   pinned_by: actor,
@@ -23,9 +35,9 @@ const NOT_YOURS: ApiError = {
 };
 
 /**
- * `POST /admin/pins` `{name}` and `DELETE /admin/pins?name=` -> `{pins: [{name, pinned_at, pinned_by, live, origins:
- * [{id, ok, reason}]}]}`: every pinned name, after the origins were asked; `GET /admin/pins` asks them, too. 404 for a
- * name that does not exist or is not pinned, 409 when there are too many.
+ * `POST /admin/pins` {@link PinInput} and `DELETE /admin/pins?name=` -> {@link PinList}: every pinned name, after the
+ * origins were asked; `GET /admin/pins` asks them, too. 404 for a name that does not exist or is not pinned, 409 when
+ * there are too many.
  */
 export function adminPinRoutes(deps: {
   pins: PinLedger;
@@ -35,13 +47,14 @@ export function adminPinRoutes(deps: {
 }): Hono<AppEnv> {
   const { pins, pinSync, registry, now } = deps;
   const routes = new Hono<AppEnv>();
+  const pinList = async (context: AppContext): Promise<PinList> => ({
+    pins: (await pinSync.sync(requestLife(context))).map(pinJson),
+  });
   routes.use('/admin/pins', (context, next) =>
     context.get('admin').root ? next() : Promise.resolve(fail(NOT_YOURS)),
   );
 
-  routes.get('/admin/pins', async (context) => {
-    return context.json({ pins: (await pinSync.sync(requestLife(context))).map(pinJson) });
-  });
+  routes.get('/admin/pins', async (context) => context.json(await pinList(context)));
 
   routes.post('/admin/pins', async (context) => {
     const input = await readInput(context.req.raw, PinInput);
@@ -54,7 +67,7 @@ export function adminPinRoutes(deps: {
         code: 'version_conflict',
         message: `${MAX_PINNED_NAMES} names are pinned, which is the most; unpin one first.`,
       });
-    return context.json({ pins: (await pinSync.sync(requestLife(context))).map(pinJson) });
+    return context.json(await pinList(context));
   });
 
   routes.delete('/admin/pins', async (context) => {
@@ -62,7 +75,7 @@ export function adminPinRoutes(deps: {
     if (!input.ok) return fail(input.error);
     if (!(await pins.remove(input.value.name)))
       return fail({ code: 'not_found', message: `'${input.value.name}' is not pinned.` });
-    return context.json({ pins: (await pinSync.sync(requestLife(context))).map(pinJson) });
+    return context.json(await pinList(context));
   });
   routes.all('/admin/pins', methodNotAllowed('GET, POST, DELETE'));
   return routes;

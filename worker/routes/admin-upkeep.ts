@@ -1,5 +1,5 @@
 import { Hono } from 'hono';
-import type { ApiError } from '../../protocol/index.ts';
+import type { ApiError, CollectGarbageAnswer, RepairAnswer } from '../../protocol/index.ts';
 import { collectGarbage, CollectGarbageRequest } from '../intake/collect-garbage.ts';
 import { repair, RepairRequest } from '../intake/repair/repair.ts';
 import type { RepairDeps } from '../intake/repair/repair-deps.ts';
@@ -14,8 +14,8 @@ const rootOnly: ApiError = {
 
 /**
  * For the bootstrap key alone, a page a request; the answer's `cursor` goes on, null at the end.
- * `POST /admin/repair` {@link RepairRequest} -> `{step, checked, mended: [{kind, id, was, did}], cursor}`;
- * `POST /admin/gc` {@link CollectGarbageRequest} -> `{files: [{digest, bytes, action, deletable_at}], cursor}`.
+ * `POST /admin/repair` {@link RepairRequest} -> {@link RepairAnswer};
+ * `POST /admin/gc` {@link CollectGarbageRequest} -> {@link CollectGarbageAnswer}.
  */
 export function adminUpkeepRoutes(
   deps: RepairDeps & { garbage: GarbageLedger; blobs: Pick<BlobStore, 'delete'> },
@@ -27,7 +27,8 @@ export function adminUpkeepRoutes(
     if (!root) return fail(rootOnly);
     const request = await readInput(context.req.raw, RepairRequest);
     if (!request.ok) return fail(request.error);
-    return context.json(await repair(deps, { request: request.value, actor: keyId }));
+    const repaired = await repair(deps, { request: request.value, actor: keyId });
+    return context.json(repaired satisfies RepairAnswer);
   });
   routes.all('/admin/repair', methodNotAllowed('POST'));
 
@@ -39,7 +40,7 @@ export function adminUpkeepRoutes(
     return context.json({
       files: files.map(({ deletableAt, ...file }) => ({ ...file, deletable_at: deletableAt })),
       cursor,
-    });
+    } satisfies CollectGarbageAnswer);
   });
   routes.all('/admin/gc', methodNotAllowed('POST'));
   return routes;

@@ -1,8 +1,9 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
+import { USAGE_GROUPS, type UsageReport } from '../../protocol/index.ts';
 import { MAX_USAGE_SUMS } from '../limits.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
-import { USAGE_GROUPS, type UsageLedger, type UsageSum } from '../stores/types-metering.ts';
+import type { UsageLedger, UsageSum } from '../stores/types-metering.ts';
 import { parseInput } from './parse-input.ts';
 
 const HOUR_MS = 3_600_000;
@@ -24,7 +25,13 @@ export const UsageQuery = z.strictObject({
   tenant: z.string().max(64).optional(),
 });
 
-const sumJson = ({ group, requests, errors, promptTokens, completionTokens }: UsageSum) => ({
+const sumJson = ({
+  group,
+  requests,
+  errors,
+  promptTokens,
+  completionTokens,
+}: UsageSum): UsageReport['rows'][number] => ({
   group,
   requests,
   errors,
@@ -34,9 +41,8 @@ const sumJson = ({ group, requests, errors, promptTokens, completionTokens }: Us
 });
 
 /**
- * `GET /admin/usage?by=key|tenant|name|version|day|hour&from=&to=&tenant=` -> `{by, from, to, rows: [{group, requests,
- * errors, prompt_tokens, completion_tokens, total_tokens}], truncated}`. Whole hours: `from` is rounded down and `to`,
- * which does not count itself, up. Only the bootstrap key sees other tenants than its own.
+ * `GET /admin/usage?by=key|tenant|name|version|day|hour&from=&to=&tenant=` -> {@link UsageReport}. Whole hours: `from` is
+ * rounded down and `to`, which does not count itself, up. Only the bootstrap key sees other tenants than its own.
  */
 export function adminUsageRoutes(deps: { usage: UsageLedger; now: () => number }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -64,7 +70,7 @@ export function adminUsageRoutes(deps: { usage: UsageLedger; now: () => number }
       to: new Date(to * HOUR_MS).toISOString(),
       rows: sums.slice(0, MAX_USAGE_SUMS).map(sumJson),
       truncated: sums.length > MAX_USAGE_SUMS,
-    });
+    } satisfies UsageReport);
   });
   routes.all('/admin/usage', methodNotAllowed('GET'));
   return routes;

@@ -1,12 +1,12 @@
 import { Hono } from 'hono';
+import type { VerifyVersionAnswer } from '../../protocol/index.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { VerifyVersionRequest, verifyVersion } from '../intake/verify-version.ts';
 import { fail, methodNotAllowed, requestLife, type AppEnv } from '../middleware/request-scope.ts';
 import { readInput } from './parse-input.ts';
 
 /**
- * `POST /admin/verify` {@link VerifyVersionRequest} -> `{name, version, digest, origins: [{id, ok, reason, kl,
- * max_difference}]}`; 503 when no origin answers.
+ * `POST /admin/verify` {@link VerifyVersionRequest} -> {@link VerifyVersionAnswer}; 503 when no origin answers.
  */
 export function adminVerifyRoutes(deps: IntakeDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -20,7 +20,8 @@ export function adminVerifyRoutes(deps: IntakeDeps): Hono<AppEnv> {
     });
     if (!verified.ok) return fail(verified.error);
     const { row, origins } = verified.value;
-    return context.json({ name: row.name, version: row.version, digest: row.digest, origins });
+    const { name, version, digest } = row;
+    return context.json({ name, version, digest, origins } satisfies VerifyVersionAnswer);
   });
   routes.all('/admin/verify', methodNotAllowed('POST'));
   return routes;

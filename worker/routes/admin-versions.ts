@@ -1,6 +1,14 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
-import { AdapterName, Digest } from '../../protocol/index.ts';
+import {
+  AdapterName,
+  Digest,
+  type FileVersions,
+  type NameList,
+  type NameView,
+  type VersionList,
+  type VersionView,
+} from '../../protocol/index.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { PublishRequest, publishVersion } from '../intake/publish-version.ts';
 import { ADMIN_PAGE, MAX_VERSIONS_OF_FILE } from '../limits.ts';
@@ -14,10 +22,10 @@ import {
 } from '../middleware/request-scope.ts';
 import { mayUse, mayUseChain } from '../policy/authorize.ts';
 import { modelNotFound } from '../policy/resolve-name.ts';
-import type { VersionRow } from '../stores/types.ts';
+import type { NameRow, VersionRow } from '../stores/types.ts';
 import { parseInput, readInput } from './parse-input.ts';
 
-const versionJson = (row: VersionRow, live: boolean) => ({
+const versionJson = (row: VersionRow, live: boolean): VersionView => ({
   name: row.name,
   version: row.version,
   digest: row.digest,
@@ -36,17 +44,26 @@ const versionJson = (row: VersionRow, live: boolean) => ({
   live,
 });
 
+const nameJson = ({ name, owner, version, latest, alias, strict }: NameRow): NameView => ({
+  name,
+  owner,
+  version,
+  latest,
+  alias,
+  strict,
+});
+
 export const NameQuery = z.strictObject({
   prefix: z.string().max(256).default(''),
   cursor: z.string().max(256).nullable().default(null),
 });
 
 /**
- * `POST /admin/versions` {@link PublishRequest} -> 201, or 200 when it was so already, or 409, 422, or 503 when no
- * origin can try the adapter;
- * `GET /admin/names?prefix=&cursor=` -> `{names: [{name, owner, version, latest, alias}], cursor}`;
- * `GET /admin/versions?name=` -> `{name, owner, version, versions: […]}`, newest first;
- * `GET /admin/versions?digest=` -> `{versions: [{name, version}]}`: the names of a file.
+ * `POST /admin/versions` {@link PublishRequest} -> 201 {@link VersionView}, or 200 when it was so already, or 409, 422, or
+ * 503 when no origin can try the adapter;
+ * `GET /admin/names?prefix=&cursor=` -> {@link NameList};
+ * `GET /admin/versions?name=` -> {@link VersionList}, newest first;
+ * `GET /admin/versions?digest=` -> {@link FileVersions}: the names of a file.
  */
 export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -78,7 +95,7 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
       owner: row.owner,
       version: row.version,
       versions: versions.map((version) => versionJson(version, version.version === row.version)),
-    });
+    } satisfies VersionList);
   });
   routes.all('/admin/versions', methodNotAllowed('GET, POST'));
 
@@ -91,14 +108,7 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
       limit: ADMIN_PAGE,
       owner: caller.root ? null : caller.tenant,
     });
-    const names = page.items.map(({ name, owner, version, latest, alias }) => ({
-      name,
-      owner,
-      version,
-      latest,
-      alias,
-    }));
-    return context.json({ names, cursor: page.cursor });
+    return context.json({ names: page.items.map(nameJson), cursor: page.cursor } satisfies NameList);
   });
   routes.all('/admin/names', methodNotAllowed('GET'));
   return routes;
@@ -110,5 +120,5 @@ async function versionsOf(deps: IntakeDeps, context: AppContext, file: string): 
   const rows = await deps.registry.versionsOf({ digest: digest.value, limit: MAX_VERSIONS_OF_FILE });
   const caller = context.get('admin');
   const versions = rows.filter((row) => mayUse(caller, row)).map(({ name, version }) => ({ name, version }));
-  return context.json({ versions });
+  return context.json({ versions } satisfies FileVersions);
 }

@@ -26,6 +26,7 @@ import {
 } from '../middleware/request-scope.ts';
 import type { CompletionCall } from '../origin-client.ts';
 import type { ExposureTokens } from '../experiments/exposure-token.ts';
+import { isRepeatable } from '../experiments/disagreement.ts';
 import { outcomeValues } from '../experiments/outcome.ts';
 import { endUser, USER_HEADER } from '../policy/experiment/unit-of.ts';
 import type { ExperimentSink, ShadowRunner } from '../stores/types-experiments.ts';
@@ -173,7 +174,13 @@ async function serve(
   trace.note({ ...served, chainId: resolution.chainId, stream: body.stream === true });
   if (!answer.ok) return { ...unserved(answer.error), served };
   const { response, origin, tried } = answer.value;
-  if (shadow !== null) runShadow(deps, common, shadow);
+  const note = response.headers.get(USAGE_HEADER);
+  // What stood in for an adapter says nothing of how another one agrees with it.
+  const compare = shadow?.compare === true && !taking.stoodIn && isRepeatable(body);
+  const sent =
+    shadow === null
+      ? response.body
+      : runShadow(deps, common, { ...shadow, compare, answer: { response, note } });
   const headers = labels(caller, resolution);
   if (part !== null) {
     headers.set('x-graft-experiment', part.experiment);
@@ -193,8 +200,8 @@ async function serve(
   headers.set('cache-control', 'no-store');
   headers.set('x-accel-buffering', 'no');
   return {
-    response: new Response(response.body, { status: response.status, headers }),
-    note: response.headers.get(USAGE_HEADER),
+    response: new Response(sent, { status: response.status, headers }),
+    note,
     served,
   };
 }
@@ -208,15 +215,16 @@ const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Promi
 function runShadow(
   deps: CompletionDeps,
   common: Pick<CompletionCall, 'path' | 'request' | 'model' | 'requestId' | 'keepAlive'>,
-  { manifest, owner, ...event }: Shadow,
-): void {
-  deps.shadows.run({
-    event,
+  shadow: Shadow & { answer: Pick<MeteredAnswer, 'response' | 'note'> },
+): Response['body'] {
+  const { manifest, owner, compare, answer, ...event } = shadow;
+  return deps.shadows.run({
+    ...{ event, answer, compare },
     keepAlive: common.keepAlive,
     async ask(signal) {
-      const answer = await deps.origins.complete({ ...common, manifest, tenant: owner, signal });
-      if (!answer.ok) return { response: fail(answer.error), note: null };
-      const { response } = answer.value;
+      const own = await deps.origins.complete({ ...common, manifest, tenant: owner, signal });
+      if (!own.ok) return { response: fail(own.error), note: null };
+      const { response } = own.value;
       return { response, note: response.headers.get(USAGE_HEADER) };
     },
   });

@@ -53,14 +53,17 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
     const before = input.value.before ?? null;
     const problem = valueProblem(document.value, { metric, value, before });
     if (problem !== null) return fail(problem);
-    const status = await tallies.feedback(exposure.experiment, {
+    const { name, seed } = document.value;
+    const { experiment, version, variant, unit } = exposure;
+    const status = await tallies.feedback(experiment, {
       token: exposure.id,
       expiresAt: exposure.at + EXPOSURE_LIFE_MS,
-      seed: document.value.seed,
-      variant: exposure.variant,
-      unit: exposure.unit,
-      ...{ metric, value, before, at },
+      ...{ seed, variant, unit, metric, value, before, at },
     });
+    if (status === 'counted')
+      context.get('trace').note({
+        feedback: { name, experiment, version, variant, metric, value, unit },
+      });
     return context.json({ object: 'graft.feedback', status } satisfies FeedbackAnswer);
   });
   routes.all(PATH, methodNotAllowed('POST'));

@@ -43,8 +43,9 @@ export interface Finder {
   /** The very adapter that is named. @param lookup what `names` said of it, when it has been asked. */
   exact(reference: Named, lookup?: Lookup<NameEntry> | null): Promise<Found>;
   /**
-   * The nearest ancestors of the name that the caller may use, nearest first, at most `limit`; not empty.
-   * @param options.skipTrouble goes past ancestors about which nothing can be read now.
+   * The nearest ancestors of the name that the caller may use, nearest first, at most `limit`; not empty. They end below
+   * one that is strict, and below one that cannot be read now, which may be.
+   * @param options.skipTrouble goes past ancestors of which nobody can tell now whether the caller may use them.
    */
   ancestors(
     name: string,
@@ -112,9 +113,11 @@ export function createFinder(deps: FindDeps, caller: Caller, life: RequestLife):
         const entry = await entryOf(path, lookups[i] as Lookup<NameEntry>);
         if (entry === null) continue;
         const nearest = await decide(entry);
+        const fence = 'trouble' in entry || entry.manifest.strict === true;
+        if (nearest.ok && fence) break;
         if (nearest.ok) found.push(nearest.value);
         // The one that is in trouble may be the caller's nearest: a farther one is not to stand in for it.
-        else if (nearest.error.kind === 'trouble' && !skipTrouble)
+        else if (nearest.error.kind === 'trouble' && (fence || !skipTrouble))
           return found.length > 0 ? ok(found) : nearest;
       }
       return found.length > 0 ? ok(found) : unusable;

@@ -1,10 +1,10 @@
 /** Keys as the admin API takes and shows them. */
 import { z } from 'zod';
-import { Digest } from '../../protocol/index.ts';
+import { DegradePolicy, Digest, KeyLimitsView, type KeyView } from '../../protocol/index.ts';
 import { MAX_KEY_GRACE_MS, MAX_KEY_LIFE_MS, MAX_SCOPES } from '../limits.ts';
 import { scopeProblem } from '../policy/authorize.ts';
 import type { KeyLimits } from '../stores/types-metering.ts';
-import { DegradePolicy, type KeyRow } from '../stores/types.ts';
+import type { KeyRow } from '../stores/types.ts';
 
 const Scope = z.string().superRefine((scope, context) => {
   const problem = scopeProblem(scope);
@@ -13,15 +13,7 @@ const Scope = z.string().superRefine((scope, context) => {
 
 const limit = z.int().positive().max(Number.MAX_SAFE_INTEGER);
 
-const Limits = z.strictObject({
-  requests_per_minute: limit.optional(),
-  tokens_per_minute: limit.optional(),
-  concurrent: limit.optional(),
-  tokens_per_day: limit.optional(),
-  tokens_per_month: limit.optional(),
-  /** When the counter does not answer. */
-  on_outage: z.enum(['allow', 'refuse']).optional(),
-});
+const Limits = KeyLimitsView.strict();
 
 const Label = z
   .string()
@@ -105,7 +97,7 @@ export function limitsOf(input: z.infer<typeof Limits> | undefined): KeyLimits |
   return Object.fromEntries(given) as KeyLimits;
 }
 
-const limitsJson = (limits: KeyLimits): z.infer<typeof Limits> => ({
+const limitsJson = (limits: KeyLimits): KeyLimitsView => ({
   ...(limits.requestsPerMinute === undefined ? {} : { requests_per_minute: limits.requestsPerMinute }),
   ...(limits.tokensPerMinute === undefined ? {} : { tokens_per_minute: limits.tokensPerMinute }),
   ...(limits.concurrent === undefined ? {} : { concurrent: limits.concurrent }),
@@ -115,7 +107,7 @@ const limitsJson = (limits: KeyLimits): z.infer<typeof Limits> => ({
 });
 
 /** Never the key nor its hash. */
-export const keyJson = (row: KeyRow) => ({
+export const keyJson = (row: KeyRow): KeyView => ({
   id: row.id,
   kind: row.kind,
   tenant: row.tenant,

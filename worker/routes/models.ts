@@ -1,5 +1,11 @@
 import { Hono } from 'hono';
-import { errorResponse, type AdapterManifest, type BaseInfo, type Model } from '../../protocol/index.ts';
+import {
+  errorResponse,
+  type AdapterManifest,
+  type BaseInfo,
+  type Model,
+  type ModelList,
+} from '../../protocol/index.ts';
 import { MAX_LISTED_MODELS } from '../limits.ts';
 import { authenticate } from '../middleware/authenticate.ts';
 import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../middleware/request-scope.ts';
@@ -26,8 +32,9 @@ const baseModel = (base: BaseInfo): Model => ({
 });
 
 const adapterModel = (
-  adapter: Pick<AdapterManifest, 'name' | 'owner' | 'createdAt' | 'chain' | 'base'>,
-  id: string = adapter.name,
+  adapter: Pick<AdapterManifest, 'owner' | 'createdAt' | 'chain' | 'base'>,
+  /** The name, or an alias of it. */
+  id: string,
 ): Model => ({
   id,
   object: 'model',
@@ -57,8 +64,8 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
       after: base.ok && after === base.value.id ? '' : after,
       wanted: wanted + 1,
     });
-    data.push(...rows.slice(0, wanted).map((row) => adapterModel(row)));
-    return context.json({ object: 'list', data, has_more: rows.length > wanted });
+    data.push(...rows.slice(0, wanted).map(({ name, version }) => adapterModel(version, name)));
+    return context.json({ object: 'list', data, has_more: rows.length > wanted } satisfies ModelList);
   });
   routes.all('/v1/models', methodNotAllowed('GET'));
 

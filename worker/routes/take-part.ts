@@ -43,6 +43,8 @@ export interface Shadow {
   /** Tenant that runs the experiment. */
   owner: string;
   manifest: AdapterManifest;
+  /** Its answer is compared with the one that is sent. */
+  compare: boolean;
 }
 
 export interface Taken {
@@ -165,5 +167,6 @@ function isShadowed(
 async function shadowOf(entry: ExperimentEntry, resolved: Resolved, unit: string): Promise<Shadow | null> {
   const { id, owner, document, shadow: manifest } = entry;
   if (manifest === undefined || !(await mayRun(resolved, manifest))) return null;
-  return { experiment: id, seed: document.seed, unit, owner, manifest };
+  const compare = document.shadow?.compare ?? false;
+  return { experiment: id, seed: document.seed, unit, owner, manifest, compare };
 }

@@ -1,6 +1,6 @@
 import { MAX_SCOPES } from '../limits.ts';
-import { mayUseChain, scopeWithin, type Rights } from '../policy/authorize.ts';
-import { PUBLIC, type Grant, type GrantLedger, type Registry, type VersionRow } from '../stores/types.ts';
+import { mayUse, mayUseChain, scopeWithin, type Rights } from '../policy/authorize.ts';
+import { PUBLIC, type Grant, type GrantLedger, type Registry, type UsableName } from '../stores/types.ts';
 
 export interface ListDeps {
   registry: Registry;
@@ -12,17 +12,18 @@ export const grantsHeld = (deps: Pick<ListDeps, 'grantLedger'>, tenant: string):
   deps.grantLedger.heldBy([tenant, PUBLIC]);
 
 /**
- * Reads pages until `wanted` names whose whole chain may be used are found, or there are no more.
+ * Reads pages until `wanted` names whose whole chain may be used are found, or there are no more. An alias is one of them
+ * when it lies within the rights as well as what it stands for: more can be asked for by those who know their names.
  * @param params.maxPages gives up after so many; none unless given. @throws StoreUnavailable
  */
 export async function usableNames(
   deps: Pick<ListDeps, 'registry'>,
   rights: Rights,
   params: { prefix: string; after: string; wanted: number; maxPages?: number },
-): Promise<VersionRow[]> {
+): Promise<UsableName[]> {
   const { prefix, wanted, maxPages = Infinity } = params;
   const batches = scopeBatches(rights);
-  const found: VersionRow[] = [];
+  const found: UsableName[] = [];
   let after = params.after;
   for (let page = 0; page < maxPages && found.length < wanted; page += 1) {
     const limit = wanted - found.length;
@@ -32,7 +33,7 @@ export async function usableNames(
     const rows = [...new Map(answers.flat().map((row) => [row.name, row])).values()]
       .sort((a, b) => (a.name < b.name ? -1 : 1))
       .slice(0, limit);
-    found.push(...rows.filter((row) => mayUseChain(rights, row)));
+    found.push(...rows.filter((row) => mayUse(rights, row) && mayUseChain(rights, row.version)));
     if (rows.length < limit) break;
     after = rows.at(-1)?.name ?? after;
   }

@@ -1,6 +1,6 @@
-import { BlobRecord } from '../../protocol/index.ts';
+import { BlobRecord, type BlobPart } from '../../protocol/index.ts';
 import type { SqlDatabase } from './d1-database.ts';
-import type { BlobLedger, PartRow } from './types.ts';
+import type { BlobLedger } from './types.ts';
 
 export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
   return {
@@ -33,7 +33,7 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
           'SELECT part AS "index", bytes, sha256 FROM blob_parts WHERE digest = ? AND tenant = ? ORDER BY part',
         )
         .bind(digest, tenant)
-        .all<PartRow>();
+        .all<BlobPart>();
       return results;
     },
     async complete({ digest, tenant, record, at }) {

@@ -2,8 +2,9 @@ import { err, isLive, ok, type Result } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from './d1-database.ts';
 import { pinsJson, toExperiment, type ExperimentRecord } from './d1-experiment-rows.ts';
 import { looksOf } from './d1-looks.ts';
+import { NAME, toName, type NameRecord } from './d1-registry-rows.ts';
 import type { ExperimentLedger, ExperimentNote, ExperimentRow } from './types-experiments.ts';
-import type { Conflict, NameRow } from './types.ts';
+import type { Conflict } from './types.ts';
 
 /** What must not be true when the change is made. */
 interface Guard {
@@ -72,11 +73,8 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
       return ok(null);
     } catch (error) {
       if (!isUniqueViolation(error)) throw error;
-      const row = await db
-        .prepare('SELECT name, owner, version, latest, sequence, alias FROM names WHERE name = ?')
-        .bind(name)
-        .first<NameRow>();
-      return err({ kind: 'conflict', name: row });
+      const row = await db.prepare(`${NAME} WHERE name = ?`).bind(name).first<NameRecord>();
+      return err({ kind: 'conflict', name: row && toName(row) });
     }
   }
 

@@ -1,7 +1,8 @@
 import { z } from 'zod';
+import { DegradePolicy } from '../../protocol/index.ts';
 import type { SqlDatabase, SqlStatement } from './d1-database.ts';
 import { KeyLimits } from './types-metering.ts';
-import { DegradePolicy, type KeyLedger, type KeyRow } from './types.ts';
+import type { KeyLedger, KeyRow } from './types.ts';
 
 interface KeyRecordRow {
   id: string;

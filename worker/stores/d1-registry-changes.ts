@@ -22,7 +22,7 @@ const NO_GUARD: Guard = { sql: '0', values: [] };
 export function createD1Changes(
   db: SqlDatabase,
   readName: Registry['name'],
-): Pick<Registry, 'publish' | 'flip' | 'retire' | 'alias' | 'repaired'> {
+): Pick<Registry, 'publish' | 'flip' | 'retire' | 'alias' | 'setStrict' | 'repaired'> {
   /** Where the guard holds the actor is NULL, which the column does not take: the whole transaction fails. */
   const historyRow = (name: NameRow, entry: Entry, guard: Guard): SqlStatement =>
     db
@@ -48,11 +48,11 @@ export function createD1Changes(
   const nameRow = (name: NameRow): SqlStatement =>
     db
       .prepare(
-        `INSERT INTO names (name, owner, version, latest, sequence, alias) VALUES (?, ?, ?, ?, ?, ?)
+        `INSERT INTO names (name, owner, version, latest, sequence, alias, strict) VALUES (?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (name) DO UPDATE SET version = excluded.version, latest = excluded.latest,
-           sequence = excluded.sequence, alias = excluded.alias`,
+           sequence = excluded.sequence, alias = excluded.alias, strict = excluded.strict`,
       )
-      .bind(name.name, name.owner, name.version, name.latest, name.sequence, name.alias);
+      .bind(name.name, name.owner, name.version, name.latest, name.sequence, name.alias, name.strict ? 1 : 0);
 
   /** Two changes that read the same state want the same sequence number: one of them violates the key. */
   async function change(
@@ -80,6 +80,7 @@ export function createD1Changes(
         latest: row.version,
         sequence: (before?.sequence ?? 0) + 1,
         alias: null,
+        strict: before?.strict ?? false,
       };
       const entry: Entry = {
         actor: row.createdBy,
@@ -121,6 +122,7 @@ export function createD1Changes(
           latest: 0,
           sequence: (before?.sequence ?? 0) + 1,
           alias: target,
+          strict: false,
         },
         {
           ...note,
@@ -129,6 +131,12 @@ export function createD1Changes(
           to: null,
           target: target ?? before?.alias ?? null,
         },
+      ),
+
+    setStrict: ({ before, strict, ...note }) =>
+      change(
+        { ...before, strict, sequence: before.sequence + 1 },
+        { ...note, action: strict ? 'strict' : 'unstrict', from: before.version, to: null },
       ),
 
     repaired: ({ before, ...note }) =>

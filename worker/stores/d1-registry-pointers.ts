@@ -1,7 +1,7 @@
 import { adaptersOf, pinOf } from '../../protocol/index.ts';
 import type { SqlDatabase } from './d1-database.ts';
 import { toDocument } from './d1-experiment-rows.ts';
-import { toName, toPointer, toVersion, type NameAndLive, type VersionRecord } from './d1-registry-rows.ts';
+import { toOwnName, toPointer, toVersion, type NameAndLive, type VersionRecord } from './d1-registry-rows.ts';
 import type { Pointer, Registry, VersionRow } from './types.ts';
 
 /** With the latest experiment that was ever live; null fields when there is none. */
@@ -12,7 +12,7 @@ type NameLiveAndExperiment = NameAndLive & {
 };
 
 const NAMES = `SELECT v.*, n.name AS own_name, n.owner AS name_owner, n.version AS live, n.latest, n.sequence,
-    n.alias, e.id AS experiment_id, e.owner AS experiment_owner, e.document AS experiment_document
+    n.alias, n.strict, e.id AS experiment_id, e.owner AS experiment_owner, e.document AS experiment_document
   FROM names n LEFT JOIN versions v ON v.name = n.name AND v.version = n.version
   LEFT JOIN experiments e ON e.id = (
     SELECT x.id FROM experiments x WHERE x.name = n.name AND x.started_at IS NOT NULL
@@ -74,7 +74,7 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
         .all<NameLiveAndExperiment>();
       const pointers = await withExperiments(results);
       return {
-        items: results.map((record, i) => ({ name: toName(record), pointer: pointers[i] as Pointer })),
+        items: results.map((record, i) => ({ name: toOwnName(record), pointer: pointers[i] as Pointer })),
         cursor: results.length === limit ? (results.at(-1)?.own_name ?? null) : null,
       };
     },

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { AdapterProof, ManifestChainEntry, StoredEvaluation } from '../../protocol/index.ts';
-import type { ChangeAction, HistoryRow, NameRow, Pointer, VersionRow } from './types.ts';
+import type { ChangeAction, HistoryRow, NameRow, Pointer, UsableName, VersionRow } from './types.ts';
 
 /** A row of `versions`. */
 export interface VersionRecord {
@@ -23,6 +23,13 @@ export interface VersionRecord {
   retired_at: number | null;
 }
 
+/** A row of `names`. */
+export type NameRecord = Omit<NameRow, 'strict'> & { strict: number };
+export const NAME = 'SELECT name, owner, version, latest, sequence, alias, strict FROM names';
+
+/** A version under the name that means it. */
+export type UsableRecord = VersionRecord & { own_name: string; name_owner: string };
+
 /** A row of `names` with its live version, whose fields are null when there is none. */
 export type NameAndLive = Omit<VersionRecord, 'version'> & {
   version: number | null;
@@ -33,6 +40,7 @@ export type NameAndLive = Omit<VersionRecord, 'version'> & {
   latest: number;
   sequence: number;
   alias: string | null;
+  strict: number;
 };
 
 /** A row of `history`. */
@@ -88,18 +96,32 @@ export const toHistory = ({ from_version, to_version, ...rest }: HistoryRecord):
   to: to_version,
 });
 
-export const toName = (record: NameAndLive): NameRow => ({
+export const toName = (record: NameRecord): NameRow => ({ ...record, strict: record.strict === 1 });
+
+export const toOwnName = (record: NameAndLive): NameRow =>
+  toName({
+    name: record.own_name,
+    owner: record.name_owner,
+    version: record.live,
+    latest: record.latest,
+    sequence: record.sequence,
+    alias: record.alias,
+    strict: record.strict,
+  });
+
+export const toUsable = (record: UsableRecord): UsableName => ({
   name: record.own_name,
   owner: record.name_owner,
-  version: record.live,
-  latest: record.latest,
-  sequence: record.sequence,
-  alias: record.alias,
+  version: toVersion(record),
 });
 
 export function toPointer(record: NameAndLive): Pointer {
   if (record.alias !== null) return { kind: 'alias', target: record.alias };
   if (record.version !== null)
-    return { kind: 'version', row: toVersion({ ...record, version: record.version }) };
+    return {
+      kind: 'version',
+      row: toVersion({ ...record, version: record.version }),
+      strict: record.strict === 1,
+    };
   return { kind: record.latest === 0 ? 'gone' : 'none' };
 }

@@ -1,11 +1,25 @@
 import { prefixEnd, type SqlDatabase } from './d1-database.ts';
 import { createD1Changes } from './d1-registry-changes.ts';
 import { createD1Pointers } from './d1-registry-pointers.ts';
-import { DEPENDS, toHistory, toVersion, type HistoryRecord, type VersionRecord } from './d1-registry-rows.ts';
-import { GOES_LIVE, type NameRow, type Registry } from './types.ts';
+import {
+  DEPENDS,
+  NAME,
+  toHistory,
+  toName,
+  toUsable,
+  toVersion,
+  type HistoryRecord,
+  type NameRecord,
+  type UsableRecord,
+  type VersionRecord,
+} from './d1-registry-rows.ts';
+import { GOES_LIVE, type Registry } from './types.ts';
 
-const NAME = 'SELECT name, owner, version, latest, sequence, alias FROM names';
 const LIVE = 'SELECT v.* FROM names n JOIN versions v ON v.name = n.name AND v.version = n.version';
+/** Names, and aliases of names, with the version that they mean. */
+const USABLE = `SELECT v.*, n.name AS own_name, n.owner AS name_owner
+  FROM names n JOIN names t ON t.name = COALESCE(n.alias, n.name)
+  JOIN versions v ON v.name = t.name AND v.version = t.version`;
 const WENT_LIVE = GOES_LIVE.map((action) => `'${action}'`).join(', ');
 
 /** A scope as a condition on the name, as `policy/authorize` reads it. */
@@ -20,8 +34,10 @@ function scopeCondition(scope: string): { sql: string; values: string[] } {
 }
 
 export function createD1Registry(db: SqlDatabase): Registry {
-  const name: Registry['name'] = (wanted) =>
-    db.prepare(`${NAME} WHERE name = ?`).bind(wanted).first<NameRow>();
+  const name: Registry['name'] = async (wanted) => {
+    const record = await db.prepare(`${NAME} WHERE name = ?`).bind(wanted).first<NameRecord>();
+    return record && toName(record);
+  };
 
   return {
     ...createD1Changes(db, name),
@@ -48,8 +64,11 @@ export function createD1Registry(db: SqlDatabase): Registry {
              AND (latest > 0 OR alias IS NOT NULL) ORDER BY name LIMIT ?`,
         )
         .bind(cursor ?? '', prefix, prefixEnd(prefix), owner, owner, limit)
-        .all<NameRow>();
-      return { items: results, cursor: results.length === limit ? (results.at(-1)?.name ?? null) : null };
+        .all<NameRecord>();
+      return {
+        items: results.map(toName),
+        cursor: results.length === limit ? (results.at(-1)?.name ?? null) : null,
+      };
     },
 
     async usable({ tenant, scopes, prefix, after, limit }) {
@@ -58,11 +77,11 @@ export function createD1Registry(db: SqlDatabase): Registry {
       const { results } = await db
         .prepare(
           // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
-          `${LIVE} WHERE n.name > ? AND n.name >= ? AND n.name < ? AND (${allowed}) ORDER BY n.name LIMIT ?`,
+          `${USABLE} WHERE n.name > ? AND n.name >= ? AND n.name < ? AND (${allowed}) ORDER BY n.name LIMIT ?`,
         )
         .bind(after, prefix, prefixEnd(prefix), tenant, ...conditions.flatMap(({ values }) => values), limit)
-        .all<VersionRecord>();
-      return results.map(toVersion);
+        .all<UsableRecord>();
+      return results.map(toUsable);
     },
 
     async versions(name) {

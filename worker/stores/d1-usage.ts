@@ -1,5 +1,6 @@
+import type { UsageGroup } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase } from './d1-database.ts';
-import type { UsageGroup, UsageLedger } from './types-metering.ts';
+import type { UsageLedger } from './types-metering.ts';
 
 /** Statements of constants alone: what a group is called in SQL. */
 const sumBy = (expression: string, order: string): string =>

@@ -3,7 +3,7 @@ import { readSealed } from './kv-sealed-index.ts';
 import type { Sealer } from './sealed-value.ts';
 import { ExperimentEntry, type ExperimentIndex } from './types-experiments.ts';
 
-/** `experiment:<id>` -> sealed document and manifests of an experiment that is live, or was. */
+/** `experiment:<id>` -> sealed document and manifests of an experiment that is live, or was; or a sealed tombstone. */
 export function createKvExperimentIndex(params: {
   kv: KvNamespace;
   sealer: Sealer;
@@ -14,6 +14,10 @@ export function createKvExperimentIndex(params: {
 }): ExperimentIndex {
   const { kv, sealer, pacing, retryAfterMs } = params;
   const keyOf = (id: string) => `experiment:${id}`;
+  const write = async (id: string, value: unknown) => {
+    const key = keyOf(id);
+    await putPaced(kv, key, await sealer.seal(key, value), pacing);
+  };
   return {
     async get(id) {
       const found = await readSealed({ ...params, key: keyOf(id), schema: ExperimentEntry });
@@ -22,9 +26,7 @@ export function createKvExperimentIndex(params: {
         ? { state: 'trouble', reason: 'an entry in KV is that of another experiment', retryAfterMs }
         : found;
     },
-    async put(entry) {
-      const key = keyOf(entry.id);
-      await putPaced(kv, key, await sealer.seal(key, entry), pacing);
-    },
+    put: (entry) => write(entry.id, entry),
+    remove: (id) => write(id, { gone: true }),
   };
 }

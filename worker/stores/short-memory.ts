@@ -1,3 +1,4 @@
+import type { ExperimentEntry, ExperimentIndex } from './types-experiments.ts';
 import type {
   BulkIndex,
   Grant,
@@ -119,4 +120,13 @@ export const forgettingKeys = (index: KeyIndex, memory: ShortMemory<KeyRecord>):
 export const forgettingGrants = (index: GrantIndex, memory: ShortMemory<Grant[]>): GrantIndex => ({
   get: (tenant) => index.get(tenant),
   put: (tenant, grants) => writing(memory, tenant, index.put(tenant, grants)),
+});
+
+export const forgettingExperiments = (
+  index: ExperimentIndex,
+  memory: ShortMemory<ExperimentEntry>,
+): ExperimentIndex => ({
+  get: (id) => index.get(id),
+  put: (entry) => writing(memory, entry.id, index.put(entry)),
+  remove: (id) => writing(memory, id, index.remove(id)),
 });

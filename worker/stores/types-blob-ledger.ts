@@ -1,12 +1,6 @@
 /** Ports of the system of record of uploaded files; part of types.ts. */
-import type { BlobRecord } from '../../protocol/index.ts';
+import type { BlobPart, BlobRecord } from '../../protocol/index.ts';
 import type { Page } from './types-registry.ts';
-
-export interface PartRow {
-  index: number;
-  bytes: number;
-  sha256: string;
-}
 
 /** Who sent which bytes. A digest is no capability: having sent them is. Throws StoreUnavailable. */
 export interface BlobLedger {
@@ -17,9 +11,9 @@ export interface BlobLedger {
    * @returns false while the file is being deleted: nobody may add to it or rely on it before that has ended.
    */
   touch(params: { digest: string; parts: number; at: number }): Promise<boolean>;
-  addPart(params: { digest: string; tenant: string; part: PartRow; at: number }): Promise<void>;
+  addPart(params: { digest: string; tenant: string; part: BlobPart; at: number }): Promise<void>;
   /** Parts that this tenant sent, by index. */
-  parts(digest: string, tenant: string): Promise<PartRow[]>;
+  parts(digest: string, tenant: string): Promise<BlobPart[]>;
   /** Marks the tenant as holder of the whole file. */
   complete(params: { digest: string; tenant: string; record: BlobRecord; at: number }): Promise<void>;
   /** The finished file's record, whoever sent it. */

@@ -26,6 +26,8 @@ export type ExperimentEntry = z.infer<typeof ExperimentEntry>;
 export interface ExperimentIndex extends Index<ExperimentEntry> {
   /** @throws StoreUnavailable */
   put(entry: ExperimentEntry): Promise<void>;
+  /** Leaves a signed mark: there is no such experiment any more. @throws StoreUnavailable */
+  remove(id: string): Promise<void>;
 }
 
 export interface ExperimentRow {
@@ -135,14 +137,18 @@ export interface ExperimentSink {
 /** Runs a shadow beside an answer, and records what it was like. */
 export interface ShadowRunner {
   /**
-   * Does nothing while too many run, or while the origins are busy. Never throws and never waits.
+   * Runs nothing while too many run, or while the origins are busy. Never throws and never waits.
    * @param params.ask its signal aborts when it has taken too long, of which nothing is recorded.
+   * @param params.answer what the user gets. @param params.compare whether the shadow's is compared with it.
+   * @returns the body to send to the user: the answer's own, or what goes by it on its way to a comparison.
    */
   run(params: {
     event: Pick<ExperimentEvent, 'experiment' | 'seed' | 'unit'>;
     ask: (signal: AbortSignal) => Promise<Pick<MeteredAnswer, 'response' | 'note'>>;
+    answer: Pick<MeteredAnswer, 'response' | 'note'>;
+    compare: boolean;
     keepAlive: (work: Promise<unknown>) => void;
-  }): void;
+  }): Response['body'];
 }
 
 /** A value that an application reported for an answer. */

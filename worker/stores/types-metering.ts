@@ -1,5 +1,6 @@
 /** Ports of what is counted: quotas of keys, and who used what. One contract suite a port (test/contracts). */
 import { z } from 'zod';
+import type { UsageGroup } from '../../protocol/index.ts';
 
 /** What one key may use. Absent = no limit; a key without any is never asked about. */
 export const KeyLimits = z.strictObject({
@@ -87,9 +88,6 @@ export interface UsageRow extends UsageCounts {
   name: string;
   version: number;
 }
-
-export const USAGE_GROUPS = ['key', 'tenant', 'name', 'version', 'day', 'hour'] as const;
-export type UsageGroup = (typeof USAGE_GROUPS)[number];
 
 export interface UsageSum extends UsageCounts {
   /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */

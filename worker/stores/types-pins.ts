@@ -1,5 +1,5 @@
 /** Ports of pinned names: whose live chains the origins are asked to keep in memory. */
-import type { ChainEntry } from '../../protocol/index.ts';
+import type { ChainEntry, OriginPin } from '../../protocol/index.ts';
 
 export interface PinRow {
   name: string;
@@ -25,18 +25,10 @@ export interface PinLife {
   keepAlive: (work: Promise<unknown>) => void;
 }
 
-/** One origin's word on one chain. */
-export interface PinnedAt {
-  id: string;
-  ok: boolean;
-  /** Why not. */
-  reason: string | null;
-}
-
 /** Every origin's memory, as far as pins go. Never throws. */
 export interface OriginPins {
   /** Has each origin load the chain, brought to it if need be, and keep it. */
-  pin(chain: readonly ChainEntry[], life: PinLife): Promise<PinnedAt[]>;
+  pin(chain: readonly ChainEntry[], life: PinLife): Promise<OriginPin[]>;
   /** Has each origin let go of every other pinned adapter. @returns whether all of them have. */
   keepPinned(digests: readonly string[], life: PinLife): Promise<boolean>;
 }
@@ -45,7 +37,7 @@ export interface OriginPins {
 export interface PinReport extends PinRow {
   /** What is live; null = nothing, and nothing is held. */
   live: { name: string; version: number } | null;
-  origins: PinnedAt[];
+  origins: OriginPin[];
 }
 
 /** Brings what the origins hold in line with the pins. */

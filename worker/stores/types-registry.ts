@@ -1,6 +1,7 @@
 /** Ports of the system of record of names and versions; part of types.ts. */
 import type {
   AdapterProof,
+  ChangeView,
   Experiment,
   ManifestChainEntry,
   Result,
@@ -44,6 +45,17 @@ export interface NameRow {
   sequence: number;
   /** The name that it stands for. */
   alias: string | null;
+  /** A missing name below it is answered neither by it nor by what is above it. Never so of an alias. */
+  strict: boolean;
+}
+
+/** A name that can be asked for, and what it means. */
+export interface UsableName {
+  name: string;
+  /** Of the name: an alias can be another's than what it stands for. */
+  owner: string;
+  /** The live one, of an alias its target's. */
+  version: VersionRow;
 }
 
 /** The latest experiment of a name that was ever live, whatever became of it. */
@@ -57,7 +69,7 @@ export interface PointedExperiment {
 
 /** What belongs in KV for a name. */
 export type Pointer =
-  | { kind: 'version'; row: VersionRow; experiment?: PointedExperiment }
+  | { kind: 'version'; row: VersionRow; strict: boolean; experiment?: PointedExperiment }
   | { kind: 'alias'; target: string }
   /** It was an alias: a signed mark. */
   | { kind: 'gone' }
@@ -86,6 +98,8 @@ export type ChangeAction =
   | 'retire'
   | 'alias'
   | 'unalias'
+  | 'strict'
+  | 'unstrict'
   | 'repair'
   | ExperimentAction;
 
@@ -100,24 +114,10 @@ export const GOES_LIVE: readonly ChangeAction[] = [
 ];
 
 /** One change of a name. */
-export interface HistoryRow {
-  /** Grows with every change of any name. */
-  id: number;
-  name: string;
+export interface HistoryRow extends ChangeView {
+  /** Of the changes of this name. */
   sequence: number;
-  /** Unix ms. */
-  at: number;
-  /** Id of the key. */
-  actor: string;
-  owner: string;
   action: ChangeAction;
-  /** Live version before; null when there was none. */
-  from: number | null;
-  /** Version that the change is about. */
-  to: number | null;
-  /** Of an alias; id of an experiment. */
-  target: string | null;
-  why: string | null;
 }
 
 /** Who changes something, when and why. */
@@ -152,14 +152,17 @@ export interface Registry {
     limit: number;
     owner: string | null;
   }): Promise<Page<NameRow>>;
-  /** Live versions after `after` whose own name the tenant owns or a scope covers; the chain is the caller's to check. */
+  /**
+   * Names after `after` with a live version, and aliases of such, that the tenant owns or a scope covers; whose the
+   * scope's adapters are, and the chain, is the caller's to check.
+   */
   usable(params: {
     tenant: string;
     scopes: readonly string[];
     prefix: string;
     after: string;
     limit: number;
-  }): Promise<VersionRow[]>;
+  }): Promise<UsableName[]>;
   /** Newest first. */
   versions(name: string): Promise<VersionRow[]>;
   /** Versions whose own file this is, in the names' order, a name's newest first. */
@@ -209,6 +212,8 @@ export interface Registry {
   alias(
     params: ChangeNote & { before: NameRow | null; name: string; owner: string; target: string | null },
   ): Promise<Result<NameRow, Conflict>>;
+  /** Marks a name that has versions as strict, or ends that; publishing and flipping leave it so. */
+  setStrict(params: ChangeNote & { before: NameRow; strict: boolean }): Promise<Result<NameRow, Conflict>>;
   /** Writes into history that KV was mended; changes nothing. */
   repaired(params: ChangeNote & { before: NameRow }): Promise<Result<NameRow, Conflict>>;
 }

@@ -1,6 +1,6 @@
 /** Ports of the edge's stores. One backend a file; one contract suite a port (test/contracts). */
 import { z } from 'zod';
-import type { BlobRecord, NameEntry } from '../../protocol/index.ts';
+import { DegradePolicy, type BlobRecord, type NameEntry } from '../../protocol/index.ts';
 import { KeyLimits } from './types-metering.ts';
 import type { Page, Pointer } from './types-registry.ts';
 
@@ -101,13 +101,6 @@ export interface GrantLedger {
   /** A page in the order of tenant, scope and owner. @param params.owner null = everyone's. */
   list(params: { owner: string | null; cursor: string | null; limit: number }): Promise<Page<GrantRow>>;
 }
-
-/**
- * What may stand in for an adapter that cannot be had (KV does not answer, or no origin can load it): the version last
- * known, its nearest ancestor, the base model, or nothing.
- */
-export const DegradePolicy = z.enum(['stale', 'ancestor', 'base', 'refuse']);
-export type DegradePolicy = z.infer<typeof DegradePolicy>;
 
 /** What KV holds of an inference key. Admin rights are never among it: whoever can write KV would mint admins. */
 export const KeyRecord = z.strictObject({

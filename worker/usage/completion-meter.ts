@@ -6,14 +6,12 @@ import type {
   MeteredAnswer,
   UsageSink,
 } from '../stores/types-metering.ts';
+import { isStream } from './is-stream.ts';
 import { UsageStripper } from './strip-usage.ts';
 
 /** Statuses of what did not come to its end; see {@link UsageEvent}. */
 const CLIENT_LEFT = 499;
 const BROKE_OFF = 502;
-
-const isStream = (response: Response): boolean =>
-  response.headers.get('content-type')?.startsWith('text/event-stream') ?? false;
 
 export function createCompletionMeter(params: {
   askQuota: AskQuota;

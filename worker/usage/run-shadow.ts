@@ -1,36 +1,49 @@
 import { readUsageNote } from '../../protocol/index.ts';
+import { disagreement } from '../experiments/disagreement.ts';
 import { outcomeValues } from '../experiments/outcome.ts';
 import { logLine } from '../observe/log-line.ts';
 import type { ExperimentSink, ShadowRunner } from '../stores/types-experiments.ts';
 import type { CompletionEnding, MeteredAnswer } from '../stores/types-metering.ts';
+import { AnswerCopy } from './answer-copy.ts';
+import { textsOf } from './answer-texts.ts';
+import { isStream } from './is-stream.ts';
+import { listenIn } from './listen-in.ts';
 import { UsageStripper } from './strip-usage.ts';
 
 /** A shadow's events are of no variant. */
 const SHADOW = 'shadow';
 
-/** Shadows are nobody's: no quota is asked, no usage is written, and no answer is kept. */
+/** Shadows are nobody's: no quota is asked, no usage is written, and no answer is kept longer than it is compared. */
 export function createShadowRunner(params: {
   sink: ExperimentSink;
   hasRoom: () => boolean;
   now: () => number;
   maxAtOnce: number;
   budgetMs: number;
+  /** Longer answers are not compared. */
+  maxComparedBytes: number;
 }): ShadowRunner {
-  const { sink, hasRoom, now, maxAtOnce, budgetMs } = params;
+  const { sink, hasRoom, now, maxAtOnce, budgetMs, maxComparedBytes } = params;
   /** Unix ms at which each ends by itself: the work of a request that is cut off never comes to its `finally`. */
   const running = new Set<{ until: number }>();
 
   return {
-    run({ event, ask, keepAlive }) {
+    run({ event, ask, answer, compare, keepAlive }) {
       for (const one of running) if (one.until <= now()) running.delete(one);
-      if (running.size >= maxAtOnce || !hasRoom()) return;
+      if (running.size >= maxAtOnce || !hasRoom()) return answer.response.body;
       const startedAt = now();
-      const own = { until: startedAt + budgetMs };
-      running.add(own);
+      const place = { until: startedAt + budgetMs };
+      running.add(place);
 
+      const signal = AbortSignal.timeout(budgetMs);
+      const over = new AbortController();
+      const until = AbortSignal.any([signal, over.signal]);
+      const told = compare
+        ? listenIn(answer, { signal: until, maxBytes: maxComparedBytes, keepAlive })
+        : null;
+      const copy = compare ? new AnswerCopy(maxComparedBytes) : null;
       const work = async () => {
-        const signal = AbortSignal.timeout(budgetMs);
-        const ending = await readToTheEnd(await ask(signal), now);
+        const { stream, ...ending } = await readToTheEnd(await ask(signal), { now, copy });
         if (signal.aborted) return;
         const at = now();
         const values = outcomeValues({
@@ -39,33 +52,43 @@ export function createShadowRunner(params: {
           latencyMs: at - startedAt,
           stoodIn: false,
         });
-        if (values !== null) sink.record({ ...event, variant: SHADOW, at, values, shadow: true }, keepAlive);
+        if (values === null) return;
+        // Of what failed, too, only that it did.
+        const own = copy === null || ending.status >= 400 ? null : textsOf(copy, stream);
+        const others = own === null || told === null ? null : await told.texts;
+        if (own !== null && others !== null) values['disagreement'] = disagreement(others, own);
+        sink.record({ ...event, variant: SHADOW, at, values, shadow: true }, keepAlive);
       };
       keepAlive(
         work()
           .catch((error: unknown) =>
             logLine('shadow_failed', { experiment: event.experiment, reason: String(error) }),
           )
-          .finally(() => running.delete(own)),
+          .finally(() => {
+            over.abort();
+            running.delete(place);
+          }),
       );
+      return told === null ? answer.response.body : told.body;
     },
   };
 }
 
 const BROKE_OFF = 502;
 
-/** Reads an answer that nobody gets. */
+/** Reads an answer that nobody gets. @param params.copy gets its bytes. */
 async function readToTheEnd(
   { response, note: header }: Pick<MeteredAnswer, 'response' | 'note'>,
-  now: () => number,
-): Promise<CompletionEnding> {
+  { now, copy }: { now: () => number; copy: AnswerCopy | null },
+): Promise<CompletionEnding & { stream: boolean }> {
   const stripper = new UsageStripper();
-  const isStream = response.headers.get('content-type')?.startsWith('text/event-stream') ?? false;
+  const stream = isStream(response);
   let firstAt: number | null = null;
   let { status } = response;
   try {
     for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-      if (!isStream) continue;
+      copy?.push(chunk);
+      if (!stream) continue;
       stripper.push(chunk);
       if (firstAt === null && stripper.events > 0) firstAt = now();
     }
@@ -73,10 +96,11 @@ async function readToTheEnd(
     status = BROKE_OFF;
   }
   const begun = readUsageNote(header);
-  const ended = isStream ? stripper.note : begun;
+  const ended = stream ? stripper.note : begun;
   // An origin that notes usage does so before the end of every stream that it brings to its end.
-  if (isStream && header !== null && ended === null) status = BROKE_OFF;
+  if (stream && header !== null && ended === null) status = BROKE_OFF;
   return {
+    stream,
     status,
     promptTokens: (ended ?? begun)?.promptTokens ?? 0,
     completionTokens: ended?.completionTokens ?? stripper.events,

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import type { Change } from '../../../cli/admin/change-answers.ts';
 import { historyTable, readHistory } from '../../../cli/admin/read-history.ts';
 import { createApiClient } from '../../../cli/api-client.ts';
+import type { ChangeView } from '../../../protocol/index.ts';
 
-const change = (id: number, more: Partial<Change> = {}): Change => ({
+const change = (id: number, more: Partial<ChangeView> = {}): ChangeView => ({
   id,
   name: 'alice/notes',
   owner: 'alice',

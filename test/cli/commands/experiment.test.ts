@@ -24,6 +24,7 @@ const fileOf = async (value: unknown): Promise<string> => {
   return file;
 };
 
+const DIGEST = 'd'.repeat(64);
 const OLD = 'exp_aaaaaaaaaaaaaaaa';
 const fails = (status: number, code: string) =>
   Response.json({ error: { message: `says the server: ${code}`, code } }, { status });
@@ -45,8 +46,9 @@ function serverOf(view: ExperimentView = viewOf()) {
         owner: 'default',
         version: 3,
         versions: [4, 3, 2].map((version) => ({
-          ...{ name: 'support/intent', version, digest: 'd', chain: [], chain_id: 'c', parent: null },
-          ...{ owner: 'default', bytes: 1, rank: 8, live: version === 3 },
+          ...{ name: 'support/intent', version, digest: DIGEST, chain: [], chain_id: DIGEST, parent: null },
+          ...{ owner: 'default', base: { id: 'b', digest: DIGEST }, bytes: 1, rank: 8, live: version === 3 },
+          ...{ created_at: 1, created_by: 'k', proof: null, evaluation: null },
           retired_at: version === 2 ? 5 : null,
         })),
       });
@@ -130,6 +132,13 @@ describe('graft experiment create', () => {
     expect(notes).toBe('next: graft experiment start support/intent');
   });
 
+  it('has a shadow compared when it is told to', async () => {
+    const shadow = 'support/intent@4:5%';
+    const rawArgs = ['create', NAME, ...VARIANTS, '--shadow', shadow, '--shadow-compare'];
+    const { bodies } = await graft('create', { name: NAME, rawArgs, shadow, shadowCompare: true });
+    expect(bodies).toMatchObject([{ shadow: { adapter: 'support/intent@4', sample: 0.05, compare: true } }]);
+  });
+
   it('only checks when it is asked to', async () => {
     const rawArgs = ['create', NAME, ...VARIANTS];
     const { out, asked } = await graft('create', { name: NAME, rawArgs, dryRun: true });
@@ -163,6 +172,7 @@ describe('graft experiment create', () => {
     [[], {}, /does not hold a JSON object/],
     [DOCUMENT, { name: 'other' }, /is for 'support\/intent', not for 'other'/],
     [DOCUMENT, { rawArgs: ['--tenant', 'acme'] }, /or with --tenant and no file/],
+    [DOCUMENT, { rawArgs: ['--shadow-compare'] }, /or with --shadow-compare and no file/],
     [{ variants: [] }, { name: NAME }, /'variants': /],
     [{ ...DOCUMENT, typo: 1 }, {}, /'typo': /],
   ])('refuses %j with %j before anything is sent', async (content, flags, message) => {

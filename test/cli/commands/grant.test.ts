@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { grantTable } from '../../../cli/admin/grant-answers.ts';
+import { grantTable } from '../../../cli/admin/read-grants.ts';
 import { parseGrant } from '../../../cli/commands/grant.ts';
 
 describe('parseGrant', () => {

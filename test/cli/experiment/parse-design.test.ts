@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { EXIT } from '../../../cli/cli-error.ts';
 import { checkDesign, checkDocument } from '../../../cli/experiment/check-design.ts';
 import { parseDesign, type DesignFlags } from '../../../cli/experiment/parse-design.ts';
-import { repeatedFlag } from '../../../cli/experiment/repeated-flag.ts';
+import { isFlagGiven, repeatedFlag } from '../../../cli/experiment/repeated-flag.ts';
 import { Experiment } from '../../../protocol/index.ts';
 import { DOCUMENT } from './sample-view.ts';
 
@@ -39,6 +39,7 @@ describe('parseDesign', () => {
         hold: '2h',
         minUnits: '500',
         shadow: 'support/intent@5:5%',
+        shadowCompare: true,
         tenants: ['acme', 'globex'],
         overrides: ['acme/user/a=b=treatment'],
         seed: 'second try',
@@ -60,11 +61,16 @@ describe('parseDesign', () => {
         { metric: 'cost', max_absolute_increase: 3, action: 'rollback' },
       ],
       ramp: { steps: [0.01, 0.05, 0.25, 1], hold_minutes: 120, min_units: 500 },
-      shadow: { adapter: 'support/intent@5', sample: 0.05 },
+      shadow: { adapter: 'support/intent@5', sample: 0.05, compare: true },
       targeting: { tenants: ['acme', 'globex'] },
       overrides: [{ unit: 'acme/user/a=b', variant: 'treatment' }],
       seed: 'second try',
       unit: 'key',
+    }));
+
+  it('compares a shadow only when it is told to', () =>
+    expect(parse({ shadow: 'support/intent@5:5%', shadowCompare: false }).shadow).toEqual({
+      ...{ adapter: 'support/intent@5', sample: 0.05 },
     }));
 
   it('shares weights', () => {
@@ -97,6 +103,7 @@ describe('parseDesign', () => {
     [{ minUnits: '5' }, /^--min-units is for a ramp/],
     [{ shadow: 'support/intent@5' }, /^--shadow/],
     [{ shadow: 'support/intent:5%' }, /names a version/],
+    [{ shadowCompare: true }, /^--shadow-compare is for a shadow/],
     [{ overrides: ['treatment'] }, /^--override/],
     [{ overrides: ['=treatment'] }, /^--override/],
     [{ unit: 'person' }, /^--unit: 'person'/],
@@ -173,3 +180,11 @@ describe('repeatedFlag', () => {
     [['--variant'], []],
   ])('of %j', (args, values) => expect(repeatedFlag(args, 'variant')).toEqual(values));
 });
+
+it.each<[string[], boolean]>([
+  [['create', '--shadow-compare', '--file', 'x'], true],
+  [['--file', 'x', '--shadow-compare'], true],
+  [['--shadow-compare=true'], true],
+  [['--shadow', 'a@1:5%', '--shadow-compared'], false],
+  [['--', '--shadow-compare'], false],
+])('isFlagGiven of %j is %s', (args, expected) => expect(isFlagGiven(args, 'shadow-compare')).toBe(expected));

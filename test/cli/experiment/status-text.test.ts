@@ -123,13 +123,20 @@ describe('statusText', () => {
   it('shows what a shadow did', () => {
     const evaluation = lookOf({
       comparisons: [],
-      shadow: { latency_ms: { n: 20, mean: 380.2 }, error_rate: { n: 21, mean: 0 } },
+      shadow: {
+        latency_ms: { n: 20, mean: 380.2 },
+        error_rate: { n: 21, mean: 0 },
+        disagreement: { n: 16, mean: 0.125 },
+      },
     });
-    const view = viewOf({ shadow: { adapter: 'support/intent@5', sample: 0.05 } }, { evaluation });
-    expect(shown(view).slice(-4)).toEqual([
-      'SHADOW      REQUESTS  MEAN',
-      'latency_ms  20        380.2',
-      'error_rate  21        0.0 %',
+    const shadow = { adapter: 'support/intent@5', sample: 0.05, compare: true };
+    // A reported metric of that name is something else.
+    const metrics = [{ key: 'disagreement', kind: 'mean', better: 'down' }];
+    expect(shown(viewOf({ shadow, metrics }, { evaluation })).slice(-5)).toEqual([
+      'SHADOW        REQUESTS  MEAN',
+      'latency_ms    20        380.2',
+      'error_rate    21        0.0 %',
+      'disagreement  16        12.5 %',
       'support/intent@5; nobody gets its answers',
     ]);
   });
@@ -258,6 +265,12 @@ describe('planText', () => {
       'shadow      support/intent@5 also runs for 5 % of the requests; nobody gets its answers',
       'seed        support-intent-2',
     ]);
+  });
+
+  it('says that a shadow is compared', () => {
+    const { name, variants } = viewOf().document;
+    const shadow = { adapter: 'support/intent@5', sample: 0.05, compare: true };
+    expect(planText({ name, variants, shadow })).toMatch(/nobody gets its answers, which are compared$/m);
   });
 
   it('says what is left to the server', () => {

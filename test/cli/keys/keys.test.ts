@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
-import type { KeyAnswer } from '../../../cli/admin/key-answers.ts';
 import { changeRequest, keyRequest } from '../../../cli/keys/key-flags.ts';
 import { isOver, keyState, limitsText } from '../../../cli/keys/key-table.ts';
+import type { KeyView } from '../../../protocol/index.ts';
 
 const plain = (args: Record<string, unknown>) => JSON.parse(JSON.stringify(keyRequest(args))) as unknown;
 
@@ -80,13 +80,14 @@ describe('a change as flags say it', () => {
 
 describe('a key as it is listed', () => {
   const NOW = Date.UTC(2026, 0, 31, 7, 30);
-  const key = (more: Partial<KeyAnswer>): KeyAnswer => ({
+  const key = (more: Partial<KeyView>): KeyView => ({
     id: 'key_1',
     kind: 'api',
     tenant: 'default',
     scopes: [],
     label: '',
     created_at: 0,
+    created_by: 'bootstrap',
     revoked_at: null,
     expires_at: null,
     limits: null,

@@ -98,6 +98,16 @@ export const TABLE: Record<string, Case[]> = {
       gets: '401 404 404 404 404 401 401 401 401',
     },
     {
+      does: 'inherits below a strict name',
+      ask: chat(`${N}/deep/none`),
+      gets: '401 404 404 404 404 401 401 401 401',
+    },
+    {
+      does: 'inherits below an own strict name whose parent is not allowed any more',
+      ask: chat('guest/mixed/none'),
+      gets: '401 200:guest@1^ 404 404 404 401 401 401 401',
+    },
+    {
       does: 'composes with the base',
       ask: chat('base', { adapters: [{ name: N }] }),
       gets: `401 404 200:base+${N}@2=1 200:base+${N}@2=1 200:base+${N}@2=1 401 401 401 401`,
@@ -157,9 +167,9 @@ export const TABLE: Record<string, Case[]> = {
   ],
   'GET /v1/models': [
     {
-      does: 'lists what the key may use',
+      does: 'lists what the key may use, aliases among it',
       ask: plain('/v1/models'),
-      gets: '401 200:guest,open 200:deep,guest,mixed,notes,open 200:deep,notes,open 200:deep,notes,open 401 401 401 401',
+      gets: '401 200:guest,open 200:deep,guest,latest,mixed,notes,open 200:deep,notes,open 200:deep,notes,open 401 401 401 401',
       shows: ({ data }: { data: { id: string }[] }) =>
         data
           .slice(1)
@@ -304,6 +314,13 @@ export const TABLE: Record<string, Case[]> = {
       does: "takes another's alias away",
       ask: plain('/admin/alias', { name: 'guest/latest', target: null }),
       gets: admins('200 404 404 200'),
+    },
+  ],
+  'POST /admin/strict': [
+    {
+      does: 'marks a name',
+      ask: plain('/admin/strict', { name: N, strict: true }),
+      gets: admins('404 404 200 200'),
     },
   ],
   'GET /admin/history': [

@@ -61,9 +61,9 @@ export interface World {
 }
 
 /**
- * `clinic` owns `clinic/notes` (version 2 is live), `clinic/notes/deep` on top of it, and `clinic/open`, which everybody
- * may use and which has an experiment. `guest` owns `guest`, `guest/mixed` on top of `clinic/notes`, from when it was allowed to, and
- * `guest/latest`, which stands for `clinic/notes`.
+ * `clinic` owns `clinic/notes` (version 2 is live), `clinic/notes/deep` on top of it, which is strict, and `clinic/open`,
+ * which everybody may use and which has an experiment. `guest` owns `guest`, `guest/mixed` on top of `clinic/notes`, from
+ * when it was allowed to, which is strict, and `guest/latest`, which stands for `clinic/notes`.
  */
 export async function createWorld(): Promise<World> {
   const graft = await createAppHarness();
@@ -121,6 +121,8 @@ export async function createWorld(): Promise<World> {
   await publish('guestAdmin', 'guest', tinyAdapter({ seed: 5 }));
   await grant('guest', 'clinic/notes');
   await publish('guestAdmin', 'guest/mixed', onNotes(6), 'clinic/notes');
+  for (const name of ['clinic/notes/deep', 'guest/mixed'])
+    await must(graft.request('/admin/strict', { body: { name, strict: true } }));
   const latest = { name: 'guest/latest', target: 'clinic/notes' };
   await must(graft.request('/admin/alias', { key: keys.guestAdmin, body: latest }));
   graft.clock.advance(LATER_MS);

@@ -1,7 +1,7 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createAnalyticsPoints, type AnalyticsDataset } from '../../../worker/observe/analytics-engine.ts';
-import { noPoints } from '../../../worker/observe/completion-points.ts';
-import { completionPointsContract, samplePoint } from '../../contracts/completion-points.ts';
+import { noPoints } from '../../../worker/observe/data-points.ts';
+import { dataPointsContract, sampleFeedback, samplePoint } from '../../contracts/data-points.ts';
 
 type Written = Parameters<AnalyticsDataset['writeDataPoint']>[0];
 
@@ -22,14 +22,14 @@ function strictDataset(written: Written[] = []): AnalyticsDataset {
 
 afterEach(() => vi.restoreAllMocks());
 
-describe('no place for points', () => completionPointsContract(() => noPoints));
+describe('no place for points', () => dataPointsContract(() => noPoints));
 
 describe('Analytics Engine', () => {
-  completionPointsContract(() => createAnalyticsPoints(strictDataset()));
+  dataPointsContract(() => createAnalyticsPoints(strictDataset()));
 
   it('writes the columns in the order that docs/operations.md lists', () => {
     const written: Written[] = [];
-    createAnalyticsPoints(strictDataset(written)).record(samplePoint());
+    createAnalyticsPoints(strictDataset(written)).completion(samplePoint());
     expect(written).toEqual([
       {
         indexes: ['acme'],
@@ -43,8 +43,25 @@ describe('Analytics Engine', () => {
           'r-1',
           'exp_0123456789abcdef',
           'control',
+          'completion',
         ],
         doubles: [12, 34, 560, 78, 200, 3, 1],
+      },
+    ]);
+  });
+
+  it('writes what applications say in columns of its own, beside what both kinds have', () => {
+    const written: Written[] = [];
+    createAnalyticsPoints(strictDataset(written)).feedback(sampleFeedback());
+    const shared = ['exp_0123456789abcdef', 'control'];
+    expect(written).toEqual([
+      {
+        indexes: ['acme'],
+        blobs: [
+          ...['key-1', 'medicine/cardiology', '', '/v1/feedback', '', '', 'r-2', ...shared],
+          ...['feedback', 'thumbs', 'AAECAwQFBgcICQoLDA0ODw'],
+        ],
+        doubles: [0, 0, 0, 0, 0, 0, 0, 0.5, 3],
       },
     ]);
   });
@@ -52,8 +69,9 @@ describe('Analytics Engine', () => {
   it('keeps within the limits', () => {
     const written: Written[] = [];
     const points = createAnalyticsPoints(strictDataset(written));
-    points.record(samplePoint({ tenant: 't'.repeat(1_000), name: 'n'.repeat(1_000) }));
-    expect(written).toHaveLength(1);
+    points.completion(samplePoint({ tenant: 't'.repeat(1_000), name: 'n'.repeat(1_000) }));
+    points.feedback(sampleFeedback({ tenant: 't'.repeat(1_000), name: 'n'.repeat(1_000) }));
+    expect(written).toHaveLength(2);
   });
 
   it('says so when a point is refused, and goes on', () => {
@@ -63,7 +81,7 @@ describe('Analytics Engine', () => {
         throw new Error('250 points');
       },
     });
-    points.record(samplePoint());
+    points.completion(samplePoint());
     expect(JSON.parse(said.mock.calls[0]?.[0] as string)).toEqual({
       level: 'error',
       event: 'analytics_refused',

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Feedback } from '../../../worker/observe/data-points.ts';
 import { createObserver } from '../../../worker/observe/observer.ts';
 import { createRequestTrace } from '../../../worker/observe/request-trace.ts';
 
@@ -69,6 +70,29 @@ describe('createObserver', () => {
     expect(lines).toMatchObject([
       { by: 'error', level: 'error', status: 502 },
       { by: 'error', level: 'error', status: 503 },
+    ]);
+  });
+
+  it('writes a point of feedback, and of nothing else that the route does', () => {
+    const rated = (feedback?: Feedback): unknown[] => {
+      const points: unknown[] = [];
+      const observer = createObserver({
+        dataset: { writeDataPoint: (point) => void points.push(point) },
+        logSample: 0,
+      });
+      const trace = createRequestTrace(() => 1_000);
+      trace.note({ tenant: 'acme', keyId: 'k', ...(feedback === undefined ? {} : { feedback }) });
+      observer({ trace, requestId: 'r', method: 'POST', route: '/v1/feedback', status: 200, at: 1_500 });
+      return points;
+    };
+    expect(rated()).toEqual([]);
+    const said = { name: 'a/b', experiment: 'e', version: 2, variant: 'x', metric: 'm', value: 1, unit: 'u' };
+    expect(rated(said)).toEqual([
+      {
+        indexes: ['acme'],
+        blobs: ['k', 'a/b', '', '/v1/feedback', '', '', 'r', 'e', 'x', 'feedback', 'm', 'u'],
+        doubles: [0, 0, 0, 0, 0, 0, 0, 1, 2],
+      },
     ]);
   });
 });

@@ -2,7 +2,8 @@ import { readFileSync } from 'node:fs';
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { describe, expect, it } from 'vitest';
 import { createApp } from '../../../worker/app.ts';
-import { ANSWERS, BODIES } from '../../../worker/openapi/schemas.ts';
+import { ANSWERS } from '../../../worker/openapi/answers.ts';
+import { BODIES } from '../../../worker/openapi/bodies.ts';
 import { createAppHarness } from '../app-harness.ts';
 import { apiDocument, documentedOperations } from './api-document.ts';
 
@@ -11,6 +12,13 @@ const isApi = (path: string) => !path.startsWith('/dashboard');
 
 /** `/admin/keys/:id`, `:index{[0-9]{1,4}}` and `*` as OpenAPI writes them. */
 const template = (path: string) => path.replaceAll(/:(\w+)(\{[^/]*\})?/g, '{$1}').replace(/\*$/, '{name}');
+
+/** Objects with named fields that may have others, too. */
+function openObjects(schema: unknown): object[] {
+  if (typeof schema !== 'object' || schema === null) return [];
+  const open = 'properties' in schema && !('additionalProperties' in schema && !schema.additionalProperties);
+  return [...(open ? [schema] : []), ...Object.values(schema).flatMap(openObjects)];
+}
 
 describe('the OpenAPI document', () => {
   it('is one of version 3.1', async () => {
@@ -49,6 +57,30 @@ describe('the OpenAPI document', () => {
     );
     const ids = documentedOperations.map(({ operationId }) => operationId);
     expect(new Set(ids).size).toBe(ids.length);
+  });
+
+  it('has a schema for every answer, but for those that others describe', () => {
+    const bare = Object.entries(apiDocument.paths).flatMap(([path, item]) =>
+      Object.entries(item).flatMap(([method, { responses }]) =>
+        Object.entries(responses)
+          .filter(([, { content }]) => content?.['application/json']?.schema.$ref === undefined)
+          .map(([status, { content }]) => [method, path, status, content === undefined ? 'no body' : 'bare'])
+          .filter(([, , status]) => status !== 'default')
+          .map((words) => words.join(' ')),
+      ),
+    );
+    expect(bare.sort()).toEqual([
+      'delete /admin/grants 204 no body',
+      'delete /admin/keys/{id} 204 no body',
+      'get /admin/openapi.json 200 bare',
+      'post /v1/chat/completions 200 bare',
+      'post /v1/completions 200 bare',
+      'post /v1/responses 200 bare',
+    ]);
+  });
+
+  it.each(Object.keys(ANSWERS))('says all that %s can have', (name) => {
+    expect(openObjects(apiDocument.components.schemas[name])).toEqual([]);
   });
 
   it('declares every parameter of a path, and nothing twice', () => {

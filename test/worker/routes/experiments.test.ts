@@ -371,4 +371,96 @@ describe('a shadow', () => {
     await flushed();
     expect(ran()).toBe(1);
   });
+
+  describe('that is compared', () => {
+    const compare = { shadow: { ...shadow.shadow, compare: true } };
+    const greedy = { more: { temperature: 0 } };
+    /** The origin says this, by the version whose weights are asked for; a stream where one is wanted. */
+    async function saying(texts: Record<number, string>): Promise<void> {
+      const byDigest = new Map<string, string>();
+      for (const [version, text] of Object.entries(texts))
+        byDigest.set((await versionOf(graft, Number(version))).digest, text);
+      const { answer } = graft.origin;
+      graft.origin.answer = (method, path, init) => {
+        if (!path.startsWith('/v1/')) return answer(method, path, init);
+        const { graft: asked, request } = JSON.parse(init.body as string) as {
+          graft: { chain: { digest: string }[] };
+          request: { stream?: boolean };
+        };
+        const content = byDigest.get(asked.chain.at(-1)?.digest ?? '') ?? '';
+        if (request.stream !== true)
+          return Response.json({ choices: [{ index: 0, message: { content } }] }, { headers: NOTE });
+        const event = JSON.stringify({ choices: [{ index: 0, delta: { content } }] });
+        return new Response(`data: ${event}\n\n: graft-usage ${NOTE['x-graft-usage']}\n\ndata: [DONE]\n\n`, {
+          headers: { 'content-type': 'text/event-stream', 'x-graft-usage': 'prompt=7' },
+        });
+      };
+    }
+    const disagreements = async () => (await snapshot()).shadow['disagreement'];
+
+    it('says whether it would have told the user the same', async () => {
+      await startAgain(compare);
+      await saying({ 4: 'refund', 5: ' refund\n' });
+      const answer = await ask(greedy);
+      expect(await answer.json()).toEqual({ choices: [{ index: 0, message: { content: 'refund' } }] });
+      expect(await disagreements()).toEqual({ n: 1, sum: 0, sumSquares: 0 });
+      await saying({ 4: 'refund', 5: 'cancel' });
+      const streamed = await ask({ more: { temperature: 0, stream: true } });
+      expect(await streamed.text()).toBe(
+        'data: {"choices":[{"index":0,"delta":{"content":"refund"}}]}\n\ndata: [DONE]\n\n',
+      );
+      expect(await disagreements()).toEqual({ n: 2, sum: 1, sumSquares: 1 });
+      // Of both requests the shadow's other figures, and of none of its text anywhere.
+      expect((await snapshot()).shadow['latency_ms']?.n).toBe(2);
+      expect(JSON.stringify(said.mock.calls)).not.toMatch(/refund|cancel/);
+    });
+
+    it('is so only where chance has no part, and where it is asked for', async () => {
+      await startAgain(compare);
+      await saying({ 4: 'a', 5: 'b' });
+      for (const more of [{}, { temperature: 0.7 }, { temperature: 1, seed: 7 }])
+        await (await ask({ more })).arrayBuffer();
+      expect(await disagreements()).toMatchObject({ n: 1, sum: 1 });
+      await startAgain(shadow);
+      await (await ask(greedy)).arrayBuffer();
+      const { shadow: seen } = await snapshot();
+      expect(seen['disagreement']?.n).toBe(1);
+      expect(seen['latency_ms']?.n).toBe(4);
+    });
+
+    it('is so with what the user really got, not with what stood in', async () => {
+      await startAgain(compare);
+      await saying({ 4: 'a', 5: 'a' });
+      await breakAdapter(4);
+      const { key: lenient } = await makeKey(graft, { tenant: 'acme', degrade: 'base' });
+      graft.clock.advance(LATER_MS);
+      expect(await labelsOf(await ask({ key: lenient, ...greedy }))).toMatchObject({ adapter: 'base' });
+      const { shadow: seen } = await snapshot();
+      expect(seen['error_rate']).toMatchObject({ n: 1, sum: 0 });
+      expect(seen['disagreement']).toBeUndefined();
+    });
+
+    it('is not so for a client that leaves, or whom the quota refuses', async () => {
+      await startAgain(compare);
+      await saying({ 4: 'a', 5: 'b' });
+      const { answer } = graft.origin;
+      let answers = 0;
+      graft.origin.answer = async (method, path, init) => {
+        const response = await answer(method, path, init);
+        if (!path.startsWith('/v1/') || (answers += 1) > 1) return response;
+        // The user's own, which is asked for first, is still under way when its client leaves.
+        const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+        void response.body?.pipeTo(writable, { preventClose: true }).catch(() => undefined);
+        return new Response(readable, response);
+      };
+      const left = await ask({ more: { temperature: 0, stream: true } });
+      await left.body?.cancel();
+      const { key: poor } = await makeKey(graft, { tenant: 'acme', limits: { requests_per_minute: 1 } });
+      graft.clock.advance(LATER_MS);
+      await (await ask({ key: poor, ...greedy })).arrayBuffer();
+      expect((await ask({ key: poor, ...greedy })).status).toBe(429);
+      const { shadow: seen } = await snapshot();
+      expect(seen['disagreement']?.n).toBe(1);
+    });
+  });
 });

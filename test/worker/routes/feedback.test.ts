@@ -1,4 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
+import type { AnalyticsDataset } from '../../../worker/observe/analytics-engine.ts';
+import { createObserver } from '../../../worker/observe/observer.ts';
 import type { ExperimentEntry } from '../../../worker/stores/types-experiments.ts';
 import type { FakeTallies } from '../../fakes/fake-tallies.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
@@ -10,8 +12,10 @@ const WEEK_MS = 7 * 86_400_000;
 
 let graft: AppHarness;
 let key: string;
+let keyId: string;
 let entry: ExperimentEntry;
 let exposure: string;
+let points: Parameters<AnalyticsDataset['writeDataPoint']>[0][];
 
 const expose = async (user: string): Promise<string> => {
   const answer = await askAs(graft, { key, user });
@@ -29,8 +33,10 @@ const thumbs = async () => (await graft.services.tallies.snapshot(EXPERIMENT, SE
 
 beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
-  graft = await createAppHarness();
-  ({ key } = await makeKey(graft, { tenant: 'acme' }));
+  points = [];
+  const dataset: AnalyticsDataset = { writeDataPoint: (point) => void points.push(point) };
+  graft = await createAppHarness({ observer: createObserver({ dataset, logSample: 0 }) });
+  ({ key, id: keyId } = await makeKey(graft, { tenant: 'acme' }));
   entry = await startExperiment(graft);
   exposure = await expose('alice');
 });
@@ -44,6 +50,41 @@ describe('feedback', () => {
     expect(again.status).toBe(200);
     expect(await again.json()).toEqual({ object: 'graft.feedback', status: 'repeated' });
     expect(await thumbs()).toEqual({ treatment: { n: 1, sum: 1, sumSquares: 1 } });
+  });
+
+  it('is a data point when it was counted, which names no user and has no token', async () => {
+    points.length = 0;
+    expect((await rate({ value: 0.25 })).status).toBe(200);
+    const opened = await graft.services.exposureTokens.open(exposure, {
+      ...{ tenant: 'acme', now: graft.clock.now() },
+    });
+    if (!opened.ok) throw new Error(opened.error.kind);
+    const { unit } = opened.value;
+    expect(points).toEqual([
+      {
+        indexes: ['acme'],
+        blobs: [
+          ...[keyId, 'support/intent', '', '/v1/feedback', '', '', expect.any(String) as string],
+          ...[EXPERIMENT, 'treatment', 'feedback', 'thumbs', unit],
+        ],
+        doubles: [0, 0, 0, 0, 0, 0, 0, 0.25, 1],
+      },
+    ]);
+    expect(JSON.stringify(points)).not.toMatch(/alice|v1\./);
+    for (const [body, status] of [
+      [{}, 200],
+      [{ value: 2 }, 400],
+      [{ metric: 'stars' }, 400],
+      [{ exposure: 'x' }, 400],
+    ] as const)
+      expect((await rate(body)).status).toBe(status);
+    expect((await rate({}, 'gk_none')).status).toBe(401);
+    expect(points).toHaveLength(1);
+    (graft.services.tallies as FakeTallies).down = true;
+    exposure = await expose('bob');
+    points.length = 0;
+    expect((await rate({})).status).toBe(503);
+    expect(points).toEqual([]);
   });
 
   it('averages the answers of a user, and keeps what was before', async () => {

@@ -73,6 +73,7 @@ describe('a database from before there were life cycles', () => {
       latest: 2,
       sequence: 3,
       alias: null,
+      strict: false,
     });
     expect(await registry.live('a/b')).toMatchObject({ version: 2, retiredAt: null });
     const history = await registry.history({ name: 'a/b', owner: 'me', before: null, limit: 9 });

@@ -12,10 +12,13 @@ let now: number;
 let room: boolean;
 let runner: ShadowRunner;
 
-const run = (ask: (signal: AbortSignal) => Promise<Answer>) =>
+/** @param answer what the user gets; compared unless it is left out. @returns what is sent to the user. */
+const run = (ask: (signal: AbortSignal) => Promise<Answer>, answer?: Answer): Response['body'] =>
   runner.run({
     event: { experiment: 'e', seed: 's', unit: 'u' },
     ask,
+    answer: answer ?? whole(null),
+    compare: answer !== undefined,
     keepAlive: (promise) => void work.push(promise),
   });
 const whole = (note: string | null, status = 200): Answer => ({
@@ -39,6 +42,7 @@ beforeEach(() => {
     now: () => now,
     maxAtOnce: 2,
     budgetMs: 25_000,
+    maxComparedBytes: 1_000,
   });
 });
 
@@ -107,5 +111,96 @@ describe('a shadow', () => {
     run(() => Promise.reject(new Error('odd')));
     await Promise.all(work);
     expect(events).toEqual([]);
+  });
+});
+
+describe('a shadow that is compared', () => {
+  const NOTE = 'prompt=1,completion=1,finish=stop';
+  const saying = (text: string): Answer => ({
+    response: Response.json({ choices: [{ index: 0, message: { role: 'assistant', content: text } }] }),
+    note: NOTE,
+  });
+  const EVENT = 'data: {"choices":[{"index":0,"text":"yes"}]}\n\n';
+  const END = `${USAGE_COMMENT}${NOTE}\n\n`;
+  const compared = async (own: Answer, told: Answer) => {
+    await new Response(run(() => Promise.resolve(own), told)).text();
+    await Promise.all(work);
+    return events.at(-1)?.values;
+  };
+
+  it('agrees, or does not, and nothing more of it is recorded', async () => {
+    expect(await compared(saying('yes'), saying('yes'))).toMatchObject({ error_rate: 0, disagreement: 0 });
+    expect(await compared(saying('no'), saying('yes'))).toMatchObject({ error_rate: 0, disagreement: 1 });
+    expect(await compared(stream(EVENT + END), saying('yes'))).toMatchObject({ disagreement: 0 });
+    expect(await compared(saying('yes'), stream(EVENT + END))).toMatchObject({ disagreement: 0 });
+    expect(JSON.stringify(events)).not.toMatch(/yes|no/);
+  });
+
+  it('changes nothing of what the user gets', async () => {
+    const told = stream(EVENT + END);
+    expect(await new Response(run(() => Promise.resolve(saying('yes')), told)).text()).toBe(EVENT + END);
+  });
+
+  it.each<[string, Answer, Answer]>([
+    ['the user’s answer broke off', saying('yes'), stream(EVENT)],
+    ['the user’s answer was refused', saying('yes'), whole(null, 400)],
+    ['the user’s answer is too long', saying('yes'), saying('y'.repeat(1_000))],
+    ['its own was refused', whole(null, 503), saying('yes')],
+    ['its own broke off', stream(EVENT), saying('yes')],
+    ['its own is too long', saying('y'.repeat(1_000)), saying('yes')],
+    ['its own is none', whole(NOTE), saying('yes')],
+  ])('says nothing where %s', async (_what, own, told) => {
+    const values = await compared(own, told);
+    expect(values).toHaveProperty('error_rate');
+    expect(values).not.toHaveProperty('disagreement');
+  });
+
+  it('waits for the user’s answer, whose time is not its own', async () => {
+    const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
+    const writer = writable.getWriter();
+    const headers = { 'content-type': 'text/event-stream' };
+    const told = { response: new Response(readable, { headers }), note: 'prompt=1' };
+    const reading = new Response(run(() => Promise.resolve(saying('yes')), told)).text();
+    await writer.write(new TextEncoder().encode(EVENT));
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    expect(events).toEqual([]);
+    now += 400;
+    await writer.write(new TextEncoder().encode(END));
+    await writer.close();
+    await Promise.all(work);
+    expect(await reading).toBe(EVENT + END);
+    expect(events).toMatchObject([{ values: { latency_ms: 0, disagreement: 0 } }]);
+  });
+
+  it('waits no longer than it may run', async () => {
+    runner = createShadowRunner({
+      sink: { record: (event) => void events.push(event) },
+      ...{ hasRoom: () => true, now: () => now, maxAtOnce: 1, budgetMs: 30, maxComparedBytes: 1_000 },
+    });
+    const headers = { 'content-type': 'text/event-stream' };
+    const { readable } = new TransformStream<Uint8Array, Uint8Array>();
+    const listening = work.length + 1;
+    run(() => Promise.resolve(saying('yes')), { response: new Response(readable, { headers }), note: null });
+    // Its own work, which is told of after the listening.
+    await work[listening];
+    expect(events).toMatchObject([{ values: { error_rate: 0 } }]);
+    expect(events[0]?.values).not.toHaveProperty('disagreement');
+  });
+
+  it('leaves the answer as it is when it is not run, or not compared', async () => {
+    const told = saying('yes');
+    room = false;
+    expect(run(() => Promise.resolve(saying('yes')), told)).toBe(told.response.body);
+    room = true;
+    const sent = runner.run({
+      event: { experiment: 'e', seed: 's', unit: 'u' },
+      ask: () => Promise.resolve(saying('no')),
+      answer: told,
+      compare: false,
+      keepAlive: (promise) => void work.push(promise),
+    });
+    expect(sent).toBe(told.response.body);
+    await Promise.all(work);
+    expect(events.every(({ values }) => !('disagreement' in values))).toBe(true);
   });
 });

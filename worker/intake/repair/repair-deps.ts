@@ -1,4 +1,5 @@
-import type { ExperimentIndex } from '../../stores/types-experiments.ts';
+import type { Mended } from '../../../protocol/index.ts';
+import type { ExperimentIndex, ExperimentLedger } from '../../stores/types-experiments.ts';
 import type {
   GrantIndex,
   GrantLedger,
@@ -10,30 +11,22 @@ import type {
   Registry,
 } from '../../stores/types.ts';
 
+export type { Mended };
+
 export interface RepairDeps {
   registry: Registry;
   pointers: PointerWriter;
   keyLedger: KeyLedger;
   grantLedger: GrantLedger;
+  experimentLedger: Pick<ExperimentLedger, 'get'>;
   /** As KV has them, without a memory. */
   nameIndex: Pick<NameIndex, 'get' | 'getMany'>;
-  experimentIndex: Pick<ExperimentIndex, 'get'>;
+  experimentIndex: Pick<ExperimentIndex, 'get' | 'remove'>;
   keyIndex: KeyIndex;
   grantIndex: GrantIndex;
   /** What lies in KV at all. */
   listing: KeyListing;
   now: () => number;
-}
-
-/** Something that KV had otherwise than the system of record says. */
-export interface Mended {
-  kind: 'name' | 'experiment' | 'key' | 'grant';
-  /** The name, the experiment's or key's id, or the tenant (`*` = everybody). */
-  id: string;
-  /** What was wrong: `missing`, `unreadable`, `outdated`, or `unknown` when the system of record has no such thing. */
-  was: 'missing' | 'unreadable' | 'outdated' | 'unknown';
-  /** What was done. */
-  did: 'written' | 'removed' | 'revoked';
 }
 
 /** One page of one step. */

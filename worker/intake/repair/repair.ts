@@ -1,8 +1,10 @@
 import { z } from 'zod';
+import type { RepairAnswer } from '../../../protocol/index.ts';
+import { removeUnknownExperiments } from './repair-experiments.ts';
 import { repairGrants, removeUnknownGrants } from './repair-grants.ts';
 import { repairKeys, removeUnknownKeys } from './repair-keys.ts';
 import { repairNames, removeUnknownNames } from './repair-names.ts';
-import type { RepairDeps, RepairedPage, RepairStep } from './repair-deps.ts';
+import type { RepairDeps, RepairStep } from './repair-deps.ts';
 
 /** In this order. What is in the system of record comes first, so that nothing good waits for the rest. */
 const STEPS: readonly { name: string; run: RepairStep }[] = [
@@ -10,6 +12,7 @@ const STEPS: readonly { name: string; run: RepairStep }[] = [
   { name: 'keys', run: repairKeys },
   { name: 'grants', run: repairGrants },
   { name: 'unknown-names', run: removeUnknownNames },
+  { name: 'unknown-experiments', run: removeUnknownExperiments },
   { name: 'unknown-keys', run: removeUnknownKeys },
   { name: 'unknown-grants', run: removeUnknownGrants },
 ];
@@ -32,20 +35,15 @@ export type RepairRequest = z.infer<typeof RepairRequest>;
 /** `<step>:<where in it>`. */
 const stepOf = (cursor: string) => STEPS.find(({ name }) => cursor.startsWith(`${name}:`));
 
-export interface Repaired extends RepairedPage {
-  /** `names`, `keys`, `grants`, or `unknown-` and one of these. */
-  step: string;
-}
-
 /**
- * Compares a page of what KV holds of names, keys and grants with the system of record, and writes what is otherwise.
+ * Compares a page of what KV holds of names, experiments, keys and grants with the system of record, and writes what is otherwise.
  * Reads may be half a minute old, so what was changed just now can be written once more.
  * @throws StoreUnavailable; the call may be repeated.
  */
 export async function repair(
   deps: RepairDeps,
   params: { request: RepairRequest; actor: string },
-): Promise<Repaired> {
+): Promise<RepairAnswer> {
   const cursor = params.request.cursor ?? `${STEPS[0]?.name}:`;
   const step = stepOf(cursor) as (typeof STEPS)[number];
   const page = await step.run(deps, {

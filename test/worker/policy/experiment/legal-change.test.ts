@@ -45,6 +45,7 @@ describe('legalChange', () => {
     ['guardrails', { guardrails: [] }],
     ['another ramp', { ramp: { ...RAMP, hold_minutes: 5 } }],
     ['shadow traffic', { shadow: { adapter: 'support/intent@5', sample: 0.1 } }],
+    ['its comparison', { shadow: { adapter: 'support/intent@5', sample: 0.1, compare: true } }],
     ['the end', { status: 'decided', winner: 'treatment' }],
     ['weights, with a new seed', { variants: variantsOf([0.4, 0.6]), seed: 'support-intent-3' }],
     ['less coverage, with a new seed', { coverage: 0.1, seed: 'support-intent-3' }],

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { CompletionPoint, CompletionPoints } from '../../worker/observe/completion-points.ts';
+import type { CompletionPoint, DataPoints, FeedbackPoint } from '../../worker/observe/data-points.ts';
 
 export const samplePoint = (more: Partial<CompletionPoint> = {}): CompletionPoint => ({
   tenant: 'acme',
@@ -22,8 +22,23 @@ export const samplePoint = (more: Partial<CompletionPoint> = {}): CompletionPoin
   ...more,
 });
 
+export const sampleFeedback = (more: Partial<FeedbackPoint> = {}): FeedbackPoint => ({
+  tenant: 'acme',
+  keyId: 'key-1',
+  name: 'medicine/cardiology',
+  route: '/v1/feedback',
+  requestId: 'r-2',
+  experiment: 'exp_0123456789abcdef',
+  version: 3,
+  variant: 'control',
+  metric: 'thumbs',
+  value: 0.5,
+  unit: 'AAECAwQFBgcICQoLDA0ODw',
+  ...more,
+});
+
 /** What every place for data points does. */
-export function completionPointsContract(make: () => CompletionPoints): void {
+export function dataPointsContract(make: () => DataPoints): void {
   it('takes any point without a word, at once', () => {
     const points = make();
     for (const point of [
@@ -31,6 +46,11 @@ export function completionPointsContract(make: () => CompletionPoints): void {
       samplePoint({ tenant: '', keyId: '', origin: '', requestId: '' }),
       samplePoint({ tenant: 't'.repeat(1_000), name: 'n/'.repeat(500), requestId: 'r'.repeat(1_000) }),
     ])
-      expect(points.record(point)).toBeUndefined();
+      expect(points.completion(point)).toBeUndefined();
+    for (const point of [
+      sampleFeedback(),
+      sampleFeedback({ tenant: '', name: 'n/'.repeat(500), value: -1e9 }),
+    ])
+      expect(points.feedback(point)).toBeUndefined();
   });
 }

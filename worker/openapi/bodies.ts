@@ -1,20 +1,13 @@
-/** The schemas that the document has under a name: what requests bring, and what answers are. */
-import { z } from 'zod';
+/** What requests bring: the schemas that the document has under a name. */
+import type { z } from 'zod';
 import {
-  API_ERROR_CODES,
   BlobRecord,
   ChangeExperiment,
   ChatCompletionRequest,
   CreateExperiment,
   EdgeFields,
-  EvaluateAnswer,
   Experiment,
-  ExperimentEvaluation,
-  ExperimentList,
-  ExperimentLooks,
   ExperimentStepRequest,
-  ExperimentView,
-  FeedbackAnswer,
   FeedbackRequest,
   KillExperiment,
   PromoteExperiment,
@@ -31,6 +24,7 @@ import { PublishRequest } from '../intake/publish-version.ts';
 import { RepairRequest } from '../intake/repair/repair.ts';
 import { RetireRequest } from '../intake/retire-version.ts';
 import { RollbackRequest } from '../intake/rollback-version.ts';
+import { StrictRequest } from '../intake/strict-name.ts';
 import { VerifyVersionRequest } from '../intake/verify-version.ts';
 import { GrantRequest } from '../routes/admin-grants.ts';
 import { PinInput } from '../routes/admin-pins.ts';
@@ -68,34 +62,9 @@ export const BODIES = {
   RetireRequest,
   RollbackRequest,
   RotateKeyRequest: RotateRequest,
+  StrictRequest,
   TextCompletionRequest: TextCompletionRequest.extend(edge),
   VerifyVersionRequest,
 } satisfies Record<string, z.ZodType>;
 
-/** Error of every route; `ErrorBody` of protocol/api-error.ts. */
-const ErrorAnswer = z.strictObject({
-  error: z.strictObject({
-    message: z.string(),
-    type: z.string(),
-    /** The place in the request. */
-    param: z.string().nullable(),
-    code: z.enum(API_ERROR_CODES),
-    missing: z.array(z.string()).optional(),
-    reason: z.string().optional(),
-  }),
-});
-
-/** As they are answered: every field is there that has a default. */
-export const ANSWERS = {
-  Error: ErrorAnswer,
-  EvaluateAnswer,
-  Experiment,
-  ExperimentEvaluation,
-  ExperimentList,
-  ExperimentLooks,
-  ExperimentView,
-  FeedbackAnswer,
-} satisfies Record<string, z.ZodType>;
-
 export type BodyName = keyof typeof BODIES;
-export type AnswerName = keyof typeof ANSWERS;

@@ -1,23 +1,8 @@
-import { z } from 'zod';
+import type { PinList } from '../../protocol/index.ts';
 import { plainTable } from '../output.ts';
 
 /** Pinned names, and each origin's word on them. */
-export const Pins = z.object({
-  pins: z.array(
-    z.object({
-      name: z.string(),
-      /** Unix ms. */
-      pinned_at: z.number(),
-      pinned_by: z.string(),
-      /** `name@version`; null = nothing of it is live. */
-      live: z.string().nullable(),
-      origins: z.array(z.object({ id: z.string(), ok: z.boolean(), reason: z.string().nullable() })),
-    }),
-  ),
-});
-export type Pins = z.infer<typeof Pins>;
-
-export const pinTable = ({ pins }: Pins): string =>
+export const pinTable = ({ pins }: PinList): string =>
   pins.length === 0
     ? 'nothing is pinned'
     : plainTable(

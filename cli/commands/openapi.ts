@@ -1,0 +1,34 @@
+import { defineCommand } from 'citty';
+import { z } from 'zod';
+import { adminClient } from '../admin/admin-client.ts';
+import type { ApiClient } from '../api-client.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags } from '../flags.ts';
+import { harmlessJson } from '../harmless-text.ts';
+import { createOutput } from '../output.ts';
+
+/** As much as tells it from another answer; the rest is passed on as it is. */
+const OpenApiDocument = z.looseObject({ openapi: z.string(), paths: z.record(z.string(), z.unknown()) });
+
+export const help: CommandHelp = {
+  examples: [{ line: 'graft openapi > graft.json', does: 'for whatever generates clients' }],
+  notes: [
+    'OpenAPI 3.1, made by the server itself: every route, what it takes and what it answers. Any admin key may read it. `--json` prints it on one line.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'openapi', description: 'Print the OpenAPI document of the server' },
+  args: commonFlags,
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const document = await readOpenApi(await adminClient());
+    output.result(document, () => harmlessJson(document, 2));
+  },
+});
+
+/** @throws CliError; ZodError when it is something else. */
+export async function readOpenApi(client: ApiClient): Promise<z.infer<typeof OpenApiDocument>> {
+  const response = await client.send('read the OpenAPI document', '/admin/openapi.json');
+  return OpenApiDocument.parse(await response.json());
+}

@@ -1,0 +1,48 @@
+import { defineCommand } from 'citty';
+import { StrictAnswer } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import { whyFlag } from '../admin/change-live.ts';
+import { parseName } from '../admin/version-argument.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags } from '../flags.ts';
+import { createOutput } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    {
+      line: 'graft strict medicine/trials --why "no other adapter may answer for a trial"',
+      does: 'a name below medicine/trials that does not exist is a 404',
+    },
+    { line: 'graft strict medicine/trials --off', does: 'it is answered by its nearest ancestor again' },
+  ],
+  notes: [
+    'A name that does not exist is answered by its nearest ancestor. A strict name ends that: it answers for nothing below it, and nothing above it does; nor do they stand in there for an adapter that cannot be had. Whoever asks for the name itself, for one of its versions or for an adapter made on top of it notices nothing, and neither does a key that may not use the name. The mark stays when other versions go live; an alias is as strict as the name that it stands for.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'strict', description: 'Let missing names below a name be answered by none above it' },
+  args: {
+    name: { type: 'positional', description: 'Name, such as medicine/trials', required: true },
+    off: { type: 'boolean', description: 'Take the mark away' },
+    ...whyFlag,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const dryRun = args['dry-run'] === true;
+    const name = parseName(args.name);
+    const client = await adminClient();
+    const response = await client.send(`strict ${name}`, '/admin/strict', {
+      method: 'POST',
+      body: JSON.stringify({ name, strict: args.off !== true, why: args.why, dry_run: dryRun }),
+    });
+    const made = StrictAnswer.parse(await response.json());
+    output.result({ ...made, ...(dryRun ? { dry_run: true } : {}) }, () => {
+      const what = made.strict ? 'strict' : 'not strict';
+      if (made.strict === made.from)
+        return `${name} is ${what} already; nothing ${dryRun ? 'would change' : 'changed'}`;
+      return dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`;
+    });
+  },
+});

@@ -1,0 +1,17 @@
+/** What was recorded of the adapter that runs beside, as the page writes it. */
+import { SHADOW_METRICS } from '../../protocol/experiment.ts';
+import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import { number, percent } from './words.ts';
+
+export interface ShadowFigure {
+  readonly metric: string;
+  readonly requests: string;
+  readonly mean: string;
+}
+
+/** Only metrics that the edge records itself, whatever the document calls so. */
+export const shadowFigures = ({ shadow }: Pick<ExperimentEvaluation, 'shadow'>): ShadowFigure[] =>
+  Object.entries(shadow).map(([metric, { n, mean }]) => {
+    const kind = SHADOW_METRICS.find(({ key }) => key === metric)?.kind;
+    return { metric, requests: number(n), mean: kind === 'proportion' ? percent(mean) : number(mean) };
+  });

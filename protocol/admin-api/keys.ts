@@ -1,0 +1,63 @@
+/** Keys, as the admin API answers: never the hash, and the key itself once. */
+import { z } from 'zod';
+
+const limit = z.int().positive();
+
+/** What one key may use; what is not there is not limited. */
+export const KeyLimitsView = z.object({
+  /** In any minute. */
+  requests_per_minute: limit.optional(),
+  /** Prompt and completion, in any minute. */
+  tokens_per_minute: limit.optional(),
+  /** Requests under way at the same time. */
+  concurrent: limit.optional(),
+  /** Budgets, by the calendar in UTC. */
+  tokens_per_day: limit.optional(),
+  tokens_per_month: limit.optional(),
+  /** When the counter does not answer. */
+  on_outage: z.enum(['allow', 'refuse']).optional(),
+});
+export type KeyLimitsView = z.infer<typeof KeyLimitsView>;
+
+/**
+ * What may stand in for an adapter that cannot be had (KV does not answer, or no origin can load it): the version last
+ * known, its nearest ancestor, the base model, or nothing.
+ */
+export const DegradePolicy = z.enum(['stale', 'ancestor', 'base', 'refuse']);
+export type DegradePolicy = z.infer<typeof DegradePolicy>;
+
+/** `POST /admin/keys/change`, and one of `GET /admin/keys`. */
+export const KeyView = z.object({
+  id: z.string(),
+  kind: z.enum(['api', 'admin']),
+  tenant: z.string(),
+  /** Names of others that it may use. */
+  scopes: z.array(z.string()),
+  label: z.string(),
+  /** Unix ms, as the others. */
+  created_at: z.int(),
+  /** Id of the key that made it. */
+  created_by: z.string(),
+  revoked_at: z.int().nullable(),
+  /** null = never. */
+  expires_at: z.int().nullable(),
+  limits: KeyLimitsView.nullable(),
+  /** Names are never resolved to an ancestor. */
+  strict: z.boolean(),
+  degrade: DegradePolicy.nullable(),
+  /** Id of the key that took its place. */
+  replaced_by: z.string().nullable(),
+});
+export type KeyView = z.infer<typeof KeyView>;
+
+/** `GET /admin/keys`: newest first. */
+export const KeyList = z.object({ keys: z.array(KeyView) });
+export type KeyList = z.infer<typeof KeyList>;
+
+/** `POST /admin/keys`: with the key itself, which is shown this once, unless the caller brought a hash. */
+export const NewKey = KeyView.extend({ key: z.string().optional() });
+export type NewKey = z.infer<typeof NewKey>;
+
+/** `POST /admin/keys/rotate`: the new key, and when the one ends whose place it takes. */
+export const RotatedKey = KeyView.extend({ key: z.string(), replaces: z.string(), old_expires_at: z.int() });
+export type RotatedKey = z.infer<typeof RotatedKey>;

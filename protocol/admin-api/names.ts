@@ -1,0 +1,21 @@
+/** Names, as the admin API answers. */
+import { z } from 'zod';
+
+export const NameView = z.object({
+  name: z.string(),
+  /** Tenant. */
+  owner: z.string(),
+  /** Live version; null = all are staged. */
+  version: z.int().nullable(),
+  /** Highest version; 0 when it has none, as an alias. */
+  latest: z.int().min(0),
+  /** The name that it stands for. */
+  alias: z.string().nullable(),
+  /** A missing name below it is answered neither by it nor by what is above it. */
+  strict: z.boolean(),
+});
+export type NameView = z.infer<typeof NameView>;
+
+/** `GET /admin/names?prefix=&cursor=`: a page, in the names' order. */
+export const NameList = z.object({ names: z.array(NameView), cursor: z.string().nullable() });
+export type NameList = z.infer<typeof NameList>;

@@ -1,0 +1,125 @@
+/** What answers are: the schemas that the document has under a name. */
+import { z } from 'zod';
+import {
+  AliasAnswer,
+  API_ERROR_CODES,
+  BaseInfo,
+  BlobPart,
+  BlobState,
+  ChangeList,
+  ChangeView,
+  CollectGarbageAnswer,
+  EvaluateAnswer,
+  Experiment,
+  ExperimentEvaluation,
+  ExperimentList,
+  ExperimentLooks,
+  ExperimentView,
+  FeedbackAnswer,
+  FileVersions,
+  FinishedBlob,
+  FlipAnswer,
+  GarbageFile,
+  GrantList,
+  GrantView,
+  KeyLimitsView,
+  KeyList,
+  KeyView,
+  Mended,
+  Model,
+  ModelList,
+  NameList,
+  NameView,
+  NewKey,
+  OriginFigures,
+  OriginList,
+  OriginPin,
+  OriginVerdict,
+  OriginView,
+  PinList,
+  PinView,
+  RepairAnswer,
+  ResidentList,
+  RetireAnswer,
+  RotatedKey,
+  StrictAnswer,
+  UsageReport,
+  VerifyVersionAnswer,
+  VersionList,
+  VersionView,
+} from '../../protocol/index.ts';
+
+/** Error of every route; `ErrorBody` of protocol/api-error.ts. */
+const ErrorAnswer = z.strictObject({
+  error: z.strictObject({
+    message: z.string(),
+    type: z.string(),
+    /** The place in the request. */
+    param: z.string().nullable(),
+    code: z.enum(API_ERROR_CODES),
+    missing: z.array(z.string()).optional(),
+    reason: z.string().optional(),
+  }),
+});
+
+const HealthAnswer = z.object({ status: z.literal('ok') });
+
+/** `GET /admin/versions`, as it is asked: with a name or with a file's digest. */
+const VersionsAnswer = z.union([VersionList, FileVersions]);
+
+/**
+ * As they are answered: every field is there that has a default, and no other. Clients that parse with these schemas
+ * leave out what they do not know.
+ */
+export const ANSWERS = {
+  AliasAnswer,
+  BaseInfo,
+  BlobPart,
+  BlobState,
+  ChangeList,
+  ChangeView,
+  CollectGarbageAnswer,
+  Error: ErrorAnswer,
+  EvaluateAnswer,
+  Experiment,
+  ExperimentEvaluation,
+  ExperimentList,
+  ExperimentLooks,
+  ExperimentView,
+  FeedbackAnswer,
+  FileVersions,
+  FinishedBlob,
+  FlipAnswer,
+  GarbageFile,
+  GrantList,
+  GrantView,
+  Health: HealthAnswer,
+  KeyLimits: KeyLimitsView,
+  KeyList,
+  KeyView,
+  Mended,
+  Model,
+  ModelList,
+  NameList,
+  NameView,
+  NewKey,
+  OriginFigures,
+  OriginList,
+  OriginPin,
+  OriginVerdict,
+  OriginView,
+  PinList,
+  PinView,
+  RepairAnswer,
+  ResidentList,
+  RetireAnswer,
+  RotatedKey,
+  StrictAnswer,
+  UsageReport,
+  VerifyVersionAnswer,
+  VersionList,
+  VersionView,
+  Versions: VersionsAnswer,
+} satisfies Record<string, z.ZodType>;
+
+export type AnswerName = keyof typeof ANSWERS;

@@ -1,0 +1,77 @@
+import { z } from 'zod';
+import type { AnswerCopy } from './answer-copy.ts';
+
+/** Of chat and text completions, whole and in events. */
+const Choices = z.object({
+  choices: z.array(
+    z.object({
+      index: z.int(),
+      text: z.string().optional(),
+      message: z.object({ content: z.string() }).optional(),
+      delta: z.object({ content: z.string().optional() }).optional(),
+    }),
+  ),
+});
+/** Of responses: whole, or in the last of their events. */
+const Output = z.object({
+  output: z.array(z.object({ content: z.array(z.object({ text: z.string() })) })),
+});
+const LastEvent = z.object({
+  type: z.enum(['response.completed', 'response.incomplete']),
+  response: Output,
+});
+
+/** @returns what {@link answerTexts} finds in the copy; null when there is none. */
+export function textsOf(copy: AnswerCopy, isStream: boolean): string[] | null {
+  const bytes = copy.bytes();
+  return bytes === null ? null : answerTexts(new TextDecoder().decode(bytes), isStream);
+}
+
+/**
+ * The text of each of an answer's choices, in the order of their indexes.
+ * @param body JSON, or server-sent events of it.
+ * @returns null for what is no answer. Never throws: an error of the parser would quote the text.
+ */
+export function answerTexts(body: string, isStream: boolean): string[] | null {
+  const texts = new Map<number, string>();
+  for (const json of isStream ? dataOf(body) : [body]) {
+    const value = parsed(json);
+    if (value === undefined) return null;
+    for (const [index, text] of textsIn(value)) texts.set(index, (texts.get(index) ?? '') + text);
+  }
+  return texts.size === 0 ? null : [...texts].sort(([a], [b]) => a - b).map(([, text]) => text);
+}
+
+/** What an answer or an event adds to each choice. */
+function textsIn(value: unknown): [index: number, text: string][] {
+  const choices = Choices.safeParse(value);
+  if (choices.success)
+    return choices.data.choices.map(({ index, text, message, delta }) => [
+      index,
+      text ?? message?.content ?? delta?.content ?? '',
+    ]);
+  const whole = Output.safeParse(value);
+  const output = whole.success ? whole.data : LastEvent.safeParse(value).data?.response;
+  if (output === undefined) return [];
+  return [[0, output.output.flatMap(({ content }) => content.map(({ text }) => text)).join('')]];
+}
+
+const DATA = 'data:';
+const DONE = '[DONE]';
+
+/** JSON has no bare newline, so that an event's data is one line. */
+const dataOf = (events: string): string[] =>
+  events
+    .split('\n')
+    .filter((line) => line.startsWith(DATA))
+    .map((line) => line.slice(DATA.length).trim())
+    .filter((data) => data !== DONE);
+
+/** @returns undefined for what is no JSON. */
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json) as unknown;
+  } catch {
+    return undefined;
+  }
+}
