@@ -26,11 +26,11 @@ export default defineCommand({
 });
 
 /** With a column for the mark where a name has it. */
-function nameTable(names: readonly NameView[]): string {
+export function nameTable(names: readonly NameView[]): string {
   const marks = names.some(({ strict }) => strict);
   return plainTable(
     ['NAME', 'LIVE', 'NEWEST', 'OWNER', ...(marks ? ['STRICT'] : [])],
-    names.map((name) => [...row(name), ...(name.strict ? ['yes'] : [])]),
+    names.map((name) => [...row(name), ...(marks ? [name.strict ? 'yes' : '-'] : [])]),
   );
 }
 

@@ -17,7 +17,8 @@ export function IntervalChart(props: { columns: IntervalColumns; scale: Scale; m
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const dark = useDark();
-  const names = columns.series.map(({ variant }) => variant).join(' ');
+  const drawn = columns.series.some(({ estimate }) => estimate.some((value) => value !== null));
+  const names = drawn ? columns.series.map(({ variant }) => variant).join(' ') : '';
 
   // Made anew when the lines are others; new looks of the same ones are only data.
   useEffect(() => {
@@ -41,7 +42,8 @@ export function IntervalChart(props: { columns: IntervalColumns; scale: Scale; m
   latest.current = columns;
   useEffect(() => plot.current?.setData(dataOf(columns)), [columns]);
 
-  if (names === '') return <p class="hint">No look has a value of {metric} yet.</p>;
+  if (names === '')
+    return <p class="hint">No look has an interval of {metric} yet: it takes some values of each variant.</p>;
   return <div ref={place} class="chart" role="img" aria-label={said(columns, scale, metric)} />;
 }
 

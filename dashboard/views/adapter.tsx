@@ -19,11 +19,13 @@ const HISTORY = 20;
 export function AdapterView(props: {
   client: Client;
   name: string;
+  /** What the list says of it; null when it is not in the list. */
+  entry: NameView | null;
   /** Those that may be made of this one. */
   below: readonly NameView[];
   onChanged: () => void;
 }) {
-  const { client, name } = props;
+  const { client, name, entry } = props;
   const query = new URLSearchParams({ name });
   const versions = useLoad(
     `versions ${name}`,
@@ -47,27 +49,31 @@ export function AdapterView(props: {
       {data !== null && (
         <>
           <p class="facts">
-            {data.version === null ? 'Nothing is live.' : `Version ${data.version} is live.`} Owner:{' '}
-            {data.owner}.{' '}
-            <a href={hashOf({ at: 'new-experiment', name })}>Test versions against each other</a>
+            <Live version={data.version} alias={entry?.alias ?? null} /> Owner: {data.owner}.{' '}
+            {entry?.strict === true && 'Strict: what is missing below it is answered by nothing above. '}
+            {data.versions.length > 0 && (
+              <a href={hashOf({ at: 'new-experiment', name })}>Test versions against each other</a>
+            )}
           </p>
-          <Table
-            label="Versions"
-            columns={[
-              'Version',
-              'State',
-              { right: 'Rank' },
-              { right: 'Size' },
-              'Made of',
-              { right: 'Exact' },
-              'Created',
-              '',
-            ]}
-          >
-            {data.versions.map((version) => (
-              <Row key={version.version} version={version} live={data.version} onAsk={() => ask(version)} />
-            ))}
-          </Table>
+          {data.versions.length > 0 && (
+            <Table
+              label="Versions"
+              columns={[
+                'Version',
+                'State',
+                { right: 'Rank' },
+                { right: 'Size' },
+                'Made of',
+                { right: 'Exact' },
+                'Created',
+                '',
+              ]}
+            >
+              {data.versions.map((version) => (
+                <Row key={version.version} version={version} live={data.version} onAsk={() => ask(version)} />
+              ))}
+            </Table>
+          )}
           <Heirs {...props} />
         </>
       )}
@@ -105,6 +111,16 @@ export function AdapterView(props: {
       )}
     </>
   );
+}
+
+function Live({ version, alias }: { version: number | null; alias: string | null }) {
+  if (alias !== null)
+    return (
+      <>
+        An alias: it stands for <a href={hashOf({ at: 'adapters', name: alias })}>{alias}</a>.
+      </>
+    );
+  return <>{version === null ? 'Nothing is live.' : `Version ${version} is live.`}</>;
 }
 
 function Row({ version, live, onAsk }: { version: VersionView; live: number | null; onAsk: () => void }) {

@@ -83,6 +83,7 @@ export function AdaptersView({ client, name }: { client: Client; name: string | 
             key={name}
             client={client}
             name={name}
+            entry={names.data?.entries.find((entry) => entry.name === name) ?? null}
             below={(names.data?.entries ?? []).filter((entry) => entry.name !== name && entry.alias === null)}
             onChanged={() => void names.reload()}
           />
@@ -142,6 +143,7 @@ function Branch({ node, chosen, open: begins }: { node: NameNode; chosen: string
                 : entry.version === null
                   ? 'staged'
                   : `@${entry.version}`}
+              {entry.strict && ', strict'}
             </span>
           </a>
         )}

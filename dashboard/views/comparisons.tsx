@@ -22,7 +22,7 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
       {comparisons.map((one) => {
         const mean = ({ mean: value, n }: { mean: number; n: number }) => (
           <>
-            {one.kind === 'proportion' ? percent(value) : number(value)}{' '}
+            {n === 0 ? '–' : one.kind === 'proportion' ? percent(value) : number(value)}{' '}
             <span class="hint">n {number(n)}</span>
           </>
         );

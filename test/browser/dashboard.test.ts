@@ -67,6 +67,27 @@ it('shows the tree, versions and who inherits what, also after a reload', async 
   await page.setViewportSize({ width: 1280, height: 800 });
 });
 
+it('marks strict names, and says what an alias stands for', async () => {
+  const { page, stack } = rig;
+  for (const args of [
+    ['strict', `${NAME}/child`],
+    ['alias', 'intents', NAME],
+  ]) {
+    const done = await stack.graft(...args);
+    expect(done.stderr).toBe('');
+    expect(done.code).toBe(0);
+  }
+  await page.reload();
+  await page.getByRole('link', { name: 'child @1, strict' }).click();
+  await page.getByText('Strict: what is missing below it').waitFor();
+  await page.getByRole('link', { name: `intents → ${NAME}` }).click();
+  await page.getByText('An alias: it stands for').waitFor();
+  expect(await page.getByRole('table', { name: 'Versions' }).count()).toBe(0);
+  await rig.look('alias');
+  await page.getByText('An alias: it stands for').getByRole('link', { name: NAME }).click();
+  await page.getByText('Version 1 is live.').waitFor();
+});
+
 it('streams two adapters side by side, and stops both in the middle', async () => {
   const { page, stack } = rig;
   await rig.goTo('Playground');

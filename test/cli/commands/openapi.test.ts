@@ -12,12 +12,12 @@ const serverOf = (answer: (path: string) => Response) =>
     fetchFn: async (input) => answer(new URL(String(input)).pathname),
   });
 
-it('reads the document as the server has it, fields that nobody here knows included', async () => {
+it('reads the document as the server has it, in its order, fields that nobody here knows included', async () => {
   const document: unknown = JSON.parse(JSON.stringify({ ...openApiDocument(), 'x-later': { a: [1] } }));
   const client = serverOf((path) =>
     path === '/admin/openapi.json' ? Response.json(document) : new Response(null, { status: 404 }),
   );
-  expect(await readOpenApi(client)).toEqual(document);
+  expect(JSON.stringify(await readOpenApi(client))).toBe(JSON.stringify(document));
 });
 
 it('takes no other answer for it', async () => {
