@@ -139,6 +139,37 @@ describe('repair', () => {
     expect(await graft.services.experimentIndex.get(id)).toEqual(known);
   });
 
+  it('takes away what KV has of drafts, and of archived experiments that it has in use', async () => {
+    const variants = [
+      { key: 'control', adapter: 'notes@1', weight: 0.5 },
+      { key: 'treatment', adapter: 'notes@2', weight: 0.5 },
+    ];
+    const create = async () => {
+      const made = await post('/admin/experiments', { name: 'notes', variants });
+      return ((await made.json()) as { id: string }).id;
+    };
+    const step = async (id: string, name: string) =>
+      expect((await post(`/admin/experiments/${id}/${name}`, {})).status).toBe(200);
+    const { experimentIndex } = graft.services;
+    const old = await create();
+    await step(old, 'start');
+    const live = await experimentIndex.get(old);
+    if (live.state !== 'found') throw new Error(live.state);
+    await step(old, 'stop');
+    await step(old, 'archive');
+    // The name has another one now, so that it does not bring the old one up to date.
+    const next = await create();
+    await step(next, 'start');
+    await step(next, 'stop');
+    await step(next, 'archive');
+    const draft = await create();
+    await mends([]);
+    await experimentIndex.put(live.value);
+    await experimentIndex.put({ ...live.value, id: draft });
+    await mends([old, draft].sort().map((id) => `experiment ${id}: outdated, removed`));
+    for (const id of [old, draft]) expect(await experimentIndex.get(id)).toEqual({ state: 'gone' });
+  });
+
   it('ends the part of requests in an experiment that it has taken away', async () => {
     await startExperiment(graft);
     const { key: acme } = await newKey({ tenant: 'acme', scopes: [] });
