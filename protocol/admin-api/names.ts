@@ -11,8 +11,8 @@ export const NameView = z.object({
   latest: z.int().min(0),
   /** The name that it stands for. */
   alias: z.string().nullable(),
-  /** A missing name below it is answered neither by it nor by what is above it. */
-  strict: z.boolean(),
+  /** A missing name below it is answered neither by it nor by what is above it. Edges from before do not say. */
+  strict: z.boolean().default(false),
 });
 export type NameView = z.infer<typeof NameView>;
 

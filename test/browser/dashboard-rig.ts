@@ -53,7 +53,7 @@ export async function startDashboard(): Promise<DashboardRig> {
   const openPage = async () => {
     const opened = await browser.newPage();
     // Well below that of a test, so that the failure names the step.
-    opened.setDefaultTimeout(10_000);
+    opened.setDefaultTimeout(20_000);
     opened.on('pageerror', (error) => complaints.push(String(error)));
     opened.on('console', (message) => {
       // A request that is refused is what some of the tests are about; the page says so itself.

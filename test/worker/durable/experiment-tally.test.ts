@@ -1,13 +1,12 @@
-import path from 'node:path';
-import { build } from 'esbuild';
-import { Miniflare } from 'miniflare';
+import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDoTallies, TALLY_SHARDS, tallyShardOf } from '../../../worker/stores/do-tallies.ts';
 import type { DurableNamespace } from '../../../worker/stores/ask-object.ts';
 import type { ExperimentTallies } from '../../../worker/stores/types-experiments.ts';
 import { sampleEvent } from '../../contracts/experiment-tallies.ts';
+import { namespaceOf, objectSource, startObjects } from './object-rig.ts';
 
-const SOURCE = path.join(import.meta.dirname, '../../../worker/durable/experiment-tally.ts');
+const SOURCE = objectSource('experiment-tally.ts');
 const DAY_MS = 86_400_000;
 const AT = Date.UTC(2026, 10, 25);
 
@@ -32,7 +31,6 @@ const SUBJECT = `
       return Response.json([count('batches'), count('spent'), count('units')]);
     }
   }
-  export default {};
 `;
 
 let miniflare: Miniflare;
@@ -41,17 +39,10 @@ let tallies: ExperimentTallies;
 const unit = 'u1';
 
 beforeAll(async () => {
-  const { outputFiles } = await build({
-    stdin: { contents: SUBJECT, resolveDir: import.meta.dirname },
-    ...{ bundle: true, write: false, format: 'esm', logLevel: 'silent', target: 'es2022' },
-  });
-  miniflare = new Miniflare({
-    modules: [{ type: 'ESModule', path: 'index.js', contents: outputFiles[0]?.text ?? '' }],
+  miniflare = await startObjects(SUBJECT, {
     durableObjects: { EXPERIMENTS: { className: 'Subject', useSQLite: true } },
-    compatibilityDate: '2026-05-03',
-    cf: false,
   });
-  namespace = (await miniflare.getDurableObjectNamespace('EXPERIMENTS')) as unknown as DurableNamespace;
+  namespace = await namespaceOf(miniflare, 'EXPERIMENTS');
   tallies = createDoTallies({ namespace, timeoutMs: 20_000 });
 });
 afterAll(() => miniflare.dispose());

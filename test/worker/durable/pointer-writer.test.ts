@@ -1,6 +1,4 @@
-import path from 'node:path';
-import { build } from 'esbuild';
-import { Miniflare } from 'miniflare';
+import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createPointerSync } from '../../../worker/durable/pointer-sync.ts';
 import { PointerWriter } from '../../../worker/durable/pointer-writer.ts';
@@ -19,8 +17,9 @@ import { FakeKv } from '../../fakes/fake-kv.ts';
 import { FakePointerStorage } from '../../fakes/fake-pointer-storage.ts';
 import { createFakeRegistry } from '../../fakes/fake-registry.ts';
 import { openRealDatabase } from '../stores/real-database.ts';
+import { namespaceOf, objectSource, startObjects } from './object-rig.ts';
 
-const SOURCE = path.join(import.meta.dirname, '../../../worker/durable/pointer-writer.ts');
+const SOURCE = objectSource('pointer-writer.ts');
 const MAC_KEY = Buffer.alloc(32, 9);
 const BROKEN = 'test:broken';
 /** The class as it is, with a KV that can be broken and an alarm clock that is fast. */
@@ -39,22 +38,13 @@ export class PointerWriter extends Real {
     super({ storage: fast }, { ...env, ADAPTERS: { put } });
   }
 }
-export default {};
 `;
 const pacing = (sleep: (ms: number) => Promise<void>) => ({ pauseMs: 1_100, tries: 4, sleep });
 const noSleep = async () => undefined;
 
 let miniflare: Miniflare;
 beforeAll(async () => {
-  const { outputFiles } = await build({
-    stdin: { contents: SCRIPT, resolveDir: import.meta.dirname },
-    bundle: true,
-    write: false,
-    format: 'esm',
-    logLevel: 'silent',
-  });
-  miniflare = new Miniflare({
-    modules: [{ type: 'ESModule', path: 'index.js', contents: outputFiles[0]?.text ?? '' }],
+  miniflare = await startObjects(SCRIPT, {
     durableObjects: { POINTERS: { className: 'PointerWriter', useSQLite: true } },
     d1Databases: ['DB'],
     kvNamespaces: ['ADAPTERS'],
@@ -63,14 +53,11 @@ beforeAll(async () => {
       GRAFT_ORIGIN_KEYS: `k1:${Buffer.alloc(32, 7).toString('base64')}`,
       GRAFT_MAC_KEY: MAC_KEY.toString('base64'),
     },
-    compatibilityDate: '2026-05-03',
-    cf: false,
     handleRuntimeStdio: (stdout: NodeJS.ReadableStream, stderr: NodeJS.ReadableStream) => {
       stdout.resume();
       stderr.resume();
     },
   });
-  await miniflare.ready;
 });
 afterAll(() => miniflare.dispose());
 
@@ -151,7 +138,7 @@ pointerWriterContract('the fakes', async (): Promise<PointerRig> => {
 
 pointerWriterContract('Durable Objects', async (): Promise<PointerRig> => {
   const kv = (await miniflare.getKVNamespace('ADAPTERS')) as unknown as KvNamespace;
-  const namespace = (await miniflare.getDurableObjectNamespace('POINTERS')) as unknown as DurableNamespace;
+  const namespace = await namespaceOf(miniflare, 'POINTERS');
   const names = createKvNameIndex({
     kv,
     sealer: createSealer(new Uint8Array(MAC_KEY)),
