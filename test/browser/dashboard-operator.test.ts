@@ -157,16 +157,16 @@ it('hides the results behind the alarm when variants get other shares than they 
   expect(got).toEqual(new Set(['control', 'treatment']));
 
   const look = page.getByRole('button', { name: 'Look now' });
-  const alarm = page.getByRole('alert').getByText('Results are hidden.');
-  // What is counted is written after a second.
+  const counted = page.getByText(/\(control 8, treatment 50; p < 0\.0001\)/);
+  // What is counted is written after a second, perhaps in parts.
   const looked = async () => {
     await look.click();
     await look.waitFor();
-    return alarm.isVisible();
+    return counted.isVisible();
   };
   await expect.poll(looked, { timeout: 20_000, interval: 500 }).toBe(true);
+  await page.getByRole('alert').getByText('Results are hidden.').waitFor();
   await page.getByText('On hold: the variants do not get the units that they should.').waitFor();
-  await page.getByText(/\(control 8, treatment 50; p < 0\.0001\)/).waitFor();
   expect(await page.getByRole('region', { name: /^(Results|Metrics)$/ }).count()).toBe(0);
   expect(await page.getByRole('img').count()).toBe(0);
   await rig.look('alarm');
