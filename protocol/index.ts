@@ -10,6 +10,7 @@ export * from './experiment-api.ts';
 export * from './experiment.ts';
 export * from './fnv1a.ts';
 export * from './identity.ts';
+export * from './is-event-stream.ts';
 export * from './is-sampled.ts';
 export * from './json-depth.ts';
 export * from './limits.ts';

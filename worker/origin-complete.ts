@@ -1,5 +1,6 @@
 import {
   err,
+  isEventStream,
   LOAD_HEADER,
   ok,
   type AdapterManifest,
@@ -189,7 +190,7 @@ export function createComplete(params: {
   /** The lease ends with the body of a stream; headers of a whole answer come when the work is done. */
   function deliver(origin: Origin, response: Response, lease: Lease, call: CompletionCall): Response {
     const { body, status, headers } = response;
-    if (body === null || !headers.get('content-type')?.startsWith('text/event-stream')) {
+    if (body === null || !isEventStream(headers)) {
       lease.end();
       return response;
     }

@@ -1,8 +1,7 @@
 import type { ArgsDef } from 'citty';
 import { FlipAnswer } from '../../protocol/index.ts';
 import { commonFlags } from '../flags.ts';
-import { createOutput } from '../output.ts';
-import { adminClient } from './admin-client.ts';
+import { sendChange, type ChangeArgs } from './send-change.ts';
 import { parseExpect } from './version-argument.ts';
 
 /** Of every command that changes what a name points at. */
@@ -22,26 +21,14 @@ export const changeFlags = {
   ...commonFlags,
 } as const satisfies ArgsDef;
 
-interface ChangeArgs {
-  readonly expect?: string | undefined;
-  readonly why?: string | undefined;
-  readonly 'dry-run'?: boolean | undefined;
-  readonly json?: boolean | undefined;
-}
-
 /** Sends a change of the live version, and tells what came of it. @param what for errors, such as `promote a@2`. */
 export async function changeLive(
   params: { what: string; path: string; body: Record<string, unknown> },
-  args: ChangeArgs,
+  args: ChangeArgs & { readonly expect?: string | undefined },
 ): Promise<void> {
-  const output = createOutput({ json: args.json === true });
-  const dryRun = args['dry-run'] === true;
   const expect = parseExpect(args.expect);
-  const client = await adminClient();
-  const body = JSON.stringify({ ...params.body, expect, why: args.why, dry_run: dryRun });
-  const response = await client.send(params.what, params.path, { method: 'POST', body });
-  const flipped = FlipAnswer.parse(await response.json());
-  output.result({ ...flipped, ...(dryRun ? { dry_run: true } : {}) }, () => flippedText(flipped, dryRun));
+  const body = { ...params.body, expect };
+  await sendChange({ ...params, body, answer: FlipAnswer, tell: flippedText }, args);
 }
 
 export function flippedText({ name, version, from }: FlipAnswer, dryRun: boolean): string {

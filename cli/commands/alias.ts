@@ -1,11 +1,10 @@
 import { defineCommand } from 'citty';
 import { AliasAnswer } from '../../protocol/index.ts';
-import { adminClient } from '../admin/admin-client.ts';
 import { whyFlag } from '../admin/change-live.ts';
+import { sendChange } from '../admin/send-change.ts';
 import { parseName } from '../admin/version-argument.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
-import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -27,21 +26,19 @@ export default defineCommand({
     ...commonFlags,
   },
   async run({ args }) {
-    const output = createOutput({ json: args.json === true });
-    const dryRun = args['dry-run'] === true;
     const name = parseName(args.name);
     if ((args.target === undefined) !== (args.remove === true))
       throw usageError('Say what the alias is to stand for, or --remove.');
     const target = args.target === undefined ? null : parseName(args.target);
-    const client = await adminClient();
-    const response = await client.send(`alias ${name}`, '/admin/alias', {
-      method: 'POST',
-      body: JSON.stringify({ name, target, why: args.why, dry_run: dryRun }),
-    });
-    const aliased = AliasAnswer.parse(await response.json());
-    output.result({ ...aliased, ...(dryRun ? { dry_run: true } : {}) }, () => {
-      const what = target === null ? 'no alias any more' : `an alias of ${target}`;
-      return dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`;
-    });
+    const what = target === null ? 'no alias any more' : `an alias of ${target}`;
+    const change = {
+      what: `alias ${name}`,
+      path: '/admin/alias',
+      body: { name, target },
+      answer: AliasAnswer,
+      tell: (_: AliasAnswer, dryRun: boolean) =>
+        dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`,
+    };
+    await sendChange(change, args);
   },
 });

@@ -12,7 +12,7 @@ import { experimentTable } from '../experiment/experiment-table.ts';
 import { nextCommand, nowText } from '../experiment/experiment-words.ts';
 import { findExperiment, listExperiments } from '../experiment/find-experiment.ts';
 import { glyphsFor } from '../experiment/glyphs.ts';
-import { parseDesign } from '../experiment/parse-design.ts';
+import { parseDesign, type DesignFlags } from '../experiment/parse-design.ts';
 import { planText } from '../experiment/plan-text.ts';
 import { readDesignFile } from '../experiment/read-design-file.ts';
 import { isFlagGiven, repeatedFlag } from '../experiment/repeated-flag.ts';
@@ -71,20 +71,15 @@ export default defineCommand({
   },
 });
 
-/** Flags as citty parsed them, and as they were typed. */
-export interface Flags {
+/** Flags as citty parsed them, and as they were typed; those that may be repeated are read from `rawArgs`. */
+export interface Flags extends Omit<
+  DesignFlags,
+  'name' | 'variants' | 'metrics' | 'guardrails' | 'tenants' | 'overrides'
+> {
   readonly rawArgs: readonly string[];
   readonly name?: string | undefined;
   readonly winner?: string | undefined;
   readonly file?: string | undefined;
-  readonly ramp?: string | undefined;
-  readonly hold?: string | undefined;
-  readonly minUnits?: string | undefined;
-  readonly coverage?: string | undefined;
-  readonly shadow?: string | undefined;
-  readonly shadowCompare?: boolean | undefined;
-  readonly seed?: string | undefined;
-  readonly unit?: string | undefined;
   readonly why?: string | undefined;
   readonly expect?: string | undefined;
   readonly undo?: boolean | undefined;

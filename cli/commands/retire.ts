@@ -1,11 +1,10 @@
 import { defineCommand } from 'citty';
 import { RetireAnswer } from '../../protocol/index.ts';
-import { adminClient } from '../admin/admin-client.ts';
 import { whyFlag } from '../admin/change-live.ts';
+import { sendChange } from '../admin/send-change.ts';
 import { parseReference } from '../admin/version-argument.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
-import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -27,18 +26,16 @@ export default defineCommand({
     ...commonFlags,
   },
   async run({ args }) {
-    const output = createOutput({ json: args.json === true });
-    const dryRun = args['dry-run'] === true;
     const { name, version } = parseReference(args.version);
     if (version === null) throw usageError(`Which version of '${name}'? Say ${name}@<number>.`);
-    const client = await adminClient();
-    const response = await client.send(`retire ${args.version}`, '/admin/retire', {
-      method: 'POST',
-      body: JSON.stringify({ name, version, why: args.why, dry_run: dryRun }),
-    });
-    const retired = RetireAnswer.parse(await response.json());
-    output.result({ ...retired, ...(dryRun ? { dry_run: true } : {}) }, () =>
-      dryRun ? `dry run: ${name}@${version} would be retired` : `${name}@${version} is retired`,
-    );
+    const change = {
+      what: `retire ${args.version}`,
+      path: '/admin/retire',
+      body: { name, version },
+      answer: RetireAnswer,
+      tell: (_: RetireAnswer, dryRun: boolean) =>
+        dryRun ? `dry run: ${name}@${version} would be retired` : `${name}@${version} is retired`,
+    };
+    await sendChange(change, args);
   },
 });

@@ -1,11 +1,10 @@
 import { defineCommand } from 'citty';
 import { StrictAnswer } from '../../protocol/index.ts';
-import { adminClient } from '../admin/admin-client.ts';
 import { whyFlag } from '../admin/change-live.ts';
+import { sendChange } from '../admin/send-change.ts';
 import { parseName } from '../admin/version-argument.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -29,20 +28,19 @@ export default defineCommand({
     ...commonFlags,
   },
   async run({ args }) {
-    const output = createOutput({ json: args.json === true });
-    const dryRun = args['dry-run'] === true;
     const name = parseName(args.name);
-    const client = await adminClient();
-    const response = await client.send(`strict ${name}`, '/admin/strict', {
-      method: 'POST',
-      body: JSON.stringify({ name, strict: args.off !== true, why: args.why, dry_run: dryRun }),
-    });
-    const made = StrictAnswer.parse(await response.json());
-    output.result({ ...made, ...(dryRun ? { dry_run: true } : {}) }, () => {
-      const what = made.strict ? 'strict' : 'not strict';
-      if (made.strict === made.from)
-        return `${name} is ${what} already; nothing ${dryRun ? 'would change' : 'changed'}`;
-      return dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`;
-    });
+    const change = {
+      what: `strict ${name}`,
+      path: '/admin/strict',
+      body: { name, strict: args.off !== true },
+      answer: StrictAnswer,
+      tell: ({ strict, from }: StrictAnswer, dryRun: boolean) => {
+        const what = strict ? 'strict' : 'not strict';
+        if (strict === from)
+          return `${name} is ${what} already; nothing ${dryRun ? 'would change' : 'changed'}`;
+        return dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`;
+      },
+    };
+    await sendChange(change, args);
   },
 });

@@ -1,10 +1,8 @@
 import { createMiddleware } from 'hono/factory';
+import { isEventStream } from '../../protocol/index.ts';
 import type { Observer } from '../observe/observer.ts';
 import { createRequestTrace } from '../observe/request-trace.ts';
 import type { AppEnv } from './request-scope.ts';
-
-const isStream = (response: Response): boolean =>
-  response.headers.get('content-type')?.startsWith('text/event-stream') ?? false;
 
 /** Gives each request a trace and its id in the answer, and reports it when it has ended: a stream at its last byte. */
 export const observeRequest = (params: { observer: Observer; now: () => number }) =>
@@ -18,6 +16,6 @@ export const observeRequest = (params: { observer: Observer; now: () => number }
     const route = routePath.startsWith('/') ? routePath : 'other';
     const { status } = context.res;
     const report = () => params.observer({ trace, requestId, method, route, status, at: params.now() });
-    if (isStream(context.res)) trace.onFinish(report);
+    if (isEventStream(context.res.headers)) trace.onFinish(report);
     else report();
   });

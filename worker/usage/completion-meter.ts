@@ -1,4 +1,4 @@
-import { errorResponse, readUsageNote } from '../../protocol/index.ts';
+import { errorResponse, isEventStream, readUsageNote } from '../../protocol/index.ts';
 import type { AskQuota, Refused, Ticket } from '../quota/ask-quota.ts';
 import type {
   CompletionEnding,
@@ -6,7 +6,6 @@ import type {
   MeteredAnswer,
   UsageSink,
 } from '../stores/types-metering.ts';
-import { isStream } from './is-stream.ts';
 import { UsageStripper } from './strip-usage.ts';
 
 /** Statuses of what did not come to its end; see {@link UsageEvent}. */
@@ -69,7 +68,7 @@ export function createCompletionMeter(params: {
       const note = readUsageNote(answer.note);
       const promptTokens = note?.promptTokens ?? 0;
       const body = response.body as ReadableStream<Uint8Array> | null;
-      if (body === null || !isStream(response)) {
+      if (body === null || !isEventStream(response.headers)) {
         end(served, {
           promptTokens,
           completionTokens: note?.completionTokens ?? 0,

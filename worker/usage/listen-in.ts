@@ -1,7 +1,7 @@
+import { isEventStream } from '../../protocol/index.ts';
 import type { MeteredAnswer } from '../stores/types-metering.ts';
 import { AnswerCopy } from './answer-copy.ts';
 import { textsOf } from './answer-texts.ts';
-import { isStream } from './is-stream.ts';
 import { UsageStripper } from './strip-usage.ts';
 
 /**
@@ -17,7 +17,7 @@ export function listenIn(
   const { signal, maxBytes, keepAlive } = params;
   const body = response.body as ReadableStream<Uint8Array> | null;
   if (body === null || !response.ok || signal.aborted) return { body, texts: Promise.resolve(null) };
-  const stream = isStream(response);
+  const stream = isEventStream(response.headers);
   const copy = new AnswerCopy(maxBytes);
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
     transform(chunk, controller) {

@@ -1,4 +1,4 @@
-import { readUsageNote } from '../../protocol/index.ts';
+import { isEventStream, readUsageNote } from '../../protocol/index.ts';
 import { disagreement } from '../experiments/disagreement.ts';
 import { outcomeValues } from '../experiments/outcome.ts';
 import { logLine } from '../observe/log-line.ts';
@@ -6,7 +6,6 @@ import type { ExperimentSink, ShadowRunner } from '../stores/types-experiments.t
 import type { CompletionEnding, MeteredAnswer } from '../stores/types-metering.ts';
 import { AnswerCopy } from './answer-copy.ts';
 import { textsOf } from './answer-texts.ts';
-import { isStream } from './is-stream.ts';
 import { listenIn } from './listen-in.ts';
 import { UsageStripper } from './strip-usage.ts';
 
@@ -82,7 +81,7 @@ async function readToTheEnd(
   { now, copy }: { now: () => number; copy: AnswerCopy | null },
 ): Promise<CompletionEnding & { stream: boolean }> {
   const stripper = new UsageStripper();
-  const stream = isStream(response);
+  const stream = isEventStream(response.headers);
   let firstAt: number | null = null;
   let { status } = response;
   try {
