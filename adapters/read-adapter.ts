@@ -7,6 +7,7 @@ import { refusedKohyaName } from './format/kohya-names.ts';
 import type { LoraModule } from './format/lora-module.ts';
 import { readMlxAdapter } from './format/mlx-adapter.ts';
 import { readPeftAdapter } from './format/peft-adapter.ts';
+import { parsePeftConfig } from './format/peft-config.ts';
 import type { AttentionShape } from './format/rope-rows.ts';
 import { MAX_ADAPTER_TENSORS, parseSafetensors, type SafetensorsFile } from './format/safetensors.ts';
 
@@ -93,6 +94,9 @@ function readPlainSafetensors(
   const config = configJson === null ? null : readConfigObject(configJson, { path: paths.configPath });
   const configured = config === null ? null : configKind(config);
   const style = tensorStyle(file.tensors.keys());
+  // Another method of PEFT's own (LoHa, LoKr …) shares names with LyCORIS; its configuration says best what it is.
+  if (configured === 'peft' && config !== null && config.get('peft_type') !== 'LORA')
+    parsePeftConfig(config, { path: paths.configPath });
   if (style !== null && configured !== null && style !== configured)
     throw new AdapterFormatError({
       code: 'config_mismatch',

@@ -51,6 +51,14 @@ export function checkValues(modules: readonly LoraModule[]): AdapterFormatError[
   return problems;
 }
 
+/** A head's last path segment in the models that Hugging Face has. */
+const HEAD = /(?:^|\.)(?:lm_head|output|embed_out|score|classifier)$/;
+
+const unknownModule = (name: string, base: string): string =>
+  HEAD.test(name)
+    ? `the head cannot be adapted, only linear layers inside the model. Train without "${printable(name.split('.').at(-1) ?? name)}" in target_modules.`
+    : `the base ${base} has no such linear layer. Train against this base.`;
+
 /** Base id, modules and shapes against what the origin serves. */
 function checkBase({ config, modules }: CanonicalAdapter, base: BaseInfo): AdapterFormatError[] {
   const problems: AdapterFormatError[] = [];
@@ -71,7 +79,7 @@ function checkBase({ config, modules }: CanonicalAdapter, base: BaseInfo): Adapt
         new AdapterFormatError({ code, message: `${printable(name)}: ${message}`, subject: name }),
       );
     if (linear === undefined) {
-      add('module_unknown', `the base ${base.id} has no such linear layer. Train against this base.`);
+      add('module_unknown', unknownModule(name, base.id));
       continue;
     }
     if (linear.in !== inFeatures(module) || linear.out !== outFeatures(module))

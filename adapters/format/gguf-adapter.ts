@@ -27,6 +27,9 @@ const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why:
 
 type Refuse = (code: AdapterErrorCode, message: string, subject?: string) => never;
 
+const A_MODEL =
+  'it is a model, not an adapter. Give the file that convert_lora_to_gguf.py wrote, or serve the model as a base with --base.';
+
 /** Blocks of a float16 scale and 32 signed bytes (ggml `block_q8_0`). */
 function dequantizeQ8(data: Uint8Array): Uint8Array {
   const blocks = data.byteLength / Q8_0_BYTES;
@@ -104,8 +107,10 @@ function checkKind(metadata: ReadonlyMap<string, GgufValue>, refuse: Refuse): vo
     if (value !== expected)
       refuse(
         'not_lora',
-        `${key} is ${printable(JSON.stringify(value ?? null))}, not "${expected}": the file is no LoRA adapter. ` +
-          'Give the file that convert_lora_to_gguf.py wrote.',
+        `${key} is ${printable(JSON.stringify(value ?? null))}, not "${expected}": ` +
+          (value === 'model'
+            ? A_MODEL
+            : 'the file is no LoRA adapter. Give the file that convert_lora_to_gguf.py wrote.'),
         key,
       );
   }
@@ -159,17 +164,9 @@ export function readGgufAdapter(
   const refuse: Refuse = (code, message, subject) => {
     throw new AdapterFormatError({ code, message, path, subject });
   };
-  const header = parseGgufHeader({
-    header: bytes.subarray(0, MAX_HEADER_BYTES),
-    fileBytes: bytes.byteLength,
-    limits: { tensors: MAX_ADAPTER_TENSORS, values: MAX_VALUES },
-    path,
-  });
+  const header = adapterHeader(bytes, path);
   if (header === null)
-    return refuse(
-      'header_too_large',
-      `The header has more than ${MAX_HEADER_BYTES} bytes, an adapter's has not.`,
-    );
+    return refuse('not_lora', `Its metadata is as large as a tokenizer makes a model's: ${A_MODEL}`);
   const { metadata } = header;
   checkKind(metadata, refuse);
   const architecture = metadata.get('general.architecture');
@@ -209,6 +206,21 @@ export function readGgufAdapter(
     modules: modules.sort((x, y) => (x.name < y.name ? -1 : 1)),
     warnings,
   };
+}
+
+/** @returns null when there is more metadata than an adapter has. @throws AdapterFormatError */
+function adapterHeader(bytes: Uint8Array, path: string | undefined): GgufHeader | null {
+  try {
+    return parseGgufHeader({
+      header: bytes.subarray(0, MAX_HEADER_BYTES),
+      fileBytes: bytes.byteLength,
+      limits: { tensors: MAX_ADAPTER_TENSORS, values: MAX_VALUES },
+      path,
+    });
+  } catch (error) {
+    if (error instanceof AdapterFormatError && error.code === 'header_too_large') return null;
+    throw error;
+  }
 }
 
 function undoPermutation(module: LoraModule, attention: AttentionShape | null, refuse: Refuse): LoraModule {

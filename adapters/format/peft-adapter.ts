@@ -30,11 +30,11 @@ export function readPeftAdapter(params: {
         'Give the folder that save_pretrained wrote.',
       path: params.configPath,
     });
-  const modules = pairs.map(({ name, a, b }) => {
+  const modules = pairs.map(({ name, trainedAs, a, b }) => {
     const narrow = (tensor: Tensor): Tensor =>
       tensor.dtype === 'F64' ? convertTensor(tensor, 'F32', { name, path }) : tensor;
-    const rank = config.rankOf(name);
-    const alpha = config.alphaOf(name) * (config.useRslora ? Math.sqrt(rank) : 1);
+    const rank = config.rankOf(trainedAs);
+    const alpha = config.alphaOf(trainedAs) * (config.useRslora ? Math.sqrt(rank) : 1);
     return makeLoraModule({ name, rank, alpha, a: narrow(a), b: narrow(b), path });
   });
   return { baseModel: config.baseModel, modules, warnings: [] };

@@ -8,7 +8,7 @@ export interface PeftConfig {
   /** As written: a hub id, a local path, or null. */
   readonly baseModel: string | null;
   readonly useRslora: boolean;
-  /** Rank and alpha of a module by its path below `base_model.model.`. */
+  /** Rank and alpha of a module by the path that it was trained under, below `base_model.model.`. */
   readonly rankOf: (module: string) => number;
   readonly alphaOf: (module: string) => number;
 }
@@ -129,6 +129,15 @@ export function parsePeftConfig(config: JsonObject, options: { path?: string } =
       'bias',
     );
   const init = config.get('init_lora_weights') ?? null;
+  // PEFT's conversion subtracts what the initialisation took from the base; LoftQ's base was quantized on the way, so
+  // that the difference is no longer of the adapter's rank (peft `utils/loftq_utils.py`).
+  if (init === 'loftq')
+    refuse(
+      'init_mutates_base',
+      'init_lora_weights "loftq" trains on a base that LoftQ has quantized, and no conversion leads back to the plain ' +
+        'one. Train on the plain base, with init_lora_weights true.',
+      'init_lora_weights',
+    );
   if (!PLAIN_INITS.has(init))
     refuse(
       'init_mutates_base',

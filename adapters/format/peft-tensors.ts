@@ -1,12 +1,20 @@
 /**
  * Names in PEFT's `adapter_model.safetensors` (peft `utils/save_and_load.py`): which are LoRA pairs, which are refused.
- * transformers' own `save_pretrained(…, save_peft_format=False)` leaves `base_model.model.` out.
+ * transformers' own `save_pretrained(…, save_peft_format=False)` leaves `base_model.model.` out, a model that went
+ * through `torch.compile` has `_orig_mod.` in its paths, and one loaded by `AutoModel` (without a head) has its layers
+ * at the top, where the same layers with a head lie below `model.`.
  */
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import type { Tensor } from './dtype.ts';
 import type { SafetensorsFile } from './safetensors.ts';
 
 const PREFIX = 'base_model.model.';
+/** `torch.compile`'s wrapper (torch `_dynamo/eval_frame.py`, `OptimizedModule`), wherever it stands in a path. */
+const COMPILED = /(^|\.)_orig_mod\./g;
+/** Layers of a model without a head. */
+const HEADLESS = /^layers\.\d/;
+/** VeLoRA's projections (peft `tuners/lora/variants.py`): only the backward pass reads them. */
+const TRAINING_ONLY = /\.lora_velora_embed(?:\.[A-Za-z0-9_-]+)?$/;
 /** `<module>.lora_A.weight`, or with the adapter's name between, as older versions wrote it. */
 const PAIR = /^(.*)\.lora_(A|B)(\.[A-Za-z0-9_-]+)?\.weight$/;
 
@@ -38,9 +46,15 @@ const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why:
   ],
 ];
 
+const WHOLE_MODEL =
+  'The file has no LoRA tensors but whole weights: it is a model, not an adapter. Save the adapter before ' +
+  'merge_and_unload(), or serve the model itself as a base with --base.';
+
 export interface PeftPair {
-  /** Module path without `base_model.model.`. */
+  /** Module path in Hugging Face's naming, as the base has it. */
   readonly name: string;
+  /** The same as the file has it, without `base_model.model.`: what the configuration's patterns are about. */
+  readonly trainedAs: string;
   readonly a: Tensor;
   readonly b: Tensor;
 }
@@ -50,12 +64,17 @@ export function readPeftPairs(file: SafetensorsFile, options: { path?: string } 
   const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
     throw new AdapterFormatError({ code, message, path: options.path, subject });
   };
-  const found = new Map<string, { A?: Tensor; B?: Tensor; infix: string }>();
+  const found = new Map<string, { A?: Tensor; B?: Tensor; infix: string; trainedAs: string }>();
+  const names = [...file.tensors.keys()];
+  if (names.some((name) => name.endsWith('.weight')) && !names.some((name) => name.includes('lora_')))
+    return refuse('full_weight', WHOLE_MODEL, names[0]);
   let prefix: string | undefined;
   for (const [key, tensor] of file.tensors) {
-    const match = PAIR.exec(key);
+    if (TRAINING_ONLY.test(key)) continue;
+    const plain = key.replace(COMPILED, '$1');
+    const match = PAIR.exec(plain);
     const shown = printable(key);
-    const own = key.startsWith(PREFIX) ? PREFIX : '';
+    const own = plain.startsWith(PREFIX) ? PREFIX : '';
     if (match) prefix ??= own;
     if (!match || own !== prefix) {
       const known = REFUSED.find(([pattern]) => pattern.test(key));
@@ -67,11 +86,12 @@ export function readPeftPairs(file: SafetensorsFile, options: { path?: string } 
         key,
       );
     }
-    const module = (match[1] as string).slice(own.length);
+    const trainedAs = (match[1] as string).slice(own.length);
+    const module = HEADLESS.test(trainedAs) ? `model.${trainedAs}` : trainedAs;
     const side = match[2] as 'A' | 'B';
     const infix = match[3] ?? '';
-    const pair = found.get(module) ?? { infix };
-    if (pair[side] || pair.infix !== infix)
+    const pair = found.get(module) ?? { infix, trainedAs };
+    if (pair[side] || pair.infix !== infix || pair.trainedAs !== trainedAs)
       refuse(
         'duplicate_module',
         `${printable(module)} has more than one pair: save one adapter a file.`,
@@ -83,14 +103,14 @@ export function readPeftPairs(file: SafetensorsFile, options: { path?: string } 
   if (found.size === 0)
     refuse('empty_adapter', 'The file has no LoRA tensors. Check that the adapter was saved, not the base.');
   const pairs: PeftPair[] = [];
-  for (const [name, { A: a, B: b }] of found) {
+  for (const [name, { A: a, B: b, trainedAs }] of found) {
     if (!a || !b)
       return refuse(
         'missing_pair',
         `${printable(name)}: lora_${a ? 'B' : 'A'} is missing from the file. Save the adapter again.`,
         name,
       );
-    pairs.push({ name, a, b });
+    pairs.push({ name, trainedAs, a, b });
   }
   return pairs.sort((x, y) => (x.name < y.name ? -1 : 1));
 }

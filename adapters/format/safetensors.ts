@@ -106,8 +106,9 @@ function parseEntry(name: string, value: JsonValue, refuse: Refuse): TensorEntry
   return { dtype: dtype as Dtype, shape, begin, end };
 }
 
+/** MLX writes `null` where it has none (`mx.save_safetensors`). */
 function parseMetadata(value: JsonValue | undefined, refuse: Refuse): Map<string, string> {
-  if (value === undefined) return new Map();
+  if (value === undefined || value === null) return new Map();
   if (!(value instanceof Map))
     return refuse('metadata_invalid', '__metadata__ must be an object of strings.');
   for (const [key, text] of value)

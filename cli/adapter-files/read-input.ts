@@ -89,6 +89,11 @@ function nothingIn(folder: string, names: readonly string[]): CliError {
   const files = names.filter((name) => /\.(?:safetensors|gguf)$/i.test(name));
   if (files.length === 0) return unusable(`${folder} holds no adapter. ${EXPECTED}`);
   const paths = files.map((name) => path.join(folder, name));
+  if (names.includes('config.json'))
+    return unusable(
+      `${folder} looks like a whole model (config.json, ${listed(files)}), not an adapter. Give the folder that ` +
+        'save_pretrained wrote before merge_and_unload(), or serve the model as a base with --base.',
+    );
   return unusable(
     `${folder} holds neither ${WEIGHTS.join(' nor ')}. If a file in it is the adapter, give that file: ${listed(paths)}.`,
   );

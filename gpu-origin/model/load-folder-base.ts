@@ -10,6 +10,7 @@ import {
 } from '../../adapters/index.ts';
 import { baseIdOf } from '../../protocol/index.ts';
 import { type BaseModel, BaseModelError, checkConfig, type LlamaConfig } from './base-model.ts';
+import { HEAD, refuseOtherHead, refuseUnused } from './check-tensors.ts';
 import { fileDigest } from './file-digest.ts';
 import { readFully } from './read-fully.ts';
 
@@ -36,8 +37,11 @@ const HubConfig = z.object({
   hidden_act: z.string().optional(),
   sliding_window: z.int().nullish(),
   use_sliding_window: z.boolean().optional(),
+  quantization_config: z.record(z.string(), z.unknown()).nullish(),
 });
 type HubConfig = z.infer<typeof HubConfig>;
+
+const MODEL_TYPES: readonly string[] = ['llama', 'mistral', 'qwen2'];
 
 /**
  * Divisors of Llama 3's stretched frequencies; transformers `modeling_rope_utils.py` `_compute_llama3_parameters`.
@@ -70,11 +74,21 @@ function ropeDivisors(config: HubConfig, headDim: number, theta: number): Float3
 }
 
 function readConfig(folder: string, has: (name: string) => boolean): { config: LlamaConfig; hub: HubConfig } {
-  const parsed = HubConfig.safeParse(JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')));
+  const json: unknown = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+  // Other families name their sizes otherwise (GPT-2: n_embd), so what it is comes before what it lacks.
+  const type = z.object({ model_type: z.string() }).safeParse(json);
+  if (type.success && !MODEL_TYPES.includes(type.data.model_type))
+    throw new BaseModelError(
+      `model_type ${type.data.model_type} is not supported; ${MODEL_TYPES.join(', ')} are`,
+    );
+  const parsed = HubConfig.safeParse(json);
   if (!parsed.success) throw new BaseModelError(`config.json: ${z.prettifyError(parsed.error)}`);
   const hub = parsed.data;
-  if (!['llama', 'qwen2', 'mistral'].includes(hub.model_type))
-    throw new BaseModelError(`model_type ${hub.model_type} is not supported; llama, mistral and qwen2 are`);
+  if (hub.quantization_config != null)
+    throw new BaseModelError(
+      `the base is quantized (quantization_config, ${String(hub.quantization_config['quant_method'] ?? 'unknown method')}), ` +
+        'which is not supported in a Hugging Face folder. Give the plain checkpoint that it was made from, or a GGUF file',
+    );
   if (hub.mlp_bias === true || (hub.attention_bias === true && hub.model_type !== 'qwen2'))
     throw new BaseModelError('biases on o_proj or the MLP are not supported');
   if (hub.hidden_act !== undefined && hub.hidden_act !== 'silu')
@@ -98,7 +112,8 @@ function readConfig(folder: string, has: (name: string) => boolean): { config: L
     ropeTheta: theta,
     ropeDivisors: ropeDivisors(hub, headDim, theta),
     tiedHead: hub.tie_word_embeddings ?? !has('lm_head.weight'),
-    qkvBias: has('model.layers.0.self_attn.q_proj.bias'),
+    // Qwen2 has them always; elsewhere `attention_bias` would bring one at o too, which is refused above.
+    qkvBias: hub.model_type === 'qwen2',
   });
   return { config, hub };
 }
@@ -150,7 +165,12 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
     const digests = await Promise.all(
       ['config.json', ...files].map(async (file) => `${file} ${await fileDigest(join(folder, file))}\n`),
     );
-    return {
+    // A head that is stored although it is the embedding is looked at below.
+    refuseUnused(
+      [...tensors.keys()].filter((name) => name !== HEAD || !config.tiedHead),
+      config,
+    );
+    const base: BaseModel = {
       id: params.id ?? baseIdOf(hub._name_or_path || basename(folder)),
       digest: createHash('sha256').update(digests.join('')).digest('hex'),
       config,
@@ -167,6 +187,8 @@ export async function loadFolderBase(params: { path: string; id?: string | undef
       },
       close,
     };
+    if (config.tiedHead && tensors.has(HEAD)) refuseOtherHead(base);
+    return base;
   } catch (error) {
     close();
     throw error;

@@ -2,6 +2,7 @@ import { basename } from 'node:path';
 import { unpermuteRows } from '../../adapters/index.ts';
 import { baseIdOf } from '../../protocol/index.ts';
 import { type BaseModel, BaseModelError, checkConfig, type LlamaConfig } from './base-model.ts';
+import { refuseUnused } from './check-tensors.ts';
 import { fileDigest } from './file-digest.ts';
 import { type GgufFile, readGguf } from './gguf.ts';
 
@@ -16,6 +17,8 @@ const GGUF_NAMES: [RegExp, string][] = [
   [/^model\.layers\.(\d+)\.self_attn\.o_proj\.(weight|bias)$/, 'blk.$1.attn_output.$2'],
   [/^model\.layers\.(\d+)\.mlp\.(gate|up|down)_proj\.(weight|bias)$/, 'blk.$1.ffn_$2.$3'],
 ];
+
+const ROPE_FREQUENCIES = 'rope_freqs.weight';
 
 function ggufName(name: string): string {
   for (const [pattern, replacement] of GGUF_NAMES)
@@ -50,7 +53,7 @@ function readConfig(file: GgufFile): LlamaConfig {
     context: number('context_length'),
     rmsEpsilon: number('attention.layer_norm_rms_epsilon'),
     ropeTheta: number('rope.freq_base', 10_000),
-    ropeDivisors: file.tensors.has('rope_freqs.weight') ? file.readTensor('rope_freqs.weight') : null,
+    ropeDivisors: file.tensors.has(ROPE_FREQUENCIES) ? file.readTensor(ROPE_FREQUENCIES) : null,
     tiedHead: !file.tensors.has('output.weight'),
     qkvBias: file.tensors.has('blk.0.attn_q.bias'),
   });
@@ -72,6 +75,9 @@ export async function loadGgufBase(params: {
 }): Promise<{ base: BaseModel; file: GgufFile }> {
   const file = readGguf(params.path);
   const config = readConfig(file);
+  // The stretched frequencies are read into the configuration.
+  const weights = [...file.tensors.keys()].filter((name) => name !== ROPE_FREQUENCIES);
+  refuseUnused(weights, config, ggufName);
   const permuted = config.family === 'llama';
   const base: BaseModel = {
     id: params.id ?? idOfGgufFile(params.path),

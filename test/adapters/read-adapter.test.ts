@@ -26,6 +26,17 @@ const weights = (tensors: Parameters<typeof writeSafetensors>[0]['tensors']) => 
 
 describe('the format is told by the content', () => {
   it.each([
+    ['LOHA', 'hada_w1_a'],
+    ['LOKR', 'lokr_w1'],
+  ])("%s of PEFT's is refused as what its configuration says", (type, part) => {
+    const files = {
+      weights: weights(new Map([[`base_model.model.${Q}.${part}`, filled(2, 4)]])),
+      configJson: peftConfig({ peft_type: type }),
+    };
+    expect(refusal('not_lora', () => readAdapter(files)).message).toContain(`peft_type is "${type}"`);
+  });
+
+  it.each([
     ['peft', peftFiles(), 'someone/Tiny-Llama'],
     ['mlx', mlxFiles(), 'someone/Tiny-Llama'],
     ['kohya', kohyaFiles(), null],

@@ -26,6 +26,12 @@ describe('validateAdapter', () => {
     ]);
   });
 
+  it('a head is told apart from a layer of another base', () => {
+    const [head, layer] = problems([loraModule('lm_head'), loraModule('model.layers.1.self_attn.q_proj')]);
+    expect(head?.message).toMatch(/head cannot be adapted.*Train without "lm_head"/);
+    expect(layer?.message).toContain('Train against this base.');
+  });
+
   it('refuses a rank above what the origin serves', () => {
     expect(problems([loraModule(Q, 17)])).toMatchObject([{ code: 'rank_sum_exceeded', subject: Q }]);
   });

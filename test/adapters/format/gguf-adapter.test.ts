@@ -165,6 +165,17 @@ describe('what llama.cpp writes', () => {
 });
 
 describe('what is refused', () => {
+  it.each([
+    ['a model that says so', file({ 'general.type': 'model' })],
+    [
+      'a model of before that, with its vocabulary',
+      file({ 'tokenizer.ggml.tokens': Array.from({ length: 70_000 }, (_, i) => `t${i}`) }),
+    ],
+  ])('%s is told from an adapter', (_name, bytes) => {
+    const { message } = refusal('not_lora', () => read(bytes));
+    expect(message).toMatch(/a model, not an adapter.*--base/);
+  });
+
   const more = (name: string, shape = [2, 4]): Uint8Array => file({}, [...TENSORS, tensor(name, shape)]);
   const only = (...tensors: GgufTensorInput[]): Uint8Array => file({}, tensors);
   const refused: [string, Uint8Array, AdapterErrorCode][] = [
@@ -211,7 +222,7 @@ describe('what is refused', () => {
     ],
     ['rows that are not whole heads', only(...pair('blk.0.attn_q.weight', 6)), 'shape_mismatch'],
     ['bytes after the last tensor', Uint8Array.from([...file(), 0]), 'trailing_bytes'],
-    ['metadata of a whole tokenizer', file({ tokens: Array<number>(70_000).fill(1) }), 'header_too_large'],
+    ['metadata of a whole tokenizer', file({ tokens: Array<number>(70_000).fill(1) }), 'not_lora'],
   ];
   it.each(refused)('%s', (_, bytes, code) => {
     expect(refusal(code, () => read(bytes)).path).toBe('x.gguf');

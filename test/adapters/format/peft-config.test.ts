@@ -7,6 +7,14 @@ const parsePeftConfig = (json: string, options: { path?: string } = {}) =>
   parse(readConfigObject(json, options), options);
 
 describe('what is not a plain delta', () => {
+  it('LoftQ has no conversion, unlike what else changes the base', () => {
+    const refused = (init: string) =>
+      refusal('init_mutates_base', () => parsePeftConfig(peftConfig({ init_lora_weights: init }))).message;
+    expect(refused('loftq')).toContain('Train on the plain base');
+    expect(refused('loftq')).not.toContain('path_initial_model_for_weight_conversion');
+    expect(refused('pissa')).toContain('path_initial_model_for_weight_conversion');
+  });
+
   it.each([
     ['peft_type', 'VERA', 'not_lora'],
     ['peft_type', 'XLORA', 'not_lora'],

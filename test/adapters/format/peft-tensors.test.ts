@@ -32,6 +32,44 @@ describe('readPeftPairs', () => {
     refusal('unknown_tensor', () => readPeftPairs({ metadata: new Map(), tensors }));
   });
 
+  const renamed = (rename: (name: string) => string) =>
+    new Map([...peftTensors()].map(([name, t]) => [rename(name), t]));
+
+  it.each([
+    ['base_model.model._orig_mod.model.', Q],
+    ['_orig_mod.base_model.model.model.', Q],
+    ['base_model.model.', Q.slice('model.'.length)],
+    ['base_model.model._orig_mod.', Q.slice('model.'.length)],
+    ['', Q.slice('model.'.length)],
+  ])('reads what torch.compile and AutoModel name %s…', (prefix, trainedAs) => {
+    const tensors = renamed((name) => name.replace('base_model.model.model.', prefix));
+    const pairs = readPeftPairs({ metadata: new Map(), tensors });
+    expect(pairs.map(({ name }) => name)).toEqual([Q, V]);
+    expect(pairs[0]!.trainedAs).toBe(trainedAs);
+  });
+
+  it('one layer under two names is no module', () => {
+    const tensors = peftTensors();
+    for (const [name, t] of renamed((n) => n.replace('model.model.', 'model.'))) tensors.set(name, t);
+    refusal('duplicate_module', () => readPeftPairs({ metadata: new Map(), tensors }));
+  });
+
+  it("leaves VeLoRA's projections out, which only training reads", () => {
+    const tensors = peftTensors();
+    tensors.set(`base_model.model.${Q}.lora_velora_embed`, filled(1, 4));
+    tensors.set(`base_model.model.${V}.lora_velora_embed.default`, filled(1, 4));
+    expect(readPeftPairs({ metadata: new Map(), tensors }).map(({ name }) => name)).toEqual([Q, V]);
+  });
+
+  it('a merged model is told what it is', () => {
+    const tensors = new Map([
+      ['lm_head.weight', filled(4, 4)],
+      [`${Q}.weight`, filled(6, 4)],
+    ]);
+    const { message } = refusal('full_weight', () => readPeftPairs({ metadata: new Map(), tensors }));
+    expect(message).toMatch(/a model, not an adapter.*merge_and_unload.*--base/);
+  });
+
   const P = `base_model.model.${Q}`;
   it.each([
     [`${P}.lora_magnitude_vector`, 'dora'],

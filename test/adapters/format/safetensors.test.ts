@@ -104,7 +104,7 @@ describe('what the reference parser refuses', () => {
       'duplicate_key',
     ],
     ['metadata twice', rawFile('{"__metadata__":{},"__metadata__":{}}'), 'duplicate_key'],
-    ['metadata that is null', rawFile('{"__metadata__":null}'), 'metadata_invalid'],
+    ['metadata that is a list', rawFile('{"__metadata__":[]}'), 'metadata_invalid'],
     ['metadata with a number', rawFile('{"__metadata__":{"a":1}}'), 'metadata_invalid'],
     ['metadata with an object', rawFile('{"__metadata__":{"a":{}}}'), 'metadata_invalid'],
     ['a lone surrogate as a name', rawFile('{"\\ud800":1}'), 'header_invalid'],

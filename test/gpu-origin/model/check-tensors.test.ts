@@ -1,0 +1,148 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { parseSafetensors, writeSafetensors, type Tensor } from '../../../adapters/index.ts';
+import type { BaseModel } from '../../../gpu-origin/model/base-model.ts';
+import { neededTensors } from '../../../gpu-origin/model/check-tensors.ts';
+import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
+import { loadGgufBase } from '../../../gpu-origin/model/load-gguf-base.ts';
+import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
+import { TINY_LLAMA, TINY_QWEN, writeTinyBase, type TinyShape } from '../../fixtures/tiny-base.ts';
+import { writeGguf } from '../../fixtures/write-gguf.ts';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'graft-base-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+const floats = (shape: number[], value = 0.25): Tensor => ({
+  dtype: 'F32',
+  shape,
+  data: new Uint8Array(
+    new Float32Array(shape.reduce((product, size) => product * size, 1)).fill(value).buffer,
+  ),
+});
+
+/** A tiny base, changed on disk. */
+function changed(
+  shape: TinyShape,
+  change: { tensors?: (tensors: Map<string, Tensor>) => void; config?: Record<string, unknown> },
+): Promise<BaseModel> {
+  writeTinyBase(folder, shape);
+  const [weights, config] = [join(folder, 'model.safetensors'), join(folder, 'config.json')];
+  const tensors = new Map(parseSafetensors(readFileSync(weights)).tensors);
+  change.tensors?.(tensors);
+  writeFileSync(weights, writeSafetensors({ tensors }));
+  writeFileSync(
+    config,
+    JSON.stringify({ ...(JSON.parse(readFileSync(config, 'utf8')) as object), ...change.config }),
+  );
+  return loadFolderBase({ path: folder });
+}
+
+const LAYER = 'model.layers.1';
+const { hidden, ffn } = TINY_LLAMA;
+
+describe('every tensor of a base is used', () => {
+  it.each([
+    ['llama', TINY_LLAMA],
+    ['qwen2', TINY_QWEN],
+  ])('%s: the list is what preparing the weights asks for', async (_name, shape) => {
+    const base = await changed(shape, {});
+    const asked = new Set<string>();
+    const recording: BaseModel = {
+      ...base,
+      tensor: (name, dims) => {
+        asked.add(name);
+        return base.tensor(name, dims);
+      },
+    };
+    const options = { format: 'f32', context: 16, rotations: null, onLayer: () => undefined } as const;
+    for (const tensor of prepareWeights({ base: recording, ...options })) expect(tensor.name).not.toBe('');
+    expect([...asked].sort()).toEqual([...neededTensors(base.config)].sort());
+    base.close();
+  });
+
+  it.each([
+    ['a bias at o', `${LAYER}.self_attn.o_proj.bias`, hidden],
+    ['a bias in the MLP', `${LAYER}.mlp.down_proj.bias`, hidden],
+    ['a bias at q that the configuration does not know', `${LAYER}.self_attn.q_proj.bias`, hidden],
+    ['scales of FP8', `${LAYER}.mlp.gate_proj.weight_scale`, ffn],
+    ['norms of q', `${LAYER}.self_attn.q_norm.weight`, 16],
+    ['one layer more than the configuration says', 'model.layers.2.input_layernorm.weight', hidden],
+  ])('%s is refused by its name', async (_what, name, size) => {
+    await expect(
+      changed(TINY_LLAMA, { tensors: (tensors) => tensors.set(name, floats([size])) }),
+    ).rejects.toThrow(name);
+  });
+
+  it('rotary frequencies may lie there', async () => {
+    const name = `${LAYER}.self_attn.rotary_emb.inv_freq`;
+    const base = await changed(TINY_LLAMA, { tensors: (tensors) => tensors.set(name, floats([8])) });
+    base.close();
+  });
+
+  it('a head that is said to be the embedding is the embedding', async () => {
+    const head = 'lm_head.weight';
+    const copy = (tensors: Map<string, Tensor>) =>
+      tensors.set(head, tensors.get('model.embed_tokens.weight')!);
+    const same = await changed(TINY_LLAMA, { tensors: copy });
+    expect(same.config.tiedHead).toBe(true);
+    same.close();
+    const trained = (tensors: Map<string, Tensor>) =>
+      tensors.set(head, floats([...tensors.get('model.embed_tokens.weight')!.shape]));
+    await expect(changed(TINY_LLAMA, { tensors: trained })).rejects.toThrow(
+      /tie_word_embeddings.*lm_head\.weight differs/,
+    );
+    const own = await changed(TINY_LLAMA, { tensors: trained, config: { tie_word_embeddings: false } });
+    expect(own.config.tiedHead).toBe(false);
+    own.close();
+  });
+
+  it.each([
+    [{ quant_method: 'bitsandbytes', load_in_4bit: true }, /quantized \(quantization_config, bitsandbytes\)/],
+    [{ quant_method: 'fp8' }, /quantized \(quantization_config, fp8\)/],
+  ])('quantization_config %j is refused', async (quantization_config, message) => {
+    await expect(changed(TINY_LLAMA, { config: { quantization_config } })).rejects.toThrow(message);
+  });
+
+  it('another family is called by its name, whatever its configuration lacks', async () => {
+    writeFileSync(join(folder, 'config.json'), JSON.stringify({ model_type: 'gpt2', n_embd: 768 }));
+    writeFileSync(join(folder, 'model.safetensors'), writeSafetensors({ tensors: new Map() }));
+    await expect(loadFolderBase({ path: folder })).rejects.toThrow(
+      'model_type gpt2 is not supported; llama, mistral, qwen2 are',
+    );
+  });
+
+  it.each(['blk.0.attn_output.bias', 'blk.0.ffn_down.bias', 'blk.0.attn_q_norm.weight'])(
+    'GGUF: %s is refused by its name',
+    async (name) => {
+      const path = join(folder, 'tiny.F32.gguf');
+      const metadata = {
+        'general.architecture': 'llama',
+        'llama.block_count': 1,
+        'llama.context_length': 64,
+        'llama.embedding_length': 32,
+        'llama.feed_forward_length': 64,
+        'llama.attention.head_count': 2,
+        'llama.attention.layer_norm_rms_epsilon': 1e-5,
+      };
+      const tensor = (stored: string, shape: number[]) => ({
+        name: stored,
+        shape,
+        type: 0,
+        data: floats(shape).data,
+      });
+      const embedding = tensor('token_embd.weight', [4, 32]);
+      const gguf = (more: ReturnType<typeof tensor>[]) => {
+        writeGguf(path, metadata, [embedding, ...more]);
+        return loadGgufBase({ path });
+      };
+      const { base } = await gguf([tensor('rope_freqs.weight', [8])]);
+      base.close();
+      await expect(gguf([tensor(name, [32])])).rejects.toThrow(name);
+    },
+  );
+});
