@@ -41,7 +41,8 @@ export default defineCommand({
     examples: { type: 'boolean', description: 'Publish the example adapters', default: true },
     'origin-arg': {
       type: 'string',
-      description: 'Flags for the origin, separated by spaces',
+      description:
+        'Flags for the origin, separated by spaces, such as "--weights f32 --slots 8"; `npm run origin -- --help` lists them',
       valueHint: 'flags',
     },
     ...commonFlags,

@@ -92,15 +92,17 @@ function libraryPath(): string {
 }
 
 class OrtLibrary {
+  /** koffi unloads a library when nothing refers to it any more, and the functions' addresses with it. */
+  private readonly library: ReturnType<typeof koffi.load>;
   private readonly functions: Record<Name, NativeFunction>;
   readonly version: string;
   /** Objects created and not yet released, by kind; a leak test reads it. */
   readonly alive = new Map<string, number>();
 
   constructor() {
-    const library = koffi.load(libraryPath());
+    this.library = koffi.load(libraryPath());
     const Base = koffi.struct({ GetApi: 'void*', GetVersionString: 'void*' });
-    const base = koffi.decode(library.func('void* OrtGetApiBase()')(), Base) as {
+    const base = koffi.decode(this.library.func('void* OrtGetApiBase()')(), Base) as {
       GetApi: unknown;
       GetVersionString: unknown;
     };

@@ -16,6 +16,7 @@ describe('refuseUnknownFlags', () => {
     [['--no-examples', '--examples']],
     [['--', '--anything']],
     [['-']],
+    [['--name', '--weights f32']],
   ])('accepts %j', (argv) => {
     expect(() => refuseUnknownFlags(argv, ARGS)).not.toThrow();
   });
