@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import type { ChainEntry } from '../protocol/index.ts';
 import { openAdapterStore } from './adapter-store/adapter-store.ts';
+import type { DiskRefusal } from './adapter-store/disk-room.ts';
 import { packFolders } from './adapter-store/pack-folders.ts';
 import type { Config } from './config.ts';
 import { Engine, type EngineObserver } from './engine/engine.ts';
@@ -34,6 +35,7 @@ export async function loadServices(params: {
   observer: EngineObserver;
   onProgress: (stage: string, done: number, total: number) => void;
   onNotice: (message: string) => void;
+  onDiskRefusal: (refusal: DiskRefusal) => void;
 }): Promise<LoadedServices> {
   const { config, onProgress, onNotice } = params;
   const { runner, tokenizerSource } = await openRunner(params);
@@ -47,6 +49,7 @@ export async function loadServices(params: {
     folder: join(config.cacheDir, `adapters-${mode.kind === 'dev' ? 'standalone' : mode.originId}`),
     budgetBytes: config.adapterDiskBytes,
     now: Date.now,
+    onDiskRefusal: params.onDiskRefusal,
     isInUse: (digest) =>
       engine?.residents().adapters.some((a) => a.digest === digest && a.references > 0) ?? false,
   });

@@ -73,10 +73,12 @@ async function run(config: Config): Promise<void> {
       onPercent: (what, percent) => tell('progress', { what, percent }),
     }),
     onNotice: note,
+    onDiskRefusal: ({ code, freeBytes, usedBytes }) =>
+      log('error', 'disk_refused', { code, free_bytes: freeBytes, adapter_bytes: usedBytes }),
   });
   for (const [name, chain] of services.chains) chains.set(name, chain);
   context.services = services;
-  metrics.watch(services.engine);
+  metrics.watch(services.engine, services.blobs.disk);
   lifecycle.ready();
   note(`serving ${services.base.id} (${services.base.weights}) on ${url}`);
   tell('ready', { url, base: services.base.id });

@@ -9,6 +9,7 @@ import { type ApiError, BlobRecord, Digest, err, ok, sha256Hex, type Result } fr
 import type { AdapterBlobs, UploadState } from '../http/adapter-blobs.ts';
 import { assembleParts } from './assemble-parts.ts';
 import { DiskIndex } from './disk-index.ts';
+import { DiskRoom, freeBytesOf, type DiskRefusal } from './disk-room.ts';
 import { type PartProblem, receivePart } from './receive-part.ts';
 import { Upload } from './upload.ts';
 
@@ -25,6 +26,10 @@ export interface AdapterStoreOptions {
   now: () => number;
   /** Files that must not be removed to make room. */
   isInUse: (digest: string) => boolean;
+  /** What the disk still takes, bytes; the file system's own word unless given. */
+  freeBytes?: () => Promise<number>;
+  /** Hears of a write that the disk refused. */
+  onDiskRefusal?: (refusal: DiskRefusal) => void;
 }
 
 export interface AdapterStore extends AdapterBlobs {
@@ -37,7 +42,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
   const { folder, budgetBytes, now, isInUse } = options;
   const incoming = join(folder, 'incoming');
   await mkdir(incoming, { recursive: true, mode: 0o700 });
-  const index = await readIndex(folder, budgetBytes);
+  const index = await readIndex(folder);
   const uploads = await readUploads(incoming, now());
 
   const fileOf = (digest: string): string => join(folder, Digest.parse(digest));
@@ -50,12 +55,19 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
   };
   const reservedBytes = (): number =>
     [...uploads.values()].reduce((sum, upload) => sum + upload.record.bytes, 0);
-  const makeRoom = async (bytes: number): Promise<void> => {
-    for (const digest of index.victims(bytes, isInUse)) {
+  const unwrittenBytes = (): number =>
+    [...uploads.values()].reduce((sum, upload) => sum + upload.unwrittenBytes, 0);
+  const room = new DiskRoom({
+    index,
+    budgetBytes,
+    isInUse,
+    freeBytes: options.freeBytes ?? (() => freeBytesOf(folder)),
+    onRefusal: options.onDiskRefusal ?? (() => undefined),
+    async remove(digest) {
       index.delete(digest);
       await rm(fileOf(digest), { force: true });
-    }
-  };
+    },
+  });
   const stateOf = (digest: string): UploadState => ({
     digest,
     held: index.has(digest),
@@ -71,9 +83,12 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       digest,
     });
     if (uploads.get(digest) === upload) {
-      if (good) index.add(digest, upload.record.bytes);
+      if (good) {
+        index.add(digest, upload.record.bytes);
+        room.written();
+      }
       await dropUpload(digest);
-      await makeRoom(reservedBytes());
+      await room.make(reservedBytes(), unwrittenBytes());
     }
     return good;
   };
@@ -125,7 +140,11 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       for (const [other, upload] of uploads)
         if (!upload.receiving && now() - upload.lastActive > ABANDONED_MS) await dropUpload(other);
       const current = uploads.get(digest);
-      if (current?.matches(record)) return ok(stateOf(digest));
+      if (current?.matches(record)) {
+        // Whoever sends it again may have met a disk that was full.
+        await room.make(reservedBytes(), unwrittenBytes());
+        return ok(stateOf(digest));
+      }
       if (current?.receiving)
         return err({
           code: 'adapter_loading',
@@ -135,13 +154,13 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       const upload = new Upload(record, now());
       uploads.set(digest, upload);
       try {
+        await room.make(reservedBytes(), unwrittenBytes());
         await rm(uploadOf(digest), { recursive: true, force: true });
         await mkdir(uploadOf(digest), { recursive: true, mode: 0o700 });
         await writeFile(join(uploadOf(digest), 'record.json'), JSON.stringify(record), { mode: 0o600 });
-        await makeRoom(reservedBytes());
       } catch (error) {
         uploads.delete(digest);
-        return err(diskError(error));
+        return err(await room.refused(error));
       }
       return ok(stateOf(digest));
     },
@@ -173,7 +192,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         received = await receivePart({ ...part, body: alive(), path, temporary: temporary(path) });
       } catch (error) {
         upload.set(i, 'missing', now());
-        return err(diskError(error));
+        return err(await room.refused(error));
       }
       upload.set(i, received.ok ? 'held' : 'missing', now());
       if (!received.ok) return err(partError(i, part.bytes, received.error));
@@ -188,7 +207,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         });
       } catch (error) {
         await dropUpload(digest);
-        return err(diskError(error));
+        return err(await room.refused(error));
       }
     },
 
@@ -208,22 +227,25 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
           message: `The adapter has ${file.length} bytes; the disk budget is ${budgetBytes}.`,
         });
       try {
-        await makeRoom(file.length + reservedBytes());
+        await room.make(file.length + reservedBytes(), file.length + unwrittenBytes());
         const path = fileOf(digest);
         const scratch = temporary(path);
         await writeFile(scratch, file, { mode: 0o600, flag: 'wx' });
         await rename(scratch, path);
       } catch (error) {
-        return err(diskError(error));
+        return err(await room.refused(error));
       }
       index.add(digest, file.length);
+      room.written();
       return ok(undefined);
     },
+
+    disk: () => room.state(),
   };
 }
 
-async function readIndex(folder: string, budgetBytes: number): Promise<DiskIndex> {
-  const index = new DiskIndex(budgetBytes);
+async function readIndex(folder: string): Promise<DiskIndex> {
+  const index = new DiskIndex();
   const found: { digest: string; bytes: number; usedAt: number }[] = [];
   for (const name of await readdir(folder)) {
     if (/^[0-9a-f]{64}\.[0-9a-f]{16}\.tmp$/.test(name)) await rm(join(folder, name), { force: true });
@@ -270,14 +292,4 @@ function partError(i: number, bytes: number, problem: PartProblem): ApiError {
     wrong_hash: `Part ${i} has another sha256 than was announced.`,
   }[problem.kind];
   return { code: 'adapter_invalid', message, reason: `part_${problem.kind}`, param: String(i) };
-}
-
-function diskError(error: unknown): ApiError {
-  const code = (error as NodeJS.ErrnoException).code;
-  if (code === undefined) throw error;
-  return {
-    code: 'adapter_unavailable',
-    message: `The origin's disk refused the adapter (${code}).`,
-    retryAfterMs: 10_000,
-  };
 }

@@ -4,8 +4,6 @@ export class DiskIndex {
   private readonly entries = new Map<string, number>();
   private used = 0;
 
-  constructor(private readonly budgetBytes: number) {}
-
   get usedBytes(): number {
     return this.used;
   }
@@ -39,18 +37,15 @@ export class DiskIndex {
     return true;
   }
 
-  /**
-   * @param reserved bytes that are needed beside what is held.
-   * @returns what to remove so that it all fits, oldest first; less than enough when the rest is in use.
-   */
-  victims(reserved: number, isInUse: (digest: string) => boolean): string[] {
+  /** @returns what to remove to get `bytes` back, oldest first; less than enough when the rest is in use. */
+  victims(bytes: number, isInUse: (digest: string) => boolean): string[] {
     const out: string[] = [];
-    let excess = this.used + reserved - this.budgetBytes;
-    for (const [digest, bytes] of this.entries) {
+    let excess = bytes;
+    for (const [digest, held] of this.entries) {
       if (excess <= 0) break;
       if (isInUse(digest)) continue;
       out.push(digest);
-      excess -= bytes;
+      excess -= held;
     }
     return out;
   }

@@ -30,6 +30,11 @@ export class Upload {
     return this.states.flatMap((state, index) => (state === 'held' ? [] : [index]));
   }
 
+  /** What this upload will still write: parts that are not here, and the file that they are joined to. */
+  get unwrittenBytes(): number {
+    return this.missing.reduce((sum, index) => sum + this.record.parts[index]!.bytes, this.record.bytes);
+  }
+
   get receiving(): boolean {
     return this.assembling !== null || this.states.includes('receiving');
   }

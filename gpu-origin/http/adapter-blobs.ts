@@ -9,6 +9,17 @@ export interface UploadState {
   missingParts: number[];
 }
 
+/** What an operator asks of the disk under the adapters' files. */
+export interface DiskState {
+  /** Of whole files, bytes. */
+  readonly usedBytes: number;
+  readonly budgetBytes: number;
+  /** The last file could not be written, and none has been since. */
+  readonly refusing: boolean;
+  /** Writes that the disk refused since the start. */
+  readonly refusals: number;
+}
+
 /** What the HTTP layer needs of the place where canonical adapter files are kept. Digests are checked by the caller. */
 export interface AdapterBlobs extends AdapterSource {
   /**
@@ -30,6 +41,7 @@ export interface AdapterBlobs extends AdapterSource {
     index: number,
     body: AsyncIterable<Uint8Array>,
   ): Promise<Result<'stored' | 'held' | 'receiving', ApiError>>;
+  disk(): DiskState;
   /** Removes the file and any upload of it. @returns whether there was one. */
   remove(digest: string): Promise<boolean>;
 }

@@ -71,9 +71,14 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   });
 
   app.get('/healthz', () => Response.json({ status: 'ok' }));
-  app.get('/readyz', () =>
-    Response.json({ status: lifecycle.state }, { status: lifecycle.state === 'ready' ? 200 : 503 }),
-  );
+  app.get('/readyz', () => {
+    // An origin whose disk is full goes on serving what it holds.
+    const disk = context.services?.blobs.disk().refusing === true ? { disk: 'full' } : {};
+    return Response.json(
+      { status: lifecycle.state, ...disk },
+      { status: lifecycle.state === 'ready' ? 200 : 503 },
+    );
+  });
 
   app.use('*', async (c, next) => {
     const allowed =

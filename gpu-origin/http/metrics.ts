@@ -1,5 +1,6 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Engine, EngineObserver } from '../engine/engine.ts';
+import type { DiskState } from './adapter-blobs.ts';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1];
@@ -12,7 +13,7 @@ export interface Metrics {
   observer: EngineObserver;
   onResponse(route: string, status: number): void;
   /** Gauges are read from it when `text` is called. */
-  watch(engine: Engine): void;
+  watch(engine: Engine, disk: () => DiskState): void;
 }
 
 /** No metric has a tenant or an adapter as a label: there may be a million of them. */
@@ -20,6 +21,7 @@ export function createMetrics(): Metrics {
   const registry = new Registry();
   const registers = [registry];
   let engine: Engine | null = null;
+  let disk: () => DiskState = () => ({ usedBytes: 0, budgetBytes: 0, refusing: false, refusals: 0 });
 
   const counter = <L extends string>(name: string, help: string, labelNames: L[] = []) =>
     new Counter({ name: `graft_${name}`, help, labelNames, registers });
@@ -67,6 +69,10 @@ export function createMetrics(): Metrics {
     'Adapters in memory.',
     (e) => e.residents().adapters.filter((a) => a.state === 'ready').length,
   );
+  gauge('adapter_disk_bytes', 'Adapter files on the disk.', () => disk().usedBytes);
+  gauge('adapter_disk_budget_bytes', 'Disk budget for adapter files.', () => disk().budgetBytes);
+  gauge('disk_full', '1 when the disk refused the last adapter.', () => Number(disk().refusing));
+  gauge('disk_refusals', 'Adapters that the disk refused since the start.', () => disk().refusals);
   gauge('resident_memory_bytes', 'Resident memory of the process.', () => process.memoryUsage.rss());
   new Gauge({ name: 'graft_start_time_seconds', help: 'Start of the process, unix time.', registers }).set(
     performance.timeOrigin / 1000,
@@ -75,8 +81,9 @@ export function createMetrics(): Metrics {
   return {
     text: () => registry.metrics(),
     contentType: registry.contentType,
-    watch(watched) {
+    watch(watched, watchedDisk) {
       engine = watched;
+      disk = watchedDisk;
     },
     onResponse(route, status) {
       requests.inc({ route, status: String(status) });

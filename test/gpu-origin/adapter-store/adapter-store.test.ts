@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openAdapterStore, type AdapterStore } from '../../../gpu-origin/adapter-store/adapter-store.ts';
+import type { DiskRefusal } from '../../../gpu-origin/adapter-store/disk-room.ts';
 import type { BlobRecord } from '../../../protocol/index.ts';
 
 const sha = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -195,6 +196,70 @@ describe('openAdapterStore', () => {
     expect(await store.remove(fresh.digest)).toBe(true);
     expect(await store.remove(fresh.digest)).toBe(false);
     expect(files()).toEqual([]);
+  });
+
+  describe('on a disk that others fill too', () => {
+    const SPARE = 64 * 1024 ** 2;
+    let others = 0;
+    const used = () =>
+      files().reduce((sum, { parentPath, name }) => sum + statSync(join(parentPath, name)).size, 0);
+    const refusals: DiskRefusal[] = [];
+    /** 1,000 bytes beside the spare ones. */
+    const openFull = () =>
+      openAdapterStore({
+        folder,
+        budgetBytes: 10_000,
+        now: () => now,
+        isInUse: (digest) => inUse.has(digest),
+        freeBytes: () => Promise.resolve(SPARE + 1_000 - others - used()),
+        onDiskRefusal: (refusal) => refusals.push(refusal),
+      });
+    beforeEach(async () => {
+      others = 0;
+      refusals.length = 0;
+      store = await openFull();
+    });
+
+    it('gives way to new adapters by what is free, not by its budget alone', async () => {
+      const held = [1, 2, 3].map((seed) => makeFile(100, 50, seed));
+      for (const made of held) await upload(made);
+      expect(store.disk()).toMatchObject({ usedBytes: 300, refusing: false });
+      others = 650;
+      // 50 bytes are free; an upload of 100 writes its parts and the joined file.
+      const fresh = makeFile(100, 50, 4);
+      inUse.add(held[0]!.digest);
+      await upload(fresh);
+      expect(await store.status(fresh.digest)).toBe('held');
+      expect(await store.status(held[0]!.digest)).toBe('held');
+      expect(await store.status(held[1]!.digest)).toBe('missing');
+    });
+
+    it('says that the disk refused, and takes the file when it is sent again', async () => {
+      const made = makeFile(60, 30);
+      await store.declare(made.digest, made.record);
+      const room = join(folder, 'incoming', made.digest);
+      rmSync(room, { recursive: true });
+      writeFileSync(room, 'not a folder');
+      expect(await store.putPart(made.digest, 0, chunks(made.parts[0]!))).toMatchObject({
+        error: { code: 'adapter_unavailable', retryAfterMs: 10_000 },
+      });
+      expect(store.disk()).toMatchObject({ refusing: true, refusals: 1 });
+      expect(refusals).toMatchObject([{ code: 'ENOTDIR', usedBytes: 0 }]);
+      rmSync(room);
+      store = await openFull();
+      await upload(made);
+      expect(store.disk()).toMatchObject({ usedBytes: 60, refusing: false });
+    });
+
+    it('makes room anew for who sends an announced file again', async () => {
+      const held = makeFile(100, 50);
+      await upload(held);
+      const fresh = makeFile(100, 50, 2);
+      await store.declare(fresh.digest, fresh.record);
+      others = 900;
+      expect(await store.declare(fresh.digest, fresh.record)).toMatchObject({ ok: true });
+      expect(await store.status(held.digest)).toBe('missing');
+    });
   });
 
   it('checks the record against itself and makes paths of digests only', async () => {

@@ -84,7 +84,7 @@ export async function startTestOrigin(
     maxQueue: options.maxQueue ?? 16,
     adapterBudgetBytes: 100_000,
   });
-  metrics.watch(engine);
+  metrics.watch(engine, store.disk);
   const lifecycle = new Lifecycle();
   lifecycle.ready();
   const chains = new Map<string, readonly ChainEntry[]>([['alice/notes', [{ digest: adapter, scale: 1 }]]]);

@@ -24,6 +24,22 @@ describe('the origin’s life', () => {
     }
   });
 
+  it('says in /readyz and in metrics that its disk is full, and goes on serving', async () => {
+    const origin = await startTestOrigin();
+    try {
+      const { services } = origin.context;
+      services!.blobs.disk = () => ({ usedBytes: 7, budgetBytes: 9, refusing: true, refusals: 3 });
+      origin.context.metrics.watch(services!.engine, services!.blobs.disk);
+      const ready = await fetch(`${origin.url}/readyz`);
+      expect([ready.status, await ready.json()]).toEqual([200, { status: 'ready', disk: 'full' }]);
+      const metrics = await (await fetch(`${origin.url}/metrics`)).text();
+      expect(metrics).toContain('graft_disk_full 1');
+      expect(metrics).toContain('graft_disk_refusals 3');
+    } finally {
+      await origin.stop();
+    }
+  });
+
   it('lets running streams end, refuses new requests, and then ends', async () => {
     let release = (): void => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));

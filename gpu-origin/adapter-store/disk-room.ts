@@ -1,0 +1,83 @@
+import { statfs } from 'node:fs/promises';
+import type { ApiError } from '../../protocol/index.ts';
+import type { DiskState } from '../http/adapter-blobs.ts';
+import type { DiskIndex } from './disk-index.ts';
+
+/** Left free for logs and for whatever else writes to the disk, bytes. */
+const SPARE_BYTES = 64 * 1024 ** 2;
+
+export interface DiskRefusal {
+  /** The file system's: ENOSPC, EDQUOT, EROFS … */
+  readonly code: string;
+  readonly freeBytes: number;
+  /** Of whole adapter files. */
+  readonly usedBytes: number;
+}
+
+/** @returns what an ordinary user may still write to the file system of `folder`, bytes. */
+export async function freeBytesOf(folder: string): Promise<number> {
+  const { bavail, bsize } = await statfs(folder);
+  return bavail * bsize;
+}
+
+/**
+ * Room for files: within the budget, and within what the disk really has, which others may fill. Files that nobody uses
+ * make room, the longest unused first.
+ */
+export class DiskRoom {
+  #refusing = false;
+  #refusals = 0;
+
+  constructor(
+    private readonly options: {
+      index: DiskIndex;
+      budgetBytes: number;
+      isInUse: (digest: string) => boolean;
+      freeBytes: () => Promise<number>;
+      remove: (digest: string) => Promise<void>;
+      /** Hears of a write that the disk refused. */
+      onRefusal: (refusal: DiskRefusal) => void;
+    },
+  ) {}
+
+  /**
+   * @param reservedBytes promised to files that are being received.
+   * @param toWriteBytes what is still to be written.
+   */
+  async make(reservedBytes: number, toWriteBytes: number): Promise<void> {
+    const { index, budgetBytes, isInUse, freeBytes, remove } = this.options;
+    const overBudget = index.usedBytes + reservedBytes - budgetBytes;
+    const lacking = toWriteBytes === 0 ? 0 : toWriteBytes + SPARE_BYTES - (await freeBytes());
+    for (const digest of index.victims(Math.max(overBudget, lacking), isInUse)) await remove(digest);
+  }
+
+  /** A file was written whole. */
+  written(): void {
+    this.#refusing = false;
+  }
+
+  /** @returns what to tell whoever sent the file. @throws `error` when it is not the file system's. */
+  async refused(error: unknown): Promise<ApiError> {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error;
+    this.#refusing = true;
+    this.#refusals += 1;
+    const freeBytes = await this.options.freeBytes().catch(() => 0);
+    this.options.onRefusal({ code, freeBytes, usedBytes: this.options.index.usedBytes });
+    return {
+      code: 'adapter_unavailable',
+      message: `The origin's disk refused the adapter (${code}).`,
+      retryAfterMs: 10_000,
+    };
+  }
+
+  state(): DiskState {
+    const { index, budgetBytes } = this.options;
+    return {
+      usedBytes: index.usedBytes,
+      budgetBytes,
+      refusing: this.#refusing,
+      refusals: this.#refusals,
+    };
+  }
+}
