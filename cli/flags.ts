@@ -44,7 +44,8 @@ export function refuseUnknownFlags(rawArgs: readonly string[], args: ArgsDef): v
     if (!takesValue || value !== undefined) continue;
     const next = rawArgs[++i];
     // A flag has no space: `--origin-arg "--weights f32"` is a value that was quoted.
-    if (next === undefined || (next.startsWith('--') && !/\s/.test(next))) throw usageError(`${argument} needs a value.`);
+    if (next === undefined || (next.startsWith('--') && !/\s/.test(next)))
+      throw usageError(`${argument} needs a value.`);
   }
 }
 
