@@ -53,6 +53,8 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     commands: {
       keys: () => import('./commands/keys.ts'),
       grant: () => import('./commands/grant.ts'),
+      reserve: () => import('./commands/reserve.ts'),
+      rooms: () => import('./commands/rooms.ts'),
       usage: () => import('./commands/usage.ts'),
     },
   },

@@ -30,6 +30,11 @@ export const AdapterName = z.string().superRefine((name, context) => {
   if (problem !== null) context.addIssue({ code: 'custom', message: problem });
 });
 
+/** Who owns names and keys. */
+export const Tenant = z
+  .string()
+  .regex(/^[a-z0-9._-]{1,64}$/, 'must be a tenant: 1 to 64 of a-z, 0-9, ".", "_", "-"');
+
 /** The id under which a base model is served: the last part of a hub id, in lower case. */
 export function baseIdOf(hubId: string): string {
   return (hubId.split('/').at(-1) ?? hubId).toLowerCase().replace(/[^a-z0-9._-]+/g, '-');

@@ -24,7 +24,7 @@ import type { Observer } from './observe/observer.ts';
 import type { OriginClient } from './origin-client.ts';
 import { openApiDocument } from './openapi/document.ts';
 import { createPinSync, watchPointers } from './pins/sync-pins.ts';
-import { registryUnavailable } from './policy/resolve-name.ts';
+import { decoyOf, registryUnavailable } from './policy/resolve-name.ts';
 import { adminBlobRoutes } from './routes/admin-blobs.ts';
 import { adminEvaluateRoutes } from './routes/admin-evaluate.ts';
 import { adminExperimentRoutes } from './routes/admin-experiments.ts';
@@ -35,6 +35,7 @@ import { adminLifeCycleRoutes } from './routes/admin-life-cycle.ts';
 import { adminOpenApiRoutes } from './routes/admin-openapi.ts';
 import { adminOriginRoutes } from './routes/admin-origins.ts';
 import { adminPinRoutes } from './routes/admin-pins.ts';
+import { adminRoomRoutes } from './routes/admin-rooms.ts';
 import { adminUpkeepRoutes } from './routes/admin-upkeep.ts';
 import { adminUsageRoutes } from './routes/admin-usage.ts';
 import { adminVerifyRoutes } from './routes/admin-verify.ts';
@@ -136,15 +137,8 @@ const EXPOSED_HEADERS = [
   'x-should-retry',
 ];
 
-/**
- * The path as the runtime hands it over: names keep their encoded slashes until a route decodes them, and `%2e%2e` or
- * a backslash, which `new URL` would take for a way up or down, are what they are.
- */
-const rawPath = ({ url }: Request): string => {
-  const start = url.indexOf('/', url.indexOf('://') + 3);
-  const end = url.slice(start).search(/[?#]/);
-  return url.slice(start, end < 0 ? undefined : start + end);
-};
+/** The path as it stands on the request line: names keep their encoded slashes until a route decodes them. */
+const rawPath = (request: Request): string => new URL(request.url).pathname;
 
 export function createApp(services: Services): Hono<AppEnv> {
   const { names, keys, grants, origins, keyIndex, keyLedger, grantIndex, grantLedger, adminKeyHash, usage } =
@@ -153,6 +147,7 @@ export function createApp(services: Services): Hono<AppEnv> {
     registry: services.intake.registry,
     ttlMs: ABSENCE_MEMORY_MS,
     maxEntries: LAST_KNOWN_GOOD_ENTRIES,
+    decoyOf,
     now: services.intake.now,
   });
   const { pointers, changed } = watchPointers(forgettingAbsences(services.intake.pointers, absence));
@@ -206,7 +201,8 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminEvaluateRoutes(intake));
   app.route('/', adminExperimentRoutes({ ...services, ...intake }));
   app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, now }));
-  app.route('/', adminKeyRoutes({ keyLedger, keyIndex, now: intake.now }));
+  app.route('/', adminRoomRoutes({ registry, now }));
+  app.route('/', adminKeyRoutes({ registry, keyLedger, keyIndex, now: intake.now }));
   app.route('/', adminUsageRoutes({ usage, now: intake.now }));
   app.route('/', adminOriginRoutes({ origins }));
   app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));

@@ -68,7 +68,7 @@ export function createHotIndexes(params: {
     now,
   };
   const before = { ttlMs: limits.SHORT_MEMORY_MS, maxEntries, now };
-  const names = withShortMemory(withLastKnownGood(kvNames, behind), before);
+  const names = withShortMemory(withLastKnownGood(kvNames, behind), { ...before, absences: true });
   const perSecond = limits.SECOND_OPINIONS_PER_SECOND;
   const recordedKeys = withSecondOpinion(kvKeys, {
     ask: (hash) => recordedKey(keyLedger, hash),

@@ -36,8 +36,11 @@ export default defineCommand({
       path: '/admin/alias',
       body: { name, target },
       answer: AliasAnswer,
-      tell: (_: AliasAnswer, dryRun: boolean) =>
-        dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`,
+      tell: ({ notice }: AliasAnswer, dryRun: boolean) =>
+        [
+          dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`,
+          ...(notice === undefined ? [] : [notice]),
+        ].join('\n'),
     };
     await sendChange(change, args);
   },

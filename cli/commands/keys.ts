@@ -5,7 +5,7 @@ import type { ApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { CHANGE_FLAGS, changeRequest, createFlags, keyRequest, type KeyArgs } from '../keys/key-flags.ts';
-import { isOver, keyTable, limitsText, when } from '../keys/key-table.ts';
+import { isOver, keyTable, limitsText, scopesText, when } from '../keys/key-table.ts';
 import { createOutput, type Output } from '../output.ts';
 import { parseDuration } from '../quantity.ts';
 
@@ -27,7 +27,7 @@ export const help: CommandHelp = {
     { line: 'graft keys revoke key_0123456789abcdef', does: 'ends a key' },
   ],
   notes: [
-    'The key itself goes to stdout, alone, so that `GRAFT_KEY=$(graft keys create)` works; it is kept nowhere, and cannot be shown again. Rotating keeps tenant, scopes and limits, and both keys count against the same limits. `none` takes a limit, the scopes, the label or the policy away from a key that exists. Where a key is known already, an end or a change is seen within about a minute. docs/tenants.md says what limits mean exactly.',
+    'The key itself goes to stdout, alone, so that `GRAFT_KEY=$(graft keys create)` works; it is kept nowhere, and cannot be shown again. Rotating keeps tenant, scopes and limits, and both keys count against the same limits. `none` takes a limit, the scopes, the label or the policy away from a key that exists. Where a key is known already, an end or a change is seen within about a minute. A scope opens the adapters of whoever has the name or room when it is given (`of clinic`), and no adapters that others come to publish there; scopes of keys from before are bound (from `of anybody`) by giving them once more with `change --scopes`. docs/tenants.md says what limits mean exactly.',
   ],
 };
 
@@ -149,10 +149,11 @@ async function revoke(client: ApiClient, output: Output, id: string): Promise<vo
   );
 }
 
-function about({ id, kind, tenant, scopes, limits, expires_at }: KeyView): string {
+function about(key: KeyView): string {
+  const { id, kind, tenant, scopes, limits, expires_at } = key;
   const parts = [
     `${kind === 'api' ? 'API' : 'admin'} key of ${tenant}`,
-    scopes.length === 0 ? 'no scopes beyond its own names' : `scopes ${scopes.join(' ')}`,
+    scopes.length === 0 ? 'no scopes beyond its own names' : `scopes ${scopesText(key)}`,
     ...(limits === null ? [] : [limitsText(limits)]),
     ...(expires_at === null ? [] : [`good until ${when(expires_at)}`]),
   ];

@@ -33,6 +33,10 @@ export function keyState(key: KeyView, now: number): string {
   return `until ${when(key.expires_at)}`;
 }
 
+/** @returns such as `medicine/** of clinic, lab of anybody`. */
+export const scopesText = ({ scopes, scope_owners }: KeyView): string =>
+  scopes.map((scope, i) => `${scope} of ${scope_owners[i] ?? 'anybody'}`).join(', ');
+
 export const keyTable = (keys: readonly KeyView[], now: number): string =>
   plainTable(
     ['ID', 'KIND', 'TENANT', 'SCOPES', 'LIMITS', 'STATE', 'LABEL'],
@@ -40,7 +44,7 @@ export const keyTable = (keys: readonly KeyView[], now: number): string =>
       key.id,
       key.kind,
       key.tenant,
-      key.scopes.join(' ') || '-',
+      scopesText(key) || '-',
       limitsText(key.limits),
       keyState(key, now),
       key.label,

@@ -1,5 +1,5 @@
 import type { PackedAdapter } from '../../adapters/index.ts';
-import { VersionView, type BaseInfo, type Evaluation } from '../../protocol/index.ts';
+import { PublishedVersion, type VersionView, type BaseInfo, type Evaluation } from '../../protocol/index.ts';
 import { readInput } from '../adapter-files/read-input.ts';
 import { lookUpBase, lookUpVersions } from '../admin/look-up.ts';
 import type { ApiClient } from '../api-client.ts';
@@ -114,7 +114,8 @@ export async function publishAdapter(
       { method: 'POST', body: JSON.stringify(body) },
       waiting(output, signal),
     );
-    const version = VersionView.parse(await response.json());
+    const version = PublishedVersion.parse(await response.json());
+    if (version.notice !== undefined) output.note(version.notice);
     return { version, created: response.status === 201, sent, evaluation };
   } catch (error) {
     throw goesOn(error, `${fileSize(uploaded)} of ${fileSize(bytes.length)}`);

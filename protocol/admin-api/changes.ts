@@ -27,6 +27,8 @@ export const AliasAnswer = z.object({
   target: z.string().nullable(),
   /** What it stood for before; null = nothing. */
   from: z.string().nullable(),
+  /** To the bootstrap key, of a new name among other tenants' names. */
+  notice: z.string().optional(),
 });
 export type AliasAnswer = z.infer<typeof AliasAnswer>;
 

@@ -9,6 +9,7 @@ export * from './keys.ts';
 export * from './names.ts';
 export * from './origins.ts';
 export * from './pins.ts';
+export * from './rooms.ts';
 export * from './upkeep.ts';
 export * from './usage.ts';
 export * from './verify.ts';

@@ -33,6 +33,11 @@ export const KeyView = z.object({
   tenant: z.string(),
   /** Names of others that it may use. */
   scopes: z.array(z.string()),
+  /**
+   * Whose adapters each scope opens, in their order; null = whoever owns them: `**`, and scopes of keys from before
+   * they were bound. Edges from before do not say.
+   */
+  scope_owners: z.array(z.string().nullable()).default([]),
   label: z.string(),
   /** Unix ms, as the others. */
   created_at: z.int(),

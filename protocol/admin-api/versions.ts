@@ -4,7 +4,7 @@ import { AdapterProof, ProbeToken } from '../adapter-proof.ts';
 import { StoredEvaluation } from '../evaluation.ts';
 import { Digest } from '../identity.ts';
 
-/** `POST /admin/versions`, and one of `GET /admin/versions?name=`. */
+/** One of `GET /admin/versions?name=`. */
 export const VersionView = z.object({
   name: z.string(),
   version: z.int().positive(),
@@ -46,6 +46,13 @@ export const VersionView = z.object({
   live: z.boolean(),
 });
 export type VersionView = z.infer<typeof VersionView>;
+
+/** `POST /admin/versions`. */
+export const PublishedVersion = VersionView.extend({
+  /** To the bootstrap key, of a new name among other tenants' names. */
+  notice: z.string().optional(),
+});
+export type PublishedVersion = z.infer<typeof PublishedVersion>;
 
 /** `GET /admin/versions?name=`. */
 export const VersionList = z.object({

@@ -85,6 +85,7 @@ export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger
       const change = {
         id: 'key_1',
         scopes: ['a/**'],
+        owners: ['clinic'],
         label: 'new',
         limits: { concurrent: 2 },
         strict: true,

@@ -34,6 +34,7 @@ export function keyRow(id: string, more: Partial<KeyRow> = {}): KeyRow {
     kind: 'api',
     tenant: 'default',
     scopes: ['medicine/**'],
+    owners: ['clinic'],
     label: "it's; DROP TABLE keys --",
     createdAt: 1_700_000_000_000,
     createdBy: 'bootstrap',

@@ -112,10 +112,10 @@ export function createFakeKeyLedger(): KeyLedger {
       replaced.replacedBy = row.id;
       replaced.expiresAt = Math.min(replaced.expiresAt ?? expiresAt, expiresAt);
     },
-    async change({ id, scopes, label, limits, strict, degrade }) {
+    async change({ id, scopes, owners, label, limits, strict, degrade }) {
       const row = rows.get(id);
       if (row === undefined || row.revokedAt !== null) return;
-      Object.assign(row, structuredClone({ scopes, label, limits, strict, degrade }));
+      Object.assign(row, structuredClone({ scopes, owners, label, limits, strict, degrade }));
     },
     async revoke(id, at) {
       const row = rows.get(id);

@@ -1,7 +1,11 @@
 import { adaptersOf, err, ok, pinOf, type Result } from '../../protocol/index.ts';
 import { scopeCovers } from '../../worker/policy/authorize.ts';
+import { mayTake } from '../../worker/policy/claims.ts';
+import { ancestorsOf } from '../../worker/policy/resolve-name.ts';
 import {
   GOES_LIVE,
+  MAX_OWNERS_BELOW,
+  type Claim,
   type ChangeNote,
   type Conflict,
   type HistoryRow,
@@ -9,6 +13,8 @@ import {
   type PointedExperiment,
   type Pointer,
   type Registry,
+  type RoomRow,
+  type Surroundings,
   type VersionRow,
 } from '../../worker/stores/types.ts';
 
@@ -45,6 +51,7 @@ export function createFakeRegistry(): Registry & {
   const names = new Map<string, NameRow>();
   const versions = new Map<string, VersionRow>();
   const history: HistoryRow[] = [];
+  const rooms = new Map<string, RoomRow>();
   const id = (name: string, version: number) => `${name}@${version}`;
   const copy = <T>(value: T | undefined): T | null => (value === undefined ? null : structuredClone(value));
   const liveRow = (row: NameRow | undefined): VersionRow | undefined =>
@@ -97,6 +104,40 @@ export function createFakeRegistry(): Registry & {
     apply();
     names.set(name, row);
     return ok({ ...row });
+  };
+
+  const around = (name: string): Surroundings => {
+    const claims = [name, ...ancestorsOf(name)].flatMap((path): Claim[] => {
+      const room = rooms.get(path);
+      const row = path === name ? undefined : names.get(path);
+      return [
+        ...(room === undefined ? [] : [{ path, owner: room.tenant, by: 'room' as const }]),
+        ...(row === undefined ? [] : [{ path, owner: row.owner, by: 'name' as const }]),
+      ];
+    });
+    const isBelow = ({ name: other }: { name: string }) => other.startsWith(`${name}/`);
+    const below = [
+      ...[...names.values()].filter(isBelow).map(({ owner }) => owner),
+      ...[...rooms.values()].filter(isBelow).map(({ tenant }) => tenant),
+    ];
+    return {
+      own: names.get(name)?.owner ?? null,
+      above: claims[0] ?? null,
+      below: [...new Set(below)].sort().slice(0, MAX_OWNERS_BELOW),
+    };
+  };
+  /** What a new name is taken for a conflict by. */
+  const taken = (name: string, claimant: string | null | undefined) =>
+    claimant != null && !names.has(name) && !mayTake(claimant, around(name));
+  const noteRoom = (
+    { name, actor, at, why = null }: ChangeNote & { name: string },
+    owner: string,
+    action: 'reserve' | 'unreserve',
+  ) => {
+    const sequence =
+      Math.min(0, ...history.filter((row) => row.name === name).map((row) => row.sequence)) - 1;
+    const id = history.length + 1;
+    history.push({ id, name, sequence, at, actor, owner, action, from: null, to: null, target: owner, why });
   };
 
   const forExperiments: FakeNames = {
@@ -159,6 +200,28 @@ export function createFakeRegistry(): Registry & {
         .reverse()
         .slice(0, limit)
         .map((row) => ({ ...row })),
+    around: async (name) => around(name),
+    async rooms({ tenant, cursor, limit }) {
+      const items = byName(rooms.values())
+        .filter((row) => row.name > (cursor ?? '') && (tenant === null || row.tenant === tenant))
+        .slice(0, limit)
+        .map((row) => ({ ...row }));
+      return { items, cursor: items.length === limit ? (items.at(-1)?.name ?? null) : null };
+    },
+    async reserve({ name, tenant, ...note }) {
+      const before = rooms.get(name);
+      if (before?.tenant === tenant) return false;
+      if (before !== undefined) noteRoom({ name, ...note }, before.tenant, 'unreserve');
+      noteRoom({ name, ...note }, tenant, 'reserve');
+      rooms.set(name, { name, tenant, createdAt: note.at, createdBy: note.actor });
+      return true;
+    },
+    async release({ name, ...note }) {
+      const before = rooms.get(name);
+      if (before === undefined) return false;
+      noteRoom({ name, ...note }, before.tenant, 'unreserve');
+      return rooms.delete(name);
+    },
     async newestStaged(name) {
       const wasLive = (row: VersionRow) =>
         history.some(
@@ -171,9 +234,9 @@ export function createFakeRegistry(): Registry & {
         .slice(0, limit)
         .map(({ name, version }) => ({ name, version })),
 
-    publish: async ({ row, stage, before, action = 'publish', why }) =>
+    publish: async ({ row, stage, before, action = 'publish', why, claimant }) =>
       change(
-        standsOnRetired(row) ? STALE : before,
+        standsOnRetired(row) || taken(row.name, claimant) ? STALE : before,
         {
           name: row.name,
           owner: before?.owner ?? row.owner,
@@ -202,9 +265,9 @@ export function createFakeRegistry(): Registry & {
         if (row !== undefined) row.retiredAt ??= note.at;
       });
     },
-    alias: async ({ before, name, owner, target, ...note }) =>
+    alias: async ({ before, name, owner, target, claimant, ...note }) =>
       change(
-        before,
+        taken(name, claimant) ? STALE : before,
         { name, owner: before?.owner ?? owner, version: null, latest: 0, alias: target, strict: false },
         {
           ...note,

@@ -12,7 +12,7 @@ import type { AdminCaller, NameRow } from '../stores/types.ts';
 import type { MayUseChain } from './assemble-chain.ts';
 import { changed, refused } from './change-conflict.ts';
 import { invalid, type IntakeDeps } from './intake-deps.ts';
-import { mayName, ownName } from './own-name.ts';
+import { mayName, ownName, type Taken } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
 
 export const AliasRequest = z.strictObject({
@@ -40,34 +40,36 @@ export async function aliasName(
     : checkAlias(deps, { name, target, caller, before }));
   if (!checked.ok) return checked;
   const from = before?.alias ?? null;
-  if (request.dry_run === true) return ok({ name, target, from });
+  const { owner, claimant, notice } = checked.value;
+  const answer: AliasAnswer = { name, target, from, ...(notice === null ? {} : { notice }) };
+  if (request.dry_run === true) return ok(answer);
   if (from !== target) {
     const note = { actor: caller.keyId, at: deps.now(), why: request.why ?? null };
-    const made = await deps.registry.alias({ before, name, owner: checked.value, target, ...note });
+    const made = await deps.registry.alias({ before, name, owner, target, claimant, ...note });
     if (!made.ok) return err(changed(name, made.error.name));
   }
   // Also when it was so already: an earlier attempt may have ended before its pointer.
   const written = await writePointer(deps, { name, what: 'alias' });
-  return written.ok ? ok({ name, target, from }) : written;
+  return written.ok ? ok(answer) : written;
 }
 
-/** @returns the name's owner. */
 async function checkRemoval(
   deps: AliasDeps,
   { name, caller }: { name: string; caller: AdminCaller },
-): Promise<Result<string, ApiError>> {
+): Promise<Result<Taken, ApiError>> {
   const own = await ownName(deps, { name, caller });
   if (!own.ok) return own;
-  return own.value.latest > 0 ? err(refused(hasVersions(name))) : ok(own.value.owner);
+  return own.value.latest > 0
+    ? err(refused(hasVersions(name)))
+    : ok({ owner: own.value.owner, claimant: null, notice: null });
 }
 
 const hasVersions = (name: string): string => `'${name}' has versions of its own and is no alias.`;
 
-/** @returns who will own the alias. */
 async function checkAlias(
   deps: AliasDeps,
   params: { name: string; target: string; caller: AdminCaller; before: NameRow | null },
-): Promise<Result<string, ApiError>> {
+): Promise<Result<Taken, ApiError>> {
   const { name, target, caller, before } = params;
   const owner = await mayName(deps, { name, owner: null, caller, before });
   if (!owner.ok) return owner;

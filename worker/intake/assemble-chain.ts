@@ -7,13 +7,18 @@ import {
   type BlobRecord,
   type Result,
 } from '../../protocol/index.ts';
-import type { AdminCaller, Grant, VersionRow } from '../stores/types.ts';
+import type { AdminCaller, Grant, ScopeOwners, VersionRow } from '../stores/types.ts';
 import { checkAdapter } from './check-adapter.ts';
 import { beingDeleted, invalid, type IntakeDeps } from './intake-deps.ts';
 
 /** Decides who may use what; comes from policy. */
 export type MayUseChain = (
-  caller: { tenant: string; scopes: readonly string[]; grants?: readonly Grant[] | undefined },
+  caller: {
+    tenant: string;
+    scopes: readonly string[];
+    owners?: ScopeOwners | undefined;
+    grants?: readonly Grant[] | undefined;
+  },
   row: VersionRow,
 ) => boolean;
 
@@ -83,9 +88,7 @@ async function parentOf(
   const { parent, caller, owner } = params;
   if (parent === null) return ok(null);
   const row = await deps.registry.live(parent);
-  const usable =
-    row !== null &&
-    (caller.root || deps.mayUseChain({ tenant: owner, scopes: caller.scopes, grants: caller.grants }, row));
+  const usable = row !== null && (caller.root || deps.mayUseChain({ ...caller, tenant: owner }, row));
   if (usable) return ok(row);
   return err({
     code: 'model_not_found',

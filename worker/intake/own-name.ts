@@ -1,4 +1,5 @@
 import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { mayTake, takenAmong } from '../policy/claims.ts';
 import type { AdminCaller, NameRow, Registry } from '../stores/types.ts';
 
 const notFound = (what: string): ApiError => ({
@@ -19,30 +20,38 @@ export async function ownName(
   return row !== null && (caller.root || row.owner === caller.tenant) ? ok(row) : err(notFound(what));
 }
 
+export interface Taken {
+  /** Who owns the name, or will. */
+  owner: string;
+  /** For the registry: tenant for which a new name must still be free when it is taken; null = it need not be. */
+  claimant: string | null;
+  /** What the operator is told, who may take any name. */
+  notice: string | null;
+}
+
 /**
- * A name belongs to who published it first, and so does the room below it.
+ * May the caller publish under this name, or make it an alias? It is asked before anything else of a request is looked
+ * at, and every reason why not has one answer: whose the name is, or the room, or a name below, is not told.
  * @param params.owner tenant that is to own the name; null = the caller's. Only the bootstrap key may name another.
  * @param params.before the name as it is.
- * @returns who will own it.
  */
 export async function mayName(
   deps: { registry: Registry },
   params: { name: string; owner: string | null; caller: AdminCaller; before: NameRow | null },
-): Promise<Result<string, ApiError>> {
+): Promise<Result<Taken, ApiError>> {
   const { name, caller, before } = params;
-  const forbidden = err<ApiError>({
-    code: 'insufficient_scope',
-    message: `This key may not publish '${name}'.`,
-  });
-  if (caller.root) {
-    const owner = params.owner ?? before?.owner ?? caller.tenant;
-    return before !== null && before.owner !== owner ? forbidden : ok(owner);
-  }
-  if ((params.owner ?? caller.tenant) !== caller.tenant) return forbidden;
-  let nearest = before;
-  for (let path = name; nearest === null && path.includes('/');) {
-    path = path.slice(0, path.lastIndexOf('/'));
-    nearest = await deps.registry.name(path);
-  }
-  return nearest !== null && nearest.owner !== caller.tenant ? forbidden : ok(caller.tenant);
+  const owner = params.owner ?? (caller.root ? (before?.owner ?? caller.tenant) : caller.tenant);
+  if (before !== null)
+    return before.owner === owner && (caller.root || owner === caller.tenant)
+      ? ok({ owner, claimant: null, notice: null })
+      : err(notFree(name));
+  if (!caller.root && owner !== caller.tenant) return err(notFree(name));
+  const around = await deps.registry.around(name);
+  if (caller.root) return ok({ owner, claimant: null, notice: takenAmong(name, owner, around) });
+  return mayTake(owner, around) ? ok({ owner, claimant: owner, notice: null }) : err(notFree(name));
 }
+
+const notFree = (name: string): ApiError => ({
+  code: 'insufficient_scope',
+  message: `This key may not publish '${name}': the name is not free.`,
+});

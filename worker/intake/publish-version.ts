@@ -6,6 +6,7 @@ import {
   err,
   Evaluation,
   ok,
+  Tenant,
   Why,
   type ApiError,
   type BaseInfo,
@@ -30,10 +31,7 @@ export const PublishRequest = z.strictObject({
   /** Live version that the publisher knows of; 0 = none yet. Another one is a conflict. */
   expect: z.int().min(0).nullish(),
   /** Tenant that will own the name; only the bootstrap key may name another than its own. */
-  owner: z
-    .string()
-    .regex(/^[a-z0-9._-]{1,64}$/)
-    .nullish(),
+  owner: Tenant.nullish(),
   /** Kept with the version as the publisher says it. */
   evaluation: Evaluation.nullish(),
   /** For the history. */
@@ -46,6 +44,8 @@ export interface Published {
   name: NameRow;
   /** False when this very version was there already. */
   created: boolean;
+  /** What the operator is told of a name among others' names. */
+  notice?: string | null;
 }
 
 /** Not yet numbered, not yet tried. */
@@ -71,14 +71,15 @@ export async function publishVersion(
   params: PublishParams,
 ): Promise<Result<Published, ApiError>> {
   const { request, caller, life, action = 'publish' } = params;
+  const before = await deps.registry.name(request.name);
+  const taken = await mayName(deps, { name: request.name, owner: request.owner ?? null, caller, before });
+  if (!taken.ok) return taken;
   const base = await deps.base();
   if (!base.ok) return base;
   if (request.name === base.value.id)
     return err(invalid('name_reserved', `'${request.name}' is the base model's own name.`, 'name'));
-  const before = await deps.registry.name(request.name);
-  const owner = await mayName(deps, { name: request.name, owner: request.owner ?? null, caller, before });
-  if (!owner.ok) return owner;
-  const made = await makeRow(deps, { request, caller, owner: owner.value, base: base.value });
+  const { owner, claimant, notice } = taken.value;
+  const made = await makeRow(deps, { request, caller, owner, base: base.value });
   if (!made.ok) return made;
   const row = made.value;
   // A repeat is answered from the row, and a lost race is known: neither needs an origin.
@@ -86,7 +87,10 @@ export async function publishVersion(
   if (settled !== null) return settled;
   const proof = await proveAdapter(deps, { row, base: base.value, life });
   if (!proof.ok) return proof;
-  return commit(deps, { request, row: { ...row, proof: proof.value }, before, action });
+  const committed = await commit(deps, {
+    ...{ request, row: { ...row, proof: proof.value }, before, action, claimant },
+  });
+  return committed.ok ? ok({ ...committed.value, notice }) : committed;
 }
 
 async function makeRow(
@@ -145,15 +149,17 @@ async function commit(
     row: Omit<VersionRow, 'version'>;
     before: NameRow | null;
     action: 'publish' | 'drop';
+    claimant: string | null;
   },
 ): Promise<Result<Published, ApiError>> {
-  const { request, action } = params;
+  const { request, action, claimant } = params;
   const stage = request.stage ?? false;
   const expect = request.expect ?? null;
   let before = params.before;
   for (let attempt = 1; ; attempt += 1) {
     const row: VersionRow = { ...params.row, version: (before?.latest ?? 0) + 1 };
-    const committed = await deps.registry.publish({ row, stage, before, action, why: request.why ?? null });
+    const why = request.why ?? null;
+    const committed = await deps.registry.publish({ row, stage, before, action, why, claimant });
     if (committed.ok) {
       const published = { row, name: committed.value, created: true };
       return stage ? ok(published) : served(deps, published);

@@ -80,20 +80,18 @@ function parentChainOf(bytes: Uint8Array): Result<string | null, ApiError> {
 }
 
 /**
- * @returns the owner of the name or of the nearest name above it that exists, and the nearest name above that has a live
+ * @returns the owner of the name, or of the nearest room or name above it, and the nearest name above that has a live
  * version.
  */
 async function roomOf(
   deps: Pick<StoreDropDeps, 'registry' | 'dropTenant'>,
   name: string,
 ): Promise<{ owner: string; above: string | null }> {
-  let owner: string | null = null;
-  let above: string | null = null;
-  for (let path = name; path !== '' && (owner === null || above === null);) {
-    const row = await deps.registry.name(path);
-    owner ??= row?.owner ?? null;
-    if (path !== name && row?.version != null) above ??= path;
-    path = path.includes('/') ? path.slice(0, path.lastIndexOf('/')) : '';
+  const around = await deps.registry.around(name);
+  const owner = around.own ?? around.above?.owner ?? deps.dropTenant;
+  for (let path = name; path.includes('/');) {
+    path = path.slice(0, path.lastIndexOf('/'));
+    if ((await deps.registry.name(path))?.version != null) return { owner, above: path };
   }
-  return { owner: owner ?? deps.dropTenant, above };
+  return { owner, above: null };
 }

@@ -9,7 +9,12 @@ import { manifestOf } from './write-pointer.ts';
  * @returns the live version of a missing name, when a file lay under `drop:<name>` and was good; else null, whatever
  * the reason: to who may not know of it, a drop in trouble is a name that is not there.
  */
-export type TakeDropOnMiss = (name: string, life: RequestLife) => Promise<AdapterManifest | null>;
+export type TakeDropOnMiss = (
+  name: string,
+  life: RequestLife,
+  /** The name is there, but not for who asks: as much is read, of a name that nobody can have, and nothing is taken. */
+  pretend?: { decoy: string },
+) => Promise<AdapterManifest | null>;
 
 /**
  * For requests by a name that does not exist, once the caller is known to have a key. One at a time a name in this
@@ -47,14 +52,21 @@ export function createTakeDropOnMiss(
     return served;
   }
 
-  return async (name, life) => {
+  async function lookInVain(name: string, decoy: string): Promise<null> {
+    await deps.drops.read(decoy);
+    hush(name);
+    return null;
+  }
+
+  return async (name, life, pretend) => {
     if (deps.now() < (quiet.get(name) ?? -Infinity)) return null;
     if (isBusy(name)) {
       while (isBusy(name)) await deps.sleep(DROP_POLL_MS);
-      return live(name);
+      return live(pretend?.decoy ?? name);
     }
     busy.set(name, deps.now());
-    const work = take(name, life.keepAlive)
+    const taking = pretend === undefined ? take(name, life.keepAlive) : lookInVain(name, pretend.decoy);
+    const work = taking
       .catch((error: unknown) => {
         hush(name);
         const message = error instanceof Error ? error.message : 'unknown error';

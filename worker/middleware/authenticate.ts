@@ -86,5 +86,6 @@ export async function authenticateAdmin(
   if (row === null) return refused('The API key is not known.');
   const late = expired(row.expiresAt, deps.now());
   if (late !== null) return late;
-  return ok({ keyId: row.id, tenant: row.tenant, scopes: row.scopes, root: false });
+  const { id, tenant, scopes, owners } = row;
+  return ok({ keyId: id, tenant, scopes, owners, root: false });
 }

@@ -4,6 +4,7 @@ import { GrantQuery, GrantRequest } from '../routes/admin-grants.ts';
 import { HistoryQuery } from '../routes/admin-history.ts';
 import { OriginsQuery } from '../routes/admin-origins.ts';
 import { PinInput } from '../routes/admin-pins.ts';
+import { ReleaseQuery, RoomQuery } from '../routes/admin-rooms.ts';
 import { UsageQuery } from '../routes/admin-usage.ts';
 import { NameQuery } from '../routes/admin-versions.ts';
 import type { Operation, Operations } from './operation.ts';
@@ -58,8 +59,8 @@ export const ADMIN_OPERATIONS: Operations = {
     summary: 'Publishes a file as the next version of a name.',
     body: 'PublishRequest',
     answers: {
-      200: { description: 'The version, which was there already.', schema: 'VersionView' },
-      201: { description: 'The new version.', schema: 'VersionView' },
+      200: { description: 'The version, which was there already.', schema: 'PublishedVersion' },
+      201: { description: 'The new version.', schema: 'PublishedVersion' },
     },
   }),
   'GET /admin/versions': of('adapters', {
@@ -157,6 +158,30 @@ export const ADMIN_OPERATIONS: Operations = {
     id: 'revokeGrant',
     summary: 'Takes a grant back.',
     query: GrantRequest,
+    answers: { 204: { description: 'It is gone.', body: 'none' } },
+  }),
+  'GET /admin/rooms': of('rooms', {
+    id: 'listRooms',
+    summary: 'Rooms that were reserved for the tenant; the bootstrap key sees all.',
+    query: RoomQuery,
+    answers: { 200: { description: "A page of them, in the names' order.", schema: 'RoomList' } },
+  }),
+  'POST /admin/rooms': of('rooms', {
+    id: 'reserveRoom',
+    summary: 'Reserves a name and all below it that does not exist yet for a tenant. Bootstrap key only.',
+    body: 'ReserveRequest',
+    answers: {
+      200: {
+        description: 'The room, which was reserved so already, or as a dry run.',
+        schema: 'ReservedRoom',
+      },
+      201: { description: 'The room, and whose it was.', schema: 'ReservedRoom' },
+    },
+  }),
+  'DELETE /admin/rooms': of('rooms', {
+    id: 'releaseRoom',
+    summary: 'Ends a reservation; names that exist stay their owners’. Bootstrap key only.',
+    query: ReleaseQuery,
     answers: { 204: { description: 'It is gone.', body: 'none' } },
   }),
   'POST /admin/keys': of('keys', {

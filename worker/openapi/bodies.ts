@@ -22,6 +22,7 @@ import { FlipRequest } from '../intake/flip-version.ts';
 import { PromoteRequest } from '../intake/promote-version.ts';
 import { PublishRequest } from '../intake/publish-version.ts';
 import { RepairRequest } from '../intake/repair/repair.ts';
+import { ReserveRequest } from '../intake/reserve-room.ts';
 import { RetireRequest } from '../intake/retire-version.ts';
 import { RollbackRequest } from '../intake/rollback-version.ts';
 import { StrictRequest } from '../intake/strict-name.ts';
@@ -58,6 +59,7 @@ export const BODIES = {
   PublishRequest,
   RampExperiment,
   RepairRequest,
+  ReserveRequest,
   ResponseRequest: ResponseRequest.extend(edge),
   RetireRequest,
   RollbackRequest,

@@ -1,5 +1,5 @@
 import { nameProblem, type AdapterManifest } from '../../protocol/index.ts';
-import type { Grant } from '../stores/types.ts';
+import type { Grant, ScopeOwners } from '../stores/types.ts';
 
 /**
  * A scope is a name, `<path>/**` (the path itself and all below it: a child cannot be used without its parents) or
@@ -25,6 +25,7 @@ export interface Rights {
   tenant: string;
   /** Of the key itself. */
   scopes: readonly string[];
+  owners?: ScopeOwners | undefined;
   /** What others gave to the tenant or to everybody. */
   grants?: readonly Grant[] | undefined;
 }
@@ -38,12 +39,15 @@ interface Published {
 export const grantCovers = (grant: Grant, member: Published): boolean =>
   (grant.owner === null || grant.owner === member.owner) && scopeCovers(grant.scope, member.name);
 
+/** A key's scopes, each with the owner whose adapters it opens. */
+export const scopesHeld = ({ scopes, owners = [] }: Pick<Rights, 'scopes' | 'owners'>): Grant[] =>
+  scopes.map((scope, i) => ({ scope, owner: owners[i] ?? null }));
+
 /** May the caller use what `owner` published under `name`? */
-export function mayUse({ tenant, scopes, grants = [] }: Rights, member: Published): boolean {
+export function mayUse(rights: Rights, member: Published): boolean {
+  const { tenant, grants = [] } = rights;
   return (
-    member.owner === tenant ||
-    scopes.some((scope) => scopeCovers(scope, member.name)) ||
-    grants.some((grant) => grantCovers(grant, member))
+    member.owner === tenant || [...scopesHeld(rights), ...grants].some((grant) => grantCovers(grant, member))
   );
 }
 
@@ -62,3 +66,7 @@ export function scopeWithin(inner: string, outer: string): boolean {
   if (!inner.endsWith('/**')) return scopeCovers(outer, inner);
   return outer.endsWith('/**') && scopeCovers(outer, inner.slice(0, -3));
 }
+
+/** Does `outer` open everything that `inner` opens? */
+export const grantWithin = (inner: Grant, outer: Grant): boolean =>
+  (outer.owner === null || outer.owner === inner.owner) && scopeWithin(inner.scope, outer.scope);

@@ -1,4 +1,4 @@
-import { nameProblem, type ApiError } from '../../protocol/index.ts';
+import { MAX_NAME_LENGTH, nameProblem, type ApiError } from '../../protocol/index.ts';
 
 /** What a client's `model` asks for. */
 export type ModelReference =
@@ -26,6 +26,12 @@ export function ancestorsOf(name: string): string[] {
     ancestors.push(name.slice(0, end));
   return ancestors;
 }
+
+/**
+ * @returns a name that nobody can have: to ask about it takes what it takes to ask about a missing one. What is asked
+ * when a name is missing is asked of this one when the caller may not use the name, so that nobody can time which it is.
+ */
+export const decoyOf = (name: string): string => `base/${name}`.slice(0, MAX_NAME_LENGTH);
 
 export const registryUnavailable = (retryAfterMs: number): ApiError => ({
   code: 'registry_unavailable',

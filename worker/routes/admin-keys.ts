@@ -9,7 +9,7 @@ import {
   type RotatedKey,
 } from '../../protocol/index.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
-import { scopeWithin } from '../policy/authorize.ts';
+import { grantWithin, scopesHeld, scopeWithin } from '../policy/authorize.ts';
 import {
   keyIdOf,
   keyRecordOf,
@@ -17,11 +17,15 @@ import {
   type KeyIndex,
   type KeyLedger,
   type KeyRow,
+  type Registry,
+  type ScopeOwners,
 } from '../stores/types.ts';
+import { bindScopes } from './bind-scopes.ts';
 import { changedKey, ChangeRequest, keyJson, KeyRequest, limitsOf, RotateRequest } from './key-input.ts';
 import { readInput } from './parse-input.ts';
 
 export interface KeyDeps {
+  registry: Pick<Registry, 'around'>;
   keyLedger: KeyLedger;
   keyIndex: KeyIndex;
   now: () => number;
@@ -72,12 +76,15 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       await index(known);
       return context.json(keyJson(known));
     }
+    const bound = await bindScopes(deps, { caller, tenant, scopes });
+    if (!bound.ok) return fail(bound.error);
     const row: KeyRow = {
       id,
       hash,
       kind,
       tenant,
       scopes,
+      owners: bound.value,
       label,
       createdAt: now(),
       createdBy: caller.keyId,
@@ -136,13 +143,16 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const caller = context.get('admin');
     const old = await visible(caller, request.value.id);
     if (old === null) return fail(NO_SUCH_KEY);
-    const row = changedKey(old, request.value);
-    const { limits, strict, degrade } = request.value;
+    const { scopes, limits, strict, degrade } = request.value;
+    const wanted = scopes === undefined ? old : { ...old, scopes, owners: undefined };
     const problem =
-      grantProblem(caller, { ...row, ownHash: false }) ??
-      useless({ kind: row.kind, limits, strict, degrade });
+      grantProblem(caller, { ...wanted, ownHash: false }) ??
+      useless({ kind: old.kind, limits, strict, degrade });
     if (problem !== null) return fail(problem);
     if (old.revokedAt !== null) return fail({ code: 'version_conflict', message: 'This key was revoked.' });
+    const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
+    if (!bound.ok) return fail(bound.error);
+    const row = changedKey(old, request.value, bound.value);
     await keyLedger.change(row);
     await index(row);
     return context.json(keyJson(row));
@@ -184,16 +194,27 @@ function useless({
   };
 }
 
-/** A key grants no more than its maker has. */
+/** A key grants no more than its maker has. @param wanted.owners of scopes that are bound; those to come will be. */
 function grantProblem(
   caller: AdminCaller,
-  wanted: { kind: 'api' | 'admin'; tenant: string; scopes: readonly string[]; ownHash: boolean },
+  wanted: {
+    kind: 'api' | 'admin';
+    tenant: string;
+    scopes: readonly string[];
+    owners?: ScopeOwners | undefined;
+    ownHash: boolean;
+  },
 ): ApiError | null {
   if (caller.root) return null;
   const refuse = (message: string): ApiError => ({ code: 'insufficient_scope', message });
   if (wanted.kind === 'admin') return refuse('Only the bootstrap key makes admin keys.');
   if (wanted.ownHash) return refuse('Only the bootstrap key registers keys by their hash.');
   if (wanted.tenant !== caller.tenant) return refuse('This key makes keys for its own tenant only.');
-  const wider = wanted.scopes.find((scope) => !caller.scopes.some((own) => scopeWithin(scope, own)));
-  return wider === undefined ? null : refuse(`This key does not have the scope '${wider}'.`);
+  const wider = scopesHeld(wanted).find(
+    (scope) =>
+      !scopesHeld(caller).some((own) =>
+        wanted.owners === undefined ? scopeWithin(scope.scope, own.scope) : grantWithin(scope, own),
+      ),
+  );
+  return wider === undefined ? null : refuse(`This key does not have the scope '${wider.scope}'.`);
 }

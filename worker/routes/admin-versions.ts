@@ -6,6 +6,7 @@ import {
   type FileVersions,
   type NameList,
   type NameView,
+  type PublishedVersion,
   type VersionList,
   type VersionView,
 } from '../../protocol/index.ts';
@@ -59,7 +60,7 @@ export const NameQuery = z.strictObject({
 });
 
 /**
- * `POST /admin/versions` {@link PublishRequest} -> 201 {@link VersionView}, or 200 when it was so already, or 409, 422, or
+ * `POST /admin/versions` {@link PublishRequest} -> 201 {@link PublishedVersion}, or 200 when it was so already, or 409, 422, or
  * 503 when no origin can try the adapter;
  * `GET /admin/names?prefix=&cursor=` -> {@link NameList};
  * `GET /admin/versions?name=` -> {@link VersionList}, newest first;
@@ -76,8 +77,12 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
       { request: request.value, caller: context.get('admin'), life: requestLife(context) },
     );
     if (!published.ok) return fail(published.error);
-    const { row, name, created } = published.value;
-    return context.json(versionJson(row, name.version === row.version), created ? 201 : 200);
+    const { row, name, created, notice } = published.value;
+    const answer: PublishedVersion = {
+      ...versionJson(row, name.version === row.version),
+      ...(notice == null ? {} : { notice }),
+    };
+    return context.json(answer, created ? 201 : 200);
   });
 
   routes.get('/admin/versions', async (context) => {

@@ -1,5 +1,5 @@
 import { err, ok, type AdapterManifest, type ApiError, type Result } from '../../protocol/index.ts';
-import { mayUseChain } from '../policy/authorize.ts';
+import { mayUse, mayUseChain } from '../policy/authorize.ts';
 import { registryUnavailable } from '../policy/resolve-name.ts';
 import { PUBLIC, type Caller, type Grant, type Index, type Lookup } from '../stores/types.ts';
 
@@ -15,6 +15,8 @@ export interface CallerRights {
    * Reads the grants for a name that is missing, as for one that is forbidden: both take as long and fail alike.
    */
   asIfForbidden(): Promise<Result<null, ApiError>>;
+  /** May the caller know that there is this name, whether or not it may use the whole chain? No, where nobody can say. */
+  knows(manifest: Chain): Promise<boolean>;
 }
 
 /** What one caller may use, for one request: grants are read at most once, the tenant's and everybody's together. */
@@ -46,6 +48,13 @@ export function createCallerRights(grants: Index<Grant[]>, caller: Caller): Call
   return {
     allow: async (manifest) =>
       mayUseChain(caller, manifest) ? ok({ allowed: true, stale: false }) : decide(manifest),
+    async knows(manifest) {
+      if (mayUse(caller, manifest)) return true;
+      const { everyone, own } = read();
+      const lookups = await Promise.all([everyone, own]);
+      const grants = lookups.flatMap((lookup) => (lookup.state === 'found' ? lookup.value : []));
+      return mayUse({ ...caller, grants }, manifest);
+    },
     async asIfForbidden() {
       const decided = await decide(null);
       return decided.ok ? ok(null) : decided;

@@ -1,146 +1,128 @@
-import {
-  err,
-  ok,
-  type AdapterManifest,
-  type ApiError,
-  type NameEntry,
-  type Result,
-} from '../../protocol/index.ts';
+import { err, ok, type ApiError, type NameEntry, type Result } from '../../protocol/index.ts';
 import type { RequestLife } from '../intake/intake-deps.ts';
-import { manifestOf, nameEntryOf } from '../intake/write-pointer.ts';
-import { ancestorsOf, registryUnavailable, type ModelReference } from '../policy/resolve-name.ts';
-import type { AbsenceCheck, BulkIndex, Caller, Grant, Index, Lookup, VersionRow } from '../stores/types.ts';
+import { manifestOf } from '../intake/write-pointer.ts';
+import { ancestorsOf, decoyOf, registryUnavailable, type ModelReference } from '../policy/resolve-name.ts';
+import type { BulkIndex, Caller, Grant, Index, Lookup, VersionRow } from '../stores/types.ts';
 import { createCallerRights, type CallerRights } from './caller-rights.ts';
+import { judge, seeName, type FoundAdapter, type SeeDeps, type Seen } from './see-name.ts';
 
-export interface FindDeps {
+export type { FoundAdapter };
+
+export interface FindDeps extends SeeDeps {
   names: BulkIndex<NameEntry>;
   grants: Index<Grant[]>;
-  absence: AbsenceCheck;
   /** By `name@version`. */
   versions: Index<VersionRow>;
-  /** Takes in what was dropped for a name that does not exist. @returns its first version, or null. */
-  takeDropOnMiss?: (name: string, life: RequestLife) => Promise<AdapterManifest | null>;
 }
 
-/** An adapter that the caller may use, with the whole chain. */
-export interface FoundAdapter {
-  manifest: AdapterManifest;
-  /** The name that was asked for, when it only points at the adapter's. */
-  alias: string | null;
-  /** Read from memory, because the registry does not answer. */
-  stale: boolean;
-}
+/**
+ * Whose ancestors may answer for a name, besides the caller's own tenant's: those of the owner of the nearest name that
+ * exists on the way up. null = there is a name, of an owner that nobody can tell; undefined = no name was met yet.
+ */
+export type Heir = string | null | undefined;
 
 /** `unusable`: unknown and forbidden come out alike. `trouble` is never taken for either. */
-export type NotFound = { kind: 'unusable' } | { kind: 'trouble'; error: ApiError };
+export type NotFound = { kind: 'unusable'; heir: Heir } | { kind: 'trouble'; error: ApiError };
 
 type Named = Extract<ModelReference, { kind: 'name' | 'version' }>;
 type Found = Result<FoundAdapter, NotFound>;
-/** Found, but perhaps not the caller's to use. */
-type Entry = FoundAdapter | { trouble: ApiError } | null;
 
 export interface Finder {
   /** The very adapter that is named. @param lookup what `names` said of it, when it has been asked. */
   exact(reference: Named, lookup?: Lookup<NameEntry> | null): Promise<Found>;
   /**
    * The nearest ancestors of the name that the caller may use, nearest first, at most `limit`; not empty. They end below
-   * one that is strict, and below one that cannot be read now, which may be.
+   * one that is strict, below one that cannot be read now, which may be, and below one that is neither the caller's own
+   * nor the heir's: nobody's adapter answers for a name among somebody else's.
+   * @param options.heir of the name itself.
    * @param options.skipTrouble goes past ancestors of which nobody can tell now whether the caller may use them.
    */
   ancestors(
     name: string,
-    options: { limit: number; skipTrouble: boolean },
+    options: { limit: number; skipTrouble: boolean; heir: Heir },
   ): Promise<Result<FoundAdapter[], NotFound>>;
   /** May the caller use this chain? */
   allows: CallerRights['allow'];
 }
 
-const unusable: Result<never, NotFound> = err({ kind: 'unusable' });
+const unusable = (heir: Heir): Result<never, NotFound> => err({ kind: 'unusable', heir });
 const trouble = (error: ApiError): Result<never, NotFound> => err({ kind: 'trouble', error });
+
+/** The name whose entry is read second: what an alias stands for, or one that nobody can have. */
+const behind = (name: string, lookup: Lookup<NameEntry>): string =>
+  lookup.state === 'found' && 'alias' in lookup.value ? lookup.value.alias : decoyOf(name);
 
 /** Looks adapters up for one caller and one request. */
 export function createFinder(deps: FindDeps, caller: Caller, life: RequestLife): Finder {
   const rights = createCallerRights(deps.grants, caller);
 
-  /** @param lookup what the index says of `name`. */
-  async function entryOf(name: string, lookup: Lookup<NameEntry>): Promise<Entry> {
-    const first = await settle(deps.absence, name, lookup);
-    if (first === null || 'trouble' in first) return first;
-    const { value, stale } = first;
-    if (!('alias' in value)) return { manifest: value, alias: null, stale };
-    const target = await deps.names.get(value.alias);
-    // An alias of an alias cannot be made, so one that is read is out of date: the system of record knows better.
-    const behind = target.state === 'found' && 'alias' in target.value;
-    const second = await settle(deps.absence, value.alias, behind ? { state: 'absent' } : target);
-    if (second === null || 'trouble' in second || 'alias' in second.value)
-      return second !== null && 'trouble' in second ? second : null;
-    return { manifest: second.value, alias: name, stale: stale || second.stale };
-  }
-
-  async function decide(entry: Entry): Promise<Found> {
-    if (entry !== null && 'trouble' in entry) return trouble(entry.trouble);
-    if (entry === null) {
-      const read = await rights.asIfForbidden();
-      return read.ok ? unusable : trouble(read.error);
+  /** All ancestors in one read, and, only when it is needed, all that is behind them in one more. */
+  async function* climb(name: string): AsyncGenerator<Seen> {
+    const paths = ancestorsOf(name);
+    const lookups = await deps.names.getMany(paths);
+    let reading: Promise<Lookup<NameEntry>[]> | undefined;
+    const seconds = () =>
+      (reading ??= deps.names.getMany(paths.map((path, i) => behind(path, lookups[i] as Lookup<NameEntry>))));
+    for (const [i, path] of paths.entries()) {
+      const second = async () => (await seconds())[i] as Lookup<NameEntry>;
+      yield await seeName(deps, {
+        ...{ name: path, lookup: lookups[i] as Lookup<NameEntry>, rights, second },
+        life: null,
+      });
     }
-    const decided = await rights.allow(entry.manifest);
-    if (!decided.ok) return trouble(decided.error);
-    return decided.value.allowed ? ok({ ...entry, stale: entry.stale || decided.value.stale }) : unusable;
   }
 
   return {
     allows: rights.allow,
 
-    async exact(reference, lookup) {
+    async exact(reference, known) {
       if (reference.kind === 'name') {
         const { name } = reference;
-        const entry = await entryOf(name, lookup ?? (await deps.names.get(name)));
-        const dropped = entry === null ? await deps.takeDropOnMiss?.(name, life) : null;
-        return decide(dropped ? { manifest: dropped, alias: null, stale: false } : entry);
+        const lookup = known ?? (await deps.names.get(name));
+        const second = () => deps.names.get(behind(name, lookup));
+        return foundOf(await seeName(deps, { name, lookup, rights, second, life }));
       }
       const pinned = await deps.versions.get(`${reference.name}@${reference.version}`);
-      if (pinned.state === 'trouble') return trouble(unreadable('version', pinned));
-      const usable = pinned.state === 'found' && pinned.value.retiredAt === null;
-      return decide(usable ? { manifest: manifestOf(pinned.value), alias: null, stale: pinned.stale } : null);
+      if (pinned.state === 'trouble') {
+        console.error(JSON.stringify({ event: 'version_lookup_trouble', reason: pinned.reason }));
+        return trouble(registryUnavailable(pinned.retryAfterMs));
+      }
+      if (pinned.state === 'found' && pinned.value.retiredAt === null)
+        return foundOf(
+          await judge(rights, { manifest: manifestOf(pinned.value), alias: null, stale: pinned.stale }),
+        );
+      const read = await rights.asIfForbidden();
+      return read.ok ? unusable(undefined) : trouble(read.error);
     },
 
-    async ancestors(name, { limit, skipTrouble }) {
-      const paths = ancestorsOf(name);
-      const lookups = await deps.names.getMany(paths);
+    async ancestors(name, { limit, skipTrouble, ...options }) {
+      let { heir } = options;
       const found: FoundAdapter[] = [];
-      for (const [i, path] of paths.entries()) {
+      for await (const seen of climb(name)) {
+        // It may be the caller's nearest, or strict: a farther one is not to stand in for it.
+        if (seen.kind === 'trouble' && (seen.unread || seen.manifest?.strict === true || !skipTrouble))
+          return found.length > 0 ? ok(found) : trouble(seen.error);
+        const owner = ownerOf(seen);
+        if (owner === null) continue;
+        if (owner !== caller.tenant && heir !== undefined && owner !== heir) break;
+        if (heir === undefined) heir = owner;
+        if (seen.kind !== 'usable') continue;
+        if (seen.adapter.manifest.strict === true) break;
+        found.push(seen.adapter);
         if (found.length >= limit) break;
-        const entry = await entryOf(path, lookups[i] as Lookup<NameEntry>);
-        if (entry === null) continue;
-        const nearest = await decide(entry);
-        const fence = 'trouble' in entry || entry.manifest.strict === true;
-        if (nearest.ok && fence) break;
-        if (nearest.ok) found.push(nearest.value);
-        // The one that is in trouble may be the caller's nearest: a farther one is not to stand in for it.
-        else if (nearest.error.kind === 'trouble' && (fence || !skipTrouble))
-          return found.length > 0 ? ok(found) : nearest;
       }
-      return found.length > 0 ? ok(found) : unusable;
+      return found.length > 0 ? ok(found) : unusable(heir);
     },
   };
 }
 
-function unreadable(what: string, { reason, retryAfterMs }: Extract<Lookup<never>, { state: 'trouble' }>) {
-  console.error(JSON.stringify({ event: `${what}_lookup_trouble`, reason }));
-  return registryUnavailable(retryAfterMs);
+function foundOf(seen: Seen): Found {
+  if (seen.kind === 'usable') return ok(seen.adapter);
+  return seen.kind === 'trouble' ? trouble(seen.error) : unusable(seen.owner ?? undefined);
 }
 
-/** What is said in the end of a name: by the index, or where that has nothing, by the system of record. */
-async function settle(
-  absence: AbsenceCheck,
-  name: string,
-  lookup: Lookup<NameEntry>,
-): Promise<{ value: NameEntry; stale: boolean } | { trouble: ApiError } | null> {
-  if (lookup.state === 'found') return lookup;
-  if (lookup.state === 'trouble') return { trouble: unreadable('name', lookup) };
-  const confirmed = await absence.confirm(name);
-  if (confirmed.state !== 'found') return null;
-  const { value: pointer } = confirmed;
-  const value = nameEntryOf(name, pointer);
-  return value && { value, stale: false };
+/** Of a name that the caller may know of; null = of none. */
+function ownerOf(seen: Seen): string | null {
+  if (seen.kind === 'unusable') return seen.owner;
+  return (seen.kind === 'usable' ? seen.adapter.manifest.owner : seen.manifest?.owner) ?? null;
 }

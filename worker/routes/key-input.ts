@@ -1,10 +1,10 @@
 /** Keys as the admin API takes and shows them. */
 import { z } from 'zod';
-import { DegradePolicy, Digest, KeyLimitsView, type KeyView } from '../../protocol/index.ts';
+import { DegradePolicy, Digest, KeyLimitsView, Tenant, type KeyView } from '../../protocol/index.ts';
 import { MAX_KEY_GRACE_MS, MAX_KEY_LIFE_MS, MAX_SCOPES } from '../limits.ts';
 import { scopeProblem } from '../policy/authorize.ts';
 import type { KeyLimits } from '../stores/types-metering.ts';
-import type { KeyRow } from '../stores/types.ts';
+import type { KeyRow, ScopeOwners } from '../stores/types.ts';
 
 const Scope = z.string().superRefine((scope, context) => {
   const problem = scopeProblem(scope);
@@ -22,10 +22,7 @@ const Label = z
 
 export const KeyRequest = z.strictObject({
   kind: z.enum(['api', 'admin']).default('api'),
-  tenant: z
-    .string()
-    .regex(/^[a-z0-9._-]{1,64}$/, 'must be 1 to 64 of a-z, 0-9, ".", "_", "-"')
-    .optional(),
+  tenant: Tenant.optional(),
   scopes: z.array(Scope).max(MAX_SCOPES).default([]),
   label: Label.default(''),
   /** sha256 of a key that the caller made itself, and keeps. */
@@ -66,14 +63,15 @@ export const ChangeRequest = z.strictObject({
 });
 export type ChangeRequest = z.infer<typeof ChangeRequest>;
 
-/** @returns the row as it is to be. */
-export function changedKey(row: KeyRow, change: ChangeRequest): KeyRow {
+/** @param owners of the scopes that are asked for. @returns the row as it is to be. */
+export function changedKey(row: KeyRow, change: ChangeRequest, owners: ScopeOwners): KeyRow {
   const { scopes = row.scopes, label = row.label, strict = row.strict, degrade, limits } = change;
   const merged = { ...(row.limits === null ? {} : limitsJson(row.limits)), ...limits };
   const given = Object.entries(merged).filter(([, value]) => value != null);
   return {
     ...row,
     scopes,
+    owners: change.scopes === undefined ? row.owners : owners,
     label,
     strict,
     degrade: degrade === undefined ? row.degrade : degrade,
@@ -112,6 +110,7 @@ export const keyJson = (row: KeyRow): KeyView => ({
   kind: row.kind,
   tenant: row.tenant,
   scopes: row.scopes,
+  scope_owners: row.scopes.map((_, i) => row.owners[i] ?? null),
   label: row.label,
   created_at: row.createdAt,
   created_by: row.createdBy,

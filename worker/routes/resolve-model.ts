@@ -14,9 +14,15 @@ import { RETRY_AFTER_MS } from '../limits.ts';
 import type { OriginClient } from '../origin-client.ts';
 import { composeChain } from '../policy/compose-chain.ts';
 import { parseModelReference, registryUnavailable, type ModelReference } from '../policy/resolve-name.ts';
-import type { Caller, GrantLedger, Lookup, Registry } from '../stores/types.ts';
+import {
+  StoreUnavailable,
+  type Caller,
+  type GrantLedger,
+  type Lookup,
+  type Registry,
+} from '../stores/types.ts';
 import type { CallerRights } from './caller-rights.ts';
-import { createFinder, type FindDeps, type Finder, type FoundAdapter } from './find-adapter.ts';
+import { createFinder, type FindDeps, type Finder, type FoundAdapter, type Heir } from './find-adapter.ts';
 import { explainNotFound } from './model-not-found.ts';
 
 export interface ResolveDeps extends FindDeps {
@@ -82,9 +88,9 @@ export async function lookUpModel(deps: ResolveDeps, model: string): Promise<Pen
     const finder = createFinder(deps, caller, life);
     const asked: Asked = { deps, caller, edge, model, reference, finder };
     const main = await resolveMain(asked, lookup);
-    // It could be the base's id, which nobody could tell us.
-    if (!main.ok && main.error.code === 'model_not_found' && base?.ok === false && lookup?.state === 'absent')
-      return base;
+    // It could be the base's id, which nobody could tell us; that has no slash.
+    const mayBeBase = guess.kind === 'name' && !guess.name.includes('/');
+    if (!main.ok && main.error.code === 'model_not_found' && base?.ok === false && mayBeBase) return base;
     if (!main.ok) return main;
     if (main.value.stale && caller.degrade === 'refuse') return err(registryUnavailable(RETRY_AFTER_MS));
     const composed = await addAdapters(asked, main.value);
@@ -144,11 +150,13 @@ async function resolveMain(
   const exact = await finder.exact(reference, lookup);
   if (exact.ok) return ok(adapter(exact.value));
   if (exact.error.kind === 'trouble') {
-    const instead = await standIn(asked);
+    const instead = await standIn(asked, reference.name, () => recordedOwner(deps.registry, reference.name));
     return instead[0] === undefined ? err(exact.error.error) : ok(instead[0]);
   }
   if (strict) return notFound();
-  const ancestors = await finder.ancestors(reference.name, { limit: 1, skipTrouble: false });
+  const ancestors = await finder.ancestors(reference.name, {
+    ...{ limit: 1, skipTrouble: false, heir: exact.error.heir },
+  });
   const nearest = ancestors.ok ? ancestors.value[0] : undefined;
   if (nearest !== undefined) return ok(adapter(nearest, { inherited: true }));
   return !ancestors.ok && ancestors.error.kind === 'trouble' ? err(ancestors.error.error) : notFound();
@@ -191,16 +199,27 @@ async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resol
 const MAX_STAND_INS = 3;
 
 /** What the key's policy lets stand in for the adapter that was asked for. */
-async function standIn(asked: Asked, above?: string): Promise<Resolution[]> {
+async function standIn(asked: Asked, name: string, owner: () => Promise<Heir>): Promise<Resolution[]> {
   const { caller, edge, reference, finder } = asked;
   // What asks for one adapter and no other, or for a mixture of its own, is not answered with something else.
   if (edge.strict || caller.strict === true || edge.adapters.length > 0) return [];
   if (reference.kind !== 'name') return [];
   if (caller.degrade === 'base') return [await base('base')];
   if (caller.degrade !== 'ancestor') return [];
-  const found = await finder.ancestors(above ?? reference.name, { limit: MAX_STAND_INS, skipTrouble: true });
+  const heir = await owner();
+  const found = await finder.ancestors(name, { limit: MAX_STAND_INS, skipTrouble: true, heir });
   return found.ok ? found.value.map((one) => adapter(one, { inherited: true, degraded: 'ancestor' })) : [];
 }
 
 const standIns = async (asked: Asked, { manifest }: Resolution): Promise<Resolution[]> =>
-  manifest === null ? [] : standIn(asked, manifest.name);
+  manifest === null ? [] : standIn(asked, manifest.name, async () => manifest.owner);
+
+/** Whose a name is that the index cannot tell now. */
+async function recordedOwner(registry: Registry, name: string): Promise<Heir> {
+  try {
+    return (await registry.name(name))?.owner;
+  } catch (error) {
+    if (error instanceof StoreUnavailable) return null;
+    throw error;
+  }
+}

@@ -15,31 +15,53 @@ export function createAbsenceCheck(params: {
   registry: Pick<Registry, 'pointer'>;
   ttlMs: number;
   maxEntries: number;
+  /** @returns a name that nobody can have, for one that is there. */
+  decoyOf: (name: string) => string;
   now: () => number;
 }): AbsenceCheck & { forget(name: string): void } {
-  const { registry, ttlMs, maxEntries, now } = params;
+  const { registry, ttlMs, maxEntries, decoyOf, now } = params;
+  /** Names, and until when they are not asked about again, unix ms. */
   const absent = new Map<string, number>();
+  const pretended = new Map<string, number>();
+
+  const recall = (memory: Map<string, number>, name: string): boolean => {
+    if (now() < (memory.get(name) ?? -Infinity)) return true;
+    memory.delete(name);
+    return false;
+  };
+  const remember = (memory: Map<string, number>, name: string) => {
+    memory.set(name, now() + ttlMs);
+    const oldest = memory.keys().next();
+    if (memory.size > maxEntries && !oldest.done) memory.delete(oldest.value);
+  };
+  /** @returns null when nobody can say. */
+  const ask = async (name: string): Promise<Pointer | null> => {
+    try {
+      return await registry.pointer(name);
+    } catch (error) {
+      if (!(error instanceof StoreUnavailable)) throw error;
+      console.error(JSON.stringify({ event: 'absence_unconfirmed', reason: error.message }));
+      return null;
+    }
+  };
 
   return {
     async confirm(name) {
-      if (now() < (absent.get(name) ?? -Infinity)) return { state: 'absent' };
-      absent.delete(name);
-      let pointer: Pointer;
-      try {
-        pointer = await registry.pointer(name);
-      } catch (error) {
-        if (!(error instanceof StoreUnavailable)) throw error;
-        console.error(JSON.stringify({ event: 'absence_unconfirmed', reason: error.message }));
-        return { state: 'absent' };
-      }
-      if (pointer.kind === 'version' || pointer.kind === 'alias')
+      if (recall(absent, name)) return { state: 'absent' };
+      const pointer = await ask(name);
+      if (pointer?.kind === 'version' || pointer?.kind === 'alias')
         return { state: 'found', value: pointer, stale: false };
-      absent.set(name, now() + ttlMs);
-      const oldest = absent.keys().next();
-      if (absent.size > maxEntries && !oldest.done) absent.delete(oldest.value);
+      if (pointer !== null) remember(absent, name);
       return { state: 'absent' };
     },
-    forget: (name) => void absent.delete(name),
+    async pretend(name) {
+      if (recall(pretended, name)) return;
+      if ((await ask(decoyOf(name))) !== null) remember(pretended, name);
+    },
+    forget(name) {
+      absent.delete(name);
+      pretended.delete(name);
+    },
   };
 }
 

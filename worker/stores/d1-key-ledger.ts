@@ -10,6 +10,7 @@ interface KeyRecordRow {
   kind: 'api' | 'admin';
   tenant: string;
   scopes: string;
+  owners: string | null;
   label: string;
   created_at: number;
   created_by: string;
@@ -28,6 +29,7 @@ const toKey = (row: KeyRecordRow): KeyRow => ({
   kind: row.kind,
   tenant: row.tenant,
   scopes: z.array(z.string()).parse(JSON.parse(row.scopes)),
+  owners: row.owners === null ? [] : z.array(z.string().nullable()).parse(JSON.parse(row.owners)),
   label: row.label,
   createdAt: row.created_at,
   createdBy: row.created_by,
@@ -44,9 +46,9 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
   const insert = (row: KeyRow): SqlStatement =>
     db
       .prepare(
-        `INSERT INTO keys (id, hash, kind, tenant, scopes, label, created_at, created_by, revoked_at,
+        `INSERT INTO keys (id, hash, kind, tenant, scopes, owners, label, created_at, created_by, revoked_at,
            expires_at, strict, degrade, limits, counter, replaced_by)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
       )
       .bind(
         row.id,
@@ -54,6 +56,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         row.kind,
         row.tenant,
         JSON.stringify(row.scopes),
+        JSON.stringify(row.owners),
         row.label,
         row.createdAt,
         row.createdBy,
@@ -97,14 +100,15 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
           .bind(row.id, expiresAt, expiresAt, old),
       ]);
     },
-    async change({ id, scopes, label, limits, strict, degrade }) {
+    async change({ id, scopes, owners, label, limits, strict, degrade }) {
       await db
         .prepare(
-          `UPDATE keys SET scopes = ?, label = ?, limits = ?, strict = ?, degrade = ?
+          `UPDATE keys SET scopes = ?, owners = ?, label = ?, limits = ?, strict = ?, degrade = ?
            WHERE id = ? AND revoked_at IS NULL`,
         )
         .bind(
           JSON.stringify(scopes),
+          JSON.stringify(owners),
           label,
           limits === null ? null : JSON.stringify(limits),
           strict ? 1 : 0,

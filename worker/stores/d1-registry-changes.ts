@@ -1,6 +1,7 @@
 import { err, ok, type Result } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from './d1-database.ts';
 import { DEPENDS, toJson } from './d1-registry-rows.ts';
+import { notFreeFor } from './d1-rooms.ts';
 import type { ChangeAction, ChangeNote, Conflict, NameRow, Registry, VersionRow } from './types.ts';
 
 /** What a change leaves in history. */
@@ -16,26 +17,28 @@ interface Guard {
   sql: string;
   values: (string | number | null)[];
 }
-const NO_GUARD: Guard = { sql: '0', values: [] };
+/** A name that did not exist when it was read is not free any more. */
+const taken = (name: string, claimant: string | null | undefined): Guard[] =>
+  claimant == null ? [] : [notFreeFor(claimant, name)];
 
 /** The registry's writes. Each is one transaction that begins with its row of history. */
 export function createD1Changes(
   db: SqlDatabase,
   readName: Registry['name'],
 ): Pick<Registry, 'publish' | 'flip' | 'retire' | 'alias' | 'setStrict' | 'repaired'> {
-  /** Where the guard holds the actor is NULL, which the column does not take: the whole transaction fails. */
-  const historyRow = (name: NameRow, entry: Entry, guard: Guard): SqlStatement =>
+  /** Where a guard holds the actor is NULL, which the column does not take: the whole transaction fails. */
+  const historyRow = (name: NameRow, entry: Entry, guards: readonly Guard[]): SqlStatement =>
     db
       .prepare(
         // eslint-disable-next-line no-restricted-syntax -- guards are constants of this file; the values are bound
         `INSERT INTO history (name, sequence, at, actor, owner, action, from_version, to_version, target, why)
-         VALUES (?, ?, ?, CASE WHEN ${guard.sql} THEN NULL ELSE ? END, ?, ?, ?, ?, ?, ?)`,
+         VALUES (?, ?, ?, CASE WHEN ${guards.map(({ sql }) => sql).join(' OR ') || '0'} THEN NULL ELSE ? END, ?, ?, ?, ?, ?, ?)`,
       )
       .bind(
         name.name,
         name.sequence,
         entry.at,
-        ...guard.values,
+        ...guards.flatMap(({ values }) => values),
         entry.actor,
         name.owner,
         entry.action,
@@ -59,10 +62,10 @@ export function createD1Changes(
     next: NameRow,
     entry: Entry,
     more: SqlStatement[] = [],
-    guard = NO_GUARD,
+    guards: readonly Guard[] = [],
   ): Promise<Result<NameRow, Conflict>> {
     try {
-      await db.batch([historyRow(next, entry, guard), nameRow(next), ...more]);
+      await db.batch([historyRow(next, entry, guards), nameRow(next), ...more]);
       return ok(next);
     } catch (error) {
       if (!isUniqueViolation(error)) throw error;
@@ -71,7 +74,7 @@ export function createD1Changes(
   }
 
   return {
-    publish({ row, stage, before, action = 'publish', why }) {
+    publish({ row, stage, before, action = 'publish', why, claimant }) {
       const from = before?.version ?? null;
       const next: NameRow = {
         name: row.name,
@@ -90,7 +93,8 @@ export function createD1Changes(
         to: row.version,
         why: why ?? null,
       };
-      return change(next, entry, insertVersion(db, row), standsOnRetired(row));
+      const guards = [standsOnRetired(row), ...taken(row.name, before === null ? claimant : null)];
+      return change(next, entry, insertVersion(db, row), guards);
     },
 
     flip: ({ before, to, action = 'flip', ...note }) =>
@@ -110,10 +114,10 @@ export function createD1Changes(
             )
             .bind(note.at, before.name, version),
         ],
-        isInUse(before.name, version),
+        [isInUse(before.name, version)],
       ),
 
-    alias: ({ before, name, owner, target, ...note }) =>
+    alias: ({ before, name, owner, target, claimant, ...note }) =>
       change(
         {
           name,
@@ -131,6 +135,8 @@ export function createD1Changes(
           to: null,
           target: target ?? before?.alias ?? null,
         },
+        [],
+        taken(name, before === null ? claimant : null),
       ),
 
     setStrict: ({ before, strict, ...note }) =>

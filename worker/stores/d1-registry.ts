@@ -1,6 +1,7 @@
 import { prefixEnd, type SqlDatabase } from './d1-database.ts';
 import { createD1Changes } from './d1-registry-changes.ts';
 import { createD1Pointers } from './d1-registry-pointers.ts';
+import { createD1Rooms } from './d1-rooms.ts';
 import {
   DEPENDS,
   NAME,
@@ -42,6 +43,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
   return {
     ...createD1Changes(db, name),
     ...createD1Pointers(db),
+    ...createD1Rooms(db),
     name,
 
     async version(name, version) {

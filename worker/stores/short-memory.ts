@@ -24,12 +24,17 @@ interface ShortMemoryOptions {
   ttlMs: number;
   maxEntries: number;
   now: () => number;
+  /**
+   * Also what is not there is remembered, apart and as many: else a name that may not be used could be told from one
+   * that is missing by the read that it saves.
+   */
+  absences?: boolean;
 }
 
 /**
  * Gives a value again that the index gave a moment ago, so that a hot key or name costs no read: a KV read takes most of
  * what the edge adds to a request. What is written through this isolate is seen at once; what others write, `ttlMs`
- * later than KV itself shows it. Remembers only what was found, never an absence, trouble, or a stale value.
+ * later than KV itself shows it. Never remembers trouble or a stale value, and an absence only where asked to.
  */
 export function withShortMemory<T>(index: BulkIndex<T>, options: ShortMemoryOptions): BulkShortMemory<T>;
 export function withShortMemory<T>(index: Index<T>, options: ShortMemoryOptions): ShortMemory<T>;
@@ -37,20 +42,25 @@ export function withShortMemory<T>(
   index: Index<T> | BulkIndex<T>,
   options: ShortMemoryOptions,
 ): ShortMemory<T> | BulkShortMemory<T> {
-  const { ttlMs, maxEntries, now } = options;
-  const fresh = new Map<string, { lookup: Lookup<T>; until: number }>();
+  const { ttlMs, maxEntries, now, absences = false } = options;
+  type Fresh = Map<string, { lookup: Lookup<T>; until: number }>;
+  const found: Fresh = new Map();
+  const missing: Fresh = new Map();
   /** A read that began before a write may return what was there before it, and is not remembered. */
   let writes = 0;
 
   const recall = (key: string): Lookup<T> | null => {
-    const known = fresh.get(key);
+    const known = found.get(key) ?? missing.get(key);
     return known !== undefined && now() < known.until ? known.lookup : null;
   };
 
   /** @param before count of writes when the read began. */
   const remember = (key: string, lookup: Lookup<T>, before: number) => {
-    fresh.delete(key);
-    if (lookup.state !== 'found' || lookup.stale || writes !== before) return;
+    found.delete(key);
+    missing.delete(key);
+    if (writes !== before || lookup.state === 'trouble') return;
+    if (lookup.state === 'found' ? lookup.stale : !absences) return;
+    const fresh = lookup.state === 'found' ? found : missing;
     fresh.set(key, { lookup, until: now() + ttlMs });
     const oldest = fresh.keys().next();
     if (fresh.size > maxEntries && !oldest.done) fresh.delete(oldest.value);
@@ -59,11 +69,13 @@ export function withShortMemory<T>(
   const memory: ShortMemory<T> = {
     forget(key) {
       writes += 1;
-      fresh.delete(key);
+      found.delete(key);
+      missing.delete(key);
     },
     forgetAll() {
       writes += 1;
-      fresh.clear();
+      found.clear();
+      missing.clear();
     },
     async get(key) {
       const known = recall(key);

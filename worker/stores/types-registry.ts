@@ -7,6 +7,10 @@ import type {
   Result,
   StoredEvaluation,
 } from '../../protocol/index.ts';
+import type { ChangeNote, Page } from './types-changes.ts';
+import type { Rooms } from './types-rooms.ts';
+
+export type { ChangeNote, Page };
 
 /** One version of a name; immutable. */
 export interface VersionRow {
@@ -101,6 +105,9 @@ export type ChangeAction =
   | 'strict'
   | 'unstrict'
   | 'repair'
+  /** Of a room; `target` is its tenant. */
+  | 'reserve'
+  | 'unreserve'
   | ExperimentAction;
 
 /** Changes after which the version that they are about is live. */
@@ -115,23 +122,9 @@ export const GOES_LIVE: readonly ChangeAction[] = [
 
 /** One change of a name. */
 export interface HistoryRow extends ChangeView {
-  /** Of the changes of this name. */
+  /** Of the changes of this name; below 0 those of the room of that name, which need not exist as a name. */
   sequence: number;
   action: ChangeAction;
-}
-
-/** Who changes something, when and why. */
-export interface ChangeNote {
-  actor: string;
-  /** Unix ms. */
-  at: number;
-  why?: string | null;
-}
-
-export interface Page<T> {
-  items: T[];
-  /** Pass it back to go on; null at the end. */
-  cursor: string | null;
 }
 
 export interface Conflict {
@@ -139,8 +132,8 @@ export interface Conflict {
   name: NameRow | null;
 }
 
-/** System of record of names and versions. Every method throws StoreUnavailable. */
-export interface Registry {
+/** System of record of names, versions and rooms. Every method throws StoreUnavailable. */
+export interface Registry extends Rooms {
   name(name: string): Promise<NameRow | null>;
   version(name: string, version: number): Promise<VersionRow | null>;
   /** The live version's row. */
@@ -193,6 +186,7 @@ export interface Registry {
    * Adds a version, makes it live unless `stage`, and writes history: all of it or nothing. The other changes likewise.
    * @param before the name as it was read; another change since then is a conflict, and so is a chain that stands on a
    * version that was retired.
+   * @param params.claimant tenant for which a new name must be free, by what is around it then; else it is a conflict.
    */
   publish(params: {
     row: VersionRow;
@@ -201,6 +195,7 @@ export interface Registry {
     /** For history; `publish` unless given. A staged version is always `stage`. */
     action?: 'publish' | 'drop';
     why?: string | null;
+    claimant?: string | null;
   }): Promise<Result<NameRow, Conflict>>;
   /** Makes `to`, which must exist, the live version. */
   flip(
@@ -210,7 +205,14 @@ export interface Registry {
   retire(params: ChangeNote & { before: NameRow; version: number }): Promise<Result<NameRow, Conflict>>;
   /** Makes the name, which must have no versions, stand for `target`; null ends that. */
   alias(
-    params: ChangeNote & { before: NameRow | null; name: string; owner: string; target: string | null },
+    params: ChangeNote & {
+      before: NameRow | null;
+      name: string;
+      owner: string;
+      target: string | null;
+      /** As in {@link publish}. */
+      claimant?: string | null;
+    },
   ): Promise<Result<NameRow, Conflict>>;
   /** Marks a name that has versions as strict, or ends that; publishing and flipping leave it so. */
   setStrict(params: ChangeNote & { before: NameRow; strict: boolean }): Promise<Result<NameRow, Conflict>>;

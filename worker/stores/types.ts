@@ -6,6 +6,7 @@ import type { Page, Pointer } from './types-registry.ts';
 
 export * from './types-blob-ledger.ts';
 export * from './types-registry.ts';
+export * from './types-rooms.ts';
 
 /** `blobs`: KV or R2, whichever holds the part that was read. */
 export type StoreName = 'KV' | 'R2' | 'D1' | 'DO' | 'blobs';
@@ -64,6 +65,11 @@ export interface PointerWriter {
 export interface AbsenceCheck {
   /** What a name points at after all; `absent` when it does not exist, or nobody can say. Never throws. */
   confirm(name: string): Promise<Lookup<Pointer>>;
+  /**
+   * For a name that is there, but not for who asks: asks as much as `confirm` does, about a name that nobody can have.
+   * Never throws.
+   */
+  pretend(name: string): Promise<void>;
 }
 
 /** A right that was given away: to use what `owner` has published under names that `scope` covers. */
@@ -102,11 +108,19 @@ export interface GrantLedger {
   list(params: { owner: string | null; cursor: string | null; limit: number }): Promise<Page<GrantRow>>;
 }
 
+/**
+ * Whose adapters each scope of a key opens, in the scopes' order; null = whoever owns them. Shorter ones, as of keys from
+ * before there were any, are filled up with null.
+ */
+export type ScopeOwners = readonly (string | null)[];
+
 /** What KV holds of an inference key. Admin rights are never among it: whoever can write KV would mint admins. */
 export const KeyRecord = z.strictObject({
   id: z.string(),
   tenant: z.string().min(1),
   scopes: z.array(z.string()),
+  /** {@link ScopeOwners}, where a scope has one. */
+  owners: z.array(z.string().min(1).nullable()).optional(),
   /** Names are never resolved to an ancestor. */
   strict: z.literal(true).optional(),
   degrade: DegradePolicy.optional(),
@@ -152,6 +166,7 @@ export interface Caller {
   keyId: string;
   tenant: string;
   scopes: readonly string[];
+  owners?: ScopeOwners | undefined;
   /** The caller's record is the last known one, because the registry does not answer. */
   stale: boolean;
   strict?: boolean | undefined;
@@ -166,6 +181,7 @@ export interface AdminCaller {
   keyId: string;
   tenant: string;
   scopes: readonly string[];
+  owners?: ScopeOwners | undefined;
   /** What was given to the tenant and to everybody; the bootstrap key needs none. */
   grants?: readonly Grant[];
   root: boolean;
@@ -177,6 +193,7 @@ export interface KeyRow {
   kind: 'api' | 'admin';
   tenant: string;
   scopes: string[];
+  owners: ScopeOwners;
   label: string;
   createdAt: number;
   createdBy: string;
@@ -201,6 +218,7 @@ export function keyRecordOf(row: KeyRow): KeyRecord {
     id: row.id,
     tenant: row.tenant,
     scopes: row.scopes,
+    ...(row.owners.some((owner) => owner !== null) ? { owners: [...row.owners] } : {}),
     ...(row.strict ? { strict: true } : {}),
     ...(row.degrade === null ? {} : { degrade: row.degrade }),
     ...(row.expiresAt === null ? {} : { expiresAt: row.expiresAt }),
@@ -220,7 +238,9 @@ export interface KeyLedger {
   /** Adds `row` in the place of `old`, which ends at `expiresAt` unless it ends earlier: both or nothing. */
   rotate(params: { row: KeyRow; old: string; expiresAt: number }): Promise<void>;
   /** Changes what can be changed of a key; one that is revoked stays as it is. */
-  change(row: Pick<KeyRow, 'id' | 'scopes' | 'label' | 'limits' | 'strict' | 'degrade'>): Promise<void>;
+  change(
+    row: Pick<KeyRow, 'id' | 'scopes' | 'owners' | 'label' | 'limits' | 'strict' | 'degrade'>,
+  ): Promise<void>;
   revoke(id: string, at: number): Promise<void>;
   /** All keys, in the order of their ids. */
   page(params: { cursor: string | null; limit: number }): Promise<Page<KeyRow>>;

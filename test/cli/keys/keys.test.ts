@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { changeRequest, keyRequest } from '../../../cli/keys/key-flags.ts';
-import { isOver, keyState, limitsText } from '../../../cli/keys/key-table.ts';
+import { isOver, keyState, limitsText, scopesText } from '../../../cli/keys/key-table.ts';
 import type { KeyView } from '../../../protocol/index.ts';
 
 const plain = (args: Record<string, unknown>) => JSON.parse(JSON.stringify(keyRequest(args))) as unknown;
@@ -85,6 +85,7 @@ describe('a key as it is listed', () => {
     kind: 'api',
     tenant: 'default',
     scopes: [],
+    scope_owners: [],
     label: '',
     created_at: 0,
     created_by: 'bootstrap',
@@ -105,6 +106,14 @@ describe('a key as it is listed', () => {
   ])('%j is %s', (more, state, over) => {
     expect(keyState(key(more), NOW)).toBe(state);
     expect(isOver(key(more), NOW)).toBe(over);
+  });
+
+  it('says whose adapters its scopes open', () => {
+    const scopes = ['medicine/**', '**'];
+    expect(scopesText(key({ scopes, scope_owners: ['clinic', null] }))).toBe(
+      'medicine/** of clinic, ** of anybody',
+    );
+    expect(scopesText(key({ scopes: ['a'], scope_owners: [] }))).toBe('a of anybody');
   });
 
   it('says its limits in few words', () => {

@@ -468,6 +468,21 @@ export const TABLE: Record<string, Case[]> = {
       gets: admins('404 404 204 204'),
     },
   ],
+  'GET /admin/rooms': [{ does: 'lists', ask: plain('/admin/rooms'), gets: admins('200 200 200 200') }],
+  'POST /admin/rooms': [
+    {
+      does: 'reserves',
+      ask: plain('/admin/rooms', { name: 'ward', tenant: 'guest' }),
+      gets: admins('403 403 403 201'),
+    },
+  ],
+  'DELETE /admin/rooms': [
+    {
+      does: 'ends a reservation that is not there',
+      ask: plain('/admin/rooms?name=ward'),
+      gets: admins('403 403 403 404'),
+    },
+  ],
   'POST /admin/keys': [
     { does: 'makes its own', ask: plain('/admin/keys', {}), gets: admins('201 201 201 201') },
     {

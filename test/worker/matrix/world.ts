@@ -85,7 +85,7 @@ export async function createWorld(): Promise<World> {
   const keys: Record<Role, string> = {
     anonymous: '',
     guest: await make({ tenant: 'guest' }),
-    scoped: await make({ tenant: 'guest', scopes: ['clinic/**'] }),
+    scoped: '',
     friend: await make({ tenant: 'friend' }),
     clinic: await make({ tenant: 'clinic' }),
     guestAdmin: await make({ kind: 'admin', tenant: 'guest' }),
@@ -125,6 +125,8 @@ export async function createWorld(): Promise<World> {
     await must(graft.request('/admin/strict', { body: { name, strict: true } }));
   const latest = { name: 'guest/latest', target: 'clinic/notes' };
   await must(graft.request('/admin/alias', { key: keys.guestAdmin, body: latest }));
+  // A scope is bound to who has the room when the key is made.
+  keys.scoped = await make({ tenant: 'guest', scopes: ['clinic/**'] });
   graft.clock.advance(LATER_MS);
   const ended = new URLSearchParams({ tenant: 'guest', scope: 'clinic/notes' });
   await must(graft.request(`/admin/grants?${ended}`, { method: 'DELETE', key: keys.clinicAdmin }));
@@ -155,6 +157,7 @@ export async function createWorld(): Promise<World> {
         await registry.history({ name: null, owner: null, before: null, limit: 1_000 }),
         await graft.services.keyLedger.list(null),
         await graft.services.grantLedger.list({ owner: null, cursor: null, limit: 1_000 }),
+        await registry.rooms({ tenant: null, cursor: null, limit: 1_000 }),
         await graft.services.pins.list(),
         await graft.services.experimentLedger.list({ owner: null, name: null, cursor: null, limit: 1_000 }),
       ]),

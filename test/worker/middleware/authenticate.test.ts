@@ -79,6 +79,7 @@ describe('authenticateAdmin', () => {
     kind: 'admin',
     tenant: 'alice',
     scopes: [],
+    owners: [],
     label: '',
     createdAt: 1,
     createdBy: 'bootstrap',

@@ -72,6 +72,7 @@ describe('the OpenAPI document', () => {
     expect(bare.sort()).toEqual([
       'delete /admin/grants 204 no body',
       'delete /admin/keys/{id} 204 no body',
+      'delete /admin/rooms 204 no body',
       'get /admin/openapi.json 200 bare',
       'post /v1/chat/completions 200 bare',
       'post /v1/completions 200 bare',

@@ -78,6 +78,22 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
     },
   ],
   'POST /admin/grants': [again('/admin/grants', { scope: N, tenant: 'other' })],
+  'GET /admin/rooms': [
+    async (world) => {
+      await post(world, '/admin/rooms', { name: 'ward', tenant: 'guest' });
+      return { path: '/admin/rooms' };
+    },
+  ],
+  'POST /admin/rooms': [
+    again('/admin/rooms', { name: 'ward', tenant: 'guest' }),
+    () => ({ path: '/admin/rooms', body: { name: 'clinic', tenant: 'guest' } }),
+  ],
+  'DELETE /admin/rooms': [
+    async (world) => {
+      await post(world, '/admin/rooms', { name: 'ward', tenant: 'guest' });
+      return { path: '/admin/rooms?name=ward' };
+    },
+  ],
   'POST /admin/keys': [again('/admin/keys', { hash: HASH, limits: { concurrent: 1 }, expires_in: DAY_MS })],
   'GET /admin/keys': [
     async (world) => {

@@ -13,6 +13,7 @@ function rig(maxEntries = 2) {
     registry: { pointer },
     ttlMs: TTL_MS,
     maxEntries,
+    decoyOf: (name) => `base/${name}`,
     now: () => state.time,
   });
   return { absence, pointer, pointers, state };

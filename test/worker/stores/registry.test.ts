@@ -8,6 +8,7 @@ import { createD1Registry } from '../../../worker/stores/d1-registry.ts';
 import { GOES_LIVE, type HistoryRow } from '../../../worker/stores/types.ts';
 import { garbageContract } from '../../contracts/garbage.ts';
 import { registryContract } from '../../contracts/registry.ts';
+import { roomsContract } from '../../contracts/rooms.ts';
 import { digestOf } from '../../contracts/sample-rows.ts';
 import { createFakeBlobLedger } from '../../fakes/fake-ledgers.ts';
 import { createFakeRegistry } from '../../fakes/fake-registry.ts';
@@ -29,6 +30,9 @@ afterAll(() => miniflare.dispose());
 
 registryContract('the fake', async () => createFakeRegistry());
 registryContract('D1', async () => createD1Registry(await openRealDatabase(miniflare)));
+
+roomsContract('the fake', async () => createFakeRegistry());
+roomsContract('D1', async () => createD1Registry(await openRealDatabase(miniflare)));
 
 garbageContract('the fake', async () => {
   const registry = createFakeRegistry();

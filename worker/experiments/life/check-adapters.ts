@@ -25,7 +25,7 @@ export async function checkAdapters(
       return deps.registry.version(name, version);
     }),
   );
-  const rights = { tenant: owner, scopes: caller.scopes, grants: caller.grants };
+  const rights = { ...caller, tenant: owner };
   const usable = (row: VersionRow | null): row is VersionRow =>
     row !== null && (caller.root || deps.mayUseChain(rights, row));
   let base = (await deps.registry.live(document.name))?.base ?? null;

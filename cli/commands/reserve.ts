@@ -1,0 +1,63 @@
+import { defineCommand } from 'citty';
+import { ReservedRoom } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import { whyFlag } from '../admin/change-live.ts';
+import { parseName } from '../admin/version-argument.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { createOutput } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft reserve acme --to acme-corp', does: 'nobody else takes acme, nor a name below it' },
+    { line: 'graft reserve acme --remove', does: 'ends that; names that exist stay their owners’' },
+  ],
+  notes: [
+    'Names belong to who publishes them first, and so does what lies below them, up to the next name or room of another. A room that is reserved counts like a name of the tenant’s: what does not exist yet, at or below it, is the tenant’s alone to take, whoever has the name itself from before. Names that exist stay their owners’, and so does what these publish below them; you are told of such. A key’s scopes are bound to who has the room when the key is made, so reserve rooms before you make keys for them. Only the bootstrap key reserves; `graft rooms` lists.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'reserve', description: 'Reserve a name, and all below it, for a tenant' },
+  args: {
+    name: { type: 'positional', description: 'Name, such as acme', required: true },
+    to: { type: 'string', description: 'Tenant that may publish there', valueHint: 'tenant' },
+    remove: { type: 'boolean', description: 'End the reservation' },
+    ...whyFlag,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const name = parseName(args.name);
+    const { to: tenant, why } = args;
+    const remove = args.remove === true;
+    const dryRun = args['dry-run'] === true;
+    if (remove === (tenant !== undefined))
+      throw usageError(
+        `For whom? Say one of --to <tenant> and --remove: graft reserve ${name} --to acme-corp.`,
+      );
+    if (remove && (dryRun || why !== undefined))
+      throw usageError('--remove takes neither --dry-run nor --why.');
+    const output = createOutput({ json: args.json === true });
+    const client = await adminClient();
+    if (remove) {
+      const query = new URLSearchParams({ name });
+      const gone = await client.send(`free ${name}`, `/admin/rooms?${query}`, { method: 'DELETE' });
+      await gone.body?.cancel();
+      return output.result({ name, removed: true }, () => `${name} is not reserved any more`);
+    }
+    const body = JSON.stringify({ name, tenant, why, dry_run: dryRun });
+    const response = await client.send(`reserve ${name}`, '/admin/rooms', { method: 'POST', body });
+    const room = ReservedRoom.parse(await response.json());
+    if (room.notice !== undefined) output.note(room.notice);
+    output.result({ ...room, ...(dryRun ? { dry_run: true } : {}) }, () => reservedText(room, dryRun));
+  },
+});
+
+export function reservedText({ name, tenant, from }: ReservedRoom, dryRun: boolean): string {
+  if (from === tenant)
+    return `${name} is reserved for ${tenant} already; nothing ${dryRun ? 'would change' : 'changed'}`;
+  const before = from === null ? '' : ` (before: for ${from})`;
+  return dryRun
+    ? `dry run: ${name} would be reserved for ${tenant}${before}`
+    : `${name} is reserved for ${tenant}${before}`;
+}

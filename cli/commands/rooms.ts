@@ -1,0 +1,43 @@
+import { defineCommand } from 'citty';
+import { RoomList, type RoomView } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags } from '../flags.ts';
+import { createOutput, plainTable } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [{ line: 'graft rooms', does: 'rooms that are reserved for your tenant' }],
+  notes: [
+    'What does not exist yet at or below a reserved name is its tenant’s to take. With the bootstrap key all rooms are listed; `graft reserve` makes and ends them.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'rooms', description: 'List the rooms that are reserved for tenants' },
+  args: { ...commonFlags },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const client = await adminClient();
+    const found: RoomView[] = [];
+    for (let cursor: string | null = null; ;) {
+      const query = cursor === null ? '' : `?${new URLSearchParams({ cursor })}`;
+      const response = await client.send('list the rooms', `/admin/rooms${query}`);
+      const page: RoomList = RoomList.parse(await response.json());
+      found.push(...page.rooms);
+      if (page.cursor === null) break;
+      cursor = page.cursor;
+    }
+    output.result(found, () => (found.length === 0 ? 'no rooms' : roomTable(found)));
+  },
+});
+
+export const roomTable = (rooms: readonly RoomView[]): string =>
+  plainTable(
+    ['ROOM', 'TENANT', 'SINCE', 'BY'],
+    rooms.map(({ name, tenant, created_at, created_by }) => [
+      name,
+      tenant,
+      new Date(created_at).toISOString().slice(0, 10),
+      created_by,
+    ]),
+  );
