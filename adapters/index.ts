@@ -1,4 +1,5 @@
 /** The adapter toolkit's public API. Pure: bytes in, bytes out; runs in Node, workerd and browsers. */
+export { checkStream, type StreamCheck } from './check-stream.ts';
 export { checkMembers, type CheckedMembers, type Member } from './check-members.ts';
 export { checkLineage, composeAdapter, type ComposedModule } from './compose-adapter.ts';
 export { deltaNorm } from './delta-norm.ts';

@@ -7,17 +7,30 @@ import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.t
 /** Largest float32. */
 const MAX_FLOAT32 = 3.4028234663852886e38;
 
+/** Of a module's tensors: the largest absolute value; NaN or Infinity as soon as one value is. */
+export interface Magnitudes {
+  readonly a: number;
+  readonly b: number;
+}
+
 /**
  * Looks at every value: none may be NaN or infinite, no entry of scale * B A may leave float32, and the adapter must
  * change something. Does not need a base.
  * @returns the problems, in the order of the modules.
  */
-export function checkValues(modules: readonly LoraModule[]): AdapterFormatError[] {
+export const checkValues = (modules: readonly LoraModule[]): AdapterFormatError[] =>
+  checkMagnitudes(modules, ({ a, b }) => ({ a: maxMagnitude(a), b: maxMagnitude(b) }));
+
+/** The same by the largest values, whoever has looked at them. */
+export function checkMagnitudes(
+  modules: readonly LoraModule[],
+  largestOf: (module: LoraModule) => Magnitudes,
+): AdapterFormatError[] {
   const problems: AdapterFormatError[] = [];
   let changes = false;
-  for (const { name, rank, scale, a, b } of modules) {
-    const largestA = maxMagnitude(a);
-    const largestB = maxMagnitude(b);
+  for (const module of modules) {
+    const { name, rank, scale } = module;
+    const { a: largestA, b: largestB } = largestOf(module);
     const bad = !Number.isFinite(largestA) ? 'A' : !Number.isFinite(largestB) ? 'B' : undefined;
     if (bad !== undefined)
       problems.push(
@@ -60,7 +73,10 @@ const unknownModule = (name: string, base: string): string =>
     : `the base ${base} has no such linear layer. Train against this base.`;
 
 /** Base id, modules and shapes against what the origin serves. */
-function checkBase({ config, modules }: CanonicalAdapter, base: BaseInfo): AdapterFormatError[] {
+export function checkBase(
+  { config, modules }: Pick<CanonicalAdapter, 'config' | 'modules'>,
+  base: BaseInfo,
+): AdapterFormatError[] {
   const problems: AdapterFormatError[] = [];
   if (config.base !== base.id)
     problems.push(

@@ -25,10 +25,12 @@ export async function responseError(response: Response, what: string): Promise<C
   const text = await response.text().catch(() => '');
   let message = `the server answered ${response.status}`;
   let code = `http_${response.status}`;
+  let reason: string | null = null;
   try {
     const { error } = ErrorBody.parse(JSON.parse(text));
     message = error.reason === undefined ? error.message : `${error.message} (${error.reason})`;
     code = error.code ?? code;
+    reason = error.reason ?? null;
   } catch {
     // A proxy's own page, or nothing: the status is all there is to say.
   }
@@ -43,6 +45,7 @@ export async function responseError(response: Response, what: string): Promise<C
     message: `${what}: ${message}${hint}`,
     exitCode: EXIT_OF_STATUS[response.status] ?? EXIT.error,
     code,
+    reason,
   });
 }
 

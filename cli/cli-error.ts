@@ -29,11 +29,14 @@ export class CliError extends Error {
   readonly exitCode: ExitCode;
   /** The server's code, such as `adapter_invalid`, or one of ours, such as `port_taken`; for `--json`. */
   readonly code: string;
+  /** The server's, beside `adapter_invalid`, such as `part_missing`. */
+  readonly reason: string | null;
 
-  constructor(params: { message: string; exitCode?: ExitCode; code?: string }) {
+  constructor(params: { message: string; exitCode?: ExitCode; code?: string; reason?: string | null }) {
     super(params.message);
     this.exitCode = params.exitCode ?? EXIT.error;
     this.code = params.code ?? 'error';
+    this.reason = params.reason ?? null;
   }
 }
 

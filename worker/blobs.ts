@@ -18,6 +18,7 @@ export function createBlobs(params: {
   const inKv = createKvBlobStore({
     kv,
     cacheTtl: limits.BLOB_CACHE_TTL_S,
+    recordCacheTtl: limits.BLOB_RECORD_CACHE_TTL_S,
     retryCacheTtl: limits.BLOB_RETRY_CACHE_TTL_S,
     timeoutMs,
     pacing,

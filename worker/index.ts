@@ -4,7 +4,6 @@ import { createBlobs } from './blobs.ts';
 import { createCounting } from './counting.ts';
 import { createDrops } from './drops.ts';
 import { parseEnv, type RawEnv } from './env.ts';
-import { hashStreams } from './hash-streams.ts';
 import { createHotIndexes } from './hot-indexes.ts';
 import * as limits from './limits.ts';
 import { createMetering } from './metering.ts';
@@ -12,6 +11,7 @@ import { createObserver } from './observe/observer.ts';
 import { createOriginClient } from './origin-client.ts';
 import { createPointers } from './pointers.ts';
 import { createSchedule, type Schedule } from './schedule.ts';
+import { createSha256 } from './sha256.ts';
 import { createD1BlobLedger } from './stores/d1-blob-ledger.ts';
 import { guardDatabase } from './stores/d1-database.ts';
 import { createD1ExperimentLedger } from './stores/d1-experiments.ts';
@@ -59,7 +59,7 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
       blobLedger: createD1BlobLedger(db),
       registry: createD1Registry(db),
       pointers: createPointers({ namespace: raw.POINTERS, forgetName: hot.forgetName }),
-      hashStreams,
+      createSha256,
       now,
     },
     listing: createKvListing(kv),

@@ -5,9 +5,11 @@ const MiB = 1024 * 1024;
 
 /** Seconds that a name or key read from KV may be old; 30 is the least that KV accepts. */
 export const POINTER_CACHE_TTL_S = 30;
-/** Blobs never change, so the longer the better: thirty days. */
+/** What lies under its own hash never changes, so the longer the better: thirty days. */
 export const BLOB_CACHE_TTL_S = 30 * 86_400;
-/** A part that its record promises and KV does not have is asked for once more, past the negative cache. */
+/** A file's record changes when it is mended in other parts; it is read once an adapter that an origin misses. */
+export const BLOB_RECORD_CACHE_TTL_S = 300;
+/** What a record promises and KV does not have, or has damaged, is asked for once more: KV looks again when its copy is older. */
 export const BLOB_RETRY_CACHE_TTL_S = 30;
 /** A KV read that takes longer is treated as failed; the slowest hundredth of cold reads takes about 0.35 s. */
 export const KV_TIMEOUT_MS = 2 * SECOND;
@@ -44,15 +46,31 @@ export const MAX_HISTORY_PAGE = 1_000;
 export const MAX_DEPENDENTS_TOLD = 10;
 /** Entries that one request of a repair compares; each may be a read and a write, and a request has 1,000 of them. */
 export const REPAIR_PAGE = 48;
-/** Files that one request of a collection looks at; deleting one takes up to 43 writes of a request's 1,000. */
+/** Bytes of adapters that one request of a repair reads, and one file more: a second or two of its CPU. */
+export const REPAIR_BLOB_BYTES = 64 * MiB;
+/** Unused files that one request of a collection deals with. */
 export const GARBAGE_PAGE = 20;
+/** … and files that it looks at to find them, most of which are in use: rows of D1. */
+export const GARBAGE_SCAN = 500;
+/** Values that one request of a collection deletes: each is a write, and a request has 1,000 of them. */
+export const GARBAGE_DELETIONS = 400;
+/** The same for one run of the schedule, each minute, which has other jobs as well. */
+export const SCHEDULED_DELETIONS = 100;
 /** A file that no version has, and that nobody touched for this long, is marked as garbage. */
 export const GARBAGE_MARK_MS = 24 * 3_600 * SECOND;
 /**
  * A marked file is deleted after this time: as long as the longest cache of KV, so that nobody who uploads the same
- * file anew, in other parts, finds the old ones in a cache.
+ * file anew finds its absence in a cache.
  */
 export const GARBAGE_COLLECT_MS = BLOB_CACHE_TTL_S * SECOND;
+/** Parts that nobody has sent again for this long count as not sent: an upload goes on within a day, or begins anew. */
+export const UPLOAD_KEPT_MS = 24 * 3_600 * SECOND;
+/** … and are deleted a little later, so that an upload that is just being closed is not cut: reading 1 GB takes seconds. */
+export const SURPLUS_KEPT_MS = UPLOAD_KEPT_MS + 3_600 * SECOND;
+/** KV shows a write within a minute; a part that is missing after this time, twice that, is lost. */
+export const PART_SETTLE_MS = 120 * SECOND;
+/** Before a part that was not seen yet is looked for again: thrice before the client gives up, past the cache of absences. */
+export const READ_BACK_RETRY_MS = 12 * SECOND;
 
 /** OpenAI's clients wait ten minutes by default; nobody reads what comes later. */
 export const REQUEST_BUDGET_MS = 600 * SECOND;
@@ -100,10 +118,12 @@ export const MAX_ADMIN_BODY_BYTES = 64 * 1024;
 /** Body of `POST /admin/evaluate`, bytes: 64 rows of 8 kB. */
 export const MAX_EVALUATION_BODY_BYTES = 512 * 1024;
 /**
- * Largest canonical file that publishing reads as a whole to check it: three parts. An isolate has 128 MB. Rank 64
+ * Largest canonical file that publishing looks at value by value: three parts, a second or two of a request's CPU. Rank 64
  * on all linears of an 1B model in bfloat16.
  */
 export const MAX_CHECKED_BYTES = 72 * MiB;
+/** Largest header of such a file: 16,384 tensors of 132 bytes and their modules need 3 MB. */
+export const MAX_CHECKED_HEADER_BYTES = 4 * MiB;
 
 /**
  * How long an isolate believes the system of record that a name does not exist; as long as KV may go on saying so.
@@ -122,6 +142,8 @@ export const MAX_LISTED_MODELS = 1_000;
 export const ADMIN_PAGE = 1_000;
 /** The same file may be published under any number of names. */
 export const MAX_VERSIONS_OF_FILE = 100;
+/** Newest versions of a chain that are looked at for a proof of it: each was published with one of its base. */
+export const MAX_PROOFS_READ = 10;
 /** Names compared with a missing one, and names told. */
 export const SUGGESTION_CANDIDATES = 200;
 export const MAX_SUGGESTIONS = 3;

@@ -25,7 +25,7 @@ async function missingParts(response: Response): Promise<Set<number> | null> {
   }
 }
 
-/** Tries of one part; sending it again is harmless. */
+/** Tries of one part; sending it again is harmless, and the second reads past the caches. */
 const PART_TRIES = 2;
 
 /**
@@ -50,8 +50,12 @@ export function createTransfers(params: {
   ): Promise<Result<null, ApiError>> {
     let reason = '';
     for (let attempt = 0; attempt < PART_TRIES; attempt += 1) {
-      const body = await blobs.getPart(digest, part.index);
-      if (body === null) return err(adapterUnavailable('A part of the adapter is not in the store yet.'));
+      // A copy in a cache may be older than what mended it.
+      const body = await blobs.getPart(digest, part, { fresh: attempt > 0 });
+      if (body === null) {
+        logLine('part_missing', { digest, part: part.index });
+        return err(adapterUnavailable('A part of the adapter is not in the store yet.'));
+      }
       const sent = await send(origin, {
         method: 'PUT',
         path: `/adapters/${digest}/parts/${part.index}`,
@@ -63,7 +67,6 @@ export function createTransfers(params: {
         await sent.value.body?.cancel();
         if (sent.value.ok) return ok(null);
         reason = `answered ${sent.value.status}`;
-        if (sent.value.status < 500) break;
       } else reason = sent.error.reason;
     }
     logLine('part_refused', { origin: origin.id, digest, part: part.index, reason });

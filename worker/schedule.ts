@@ -2,7 +2,9 @@
 import type { Services } from './app.ts';
 import type { Drops } from './drops.ts';
 import { evaluateAll } from './experiments/life/evaluate-all.ts';
+import { collectSomeGarbage } from './intake/collect-garbage.ts';
 import type { RequestLife } from './intake/intake-deps.ts';
+import { SCHEDULED_DELETIONS } from './limits.ts';
 import { createPinSync } from './pins/sync-pins.ts';
 import { runJobs } from './run-jobs.ts';
 
@@ -10,7 +12,7 @@ export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
 
 /** @param drops null while they are off. @returns one run of all jobs; it throws when one of them failed. */
 export function createSchedule(
-  services: Pick<Services, 'pins' | 'intake' | 'origins' | 'experimentLedger' | 'tallies'>,
+  services: Pick<Services, 'pins' | 'intake' | 'origins' | 'experimentLedger' | 'tallies' | 'garbage'>,
   drops: Drops | null,
 ): Schedule {
   const { pins, intake, origins } = services;
@@ -21,5 +23,6 @@ export function createSchedule(
       experiments: () => evaluateAll({ ...services, ...intake }),
       // An origin that was started again holds nothing.
       pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),
+      garbage: () => collectSomeGarbage({ ...services, ...intake }, SCHEDULED_DELETIONS),
     });
 }

@@ -12,7 +12,9 @@ import {
   encodeSafetensorsPrefix,
   MAX_ADAPTER_TENSORS,
   parseSafetensors,
+  parseSafetensorsHeader,
   writeSafetensors,
+  type TensorEntry,
   type TensorToMake,
 } from './safetensors.ts';
 import { parseStrictJson, StrictJsonError, type JsonValue } from './strict-json.ts';
@@ -138,23 +140,25 @@ function parseConfig(text: string, refuse: (code: AdapterErrorCode, message: str
   return { base: parsed.data.base, parent: parsed.data.parent, modules };
 }
 
-/**
- * Reads and checks a canonical file, byte for byte: anything but what {@link encodeCanonical} writes is refused.
- * The values of the tensors and the base's shapes are `validateAdapter`'s matter.
- * @throws AdapterFormatError
- */
-export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {}): CanonicalAdapter {
-  const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
-    throw new AdapterFormatError({ code, message, path: options.path, subject });
-  };
-  const { metadata, tensors } = parseSafetensors(bytes, { ...options, maxTensors: MAX_ADAPTER_TENSORS });
+interface NamedTensor {
+  readonly dtype: Tensor['dtype'];
+  readonly shape: readonly number[];
+}
+
+/** The modules that the header's config and tensors make, sorted; each tensor belongs to one. */
+function readModules<T extends NamedTensor, M extends { readonly name: string }>(
+  header: { metadata: ReadonlyMap<string, string>; tensors: ReadonlyMap<string, T> },
+  refuse: (code: AdapterErrorCode, message: string, subject?: string) => never,
+  make: (module: { name: string; rank: number; alpha: number; a: T; b: T }) => M,
+): { config: CanonicalConfig; modules: M[] } {
+  const { metadata, tensors } = header;
   const text = metadata.get(CONFIG_KEY);
   if (text === undefined)
     return refuse('not_canonical', `The file has no ${CONFIG_KEY} in its metadata: pack the adapter first.`);
   const config = parseConfig(text, refuse);
   if (config.modules.size === 0) refuse('empty_adapter', `The adapter has no modules. ${AGAIN}`);
 
-  const modules: LoraModule[] = [];
+  const modules: M[] = [];
   for (const [name, { rank, alpha }] of config.modules) {
     const a = tensors.get(name + SUFFIX_A);
     const b = tensors.get(name + SUFFIX_B);
@@ -164,7 +168,7 @@ export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {
         `${printable(name)}: ${a ? 'lora_B' : 'lora_A'} is missing from the file. ${AGAIN}`,
         name,
       );
-    modules.push(makeLoraModule({ name, rank, alpha, a, b, path: options.path }));
+    modules.push(make({ name, rank, alpha, a, b }));
   }
   for (const name of tensors.keys()) {
     const module =
@@ -176,9 +180,82 @@ export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {
         name,
       );
   }
-  modules.sort((a, b) => compare(a.name, b.name));
-  const expected = encodeSafetensorsPrefix(layout(config.base, config.parent, modules));
+  modules.sort((x, y) => compare(x.name, y.name));
+  return { config, modules };
+}
+
+const refuser =
+  (path: string | undefined) =>
+  (code: AdapterErrorCode, message: string, subject?: string): never => {
+    throw new AdapterFormatError({ code, message, path, subject });
+  };
+
+/** @throws AdapterFormatError unless the file begins as {@link encodeCanonical} would begin it. */
+function checkPrefix(expected: Uint8Array, bytes: Uint8Array, refuse: ReturnType<typeof refuser>): void {
   if (!expected.every((byte, index) => byte === bytes[index]))
     refuse('not_canonical', 'The header is not written in the canonical way: pack the adapter again.');
+}
+
+/**
+ * Reads and checks a canonical file, byte for byte: anything but what {@link encodeCanonical} writes is refused.
+ * The values of the tensors and the base's shapes are `validateAdapter`'s matter.
+ * @throws AdapterFormatError
+ */
+export function parseCanonical(bytes: Uint8Array, options: { path?: string } = {}): CanonicalAdapter {
+  const refuse = refuser(options.path);
+  const file = parseSafetensors(bytes, { ...options, maxTensors: MAX_ADAPTER_TENSORS });
+  const { config, modules } = readModules(file, refuse, (module) =>
+    makeLoraModule({ ...module, path: options.path }),
+  );
+  checkPrefix(encodeSafetensorsPrefix(layout(config.base, config.parent, modules)), bytes, refuse);
   return { config, modules };
+}
+
+/** A canonical file's beginning: all but the values of its tensors. */
+export interface CanonicalHead {
+  readonly config: CanonicalConfig;
+  /** Sorted by name. The tensors' `data` is empty. */
+  readonly modules: readonly LoraModule[];
+  /** In the order of their bytes, which follow the head without holes. */
+  readonly tensors: readonly (TensorEntry & { readonly module: string; readonly side: 'a' | 'b' })[];
+}
+
+/**
+ * The same for the file's first bytes alone, so that nobody needs to hold the rest.
+ * @param params.prefix the length field and the header, exactly. @param params.fileBytes of the whole file.
+ * @throws AdapterFormatError
+ */
+export function parseCanonicalHead(params: { prefix: Uint8Array; fileBytes: number }): CanonicalHead {
+  const { prefix, fileBytes } = params;
+  const refuse = refuser(undefined);
+  const header = parseSafetensorsHeader({
+    header: prefix.subarray(8),
+    dataBytes: fileBytes - prefix.byteLength,
+    maxTensors: MAX_ADAPTER_TENSORS,
+  });
+  const empty = new Uint8Array(0);
+  const { config, modules } = readModules(header, refuse, ({ a, b, ...module }) =>
+    makeLoraModule({
+      ...module,
+      a: { dtype: a.dtype, shape: a.shape, data: empty },
+      b: { dtype: b.dtype, shape: b.shape, data: empty },
+    }),
+  );
+  const tensors = new Map(
+    [...header.tensors].map(([name, { dtype, shape, begin, end }]) => [
+      name,
+      { dtype, shape, byteLength: end - begin, make: () => undefined },
+    ]),
+  );
+  const metadata = new Map([[CONFIG_KEY, encodeConfig(config.base, config.parent, modules)]]);
+  checkPrefix(encodeSafetensorsPrefix({ metadata, tensors }), prefix, refuse);
+  return {
+    config,
+    modules,
+    tensors: [...header.tensors].map(([name, entry]) => ({
+      ...entry,
+      module: name.slice(0, -SUFFIX_A.length),
+      side: name.endsWith(SUFFIX_A) ? 'a' : 'b',
+    })),
+  };
 }

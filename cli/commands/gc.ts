@@ -13,7 +13,8 @@ export const help: CommandHelp = {
     { line: 'graft gc', does: 'does it' },
   ],
   notes: [
-    'Garbage is what was uploaded, whole or in part, and never became a version: the files of all versions stay, staged and retired ones included. A file that nobody touched for a day is marked; one that was marked 30 days ago (as long as KV may remember it) is deleted, and who wants to publish it then uploads it again. Looking at, uploading, evaluating or publishing the file takes the mark away. Run it regularly, for instance each week; it may be cut off at any time. Only the bootstrap key may do it.',
+    'Garbage is what was uploaded, whole or in part, and never became a version: the files of all versions stay, staged and retired ones included. What was never finished is deleted a day after it was last sent, and so are parts that the finished file is not made of. A finished file that nobody touched for a day is marked; one that was marked 30 days ago (as long as KV may remember it) is deleted, and who wants to publish it then uploads it again. Looking at, uploading, evaluating or publishing the file takes the mark away.',
+    'The schedule does the same, a little each minute; this does it now, and says what it did. It may be cut off at any time. Only the bootstrap key may do it.',
   ],
 };
 
@@ -26,13 +27,20 @@ export default defineCommand({
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
     const dryRun = args['dry-run'] === true;
-    const files = await collectAll(await adminClient(), dryRun, output);
-    output.result({ dry_run: dryRun, files }, () => collectedText(files, dryRun));
+    const collected = await collectAll(await adminClient(), dryRun, output);
+    output.result({ dry_run: dryRun, ...collected }, () => collectedText(collected, dryRun));
   },
 });
 
-async function collectAll(client: ApiClient, dryRun: boolean, output: Output): Promise<GarbageFile[]> {
+interface Collected {
+  files: readonly GarbageFile[];
+  /** Of files that stay. */
+  parts: { deleted: number; bytes: number };
+}
+
+async function collectAll(client: ApiClient, dryRun: boolean, output: Output): Promise<Collected> {
   const files: GarbageFile[] = [];
+  const parts = { deleted: 0, bytes: 0 };
   const bar = output.progress('gc', 'percent');
   try {
     for (let cursor: string | null = null; ;) {
@@ -42,7 +50,10 @@ async function collectAll(client: ApiClient, dryRun: boolean, output: Output): P
       });
       const page = CollectGarbageAnswer.parse(await response.json());
       files.push(...page.files);
-      if (page.cursor === null) return files;
+      // A dry run is told the same ones with every page.
+      parts.deleted = (page.parts?.deleted ?? 0) + (dryRun ? 0 : parts.deleted);
+      parts.bytes = (page.parts?.bytes ?? 0) + (dryRun ? 0 : parts.bytes);
+      if (page.cursor === null) return { files, parts };
       cursor = page.cursor;
       // Digests are spread evenly, so that the first digits say how far we are.
       bar.update(Number.parseInt(cursor.slice(0, 4), 16), 0x1_0000);
@@ -52,8 +63,19 @@ async function collectAll(client: ApiClient, dryRun: boolean, output: Output): P
   }
 }
 
-export function collectedText(files: readonly GarbageFile[], dryRun: boolean): string {
-  if (files.length === 0) return 'no garbage';
+export function collectedText({ files, parts }: Collected, dryRun: boolean): string {
+  const told = [
+    ...(files.length === 0 ? [] : [filesText(files, dryRun)]),
+    ...(parts.deleted === 0 ? [] : [partsText(parts, dryRun)]),
+  ];
+  return told.length === 0 ? 'no garbage' : told.join('\n');
+}
+
+const partsText = ({ deleted, bytes }: Collected['parts'], dryRun: boolean): string =>
+  `${dryRun ? 'dry run: ' : ''}${deleted} ${deleted === 1 ? 'part' : 'parts'} beside files, ${fileSize(bytes)}, ` +
+  `${dryRun ? 'would be ' : ''}deleted`;
+
+function filesText(files: readonly GarbageFile[], dryRun: boolean): string {
   const table = plainTable(
     ['FILE', 'SIZE', dryRun ? 'WOULD BE' : 'IS', 'DELETED FROM'],
     files.map(({ digest, bytes, action, deletable_at }) => [

@@ -21,9 +21,11 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft repair --dry-run', does: 'says what KV has otherwise than D1' },
     { line: 'graft repair', does: 'writes it as D1 says' },
+    { line: 'graft repair --blobs', does: "reads all adapters' bytes, and says what is lost or damaged" },
   ],
   notes: [
     'KV is derived from D1: names with their experiments, keys and grants. This compares all of them and writes what is missing, unreadable or out of date; what D1 does not have is taken away. A key that KV knows to be revoked stays so and is marked in D1 as well, so that a database put back from a backup brings no revoked key back. Run it after D1 was restored, after KV lost something, or when a change was recorded but could not be written; it may be repeated and cut off at any time. KV shows it what was written up to a minute ago, so what was changed just now can be written once more. Only the bootstrap key may do it.',
+    '`--blobs` reads every finished file in KV or R2 instead, as a whole: records that are missing or otherwise than D1 has them are written again; a file with a part that is lost or damaged is named by its versions and marked, and `graft publish` of the same adapter then sends it again, by any tenant that has it. It reads as many gigabytes as there are.',
   ],
 };
 
@@ -31,12 +33,14 @@ export default defineCommand({
   meta: { name: 'repair', description: 'Write KV again as D1 says, where it is otherwise' },
   args: {
     'dry-run': { type: 'boolean', description: 'Say what would be mended, and change nothing' },
+    blobs: { type: 'boolean', description: "Look at the adapters' bytes instead" },
     ...commonFlags,
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
     const dryRun = args['dry-run'] === true;
-    const repaired = await repairAll(await adminClient(), dryRun, output);
+    const wish = { dryRun, blobs: args.blobs === true };
+    const repaired = await repairAll(await adminClient(), wish, output);
     output.result({ dry_run: dryRun, ...repaired }, () => repairedText(repaired, dryRun));
   },
 });
@@ -47,7 +51,11 @@ interface Repaired {
   mended: readonly Mended[];
 }
 
-async function repairAll(client: ApiClient, dryRun: boolean, output: Output): Promise<Repaired> {
+async function repairAll(
+  client: ApiClient,
+  { dryRun, blobs }: { dryRun: boolean; blobs: boolean },
+  output: Output,
+): Promise<Repaired> {
   const checked: Record<string, number> = {};
   const mended: Mended[] = [];
   const bar = output.progress('repair', 'percent');
@@ -55,13 +63,14 @@ async function repairAll(client: ApiClient, dryRun: boolean, output: Output): Pr
     for (let cursor: string | null = null; ;) {
       const response = await client.send('repair', '/admin/repair', {
         method: 'POST',
-        body: JSON.stringify({ dry_run: dryRun, cursor }),
+        body: JSON.stringify({ dry_run: dryRun, cursor, ...(blobs ? { blobs } : {}) }),
       });
       const page = RepairAnswer.parse(await response.json());
       checked[page.step] = (checked[page.step] ?? 0) + page.checked;
       mended.push(...page.mended);
-      bar.update(STEPS.indexOf(page.step) + 1, STEPS.length);
       if (page.cursor === null) return { checked, mended };
+      if (blobs) bar.update(Number.parseInt(page.cursor.slice('blobs:'.length).slice(0, 4), 16), 0x1_0000);
+      else bar.update(STEPS.indexOf(page.step) + 1, STEPS.length);
       cursor = page.cursor;
     }
   } finally {
@@ -69,11 +78,16 @@ async function repairAll(client: ApiClient, dryRun: boolean, output: Output): Pr
   }
 }
 
+/** Of what people know otherwise. */
+const WORDS: Readonly<Record<string, string>> = { blobs: 'files' };
+
 const counted = (count: number, kind: string): string => `${count} ${count === 1 ? kind.slice(0, -1) : kind}`;
 
 export function repairedText({ checked, mended }: Repaired, dryRun: boolean): string {
-  const looked = ['names', 'keys', 'grants'].map((kind) => counted(checked[kind] ?? 0, kind)).join(', ');
-  if (mended.length === 0) return `${looked}: KV is as D1 says`;
+  const kinds = 'blobs' in checked ? ['blobs'] : ['names', 'keys', 'grants'];
+  const looked = kinds.map((kind) => counted(checked[kind] ?? 0, WORDS[kind] ?? kind)).join(', ');
+  if (mended.length === 0)
+    return 'blobs' in checked ? `${looked}: all bytes are there` : `${looked}: KV is as D1 says`;
   const table = plainTable(
     ['KIND', 'ID', 'WAS', dryRun ? 'WOULD BE' : 'NOW'],
     mended.map(({ kind, id, was, did }) => [kind, id, was, did]),

@@ -71,7 +71,7 @@ export async function packForServer(
 
 /**
  * Packs an adapter, uploads it, has it evaluated when there are rows, and makes it a version of its name. Repeating it
- * changes nothing, and goes on where another attempt ended.
+ * changes nothing, goes on where another attempt ended, and sends again what the server has lost of it.
  * @throws CliError `refused` when the adapter does not fit this base or its score is too low.
  */
 export async function publishAdapter(
@@ -81,7 +81,7 @@ export async function publishAdapter(
   const { packed } = await packForServer(client, params, output);
   const { digest, bytes } = packed;
   let uploaded = 0;
-  try {
+  const attempt = async (): Promise<Published> => {
     const sent = await withProgress(output, 'uploading', 'bytes', signal, (update, retrying) =>
       uploadBlob({
         client,
@@ -117,6 +117,13 @@ export async function publishAdapter(
     const version = PublishedVersion.parse(await response.json());
     if (version.notice !== undefined) output.note(version.notice);
     return { version, created: response.status === 201, sent, evaluation };
+  };
+  try {
+    return await attempt().catch((error: unknown) => {
+      if (!(error instanceof CliError) || error.reason !== 'blob_damaged') throw error;
+      output.note('the server has lost bytes of this adapter; sending it again');
+      return attempt();
+    });
   } catch (error) {
     throw goesOn(error, `${fileSize(uploaded)} of ${fileSize(bytes.length)}`);
   }

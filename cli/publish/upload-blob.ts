@@ -1,9 +1,13 @@
 import { BlobState, MAX_PART_BYTES, sha256Hex, type BlobRecord } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
+import { CliError } from '../cli-error.ts';
 import { sendRetrying, type Retrying } from './send-retrying.ts';
 
 /** Enough to keep a link busy; more would only hold more parts in the edge's memory. */
 const PARALLEL_PARTS = 2;
+
+/** Times that a file is closed: each time before, the server found a part that it had lost, one at a time. */
+const MAX_UPLOADS = 4;
 
 /** @returns views of `bytes`, at most `partBytes` each. */
 export function splitParts(
@@ -55,19 +59,22 @@ export async function planUpload(params: {
 
 /**
  * Sends a canonical file in parts and closes it. Parts that the server has from us are not sent again, so the same
- * call goes on where another ended.
+ * call goes on where another ended; what it has lost since is sent again.
  * @param onProgress bytes that the server has.
  * @returns how many bytes went over the wire.
  * @throws CliError
  */
-export async function uploadBlob(params: {
-  client: ApiClient;
-  digest: string;
-  bytes: Uint8Array<ArrayBuffer>;
-  onProgress?: (done: number) => void;
-  partBytes?: number;
-  retrying?: Retrying;
-}): Promise<number> {
+export async function uploadBlob(
+  params: {
+    client: ApiClient;
+    digest: string;
+    bytes: Uint8Array<ArrayBuffer>;
+    onProgress?: (done: number) => void;
+    partBytes?: number;
+    retrying?: Retrying;
+  },
+  tries = MAX_UPLOADS,
+): Promise<number> {
   const { client, digest, bytes, onProgress, retrying } = params;
   const path = `/admin/blobs/${digest}`;
   const { complete, missing, missingBytes, record } = await planUpload(params);
@@ -95,8 +102,14 @@ export async function uploadBlob(params: {
   };
   await settled(Array.from({ length: PARALLEL_PARTS }, sender));
   const close = { method: 'POST', body: JSON.stringify(record) };
-  const closed = await sendRetrying(client, 'close the upload', path, close, retrying);
-  await closed.body?.cancel();
+  try {
+    const closed = await sendRetrying(client, 'close the upload', path, close, retrying);
+    await closed.body?.cancel();
+  } catch (error) {
+    const lost = error instanceof CliError && error.reason === 'part_missing';
+    if (!lost || tries <= 1) throw error;
+    return sent + (await uploadBlob(params, tries - 1));
+  }
   return sent;
 }
 

@@ -3,19 +3,19 @@ import { z } from 'zod';
 
 /** Something that KV had otherwise than the system of record says. */
 export const Mended = z.object({
-  kind: z.enum(['name', 'experiment', 'key', 'grant']),
-  /** The name, the experiment's or key's id, or the tenant (`*` = everybody). */
+  kind: z.enum(['name', 'experiment', 'key', 'grant', 'blob']),
+  /** The name, the experiment's or key's id, the tenant (`*` = everybody), a file's version or digest. */
   id: z.string(),
-  /** What was wrong; `unknown` when the system of record has no such thing. */
-  was: z.enum(['missing', 'unreadable', 'outdated', 'unknown']),
-  /** What was done. */
-  did: z.enum(['written', 'removed', 'revoked']),
+  /** What was wrong; `unknown` when the system of record has no such thing, `damaged` when bytes are not the file's. */
+  was: z.enum(['missing', 'unreadable', 'outdated', 'unknown', 'damaged']),
+  /** What was done; `marked`: publishing it again sends its bytes again. */
+  did: z.enum(['written', 'removed', 'revoked', 'marked']),
 });
 export type Mended = z.infer<typeof Mended>;
 
 /** `POST /admin/repair`: one page of one step. */
 export const RepairAnswer = z.object({
-  /** `names`, with their experiments, `keys`, `grants`, or `unknown-` and one of these or `experiments`. */
+  /** `names`, with their experiments, `keys`, `grants`, `unknown-` and one of these or `experiments`, or `blobs`. */
   step: z.string(),
   /** Entries compared. */
   checked: z.int().min(0),
@@ -38,6 +38,8 @@ export type GarbageFile = z.infer<typeof GarbageFile>;
 /** `POST /admin/gc`: a page of files that nothing needs. */
 export const CollectGarbageAnswer = z.object({
   files: z.array(GarbageFile),
+  /** Of files that stay: sent and never finished, or none of what the finished file is made of. Not of edges of before. */
+  parts: z.object({ deleted: z.int().min(0), bytes: z.int().min(0) }).optional(),
   /** Goes on; null at the end. */
   cursor: z.string().nullable(),
 });

@@ -24,8 +24,9 @@ export function blobStoreContract(
     let afterWrite: () => void;
     let digest: string;
     let made = 0;
-    const put = (index: number, bytes: Uint8Array<ArrayBuffer>) =>
-      store.putPart(digest, index, bytes, sha256(bytes));
+    const put = (bytes: Uint8Array<ArrayBuffer>) => store.putPart(digest, sha256(bytes), bytes);
+    const get = (index: number, bytes: Uint8Array, of = digest) =>
+      store.getPart(of, { index, sha256: sha256(bytes) });
     beforeEach(async () => {
       ({ store, afterWrite } = await make());
       digest = digestOf(`blob ${backend} ${(made += 1)}`);
@@ -33,7 +34,7 @@ export function blobStoreContract(
 
     it('gives record and parts back', async () => {
       const parts = [bytesOf(1_000), bytesOf(1, 3), bytesOf(70_000, 5)];
-      for (const [index, bytes] of parts.entries()) await put(index, bytes);
+      for (const bytes of parts) await put(bytes);
       const record = {
         bytes: 71_001,
         parts: parts.map((part) => ({ bytes: part.length, sha256: sha256(part) })),
@@ -41,44 +42,49 @@ export function blobStoreContract(
       await store.putRecord(digest, record);
       expect(await store.getRecord(digest)).toEqual(record);
       for (const [index, bytes] of parts.entries())
-        expect(await read(await store.getPart(digest, index))).toEqual(bytes);
-      expect(await store.getPart(digest, 3)).toBeNull();
+        expect(await read(await get(index, bytes))).toEqual(bytes);
+      expect(await get(3, bytesOf(2))).toBeNull();
     });
 
     it('has null for what is not there', async () => {
       expect(await store.getRecord(digest)).toBeNull();
-      expect(await store.getPart(digest, 0)).toBeNull();
+      expect(await get(0, bytesOf(1))).toBeNull();
     });
 
     it.runIf(largest)('takes the largest part', async () => {
       const bytes = new Uint8Array(MAX_PART_BYTES).fill(7);
-      await put(0, bytes);
-      const part = await read(await store.getPart(digest, 0));
+      await put(bytes);
+      const part = await read(await get(0, bytes));
       expect([part?.length, sha256(part as Uint8Array)]).toEqual([bytes.length, sha256(bytes)]);
     });
 
-    it('takes a part and a record again', async () => {
-      await put(0, bytesOf(10));
-      await put(0, bytesOf(10, 1));
+    it('takes a part and a record again, and each part beside others', async () => {
+      await put(bytesOf(10));
+      await put(bytesOf(10, 1));
+      await put(bytesOf(10, 1));
       const record = { bytes: 10, parts: [{ bytes: 10, sha256: sha256(bytesOf(10, 1)) }] };
       await store.putRecord(digest, record);
       await store.putRecord(digest, record);
-      expect(await read(await store.getPart(digest, 0))).toEqual(bytesOf(10, 1));
+      for (const seed of [0, 1])
+        expect(await read(await get(0, bytesOf(10, seed)))).toEqual(bytesOf(10, seed));
       expect(await store.getRecord(digest)).toEqual(record);
     });
 
     it('deletes record and parts of one blob, as often as it is told to', async () => {
-      for (const index of [0, 1]) await put(index, bytesOf(10, index));
+      const parts = [bytesOf(10), bytesOf(10, 1)];
+      for (const bytes of parts) await put(bytes);
       await store.putRecord(digest, { bytes: 10, parts: [{ bytes: 10, sha256: sha256(bytesOf(10)) }] });
       const other = digestOf('another blob');
-      await store.putPart(other, 0, bytesOf(3), sha256(bytesOf(3)));
+      await store.putPart(other, sha256(parts[0]!), parts[0]!);
       afterWrite();
+      await store.deleteParts(digest, parts.map(sha256));
       await store.delete(digest, 2);
       afterWrite();
       expect(await store.getRecord(digest)).toBeNull();
-      for (const index of [0, 1]) expect(await store.getPart(digest, index)).toBeNull();
-      expect(await read(await store.getPart(other, 0))).toEqual(bytesOf(3));
-      await store.delete(digest, 2);
+      for (const [index, bytes] of parts.entries()) expect(await get(index, bytes)).toBeNull();
+      expect(await read(await get(0, parts[0]!, other))).toEqual(parts[0]);
+      await store.deleteParts(digest, parts.map(sha256));
+      await store.deleteParts(digest, []);
       await store.delete(digest, 0);
     });
   });
@@ -100,17 +106,18 @@ export function blobTroubleContract(
   describe(`BlobStore in trouble on ${backend}`, () => {
     const digest = digestOf('troubled');
     const bytes = bytesOf(100);
-    const record = { bytes: 100, parts: [{ bytes: 100, sha256: sha256(bytes) }] };
+    const place = { index: 0, sha256: sha256(bytes) };
+    const record = { bytes: 100, parts: [{ bytes: 100, sha256: place.sha256 }] };
     let made: ReturnType<typeof make>;
     beforeEach(async () => {
       made = make();
-      await made.store.putPart(digest, 0, bytes, sha256(bytes));
+      await made.store.putPart(digest, place.sha256, bytes);
       await made.store.putRecord(digest, record);
     });
 
     it.each(['throw', 'hang'] as const)('says so when it answers with %s', async (trouble) => {
       made.trouble(trouble);
-      await expect(made.store.getPart(digest, 0)).rejects.toBeInstanceOf(StoreUnavailable);
+      await expect(made.store.getPart(digest, place)).rejects.toBeInstanceOf(StoreUnavailable);
       await expect(made.store.getRecord(digest)).rejects.toBeInstanceOf(StoreUnavailable);
     });
 
@@ -122,10 +129,10 @@ export function blobTroubleContract(
     it('asks again as often as an absence of the store can be wrong, and then says null', async () => {
       made.trouble('null');
       const before = made.reads();
-      expect(await made.store.getPart(digest, 0)).toBeNull();
+      expect(await made.store.getPart(digest, place)).toBeNull();
       expect(made.reads() - before).toBe(made.readsOfAbsence);
       made.trouble(null);
-      expect(await read(await made.store.getPart(digest, 0))).toEqual(bytes);
+      expect(await read(await made.store.getPart(digest, place))).toEqual(bytes);
     });
   });
 }

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { NameRow, Registry } from '../../worker/stores/types.ts';
+import type { NameRow, Registry, VersionRow } from '../../worker/stores/types.ts';
 import { registryLifeCycleContract } from './registry-life-cycle.ts';
 import { versionRow } from './sample-rows.ts';
 
@@ -99,6 +99,13 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
       expect(found.map(({ name, version }) => `${name}@${version}`)).toEqual(['a@2', 'a@1', 'b@1']);
       expect(await registry.versionsOf({ digest, limit: 2 })).toEqual(found.slice(0, 2));
       expect(await registry.versionsOf({ digest: 'd'.repeat(64), limit: 9 })).toEqual([]);
+      const { chainId } = found[0] as VersionRow;
+      const ofChain = await registry.versionsOfChain({ chainId, limit: 9 });
+      const times = ofChain.map(({ createdAt }) => createdAt);
+      expect(times).toEqual([...times].sort((a, b) => b - a));
+      expect(ofChain.length).toBeGreaterThan(0);
+      expect(ofChain.every((row) => row.chainId === chainId)).toBe(true);
+      expect(await registry.versionsOfChain({ chainId: 'e'.repeat(64), limit: 9 })).toEqual([]);
     });
 
     it('has no live version while all are staged', async () => {

@@ -13,7 +13,7 @@ export type KvFault = KvTrouble | 'stale' | 'foreign';
 
 /**
  * Workers KV with its limits and its worst manners: a value once read, also "none", is read from the location's cache
- * until `cacheTtl` has passed, whatever was written meanwhile; a key takes one write a second.
+ * until `cacheTtl` of the one or the other read has passed, whatever was written meanwhile; a key takes one write a second.
  */
 export class FakeKv implements KvNamespace {
   trouble: KvTrouble = null;
@@ -26,7 +26,7 @@ export class FakeKv implements KvNamespace {
   /** Before the last write. */
   readonly #older = new Map<string, Uint8Array<ArrayBuffer> | null>();
   readonly #writtenAt = new Map<string, number>();
-  readonly #cache = new Map<string, { value: Uint8Array<ArrayBuffer> | null; until: number }>();
+  readonly #cache = new Map<string, { value: Uint8Array<ArrayBuffer> | null; at: number; until: number }>();
 
   /** @param now unix ms; the test moves it. */
   constructor(now: () => number) {
@@ -77,9 +77,12 @@ export class FakeKv implements KvNamespace {
 
   #read(key: string, cacheTtl: number): Uint8Array<ArrayBuffer> | null {
     const cached = this.#cache.get(key);
-    if (cached !== undefined && this.#now() < cached.until) return cached.value;
+    const now = this.#now();
+    // KV checks for newer data when its copy is older than what is asked for now.
+    if (cached !== undefined && now < Math.min(cached.until, cached.at + cacheTtl * 1_000))
+      return cached.value;
     const value = this.#values.get(key) ?? null;
-    this.#cache.set(key, { value, until: this.#now() + cacheTtl * 1_000 });
+    this.#cache.set(key, { value, at: now, until: now + cacheTtl * 1_000 });
     return value;
   }
 

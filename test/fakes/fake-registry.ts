@@ -183,6 +183,12 @@ export function createFakeRegistry(): Registry & {
         .filter((row) => row.digest === digest)
         .slice(0, limit)
         .map((row) => structuredClone(row)),
+    versionsOfChain: async ({ chainId, limit }) =>
+      [...versions.values()]
+        .filter((row) => row.chainId === chainId)
+        .sort((a, b) => b.createdAt - a.createdAt)
+        .slice(0, limit)
+        .map((row) => structuredClone(row)),
     pointer: async (name) => pointerOf(names.get(name)),
     async pointers({ cursor, limit }) {
       const rows = byName(names.values())

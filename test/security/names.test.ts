@@ -10,7 +10,7 @@ const DIGEST = 'a'.repeat(64);
 const LATER_MS = 61_000;
 /** Every key that may ever be asked of KV, or written. */
 const KV_KEYS =
-  /^(?:(?:name|drop|drop-error):[a-z0-9._/-]{1,256}|key:[0-9a-f]{64}|blob:[0-9a-f]{64}(?::\d{1,2})?|grant:(?:\*|[a-z0-9._-]{1,64}))$/;
+  /^(?:(?:name|drop|drop-error):[a-z0-9._/-]{1,256}|key:[0-9a-f]{64}|blob:[0-9a-f]{64}(?::\d{1,2}|:[0-9a-f]{64})?|grant:(?:\*|[a-z0-9._-]{1,64}))$/;
 
 let graft: AppHarness;
 let key: string;

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import {
   generateApiKey,
   hashApiKey,
@@ -30,12 +29,14 @@ import { FakeClock } from '../fakes/fake-clock.ts';
 import { createFakeExperimentLedger } from '../fakes/fake-experiments.ts';
 import { createFakeGrantLedger } from '../fakes/fake-grants.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
-import { createFakeBlobLedger, createFakeKeyLedger } from '../fakes/fake-ledgers.ts';
+import { createFakeBlobLedger } from '../fakes/fake-blob-ledger.ts';
+import { createFakeKeyLedger } from '../fakes/fake-ledgers.ts';
 import { createFakeQuotas, createFakeUsage, type FakeQuotas } from '../fakes/fake-metering.ts';
 import { createFakePins } from '../fakes/fake-pins.ts';
 import { createFakeRegistry } from '../fakes/fake-registry.ts';
 import { createFakeTallies } from '../fakes/fake-tallies.ts';
 import { fakeVerification } from '../fakes/fake-trials.ts';
+import { createSha256 } from '../fakes/node-sha256.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 
 export interface AppHarness {
@@ -56,12 +57,6 @@ export interface AppHarness {
   ): Promise<Response>;
   upload(adapter: TinyAdapter): Promise<Response>;
   publish(name: string, adapter: TinyAdapter, more?: object): Promise<Response>;
-}
-
-async function hashStreams(streams: AsyncIterable<ReadableStream<Uint8Array>>): Promise<string> {
-  const hash = createHash('sha256');
-  for await (const stream of streams) for await (const chunk of stream) hash.update(chunk);
-  return hash.digest('hex');
 }
 
 /** An origin's answer when it tries a chain that it holds and likes. */
@@ -125,7 +120,14 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     retryAfterMs: 2_000,
     now,
   };
-  const blobs = createKvBlobStore({ kv, cacheTtl: 86_400, retryCacheTtl: 30, timeoutMs: 1_000, pacing });
+  const blobs = createKvBlobStore({
+    kv,
+    cacheTtl: 86_400,
+    recordCacheTtl: 300,
+    retryCacheTtl: 30,
+    timeoutMs: 1_000,
+    pacing,
+  });
   const names = createKvNameIndex(pointer);
   const keyIndex = createKvKeyIndex(pointer);
   const grantIndex = createKvGrantIndex(pointer);
@@ -180,7 +182,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
       blobLedger,
       registry,
       pointers: options.wrap === undefined ? (shared?.pointers ?? ownPointers) : ownPointers,
-      hashStreams,
+      createSha256,
       now,
     },
     nameIndex: names,

@@ -171,7 +171,7 @@ describe('another tenant', () => {
     const { sha256 } = (await early.json()) as { sha256: string };
     const record = { bytes: 10, parts: [{ bytes: 10, sha256 }] };
     const claimed = await graft.request(path, { key: thief, body: record });
-    expect((await errorOf(claimed)).reason).toBe('part_mismatch');
+    expect((await errorOf(claimed)).reason).toBe('digest_mismatch');
     const stolen = await graft.request('/admin/versions', {
       key: thief,
       body: { name: 'thief', digest: second.digest },

@@ -1,4 +1,4 @@
-/** Mending KV from the system of record, and collecting garbage, through the admin API on the fakes. */
+/** Mending KV from the system of record, through the admin API on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { hashApiKey } from '../../protocol/index.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
@@ -7,7 +7,6 @@ import { EXPERIMENT, startExperiment } from './experiment-rig.ts';
 
 /** Longer than what KV may be behind. */
 const LATER_MS = 61_000;
-const DAY_MS = 86_400_000;
 const first = tinyAdapter({ seed: 1 });
 const second = tinyAdapter({ seed: 2 });
 /** An experiment that only KV has. */
@@ -240,97 +239,5 @@ describe('repair', () => {
       expect((await post(path, {}, tenant)).status).toBe(403);
     expect((await post('/admin/repair', { cursor: 'x' })).status).toBe(400);
     expect((await post('/admin/gc', { cursor: 'x' })).status).toBe(400);
-  });
-});
-
-describe('collecting garbage', () => {
-  interface File {
-    digest: string;
-    action: string;
-    bytes: number;
-    deletable_at: number | null;
-  }
-  const collect = async (body: object = {}) => {
-    const response = await post('/admin/gc', body);
-    expect(response.status).toBe(200);
-    const { files } = (await response.json()) as { files: File[] };
-    return files.map(({ digest, action }) => `${action} ${digest === first.digest ? 1 : 2}`);
-  };
-  const stored = async (digest: string) => {
-    graft.clock.advance(31 * DAY_MS);
-    return (await graft.services.intake.blobs.getRecord(digest)) !== null;
-  };
-
-  it('marks an upload that nobody used for a day, and deletes it a month later', async () => {
-    await graft.publish('notes', first);
-    await graft.upload(second);
-    graft.clock.advance(DAY_MS);
-    expect(await collect()).toEqual([]);
-    graft.clock.advance(1);
-    expect(await collect({ dry_run: true })).toEqual(['marked 2']);
-    expect(await collect()).toEqual(['marked 2']);
-    expect(await collect()).toEqual(['waits 2']);
-    graft.clock.advance(30 * DAY_MS);
-    expect(await collect()).toEqual(['waits 2']);
-    graft.clock.advance(1);
-    expect(await collect({ dry_run: true })).toEqual(['deleted 2']);
-    expect(await stored(second.digest)).toBe(true);
-    expect(await collect()).toEqual(['deleted 2']);
-    expect(await collect()).toEqual([]);
-    expect(await stored(second.digest)).toBe(false);
-    expect(await stored(first.digest)).toBe(true);
-    // Who wants to publish it now uploads it again.
-    const body = { name: 'notes', digest: second.digest };
-    const missing = await post('/admin/versions', body);
-    expect(await missing.json()).toMatchObject({ error: { reason: 'blob_missing' } });
-    expect((await graft.publish('notes', second)).status).toBe(201);
-  });
-
-  it.each([
-    ['a look at what is there', () => graft.request(`/admin/blobs/${second.digest}`)],
-    ['a part', () => graft.upload(second)],
-    [
-      'an evaluation',
-      () => post('/admin/evaluate', { digest: second.digest, rows: [{ prompt: 'a', expected: 'b' }] }),
-    ],
-  ])('is put off by %s', async (_, touch) => {
-    await graft.upload(second);
-    graft.clock.advance(2 * DAY_MS);
-    expect(await collect()).toEqual(['marked 2']);
-    graft.clock.advance(29 * DAY_MS);
-    await touch();
-    graft.clock.advance(DAY_MS - 1);
-    expect(await collect()).toEqual([]);
-    expect((await graft.publish('notes', second)).status).toBe(201);
-    graft.clock.advance(100 * DAY_MS);
-    expect(await collect()).toEqual([]);
-  });
-
-  it('keeps the files of staged and of retired versions', async () => {
-    await graft.publish('notes', first);
-    await graft.publish('notes', second, { stage: true });
-    await post('/admin/promote', { name: 'notes' });
-    await post('/admin/retire', { name: 'notes', version: 1 });
-    graft.clock.advance(100 * DAY_MS);
-    expect(await collect()).toEqual([]);
-  });
-
-  it('cut off in the middle of deleting: nobody relies on the rest, and the next collection ends it', async () => {
-    await graft.upload(second);
-    graft.clock.advance(2 * DAY_MS);
-    await collect();
-    graft.clock.advance(31 * DAY_MS);
-    const cut = vi.spyOn(graft.services.intake.blobs, 'delete').mockRejectedValueOnce(new Error('cut'));
-    expect((await post('/admin/gc', {})).status).toBe(500);
-    cut.mockRestore();
-    const upload = await graft.upload(second);
-    expect([upload.status, upload.headers.get('retry-after')]).toEqual([503, '5']);
-    expect(await (await graft.request(`/admin/blobs/${second.digest}`)).json()).toMatchObject({
-      complete: false,
-      parts: [],
-    });
-    expect(await collect()).toEqual(['deleted 2']);
-    graft.clock.advance(LATER_MS);
-    expect((await graft.publish('notes', second)).status).toBe(201);
   });
 });

@@ -38,7 +38,9 @@ export interface AssembledChain {
  * @param params.owner tenant that will own the chain, and must have the right to the parent.
  */
 export async function assembleChain(
-  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger' | 'now'> & { mayUseChain: MayUseChain },
+  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger' | 'createSha256' | 'now'> & {
+    mayUseChain: MayUseChain;
+  },
   params: { digest: string; parent: string | null; caller: AdminCaller; owner: string; base: BaseInfo },
 ): Promise<Result<AssembledChain, ApiError>> {
   const { digest, caller, base } = params;
@@ -47,7 +49,7 @@ export async function assembleChain(
   const parent = found.value;
   const record = await recordOf(deps, { digest, tenant: caller.tenant });
   if (!record.ok) return record;
-  const checked = await checkAdapter(deps.blobs, { digest, record: record.value, base });
+  const checked = await checkAdapter(deps, { digest, record: record.value, base });
   if (!checked.ok) return checked;
   const { rank, parentChainId } = checked.value;
   if (parentChainId !== (parent?.chainId ?? null))
@@ -74,7 +76,7 @@ async function recordOf(
   { digest, tenant }: { digest: string; tenant: string },
 ): Promise<Result<BlobRecord, ApiError>> {
   const held = await blobLedger.holds(digest, tenant);
-  if (held && !(await blobLedger.touch({ digest, parts: 0, at: now() }))) return err(beingDeleted(digest));
+  if (held && !(await blobLedger.touch({ digest, at: now() }))) return err(beingDeleted(digest));
   const record = held ? await blobLedger.record(digest) : null;
   return record === null
     ? err(invalid('blob_missing', `The file ${digest} has not been uploaded with this key.`, 'digest'))

@@ -1,8 +1,9 @@
-import { AdapterFormatError, parseCanonical, validateAdapter } from '../../adapters/index.ts';
+import { AdapterFormatError, checkStream } from '../../adapters/index.ts';
 import { err, ok, type ApiError, type BaseInfo, type BlobRecord, type Result } from '../../protocol/index.ts';
-import { MAX_CHECKED_BYTES } from '../limits.ts';
-import { StoreUnavailable, type BlobStore } from '../stores/types.ts';
-import { invalid, unavailable } from './intake-deps.ts';
+import { MAX_CHECKED_BYTES, MAX_CHECKED_HEADER_BYTES } from '../limits.ts';
+import { invalid, type IntakeDeps } from './intake-deps.ts';
+import { readPart } from './read-parts.ts';
+import { writeRecordAnew } from './write-record.ts';
 
 /** Problems told in one answer. */
 const MAX_TOLD = 3;
@@ -14,9 +15,13 @@ export interface CheckedAdapter {
   rank: number;
 }
 
-/** Reads the whole file and checks it against what the origins serve. */
+/**
+ * Reads the file once, as it lies in the store, and checks it against what the origins serve; no more than its header is
+ * kept. Bytes that are not there or not the record's are found here: then nobody holds the file until it is sent again.
+ * A record that the store has lost is written anew.
+ */
 export async function checkAdapter(
-  blobs: BlobStore,
+  deps: Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'createSha256' | 'now'>,
   params: { digest: string; record: BlobRecord; base: BaseInfo },
 ): Promise<Result<CheckedAdapter, ApiError>> {
   const { digest, record, base } = params;
@@ -27,49 +32,53 @@ export async function checkAdapter(
         `The file has ${record.bytes} bytes; at most ${MAX_CHECKED_BYTES} can be checked here.`,
       ),
     );
-  const file = await readFile(blobs, digest, record);
-  if (file === null) return err(unavailable('The file cannot be read whole yet. Please try again.'));
-  try {
-    const adapter = parseCanonical(file);
-    const problems = validateAdapter({ adapter, base });
-    const first = problems[0];
-    if (first !== undefined) {
-      const told = problems.slice(0, MAX_TOLD).map((problem) => problem.message);
-      const more = problems.length > MAX_TOLD ? ` (${problems.length - MAX_TOLD} more)` : '';
-      return err(invalid(first.code, told.join(' ') + more, first.subject));
-    }
-    return ok({
-      parentChainId: adapter.config.parent,
-      rank: Math.max(...adapter.modules.map((module) => module.rank)),
-    });
-  } catch (error) {
-    if (error instanceof AdapterFormatError) return err(invalid(error.code, error.message, error.subject));
-    throw error;
+  let checked = await check(deps, params, false);
+  // A cache may hold what was mended since.
+  if (checked.bad !== null) checked = await check(deps, params, true);
+  if (checked.bad !== null) {
+    const { index, was } = checked.bad;
+    console.error(JSON.stringify({ event: 'part_damaged', digest, part: index, reason: was }));
+    await deps.blobLedger.markDamaged({ digest, at: deps.now() });
+    return err(
+      invalid(
+        'blob_damaged',
+        `Part ${index} of the file ${digest} is ${was} in the store. Upload it again.`,
+        'digest',
+      ),
+    );
   }
+  await writeRecordAnew(deps.blobs, { digest, record });
+  const problems = checked.file.problems();
+  const first = problems[0];
+  if (first !== undefined) {
+    const told = problems.slice(0, MAX_TOLD).map((problem) => problem.message);
+    const more = problems.length > MAX_TOLD ? ` (${problems.length - MAX_TOLD} more)` : '';
+    return err(invalid(first.code, told.join(' ') + more, first.subject));
+  }
+  const head = checked.file.head();
+  if (head === null) throw new AdapterFormatError({ code: 'truncated_file', message: base.id });
+  return ok({
+    parentChainId: head.config.parent,
+    rank: Math.max(...head.modules.map((module) => module.rank)),
+  });
 }
 
-/** @returns the whole file, or null when a part is not there or not as long as its record says. */
-async function readFile(
-  blobs: BlobStore,
-  digest: string,
-  record: BlobRecord,
-): Promise<Uint8Array<ArrayBuffer> | null> {
-  const file = new Uint8Array(record.bytes);
-  let offset = 0;
+/** One pass over the file. It ends with the part whose header is refused: were that damaged, it would say nothing. */
+async function check(
+  deps: Parameters<typeof checkAdapter>[0],
+  params: { digest: string; record: BlobRecord; base: BaseInfo },
+  fresh: boolean,
+) {
+  const { digest, record, base } = params;
+  const file = checkStream({ fileBytes: record.bytes, maxHeaderBytes: MAX_CHECKED_HEADER_BYTES, base });
+  let refused = false;
   for (const [index, part] of record.parts.entries()) {
-    const stream = await blobs.getPart(digest, index);
-    if (stream === null) return null;
-    const end = offset + part.bytes;
-    try {
-      for await (const chunk of stream) {
-        if (offset + chunk.length > end) return null;
-        file.set(chunk, offset);
-        offset += chunk.length;
-      }
-    } catch (error) {
-      throw new StoreUnavailable('blobs', error);
-    }
-    if (offset !== end) return null;
+    const push = (chunk: Uint8Array) => {
+      refused ||= file.push(chunk);
+    };
+    const bad = await readPart(deps, { digest, index, part }, push, { fresh });
+    if (bad !== null) return { file, bad };
+    if (refused) break;
   }
-  return file;
+  return { file, bad: null };
 }

@@ -9,6 +9,7 @@ import type {
   VerifyRequest,
 } from '../../protocol/index.ts';
 import type { BlobLedger, BlobStore, PointerWriter, Registry } from '../stores/types.ts';
+import type { Sha256 } from './read-parts.ts';
 
 /** What work on behalf of a request needs of it. */
 export interface RequestLife {
@@ -51,8 +52,7 @@ export interface IntakeDeps {
   /** What the origins serve. */
   base: () => Promise<Result<BaseInfo, ApiError>>;
   trials: AdapterTrials;
-  /** sha256 of the bytes of several streams, one after the other, without keeping them; hex. */
-  hashStreams: (streams: AsyncIterable<ReadableStream<Uint8Array>>) => Promise<string>;
+  createSha256: () => Sha256;
   /** Unix ms. */
   now: () => number;
 }

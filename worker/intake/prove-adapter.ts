@@ -7,7 +7,7 @@ import {
   type Result,
   type VerifyAnswer,
 } from '../../protocol/index.ts';
-import { MAX_VERSIONS_OF_FILE } from '../limits.ts';
+import { MAX_PROOFS_READ } from '../limits.ts';
 import type { VersionRow } from '../stores/types.ts';
 import { invalid, type IntakeDeps, type RequestLife } from './intake-deps.ts';
 
@@ -40,10 +40,9 @@ export async function proveAdapter(
   },
 ): Promise<Result<AdapterProof, ApiError>> {
   const { row, base, life } = params;
-  const earlier = await deps.registry.versionsOf({ digest: row.digest, limit: MAX_VERSIONS_OF_FILE });
+  const earlier = await deps.registry.versionsOfChain({ chainId: row.chainId, limit: MAX_PROOFS_READ });
   const known = earlier.find(
-    ({ chainId, proof }) =>
-      chainId === row.chainId && proof?.base_digest === base.digest && proof.weights === base.weights,
+    ({ proof }) => proof?.base_digest === base.digest && proof.weights === base.weights,
   );
   if (known?.proof) return ok(known.proof);
   const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));

@@ -11,8 +11,8 @@ import {
 import { beingDeleted, invalid, type IntakeDeps } from './intake-deps.ts';
 
 /**
- * Takes part `index` of the file `digest`. Sending it again is harmless. Once the file is complete its parts are
- * fixed: the same bytes are taken as proof that the sender has them, others are refused.
+ * Takes part `index` of the file `digest`. The bytes go where only they can lie, whatever others have sent of that file,
+ * so that sending them again is harmless, and mends them. What is done does not depend on other tenants.
  * @param params.sha256 what the sender says it sent; null when it does not say.
  */
 export async function receivePart(
@@ -25,6 +25,7 @@ export async function receivePart(
     tenant: string;
   },
 ): Promise<Result<BlobPart, ApiError>> {
+  const { blobs, blobLedger, now } = deps;
   const { digest, index, bytes, tenant } = params;
   if (index >= MAX_PARTS)
     return err(
@@ -39,13 +40,12 @@ export async function receivePart(
     return err(
       invalid('part_mismatch', `Part ${index} arrived with sha256 ${part.sha256}, not ${params.sha256}.`),
     );
-  if (!(await deps.blobLedger.touch({ digest, parts: index + 1, at: deps.now() })))
+  if (
+    !(await blobLedger.touch({ digest, at: now() })) ||
+    !(await blobLedger.storing({ digest, part, at: now() }))
+  )
     return err(beingDeleted(digest));
-  const complete = await deps.blobLedger.record(digest);
-  if (complete !== null && complete.parts[index]?.sha256 !== part.sha256)
-    return err(invalid('part_mismatch', `Part ${index} is not part ${index} of the file ${digest}.`));
-  // Also when the file is complete: sending a part again mends it.
-  await deps.blobs.putPart(digest, index, bytes, part.sha256);
-  await deps.blobLedger.addPart({ digest, tenant, part, at: deps.now() });
+  await blobs.putPart(digest, part.sha256, bytes);
+  await blobLedger.addPart({ digest, tenant, part, at: now() });
   return ok(part);
 }

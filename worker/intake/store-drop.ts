@@ -49,12 +49,9 @@ export async function storeDrop(
   const grants = parent === null ? [] : await deps.grantLedger.heldBy([owner, PUBLIC]);
   const caller: AdminCaller = { keyId: DROP_ACTOR, tenant: owner, scopes: [], grants, root: false };
   if (await deps.blobLedger.holds(digest, owner)) return ok({ parent, caller });
-  // A file that somebody else has sent is made of the parts that they chose.
-  const known = await deps.blobLedger.record(digest);
-  const sizes = known?.parts.map((part) => part.bytes) ?? partSizes(bytes.length);
   const parts: BlobRecord['parts'] = [];
   let offset = 0;
-  for (const [index, size] of sizes.entries()) {
+  for (const [index, size] of partSizes(bytes.length).entries()) {
     const slice = bytes.subarray(offset, (offset += size));
     const part = await receivePart(deps, { digest, index, bytes: slice, sha256: null, tenant: owner });
     if (!part.ok) return part;

@@ -7,7 +7,7 @@ import {
   type BlobState,
   type FinishedBlob,
 } from '../../protocol/index.ts';
-import { finishBlob } from '../intake/finish-blob.ts';
+import { finishBlob, isThere } from '../intake/finish-blob.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { receivePart } from '../intake/receive-part.ts';
 import { readBody } from '../middleware/read-body.ts';
@@ -26,17 +26,17 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
     const digest = parseInput(Digest, context.req.param('digest'));
     if (!digest.ok) return fail(digest.error);
     const { tenant } = context.get('admin');
-    const [complete, parts] = await Promise.all([
+    const [holds, sent] = await Promise.all([
       deps.blobLedger.holds(digest.value, tenant),
-      deps.blobLedger.parts(digest.value, tenant),
+      deps.blobLedger.sent(digest.value, tenant),
     ]);
-    // Who finds it there will not send it again, so it has to stay.
-    const known = complete || parts.length > 0;
-    const kept = known && (await deps.blobLedger.touch({ digest: digest.value, parts: 0, at: deps.now() }));
+    // Who finds a whole file there will not send it again, so it has to stay. Single parts stay a day after each sending.
+    const complete = holds && (await deps.blobLedger.touch({ digest: digest.value, at: deps.now() }));
+    const parts = complete ? sent : holds ? [] : sent.filter(isThere(deps.now()));
     return context.json({
       digest: digest.value,
-      complete: kept && complete,
-      parts: kept ? parts : [],
+      complete,
+      parts: parts.map(({ index, bytes, sha256 }) => ({ index, bytes, sha256 })),
     } satisfies BlobState);
   });
 

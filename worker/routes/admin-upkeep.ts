@@ -1,10 +1,10 @@
 import { Hono } from 'hono';
 import type { ApiError, CollectGarbageAnswer, RepairAnswer } from '../../protocol/index.ts';
-import { collectGarbage, CollectGarbageRequest } from '../intake/collect-garbage.ts';
+import { collectGarbage, CollectGarbageRequest, type GarbageDeps } from '../intake/collect-garbage.ts';
 import { repair, RepairRequest } from '../intake/repair/repair.ts';
 import type { RepairDeps } from '../intake/repair/repair-deps.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
-import type { BlobStore, GarbageLedger } from '../stores/types.ts';
+import { GARBAGE_DELETIONS } from '../limits.ts';
 import { readInput } from './parse-input.ts';
 
 const rootOnly: ApiError = {
@@ -17,9 +17,7 @@ const rootOnly: ApiError = {
  * `POST /admin/repair` {@link RepairRequest} -> {@link RepairAnswer};
  * `POST /admin/gc` {@link CollectGarbageRequest} -> {@link CollectGarbageAnswer}.
  */
-export function adminUpkeepRoutes(
-  deps: RepairDeps & { garbage: GarbageLedger; blobs: Pick<BlobStore, 'delete'> },
-): Hono<AppEnv> {
+export function adminUpkeepRoutes(deps: RepairDeps & GarbageDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
   routes.post('/admin/repair', async (context) => {
@@ -36,9 +34,15 @@ export function adminUpkeepRoutes(
     if (!context.get('admin').root) return fail(rootOnly);
     const request = await readInput(context.req.raw, CollectGarbageRequest);
     if (!request.ok) return fail(request.error);
-    const { files, cursor } = await collectGarbage(deps, request.value);
+    const { dry_run, cursor: from } = request.value;
+    const { files, parts, cursor } = await collectGarbage(deps, {
+      dryRun: dry_run ?? false,
+      cursor: from ?? null,
+      deletions: GARBAGE_DELETIONS,
+    });
     return context.json({
       files: files.map(({ deletableAt, ...file }) => ({ ...file, deletable_at: deletableAt })),
+      parts,
       cursor,
     } satisfies CollectGarbageAnswer);
   });

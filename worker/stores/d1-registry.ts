@@ -102,6 +102,14 @@ export function createD1Registry(db: SqlDatabase): Registry {
       return results.map(toVersion);
     },
 
+    async versionsOfChain({ chainId, limit }) {
+      const { results } = await db
+        .prepare('SELECT * FROM versions WHERE chain_id = ? ORDER BY created_at DESC LIMIT ?')
+        .bind(chainId, limit)
+        .all<VersionRecord>();
+      return results.map(toVersion);
+    },
+
     async history({ name: wanted, owner, before, limit }) {
       // Only what is asked for stands in the query, so that SQLite finds the index.
       const conditions: [sql: string, value: string | number | null][] = [

@@ -6,10 +6,16 @@ import type { BlobStore } from './types.ts';
  */
 export function createFallbackBlobStore(first: BlobStore, second: BlobStore): BlobStore {
   return {
-    putPart: (digest, index, bytes, sha256) => first.putPart(digest, index, bytes, sha256),
+    putPart: (digest, sha256, bytes) => first.putPart(digest, sha256, bytes),
     putRecord: (digest, record) => first.putRecord(digest, record),
-    getRecord: async (digest) => (await first.getRecord(digest)) ?? second.getRecord(digest),
-    getPart: async (digest, index) => (await first.getPart(digest, index)) ?? second.getPart(digest, index),
+    getRecord: async (digest, reading) =>
+      (await first.getRecord(digest, reading)) ?? second.getRecord(digest, reading),
+    getPart: async (digest, part, reading) =>
+      (await first.getPart(digest, part, reading)) ?? second.getPart(digest, part, reading),
+    async deleteParts(digest, sha256s) {
+      await first.deleteParts(digest, sha256s);
+      await second.deleteParts(digest, sha256s);
+    },
     async delete(digest, parts) {
       await first.delete(digest, parts);
       await second.delete(digest, parts);

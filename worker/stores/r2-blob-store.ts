@@ -12,8 +12,8 @@ export interface ObjectBucket {
 }
 
 /**
- * `blob/<digest>/<i>` -> part, its sha256 checked by R2; `blob/<digest>` -> its record. R2 has no cache of absences:
- * what is not there is not asked for twice.
+ * `blob/<digest>/<sha256 of the part>` -> part, its sha256 checked by R2; `blob/<digest>` -> the file's record; files of
+ * before have their parts under `blob/<digest>/<i>`. R2 has no cache: what is read is what is there.
  */
 export function createR2BlobStore(params: {
   bucket: ObjectBucket;
@@ -23,7 +23,7 @@ export function createR2BlobStore(params: {
 }): BlobStore {
   const { bucket, timeoutMs, pacing } = params;
   const recordKey = (digest: string) => `blob/${digest}`;
-  const partKey = (digest: string, index: number) => `blob/${digest}/${index}`;
+  const partKey = (digest: string, part: string | number) => `blob/${digest}/${part}`;
   const guard = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
       return await work();
@@ -33,8 +33,8 @@ export function createR2BlobStore(params: {
   };
   const readText = async (key: string) => (await bucket.get(key))?.text() ?? null;
   return {
-    putPart: (digest, index, bytes, sha256) =>
-      writePaced('R2', pacing, () => bucket.put(partKey(digest, index), bytes, { sha256 })),
+    putPart: (digest, sha256, bytes) =>
+      writePaced('R2', pacing, () => bucket.put(partKey(digest, sha256), bytes, { sha256 })),
     putRecord: (digest, record) =>
       writePaced('R2', pacing, () => bucket.put(recordKey(digest), JSON.stringify(record))),
     getRecord: (digest) =>
@@ -43,10 +43,17 @@ export function createR2BlobStore(params: {
         // A record that is no record is the store's trouble, not the absence of the blob.
         return text === null ? null : BlobRecord.parse(JSON.parse(text));
       }),
-    getPart: (digest, index) =>
+    getPart: (digest, { index, sha256 }) =>
       guard(async () => {
-        const object = await withTimeout(bucket.get(partKey(digest, index)), timeoutMs);
-        return object === null ? null : object.body;
+        for (const key of [partKey(digest, sha256), partKey(digest, index)]) {
+          const object = await withTimeout(bucket.get(key), timeoutMs);
+          if (object !== null) return object.body;
+        }
+        return null;
+      }),
+    deleteParts: (digest, sha256s) =>
+      guard(async () => {
+        if (sha256s.length > 0) await bucket.delete(sha256s.map((sha256) => partKey(digest, sha256)));
       }),
     delete: (digest, parts) =>
       guard(async () => {

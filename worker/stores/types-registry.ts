@@ -160,6 +160,8 @@ export interface Registry extends Rooms {
   versions(name: string): Promise<VersionRow[]>;
   /** Versions whose own file this is, in the names' order, a name's newest first. */
   versionsOf(params: { digest: string; limit: number }): Promise<VersionRow[]>;
+  /** Versions of this chain, of whatever names, the newest first. */
+  versionsOfChain(params: { chainId: string; limit: number }): Promise<VersionRow[]>;
   /** What belongs in KV for the name, from one read. */
   pointer(name: string): Promise<Pointer>;
   /** The same for all names, in their order. */

@@ -139,19 +139,33 @@ export interface KeyIndex extends Index<KeyRecord> {
   revoke(hash: string): Promise<void>;
 }
 
-/** Parts of canonical files. A part is only read after its record was seen. */
+/** A part of a finished file. */
+export interface PartPlace {
+  /** Where it lay before parts lay under their hash. */
+  index: number;
+  sha256: string;
+}
+
+/** @param fresh asks past the long caches, where something was found missing or damaged before. */
+export interface BlobReading {
+  fresh?: boolean;
+}
+
+/**
+ * Parts of canonical files, each under its own sha256, so that a place never holds other bytes than it did, whoever
+ * sends them. A part is only read after its record was seen. What is read is not checked here.
+ */
 export interface BlobStore {
-  /** @param sha256 of the bytes, hex; a store that can check it does. */
-  putPart(digest: string, index: number, bytes: Uint8Array<ArrayBuffer>, sha256: string): Promise<void>;
+  /** @param sha256 of the bytes, hex, computed from them; a store that can check it does. */
+  putPart(digest: string, sha256: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
   putRecord(digest: string, record: BlobRecord): Promise<void>;
   /** @returns null when there is none. @throws StoreUnavailable */
-  getRecord(digest: string): Promise<BlobRecord | null>;
+  getRecord(digest: string, reading?: BlobReading): Promise<BlobRecord | null>;
   /** @returns null when the part cannot be had (yet). */
-  getPart(digest: string, index: number): Promise<ReadableStream<Uint8Array> | null>;
-  /**
-   * Takes away the record, then the parts 0 to `parts - 1`. What is not there is no error.
-   * @throws StoreUnavailable; the call may be repeated.
-   */
+  getPart(digest: string, part: PartPlace, reading?: BlobReading): Promise<ReadableStream<Uint8Array> | null>;
+  /** What is not there is no error. @throws StoreUnavailable; the call may be repeated. */
+  deleteParts(digest: string, sha256s: readonly string[]): Promise<void>;
+  /** Takes away the record, then the parts under the numbers 0 to `parts - 1`, likewise. */
   delete(digest: string, parts: number): Promise<void>;
 }
 

@@ -29,11 +29,18 @@ describe('what commands say', () => {
       { digest: 'a'.repeat(64), bytes: 5_000_000, action: 'deleted', deletable_at: null },
       { digest: 'b'.repeat(64), bytes: 10, action: 'waits', deletable_at: 0 },
     ] as const;
-    expect(collectedText(files, false).split('\n').slice(1)).toEqual([
+    expect(
+      collectedText({ files, parts: { deleted: 0, bytes: 0 } }, false)
+        .split('\n')
+        .slice(1),
+    ).toEqual([
       expect.stringMatching(/^a{12} +5\.0 MB +deleted +-$/),
       expect.stringMatching(/^b{12} +1 kB +marked already +1970-01-01 00:00Z$/),
       '1 of 2 files, 5.0 MB, deleted',
     ]);
-    expect(collectedText([], true)).toBe('no garbage');
+    expect(collectedText({ files: [], parts: { deleted: 0, bytes: 0 } }, true)).toBe('no garbage');
+    expect(collectedText({ files: [], parts: { deleted: 2, bytes: 3_000_000 } }, true)).toBe(
+      'dry run: 2 parts beside files, 3.0 MB, would be deleted',
+    );
   });
 });

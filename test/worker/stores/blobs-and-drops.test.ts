@@ -1,4 +1,5 @@
 /** Where adapters' bytes lie and where files are dropped: every backend against the same suites. */
+import { createHash } from 'node:crypto';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createD1DropLedger } from '../../../worker/stores/d1-drop-ledger.ts';
@@ -41,6 +42,7 @@ const inKv = (kv: KvNamespace, paced = real) =>
   createKvBlobStore({
     kv,
     cacheTtl: 86_400,
+    recordCacheTtl: 300,
     retryCacheTtl: 30,
     timeoutMs: paced === real ? 10_000 : timeoutMs,
     pacing: paced,
@@ -82,7 +84,8 @@ blobTroubleContract('KV', () => {
     store: kvStore,
     trouble: (trouble) => (kv.trouble = trouble),
     reads: () => kv.reads,
-    readsOfAbsence: 2,
+    // Under its hash and its number, each once more past the cache.
+    readsOfAbsence: 4,
   };
 });
 blobTroubleContract('R2', () => {
@@ -91,7 +94,7 @@ blobTroubleContract('R2', () => {
     store: r2Store,
     trouble: (trouble) => (r2.trouble = trouble),
     reads: () => r2.reads,
-    readsOfAbsence: 1,
+    readsOfAbsence: 2,
   };
 });
 
@@ -101,11 +104,35 @@ describe('R2', () => {
     async (which) => {
       const store = which === 'Miniflare' ? inR2(await realR2()) : fakes().r2Store;
       const digest = digestOf(`wrong ${which}`);
-      const put = store.putPart(digest, 0, new Uint8Array(3), digestOf('others'));
+      const place = { index: 0, sha256: digestOf('others') };
+      const put = store.putPart(digest, place.sha256, new Uint8Array(3));
       await expect(put).rejects.toBeInstanceOf(StoreUnavailable);
-      expect(await store.getPart(digest, 0)).toBeNull();
+      expect(await store.getPart(digest, place)).toBeNull();
     },
   );
+});
+
+describe('parts of before', () => {
+  const sha256 = digestOf('a part');
+  const digest = digestOf('a file');
+  const text = async (store: BlobStore) =>
+    new Response(await store.getPart(digest, { index: 3, sha256 })).text();
+
+  it.each(['KV', 'R2'])('are read from under their number, until they are sent again: %s', async (which) => {
+    const { kv, r2, kvStore, r2Store, afterWrite } = fakes();
+    await kv.put(`blob:${digest}:3`, 'before');
+    await r2.put(`blob/${digest}/3`, 'before');
+    const store = which === 'KV' ? kvStore : r2Store;
+    expect(await text(store)).toBe('before');
+    const bytes = new TextEncoder().encode('again');
+    const own = createHash('sha256').update(bytes).digest('hex');
+    await store.putPart(digest, own, bytes);
+    afterWrite();
+    expect(await new Response(await store.getPart(digest, { index: 3, sha256: own })).text()).toBe('again');
+    await store.delete(digest, 4);
+    afterWrite();
+    expect(await store.getPart(digest, { index: 3, sha256 })).toBeNull();
+  });
 });
 
 describe('R2 before KV', () => {
@@ -114,12 +141,12 @@ describe('R2 before KV', () => {
   const sha256 = '039058c6f2c0cb492c533b0a4d14ef77cc0f78abccced5287d84a1a2011cfb81';
   const record = { bytes: 3, parts: [{ bytes: 3, sha256 }] };
   const fill = async (store: BlobStore) => {
-    await store.putPart(digest, 0, bytes, sha256);
+    await store.putPart(digest, sha256, bytes);
     await store.putRecord(digest, record);
   };
   const holds = async (store: BlobStore) => [
     await store.getRecord(digest),
-    (await store.getPart(digest, 0)) !== null,
+    (await store.getPart(digest, { index: 0, sha256 })) !== null,
   ];
 
   it('reads what was published before the bucket was bound', async () => {
@@ -135,6 +162,7 @@ describe('R2 before KV', () => {
     expect((await kv.list({ prefix: 'blob:', cursor: null })).keys).toEqual([]);
     await fill(kvStore);
     afterWrite();
+    await both.deleteParts(digest, [sha256]);
     await both.delete(digest, 1);
     for (const store of [both, r2Store, kvStore]) expect(await holds(store)).toEqual([null, false]);
   });
@@ -144,7 +172,7 @@ describe('R2 before KV', () => {
     await fill(kvStore);
     r2.trouble = 'throw';
     const both = createFallbackBlobStore(r2Store, kvStore);
-    await expect(both.getPart(digest, 0)).rejects.toBeInstanceOf(StoreUnavailable);
+    await expect(both.getPart(digest, { index: 0, sha256 })).rejects.toBeInstanceOf(StoreUnavailable);
     await expect(both.getRecord(digest)).rejects.toBeInstanceOf(StoreUnavailable);
   });
 });

@@ -15,7 +15,8 @@ import { blobLedgerContract, keyLedgerContract } from '../../contracts/ledgers.t
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { createFakeGrantLedger } from '../../fakes/fake-grants.ts';
 import { FakeKv } from '../../fakes/fake-kv.ts';
-import { createFakeBlobLedger, createFakeKeyLedger } from '../../fakes/fake-ledgers.ts';
+import { createFakeBlobLedger } from '../../fakes/fake-blob-ledger.ts';
+import { createFakeKeyLedger } from '../../fakes/fake-ledgers.ts';
 import { openRealDatabase } from './real-database.ts';
 
 let miniflare: Miniflare;

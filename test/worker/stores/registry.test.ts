@@ -10,7 +10,7 @@ import { garbageContract } from '../../contracts/garbage.ts';
 import { registryContract } from '../../contracts/registry.ts';
 import { roomsContract } from '../../contracts/rooms.ts';
 import { digestOf } from '../../contracts/sample-rows.ts';
-import { createFakeBlobLedger } from '../../fakes/fake-ledgers.ts';
+import { createFakeBlobLedger } from '../../fakes/fake-blob-ledger.ts';
 import { createFakeRegistry } from '../../fakes/fake-registry.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
@@ -88,7 +88,7 @@ describe('a database from before there were life cycles', () => {
     ]);
     const dependents = await registry.dependents({ name: 'a', version: 1, digest: parent }, 9);
     expect(dependents.map((one) => one.version)).toEqual([1, 2]);
-    const garbage = await createD1Garbage(db).unused({ touchedBefore: 99, cursor: null, limit: 9 });
+    const garbage = await createD1Garbage(db).unused({ touchedBefore: 99, cursor: null, scan: 9, limit: 9 });
     expect(garbage.items).toMatchObject([{ digest: left, parts: 5, bytes: 9, touchedAt: 40 }]);
   });
 });

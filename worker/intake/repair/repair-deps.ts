@@ -1,6 +1,8 @@
 import type { Mended } from '../../../protocol/index.ts';
 import type { ExperimentIndex, ExperimentLedger } from '../../stores/types-experiments.ts';
 import type {
+  BlobLedger,
+  BlobStore,
   GrantIndex,
   GrantLedger,
   KeyIndex,
@@ -10,6 +12,7 @@ import type {
   PointerWriter,
   Registry,
 } from '../../stores/types.ts';
+import type { Sha256 } from '../read-parts.ts';
 
 export type { Mended };
 
@@ -24,6 +27,9 @@ export interface RepairDeps {
   experimentIndex: Pick<ExperimentIndex, 'get' | 'remove'>;
   keyIndex: KeyIndex;
   grantIndex: GrantIndex;
+  blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putRecord'>;
+  blobLedger: Pick<BlobLedger, 'records' | 'markDamaged'>;
+  createSha256: () => Sha256;
   /** What lies in KV at all. */
   listing: KeyListing;
   now: () => number;

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { RepairAnswer } from '../../../protocol/index.ts';
+import { repairBlobs } from './repair-blobs.ts';
 import { removeUnknownExperiments } from './repair-experiments.ts';
 import { repairGrants, removeUnknownGrants } from './repair-grants.ts';
 import { repairKeys, removeUnknownKeys } from './repair-keys.ts';
@@ -17,12 +18,17 @@ const STEPS: readonly { name: string; run: RepairStep }[] = [
   { name: 'unknown-grants', run: removeUnknownGrants },
 ];
 
+/** A run of its own, which reads all adapters' bytes. */
+const BLOBS = { name: 'blobs', run: repairBlobs };
+
 /** Longest cursor: KV's own are a few hundred characters. */
 const MAX_CURSOR = 2_048;
 
 export const RepairRequest = z.strictObject({
   /** Says what would be mended. */
   dry_run: z.boolean().nullish(),
+  /** Reads the adapters' bytes instead, and finds what is lost or damaged. */
+  blobs: z.boolean().nullish(),
   /** Of the answer before; the beginning unless given. */
   cursor: z
     .string()
@@ -33,10 +39,11 @@ export const RepairRequest = z.strictObject({
 export type RepairRequest = z.infer<typeof RepairRequest>;
 
 /** `<step>:<where in it>`. */
-const stepOf = (cursor: string) => STEPS.find(({ name }) => cursor.startsWith(`${name}:`));
+const stepOf = (cursor: string) => [...STEPS, BLOBS].find(({ name }) => cursor.startsWith(`${name}:`));
 
 /**
- * Compares a page of what KV holds of names, experiments, keys and grants with the system of record, and writes what is otherwise.
+ * Compares a page of what KV holds of names, experiments, keys and grants, or of adapters' bytes, with the system of
+ * record, and writes what is otherwise.
  * Reads may be half a minute old, so what was changed just now can be written once more.
  * @throws StoreUnavailable; the call may be repeated.
  */
@@ -44,14 +51,15 @@ export async function repair(
   deps: RepairDeps,
   params: { request: RepairRequest; actor: string },
 ): Promise<RepairAnswer> {
-  const cursor = params.request.cursor ?? `${STEPS[0]?.name}:`;
+  const first = params.request.blobs ? BLOBS : STEPS[0];
+  const cursor = params.request.cursor ?? `${first?.name}:`;
   const step = stepOf(cursor) as (typeof STEPS)[number];
   const page = await step.run(deps, {
     cursor: cursor.slice(step.name.length + 1) || null,
     dryRun: params.request.dry_run ?? false,
     actor: params.actor,
   });
-  const next = STEPS[STEPS.indexOf(step) + 1];
+  const next = step === BLOBS ? undefined : STEPS[STEPS.indexOf(step) + 1];
   const further =
     page.cursor === null ? (next === undefined ? null : `${next.name}:`) : `${step.name}:${page.cursor}`;
   return { ...page, step: step.name, cursor: further };
