@@ -137,8 +137,15 @@ const EXPOSED_HEADERS = [
   'x-should-retry',
 ];
 
-/** The path as it stands on the request line: names keep their encoded slashes until a route decodes them. */
-const rawPath = (request: Request): string => new URL(request.url).pathname;
+/**
+ * The path as the runtime hands it over: names keep their encoded slashes until a route decodes them, and `%2e%2e` or
+ * a backslash, which `new URL` would take for a way up or down, are what they are.
+ */
+const rawPath = ({ url }: Request): string => {
+  const start = url.indexOf('/', url.indexOf('://') + 3);
+  const end = url.slice(start).search(/[?#]/);
+  return url.slice(start, end < 0 ? undefined : start + end);
+};
 
 export function createApp(services: Services): Hono<AppEnv> {
   const { names, keys, grants, origins, keyIndex, keyLedger, grantIndex, grantLedger, adminKeyHash, usage } =

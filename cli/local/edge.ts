@@ -1,39 +1,26 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { build } from 'esbuild';
 import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
 import { CliError } from '../cli-error.ts';
+import { edgeWorkers } from './edge-workers.ts';
+import { hangUpOn } from './hang-up.ts';
 import { ROOT } from './origin-process.ts';
 import { keepSignalsOurs } from './own-signals.ts';
 import { LOOPBACK } from './ports.ts';
+import { makePrivateFolder, makePrivately } from './private-folder.ts';
+import { waitForChange } from './steady-wait.ts';
 import { endWithUs, listenForWorkerd } from './watch-workerd.ts';
+import { readWorkerdLog } from './workerd-log.ts';
 
 export interface Edge {
   readonly url: string;
-  readonly miniflare: Miniflare;
+  /** The worker's stores, by the names of their bindings. */
+  readonly miniflare: Pick<Miniflare, 'getKVNamespace' | 'getD1Database' | 'getDurableObjectNamespace'>;
   /** Resolves with a sentence when workerd ends without having been asked to. */
   readonly failed: Promise<string>;
   /** What cron triggers do in production; Miniflare fires none. @throws Error when the worker's handler fails. */
   runSchedule(): Promise<void>;
   stop(): Promise<void>;
-}
-
-/** The worker as one module, as `wrangler deploy` bundles it. */
-async function bundleWorker(): Promise<string> {
-  const result = await build({
-    entryPoints: [path.join(ROOT, 'worker/index.ts')],
-    bundle: true,
-    write: false,
-    format: 'esm',
-    target: 'es2022',
-    platform: 'neutral',
-    mainFields: ['module', 'main'],
-    conditions: ['workerd', 'worker', 'browser'],
-    external: ['cloudflare:*', 'node:*'],
-    sourcemap: 'inline',
-    logLevel: 'silent',
-  });
-  return result.outputFiles[0]?.text ?? '';
 }
 
 /**
@@ -64,7 +51,6 @@ export async function startEdge(params: {
   })(LogLevel.WARN);
   const worker = {
     ...(workerOptions as WorkerOptions),
-    modules: [{ type: 'ESModule', path: 'index.js', contents: await bundleWorker() }],
     bindings: { ...workerOptions.bindings, ...params.bindings },
     ...(params.r2Bucket === undefined ? {} : { r2Buckets: { BLOBS: params.r2Bucket } }),
     ...(params.page === undefined
@@ -76,27 +62,33 @@ export async function startEdge(params: {
           },
         }),
   } as WorkerOptions;
+  const { workers, door, graft } = await edgeWorkers({ options: worker, port: params.port });
   const options = {
+    // Of the socket of Miniflare's own worker, which takes any free port.
     host: LOOPBACK,
-    port: params.port,
     // Nothing here reads `request.cf`; without this, Miniflare asks the network for it at every start.
     cf: false,
     log,
     handleRuntimeStdio: (stdout: NodeJS.ReadableStream, stderr: NodeJS.ReadableStream) => {
-      for (const stream of [stdout, stderr]) {
-        stream.setEncoding('utf8');
-        stream.on('data', (text: string) => params.onLog?.(text.trimEnd()));
-      }
+      for (const stream of [stdout, stderr]) readWorkerdLog(stream, (line) => params.onLog?.(line));
     },
     kvPersist: path.join(state, 'kv'),
     d1Persist: path.join(state, 'd1'),
     r2Persist: path.join(state, 'r2'),
     durableObjectsPersist: path.join(state, 'do'),
     cachePersist: path.join(state, 'cache'),
-    workers: [worker],
+    workers,
   };
+  waitForChange();
+  await makePrivateFolder(params.stateFolder, { contents: true });
   const found = listenForWorkerd();
-  const miniflare = await keepSignalsOurs(() => new Miniflare(options));
+  // workerd keeps the umask that it is started with.
+  const { made: miniflare, servers } = await makePrivately(async () => {
+    const started = await keepSignalsOurs(() => hangUpOn(() => new Miniflare(options)));
+    // A failure is met below.
+    await started.made.ready.catch(() => undefined);
+    return started;
+  });
   let callOff = (): void => undefined;
   let stopping = false;
   const stop = async () => {
@@ -105,7 +97,9 @@ export async function startEdge(params: {
     await miniflare.dispose();
   };
   try {
-    const address = await miniflare.ready;
+    await miniflare.ready;
+    if (servers.length === 0) throw new Error('this version of Miniflare opens a server that is not guarded');
+    const address = await miniflare.unsafeGetDirectURL(door);
     const workerd = found();
     const failed = new Promise<string>((resolve) => {
       workerd?.once('exit', (code, signal) => {
@@ -114,16 +108,17 @@ export async function startEdge(params: {
       });
     });
     if (workerd !== null) callOff = endWithUs(workerd);
-    await migrate(
-      miniflare,
-      Object.keys(workerOptions.d1Databases ?? {})[0],
-      wrangler.unstable_splitSqlQuery,
-    );
+    const stores: Edge['miniflare'] = {
+      getKVNamespace: (binding) => miniflare.getKVNamespace(binding, graft),
+      getD1Database: (binding) => miniflare.getD1Database(binding, graft),
+      getDurableObjectNamespace: (binding) => miniflare.getDurableObjectNamespace(binding, graft),
+    };
+    await migrate(stores, Object.keys(workerOptions.d1Databases ?? {})[0], wrangler.unstable_splitSqlQuery);
     const runSchedule = async () => {
-      const { outcome } = await (await miniflare.getWorker()).scheduled();
+      const { outcome } = await (await miniflare.getWorker(graft)).scheduled();
       if (outcome !== 'ok') throw new Error(`the worker's schedule ended with "${outcome}"`);
     };
-    return { url: address.href.replace(/\/$/, ''), miniflare, failed, runSchedule, stop };
+    return { url: address.href.replace(/\/$/, ''), miniflare: stores, failed, runSchedule, stop };
   } catch (error) {
     await stop().catch(() => undefined);
     const reason = error instanceof Error ? error.message : String(error);
@@ -133,7 +128,7 @@ export async function startEdge(params: {
 
 /** Applies what of `migrations/` has not been applied, with wrangler's own table, so that both agree. */
 async function migrate(
-  miniflare: Miniflare,
+  miniflare: Edge['miniflare'],
   name: string | undefined,
   splitSql: (sql: string) => string[],
 ): Promise<void> {

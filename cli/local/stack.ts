@@ -1,4 +1,4 @@
-import { createWriteStream, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { hashApiKey } from '../../protocol/index.ts';
 import { lookUpBase, lookUpVersions } from '../admin/look-up.ts';
@@ -7,15 +7,16 @@ import { localFilePath, type LocalFile } from '../connection.ts';
 import type { Output } from '../output.ts';
 import { publishAdapter } from '../publish/publish-adapter.ts';
 import { buildPage } from './build-page.ts';
+import { openDevLog } from './dev-log.ts';
 import { startEdge, type Edge } from './edge.ts';
 import { EXAMPLES } from './examples.ts';
 import { cacheFolder, findBase } from './find-base.ts';
 import { ensureKeysFile } from './keys-file.ts';
-import { openLog } from './open-log.ts';
 import { originProgress } from './origin-progress.ts';
 import { startOrigin, type OriginProcess } from './origin-process.ts';
 import { LOOPBACK, needFreePort } from './ports.ts';
 import { writePrivateFile } from './private-file.ts';
+import { makePrivateFolder } from './private-folder.ts';
 import { registerApiKey } from './register-api-key.ts';
 import { startSchedule } from './schedule.ts';
 import { takeStartLock } from './start-lock.ts';
@@ -60,6 +61,8 @@ export interface Stack {
 export async function startStack(options: StackOptions): Promise<Stack> {
   const { folder, output, signal } = options;
   const graftFolder = path.join(folder, '.graft');
+  // Not what is in it: keys that others may read are refused.
+  await makePrivateFolder(graftFolder);
   const release = await takeStartLock(graftFolder);
   const undo: (() => Promise<void> | void)[] = [release];
   const stop = async () => {
@@ -78,10 +81,9 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const page = await buildPage({ output, ...(signal === undefined ? {} : { signal }) });
     signal?.throwIfAborted();
 
-    const log = createWriteStream('', { fd: openLog(path.join(graftFolder, 'dev.log')) });
-    undo.push(() => new Promise((resolve) => log.end(resolve)));
-    const onLog = (part: string) => (line: string) =>
-      log.write(`${new Date().toISOString()} ${part} ${line}\n`);
+    const log = openDevLog(path.join(graftFolder, 'dev.log'));
+    undo.push(log.close);
+    const onLog = (part: string) => (line: string) => log.write(part, line);
 
     const progress = originProgress(output);
     undo.push(progress.end);

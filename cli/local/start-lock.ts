@@ -1,5 +1,5 @@
 import { readFileSync, rmSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CliError } from '../cli-error.ts';
 
@@ -20,15 +20,15 @@ function holds(pid: number): boolean {
 
 /**
  * One stack a folder: two would write the same databases.
+ * @param graftFolder is there.
  * @returns what gives the lock back; synchronous, so that an exit handler may call it.
  * @throws CliError with the other's process id.
  */
 export async function takeStartLock(graftFolder: string): Promise<() => void> {
   const file = path.join(graftFolder, 'dev.pid');
-  await mkdir(graftFolder, { recursive: true, mode: 0o700 });
   for (let attempt = 0; ; attempt++) {
     try {
-      await writeFile(file, String(process.pid), { flag: 'wx' });
+      await writeFile(file, String(process.pid), { flag: 'wx', mode: 0o600 });
       return () => rmSync(file, { force: true });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;

@@ -121,6 +121,22 @@ describe('paths', () => {
     }
   });
 
+  // What stands before the edge must look at paths as workerd does: docs/security.md, "Not done".
+  it.each<[string, number]>([
+    ['/x/../admin/names', 200],
+    ['/admin/./names', 200],
+    ['/x/%2e%2e/admin/names', 404],
+    ['/x/.%2E/admin/names', 404],
+    ['/admin/%2e/names', 404],
+    ['/admin\\names', 404],
+    ['/x\\..\\admin/names', 404],
+    ['//admin/names', 404],
+  ])('%s: dots are resolved by workerd, before the worker, and by nobody else', async (target, status) => {
+    const key = `Authorization: Bearer ${graft.adminKey}`;
+    const answer = await raw([`GET ${target} HTTP/1.1`, 'Host: a', key, 'Connection: close']);
+    expect(answer.statuses).toEqual([status]);
+  });
+
   it('a method is what the request line says', async () => {
     for (const header of [
       'X-HTTP-Method-Override: DELETE',

@@ -1,13 +1,4 @@
-/**
- * Miniflare's synchronous calls (`prepare`, `bind` of its D1) wait for another thread, which sets a flag and then
- * notifies. On a busy machine that thread is stopped in between: the notification comes to the next call, which wakes
- * with the flag unset, finds no answer and fails with `false == true`, and so does every call after it (seen in
- * miniflare 4.20260426.0, `SynchronousFetcher.fetch`). Waiting goes on here until the flag is set.
- */
-const wait = Atomics.wait.bind(Atomics);
-Atomics.wait = ((array: Int32Array, index: number, value: number, timeout?: number) => {
-  for (;;) {
-    const woken = wait(array, index, value, timeout);
-    if (woken !== 'ok' || Atomics.load(array, index) !== value) return woken;
-  }
-}) as typeof Atomics.wait;
+/** For tests that start a Miniflare of their own. */
+import { waitForChange } from '../../cli/local/steady-wait.ts';
+
+waitForChange();

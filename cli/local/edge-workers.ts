@@ -1,0 +1,100 @@
+import { randomBytes } from 'node:crypto';
+import path from 'node:path';
+import { build } from 'esbuild';
+import type { WorkerOptions } from 'miniflare';
+import { LOOPBACK } from './ports.ts';
+import { ROOT } from './origin-process.ts';
+
+/** Bytes of what nobody else on the machine may guess. */
+const SECRET_BYTES = 16;
+
+/** The worker as one module, as `wrangler deploy` bundles it. */
+async function bundleWorker(): Promise<string> {
+  const result = await build({
+    entryPoints: [path.join(ROOT, 'worker/index.ts')],
+    bundle: true,
+    write: false,
+    format: 'esm',
+    target: 'es2022',
+    platform: 'neutral',
+    mainFields: ['module', 'main'],
+    conditions: ['workerd', 'worker', 'browser'],
+    external: ['cloudflare:*', 'node:*'],
+    sourcemap: 'inline',
+    logLevel: 'silent',
+  });
+  return result.outputFiles[0]?.text ?? '';
+}
+
+const script = (contents: string): WorkerOptions['modules'] => [
+  { type: 'ESModule', path: 'index.js', contents },
+];
+
+/** Answers at Miniflare's own socket, to whoever finds it. */
+const CLOSED = 'export default { fetch: () => new Response(null, { status: 403 }) };';
+/**
+ * Answers at the edge's socket. It has no other handler: such a socket also takes a connection by which each handler of
+ * its worker can be called, `scheduled` among them. `cf` is what the client says there (`MF-CF-Blob`), valid or not.
+ */
+const DOOR = `export default {
+  fetch(request, env) {
+    let plain;
+    try {
+      plain = new Request(request, { cf: {} });
+    } catch {
+      return new Response(null, { status: 400 });
+    }
+    return env.GRAFT.fetch(plain);
+  },
+};`;
+
+export interface EdgeWorkers {
+  workers: WorkerOptions[];
+  /** Name of the worker that has the edge's socket. */
+  door: string;
+  /** Name of the edge's worker. */
+  graft: string;
+}
+
+/**
+ * The workers that Miniflare is to run. Before its first one it puts a worker of its own, which obeys headers of clients:
+ * `MF-Original-URL` for another URL, `MF-Route-Override` for another worker by its name. So the first is a closed one, the
+ * others have names that nobody knows, and the edge's socket leads past it.
+ * @param options of the edge's worker, less its modules. @param port of the edge's socket; 0 = any free one.
+ */
+export async function edgeWorkers(params: { options: WorkerOptions; port: number }): Promise<EdgeWorkers> {
+  const { options, port } = params;
+  const { compatibilityDate } = options;
+  const common = compatibilityDate === undefined ? {} : { compatibilityDate };
+  const secret = randomBytes(SECRET_BYTES).toString('hex');
+  const door = `door-${secret}`;
+  const graft = `graft-${secret}`;
+  const workers = [
+    { ...common, name: 'closed', modules: script(CLOSED) },
+    {
+      ...common,
+      name: door,
+      modules: script(DOOR),
+      serviceBindings: { GRAFT: graft },
+      unsafeDirectSockets: [{ host: LOOPBACK, port }],
+    },
+    {
+      ...options,
+      name: graft,
+      // In a header of its requests to origins, instead of the name.
+      zone: 'graft.example.com',
+      modules: script(await bundleWorker()),
+      durableObjects: keepPlaces(options.durableObjects),
+    },
+  ] as WorkerOptions[];
+  return { workers, door, graft };
+}
+
+/** Objects lie in the state under their worker's name and class; it was a worker without a name that made them. */
+const keepPlaces = (objects: WorkerOptions['durableObjects'] = {}): WorkerOptions['durableObjects'] =>
+  Object.fromEntries(
+    Object.entries(objects as Record<string, { className: string }>).map(([binding, object]) => [
+      binding,
+      { ...object, unsafeUniqueKey: `-${object.className}` },
+    ]),
+  );

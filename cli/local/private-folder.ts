@@ -1,0 +1,54 @@
+import { chmod, lstat, mkdir, readdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { CliError, EXIT } from '../cli-error.ts';
+
+/** Permission bits of group and others. */
+const OTHERS = 0o077;
+/** Taken from what is made meanwhile: all that group and others could have. */
+const PRIVATE_UMASK = OTHERS;
+
+/**
+ * Makes a folder for its owner alone; one that was there with wider rights is narrowed.
+ * @param options.contents narrows what is in it, too, when it was wider: what is copied from there keeps its own rights.
+ * @throws CliError when it is somebody else's.
+ */
+export async function makePrivateFolder(folder: string, options: { contents?: boolean } = {}): Promise<void> {
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  // Windows has no such rights.
+  if (process.platform === 'win32') return;
+  const { mode, uid } = await stat(folder);
+  if (uid !== process.getuid?.())
+    throw new CliError({
+      message: `${folder} belongs to another user, who could read and change what is kept there. Run \`graft dev\` in a folder of your own, or remove that one.`,
+      exitCode: EXIT.auth,
+      code: 'folder_not_yours',
+    });
+  if ((mode & OTHERS) === 0) return;
+  await chmod(folder, mode & 0o700);
+  if (options.contents === true) await narrow(folder);
+}
+
+async function narrow(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const file = path.join(folder, name);
+    const entry = await lstat(file);
+    // Not through links: what is behind them is not in the folder.
+    if (entry.isSymbolicLink()) continue;
+    if ((entry.mode & OTHERS) !== 0) await chmod(file, entry.mode & 0o700);
+    if (entry.isDirectory()) await narrow(file);
+  }
+}
+
+let running = 0;
+let before = 0;
+
+/** Runs `work` so that files which this process, and processes that it starts then, make are their owner's alone. */
+export async function makePrivately<T>(work: () => Promise<T>): Promise<T> {
+  // The process has one umask: of several that overlap the last one gives it back.
+  if (running++ === 0) before = process.umask(PRIVATE_UMASK);
+  try {
+    return await work();
+  } finally {
+    if (--running === 0) process.umask(before);
+  }
+}

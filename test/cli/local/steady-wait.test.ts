@@ -1,0 +1,28 @@
+import { Worker } from 'node:worker_threads';
+import { expect, it } from 'vitest';
+import { waitForChange } from '../../../cli/local/steady-wait.ts';
+
+/** Notifies three times without a change, each time until somebody has heard it; then changes the value. */
+const EARLY = `
+  const { workerData: flag } = require('node:worker_threads');
+  for (let heard = 0; heard < 3; ) heard += Atomics.notify(flag, 0);
+  Atomics.store(flag, 0, 1);
+  Atomics.notify(flag, 0);
+`;
+
+it('a notification that comes before its change wakes nobody', async () => {
+  waitForChange();
+  waitForChange();
+  const flag = new Int32Array(new SharedArrayBuffer(4));
+  const worker = new Worker(EARLY, { eval: true, workerData: flag });
+  expect(Atomics.wait(flag, 0, 0)).toBe('ok');
+  expect(Atomics.load(flag, 0)).toBe(1);
+  await worker.terminate();
+});
+
+it('a value that differs, and a time-out, end it as before', () => {
+  waitForChange();
+  const flag = new Int32Array(new SharedArrayBuffer(4));
+  expect(Atomics.wait(flag, 0, 1)).toBe('not-equal');
+  expect(Atomics.wait(flag, 0, 0, 1)).toBe('timed-out');
+});
