@@ -15,7 +15,10 @@ import { readWorkerdLog } from './workerd-log.ts';
 export interface Edge {
   readonly url: string;
   /** The worker's stores, by the names of their bindings. */
-  readonly miniflare: Pick<Miniflare, 'getKVNamespace' | 'getD1Database' | 'getDurableObjectNamespace'>;
+  readonly miniflare: Pick<
+    Miniflare,
+    'getKVNamespace' | 'getD1Database' | 'getR2Bucket' | 'getDurableObjectNamespace'
+  >;
   /** Resolves with a sentence when workerd ends without having been asked to. */
   readonly failed: Promise<string>;
   /** What cron triggers do in production; Miniflare fires none. @throws Error when the worker's handler fails. */
@@ -111,6 +114,7 @@ export async function startEdge(params: {
     const stores: Edge['miniflare'] = {
       getKVNamespace: (binding) => miniflare.getKVNamespace(binding, graft),
       getD1Database: (binding) => miniflare.getD1Database(binding, graft),
+      getR2Bucket: (binding) => miniflare.getR2Bucket(binding, graft),
       getDurableObjectNamespace: (binding) => miniflare.getDurableObjectNamespace(binding, graft),
     };
     await migrate(stores, Object.keys(workerOptions.d1Databases ?? {})[0], wrangler.unstable_splitSqlQuery);

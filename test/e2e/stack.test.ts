@@ -11,6 +11,8 @@ import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { LocalFile } from '../../cli/connection.ts';
 import { TINY_ADAPTERS, type TinyAdapter, writeTinyAdapter, writeTinyBase } from '../fixtures/tiny-base.ts';
+import { descendants, listeningPorts } from '../security/listening-ports.ts';
+import { sendRaw } from '../security/raw-socket.ts';
 import { runGraft, startGraft, type GraftProcess } from './graft-process.ts';
 import { wranglerKvKey } from './run-wrangler.ts';
 
@@ -74,6 +76,23 @@ describe('graft dev', () => {
     expect(JSON.parse(await readFile(file, 'utf8'))).toEqual(local);
     for (const name of ['local.json', 'keys.json'])
       expect((await stat(path.join(folder, '.graft', name))).mode & 0o777).toBe(0o600);
+    for (const name of ['.graft', '.wrangler/state'])
+      expect((await stat(path.join(folder, name))).mode & 0o777).toBe(0o700);
+  });
+
+  it('has one port that does anything without a signature: the edge', async () => {
+    const started = dev.child.pid as number;
+    const ports = [started, ...descendants(started)].flatMap(listeningPorts);
+    const [edge, origin] = [local.url, local.originUrl].map((url) => Number(new URL(url).port));
+    expect(ports).toEqual(expect.arrayContaining([edge, origin]));
+    const target = path.join(folder, 'written');
+    const up = encodeURIComponent('/..'.repeat(12) + target);
+    for (const port of ports) {
+      const head = `POST /core/store-temp-file?extension=${up} HTTP/1.1\r\nHost: localhost\r\n`;
+      const answer = await sendRaw(`http://127.0.0.1:${port}`, `${head}Content-Length: 4\r\n\r\nevil`);
+      expect([port, answer.slice(0, 12)]).toEqual([port, expect.stringMatching(/^$|^HTTP\/1\.1 4/)]);
+    }
+    await expect(access(target)).rejects.toThrow();
   });
 
   it('refuses to start twice in one folder, in one line', async () => {

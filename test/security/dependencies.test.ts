@@ -14,6 +14,8 @@ const Lock = z.object({
     z.looseObject({
       integrity: z.string().optional(),
       hasInstallScript: z.boolean().optional(),
+      license: z.string().optional(),
+      dev: z.boolean().optional(),
       link: z.boolean().optional(),
     }),
   ),
@@ -21,15 +23,34 @@ const Lock = z.object({
 const declared = Package.parse(JSON.parse(read('package.json')));
 const { packages } = Lock.parse(JSON.parse(read('package-lock.json')));
 
-/** They would run a script at install, and work without: esbuild, koffi, workerd and ONNX Runtime bring their binaries as packages or inside. */
+/**
+ * They run a script at install unless told otherwise, and work without: each brings its program as a package of its own
+ * or inside. docs/security.md says what the scripts do; whoever adds one here has read it.
+ */
 const WITH_SCRIPTS = ['esbuild', 'koffi', 'onnxruntime-node', 'sharp', 'workerd'];
+
+/** Of what is installed with graft: those that ask for no more than a notice. */
+const PERMISSIVE = ['MIT', 'Apache-2.0', 'ISC', 'BSD-2-Clause', 'BSD-3-Clause', '0BSD', 'CC0-1.0'];
+/** Others, each looked at: libvips comes with miniflare by sharp, as a library of its own that graft never calls. */
+const LOOKED_AT = /^@img\/sharp-/;
+
+const nameOf = (folder: string): string => folder.split('node_modules/').at(-1) as string;
 
 it('nothing that is installed runs a script, and no other package would like to', () => {
   expect(read('.npmrc').split('\n')).toContain('ignore-scripts=true');
   const wanting = Object.entries(packages)
     .filter(([, { hasInstallScript }]) => hasInstallScript)
-    .map(([folder]) => folder.split('node_modules/').at(-1));
+    .map(([folder]) => nameOf(folder));
   expect([...new Set(wanting)].sort()).toEqual(WITH_SCRIPTS);
+  for (const name of WITH_SCRIPTS) expect(read('docs/security.md')).toContain(`\`${name}\``);
+});
+
+it('nobody who installs graft gets a licence that was not looked at', () => {
+  const odd = Object.entries(packages)
+    .filter(([folder, { dev }]) => folder !== '' && dev !== true && !LOOKED_AT.test(nameOf(folder)))
+    .filter(([, { license }]) => !PERMISSIVE.some((name) => license?.split(/[() ]+/).includes(name)))
+    .map(([folder, { license }]) => `${nameOf(folder)}: ${license}`);
+  expect(odd).toEqual([]);
 });
 
 it('versions are exact, and those of the lock', () => {
