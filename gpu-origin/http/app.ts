@@ -81,12 +81,14 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   });
 
   app.use('*', async (c, next) => {
-    const allowed =
-      mode.kind === 'signed' && isLocalScrape(c)
-        ? { ok: true as const, value: null }
-        : await authenticate(c, mode, nonces, context.now());
-    if (!allowed.ok) return errorResponse(allowed.error);
-    c.set('bodyHash', allowed.value);
+    if (mode.kind === 'signed' && isLocalScrape(c)) c.set('bodyHash', null);
+    else {
+      const allowed = await authenticate(c, mode, nonces, context.now());
+      if (!allowed.ok) return errorResponse(allowed.error);
+      // In dev mode everybody on this machine may ask everything: whoever asks more than for its health is proved.
+      (c.env as OriginEnv['Bindings'] | undefined)?.proved?.();
+      c.set('bodyHash', allowed.value);
+    }
     await next();
     if (context.services !== null) c.res.headers.set(LOAD_HEADER, loadOf(context.services, lifecycle));
   });

@@ -56,5 +56,9 @@ export interface RequestVariables {
 /** hono's `Env`. */
 export interface OriginEnv {
   Variables: RequestVariables;
-  Bindings: { incoming?: { url?: string; socket?: { remoteAddress?: string } } };
+  Bindings: {
+    incoming?: { url?: string; socket?: { remoteAddress?: string } };
+    /** The request's connection is one of the edge's, whose signature was good. */
+    proved?: () => void;
+  };
 }

@@ -6,6 +6,7 @@ import { openAdapterStore, type AdapterStore } from '../../../gpu-origin/adapter
 import { Engine } from '../../../gpu-origin/engine/engine.ts';
 import type { Clock } from '../../../gpu-origin/engine/ports.ts';
 import { createApp } from '../../../gpu-origin/http/app.ts';
+import type { ConnectionLimits, Connections } from '../../../gpu-origin/http/connections.ts';
 import { Lifecycle } from '../../../gpu-origin/http/lifecycle.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
@@ -39,6 +40,7 @@ export interface Origin {
   lifecycle: Lifecycle;
   context: OriginContext;
   faults: unknown[];
+  connections: Connections;
   /** Digest of an adapter that the origin holds under the name `alice/notes`. */
   adapter: string;
   stop(): Promise<void>;
@@ -56,6 +58,9 @@ export async function startTestOrigin(
     now?: () => number;
     context?: Partial<OriginContext>;
     services?: Partial<Services>;
+    /** Of connections; the origin's own unless given. */
+    limits?: ConnectionLimits;
+    port?: number;
   } = {},
 ): Promise<Origin> {
   const folder = mkdtempSync(join(tmpdir(), 'graft-http-'));
@@ -106,7 +111,12 @@ export async function startTestOrigin(
     onFault: (_where, error) => faults.push(error),
     ...options.context,
   };
-  const { url, server } = await listen({ app: createApp(context), host: '127.0.0.1', port: 0 });
+  const { url, server, connections } = await listen({
+    app: createApp(context),
+    host: '127.0.0.1',
+    port: options.port ?? 0,
+    ...(options.limits === undefined ? {} : { limits: options.limits }),
+  });
   return {
     url,
     runner,
@@ -116,6 +126,7 @@ export async function startTestOrigin(
     lifecycle,
     context,
     faults,
+    connections,
     adapter,
     async stop() {
       await engine.close();
