@@ -35,6 +35,10 @@ export interface Config {
   graceMs: number;
   /** Share of the requests that are logged, 0 to 1. */
   logSample: number;
+  /** Who has it may read the metrics, from anywhere. */
+  metricsToken: string | undefined;
+  /** It listens on loopback alone. */
+  loopbackOnly: boolean;
 }
 
 const GiB = 1024 ** 3;
@@ -65,6 +69,8 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
 
 Environment
   GRAFT_ORIGIN_KEYS            signed mode: kid:base64,… with at least 32 bytes each; every one verifies
+  GRAFT_METRICS_TOKEN          for GET /metrics as "authorization: Bearer …", at least 16 characters; without it only
+                               this machine may read them, and only where --host is loopback
   GRAFT_CACHE                  see --cache
 `;
 
@@ -132,6 +138,8 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
       ? { kind: 'dev', adapters: namedFolders(flags.adapter ?? [], flags.parent ?? []) }
       : signedMode(flags, env),
     logSample: share('log-sample', flags['log-sample']) ?? 0,
+    metricsToken: metricsToken(env['GRAFT_METRICS_TOKEN']),
+    loopbackOnly: local,
     graceMs: whole('grace-ms', flags['grace-ms'], 0, 600_000) ?? (local ? 0 : REMOTE_GRACE_MS),
   };
 }
@@ -158,6 +166,17 @@ function signedMode(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv
   } catch (error) {
     throw new ConfigError(`GRAFT_ORIGIN_KEYS: ${(error as Error).message}`);
   }
+}
+
+/** Short ones can be guessed. */
+const MIN_TOKEN_CHARACTERS = 16;
+
+function metricsToken(text: string | undefined): string | undefined {
+  if (text === undefined || text === '') return undefined;
+  if (/^[\x21-\x7e]+$/.test(text) && text.length >= MIN_TOKEN_CHARACTERS) return text;
+  throw new ConfigError(
+    `GRAFT_METRICS_TOKEN has at least ${MIN_TOKEN_CHARACTERS} printable characters and no space; openssl rand -hex 32 makes one`,
+  );
 }
 
 function namedFolders(adapters: readonly string[], parents: readonly string[]): NamedFolder[] {

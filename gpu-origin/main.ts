@@ -11,7 +11,8 @@ import { standaloneMode } from './http/standalone-models.ts';
 import { loadServices } from './load-services.ts';
 import { progressReporter } from './progress-reporter.ts';
 import { both, createLogLine, createRequestLog } from './request-log.ts';
-import type { ChainEntry } from '../protocol/index.ts';
+import { createSignatureLog } from './signature-log.ts';
+import { newStartId, type ChainEntry } from '../protocol/index.ts';
 
 const note = (message: string): boolean => process.stderr.write(`${message}\n`);
 /** One line of JSON on stdout, for the program that started us. */
@@ -29,11 +30,17 @@ async function run(config: Config): Promise<void> {
     log('error', 'fault', { where, request_ids: requestIds, stack });
   };
   const context: OriginContext = {
-    mode: config.mode.kind === 'dev' ? standaloneMode(chains) : { ...config.mode, startedAt },
+    mode:
+      config.mode.kind === 'dev'
+        ? standaloneMode(chains)
+        : { ...config.mode, startedAt, startId: newStartId() },
     lifecycle,
     metrics,
     services: null,
     now: Date.now,
+    onRefusedSignature: createSignatureLog(log, () => performance.now()),
+    metricsToken: config.metricsToken,
+    loopbackOnly: config.loopbackOnly,
     onFault: (where, error) => {
       metrics.observer.onFault?.({ where: 'http', error, requestIds: [] });
       onFault(where, error);

@@ -1,7 +1,8 @@
 /**
  * Signature of a request from the worker to an origin, one header:
  * `x-graft-signature: v1 kid=…,t=<unix ms>,n=<16 bytes base64url>,h=<sha256 of the body, hex>,s=<hex>` where
- * s = HMAC-SHA-256 over `graft-v1\n<origin id>\n<kid>\n<METHOD>\n<raw path and query>\n<t>\n<n>\n<h>`.
+ * s = HMAC-SHA-256 over `graft-v1\n<origin id>\n<kid>\n<METHOD>\n<raw path and query>\n<t>\n<n>\n<h>`. One that is for an
+ * origin's present start alone says so: `b=<22 characters>` in the header, `\n<b>` at the end of what is signed.
  * Web Crypto only, so that both ends share this file.
  */
 import { z } from 'zod';
@@ -10,6 +11,8 @@ import { SIGNATURE_WINDOW_MS } from './limits.ts';
 import { err, ok, type Result } from './result.ts';
 
 export const SIGNATURE_HEADER = 'x-graft-signature';
+/** Of an origin's refusal `before_start`: the id of its present start, for the next signature. */
+export const START_HEADER = 'x-graft-start';
 
 export interface SigningKey {
   kid: string;
@@ -24,7 +27,12 @@ export interface SignedParts {
   pathAndQuery: string;
   /** sha256 of the body, hex; of the empty string when there is none. */
   bodyHash: string;
+  /** The origin's start that it is for; any unless given. */
+  startId?: string | undefined;
 }
+
+/** 16 bytes, base64url. */
+const Random = z.string().regex(/^[A-Za-z0-9_-]{22}$/);
 
 const Fields = z.strictObject({
   kid: z.string().regex(/^[A-Za-z0-9_-]{1,32}$/),
@@ -33,7 +41,8 @@ const Fields = z.strictObject({
     // One way to write a number: the MAC is over the number, not over its digits.
     .regex(/^[1-9]\d{0,14}$/)
     .transform(Number),
-  n: z.string().regex(/^[A-Za-z0-9_-]{22}$/),
+  n: Random,
+  b: Random.optional(),
   h: z.string().regex(/^[0-9a-f]{64}$/),
   s: z.string().regex(/^[0-9a-f]{64}$/),
 });
@@ -99,6 +108,7 @@ const canonical = (parts: SignedParts, kid: string, t: number, n: string): Uint8
       t,
       n,
       parts.bodyHash,
+      ...(parts.startId === undefined ? [] : [parts.startId]),
     ].join('\n'),
     // workerd's types leave the kind of buffer open.
   ) as Uint8Array<ArrayBuffer>;
@@ -109,6 +119,12 @@ function base64url(bytes: Uint8Array): string {
     .replaceAll('/', '_')
     .replace(/=+$/, '');
 }
+
+/** @returns the id of a start of an origin: 16 random bytes. */
+export const newStartId = (): string => base64url(crypto.getRandomValues(new Uint8Array(16)));
+
+/** @returns the id, or null when it does not have the form of one. */
+export const readStartId = (header: string | null): string | null => Random.safeParse(header).data ?? null;
 
 /** @param now unix ms. @param nonce 16 random bytes; given only by tests. */
 export async function sign(
@@ -123,7 +139,8 @@ export async function sign(
     await importKey(key.secret),
     canonical(parts, key.kid, now, n),
   );
-  return `v1 kid=${key.kid},t=${now},n=${n},h=${parts.bodyHash},s=${toHex(mac)}`;
+  const b = parts.startId === undefined ? '' : `b=${parts.startId},`;
+  return `v1 kid=${key.kid},t=${now},n=${n},${b}h=${parts.bodyHash},s=${toHex(mac)}`;
 }
 
 /** @returns the header's fields, or null when it does not have the form above. */
@@ -146,16 +163,26 @@ export type SignatureProblem =
   | { kind: 'malformed' }
   | { kind: 'unknown_key'; kid: string }
   | { kind: 'clock_skew'; skewMs: number }
+  /** Made before the receiver started, or for an earlier start. */
   | { kind: 'before_start' }
-  | { kind: 'mismatch' }
+  | { kind: 'mismatch'; kid: string }
   | { kind: 'replayed' }
   /** No more nonces can be kept. */
   | { kind: 'store_full' };
 
+/** For a key id that there is not, so that it takes as long as a key that there is. */
+const NOBODY: SigningKey = { kid: '', secret: crypto.getRandomValues(new Uint8Array(32)) };
+
 /**
  * Checks everything but the body itself: the caller compares `fields.h` with the hash of the bytes it received.
- * The nonce is kept only after the MAC is good, so that garbage cannot fill the store.
- * @param startedAt unix ms; older stamps are refused because nonces do not survive a restart.
+ * The nonce is kept only after the MAC is good, so that garbage cannot fill the store. What depends on the receiver's
+ * keys or start is found out last: a stranger sees of it only that the MAC is not good.
+ *
+ * Nonces do not survive a restart. A stamp from before the start is therefore good only in a signature that is for this
+ * start, whose id nobody knew before: so an edge whose clock is behind gets through, and what was sent before the
+ * restart does not.
+ * @param startedAt unix ms.
+ * @param startId of the present start; none = stamps from before it are never good.
  * @param rememberNonce keeps the nonce, or says why it does not.
  */
 export async function verifySignature(params: {
@@ -166,26 +193,29 @@ export async function verifySignature(params: {
   pathAndQuery: string;
   now: number;
   startedAt: number;
+  startId?: string | undefined;
   rememberNonce: (nonce: string, expiresAt: number) => NonceMemory;
 }): Promise<Result<SignatureFields, SignatureProblem>> {
+  const { originId, method, pathAndQuery } = params;
   const fields = parseSignature(params.header);
   if (fields === null) return err({ kind: 'malformed' });
-  const key = params.keys.find((candidate) => candidate.kid === fields.kid);
-  if (key === undefined) return err({ kind: 'unknown_key', kid: fields.kid });
   const skewMs = fields.t - params.now;
   if (Math.abs(skewMs) > SIGNATURE_WINDOW_MS) return err({ kind: 'clock_skew', skewMs });
-  if (fields.t < params.startedAt) return err({ kind: 'before_start' });
-  const { originId, method, pathAndQuery } = params;
+  const key = params.keys.find((candidate) => candidate.kid === fields.kid);
   const mac = Uint8Array.from(fields.s.match(/../g) as string[], (pair) => parseInt(pair, 16));
   const signed = canonical(
-    { originId, method, pathAndQuery, bodyHash: fields.h },
+    { originId, method, pathAndQuery, bodyHash: fields.h, startId: fields.b },
     fields.kid,
     fields.t,
     fields.n,
   );
   // subtle.verify compares in constant time.
-  const good = await crypto.subtle.verify('HMAC', await importKey(key.secret), mac, signed);
-  if (!good) return err({ kind: 'mismatch' });
+  const good = await crypto.subtle.verify('HMAC', await importKey((key ?? NOBODY).secret), mac, signed);
+  if (key === undefined) return err({ kind: 'unknown_key', kid: fields.kid });
+  if (!good) return err({ kind: 'mismatch', kid: fields.kid });
+  const forThisStart = fields.b !== undefined && fields.b === params.startId;
+  if (fields.b === undefined ? fields.t < params.startedAt : !forThisStart)
+    return err({ kind: 'before_start' });
   const memory = params.rememberNonce(`${fields.kid}:${fields.n}`, fields.t + 2 * SIGNATURE_WINDOW_MS);
   if (memory !== 'new') return err({ kind: memory === 'seen' ? 'replayed' : 'store_full' });
   return ok(fields);

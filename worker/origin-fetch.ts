@@ -2,8 +2,10 @@ import {
   err,
   ok,
   sha256Hex,
+  readStartId,
   sign,
   SIGNATURE_HEADER,
+  START_HEADER,
   type Result,
   type SigningKey,
 } from '../protocol/index.ts';
@@ -33,25 +35,29 @@ export interface OriginCall {
 
 /**
  * Sends signed requests to origins, which come from configuration alone; never follows a redirect. The first key signs;
- * an origin that does not have it yet, or not any more, gets the next ones, so that keys can be rotated in any order.
+ * an origin that does not have it yet, or not any more, gets the next ones, so that keys can be rotated in any order. One
+ * that started a moment ago by a clock that is ahead of ours says which start it is, and gets a signature for that.
  */
 export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: Fetch; now: () => number }) {
   const { keys } = params;
   if (keys.length === 0) throw new Error('no origin key');
   /** Origin's id -> index of the key that it has. */
   const accepted = new Map<string, number>();
+  /** Origin's id -> the start that signatures for it are for. */
+  const starts = new Map<string, string>();
 
   async function sendOnce(
     key: SigningKey,
     origin: Origin,
     call: OriginCall,
+    startId: string | undefined,
   ): Promise<Result<Response, Unreachable>> {
     const url = new URL(origin.url + call.path);
     const bodyHash = call.bodyHash ?? (await sha256Hex(typeof call.body === 'string' ? call.body : ''));
     const pathAndQuery = url.pathname + url.search;
     const signature = await sign(
       key,
-      { originId: origin.id, method: call.method, pathAndQuery, bodyHash },
+      { originId: origin.id, method: call.method, pathAndQuery, bodyHash, startId },
       params.now(),
     );
     const headers: Record<string, string> = { [SIGNATURE_HEADER]: signature };
@@ -73,27 +79,50 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
     }
   }
 
+  /** Signs for the origin's present start, once more when that is another one than we thought. */
+  async function sendForStart(
+    key: SigningKey,
+    origin: Origin,
+    call: OriginCall,
+    isRepeatable: boolean,
+  ): Promise<{ sent: Result<Response, Unreachable>; reason: string | null }> {
+    for (let tries = 1; ; tries += 1) {
+      const startId = starts.get(origin.id);
+      const sent = await sendOnce(key, origin, call, startId);
+      if (!sent.ok || sent.value.status !== 401) return { sent, reason: null };
+      const reason = await reasonOf(sent.value);
+      const told = reason === 'before_start' ? readStartId(sent.value.headers.get(START_HEADER)) : null;
+      if (told !== null) starts.set(origin.id, told);
+      // An origin of before there were such signatures, where a newer one has been.
+      else if (reason === 'malformed' && startId !== undefined) starts.delete(origin.id);
+      else return { sent, reason };
+      if (!isRepeatable || tries > 1) return { sent, reason };
+      await sent.value.body?.cancel();
+    }
+  }
+
   return async (origin: Origin, call: OriginCall): Promise<Result<Response, Unreachable>> => {
     const first = accepted.get(origin.id) ?? 0;
+    const isRepeatable = typeof (call.body ?? '') === 'string';
     for (let turn = 0; ; turn += 1) {
       const index = (first + turn) % keys.length;
-      const sent = await sendOnce(keys[index] as SigningKey, origin, call);
-      const isLast = turn === keys.length - 1 || typeof (call.body ?? '') !== 'string';
-      if (sent.ok && sent.value.status === 401 && !isLast && (await lacksKey(sent.value))) continue;
+      const { sent, reason } = await sendForStart(keys[index] as SigningKey, origin, call, isRepeatable);
+      const isLast = turn === keys.length - 1 || !isRepeatable;
+      if (reason === 'unknown_key' && !isLast) continue;
       if (sent.ok && sent.value.status !== 401) accepted.set(origin.id, index);
       return sent;
     }
   };
 }
 
-/** Leaves the response readable. */
-async function lacksKey(response: Response): Promise<boolean> {
+/** Why an origin refuses a signature; null when it does not say. Leaves the response readable. */
+async function reasonOf(response: Response): Promise<string | null> {
   try {
     const text = await readOriginText(response.clone());
     const { error } = JSON.parse(text ?? '') as { error?: { reason?: unknown } };
-    return error?.reason === 'unknown_key';
+    return typeof error?.reason === 'string' ? error.reason : null;
   } catch {
-    return false;
+    return null;
   }
 }
 

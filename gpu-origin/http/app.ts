@@ -17,8 +17,9 @@ import {
   prefetchAdapters,
   receiveAdapterPart,
 } from './adapters.ts';
-import { authenticate, isLocalScrape } from './authenticate.ts';
+import { authenticate } from './authenticate.ts';
 import { handleCompletion } from './completions.ts';
+import { mayScrape } from './metrics-access.ts';
 import { getModel, listModels } from './models.ts';
 import { NonceStore } from './nonce-store.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
@@ -81,13 +82,21 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   });
 
   app.use('*', async (c, next) => {
-    if (mode.kind === 'signed' && isLocalScrape(c)) c.set('bodyHash', null);
-    else {
-      const allowed = await authenticate(c, mode, nonces, context.now());
-      if (!allowed.ok) return errorResponse(allowed.error);
+    c.set('bodyHash', null);
+    c.set('kid', null);
+    if (mode.kind === 'dev' || !mayScrape(c, context)) {
+      const sender = await authenticate(c, mode, nonces, context.now());
+      if (!sender.ok) {
+        const { error, headers, problem } = sender.error;
+        if (problem !== null) context.onRefusedSignature?.(problem);
+        return errorResponse(error, headers);
+      }
       // In dev mode everybody on this machine may ask everything: whoever asks more than for its health is proved.
       (c.env as OriginEnv['Bindings'] | undefined)?.proved?.();
-      c.set('bodyHash', allowed.value);
+      if (sender.value !== null) {
+        c.set('bodyHash', sender.value.bodyHash);
+        c.set('kid', sender.value.kid);
+      }
     }
     await next();
     if (context.services !== null) c.res.headers.set(LOAD_HEADER, loadOf(context.services, lifecycle));

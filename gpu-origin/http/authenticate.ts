@@ -6,6 +6,7 @@ import {
   type Result,
   SIGNATURE_HEADER,
   SIGNATURE_WINDOW_MS,
+  START_HEADER,
   type SignatureProblem,
   verifySignature,
 } from '../../protocol/index.ts';
@@ -27,51 +28,60 @@ export function isLoopback(c: Context<OriginEnv>): boolean {
   return address !== undefined && /^(127\.|::1$|::ffff:127\.)/.test(address);
 }
 
-/** What proxies add. A tunnel on this machine calls from loopback for anybody on the internet. */
-const PROXY_HEADERS = ['forwarded', 'via', 'x-forwarded-for', 'x-real-ip', 'cf-connecting-ip', 'cf-ray'];
+/** Who sent a request, of which all but the body has been checked. */
+export interface Sender {
+  /** The hash that the body must have. */
+  bodyHash: string;
+  kid: string;
+}
 
-/** A scrape by somebody on this machine: by a loopback name, and not through a proxy. */
-export const isLocalScrape = (c: Context<OriginEnv>): boolean =>
-  c.req.path === '/metrics' &&
-  isLoopback(c) &&
-  c.req.header(SIGNATURE_HEADER) === undefined &&
-  checkLoopbackNames(c).ok &&
-  PROXY_HEADERS.every((name) => c.req.header(name) === undefined);
+export interface Refused {
+  error: ApiError;
+  headers: Record<string, string>;
+  /** What is wrong with the signature, for the log: strangers are not told all of it. */
+  problem: SignatureProblem | null;
+}
 
-/** @returns the hash that the body must have, or null when nothing is signed. */
+/** @returns null when nothing is signed. */
 export async function authenticate(
   c: Context<OriginEnv>,
   mode: Mode,
   nonces: NonceStore,
   now: number,
-): Promise<Result<string | null, ApiError>> {
-  if (mode.kind === 'dev') return checkLoopbackNames(c);
+): Promise<Result<Sender | null, Refused>> {
+  if (mode.kind === 'dev')
+    return checkLoopbackNames(c) ? ok(null) : err({ error: LOOPBACK_ONLY, headers: {}, problem: null });
   const checked = await verifySignature({
+    ...mode,
     header: c.req.header(SIGNATURE_HEADER),
-    keys: mode.keys,
-    originId: mode.originId,
     method: c.req.method,
     pathAndQuery: rawTarget(c),
     now,
-    startedAt: mode.startedAt,
     rememberNonce: nonces.remember,
   });
-  return checked.ok ? ok(checked.value.h) : err(refusal(checked.error));
+  if (checked.ok) return ok({ bodyHash: checked.value.h, kid: checked.value.kid });
+  const problem = checked.error;
+  const starts = problem.kind === 'before_start' && mode.startId !== undefined;
+  return err({
+    error: refusal(problem),
+    headers: starts ? { [START_HEADER]: mode.startId as string } : {},
+    problem,
+  });
 }
 
+const LOOPBACK_ONLY: ApiError = {
+  code: 'insufficient_scope',
+  message: 'With --dev, only this machine may call, by a loopback name.',
+};
+
 /** A page on the web can make a browser call loopback, under a name of its own; its Host or Origin gives it away. */
-function checkLoopbackNames(c: Context<OriginEnv>): Result<null, ApiError> {
+export function checkLoopbackNames(c: Context<OriginEnv>): boolean {
   const host = c.req.header('host') ?? new URL(c.req.url).host;
   const origin = c.req.header('origin');
-  const refused =
-    !LOOPBACK_NAMES.has(nameOf(`http://${host}`)) ||
-    (origin !== undefined && !LOOPBACK_NAMES.has(nameOf(origin)));
-  return refused
-    ? err({
-        code: 'insufficient_scope',
-        message: 'With --dev, only this machine may call, by a loopback name.',
-      })
-    : ok(null);
+  return (
+    LOOPBACK_NAMES.has(nameOf(`http://${host}`)) &&
+    (origin === undefined || LOOPBACK_NAMES.has(nameOf(origin)))
+  );
 }
 
 function nameOf(url: string): string {
@@ -82,7 +92,10 @@ function nameOf(url: string): string {
   }
 }
 
-/** A caller without a good key learns nothing secret: the clock is in every answer's `date`. */
+/**
+ * A caller without a good key learns nothing secret: the clock is in every answer's `date`, and a key id that there is
+ * not is answered as a wrong secret is. `unknown_key` makes the edge try its next key.
+ */
 function refusal(problem: SignatureProblem): ApiError {
   if (problem.kind === 'store_full')
     return {
@@ -91,15 +104,21 @@ function refusal(problem: SignatureProblem): ApiError {
         'This origin has checked as many signatures as it can keep in mind; it will take more in a while.',
       retryAfterMs: 1_000,
     };
-  return { code: 'invalid_signature', message: explain(problem), reason: problem.kind };
+  return { code: 'invalid_signature', message: explain(problem), reason: toldAs(problem.kind) };
 }
+
+const toldAs = (kind: SignatureProblem['kind']): string => (kind === 'mismatch' ? 'unknown_key' : kind);
 
 function explain(problem: Exclude<SignatureProblem, { kind: 'store_full' }>): string {
   switch (problem.kind) {
     case 'malformed':
       return `A valid ${SIGNATURE_HEADER} header is needed.`;
     case 'unknown_key':
-      return `The signature names the key '${problem.kid}', which this origin does not have; add it to GRAFT_ORIGIN_KEYS here.`;
+    case 'mismatch':
+      return (
+        'The signature is not by a key of this origin for this request: another key id, another secret under it, ' +
+        "another origin id, or a changed request. This origin's log (signature_refused) says which of them."
+      );
     case 'clock_skew':
       return (
         `The edge's clock and this origin's differ by ${Math.round(Math.abs(problem.skewMs) / 1000)} s ` +
@@ -107,10 +126,8 @@ function explain(problem: Exclude<SignatureProblem, { kind: 'store_full' }>): st
         'Set this origin’s clock by NTP; the edge’s is Cloudflare’s.'
       );
     case 'before_start':
-      return 'The signature was made before this origin started, by the edge’s clock; a later one is good.';
+      return 'The signature was made before this origin started, by the edge’s clock, or for an earlier start of it; a later one is good.';
     case 'replayed':
       return 'The signature was used before.';
-    case 'mismatch':
-      return 'The signature does not fit the request: another secret under this key id, another origin id, or a changed request.';
   }
 }

@@ -1,4 +1,12 @@
-import type { ApiError, BaseInfo, ChainEntry, Model, Result, SigningKey } from '../../protocol/index.ts';
+import type {
+  ApiError,
+  BaseInfo,
+  ChainEntry,
+  Model,
+  Result,
+  SignatureProblem,
+  SigningKey,
+} from '../../protocol/index.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { ChatTemplate } from '../model/chat-template.ts';
 import type { Tokenizer } from '../model/tokenizer.ts';
@@ -18,7 +26,14 @@ export interface Services {
 
 /** Who may call, and what `model` means. */
 export type Mode =
-  | { kind: 'signed'; originId: string; keys: readonly SigningKey[]; startedAt: number }
+  | {
+      kind: 'signed';
+      originId: string;
+      keys: readonly SigningKey[];
+      startedAt: number;
+      /** New at each start; told to edges whose clock is behind. */
+      startId?: string;
+    }
   /** Loopback only, unsigned, plain OpenAI bodies. */
   | {
       kind: 'dev';
@@ -37,6 +52,12 @@ export interface OriginContext {
   now: () => number;
   /** Hears of bugs; must not throw. */
   onFault: (where: string, error: unknown) => void;
+  /** Hears of signatures that are not good. */
+  onRefusedSignature?: (problem: SignatureProblem) => void;
+  /** Who has it may read the metrics. */
+  metricsToken?: string | undefined;
+  /** It listens on loopback alone. */
+  loopbackOnly?: boolean;
   /** Comment lines in a quiet stream, ms. */
   heartbeatMs?: number;
   /** Without a first token until then, headers are sent and errors come inside the stream, ms. */
@@ -52,6 +73,8 @@ export interface RequestVariables {
   body: Uint8Array<ArrayBuffer>;
   /** The signature's `h`; null in dev mode. */
   bodyHash: string | null;
+  /** Whose signature it is; null in dev mode. */
+  kid: string | null;
 }
 /** hono's `Env`. */
 export interface OriginEnv {

@@ -2,8 +2,10 @@ import { createHash, createHmac } from 'node:crypto';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
+  newStartId,
   parseSignature,
   parseSigningKeys,
+  readStartId,
   sign,
   SIGNATURE_WINDOW_MS,
   verifySignature,
@@ -226,5 +228,37 @@ describe('parseSigningKeys', () => {
     }
     expect(message).toMatch(/origin key \d/);
     expect(message).not.toContain(secret.slice(0, 20));
+  });
+});
+
+describe('a signature for one start of its receiver', () => {
+  const [startId, earlier] = [newStartId(), newStartId()];
+  const now = { startId, startedAt: NOW + 20_000, now: NOW + 21_000 };
+
+  it('is good also when its stamp is from before that start; one without is not', async () => {
+    expect(await problemOf(await sign(key, parts, NOW), now)).toBe('before_start');
+    expect(await problemOf(await sign(key, { ...parts, startId }, NOW), now)).toBeNull();
+    expect(await problemOf(await sign(key, { ...parts, startId }, NOW + 20_500), now)).toBeNull();
+  });
+
+  it('is good for that start only, whatever its stamp, once, and within the window', async () => {
+    for (const t of [NOW, NOW + 20_500, NOW + 30_000])
+      expect(await problemOf(await sign(key, { ...parts, startId: earlier }, t), now)).toBe('before_start');
+    const header = await sign(key, { ...parts, startId }, NOW);
+    expect(await problemOf(header, { ...now, startId: undefined })).toBe('before_start');
+    const rememberNonce = nonces();
+    expect(await problemOf(header, { ...now, rememberNonce })).toBeNull();
+    expect(await problemOf(header, { ...now, rememberNonce })).toBe('replayed');
+    expect(await problemOf(header, { ...now, now: NOW + 61_000 })).toBe('clock_skew');
+  });
+
+  it('cannot be made of one for another start, or of one for any', async () => {
+    const header = await sign(key, { ...parts, startId: earlier }, NOW);
+    expect(await problemOf(header.replace(earlier, startId), now)).toBe('mismatch');
+    expect(await problemOf(header.replace(`b=${earlier},`, ''), { ...now, startedAt: 0 })).toBe('mismatch');
+    const any = await sign(key, parts, NOW);
+    expect(await problemOf(any.replace(',h=', `,b=${startId},h=`), now)).toBe('mismatch');
+    expect(await problemOf(any.replace(',h=', ',b=,h='), now)).toBe('malformed');
+    expect([readStartId(startId), readStartId('x'), readStartId(null)]).toEqual([startId, null, null]);
   });
 });

@@ -45,7 +45,11 @@ function edgeOf(to: Origin) {
     const [response] = (await once(request, 'response')) as [http.IncomingMessage];
     response.resume();
     await once(response, 'end');
-    return { status: response.statusCode, reused: request.reusedSocket, socket: request.socket as net.Socket };
+    return {
+      status: response.statusCode,
+      reused: request.reusedSocket,
+      socket: request.socket as net.Socket,
+    };
   };
   return { ask };
 }
@@ -68,7 +72,10 @@ describe('connections of strangers', () => {
     ['after a request', HEALTH],
     ['without a word', ''],
     ['in the middle of a head', 'GET /healthz HTTP/1.1\r\nHost: '],
-    ['in the middle of a body', 'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{'],
+    [
+      'in the middle of a body',
+      'POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{',
+    ],
   ])('%s, of one address, have a limit: the oldest is closed for a new one', async (_what, said) => {
     origin = await startTestOrigin({ signed: true, limits: FEW });
     const first = await hold(origin, said);

@@ -12,6 +12,7 @@ import { createMeter } from '../../worker/metering.ts';
 import type { Observer } from '../../worker/observe/observer.ts';
 import { createOriginClient } from '../../worker/origin-client.ts';
 import type { Fetch } from '../../worker/origin-fetch.ts';
+import type { Origin } from '../../worker/policy/choose-origin.ts';
 import { createKvBlobStore } from '../../worker/stores/kv-blob-store.ts';
 import { createKvGrantIndex } from '../../worker/stores/kv-grant-index.ts';
 import { createKvKeyIndex } from '../../worker/stores/kv-key-index.ts';
@@ -49,7 +50,7 @@ export interface AppHarness {
   asked: string[];
   /** Answers the origin's requests; by default it has every adapter. */
   origin: {
-    answer: (method: string, path: string, init: RequestInit) => Response | Promise<Response>;
+    answer: (method: string, path: string, init: RequestInit, url: string) => Response | Promise<Response>;
   };
   request(
     path: string,
@@ -68,6 +69,8 @@ export const verification = (init: RequestInit): VerifyAnswer => {
 export interface AppHarnessOptions {
   verifyTimeoutMs?: number;
   kvTimeoutMs?: number;
+  /** One, `o1` at `http://origin.test`, unless given. */
+  origins?: readonly Origin[];
   /** Another isolate of that edge: the same stores, clock and keys, and a memory of its own. */
   beside?: AppHarness;
   /** In the place of the fake. */
@@ -101,7 +104,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
       // As the real one: what was called off before is never sent.
       init.signal?.throwIfAborted();
       asked.push(`${init.method} ${pathname}`);
-      return origin.answer(init.method ?? 'GET', pathname, init);
+      return origin.answer(init.method ?? 'GET', pathname, init, url);
     },
   };
   const { fetch } = wrap(theOrigin, 'origin');

@@ -15,7 +15,7 @@ import { standaloneMode } from '../../../gpu-origin/http/standalone-models.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { FakeRunner, type FakeRunnerOptions } from '../../../gpu-origin/runtime/fake-runner.ts';
-import { sign, type ChainEntry, type SigningKey } from '../../../protocol/index.ts';
+import { newStartId, sign, type ChainEntry, type SigningKey } from '../../../protocol/index.ts';
 import { tinyMetadata } from '../model-tokenizer/tiny-tokenizer.ts';
 
 export const ORIGIN_ID = 'origin-1';
@@ -95,7 +95,13 @@ export async function startTestOrigin(
   const chains = new Map<string, readonly ChainEntry[]>([['alice/notes', [{ digest: adapter, scale: 1 }]]]);
   const context: OriginContext = {
     mode: options.signed
-      ? { kind: 'signed', originId: ORIGIN_ID, keys: [KEY, OLD_KEY], startedAt: now() - 1_000 }
+      ? {
+          kind: 'signed',
+          originId: ORIGIN_ID,
+          keys: [KEY, OLD_KEY],
+          startedAt: now() - 1_000,
+          startId: newStartId(),
+        }
       : standaloneMode(chains),
     lifecycle,
     metrics,
@@ -108,6 +114,7 @@ export async function startTestOrigin(
       ...options.services,
     },
     now,
+    loopbackOnly: true,
     onFault: (_where, error) => faults.push(error),
     ...options.context,
   };
