@@ -90,14 +90,13 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
       const startId = starts.get(origin.id);
       const sent = await sendOnce(key, origin, call, startId);
       if (!sent.ok || sent.value.status !== 401) return { sent, reason: null };
-      const reason = await reasonOf(sent.value);
+      const { reason, response } = await readRefusal(sent.value);
       const told = reason === 'before_start' ? readStartId(sent.value.headers.get(START_HEADER)) : null;
       if (told !== null) starts.set(origin.id, told);
       // An origin of before there were such signatures, where a newer one has been.
       else if (reason === 'malformed' && startId !== undefined) starts.delete(origin.id);
-      else return { sent, reason };
-      if (!isRepeatable || tries > 1) return { sent, reason };
-      await sent.value.body?.cancel();
+      else return { sent: ok(response), reason };
+      if (!isRepeatable || tries > 1) return { sent: ok(response), reason };
     }
   }
 
@@ -115,14 +114,17 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
   };
 }
 
-/** Why an origin refuses a signature; null when it does not say. Leaves the response readable. */
-async function reasonOf(response: Response): Promise<string | null> {
+/** Why an origin refuses a signature; null when it does not say. @returns also the refusal, to be read once more. */
+async function readRefusal(refused: Response): Promise<{ reason: string | null; response: Response }> {
+  // Not from a clone: one of two readers that stops does not stop the other.
+  const text = (await readOriginText(refused).catch(() => null)) ?? '';
+  const headers = { 'content-type': refused.headers.get('content-type') ?? 'text/plain' };
+  const response = new Response(text, { status: refused.status, headers });
   try {
-    const text = await readOriginText(response.clone());
-    const { error } = JSON.parse(text ?? '') as { error?: { reason?: unknown } };
-    return typeof error?.reason === 'string' ? error.reason : null;
+    const { error } = JSON.parse(text) as { error?: { reason?: unknown } };
+    return { reason: typeof error?.reason === 'string' ? error.reason : null, response };
   } catch {
-    return null;
+    return { reason: null, response };
   }
 }
 

@@ -12,6 +12,7 @@ import {
 } from '../../protocol/index.ts';
 import { evaluateAdapter } from './evaluate-adapter.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
+import { OWN_TENANT } from './own-tenant.ts';
 import { parseJson } from './read-body.ts';
 import { verifyAdapter } from './verify-adapter.ts';
 
@@ -22,8 +23,6 @@ const Prefetch = z.strictObject({
   digests: z.array(Digest).min(1).max(MAX_PREFETCH),
   pinned: z.boolean().optional(),
 });
-/** Tenant of evaluations that name none: without an edge. */
-const STANDALONE_TENANT = 'local';
 
 /** `GET /adapters` */
 export const listAdapters = (services: Services): Response => Response.json(services.engine.residents());
@@ -85,7 +84,7 @@ export async function prefetchAdapters(c: Context<OriginEnv>, services: Services
   return Response.json({ results });
 }
 
-/** `POST /adapters/<digest>/verify`, body empty or {@link VerifyRequest}. */
+/** `POST /adapters/<digest>/verify?tenant=<whose share it takes>`, body empty or {@link VerifyRequest}. */
 export async function handleVerify(c: Context<OriginEnv>, services: Services): Promise<Response> {
   const digest = digestOf(c);
   if (digest === null) return errorResponse(BAD_DIGEST);
@@ -97,6 +96,7 @@ export async function handleVerify(c: Context<OriginEnv>, services: Services): P
   const verified = await verifyAdapter({
     services,
     requestId: c.var.requestId,
+    tenant: tenantOf(c.req.query('tenant')),
     chain: members,
     expected: expected ?? null,
     signal: c.req.raw.signal,
@@ -120,7 +120,7 @@ export async function handleEvaluate(
   const scored = await evaluateAdapter({
     services,
     requestId: c.var.requestId,
-    tenant: tenant ?? STANDALONE_TENANT,
+    tenant: tenant ?? OWN_TENANT,
     chain: members,
     rows,
     budgetMs: budgetMs ?? null,
@@ -142,6 +142,8 @@ export async function deleteAdapter(c: Context<OriginEnv>, services: Services): 
   return new Response(null, { status: freed ? 204 : 202 });
 }
 
+const TENANT = /^[a-z0-9._-]{1,64}$/;
+
 const BAD_DIGEST: ApiError = {
   code: 'invalid_request',
   message: 'A digest is 64 lower-case hex digits.',
@@ -159,6 +161,9 @@ function chainOf(digest: string, chain: readonly ChainEntry[] | undefined): read
   if (chain === undefined) return [{ digest, scale: 1 }];
   return chain.at(-1)?.digest === digest ? chain : null;
 }
+
+const tenantOf = (given: string | undefined): string =>
+  given !== undefined && TENANT.test(given) ? given : OWN_TENANT;
 
 function digestOf(c: Context<OriginEnv>): string | null {
   const parsed = Digest.safeParse(c.req.param('digest'));

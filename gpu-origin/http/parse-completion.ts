@@ -16,6 +16,7 @@ import { noSuchBias } from '../engine/admission.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
 import { ChatTemplateError } from '../model/chat-template.ts';
 import type { Mode, Services } from './origin-context.ts';
+import { OWN_TENANT } from './own-tenant.ts';
 import { requestIdOf } from './request-id.ts';
 import { messagesOf } from './responses-messages.ts';
 import { tokenText } from './token-text.ts';
@@ -43,8 +44,6 @@ export interface ParsedCompletion {
   directive: Directive;
 }
 
-const STANDALONE_TENANT = 'local';
-
 /** @param body parsed JSON. */
 export function parseCompletion(
   kind: CompletionKind,
@@ -62,7 +61,7 @@ export function parseCompletion(
     const directive = {
       model,
       chain: chain.value,
-      tenant: STANDALONE_TENANT,
+      tenant: OWN_TENANT,
       budgetMs: null,
       requestId: null,
     };

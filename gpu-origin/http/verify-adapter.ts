@@ -54,6 +54,8 @@ export interface Verification extends Omit<VerifyAnswer, 'digest' | 'adapter'> {
 interface VerifyParams {
   services: Services;
   requestId: string;
+  /** Whose share of the machine it takes. */
+  tenant: string;
   /** Root first, not empty; its last adapter is the one in question. */
   chain: readonly ChainEntry[];
   expected: { prompt?: string | undefined; tokens: readonly ProbeToken[] } | null;
@@ -163,11 +165,11 @@ async function run(
   attempt: Attempt,
   chain: readonly ChainEntry[],
 ): Promise<Result<Run, ApiError>> {
-  const { services, requestId, signal } = params;
+  const { services, requestId, tenant, signal } = params;
   const { tokenizer, chatTemplate } = services;
   const scored = await runScored(services, {
     id: requestId,
-    tenant: 'verify',
+    tenant,
     prompt: chatTemplate?.encode([{ role: 'user', content: attempt.prompt }]) ?? [
       ...tokenizer.prefixIds,
       ...tokenizer.encode(attempt.prompt, { allowSpecial: false }),

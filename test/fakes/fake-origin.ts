@@ -233,13 +233,14 @@ export async function startFakeOrigin(params: {
     if (load !== null) response.setHeader('x-graft-load', load);
     if (draining)
       return fail(response, { code: 'origin_unavailable', message: 'shutting down', retryAfterMs: 10 });
-    const path = request.url ?? '';
+    const target = request.url ?? '';
+    const [path = ''] = target.split('?');
     const verified = await verifySignature({
       header: request.headers[SIGNATURE_HEADER] as string | undefined,
       keys: params.keys,
       originId: params.id,
       method: request.method ?? '',
-      pathAndQuery: path,
+      pathAndQuery: target,
       now: Date.now(),
       startedAt: startedAt - 1,
       rememberNonce: (nonce) => (nonces.has(nonce) ? 'seen' : nonces.add(nonce) && 'new'),

@@ -31,7 +31,7 @@ describe('a rolling restart', () => {
       await Promise.all(ids.map(async (id) => [id, await startOrigin(id, now)] as const)),
     );
     const refusals: string[] = [];
-    edge.origin.answer = async (_method, path, init, url) => {
+    edge.origin.answer = async (_method, path, init, url = '') => {
       const id = new URL(url).hostname.slice(0, 2);
       const response = await fetch(origins.get(id)?.url + path, init);
       if (response.status === 401) refusals.push(id);

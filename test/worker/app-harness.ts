@@ -50,7 +50,7 @@ export interface AppHarness {
   asked: string[];
   /** Answers the origin's requests; by default it has every adapter. */
   origin: {
-    answer: (method: string, path: string, init: RequestInit, url: string) => Response | Promise<Response>;
+    answer: (method: string, path: string, init: RequestInit, url?: string) => Response | Promise<Response>;
   };
   request(
     path: string,

@@ -42,7 +42,7 @@ export async function evaluateFile(
     { digest, scale: 1 },
   ];
   return deps.trials.evaluate(
-    { ...life, name: request.parent ?? digest, chain },
-    { tenant: caller.tenant, rows },
+    { ...life, name: request.parent ?? digest, tenant: caller.tenant, chain },
+    rows,
   );
 }

@@ -22,6 +22,8 @@ export interface RequestLife {
 export interface AdapterTrial extends RequestLife {
   /** Prefers the origin that serves this name. */
   name: string;
+  /** Whose share of the machine it takes. */
+  tenant: string;
   /** Root first; its last adapter is the one in question. What an origin lacks of it is brought there. */
   chain: readonly ChainEntry[];
 }
@@ -35,11 +37,8 @@ export interface AdapterTrials {
     trial: AdapterTrial,
     expected: VerifyRequest['expected'],
   ): Promise<{ id: string; answer: Result<VerifyAnswer, ApiError> }[]>;
-  /** @param work.tenant whose share of the machine it uses. @returns one score a row, in order. */
-  evaluate(
-    trial: AdapterTrial,
-    work: { tenant: string; rows: EvaluationRow[] },
-  ): Promise<Result<EvaluateAnswer, ApiError>>;
+  /** @returns one score a row, in order. */
+  evaluate(trial: AdapterTrial, rows: EvaluationRow[]): Promise<Result<EvaluateAnswer, ApiError>>;
 }
 
 /** What intake needs from the outside. */

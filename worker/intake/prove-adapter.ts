@@ -36,17 +36,19 @@ export async function proveAdapter(
   params: {
     row: Pick<VersionRow, 'name' | 'digest' | 'chain' | 'chainId'>;
     base: BaseInfo;
+    /** Who publishes it. */
+    tenant: string;
     life: RequestLife;
   },
 ): Promise<Result<AdapterProof, ApiError>> {
-  const { row, base, life } = params;
+  const { row, base, tenant, life } = params;
   const earlier = await deps.registry.versionsOfChain({ chainId: row.chainId, limit: MAX_PROOFS_READ });
   const known = earlier.find(
     ({ proof }) => proof?.base_digest === base.digest && proof.weights === base.weights,
   );
   if (known?.proof) return ok(known.proof);
   const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));
-  const answer = await deps.trials.verify({ ...life, name: row.name, chain });
+  const answer = await deps.trials.verify({ ...life, name: row.name, tenant, chain });
   if (!answer.ok) return answer;
   const problem = problemOf(answer.value);
   if (problem !== null) return err(problem);

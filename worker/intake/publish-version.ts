@@ -85,7 +85,7 @@ export async function publishVersion(
   // A repeat is answered from the row, and a lost race is known: neither needs an origin.
   const settled = await settle(deps, { request, row, before });
   if (settled !== null) return settled;
-  const proof = await proveAdapter(deps, { row, base: base.value, life });
+  const proof = await proveAdapter(deps, { row, base: base.value, tenant: caller.tenant, life });
   if (!proof.ok) return proof;
   const committed = await commit(deps, {
     ...{ request, row: { ...row, proof: proof.value }, before, action, claimant },
