@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { interrupted } from './cli-error.ts';
 
 /**
@@ -6,6 +7,9 @@ import { interrupted } from './cli-error.ts';
  */
 export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const ending = new AbortController();
+  // Each pause before a request is repeated listens to it, and takes its listener away; there are as many of them as
+  // requests at a time. Node takes more than ten for a leak.
+  setMaxListeners(0, ending.signal);
   const onSignal = () => ending.abort(interrupted());
   process.once('SIGINT', onSignal).once('SIGTERM', onSignal);
   try {

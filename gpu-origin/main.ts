@@ -8,6 +8,7 @@ import { createMetrics } from './http/metrics.ts';
 import type { OriginContext } from './http/origin-context.ts';
 import { listen } from './http/serve.ts';
 import { standaloneMode } from './http/standalone-models.ts';
+import { UsageMemory } from './http/usage-memory.ts';
 import { loadServices } from './load-services.ts';
 import { progressReporter } from './progress-reporter.ts';
 import { both, createLogLine, createRequestLog } from './request-log.ts';
@@ -37,6 +38,7 @@ async function run(config: Config): Promise<void> {
     lifecycle,
     metrics,
     services: null,
+    usage: new UsageMemory(Date.now),
     now: Date.now,
     onRefusedSignature: createSignatureLog(log, () => performance.now()),
     metricsToken: config.metricsToken,

@@ -20,6 +20,7 @@ export * from './origin-figures.ts';
 export * from './origin-load.ts';
 export * from './origin-request.ts';
 export * from './pins.ts';
+export * from './request-usage.ts';
 export * from './responses.ts';
 export * from './result.ts';
 export * from './same-json.ts';

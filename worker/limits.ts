@@ -168,6 +168,13 @@ export const STREAM_STALL_MS = 25 * SECOND;
 export const STREAM_STALL_CHECK_MS = 2_500;
 /** A lease that ended by itself is still known for this long, so that tokens that are told late are counted, once. */
 export const LEASE_KEPT_MS = REQUEST_BUDGET_MS;
+/**
+ * Between the two questions to an origin what a request used whose client left it. With their waits they fit the 30 s
+ * that work after a response has.
+ */
+export const USAGE_QUESTION_PAUSE_MS = 1 * SECOND;
+/** Context of a base that no origin has told us of; counted for a left request that nobody knows anything of. */
+export const UNKNOWN_CONTEXT_TOKENS = 8_192;
 /** A counter that does not say in this time whether a request may pass is taken to be out of order. */
 export const QUOTA_TIMEOUT_MS = 2 * SECOND;
 /** A key that was told it used too much is told so again for this long without asking its counter. */

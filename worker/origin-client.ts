@@ -28,6 +28,7 @@ import { createOriginPins } from './origin-pins.ts';
 import { readOriginText } from './origin-text.ts';
 import { createTransfers } from './origin-transfers.ts';
 import { createTrials } from './origin-trials.ts';
+import { createUsageQuestion } from './origin-usage.ts';
 import { chooseOrigins, type Origin } from './policy/choose-origin.ts';
 import type { OriginPins } from './stores/types-pins.ts';
 import type { BlobStore } from './stores/types.ts';
@@ -41,7 +42,7 @@ export interface OriginReport {
   figures: OriginFigures | null;
 }
 
-export type { CompletionCall, Served } from './origin-complete.ts';
+export type { AskedOrigin, CompletionCall, Served } from './origin-complete.ts';
 
 const readBase = (text: string): BaseInfo => BaseInfo.parse(JSON.parse(text));
 
@@ -115,7 +116,10 @@ export function createOriginClient(params: {
 
   return {
     base,
-    complete: createComplete({ origins, health, exchange, send, now, patienceMs, pulseMs }),
+    complete: createComplete({
+      ...{ origins, health, exchange, send, now, patienceMs, pulseMs },
+      askUsage: createUsageQuestion({ ...params, send }),
+    }),
     ...createTrials({
       origins,
       order: (name) => chooseOrigins({ name, spread: name, origins, stateOf: health.stateOf }),

@@ -1,4 +1,5 @@
 import {
+  ASK_PARAMETER,
   err,
   isEventStream,
   LOAD_HEADER,
@@ -21,7 +22,9 @@ import {
 import type { OriginFetch } from './origin-fetch.ts';
 import type { Lease, OriginHealth } from './origin-health.ts';
 import { guardStream } from './origin-stream.ts';
+import type { UsageQuestion } from './origin-usage.ts';
 import { chooseOrigins, type Origin } from './policy/choose-origin.ts';
+import type { TokenCounts } from './stores/types-metering.ts';
 
 export interface CompletionCall {
   path: '/v1/chat/completions' | '/v1/completions' | '/v1/responses';
@@ -38,6 +41,13 @@ export interface CompletionCall {
   signal: AbortSignal;
   /** Lets work go on after the response. */
   keepAlive: (work: Promise<unknown>) => void;
+  /** Hears of each origin that it is sent to, the next one only after the one before. */
+  onAsked?: (asked: AskedOrigin) => void;
+}
+
+export interface AskedOrigin {
+  /** What the request used there, once its client has left it; null when the origin does not say. Never throws. */
+  used(): Promise<TokenCounts | null>;
 }
 
 export interface Served {
@@ -79,8 +89,9 @@ export function createComplete(params: {
   /** After this long without headers an origin must give a sign of life within `pulseMs`. */
   patienceMs: number;
   pulseMs: number;
+  askUsage: UsageQuestion;
 }) {
-  const { origins, health, exchange, send, now, patienceMs, pulseMs } = params;
+  const { origins, health, exchange, send, now, patienceMs, pulseMs, askUsage } = params;
 
   const ask = (origin: Origin) =>
     send(origin, { method: 'GET', path: '/base', signal: AbortSignal.timeout(pulseMs) });
@@ -213,8 +224,9 @@ export function createComplete(params: {
     const started = now();
     const chain = (call.chain ?? call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
     const budget = AbortSignal.any([call.signal, AbortSignal.timeout(REQUEST_BUDGET_MS)]);
+    const askId = crypto.randomUUID();
     const exchangeCall: ExchangeCall = {
-      path: call.path,
+      path: call.onAsked === undefined ? call.path : `${call.path}?${ASK_PARAMETER}=${askId}`,
       chain,
       requestId: call.requestId,
       loadUntil: started + LOAD_BUDGET_MS,
@@ -246,6 +258,7 @@ export function createComplete(params: {
     for (const [turn, origin] of order.entries()) {
       const lease = health.start(origin);
       const isLast = turn === order.length - 1;
+      call.onAsked?.({ used: () => askUsage(origin, askId, call.requestId) });
       const exchanged = await (isLast ? exchange : exchangeWatched)(origin, exchangeCall);
       const judged = judge(origin, exchanged, call);
       if (judged.kind === 'serve')

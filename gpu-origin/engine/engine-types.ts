@@ -25,6 +25,8 @@ export interface EngineRequest {
   readonly budgetMs: number | null;
   /** Aborting it frees the row at the next step. */
   readonly signal?: AbortSignal;
+  /** Hears of the end of each answer, however it ends. @param ran tokens that the model has really run for it. */
+  readonly onEnd?: (ran: { promptTokens: number; completionTokens: number }) => void;
 }
 
 export interface TokenScore {

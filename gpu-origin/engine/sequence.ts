@@ -142,5 +142,9 @@ export class Sequence {
     this.request.signal?.removeEventListener('abort', this.abort);
     this.lease?.release();
     this.lease = null;
+    this.request.onEnd?.({
+      promptTokens: Math.min(this.length, this.prompt.length),
+      completionTokens: this.answer.ids.length,
+    });
   }
 }

@@ -26,6 +26,7 @@ import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { keepPins, pinAdapters } from './pins.ts';
 import { readBody } from './read-body.ts';
 import { requestIdOf } from './request-id.ts';
+import { tellUsage } from './usage.ts';
 
 /** What the worker wraps around a client's body: a chain of eight digests, ids and names. */
 const ENVELOPE_BYTES = 8_192;
@@ -135,6 +136,8 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/v1/responses', (c, services) => handleCompletion('response', c, context, services));
   route('GET', '/v1/models', (_c, services) => listModels(mode, services));
   route('GET', '/v1/models/:id{.+}', (c, services) => getModel(c, mode, services));
+  // Also while it drains: what was left then is asked about too.
+  app.get('/usage/:ask', (c) => tellUsage(c, context));
   route('GET', '/base', (_c, services) => Response.json(services.base));
   route('GET', '/adapters', (_c, services) => listAdapters(services));
   route('POST', '/adapters/prefetch', prefetchAdapters);

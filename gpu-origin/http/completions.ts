@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto';
 import type { Context } from 'hono';
 import {
   type ApiError,
+  ASK_PARAMETER,
+  AskId,
   errorResponse,
   type FinishReason,
   type Usage,
@@ -22,6 +24,7 @@ import { responsesFormat } from './responses-format.ts';
 import { startTiming, type Timing } from './server-timing.ts';
 import { sseResponse } from './sse.ts';
 import { textFormat } from './text-format.ts';
+import type { TrackedUsage } from './usage-memory.ts';
 
 /** A stream is quiet for at most twice this: the edge's read timeout is 100 s, nginx's 60 s. */
 const HEARTBEAT_MS = 15_000;
@@ -60,6 +63,7 @@ export async function handleCompletion(
 
   const sampling = samplingParamsOf(request);
   const choices = 'n' in request ? (request.n ?? 1) : 1;
+  const tracked = trackUsage(c, context, choices);
   const added = await services.engine.addChoices(
     {
       id: c.var.requestId,
@@ -70,10 +74,14 @@ export async function handleCompletion(
       promptLogprobs: echo === null ? null : sampling.logprobs,
       budgetMs: directive.budgetMs,
       signal: gone.signal,
+      ...(tracked === null ? {} : { onEnd: tracked.ended }),
     },
     choiceSeeds(sampling.seed, choices),
   );
-  if (!added.ok) return errorResponse(inWordsOf(request, added.error));
+  if (!added.ok) {
+    tracked?.refused();
+    return errorResponse(inWordsOf(request, added.error));
+  }
   const format = formatOf({ request, directive, echo, choices, context, services });
   const events = mergeChoices(added.value);
   const abort = () => gone.abort();
@@ -87,6 +95,13 @@ export async function handleCompletion(
     notesUsage: context.mode.kind === 'signed',
   };
   return request.stream === true ? stream({ ...answering, context }) : collect(answering);
+}
+
+/** Remembers what the request uses when an edge may ask about it. */
+function trackUsage(c: Context<OriginEnv>, context: OriginContext, choices: number): TrackedUsage | null {
+  const askId = AskId.safeParse(c.req.query(ASK_PARAMETER));
+  const { kid } = c.var;
+  return kid === null || !askId.success ? null : context.usage.begin(askId.data, kid, choices);
 }
 
 function formatOf(params: {

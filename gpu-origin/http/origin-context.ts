@@ -13,6 +13,7 @@ import type { Tokenizer } from '../model/tokenizer.ts';
 import type { AdapterBlobs } from './adapter-blobs.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Metrics } from './metrics.ts';
+import type { UsageMemory } from './usage-memory.ts';
 
 /** What there is once the base is loaded. */
 export interface Services {
@@ -52,6 +53,8 @@ export interface OriginContext {
   now: () => number;
   /** Hears of bugs; must not throw. */
   onFault: (where: string, error: unknown) => void;
+  /** Of completions; the edge asks about those that were left. */
+  usage: UsageMemory;
   /** Hears of signatures that are not good. */
   onRefusedSignature?: (problem: SignatureProblem) => void;
   /** Who has it may read the metrics. */

@@ -24,7 +24,7 @@ import {
   type AppContext,
   type AppEnv,
 } from '../middleware/request-scope.ts';
-import type { CompletionCall } from '../origin-client.ts';
+import type { AskedOrigin, CompletionCall } from '../origin-client.ts';
 import type { ExposureTokens } from '../experiments/exposure-token.ts';
 import { isRepeatable } from '../experiments/disagreement.ts';
 import { outcomeValues } from '../experiments/outcome.ts';
@@ -32,6 +32,7 @@ import { endUser, USER_HEADER } from '../policy/experiment/unit-of.ts';
 import type { ExperimentSink, ShadowRunner } from '../stores/types-experiments.ts';
 import type { CompletionEnding, CompletionMeter, MeteredAnswer } from '../stores/types-metering.ts';
 import type { Caller, Index, KeyRecord } from '../stores/types.ts';
+import { mostTokens } from '../usage/most-tokens.ts';
 import { serverTiming } from '../observe/server-timing.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { lookUpModel, type PendingModel, type Resolution, type ResolveDeps } from './resolve-model.ts';
@@ -162,17 +163,22 @@ async function serve(
     ...{ path, request: body, model: body.model, requestId: participant.requestId },
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
   };
+  let asked: AskedOrigin | null = null;
   const { resolution, answer } = await answerOrStandIn(resolved, ({ manifest, chain }) =>
     trace.time(
       'origin',
-      deps.origins.complete({ ...common, manifest, chain, tenant: caller.tenant, signal }),
+      deps.origins.complete({
+        ...{ ...common, manifest, chain, tenant: caller.tenant, signal },
+        onAsked: (last) => (asked = last),
+      }),
     ),
   );
+  const used = usedBy(deps, body, asked);
   taking.stoodIn = resolution !== resolved.resolution;
   const { manifest } = resolution;
   const served = manifest === null ? BASE : { name: manifest.name, version: manifest.version };
   trace.note({ ...served, chainId: resolution.chainId, stream: body.stream === true });
-  if (!answer.ok) return { ...unserved(answer.error), served };
+  if (!answer.ok) return { ...unserved(answer.error), served, ...used };
   const { response, origin, tried } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
   // What stood in for an adapter says nothing of how another one agrees with it.
@@ -203,6 +209,24 @@ async function serve(
     response: new Response(sent, { status: response.status, headers }),
     note,
     served,
+    ...used,
+  };
+}
+
+/** @param asked the origin that was asked last, and so the one that may have run it. */
+function usedBy(
+  deps: CompletionDeps,
+  body: Parameters<typeof mostTokens>[0],
+  asked: AskedOrigin | null,
+): Pick<MeteredAnswer, 'used'> {
+  if (asked === null) return {};
+  return {
+    async used() {
+      const tokens = await asked.used();
+      if (tokens !== null) return { exact: true, tokens };
+      const base = await deps.origins.base();
+      return { exact: false, tokens: mostTokens(body, base.ok ? base.value.context : null) };
+    },
   };
 }
 

@@ -111,6 +111,18 @@ export interface UsageLedger {
   }): Promise<UsageSum[]>;
 }
 
+export interface TokenCounts {
+  promptTokens: number;
+  completionTokens: number;
+}
+
+/** What a request used whose client left it. */
+export type LeftUsage =
+  /** As its origin says. */
+  | { exact: true; tokens: TokenCounts }
+  /** Its origin does not say: the most that it can have been. */
+  | { exact: false; tokens: TokenCounts };
+
 /** What a completion's route has when the origin has begun to answer, or when it never will. */
 export interface MeteredAnswer {
   response: Response;
@@ -118,6 +130,8 @@ export interface MeteredAnswer {
   note: string | null;
   /** What served; null = nothing was resolved, and nothing is recorded. */
   served: { name: string; version: number } | null;
+  /** Asks what it used, when its end is not seen; absent when no origin was asked to run it. Never throws. */
+  used?: () => Promise<LeftUsage>;
 }
 
 /** How a completion ended. */

@@ -4,6 +4,7 @@ import type {
   CompletionEnding,
   CompletionMeter,
   MeteredAnswer,
+  TokenCounts,
   UsageSink,
 } from '../stores/types-metering.ts';
 import { UsageStripper } from './strip-usage.ts';
@@ -26,15 +27,24 @@ export function createCompletionMeter(params: {
   return {
     async measure({ caller, requestId, gone, keepAlive, run, onEnd }) {
       const refusal = new AbortController();
+      let over: () => void = () => undefined;
+      const counted = new Promise<void>((resolve) => (over = resolve));
+      // What a client leaves is counted after it has gone, which ends all work that is not kept alive.
+      if (gone.aborted) keepAlive(counted);
+      else gone.addEventListener('abort', () => keepAlive(counted), { once: true });
       const limited = caller.limits !== undefined;
       const asking = askQuota(caller);
       // A refusal that is known already costs nobody anything.
-      if ('ok' in asking && !asking.ok) return refused(asking.error);
+      if ('ok' in asking && !asking.ok) {
+        over();
+        return refused(asking.error);
+      }
       const running = run(limited ? AbortSignal.any([gone, refusal.signal]) : gone);
       // A failure of the work is its own, but not before the quota has spoken.
       running.catch(() => undefined);
       const asked = await asking;
       if (!asked.ok) {
+        over();
         refusal.abort();
         keepAlive(running.then(({ response }) => response.body?.cancel()));
         return refused(asked.error);
@@ -47,6 +57,7 @@ export function createCompletionMeter(params: {
       const end = (served: MeteredAnswer['served'], ending: CompletionEnding) => {
         if (ended) return;
         ended = true;
+        over();
         onEnd?.(ending);
         stopRenewing();
         const { finish: _finish, firstAt: _firstAt, ...counts } = ending;
@@ -63,15 +74,16 @@ export function createCompletionMeter(params: {
         end(null, { promptTokens: 0, completionTokens: 0, status: 500, finish: null, firstAt: null });
         throw error;
       }
-      const { response, served } = answer;
+      const { response, served, used } = answer;
       for (const [name, value] of ticket.headers) response.headers.set(name, value);
       const note = readUsageNote(answer.note);
       const promptTokens = note?.promptTokens ?? 0;
       const body = response.body as ReadableStream<Uint8Array> | null;
       if (body === null || !isEventStream(response.headers)) {
+        const left = gone.aborted && note === null ? await used?.() : undefined;
         end(served, {
-          promptTokens,
-          completionTokens: note?.completionTokens ?? 0,
+          promptTokens: left?.tokens.promptTokens ?? promptTokens,
+          completionTokens: left?.tokens.completionTokens ?? note?.completionTokens ?? 0,
           status: gone.aborted ? CLIENT_LEFT : response.status,
           finish: note?.finish ?? null,
           firstAt: null,
@@ -89,15 +101,22 @@ export function createCompletionMeter(params: {
         endStream(CLIENT_LEFT);
         cut(new Error('nothing moves'));
       }, stallCheckMs);
+      let ending = false;
       const endStream = (status: number) => {
         clearInterval(watch);
-        end(served, {
+        if (ending) return;
+        ending = true;
+        const seen = (tokens?: TokenCounts): CompletionEnding => ({
           promptTokens: stripper.note?.promptTokens ?? promptTokens,
           completionTokens: stripper.note?.completionTokens ?? stripper.events,
+          ...tokens,
           status,
           finish: stripper.note?.finish ?? null,
           firstAt,
         });
+        if (status !== CLIENT_LEFT || stripper.note !== null || used === undefined) end(served, seen());
+        // What its client has got is known in any case.
+        else keepAlive(used().then((left) => end(served, seen(left.exact ? left.tokens : undefined))));
       };
       const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
         start(controller) {
@@ -114,7 +133,8 @@ export function createCompletionMeter(params: {
         },
       });
       // Not every end of a client's connection reaches the pipe (workerd#6832).
-      gone.addEventListener('abort', () => endStream(CLIENT_LEFT), { once: true });
+      if (gone.aborted) endStream(CLIENT_LEFT);
+      else gone.addEventListener('abort', () => endStream(CLIENT_LEFT), { once: true });
       keepAlive(
         body.pipeTo(writable).then(
           // An origin that notes usage does so before the end of every stream that it brings to its end.

@@ -12,6 +12,7 @@ import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
 import { listen } from '../../../gpu-origin/http/serve.ts';
 import { standaloneMode } from '../../../gpu-origin/http/standalone-models.ts';
+import { UsageMemory } from '../../../gpu-origin/http/usage-memory.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { FakeRunner, type FakeRunnerOptions } from '../../../gpu-origin/runtime/fake-runner.ts';
@@ -115,6 +116,7 @@ export async function startTestOrigin(
     },
     now,
     loopbackOnly: true,
+    usage: new UsageMemory(now),
     onFault: (_where, error) => faults.push(error),
     ...options.context,
   };

@@ -1,0 +1,96 @@
+import type { RequestUsage } from '../../protocol/index.ts';
+
+/** The edge asks within seconds of a client's leaving; work after a response has 30 s there. */
+const KEPT_MS = 60_000;
+/** Requests that are remembered, each about 200 bytes: far more than end in that time. */
+const MAX_ENTRIES = 16_384;
+/** A row ends at the next step after its client has gone, and a step takes less. */
+const WAIT_MS = 2_000;
+
+interface Entry {
+  /** Only who signs with this key may ask. */
+  readonly kid: string;
+  /** Answers that have not ended. */
+  open: number;
+  promptTokens: number;
+  completionTokens: number;
+  /** Unix ms; null while it runs. */
+  endedAt: number | null;
+  waiting: (() => void)[];
+}
+
+/** One request's entry, while it runs. */
+export interface TrackedUsage {
+  /** One of its answers has ended. @param ran tokens that the model has run for it. */
+  ended(ran: { promptTokens: number; completionTokens: number }): void;
+  /** Nothing of it was run. */
+  refused(): void;
+}
+
+/** What requests have used, for the edge, which does not see the end of those that its clients leave. */
+export class UsageMemory {
+  /** Those that began first come first. */
+  readonly #entries = new Map<string, Entry>();
+  readonly #now: () => number;
+  readonly #limits: { keptMs: number; entries: number; waitMs: number };
+
+  /** @param now unix ms. */
+  constructor(now: () => number, limits = { keptMs: KEPT_MS, entries: MAX_ENTRIES, waitMs: WAIT_MS }) {
+    this.#now = now;
+    this.#limits = limits;
+  }
+
+  /** @param askId under which it will be asked about. @param answers to the one prompt. */
+  begin(askId: string, kid: string, answers: number): TrackedUsage {
+    this.#forget();
+    const none = { promptTokens: 0, completionTokens: 0, endedAt: null, waiting: [] };
+    const entry: Entry = { kid, open: answers, ...none };
+    this.#entries.set(askId, entry);
+    const close = (): void => {
+      entry.endedAt = this.#now();
+      for (const wake of entry.waiting.splice(0)) wake();
+    };
+    return {
+      ended: ({ promptTokens, completionTokens }) => {
+        entry.open -= 1;
+        // A prompt counts once, however many answers it has.
+        entry.promptTokens = Math.max(entry.promptTokens, promptTokens);
+        entry.completionTokens += completionTokens;
+        if (entry.open === 0) close();
+      },
+      refused: close,
+    };
+  }
+
+  /** Waits a moment for the end of one that runs. */
+  async find(askId: string, kid: string): Promise<RequestUsage> {
+    const entry = this.#entries.get(askId);
+    if (entry?.kid !== kid) return { state: 'unknown', prompt_tokens: 0, completion_tokens: 0 };
+    if (entry.endedAt === null) await this.#endOf(entry);
+    return {
+      state: entry.endedAt === null ? 'running' : 'ended',
+      prompt_tokens: entry.promptTokens,
+      completion_tokens: entry.completionTokens,
+    };
+  }
+
+  #endOf(entry: Entry): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, this.#limits.waitMs);
+      entry.waiting.push(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
+  }
+
+  /** What ended long ago, and the oldest of too many. Running ones are bounded by the engine's queue. */
+  #forget(): void {
+    const until = this.#now() - this.#limits.keptMs;
+    for (const [askId, { endedAt }] of this.#entries) {
+      const old = endedAt !== null && endedAt <= until;
+      if (!old && this.#entries.size < this.#limits.entries) break;
+      if (endedAt !== null) this.#entries.delete(askId);
+    }
+  }
+}
