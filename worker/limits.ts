@@ -255,8 +255,14 @@ export const SHADOW_MAX_FILL = 0.5;
 
 /** Body of an experiment's document, bytes: lists of 200 testers and as many values of a header have room. */
 export const MAX_EXPERIMENT_BODY_BYTES = 256 * 1024;
-/** Experiments that the schedule reads at once. */
-export const EXPERIMENT_PAGE = 50;
+/**
+ * Live experiments that one run of the schedule evaluates: each asks its eight tallies and at most five times D1 and the
+ * pointer writer, and an invocation may make 1,000 such calls, of which the other jobs need theirs. With more of them
+ * each is looked at every second run, every third …
+ */
+export const EXPERIMENTS_PER_RUN = 50;
+/** Changes that KV was not told of, in one run; each is a call of the pointer writer and one of D1. */
+export const UNTOLD_EXPERIMENTS_PER_RUN = 50;
 /** Experiments of one answer of `GET /admin/experiments`, unless it is asked for fewer. */
 export const EXPERIMENTS_SHOWN = 50;
 export const MAX_EXPERIMENTS_SHOWN = 200;

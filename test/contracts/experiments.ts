@@ -199,16 +199,17 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
       expect((await ledger.list(all)).cursor).toBeNull();
     });
 
-    it('finds the live ones, a page at a time', async () => {
-      await publish('b', 4);
-      await publish('c', 4);
+    it('gives each live one its turn before any has it again', async () => {
+      for (const name of ['b', 'c', 'd']) await publish(name, 4);
       await start(await create(experimentRow('a')));
       await start(await create(experimentRow('b', { name: 'b' })));
       await create(experimentRow('c', { name: 'c' }));
-      const first = await ledger.live({ after: null, limit: 1 });
-      expect(first.map(({ id }) => id)).toEqual([experimentId('a')]);
-      const rest = await ledger.live({ after: experimentId('a'), limit: 9 });
-      expect(rest.map(({ id }) => id)).toEqual([experimentId('b')]);
+      await start(await create(experimentRow('d', { name: 'd' })));
+      const turn = async (at: number, limit: number) =>
+        (await ledger.inTurn({ at, limit })).map(({ id }) => id);
+      expect(await turn(10, 2)).toEqual([experimentId('a'), experimentId('b')]);
+      expect(await turn(11, 2)).toEqual([experimentId('a'), experimentId('d')]);
+      expect(await turn(12, 9)).toEqual([experimentId('a'), experimentId('b'), experimentId('d')]);
     });
 
     it('lets no two live experiments of an owner share a range of a namespace', async () => {

@@ -15,6 +15,8 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
   const rows = new Map<string, ExperimentRow>();
   /** By id. */
   const told = new Map<string, number>();
+  /** When the schedule last took each, by id. */
+  const attended = new Map<string, number>();
   let looks: LookRow[] = [];
   const copy = <T>(value: T): T => structuredClone(value);
   const newestFirst = () =>
@@ -70,13 +72,16 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
         .slice(0, limit);
       return { items: copy(items), cursor: items.length === limit ? (items.at(-1)?.id ?? null) : null };
     },
-    live: async ({ after, limit }) =>
-      copy(
-        [...rows.values()]
-          .filter((row) => isLive(row.document) && row.id > (after ?? ''))
-          .sort((a, b) => (a.id < b.id ? -1 : 1))
-          .slice(0, limit),
-      ),
+    async inTurn({ at, limit }) {
+      const since = (row: ExperimentRow) => attended.get(row.id) ?? 0;
+      const byId = (a: ExperimentRow, b: ExperimentRow) => (a.id < b.id ? -1 : 1);
+      const taken = [...rows.values()]
+        .filter((row) => isLive(row.document))
+        .sort((a, b) => since(a) - since(b) || byId(a, b))
+        .slice(0, limit);
+      for (const { id } of taken) attended.set(id, at);
+      return copy(taken.sort(byId));
+    },
     overlapping,
     async save({ row, note, flip }) {
       const { document, owner, id } = row;

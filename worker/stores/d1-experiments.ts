@@ -170,14 +170,19 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
       return { items, cursor: items.length === limit ? (items.at(-1)?.id ?? null) : null };
     },
 
-    live: ({ after, limit }) =>
-      many(
+    async inTurn({ at, limit }) {
+      const rows = await many(
         db
           .prepare(
-            "SELECT * FROM experiments WHERE status IN ('running', 'ramping') AND id > ? ORDER BY id LIMIT ?",
+            `UPDATE experiments SET attended_at = ? WHERE id IN (
+               SELECT id FROM experiments WHERE status IN ('running', 'ramping')
+               ORDER BY attended_at, id LIMIT ?) RETURNING *`,
           )
-          .bind(after ?? '', limit),
-      ),
+          .bind(at, limit),
+      );
+      // RETURNING gives them in no order (sqlite.org/lang_returning.html).
+      return rows.sort((a, b) => (a.id < b.id ? -1 : 1));
+    },
 
     async overlapping(of) {
       const { results } = await db

@@ -83,8 +83,11 @@ export interface ExperimentLedger {
     cursor: string | null;
     limit: number;
   }): Promise<Page<ExperimentRow>>;
-  /** Running or ramping, in the ids' order. */
-  live(params: { after: string | null; limit: number }): Promise<ExperimentRow[]>;
+  /**
+   * Takes the next ones, running or ramping, whose turn it is: those that were taken longest ago. All have had theirs
+   * before one has it again, whatever became of it.
+   */
+  inTurn(params: { at: number; limit: number }): Promise<ExperimentRow[]>;
   /** Live experiments of this owner, but `except`, that may have a unit in common with this range of the namespace. */
   overlapping(params: {
     except: string;

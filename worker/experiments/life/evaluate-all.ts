@@ -1,5 +1,5 @@
 import { writePointer } from '../../intake/write-pointer.ts';
-import { EXPERIMENT_PAGE } from '../../limits.ts';
+import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../../limits.ts';
 import type { ExperimentRow } from '../../stores/types-experiments.ts';
 import { evaluate } from './evaluate.ts';
 import type { EvaluateDeps } from './life-deps.ts';
@@ -8,8 +8,8 @@ import type { EvaluateDeps } from './life-deps.ts';
 const SCHEDULE = 'schedule';
 
 /**
- * One round of the schedule: tells KV of changes that were cut off, then looks at every live experiment. One that fails
- * keeps none of the others from its turn.
+ * One round of the schedule: tells KV of changes that were cut off, then looks at the live experiments whose turn it is.
+ * One that fails keeps none of the others from its turn.
  * @throws the first failure, when all had their turn.
  */
 export async function evaluateAll(deps: EvaluateDeps): Promise<void> {
@@ -24,18 +24,15 @@ export async function evaluateAll(deps: EvaluateDeps): Promise<void> {
       failures.push(error instanceof Error ? error : new Error(reason));
     }
   };
-  for (const row of await deps.experimentLedger.behind(EXPERIMENT_PAGE))
+  for (const row of await deps.experimentLedger.behind(UNTOLD_EXPERIMENTS_PER_RUN))
     await attempt(row, async () => {
       const { name, version } = row.document;
       const written = await writePointer(deps, { name, what: 'change' });
       if (written.ok) await deps.experimentLedger.written({ id: row.id, version });
       return written;
     });
-  for (let after: string | null = null; ;) {
-    const page: ExperimentRow[] = await deps.experimentLedger.live({ after, limit: EXPERIMENT_PAGE });
-    for (const row of page) await attempt(row, () => evaluate(deps, { row, actor: SCHEDULE }));
-    if (page.length < EXPERIMENT_PAGE) break;
-    after = page.at(-1)?.id ?? null;
-  }
+  const turn = { at: deps.now(), limit: EXPERIMENTS_PER_RUN };
+  for (const row of await deps.experimentLedger.inTurn(turn))
+    await attempt(row, () => evaluate(deps, { row, actor: SCHEDULE }));
   if (failures.length > 0) throw failures[0];
 }
