@@ -1,6 +1,6 @@
 /** What commands print: results on stdout, progress on stderr and only on a terminal. */
 import { Ansis } from 'ansis';
-import Table from 'cli-table3';
+import stringWidth from 'string-width';
 import { harmless, harmlessJson } from './harmless-text.ts';
 
 export interface Output {
@@ -85,34 +85,33 @@ export function createOutput(params: {
 
 /** Spaces that end a line, before the escape sequence that ends its colour or not. */
 const SPACES_AT_THE_END = / +(\u001b\[[\d;]*m)? *$/;
+/** Between two columns. */
+const GAP = '  ';
 
-/** A table without borders, as `ls` and `ps` print it. */
+/** A table without borders, as `ls` and `ps` print it; a cell with line breaks takes as many lines. */
 export function plainTable(head: string[], rows: string[][]): string {
-  const table = new Table({
-    head: head.map((title) => colors.dim(title)),
-    style: { head: [], border: [], 'padding-left': 0, 'padding-right': 2 },
-    chars: {
-      top: '',
-      'top-mid': '',
-      'top-left': '',
-      'top-right': '',
-      bottom: '',
-      'bottom-mid': '',
-      'bottom-left': '',
-      'bottom-right': '',
-      left: '',
-      'left-mid': '',
-      mid: '',
-      'mid-mid': '',
-      right: '',
-      'right-mid': '',
-      middle: '',
-    },
-  });
-  table.push(...rows);
-  return table
-    .toString()
-    .split('\n')
-    .map((line) => line.replace(SPACES_AT_THE_END, '$1'))
-    .join('\n');
+  const lines = [head.map((title) => colors.dim(title)), ...rows].flatMap(linesOf);
+  const widths = head.map((_title, column) =>
+    lines.reduce((widest, cells) => Math.max(widest, stringWidth(cells[column] ?? '')), 0),
+  );
+  return lines.map((cells) => aligned(cells, widths)).join('\n');
+}
+
+function linesOf(row: readonly string[]): string[][] {
+  const cells = row.map((cell) => cell.split('\n'));
+  const height = Math.max(1, ...cells.map(({ length }) => length));
+  return Array.from({ length: height }, (_, line) => cells.map((cell) => cell[line] ?? ''));
+}
+
+/** Without spaces at the line's end. */
+function aligned(cells: readonly string[], widths: readonly number[]): string {
+  const last = cells.findLastIndex((cell) => cell !== '');
+  return cells
+    .slice(0, last + 1)
+    .map((cell, column) =>
+      column === last
+        ? cell.replace(SPACES_AT_THE_END, '$1')
+        : cell + ' '.repeat((widths[column] ?? 0) - stringWidth(cell)),
+    )
+    .join(GAP);
 }
