@@ -74,7 +74,7 @@ describe('plainTable', () => {
   it('takes rows by the hundred thousand, and knows how wide letters are', () => {
     const rows = Array.from({ length: 150_000 }, (_, i) => [`n${i}`, '1']);
     const table = plainTable(['name', 'version'], [['日本', 'two\nlines'], ...rows]);
-      const lines = stripVTControlCharacters(table).split('\n');
+    const lines = stripVTControlCharacters(table).split('\n');
     expect(lines).toHaveLength(150_003);
     expect(lines.slice(0, 4)).toEqual(['name     version', '日本     two', '         lines', 'n0       1']);
   });
