@@ -19,7 +19,9 @@ export type Model = z.infer<typeof Model>;
 export const ModelList = z.object({
   object: z.literal('list'),
   data: z.array(Model),
-  /** Ours: there are more, after the last one. */
+  /** Ours: there are more, or may be: the registry is asked a few times for one answer. */
   has_more: z.boolean(),
+  /** Ours: pass it back as `after` to go on; a page can be empty and have more behind it. */
+  after: z.string().optional(),
 });
 export type ModelList = z.infer<typeof ModelList>;

@@ -12,9 +12,12 @@ import {
   KV_TIMEOUT_MS,
   LAST_KNOWN_GOOD_ENTRIES,
   LAST_KNOWN_GOOD_MS,
+  MAX_SUGGESTED_KEYS,
   RETRY_AFTER_MS,
+  SUGGESTIONS_PER_SECOND,
 } from './limits.ts';
 import { drainBody } from './middleware/drain-body.ts';
+import { noStore } from './middleware/no-store.ts';
 import { observeRequest } from './middleware/observe-request.ts';
 import { fail, methodNotAllowed, type AppEnv } from './middleware/request-scope.ts';
 import { repinAfterChange } from './middleware/repin-after-change.ts';
@@ -25,6 +28,7 @@ import type { OriginClient } from './origin-client.ts';
 import { openApiDocument } from './openapi/document.ts';
 import { createPinSync, watchPointers } from './pins/sync-pins.ts';
 import { decoyOf, registryUnavailable } from './policy/resolve-name.ts';
+import { createSuggestionBudget } from './policy/suggestion-budget.ts';
 import { adminBlobRoutes } from './routes/admin-blobs.ts';
 import { adminEvaluateRoutes } from './routes/admin-evaluate.ts';
 import { adminExperimentRoutes } from './routes/admin-experiments.ts';
@@ -36,6 +40,7 @@ import { adminOpenApiRoutes } from './routes/admin-openapi.ts';
 import { adminOriginRoutes } from './routes/admin-origins.ts';
 import { adminPinRoutes } from './routes/admin-pins.ts';
 import { adminRoomRoutes } from './routes/admin-rooms.ts';
+import { adminRefusalRoutes } from './routes/admin-refusals.ts';
 import { adminUpkeepRoutes } from './routes/admin-upkeep.ts';
 import { adminUsageRoutes } from './routes/admin-usage.ts';
 import { adminVerifyRoutes } from './routes/admin-verify.ts';
@@ -61,22 +66,23 @@ import {
   StoreUnavailable,
   type BulkIndex,
   type GarbageLedger,
-  type Grant,
   type GrantIndex,
   type GrantLedger,
+  type HeldGrants,
   type Index,
   type KeyIndex,
   type KeyLedger,
   type KeyListing,
   type KeyRecord,
   type NameIndex,
+  type RightsWriter,
 } from './stores/types.ts';
 
 export interface Services {
   /** As the hot path reads them: with the last known good behind. */
   names: BulkIndex<NameEntry>;
   keys: Index<KeyRecord>;
-  grants: Index<Grant[]>;
+  grants: Index<HeldGrants>;
   intake: Omit<IntakeDeps, 'base' | 'trials'>;
   /** Takes in what was dropped for a name that does not exist; none while drops are off. */
   takeDropOnMiss?: TakeDropOnMiss;
@@ -86,6 +92,8 @@ export interface Services {
   garbage: GarbageLedger;
   keyIndex: KeyIndex;
   keyLedger: KeyLedger;
+  /** Writes both indexes. */
+  rights: RightsWriter;
   grantIndex: GrantIndex;
   grantLedger: GrantLedger;
   origins: OriginClient;
@@ -148,7 +156,7 @@ const rawPath = ({ url }: Request): string => {
 };
 
 export function createApp(services: Services): Hono<AppEnv> {
-  const { names, keys, grants, origins, keyIndex, keyLedger, grantIndex, grantLedger, adminKeyHash, usage } =
+  const { names, keys, grants, origins, keyLedger, grantIndex, grantLedger, rights, adminKeyHash, usage } =
     services;
   const absence = createAbsenceCheck({
     registry: services.intake.registry,
@@ -171,6 +179,11 @@ export function createApp(services: Services): Hono<AppEnv> {
   const { takeDropOnMiss } = services;
   const resolving = {
     ...{ names, versions, grants, absence, registry, grantLedger, origins, keys, now },
+    maySuggest: createSuggestionBudget({
+      perSecond: SUGGESTIONS_PER_SECOND,
+      maxKeys: MAX_SUGGESTED_KEYS,
+      now,
+    }),
     ...(takeDropOnMiss === undefined ? {} : { takeDropOnMiss }),
   };
   const app = new Hono<AppEnv>({ getPath: rawPath });
@@ -197,6 +210,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', feedbackRoutes({ ...services, now }));
   app.route('/', modelRoutes(resolving));
   app.route('/', dashboardRoutes({ page: services.page }));
+  app.use('/admin/*', noStore);
   app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger, grantLedger, now }));
   app.use('/admin/*', repinAfterChange({ changed, pinSync }));
   app.route('/', adminBlobRoutes(intake));
@@ -207,9 +221,10 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminVerifyRoutes(intake));
   app.route('/', adminEvaluateRoutes(intake));
   app.route('/', adminExperimentRoutes({ ...services, ...intake }));
-  app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, now }));
+  app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, rights, now }));
+  app.route('/', adminRefusalRoutes({ grantLedger, rights, now }));
   app.route('/', adminRoomRoutes({ registry, now }));
-  app.route('/', adminKeyRoutes({ registry, keyLedger, keyIndex, now: intake.now }));
+  app.route('/', adminKeyRoutes({ registry, keyLedger, rights, now }));
   app.route('/', adminUsageRoutes({ usage, now: intake.now }));
   app.route('/', adminOriginRoutes({ origins }));
   app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));

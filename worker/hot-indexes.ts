@@ -8,18 +8,13 @@ import { withLastKnownGood } from './stores/last-known-good.ts';
 import { recordedGrants, recordedKey } from './stores/recorded-rights.ts';
 import type { Sealer } from './stores/sealed-value.ts';
 import { withSecondOpinion } from './stores/second-opinion.ts';
-import {
-  forgettingExperiments,
-  forgettingGrants,
-  forgettingKeys,
-  withShortMemory,
-} from './stores/short-memory.ts';
+import { forgettingExperiments, withShortMemory } from './stores/short-memory.ts';
 import type { ExperimentEntry, ExperimentIndex } from './stores/types-experiments.ts';
 import type {
   BulkIndex,
-  Grant,
   GrantIndex,
   GrantLedger,
+  HeldGrants,
   Index,
   KeyIndex,
   KeyLedger,
@@ -34,14 +29,17 @@ export interface HotIndexes {
    */
   names: BulkIndex<NameEntry>;
   keys: Index<KeyRecord>;
-  grants: Index<Grant[]>;
+  grants: Index<HeldGrants>;
   experiments: Index<ExperimentEntry>;
   /** As KV has them, without a memory, and only what the current secret sealed. */
   nameIndex: NameIndex;
   /** For a name that was written elsewhere: it and its experiment are read anew at the next request. */
   forgetName: (name: string) => void;
+  forgetKey: (hash: string) => void;
+  forgetGrants: (tenant: string) => void;
   /** As the admin API reads and writes them: the same, and what is written here is seen here at once. */
   experimentIndex: ExperimentIndex;
+  /** As KV has them, without a memory; the pointer writer writes them. */
   keyIndex: KeyIndex;
   grantIndex: GrantIndex;
 }
@@ -51,7 +49,7 @@ export function createHotIndexes(params: {
   /** Opens what the current secret sealed, and nothing else: upkeep finds and rewrites what an older one did. */
   currentSealer: Sealer;
   keyLedger: Pick<KeyLedger, 'get'>;
-  grantLedger: Pick<GrantLedger, 'heldBy'>;
+  grantLedger: Pick<GrantLedger, 'heldBy' | 'refusedBy'>;
   now: () => number;
 }): HotIndexes {
   const { pointer, currentSealer, keyLedger, grantLedger, now } = params;
@@ -97,8 +95,10 @@ export function createHotIndexes(params: {
       // Which one is the name's is not known here; the others cost one read more.
       experiments.forgetAll();
     },
+    forgetKey: keys.forget,
+    forgetGrants: grants.forget,
     experimentIndex: forgettingExperiments(createKvExperimentIndex(upkeep), experiments),
-    keyIndex: forgettingKeys(createKvKeyIndex(upkeep), keys),
-    grantIndex: forgettingGrants(createKvGrantIndex(upkeep), grants),
+    keyIndex: createKvKeyIndex(upkeep),
+    grantIndex: createKvGrantIndex(upkeep),
   };
 }

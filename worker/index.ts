@@ -9,7 +9,7 @@ import * as limits from './limits.ts';
 import { createMetering } from './metering.ts';
 import { createObserver } from './observe/observer.ts';
 import { createOriginClient } from './origin-client.ts';
-import { createPointers } from './pointers.ts';
+import { createKvWriters } from './pointers.ts';
 import { createSchedule, type Schedule } from './schedule.ts';
 import { createSha256 } from './sha256.ts';
 import { createD1BlobLedger } from './stores/d1-blob-ledger.ts';
@@ -52,13 +52,15 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
     now,
     sleep,
   });
+  const { pointers, rights } = createKvWriters({ namespace: raw.POINTERS, ...hot });
   const services: Services = {
     ...hot,
+    rights,
     intake: {
       blobs,
       blobLedger: createD1BlobLedger(db),
       registry: createD1Registry(db),
-      pointers: createPointers({ namespace: raw.POINTERS, forgetName: hot.forgetName }),
+      pointers,
       createSha256,
       now,
     },

@@ -137,6 +137,12 @@ export const ABSENCE_MEMORY_MS = 30 * SECOND;
 export const SECOND_OPINIONS_PER_SECOND = 50;
 /** Grants of one tenant, or of everybody: one value in KV of at most 170 kB. */
 export const MAX_GRANTS = 500;
+/** … of which so many come from one giver, so that nobody fills another's up; a room needs one. */
+export const MAX_GRANTS_FROM_ONE = 32;
+/** Grants that one giver gives, to all. */
+export const MAX_GRANTS_GIVEN = 2_000;
+/** Givers that a tenant refuses; they stand in the same value of KV. */
+export const MAX_REFUSALS = 500;
 
 export const MAX_LISTED_MODELS = 1_000;
 export const ADMIN_PAGE = 1_000;
@@ -144,16 +150,33 @@ export const ADMIN_PAGE = 1_000;
 export const MAX_VERSIONS_OF_FILE = 100;
 /** Newest versions of a chain that are looked at for a proof of it: each was published with one of its base. */
 export const MAX_PROOFS_READ = 10;
-/** Names compared with a missing one, and names told. */
-export const SUGGESTION_CANDIDATES = 200;
+/** Reads of one answer of `GET /v1/models`; a list goes on where they found less than a page. */
+export const MAX_LIST_READS = 3;
+/**
+ * Tenants whose granted rooms overlap, and whose names lists and suggestions show there; each takes a statement of each
+ * read. What more of them have granted can be used by its name.
+ */
+export const MAX_OVERLAPPING_GIVERS = 3;
+/** Names compared with a missing one: so many of each place where one may lie. And names told. */
+export const SUGGESTION_CANDIDATES = 64;
 export const MAX_SUGGESTIONS = 3;
-/** D1 binds at most 100 values to a query, and a scope takes three. */
+/** Missing names of one key that are answered with suggestions, each second and isolate: people mistype no faster. */
+export const SUGGESTIONS_PER_SECOND = 2;
+/** Keys of that count; each is 60 bytes, and is forgotten with its second. */
+export const MAX_SUGGESTED_KEYS = 10_000;
+/** Scopes of one key: what it opens is decided by going through them. */
 export const MAX_SCOPES = 24;
 
 /** Longest lifetime that a key can be given, ms: ten years. Longer ones are better without an end. */
 export const MAX_KEY_LIFE_MS = 3_653 * 86_400 * SECOND;
 /** Longest time that a replaced key stays good, ms. */
 export const MAX_KEY_GRACE_MS = 90 * 86_400 * SECOND;
+/** Shortest time that an admin key stays good which a tenant's key replaces, ms: its owner can still revoke both. */
+export const MIN_SELF_GRACE_MS = 3_600 * SECOND;
+/** Keys that one request ends in KV; each is a call of a Durable Object, of which a request has 1,000. */
+export const REVOKED_PAGE = 200;
+/** Keys told that a revoked one has made: all of them can be revoked unseen. */
+export const MAX_MADE_LISTED = 100;
 
 /** A request's place among those of its key that are under way is held this long without a sign of life. */
 export const LEASE_MS = 60 * SECOND;

@@ -1,14 +1,24 @@
-/** Composition of what writes names: Durable Objects, and this isolate's memory that has to hear of it. */
+/** Composition of what writes names, keys and grants: Durable Objects, and this isolate's memory that hears of it. */
 import * as limits from './limits.ts';
 import { createDoPointers } from './stores/do-pointers.ts';
 import type { DurableNamespace } from './stores/ask-object.ts';
-import { forgettingPointers } from './stores/short-memory.ts';
-import type { PointerWriter } from './stores/types.ts';
+import { forgettingPointers, forgettingRights } from './stores/short-memory.ts';
+import type { PointerWriter, RightsWriter } from './stores/types.ts';
 
-export function createPointers(params: {
+export interface KvWriters {
+  pointers: PointerWriter;
+  rights: RightsWriter;
+}
+
+export function createKvWriters(params: {
   namespace: DurableNamespace;
   forgetName: (name: string) => void;
-}): PointerWriter {
-  const pointers = createDoPointers({ namespace: params.namespace, timeoutMs: limits.POINTER_TIMEOUT_MS });
-  return forgettingPointers(pointers, params.forgetName);
+  forgetKey: (hash: string) => void;
+  forgetGrants: (tenant: string) => void;
+}): KvWriters {
+  const writers = createDoPointers({ namespace: params.namespace, timeoutMs: limits.POINTER_TIMEOUT_MS });
+  return {
+    pointers: forgettingPointers(writers, params.forgetName),
+    rights: forgettingRights(writers, { key: params.forgetKey, grants: params.forgetGrants }),
+  };
 }

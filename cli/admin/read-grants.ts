@@ -20,10 +20,10 @@ export const holderName = (tenant: string): string => (tenant === '*' ? 'everybo
 export const grantTable = (grants: readonly GrantView[]): string =>
   plainTable(
     ['SCOPE', 'OWNER', 'GRANTED TO', 'SINCE'],
-    grants.map(({ scope, tenant, owner, created_at }) => [
+    grants.map(({ scope, tenant, owner, created_at, refused }) => [
       scope,
       owner ?? 'anybody',
-      holderName(tenant),
+      `${holderName(tenant)}${refused === true ? ' (refused)' : ''}`,
       new Date(created_at).toISOString().slice(0, 10),
     ]),
   );

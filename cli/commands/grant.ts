@@ -5,6 +5,7 @@ import { grantTable, holderName, readGrants } from '../admin/read-grants.ts';
 import type { ApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
+import { changeRefusals, parseRefusal } from '../admin/refuse-grants.ts';
 import { createOutput, type Output } from '../output.ts';
 
 export const help: CommandHelp = {
@@ -17,9 +18,15 @@ export const help: CommandHelp = {
     { line: 'graft grant "medicine/**" --to hospital --remove', does: 'takes it back' },
     { line: 'graft grant', does: 'what your tenant has given' },
     { line: 'graft grant --held', does: 'what your tenant was given' },
+    {
+      line: 'graft grant refuse mallory',
+      does: 'grants of mallory open nothing for your tenant any more, those to everybody neither',
+    },
+    { line: 'graft grant accept mallory', does: 'they do again' },
+    { line: 'graft grant refuse', does: 'whose grants your tenant refuses' },
   ],
   notes: [
-    'A scope is a name, or `<name>/**` for the name and all below it (in quotes, so that the shell leaves it alone). A grant opens what its giver owns there, and nothing that others publish in the same room; an adapter is used only when every member of its chain may be. Who may use an adapter may also publish on top of it, and read its versions and chain ids; changing it stays its owner’s. What is taken back is not served any more, also to adapters that stand on it, within about a minute. Granting twice, and taking back what is not given, change nothing; the second has exit code 3.',
+    'A scope is a name, or `<name>/**` for the name and all below it (in quotes, so that the shell leaves it alone). A grant opens what its giver owns there, and nothing that others publish in the same room; an adapter is used only when every member of its chain may be. Who may use an adapter may also publish on top of it, and read its versions and chain ids; changing it stays its owner’s. What is taken back is not served any more, also to adapters that stand on it, within about a minute. Granting twice, and taking back what is not given, change nothing; the second has exit code 3. Grants need no consent, so a tenant may refuse those of another, which is not told of it. One tenant can give another 32 grants; to grant the names `refuse` and `accept`, say --to or --public.',
   ],
 };
 
@@ -37,6 +44,11 @@ export default defineCommand({
       description: 'Name, or "<name>/**" with all below it; without it, list what is granted',
       required: false,
     },
+    tenant: {
+      type: 'positional',
+      description: 'With refuse or accept in the place of a scope: whose grants',
+      required: false,
+    },
     to: { type: 'string', description: 'Tenant that may use it', valueHint: 'tenant' },
     public: { type: 'boolean', description: 'Everybody may use it' },
     remove: { type: 'boolean', description: 'Take the grant back' },
@@ -45,6 +57,8 @@ export default defineCommand({
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
+    const refusal = parseRefusal(args);
+    if (refusal !== null) return changeRefusals(await adminClient(), output, refusal);
     const wanted = parseGrant(args);
     const client = await adminClient();
     if (wanted === null) await list(client, output, args.held === true);

@@ -6,6 +6,7 @@ import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { CHANGE_FLAGS, changeRequest, createFlags, keyRequest, type KeyArgs } from '../keys/key-flags.ts';
 import { isOver, keyTable, limitsText, scopesText, when } from '../keys/key-table.ts';
+import { revokeKey } from '../keys/revoke-key.ts';
 import { createOutput, type Output } from '../output.ts';
 import { parseDuration } from '../quantity.ts';
 
@@ -24,10 +25,21 @@ export const help: CommandHelp = {
       line: 'graft keys change key_0123456789abcdef --rpm 120 --tpm none',
       does: 'another limit, and one less',
     },
-    { line: 'graft keys revoke key_0123456789abcdef', does: 'ends a key' },
+    {
+      line: 'graft keys revoke key_0123456789abcdef',
+      does: 'ends a key and those that it was rotated into; lists the keys that they made',
+    },
+    {
+      line: 'graft keys revoke key_0123456789abcdef --made',
+      does: 'ends the keys that they made, too: after an admin key was stolen',
+    },
+    {
+      line: 'graft keys revoke key_0123456789abcdef --only',
+      does: 'ends a key that was rotated before its grace is over; the new one stays good',
+    },
   ],
   notes: [
-    'The key itself goes to stdout, alone, so that `GRAFT_KEY=$(graft keys create)` works; it is kept nowhere, and cannot be shown again. Rotating keeps tenant, scopes and limits, and both keys count against the same limits. `none` takes a limit, the scopes, the label or the policy away from a key that exists. Where a key is known already, an end or a change is seen within about a minute. A scope opens the adapters of whoever has the name or room when it is given (`of clinic`), and no adapters that others come to publish there; scopes of keys from before are bound (from `of anybody`) by giving them once more with `change --scopes`. docs/tenants.md says what limits mean exactly.',
+    'The key itself goes to stdout, alone, so that `GRAFT_KEY=$(graft keys create)` works; it is kept nowhere, and cannot be shown again. Rotating keeps tenant, scopes and limits, and both keys count against the same limits; an admin key that a tenant rotates stays good for an hour at least. Whoever has stolen a key may have rotated it, so revoking ends its successors with it. `none` takes a limit, the scopes, the label or the policy away from a key that exists. Where a key is known already, an end or a change is seen within about a minute. A scope opens the adapters of whoever has the name or room when it is given (`of clinic`), and no adapters that others come to publish there; scopes of keys from before are bound (from `of anybody`) by giving them once more with `change --scopes`. docs/tenants.md says what limits mean exactly.',
   ],
 };
 
@@ -40,7 +52,7 @@ const OWN_FLAGS: Record<Action, readonly string[]> = {
   create: [...Object.keys(createFlags), 'expires'],
   change: CHANGE_FLAGS,
   rotate: ['grace', 'expires'],
-  revoke: [],
+  revoke: ['made', 'only'],
 };
 
 export default defineCommand({
@@ -56,6 +68,8 @@ export default defineCommand({
       valueHint: 'time',
     },
     all: { type: 'boolean', description: 'List revoked and expired keys as well' },
+    made: { type: 'boolean', description: 'Revoke the keys that the key or its successors made as well' },
+    only: { type: 'boolean', description: 'Revoke the key alone, not those that it was rotated into' },
     ...commonFlags,
   },
   async run({ args }) {
@@ -77,7 +91,13 @@ export default defineCommand({
       case 'rotate':
         return rotate(client, output, id ?? '', args);
       case 'revoke':
-        return revoke(client, output, id ?? '');
+        if (args.made === true && args.only === true)
+          throw usageError('--only and --made do not go together: with --only, no other key is revoked.');
+        return revokeKey(client, output, {
+          id: id ?? '',
+          made: args.made === true,
+          only: args.only === true,
+        });
     }
   },
 });
@@ -136,17 +156,6 @@ async function rotate(client: ApiClient, output: Output, id: string, args: KeyAr
   output.note(about(made));
   output.note(`${made.replaces} is good until ${when(made.old_expires_at)}. The new key is shown this once:`);
   output.result(made, () => made.key);
-}
-
-async function revoke(client: ApiClient, output: Output, id: string): Promise<void> {
-  const response = await client.send(`revoke ${id}`, `/admin/keys/${encodeURIComponent(id)}`, {
-    method: 'DELETE',
-  });
-  await response.body?.cancel();
-  output.result(
-    { id, revoked: true },
-    () => `${id} is revoked; elsewhere that is seen within about a minute`,
-  );
 }
 
 function about(key: KeyView): string {

@@ -25,12 +25,13 @@ export const when = (ms: number): string => `${new Date(ms).toISOString().slice(
 export const isOver = ({ revoked_at, expires_at }: KeyView, now: number): boolean =>
   revoked_at !== null || (expires_at !== null && expires_at <= now);
 
-/** @param now unix ms. */
+/** @param now unix ms. @returns such as `until 2026-01-31 07:30Z, replaced by key_…`. */
 export function keyState(key: KeyView, now: number): string {
-  if (key.revoked_at !== null) return 'revoked';
-  if (key.expires_at === null) return 'good';
-  if (key.expires_at <= now) return 'expired';
-  return `until ${when(key.expires_at)}`;
+  const replaced = key.replaced_by === null ? '' : `, replaced by ${key.replaced_by}`;
+  if (key.revoked_at !== null) return `revoked${replaced}`;
+  if (key.expires_at === null) return `good${replaced}`;
+  if (key.expires_at <= now) return `expired${replaced}`;
+  return `until ${when(key.expires_at)}${replaced}`;
 }
 
 /** @returns such as `medicine/** of clinic, lab of anybody`. */

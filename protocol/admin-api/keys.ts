@@ -50,8 +50,10 @@ export const KeyView = z.object({
   /** Names are never resolved to an ancestor. */
   strict: z.boolean(),
   degrade: DegradePolicy.nullable(),
-  /** Id of the key that took its place. */
+  /** Id of the key that took its place, the last one where several did. */
   replaced_by: z.string().nullable(),
+  /** Id of the key whose place it took. Edges from before do not say. */
+  replaces: z.string().nullable().default(null),
 });
 export type KeyView = z.infer<typeof KeyView>;
 
@@ -66,3 +68,18 @@ export type NewKey = z.infer<typeof NewKey>;
 /** `POST /admin/keys/rotate`: the new key, and when the one ends whose place it takes. */
 export const RotatedKey = KeyView.extend({ key: z.string(), replaces: z.string(), old_expires_at: z.int() });
 export type RotatedKey = z.infer<typeof RotatedKey>;
+
+/** `DELETE /admin/keys/<id>?report=true`: what ended, in the order of their ids, a page at a time. */
+export const RevocationView = z.object({
+  /** The key that was asked for. */
+  id: z.string(),
+  /** It and those that it was rotated into; with `made=true` also those that these made. */
+  revoked: z.array(KeyView),
+  /** Keys that these have made and that are still good; at most 100. */
+  made: z.array(KeyView),
+  /** There are more of those. */
+  more_made: z.boolean(),
+  /** Pass it back to go on; null at the end. */
+  cursor: z.string().nullable(),
+});
+export type RevocationView = z.infer<typeof RevocationView>;

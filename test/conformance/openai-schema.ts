@@ -15,7 +15,7 @@ export const OWN_FIELDS: Readonly<Record<string, readonly string[]>> = {
   // vLLM's: what an adapter is on top of.
   Model: ['parent', 'root'],
   // As in OpenAI's other lists.
-  ListModelsResponse: ['has_more'],
+  ListModelsResponse: ['after', 'has_more'],
 };
 
 /**

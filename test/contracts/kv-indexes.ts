@@ -68,19 +68,23 @@ export function grantIndexContract(
   describe(`GrantIndex on ${backend}`, () => {
     it('gives back what was put last, also nothing at all', async () => {
       const { index, afterWrite } = await make();
-      const grants = [
-        { scope: 'medicine/**', owner: 'clinic' },
-        { scope: '**', owner: null },
-      ];
+      const held = {
+        grants: [
+          { scope: 'medicine/**', owner: 'clinic' },
+          { scope: '**', owner: null },
+        ],
+        refused: ['eve', 'mallory'],
+      };
+      const nothing = { grants: [], refused: [] };
       for (const tenant of ['guest', PUBLIC]) {
         expect(await index.get(tenant)).toEqual({ state: 'absent' });
         afterWrite();
-        await index.put(tenant, grants);
+        await index.put(tenant, held);
         afterWrite();
-        expect(await index.get(tenant)).toEqual({ state: 'found', value: grants, stale: false });
-        await index.put(tenant, []);
+        expect(await index.get(tenant)).toEqual({ state: 'found', value: held, stale: false });
+        await index.put(tenant, nothing);
         afterWrite();
-        expect(await index.get(tenant)).toEqual({ state: 'found', value: [], stale: false });
+        expect(await index.get(tenant)).toEqual({ state: 'found', value: nothing, stale: false });
       }
     });
   });

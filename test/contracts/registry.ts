@@ -1,7 +1,19 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { NameRow, Registry, VersionRow } from '../../worker/stores/types.ts';
+import { usableRanges } from '../../worker/policy/usable-ranges.ts';
+import type { NameRow, NameWindow, Registry, UsableName, VersionRow } from '../../worker/stores/types.ts';
 import { registryLifeCycleContract } from './registry-life-cycle.ts';
 import { versionRow } from './sample-rows.ts';
+
+/** What `me` finds in a window of all names unless said. */
+async function usableOf(
+  registry: Registry,
+  scopes: string[],
+  window: Partial<NameWindow>,
+): Promise<UsableName[]> {
+  const layers = usableRanges({ tenant: 'me', scopes }, 1);
+  const windows = [{ from: '', to: '\u007f', limit: 10, ...window }];
+  return (await registry.usable({ tenant: 'me', layers, windows })).flatMap(({ names }) => names);
+}
 
 export function registryContract(backend: string, make: () => Promise<Registry>): void {
   registryLifeCycleContract(backend, make);
@@ -112,9 +124,10 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
       await publish('a', 1, { stage: true });
       expect(await registry.name('a')).toMatchObject({ version: null, latest: 1 });
       expect(await registry.live('a')).toBeNull();
-      expect(
-        await registry.usable({ tenant: 'default', scopes: [], prefix: '', after: '', limit: 9 }),
-      ).toEqual([]);
+      const everything = { from: '', to: '\u007f', limit: 9 };
+      expect(await registry.usable({ tenant: 'default', layers: [], windows: [everything] })).toEqual([
+        { names: [], end: null },
+      ]);
     });
 
     it('lets one of two changes through that saw the same state, and changes nothing by the other', async () => {
@@ -164,14 +177,12 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
         ['one/exact/below', 'x'],
       ] as const)
         await publish(name, 1, { owner });
-      const usable = async (scopes: string[], more: object = {}) =>
-        (await registry.usable({ tenant: 'me', scopes, prefix: '', after: '', limit: 10, ...more })).map(
-          ({ name }) => name,
-        );
+      const usable = async (scopes: string[], window: Partial<NameWindow> = {}) =>
+        (await usableOf(registry, scopes, window)).map(({ name }) => name);
       expect(await usable([])).toEqual(['mine']);
       expect(await usable(['med/**', 'one/exact'])).toEqual(['med', 'med/heart', 'mine', 'one/exact']);
       expect(await usable(['**'])).toHaveLength(6);
-      expect(await usable(['**'], { prefix: 'med', after: 'med', limit: 1 })).toEqual(['med/heart']);
+      expect(await usable(['**'], { from: 'med ', to: 'med\u007f', limit: 1 })).toEqual(['med/heart']);
       expect(await usable(["x' OR '1'='1"])).toEqual(['mine']);
     });
 
@@ -198,8 +209,8 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
         owner: 'me',
         target: null,
       });
-      const usable = (scopes: string[], more: object = {}) =>
-        registry.usable({ tenant: 'me', scopes, prefix: '', after: '', limit: 10, ...more });
+      const usable = (scopes: string[], window: Partial<NameWindow> = {}) =>
+        usableOf(registry, scopes, window);
       expect(await usable(['med/**'])).toEqual([
         { name: 'a', owner: 'me', version: versionRow('med', 1, { owner: 'x' }) },
         { name: 'med', owner: 'x', version: versionRow('med', 1, { owner: 'x' }) },
@@ -207,11 +218,55 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
         { name: 'med/heart', owner: 'x', version: versionRow('med/heart', 1, { owner: 'x' }) },
         { name: 'mine', owner: 'me', version: versionRow('med/heart', 1, { owner: 'x' }) },
       ]);
-      const names = async (more: object) => (await usable(['**'], more)).map(({ name }) => name);
+      const names = async (window: Partial<NameWindow>) =>
+        (await usable(['**'], window)).map(({ name }) => name);
       expect(await names({ limit: 2 })).toEqual(['a', 'med']);
-      expect(await names({ limit: 2, after: 'med' })).toEqual(['med/best', 'med/heart']);
-      expect(await names({ limit: 9, after: 'med/heart' })).toEqual(['mine', 'rival']);
-      expect(await names({ prefix: 'med/' })).toEqual(['med/best', 'med/heart']);
+      expect(await names({ limit: 2, from: 'med ' })).toEqual(['med/best', 'med/heart']);
+      expect(await names({ limit: 9, from: 'med/heart ' })).toEqual(['mine', 'rival']);
+      expect(await names({ from: 'med/', to: 'med/\u007f' })).toEqual(['med/best', 'med/heart']);
+    });
+
+    it('says where a window goes on, whatever lies in it, and answers each window', async () => {
+      for (const [name, owner] of [
+        ['a', 'you'],
+        ['b', 'me'],
+        ['b/1', 'you'],
+        ['b/2', 'they'],
+        ['b/3', 'you'],
+        ['c', 'you'],
+        ['d', 'me'],
+      ] as const)
+        await publish(name, 1, { owner });
+      await publish('b/4', 1, { owner: 'you', stage: true });
+      const range = (from: string, to: string, owner: string | null) => ({ from, to, owner });
+      const layers = [
+        [range('a', 'a ', null)],
+        [range('b/', 'b/\u007f', 'you'), range('c', 'c ', 'you')],
+        [range('b/2', 'b/2 ', 'they')],
+      ];
+      const look = async (windows: NameWindow[]) => {
+        const answers = await registry.usable({ tenant: 'me', layers, windows });
+        return answers.map(({ names, end }) => ({ names: names.map(({ name }) => name), end }));
+      };
+      const whole = { from: '', to: '\u007f', limit: 9 };
+      expect(await look([whole])).toEqual([{ names: ['a', 'b', 'b/1', 'b/2', 'b/3', 'c', 'd'], end: null }]);
+      const found: string[] = [];
+      for (let from = ''; ;) {
+        const [page] = await look([{ ...whole, from, limit: 2 }]);
+        found.push(...(page?.names ?? []));
+        if (page?.end == null) break;
+        from = `${page.end} `;
+      }
+      expect(found).toEqual(['a', 'b', 'b/1', 'b/2', 'b/3', 'c', 'd']);
+      expect(
+        await look([
+          { ...whole, from: 'b/3', to: 'b/9' },
+          { ...whole, from: 'x' },
+        ]),
+      ).toEqual([
+        { names: ['b/3'], end: null },
+        { names: [], end: null },
+      ]);
     });
   });
 }

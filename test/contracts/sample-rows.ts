@@ -45,6 +45,7 @@ export function keyRow(id: string, more: Partial<KeyRow> = {}): KeyRow {
     limits: null,
     counter: id,
     replacedBy: null,
+    replaces: null,
     ...more,
   };
 }

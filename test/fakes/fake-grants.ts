@@ -1,4 +1,4 @@
-import type { GrantLedger, GrantRow } from '../../worker/stores/types.ts';
+import type { GrantLedger, GrantRow, RefusalRow } from '../../worker/stores/types.ts';
 
 const sortKey = ({ tenant, scope, owner }: Pick<GrantRow, 'tenant' | 'scope' | 'owner'>): string =>
   [tenant, scope, owner ?? '*'].join('\n');
@@ -8,12 +8,32 @@ const sorted = (rows: Iterable<GrantRow>): GrantRow[] =>
 /** The ledger of grants as a model. */
 export function createFakeGrantLedger(): GrantLedger {
   const rows = new Map<string, GrantRow>();
+  const refusals = new Map<string, RefusalRow>();
+  const refuses = (tenant: string, owner: string | null) => refusals.has(`${tenant}\n${owner}`);
+  const refusedBy = (tenant: string) =>
+    [...refusals.values()]
+      .filter((row) => row.tenant === tenant)
+      .sort((a, b) => (a.owner < b.owner ? -1 : 1))
+      .map((row) => ({ ...row }));
+  const counts = ({ tenant, owner }: Pick<GrantRow, 'tenant' | 'owner'>) => {
+    const all = [...rows.values()];
+    const given = all.filter((row) => row.owner === owner);
+    return {
+      holder: all.filter((row) => row.tenant === tenant && !refuses(tenant, row.owner)).length,
+      pair: given.filter((row) => row.tenant === tenant).length,
+      giver: given.length,
+    };
+  };
   return {
-    async add(row) {
-      if (rows.has(sortKey(row))) return false;
+    async add(row, caps) {
+      if (rows.has(sortKey(row))) return 'known';
+      const { holder, pair, giver } = counts(row);
+      if (holder >= caps.holder || pair >= caps.pair || giver >= caps.giver) return 'full';
       rows.set(sortKey(row), { ...row });
-      return true;
+      return 'added';
     },
+    get: async (grant) => structuredClone(rows.get(sortKey(grant))) ?? null,
+    counts: async (grant) => counts(grant),
     async remove({ scope, tenant, owner }) {
       const found = [...rows.values()].filter(
         (row) => row.scope === scope && row.tenant === tenant && (owner === undefined || row.owner === owner),
@@ -22,6 +42,10 @@ export function createFakeGrantLedger(): GrantLedger {
       return found.length;
     },
     heldBy: async (tenants) => sorted(rows.values()).filter((row) => tenants.includes(row.tenant)),
+    usableBy: async (tenant) =>
+      sorted(rows.values()).filter(
+        (row) => [tenant, '*'].includes(row.tenant) && !refuses(tenant, row.owner),
+      ),
     async list({ owner, cursor, limit }) {
       const items = sorted(rows.values())
         .filter((row) => owner === null || row.owner === owner)
@@ -30,5 +54,13 @@ export function createFakeGrantLedger(): GrantLedger {
       const last = items.length === limit ? items.at(-1) : undefined;
       return { items, cursor: last === undefined ? null : sortKey(last) };
     },
+    async refuse(row, max) {
+      if (refuses(row.tenant, row.owner)) return 'known';
+      if (refusedBy(row.tenant).length >= max) return 'full';
+      refusals.set(`${row.tenant}\n${row.owner}`, { ...row });
+      return 'added';
+    },
+    accept: async ({ tenant, owner }) => refusals.delete(`${tenant}\n${owner}`),
+    refusedBy: async (tenant) => refusedBy(tenant),
   };
 }

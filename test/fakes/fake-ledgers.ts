@@ -1,41 +1,63 @@
-import type { KeyLedger, KeyRow } from '../../worker/stores/types.ts';
+import type { KeyLedger, KeyRow, RevokedLine } from '../../worker/stores/types.ts';
 
 export function createFakeKeyLedger(): KeyLedger {
   const rows = new Map<string, KeyRow>();
+  const byId = (a: KeyRow, b: KeyRow) => (a.id < b.id ? -1 : 1);
+  const revoked = (id: string | null) => id !== null && rows.get(id)?.revokedAt != null;
+  const lineOf = ({ id, successors, made }: RevokedLine): KeyRow[] => {
+    const line = new Set([id]);
+    for (const member of line)
+      for (const row of rows.values())
+        if ((successors && row.replaces === member) || (made && row.createdBy === member)) line.add(row.id);
+    return [...line].flatMap((member) => rows.get(member) ?? []).sort(byId);
+  };
   return {
     async add(row) {
       if ([...rows.values()].some(({ id, hash }) => id === row.id || hash === row.hash))
         throw new Error('UNIQUE constraint failed: keys.hash');
+      if (revoked(row.createdBy) || revoked(row.replaces)) return false;
       rows.set(row.id, structuredClone(row));
+      return true;
     },
     list: async (tenant) =>
       [...rows.values()]
         .filter((row) => tenant === null || row.tenant === tenant)
-        .sort((a, b) => b.createdAt - a.createdAt || (a.id < b.id ? -1 : 1)),
+        .sort((a, b) => b.createdAt - a.createdAt || byId(a, b)),
     get: async (id) => structuredClone(rows.get(id)) ?? null,
     admin: async (hash) =>
       [...rows.values()].find((row) => row.hash === hash && row.kind === 'admin' && row.revokedAt === null) ??
       null,
-    async rotate({ row, old, expiresAt }) {
-      await this.add(row);
-      const replaced = rows.get(old);
-      if (replaced === undefined) return;
+    async rotate({ row, expiresAt }) {
+      if (!(await this.add(row))) return false;
+      const replaced = rows.get(row.replaces);
+      if (replaced === undefined) return true;
       replaced.replacedBy = row.id;
       replaced.expiresAt = Math.min(replaced.expiresAt ?? expiresAt, expiresAt);
+      return true;
     },
     async change({ id, scopes, owners, label, limits, strict, degrade }) {
       const row = rows.get(id);
       if (row === undefined || row.revokedAt !== null) return;
       Object.assign(row, structuredClone({ scopes, owners, label, limits, strict, degrade }));
     },
-    async revoke(id, at) {
-      const row = rows.get(id);
-      if (row !== undefined && row.revokedAt === null) row.revokedAt = at;
+    async revoke({ at, ...line }) {
+      for (const row of lineOf(line)) row.revokedAt ??= at;
+    },
+    async line({ after, limit, ...line }) {
+      return structuredClone(lineOf(line).filter(({ id }) => id > (after ?? ''))).slice(0, limit);
+    },
+    async madeBy({ id, at, limit }) {
+      const line = new Set(lineOf({ id, successors: true, made: false }).map((row) => row.id));
+      return [...rows.values()]
+        .filter((row) => line.has(row.createdBy) && !line.has(row.id))
+        .filter((row) => row.revokedAt === null && (row.expiresAt === null || row.expiresAt > at))
+        .slice(0, limit)
+        .map((row) => structuredClone(row));
     },
     async page({ cursor, limit }) {
       const items = [...rows.values()]
         .filter(({ id }) => id > (cursor ?? ''))
-        .sort((a, b) => (a.id < b.id ? -1 : 1))
+        .sort(byId)
         .slice(0, limit)
         .map((row) => structuredClone(row));
       return { items, cursor: items.length === limit ? (items.at(-1)?.id ?? null) : null };

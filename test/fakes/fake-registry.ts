@@ -1,5 +1,4 @@
 import { adaptersOf, err, ok, pinOf, type Result } from '../../protocol/index.ts';
-import { scopeCovers } from '../../worker/policy/authorize.ts';
 import { mayTake } from '../../worker/policy/claims.ts';
 import { ancestorsOf } from '../../worker/policy/resolve-name.ts';
 import {
@@ -167,15 +166,28 @@ export function createFakeRegistry(): Registry & {
         .map((row) => ({ ...row }));
       return { items, cursor: items.length === limit ? (items.at(-1)?.name ?? null) : null };
     },
-    async usable({ tenant, scopes, prefix, after, limit }) {
-      return byName(names.values())
-        .filter((row) => row.name > after && row.name.startsWith(prefix))
-        .filter((row) => row.owner === tenant || scopes.some((scope) => scopeCovers(scope, row.name)))
-        .flatMap(({ name, owner, alias }) => {
-          const version = liveRow(names.get(alias ?? name));
-          return version === undefined ? [] : [{ name, owner, version: structuredClone(version) }];
-        })
-        .slice(0, limit);
+    async usable({ tenant, layers, windows }) {
+      const ranges = layers.flat();
+      return windows.map(({ from, to, limit }) => {
+        const looked = byName(names.values())
+          .filter(({ name }) => name >= from && name < to)
+          .filter(
+            ({ name, owner }) =>
+              owner === tenant ||
+              ranges.some(
+                (range) =>
+                  name >= range.from && name < range.to && (range.owner === null || range.owner === owner),
+              ),
+          )
+          .slice(0, limit);
+        return {
+          names: looked.flatMap(({ name, owner, alias }) => {
+            const version = liveRow(names.get(alias ?? name));
+            return version === undefined ? [] : [{ name, owner, version: structuredClone(version) }];
+          }),
+          end: looked.length === limit ? (looked.at(-1)?.name ?? null) : null,
+        };
+      });
     },
     versions: async (name) => newestFirst(name).map((row) => structuredClone(row)),
     versionsOf: async ({ digest, limit }) =>

@@ -66,6 +66,28 @@ describe('every answer', () => {
     for (const status of [200, 400, 401, 404, 405, 500]) expect([...seen]).toContain(status);
   });
 
+  it('of the admin API is kept by no cache, whatever its status: keys are among it', async () => {
+    const seen = new Set<number>();
+    const routes = routesOf(app).filter(isAdmin);
+    expect(routes.length).toBeGreaterThan(40);
+    for (const { method, path } of [...routes, { method: 'GET', path: '/admin/nowhere' }])
+      for (const headers of [{}, { authorization: `Bearer ${graft.adminKey}` }])
+        for (const [how, body] of [
+          [method, ['POST', 'PUT'].includes(method) ? { body: '{}' } : {}],
+          ['PATCH', {}],
+          ['HEAD', {}],
+        ] as const) {
+          const response = await app.request(path, { method: how, headers, ...body });
+          seen.add(response.status);
+          const what = `${how} ${path} -> ${response.status}`;
+          expect([what, response.headers.get('cache-control')]).toEqual([what, 'no-store']);
+        }
+    for (const status of [200, 201, 400, 401, 404, 405]) expect([...seen]).toContain(status);
+    vi.spyOn(graft.services.intake.registry, 'names').mockRejectedValue(new Error('secret detail'));
+    const failed = await graft.request('/admin/names');
+    expect([failed.status, failed.headers.get('cache-control')]).toEqual([500, 'no-store']);
+  });
+
   it('lets no page of another site read it unless the configuration names the page', async () => {
     const allowed = 'https://app.example.com';
     const open = createApp({ ...graft.services, corsOrigins: [allowed] });

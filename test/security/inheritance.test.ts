@@ -70,7 +70,12 @@ function depsOf(entries: Map<string, NameEntry>, held: Grant[], sick: string | n
   const unused = {} as never;
   return {
     names: { get: async (name) => lookUp(name), getMany: async (names) => names.map(lookUp) },
-    grants: { get: async (of) => ({ state: 'found', value: of === '*' ? [] : held, stale: false }) },
+    grants: {
+      get: async (of) => {
+        const value = { grants: of === '*' ? [] : held, refused: [] };
+        return { state: 'found', value, stale: false };
+      },
+    },
     absence: { confirm: async () => ({ state: 'absent' }), pretend: async () => undefined },
     versions: unused,
     registry: {
@@ -78,9 +83,9 @@ function depsOf(entries: Map<string, NameEntry>, held: Grant[], sick: string | n
         const entry = entries.get(name);
         return entry === undefined || 'alias' in entry ? null : { owner: entry.owner };
       },
-      usable: async () => [],
     } as never,
-    grantLedger: { heldBy: async () => [] } as never,
+    grantLedger: unused,
+    maySuggest: () => false,
     origins: { base: async () => ({ ok: true, value: { id: 'tiny' } }) } as never,
   };
 }

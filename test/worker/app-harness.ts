@@ -7,6 +7,7 @@ import {
 } from '../../protocol/index.ts';
 import { createApp, type Services } from '../../worker/app.ts';
 import { createPointerSync } from '../../worker/durable/pointer-sync.ts';
+import { createRightsSync } from '../../worker/durable/rights-sync.ts';
 import { createCounter } from '../../worker/counting.ts';
 import { createMeter } from '../../worker/metering.ts';
 import type { Observer } from '../../worker/observe/observer.ts';
@@ -24,7 +25,13 @@ import type { KvNamespace } from '../../worker/stores/kv-namespace.ts';
 import { createSealer } from '../../worker/stores/sealed-value.ts';
 import { withSecondOpinion } from '../../worker/stores/second-opinion.ts';
 import type { ExperimentLedger, ExperimentTallies } from '../../worker/stores/types-experiments.ts';
-import type { BlobLedger, Registry } from '../../worker/stores/types.ts';
+import type {
+  BlobLedger,
+  GrantLedger,
+  KeyLedger,
+  Registry,
+  RightsWriter,
+} from '../../worker/stores/types.ts';
 import { createKvExperimentIndex } from '../../worker/stores/kv-experiment-index.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { createFakeExperimentLedger } from '../fakes/fake-experiments.ts';
@@ -76,6 +83,7 @@ export interface AppHarnessOptions {
   /** In the place of the fake. */
   registry?: Registry;
   /** Of the same database as `registry`. */
+  grantLedger?: GrantLedger;
   experimentLedger?: ExperimentLedger;
   /** Hears of every request; nobody does unless given. */
   observer?: Observer;
@@ -134,8 +142,11 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const names = createKvNameIndex(pointer);
   const keyIndex = createKvKeyIndex(pointer);
   const grantIndex = createKvGrantIndex(pointer);
-  const keyLedger = beside?.services.keyLedger ?? createFakeKeyLedger();
-  const grantLedger = beside?.services.grantLedger ?? createFakeGrantLedger();
+  const keyLedger = wrap<KeyLedger>(beside?.services.keyLedger ?? createFakeKeyLedger(), 'keyLedger');
+  const grantLedger = wrap<GrantLedger>(
+    options.grantLedger ?? beside?.services.grantLedger ?? createFakeGrantLedger(),
+    'grantLedger',
+  );
   const keys = withSecondOpinion(keyIndex, {
     ask: (hash) => recordedKey(keyLedger, hash),
     perSecond: 50,
@@ -157,9 +168,11 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const registry = wrap<Registry>(options.registry ?? shared?.registry ?? fakeRegistry, 'registry');
   const blobLedger = wrap<BlobLedger>(shared?.blobLedger ?? files, 'blobLedger');
   const experimentIndex = createKvExperimentIndex(pointer);
-  const ownPointers = createPointerSync({
-    ...{ registry, names, experiments: experimentIndex, now, sleep },
-    ...{ intervalMs: 1_000, timeoutMs: 1_000 },
+  const lanes = { now, sleep, intervalMs: 1_000, timeoutMs: 1_000 };
+  const ownPointers = createPointerSync({ ...lanes, registry, names, experiments: experimentIndex });
+  const ownRights = createRightsSync({
+    ...lanes,
+    ...{ keyLedger, grantLedger, keys: keyIndex, grants: grantIndex },
   });
   const origins = createOriginClient({
     origins: [{ id: 'o1', url: 'http://origin.test' }],
@@ -193,6 +206,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     garbage: beside?.services.garbage ?? files,
     keyIndex,
     keyLedger,
+    rights: wrap<RightsWriter>(beside?.services.rights ?? ownRights, 'rights'),
     grantIndex,
     grantLedger,
     ...metering,

@@ -33,7 +33,7 @@ beforeEach(async () => {
     pointer: { ...pointer, sealer: createSealer(NEW, [OLD]) },
     currentSealer: createSealer(NEW),
     keyLedger: { get: () => Promise.resolve(null) },
-    grantLedger: { heldBy: () => Promise.resolve([]) },
+    grantLedger: { heldBy: () => Promise.resolve([]), refusedBy: () => Promise.resolve([]) },
     now: clock.now,
   });
 });

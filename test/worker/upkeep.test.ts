@@ -1,6 +1,7 @@
 /** Mending KV from the system of record, through the admin API on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { hashApiKey } from '../../protocol/index.ts';
+import { NO_CAPS } from '../contracts/grants.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from './app-harness.ts';
 import { EXPERIMENT, startExperiment } from './experiment-rig.ts';
@@ -218,10 +219,14 @@ describe('repair', () => {
 
   it('writes grants that are missing or behind, and takes away those that were not given', async () => {
     const at = { createdAt: 1, createdBy: 'x' };
-    await graft.services.grantLedger.add({ tenant: 'guest', scope: 'notes', owner: 'default', ...at });
-    await graft.services.grantIndex.put('other', [{ scope: '**', owner: null }]);
+    const row = { tenant: 'guest', scope: 'notes', owner: 'default', ...at };
+    await graft.services.grantLedger.add(row, NO_CAPS);
+    await graft.services.grantIndex.put('other', { grants: [{ scope: '**', owner: null }], refused: [] });
+    graft.kv.tamper('grant:Not A Tenant', () => 'junk');
     await mends(['grant guest: missing, written', 'grant other: unknown, removed']);
-    await graft.services.grantIndex.put('guest', []);
+    await graft.services.grantIndex.put('guest', { grants: [], refused: [] });
+    await mends(['grant guest: outdated, written']);
+    await graft.services.grantLedger.refuse({ tenant: 'guest', owner: 'default', ...at }, 9);
     await mends(['grant guest: outdated, written']);
   });
 

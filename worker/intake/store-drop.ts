@@ -7,7 +7,7 @@ import {
   type BlobRecord,
   type Result,
 } from '../../protocol/index.ts';
-import { PUBLIC, type AdminCaller, type GrantLedger } from '../stores/types.ts';
+import type { AdminCaller, GrantLedger } from '../stores/types.ts';
 import { finishBlob } from './finish-blob.ts';
 import { invalid, type IntakeDeps } from './intake-deps.ts';
 import { receivePart } from './receive-part.ts';
@@ -46,7 +46,7 @@ export async function storeDrop(
       ),
     );
   const parent = parentChainId.value === null ? null : above;
-  const grants = parent === null ? [] : await deps.grantLedger.heldBy([owner, PUBLIC]);
+  const grants = parent === null ? [] : await deps.grantLedger.usableBy(owner);
   const caller: AdminCaller = { keyId: DROP_ACTOR, tenant: owner, scopes: [], grants, root: false };
   if (await deps.blobLedger.holds(digest, owner)) return ok({ parent, caller });
   const parts: BlobRecord['parts'] = [];

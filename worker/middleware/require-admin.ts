@@ -1,5 +1,5 @@
 import { createMiddleware } from 'hono/factory';
-import { PUBLIC, type GrantLedger } from '../stores/types.ts';
+import type { GrantLedger } from '../stores/types.ts';
 import { authenticateAdmin, type AdminKeys } from './authenticate.ts';
 import { fail, type AppEnv } from './request-scope.ts';
 
@@ -9,7 +9,7 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger }) =>
     if (!caller.ok) return fail(caller.error);
     const { tenant, keyId, root } = caller.value;
     context.get('trace').note({ tenant, keyId });
-    const grants = root ? [] : await deps.grantLedger.heldBy([tenant, PUBLIC]);
+    const grants = root ? [] : await deps.grantLedger.usableBy(tenant);
     context.set('admin', { ...caller.value, grants });
     return next();
   });

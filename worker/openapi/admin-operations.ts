@@ -6,7 +6,9 @@ import { OriginsQuery } from '../routes/admin-origins.ts';
 import { PinInput } from '../routes/admin-pins.ts';
 import { ReleaseQuery, RoomQuery } from '../routes/admin-rooms.ts';
 import { UsageQuery } from '../routes/admin-usage.ts';
+import { RefusalInput } from '../routes/admin-refusals.ts';
 import { NameQuery } from '../routes/admin-versions.ts';
+import { RevokeQuery } from '../routes/revoke-key.ts';
 import type { Operation, Operations } from './operation.ts';
 
 const of = (tag: string, operation: Omit<Operation, 'tag' | 'key'>): Operation => ({
@@ -184,6 +186,26 @@ export const ADMIN_OPERATIONS: Operations = {
     query: ReleaseQuery,
     answers: { 204: { description: 'It is gone.', body: 'none' } },
   }),
+  'GET /admin/grants/refuse': of('grants', {
+    id: 'listRefusals',
+    summary: 'Tenants whose grants this tenant refuses.',
+    answers: { 200: { description: 'All of them, by tenant.', schema: 'RefusalList' } },
+  }),
+  'POST /admin/grants/refuse': of('grants', {
+    id: 'refuseGrants',
+    summary: "Refuses another tenant's grants, those to everybody too; they open nothing from then on.",
+    body: 'RefusalInput',
+    answers: {
+      200: { description: 'The refusal, which was there before.', schema: 'RefusalView' },
+      201: { description: 'The new refusal.', schema: 'RefusalView' },
+    },
+  }),
+  'DELETE /admin/grants/refuse': of('grants', {
+    id: 'acceptGrants',
+    summary: "Accepts another tenant's grants again.",
+    query: RefusalInput,
+    answers: { 204: { description: 'They open what they are for again.', body: 'none' } },
+  }),
   'POST /admin/keys': of('keys', {
     id: 'createKey',
     summary: 'Makes a key, or registers one by its hash.',
@@ -221,8 +243,12 @@ export const ADMIN_OPERATIONS: Operations = {
   }),
   'DELETE /admin/keys/:id': of('keys', {
     id: 'revokeKey',
-    summary: 'Revokes a key.',
-    answers: { 204: { description: 'It is revoked.', body: 'none' } },
+    summary: 'Revokes a key, and those that it was rotated into.',
+    query: RevokeQuery,
+    answers: {
+      200: { description: 'What was revoked, with `report=true`.', schema: 'RevocationView' },
+      204: { description: 'They are revoked.', body: 'none' },
+    },
   }),
   'GET /admin/usage': of('operation', {
     id: 'readUsage',

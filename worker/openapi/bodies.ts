@@ -29,6 +29,7 @@ import { StrictRequest } from '../intake/strict-name.ts';
 import { VerifyVersionRequest } from '../intake/verify-version.ts';
 import { GrantRequest } from '../routes/admin-grants.ts';
 import { PinInput } from '../routes/admin-pins.ts';
+import { RefusalInput } from '../routes/admin-refusals.ts';
 import { ChangeRequest, KeyRequest, RotateRequest } from '../routes/key-input.ts';
 
 /** The edge takes its own fields out before the rest is parsed. */
@@ -58,6 +59,7 @@ export const BODIES = {
   PromoteRequest,
   PublishRequest,
   RampExperiment,
+  RefusalInput,
   RepairRequest,
   ReserveRequest,
   ResponseRequest: ResponseRequest.extend(edge),

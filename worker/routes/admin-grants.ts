@@ -1,18 +1,20 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
 import { err, ok, type ApiError, type GrantList, type GrantView, type Result } from '../../protocol/index.ts';
-import { syncGrants } from '../intake/sync-grants.ts';
-import { ADMIN_PAGE, MAX_GRANTS } from '../limits.ts';
-import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
+import { ADMIN_PAGE, MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN } from '../limits.ts';
+import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
 import { scopeProblem } from '../policy/authorize.ts';
 import { ancestorsOf, modelNotFound } from '../policy/resolve-name.ts';
 import {
+  isHolder,
   PUBLIC,
   type AdminCaller,
+  type GrantCaps,
   type GrantIndex,
   type GrantLedger,
   type GrantRow,
   type Registry,
+  type RightsWriter,
 } from '../stores/types.ts';
 import { parseInput, readInput } from './parse-input.ts';
 
@@ -23,10 +25,7 @@ export const GrantRequest = z.strictObject({
   }),
   tenant: z
     .string()
-    .regex(
-      /^([a-z0-9._-]{1,64}|\*)$/,
-      'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody',
-    ),
+    .refine(isHolder, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody'),
 });
 
 export const GrantQuery = z.strictObject({
@@ -38,9 +37,15 @@ export const GrantQuery = z.strictObject({
 export interface GrantDeps {
   registry: Registry;
   grantLedger: GrantLedger;
-  grantIndex: GrantIndex;
+  grantIndex: Pick<GrantIndex, 'get'>;
+  rights: RightsWriter;
   now: () => number;
 }
+
+/** How many grants one tenant can have of all givers, and of one, and how many one can give. */
+const CAPS: GrantCaps = { holder: MAX_GRANTS, pair: MAX_GRANTS_FROM_ONE, giver: MAX_GRANTS_GIVEN };
+/** The bootstrap key may give all that a tenant can have. */
+const ROOT_CAPS: GrantCaps = { ...CAPS, pair: MAX_GRANTS, giver: Number.MAX_SAFE_INTEGER };
 
 const grantJson = ({ scope, tenant, owner, createdAt, createdBy }: GrantRow): GrantView => ({
   scope,
@@ -57,7 +62,7 @@ const grantJson = ({ scope, tenant, owner, createdAt, createdBy }: GrantRow): Gr
  * `tenant` `*` is everybody. `owner` is whose adapters it opens; null = whoever owns them.
  */
 export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
-  const { grantLedger, now } = deps;
+  const { grantLedger, grantIndex, rights, now } = deps;
   const routes = new Hono<AppEnv>();
 
   routes.get('/admin/grants', async (context) => {
@@ -65,10 +70,16 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
     if (!input.ok) return fail(input.error);
     const { tenant, root } = context.get('admin');
     const { held, cursor } = input.value;
-    const page =
-      held === 'true'
-        ? { items: await grantLedger.heldBy([tenant, PUBLIC]), cursor: null }
-        : await grantLedger.list({ owner: root ? null : tenant, cursor, limit: ADMIN_PAGE });
+    if (held === 'true') {
+      const [rows, refusals] = await Promise.all([
+        grantLedger.heldBy([tenant, PUBLIC]),
+        grantLedger.refusedBy(tenant),
+      ]);
+      const refused = new Set<string | null>(refusals.map(({ owner }) => owner));
+      const grants = rows.map((row) => ({ ...grantJson(row), refused: refused.has(row.owner) }));
+      return context.json({ grants, cursor: null } satisfies GrantList);
+    }
+    const page = await grantLedger.list({ owner: root ? null : tenant, cursor, limit: ADMIN_PAGE });
     return context.json({
       grants: page.items.map(grantJson),
       cursor: page.cursor,
@@ -82,19 +93,30 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
     const caller = context.get('admin');
     const owner = await giverOf(deps, caller, scope);
     if (!owner.ok) return fail(owner.error);
-    const held = await grantLedger.heldBy([tenant]);
-    const known = held.find((row) => row.scope === scope && row.owner === owner.value);
-    if (known === undefined && held.length >= MAX_GRANTS)
+    if (owner.value === tenant)
       return fail({
         code: 'invalid_request',
-        message: `'${tenant}' has ${held.length} grants, the most that one can have. Grant a room ('<name>/**') instead of single names.`,
+        message: `'${tenant}' owns '${scope}' and may use it without a grant.`,
         param: 'tenant',
       });
-    const row = known ?? { scope, tenant, owner: owner.value, createdAt: now(), createdBy: caller.keyId };
-    const added = known === undefined && (await grantLedger.add(row));
-    // Also when it was there: an earlier attempt may have ended between the two stores.
-    await syncGrants(deps, tenant);
-    return context.json(grantJson(row), added ? 201 : 200);
+    const row = { scope, tenant, owner: owner.value, createdAt: now(), createdBy: caller.keyId };
+    const caps = caller.root ? ROOT_CAPS : CAPS;
+    const work = (async () => {
+      const outcome = await grantLedger.add(row, caps);
+      // Also when it was there: an earlier attempt may have ended between the two stores.
+      if (outcome !== 'full') await rights.syncGrants(tenant);
+      return outcome;
+    })();
+    keepAlive(context, work);
+    const outcome = await work;
+    if (outcome === 'full')
+      return fail({
+        code: 'invalid_request',
+        message: whyFull(row, await grantLedger.counts(row), caps),
+        param: 'tenant',
+      });
+    const known = outcome === 'known' ? await grantLedger.get(row) : null;
+    return context.json(grantJson(known ?? row), outcome === 'added' ? 201 : 200);
   });
 
   routes.delete('/admin/grants', async (context) => {
@@ -102,18 +124,33 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
     if (!input.ok) return fail(input.error);
     const caller = context.get('admin');
     const { scope, tenant } = input.value;
-    const removed = await grantLedger.remove({
-      scope,
-      tenant,
-      ...(caller.root ? {} : { owner: caller.tenant }),
-    });
-    // Also when there was none: an earlier attempt may have ended between the two stores.
-    await syncGrants(deps, tenant);
+    const work = (async () => {
+      const count = await grantLedger.remove({
+        scope,
+        tenant,
+        ...(caller.root ? {} : { owner: caller.tenant }),
+      });
+      // Also when there was none, but KV has some: an earlier attempt may have ended between the two stores.
+      if (count > 0 || (await grantIndex.get(tenant)).state !== 'absent') await rights.syncGrants(tenant);
+      return count;
+    })();
+    // Whoever hangs up does not stop it half way.
+    keepAlive(context, work);
+    const removed = await work;
     if (removed > 0) return context.body(null, 204);
     return fail({ code: 'not_found', message: `'${scope}' is not granted to '${tenant}' by you.` });
   });
   routes.all('/admin/grants', methodNotAllowed('GET, POST, DELETE'));
   return routes;
+}
+
+function whyFull({ tenant }: GrantRow, counts: GrantCaps, caps: GrantCaps): string {
+  const advice = "Grant a room ('<name>/**') instead of single names.";
+  if (counts.giver >= caps.giver)
+    return `You have given ${counts.giver} grants, the most that one can give. ${advice}`;
+  return counts.pair >= caps.pair
+    ? `You have given '${tenant}' ${counts.pair} grants, the most that one can give to another. ${advice}`
+    : `'${tenant}' has ${counts.holder} grants, the most that one can have. ${advice}`;
 }
 
 /**

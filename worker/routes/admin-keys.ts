@@ -1,6 +1,5 @@
 import { Hono } from 'hono';
 import {
-  errorResponse,
   generateApiKey,
   hashApiKey,
   type ApiError,
@@ -9,51 +8,46 @@ import {
   type RotatedKey,
 } from '../../protocol/index.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
+import { MIN_SELF_GRACE_MS } from '../limits.ts';
 import { grantWithin, scopesHeld, scopeWithin } from '../policy/authorize.ts';
 import {
   keyIdOf,
-  keyRecordOf,
   type AdminCaller,
-  type KeyIndex,
   type KeyLedger,
   type KeyRow,
   type Registry,
+  type RightsWriter,
   type ScopeOwners,
 } from '../stores/types.ts';
 import { bindScopes } from './bind-scopes.ts';
 import { changedKey, ChangeRequest, keyJson, KeyRequest, limitsOf, RotateRequest } from './key-input.ts';
 import { readInput } from './parse-input.ts';
+import { NO_SUCH_KEY, revokeKeyRoute, visibleKey } from './revoke-key.ts';
 
 export interface KeyDeps {
   registry: Pick<Registry, 'around'>;
   keyLedger: KeyLedger;
-  keyIndex: KeyIndex;
+  rights: RightsWriter;
   now: () => number;
 }
 
-const NO_SUCH_KEY: ApiError = { code: 'not_found', message: 'There is no such key.' };
+const REVOKED_MEANWHILE: ApiError = {
+  code: 'version_conflict',
+  message: 'The key was revoked meanwhile, or the one that asks for this.',
+};
 
 /**
  * `POST /admin/keys` {@link KeyRequest} -> 201 {@link NewKey}; when the hash that it brings is known 200 {@link KeyView};
  * `POST /admin/keys/rotate` {@link RotateRequest} -> 201 {@link RotatedKey}, and the old one ends after `grace` ms;
  * `POST /admin/keys/change` {@link ChangeRequest} -> {@link KeyView}, the key as it is now;
- * `GET /admin/keys` -> {@link KeyList}; `DELETE /admin/keys/<id>` -> 204.
+ * `GET /admin/keys` -> {@link KeyList}; `DELETE /admin/keys/<id>`: {@link revokeKeyRoute}.
  */
 export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
-  const { keyLedger, keyIndex, now } = deps;
+  const { keyLedger, rights, now } = deps;
   const routes = new Hono<AppEnv>();
   /** Again on a repeat: an earlier attempt may have ended between the two stores. */
   const index = async (row: KeyRow) => {
-    if (row.kind !== 'api') return;
-    await keyIndex.put(row.hash, keyRecordOf(row));
-    // Whoever revoked it meanwhile may have left its mark before this, which would make the key good again.
-    const current = await keyLedger.get(row.id);
-    if (current !== null && current.revokedAt !== null) await keyIndex.revoke(row.hash);
-  };
-  /** Keys of other tenants do not exist. */
-  const visible = async (caller: AdminCaller, id: string): Promise<KeyRow | null> => {
-    const row = await keyLedger.get(id);
-    return row !== null && (caller.root || row.tenant === caller.tenant) ? row : null;
+    if (row.kind === 'api') await rights.syncKey(row.hash);
   };
 
   routes.post('/admin/keys', async (context) => {
@@ -95,8 +89,9 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       limits: limitsOf(limits),
       counter: id,
       replacedBy: null,
+      replaces: null,
     };
-    await keyLedger.add(row);
+    if (!(await keyLedger.add(row))) return fail(REVOKED_MEANWHILE);
     await index(row);
     const made: NewKey = { ...keyJson(row), ...(key === null ? {} : { key }) };
     return context.json(made, 201);
@@ -107,7 +102,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     if (!request.ok) return fail(request.error);
     const { id: oldId, grace, expires_in: asked } = request.value;
     const caller = context.get('admin');
-    const old = await visible(caller, oldId);
+    const old = await visibleKey(keyLedger, caller, oldId);
     if (old === null) return fail(NO_SUCH_KEY);
     // A key may always have itself replaced: the new one has no other rights.
     const problem = caller.keyId === old.id ? null : grantProblem(caller, { ...old, ownHash: false });
@@ -127,11 +122,12 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const cap = caller.root || old.kind === 'api' ? null : old.expiresAt;
     const expiresAt = cap === null ? wished : Math.min(wished ?? Infinity, cap);
     const fresh = { createdAt: at, createdBy: caller.keyId, expiresAt, replacedBy: null };
-    const row: KeyRow = { ...old, id, hash, ...fresh };
-    const until = Math.min(old.expiresAt ?? Infinity, at + grace);
-    await keyLedger.rotate({ row, old: old.id, expiresAt: until });
-    await index(row);
-    await index({ ...old, expiresAt: until });
+    const row = { ...old, id, hash, ...fresh, replaces: old.id };
+    // Whoever stole an admin key cannot lock its owner out with it at once.
+    const least = old.kind === 'admin' && !caller.root ? MIN_SELF_GRACE_MS : 0;
+    const until = Math.min(old.expiresAt ?? Infinity, at + Math.max(grace, least));
+    if (!(await keyLedger.rotate({ row, expiresAt: until }))) return fail(REVOKED_MEANWHILE);
+    await Promise.all([index(row), index(old)]);
     const rotated: RotatedKey = { ...keyJson(row), key, replaces: old.id, old_expires_at: until };
     return context.json(rotated, 201);
   });
@@ -141,7 +137,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const request = await readInput(context.req.raw, ChangeRequest);
     if (!request.ok) return fail(request.error);
     const caller = context.get('admin');
-    const old = await visible(caller, request.value.id);
+    const old = await visibleKey(keyLedger, caller, request.value.id);
     if (old === null) return fail(NO_SUCH_KEY);
     const { scopes, limits, strict, degrade } = request.value;
     const wanted = scopes === undefined ? old : { ...old, scopes, owners: undefined };
@@ -166,13 +162,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   });
   routes.all('/admin/keys', methodNotAllowed('GET, POST'));
 
-  routes.delete('/admin/keys/:id', async (context) => {
-    const row = await visible(context.get('admin'), context.req.param('id'));
-    if (row === null) return errorResponse(NO_SUCH_KEY);
-    await keyLedger.revoke(row.id, now());
-    if (row.kind === 'api') await keyIndex.revoke(row.hash);
-    return context.body(null, 204);
-  });
+  routes.delete('/admin/keys/:id', revokeKeyRoute(deps));
   routes.all('/admin/keys/:id', methodNotAllowed('DELETE'));
   return routes;
 }

@@ -1,7 +1,15 @@
 import { err, ok, type AdapterManifest, type ApiError, type Result } from '../../protocol/index.ts';
 import { mayUse, mayUseChain } from '../policy/authorize.ts';
 import { registryUnavailable } from '../policy/resolve-name.ts';
-import { PUBLIC, type Caller, type Grant, type Index, type Lookup } from '../stores/types.ts';
+import {
+  PUBLIC,
+  unrefused,
+  type Caller,
+  type Grant,
+  type HeldGrants,
+  type Index,
+  type Lookup,
+} from '../stores/types.ts';
 
 type Chain = Pick<AdapterManifest, 'name' | 'owner' | 'chain'>;
 
@@ -20,24 +28,28 @@ export interface CallerRights {
 }
 
 /** What one caller may use, for one request: grants are read at most once, the tenant's and everybody's together. */
-export function createCallerRights(grants: Index<Grant[]>, caller: Caller): CallerRights {
-  let reading: { everyone: Promise<Lookup<Grant[]>>; own: Promise<Lookup<Grant[]>> } | undefined;
+export function createCallerRights(grants: Index<HeldGrants>, caller: Caller): CallerRights {
+  let reading: { everyone: Promise<Lookup<HeldGrants>>; own: Promise<Lookup<HeldGrants>> } | undefined;
   const read = () => (reading ??= { everyone: grants.get(PUBLIC), own: grants.get(caller.tenant) });
 
   async function decide(manifest: Chain | null): ReturnType<CallerRights['allow']> {
     const { everyone, own } = read();
     const held: Grant[] = [];
+    let refused: readonly string[] = [];
     let stale = false;
     let trouble: ApiError | null = null;
-    // Everybody's are mostly in memory: what is public does not wait for the tenant's.
-    for (const answer of [everyone, own]) {
+    // The tenant's own first: it says whose grants to everybody are to open nothing.
+    for (const answer of [own, everyone]) {
       const lookup = await answer;
       if (lookup.state === 'found') {
-        held.push(...lookup.value);
+        ({ refused } = answer === own ? lookup.value : { refused });
+        held.push(...unrefused(lookup.value.grants, refused));
         stale ||= lookup.stale;
       } else if (lookup.state === 'trouble') {
         console.error(JSON.stringify({ event: 'grant_lookup_trouble', reason: lookup.reason }));
         trouble = registryUnavailable(lookup.retryAfterMs);
+        // What is public may be refused.
+        if (answer === own) break;
       }
       if (manifest !== null && mayUseChain({ ...caller, grants: held }, manifest))
         return ok({ allowed: true, stale });
@@ -51,9 +63,11 @@ export function createCallerRights(grants: Index<Grant[]>, caller: Caller): Call
     async knows(manifest) {
       if (mayUse(caller, manifest)) return true;
       const { everyone, own } = read();
-      const lookups = await Promise.all([everyone, own]);
-      const grants = lookups.flatMap((lookup) => (lookup.state === 'found' ? lookup.value : []));
-      return mayUse({ ...caller, grants }, manifest);
+      const [mine, all] = await Promise.all([own, everyone]);
+      if (mine.state === 'trouble') return false;
+      const refused = mine.state === 'found' ? mine.value.refused : [];
+      const held = [mine, all].flatMap((lookup) => (lookup.state === 'found' ? lookup.value.grants : []));
+      return mayUse({ ...caller, grants: unrefused(held, refused) }, manifest);
     },
     async asIfForbidden() {
       const decided = await decide(null);

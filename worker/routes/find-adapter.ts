@@ -2,7 +2,7 @@ import { err, ok, type ApiError, type NameEntry, type Result } from '../../proto
 import type { RequestLife } from '../intake/intake-deps.ts';
 import { manifestOf } from '../intake/write-pointer.ts';
 import { ancestorsOf, decoyOf, registryUnavailable, type ModelReference } from '../policy/resolve-name.ts';
-import type { BulkIndex, Caller, Grant, Index, Lookup, VersionRow } from '../stores/types.ts';
+import type { BulkIndex, Caller, HeldGrants, Index, Lookup, VersionRow } from '../stores/types.ts';
 import { createCallerRights, type CallerRights } from './caller-rights.ts';
 import { judge, seeName, type FoundAdapter, type SeeDeps, type Seen } from './see-name.ts';
 
@@ -10,7 +10,7 @@ export type { FoundAdapter };
 
 export interface FindDeps extends SeeDeps {
   names: BulkIndex<NameEntry>;
-  grants: Index<Grant[]>;
+  grants: Index<HeldGrants>;
   /** By `name@version`. */
   versions: Index<VersionRow>;
 }

@@ -120,4 +120,5 @@ export const keyJson = (row: KeyRow): KeyView => ({
   strict: row.strict,
   degrade: row.degrade,
   replaced_by: row.replacedBy,
+  replaces: row.replaces,
 });

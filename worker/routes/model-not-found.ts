@@ -3,23 +3,38 @@ import { MAX_SUGGESTIONS, SUGGESTION_CANDIDATES } from '../limits.ts';
 import { nearestNames } from '../policy/nearest-names.ts';
 import { modelNotFound } from '../policy/resolve-name.ts';
 import { StoreUnavailable, type Caller } from '../stores/types.ts';
-import { grantsHeld, usableNames, type ListDeps } from './usable-names.ts';
+import { usableIn, windowOf, type ListDeps } from './usable-names.ts';
 
-/** The same answer for unknown and forbidden names: suggestions come only from what the caller may use. */
-export async function explainNotFound(deps: ListDeps, caller: Caller, model: string): Promise<ApiError> {
-  return modelNotFound(model, nearestNames(model, await candidates(deps, caller, model), MAX_SUGGESTIONS));
+export interface ExplainDeps extends ListDeps {
+  /** May this key be given suggestions now? */
+  maySuggest: (keyId: string) => boolean;
 }
 
-async function candidates(deps: ListDeps, caller: Caller, model: string): Promise<string[]> {
-  const room = /^[a-z0-9._-]+\//.exec(model)?.[0] ?? '';
+/**
+ * The same answer for unknown and forbidden names: suggestions come only from what the caller may use, and cost two
+ * reads of the system of record, however many names there are.
+ */
+export async function explainNotFound(deps: ExplainDeps, caller: Caller, model: string): Promise<ApiError> {
+  const names = deps.maySuggest(caller.keyId) ? await candidates(deps, caller, model) : [];
+  return modelNotFound(model, nearestNames(model, names, MAX_SUGGESTIONS));
+}
+
+/** What is mistyped at the end of a name lies this near, characters, … */
+const MISTYPED_END = 3;
+
+/** … or else in the room of the name, or among the first names that the caller may use at all. */
+function prefixesOf(model: string): string[] {
+  if (!/^[a-z0-9._/-]+$/.test(model)) return [''];
+  const room = model.slice(0, model.lastIndexOf('/') + 1);
+  const near = model.slice(0, Math.max(room.length, model.length - MISTYPED_END));
+  return [...new Set([near, room, ''])];
+}
+
+async function candidates(deps: ExplainDeps, caller: Caller, model: string): Promise<string[]> {
   try {
-    const rights = { ...caller, grants: await grantsHeld(deps, caller.tenant) };
-    const pages = await Promise.all(
-      [...new Set([room, ''])].map((prefix) =>
-        usableNames(deps, rights, { prefix, after: '', wanted: SUGGESTION_CANDIDATES, maxPages: 1 }),
-      ),
-    );
-    return [...new Set(pages.flat().map((row) => row.name))];
+    const rights = { ...caller, grants: await deps.grantLedger.usableBy(caller.tenant) };
+    const windows = prefixesOf(model).map((prefix) => windowOf(prefix, SUGGESTION_CANDIDATES));
+    return [...new Set((await usableIn(deps, rights, windows)).map(({ name }) => name))];
   } catch (error) {
     // Suggestions are a courtesy: without the database the answer is the same, less them.
     if (error instanceof StoreUnavailable) return [];

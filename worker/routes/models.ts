@@ -12,7 +12,7 @@ import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../midd
 import { modelNotFound } from '../policy/resolve-name.ts';
 import type { Index, KeyRecord } from '../stores/types.ts';
 import { EXACTLY, lookUpModel, type ResolveDeps } from './resolve-model.ts';
-import { grantsHeld, usableNames } from './usable-names.ts';
+import { usableNames } from './usable-names.ts';
 
 export interface ModelDeps extends ResolveDeps {
   keys: Index<KeyRecord>;
@@ -57,15 +57,19 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
     const data: Model[] =
       base.ok && after === '' && base.value.id.startsWith(prefix) ? [baseModel(base.value)] : [];
     const wanted = MAX_LISTED_MODELS - data.length;
-    // One more than wanted tells whether there is more.
-    const rights = { ...caller.value, grants: await grantsHeld(deps, caller.value.tenant) };
-    const rows = await usableNames(deps, rights, {
+    const rights = { ...caller.value, grants: await deps.grantLedger.usableBy(caller.value.tenant) };
+    const { names, more } = await usableNames(deps, rights, {
       prefix,
       after: base.ok && after === base.value.id ? '' : after,
-      wanted: wanted + 1,
+      wanted,
     });
-    data.push(...rows.slice(0, wanted).map(({ name, version }) => adapterModel(version, name)));
-    return context.json({ object: 'list', data, has_more: rows.length > wanted } satisfies ModelList);
+    data.push(...names.map(({ name, version }) => adapterModel(version, name)));
+    return context.json({
+      object: 'list',
+      data,
+      has_more: more !== null,
+      ...(more === null ? {} : { after: more }),
+    } satisfies ModelList);
   });
   routes.all('/v1/models', methodNotAllowed('GET'));
 

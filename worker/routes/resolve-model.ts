@@ -14,20 +14,12 @@ import { RETRY_AFTER_MS } from '../limits.ts';
 import type { OriginClient } from '../origin-client.ts';
 import { composeChain } from '../policy/compose-chain.ts';
 import { parseModelReference, registryUnavailable, type ModelReference } from '../policy/resolve-name.ts';
-import {
-  StoreUnavailable,
-  type Caller,
-  type GrantLedger,
-  type Lookup,
-  type Registry,
-} from '../stores/types.ts';
+import { StoreUnavailable, type Caller, type Lookup, type Registry } from '../stores/types.ts';
 import type { CallerRights } from './caller-rights.ts';
 import { createFinder, type FindDeps, type Finder, type FoundAdapter, type Heir } from './find-adapter.ts';
-import { explainNotFound } from './model-not-found.ts';
+import { explainNotFound, type ExplainDeps } from './model-not-found.ts';
 
-export interface ResolveDeps extends FindDeps {
-  registry: Registry;
-  grantLedger: GrantLedger;
+export interface ResolveDeps extends FindDeps, ExplainDeps {
   origins: OriginClient;
 }
 
@@ -174,13 +166,16 @@ async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resol
         const named = reference.kind === 'name' || reference.kind === 'version';
         const found = named ? await finder.exact(reference) : null;
         if (found?.ok) return ok({ ...found.value, scale });
-        if (found?.error.kind === 'trouble') return err(found.error.error);
-        return err(await explainNotFound(deps, caller, name));
+        return found?.error.kind === 'trouble' ? err(found.error.error) : err(name);
       }),
     ),
   ]);
   const failed = parts.find((part) => !part.ok);
-  if (failed !== undefined && !failed.ok) return failed;
+  if (failed !== undefined && !failed.ok)
+    // One explanation, of the first that is missing, however many are.
+    return err(
+      typeof failed.error === 'string' ? await explainNotFound(deps, caller, failed.error) : failed.error,
+    );
   const found = parts.flatMap((part) => (part.ok ? [part.value] : []));
   const chain = composeChain(main.manifest, found, info.ok ? info.value.max_rank_sum : null);
   if (!chain.ok) return chain;

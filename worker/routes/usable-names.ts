@@ -1,51 +1,67 @@
-import { MAX_SCOPES } from '../limits.ts';
-import { mayUse, mayUseChain, scopeWithin, type Rights } from '../policy/authorize.ts';
-import { PUBLIC, type Grant, type GrantLedger, type Registry, type UsableName } from '../stores/types.ts';
+import { MAX_LIST_READS, MAX_OVERLAPPING_GIVERS } from '../limits.ts';
+import { mayUse, mayUseChain, type Rights } from '../policy/authorize.ts';
+import { usableRanges } from '../policy/usable-ranges.ts';
+import type { GrantLedger, NameWindow, Registry, UsableName } from '../stores/types.ts';
 
 export interface ListDeps {
   registry: Registry;
   grantLedger: GrantLedger;
 }
 
-/** What was given to the tenant and to everybody, from the system of record. @throws StoreUnavailable */
-export const grantsHeld = (deps: Pick<ListDeps, 'grantLedger'>, tenant: string): Promise<Grant[]> =>
-  deps.grantLedger.heldBy([tenant, PUBLIC]);
+/** Above all names that begin with `prefix`; names are ASCII. */
+const endOf = (prefix: string): string => `${prefix}\u007f`;
+
+/** All names that begin with `prefix`. @param limit names that are looked at. */
+export const windowOf = (prefix: string, limit: number): NameWindow => ({
+  from: prefix,
+  to: endOf(prefix),
+  limit,
+});
+
+const usable = (rights: Rights) => (row: UsableName) =>
+  mayUse(rights, row) && mayUseChain(rights, row.version);
 
 /**
- * Reads pages until `wanted` names whose whole chain may be used are found, or there are no more. An alias is one of them
- * when it lies within the rights as well as what it stands for: more can be asked for by those who know their names.
- * @param params.maxPages gives up after so many; none unless given. @throws StoreUnavailable
+ * Names in windows whose whole chain may be used; one read of the registry. An alias is one of them when it lies within
+ * the rights as well as what it stands for: more can be asked for by those who know their names.
+ * @throws StoreUnavailable
  */
-export async function usableNames(
-  deps: Pick<ListDeps, 'registry'>,
+export async function usableIn(
+  { registry }: Pick<ListDeps, 'registry'>,
   rights: Rights,
-  params: { prefix: string; after: string; wanted: number; maxPages?: number },
+  windows: readonly NameWindow[],
 ): Promise<UsableName[]> {
-  const { prefix, wanted, maxPages = Infinity } = params;
-  const batches = scopeBatches(rights);
-  const found: UsableName[] = [];
-  let after = params.after;
-  for (let page = 0; page < maxPages && found.length < wanted; page += 1) {
-    const limit = wanted - found.length;
-    const answers = await Promise.all(
-      batches.map((scopes) => deps.registry.usable({ tenant: rights.tenant, scopes, prefix, after, limit })),
-    );
-    const rows = [...new Map(answers.flat().map((row) => [row.name, row])).values()]
-      .sort((a, b) => (a.name < b.name ? -1 : 1))
-      .slice(0, limit);
-    found.push(...rows.filter((row) => mayUse(rights, row) && mayUseChain(rights, row.version)));
-    if (rows.length < limit) break;
-    after = rows.at(-1)?.name ?? after;
-  }
-  return found;
+  const { tenant } = rights;
+  const layers = usableRanges(rights, MAX_OVERLAPPING_GIVERS);
+  const answers = await registry.usable({ tenant, layers, windows });
+  return answers.flatMap(({ names }) => names).filter(usable(rights));
 }
 
-/** A query takes 100 parameters, three a scope. @returns at least one batch. */
-function scopeBatches({ scopes, grants = [] }: Rights): string[][] {
-  const all = [...new Set([...scopes, ...grants.map(({ scope }) => scope)])];
-  const widest = all.filter((scope) => !all.some((other) => other !== scope && scopeWithin(scope, other)));
-  const batches: string[][] = [];
-  for (let at = 0; at === 0 || at < widest.length; at += MAX_SCOPES)
-    batches.push(widest.slice(at, at + MAX_SCOPES));
-  return batches;
+/**
+ * The first `wanted` of them after `after`, or as many as {@link MAX_LIST_READS} reads find.
+ * @returns `more`: where to go on, when there are, or may be, more of them. @throws StoreUnavailable
+ */
+export async function usableNames(
+  { registry }: Pick<ListDeps, 'registry'>,
+  rights: Rights,
+  params: { prefix: string; after: string; wanted: number },
+): Promise<{ names: UsableName[]; more: string | null }> {
+  const { prefix, wanted } = params;
+  const { tenant } = rights;
+  const layers = usableRanges(rights, MAX_OVERLAPPING_GIVERS);
+  const found: UsableName[] = [];
+  let after: string | null = params.after;
+  for (let read = 0; read < MAX_LIST_READS && found.length <= wanted && after !== null; read += 1) {
+    // A blank comes before what names have in them.
+    const from: string = after < prefix ? prefix : `${after} `;
+    // One more than wanted tells whether there is more.
+    const window = { from: after === '' ? prefix : from, to: endOf(prefix), limit: wanted + 1 };
+    const [page] = await registry.usable({ tenant, layers, windows: [window] });
+    found.push(...(page?.names ?? []).filter(usable(rights)));
+    after = page?.end ?? null;
+  }
+  const names = found.slice(0, wanted);
+  if (found.length > wanted) return { names, more: names.at(-1)?.name ?? null };
+  // A name that can be used, where there is one, rather than one that was only looked at.
+  return { names, more: after === null ? null : (names.at(-1)?.name ?? after) };
 }

@@ -10,8 +10,8 @@ export interface SqlStatement {
 
 export interface SqlDatabase {
   prepare(query: string): SqlStatement;
-  /** One transaction: all or nothing. */
-  batch(statements: SqlStatement[]): Promise<unknown>;
+  /** One transaction: all or nothing. @returns what each statement gave, in order. */
+  batch(statements: SqlStatement[]): Promise<{ results: unknown[] }[]>;
 }
 
 export const isUniqueViolation = (error: unknown): boolean =>

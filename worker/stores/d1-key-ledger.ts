@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { DegradePolicy } from '../../protocol/index.ts';
 import type { SqlDatabase, SqlStatement } from './d1-database.ts';
 import { KeyLimits } from './types-metering.ts';
-import type { KeyLedger, KeyRow } from './types.ts';
+import type { KeyLedger, KeyRow, RevokedLine } from './types.ts';
 
 interface KeyRecordRow {
   id: string;
@@ -21,6 +21,7 @@ interface KeyRecordRow {
   limits: string | null;
   counter: string | null;
   replaced_by: string | null;
+  replaces: string | null;
 }
 
 const toKey = (row: KeyRecordRow): KeyRow => ({
@@ -40,15 +41,37 @@ const toKey = (row: KeyRecordRow): KeyRow => ({
   limits: row.limits === null ? null : KeyLimits.parse(JSON.parse(row.limits)),
   counter: row.counter ?? row.id,
   replacedBy: row.replaced_by,
+  replaces: row.replaces,
 });
 
+/** @returns whether the statement's `RETURNING` gave a row. */
+const gaveRow = (answer: { results: unknown[] } | undefined): boolean => (answer?.results.length ?? 0) > 0;
+
+/**
+ * The line of ?1 as a table `line (id)`. Each step follows an index (CROSS JOIN keeps the line outside), and what is
+ * there already is not followed again, so that it costs what the line is long.
+ */
+function lineOf({ successors, made }: Pick<RevokedLine, 'successors' | 'made'>): string {
+  const steps = [
+    ...(successors ? ['SELECT k.id FROM line CROSS JOIN keys k ON k.replaces = line.id'] : []),
+    ...(made ? ['SELECT k.id FROM line CROSS JOIN keys k ON k.created_by = line.id'] : []),
+  ];
+  return `WITH RECURSIVE line (id) AS (${['SELECT ?1', ...steps].join(' UNION ')})`;
+}
+
+const SUCCESSORS = lineOf({ successors: true, made: false });
+const NEWEST_FIRST = 'ORDER BY created_at DESC, id';
+
 export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
+  /** Nothing when the key that makes it, or the one that it replaces, is revoked: decided as it is added. */
   const insert = (row: KeyRow): SqlStatement =>
     db
       .prepare(
         `INSERT INTO keys (id, hash, kind, tenant, scopes, owners, label, created_at, created_by, revoked_at,
-           expires_at, strict, degrade, limits, counter, replaced_by)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+           expires_at, strict, degrade, limits, counter, replaced_by, replaces)
+         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?17
+         WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?9, ?17) AND revoked_at IS NOT NULL)
+         RETURNING id`,
       )
       .bind(
         row.id,
@@ -67,16 +90,18 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         row.limits === null ? null : JSON.stringify(row.limits),
         row.counter === row.id ? null : row.counter,
         row.replacedBy,
+        row.replaces,
       );
   return {
     async add(row) {
-      await insert(row).run();
+      return (await insert(row).first()) !== null;
     },
     async list(tenant) {
-      const { results } = await db
-        .prepare('SELECT * FROM keys WHERE (? IS NULL OR tenant = ?) ORDER BY created_at DESC, id')
-        .bind(tenant, tenant)
-        .all<KeyRecordRow>();
+      const { results } = await (
+        tenant === null
+          ? db.prepare(`SELECT * FROM keys ${NEWEST_FIRST}`)
+          : db.prepare(`SELECT * FROM keys WHERE tenant = ? ${NEWEST_FIRST}`).bind(tenant)
+      ).all<KeyRecordRow>();
       return results.map(toKey);
     },
     async get(id) {
@@ -90,15 +115,17 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         .first<KeyRecordRow>();
       return row && toKey(row);
     },
-    async rotate({ row, old, expiresAt }) {
-      await db.batch([
+    async rotate({ row, expiresAt }) {
+      const [added] = await db.batch([
         insert(row),
         db
           .prepare(
-            'UPDATE keys SET replaced_by = ?, expires_at = MIN(COALESCE(expires_at, ?), ?) WHERE id = ?',
+            `UPDATE keys SET replaced_by = ?1, expires_at = MIN(COALESCE(expires_at, ?2), ?2)
+             WHERE id = ?3 AND EXISTS (SELECT 1 FROM keys WHERE id = ?1)`,
           )
-          .bind(row.id, expiresAt, expiresAt, old),
+          .bind(row.id, expiresAt, row.replaces),
       ]);
+      return gaveRow(added);
     },
     async change({ id, scopes, owners, label, limits, strict, degrade }) {
       await db
@@ -117,11 +144,37 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         )
         .run();
     },
-    async revoke(id, at) {
+    async revoke({ id, at, ...line }) {
       await db
-        .prepare('UPDATE keys SET revoked_at = ? WHERE id = ? AND revoked_at IS NULL')
-        .bind(at, id)
+        .prepare(
+          // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
+          `${lineOf(line)} UPDATE keys SET revoked_at = ?2
+           WHERE id IN (SELECT id FROM line) AND revoked_at IS NULL`,
+        )
+        .bind(id, at)
         .run();
+    },
+    async line({ id, after, limit, ...line }) {
+      const { results } = await db
+        .prepare(
+          // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
+          `${lineOf(line)} SELECT k.* FROM line CROSS JOIN keys k ON k.id = line.id
+           WHERE line.id > ?2 ORDER BY line.id LIMIT ?3`,
+        )
+        .bind(id, after ?? '', limit)
+        .all<KeyRecordRow>();
+      return results.map(toKey);
+    },
+    async madeBy({ id, at, limit }) {
+      const { results } = await db
+        .prepare(
+          `${SUCCESSORS} SELECT k.* FROM line CROSS JOIN keys k ON k.created_by = line.id
+           WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?2)
+             AND k.id NOT IN (SELECT id FROM line) LIMIT ?3`,
+        )
+        .bind(id, at, limit)
+        .all<KeyRecordRow>();
+      return results.map(toKey);
     },
     async page({ cursor, limit }) {
       const { results } = await db

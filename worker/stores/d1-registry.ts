@@ -7,32 +7,18 @@ import {
   NAME,
   toHistory,
   toName,
-  toUsable,
   toVersion,
   type HistoryRecord,
   type NameRecord,
-  type UsableRecord,
   type VersionRecord,
 } from './d1-registry-rows.ts';
+import { createD1UsableNames } from './d1-usable-names.ts';
 import { GOES_LIVE, type Registry } from './types.ts';
 
 const LIVE = 'SELECT v.* FROM names n JOIN versions v ON v.name = n.name AND v.version = n.version';
-/** Names, and aliases of names, with the version that they mean. */
-const USABLE = `SELECT v.*, n.name AS own_name, n.owner AS name_owner
-  FROM names n JOIN names t ON t.name = COALESCE(n.alias, n.name)
-  JOIN versions v ON v.name = t.name AND v.version = t.version`;
 const WENT_LIVE = GOES_LIVE.map((action) => `'${action}'`).join(', ');
 
-/** A scope as a condition on the name, as `policy/authorize` reads it. */
-function scopeCondition(scope: string): { sql: string; values: string[] } {
-  if (scope === '**') return { sql: '1', values: [] };
-  if (!scope.endsWith('/**')) return { sql: 'n.name = ?', values: [scope] };
-  const path = scope.slice(0, -3);
-  return {
-    sql: '(n.name = ? OR (n.name >= ? AND n.name < ?))',
-    values: [path, `${path}/`, prefixEnd(`${path}/`)],
-  };
-}
+const PAGE = 'name >= ? AND name < ? AND (latest > 0 OR alias IS NOT NULL) ORDER BY name LIMIT ?';
 
 export function createD1Registry(db: SqlDatabase): Registry {
   const name: Registry['name'] = async (wanted) => {
@@ -44,6 +30,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
     ...createD1Changes(db, name),
     ...createD1Pointers(db),
     ...createD1Rooms(db),
+    ...createD1UsableNames(db),
     name,
 
     async version(name, version) {
@@ -60,30 +47,18 @@ export function createD1Registry(db: SqlDatabase): Registry {
     },
 
     async names({ prefix, cursor, limit, owner }) {
-      const { results } = await db
-        .prepare(
-          `${NAME} WHERE name > ? AND name >= ? AND name < ? AND (? IS NULL OR owner = ?)
-             AND (latest > 0 OR alias IS NOT NULL) ORDER BY name LIMIT ?`,
-        )
-        .bind(cursor ?? '', prefix, prefixEnd(prefix), owner, owner, limit)
-        .all<NameRecord>();
+      // One bound from below, or SQLite reads each page from the beginning; a blank comes before what names have in them.
+      const from = cursor === null || cursor < prefix ? prefix : `${cursor} `;
+      const values = [from, prefixEnd(prefix), limit];
+      const { results } = await (
+        owner === null
+          ? db.prepare(`${NAME} WHERE ${PAGE}`).bind(...values)
+          : db.prepare(`${NAME} WHERE owner = ? AND ${PAGE}`).bind(owner, ...values)
+      ).all<NameRecord>();
       return {
         items: results.map(toName),
         cursor: results.length === limit ? (results.at(-1)?.name ?? null) : null,
       };
-    },
-
-    async usable({ tenant, scopes, prefix, after, limit }) {
-      const conditions = scopes.map(scopeCondition);
-      const allowed = ['n.owner = ?', ...conditions.map(({ sql }) => sql)].join(' OR ');
-      const { results } = await db
-        .prepare(
-          // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
-          `${USABLE} WHERE n.name > ? AND n.name >= ? AND n.name < ? AND (${allowed}) ORDER BY n.name LIMIT ?`,
-        )
-        .bind(after, prefix, prefixEnd(prefix), tenant, ...conditions.flatMap(({ values }) => values), limit)
-        .all<UsableRecord>();
-      return results.map(toUsable);
     },
 
     async versions(name) {

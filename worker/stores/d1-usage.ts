@@ -2,15 +2,20 @@ import type { UsageGroup } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase } from './d1-database.ts';
 import type { UsageLedger } from './types-metering.ts';
 
-/** Statements of constants alone: what a group is called in SQL. */
-const sumBy = (expression: string, order: string): string =>
+/** Statements of constants alone: what a group is called in SQL; of one tenant, and of all. */
+const sumBy = (expression: string, order: string): { one: string; all: string } => ({
+  one: sum(expression, order, 'tenant = ? AND'),
+  all: sum(expression, order, ''),
+});
+
+const sum = (expression: string, order: string, tenant: string): string =>
   `SELECT ${expression} AS grouped, SUM(requests) AS requests, SUM(errors) AS errors,
      SUM(prompt_tokens) AS prompt_tokens, SUM(completion_tokens) AS completion_tokens
-   FROM usage WHERE hour >= ? AND hour < ? AND (? IS NULL OR tenant = ?)
+   FROM usage WHERE ${tenant} hour >= ? AND hour < ?
    GROUP BY grouped ORDER BY ${order} LIMIT ?`;
 
 const BY_TOKENS = 'SUM(prompt_tokens + completion_tokens) DESC, SUM(requests) DESC, grouped';
-const QUERIES: Record<UsageGroup, string> = {
+const QUERIES: Record<UsageGroup, { one: string; all: string }> = {
   key: sumBy('key_id', BY_TOKENS),
   tenant: sumBy('tenant', BY_TOKENS),
   name: sumBy('name', BY_TOKENS),
@@ -67,7 +72,12 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
       }
     },
     async sum({ by, tenant, from, to, limit }) {
-      const { results } = await db.prepare(QUERIES[by]).bind(from, to, tenant, tenant, limit).all<SumRow>();
+      const { one, all } = QUERIES[by];
+      const { results } = await (
+        tenant === null
+          ? db.prepare(all).bind(from, to, limit)
+          : db.prepare(one).bind(tenant, from, to, limit)
+      ).all<SumRow>();
       return results.map((row) => ({
         group: row.grouped,
         requests: row.requests,

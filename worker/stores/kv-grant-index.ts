@@ -4,9 +4,16 @@ import { readSealed } from './kv-sealed-index.ts';
 import type { Sealer } from './sealed-value.ts';
 import { Grant, type GrantIndex } from './types.ts';
 
-const Grants = z.strictObject({ grants: z.array(Grant) });
+const Grants = z.strictObject({
+  grants: z.array(Grant),
+  /** Not there in values from before tenants could refuse grants. */
+  refused: z.array(z.string().min(1)).optional(),
+});
 
-/** `grant:<tenant>` and `grant:*` -> sealed `{grants: [{scope, owner}]}`, all that the tenant, or everybody, has. */
+/**
+ * `grant:<tenant>` and `grant:*` -> sealed `{grants: [{scope, owner}], refused?: [owner]}`: all that the tenant, or
+ * everybody, has, and whose grants it refuses.
+ */
 export function createKvGrantIndex(params: {
   kv: KvNamespace;
   sealer: Sealer;
@@ -16,17 +23,16 @@ export function createKvGrantIndex(params: {
   pacing: WritePacing;
 }): GrantIndex {
   const { kv, sealer, pacing } = params;
-  const schema = Grants.transform(({ grants }) => grants);
+  const schema = Grants.transform(({ grants, refused = [] }) => ({ grants, refused }));
   return {
     get: (tenant) => readSealed({ ...params, key: `grant:${tenant}`, schema }),
-    async put(tenant, grants) {
+    async put(tenant, { grants, refused }) {
       const key = `grant:${tenant}`;
-      await putPaced(
-        kv,
-        key,
-        await sealer.seal(key, { grants: grants.map(({ scope, owner }) => ({ scope, owner })) }),
-        pacing,
-      );
+      const value = {
+        grants: grants.map(({ scope, owner }) => ({ scope, owner })),
+        ...(refused.length === 0 ? {} : { refused }),
+      };
+      await putPaced(kv, key, await sealer.seal(key, value), pacing);
     },
   };
 }

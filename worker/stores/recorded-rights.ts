@@ -1,9 +1,10 @@
 /** Keys, grants and versions as the system of record has them, in the form in which the hot path reads indexes. */
 import {
+  heldGrants,
   keyIdOf,
   keyRecordOf,
-  type Grant,
   type GrantLedger,
+  type HeldGrants,
   type Index,
   type KeyLedger,
   type KeyRecord,
@@ -23,11 +24,10 @@ export async function recordedKey(ledger: Pick<KeyLedger, 'get'>, hash: string):
 
 /** @throws StoreUnavailable */
 export async function recordedGrants(
-  ledger: Pick<GrantLedger, 'heldBy'>,
+  ledger: Pick<GrantLedger, 'heldBy' | 'refusedBy'>,
   tenant: string,
-): Promise<Lookup<Grant[]>> {
-  const rows = await ledger.heldBy([tenant]);
-  return found(rows.map(({ scope, owner }) => ({ scope, owner })));
+): Promise<Lookup<HeldGrants>> {
+  return found(heldGrants(...(await Promise.all([ledger.heldBy([tenant]), ledger.refusedBy(tenant)]))));
 }
 
 /** By `name@version`. Pins are read from the system of record: a version's row is not in KV unless it is live. */

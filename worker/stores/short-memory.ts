@@ -1,14 +1,5 @@
 import type { ExperimentEntry, ExperimentIndex } from './types-experiments.ts';
-import type {
-  BulkIndex,
-  Grant,
-  GrantIndex,
-  Index,
-  KeyIndex,
-  KeyRecord,
-  Lookup,
-  PointerWriter,
-} from './types.ts';
+import type { BulkIndex, Index, Lookup, PointerWriter, RightsWriter } from './types.ts';
 
 interface Forgetful {
   /** The next read of the key asks again; call it when the key was written here. */
@@ -123,15 +114,25 @@ export const forgettingPointers = (
   },
 });
 
-export const forgettingKeys = (index: KeyIndex, memory: ShortMemory<KeyRecord>): KeyIndex => ({
-  get: (hash) => index.get(hash),
-  put: (hash, record) => writing(memory, hash, index.put(hash, record)),
-  revoke: (hash) => writing(memory, hash, index.revoke(hash)),
-});
-
-export const forgettingGrants = (index: GrantIndex, memory: ShortMemory<Grant[]>): GrantIndex => ({
-  get: (tenant) => index.get(tenant),
-  put: (tenant, grants) => writing(memory, tenant, index.put(tenant, grants)),
+/** The same of keys and grants. */
+export const forgettingRights = (
+  writer: RightsWriter,
+  forget: { key: (hash: string) => void; grants: (tenant: string) => void },
+): RightsWriter => ({
+  async syncKey(hash, options) {
+    try {
+      await writer.syncKey(hash, options);
+    } finally {
+      forget.key(hash);
+    }
+  },
+  async syncGrants(tenant) {
+    try {
+      await writer.syncGrants(tenant);
+    } finally {
+      forget.grants(tenant);
+    }
+  },
 });
 
 export const forgettingExperiments = (

@@ -62,6 +62,28 @@ export interface UsableName {
   version: VersionRow;
 }
 
+/** Names from `from` on and before `to`. */
+export interface NameRange {
+  from: string;
+  to: string;
+  /** Only those of this tenant; null = of anybody. */
+  owner: string | null;
+}
+
+export interface NameWindow {
+  from: string;
+  to: string;
+  /** Names that are looked at. */
+  limit: number;
+}
+
+export interface UsableNames {
+  /** In the order of names, all there are up to `end`. */
+  names: UsableName[];
+  /** The name after which there may be more in the window; null = there are no more. */
+  end: string | null;
+}
+
 /** The latest experiment of a name that was ever live, whatever became of it. */
 export interface PointedExperiment {
   id: string;
@@ -146,16 +168,17 @@ export interface Registry extends Rooms {
     owner: string | null;
   }): Promise<Page<NameRow>>;
   /**
-   * Names after `after` with a live version, and aliases of such, that the tenant owns or a scope covers; whose the
-   * scope's adapters are, and the chain, is the caller's to check.
+   * What lies in windows of the names that the tenant owns or a layer covers: names with a live version, and aliases of
+   * such. Whether the chain may be used is the caller's to check. One read, of at most
+   * `windows.length * (1 + layers.length)` statements, each of which looks at `limit` names.
+   * @param params.layers each of ranges with an owner, or without, in the order of names; they do not overlap in a layer.
+   * @returns one answer a window.
    */
   usable(params: {
     tenant: string;
-    scopes: readonly string[];
-    prefix: string;
-    after: string;
-    limit: number;
-  }): Promise<UsableName[]>;
+    layers: readonly (readonly NameRange[])[];
+    windows: readonly NameWindow[];
+  }): Promise<UsableNames[]>;
   /** Newest first. */
   versions(name: string): Promise<VersionRow[]>;
   /** Versions whose own file this is, in the names' order, a name's newest first. */

@@ -3,10 +3,12 @@ import { z } from 'zod';
 import { DegradePolicy, type BlobRecord, type NameEntry } from '../../protocol/index.ts';
 import { KeyLimits } from './types-metering.ts';
 import type { Page, Pointer } from './types-registry.ts';
+import type { Grant, GrantCaps, HeldGrants, KeyLineage, RefusalRow } from './types-rights.ts';
 
 export * from './types-blob-ledger.ts';
 export * from './types-registry.ts';
 export * from './types-rooms.ts';
+export * from './types-rights.ts';
 
 /** `blobs`: KV or R2, whichever holds the part that was read. */
 export type StoreName = 'KV' | 'R2' | 'D1' | 'DO' | 'blobs';
@@ -72,21 +74,13 @@ export interface AbsenceCheck {
   pretend(name: string): Promise<void>;
 }
 
-/** A right that was given away: to use what `owner` has published under names that `scope` covers. */
-export const Grant = z.strictObject({
-  scope: z.string().min(1),
-  /** null: whoever owns them; only the bootstrap key gives so much. */
-  owner: z.string().min(1).nullable(),
-});
-export type Grant = z.infer<typeof Grant>;
-
 /** Tenant of grants that everybody has. No tenant can be called so. */
 export const PUBLIC = '*';
 
 /** What was granted to each tenant, and to {@link PUBLIC}. */
-export interface GrantIndex extends Index<Grant[]> {
+export interface GrantIndex extends Index<HeldGrants> {
   /** All of the tenant's grants; an empty list when the last one is taken away. @throws StoreUnavailable */
-  put(tenant: string, grants: readonly Grant[]): Promise<void>;
+  put(tenant: string, held: HeldGrants): Promise<void>;
 }
 
 export interface GrantRow extends Grant {
@@ -98,14 +92,25 @@ export interface GrantRow extends Grant {
 
 /** System of record of grants. Throws StoreUnavailable. */
 export interface GrantLedger {
-  /** @returns false when it was there already. */
-  add(row: GrantRow): Promise<boolean>;
+  /** Which of the caps would be passed is decided in the statement that adds it. */
+  add(row: GrantRow, caps: GrantCaps): Promise<'added' | 'known' | 'full'>;
+  get(grant: Pick<GrantRow, 'tenant' | 'scope' | 'owner'>): Promise<GrantRow | null>;
+  /** What counts against {@link GrantCaps}. */
+  counts(params: Pick<GrantRow, 'tenant' | 'owner'>): Promise<GrantCaps>;
   /** @returns how many there were. @param params.owner only this owner's; undefined = everyone's. */
   remove(params: { scope: string; tenant: string; owner?: string }): Promise<number>;
-  /** Given to the tenants, by tenant and scope. */
+  /** Given to the tenants, refused or not, by tenant and scope. */
   heldBy(tenants: readonly string[]): Promise<GrantRow[]>;
+  /** What opens something for the tenant: given to it or to {@link PUBLIC}, and not refused by it. */
+  usableBy(tenant: string): Promise<GrantRow[]>;
   /** A page in the order of tenant, scope and owner. @param params.owner null = everyone's. */
   list(params: { owner: string | null; cursor: string | null; limit: number }): Promise<Page<GrantRow>>;
+  /** @returns `full` when the tenant refuses `max` others. */
+  refuse(row: RefusalRow, max: number): Promise<'added' | 'known' | 'full'>;
+  /** @returns false when it was not refused. */
+  accept(refusal: Pick<RefusalRow, 'tenant' | 'owner'>): Promise<boolean>;
+  /** By owner. */
+  refusedBy(tenant: string): Promise<RefusalRow[]>;
 }
 
 /**
@@ -219,8 +224,10 @@ export interface KeyRow {
   limits: KeyLimits | null;
   /** Id of the key whose quota it counts against; its own, or that of the first of a row of rotations. */
   counter: string;
-  /** The key that took its place. */
+  /** The key that took its place, the last one where it was rotated several times. */
   replacedBy: string | null;
+  /** The key whose place it took. */
+  replaces: string | null;
 }
 
 /** @param hash sha256 of the key, hex. @returns the id under which the key is known. */
@@ -242,20 +249,23 @@ export function keyRecordOf(row: KeyRow): KeyRecord {
 }
 
 /** System of record of keys. Throws StoreUnavailable. */
-export interface KeyLedger {
-  add(row: KeyRow): Promise<void>;
+export interface KeyLedger extends KeyLineage<KeyRow> {
+  /** @returns false when the key that makes it was revoked meanwhile. */
+  add(row: KeyRow): Promise<boolean>;
   /** Newest first. @param tenant null = all. */
   list(tenant: string | null): Promise<KeyRow[]>;
   get(id: string): Promise<KeyRow | null>;
   /** An admin key that is not revoked; whether it has expired is the asker's to see. */
   admin(hash: string): Promise<KeyRow | null>;
-  /** Adds `row` in the place of `old`, which ends at `expiresAt` unless it ends earlier: both or nothing. */
-  rotate(params: { row: KeyRow; old: string; expiresAt: number }): Promise<void>;
+  /**
+   * Adds `row` in the place of the key that it replaces, which ends at `expiresAt` unless it ends earlier: both or
+   * nothing. @returns false when that one, or the key that makes it, was revoked meanwhile.
+   */
+  rotate(params: { row: KeyRow & { replaces: string }; expiresAt: number }): Promise<boolean>;
   /** Changes what can be changed of a key; one that is revoked stays as it is. */
   change(
     row: Pick<KeyRow, 'id' | 'scopes' | 'owners' | 'label' | 'limits' | 'strict' | 'degrade'>,
   ): Promise<void>;
-  revoke(id: string, at: number): Promise<void>;
   /** All keys, in the order of their ids. */
   page(params: { cursor: string | null; limit: number }): Promise<Page<KeyRow>>;
 }

@@ -95,6 +95,7 @@ describe('a key as it is listed', () => {
     strict: false,
     degrade: null,
     replaced_by: null,
+    replaces: null,
     ...more,
   });
 
@@ -103,6 +104,7 @@ describe('a key as it is listed', () => {
     [{ expires_at: NOW + 1 }, 'until 2026-01-31 07:30Z', false],
     [{ expires_at: NOW }, 'expired', true],
     [{ expires_at: NOW, revoked_at: 5 }, 'revoked', true],
+    [{ expires_at: NOW + 1, replaced_by: 'key_2' }, 'until 2026-01-31 07:30Z, replaced by key_2', false],
   ])('%j is %s', (more, state, over) => {
     expect(keyState(key(more), NOW)).toBe(state);
     expect(isOver(key(more), NOW)).toBe(over);

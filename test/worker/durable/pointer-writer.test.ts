@@ -96,8 +96,12 @@ function fakeRig(clock = new FakeClock()) {
     now: clock.now,
     sleep: clock.sleep,
   });
+  const rights = {
+    syncKey: () => Promise.reject(new Error('not here')),
+    syncGrants: () => Promise.reject(new Error('not here')),
+  };
   const start = (sync: Pointers = pointers) =>
-    new PointerWriter({ storage }, {} as RawEnv, { pointers: sync, now: clock.now });
+    new PointerWriter({ storage }, {} as RawEnv, { writers: { ...sync, ...rights }, now: clock.now });
   const writer = start();
   const namespace: DurableNamespace = {
     idFromName: (name) => name,
@@ -277,6 +281,8 @@ describe('the pointer writer', () => {
     expect(counts.size).toBe(POINTER_SHARDS);
     expect(Math.max(...counts.values())).toBeLessThan(200);
     // Two versions of the worker must agree while one takes over from the other.
-    expect(['alice/notes', 'medicine'].map(shardOf)).toEqual(['names-5', 'names-29']);
+    expect([shardOf('alice/notes'), shardOf('medicine')]).toEqual(['names-5', 'names-29']);
+    const room = (kind: 'keys' | 'grants', record: string) => shardOf(record, kind);
+    expect([room('grants', 'alice'), room('keys', 'a'.repeat(64))]).toEqual(['grants-39', 'keys-5']);
   });
 });

@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { chainId } from '../../../protocol/index.ts';
 import { DROPS_PER_PASS } from '../../../worker/limits.ts';
+import { NO_CAPS } from '../../contracts/grants.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createDropHarness, DROP_TENANT, type DropHarness } from '../drop-harness.ts';
 
@@ -175,13 +176,8 @@ describe('a bad file', () => {
 
   it("cannot be laid on another's adapter without a grant", async () => {
     await graft.publish('lab', first, { owner: 'lab' });
-    await graft.deps.grantLedger.add({
-      tenant: 'guest',
-      scope: 'lab/**',
-      owner: 'lab',
-      createdAt: 0,
-      createdBy: 'x',
-    });
+    const grant = { tenant: 'guest', scope: 'lab/**', owner: 'lab', createdAt: 0, createdBy: 'x' };
+    await graft.deps.grantLedger.add(grant, NO_CAPS);
     // The bootstrap key may give a name below another's to somebody else.
     for (const [name, owner] of [
       ['lab/stranger', 'stranger'],

@@ -483,6 +483,23 @@ export const TABLE: Record<string, Case[]> = {
       gets: admins('403 403 403 404'),
     },
   ],
+  'GET /admin/grants/refuse': [
+    { does: 'lists whom it refuses', ask: plain('/admin/grants/refuse'), gets: admins('200 200 200 200') },
+  ],
+  'POST /admin/grants/refuse': [
+    {
+      does: 'refuses for its tenant',
+      ask: plain('/admin/grants/refuse', { from: 'mallory' }),
+      gets: admins('201 201 201 201'),
+    },
+  ],
+  'DELETE /admin/grants/refuse': [
+    {
+      does: 'accepts whom it does not refuse',
+      ask: plain('/admin/grants/refuse?from=trudy'),
+      gets: admins('404 404 404 404'),
+    },
+  ],
   'POST /admin/keys': [
     { does: 'makes its own', ask: plain('/admin/keys', {}), gets: admins('201 201 201 201') },
     {
@@ -535,6 +552,11 @@ export const TABLE: Record<string, Case[]> = {
       does: 'revokes',
       ask: ({ clinicKeyId }) => ({ path: `/admin/keys/${clinicKeyId}` }),
       gets: admins('404 404 204 204'),
+    },
+    {
+      does: 'revokes with all that it made',
+      ask: ({ clinicKeyId }) => ({ path: `/admin/keys/${clinicKeyId}?report=true&made=true` }),
+      gets: admins('404 404 200 200'),
     },
   ],
   'GET /admin/usage': [

@@ -90,6 +90,7 @@ describe('authenticateAdmin', () => {
     limits: null,
     counter: 'key_9',
     replacedBy: null,
+    replaces: null,
   };
 
   it('knows the bootstrap key by its hash, and the others from the system of record', async () => {

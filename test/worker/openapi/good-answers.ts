@@ -94,6 +94,30 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       return { path: '/admin/rooms?name=ward' };
     },
   ],
+  'POST /admin/grants/refuse': [again('/admin/grants/refuse', { from: 'mallory' })],
+  'GET /admin/grants/refuse': [
+    async (world) => {
+      await post(world, '/admin/grants/refuse', { from: 'mallory' });
+      return { path: '/admin/grants/refuse' };
+    },
+  ],
+  'DELETE /admin/grants/refuse': [
+    async (world) => {
+      await post(world, '/admin/grants/refuse', { from: 'mallory' });
+      return { path: '/admin/grants/refuse?from=mallory' };
+    },
+  ],
+  'DELETE /admin/keys/:id': [
+    async (world) => {
+      const scopes = ['guest/**'];
+      const made = await world.graft.request('/admin/keys', {
+        body: { kind: 'admin', tenant: 'clinic', scopes },
+      });
+      const { id, key } = (await made.json()) as { id: string; key: string };
+      await world.graft.request('/admin/keys', { key, body: { scopes, limits: { concurrent: 1 } } });
+      return { path: `/admin/keys/${id}?report=true` };
+    },
+  ],
   'POST /admin/keys': [again('/admin/keys', { hash: HASH, limits: { concurrent: 1 }, expires_in: DAY_MS })],
   'GET /admin/keys': [
     async (world) => {

@@ -1,4 +1,5 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { MAX_LIST_READS } from '../../../worker/limits.ts';
 import { usableNames } from '../../../worker/routes/usable-names.ts';
 import type { Grant, Registry } from '../../../worker/stores/types.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
@@ -13,7 +14,7 @@ const alias = (name: string, owner: string, target: string) =>
 const rights = { tenant: 'me', scopes: ['room/**'], grants: [] as Grant[] };
 const ALL = { prefix: '', after: '', wanted: 99 };
 const namesOf = async (more: Partial<typeof rights> = {}, params = ALL) =>
-  (await usableNames({ registry }, { ...rights, ...more }, params)).map(({ name, version }) =>
+  (await usableNames({ registry }, { ...rights, ...more }, params)).names.map(({ name, version }) =>
     name === version.name ? name : `${name} -> ${version.name}`,
   );
 
@@ -68,11 +69,26 @@ describe('usableNames', () => {
     expect(found).toEqual(await namesOf());
   });
 
-  it('takes no more than the pages it may read', async () => {
-    const one = { ...ALL, prefix: 'room/', wanted: 2 };
-    expect(await namesOf({}, one)).toEqual(['room/a', 'room/bb -> room/c']);
-    const pages = { registry };
-    const rows = await usableNames(pages, rights, { ...one, maxPages: 1 });
-    expect(rows.map(({ name }) => name)).toEqual(['room/a']);
+  it('reads a few times at most, and says where to go on', async () => {
+    const usable = vi.spyOn(registry, 'usable');
+    const one = { ...ALL, prefix: 'room/', wanted: 1 };
+    const first = await usableNames({ registry }, rights, one);
+    expect([first.names.map(({ name }) => name), first.more]).toEqual([['room/a'], 'room/a']);
+    expect(usable.mock.calls.length).toBeLessThanOrEqual(MAX_LIST_READS);
+    // What stands on another's, which cannot be used: more of it than is read at once.
+    for (let i = 0; i < 20; i += 1) await alias(`many/${100 + i}`, 'me', 'secret');
+    await publish('many/last', 'me');
+    const found: string[] = [];
+    let after = '';
+    for (let round = 0; round < 9; round += 1) {
+      usable.mockClear();
+      const { names, more } = await usableNames({ registry }, rights, { prefix: 'many/', after, wanted: 1 });
+      expect(usable.mock.calls.length).toBeLessThanOrEqual(MAX_LIST_READS);
+      found.push(...names.map(({ name }) => name));
+      if (more === null) break;
+      expect(more > after).toBe(true);
+      after = more;
+    }
+    expect(found).toEqual(['many/last']);
   });
 });

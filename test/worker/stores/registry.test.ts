@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createD1BlobLedger } from '../../../worker/stores/d1-blob-ledger.ts';
 import { createD1Garbage } from '../../../worker/stores/d1-garbage.ts';
 import type { SqlDatabase } from '../../../worker/stores/d1-database.ts';
+import { createD1KeyLedger } from '../../../worker/stores/d1-key-ledger.ts';
 import { createD1Registry } from '../../../worker/stores/d1-registry.ts';
 import { GOES_LIVE, type HistoryRow } from '../../../worker/stores/types.ts';
 import { garbageContract } from '../../contracts/garbage.ts';
@@ -21,7 +22,7 @@ beforeAll(() => {
   miniflare = new Miniflare({
     modules: true,
     script: 'export default {}',
-    d1Databases: ['DB', 'OLD'],
+    d1Databases: ['DB', 'OLD', 'OLD_KEYS'],
     compatibilityDate: '2026-05-03',
     cf: false,
   });
@@ -90,6 +91,39 @@ describe('a database from before there were life cycles', () => {
     expect(dependents.map((one) => one.version)).toEqual([1, 2]);
     const garbage = await createD1Garbage(db).unused({ touchedBefore: 99, cursor: null, scan: 9, limit: 9 });
     expect(garbage.items).toMatchObject([{ digest: left, parts: 5, bytes: 9, touchedAt: 40 }]);
+  });
+});
+
+describe('keys from before their successors were known', () => {
+  it('have them by what took their place, and by whose counter they have', async () => {
+    const db = (await miniflare.getD1Database('OLD_KEYS')) as unknown as SqlDatabase;
+    await migrate(db, (file) => file < '0011');
+    // 1 was rotated into 2 and later into 3, so that it names 3 alone; 3 into 4.
+    await db.batch(
+      [
+        ['key_1', null, 'key_3'],
+        ['key_2', 'key_1', null],
+        ['key_3', 'key_1', 'key_4'],
+        ['key_4', 'key_1', null],
+        ['key_5', null, null],
+      ].map(([id, counter, replacedBy]) =>
+        db
+          .prepare(
+            `INSERT INTO keys (id, hash, kind, tenant, scopes, label, created_at, created_by, counter, replaced_by)
+             VALUES (?1, ?1, 'api', 'acme', '[]', '', 1, 'x', ?2, ?3)`,
+          )
+          .bind(id ?? '', counter ?? null, replacedBy ?? null),
+      ),
+    );
+    await migrate(db, (file) => file >= '0011');
+    const keys = await createD1KeyLedger(db).list('acme');
+    expect(keys.map(({ id, replaces }) => [id, replaces])).toEqual([
+      ['key_1', null],
+      ['key_2', 'key_1'],
+      ['key_3', 'key_1'],
+      ['key_4', 'key_3'],
+      ['key_5', null],
+    ]);
   });
 });
 

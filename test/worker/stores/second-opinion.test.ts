@@ -3,6 +3,7 @@ import { createVersionIndex, recordedGrants, recordedKey } from '../../../worker
 import { withSecondOpinion } from '../../../worker/stores/second-opinion.ts';
 import { StoreUnavailable, type Lookup } from '../../../worker/stores/types.ts';
 import { digestOf, keyRow, versionRow } from '../../contracts/sample-rows.ts';
+import { NO_CAPS } from '../../contracts/grants.ts';
 import { createFakeGrantLedger } from '../../fakes/fake-grants.ts';
 import { createFakeKeyLedger } from '../../fakes/fake-ledgers.ts';
 import { createFakeRegistry } from '../../fakes/fake-registry.ts';
@@ -70,7 +71,7 @@ describe('what the system of record says', () => {
       stale: false,
     });
     expect(await recordedKey(ledger, hash.slice(0, 16).padEnd(64, '0'))).toEqual({ state: 'absent' });
-    await ledger.revoke(row.id, 1);
+    await ledger.revoke({ id: row.id, successors: false, made: false, at: 1 });
     expect(await recordedKey(ledger, hash)).toEqual({ state: 'gone' });
     const admin = digestOf('admin key');
     await ledger.add(keyRow(`key_${admin.slice(0, 16)}`, { hash: admin, kind: 'admin' }));
@@ -79,11 +80,20 @@ describe('what the system of record says', () => {
 
   it('of grants: all that the tenant has, and no more of them than is needed', async () => {
     const ledger = createFakeGrantLedger();
-    await ledger.add({ tenant: 'guest', scope: 'a/**', owner: 'clinic', createdAt: 1, createdBy: 'x' });
-    await ledger.add({ tenant: 'other', scope: 'b/**', owner: null, createdAt: 1, createdBy: 'x' });
-    const value = [{ scope: 'a/**', owner: 'clinic' }];
-    expect(await recordedGrants(ledger, 'guest')).toEqual({ state: 'found', value, stale: false });
-    expect(await recordedGrants(ledger, 'nobody')).toEqual({ state: 'found', value: [], stale: false });
+    const at = { createdAt: 1, createdBy: 'x' };
+    for (const [tenant, scope, owner] of [
+      ['guest', 'a/**', 'clinic'],
+      ['guest', 'e/**', 'eve'],
+      ['other', 'b/**', null],
+    ] as const)
+      await ledger.add({ tenant, scope, owner, ...at }, NO_CAPS);
+    await ledger.refuse({ tenant: 'guest', owner: 'eve', ...at }, 9);
+    const held = async (tenant: string) => {
+      const lookup = await recordedGrants(ledger, tenant);
+      return lookup.state === 'found' && lookup.value;
+    };
+    expect(await held('guest')).toEqual({ grants: [{ scope: 'a/**', owner: 'clinic' }], refused: ['eve'] });
+    expect(await held('nobody')).toEqual({ grants: [], refused: [] });
   });
 
   it('of a version, by its pin', async () => {

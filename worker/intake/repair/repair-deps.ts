@@ -11,6 +11,7 @@ import type {
   NameIndex,
   PointerWriter,
   Registry,
+  RightsWriter,
 } from '../../stores/types.ts';
 import type { Sha256 } from '../read-parts.ts';
 
@@ -25,8 +26,10 @@ export interface RepairDeps {
   /** As KV has them, without a memory. */
   nameIndex: Pick<NameIndex, 'get' | 'getMany'>;
   experimentIndex: Pick<ExperimentIndex, 'get' | 'remove'>;
-  keyIndex: KeyIndex;
-  grantIndex: GrantIndex;
+  keyIndex: Pick<KeyIndex, 'get'>;
+  grantIndex: Pick<GrantIndex, 'get'>;
+  /** Writes both. */
+  rights: RightsWriter;
   blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putRecord'>;
   blobLedger: Pick<BlobLedger, 'records' | 'markDamaged'>;
   createSha256: () => Sha256;

@@ -1,7 +1,6 @@
 import { sameJson } from '../../../protocol/index.ts';
 import { REPAIR_PAGE } from '../../limits.ts';
-import type { Grant, GrantRow, Lookup } from '../../stores/types.ts';
-import { syncGrants } from '../sync-grants.ts';
+import { heldGrants, isHolder, type HeldGrants, type Lookup } from '../../stores/types.ts';
 import type { Mended, RepairDeps, RepairStep } from './repair-deps.ts';
 
 /** What every tenant was granted. A tenant at the border of two pages is looked at twice. */
@@ -20,7 +19,8 @@ export const repairGrants: RepairStep = async (deps, { cursor, dryRun }) => {
 export const removeUnknownGrants: RepairStep = async (deps, { cursor, dryRun }) => {
   const page = await deps.listing.list({ prefix: 'grant:', cursor, limit: REPAIR_PAGE });
   const mended: Mended[] = [];
-  for (const tenant of page.items) {
+  // What nobody can be called is read by nobody.
+  for (const tenant of page.items.filter(isHolder)) {
     if ((await deps.grantLedger.heldBy([tenant])).length > 0) continue;
     const found = await mendTenant(deps, tenant, dryRun);
     if (found !== null) mended.push(found);
@@ -29,24 +29,29 @@ export const removeUnknownGrants: RepairStep = async (deps, { cursor, dryRun }) 
 };
 
 async function mendTenant(deps: RepairDeps, tenant: string, dryRun: boolean): Promise<Mended | null> {
-  const [rows, lookup] = await Promise.all([deps.grantLedger.heldBy([tenant]), deps.grantIndex.get(tenant)]);
-  const was = problemOf(rows, lookup);
+  const [rows, refusals, lookup] = await Promise.all([
+    deps.grantLedger.heldBy([tenant]),
+    deps.grantLedger.refusedBy(tenant),
+    deps.grantIndex.get(tenant),
+  ]);
+  const recorded = heldGrants(rows, refusals);
+  const was = problemOf(recorded, lookup);
   if (was === null) return null;
-  if (!dryRun) await syncGrants(deps, tenant);
-  return { kind: 'grant', id: tenant, was, did: rows.length > 0 ? 'written' : 'removed' };
+  if (!dryRun) await deps.rights.syncGrants(tenant);
+  return { kind: 'grant', id: tenant, was, did: isEmpty(recorded) ? 'removed' : 'written' };
 }
 
-function problemOf(rows: readonly GrantRow[], lookup: Lookup<Grant[]>): Mended['was'] | null {
+const isEmpty = ({ grants, refused }: HeldGrants): boolean => grants.length + refused.length === 0;
+
+function problemOf(recorded: HeldGrants, lookup: Lookup<HeldGrants>): Mended['was'] | null {
   switch (lookup.state) {
     case 'trouble':
       return 'unreadable';
     case 'absent':
     case 'gone':
-      return rows.length > 0 ? 'missing' : null;
-    case 'found': {
-      const grants = rows.map(({ scope, owner }) => ({ scope, owner }));
-      if (sameJson(lookup.value, grants)) return null;
-      return rows.length > 0 ? 'outdated' : 'unknown';
-    }
+      return isEmpty(recorded) ? null : 'missing';
+    case 'found':
+      if (sameJson(lookup.value, recorded)) return null;
+      return isEmpty(recorded) ? 'unknown' : 'outdated';
   }
 }

@@ -1,4 +1,4 @@
-import { sameJson } from '../../../protocol/index.ts';
+import { Digest, sameJson } from '../../../protocol/index.ts';
 import { REPAIR_PAGE } from '../../limits.ts';
 import { keyIdOf, keyRecordOf, type KeyRecord, type KeyRow, type Lookup } from '../../stores/types.ts';
 import type { Mended, RepairDeps, RepairStep } from './repair-deps.ts';
@@ -35,31 +35,23 @@ function problemOf(key: KeyRow, lookup: Lookup<KeyRecord>): Pick<Mended, 'was' |
   }
 }
 
-async function mend(
-  { keyLedger, keyIndex, now }: RepairDeps,
-  key: KeyRow,
-  did: Mended['did'],
-): Promise<void> {
-  if (did === 'revoked') return keyLedger.revoke(key.id, now());
-  if (did === 'removed') return keyIndex.revoke(key.hash);
-  await keyIndex.put(key.hash, keyRecordOf(key));
-  // Revoked while we wrote: our record may lie on top of the mark.
-  const after = await keyLedger.get(key.id);
-  if (after === null || after.revokedAt !== null) await keyIndex.revoke(key.hash);
-  else if (!sameJson(keyRecordOf(after), keyRecordOf(key))) await keyIndex.put(key.hash, keyRecordOf(after));
+async function mend({ keyLedger, rights, now }: RepairDeps, key: KeyRow, did: Mended['did']): Promise<void> {
+  if (did === 'revoked') await keyLedger.revoke({ id: key.id, successors: false, made: false, at: now() });
+  else await rights.syncKey(key.hash);
 }
 
 /** Every key in KV that the system of record does not have: nobody could list or revoke it. */
 export const removeUnknownKeys: RepairStep = async (deps, { cursor, dryRun }) => {
   const page = await deps.listing.list({ prefix: 'key:', cursor, limit: REPAIR_PAGE });
   const mended: Mended[] = [];
-  for (const hash of page.items) {
+  // What is not the hash of a key is read by nobody.
+  for (const hash of page.items.filter((item) => Digest.safeParse(item).success)) {
     const id = keyIdOf(hash);
     if ((await deps.keyLedger.get(id))?.hash === hash) continue;
     const { state } = await deps.keyIndex.get(hash);
     if (state === 'gone' || state === 'absent') continue;
     mended.push({ kind: 'key', id, was: 'unknown', did: 'removed' });
-    if (!dryRun) await deps.keyIndex.revoke(hash);
+    if (!dryRun) await deps.rights.syncKey(hash, { mark: true });
   }
   return { checked: page.items.length, mended, cursor: page.cursor };
 };

@@ -1,0 +1,62 @@
+import { RevocationView, type KeyView } from '../../protocol/index.ts';
+import type { ApiClient } from '../api-client.ts';
+import type { Output } from '../output.ts';
+import { keyTable } from './key-table.ts';
+
+interface Revocation {
+  id: string;
+  /** Also the keys that it and its successors made. */
+  made: boolean;
+  /** The key alone. */
+  only: boolean;
+}
+
+/** Revokes a key and says what ended with it. */
+export async function revokeKey(client: ApiClient, output: Output, wanted: Revocation): Promise<void> {
+  const { id, made, only } = wanted;
+  const told = await send(client, wanted);
+  const others = told.revoked.filter((key) => key.id !== id);
+  output.result(
+    {
+      ...{ id, revoked: true },
+      also: others.map((key) => key.id),
+      made: told.made.map((key) => key.id),
+    },
+    () => {
+      const also = others.length === 0 ? '' : `, and with it ${others.map((key) => key.id).join(', ')}`;
+      return `${id} is revoked${also}; elsewhere that is seen within about a minute`;
+    },
+  );
+  if (only || made || told.made.length === 0) return;
+  output.note(keyTable(told.made, Date.now()));
+  output.note(
+    `${told.moreMade ? 'These and more' : 'These'} were made by ${others.length === 0 ? 'it' : 'them'} and are ` +
+      `still good. To revoke them too: graft keys revoke ${id} --made`,
+  );
+}
+
+interface Told {
+  revoked: KeyView[];
+  made: KeyView[];
+  moreMade: boolean;
+}
+
+/** All pages. An edge from before says nothing, and has revoked the key alone. */
+async function send(client: ApiClient, { id, made, only }: Revocation): Promise<Told> {
+  const revoked: KeyView[] = [];
+  for (let cursor: string | null = null; ;) {
+    const query = new URLSearchParams({
+      report: 'true',
+      ...(made ? { made: 'true' } : {}),
+      ...(only ? { successors: 'false' } : {}),
+      ...(cursor === null ? {} : { cursor }),
+    });
+    const path = `/admin/keys/${encodeURIComponent(id)}?${query}`;
+    const response = await client.send(`revoke ${id}`, path, { method: 'DELETE' });
+    if (response.status === 204) return { revoked, made: [], moreMade: false };
+    const page: RevocationView = RevocationView.parse(await response.json());
+    revoked.push(...page.revoked);
+    if (page.cursor === null) return { revoked, made: page.made, moreMade: page.more_made };
+    cursor = page.cursor;
+  }
+}
