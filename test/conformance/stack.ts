@@ -62,7 +62,11 @@ export async function startConformanceStack(
     },
   });
   await origin.store.put(adapter.digest, new Uint8Array(adapter.bytes));
-  edge.origin.answer = (_method, path, init) => fetch(origin.url + path, init);
+  // With the query, which is signed as well.
+  edge.origin.answer = (_method, path, init, url) => {
+    const { search } = new URL(url ?? path, origin.url);
+    return fetch(origin.url + path + search, init);
+  };
 
   const server = serve({
     fetch: createApp({ ...edge.services, corsOrigins: options.corsOrigins ?? [] }).fetch,

@@ -52,7 +52,7 @@ async function start(options: Parameters<typeof startConformanceStack>[0] = {}):
   stack.edge.origin.answer = (method, path, init, url) => {
     // The answer waits for the end of the row, which is in the middle of a step.
     if (path.startsWith('/usage/')) setTimeout(release, 20);
-    return answer(method, url?.replace('http://origin.test', '') ?? path, init, url);
+    return answer(method, path, init, url);
   };
 }
 afterEach(async () => {

@@ -32,8 +32,9 @@ describe('a rolling restart', () => {
     );
     const refusals: string[] = [];
     edge.origin.answer = async (_method, path, init, url = '') => {
-      const id = new URL(url).hostname.slice(0, 2);
-      const response = await fetch(origins.get(id)?.url + path, init);
+      const { hostname, search } = new URL(url);
+      const id = hostname.slice(0, 2);
+      const response = await fetch(origins.get(id)?.url + path + search, init);
       if (response.status === 401) refusals.push(id);
       return response;
     };
