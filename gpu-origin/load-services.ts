@@ -7,6 +7,7 @@ import type { Config } from './config.ts';
 import { Engine, type EngineObserver } from './engine/engine.ts';
 import type { Clock, ModelRunner } from './engine/ports.ts';
 import type { Services } from './http/origin-context.ts';
+import { PromptQueue } from './http/prompt-queue.ts';
 import { createChatTemplate } from './model/chat-template.ts';
 import { loadTokenizer, type Tokenizer, TokenizerError, type TokenizerSource } from './model/tokenizer.ts';
 import { createRunner } from './runtime/create-runner.ts';
@@ -83,6 +84,7 @@ export async function loadServices(params: {
     base: runner.base,
     tokenizer,
     chatTemplate: createChatTemplate(tokenizer),
+    prompts: new PromptQueue(systemClock),
     blobs,
     chains,
     async close() {

@@ -11,7 +11,8 @@ export type ApiError =
   | { code: 'method_not_allowed'; message: string }
   | { code: 'invalid_request'; message: string; param: string | null }
   | { code: 'unsupported_parameter'; message: string; param: string }
-  | { code: 'context_length_exceeded'; message: string; param: string | null }
+  /** `promptTokens`: how many were counted before it was refused, for the edge. */
+  | { code: 'context_length_exceeded'; message: string; param: string | null; promptTokens?: number }
   | { code: 'request_too_large'; message: string }
   | { code: 'version_conflict'; message: string; param?: string }
   /** Of an exposure token, which feedback is given with. */

@@ -9,6 +9,7 @@ import {
   type ChainEntry,
   type OriginRequest,
   type Result,
+  USAGE_HEADER,
 } from '../protocol/index.ts';
 import { LOAD_BUDGET_MS, ORIGIN_LEASE_MS, REQUEST_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
 import { logLine } from './observe/log-line.ts';
@@ -72,7 +73,8 @@ type Judgement =
 const PASSED_ON = new Set([400, 404, 413, 422, 429, 500, 503]);
 /** Of Cloudflare, when an origin behind it has said nothing for 100 s: a whole answer that takes longer. */
 const PROXY_TIMEOUT = 524;
-const RETRY_HEADERS = ['retry-after', 'retry-after-ms', 'x-should-retry'];
+/** When to come back, and what was counted before the refusal. */
+const RETOLD_HEADERS = ['retry-after', 'retry-after-ms', 'x-should-retry', USAGE_HEADER];
 
 const deadline = (): ApiError => ({
   code: 'deadline_exceeded',
@@ -276,7 +278,7 @@ export function createComplete(params: {
 
 function retold(response: Response, text: string): Response {
   const headers = new Headers({ 'content-type': 'application/json' });
-  for (const name of RETRY_HEADERS) {
+  for (const name of RETOLD_HEADERS) {
     const value = response.headers.get(name);
     if (value !== null) headers.set(name, value);
   }

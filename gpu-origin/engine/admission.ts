@@ -28,6 +28,7 @@ export function checkRequest(
         `This model's context is ${context} tokens; the prompt has ${prompt.length}` +
         (sampling.maxTokens ? ` and ${sampling.maxTokens} more were asked for.` : '.'),
       param: sampling.maxTokens !== null && prompt.length < context ? 'max_tokens' : null,
+      promptTokens: prompt.length,
     });
   return ok({ maxTokens: sampling.maxTokens ?? context - prompt.length });
 }

@@ -18,7 +18,8 @@ import { chatFormat } from './chat-format.ts';
 import type { CompletionFormat } from './completion-format.ts';
 import { mergeChoices, type ChoiceEvent } from './merge-choices.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { type CompletionKind, type Directive, parseCompletion, promptOf } from './parse-completion.ts';
+import { type CompletionKind, type Directive, parseCompletion } from './parse-completion.ts';
+import { promptOf } from './prompt.ts';
 import { parseJson } from './read-body.ts';
 import { responsesFormat } from './responses-format.ts';
 import { startTiming, type Timing } from './server-timing.ts';
@@ -51,28 +52,34 @@ export async function handleCompletion(
   if (!parsed.ok) return errorResponse(parsed.error);
   const { request, directive } = parsed.value;
   if (directive.requestId !== null) c.set('requestId', directive.requestId);
-  const prompt = promptOf(request, services);
-  if (!prompt.ok) return errorResponse(prompt.error);
-  const { ids, echo } = prompt.value;
-  timing.lap('prompt');
-
   const gone = new AbortController();
   const { signal } = c.req.raw;
   if (signal.aborted) gone.abort();
   else signal.addEventListener('abort', () => gone.abort(), { once: true });
 
-  const sampling = samplingParamsOf(request);
+  const { tenant, budgetMs } = directive;
+  const arrivedAt = context.now();
   const choices = 'n' in request ? (request.n ?? 1) : 1;
+  // From before the prompt is encoded, which takes a while: the edge may ask already.
   const tracked = trackUsage(c, context, choices);
+  const prompt = await promptOf(request, services, { tenant, signal: gone.signal });
+  if (!prompt.ok) {
+    tracked?.refused();
+    return refusal(prompt.error, context);
+  }
+  const { ids, echo } = prompt.value;
+  timing.lap('prompt');
+
+  const sampling = samplingParamsOf(request);
   const added = await services.engine.addChoices(
     {
       id: c.var.requestId,
-      tenant: directive.tenant,
+      tenant,
       prompt: ids,
       chain: directive.chain,
       sampling,
       promptLogprobs: echo === null ? null : sampling.logprobs,
-      budgetMs: directive.budgetMs,
+      budgetMs: budgetMs === null ? null : Math.max(1, budgetMs - (context.now() - arrivedAt)),
       signal: gone.signal,
       ...(tracked === null ? {} : { onEnd: tracked.ended }),
     },
@@ -80,7 +87,7 @@ export async function handleCompletion(
   );
   if (!added.ok) {
     tracked?.refused();
-    return errorResponse(inWordsOf(request, added.error));
+    return refusal(inWordsOf(request, added.error), context);
   }
   const format = formatOf({ request, directive, echo, choices, context, services });
   const events = mergeChoices(added.value);
@@ -102,6 +109,13 @@ function trackUsage(c: Context<OriginEnv>, context: OriginContext, choices: numb
   const askId = AskId.safeParse(c.req.query(ASK_PARAMETER));
   const { kid } = c.var;
   return kid === null || !askId.success ? null : context.usage.begin(askId.data, kid, choices);
+}
+
+/** What was encoded of a prompt before its length was refused is work done, and the edge counts it. */
+function refusal(error: ApiError, { mode }: OriginContext): Response {
+  const counted = error.code === 'context_length_exceeded' ? (error.promptTokens ?? 0) : 0;
+  const note = writeUsageNote({ promptTokens: counted, completionTokens: 0 });
+  return errorResponse(error, counted > 0 && mode.kind === 'signed' ? { [USAGE_HEADER]: note } : {});
 }
 
 function formatOf(params: {

@@ -11,7 +11,7 @@ import {
 import { NOT_FINITE } from '../engine/admission.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
 import type { Services } from './origin-context.ts';
-import { promptOf } from './parse-completion.ts';
+import { encodeInTurn, promptOf } from './prompt.ts';
 import { runScored } from './run-scored.ts';
 
 /** Rows of one evaluation in the engine's queue at once: enough to keep it busy, and no more than a small client. */
@@ -68,7 +68,7 @@ async function scoreRow(
 ): Promise<Result<RowScore, ApiError>> {
   const { services, row } = params;
   const { tokenizer, base } = services;
-  const prompt = promptOf(
+  const prompt = await promptOf(
     row.prompt === undefined
       ? {
           model: base.id,
@@ -79,10 +79,17 @@ async function scoreRow(
         }
       : { model: base.id, prompt: row.prompt },
     services,
+    params,
   );
-  if (!prompt.ok) return ok({ error: prompt.error.message });
+  if (!prompt.ok) return unscored(prompt.error);
   const end = tokenizer.eosIds[0];
-  const expected = tokenizer.encode(row.expected, { allowSpecial: false, limit: base.context });
+  const answer = await encodeInTurn(services, params, {
+    bytes: Buffer.byteLength(row.expected),
+    param: 'expected',
+    steps: tokenizer.encodeInSteps(row.expected, { allowSpecial: false, limit: base.context }),
+  });
+  if (!answer.ok) return unscored(answer.error);
+  const expected = answer.value;
   const wanted = end === undefined ? expected : [...expected, end];
   if (expected.length === 0) return ok({ error: 'The expected answer has no tokens.' });
 
@@ -96,12 +103,7 @@ async function scoreRow(
     budgetMs: params.budgetMs,
     signal: params.signal,
   });
-  if (!scored.ok) {
-    const { error } = scored;
-    const own = error.code === 'context_length_exceeded' || error.code === 'invalid_request';
-    const notFinite = error.code === 'internal_error' && error.message === NOT_FINITE;
-    return own || notFinite ? ok({ error: error.message }) : scored;
-  }
+  if (!scored.ok) return unscored(scored.error);
   const ends = new Set(tokenizer.eosIds);
   let exact = true;
   let sum = 0;
@@ -113,4 +115,11 @@ async function scoreRow(
     exact &&= alike.has(top[0]?.id ?? -1);
   }
   return ok({ exact, nll: sum / wanted.length, tokens: wanted.length });
+}
+
+/** An error that is about this row alone stands in its place. */
+function unscored(error: ApiError): Result<RowScore, ApiError> {
+  const own = error.code === 'context_length_exceeded' || error.code === 'invalid_request';
+  const notFinite = error.code === 'internal_error' && error.message === NOT_FINITE;
+  return own || notFinite ? ok({ error: error.message }) : err(error);
 }

@@ -13,6 +13,7 @@ import type { Tokenizer } from '../model/tokenizer.ts';
 import type { AdapterBlobs } from './adapter-blobs.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Metrics } from './metrics.ts';
+import type { PromptQueue } from './prompt-queue.ts';
 import type { UsageMemory } from './usage-memory.ts';
 
 /** What there is once the base is loaded. */
@@ -22,6 +23,8 @@ export interface Services {
   tokenizer: Tokenizer;
   /** null: the base has none; chat completions are refused. */
   chatTemplate: ChatTemplate | null;
+  /** Where prompts are encoded. */
+  prompts: PromptQueue;
   blobs: AdapterBlobs;
 }
 

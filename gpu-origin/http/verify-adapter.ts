@@ -13,6 +13,7 @@ import type { TokenScore } from '../engine/engine.ts';
 import { topDivergence } from '../generation/divergence.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
 import type { Services } from './origin-context.ts';
+import { encodeInTurn } from './prompt.ts';
 import { runScored } from './run-scored.ts';
 import { tokenText } from './token-text.ts';
 
@@ -166,14 +167,24 @@ async function run(
   chain: readonly ChainEntry[],
 ): Promise<Result<Run, ApiError>> {
   const { services, requestId, tenant, signal } = params;
-  const { tokenizer, chatTemplate } = services;
+  const { tokenizer, chatTemplate, base } = services;
+  const content = attempt.prompt;
+  const encoded = await encodeInTurn(
+    services,
+    { tenant, signal },
+    {
+      bytes: Buffer.byteLength(content),
+      param: 'expected.prompt',
+      steps:
+        chatTemplate?.encodeInSteps([{ role: 'user', content }], base.context) ??
+        tokenizer.encodeInSteps(content, { allowSpecial: false, limit: base.context }),
+    },
+  );
+  if (!encoded.ok) return encoded;
   const scored = await runScored(services, {
     id: requestId,
     tenant,
-    prompt: chatTemplate?.encode([{ role: 'user', content: attempt.prompt }]) ?? [
-      ...tokenizer.prefixIds,
-      ...tokenizer.encode(attempt.prompt, { allowSpecial: false }),
-    ],
+    prompt: chatTemplate === null ? [...tokenizer.prefixIds, ...encoded.value] : encoded.value,
     chain,
     sampling: { ...GREEDY, maxTokens: 1, ignoreEos: true, logprobs: COMPARED },
     promptLogprobs: attempt.whole ? 0 : null,

@@ -1,10 +1,14 @@
-import { Tokenizer as BpeTokenizer } from '@huggingface/tokenizers';
 import { ggufTokenizer } from './gguf-tokenizer.ts';
-import { type AddedToken, type TokenizerDefinition, TokenizerError } from './tokenizer-definition.ts';
 import { tokenBytesOf } from './tokenizer-bytes.ts';
+import { type AddedToken, type TokenizerDefinition } from './tokenizer-definition.ts';
 import { folderTokenizer } from './tokenizer-folder.ts';
+import { mostShortening, plainEncoder } from './tokenizer-plain.ts';
+import { segments } from './tokenizer-segments.ts';
+import { Splitter } from './tokenizer-splitter.ts';
+import { finish, STEP_CHARACTERS, type Steps } from './tokenizer-steps.ts';
 
 export { TokenizerError } from './tokenizer-definition.ts';
+export type { Steps } from './tokenizer-steps.ts';
 
 export type TokenizerSource =
   | { kind: 'gguf'; metadata: Map<string, unknown> }
@@ -13,16 +17,24 @@ export type TokenizerSource =
 
 export interface Tokenizer {
   /**
-   * @param allowSpecial true: special strings in the text become their ids; false: they are text like any other.
-   * @param limit encoding stops soon after this many tokens, so that a hostile text cannot hold the thread for long.
+   * All at once: for texts that are known to be short.
+   * @param allowSpecial true: control strings in the text become their ids; false: they are text like any other.
    */
-  encode(text: string, options: { allowSpecial: boolean; limit?: number }): number[];
+  encode(text: string, options: { allowSpecial: boolean }): number[];
+  /** The same in steps, with `limit` as in {@link Tokenizer.encodePieces}. */
+  encodeInSteps(text: string, options: { allowSpecial: boolean; limit: number }): Steps<number[] | null>;
+  /**
+   * Encodes texts one after another, each by itself; a number is an id and goes through.
+   * @param limit encoding stops soon after so many tokens, so that more than `limit` come back.
+   * @returns null for texts of so many bytes that they have more tokens than `limit`: nothing was encoded.
+   */
+  encodePieces(pieces: readonly (string | number)[], limit: number): Steps<number[] | null>;
   /** Bytes that a token adds to the output, or null when there is no such token. The caller must not change them. */
   tokenBytes(id: number): Uint8Array<ArrayBuffer> | null;
-  /** Control tokens: they steer the model and are not part of its text. */
+  /** Tokens that are not shown: they steer the model and are not part of its text. */
   isSpecial(id: number): boolean;
-  /** Text of each control token to its id. */
-  readonly specialTokens: ReadonlyMap<string, number>;
+  /** Text of each token that no content may yield to its id: those that are not shown, and the template's markers. */
+  readonly controlTokens: ReadonlyMap<string, number>;
   readonly bosId: number | null;
   /** Tokens that end a generation. */
   readonly eosIds: readonly number[];
@@ -34,12 +46,19 @@ export interface Tokenizer {
   readonly size: number;
 }
 
-/**
- * Some bases list control tokens such as `<|fim_prefix|>` as ordinary added tokens. Their form gives them away, and
- * a user's text must not produce them either.
- */
-const isControl = (token: AddedToken): boolean =>
+/** Not shown in the output. Some bases list control tokens such as `<|fim_prefix|>` as ordinary: their form tells. */
+const isHidden = (token: AddedToken): boolean =>
   token.special === true || /^<\|[^|]+\|>$/.test(token.content);
+
+/**
+ * Not for contents to yield: also what the template writes between them, as DeepSeek's `<｜User｜>` and Gemma's
+ * `<start_of_turn>`, which may be ordinary added tokens. Blanks and single characters are needed to write any text.
+ */
+const isControl = (token: AddedToken, template: string | null): boolean =>
+  isHidden(token) ||
+  (template?.includes(token.content) === true &&
+    token.content.trim() !== '' &&
+    token.content.length > String.fromCodePoint(token.content.codePointAt(0)!).length);
 
 /** @throws TokenizerError when the tokenizer is missing, damaged or of a kind that is not supported. */
 export function loadTokenizer(source: TokenizerSource): Tokenizer {
@@ -48,104 +67,83 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
   );
 }
 
+/** What encoding a segment costs beside its characters, in characters. */
+const SEGMENT_WORK = 16;
+
 /** @throws TokenizerError */
 export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
-  const { json } = definition;
-  const control = json.added_tokens.filter(isControl);
-  const specialTokens = new Map(control.map((token) => [token.content, token.id]));
-  const special = new Map(control.map((token) => [token.content, token]));
-  const specialIds = new Set(specialTokens.values());
-  // The library is given a vocabulary without control tokens, so that no text whatsoever can yield one.
-  const vocab = Object.fromEntries(Object.entries(json.model.vocab).filter(([text]) => !special.has(text)));
-  const plain = buildPlain({
-    ...json,
-    added_tokens: json.added_tokens.filter((token) => !isControl(token)),
-    post_processor: null,
-    model: { ...json.model, type: 'BPE', vocab },
-  });
-  const size =
-    1 +
-    [...Object.values(json.model.vocab), ...json.added_tokens.map((token) => token.id)].reduce(
-      (a, b) => Math.max(a, b),
-      -1,
-    );
+  const { json, chatTemplate } = definition;
+  const control = new Map(
+    json.added_tokens
+      .filter((token) => isControl(token, chatTemplate))
+      .map((token) => [token.content, token]),
+  );
+  const controlTokens = new Map([...control].map(([content, { id }]) => [content, id]));
+  const hidden = new Set(json.added_tokens.filter(isHidden).map(({ id }) => id));
+  const encodePlain = plainEncoder(json, controlTokens);
+  const splitter = new Splitter([...controlTokens.keys()]);
+  const ids = [...Object.values(json.model.vocab), ...json.added_tokens.map((token) => token.id)];
+  const size = 1 + ids.reduce((a, b) => Math.max(a, b), -1);
   const bytes = tokenBytesOf(json, size);
-  const splitter = specialSplitter([...specialTokens.keys()]);
-  // SentencePiece writes a space before each text, so only byte-level texts may be cut.
-  const cut = JSON.stringify(json.decoder).includes('"ByteLevel"') ? segments : (text: string) => [text];
-  const encodePlain = (text: string, limit: number): number[] => {
+  const ofControl = new Set(controlTokens.values());
+  const longest = bytes.reduce(
+    (most, token, id) => Math.max(most, ofControl.has(id) ? 0 : (token?.length ?? 0)),
+    1,
+  );
+  const bytesPerToken = longest * mostShortening(json);
+
+  function* encodePieces(pieces: readonly (string | number)[], limit: number): Steps<number[] | null> {
+    const total = pieces.reduce<number>(
+      (sum, piece) => sum + (typeof piece === 'string' ? Buffer.byteLength(piece) : 0),
+      0,
+    );
+    if (total > limit * bytesPerToken) return null;
     const ids: number[] = [];
-    for (const segment of cut(text)) {
-      for (const id of plain.encode(segment, { add_special_tokens: false }).ids) ids.push(id);
+    let unpaid = 0;
+    for (const piece of pieces) {
+      if (typeof piece === 'number') ids.push(piece);
+      else
+        for (const { text, begins } of segments(piece, STEP_CHARACTERS / 2)) {
+          if (unpaid >= STEP_CHARACTERS) {
+            yield;
+            unpaid = 0;
+          }
+          for (const id of encodePlain(text, begins)) ids.push(id);
+          unpaid += SEGMENT_WORK + text.length;
+          if (ids.length > limit) break;
+        }
       if (ids.length > limit) break;
     }
     return ids;
-  };
+  }
+
+  function* encodeInSteps(
+    text: string,
+    { allowSpecial, limit }: { allowSpecial: boolean; limit: number },
+  ): Steps<number[] | null> {
+    if (!allowSpecial) return yield* encodePieces([text], limit);
+    const pieces = yield* splitter.split(text);
+    const trimmed = pieces.map((piece, index) => {
+      const token = control.get(piece);
+      if (token !== undefined) return token.id;
+      const start = control.get(pieces[index - 1] ?? '')?.rstrip ? piece.trimStart() : piece;
+      return control.get(pieces[index + 1] ?? '')?.lstrip ? start.trimEnd() : start;
+    });
+    yield;
+    return yield* encodePieces(trimmed, limit);
+  }
 
   return {
-    encode(text, { allowSpecial, limit = Infinity }) {
-      if (!allowSpecial) return encodePlain(text, limit);
-      const ids: number[] = [];
-      const pieces = splitter(text);
-      for (const [index, piece] of pieces.entries()) {
-        const token = special.get(piece);
-        if (token !== undefined) ids.push(token.id);
-        else {
-          const start = special.get(pieces[index - 1] ?? '')?.rstrip ? piece.trimStart() : piece;
-          const whole = special.get(pieces[index + 1] ?? '')?.lstrip ? start.trimEnd() : start;
-          for (const id of encodePlain(whole, limit - ids.length)) ids.push(id);
-        }
-        if (ids.length > limit) break;
-      }
-      return ids;
-    },
+    encode: (text, { allowSpecial }) => finish(encodeInSteps(text, { allowSpecial, limit: Infinity })) ?? [],
+    encodeInSteps,
+    encodePieces,
     tokenBytes: (id) => bytes[id] ?? null,
-    isSpecial: (id) => specialIds.has(id),
-    specialTokens,
+    isSpecial: (id) => hidden.has(id),
+    controlTokens,
     bosId: definition.bosId,
     eosIds: definition.eosIds,
     prefixIds: definition.prefixIds,
-    chatTemplate: definition.chatTemplate,
+    chatTemplate,
     size,
   };
-}
-
-function buildPlain(json: object): BpeTokenizer {
-  try {
-    return new BpeTokenizer(json, { clean_up_tokenization_spaces: false });
-  } catch (error) {
-    throw new TokenizerError(`the tokenizer cannot be built: ${(error as Error).message}`);
-  }
-}
-
-/** @returns a function that cuts a text at special strings, longest first; the special strings are pieces too. */
-export function specialSplitter(specials: readonly string[]): (text: string) => string[] {
-  if (specials.length === 0) return (text) => [text];
-  const pattern = new RegExp(
-    `(${[...specials]
-      .sort((a, b) => b.length - a.length)
-      .map((text) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'))
-      .join('|')})`,
-  );
-  return (text) => text.split(pattern).filter((piece) => piece !== '');
-}
-
-/** Characters encoded at once: about 50 ms of the slowest text. */
-const SEGMENT = 8_192;
-
-/**
- * Cuts a long text where every byte-level pre-tokenizer cuts too (between a letter and a space before a letter), so
- * that the tokens stay the same. A text without such a place in `size` characters is cut there all the same.
- */
-export function* segments(text: string, size: number = SEGMENT): Generator<string> {
-  let start = 0;
-  while (text.length - start > 2 * size) {
-    const window = text.slice(start, start + 2 * size);
-    const near = window.slice(size).search(/(?<=\p{L}) (?=\p{L})/u);
-    let end = start + (near === -1 ? 2 * size : size + near);
-    if (near === -1 && /[\ud800-\udbff]/.test(text.charAt(end - 1))) end -= 1;
-    yield text.slice(start, end);
-    start = end;
-  }
-  if (start < text.length) yield text.slice(start);
 }

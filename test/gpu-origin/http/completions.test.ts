@@ -196,7 +196,7 @@ describe('completions', () => {
       { ...ask, messages: [{ role: 'user', content: 'x '.repeat(400) }] },
       400,
       'context_length_exceeded',
-      null,
+      'messages',
     ],
   ])('refuses %s', async (_what, body, status, code, param) => {
     const response = await post('/v1/chat/completions', body);
@@ -217,15 +217,15 @@ describe('completions', () => {
     expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded', param } });
   });
 
-  it('says both numbers when the prompt is too long, however long', async () => {
+  it('says what fits when the prompt is too long, however long', async () => {
     const messageOf = async (content: string) =>
       (
         (await (await chat({ messages: [{ role: 'user', content }] })).json()) as {
           error: { message: string };
         }
       ).error.message;
-    expect(await messageOf('x '.repeat(600))).toMatch(/512.*12\d\d/);
-    expect(await messageOf('x'.repeat(900_000))).toMatch(/512 .* more than 2048/);
+    for (const content of ['x '.repeat(600), 'x'.repeat(900_000)])
+      expect(await messageOf(content)).toContain('maximum context length is 512 tokens; the prompt has more');
   });
 
   it.each<[string, (n: number) => object, number]>([

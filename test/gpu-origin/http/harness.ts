@@ -10,6 +10,7 @@ import type { ConnectionLimits, Connections } from '../../../gpu-origin/http/con
 import { Lifecycle } from '../../../gpu-origin/http/lifecycle.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
+import { PromptQueue } from '../../../gpu-origin/http/prompt-queue.ts';
 import { listen } from '../../../gpu-origin/http/serve.ts';
 import { standaloneMode } from '../../../gpu-origin/http/standalone-models.ts';
 import { UsageMemory } from '../../../gpu-origin/http/usage-memory.ts';
@@ -111,6 +112,7 @@ export async function startTestOrigin(
       base: runner.base,
       tokenizer,
       chatTemplate: createChatTemplate(tokenizer),
+      prompts: new PromptQueue(clock),
       blobs: store,
       ...options.services,
     },

@@ -178,7 +178,7 @@ describe('evaluate', () => {
   });
 
   it('sees no special tokens in an expected answer', async () => {
-    const special = [...origin.tokenizer.specialTokens.keys()][0] as string;
+    const special = [...origin.tokenizer.controlTokens.keys()][0] as string;
     const [score] = await evaluate([{ prompt: 'hello', expected: special }]);
     const { length } = origin.tokenizer.encode(special, { allowSpecial: false });
     expect(score).toMatchObject({ tokens: length + 1 });

@@ -1,0 +1,157 @@
+/** The prompt of a request as token ids, encoded in its tenant's turn. */
+import {
+  type ApiError,
+  type ChatMessage,
+  err,
+  ok,
+  type Result,
+  type TextCompletionRequest,
+} from '../../protocol/index.ts';
+import { noSuchBias } from '../engine/admission.ts';
+import type { GenerationRequest } from '../generation/sampling-params.ts';
+import { ChatTemplateError } from '../model/chat-template.ts';
+import type { Steps } from '../model/tokenizer.ts';
+import type { Services } from './origin-context.ts';
+import { messagesOf } from './responses-messages.ts';
+import { tokenText } from './token-text.ts';
+
+/** Whose turn it is when the prompt is encoded, and until when somebody wants it. */
+export interface PromptCaller {
+  tenant: string;
+  signal: AbortSignal;
+}
+
+export interface Prompt {
+  ids: readonly number[];
+  /** Its text, where it is to be echoed. */
+  echo: string | null;
+}
+
+/** Tokens whose texts are put together in one step. */
+const ECHO_STEP = 4_096;
+
+/** Errors: what is wrong with the prompt, and `queue_full` when too much waits to be encoded. */
+export async function promptOf(
+  request: GenerationRequest,
+  services: Services,
+  caller: PromptCaller,
+): Promise<Result<Prompt, ApiError>> {
+  const { tokenizer } = services;
+  const beyond = Object.keys(request.logit_bias ?? {}).find(
+    (id) => tokenizer.tokenBytes(Number(id)) === null,
+  );
+  if (beyond !== undefined) return err(noSuchBias(Number(beyond)));
+  const param = promptField(request);
+  const encoded =
+    'prompt' in request
+      ? await textPrompt(request, services, caller)
+      : await chatPrompt('messages' in request ? request.messages : messagesOf(request), {
+          ...{ services, caller, param },
+        });
+  if (!encoded.ok) return encoded;
+  if (encoded.value.ids.length === 0)
+    return err({ code: 'invalid_request', message: 'The prompt is empty.', param });
+  return encoded;
+}
+
+/**
+ * Encodes in the caller's turn.
+ * @param bytes how much there is to encode.
+ * @param param the field that is to blame when there are more tokens than the model's context.
+ */
+export async function encodeInTurn(
+  services: Services,
+  { tenant, signal }: PromptCaller,
+  { bytes, param, steps }: { bytes: number; param: string; steps: Steps<number[] | null> },
+): Promise<Result<number[], ApiError>> {
+  const encoded = await services.prompts.run({ tenant, signal, bytes, steps });
+  if (!encoded.ok) return encoded;
+  const ids = encoded.value;
+  const { context } = services.base;
+  return ids === null || ids.length > context ? err(tooLong(context, param, ids?.length ?? 0)) : ok(ids);
+}
+
+/** @param counted tokens that were encoded before it was known. */
+const tooLong = (context: number, param: string, counted: number): ApiError => ({
+  code: 'context_length_exceeded',
+  message: `This model's maximum context length is ${context} tokens; the prompt has more than that.`,
+  param,
+  promptTokens: counted,
+});
+
+const promptField = (request: GenerationRequest): string =>
+  'messages' in request ? 'messages' : 'input' in request ? 'input' : 'prompt';
+
+const textOf = (content: ChatMessage['content']): string =>
+  typeof content === 'string' ? content : content.map((part) => part.text).join('');
+
+async function chatPrompt(
+  messages: readonly ChatMessage[],
+  { services, caller, param }: { services: Services; caller: PromptCaller; param: string },
+): Promise<Result<Prompt, ApiError>> {
+  const { chatTemplate, base } = services;
+  if (chatTemplate === null)
+    return err({
+      code: 'invalid_request',
+      message: 'This base has no chat template; use /v1/completions.',
+      param: null,
+    });
+  const conversation = messages.map(({ role, content }) => ({
+    role: role === 'developer' ? 'system' : role,
+    content: textOf(content),
+  }));
+  try {
+    const ids = await encodeInTurn(services, caller, {
+      bytes: conversation.reduce((sum, { content }) => sum + Buffer.byteLength(content), 0),
+      param,
+      steps: chatTemplate.encodeInSteps(conversation, base.context),
+    });
+    return ids.ok ? ok({ ids: ids.value, echo: null }) : ids;
+  } catch (error) {
+    if (!(error instanceof ChatTemplateError)) throw error;
+    const message = `The base's chat template refuses these messages: ${error.message}`;
+    return err({ code: 'invalid_request', message, param });
+  }
+}
+
+/** A raw prompt is the caller's own template: control strings in it mean their tokens. */
+async function textPrompt(
+  { prompt, echo }: TextCompletionRequest,
+  services: Services,
+  caller: PromptCaller,
+): Promise<Result<Prompt, ApiError>> {
+  const { tokenizer, base } = services;
+  if (typeof prompt === 'string') {
+    const ids = await encodeInTurn(services, caller, {
+      bytes: Buffer.byteLength(prompt),
+      param: 'prompt',
+      steps: tokenizer.encodeInSteps(prompt, { allowSpecial: true, limit: base.context }),
+    });
+    if (!ids.ok) return ids;
+    return ok({ ids: [...tokenizer.prefixIds, ...ids.value], echo: echo === true ? prompt : null });
+  }
+  if (prompt.length > base.context) return err(tooLong(base.context, 'prompt', 0));
+  const unknown = prompt.findIndex((id) => tokenizer.tokenBytes(id) === null);
+  if (unknown !== -1)
+    return err({
+      code: 'invalid_request',
+      message: `There is no token ${String(prompt[unknown])}.`,
+      param: `prompt[${unknown}]`,
+    });
+  if (echo !== true) return ok({ ids: prompt, echo: null });
+  const text = await services.prompts.run({
+    ...caller,
+    bytes: prompt.length,
+    steps: textInSteps(prompt, services),
+  });
+  return text.ok ? ok({ ids: prompt, echo: text.value }) : text;
+}
+
+function* textInSteps(ids: readonly number[], { tokenizer }: Services): Steps<string> {
+  let text = '';
+  for (const [at, id] of ids.entries()) {
+    if (!tokenizer.isSpecial(id)) text += tokenText(tokenizer, id);
+    if ((at + 1) % ECHO_STEP === 0) yield;
+  }
+  return text;
+}
