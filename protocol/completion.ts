@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
 import { MAX_CHOICES, MAX_MESSAGES, MAX_TOP_LOGPROBS } from './limits.ts';
-import { isMap, parseBody, refuseParts, unsupported, type RefusedFields } from './parse-body.ts';
+import { isMap, parseBody, refuseCrowd, refuseParts, unsupported, type RefusedFields } from './parse-body.ts';
 import { err, type Result } from './result.ts';
 import { samplingFields } from './sampling-fields.ts';
 
@@ -19,7 +19,10 @@ const common = {
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
   user: z.string().max(512).nullish(),
   /** Accepted because clients send them by default or by habit; they do not change what is generated. */
-  metadata: z.record(z.string(), z.unknown()).nullish(),
+  metadata: z
+    .custom<Record<string, unknown>>(isMap, 'must be an object')
+    .meta({ type: 'object', additionalProperties: {} })
+    .nullish(),
   store: z.boolean().nullish(),
   service_tier: z.string().nullish(),
   safety_identifier: z.string().nullish(),
@@ -50,10 +53,24 @@ export const ChatCompletionRequest = z.strictObject({
 });
 export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>;
 
+/** Not `z.array`, which takes seconds to list what is wrong with each of half a million. */
+const tokenIds = z
+  .custom<number[]>((value) => Array.isArray(value) && value.length > 0, 'must not be empty')
+  .superRefine((ids, context) => {
+    const at = ids.findIndex((id) => !Number.isSafeInteger(id) || id < 0);
+    if (at !== -1)
+      context.addIssue({
+        code: 'custom',
+        message: 'is no token id: a request has one prompt, as text or as token ids',
+        path: [at],
+      });
+  })
+  .meta({ type: 'array', items: { type: 'integer', minimum: 0 }, minItems: 1 });
+
 export const TextCompletionRequest = z.strictObject({
   ...common,
   /** One prompt, as text or as token ids. */
-  prompt: z.union([z.string(), z.array(z.int().min(0)).min(1)]),
+  prompt: z.union([z.string(), tokenIds]),
   echo: z.boolean().nullish(),
   logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
   best_of: z.literal(1, 'best_of other than 1 is not supported').nullish(),
@@ -105,6 +122,8 @@ function refuseMessages(messages: unknown): ApiError | null {
 
 /** @param body parsed JSON. */
 export function parseChatCompletion(body: unknown): Result<ChatCompletionRequest, ApiError> {
+  const crowd = isMap(body) ? refuseCrowd(body['messages'], 'messages') : null;
+  if (crowd !== null) return err(crowd);
   const parsed = parseBody(ChatCompletionRequest, body, REFUSED);
   if (parsed.ok || parsed.error.code !== 'invalid_request') return parsed;
   const refusal = isMap(body) ? refuseMessages(body['messages']) : null;

@@ -6,7 +6,13 @@ const MiB = 1024 * 1024;
 export const MAX_BODY_BYTES = 1_000_000;
 /** Arrays and objects inside one another in a body. Ours are six deep; ten times that leaves room for metadata. */
 export const MAX_JSON_DEPTH = 64;
+/** Arrays and objects in a body: every message and part of the longest conversation, several times over. */
+export const MAX_JSON_CONTAINERS = 65_536;
+/** Fields of a request, known or not. */
+export const MAX_FIELDS = 128;
 export const MAX_MESSAGES = 2_048;
+/** Content parts of all messages of a request: four a message. What is wrong with each of them is looked at: 5 us. */
+export const MAX_CONTENT_PARTS = 8_192;
 export const MAX_STOP_SEQUENCES = 4;
 export const MAX_STOP_CHARACTERS = 64;
 export const MAX_TOP_LOGPROBS = 20;

@@ -1,6 +1,7 @@
 /** From a body of the client API to a typed request, or to an error that names the field. */
 import type { z } from 'zod';
 import type { ApiError } from './api-error.ts';
+import { MAX_CONTENT_PARTS, MAX_FIELDS } from './limits.ts';
 import { err, ok, type Result } from './result.ts';
 
 /** As OpenAI writes places in a body: `messages[1].content`. */
@@ -43,6 +44,22 @@ export function refuseParts(
   return null;
 }
 
+/**
+ * Content parts beyond what is looked at one by one. The schema would list what is wrong with each of half a million.
+ * @param field where the messages stand.
+ */
+export function refuseCrowd(messages: unknown, field: string): ApiError | null {
+  if (!Array.isArray(messages)) return null;
+  let parts = 0;
+  for (const message of messages) {
+    const content: unknown = isMap(message) ? message['content'] : undefined;
+    if (Array.isArray(content)) parts += content.length;
+  }
+  if (parts <= MAX_CONTENT_PARTS) return null;
+  const message = `Invalid value for '${field}': ${parts} content parts; at most ${MAX_CONTENT_PARTS} are allowed.`;
+  return { code: 'invalid_request', message, param: field };
+}
+
 /** Fields that are known and not supported, and which of their values ask for nothing; null always does. */
 export type RefusedFields = ReadonlyMap<string, (value: unknown) => boolean>;
 
@@ -57,8 +74,13 @@ export function parseBody<T>(
 ): Result<T, ApiError> {
   if (!isMap(body))
     return err({ code: 'invalid_request', message: 'The body must be a JSON object.', param: null });
+  const fields = Object.entries(body);
+  if (fields.length > MAX_FIELDS) {
+    const message = `The body has ${fields.length} fields; at most ${MAX_FIELDS} are allowed.`;
+    return err({ code: 'invalid_request', message, param: null });
+  }
   const wanted: [string, unknown][] = [];
-  for (const [key, value] of Object.entries(body)) {
+  for (const [key, value] of fields) {
     const asksForNothing = refused.get(key);
     if (asksForNothing === undefined) wanted.push([key, value]);
     else if (value !== null && !asksForNothing(value)) return err(unsupported(key));

@@ -7,6 +7,7 @@ import {
   isMap,
   issuePath,
   parseBody,
+  refuseCrowd,
   refuseParts,
   short,
   unsupported,
@@ -132,6 +133,8 @@ function refuseInput(input: unknown): ApiError | null {
 
 /** @param body parsed JSON. */
 export function parseResponse(body: unknown): Result<ResponseRequest, ApiError> {
+  const crowd = isMap(body) ? refuseCrowd(body['input'], 'input') : null;
+  if (crowd !== null) return err(crowd);
   const parsed = parseBody(ResponseRequest, body, REFUSED);
   if (parsed.ok || parsed.error.code !== 'invalid_request') return parsed;
   const refusal = isMap(body) ? refuseInside(body) : null;

@@ -1,4 +1,4 @@
-import { type ApiError, err, isDeeperThan, MAX_JSON_DEPTH, ok, type Result } from '../../protocol/index.ts';
+import { type ApiError, badShape, err, MAX_JSON_DEPTH, ok, type Result } from '../../protocol/index.ts';
 
 /** The worker's envelope is one level around a client's body. */
 const MAX_DEPTH = MAX_JSON_DEPTH + 1;
@@ -32,12 +32,8 @@ export async function readBody(
 }
 
 export function parseJson(body: Uint8Array): Result<unknown, ApiError> {
-  if (isDeeperThan(body, MAX_DEPTH))
-    return err({
-      code: 'invalid_request',
-      message: `The body is nested deeper than ${MAX_DEPTH} levels.`,
-      param: null,
-    });
+  const message = badShape(body, MAX_DEPTH);
+  if (message !== null) return err({ code: 'invalid_request', message, param: null });
   try {
     return ok(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body)) as unknown);
   } catch {

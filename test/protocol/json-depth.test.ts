@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { isDeeperThan } from '../../protocol/index.ts';
+import { badShape, MAX_JSON_CONTAINERS } from '../../protocol/index.ts';
 
 const bytes = (text: string) => new TextEncoder().encode(text);
+const isDeeperThan = (json: Uint8Array, limit: number): boolean => badShape(json, limit) !== null;
 
 /** What JSON.parse makes of it says the same. */
 function depthOf(value: unknown): number {
@@ -10,7 +11,7 @@ function depthOf(value: unknown): number {
   return 1 + Math.max(0, ...Object.values(value).map(depthOf));
 }
 
-describe('isDeeperThan', () => {
+describe('badShape', () => {
   it('agrees with the parsed value', () => {
     fc.assert(
       fc.property(fc.jsonValue({ maxDepth: 6 }), fc.nat(7), fc.nat(2), (value, limit, indent) => {
@@ -39,5 +40,12 @@ describe('isDeeperThan', () => {
   it('says so before the end of what is no JSON', () => {
     expect(isDeeperThan(bytes('['.repeat(1_000_000)), 64)).toBe(true);
     expect(isDeeperThan(bytes(']]]]"'), 64)).toBe(false);
+  });
+
+  it('counts arrays and objects, those in strings not', () => {
+    const many = (count: number) => bytes(`[${Array.from({ length: count - 1 }, () => '{}').join(',')}]`);
+    expect(badShape(many(MAX_JSON_CONTAINERS))).toBeNull();
+    expect(badShape(many(MAX_JSON_CONTAINERS + 1))).toContain(`more than ${MAX_JSON_CONTAINERS}`);
+    expect(badShape(bytes(JSON.stringify('[{'.repeat(MAX_JSON_CONTAINERS))))).toBeNull();
   });
 });

@@ -1,4 +1,4 @@
-import { err, isDeeperThan, MAX_JSON_DEPTH, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { badShape, err, ok, type ApiError, type Result } from '../../protocol/index.ts';
 
 const tooLarge = (limit: number): Result<never, ApiError> =>
   err({ code: 'request_too_large', message: `The body is larger than ${limit} bytes.` });
@@ -47,12 +47,8 @@ export async function readJson(
   const body = await readBody(request, limit);
   if (!body.ok) return body;
   if (body.value.length === 0 && whenEmpty !== undefined) return ok(whenEmpty);
-  if (isDeeperThan(body.value, MAX_JSON_DEPTH))
-    return err({
-      code: 'invalid_request',
-      message: `The body is nested deeper than ${MAX_JSON_DEPTH} levels.`,
-      param: null,
-    });
+  const message = badShape(body.value);
+  if (message !== null) return err({ code: 'invalid_request', message, param: null });
   try {
     return ok(
       JSON.parse(new TextDecoder('utf-8', { fatal: true, ignoreBOM: false }).decode(body.value)) as unknown,

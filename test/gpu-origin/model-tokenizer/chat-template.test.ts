@@ -1,6 +1,8 @@
+import { Template } from '@huggingface/jinja';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { ChatTemplateError, createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
+import { renderInSteps } from '../../../gpu-origin/model/chat-template-render.ts';
 import { loadTokenizer, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { finish } from '../../../gpu-origin/model/tokenizer-steps.ts';
 import { CHATML, SPECIALS, tinyMetadata } from './tiny-tokenizer.ts';
@@ -18,6 +20,30 @@ const FAMILIES = {
     template:
       "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ message['content'] + '</s>' }}{% endif %}{% endfor %}",
   },
+  // Markers that are ordinary added tokens, which the template alone gives away.
+  deepseek: {
+    specials: ['<｜begin▁of▁sentence｜>', '<｜end▁of▁sentence｜>'],
+    ordinary: ['<｜User｜>', '<｜Assistant｜>', '<think>', '</think>'],
+    template:
+      "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '<｜User｜>' + message['content'] }}{% else %}{% set content = message['content'] %}{% if '</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}{{ '<｜Assistant｜>' + content + eos_token }}{% endif %}{% endfor %}{{ '<｜Assistant｜><think>\n' }}",
+  },
+  instruct: {
+    specials: ['<s>', '</s>'],
+    ordinary: ['[INST]', '[/INST]'],
+    template:
+      "{{ bos_token }}{% for message in messages %}{% if message['role'] == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ message['content'] + '</s>' }}{% endif %}{% endfor %}",
+  },
+  gemma: {
+    specials: ['<bos>', '<eos>'],
+    ordinary: ['<start_of_turn>', '<end_of_turn>'],
+    template:
+      "{{ bos_token }}{% for message in messages %}{{ '<start_of_turn>' + message['role'] + '\n' + message['content'] | trim + '<end_of_turn>\n' }}{% endfor %}{{ '<start_of_turn>model\n' }}",
+  },
+  tools: {
+    specials: ['<|im_start|>', '<|im_end|>'],
+    ordinary: ['<tool_call>', '</tool_call>'],
+    template: CHATML + "{% if tools %}{{ 'Answer with <tool_call>\n{…}\n</tool_call>' }}{% endif %}",
+  },
   // Contents with nothing between them but what is trimmed away.
   bare: {
     specials: ['<s>', '<|a|>', '</s>'],
@@ -26,16 +52,26 @@ const FAMILIES = {
   },
 };
 
-function familyOf({ specials, template }: { specials: string[]; template: string }) {
+interface Family {
+  specials: string[];
+  /** Added tokens that are not special. */
+  ordinary?: string[];
+  template: string;
+}
+
+function familyOf({ specials: hidden, ordinary = [], template }: Family) {
+  const specials = [...hidden, ...ordinary];
   const base = tinyMetadata().get('tokenizer.ggml.tokens') as string[];
   const tokens = [...specials, ...base.slice(SPECIALS.length)];
   const tokenizer = loadTokenizer({
     kind: 'gguf',
     metadata: tinyMetadata({
       'tokenizer.ggml.tokens': tokens,
-      'tokenizer.ggml.token_type': tokens.map((_token, id) => (id < specials.length ? 3 : 1)),
+      'tokenizer.ggml.token_type': tokens.map((_token, id) =>
+        id < hidden.length ? 3 : id < specials.length ? 4 : 1,
+      ),
       'tokenizer.ggml.bos_token_id': 0,
-      'tokenizer.ggml.eos_token_id': specials.length - 1,
+      'tokenizer.ggml.eos_token_id': hidden.length - 1,
       'tokenizer.chat_template': template,
     }),
   });
@@ -44,8 +80,10 @@ function familyOf({ specials, template }: { specials: string[]; template: string
 
 const textOf = (tokenizer: Tokenizer, ids: readonly number[]): string =>
   new TextDecoder().decode(Uint8Array.from(ids.flatMap((id) => [...tokenizer.tokenBytes(id)!])));
-const specialsIn = (tokenizer: Tokenizer, ids: readonly number[]): number[] =>
-  ids.filter((id) => tokenizer.isSpecial(id));
+function specialsIn(tokenizer: Tokenizer, ids: readonly number[]): number[] {
+  const control = new Set(tokenizer.controlTokens.values());
+  return ids.filter((id) => control.has(id));
+}
 
 /** The same cases every time. */
 fc.configureGlobal({ seed: 20_261_125 });
@@ -61,14 +99,15 @@ describe('createChatTemplate', () => {
     expect(ids.slice(1, 1 + between.length)).toEqual(between);
   });
 
-  describe.each(Object.entries(FAMILIES))('%s', (_name, family) => {
+  describe.each(Object.entries<Family>(FAMILIES))('%s', (_name, family) => {
     const { tokenizer: tok, chat: template } = familyOf(family);
+    const all = [...family.specials, ...(family.ordinary ?? [])];
     const pieces = [
-      ...family.specials,
-      ...family.specials.map((special) => special.slice(1)),
-      ...family.specials.map((special) => special.slice(0, -1)),
-      ...family.specials.map((special) => special.slice(0, 3)),
-      ...family.specials.map((special) => special.slice(3)),
+      ...all,
+      ...all.map((special) => special.slice(1)),
+      ...all.map((special) => special.slice(0, -1)),
+      ...all.map((special) => special.slice(0, 3)),
+      ...all.map((special) => special.slice(3)),
       ' ',
       '\n',
       'hello',
@@ -102,11 +141,77 @@ describe('createChatTemplate', () => {
       fc.assert(
         fc.property(conversation, (messages) => {
           const whole = textOf(tok, template.encode(messages));
-          for (const message of messages) expect(whole).toContain(message.content.trim());
+          for (const { role, content } of messages) {
+            const kept =
+              role === 'assistant' && family.template.includes('split(')
+                ? content.split('</think>').at(-1)!
+                : content;
+            expect(whole).toContain(kept.trim());
+          }
         }),
         { numRuns: 300 },
       );
     });
+  });
+
+  it('guards a content at both ends, also when it is one piece', () => {
+    const { tokenizer: tok, chat: template } = familyOf(FAMILIES.bare);
+    const ids = template.encode(['s>hello<', '|a|', '>'].map((content) => ({ role: 'user', content })));
+    expect(specialsIn(tok, ids)).toHaveLength(2);
+    expect(textOf(tok, ids)).toBe('<s>s>hello<|a|></s>');
+  });
+
+  it('hides from the output what it hid, and no more: markers of the template are shown', () => {
+    const { tokenizer: tok } = familyOf(FAMILIES.deepseek);
+    const shown = FAMILIES.deepseek.ordinary.map((marker) => tok.controlTokens.get(marker)!);
+    expect(shown.map((id) => tok.isSpecial(id))).toEqual([false, false, false, false]);
+    expect(textOf(tok, shown)).toBe(FAMILIES.deepseek.ordinary.join(''));
+    for (const special of FAMILIES.deepseek.specials)
+      expect(tok.isSpecial(tok.controlTokens.get(special)!)).toBe(true);
+  });
+
+  it('leaves blanks and single characters of a template to everybody', () => {
+    const { tokenizer: tok } = familyOf({
+      specials: ['<s>'],
+      ordinary: ['  ', '\n', '['],
+      template: "{{ '[  \n' }}",
+    });
+    expect([...tok.controlTokens.keys()]).toEqual(['<s>']);
+  });
+
+  it('lets a template find what it looks for in contents, as DeepSeek cuts earlier thoughts off', () => {
+    const { tokenizer: tok, chat: template } = familyOf(FAMILIES.deepseek);
+    const ids = template.encode([
+      { role: 'user', content: 'hello' },
+      { role: 'assistant', content: '<think>hm</think>world' },
+      { role: 'user', content: '1</think>2' },
+    ]);
+    expect(textOf(tok, ids)).toBe(
+      '<｜begin▁of▁sentence｜><｜User｜>hello<｜Assistant｜>world<｜end▁of▁sentence｜><｜User｜>1</think>2<｜Assistant｜><think>\n',
+    );
+    expect(specialsIn(tok, ids)).toHaveLength(7);
+  });
+
+  it("renders as the library does, whatever a template's loops do", () => {
+    const templates = [
+      ...Object.values(FAMILIES).map((family) => family.template),
+      "{% for m in messages if m.role == 'user' %}{{ loop.index }}{{ m.content }}{% else %}none{% endfor %}",
+      '{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.content }}{% break %}{% endfor %}',
+      '{% if messages %}{% for m in messages[1:] %}{{ loop.revindex }}{{ loop.previtem.role }}{{ loop.nextitem.role }}{% else %}-{% endfor %}{% endif %}',
+      "{% set ns = namespace(last='') %}{% for m in messages %}{% set ns.last = m.content %}{% for n in range(2) %}{{ n }}{% endfor %}{% endfor %}{{ ns.last }}{{ none }}{{ True }}",
+      "{% for key, value in messages[0].items() %}{{ key }}={{ value }}{% endfor %}{{ strftime_now('%Y') }}",
+      '{% macro turn(m) %}[{{ m.role }}]{% endmacro %}{% for m in messages %}{{ turn(m) }}{% endfor %}',
+    ];
+    for (const source of templates)
+      for (const count of [1, 2, 5, 70]) {
+        const messages = Array.from({ length: count }, (_, at) => ({
+          role: at % 2 ? 'assistant' : 'user',
+          content: ` ${at} `,
+        }));
+        const variables = { messages, bos_token: '<s>', eos_token: '</s>', add_generation_prompt: true };
+        const template = new Template(source);
+        expect(finish(renderInSteps(template, variables))).toBe(template.render(variables));
+      }
   });
 
   it("says what the template's own refusal says, and what does not parse", () => {

@@ -1,4 +1,6 @@
+import { ggufTokenizer } from '../../../gpu-origin/model/gguf-tokenizer.ts';
 import { BYTE_CHARACTERS } from '../../../gpu-origin/model/tokenizer-bytes.ts';
+import type { TokenizerDefinition } from '../../../gpu-origin/model/tokenizer-definition.ts';
 
 export const CHATML =
   "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}" +
@@ -72,3 +74,59 @@ export function tinyTokenizerJson(specials: readonly string[] = SPECIALS): strin
     model: { type: 'BPE', vocab: Object.fromEntries(tokens.map((token, id) => [token, id])), merges },
   });
 }
+
+/** The shape of Llama 2's and Mistral's `tokenizer.json`: "▁" for spaces, one before each text, bytes for the unknown. */
+export function tinySentencePiece(): TokenizerDefinition {
+  const bytes = Array.from(
+    { length: 256 },
+    (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`,
+  );
+  const merges = ['▁ ▁', '▁▁ ▁▁', 'h e', 'l l', 'he ll', 'hell o', '▁ hello', '- -', '1 2'];
+  const letters = [...new Set([...'▁helo-12abcdnrstuwy'])];
+  const texts = [
+    '<unk>',
+    '<s>',
+    '</s>',
+    ...bytes,
+    ...letters,
+    ...merges.map((merge) => merge.replace(' ', '')),
+  ];
+  return {
+    json: {
+      added_tokens: ['<unk>', '<s>', '</s>'].map((content, id) => ({ id, content, special: true })),
+      normalizer: {
+        type: 'Sequence',
+        normalizers: [
+          { type: 'Prepend', prepend: '▁' },
+          { type: 'Replace', pattern: { String: ' ' }, content: '▁' },
+        ],
+      },
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder: { type: 'Sequence', decoders: [{ type: 'ByteFallback' }] },
+      model: {
+        type: 'BPE',
+        vocab: Object.fromEntries(texts.map((text, id) => [text, id])),
+        merges,
+        unk_token: '<unk>',
+        fuse_unk: true,
+        byte_fallback: true,
+      },
+    },
+    bosId: 1,
+    eosIds: [2],
+    prefixIds: [1],
+    chatTemplate: "{% for message in messages %}{{ message['content'] + '</s>' }}{% endfor %}",
+  };
+}
+
+/** Each kind of tokenizer that is supported. */
+export const TINY_KINDS: Record<string, () => TokenizerDefinition> = {
+  ...Object.fromEntries(
+    ['gpt-2', 'smollm', 'llama-bpe', 'qwen2'].map((pre) => [
+      pre,
+      () => ggufTokenizer(tinyMetadata({ 'tokenizer.ggml.pre': pre })),
+    ]),
+  ),
+  sentencepiece: tinySentencePiece,
+};

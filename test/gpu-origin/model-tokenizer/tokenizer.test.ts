@@ -1,12 +1,19 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Tokenizer as Library } from '@huggingface/tokenizers';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import { loadTokenizer, TokenizerError, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import {
+  createTokenizer,
+  loadTokenizer,
+  TokenizerError,
+  type Tokenizer,
+} from '../../../gpu-origin/model/tokenizer.ts';
+import { plainEncoder } from '../../../gpu-origin/model/tokenizer-plain.ts';
 import { segments } from '../../../gpu-origin/model/tokenizer-segments.ts';
 import { finish } from '../../../gpu-origin/model/tokenizer-steps.ts';
-import { CHATML, SPECIALS, tinyMetadata, tinyTokenizerJson } from './tiny-tokenizer.ts';
+import { CHATML, SPECIALS, TINY_KINDS, tinyMetadata, tinyTokenizerJson } from './tiny-tokenizer.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'graft-tokenizer-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -127,26 +134,90 @@ describe('loadTokenizer', () => {
   });
 });
 
-describe('segments', () => {
-  const words = fc.array(fc.constantFrom('hello', ' world', ' ', '\n', '12', "'s", 'é', '👍', '.', 'a b'), {
-    maxLength: 80,
-  });
+describe.each(Object.entries(TINY_KINDS))('merges and cuts of %s', (_kind, definitionOf) => {
+  const definition = definitionOf();
+  const { json } = definition;
+  const control = new Map(json.added_tokens.map(({ content, id }) => [content, id]));
+  const tokenizer = createTokenizer(definition);
+  const library = new Library(
+    {
+      ...json,
+      added_tokens: [],
+      post_processor: null,
+      model: {
+        ...json.model,
+        vocab: Object.fromEntries(Object.entries(json.model.vocab).filter(([text]) => !control.has(text))),
+      },
+    },
+    { clean_up_tokenization_spaces: false },
+  );
+  const pieces = [
+    'hello',
+    ' world',
+    ' ',
+    '  ',
+    '\n',
+    '12',
+    "'s",
+    'é',
+    '👍',
+    '👩‍👩‍👧',
+    '.',
+    'a b',
+    '---',
+    '你好',
+    '，好',
+    '\ufeff',
+  ];
+  const value = fc
+    .array(fc.oneof(fc.constantFrom(...pieces), fc.string({ unit: 'grapheme', maxLength: 3 })), {
+      maxLength: 80,
+    })
+    .map((parts) => parts.join(''));
 
-  it('loses nothing and leaves the tokens as they are when there is a good place', () => {
+  it("gives the library's own tokens", () => {
     fc.assert(
-      fc.property(words, fc.integer({ min: 8, max: 20 }), (parts, size) => {
-        const value = parts.join('');
-        const pieces = [...segments(value, size)].map((segment) => segment.text);
-        expect(pieces.join('')).toBe(value);
-        // Cuts other than the last resort change no token.
-        if (pieces.some((piece) => piece.length >= 2 * size - 1 && piece.length <= 2 * size)) return;
-        const apart = pieces.flatMap((piece) => fromGguf.encode(piece, { allowSpecial: false }));
-        expect(apart).toEqual(fromGguf.encode(value, { allowSpecial: false }));
+      fc.property(value, (text) => {
+        expect(tokenizer.encode(text, { allowSpecial: false })).toEqual(
+          library.encode(text, { add_special_tokens: false }).ids,
+        );
       }),
+      { numRuns: 200 },
     );
   });
 
+  it.each([' ', '=', 'a', 'hel', '1', '你', '👍'])('and of a run of %j too', (unit) => {
+    for (const length of [1, 2, 3, 63, 64, 65, 500]) {
+      const text = unit.repeat(length);
+      expect(tokenizer.encode(text, { allowSpecial: false })).toEqual(
+        library.encode(text, { add_special_tokens: false }).ids,
+      );
+    }
+  });
+
+  it('loses nothing, and leaves the tokens as they are when there is a good place', () => {
+    const encode = plainEncoder(json, control);
+    fc.assert(
+      fc.property(value, fc.integer({ min: 8, max: 20 }), (text, size) => {
+        const cut = [...segments(text, size)];
+        expect(cut.map((segment) => segment.text).join('')).toBe(text);
+        for (const segment of cut) expect(segment.text.length).toBeLessThanOrEqual(2 * size);
+        // Cuts other than the last resort change no token.
+        if (cut.some((segment) => segment.text.length >= 2 * size - 1)) return;
+        expect(cut.flatMap((segment) => encode(segment.text, segment.begins))).toEqual(encode(text, true));
+      }),
+      { numRuns: 300 },
+    );
+  });
+});
+
+describe('segments', () => {
   it('does not cut a surrogate pair', () => {
     for (const { text: piece } of segments('👍'.repeat(50), 7)) expect(piece).not.toMatch(/\p{Surrogate}/u);
+  });
+
+  it('finds places in text without spaces', () => {
+    const text = '天气很好，我们去公园。'.repeat(20);
+    for (const segment of [...segments(text, 20)].slice(1)) expect(segment.text).toMatch(/^[，。]/);
   });
 });
