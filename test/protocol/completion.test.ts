@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
+  MAX_CONTENT_PARTS,
   MAX_MESSAGES,
   MAX_STOP_CHARACTERS,
   MAX_STOP_SEQUENCES,
@@ -16,10 +17,36 @@ const paramOf = (result: ReturnType<typeof chat> | ReturnType<typeof text>) =>
   result.ok ? undefined : 'param' in result.error ? result.error.param : null;
 const messages = (count: number) => Array.from({ length: count }, () => ({ role: 'user', content: 'x' }));
 
+/** Conversation of so many parts, in messages of 64. */
+const crowded = (parts: number) =>
+  Array.from({ length: Math.ceil(parts / 64) }, (_, at) => ({
+    role: 'user',
+    content: Array.from({ length: Math.min(64, parts - 64 * at) }, () => ({ type: 'text', text: '' })),
+  }));
+
+describe('half a million of anything', () => {
+  const many = <T>(item: T) => Array.from({ length: 490_000 }, () => item);
+
+  it('is refused by its first, or by its number', () => {
+    expect(paramOf(text({ prompt: many('a') }))).toBe('prompt[0]');
+    expect(paramOf(text({ prompt: [...many(1), -1] }))).toBe('prompt[490000]');
+    expect(text({ prompt: many(1) }).ok).toBe(true);
+    expect(paramOf(chat({ messages: [{ role: 'user', content: many({}) }] }))).toBe('messages');
+    expect(paramOf(chat({ messages: many(1) }))).toBe('messages');
+    const fields = Object.fromEntries(many(1).map((one, at) => [`k${at}`, one]));
+    expect(chat(fields)).toMatchObject({
+      ok: false,
+      error: { message: expect.stringContaining('fields') as string },
+    });
+  });
+});
+
 describe('limits, at the boundary', () => {
   it.each([
     ['messages', messages(1), messages(0)],
     ['messages', messages(MAX_MESSAGES), messages(MAX_MESSAGES + 1)],
+    ['messages', crowded(MAX_CONTENT_PARTS), crowded(MAX_CONTENT_PARTS + 1)],
+    ['metadata', { a: [1] }, [1]],
     ['top_logprobs', MAX_TOP_LOGPROBS, MAX_TOP_LOGPROBS + 1],
     ['top_logprobs', 0, -1],
     ['temperature', 0, -0.01],

@@ -310,6 +310,21 @@ describe('what a key used', () => {
     expect((await usage('by=key&tenant=default', admin)).status).toBe(403);
   });
 
+  it('counts what an origin encoded of a prompt before its length was refused, in usage and budgets', async () => {
+    const { key, id } = await make({ limits: { tokens_per_day: 8_000 } });
+    const { answer } = graft.origin;
+    const error = { message: 'm', type: 't', param: 'messages', code: 'context_length_exceeded' };
+    graft.origin.answer = (method, path, init) =>
+      path === '/v1/chat/completions'
+        ? Response.json({ error }, { status: 400, headers: { 'x-graft-usage': 'prompt=8193,completion=0' } })
+        : answer(method, path, init);
+    const refused = await ask(key);
+    expect([refused.status, refused.headers.get('x-graft-usage')]).toEqual([400, null]);
+    expect((await usage('by=key')).rows).toMatchObject([{ group: id, errors: 1, prompt_tokens: 8_193 }]);
+    const spent = await ask(key);
+    expect([spent.status, await spent.text()]).toEqual([429, expect.stringContaining('insufficient_quota')]);
+  });
+
   it('is asked for by whole hours', async () => {
     const { key } = await make();
     answerWith(1, 1);

@@ -176,7 +176,8 @@ describe('failing over', () => {
       ['context_length_exceeded', 400],
       ['adapter_invalid', 422],
     ] as const) {
-      for (const origin of origins) origin.answerWith(errorOf(code, status));
+      for (const origin of origins)
+        origin.answerWith(errorOf(code, status, { 'x-graft-usage': 'prompt=9,completion=0' }));
       const before = asked();
       const served = await serverOf(ask('a/b'));
       expect([served.status, served.tried]).toEqual([status, []]);
