@@ -52,6 +52,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     title: 'tenants',
     commands: {
       keys: () => import('./commands/keys.ts'),
+      limits: () => import('./commands/limits.ts'),
       grant: () => import('./commands/grant.ts'),
       reserve: () => import('./commands/reserve.ts'),
       rooms: () => import('./commands/rooms.ts'),

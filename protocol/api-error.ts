@@ -28,6 +28,8 @@ export type ApiError =
   | { code: 'rate_limit_exceeded'; message: string; retryAfterMs: number }
   /** A budget is used up: repeating does not help before it is renewed. */
   | { code: 'insufficient_quota'; message: string }
+  /** A counter cannot read what was used: nothing passes before the operator resets it. */
+  | { code: 'quota_damaged'; message: string }
   /** null: it never fits, so that repeating cannot help. */
   | { code: 'queue_full'; message: string; retryAfterMs: number | null }
   | { code: 'deadline_exceeded'; message: string }
@@ -62,6 +64,7 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   adapter_loading: [409, 'conflict_error'],
   rate_limit_exceeded: [429, 'rate_limit_error'],
   insufficient_quota: [429, 'insufficient_quota'],
+  quota_damaged: [503, 'server_error'],
   queue_full: [429, 'rate_limit_error'],
   deadline_exceeded: [503, 'server_error'],
   origin_unavailable: [503, 'server_error'],
@@ -103,7 +106,7 @@ export function errorBody(error: ApiError): ErrorBody {
 }
 
 /** Failures that end the same way however often the request is repeated, whatever their status says. */
-const FINAL: ReadonlySet<ApiErrorCode> = new Set(['deadline_exceeded', 'experiment_over']);
+const FINAL: ReadonlySet<ApiErrorCode> = new Set(['deadline_exceeded', 'experiment_over', 'quota_damaged']);
 
 /**
  * Headers that tell OpenAI's clients when to retry: `retry-after` in whole seconds, `retry-after-ms` exactly,

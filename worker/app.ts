@@ -17,6 +17,7 @@ import {
   SUGGESTIONS_PER_SECOND,
 } from './limits.ts';
 import { drainBody } from './middleware/drain-body.ts';
+import { createGates } from './middleware/gates.ts';
 import { noStore } from './middleware/no-store.ts';
 import { observeRequest } from './middleware/observe-request.ts';
 import { fail, methodNotAllowed, type AppEnv } from './middleware/request-scope.ts';
@@ -41,6 +42,7 @@ import { adminOriginRoutes } from './routes/admin-origins.ts';
 import { adminPinRoutes } from './routes/admin-pins.ts';
 import { adminRoomRoutes } from './routes/admin-rooms.ts';
 import { adminRefusalRoutes } from './routes/admin-refusals.ts';
+import { adminTenantLimitsRoutes } from './routes/admin-tenant-limits.ts';
 import { adminUpkeepRoutes } from './routes/admin-upkeep.ts';
 import { adminUsageRoutes } from './routes/admin-usage.ts';
 import { adminVerifyRoutes } from './routes/admin-verify.ts';
@@ -49,7 +51,7 @@ import { completionRoutes } from './routes/completions.ts';
 import { feedbackRoutes } from './routes/feedback.ts';
 import { dashboardRoutes, pageHeaders, type PageFiles } from './routes/dashboard.ts';
 import { modelRoutes } from './routes/models.ts';
-import type { CompletionMeter, UsageLedger } from './stores/types-metering.ts';
+import type { CompletionMeter, Quotas, TenantLimits, UsageLedger } from './stores/types-metering.ts';
 import type {
   ExperimentEntry,
   ExperimentIndex,
@@ -99,6 +101,9 @@ export interface Services {
   origins: OriginClient;
   adminKeyHash: string | null;
   meter: CompletionMeter;
+  /** null = this edge has no counters. */
+  quotas: Quotas | null;
+  tenantLimits: TenantLimits;
   /** Hears of every request when it has ended. */
   observer?: Observer;
   usage: UsageLedger;
@@ -133,6 +138,7 @@ const EXPOSED_HEADERS = [
   'x-graft-experiment',
   'x-graft-exposure',
   'x-graft-inherited',
+  'x-graft-limited-by',
   'x-graft-origin',
   'x-graft-variant',
   'x-ratelimit-limit-requests',
@@ -186,6 +192,7 @@ export function createApp(services: Services): Hono<AppEnv> {
     }),
     ...(takeDropOnMiss === undefined ? {} : { takeDropOnMiss }),
   };
+  const gates = createGates(now);
   const app = new Hono<AppEnv>({ getPath: rawPath });
   app.use(requestId({ limitLength: MAX_REQUEST_ID }));
   app.use(observeRequest({ observer: services.observer ?? (() => undefined), now: intake.now }));
@@ -207,11 +214,11 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.get('/healthz', (context) => context.json({ status: 'ok' }));
   app.all('/healthz', methodNotAllowed('GET'));
   app.route('/', completionRoutes({ ...services, ...resolving }));
-  app.route('/', feedbackRoutes({ ...services, now }));
-  app.route('/', modelRoutes(resolving));
+  app.route('/', feedbackRoutes({ ...services, gate: gates.feedback, now }));
+  app.route('/', modelRoutes({ ...resolving, gate: gates.models }));
   app.route('/', dashboardRoutes({ page: services.page }));
   app.use('/admin/*', noStore);
-  app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger, grantLedger, now }));
+  app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger, grantLedger, gates, now }));
   app.use('/admin/*', repinAfterChange({ changed, pinSync }));
   app.route('/', adminBlobRoutes(intake));
   app.route('/', adminVersionRoutes(intake));
@@ -225,6 +232,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminRefusalRoutes({ grantLedger, rights, now }));
   app.route('/', adminRoomRoutes({ registry, now }));
   app.route('/', adminKeyRoutes({ registry, keyLedger, rights, now }));
+  app.route('/', adminTenantLimitsRoutes({ ...services, now }));
   app.route('/', adminUsageRoutes({ usage, now: intake.now }));
   app.route('/', adminOriginRoutes({ origins }));
   app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));

@@ -20,6 +20,7 @@ import { createD1GrantLedger } from './stores/d1-grants.ts';
 import { createD1KeyLedger } from './stores/d1-key-ledger.ts';
 import { createD1Pins } from './stores/d1-pins.ts';
 import { createD1Registry } from './stores/d1-registry.ts';
+import { createD1TenantLimits } from './stores/d1-tenant-limits.ts';
 import { createKvListing } from './stores/kv-listing.ts';
 import { createSealer } from './stores/sealed-value.ts';
 
@@ -77,6 +78,7 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
       sleep,
     }),
     ...createMetering({ namespace: raw.QUOTAS, db, now, sleep }),
+    tenantLimits: createD1TenantLimits(db),
     pins: createD1Pins(db),
     experimentLedger: createD1ExperimentLedger(db),
     observer: createObserver({ dataset: raw.ANALYTICS, logSample: config.logSample }),

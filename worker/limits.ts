@@ -144,6 +144,31 @@ export const MAX_GRANTS_GIVEN = 2_000;
 /** Givers that a tenant refuses; they stand in the same value of KV. */
 export const MAX_REFUSALS = 500;
 
+/**
+ * Requests of one tenant to one isolate, of each kind apart. D1 answers some 1,000 questions a second for everybody, and
+ * an admin request asks it two to eight: a tenant gets a fifth of them in each isolate, and those of the command line, the
+ * dashboard (about ten to open a view) and scripts that publish name by name fit.
+ */
+export const ADMIN_READS = { perSecond: 50, burst: 200, atOnce: 16 };
+export const ADMIN_CHANGES = { perSecond: 20, burst: 200, atOnce: 16 };
+/** The bootstrap key's, reads and changes apart: 2,000 names can be published without a pause. */
+export const OPERATOR_REQUESTS = { perSecond: 200, burst: 2_000, atOnce: 64 };
+/** Admin keys that an isolate has not seen to be good, together: made-up ones get no more than this of D1. */
+export const UNKNOWN_ADMIN_KEYS = { perSecond: 50, burst: 200, atOnce: 64 };
+/** A page of `/v1/models` is up to five questions to D1; clients ask when they start. */
+export const MODEL_READS = { perSecond: 50, burst: 200, atOnce: 16 };
+/** Feedback asks no D1 but a Durable Object, which takes about 1,000 requests a second. */
+export const FEEDBACK_REQUESTS = { perSecond: 200, burst: 1_000, atOnce: 64 };
+/** Tenants, or keys, that a gate remembers, each about 200 bytes. */
+export const GATE_ENTRIES = 10_000;
+/**
+ * A request under way that has not said that it ended does not count any more: the platform ends what a client leaves
+ * behind 30 s later without a word, and a check of an adapter takes up to 60.
+ */
+export const GATE_PLACE_MS = 60 * SECOND;
+/** When one who has everything under way that it may have should ask again: admin requests take 10 ms to a second. */
+export const GATE_AT_ONCE_RETRY_MS = 1 * SECOND;
+
 export const MAX_LISTED_MODELS = 1_000;
 export const ADMIN_PAGE = 1_000;
 /** The same file may be published under any number of names. */
@@ -202,6 +227,10 @@ export const UNKNOWN_CONTEXT_TOKENS = 8_192;
 export const QUOTA_TIMEOUT_MS = 2 * SECOND;
 /** A key that was told it used too much is told so again for this long without asking its counter. */
 export const REFUSAL_MEMORY_MS = 1 * SECOND;
+/** A key whose counter is damaged need not ask again soon: its operator has to reset it. */
+export const DAMAGED_QUOTA_RETRY_MS = 60 * SECOND;
+/** Pages of a tenant's keys that one run of the schedule writes after a change: each key is a write and a read of 1,000. */
+export const TENANT_LIMIT_PAGES = 8;
 /** Usage is written this long after it was first noted, with all that came meanwhile. */
 export const USAGE_FLUSH_MS = 2 * SECOND;
 /** Rows of one write of usage: each is about 150 bytes. */

@@ -46,10 +46,10 @@ export function createMeter(params: Clock & { quotas: Quotas | null; usage: Usag
 
 export function createMetering(
   params: Clock & { namespace: DurableNamespace | undefined; db: SqlDatabase },
-): { meter: CompletionMeter; usage: UsageLedger } {
+): { meter: CompletionMeter; quotas: Quotas | null; usage: UsageLedger } {
   const { namespace, db } = params;
   const usage = createD1Usage(db, limits.USAGE_BATCH_MEMORY_MS);
   const quotas =
     namespace === undefined ? null : createDoQuotas({ namespace, timeoutMs: limits.QUOTA_TIMEOUT_MS });
-  return { meter: createMeter({ ...params, quotas, usage }), usage };
+  return { meter: createMeter({ ...params, quotas, usage }), quotas, usage };
 }

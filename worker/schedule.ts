@@ -6,19 +6,32 @@ import { collectSomeGarbage } from './intake/collect-garbage.ts';
 import type { RequestLife } from './intake/intake-deps.ts';
 import { SCHEDULED_DELETIONS } from './limits.ts';
 import { createPinSync } from './pins/sync-pins.ts';
+import { syncUnwrittenLimits } from './intake/sync-tenant-limits.ts';
 import { runJobs } from './run-jobs.ts';
 
 export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
 
 /** @param drops null while they are off. @returns one run of all jobs; it throws when one of them failed. */
 export function createSchedule(
-  services: Pick<Services, 'pins' | 'intake' | 'origins' | 'experimentLedger' | 'tallies' | 'garbage'>,
+  services: Pick<
+    Services,
+    | 'pins'
+    | 'intake'
+    | 'origins'
+    | 'experimentLedger'
+    | 'tallies'
+    | 'garbage'
+    | 'tenantLimits'
+    | 'keyLedger'
+    | 'rights'
+  >,
   drops: Drops | null,
 ): Schedule {
   const { pins, intake, origins } = services;
   const pinSync = createPinSync({ pins, registry: intake.registry, origins: origins.pins });
   return (keepAlive) =>
     runJobs({
+      limits: () => syncUnwrittenLimits(services),
       drops: async () => drops?.takeAll(keepAlive),
       experiments: () => evaluateAll({ ...services, ...intake }),
       // An origin that was started again holds nothing.

@@ -3,6 +3,20 @@ import { DegradePolicy } from '../../protocol/index.ts';
 import { usageError } from '../flags.ts';
 import { parseCount, parseDuration } from '../quantity.ts';
 
+/** What limits, those of a key and those of a tenant, are said with. */
+export const limitFlags = {
+  rpm: { type: 'string', description: 'Requests in any minute', valueHint: 'count' },
+  tpm: { type: 'string', description: 'Tokens, prompt and answer, in any minute', valueHint: 'count' },
+  concurrent: { type: 'string', description: 'Requests at the same time', valueHint: 'count' },
+  'tokens-per-day': { type: 'string', description: 'Budget of a day, UTC', valueHint: 'count' },
+  'tokens-per-month': { type: 'string', description: 'Budget of a month, UTC', valueHint: 'count' },
+  'on-outage': {
+    type: 'string',
+    description: 'When its limits cannot be checked: allow or refuse',
+    valueHint: 'what',
+  },
+} as const satisfies ArgsDef;
+
 /** What a key can be made with. */
 export const createFlags = {
   tenant: {
@@ -17,16 +31,7 @@ export const createFlags = {
   },
   label: { type: 'string', description: 'A note for people, such as "staging"', valueHint: 'text' },
   admin: { type: 'boolean', description: 'An admin key of the tenant instead of an API key' },
-  rpm: { type: 'string', description: 'Requests in any minute', valueHint: 'count' },
-  tpm: { type: 'string', description: 'Tokens, prompt and answer, in any minute', valueHint: 'count' },
-  concurrent: { type: 'string', description: 'Requests at the same time', valueHint: 'count' },
-  'tokens-per-day': { type: 'string', description: 'Budget of a day, UTC', valueHint: 'count' },
-  'tokens-per-month': { type: 'string', description: 'Budget of a month, UTC', valueHint: 'count' },
-  'on-outage': {
-    type: 'string',
-    description: 'When its limits cannot be checked: allow or refuse',
-    valueHint: 'what',
-  },
+  ...limitFlags,
   strict: { type: 'boolean', description: 'Never answer with an ancestor of a name that is missing' },
   degrade: {
     type: 'string',
@@ -70,8 +75,8 @@ export const CHANGE_FLAGS = Object.keys(createFlags).filter((flag) => flag !== '
 /** Takes a limit or the policy away from a key that exists. */
 const NONE = 'none';
 
-/** @returns the body of `POST /admin/keys/change`. @throws CliError when a flag's value is none, or none is given. */
-export function changeRequest(id: string, args: KeyArgs): object {
+/** @returns limits to change, null for those to take away; undefined when none is given. @throws CliError */
+export function limitsChange(args: KeyArgs): Record<string, number | string | null> | undefined {
   const taken = (flag: string): boolean => args[flag] === NONE;
   const limits: Record<string, number | string | null> = {};
   for (const [flag, field] of LIMIT_FLAGS) {
@@ -80,10 +85,16 @@ export function changeRequest(id: string, args: KeyArgs): object {
   }
   const outage = taken('on-outage') ? null : oneOf(args, 'on-outage', OUTAGE);
   if (outage !== undefined) limits['on_outage'] = outage;
+  return Object.keys(limits).length === 0 ? undefined : limits;
+}
+
+/** @returns the body of `POST /admin/keys/change`. @throws CliError when a flag's value is none, or none is given. */
+export function changeRequest(id: string, args: KeyArgs): object {
+  const taken = (flag: string): boolean => args[flag] === NONE;
   const change = {
     scopes: taken('scopes') ? [] : scopesOf(args),
     label: taken('label') ? '' : text(args, 'label'),
-    limits: Object.keys(limits).length === 0 ? undefined : limits,
+    limits: limitsChange(args),
     strict: typeof args['strict'] === 'boolean' ? args['strict'] : undefined,
     degrade: taken('degrade') ? null : oneOf(args, 'degrade', DegradePolicy.options),
   };

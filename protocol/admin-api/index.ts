@@ -10,6 +10,7 @@ export * from './names.ts';
 export * from './origins.ts';
 export * from './pins.ts';
 export * from './rooms.ts';
+export * from './tenants.ts';
 export * from './upkeep.ts';
 export * from './usage.ts';
 export * from './verify.ts';

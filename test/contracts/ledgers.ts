@@ -127,6 +127,7 @@ export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger
         owners: ['clinic'],
         label: 'new',
         limits: { concurrent: 2 },
+        limitsFixed: true,
         strict: true,
         degrade: 'stale' as const,
       };

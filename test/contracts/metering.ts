@@ -132,6 +132,35 @@ export function quotasContract(backend: string, make: () => Promise<Quotas>): vo
       expect(month.refused).toEqual({ reason: 'month', limit: 150, retryAfterMs: 29 * 86_400 * SECOND });
     });
 
+    it('takes an admission back, with its place and its request, and no other', async () => {
+      const limits = { requestsPerMinute: 2, concurrent: 2 };
+      const first = await ask(limits, START);
+      const second = await ask(limits, START + 5 * SECOND);
+      expect(await passes(limits, START + 5 * SECOND)).toBe(false);
+      for (let i = 0; i < 3; i += 1)
+        await quotas.undo('key_1', { lease: second.lease, at: START + 5 * SECOND });
+      await quotas.undo('key_1', { lease: 'unknown', at: START });
+      expect(await ask(limits, START + 5 * SECOND)).toMatchObject({
+        refused: null,
+        requests: { remaining: 0 },
+      });
+      await quotas.settle('key_1', { lease: first.lease, tokens: 5, at: START + 6 * SECOND });
+      // What was taken back has no tokens.
+      await quotas.settle('key_1', { lease: second.lease, tokens: 5, at: START + 6 * SECOND });
+      expect(await ask({ tokensPerMinute: 9 }, START + 6 * SECOND)).toMatchObject({
+        tokens: { remaining: 4 },
+      });
+    });
+
+    it('forgets what was used when it is reset', async () => {
+      const limits = { tokensPerMonth: 5, concurrent: 1 };
+      const first = await ask(limits, START);
+      await quotas.settle('key_1', { lease: first.lease, tokens: 9, at: START });
+      expect((await ask(limits, START)).refused).toMatchObject({ reason: 'month' });
+      await quotas.reset('key_1');
+      expect(await passes(limits, START)).toBe(true);
+    });
+
     it('does not go back in time with a clock that is behind', async () => {
       const limits = { requestsPerMinute: 1 };
       expect(await passes(limits, START + 10 * SECOND)).toBe(true);

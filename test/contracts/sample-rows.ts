@@ -43,6 +43,8 @@ export function keyRow(id: string, more: Partial<KeyRow> = {}): KeyRow {
     strict: false,
     degrade: null,
     limits: null,
+    limitsFixed: false,
+    tenantLimits: null,
     counter: id,
     replacedBy: null,
     replaces: null,

@@ -1,7 +1,10 @@
+import type { KeyLimits } from '../../worker/stores/types-metering.ts';
 import type { KeyLedger, KeyRow, RevokedLine } from '../../worker/stores/types.ts';
 
-export function createFakeKeyLedger(): KeyLedger {
+/** @param limitsOf what a row brings of its tenant. */
+export function createFakeKeyLedger(limitsOf: (tenant: string) => KeyLimits | null = () => null): KeyLedger {
   const rows = new Map<string, KeyRow>();
+  const read = (row: KeyRow): KeyRow => ({ ...structuredClone(row), tenantLimits: limitsOf(row.tenant) });
   const byId = (a: KeyRow, b: KeyRow) => (a.id < b.id ? -1 : 1);
   const revoked = (id: string | null) => id !== null && rows.get(id)?.revokedAt != null;
   const lineOf = ({ id, successors, made }: RevokedLine): KeyRow[] => {
@@ -22,11 +25,18 @@ export function createFakeKeyLedger(): KeyLedger {
     list: async (tenant) =>
       [...rows.values()]
         .filter((row) => tenant === null || row.tenant === tenant)
-        .sort((a, b) => b.createdAt - a.createdAt || byId(a, b)),
-    get: async (id) => structuredClone(rows.get(id)) ?? null,
-    admin: async (hash) =>
-      [...rows.values()].find((row) => row.hash === hash && row.kind === 'admin' && row.revokedAt === null) ??
-      null,
+        .sort((a, b) => b.createdAt - a.createdAt || byId(a, b))
+        .map(read),
+    async get(id) {
+      const row = rows.get(id);
+      return row === undefined ? null : read(row);
+    },
+    async admin(hash) {
+      const row = [...rows.values()].find(
+        (one) => one.hash === hash && one.kind === 'admin' && one.revokedAt === null,
+      );
+      return row === undefined ? null : read(row);
+    },
     async rotate({ row, expiresAt }) {
       if (!(await this.add(row))) return false;
       const replaced = rows.get(row.replaces);
@@ -35,16 +45,19 @@ export function createFakeKeyLedger(): KeyLedger {
       replaced.expiresAt = Math.min(replaced.expiresAt ?? expiresAt, expiresAt);
       return true;
     },
-    async change({ id, scopes, owners, label, limits, strict, degrade }) {
+    async change({ id, scopes, owners, label, limits, limitsFixed, strict, degrade }) {
       const row = rows.get(id);
       if (row === undefined || row.revokedAt !== null) return;
-      Object.assign(row, structuredClone({ scopes, owners, label, limits, strict, degrade }));
+      Object.assign(row, structuredClone({ scopes, owners, label, limits, limitsFixed, strict, degrade }));
     },
     async revoke({ at, ...line }) {
       for (const row of lineOf(line)) row.revokedAt ??= at;
     },
     async line({ after, limit, ...line }) {
-      return structuredClone(lineOf(line).filter(({ id }) => id > (after ?? ''))).slice(0, limit);
+      return lineOf(line)
+        .filter(({ id }) => id > (after ?? ''))
+        .slice(0, limit)
+        .map(read);
     },
     async madeBy({ id, at, limit }) {
       const line = new Set(lineOf({ id, successors: true, made: false }).map((row) => row.id));
@@ -52,14 +65,23 @@ export function createFakeKeyLedger(): KeyLedger {
         .filter((row) => line.has(row.createdBy) && !line.has(row.id))
         .filter((row) => row.revokedAt === null && (row.expiresAt === null || row.expiresAt > at))
         .slice(0, limit)
-        .map((row) => structuredClone(row));
+        .map(read);
     },
     async page({ cursor, limit }) {
       const items = [...rows.values()]
         .filter(({ id }) => id > (cursor ?? ''))
         .sort(byId)
         .slice(0, limit)
-        .map((row) => structuredClone(row));
+        .map(read);
+      return { items, cursor: items.length === limit ? (items.at(-1)?.id ?? null) : null };
+    },
+    async ofTenant({ tenant, cursor, limit }) {
+      const items = [...rows.values()]
+        .filter((row) => row.tenant === tenant && row.kind === 'api' && row.revokedAt === null)
+        .filter(({ id }) => id > (cursor ?? ''))
+        .sort(byId)
+        .slice(0, limit)
+        .map(read);
       return { items, cursor: items.length === limit ? (items.at(-1)?.id ?? null) : null };
     },
   };

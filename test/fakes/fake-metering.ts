@@ -1,5 +1,5 @@
 import type { UsageGroup } from '../../protocol/index.ts';
-import { admit, emptyQuota, renew, settle, type QuotaState } from '../../worker/quota/quota-state.ts';
+import { admit, emptyQuota, renew, settle, undo, type QuotaState } from '../../worker/quota/quota-state.ts';
 import { StoreUnavailable } from '../../worker/stores/types.ts';
 import type { Quotas, UsageLedger, UsageRow } from '../../worker/stores/types-metering.ts';
 
@@ -25,8 +25,13 @@ export function createFakeQuotas(): FakeQuotas {
     down: false,
     calls,
     admit: async (counter, ask) => admit(of('admit', counter), ask),
+    undo: async (counter, ask) => undo(of('undo', counter), ask),
     renew: async (counter, ask) => renew(of('renew', counter), ask),
     settle: async (counter, ask) => settle(of('settle', counter), ask),
+    async reset(counter) {
+      of('reset', counter);
+      states.set(counter, emptyQuota());
+    },
   };
   return fake;
 }

@@ -42,6 +42,7 @@ import { createFakeKeyLedger } from '../fakes/fake-ledgers.ts';
 import { createFakeQuotas, createFakeUsage, type FakeQuotas } from '../fakes/fake-metering.ts';
 import { createFakePins } from '../fakes/fake-pins.ts';
 import { createFakeRegistry } from '../fakes/fake-registry.ts';
+import { createFakeTenantLimits } from '../fakes/fake-tenant-limits.ts';
 import { createFakeTallies } from '../fakes/fake-tallies.ts';
 import { fakeVerification } from '../fakes/fake-trials.ts';
 import { createSha256 } from '../fakes/node-sha256.ts';
@@ -142,7 +143,12 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const names = createKvNameIndex(pointer);
   const keyIndex = createKvKeyIndex(pointer);
   const grantIndex = createKvGrantIndex(pointer);
-  const keyLedger = wrap<KeyLedger>(beside?.services.keyLedger ?? createFakeKeyLedger(), 'keyLedger');
+  const ownTenantLimits = createFakeTenantLimits();
+  const tenantLimits = beside?.services.tenantLimits ?? ownTenantLimits;
+  const keyLedger = wrap<KeyLedger>(
+    beside?.services.keyLedger ?? createFakeKeyLedger(ownTenantLimits.of),
+    'keyLedger',
+  );
   const grantLedger = wrap<GrantLedger>(
     options.grantLedger ?? beside?.services.grantLedger ?? createFakeGrantLedger(),
     'grantLedger',
@@ -210,6 +216,8 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     grantIndex,
     grantLedger,
     ...metering,
+    quotas,
+    tenantLimits,
     pins: createFakePins(),
     experimentLedger:
       options.experimentLedger ??

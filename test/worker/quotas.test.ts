@@ -145,6 +145,42 @@ describe('limits of a key, in workerd', () => {
   });
 });
 
+describe('limits of a tenant, in workerd', () => {
+  const limit = async (tenant: string, limits: object | null) => {
+    const body = JSON.stringify({ tenant, limits });
+    const response = await graft.admin('/admin/tenants/limits', { method: 'POST', body });
+    expect([response.status, await response.json()]).toMatchObject([200, { tenant, pending: false }]);
+  };
+
+  it('lets exactly as many requests of all its keys pass as it allows, however many come at once', async () => {
+    const old = await makeKey({ tenant: 'clinic' });
+    await limit('clinic', { requests_per_minute: 17 });
+    const keys = [old, await makeKey({ tenant: 'clinic' }), await makeKey({ tenant: 'clinic' })];
+    const other = await makeKey({ tenant: 'ward' });
+    const answers = await Promise.all(
+      Array.from({ length: 60 }, (_, i) =>
+        graft.request('/v1/chat/completions', {
+          ...{ method: 'POST', key: keys[i % 3]?.key ?? '', body: chat('base') },
+        }),
+      ),
+    );
+    expect(statuses(answers)).toEqual({ 200: 17, 429: 43 });
+    for (const { headers, status } of answers)
+      expect(headers.get('x-graft-limited-by')).toBe(status === 429 ? 'tenant' : null);
+    const byOther = await graft.request('/v1/chat/completions', {
+      ...{ method: 'POST', key: other.key, body: chat('base') },
+    });
+    expect(byOther.status).toBe(200);
+    await Promise.all([...answers, byOther].map((answer) => answer.arrayBuffer()));
+    await limit('clinic', null);
+    const again = await eventually(
+      () => graft.request('/v1/chat/completions', { method: 'POST', key: old.key, body: chat('base') }),
+      ({ status }) => status === 200,
+    );
+    await again.arrayBuffer();
+  });
+});
+
 describe('usage, in workerd', () => {
   const usageOf = async (id: string) => {
     const response = await graft.admin('/admin/usage?by=key');

@@ -12,6 +12,8 @@ import type { AdminCaller, Caller, Index, KeyLedger, KeyRecord } from '../stores
 
 /** Owner of what the bootstrap key publishes without saying for whom. */
 export const BOOTSTRAP_TENANT = 'default';
+/** As the bootstrap key is called where a key's id stands. */
+export const BOOTSTRAP_KEY_ID = 'bootstrap';
 
 const refused = (message: string): Result<never, ApiError> => err({ code: 'invalid_api_key', message });
 
@@ -72,16 +74,31 @@ export interface AdminKeys {
   now: () => number;
 }
 
-/** Who sends an admin request: the bootstrap secret or a key in D1, never one in KV. @throws StoreUnavailable */
-export async function authenticateAdmin(
+/** An admin key as a request brings it. */
+export interface PresentedKey {
+  /** sha256, hex. */
+  hash: string;
+  /** It is the bootstrap key. */
+  root: boolean;
+}
+
+/** @returns the well-formed admin key of a request, without any I/O: nobody has said yet that it is good. */
+export async function presentedAdminKey(
   request: Request,
-  deps: AdminKeys,
-): Promise<Result<AdminCaller, ApiError>> {
+  adminKeyHash: string | null,
+): Promise<Result<PresentedKey, ApiError>> {
   const key = bearer(request, 'ga');
   if (!key.ok) return key;
   const hash = await hashApiKey(key.value);
-  if (deps.adminKeyHash !== null && equalHashes(deps.adminKeyHash, hash))
-    return ok({ keyId: 'bootstrap', tenant: BOOTSTRAP_TENANT, scopes: ['**'], root: true });
+  return ok({ hash, root: adminKeyHash !== null && equalHashes(adminKeyHash, hash) });
+}
+
+/** Whose key that is: the bootstrap secret or a key in D1, never one in KV. @throws StoreUnavailable */
+export async function authenticateAdmin(
+  { hash, root }: PresentedKey,
+  deps: Pick<AdminKeys, 'keyLedger' | 'now'>,
+): Promise<Result<AdminCaller, ApiError>> {
+  if (root) return ok({ keyId: BOOTSTRAP_KEY_ID, tenant: BOOTSTRAP_TENANT, scopes: ['**'], root: true });
   const row = await deps.keyLedger.admin(hash);
   if (row === null) return refused('The API key is not known.');
   const late = expired(row.expiresAt, deps.now());

@@ -1,11 +1,11 @@
 import type { Context } from 'hono';
 import { errorResponse, type ApiError } from '../../protocol/index.ts';
 import type { RequestTrace } from '../observe/request-trace.ts';
-import type { AdminCaller } from '../stores/types.ts';
+import type { AdminCaller, Caller } from '../stores/types.ts';
 
 /** What middleware leaves for the routes. */
 export interface AppEnv {
-  Variables: { requestId: string; admin: AdminCaller; trace: RequestTrace };
+  Variables: { requestId: string; admin: AdminCaller; caller: Caller; trace: RequestTrace };
 }
 
 export type AppContext = Context<AppEnv>;

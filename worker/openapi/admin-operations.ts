@@ -5,6 +5,7 @@ import { HistoryQuery } from '../routes/admin-history.ts';
 import { OriginsQuery } from '../routes/admin-origins.ts';
 import { PinInput } from '../routes/admin-pins.ts';
 import { ReleaseQuery, RoomQuery } from '../routes/admin-rooms.ts';
+import { TenantLimitsQuery } from '../routes/admin-tenant-limits.ts';
 import { UsageQuery } from '../routes/admin-usage.ts';
 import { RefusalInput } from '../routes/admin-refusals.ts';
 import { NameQuery } from '../routes/admin-versions.ts';
@@ -249,6 +250,24 @@ export const ADMIN_OPERATIONS: Operations = {
       200: { description: 'What was revoked, with `report=true`.', schema: 'RevocationView' },
       204: { description: 'They are revoked.', body: 'none' },
     },
+  }),
+  'GET /admin/tenants/limits': of('keys', {
+    id: 'listTenantLimits',
+    summary: 'What all keys of a tenant may use together; a tenant sees its own.',
+    query: TenantLimitsQuery,
+    answers: { 200: { description: 'A page of tenants that have limits.', schema: 'TenantLimitsList' } },
+  }),
+  'POST /admin/tenants/limits': of('keys', {
+    id: 'changeTenantLimits',
+    summary: 'Limits all keys of a tenant together; what is not given stays.',
+    body: 'TenantLimitsRequest',
+    answers: { 200: { description: 'The limits as they are now.', schema: 'TenantLimitsView' } },
+  }),
+  'POST /admin/limits/reset': of('keys', {
+    id: 'resetLimits',
+    summary: 'Forgets what a tenant, or a key, has used of its limits.',
+    body: 'ResetLimitsRequest',
+    answers: { 200: { description: 'Whose counter begins anew.', schema: 'ResetLimitsAnswer' } },
   }),
   'GET /admin/usage': of('operation', {
     id: 'readUsage',

@@ -30,6 +30,7 @@ import { VerifyVersionRequest } from '../intake/verify-version.ts';
 import { GrantRequest } from '../routes/admin-grants.ts';
 import { PinInput } from '../routes/admin-pins.ts';
 import { RefusalInput } from '../routes/admin-refusals.ts';
+import { ResetLimitsRequest, TenantLimitsRequest } from '../routes/admin-tenant-limits.ts';
 import { ChangeRequest, KeyRequest, RotateRequest } from '../routes/key-input.ts';
 
 /** The edge takes its own fields out before the rest is parsed. */
@@ -62,11 +63,13 @@ export const BODIES = {
   RefusalInput,
   RepairRequest,
   ReserveRequest,
+  ResetLimitsRequest,
   ResponseRequest: ResponseRequest.extend(edge),
   RetireRequest,
   RollbackRequest,
   RotateKeyRequest: RotateRequest,
   StrictRequest,
+  TenantLimitsRequest,
   TextCompletionRequest: TextCompletionRequest.extend(edge),
   VerifyVersionRequest,
 } satisfies Record<string, z.ZodType>;

@@ -139,6 +139,16 @@ export function admit(
   };
 }
 
+/** Takes back what was just admitted, as if nobody had asked: another counter refused the request. */
+export function undo(state: QuotaState, ask: { lease: string; at: number }): void {
+  advance(state, ask.at);
+  const until = state.leases.get(ask.lease);
+  if (until === undefined || !state.leases.delete(ask.lease)) return;
+  const admitted = Math.floor((until - LEASE_MS) / 1_000);
+  const second = state.seconds.find(([at]) => at === admitted);
+  if (second !== undefined) second[REQUESTS] -= 1;
+}
+
 export function renew(state: QuotaState, ask: { lease: string; at: number }): void {
   const now = advance(state, ask.at);
   if (state.leases.has(ask.lease)) state.leases.set(ask.lease, now + LEASE_MS);

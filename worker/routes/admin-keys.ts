@@ -10,6 +10,8 @@ import {
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
 import { MIN_SELF_GRACE_MS } from '../limits.ts';
 import { grantWithin, scopesHeld, scopeWithin } from '../policy/authorize.ts';
+import { loosenedLimit } from '../policy/loosened-limit.ts';
+import type { KeyLimits } from '../stores/types-metering.ts';
 import {
   keyIdOf,
   type AdminCaller,
@@ -20,7 +22,15 @@ import {
   type ScopeOwners,
 } from '../stores/types.ts';
 import { bindScopes } from './bind-scopes.ts';
-import { changedKey, ChangeRequest, keyJson, KeyRequest, limitsOf, RotateRequest } from './key-input.ts';
+import {
+  changedKey,
+  changedLimits,
+  ChangeRequest,
+  keyJson,
+  KeyRequest,
+  limitsOf,
+  RotateRequest,
+} from './key-input.ts';
 import { readInput } from './parse-input.ts';
 import { NO_SUCH_KEY, revokeKeyRoute, visibleKey } from './revoke-key.ts';
 
@@ -87,6 +97,8 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       strict: strict ?? false,
       degrade: degrade ?? null,
       limits: limitsOf(limits),
+      limitsFixed: caller.root && limitsOf(limits) !== null,
+      tenantLimits: null,
       counter: id,
       replacedBy: null,
       replaces: null,
@@ -143,12 +155,15 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const wanted = scopes === undefined ? old : { ...old, scopes, owners: undefined };
     const problem =
       grantProblem(caller, { ...wanted, ownHash: false }) ??
+      fixedProblem(caller, old, changedLimits(old.limits, limits)) ??
       useless({ kind: old.kind, limits, strict, degrade });
     if (problem !== null) return fail(problem);
     if (old.revokedAt !== null) return fail({ code: 'version_conflict', message: 'This key was revoked.' });
     const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
     if (!bound.ok) return fail(bound.error);
-    const row = changedKey(old, request.value, bound.value);
+    const changed = changedKey(old, request.value, bound.value);
+    const limitsFixed = limits !== undefined && caller.root ? changed.limits !== null : old.limitsFixed;
+    const row = { ...changed, limitsFixed };
     await keyLedger.change(row);
     await index(row);
     return context.json(keyJson(row));
@@ -181,6 +196,15 @@ function useless({
     code: 'invalid_request',
     message: `'${param}' is for API keys; an admin key has none.`,
     param,
+  };
+}
+
+/** Limits that the operator gave to a key are not the tenant's to raise. */
+function fixedProblem(caller: AdminCaller, old: KeyRow, limits: KeyLimits | null): ApiError | null {
+  if (caller.root || !old.limitsFixed || loosenedLimit(old.limits, limits) === null) return null;
+  return {
+    code: 'insufficient_scope',
+    message: 'The operator set the limits of this key; an admin key of the tenant may only lower them.',
   };
 }
 

@@ -13,9 +13,10 @@ import {
 import type { Exposure, ExposureProblem, ExposureTokens } from '../experiments/exposure-token.ts';
 import { EXPOSURE_LIFE_MS } from '../experiments/limits.ts';
 import { MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from '../limits.ts';
-import { authenticate } from '../middleware/authenticate.ts';
+import { requireKey } from '../middleware/require-key.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
 import { logLine } from '../observe/log-line.ts';
+import type { Gate } from '../policy/request-gate.ts';
 import { registryUnavailable } from '../policy/resolve-name.ts';
 import type { Index, KeyRecord, Lookup } from '../stores/types.ts';
 import type { ExperimentEntry, ExperimentTallies } from '../stores/types-experiments.ts';
@@ -23,6 +24,7 @@ import { readInput } from './parse-input.ts';
 
 export interface FeedbackDeps {
   keys: Index<KeyRecord>;
+  gate: Gate;
   experiments: Index<ExperimentEntry>;
   exposureTokens: ExposureTokens;
   tallies: Pick<ExperimentTallies, 'feedback'>;
@@ -34,13 +36,10 @@ const PATH = '/v1/feedback';
 
 /** `POST /v1/feedback`: what an application, or its user, thinks of an answer that belongs to an experiment. */
 export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
-  const { keys, experiments, exposureTokens, tallies, now } = deps;
+  const { experiments, exposureTokens, tallies, now } = deps;
   const routes = new Hono<AppEnv>();
-  routes.post(PATH, async (context) => {
-    const caller = await authenticate(context.req.raw, keys, now);
-    if (!caller.ok) return fail(caller.error);
-    const { tenant, keyId } = caller.value;
-    context.get('trace').note({ tenant, keyId });
+  routes.post(PATH, requireKey(deps), async (context) => {
+    const { tenant } = context.get('caller');
     const input = await readInput(context.req.raw, FeedbackRequest, MAX_FEEDBACK_BODY_BYTES);
     if (!input.ok) return fail(input.error);
     const at = now();

@@ -43,21 +43,22 @@ export const RotateRequest = z.strictObject({
   expires_in: z.int().positive().max(MAX_KEY_LIFE_MS).optional(),
 });
 
+/** What is not given stays; null takes a limit away. */
+export const LimitsChange = z.strictObject({
+  requests_per_minute: limit.nullish(),
+  tokens_per_minute: limit.nullish(),
+  concurrent: limit.nullish(),
+  tokens_per_day: limit.nullish(),
+  tokens_per_month: limit.nullish(),
+  on_outage: z.enum(['allow', 'refuse']).nullish(),
+});
+
 /** What is not given stays; null takes a limit, all of them, or the policy away. */
 export const ChangeRequest = z.strictObject({
   id: z.string().max(64),
   scopes: z.array(Scope).max(MAX_SCOPES).optional(),
   label: Label.optional(),
-  limits: z
-    .strictObject({
-      requests_per_minute: limit.nullish(),
-      tokens_per_minute: limit.nullish(),
-      concurrent: limit.nullish(),
-      tokens_per_day: limit.nullish(),
-      tokens_per_month: limit.nullish(),
-      on_outage: z.enum(['allow', 'refuse']).nullish(),
-    })
-    .nullish(),
+  limits: LimitsChange.nullish(),
   strict: z.boolean().optional(),
   degrade: DegradePolicy.nullish(),
 });
@@ -66,8 +67,6 @@ export type ChangeRequest = z.infer<typeof ChangeRequest>;
 /** @param owners of the scopes that are asked for. @returns the row as it is to be. */
 export function changedKey(row: KeyRow, change: ChangeRequest, owners: ScopeOwners): KeyRow {
   const { scopes = row.scopes, label = row.label, strict = row.strict, degrade, limits } = change;
-  const merged = { ...(row.limits === null ? {} : limitsJson(row.limits)), ...limits };
-  const given = Object.entries(merged).filter(([, value]) => value != null);
   return {
     ...row,
     scopes,
@@ -75,8 +74,19 @@ export function changedKey(row: KeyRow, change: ChangeRequest, owners: ScopeOwne
     label,
     strict,
     degrade: degrade === undefined ? row.degrade : degrade,
-    limits: limits === null ? null : limitsOf(Limits.parse(Object.fromEntries(given))),
+    limits: changedLimits(row.limits, limits),
   };
+}
+
+/** @param change null takes all of them away. */
+export function changedLimits(
+  old: KeyLimits | null,
+  change: z.infer<typeof LimitsChange> | null | undefined,
+): KeyLimits | null {
+  if (change === null) return null;
+  const merged = { ...(old === null ? {} : limitsJson(old)), ...change };
+  const given = Object.entries(merged).filter(([, value]) => value != null);
+  return limitsOf(Limits.parse(Object.fromEntries(given)));
 }
 
 export function limitsOf(input: z.infer<typeof Limits> | undefined): KeyLimits | null {
@@ -95,7 +105,7 @@ export function limitsOf(input: z.infer<typeof Limits> | undefined): KeyLimits |
   return Object.fromEntries(given) as KeyLimits;
 }
 
-const limitsJson = (limits: KeyLimits): KeyLimitsView => ({
+export const limitsJson = (limits: KeyLimits): KeyLimitsView => ({
   ...(limits.requestsPerMinute === undefined ? {} : { requests_per_minute: limits.requestsPerMinute }),
   ...(limits.tokensPerMinute === undefined ? {} : { tokens_per_minute: limits.tokensPerMinute }),
   ...(limits.concurrent === undefined ? {} : { concurrent: limits.concurrent }),

@@ -7,8 +7,9 @@ import {
   type ModelList,
 } from '../../protocol/index.ts';
 import { MAX_LISTED_MODELS } from '../limits.ts';
-import { authenticate } from '../middleware/authenticate.ts';
+import { requireKey } from '../middleware/require-key.ts';
 import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../middleware/request-scope.ts';
+import type { Gate } from '../policy/request-gate.ts';
 import { modelNotFound } from '../policy/resolve-name.ts';
 import type { Index, KeyRecord } from '../stores/types.ts';
 import { EXACTLY, lookUpModel, type ResolveDeps } from './resolve-model.ts';
@@ -16,6 +17,7 @@ import { usableNames } from './usable-names.ts';
 
 export interface ModelDeps extends ResolveDeps {
   keys: Index<KeyRecord>;
+  gate: Gate;
   /** Unix ms. */
   now: () => number;
 }
@@ -47,17 +49,17 @@ const adapterModel = (
 /** `GET /v1/models?prefix=&after=` and `GET /v1/models/<name>`, the slashes of a name raw or encoded. */
 export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
+  const known = requireKey(deps);
 
-  routes.get('/v1/models', async (context) => {
-    const caller = await authenticate(context.req.raw, deps.keys, deps.now);
-    if (!caller.ok) return fail(caller.error);
+  routes.get('/v1/models', known, async (context) => {
+    const caller = context.get('caller');
     const prefix = query(context, 'prefix') ?? '';
     const after = query(context, 'after') ?? '';
     const base = await deps.origins.base();
     const data: Model[] =
       base.ok && after === '' && base.value.id.startsWith(prefix) ? [baseModel(base.value)] : [];
     const wanted = MAX_LISTED_MODELS - data.length;
-    const rights = { ...caller.value, grants: await deps.grantLedger.usableBy(caller.value.tenant) };
+    const rights = { ...caller, grants: await deps.grantLedger.usableBy(caller.tenant) };
     const { names, more } = await usableNames(deps, rights, {
       prefix,
       after: base.ok && after === base.value.id ? '' : after,
@@ -73,9 +75,7 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
   });
   routes.all('/v1/models', methodNotAllowed('GET'));
 
-  routes.get(`${PREFIX}*`, async (context) => {
-    const caller = await authenticate(context.req.raw, deps.keys, deps.now);
-    if (!caller.ok) return fail(caller.error);
+  routes.get(`${PREFIX}*`, known, async (context) => {
     const raw = context.req.path.slice(PREFIX.length);
     let model: string;
     try {
@@ -83,7 +83,9 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
     } catch {
       return fail(modelNotFound(raw, []));
     }
-    const resolved = await (await lookUpModel(deps, model))(caller.value, EXACTLY, requestLife(context));
+    const resolved = await (
+      await lookUpModel(deps, model)
+    )(context.get('caller'), EXACTLY, requestLife(context));
     if (!resolved.ok) return fail(resolved.error);
     const { manifest } = resolved.value.resolution;
     if (manifest !== null) return context.json(adapterModel(manifest, model));

@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { DegradePolicy } from '../../protocol/index.ts';
 import type { SqlDatabase, SqlStatement } from './d1-database.ts';
 import { KeyLimits } from './types-metering.ts';
-import type { KeyLedger, KeyRow, RevokedLine } from './types.ts';
+import type { KeyLedger, KeyRow, Page, RevokedLine } from './types.ts';
 
 interface KeyRecordRow {
   id: string;
@@ -19,6 +19,8 @@ interface KeyRecordRow {
   strict: number;
   degrade: string | null;
   limits: string | null;
+  limits_fixed: number;
+  tenant_limits: string | null;
   counter: string | null;
   replaced_by: string | null;
   replaces: string | null;
@@ -39,6 +41,8 @@ const toKey = (row: KeyRecordRow): KeyRow => ({
   strict: row.strict !== 0,
   degrade: row.degrade === null ? null : DegradePolicy.parse(row.degrade),
   limits: row.limits === null ? null : KeyLimits.parse(JSON.parse(row.limits)),
+  limitsFixed: row.limits_fixed !== 0,
+  tenantLimits: row.tenant_limits === null ? null : KeyLimits.parse(JSON.parse(row.tenant_limits)),
   counter: row.counter ?? row.id,
   replacedBy: row.replaced_by,
   replaces: row.replaces,
@@ -59,6 +63,13 @@ function lineOf({ successors, made }: Pick<RevokedLine, 'successors' | 'made'>):
   return `WITH RECURSIVE line (id) AS (${['SELECT ?1', ...steps].join(' UNION ')})`;
 }
 
+const pageOf = (rows: readonly KeyRecordRow[], limit: number): Page<KeyRow> => ({
+  items: rows.map(toKey),
+  cursor: rows.length === limit ? (rows.at(-1)?.id ?? null) : null,
+});
+
+/** A key `k` with the limits of its tenant. */
+const COLUMNS = 'k.*, (SELECT t.limits FROM tenant_limits t WHERE t.tenant = k.tenant) AS tenant_limits';
 const SUCCESSORS = lineOf({ successors: true, made: false });
 const NEWEST_FIRST = 'ORDER BY created_at DESC, id';
 
@@ -68,9 +79,9 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
     db
       .prepare(
         `INSERT INTO keys (id, hash, kind, tenant, scopes, owners, label, created_at, created_by, revoked_at,
-           expires_at, strict, degrade, limits, counter, replaced_by, replaces)
-         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?17
-         WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?9, ?17) AND revoked_at IS NOT NULL)
+           expires_at, strict, degrade, limits, limits_fixed, counter, replaced_by, replaces)
+         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?, ?18
+         WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?9, ?18) AND revoked_at IS NOT NULL)
          RETURNING id`,
       )
       .bind(
@@ -88,6 +99,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         row.strict ? 1 : 0,
         row.degrade,
         row.limits === null ? null : JSON.stringify(row.limits),
+        row.limitsFixed ? 1 : 0,
         row.counter === row.id ? null : row.counter,
         row.replacedBy,
         row.replaces,
@@ -99,18 +111,21 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
     async list(tenant) {
       const { results } = await (
         tenant === null
-          ? db.prepare(`SELECT * FROM keys ${NEWEST_FIRST}`)
-          : db.prepare(`SELECT * FROM keys WHERE tenant = ? ${NEWEST_FIRST}`).bind(tenant)
+          ? db.prepare(`SELECT ${COLUMNS} FROM keys k ${NEWEST_FIRST}`)
+          : db.prepare(`SELECT ${COLUMNS} FROM keys k WHERE tenant = ? ${NEWEST_FIRST}`).bind(tenant)
       ).all<KeyRecordRow>();
       return results.map(toKey);
     },
     async get(id) {
-      const row = await db.prepare('SELECT * FROM keys WHERE id = ?').bind(id).first<KeyRecordRow>();
+      const row = await db
+        .prepare(`SELECT ${COLUMNS} FROM keys k WHERE id = ?`)
+        .bind(id)
+        .first<KeyRecordRow>();
       return row && toKey(row);
     },
     async admin(hash) {
       const row = await db
-        .prepare("SELECT * FROM keys WHERE hash = ? AND kind = 'admin' AND revoked_at IS NULL")
+        .prepare(`SELECT ${COLUMNS} FROM keys k WHERE hash = ? AND kind = 'admin' AND revoked_at IS NULL`)
         .bind(hash)
         .first<KeyRecordRow>();
       return row && toKey(row);
@@ -127,10 +142,10 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       ]);
       return gaveRow(added);
     },
-    async change({ id, scopes, owners, label, limits, strict, degrade }) {
+    async change({ id, scopes, owners, label, limits, limitsFixed, strict, degrade }) {
       await db
         .prepare(
-          `UPDATE keys SET scopes = ?, owners = ?, label = ?, limits = ?, strict = ?, degrade = ?
+          `UPDATE keys SET scopes = ?, owners = ?, label = ?, limits = ?, limits_fixed = ?, strict = ?, degrade = ?
            WHERE id = ? AND revoked_at IS NULL`,
         )
         .bind(
@@ -138,6 +153,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
           JSON.stringify(owners),
           label,
           limits === null ? null : JSON.stringify(limits),
+          limitsFixed ? 1 : 0,
           strict ? 1 : 0,
           degrade,
           id,
@@ -158,7 +174,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       const { results } = await db
         .prepare(
           // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
-          `${lineOf(line)} SELECT k.* FROM line CROSS JOIN keys k ON k.id = line.id
+          `${lineOf(line)} SELECT ${COLUMNS} FROM line CROSS JOIN keys k ON k.id = line.id
            WHERE line.id > ?2 ORDER BY line.id LIMIT ?3`,
         )
         .bind(id, after ?? '', limit)
@@ -168,7 +184,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
     async madeBy({ id, at, limit }) {
       const { results } = await db
         .prepare(
-          `${SUCCESSORS} SELECT k.* FROM line CROSS JOIN keys k ON k.created_by = line.id
+          `${SUCCESSORS} SELECT ${COLUMNS} FROM line CROSS JOIN keys k ON k.created_by = line.id
            WHERE k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > ?2)
              AND k.id NOT IN (SELECT id FROM line) LIMIT ?3`,
         )
@@ -178,13 +194,20 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
     },
     async page({ cursor, limit }) {
       const { results } = await db
-        .prepare('SELECT * FROM keys WHERE id > ? ORDER BY id LIMIT ?')
+        .prepare(`SELECT ${COLUMNS} FROM keys k WHERE id > ? ORDER BY id LIMIT ?`)
         .bind(cursor ?? '', limit)
         .all<KeyRecordRow>();
-      return {
-        items: results.map(toKey),
-        cursor: results.length === limit ? (results.at(-1)?.id ?? null) : null,
-      };
+      return pageOf(results, limit);
+    },
+    async ofTenant({ tenant, cursor, limit }) {
+      const { results } = await db
+        .prepare(
+          `SELECT ${COLUMNS} FROM keys k
+           WHERE tenant = ? AND id > ? AND kind = 'api' AND revoked_at IS NULL ORDER BY id LIMIT ?`,
+        )
+        .bind(tenant, cursor ?? '', limit)
+        .all<KeyRecordRow>();
+      return pageOf(results, limit);
     },
   };
 }

@@ -6,7 +6,7 @@ const Meter = z.object({ limit: z.number(), remaining: z.number(), resetMs: z.nu
 const Decision: z.ZodType<QuotaDecision> = z.object({
   refused: z
     .object({
-      reason: z.enum(['requests', 'tokens', 'concurrent', 'day', 'month']),
+      reason: z.enum(['requests', 'tokens', 'concurrent', 'day', 'month', 'damaged']),
       limit: z.number(),
       retryAfterMs: z.number(),
     })
@@ -17,8 +17,10 @@ const Decision: z.ZodType<QuotaDecision> = z.object({
 
 type Call =
   | { call: 'admit'; limits: KeyLimits; lease: string; at: number }
+  | { call: 'undo'; lease: string; at: number }
   | { call: 'renew'; lease: string; at: number }
-  | { call: 'settle'; lease: string; tokens: number; at: number };
+  | { call: 'settle'; lease: string; tokens: number; at: number }
+  | { call: 'reset' };
 
 /** Quotas in Durable Objects (`QuotaCounter`), one a counter. */
 export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs: number }): Quotas {
@@ -35,7 +37,9 @@ export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs:
         if (parsed.success) return parsed.data;
         throw new Error('the counter answered something odd');
       }),
+    undo: (counter, { lease, at }) => ask(counter, { call: 'undo', lease, at }, nothing),
     renew: (counter, { lease, at }) => ask(counter, { call: 'renew', lease, at }, nothing),
     settle: (counter, { lease, tokens, at }) => ask(counter, { call: 'settle', lease, tokens, at }, nothing),
+    reset: (counter) => ask(counter, { call: 'reset' }, nothing),
   };
 }

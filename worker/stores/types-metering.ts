@@ -1,8 +1,9 @@
 /** Ports of what is counted: quotas of keys, and who used what. One contract suite a port (test/contracts). */
 import { z } from 'zod';
 import type { UsageGroup } from '../../protocol/index.ts';
+import type { Page } from './types-registry.ts';
 
-/** What one key may use. Absent = no limit; a key without any is never asked about. */
+/** What one key, or all keys of one tenant, may use. Absent = no limit; who has none is never asked about. */
 export const KeyLimits = z.strictObject({
   /** In any 60 s. */
   requestsPerMinute: z.int().positive().optional(),
@@ -26,7 +27,11 @@ export interface QuotaMeter {
   resetMs: number;
 }
 
-export type QuotaReason = 'requests' | 'tokens' | 'concurrent' | 'day' | 'month';
+/** Whose limits: those of one key, or those of all keys of its tenant together. */
+export type LimitOf = 'key' | 'tenant';
+
+/** `damaged`: the counter cannot read what was used, and lets nothing pass until it is reset. */
+export type QuotaReason = 'requests' | 'tokens' | 'concurrent' | 'day' | 'month' | 'damaged';
 
 export interface QuotaDecision {
   /** Why not; null = go on. */
@@ -37,16 +42,59 @@ export interface QuotaDecision {
 }
 
 /**
- * Counts exactly, one counter a key. Times are the asker's clock, unix ms; a counter's own time never goes back.
+ * Counts exactly, one counter a key or tenant that has limits. Times are the asker's clock, unix ms; a counter's own time never goes back.
  * Every method throws StoreUnavailable.
  */
 export interface Quotas {
   /** Counts one request and holds a lease for it when every limit allows it, and does nothing otherwise. */
   admit(counter: string, ask: { limits: KeyLimits; lease: string; at: number }): Promise<QuotaDecision>;
+  /** Takes an admission back, as if nobody had asked. */
+  undo(counter: string, ask: { lease: string; at: number }): Promise<void>;
   /** Still under way. */
   renew(counter: string, ask: { lease: string; at: number }): Promise<void>;
   /** Ends the lease and counts its tokens. A repeat counts nothing. */
   settle(counter: string, ask: { lease: string; tokens: number; at: number }): Promise<void>;
+  /** Forgets all that was used, also what cannot be read. */
+  reset(counter: string): Promise<void>;
+}
+
+/** Who asks, as far as limits matter. */
+export interface LimitedCaller {
+  keyId: string;
+  tenant: string;
+  limits?: KeyLimits | undefined;
+  /** Whose quota it counts against; the key's own unless given. */
+  counter?: string | undefined;
+  /** Of all keys of the tenant together. */
+  tenantLimits?: KeyLimits | undefined;
+}
+
+/** What all keys of a tenant may use together, as the system of record has it. */
+export interface TenantLimitsRow {
+  tenant: string;
+  /** null = lifted. */
+  limits: KeyLimits | null;
+  /** Unix ms. */
+  at: number;
+  /** Id of the key that changed them. */
+  actor: string;
+  /** Grows with each change. */
+  revision: number;
+  /** Keys up to this id have them in the index that the hot path reads; null = all have. */
+  writtenTo: string | null;
+}
+
+/** System of record of tenants' limits; a key's row brings its tenant's with it. Throws StoreUnavailable. */
+export interface TenantLimits {
+  get(tenant: string): Promise<TenantLimitsRow | null>;
+  /** @returns the row, of which no key has been written. */
+  set(change: Pick<TenantLimitsRow, 'tenant' | 'limits' | 'at' | 'actor'>): Promise<TenantLimitsRow>;
+  /** Keys were written up to `writtenTo`; nothing happens when the limits were changed meanwhile. */
+  wrote(row: Pick<TenantLimitsRow, 'tenant' | 'revision' | 'writtenTo'>): Promise<void>;
+  /** Those that have limits, or of which not every key was written, by tenant. @param params.cursor a tenant. */
+  list(params: { cursor: string | null; limit: number }): Promise<Page<TenantLimitsRow>>;
+  /** Those of which not every key was written. */
+  unwritten(limit: number): Promise<TenantLimitsRow[]>;
 }
 
 /** One completion, when it has ended. */
@@ -149,7 +197,7 @@ export interface CompletionMeter {
    * @returns its response, or the quota's refusal in its place; not before the quota has answered.
    */
   measure(params: {
-    caller: { keyId: string; tenant: string; limits?: KeyLimits | undefined; counter?: string | undefined };
+    caller: LimitedCaller;
     requestId: string;
     /** Aborts when the client has gone. */
     gone: AbortSignal;

@@ -1,7 +1,7 @@
 /** Ports of the edge's stores. One backend a file; one contract suite a port (test/contracts). */
 import { z } from 'zod';
 import { DegradePolicy, type BlobRecord, type NameEntry } from '../../protocol/index.ts';
-import { KeyLimits } from './types-metering.ts';
+import { KeyLimits, type LimitedCaller } from './types-metering.ts';
 import type { Page, Pointer } from './types-registry.ts';
 import type { Grant, GrantCaps, HeldGrants, KeyLineage, RefusalRow } from './types-rights.ts';
 
@@ -132,6 +132,8 @@ export const KeyRecord = z.strictObject({
   /** Unix ms; from then on it is refused. */
   expiresAt: z.int().optional(),
   limits: KeyLimits.optional(),
+  /** Of all keys of its tenant together: here, so that the hot path reads nothing more. */
+  tenantLimits: KeyLimits.optional(),
   /** Whose quota it counts against, when not its own: that of the key it replaced. */
   counter: z.string().optional(),
 });
@@ -181,18 +183,13 @@ export interface KeyListing {
 }
 
 /** Who asks. */
-export interface Caller {
-  keyId: string;
-  tenant: string;
+export interface Caller extends LimitedCaller {
   scopes: readonly string[];
   owners?: ScopeOwners | undefined;
   /** The caller's record is the last known one, because the registry does not answer. */
   stale: boolean;
   strict?: boolean | undefined;
   degrade?: DegradePolicy | undefined;
-  limits?: KeyLimits | undefined;
-  /** Whose quota it counts against; the key's own unless given. */
-  counter?: string | undefined;
 }
 
 /** `root` is the bootstrap key: it may act for every tenant. */
@@ -222,6 +219,10 @@ export interface KeyRow {
   strict: boolean;
   degrade: DegradePolicy | null;
   limits: KeyLimits | null;
+  /** The bootstrap key set them: an admin key of the tenant may only lower them. */
+  limitsFixed: boolean;
+  /** Of its tenant, as they are now; they are not written with the key. */
+  tenantLimits: KeyLimits | null;
   /** Id of the key whose quota it counts against; its own, or that of the first of a row of rotations. */
   counter: string;
   /** The key that took its place, the last one where it was rotated several times. */
@@ -244,9 +245,12 @@ export function keyRecordOf(row: KeyRow): KeyRecord {
     ...(row.degrade === null ? {} : { degrade: row.degrade }),
     ...(row.expiresAt === null ? {} : { expiresAt: row.expiresAt }),
     ...(row.limits === null ? {} : { limits: row.limits }),
+    ...(row.tenantLimits === null ? {} : { tenantLimits: row.tenantLimits }),
     ...(row.counter === row.id ? {} : { counter: row.counter }),
   };
 }
+
+type ChangeableOfKey = 'id' | 'scopes' | 'owners' | 'label' | 'limits' | 'limitsFixed' | 'strict' | 'degrade';
 
 /** System of record of keys. Throws StoreUnavailable. */
 export interface KeyLedger extends KeyLineage<KeyRow> {
@@ -263,9 +267,9 @@ export interface KeyLedger extends KeyLineage<KeyRow> {
    */
   rotate(params: { row: KeyRow & { replaces: string }; expiresAt: number }): Promise<boolean>;
   /** Changes what can be changed of a key; one that is revoked stays as it is. */
-  change(
-    row: Pick<KeyRow, 'id' | 'scopes' | 'owners' | 'label' | 'limits' | 'strict' | 'degrade'>,
-  ): Promise<void>;
+  change(row: Pick<KeyRow, ChangeableOfKey>): Promise<void>;
   /** All keys, in the order of their ids. */
   page(params: { cursor: string | null; limit: number }): Promise<Page<KeyRow>>;
+  /** The API keys of a tenant that are not revoked, in the order of their ids. */
+  ofTenant(params: { tenant: string; cursor: string | null; limit: number }): Promise<Page<KeyRow>>;
 }

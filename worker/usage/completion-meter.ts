@@ -32,7 +32,7 @@ export function createCompletionMeter(params: {
       // What a client leaves is counted after it has gone, which ends all work that is not kept alive.
       if (gone.aborted) keepAlive(counted);
       else gone.addEventListener('abort', () => keepAlive(counted), { once: true });
-      const limited = caller.limits !== undefined;
+      const limited = caller.limits !== undefined || caller.tenantLimits !== undefined;
       const asking = askQuota(caller);
       // A refusal that is known already costs nobody anything.
       if ('ok' in asking && !asking.ok) {

@@ -559,6 +559,33 @@ export const TABLE: Record<string, Case[]> = {
       gets: admins('404 404 200 200'),
     },
   ],
+  'POST /admin/tenants/limits': [
+    {
+      does: 'is the operator’s',
+      ask: plain('/admin/tenants/limits', { tenant: 'clinic', limits: { requests_per_minute: 60 } }),
+      gets: admins('403 403 403 200'),
+    },
+  ],
+  'GET /admin/tenants/limits': [
+    {
+      does: 'shows its own',
+      ask: async ({ graft }) => {
+        const limits = { requests_per_minute: 60 };
+        for (const tenant of ['clinic', 'guest'])
+          await graft.request('/admin/tenants/limits', { body: { tenant, limits } });
+        return { path: '/admin/tenants/limits' };
+      },
+      gets: admins('200:guest 200: 200:clinic 200:clinic,guest'),
+      shows: ({ tenants }: { tenants: { tenant: string }[] }) => tenants.map(({ tenant }) => tenant).join(),
+    },
+  ],
+  'POST /admin/limits/reset': [
+    {
+      does: 'is the operator’s',
+      ask: plain('/admin/limits/reset', { tenant: 'clinic' }),
+      gets: admins('403 403 403 200'),
+    },
+  ],
   'GET /admin/usage': [
     { does: 'reads', ask: plain('/admin/usage?tenant=clinic'), gets: admins('403 403 200 200') },
   ],

@@ -1,6 +1,10 @@
 import { describe, expect, it, vi } from 'vitest';
 import { generateApiKey, hashApiKey } from '../../../protocol/index.ts';
-import { authenticate, authenticateAdmin } from '../../../worker/middleware/authenticate.ts';
+import {
+  authenticate,
+  authenticateAdmin,
+  presentedAdminKey,
+} from '../../../worker/middleware/authenticate.ts';
 import type { Index, KeyRecord, KeyRow, Lookup } from '../../../worker/stores/types.ts';
 import { createFakeKeyLedger } from '../../fakes/fake-ledgers.ts';
 
@@ -88,6 +92,8 @@ describe('authenticateAdmin', () => {
     strict: false,
     degrade: null,
     limits: null,
+    limitsFixed: false,
+    tenantLimits: null,
     counter: 'key_9',
     replacedBy: null,
     replaces: null,
@@ -103,8 +109,10 @@ describe('authenticateAdmin', () => {
     const keyLedger = createFakeKeyLedger();
     await keyLedger.add({ ...row, hash: await hashApiKey(hers) });
     await keyLedger.add({ ...row, id: 'key_8', expiresAt: NOW, hash: await hashApiKey(late) });
-    const ask = async (key: string, adminKeyHash: string | null = null) =>
-      authenticateAdmin(request(`Bearer ${key}`), { adminKeyHash, keyLedger, now: () => NOW });
+    const ask = async (key: string, adminKeyHash: string | null = null) => {
+      const presented = await presentedAdminKey(request(`Bearer ${key}`), adminKeyHash);
+      return presented.ok ? authenticateAdmin(presented.value, { keyLedger, now: () => NOW }) : presented;
+    };
     const hash = await hashApiKey(bootstrap);
     expect(await ask(bootstrap, hash)).toMatchObject({ ok: true, value: { root: true } });
     expect(await ask(bootstrap)).toMatchObject({ ok: false });

@@ -22,7 +22,7 @@ const create = (of: Quotas | null): AskQuota => {
   });
 };
 const asking = async (limits: KeyLimits | undefined, keyId = 'key_1', counter?: string) =>
-  ask({ keyId, limits, counter });
+  ask({ keyId, tenant: 'acme', limits, counter });
 const refusal = async (limits: KeyLimits, keyId?: string) => {
   const asked = await asking(limits, keyId);
   return asked.ok ? null : asked.error;
@@ -132,6 +132,71 @@ describe('asking a quota', () => {
     expect(next.ok && Object.fromEntries(next.value.headers)).toMatchObject({
       'x-ratelimit-remaining-tokens': '40',
     });
+  });
+});
+
+describe('asking the quotas of a key and its tenant', () => {
+  const both = async (limits: KeyLimits | undefined, tenantLimits: KeyLimits, keyId = 'key_1') =>
+    ask({ keyId, tenant: 'acme', limits, tenantLimits });
+  const headersOf = (asked: Awaited<ReturnType<typeof both>>) =>
+    Object.fromEntries(asked.ok ? asked.value.headers : asked.error.headers);
+
+  it('lets pass what both let pass, and tells of which less is left', async () => {
+    const asked = await both({ requestsPerMinute: 9, tokensPerMinute: 50 }, { requestsPerMinute: 3 });
+    expect(headersOf(asked)).toMatchObject({
+      'x-ratelimit-limit-requests': '3',
+      'x-ratelimit-remaining-requests': '2',
+      'x-ratelimit-limit-tokens': '50',
+    });
+    expect(quotas.calls).toEqual(['admit key_1', 'admit tenant:acme']);
+    if (asked.ok) await asked.value.settle(30);
+    expect(quotas.calls.slice(2)).toEqual(['settle key_1', 'settle tenant:acme']);
+  });
+
+  it('counts all keys of the tenant together, and none of another', async () => {
+    const tenantLimits = { requestsPerMinute: 2 };
+    const passed = [];
+    for (const keyId of ['key_1', 'key_2', 'key_3'])
+      passed.push((await both(undefined, tenantLimits, keyId)).ok);
+    expect(passed).toEqual([true, true, false]);
+    expect((await ask({ keyId: 'key_1', tenant: 'other', tenantLimits })).ok).toBe(true);
+  });
+
+  it('says whose limits refused, and takes the other one’s word back', async () => {
+    const limits = { requestsPerMinute: 5, concurrent: 1 };
+    const refused = await both(limits, { tokensPerDay: 1, concurrent: 1 });
+    if (refused.ok) await refused.value.settle(1);
+    const spent = await both(limits, { tokensPerDay: 1, concurrent: 1 });
+    expect(headersOf(spent)).toMatchObject({ 'x-graft-limited-by': 'tenant' });
+    expect(spent.ok ? null : spent.error.error).toMatchObject({
+      code: 'insufficient_quota',
+      message: expect.stringContaining('for all of its keys') as string,
+    });
+    // Its place and its request are free again.
+    const next = await both(limits, { requestsPerMinute: 100 });
+    expect(headersOf(next)).toMatchObject({ 'x-ratelimit-remaining-requests': '3' });
+    const own = await both(limits, { requestsPerMinute: 100 });
+    expect(headersOf(own)).toMatchObject({ 'x-graft-limited-by': 'key' });
+    expect(own.ok ? null : own.error.error.message).toMatch(/^This key is limited to 1 requests at the same/);
+    const left = await both(undefined, { requestsPerMinute: 100 });
+    expect(headersOf(left)).toMatchObject({ 'x-ratelimit-remaining-requests': '97' });
+  });
+
+  it('holds to one when the other does not answer', async () => {
+    const admit = quotas.admit;
+    quotas.admit = async (counter, asked) => {
+      if (counter === 'key_1') throw new Error('down');
+      return admit(counter, asked);
+    };
+    const tenantLimits = { requestsPerMinute: 1 };
+    expect((await both({ concurrent: 1 }, tenantLimits)).ok).toBe(true);
+    const second = await both({ concurrent: 1 }, tenantLimits);
+    expect(headersOf(second)).toMatchObject({ 'x-graft-limited-by': 'tenant' });
+    const closed = await both({ concurrent: 1, onOutage: 'refuse' }, { requestsPerMinute: 9 });
+    expect(closed.ok ? null : closed.error.error.code).toBe('registry_unavailable');
+    // What that refusal had counted for the tenant was taken back.
+    const next = await both({ concurrent: 1 }, { requestsPerMinute: 9 });
+    expect(headersOf(next)).toMatchObject({ 'x-ratelimit-remaining-requests': '7' });
   });
 });
 

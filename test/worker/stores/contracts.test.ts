@@ -1,23 +1,27 @@
 import { Miniflare } from 'miniflare';
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createD1BlobLedger } from '../../../worker/stores/d1-blob-ledger.ts';
 import { createD1GrantLedger } from '../../../worker/stores/d1-grants.ts';
 import { createD1KeyLedger } from '../../../worker/stores/d1-key-ledger.ts';
+import { createD1TenantLimits } from '../../../worker/stores/d1-tenant-limits.ts';
 import { createKvGrantIndex } from '../../../worker/stores/kv-grant-index.ts';
 import { createKvKeyIndex } from '../../../worker/stores/kv-key-index.ts';
 import { createKvNameIndex } from '../../../worker/stores/kv-name-index.ts';
+import type { SqlDatabase } from '../../../worker/stores/d1-database.ts';
 import type { KvNamespace } from '../../../worker/stores/kv-namespace.ts';
 import { createSealer } from '../../../worker/stores/sealed-value.ts';
 import { grantLedgerContract } from '../../contracts/grants.ts';
 import { grantIndexContract, keyIndexContract, nameIndexContract } from '../../contracts/kv-indexes.ts';
 import { kvNamespaceContract } from '../../contracts/kv-namespace.ts';
 import { blobLedgerContract, keyLedgerContract } from '../../contracts/ledgers.ts';
+import { tenantLimitsContract } from '../../contracts/tenant-limits.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { createFakeGrantLedger } from '../../fakes/fake-grants.ts';
 import { FakeKv } from '../../fakes/fake-kv.ts';
 import { createFakeBlobLedger } from '../../fakes/fake-blob-ledger.ts';
 import { createFakeKeyLedger } from '../../fakes/fake-ledgers.ts';
-import { openRealDatabase } from './real-database.ts';
+import { createFakeTenantLimits } from '../../fakes/fake-tenant-limits.ts';
+import { migrate, openRealDatabase } from './real-database.ts';
 
 let miniflare: Miniflare;
 
@@ -26,7 +30,7 @@ beforeAll(async () => {
     modules: true,
     script: 'export default {}',
     kvNamespaces: ['KV'],
-    d1Databases: ['DB'],
+    d1Databases: ['DB', 'OLD'],
     compatibilityDate: '2026-05-03',
     cf: false,
   });
@@ -98,3 +102,40 @@ keyLedgerContract('the fake', async () => createFakeKeyLedger());
 keyLedgerContract('D1', async () => createD1KeyLedger(await realDb()));
 grantLedgerContract('the fake', async () => createFakeGrantLedger());
 grantLedgerContract('D1', async () => createD1GrantLedger(await realDb()));
+
+tenantLimitsContract('the fake', async () => {
+  const tenantLimits = createFakeTenantLimits();
+  return { tenantLimits, keyLedger: createFakeKeyLedger(tenantLimits.of) };
+});
+tenantLimitsContract('D1', async () => {
+  const db = await realDb();
+  return { tenantLimits: createD1TenantLimits(db), keyLedger: createD1KeyLedger(db) };
+});
+
+it('knows which limits of a database from before are the operator’s', async () => {
+  const db = (await miniflare.getD1Database('OLD')) as unknown as SqlDatabase;
+  await migrate(db, (file) => file < '0012');
+  const add = (id: string, by: string, limits: string | null, counter: string | null) =>
+    db
+      .prepare(
+        `INSERT INTO keys (id, hash, kind, tenant, scopes, label, created_at, created_by, limits, counter)
+         VALUES (?, ?, 'api', 'alice', '[]', '', 1, ?, ?, ?)`,
+      )
+      .bind(id, `hash of ${id}`, by, limits, counter);
+  const limits = '{"requestsPerMinute":5}';
+  await db.batch([
+    add('by_root', 'bootstrap', limits, null),
+    add('rotated', 'key_9', limits, 'by_root'),
+    add('bare', 'bootstrap', null, null),
+    add('own', 'key_9', limits, null),
+  ]);
+  await migrate(db, (file) => file >= '0012');
+  const keys = await createD1KeyLedger(db).list('alice');
+  expect(keys.map(({ id, limitsFixed }) => [id, limitsFixed])).toEqual([
+    ['bare', false],
+    ['by_root', true],
+    ['own', false],
+    ['rotated', true],
+  ]);
+  expect(keys.map(({ tenantLimits }) => tenantLimits)).toEqual([null, null, null, null]);
+});

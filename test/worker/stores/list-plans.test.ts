@@ -6,6 +6,7 @@ import type { SqlDatabase } from '../../../worker/stores/d1-database.ts';
 import { createD1GrantLedger } from '../../../worker/stores/d1-grants.ts';
 import { createD1KeyLedger } from '../../../worker/stores/d1-key-ledger.ts';
 import { createD1Registry } from '../../../worker/stores/d1-registry.ts';
+import { createD1TenantLimits } from '../../../worker/stores/d1-tenant-limits.ts';
 import { createD1Usage } from '../../../worker/stores/d1-usage.ts';
 import { NO_CAPS } from '../../contracts/grants.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
@@ -59,6 +60,9 @@ const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
   'history of one': (db) => createD1Registry(db).history({ name: null, owner: 'me', before: 9, limit: 9 }),
   'keys of one': (db) => createD1KeyLedger(db).list('me'),
   'keys, a page': (db) => createD1KeyLedger(db).page(page),
+  'keys that limits are written to': (db) => createD1KeyLedger(db).ofTenant({ ...page, tenant: 'me' }),
+  'limits of tenants': (db) => createD1TenantLimits(db).list(page),
+  'limits that are not written': (db) => createD1TenantLimits(db).unwritten(9),
   'keys that end together': (db) => createD1KeyLedger(db).line({ ...line, after: null, limit: 9 }),
   'keys that were made': (db) => createD1KeyLedger(db).madeBy({ id: 'key_1', at: 1, limit: 9 }),
   'a revocation': (db) => createD1KeyLedger(db).revoke({ ...line, at: 1 }),

@@ -1,0 +1,127 @@
+import { defineCommand } from 'citty';
+import { ResetLimitsAnswer, TenantLimitsList, TenantLimitsView } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import type { ApiClient } from '../api-client.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { limitFlags, limitsChange, type KeyArgs } from '../keys/key-flags.ts';
+import { limitsText, when } from '../keys/key-table.ts';
+import { createOutput, plainTable, type Output } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft limits', does: 'tenants that have limits' },
+    {
+      line: 'graft limits set alice --rpm 600 --concurrent 16 --tokens-per-day 5M',
+      does: 'for all keys of alice together',
+    },
+    { line: 'graft limits set alice --rpm none', does: 'one limit less' },
+    { line: 'graft limits lift alice', does: 'no limits of the tenant any more' },
+    { line: 'graft limits reset alice', does: 'what it has used is forgotten' },
+  ],
+  notes: [
+    'Limits of a tenant hold for all of its keys together, whoever made them, beside the limits that each key has of its own (`graft keys`); only the bootstrap key changes them, and a tenant’s admin key sees its own. They are seen within about a minute; of a tenant with many keys, a few hundred keys a minute. `reset` takes a tenant, or the id of a key, and lets its counter begin anew: it gives a budget back, and mends a counter that cannot be read (503 `quota_damaged`). docs/tenants.md says what limits mean exactly.',
+  ],
+};
+
+const ACTIONS = ['list', 'set', 'lift', 'reset'] as const;
+type Action = (typeof ACTIONS)[number];
+
+export default defineCommand({
+  meta: { name: 'limits', description: 'List, set, lift and reset limits of whole tenants' },
+  args: {
+    action: { type: 'positional', description: 'list, set, lift or reset', required: false },
+    tenant: {
+      type: 'positional',
+      description: 'Tenant; for reset also the id of a key',
+      required: false,
+    },
+    ...limitFlags,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const { action, tenant, limits } = parseLimits(args);
+    const client = await adminClient();
+    if (action === 'list') return list(client, output);
+    if (action === 'reset') return reset(client, output, tenant);
+    return change(client, output, tenant, action === 'lift' ? null : limits);
+  },
+});
+
+/** @throws CliError when something is missing, or has no place. */
+export function parseLimits(args: KeyArgs): {
+  action: Action;
+  /** Empty for `list`. */
+  tenant: string;
+  limits: ReturnType<typeof limitsChange>;
+} {
+  const word = String(args['action'] ?? 'list');
+  const action = ACTIONS.find((one) => one === word);
+  if (action === undefined) throw usageError(`'${word}' is none of ${ACTIONS.join(', ')}.`);
+  const tenant = typeof args['tenant'] === 'string' ? args['tenant'] : '';
+  const limits = limitsChange(args);
+  if (action === 'list' && tenant !== '') throw usageError(`\`graft limits list\` takes no '${tenant}'.`);
+  if (action !== 'list' && tenant === '') throw usageError(`Whose? graft limits ${action} <tenant>`);
+  if (action === 'set' && limits === undefined)
+    throw usageError('Say which limits: --rpm 600, --tokens-per-day 5M, --tpm none.');
+  if (action !== 'set' && limits !== undefined)
+    throw usageError(`\`graft limits ${action}\` takes no limits.`);
+  return { action, tenant, limits };
+}
+
+async function list(client: ApiClient, output: Output): Promise<void> {
+  const all: TenantLimitsView[] = [];
+  let cursor: string | null = null;
+  do {
+    const query: string = cursor === null ? '' : `?${new URLSearchParams({ cursor })}`;
+    const response = await client.send('list the limits', `/admin/tenants/limits${query}`);
+    const page = TenantLimitsList.parse(await response.json());
+    all.push(...page.tenants);
+    cursor = page.cursor;
+  } while (cursor !== null);
+  output.result(all, () => (all.length === 0 ? 'no tenant has limits' : limitsTable(all)));
+}
+
+export const limitsTable = (tenants: readonly TenantLimitsView[]): string =>
+  plainTable(
+    ['TENANT', 'LIMITS', 'SINCE', 'STATE'],
+    tenants.map(({ tenant, limits, changed_at, pending }) => [
+      tenant,
+      limitsText(limits),
+      when(changed_at),
+      pending ? 'on its way to the keys' : 'in force',
+    ]),
+  );
+
+async function change(
+  client: ApiClient,
+  output: Output,
+  tenant: string,
+  limits: ReturnType<typeof limitsChange> | null,
+): Promise<void> {
+  const response = await client.send(`change the limits of ${tenant}`, '/admin/tenants/limits', {
+    method: 'POST',
+    body: JSON.stringify({ tenant, limits }),
+  });
+  const now = TenantLimitsView.parse(await response.json());
+  output.result(now, () =>
+    now.limits === null
+      ? `${tenant} has no limits of its own`
+      : `${tenant}: ${limitsText(now.limits)}, for all of its keys together`,
+  );
+  if (now.pending)
+    output.note('It has more keys than one request writes; the schedule does the rest within minutes.');
+}
+
+/** As ids of keys are made. */
+const KEY_ID = /^key_[0-9a-f]{16}$/;
+
+async function reset(client: ApiClient, output: Output, whose: string): Promise<void> {
+  const response = await client.send(`reset ${whose}`, '/admin/limits/reset', {
+    method: 'POST',
+    body: JSON.stringify(KEY_ID.test(whose) ? { key: whose } : { tenant: whose }),
+  });
+  const done = ResetLimitsAnswer.parse(await response.json());
+  output.result(done, () => `what ${whose} has used of its limits is forgotten`);
+}

@@ -1,0 +1,83 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { TenantLimits } from '../../worker/stores/types-metering.ts';
+import type { KeyLedger } from '../../worker/stores/types.ts';
+import { keyRow } from './sample-rows.ts';
+
+/** @param make both of one database. */
+export function tenantLimitsContract(
+  backend: string,
+  make: () => Promise<{ tenantLimits: TenantLimits; keyLedger: KeyLedger }>,
+): void {
+  describe(`TenantLimits on ${backend}`, () => {
+    let limits: TenantLimits;
+    let keys: KeyLedger;
+    const set = (tenant: string, of: { requestsPerMinute: number } | null, at = 1) =>
+      limits.set({ tenant, limits: of, at, actor: 'bootstrap' });
+    beforeEach(async () => {
+      ({ tenantLimits: limits, keyLedger: keys } = await make());
+    });
+
+    it('keeps the last word, and counts its changes', async () => {
+      expect(await limits.get('a')).toBeNull();
+      const first = await set('a', { requestsPerMinute: 5 });
+      expect(first).toEqual({
+        ...{ tenant: 'a', limits: { requestsPerMinute: 5 }, at: 1, actor: 'bootstrap' },
+        ...{ revision: 1, writtenTo: '' },
+      });
+      const second = await set('a', { requestsPerMinute: 6 }, 2);
+      expect(second).toMatchObject({ limits: { requestsPerMinute: 6 }, at: 2, revision: 2 });
+      expect(await limits.get('a')).toEqual(second);
+    });
+
+    it('knows which keys were written, and not of those before the last change', async () => {
+      const first = await set('a', { requestsPerMinute: 5 });
+      await limits.wrote({ ...first, writtenTo: 'key_1' });
+      expect(await limits.unwritten(10)).toEqual([{ ...first, writtenTo: 'key_1' }]);
+      const second = await set('a', null);
+      await limits.wrote({ ...first, writtenTo: null });
+      expect(await limits.unwritten(10)).toEqual([second]);
+      await limits.wrote({ ...second, writtenTo: null });
+      expect(await limits.unwritten(10)).toEqual([]);
+    });
+
+    it('lists who has limits, or still had', async () => {
+      for (const tenant of ['c', 'a', 'b', 'd']) await set(tenant, { requestsPerMinute: 5 });
+      const lifted = await set('b', null);
+      const page = await limits.list({ cursor: null, limit: 3 });
+      expect(page.items.map(({ tenant }) => tenant)).toEqual(['a', 'b', 'c']);
+      const rest = await limits.list({ cursor: page.cursor, limit: 3 });
+      expect(rest.items.map(({ tenant }) => tenant)).toEqual(['d']);
+      expect(rest.cursor).toBeNull();
+      await limits.wrote({ ...lifted, writtenTo: null });
+      const all = await limits.list({ cursor: null, limit: 10 });
+      expect(all.items.map(({ tenant }) => tenant)).toEqual(['a', 'c', 'd']);
+    });
+
+    it('come with the rows of the tenant’s keys, from wherever these are read', async () => {
+      const hers = keyRow('key_1', { tenant: 'a' });
+      const admin = keyRow('key_2', { tenant: 'a', kind: 'admin' });
+      await keys.add(hers);
+      await keys.add(admin);
+      await keys.add(keyRow('key_3', { tenant: 'b' }));
+      await set('a', { requestsPerMinute: 5 });
+      const tenantLimits = { requestsPerMinute: 5 };
+      expect(await keys.get('key_1')).toEqual({ ...hers, tenantLimits });
+      expect(await keys.get('key_3')).toMatchObject({ tenantLimits: null });
+      expect(await keys.admin(admin.hash)).toMatchObject({ tenantLimits });
+      expect((await keys.page({ cursor: null, limit: 9 })).items[0]).toMatchObject({ tenantLimits });
+      expect(await keys.list('a')).toMatchObject([{ tenantLimits }, { tenantLimits }]);
+    });
+
+    it('finds the API keys of a tenant that are good, page by page', async () => {
+      for (const i of [4, 2, 1, 3]) await keys.add(keyRow(`key_${i}`, { tenant: 'a' }));
+      await keys.add(keyRow('key_5', { tenant: 'a', kind: 'admin' }));
+      await keys.add(keyRow('key_6', { tenant: 'b' }));
+      await keys.revoke({ id: 'key_2', successors: false, made: false, at: 9 });
+      const page = await keys.ofTenant({ tenant: 'a', cursor: null, limit: 2 });
+      expect(page.items.map(({ id }) => id)).toEqual(['key_1', 'key_3']);
+      const rest = await keys.ofTenant({ tenant: 'a', cursor: page.cursor, limit: 2 });
+      expect(rest.items.map(({ id }) => id)).toEqual(['key_4']);
+      expect(rest.cursor).toBeNull();
+    });
+  });
+}
