@@ -62,7 +62,6 @@ const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
   'keys, a page': (db) => createD1KeyLedger(db).page(page),
   'keys that limits are written to': (db) => createD1KeyLedger(db).ofTenant({ ...page, tenant: 'me' }),
   'limits of tenants': (db) => createD1TenantLimits(db).list(page),
-  'limits that are not written': (db) => createD1TenantLimits(db).unwritten(9),
   'keys that end together': (db) => createD1KeyLedger(db).line({ ...line, after: null, limit: 9 }),
   'keys that were made': (db) => createD1KeyLedger(db).madeBy({ id: 'key_1', at: 1, limit: 9 }),
   'a revocation': (db) => createD1KeyLedger(db).revoke({ ...line, at: 1 }),
