@@ -32,7 +32,8 @@ import { endUser, USER_HEADER } from '../policy/experiment/unit-of.ts';
 import type { ExperimentSink, ShadowRunner } from '../stores/types-experiments.ts';
 import type { CompletionEnding, CompletionMeter, MeteredAnswer } from '../stores/types-metering.ts';
 import type { Caller, Index, KeyRecord } from '../stores/types.ts';
-import { mostTokens } from '../usage/most-tokens.ts';
+import { UNKNOWN_CONTEXT_TOKENS } from '../limits.ts';
+import { mostTokens } from '../policy/most-tokens.ts';
 import { serverTiming } from '../observe/server-timing.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { lookUpModel, type PendingModel, type Resolution, type ResolveDeps } from './resolve-model.ts';
@@ -225,7 +226,10 @@ function usedBy(
       const tokens = await asked.used();
       if (tokens !== null) return { exact: true, tokens };
       const base = await deps.origins.base();
-      return { exact: false, tokens: mostTokens(body, base.ok ? base.value.context : null) };
+      return {
+        exact: false,
+        tokens: mostTokens(body, base.ok ? base.value.context : UNKNOWN_CONTEXT_TOKENS),
+      };
     },
   };
 }

@@ -104,7 +104,6 @@ describe('PromptQueue', () => {
   });
 });
 
-// eslint-disable-next-line require-yield
 function* one(): Steps<number> {
   return 1;
 }

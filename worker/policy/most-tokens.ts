@@ -1,18 +1,16 @@
 import type { ChatCompletionRequest, ResponseRequest, TextCompletionRequest } from '../../protocol/index.ts';
-import { UNKNOWN_CONTEXT_TOKENS } from '../limits.ts';
 import type { TokenCounts } from '../stores/types-metering.ts';
 
 /**
  * The most tokens that a request can use: what is counted for one whose client left it when its origin does not say what
  * it used, so that leaving is never cheaper than staying. A token of the prompt is a byte of the body at least, a prompt
  * and each of its answers fit the context together, and an answer ends at its limit.
- * @param context of the base, tokens; null when nobody knows.
+ * @param room the context of the base, tokens.
  */
 export function mostTokens(
   request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest,
-  context: number | null,
+  room: number,
 ): TokenCounts {
-  const room = context ?? UNKNOWN_CONTEXT_TOKENS;
   const bytes = new TextEncoder().encode(JSON.stringify(request)).length;
   const limit = limitOf(request);
   const promptTokens = Math.min(bytes, Math.max(0, room - (limit ?? 0)));
