@@ -68,7 +68,10 @@ describe('the openai client', () => {
   });
 
   it('gets typed errors', async () => {
-    const missing = openai.chat.completions.create({ model: 'medicine/cardiology/dr-le', messages });
+    // A key is given suggestions only so often a second.
+    const apiKey = await graft.makeKey({ tenant: 'default' });
+    const fresh = new OpenAI({ baseURL: `${graft.edge.url}/v1`, apiKey, maxRetries: 0 });
+    const missing = fresh.chat.completions.create({ model: 'medicine/cardiology/dr-le', messages });
     await expect(missing).rejects.toBeInstanceOf(NotFoundError);
     await expect(missing).rejects.toMatchObject({ code: 'model_not_found', type: 'invalid_request_error' });
     await expect(missing).rejects.toThrow(`Did you mean '${NAME}'?`);
