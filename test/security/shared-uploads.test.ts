@@ -165,7 +165,7 @@ describe('a file that several tenants send', () => {
         answers.push(await alice.put(index, junk.subarray(index)), await alice.put(index, part));
       answers.push(await alice.state(), await alice.close([bytes]), await alice.close(parts));
       answers.push(await alice.state());
-            // Keys are new in each play.
+      // Keys are new in each play.
       return { answers, calls: calls.filter((call) => !/key:|^(keyLedger|rights)\./.test(call)) };
     };
     const alone = await play('nobody');
