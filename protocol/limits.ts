@@ -50,6 +50,18 @@ export const SIGNATURE_WINDOW_MS = 60_000;
 /** Length cap of `x-request-id`; longer or odd ones are replaced. */
 export const MAX_REQUEST_ID = 128;
 
+/** A stream of an origin is never silent for longer, ms: proxies in between cut what is, nginx after 60 s. */
+export const STREAM_HEARTBEAT_MS = 10_000;
+/**
+ * A stream of an origin in which nothing came for this long is dead, ms: two heartbeats may be missing, and there is
+ * time for a third to be late. An edge counts what it used then, for which a request whose client has gone has 30 s.
+ */
+export const STREAM_STALL_MS = 25_000;
+
+/** OpenAI's limit of `prompt_cache_key` and `safety_identifier`, and ours of what else names a client, characters. */
+export const MAX_CLIENT_KEY = 64;
+export const MAX_USER_CHARACTERS = 512;
+
 /** Variants of one experiment. */
 export const MAX_VARIANTS = 10;
 /** Smaller arms never fill: at a tenth of a percent, ten thousand units give ten. */

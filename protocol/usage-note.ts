@@ -11,8 +11,11 @@ export interface UsageNote {
   promptTokens: number;
   /** null while it is not known. */
   completionTokens: number | null;
-  /** `length`: at least one of the answer's choices was cut at its length. Absent while it is not known. */
-  finish?: 'stop' | 'length';
+  /**
+   * `length`: at least one of the answer's choices was cut at its length. `left`: its reader was too slow, and the
+   * answer was given up. Absent while it is not known.
+   */
+  finish?: 'stop' | 'length' | 'left';
 }
 
 export function writeUsageNote({ promptTokens, completionTokens, finish }: UsageNote): string {
@@ -24,7 +27,7 @@ export function writeUsageNote({ promptTokens, completionTokens, finish }: Usage
 
 /** @returns null for what is none. */
 export function readUsageNote(text: string | null): UsageNote | null {
-  const match = /^prompt=(\d{1,9})(?:,completion=(\d{1,9})(?:,finish=(stop|length))?)?$/.exec(
+  const match = /^prompt=(\d{1,9})(?:,completion=(\d{1,9})(?:,finish=(stop|length|left))?)?$/.exec(
     text?.trim() ?? '',
   );
   if (match === null) return null;
@@ -35,3 +38,7 @@ export function readUsageNote(text: string | null): UsageNote | null {
     ...(finish === undefined ? {} : { finish }),
   };
 }
+
+/** @returns how an answer ended that came to its end; null for what did not, or when nobody says. */
+export const finishOf = (note: UsageNote | null): 'stop' | 'length' | null =>
+  note?.finish === undefined || note.finish === 'left' ? null : note.finish;

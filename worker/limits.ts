@@ -88,7 +88,7 @@ export const SIGNATURE_EJECT_MS = 30 * SECOND;
 export const LOAD_ANSWER_FRESH_MS = 2 * SECOND;
 /** Rows of an origin that has not said how many it has; the origin's own default. */
 export const UNKNOWN_SLOTS = 16;
-/** A stream that moves nothing for this long is dead: it is ended and not counted as load; origins send a heartbeat each 15 s. */
+/** A stream that moves nothing for this long is not counted as load: it was cut off here, with all its timers. */
 export const ORIGIN_LEASE_MS = 60 * SECOND;
 /** How long one request waits for its adapters to reach an origin before it is told to come back. */
 export const LOAD_BUDGET_MS = 60 * SECOND;
@@ -207,12 +207,7 @@ export const MAX_MADE_LISTED = 100;
 export const LEASE_MS = 60 * SECOND;
 /** … and that sign is given so often: three can be lost. */
 export const LEASE_RENEW_MS = 15 * SECOND;
-/**
- * A stream in which nothing moves for this long is ended: origins send something each 15 s, so that its client has gone
- * without workerd noticing (workerd#6832), or the origin hangs. What it used is counted then, for which a request whose
- * client has gone has 30 s.
- */
-export const STREAM_STALL_MS = 25 * SECOND;
+/** So often a stream is looked at, whether anything moves in it (protocol's STREAM_STALL_MS). */
 export const STREAM_STALL_CHECK_MS = 2_500;
 /** A lease that ended by itself is still known for this long, so that tokens that are told late are counted, once. */
 export const LEASE_KEPT_MS = REQUEST_BUDGET_MS;

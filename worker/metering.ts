@@ -39,8 +39,6 @@ export function createMeter(params: Clock & { quotas: Quotas | null; usage: Usag
     askQuota,
     usage,
     renewMs: limits.LEASE_RENEW_MS,
-    stallMs: limits.STREAM_STALL_MS,
-    stallCheckMs: limits.STREAM_STALL_CHECK_MS,
   });
 }
 

@@ -9,9 +9,15 @@ import {
   type ChainEntry,
   type OriginRequest,
   type Result,
+  STREAM_STALL_MS,
   USAGE_HEADER,
 } from '../protocol/index.ts';
-import { LOAD_BUDGET_MS, ORIGIN_LEASE_MS, REQUEST_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
+import {
+  LOAD_BUDGET_MS,
+  REQUEST_BUDGET_MS,
+  SIGNATURE_EJECT_MS,
+  STREAM_STALL_CHECK_MS,
+} from './limits.ts';
 import { logLine } from './observe/log-line.ts';
 import {
   originUnavailable,
@@ -25,7 +31,7 @@ import type { Lease, OriginHealth } from './origin-health.ts';
 import { guardStream } from './origin-stream.ts';
 import type { UsageQuestion } from './origin-usage.ts';
 import { chooseOrigins, type Origin } from './policy/choose-origin.ts';
-import type { TokenCounts } from './stores/types-metering.ts';
+import type { StreamEnd, TokenCounts } from './stores/types-metering.ts';
 
 export interface CompletionCall {
   path: '/v1/chat/completions' | '/v1/completions' | '/v1/responses';
@@ -54,6 +60,8 @@ export interface AskedOrigin {
 export interface Served {
   /** Its body has not been read; also when the origin refuses the request. */
   response: Response;
+  /** Of a stream: how it ended, when it has; null for anything else. */
+  ended: Promise<StreamEnd> | null;
   origin: Origin;
   /** Ids of the origins that were asked before and could not serve. */
   tried: string[];
@@ -201,25 +209,35 @@ export function createComplete(params: {
   }
 
   /** The lease ends with the body of a stream; headers of a whole answer come when the work is done. */
-  function deliver(origin: Origin, response: Response, lease: Lease, call: CompletionCall): Response {
+  function deliver(
+    origin: Origin,
+    response: Response,
+    lease: Lease,
+    call: CompletionCall,
+  ): Pick<Served, 'response' | 'ended'> {
     const { body, status, headers } = response;
     if (body === null || !isEventStream(headers)) {
       lease.end();
-      return response;
+      return { response, ended: null };
     }
+    let tell: (end: StreamEnd) => void = () => undefined;
+    const ended = new Promise<StreamEnd>((resolve) => (tell = resolve));
     const guarded = guardStream(body, {
       path: call.path,
       gone: call.signal,
+      now,
       onProgress: lease.renew,
-      idleMs: ORIGIN_LEASE_MS,
+      stallMs: STREAM_STALL_MS,
+      checkMs: STREAM_STALL_CHECK_MS,
       onEnd(end) {
         lease.end();
+        tell(end);
         if (end !== 'cut') return;
         logLine('stream_cut', { origin: origin.id, request_id: call.requestId });
         health.failed(origin);
       },
     });
-    return new Response(guarded, { status, headers });
+    return { response: new Response(guarded, { status, headers }), ended };
   }
 
   return async (call: CompletionCall): Promise<Result<Served, ApiError>> => {
@@ -257,19 +275,18 @@ export function createComplete(params: {
     const tried: string[] = [];
     let failure: ApiError = originUnavailable();
     let refusal: Served | null = null;
-    for (const [turn, origin] of order.entries()) {
+    for (const origin of order) {
       const lease = health.start(origin);
-      const isLast = turn === order.length - 1;
       call.onAsked?.({ used: () => askUsage(origin, askId, call.requestId) });
-      const exchanged = await (isLast ? exchange : exchangeWatched)(origin, exchangeCall);
+      const exchanged = await exchangeWatched(origin, exchangeCall);
       const judged = judge(origin, exchanged, call);
       if (judged.kind === 'serve')
-        return ok({ response: deliver(origin, judged.response, lease, call), origin, tried });
+        return ok({ ...deliver(origin, judged.response, lease, call), origin, tried });
       lease.end();
       failure = judged.error;
       if (now() - started >= REQUEST_BUDGET_MS) return err(deadline());
       if (judged.kind === 'stop') break;
-      if (judged.response !== undefined) refusal ??= { response: judged.response, origin, tried: [...tried] };
+      if (judged.response !== undefined) refusal ??= { response: judged.response, ended: null, origin, tried: [...tried] };
       tried.push(origin.id);
     }
     return refusal === null ? err(failure) : ok(refusal);

@@ -1,25 +1,15 @@
 import { errorBody, type ApiError } from '../protocol/index.ts';
-
-/** How the answer's body came to its end. */
-export type StreamEnd = 'whole' | 'cut' | 'gone';
+import { OriginFrames } from './origin-frames.ts';
+import type { StreamEnd } from './stores/types-metering.ts';
 
 /** A frame that is not complete after this many bytes is passed on as it is. */
 const MAX_HELD_BYTES = 4 * 1024 * 1024;
 
-const LF = 10;
-
-/** Index behind the last blank line, 0 when there is none. */
-function lastFrameEnd(bytes: Uint8Array): number {
-  for (let i = bytes.length - 1; i > 0; i -= 1) if (bytes[i] === LF && bytes[i - 1] === LF) return i + 1;
-  return 0;
-}
-
-function join(a: Uint8Array, b: Uint8Array): Uint8Array {
-  const joined = new Uint8Array(a.length + b.length);
-  joined.set(a);
-  joined.set(b, a.length);
-  return joined;
-}
+const BROKEN: ApiError = {
+  code: 'origin_unavailable',
+  message: 'The model server stopped in the middle of the answer. Please ask again.',
+  retryAfterMs: 0,
+};
 
 /** The event that OpenAI's clients of this path take for an error. */
 function errorEvent(path: string, error: ApiError, last: Uint8Array | null): Uint8Array {
@@ -39,8 +29,9 @@ function errorEvent(path: string, error: ApiError, last: Uint8Array | null): Uin
 }
 
 /**
- * Passes an origin's event stream on in whole events. When the origin's connection breaks, the client gets an error
- * event instead of silence: what it already has cannot be taken back, so no other origin is asked.
+ * Passes an origin's event stream on in whole events, and is the one place that watches it. When the origin breaks off,
+ * is silent, or ends before the answer does, the client gets an error event: what it already has cannot be taken back,
+ * so no other origin is asked. When nobody reads, the origin is let go.
  * @param gone aborts when the client has gone.
  */
 export function guardStream(
@@ -48,26 +39,28 @@ export function guardStream(
   params: {
     path: string;
     gone: AbortSignal;
+    /** Unix ms. */
+    now: () => number;
     onProgress: () => void;
-    /** A read that brings nothing for this long, and at most twice as long, ends the stream as a break does, ms. */
-    idleMs: number;
+    /** A stream in which nothing moves for this long is ended, ms … */
+    stallMs: number;
+    /** … and so often it is looked at. One timer a stream: one a chunk would cost the edge's CPU. */
+    checkMs: number;
     /** Once. */
     onEnd: (end: StreamEnd) => void;
   },
 ): ReadableStream<Uint8Array> {
+  const { path, now } = params;
   const reader = body.getReader();
-  let held: Uint8Array | null = null;
+  const frames = new OriginFrames(path, MAX_HELD_BYTES);
   let last: Uint8Array | null = null;
   let ended = false;
+  /** Somebody waits for the origin. */
   let reading = false;
-  let moved = false;
-  let stalled = false;
-  // A machine that loses its power says no goodbye. One timer a stream: one a chunk would cost the edge's CPU.
-  const watch = setInterval(() => {
-    stalled = reading && !moved;
-    moved = false;
-    if (stalled) reader.cancel().catch(() => undefined);
-  }, params.idleMs);
+  let silent = false;
+  let movedAt = now();
+
+  const letGo = () => reader.cancel().catch(() => undefined);
   const end = (how: StreamEnd): void => {
     if (ended) return;
     ended = true;
@@ -78,43 +71,50 @@ export function guardStream(
   // workerd does not always cancel the stream of a client that has gone.
   const leave = (): void => {
     end('gone');
-    reader.cancel().catch(() => undefined);
+    void letGo();
   };
+
+  let controller: ReadableStreamDefaultController<Uint8Array>;
+  // A machine that loses its power says no goodbye, and neither does each client (workerd#6832).
+  const watch = setInterval(() => {
+    if (now() - movedAt < params.stallMs) return;
+    if (reading) {
+      silent = true;
+      void letGo();
+    } else {
+      leave();
+      controller.error(new Error('nobody reads'));
+    }
+  }, params.checkMs);
   if (params.gone.aborted) leave();
   else params.gone.addEventListener('abort', leave, { once: true });
 
+  /** @returns what the origin said, in whole frames; null at its end. @throws when it breaks off or is silent. */
+  async function next(): Promise<Uint8Array | null> {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (silent) throw new Error('the origin is silent');
+      if (done) return null;
+      movedAt = now();
+      params.onProgress();
+      const whole = frames.push(value);
+      if (whole !== null) return whole;
+    }
+  }
+
   return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      try {
-        for (;;) {
-          reading = true;
-          const { done, value } = await reader.read();
-          reading = false;
-          moved = true;
-          if (stalled) throw new Error('the origin is silent');
-          if (done) {
-            if (held !== null) controller.enqueue(held);
-            end('whole');
-            return controller.close();
-          }
-          params.onProgress();
-          const bytes: Uint8Array = held === null ? value : join(held, value);
-          const whole = bytes.length > MAX_HELD_BYTES ? bytes.length : lastFrameEnd(bytes);
-          held = whole === bytes.length ? null : bytes.subarray(whole);
-          if (whole === 0) continue;
-          last = whole === bytes.length ? bytes : bytes.subarray(0, whole);
-          return controller.enqueue(last);
-        }
-      } catch {
-        if (!ended) {
-          const message = 'The model server stopped in the middle of the answer. Please ask again.';
-          controller.enqueue(
-            errorEvent(params.path, { code: 'origin_unavailable', message, retryAfterMs: 0 }, last),
-          );
-        }
-        end('cut');
-        controller.close();
-      }
+    start: (started) => void (controller = started),
+    async pull() {
+      movedAt = now();
+      reading = true;
+      const said = await next().catch(() => null);
+      reading = false;
+      if (ended) return controller.close();
+      if (said !== null) return controller.enqueue((last = said));
+      const how = silent ? 'cut' : frames.end();
+      if (how === 'cut') controller.enqueue(errorEvent(path, BROKEN, last));
+      end(how);
+      controller.close();
     },
     cancel: leave,
   });

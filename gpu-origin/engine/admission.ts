@@ -67,4 +67,6 @@ export const shuttingDown = (): ApiError => ({
 /** The row's logits are NaN or infinite: its adapters, most likely. */
 export const NOT_FINITE = 'The model gave no finite output for this request.';
 
+export const MODEL_FAILED = 'The model failed in the middle of this request.';
+
 export const rowFault = (message: string): ApiError => ({ code: 'internal_error', message });

@@ -91,7 +91,10 @@ export interface EngineObserver {
     running: number;
     waiting: number;
     loading: number;
+    parked: number;
   }): void;
+  /** A row was set aside for another tenant's. */
+  onPark?(row: { tenant: string }): void;
   /** `ms` since the request was added. */
   onFirstToken?(token: { tenant: string; ms: number }): void;
   /** Each later token; `ms` since the one before. */
@@ -122,8 +125,10 @@ export interface EngineStats {
   readonly running: number;
   readonly waiting: number;
   readonly loading: number;
+  /** Rows that are set aside while others have their turn. */
+  readonly parked: number;
   readonly kvTokens: number;
-  /** Tokens that fit: slots x context. */
+  /** Tokens that fit: slots and parking slots x context. */
   readonly kvCapacity: number;
 }
 

@@ -1,7 +1,16 @@
 import { chainId, err, ok, type ApiError, type ResidentList, type Result } from '../../protocol/index.ts';
 import type { TokenBytes } from '../generation/detokenizer.ts';
 import { AdapterCache } from './adapter-cache.ts';
-import { checkRequest, deadlineExceeded, neverFits, queueFull, rowFault, shuttingDown } from './admission.ts';
+import { Alarm } from './alarm.ts';
+import {
+  checkRequest,
+  deadlineExceeded,
+  MODEL_FAILED,
+  neverFits,
+  queueFull,
+  rowFault,
+  shuttingDown,
+} from './admission.ts';
 import type {
   EngineContract,
   EngineHandle,
@@ -15,9 +24,10 @@ import { leaseAdapters } from './lease-adapters.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { handleOf, newSequence } from './new-sequence.ts';
 import type { AdapterSource, Clock, ModelRunner } from './ports.ts';
-import { Scheduler, type PrefillStep, type Step } from './scheduler.ts';
+import { Scheduler, type PrefillStep, type Step, type Swap } from './scheduler.ts';
 import { scorePrompt, wantedPositions } from './score-prompt.ts';
 import type { Sequence } from './sequence.ts';
+import { engineStats } from './stats.ts';
 
 export type * from './engine-types.ts';
 
@@ -52,8 +62,7 @@ export class Engine implements EngineContract {
   readonly #scheduler: Scheduler;
   readonly #slots: KvSlots<Sequence>;
   readonly #lifecycle: Lifecycle;
-  #woken = false;
-  #resume: (() => void) | null = null;
+  readonly #alarm: Alarm;
   #closed = false;
   readonly #loop: Promise<void>;
 
@@ -62,6 +71,7 @@ export class Engine implements EngineContract {
     this.#options = options;
     this.#runner = runner;
     this.#clock = clock;
+    this.#alarm = new Alarm(clock);
     this.#observer = guardObserver(options.observer ?? {});
     this.#eos = new Set(options.eosTokenIds);
     this.#slots = new KvSlots(runner);
@@ -77,14 +87,14 @@ export class Engine implements EngineContract {
       clock,
       budgetBytes: options.adapterBudgetBytes,
       observer: this.#observer,
-      wake: () => this.#wake(),
+      wake: this.#alarm.ring,
     });
     this.#lifecycle = new Lifecycle({
       scheduler: this.#scheduler,
       slots: this.#slots,
       clock,
       observer: this.#observer,
-      wake: () => this.#wake(),
+      wake: this.#alarm.ring,
     });
     this.#loop = this.#run();
   }
@@ -113,11 +123,11 @@ export class Engine implements EngineContract {
         request,
         seed,
         eos: this.#eos,
-        wake: () => this.#wake(),
+        wake: this.#alarm.ring,
       }),
     );
     for (const sequence of sequences) this.#lifecycle.add(sequence);
-    this.#wake();
+    this.#alarm.ring();
     return ok(sequences.map(handleOf));
   }
 
@@ -136,21 +146,7 @@ export class Engine implements EngineContract {
   }
 
   stats(): EngineStats {
-    let loading = 0;
-    let kvTokens = 0;
-    for (const sequence of this.#lifecycle.live) {
-      if (sequence.state === 'loading') loading += 1;
-      kvTokens += sequence.length;
-    }
-    const { slots, base } = this.#runner;
-    return {
-      slots,
-      running: this.#slots.running,
-      waiting: this.#scheduler.queued - loading,
-      loading,
-      kvTokens,
-      kvCapacity: slots * base.context,
-    };
+    return engineStats(this.#lifecycle.live, this.#slots, this.#scheduler, this.#runner);
   }
 
   residents(): ResidentList {
@@ -175,7 +171,7 @@ export class Engine implements EngineContract {
 
   async close(): Promise<void> {
     this.#closed = true;
-    this.#wake();
+    this.#alarm.ring();
     await this.#loop;
   }
 
@@ -184,6 +180,7 @@ export class Engine implements EngineContract {
       this.#settle();
       const step = this.#scheduler.next(this.#slots);
       if (step === null) await this.#sleep();
+      else if (isSwap(step)) this.#lifecycle[step.kind](step.sequence);
       else await this.#execute(step);
     }
     for (const sequence of this.#lifecycle.live) this.#lifecycle.abort(sequence);
@@ -192,7 +189,7 @@ export class Engine implements EngineContract {
 
   /** What happened since the last step takes effect here, between steps: adapters, aborts, deadlines. */
   #settle(): void {
-    this.#woken = false;
+    this.#alarm.clear();
     const now = this.#clock.now();
     leaseAdapters({ queue: this.#scheduler.queue(), adapters: this.#adapters, slots: this.#runner.slots });
     this.#adapters.settle();
@@ -217,7 +214,7 @@ export class Engine implements EngineContract {
       // From the last slot down, so that none of them is moved first.
       for (const row of rows.reverse())
         if (!row.ended)
-          this.#lifecycle.fail(row, rowFault('The model failed in the middle of this request.'));
+          this.#lifecycle.fail(row, rowFault(MODEL_FAILED));
     }
     this.#observer.onStep?.({
       kind: step.kind,
@@ -283,27 +280,18 @@ export class Engine implements EngineContract {
 
   /** Until something happens: a request, an abort, a loaded adapter, a deadline. */
   async #sleep(): Promise<void> {
-    if (this.#woken || this.#closed) return;
-    const deadline = Math.min(...[...this.#lifecycle.live].map((sequence) => sequence.deadline));
-    const cancel =
-      deadline === Infinity
-        ? null
-        : this.#clock.timer(Math.max(0, deadline - this.#clock.now()), () => this.#wake());
-    await new Promise<void>((resolve) => (this.#resume = resolve));
-    cancel?.();
-  }
-
-  #wake(): void {
-    this.#woken = true;
-    this.#resume?.();
-    this.#resume = null;
+    if (this.#closed) return;
+    await this.#alarm.wait(Math.min(...[...this.#lifecycle.live].map((sequence) => sequence.deadline)));
   }
 
   /** Why `tenant` may not queue `rows` more sequences now. */
   #full(tenant: string, rows: number): ApiError | null {
     if (this.#closed) return shuttingDown();
-    const refusal = this.#scheduler.refuse(tenant, rows);
+    const alone = [...this.#lifecycle.live].every((sequence) => sequence.tenant === tenant);
+    const refusal = this.#scheduler.refuse({ tenant, rows, alone });
     if (refusal === null) return null;
     return refusal === 'never' ? neverFits(rows) : queueFull(this.#scheduler.queued, refusal);
   }
 }
+
+const isSwap = (step: Step | Swap): step is Swap => step.kind === 'park' || step.kind === 'resume';

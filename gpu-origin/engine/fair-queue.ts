@@ -21,19 +21,22 @@ export class FairQueue<Item extends { readonly tenant: string }> {
     return this.#size;
   }
 
-  sizeOf(tenant: string): number {
-    return this.#queues.get(tenant)?.length ?? 0;
+  /** What waits of one tenant, in order. */
+  of(tenant: string): readonly Item[] {
+    return this.#queues.get(tenant) ?? [];
   }
 
   counterOf(tenant: string): number {
     return this.#counters.get(tenant) ?? 0;
   }
 
-  add(item: Item): void {
+  /** @param at `front`: before all others of its tenant. */
+  add(item: Item, at: 'front' | 'back' = 'back'): void {
     const queue = this.#queues.get(item.tenant);
     this.#size += 1;
     if (queue !== undefined) {
-      queue.push(item);
+      if (at === 'front') queue.unshift(item);
+      else queue.push(item);
       return;
     }
     const floor =

@@ -30,6 +30,7 @@ export function guardObserver(observer: EngineObserver): EngineObserver {
   };
   const names = [
     'onStep',
+    'onPark',
     'onFirstToken',
     'onToken',
     'onFinish',

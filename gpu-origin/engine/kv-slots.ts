@@ -1,16 +1,24 @@
 import type { ModelRunner, RowDelta } from './ports.ts';
 
+type Runner = Pick<ModelRunner, 'slots' | 'parking' | 'assign' | 'move' | 'release'>;
+
 /**
  * Which row is in which slot. Decode rows lie in slots 0 … n-1 without a hole, since a decode step runs over exactly
- * these; the row in prefill lies in a slot above them.
+ * these; the row in prefill lies in a slot above them. Rows that are set aside lie in the parking slots behind the
+ * batch's, each where it is until it comes back.
  */
 export class KvSlots<Row extends { readonly length: number }> {
-  readonly #runner: Pick<ModelRunner, 'slots' | 'assign' | 'move' | 'release'>;
+  readonly #runner: Runner;
   readonly #rows: Row[] = [];
+  readonly #parked = new Map<Row, number>();
+  /** Parking slots, the next one to be used last. */
+  readonly #free: number[];
   #prefilling: { row: Row; slot: number } | null = null;
 
-  constructor(runner: Pick<ModelRunner, 'slots' | 'assign' | 'move' | 'release'>) {
+  constructor(runner: Runner) {
     this.#runner = runner;
+    // Low ones first, so that few of them ever become resident.
+    this.#free = Array.from({ length: runner.parking }, (_, index) => runner.slots + index).reverse();
   }
 
   /** Decode rows; the index is the slot. */
@@ -26,8 +34,17 @@ export class KvSlots<Row extends { readonly length: number }> {
     return this.#rows.length + (this.#prefilling === null ? 0 : 1);
   }
 
+  /** Rows that are set aside. */
+  get parked(): number {
+    return this.#parked.size;
+  }
+
   get full(): boolean {
     return this.running >= this.#runner.slots;
+  }
+
+  get parkingFull(): boolean {
+    return this.#free.length === 0;
   }
 
   /** Puts a new row above the decode rows. */
@@ -49,6 +66,28 @@ export class KvSlots<Row extends { readonly length: number }> {
     this.#rows.push(entering.row);
   }
 
+  /** Sets a decode row aside; the last one moves into its slot. */
+  park(row: Row): void {
+    const slot = this.#rows.indexOf(row);
+    const place = this.#free.at(-1);
+    if (slot < 0 || place === undefined) throw new Error('the row cannot be set aside');
+    this.#runner.move(slot, place, row.length);
+    this.#free.pop();
+    this.#parked.set(row, place);
+    const last = this.#takeOut(slot);
+    if (last !== row) this.#runner.move(this.#rows.length, slot, last.length);
+  }
+
+  /** A row that was set aside becomes the last decode row. */
+  resume(row: Row): void {
+    const place = this.#parked.get(row);
+    if (place === undefined || this.#prefilling !== null || this.full)
+      throw new Error('the row cannot come back');
+    this.#runner.move(place, this.#rows.length, row.length);
+    this.#vacate(row, place);
+    this.#rows.push(row);
+  }
+
   /** Takes a row out; the last decode row moves into its slot. Does nothing for a row that has no slot. */
   leave(row: Row): void {
     if (this.#prefilling?.row === row) {
@@ -57,11 +96,28 @@ export class KvSlots<Row extends { readonly length: number }> {
       this.#runner.release(slot);
       return;
     }
+    const place = this.#parked.get(row);
+    if (place !== undefined) {
+      this.#vacate(row, place);
+      this.#runner.release(place);
+      return;
+    }
     const slot = this.#rows.indexOf(row);
     if (slot < 0) return;
-    const last = this.#rows.pop()!;
-    if (last !== row) this.#rows[slot] = last;
+    const last = this.#takeOut(slot);
     this.#runner.release(slot);
     if (last !== row) this.#runner.move(this.#rows.length, slot, last.length);
+  }
+
+  #vacate(row: Row, place: number): void {
+    this.#parked.delete(row);
+    this.#free.push(place);
+  }
+
+  /** @returns the row that is listed in `slot` now: the last one; or the one that was there, if it was the last. */
+  #takeOut(slot: number): Row {
+    const last = this.#rows.pop()!;
+    if (slot < this.#rows.length) this.#rows[slot] = last;
+    return last;
   }
 }

@@ -23,7 +23,9 @@ export function leaseAdapters(params: {
     taken += 1;
     places.set(tenant, (places.get(tenant) ?? 0) + 1);
   };
-  for (const sequence of queue) if (sequence.lease !== null) take(sequence.tenant);
+  // A row that is set aside holds its adapters as those that run do.
+  for (const sequence of queue)
+    if (sequence.lease !== null && sequence.state !== 'parked') take(sequence.tenant);
 
   let blocked: Sequence | null = null;
   for (const sequence of queue) {

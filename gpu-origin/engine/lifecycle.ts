@@ -1,5 +1,5 @@
 import type { ApiError, FinishReason } from '../../protocol/index.ts';
-import { NOT_FINITE, rowFault } from './admission.ts';
+import { MODEL_FAILED, NOT_FINITE, rowFault } from './admission.ts';
 import type { AnswerPart } from './answer.ts';
 import type { EngineObserver, Outcome } from './engine-types.ts';
 import type { KvSlots } from './kv-slots.ts';
@@ -56,6 +56,34 @@ export class Lifecycle {
     if (finish !== null) this.finish(sequence, finish);
   }
 
+  /** A decode row makes room for another tenant's: it waits with all it has. */
+  park(sequence: Sequence): void {
+    this.#swap(sequence, () => {
+      this.#slots.park(sequence);
+      sequence.become('parked');
+      this.#scheduler.park(sequence);
+      this.#observer.onPark?.({ tenant: sequence.tenant });
+    });
+  }
+
+  /** Its turn has come again. */
+  resume(sequence: Sequence): void {
+    this.#swap(sequence, () => {
+      this.#slots.resume(sequence);
+      this.#scheduler.drop(sequence);
+      sequence.become('decode');
+    });
+  }
+
+  #swap(sequence: Sequence, swap: () => void): void {
+    try {
+      swap();
+    } catch (error) {
+      this.fault('swap', error, [sequence]);
+      this.fail(sequence, rowFault(MODEL_FAILED));
+    }
+  }
+
   finish(sequence: Sequence, reason: FinishReason): void {
     this.#end(sequence, reason, null, () => sequence.finish(reason));
   }
@@ -71,7 +99,7 @@ export class Lifecycle {
   #end(sequence: Sequence, outcome: Outcome, error: ApiError | null, end: () => void): void {
     const now = this.#clock.now();
     if (sequence.queued) this.#scheduler.drop(sequence);
-    else {
+    if (sequence.held) {
       try {
         this.#slots.leave(sequence);
       } catch (fault) {

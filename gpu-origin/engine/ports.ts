@@ -29,7 +29,8 @@ export interface ChainMember {
 /**
  * Runs the model. One step (`prefill` or `decode`) at a time: callers await one before they call anything else but
  * `loadAdapter`, which may overlap with steps. A step resolves in a later turn of the event loop: nothing else lets
- * aborts and new requests in between. Rows live in slots 0 … `slots`-1; a slot holds a row's KV and its delta.
+ * aborts and new requests in between. Rows live in slots 0 … `slots`-1; a slot holds a row's KV and its delta. Behind
+ * them are `parking` more, where rows may be kept by `move`; no step runs over these.
  *
  * Guarantee (int8 weights, same machine, same thread count): a row's logits depend on its own tokens and delta alone,
  * if its prompt is prefilled in chunks that begin at multiples of `chunk`.
@@ -39,6 +40,8 @@ export interface ModelRunner {
   readonly vocabSize: number;
   /** Rows that fit at once. */
   readonly slots: number;
+  /** Rows that can be kept beside. */
+  readonly parking: number;
   /** Prefill chunk, tokens: a chunk begins at a multiple of it and is at most this long. */
   readonly chunk: number;
   /**

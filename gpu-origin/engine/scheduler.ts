@@ -1,4 +1,5 @@
 import { FairQueue, OUTPUT_TOKEN_WEIGHT, PROMPT_TOKEN_WEIGHT } from './fair-queue.ts';
+import { RowShares } from './row-shares.ts';
 import type { Sequence } from './sequence.ts';
 
 /** Feeds prompt tokens `from` … `to`-1 of one sequence. */
@@ -15,7 +16,14 @@ export interface DecodeStep {
   readonly rows: readonly Sequence[];
 }
 
+/** What the model runs. */
 export type Step = PrefillStep | DecodeStep;
+
+/** A row leaves the batch for another tenant's, or comes back to it: between two steps. */
+export interface Swap {
+  readonly kind: 'park' | 'resume';
+  readonly sequence: Sequence;
+}
 
 export interface SchedulerOptions {
   readonly slots: number;
@@ -32,6 +40,7 @@ export interface SlotView {
   readonly rows: readonly Sequence[];
   readonly prefilling: { readonly row: Sequence } | null;
   readonly full: boolean;
+  readonly parkingFull: boolean;
 }
 
 /** Bounds of the answer to "when shall I come back?", ms. */
@@ -41,6 +50,8 @@ const MAX_RETRY_MS = 30_000;
 const INTERVAL_WEIGHT = 0.1;
 /** Guess before the first two ends, ms. */
 const FIRST_INTERVAL_MS = 500;
+/** A tenant has at most this share of the queue while others wait or run. */
+const QUEUE_SHARE = 1 / 4;
 
 /** Decides what runs next. Pure: time and the slots' state come in, nothing goes out. */
 export class Scheduler {
@@ -55,23 +66,28 @@ export class Scheduler {
     this.#decodesSinceChunk = options.decodeStepsPerChunk;
   }
 
-  /** Requests that wait or load. */
+  /** Requests that wait or load; not rows that are set aside. */
   get queued(): number {
-    return this.#queue.size;
+    return placesOf(this.#queue.ordered());
   }
 
   /**
-   * A tenant with nothing queued gets in although the queue is full, within a reserve of one request a slot: else
-   * whoever fills the queue shuts all others out.
+   * Whoever comes first may fill the queue while nobody else is there. From then on a tenant has a quarter of it: who
+   * has more gets nothing more in, and who has less gets in although it is full, up to twice its size in all. One
+   * request of a tenant without any gets in even if its answers are more than a quarter.
+   * @param alone no other tenant waits or runs.
    * @returns null when `tenant` may queue `rows` more sequences, else when to come back, ms; `never` when so many do
    * not fit an empty queue either.
    */
-  refuse(tenant: string, rows = 1): number | 'never' | null {
+  refuse({ tenant, rows, alone }: { tenant: string; rows: number; alone: boolean }): number | 'never' | null {
     const { maxQueue, slots } = this.#options;
     if (rows > maxQueue + slots) return 'never';
-    const limit = this.#queue.sizeOf(tenant) === 0 ? maxQueue + slots : maxQueue;
-    if (this.#queue.size + rows <= limit) return null;
-    const wait = this.#endIntervalMs * this.#queue.size;
+    const mine = placesOf(this.#queue.of(tenant));
+    const { queued } = this;
+    const within = mine === 0 || mine + rows <= Math.ceil(maxQueue * QUEUE_SHARE);
+    if (within && queued + rows <= maxQueue + Math.max(maxQueue, slots)) return null;
+    if (alone && queued + rows <= maxQueue) return null;
+    const wait = this.#endIntervalMs * queued;
     return Math.round(Math.min(MAX_RETRY_MS, Math.max(MIN_RETRY_MS, wait)));
   }
 
@@ -79,28 +95,35 @@ export class Scheduler {
     this.#queue.add(sequence);
   }
 
+  /** A row that was set aside waits for its turn again, before all that its tenant has in the queue. */
+  park(sequence: Sequence): void {
+    this.#queue.add(sequence, 'front');
+  }
+
   /** Queued sequences, the next one to be served first. */
   queue(): Iterable<Sequence> {
     return this.#queue.ordered();
   }
 
-  /** Takes a sequence out that ends before it ran. */
+  /** Takes a sequence out: it ends before its turn, or was set aside and goes on. */
   drop(sequence: Sequence): void {
     this.#queue.remove(sequence);
   }
 
   /**
-   * The next step; null when there is nothing to run. A sequence that is chosen for its first chunk has left the queue.
-   * Chunks begin at multiples of `chunk` whatever the load is: their borders decide a row's bits.
+   * The next step, or a swap of rows before it; null when there is nothing to run. A sequence that is chosen for its
+   * first chunk has left the queue. Chunks begin at multiples of `chunk` whatever the load is: their borders decide a row's bits.
    */
-  next(slots: SlotView): Step | null {
+  next(slots: SlotView): Step | Swap | null {
     const { chunk, decodeStepsPerChunk } = this.#options;
     if (slots.rows.length === 0 || this.#decodesSinceChunk >= decodeStepsPerChunk) {
-      const sequence = slots.prefilling?.row ?? (slots.full ? null : this.#admit());
-      if (sequence !== null) {
+      const admitted = slots.prefilling === null ? this.#admit(slots) : slots.prefilling.row;
+      if (admitted !== null && 'kind' in admitted) return admitted;
+      if (admitted !== null) {
         this.#decodesSinceChunk = 0;
-        const from = sequence.length;
-        return { kind: 'prefill', sequence, from, to: Math.min(from + chunk, sequence.prompt.length) };
+        const from = admitted.length;
+        const to = Math.min(from + chunk, admitted.prompt.length);
+        return { kind: 'prefill', sequence: admitted, from, to };
       }
     }
     if (slots.rows.length === 0) return null;
@@ -120,13 +143,27 @@ export class Scheduler {
     this.#lastEndAt = now;
   }
 
-  #admit(): Sequence | null {
-    for (const sequence of this.#queue.ordered()) {
-      if (sequence.state !== 'ready') continue;
-      this.#queue.remove(sequence);
-      this.#queue.charge(sequence.tenant, sequence.prompt.length * PROMPT_TOKEN_WEIGHT);
-      return sequence;
+  /** @returns who begins its prompt; or who comes back to the batch, or leaves it for another. */
+  #admit(slots: SlotView): Sequence | Swap | null {
+    const ready = [...this.#queue.ordered()].filter(({ runnable }) => runnable);
+    if (ready.length === 0) return null;
+    const shares = new RowShares({ slots: this.#options.slots, rows: slots.rows, ready });
+    const sequence = shares.first(ready)!;
+    const { tenant } = sequence;
+    if (slots.full) {
+      const row = slots.parkingFull ? null : shares.toSetAside(tenant, (of) => this.#queue.counterOf(of));
+      return row === null ? null : { kind: 'park', sequence: row };
     }
-    return null;
+    if (sequence.state === 'parked') return { kind: 'resume', sequence };
+    this.#queue.remove(sequence);
+    this.#queue.charge(tenant, sequence.prompt.length * PROMPT_TOKEN_WEIGHT);
+    return sequence;
   }
+}
+
+/** Places in the queue: a row that is set aside has one already. */
+function placesOf(sequences: Iterable<Sequence>): number {
+  let places = 0;
+  for (const { state } of sequences) if (state !== 'parked') places += 1;
+  return places;
 }

@@ -6,17 +6,18 @@ import { EventChannel } from './event-channel.ts';
 
 /**
  * waiting -> loading -> ready -> prefill -> decode -> finished. A request of the base model has nothing to load; every
- * state may end in aborted or failed.
+ * state may end in aborted or failed. A row that makes room for another tenant's is parked, and decodes on later.
  */
 export type SequenceState =
-  'waiting' | 'loading' | 'ready' | 'prefill' | 'decode' | 'finished' | 'aborted' | 'failed';
+  'waiting' | 'loading' | 'ready' | 'prefill' | 'decode' | 'parked' | 'finished' | 'aborted' | 'failed';
 
 const NEXT: Record<SequenceState, readonly SequenceState[]> = {
   waiting: ['loading', 'ready', 'finished', 'aborted', 'failed'],
   loading: ['ready', 'finished', 'aborted', 'failed'],
   ready: ['prefill', 'finished', 'aborted', 'failed'],
   prefill: ['decode', 'finished', 'aborted', 'failed'],
-  decode: ['finished', 'aborted', 'failed'],
+  decode: ['parked', 'finished', 'aborted', 'failed'],
+  parked: ['decode', 'finished', 'aborted', 'failed'],
   finished: [],
   aborted: [],
   failed: [],
@@ -44,6 +45,8 @@ export class Sequence {
   bypassed = 0;
   #state: SequenceState = 'waiting';
   #abortWanted = false;
+  /** `length` when it joined the decode rows, the last time. */
+  #joinedAt = 0;
 
   constructor(params: {
     request: EngineRequest;
@@ -95,8 +98,24 @@ export class Sequence {
     return this.maxTokens === 0 && this.promptScores === null;
   }
 
+  /** It waits for its turn. */
   get queued(): boolean {
-    return this.#state === 'waiting' || this.#state === 'loading' || this.#state === 'ready';
+    return ['waiting', 'loading', 'ready', 'parked'].includes(this.#state);
+  }
+
+  /** It waits for nothing but its turn. */
+  get runnable(): boolean {
+    return this.#state === 'ready' || this.#state === 'parked';
+  }
+
+  /** It has a slot, in the batch or behind it. */
+  get held(): boolean {
+    return ['prefill', 'decode', 'parked'].includes(this.#state);
+  }
+
+  /** Tokens that were generated since it joined the decode rows, the last time. */
+  get ran(): number {
+    return this.length - this.#joinedAt;
   }
 
   get usage(): Usage {
@@ -109,6 +128,7 @@ export class Sequence {
   become(next: SequenceState): void {
     if (!NEXT[this.#state].includes(next)) throw new Error(`a ${this.#state} sequence cannot become ${next}`);
     this.#state = next;
+    if (next === 'decode') this.#joinedAt = this.length;
   }
 
   /** Takes effect before the next step. */

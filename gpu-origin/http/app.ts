@@ -40,8 +40,8 @@ const LOADING: ApiError = {
 };
 
 function loadOf({ engine }: Services, { state }: OriginContext['lifecycle']): string {
-  const { running, waiting, loading, slots } = engine.stats();
-  return writeLoad({ rows: running + waiting + loading, slots, draining: state === 'draining' });
+  const { running, waiting, loading, parked, slots } = engine.stats();
+  return writeLoad({ rows: running + waiting + loading + parked, slots, draining: state === 'draining' });
 }
 
 type Handler = (c: Context<OriginEnv>, services: Services) => Response | Promise<Response>;

@@ -6,6 +6,7 @@ import {
   AskId,
   errorResponse,
   type FinishReason,
+  STREAM_HEARTBEAT_MS,
   type Usage,
   USAGE_COMMENT,
   USAGE_HEADER,
@@ -27,8 +28,6 @@ import { sseResponse } from './sse.ts';
 import { textFormat } from './text-format.ts';
 import type { TrackedUsage } from './usage-memory.ts';
 
-/** A stream is quiet for at most twice this: the edge's read timeout is 100 s, nginx's 60 s. */
-const HEARTBEAT_MS = 15_000;
 /** Long enough that most failures before the first token still get an HTTP status of their own. */
 const HEADERS_AFTER_MS = 3_000;
 
@@ -36,6 +35,11 @@ const GOING_DOWN: ApiError = {
   code: 'origin_unavailable',
   message: 'The origin is shutting down.',
   retryAfterMs: 1_000,
+};
+
+const TOO_SLOW: ApiError = {
+  code: 'deadline_exceeded',
+  message: 'The answer was not read fast enough, and was given up.',
 };
 
 /** `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses`. */
@@ -220,19 +224,24 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
   }
   if (early !== null) timing.lap('first');
   const open = new Set(Array.from({ length: choices }, (_, choice) => choice));
+  const usage = usageCounter(prompted);
   return sseResponse({
-    heartbeatMs: context.heartbeatMs ?? HEARTBEAT_MS,
+    heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,
     heartbeat(writer) {
       const [choice] = open;
       if (choice === undefined) return;
       for (const value of format.heartbeat(choice)) writer.send(value, format.named);
+    },
+    tooSlow(writer) {
+      if (notesUsage)
+        writer.comment(USAGE_COMMENT + writeUsageNote({ ...usage.note(), finish: 'left' }));
+      writer.send(format.failure(TOO_SLOW), format.named);
     },
     headers: { ...timing.headers(), ...(notesUsage ? { [USAGE_HEADER]: begun } : {}) },
     onGone: abort,
     onEnd: context.lifecycle.enter(),
     async produce(writer) {
       const send = (values: unknown[]) => values.forEach((value) => writer.send(value, format.named));
-      const usage = usageCounter(prompted);
       send(format.opening());
       while (usage.ended < choices) {
         const { value, done } = await next;
@@ -243,6 +252,7 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
           abort();
           return send([format.failure(failed)]);
         }
+        if (event.kind === 'tokens') usage.shown(event.tokens.length);
         if (event.kind === 'tokens' || event.kind === 'prompt') send(format.piece(choice, event));
         if (event.kind === 'end') {
           usage.add(event);
@@ -261,6 +271,7 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
 /** The prompt counts once, what was generated for every choice. */
 function usageCounter(prompted: number) {
   let generated = 0;
+  let shown = 0;
   let ended = 0;
   let finish: NonNullable<UsageNote['finish']> = 'stop';
   return {
@@ -272,7 +283,15 @@ function usageCounter(prompted: number) {
       generated += usage.completion_tokens;
       if (finishReason === 'length') finish = 'length';
     },
-    note: (): UsageNote => ({ promptTokens: prompted, completionTokens: generated, finish }),
+    /** Tokens of an answer that has not ended. */
+    shown(tokens: number) {
+      shown += tokens;
+    },
+    note: (): UsageNote => ({
+      promptTokens: prompted,
+      completionTokens: Math.max(generated, shown),
+      finish,
+    }),
     total: (): Usage => ({
       prompt_tokens: prompted,
       completion_tokens: generated,

@@ -51,12 +51,14 @@ export function createMetrics(): Metrics {
   const batch = histogram('batch_rows', 'Rows of a decode step.', ROWS);
   const steps = counter('steps_total', 'Steps of the model.', ['kind']);
   const stepSeconds = counter('step_seconds_total', 'Time in steps of the model.', ['kind']);
+  const parked = counter('rows_set_aside_total', 'Times that a row made room for another tenant.');
   const loads = counter('adapter_loads_total', 'Adapters loaded into memory.', ['result']);
   const loadSeconds = histogram('adapter_load_seconds', 'From the disk to ready.', SECONDS);
   const evictions = counter('adapter_evictions_total', 'Adapters that made room for others in memory.');
   const faults = counter('faults_total', 'Exceptions that should not happen.', ['where']);
 
   gauge('rows_running', 'Rows in prefill and decode.', (e) => e.stats().running);
+  gauge('rows_parked', 'Rows set aside while others have their turn.', (e) => e.stats().parked);
   gauge('requests_waiting', 'Requests in the queue.', (e) => e.stats().waiting);
   gauge('requests_loading', 'Requests that wait for an adapter.', (e) => e.stats().loading);
   gauge('slots', 'Rows that fit at once.', (e) => e.stats().slots);
@@ -94,6 +96,7 @@ export function createMetrics(): Metrics {
         steps.inc({ kind: step.kind });
         stepSeconds.inc({ kind: step.kind }, step.ms / 1000);
       },
+      onPark: () => parked.inc(),
       onFirstToken: ({ ms }) => ttft.observe(ms / 1000),
       onToken: ({ ms }) => tpot.observe(ms / 1000),
       onFinish(finish) {

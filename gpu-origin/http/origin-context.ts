@@ -64,7 +64,7 @@ export interface OriginContext {
   metricsToken?: string | undefined;
   /** It listens on loopback alone. */
   loopbackOnly?: boolean;
-  /** Comment lines in a quiet stream, ms. */
+  /** A stream says something when it was quiet for this long, ms; {@link STREAM_HEARTBEAT_MS} unless given. */
   heartbeatMs?: number;
   /** Without a first token until then, headers are sent and errors come inside the stream, ms. */
   headersAfterMs?: number;

@@ -1,5 +1,10 @@
 /** A reader that lets so much pile up is cut off; its row is worth more to others. */
 const MAX_BUFFERED_BYTES = 256 * 1024;
+/**
+ * An event counts at most so much of that, bytes. What is larger repeats the request or the whole answer: a stream has
+ * seven such events at most, written one behind the other before anybody can have read the first.
+ */
+const MAX_COUNTED_BYTES = 4 * 1024;
 
 export interface SseWriter {
   /** @param value sent as one event's JSON, with its `type` as the event's name when `named`. */
@@ -14,12 +19,14 @@ export interface SseWriter {
  * A response of server-sent events.
  * @param produce writes events until it returns; an exception cuts the connection, so that no client takes the answer
  * for a whole one.
- * @param heartbeat writes something when nothing was written for `heartbeatMs`, at the latest after twice that.
+ * @param heartbeat writes something; called when nothing was written for `heartbeatMs`.
+ * @param tooSlow writes the last events for a reader that is too far behind: it reads what it has not read, and these.
  * @param onGone called once when nobody reads any more (client gone, or too slow).
  */
 export function sseResponse(params: {
   produce: (writer: SseWriter) => Promise<void>;
   heartbeat: (writer: SseWriter) => void;
+  tooSlow: (writer: SseWriter) => void;
   onGone: () => void;
   onEnd: () => void;
   heartbeatMs: number;
@@ -31,27 +38,29 @@ export function sseResponse(params: {
     {
       start(controller) {
         let open = true;
-        let quiet = false;
-        const heartbeat = setInterval(() => {
-          if (quiet) params.heartbeat(writer);
-          quiet = true;
+        let late = false;
+        const silence = setTimeout(() => {
+          silence.refresh();
+          params.heartbeat(writer);
         }, params.heartbeatMs);
         stop = () => {
           if (!open) return;
           open = false;
-          clearInterval(heartbeat);
+          clearTimeout(silence);
           params.onEnd();
+        };
+        const giveUp = (): void => {
+          late = true;
+          params.tooSlow(writer);
+          stop();
+          controller.close();
+          params.onGone();
         };
         const write = (text: string): void => {
           if (!open) return;
-          quiet = false;
-          if ((controller.desiredSize ?? 0) < -MAX_BUFFERED_BYTES) {
-            stop();
-            controller.error(new Error('the reader is too slow'));
-            params.onGone();
-            return;
-          }
-          controller.enqueue(encoder.encode(text));
+          silence.refresh();
+          if (!late && (controller.desiredSize ?? 0) < -MAX_BUFFERED_BYTES) giveUp();
+          else controller.enqueue(encoder.encode(text));
         };
         const writer: SseWriter = {
           send: (value, named = false) => {
@@ -79,7 +88,7 @@ export function sseResponse(params: {
         params.onGone();
       },
     },
-    { highWaterMark: 0, size: (chunk) => chunk?.byteLength ?? 0 },
+    { highWaterMark: 0, size: (chunk) => Math.min(chunk?.byteLength ?? 0, MAX_COUNTED_BYTES) },
   );
   return new Response(body, {
     headers: {

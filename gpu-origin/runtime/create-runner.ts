@@ -24,6 +24,11 @@ import { chooseExactInt8 } from './self-test.ts';
 
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
 const MAX_RANK_SUM = 256;
+/**
+ * Rows that can be set aside, for each slot. Where three tenants come one after the other and each wants all of 16
+ * slots, 13 rows are set aside. Their memory, as much as the slots', becomes resident only as it is written.
+ */
+const PARKING = 1;
 
 export interface CreateRunnerParams {
   /** A .gguf file or a Hugging Face folder. */
@@ -145,6 +150,7 @@ export async function createRunner(
       gains: readGains(base),
       rotations: built.rotations,
       slots: params.slots,
+      parking: params.slots * PARKING,
     });
     return { runner, tokenizerSource };
   } finally {

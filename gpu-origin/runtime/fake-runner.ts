@@ -4,6 +4,8 @@ import type { BaseInfo } from '../../protocol/index.ts';
 
 export interface FakeRunnerOptions {
   slots?: number;
+  /** As many as slots unless given. */
+  parking?: number;
   chunk?: number;
   vocabSize?: number;
   context?: number;
@@ -62,6 +64,7 @@ export class FakeRunner implements ModelRunner {
   readonly base: BaseInfo;
   readonly vocabSize: number;
   readonly slots: number;
+  readonly parking: number;
   readonly chunk: number;
   /** Breaches of the contract; each was thrown as well. */
   readonly misuses: string[] = [];
@@ -78,7 +81,8 @@ export class FakeRunner implements ModelRunner {
     this.slots = options.slots ?? 16;
     this.chunk = options.chunk ?? 8;
     this.vocabSize = options.vocabSize ?? 64;
-    this.#rows = Array.from({ length: this.slots }, () => null);
+    this.parking = options.parking ?? this.slots;
+    this.#rows = Array.from({ length: this.slots + this.parking }, () => null);
     this.base = {
       id: 'fake',
       digest: 'f'.repeat(64),
@@ -128,6 +132,7 @@ export class FakeRunner implements ModelRunner {
   assign(slot: number, delta: RowDelta | null): void {
     this.#expectIdle('assign');
     this.#expectSlot(slot, 'assign');
+    if (slot >= this.slots) this.#misuse(`assign: slot ${slot} is for parking`);
     if (this.#rows[slot] !== null) this.#misuse(`assign: slot ${slot} is taken`);
     if (delta !== null && !(delta instanceof FakeDelta)) this.#misuse('assign: a foreign delta');
     const row = { tokens: [], delta };
@@ -160,6 +165,7 @@ export class FakeRunner implements ModelRunner {
   }): Promise<Float32Array> {
     const { slot, tokens, past, positions } = params;
     this.#expectIdle('prefill');
+    if (slot >= this.slots) this.#misuse(`prefill: slot ${slot} is for parking`);
     const row = this.#row(slot, 'prefill');
     if (past !== row.tokens.length)
       this.#misuse(`prefill: the row has ${row.tokens.length} tokens, not ${past}`);
@@ -258,7 +264,7 @@ export class FakeRunner implements ModelRunner {
   }
 
   #expectSlot(slot: number, where: string): void {
-    if (!Number.isInteger(slot) || slot < 0 || slot >= this.slots)
+    if (!Number.isInteger(slot) || slot < 0 || slot >= this.#rows.length)
       this.#misuse(`${where}: there is no slot ${slot}`);
   }
 

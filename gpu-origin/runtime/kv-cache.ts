@@ -10,7 +10,7 @@ export class KvCache {
   /** @param capacity tokens per slot. */
   constructor(
     private readonly config: LlamaConfig,
-    readonly slots: number,
+    slots: number,
     readonly capacity: number,
   ) {
     this.slotSize = config.kvHeads * capacity * config.headDim;

@@ -40,6 +40,7 @@ export class OrtRunner implements ModelRunner {
   readonly chunk = PREFILL_CHUNK;
   readonly vocabSize: number;
   readonly slots: number;
+  readonly parking: number;
   private readonly config: LlamaConfig;
   private readonly kv: KvCache;
   private readonly batch: DeltaBatch;
@@ -57,14 +58,16 @@ export class OrtRunner implements ModelRunner {
       /** Shared by the sessions, released with the runner. */
       weights: ReadonlyMap<string, OrtTensor>;
       slots: number;
+      parking: number;
     } & WeightTransform,
   ) {
     this.config = params.config;
     this.vocabSize = params.config.vocab;
     this.slots = params.slots;
-    this.kv = new KvCache(params.config, params.slots, params.base.context);
+    this.parking = params.parking;
+    this.kv = new KvCache(params.config, params.slots + params.parking, params.base.context);
     this.batch = new DeltaBatch(params.config, params.slots);
-    this.rows = new Array<OrtRowDelta | null>(params.slots).fill(null);
+    this.rows = new Array<OrtRowDelta | null>(params.slots + params.parking).fill(null);
   }
 
   get base(): BaseInfo {

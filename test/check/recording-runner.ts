@@ -26,7 +26,7 @@ export class RecordingRunner implements ModelRunner {
 
   constructor(inner: ModelRunner) {
     this.#inner = inner;
-    this.#rows = new Array<Row | null>(inner.slots).fill(null);
+    this.#rows = new Array<Row | null>(inner.slots + inner.parking).fill(null);
   }
 
   get base() {
@@ -37,6 +37,9 @@ export class RecordingRunner implements ModelRunner {
   }
   get slots() {
     return this.#inner.slots;
+  }
+  get parking() {
+    return this.#inner.parking;
   }
   get chunk() {
     return this.#inner.chunk;

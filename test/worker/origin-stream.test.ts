@@ -1,8 +1,10 @@
-import { describe, expect, it, vi } from 'vitest';
-import { guardStream, type StreamEnd } from '../../worker/origin-stream.ts';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { STREAM_STALL_MS } from '../../protocol/index.ts';
+import { STREAM_STALL_CHECK_MS } from '../../worker/limits.ts';
+import { guardStream } from '../../worker/origin-stream.ts';
+import type { StreamEnd } from '../../worker/stores/types-metering.ts';
 
 const text = new TextEncoder();
-const IDLE_MS = 60_000;
 
 /** A body whose pieces and end the test decides. */
 function scripted(pieces: readonly string[], end: 'close' | 'break' | 'hang') {
@@ -30,7 +32,9 @@ function guard(pieces: readonly string[], end: 'close' | 'break' | 'hang', path 
     path,
     gone: gone.signal,
     onProgress: () => (progress += 1),
-    idleMs: IDLE_MS,
+    now: Date.now,
+    stallMs: STREAM_STALL_MS,
+    checkMs: STREAM_STALL_CHECK_MS,
     onEnd: (how) => ends.push(how),
   });
   return { stream, gone, ends, progress: () => progress, wasCancelled };
@@ -39,14 +43,33 @@ function guard(pieces: readonly string[], end: 'close' | 'break' | 'hang', path 
 describe('guardStream', () => {
   it.each([
     [['data: 1\n\n', 'data: 2\n\ndata: 3\n\n', 'data: [DONE]\n\n']],
-    [['da', 'ta: 1\n', '\nda', 'ta: 2\n\n']],
-    [['data: 1\n\ndata: unfinished']],
-    [[]],
+    [['da', 'ta: 1\n', '\nda', 'ta: [DONE]\n\n']],
   ])('passes %j on unchanged', async (pieces) => {
     const { stream, ends, progress } = guard(pieces, 'close');
     expect(await new Response(stream).text()).toBe(pieces.join(''));
     expect(ends).toEqual(['whole']);
     expect(progress()).toBe(pieces.length);
+  });
+
+  it.each<[string, string, string, StreamEnd]>([
+    ['/v1/chat/completions', 'data: {"choices":[]}\n\n', 'data: [DONE]\n\n', 'whole'],
+    ['/v1/chat/completions', 'data: {"choices":[]}\n\n', 'data: {"error":{"code":"internal_error"}}\n\n', 'told'],
+    ['/v1/chat/completions', 'data: {"choices":[]}\n\n', 'data: {"choices":["[DONE]"]}\n\n', 'cut'],
+    ['/v1/chat/completions', 'data: [DONE]\n\n', 'data: {"choices":[]}\n\n', 'cut'],
+    ['/v1/completions', 'data: 1\n\n', 'data: unfinished', 'cut'],
+    ['/v1/completions', '', '', 'cut'],
+    ['/v1/responses', 'event: a\ndata: {}\n\n', 'event: response.completed\ndata: {}\n\n', 'whole'],
+    ['/v1/responses', 'event: a\ndata: {}\n\n', 'event: response.incomplete\ndata: {}\n\n', 'whole'],
+    ['/v1/responses', 'event: a\ndata: {}\n\n', 'event: response.failed\ndata: {}\n\n', 'told'],
+    ['/v1/responses', 'event: response.completed\ndata: {}\n\n', 'event: a\ndata: {}\n\n', 'cut'],
+    ['/v1/responses', `event: response.completed\ndata: "${'x'.repeat(5_000_000)}`, '"\n\n', 'whole'],
+  ])('knows on %s by the last event whether the answer is whole', async (path, before, last, how) => {
+    for (const pieces of [[before, last], [before + last], [...(before + last).slice(-60)]]) {
+      const { stream, ends } = guard(before.length < 1_000 ? pieces : [before, last], 'close', path);
+      const text = await new Response(stream).text();
+      expect(ends).toEqual([how]);
+      expect(text.includes('"origin_unavailable"')).toBe(how === 'cut');
+    }
   });
 
   it('holds nothing back that is a whole event', async () => {
@@ -83,33 +106,48 @@ describe('guardStream', () => {
     });
   });
 
-  it('ends a stream whose origin has fallen silent, but not one whose reader is slow', async () => {
-    vi.useFakeTimers();
-    try {
+  describe('while time goes by', () => {
+    beforeEach(() => void vi.useFakeTimers());
+    afterEach(() => void vi.useRealTimers());
+
+    it('says in an event that the origin has fallen silent', async () => {
       const silent = guard(['data: 1\n\n'], 'hang');
       const whole = new Response(silent.stream).text();
-      await vi.advanceTimersByTimeAsync(IDLE_MS);
+      await vi.advanceTimersByTimeAsync(STREAM_STALL_MS - 1);
       expect(silent.ends).toEqual([]);
-      await vi.advanceTimersByTimeAsync(IDLE_MS);
+      await vi.advanceTimersByTimeAsync(STREAM_STALL_CHECK_MS + 1);
       expect(silent.ends).toEqual(['cut']);
       expect(silent.wasCancelled()).toBe(true);
       expect(JSON.parse((await whole).split('data: ')[2] ?? '')).toMatchObject({
         error: { code: 'origin_unavailable' },
       });
-      const slow = guard(['data: 1\n\n', 'data: 2\n\n', 'data: 3\n\n'], 'close');
+      expect(vi.getTimerCount()).toBe(0);
+    });
+
+    it('lets go of an origin that speaks when nobody reads, and blames nobody', async () => {
+      const unread = guard(['data: 1\n\n', 'data: 2\n\n', 'data: 3\n\n'], 'hang');
+      const reader = unread.stream.getReader();
+      await reader.read();
+      await vi.advanceTimersByTimeAsync(STREAM_STALL_MS + STREAM_STALL_CHECK_MS);
+      expect(unread.ends).toEqual(['gone']);
+      expect(unread.wasCancelled()).toBe(true);
+      await expect(reader.read()).rejects.toThrow('nobody reads');
+      expect(vi.getTimerCount()).toBe(0);
+    });
+
+    it('waits for a reader that is slow, but reads', async () => {
+      const slow = guard(['data: 1\n\n', 'data: 2\n\n', 'data: [DONE]\n\n'], 'close');
       const reader = slow.stream.getReader();
       let text = '';
       for (;;) {
         const { done, value } = await reader.read();
         if (done) break;
         text += new TextDecoder().decode(value);
-        await vi.advanceTimersByTimeAsync(10 * IDLE_MS);
+        await vi.advanceTimersByTimeAsync(STREAM_STALL_MS - 1);
       }
-      expect([text, slow.ends]).toEqual(['data: 1\n\ndata: 2\n\ndata: 3\n\n', ['whole']]);
+      expect([text, slow.ends]).toEqual(['data: 1\n\ndata: 2\n\ndata: [DONE]\n\n', ['whole']]);
       expect(vi.getTimerCount()).toBe(0);
-    } finally {
-      vi.useRealTimers();
-    }
+    });
   });
 
   it('lets the origin go when the client has gone, by either sign', async () => {

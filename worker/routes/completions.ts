@@ -180,7 +180,7 @@ async function serve(
   const served = manifest === null ? BASE : { name: manifest.name, version: manifest.version };
   trace.note({ ...served, chainId: resolution.chainId, stream: body.stream === true });
   if (!answer.ok) return { ...unserved(answer.error), served, ...used };
-  const { response, origin, tried } = answer.value;
+  const { response, ended, origin, tried } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
   // What stood in for an adapter says nothing of how another one agrees with it.
   const compare = shadow?.compare === true && !taking.stoodIn && isRepeatable(body);
@@ -209,6 +209,7 @@ async function serve(
   return {
     response: new Response(sent, { status: response.status, headers }),
     note,
+    ended,
     served,
     ...used,
   };

@@ -171,11 +171,19 @@ export type LeftUsage =
   /** Its origin does not say: the most that it can have been. */
   | { exact: false; tokens: TokenCounts };
 
+/**
+ * How a stream of an origin came to its end: `whole`; `told`: early, and the origin said why in its last event; `cut`:
+ * the origin broke off, fell silent, or stopped before its end; `gone`: nobody reads it any more.
+ */
+export type StreamEnd = 'whole' | 'told' | 'cut' | 'gone';
+
 /** What a completion's route has when the origin has begun to answer, or when it never will. */
 export interface MeteredAnswer {
   response: Response;
   /** The origin's note (`x-graft-usage`), as it came. */
   note: string | null;
+  /** Of a stream: how it ended, when it has. */
+  ended?: Promise<StreamEnd> | null;
   /** What served; null = nothing was resolved, and nothing is recorded. */
   served: { name: string; version: number } | null;
   /** Asks what it used, when its end is not seen; absent when no origin was asked to run it. Never throws. */
@@ -186,7 +194,7 @@ export interface MeteredAnswer {
 export interface CompletionEnding extends Pick<UsageEvent, 'status' | 'promptTokens' | 'completionTokens'> {
   /** As the origin's note says it; null when it does not, or was never seen. */
   finish: 'stop' | 'length' | null;
-  /** When the first event of a stream went by, unix ms; null for what is no stream, or never began. */
+  /** When the first token of a stream went by, unix ms; null for what is no stream, or never began. */
   firstAt: number | null;
 }
 

@@ -1,12 +1,14 @@
-import { errorResponse, isEventStream, readUsageNote } from '../../protocol/index.ts';
+import { errorResponse, finishOf, isEventStream, readUsageNote } from '../../protocol/index.ts';
 import type { AskQuota, Refused, Ticket } from '../quota/ask-quota.ts';
 import type {
   CompletionEnding,
   CompletionMeter,
   MeteredAnswer,
+  StreamEnd,
   TokenCounts,
   UsageSink,
 } from '../stores/types-metering.ts';
+import { hasToken } from './first-token.ts';
 import { UsageStripper } from './strip-usage.ts';
 
 /** Statuses of what did not come to its end; see {@link UsageEvent}. */
@@ -18,11 +20,8 @@ export function createCompletionMeter(params: {
   usage: UsageSink;
   now: () => number;
   renewMs: number;
-  /** A stream in which nothing moves for this long is ended. */
-  stallMs: number;
-  stallCheckMs: number;
 }): CompletionMeter {
-  const { askQuota, usage, now, renewMs, stallMs, stallCheckMs } = params;
+  const { askQuota, usage, now, renewMs } = params;
 
   return {
     async measure({ caller, requestId, gone, keepAlive, run, onEnd }) {
@@ -50,9 +49,7 @@ export function createCompletionMeter(params: {
         return refused(asked.error);
       }
       const ticket = asked.value;
-      /** Whether it gives signs of life; a stream does so by moving. */
-      let alive = () => true;
-      const stopRenewing = limited ? renewEach(ticket, renewMs, () => alive()) : () => undefined;
+      const stopRenewing = limited ? renewEach(ticket, renewMs) : () => undefined;
       let ended = false;
       const end = (served: MeteredAnswer['served'], ending: CompletionEnding) => {
         if (ended) return;
@@ -85,36 +82,29 @@ export function createCompletionMeter(params: {
           promptTokens: left?.tokens.promptTokens ?? promptTokens,
           completionTokens: left?.tokens.completionTokens ?? note?.completionTokens ?? 0,
           status: gone.aborted ? CLIENT_LEFT : response.status,
-          finish: note?.finish ?? null,
+          finish: finishOf(note),
           firstAt: null,
         });
         return response;
       }
 
       const stripper = new UsageStripper();
-      let movedAt = now();
       let firstAt: number | null = null;
-      alive = () => now() - movedAt < stallMs;
       let cut: (reason: Error) => void = () => undefined;
-      const watch = setInterval(() => {
-        if (alive()) return;
-        endStream(CLIENT_LEFT);
-        cut(new Error('nothing moves'));
-      }, stallCheckMs);
       let ending = false;
       const endStream = (status: number) => {
-        clearInterval(watch);
         if (ending) return;
         ending = true;
+        const last = stripper.note;
         const seen = (tokens?: TokenCounts): CompletionEnding => ({
-          promptTokens: stripper.note?.promptTokens ?? promptTokens,
-          completionTokens: stripper.note?.completionTokens ?? stripper.events,
+          promptTokens: last?.promptTokens ?? promptTokens,
+          completionTokens: last?.completionTokens ?? stripper.events,
           ...tokens,
-          status,
-          finish: stripper.note?.finish ?? null,
+          status: last?.finish === 'left' ? CLIENT_LEFT : status,
+          finish: finishOf(last),
           firstAt,
         });
-        if (status !== CLIENT_LEFT || stripper.note !== null || used === undefined) end(served, seen());
+        if (status !== CLIENT_LEFT || last !== null || used === undefined) end(served, seen());
         // What its client has got is known in any case.
         else keepAlive(used().then((left) => end(served, seen(left.exact ? left.tokens : undefined))));
       };
@@ -123,10 +113,8 @@ export function createCompletionMeter(params: {
           cut = (reason) => controller.error(reason);
         },
         transform(chunk, controller) {
-          movedAt = now();
+          if (firstAt === null && hasToken(chunk)) firstAt = now();
           for (const piece of stripper.push(chunk)) if (piece.length > 0) controller.enqueue(piece);
-          // Signs of life before it are comments.
-          if (firstAt === null && stripper.events > 0) firstAt = movedAt;
         },
         flush(controller) {
           for (const piece of stripper.end()) controller.enqueue(piece);
@@ -135,10 +123,19 @@ export function createCompletionMeter(params: {
       // Not every end of a client's connection reaches the pipe (workerd#6832).
       if (gone.aborted) endStream(CLIENT_LEFT);
       else gone.addEventListener('abort', () => endStream(CLIENT_LEFT), { once: true });
+      let how: StreamEnd = 'whole';
+      void answer.ended?.then((ended) => {
+        how = ended;
+        if (how !== 'gone') return;
+        endStream(CLIENT_LEFT);
+        // What waits in the pipe for a client that does not read would hold it for ever.
+        cut(new Error('nobody reads'));
+      });
+      // An origin that notes usage does so before the end of every stream that it brings to its end.
+      const isWhole = () => how === 'whole' && (note === null || stripper.note !== null);
       keepAlive(
         body.pipeTo(writable).then(
-          // An origin that notes usage does so before the end of every stream that it brings to its end.
-          () => endStream(note === null || stripper.note !== null ? response.status : BROKE_OFF),
+          () => endStream(isWhole() ? response.status : BROKE_OFF),
           () => endStream(gone.aborted || stripper.note !== null ? CLIENT_LEFT : BROKE_OFF),
         ),
       );
@@ -150,9 +147,7 @@ export function createCompletionMeter(params: {
 const refused = ({ error, headers }: Refused): Response => errorResponse(error, Object.fromEntries(headers));
 
 /** @returns what ends it. */
-function renewEach(ticket: Ticket, ms: number, alive: () => boolean): () => void {
-  const timer = setInterval(() => {
-    if (alive()) void ticket.renew();
-  }, ms);
+function renewEach(ticket: Ticket, ms: number): () => void {
+  const timer = setInterval(() => void ticket.renew(), ms);
   return () => clearInterval(timer);
 }

@@ -1,4 +1,4 @@
-import { isEventStream, readUsageNote } from '../../protocol/index.ts';
+import { finishOf, isEventStream, readUsageNote } from '../../protocol/index.ts';
 import { disagreement } from '../experiments/disagreement.ts';
 import { outcomeValues } from '../experiments/outcome.ts';
 import { logLine } from '../observe/log-line.ts';
@@ -6,6 +6,7 @@ import type { ExperimentSink, ShadowRunner } from '../stores/types-experiments.t
 import type { CompletionEnding, MeteredAnswer } from '../stores/types-metering.ts';
 import { AnswerCopy } from './answer-copy.ts';
 import { textsOf } from './answer-texts.ts';
+import { hasToken } from './first-token.ts';
 import { listenIn } from './listen-in.ts';
 import { UsageStripper } from './strip-usage.ts';
 
@@ -89,7 +90,7 @@ async function readToTheEnd(
       copy?.push(chunk);
       if (!stream) continue;
       stripper.push(chunk);
-      if (firstAt === null && stripper.events > 0) firstAt = now();
+      if (firstAt === null && hasToken(chunk)) firstAt = now();
     }
   } catch {
     status = BROKE_OFF;
@@ -97,13 +98,13 @@ async function readToTheEnd(
   const begun = readUsageNote(header);
   const ended = stream ? stripper.note : begun;
   // An origin that notes usage does so before the end of every stream that it brings to its end.
-  if (stream && header !== null && ended === null) status = BROKE_OFF;
+  if (stream && header !== null && (ended === null || ended.finish === 'left')) status = BROKE_OFF;
   return {
     stream,
     status,
     promptTokens: (ended ?? begun)?.promptTokens ?? 0,
     completionTokens: ended?.completionTokens ?? stripper.events,
-    finish: ended?.finish ?? null,
+    finish: finishOf(ended),
     firstAt,
   };
 }

@@ -225,7 +225,7 @@ describe('refusals before anything is queued', () => {
 });
 
 describe('the queue', () => {
-  it('is full at its limit, with a place left for a tenant that has none', async () => {
+  it('is full at its limit for a tenant, with a quarter for each of the others', async () => {
     const hold = gate();
     const { engine } = rig({
       maxQueue: 3,
@@ -235,8 +235,8 @@ describe('the queue', () => {
     await until(() => engine.stats().running === 1);
     for (let place = 0; place < 3; place += 1) handles.push(await start(engine));
     expect(await engine.add(request())).toMatchObject({ ok: false, error: { code: 'queue_full' } });
-    handles.push(await start(engine, { tenant: 'other' }));
-    for (const tenant of ['other', 'third'])
+    for (const tenant of ['other', 'third', 'fourth']) handles.push(await start(engine, { tenant }));
+    for (const tenant of ['t', 'other', 'fifth'])
       expect(await engine.add(request({ tenant }))).toMatchObject({
         ok: false,
         error: { code: 'queue_full' },

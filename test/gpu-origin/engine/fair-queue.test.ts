@@ -12,7 +12,7 @@ describe('FairQueue', () => {
     expect([...queue.ordered()].map((entry) => entry.name)).toEqual(['3', '4', '1', '2']);
     queue.charge('b', 6);
     expect([...queue.ordered()].map((entry) => entry.name)).toEqual(['1', '2', '3', '4']);
-    expect([queue.size, queue.sizeOf('a'), queue.sizeOf('c')]).toEqual([4, 2, 0]);
+    expect([queue.size, queue.of('a').length, queue.of('c').length]).toEqual([4, 2, 0]);
   });
 
   it('lifts who comes new or back to the smallest counter in the queue, so that idleness is not saved', () => {

@@ -3,11 +3,11 @@ import { describe, expect, it } from 'vitest';
 import { KvSlots } from '../../../gpu-origin/engine/kv-slots.ts';
 
 /** Which row's KV is where, and how long; refuses what a runner refuses. */
-function memory(slots: number) {
-  const held: (number | null)[] = Array.from({ length: slots }, () => null);
+function memory(slots: number, parking: number) {
+  const held: (number | null)[] = Array.from({ length: slots + parking }, () => null);
   let assigned = 0;
   const free = (slot: number): void => {
-    if (slot < 0 || slot >= slots || held[slot] !== null) throw new Error(`slot ${slot} is not free`);
+    if (slot < 0 || slot >= held.length || held[slot] !== null) throw new Error(`slot ${slot} is not free`);
   };
   const used = (slot: number): number => {
     const length = held[slot];
@@ -18,6 +18,7 @@ function memory(slots: number) {
     held,
     runner: {
       slots,
+      parking,
       assign: (slot: number) => {
         free(slot);
         held[slot] = 1_000 + assigned++;
@@ -37,14 +38,19 @@ function memory(slots: number) {
 }
 
 describe('KvSlots', () => {
-  it('keeps decode rows without a hole, and every row with its own memory', () => {
+  it('keeps decode rows without a hole, and every row, parked ones too, with its own memory', () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 6 }),
-        fc.array(fc.tuple(fc.constantFrom('enter', 'join', 'leave', 'drop'), fc.nat(10)), { maxLength: 60 }),
-        (count, actions) => {
-          const { held, runner } = memory(count);
+        fc.integer({ min: 0, max: 4 }),
+        fc.array(
+          fc.tuple(fc.constantFrom('enter', 'join', 'leave', 'drop', 'park', 'resume', 'forget'), fc.nat(10)),
+          { maxLength: 80 },
+        ),
+        (count, parking, actions) => {
+          const { held, runner } = memory(count, parking);
           const slots = new KvSlots<{ length: number }>(runner);
+          const parked: { length: number }[] = [];
           let made = 0;
           for (const [action, pick] of actions) {
             const entering = slots.prefilling?.row ?? null;
@@ -55,6 +61,14 @@ describe('KvSlots', () => {
             else if (action === 'leave' && slots.rows.length > 0)
               slots.leave(slots.rows[pick % slots.rows.length]!);
             else if (action === 'drop' && entering !== null) slots.leave(entering);
+            else if (action === 'park' && slots.rows.length > 0 && !slots.parkingFull) {
+              const row = slots.rows[pick % slots.rows.length]!;
+              slots.park(row);
+              parked.push(row);
+            } else if (action === 'resume' && parked.length > 0 && !slots.full && entering === null)
+              slots.resume(parked.splice(pick % parked.length, 1)[0]!);
+            else if (action === 'forget' && parked.length > 0)
+              slots.leave(parked.splice(pick % parked.length, 1)[0]!);
 
             slots.rows.forEach((row, slot) => expect(held[slot]).toBe(row.length));
             const { prefilling } = slots;
@@ -62,7 +76,11 @@ describe('KvSlots', () => {
               expect(prefilling.slot).toBeGreaterThanOrEqual(slots.rows.length);
               expect(held[prefilling.slot]).toBe(prefilling.row.length);
             }
-            expect(held.filter((length) => length !== null)).toHaveLength(slots.running);
+            const lengthsOf = (from: number, to?: number) =>
+              held.slice(from, to).filter((length) => length !== null);
+            expect(lengthsOf(0, count)).toHaveLength(slots.running);
+            expect(lengthsOf(count).sort()).toEqual(parked.map(({ length }) => length).sort());
+            expect([slots.parked, slots.parkingFull]).toEqual([parked.length, parked.length === parking]);
             expect(slots.full).toBe(slots.running === count);
           }
         },
@@ -72,7 +90,7 @@ describe('KvSlots', () => {
   });
 
   it('refuses a row when it is full or another one is in prefill', () => {
-    const slots = new KvSlots<{ length: number }>(memory(2).runner);
+    const slots = new KvSlots<{ length: number }>(memory(2, 1).runner);
     slots.enter({ length: 1_000 }, null);
     expect(() => slots.enter({ length: 1 }, null)).toThrow('no slot');
     slots.join();
@@ -82,5 +100,11 @@ describe('KvSlots', () => {
     expect(() => slots.join()).toThrow('no row');
     slots.leave({ length: 7 });
     expect(slots.running).toBe(2);
+    const [first, second] = slots.rows;
+    expect(() => slots.resume(first!)).toThrow('cannot come back');
+    slots.park(first!);
+    expect(() => slots.park(second!)).toThrow('cannot be set aside');
+    slots.enter({ length: 1_002 }, null);
+    expect(() => slots.resume(first!)).toThrow('cannot come back');
   });
 });

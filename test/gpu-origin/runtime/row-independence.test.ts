@@ -92,6 +92,40 @@ describe('a row among others (int8)', () => {
     runner.release(0);
   });
 
+  it('keeps its bits when it is set aside while others go on in its slot, and comes back elsewhere', async () => {
+    const { runner } = tiny;
+    const [mine, other] = [4, 3];
+    const expected = (await together([mine], 6)).get(mine)!;
+    const expectedOfOther = (await together([other], 6)).get(other)!;
+    const prefill = async (slot: number, row: number): Promise<Float32Array> => {
+      runner.assign(slot, deltas[row]!);
+      return (await prefillAll(runner, slot, prompt(row, lengths[row]!)))[0]!;
+    };
+    const decode = async (rows: { logits: Float32Array; held: number }[]): Promise<void> => {
+      const tokens = rows.map(({ logits }) => argmax(logits));
+      const all = await runner.decode({ tokens, lengths: rows.map(({ held }) => held) });
+      for (const [slot, row] of rows.entries()) {
+        row.logits = all.slice(slot * runner.vocabSize, (slot + 1) * runner.vocabSize);
+        row.held += 1;
+      }
+    };
+    const first = { logits: await prefill(0, mine), held: lengths[mine]! };
+    await decode([first]);
+    await decode([first]);
+    const place = runner.slots + runner.parking - 1;
+    runner.move(0, place, first.held);
+    const second = { logits: await prefill(0, other), held: lengths[other]! };
+    await decode([second]);
+    runner.move(place, 1, first.held);
+    for (let step = 3; step <= 6; step++) {
+      await decode([second, first]);
+      expect(first.logits).toEqual(expected[step]);
+      expect(second.logits).toEqual(expectedOfOther[step - 1]);
+    }
+    runner.release(0);
+    runner.release(1);
+  });
+
   it('changes with its delta: base and adapters answer differently', async () => {
     const [base, eight, everything] = [null, deltas[2]!, deltas[4]!];
     const answers = [];

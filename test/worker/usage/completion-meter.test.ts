@@ -1,12 +1,17 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { USAGE_COMMENT } from '../../../protocol/index.ts';
 import { createAskQuota } from '../../../worker/quota/ask-quota.ts';
-import type { KeyLimits, MeteredAnswer, UsageEvent } from '../../../worker/stores/types-metering.ts';
+import type {
+  CompletionEnding,
+  KeyLimits,
+  MeteredAnswer,
+  StreamEnd,
+  UsageEvent,
+} from '../../../worker/stores/types-metering.ts';
 import { createCompletionMeter } from '../../../worker/usage/completion-meter.ts';
 import { createFakeQuotas, type FakeQuotas } from '../../fakes/fake-metering.ts';
 
 const RENEW_MS = 15_000;
-const STALL_MS = 25_000;
 const SERVED = { name: 'notes', version: 1 };
 
 let quotas: FakeQuotas;
@@ -15,7 +20,11 @@ let work: Promise<unknown>[];
 let gone: AbortController;
 let ids = 0;
 
-const measure = (run: (signal: AbortSignal) => Promise<MeteredAnswer>, limits?: KeyLimits) => {
+const measure = (
+  run: (signal: AbortSignal) => Promise<MeteredAnswer>,
+  limits?: KeyLimits,
+  onEnd: (ending: CompletionEnding) => void = () => undefined,
+) => {
   const now = Date.now;
   const askQuota = createAskQuota({
     ...{ quotas, now, retryAfterMs: 1, memoryMs: 1_000, maxEntries: 10 },
@@ -25,13 +34,13 @@ const measure = (run: (signal: AbortSignal) => Promise<MeteredAnswer>, limits?: 
   const usage = { recordUsage: (event: UsageEvent) => void events.push(event) };
   return createCompletionMeter({
     ...{ askQuota, usage, now, renewMs: RENEW_MS },
-    ...{ stallMs: STALL_MS, stallCheckMs: 2_500 },
   }).measure({
     caller: { keyId: 'key_1', tenant: 'default', limits },
     requestId: 'r',
     gone: gone.signal,
     keepAlive: (promise) => void work.push(promise.catch(() => undefined)),
     run,
+    onEnd,
   });
 };
 /** A stream that the test writes. */
@@ -39,9 +48,11 @@ function stream() {
   const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>();
   const writer = writable.getWriter();
   const headers = { 'content-type': 'text/event-stream' };
+  let tell: (end: StreamEnd) => void = () => undefined;
   const answer: MeteredAnswer = {
     response: new Response(readable, { headers }),
     note: 'prompt=10',
+    ended: new Promise((resolve) => (tell = resolve)),
     served: SERVED,
   };
   return {
@@ -49,6 +60,7 @@ function stream() {
     send: (text: string) => writer.write(new TextEncoder().encode(text)),
     close: () => writer.close(),
     cut: () => writer.abort(new Error('reset')),
+    ends: (end: StreamEnd) => tell(end),
   };
 }
 const calls = (what: string) => quotas.calls.filter((call) => call.startsWith(what)).length;
@@ -129,23 +141,53 @@ describe('measuring a completion', () => {
   });
 
   it.each([[{ concurrent: 1 }], [undefined]])(
-    'ends and counts a stream that stands still, whose client nobody saw leave; limits %j',
+    'ends and counts a stream that nobody reads, whose client nobody saw leave; limits %j',
     async (limits) => {
-      vi.useFakeTimers();
-      const { answer, send } = stream();
+      const { answer, send, ends } = stream();
       const reader = (await measure(answer, limits)).body?.getReader();
       await Promise.all([send('data: {}\n\n'), reader?.read()]);
       void send('data: {}\n\n').catch(() => undefined);
-      await vi.advanceTimersByTimeAsync(STALL_MS - 2_500);
-      expect(events).toEqual([]);
-      await vi.advanceTimersByTimeAsync(5_000);
+      ends('gone');
+      await vi.waitUntil(() => events.length > 0);
       expect(events).toMatchObject([{ promptTokens: 10, completionTokens: 1, status: 499 }]);
       // The origin is told, so that it frees the row.
       await expect(send('data: {}\n\n')).rejects.toThrow();
       expect(calls('settle')).toBe(limits === undefined ? 0 : 1);
-      expect(vi.getTimerCount()).toBe(0);
     },
   );
+
+  it.each([
+    ['data: [DONE]\n\n', 'whole', 200],
+    ['data: {"error":{}}\n\n', 'cut', 502],
+    [`${USAGE_COMMENT}prompt=10,completion=7,finish=left\n\ndata: {"error":{}}\n\n`, 'told', 499],
+  ] as const)('counts a stream that ends with %j and is %s as %i', async (last, how, status) => {
+    const { answer, send, close, ends } = stream();
+    const text = (await measure(answer)).text();
+    await send(how === 'whole' ? `${USAGE_COMMENT}prompt=10,completion=7\n\n${last}` : last);
+    ends(how);
+    await close();
+    await text;
+    await Promise.all(work);
+    expect(events).toMatchObject([{ promptTokens: 10, status }]);
+  });
+
+  it('notes when the first token went by, not the role, the request or a sign of life', async () => {
+    vi.useFakeTimers();
+    const endings: CompletionEnding[] = [];
+    const { answer, send, close } = stream();
+    const reader = (await measure(answer, undefined, (ending) => endings.push(ending))).body?.getReader();
+    const choice = (delta: object) =>
+      `data: {"choices":[{"index":0,"delta":${JSON.stringify(delta)},"logprobs":null,"finish_reason":null}]}\n\n`;
+    for (const delta of [{ role: 'assistant', content: '' }, { content: '' }, { content: 'a' }, { content: 'b' }]) {
+      await Promise.all([send(choice(delta)), reader?.read()]);
+      await vi.advanceTimersByTimeAsync(1_000);
+    }
+    const last = reader?.read();
+    await close();
+    await last;
+    await Promise.all(work);
+    expect(Date.now() - (endings[0]?.firstAt ?? 0)).toBe(2_000);
+  });
 
   it('calls the work off when the quota says no', async () => {
     await measure(stream().answer, { concurrent: 1 });

@@ -1,0 +1,106 @@
+/** How many rows of the batch each tenant may hold while others wait, and whose row makes room for them. Pure. */
+
+/** What is known of a row or of a sequence that waits. */
+interface Owned {
+  readonly tenant: string;
+}
+
+interface DecodeRow extends Owned {
+  /** Tokens that were generated since it joined the batch, or came back to it. */
+  readonly ran: number;
+}
+
+/**
+ * A row stays in the batch for so many tokens before it makes room for somebody: it may then be moved out and back, 46
+ * kB a token of the default base each way. Of a row of 1,000 tokens that is 1 % of the time of its 64 steps.
+ */
+export const MIN_RUN_TOKENS = 64;
+/**
+ * Where there are more tenants than rows, one without a row takes that of the tenant that was served most, after so
+ * many tokens: most answers end before.
+ */
+export const TURN_TOKENS = 256;
+
+/** Rows by tenant, and what an even share is among all that have rows or want them. */
+export class RowShares<Row extends DecodeRow> {
+  readonly #rows: readonly Row[];
+  readonly #counts = new Map<string, number>();
+  /** Every tenant that wants it gets so many. */
+  readonly #sure: number;
+  /** Nobody has more while somebody with less waits. */
+  readonly #most: number;
+
+  /**
+   * @param params.rows all that are in the batch; nobody is let in while one of them is in prefill.
+   * @param params.ready what waits and could run at once.
+   */
+  constructor(params: { slots: number; rows: readonly Row[]; ready: Iterable<Owned> }) {
+    const { slots, rows, ready } = params;
+    this.#rows = rows;
+    for (const { tenant } of rows) this.#counts.set(tenant, this.#of(tenant) + 1);
+    const tenants = new Set(this.#counts.keys());
+    for (const { tenant } of ready) tenants.add(tenant);
+    this.#sure = Math.floor(slots / Math.max(1, tenants.size));
+    this.#most = Math.ceil(slots / Math.max(1, tenants.size));
+  }
+
+  /**
+   * Who gets the next free row.
+   * @param ready in the order of the fair queue.
+   * @returns the first whose tenant has less than the rows that are sure to it; else less than an even share rounded
+   * up; else the first of all: a free row is nobody's.
+   */
+  first<Waiting extends Owned>(ready: Iterable<Waiting>): Waiting | null {
+    let best: Waiting | null = null;
+    let bestRank = Infinity;
+    for (const waiting of ready) {
+      const rank = this.#rank(waiting.tenant);
+      if (rank < bestRank) [best, bestRank] = [waiting, rank];
+      if (rank === 0) break;
+    }
+    return best;
+  }
+
+  /**
+   * Which row is set aside so that one of `tenant` can run; null: none, it waits for one that ends. It is a row of the
+   * tenant that has most rows (of those, that was served most). Taking it brings both tenants nearer to an even share,
+   * or gives a tenant without a row its turn, so that no row goes back and forth. Of that tenant's rows it is the one
+   * that came last: older ones get on with their answers, as they would in the queue, and it is the shortest to move.
+   * @param served weighted tokens that a tenant was served.
+   */
+  toSetAside(tenant: string, served: (tenant: string) => number): Row | null {
+    const mine = this.#of(tenant);
+    let chosen: Row | null = null;
+    for (const row of this.#rows) {
+      if (!this.#makesRoom(row, tenant, mine, served)) continue;
+      if (chosen === null || this.#isBefore(row, chosen, served)) chosen = row;
+    }
+    return chosen;
+  }
+
+  #makesRoom(row: Row, tenant: string, mine: number, served: (tenant: string) => number): boolean {
+    if (row.tenant === tenant || row.ran < MIN_RUN_TOKENS) return false;
+    const theirs = this.#of(row.tenant);
+    if (mine < this.#sure && theirs > this.#sure) return true;
+    if (mine < this.#most && theirs > this.#most) return true;
+    return mine === 0 && row.ran >= TURN_TOKENS && served(row.tenant) > served(tenant);
+  }
+
+  #isBefore(row: Row, other: Row, served: (tenant: string) => number): boolean {
+    const byRows = this.#of(row.tenant) - this.#of(other.tenant);
+    if (byRows !== 0) return byRows > 0;
+    const byService = served(row.tenant) - served(other.tenant);
+    if (byService !== 0) return byService > 0;
+    return row.ran < other.ran;
+  }
+
+  #rank(tenant: string): 0 | 1 | 2 {
+    const rows = this.#of(tenant);
+    if (rows < this.#sure) return 0;
+    return rows < this.#most ? 1 : 2;
+  }
+
+  #of(tenant: string): number {
+    return this.#counts.get(tenant) ?? 0;
+  }
+}

@@ -1,0 +1,227 @@
+/** Rows that are set aside for other tenants: nobody can tell from the answers. */
+import { describe, expect, it } from 'vitest';
+import type { ChainEntry } from '../../../protocol/index.ts';
+import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
+import { seededRandom } from '../../../gpu-origin/generation/random.ts';
+import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { collect, generate, request, rig, start, until, type Rig } from './harness.ts';
+
+const sampling = (maxTokens: number) => ({ ...GREEDY, maxTokens, ignoreEos: true });
+
+/** Alice in all slots, past the tokens that a row stays for; Bob wants one. */
+async function parkedOne(options: Parameters<typeof rig>[0] = {}, changes: Partial<EngineRequest> = {}) {
+  const built = rig({ ...options, runner: { slots: 2, context: 512, ...options.runner } });
+  const ask = (tenant: string, maxTokens: number) =>
+    start(built.engine, { tenant, sampling: sampling(maxTokens), ...(tenant === 'alice' ? changes : {}) });
+  const alice = [await ask('alice', 300), await ask('alice', 300)];
+  await until(() => built.runner.steps > 80);
+  const bob = await ask('bob', 200);
+  await until(() => built.engine.stats().parked === 1);
+  return { built, alice, bob };
+}
+
+const answersOf = async (built: Rig, changes: Partial<EngineRequest>) =>
+  (await generate(built.engine, changes)).ids;
+
+describe('a row that is set aside', () => {
+  it('goes on where it was, with the same tokens', async () => {
+    const { built, alice, bob } = await parkedOne();
+    const all = await Promise.all([...alice, bob].map(collect));
+    const alone = rig({ runner: { context: 512 } });
+    const whole = await answersOf(alone, { sampling: sampling(300) });
+    expect(all.map(({ ids }) => ids)).toEqual([whole, whole, whole.slice(0, 200)]);
+    expect(built.runner.misuses).toEqual([]);
+    expect(built.engine.stats()).toMatchObject({ running: 0, parked: 0, waiting: 0, kvTokens: 0 });
+  });
+
+  it('counts as no place in the queue, and as tokens in the cache', async () => {
+    const { built } = await parkedOne();
+    const { parked, waiting, running, kvTokens, kvCapacity } = built.engine.stats();
+    expect({ parked, waiting, running, kvCapacity }).toEqual({
+      ...{ parked: 1, waiting: 0, running: 2 },
+      kvCapacity: (2 + 2) * 512,
+    });
+    expect(kvTokens).toBeGreaterThan(128);
+    await built.engine.close();
+  });
+
+  it.each([
+    ['is aborted', async ({ alice }: Awaited<ReturnType<typeof parkedOne>>) => alice[1]!.abort(), 'aborted'],
+    [
+      'is left by its reader',
+      async ({ alice }: Awaited<ReturnType<typeof parkedOne>>) => {
+        for await (const _event of alice[1]!.events) break;
+      },
+      'left',
+    ],
+    [
+      'reaches its deadline',
+      async ({ built }: Awaited<ReturnType<typeof parkedOne>>) => built.clock.advance(1_000),
+      'error',
+    ],
+    [
+      'stops with the engine',
+      async ({ built }: Awaited<ReturnType<typeof parkedOne>>) => built.engine.close(),
+      'aborted',
+    ],
+  ] as const)('gives its place back when it %s', async (_what, act, outcome) => {
+    const parking = await parkedOne({}, { budgetMs: 1_000 });
+    const { built, alice } = parking;
+    const before = built.runner.occupied.length;
+    await act(parking);
+    await until(() => built.engine.stats().parked === 0);
+    expect(built.runner.occupied.length).toBeLessThan(before);
+    if (outcome !== 'left') {
+      const { final } = await collect(alice[1]!);
+      expect(final.kind).toBe(outcome);
+      if (final.kind === 'error') expect(final.error.code).toBe('deadline_exceeded');
+    }
+    expect(built.runner.misuses).toEqual([]);
+    await built.engine.close();
+    expect(built.runner.occupied).toEqual([]);
+  });
+
+  it('holds its adapters', async () => {
+    const built = rig({ runner: { slots: 1, context: 512 }, adapterBudgetBytes: 1_500 });
+    const entry = await built.adapter('mine');
+    const alice = await start(built.engine, { tenant: 'alice', chain: [entry], sampling: sampling(400) });
+    await until(() => built.runner.steps > 270);
+    const other = await built.adapter('other');
+    const bob = await start(built.engine, { tenant: 'bob', sampling: sampling(20) });
+    await until(() => built.engine.stats().parked === 1);
+    // There is no room for another one until she has ended.
+    const carol = await start(built.engine, { tenant: 'carol', chain: [other], sampling: sampling(2) });
+    const ended = await Promise.all([alice, bob, carol].map(collect));
+    expect(ended.map(({ final }) => final.kind)).toEqual(['end', 'end', 'end']);
+    expect(built.runner.misuses).toEqual([]);
+  });
+
+  it('fails alone when the runner cannot move it', async () => {
+    const faults: string[] = [];
+    const built = rig({
+      runner: { slots: 2, context: 512 },
+      observer: { onFault: ({ where }) => faults.push(where) },
+    });
+    const move = built.runner.move.bind(built.runner);
+    built.runner.move = (from, to, length) => {
+      if (to >= 2) throw new Error('no memory');
+      move(from, to, length);
+    };
+    const handles = [];
+    for (let row = 0; row < 2; row += 1)
+      handles.push(await start(built.engine, { tenant: 'alice', sampling: sampling(300) }));
+    await until(() => built.runner.steps > 80);
+    handles.push(await start(built.engine, { tenant: 'bob', sampling: sampling(10) }));
+    const kinds = (await Promise.all(handles.map(collect))).map(({ final }) => final.kind);
+    expect([kinds, faults]).toEqual([['end', 'error', 'end'], ['swap']]);
+    expect(built.runner.occupied).toEqual([]);
+  });
+});
+
+describe('who makes room', () => {
+  it('nobody, when all places for rows that are set aside are taken', async () => {
+    const { built, alice, bob } = await parkedOne({ runner: { parking: 1 } });
+    const carol = await start(built.engine, { tenant: 'carol', sampling: sampling(5) });
+    const ends: string[] = [];
+    const watch = (name: string, handle: typeof carol) => collect(handle).then(() => ends.push(name));
+    await Promise.all([
+      ...[watch('alice', alice[0]!), watch('parked', alice[1]!)],
+      ...[watch('bob', bob), watch('carol', carol)],
+    ]);
+    expect([...ends].sort()).toEqual(['alice', 'bob', 'carol', 'parked']);
+    expect(ends.indexOf('carol')).toBe(1);
+    expect(built.runner.misuses).toEqual([]);
+  });
+
+  it('a row that is at it for less than 64 tokens does not', async () => {
+    const order: string[] = [];
+    const built = rig({
+      runner: { slots: 1, context: 512 },
+      observer: { onFinish: ({ tenant }) => order.push(tenant) },
+    });
+    const alice = await start(built.engine, { tenant: 'alice', sampling: sampling(60) });
+    await until(() => built.runner.steps > 2);
+    const bob = await start(built.engine, { tenant: 'bob', sampling: sampling(2) });
+    await Promise.all([alice, bob].map(collect));
+    expect(order).toEqual(['alice', 'bob']);
+  });
+
+  it('takes turns where there are more tenants than rows', async () => {
+    const parked: string[] = [];
+    const order: string[] = [];
+    const built = rig({
+      runner: { slots: 1, parking: 2, context: 2_048 },
+      observer: {
+        onPark: ({ tenant }) => parked.push(tenant),
+        onFinish: ({ tenant }) => order.push(tenant),
+      },
+    });
+    const handles = [];
+    for (const tenant of ['alice', 'bob', 'carol'])
+      handles.push(await start(built.engine, { tenant, sampling: sampling(tenant === 'carol' ? 10 : 600) }));
+    await Promise.all(handles.map(collect));
+    expect(parked.slice(0, 2)).toEqual(['alice', 'bob']);
+    expect(order[0]).toBe('carol');
+    expect(built.runner.misuses).toEqual([]);
+  });
+});
+
+const below = (random: () => number, limit: number): number => Math.floor(random() * limit);
+
+function randomRequest(random: () => number, entries: readonly ChainEntry[]): Partial<EngineRequest> {
+  const temperature = random() < 0.5 ? { temperature: 0.5 + random(), seed: below(random, 1_000) } : {};
+  const penalties = { bias: [], repetition: 1.3, frequency: 0.2, presence: 0 };
+  return request({
+    tenant: `tenant ${below(random, 2 + below(random, 5))}`,
+    prompt: Array.from({ length: 1 + below(random, 30) }, () => 1 + below(random, 63)),
+    chain: random() < 0.5 ? [entries[below(random, entries.length)]!] : [],
+    sampling: {
+      ...sampling(1 + below(random, random() < 0.4 ? 400 : 40)),
+      ...temperature,
+      ...(random() < 0.3 ? { adjustments: penalties } : {}),
+    },
+  });
+}
+
+describe('random tenants', () => {
+  let parked = 0;
+  it.each(Array.from({ length: 8 }, (_, seed) => seed))(
+    'get what each row gives alone, and all of them in the end (seed %i)',
+    async (seed) => {
+      const random = seededRandom(seed);
+      const runner = { slots: 1 + (seed % 5), parking: seed % 4, context: 512, chunk: 8 };
+      const crowd = rig({ runner, observer: { onPark: () => (parked += 1) }, adapterBudgetBytes: 5_000 });
+      const alone = rig({ runner: { ...runner, slots: 1, parking: 0 } });
+      const entries: ChainEntry[] = [];
+      for (const name of ['a', 'b', 'c']) {
+        entries.push(await crowd.adapter(name));
+        await alone.adapter(name);
+      }
+      const jobs = Array.from({ length: 24 }, async () => {
+        for (let turn = below(random, 600); turn > 0; turn -= 1)
+          await new Promise((resolve) => setImmediate(resolve));
+        const wanted = randomRequest(random, entries);
+        const handle = await start(crowd.engine, wanted);
+        if (random() < 0.15) {
+          for (let turn = below(random, 300); turn > 0; turn -= 1)
+            await new Promise((resolve) => setImmediate(resolve));
+          handle.abort();
+        }
+        return { wanted, result: await collect(handle) };
+      });
+      for (const { wanted, result } of await Promise.all(jobs)) {
+        const reference = await generate(alone.engine, wanted);
+        if (result.final.kind === 'end') expect(result.events).toEqual(reference.events);
+        else expect(reference.ids.slice(0, result.ids.length)).toEqual(result.ids);
+      }
+      expect(crowd.runner.misuses).toEqual([]);
+      expect(crowd.runner.occupied).toEqual([]);
+      expect(crowd.engine.stats()).toMatchObject({ running: 0, waiting: 0, parked: 0, kvTokens: 0 });
+      for (const adapter of crowd.engine.residents().adapters) expect(adapter.references).toBe(0);
+    },
+  );
+
+  it('had to make room for one another', () => {
+    expect(parked).toBeGreaterThan(0);
+  });
+});
