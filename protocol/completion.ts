@@ -1,7 +1,13 @@
 /** Requests and responses of OpenAI's chat and text completions, as far as graft speaks them. */
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
-import { MAX_CHOICES, MAX_MESSAGES, MAX_TOP_LOGPROBS } from './limits.ts';
+import {
+  MAX_CHOICES,
+  MAX_CLIENT_KEY,
+  MAX_MESSAGES,
+  MAX_TOP_LOGPROBS,
+  MAX_USER_CHARACTERS,
+} from './limits.ts';
 import { isMap, parseBody, refuseCrowd, refuseParts, unsupported, type RefusedFields } from './parse-body.ts';
 import { err, type Result } from './result.ts';
 import { samplingFields } from './sampling-fields.ts';
@@ -17,16 +23,16 @@ const common = {
   max_tokens: z.int().positive().nullish(),
   /** Answers to the one prompt. */
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
-  user: z.string().max(512).nullish(),
+  user: z.string().max(MAX_USER_CHARACTERS).nullish(),
   /** Accepted because clients send them by default or by habit; they do not change what is generated. */
   metadata: z
     .custom<Record<string, unknown>>(isMap, 'must be an object')
     .meta({ type: 'object', additionalProperties: {} })
     .nullish(),
   store: z.boolean().nullish(),
-  service_tier: z.string().nullish(),
-  safety_identifier: z.string().nullish(),
-  prompt_cache_key: z.string().nullish(),
+  service_tier: z.string().max(MAX_CLIENT_KEY).nullish(),
+  safety_identifier: z.string().max(MAX_CLIENT_KEY).nullish(),
+  prompt_cache_key: z.string().max(MAX_CLIENT_KEY).nullish(),
 };
 
 const textPart = z.strictObject({

@@ -2,7 +2,13 @@
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
 import type { TokenLogprob } from './completion.ts';
-import { MAX_MESSAGES, MAX_METADATA, MAX_TOP_LOGPROBS } from './limits.ts';
+import {
+  MAX_CLIENT_KEY,
+  MAX_MESSAGES,
+  MAX_METADATA,
+  MAX_TOP_LOGPROBS,
+  MAX_USER_CHARACTERS,
+} from './limits.ts';
 import {
   isMap,
   issuePath,
@@ -65,13 +71,13 @@ export const ResponseRequest = z.strictObject({
   metadata: metadata.nullish(),
   /** Accepted, and answered with false: nothing is kept. */
   store: z.boolean().nullish(),
-  user: z.string().max(512).nullish(),
+  user: z.string().max(MAX_USER_CHARACTERS).nullish(),
   /** Accepted because clients send them by default or by habit; they do not change what is generated. */
   parallel_tool_calls: z.boolean().nullish(),
-  service_tier: z.string().nullish(),
-  safety_identifier: z.string().nullish(),
-  prompt_cache_key: z.string().nullish(),
-  prompt_cache_retention: z.string().nullish(),
+  service_tier: z.string().max(MAX_CLIENT_KEY).nullish(),
+  safety_identifier: z.string().max(MAX_CLIENT_KEY).nullish(),
+  prompt_cache_key: z.string().max(MAX_CLIENT_KEY).nullish(),
+  prompt_cache_retention: z.string().max(MAX_CLIENT_KEY).nullish(),
   tool_choice: z.enum(['auto', 'none']).nullish(),
 });
 export type ResponseRequest = z.infer<typeof ResponseRequest>;

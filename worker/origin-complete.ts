@@ -12,12 +12,7 @@ import {
   STREAM_STALL_MS,
   USAGE_HEADER,
 } from '../protocol/index.ts';
-import {
-  LOAD_BUDGET_MS,
-  REQUEST_BUDGET_MS,
-  SIGNATURE_EJECT_MS,
-  STREAM_STALL_CHECK_MS,
-} from './limits.ts';
+import { LOAD_BUDGET_MS, REQUEST_BUDGET_MS, SIGNATURE_EJECT_MS, STREAM_STALL_CHECK_MS } from './limits.ts';
 import { logLine } from './observe/log-line.ts';
 import {
   originUnavailable,
@@ -286,7 +281,8 @@ export function createComplete(params: {
       failure = judged.error;
       if (now() - started >= REQUEST_BUDGET_MS) return err(deadline());
       if (judged.kind === 'stop') break;
-      if (judged.response !== undefined) refusal ??= { response: judged.response, ended: null, origin, tried: [...tried] };
+      if (judged.response !== undefined)
+        refusal ??= { response: judged.response, ended: null, origin, tried: [...tried] };
       tried.push(origin.id);
     }
     return refusal === null ? err(failure) : ok(refusal);

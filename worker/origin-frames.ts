@@ -6,7 +6,10 @@ const HEAD_BYTES = 32;
 
 /** How the last event of each API says that the answer is whole, or why it is not. */
 const ENDINGS = {
-  responses: { whole: /^event: response\.(completed|incomplete)\n/, told: /^event: (response\.failed|error)\n/ },
+  responses: {
+    whole: /^event: response\.(completed|incomplete)\n/,
+    told: /^event: (response\.failed|error)\n/,
+  },
   others: { whole: /^data: \[DONE\]\n/, told: /^data: \{"error":/ },
 };
 

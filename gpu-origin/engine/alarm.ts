@@ -25,8 +25,7 @@ export class Alarm {
   /** Until it rings, or has rung since `clear`. @param at on the clock, at the latest; Infinity = never. */
   async wait(at: number): Promise<void> {
     if (this.#rung) return;
-    const cancel =
-      at === Infinity ? null : this.#clock.timer(Math.max(0, at - this.#clock.now()), this.ring);
+    const cancel = at === Infinity ? null : this.#clock.timer(Math.max(0, at - this.#clock.now()), this.ring);
     await new Promise<void>((resolve) => (this.#resume = resolve));
     cancel?.();
   }

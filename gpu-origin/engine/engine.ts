@@ -212,9 +212,7 @@ export class Engine implements EngineContract {
     } catch (error) {
       this.#lifecycle.fault('step', error, rows);
       // From the last slot down, so that none of them is moved first.
-      for (const row of rows.reverse())
-        if (!row.ended)
-          this.#lifecycle.fail(row, rowFault(MODEL_FAILED));
+      for (const row of rows.reverse()) if (!row.ended) this.#lifecycle.fail(row, rowFault(MODEL_FAILED));
     }
     this.#observer.onStep?.({
       kind: step.kind,

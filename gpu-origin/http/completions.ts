@@ -233,8 +233,7 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
       for (const value of format.heartbeat(choice)) writer.send(value, format.named);
     },
     tooSlow(writer) {
-      if (notesUsage)
-        writer.comment(USAGE_COMMENT + writeUsageNote({ ...usage.note(), finish: 'left' }));
+      if (notesUsage) writer.comment(USAGE_COMMENT + writeUsageNote({ ...usage.note(), finish: 'left' }));
       writer.send(format.failure(TOO_SLOW), format.named);
     },
     headers: { ...timing.headers(), ...(notesUsage ? { [USAGE_HEADER]: begun } : {}) },

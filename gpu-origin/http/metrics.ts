@@ -51,7 +51,7 @@ export function createMetrics(): Metrics {
   const batch = histogram('batch_rows', 'Rows of a decode step.', ROWS);
   const steps = counter('steps_total', 'Steps of the model.', ['kind']);
   const stepSeconds = counter('step_seconds_total', 'Time in steps of the model.', ['kind']);
-  const parked = counter('rows_set_aside_total', 'Times that a row made room for another tenant.');
+  const parked = counter('rows_set_aside_total', 'Times that a row made room for somebody else.');
   const loads = counter('adapter_loads_total', 'Adapters loaded into memory.', ['result']);
   const loadSeconds = histogram('adapter_load_seconds', 'From the disk to ready.', SECONDS);
   const evictions = counter('adapter_evictions_total', 'Adapters that made room for others in memory.');

@@ -53,7 +53,12 @@ describe('guardStream', () => {
 
   it.each<[string, string, string, StreamEnd]>([
     ['/v1/chat/completions', 'data: {"choices":[]}\n\n', 'data: [DONE]\n\n', 'whole'],
-    ['/v1/chat/completions', 'data: {"choices":[]}\n\n', 'data: {"error":{"code":"internal_error"}}\n\n', 'told'],
+    [
+      '/v1/chat/completions',
+      'data: {"choices":[]}\n\n',
+      'data: {"error":{"code":"internal_error"}}\n\n',
+      'told',
+    ],
     ['/v1/chat/completions', 'data: {"choices":[]}\n\n', 'data: {"choices":["[DONE]"]}\n\n', 'cut'],
     ['/v1/chat/completions', 'data: [DONE]\n\n', 'data: {"choices":[]}\n\n', 'cut'],
     ['/v1/completions', 'data: 1\n\n', 'data: unfinished', 'cut'],

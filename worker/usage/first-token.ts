@@ -26,7 +26,9 @@ export function hasToken(frames: Uint8Array): boolean {
   return new TextDecoder()
     .decode(frames)
     .split('\n')
-    .some((line) => line.startsWith(DATA) && line.length <= MAX_LINE_CHARACTERS && says(line.slice(DATA.length)));
+    .some(
+      (line) => line.startsWith(DATA) && line.length <= MAX_LINE_CHARACTERS && says(line.slice(DATA.length)),
+    );
 }
 
 function says(data: string): boolean {

@@ -36,7 +36,8 @@ it('a row of the real runner that is set aside and taken up again has the log-pr
   await until(() => steps > 75);
   const crowded = await Promise.all([...alice, start(wanted[2])]);
   expect(parked).toBe(1);
-  for (const [row, each] of wanted.entries()) expect(crowded[row]!.events).toEqual((await start(each)).events);
+  for (const [row, each] of wanted.entries())
+    expect(crowded[row]!.events).toEqual((await start(each)).events);
   await engine.close();
   await tiny.close();
 });

@@ -178,7 +178,12 @@ describe('measuring a completion', () => {
     const reader = (await measure(answer, undefined, (ending) => endings.push(ending))).body?.getReader();
     const choice = (delta: object) =>
       `data: {"choices":[{"index":0,"delta":${JSON.stringify(delta)},"logprobs":null,"finish_reason":null}]}\n\n`;
-    for (const delta of [{ role: 'assistant', content: '' }, { content: '' }, { content: 'a' }, { content: 'b' }]) {
+    for (const delta of [
+      { role: 'assistant', content: '' },
+      { content: '' },
+      { content: 'a' },
+      { content: 'b' },
+    ]) {
       await Promise.all([send(choice(delta)), reader?.read()]);
       await vi.advanceTimersByTimeAsync(1_000);
     }
