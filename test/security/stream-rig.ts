@@ -7,6 +7,7 @@ import { Engine } from '../../gpu-origin/engine/engine.ts';
 import { createApp } from '../../gpu-origin/http/app.ts';
 import { Lifecycle } from '../../gpu-origin/http/lifecycle.ts';
 import { createMetrics } from '../../gpu-origin/http/metrics.ts';
+import { UsageMemory } from '../../gpu-origin/http/usage-memory.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { FakeRunner, type FakeStep } from '../../gpu-origin/runtime/fake-runner.ts';
@@ -97,19 +98,20 @@ export async function createStreamRig(): Promise<StreamRig> {
       chatTemplate: createChatTemplate(tokenizer),
       blobs: {} as AdapterBlobs,
     },
+    usage: new UsageMemory(Date.now),
     now: Date.now,
     onFault: (where, error) => {
       throw new Error(where, { cause: error });
     },
   });
   const answered = edge.origin.answer;
-  edge.origin.answer = async (method, path, init) => {
+  edge.origin.answer = async (method, path, init, url) => {
     if (frozen)
       return new Promise((_, reject) =>
         init.signal?.addEventListener('abort', () => reject(new Error('off'))),
       );
     if (path === '/base') return answered(method, path, init);
-    const response = await origin.fetch(new Request(`http://origin.test${path}`, init));
+    const response = await origin.fetch(new Request(url ?? path, init));
     const wire = new TransformStream<Uint8Array, Uint8Array>({
       transform: (chunk, controller) => (frozen ? new Promise(() => undefined) : controller.enqueue(chunk)),
     });
