@@ -1,7 +1,6 @@
 import {
   ASK_PARAMETER,
   err,
-  isEventStream,
   LOAD_HEADER,
   ok,
   type AdapterManifest,
@@ -9,10 +8,9 @@ import {
   type ChainEntry,
   type OriginRequest,
   type Result,
-  STREAM_STALL_MS,
   USAGE_HEADER,
 } from '../protocol/index.ts';
-import { LOAD_BUDGET_MS, REQUEST_BUDGET_MS, SIGNATURE_EJECT_MS, STREAM_STALL_CHECK_MS } from './limits.ts';
+import { LOAD_BUDGET_MS, REQUEST_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
 import { logLine } from './observe/log-line.ts';
 import {
   originUnavailable,
@@ -22,8 +20,8 @@ import {
   type Refusal,
 } from './origin-exchange.ts';
 import type { OriginFetch } from './origin-fetch.ts';
-import type { Lease, OriginHealth } from './origin-health.ts';
-import { guardStream } from './origin-stream.ts';
+import type { OriginHealth } from './origin-health.ts';
+import { createDeliver } from './origin-deliver.ts';
 import type { UsageQuestion } from './origin-usage.ts';
 import { chooseOrigins, type Origin } from './policy/choose-origin.ts';
 import type { StreamEnd, TokenCounts } from './stores/types-metering.ts';
@@ -97,6 +95,7 @@ export function createComplete(params: {
   askUsage: UsageQuestion;
 }) {
   const { origins, health, exchange, send, now, patienceMs, pulseMs, askUsage } = params;
+  const deliver = createDeliver({ health, now });
 
   const ask = (origin: Origin) =>
     send(origin, { method: 'GET', path: '/base', signal: AbortSignal.timeout(pulseMs) });
@@ -203,38 +202,6 @@ export function createComplete(params: {
     return { kind: 'next', error: originUnavailable() };
   }
 
-  /** The lease ends with the body of a stream; headers of a whole answer come when the work is done. */
-  function deliver(
-    origin: Origin,
-    response: Response,
-    lease: Lease,
-    call: CompletionCall,
-  ): Pick<Served, 'response' | 'ended'> {
-    const { body, status, headers } = response;
-    if (body === null || !isEventStream(headers)) {
-      lease.end();
-      return { response, ended: null };
-    }
-    let tell: (end: StreamEnd) => void = () => undefined;
-    const ended = new Promise<StreamEnd>((resolve) => (tell = resolve));
-    const guarded = guardStream(body, {
-      path: call.path,
-      gone: call.signal,
-      now,
-      onProgress: lease.renew,
-      stallMs: STREAM_STALL_MS,
-      checkMs: STREAM_STALL_CHECK_MS,
-      onEnd(end) {
-        lease.end();
-        tell(end);
-        if (end !== 'cut') return;
-        logLine('stream_cut', { origin: origin.id, request_id: call.requestId });
-        health.failed(origin);
-      },
-    });
-    return { response: new Response(guarded, { status, headers }), ended };
-  }
-
   return async (call: CompletionCall): Promise<Result<Served, ApiError>> => {
     const started = now();
     const chain = (call.chain ?? call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
@@ -276,7 +243,7 @@ export function createComplete(params: {
       const exchanged = await exchangeWatched(origin, exchangeCall);
       const judged = judge(origin, exchanged, call);
       if (judged.kind === 'serve')
-        return ok({ ...deliver(origin, judged.response, lease, call), origin, tried });
+        return ok({ ...deliver({ origin, response: judged.response, lease, call }), origin, tried });
       lease.end();
       failure = judged.error;
       if (now() - started >= REQUEST_BUDGET_MS) return err(deadline());

@@ -7,10 +7,8 @@ import {
   errorResponse,
   type FinishReason,
   STREAM_HEARTBEAT_MS,
-  type Usage,
   USAGE_COMMENT,
   USAGE_HEADER,
-  type UsageNote,
   writeUsageNote,
 } from '../../protocol/index.ts';
 import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
@@ -26,6 +24,7 @@ import { responsesFormat } from './responses-format.ts';
 import { startTiming, type Timing } from './server-timing.ts';
 import { sseResponse } from './sse.ts';
 import { textFormat } from './text-format.ts';
+import { usageCounter } from './usage-counter.ts';
 import type { TrackedUsage } from './usage-memory.ts';
 
 /** Long enough that most failures before the first token still get an HTTP status of their own. */
@@ -265,38 +264,6 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
       if (!format.named) writer.done();
     },
   });
-}
-
-/** The prompt counts once, what was generated for every choice. */
-function usageCounter(prompted: number) {
-  let generated = 0;
-  let shown = 0;
-  let ended = 0;
-  let finish: NonNullable<UsageNote['finish']> = 'stop';
-  return {
-    get ended() {
-      return ended;
-    },
-    add({ usage, finishReason }: { usage: Usage; finishReason: FinishReason }) {
-      ended += 1;
-      generated += usage.completion_tokens;
-      if (finishReason === 'length') finish = 'length';
-    },
-    /** Tokens of an answer that has not ended. */
-    shown(tokens: number) {
-      shown += tokens;
-    },
-    note: (): UsageNote => ({
-      promptTokens: prompted,
-      completionTokens: Math.max(generated, shown),
-      finish,
-    }),
-    total: (): Usage => ({
-      prompt_tokens: prompted,
-      completion_tokens: generated,
-      total_tokens: prompted + generated,
-    }),
-  };
 }
 
 function failureOf(event: EngineEvent | undefined): ApiError | null {

@@ -3,6 +3,8 @@
  * engine, and a model whose steps take as long as the real one's. Time moves with the steps alone, or when a test says.
  */
 import { vi } from 'vitest';
+import type { Clock } from '../../gpu-origin/engine/ports.ts';
+import { PromptQueue } from '../../gpu-origin/http/prompt-queue.ts';
 import { Engine } from '../../gpu-origin/engine/engine.ts';
 import { createApp } from '../../gpu-origin/http/app.ts';
 import { Lifecycle } from '../../gpu-origin/http/lifecycle.ts';
@@ -65,19 +67,20 @@ export async function createStreamRig(): Promise<StreamRig> {
     logit: (id, tokens) => (id * 7 + tokens.length * 13) % 31,
     duringStep: (run) => (closed ? undefined : new Promise((end) => (step = { ms: costOf(run), end }))),
   });
+  const clock: Clock = {
+    now: Date.now,
+    timer(ms, callback) {
+      const timer = setTimeout(callback, ms);
+      return () => clearTimeout(timer);
+    },
+    yield: () => new Promise((resolve) => setImmediate(resolve)),
+  };
   const engine = new Engine({
     runner,
     source: { status: async () => 'missing', read: async () => null },
     tokens: letters,
     eosTokenIds: tokenizer.eosIds,
-    clock: {
-      now: Date.now,
-      timer(ms, callback) {
-        const timer = setTimeout(callback, ms);
-        return () => clearTimeout(timer);
-      },
-      yield: () => new Promise((resolve) => setImmediate(resolve)),
-    },
+    clock,
     random: () => 0.5,
     maxQueue: 256,
     adapterBudgetBytes: 1_000,
@@ -96,6 +99,7 @@ export async function createStreamRig(): Promise<StreamRig> {
       base: { ...runner.base },
       tokenizer,
       chatTemplate: createChatTemplate(tokenizer),
+      prompts: new PromptQueue(clock),
       blobs: {} as AdapterBlobs,
     },
     usage: new UsageMemory(Date.now),
