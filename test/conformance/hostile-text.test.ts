@@ -57,7 +57,7 @@ function streamOf(format: CompletionFormat, pieces: readonly string[], size: num
   const response = sseResponse({
     heartbeatMs: 1_000_000,
     heartbeat: () => undefined,
-      tooSlow: () => undefined,
+    tooSlow: () => undefined,
     headers: {},
     onGone: () => undefined,
     onEnd: () => undefined,
