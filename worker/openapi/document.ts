@@ -3,13 +3,19 @@ import { ADMIN_OPERATIONS } from './admin-operations.ts';
 import { CLIENT_OPERATIONS } from './client-operations.ts';
 import { componentSchemas, type JsonSchema } from './component-schemas.ts';
 import { EXPERIMENT_OPERATIONS } from './experiment-operations.ts';
+import { RIGHTS_OPERATIONS } from './rights-operations.ts';
 import type { Operation, OperationAnswer, Operations } from './operation.ts';
 import { headerParameters, parsePath, pathParameters, queryParameters } from './parameters.ts';
 
 /** Of the package. */
 export const API_VERSION = '0.1.0';
 
-export const OPERATIONS: Operations = { ...CLIENT_OPERATIONS, ...ADMIN_OPERATIONS, ...EXPERIMENT_OPERATIONS };
+export const OPERATIONS: Operations = {
+  ...CLIENT_OPERATIONS,
+  ...ADMIN_OPERATIONS,
+  ...RIGHTS_OPERATIONS,
+  ...EXPERIMENT_OPERATIONS,
+};
 
 type Json = Record<string, unknown>;
 

@@ -31,3 +31,10 @@ export interface Operation {
 
 /** By the route as the app has it, `POST /admin/experiments/:id/start`. */
 export type Operations = Readonly<Record<string, Operation>>;
+
+/** One that takes an admin key. */
+export const adminOperation = (tag: string, operation: Omit<Operation, 'tag' | 'key'>): Operation => ({
+  ...operation,
+  tag,
+  key: 'admin',
+});
