@@ -11,11 +11,19 @@ let edge: AppHarness;
 let origin: Origin;
 /** Tenants of what the engine was asked to run, in order. */
 let tenants: string[];
+/** The model's steps wait for it. */
+let gate: Promise<void>;
 beforeEach(async () => {
+  gate = Promise.resolve();
   edge = await createAppHarness();
   const { now } = edge.clock;
   const mode = { kind: 'signed' as const, originId: 'o1', keys: [KEY], startedAt: now() - 1 };
-  origin = await startTestOrigin({ now, maxQueue: 256, context: { mode } });
+  origin = await startTestOrigin({
+    now,
+    maxQueue: 256,
+    context: { mode },
+    runner: { duringStep: () => gate },
+  });
   edge.origin.answer = (_method, path, init, url = '') =>
     path === '/base' ? Response.json(TINY_BASE) : fetch(url.replace('http://origin.test', origin.url), init);
   tenants = [];
@@ -47,13 +55,19 @@ describe('trials', () => {
     expect((await publish('alice/notes', 1, alice)).status).toBe(201);
     tenants = [];
     let verified = 0;
+    let open: () => void = () => undefined;
+    gate = new Promise((resolve) => (open = resolve));
     const verifying = Array.from({ length: VERIFIES }, async () => {
       const answer = await edge.request('/admin/verify', { body: { name: 'alice/notes' }, key: alice });
       verified += 1;
       return answer.status;
     });
     await vi.waitUntil(() => tenants.length >= VERIFIES);
-    expect((await publish('bob/notes', 2, bob)).status).toBe(201);
+    const publishing = publish('bob/notes', 2, bob);
+    await vi.waitUntil(() => tenants.includes('bob'));
+    expect(verified).toBe(0);
+    open();
+    expect((await publishing).status).toBe(201);
     expect(verified).toBeLessThan(VERIFIES);
     expect(new Set(await Promise.all(verifying))).toEqual(new Set([200]));
     expect(new Set(tenants)).toEqual(new Set(['alice', 'bob']));
