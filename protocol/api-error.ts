@@ -36,6 +36,8 @@ export type ApiError =
   | { code: 'origin_unavailable'; message: string; retryAfterMs: number }
   | { code: 'adapter_unavailable'; message: string; retryAfterMs: number }
   | { code: 'registry_unavailable'; message: string; retryAfterMs: number }
+  /** An isolate takes in as many large files as it has memory for. */
+  | { code: 'edge_busy'; message: string; retryAfterMs: number }
   | { code: 'internal_error'; message: string };
 
 export type ApiErrorCode = ApiError['code'];
@@ -70,6 +72,7 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   origin_unavailable: [503, 'server_error'],
   adapter_unavailable: [503, 'server_error'],
   registry_unavailable: [503, 'server_error'],
+  edge_busy: [503, 'server_error'],
   internal_error: [500, 'server_error'],
 };
 

@@ -5,6 +5,7 @@ import { createCounting } from './counting.ts';
 import { createDrops } from './drops.ts';
 import { parseEnv, type RawEnv } from './env.ts';
 import { createHotIndexes } from './hot-indexes.ts';
+import { createByteGate } from './intake/byte-gate.ts';
 import * as limits from './limits.ts';
 import { createMetering } from './metering.ts';
 import { createObserver } from './observe/observer.ts';
@@ -63,6 +64,18 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
       registry: createD1Registry(db),
       pointers,
       createSha256,
+      gate: createByteGate({
+        capacity: limits.HELD_BYTES,
+        tenantCapacity: limits.TENANT_HELD_BYTES,
+        maxWaiting: limits.MAX_WAITING,
+        maxWaitingOfTenant: limits.MAX_WAITING_OF_TENANT,
+        maxWaitMs: limits.MAX_ROOM_WAIT_MS,
+        pollMs: limits.ROOM_POLL_MS,
+        staleMs: limits.ROOM_STALE_MS,
+        retryAfterMs,
+        now,
+        sleep,
+      }),
       now,
     },
     listing: createKvListing(kv),

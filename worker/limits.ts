@@ -122,6 +122,28 @@ export const MAX_EVALUATION_BODY_BYTES = 512 * 1024;
  * on all linears of an 1B model in bfloat16.
  */
 export const MAX_CHECKED_BYTES = 72 * MiB;
+/**
+ * What the requests of one isolate hold of parts and checks together, at most, bytes: it has 128 MB, of which the app
+ * takes some 25. Three of the largest parts.
+ */
+export const HELD_BYTES = 72 * MiB;
+/** … and those of one tenant: two parts, as many as `graft publish` sends at a time; the third is another tenant's. */
+export const TENANT_HELD_BYTES = 48 * MiB;
+/** A check's share of it: a header of {@link MAX_CHECKED_HEADER_BYTES} as bytes, as text, parsed, and written again. */
+export const CHECK_HELD_BYTES = 24 * MiB;
+/** Requests that wait for room, of all and of one tenant; each is a few kilobytes. */
+export const MAX_WAITING = 64;
+export const MAX_WAITING_OF_TENANT = 16;
+/** … for so long. A part that is being sent on a slow line takes that long; then the client comes back later. */
+export const MAX_ROOM_WAIT_MS = 30 * SECOND;
+/** Pause before a waiting request looks again. */
+export const ROOM_POLL_MS = 25;
+/** Room of a request that has given no sign of life for this long is free: it was cut off. */
+export const ROOM_STALE_MS = 60 * SECOND;
+/** A part of which nothing arrives for this long is given up: it takes up room. */
+export const PART_STALL_MS = 20 * SECOND;
+/** … and one that is not there after this time: 40 kB/s for the largest. */
+export const PART_DEADLINE_MS = 600 * SECOND;
 /** Largest header of such a file: 16,384 tensors of 132 bytes and their modules need 3 MB. */
 export const MAX_CHECKED_HEADER_BYTES = 4 * MiB;
 

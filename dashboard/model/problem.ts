@@ -22,6 +22,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   version_conflict: 'It is shown as it is now. Look at it, and try again if you still want to.',
   rate_limit_exceeded: 'Wait a moment, then try again.',
   queue_full: 'Wait a moment, then try again.',
+  edge_busy: 'Wait a moment, then try again.',
   origin_unavailable: 'See on the page of origins which one answers, and try again.',
   registry_unavailable: 'Try again in a moment; what is in doubt is finished by the edge itself.',
   adapter_loading: 'The origin is loading it. Try again in a moment.',

@@ -25,6 +25,7 @@ describe('errors', () => {
     ['queue_full', 429],
     ['origin_unavailable', 503],
     ['adapter_unavailable', 503],
+    ['edge_busy', 503],
     ['internal_error', 500],
   ])('%s is HTTP %i', (code, status) => {
     expect(errorStatus(of(code))).toBe(status);

@@ -5,6 +5,7 @@ import {
   VerifyRequest,
   type VerifyAnswer,
 } from '../../protocol/index.ts';
+import { createByteGate } from '../../worker/intake/byte-gate.ts';
 import { createApp, type Services } from '../../worker/app.ts';
 import { createPointerSync } from '../../worker/durable/pointer-sync.ts';
 import { createRightsSync } from '../../worker/durable/rights-sync.ts';
@@ -47,6 +48,8 @@ import { createFakeTallies } from '../fakes/fake-tallies.ts';
 import { fakeVerification } from '../fakes/fake-trials.ts';
 import { createSha256 } from '../fakes/node-sha256.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
+
+const MiB = 1024 * 1024;
 
 export interface AppHarness {
   clock: FakeClock;
@@ -205,6 +208,10 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
       registry,
       pointers: options.wrap === undefined ? (shared?.pointers ?? ownPointers) : ownPointers,
       createSha256,
+      gate: createByteGate({
+        ...{ capacity: 72 * MiB, tenantCapacity: 48 * MiB, maxWaiting: 64, maxWaitingOfTenant: 16 },
+        ...{ maxWaitMs: 30_000, pollMs: 25, staleMs: 60_000, retryAfterMs: 2_000, now, sleep },
+      }),
       now,
     },
     nameIndex: names,

@@ -122,7 +122,9 @@ describe('a publication', () => {
           where,
         ).toEqual([2, 1]);
       }
-      expect(seen).toEqual(new Set(end.endsWith('afterwards') ? [OLD, NEW] : [OLD]));
+      // A read that fails is made up for where it can be: then the publication goes on.
+      const goesOn = end === 'fails' || end.endsWith('afterwards');
+      expect(seen).toEqual(new Set(goesOn ? [OLD, NEW] : [OLD]));
     },
   );
 });

@@ -7,6 +7,7 @@ import {
   type BlobRecord,
   type Result,
 } from '../../protocol/index.ts';
+import { CHECK_HELD_BYTES } from '../limits.ts';
 import type { AdminCaller, Grant, ScopeOwners, VersionRow } from '../stores/types.ts';
 import { checkAdapter } from './check-adapter.ts';
 import { beingDeleted, invalid, type IntakeDeps } from './intake-deps.ts';
@@ -38,7 +39,7 @@ export interface AssembledChain {
  * @param params.owner tenant that will own the chain, and must have the right to the parent.
  */
 export async function assembleChain(
-  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger' | 'createSha256' | 'now'> & {
+  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger' | 'createSha256' | 'gate' | 'now'> & {
     mayUseChain: MayUseChain;
   },
   params: { digest: string; parent: string | null; caller: AdminCaller; owner: string; base: BaseInfo },
@@ -49,7 +50,10 @@ export async function assembleChain(
   const parent = found.value;
   const record = await recordOf(deps, { digest, tenant: caller.tenant });
   if (!record.ok) return record;
-  const checked = await checkAdapter(deps, { digest, record: record.value, base });
+  const { tenant } = caller;
+  const checked = await deps.gate.hold({ tenant, kind: 'check', bytes: CHECK_HELD_BYTES }, (alive) =>
+    checkAdapter(deps, { digest, record: record.value, base, alive }),
+  );
   if (!checked.ok) return checked;
   const { rank, parentChainId } = checked.value;
   if (parentChainId !== (parent?.chainId ?? null))

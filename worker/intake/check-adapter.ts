@@ -15,6 +15,14 @@ export interface CheckedAdapter {
   rank: number;
 }
 
+interface CheckParams {
+  digest: string;
+  record: BlobRecord;
+  base: BaseInfo;
+  /** Called whenever the check gets on. */
+  alive: () => void;
+}
+
 /**
  * Reads the file once, as it lies in the store, and checks it against what the origins serve; no more than its header is
  * kept. Bytes that are not there or not the record's are found here: then nobody holds the file until it is sent again.
@@ -22,7 +30,7 @@ export interface CheckedAdapter {
  */
 export async function checkAdapter(
   deps: Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'createSha256' | 'now'>,
-  params: { digest: string; record: BlobRecord; base: BaseInfo },
+  params: CheckParams,
 ): Promise<Result<CheckedAdapter, ApiError>> {
   const { digest, record, base } = params;
   if (record.bytes > MAX_CHECKED_BYTES)
@@ -64,16 +72,13 @@ export async function checkAdapter(
 }
 
 /** One pass over the file. It ends with the part whose header is refused: were that damaged, it would say nothing. */
-async function check(
-  deps: Parameters<typeof checkAdapter>[0],
-  params: { digest: string; record: BlobRecord; base: BaseInfo },
-  fresh: boolean,
-) {
-  const { digest, record, base } = params;
+async function check(deps: Parameters<typeof checkAdapter>[0], params: CheckParams, fresh: boolean) {
+  const { digest, record, base, alive } = params;
   const file = checkStream({ fileBytes: record.bytes, maxHeaderBytes: MAX_CHECKED_HEADER_BYTES, base });
   let refused = false;
   for (const [index, part] of record.parts.entries()) {
     const push = (chunk: Uint8Array) => {
+      alive();
       refused ||= file.push(chunk);
     };
     const bad = await readPart(deps, { digest, index, part }, push, { fresh });

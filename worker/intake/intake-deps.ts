@@ -9,6 +9,7 @@ import type {
   VerifyRequest,
 } from '../../protocol/index.ts';
 import type { BlobLedger, BlobStore, PointerWriter, Registry } from '../stores/types.ts';
+import type { ByteGate } from './byte-gate.ts';
 import type { Sha256 } from './read-parts.ts';
 
 /** What work on behalf of a request needs of it. */
@@ -52,6 +53,8 @@ export interface IntakeDeps {
   base: () => Promise<Result<BaseInfo, ApiError>>;
   trials: AdapterTrials;
   createSha256: () => Sha256;
+  /** What the isolate has room for. */
+  gate: ByteGate;
   /** Unix ms. */
   now: () => number;
 }

@@ -6,36 +6,85 @@ const tooLarge = (limit: number): Result<never, ApiError> =>
 /** A body up to this many times too large is read and dropped: many clients see an answer only after they have sent. */
 const DRAIN_FACTOR = 4;
 
-/** Reads a body of at most `limit` bytes, whether or not its length was announced. */
+/** @returns the length that the body is said to have, bytes; null when it is not said. */
+export function announcedLength(request: Request): number | null {
+  const announced = request.headers.get('content-length');
+  return announced !== null && /^\d{1,15}$/.test(announced) ? Number(announced) : null;
+}
+
+/** How a large body may arrive. */
+export interface BodyPace {
+  /** Longest silence, and longest time of all, ms. */
+  stallMs: number;
+  deadlineMs: number;
+  now: () => number;
+  /** Hears of every chunk. */
+  onChunk: () => void;
+}
+
+/**
+ * Reads a body of at most `limit` bytes, whether or not its length was announced. No more is held than the body, or
+ * than `limit` where its length is not known.
+ * @param pace none: as it comes.
+ */
 export async function readBody(
   request: Request,
   limit: number,
+  pace?: BodyPace,
 ): Promise<Result<Uint8Array<ArrayBuffer>, ApiError>> {
-  const announced = Number(request.headers.get('content-length') ?? 0);
-  if (announced > limit * DRAIN_FACTOR) return tooLarge(limit);
+  const announced = announcedLength(request);
+  if ((announced ?? 0) > limit * DRAIN_FACTOR) return tooLarge(limit);
   if (request.body === null) return ok(new Uint8Array(0));
-  let chunks: Uint8Array[] = [];
+  let body = new Uint8Array(Math.min(announced ?? (pace === undefined ? FIRST_BYTES : limit), limit));
   let size = 0;
+  const until = pace === undefined ? Infinity : pace.now() + pace.deadlineMs;
+  const reader = (request.body as ReadableStream<Uint8Array>).getReader();
   try {
-    for await (const chunk of request.body as ReadableStream<Uint8Array>) {
-      size += chunk.length;
-      // Leaving the loop cancels the stream.
+    for (;;) {
+      const read = pace === undefined ? await reader.read() : await inTime(reader.read(), pace.stallMs);
+      if (read === 'late' || (pace !== undefined && pace.now() > until)) {
+        void reader.cancel().catch(() => undefined);
+        return err({ code: 'deadline_exceeded', message: 'The body came too slowly.' });
+      }
+      if (read.done) break;
+      pace?.onChunk();
+      const start = size;
+      size += read.value.length;
       if (size > limit * DRAIN_FACTOR) break;
-      if (size > limit) chunks = [];
-      else chunks.push(chunk);
+      // What is too large is read on, and dropped.
+      if (size > limit) continue;
+      if (size > body.length) body = grown(body, start, Math.min(limit, Math.max(size, 2 * body.length)));
+      body.set(read.value, start);
     }
   } catch {
     // The client went away, or sent chunks that are none: no bug of ours, and mostly nobody there to read this.
     return err({ code: 'invalid_request', message: 'The body broke off before its end.', param: null });
   }
-  if (size > limit) return tooLarge(limit);
-  const body = new Uint8Array(size);
-  let offset = 0;
-  for (const chunk of chunks) {
-    body.set(chunk, offset);
-    offset += chunk.length;
+  if (size <= limit) return ok(body.subarray(0, size));
+  if (size > limit * DRAIN_FACTOR) void reader.cancel().catch(() => undefined);
+  return tooLarge(limit);
+}
+
+/** Room for the beginning of a body of unknown length. */
+const FIRST_BYTES = 16 * 1024;
+
+function grown(body: Uint8Array<ArrayBuffer>, filled: number, length: number): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(length);
+  larger.set(body.subarray(0, filled));
+  return larger;
+}
+
+async function inTime<T>(work: Promise<T>, ms: number): Promise<T | 'late'> {
+  let stop = (): void => undefined;
+  const late = new Promise<'late'>((resolve) => {
+    const timer = setTimeout(() => resolve('late'), ms);
+    stop = () => clearTimeout(timer);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    stop();
   }
-  return ok(body);
 }
 
 /** @param whenEmpty what no body at all stands for, where it may be left out. */

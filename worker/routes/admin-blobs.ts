@@ -7,10 +7,12 @@ import {
   type BlobState,
   type FinishedBlob,
 } from '../../protocol/index.ts';
+import type { Holding } from '../intake/byte-gate.ts';
 import { finishBlob, isThere } from '../intake/finish-blob.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { receivePart } from '../intake/receive-part.ts';
-import { readBody } from '../middleware/read-body.ts';
+import { PART_DEADLINE_MS, PART_STALL_MS } from '../limits.ts';
+import { announcedLength, readBody } from '../middleware/read-body.ts';
 import { fail, methodNotAllowed, query, type AppEnv } from '../middleware/request-scope.ts';
 import { parseInput, readInput } from './parse-input.ts';
 
@@ -60,14 +62,21 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
     const declared = query(context, 'sha256');
     const sha256 = declared === null ? null : parseInput(Digest, declared);
     if (sha256?.ok === false) return fail(sha256.error);
-    const bytes = await readBody(context.req.raw, MAX_PART_BYTES);
-    if (!bytes.ok) return fail(bytes.error);
-    const part = await receivePart(deps, {
-      digest: digest.value,
-      index: Number(context.req.param('index')),
-      bytes: bytes.value,
-      sha256: sha256?.value ?? null,
-      tenant: context.get('admin').tenant,
+    const request = context.req.raw;
+    const { tenant } = context.get('admin');
+    const held = Math.min(announcedLength(request) ?? MAX_PART_BYTES, MAX_PART_BYTES);
+    const holding: Holding = { tenant, kind: 'part', bytes: held, signal: request.signal };
+    const part = await deps.gate.hold(holding, async (alive) => {
+      const pace = { stallMs: PART_STALL_MS, deadlineMs: PART_DEADLINE_MS, now: deps.now, onChunk: alive };
+      const bytes = await readBody(request, MAX_PART_BYTES, pace);
+      if (!bytes.ok) return bytes;
+      return receivePart(deps, {
+        digest: digest.value,
+        index: Number(context.req.param('index')),
+        bytes: bytes.value,
+        sha256: sha256?.value ?? null,
+        tenant,
+      });
     });
     return part.ok ? context.json(part.value satisfies BlobPart) : fail(part.error);
   });

@@ -38,6 +38,9 @@ const spy = (real: SqlDatabase): SqlDatabase => ({
   },
 });
 
+/** Tables that grow with the files and versions of all tenants. */
+const GROWS = /\b(versions|chain_members|history|blobs|blob_parts|blob_holders|stored_files|stored_parts)\b/;
+
 /** Steps over few rows, whatever the registry holds. */
 const BOUNDED: readonly [query: RegExp, step: RegExp][] = [
   // Of the chain that a version stands on: at most eight members.
@@ -75,7 +78,9 @@ it('takes no longer for the thousandth name of a file than for the first', async
   await garbage.unused({ touchedBefore: 1, cursor: null, scan: 500, limit: 9 });
   expect(asked.size).toBeGreaterThan(15);
   const slow = await Promise.all(
-    [...asked.keys()].map(async (query) => [query, await slowSteps(query)] as const),
+    [...asked.keys()]
+      .filter((query) => GROWS.test(query))
+      .map(async (query) => [query, await slowSteps(query)] as const),
   );
   expect(slow.filter(([, steps]) => steps.length > 0)).toEqual([]);
 });

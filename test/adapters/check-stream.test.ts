@@ -1,0 +1,63 @@
+/** A file that comes by in chunks is judged as the same file in one piece. */
+import { describe, expect, it } from 'vitest';
+import type { BaseInfo } from '../../protocol/index.ts';
+import { checkStream, encodeCanonical, makeLoraModule, validateAdapter } from '../../adapters/index.ts';
+import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
+
+const MODULE = TINY_BASE.modules[0]!.name;
+const good = new Uint8Array(tinyAdapter({ seed: 1 }).bytes);
+
+function half(values: number[], rows: number): { dtype: 'F16'; shape: number[]; data: Uint8Array } {
+  return {
+    dtype: 'F16',
+    shape: [rows, values.length / rows],
+    data: new Uint8Array(Uint16Array.from(values).buffer),
+  };
+}
+/** Odd counts of 16-bit values: chunks cut through them, and through pairs. */
+const packed = (a: number[], b: number[]): Uint8Array =>
+  encodeCanonical({
+    base: TINY_BASE.id,
+    parent: null,
+    modules: [makeLoraModule({ name: MODULE, rank: 1, alpha: 1, a: half(a, 1), b: half(b, b.length) })],
+  });
+const ODD = { ...TINY_BASE, modules: [{ name: MODULE, in: 3, out: 5 }] };
+
+const FILES: [string, BaseInfo, Uint8Array][] = [
+  ['a good one', TINY_BASE, good],
+  ['for another base', ODD, good],
+  ['odd, good', ODD, packed([0x3c00, 0, 0], [0, 0, 0, 0, 0x3c00])],
+  ['NaN at the end', ODD, packed([0x3c00, 0, 0], [0, 0, 0, 0, 0x7e00])],
+  ['infinite at the beginning', ODD, packed([0x7c00, 0, 0], [0, 0, 0, 0x3c00, 0])],
+  ['nothing but zeros', ODD, packed([0, 0, 0], [0, 0, 0, 0, 0])],
+  ['cut in its header', TINY_BASE, good.subarray(0, 100)],
+  ['cut in its values', TINY_BASE, good.subarray(0, -3)],
+  ['longer', TINY_BASE, Uint8Array.from([...good, 0])],
+  ['of five bytes', TINY_BASE, good.subarray(0, 5)],
+  ['of spaces', TINY_BASE, new Uint8Array(400).fill(0x20)],
+  ['of zeros', TINY_BASE, new Uint8Array(400)],
+  ['with a space in its header', TINY_BASE, Uint8Array.from(good, (byte, i) => (i === 9 ? 0x20 : byte))],
+];
+
+describe('checkStream', () => {
+  it.each(FILES)('says what validateAdapter says, in chunks of any size: %s', (_, base, file) => {
+    const codes = validateAdapter({ adapter: file, base }).map(({ code }) => code);
+    for (const size of [1, 2, 3, 7, 64, 1_000]) {
+      const check = checkStream({ fileBytes: file.length, maxHeaderBytes: 10_000, base });
+      for (let at = 0; at < file.length; at += size) if (check.push(file.subarray(at, at + size))) break;
+      expect(
+        check.problems().map(({ code }) => code),
+        `${size}`,
+      ).toEqual(codes);
+      expect(check.head() !== null && codes.length === 0).toBe(codes.length === 0);
+    }
+  });
+
+  it('refuses a header that is longer than what is read here, after eight bytes', () => {
+    const file = new Uint8Array(40_000);
+    new DataView(file.buffer).setUint32(0, 20_000, true);
+    const check = checkStream({ fileBytes: file.length, maxHeaderBytes: 10_000, base: TINY_BASE });
+    expect(check.push(file.subarray(0, 8))).toBe(true);
+    expect(check.problems()).toMatchObject([{ code: 'header_too_large' }]);
+  });
+});
