@@ -38,6 +38,8 @@ export type ApiError =
   | { code: 'registry_unavailable'; message: string; retryAfterMs: number }
   /** An isolate takes in as many large files as it has memory for. */
   | { code: 'edge_busy'; message: string; retryAfterMs: number }
+  /** Exactly the row of the registry that is needed cannot be read: an operator has to mend it. */
+  | { code: 'registry_damaged'; message: string }
   | { code: 'internal_error'; message: string };
 
 export type ApiErrorCode = ApiError['code'];
@@ -73,6 +75,7 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   adapter_unavailable: [503, 'server_error'],
   registry_unavailable: [503, 'server_error'],
   edge_busy: [503, 'server_error'],
+  registry_damaged: [500, 'server_error'],
   internal_error: [500, 'server_error'],
 };
 
@@ -109,7 +112,12 @@ export function errorBody(error: ApiError): ErrorBody {
 }
 
 /** Failures that end the same way however often the request is repeated, whatever their status says. */
-const FINAL: ReadonlySet<ApiErrorCode> = new Set(['deadline_exceeded', 'experiment_over', 'quota_damaged']);
+const FINAL: ReadonlySet<ApiErrorCode> = new Set([
+  'deadline_exceeded',
+  'experiment_over',
+  'quota_damaged',
+  'registry_damaged',
+]);
 
 /**
  * Headers that tell OpenAI's clients when to retry: `retry-after` in whole seconds, `retry-after-ms` exactly,

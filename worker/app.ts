@@ -65,6 +65,7 @@ import { createAbsenceCheck, forgettingAbsences } from './stores/confirmed-absen
 import { withLastKnownGood } from './stores/last-known-good.ts';
 import { createVersionIndex } from './stores/recorded-rights.ts';
 import {
+  DamagedRow,
   StoreUnavailable,
   type BulkIndex,
   type GarbageLedger,
@@ -77,6 +78,7 @@ import {
   type KeyListing,
   type KeyRecord,
   type NameIndex,
+  type RowAudit,
   type RightsWriter,
 } from './stores/types.ts';
 
@@ -92,6 +94,7 @@ export interface Services {
   nameIndex: NameIndex;
   listing: KeyListing;
   garbage: GarbageLedger;
+  rowAudit: RowAudit;
   keyIndex: KeyIndex;
   keyLedger: KeyLedger;
   /** Writes both indexes. */
@@ -245,6 +248,11 @@ export function createApp(services: Services): Hono<AppEnv> {
       reason: error.message,
       stack: known ? undefined : error.stack,
     });
+    if (error instanceof DamagedRow)
+      return fail({
+        code: 'registry_damaged',
+        message: 'What the registry has of this cannot be read. Its operator has to mend it.',
+      });
     if (known) return fail(registryUnavailable(RETRY_AFTER_MS));
     return fail({ code: 'internal_error', message: 'Something went wrong here. Please try again.' });
   });

@@ -6,6 +6,7 @@ import { createDrops } from './drops.ts';
 import { parseEnv, type RawEnv } from './env.ts';
 import { createHotIndexes } from './hot-indexes.ts';
 import { createByteGate } from './intake/byte-gate.ts';
+import * as intakeLimits from './intake/limits.ts';
 import * as limits from './limits.ts';
 import { createMetering } from './metering.ts';
 import { createObserver } from './observe/observer.ts';
@@ -21,6 +22,7 @@ import { createD1GrantLedger } from './stores/d1-grants.ts';
 import { createD1KeyLedger } from './stores/d1-key-ledger.ts';
 import { createD1Pins } from './stores/d1-pins.ts';
 import { createD1Registry } from './stores/d1-registry.ts';
+import { createD1RowAudit } from './stores/d1-row-audit.ts';
 import { createD1TenantLimits } from './stores/d1-tenant-limits.ts';
 import { createKvListing } from './stores/kv-listing.ts';
 import { createSealer } from './stores/sealed-value.ts';
@@ -65,13 +67,13 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
       pointers,
       createSha256,
       gate: createByteGate({
-        capacity: limits.HELD_BYTES,
-        tenantCapacity: limits.TENANT_HELD_BYTES,
-        maxWaiting: limits.MAX_WAITING,
-        maxWaitingOfTenant: limits.MAX_WAITING_OF_TENANT,
-        maxWaitMs: limits.MAX_ROOM_WAIT_MS,
-        pollMs: limits.ROOM_POLL_MS,
-        staleMs: limits.ROOM_STALE_MS,
+        capacity: intakeLimits.HELD_BYTES,
+        tenantCapacity: intakeLimits.TENANT_HELD_BYTES,
+        maxWaiting: intakeLimits.MAX_WAITING,
+        maxWaitingOfTenant: intakeLimits.MAX_WAITING_OF_TENANT,
+        maxWaitMs: intakeLimits.MAX_ROOM_WAIT_MS,
+        pollMs: intakeLimits.ROOM_POLL_MS,
+        staleMs: intakeLimits.ROOM_STALE_MS,
         retryAfterMs,
         now,
         sleep,
@@ -80,6 +82,7 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
     },
     listing: createKvListing(kv),
     garbage: createD1Garbage(db),
+    rowAudit: createD1RowAudit(db),
     keyLedger,
     grantLedger,
     origins,

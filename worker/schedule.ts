@@ -4,7 +4,7 @@ import type { Drops } from './drops.ts';
 import { evaluateAll } from './experiments/life/evaluate-all.ts';
 import { collectSomeGarbage } from './intake/collect-garbage.ts';
 import type { RequestLife } from './intake/intake-deps.ts';
-import { SCHEDULED_DELETIONS } from './limits.ts';
+import { SCHEDULED_DELETIONS } from './intake/limits.ts';
 import { createPinSync } from './pins/sync-pins.ts';
 import { syncUnwrittenLimits } from './intake/sync-tenant-limits.ts';
 import { runJobs } from './run-jobs.ts';

@@ -15,6 +15,7 @@ const STEPS = [
   'unknown-experiments',
   'unknown-keys',
   'unknown-grants',
+  'rows',
 ];
 
 export const help: CommandHelp = {
@@ -24,7 +25,7 @@ export const help: CommandHelp = {
     { line: 'graft repair --blobs', does: "reads all adapters' bytes, and says what is lost or damaged" },
   ],
   notes: [
-    'KV is derived from D1: names with their experiments, keys and grants. This compares all of them and writes what is missing, unreadable or out of date; what D1 does not have is taken away. A key that KV knows to be revoked stays so and is marked in D1 as well, so that a database put back from a backup brings no revoked key back. Run it after D1 was restored, after KV lost something, or when a change was recorded but could not be written; it may be repeated and cut off at any time. KV shows it what was written up to a minute ago, so what was changed just now can be written once more. Only the bootstrap key may do it.',
+    'KV is derived from D1: names with their experiments, keys and grants. This compares all of them and writes what is missing, unreadable or out of date; what D1 does not have is taken away. A key that KV knows to be revoked stays so and is marked in D1 as well, so that a database put back from a backup brings no revoked key back. Rows of D1 that cannot be read are told. Run it after D1 was restored, after KV lost something, or when a change was recorded but could not be written; it may be repeated and cut off at any time. KV shows it what was written up to a minute ago, so what was changed just now can be written once more. Only the bootstrap key may do it.',
     '`--blobs` reads every finished file in KV or R2 instead, as a whole: records that are missing or otherwise than D1 has them are written again; a file with a part that is lost or damaged is named by its versions and marked, and `graft publish` of the same adapter then sends it again, by any tenant that has it. It reads as many gigabytes as there are.',
   ],
 };
@@ -49,6 +50,8 @@ interface Repaired {
   /** Entries compared, by step. */
   checked: Record<string, number>;
   mended: readonly Mended[];
+  /** Rows of D1 that cannot be read. */
+  damaged: readonly { table: string; id: string; column: string }[];
 }
 
 async function repairAll(
@@ -58,6 +61,7 @@ async function repairAll(
 ): Promise<Repaired> {
   const checked: Record<string, number> = {};
   const mended: Mended[] = [];
+  const damaged: Repaired['damaged'][number][] = [];
   const bar = output.progress('repair', 'percent');
   try {
     for (let cursor: string | null = null; ;) {
@@ -68,7 +72,8 @@ async function repairAll(
       const page = RepairAnswer.parse(await response.json());
       checked[page.step] = (checked[page.step] ?? 0) + page.checked;
       mended.push(...page.mended);
-      if (page.cursor === null) return { checked, mended };
+      damaged.push(...(page.damaged ?? []));
+      if (page.cursor === null) return { checked, mended, damaged };
       if (blobs) bar.update(Number.parseInt(page.cursor.slice('blobs:'.length).slice(0, 4), 16), 0x1_0000);
       else bar.update(STEPS.indexOf(page.step) + 1, STEPS.length);
       cursor = page.cursor;
@@ -83,7 +88,18 @@ const WORDS: Readonly<Record<string, string>> = { blobs: 'files' };
 
 const counted = (count: number, kind: string): string => `${count} ${count === 1 ? kind.slice(0, -1) : kind}`;
 
-export function repairedText({ checked, mended }: Repaired, dryRun: boolean): string {
+export function repairedText(repaired: Repaired, dryRun: boolean): string {
+  const { damaged } = repaired;
+  if (damaged.length === 0) return mendedText(repaired, dryRun);
+  const table = plainTable(
+    ['TABLE', 'ROW', 'COLUMN'],
+    damaged.map(({ table, id, column }) => [table, id, column]),
+  );
+  const rows = damaged.length === 1 ? '1 row of D1 is' : `${damaged.length} rows of D1 are`;
+  return `${mendedText(repaired, dryRun)}\n${table}\n${rows} damaged, and left out of lists: restore D1, or mend them by hand`;
+}
+
+function mendedText({ checked, mended }: Repaired, dryRun: boolean): string {
   const kinds = 'blobs' in checked ? ['blobs'] : ['names', 'keys', 'grants'];
   const looked = kinds.map((kind) => counted(checked[kind] ?? 0, WORDS[kind] ?? kind)).join(', ');
   if (mended.length === 0)

@@ -25,6 +25,7 @@ const ADVICE: Readonly<Record<string, string>> = {
   edge_busy: 'Wait a moment, then try again.',
   origin_unavailable: 'See on the page of origins which one answers, and try again.',
   registry_unavailable: 'Try again in a moment; what is in doubt is finished by the edge itself.',
+  registry_damaged: '`graft repair` says which row of the registry it is.',
   adapter_loading: 'The origin is loading it. Try again in a moment.',
   unknown_url: 'This edge is of another version than the page. Deploy both together.',
   internal_error: 'Try again. If it stays so, the request id is in the log of the edge.',

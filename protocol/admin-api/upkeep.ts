@@ -15,11 +15,13 @@ export type Mended = z.infer<typeof Mended>;
 
 /** `POST /admin/repair`: one page of one step. */
 export const RepairAnswer = z.object({
-  /** `names`, with their experiments, `keys`, `grants`, `unknown-` and one of these or `experiments`, or `blobs`. */
+  /** `names`, with their experiments, `keys`, `grants`, `unknown-` and one of these or `experiments`, `rows`, or `blobs`. */
   step: z.string(),
   /** Entries compared. */
   checked: z.int().min(0),
   mended: z.array(Mended),
+  /** Rows of the system of record that nobody can read. Not of edges of before. */
+  damaged: z.array(z.object({ table: z.string(), id: z.string(), column: z.string() })).optional(),
   /** Goes on; null at the end of the last step. */
   cursor: z.string().nullable(),
 });

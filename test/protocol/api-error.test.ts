@@ -26,6 +26,7 @@ describe('errors', () => {
     ['origin_unavailable', 503],
     ['adapter_unavailable', 503],
     ['edge_busy', 503],
+    ['registry_damaged', 500],
     ['internal_error', 500],
   ])('%s is HTTP %i', (code, status) => {
     expect(errorStatus(of(code))).toBe(status);

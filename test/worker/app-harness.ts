@@ -217,6 +217,8 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     nameIndex: names,
     listing: createKvListing(kv),
     garbage: beside?.services.garbage ?? files,
+    // Only real rows can be damaged.
+    rowAudit: { page: async () => ({ checked: 0, damaged: [], cursor: null }) },
     keyIndex,
     keyLedger,
     rights: wrap<RightsWriter>(beside?.services.rights ?? ownRights, 'rights'),

@@ -81,6 +81,7 @@ describe('repair', () => {
       'unknown-experiments 0',
       'unknown-keys 1',
       'unknown-grants 0',
+      'rows 0',
     ]);
   });
 

@@ -7,7 +7,7 @@ import {
   type BlobRecord,
   type Result,
 } from '../../protocol/index.ts';
-import { CHECK_HELD_BYTES } from '../limits.ts';
+import { CHECK_HELD_BYTES } from './limits.ts';
 import type { AdminCaller, Grant, ScopeOwners, VersionRow } from '../stores/types.ts';
 import { checkAdapter } from './check-adapter.ts';
 import { beingDeleted, invalid, type IntakeDeps } from './intake-deps.ts';

@@ -6,7 +6,7 @@ import {
   GARBAGE_PAGE,
   GARBAGE_SCAN,
   SURPLUS_KEPT_MS,
-} from '../limits.ts';
+} from './limits.ts';
 import type { BlobLedger, BlobStore, GarbageLedger, UnusedFile } from '../stores/types.ts';
 import { writeRecordAnew } from './write-record.ts';
 

@@ -11,7 +11,7 @@ import type { Holding } from '../intake/byte-gate.ts';
 import { finishBlob, isThere } from '../intake/finish-blob.ts';
 import type { IntakeDeps } from '../intake/intake-deps.ts';
 import { receivePart } from '../intake/receive-part.ts';
-import { PART_DEADLINE_MS, PART_STALL_MS } from '../limits.ts';
+import { PART_DEADLINE_MS, PART_STALL_MS } from '../intake/limits.ts';
 import { announcedLength, readBody } from '../middleware/read-body.ts';
 import { fail, methodNotAllowed, query, type AppEnv } from '../middleware/request-scope.ts';
 import { parseInput, readInput } from './parse-input.ts';

@@ -4,7 +4,7 @@ import { collectGarbage, CollectGarbageRequest, type GarbageDeps } from '../inta
 import { repair, RepairRequest } from '../intake/repair/repair.ts';
 import type { RepairDeps } from '../intake/repair/repair-deps.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../middleware/request-scope.ts';
-import { GARBAGE_DELETIONS } from '../limits.ts';
+import { GARBAGE_DELETIONS } from '../intake/limits.ts';
 import { readInput } from './parse-input.ts';
 
 const rootOnly: ApiError = {

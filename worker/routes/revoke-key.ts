@@ -22,8 +22,13 @@ export const RevokeQuery = z.strictObject({
 export const NO_SUCH_KEY: ApiError = { code: 'not_found', message: 'There is no such key.' };
 
 /** Keys of other tenants do not exist. */
-export async function visibleKey(ledger: KeyLedger, caller: AdminCaller, id: string): Promise<KeyRow | null> {
-  const row = await ledger.get(id);
+export async function visibleKey(
+  ledger: KeyLedger,
+  caller: AdminCaller,
+  id: string,
+  { toRevoke = false } = {},
+): Promise<KeyRow | null> {
+  const row = await ledger.get(id, { toRevoke });
   return row !== null && (caller.root || row.tenant === caller.tenant) ? row : null;
 }
 
@@ -38,7 +43,9 @@ export const revokeKeyRoute =
     const input = parseInput(RevokeQuery, context.req.query());
     if (!input.ok) return fail(input.error);
     const caller = context.get('admin');
-    const row = await visibleKey(deps.keyLedger, caller, context.req.param('id') ?? '');
+    const row = await visibleKey(deps.keyLedger, caller, context.req.param('id') ?? '', {
+      toRevoke: true,
+    });
     if (row === null) return fail(NO_SUCH_KEY);
     const { report, cursor } = input.value;
     const line = {

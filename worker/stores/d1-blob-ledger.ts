@@ -1,5 +1,6 @@
 import { BlobRecord } from '../../protocol/index.ts';
 import type { SqlDatabase } from './d1-database.ts';
+import { readable, readColumn } from './read-row.ts';
 import type { BlobLedger, SentPart } from './types.ts';
 
 type SentRecord = Omit<SentPart, 'stored'> & { stored: number };
@@ -8,15 +9,24 @@ type SentRecord = Omit<SentPart, 'stored'> & { stored: number };
 const RECORDED = `EXISTS (SELECT 1 FROM blobs b, json_each(b.parts) part
   WHERE b.digest = stored_parts.digest AND json_extract(part.value, '$.sha256') = stored_parts.sha256)`;
 
-const toRecord = (row: { bytes: number; parts: string }): BlobRecord =>
-  BlobRecord.parse({ bytes: row.bytes, parts: JSON.parse(row.parts) as unknown });
+export interface BlobRow {
+  digest: string;
+  bytes: number;
+  parts: string;
+}
+
+/** @throws DamagedRow */
+export const toRecord = ({ digest, bytes, parts }: BlobRow): BlobRecord => ({
+  bytes,
+  parts: readColumn(BlobRecord.shape.parts, parts, { table: 'blobs', id: digest, column: 'parts' }),
+});
 
 export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
   const record: BlobLedger['record'] = async (digest) => {
     const row = await db
-      .prepare('SELECT bytes, parts FROM blobs WHERE digest = ?')
+      .prepare('SELECT digest, bytes, parts FROM blobs WHERE digest = ?')
       .bind(digest)
-      .first<{ bytes: number; parts: string }>();
+      .first<BlobRow>();
     return row && toRecord(row);
   };
   return {
@@ -116,9 +126,9 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
       const { results } = await db
         .prepare('SELECT digest, bytes, parts FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?')
         .bind(cursor ?? '', limit)
-        .all<{ digest: string; bytes: number; parts: string }>();
+        .all<BlobRow>();
       return {
-        items: results.map((row) => ({ digest: row.digest, record: toRecord(row) })),
+        items: readable(results, (row) => ({ digest: row.digest, record: toRecord(row) })),
         cursor: results.length === limit ? (results.at(-1)?.digest ?? null) : null,
       };
     },

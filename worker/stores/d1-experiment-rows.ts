@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { adaptersOf, Experiment, ExperimentEvaluation, pinOf } from '../../protocol/index.ts';
+import { readColumn } from './read-row.ts';
 import type { ExperimentRow } from './types-experiments.ts';
 
 /** A row of `experiments`. */
@@ -15,20 +16,25 @@ export interface ExperimentRecord {
   evaluation: string | null;
 }
 
-export const toDocument = (text: string): Experiment => Experiment.parse(JSON.parse(text));
-export const toEvaluation = (text: string): ExperimentEvaluation =>
-  ExperimentEvaluation.parse(JSON.parse(text));
+const place = (id: string, column: string) => ({ table: 'experiments', id, column });
+
+/** @param id of the experiment. @throws DamagedRow */
+export const toDocument = (text: string, id: string): Experiment =>
+  readColumn(Experiment, text, place(id, 'document'));
+/** @param id of the experiment. @throws DamagedRow */
+export const toEvaluation = (text: string, id: string): ExperimentEvaluation =>
+  readColumn(ExperimentEvaluation, text, place(id, 'evaluation'));
 
 export const toExperiment = (record: ExperimentRecord): ExperimentRow => ({
   id: record.id,
   owner: record.owner,
-  document: toDocument(record.document),
-  seeds: z.array(z.string()).parse(JSON.parse(record.seeds)),
+  document: toDocument(record.document, record.id),
+  seeds: readColumn(z.array(z.string()), record.seeds, place(record.id, 'seeds')),
   createdAt: record.created_at,
   createdBy: record.created_by,
   startedAt: record.started_at,
   coverageAt: record.coverage_at,
-  evaluation: record.evaluation === null ? null : toEvaluation(record.evaluation),
+  evaluation: record.evaluation === null ? null : toEvaluation(record.evaluation, record.id),
 });
 
 /** `[{name, version}]` of all adapters that it names, for `json_each`. */

@@ -3,6 +3,7 @@ import { isUniqueViolation, type SqlDatabase, type SqlStatement } from './d1-dat
 import { pinsJson, toExperiment, type ExperimentRecord } from './d1-experiment-rows.ts';
 import { looksOf } from './d1-looks.ts';
 import { NAME, toName, type NameRecord } from './d1-registry-rows.ts';
+import { readable } from './read-row.ts';
 import type { ExperimentLedger, ExperimentNote, ExperimentRow } from './types-experiments.ts';
 import type { Conflict } from './types.ts';
 
@@ -79,7 +80,7 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
   }
 
   const many = async (statement: SqlStatement): Promise<ExperimentRow[]> =>
-    (await statement.all<ExperimentRecord>()).results.map(toExperiment);
+    readable((await statement.all<ExperimentRecord>()).results, toExperiment);
   const one = async (statement: SqlStatement): Promise<ExperimentRow | null> => {
     const record = await statement.first<ExperimentRecord>();
     return record && toExperiment(record);
@@ -161,13 +162,15 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
       ];
       const given = wanted.flatMap(([sql, value]) => (value === null ? [] : [{ sql, value }]));
       const where = given.length === 0 ? '' : `WHERE ${given.map(({ sql }) => sql).join(' AND ')}`;
-      const items = await many(
-        db
-          // eslint-disable-next-line no-restricted-syntax -- made of the constants above; the values are bound
-          .prepare(`SELECT * FROM experiments ${where} ORDER BY created_at DESC, id DESC LIMIT ?`)
-          .bind(...given.map(({ value }) => value), limit),
-      );
-      return { items, cursor: items.length === limit ? (items.at(-1)?.id ?? null) : null };
+      const { results } = await db
+        // eslint-disable-next-line no-restricted-syntax -- made of the constants above; the values are bound
+        .prepare(`SELECT * FROM experiments ${where} ORDER BY created_at DESC, id DESC LIMIT ?`)
+        .bind(...given.map(({ value }) => value), limit)
+        .all<ExperimentRecord>();
+      return {
+        items: readable(results, toExperiment),
+        cursor: results.length === limit ? (results.at(-1)?.id ?? null) : null,
+      };
     },
 
     async inTurn({ at, limit }) {

@@ -2,9 +2,10 @@ import { z } from 'zod';
 import { DegradePolicy } from '../../protocol/index.ts';
 import type { SqlDatabase, SqlStatement } from './d1-database.ts';
 import { KeyLimits } from './types-metering.ts';
-import type { KeyLedger, KeyRow, Page, RevokedLine } from './types.ts';
+import { readable, readColumn } from './read-row.ts';
+import { DamagedRow, type KeyLedger, type KeyRow, type Page, type RevokedLine } from './types.ts';
 
-interface KeyRecordRow {
+export interface KeyRecordRow {
   id: string;
   hash: string;
   kind: 'api' | 'admin';
@@ -26,23 +27,43 @@ interface KeyRecordRow {
   replaces: string | null;
 }
 
-const toKey = (row: KeyRecordRow): KeyRow => ({
+/** Of a key that is revoked nothing counts but that: what is damaged of it is left out. @throws DamagedRow */
+export function toKey(row: KeyRecordRow, toRevoke = false): KeyRow {
+  try {
+    return readKey(row);
+  } catch (error) {
+    if (!(error instanceof DamagedRow) || (!toRevoke && row.revoked_at === null)) throw error;
+    return readKey({ ...row, scopes: '[]', owners: null, limits: null, tenant_limits: null, degrade: null });
+  }
+}
+
+const column = <T>(schema: z.ZodType<T>, text: string, { id }: KeyRecordRow, column: string): T =>
+  readColumn(schema, text, { table: 'keys', id, column });
+
+const readKey = (row: KeyRecordRow): KeyRow => ({
   id: row.id,
   hash: row.hash,
   kind: row.kind,
   tenant: row.tenant,
-  scopes: z.array(z.string()).parse(JSON.parse(row.scopes)),
-  owners: row.owners === null ? [] : z.array(z.string().nullable()).parse(JSON.parse(row.owners)),
+  scopes: column(z.array(z.string()), row.scopes, row, 'scopes'),
+  owners: row.owners === null ? [] : column(z.array(z.string().nullable()), row.owners, row, 'owners'),
   label: row.label,
   createdAt: row.created_at,
   createdBy: row.created_by,
   revokedAt: row.revoked_at,
   expiresAt: row.expires_at,
   strict: row.strict !== 0,
-  degrade: row.degrade === null ? null : DegradePolicy.parse(row.degrade),
-  limits: row.limits === null ? null : KeyLimits.parse(JSON.parse(row.limits)),
+  degrade: row.degrade === null ? null : column(DegradePolicy, JSON.stringify(row.degrade), row, 'degrade'),
+  limits: row.limits === null ? null : column(KeyLimits, row.limits, row, 'limits'),
   limitsFixed: row.limits_fixed !== 0,
-  tenantLimits: row.tenant_limits === null ? null : KeyLimits.parse(JSON.parse(row.tenant_limits)),
+  tenantLimits:
+    row.tenant_limits === null
+      ? null
+      : readColumn(KeyLimits, row.tenant_limits, {
+          table: 'tenant_limits',
+          id: row.tenant,
+          column: 'limits',
+        }),
   counter: row.counter ?? row.id,
   replacedBy: row.replaced_by,
   replaces: row.replaces,
@@ -64,7 +85,7 @@ function lineOf({ successors, made }: Pick<RevokedLine, 'successors' | 'made'>):
 }
 
 const pageOf = (rows: readonly KeyRecordRow[], limit: number): Page<KeyRow> => ({
-  items: rows.map(toKey),
+  items: readable(rows, toKey),
   cursor: rows.length === limit ? (rows.at(-1)?.id ?? null) : null,
 });
 
@@ -114,14 +135,14 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
           ? db.prepare(`SELECT ${COLUMNS} FROM keys k ${NEWEST_FIRST}`)
           : db.prepare(`SELECT ${COLUMNS} FROM keys k WHERE tenant = ? ${NEWEST_FIRST}`).bind(tenant)
       ).all<KeyRecordRow>();
-      return results.map(toKey);
+      return readable(results, toKey);
     },
-    async get(id) {
+    async get(id, { toRevoke } = {}) {
       const row = await db
         .prepare(`SELECT ${COLUMNS} FROM keys k WHERE id = ?`)
         .bind(id)
         .first<KeyRecordRow>();
-      return row && toKey(row);
+      return row && toKey(row, toRevoke);
     },
     async admin(hash) {
       const row = await db
@@ -179,7 +200,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         )
         .bind(id, after ?? '', limit)
         .all<KeyRecordRow>();
-      return results.map(toKey);
+      return readable(results, toKey);
     },
     async madeBy({ id, at, limit }) {
       const { results } = await db
@@ -190,7 +211,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         )
         .bind(id, at, limit)
         .all<KeyRecordRow>();
-      return results.map(toKey);
+      return readable(results, toKey);
     },
     async page({ cursor, limit }) {
       const { results } = await db

@@ -1,5 +1,6 @@
 import type { SqlDatabase } from './d1-database.ts';
 import { toEvaluation } from './d1-experiment-rows.ts';
+import { readable } from './read-row.ts';
 import type { ExperimentLedger, LookRow } from './types-experiments.ts';
 
 interface LookRecord {
@@ -9,7 +10,10 @@ interface LookRecord {
   evaluation: string;
 }
 
-const toLook = (record: LookRecord): LookRow => ({ ...record, evaluation: toEvaluation(record.evaluation) });
+const toLook = (record: LookRecord): LookRow => ({
+  ...record,
+  evaluation: toEvaluation(record.evaluation, record.experiment),
+});
 
 /** What was seen of experiments over time. */
 export function looksOf(db: SqlDatabase): Pick<ExperimentLedger, 'look' | 'looks'> {
@@ -44,7 +48,7 @@ export function looksOf(db: SqlDatabase): Pick<ExperimentLedger, 'look' | 'looks
         .prepare('SELECT * FROM experiment_looks WHERE experiment = ? AND seed = ? ORDER BY at LIMIT ?')
         .bind(experiment, seed, limit)
         .all<LookRecord>();
-      return results.map(toLook);
+      return readable(results, toLook);
     },
   };
 }

@@ -1,7 +1,8 @@
-import { adaptersOf, pinOf } from '../../protocol/index.ts';
+import { adaptersOf, pinOf, type Experiment } from '../../protocol/index.ts';
 import type { SqlDatabase } from './d1-database.ts';
 import { toDocument } from './d1-experiment-rows.ts';
 import { toOwnName, toPointer, toVersion, type NameAndLive, type VersionRecord } from './d1-registry-rows.ts';
+import { readable } from './read-row.ts';
 import type { Pointer, Registry, VersionRow } from './types.ts';
 
 /** With the latest experiment that was ever live; null fields when there is none. */
@@ -18,18 +19,27 @@ const NAMES = `SELECT v.*, n.name AS own_name, n.owner AS name_owner, n.version 
     SELECT x.id FROM experiments x WHERE x.name = n.name AND x.started_at IS NOT NULL
     ORDER BY x.status = 'archived', x.created_at DESC, x.id DESC LIMIT 1)`;
 
+interface ReadName {
+  record: NameLiveAndExperiment;
+  pointer: Pointer;
+  document: Experiment | null;
+}
+
+/** @throws DamagedRow */
+const readName = (record: NameLiveAndExperiment): ReadName => ({
+  record,
+  pointer: toPointer(record),
+  document:
+    record.experiment_id === null ? null : toDocument(record.experiment_document, record.experiment_id),
+});
+
 /** What KV is derived from. */
 export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'pointers'> {
   /** Versions never change, so that a second read sees what the first one meant. */
-  async function withExperiments(records: readonly NameLiveAndExperiment[]): Promise<Pointer[]> {
-    const documents = records.map(({ experiment_id: id, experiment_document: text }) =>
-      id === null ? null : toDocument(text),
-    );
-    const adapters = documents.map((document) => (document === null ? [] : adaptersOf(document)));
+  async function withExperiments(names: readonly ReadName[]): Promise<Pointer[]> {
+    const adapters = names.map(({ document }) => (document === null ? [] : adaptersOf(document)));
     const versions = await versionsOf(adapters.flat());
-    return records.map((record, i) => {
-      const pointer = toPointer(record);
-      const document = documents[i] ?? null;
+    return names.map(({ record, pointer, document }, i) => {
       if (pointer.kind !== 'version' || record.experiment_id === null || document === null) return pointer;
       const rows = (adapters[i] ?? []).flatMap((adapter) => versions.get(adapter) ?? []);
       return {
@@ -54,7 +64,7 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
       )
       .bind(JSON.stringify(adapters.map(pinOf)))
       .all<VersionRecord>();
-    return new Map(results.map(toVersion).map((row) => [`${row.name}@${row.version}`, row]));
+    return new Map(readable(results, toVersion).map((row) => [`${row.name}@${row.version}`, row]));
   }
 
   return {
@@ -63,7 +73,7 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
         .prepare(`${NAMES} WHERE n.name = ?`)
         .bind(wanted)
         .first<NameLiveAndExperiment>();
-      const [pointer] = record === null ? [] : await withExperiments([record]);
+      const [pointer] = record === null ? [] : await withExperiments([readName(record)]);
       return pointer ?? { kind: 'none' };
     },
 
@@ -72,9 +82,10 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
         .prepare(`${NAMES} WHERE n.name > ? ORDER BY n.name LIMIT ?`)
         .bind(cursor ?? '', limit)
         .all<NameLiveAndExperiment>();
-      const pointers = await withExperiments(results);
+      const names = readable(results, readName);
+      const pointers = await withExperiments(names);
       return {
-        items: results.map((record, i) => ({ name: toOwnName(record), pointer: pointers[i] as Pointer })),
+        items: names.map(({ record }, i) => ({ name: toOwnName(record), pointer: pointers[i] as Pointer })),
         cursor: results.length === limit ? (results.at(-1)?.own_name ?? null) : null,
       };
     },

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { AdapterProof, ManifestChainEntry, StoredEvaluation } from '../../protocol/index.ts';
+import { readColumn } from './read-row.ts';
 import type { ChangeAction, HistoryRow, NameRow, Pointer, UsableName, VersionRow } from './types.ts';
 
 /** A row of `versions`. */
@@ -68,15 +69,16 @@ export const DEPENDS = `v.retired_at IS NULL AND EXISTS (
 export const toJson = (value: object | null): string | null =>
   value === null ? null : JSON.stringify(value);
 
-const fromJson = <T>(schema: z.ZodType<T>, text: string | null): T | null =>
-  text === null ? null : schema.parse(JSON.parse(text));
+const column = <T>(schema: z.ZodType<T>, text: string, { name, version }: VersionRecord, column: string): T =>
+  readColumn(schema, text, { table: 'versions', id: `${name}@${version}`, column });
 
+/** @throws DamagedRow */
 export const toVersion = (record: VersionRecord): VersionRow => ({
   name: record.name,
   version: record.version,
   digest: record.digest,
   owner: record.owner,
-  chain: z.array(ManifestChainEntry).parse(JSON.parse(record.chain)),
+  chain: column(z.array(ManifestChainEntry), record.chain, record, 'chain'),
   chainId: record.chain_id,
   parent: record.parent,
   base: { id: record.base_id, digest: record.base_digest },
@@ -85,8 +87,9 @@ export const toVersion = (record: VersionRecord): VersionRow => ({
   rankSum: record.rank_sum,
   createdAt: record.created_at,
   createdBy: record.created_by,
-  proof: fromJson(AdapterProof, record.proof),
-  evaluation: fromJson(StoredEvaluation, record.evaluation),
+  proof: record.proof === null ? null : column(AdapterProof, record.proof, record, 'proof'),
+  evaluation:
+    record.evaluation === null ? null : column(StoredEvaluation, record.evaluation, record, 'evaluation'),
   retiredAt: record.retired_at,
 });
 

@@ -12,6 +12,7 @@ import {
   type NameRecord,
   type VersionRecord,
 } from './d1-registry-rows.ts';
+import { readable } from './read-row.ts';
 import { createD1UsableNames } from './d1-usable-names.ts';
 import { GOES_LIVE, type Registry } from './types.ts';
 
@@ -66,7 +67,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
         .prepare('SELECT * FROM versions WHERE name = ? ORDER BY version DESC')
         .bind(name)
         .all<VersionRecord>();
-      return results.map(toVersion);
+      return readable(results, toVersion);
     },
 
     async versionsOf({ digest, limit }) {
@@ -74,7 +75,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
         .prepare('SELECT * FROM versions WHERE digest = ? ORDER BY name, version DESC LIMIT ?')
         .bind(digest, limit)
         .all<VersionRecord>();
-      return results.map(toVersion);
+      return readable(results, toVersion);
     },
 
     async versionsOfChain({ chainId, limit }) {
@@ -82,7 +83,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
         .prepare('SELECT * FROM versions WHERE chain_id = ? ORDER BY created_at DESC LIMIT ?')
         .bind(chainId, limit)
         .all<VersionRecord>();
-      return results.map(toVersion);
+      return readable(results, toVersion);
     },
 
     async history({ name: wanted, owner, before, limit }) {

@@ -1,7 +1,8 @@
 import type { SqlDatabase } from './d1-database.ts';
+import { readable, readColumn } from './read-row.ts';
 import { KeyLimits, type TenantLimits, type TenantLimitsRow } from './types-metering.ts';
 
-interface TenantLimitsRecord {
+export interface TenantLimitsRecord {
   tenant: string;
   limits: string | null;
   at: number;
@@ -10,9 +11,17 @@ interface TenantLimitsRecord {
   written_to: string | null;
 }
 
-const toRow = (record: TenantLimitsRecord): TenantLimitsRow => ({
+/** @throws DamagedRow */
+export const toRow = (record: TenantLimitsRecord): TenantLimitsRow => ({
   tenant: record.tenant,
-  limits: record.limits === null ? null : KeyLimits.parse(JSON.parse(record.limits)),
+  limits:
+    record.limits === null
+      ? null
+      : readColumn(KeyLimits, record.limits, {
+          table: 'tenant_limits',
+          id: record.tenant,
+          column: 'limits',
+        }),
   at: record.at,
   actor: record.actor,
   revision: record.revision,
@@ -55,7 +64,7 @@ export function createD1TenantLimits(db: SqlDatabase): TenantLimits {
         .bind(cursor ?? '', limit)
         .all<TenantLimitsRecord>();
       return {
-        items: results.map(toRow),
+        items: readable(results, toRow),
         cursor: results.length === limit ? (results.at(-1)?.tenant ?? null) : null,
       };
     },
@@ -64,7 +73,7 @@ export function createD1TenantLimits(db: SqlDatabase): TenantLimits {
         .prepare('SELECT * FROM tenant_limits WHERE written_to IS NOT NULL ORDER BY tenant LIMIT ?')
         .bind(limit)
         .all<TenantLimitsRecord>();
-      return results.map(toRow);
+      return readable(results, toRow);
     },
   };
 }

@@ -1,5 +1,6 @@
 import type { SqlDatabase, SqlStatement } from './d1-database.ts';
 import { toUsable, type UsableRecord } from './d1-registry-rows.ts';
+import { readable } from './read-row.ts';
 import type { NameRange, NameWindow, Registry, UsableNames } from './types.ts';
 
 /** A name with the version that it, or what it stands for, means; null fields where none is live. */
@@ -64,6 +65,6 @@ function merge(streams: readonly (readonly Looked[])[], limit: number): UsableNa
   for (const record of streams.flat())
     if (record.version !== null && (end === null || record.own_name <= end))
       found.set(record.own_name, record);
-  const names = [...found.values()].sort((a, b) => (a.own_name < b.own_name ? -1 : 1)).map(toUsable);
-  return { names, end };
+  const sorted = [...found.values()].sort((a, b) => (a.own_name < b.own_name ? -1 : 1));
+  return { names: readable(sorted, toUsable), end };
 }

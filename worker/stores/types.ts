@@ -8,19 +8,8 @@ import type { Grant, GrantCaps, HeldGrants, KeyLineage, RefusalRow } from './typ
 export * from './types-blob-ledger.ts';
 export * from './types-registry.ts';
 export * from './types-rooms.ts';
+export * from './types-unavailable.ts';
 export * from './types-rights.ts';
-
-/** `blobs`: KV or R2, whichever holds the part that was read. */
-export type StoreName = 'KV' | 'R2' | 'D1' | 'DO' | 'blobs';
-
-/** A store does not answer, or refuses for good; the request may be repeated. */
-export class StoreUnavailable extends Error {
-  override readonly name = 'StoreUnavailable';
-
-  constructor(store: StoreName, cause: unknown) {
-    super(`${store}: ${cause instanceof Error ? cause.message : 'unknown error'}`, { cause });
-  }
-}
 
 /** Trouble (an error, a hang, a forged or odd value) is never reported as absence. */
 export type Lookup<T> =
@@ -258,7 +247,8 @@ export interface KeyLedger extends KeyLineage<KeyRow> {
   add(row: KeyRow): Promise<boolean>;
   /** Newest first. @param tenant null = all. */
   list(tenant: string | null): Promise<KeyRow[]>;
-  get(id: string): Promise<KeyRow | null>;
+  /** @param reading.toRevoke a damaged row is read as a key that may nothing, which can be revoked. */
+  get(id: string, reading?: { toRevoke?: boolean }): Promise<KeyRow | null>;
   /** An admin key that is not revoked; whether it has expired is the asker's to see. */
   admin(hash: string): Promise<KeyRow | null>;
   /**

@@ -17,10 +17,16 @@ describe('what commands say', () => {
 
   it('of a repair', () => {
     const checked = { names: 2, keys: 1, grants: 0, 'unknown-names': 2 };
-    expect(repairedText({ checked, mended: [] }, false)).toBe('2 names, 1 key, 0 grants: KV is as D1 says');
+    expect(repairedText({ checked, mended: [], damaged: [] }, false)).toBe(
+      '2 names, 1 key, 0 grants: KV is as D1 says',
+    );
     const mended = [{ kind: 'name', id: 'a', was: 'missing', did: 'written' }] as const;
-    expect(repairedText({ checked, mended }, true)).toMatch(
+    expect(repairedText({ checked, mended, damaged: [] }, true)).toMatch(
       /name +a +missing +written\ndry run: .* 1 would be mended$/,
+    );
+    const damaged = [{ table: 'versions', id: 'a@1', column: 'chain' }];
+    expect(repairedText({ checked, mended: [], damaged }, true)).toMatch(
+      /KV is as D1 says\n.*\nversions +a@1 +chain\n1 row of D1 is damaged/,
     );
   });
 

@@ -1,5 +1,6 @@
 import type { BlobRecord } from '../../../protocol/index.ts';
-import { MAX_DEPENDENTS_TOLD, REPAIR_BLOB_BYTES, REPAIR_PAGE } from '../../limits.ts';
+import { REPAIR_BLOB_BYTES } from '../limits.ts';
+import { MAX_DEPENDENTS_TOLD, REPAIR_PAGE } from '../../limits.ts';
 import { readPart, type BadPart } from '../read-parts.ts';
 import { writeRecordAnew } from '../write-record.ts';
 import type { Mended, RepairDeps, RepairStep } from './repair-deps.ts';

@@ -3,6 +3,7 @@ import type { ExperimentIndex, ExperimentLedger } from '../../stores/types-exper
 import type {
   BlobLedger,
   BlobStore,
+  DamagedPlace,
   GrantIndex,
   GrantLedger,
   KeyIndex,
@@ -12,6 +13,7 @@ import type {
   PointerWriter,
   Registry,
   RightsWriter,
+  RowAudit,
 } from '../../stores/types.ts';
 import type { Sha256 } from '../read-parts.ts';
 
@@ -33,6 +35,7 @@ export interface RepairDeps {
   blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putRecord'>;
   blobLedger: Pick<BlobLedger, 'records' | 'markDamaged'>;
   createSha256: () => Sha256;
+  rowAudit: RowAudit;
   /** What lies in KV at all. */
   listing: KeyListing;
   now: () => number;
@@ -42,6 +45,7 @@ export interface RepairDeps {
 export interface RepairedPage {
   checked: number;
   mended: Mended[];
+  damaged?: DamagedPlace[];
   /** Within the step; null at its end. */
   cursor: string | null;
 }

@@ -1,6 +1,7 @@
 import { ExperimentId, sameJson } from '../../../protocol/index.ts';
 import { REPAIR_PAGE } from '../../limits.ts';
 import type { ExperimentRow } from '../../stores/types-experiments.ts';
+import { unlessDamaged } from './report-rows.ts';
 import type { Mended, RepairDeps, RepairStep } from './repair-deps.ts';
 
 /**
@@ -13,8 +14,8 @@ export const removeUnknownExperiments: RepairStep = async (deps, { cursor, dryRu
   for (const id of page.items) {
     // What is no id of an experiment is never read.
     if (!ExperimentId.safeParse(id).success) continue;
-    const row = await deps.experimentLedger.get(id);
-    if (row !== null && (await isKept(deps, row))) continue;
+    const row = await unlessDamaged(deps.experimentLedger.get(id));
+    if (row === 'damaged' || (row !== null && (await unlessDamaged(isKept(deps, row))))) continue;
     const found = await deps.experimentIndex.get(id);
     if (found.state === 'gone' || found.state === 'absent') continue;
     if (row !== null && found.state === 'found' && sameJson(found.value.document, row.document)) continue;

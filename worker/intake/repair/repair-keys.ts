@@ -1,6 +1,7 @@
 import { Digest, sameJson } from '../../../protocol/index.ts';
 import { REPAIR_PAGE } from '../../limits.ts';
 import { keyIdOf, keyRecordOf, type KeyRecord, type KeyRow, type Lookup } from '../../stores/types.ts';
+import { unlessDamaged } from './report-rows.ts';
 import type { Mended, RepairDeps, RepairStep } from './repair-deps.ts';
 
 /** Every inference key that the system of record has. */
@@ -47,7 +48,8 @@ export const removeUnknownKeys: RepairStep = async (deps, { cursor, dryRun }) =>
   // What is not the hash of a key is read by nobody.
   for (const hash of page.items.filter((item) => Digest.safeParse(item).success)) {
     const id = keyIdOf(hash);
-    if ((await deps.keyLedger.get(id))?.hash === hash) continue;
+    const row = await unlessDamaged(deps.keyLedger.get(id));
+    if (row === 'damaged' || row?.hash === hash) continue;
     const { state } = await deps.keyIndex.get(hash);
     if (state === 'gone' || state === 'absent') continue;
     mended.push({ kind: 'key', id, was: 'unknown', did: 'removed' });

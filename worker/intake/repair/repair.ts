@@ -5,6 +5,7 @@ import { removeUnknownExperiments } from './repair-experiments.ts';
 import { repairGrants, removeUnknownGrants } from './repair-grants.ts';
 import { repairKeys, removeUnknownKeys } from './repair-keys.ts';
 import { repairNames, removeUnknownNames } from './repair-names.ts';
+import { reportRows } from './report-rows.ts';
 import type { RepairDeps, RepairStep } from './repair-deps.ts';
 
 /** In this order. What is in the system of record comes first, so that nothing good waits for the rest. */
@@ -16,6 +17,7 @@ const STEPS: readonly { name: string; run: RepairStep }[] = [
   { name: 'unknown-experiments', run: removeUnknownExperiments },
   { name: 'unknown-keys', run: removeUnknownKeys },
   { name: 'unknown-grants', run: removeUnknownGrants },
+  { name: 'rows', run: reportRows },
 ];
 
 /** A run of its own, which reads all adapters' bytes. */

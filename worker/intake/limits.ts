@@ -1,0 +1,62 @@
+/** Numbers of taking files in, keeping them and giving them up. */
+import { BLOB_CACHE_TTL_S } from '../limits.ts';
+
+const SECOND = 1_000;
+const MiB = 1024 * 1024;
+
+/** Bytes of adapters that one request of a repair reads, and one file more: a second or two of its CPU. */
+export const REPAIR_BLOB_BYTES = 64 * MiB;
+/** Unused files that one request of a collection deals with. */
+export const GARBAGE_PAGE = 20;
+/** … and files that it looks at to find them, most of which are in use: rows of D1. */
+export const GARBAGE_SCAN = 500;
+/** Values that one request of a collection deletes: each is a write, and a request has 1,000 of them. */
+export const GARBAGE_DELETIONS = 400;
+/** The same for one run of the schedule, each minute, which has other jobs as well. */
+export const SCHEDULED_DELETIONS = 100;
+/** A file that no version has, and that nobody touched for this long, is marked as garbage. */
+export const GARBAGE_MARK_MS = 24 * 3_600 * SECOND;
+/**
+ * A marked file is deleted after this time: as long as the longest cache of KV, so that nobody who uploads the same
+ * file anew finds its absence in a cache.
+ */
+export const GARBAGE_COLLECT_MS = BLOB_CACHE_TTL_S * SECOND;
+/** Parts that nobody has sent again for this long count as not sent: an upload goes on within a day, or begins anew. */
+export const UPLOAD_KEPT_MS = 24 * 3_600 * SECOND;
+/** … and are deleted a little later, so that an upload that is just being closed is not cut: reading 1 GB takes seconds. */
+export const SURPLUS_KEPT_MS = UPLOAD_KEPT_MS + 3_600 * SECOND;
+/** KV shows a write within a minute; a part that is missing after this time, twice that, is lost. */
+export const PART_SETTLE_MS = 120 * SECOND;
+/** Before a part that was not seen yet is looked for again: thrice before the client gives up, past the cache of absences. */
+export const READ_BACK_RETRY_MS = 12 * SECOND;
+/**
+ * Largest canonical file that publishing looks at value by value: three parts, a second or two of a request's CPU. Rank 64
+ * on all linears of an 1B model in bfloat16.
+ */
+export const MAX_CHECKED_BYTES = 72 * MiB;
+/**
+ * What the requests of one isolate hold of parts and checks together, at most, bytes: it has 128 MB, of which the app
+ * takes some 25. Three of the largest parts.
+ */
+export const HELD_BYTES = 72 * MiB;
+/** … and those of one tenant: two parts, as many as `graft publish` sends at a time; the third is another tenant's. */
+export const TENANT_HELD_BYTES = 48 * MiB;
+/** A check's share of it: a header of {@link MAX_CHECKED_HEADER_BYTES} as bytes, as text, parsed, and written again. */
+export const CHECK_HELD_BYTES = 24 * MiB;
+/** Requests that wait for room, of all and of one tenant; each is a few kilobytes. */
+export const MAX_WAITING = 64;
+export const MAX_WAITING_OF_TENANT = 16;
+/** … for so long. A part that is being sent on a slow line takes that long; then the client comes back later. */
+export const MAX_ROOM_WAIT_MS = 30 * SECOND;
+/** Pause before a waiting request looks again. */
+export const ROOM_POLL_MS = 25;
+/** Room of a request that has given no sign of life for this long is free: it was cut off. */
+export const ROOM_STALE_MS = 60 * SECOND;
+/** A part of which nothing arrives for this long is given up: it takes up room. */
+export const PART_STALL_MS = 20 * SECOND;
+/** … and one that is not there after this time: 40 kB/s for the largest. */
+export const PART_DEADLINE_MS = 600 * SECOND;
+/** Largest header of such a file: 16,384 tensors of 132 bytes and their modules need 3 MB. */
+export const MAX_CHECKED_HEADER_BYTES = 4 * MiB;
+/** Newest versions of a chain that are looked at for a proof of it: each was published with one of its base. */
+export const MAX_PROOFS_READ = 10;
