@@ -76,8 +76,14 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
     yield;
     const pieces = yield* splitter.split(rendered);
     const restored: (string | number)[] = [];
-    for (const piece of pieces)
+    unpaid = 0;
+    for (const piece of pieces) {
       restored.push(tokenizer.controlTokens.get(piece) ?? (yield* placeholders.restoreInSteps(piece)));
+      unpaid += piece.length;
+      if (unpaid < STEP_CHARACTERS) continue;
+      yield;
+      unpaid = 0;
+    }
     return yield* tokenizer.encodePieces(restored, limit);
   }
 
