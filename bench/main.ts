@@ -5,18 +5,23 @@ import path from 'node:path';
 import { cacheFolder, findBase } from '../cli/local/find-base.ts';
 import { createOutput } from '../cli/output.ts';
 import { describeMachine } from './machine.ts';
+import { benchNeighbours } from './neighbours.ts';
 import { parseOptions, USAGE } from './options.ts';
 import { formatReport } from './report.ts';
 import { runBench } from './run-bench.ts';
 
-const options = parseOptions(process.argv.slice(2));
-if (options === 'help') {
+const stopped = new AbortController();
+for (const signal of ['SIGINT', 'SIGTERM'] as const)
+  process.once(signal, () => stopped.abort(new Error('interrupted')));
+
+const [command, ...rest] = process.argv.slice(2);
+const options = command === 'neighbours' ? null : parseOptions(process.argv.slice(2));
+if (options === null) {
+  await benchNeighbours(rest, stopped.signal);
+} else if (options === 'help') {
   console.log(USAGE);
 } else {
   const work = await mkdtemp(path.join(os.tmpdir(), 'graft-bench-'));
-  const stopped = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const)
-    process.once(signal, () => stopped.abort(new Error('interrupted')));
   try {
     const base = await findBase({
       base: options.base,

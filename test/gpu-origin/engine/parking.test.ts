@@ -84,9 +84,9 @@ describe('a row that is set aside', () => {
   it('holds its adapters', async () => {
     const built = rig({ runner: { slots: 1, context: 512 }, adapterBudgetBytes: 1_500 });
     const entry = await built.adapter('mine');
+    const other = await built.adapter('other');
     const alice = await start(built.engine, { tenant: 'alice', chain: [entry], sampling: sampling(400) });
     await until(() => built.runner.steps > 270);
-    const other = await built.adapter('other');
     const bob = await start(built.engine, { tenant: 'bob', sampling: sampling(20) });
     await until(() => built.engine.stats().parked === 1);
     // There is no room for another one until she has ended.
