@@ -55,6 +55,7 @@ module.exports = {
     ]),
     only('worker/routes', [
       'worker/(policy|intake|middleware|observe|experiments)/',
+      'worker/quota/counters-of',
       'worker/stores/types',
       'worker/(env|limits|origin-client)',
       'protocol/',

@@ -109,10 +109,13 @@ export function createComplete(params: {
     else health.failed(origin, response?.status === 401 ? SIGNATURE_EJECT_MS : 0);
   }
 
+  /** An origin that is overloaded answers others, or goes on with their streams, and needs no more questions. */
   async function isAlive(origin: Origin): Promise<boolean> {
+    const since = now() - patienceMs;
+    if (health.heardSince(origin, since)) return true;
     const answer = await ask(origin);
     if (answer.ok) await answer.value.body?.cancel();
-    return answer.ok;
+    return answer.ok || health.heardSince(origin, since);
   }
 
   /** An origin that hangs is found out by a question, since a whole answer may take minutes. */

@@ -27,6 +27,8 @@ interface Known {
   /** Failures since its last good answer. */
   failures: number;
   ejectedUntil: number;
+  /** When anything of it last came here, unix ms. */
+  heardAt: number;
 }
 
 export function createOriginHealth(params: { now: () => number }) {
@@ -36,7 +38,7 @@ export function createOriginHealth(params: { now: () => number }) {
   function known({ id }: Origin): Known {
     let found = origins.get(id);
     if (found === undefined) {
-      found = { leases: new Set(), said: null, failures: 0, ejectedUntil: 0 };
+      found = { leases: new Set(), said: null, failures: 0, ejectedUntil: 0, heardAt: -Infinity };
       origins.set(id, found);
     }
     return found;
@@ -65,14 +67,20 @@ export function createOriginHealth(params: { now: () => number }) {
 
     /** A request goes to the origin. */
     start(origin: Origin): Lease {
-      const { leases } = known(origin);
+      const of = known(origin);
       const lease = { until: now() + REQUEST_BUDGET_MS };
-      leases.add(lease);
+      of.leases.add(lease);
       return {
-        renew: () => void (lease.until = now() + ORIGIN_LEASE_MS),
-        end: () => void leases.delete(lease),
+        renew() {
+          of.heardAt = now();
+          lease.until = of.heardAt + ORIGIN_LEASE_MS;
+        },
+        end: () => void of.leases.delete(lease),
       };
     },
+
+    /** Has anything of it come since then, an answer or a part of a stream? @param at unix ms. */
+    heardSince: (origin: Origin, at: number): boolean => known(origin).heardAt > at,
 
     /**
      * Half-open: those that failed and whose time is up. They stay ejected until they answer a question, which is for
@@ -92,6 +100,7 @@ export function createOriginHealth(params: { now: () => number }) {
       const of = known(origin);
       of.failures = 0;
       of.ejectedUntil = 0;
+      of.heardAt = now();
       const said = readLoad(header);
       if (said === null) return;
       of.said = { load: said.rows, slots: said.slots, at: now() };

@@ -137,13 +137,29 @@ describe('failing over', () => {
   });
 
   it('finds out by a question that one hangs, and asks the next one', async () => {
-    const { ask } = await clientOf(['o1', 'o2', 'o3'], { patienceMs: IMPATIENT_MS });
+    let at = Date.now();
+    const { ask } = await clientOf(['o1', 'o2', 'o3'], { patienceMs: IMPATIENT_MS, now: () => at });
     const first = await serverOf(ask('a/b'));
     byId(first.id).hang();
+    // What it said last is no sign of life any more.
+    at += 2 * IMPATIENT_MS;
     const second = await serverOf(ask('a/b'));
     expect([second.status, second.tried]).toEqual([200, [first.id]]);
     expect(lines).toContainEqual(expect.objectContaining({ event: 'origin_unreachable', origin: first.id }));
     expect(await serverOf(ask('a/b'))).toMatchObject({ id: second.id, tried: [] });
+  });
+
+  it('asks no questions of one that answers others meanwhile', async () => {
+    const { ask } = await clientOf(['o1'], { patienceMs: IMPATIENT_MS });
+    // Time stands still, so that this answer is a sign of life for good.
+    await serverOf(ask('a/b'));
+    const before = byId('o1').log.bases;
+    origins[0]!.answerWith((response) => {
+      const answer = () => response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
+      setTimeout(answer, 4 * IMPATIENT_MS);
+    });
+    expect(await serverOf(ask('a/b'))).toMatchObject({ id: 'o1', status: 200 });
+    expect(byId('o1').log.bases).toBe(before);
   });
 
   it('waits for one that takes long and gives signs of life', async () => {
