@@ -109,9 +109,11 @@ export function createComplete(params: {
     else health.failed(origin, response?.status === 401 ? SIGNATURE_EJECT_MS : 0);
   }
 
-  /** An origin that is overloaded answers others, or goes on with their streams, and needs no more questions. */
-  async function isAlive(origin: Origin): Promise<boolean> {
-    const since = now() - patienceMs;
+  /**
+   * An origin that is overloaded answers others, or goes on with their streams, and needs no more questions.
+   * @param since unix ms, from when on anything that came counts.
+   */
+  async function isAlive(origin: Origin, since: number): Promise<boolean> {
     if (health.heardSince(origin, since)) return true;
     const answer = await ask(origin);
     if (answer.ok) await answer.value.body?.cancel();
@@ -123,10 +125,10 @@ export function createComplete(params: {
     const dead = new AbortController();
     const signal = () => AbortSignal.any([call.signal(), dead.signal]);
     const asked = exchange(origin, { ...call, signal });
-    for (;;) {
+    for (let since = now(); ; since = now()) {
       const exchanged = await within(asked, patienceMs);
       if (exchanged !== null) return exchanged;
-      if (await isAlive(origin)) continue;
+      if (await isAlive(origin, since)) continue;
       const reason = `no sign of life for ${(patienceMs + pulseMs) / 1000} s`;
       dead.abort(new Error(reason));
       return { kind: 'unreachable', error: originUnavailable(), reason };

@@ -37,6 +37,21 @@ describe('origin health', () => {
     expect(health.stateOf(a).load).toBe(0);
   });
 
+  it('takes an answer, and each part of a stream, as a sign of life', () => {
+    expect(health.heardSince(a, 0)).toBe(false);
+    const lease = health.start(a);
+    expect(health.heardSince(a, now - 1)).toBe(false);
+    health.answered(a, null);
+    expect([health.heardSince(a, now - 1), health.heardSince(a, now)]).toEqual([true, false]);
+    now += 10;
+    lease.renew();
+    expect([health.heardSince(a, now - 1), health.heardSince(a, now), health.heardSince(b, 0)]).toEqual([
+      true,
+      false,
+      false,
+    ]);
+  });
+
   it('believes what an origin says of its load for a while', () => {
     health.answered(a, '12/32');
     expect(health.stateOf(a)).toEqual({ load: 12, slots: 32, ejected: false });
