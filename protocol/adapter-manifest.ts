@@ -32,6 +32,8 @@ export const AdapterManifest = z.strictObject({
   experiment: z.string().optional(),
   /** Of the name: what is missing below it is answered neither by it nor by anything above it. */
   strict: z.literal(true).optional(),
+  /** It, or another owner's adapter that it stands on, was retired: it is not served. */
+  withdrawn: z.literal(true).optional(),
 });
 export type AdapterManifest = z.infer<typeof AdapterManifest>;
 

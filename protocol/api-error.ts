@@ -6,6 +6,8 @@ export type ApiError =
   /** `reason`: the kind of `SignatureProblem`, for the edge. */
   | { code: 'invalid_signature'; message: string; reason?: string }
   | { code: 'model_not_found'; message: string }
+  /** It was there and the caller may use it, but an adapter that it stands on was retired. */
+  | { code: 'model_withdrawn'; message: string }
   | { code: 'not_found'; message: string }
   | { code: 'unknown_url'; message: string }
   | { code: 'method_not_allowed'; message: string }
@@ -50,6 +52,7 @@ const HTTP: Record<ApiErrorCode, readonly [status: number, type: string]> = {
   insufficient_scope: [403, 'permission_error'],
   invalid_signature: [401, 'authentication_error'],
   model_not_found: [404, 'invalid_request_error'],
+  model_withdrawn: [410, 'invalid_request_error'],
   not_found: [404, 'invalid_request_error'],
   unknown_url: [404, 'invalid_request_error'],
   method_not_allowed: [405, 'invalid_request_error'],

@@ -4,7 +4,8 @@ import type { Drops } from './drops.ts';
 import { evaluateAll } from './experiments/life/evaluate-all.ts';
 import { collectSomeGarbage } from './intake/collect-garbage.ts';
 import type { RequestLife } from './intake/intake-deps.ts';
-import { SCHEDULED_DELETIONS } from './intake/limits.ts';
+import { SCHEDULED_DELETIONS, STALE_POINTERS_PER_RUN } from './intake/limits.ts';
+import { syncStalePointers } from './intake/sync-stale-pointers.ts';
 import { createPinSync } from './pins/sync-pins.ts';
 import { syncUnwrittenLimits } from './intake/sync-tenant-limits.ts';
 import { runJobs } from './run-jobs.ts';
@@ -33,6 +34,7 @@ export function createSchedule(
     runJobs({
       limits: () => syncUnwrittenLimits(services),
       drops: async () => drops?.takeAll(keepAlive),
+      withdrawals: () => syncStalePointers(intake, { limit: STALE_POINTERS_PER_RUN, newest: false }),
       experiments: () => evaluateAll({ ...services, ...intake }),
       // An origin that was started again holds nothing.
       pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),

@@ -14,7 +14,7 @@ export const help: CommandHelp = {
     },
   ],
   notes: [
-    'A retired version can neither be asked for by its number nor made live again; its row and its file stay, for the history. The live version, and one that another version in use was made on top of, are refused with exit code 5. There is no way back but to publish the same file again, as a new version: without uploading it again.',
+    'A retired version can neither be asked for by its number nor made live again; its row and its file stay, for the history. The live version, and one that another version in use of yours was made on top of or that an experiment of yours names, are refused with exit code 5. What other tenants have made with it is no obstacle: it is not served any more (410), within about a minute, and their experiments go on with the live version; it is counted, and `--dry-run` says the number beforehand. There is no way back but to publish the same file again, as a new version: without uploading it again.',
   ],
 };
 
@@ -33,9 +33,19 @@ export default defineCommand({
       path: '/admin/retire',
       body: { name, version },
       answer: RetireAnswer,
-      tell: (_: RetireAnswer, dryRun: boolean) =>
-        dryRun ? `dry run: ${name}@${version} would be retired` : `${name}@${version} is retired`,
+      tell: retiredText,
     };
     await sendChange(change, args);
   },
 });
+
+export function retiredText({ name, version, stops }: RetireAnswer, dryRun: boolean): string {
+  const counted = (count: number, what: string): string[] =>
+    count === 0 ? [] : [`${count} ${what}${count === 1 ? '' : 's'}`];
+  const others = [...counted(stops.versions, 'version'), ...counted(stops.experiments, 'experiment')];
+  const first = dryRun ? `dry run: ${name}@${version} would be retired` : `${name}@${version} is retired`;
+  if (others.length === 0) return first;
+  const one = stops.versions + stops.experiments === 1;
+  const then = dryRun ? `would stop being served` : `${one ? 'is' : 'are'} not served any more`;
+  return `${first}\n${others.join(' and ')} of other tenants ${then}`;
+}

@@ -1,9 +1,10 @@
 import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
 
-export type VersionState = 'live' | 'staged' | 'earlier' | 'retired';
+export type VersionState = 'live' | 'staged' | 'earlier' | 'retired' | 'withdrawn';
 
-/** `staged`: newer than what is live; `earlier`: older. */
+/** `staged`: newer than what is live; `earlier`: older; `withdrawn`: another owner's adapter below it was retired. */
 export function versionState(version: VersionView, live: number | null): VersionState {
+  if (version.withdrawn_at !== null) return 'withdrawn';
   if (version.live) return 'live';
   if (version.retired_at !== null) return 'retired';
   return live === null || version.version > live ? 'staged' : 'earlier';

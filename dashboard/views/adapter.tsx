@@ -127,7 +127,7 @@ function Row({ version, live, onAsk }: { version: VersionView; live: number | nu
   const state = versionState(version, live);
   const parents = inheritedFrom(version);
   return (
-    <tr class={state === 'retired' ? 'faint' : undefined}>
+    <tr class={state === 'retired' || state === 'withdrawn' ? 'faint' : undefined}>
       <th scope="row">{version.version}</th>
       <td>
         <span class={`state ${state}`}>{state}</span>

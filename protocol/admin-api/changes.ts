@@ -17,6 +17,13 @@ export const RetireAnswer = z.object({
   version: z.int().positive(),
   /** Unix ms. */
   retired_at: z.int(),
+  /**
+   * What other owners have made with it, and is not served any more: versions on top of it, and experiments that name it
+   * or one of these. Edges from before do not say.
+   */
+  stops: z
+    .object({ versions: z.int().min(0), experiments: z.int().min(0) })
+    .default({ versions: 0, experiments: 0 }),
 });
 export type RetireAnswer = z.infer<typeof RetireAnswer>;
 

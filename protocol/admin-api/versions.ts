@@ -43,6 +43,11 @@ export const VersionView = z.object({
   evaluation: StoredEvaluation.strip().nullable(),
   /** Unix ms; null = in use. */
   retired_at: z.int().nullable(),
+  /**
+   * Unix ms: since when it is not served, because another owner's adapter that it stands on was retired. Edges from
+   * before do not say.
+   */
+  withdrawn_at: z.int().nullable().default(null),
   live: z.boolean(),
 });
 export type VersionView = z.infer<typeof VersionView>;

@@ -7,7 +7,7 @@ import type {
 } from '../../worker/stores/types-experiments.ts';
 import type { NameRow, Registry } from '../../worker/stores/types.ts';
 import { experimentOf } from '../worker/experiments/sample-experiment.ts';
-import { versionRow } from './sample-rows.ts';
+import { digestOf, versionRow } from './sample-rows.ts';
 
 export interface ExperimentRig {
   ledger: ExperimentLedger;
@@ -234,22 +234,63 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
       await save(started, 'experiment_start');
     });
 
+    it('of another owner is no obstacle: what it names is withdrawn, and its name’s pointer is to be written', async () => {
+      const row = await create(experimentRow('a', { variants: pair(4, 5) }));
+      await save(next(row, { status: 'running' }, STARTED), 'experiment_start');
+      const theirs = { ...versionRow('theirs', 1, { owner: 'them' }) };
+      for (const version of [1, 2])
+        await registry.publish({
+          row: versionRow('theirs', version, { owner: 'them' }),
+          ...{ stage: false, before: await registry.name('theirs') },
+        });
+      await registry.publish({ row: versionRow('mine', 1), stage: false, before: null });
+      const b = await create({
+        ...experimentRow('b', {
+          name: 'mine',
+          variants: experimentOf({ variants: pair(1, 1) }).variants.map((one) => ({
+            ...one,
+            adapter: 'theirs@1',
+          })),
+        }),
+      });
+      await save(next(b, { status: 'running' }, STARTED), 'experiment_start');
+      expect(await registry.stops(theirs)).toEqual({ versions: 0, experiments: 1 });
+      expect(await ledger.using({ name: 'theirs', version: 1, owner: 'them' })).toEqual([]);
+      const before = await nameOf('theirs');
+      const retired = await registry.retire({ before, version: 1, digest: theirs.digest, actor: 'x', at: 7 });
+      expect(retired).toMatchObject({ ok: true });
+      expect(await registry.stalePointers({ limit: 9, newest: true })).toEqual([{ name: 'mine', since: 7 }]);
+      // The kill switch works all the same.
+      const live = (await ledger.get(b.id)) as ExperimentRow;
+      await save(next(live, { killed: true }), 'experiment_kill');
+      const killed = (await ledger.get(b.id)) as ExperimentRow;
+      expect(
+        await ledger.save({ row: next(killed, { killed: false }), note: note('experiment_kill') }),
+      ).toMatchObject(refused);
+    });
+
     it('keeps versions that it names from being retired, until it is archived', async () => {
       const shadow = { adapter: `${NAME}@2`, sample: 0.1 };
       const row = await create(experimentRow('a', { variants: pair(4, 5), shadow }));
       const retire = async (version: number) =>
-        registry.retire({ before: await nameOf(NAME), version, actor: 'x', at: 7 });
+        registry.retire({
+          before: await nameOf(NAME),
+          version,
+          digest: digestOf(`${NAME}@${version}`),
+          actor: 'x',
+          at: 7,
+        });
       for (const version of [2, 4, 5]) {
-        expect(await ledger.using({ name: NAME, version })).toEqual([row.id]);
+        expect(await ledger.using({ name: NAME, version, owner: row.owner })).toEqual([row.id]);
         expect(await retire(version)).toMatchObject(refused);
       }
-      expect(await ledger.using({ name: NAME, version: 1 })).toEqual([]);
+      expect(await ledger.using({ name: NAME, version: 1, owner: row.owner })).toEqual([]);
       expect(await retire(1)).toMatchObject({ ok: true });
       const changed = await save(
         next(row, { variants: experimentOf({ variants: pair(3, 5) }).variants }),
         'experiment_change',
       );
-      expect(await ledger.using({ name: NAME, version: 4 })).toEqual([]);
+      expect(await ledger.using({ name: NAME, version: 4, owner: row.owner })).toEqual([]);
       expect(await retire(4)).toMatchObject({ ok: true });
       // And a version that is retired is not taken back.
       const again = next(changed, { variants: row.document.variants });

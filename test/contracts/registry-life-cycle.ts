@@ -37,7 +37,13 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
         why: "it's better",
       });
       await registry.flip({ before: await nameOf('a'), to: 1, action: 'rollback', ...note });
-      await registry.retire({ before: await nameOf('a'), version: 2, actor: 'key_2', at: 6 });
+      await registry.retire({
+        before: await nameOf('a'),
+        version: 2,
+        digest: digestOf('a@2'),
+        actor: 'key_2',
+        at: 6,
+      });
       await registry.repaired({ before: await nameOf('a'), actor: 'key_2', at: 7 });
       const history = await registry.history({ ...all, name: 'a' });
       expect(history.map(({ sequence, action, from, to }) => [sequence, action, from, to])).toEqual([
@@ -73,15 +79,27 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
       const note = { actor: 'x', at: 1 };
       await registry.flip({ before: await nameOf('a'), to: 3, ...note });
       expect((await registry.newestStaged('a'))?.version).toBe(2);
-      await registry.retire({ before: await nameOf('a'), version: 2, ...note });
+      await registry.retire({ before: await nameOf('a'), version: 2, digest: digestOf('a@2'), ...note });
       expect(await registry.newestStaged('a')).toBeNull();
     });
 
     it('retires a version, whose row stays', async () => {
       await publish('a', 1);
       await publish('a', 2);
-      await registry.retire({ before: await nameOf('a'), version: 1, actor: 'x', at: 9 });
-      await registry.retire({ before: await nameOf('a'), version: 1, actor: 'x', at: 10 });
+      await registry.retire({
+        before: await nameOf('a'),
+        version: 1,
+        digest: digestOf('a@1'),
+        actor: 'x',
+        at: 9,
+      });
+      await registry.retire({
+        before: await nameOf('a'),
+        version: 1,
+        digest: digestOf('a@1'),
+        actor: 'x',
+        at: 10,
+      });
       expect(await registry.version('a', 1)).toEqual({ ...versionRow('a', 1), retiredAt: 9 });
       expect(await registry.version('a', 2)).toMatchObject({ retiredAt: null });
       expect(await registry.name('a')).toMatchObject({ version: 2, latest: 2 });
@@ -105,7 +123,13 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
       expect(await registry.dependents(a, 1)).toHaveLength(1);
       expect(await registry.dependents(b, 9)).toEqual([{ name: 'a/b/c', version: 1 }]);
       expect(await registry.dependents(versionRow('a/b/c', 1), 9)).toEqual([]);
-      await registry.retire({ before: await nameOf('a/b/c'), version: 1, actor: 'x', at: 1 });
+      await registry.retire({
+        before: await nameOf('a/b/c'),
+        version: 1,
+        digest: digestOf('a/b/c@1'),
+        actor: 'x',
+        at: 1,
+      });
       expect(await registry.dependents(b, 9)).toEqual([]);
       expect(await registry.dependents(a, 9)).toEqual([{ name: 'a/b', version: 1 }]);
     });
@@ -115,7 +139,13 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
       await publish('a', 2);
       await publish('a/b', 1, { parents: [['a', 1]] });
       const retire = async (version: number) =>
-        registry.retire({ before: await nameOf('a'), version, actor: 'x', at: 9 });
+        registry.retire({
+          before: await nameOf('a'),
+          version,
+          digest: digestOf(`a@${version}`),
+          actor: 'x',
+          at: 9,
+        });
       const before = await nameOf('a');
       expect(await retire(1)).toEqual({ ok: false, error: { kind: 'conflict', name: before } });
       expect(await registry.version('a', 1)).toMatchObject({ retiredAt: null });
@@ -133,6 +163,59 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
         before: await nameOf('a'),
       });
       expect((await publish('a/d', 1, { parents: [['a', 2]] })).ok).toBe(true);
+    });
+
+    it('withdraws what others have on top of a retired version, and notes the pointers that lead there', async () => {
+      await publish('a', 1);
+      await publish('a', 2);
+      const others = { owner: 'bob', parents: [['a', 1]] as [string, number][] };
+      for (const name of ['b/live', 'b/old', 'b/staged']) await publish(name, 1, others);
+      await publish('b/old', 2, { owner: 'bob' });
+      await publish('b/free', 1, { owner: 'bob', parents: [['a', 2]] });
+      const row = versionRow('a', 1);
+      expect(await registry.dependents(row, 9)).toEqual([]);
+      expect(await registry.stops(row)).toEqual({ versions: 3, experiments: 0 });
+      const before = await nameOf('a');
+      const retired = { before, version: 1, digest: row.digest, actor: 'x', at: 9 };
+      expect((await registry.retire(retired)).ok).toBe(true);
+      for (const name of ['b/live', 'b/old', 'b/staged'])
+        expect(await registry.version(name, 1)).toMatchObject({ withdrawnAt: 9, retiredAt: null });
+      expect(await registry.version('b/free', 1)).toMatchObject({ withdrawnAt: null });
+      expect(await registry.pointer('b/live')).toMatchObject({ row: { withdrawnAt: 9 } });
+      const windows = [{ from: '', to: '~', limit: 9 }];
+      const [usable] = await registry.usable({ tenant: 'bob', layers: [], windows });
+      expect(usable?.names.map(({ name }) => name)).toEqual(['b/free', 'b/old']);
+      const stale = (newest: boolean, limit = 9) => registry.stalePointers({ limit, newest });
+      expect(await stale(false)).toEqual([
+        { name: 'b/live', since: 9 },
+        { name: 'b/staged', since: 9 },
+      ]);
+      expect(await stale(true, 1)).toEqual([{ name: 'b/staged', since: 9 }]);
+      await registry.pointersWritten([
+        { name: 'b/live', since: 9 },
+        { name: 'b/staged', since: 8 },
+      ]);
+      expect(await stale(false)).toEqual([{ name: 'b/staged', since: 9 }]);
+      expect(await registry.stops(row)).toEqual({ versions: 0, experiments: 0 });
+    });
+
+    it('withdraws nothing while the same file is in use as another version of the name', async () => {
+      await publish('a', 1);
+      const digest = digestOf('a@1');
+      for (const version of [2, 3])
+        await registry.publish({
+          row: versionRow('a', version, version === 2 ? { digest } : {}),
+          ...{ stage: false, before: await nameOf('a') },
+        });
+      await publish('b', 1, { owner: 'bob', parents: [['a', 1]] });
+      const retire = async (version: number) =>
+        registry.retire({ before: await nameOf('a'), version, digest, actor: 'x', at: 10 + version });
+      expect(await registry.stops(versionRow('a', 1))).toEqual({ versions: 0, experiments: 0 });
+      await retire(1);
+      expect(await registry.version('b', 1)).toMatchObject({ withdrawnAt: null });
+      expect(await registry.stops(versionRow('a', 2, { digest }))).toEqual({ versions: 1, experiments: 0 });
+      await retire(2);
+      expect(await registry.version('b', 1)).toMatchObject({ withdrawnAt: 12 });
     });
 
     it('makes a name stand for another, and ends it', async () => {
@@ -182,7 +265,13 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
       expect((await registry.setStrict({ before, strict: true, ...note })).ok).toBe(false);
       await publish('a', 2);
       await registry.flip({ before: await nameOf('a'), to: 1, actor: 'x', at: 6 });
-      await registry.retire({ before: await nameOf('a'), version: 2, actor: 'x', at: 7 });
+      await registry.retire({
+        before: await nameOf('a'),
+        version: 2,
+        digest: digestOf('a@2'),
+        actor: 'x',
+        at: 7,
+      });
       await registry.repaired({ before: await nameOf('a'), actor: 'x', at: 8 });
       expect(await nameOf('a')).toMatchObject({ version: 1, latest: 2, sequence: 6, strict: true });
       expect(await nameOf('b')).toMatchObject({ strict: false });

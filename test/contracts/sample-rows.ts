@@ -23,6 +23,7 @@ export function versionRow(name: string, version: number, more: Partial<VersionR
     proof: null,
     evaluation: null,
     retiredAt: null,
+    withdrawnAt: null,
     ...more,
   };
 }

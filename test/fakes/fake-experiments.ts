@@ -35,7 +35,12 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
     const row = started.find(inUse) ?? started[0];
     return row === undefined ? null : copy({ id: row.id, owner: row.owner, document: row.document });
   };
-  names.isUsed = (name, version) => [...rows.values()].some(namesIt(name, version));
+  names.isUsed = (name, version, owner) =>
+    [...rows.values()].some((row) => row.owner === owner && namesIt(name, version)(row));
+  names.using = () =>
+    [...rows.values()].filter(inUse).map(({ document, startedAt }) => ({
+      ...{ name: document.name, started: startedAt !== null, adapters: adaptersOf(document) },
+    }));
 
   const overlapping: ExperimentLedger['overlapping'] = async ({ except, owner, namespace }) =>
     [...rows.values()]
@@ -86,8 +91,8 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
     async save({ row, note, flip }) {
       const { document, owner, id } = row;
       if (rows.get(id)?.document.version !== document.version - 1) return err(CONFLICT);
-      if (document.status !== 'decided' && document.status !== 'archived' && hasRetired(document))
-        return err(CONFLICT);
+      const ends = document.status === 'decided' || document.status === 'archived' || document.killed;
+      if (!ends && hasRetired(document)) return err(CONFLICT);
       if (flip !== undefined && names.isRetired(document.name, flip.to)) return err(CONFLICT);
       if (isLive(document) && document.namespace !== undefined) {
         const others = await overlapping({ except: id, owner, namespace: document.namespace });
@@ -114,8 +119,9 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
           .sort((a, b) => (a.id < b.id ? -1 : 1))
           .slice(0, limit),
       ),
-    using: async ({ name, version }) =>
+    using: async ({ name, version, owner }) =>
       [...rows.values()]
+        .filter((row) => row.owner === owner)
         .filter(namesIt(name, version))
         .map(({ id }) => id)
         .sort(),

@@ -1,10 +1,7 @@
 import { adaptersOf, err, ok, pinOf, type Result } from '../../protocol/index.ts';
 import { mayTake } from '../../worker/policy/claims.ts';
-import { ancestorsOf } from '../../worker/policy/resolve-name.ts';
 import {
   GOES_LIVE,
-  MAX_OWNERS_BELOW,
-  type Claim,
   type ChangeNote,
   type Conflict,
   type HistoryRow,
@@ -12,13 +9,9 @@ import {
   type PointedExperiment,
   type Pointer,
   type Registry,
-  type RoomRow,
-  type Surroundings,
   type VersionRow,
 } from '../../worker/stores/types.ts';
-
-const byName = <T extends { name: string }>(rows: Iterable<T>): T[] =>
-  [...rows].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+import { byName, createFakeRooms } from './fake-rooms.ts';
 
 /** A state that no name is ever in: whoever saw it is refused. */
 const STALE: NameRow = {
@@ -38,7 +31,9 @@ export interface FakeNames {
   isRetired(name: string, version: number): boolean;
   /** Set by the ledger. */
   experimentOf: (name: string) => Omit<PointedExperiment, 'versions'> | null;
-  isUsed: (name: string, version: number) => boolean;
+  isUsed: (name: string, version: number, owner: string) => boolean;
+  /** Experiments that are not archived, with what they name; set by the ledger. */
+  using: () => { name: string; started: boolean; adapters: string[] }[];
 }
 
 /** The registry as a model: what D1 must do, in a few lines. */
@@ -50,7 +45,8 @@ export function createFakeRegistry(): Registry & {
   const names = new Map<string, NameRow>();
   const versions = new Map<string, VersionRow>();
   const history: HistoryRow[] = [];
-  const rooms = new Map<string, RoomRow>();
+  const stale = new Map<string, number>();
+  const rooms = createFakeRooms(names, history);
   const id = (name: string, version: number) => `${name}@${version}`;
   const copy = <T>(value: T | undefined): T | null => (value === undefined ? null : structuredClone(value));
   const liveRow = (row: NameRow | undefined): VersionRow | undefined =>
@@ -81,6 +77,23 @@ export function createFakeRegistry(): Registry & {
       .filter((row) =>
         row.chain.slice(0, -1).some((member) => member.digest === digest && member.name === name),
       );
+  /** Those of others that stop being served when it is retired. */
+  const stopping = (row: Pick<VersionRow, 'name' | 'version' | 'digest' | 'owner'>) =>
+    newestFirst(row.name).some(
+      (one) => one.version !== row.version && one.digest === row.digest && one.retiredAt === null,
+    )
+      ? []
+      : dependentsOf(row).filter((one) => one.owner !== row.owner && one.withdrawnAt === null);
+  const withdraw = (row: VersionRow, at: number) => {
+    const stopped = stopping(row);
+    for (const one of stopped) {
+      one.withdrawnAt = at;
+      if (names.get(one.name)?.version === one.version) stale.set(one.name, at);
+    }
+    const gone = new Set([row, ...stopped].map((one) => id(one.name, one.version)));
+    for (const { name, started, adapters } of forExperiments.using())
+      if (started && adapters.some((adapter) => gone.has(adapter))) stale.set(name, at);
+  };
   const standsOnRetired = ({ chain }: VersionRow) =>
     chain.slice(0, -1).some(({ name, digest }) => {
       const same = newestFirst(name).filter((row) => row.digest === digest);
@@ -105,52 +118,26 @@ export function createFakeRegistry(): Registry & {
     return ok({ ...row });
   };
 
-  const around = (name: string): Surroundings => {
-    const claims = [name, ...ancestorsOf(name)].flatMap((path): Claim[] => {
-      const room = rooms.get(path);
-      const row = path === name ? undefined : names.get(path);
-      return [
-        ...(room === undefined ? [] : [{ path, owner: room.tenant, by: 'room' as const }]),
-        ...(row === undefined ? [] : [{ path, owner: row.owner, by: 'name' as const }]),
-      ];
-    });
-    const isBelow = ({ name: other }: { name: string }) => other.startsWith(`${name}/`);
-    const below = [
-      ...[...names.values()].filter(isBelow).map(({ owner }) => owner),
-      ...[...rooms.values()].filter(isBelow).map(({ tenant }) => tenant),
-    ];
-    return {
-      own: names.get(name)?.owner ?? null,
-      above: claims[0] ?? null,
-      below: [...new Set(below)].sort().slice(0, MAX_OWNERS_BELOW),
-    };
-  };
   /** What a new name is taken for a conflict by. */
   const taken = (name: string, claimant: string | null | undefined) =>
-    claimant != null && !names.has(name) && !mayTake(claimant, around(name));
-  const noteRoom = (
-    { name, actor, at, why = null }: ChangeNote & { name: string },
-    owner: string,
-    action: 'reserve' | 'unreserve',
-  ) => {
-    const sequence =
-      Math.min(0, ...history.filter((row) => row.name === name).map((row) => row.sequence)) - 1;
-    const id = history.length + 1;
-    history.push({ id, name, sequence, at, actor, owner, action, from: null, to: null, target: owner, why });
-  };
-
+    claimant != null && !names.has(name) && !mayTake(claimant, rooms.surroundings(name));
   const forExperiments: FakeNames = {
     note(name, entry, flip) {
       const before = names.get(name) as NameRow;
       const next = { ...before, version: flip?.to ?? before.version };
       change(before, next, { ...entry, to: flip?.to ?? null });
     },
-    isRetired: (name, version) => versions.get(id(name, version))?.retiredAt !== null,
+    isRetired: (name, version) => {
+      const row = versions.get(id(name, version));
+      return row?.retiredAt !== null || row.withdrawnAt !== null;
+    },
     experimentOf: () => null,
     isUsed: () => false,
+    using: () => [],
   };
 
   return {
+    ...rooms,
     forExperiments,
     contains: (digest) =>
       [...versions.values()].some(({ chain }) => chain.some((member) => member.digest === digest)),
@@ -183,7 +170,9 @@ export function createFakeRegistry(): Registry & {
         return {
           names: looked.flatMap(({ name, owner, alias }) => {
             const version = liveRow(names.get(alias ?? name));
-            return version === undefined ? [] : [{ name, owner, version: structuredClone(version) }];
+            return version === undefined || version.withdrawnAt !== null
+              ? []
+              : [{ name, owner, version: structuredClone(version) }];
           }),
           end: looked.length === limit ? (looked.at(-1)?.name ?? null) : null,
         };
@@ -218,37 +207,18 @@ export function createFakeRegistry(): Registry & {
         .reverse()
         .slice(0, limit)
         .map((row) => ({ ...row })),
-    around: async (name) => around(name),
-    async rooms({ tenant, cursor, limit }) {
-      const items = byName(rooms.values())
-        .filter((row) => row.name > (cursor ?? '') && (tenant === null || row.tenant === tenant))
-        .slice(0, limit)
-        .map((row) => ({ ...row }));
-      return { items, cursor: items.length === limit ? (items.at(-1)?.name ?? null) : null };
-    },
-    async reserve({ name, tenant, ...note }) {
-      const before = rooms.get(name);
-      if (before?.tenant === tenant) return false;
-      if (before !== undefined) noteRoom({ name, ...note }, before.tenant, 'unreserve');
-      noteRoom({ name, ...note }, tenant, 'reserve');
-      rooms.set(name, { name, tenant, createdAt: note.at, createdBy: note.actor });
-      return true;
-    },
-    async release({ name, ...note }) {
-      const before = rooms.get(name);
-      if (before === undefined) return false;
-      noteRoom({ name, ...note }, before.tenant, 'unreserve');
-      return rooms.delete(name);
-    },
     async newestStaged(name) {
       const wasLive = (row: VersionRow) =>
         history.some(
           (entry) => entry.name === name && entry.to === row.version && GOES_LIVE.includes(entry.action),
         );
-      return copy(newestFirst(name).find((row) => row.retiredAt === null && !wasLive(row)));
+      return copy(
+        newestFirst(name).find((row) => row.retiredAt === null && row.withdrawnAt === null && !wasLive(row)),
+      );
     },
     dependents: async (row, limit) =>
       dependentsOf(row)
+        .filter(({ owner }) => owner === row.owner)
         .slice(0, limit)
         .map(({ name, version }) => ({ name, version })),
 
@@ -274,13 +244,32 @@ export function createFakeRegistry(): Registry & {
       ),
     flip: async ({ before, to, action = 'flip', ...note }) =>
       change(before, { ...before, version: to }, { ...note, action, to }),
-    retire: async ({ before, version, ...note }) => {
+    stops: async (row) => {
+      const stopped = stopping(row).map((one) => id(one.name, one.version));
+      const named = new Set([id(row.name, row.version), ...stopped]);
+      const experiments = forExperiments
+        .using()
+        .filter(({ adapters }) => adapters.some((one) => named.has(one)));
+      return { versions: stopped.length, experiments: experiments.length };
+    },
+    stalePointers: async ({ limit, newest }) => {
+      const rows = [...stale].map(([name, since]) => ({ name, since }));
+      rows.sort((a, b) => a.since - b.since || (a.name < b.name ? -1 : 1));
+      return (newest ? rows.reverse() : rows).slice(0, limit);
+    },
+    async pointersWritten(pointers) {
+      for (const { name, since } of pointers) if (stale.get(name) === since) stale.delete(name);
+    },
+    retire: async ({ before, version, digest: _, ...note }) => {
       const own = versions.get(id(before.name, version));
-      const inUse = own !== undefined && dependentsOf(own).length > 0;
-      const seen = inUse || forExperiments.isUsed(before.name, version) ? STALE : before;
+      const inUse = own !== undefined && dependentsOf(own).some(({ owner }) => owner === own.owner);
+      const used = forExperiments.isUsed(before.name, version, before.owner);
+      const seen = inUse || used ? STALE : before;
       return change(seen, before, { ...note, action: 'retire', to: version }, () => {
         const row = versions.get(id(before.name, version));
-        if (row !== undefined) row.retiredAt ??= note.at;
+        if (row === undefined) return;
+        row.retiredAt ??= note.at;
+        withdraw(row, note.at);
       });
     },
     alias: async ({ before, name, owner, target, claimant, ...note }) =>

@@ -9,6 +9,7 @@ describe('errors', () => {
     ['insufficient_scope', 403],
     ['invalid_signature', 401],
     ['model_not_found', 404],
+    ['model_withdrawn', 410],
     ['invalid_request', 400],
     ['context_length_exceeded', 400],
     ['request_too_large', 413],

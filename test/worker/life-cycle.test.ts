@@ -107,7 +107,12 @@ describe('retire', () => {
     const retired = await post('/admin/retire', { name: 'notes', version: 1, why: 'wrong data' });
     expect(retired).toEqual({
       status: 200,
-      body: { name: 'notes', version: 1, retired_at: graft.clock.time },
+      body: {
+        name: 'notes',
+        version: 1,
+        retired_at: graft.clock.time,
+        stops: { versions: 0, experiments: 0 },
+      },
     });
     expect(await served('notes@1')).toBe(404);
     expect((await post('/admin/flip', { name: 'notes', to: 1 })).status).toBe(409);

@@ -9,6 +9,7 @@ import {
 } from '../../protocol/index.ts';
 import { CHECK_HELD_BYTES } from './limits.ts';
 import type { AdminCaller, Grant, ScopeOwners, VersionRow } from '../stores/types.ts';
+import { refused } from './change-conflict.ts';
 import { checkAdapter } from './check-adapter.ts';
 import { beingDeleted, invalid, type IntakeDeps } from './intake-deps.ts';
 
@@ -95,6 +96,8 @@ async function parentOf(
   if (parent === null) return ok(null);
   const row = await deps.registry.live(parent);
   const usable = row !== null && (caller.root || deps.mayUseChain({ ...caller, tenant: owner }, row));
+  if (usable && row.withdrawnAt !== null)
+    return err(refused(`The parent '${parent}' stands on an adapter that its owner has retired.`));
   if (usable) return ok(row);
   return err({
     code: 'model_not_found',

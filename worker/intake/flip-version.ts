@@ -60,6 +60,10 @@ export async function flip(
     });
   if (row.retiredAt !== null)
     return err(refused(`'${name}@${to}' is retired and cannot be live. Publish its file again instead.`));
+  if (row.withdrawnAt !== null)
+    return err(
+      refused(`'${name}@${to}' stands on an adapter that its owner has retired, and cannot be live.`),
+    );
   const expect = request.expect ?? null;
   if (expect !== null && expect !== (before.version ?? 0)) return err(changed(name, before));
   const dryRun = request.dry_run ?? false;

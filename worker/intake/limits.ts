@@ -60,3 +60,9 @@ export const PART_DEADLINE_MS = 600 * SECOND;
 export const MAX_CHECKED_HEADER_BYTES = 4 * MiB;
 /** Newest versions of a chain that are looked at for a proof of it: each was published with one of its base. */
 export const MAX_PROOFS_READ = 10;
+/** Pointers of others that the request that retires a version writes itself; the schedule writes the rest … */
+export const STALE_POINTERS_OF_RETIREMENT = 16;
+/** … so many a run: each is a call of the pointer writer, and an invocation has 1,000 … */
+export const STALE_POINTERS_PER_RUN = 200;
+/** … and so many at the same time: an isolate has six connections at once. */
+export const STALE_POINTERS_AT_ONCE = 6;

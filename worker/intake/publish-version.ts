@@ -119,6 +119,7 @@ async function makeRow(
     createdBy: caller.keyId,
     evaluation: evaluation ? { ...evaluation, at } : null,
     retiredAt: null,
+    withdrawnAt: null,
   });
 }
 
@@ -186,7 +187,7 @@ async function sameVersion(
   const { row, before, stage } = params;
   if (before === null || (!stage && before.version !== before.latest)) return null;
   const latest = await deps.registry.version(row.name, before.latest);
-  if (latest === null || latest.retiredAt !== null) return null;
+  if (latest === null || latest.retiredAt !== null || latest.withdrawnAt !== null) return null;
   if (latest.digest !== row.digest || latest.chainId !== row.chainId) return null;
   return { row: latest, name: before, created: false };
 }

@@ -46,7 +46,7 @@ async function liveBefore(registry: Registry, name: string, live: number): Promi
   const seen = new Set([live]);
   for (let version = previous(live); version !== null && !seen.has(version);) {
     const row = await registry.version(name, version);
-    if (row !== null && row.retiredAt === null) return version;
+    if (row !== null && row.retiredAt === null && row.withdrawnAt === null) return version;
     seen.add(version);
     version = previous(version);
   }

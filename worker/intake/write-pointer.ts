@@ -19,7 +19,11 @@ import { unavailable } from './intake-deps.ts';
 
 export function manifestOf(row: VersionRow): AdapterManifest {
   const { name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt } = row;
-  return { name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt };
+  const withdrawn = row.retiredAt !== null || row.withdrawnAt !== null;
+  return {
+    ...{ name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt },
+    ...(withdrawn ? { withdrawn } : {}),
+  };
 }
 
 /** What KV holds of a name; null where it is to hold nothing. An experiment is part of it only while it is live. */

@@ -8,7 +8,7 @@ type Names = Pick<Registry, 'pointer'>;
 async function liveVersion(registry: Names, name: string): Promise<VersionRow | null> {
   let pointer = await registry.pointer(name);
   if (pointer.kind === 'alias') pointer = await registry.pointer(pointer.target);
-  return pointer.kind === 'version' ? pointer.row : null;
+  return pointer.kind === 'version' && pointer.row.withdrawnAt === null ? pointer.row : null;
 }
 
 /** Asks no origin anything while there are no pins, once they have all let go. */

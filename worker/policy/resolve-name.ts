@@ -39,6 +39,12 @@ export const registryUnavailable = (retryAfterMs: number): ApiError => ({
   retryAfterMs,
 });
 
+/** What is said to who may use the whole chain: not whose adapter it was. */
+export const modelWithdrawn = (model: string): ApiError => ({
+  code: 'model_withdrawn',
+  message: `'${model}' is not served any more: an adapter that it stands on was retired by its owner.`,
+});
+
 /** Longer names are cut in messages. */
 const SHOWN_CHARACTERS = 128;
 

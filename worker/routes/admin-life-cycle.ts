@@ -59,8 +59,8 @@ export function adminLifeCycleRoutes(
     if (!request.ok) return fail(request.error);
     const retired = await retireVersion(deps, { request: request.value, caller: context.get('admin') });
     if (!retired.ok) return fail(retired.error);
-    const { name, version, retiredAt } = retired.value;
-    return context.json({ name, version, retired_at: retiredAt } satisfies RetireAnswer);
+    const { name, version, retiredAt, stops } = retired.value;
+    return context.json({ name, version, retired_at: retiredAt, stops } satisfies RetireAnswer);
   });
   routes.all('/admin/retire', methodNotAllowed('POST'));
 

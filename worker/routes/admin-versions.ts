@@ -42,6 +42,7 @@ const versionJson = (row: VersionRow, live: boolean): VersionView => ({
   proof: row.proof,
   evaluation: row.evaluation,
   retired_at: row.retiredAt,
+  withdrawn_at: row.withdrawnAt,
   live,
 });
 

@@ -1,7 +1,13 @@
 import { err, ok, type ApiError, type NameEntry, type Result } from '../../protocol/index.ts';
 import type { RequestLife } from '../intake/intake-deps.ts';
 import { manifestOf } from '../intake/write-pointer.ts';
-import { ancestorsOf, decoyOf, registryUnavailable, type ModelReference } from '../policy/resolve-name.ts';
+import {
+  ancestorsOf,
+  decoyOf,
+  modelWithdrawn,
+  registryUnavailable,
+  type ModelReference,
+} from '../policy/resolve-name.ts';
 import type { BulkIndex, Caller, HeldGrants, Index, Lookup, VersionRow } from '../stores/types.ts';
 import { createCallerRights, type CallerRights } from './caller-rights.ts';
 import { judge, seeName, type FoundAdapter, type SeeDeps, type Seen } from './see-name.ts';
@@ -21,8 +27,11 @@ export interface FindDeps extends SeeDeps {
  */
 export type Heir = string | null | undefined;
 
-/** `unusable`: unknown and forbidden come out alike. `trouble` is never taken for either. */
-export type NotFound = { kind: 'unusable'; heir: Heir } | { kind: 'trouble'; error: ApiError };
+/** `unusable`: unknown and forbidden come out alike. `trouble` is never taken for either. `withdrawn`: the caller may use it, but nobody is served it. */
+export type NotFound =
+  | { kind: 'unusable'; heir: Heir }
+  | { kind: 'trouble'; error: ApiError }
+  | { kind: 'withdrawn'; error: ApiError };
 
 type Named = Extract<ModelReference, { kind: 'name' | 'version' }>;
 type Found = Result<FoundAdapter, NotFound>;
@@ -108,6 +117,7 @@ export function createFinder(deps: FindDeps, caller: Caller, life: RequestLife):
         if (heir === undefined) heir = owner;
         if (seen.kind !== 'usable') continue;
         if (seen.adapter.manifest.strict === true) break;
+        if (seen.adapter.manifest.withdrawn === true) continue;
         found.push(seen.adapter);
         if (found.length >= limit) break;
       }
@@ -117,7 +127,11 @@ export function createFinder(deps: FindDeps, caller: Caller, life: RequestLife):
 }
 
 function foundOf(seen: Seen): Found {
-  if (seen.kind === 'usable') return ok(seen.adapter);
+  if (seen.kind === 'usable') {
+    const { manifest, alias } = seen.adapter;
+    if (manifest.withdrawn !== true) return ok(seen.adapter);
+    return err({ kind: 'withdrawn', error: modelWithdrawn(alias ?? manifest.name) });
+  }
   return seen.kind === 'trouble' ? trouble(seen.error) : unusable(seen.owner ?? undefined);
 }
 

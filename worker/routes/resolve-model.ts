@@ -141,6 +141,7 @@ async function resolveMain(
   const strict = asked.edge.strict || caller.strict === true || reference.kind === 'version';
   const exact = await finder.exact(reference, lookup);
   if (exact.ok) return ok(adapter(exact.value));
+  if (exact.error.kind === 'withdrawn') return err(exact.error.error);
   if (exact.error.kind === 'trouble') {
     const instead = await standIn(asked, reference.name, () => recordedOwner(deps.registry, reference.name));
     return instead[0] === undefined ? err(exact.error.error) : ok(instead[0]);
@@ -166,7 +167,7 @@ async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resol
         const named = reference.kind === 'name' || reference.kind === 'version';
         const found = named ? await finder.exact(reference) : null;
         if (found?.ok) return ok({ ...found.value, scale });
-        return found?.error.kind === 'trouble' ? err(found.error.error) : err(name);
+        return found !== null && found.error.kind !== 'unusable' ? err(found.error.error) : err(name);
       }),
     ),
   ]);

@@ -140,6 +140,7 @@ async function variantOf(
 }
 
 async function mayRun({ allows }: Resolved, manifest: AdapterManifest): Promise<boolean> {
+  if (manifest.withdrawn === true) return false;
   const decided = await allows(manifest);
   return decided.ok && decided.value.allowed;
 }

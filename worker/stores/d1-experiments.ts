@@ -212,13 +212,13 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
           .bind(limit),
       ),
 
-    async using({ name, version }) {
+    async using({ name, version, owner }) {
       const { results } = await db
         .prepare(
           `SELECT e.id FROM experiment_versions u JOIN experiments e ON e.id = u.experiment
-           WHERE u.name = ? AND u.version = ? AND e.status <> 'archived' ORDER BY e.id`,
+           WHERE u.name = ? AND u.version = ? AND e.owner = ? AND e.status <> 'archived' ORDER BY e.id`,
         )
-        .bind(name, version)
+        .bind(name, version, owner)
         .all<{ id: string }>();
       return results.map(({ id }) => id);
     },
@@ -229,7 +229,7 @@ const namesRetired = ({ document }: ExperimentRow): Guard => ({
   sql: `EXISTS (
     SELECT 1 FROM json_each(?) pin JOIN versions v ON v.name = json_extract(pin.value, '$.name')
       AND v.version = json_extract(pin.value, '$.version')
-    WHERE v.retired_at IS NOT NULL)`,
+    WHERE v.retired_at IS NOT NULL OR v.withdrawn_at IS NOT NULL)`,
   values: [pinsJson(document)],
 });
 
@@ -241,8 +241,9 @@ function guardsOf(row: ExperimentRow, flip: { to: number } | undefined): Guard[]
       values: [id, document.version - 1],
     },
   ];
-  // An end is never refused because of what became of the adapters.
-  if (document.status !== 'decided' && document.status !== 'archived') guards.push(namesRetired(row));
+  // An end, or the kill switch, is never refused because of what became of the adapters.
+  const ends = document.status === 'decided' || document.status === 'archived' || document.killed;
+  if (!ends) guards.push(namesRetired(row));
   if (flip !== undefined)
     guards.push({
       sql: `NOT EXISTS (SELECT 1 FROM versions v WHERE v.name = ? AND v.version = ? AND v.retired_at IS NULL)`,

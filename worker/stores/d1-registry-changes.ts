@@ -1,7 +1,8 @@
 import { err, ok, type Result } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from './d1-database.ts';
-import { DEPENDS, toJson } from './d1-registry-rows.ts';
+import { toJson } from './d1-registry-rows.ts';
 import { notFreeFor } from './d1-rooms.ts';
+import { isInUse, withdrawals } from './d1-withdrawals.ts';
 import type { ChangeAction, ChangeNote, Conflict, NameRow, Registry, VersionRow } from './types.ts';
 
 /** What a change leaves in history. */
@@ -103,7 +104,7 @@ export function createD1Changes(
         { ...note, action, from: before.version, to },
       ),
 
-    retire: ({ before, version, ...note }) =>
+    retire: ({ before, version, digest, ...note }) =>
       change(
         { ...before, sequence: before.sequence + 1 },
         { ...note, action: 'retire', from: before.version, to: version },
@@ -113,8 +114,9 @@ export function createD1Changes(
               'UPDATE versions SET retired_at = ? WHERE name = ? AND version = ? AND retired_at IS NULL',
             )
             .bind(note.at, before.name, version),
+          ...withdrawals(db, { ...{ name: before.name, owner: before.owner }, version, digest }, note.at),
         ],
-        [isInUse(before.name, version)],
+        [isInUse({ name: before.name, owner: before.owner, version })],
       ),
 
     alias: ({ before, name, owner, target, claimant, ...note }) =>
@@ -152,21 +154,6 @@ export function createD1Changes(
       ),
   };
 }
-
-/**
- * A version in use was made on top of this one, or an experiment names it; asked beforehand too, but it may come to be
- * in between.
- */
-const isInUse = (name: string, version: number): Guard => ({
-  sql: `(EXISTS (
-    SELECT 1 FROM versions own JOIN chain_members m ON m.digest = own.digest
-    JOIN versions v ON v.name = m.name AND v.version = m.version
-    WHERE own.name = ? AND own.version = ? AND ${DEPENDS})
-   OR EXISTS (
-    SELECT 1 FROM experiment_versions u JOIN experiments e ON e.id = u.experiment
-    WHERE u.name = ? AND u.version = ? AND e.status <> 'archived'))`,
-  values: [name, version, name, name, version],
-});
 
 /** An adapter that this one was made on top of was retired while it was being tried. */
 const standsOnRetired = ({ chain }: VersionRow): Guard => ({

@@ -22,6 +22,7 @@ export interface VersionRecord {
   proof: string | null;
   evaluation: string | null;
   retired_at: number | null;
+  withdrawn_at: number | null;
 }
 
 /** A row of `names`. */
@@ -91,6 +92,7 @@ export const toVersion = (record: VersionRecord): VersionRow => ({
   evaluation:
     record.evaluation === null ? null : column(StoredEvaluation, record.evaluation, record, 'evaluation'),
   retiredAt: record.retired_at,
+  withdrawnAt: record.withdrawn_at,
 });
 
 export const toHistory = ({ from_version, to_version, ...rest }: HistoryRecord): HistoryRow => ({

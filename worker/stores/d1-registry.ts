@@ -2,8 +2,8 @@ import { prefixEnd, type SqlDatabase } from './d1-database.ts';
 import { createD1Changes } from './d1-registry-changes.ts';
 import { createD1Pointers } from './d1-registry-pointers.ts';
 import { createD1Rooms } from './d1-rooms.ts';
+import { createD1Withdrawals } from './d1-withdrawals.ts';
 import {
-  DEPENDS,
   NAME,
   toHistory,
   toName,
@@ -32,6 +32,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
     ...createD1Pointers(db),
     ...createD1Rooms(db),
     ...createD1UsableNames(db),
+    ...createD1Withdrawals(db),
     name,
 
     async version(name, version) {
@@ -106,7 +107,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
     async newestStaged(wanted) {
       const record = await db
         .prepare(
-          `SELECT * FROM versions v WHERE name = ? AND retired_at IS NULL AND NOT EXISTS (
+          `SELECT * FROM versions v WHERE name = ? AND retired_at IS NULL AND withdrawn_at IS NULL AND NOT EXISTS (
              SELECT 1 FROM history h
              WHERE h.name = v.name AND h.to_version = v.version AND h.action IN (${WENT_LIVE}))
            ORDER BY version DESC LIMIT 1`,
@@ -114,19 +115,6 @@ export function createD1Registry(db: SqlDatabase): Registry {
         .bind(wanted)
         .first<VersionRecord>();
       return record && toVersion(record);
-    },
-
-    async dependents(row, limit) {
-      const { results } = await db
-        .prepare(
-          `SELECT v.name, v.version FROM chain_members m
-           JOIN versions v ON v.name = m.name AND v.version = m.version
-           WHERE m.digest = ? AND ${DEPENDS}
-           ORDER BY v.name, v.version LIMIT ?`,
-        )
-        .bind(row.digest, row.name, limit)
-        .all<{ name: string; version: number }>();
-      return results;
     },
   };
 }

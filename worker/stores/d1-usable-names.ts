@@ -10,7 +10,7 @@ type Looked = UsableRecord | (Pick<UsableRecord, 'own_name' | 'name_owner'> & { 
 const withVersions = (inner: string): string =>
   `SELECT v.*, found.name AS own_name, found.owner AS name_owner FROM (${inner}) found
    LEFT JOIN names t ON t.name = COALESCE(found.alias, found.name)
-   LEFT JOIN versions v ON v.name = t.name AND v.version = t.version`;
+   LEFT JOIN versions v ON v.name = t.name AND v.version = t.version AND v.withdrawn_at IS NULL`;
 
 const OWN = withVersions(
   `SELECT name, owner, alias FROM names INDEXED BY names_by_owner

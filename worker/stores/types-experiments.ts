@@ -113,8 +113,8 @@ export interface ExperimentLedger {
   written(params: { id: string; version: number }): Promise<void>;
   /** Experiments that were live at some time and of whose present document KV has not been told. */
   behind(limit: number): Promise<ExperimentRow[]>;
-  /** Experiments that are not archived and name this version as a variant or a shadow. */
-  using(params: { name: string; version: number }): Promise<string[]>;
+  /** Experiments of this owner that are not archived and name this version as a variant or a shadow. */
+  using(params: { name: string; version: number; owner: string }): Promise<string[]>;
 }
 
 /** One request of one unit, when it has ended. */

@@ -9,6 +9,7 @@ import type {
 } from '../../protocol/index.ts';
 import type { ChangeNote, Page } from './types-changes.ts';
 import type { Rooms } from './types-rooms.ts';
+import type { Withdrawals } from './types-withdrawals.ts';
 
 export type { ChangeNote, Page };
 
@@ -36,6 +37,8 @@ export interface VersionRow {
   evaluation: StoredEvaluation | null;
   /** Unix ms; from then on it is neither served nor made live. null = in use. */
   retiredAt: number | null;
+  /** Unix ms; from then on it is not served, because another owner's adapter that it stands on is retired. */
+  withdrawnAt: number | null;
 }
 
 export interface NameRow {
@@ -155,7 +158,7 @@ export interface Conflict {
 }
 
 /** System of record of names, versions and rooms. Every method throws StoreUnavailable. */
-export interface Registry extends Rooms {
+export interface Registry extends Rooms, Withdrawals {
   name(name: string): Promise<NameRow | null>;
   version(name: string, version: number): Promise<VersionRow | null>;
   /** The live version's row. */
@@ -200,11 +203,11 @@ export interface Registry extends Rooms {
     before: number | null;
     limit: number;
   }): Promise<HistoryRow[]>;
-  /** Newest version that has never been live and is not retired. */
+  /** Newest version that has never been live and is neither retired nor withdrawn. */
   newestStaged(name: string): Promise<VersionRow | null>;
-  /** Versions in use that were made on top of this one. */
+  /** Versions in use, of the same owner, that were made on top of this one. */
   dependents(
-    row: Pick<VersionRow, 'name' | 'version' | 'digest'>,
+    row: Pick<VersionRow, 'name' | 'digest' | 'owner'>,
     limit: number,
   ): Promise<{ name: string; version: number }[]>;
   /**
@@ -226,8 +229,13 @@ export interface Registry extends Rooms {
   flip(
     params: ChangeNote & { before: NameRow; to: number; action?: 'flip' | 'promote' | 'rollback' },
   ): Promise<Result<NameRow, Conflict>>;
-  /** A conflict as well when another version in use stands on this one, or an experiment names it. */
-  retire(params: ChangeNote & { before: NameRow; version: number }): Promise<Result<NameRow, Conflict>>;
+  /**
+   * A conflict as well when another version in use of the same owner stands on this one, or an experiment of theirs names
+   * it. Those of others are withdrawn in the same transaction.
+   */
+  retire(
+    params: ChangeNote & { before: NameRow; version: number; /** Of its file. */ digest: string },
+  ): Promise<Result<NameRow, Conflict>>;
   /** Makes the name, which must have no versions, stand for `target`; null ends that. */
   alias(
     params: ChangeNote & {

@@ -10,6 +10,7 @@ export * from './types-registry.ts';
 export * from './types-rooms.ts';
 export * from './types-unavailable.ts';
 export * from './types-rights.ts';
+export * from './types-withdrawals.ts';
 
 /** Trouble (an error, a hang, a forged or odd value) is never reported as absence. */
 export type Lookup<T> =

@@ -87,7 +87,7 @@ describe('a database from before there were life cycles', () => {
       [2, 20, 'key_2', 'stage'],
       [1, 10, 'key_1', 'publish'],
     ]);
-    const dependents = await registry.dependents({ name: 'a', version: 1, digest: parent }, 9);
+    const dependents = await registry.dependents({ name: 'a', owner: 'me', digest: parent }, 9);
     expect(dependents.map((one) => one.version)).toEqual([1, 2]);
     const garbage = await createD1Garbage(db).unused({ touchedBefore: 99, cursor: null, scan: 9, limit: 9 });
     expect(garbage.items).toMatchObject([{ digest: left, parts: 5, bytes: 9, touchedAt: 40 }]);

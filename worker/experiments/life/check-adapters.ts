@@ -36,8 +36,10 @@ export async function checkAdapters(
         code: 'model_not_found',
         message: `'${adapter}' does not exist or you do not have access to it.`,
       });
-    if (row.retiredAt !== null)
-      return err(refused(`'${adapter}' is retired. Name a version that is in use.`, param));
+    if (row.retiredAt !== null || row.withdrawnAt !== null)
+      return err(
+        refused(`'${adapter}' is retired, or stands on what is. Name a version that is in use.`, param),
+      );
     base ??= row.base;
     if (row.base.digest !== base.digest)
       return err(

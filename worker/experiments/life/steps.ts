@@ -166,7 +166,7 @@ export const promoteExperiment = (
           ),
         );
       const version = await deps.registry.version(pin.name, pin.version);
-      if (version === null || version.retiredAt !== null)
+      if (version === null || version.retiredAt !== null || version.withdrawnAt !== null)
         return err(refused(`'${variant.adapter}' is retired and cannot be live.`, 'variant'));
       return becomes({ document: { status: 'decided', winner: key }, flip: { to: pin.version } });
     },
