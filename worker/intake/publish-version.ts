@@ -19,6 +19,7 @@ import { changed } from './change-conflict.ts';
 import { invalid, type IntakeDeps, type RequestLife } from './intake-deps.ts';
 import { mayName } from './own-name.ts';
 import { proveAdapter } from './prove-adapter.ts';
+import { unlessDamaged } from './repair/report-rows.ts';
 import { writePointer } from './write-pointer.ts';
 
 export const PublishRequest = z.strictObject({
@@ -186,8 +187,10 @@ async function sameVersion(
 ): Promise<Published | null> {
   const { row, before, stage } = params;
   if (before === null || (!stage && before.version !== before.latest)) return null;
-  const latest = await deps.registry.version(row.name, before.latest);
-  if (latest === null || latest.retiredAt !== null || latest.withdrawnAt !== null) return null;
+  // One that cannot be read is not repeated, but followed.
+  const latest = await unlessDamaged(deps.registry.version(row.name, before.latest));
+  if (latest === null || latest === 'damaged' || latest.retiredAt !== null || latest.withdrawnAt !== null)
+    return null;
   if (latest.digest !== row.digest || latest.chainId !== row.chainId) return null;
   return { row: latest, name: before, created: false };
 }
