@@ -117,7 +117,11 @@ describe('the life of versions', () => {
     expect((await graft('repair')).stdout.trim()).toMatch(right);
     expect(await json('repair', '--dry-run')).toMatchObject({ dry_run: true, mended: [] });
     expect(said(await graft('gc', '--dry-run'))).toBe('0 no garbage');
-    expect(await json('gc')).toEqual({ dry_run: false, files: [] });
+    expect(await json('gc')).toEqual({
+      dry_run: false,
+      files: [],
+      parts: { bytes: 0, deleted: 0 },
+    });
   });
 
   it('wrong usage is said before anything is asked', async () => {
