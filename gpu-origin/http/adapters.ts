@@ -9,6 +9,7 @@ import {
   errorResponse,
   EvaluateRequest,
   VerifyRequest,
+  Tenant,
 } from '../../protocol/index.ts';
 import { evaluateAdapter } from './evaluate-adapter.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
@@ -142,8 +143,6 @@ export async function deleteAdapter(c: Context<OriginEnv>, services: Services): 
   return new Response(null, { status: freed ? 204 : 202 });
 }
 
-const TENANT = /^[a-z0-9._-]{1,64}$/;
-
 const BAD_DIGEST: ApiError = {
   code: 'invalid_request',
   message: 'A digest is 64 lower-case hex digits.',
@@ -162,8 +161,7 @@ function chainOf(digest: string, chain: readonly ChainEntry[] | undefined): read
   return chain.at(-1)?.digest === digest ? chain : null;
 }
 
-const tenantOf = (given: string | undefined): string =>
-  given !== undefined && TENANT.test(given) ? given : OWN_TENANT;
+const tenantOf = (given: string | undefined): string => Tenant.safeParse(given).data ?? OWN_TENANT;
 
 function digestOf(c: Context<OriginEnv>): string | null {
   const parsed = Digest.safeParse(c.req.param('digest'));

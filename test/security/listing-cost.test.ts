@@ -1,5 +1,5 @@
 /** What a request that looks for names costs the one database of all tenants, on the real D1 in workerd. */
-import { Miniflare } from 'miniflare';
+import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { MAX_GRANTS, SUGGESTIONS_PER_SECOND } from '../../worker/limits.ts';
 import type { SqlDatabase } from '../../worker/stores/d1-database.ts';
@@ -7,7 +7,7 @@ import { createD1GrantLedger } from '../../worker/stores/d1-grants.ts';
 import { createD1Registry } from '../../worker/stores/d1-registry.ts';
 import { NO_CAPS } from '../contracts/grants.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
-import { openRealDatabase } from '../worker/stores/real-database.ts';
+import { openRealDatabase, startDatabases } from '../worker/stores/real-database.ts';
 import { recordStatements, scansOf, type Asked } from '../worker/stores/recording-database.ts';
 
 /** Of one answer to missing names: seven look-ups of them, five of grants, and one batch of at most 15. */
@@ -22,13 +22,7 @@ let graft: AppHarness;
 let key: string;
 
 beforeAll(async () => {
-  miniflare = new Miniflare({
-    modules: true,
-    script: 'export default {}',
-    d1Databases: ['DB'],
-    compatibilityDate: '2026-05-03',
-    cf: false,
-  });
+  miniflare = startDatabases();
 });
 afterAll(() => miniflare.dispose());
 

@@ -1,5 +1,5 @@
 /** What each list asks of D1 is found by an index: SQLite says so itself, in workerd. */
-import { Miniflare } from 'miniflare';
+import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { usableRanges } from '../../../worker/policy/usable-ranges.ts';
 import type { SqlDatabase } from '../../../worker/stores/d1-database.ts';
@@ -10,20 +10,14 @@ import { createD1TenantLimits } from '../../../worker/stores/d1-tenant-limits.ts
 import { createD1Usage } from '../../../worker/stores/d1-usage.ts';
 import { NO_CAPS } from '../../contracts/grants.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
-import { openRealDatabase } from './real-database.ts';
+import { openRealDatabase, startDatabases } from './real-database.ts';
 import { recordStatements, scansOf } from './recording-database.ts';
 
 let miniflare: Miniflare;
 let db: SqlDatabase;
 
 beforeAll(async () => {
-  miniflare = new Miniflare({
-    modules: true,
-    script: 'export default {}',
-    d1Databases: ['DB'],
-    compatibilityDate: '2026-05-03',
-    cf: false,
-  });
+  miniflare = startDatabases();
   db = await openRealDatabase(miniflare);
 });
 afterAll(() => miniflare.dispose());

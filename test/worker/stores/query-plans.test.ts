@@ -1,5 +1,5 @@
 /** What a publication asks the database, and how SQLite answers: by an index each time, however many names a file has. */
-import { Miniflare } from 'miniflare';
+import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createD1BlobLedger } from '../../../worker/stores/d1-blob-ledger.ts';
 import type { SqlDatabase, SqlStatement } from '../../../worker/stores/d1-database.ts';
@@ -7,20 +7,14 @@ import { createD1Garbage } from '../../../worker/stores/d1-garbage.ts';
 import { createD1Registry } from '../../../worker/stores/d1-registry.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness } from '../app-harness.ts';
-import { openRealDatabase } from './real-database.ts';
+import { openRealDatabase, startDatabases } from './real-database.ts';
 
 let miniflare: Miniflare;
 let db: SqlDatabase;
 /** Queries by their text, with values that they were asked with. */
 const asked = new Map<string, (string | number | null)[]>();
 beforeAll(async () => {
-  miniflare = new Miniflare({
-    modules: true,
-    script: 'export default {}',
-    d1Databases: ['DB'],
-    compatibilityDate: '2026-05-03',
-    cf: false,
-  });
+  miniflare = startDatabases();
   db = await openRealDatabase(miniflare);
 });
 afterAll(() => miniflare.dispose());

@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { Miniflare } from 'miniflare';
+import { Miniflare } from 'miniflare';
 import { unstable_splitSqlQuery } from 'wrangler';
 import { guardDatabase, type SqlDatabase } from '../../../worker/stores/d1-database.ts';
 
@@ -8,6 +8,16 @@ const MIGRATIONS = path.join(import.meta.dirname, '../../../migrations');
 
 /** Tables of each Miniflare's database, once it has the schema. */
 const tables = new WeakMap<Miniflare, string[]>();
+
+/** @returns a Miniflare that has nothing but the binding `DB`; the caller disposes of it. */
+export const startDatabases = (): Miniflare =>
+  new Miniflare({
+    modules: true,
+    script: 'export default {}',
+    d1Databases: ['DB'],
+    compatibilityDate: '2026-05-03',
+    cf: false,
+  });
 
 /** @returns Miniflare's binding `DB`, emptied, with the schema of `migrations/`. */
 export async function openRealDatabase(miniflare: Miniflare): Promise<SqlDatabase> {
