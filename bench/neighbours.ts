@@ -7,6 +7,7 @@ import { measureNeighbours, type NeighbourRow } from './measurements/neighbours.
 const USAGE = `npm run bench -- neighbours [--short]
   Asks as one tenant while another one keeps the origin busy, fairly and in several other ways; about 4 minutes.
   Runs against \`graft dev\` of this folder, or GRAFT_URL with GRAFT_ADMIN_KEY. Figures are of one origin: stop others.
+  --only <text>        only the neighbours whose name has this in it, and the fair one
   --short              a few seconds each, to see that it works; not for figures`;
 
 const ms = (value: number): string => value.toFixed(0);
@@ -16,11 +17,16 @@ const times = (value: number): string => `${value.toFixed(1)} x`;
 export async function benchNeighbours(argv: readonly string[], signal: AbortSignal): Promise<void> {
   const { values } = parseArgs({
     args: [...argv],
-    options: { short: { type: 'boolean', default: false }, help: { type: 'boolean', default: false } },
+    options: {
+      only: { type: 'string', default: '' },
+      short: { type: 'boolean', default: false },
+      help: { type: 'boolean', default: false },
+    },
   });
   if (values.help) return console.log(USAGE);
   const rows = await measureNeighbours({
     pace: values.short ? 'short' : 'full',
+    only: values.only,
     signal,
     onRow: (row) => process.stderr.write(`${row.neighbour}: TTFT p50 ${ms(row.ttftMs.p50)} ms\n`),
   });

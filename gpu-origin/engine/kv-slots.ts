@@ -66,26 +66,33 @@ export class KvSlots<Row extends { readonly length: number }> {
     this.#rows.push(entering.row);
   }
 
-  /** Sets a decode row aside; the last one moves into its slot. */
+  /** Sets a row aside; where it was a decode row, the last of these moves into its slot. */
   park(row: Row): void {
-    const slot = this.#rows.indexOf(row);
+    const reading = this.#prefilling?.row === row ? this.#prefilling : null;
+    const slot = reading?.slot ?? this.#rows.indexOf(row);
     const place = this.#free.at(-1);
     if (slot < 0 || place === undefined) throw new Error('the row cannot be set aside');
     this.#runner.move(slot, place, row.length);
     this.#free.pop();
     this.#parked.set(row, place);
+    if (reading !== null) {
+      this.#prefilling = null;
+      return;
+    }
     const last = this.#takeOut(slot);
     if (last !== row) this.#runner.move(this.#rows.length, slot, last.length);
   }
 
-  /** A row that was set aside becomes the last decode row. */
-  resume(row: Row): void {
+  /** A row that was set aside becomes the last decode row, or the one in prefill. */
+  resume(row: Row, as: 'decode' | 'prefill'): void {
     const place = this.#parked.get(row);
     if (place === undefined || this.#prefilling !== null || this.full)
       throw new Error('the row cannot come back');
-    this.#runner.move(place, this.#rows.length, row.length);
+    const slot = this.#rows.length;
+    this.#runner.move(place, slot, row.length);
     this.#vacate(row, place);
-    this.#rows.push(row);
+    if (as === 'prefill') this.#prefilling = { row, slot };
+    else this.#rows.push(row);
   }
 
   /** Takes a row out; the last decode row moves into its slot. Does nothing for a row that has no slot. */

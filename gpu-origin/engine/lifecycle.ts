@@ -56,7 +56,7 @@ export class Lifecycle {
     if (finish !== null) this.finish(sequence, finish);
   }
 
-  /** A decode row makes room for another tenant's: it waits with all it has. */
+  /** A row makes room for another tenant's: it waits with all it has. */
   park(sequence: Sequence): void {
     this.#swap(sequence, () => {
       this.#slots.park(sequence);
@@ -69,9 +69,10 @@ export class Lifecycle {
   /** Its turn has come again. */
   resume(sequence: Sequence): void {
     this.#swap(sequence, () => {
-      this.#slots.resume(sequence);
+      const state = sequence.promptRead ? 'decode' : 'prefill';
+      this.#slots.resume(sequence, state);
       this.#scheduler.drop(sequence);
-      sequence.become('decode');
+      sequence.become(state);
     });
   }
 

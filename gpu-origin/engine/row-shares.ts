@@ -5,16 +5,22 @@ interface Owned {
   readonly tenant: string;
 }
 
-interface DecodeRow extends Owned {
-  /** Tokens that were generated since it joined the batch, or came back to it. */
+export interface RunningRow extends Owned {
+  /** Tokens of it in the KV cache. */
+  readonly length: number;
+  /** … of which so many were added since it joined the batch, or came back to it. */
   readonly ran: number;
 }
 
 /**
- * A row stays in the batch for so many tokens before it makes room for somebody: it may then be moved out and back, 46
- * kB a token of the default base each way. Of a row of 1,000 tokens that is 1 % of the time of its 64 steps.
+ * A row gets on by a sixteenth of its length before it makes room for somebody, or by so many tokens: it may then be
+ * moved out and back, 46 kB a token of the default base each way. Of a row of 1,000 tokens that is 1 % of the time of
+ * its 64 steps, of shorter ones less.
  */
-export const MIN_RUN_TOKENS = 64;
+const MAX_MIN_RUN_TOKENS = 64;
+const MIN_RUN_SHARE = 1 / 16;
+/** A prompt is set aside only for one that has at most this share of what it has left: of two long ones the first goes on. */
+const SHORTER_SHARE = 1 / 2;
 /**
  * Where there are more tenants than rows, one without a row takes that of the tenant that was served most, after so
  * many tokens: most answers end before.
@@ -22,7 +28,31 @@ export const MIN_RUN_TOKENS = 64;
 export const TURN_TOKENS = 256;
 
 /** Rows by tenant, and what an even share is among all that have rows or want them. */
-export class RowShares<Row extends DecodeRow> {
+/** Has it been in the batch for long enough to be moved? */
+export const mayMakeRoom = ({ length, ran }: RunningRow): boolean =>
+  ran >= Math.min(MAX_MIN_RUN_TOKENS, Math.ceil(length * MIN_RUN_SHARE));
+
+interface Prompt extends RunningRow {
+  readonly prompt: { readonly length: number };
+}
+
+const leftOf = ({ prompt, length }: Prompt): number => Math.max(0, prompt.length - length);
+
+/**
+ * May a prompt that is read be set aside for what waits? Prompts are read one at a time, and a chunk of 128 tokens takes
+ * some 100 ms on a processor of two cores: who asks something short would wait seconds for one of 2,000.
+ * @param counterOf weighted tokens that a tenant was served.
+ */
+export const goesBefore = (
+  waiting: Prompt,
+  reading: Prompt,
+  counterOf: (tenant: string) => number,
+): boolean =>
+  waiting.tenant !== reading.tenant &&
+  leftOf(waiting) <= leftOf(reading) * SHORTER_SHARE &&
+  counterOf(waiting.tenant) <= counterOf(reading.tenant);
+
+export class RowShares<Row extends RunningRow> {
   readonly #rows: readonly Row[];
   readonly #counts = new Map<string, number>();
   /** Every tenant that wants it gets so many. */
@@ -79,7 +109,7 @@ export class RowShares<Row extends DecodeRow> {
   }
 
   #makesRoom(row: Row, tenant: string, mine: number, served: (tenant: string) => number): boolean {
-    if (row.tenant === tenant || row.ran < MIN_RUN_TOKENS) return false;
+    if (row.tenant === tenant || !mayMakeRoom(row)) return false;
     const theirs = this.#of(row.tenant);
     if (mine < this.#sure && theirs > this.#sure) return true;
     if (mine < this.#most && theirs > this.#most) return true;

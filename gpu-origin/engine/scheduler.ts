@@ -1,5 +1,5 @@
 import { FairQueue, OUTPUT_TOKEN_WEIGHT, PROMPT_TOKEN_WEIGHT } from './fair-queue.ts';
-import { RowShares } from './row-shares.ts';
+import { goesBefore, mayMakeRoom, RowShares } from './row-shares.ts';
 import type { Sequence } from './sequence.ts';
 
 /** Feeds prompt tokens `from` … `to`-1 of one sequence. */
@@ -57,6 +57,8 @@ const QUEUE_SHARE = 1 / 4;
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #queue = new FairQueue<Sequence>();
+  /** What a prompt was set aside for: it is next, whatever its share. */
+  #chosen: Sequence | null = null;
   #decodesSinceChunk = 0;
   #lastEndAt: number | null = null;
   #endIntervalMs = FIRST_INTERVAL_MS;
@@ -117,12 +119,15 @@ export class Scheduler {
   next(slots: SlotView): Step | Swap | null {
     const { chunk, decodeStepsPerChunk } = this.#options;
     if (slots.rows.length === 0 || this.#decodesSinceChunk >= decodeStepsPerChunk) {
-      const admitted = slots.prefilling === null ? this.#admit(slots) : slots.prefilling.row;
+      const admitted =
+        slots.prefilling === null ? this.#admit(slots) : this.#goOn(slots.prefilling.row, slots);
       if (admitted !== null && 'kind' in admitted) return admitted;
       if (admitted !== null) {
         this.#decodesSinceChunk = 0;
         const from = admitted.length;
         const to = Math.min(from + chunk, admitted.prompt.length);
+        // As it is read, not when it begins: who asks in between would else count as served more than it was.
+        this.#queue.charge(admitted.tenant, (to - from) * PROMPT_TOKEN_WEIGHT);
         return { kind: 'prefill', sequence: admitted, from, to };
       }
     }
@@ -143,20 +148,33 @@ export class Scheduler {
     this.#lastEndAt = now;
   }
 
+  /** @returns whose prompt is read on; or that it makes room, for a shorter one of somebody who was served less. */
+  #goOn(reading: Sequence, slots: SlotView): Sequence | Swap {
+    if (slots.parkingFull || !mayMakeRoom(reading)) return reading;
+    const counterOf = (tenant: string) => this.#queue.counterOf(tenant);
+    for (const waiting of this.#queue.ordered()) {
+      if (!waiting.runnable || !goesBefore(waiting, reading, counterOf)) continue;
+      this.#chosen = waiting;
+      return { kind: 'park', sequence: reading };
+    }
+    return reading;
+  }
+
   /** @returns who begins its prompt; or who comes back to the batch, or leaves it for another. */
   #admit(slots: SlotView): Sequence | Swap | null {
     const ready = [...this.#queue.ordered()].filter(({ runnable }) => runnable);
     if (ready.length === 0) return null;
     const shares = new RowShares({ slots: this.#options.slots, rows: slots.rows, ready });
-    const sequence = shares.first(ready)!;
-    const { tenant } = sequence;
+    const sequence = this.#chosen?.runnable === true ? this.#chosen : shares.first(ready)!;
+    this.#chosen = null;
     if (slots.full) {
-      const row = slots.parkingFull ? null : shares.toSetAside(tenant, (of) => this.#queue.counterOf(of));
+      const row = slots.parkingFull
+        ? null
+        : shares.toSetAside(sequence.tenant, (of) => this.#queue.counterOf(of));
       return row === null ? null : { kind: 'park', sequence: row };
     }
     if (sequence.state === 'parked') return { kind: 'resume', sequence };
     this.#queue.remove(sequence);
-    this.#queue.charge(tenant, sequence.prompt.length * PROMPT_TOKEN_WEIGHT);
     return sequence;
   }
 }

@@ -6,7 +6,7 @@ import { EventChannel } from './event-channel.ts';
 
 /**
  * waiting -> loading -> ready -> prefill -> decode -> finished. A request of the base model has nothing to load; every
- * state may end in aborted or failed. A row that makes room for another tenant's is parked, and decodes on later.
+ * state may end in aborted or failed. A row that makes room for another tenant's is parked, and goes on where it was later.
  */
 export type SequenceState =
   'waiting' | 'loading' | 'ready' | 'prefill' | 'decode' | 'parked' | 'finished' | 'aborted' | 'failed';
@@ -15,9 +15,9 @@ const NEXT: Record<SequenceState, readonly SequenceState[]> = {
   waiting: ['loading', 'ready', 'finished', 'aborted', 'failed'],
   loading: ['ready', 'finished', 'aborted', 'failed'],
   ready: ['prefill', 'finished', 'aborted', 'failed'],
-  prefill: ['decode', 'finished', 'aborted', 'failed'],
+  prefill: ['decode', 'parked', 'finished', 'aborted', 'failed'],
   decode: ['parked', 'finished', 'aborted', 'failed'],
-  parked: ['decode', 'finished', 'aborted', 'failed'],
+  parked: ['decode', 'prefill', 'finished', 'aborted', 'failed'],
   finished: [],
   aborted: [],
   failed: [],
@@ -45,7 +45,7 @@ export class Sequence {
   bypassed = 0;
   #state: SequenceState = 'waiting';
   #abortWanted = false;
-  /** `length` when it joined the decode rows, the last time. */
+  /** `length` when it joined the batch, the last time, or began to decode. */
   #joinedAt = 0;
 
   constructor(params: {
@@ -113,7 +113,12 @@ export class Sequence {
     return ['prefill', 'decode', 'parked'].includes(this.#state);
   }
 
-  /** Tokens that were generated since it joined the decode rows, the last time. */
+  /** The KV cache has its whole prompt. */
+  get promptRead(): boolean {
+    return this.length >= this.prompt.length;
+  }
+
+  /** Tokens that were added since it joined the batch, the last time, or began to decode. */
   get ran(): number {
     return this.length - this.#joinedAt;
   }
@@ -128,7 +133,7 @@ export class Sequence {
   become(next: SequenceState): void {
     if (!NEXT[this.#state].includes(next)) throw new Error(`a ${this.#state} sequence cannot become ${next}`);
     this.#state = next;
-    if (next === 'decode') this.#joinedAt = this.length;
+    if (next === 'decode' || next === 'prefill') this.#joinedAt = this.length;
   }
 
   /** Takes effect before the next step. */

@@ -44,7 +44,13 @@ describe('KvSlots', () => {
         fc.integer({ min: 1, max: 6 }),
         fc.integer({ min: 0, max: 4 }),
         fc.array(
-          fc.tuple(fc.constantFrom('enter', 'join', 'leave', 'drop', 'park', 'resume', 'forget'), fc.nat(10)),
+          fc.tuple(
+            fc.constantFrom(
+              ...['enter', 'join', 'leave', 'drop', 'park', 'park prompt'],
+              ...['resume', 'resume prompt', 'forget'],
+            ),
+            fc.nat(10),
+          ),
           { maxLength: 80 },
         ),
         (count, parking, actions) => {
@@ -65,8 +71,14 @@ describe('KvSlots', () => {
               const row = slots.rows[pick % slots.rows.length]!;
               slots.park(row);
               parked.push(row);
-            } else if (action === 'resume' && parked.length > 0 && !slots.full && entering === null)
-              slots.resume(parked.splice(pick % parked.length, 1)[0]!);
+            } else if (action === 'park prompt' && entering !== null && !slots.parkingFull) {
+              slots.park(entering);
+              parked.push(entering);
+            } else if (action.startsWith('resume') && parked.length > 0 && !slots.full && entering === null)
+              slots.resume(
+                parked.splice(pick % parked.length, 1)[0]!,
+                action === 'resume' ? 'decode' : 'prefill',
+              );
             else if (action === 'forget' && parked.length > 0)
               slots.leave(parked.splice(pick % parked.length, 1)[0]!);
 
@@ -101,10 +113,10 @@ describe('KvSlots', () => {
     slots.leave({ length: 7 });
     expect(slots.running).toBe(2);
     const [first, second] = slots.rows;
-    expect(() => slots.resume(first!)).toThrow('cannot come back');
+    expect(() => slots.resume(first!, 'decode')).toThrow('cannot come back');
     slots.park(first!);
     expect(() => slots.park(second!)).toThrow('cannot be set aside');
     slots.enter({ length: 1_002 }, null);
-    expect(() => slots.resume(first!)).toThrow('cannot come back');
+    expect(() => slots.resume(first!, 'decode')).toThrow('cannot come back');
   });
 });

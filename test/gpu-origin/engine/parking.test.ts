@@ -118,6 +118,82 @@ describe('a row that is set aside', () => {
   });
 });
 
+const prompt = (length: number) => Array.from({ length }, (_, index) => 1 + (index % 60));
+
+describe('a prompt that is read', () => {
+  /** Alice's prompt of 50 chunks, a tenth of it read. */
+  async function reading(slots = 4, waiting = 0) {
+    const order: string[] = [];
+    let parked = 0;
+    const built = rig({
+      runner: { slots, context: 1_024, chunk: 8 },
+      observer: { onFinish: ({ tenant }) => order.push(tenant), onPark: () => (parked += 1) },
+    });
+    const long = { tenant: 'alice', prompt: prompt(400), sampling: sampling(3) };
+    const alice = await start(built.engine, long);
+    for (let more = 0; more < waiting; more += 1) void collect(await start(built.engine, long));
+    await until(() => built.runner.steps >= 5);
+    return { built, alice, long, order, parked: () => parked };
+  }
+
+  it.each([0, 5])('makes room for a short one of another tenant (%i more of hers wait)', async (waiting) => {
+    const { built, alice, long, order, parked } = await reading(4, waiting);
+    const from = built.runner.steps;
+    const bob = await start(built.engine, { tenant: 'bob', prompt: prompt(20), sampling: sampling(1) });
+    const answer = await collect(bob);
+    expect(built.runner.steps - from).toBeLessThanOrEqual(2 + 3);
+    const hers = await collect(alice);
+    expect([order.slice(0, 2), parked()]).toEqual([['bob', 'alice'], 1]);
+    await built.engine.close();
+    const alone = rig({ runner: { context: 1_024, chunk: 8 } });
+    expect(hers.events).toEqual((await generate(alone.engine, long)).events);
+    expect(answer.final.kind).toBe('end');
+    expect(built.runner.misuses).toEqual([]);
+  });
+
+  it('goes on before one that is as long, and before those of its own tenant', async () => {
+    const { built, alice, long, order, parked } = await reading();
+    const more = [
+      await start(built.engine, { ...long, tenant: 'bob' }),
+      await start(built.engine, { tenant: 'alice', prompt: prompt(8), sampling: sampling(1) }),
+    ];
+    await Promise.all([alice, ...more].map(collect));
+    expect([order[0], parked()]).toEqual(['alice', 0]);
+  });
+
+  it('gets on as much as the short ones do together, however many come', async () => {
+    const { built, alice, parked } = await reading();
+    let asked = 0;
+    let over = false;
+    const hurry = async () => {
+      while (!over) {
+        asked += 1;
+        await collect(await start(built.engine, { tenant: 'bob', prompt: prompt(2), sampling: sampling(1) }));
+      }
+    };
+    const crowd = Promise.all([hurry(), hurry(), hurry()]);
+    await collect(alice);
+    over = true;
+    await crowd;
+    // Her prompt counts 400 tokens, each of theirs two and one that is generated, which counts twice.
+    expect(parked()).toBeGreaterThan(5);
+    expect(parked()).toBeLessThan(50);
+    expect(asked).toBeGreaterThan(50);
+    expect(asked).toBeLessThan(400 / 4 + 20);
+  });
+
+  it('may end while it is set aside', async () => {
+    const { built, alice } = await reading();
+    const bob = await start(built.engine, { tenant: 'bob', prompt: prompt(100), sampling: sampling(50) });
+    await until(() => built.engine.stats().parked === 1);
+    alice.abort();
+    await collect(bob);
+    expect((await collect(alice)).final).toMatchObject({ kind: 'aborted' });
+    expect(built.runner.misuses).toEqual([]);
+    expect(built.runner.occupied).toEqual([]);
+  });
+});
+
 describe('who makes room', () => {
   it('nobody, when all places for rows that are set aside are taken', async () => {
     const { built, alice, bob } = await parkedOne({ runner: { parking: 1 } });
@@ -133,14 +209,14 @@ describe('who makes room', () => {
     expect(built.runner.misuses).toEqual([]);
   });
 
-  it('a row that is at it for less than 64 tokens does not', async () => {
+  it('a row that has got on by less than a sixteenth does not', async () => {
     const order: string[] = [];
     const built = rig({
       runner: { slots: 1, context: 512 },
       observer: { onFinish: ({ tenant }) => order.push(tenant) },
     });
-    const alice = await start(built.engine, { tenant: 'alice', sampling: sampling(60) });
-    await until(() => built.runner.steps > 2);
+    const alice = await start(built.engine, { tenant: 'alice', prompt: prompt(320), sampling: sampling(20) });
+    await until(() => built.engine.stats().kvTokens > 320);
     const bob = await start(built.engine, { tenant: 'bob', sampling: sampling(2) });
     await Promise.all([alice, bob].map(collect));
     expect(order).toEqual(['alice', 'bob']);
@@ -173,7 +249,7 @@ function randomRequest(random: () => number, entries: readonly ChainEntry[]): Pa
   const penalties = { bias: [], repetition: 1.3, frequency: 0.2, presence: 0 };
   return request({
     tenant: `tenant ${below(random, 2 + below(random, 5))}`,
-    prompt: Array.from({ length: 1 + below(random, 30) }, () => 1 + below(random, 63)),
+    prompt: Array.from({ length: 1 + below(random, random() < 0.2 ? 100 : 30) }, () => 1 + below(random, 63)),
     chain: random() < 0.5 ? [entries[below(random, entries.length)]!] : [],
     sampling: {
       ...sampling(1 + below(random, random() < 0.4 ? 400 : 40)),
