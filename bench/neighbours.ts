@@ -5,7 +5,7 @@ import { describeMachine } from './machine.ts';
 import { measureNeighbours, type NeighbourRow } from './measurements/neighbours.ts';
 
 const USAGE = `npm run bench -- neighbours [--short]
-  Asks as one tenant while another one keeps the origin busy, fairly and in several other ways; about 4 minutes.
+  Asks as one tenant while another one keeps the origin busy, fairly and in several other ways; about 7 minutes.
   Runs against \`graft dev\` of this folder, or GRAFT_URL with GRAFT_ADMIN_KEY. Figures are of one origin: stop others.
   --only <text>        only the neighbours whose name has this in it, and the fair one
   --short              a few seconds each, to see that it works; not for figures`;

@@ -216,7 +216,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.use(drainBody);
   app.get('/healthz', (context) => context.json({ status: 'ok' }));
   app.all('/healthz', methodNotAllowed('GET'));
-  app.route('/', completionRoutes({ ...services, ...resolving }));
+  app.route('/', completionRoutes({ ...services, ...resolving, gates }));
   app.route('/', feedbackRoutes({ ...services, gate: gates.feedback, now }));
   app.route('/', modelRoutes({ ...resolving, gate: gates.models }));
   app.route('/', dashboardRoutes({ page: services.page }));

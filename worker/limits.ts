@@ -127,6 +127,16 @@ export const UNKNOWN_ADMIN_KEYS = { perSecond: 50, burst: 200, atOnce: 64 };
 export const MODEL_READS = { perSecond: 50, burst: 200, atOnce: 16 };
 /** Feedback asks no D1 but a Durable Object, which takes about 1,000 requests a second. */
 export const FEEDBACK_REQUESTS = { perSecond: 200, burst: 1_000, atOnce: 64 };
+/**
+ * Refused completions of one tenant in one isolate, in units of `refusalCost`: each takes the isolate's one thread some
+ * 2 ms, a missing name and 64 kB of a body about as much again. Beyond it a tenant waits at the door; requests that are
+ * answered cost nothing.
+ */
+export const REFUSED_COMPLETIONS = { perSecond: 100, burst: 400 };
+/** A completion's body from this size on, bytes, is read only when its key is known, and of a tenant so many at once: */
+export const LARGE_BODY_BYTES = 64 * 1024;
+/** 8 MB of an isolate's 128, and as much again when they are parsed. Prompts of 16,000 tokens are about as large. */
+export const LARGE_BODIES = { perSecond: 20, burst: 16, atOnce: 8 };
 /** Tenants, or keys, that a gate remembers, each about 200 bytes. */
 export const GATE_ENTRIES = 10_000;
 /**

@@ -55,20 +55,18 @@ export const ABUSIVE: readonly Neighbour[] = [
       ignore_eos: true,
     }),
   },
-  {
-    name: '990 kB of spaces, 4 at once',
-    atOnce: 4,
+  ...[4, 64].map((atOnce) => ({
+    ...{ name: `990 kB of spaces, ${atOnce} at once`, atOnce },
     body: () => ({ model: 'base', messages: user(' '.repeat(SPACES)), max_tokens: 1 }),
-  },
+  })),
   { name: '8 answers each, 8 at once', atOnce: 8, body: (index) => ({ ...short(index), n: 8 }) },
-  {
-    name: '7 missing adapters each, 20 at once',
-    atOnce: 20,
-    body: (index) => ({
+  ...[20, 320].map((atOnce) => ({
+    ...{ name: `${ADDED} missing adapters each, ${atOnce} at once`, atOnce },
+    body: (index: number) => ({
       ...short(index),
       adapters: Array.from({ length: ADDED }, (_, i) => ({ name: `nobody/has-${index}-${i}` })),
     }),
-  },
+  })),
 ];
 
 /** Between two tries of a request that was refused, ms. */

@@ -1,6 +1,7 @@
 /** The gates of one isolate: what is not limited by a key's or a tenant's own limits goes through one of them. */
 import type { ApiError } from '../../protocol/index.ts';
 import * as limits from '../limits.ts';
+import { createRefusalBudget, type RefusalBudget } from '../policy/refusal-budget.ts';
 import { createGate, type Gate, type GateLimits, type GateRefusal } from '../policy/request-gate.ts';
 
 /** Of one kind of caller of the admin API. */
@@ -20,6 +21,10 @@ export interface Gates {
   models: Gate;
   /** `/v1/feedback`, by tenant. */
   feedback: Gate;
+  /** Large bodies of completions while they are read, by tenant. */
+  largeBodies: Gate;
+  /** Completions that were refused, by tenant. */
+  refusals: RefusalBudget;
 }
 
 /** @param now unix ms. */
@@ -38,6 +43,8 @@ export function createGates(now: () => number): Gates {
     strangers: gate(limits.UNKNOWN_ADMIN_KEYS),
     models: gate(limits.MODEL_READS),
     feedback: gate(limits.FEEDBACK_REQUESTS),
+    largeBodies: gate(limits.LARGE_BODIES),
+    refusals: createRefusalBudget({ ...limits.REFUSED_COMPLETIONS, maxEntries: limits.GATE_ENTRIES, now }),
   };
 }
 

@@ -22,15 +22,23 @@ export interface BodyPace {
   onChunk: () => void;
 }
 
+/** What a body has to pass when it turns out to be large. */
+export interface LargeBody {
+  /** Bytes. */
+  from: number;
+  /** @returns what hears how many bytes came, when they are read; a refusal is the answer, and the rest is dropped. */
+  enter: () => Promise<Result<(bytes: number) => void, ApiError>>;
+}
+
 /**
  * Reads a body of at most `limit` bytes, whether or not its length was announced. No more is held than the body, or
  * than `limit` where its length is not known.
- * @param pace none: as it comes.
+ * @param how.pace none: as it comes.
  */
 export async function readBody(
   request: Request,
   limit: number,
-  pace?: BodyPace,
+  { pace, large }: { pace?: BodyPace; large?: LargeBody } = {},
 ): Promise<Result<Uint8Array<ArrayBuffer>, ApiError>> {
   const announced = announcedLength(request);
   if ((announced ?? 0) > limit * DRAIN_FACTOR) return tooLarge(limit);
@@ -38,6 +46,7 @@ export async function readBody(
   let body = new Uint8Array(Math.min(announced ?? (pace === undefined ? FIRST_BYTES : limit), limit));
   let size = 0;
   const until = pace === undefined ? Infinity : pace.now() + pace.deadlineMs;
+  let entered: Result<(bytes: number) => void, ApiError> | undefined;
   const reader = (request.body as ReadableStream<Uint8Array>).getReader();
   try {
     for (;;) {
@@ -51,15 +60,19 @@ export async function readBody(
       const start = size;
       size += read.value.length;
       if (size > limit * DRAIN_FACTOR) break;
-      // What is too large is read on, and dropped.
-      if (size > limit) continue;
+      if (large !== undefined && size > large.from) entered ??= await large.enter();
+      // What is too large, or refused, is read on, and dropped.
+      if (size > limit || entered?.ok === false) continue;
       if (size > body.length) body = grown(body, start, Math.min(limit, Math.max(size, 2 * body.length)));
       body.set(read.value, start);
     }
   } catch {
     // The client went away, or sent chunks that are none: no bug of ours, and mostly nobody there to read this.
     return err({ code: 'invalid_request', message: 'The body broke off before its end.', param: null });
+  } finally {
+    if (entered?.ok === true) entered.value(size);
   }
+  if (entered?.ok === false) return entered;
   if (size <= limit) return ok(body.subarray(0, size));
   if (size > limit * DRAIN_FACTOR) void reader.cancel().catch(() => undefined);
   return tooLarge(limit);
@@ -87,13 +100,13 @@ async function inTime<T>(work: Promise<T>, ms: number): Promise<T | 'late'> {
   }
 }
 
-/** @param whenEmpty what no body at all stands for, where it may be left out. */
+/** @param how.whenEmpty what no body at all stands for, where it may be left out. */
 export async function readJson(
   request: Request,
   limit: number,
-  whenEmpty?: object,
+  { whenEmpty, large }: { whenEmpty?: object; large?: LargeBody } = {},
 ): Promise<Result<unknown, ApiError>> {
-  const body = await readBody(request, limit);
+  const body = await readBody(request, limit, large === undefined ? {} : { large });
   if (!body.ok) return body;
   if (body.value.length === 0 && whenEmpty !== undefined) return ok(whenEmpty);
   const message = badShape(body.value);

@@ -68,7 +68,7 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
     const holding: Holding = { tenant, kind: 'part', bytes: held, signal: request.signal };
     const part = await deps.gate.hold(holding, async (alive) => {
       const pace = { stallMs: PART_STALL_MS, deadlineMs: PART_DEADLINE_MS, now: deps.now, onChunk: alive };
-      const bytes = await readBody(request, MAX_PART_BYTES, pace);
+      const bytes = await readBody(request, MAX_PART_BYTES, { pace });
       if (!bytes.ok) return bytes;
       return receivePart(deps, {
         digest: digest.value,

@@ -149,6 +149,6 @@ function answer(done: Result<ExperimentRow, ApiError>, status: 200 | 201 = 200):
 
 /** All of it may be left out, and so may the body itself. */
 async function readStep<T>(request: Request, schema: z.ZodType<T>): Promise<Result<T, ApiError>> {
-  const json = await readJson(request, MAX_ADMIN_BODY_BYTES, {});
+  const json = await readJson(request, MAX_ADMIN_BODY_BYTES, { whenEmpty: {} });
   return json.ok ? parseInput(schema, json.value) : json;
 }

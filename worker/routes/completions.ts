@@ -1,6 +1,5 @@
 import { Hono } from 'hono';
 import {
-  MAX_BODY_BYTES,
   ok,
   parseChatCompletion,
   parseResponse,
@@ -14,8 +13,6 @@ import {
   type Result,
   type TextCompletionRequest,
 } from '../../protocol/index.ts';
-import { authenticate } from '../middleware/authenticate.ts';
-import { readJson } from '../middleware/read-body.ts';
 import {
   fail,
   keepAlive,
@@ -31,18 +28,16 @@ import { outcomeValues } from '../experiments/outcome.ts';
 import { endUser, USER_HEADER } from '../policy/experiment/unit-of.ts';
 import type { ExperimentSink, ShadowRunner } from '../stores/types-experiments.ts';
 import type { CompletionEnding, CompletionMeter, MeteredAnswer } from '../stores/types-metering.ts';
-import type { Caller, Index, KeyRecord } from '../stores/types.ts';
+import type { Caller } from '../stores/types.ts';
 import { UNKNOWN_CONTEXT_TOKENS } from '../limits.ts';
 import { mostTokens } from '../policy/most-tokens.ts';
 import { serverTiming } from '../observe/server-timing.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
+import { comeIn, type DoorDeps, type Visit } from './completion-door.ts';
 import { lookUpModel, type PendingModel, type Resolution, type ResolveDeps } from './resolve-model.ts';
 import { takePart, type Part, type Shadow, type TakePartDeps } from './take-part.ts';
 
-export interface CompletionDeps extends ResolveDeps, TakePartDeps {
-  keys: Index<KeyRecord>;
-  /** Unix ms. */
-  now: () => number;
+export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
   meter: CompletionMeter;
   exposureTokens: ExposureTokens;
   experimentSink: ExperimentSink;
@@ -79,14 +74,20 @@ async function complete(
   const request = context.req.raw;
   const trace = context.get('trace');
   // The key is looked up while the body arrives and the name is looked up; it speaks first all the same.
-  const asking = trace.time('key', authenticate(request, deps.keys, deps.now));
-  const prepared = await prepare(deps, context, parse, asking);
+  const visit = comeIn(deps, request);
+  const asking = trace.time('key', visit.asking);
+  const prepared = await prepare(deps, visit, parse);
   const caller = await asking;
   if (!caller.ok) return fail(caller.error);
-  trace.note({ tenant: caller.value.tenant, keyId: caller.value.keyId });
-  if (!prepared.ok) return fail(prepared.error);
+  const { tenant, keyId } = caller.value;
+  trace.note({ tenant, keyId });
+  if (!prepared.ok) {
+    const refusal = fail(prepared.error);
+    visit.refused({ tenant, status: refusal.status, names: 0 });
+    return refusal;
+  }
   const taking: Taking = { part: null, stoodIn: false };
-  return deps.meter.measure({
+  const response = await deps.meter.measure({
     caller: caller.value,
     requestId: context.get('requestId'),
     gone: request.signal,
@@ -97,6 +98,9 @@ async function complete(
       recordExposure(deps, context, taking, ending);
     },
   });
+  const names = 1 + prepared.value.edge.adapters.length;
+  visit.refused({ tenant, status: response.status, names });
+  return response;
 }
 
 /** The request's part in an experiment, found out while it is served. */
@@ -259,13 +263,8 @@ function runShadow(
   });
 }
 
-async function prepare(
-  deps: CompletionDeps,
-  context: AppContext,
-  parse: Parse,
-  asking: Promise<Result<Caller, ApiError>>,
-) {
-  const json = await Promise.race([readJson(context.req.raw, MAX_BODY_BYTES), refusal(asking)]);
+async function prepare(deps: CompletionDeps, visit: Visit, parse: Parse) {
+  const json = await visit.read();
   if (!json.ok) return json;
   const taken = takeEdgeFields(json.value);
   if (!taken.ok) return taken;
@@ -273,12 +272,6 @@ async function prepare(
   const body = parse(rest);
   if (!body.ok) return body;
   return ok({ body: body.value, edge, resolve: await lookUpModel(deps, body.value.model) });
-}
-
-/** Settles only when the key is refused: a stranger's body is not waited for. */
-async function refusal(asking: Promise<Result<Caller, ApiError>>): Promise<Result<never, ApiError>> {
-  const caller = await asking;
-  return caller.ok ? new Promise(() => undefined) : caller;
 }
 
 /** What the client is told of what served it. */
