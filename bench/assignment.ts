@@ -7,7 +7,7 @@ import Table from 'cli-table3';
 import { Experiment } from '../protocol/index.ts';
 import { createExposureTokens } from '../worker/experiments/exposure-token.ts';
 import { createUnitHasher } from '../worker/experiments/unit-hash.ts';
-import { assignVariant } from '../worker/policy/experiment/assign-variant.ts';
+import { assignVariant } from '../worker/experiments/assign-variant.ts';
 import { describeMachine } from './machine.ts';
 import { quantile } from './statistics.ts';
 

@@ -5,8 +5,8 @@ import { secureHeaders } from 'hono/secure-headers';
 import { MAX_REQUEST_ID, unknownPath, type NameEntry } from '../protocol/index.ts';
 import type { ExposureTokens } from './experiments/exposure-token.ts';
 import type { UnitHasher } from './experiments/unit-hash.ts';
-import type { IntakeDeps } from './intake/intake-deps.ts';
-import type { TakeDropOnMiss } from './intake/take-drop-on-miss.ts';
+import type { IntakeDeps } from './registry/registry-deps.ts';
+import type { TakeDropOnMiss } from './drops/take-drop-on-miss.ts';
 import {
   ABSENCE_MEMORY_MS,
   KV_TIMEOUT_MS,
@@ -16,42 +16,42 @@ import {
   RETRY_AFTER_MS,
   SUGGESTIONS_PER_SECOND,
 } from './limits.ts';
-import { drainBody } from './middleware/drain-body.ts';
-import { createGates } from './middleware/gates.ts';
-import { noStore } from './middleware/no-store.ts';
-import { observeRequest } from './middleware/observe-request.ts';
-import { fail, methodNotAllowed, type AppEnv } from './middleware/request-scope.ts';
-import { repinAfterChange } from './middleware/repin-after-change.ts';
-import { requireAdmin } from './middleware/require-admin.ts';
-import { logLine } from './observe/log-line.ts';
-import type { Observer } from './observe/observer.ts';
-import type { OriginClient } from './origin-client.ts';
-import { openApiDocument } from './openapi/document.ts';
-import { createPinSync, watchPointers } from './pins/sync-pins.ts';
-import { decoyOf, registryUnavailable } from './policy/resolve-name.ts';
-import { createSuggestionBudget } from './policy/suggestion-budget.ts';
-import { adminBlobRoutes } from './routes/admin-blobs.ts';
-import { adminEvaluateRoutes } from './routes/admin-evaluate.ts';
-import { adminExperimentRoutes } from './routes/admin-experiments.ts';
-import { adminGrantRoutes } from './routes/admin-grants.ts';
-import { adminHistoryRoutes } from './routes/admin-history.ts';
-import { adminKeyRoutes } from './routes/admin-keys.ts';
-import { adminLifeCycleRoutes } from './routes/admin-life-cycle.ts';
-import { adminOpenApiRoutes } from './routes/admin-openapi.ts';
-import { adminOriginRoutes } from './routes/admin-origins.ts';
-import { adminPinRoutes } from './routes/admin-pins.ts';
-import { adminRoomRoutes } from './routes/admin-rooms.ts';
-import { adminRefusalRoutes } from './routes/admin-refusals.ts';
-import { adminTenantLimitsRoutes } from './routes/admin-tenant-limits.ts';
-import { adminUpkeepRoutes } from './routes/admin-upkeep.ts';
-import { adminUsageRoutes } from './routes/admin-usage.ts';
-import { adminVerifyRoutes } from './routes/admin-verify.ts';
-import { adminVersionRoutes } from './routes/admin-versions.ts';
-import { completionRoutes } from './routes/completions.ts';
-import { feedbackRoutes } from './routes/feedback.ts';
-import { dashboardRoutes, pageHeaders, type PageFiles } from './routes/dashboard.ts';
-import { modelRoutes } from './routes/models.ts';
-import type { CompletionMeter, Quotas, TenantLimits, UsageLedger } from './stores/types-metering.ts';
+import { drainBody } from './http/drain-body.ts';
+import { createGates } from './access/gates.ts';
+import { noStore } from './http/no-store.ts';
+import { observeRequest } from './http/observe-request.ts';
+import { fail, methodNotAllowed, type AppEnv } from './http/request-scope.ts';
+import { repinAfterChange } from './origins/repin-after-change.ts';
+import { requireAdmin } from './access/require-admin.ts';
+import { logLine } from './log.ts';
+import type { Observer } from './http/observer.ts';
+import type { OriginClient } from './origins/client.ts';
+import { openApiDocument } from './http/openapi/document.ts';
+import { createPinSync, watchPointers } from './origins/sync-pins.ts';
+import { decoyOf, registryUnavailable } from './completions/resolve-name.ts';
+import { createSuggestionBudget } from './completions/suggestion-budget.ts';
+import { adminBlobRoutes } from './blobs/routes.ts';
+import { adminEvaluateRoutes } from './origins/evaluate-routes.ts';
+import { adminExperimentRoutes } from './experiments/routes.ts';
+import { adminGrantRoutes } from './access/grants-routes.ts';
+import { adminHistoryRoutes } from './registry/history-routes.ts';
+import { adminKeyRoutes } from './access/keys-routes.ts';
+import { adminLifeCycleRoutes } from './registry/live-routes.ts';
+import { adminOpenApiRoutes } from './http/openapi-routes.ts';
+import { adminOriginRoutes } from './origins/routes.ts';
+import { adminPinRoutes } from './origins/pins-routes.ts';
+import { adminRoomRoutes } from './registry/rooms-routes.ts';
+import { adminRefusalRoutes } from './access/refusals-routes.ts';
+import { adminTenantLimitsRoutes } from './metering/tenant-limits-routes.ts';
+import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
+import { adminUsageRoutes } from './metering/usage-routes.ts';
+import { adminVerifyRoutes } from './registry/verify-routes.ts';
+import { adminVersionRoutes } from './registry/versions-routes.ts';
+import { completionRoutes } from './completions/routes.ts';
+import { feedbackRoutes } from './experiments/feedback-routes.ts';
+import { dashboardRoutes, pageHeaders, type PageFiles } from './http/dashboard-routes.ts';
+import { modelRoutes } from './completions/models-routes.ts';
+import type { CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import type {
   ExperimentEntry,
   ExperimentIndex,
@@ -59,28 +59,16 @@ import type {
   ExperimentSink,
   ExperimentTallies,
   ShadowRunner,
-} from './stores/types-experiments.ts';
-import type { PinLedger } from './stores/types-pins.ts';
-import { createAbsenceCheck, forgettingAbsences } from './stores/confirmed-absence.ts';
-import { withLastKnownGood } from './stores/last-known-good.ts';
-import { createVersionIndex } from './stores/recorded-rights.ts';
-import {
-  DamagedRow,
-  StoreUnavailable,
-  type BulkIndex,
-  type GarbageLedger,
-  type GrantIndex,
-  type GrantLedger,
-  type HeldGrants,
-  type Index,
-  type KeyIndex,
-  type KeyLedger,
-  type KeyListing,
-  type KeyRecord,
-  type NameIndex,
-  type RowAudit,
-  type RightsWriter,
-} from './stores/types.ts';
+} from './experiments/ports.ts';
+import type { PinLedger } from './origins/ports.ts';
+import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-absence.ts';
+import { withLastKnownGood } from './platform/last-known-good.ts';
+import { createVersionIndex } from './access/recorded-rights.ts';
+import { DamagedRow, StoreUnavailable, type BulkIndex, type Index, type RowAudit } from './platform/ports.ts';
+import type { GarbageLedger } from './blobs/ports.ts';
+import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';
+import type { KeyIndex, KeyLedger, KeyListing, KeyRecord, RightsWriter } from './access/ports.ts';
+import type { NameIndex } from './registry/ports-pointers.ts';
 
 export interface Services {
   /** As the hot path reads them: with the last known good behind. */

@@ -1,12 +1,12 @@
 import { z } from 'zod';
 import { Digest, parseSigningKeys, type SigningKey } from '../protocol/index.ts';
-import { BOOTSTRAP_TENANT } from './middleware/authenticate.ts';
-import type { AnalyticsDataset } from './observe/analytics-engine.ts';
-import type { Origin } from './policy/choose-origin.ts';
-import type { SqlDatabase } from './stores/d1-database.ts';
-import type { DurableNamespace } from './stores/ask-object.ts';
-import type { KvNamespace } from './stores/kv-namespace.ts';
-import type { ObjectBucket } from './stores/r2-blob-store.ts';
+import { BOOTSTRAP_TENANT } from './access/authenticate.ts';
+import type { AnalyticsDataset } from './platform/analytics-engine.ts';
+import type { Origin } from './origins/choose-origin.ts';
+import type { SqlDatabase } from './platform/d1-database.ts';
+import type { DurableNamespace } from './platform/ask-object.ts';
+import type { KvNamespace } from './platform/kv-namespace.ts';
+import type { ObjectBucket } from './blobs/r2-blob-store.ts';
 
 /** Bindings as wrangler.toml and the secrets give them. */
 export interface RawEnv {
@@ -14,11 +14,11 @@ export interface RawEnv {
   DB: SqlDatabase;
   /** Where adapters' bytes go; without it they go to KV. What lies in KV already is read from there. */
   BLOBS?: ObjectBucket;
-  /** Writes the names in KV, one change after the other (worker/durable/pointer-writer.ts). */
+  /** Writes the names in KV, one change after the other (worker/registry/pointer-writer-object.ts). */
   POINTERS: DurableNamespace;
   /** Counts what keys with limits use; without it their limits are not kept (or refuse, as the key says). */
   QUOTAS?: DurableNamespace;
-  /** Counts the units of experiments (worker/durable/experiment-tally.ts). */
+  /** Counts the units of experiments (worker/experiments/tally-object.ts). */
   EXPERIMENTS: DurableNamespace;
   /** Gets a data point a completion and a feedback; docs/operations.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;

@@ -1,26 +1,19 @@
 import type { NameEntry } from '../protocol/index.ts';
 import * as limits from './limits.ts';
-import { createKvExperimentIndex } from './stores/kv-experiment-index.ts';
-import { createKvGrantIndex } from './stores/kv-grant-index.ts';
-import { createKvKeyIndex } from './stores/kv-key-index.ts';
-import { createKvNameIndex } from './stores/kv-name-index.ts';
-import { withLastKnownGood } from './stores/last-known-good.ts';
-import { recordedGrants, recordedKey } from './stores/recorded-rights.ts';
-import type { Sealer } from './stores/sealed-value.ts';
-import { withSecondOpinion } from './stores/second-opinion.ts';
-import { forgettingExperiments, withShortMemory } from './stores/short-memory.ts';
-import type { ExperimentEntry, ExperimentIndex } from './stores/types-experiments.ts';
-import type {
-  BulkIndex,
-  GrantIndex,
-  GrantLedger,
-  HeldGrants,
-  Index,
-  KeyIndex,
-  KeyLedger,
-  KeyRecord,
-  NameIndex,
-} from './stores/types.ts';
+import { createKvExperimentIndex } from './experiments/kv-experiment-index.ts';
+import { createKvGrantIndex } from './access/kv-grant-index.ts';
+import { createKvKeyIndex } from './access/kv-key-index.ts';
+import { createKvNameIndex } from './registry/kv-name-index.ts';
+import { withLastKnownGood } from './platform/last-known-good.ts';
+import { recordedGrants, recordedKey } from './access/recorded-rights.ts';
+import type { Sealer } from './platform/sealed-value.ts';
+import { withSecondOpinion } from './platform/second-opinion.ts';
+import { forgettingExperiments, withShortMemory } from './platform/short-memory.ts';
+import type { ExperimentEntry, ExperimentIndex } from './experiments/ports.ts';
+import type { BulkIndex, Index } from './platform/ports.ts';
+import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';
+import type { KeyIndex, KeyLedger, KeyRecord } from './access/ports.ts';
+import type { NameIndex } from './registry/ports-pointers.ts';
 
 export interface HotIndexes {
   /**

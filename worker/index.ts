@@ -1,31 +1,31 @@
 /** Composition root of the edge: bindings in, one app per isolate out. */
 import { createApp, type Services } from './app.ts';
-import { createBlobs } from './blobs.ts';
-import { createCounting } from './counting.ts';
-import { createDrops } from './drops.ts';
+import { createBlobs } from './blobs/parts.ts';
+import { createCounting } from './experiments/parts.ts';
+import { createDrops } from './drops/parts.ts';
 import { parseEnv, type RawEnv } from './env.ts';
 import { createHotIndexes } from './hot-indexes.ts';
-import { createByteGate } from './intake/byte-gate.ts';
+import { createByteGate } from './blobs/byte-gate.ts';
 import * as intakeLimits from './intake/limits.ts';
 import * as limits from './limits.ts';
-import { createMetering } from './metering.ts';
-import { createObserver } from './observe/observer.ts';
-import { createOriginClient } from './origin-client.ts';
-import { createKvWriters } from './pointers.ts';
+import { createMetering } from './metering/parts.ts';
+import { createObserver } from './http/observer.ts';
+import { createOriginClient } from './origins/client.ts';
+import { createKvWriters } from './registry/kv-writers.ts';
 import { createSchedule, type Schedule } from './schedule.ts';
-import { createSha256 } from './sha256.ts';
-import { createD1BlobLedger } from './stores/d1-blob-ledger.ts';
-import { guardDatabase } from './stores/d1-database.ts';
-import { createD1ExperimentLedger } from './stores/d1-experiments.ts';
-import { createD1Garbage } from './stores/d1-garbage.ts';
-import { createD1GrantLedger } from './stores/d1-grants.ts';
-import { createD1KeyLedger } from './stores/d1-key-ledger.ts';
-import { createD1Pins } from './stores/d1-pins.ts';
-import { createD1Registry } from './stores/d1-registry.ts';
-import { createD1RowAudit } from './stores/d1-row-audit.ts';
-import { createD1TenantLimits } from './stores/d1-tenant-limits.ts';
-import { createKvListing } from './stores/kv-listing.ts';
-import { createSealer } from './stores/sealed-value.ts';
+import { createSha256 } from './platform/sha256.ts';
+import { createD1BlobLedger } from './blobs/d1-blob-ledger.ts';
+import { guardDatabase } from './platform/d1-database.ts';
+import { createD1ExperimentLedger } from './experiments/d1-experiments.ts';
+import { createD1Garbage } from './blobs/d1-garbage.ts';
+import { createD1GrantLedger } from './access/d1-grants.ts';
+import { createD1KeyLedger } from './access/d1-key-ledger.ts';
+import { createD1Pins } from './origins/d1-pins.ts';
+import { createD1Registry } from './registry/d1-registry.ts';
+import { createD1RowAudit } from './platform/d1-row-audit.ts';
+import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
+import { createKvListing } from './platform/kv-listing.ts';
+import { createSealer } from './platform/sealed-value.ts';
 
 const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
@@ -108,9 +108,9 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
   return { services, schedule: createSchedule(services, drops) };
 }
 
-export { ExperimentTally } from './durable/experiment-tally.ts';
-export { PointerWriter } from './durable/pointer-writer.ts';
-export { QuotaCounter } from './durable/quota-counter.ts';
+export { ExperimentTally } from './experiments/tally-object.ts';
+export { PointerWriter } from './registry/pointer-writer-object.ts';
+export { QuotaCounter } from './metering/quota-counter-object.ts';
 
 /** Bindings are the same object for all requests of an isolate. */
 let edge: { env: RawEnv; fetch: ReturnType<typeof createApp>['fetch']; schedule: Schedule } | undefined;

@@ -1,13 +1,13 @@
 /** What the cron trigger starts. */
 import type { Services } from './app.ts';
-import type { Drops } from './drops.ts';
+import type { Drops } from './drops/parts.ts';
 import { evaluateAll } from './experiments/life/evaluate-all.ts';
-import { collectSomeGarbage } from './intake/collect-garbage.ts';
-import type { RequestLife } from './intake/intake-deps.ts';
+import { collectSomeGarbage } from './blobs/collect-garbage.ts';
+import type { RequestLife } from './registry/registry-deps.ts';
 import { SCHEDULED_DELETIONS, STALE_POINTERS_PER_RUN } from './intake/limits.ts';
-import { syncStalePointers } from './intake/sync-stale-pointers.ts';
-import { createPinSync } from './pins/sync-pins.ts';
-import { syncUnwrittenLimits } from './intake/sync-tenant-limits.ts';
+import { syncStalePointers } from './registry/sync-stale-pointers.ts';
+import { createPinSync } from './origins/sync-pins.ts';
+import { syncUnwrittenLimits } from './metering/sync-tenant-limits.ts';
 import { runJobs } from './run-jobs.ts';
 
 export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;

@@ -3,8 +3,8 @@ import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import type { NameList } from '../../protocol/admin-api/names.ts';
 import type { ExperimentList } from '../../protocol/experiment-api.ts';
-import { assignVariant } from '../../worker/policy/experiment/assign-variant.ts';
-import { unitOf } from '../../worker/policy/experiment/unit-of.ts';
+import { assignVariant } from '../../worker/experiments/assign-variant.ts';
+import { unitOf } from '../../worker/experiments/unit-of.ts';
 import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
 import { startPageServer } from './page-server.ts';
 

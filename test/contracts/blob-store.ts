@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { MAX_PART_BYTES } from '../../protocol/index.ts';
-import { StoreUnavailable, type BlobStore } from '../../worker/stores/types.ts';
+import { StoreUnavailable } from '../../worker/platform/ports.ts';
+import type { BlobStore } from '../../worker/blobs/ports.ts';
 import { digestOf } from './sample-rows.ts';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');

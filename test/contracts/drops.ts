@@ -1,11 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import {
-  DROPS_REMEMBERED,
-  type DropBox,
-  type DropLedger,
-  type DropRow,
-} from '../../worker/stores/types-drops.ts';
-import type { Page } from '../../worker/stores/types.ts';
+import { DROPS_REMEMBERED, type DropBox, type DropLedger, type DropRow } from '../../worker/drops/ports.ts';
+import type { Page } from '../../worker/platform/ports.ts';
 import { digestOf } from './sample-rows.ts';
 
 /** @param make an empty box; `drop` and `error` are what a person does with `wrangler kv key`. */

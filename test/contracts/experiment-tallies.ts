@@ -1,10 +1,6 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
-import type {
-  ExperimentEvent,
-  ExperimentTallies,
-  FeedbackValue,
-} from '../../worker/stores/types-experiments.ts';
+import type { ExperimentEvent, ExperimentTallies, FeedbackValue } from '../../worker/experiments/ports.ts';
 import { createFakeTallies } from '../fakes/fake-tallies.ts';
 
 const AT = Date.UTC(2026, 10, 25);

@@ -1,11 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Experiment, ExperimentEvaluation } from '../../protocol/index.ts';
-import type {
-  ExperimentLedger,
-  ExperimentNote,
-  ExperimentRow,
-} from '../../worker/stores/types-experiments.ts';
-import type { NameRow, Registry } from '../../worker/stores/types.ts';
+import type { ExperimentLedger, ExperimentNote, ExperimentRow } from '../../worker/experiments/ports.ts';
+import type { NameRow, Registry } from '../../worker/registry/ports.ts';
 import { experimentOf } from '../worker/experiments/sample-experiment.ts';
 import { digestOf, versionRow } from './sample-rows.ts';
 

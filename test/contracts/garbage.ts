@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { BlobLedger, GarbageLedger, Registry } from '../../worker/stores/types.ts';
+import type { BlobLedger, GarbageLedger } from '../../worker/blobs/ports.ts';
+import type { Registry } from '../../worker/registry/ports.ts';
 import { digestOf, versionRow } from './sample-rows.ts';
 
 interface Rig {

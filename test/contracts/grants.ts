@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { PUBLIC, type GrantLedger, type GrantRow } from '../../worker/stores/types.ts';
+import { PUBLIC, type GrantLedger, type GrantRow } from '../../worker/access/ports-grants.ts';
 
 const grant = (tenant: string, scope: string, owner: string | null = 'clinic'): GrantRow => ({
   tenant,

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { BlobLedger, KeyLedger, KeyRow } from '../../worker/stores/types.ts';
+import type { BlobLedger } from '../../worker/blobs/ports.ts';
+import type { KeyLedger, KeyRow } from '../../worker/access/ports.ts';
 import { digestOf, keyRow } from './sample-rows.ts';
 
 /** A key, and no other with it. */

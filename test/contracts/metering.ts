@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { KeyLimits, Quotas, UsageLedger, UsageRow } from '../../worker/stores/types-metering.ts';
+import type { KeyLimits, Quotas, UsageLedger, UsageRow } from '../../worker/metering/ports.ts';
 
 /** 2026-03-31T23:59:30Z: half a minute before a day and a month end. */
 const START = Date.UTC(2026, 2, 31, 23, 59, 30);

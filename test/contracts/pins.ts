@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { PinLedger } from '../../worker/stores/types-pins.ts';
+import type { PinLedger } from '../../worker/origins/ports.ts';
 
 export function pinLedgerContract(backend: string, make: () => Promise<PinLedger>): void {
   describe(`PinLedger on ${backend}`, () => {

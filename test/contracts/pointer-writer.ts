@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { manifestOf } from '../../worker/intake/write-pointer.ts';
-import type { NameIndex, NameRow, PointerWriter, Registry } from '../../worker/stores/types.ts';
+import { manifestOf } from '../../worker/registry/write-pointer.ts';
+import type { NameIndex, PointerWriter } from '../../worker/registry/ports-pointers.ts';
+import type { NameRow, Registry } from '../../worker/registry/ports.ts';
 import { versionRow } from './sample-rows.ts';
 
 export interface PointerRig {

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { NameRow, Registry } from '../../worker/stores/types.ts';
+import type { NameRow, Registry } from '../../worker/registry/ports.ts';
 import { digestOf, versionRow } from './sample-rows.ts';
 
 /** History, aliases, retired versions, and what KV is derived from. */

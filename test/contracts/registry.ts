@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { usableRanges } from '../../worker/policy/usable-ranges.ts';
-import type { NameRow, NameWindow, Registry, UsableName, VersionRow } from '../../worker/stores/types.ts';
+import { usableRanges } from '../../worker/access/usable-ranges.ts';
+import type { NameRow, NameWindow, Registry, UsableName, VersionRow } from '../../worker/registry/ports.ts';
 import { registryLifeCycleContract } from './registry-life-cycle.ts';
 import { versionRow } from './sample-rows.ts';
 

@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { Registry } from '../../worker/stores/types.ts';
+import type { Registry } from '../../worker/registry/ports.ts';
 import { versionRow } from './sample-rows.ts';
 
 /** Rooms that are reserved, and what claims a name. */

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
-import type { KeyRow, VersionRow } from '../../worker/stores/types.ts';
+import type { KeyRow } from '../../worker/access/ports.ts';
+import type { VersionRow } from '../../worker/registry/ports.ts';
 
 export const digestOf = (text: string): string => createHash('sha256').update(text).digest('hex');
 

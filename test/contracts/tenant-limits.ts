@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import type { TenantLimits } from '../../worker/stores/types-metering.ts';
-import type { KeyLedger } from '../../worker/stores/types.ts';
+import type { TenantLimits } from '../../worker/metering/ports.ts';
+import type { KeyLedger } from '../../worker/access/ports.ts';
 import { keyRow } from './sample-rows.ts';
 
 /** @param make both of one database. */

@@ -1,5 +1,5 @@
 import type { BlobPart, BlobRecord } from '../../protocol/index.ts';
-import type { BlobLedger, GarbageLedger, SurplusPart, UnusedFile } from '../../worker/stores/types.ts';
+import type { BlobLedger, GarbageLedger, SurplusPart, UnusedFile } from '../../worker/blobs/ports.ts';
 
 interface StoredFile {
   parts: number;

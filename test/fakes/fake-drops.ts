@@ -1,4 +1,4 @@
-import { DROPS_REMEMBERED, type DropLedger, type DropRow } from '../../worker/stores/types-drops.ts';
+import { DROPS_REMEMBERED, type DropLedger, type DropRow } from '../../worker/drops/ports.ts';
 
 export function createFakeDropLedger(): DropLedger {
   const rows = new Map<string, DropRow[]>();

@@ -4,8 +4,8 @@ import type {
   ExperimentNote,
   ExperimentRow,
   LookRow,
-} from '../../worker/stores/types-experiments.ts';
-import type { Conflict } from '../../worker/stores/types.ts';
+} from '../../worker/experiments/ports.ts';
+import type { Conflict } from '../../worker/registry/ports.ts';
 import type { FakeNames } from './fake-registry.ts';
 
 const CONFLICT: Conflict = { kind: 'conflict', name: null };

@@ -1,4 +1,4 @@
-import type { GrantLedger, GrantRow, RefusalRow } from '../../worker/stores/types.ts';
+import type { GrantLedger, GrantRow, RefusalRow } from '../../worker/access/ports-grants.ts';
 
 const sortKey = ({ tenant, scope, owner }: Pick<GrantRow, 'tenant' | 'scope' | 'owner'>): string =>
   [tenant, scope, owner ?? '*'].join('\n');

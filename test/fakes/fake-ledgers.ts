@@ -1,5 +1,5 @@
-import type { KeyLimits } from '../../worker/stores/types-metering.ts';
-import type { KeyLedger, KeyRow, RevokedLine } from '../../worker/stores/types.ts';
+import type { KeyLimits } from '../../worker/metering/ports.ts';
+import type { KeyLedger, KeyRow, RevokedLine } from '../../worker/access/ports.ts';
 
 /** @param limitsOf what a row brings of its tenant. */
 export function createFakeKeyLedger(limitsOf: (tenant: string) => KeyLimits | null = () => null): KeyLedger {

@@ -1,7 +1,14 @@
 import type { UsageGroup } from '../../protocol/index.ts';
-import { admit, emptyQuota, renew, settle, undo, type QuotaState } from '../../worker/quota/quota-state.ts';
-import { StoreUnavailable } from '../../worker/stores/types.ts';
-import type { Quotas, UsageLedger, UsageRow } from '../../worker/stores/types-metering.ts';
+import {
+  admit,
+  emptyQuota,
+  renew,
+  settle,
+  undo,
+  type QuotaState,
+} from '../../worker/metering/quota-state.ts';
+import { StoreUnavailable } from '../../worker/platform/ports.ts';
+import type { Quotas, UsageLedger, UsageRow } from '../../worker/metering/ports.ts';
 
 export interface FakeQuotas extends Quotas {
   /** Every call fails while it is set. */

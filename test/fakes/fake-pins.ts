@@ -1,4 +1,4 @@
-import type { PinLedger, PinRow } from '../../worker/stores/types-pins.ts';
+import type { PinLedger, PinRow } from '../../worker/origins/ports.ts';
 
 export function createFakePins(): PinLedger {
   const rows = new Map<string, PinRow>();

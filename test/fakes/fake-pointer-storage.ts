@@ -1,4 +1,4 @@
-import type { PointerStorage } from '../../worker/durable/pointer-writer.ts';
+import type { PointerStorage } from '../../worker/registry/pointer-writer-object.ts';
 
 /** A Durable Object's disk and alarm clock; the test rings it. */
 export class FakePointerStorage implements PointerStorage {

@@ -1,16 +1,15 @@
 import { adaptersOf, err, ok, pinOf, type Result } from '../../protocol/index.ts';
-import { mayTake } from '../../worker/policy/claims.ts';
+import { mayTake } from '../../worker/registry/claims.ts';
 import {
   GOES_LIVE,
   type ChangeNote,
   type Conflict,
   type HistoryRow,
   type NameRow,
-  type PointedExperiment,
-  type Pointer,
   type Registry,
   type VersionRow,
-} from '../../worker/stores/types.ts';
+} from '../../worker/registry/ports.ts';
+import type { PointedExperiment, Pointer } from '../../worker/registry/ports-pointers.ts';
 import { byName, createFakeRooms } from './fake-rooms.ts';
 
 /** A state that no name is ever in: whoever saw it is refused. */

@@ -1,14 +1,12 @@
-import { ancestorsOf } from '../../worker/policy/resolve-name.ts';
+import { ancestorsOf } from '../../worker/completions/resolve-name.ts';
 import {
   MAX_OWNERS_BELOW,
-  type ChangeNote,
   type Claim,
-  type HistoryRow,
-  type NameRow,
   type RoomRow,
   type Rooms,
   type Surroundings,
-} from '../../worker/stores/types.ts';
+} from '../../worker/registry/ports-rooms.ts';
+import type { ChangeNote, HistoryRow, NameRow } from '../../worker/registry/ports.ts';
 
 export const byName = <T extends { name: string }>(rows: Iterable<T>): T[] =>
   [...rows].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));

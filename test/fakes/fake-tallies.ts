@@ -1,9 +1,5 @@
-import { StoreUnavailable } from '../../worker/stores/types.ts';
-import type {
-  ExperimentTallies,
-  TallyMoments,
-  TallySnapshot,
-} from '../../worker/stores/types-experiments.ts';
+import { StoreUnavailable } from '../../worker/platform/ports.ts';
+import type { ExperimentTallies, TallyMoments, TallySnapshot } from '../../worker/experiments/ports.ts';
 
 interface Unit {
   seed: string;

@@ -1,4 +1,4 @@
-import type { KeyLimits, TenantLimits, TenantLimitsRow } from '../../worker/stores/types-metering.ts';
+import type { KeyLimits, TenantLimits, TenantLimitsRow } from '../../worker/metering/ports.ts';
 
 export interface FakeTenantLimits extends TenantLimits {
   /** As a key's row brings them. */

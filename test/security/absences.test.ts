@@ -5,10 +5,10 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { createApp } from '../../worker/app.ts';
 import { createHotIndexes } from '../../worker/hot-indexes.ts';
-import { createTakeDropOnMiss } from '../../worker/intake/take-drop-on-miss.ts';
-import { mayUseChain } from '../../worker/policy/authorize.ts';
-import { createKvDropBox } from '../../worker/stores/kv-drop-box.ts';
-import { createSealer } from '../../worker/stores/sealed-value.ts';
+import { createTakeDropOnMiss } from '../../worker/drops/take-drop-on-miss.ts';
+import { mayUseChain } from '../../worker/access/authorize.ts';
+import { createKvDropBox } from '../../worker/drops/kv-drop-box.ts';
+import { createSealer } from '../../worker/platform/sealed-value.ts';
 import { createFakeDropLedger } from '../fakes/fake-drops.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { parseSigningKeys } from '../../protocol/index.ts';
 import { createApp } from '../../worker/app.ts';
-import { createOriginClient } from '../../worker/origin-client.ts';
+import { createOriginClient } from '../../worker/origins/client.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, verification, type AppHarness } from '../worker/app-harness.ts';
 import { createRandom, type Random } from './random.ts';

@@ -1,8 +1,8 @@
 /** What one tenant's uploads and publications hold of an isolate's memory, and how long another's wait for it. */
 import { createHash } from 'node:crypto';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import type { ByteGate } from '../../worker/intake/byte-gate.ts';
-import type { BlobStore } from '../../worker/stores/types.ts';
+import type { ByteGate } from '../../worker/blobs/byte-gate.ts';
+import type { BlobStore } from '../../worker/blobs/ports.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 

@@ -5,12 +5,14 @@
 import fc from 'fast-check';
 import { beforeEach, expect, it, vi } from 'vitest';
 import type { AdapterManifest, NameEntry } from '../../protocol/index.ts';
-import { mayUse, mayUseChain } from '../../worker/policy/authorize.ts';
-import { ancestorsOf } from '../../worker/policy/resolve-name.ts';
-import { lookUpModel, type ResolveDeps } from '../../worker/routes/resolve-model.ts';
-import type { Caller, Grant, Lookup } from '../../worker/stores/types.ts';
+import { mayUse, mayUseChain } from '../../worker/access/authorize.ts';
+import { ancestorsOf } from '../../worker/completions/resolve-name.ts';
+import { lookUpModel, type ResolveDeps } from '../../worker/completions/resolve-model.ts';
+import type { Caller } from '../../worker/access/ports.ts';
+import type { Grant } from '../../worker/access/ports-grants.ts';
+import type { Lookup } from '../../worker/platform/ports.ts';
 import { digestOf, versionRow } from '../contracts/sample-rows.ts';
-import { manifestOf } from '../../worker/intake/write-pointer.ts';
+import { manifestOf } from '../../worker/registry/write-pointer.ts';
 
 beforeEach(() => void vi.spyOn(console, 'error').mockImplementation(() => undefined));
 

@@ -2,13 +2,13 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { MAX_GRANTS, SUGGESTIONS_PER_SECOND } from '../../worker/limits.ts';
-import type { SqlDatabase } from '../../worker/stores/d1-database.ts';
-import { createD1GrantLedger } from '../../worker/stores/d1-grants.ts';
-import { createD1Registry } from '../../worker/stores/d1-registry.ts';
+import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
+import { createD1GrantLedger } from '../../worker/access/d1-grants.ts';
+import { createD1Registry } from '../../worker/registry/d1-registry.ts';
 import { NO_CAPS } from '../contracts/grants.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
-import { openRealDatabase, startDatabases } from '../worker/stores/real-database.ts';
-import { recordStatements, scansOf, type Asked } from '../worker/stores/recording-database.ts';
+import { openRealDatabase, startDatabases } from '../worker/platform/real-database.ts';
+import { recordStatements, scansOf, type Asked } from '../worker/platform/recording-database.ts';
 
 /** Of one answer to missing names: seven look-ups of them, five of grants, and one batch of at most 15. */
 const STATEMENTS = 27;

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { nameProblem } from '../../protocol/index.ts';
-import { scopeProblem } from '../../worker/policy/authorize.ts';
-import { nearestNames } from '../../worker/policy/nearest-names.ts';
+import { scopeProblem } from '../../worker/access/authorize.ts';
+import { nearestNames } from '../../worker/completions/nearest-names.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 import { HOSTILE_NAMES, inUrl } from './hostile-names.ts';

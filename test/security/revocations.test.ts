@@ -4,15 +4,15 @@
  */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { hashApiKey } from '../../protocol/index.ts';
-import { PointerWriter } from '../../worker/durable/pointer-writer.ts';
-import { createRightsSync } from '../../worker/durable/rights-sync.ts';
+import { PointerWriter } from '../../worker/registry/pointer-writer-object.ts';
+import { createRightsSync } from '../../worker/access/rights-sync.ts';
 import type { RawEnv } from '../../worker/env.ts';
-import { createDoPointers } from '../../worker/stores/do-pointers.ts';
-import type { KvNamespace } from '../../worker/stores/kv-namespace.ts';
-import { createKvGrantIndex } from '../../worker/stores/kv-grant-index.ts';
-import { createKvKeyIndex } from '../../worker/stores/kv-key-index.ts';
-import { createSealer } from '../../worker/stores/sealed-value.ts';
-import type { RightsWriter } from '../../worker/stores/types.ts';
+import { createDoPointers } from '../../worker/registry/do-pointers.ts';
+import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
+import { createKvGrantIndex } from '../../worker/access/kv-grant-index.ts';
+import { createKvKeyIndex } from '../../worker/access/kv-key-index.ts';
+import { createSealer } from '../../worker/platform/sealed-value.ts';
+import type { RightsWriter } from '../../worker/access/ports.ts';
 import { FakePointerStorage } from '../fakes/fake-pointer-storage.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';

@@ -5,35 +5,32 @@ import {
   VerifyRequest,
   type VerifyAnswer,
 } from '../../protocol/index.ts';
-import { createByteGate } from '../../worker/intake/byte-gate.ts';
+import { createByteGate } from '../../worker/blobs/byte-gate.ts';
 import { createApp, type Services } from '../../worker/app.ts';
-import { createPointerSync } from '../../worker/durable/pointer-sync.ts';
-import { createRightsSync } from '../../worker/durable/rights-sync.ts';
-import { createCounter } from '../../worker/counting.ts';
-import { createMeter } from '../../worker/metering.ts';
-import type { Observer } from '../../worker/observe/observer.ts';
-import { createOriginClient } from '../../worker/origin-client.ts';
-import type { Fetch } from '../../worker/origin-fetch.ts';
-import type { Origin } from '../../worker/policy/choose-origin.ts';
-import { createKvBlobStore } from '../../worker/stores/kv-blob-store.ts';
-import { createKvGrantIndex } from '../../worker/stores/kv-grant-index.ts';
-import { createKvKeyIndex } from '../../worker/stores/kv-key-index.ts';
-import { createKvListing } from '../../worker/stores/kv-listing.ts';
-import { createKvNameIndex } from '../../worker/stores/kv-name-index.ts';
-import { withLastKnownGood } from '../../worker/stores/last-known-good.ts';
-import { recordedGrants, recordedKey } from '../../worker/stores/recorded-rights.ts';
-import type { KvNamespace } from '../../worker/stores/kv-namespace.ts';
-import { createSealer } from '../../worker/stores/sealed-value.ts';
-import { withSecondOpinion } from '../../worker/stores/second-opinion.ts';
-import type { ExperimentLedger, ExperimentTallies } from '../../worker/stores/types-experiments.ts';
-import type {
-  BlobLedger,
-  GrantLedger,
-  KeyLedger,
-  Registry,
-  RightsWriter,
-} from '../../worker/stores/types.ts';
-import { createKvExperimentIndex } from '../../worker/stores/kv-experiment-index.ts';
+import { createPointerSync } from '../../worker/registry/pointer-sync.ts';
+import { createRightsSync } from '../../worker/access/rights-sync.ts';
+import { createCounter } from '../../worker/experiments/parts.ts';
+import { createMeter } from '../../worker/metering/parts.ts';
+import type { Observer } from '../../worker/http/observer.ts';
+import { createOriginClient } from '../../worker/origins/client.ts';
+import type { Fetch } from '../../worker/origins/signed-fetch.ts';
+import type { Origin } from '../../worker/origins/choose-origin.ts';
+import { createKvBlobStore } from '../../worker/blobs/kv-blob-store.ts';
+import { createKvGrantIndex } from '../../worker/access/kv-grant-index.ts';
+import { createKvKeyIndex } from '../../worker/access/kv-key-index.ts';
+import { createKvListing } from '../../worker/platform/kv-listing.ts';
+import { createKvNameIndex } from '../../worker/registry/kv-name-index.ts';
+import { withLastKnownGood } from '../../worker/platform/last-known-good.ts';
+import { recordedGrants, recordedKey } from '../../worker/access/recorded-rights.ts';
+import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
+import { createSealer } from '../../worker/platform/sealed-value.ts';
+import { withSecondOpinion } from '../../worker/platform/second-opinion.ts';
+import type { ExperimentLedger, ExperimentTallies } from '../../worker/experiments/ports.ts';
+import type { BlobLedger } from '../../worker/blobs/ports.ts';
+import type { GrantLedger } from '../../worker/access/ports-grants.ts';
+import type { KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
+import type { Registry } from '../../worker/registry/ports.ts';
+import { createKvExperimentIndex } from '../../worker/experiments/kv-experiment-index.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { createFakeExperimentLedger } from '../fakes/fake-experiments.ts';
 import { createFakeGrantLedger } from '../fakes/fake-grants.ts';

@@ -1,9 +1,9 @@
 /** The schedule takes a ramp's step, and what D1 says reaches KV: in real workerd, on Miniflare's stores. */
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ExperimentLooks, ExperimentView } from '../../protocol/index.ts';
-import type { DurableNamespace } from '../../worker/stores/ask-object.ts';
-import { createDoTallies } from '../../worker/stores/do-tallies.ts';
-import type { ExperimentEvent } from '../../worker/stores/types-experiments.ts';
+import type { DurableNamespace } from '../../worker/platform/ask-object.ts';
+import { createDoTallies } from '../../worker/experiments/do-tallies.ts';
+import type { ExperimentEvent } from '../../worker/experiments/ports.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { startTestEdge, type TestEdge } from './edge-harness.ts';
 

@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createHotIndexes, type HotIndexes } from '../../worker/hot-indexes.ts';
-import { manifestOf } from '../../worker/intake/write-pointer.ts';
-import { createKvKeyIndex } from '../../worker/stores/kv-key-index.ts';
-import { createKvNameIndex } from '../../worker/stores/kv-name-index.ts';
-import { createSealer } from '../../worker/stores/sealed-value.ts';
+import { manifestOf } from '../../worker/registry/write-pointer.ts';
+import { createKvKeyIndex } from '../../worker/access/kv-key-index.ts';
+import { createKvNameIndex } from '../../worker/registry/kv-name-index.ts';
+import { createSealer } from '../../worker/platform/sealed-value.ts';
 import { digestOf, versionRow } from '../contracts/sample-rows.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';

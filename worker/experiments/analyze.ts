@@ -1,5 +1,5 @@
 import { metricOf, type Experiment, type ExperimentMetric, type Result } from '../../protocol/index.ts';
-import { rangesOf } from '../policy/experiment/assign-variant.ts';
+import { rangesOf } from './assign-variant.ts';
 import { posterior, type Posterior } from './statistics/bayesian.ts';
 import { adjustedArm, cupedDifference, cupedTheta } from './statistics/cuped.ts';
 import {

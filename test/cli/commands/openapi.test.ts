@@ -3,7 +3,7 @@ import { expect, it } from 'vitest';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { CliError } from '../../../cli/cli-error.ts';
 import { readOpenApi } from '../../../cli/commands/openapi.ts';
-import { openApiDocument } from '../../../worker/openapi/document.ts';
+import { openApiDocument } from '../../../worker/http/openapi/document.ts';
 
 const serverOf = (answer: (path: string) => Response) =>
   createApiClient({

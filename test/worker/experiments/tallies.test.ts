@@ -1,9 +1,9 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll } from 'vitest';
-import { createDoTallies } from '../../../worker/stores/do-tallies.ts';
+import { createDoTallies } from '../../../worker/experiments/do-tallies.ts';
 import { experimentTalliesContract } from '../../contracts/experiment-tallies.ts';
 import { createFakeTallies } from '../../fakes/fake-tallies.ts';
-import { inOwnRoom, namespaceOf, objectSource, startObjects } from '../durable/object-rig.ts';
+import { inOwnRoom, namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
 
 let miniflare: Miniflare;
 

@@ -9,8 +9,8 @@ import {
   type Result,
 } from '../../../protocol/index.ts';
 import type { z } from 'zod';
-import type { ExperimentRow } from '../../stores/types-experiments.ts';
-import type { AdminCaller } from '../../stores/types.ts';
+import type { ExperimentRow } from '../ports.ts';
+import type { AdminCaller } from '../../access/ports.ts';
 import { checkAdapters } from './check-adapters.ts';
 import { changedRow, commitChange, tellKv } from './commit-change.ts';
 import type { LifeDeps } from './life-deps.ts';

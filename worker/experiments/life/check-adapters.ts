@@ -1,6 +1,7 @@
 import { err, ok, pinOf, type ApiError, type Experiment, type Result } from '../../../protocol/index.ts';
-import { invalid } from '../../intake/intake-deps.ts';
-import type { AdminCaller, VersionRow } from '../../stores/types.ts';
+import { invalid } from '../../registry/registry-deps.ts';
+import type { AdminCaller } from '../../access/ports.ts';
+import type { VersionRow } from '../../registry/ports.ts';
 import type { LifeDeps } from './life-deps.ts';
 import { refused } from './refusals.ts';
 

@@ -1,7 +1,7 @@
 import { err, isLive, ok, type ApiError, type Experiment, type Result } from '../../../protocol/index.ts';
-import { writePointer } from '../../intake/write-pointer.ts';
-import { legalChange } from '../../policy/experiment/legal-change.ts';
-import type { ExperimentNote, ExperimentRow } from '../../stores/types-experiments.ts';
+import { writePointer } from '../../registry/write-pointer.ts';
+import { legalChange } from '../legal-change.ts';
+import type { ExperimentNote, ExperimentRow } from '../ports.ts';
 import type { LifeDeps } from './life-deps.ts';
 import { changedMeanwhile, overlaps, refused } from './refusals.ts';
 

@@ -8,9 +8,9 @@ import {
   type Result,
 } from '../../../protocol/index.ts';
 import type { z } from 'zod';
-import { ownName } from '../../intake/own-name.ts';
-import type { ExperimentLedger, ExperimentRow } from '../../stores/types-experiments.ts';
-import type { AdminCaller } from '../../stores/types.ts';
+import { ownName } from '../../registry/own-name.ts';
+import type { ExperimentLedger, ExperimentRow } from '../ports.ts';
+import type { AdminCaller } from '../../access/ports.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';
 import { refused } from './refusals.ts';

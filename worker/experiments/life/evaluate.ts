@@ -8,8 +8,8 @@ import {
   type Result,
 } from '../../../protocol/index.ts';
 import { LOOKS_KEPT } from '../../limits.ts';
-import type { ExperimentNote, ExperimentRow } from '../../stores/types-experiments.ts';
-import type { AdminCaller } from '../../stores/types.ts';
+import type { ExperimentNote, ExperimentRow } from '../ports.ts';
+import type { AdminCaller } from '../../access/ports.ts';
 import { commitChange } from './commit-change.ts';
 import { evaluationOf } from './evaluation-of.ts';
 import type { EvaluateDeps } from './life-deps.ts';

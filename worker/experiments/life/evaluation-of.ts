@@ -4,7 +4,7 @@ import type {
   ExperimentDecision,
   ExperimentEvaluation,
 } from '../../../protocol/index.ts';
-import type { TallyMoments, TallySnapshot } from '../../stores/types-experiments.ts';
+import type { TallyMoments, TallySnapshot } from '../ports.ts';
 import { analyze, type Comparison } from '../analyze.ts';
 import { decide, type Decision } from '../decide.ts';
 

@@ -1,6 +1,6 @@
 import type { ExperimentView } from '../../../protocol/index.ts';
 import type { z } from 'zod';
-import type { ExperimentRow } from '../../stores/types-experiments.ts';
+import type { ExperimentRow } from '../ports.ts';
 
 /** As the admin API shows it. */
 export const viewOf = (row: ExperimentRow): z.infer<typeof ExperimentView> => ({

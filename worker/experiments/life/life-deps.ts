@@ -1,6 +1,6 @@
-import type { MayUseChain } from '../../intake/assemble-chain.ts';
-import type { IntakeDeps } from '../../intake/intake-deps.ts';
-import type { ExperimentLedger, ExperimentTallies } from '../../stores/types-experiments.ts';
+import type { MayUseChain } from '../../registry/assemble-chain.ts';
+import type { IntakeDeps } from '../../registry/registry-deps.ts';
+import type { ExperimentLedger, ExperimentTallies } from '../ports.ts';
 
 /** What leads experiments through their lives. */
 export interface LifeDeps extends Pick<IntakeDeps, 'registry' | 'pointers' | 'now'> {

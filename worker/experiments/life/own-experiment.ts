@@ -1,6 +1,6 @@
 import { err, ExperimentId, ok, type ApiError, type Result } from '../../../protocol/index.ts';
-import type { ExperimentLedger, ExperimentRow } from '../../stores/types-experiments.ts';
-import type { AdminCaller } from '../../stores/types.ts';
+import type { ExperimentLedger, ExperimentRow } from '../ports.ts';
+import type { AdminCaller } from '../../access/ports.ts';
 
 /** The experiment, when its name is the caller's; unknown and another's come out alike. */
 export async function ownExperiment(

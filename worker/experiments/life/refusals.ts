@@ -1,5 +1,5 @@
 import type { ApiError } from '../../../protocol/index.ts';
-import type { ExperimentRow } from '../../stores/types-experiments.ts';
+import type { ExperimentRow } from '../ports.ts';
 
 /** Not possible in the state that the experiment is in. @param param the field at fault. */
 export const refused = (message: string, param?: string): ApiError => ({

@@ -13,7 +13,7 @@ import {
   type StartExperiment,
   type StopExperiment,
 } from '../../../protocol/index.ts';
-import type { ExperimentRow } from '../../stores/types-experiments.ts';
+import type { ExperimentRow } from '../ports.ts';
 import { checkNamespace } from './change-experiment.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';

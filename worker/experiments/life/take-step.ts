@@ -7,8 +7,8 @@ import {
   type ExperimentStepRequest,
   type Result,
 } from '../../../protocol/index.ts';
-import type { ExperimentNote, ExperimentRow } from '../../stores/types-experiments.ts';
-import type { AdminCaller } from '../../stores/types.ts';
+import type { ExperimentNote, ExperimentRow } from '../ports.ts';
+import type { AdminCaller } from '../../access/ports.ts';
 import { commitChange, tellKv, type Change } from './commit-change.ts';
 import type { LifeDeps } from './life-deps.ts';
 import { ownExperiment } from './own-experiment.ts';

@@ -1,0 +1,86 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { nameProblem } from '../../../protocol/index.ts';
+import {
+  ancestorsOf,
+  modelNotFound,
+  parseModelReference,
+  registryUnavailable,
+} from '../../../worker/completions/resolve-name.ts';
+
+fc.configureGlobal({ seed: 20 });
+
+describe('parseModelReference', () => {
+  it.each([
+    ['base', { kind: 'base' }],
+    ['tiny', { kind: 'base' }],
+    ['medicine/cardiology', { kind: 'name', name: 'medicine/cardiology' }],
+    ['medicine@3', { kind: 'version', name: 'medicine', version: 3 }],
+    ['medicine@0', { kind: 'illegal' }],
+    ['medicine@03', { kind: 'illegal' }],
+    ['medicine@', { kind: 'illegal' }],
+    ['medicine@1e3', { kind: 'illegal' }],
+    ['medicine@9999999999', { kind: 'illegal' }],
+    ['a@1@2', { kind: 'illegal' }],
+    ['base/x', { kind: 'illegal' }],
+    ['base@1', { kind: 'illegal' }],
+    ['../x', { kind: 'illegal' }],
+    ['mEd', { kind: 'illegal' }],
+    ['med\u0000', { kind: 'illegal' }],
+    ['', { kind: 'illegal' }],
+  ])('%j', (model, reference) => {
+    expect(parseModelReference(model, 'tiny')).toEqual(reference);
+  });
+
+  it('never lets an illegal name through', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.string({ unit: 'binary' })), (model) => {
+        const reference = parseModelReference(model, null);
+        if ('name' in reference) expect(nameProblem(reference.name)).toBeNull();
+      }),
+    );
+  });
+});
+
+describe('ancestorsOf', () => {
+  it.each([
+    ['medicine', []],
+    ['medicine/cardiology', ['medicine']],
+    ['a/b/c/d', ['a/b/c', 'a/b', 'a']],
+  ])('%s', (name, ancestors) => {
+    expect(ancestorsOf(name)).toEqual(ancestors);
+  });
+
+  it('are names, nearest first, and never more than seven', () => {
+    const segment = fc.string({ unit: fc.constantFrom('a', 'b', '-', '.'), minLength: 1, maxLength: 4 });
+    const name = fc.array(segment, { minLength: 1, maxLength: 8 }).map((segments) => segments.join('/'));
+    fc.assert(
+      fc.property(name, (given) => {
+        fc.pre(nameProblem(given) === null);
+        const ancestors = ancestorsOf(given);
+        expect(ancestors).toHaveLength(given.split('/').length - 1);
+        for (const [i, ancestor] of ancestors.entries()) {
+          expect(nameProblem(ancestor)).toBeNull();
+          expect((ancestors[i - 1] ?? given).startsWith(`${ancestor}/`)).toBe(true);
+        }
+      }),
+    );
+  });
+});
+
+it('says nothing of why the registry does not answer', () => {
+  expect(registryUnavailable(7)).toEqual({
+    code: 'registry_unavailable',
+    message: expect.stringContaining('try again'),
+    retryAfterMs: 7,
+  });
+});
+
+describe('modelNotFound', () => {
+  it('cuts long names and offers suggestions', () => {
+    const { message } = modelNotFound('x'.repeat(500), ['a', 'b']);
+    expect(message.length).toBeLessThan(260);
+    expect(message).toContain("Did you mean 'a' or 'b'?");
+    expect(modelNotFound('x', []).message).not.toContain('Did you mean');
+  });
+});

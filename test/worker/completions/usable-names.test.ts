@@ -1,0 +1,95 @@
+import { beforeEach, describe, expect, it, vi } from 'vitest';
+import { MAX_LIST_READS } from '../../../worker/limits.ts';
+import { usableNames } from '../../../worker/completions/usable-names.ts';
+import type { Grant } from '../../../worker/access/ports-grants.ts';
+import type { Registry } from '../../../worker/registry/ports.ts';
+import { versionRow } from '../../contracts/sample-rows.ts';
+import { createFakeRegistry } from '../../fakes/fake-registry.ts';
+
+let registry: Registry;
+const publish = (name: string, owner: string) =>
+  registry.publish({ row: versionRow(name, 1, { owner }), stage: false, before: null });
+const alias = (name: string, owner: string, target: string) =>
+  registry.alias({ before: null, name, owner, target, actor: 'x', at: 1 });
+
+const rights = { tenant: 'me', scopes: ['room/**'], grants: [] as Grant[] };
+const ALL = { prefix: '', after: '', wanted: 99 };
+const namesOf = async (more: Partial<typeof rights> = {}, params = ALL) =>
+  (await usableNames({ registry }, { ...rights, ...more }, params)).names.map(({ name, version }) =>
+    name === version.name ? name : `${name} -> ${version.name}`,
+  );
+
+beforeEach(async () => {
+  registry = createFakeRegistry();
+  for (const [name, owner] of [
+    ['mine', 'me'],
+    ['room/a', 'you'],
+    ['room/c', 'you'],
+    ['secret', 'you'],
+  ] as const)
+    await publish(name, owner);
+  for (const [name, owner, target] of [
+    ['best', 'me', 'room/a'],
+    ['hope', 'me', 'secret'],
+    ['next', 'me', 'mine'],
+    ['room/b', 'you', 'secret'],
+    ['room/bb', 'you', 'room/c'],
+    ['yours', 'you', 'mine'],
+  ] as const)
+    await alias(name, owner, target);
+});
+
+describe('usableNames', () => {
+  it('has aliases in their place, of what may be used, and none of which the name itself may not be', async () => {
+    expect(await namesOf()).toEqual([
+      'best -> room/a',
+      'mine',
+      'next -> mine',
+      'room/a',
+      'room/bb -> room/c',
+      'room/c',
+    ]);
+  });
+
+  it('has an alias that was granted by its owner, and not by another', async () => {
+    const granted = (owner: string | null) => namesOf({ scopes: [], grants: [{ scope: 'yours', owner }] });
+    const own = ['mine', 'next -> mine'];
+    expect(await granted('you')).toEqual([...own, 'yours -> mine']);
+    expect(await granted(null)).toEqual([...own, 'yours -> mine']);
+    expect(await granted('they')).toEqual(own);
+  });
+
+  it.each([1, 2, 3, 4])('goes on after a page of %i where it ended', async (wanted) => {
+    const found: string[] = [];
+    for (let after = '', page: string[] = ['']; page.length > 0;) {
+      page = await namesOf({}, { ...ALL, after, wanted });
+      found.push(...page);
+      expect(page.length).toBeLessThanOrEqual(wanted);
+      after = page.at(-1)?.split(' ')[0] ?? '';
+    }
+    expect(found).toEqual(await namesOf());
+  });
+
+  it('reads a few times at most, and says where to go on', async () => {
+    const usable = vi.spyOn(registry, 'usable');
+    const one = { ...ALL, prefix: 'room/', wanted: 1 };
+    const first = await usableNames({ registry }, rights, one);
+    expect([first.names.map(({ name }) => name), first.more]).toEqual([['room/a'], 'room/a']);
+    expect(usable.mock.calls.length).toBeLessThanOrEqual(MAX_LIST_READS);
+    // What stands on another's, which cannot be used: more of it than is read at once.
+    for (let i = 0; i < 20; i += 1) await alias(`many/${100 + i}`, 'me', 'secret');
+    await publish('many/last', 'me');
+    const found: string[] = [];
+    let after = '';
+    for (let round = 0; round < 9; round += 1) {
+      usable.mockClear();
+      const { names, more } = await usableNames({ registry }, rights, { prefix: 'many/', after, wanted: 1 });
+      expect(usable.mock.calls.length).toBeLessThanOrEqual(MAX_LIST_READS);
+      found.push(...names.map(({ name }) => name));
+      if (more === null) break;
+      expect(more > after).toBe(true);
+      after = more;
+    }
+    expect(found).toEqual(['many/last']);
+  });
+});

@@ -1,0 +1,69 @@
+import { beforeEach, expect, it, vi } from 'vitest';
+import { evaluateAll } from '../../../../worker/experiments/life/evaluate-all.ts';
+import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../../../../worker/limits.ts';
+import { TALLY_SHARDS } from '../../../../worker/experiments/do-tallies.ts';
+import { StoreUnavailable } from '../../../../worker/platform/ports.ts';
+import { experimentRow } from '../../../contracts/experiments.ts';
+import { createFakeExperimentLedger } from '../../../fakes/fake-experiments.ts';
+import { createFakeRegistry } from '../../../fakes/fake-registry.ts';
+import { versionRow } from '../../../contracts/sample-rows.ts';
+
+/** Of Workers on the paid plan, an invocation (developers.cloudflare.com/workers/platform/limits). */
+const MAX_SUBREQUESTS = 1_000;
+/** A look is one batch; what follows from it at most three more of D1 and one of the pointer writer. */
+const CALLS_OF_A_LOOK = 5;
+
+beforeEach(() => {
+  vi.spyOn(console, 'error').mockImplementation(() => undefined);
+});
+
+it('one run leaves the other jobs a third of what an invocation may ask', () => {
+  const calls = EXPERIMENTS_PER_RUN * (TALLY_SHARDS + CALLS_OF_A_LOOK) + 2 * UNTOLD_EXPERIMENTS_PER_RUN;
+  expect(calls).toBeLessThanOrEqual((MAX_SUBREQUESTS * 3) / 4);
+});
+
+it('more live experiments than a run can look at all have their turn, also when each look fails', async () => {
+  const registry = createFakeRegistry();
+  const ledger = createFakeExperimentLedger(registry.forExperiments);
+  const publish = async (name: string, version: number) =>
+    registry.publish({
+      row: versionRow(name, version),
+      stage: false,
+      before: await registry.name(name),
+      why: null,
+    });
+  for (let version = 1; version <= 4; version += 1) await publish('support/intent', version);
+  const count = 2 * EXPERIMENTS_PER_RUN + 30;
+  for (let i = 0; i < count; i += 1) {
+    await publish(`n${i}`, 1);
+    const row = experimentRow('a', { name: `n${i}`, status: 'running' });
+    const made = { ...row, id: `exp_${String(i).padStart(16, '0')}`, startedAt: 1 };
+    expect(
+      await ledger.create({ row: made, note: { actor: 'k', at: 1, action: 'experiment_create', why: null } }),
+    ).toMatchObject({ ok: true });
+    await ledger.written({ id: made.id, version: made.document.version });
+  }
+  let at = 1_000;
+  const looks = new Map<string, number>();
+  const run = async () => {
+    at += 60_000;
+    let looked = 0;
+    const deps = {
+      experimentLedger: ledger,
+      pointers: { sync: () => Promise.resolve() },
+      now: () => at,
+      tallies: {
+        snapshot(experiment: string) {
+          looked += 1;
+          looks.set(experiment, (looks.get(experiment) ?? 0) + 1);
+          return Promise.reject(new StoreUnavailable('DO', new Error('busy')));
+        },
+      },
+    };
+    await expect(evaluateAll(deps)).rejects.toBeInstanceOf(StoreUnavailable);
+    return looked;
+  };
+  for (let i = 0; i < 3; i += 1) expect(await run()).toBe(EXPERIMENTS_PER_RUN);
+  expect(looks.size).toBe(count);
+  expect(Math.max(...looks.values()) - Math.min(...looks.values())).toBeLessThanOrEqual(1);
+});

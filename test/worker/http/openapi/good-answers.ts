@@ -1,0 +1,176 @@
+/** What the matrix does not ask for: good answers that it has no row of, and those that hold something. */
+import { createMetrics } from '../../../../gpu-origin/http/metrics.ts';
+import type { ResidentList } from '../../../../protocol/index.ts';
+import type { Case } from '../../matrix/table.ts';
+import type { World } from '../../matrix/world.ts';
+
+const DAY_MS = 86_400_000;
+/** Longer than what KV may be behind. */
+const LATER_MS = 61_000;
+const N = 'clinic/notes';
+const HASH = 'a'.repeat(64);
+
+const post = async ({ graft }: World, path: string, body: object): Promise<void> => {
+  const response = await graft.request(path, { body });
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${await response.text()}`);
+};
+
+/** A request that has been made before. */
+const again =
+  (path: string, body: object): Case['ask'] =>
+  async (world) => {
+    await post(world, path, body);
+    return { path, body };
+  };
+
+const chat = ({ graft, keys }: World, model: string, user: string): Promise<Response> =>
+  graft.request('/v1/chat/completions', {
+    key: keys.clinic,
+    body: { model, user, messages: [{ role: 'user', content: 'hi' }] },
+  });
+
+/** Has the origin hold an adapter and tell its figures. */
+function fillOrigin({ graft, notes: { digest } }: World): void {
+  const adapter = { digest, state: 'ready', bytes: 1, rank: 1, references: 0, pinned: true } as const;
+  const residents: ResidentList = { budget_bytes: 2, used_bytes: 1, adapters: [adapter] };
+  const { answer } = graft.origin;
+  graft.origin.answer = async (method, path, init) => {
+    if (method === 'GET' && path === '/adapters') return Response.json(residents);
+    return path === '/metrics' ? new Response(await createMetrics().text()) : answer(method, path, init);
+  };
+}
+
+export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
+  'POST /v1/feedback': [
+    async (world) => {
+      await world.startExperiment();
+      world.graft.clock.advance(LATER_MS);
+      const exposure = (await chat(world, 'clinic/open', 'alice')).headers.get('x-graft-exposure');
+      return { path: '/v1/feedback', body: { exposure, metric: 'thumbs', value: 1, before: null } };
+    },
+  ],
+  'GET /admin/blobs/:digest': [
+    async (world, role) => {
+      await world.upload(role, world.fresh);
+      return { path: `/admin/blobs/${world.fresh.digest}` };
+    },
+  ],
+  'POST /admin/blobs/:digest': [
+    async ({ graft, keys, fresh: { bytes, digest } }, role) => {
+      const path = `/admin/blobs/${digest}`;
+      const part = { method: 'PUT', key: keys[role], body: new Uint8Array(bytes) };
+      await graft.request(`${path}/parts/0`, part);
+      return { path, body: { bytes: bytes.length, parts: [{ bytes: bytes.length, sha256: digest }] } };
+    },
+  ],
+  'POST /admin/versions': [
+    async (world, role) => {
+      await world.upload(role, world.fresh);
+      const evaluation = { rows: 1, exact_match: 1, mean_nll: 0.5, sha256: HASH };
+      const body = { name: 'default/new', digest: world.fresh.digest, evaluation };
+      return again('/admin/versions', body)(world, role);
+    },
+  ],
+  'GET /admin/versions': [
+    async (world) => {
+      await post(world, '/admin/retire', { name: N, version: 1 });
+      return { path: `/admin/versions?name=${N}` };
+    },
+  ],
+  'POST /admin/grants': [again('/admin/grants', { scope: N, tenant: 'other' })],
+  'GET /admin/rooms': [
+    async (world) => {
+      await post(world, '/admin/rooms', { name: 'ward', tenant: 'guest' });
+      return { path: '/admin/rooms' };
+    },
+  ],
+  'POST /admin/rooms': [
+    again('/admin/rooms', { name: 'ward', tenant: 'guest' }),
+    () => ({ path: '/admin/rooms', body: { name: 'clinic', tenant: 'guest' } }),
+  ],
+  'DELETE /admin/rooms': [
+    async (world) => {
+      await post(world, '/admin/rooms', { name: 'ward', tenant: 'guest' });
+      return { path: '/admin/rooms?name=ward' };
+    },
+  ],
+  'POST /admin/grants/refuse': [again('/admin/grants/refuse', { from: 'mallory' })],
+  'GET /admin/grants/refuse': [
+    async (world) => {
+      await post(world, '/admin/grants/refuse', { from: 'mallory' });
+      return { path: '/admin/grants/refuse' };
+    },
+  ],
+  'DELETE /admin/grants/refuse': [
+    async (world) => {
+      await post(world, '/admin/grants/refuse', { from: 'mallory' });
+      return { path: '/admin/grants/refuse?from=mallory' };
+    },
+  ],
+  'DELETE /admin/keys/:id': [
+    async (world) => {
+      const scopes = ['guest/**'];
+      const made = await world.graft.request('/admin/keys', {
+        body: { kind: 'admin', tenant: 'clinic', scopes },
+      });
+      const { id, key } = (await made.json()) as { id: string; key: string };
+      await world.graft.request('/admin/keys', { key, body: { scopes, limits: { concurrent: 1 } } });
+      return { path: `/admin/keys/${id}?report=true` };
+    },
+  ],
+  'POST /admin/keys': [again('/admin/keys', { hash: HASH, limits: { concurrent: 1 }, expires_in: DAY_MS })],
+  'GET /admin/keys': [
+    async (world) => {
+      const limits = { requests_per_minute: 1, on_outage: 'refuse' };
+      await post(world, '/admin/keys', { scopes: ['guest/**'], limits, degrade: 'base' });
+      await post(world, '/admin/keys/rotate', { id: world.clinicKeyId });
+      return { path: '/admin/keys' };
+    },
+  ],
+  'POST /admin/keys/rotate': [
+    async (world) => {
+      const body = { id: world.clinicKeyId, scopes: ['guest/**'] };
+      await post(world, '/admin/keys/change', body);
+      return { path: '/admin/keys/rotate', body: { id: world.clinicKeyId } };
+    },
+  ],
+  'GET /admin/usage': [
+    async (world) => {
+      await (await chat(world, N, 'alice')).text();
+      return { path: '/admin/usage?by=name' };
+    },
+  ],
+  'GET /admin/origins': [
+    (world) => {
+      fillOrigin(world);
+      return { path: '/admin/origins?figures=true' };
+    },
+  ],
+  'GET /admin/pins': [
+    async (world) => {
+      await post(world, '/admin/pins', { name: N });
+      return { path: '/admin/pins' };
+    },
+  ],
+  'DELETE /admin/pins': [
+    async (world) => {
+      await post(world, '/admin/pins', { name: N });
+      await post(world, '/admin/pins', { name: 'guest' });
+      return { path: `/admin/pins?name=${N}` };
+    },
+  ],
+  'POST /admin/repair': [
+    ({ graft }) => {
+      graft.kv.tamper(`name:${N}`, () => null);
+      graft.clock.advance(LATER_MS);
+      return { path: '/admin/repair', body: {} };
+    },
+  ],
+  'POST /admin/gc': [
+    async (world, role) => {
+      await world.upload(role, world.fresh);
+      world.graft.clock.advance(2 * DAY_MS);
+      return { path: '/admin/gc', body: {} };
+    },
+  ],
+};

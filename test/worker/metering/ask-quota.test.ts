@@ -1,0 +1,214 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createAskQuota, type AskQuota } from '../../../worker/metering/ask-quota.ts';
+import { duration } from '../../../worker/metering/quota-answer.ts';
+import type { KeyLimits, Quotas } from '../../../worker/metering/ports.ts';
+import { FakeClock } from '../../fakes/fake-clock.ts';
+import { createFakeQuotas, type FakeQuotas } from '../../fakes/fake-metering.ts';
+
+let clock: FakeClock;
+let quotas: FakeQuotas;
+let ask: AskQuota;
+
+const create = (of: Quotas | null): AskQuota => {
+  let ids = 0;
+  return createAskQuota({
+    quotas: of,
+    now: clock.now,
+    sleep: async () => undefined,
+    newId: () => `lease-${(ids += 1)}`,
+    retryAfterMs: 2_000,
+    memoryMs: 1_000,
+    maxEntries: 2,
+  });
+};
+const asking = async (limits: KeyLimits | undefined, keyId = 'key_1', counter?: string) =>
+  ask({ keyId, tenant: 'acme', limits, counter });
+const refusal = async (limits: KeyLimits, keyId?: string) => {
+  const asked = await asking(limits, keyId);
+  return asked.ok ? null : asked.error;
+};
+
+beforeEach(() => {
+  clock = new FakeClock();
+  quotas = createFakeQuotas();
+  ask = create(quotas);
+  vi.spyOn(console, 'error').mockReturnValue(undefined);
+});
+afterEach(() => vi.restoreAllMocks());
+
+describe('asking a quota', () => {
+  it('does not ask for a key without limits', async () => {
+    const asked = await asking(undefined);
+    expect(asked.ok && asked.value.headers).toEqual([]);
+    if (asked.ok) await asked.value.settle(5);
+    expect(quotas.calls).toEqual([]);
+  });
+
+  it('says what is left, as OpenAI does', async () => {
+    const asked = await asking({ requestsPerMinute: 3, tokensPerMinute: 50 });
+    expect(asked.ok && Object.fromEntries(asked.value.headers)).toEqual({
+      'x-ratelimit-limit-requests': '3',
+      'x-ratelimit-remaining-requests': '2',
+      'x-ratelimit-reset-requests': expect.stringMatching(/^1m/) as string,
+      'x-ratelimit-limit-tokens': '50',
+      'x-ratelimit-remaining-tokens': '50',
+      'x-ratelimit-reset-tokens': '0ms',
+    });
+  });
+
+  it('repeats a refusal without asking for a moment, with the time that is left', async () => {
+    const limits = { requestsPerMinute: 1 };
+    await asking(limits);
+    const first = await refusal(limits);
+    expect(first?.error).toMatchObject({ code: 'rate_limit_exceeded' });
+    clock.advance(400);
+    const second = await refusal(limits);
+    const msOf = (one: typeof first) => (one && 'retryAfterMs' in one.error ? one.error.retryAfterMs : 0);
+    expect(msOf(first)).toBeGreaterThan(0);
+    expect(msOf(second)).toBe((msOf(first) ?? 0) - 400);
+    expect(quotas.calls).toEqual(['admit key_1', 'admit key_1']);
+    // Another's refusal is not this key's, and raised limits act at once.
+    expect(await refusal(limits, 'key_2')).toBeNull();
+    expect(await refusal({ requestsPerMinute: 2 })).toBeNull();
+    clock.advance(700);
+    await refusal(limits);
+    expect(quotas.calls).toHaveLength(5);
+  });
+
+  it('never repeats a refusal of places, which are freed at any time', async () => {
+    const limits = { concurrent: 1 };
+    const held = await asking(limits);
+    expect((await refusal(limits))?.error.code).toBe('rate_limit_exceeded');
+    if (held.ok) await held.value.settle(0);
+    expect(await refusal(limits)).toBeNull();
+  });
+
+  it('tells a budget that is spent from a limit that comes back', async () => {
+    const limits = { tokensPerDay: 10 };
+    const held = await asking(limits);
+    if (held.ok) await held.value.settle(10);
+    const spent = await refusal(limits);
+    expect(spent?.error).toEqual({
+      code: 'insufficient_quota',
+      message: expect.stringContaining('budget of 10 tokens per day') as string,
+    });
+  });
+
+  it('counts a rotated key against the first one’s counter', async () => {
+    const limits = { requestsPerMinute: 2 };
+    expect((await asking(limits, 'key_1')).ok).toBe(true);
+    expect((await asking(limits, 'key_2', 'key_1')).ok).toBe(true);
+    expect((await asking(limits, 'key_3', 'key_1')).ok).toBe(false);
+  });
+
+  it.each([
+    ['lets pass', undefined, true],
+    ['lets pass', 'allow', true],
+    ['refuses', 'refuse', false],
+  ] as const)('%s when the counter does not answer and the key says %s', async (_, onOutage, passes) => {
+    quotas.down = true;
+    const limits = { requestsPerMinute: 1, ...(onOutage === undefined ? {} : { onOutage }) };
+    for (const from of [quotas, null]) {
+      ask = create(from);
+      const asked = await asking(limits);
+      expect(asked.ok).toBe(passes);
+      if (!asked.ok) expect(asked.error.error).toMatchObject({ code: 'registry_unavailable' });
+      else await asked.value.settle(3);
+    }
+    expect(console.error).toHaveBeenCalledWith(expect.stringContaining('quota_unavailable'));
+  });
+
+  it('tells the counter once more what was used, when it did not hear', async () => {
+    const limits = { tokensPerMinute: 100 };
+    const held = await asking(limits);
+    quotas.down = true;
+    const fails = vi.spyOn(quotas, 'settle').mockImplementationOnce(async () => {
+      quotas.down = false;
+      throw new Error('moved');
+    });
+    if (held.ok) await held.value.settle(60);
+    expect(fails).toHaveBeenCalledTimes(2);
+    const next = await asking(limits);
+    expect(next.ok && Object.fromEntries(next.value.headers)).toMatchObject({
+      'x-ratelimit-remaining-tokens': '40',
+    });
+  });
+});
+
+describe('asking the quotas of a key and its tenant', () => {
+  const both = async (limits: KeyLimits | undefined, tenantLimits: KeyLimits, keyId = 'key_1') =>
+    ask({ keyId, tenant: 'acme', limits, tenantLimits });
+  const headersOf = (asked: Awaited<ReturnType<typeof both>>) =>
+    Object.fromEntries(asked.ok ? asked.value.headers : asked.error.headers);
+
+  it('lets pass what both let pass, and tells of which less is left', async () => {
+    const asked = await both({ requestsPerMinute: 9, tokensPerMinute: 50 }, { requestsPerMinute: 3 });
+    expect(headersOf(asked)).toMatchObject({
+      'x-ratelimit-limit-requests': '3',
+      'x-ratelimit-remaining-requests': '2',
+      'x-ratelimit-limit-tokens': '50',
+    });
+    expect(quotas.calls).toEqual(['admit key_1', 'admit tenant:acme']);
+    if (asked.ok) await asked.value.settle(30);
+    expect(quotas.calls.slice(2)).toEqual(['settle key_1', 'settle tenant:acme']);
+  });
+
+  it('counts all keys of the tenant together, and none of another', async () => {
+    const tenantLimits = { requestsPerMinute: 2 };
+    const passed = [];
+    for (const keyId of ['key_1', 'key_2', 'key_3'])
+      passed.push((await both(undefined, tenantLimits, keyId)).ok);
+    expect(passed).toEqual([true, true, false]);
+    expect((await ask({ keyId: 'key_1', tenant: 'other', tenantLimits })).ok).toBe(true);
+  });
+
+  it('says whose limits refused, and takes the other one’s word back', async () => {
+    const limits = { requestsPerMinute: 5, concurrent: 1 };
+    const refused = await both(limits, { tokensPerDay: 1, concurrent: 1 });
+    if (refused.ok) await refused.value.settle(1);
+    const spent = await both(limits, { tokensPerDay: 1, concurrent: 1 });
+    expect(headersOf(spent)).toMatchObject({ 'x-graft-limited-by': 'tenant' });
+    expect(spent.ok ? null : spent.error.error).toMatchObject({
+      code: 'insufficient_quota',
+      message: expect.stringContaining('for all of its keys') as string,
+    });
+    // Its place and its request are free again.
+    const next = await both(limits, { requestsPerMinute: 100 });
+    expect(headersOf(next)).toMatchObject({ 'x-ratelimit-remaining-requests': '3' });
+    const own = await both(limits, { requestsPerMinute: 100 });
+    expect(headersOf(own)).toMatchObject({ 'x-graft-limited-by': 'key' });
+    expect(own.ok ? null : own.error.error.message).toMatch(/^This key is limited to 1 requests at the same/);
+    const left = await both(undefined, { requestsPerMinute: 100 });
+    expect(headersOf(left)).toMatchObject({ 'x-ratelimit-remaining-requests': '97' });
+  });
+
+  it('holds to one when the other does not answer', async () => {
+    const admit = quotas.admit;
+    quotas.admit = async (counter, asked) => {
+      if (counter === 'key_1') throw new Error('down');
+      return admit(counter, asked);
+    };
+    const tenantLimits = { requestsPerMinute: 1 };
+    expect((await both({ concurrent: 1 }, tenantLimits)).ok).toBe(true);
+    const second = await both({ concurrent: 1 }, tenantLimits);
+    expect(headersOf(second)).toMatchObject({ 'x-graft-limited-by': 'tenant' });
+    const closed = await both({ concurrent: 1, onOutage: 'refuse' }, { requestsPerMinute: 9 });
+    expect(closed.ok ? null : closed.error.error.code).toBe('registry_unavailable');
+    // What that refusal had counted for the tenant was taken back.
+    const next = await both({ concurrent: 1 }, { requestsPerMinute: 9 });
+    expect(headersOf(next)).toMatchObject({ 'x-ratelimit-remaining-requests': '7' });
+  });
+});
+
+describe('durations in headers', () => {
+  it.each([
+    [0, '0ms'],
+    [119.2, '120ms'],
+    [999, '999ms'],
+    [1_000, '1s'],
+    [1_001, '1.1s'],
+    [59_999, '1m0s'],
+    [60_500, '1m0.5s'],
+    [3_600_000, '60m0s'],
+  ])('%d ms is %s', (ms, text) => expect(duration(ms)).toBe(text));
+});

@@ -1,0 +1,75 @@
+import { describe, expect, it } from 'vitest';
+import { USAGE_COMMENT } from '../../../protocol/index.ts';
+import { UsageStripper } from '../../../worker/metering/strip-usage.ts';
+
+const encode = (text: string) => new TextEncoder().encode(text);
+
+/** @param sizes lengths of the pieces, again and again. */
+function strip(text: string, sizes: readonly number[]) {
+  const stripper = new UsageStripper();
+  const bytes = encode(text);
+  const out: Uint8Array[] = [];
+  for (let at = 0, i = 0; at < bytes.length; i += 1) {
+    const size = sizes[i % sizes.length] as number;
+    out.push(...stripper.push(bytes.slice(at, at + size)));
+    at += size;
+  }
+  out.push(...stripper.end());
+  return { text: Buffer.concat(out).toString(), note: stripper.note, events: stripper.events };
+}
+
+const data = (content: string) => `data: ${JSON.stringify({ content })}\n\n`;
+const note = `${USAGE_COMMENT}prompt=12,completion=34\n\n`;
+const head = `: ping\n\n${data('a')}event: x\n${data(': graft-usage prompt=1,completion=1')}`;
+const tail = `${data('ü')}: ping\n\ndata: [DONE]\n\n`;
+
+describe('taking the note of usage out of a stream', () => {
+  it.each([[[1]], [[2, 3]], [[7]], [[64, 1, 5]], [[10_000]]])('whole, in pieces of %j bytes', (sizes) => {
+    expect(strip(head + note + tail, sizes)).toEqual({
+      text: head + tail,
+      note: { promptTokens: 12, completionTokens: 34 },
+      events: 4,
+    });
+  });
+
+  it.each(['stop', 'length'] as const)('with how the answer ended: %s', (finish) => {
+    const ended = `${USAGE_COMMENT}prompt=12,completion=34,finish=${finish}\n\n`;
+    for (const size of [1, 5, 10_000])
+      expect(strip(head + ended + tail, [size])).toEqual({
+        text: head + tail,
+        note: { promptTokens: 12, completionTokens: 34, finish },
+        events: 4,
+      });
+  });
+
+  it('leaves a stream without one as it is', () => {
+    for (const size of [1, 3, 1_000]) {
+      expect(strip(head + tail, [size])).toEqual({ text: head + tail, note: null, events: 4 });
+      // Cut off anywhere.
+      for (let end = 0; end <= head.length; end += 5)
+        expect(strip(head.slice(0, end), [size]).text).toBe(head.slice(0, end));
+    }
+  });
+
+  it.each([
+    ': graft-usage prompt=x,completion=1\n\n',
+    ': graft-usage prompt=1,completion=2 and more\n\n',
+    ': graft-usage prompt=1,completion=2,finish=odd\n\n',
+    ': graft-usage prompt=1,finish=stop\n\n',
+    ': graft-usage-not prompt=1,completion=2\n\n',
+    `: graft-usage ${'9'.repeat(500)}\n\n`,
+    ` : graft-usage prompt=1,completion=2\n\n`,
+    ':\n\n',
+    ':',
+  ])('passes on what only looks like one: %j', (odd) => {
+    for (const size of [1, 9, 1_000]) {
+      const { text, note: found } = strip(data('a') + odd, [size]);
+      expect([text, found]).toEqual([data('a') + odd, null]);
+    }
+  });
+
+  it('hands a chunk without comments on as it came', () => {
+    const chunk = encode(data('a'));
+    expect(new UsageStripper().push(chunk)[0]).toBe(chunk);
+  });
+});

@@ -1,0 +1,107 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { chooseOrigins, rankOrigins, type OriginState } from '../../../worker/origins/choose-origin.ts';
+
+fc.configureGlobal({ seed: 20 });
+
+const origins = Array.from({ length: 4 }, (_, i) => ({ id: `o${i}`, url: `http://o${i}` }));
+const names = Array.from({ length: 4_000 }, (_, i) => `tenant-${i}/notes`);
+
+describe('rankOrigins', () => {
+  it('ranks all, in an order that does not depend on the order given', () => {
+    fc.assert(
+      fc.property(fc.string(), fc.shuffledSubarray(origins, { minLength: 4 }), (name, shuffled) => {
+        const ranked = rankOrigins(name, shuffled);
+        expect(ranked).toEqual(rankOrigins(name, origins));
+        expect(ranked).toHaveLength(4);
+      }),
+    );
+  });
+
+  it('moves only the names of an origin that leaves', () => {
+    const [gone, ...rest] = origins;
+    for (const name of names.slice(0, 500)) {
+      const before = rankOrigins(name, origins)[0];
+      if (before !== gone) expect(rankOrigins(name, rest)[0]).toBe(before);
+    }
+  });
+
+  it('spreads names evenly', () => {
+    const counts = new Map<string, number>();
+    for (const name of names) {
+      const id = rankOrigins(name, origins)[0]?.id ?? '';
+      counts.set(id, (counts.get(id) ?? 0) + 1);
+    }
+    // 1,000 expected; five standard deviations of a binomial are 137.
+    for (const { id } of origins) expect(Math.abs((counts.get(id) ?? 0) - 1_000)).toBeLessThan(137);
+  });
+});
+
+describe('chooseOrigins', () => {
+  const idle: OriginState = { load: 0, slots: 16, ejected: false };
+  const choose = (name: string | null, states: Record<string, Partial<OriginState>> = {}, spread = 'r') =>
+    chooseOrigins({ name, spread, origins, stateOf: ({ id }) => ({ ...idle, ...states[id] }) }).map(
+      ({ id }) => id,
+    );
+
+  it('asks the origin of the name while it has a free row, however idle the others are', () => {
+    for (const name of names.slice(0, 200)) {
+      const ranked = rankOrigins(name, origins).map(({ id }) => id);
+      expect(choose(name)).toEqual(ranked);
+      expect(choose(name, { [ranked[0] as string]: { load: 15 } })).toEqual(ranked);
+    }
+  });
+
+  it('goes on to the next one when it is full, and back when all are', () => {
+    const [first = '', second = '', third = '', fourth = ''] = rankOrigins('a/b', origins).map(
+      ({ id }) => id,
+    );
+    expect(choose('a/b', { [first]: { load: 16 } })[0]).toBe(second);
+    expect(choose('a/b', { [first]: { load: 16 }, [second]: { load: 16 } })[0]).toBe(third);
+    const all = {
+      [first]: { load: 32 },
+      [second]: { load: 32 },
+      [third]: { load: 32 },
+      [fourth]: { load: 32 },
+    };
+    // Each has its share: below 1.25 times it, the name's own origin is asked again.
+    expect(choose('a/b', all)[0]).toBe(first);
+    // 52 of 148 in four origins is above 1.25 x 37.25.
+    expect(choose('a/b', { ...all, [first]: { load: 52 } })[0]).toBe(second);
+  });
+
+  it('never gives an origin more than 1.25 times its share once rows are taken, and moves few names', () => {
+    const load: Record<string, { load: number }> = {
+      o0: { load: 0 },
+      o1: { load: 0 },
+      o2: { load: 0 },
+      o3: { load: 0 },
+    };
+    for (let i = 0; i < 1_000; i += 1) {
+      // Two names take most of the traffic.
+      const [id = ''] = choose(i % 4 === 0 ? (names[i] as string) : `hot-${i % 2}`, load);
+      (load[id] as { load: number }).load += 1;
+    }
+    for (const { load: one } of Object.values(load)) expect(one).toBeLessThanOrEqual(Math.ceil(1.25 * 250));
+  });
+
+  it('leaves ejected ones for the end, and has them when there are no others', () => {
+    const ranked = rankOrigins('a/b', origins).map(({ id }) => id);
+    const [first = '', ...rest] = ranked;
+    expect(choose('a/b', { [first]: { ejected: true } })).toEqual([...rest, first]);
+    const none = Object.fromEntries(ranked.map((id) => [id, { ejected: true }]));
+    expect(choose('a/b', none)).toEqual(ranked);
+  });
+
+  it('sends the base to the least loaded, and spreads it when all are alike', () => {
+    const busy = {
+      o0: { load: 3 },
+      o1: { load: 1 },
+      o2: { load: 8, slots: 64 },
+      o3: { load: 20, slots: 200 },
+    };
+    expect(choose(null, busy)).toEqual(['o1', 'o3', 'o2', 'o0']);
+    const firsts = new Set(Array.from({ length: 50 }, (_, i) => choose(null, {}, `request-${i}`)[0]));
+    expect(firsts.size).toBe(4);
+  });
+});

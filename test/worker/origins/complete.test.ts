@@ -1,0 +1,341 @@
+/** The origin client against fake origins over HTTP: who is asked, who is asked next, and what the client gets. */
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { parseSigningKeys, type AdapterManifest, type SigningKey } from '../../../protocol/index.ts';
+import { createOriginClient, type CompletionCall } from '../../../worker/origins/client.ts';
+import type { BlobStore } from '../../../worker/blobs/ports.ts';
+import { startFakeOrigin, type FakeOrigin } from '../../fakes/fake-origin.ts';
+import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
+
+const keys = (...kids: string[]): SigningKey[] =>
+  parseSigningKeys(
+    kids.map((kid) => `${kid}:${Buffer.alloc(32, kid.charCodeAt(0)).toString('base64')}`).join(','),
+  );
+const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+/** No adapter is brought anywhere here. */
+const noBlobs = {
+  getRecord: () => Promise.resolve(null),
+  getPart: () => Promise.resolve(null),
+} as Partial<BlobStore> as BlobStore;
+
+/** Longer than any test: no origin is asked for a sign of life … */
+const PATIENT_MS = 60_000;
+/** … but where this is the point. A sign comes within `PULSE_MS` on a busy machine too. */
+const IMPATIENT_MS = 50;
+const PULSE_MS = 1_500;
+
+let origins: FakeOrigin[];
+let lines: { event: string; [field: string]: unknown }[];
+
+const start = (id: string, kids: string[] = ['k'], port = 0) =>
+  startFakeOrigin({ id, keys: keys(...kids), base: TINY_BASE, port });
+
+beforeEach(() => {
+  origins = [];
+  lines = [];
+  for (const method of ['log', 'error'] as const)
+    vi.spyOn(console, method).mockImplementation(
+      (line: string) => void lines.push(JSON.parse(line) as never),
+    );
+});
+afterEach(async () => {
+  vi.restoreAllMocks();
+  await Promise.all(origins.map((origin) => origin.stop()));
+});
+
+async function clientOf(
+  ids: string[],
+  options: { kids?: string[]; originKids?: string[]; now?: () => number; patienceMs?: number } = {},
+) {
+  origins = await Promise.all(ids.map((id) => start(id, options.originKids)));
+  // Stands still, so that a busy machine does not let ejections end.
+  const begun = Date.now();
+  const client = createOriginClient({
+    origins: ids.map((id, i) => ({ id, url: origins[i]?.url ?? '' })),
+    keys: keys(...(options.kids ?? ['k'])),
+    blobs: noBlobs,
+    fetch: (url, init) => fetch(url, init),
+    now: options.now ?? (() => begun),
+    sleep,
+    patienceMs: options.patienceMs ?? PATIENT_MS,
+    pulseMs: PULSE_MS,
+  });
+  const work: Promise<unknown>[] = [];
+  return {
+    client,
+    settled: () => Promise.all(work),
+    ask: (name: string | null, more: Partial<CompletionCall> = {}) =>
+      client.complete({
+        path: '/v1/chat/completions',
+        request: { model: name ?? 'base', messages: [{ role: 'user', content: 'hi' }] },
+        model: name ?? 'base',
+        manifest: name === null ? null : ({ name, chain: [] } as Partial<AdapterManifest> as AdapterManifest),
+        tenant: 't',
+        requestId: 'r-1',
+        signal: new AbortController().signal,
+        keepAlive: (one) => void work.push(one),
+        ...more,
+      }),
+  };
+}
+
+const serverOf = async (asking: ReturnType<Awaited<ReturnType<typeof clientOf>>['ask']>) => {
+  const served = await asking;
+  if (!served.ok) throw new Error(served.error.code);
+  const text = await served.value.response.text();
+  return {
+    id: served.value.origin.id,
+    tried: served.value.tried,
+    status: served.value.response.status,
+    text,
+  };
+};
+const byId = (id: string) => origins[id === 'o1' ? 0 : id === 'o2' ? 1 : 2] as FakeOrigin;
+/** Completions that the origins have seen. */
+const asked = () => origins.reduce((sum, { log }) => sum + log.completions.length, 0);
+const errorOf = (code: string, status: number, headers: Record<string, string> = {}) =>
+  ((response) => {
+    response.writeHead(status, { 'content-type': 'application/json', ...headers });
+    response.end(JSON.stringify({ error: { message: 'no', type: 't', param: null, code } }));
+  }) satisfies Parameters<FakeOrigin['answerWith']>[0];
+const events = () => lines.map(({ event }) => event);
+
+describe('failing over', () => {
+  const breaks: [string, (origin: FakeOrigin) => unknown][] = [
+    ['is not there', (origin) => origin.stop()],
+    ['is shutting down', (origin) => origin.drain()],
+    [
+      'hides behind a proxy that says 502',
+      (origin) => origin.answerWith((response) => response.writeHead(502).end('<html>bad gateway')),
+    ],
+    [
+      'hides behind a proxy that says 503',
+      (origin) => origin.answerWith((response) => response.writeHead(503).end('busy')),
+    ],
+    [
+      'hides behind a page',
+      (origin) =>
+        origin.answerWith((response) =>
+          response.writeHead(200, { 'content-type': 'text/html' }).end('hello'),
+        ),
+    ],
+    [
+      'redirects',
+      (origin) =>
+        origin.answerWith((response) => response.writeHead(302, { location: 'http://evil.example' }).end()),
+    ],
+    ['closes the connection', (origin) => origin.answerWith((response) => response.destroy())],
+  ];
+  it.each(breaks)('asks the next one when one %s, and leaves it alone after that', async (_what, breakIt) => {
+    const { ask } = await clientOf(['o1', 'o2', 'o3']);
+    const first = await serverOf(ask('a/b'));
+    expect(first.tried).toEqual([]);
+    await breakIt(byId(first.id));
+    const second = await serverOf(ask('a/b'));
+    expect([second.status, second.tried]).toEqual([200, [first.id]]);
+    const third = await serverOf(ask('a/b'));
+    expect([third.id, third.tried]).toEqual([second.id, []]);
+  });
+
+  it('finds out by a question that one hangs, and asks the next one', async () => {
+    let at = Date.now();
+    const { ask } = await clientOf(['o1', 'o2', 'o3'], { patienceMs: IMPATIENT_MS, now: () => at });
+    const first = await serverOf(ask('a/b'));
+    byId(first.id).hang();
+    // What it said last is no sign of life any more.
+    at += 2 * IMPATIENT_MS;
+    const second = await serverOf(ask('a/b'));
+    expect([second.status, second.tried]).toEqual([200, [first.id]]);
+    expect(lines).toContainEqual(expect.objectContaining({ event: 'origin_unreachable', origin: first.id }));
+    expect(await serverOf(ask('a/b'))).toMatchObject({ id: second.id, tried: [] });
+  });
+
+  it('waits for one that takes long and gives signs of life', async () => {
+    const { ask } = await clientOf(['o1', 'o2'], { patienceMs: IMPATIENT_MS });
+    for (const { answerWith } of origins)
+      answerWith((response) => {
+        const answer = () => response.writeHead(200, { 'content-type': 'application/json' }).end('{}');
+        setTimeout(answer, 4 * IMPATIENT_MS);
+      });
+    const served = await serverOf(ask('a/b'));
+    expect(served).toMatchObject({ status: 200, tried: [] });
+    expect(byId(served.id).log.bases).toBeGreaterThan(0);
+    expect(asked()).toBe(1);
+  });
+
+  it('says 503 only when none is left, and tries all of them then', async () => {
+    const { ask } = await clientOf(['o1', 'o2']);
+    await Promise.all(origins.map((origin) => origin.stop()));
+    for (let i = 0; i < 3; i += 1)
+      expect(await ask('a/b')).toMatchObject({ ok: false, error: { code: 'origin_unavailable' } });
+    expect(events().filter((event) => event === 'origin_unreachable')).toHaveLength(6);
+  });
+
+  it('does not send what one origin refuses to another', async () => {
+    const { ask } = await clientOf(['o1', 'o2']);
+    for (const [code, status] of [
+      ['invalid_request', 400],
+      ['internal_error', 500],
+      ['deadline_exceeded', 503],
+      ['context_length_exceeded', 400],
+      ['adapter_invalid', 422],
+    ] as const) {
+      for (const origin of origins)
+        origin.answerWith(errorOf(code, status, { 'x-graft-usage': 'prompt=9,completion=0' }));
+      const before = asked();
+      const served = await serverOf(ask('a/b'));
+      expect([served.status, served.tried]).toEqual([status, []]);
+      expect(JSON.parse(served.text)).toMatchObject({ error: { code } });
+      expect(asked()).toBe(before + 1);
+    }
+  });
+
+  it('does not begin anew elsewhere what took too long for the proxy before an origin', async () => {
+    const { ask } = await clientOf(['o1', 'o2']);
+    for (const origin of origins)
+      origin.answerWith((response) => response.writeHead(524).end('<html>a timeout occurred'));
+    expect(await ask('a/b')).toMatchObject({
+      ok: false,
+      error: { code: 'deadline_exceeded', message: expect.stringContaining('stream') as string },
+    });
+    expect(asked()).toBe(1);
+  });
+
+  it('asks elsewhere when a queue is full, and says so when all are', async () => {
+    const { ask } = await clientOf(['o1', 'o2']);
+    const { id } = await serverOf(ask('a/b'));
+    const full = errorOf('queue_full', 429, { 'retry-after': '1', 'retry-after-ms': '700' });
+    byId(id).answerWith(full);
+    const other = await serverOf(ask('a/b'));
+    expect([other.status, other.tried]).toEqual([200, [id]]);
+    for (const origin of origins) origin.answerWith(full);
+    const refused = await ask('a/b');
+    expect(refused.ok && refused.value.response.status).toBe(429);
+    expect(refused.ok && refused.value.response.headers.get('retry-after-ms')).toBe('700');
+    // What can never fit is not tried elsewhere.
+    for (const origin of origins) origin.answerWith(errorOf('queue_full', 429));
+    expect(await serverOf(ask('a/b'))).toMatchObject({ status: 429, tried: [] });
+  });
+
+  it('never asks another after the first byte: the client hears that the stream broke', async () => {
+    const { ask } = await clientOf(['o1', 'o2']);
+    for (const origin of origins) origin.hold();
+    const served = await ask('a/b', { request: { stream: true } });
+    if (!served.ok) throw new Error(served.error.code);
+    const before = asked();
+    const text = served.value.response.text();
+    await sleep(30);
+    byId(served.value.origin.id).cut();
+    const frames = (await text).split('\n\n').filter((frame) => frame.startsWith('data: '));
+    expect(JSON.parse(frames.at(-1)?.slice(6) ?? '')).toMatchObject({
+      error: { code: 'origin_unavailable' },
+    });
+    expect(asked()).toBe(before);
+    expect(events()).toContain('stream_cut');
+    // It is not the first choice any more.
+    for (const origin of origins) origin.release();
+    expect((await serverOf(ask('a/b'))).id).not.toBe(served.value.origin.id);
+  });
+
+  it('stops when the client has gone', async () => {
+    const { ask } = await clientOf(['o1', 'o2']);
+    for (const origin of origins) origin.hang();
+    const gone = new AbortController();
+    const asking = ask('a/b', { signal: gone.signal });
+    await sleep(20);
+    gone.abort();
+    expect((await asking).ok).toBe(false);
+    expect(origins.map(({ log }) => log.completions.length)).toEqual([0, 0]);
+    expect(events()).not.toContain('origin_unreachable');
+  });
+
+  it('takes an origin back after a question, not after a request of somebody', async () => {
+    let now = Date.now();
+    const { ask, settled } = await clientOf(['o1', 'o2'], { now: () => now });
+    const { id } = await serverOf(ask('a/b'));
+    const port = Number(new URL(byId(id).url).port);
+    await byId(id).stop();
+    await serverOf(ask('a/b'));
+    const back = await start(id, ['k'], port);
+    origins.push(back);
+    now += 1_000;
+    expect((await serverOf(ask('a/b'))).id).not.toBe(id);
+    await settled();
+    expect([back.log.bases, back.log.completions.length]).toEqual([1, 0]);
+    expect((await serverOf(ask('a/b'))).id).toBe(id);
+  });
+});
+
+describe('load', () => {
+  it('spreads a name that is asked for more than its origin has rows', async () => {
+    const { ask } = await clientOf(['o1', 'o2', 'o3']);
+    for (const origin of origins) origin.hold();
+    const answers = [];
+    for (let i = 0; i < 48; i += 1) {
+      const served = await ask('hot', { request: { stream: true } });
+      if (!served.ok) throw new Error(served.error.code);
+      answers.push(served.value.response.text());
+    }
+    const counts = origins.map(({ log }) => log.completions.length);
+    expect(Math.max(...counts)).toBeLessThanOrEqual(20);
+    for (const origin of origins) origin.release();
+    await Promise.all(answers);
+    // All have ended: the name is back at its own origin.
+    const [first, second] = [await serverOf(ask('hot')), await serverOf(ask('hot'))];
+    expect(first.id).toBe(second.id);
+  });
+
+  it('asks origins for the base as they say they have room', async () => {
+    const { ask } = await clientOf(['o1', 'o2']);
+    origins[0]?.sayLoad('9/16');
+    origins[1]?.sayLoad('2/16');
+    for (let i = 0; i < 20; i += 1) await serverOf(ask(null, { requestId: `r-${i}` }));
+    expect(origins[0]?.log.completions.length).toBeLessThanOrEqual(1);
+  });
+
+  it('avoids an origin that says it is going away', async () => {
+    const { ask } = await clientOf(['o1', 'o2']);
+    const { id } = await serverOf(ask('a/b'));
+    byId(id).sayLoad('1/16;draining');
+    expect((await serverOf(ask('a/b'))).id).toBe(id);
+    expect(await serverOf(ask('a/b'))).toMatchObject({ tried: [], id: id === 'o1' ? 'o2' : 'o1' });
+  });
+});
+
+describe('signatures', () => {
+  it.each<[string, string[], string[]]>([
+    ['before', ['a'], ['a']],
+    ['new at the origins first', ['a'], ['b', 'a']],
+    ['then at the edge', ['b', 'a'], ['b', 'a']],
+    ['old gone at the origins', ['b', 'a'], ['b']],
+    ['after', ['b'], ['b']],
+    ['in the wrong order: new at the edge first', ['b', 'a'], ['a']],
+  ])('rotates keys without a failed request: %s', async (_when, kids, originKids) => {
+    const { ask } = await clientOf(['o1'], { kids, originKids });
+    for (let i = 0; i < 3; i += 1) expect((await serverOf(ask('a/b'))).status).toBe(200);
+    expect(lines).toEqual([]);
+  });
+
+  it('tells the operator which origin refuses it and why, and asks another', async () => {
+    const skew = 75_000;
+    let client: Awaited<ReturnType<typeof clientOf>>;
+    client = await clientOf(['o1', 'o2'], { now: () => Date.now() + skew });
+    expect(await client.ask('a/b')).toMatchObject({ ok: false, error: { code: 'origin_unavailable' } });
+    expect(lines.filter(({ event }) => event === 'origin_refused_signature')).toMatchObject([
+      { reason: 'clock_skew', level: 'error' },
+      { reason: 'clock_skew', level: 'error' },
+    ]);
+    await Promise.all(origins.map((origin) => origin.stop()));
+    client = await clientOf(['o1', 'o2'], { originKids: ['x'] });
+    expect((await client.ask('a/b')).ok).toBe(false);
+    expect(lines.at(-1)).toMatchObject({ event: 'origin_refused_signature', reason: 'unknown_key' });
+  });
+});
+
+describe('identity', () => {
+  it('sends what to run, under the same id in header and body', async () => {
+    const { ask } = await clientOf(['o1']);
+    await serverOf(ask('a/b', { requestId: 'abc-1' }));
+    expect(origins[0]?.log.headers['x-request-id']).toBe('abc-1');
+    expect(origins[0]?.log.completions[0]?.graft).toMatchObject({ request_id: 'abc-1', chain: [] });
+  });
+});

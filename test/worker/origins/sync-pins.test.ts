@@ -1,0 +1,110 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import { MAX_PINNED_NAMES } from '../../../protocol/index.ts';
+import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { createAppHarness, type AppHarness } from '../app-harness.ts';
+
+const first = tinyAdapter({ seed: 41 });
+const second = tinyAdapter({ seed: 42 });
+
+/** For what goes on after a response. */
+const PATIENCE = { timeout: 10_000, interval: 5 };
+
+let graft: AppHarness;
+/** What the origin keeps pinned. */
+let held: Set<string>;
+/** Says no to these. */
+let refused: Set<string>;
+
+interface Pin {
+  name: string;
+  live: string | null;
+  origins: { id: string; ok: boolean; reason: string | null }[];
+}
+const pinsOf = async (response: Response) => ((await response.json()) as { pins: Pin[] }).pins;
+const pin = (name: string, key?: string) =>
+  graft.request('/admin/pins', { body: { name }, ...(key === undefined ? {} : { key }) });
+const unpin = (name: string) =>
+  graft.request(`/admin/pins?name=${encodeURIComponent(name)}`, { method: 'DELETE' });
+beforeEach(async () => {
+  vi.spyOn(console, 'error').mockReturnValue(undefined);
+  graft = await createAppHarness();
+  held = new Set();
+  refused = new Set();
+  const { answer } = graft.origin;
+  graft.origin.answer = (method, path, init) => {
+    if (path !== '/adapters/pins') return answer(method, path, init);
+    const { digests } = JSON.parse(init.body as string) as { digests: string[] };
+    if (method === 'PUT') {
+      for (const digest of held) if (!digests.includes(digest)) held.delete(digest);
+      return Response.json({ unpinned: 0 });
+    }
+    const results = digests.map((digest) => {
+      if (!refused.has(digest)) held.add(digest);
+      const error = { code: 'adapter_unavailable', message: 'unpin another' };
+      return refused.has(digest) ? { digest, ok: false, error } : { digest, ok: true };
+    });
+    return Response.json({ results });
+  };
+  expect((await graft.publish('notes', first)).status).toBe(201);
+});
+afterEach(() => vi.restoreAllMocks());
+
+describe('pinned names', () => {
+  it('are held by the origins until they are unpinned', async () => {
+    const pinned = await pin('notes');
+    expect(pinned.status).toBe(200);
+    expect(await pinsOf(pinned)).toMatchObject([
+      { name: 'notes', live: 'notes@1', origins: [{ id: 'o1', ok: true, reason: null }] },
+    ]);
+    expect([...held]).toEqual([first.digest]);
+    expect(await pinsOf(await unpin('notes'))).toEqual([]);
+    expect([...held]).toEqual([]);
+    expect((await unpin('notes')).status).toBe(404);
+  });
+
+  it('follow a flip: the new chain is held, the old one let go', async () => {
+    await pin('notes');
+    expect((await graft.publish('notes', second)).status).toBe(201);
+    await vi.waitUntil(() => held.has(second.digest) && !held.has(first.digest), PATIENCE);
+    const flipped = await graft.request('/admin/flip', { body: { name: 'notes', to: 1 } });
+    expect(flipped.status).toBe(200);
+    await vi.waitUntil(() => held.has(first.digest) && !held.has(second.digest), PATIENCE);
+    expect(await pinsOf(await graft.request('/admin/pins'))).toMatchObject([{ live: 'notes@1' }]);
+  });
+
+  it('are brought again to an origin that has forgotten them', async () => {
+    await pin('notes');
+    held.clear();
+    await graft.request('/admin/pins');
+    expect([...held]).toEqual([first.digest]);
+  });
+
+  it('say which origin does not hold them, and why; the others are held all the same', async () => {
+    expect((await graft.publish('letters', second)).status).toBe(201);
+    refused.add(first.digest);
+    await pin('notes');
+    expect(await pinsOf(await pin('letters'))).toMatchObject([
+      { name: 'letters', origins: [{ ok: true }] },
+      { name: 'notes', origins: [{ id: 'o1', ok: false, reason: 'unpin another' }] },
+    ]);
+    expect([...held]).toEqual([second.digest]);
+  });
+
+  it('hold nothing while nothing of them is live', async () => {
+    expect((await graft.publish('draft', second, { stage: true })).status).toBe(201);
+    expect(await pinsOf(await pin('draft'))).toMatchObject([{ name: 'draft', live: null, origins: [] }]);
+    expect([...held]).toEqual([]);
+  });
+
+  it('are the operator’s to choose, must exist, and are not too many', async () => {
+    const made = await graft.request('/admin/keys', { body: { kind: 'admin', tenant: 'default' } });
+    const { key } = (await made.json()) as { key: string };
+    expect((await pin('notes', key)).status).toBe(403);
+    expect((await graft.request('/admin/pins', { key })).status).toBe(403);
+    expect((await pin('nothing')).status).toBe(404);
+    expect((await pin('../etc')).status).toBe(400);
+    for (let i = 0; i < MAX_PINNED_NAMES; i += 1)
+      await graft.services.pins.add({ name: `n${i}`, at: 1, actor: 'key_1' }, MAX_PINNED_NAMES);
+    expect((await pin('notes')).status).toBe(409);
+  });
+});

@@ -1,0 +1,83 @@
+/** What each list asks of D1 is found by an index: SQLite says so itself, in workerd. */
+import type { Miniflare } from 'miniflare';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { usableRanges } from '../../../worker/access/usable-ranges.ts';
+import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
+import { createD1GrantLedger } from '../../../worker/access/d1-grants.ts';
+import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
+import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
+import { createD1TenantLimits } from '../../../worker/metering/d1-tenant-limits.ts';
+import { createD1Usage } from '../../../worker/metering/d1-usage.ts';
+import { NO_CAPS } from '../../contracts/grants.ts';
+import { keyRow } from '../../contracts/sample-rows.ts';
+import { openRealDatabase, startDatabases } from './real-database.ts';
+import { recordStatements, scansOf } from './recording-database.ts';
+
+let miniflare: Miniflare;
+let db: SqlDatabase;
+
+beforeAll(async () => {
+  miniflare = startDatabases();
+  db = await openRealDatabase(miniflare);
+});
+afterAll(() => miniflare.dispose());
+
+const page = { cursor: 'b', limit: 9 };
+const rights = {
+  tenant: 'me',
+  scopes: ['a/**', 'b', '**'],
+  grants: [
+    { scope: 'c/**', owner: 'you' },
+    { scope: 'c/d/**', owner: 'they' },
+  ],
+};
+const windows = [
+  { from: '', to: '\u007f', limit: 9 },
+  { from: 'a/', to: 'a/\u007f', limit: 9 },
+];
+const row = { tenant: 'me', scope: 'a', owner: 'you', createdAt: 1, createdBy: 'x' };
+const line = { id: 'key_1', successors: true, made: true };
+
+const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
+  'names of all': (db) => createD1Registry(db).names({ ...page, prefix: 'a', owner: null }),
+  'names of one': (db) => createD1Registry(db).names({ ...page, prefix: 'a', owner: 'me' }),
+  'names of scopes and grants': (db) =>
+    createD1Registry(db).usable({ tenant: 'me', layers: usableRanges(rights, 3), windows }),
+  'names of grants': (db) =>
+    createD1Registry(db).usable({
+      tenant: 'me',
+      layers: usableRanges({ ...rights, scopes: ['a/**', 'b'] }, 3),
+      windows,
+    }),
+  pointers: (db) => createD1Registry(db).pointers(page),
+  versions: (db) => createD1Registry(db).versions('a'),
+  'history of one': (db) => createD1Registry(db).history({ name: null, owner: 'me', before: 9, limit: 9 }),
+  'keys of one': (db) => createD1KeyLedger(db).list('me'),
+  'keys, a page': (db) => createD1KeyLedger(db).page(page),
+  'keys that limits are written to': (db) => createD1KeyLedger(db).ofTenant({ ...page, tenant: 'me' }),
+  'limits of tenants': (db) => createD1TenantLimits(db).list(page),
+  'keys that end together': (db) => createD1KeyLedger(db).line({ ...line, after: null, limit: 9 }),
+  'keys that were made': (db) => createD1KeyLedger(db).madeBy({ id: 'key_1', at: 1, limit: 9 }),
+  'a revocation': (db) => createD1KeyLedger(db).revoke({ ...line, at: 1 }),
+  'a rotation': (db) =>
+    createD1KeyLedger(db).rotate({ row: { ...keyRow('key_2'), replaces: 'key_1' }, expiresAt: 1 }),
+  'grants of all': (db) => createD1GrantLedger(db).list({ owner: null, cursor: 'a\nb\nc', limit: 9 }),
+  'grants of one': (db) => createD1GrantLedger(db).list({ owner: 'me', cursor: 'a\nb\nc', limit: 9 }),
+  'grants held': (db) => createD1GrantLedger(db).heldBy(['me', '*']),
+  'grants that open something': (db) => createD1GrantLedger(db).usableBy('me'),
+  'a grant': (db) => createD1GrantLedger(db).add(row, NO_CAPS),
+  'grants counted': (db) => createD1GrantLedger(db).counts(row),
+  'a grant taken back by one': (db) => createD1GrantLedger(db).remove(row),
+  'a grant taken back of all': (db) => createD1GrantLedger(db).remove({ tenant: 'me', scope: 'a' }),
+  refusals: (db) => createD1GrantLedger(db).refusedBy('me'),
+  'a refusal': (db) => createD1GrantLedger(db).refuse(row, 9),
+  'usage of all': (db) => createD1Usage(db, 1).sum({ by: 'key', tenant: null, from: 1, to: 9, limit: 9 }),
+  'usage of one': (db) => createD1Usage(db, 1).sum({ by: 'day', tenant: 'me', from: 1, to: 9, limit: 9 }),
+};
+
+it.each(Object.entries(LISTS))('%s', async (_, list) => {
+  const recorder = recordStatements(db);
+  await list(recorder.db);
+  expect(recorder.asked.length).toBeGreaterThan(0);
+  for (const asked of recorder.asked) expect([asked.sql, await scansOf(db, asked)]).toEqual([asked.sql, []]);
+});

@@ -1,0 +1,289 @@
+import type { Miniflare } from 'miniflare';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { createPointerSync } from '../../../worker/registry/pointer-sync.ts';
+import { PointerWriter } from '../../../worker/registry/pointer-writer-object.ts';
+import type { RawEnv } from '../../../worker/env.ts';
+import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
+import { createDoPointers, POINTER_SHARDS, shardOf } from '../../../worker/registry/do-pointers.ts';
+import type { DurableNamespace } from '../../../worker/platform/ask-object.ts';
+import { createKvExperimentIndex } from '../../../worker/experiments/kv-experiment-index.ts';
+import { createKvNameIndex } from '../../../worker/registry/kv-name-index.ts';
+import type { KvNamespace } from '../../../worker/platform/kv-namespace.ts';
+import { createSealer } from '../../../worker/platform/sealed-value.ts';
+import { StoreUnavailable } from '../../../worker/platform/ports.ts';
+import type { PointerWriter as Pointers } from '../../../worker/registry/ports-pointers.ts';
+import { pointerWriterContract, type PointerRig } from '../../contracts/pointer-writer.ts';
+import { FakeClock } from '../../fakes/fake-clock.ts';
+import { FakeKv } from '../../fakes/fake-kv.ts';
+import { FakePointerStorage } from '../../fakes/fake-pointer-storage.ts';
+import { createFakeRegistry } from '../../fakes/fake-registry.ts';
+import { openRealDatabase } from '../platform/real-database.ts';
+import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
+
+const SOURCE = objectSource('pointer-writer.ts');
+const MAC_KEY = Buffer.alloc(32, 9);
+const BROKEN = 'test:broken';
+/** The class as it is, with a KV that can be broken and an alarm clock that is fast. */
+const SCRIPT = `
+import { PointerWriter as Real } from ${JSON.stringify(SOURCE)};
+export class PointerWriter extends Real {
+  constructor(context, env) {
+    const { storage } = context;
+    const bound = (name) => (...args) => storage[name](...args);
+    const fast = { setAlarm: () => storage.setAlarm(Date.now() + 50) };
+    for (const name of ['get', 'put', 'delete', 'list', 'getAlarm']) fast[name] = bound(name);
+    const put = async (...args) => {
+      if ((await env.ADAPTERS.get('${BROKEN}')) !== null) throw new Error('KV PUT failed: 500');
+      return env.ADAPTERS.put(...args);
+    };
+    super({ storage: fast }, { ...env, ADAPTERS: { put } });
+  }
+}
+`;
+const pacing = (sleep: (ms: number) => Promise<void>) => ({ pauseMs: 1_100, tries: 4, sleep });
+const noSleep = async () => undefined;
+
+let miniflare: Miniflare;
+beforeAll(async () => {
+  miniflare = await startObjects(SCRIPT, {
+    durableObjects: { POINTERS: { className: 'PointerWriter', useSQLite: true } },
+    d1Databases: ['DB'],
+    kvNamespaces: ['ADAPTERS'],
+    bindings: {
+      ORIGINS: '[{"id":"o1","url":"http://127.0.0.1:1"}]',
+      GRAFT_ORIGIN_KEYS: `k1:${Buffer.alloc(32, 7).toString('base64')}`,
+      GRAFT_MAC_KEY: MAC_KEY.toString('base64'),
+    },
+    handleRuntimeStdio: (stdout: NodeJS.ReadableStream, stderr: NodeJS.ReadableStream) => {
+      stdout.resume();
+      stderr.resume();
+    },
+  });
+});
+afterAll(() => miniflare.dispose());
+
+/** A writer on fakes, called as the platform calls it. */
+function fakeRig(clock = new FakeClock()) {
+  const kv = new FakeKv(clock.now);
+  let broken = false;
+  let puts = 0;
+  const breakable: KvNamespace = {
+    get: ((...args: Parameters<FakeKv['get']>) => kv.get(...args)) as KvNamespace['get'],
+    list: kv.list,
+    delete: (key) => kv.delete(key),
+    async put(key, value) {
+      puts += 1;
+      if (broken) throw new Error('KV PUT failed: 500');
+      await kv.put(key, value);
+    },
+  };
+  const registry = createFakeRegistry();
+  const pointer = {
+    kv: breakable,
+    sealer: createSealer(new Uint8Array(32)),
+    cacheTtl: 30,
+    retryAfterMs: 1,
+    pacing: pacing(clock.sleep),
+  };
+  const names = createKvNameIndex(pointer);
+  const experiments = createKvExperimentIndex(pointer);
+  const storage = new FakePointerStorage();
+  const pointers = createPointerSync({
+    registry,
+    names,
+    experiments,
+    intervalMs: 1_000,
+    timeoutMs: 1_000,
+    now: clock.now,
+    sleep: clock.sleep,
+  });
+  const rights = {
+    syncKey: () => Promise.reject(new Error('not here')),
+    syncGrants: () => Promise.reject(new Error('not here')),
+  };
+  const start = (sync: Pointers = pointers) =>
+    new PointerWriter({ storage }, {} as RawEnv, { writers: { ...sync, ...rights }, now: clock.now });
+  const writer = start();
+  const namespace: DurableNamespace = {
+    idFromName: (name) => name,
+    get: () => ({ fetch: (url, init) => writer.fetch(new Request(url, init)) }),
+  };
+  return {
+    clock,
+    kv,
+    registry,
+    names: {
+      get(name: string) {
+        clock.advance(61_000);
+        return names.get(name);
+      },
+    },
+    storage,
+    writer,
+    start,
+    sync: pointers,
+    pointers: createDoPointers({ namespace, timeoutMs: 1_000 }),
+    puts: () => puts,
+    breakKv: () => void (broken = true),
+    mend: () => void (broken = false),
+  };
+}
+
+pointerWriterContract('the fakes', async (): Promise<PointerRig> => {
+  const rig = fakeRig();
+  return {
+    ...rig,
+    async mendKv() {
+      rig.mend();
+      rig.clock.advance(60_000);
+      await rig.writer.alarm();
+    },
+  };
+});
+
+pointerWriterContract('Durable Objects', async (): Promise<PointerRig> => {
+  const kv = (await miniflare.getKVNamespace('ADAPTERS')) as unknown as KvNamespace;
+  const namespace = await namespaceOf(miniflare, 'POINTERS');
+  const names = createKvNameIndex({
+    kv,
+    sealer: createSealer(new Uint8Array(MAC_KEY)),
+    cacheTtl: 30,
+    retryAfterMs: 1,
+    pacing: pacing(noSleep),
+  });
+  for (const { name } of (await kv.list({ prefix: '', cursor: null })).keys) await kv.delete(name);
+  return {
+    pointers: createDoPointers({ namespace, timeoutMs: 20_000 }),
+    registry: createD1Registry(await openRealDatabase(miniflare)),
+    names,
+    breakKv: () => kv.put(BROKEN, '1'),
+    async mendKv() {
+      await kv.delete(BROKEN);
+      const written = async () => (await kv.list({ prefix: 'name:', cursor: null })).keys.length > 0;
+      while (!(await written())) await new Promise((resolve) => setTimeout(resolve, 20));
+    },
+  };
+});
+
+describe('the pointer writer', () => {
+  beforeEach(() => void vi.spyOn(console, 'error').mockImplementation(() => undefined));
+
+  const publish = async ({ registry }: ReturnType<typeof fakeRig>, name: string, target: string) =>
+    registry.alias({
+      before: await registry.name(name),
+      name,
+      owner: 'me',
+      target,
+      actor: 'x',
+      at: 1,
+    });
+
+  it('writes a name at most once a second, and what comes meanwhile in one go', async () => {
+    const rig = fakeRig();
+    const writtenAt: number[] = [];
+    for (let i = 0; i < 10; i += 1) {
+      await publish(rig, 'a', `target/${i}`);
+      const done = rig.pointers.sync('a').then(() => writtenAt.push(rig.clock.time));
+      if (i === 0) await done;
+    }
+    await rig.pointers.sync('a');
+    expect(rig.puts()).toBeLessThanOrEqual(3);
+    const times = [...new Set(writtenAt)];
+    for (const [i, at] of times.slice(1).entries())
+      expect(at - (times[i] as number)).toBeGreaterThanOrEqual(1_000);
+    expect(await rig.names.get('a')).toMatchObject({ value: { alias: 'target/9' } });
+  });
+
+  it('keeps different names apart: they do not wait for one another', async () => {
+    const rig = fakeRig();
+    const before = rig.clock.time;
+    for (const name of ['a', 'b', 'c']) {
+      await publish(rig, name, 'x');
+      await rig.pointers.sync(name);
+    }
+    expect(rig.clock.time).toBe(before);
+  });
+
+  it('leaves a mark for what the registry does not know, only when it is told to', async () => {
+    const rig = fakeRig();
+    await rig.pointers.sync('unknown');
+    expect(rig.puts()).toBe(0);
+    await rig.pointers.sync('unknown', { mark: true });
+    expect(await rig.names.get('unknown')).toEqual({ state: 'gone' });
+  });
+
+  it('makes up for what was cut off with the object, marks included', async () => {
+    const rig = fakeRig();
+    await publish(rig, 'a', 'x');
+    const hung = rig.start({ sync: () => new Promise(() => undefined) });
+    const call = (name: string, mark: boolean) =>
+      void hung.fetch(
+        new Request('https://x.invalid', { method: 'POST', body: JSON.stringify({ name, mark }) }),
+      );
+    call('a', false);
+    call('b', true);
+    while (rig.storage.values.size < 2) await new Promise((resolve) => setTimeout(resolve, 0));
+    expect(rig.storage.alarmAt).not.toBeNull();
+    await rig.start().alarm();
+    expect(await rig.names.get('a')).toMatchObject({ value: { alias: 'x' } });
+    expect(await rig.names.get('b')).toEqual({ state: 'gone' });
+    expect(rig.storage.values.size).toBe(0);
+  });
+
+  it('tries again later and later while KV fails, and forgets that when it is over', async () => {
+    const rig = fakeRig();
+    await publish(rig, 'a', 'x');
+    rig.breakKv();
+    await expect(rig.pointers.sync('a')).rejects.toBeInstanceOf(StoreUnavailable);
+    const pauses: number[] = [];
+    for (let i = 0; i < 9; i += 1) {
+      rig.clock.advance(10_000);
+      await rig.writer.alarm();
+      pauses.push((rig.storage.alarmAt as number) - rig.clock.time);
+    }
+    expect(pauses).toEqual([10, 20, 40, 80, 160, 320, 600, 600, 600].map((seconds) => seconds * 1_000));
+    rig.mend();
+    await rig.writer.alarm();
+    expect(rig.storage.values.size).toBe(0);
+  });
+
+  it('gives a write up that hangs, and goes on with the next one', async () => {
+    const clock = new FakeClock();
+    const registry = createFakeRegistry();
+    const written: string[] = [];
+    let puts = 0;
+    const sync = createPointerSync({
+      registry,
+      names: {
+        put: (entry) =>
+          (puts += 1) === 1 ? new Promise(() => undefined) : Promise.resolve(void written.push(entry.name)),
+        remove: async () => undefined,
+      },
+      experiments: { put: async () => undefined },
+      intervalMs: 1_000,
+      timeoutMs: 20,
+      now: clock.now,
+      sleep: clock.sleep,
+    });
+    await registry.alias({ before: null, name: 'a', owner: 'me', target: 'x', actor: 'x', at: 1 });
+    const first = sync.sync('a');
+    const second = sync.sync('a');
+    await expect(first).rejects.toBeInstanceOf(StoreUnavailable);
+    await second;
+    expect(written).toEqual(['a']);
+  });
+
+  it('spreads the names over all its objects, each always to the same', () => {
+    const counts = new Map<string, number>();
+    for (let i = 0; i < 6_400; i += 1) {
+      const shard = shardOf(`tenant-${i % 80}/adapter-${i}`);
+      counts.set(shard, (counts.get(shard) ?? 0) + 1);
+    }
+    expect(counts.size).toBe(POINTER_SHARDS);
+    expect(Math.max(...counts.values())).toBeLessThan(200);
+    // Two versions of the worker must agree while one takes over from the other.
+    expect([shardOf('alice/notes'), shardOf('medicine')]).toEqual(['names-5', 'names-29']);
+    const room = (kind: 'keys' | 'grants', record: string) => shardOf(record, kind);
+    expect([room('grants', 'alice'), room('keys', 'a'.repeat(64))]).toEqual(['grants-39', 'keys-5']);
+  });
+});

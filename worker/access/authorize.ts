@@ -1,0 +1,73 @@
+import { nameProblem, type AdapterManifest } from '../../protocol/index.ts';
+import type { Grant } from './ports-grants.ts';
+import type { ScopeOwners } from './ports.ts';
+
+/**
+ * A scope is a name, `<path>/**` (the path itself and all below it: a child cannot be used without its parents) or
+ * `**`.
+ * @returns why `scope` is none of these, or null.
+ */
+export function scopeProblem(scope: string): string | null {
+  if (scope === '**') return null;
+  const path = scope.endsWith('/**') ? scope.slice(0, -3) : scope;
+  const problem = nameProblem(path);
+  return problem === null ? null : `a scope is a name, "<name>/**" or "**": ${problem}`;
+}
+
+export function scopeCovers(scope: string, name: string): boolean {
+  if (scope === '**' || scope === name) return true;
+  if (!scope.endsWith('/**')) return false;
+  const path = scope.slice(0, -3);
+  return name === path || name.startsWith(`${path}/`);
+}
+
+/** What decides who may use what. */
+export interface Rights {
+  tenant: string;
+  /** Of the key itself. */
+  scopes: readonly string[];
+  owners?: ScopeOwners | undefined;
+  /** What others gave to the tenant or to everybody. */
+  grants?: readonly Grant[] | undefined;
+}
+
+interface Published {
+  name: string;
+  owner: string;
+}
+
+/** A grant is worth no more than what its giver owns, whoever publishes below the same name. */
+export const grantCovers = (grant: Grant, member: Published): boolean =>
+  (grant.owner === null || grant.owner === member.owner) && scopeCovers(grant.scope, member.name);
+
+/** A key's scopes, each with the owner whose adapters it opens. */
+export const scopesHeld = ({ scopes, owners = [] }: Pick<Rights, 'scopes' | 'owners'>): Grant[] =>
+  scopes.map((scope, i) => ({ scope, owner: owners[i] ?? null }));
+
+/** May the caller use what `owner` published under `name`? */
+export function mayUse(rights: Rights, member: Published): boolean {
+  const { tenant, grants = [] } = rights;
+  return (
+    member.owner === tenant || [...scopesHeld(rights), ...grants].some((grant) => grantCovers(grant, member))
+  );
+}
+
+/** A chain may be used when every member may be. The version's own name counts too: a chain can be shared. */
+export function mayUseChain(
+  caller: Rights,
+  manifest: Pick<AdapterManifest, 'name' | 'owner' | 'chain'>,
+): boolean {
+  return mayUse(caller, manifest) && manifest.chain.every((member) => mayUse(caller, member));
+}
+
+/** Does `outer` cover everything that `inner` covers? */
+export function scopeWithin(inner: string, outer: string): boolean {
+  if (outer === '**' || inner === outer) return true;
+  if (inner === '**') return false;
+  if (!inner.endsWith('/**')) return scopeCovers(outer, inner);
+  return outer.endsWith('/**') && scopeCovers(outer, inner.slice(0, -3));
+}
+
+/** Does `outer` open everything that `inner` opens? */
+export const grantWithin = (inner: Grant, outer: Grant): boolean =>
+  (outer.owner === null || outer.owner === inner.owner) && scopeWithin(inner.scope, outer.scope);

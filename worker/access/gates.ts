@@ -1,0 +1,58 @@
+/** The gates of one isolate: what is not limited by a key's or a tenant's own limits goes through one of them. */
+import type { ApiError } from '../../protocol/index.ts';
+import * as limits from '../limits.ts';
+import { createRefusalBudget, type RefusalBudget } from '../completions/refusal-budget.ts';
+import { createGate, type Gate, type GateLimits, type GateRefusal } from './request-gate.ts';
+
+/** Of one kind of caller of the admin API. */
+export interface AdminGates {
+  reads: Gate;
+  changes: Gate;
+}
+
+export interface Gates {
+  /** By tenant, and by key until its tenant is known. */
+  tenants: AdminGates;
+  /** The bootstrap key. */
+  operator: AdminGates;
+  /** Admin keys that this isolate has not seen to be good, all together. */
+  strangers: Gate;
+  /** `/v1/models`, by tenant. */
+  models: Gate;
+  /** `/v1/feedback`, by tenant. */
+  feedback: Gate;
+  /** Large bodies of completions while they are read, by tenant. */
+  largeBodies: Gate;
+  /** Completions that were refused, by tenant. */
+  refusals: RefusalBudget;
+}
+
+/** @param now unix ms. */
+export function createGates(now: () => number): Gates {
+  const gate = (of: GateLimits) =>
+    createGate({
+      limits: of,
+      placeMs: limits.GATE_PLACE_MS,
+      atOnceRetryMs: limits.GATE_AT_ONCE_RETRY_MS,
+      maxEntries: limits.GATE_ENTRIES,
+      now,
+    });
+  return {
+    tenants: { reads: gate(limits.ADMIN_READS), changes: gate(limits.ADMIN_CHANGES) },
+    operator: { reads: gate(limits.OPERATOR_REQUESTS), changes: gate(limits.OPERATOR_REQUESTS) },
+    strangers: gate(limits.UNKNOWN_ADMIN_KEYS),
+    models: gate(limits.MODEL_READS),
+    feedback: gate(limits.FEEDBACK_REQUESTS),
+    largeBodies: gate(limits.LARGE_BODIES),
+    refusals: createRefusalBudget({ ...limits.REFUSED_COMPLETIONS, maxEntries: limits.GATE_ENTRIES, now }),
+  };
+}
+
+/** @param whose such as `This tenant`. */
+export function gateError(whose: string, { why, limits: of, retryAfterMs }: GateRefusal): ApiError {
+  const message =
+    why === 'at_once'
+      ? `${whose} has ${of.atOnce} requests of this kind under way, the most at the same time. Please wait for one to end.`
+      : `${whose} may send ${of.perSecond} requests of this kind a second. Please try again in ${Math.ceil(retryAfterMs)}ms.`;
+  return { code: 'rate_limit_exceeded', message, retryAfterMs };
+}

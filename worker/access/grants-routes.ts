@@ -1,0 +1,184 @@
+import { Hono } from 'hono';
+import { z } from 'zod';
+import { err, ok, type ApiError, type GrantList, type GrantView, type Result } from '../../protocol/index.ts';
+import { ADMIN_PAGE, MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN } from '../limits.ts';
+import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { scopeProblem } from './authorize.ts';
+import { ancestorsOf, modelNotFound } from '../completions/resolve-name.ts';
+import {
+  isHolder,
+  PUBLIC,
+  type GrantCaps,
+  type GrantIndex,
+  type GrantLedger,
+  type GrantRow,
+} from './ports-grants.ts';
+import type { AdminCaller, RightsWriter } from './ports.ts';
+import type { Registry } from '../registry/ports.ts';
+import { parseInput, readInput } from '../http/parse-input.ts';
+
+export const GrantRequest = z.strictObject({
+  scope: z.string().superRefine((scope, context) => {
+    const problem = scopeProblem(scope);
+    if (problem !== null) context.addIssue({ code: 'custom', message: problem });
+  }),
+  tenant: z
+    .string()
+    .refine(isHolder, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody'),
+});
+
+export const GrantQuery = z.strictObject({
+  /** `true`: what the caller's tenant was given, rather than what it gave. */
+  held: z.enum(['true', 'false']).default('false'),
+  cursor: z.string().max(512).nullable().default(null),
+});
+
+export interface GrantDeps {
+  registry: Registry;
+  grantLedger: GrantLedger;
+  grantIndex: Pick<GrantIndex, 'get'>;
+  rights: RightsWriter;
+  now: () => number;
+}
+
+/** How many grants one tenant can have of all givers, and of one, and how many one can give. */
+const CAPS: GrantCaps = { holder: MAX_GRANTS, pair: MAX_GRANTS_FROM_ONE, giver: MAX_GRANTS_GIVEN };
+/** The bootstrap key may give all that a tenant can have. */
+const ROOT_CAPS: GrantCaps = { ...CAPS, pair: MAX_GRANTS, giver: Number.MAX_SAFE_INTEGER };
+
+const grantJson = ({ scope, tenant, owner, createdAt, createdBy }: GrantRow): GrantView => ({
+  scope,
+  tenant,
+  owner,
+  created_at: createdAt,
+  created_by: createdBy,
+});
+
+/**
+ * `GET /admin/grants?held=&cursor=` -> {@link GrantList};
+ * `POST /admin/grants` `{scope, tenant}` -> 201 {@link GrantView}, 200 when it was given before;
+ * `DELETE /admin/grants?scope=&tenant=` -> 204.
+ * `tenant` `*` is everybody. `owner` is whose adapters it opens; null = whoever owns them.
+ */
+export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
+  const { grantLedger, grantIndex, rights, now } = deps;
+  const routes = new Hono<AppEnv>();
+
+  routes.get('/admin/grants', async (context) => {
+    const input = parseInput(GrantQuery, context.req.query());
+    if (!input.ok) return fail(input.error);
+    const { tenant, root } = context.get('admin');
+    const { held, cursor } = input.value;
+    if (held === 'true') {
+      const [rows, refusals] = await Promise.all([
+        grantLedger.heldBy([tenant, PUBLIC]),
+        grantLedger.refusedBy(tenant),
+      ]);
+      const refused = new Set<string | null>(refusals.map(({ owner }) => owner));
+      const grants = rows.map((row) => ({ ...grantJson(row), refused: refused.has(row.owner) }));
+      return context.json({ grants, cursor: null } satisfies GrantList);
+    }
+    const page = await grantLedger.list({ owner: root ? null : tenant, cursor, limit: ADMIN_PAGE });
+    return context.json({
+      grants: page.items.map(grantJson),
+      cursor: page.cursor,
+    } satisfies GrantList);
+  });
+
+  routes.post('/admin/grants', async (context) => {
+    const request = await readInput(context.req.raw, GrantRequest);
+    if (!request.ok) return fail(request.error);
+    const { scope, tenant } = request.value;
+    const caller = context.get('admin');
+    const owner = await giverOf(deps, caller, scope);
+    if (!owner.ok) return fail(owner.error);
+    if (owner.value === tenant)
+      return fail({
+        code: 'invalid_request',
+        message: `'${tenant}' owns '${scope}' and may use it without a grant.`,
+        param: 'tenant',
+      });
+    const row = { scope, tenant, owner: owner.value, createdAt: now(), createdBy: caller.keyId };
+    const caps = caller.root ? ROOT_CAPS : CAPS;
+    const work = (async () => {
+      const outcome = await grantLedger.add(row, caps);
+      // Also when it was there: an earlier attempt may have ended between the two stores.
+      if (outcome !== 'full') await rights.syncGrants(tenant);
+      return outcome;
+    })();
+    keepAlive(context, work);
+    const outcome = await work;
+    if (outcome === 'full')
+      return fail({
+        code: 'invalid_request',
+        message: whyFull(row, await grantLedger.counts(row), caps),
+        param: 'tenant',
+      });
+    const known = outcome === 'known' ? await grantLedger.get(row) : null;
+    return context.json(grantJson(known ?? row), outcome === 'added' ? 201 : 200);
+  });
+
+  routes.delete('/admin/grants', async (context) => {
+    const input = parseInput(GrantRequest, context.req.query());
+    if (!input.ok) return fail(input.error);
+    const caller = context.get('admin');
+    const { scope, tenant } = input.value;
+    const work = (async () => {
+      const count = await grantLedger.remove({
+        scope,
+        tenant,
+        ...(caller.root ? {} : { owner: caller.tenant }),
+      });
+      // Also when there was none, but KV has some: an earlier attempt may have ended between the two stores.
+      if (count > 0 || (await grantIndex.get(tenant)).state !== 'absent') await rights.syncGrants(tenant);
+      return count;
+    })();
+    // Whoever hangs up does not stop it half way.
+    keepAlive(context, work);
+    const removed = await work;
+    if (removed > 0) return context.body(null, 204);
+    return fail({ code: 'not_found', message: `'${scope}' is not granted to '${tenant}' by you.` });
+  });
+  routes.all('/admin/grants', methodNotAllowed('GET, POST, DELETE'));
+  return routes;
+}
+
+function whyFull({ tenant }: GrantRow, counts: GrantCaps, caps: GrantCaps): string {
+  const advice = "Grant a room ('<name>/**') instead of single names.";
+  if (counts.giver >= caps.giver)
+    return `You have given ${counts.giver} grants, the most that one can give. ${advice}`;
+  return counts.pair >= caps.pair
+    ? `You have given '${tenant}' ${counts.pair} grants, the most that one can give to another. ${advice}`
+    : `'${tenant}' has ${counts.holder} grants, the most that one can have. ${advice}`;
+}
+
+/**
+ * @returns whose adapters a grant of `scope` by the caller opens; null = everyone's.
+ * Errors: `model_not_found` when the name or room is another's, or nobody's; `insufficient_scope`.
+ */
+async function giverOf(
+  { registry }: Pick<GrantDeps, 'registry'>,
+  caller: AdminCaller,
+  scope: string,
+): Promise<Result<string | null, ApiError>> {
+  if (scope === '**')
+    return caller.root
+      ? ok(null)
+      : err({
+          code: 'insufficient_scope',
+          message: "Only the bootstrap key grants '**'. Grant a room of yours, such as 'alice/**'.",
+        });
+  const isRoom = scope.endsWith('/**');
+  const path = isRoom ? scope.slice(0, -3) : scope;
+  for (const name of [path, ...ancestorsOf(path)]) {
+    const row = await registry.name(name);
+    if (row === null) continue;
+    if (caller.root) return ok(row.owner);
+    return row.owner === caller.tenant ? ok(row.owner) : err(modelNotFound(path, []));
+  }
+  if (caller.root) return ok(null);
+  const below = isRoom
+    ? await registry.names({ prefix: `${path}/`, cursor: null, limit: 1, owner: caller.tenant })
+    : null;
+  return below !== null && below.items.length > 0 ? ok(caller.tenant) : err(modelNotFound(path, []));
+}

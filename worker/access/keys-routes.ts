@@ -1,0 +1,234 @@
+import { Hono } from 'hono';
+import {
+  generateApiKey,
+  hashApiKey,
+  type ApiError,
+  type KeyList,
+  type NewKey,
+  type RotatedKey,
+} from '../../protocol/index.ts';
+import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { MIN_SELF_GRACE_MS } from '../limits.ts';
+import { grantWithin, scopesHeld, scopeWithin } from './authorize.ts';
+import { loosenedLimit } from './loosened-limit.ts';
+import type { KeyLimits } from '../metering/ports.ts';
+import {
+  keyIdOf,
+  type AdminCaller,
+  type KeyLedger,
+  type KeyRow,
+  type RightsWriter,
+  type ScopeOwners,
+} from './ports.ts';
+import type { Registry } from '../registry/ports.ts';
+import { bindScopes } from './bind-scopes.ts';
+import {
+  changedKey,
+  changedLimits,
+  ChangeRequest,
+  keyJson,
+  KeyRequest,
+  limitsOf,
+  RotateRequest,
+} from './key-input.ts';
+import { readInput } from '../http/parse-input.ts';
+import { NO_SUCH_KEY, revokeKeyRoute, visibleKey } from './revoke-key.ts';
+
+export interface KeyDeps {
+  registry: Pick<Registry, 'around'>;
+  keyLedger: KeyLedger;
+  rights: RightsWriter;
+  now: () => number;
+}
+
+const REVOKED_MEANWHILE: ApiError = {
+  code: 'version_conflict',
+  message: 'The key was revoked meanwhile, or the one that asks for this.',
+};
+
+/**
+ * `POST /admin/keys` {@link KeyRequest} -> 201 {@link NewKey}; when the hash that it brings is known 200 {@link KeyView};
+ * `POST /admin/keys/rotate` {@link RotateRequest} -> 201 {@link RotatedKey}, and the old one ends after `grace` ms;
+ * `POST /admin/keys/change` {@link ChangeRequest} -> {@link KeyView}, the key as it is now;
+ * `GET /admin/keys` -> {@link KeyList}; `DELETE /admin/keys/<id>`: {@link revokeKeyRoute}.
+ */
+export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
+  const { keyLedger, rights, now } = deps;
+  const routes = new Hono<AppEnv>();
+  /** Again on a repeat: an earlier attempt may have ended between the two stores. */
+  const index = async (row: KeyRow) => {
+    if (row.kind === 'api') await rights.syncKey(row.hash);
+  };
+
+  routes.post('/admin/keys', async (context) => {
+    const request = await readInput(context.req.raw, KeyRequest);
+    if (!request.ok) return fail(request.error);
+    const { kind, label, scopes, limits, strict, degrade, expires_in: life } = request.value;
+    const caller = context.get('admin');
+    const tenant = request.value.tenant ?? caller.tenant;
+    const problem =
+      grantProblem(caller, { kind, tenant, scopes, ownHash: request.value.hash !== undefined }) ??
+      useless(request.value);
+    if (problem !== null) return fail(problem);
+    const key = request.value.hash === undefined ? generateApiKey(kind === 'api' ? 'gk' : 'ga') : null;
+    const hash = key === null ? (request.value.hash as string) : await hashApiKey(key);
+    const id = keyIdOf(hash);
+    const known = await keyLedger.get(id);
+    if (known !== null) {
+      if (known.revokedAt !== null || known.hash !== hash)
+        return fail({ code: 'version_conflict', message: 'This key was revoked; make another.' });
+      await index(known);
+      return context.json(keyJson(known));
+    }
+    const bound = await bindScopes(deps, { caller, tenant, scopes });
+    if (!bound.ok) return fail(bound.error);
+    const row: KeyRow = {
+      id,
+      hash,
+      kind,
+      tenant,
+      scopes,
+      owners: bound.value,
+      label,
+      createdAt: now(),
+      createdBy: caller.keyId,
+      revokedAt: null,
+      expiresAt: life === undefined ? null : now() + life,
+      strict: strict ?? false,
+      degrade: degrade ?? null,
+      limits: limitsOf(limits),
+      limitsFixed: caller.root && limitsOf(limits) !== null,
+      tenantLimits: null,
+      counter: id,
+      replacedBy: null,
+      replaces: null,
+    };
+    if (!(await keyLedger.add(row))) return fail(REVOKED_MEANWHILE);
+    await index(row);
+    const made: NewKey = { ...keyJson(row), ...(key === null ? {} : { key }) };
+    return context.json(made, 201);
+  });
+
+  routes.post('/admin/keys/rotate', async (context) => {
+    const request = await readInput(context.req.raw, RotateRequest);
+    if (!request.ok) return fail(request.error);
+    const { id: oldId, grace, expires_in: asked } = request.value;
+    const caller = context.get('admin');
+    const old = await visibleKey(keyLedger, caller, oldId);
+    if (old === null) return fail(NO_SUCH_KEY);
+    // A key may always have itself replaced: the new one has no other rights.
+    const problem = caller.keyId === old.id ? null : grantProblem(caller, { ...old, ownHash: false });
+    if (problem !== null) return fail(problem);
+    const at = now();
+    if (old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= at))
+      return fail({
+        code: 'version_conflict',
+        message: 'This key was revoked or has expired; make a new one with POST /admin/keys.',
+      });
+    const key = generateApiKey(old.kind === 'api' ? 'gk' : 'ga');
+    const hash = await hashApiKey(key);
+    const id = keyIdOf(hash);
+    const life = asked ?? (old.expiresAt === null ? null : old.expiresAt - old.createdAt);
+    const wished = life === null ? null : at + life;
+    // An admin key does not prolong its own life.
+    const cap = caller.root || old.kind === 'api' ? null : old.expiresAt;
+    const expiresAt = cap === null ? wished : Math.min(wished ?? Infinity, cap);
+    const fresh = { createdAt: at, createdBy: caller.keyId, expiresAt, replacedBy: null };
+    const row = { ...old, id, hash, ...fresh, replaces: old.id };
+    // Whoever stole an admin key cannot lock its owner out with it at once.
+    const least = old.kind === 'admin' && !caller.root ? MIN_SELF_GRACE_MS : 0;
+    const until = Math.min(old.expiresAt ?? Infinity, at + Math.max(grace, least));
+    if (!(await keyLedger.rotate({ row, expiresAt: until }))) return fail(REVOKED_MEANWHILE);
+    await Promise.all([index(row), index(old)]);
+    const rotated: RotatedKey = { ...keyJson(row), key, replaces: old.id, old_expires_at: until };
+    return context.json(rotated, 201);
+  });
+  routes.all('/admin/keys/rotate', methodNotAllowed('POST'));
+
+  routes.post('/admin/keys/change', async (context) => {
+    const request = await readInput(context.req.raw, ChangeRequest);
+    if (!request.ok) return fail(request.error);
+    const caller = context.get('admin');
+    const old = await visibleKey(keyLedger, caller, request.value.id);
+    if (old === null) return fail(NO_SUCH_KEY);
+    const { scopes, limits, strict, degrade } = request.value;
+    const wanted = scopes === undefined ? old : { ...old, scopes, owners: undefined };
+    const problem =
+      grantProblem(caller, { ...wanted, ownHash: false }) ??
+      fixedProblem(caller, old, changedLimits(old.limits, limits)) ??
+      useless({ kind: old.kind, limits, strict, degrade });
+    if (problem !== null) return fail(problem);
+    if (old.revokedAt !== null) return fail({ code: 'version_conflict', message: 'This key was revoked.' });
+    const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
+    if (!bound.ok) return fail(bound.error);
+    const changed = changedKey(old, request.value, bound.value);
+    const limitsFixed = limits !== undefined && caller.root ? changed.limits !== null : old.limitsFixed;
+    const row = { ...changed, limitsFixed };
+    await keyLedger.change(row);
+    await index(row);
+    return context.json(keyJson(row));
+  });
+  routes.all('/admin/keys/change', methodNotAllowed('POST'));
+
+  routes.get('/admin/keys', async (context) => {
+    const caller = context.get('admin');
+    const rows = await keyLedger.list(caller.root ? null : caller.tenant);
+    return context.json({ keys: rows.map(keyJson) } satisfies KeyList);
+  });
+  routes.all('/admin/keys', methodNotAllowed('GET, POST'));
+
+  routes.delete('/admin/keys/:id', revokeKeyRoute(deps));
+  routes.all('/admin/keys/:id', methodNotAllowed('DELETE'));
+  return routes;
+}
+
+/** Fields that mean nothing for an admin key are mistakes. */
+function useless({
+  kind,
+  limits,
+  strict,
+  degrade,
+}: Pick<KeyRequest, 'kind'> & { limits?: unknown; strict?: unknown; degrade?: unknown }): ApiError | null {
+  if (kind === 'api') return null;
+  const param = Object.entries({ limits, strict, degrade }).find(([, value]) => value !== undefined)?.[0];
+  if (param === undefined) return null;
+  return {
+    code: 'invalid_request',
+    message: `'${param}' is for API keys; an admin key has none.`,
+    param,
+  };
+}
+
+/** Limits that the operator gave to a key are not the tenant's to raise. */
+function fixedProblem(caller: AdminCaller, old: KeyRow, limits: KeyLimits | null): ApiError | null {
+  if (caller.root || !old.limitsFixed || loosenedLimit(old.limits, limits) === null) return null;
+  return {
+    code: 'insufficient_scope',
+    message: 'The operator set the limits of this key; an admin key of the tenant may only lower them.',
+  };
+}
+
+/** A key grants no more than its maker has. @param wanted.owners of scopes that are bound; those to come will be. */
+function grantProblem(
+  caller: AdminCaller,
+  wanted: {
+    kind: 'api' | 'admin';
+    tenant: string;
+    scopes: readonly string[];
+    owners?: ScopeOwners | undefined;
+    ownHash: boolean;
+  },
+): ApiError | null {
+  if (caller.root) return null;
+  const refuse = (message: string): ApiError => ({ code: 'insufficient_scope', message });
+  if (wanted.kind === 'admin') return refuse('Only the bootstrap key makes admin keys.');
+  if (wanted.ownHash) return refuse('Only the bootstrap key registers keys by their hash.');
+  if (wanted.tenant !== caller.tenant) return refuse('This key makes keys for its own tenant only.');
+  const wider = scopesHeld(wanted).find(
+    (scope) =>
+      !scopesHeld(caller).some((own) =>
+        wanted.owners === undefined ? scopeWithin(scope.scope, own.scope) : grantWithin(scope, own),
+      ),
+  );
+  return wider === undefined ? null : refuse(`This key does not have the scope '${wider.scope}'.`);
+}

@@ -1,0 +1,171 @@
+/** Ports of API keys and admin keys, and who asks. */
+import { z } from 'zod';
+import { DegradePolicy } from '../../protocol/index.ts';
+import { KeyLimits, type LimitedCaller } from '../metering/ports.ts';
+import type { Page, Index } from '../platform/ports.ts';
+import type { Grant } from './ports-grants.ts';
+
+/**
+ * Whose adapters each scope of a key opens, in the scopes' order; null = whoever owns them. Shorter ones, as of keys from
+ * before there were any, are filled up with null.
+ */
+export type ScopeOwners = readonly (string | null)[];
+
+/** What KV holds of an inference key. Admin rights are never among it: whoever can write KV would mint admins. */
+export const KeyRecord = z.strictObject({
+  id: z.string(),
+  tenant: z.string().min(1),
+  scopes: z.array(z.string()),
+  /** {@link ScopeOwners}, where a scope has one. */
+  owners: z.array(z.string().min(1).nullable()).optional(),
+  /** Names are never resolved to an ancestor. */
+  strict: z.literal(true).optional(),
+  degrade: DegradePolicy.optional(),
+  /** Unix ms; from then on it is refused. */
+  expiresAt: z.int().optional(),
+  limits: KeyLimits.optional(),
+  /** Of all keys of its tenant together: here, so that the hot path reads nothing more. */
+  tenantLimits: KeyLimits.optional(),
+  /** Whose quota it counts against, when not its own: that of the key it replaced. */
+  counter: z.string().optional(),
+});
+
+export type KeyRecord = z.infer<typeof KeyRecord>;
+
+/** By sha256 of the key. */
+export interface KeyIndex extends Index<KeyRecord> {
+  put(hash: string, record: KeyRecord): Promise<void>;
+  /** Leaves a signed mark, so that a missing value can never stand for a revocation. */
+  revoke(hash: string): Promise<void>;
+}
+
+/** What lies in KV, whoever put it there. */
+export interface KeyListing {
+  /** What follows `prefix` in each key. @throws StoreUnavailable */
+  list(params: { prefix: string; cursor: string | null; limit: number }): Promise<Page<string>>;
+}
+
+/** Who asks. */
+export interface Caller extends LimitedCaller {
+  scopes: readonly string[];
+  owners?: ScopeOwners | undefined;
+  /** The caller's record is the last known one, because the registry does not answer. */
+  stale: boolean;
+  strict?: boolean | undefined;
+  degrade?: DegradePolicy | undefined;
+}
+
+/** `root` is the bootstrap key: it may act for every tenant. */
+export interface AdminCaller {
+  keyId: string;
+  tenant: string;
+  scopes: readonly string[];
+  owners?: ScopeOwners | undefined;
+  /** What was given to the tenant and to everybody; the bootstrap key needs none. */
+  grants?: readonly Grant[];
+  root: boolean;
+}
+
+export interface KeyRow {
+  id: string;
+  hash: string;
+  kind: 'api' | 'admin';
+  tenant: string;
+  scopes: string[];
+  owners: ScopeOwners;
+  label: string;
+  createdAt: number;
+  createdBy: string;
+  revokedAt: number | null;
+  /** Unix ms; null = never. */
+  expiresAt: number | null;
+  strict: boolean;
+  degrade: DegradePolicy | null;
+  limits: KeyLimits | null;
+  /** The bootstrap key set them: an admin key of the tenant may only lower them. */
+  limitsFixed: boolean;
+  /** Of its tenant, as they are now; they are not written with the key. */
+  tenantLimits: KeyLimits | null;
+  /** Id of the key whose quota it counts against; its own, or that of the first of a row of rotations. */
+  counter: string;
+  /** The key that took its place, the last one where it was rotated several times. */
+  replacedBy: string | null;
+  /** The key whose place it took. */
+  replaces: string | null;
+}
+
+/** @param hash sha256 of the key, hex. @returns the id under which the key is known. */
+export const keyIdOf = (hash: string): string => `key_${hash.slice(0, 16)}`;
+
+/** What KV has to hold of a key that is not revoked. */
+export function keyRecordOf(row: KeyRow): KeyRecord {
+  return {
+    id: row.id,
+    tenant: row.tenant,
+    scopes: row.scopes,
+    ...(row.owners.some((owner) => owner !== null) ? { owners: [...row.owners] } : {}),
+    ...(row.strict ? { strict: true } : {}),
+    ...(row.degrade === null ? {} : { degrade: row.degrade }),
+    ...(row.expiresAt === null ? {} : { expiresAt: row.expiresAt }),
+    ...(row.limits === null ? {} : { limits: row.limits }),
+    ...(row.tenantLimits === null ? {} : { tenantLimits: row.tenantLimits }),
+    ...(row.counter === row.id ? {} : { counter: row.counter }),
+  };
+}
+
+type ChangeableOfKey = 'id' | 'scopes' | 'owners' | 'label' | 'limits' | 'limitsFixed' | 'strict' | 'degrade';
+
+/** System of record of keys. Throws StoreUnavailable. */
+export interface KeyLedger extends KeyLineage<KeyRow> {
+  /** @returns false when the key that makes it was revoked meanwhile. */
+  add(row: KeyRow): Promise<boolean>;
+  /** Newest first. @param tenant null = all. */
+  list(tenant: string | null): Promise<KeyRow[]>;
+  /** @param reading.toRevoke a damaged row is read as a key that may nothing, which can be revoked. */
+  get(id: string, reading?: { toRevoke?: boolean }): Promise<KeyRow | null>;
+  /** An admin key that is not revoked; whether it has expired is the asker's to see. */
+  admin(hash: string): Promise<KeyRow | null>;
+  /**
+   * Adds `row` in the place of the key that it replaces, which ends at `expiresAt` unless it ends earlier: both or
+   * nothing. @returns false when that one, or the key that makes it, was revoked meanwhile.
+   */
+  rotate(params: { row: KeyRow & { replaces: string }; expiresAt: number }): Promise<boolean>;
+  /** Changes what can be changed of a key; one that is revoked stays as it is. */
+  change(row: Pick<KeyRow, ChangeableOfKey>): Promise<void>;
+  /** All keys, in the order of their ids. */
+  page(params: { cursor: string | null; limit: number }): Promise<Page<KeyRow>>;
+  /** The API keys of a tenant that are not revoked, in the order of their ids. */
+  ofTenant(params: { tenant: string; cursor: string | null; limit: number }): Promise<Page<KeyRow>>;
+}
+
+/** Which keys end with one of them. */
+export interface RevokedLine {
+  id: string;
+  /** Those that it was rotated into, and theirs. */
+  successors: boolean;
+  /** Those that it, or one of these, has made. */
+  made: boolean;
+}
+
+/** Keys that were made of others; part of `KeyLedger`. */
+export interface KeyLineage<Row> {
+  /** Ends all of the line at once, and from then on none of them can be rotated or make a key. */
+  revoke(line: RevokedLine & { at: number }): Promise<void>;
+  /** Which those are, the first included, in the order of their ids. @param params.after the last id of the page before. */
+  line(params: RevokedLine & { after: string | null; limit: number }): Promise<Row[]>;
+  /** Keys made by the key or its successors, which are none themselves, and neither revoked nor expired at `at`. */
+  madeBy(params: { id: string; at: number; limit: number }): Promise<Row[]>;
+}
+
+/** The one writer of keys and grants in KV: a change that was made later can never be overwritten by an earlier one. */
+export interface RightsWriter {
+  /**
+   * Copies what the ledger says of the key to KV, at most one write a second a key; calls that come meanwhile share the
+   * next write. What fails is tried again later by itself.
+   * @param options.mark where the ledger has no such key, leaves a signed mark; otherwise nothing is written then.
+   * @returns once a state is in KV that was read after the call. @throws StoreUnavailable
+   */
+  syncKey(hash: string, options?: { mark?: boolean }): Promise<void>;
+  /** The same for all that a tenant, or everybody, was given. */
+  syncGrants(tenant: string): Promise<void>;
+}

@@ -1,0 +1,69 @@
+import { createMiddleware } from 'hono/factory';
+import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { GATE_ENTRIES } from '../limits.ts';
+import type { GrantLedger } from './ports-grants.ts';
+import { authenticateAdmin, presentedAdminKey, type AdminKeys } from './authenticate.ts';
+import { gateError, type AdminGates, type Gates } from './gates.ts';
+import { fail, keepAlive, type AppEnv } from '../http/request-scope.ts';
+
+const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
+
+/**
+ * The key is good, and its tenant neither asks too often nor has too much under way. That is looked at before the system
+ * of record is asked about the key: by the tenant that the key had when it was last good here, else by the key itself,
+ * and all such keys share {@link Gates.strangers}. What a client leaves behind counts until it has ended.
+ */
+export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates: Gates }) => {
+  const { gates, grantLedger } = deps;
+  /** Hash of a key -> its tenant, when it was last good here. */
+  const tenants = new Map<string, string>();
+  const remember = (hash: string, tenant: string) => {
+    tenants.delete(hash);
+    tenants.set(hash, tenant);
+    const oldest = tenants.keys().next();
+    if (tenants.size > GATE_ENTRIES && !oldest.done) tenants.delete(oldest.value);
+  };
+
+  return createMiddleware<AppEnv>(async (context, next) => {
+    const presented = await presentedAdminKey(context.req.raw, deps.adminKeyHash);
+    if (!presented.ok) return fail(presented.error);
+    const { hash, root } = presented.value;
+    const kind: keyof AdminGates = READS.has(context.req.method) ? 'reads' : 'changes';
+    const left: (() => void)[] = [];
+    const enter = (who: string): Result<null, ApiError> => {
+      const entered = (root ? gates.operator : gates.tenants)[kind].enter(who);
+      if (!entered.ok) return err(gateError(root ? 'This key' : 'This tenant', entered.error));
+      left.push(entered.value);
+      return ok(null);
+    };
+    const serve = async (): Promise<Response | undefined> => {
+      const known = tenants.get(hash);
+      const first = enter(known === undefined ? `key ${hash}` : `tenant ${known}`);
+      if (!first.ok) return fail(first.error);
+      const met = root || known !== undefined ? null : gates.strangers.enter('');
+      if (met !== null && !met.ok) return fail(gateError('New keys together', met.error));
+      const caller = await authenticateAdmin(presented.value, deps).finally(() => met?.value());
+      if (!caller.ok) {
+        tenants.delete(hash);
+        return fail(caller.error);
+      }
+      const { tenant, keyId } = caller.value;
+      context.get('trace').note({ tenant, keyId });
+      if (!root && tenant !== known) {
+        remember(hash, tenant);
+        const entered = enter(`tenant ${tenant}`);
+        if (!entered.ok) return fail(entered.error);
+      }
+      const grants = root ? [] : await grantLedger.usableBy(tenant);
+      context.set('admin', { ...caller.value, grants });
+      await next();
+      return undefined;
+    };
+    const work = serve().finally(() => {
+      for (const leave of left) leave();
+    });
+    // A client that hangs up ends neither the work nor its place.
+    keepAlive(context, work);
+    return work;
+  });
+};

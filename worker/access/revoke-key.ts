@@ -1,0 +1,96 @@
+import { z } from 'zod';
+import type { ApiError, RevocationView } from '../../protocol/index.ts';
+import { MAX_MADE_LISTED, REVOKED_PAGE } from '../limits.ts';
+import { fail, keepAlive, type AppContext } from '../http/request-scope.ts';
+import type { AdminCaller, KeyLedger, KeyRow, RevokedLine, RightsWriter } from './ports.ts';
+import { keyJson } from './key-input.ts';
+import { parseInput } from '../http/parse-input.ts';
+
+const flag = z.enum(['true', 'false']);
+
+export const RevokeQuery = z.strictObject({
+  /** `true`: 200 with what was revoked, instead of 204. */
+  report: flag.default('false'),
+  /** `false`: the key alone, and what it was rotated into stays good. */
+  successors: flag.default('true'),
+  /** `true`: also the keys that were made by these. */
+  made: flag.default('false'),
+  /** Of the answer before. */
+  cursor: z.string().max(64).nullable().default(null),
+});
+
+export const NO_SUCH_KEY: ApiError = { code: 'not_found', message: 'There is no such key.' };
+
+/** Keys of other tenants do not exist. */
+export async function visibleKey(
+  ledger: KeyLedger,
+  caller: AdminCaller,
+  id: string,
+  { toRevoke = false } = {},
+): Promise<KeyRow | null> {
+  const row = await ledger.get(id, { toRevoke });
+  return row !== null && (caller.root || row.tenant === caller.tenant) ? row : null;
+}
+
+/**
+ * `DELETE /admin/keys/<id>?report=&successors=&made=&cursor=` -> 204, or with `report=true` 200 {@link RevocationView}.
+ * Whoever stole a key may have rotated it: those that it was rotated into end with it. All end in the system of record
+ * in one statement; in KV a page after the other.
+ */
+export const revokeKeyRoute =
+  (deps: { keyLedger: KeyLedger; rights: RightsWriter; now: () => number }) =>
+  async (context: AppContext): Promise<Response> => {
+    const input = parseInput(RevokeQuery, context.req.query());
+    if (!input.ok) return fail(input.error);
+    const caller = context.get('admin');
+    const row = await visibleKey(deps.keyLedger, caller, context.req.param('id') ?? '', {
+      toRevoke: true,
+    });
+    if (row === null) return fail(NO_SUCH_KEY);
+    const { report, cursor } = input.value;
+    const line = {
+      id: row.id,
+      successors: input.value.successors === 'true',
+      made: input.value.made === 'true',
+    };
+    if (!line.successors && row.kind === 'admin' && !caller.root)
+      return fail({
+        code: 'insufficient_scope',
+        message: 'Only the bootstrap key ends an admin key and lets what it was rotated into live.',
+      });
+    const work = report === 'true' ? revokePage(deps, line, cursor) : revokeAll(deps, line);
+    // Whoever hangs up does not stop it half way.
+    keepAlive(context, work);
+    const done = await work;
+    return done === null ? context.body(null, 204) : context.json(done);
+  };
+
+type Deps = Parameters<typeof revokeKeyRoute>[0];
+
+async function revokeAll(deps: Deps, line: RevokedLine): Promise<null> {
+  for (let cursor: string | null = null; ;) {
+    ({ cursor } = await revokePage(deps, line, cursor));
+    if (cursor === null) return null;
+  }
+}
+
+async function revokePage(
+  { keyLedger, rights, now }: Deps,
+  line: RevokedLine,
+  after: string | null,
+): Promise<RevocationView> {
+  await keyLedger.revoke({ ...line, at: now() });
+  const [rows, made] = await Promise.all([
+    keyLedger.line({ ...line, after, limit: REVOKED_PAGE }),
+    line.made ? [] : keyLedger.madeBy({ id: line.id, at: now(), limit: MAX_MADE_LISTED + 1 }),
+  ]);
+  // Also those that were revoked before: an earlier attempt may have ended between the two stores.
+  await Promise.all(rows.map(({ kind, hash }) => (kind === 'api' ? rights.syncKey(hash) : undefined)));
+  return {
+    id: line.id,
+    revoked: rows.map(keyJson),
+    made: made.slice(0, MAX_MADE_LISTED).map(keyJson),
+    more_made: made.length > MAX_MADE_LISTED,
+    cursor: rows.length === REVOKED_PAGE ? (rows.at(-1)?.id ?? null) : null,
+  };
+}

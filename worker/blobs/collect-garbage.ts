@@ -1,0 +1,182 @@
+import { z } from 'zod';
+import { Digest } from '../../protocol/index.ts';
+import {
+  GARBAGE_COLLECT_MS,
+  GARBAGE_MARK_MS,
+  GARBAGE_PAGE,
+  GARBAGE_SCAN,
+  SURPLUS_KEPT_MS,
+} from '../intake/limits.ts';
+import type { BlobLedger, BlobStore, GarbageLedger, UnusedFile } from './ports.ts';
+import { writeRecordAnew } from './write-record.ts';
+
+export const CollectGarbageRequest = z.strictObject({
+  /** Says what would be done. */
+  dry_run: z.boolean().nullish(),
+  /** Of the answer before; the first files unless given. */
+  cursor: Digest.nullish(),
+});
+export type CollectGarbageRequest = z.infer<typeof CollectGarbageRequest>;
+
+export interface GarbageDeps {
+  garbage: GarbageLedger;
+  blobs: Pick<BlobStore, 'delete' | 'deleteParts' | 'getRecord' | 'putRecord'>;
+  blobLedger: Pick<BlobLedger, 'record'>;
+  /** Unix ms. */
+  now: () => number;
+}
+
+export interface CollectedFile {
+  digest: string;
+  bytes: number;
+  /** `waits` = marked already, and not for long enough. */
+  action: 'marked' | 'waits' | 'deleted';
+  /** Unix ms: when it can be deleted, at the earliest; null = now, or done. */
+  deletableAt: number | null;
+}
+
+export interface CollectedPage {
+  files: CollectedFile[];
+  /** Of files that stay: parts that were never finished, or that the finished file is not made of. */
+  parts: { deleted: number; bytes: number };
+  /** Where the files go on; null at the end. */
+  cursor: string | null;
+}
+
+/** Values that may still be deleted in this run. */
+interface Budget {
+  left: number;
+}
+
+/** Parts of a file, and the record, that one step deletes. */
+const PARTS_AT_ONCE = 50;
+
+/**
+ * A page of garbage. Files that were never finished go when nothing of them was sent for a day. Finished files that no
+ * version has ever contained and nobody has touched for a day are marked, and deleted when they were marked long ago; one
+ * that is touched loses its mark. Parts that are none of their file's record go a day after they were sent. Each step is
+ * decided in the system of record together with the question whether the file is in use. What is cut off goes on at the
+ * next collection.
+ * @param params.deletions values deleted, at most about so many. @throws StoreUnavailable
+ */
+export async function collectGarbage(
+  deps: GarbageDeps,
+  params: { dryRun: boolean; cursor: string | null; deletions: number },
+): Promise<CollectedPage> {
+  const { garbage, now } = deps;
+  const { dryRun } = params;
+  const budget: Budget = { left: params.deletions };
+  const page = await garbage.unused({
+    touchedBefore: now() - GARBAGE_MARK_MS,
+    cursor: params.cursor,
+    scan: GARBAGE_SCAN,
+    limit: GARBAGE_PAGE,
+  });
+  const files: CollectedFile[] = [];
+  let { cursor } = page;
+  for (const [i, file] of page.items.entries()) {
+    const collected = await collect(deps, file, dryRun, budget);
+    if (collected !== null) files.push(collected);
+    if (budget.left <= 0 && i < page.items.length - 1) {
+      cursor = file.digest;
+      break;
+    }
+  }
+  return { files, parts: await collectParts(deps, dryRun, budget), cursor };
+}
+
+/** @returns null when the file has come into use meanwhile. */
+async function collect(
+  deps: GarbageDeps,
+  file: UnusedFile,
+  dryRun: boolean,
+  budget: Budget,
+): Promise<CollectedFile | null> {
+  const { garbage, now } = deps;
+  const { digest, bytes, deletingAt, collectingAt } = file;
+  const at = now();
+  if (collectingAt === null && !file.finished) {
+    const touchedBefore = at - SURPLUS_KEPT_MS;
+    if (file.touchedAt >= touchedBefore) return null;
+    if (!dryRun && !(await garbage.beginDropping({ digest, touchedBefore, at }))) return null;
+  } else if (collectingAt === null && deletingAt === null) {
+    const marked = dryRun || (await garbage.mark({ digest, touchedBefore: at - GARBAGE_MARK_MS, at }));
+    return marked ? { digest, bytes, action: 'marked', deletableAt: at + GARBAGE_COLLECT_MS } : null;
+  } else if (collectingAt === null) {
+    const markedBefore = at - GARBAGE_COLLECT_MS;
+    if ((deletingAt ?? at) >= markedBefore)
+      return { digest, bytes, action: 'waits', deletableAt: (deletingAt ?? at) + GARBAGE_COLLECT_MS };
+    if (!dryRun && !(await garbage.beginCollecting({ digest, markedBefore, at }))) return null;
+  }
+  if (!dryRun) await deleteFile(deps, file, budget);
+  return { digest, bytes, action: 'deleted', deletableAt: null };
+}
+
+/** What does not fit into the budget is found again, as being deleted. */
+async function deleteFile(
+  { garbage, blobs }: GarbageDeps,
+  { digest, parts }: UnusedFile,
+  budget: Budget,
+): Promise<void> {
+  for (;;) {
+    const some = await garbage.storedParts(digest, PARTS_AT_ONCE);
+    if (some.length === 0) break;
+    if (budget.left <= 0) return;
+    await blobs.deleteParts(digest, some);
+    await garbage.partsCollected(digest, some);
+    budget.left -= some.length;
+  }
+  await blobs.delete(digest, parts);
+  budget.left -= parts + 1;
+  await garbage.collected(digest);
+}
+
+async function collectParts(
+  deps: GarbageDeps,
+  dryRun: boolean,
+  budget: Budget,
+): Promise<CollectedPage['parts']> {
+  const { garbage, blobs, now } = deps;
+  const at = now();
+  const keptBefore = at - SURPLUS_KEPT_MS;
+  const found = await garbage.surplus({ keptBefore, limit: Math.max(0, budget.left) });
+  const done = { deleted: 0, bytes: 0 };
+  const mayGo = new Map<string, boolean>();
+  for (const { digest, sha256, bytes } of found) {
+    if (!dryRun) {
+      if (!mayGo.has(digest)) mayGo.set(digest, await recordStands(deps, digest, at));
+      if (mayGo.get(digest) !== true) continue;
+      if (!(await garbage.beginPart({ digest, sha256, keptBefore, at }))) continue;
+      await blobs.deleteParts(digest, [sha256]);
+      await garbage.partsCollected(digest, [sha256]);
+    }
+    done.deleted += 1;
+    done.bytes += bytes;
+  }
+  return done;
+}
+
+/**
+ * Two who closed a file in different parts at once may have left the other's record in the store: then it is written
+ * again, and the parts that it names stay until every copy of it has ended.
+ */
+async function recordStands(
+  { garbage, blobs, blobLedger }: GarbageDeps,
+  digest: string,
+  at: number,
+): Promise<boolean> {
+  const record = await blobLedger.record(digest);
+  if (record === null || (await writeRecordAnew(blobs, { digest, record })) === null) return true;
+  await garbage.postpone({ digest, at });
+  return false;
+}
+
+/** One run of the schedule: a page of garbage, from where the last run stopped. @throws StoreUnavailable */
+export async function collectSomeGarbage(deps: GarbageDeps, deletions: number): Promise<void> {
+  const { cursor } = await collectGarbage(deps, {
+    dryRun: false,
+    cursor: await deps.garbage.position(),
+    deletions,
+  });
+  await deps.garbage.setPosition(cursor);
+}

@@ -1,0 +1,149 @@
+import { BlobRecord } from '../../protocol/index.ts';
+import type { SqlDatabase } from '../platform/d1-database.ts';
+import { readable, readColumn } from '../platform/read-row.ts';
+import type { BlobLedger, SentPart } from './ports.ts';
+
+type SentRecord = Omit<SentPart, 'stored'> & { stored: number };
+
+/** Whether the part is one of the file's record. */
+const RECORDED = `EXISTS (SELECT 1 FROM blobs b, json_each(b.parts) part
+  WHERE b.digest = stored_parts.digest AND json_extract(part.value, '$.sha256') = stored_parts.sha256)`;
+
+export interface BlobRow {
+  digest: string;
+  bytes: number;
+  parts: string;
+}
+
+/** @throws DamagedRow */
+export const toRecord = ({ digest, bytes, parts }: BlobRow): BlobRecord => ({
+  bytes,
+  parts: readColumn(BlobRecord.shape.parts, parts, { table: 'blobs', id: digest, column: 'parts' }),
+});
+
+export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
+  const record: BlobLedger['record'] = async (digest) => {
+    const row = await db
+      .prepare('SELECT digest, bytes, parts FROM blobs WHERE digest = ?')
+      .bind(digest)
+      .first<BlobRow>();
+    return row && toRecord(row);
+  };
+  return {
+    record,
+    async touch({ digest, at }) {
+      const touched = await db
+        .prepare(
+          `INSERT INTO stored_files (digest, parts, touched_at) VALUES (?, 0, ?)
+           ON CONFLICT (digest) DO UPDATE SET touched_at = MAX(touched_at, excluded.touched_at), deleting_at = NULL
+             WHERE collecting_at IS NULL
+           RETURNING digest`,
+        )
+        .bind(digest, at)
+        .first();
+      return touched !== null;
+    },
+    async storing({ digest, part, at }) {
+      const noted = await db
+        .prepare(
+          `INSERT INTO stored_parts (digest, sha256, bytes, kept_at) VALUES (?, ?, ?, ?)
+           ON CONFLICT (digest, sha256) DO UPDATE SET kept_at = MAX(kept_at, excluded.kept_at)
+             WHERE collecting_at IS NULL
+           RETURNING sha256`,
+        )
+        .bind(digest, part.sha256, part.bytes, at)
+        .first();
+      return noted !== null;
+    },
+    async addPart({ digest, tenant, part, at }) {
+      await db
+        .prepare(
+          `INSERT INTO blob_parts (digest, tenant, part, bytes, sha256, at) VALUES (?, ?, ?, ?, ?, ?)
+           ON CONFLICT (digest, tenant, part) DO UPDATE SET bytes = excluded.bytes, sha256 = excluded.sha256,
+             at = excluded.at`,
+        )
+        .bind(digest, tenant, part.index, part.bytes, part.sha256, at)
+        .run();
+    },
+    async sent(digest, tenant) {
+      const { results } = await db
+        .prepare(
+          `SELECT p.part AS "index", p.bytes, p.sha256, p.at,
+             s.sha256 IS NOT NULL AND s.collecting_at IS NULL AS stored
+           FROM blob_parts p LEFT JOIN stored_parts s ON s.digest = p.digest AND s.sha256 = p.sha256
+           WHERE p.digest = ? AND p.tenant = ? ORDER BY p.part`,
+        )
+        .bind(digest, tenant)
+        .all<SentRecord>();
+      return results.map((part) => ({ ...part, stored: part.stored === 1 }));
+    },
+    async forgetPart({ digest, tenant, index }) {
+      await db
+        .prepare('DELETE FROM blob_parts WHERE digest = ? AND tenant = ? AND part = ?')
+        .bind(digest, tenant, index)
+        .run();
+    },
+    async keep({ digest, sha256s, at }) {
+      const wanted = [...new Set(sha256s)];
+      const { results } = await db
+        .prepare(
+          `UPDATE stored_parts SET kept_at = MAX(kept_at, ?)
+           WHERE digest = ? AND collecting_at IS NULL AND sha256 IN (SELECT value FROM json_each(?))
+           RETURNING sha256`,
+        )
+        .bind(at, digest, JSON.stringify(wanted))
+        .all<{ sha256: string }>();
+      return results.length === wanted.length;
+    },
+    async finish({ digest, record: made, at }) {
+      await db.batch([
+        db
+          .prepare(
+            `INSERT INTO blobs (digest, bytes, parts, created_at, touched_at) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (digest) DO UPDATE SET touched_at = excluded.touched_at, damaged_at = NULL,
+               parts = CASE WHEN blobs.damaged_at IS NOT NULL OR NOT json_valid(blobs.parts) THEN excluded.parts
+                 WHEN json_array_length(excluded.parts) < json_array_length(blobs.parts) THEN excluded.parts
+                 ELSE blobs.parts END`,
+          )
+          .bind(digest, made.bytes, JSON.stringify(made.parts), at, at),
+        // What was of the record may be looked for by who has read it before: it stays for another while.
+        db
+          .prepare(
+            `UPDATE stored_parts SET recorded = ${RECORDED},
+               kept_at = CASE WHEN recorded = 1 AND NOT ${RECORDED} THEN ? ELSE kept_at END WHERE digest = ?`,
+          )
+          .bind(at, digest),
+      ]);
+      return (await record(digest)) ?? made;
+    },
+    async hold({ digest, tenant, at }) {
+      await db
+        .prepare('INSERT INTO blob_holders (digest, tenant, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING')
+        .bind(digest, tenant, at)
+        .run();
+    },
+    async records({ cursor, limit }) {
+      const { results } = await db
+        .prepare('SELECT digest, bytes, parts FROM blobs WHERE digest > ? ORDER BY digest LIMIT ?')
+        .bind(cursor ?? '', limit)
+        .all<BlobRow>();
+      return {
+        items: readable(results, (row) => ({ digest: row.digest, record: toRecord(row) })),
+        cursor: results.length === limit ? (results.at(-1)?.digest ?? null) : null,
+      };
+    },
+    async holds(digest, tenant) {
+      const row = await db
+        .prepare(
+          `SELECT 1 AS held FROM blob_holders h JOIN blobs b ON b.digest = h.digest
+           WHERE h.digest = ? AND h.tenant = ? AND b.damaged_at IS NULL AND json_valid(b.parts)`,
+        )
+        .bind(digest, tenant)
+        .first();
+      return row !== null;
+    },
+    async markDamaged({ digest, at }) {
+      await db.prepare('UPDATE blobs SET damaged_at = ? WHERE digest = ?').bind(at, digest).run();
+    },
+  };
+}

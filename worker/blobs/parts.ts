@@ -1,0 +1,29 @@
+/** Composition of where adapters' bytes lie: R2 where it is bound, else KV. */
+import * as limits from '../limits.ts';
+import { createFallbackBlobStore } from './fallback-blob-store.ts';
+import { createKvBlobStore } from './kv-blob-store.ts';
+import type { KvNamespace } from '../platform/kv-namespace.ts';
+import { createR2BlobStore, type ObjectBucket } from './r2-blob-store.ts';
+import type { BlobStore } from './ports.ts';
+import type { WritePacing } from '../platform/write-paced.ts';
+
+/** @param params.bucket what is not there is read from KV, where it went before the bucket was bound. */
+export function createBlobs(params: {
+  kv: KvNamespace;
+  bucket: ObjectBucket | undefined;
+  pacing: WritePacing;
+}): BlobStore {
+  const { kv, bucket, pacing } = params;
+  const timeoutMs = limits.BLOB_TIMEOUT_MS;
+  const inKv = createKvBlobStore({
+    kv,
+    cacheTtl: limits.BLOB_CACHE_TTL_S,
+    recordCacheTtl: limits.BLOB_RECORD_CACHE_TTL_S,
+    retryCacheTtl: limits.BLOB_RETRY_CACHE_TTL_S,
+    timeoutMs,
+    pacing,
+  });
+  return bucket === undefined
+    ? inKv
+    : createFallbackBlobStore(createR2BlobStore({ bucket, timeoutMs, pacing }), inKv);
+}

@@ -1,0 +1,55 @@
+import type { BlobRecord } from '../../protocol/index.ts';
+import { StoreUnavailable } from '../platform/ports.ts';
+import type { BlobReading, BlobStore } from './ports.ts';
+
+/** Hashes bytes as they come by. */
+export interface Sha256 {
+  update(chunk: Uint8Array): Promise<void> | void;
+  /** Hex; the last call. */
+  digest(): Promise<string>;
+}
+
+/** A part that is not there, or does not have its hash. */
+export interface BadPart {
+  index: number;
+  was: 'missing' | 'damaged';
+}
+
+/**
+ * Reads a part as it lies in the store and compares it with its hash, in constant memory.
+ * @param onChunk sees every chunk in order, before anybody knows whether the part is good.
+ * @returns null when it is good. @throws StoreUnavailable
+ */
+export async function readPart(
+  deps: { blobs: Pick<BlobStore, 'getPart'>; createSha256: () => Sha256 },
+  params: { digest: string; index: number; part: BlobRecord['parts'][number] },
+  onChunk: (chunk: Uint8Array) => void | Promise<void>,
+  reading: BlobReading = {},
+): Promise<BadPart | null> {
+  const { digest, index, part } = params;
+  const stream = await deps.blobs.getPart(digest, { index, sha256: part.sha256 }, reading);
+  if (stream === null) return { index, was: 'missing' };
+  const hash = deps.createSha256();
+  let size = 0;
+  const chunks = stream[Symbol.asyncIterator]();
+  const next = async () => {
+    try {
+      return await chunks.next();
+    } catch (error) {
+      throw new StoreUnavailable('blobs', error);
+    }
+  };
+  try {
+    for (let read = await next(); !read.done; read = await next()) {
+      size += read.value.length;
+      if (size > part.bytes) return { index, was: 'damaged' };
+      await hash.update(read.value);
+      await onChunk(read.value);
+    }
+  } finally {
+    // Ends the read of what nobody wants any more.
+    await chunks.return?.().catch(() => undefined);
+  }
+  const good = size === part.bytes && (await hash.digest()) === part.sha256;
+  return good ? null : { index, was: 'damaged' };
+}

@@ -1,0 +1,48 @@
+import type { BlobRecord } from '../../protocol/index.ts';
+import { REPAIR_BLOB_BYTES } from '../intake/limits.ts';
+import { MAX_DEPENDENTS_TOLD, REPAIR_PAGE } from '../limits.ts';
+import { readPart, type BadPart } from './read-parts.ts';
+import { writeRecordAnew } from './write-record.ts';
+import type { Mended, RepairDeps, RepairStep } from '../registry/repair-deps.ts';
+
+/**
+ * Every finished file, read whole as it lies in the store: its record is written again where it is otherwise, and a file
+ * with a part that is lost or damaged is marked, so that who publishes it again sends it again. Told by the versions.
+ */
+export const repairBlobs: RepairStep = async (deps, { cursor, dryRun }) => {
+  const page = await deps.blobLedger.records({ cursor, limit: REPAIR_PAGE });
+  const mended: Mended[] = [];
+  let [checked, bytes] = [0, 0];
+  for (const { digest, record } of page.items) {
+    if (checked > 0 && bytes + record.bytes > REPAIR_BLOB_BYTES)
+      return { checked, mended, cursor: page.items[checked - 1]?.digest ?? null };
+    checked += 1;
+    bytes += record.bytes;
+    const was = await writeRecordAnew(deps.blobs, { digest, record, dryRun });
+    if (was !== null) mended.push(...(await told(deps, digest, { was, did: 'written' })));
+    const bad = await firstBadPart(deps, digest, record);
+    if (bad === null) continue;
+    if (!dryRun) await deps.blobLedger.markDamaged({ digest, at: deps.now() });
+    mended.push(...(await told(deps, digest, { was: bad.was, did: 'marked' })));
+  }
+  return { checked, mended, cursor: page.cursor };
+};
+
+async function firstBadPart(deps: RepairDeps, digest: string, record: BlobRecord): Promise<BadPart | null> {
+  for (const [index, part] of record.parts.entries()) {
+    const bad = await readPart(deps, { digest, index, part }, () => undefined, { fresh: true });
+    if (bad !== null) return bad;
+  }
+  return null;
+}
+
+/** One entry for each version whose own file it is; for one that is none's yet, its digest. */
+async function told(
+  { registry }: RepairDeps,
+  digest: string,
+  what: Pick<Mended, 'was' | 'did'>,
+): Promise<Mended[]> {
+  const versions = await registry.versionsOf({ digest, limit: MAX_DEPENDENTS_TOLD });
+  const ids = versions.map(({ name, version }) => `${name}@${version}`);
+  return (ids.length === 0 ? [digest] : ids).map((id) => ({ kind: 'blob', id, ...what }));
+}

@@ -1,0 +1,145 @@
+import { err, ok, type ApiError, type NameEntry, type Result } from '../../protocol/index.ts';
+import type { RequestLife } from '../registry/registry-deps.ts';
+import { manifestOf } from '../registry/write-pointer.ts';
+import {
+  ancestorsOf,
+  decoyOf,
+  modelWithdrawn,
+  registryUnavailable,
+  type ModelReference,
+} from './resolve-name.ts';
+import type { BulkIndex, Index, Lookup } from '../platform/ports.ts';
+import type { Caller } from '../access/ports.ts';
+import type { HeldGrants } from '../access/ports-grants.ts';
+import type { VersionRow } from '../registry/ports.ts';
+import { createCallerRights, type CallerRights } from '../access/caller-rights.ts';
+import { judge, seeName, type FoundAdapter, type SeeDeps, type Seen } from './see-name.ts';
+
+export type { FoundAdapter };
+
+export interface FindDeps extends SeeDeps {
+  names: BulkIndex<NameEntry>;
+  grants: Index<HeldGrants>;
+  /** By `name@version`. */
+  versions: Index<VersionRow>;
+}
+
+/**
+ * Whose ancestors may answer for a name, besides the caller's own tenant's: those of the owner of the nearest name that
+ * exists on the way up. null = there is a name, of an owner that nobody can tell; undefined = no name was met yet.
+ */
+export type Heir = string | null | undefined;
+
+/** `unusable`: unknown and forbidden come out alike. `trouble` is never taken for either. `withdrawn`: the caller may use it, but nobody is served it. */
+export type NotFound =
+  | { kind: 'unusable'; heir: Heir }
+  | { kind: 'trouble'; error: ApiError }
+  | { kind: 'withdrawn'; error: ApiError };
+
+type Named = Extract<ModelReference, { kind: 'name' | 'version' }>;
+type Found = Result<FoundAdapter, NotFound>;
+
+export interface Finder {
+  /** The very adapter that is named. @param lookup what `names` said of it, when it has been asked. */
+  exact(reference: Named, lookup?: Lookup<NameEntry> | null): Promise<Found>;
+  /**
+   * The nearest ancestors of the name that the caller may use, nearest first, at most `limit`; not empty. They end below
+   * one that is strict, below one that cannot be read now, which may be, and below one that is neither the caller's own
+   * nor the heir's: nobody's adapter answers for a name among somebody else's.
+   * @param options.heir of the name itself.
+   * @param options.skipTrouble goes past ancestors of which nobody can tell now whether the caller may use them.
+   */
+  ancestors(
+    name: string,
+    options: { limit: number; skipTrouble: boolean; heir: Heir },
+  ): Promise<Result<FoundAdapter[], NotFound>>;
+  /** May the caller use this chain? */
+  allows: CallerRights['allow'];
+}
+
+const unusable = (heir: Heir): Result<never, NotFound> => err({ kind: 'unusable', heir });
+const trouble = (error: ApiError): Result<never, NotFound> => err({ kind: 'trouble', error });
+
+/** The name whose entry is read second: what an alias stands for, or one that nobody can have. */
+const behind = (name: string, lookup: Lookup<NameEntry>): string =>
+  lookup.state === 'found' && 'alias' in lookup.value ? lookup.value.alias : decoyOf(name);
+
+/** Looks adapters up for one caller and one request. */
+export function createFinder(deps: FindDeps, caller: Caller, life: RequestLife): Finder {
+  const rights = createCallerRights(deps.grants, caller);
+
+  /** All ancestors in one read, and, only when it is needed, all that is behind them in one more. */
+  async function* climb(name: string): AsyncGenerator<Seen> {
+    const paths = ancestorsOf(name);
+    const lookups = await deps.names.getMany(paths);
+    let reading: Promise<Lookup<NameEntry>[]> | undefined;
+    const seconds = () =>
+      (reading ??= deps.names.getMany(paths.map((path, i) => behind(path, lookups[i] as Lookup<NameEntry>))));
+    for (const [i, path] of paths.entries()) {
+      const second = async () => (await seconds())[i] as Lookup<NameEntry>;
+      yield await seeName(deps, {
+        ...{ name: path, lookup: lookups[i] as Lookup<NameEntry>, rights, second },
+        life: null,
+      });
+    }
+  }
+
+  return {
+    allows: rights.allow,
+
+    async exact(reference, known) {
+      if (reference.kind === 'name') {
+        const { name } = reference;
+        const lookup = known ?? (await deps.names.get(name));
+        const second = () => deps.names.get(behind(name, lookup));
+        return foundOf(await seeName(deps, { name, lookup, rights, second, life }));
+      }
+      const pinned = await deps.versions.get(`${reference.name}@${reference.version}`);
+      if (pinned.state === 'trouble') {
+        console.error(JSON.stringify({ event: 'version_lookup_trouble', reason: pinned.reason }));
+        return trouble(registryUnavailable(pinned.retryAfterMs));
+      }
+      if (pinned.state === 'found' && pinned.value.retiredAt === null)
+        return foundOf(
+          await judge(rights, { manifest: manifestOf(pinned.value), alias: null, stale: pinned.stale }),
+        );
+      const read = await rights.asIfForbidden();
+      return read.ok ? unusable(undefined) : trouble(read.error);
+    },
+
+    async ancestors(name, { limit, skipTrouble, ...options }) {
+      let { heir } = options;
+      const found: FoundAdapter[] = [];
+      for await (const seen of climb(name)) {
+        // It may be the caller's nearest, or strict: a farther one is not to stand in for it.
+        if (seen.kind === 'trouble' && (seen.unread || seen.manifest?.strict === true || !skipTrouble))
+          return found.length > 0 ? ok(found) : trouble(seen.error);
+        const owner = ownerOf(seen);
+        if (owner === null) continue;
+        if (owner !== caller.tenant && heir !== undefined && owner !== heir) break;
+        if (heir === undefined) heir = owner;
+        if (seen.kind !== 'usable') continue;
+        if (seen.adapter.manifest.strict === true) break;
+        if (seen.adapter.manifest.withdrawn === true) continue;
+        found.push(seen.adapter);
+        if (found.length >= limit) break;
+      }
+      return found.length > 0 ? ok(found) : unusable(heir);
+    },
+  };
+}
+
+function foundOf(seen: Seen): Found {
+  if (seen.kind === 'usable') {
+    const { manifest, alias } = seen.adapter;
+    if (manifest.withdrawn !== true) return ok(seen.adapter);
+    return err({ kind: 'withdrawn', error: modelWithdrawn(alias ?? manifest.name) });
+  }
+  return seen.kind === 'trouble' ? trouble(seen.error) : unusable(seen.owner ?? undefined);
+}
+
+/** Of a name that the caller may know of; null = of none. */
+function ownerOf(seen: Seen): string | null {
+  if (seen.kind === 'unusable') return seen.owner;
+  return (seen.kind === 'usable' ? seen.adapter.manifest.owner : seen.manifest?.owner) ?? null;
+}

@@ -1,0 +1,98 @@
+import { Hono } from 'hono';
+import {
+  errorResponse,
+  type AdapterManifest,
+  type BaseInfo,
+  type Model,
+  type ModelList,
+} from '../../protocol/index.ts';
+import { MAX_LISTED_MODELS } from '../limits.ts';
+import { requireKey } from '../access/require-key.ts';
+import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../http/request-scope.ts';
+import type { Gate } from '../access/request-gate.ts';
+import { modelNotFound } from './resolve-name.ts';
+import type { Index } from '../platform/ports.ts';
+import type { KeyRecord } from '../access/ports.ts';
+import { EXACTLY, lookUpModel, type ResolveDeps } from './resolve-model.ts';
+import { usableNames } from './usable-names.ts';
+
+export interface ModelDeps extends ResolveDeps {
+  keys: Index<KeyRecord>;
+  gate: Gate;
+  /** Unix ms. */
+  now: () => number;
+}
+
+const PREFIX = '/v1/models/';
+
+const baseModel = (base: BaseInfo): Model => ({
+  id: base.id,
+  object: 'model',
+  created: 0,
+  owned_by: 'graft',
+  parent: null,
+  root: base.id,
+});
+
+const adapterModel = (
+  adapter: Pick<AdapterManifest, 'owner' | 'createdAt' | 'chain' | 'base'>,
+  /** The name, or an alias of it. */
+  id: string,
+): Model => ({
+  id,
+  object: 'model',
+  created: Math.floor(adapter.createdAt / 1000),
+  owned_by: adapter.owner,
+  parent: adapter.chain.at(-2)?.name ?? adapter.base.id,
+  root: adapter.base.id,
+});
+
+/** `GET /v1/models?prefix=&after=` and `GET /v1/models/<name>`, the slashes of a name raw or encoded. */
+export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  const known = requireKey(deps);
+
+  routes.get('/v1/models', known, async (context) => {
+    const caller = context.get('caller');
+    const prefix = query(context, 'prefix') ?? '';
+    const after = query(context, 'after') ?? '';
+    const base = await deps.origins.base();
+    const data: Model[] =
+      base.ok && after === '' && base.value.id.startsWith(prefix) ? [baseModel(base.value)] : [];
+    const wanted = MAX_LISTED_MODELS - data.length;
+    const rights = { ...caller, grants: await deps.grantLedger.usableBy(caller.tenant) };
+    const { names, more } = await usableNames(deps, rights, {
+      prefix,
+      after: base.ok && after === base.value.id ? '' : after,
+      wanted,
+    });
+    data.push(...names.map(({ name, version }) => adapterModel(version, name)));
+    return context.json({
+      object: 'list',
+      data,
+      has_more: more !== null,
+      ...(more === null ? {} : { after: more }),
+    } satisfies ModelList);
+  });
+  routes.all('/v1/models', methodNotAllowed('GET'));
+
+  routes.get(`${PREFIX}*`, known, async (context) => {
+    const raw = context.req.path.slice(PREFIX.length);
+    let model: string;
+    try {
+      model = decodeURIComponent(raw);
+    } catch {
+      return fail(modelNotFound(raw, []));
+    }
+    const resolved = await (
+      await lookUpModel(deps, model)
+    )(context.get('caller'), EXACTLY, requestLife(context));
+    if (!resolved.ok) return fail(resolved.error);
+    const { manifest } = resolved.value.resolution;
+    if (manifest !== null) return context.json(adapterModel(manifest, model));
+    const base = await deps.origins.base();
+    return base.ok ? context.json(baseModel(base.value)) : errorResponse(base.error);
+  });
+  routes.all(`${PREFIX}*`, methodNotAllowed('GET'));
+  return routes;
+}

@@ -1,0 +1,27 @@
+import type { ChatCompletionRequest, ResponseRequest, TextCompletionRequest } from '../../protocol/index.ts';
+import type { TokenCounts } from '../metering/ports.ts';
+
+/**
+ * The most tokens that a request can use: what is counted for one whose client left it when its origin does not say what
+ * it used, so that leaving is never cheaper than staying. A token of the prompt is a byte of the body at least, a prompt
+ * and each of its answers fit the context together, and an answer ends at its limit.
+ * @param room the context of the base, tokens.
+ */
+export function mostTokens(
+  request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest,
+  room: number,
+): TokenCounts {
+  const bytes = new TextEncoder().encode(JSON.stringify(request)).length;
+  const limit = limitOf(request);
+  const promptTokens = Math.min(bytes, Math.max(0, room - (limit ?? 0)));
+  const answers = 'n' in request ? (request.n ?? 1) : 1;
+  // Without a limit each answer fills what the prompt leaves of the context.
+  const completionTokens = limit === null ? answers * room - promptTokens : answers * Math.min(limit, room);
+  return { promptTokens, completionTokens };
+}
+
+function limitOf(request: ChatCompletionRequest | TextCompletionRequest | ResponseRequest): number | null {
+  if ('input' in request) return request.max_output_tokens ?? null;
+  const chatLimit = 'messages' in request ? request.max_completion_tokens : null;
+  return chatLimit ?? request.max_tokens ?? null;
+}

@@ -1,0 +1,290 @@
+import { Hono } from 'hono';
+import {
+  ok,
+  parseChatCompletion,
+  parseResponse,
+  parseTextCompletion,
+  takeEdgeFields,
+  USAGE_HEADER,
+  type ApiError,
+  type ChatCompletionRequest,
+  type EdgeRequest,
+  type ResponseRequest,
+  type Result,
+  type TextCompletionRequest,
+} from '../../protocol/index.ts';
+import {
+  fail,
+  keepAlive,
+  methodNotAllowed,
+  requestLife,
+  type AppContext,
+  type AppEnv,
+} from '../http/request-scope.ts';
+import type { AskedOrigin, CompletionCall } from '../origins/client.ts';
+import type { ExposureTokens } from '../experiments/exposure-token.ts';
+import { isRepeatable } from '../experiments/disagreement.ts';
+import { outcomeValues } from '../experiments/outcome.ts';
+import { endUser, USER_HEADER } from '../experiments/unit-of.ts';
+import type { ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
+import type { CompletionEnding, CompletionMeter, MeteredAnswer } from '../metering/ports.ts';
+import type { Caller } from '../access/ports.ts';
+import { UNKNOWN_CONTEXT_TOKENS } from '../limits.ts';
+import { mostTokens } from './most-tokens.ts';
+import { serverTiming } from '../http/server-timing.ts';
+import { answerOrStandIn } from './answer-or-stand-in.ts';
+import { comeIn, type DoorDeps, type Visit } from './door.ts';
+import { lookUpModel, type PendingModel, type Resolution, type ResolveDeps } from './resolve-model.ts';
+import { takePart, type Part, type Shadow, type TakePartDeps } from '../experiments/take-part.ts';
+
+export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
+  meter: CompletionMeter;
+  exposureTokens: ExposureTokens;
+  experimentSink: ExperimentSink;
+  shadows: ShadowRunner;
+}
+
+/** The base model, as usage has it. */
+const BASE = { name: 'base', version: 0 };
+
+type Path = CompletionCall['path'];
+type Parse = (
+  body: unknown,
+) => Result<ChatCompletionRequest | TextCompletionRequest | ResponseRequest, ApiError>;
+
+/** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`. */
+export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  const add = (path: Path, parse: Parse) => {
+    routes.post(path, (context) => complete(deps, context, path, parse));
+    routes.all(path, methodNotAllowed('POST'));
+  };
+  add('/v1/chat/completions', parseChatCompletion);
+  add('/v1/completions', parseTextCompletion);
+  add('/v1/responses', parseResponse);
+  return routes;
+}
+
+async function complete(
+  deps: CompletionDeps,
+  context: AppContext,
+  path: Path,
+  parse: Parse,
+): Promise<Response> {
+  const request = context.req.raw;
+  const trace = context.get('trace');
+  // The key is looked up while the body arrives and the name is looked up; it speaks first all the same.
+  const visit = comeIn(deps, request);
+  const asking = trace.time('key', visit.asking);
+  const prepared = await prepare(deps, visit, parse);
+  const caller = await asking;
+  if (!caller.ok) return fail(caller.error);
+  const { tenant, keyId } = caller.value;
+  trace.note({ tenant, keyId });
+  if (!prepared.ok) {
+    const refusal = fail(prepared.error);
+    visit.refused({ tenant, status: refusal.status, names: 0 });
+    return refusal;
+  }
+  const taking: Taking = { part: null, stoodIn: false };
+  const response = await deps.meter.measure({
+    caller: caller.value,
+    requestId: context.get('requestId'),
+    gone: request.signal,
+    keepAlive: (work) => keepAlive(context, work),
+    run: (signal) => serve(deps, context, { path, caller: caller.value, ...prepared.value, signal, taking }),
+    onEnd(ending) {
+      trace.finish(ending);
+      recordExposure(deps, context, taking, ending);
+    },
+  });
+  const names = 1 + prepared.value.edge.adapters.length;
+  visit.refused({ tenant, status: response.status, names });
+  return response;
+}
+
+/** The request's part in an experiment, found out while it is served. */
+interface Taking {
+  part: Part | null;
+  /** Something else answered in the variant's place. */
+  stoodIn: boolean;
+}
+
+function recordExposure(
+  deps: CompletionDeps,
+  context: AppContext,
+  { part, stoodIn }: Taking,
+  ending: CompletionEnding,
+): void {
+  if (part === null || !part.counted) return;
+  const at = deps.now();
+  const { startedAt } = context.get('trace');
+  const ttftMs = (ending.firstAt ?? at) - startedAt;
+  const values = outcomeValues({ ...ending, ttftMs, latencyMs: at - startedAt, stoodIn });
+  if (values === null) return;
+  const { experiment, seed, variant, unit } = part;
+  deps.experimentSink.record({ experiment, seed, variant, unit, at, values, shadow: false }, (work) =>
+    keepAlive(context, work),
+  );
+}
+
+/** Beside the question to the caller's quota, which may abort `signal`. */
+async function serve(
+  deps: CompletionDeps,
+  context: AppContext,
+  call: {
+    path: Path;
+    caller: Caller;
+    body: ChatCompletionRequest | TextCompletionRequest | ResponseRequest;
+    edge: EdgeRequest;
+    resolve: PendingModel;
+    signal: AbortSignal;
+    taking: Taking;
+  },
+): Promise<MeteredAnswer> {
+  const { path, caller, body, edge, resolve, signal, taking } = call;
+  const unserved = (error: ApiError): MeteredAnswer => ({ response: fail(error), note: null, served: null });
+  const trace = context.get('trace');
+  const participant = {
+    caller,
+    requestId: context.get('requestId'),
+    user: endUser({
+      safetyIdentifier: body.safety_identifier,
+      user: body.user,
+      header: context.req.header(USER_HEADER),
+    }),
+    header: (name: string) => context.req.header(name) ?? null,
+  };
+  const finding = async () => {
+    const resolved = await resolve(caller, edge, requestLife(context));
+    return resolved.ok ? ok(await takePart(deps, participant, resolved.value)) : resolved;
+  };
+  const found = await trace.time('name', finding());
+  if (!found.ok) return unserved(found.error);
+  const { resolved, part, shadow } = found.value;
+  taking.part = part;
+  if (part !== null) trace.note({ experiment: part.experiment, variant: part.variant });
+  const common = {
+    ...{ path, request: body, model: body.model, requestId: participant.requestId },
+    keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
+  };
+  let asked: AskedOrigin | null = null;
+  const { resolution, answer } = await answerOrStandIn(resolved, ({ manifest, chain }) =>
+    trace.time(
+      'origin',
+      deps.origins.complete({
+        ...{ ...common, manifest, chain, tenant: caller.tenant, signal },
+        onAsked: (last) => (asked = last),
+      }),
+    ),
+  );
+  const used = usedBy(deps, body, asked);
+  taking.stoodIn = resolution !== resolved.resolution;
+  const { manifest } = resolution;
+  const served = manifest === null ? BASE : { name: manifest.name, version: manifest.version };
+  trace.note({ ...served, chainId: resolution.chainId, stream: body.stream === true });
+  if (!answer.ok) return { ...unserved(answer.error), served, ...used };
+  const { response, ended, origin, tried } = answer.value;
+  const note = response.headers.get(USAGE_HEADER);
+  // What stood in for an adapter says nothing of how another one agrees with it.
+  const compare = shadow?.compare === true && !taking.stoodIn && isRepeatable(body);
+  const sent =
+    shadow === null
+      ? response.body
+      : runShadow(deps, common, { ...shadow, compare, answer: { response, note } });
+  const headers = labels(caller, resolution);
+  if (part !== null) {
+    headers.set('x-graft-experiment', part.experiment);
+    headers.set('x-graft-variant', part.variant);
+    if (part.counted && response.ok && !taking.stoodIn)
+      headers.set('x-graft-exposure', await exposureOf(deps, caller, part));
+  }
+  headers.set('x-graft-origin', origin.id);
+  headers.set('server-timing', serverTiming(trace, response.headers.get('server-timing')));
+  const degraded = headers.get('x-graft-degraded');
+  trace.note({ origin: origin.id, tried, ...(degraded === null ? {} : { degraded }) });
+  for (const name of ['content-type', 'retry-after', 'retry-after-ms', 'x-should-retry']) {
+    const value = response.headers.get(name);
+    if (value !== null) headers.set(name, value);
+  }
+  // Caches and proxies must neither keep nor collect a stream.
+  headers.set('cache-control', 'no-store');
+  headers.set('x-accel-buffering', 'no');
+  return {
+    response: new Response(sent, { status: response.status, headers }),
+    note,
+    ended,
+    served,
+    ...used,
+  };
+}
+
+/** @param asked the origin that was asked last, and so the one that may have run it. */
+function usedBy(
+  deps: CompletionDeps,
+  body: Parameters<typeof mostTokens>[0],
+  asked: AskedOrigin | null,
+): Pick<MeteredAnswer, 'used'> {
+  if (asked === null) return {};
+  return {
+    async used() {
+      const tokens = await asked.used();
+      if (tokens !== null) return { exact: true, tokens };
+      const base = await deps.origins.base();
+      return {
+        exact: false,
+        tokens: mostTokens(body, base.ok ? base.value.context : UNKNOWN_CONTEXT_TOKENS),
+      };
+    },
+  };
+}
+
+const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Promise<string> => {
+  const { experiment, version, variant, unit } = part;
+  return deps.exposureTokens.issue({ tenant, experiment, version, variant, unit, at: deps.now() });
+};
+
+/** Its work counts for the tenant that wants it: at the origin too a shadow takes nothing from the caller's share. */
+function runShadow(
+  deps: CompletionDeps,
+  common: Pick<CompletionCall, 'path' | 'request' | 'model' | 'requestId' | 'keepAlive'>,
+  shadow: Shadow & { answer: Pick<MeteredAnswer, 'response' | 'note'> },
+): Response['body'] {
+  const { manifest, owner, compare, answer, ...event } = shadow;
+  return deps.shadows.run({
+    ...{ event, answer, compare },
+    keepAlive: common.keepAlive,
+    async ask(signal) {
+      const own = await deps.origins.complete({ ...common, manifest, tenant: owner, signal });
+      if (!own.ok) return { response: fail(own.error), note: null };
+      const { response } = own.value;
+      return { response, note: response.headers.get(USAGE_HEADER) };
+    },
+  });
+}
+
+async function prepare(deps: CompletionDeps, visit: Visit, parse: Parse) {
+  const json = await visit.read();
+  if (!json.ok) return json;
+  const taken = takeEdgeFields(json.value);
+  if (!taken.ok) return taken;
+  const { edge, rest } = taken.value;
+  const body = parse(rest);
+  if (!body.ok) return body;
+  return ok({ body: body.value, edge, resolve: await lookUpModel(deps, body.value.model) });
+}
+
+/** What the client is told of what served it. */
+function labels(caller: Caller, resolution: Resolution): Headers {
+  const { manifest, chainId, composed, alias, inherited, degraded } = resolution;
+  const headers = new Headers({
+    'x-graft-adapter': manifest === null ? 'base' : `${manifest.name}@${manifest.version}`,
+    'x-graft-chain': chainId,
+  });
+  if (composed.length > 0) headers.set('x-graft-composed', composed.join(', '));
+  if (alias !== null) headers.set('x-graft-alias', alias);
+  if (inherited) headers.set('x-graft-inherited', 'true');
+  const stale = caller.stale || resolution.stale;
+  if (degraded !== null || stale) headers.set('x-graft-degraded', degraded ?? 'stale');
+  return headers;
+}

@@ -1,0 +1,77 @@
+import type { Experiment, ExperimentTargeting, ExperimentVariant } from '../../protocol/index.ts';
+import { border, bucketOf, inRange, variantRanges, type BucketRange } from './bucket.ts';
+
+/** Of one request. */
+export interface Candidate {
+  /** See `unitOf`. */
+  unit: string;
+  tenant: string;
+  /** The name that was asked for; an alias or a name below the experiment's may lead to it. */
+  name: string;
+  /** By a header's name in lower case; null when the request has none. */
+  header: (name: string) => string | null;
+}
+
+/** Why a request gets the name's live version. */
+export type NotAssigned =
+  'not_running' | 'killed' | 'not_targeted' | 'held_out' | 'other_range' | 'not_covered';
+
+export type Assignment =
+  | {
+      kind: 'variant';
+      variant: ExperimentVariant;
+      /** false = a tester, of whom nothing is recorded. */
+      counted: boolean;
+    }
+  | { kind: 'none'; reason: NotAssigned };
+
+/** Seeds of their own: who is held out of one experiment must not depend on who is treated in another. */
+const namespaceSeed = (name: string): string => `__namespace/${name}`;
+const holdoutSeed = (name: string): string => `__holdout/${name}`;
+
+const none = (reason: NotAssigned): Assignment => ({ kind: 'none', reason });
+
+/** Which variant the request gets. Pure: the same document and candidate give the same answer everywhere. */
+export function assignVariant(experiment: Experiment, candidate: Candidate): Assignment {
+  if (experiment.status !== 'running' && experiment.status !== 'ramping') return none('not_running');
+  if (experiment.killed) return none('killed');
+  const { unit } = candidate;
+  const override = experiment.overrides.find((entry) => entry.unit === unit);
+  if (override !== undefined) return assigned(experiment, override.variant, false);
+  if (!isTargeted(experiment.targeting, candidate)) return none('not_targeted');
+  const { holdout, namespace } = experiment;
+  if (holdout !== undefined && bucketOf(holdoutSeed(holdout.name), unit) < border(holdout.share))
+    return none('held_out');
+  if (namespace !== undefined) {
+    const range = { from: border(namespace.range[0]), to: border(namespace.range[1]) };
+    if (!inRange(bucketOf(namespaceSeed(namespace.name), unit), range)) return none('other_range');
+  }
+  const bucket = bucketOf(experiment.seed, unit);
+  const place = rangesOf(experiment).findIndex((range) => inRange(bucket, range));
+  const variant = experiment.variants[place];
+  return variant === undefined ? none('not_covered') : { kind: 'variant', variant, counted: true };
+}
+
+export function rangesOf({ variants, coverage }: Pick<Experiment, 'variants' | 'coverage'>): BucketRange[] {
+  return variantRanges(
+    variants.map(({ weight }) => weight),
+    coverage,
+  );
+}
+
+function assigned({ variants }: Experiment, key: string, counted: boolean): Assignment {
+  const variant = variants.find((candidate) => candidate.key === key);
+  return variant === undefined ? none('not_covered') : { kind: 'variant', variant, counted };
+}
+
+function isTargeted(targeting: ExperimentTargeting | undefined, candidate: Candidate): boolean {
+  if (targeting === undefined) return true;
+  const { tenants, name_prefix: prefix, headers } = targeting;
+  if (tenants !== undefined && !tenants.includes(candidate.tenant)) return false;
+  if (prefix !== undefined && candidate.name !== prefix && !candidate.name.startsWith(`${prefix}/`))
+    return false;
+  return (headers ?? []).every(({ name, values }) => {
+    const value = candidate.header(name);
+    return value !== null && values.includes(value);
+  });
+}

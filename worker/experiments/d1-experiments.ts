@@ -1,0 +1,258 @@
+import { err, isLive, ok, type Result } from '../../protocol/index.ts';
+import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
+import { pinsJson, toExperiment, type ExperimentRecord } from './d1-experiment-rows.ts';
+import { looksOf } from './d1-looks.ts';
+import { NAME, toName, type NameRecord } from '../registry/d1-registry-rows.ts';
+import { readable } from '../platform/read-row.ts';
+import type { ExperimentLedger, ExperimentNote, ExperimentRow } from './ports.ts';
+import type { Conflict } from '../registry/ports.ts';
+
+/** What must not be true when the change is made. */
+interface Guard {
+  sql: string;
+  values: (string | number)[];
+}
+
+/** Live experiments that may have a unit in common with another's range. */
+const OVERLAPPING = `SELECT o.id FROM experiments o
+  WHERE o.status IN ('running', 'ramping') AND o.id <> ? AND o.owner = ?
+    AND json_extract(o.document, '$.namespace.name') = ?
+    AND json_extract(o.document, '$.namespace.range[0]') < ?
+    AND json_extract(o.document, '$.namespace.range[1]') > ?`;
+const overlappingValues = (of: Parameters<ExperimentLedger['overlapping']>[0]): (string | number)[] => {
+  const { name, range } = of.namespace;
+  return [of.except, of.owner, name, range[1], range[0]];
+};
+
+export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
+  /** Where a guard holds, the actor is NULL, which the column does not take: the whole transaction fails. */
+  const history = (
+    { id, document: { name } }: ExperimentRow,
+    note: ExperimentNote,
+    guards: readonly Guard[],
+    flip?: { to: number },
+  ): SqlStatement =>
+    db
+      .prepare(
+        // eslint-disable-next-line no-restricted-syntax -- guards are constants of this file; the values are bound
+        `INSERT INTO history (name, sequence, at, actor, owner, action, from_version, to_version, target, why)
+         SELECT n.name, n.sequence + 1, ?,
+           CASE WHEN ${guards.map(({ sql }) => sql).join(' OR ')} THEN NULL ELSE ? END,
+           n.owner, ?, n.version, ?, ?, ?
+         FROM names n WHERE n.name = ?`,
+      )
+      .bind(
+        note.at,
+        ...guards.flatMap(({ values }) => values),
+        note.actor,
+        note.action,
+        flip?.to ?? null,
+        id,
+        note.why,
+        name,
+      );
+
+  /** Whoever has read the name before this finds it changed. */
+  const nameRow = ({ document: { name } }: ExperimentRow, flip?: { to: number }): SqlStatement =>
+    db
+      .prepare('UPDATE names SET sequence = sequence + 1, version = COALESCE(?, version) WHERE name = ?')
+      .bind(flip?.to ?? null, name);
+
+  const versions = ({ id, document }: ExperimentRow): SqlStatement[] => [
+    db.prepare('DELETE FROM experiment_versions WHERE experiment = ?').bind(id),
+    db
+      .prepare(
+        `INSERT OR IGNORE INTO experiment_versions (name, version, experiment)
+         SELECT json_extract(value, '$.name'), json_extract(value, '$.version'), ? FROM json_each(?)`,
+      )
+      .bind(id, pinsJson(document)),
+  ];
+
+  async function change(statements: SqlStatement[], name: string): Promise<Result<null, Conflict>> {
+    try {
+      await db.batch(statements);
+      return ok(null);
+    } catch (error) {
+      if (!isUniqueViolation(error)) throw error;
+      const row = await db.prepare(`${NAME} WHERE name = ?`).bind(name).first<NameRecord>();
+      return err({ kind: 'conflict', name: row && toName(row) });
+    }
+  }
+
+  const many = async (statement: SqlStatement): Promise<ExperimentRow[]> =>
+    readable((await statement.all<ExperimentRecord>()).results, toExperiment);
+  const one = async (statement: SqlStatement): Promise<ExperimentRow | null> => {
+    const record = await statement.first<ExperimentRecord>();
+    return record && toExperiment(record);
+  };
+
+  return {
+    ...looksOf(db),
+
+    create({ row, note }) {
+      const { document } = row;
+      return change(
+        [
+          history(row, note, [namesRetired(row)]),
+          nameRow(row),
+          db
+            .prepare(
+              `INSERT INTO experiments (id, name, owner, version, status, seed, seeds, document, created_at,
+                created_by, started_at, coverage_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+            )
+            .bind(
+              row.id,
+              document.name,
+              row.owner,
+              document.version,
+              document.status,
+              document.seed,
+              JSON.stringify(row.seeds),
+              JSON.stringify(document),
+              row.createdAt,
+              row.createdBy,
+              row.startedAt,
+              row.coverageAt,
+            ),
+          ...versions(row),
+        ],
+        document.name,
+      );
+    },
+
+    save({ row, note, flip }) {
+      const { document } = row;
+      return change(
+        [
+          history(row, note, guardsOf(row, flip), flip),
+          nameRow(row, flip),
+          db
+            .prepare(
+              `UPDATE experiments SET version = ?, status = ?, evaluation = CASE WHEN seed = ? THEN evaluation END,
+                 seed = ?, seeds = ?, document = ?, started_at = ?, coverage_at = ? WHERE id = ?`,
+            )
+            .bind(
+              document.version,
+              document.status,
+              document.seed,
+              document.seed,
+              JSON.stringify(row.seeds),
+              JSON.stringify(document),
+              row.startedAt,
+              row.coverageAt,
+              row.id,
+            ),
+          ...versions(row),
+        ],
+        document.name,
+      );
+    },
+
+    get: (id) => one(db.prepare('SELECT * FROM experiments WHERE id = ?').bind(id)),
+    ofName: (name) =>
+      one(db.prepare("SELECT * FROM experiments WHERE name = ? AND status <> 'archived'").bind(name)),
+
+    async list({ owner, name, status = null, cursor, limit }) {
+      // Only what is asked for stands in the query, so that SQLite finds the index.
+      const wanted: [sql: string, value: string | null][] = [
+        ['owner = ?', owner],
+        ['name = ?', name],
+        ['status = ?', status],
+        ['(created_at, id) < (SELECT c.created_at, c.id FROM experiments c WHERE c.id = ?)', cursor],
+      ];
+      const given = wanted.flatMap(([sql, value]) => (value === null ? [] : [{ sql, value }]));
+      const where = given.length === 0 ? '' : `WHERE ${given.map(({ sql }) => sql).join(' AND ')}`;
+      const { results } = await db
+        // eslint-disable-next-line no-restricted-syntax -- made of the constants above; the values are bound
+        .prepare(`SELECT * FROM experiments ${where} ORDER BY created_at DESC, id DESC LIMIT ?`)
+        .bind(...given.map(({ value }) => value), limit)
+        .all<ExperimentRecord>();
+      return {
+        items: readable(results, toExperiment),
+        cursor: results.length === limit ? (results.at(-1)?.id ?? null) : null,
+      };
+    },
+
+    async inTurn({ at, limit }) {
+      const rows = await many(
+        db
+          .prepare(
+            `UPDATE experiments SET attended_at = ? WHERE id IN (
+               SELECT id FROM experiments WHERE status IN ('running', 'ramping')
+               ORDER BY attended_at, id LIMIT ?) RETURNING *`,
+          )
+          .bind(at, limit),
+      );
+      // RETURNING gives them in no order (sqlite.org/lang_returning.html).
+      return rows.sort((a, b) => (a.id < b.id ? -1 : 1));
+    },
+
+    async overlapping(of) {
+      const { results } = await db
+        .prepare(`${OVERLAPPING} ORDER BY o.id`)
+        .bind(...overlappingValues(of))
+        .all<{ id: string }>();
+      return results.map(({ id }) => id);
+    },
+
+    async written({ id, version }) {
+      await db
+        .prepare('UPDATE experiments SET written_version = MAX(written_version, ?) WHERE id = ?')
+        .bind(version, id)
+        .run();
+    },
+
+    behind: (limit) =>
+      many(
+        db
+          .prepare(
+            `SELECT * FROM experiments WHERE started_at IS NOT NULL AND written_version < version
+             ORDER BY id LIMIT ?`,
+          )
+          .bind(limit),
+      ),
+
+    async using({ name, version, owner }) {
+      const { results } = await db
+        .prepare(
+          `SELECT e.id FROM experiment_versions u JOIN experiments e ON e.id = u.experiment
+           WHERE u.name = ? AND u.version = ? AND e.owner = ? AND e.status <> 'archived' ORDER BY e.id`,
+        )
+        .bind(name, version, owner)
+        .all<{ id: string }>();
+      return results.map(({ id }) => id);
+    },
+  };
+}
+
+const namesRetired = ({ document }: ExperimentRow): Guard => ({
+  sql: `EXISTS (
+    SELECT 1 FROM json_each(?) pin JOIN versions v ON v.name = json_extract(pin.value, '$.name')
+      AND v.version = json_extract(pin.value, '$.version')
+    WHERE v.retired_at IS NOT NULL OR v.withdrawn_at IS NOT NULL)`,
+  values: [pinsJson(document)],
+});
+
+function guardsOf(row: ExperimentRow, flip: { to: number } | undefined): Guard[] {
+  const { document, id, owner } = row;
+  const guards: Guard[] = [
+    {
+      sql: 'NOT EXISTS (SELECT 1 FROM experiments e WHERE e.id = ? AND e.version = ?)',
+      values: [id, document.version - 1],
+    },
+  ];
+  // An end, or the kill switch, is never refused because of what became of the adapters.
+  const ends = document.status === 'decided' || document.status === 'archived' || document.killed;
+  if (!ends) guards.push(namesRetired(row));
+  if (flip !== undefined)
+    guards.push({
+      sql: `NOT EXISTS (SELECT 1 FROM versions v WHERE v.name = ? AND v.version = ? AND v.retired_at IS NULL)`,
+      values: [document.name, flip.to],
+    });
+  if (isLive(document) && document.namespace !== undefined)
+    guards.push({
+      sql: `EXISTS (${OVERLAPPING})`,
+      values: overlappingValues({ except: id, owner, namespace: document.namespace }),
+    });
+  return guards;
+}

@@ -1,0 +1,144 @@
+import { Hono } from 'hono';
+import {
+  AUTOMATIC_METRICS,
+  err,
+  FeedbackRequest,
+  metricOf,
+  ok,
+  type ApiError,
+  type Experiment,
+  type FeedbackAnswer,
+  type Result,
+} from '../../protocol/index.ts';
+import type { Exposure, ExposureProblem, ExposureTokens } from './exposure-token.ts';
+import { EXPOSURE_LIFE_MS } from './limits.ts';
+import { MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from '../limits.ts';
+import { requireKey } from '../access/require-key.ts';
+import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { logLine } from '../log.ts';
+import type { Gate } from '../access/request-gate.ts';
+import { registryUnavailable } from '../completions/resolve-name.ts';
+import type { Index, Lookup } from '../platform/ports.ts';
+import type { KeyRecord } from '../access/ports.ts';
+import type { ExperimentEntry, ExperimentTallies } from './ports.ts';
+import { readInput } from '../http/parse-input.ts';
+
+export interface FeedbackDeps {
+  keys: Index<KeyRecord>;
+  gate: Gate;
+  experiments: Index<ExperimentEntry>;
+  exposureTokens: ExposureTokens;
+  tallies: Pick<ExperimentTallies, 'feedback'>;
+  /** Unix ms. */
+  now: () => number;
+}
+
+const PATH = '/v1/feedback';
+
+/** `POST /v1/feedback`: what an application, or its user, thinks of an answer that belongs to an experiment. */
+export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
+  const { experiments, exposureTokens, tallies, now } = deps;
+  const routes = new Hono<AppEnv>();
+  routes.post(PATH, requireKey(deps), async (context) => {
+    const { tenant } = context.get('caller');
+    const input = await readInput(context.req.raw, FeedbackRequest, MAX_FEEDBACK_BODY_BYTES);
+    if (!input.ok) return fail(input.error);
+    const at = now();
+    const opened = await exposureTokens.open(input.value.exposure, { tenant, now: at });
+    if (!opened.ok) return fail(exposureError(opened.error));
+    const exposure = opened.value;
+    const document = documentOf(await experiments.get(exposure.experiment), exposure);
+    if (!document.ok) return fail(document.error);
+    const { metric, value } = input.value;
+    const before = input.value.before ?? null;
+    const problem = valueProblem(document.value, { metric, value, before });
+    if (problem !== null) return fail(problem);
+    const { name, seed } = document.value;
+    const { experiment, version, variant, unit } = exposure;
+    const status = await tallies.feedback(experiment, {
+      token: exposure.id,
+      expiresAt: exposure.at + EXPOSURE_LIFE_MS,
+      ...{ seed, variant, unit, metric, value, before, at },
+    });
+    if (status === 'counted')
+      context.get('trace').note({
+        feedback: { name, experiment, version, variant, metric, value, unit },
+      });
+    return context.json({ object: 'graft.feedback', status } satisfies FeedbackAnswer);
+  });
+  routes.all(PATH, methodNotAllowed('POST'));
+  return routes;
+}
+
+const NOT_OURS = "Send the header 'x-graft-exposure' of the answer that is rated, as it came.";
+
+function exposureError(problem: ExposureProblem): ApiError {
+  const param = 'exposure';
+  switch (problem.kind) {
+    case 'malformed':
+      return { code: 'exposure_malformed', message: `This is no exposure token. ${NOT_OURS}`, param };
+    case 'forged':
+      return {
+        code: 'exposure_forged',
+        message: `This exposure token was not made here, or was changed since. ${NOT_OURS}`,
+        param,
+      };
+    case 'other_tenant':
+      return {
+        code: 'exposure_of_another_tenant',
+        message: 'The rated answer was given to another tenant; use a key of that tenant.',
+        param,
+      };
+    case 'expired':
+      return {
+        code: 'exposure_expired',
+        message: `Feedback on this answer was taken until ${new Date(problem.expiredAt).toISOString()}.`,
+        param,
+      };
+  }
+}
+
+const over: ApiError = {
+  code: 'experiment_over',
+  message: 'The experiment of the rated answer is over and put away; nothing is counted any more.',
+  param: 'exposure',
+};
+
+/** Also of a decided experiment feedback counts: it rates answers from before. */
+function documentOf(found: Lookup<ExperimentEntry>, exposure: Exposure): Result<Experiment, ApiError> {
+  if (found.state === 'trouble') {
+    logLine('experiment_lookup_trouble', { experiment: exposure.experiment, reason: found.reason });
+    return err(registryUnavailable(found.retryAfterMs));
+  }
+  if (found.state !== 'found' || found.value.document.status === 'archived') return err(over);
+  return ok(found.value.document);
+}
+
+const refuse = (param: 'metric' | 'value' | 'before', message: string): ApiError => ({
+  code: 'invalid_request',
+  message: `Invalid value for '${param}': ${message}`,
+  param,
+});
+
+/** @returns why the value cannot be counted, or null. */
+function valueProblem(
+  document: Experiment,
+  told: { metric: string; value: number; before: number | null },
+): ApiError | null {
+  const automatic = new Set(AUTOMATIC_METRICS.map(({ key }) => key));
+  const reported = document.metrics.filter(({ key }) => !automatic.has(key)).map(({ key }) => `'${key}'`);
+  const has = reported.length === 0 ? 'no metric that is reported' : reported.join(', ');
+  if (automatic.has(told.metric))
+    return refuse('metric', `'${told.metric}' is recorded by the edge itself; the experiment has ${has}.`);
+  const metric = metricOf(document, told.metric);
+  if (metric === undefined)
+    return refuse('metric', `the experiment has no metric '${told.metric}'; it has ${has}.`);
+  const [low, high] = metric.kind === 'proportion' ? [0, 1] : [-MAX_FEEDBACK_VALUE, MAX_FEEDBACK_VALUE];
+  const isWithin = (value: number) => value >= low && value <= high;
+  for (const param of ['value', 'before'] as const) {
+    const value = told[param];
+    if (value !== null && !isWithin(value))
+      return refuse(param, `'${metric.key}' is a ${metric.kind}, between ${low} and ${high}.`);
+  }
+  return null;
+}

@@ -1,0 +1,102 @@
+import {
+  err,
+  ok,
+  sameJson,
+  type Experiment,
+  type ExperimentStatus,
+  type Result,
+} from '../../protocol/index.ts';
+
+/** Why a change of the document is refused, and what to do instead. */
+export interface IllegalChange {
+  /** The field at fault. */
+  field: string;
+  reason: string;
+}
+
+/** Where an experiment can go from each status. Standing still is always allowed but for the archive. */
+const NEXT: Record<ExperimentStatus, readonly ExperimentStatus[]> = {
+  draft: ['draft', 'running', 'ramping', 'archived'],
+  running: ['running', 'ramping', 'decided'],
+  ramping: ['ramping', 'running', 'decided'],
+  decided: ['decided', 'archived'],
+  archived: [],
+};
+
+const isLive = ({ status }: Experiment): boolean => status === 'running' || status === 'ramping';
+
+/**
+ * May `after` follow `before`? While an experiment is live, whatever would move a unit from one variant to another, or
+ * out, or change what a result means, needs a new seed: then units are dealt anew and results begin at nothing.
+ * @param usedSeeds all seeds that this experiment has had: an old one would mix old results with new ones.
+ */
+export function legalChange(
+  before: Experiment,
+  after: Experiment,
+  usedSeeds: readonly string[] = [],
+): Result<void, IllegalChange> {
+  const refuse = (field: string, reason: string): Result<void, IllegalChange> => err({ field, reason });
+  if (after.name !== before.name)
+    return refuse('name', 'an experiment stays with its name; make another one for the other name');
+  if (after.version !== before.version + 1)
+    return refuse('version', `the next version is ${before.version + 1}; read the experiment again`);
+  if (!NEXT[before.status].includes(after.status))
+    return refuse('status', `an experiment cannot go from ${before.status} to ${after.status}`);
+  if (after.seed !== before.seed) {
+    if (usedSeeds.includes(after.seed)) return refuse('seed', 'this seed was used before; take another one');
+    if (before.status === 'decided') return refuse('seed', 'the experiment is decided; make another one');
+    return ok(undefined);
+  }
+  if (before.status === 'draft') return ok(undefined);
+  if (before.status === 'decided') return decidedChange(before, after);
+  const frozen = FROZEN.find(({ of }) => !sameJson(of(before), of(after)));
+  if (frozen !== undefined)
+    return refuse(frozen.field, `${frozen.why}; give a new seed, which begins anew, or leave it as it was`);
+  if (after.coverage < before.coverage && isLive(after))
+    return refuse(
+      'coverage',
+      'less coverage would take units out of the variant that they are used to; set killed, or give a new seed',
+    );
+  return ok(undefined);
+}
+
+/** What may not change under one seed once units have been assigned. Metrics but the first may. */
+const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown; why: string }[] = [
+  { field: 'unit', of: ({ unit }) => unit, why: 'another unit would assign everybody anew' },
+  {
+    field: 'variants',
+    of: ({ variants }) => variants.map(({ key, weight }) => [key, weight]),
+    why: 'other variants or weights would move units from one variant to another',
+  },
+  {
+    field: 'variants',
+    of: ({ variants }) => variants.map(({ adapter }) => adapter),
+    why: 'results of two adapters would be mixed in one variant',
+  },
+  {
+    field: 'namespace',
+    of: ({ namespace }) => namespace,
+    why: 'another namespace would move units in and out',
+  },
+  { field: 'holdout', of: ({ holdout }) => holdout, why: 'another holdout would move units in and out' },
+  {
+    field: 'targeting',
+    of: ({ targeting }) => targeting,
+    why: 'other targeting would move units in and out',
+  },
+  {
+    field: 'metrics',
+    of: ({ metrics }) => metrics[0],
+    why: 'the first metric decides, and choosing it after having seen results makes them worthless',
+  },
+];
+
+/** All that can still be written into a decided experiment is its end. */
+function decidedChange(before: Experiment, after: Experiment): Result<void, IllegalChange> {
+  const { version: _v, status: _s, ...was } = before;
+  const { version: _w, status: _t, ...is } = after;
+  for (const field of new Set([...Object.keys(was), ...Object.keys(is)]))
+    if (!sameJson(was[field as keyof typeof was], is[field as keyof typeof is]))
+      return err({ field, reason: 'the experiment is decided; make another one' });
+  return ok(undefined);
+}

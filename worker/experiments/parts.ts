@@ -1,0 +1,56 @@
+/** Composition of what experiments count: tallies in Durable Objects, and what requests of this isolate send them. */
+import { createExposureTokens, type ExposureTokens } from './exposure-token.ts';
+import { createUnitHasher, type UnitHasher } from './unit-hash.ts';
+import * as limits from '../limits.ts';
+import type { Clock } from '../metering/parts.ts';
+import type { DurableNamespace } from '../platform/ask-object.ts';
+import { createDoTallies } from './do-tallies.ts';
+import type { ExperimentSink, ExperimentTallies, ShadowRunner } from './ports.ts';
+import { createExposureRecorder } from './exposure-recorder.ts';
+import { createShadowRunner } from './run-shadow.ts';
+
+export interface Counting {
+  tallies: ExperimentTallies;
+  experimentSink: ExperimentSink;
+  shadows: ShadowRunner;
+  exposureTokens: ExposureTokens;
+  unitHash: UnitHasher;
+}
+
+export interface Secrets {
+  macKey: Uint8Array<ArrayBuffer>;
+  acceptedMacKeys: readonly Uint8Array<ArrayBuffer>[];
+}
+
+export function createCounter(
+  params: Clock & Secrets & { tallies: ExperimentTallies; hasRoom: () => boolean },
+): Counting {
+  const { tallies } = params;
+  const experimentSink = createExposureRecorder({
+    ...params,
+    newId: () => crypto.randomUUID(),
+    flushMs: limits.EXPOSURE_FLUSH_MS,
+    maxEvents: limits.MAX_EXPOSURE_EVENTS,
+    maxUnsentEvents: limits.MAX_UNSENT_EXPOSURES,
+    tries: limits.EXPOSURE_TRIES,
+  });
+  return {
+    tallies,
+    experimentSink,
+    shadows: createShadowRunner({
+      ...params,
+      sink: experimentSink,
+      maxAtOnce: limits.MAX_SHADOWS,
+      budgetMs: limits.SHADOW_BUDGET_MS,
+      maxComparedBytes: limits.MAX_COMPARED_BYTES,
+    }),
+    exposureTokens: createExposureTokens(params.macKey, params.acceptedMacKeys),
+    unitHash: createUnitHasher(params.macKey),
+  };
+}
+
+export const createCounting = ({
+  namespace,
+  ...params
+}: Clock & Secrets & { namespace: DurableNamespace; hasRoom: () => boolean }): Counting =>
+  createCounter({ ...params, tallies: createDoTallies({ namespace, timeoutMs: limits.TALLY_TIMEOUT_MS }) });

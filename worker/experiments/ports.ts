@@ -1,0 +1,207 @@
+/** Ports of experiments: their documents, and what is counted of them. One contract suite a port (test/contracts). */
+import { z } from 'zod';
+import {
+  AdapterManifest,
+  Experiment,
+  ExperimentId,
+  type ExperimentEvaluation,
+  type ExperimentStatus,
+  type Result,
+} from '../../protocol/index.ts';
+import type { MeteredAnswer } from '../metering/ports.ts';
+import type { Conflict, ExperimentAction } from '../registry/ports.ts';
+import type { Index, Page } from '../platform/ports.ts';
+
+/** The value of KV `experiment:<id>`: all that the hot path needs of a live experiment, in one read. */
+export const ExperimentEntry = z.strictObject({
+  id: ExperimentId,
+  /** Tenant that owns the name. */
+  owner: z.string().min(1),
+  document: Experiment,
+  /** What each variant stands for, by its key. */
+  adapters: z.record(z.string(), AdapterManifest),
+  shadow: AdapterManifest.optional(),
+});
+export type ExperimentEntry = z.infer<typeof ExperimentEntry>;
+
+export interface ExperimentIndex extends Index<ExperimentEntry> {
+  /** @throws StoreUnavailable */
+  put(entry: ExperimentEntry): Promise<void>;
+  /** Leaves a signed mark: there is no such experiment any more. @throws StoreUnavailable */
+  remove(id: string): Promise<void>;
+}
+
+export interface ExperimentRow {
+  id: string;
+  owner: string;
+  document: Experiment;
+  /** All seeds that it has had, the present one last. */
+  seeds: string[];
+  createdAt: number;
+  createdBy: string;
+  /** When the present seed went live, unix ms; null = it never did. */
+  startedAt: number | null;
+  /** When the present coverage was set, unix ms. */
+  coverageAt: number | null;
+  /** The latest look; null before the first. */
+  evaluation: ExperimentEvaluation | null;
+}
+
+/** One evaluation, kept so that intervals can be drawn over time. */
+export interface LookRow {
+  experiment: string;
+  seed: string;
+  at: number;
+  evaluation: ExperimentEvaluation;
+}
+
+/** Who changed an experiment, and why; written into the history of its name. */
+export interface ExperimentNote {
+  actor: string;
+  at: number;
+  action: ExperimentAction;
+  why: string | null;
+}
+
+/**
+ * System of record of experiments. Throws StoreUnavailable. What the registry says of a name's pointer has its
+ * experiment too.
+ */
+export interface ExperimentLedger {
+  /**
+   * A name, which must exist, has one experiment that is not archived: another one is a conflict, and so is a variant
+   * or shadow that was retired.
+   */
+  create(params: { row: ExperimentRow; note: ExperimentNote }): Promise<Result<null, Conflict>>;
+  get(id: string): Promise<ExperimentRow | null>;
+  /** The name's experiment that is not archived. */
+  ofName(name: string): Promise<ExperimentRow | null>;
+  /** Newest first. @param owner null = all. @param name null = all. @param status all unless given. */
+  list(params: {
+    owner: string | null;
+    name: string | null;
+    status?: ExperimentStatus | null;
+    cursor: string | null;
+    limit: number;
+  }): Promise<Page<ExperimentRow>>;
+  /**
+   * Takes the next ones, running or ramping, whose turn it is: those that were taken longest ago. All have had theirs
+   * before one has it again, whatever became of it.
+   */
+  inTurn(params: { at: number; limit: number }): Promise<ExperimentRow[]>;
+  /** Live experiments of this owner, but `except`, that may have a unit in common with this range of the namespace. */
+  overlapping(params: {
+    except: string;
+    owner: string;
+    namespace: NonNullable<Experiment['namespace']>;
+  }): Promise<string[]>;
+  /**
+   * Puts `row` in the place of the document of version `row.document.version - 1` and writes history: both or nothing.
+   * The evaluation is left as it is; a new seed has none. A conflict as well when a variant or shadow was retired, or
+   * when it would be live beside an experiment of {@link overlapping}.
+   * @param flip makes the winner the name's live version in the same transaction.
+   */
+  save(params: {
+    row: ExperimentRow;
+    note: ExperimentNote;
+    flip?: { to: number };
+  }): Promise<Result<null, Conflict>>;
+  /** Adds a look and makes it the row's evaluation. Looks are thinned: never more than `keep` of one seed. */
+  look(params: { row: LookRow; keep: number }): Promise<void>;
+  /** Oldest first. */
+  looks(params: { experiment: string; seed: string; limit: number }): Promise<LookRow[]>;
+  /** KV has what the document of this version says. */
+  written(params: { id: string; version: number }): Promise<void>;
+  /** Experiments that were live at some time and of whose present document KV has not been told. */
+  behind(limit: number): Promise<ExperimentRow[]>;
+  /** Experiments of this owner that are not archived and name this version as a variant or a shadow. */
+  using(params: { name: string; version: number; owner: string }): Promise<string[]>;
+}
+
+/** One request of one unit, when it has ended. */
+export interface ExperimentEvent {
+  experiment: string;
+  seed: string;
+  variant: string;
+  /** Hash of the unit; nobody can tell the user from it, and it is another one under another seed. */
+  unit: string;
+  /** Unix ms. */
+  at: number;
+  /** Automatic metrics, by key. */
+  values: Readonly<Record<string, number>>;
+  /** Of a shadow: counted apart, never as a unit. */
+  shadow: boolean;
+}
+
+export interface ExperimentSink {
+  /** Never throws and never waits. @param keepAlive lets the writing go on after the response. */
+  record(event: ExperimentEvent, keepAlive: (work: Promise<unknown>) => void): void;
+}
+
+/** Runs a shadow beside an answer, and records what it was like. */
+export interface ShadowRunner {
+  /**
+   * Runs nothing while too many run, or while the origins are busy. Never throws and never waits.
+   * @param params.ask its signal aborts when it has taken too long, of which nothing is recorded.
+   * @param params.answer what the user gets. @param params.compare whether the shadow's is compared with it.
+   * @returns the body to send to the user: the answer's own, or what goes by it on its way to a comparison.
+   */
+  run(params: {
+    event: Pick<ExperimentEvent, 'experiment' | 'seed' | 'unit'>;
+    ask: (signal: AbortSignal) => Promise<Pick<MeteredAnswer, 'response' | 'note'>>;
+    answer: Pick<MeteredAnswer, 'response' | 'note'>;
+    compare: boolean;
+    keepAlive: (work: Promise<unknown>) => void;
+  }): Response['body'];
+}
+
+/** A value that an application reported for an answer. */
+export interface FeedbackValue {
+  /** Id of the exposure token. */
+  token: string;
+  /** Unix ms: until then the token is remembered. */
+  expiresAt: number;
+  /** The experiment's present one. A unit that was exposed under another one is counted there. */
+  seed: string;
+  variant: string;
+  unit: string;
+  metric: string;
+  value: number;
+  /** The unit's own value from before the experiment, where the application knows it. */
+  before: number | null;
+}
+
+/** As worker/experiments/statistics has it; the last three where every unit has a value from before. */
+export interface TallyMoments {
+  n: number;
+  sum: number;
+  sumSquares: number;
+  preSum?: number;
+  preSumSquares?: number;
+  products?: number;
+}
+
+export interface TallySnapshot {
+  /** Units by variant's key. */
+  units: Record<string, number>;
+  /** One value a unit (the mean of its own), by metric's key, by variant's key. */
+  metrics: Record<string, Record<string, TallyMoments>>;
+  /** Requests of the shadow, not units, by metric's key. */
+  shadow: Record<string, TallyMoments>;
+}
+
+/** Counts what happens in experiments, exactly once a batch, and once a token and metric. Throws StoreUnavailable. */
+export interface ExperimentTallies {
+  /**
+   * Adds all events; when it throws, the same batch may be sent again until it does not: each event counts once.
+   * @param batch.id one that was added already is not added again.
+   */
+  add(
+    experiment: string,
+    batch: { id: string; at: number; events: readonly ExperimentEvent[] },
+  ): Promise<void>;
+  /** @returns `repeated` when this token has given this metric before; the first value stays. */
+  feedback(experiment: string, ask: FeedbackValue & { at: number }): Promise<'counted' | 'repeated'>;
+  /** Of one seed, all shards together. */
+  snapshot(experiment: string, seed: string): Promise<TallySnapshot>;
+}

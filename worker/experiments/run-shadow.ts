@@ -1,0 +1,110 @@
+import { finishOf, isEventStream, readUsageNote } from '../../protocol/index.ts';
+import { disagreement } from './disagreement.ts';
+import { outcomeValues } from './outcome.ts';
+import { logLine } from '../log.ts';
+import type { ExperimentSink, ShadowRunner } from './ports.ts';
+import type { CompletionEnding, MeteredAnswer } from '../metering/ports.ts';
+import { AnswerCopy } from './answer-copy.ts';
+import { textsOf } from './answer-texts.ts';
+import { hasToken } from '../metering/first-token.ts';
+import { listenIn } from './listen-in.ts';
+import { UsageStripper } from '../metering/strip-usage.ts';
+
+/** A shadow's events are of no variant. */
+const SHADOW = 'shadow';
+
+/** Shadows are nobody's: no quota is asked, no usage is written, and no answer is kept longer than it is compared. */
+export function createShadowRunner(params: {
+  sink: ExperimentSink;
+  hasRoom: () => boolean;
+  now: () => number;
+  maxAtOnce: number;
+  budgetMs: number;
+  /** Longer answers are not compared. */
+  maxComparedBytes: number;
+}): ShadowRunner {
+  const { sink, hasRoom, now, maxAtOnce, budgetMs, maxComparedBytes } = params;
+  /** Unix ms at which each ends by itself: the work of a request that is cut off never comes to its `finally`. */
+  const running = new Set<{ until: number }>();
+
+  return {
+    run({ event, ask, answer, compare, keepAlive }) {
+      for (const one of running) if (one.until <= now()) running.delete(one);
+      if (running.size >= maxAtOnce || !hasRoom()) return answer.response.body;
+      const startedAt = now();
+      const place = { until: startedAt + budgetMs };
+      running.add(place);
+
+      const signal = AbortSignal.timeout(budgetMs);
+      const over = new AbortController();
+      const until = AbortSignal.any([signal, over.signal]);
+      const told = compare
+        ? listenIn(answer, { signal: until, maxBytes: maxComparedBytes, keepAlive })
+        : null;
+      const copy = compare ? new AnswerCopy(maxComparedBytes) : null;
+      const work = async () => {
+        const { stream, ...ending } = await readToTheEnd(await ask(signal), { now, copy });
+        if (signal.aborted) return;
+        const at = now();
+        const values = outcomeValues({
+          ...ending,
+          ttftMs: (ending.firstAt ?? at) - startedAt,
+          latencyMs: at - startedAt,
+          stoodIn: false,
+        });
+        if (values === null) return;
+        // Of what failed, too, only that it did.
+        const own = copy === null || ending.status >= 400 ? null : textsOf(copy, stream);
+        const others = own === null || told === null ? null : await told.texts;
+        if (own !== null && others !== null) values['disagreement'] = disagreement(others, own);
+        sink.record({ ...event, variant: SHADOW, at, values, shadow: true }, keepAlive);
+      };
+      keepAlive(
+        work()
+          .catch((error: unknown) =>
+            logLine('shadow_failed', { experiment: event.experiment, reason: String(error) }),
+          )
+          .finally(() => {
+            over.abort();
+            running.delete(place);
+          }),
+      );
+      return told === null ? answer.response.body : told.body;
+    },
+  };
+}
+
+const BROKE_OFF = 502;
+
+/** Reads an answer that nobody gets. @param params.copy gets its bytes. */
+async function readToTheEnd(
+  { response, note: header }: Pick<MeteredAnswer, 'response' | 'note'>,
+  { now, copy }: { now: () => number; copy: AnswerCopy | null },
+): Promise<CompletionEnding & { stream: boolean }> {
+  const stripper = new UsageStripper();
+  const stream = isEventStream(response.headers);
+  let firstAt: number | null = null;
+  let { status } = response;
+  try {
+    for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+      copy?.push(chunk);
+      if (!stream) continue;
+      stripper.push(chunk);
+      if (firstAt === null && hasToken(chunk)) firstAt = now();
+    }
+  } catch {
+    status = BROKE_OFF;
+  }
+  const begun = readUsageNote(header);
+  const ended = stream ? stripper.note : begun;
+  // An origin that notes usage does so before the end of every stream that it brings to its end.
+  if (stream && header !== null && (ended === null || ended.finish === 'left')) status = BROKE_OFF;
+  return {
+    stream,
+    status,
+    promptTokens: (ended ?? begun)?.promptTokens ?? 0,
+    completionTokens: ended?.completionTokens ?? stripper.events,
+    finish: finishOf(ended),
+    firstAt,
+  };
+}

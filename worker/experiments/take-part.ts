@@ -1,0 +1,174 @@
+import type { AdapterManifest } from '../../protocol/index.ts';
+import { logLine } from '../log.ts';
+import { assignVariant, type Assignment } from './assign-variant.ts';
+import { border, bucketOf } from './bucket.ts';
+import { unitOf } from './unit-of.ts';
+import type { UnitHasher } from './unit-hash.ts';
+import type { Caller } from '../access/ports.ts';
+import type { Index, Lookup } from '../platform/ports.ts';
+import type { ExperimentEntry } from './ports.ts';
+import type { Resolution, Resolved } from '../completions/resolve-model.ts';
+
+export interface TakePartDeps {
+  experiments: Index<ExperimentEntry>;
+  unitHash: UnitHasher;
+}
+
+/** What a request says that experiments ask about. */
+export interface Participant {
+  caller: Caller;
+  requestId: string;
+  /** The end user that it names. */
+  user: string | null;
+  header: (name: string) => string | null;
+}
+
+/** A request's place in an experiment. */
+export interface Part {
+  experiment: string;
+  /** Version of its document. */
+  version: number;
+  seed: string;
+  variant: string;
+  /** Hash of the unit. */
+  unit: string;
+  /** false = a tester, of whom nothing is recorded. */
+  counted: boolean;
+}
+
+/** What is to be run beside the answer, its own answer thrown away. */
+export interface Shadow {
+  experiment: string;
+  seed: string;
+  unit: string;
+  /** Tenant that runs the experiment. */
+  owner: string;
+  manifest: AdapterManifest;
+  /** Its answer is compared with the one that is sent. */
+  compare: boolean;
+}
+
+export interface Taken {
+  resolved: Resolved;
+  part: Part | null;
+  shadow: Shadow | null;
+}
+
+/** Credentials are nobody's to target by. */
+const SECRET_HEADERS = new Set(['authorization', 'cookie', 'proxy-authorization']);
+
+/**
+ * Puts the request's variant in the place of the live version of a name that has an experiment; one read more, of the
+ * experiment. Whatever is wrong with that leaves the live version.
+ */
+export async function takePart(
+  deps: TakePartDeps,
+  participant: Participant,
+  resolved: Resolved,
+): Promise<Taken> {
+  const { resolution, liveName } = resolved;
+  const { manifest } = resolution;
+  const stay: Taken = { resolved, part: null, shadow: null };
+  const id = manifest?.experiment;
+  if (id === undefined || manifest === null || liveName === null || resolution.degraded !== null) return stay;
+  const found = await deps.experiments.get(id);
+  const trouble = troubleOf(found, manifest.name);
+  if (found.state !== 'found' || trouble !== null) {
+    logLine('experiment_lookup_trouble', { experiment: id, reason: trouble });
+    return stay;
+  }
+  const { value: entry, stale } = found;
+  const { caller } = participant;
+  // Who refuses what is only remembered is not given another adapter by what is only remembered.
+  if (stale && caller.degrade === 'refuse') return stay;
+  const unit = unitOf(entry.document.unit, {
+    tenant: caller.tenant,
+    keyId: caller.counter ?? caller.keyId,
+    user: participant.user,
+  });
+  const assignment = assignVariant(entry.document, {
+    unit,
+    tenant: caller.tenant,
+    name: liveName,
+    header: (name) => (SECRET_HEADERS.has(name) ? null : participant.header(name)),
+  });
+  const variant = await variantOf(entry, assignment, resolved);
+  const wantsShadow = isShadowed(entry, assignment, participant.requestId);
+  if (variant === null && !wantsShadow) return stay;
+  const { seed, version } = entry.document;
+  const hash = await deps.unitHash({ experiment: id, seed, unit });
+  return {
+    resolved: variant === null ? resolved : { ...resolved, resolution: runs(resolution, variant, stale) },
+    part:
+      variant === null
+        ? null
+        : {
+            ...{ experiment: id, version, seed, unit: hash },
+            ...{ variant: variant.key, counted: variant.counted },
+          },
+    shadow: wantsShadow ? await shadowOf(entry, resolved, hash) : null,
+  };
+}
+
+function troubleOf(found: Lookup<ExperimentEntry>, name: string): string | null {
+  if (found.state === 'trouble') return found.reason;
+  if (found.state !== 'found') return found.state;
+  return found.value.document.name === name ? null : 'it is that of another name';
+}
+
+interface Variant {
+  key: string;
+  counted: boolean;
+  manifest: AdapterManifest;
+}
+
+/**
+ * The variant, if the caller may use it. Of those who are counted all variants are asked for: if only some of them could
+ * get the treatment, the arms would not be alike.
+ */
+async function variantOf(
+  entry: ExperimentEntry,
+  assignment: Assignment,
+  resolved: Resolved,
+): Promise<Variant | null> {
+  if (assignment.kind === 'none') return null;
+  const { variant, counted } = assignment;
+  const manifest = entry.adapters[variant.key];
+  if (manifest === undefined) return null;
+  const needed = counted ? Object.values(entry.adapters) : [manifest];
+  for (const one of needed) if (!(await mayRun(resolved, one))) return null;
+  return { key: variant.key, counted, manifest };
+}
+
+async function mayRun({ allows }: Resolved, manifest: AdapterManifest): Promise<boolean> {
+  if (manifest.withdrawn === true) return false;
+  const decided = await allows(manifest);
+  return decided.ok && decided.value.allowed;
+}
+
+const runs = (live: Resolution, { manifest }: Variant, stale: boolean): Resolution => ({
+  ...live,
+  manifest,
+  chain: manifest.chain,
+  chainId: manifest.chainId,
+  stale: live.stale || stale,
+});
+
+/** A share of the requests of those who are, or could come to be, in the experiment; decided by the request's id. */
+function isShadowed(
+  { document, shadow }: ExperimentEntry,
+  assignment: Assignment,
+  requestId: string,
+): boolean {
+  if (document.shadow === undefined || shadow === undefined) return false;
+  const concerned = assignment.kind === 'variant' ? assignment.counted : assignment.reason === 'not_covered';
+  // No seed begins so: who is shadowed must not depend on who is treated.
+  return concerned && bucketOf(`__shadow/${document.seed}`, requestId) < border(document.shadow.sample);
+}
+
+async function shadowOf(entry: ExperimentEntry, resolved: Resolved, unit: string): Promise<Shadow | null> {
+  const { id, owner, document, shadow: manifest } = entry;
+  if (manifest === undefined || !(await mayRun(resolved, manifest))) return null;
+  const compare = document.shadow?.compare ?? false;
+  return { experiment: id, seed: document.seed, unit, owner, manifest, compare };
+}

@@ -1,0 +1,83 @@
+import { EXPOSURE_SKEW_MS } from './limits.ts';
+import * as limits from '../limits.ts';
+import { TallyCall } from './do-tallies.ts';
+import { createTallyRows, type TallyRows, type TallySql } from './tally-rows.ts';
+
+/** The part of a Durable Object's storage that tallies use. */
+export interface TallyStorage {
+  readonly sql: TallySql;
+  transactionSync<T>(work: () => T): T;
+  get(key: string): Promise<unknown>;
+  put(key: string, value: unknown): Promise<void>;
+  getAlarm(): Promise<number | null>;
+  setAlarm(at: number): Promise<void>;
+  deleteAll(): Promise<void>;
+}
+
+const WRITTEN = 'written';
+/** How exactly the last write's time is kept, ms; it is compared with months. */
+const WRITTEN_STEP_MS = 3_600_000;
+
+/**
+ * Counts the units of one shard of an experiment: a Durable Object runs in one place and one call at a time, and each
+ * call is one transaction, so that a batch counts once and a token gives each metric once.
+ */
+export class ExperimentTally {
+  readonly #storage: TallyStorage;
+  readonly #now: () => number;
+  #rows: TallyRows | null = null;
+  #alarmed = false;
+  #written = -Infinity;
+
+  /** @param parts given by tests. */
+  constructor(context: { storage: TallyStorage }, _env?: unknown, parts?: { now: () => number }) {
+    this.#storage = context.storage;
+    this.#now = parts?.now ?? Date.now;
+  }
+
+  async fetch(request: Request): Promise<Response> {
+    const call = TallyCall.parse(await request.json());
+    // Outside of the transaction: tables that it made would be undone with it.
+    const rows = this.#open();
+    if (call.call === 'snapshot') return Response.json(rows.snapshot(call.seed));
+    const answer = this.#storage.transactionSync(() => {
+      if (call.call === 'feedback') return rows.feedback(call);
+      rows.add(call);
+      return null;
+    });
+    await this.#noteWrite();
+    return Response.json(answer);
+  }
+
+  async alarm(): Promise<void> {
+    const now = this.#now();
+    const written = Number((await this.#storage.get(WRITTEN)) ?? 0);
+    if (now - written > limits.TALLY_KEPT_MS) {
+      await this.#storage.deleteAll();
+      this.#rows = null;
+      this.#alarmed = false;
+      this.#written = -Infinity;
+      return;
+    }
+    this.#open().forget({
+      batchesBefore: now - limits.TALLY_BATCH_MEMORY_MS,
+      tokensBefore: now - EXPOSURE_SKEW_MS,
+    });
+    await this.#storage.setAlarm(now + limits.TALLY_CLEAN_MS);
+  }
+
+  #open(): TallyRows {
+    return (this.#rows ??= createTallyRows(this.#storage.sql));
+  }
+
+  async #noteWrite(): Promise<void> {
+    const now = this.#now();
+    if (now - this.#written >= WRITTEN_STEP_MS) {
+      this.#written = now;
+      await this.#storage.put(WRITTEN, now);
+    }
+    if (this.#alarmed) return;
+    this.#alarmed = true;
+    if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(now + limits.TALLY_CLEAN_MS);
+  }
+}

@@ -1,0 +1,216 @@
+import {
+  moveUnit,
+  NO_RUNNING_MOMENTS,
+  withRequest,
+  type RunningMoments,
+  type UnitValue,
+} from './unit-values.ts';
+import type { ShardTally } from './do-tallies.ts';
+
+type Bound = string | number | null;
+
+/** The part of a Durable Object's SQLite that tallies use; `SqlStorage` fits it. */
+export interface TallySql {
+  exec(query: string, ...bindings: Bound[]): { toArray(): Record<string, unknown>[] };
+}
+
+/** Moments are running sums: a snapshot reads one row a metric and variant, however many units there are. */
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS batches (id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS spent (
+    token TEXT, metric TEXT, until INTEGER NOT NULL, PRIMARY KEY (token, metric)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS units (
+    unit TEXT, seed TEXT, variant TEXT NOT NULL, PRIMARY KEY (unit, seed)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS counts (
+    seed TEXT, variant TEXT, units INTEGER NOT NULL, PRIMARY KEY (seed, variant)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS unit_values (
+    unit TEXT, seed TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, before REAL,
+    PRIMARY KEY (unit, seed, metric)) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS moments (
+    seed TEXT, variant TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, sum_squares REAL NOT NULL,
+    paired INTEGER NOT NULL, pre_sum REAL NOT NULL, pre_sum_squares REAL NOT NULL, products REAL NOT NULL,
+    PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
+`;
+
+/** Stands in the place of a variant; no variant's key is empty. */
+const SHADOW = '';
+
+const SUMS = `n, sum, sum_squares AS sumSquares, paired, pre_sum AS preSum, pre_sum_squares AS preSumSquares, products`;
+
+/** Where a unit is counted. */
+interface Home {
+  seed: string;
+  variant: string;
+}
+
+/** One shard's rows. All of it is synchronous: the object wraps each call into a transaction. */
+export function createTallyRows(sql: TallySql) {
+  sql.exec(SCHEMA);
+  // The rows are those of this file's own statements.
+  const all = <T>(query: string, ...bindings: Bound[]): T[] => sql.exec(query, ...bindings).toArray() as T[];
+  const first = <T>(query: string, ...bindings: Bound[]): T | null => all<T>(query, ...bindings)[0] ?? null;
+
+  function expose(unit: string, home: Home): Home {
+    const known = first<Home>('SELECT seed, variant FROM units WHERE unit = ? AND seed = ?', unit, home.seed);
+    if (known !== null) return known;
+    sql.exec('INSERT INTO units (unit, seed, variant) VALUES (?, ?, ?)', unit, home.seed, home.variant);
+    sql.exec(
+      `INSERT INTO counts (seed, variant, units) VALUES (?, ?, 1)
+       ON CONFLICT (seed, variant) DO UPDATE SET units = units + 1`,
+      home.seed,
+      home.variant,
+    );
+    return home;
+  }
+
+  /** Reads and writes each row of moments once a call. */
+  function openMoments() {
+    const open = new Map<string, { home: Home; metric: string; sums: RunningMoments }>();
+    return {
+      change(home: Home, metric: string, how: (sums: RunningMoments) => RunningMoments): void {
+        const key = JSON.stringify([home.seed, home.variant, metric]);
+        const sums =
+          open.get(key)?.sums ??
+          first<RunningMoments>(
+            `SELECT ${SUMS} FROM moments WHERE seed = ? AND variant = ? AND metric = ?`,
+            home.seed,
+            home.variant,
+            metric,
+          ) ??
+          NO_RUNNING_MOMENTS;
+        open.set(key, { home, metric, sums: how(sums) });
+      },
+      write(): void {
+        for (const { home, metric, sums } of open.values())
+          sql.exec(
+            'INSERT OR REPLACE INTO moments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+            home.seed,
+            home.variant,
+            metric,
+            sums.n,
+            sums.sum,
+            sums.sumSquares,
+            sums.paired,
+            sums.preSum,
+            sums.preSumSquares,
+            sums.products,
+          );
+      },
+    };
+  }
+  type Moments = ReturnType<typeof openMoments>;
+
+  function record(
+    moments: Moments,
+    unit: string,
+    home: Home,
+    told: { metric: string; value: number; before: number | null },
+  ): void {
+    const { metric, value, before } = told;
+    const was = first<UnitValue>(
+      'SELECT n, sum, before FROM unit_values WHERE unit = ? AND seed = ? AND metric = ?',
+      unit,
+      home.seed,
+      metric,
+    );
+    const is = withRequest(was, value, before);
+    sql.exec(
+      'INSERT OR REPLACE INTO unit_values (unit, seed, metric, n, sum, before) VALUES (?, ?, ?, ?, ?, ?)',
+      unit,
+      home.seed,
+      metric,
+      is.n,
+      is.sum,
+      is.before,
+    );
+    moments.change(home, metric, (sums) => moveUnit(sums, was, is));
+  }
+
+  return {
+    /** All events, or nothing when the batch was added before. */
+    add(batch: {
+      id: string;
+      at: number;
+      events: readonly (Home & { unit: string; values: Record<string, number>; shadow: boolean })[];
+    }): void {
+      if (first('SELECT 1 FROM batches WHERE id = ?', batch.id) !== null) return;
+      sql.exec('INSERT INTO batches (id, at) VALUES (?, ?)', batch.id, batch.at);
+      const moments = openMoments();
+      for (const { seed, variant, unit, values, shadow } of batch.events) {
+        if (shadow) {
+          for (const [metric, value] of Object.entries(values))
+            moments.change({ seed, variant: SHADOW }, metric, (sums) =>
+              moveUnit(sums, null, withRequest(null, value, null)),
+            );
+          continue;
+        }
+        const home = expose(unit, { seed, variant });
+        // A unit stays with its first variant, and what another adapter did does not count for that.
+        if (home.variant !== variant) continue;
+        for (const [metric, value] of Object.entries(values))
+          record(moments, unit, home, { metric, value, before: null });
+      }
+      moments.write();
+    },
+
+    /**
+     * The token proves the exposure, also when the exposure itself is still on its way or was lost. A unit is another
+     * one under another seed, so that one which is known belongs to the seed that it was exposed under, whatever the
+     * experiment's present one is.
+     */
+    feedback(
+      ask: Home & {
+        token: string;
+        expiresAt: number;
+        unit: string;
+        metric: string;
+        value: number;
+        before: number | null;
+      },
+    ): 'counted' | 'repeated' {
+      const { token, metric, unit, variant, seed } = ask;
+      if (first('SELECT 1 FROM spent WHERE token = ? AND metric = ?', token, metric) !== null)
+        return 'repeated';
+      sql.exec('INSERT INTO spent (token, metric, until) VALUES (?, ?, ?)', token, metric, ask.expiresAt);
+      const exposedAs = first<Home>(
+        'SELECT seed, variant FROM units WHERE unit = ? ORDER BY seed = ? DESC LIMIT 1',
+        unit,
+        seed,
+      );
+      const home = exposedAs ?? expose(unit, { seed, variant });
+      if (home.variant !== variant) return 'counted';
+      const moments = openMoments();
+      record(moments, unit, home, ask);
+      moments.write();
+      return 'counted';
+    },
+
+    snapshot(seed: string): ShardTally {
+      const counts = all<{ variant: string; units: number }>(
+        'SELECT variant, units FROM counts WHERE seed = ?',
+        seed,
+      );
+      const rows = all<RunningMoments & { variant: string; metric: string }>(
+        `SELECT variant, metric, ${SUMS} FROM moments WHERE seed = ?`,
+        seed,
+      );
+      const tally: ShardTally = {
+        units: Object.fromEntries(counts.map(({ variant, units }) => [variant, units])),
+        metrics: {},
+        shadow: {},
+      };
+      for (const { variant, metric, ...sums } of rows)
+        if (variant === SHADOW) tally.shadow[metric] = sums;
+        else (tally.metrics[metric] ??= {})[variant] = sums;
+      return tally;
+    },
+
+    /** Forgets what nobody can repeat any more. @param batchesBefore unix ms. @param tokensBefore unix ms. */
+    forget({ batchesBefore, tokensBefore }: { batchesBefore: number; tokensBefore: number }): void {
+      sql.exec('DELETE FROM batches WHERE at < ?', batchesBefore);
+      sql.exec('DELETE FROM spent WHERE until < ?', tokensBefore);
+    },
+  };
+}
+
+export type TallyRows = ReturnType<typeof createTallyRows>;

@@ -1,0 +1,70 @@
+import { Hono } from 'hono';
+import { secureHeaders } from 'hono/secure-headers';
+import { fail, methodNotAllowed, type AppEnv } from './request-scope.ts';
+
+/** The built page: a file by its path, such as `/dashboard/index.html`; 404 for what is not there. */
+export type PageFiles = (path: string) => Promise<Response>;
+
+/** What the build writes. Types are set here, because not every server of files knows them. */
+const TYPES: Record<string, string> = {
+  css: 'text/css; charset=utf-8',
+  js: 'text/javascript; charset=utf-8',
+  svg: 'image/svg+xml',
+};
+
+/** Names carry a hash of what is in them. */
+const FOREVER = 'public, max-age=31536000, immutable';
+
+/** Scripts, styles and requests of this very address, and nothing in the document itself. Goes before the API's policy. */
+export const pageHeaders = secureHeaders({
+  contentSecurityPolicy: {
+    defaultSrc: ["'none'"],
+    scriptSrc: ["'self'"],
+    styleSrc: ["'self'"],
+    connectSrc: ["'self'"],
+    imgSrc: ["'self'", 'data:'],
+    baseUri: ["'none'"],
+    formAction: ["'none'"],
+    frameAncestors: ["'none'"],
+  },
+  crossOriginResourcePolicy: 'same-origin',
+  referrerPolicy: 'no-referrer',
+  xFrameOptions: 'DENY',
+});
+
+/** `GET /dashboard` -> the page, for anybody: it holds no data; `GET /dashboard/assets/<file>` -> its scripts and styles. */
+export function dashboardRoutes({ page }: { page: PageFiles | undefined }): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  for (const path of ['/dashboard', '/dashboard/']) {
+    routes.get(path, async () => {
+      const file = await page?.('/dashboard/index.html');
+      if (file?.ok !== true) {
+        await file?.body?.cancel();
+        return fail({
+          code: 'not_found',
+          message: "This edge has no dashboard: its page was not built. 'npm run build:page' makes it.",
+        });
+      }
+      return served(file, 'text/html; charset=utf-8', 'no-store');
+    });
+    routes.all(path, methodNotAllowed('GET'));
+  }
+
+  routes.get('/dashboard/assets/:file{[A-Za-z0-9_-]+\\.(css|js|svg)}', async (context) => {
+    const name = context.req.param('file');
+    const file = await page?.(`/dashboard/assets/${name}`);
+    if (file?.ok !== true) {
+      await file?.body?.cancel();
+      return fail({
+        code: 'not_found',
+        message: 'There is no such file. Load the page again: it may have changed.',
+      });
+    }
+    return served(file, TYPES[name.slice(name.lastIndexOf('.') + 1)] as string, FOREVER);
+  });
+  routes.all('/dashboard/assets/:file{[A-Za-z0-9_-]+\\.(css|js|svg)}', methodNotAllowed('GET'));
+  return routes;
+}
+
+const served = (file: Response, type: string, cacheControl: string): Response =>
+  new Response(file.body, { headers: { 'content-type': type, 'cache-control': cacheControl } });

@@ -1,0 +1,79 @@
+import { z } from 'zod';
+import { USER_HEADER } from '../../experiments/unit-of.ts';
+import type { BodyName } from './bodies.ts';
+import type { Operation, Operations } from './operation.ts';
+
+const COMPLETION_HEADERS = {
+  'x-graft-adapter': 'What served: `name@version`, or `base`.',
+  'x-graft-experiment': 'Id of the experiment that the request was in.',
+  'x-graft-variant': 'Key of the variant that served.',
+  'x-graft-exposure': 'Of counted requests: what feedback on this answer is given with.',
+};
+
+const completion = (id: string, summary: string, body: BodyName, answer: string): Operation => ({
+  id,
+  tag: 'completions',
+  key: 'api',
+  summary,
+  headers: { [USER_HEADER]: 'The end user, for experiments, where the body names none.' },
+  body,
+  answers: {
+    200: {
+      description: `${answer} of OpenAI's API; events of it with \`stream\`.`,
+      body: 'text/event-stream',
+      headers: COMPLETION_HEADERS,
+    },
+  },
+});
+
+/** What applications call. */
+export const CLIENT_OPERATIONS: Operations = {
+  'POST /v1/chat/completions': completion(
+    'createChatCompletion',
+    'A chat completion by the adapter that `model` names.',
+    'ChatCompletionRequest',
+    'The chat completion',
+  ),
+  'POST /v1/completions': completion(
+    'createCompletion',
+    'A text completion by the adapter that `model` names.',
+    'TextCompletionRequest',
+    'The completion',
+  ),
+  'POST /v1/responses': completion(
+    'createResponse',
+    'A response by the adapter that `model` names.',
+    'ResponseRequest',
+    'The response',
+  ),
+  'POST /v1/feedback': {
+    id: 'giveFeedback',
+    tag: 'experiments',
+    key: 'api',
+    summary: 'What an application, or its user, thinks of an answer that belongs to an experiment.',
+    body: 'FeedbackRequest',
+    answers: { 200: { description: 'It is counted, or was before.', schema: 'FeedbackAnswer' } },
+  },
+  'GET /v1/models': {
+    id: 'listModels',
+    tag: 'models',
+    key: 'api',
+    summary: 'What the key may use.',
+    query: z.strictObject({ prefix: z.string().optional(), after: z.string().optional() }),
+    answers: { 200: { description: 'Models of OpenAI’s API, at most 1,000.', schema: 'ModelList' } },
+  },
+  'GET /v1/models/*': {
+    id: 'readModel',
+    tag: 'models',
+    key: 'api',
+    summary: 'One name; its slashes raw or encoded.',
+    answers: { 200: { description: 'A model of OpenAI’s API.', schema: 'Model' } },
+  },
+  'GET /healthz': {
+    id: 'readHealth',
+    tag: 'models',
+    key: 'none',
+    summary: 'Whether the edge lives.',
+    answers: { 200: { description: 'It does.', schema: 'Health' } },
+  },
+};

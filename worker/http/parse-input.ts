@@ -1,0 +1,28 @@
+import type { z } from 'zod';
+import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { MAX_ADMIN_BODY_BYTES } from '../limits.ts';
+import { readJson } from './read-body.ts';
+
+export function parseInput<T>(schema: z.ZodType<T>, value: unknown): Result<T, ApiError> {
+  const parsed = schema.safeParse(value);
+  if (parsed.success) return ok(parsed.data);
+  const issue = parsed.error.issues[0];
+  const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
+  const param = [...(issue?.path ?? []), ...(unknown === undefined ? [] : [unknown])].map(String).join('.');
+  return err({
+    code: 'invalid_request',
+    message:
+      param === '' ? `Invalid input: ${issue?.message}.` : `Invalid value for '${param}': ${issue?.message}.`,
+    param: param === '' ? null : param,
+  });
+}
+
+/** Body of an admin request. */
+export async function readInput<T>(
+  request: Request,
+  schema: z.ZodType<T>,
+  limit = MAX_ADMIN_BODY_BYTES,
+): Promise<Result<T, ApiError>> {
+  const json = await readJson(request, limit);
+  return json.ok ? parseInput(schema, json.value) : json;
+}

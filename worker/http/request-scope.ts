@@ -1,0 +1,43 @@
+import type { Context } from 'hono';
+import { errorResponse, type ApiError } from '../../protocol/index.ts';
+import type { RequestTrace } from './request-trace.ts';
+import type { AdminCaller, Caller } from '../access/ports.ts';
+
+/** What middleware leaves for the routes. */
+export interface AppEnv {
+  Variables: { requestId: string; admin: AdminCaller; caller: Caller; trace: RequestTrace };
+}
+
+export type AppContext = Context<AppEnv>;
+
+export const fail = (error: ApiError): Response => errorResponse(error);
+
+/** Lets work go on after the response, where the platform has a way to. */
+export function keepAlive(context: AppContext, work: Promise<unknown>): void {
+  const quiet = work.catch(() => undefined);
+  try {
+    context.executionCtx.waitUntil(quiet);
+  } catch {
+    // Outside of workerd there is no execution context, and nothing that would end the work.
+  }
+}
+
+/** What work that reaches beyond this worker needs of the request. */
+export const requestLife = (
+  context: AppContext,
+): { signal: AbortSignal; keepAlive: (work: Promise<unknown>) => void } => ({
+  signal: context.req.raw.signal,
+  keepAlive: (work) => keepAlive(context, work),
+});
+
+/** Query parameters, each at most once. */
+export const query = (context: AppContext, name: string): string | null => context.req.query(name) ?? null;
+
+/** For known paths, asked in another way. */
+export const methodNotAllowed =
+  (allow: string) =>
+  (context: AppContext): Response =>
+    errorResponse(
+      { code: 'method_not_allowed', message: `${context.req.method} is not allowed here; use ${allow}.` },
+      { allow },
+    );

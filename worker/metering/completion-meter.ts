@@ -1,0 +1,153 @@
+import { errorResponse, finishOf, isEventStream, readUsageNote } from '../../protocol/index.ts';
+import type { AskQuota, Refused, Ticket } from './ask-quota.ts';
+import type {
+  CompletionEnding,
+  CompletionMeter,
+  MeteredAnswer,
+  StreamEnd,
+  TokenCounts,
+  UsageSink,
+} from './ports.ts';
+import { hasToken } from './first-token.ts';
+import { UsageStripper } from './strip-usage.ts';
+
+/** Statuses of what did not come to its end; see {@link UsageEvent}. */
+const CLIENT_LEFT = 499;
+const BROKE_OFF = 502;
+
+export function createCompletionMeter(params: {
+  askQuota: AskQuota;
+  usage: UsageSink;
+  now: () => number;
+  renewMs: number;
+}): CompletionMeter {
+  const { askQuota, usage, now, renewMs } = params;
+
+  return {
+    async measure({ caller, requestId, gone, keepAlive, run, onEnd }) {
+      const refusal = new AbortController();
+      let over: () => void = () => undefined;
+      const counted = new Promise<void>((resolve) => (over = resolve));
+      // What a client leaves is counted after it has gone, which ends all work that is not kept alive.
+      if (gone.aborted) keepAlive(counted);
+      else gone.addEventListener('abort', () => keepAlive(counted), { once: true });
+      const limited = caller.limits !== undefined || caller.tenantLimits !== undefined;
+      const asking = askQuota(caller);
+      // A refusal that is known already costs nobody anything.
+      if ('ok' in asking && !asking.ok) {
+        over();
+        return refused(asking.error);
+      }
+      const running = run(limited ? AbortSignal.any([gone, refusal.signal]) : gone);
+      // A failure of the work is its own, but not before the quota has spoken.
+      running.catch(() => undefined);
+      const asked = await asking;
+      if (!asked.ok) {
+        over();
+        refusal.abort();
+        keepAlive(running.then(({ response }) => response.body?.cancel()));
+        return refused(asked.error);
+      }
+      const ticket = asked.value;
+      const stopRenewing = limited ? renewEach(ticket, renewMs) : () => undefined;
+      let ended = false;
+      const end = (served: MeteredAnswer['served'], ending: CompletionEnding) => {
+        if (ended) return;
+        ended = true;
+        over();
+        onEnd?.(ending);
+        stopRenewing();
+        const { finish: _finish, firstAt: _firstAt, ...counts } = ending;
+        if (limited) keepAlive(ticket.settle(counts.promptTokens + counts.completionTokens));
+        if (served === null) return;
+        const { keyId, tenant } = caller;
+        usage.recordUsage({ keyId, tenant, ...served, ...counts, at: now(), requestId }, keepAlive);
+      };
+
+      let answer: MeteredAnswer;
+      try {
+        answer = await running;
+      } catch (error) {
+        end(null, { promptTokens: 0, completionTokens: 0, status: 500, finish: null, firstAt: null });
+        throw error;
+      }
+      const { response, served, used } = answer;
+      for (const [name, value] of ticket.headers) response.headers.set(name, value);
+      const note = readUsageNote(answer.note);
+      const promptTokens = note?.promptTokens ?? 0;
+      const body = response.body as ReadableStream<Uint8Array> | null;
+      if (body === null || !isEventStream(response.headers)) {
+        const left = gone.aborted && note === null ? await used?.() : undefined;
+        end(served, {
+          promptTokens: left?.tokens.promptTokens ?? promptTokens,
+          completionTokens: left?.tokens.completionTokens ?? note?.completionTokens ?? 0,
+          status: gone.aborted ? CLIENT_LEFT : response.status,
+          finish: finishOf(note),
+          firstAt: null,
+        });
+        return response;
+      }
+
+      const stripper = new UsageStripper();
+      let firstAt: number | null = null;
+      let cut: (reason: Error) => void = () => undefined;
+      let ending = false;
+      const endStream = (status: number) => {
+        if (ending) return;
+        ending = true;
+        const last = stripper.note;
+        const seen = (tokens?: TokenCounts): CompletionEnding => ({
+          promptTokens: last?.promptTokens ?? promptTokens,
+          completionTokens: last?.completionTokens ?? stripper.events,
+          ...tokens,
+          status: last?.finish === 'left' ? CLIENT_LEFT : status,
+          finish: finishOf(last),
+          firstAt,
+        });
+        if (status !== CLIENT_LEFT || last !== null || used === undefined) end(served, seen());
+        // What its client has got is known in any case.
+        else keepAlive(used().then((left) => end(served, seen(left.exact ? left.tokens : undefined))));
+      };
+      const { readable, writable } = new TransformStream<Uint8Array, Uint8Array>({
+        start(controller) {
+          cut = (reason) => controller.error(reason);
+        },
+        transform(chunk, controller) {
+          if (firstAt === null && hasToken(chunk)) firstAt = now();
+          for (const piece of stripper.push(chunk)) if (piece.length > 0) controller.enqueue(piece);
+        },
+        flush(controller) {
+          for (const piece of stripper.end()) controller.enqueue(piece);
+        },
+      });
+      // Not every end of a client's connection reaches the pipe (workerd#6832).
+      if (gone.aborted) endStream(CLIENT_LEFT);
+      else gone.addEventListener('abort', () => endStream(CLIENT_LEFT), { once: true });
+      let how: StreamEnd = 'whole';
+      void answer.ended?.then((ended) => {
+        how = ended;
+        if (how !== 'gone') return;
+        endStream(CLIENT_LEFT);
+        // What waits in the pipe for a client that does not read would hold it for ever.
+        cut(new Error('nobody reads'));
+      });
+      // An origin that notes usage does so before the end of every stream that it brings to its end.
+      const isWhole = () => how === 'whole' && (note === null || stripper.note !== null);
+      keepAlive(
+        body.pipeTo(writable).then(
+          () => endStream(isWhole() ? response.status : BROKE_OFF),
+          () => endStream(gone.aborted || stripper.note !== null ? CLIENT_LEFT : BROKE_OFF),
+        ),
+      );
+      return new Response(readable, response);
+    },
+  };
+}
+
+const refused = ({ error, headers }: Refused): Response => errorResponse(error, Object.fromEntries(headers));
+
+/** @returns what ends it. */
+function renewEach(ticket: Ticket, ms: number): () => void {
+  const timer = setInterval(() => void ticket.renew(), ms);
+  return () => clearInterval(timer);
+}

@@ -1,0 +1,90 @@
+import type { UsageGroup } from '../../protocol/index.ts';
+import { isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts';
+import type { UsageLedger } from './ports.ts';
+
+/** Statements of constants alone: what a group is called in SQL; of one tenant, and of all. */
+const sumBy = (expression: string, order: string): { one: string; all: string } => ({
+  one: sum(expression, order, 'tenant = ? AND'),
+  all: sum(expression, order, ''),
+});
+
+const sum = (expression: string, order: string, tenant: string): string =>
+  `SELECT ${expression} AS grouped, SUM(requests) AS requests, SUM(errors) AS errors,
+     SUM(prompt_tokens) AS prompt_tokens, SUM(completion_tokens) AS completion_tokens
+   FROM usage WHERE ${tenant} hour >= ? AND hour < ?
+   GROUP BY grouped ORDER BY ${order} LIMIT ?`;
+
+const BY_TOKENS = 'SUM(prompt_tokens + completion_tokens) DESC, SUM(requests) DESC, grouped';
+const QUERIES: Record<UsageGroup, { one: string; all: string }> = {
+  key: sumBy('key_id', BY_TOKENS),
+  tenant: sumBy('tenant', BY_TOKENS),
+  name: sumBy('name', BY_TOKENS),
+  version: sumBy("CASE version WHEN 0 THEN name ELSE name || '@' || version END", BY_TOKENS),
+  day: sumBy("strftime('%Y-%m-%d', hour * 3600, 'unixepoch')", 'grouped'),
+  hour: sumBy("strftime('%Y-%m-%dT%H', hour * 3600, 'unixepoch')", 'grouped'),
+};
+
+interface SumRow {
+  grouped: string;
+  requests: number;
+  errors: number;
+  prompt_tokens: number;
+  completion_tokens: number;
+}
+
+/** @param memoryMs how long a batch is known, and not added again. */
+export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
+  return {
+    async add({ id, at, rows }) {
+      // One statement for all rows, whose number D1 would limit otherwise.
+      const json = JSON.stringify(
+        rows.map((row) => [
+          row.tenant,
+          row.hour,
+          row.keyId,
+          row.name,
+          row.version,
+          row.requests,
+          row.errors,
+          row.promptTokens,
+          row.completionTokens,
+        ]),
+      );
+      try {
+        await db.batch([
+          db.prepare('INSERT INTO usage_batches (id, at) VALUES (?, ?)').bind(id, at),
+          db
+            .prepare(
+              `INSERT INTO usage (tenant, hour, key_id, name, version, requests, errors, prompt_tokens, completion_tokens)
+               SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4,
+                 value ->> 5, value ->> 6, value ->> 7, value ->> 8
+               FROM json_each(?) WHERE true
+               ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, errors = errors + excluded.errors,
+                 prompt_tokens = prompt_tokens + excluded.prompt_tokens,
+                 completion_tokens = completion_tokens + excluded.completion_tokens`,
+            )
+            .bind(json),
+          db.prepare('DELETE FROM usage_batches WHERE at < ?').bind(at - memoryMs),
+        ]);
+      } catch (error) {
+        // The batch's id is the one key that can be there already: it was added, and the answer was lost.
+        if (!isUniqueViolation(error)) throw error;
+      }
+    },
+    async sum({ by, tenant, from, to, limit }) {
+      const { one, all } = QUERIES[by];
+      const { results } = await (
+        tenant === null
+          ? db.prepare(all).bind(from, to, limit)
+          : db.prepare(one).bind(tenant, from, to, limit)
+      ).all<SumRow>();
+      return results.map((row) => ({
+        group: row.grouped,
+        requests: row.requests,
+        errors: row.errors,
+        promptTokens: row.prompt_tokens,
+        completionTokens: row.completion_tokens,
+      }));
+    },
+  };
+}

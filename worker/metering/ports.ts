@@ -1,0 +1,217 @@
+/** Ports of what is counted: quotas of keys, and who used what. One contract suite a port (test/contracts). */
+import { z } from 'zod';
+import type { UsageGroup } from '../../protocol/index.ts';
+import type { Page } from '../platform/ports.ts';
+
+/** What one key, or all keys of one tenant, may use. Absent = no limit; who has none is never asked about. */
+export const KeyLimits = z.strictObject({
+  /** In any 60 s. */
+  requestsPerMinute: z.int().positive().optional(),
+  /** Prompt and completion, in any 60 s. */
+  tokensPerMinute: z.int().positive().optional(),
+  /** Requests under way at the same time. */
+  concurrent: z.int().positive().optional(),
+  /** Budgets, by the calendar in UTC. */
+  tokensPerDay: z.int().positive().optional(),
+  tokensPerMonth: z.int().positive().optional(),
+  /** When the counter does not answer; `allow` unless said. */
+  onOutage: z.enum(['allow', 'refuse']).optional(),
+});
+export type KeyLimits = z.infer<typeof KeyLimits>;
+
+/** As `x-ratelimit-*` say it. */
+export interface QuotaMeter {
+  limit: number;
+  remaining: number;
+  /** Until everything is free again if nobody asks any more, ms. */
+  resetMs: number;
+}
+
+/** Whose limits: those of one key, or those of all keys of its tenant together. */
+export type LimitOf = 'key' | 'tenant';
+
+/** `damaged`: the counter cannot read what was used, and lets nothing pass until it is reset. */
+export type QuotaReason = 'requests' | 'tokens' | 'concurrent' | 'day' | 'month' | 'damaged';
+
+export interface QuotaDecision {
+  /** Why not; null = go on. */
+  refused: { reason: QuotaReason; limit: number; retryAfterMs: number } | null;
+  /** null = without such a limit. */
+  requests: QuotaMeter | null;
+  tokens: QuotaMeter | null;
+}
+
+/**
+ * Counts exactly, one counter a key or tenant that has limits. Times are the asker's clock, unix ms; a counter's own time never goes back.
+ * Every method throws StoreUnavailable.
+ */
+export interface Quotas {
+  /** Counts one request and holds a lease for it when every limit allows it, and does nothing otherwise. */
+  admit(counter: string, ask: { limits: KeyLimits; lease: string; at: number }): Promise<QuotaDecision>;
+  /** Takes an admission back, as if nobody had asked. */
+  undo(counter: string, ask: { lease: string; at: number }): Promise<void>;
+  /** Still under way. */
+  renew(counter: string, ask: { lease: string; at: number }): Promise<void>;
+  /** Ends the lease and counts its tokens. A repeat counts nothing. */
+  settle(counter: string, ask: { lease: string; tokens: number; at: number }): Promise<void>;
+  /** Forgets all that was used, also what cannot be read. */
+  reset(counter: string): Promise<void>;
+}
+
+/** Who asks, as far as limits matter. */
+export interface LimitedCaller {
+  keyId: string;
+  tenant: string;
+  limits?: KeyLimits | undefined;
+  /** Whose quota it counts against; the key's own unless given. */
+  counter?: string | undefined;
+  /** Of all keys of the tenant together. */
+  tenantLimits?: KeyLimits | undefined;
+}
+
+/** What all keys of a tenant may use together, as the system of record has it. */
+export interface TenantLimitsRow {
+  tenant: string;
+  /** null = lifted. */
+  limits: KeyLimits | null;
+  /** Unix ms. */
+  at: number;
+  /** Id of the key that changed them. */
+  actor: string;
+  /** Grows with each change. */
+  revision: number;
+  /** Keys up to this id have them in the index that the hot path reads; null = all have. */
+  writtenTo: string | null;
+}
+
+/** System of record of tenants' limits; a key's row brings its tenant's with it. Throws StoreUnavailable. */
+export interface TenantLimits {
+  get(tenant: string): Promise<TenantLimitsRow | null>;
+  /** @returns the row, of which no key has been written. */
+  set(change: Pick<TenantLimitsRow, 'tenant' | 'limits' | 'at' | 'actor'>): Promise<TenantLimitsRow>;
+  /** Keys were written up to `writtenTo`; nothing happens when the limits were changed meanwhile. */
+  wrote(row: Pick<TenantLimitsRow, 'tenant' | 'revision' | 'writtenTo'>): Promise<void>;
+  /** Those that have limits, or of which not every key was written, by tenant. @param params.cursor a tenant. */
+  list(params: { cursor: string | null; limit: number }): Promise<Page<TenantLimitsRow>>;
+  /** Those of which not every key was written. */
+  unwritten(limit: number): Promise<TenantLimitsRow[]>;
+}
+
+/** One completion, when it has ended. */
+export interface UsageEvent {
+  keyId: string;
+  tenant: string;
+  /** As published; `base` for the base model. */
+  name: string;
+  /** 0 for the base model. */
+  version: number;
+  promptTokens: number;
+  completionTokens: number;
+  /** HTTP status; 499 when the client left, 502 when the stream broke off. */
+  status: number;
+  /** Unix ms. */
+  at: number;
+  requestId: string;
+}
+
+export interface UsageSink {
+  /** Never throws and never waits. @param keepAlive lets the writing go on after the response. */
+  recordUsage(event: UsageEvent, keepAlive: (work: Promise<unknown>) => void): void;
+}
+
+export interface UsageCounts {
+  requests: number;
+  /** Requests that were refused or broke off. */
+  errors: number;
+  promptTokens: number;
+  completionTokens: number;
+}
+
+/** Of one hour. */
+export interface UsageRow extends UsageCounts {
+  /** Hours since 1970, UTC. */
+  hour: number;
+  tenant: string;
+  keyId: string;
+  name: string;
+  version: number;
+}
+
+export interface UsageSum extends UsageCounts {
+  /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
+  group: string;
+}
+
+/** System of record of usage. Throws StoreUnavailable. */
+export interface UsageLedger {
+  /** Adds all rows or none. @param batch.id a batch that was added already is not added again. */
+  add(batch: { id: string; at: number; rows: readonly UsageRow[] }): Promise<void>;
+  /**
+   * By tokens, most first; days and hours in their order.
+   * @param tenant null = all. @param from first hour. @param to first hour that does not count any more.
+   */
+  sum(params: {
+    by: UsageGroup;
+    tenant: string | null;
+    from: number;
+    to: number;
+    limit: number;
+  }): Promise<UsageSum[]>;
+}
+
+export interface TokenCounts {
+  promptTokens: number;
+  completionTokens: number;
+}
+
+/** What a request used whose client left it. */
+export type LeftUsage =
+  /** As its origin says. */
+  | { exact: true; tokens: TokenCounts }
+  /** Its origin does not say: the most that it can have been. */
+  | { exact: false; tokens: TokenCounts };
+
+/**
+ * How a stream of an origin came to its end: `whole`; `told`: early, and the origin said why in its last event; `cut`:
+ * the origin broke off, fell silent, or stopped before its end; `gone`: nobody reads it any more.
+ */
+export type StreamEnd = 'whole' | 'told' | 'cut' | 'gone';
+
+/** What a completion's route has when the origin has begun to answer, or when it never will. */
+export interface MeteredAnswer {
+  response: Response;
+  /** The origin's note (`x-graft-usage`), as it came. */
+  note: string | null;
+  /** Of a stream: how it ended, when it has. */
+  ended?: Promise<StreamEnd> | null;
+  /** What served; null = nothing was resolved, and nothing is recorded. */
+  served: { name: string; version: number } | null;
+  /** Asks what it used, when its end is not seen; absent when no origin was asked to run it. Never throws. */
+  used?: () => Promise<LeftUsage>;
+}
+
+/** How a completion ended. */
+export interface CompletionEnding extends Pick<UsageEvent, 'status' | 'promptTokens' | 'completionTokens'> {
+  /** As the origin's note says it; null when it does not, or was never seen. */
+  finish: 'stop' | 'length' | null;
+  /** When the first token of a stream went by, unix ms; null for what is no stream, or never began. */
+  firstAt: number | null;
+}
+
+/** Asks a key's quota beside a completion, and counts what it used. */
+export interface CompletionMeter {
+  /**
+   * @param run does the work meanwhile; its signal aborts when the client leaves or the quota says no.
+   * @returns its response, or the quota's refusal in its place; not before the quota has answered.
+   */
+  measure(params: {
+    caller: LimitedCaller;
+    requestId: string;
+    /** Aborts when the client has gone. */
+    gone: AbortSignal;
+    keepAlive: (work: Promise<unknown>) => void;
+    run: (signal: AbortSignal) => Promise<MeteredAnswer>;
+    /** Hears how it ended, once, before `measure` returns when it is not a stream; not when the quota refuses. */
+    onEnd?: (ending: CompletionEnding) => void;
+  }): Promise<Response>;
+}

@@ -1,0 +1,91 @@
+import { z } from 'zod';
+import { DAMAGED_QUOTA_RETRY_MS } from '../limits.ts';
+import { logLine } from '../log.ts';
+import { admit, emptyQuota, QuotaState, renew, settle, undo } from './quota-state.ts';
+import { KeyLimits, type QuotaDecision } from './ports.ts';
+
+/** The part of a Durable Object's storage that counters use. */
+export interface CounterStorage {
+  get(key: string): Promise<unknown>;
+  put(key: string, value: unknown, options?: { allowUnconfirmed?: boolean }): Promise<void>;
+}
+
+const lease = z.string();
+const at = z.number();
+export const QuotaCall = z.discriminatedUnion('call', [
+  z.strictObject({ call: z.literal('admit'), limits: KeyLimits, lease, at }),
+  z.strictObject({ call: z.literal('undo'), lease, at }),
+  z.strictObject({ call: z.literal('renew'), lease, at }),
+  z.strictObject({ call: z.literal('settle'), lease, tokens: z.number().min(0), at }),
+  z.strictObject({ call: z.literal('reset') }),
+]);
+export type QuotaCall = z.infer<typeof QuotaCall>;
+
+/** Nobody knows what was used, so nothing more is: budgets that begin anew would be worth nothing. */
+const DAMAGED: QuotaDecision = {
+  refused: { reason: 'damaged', limit: 0, retryAfterMs: DAMAGED_QUOTA_RETRY_MS },
+  requests: null,
+  tokens: null,
+};
+
+/**
+ * One per key that has a limit, and per tenant: a Durable Object runs in one place and one request at a time, so that it
+ * counts exactly. Its state is in memory and, after every change, on disk; the answer does not wait for the disk, so that
+ * a machine that fails may forget the last milliseconds. A state that cannot be read stays as it is until it is reset.
+ */
+export class QuotaCounter {
+  readonly #storage: CounterStorage;
+  /** null = damaged. */
+  #state: Promise<QuotaState | null> | null = null;
+
+  constructor(context: { storage: CounterStorage }) {
+    this.#storage = context.storage;
+  }
+
+  async fetch(request: Request): Promise<Response> {
+    const call = QuotaCall.parse(await request.json());
+    if (call.call === 'reset') this.#state = Promise.resolve(emptyQuota());
+    const state = await this.#load();
+    if (state === null) return Response.json(call.call === 'admit' ? DAMAGED : null);
+    // From here on nothing waits: no other request comes in between.
+    const answer = this.#apply(state, call);
+    this.#storage.put('quota', state, { allowUnconfirmed: true }).catch((error: unknown) => {
+      logLine('quota_not_stored', { reason: String(error) });
+    });
+    return Response.json(answer);
+  }
+
+  #apply(state: QuotaState, call: QuotaCall): unknown {
+    switch (call.call) {
+      case 'admit':
+        return admit(state, call);
+      case 'undo':
+        undo(state, call);
+        return null;
+      case 'renew':
+        renew(state, call);
+        return null;
+      case 'settle':
+        settle(state, call);
+        return null;
+      case 'reset':
+        return null;
+    }
+  }
+
+  async #load(): Promise<QuotaState | null> {
+    this.#state ??= this.#storage.get('quota').then((stored) => {
+      if (stored === undefined) return emptyQuota();
+      const parsed = QuotaState.safeParse(stored);
+      if (parsed.success) return parsed.data;
+      logLine('quota_damaged', { reason: z.prettifyError(parsed.error) });
+      return null;
+    });
+    try {
+      return await this.#state;
+    } catch (error) {
+      this.#state = null;
+      throw error;
+    }
+  }
+}

@@ -1,0 +1,162 @@
+/**
+ * What one key has used, as plain data, and the arithmetic of its limits: no I/O, no clock.
+ *
+ * A minute is any 60 s: uses are summed by the second, and a second counts until all of it is 60 s old. So a limit is
+ * never passed in any 60 s, wherever they begin, and what was used comes back between 60 and 61 s later. Days and
+ * months are the calendar's, UTC.
+ */
+import { z } from 'zod';
+import { LEASE_KEPT_MS, LEASE_MS } from '../limits.ts';
+import type { KeyLimits, QuotaDecision, QuotaMeter, QuotaReason } from './ports.ts';
+
+const Total = z.object({ period: z.int(), tokens: z.number() });
+
+export const QuotaState = z.object({
+  /** Latest time that anybody told, unix ms. */
+  at: z.number(),
+  /** [unix second, requests, tokens], oldest first; only seconds that still count. */
+  seconds: z.array(z.tuple([z.int(), z.number(), z.number()])),
+  /** Lease -> unix ms at which it ends by itself. */
+  leases: z.map(z.string(), z.number()),
+  /** Days since 1970 and its tokens. */
+  day: Total,
+  /** Months since 1970 and its tokens. */
+  month: Total,
+});
+export type QuotaState = z.infer<typeof QuotaState>;
+
+const DAY_MS = 86_400_000;
+const MINUTE_S = 60;
+/** When a request of a key with too many at once is worth repeating: completions take about so long. */
+const CONCURRENT_RETRY_MS = 1_000;
+
+export const emptyQuota = (): QuotaState => ({
+  at: 0,
+  seconds: [],
+  leases: new Map(),
+  day: { period: 0, tokens: 0 },
+  month: { period: 0, tokens: 0 },
+});
+
+const monthOf = (at: number): number => {
+  const date = new Date(at);
+  return (date.getUTCFullYear() - 1970) * 12 + date.getUTCMonth();
+};
+const monthStart = (month: number): number => Date.UTC(1970 + Math.floor(month / 12), month % 12);
+/** Unix ms from which a second does not count any more. */
+const secondEnd = (second: number): number => (second + 1 + MINUTE_S) * 1_000;
+
+/** Moves time on and drops what does not count any more. @returns the state's time, unix ms. */
+function advance(state: QuotaState, at: number): number {
+  const now = Math.max(state.at, at);
+  state.at = now;
+  state.seconds = state.seconds.filter(([second]) => secondEnd(second) > now);
+  for (const [lease, until] of state.leases) if (until + LEASE_KEPT_MS <= now) state.leases.delete(lease);
+  const day = Math.floor(now / DAY_MS);
+  if (state.day.period !== day) state.day = { period: day, tokens: 0 };
+  const month = monthOf(now);
+  if (state.month.period !== month) state.month = { period: month, tokens: 0 };
+  return now;
+}
+
+function use(state: QuotaState, requests: number, tokens: number): void {
+  const second = Math.floor(state.at / 1_000);
+  const last = state.seconds.at(-1);
+  if (last?.[0] !== second) state.seconds.push([second, requests, tokens]);
+  else {
+    last[1] += requests;
+    last[2] += tokens;
+  }
+  state.day.tokens += tokens;
+  state.month.tokens += tokens;
+}
+
+const REQUESTS = 1;
+const TOKENS = 2;
+type Column = typeof REQUESTS | typeof TOKENS;
+
+const used = (state: QuotaState, column: Column): number =>
+  state.seconds.reduce((sum, second) => sum + second[column], 0);
+
+function meter(state: QuotaState, column: Column, limit: number | undefined): QuotaMeter | null {
+  if (limit === undefined) return null;
+  const newest = state.seconds.findLast((second) => second[column] > 0);
+  return {
+    limit,
+    remaining: Math.max(0, limit - used(state, column)),
+    resetMs: newest === undefined ? 0 : secondEnd(newest[0]) - state.at,
+  };
+}
+
+/** @returns ms until less than `limit` counts. */
+function untilBelow(state: QuotaState, column: Column, limit: number): number {
+  let left = used(state, column);
+  for (const second of state.seconds) {
+    left -= second[column];
+    if (left < limit) return secondEnd(second[0]) - state.at;
+  }
+  return 0;
+}
+
+function refusal(state: QuotaState, limits: KeyLimits): QuotaDecision['refused'] {
+  const refuse = (reason: QuotaReason, limit: number, retryAfterMs: number) => ({
+    reason,
+    limit,
+    retryAfterMs,
+  });
+  const { tokensPerMonth, tokensPerDay, tokensPerMinute, requestsPerMinute, concurrent } = limits;
+  if (tokensPerMonth !== undefined && state.month.tokens >= tokensPerMonth)
+    return refuse('month', tokensPerMonth, monthStart(state.month.period + 1) - state.at);
+  if (tokensPerDay !== undefined && state.day.tokens >= tokensPerDay)
+    return refuse('day', tokensPerDay, (state.day.period + 1) * DAY_MS - state.at);
+  if (requestsPerMinute !== undefined && used(state, REQUESTS) >= requestsPerMinute)
+    return refuse('requests', requestsPerMinute, untilBelow(state, REQUESTS, requestsPerMinute));
+  if (tokensPerMinute !== undefined && used(state, TOKENS) >= tokensPerMinute)
+    return refuse('tokens', tokensPerMinute, untilBelow(state, TOKENS, tokensPerMinute));
+  if (concurrent !== undefined) {
+    const held = [...state.leases.values()].filter((until) => until > state.at).length;
+    if (held >= concurrent) return refuse('concurrent', concurrent, CONCURRENT_RETRY_MS);
+  }
+  return null;
+}
+
+/** Counts a request and holds its lease, or says why not. A lease that is held already is not counted again. */
+export function admit(
+  state: QuotaState,
+  ask: { limits: KeyLimits; lease: string; at: number },
+): QuotaDecision {
+  const { limits, lease } = ask;
+  const now = advance(state, ask.at);
+  const refused = state.leases.has(lease) ? null : refusal(state, limits);
+  if (refused === null) {
+    if (!state.leases.has(lease)) use(state, 1, 0);
+    state.leases.set(lease, now + LEASE_MS);
+  }
+  return {
+    refused,
+    requests: meter(state, REQUESTS, limits.requestsPerMinute),
+    tokens: meter(state, TOKENS, limits.tokensPerMinute),
+  };
+}
+
+/** Takes back what was just admitted, as if nobody had asked: another counter refused the request. */
+export function undo(state: QuotaState, ask: { lease: string; at: number }): void {
+  advance(state, ask.at);
+  const until = state.leases.get(ask.lease);
+  if (until === undefined || !state.leases.delete(ask.lease)) return;
+  const admitted = Math.floor((until - LEASE_MS) / 1_000);
+  const second = state.seconds.find(([at]) => at === admitted);
+  if (second !== undefined) second[REQUESTS] -= 1;
+}
+
+export function renew(state: QuotaState, ask: { lease: string; at: number }): void {
+  const now = advance(state, ask.at);
+  if (state.leases.has(ask.lease)) state.leases.set(ask.lease, now + LEASE_MS);
+}
+
+/** Also one whose time is over is counted, for as long as it is remembered; then only once. */
+export function settle(state: QuotaState, ask: { lease: string; tokens: number; at: number }): void {
+  advance(state, ask.at);
+  if (!state.leases.delete(ask.lease)) return;
+  use(state, 0, ask.tokens);
+}

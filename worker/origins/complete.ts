@@ -1,0 +1,283 @@
+import {
+  ASK_PARAMETER,
+  err,
+  LOAD_HEADER,
+  ok,
+  type AdapterManifest,
+  type ApiError,
+  type ChainEntry,
+  type OriginRequest,
+  type Result,
+  USAGE_HEADER,
+} from '../../protocol/index.ts';
+import { LOAD_BUDGET_MS, REQUEST_BUDGET_MS, SIGNATURE_EJECT_MS } from '../limits.ts';
+import { logLine } from '../log.ts';
+import {
+  originUnavailable,
+  type Exchange,
+  type ExchangeCall,
+  type Exchanged,
+  type Refusal,
+} from './exchange.ts';
+import type { OriginFetch } from './signed-fetch.ts';
+import type { OriginHealth } from './health.ts';
+import { createDeliver } from './deliver.ts';
+import type { UsageQuestion } from './ask-usage.ts';
+import { chooseOrigins, type Origin } from './choose-origin.ts';
+import type { StreamEnd, TokenCounts } from '../metering/ports.ts';
+
+export interface CompletionCall {
+  path: '/v1/chat/completions' | '/v1/completions' | '/v1/responses';
+  /** The client's request, validated. */
+  request: Record<string, unknown>;
+  model: string;
+  /** null = the base model. */
+  manifest: AdapterManifest | null;
+  /** What is run, when it is not the manifest's chain alone. */
+  chain?: readonly ChainEntry[];
+  tenant: string;
+  requestId: string;
+  /** Aborts when the client has gone. */
+  signal: AbortSignal;
+  /** Lets work go on after the response. */
+  keepAlive: (work: Promise<unknown>) => void;
+  /** Hears of each origin that it is sent to, the next one only after the one before. */
+  onAsked?: (asked: AskedOrigin) => void;
+}
+
+export interface AskedOrigin {
+  /** What the request used there, once its client has left it; null when the origin does not say. Never throws. */
+  used(): Promise<TokenCounts | null>;
+}
+
+export interface Served {
+  /** Its body has not been read; also when the origin refuses the request. */
+  response: Response;
+  /** Of a stream: how it ended, when it has; null for anything else. */
+  ended: Promise<StreamEnd> | null;
+  origin: Origin;
+  /** Ids of the origins that were asked before and could not serve. */
+  tried: string[];
+}
+
+type Judgement =
+  | { kind: 'serve'; response: Response }
+  /** Nothing has been sent to the client yet, so another origin can be asked. */
+  | {
+      kind: 'next';
+      error: ApiError;
+      /** Told to the client when no other does better. */ response?: Response;
+    }
+  | { kind: 'stop'; error: ApiError };
+
+/** Statuses of an origin that are about the client's request, and so are the client's to see. */
+const PASSED_ON = new Set([400, 404, 413, 422, 429, 500, 503]);
+/** Of Cloudflare, when an origin behind it has said nothing for 100 s: a whole answer that takes longer. */
+const PROXY_TIMEOUT = 524;
+/** When to come back, and what was counted before the refusal. */
+const RETOLD_HEADERS = ['retry-after', 'retry-after-ms', 'x-should-retry', USAGE_HEADER];
+
+const deadline = (): ApiError => ({
+  code: 'deadline_exceeded',
+  message: `The request took longer than ${REQUEST_BUDGET_MS / 1000} s.`,
+});
+
+/** Sends completions to origins: to the next one when one cannot serve, but only before the first byte. */
+export function createComplete(params: {
+  origins: readonly Origin[];
+  health: OriginHealth;
+  exchange: Exchange;
+  send: OriginFetch;
+  now: () => number;
+  /** After this long without headers an origin must give a sign of life within `pulseMs`. */
+  patienceMs: number;
+  pulseMs: number;
+  askUsage: UsageQuestion;
+}) {
+  const { origins, health, exchange, send, now, patienceMs, pulseMs, askUsage } = params;
+  const deliver = createDeliver({ health, now });
+
+  const ask = (origin: Origin) =>
+    send(origin, { method: 'GET', path: '/base', signal: AbortSignal.timeout(pulseMs) });
+
+  /** Half-open: a question decides whether the origin gets requests again, not somebody's request. */
+  async function probe(origin: Origin): Promise<void> {
+    const answer = await ask(origin);
+    const response = answer.ok ? answer.value : null;
+    await response?.body?.cancel();
+    if (response?.ok === true) health.answered(origin, response.headers.get(LOAD_HEADER));
+    else health.failed(origin, response?.status === 401 ? SIGNATURE_EJECT_MS : 0);
+  }
+
+  /**
+   * An origin that is overloaded answers others, or goes on with their streams, and needs no more questions.
+   * @param since unix ms, from when on anything that came counts.
+   */
+  async function isAlive(origin: Origin, since: number): Promise<boolean> {
+    if (health.heardSince(origin, since)) return true;
+    const answer = await ask(origin);
+    if (answer.ok) await answer.value.body?.cancel();
+    return answer.ok || health.heardSince(origin, since);
+  }
+
+  /** An origin that hangs is found out by a question, since a whole answer may take minutes. */
+  async function exchangeWatched(origin: Origin, call: ExchangeCall): Promise<Exchanged> {
+    const dead = new AbortController();
+    const signal = () => AbortSignal.any([call.signal(), dead.signal]);
+    const asked = exchange(origin, { ...call, signal });
+    for (let since = now(); ; since = now()) {
+      const exchanged = await within(asked, patienceMs);
+      if (exchanged !== null) return exchanged;
+      if (await isAlive(origin, since)) continue;
+      const reason = `no sign of life for ${(patienceMs + pulseMs) / 1000} s`;
+      dead.abort(new Error(reason));
+      return { kind: 'unreachable', error: originUnavailable(), reason };
+    }
+  }
+
+  function judge(origin: Origin, exchanged: Exchanged, call: CompletionCall): Judgement {
+    switch (exchanged.kind) {
+      case 'answered': {
+        const { response } = exchanged;
+        const type = response.headers.get('content-type') ?? '';
+        if (!/^(application\/json|text\/event-stream)\b/.test(type)) {
+          response.body?.cancel().catch(() => undefined);
+          return odd(origin, { status: response.status, reason: 'neither JSON nor events' });
+        }
+        health.answered(origin, response.headers.get(LOAD_HEADER));
+        return { kind: 'serve', response };
+      }
+      case 'refused':
+        return judgeRefusal(origin, exchanged);
+      case 'failed': {
+        const { error } = exchanged;
+        // A store that does not answer would not answer for the next origin either.
+        return { kind: error.code === 'registry_unavailable' ? 'stop' : 'next', error };
+      }
+      case 'unreachable':
+        if (call.signal.aborted) return { kind: 'stop', error: exchanged.error };
+        health.failed(origin);
+        return { kind: 'next', error: exchanged.error };
+    }
+  }
+
+  /** The origin's own words about the request go to the client; its quarrels with us (401, a proxy's page) do not. */
+  function judgeRefusal(origin: Origin, refused: Extract<Exchanged, { kind: 'refused' }>): Judgement {
+    const { response, text, refusal } = refused;
+    const { status } = response;
+    if (refusal === null && status === PROXY_TIMEOUT) return tooLongForProxy(origin);
+    if (refusal === null) return odd(origin, { status, reason: 'not an answer of an origin' });
+    if (refusal.code === 'invalid_signature') return refusedSignature(origin, refusal);
+    if (refusal.code === 'origin_unavailable') {
+      logLine('origin_not_serving', { origin: origin.id, reason: refusal.message }, 'info');
+      health.failed(origin, Number(response.headers.get('retry-after-ms') ?? 0) || 0);
+      return { kind: 'next', error: originUnavailable() };
+    }
+    if (!PASSED_ON.has(status)) return odd(origin, { status, reason: refusal.code });
+    health.answered(origin, response.headers.get(LOAD_HEADER));
+    const told = retold(response, text);
+    // Without a time to come back it never fits, here or elsewhere.
+    if (refusal.code !== 'queue_full' || !response.headers.has('retry-after'))
+      return { kind: 'serve', response: told };
+    health.full(origin);
+    return { kind: 'next', error: originUnavailable(), response: told };
+  }
+
+  function odd(origin: Origin, fields: { status: number; reason: string }): Judgement {
+    logLine('odd_origin_answer', { origin: origin.id, ...fields });
+    health.failed(origin);
+    return { kind: 'next', error: originUnavailable() };
+  }
+
+  /** It would take as long elsewhere. */
+  function tooLongForProxy(origin: Origin): Judgement {
+    logLine('odd_origin_answer', {
+      origin: origin.id,
+      status: PROXY_TIMEOUT,
+      reason: 'a proxy did not wait for it',
+    });
+    const message = 'The answer took longer than a proxy before the model server waits. Ask for a stream.';
+    return { kind: 'stop', error: { code: 'deadline_exceeded', message } };
+  }
+
+  function refusedSignature(origin: Origin, { message, reason }: Refusal): Judgement {
+    logLine('origin_refused_signature', { origin: origin.id, reason, message });
+    // A stamp from before its start is over in a moment; keys, ids and clocks need somebody.
+    health.failed(origin, reason === 'before_start' ? 0 : SIGNATURE_EJECT_MS);
+    return { kind: 'next', error: originUnavailable() };
+  }
+
+  return async (call: CompletionCall): Promise<Result<Served, ApiError>> => {
+    const started = now();
+    const chain = (call.chain ?? call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
+    const budget = AbortSignal.any([call.signal, AbortSignal.timeout(REQUEST_BUDGET_MS)]);
+    const askId = crypto.randomUUID();
+    const exchangeCall: ExchangeCall = {
+      path: call.onAsked === undefined ? call.path : `${call.path}?${ASK_PARAMETER}=${askId}`,
+      chain,
+      requestId: call.requestId,
+      loadUntil: started + LOAD_BUDGET_MS,
+      body: (): OriginRequest => ({
+        request: call.request,
+        graft: {
+          chain,
+          tenant: call.tenant,
+          budget_ms: Math.max(1, REQUEST_BUDGET_MS - (now() - started)),
+          request_id: call.requestId,
+          model: call.model,
+        },
+      }),
+      signal: () => budget,
+      gone: call.signal,
+      keepAlive: call.keepAlive,
+    };
+    // With one origin there is nothing to choose: it gets every request.
+    if (origins.length > 1) for (const origin of health.toProbe(origins)) call.keepAlive(probe(origin));
+    const order = chooseOrigins({
+      name: call.manifest?.name ?? null,
+      spread: call.requestId,
+      origins,
+      stateOf: health.stateOf,
+    });
+    const tried: string[] = [];
+    let failure: ApiError = originUnavailable();
+    let refusal: Served | null = null;
+    for (const origin of order) {
+      const lease = health.start(origin);
+      call.onAsked?.({ used: () => askUsage(origin, askId, call.requestId) });
+      const exchanged = await exchangeWatched(origin, exchangeCall);
+      const judged = judge(origin, exchanged, call);
+      if (judged.kind === 'serve')
+        return ok({ ...deliver({ origin, response: judged.response, lease, call }), origin, tried });
+      lease.end();
+      failure = judged.error;
+      if (now() - started >= REQUEST_BUDGET_MS) return err(deadline());
+      if (judged.kind === 'stop') break;
+      if (judged.response !== undefined)
+        refusal ??= { response: judged.response, ended: null, origin, tried: [...tried] };
+      tried.push(origin.id);
+    }
+    return refusal === null ? err(failure) : ok(refusal);
+  };
+}
+
+function retold(response: Response, text: string): Response {
+  const headers = new Headers({ 'content-type': 'application/json' });
+  for (const name of RETOLD_HEADERS) {
+    const value = response.headers.get(name);
+    if (value !== null) headers.set(name, value);
+  }
+  return new Response(text, { status: response.status, headers });
+}
+
+/** @returns null when it takes longer. */
+async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
+  let give: (late: null) => void = () => undefined;
+  const late = new Promise<null>((resolve) => (give = resolve));
+  const timer = setTimeout(() => give(null), ms);
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

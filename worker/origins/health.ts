@@ -1,0 +1,126 @@
+/** What one isolate knows of its origins: how busy they are, and which are better left alone for a while. */
+import { readLoad } from '../../protocol/index.ts';
+import {
+  EJECT_MS,
+  ORIGIN_LEASE_MS,
+  LOAD_ANSWER_FRESH_MS,
+  MAX_EJECT_MS,
+  PULSE_MS,
+  REQUEST_BUDGET_MS,
+  UNKNOWN_SLOTS,
+} from '../limits.ts';
+import type { Origin, OriginState } from './choose-origin.ts';
+
+/** A request that an origin is answering. */
+export interface Lease {
+  /** It still is: a part of the answer came. */
+  renew(): void;
+  /** Once or more often. */
+  end(): void;
+}
+
+interface Known {
+  /** Each ends by itself `until`, unix ms: the work of a request that is cut off never comes to its `finally`. */
+  leases: Set<{ until: number }>;
+  /** What the origin last said, and when. */
+  said: { load: number; slots: number; at: number } | null;
+  /** Failures since its last good answer. */
+  failures: number;
+  ejectedUntil: number;
+  /** When anything of it last came here, unix ms. */
+  heardAt: number;
+}
+
+export function createOriginHealth(params: { now: () => number }) {
+  const { now } = params;
+  const origins = new Map<string, Known>();
+
+  function known({ id }: Origin): Known {
+    let found = origins.get(id);
+    if (found === undefined) {
+      found = { leases: new Set(), said: null, failures: 0, ejectedUntil: 0, heardAt: -Infinity };
+      origins.set(id, found);
+    }
+    return found;
+  }
+
+  function inFlight(of: Known): number {
+    for (const lease of of.leases) if (lease.until <= now()) of.leases.delete(lease);
+    return of.leases.size;
+  }
+
+  const eject = (of: Known, ms: number): void => {
+    of.ejectedUntil = Math.max(of.ejectedUntil, now() + ms);
+  };
+
+  return {
+    stateOf(origin: Origin): OriginState {
+      const of = known(origin);
+      const mine = inFlight(of);
+      const said = of.said !== null && now() - of.said.at < LOAD_ANSWER_FRESH_MS ? of.said.load : 0;
+      return {
+        load: Math.max(mine, said),
+        slots: of.said?.slots ?? UNKNOWN_SLOTS,
+        ejected: of.failures > 0 || of.ejectedUntil > now(),
+      };
+    },
+
+    /** A request goes to the origin. */
+    start(origin: Origin): Lease {
+      const of = known(origin);
+      const lease = { until: now() + REQUEST_BUDGET_MS };
+      of.leases.add(lease);
+      return {
+        renew() {
+          of.heardAt = now();
+          lease.until = of.heardAt + ORIGIN_LEASE_MS;
+        },
+        end: () => void of.leases.delete(lease),
+      };
+    },
+
+    /** Has anything of it come since then, an answer or a part of a stream? @param at unix ms. */
+    heardSince: (origin: Origin, at: number): boolean => known(origin).heardAt > at,
+
+    /**
+     * Half-open: those that failed and whose time is up. They stay ejected until they answer a question, which is for
+     * the caller to ask; nobody else is told to for a while.
+     */
+    toProbe(among: readonly Origin[]): Origin[] {
+      return among.filter((origin) => {
+        const of = known(origin);
+        if (of.failures === 0 || of.ejectedUntil > now()) return false;
+        eject(of, PULSE_MS);
+        return true;
+      });
+    },
+
+    /** It answered as an origin does, whatever it said. @param header its `x-graft-load`. */
+    answered(origin: Origin, header: string | null): void {
+      const of = known(origin);
+      of.failures = 0;
+      of.ejectedUntil = 0;
+      of.heardAt = now();
+      const said = readLoad(header);
+      if (said === null) return;
+      of.said = { load: said.rows, slots: said.slots, at: now() };
+      if (said.draining) eject(of, EJECT_MS);
+    },
+
+    /** Its queue is full. */
+    full(origin: Origin): void {
+      const of = known(origin);
+      const slots = of.said?.slots ?? UNKNOWN_SLOTS;
+      of.said = { load: Math.max(of.said?.load ?? 0, 2 * slots), slots, at: now() };
+    },
+
+    /** It did not answer, or not as an origin that serves. @param forMs at least this long, when it said so. */
+    failed(origin: Origin, forMs = 0): void {
+      const of = known(origin);
+      of.failures += 1;
+      eject(of, Math.min(MAX_EJECT_MS, Math.max(forMs, EJECT_MS * 2 ** Math.min(of.failures - 1, 10))));
+    },
+  };
+}
+
+export type OriginHealth = ReturnType<typeof createOriginHealth>;

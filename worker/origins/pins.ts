@@ -1,0 +1,79 @@
+import { PinAnswer, type KeepPinsRequest, type PinRequest } from '../../protocol/index.ts';
+import { ORIGIN_QUESTION_MS, PIN_TIMEOUT_MS } from '../limits.ts';
+import { logLine } from '../log.ts';
+import type { Exchange, Exchanged } from './exchange.ts';
+import type { OriginFetch } from './signed-fetch.ts';
+import { readOriginText } from './read-text.ts';
+import type { Origin } from './choose-origin.ts';
+import type { OriginPins } from './ports.ts';
+
+/** Asks origins to keep adapters in memory. All of them: any may have to serve a name when another is busy or lost. */
+export function createOriginPins(params: {
+  origins: readonly Origin[];
+  exchange: Exchange;
+  send: OriginFetch;
+}): OriginPins {
+  const { origins, exchange, send } = params;
+  return {
+    pin: (chain, { signal, keepAlive }) =>
+      Promise.all(
+        origins.map(async (origin) => {
+          const body: PinRequest = { digests: [...new Set(chain.map(({ digest }) => digest))] };
+          const exchanged = await exchange(origin, {
+            path: '/adapters/pins',
+            chain,
+            body: () => body,
+            signal: () => AbortSignal.any([signal, AbortSignal.timeout(PIN_TIMEOUT_MS)]),
+            gone: signal,
+            keepAlive,
+          });
+          const reason = await whyNot(exchanged);
+          if (reason !== null)
+            logLine('not_pinned', { origin: origin.id, digests: body.digests.join(','), reason });
+          return { id: origin.id, ok: reason === null, reason };
+        }),
+      ),
+
+    async keepPinned(digests, { signal }) {
+      const body: KeepPinsRequest = { digests: [...digests] };
+      const done = await Promise.all(
+        origins.map(async (origin) => {
+          const sent = await send(origin, {
+            method: 'PUT',
+            path: '/adapters/pins',
+            body: JSON.stringify(body),
+            signal: AbortSignal.any([signal, AbortSignal.timeout(ORIGIN_QUESTION_MS)]),
+          });
+          if (sent.ok) await sent.value.body?.cancel();
+          if (sent.ok && sent.value.ok) return true;
+          const reason = sent.ok ? `answered ${sent.value.status}` : sent.error.reason;
+          logLine('not_unpinned', { origin: origin.id, reason });
+          return false;
+        }),
+      );
+      return done.every((one) => one);
+    },
+  };
+}
+
+/** @returns null when everything is pinned. */
+async function whyNot(exchanged: Exchanged): Promise<string | null> {
+  switch (exchanged.kind) {
+    case 'failed':
+    case 'unreachable':
+      return exchanged.error.message;
+    case 'refused':
+      return exchanged.refusal?.message ?? `It answered ${exchanged.response.status}.`;
+    case 'answered': {
+      try {
+        const text = await readOriginText(exchanged.response);
+        if (text === null) return 'Its answer is too long.';
+        const { results } = PinAnswer.parse(JSON.parse(text));
+        const failed = results.find(({ ok }) => !ok);
+        return failed === undefined ? null : (failed.error?.message ?? 'It does not say why.');
+      } catch {
+        return 'Its answer could not be read.';
+      }
+    }
+  }
+}

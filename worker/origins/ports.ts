@@ -1,0 +1,47 @@
+/** Ports of pins: adapters that origins keep in memory. */
+import type { ChainEntry, OriginPin } from '../../protocol/index.ts';
+
+export interface PinRow {
+  name: string;
+  /** Unix ms. */
+  at: number;
+  /** Id of the key that pinned it. */
+  actor: string;
+}
+
+/** System of record of pins. Throws StoreUnavailable. */
+export interface PinLedger {
+  /** @returns false when it would be one more than `max`; a name that is pinned already stays as it is. */
+  add(row: PinRow, max: number): Promise<boolean>;
+  /** @returns whether it was pinned. */
+  remove(name: string): Promise<boolean>;
+  /** By name. */
+  list(): Promise<PinRow[]>;
+}
+
+/** What work at the origins needs of what asked for it. */
+export interface PinLife {
+  signal: AbortSignal;
+  keepAlive: (work: Promise<unknown>) => void;
+}
+
+/** Every origin's memory, as far as pins go. Never throws. */
+export interface OriginPins {
+  /** Has each origin load the chain, brought to it if need be, and keep it. */
+  pin(chain: readonly ChainEntry[], life: PinLife): Promise<OriginPin[]>;
+  /** Has each origin let go of every other pinned adapter. @returns whether all of them have. */
+  keepPinned(digests: readonly string[], life: PinLife): Promise<boolean>;
+}
+
+/** A pinned name and what became of it. */
+export interface PinReport extends PinRow {
+  /** What is live; null = nothing, and nothing is held. */
+  live: { name: string; version: number } | null;
+  origins: OriginPin[];
+}
+
+/** Brings what the origins hold in line with the pins. */
+export interface PinSync {
+  /** New chains are loaded before old ones are let go. Repeating it changes nothing. @throws StoreUnavailable */
+  sync(life: PinLife): Promise<PinReport[]>;
+}

@@ -1,0 +1,137 @@
+import { z } from 'zod';
+import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { LOAD_POLL_MS, RETRY_AFTER_MS, TRANSFER_STALL_MS } from '../limits.ts';
+import { logLine } from '../log.ts';
+import type { OriginFetch } from './signed-fetch.ts';
+import { readOriginText } from './read-text.ts';
+import type { Origin } from './choose-origin.ts';
+import { StoreUnavailable } from '../platform/ports.ts';
+import type { BlobStore } from '../blobs/ports.ts';
+
+const adapterUnavailable = (message: string): ApiError => ({
+  code: 'adapter_unavailable',
+  message,
+  retryAfterMs: RETRY_AFTER_MS,
+});
+
+const Announced = z.object({ missing_parts: z.array(z.int()) });
+
+/** @returns the parts that the origin says it still wants, or null when it does not say. */
+async function missingParts(response: Response): Promise<Set<number> | null> {
+  try {
+    const parsed = Announced.safeParse(JSON.parse((await readOriginText(response)) ?? ''));
+    return parsed.success ? new Set(parsed.data.missing_parts) : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Tries of one part; sending it again is harmless, and the second reads past the caches. */
+const PART_TRIES = 2;
+
+/**
+ * Streams adapters from the blob store to origins, one transfer at a time per origin and digest in this isolate.
+ * Those who come second watch a note of the first one's progress rather than its promise: a promise of another request
+ * never settles when that request is cut off.
+ */
+export function createTransfers(params: {
+  blobs: BlobStore;
+  send: OriginFetch;
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+}) {
+  const { blobs, send, now, sleep } = params;
+  /** `<origin> <digest>` -> unix ms of the last progress. */
+  const moving = new Map<string, number>();
+
+  async function sendPart(
+    origin: Origin,
+    digest: string,
+    part: { index: number; sha256: string },
+  ): Promise<Result<null, ApiError>> {
+    let reason = '';
+    for (let attempt = 0; attempt < PART_TRIES; attempt += 1) {
+      // A copy in a cache may be older than what mended it.
+      const body = await blobs.getPart(digest, part, { fresh: attempt > 0 });
+      if (body === null) {
+        logLine('part_missing', { digest, part: part.index });
+        return err(adapterUnavailable('A part of the adapter is not in the store yet.'));
+      }
+      const sent = await send(origin, {
+        method: 'PUT',
+        path: `/adapters/${digest}/parts/${part.index}`,
+        body,
+        bodyHash: part.sha256,
+        contentType: 'application/octet-stream',
+      });
+      if (sent.ok) {
+        await sent.value.body?.cancel();
+        if (sent.value.ok) return ok(null);
+        reason = `answered ${sent.value.status}`;
+      } else reason = sent.error.reason;
+    }
+    logLine('part_refused', { origin: origin.id, digest, part: part.index, reason });
+    return err(adapterUnavailable(`The adapter could not be brought to the origin (part ${part.index}).`));
+  }
+
+  async function transfer(
+    origin: Origin,
+    digest: string,
+    progress: () => void,
+  ): Promise<Result<null, ApiError>> {
+    const record = await blobs.getRecord(digest);
+    if (record === null) return err(adapterUnavailable('The adapter is not in the store yet.'));
+    const announced = await send(origin, {
+      method: 'PUT',
+      path: `/adapters/${digest}`,
+      body: JSON.stringify(record),
+    });
+    if (!announced.ok)
+      return err(adapterUnavailable('The origin cannot be reached to bring it the adapter.'));
+    const wanted = await missingParts(announced.value);
+    if (!announced.value.ok) {
+      logLine('adapter_refused', { origin: origin.id, digest, status: announced.value.status });
+      return err(adapterUnavailable('The origin does not take the adapter at the moment.'));
+    }
+    for (const [index, { sha256 }] of record.parts.entries()) {
+      if (wanted?.has(index) === false) continue;
+      progress();
+      const sent = await sendPart(origin, digest, { index, sha256 });
+      if (!sent.ok) return sent;
+    }
+    return ok(null);
+  }
+
+  return {
+    /** @returns when the origin has it, or when another transfer of it ended or stalled (then: ask the origin again). */
+    async bring(
+      origin: Origin,
+      digest: string,
+      options: { until: number; keepAlive: (work: Promise<unknown>) => void },
+    ): Promise<Result<null, ApiError>> {
+      const key = `${origin.id} ${digest}`;
+      const isMoving = () => now() - (moving.get(key) ?? -Infinity) < TRANSFER_STALL_MS;
+      if (isMoving()) {
+        while (isMoving() && now() < options.until) await sleep(LOAD_POLL_MS);
+        return ok(null);
+      }
+      const progress = () => moving.set(key, now());
+      progress();
+      const work = transfer(origin, digest, progress)
+        .catch((error: unknown): Result<null, ApiError> => {
+          if (!(error instanceof StoreUnavailable)) throw error;
+          return err({
+            code: 'registry_unavailable',
+            message: 'The store of adapters does not answer at the moment. Please try again.',
+            retryAfterMs: RETRY_AFTER_MS,
+          });
+        })
+        .finally(() => moving.delete(key));
+      // The bytes are useful to the next request even if this one's client has gone.
+      options.keepAlive(work);
+      return work;
+    },
+  };
+}
+
+export type Transfers = ReturnType<typeof createTransfers>;

@@ -1,0 +1,88 @@
+import { z } from 'zod';
+import {
+  AdapterName,
+  err,
+  ok,
+  Why,
+  type AliasAnswer,
+  type ApiError,
+  type Result,
+} from '../../protocol/index.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import type { NameRow } from './ports.ts';
+import type { MayUseChain } from './assemble-chain.ts';
+import { changed, refused } from './change-conflict.ts';
+import { invalid, type IntakeDeps } from './registry-deps.ts';
+import { mayName, ownName, type Taken } from './own-name.ts';
+import { writePointer } from './write-pointer.ts';
+
+export const AliasRequest = z.strictObject({
+  name: AdapterName,
+  /** Name that it is to stand for; null takes the alias away. */
+  target: AdapterName.nullable(),
+  why: Why.nullish(),
+  /** Everything is checked, and nothing changed. */
+  dry_run: z.boolean().nullish(),
+});
+export type AliasRequest = z.infer<typeof AliasRequest>;
+
+type AliasDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'base' | 'now'> & { mayUseChain: MayUseChain };
+
+/** Makes a name that has no versions stand for another, or ends that. It gives nobody a right to the other. */
+export async function aliasName(
+  deps: AliasDeps,
+  params: { request: AliasRequest; caller: AdminCaller },
+): Promise<Result<AliasAnswer, ApiError>> {
+  const { request, caller } = params;
+  const { name, target } = request;
+  const before = await deps.registry.name(name);
+  const checked = await (target === null
+    ? checkRemoval(deps, { name, caller })
+    : checkAlias(deps, { name, target, caller, before }));
+  if (!checked.ok) return checked;
+  const from = before?.alias ?? null;
+  const { owner, claimant, notice } = checked.value;
+  const answer: AliasAnswer = { name, target, from, ...(notice === null ? {} : { notice }) };
+  if (request.dry_run === true) return ok(answer);
+  if (from !== target) {
+    const note = { actor: caller.keyId, at: deps.now(), why: request.why ?? null };
+    const made = await deps.registry.alias({ before, name, owner, target, claimant, ...note });
+    if (!made.ok) return err(changed(name, made.error.name));
+  }
+  // Also when it was so already: an earlier attempt may have ended before its pointer.
+  const written = await writePointer(deps, { name, what: 'alias' });
+  return written.ok ? ok(answer) : written;
+}
+
+async function checkRemoval(
+  deps: AliasDeps,
+  { name, caller }: { name: string; caller: AdminCaller },
+): Promise<Result<Taken, ApiError>> {
+  const own = await ownName(deps, { name, caller });
+  if (!own.ok) return own;
+  return own.value.latest > 0
+    ? err(refused(hasVersions(name)))
+    : ok({ owner: own.value.owner, claimant: null, notice: null });
+}
+
+const hasVersions = (name: string): string => `'${name}' has versions of its own and is no alias.`;
+
+async function checkAlias(
+  deps: AliasDeps,
+  params: { name: string; target: string; caller: AdminCaller; before: NameRow | null },
+): Promise<Result<Taken, ApiError>> {
+  const { name, target, caller, before } = params;
+  const owner = await mayName(deps, { name, owner: null, caller, before });
+  if (!owner.ok) return owner;
+  if (before !== null && before.latest > 0) return err(refused(hasVersions(name)));
+  if (name === target) return err(invalid('alias_of_itself', 'A name cannot stand for itself.', 'target'));
+  const base = await deps.base();
+  if (base.ok && base.value.id === name)
+    return err(invalid('name_reserved', `'${name}' is the base model's own name.`, 'name'));
+  const row = await deps.registry.live(target);
+  if (row !== null && (caller.root || deps.mayUseChain(caller, row))) return owner;
+  return err({
+    code: 'model_not_found',
+    message: `'${target}' does not exist, has no live version of its own, or you do not have access to it.`,
+  });
+}

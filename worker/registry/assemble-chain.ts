@@ -1,0 +1,117 @@
+import {
+  err,
+  MAX_CHAIN,
+  ok,
+  type ApiError,
+  type BaseInfo,
+  type BlobRecord,
+  type Result,
+} from '../../protocol/index.ts';
+import { CHECK_HELD_BYTES } from '../intake/limits.ts';
+import type { AdminCaller, ScopeOwners } from '../access/ports.ts';
+import type { Grant } from '../access/ports-grants.ts';
+import type { VersionRow } from './ports.ts';
+import { refused } from './change-conflict.ts';
+import { checkAdapter } from '../blobs/check-adapter.ts';
+import { beingDeleted, invalid, type IntakeDeps } from './registry-deps.ts';
+
+/** Decides who may use what; comes from policy. */
+export type MayUseChain = (
+  caller: {
+    tenant: string;
+    scopes: readonly string[];
+    owners?: ScopeOwners | undefined;
+    grants?: readonly Grant[] | undefined;
+  },
+  row: VersionRow,
+) => boolean;
+
+/** A file that fits on top of its parent. */
+export interface AssembledChain {
+  /** null = the base. */
+  parent: VersionRow | null;
+  record: BlobRecord;
+  /** Largest rank of the file's modules. */
+  rank: number;
+  /** Ranks of the whole chain, summed. */
+  rankSum: number;
+}
+
+/**
+ * Checks that the caller may use the file and its parent, that the file is good, and that both go together.
+ * @param params.owner tenant that will own the chain, and must have the right to the parent.
+ */
+export async function assembleChain(
+  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger' | 'createSha256' | 'gate' | 'now'> & {
+    mayUseChain: MayUseChain;
+  },
+  params: { digest: string; parent: string | null; caller: AdminCaller; owner: string; base: BaseInfo },
+): Promise<Result<AssembledChain, ApiError>> {
+  const { digest, caller, base } = params;
+  const found = await parentOf(deps, params);
+  if (!found.ok) return found;
+  const parent = found.value;
+  const record = await recordOf(deps, { digest, tenant: caller.tenant });
+  if (!record.ok) return record;
+  const { tenant } = caller;
+  const checked = await deps.gate.hold({ tenant, kind: 'check', bytes: CHECK_HELD_BYTES }, (alive) =>
+    checkAdapter(deps, { digest, record: record.value, base, alive }),
+  );
+  if (!checked.ok) return checked;
+  const { rank, parentChainId } = checked.value;
+  if (parentChainId !== (parent?.chainId ?? null))
+    return err(invalid('parent_mismatch', parentMismatch(parentChainId, params.parent, parent), 'parent'));
+  const length = (parent?.chain.length ?? 0) + 1;
+  if (length > MAX_CHAIN)
+    return err(
+      invalid('chain_too_long', `A chain has at most ${MAX_CHAIN} adapters, this one has ${length}.`),
+    );
+  const rankSum = (parent?.rankSum ?? 0) + rank;
+  if (rankSum > base.max_rank_sum)
+    return err(
+      invalid(
+        'rank_sum_exceeded',
+        `The chain's ranks add up to ${rankSum}, the origin takes ${base.max_rank_sum}.`,
+      ),
+    );
+  return ok({ parent, record: record.value, rank, rankSum });
+}
+
+/** The file's record, which is kept from the collector of garbage from here on. */
+async function recordOf(
+  { blobLedger, now }: Pick<IntakeDeps, 'blobLedger' | 'now'>,
+  { digest, tenant }: { digest: string; tenant: string },
+): Promise<Result<BlobRecord, ApiError>> {
+  const held = await blobLedger.holds(digest, tenant);
+  if (held && !(await blobLedger.touch({ digest, at: now() }))) return err(beingDeleted(digest));
+  const record = held ? await blobLedger.record(digest) : null;
+  return record === null
+    ? err(invalid('blob_missing', `The file ${digest} has not been uploaded with this key.`, 'digest'))
+    : ok(record);
+}
+
+async function parentOf(
+  deps: Pick<IntakeDeps, 'registry'> & { mayUseChain: MayUseChain },
+  params: { parent: string | null; caller: AdminCaller; owner: string },
+): Promise<Result<VersionRow | null, ApiError>> {
+  const { parent, caller, owner } = params;
+  if (parent === null) return ok(null);
+  const row = await deps.registry.live(parent);
+  const usable = row !== null && (caller.root || deps.mayUseChain({ ...caller, tenant: owner }, row));
+  if (usable && row.withdrawnAt !== null)
+    return err(refused(`The parent '${parent}' stands on an adapter that its owner has retired.`));
+  if (usable) return ok(row);
+  return err({
+    code: 'model_not_found',
+    message: `The parent '${parent}' does not exist or you do not have access to it.`,
+  });
+}
+
+function parentMismatch(trainedOn: string | null, asked: string | null, parent: VersionRow | null): string {
+  const is = trainedOn === null ? 'on the base model itself' : `on the chain ${trainedOn}`;
+  const should =
+    asked === null || parent === null
+      ? 'no parent was named'
+      : `'${parent.name}@${parent.version}' is the chain ${parent.chainId}`;
+  return `The adapter was packed to be used ${is}, but ${should}. Pack it with its parent's chain id.`;
+}

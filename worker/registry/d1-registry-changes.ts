@@ -1,0 +1,207 @@
+import { err, ok, type Result } from '../../protocol/index.ts';
+import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
+import { toJson } from './d1-registry-rows.ts';
+import { notFreeFor } from './d1-rooms.ts';
+import { isInUse, withdrawals } from './d1-withdrawals.ts';
+import type { ChangeAction, ChangeNote, Conflict, NameRow, Registry, VersionRow } from './ports.ts';
+
+/** What a change leaves in history. */
+interface Entry extends ChangeNote {
+  action: ChangeAction;
+  from: number | null;
+  to: number | null;
+  target?: string | null;
+}
+
+/** What must not be true when the change is made, for what the sequence number of one name does not guard. */
+interface Guard {
+  sql: string;
+  values: (string | number | null)[];
+}
+/** A name that did not exist when it was read is not free any more. */
+const taken = (name: string, claimant: string | null | undefined): Guard[] =>
+  claimant == null ? [] : [notFreeFor(claimant, name)];
+
+/** The registry's writes. Each is one transaction that begins with its row of history. */
+export function createD1Changes(
+  db: SqlDatabase,
+  readName: Registry['name'],
+): Pick<Registry, 'publish' | 'flip' | 'retire' | 'alias' | 'setStrict' | 'repaired'> {
+  /** Where a guard holds the actor is NULL, which the column does not take: the whole transaction fails. */
+  const historyRow = (name: NameRow, entry: Entry, guards: readonly Guard[]): SqlStatement =>
+    db
+      .prepare(
+        // eslint-disable-next-line no-restricted-syntax -- guards are constants of this file; the values are bound
+        `INSERT INTO history (name, sequence, at, actor, owner, action, from_version, to_version, target, why)
+         VALUES (?, ?, ?, CASE WHEN ${guards.map(({ sql }) => sql).join(' OR ') || '0'} THEN NULL ELSE ? END, ?, ?, ?, ?, ?, ?)`,
+      )
+      .bind(
+        name.name,
+        name.sequence,
+        entry.at,
+        ...guards.flatMap(({ values }) => values),
+        entry.actor,
+        name.owner,
+        entry.action,
+        entry.from,
+        entry.to,
+        entry.target ?? null,
+        entry.why ?? null,
+      );
+
+  const nameRow = (name: NameRow): SqlStatement =>
+    db
+      .prepare(
+        `INSERT INTO names (name, owner, version, latest, sequence, alias, strict) VALUES (?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (name) DO UPDATE SET version = excluded.version, latest = excluded.latest,
+           sequence = excluded.sequence, alias = excluded.alias, strict = excluded.strict`,
+      )
+      .bind(name.name, name.owner, name.version, name.latest, name.sequence, name.alias, name.strict ? 1 : 0);
+
+  /** Two changes that read the same state want the same sequence number: one of them violates the key. */
+  async function change(
+    next: NameRow,
+    entry: Entry,
+    more: SqlStatement[] = [],
+    guards: readonly Guard[] = [],
+  ): Promise<Result<NameRow, Conflict>> {
+    try {
+      await db.batch([historyRow(next, entry, guards), nameRow(next), ...more]);
+      return ok(next);
+    } catch (error) {
+      if (!isUniqueViolation(error)) throw error;
+      return err({ kind: 'conflict', name: await readName(next.name) });
+    }
+  }
+
+  return {
+    publish({ row, stage, before, action = 'publish', why, claimant }) {
+      const from = before?.version ?? null;
+      const next: NameRow = {
+        name: row.name,
+        owner: before?.owner ?? row.owner,
+        version: stage ? from : row.version,
+        latest: row.version,
+        sequence: (before?.sequence ?? 0) + 1,
+        alias: null,
+        strict: before?.strict ?? false,
+      };
+      const entry: Entry = {
+        actor: row.createdBy,
+        at: row.createdAt,
+        action: stage ? 'stage' : action,
+        from,
+        to: row.version,
+        why: why ?? null,
+      };
+      const guards = [standsOnRetired(row), ...taken(row.name, before === null ? claimant : null)];
+      return change(next, entry, insertVersion(db, row), guards);
+    },
+
+    flip: ({ before, to, action = 'flip', ...note }) =>
+      change(
+        { ...before, version: to, sequence: before.sequence + 1 },
+        { ...note, action, from: before.version, to },
+      ),
+
+    retire: ({ before, version, digest, ...note }) =>
+      change(
+        { ...before, sequence: before.sequence + 1 },
+        { ...note, action: 'retire', from: before.version, to: version },
+        [
+          db
+            .prepare(
+              'UPDATE versions SET retired_at = ? WHERE name = ? AND version = ? AND retired_at IS NULL',
+            )
+            .bind(note.at, before.name, version),
+          ...withdrawals(db, { ...{ name: before.name, owner: before.owner }, version, digest }, note.at),
+        ],
+        [isInUse({ name: before.name, owner: before.owner, version })],
+      ),
+
+    alias: ({ before, name, owner, target, claimant, ...note }) =>
+      change(
+        {
+          name,
+          owner: before?.owner ?? owner,
+          version: null,
+          latest: 0,
+          sequence: (before?.sequence ?? 0) + 1,
+          alias: target,
+          strict: false,
+        },
+        {
+          ...note,
+          action: target === null ? 'unalias' : 'alias',
+          from: null,
+          to: null,
+          target: target ?? before?.alias ?? null,
+        },
+        [],
+        taken(name, before === null ? claimant : null),
+      ),
+
+    setStrict: ({ before, strict, ...note }) =>
+      change(
+        { ...before, strict, sequence: before.sequence + 1 },
+        { ...note, action: strict ? 'strict' : 'unstrict', from: before.version, to: null },
+      ),
+
+    repaired: ({ before, ...note }) =>
+      change(
+        { ...before, sequence: before.sequence + 1 },
+        { ...note, action: 'repair', from: before.version, to: before.version, target: before.alias },
+      ),
+  };
+}
+
+/** An adapter that this one was made on top of was retired while it was being tried. */
+const standsOnRetired = ({ chain }: VersionRow): Guard => ({
+  sql: `EXISTS (
+    SELECT 1 FROM json_each(?) below JOIN versions v ON v.name = json_extract(below.value, '$.name')
+      AND v.digest = json_extract(below.value, '$.digest')
+    GROUP BY below.key HAVING MIN(v.retired_at IS NOT NULL) = 1)`,
+  values: [JSON.stringify(chain.slice(0, -1))],
+});
+
+function insertVersion(db: SqlDatabase, row: VersionRow): SqlStatement[] {
+  const chain = JSON.stringify(row.chain);
+  return [
+    db
+      .prepare(
+        `INSERT INTO versions (name, version, digest, owner, chain, chain_id, parent, base_id, base_digest, bytes,
+          rank, rank_sum, created_at, created_by, proof, evaluation, retired_at)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+      )
+      .bind(
+        row.name,
+        row.version,
+        row.digest,
+        row.owner,
+        chain,
+        row.chainId,
+        row.parent,
+        row.base.id,
+        row.base.digest,
+        row.bytes,
+        row.rank,
+        row.rankSum,
+        row.createdAt,
+        row.createdBy,
+        toJson(row.proof),
+        toJson(row.evaluation),
+        row.retiredAt,
+      ),
+    db
+      .prepare(
+        `INSERT OR IGNORE INTO chain_members (digest, name, version)
+         SELECT json_extract(value, '$.digest'), ?, ? FROM json_each(?)`,
+      )
+      .bind(row.name, row.version, chain),
+    db
+      .prepare(
+        'UPDATE stored_files SET touched_at = MAX(touched_at, ?), deleting_at = NULL WHERE digest = ? AND collecting_at IS NULL',
+      )
+      .bind(row.createdAt, row.digest),
+  ];
+}

@@ -1,0 +1,94 @@
+import { adaptersOf, pinOf, type Experiment } from '../../protocol/index.ts';
+import type { SqlDatabase } from '../platform/d1-database.ts';
+import { toDocument } from '../experiments/d1-experiment-rows.ts';
+import { toOwnName, toPointer, toVersion, type NameAndLive, type VersionRecord } from './d1-registry-rows.ts';
+import { readable } from '../platform/read-row.ts';
+import type { Pointer } from './ports-pointers.ts';
+import type { Registry, VersionRow } from './ports.ts';
+
+/** With the latest experiment that was ever live; null fields when there is none. */
+type NameLiveAndExperiment = NameAndLive & {
+  experiment_id: string | null;
+  experiment_owner: string;
+  experiment_document: string;
+};
+
+const NAMES = `SELECT v.*, n.name AS own_name, n.owner AS name_owner, n.version AS live, n.latest, n.sequence,
+    n.alias, n.strict, e.id AS experiment_id, e.owner AS experiment_owner, e.document AS experiment_document
+  FROM names n LEFT JOIN versions v ON v.name = n.name AND v.version = n.version
+  LEFT JOIN experiments e ON e.id = (
+    SELECT x.id FROM experiments x WHERE x.name = n.name AND x.started_at IS NOT NULL
+    ORDER BY x.status = 'archived', x.created_at DESC, x.id DESC LIMIT 1)`;
+
+interface ReadName {
+  record: NameLiveAndExperiment;
+  pointer: Pointer;
+  document: Experiment | null;
+}
+
+/** @throws DamagedRow */
+const readName = (record: NameLiveAndExperiment): ReadName => ({
+  record,
+  pointer: toPointer(record),
+  document:
+    record.experiment_id === null ? null : toDocument(record.experiment_document, record.experiment_id),
+});
+
+/** What KV is derived from. */
+export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'pointers'> {
+  /** Versions never change, so that a second read sees what the first one meant. */
+  async function withExperiments(names: readonly ReadName[]): Promise<Pointer[]> {
+    const adapters = names.map(({ document }) => (document === null ? [] : adaptersOf(document)));
+    const versions = await versionsOf(adapters.flat());
+    return names.map(({ record, pointer, document }, i) => {
+      if (pointer.kind !== 'version' || record.experiment_id === null || document === null) return pointer;
+      const rows = (adapters[i] ?? []).flatMap((adapter) => versions.get(adapter) ?? []);
+      return {
+        ...pointer,
+        experiment: {
+          id: record.experiment_id,
+          owner: record.experiment_owner,
+          document,
+          versions: [...new Set(rows)],
+        },
+      };
+    });
+  }
+
+  /** By `name@version`. */
+  async function versionsOf(adapters: readonly string[]): Promise<Map<string, VersionRow>> {
+    if (adapters.length === 0) return new Map();
+    const { results } = await db
+      .prepare(
+        `SELECT v.* FROM versions v WHERE (v.name, v.version) IN (
+           SELECT json_extract(value, '$.name'), json_extract(value, '$.version') FROM json_each(?))`,
+      )
+      .bind(JSON.stringify(adapters.map(pinOf)))
+      .all<VersionRecord>();
+    return new Map(readable(results, toVersion).map((row) => [`${row.name}@${row.version}`, row]));
+  }
+
+  return {
+    async pointer(wanted) {
+      const record = await db
+        .prepare(`${NAMES} WHERE n.name = ?`)
+        .bind(wanted)
+        .first<NameLiveAndExperiment>();
+      const [pointer] = record === null ? [] : await withExperiments([readName(record)]);
+      return pointer ?? { kind: 'none' };
+    },
+
+    async pointers({ cursor, limit }) {
+      const { results } = await db
+        .prepare(`${NAMES} WHERE n.name > ? ORDER BY n.name LIMIT ?`)
+        .bind(cursor ?? '', limit)
+        .all<NameLiveAndExperiment>();
+      const names = readable(results, readName);
+      const pointers = await withExperiments(names);
+      return {
+        items: names.map(({ record }, i) => ({ name: toOwnName(record), pointer: pointers[i] as Pointer })),
+        cursor: results.length === limit ? (results.at(-1)?.own_name ?? null) : null,
+      };
+    },
+  };
+}

@@ -1,0 +1,133 @@
+import { z } from 'zod';
+import { AdapterProof, ManifestChainEntry, StoredEvaluation } from '../../protocol/index.ts';
+import { readColumn } from '../platform/read-row.ts';
+import type { ChangeAction, HistoryRow, NameRow, UsableName, VersionRow } from './ports.ts';
+import type { Pointer } from './ports-pointers.ts';
+
+/** A row of `versions`. */
+export interface VersionRecord {
+  name: string;
+  version: number;
+  digest: string;
+  owner: string;
+  chain: string;
+  chain_id: string;
+  parent: string | null;
+  base_id: string;
+  base_digest: string;
+  bytes: number;
+  rank: number;
+  rank_sum: number;
+  created_at: number;
+  created_by: string;
+  proof: string | null;
+  evaluation: string | null;
+  retired_at: number | null;
+  withdrawn_at: number | null;
+}
+
+/** A row of `names`. */
+export type NameRecord = Omit<NameRow, 'strict'> & { strict: number };
+export const NAME = 'SELECT name, owner, version, latest, sequence, alias, strict FROM names';
+
+/** A version under the name that means it. */
+export type UsableRecord = VersionRecord & { own_name: string; name_owner: string };
+
+/** A row of `names` with its live version, whose fields are null when there is none. */
+export type NameAndLive = Omit<VersionRecord, 'version'> & {
+  version: number | null;
+  own_name: string;
+  name_owner: string;
+  /** As the name says it. */
+  live: number | null;
+  latest: number;
+  sequence: number;
+  alias: string | null;
+  strict: number;
+};
+
+/** A row of `history`. */
+export interface HistoryRecord {
+  id: number;
+  name: string;
+  sequence: number;
+  at: number;
+  actor: string;
+  owner: string;
+  action: ChangeAction;
+  from_version: number | null;
+  to_version: number | null;
+  target: string | null;
+  why: string | null;
+}
+
+/** `v` is in use, and has the adapter `m.digest` of the name that is bound below its own. */
+export const DEPENDS = `v.retired_at IS NULL AND EXISTS (
+  SELECT 1 FROM json_each(v.chain) member
+  WHERE member.key < json_array_length(v.chain) - 1
+    AND json_extract(member.value, '$.digest') = m.digest
+    AND json_extract(member.value, '$.name') = ?)`;
+
+export const toJson = (value: object | null): string | null =>
+  value === null ? null : JSON.stringify(value);
+
+const column = <T>(schema: z.ZodType<T>, text: string, { name, version }: VersionRecord, column: string): T =>
+  readColumn(schema, text, { table: 'versions', id: `${name}@${version}`, column });
+
+/** @throws DamagedRow */
+export const toVersion = (record: VersionRecord): VersionRow => ({
+  name: record.name,
+  version: record.version,
+  digest: record.digest,
+  owner: record.owner,
+  chain: column(z.array(ManifestChainEntry), record.chain, record, 'chain'),
+  chainId: record.chain_id,
+  parent: record.parent,
+  base: { id: record.base_id, digest: record.base_digest },
+  bytes: record.bytes,
+  rank: record.rank,
+  rankSum: record.rank_sum,
+  createdAt: record.created_at,
+  createdBy: record.created_by,
+  proof: record.proof === null ? null : column(AdapterProof, record.proof, record, 'proof'),
+  evaluation:
+    record.evaluation === null ? null : column(StoredEvaluation, record.evaluation, record, 'evaluation'),
+  retiredAt: record.retired_at,
+  withdrawnAt: record.withdrawn_at,
+});
+
+export const toHistory = ({ from_version, to_version, ...rest }: HistoryRecord): HistoryRow => ({
+  ...rest,
+  from: from_version,
+  to: to_version,
+});
+
+export const toName = (record: NameRecord): NameRow => ({ ...record, strict: record.strict === 1 });
+
+export const toOwnName = (record: NameAndLive): NameRow =>
+  toName({
+    name: record.own_name,
+    owner: record.name_owner,
+    version: record.live,
+    latest: record.latest,
+    sequence: record.sequence,
+    alias: record.alias,
+    strict: record.strict,
+  });
+
+export const toUsable = (record: UsableRecord): UsableName => ({
+  name: record.own_name,
+  owner: record.name_owner,
+  version: toVersion(record),
+});
+
+export function toPointer(record: NameAndLive): Pointer {
+  if (record.alias !== null) return { kind: 'alias', target: record.alias };
+  if (record.version !== null)
+    return {
+      kind: 'version',
+      row: toVersion({ ...record, version: record.version }),
+      strict: record.strict === 1,
+    };
+  return { kind: record.latest === 0 ? 'gone' : 'none' };
+}

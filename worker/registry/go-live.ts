@@ -1,0 +1,82 @@
+import { z } from 'zod';
+import {
+  AdapterName,
+  err,
+  ok,
+  Why,
+  type ApiError,
+  type FlipAnswer,
+  type Result,
+} from '../../protocol/index.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import type { NameRow } from './ports.ts';
+import { changed, refused } from './change-conflict.ts';
+import type { IntakeDeps } from './registry-deps.ts';
+import { ownName } from './own-name.ts';
+import { writePointer } from './write-pointer.ts';
+
+/** What every change of a name's live version takes. */
+export const changeFields = {
+  name: AdapterName,
+  /** Live version that the caller knows of; 0 = none. */
+  expect: z.int().min(0).nullish(),
+  /** For the history. */
+  why: Why.nullish(),
+  /** Everything is checked, and nothing changed. */
+  dry_run: z.boolean().nullish(),
+};
+
+export const FlipRequest = z.strictObject({ ...changeFields, to: z.int().positive() });
+export type FlipRequest = z.infer<typeof FlipRequest>;
+
+export type FlipDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
+
+/** Makes another version live. Requests that run end on the version they began with. */
+export async function flipVersion(
+  deps: FlipDeps,
+  params: { request: FlipRequest; caller: AdminCaller; action?: 'flip' | 'promote' | 'rollback' },
+): Promise<Result<FlipAnswer, ApiError>> {
+  const { request, caller } = params;
+  const before = await ownName(deps, { name: request.name, caller, what: `${request.name}@${request.to}` });
+  return before.ok ? flip(deps, { ...params, before: before.value }) : before;
+}
+
+/** The same, for a name that has been read: whatever changed since then is a conflict. */
+export async function flip(
+  deps: FlipDeps,
+  params: {
+    request: FlipRequest;
+    caller: AdminCaller;
+    before: NameRow;
+    action?: 'flip' | 'promote' | 'rollback';
+  },
+): Promise<Result<FlipAnswer, ApiError>> {
+  const { request, caller, before, action = 'flip' } = params;
+  const { name, to } = request;
+  const row = await deps.registry.version(name, to);
+  if (row === null)
+    return err({
+      code: 'model_not_found',
+      message: `'${name}@${to}' does not exist or you do not have access to it.`,
+    });
+  if (row.retiredAt !== null)
+    return err(refused(`'${name}@${to}' is retired and cannot be live. Publish its file again instead.`));
+  if (row.withdrawnAt !== null)
+    return err(
+      refused(`'${name}@${to}' stands on an adapter that its owner has retired, and cannot be live.`),
+    );
+  const expect = request.expect ?? null;
+  if (expect !== null && expect !== (before.version ?? 0)) return err(changed(name, before));
+  const dryRun = request.dry_run ?? false;
+  if (before.version !== to && !dryRun) {
+    const note = { actor: caller.keyId, at: deps.now(), why: request.why ?? null };
+    const flipped = await deps.registry.flip({ before, to, action, ...note });
+    if (!flipped.ok) return err(changed(name, flipped.error.name));
+  }
+  if (!dryRun) {
+    // Also when it was live already: an earlier attempt may have ended before its pointer.
+    const written = await writePointer(deps, { name, what: action });
+    if (!written.ok) return written;
+  }
+  return ok({ name, version: to, from: before.version });
+}

@@ -1,0 +1,58 @@
+import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { mayTake, takenAmong } from './claims.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import type { NameRow, Registry } from './ports.ts';
+
+const notFound = (what: string): ApiError => ({
+  code: 'model_not_found',
+  message: `'${what}' does not exist or you do not have access to it.`,
+});
+
+/**
+ * The name as it is now, when it is the caller's to change; unknown and another's come out alike.
+ * @param params.what as the error names it; the name unless given.
+ */
+export async function ownName(
+  deps: { registry: Registry },
+  params: { name: string; caller: AdminCaller; what?: string },
+): Promise<Result<NameRow, ApiError>> {
+  const { name, caller, what = name } = params;
+  const row = await deps.registry.name(name);
+  return row !== null && (caller.root || row.owner === caller.tenant) ? ok(row) : err(notFound(what));
+}
+
+export interface Taken {
+  /** Who owns the name, or will. */
+  owner: string;
+  /** For the registry: tenant for which a new name must still be free when it is taken; null = it need not be. */
+  claimant: string | null;
+  /** What the operator is told, who may take any name. */
+  notice: string | null;
+}
+
+/**
+ * May the caller publish under this name, or make it an alias? It is asked before anything else of a request is looked
+ * at, and every reason why not has one answer: whose the name is, or the room, or a name below, is not told.
+ * @param params.owner tenant that is to own the name; null = the caller's. Only the bootstrap key may name another.
+ * @param params.before the name as it is.
+ */
+export async function mayName(
+  deps: { registry: Registry },
+  params: { name: string; owner: string | null; caller: AdminCaller; before: NameRow | null },
+): Promise<Result<Taken, ApiError>> {
+  const { name, caller, before } = params;
+  const owner = params.owner ?? (caller.root ? (before?.owner ?? caller.tenant) : caller.tenant);
+  if (before !== null)
+    return before.owner === owner && (caller.root || owner === caller.tenant)
+      ? ok({ owner, claimant: null, notice: null })
+      : err(notFree(name));
+  if (!caller.root && owner !== caller.tenant) return err(notFree(name));
+  const around = await deps.registry.around(name);
+  if (caller.root) return ok({ owner, claimant: null, notice: takenAmong(name, owner, around) });
+  return mayTake(owner, around) ? ok({ owner, claimant: owner, notice: null }) : err(notFree(name));
+}
+
+const notFree = (name: string): ApiError => ({
+  code: 'insufficient_scope',
+  message: `This key may not publish '${name}': the name is not free.`,
+});

@@ -1,0 +1,42 @@
+import { experimentEntryOf, nameEntryOf } from './write-pointer.ts';
+import type { ExperimentIndex } from '../experiments/ports.ts';
+import type { NameIndex, PointerWriter } from './ports-pointers.ts';
+import type { Registry } from './ports.ts';
+import { createWriteLanes } from './write-lanes.ts';
+
+/**
+ * Writes pointers, and the experiments of their names, in the order of their changes ({@link createWriteLanes}). All
+ * calls for a name must come to the same instance.
+ */
+export function createPointerSync(
+  params: {
+    registry: Pick<Registry, 'pointer'>;
+    names: Pick<NameIndex, 'put' | 'remove'>;
+    experiments: Pick<ExperimentIndex, 'put'>;
+  } & Omit<Parameters<typeof createWriteLanes>[0], 'write'>,
+): PointerWriter {
+  const { registry, names, experiments } = params;
+  /** Names of which the next write leaves a mark when there is nothing to point at. */
+  const marks = new Set<string>();
+
+  async function write(name: string): Promise<boolean> {
+    const pointer = await registry.pointer(name);
+    if (pointer.kind === 'none' && !marks.has(name)) return false;
+    marks.delete(name);
+    // Before the manifest that leads to it; and after an end first of all, for those who have the old manifest.
+    if (pointer.kind === 'version' && pointer.experiment !== undefined)
+      await experiments.put(experimentEntryOf(pointer.experiment));
+    const entry = nameEntryOf(name, pointer);
+    if (entry === null) await names.remove(name);
+    else await names.put(entry);
+    return true;
+  }
+
+  const sync = createWriteLanes({ ...params, write });
+  return {
+    sync(name, options = {}) {
+      if (options.mark === true) marks.add(name);
+      return sync(name);
+    },
+  };
+}

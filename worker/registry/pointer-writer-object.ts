@@ -1,0 +1,153 @@
+import { z } from 'zod';
+import { parseEnv, type RawEnv } from '../env.ts';
+import * as limits from '../limits.ts';
+import { guardDatabase } from '../platform/d1-database.ts';
+import { createD1GrantLedger } from '../access/d1-grants.ts';
+import { createD1KeyLedger } from '../access/d1-key-ledger.ts';
+import { createD1Registry } from './d1-registry.ts';
+import { PointerCall } from './do-pointers.ts';
+import { createKvExperimentIndex } from '../experiments/kv-experiment-index.ts';
+import { createKvGrantIndex } from '../access/kv-grant-index.ts';
+import { createKvKeyIndex } from '../access/kv-key-index.ts';
+import { createKvNameIndex } from './kv-name-index.ts';
+import { createSealer } from '../platform/sealed-value.ts';
+import type { PointerWriter as Pointers } from './ports-pointers.ts';
+import type { RightsWriter } from '../access/ports.ts';
+import { createPointerSync } from './pointer-sync.ts';
+import { createRightsSync } from '../access/rights-sync.ts';
+
+/** The part of a Durable Object's storage that the writer uses. */
+export interface PointerStorage {
+  get(key: string): Promise<unknown>;
+  put(key: string, value: unknown): Promise<void>;
+  delete(key: string): Promise<unknown>;
+  list(options: { prefix: string; limit: number }): Promise<Map<string, unknown>>;
+  getAlarm(): Promise<number | null>;
+  setAlarm(at: number): Promise<void>;
+}
+
+const PENDING = 'pending:';
+const Pending = z.object({ since: z.number(), mark: z.boolean() });
+const FAILURES = 'failures';
+/** Records of one alarm; the rest has to wait for the next. */
+const PAGE = 100;
+
+/** How an object notes a record: a name as it is, which has no colon. */
+const KEY = 'key:';
+const GRANTS = 'grants:';
+const recordOf = (call: z.output<typeof PointerCall>): string =>
+  'name' in call ? call.name : 'key' in call ? KEY + call.key : GRANTS + call.grants;
+
+/**
+ * Writes what KV holds of one shard of the names, the keys or the tenants' grants: a Durable Object runs in one place,
+ * so that of two changes the later one's value stays. A record is noted on disk before it is written and struck off
+ * afterwards; an alarm goes through what is left, so that a write that failed, or was cut off, is made up for by itself.
+ */
+export class PointerWriter {
+  readonly #storage: PointerStorage;
+  readonly #writers: Pointers & RightsWriter;
+  readonly #now: () => number;
+  /** Calls under way, by record: only the last one may strike it off. */
+  readonly #active = new Map<string, number>();
+
+  /** @param parts given by tests. */
+  constructor(
+    context: { storage: PointerStorage },
+    env: RawEnv,
+    parts?: { writers: Pointers & RightsWriter; now: () => number },
+  ) {
+    this.#storage = context.storage;
+    this.#now = parts?.now ?? Date.now;
+    this.#writers = parts?.writers ?? writersOf(env);
+  }
+
+  async fetch(request: Request): Promise<Response> {
+    const call = PointerCall.parse(await request.json());
+    const record = recordOf(call);
+    try {
+      await this.#sync(record, 'mark' in call && call.mark);
+      return Response.json({ ok: true });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : 'unknown error';
+      console.error(JSON.stringify({ event: 'pointer_not_written', record, reason }));
+      return Response.json({ ok: false, reason });
+    }
+  }
+
+  async alarm(): Promise<void> {
+    const pending = await this.#storage.list({ prefix: PENDING, limit: PAGE });
+    let failed = false;
+    for (const [key, value] of pending) {
+      const record = key.slice(PENDING.length);
+      await this.#sync(record, Pending.safeParse(value).data?.mark ?? false).catch((error: unknown) => {
+        failed = true;
+        console.error(JSON.stringify({ event: 'pointer_not_written', record, reason: String(error) }));
+      });
+    }
+    if (!failed && pending.size < PAGE) {
+      await this.#storage.delete(FAILURES);
+      return;
+    }
+    const failures = failed ? Number((await this.#storage.get(FAILURES)) ?? 0) + 1 : 0;
+    await this.#storage.put(FAILURES, failures);
+    const pause = Math.min(limits.POINTER_RETRY_MS * 2 ** failures, limits.MAX_POINTER_RETRY_MS);
+    await this.#storage.setAlarm(this.#now() + pause);
+  }
+
+  async #sync(record: string, mark: boolean): Promise<void> {
+    this.#active.set(record, (this.#active.get(record) ?? 0) + 1);
+    let written = false;
+    try {
+      await this.#storage.put(PENDING + record, { since: this.#now(), mark } satisfies z.infer<
+        typeof Pending
+      >);
+      if ((await this.#storage.getAlarm()) === null)
+        await this.#storage.setAlarm(this.#now() + limits.POINTER_RETRY_MS);
+      await this.#write(record, mark);
+      written = true;
+    } finally {
+      const others = (this.#active.get(record) ?? 1) - 1;
+      if (others > 0) this.#active.set(record, others);
+      else this.#active.delete(record);
+      if (written && others === 0) await this.#storage.delete(PENDING + record);
+    }
+  }
+
+  #write(record: string, mark: boolean): Promise<void> {
+    if (record.startsWith(KEY)) return this.#writers.syncKey(record.slice(KEY.length), { mark });
+    if (record.startsWith(GRANTS)) return this.#writers.syncGrants(record.slice(GRANTS.length));
+    return this.#writers.sync(record, { mark });
+  }
+}
+
+function writersOf(env: RawEnv): Pointers & RightsWriter {
+  const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
+  const db = guardDatabase(env.DB);
+  const pointer = {
+    kv: env.ADAPTERS,
+    sealer: createSealer(parseEnv(env).macKey),
+    cacheTtl: limits.POINTER_CACHE_TTL_S,
+    retryAfterMs: limits.RETRY_AFTER_MS,
+    pacing: { pauseMs: limits.KV_WRITE_PAUSE_MS, tries: limits.KV_WRITE_TRIES, sleep },
+  };
+  const lanes = {
+    intervalMs: limits.POINTER_INTERVAL_MS,
+    timeoutMs: limits.POINTER_WRITE_TIMEOUT_MS,
+    now: Date.now,
+    sleep,
+  };
+  const pointers = createPointerSync({
+    ...lanes,
+    registry: createD1Registry(db),
+    names: createKvNameIndex(pointer),
+    experiments: createKvExperimentIndex(pointer),
+  });
+  const rights = createRightsSync({
+    ...lanes,
+    keyLedger: createD1KeyLedger(db),
+    keys: createKvKeyIndex(pointer),
+    grantLedger: createD1GrantLedger(db),
+    grants: createKvGrantIndex(pointer),
+  });
+  return { ...pointers, ...rights };
+}

@@ -1,0 +1,241 @@
+/** Port of the system of record of names and versions. */
+import type { Page } from '../platform/ports.ts';
+import type {
+  AdapterProof,
+  ChangeView,
+  ManifestChainEntry,
+  Result,
+  StoredEvaluation,
+} from '../../protocol/index.ts';
+import type { Rooms, Withdrawals } from './ports-rooms.ts';
+import type { Pointer } from './ports-pointers.ts';
+
+/** Who changes something, when and why. */
+export interface ChangeNote {
+  actor: string;
+  /** Unix ms. */
+  at: number;
+  why?: string | null;
+}
+
+/** One version of a name; immutable. */
+export interface VersionRow {
+  name: string;
+  version: number;
+  digest: string;
+  owner: string;
+  chain: ManifestChainEntry[];
+  chainId: string;
+  /** `name@version` of the parent, or null. */
+  parent: string | null;
+  base: { id: string; digest: string };
+  bytes: number;
+  rank: number;
+  /** Ranks of the whole chain, summed. */
+  rankSum: number;
+  /** Unix ms. */
+  createdAt: number;
+  createdBy: string;
+  /** What an origin saw when it was admitted; null for versions from before there were proofs. */
+  proof: AdapterProof | null;
+  /** What its publisher says it scored. */
+  evaluation: StoredEvaluation | null;
+  /** Unix ms; from then on it is neither served nor made live. null = in use. */
+  retiredAt: number | null;
+  /** Unix ms; from then on it is not served, because another owner's adapter that it stands on is retired. */
+  withdrawnAt: number | null;
+}
+
+export interface NameRow {
+  name: string;
+  owner: string;
+  /** Live version; null when all are staged. */
+  version: number | null;
+  /** Highest version; 0 when it has none, as an alias. */
+  latest: number;
+  /** Counts the changes of this name; guards against two at once. */
+  sequence: number;
+  /** The name that it stands for. */
+  alias: string | null;
+  /** A missing name below it is answered neither by it nor by what is above it. Never so of an alias. */
+  strict: boolean;
+}
+
+/** A name that can be asked for, and what it means. */
+export interface UsableName {
+  name: string;
+  /** Of the name: an alias can be another's than what it stands for. */
+  owner: string;
+  /** The live one, of an alias its target's. */
+  version: VersionRow;
+}
+
+/** Names from `from` on and before `to`. */
+export interface NameRange {
+  from: string;
+  to: string;
+  /** Only those of this tenant; null = of anybody. */
+  owner: string | null;
+}
+
+export interface NameWindow {
+  from: string;
+  to: string;
+  /** Names that are looked at. */
+  limit: number;
+}
+
+export interface UsableNames {
+  /** In the order of names, all there are up to `end`. */
+  names: UsableName[];
+  /** The name after which there may be more in the window; null = there are no more. */
+  end: string | null;
+}
+
+/** What is done to an experiment of a name; `rollback` and most of `ramp` by the schedule. */
+export type ExperimentAction =
+  | 'experiment_create'
+  | 'experiment_start'
+  | 'experiment_change'
+  | 'experiment_ramp'
+  | 'experiment_kill'
+  | 'experiment_stop'
+  | 'experiment_rollback'
+  | 'experiment_promote'
+  | 'experiment_archive';
+
+export type ChangeAction =
+  | 'publish'
+  | 'drop'
+  | 'stage'
+  | 'promote'
+  | 'rollback'
+  | 'flip'
+  | 'retire'
+  | 'alias'
+  | 'unalias'
+  | 'strict'
+  | 'unstrict'
+  | 'repair'
+  /** Of a room; `target` is its tenant. */
+  | 'reserve'
+  | 'unreserve'
+  | ExperimentAction;
+
+/** Changes after which the version that they are about is live. */
+export const GOES_LIVE: readonly ChangeAction[] = [
+  'publish',
+  'drop',
+  'promote',
+  'rollback',
+  'flip',
+  'experiment_promote',
+];
+
+/** One change of a name. */
+export interface HistoryRow extends ChangeView {
+  /** Of the changes of this name; below 0 those of the room of that name, which need not exist as a name. */
+  sequence: number;
+  action: ChangeAction;
+}
+
+export interface Conflict {
+  kind: 'conflict';
+  name: NameRow | null;
+}
+
+/** System of record of names, versions and rooms. Every method throws StoreUnavailable. */
+export interface Registry extends Rooms, Withdrawals {
+  name(name: string): Promise<NameRow | null>;
+  version(name: string, version: number): Promise<VersionRow | null>;
+  /** The live version's row. */
+  live(name: string): Promise<VersionRow | null>;
+  /** Names that have versions or are aliases, in their order. @param owner only names of this owner. */
+  names(params: {
+    prefix: string;
+    cursor: string | null;
+    limit: number;
+    owner: string | null;
+  }): Promise<Page<NameRow>>;
+  /**
+   * What lies in windows of the names that the tenant owns or a layer covers: names with a live version, and aliases of
+   * such. Whether the chain may be used is the caller's to check. One read, of at most
+   * `windows.length * (1 + layers.length)` statements, each of which looks at `limit` names.
+   * @param params.layers each of ranges with an owner, or without, in the order of names; they do not overlap in a layer.
+   * @returns one answer a window.
+   */
+  usable(params: {
+    tenant: string;
+    layers: readonly (readonly NameRange[])[];
+    windows: readonly NameWindow[];
+  }): Promise<UsableNames[]>;
+  /** Newest first. */
+  versions(name: string): Promise<VersionRow[]>;
+  /** Versions whose own file this is, in the names' order, a name's newest first. */
+  versionsOf(params: { digest: string; limit: number }): Promise<VersionRow[]>;
+  /** Versions of this chain, of whatever names, the newest first. */
+  versionsOfChain(params: { chainId: string; limit: number }): Promise<VersionRow[]>;
+  /** What belongs in KV for the name, from one read. */
+  pointer(name: string): Promise<Pointer>;
+  /** The same for all names, in their order. */
+  pointers(params: {
+    cursor: string | null;
+    limit: number;
+  }): Promise<Page<{ name: NameRow; pointer: Pointer }>>;
+  /** Newest first. @param name null = of all names. @param owner null = of all owners. */
+  history(params: {
+    name: string | null;
+    owner: string | null;
+    /** Changes before this id; null = the newest. */
+    before: number | null;
+    limit: number;
+  }): Promise<HistoryRow[]>;
+  /** Newest version that has never been live and is neither retired nor withdrawn. */
+  newestStaged(name: string): Promise<VersionRow | null>;
+  /** Versions in use, of the same owner, that were made on top of this one. */
+  dependents(
+    row: Pick<VersionRow, 'name' | 'digest' | 'owner'>,
+    limit: number,
+  ): Promise<{ name: string; version: number }[]>;
+  /**
+   * Adds a version, makes it live unless `stage`, and writes history: all of it or nothing. The other changes likewise.
+   * @param before the name as it was read; another change since then is a conflict, and so is a chain that stands on a
+   * version that was retired.
+   * @param params.claimant tenant for which a new name must be free, by what is around it then; else it is a conflict.
+   */
+  publish(params: {
+    row: VersionRow;
+    stage: boolean;
+    before: NameRow | null;
+    /** For history; `publish` unless given. A staged version is always `stage`. */
+    action?: 'publish' | 'drop';
+    why?: string | null;
+    claimant?: string | null;
+  }): Promise<Result<NameRow, Conflict>>;
+  /** Makes `to`, which must exist, the live version. */
+  flip(
+    params: ChangeNote & { before: NameRow; to: number; action?: 'flip' | 'promote' | 'rollback' },
+  ): Promise<Result<NameRow, Conflict>>;
+  /**
+   * A conflict as well when another version in use of the same owner stands on this one, or an experiment of theirs names
+   * it. Those of others are withdrawn in the same transaction.
+   */
+  retire(
+    params: ChangeNote & { before: NameRow; version: number; /** Of its file. */ digest: string },
+  ): Promise<Result<NameRow, Conflict>>;
+  /** Makes the name, which must have no versions, stand for `target`; null ends that. */
+  alias(
+    params: ChangeNote & {
+      before: NameRow | null;
+      name: string;
+      owner: string;
+      target: string | null;
+      /** As in {@link publish}. */
+      claimant?: string | null;
+    },
+  ): Promise<Result<NameRow, Conflict>>;
+  /** Marks a name that has versions as strict, or ends that; publishing and flipping leave it so. */
+  setStrict(params: ChangeNote & { before: NameRow; strict: boolean }): Promise<Result<NameRow, Conflict>>;
+  /** Writes into history that KV was mended; changes nothing. */
+  repaired(params: ChangeNote & { before: NameRow }): Promise<Result<NameRow, Conflict>>;
+}

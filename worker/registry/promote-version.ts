@@ -1,0 +1,37 @@
+import { z } from 'zod';
+import { err, type ApiError, type FlipAnswer, type Result } from '../../protocol/index.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import { refused } from './change-conflict.ts';
+import { changeFields, flip, type FlipDeps } from './go-live.ts';
+import { ownName } from './own-name.ts';
+
+export const PromoteRequest = z.strictObject({
+  ...changeFields,
+  /** The newest staged one above the live one unless given. */
+  version: z.int().positive().nullish(),
+});
+export type PromoteRequest = z.infer<typeof PromoteRequest>;
+
+/** Makes a staged version live. Repeating it is harmless: what has been promoted is live. */
+export async function promoteVersion(
+  deps: FlipDeps,
+  params: { request: PromoteRequest; caller: AdminCaller },
+): Promise<Result<FlipAnswer, ApiError>> {
+  const { caller } = params;
+  const { version, ...request } = params.request;
+  const what = version ? `${request.name}@${version}` : request.name;
+  const before = await ownName(deps, { name: request.name, caller, what });
+  if (!before.ok) return before;
+  const live = before.value.version ?? 0;
+  const staged = version ?? (await deps.registry.newestStaged(request.name))?.version ?? 0;
+  // One that is older than the live version was passed over; to take it now is a choice to be made by its number.
+  const to = version ?? (staged > live ? staged : before.value.latest === live ? live : 0);
+  if (to === 0)
+    return err(
+      refused(
+        `'${request.name}' has no staged version above the live one (${live === 0 ? 'none' : live}). ` +
+          `Name the version that is to be live, as '${request.name}@<version>'.`,
+      ),
+    );
+  return flip(deps, { request: { ...request, to }, caller, before: before.value, action: 'promote' });
+}

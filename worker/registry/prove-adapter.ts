@@ -1,0 +1,65 @@
+import {
+  err,
+  ok,
+  type AdapterProof,
+  type ApiError,
+  type BaseInfo,
+  type Result,
+  type VerifyAnswer,
+} from '../../protocol/index.ts';
+import { MAX_PROOFS_READ } from '../intake/limits.ts';
+import type { VersionRow } from './ports.ts';
+import { invalid, type IntakeDeps, type RequestLife } from './registry-deps.ts';
+
+/** Reasons of an origin, and what a publisher is told. */
+const REFUSALS: Record<string, { reason: string; message: string }> = {
+  no_change: {
+    reason: 'no_op',
+    message:
+      'The adapter changes nothing: the model answers the probe prompts exactly as it does without it. ' +
+      'Check that the training saved its weights, and that alpha and the learning rate are not 0.',
+  },
+  non_finite: {
+    reason: 'non_finite',
+    message:
+      'With the adapter the model gives NaN or infinity. Its weights or its scale are too large; train it anew.',
+  },
+};
+
+/**
+ * Has an origin try a chain before it is published. Proofs of the same chain for the same base and weights, whatever
+ * their names, are taken over.
+ * Errors: `adapter_invalid` when it does nothing or does not work; `origin_unavailable` when nobody can try it.
+ */
+export async function proveAdapter(
+  deps: Pick<IntakeDeps, 'registry' | 'trials' | 'now'>,
+  params: {
+    row: Pick<VersionRow, 'name' | 'digest' | 'chain' | 'chainId'>;
+    base: BaseInfo;
+    /** Who publishes it. */
+    tenant: string;
+    life: RequestLife;
+  },
+): Promise<Result<AdapterProof, ApiError>> {
+  const { row, base, tenant, life } = params;
+  const earlier = await deps.registry.versionsOfChain({ chainId: row.chainId, limit: MAX_PROOFS_READ });
+  const known = earlier.find(
+    ({ proof }) => proof?.base_digest === base.digest && proof.weights === base.weights,
+  );
+  if (known?.proof) return ok(known.proof);
+  const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));
+  const answer = await deps.trials.verify({ ...life, name: row.name, tenant, chain });
+  if (!answer.ok) return answer;
+  const problem = problemOf(answer.value);
+  if (problem !== null) return err(problem);
+  const { base_digest, weights, prompt, adapter } = answer.value;
+  const tokens = adapter.map(({ id, logprob }) => ({ id, logprob }));
+  return ok({ base_digest, weights, prompt, tokens, at: deps.now() });
+}
+
+function problemOf({ ok: good, reason, adapter }: VerifyAnswer): ApiError | null {
+  if (good && adapter.length > 0) return null;
+  const refusal = REFUSALS[reason ?? ''];
+  if (refusal !== undefined) return invalid(refusal.reason, refusal.message);
+  return invalid('proof_failed', `The model cannot run with the adapter: ${reason ?? 'no reason was given'}`);
+}

@@ -1,0 +1,197 @@
+import { z } from 'zod';
+import {
+  AdapterName,
+  chainId,
+  Digest,
+  err,
+  Evaluation,
+  ok,
+  Tenant,
+  Why,
+  type ApiError,
+  type BaseInfo,
+  type ManifestChainEntry,
+  type Result,
+} from '../../protocol/index.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import type { NameRow, VersionRow } from './ports.ts';
+import { assembleChain, type MayUseChain } from './assemble-chain.ts';
+import { changed } from './change-conflict.ts';
+import { invalid, type IntakeDeps, type RequestLife } from './registry-deps.ts';
+import { mayName } from './own-name.ts';
+import { proveAdapter } from './prove-adapter.ts';
+import { unlessDamaged } from './repair-rows.ts';
+import { writePointer } from './write-pointer.ts';
+
+export const PublishRequest = z.strictObject({
+  name: AdapterName,
+  digest: Digest,
+  /** Name of the adapter that this one was trained on top of. */
+  parent: AdapterName.nullish(),
+  /** Keep the live version as it is. */
+  stage: z.boolean().nullish(),
+  /** Live version that the publisher knows of; 0 = none yet. Another one is a conflict. */
+  expect: z.int().min(0).nullish(),
+  /** Tenant that will own the name; only the bootstrap key may name another than its own. */
+  owner: Tenant.nullish(),
+  /** Kept with the version as the publisher says it. */
+  evaluation: Evaluation.nullish(),
+  /** For the history. */
+  why: Why.nullish(),
+});
+export type PublishRequest = z.infer<typeof PublishRequest>;
+
+export interface Published {
+  row: VersionRow;
+  name: NameRow;
+  /** False when this very version was there already. */
+  created: boolean;
+  /** What the operator is told of a name among others' names. */
+  notice?: string | null;
+}
+
+/** Not yet numbered, not yet tried. */
+type NewVersion = Omit<VersionRow, 'version' | 'proof'>;
+
+/** Publishers that give no `expect` do not mind what happened meanwhile. */
+const MAX_TRIES = 4;
+
+interface PublishParams {
+  request: PublishRequest;
+  caller: AdminCaller;
+  life: RequestLife;
+  /** For the history; `publish` unless given. */
+  action?: 'publish' | 'drop';
+}
+
+/**
+ * Publishes a file that is complete: checks it, has an origin try it, records the version, makes it live. Repeating it
+ * is harmless.
+ */
+export async function publishVersion(
+  deps: IntakeDeps & { mayUseChain: MayUseChain },
+  params: PublishParams,
+): Promise<Result<Published, ApiError>> {
+  const { request, caller, life, action = 'publish' } = params;
+  const before = await deps.registry.name(request.name);
+  const taken = await mayName(deps, { name: request.name, owner: request.owner ?? null, caller, before });
+  if (!taken.ok) return taken;
+  const base = await deps.base();
+  if (!base.ok) return base;
+  if (request.name === base.value.id)
+    return err(invalid('name_reserved', `'${request.name}' is the base model's own name.`, 'name'));
+  const { owner, claimant, notice } = taken.value;
+  const made = await makeRow(deps, { request, caller, owner, base: base.value });
+  if (!made.ok) return made;
+  const row = made.value;
+  // A repeat is answered from the row, and a lost race is known: neither needs an origin.
+  const settled = await settle(deps, { request, row, before });
+  if (settled !== null) return settled;
+  const proof = await proveAdapter(deps, { row, base: base.value, tenant: caller.tenant, life });
+  if (!proof.ok) return proof;
+  const committed = await commit(deps, {
+    ...{ request, row: { ...row, proof: proof.value }, before, action, claimant },
+  });
+  return committed.ok ? ok({ ...committed.value, notice }) : committed;
+}
+
+async function makeRow(
+  deps: IntakeDeps & { mayUseChain: MayUseChain },
+  params: { request: PublishRequest; caller: AdminCaller; owner: string; base: BaseInfo },
+): Promise<Result<NewVersion, ApiError>> {
+  const { request, caller, owner, base } = params;
+  const { name, digest, evaluation } = request;
+  const assembled = await assembleChain(deps, { ...params, digest, parent: request.parent ?? null });
+  if (!assembled.ok) return assembled;
+  const { parent, record, rank, rankSum } = assembled.value;
+  const chain: ManifestChainEntry[] = [...(parent?.chain ?? []), { digest, scale: 1, name, owner, rank }];
+  const at = deps.now();
+  return ok({
+    name,
+    digest,
+    owner,
+    chain,
+    chainId: await chainId(chain),
+    parent: parent === null ? null : `${parent.name}@${parent.version}`,
+    base: { id: base.id, digest: base.digest },
+    bytes: record.bytes,
+    rank,
+    rankSum,
+    createdAt: at,
+    createdBy: caller.keyId,
+    evaluation: evaluation ? { ...evaluation, at } : null,
+    retiredAt: null,
+    withdrawnAt: null,
+  });
+}
+
+/** @returns the answer when `row` is there already or is not what the publisher expects to follow; else null. */
+async function settle(
+  deps: IntakeDeps,
+  params: { request: PublishRequest; row: NewVersion; before: NameRow | null },
+): Promise<Result<Published, ApiError> | null> {
+  const { request, row, before } = params;
+  if (before?.alias != null)
+    return err(
+      invalid(
+        'name_is_alias',
+        `'${request.name}' stands for '${before.alias}'. Take the alias away before something is published here.`,
+        'name',
+      ),
+    );
+  const same = await sameVersion(deps, { row, before, stage: request.stage ?? false });
+  if (same !== null) return served(deps, same);
+  const expect = request.expect ?? null;
+  return expect !== null && expect !== (before?.version ?? 0) ? err(changed(request.name, before)) : null;
+}
+
+async function commit(
+  deps: IntakeDeps,
+  params: {
+    request: PublishRequest;
+    row: Omit<VersionRow, 'version'>;
+    before: NameRow | null;
+    action: 'publish' | 'drop';
+    claimant: string | null;
+  },
+): Promise<Result<Published, ApiError>> {
+  const { request, action, claimant } = params;
+  const stage = request.stage ?? false;
+  const expect = request.expect ?? null;
+  let before = params.before;
+  for (let attempt = 1; ; attempt += 1) {
+    const row: VersionRow = { ...params.row, version: (before?.latest ?? 0) + 1 };
+    const why = request.why ?? null;
+    const committed = await deps.registry.publish({ row, stage, before, action, why, claimant });
+    if (committed.ok) {
+      const published = { row, name: committed.value, created: true };
+      return stage ? ok(published) : served(deps, published);
+    }
+    if (expect !== null || attempt >= MAX_TRIES || committed.error.name?.owner !== row.owner)
+      return err(changed(request.name, committed.error.name));
+    before = committed.error.name;
+    const settled = await settle(deps, { request, row: params.row, before });
+    if (settled !== null) return settled;
+  }
+}
+
+/** A version is published when its name's pointer is written, not before. */
+async function served(deps: IntakeDeps, published: Published): Promise<Result<Published, ApiError>> {
+  const written = await writePointer(deps, { name: published.row.name, what: 'publication' });
+  return written.ok ? ok(published) : written;
+}
+
+/** The newest version, when publishing again would only repeat it. */
+async function sameVersion(
+  deps: IntakeDeps,
+  params: { row: NewVersion; before: NameRow | null; stage: boolean },
+): Promise<Published | null> {
+  const { row, before, stage } = params;
+  if (before === null || (!stage && before.version !== before.latest)) return null;
+  // One that cannot be read is not repeated, but followed.
+  const latest = await unlessDamaged(deps.registry.version(row.name, before.latest));
+  if (latest === null || latest === 'damaged' || latest.retiredAt !== null || latest.withdrawnAt !== null)
+    return null;
+  if (latest.digest !== row.digest || latest.chainId !== row.chainId) return null;
+  return { row: latest, name: before, created: false };
+}

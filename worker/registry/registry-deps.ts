@@ -1,0 +1,79 @@
+import type {
+  ApiError,
+  BaseInfo,
+  ChainEntry,
+  EvaluateAnswer,
+  EvaluationRow,
+  Result,
+  VerifyAnswer,
+  VerifyRequest,
+} from '../../protocol/index.ts';
+import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
+import type { PointerWriter } from './ports-pointers.ts';
+import type { Registry } from './ports.ts';
+import type { ByteGate } from '../blobs/byte-gate.ts';
+import type { Sha256 } from '../blobs/read-parts.ts';
+
+/** What work on behalf of a request needs of it. */
+export interface RequestLife {
+  /** Aborts when the client has gone. */
+  signal: AbortSignal;
+  /** Lets work go on after the response. */
+  keepAlive: (work: Promise<unknown>) => void;
+}
+
+export interface AdapterTrial extends RequestLife {
+  /** Prefers the origin that serves this name. */
+  name: string;
+  /** Whose share of the machine it takes. */
+  tenant: string;
+  /** Root first; its last adapter is the one in question. What an origin lacks of it is brought there. */
+  chain: readonly ChainEntry[];
+}
+
+/** Trying adapters at the origins. Every one fails with `origin_unavailable` when none answers sensibly. */
+export interface AdapterTrials {
+  /** Asks one origin after the other, until one answers. */
+  verify(trial: AdapterTrial): Promise<Result<VerifyAnswer, ApiError>>;
+  /** Asks all of them, each what it says now against what is expected. */
+  verifyEverywhere(
+    trial: AdapterTrial,
+    expected: VerifyRequest['expected'],
+  ): Promise<{ id: string; answer: Result<VerifyAnswer, ApiError> }[]>;
+  /** @returns one score a row, in order. */
+  evaluate(trial: AdapterTrial, rows: EvaluationRow[]): Promise<Result<EvaluateAnswer, ApiError>>;
+}
+
+/** What intake needs from the outside. */
+export interface IntakeDeps {
+  blobs: BlobStore;
+  blobLedger: BlobLedger;
+  registry: Registry;
+  /** The only way in which a name's change reaches KV. */
+  pointers: PointerWriter;
+  /** What the origins serve. */
+  base: () => Promise<Result<BaseInfo, ApiError>>;
+  trials: AdapterTrials;
+  createSha256: () => Sha256;
+  /** What the isolate has room for. */
+  gate: ByteGate;
+  /** Unix ms. */
+  now: () => number;
+}
+
+export const unavailable = (message: string, retryAfterMs = 2_000): ApiError => ({
+  code: 'registry_unavailable',
+  message,
+  retryAfterMs,
+});
+
+/** Its bytes are being deleted after a long time without use: the upload may begin anew in a moment. */
+export const beingDeleted = (digest: string): ApiError =>
+  unavailable(`The file ${digest}, long unused, is just being deleted. Upload it again in a moment.`, 5_000);
+
+export const invalid = (reason: string, message: string, param?: string): ApiError => ({
+  code: 'adapter_invalid',
+  message,
+  reason,
+  ...(param === undefined ? {} : { param }),
+});

@@ -1,0 +1,48 @@
+import type { Mended } from '../../protocol/index.ts';
+import type { ExperimentIndex, ExperimentLedger } from '../experiments/ports.ts';
+import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
+import type { DamagedPlace, RowAudit } from '../platform/ports.ts';
+import type { GrantIndex, GrantLedger } from '../access/ports-grants.ts';
+import type { KeyIndex, KeyLedger, KeyListing, RightsWriter } from '../access/ports.ts';
+import type { NameIndex, PointerWriter } from './ports-pointers.ts';
+import type { Registry } from './ports.ts';
+import type { Sha256 } from '../blobs/read-parts.ts';
+
+export type { Mended };
+
+export interface RepairDeps {
+  registry: Registry;
+  pointers: PointerWriter;
+  keyLedger: KeyLedger;
+  grantLedger: GrantLedger;
+  experimentLedger: Pick<ExperimentLedger, 'get'>;
+  /** As KV has them, without a memory. */
+  nameIndex: Pick<NameIndex, 'get' | 'getMany'>;
+  experimentIndex: Pick<ExperimentIndex, 'get' | 'remove'>;
+  keyIndex: Pick<KeyIndex, 'get'>;
+  grantIndex: Pick<GrantIndex, 'get'>;
+  /** Writes both. */
+  rights: RightsWriter;
+  blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putRecord'>;
+  blobLedger: Pick<BlobLedger, 'records' | 'markDamaged'>;
+  createSha256: () => Sha256;
+  rowAudit: RowAudit;
+  /** What lies in KV at all. */
+  listing: KeyListing;
+  now: () => number;
+}
+
+/** One page of one step. */
+export interface RepairedPage {
+  checked: number;
+  mended: Mended[];
+  damaged?: DamagedPlace[];
+  /** Within the step; null at its end. */
+  cursor: string | null;
+}
+
+/** @param page.dryRun says what would be mended, and changes nothing. */
+export type RepairStep = (
+  deps: RepairDeps,
+  page: { cursor: string | null; dryRun: boolean; actor: string },
+) => Promise<RepairedPage>;

@@ -1,0 +1,52 @@
+import { z } from 'zod';
+import {
+  AdapterName,
+  err,
+  ok,
+  Why,
+  type ApiError,
+  type Result,
+  type StrictAnswer,
+} from '../../protocol/index.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import { changed, refused } from './change-conflict.ts';
+import type { IntakeDeps } from './registry-deps.ts';
+import { ownName } from './own-name.ts';
+import { writePointer } from './write-pointer.ts';
+
+export const StrictRequest = z.strictObject({
+  name: AdapterName,
+  /** false takes the mark away. */
+  strict: z.boolean(),
+  why: Why.nullish(),
+  /** Everything is checked, and nothing changed. */
+  dry_run: z.boolean().nullish(),
+});
+export type StrictRequest = z.infer<typeof StrictRequest>;
+
+/**
+ * Marks a name as strict, whichever version is live, or ends that: a missing name below it is then answered neither by
+ * it nor by what is above it. An alias has no mark of its own: it does as its target does.
+ */
+export async function strictName(
+  deps: Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>,
+  params: { request: StrictRequest; caller: AdminCaller },
+): Promise<Result<StrictAnswer, ApiError>> {
+  const { request, caller } = params;
+  const { name, strict } = request;
+  const before = await ownName(deps, { name, caller });
+  if (!before.ok) return before;
+  const { alias, latest, strict: from } = before.value;
+  if (alias !== null)
+    return err(refused(`'${name}' is an alias, and as strict as the name that it stands for: '${alias}'.`));
+  if (latest === 0) return err(refused(`'${name}' has no versions.`));
+  if (request.dry_run === true) return ok({ name, strict, from });
+  if (from !== strict) {
+    const note = { actor: caller.keyId, at: deps.now(), why: request.why ?? null };
+    const made = await deps.registry.setStrict({ before: before.value, strict, ...note });
+    if (!made.ok) return err(changed(name, made.error.name));
+  }
+  // Also when it was so already: an earlier attempt may have ended before its pointer.
+  const written = await writePointer(deps, { name, what: 'change' });
+  return written.ok ? ok({ name, strict, from }) : written;
+}

@@ -1,0 +1,130 @@
+import { Hono } from 'hono';
+import { z } from 'zod';
+import {
+  AdapterName,
+  Digest,
+  type FileVersions,
+  type NameList,
+  type NameView,
+  type PublishedVersion,
+  type VersionList,
+  type VersionView,
+} from '../../protocol/index.ts';
+import type { IntakeDeps } from './registry-deps.ts';
+import { PublishRequest, publishVersion } from './publish-version.ts';
+import { ADMIN_PAGE, MAX_VERSIONS_OF_FILE } from '../limits.ts';
+import {
+  fail,
+  methodNotAllowed,
+  query,
+  requestLife,
+  type AppContext,
+  type AppEnv,
+} from '../http/request-scope.ts';
+import { mayUse, mayUseChain } from '../access/authorize.ts';
+import { modelNotFound } from '../completions/resolve-name.ts';
+import type { NameRow, VersionRow } from './ports.ts';
+import { parseInput, readInput } from '../http/parse-input.ts';
+
+const versionJson = (row: VersionRow, live: boolean): VersionView => ({
+  name: row.name,
+  version: row.version,
+  digest: row.digest,
+  chain: row.chain,
+  chain_id: row.chainId,
+  parent: row.parent,
+  owner: row.owner,
+  base: row.base,
+  bytes: row.bytes,
+  rank: row.rank,
+  created_at: row.createdAt,
+  created_by: row.createdBy,
+  proof: row.proof,
+  evaluation: row.evaluation,
+  retired_at: row.retiredAt,
+  withdrawn_at: row.withdrawnAt,
+  live,
+});
+
+const nameJson = ({ name, owner, version, latest, alias, strict }: NameRow): NameView => ({
+  name,
+  owner,
+  version,
+  latest,
+  alias,
+  strict,
+});
+
+export const NameQuery = z.strictObject({
+  prefix: z.string().max(256).default(''),
+  cursor: z.string().max(256).nullable().default(null),
+});
+
+/**
+ * `POST /admin/versions` {@link PublishRequest} -> 201 {@link PublishedVersion}, or 200 when it was so already, or 409, 422, or
+ * 503 when no origin can try the adapter;
+ * `GET /admin/names?prefix=&cursor=` -> {@link NameList};
+ * `GET /admin/versions?name=` -> {@link VersionList}, newest first;
+ * `GET /admin/versions?digest=` -> {@link FileVersions}: the names of a file.
+ */
+export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+
+  routes.post('/admin/versions', async (context) => {
+    const request = await readInput(context.req.raw, PublishRequest);
+    if (!request.ok) return fail(request.error);
+    const published = await publishVersion(
+      { ...deps, mayUseChain },
+      { request: request.value, caller: context.get('admin'), life: requestLife(context) },
+    );
+    if (!published.ok) return fail(published.error);
+    const { row, name, created, notice } = published.value;
+    const answer: PublishedVersion = {
+      ...versionJson(row, name.version === row.version),
+      ...(notice == null ? {} : { notice }),
+    };
+    return context.json(answer, created ? 201 : 200);
+  });
+
+  routes.get('/admin/versions', async (context) => {
+    const file = query(context, 'digest');
+    if (file !== null) return versionsOf(deps, context, file);
+    const name = parseInput(AdapterName, query(context, 'name') ?? '');
+    if (!name.ok) return fail(name.error);
+    const caller = context.get('admin');
+    const row = await deps.registry.name(name.value);
+    // Who may build on a name may see its chain ids; changing it is its owner's.
+    if (row === null || !mayUse(caller, row)) return fail(modelNotFound(name.value, []));
+    const versions = await deps.registry.versions(name.value);
+    return context.json({
+      name: row.name,
+      owner: row.owner,
+      version: row.version,
+      versions: versions.map((version) => versionJson(version, version.version === row.version)),
+    } satisfies VersionList);
+  });
+  routes.all('/admin/versions', methodNotAllowed('GET, POST'));
+
+  routes.get('/admin/names', async (context) => {
+    const input = parseInput(NameQuery, context.req.query());
+    if (!input.ok) return fail(input.error);
+    const caller = context.get('admin');
+    const page = await deps.registry.names({
+      ...input.value,
+      limit: ADMIN_PAGE,
+      owner: caller.root ? null : caller.tenant,
+    });
+    return context.json({ names: page.items.map(nameJson), cursor: page.cursor } satisfies NameList);
+  });
+  routes.all('/admin/names', methodNotAllowed('GET'));
+  return routes;
+}
+
+async function versionsOf(deps: IntakeDeps, context: AppContext, file: string): Promise<Response> {
+  const digest = parseInput(Digest, file);
+  if (!digest.ok) return fail(digest.error);
+  const rows = await deps.registry.versionsOf({ digest: digest.value, limit: MAX_VERSIONS_OF_FILE });
+  const caller = context.get('admin');
+  const versions = rows.filter((row) => mayUse(caller, row)).map(({ name, version }) => ({ name, version }));
+  return context.json({ versions } satisfies FileVersions);
+}

@@ -1,0 +1,78 @@
+import {
+  err,
+  isLive,
+  ok,
+  type AdapterManifest,
+  type ApiError,
+  type NameEntry,
+  type Result,
+} from '../../protocol/index.ts';
+import type { ExperimentEntry } from '../experiments/ports.ts';
+import { StoreUnavailable } from '../platform/ports.ts';
+import type { PointedExperiment, Pointer, PointerWriter } from './ports-pointers.ts';
+import type { VersionRow } from './ports.ts';
+import { unavailable } from './registry-deps.ts';
+
+export function manifestOf(row: VersionRow): AdapterManifest {
+  const { name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt } = row;
+  const withdrawn = row.retiredAt !== null || row.withdrawnAt !== null;
+  return {
+    ...{ name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt },
+    ...(withdrawn ? { withdrawn } : {}),
+  };
+}
+
+/** What KV holds of a name; null where it is to hold nothing. An experiment is part of it only while it is live. */
+export function nameEntryOf(name: string, pointer: Pointer): NameEntry | null {
+  if (pointer.kind === 'alias') return { name, alias: pointer.target };
+  if (pointer.kind !== 'version') return null;
+  const { row, experiment, strict } = pointer;
+  const live = experiment !== undefined && isLive(experiment.document);
+  return {
+    ...manifestOf(row),
+    ...(live ? { experiment: experiment.id } : {}),
+    ...(strict ? { strict } : {}),
+  };
+}
+
+/** What KV holds of an experiment, of one that has ended too: whoever has an old manifest learns it from here. */
+export function experimentEntryOf({ id, owner, document, versions }: PointedExperiment): ExperimentEntry {
+  const manifests = new Map(versions.map((row) => [`${row.name}@${row.version}`, manifestOf(row)]));
+  const of = (adapter: string): AdapterManifest => {
+    const manifest = manifests.get(adapter);
+    if (manifest === undefined) throw new Error(`experiment ${id} names '${adapter}', which is not there`);
+    return manifest;
+  };
+  const { variants, shadow } = document;
+  return {
+    id,
+    owner,
+    document,
+    adapters: Object.fromEntries(variants.map(({ key, adapter }) => [key, of(adapter)])),
+    ...(shadow === undefined ? {} : { shadow: of(shadow.adapter) }),
+  };
+}
+
+/**
+ * Brings a change that the registry has to the index that the hot path reads.
+ * @param params.what to repeat, such as `publish`, when that fails now; it is made up for later in any case.
+ */
+export async function writePointer(
+  deps: { pointers: PointerWriter },
+  params: { name: string; what: string },
+): Promise<Result<null, ApiError>> {
+  const { name, what } = params;
+  try {
+    await deps.pointers.sync(name);
+    return ok(null);
+  } catch (error) {
+    if (!(error instanceof StoreUnavailable)) throw error;
+    console.error(JSON.stringify({ event: 'pointer_not_written', name, reason: error.message }));
+    return err(
+      unavailable(
+        `The change of '${name}' is recorded, but not served yet: its pointer could not be written. ` +
+          `Please repeat the ${what}; nothing is done twice.`,
+      ),
+    );
+  }
+}
