@@ -7,15 +7,9 @@ import type { ExposureTokens } from './experiments/exposure-token.ts';
 import type { UnitHasher } from './experiments/unit-hash.ts';
 import type { IntakeDeps } from './registry/registry-deps.ts';
 import type { TakeDropOnMiss } from './drops/take-drop-on-miss.ts';
-import {
-  ABSENCE_MEMORY_MS,
-  KV_TIMEOUT_MS,
-  LAST_KNOWN_GOOD_ENTRIES,
-  LAST_KNOWN_GOOD_MS,
-  MAX_SUGGESTED_KEYS,
-  RETRY_AFTER_MS,
-  SUGGESTIONS_PER_SECOND,
-} from './limits.ts';
+import { ABSENCE_MEMORY_MS } from './registry/limits.ts';
+import { KV_TIMEOUT_MS, LAST_KNOWN_GOOD_ENTRIES, LAST_KNOWN_GOOD_MS, RETRY_AFTER_MS } from './limits.ts';
+import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
 import { drainBody } from './http/drain-body.ts';
 import { createGates } from './access/gates.ts';
 import { noStore } from './http/no-store.ts';

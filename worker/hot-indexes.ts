@@ -1,5 +1,11 @@
 import type { NameEntry } from '../protocol/index.ts';
-import * as limits from './limits.ts';
+import {
+  LAST_KNOWN_GOOD_ENTRIES,
+  KV_TIMEOUT_MS,
+  LAST_KNOWN_GOOD_MS,
+  SHORT_MEMORY_MS,
+  SECOND_OPINIONS_PER_SECOND,
+} from './limits.ts';
 import { createKvExperimentIndex } from './experiments/kv-experiment-index.ts';
 import { createKvGrantIndex } from './access/kv-grant-index.ts';
 import { createKvKeyIndex } from './access/kv-key-index.ts';
@@ -50,17 +56,17 @@ export function createHotIndexes(params: {
   const kvNames = createKvNameIndex(pointer);
   const kvKeys = createKvKeyIndex(pointer);
   const kvGrants = createKvGrantIndex(pointer);
-  const maxEntries = limits.LAST_KNOWN_GOOD_ENTRIES;
+  const maxEntries = LAST_KNOWN_GOOD_ENTRIES;
   const behind = {
-    timeoutMs: limits.KV_TIMEOUT_MS,
-    maxAgeMs: limits.LAST_KNOWN_GOOD_MS,
+    timeoutMs: KV_TIMEOUT_MS,
+    maxAgeMs: LAST_KNOWN_GOOD_MS,
     maxEntries,
     retryAfterMs: pointer.retryAfterMs,
     now,
   };
-  const before = { ttlMs: limits.SHORT_MEMORY_MS, maxEntries, now };
+  const before = { ttlMs: SHORT_MEMORY_MS, maxEntries, now };
   const names = withShortMemory(withLastKnownGood(kvNames, behind), { ...before, absences: true });
-  const perSecond = limits.SECOND_OPINIONS_PER_SECOND;
+  const perSecond = SECOND_OPINIONS_PER_SECOND;
   const recordedKeys = withSecondOpinion(kvKeys, {
     ask: (hash) => recordedKey(keyLedger, hash),
     perSecond,

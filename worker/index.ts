@@ -6,8 +6,17 @@ import { createDrops } from './drops/parts.ts';
 import { parseEnv, type RawEnv } from './env.ts';
 import { createHotIndexes } from './hot-indexes.ts';
 import { createByteGate } from './blobs/byte-gate.ts';
-import * as intakeLimits from './intake/limits.ts';
-import * as limits from './limits.ts';
+import {
+  HELD_BYTES,
+  TENANT_HELD_BYTES,
+  MAX_WAITING,
+  MAX_WAITING_OF_TENANT,
+  MAX_ROOM_WAIT_MS,
+  ROOM_POLL_MS,
+  ROOM_STALE_MS,
+} from './blobs/limits.ts';
+import { RETRY_AFTER_MS, KV_WRITE_PAUSE_MS, KV_WRITE_TRIES, POINTER_CACHE_TTL_S } from './limits.ts';
+
 import { createMetering } from './metering/parts.ts';
 import { createObserver } from './http/observer.ts';
 import { createOriginClient } from './origins/client.ts';
@@ -36,13 +45,13 @@ const pageOf = ({ ASSETS }: RawEnv): Pick<Services, 'page'> =>
 function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
   const config = parseEnv(raw);
   const now = Date.now;
-  const retryAfterMs = limits.RETRY_AFTER_MS;
+  const retryAfterMs = RETRY_AFTER_MS;
   const kv = raw.ADAPTERS;
   const db = guardDatabase(raw.DB);
   const sealer = createSealer(config.macKey, config.acceptedMacKeys);
   const currentSealer = createSealer(config.macKey);
-  const pacing = { pauseMs: limits.KV_WRITE_PAUSE_MS, tries: limits.KV_WRITE_TRIES, sleep };
-  const pointer = { kv, sealer, cacheTtl: limits.POINTER_CACHE_TTL_S, retryAfterMs, pacing };
+  const pacing = { pauseMs: KV_WRITE_PAUSE_MS, tries: KV_WRITE_TRIES, sleep };
+  const pointer = { kv, sealer, cacheTtl: POINTER_CACHE_TTL_S, retryAfterMs, pacing };
   const keyLedger = createD1KeyLedger(db);
   const grantLedger = createD1GrantLedger(db);
   const hot = createHotIndexes({ pointer, currentSealer, keyLedger, grantLedger, now });
@@ -67,13 +76,13 @@ function createParts(raw: RawEnv): { services: Services; schedule: Schedule } {
       pointers,
       createSha256,
       gate: createByteGate({
-        capacity: intakeLimits.HELD_BYTES,
-        tenantCapacity: intakeLimits.TENANT_HELD_BYTES,
-        maxWaiting: intakeLimits.MAX_WAITING,
-        maxWaitingOfTenant: intakeLimits.MAX_WAITING_OF_TENANT,
-        maxWaitMs: intakeLimits.MAX_ROOM_WAIT_MS,
-        pollMs: intakeLimits.ROOM_POLL_MS,
-        staleMs: intakeLimits.ROOM_STALE_MS,
+        capacity: HELD_BYTES,
+        tenantCapacity: TENANT_HELD_BYTES,
+        maxWaiting: MAX_WAITING,
+        maxWaitingOfTenant: MAX_WAITING_OF_TENANT,
+        maxWaitMs: MAX_ROOM_WAIT_MS,
+        pollMs: ROOM_POLL_MS,
+        staleMs: ROOM_STALE_MS,
         retryAfterMs,
         now,
         sleep,

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { STREAM_HEARTBEAT_MS, STREAM_STALL_MS } from '../../protocol/index.ts';
-import { LEASE_MS, ORIGIN_LEASE_MS, STREAM_STALL_CHECK_MS } from '../../worker/limits.ts';
+import { LEASE_MS } from '../../worker/metering/limits.ts';
+import { ORIGIN_LEASE_MS, STREAM_STALL_CHECK_MS } from '../../worker/origins/limits.ts';
 
 /** What a request whose client has gone is given on Cloudflare, to count what it used. */
 const AFTER_CLIENT_MS = 30_000;

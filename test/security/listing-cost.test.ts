@@ -1,7 +1,8 @@
 /** What a request that looks for names costs the one database of all tenants, on the real D1 in workerd. */
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { MAX_GRANTS, SUGGESTIONS_PER_SECOND } from '../../worker/limits.ts';
+import { MAX_GRANTS } from '../../worker/access/limits.ts';
+import { SUGGESTIONS_PER_SECOND } from '../../worker/completions/limits.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import { createD1GrantLedger } from '../../worker/access/d1-grants.ts';
 import { createD1Registry } from '../../worker/registry/d1-registry.ts';

@@ -1,6 +1,6 @@
 /** Requests that are refused cost an isolate's one thread something: one tenant's must not keep the others waiting. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { LARGE_BODIES, REFUSED_COMPLETIONS } from '../../worker/limits.ts';
+import { LARGE_BODIES, REFUSED_COMPLETIONS } from '../../worker/access/limits.ts';
 import { createApp } from '../../worker/app.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 

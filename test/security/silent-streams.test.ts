@@ -1,7 +1,7 @@
 /** Streams that wait for long, break off or hang: a client always hears how its answer ended. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { STREAM_STALL_MS } from '../../protocol/index.ts';
-import { HEADERS_PATIENCE_MS, PULSE_MS, STREAM_STALL_CHECK_MS } from '../../worker/limits.ts';
+import { HEADERS_PATIENCE_MS, PULSE_MS, STREAM_STALL_CHECK_MS } from '../../worker/origins/limits.ts';
 import { createStreamRig, rest, type StreamRig } from './stream-rig.ts';
 
 let rig: StreamRig;

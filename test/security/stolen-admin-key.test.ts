@@ -1,6 +1,6 @@
 /** What a stolen admin key has made of itself and of others before it is revoked. */
 import { beforeEach, describe, expect, it } from 'vitest';
-import { MIN_SELF_GRACE_MS } from '../../worker/limits.ts';
+import { MIN_SELF_GRACE_MS } from '../../worker/access/limits.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 
 const LATER_MS = 61_000;

@@ -1,6 +1,18 @@
 /** The gates of one isolate: what is not limited by a key's or a tenant's own limits goes through one of them. */
 import type { ApiError } from '../../protocol/index.ts';
-import * as limits from '../limits.ts';
+import {
+  GATE_PLACE_MS,
+  GATE_AT_ONCE_RETRY_MS,
+  GATE_ENTRIES,
+  ADMIN_READS,
+  ADMIN_CHANGES,
+  OPERATOR_REQUESTS,
+  UNKNOWN_ADMIN_KEYS,
+  MODEL_READS,
+  FEEDBACK_REQUESTS,
+  LARGE_BODIES,
+  REFUSED_COMPLETIONS,
+} from './limits.ts';
 import { createRefusalBudget, type RefusalBudget } from '../completions/refusal-budget.ts';
 import { createGate, type Gate, type GateLimits, type GateRefusal } from './request-gate.ts';
 
@@ -32,19 +44,19 @@ export function createGates(now: () => number): Gates {
   const gate = (of: GateLimits) =>
     createGate({
       limits: of,
-      placeMs: limits.GATE_PLACE_MS,
-      atOnceRetryMs: limits.GATE_AT_ONCE_RETRY_MS,
-      maxEntries: limits.GATE_ENTRIES,
+      placeMs: GATE_PLACE_MS,
+      atOnceRetryMs: GATE_AT_ONCE_RETRY_MS,
+      maxEntries: GATE_ENTRIES,
       now,
     });
   return {
-    tenants: { reads: gate(limits.ADMIN_READS), changes: gate(limits.ADMIN_CHANGES) },
-    operator: { reads: gate(limits.OPERATOR_REQUESTS), changes: gate(limits.OPERATOR_REQUESTS) },
-    strangers: gate(limits.UNKNOWN_ADMIN_KEYS),
-    models: gate(limits.MODEL_READS),
-    feedback: gate(limits.FEEDBACK_REQUESTS),
-    largeBodies: gate(limits.LARGE_BODIES),
-    refusals: createRefusalBudget({ ...limits.REFUSED_COMPLETIONS, maxEntries: limits.GATE_ENTRIES, now }),
+    tenants: { reads: gate(ADMIN_READS), changes: gate(ADMIN_CHANGES) },
+    operator: { reads: gate(OPERATOR_REQUESTS), changes: gate(OPERATOR_REQUESTS) },
+    strangers: gate(UNKNOWN_ADMIN_KEYS),
+    models: gate(MODEL_READS),
+    feedback: gate(FEEDBACK_REQUESTS),
+    largeBodies: gate(LARGE_BODIES),
+    refusals: createRefusalBudget({ ...REFUSED_COMPLETIONS, maxEntries: GATE_ENTRIES, now }),
   };
 }
 

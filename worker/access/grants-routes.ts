@@ -1,7 +1,8 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
 import { err, ok, type ApiError, type GrantList, type GrantView, type Result } from '../../protocol/index.ts';
-import { ADMIN_PAGE, MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN } from '../limits.ts';
+import { ADMIN_PAGE } from '../limits.ts';
+import { MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN } from './limits.ts';
 import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
 import { scopeProblem } from './authorize.ts';
 import { ancestorsOf, modelNotFound } from '../completions/resolve-name.ts';

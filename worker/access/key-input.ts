@@ -1,7 +1,7 @@
 /** Keys as the admin API takes and shows them. */
 import { z } from 'zod';
 import { DegradePolicy, Digest, KeyLimitsView, Tenant, type KeyView } from '../../protocol/index.ts';
-import { MAX_KEY_GRACE_MS, MAX_KEY_LIFE_MS, MAX_SCOPES } from '../limits.ts';
+import { MAX_KEY_GRACE_MS, MAX_KEY_LIFE_MS, MAX_SCOPES } from './limits.ts';
 import { scopeProblem } from './authorize.ts';
 import type { KeyLimits } from '../metering/ports.ts';
 import type { KeyRow, ScopeOwners } from './ports.ts';

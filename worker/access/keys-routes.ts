@@ -8,7 +8,7 @@ import {
   type RotatedKey,
 } from '../../protocol/index.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
-import { MIN_SELF_GRACE_MS } from '../limits.ts';
+import { MIN_SELF_GRACE_MS } from './limits.ts';
 import { grantWithin, scopesHeld, scopeWithin } from './authorize.ts';
 import { loosenedLimit } from './loosened-limit.ts';
 import type { KeyLimits } from '../metering/ports.ts';

@@ -1,7 +1,7 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
 import type { RefusalList, RefusalView } from '../../protocol/index.ts';
-import { MAX_REFUSALS } from '../limits.ts';
+import { MAX_REFUSALS } from './limits.ts';
 import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
 import type { GrantLedger, RefusalRow } from './ports-grants.ts';
 import type { RightsWriter } from './ports.ts';

@@ -1,6 +1,6 @@
 import { createMiddleware } from 'hono/factory';
 import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
-import { GATE_ENTRIES } from '../limits.ts';
+import { GATE_ENTRIES } from './limits.ts';
 import type { GrantLedger } from './ports-grants.ts';
 import { authenticateAdmin, presentedAdminKey, type AdminKeys } from './authenticate.ts';
 import { gateError, type AdminGates, type Gates } from './gates.ts';

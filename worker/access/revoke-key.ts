@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { ApiError, RevocationView } from '../../protocol/index.ts';
-import { MAX_MADE_LISTED, REVOKED_PAGE } from '../limits.ts';
+import { MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
 import { fail, keepAlive, type AppContext } from '../http/request-scope.ts';
 import type { AdminCaller, KeyLedger, KeyRow, RevokedLine, RightsWriter } from './ports.ts';
 import { keyJson } from './key-input.ts';

@@ -1,6 +1,6 @@
 import { AdapterFormatError, checkStream } from '../../adapters/index.ts';
 import { err, ok, type ApiError, type BaseInfo, type BlobRecord, type Result } from '../../protocol/index.ts';
-import { MAX_CHECKED_BYTES, MAX_CHECKED_HEADER_BYTES } from '../intake/limits.ts';
+import { MAX_CHECKED_BYTES, MAX_CHECKED_HEADER_BYTES } from './limits.ts';
 import { invalid, type IntakeDeps } from '../registry/registry-deps.ts';
 import { readPart } from './read-parts.ts';
 import { writeRecordAnew } from './write-record.ts';

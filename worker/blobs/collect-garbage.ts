@@ -6,7 +6,7 @@ import {
   GARBAGE_PAGE,
   GARBAGE_SCAN,
   SURPLUS_KEPT_MS,
-} from '../intake/limits.ts';
+} from './limits.ts';
 import type { BlobLedger, BlobStore, GarbageLedger, UnusedFile } from './ports.ts';
 import { writeRecordAnew } from './write-record.ts';
 

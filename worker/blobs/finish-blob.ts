@@ -1,5 +1,5 @@
 import { err, ok, type ApiError, type BlobRecord, type Result } from '../../protocol/index.ts';
-import { PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } from '../intake/limits.ts';
+import { PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } from './limits.ts';
 import type { SentPart } from './ports.ts';
 import { beingDeleted, invalid, unavailable, type IntakeDeps } from '../registry/registry-deps.ts';
 import { readPart, type BadPart } from './read-parts.ts';

@@ -1,5 +1,10 @@
 /** Composition of where adapters' bytes lie: R2 where it is bound, else KV. */
-import * as limits from '../limits.ts';
+import {
+  BLOB_TIMEOUT_MS,
+  BLOB_CACHE_TTL_S,
+  BLOB_RECORD_CACHE_TTL_S,
+  BLOB_RETRY_CACHE_TTL_S,
+} from './limits.ts';
 import { createFallbackBlobStore } from './fallback-blob-store.ts';
 import { createKvBlobStore } from './kv-blob-store.ts';
 import type { KvNamespace } from '../platform/kv-namespace.ts';
@@ -14,12 +19,12 @@ export function createBlobs(params: {
   pacing: WritePacing;
 }): BlobStore {
   const { kv, bucket, pacing } = params;
-  const timeoutMs = limits.BLOB_TIMEOUT_MS;
+  const timeoutMs = BLOB_TIMEOUT_MS;
   const inKv = createKvBlobStore({
     kv,
-    cacheTtl: limits.BLOB_CACHE_TTL_S,
-    recordCacheTtl: limits.BLOB_RECORD_CACHE_TTL_S,
-    retryCacheTtl: limits.BLOB_RETRY_CACHE_TTL_S,
+    cacheTtl: BLOB_CACHE_TTL_S,
+    recordCacheTtl: BLOB_RECORD_CACHE_TTL_S,
+    retryCacheTtl: BLOB_RETRY_CACHE_TTL_S,
     timeoutMs,
     pacing,
   });

@@ -1,6 +1,8 @@
 import type { BlobRecord } from '../../protocol/index.ts';
-import { REPAIR_BLOB_BYTES } from '../intake/limits.ts';
-import { MAX_DEPENDENTS_TOLD, REPAIR_PAGE } from '../limits.ts';
+import { REPAIR_BLOB_BYTES } from './limits.ts';
+import { MAX_DEPENDENTS_TOLD } from '../registry/limits.ts';
+import { REPAIR_PAGE } from '../limits.ts';
+
 import { readPart, type BadPart } from './read-parts.ts';
 import { writeRecordAnew } from './write-record.ts';
 import type { Mended, RepairDeps, RepairStep } from '../registry/repair-deps.ts';

@@ -11,7 +11,7 @@ import type { Holding } from './byte-gate.ts';
 import { finishBlob, isThere } from './finish-blob.ts';
 import type { IntakeDeps } from '../registry/registry-deps.ts';
 import { receivePart } from './receive-part.ts';
-import { PART_DEADLINE_MS, PART_STALL_MS } from '../intake/limits.ts';
+import { PART_DEADLINE_MS, PART_STALL_MS } from './limits.ts';
 import { announcedLength, readBody } from '../http/read-body.ts';
 import { fail, methodNotAllowed, query, type AppEnv } from '../http/request-scope.ts';
 import { parseInput, readInput } from '../http/parse-input.ts';

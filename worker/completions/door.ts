@@ -1,6 +1,6 @@
 /** Who may ask for a completion now, and send how much: what a tenant's refused requests may cost the others. */
 import { err, MAX_BODY_BYTES, ok, type ApiError, type Result } from '../../protocol/index.ts';
-import { LARGE_BODY_BYTES } from '../limits.ts';
+import { LARGE_BODY_BYTES } from '../access/limits.ts';
 import { authenticate } from '../access/authenticate.ts';
 import { gateError, type Gates } from '../access/gates.ts';
 import { readJson } from '../http/read-body.ts';

@@ -1,5 +1,5 @@
 import type { ApiError } from '../../protocol/index.ts';
-import { MAX_SUGGESTIONS, SUGGESTION_CANDIDATES } from '../limits.ts';
+import { MAX_SUGGESTIONS, SUGGESTION_CANDIDATES } from './limits.ts';
 import { nearestNames } from './nearest-names.ts';
 import { modelNotFound } from './resolve-name.ts';
 import { StoreUnavailable } from '../platform/ports.ts';

@@ -6,7 +6,7 @@ import {
   type Model,
   type ModelList,
 } from '../../protocol/index.ts';
-import { MAX_LISTED_MODELS } from '../limits.ts';
+import { MAX_LISTED_MODELS } from './limits.ts';
 import { requireKey } from '../access/require-key.ts';
 import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../http/request-scope.ts';
 import type { Gate } from '../access/request-gate.ts';

@@ -29,7 +29,7 @@ import { endUser, USER_HEADER } from '../experiments/unit-of.ts';
 import type { ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
 import type { CompletionEnding, CompletionMeter, MeteredAnswer } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
-import { UNKNOWN_CONTEXT_TOKENS } from '../limits.ts';
+import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
 import { mostTokens } from './most-tokens.ts';
 import { serverTiming } from '../http/server-timing.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';

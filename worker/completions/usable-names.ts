@@ -1,4 +1,4 @@
-import { MAX_LIST_READS, MAX_OVERLAPPING_GIVERS } from '../limits.ts';
+import { MAX_LIST_READS, MAX_OVERLAPPING_GIVERS } from './limits.ts';
 import { mayUse, mayUseChain, type Rights } from '../access/authorize.ts';
 import { usableRanges } from '../access/usable-ranges.ts';
 import type { GrantLedger } from '../access/ports-grants.ts';

@@ -4,7 +4,7 @@ import type { RequestLife } from '../registry/registry-deps.ts';
 import { takeAllDrops } from './take-all-drops.ts';
 import { createTakeDropOnMiss, type TakeDropOnMiss } from './take-drop-on-miss.ts';
 import type { DropDeps } from './take-drop.ts';
-import * as limits from '../limits.ts';
+import { DROP_CACHE_TTL_S, DROP_TIMEOUT_MS } from './limits.ts';
 import { mayUseChain } from '../access/authorize.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';
 import { createD1DropLedger } from './d1-drop-ledger.ts';
@@ -38,8 +38,8 @@ export function createDrops(params: {
     dropLedger: createD1DropLedger(db),
     drops: createKvDropBox({
       kv,
-      cacheTtl: limits.DROP_CACHE_TTL_S,
-      timeoutMs: limits.DROP_TIMEOUT_MS,
+      cacheTtl: DROP_CACHE_TTL_S,
+      timeoutMs: DROP_TIMEOUT_MS,
       pacing,
     }),
   };

@@ -1,4 +1,4 @@
-import { DROP_SETTLE_MS, DROP_STALE_MS } from '../limits.ts';
+import { DROP_SETTLE_MS, DROP_STALE_MS } from './limits.ts';
 import type { DropRow } from './ports.ts';
 
 /**

@@ -1,4 +1,4 @@
-import { DROP_READS_PER_PASS, DROPS_PER_PASS } from '../limits.ts';
+import { DROP_READS_PER_PASS, DROPS_PER_PASS } from './limits.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
 import { takeDrop, type DropDeps, type DropOutcome } from './take-drop.ts';

@@ -1,5 +1,5 @@
 import type { AdapterManifest } from '../../protocol/index.ts';
-import { DROP_POLL_MS, DROP_QUIET_MS, DROP_STALL_MS, MAX_QUIET_DROPS } from '../limits.ts';
+import { DROP_POLL_MS, DROP_QUIET_MS, DROP_STALL_MS, MAX_QUIET_DROPS } from './limits.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
 import { logDrop } from './take-all-drops.ts';
 import { takeDrop, type DropDeps } from './take-drop.ts';

@@ -11,8 +11,8 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import type { Exposure, ExposureProblem, ExposureTokens } from './exposure-token.ts';
-import { EXPOSURE_LIFE_MS } from './limits.ts';
-import { MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from '../limits.ts';
+import { EXPOSURE_LIFE_MS, MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from './limits.ts';
+
 import { requireKey } from '../access/require-key.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
 import { logLine } from '../log.ts';

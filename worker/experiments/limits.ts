@@ -1,6 +1,52 @@
-/** Numbers of what experiments hand to clients. */
+/** Numbers of experiments: what they count, and how they are looked at, with unit and reason. */
 
 const SECOND = 1_000;
+
+/** What experiments count is written this long after it was first noted, with all that came meanwhile. */
+export const EXPOSURE_FLUSH_MS = 1 * SECOND;
+/** Events of one write to a tally: each is at most seven values, about 300 bytes. */
+export const MAX_EXPOSURE_EVENTS = 500;
+/** Such a write is tried so often, with a growing pause. */
+export const EXPOSURE_TRIES = 4;
+/** Events that wait for tallies that do not answer; then the oldest are given up, and said so. */
+export const MAX_UNSENT_EXPOSURES = 5_000;
+/** A tally that does not answer in this time is taken to be out of order; a full batch takes some 20 ms there. */
+export const TALLY_TIMEOUT_MS = 5 * SECOND;
+/** Batches are known for this long; none is sent again later. */
+export const TALLY_BATCH_MEMORY_MS = 86_400 * SECOND;
+/** A tally looks this often for what it may forget. */
+export const TALLY_CLEAN_MS = 6 * 3_600 * SECOND;
+/** A tally that nobody has written to for this long is emptied; evaluations are kept elsewhere. */
+export const TALLY_KEPT_MS = 180 * 86_400 * SECOND;
+/** Body of `POST /v1/feedback`, bytes: a token of at most 4 kB and three short fields. */
+export const MAX_FEEDBACK_BODY_BYTES = 16 * 1024;
+/** Largest size of a reported value: squares are summed in doubles, which have 16 digits. */
+export const MAX_FEEDBACK_VALUE = 1e9;
+/** Shadow requests of one isolate at the same time; they are the first to be left out. */
+export const MAX_SHADOWS = 4;
+/** A shadow request may take this long: work after a response has 30 s. */
+export const SHADOW_BUDGET_MS = 25 * SECOND;
+/**
+ * A shadow's answer and the user's are compared up to this size each: 4,500 events of a stream. Both are kept until
+ * they have ended, of at most {@link MAX_SHADOWS} requests.
+ */
+export const MAX_COMPARED_BYTES = 1024 * 1024;
+
+/** Body of an experiment's document, bytes: lists of 200 testers and as many values of a header have room. */
+export const MAX_EXPERIMENT_BODY_BYTES = 256 * 1024;
+/**
+ * Live experiments that one run of the schedule evaluates: each asks its eight tallies and at most five times D1 and the
+ * pointer writer, and an invocation may make 1,000 such calls, of which the other jobs need theirs. With more of them
+ * each is looked at every second run, every third …
+ */
+export const EXPERIMENTS_PER_RUN = 50;
+/** Changes that KV was not told of, in one run; each is a call of the pointer writer and one of D1. */
+export const UNTOLD_EXPERIMENTS_PER_RUN = 50;
+/** Experiments of one answer of `GET /admin/experiments`, unless it is asked for fewer. */
+export const EXPERIMENTS_SHOWN = 50;
+export const MAX_EXPERIMENTS_SHOWN = 200;
+/** Looks that are kept of one seed: a curve needs no more points, and each is a kilobyte or some. */
+export const LOOKS_KEPT = 300;
 
 /** Feedback on an answer is taken for this long: seven days. What has been used is remembered as long. */
 export const EXPOSURE_LIFE_MS = 7 * 86_400 * SECOND;

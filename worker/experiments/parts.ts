@@ -1,7 +1,16 @@
 /** Composition of what experiments count: tallies in Durable Objects, and what requests of this isolate send them. */
 import { createExposureTokens, type ExposureTokens } from './exposure-token.ts';
 import { createUnitHasher, type UnitHasher } from './unit-hash.ts';
-import * as limits from '../limits.ts';
+import {
+  EXPOSURE_FLUSH_MS,
+  MAX_EXPOSURE_EVENTS,
+  MAX_UNSENT_EXPOSURES,
+  EXPOSURE_TRIES,
+  MAX_SHADOWS,
+  SHADOW_BUDGET_MS,
+  MAX_COMPARED_BYTES,
+  TALLY_TIMEOUT_MS,
+} from './limits.ts';
 import type { Clock } from '../metering/parts.ts';
 import type { DurableNamespace } from '../platform/ask-object.ts';
 import { createDoTallies } from './do-tallies.ts';
@@ -29,10 +38,10 @@ export function createCounter(
   const experimentSink = createExposureRecorder({
     ...params,
     newId: () => crypto.randomUUID(),
-    flushMs: limits.EXPOSURE_FLUSH_MS,
-    maxEvents: limits.MAX_EXPOSURE_EVENTS,
-    maxUnsentEvents: limits.MAX_UNSENT_EXPOSURES,
-    tries: limits.EXPOSURE_TRIES,
+    flushMs: EXPOSURE_FLUSH_MS,
+    maxEvents: MAX_EXPOSURE_EVENTS,
+    maxUnsentEvents: MAX_UNSENT_EXPOSURES,
+    tries: EXPOSURE_TRIES,
   });
   return {
     tallies,
@@ -40,9 +49,9 @@ export function createCounter(
     shadows: createShadowRunner({
       ...params,
       sink: experimentSink,
-      maxAtOnce: limits.MAX_SHADOWS,
-      budgetMs: limits.SHADOW_BUDGET_MS,
-      maxComparedBytes: limits.MAX_COMPARED_BYTES,
+      maxAtOnce: MAX_SHADOWS,
+      budgetMs: SHADOW_BUDGET_MS,
+      maxComparedBytes: MAX_COMPARED_BYTES,
     }),
     exposureTokens: createExposureTokens(params.macKey, params.acceptedMacKeys),
     unitHash: createUnitHasher(params.macKey),
@@ -53,4 +62,4 @@ export const createCounting = ({
   namespace,
   ...params
 }: Clock & Secrets & { namespace: DurableNamespace; hasRoom: () => boolean }): Counting =>
-  createCounter({ ...params, tallies: createDoTallies({ namespace, timeoutMs: limits.TALLY_TIMEOUT_MS }) });
+  createCounter({ ...params, tallies: createDoTallies({ namespace, timeoutMs: TALLY_TIMEOUT_MS }) });

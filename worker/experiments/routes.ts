@@ -30,13 +30,8 @@ import {
   stopExperiment,
 } from './life/steps.ts';
 import type { StepParams } from './life/take-step.ts';
-import {
-  EXPERIMENTS_SHOWN,
-  LOOKS_KEPT,
-  MAX_ADMIN_BODY_BYTES,
-  MAX_EXPERIMENT_BODY_BYTES,
-  MAX_EXPERIMENTS_SHOWN,
-} from '../limits.ts';
+import { EXPERIMENTS_SHOWN, LOOKS_KEPT, MAX_EXPERIMENT_BODY_BYTES, MAX_EXPERIMENTS_SHOWN } from './limits.ts';
+import { MAX_ADMIN_BODY_BYTES } from '../limits.ts';
 import { readJson } from '../http/read-body.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
 import { mayUseChain } from '../access/authorize.ts';

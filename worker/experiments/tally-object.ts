@@ -1,5 +1,5 @@
-import { EXPOSURE_SKEW_MS } from './limits.ts';
-import * as limits from '../limits.ts';
+import { EXPOSURE_SKEW_MS, TALLY_KEPT_MS, TALLY_BATCH_MEMORY_MS, TALLY_CLEAN_MS } from './limits.ts';
+
 import { TallyCall } from './do-tallies.ts';
 import { createTallyRows, type TallyRows, type TallySql } from './tally-rows.ts';
 
@@ -52,7 +52,7 @@ export class ExperimentTally {
   async alarm(): Promise<void> {
     const now = this.#now();
     const written = Number((await this.#storage.get(WRITTEN)) ?? 0);
-    if (now - written > limits.TALLY_KEPT_MS) {
+    if (now - written > TALLY_KEPT_MS) {
       await this.#storage.deleteAll();
       this.#rows = null;
       this.#alarmed = false;
@@ -60,10 +60,10 @@ export class ExperimentTally {
       return;
     }
     this.#open().forget({
-      batchesBefore: now - limits.TALLY_BATCH_MEMORY_MS,
+      batchesBefore: now - TALLY_BATCH_MEMORY_MS,
       tokensBefore: now - EXPOSURE_SKEW_MS,
     });
-    await this.#storage.setAlarm(now + limits.TALLY_CLEAN_MS);
+    await this.#storage.setAlarm(now + TALLY_CLEAN_MS);
   }
 
   #open(): TallyRows {
@@ -78,6 +78,6 @@ export class ExperimentTally {
     }
     if (this.#alarmed) return;
     this.#alarmed = true;
-    if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(now + limits.TALLY_CLEAN_MS);
+    if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(now + TALLY_CLEAN_MS);
   }
 }

@@ -1,5 +1,15 @@
 /** Composition of what counts: quotas in Durable Objects, usage in D1. */
-import * as limits from '../limits.ts';
+import { RETRY_AFTER_MS, LAST_KNOWN_GOOD_ENTRIES } from '../limits.ts';
+import {
+  REFUSAL_MEMORY_MS,
+  USAGE_FLUSH_MS,
+  MAX_USAGE_ROWS,
+  MAX_UNSENT_USAGE_ROWS,
+  USAGE_TRIES,
+  LEASE_RENEW_MS,
+  USAGE_BATCH_MEMORY_MS,
+  QUOTA_TIMEOUT_MS,
+} from './limits.ts';
 import { createAskQuota } from './ask-quota.ts';
 import { createD1Usage } from './d1-usage.ts';
 import type { SqlDatabase } from '../platform/d1-database.ts';
@@ -21,24 +31,24 @@ export function createMeter(params: Clock & { quotas: Quotas | null; usage: Usag
   const askQuota = createAskQuota({
     ...params,
     newId,
-    retryAfterMs: limits.RETRY_AFTER_MS,
-    memoryMs: limits.REFUSAL_MEMORY_MS,
-    maxEntries: limits.LAST_KNOWN_GOOD_ENTRIES,
+    retryAfterMs: RETRY_AFTER_MS,
+    memoryMs: REFUSAL_MEMORY_MS,
+    maxEntries: LAST_KNOWN_GOOD_ENTRIES,
   });
   const usage = createUsageRecorder({
     ...params,
     ledger: params.usage,
     newId,
-    flushMs: limits.USAGE_FLUSH_MS,
-    maxRows: limits.MAX_USAGE_ROWS,
-    maxUnsentRows: limits.MAX_UNSENT_USAGE_ROWS,
-    tries: limits.USAGE_TRIES,
+    flushMs: USAGE_FLUSH_MS,
+    maxRows: MAX_USAGE_ROWS,
+    maxUnsentRows: MAX_UNSENT_USAGE_ROWS,
+    tries: USAGE_TRIES,
   });
   return createCompletionMeter({
     ...params,
     askQuota,
     usage,
-    renewMs: limits.LEASE_RENEW_MS,
+    renewMs: LEASE_RENEW_MS,
   });
 }
 
@@ -46,8 +56,7 @@ export function createMetering(
   params: Clock & { namespace: DurableNamespace | undefined; db: SqlDatabase },
 ): { meter: CompletionMeter; quotas: Quotas | null; usage: UsageLedger } {
   const { namespace, db } = params;
-  const usage = createD1Usage(db, limits.USAGE_BATCH_MEMORY_MS);
-  const quotas =
-    namespace === undefined ? null : createDoQuotas({ namespace, timeoutMs: limits.QUOTA_TIMEOUT_MS });
+  const usage = createD1Usage(db, USAGE_BATCH_MEMORY_MS);
+  const quotas = namespace === undefined ? null : createDoQuotas({ namespace, timeoutMs: QUOTA_TIMEOUT_MS });
   return { meter: createMeter({ ...params, quotas, usage }), quotas, usage };
 }

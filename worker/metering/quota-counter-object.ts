@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { DAMAGED_QUOTA_RETRY_MS } from '../limits.ts';
+import { DAMAGED_QUOTA_RETRY_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import { admit, emptyQuota, QuotaState, renew, settle, undo } from './quota-state.ts';
 import { KeyLimits, type QuotaDecision } from './ports.ts';

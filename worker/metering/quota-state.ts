@@ -6,7 +6,7 @@
  * months are the calendar's, UTC.
  */
 import { z } from 'zod';
-import { LEASE_KEPT_MS, LEASE_MS } from '../limits.ts';
+import { LEASE_KEPT_MS, LEASE_MS } from './limits.ts';
 import type { KeyLimits, QuotaDecision, QuotaMeter, QuotaReason } from './ports.ts';
 
 const Total = z.object({ period: z.int(), tokens: z.number() });

@@ -1,5 +1,6 @@
 /** Brings the limits of tenants to the records of their keys, from which the hot path reads them. */
-import { REPAIR_PAGE, TENANT_LIMIT_PAGES } from '../limits.ts';
+import { REPAIR_PAGE } from '../limits.ts';
+import { TENANT_LIMIT_PAGES } from './limits.ts';
 import type { TenantLimits, TenantLimitsRow } from './ports.ts';
 import type { KeyLedger, RightsWriter } from '../access/ports.ts';
 

@@ -1,7 +1,7 @@
 import { Hono } from 'hono';
 import { z } from 'zod';
 import { USAGE_GROUPS, type UsageReport } from '../../protocol/index.ts';
-import { MAX_USAGE_SUMS } from '../limits.ts';
+import { MAX_USAGE_SUMS } from './limits.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
 import type { UsageLedger, UsageSum } from './ports.ts';
 import { parseInput } from '../http/parse-input.ts';

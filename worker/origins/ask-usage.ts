@@ -1,5 +1,5 @@
 import { RequestUsage, usagePath } from '../../protocol/index.ts';
-import { ORIGIN_QUESTION_MS, USAGE_QUESTION_PAUSE_MS } from '../limits.ts';
+import { ORIGIN_QUESTION_MS, USAGE_QUESTION_PAUSE_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import type { OriginFetch } from './signed-fetch.ts';
 import { readOriginText } from './read-text.ts';

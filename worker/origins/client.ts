@@ -17,7 +17,7 @@ import {
   ORIGIN_VERIFY_MS,
   PULSE_MS,
   SHADOW_MAX_FILL,
-} from '../limits.ts';
+} from './limits.ts';
 import { logLine } from '../log.ts';
 import { createComplete, type CompletionCall, type Served } from './complete.ts';
 import { createExchange, originUnavailable } from './exchange.ts';

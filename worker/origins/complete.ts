@@ -10,7 +10,7 @@ import {
   type Result,
   USAGE_HEADER,
 } from '../../protocol/index.ts';
-import { LOAD_BUDGET_MS, REQUEST_BUDGET_MS, SIGNATURE_EJECT_MS } from '../limits.ts';
+import { LOAD_BUDGET_MS, REQUEST_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import {
   originUnavailable,

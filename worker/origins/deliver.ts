@@ -1,5 +1,5 @@
 import { isEventStream, STREAM_STALL_MS } from '../../protocol/index.ts';
-import { STREAM_STALL_CHECK_MS } from '../limits.ts';
+import { STREAM_STALL_CHECK_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import type { Lease, OriginHealth } from './health.ts';
 import { guardStream } from './stream.ts';

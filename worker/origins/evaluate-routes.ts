@@ -2,7 +2,7 @@ import { Hono } from 'hono';
 import type { EvaluateAnswer } from '../../protocol/index.ts';
 import { EvaluateFileRequest, evaluateFile } from './evaluate-file.ts';
 import type { IntakeDeps } from '../registry/registry-deps.ts';
-import { MAX_EVALUATION_BODY_BYTES } from '../limits.ts';
+import { MAX_EVALUATION_BODY_BYTES } from './limits.ts';
 import { fail, methodNotAllowed, requestLife, type AppEnv } from '../http/request-scope.ts';
 import { mayUseChain } from '../access/authorize.ts';
 import { readInput } from '../http/parse-input.ts';

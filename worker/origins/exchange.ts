@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { err, ok, type ApiError, type ChainEntry, type Result } from '../../protocol/index.ts';
-import { MAX_LOAD_WAIT_MS, RETRY_AFTER_MS, LOAD_BUDGET_MS } from '../limits.ts';
+import { MAX_LOAD_WAIT_MS, LOAD_BUDGET_MS } from './limits.ts';
+import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import type { OriginFetch } from './signed-fetch.ts';
 import { readOriginText } from './read-text.ts';

@@ -8,7 +8,7 @@ import {
   PULSE_MS,
   REQUEST_BUDGET_MS,
   UNKNOWN_SLOTS,
-} from '../limits.ts';
+} from './limits.ts';
 import type { Origin, OriginState } from './choose-origin.ts';
 
 /** A request that an origin is answering. */

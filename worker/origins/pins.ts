@@ -1,5 +1,5 @@
 import { PinAnswer, type KeepPinsRequest, type PinRequest } from '../../protocol/index.ts';
-import { ORIGIN_QUESTION_MS, PIN_TIMEOUT_MS } from '../limits.ts';
+import { ORIGIN_QUESTION_MS, PIN_TIMEOUT_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import type { Exchange, Exchanged } from './exchange.ts';
 import type { OriginFetch } from './signed-fetch.ts';

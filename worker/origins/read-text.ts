@@ -1,4 +1,4 @@
-import { MAX_ORIGIN_ANSWER_BYTES } from '../limits.ts';
+import { MAX_ORIGIN_ANSWER_BYTES } from './limits.ts';
 
 /**
  * Reads what an origin says beside completions, which is small. An origin that was taken over may go on without an end:

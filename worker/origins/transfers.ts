@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
-import { LOAD_POLL_MS, RETRY_AFTER_MS, TRANSFER_STALL_MS } from '../limits.ts';
+import { LOAD_POLL_MS, TRANSFER_STALL_MS } from './limits.ts';
+import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import type { OriginFetch } from './signed-fetch.ts';
 import { readOriginText } from './read-text.ts';

@@ -7,7 +7,7 @@ import {
   type BlobRecord,
   type Result,
 } from '../../protocol/index.ts';
-import { CHECK_HELD_BYTES } from '../intake/limits.ts';
+import { CHECK_HELD_BYTES } from '../blobs/limits.ts';
 import type { AdminCaller, ScopeOwners } from '../access/ports.ts';
 import type { Grant } from '../access/ports-grants.ts';
 import type { VersionRow } from './ports.ts';

@@ -2,7 +2,7 @@ import { Hono } from 'hono';
 import { z } from 'zod';
 import { AdapterName, type ChangeList, type ChangeView } from '../../protocol/index.ts';
 import { ownName } from './own-name.ts';
-import { HISTORY_PAGE, MAX_HISTORY_PAGE } from '../limits.ts';
+import { HISTORY_PAGE, MAX_HISTORY_PAGE } from './limits.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
 import type { HistoryRow, Registry } from './ports.ts';
 import { parseInput } from '../http/parse-input.ts';

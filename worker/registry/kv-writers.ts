@@ -1,5 +1,5 @@
 /** Composition of what writes names, keys and grants: Durable Objects, and this isolate's memory that hears of it. */
-import * as limits from '../limits.ts';
+import { POINTER_TIMEOUT_MS } from './limits.ts';
 import { createDoPointers } from './do-pointers.ts';
 import type { DurableNamespace } from '../platform/ask-object.ts';
 import { forgettingPointers, forgettingRights } from '../platform/short-memory.ts';
@@ -17,7 +17,7 @@ export function createKvWriters(params: {
   forgetKey: (hash: string) => void;
   forgetGrants: (tenant: string) => void;
 }): KvWriters {
-  const writers = createDoPointers({ namespace: params.namespace, timeoutMs: limits.POINTER_TIMEOUT_MS });
+  const writers = createDoPointers({ namespace: params.namespace, timeoutMs: POINTER_TIMEOUT_MS });
   return {
     pointers: forgettingPointers(writers, params.forgetName),
     rights: forgettingRights(writers, { key: params.forgetKey, grants: params.forgetGrants }),

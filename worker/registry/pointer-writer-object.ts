@@ -1,6 +1,12 @@
 import { z } from 'zod';
 import { parseEnv, type RawEnv } from '../env.ts';
-import * as limits from '../limits.ts';
+import {
+  POINTER_RETRY_MS,
+  MAX_POINTER_RETRY_MS,
+  POINTER_INTERVAL_MS,
+  POINTER_WRITE_TIMEOUT_MS,
+} from './limits.ts';
+import { POINTER_CACHE_TTL_S, RETRY_AFTER_MS, KV_WRITE_PAUSE_MS, KV_WRITE_TRIES } from '../limits.ts';
 import { guardDatabase } from '../platform/d1-database.ts';
 import { createD1GrantLedger } from '../access/d1-grants.ts';
 import { createD1KeyLedger } from '../access/d1-key-ledger.ts';
@@ -90,7 +96,7 @@ export class PointerWriter {
     }
     const failures = failed ? Number((await this.#storage.get(FAILURES)) ?? 0) + 1 : 0;
     await this.#storage.put(FAILURES, failures);
-    const pause = Math.min(limits.POINTER_RETRY_MS * 2 ** failures, limits.MAX_POINTER_RETRY_MS);
+    const pause = Math.min(POINTER_RETRY_MS * 2 ** failures, MAX_POINTER_RETRY_MS);
     await this.#storage.setAlarm(this.#now() + pause);
   }
 
@@ -102,7 +108,7 @@ export class PointerWriter {
         typeof Pending
       >);
       if ((await this.#storage.getAlarm()) === null)
-        await this.#storage.setAlarm(this.#now() + limits.POINTER_RETRY_MS);
+        await this.#storage.setAlarm(this.#now() + POINTER_RETRY_MS);
       await this.#write(record, mark);
       written = true;
     } finally {
@@ -126,13 +132,13 @@ function writersOf(env: RawEnv): Pointers & RightsWriter {
   const pointer = {
     kv: env.ADAPTERS,
     sealer: createSealer(parseEnv(env).macKey),
-    cacheTtl: limits.POINTER_CACHE_TTL_S,
-    retryAfterMs: limits.RETRY_AFTER_MS,
-    pacing: { pauseMs: limits.KV_WRITE_PAUSE_MS, tries: limits.KV_WRITE_TRIES, sleep },
+    cacheTtl: POINTER_CACHE_TTL_S,
+    retryAfterMs: RETRY_AFTER_MS,
+    pacing: { pauseMs: KV_WRITE_PAUSE_MS, tries: KV_WRITE_TRIES, sleep },
   };
   const lanes = {
-    intervalMs: limits.POINTER_INTERVAL_MS,
-    timeoutMs: limits.POINTER_WRITE_TIMEOUT_MS,
+    intervalMs: POINTER_INTERVAL_MS,
+    timeoutMs: POINTER_WRITE_TIMEOUT_MS,
     now: Date.now,
     sleep,
   };

@@ -7,7 +7,7 @@ import {
   type Result,
   type VerifyAnswer,
 } from '../../protocol/index.ts';
-import { MAX_PROOFS_READ } from '../intake/limits.ts';
+import { MAX_PROOFS_READ } from './limits.ts';
 import type { VersionRow } from './ports.ts';
 import { invalid, type IntakeDeps, type RequestLife } from './registry-deps.ts';
 

@@ -1,13 +1,13 @@
 import { z } from 'zod';
 import { AdapterName, err, ok, Why, type ApiError, type Result } from '../../protocol/index.ts';
-import { MAX_DEPENDENTS_TOLD } from '../limits.ts';
+import { MAX_DEPENDENTS_TOLD, STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
 import type { ExperimentLedger } from '../experiments/ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { Stopped } from './ports-rooms.ts';
 import type { VersionRow } from './ports.ts';
 import { changed, refused } from './change-conflict.ts';
 import type { IntakeDeps } from './registry-deps.ts';
-import { STALE_POINTERS_OF_RETIREMENT } from '../intake/limits.ts';
+
 import { ownName } from './own-name.ts';
 import { syncStalePointers } from './sync-stale-pointers.ts';
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { err, type ApiError, type FlipAnswer, type Result } from '../../protocol/index.ts';
-import { HISTORY_PAGE } from '../limits.ts';
+import { HISTORY_PAGE } from './limits.ts';
 import { GOES_LIVE, type HistoryRow, type Registry } from './ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { refused } from './change-conflict.ts';

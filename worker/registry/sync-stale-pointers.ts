@@ -1,4 +1,4 @@
-import { STALE_POINTERS_AT_ONCE } from '../intake/limits.ts';
+import { STALE_POINTERS_AT_ONCE } from './limits.ts';
 import type { PointerWriter } from './ports-pointers.ts';
 import type { Registry } from './ports.ts';
 import type { StalePointer } from './ports-rooms.ts';

@@ -4,7 +4,7 @@ import { collectGarbage, CollectGarbageRequest, type GarbageDeps } from '../blob
 import { repair, RepairRequest } from './repair.ts';
 import type { RepairDeps } from './repair-deps.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
-import { GARBAGE_DELETIONS } from '../intake/limits.ts';
+import { GARBAGE_DELETIONS } from '../blobs/limits.ts';
 import { readInput } from '../http/parse-input.ts';
 
 const rootOnly: ApiError = {

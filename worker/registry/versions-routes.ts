@@ -12,7 +12,8 @@ import {
 } from '../../protocol/index.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 import { PublishRequest, publishVersion } from './publish-version.ts';
-import { ADMIN_PAGE, MAX_VERSIONS_OF_FILE } from '../limits.ts';
+import { ADMIN_PAGE } from '../limits.ts';
+import { MAX_VERSIONS_OF_FILE } from './limits.ts';
 import {
   fail,
   methodNotAllowed,

@@ -1,7 +1,7 @@
 /** The list of models, on the fakes. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Model, ModelList } from '../../../protocol/index.ts';
-import { MAX_LISTED_MODELS } from '../../../worker/limits.ts';
+import { MAX_LISTED_MODELS } from '../../../worker/completions/limits.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';

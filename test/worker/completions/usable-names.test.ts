@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { MAX_LIST_READS } from '../../../worker/limits.ts';
+import { MAX_LIST_READS } from '../../../worker/completions/limits.ts';
 import { usableNames } from '../../../worker/completions/usable-names.ts';
 import type { Grant } from '../../../worker/access/ports-grants.ts';
 import type { Registry } from '../../../worker/registry/ports.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { recallDrop } from '../../../worker/drops/recall-drop.ts';
-import { DROP_SETTLE_MS, DROP_STALE_MS } from '../../../worker/limits.ts';
+import { DROP_SETTLE_MS, DROP_STALE_MS } from '../../../worker/drops/limits.ts';
 import type { DropRow } from '../../../worker/drops/ports.ts';
 
 const row = (sha256: string, more: Partial<DropRow> = {}): DropRow => ({

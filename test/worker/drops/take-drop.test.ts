@@ -1,7 +1,7 @@
 /** Files dropped into KV, taken in by the schedule: the real intake on the fakes. */
 import { beforeEach, describe, expect, it } from 'vitest';
 import { chainId } from '../../../protocol/index.ts';
-import { DROPS_PER_PASS } from '../../../worker/limits.ts';
+import { DROPS_PER_PASS } from '../../../worker/drops/limits.ts';
 import { NO_CAPS } from '../../contracts/grants.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createDropHarness, DROP_TENANT, type DropHarness } from './drop-harness.ts';

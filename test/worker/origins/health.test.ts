@@ -6,7 +6,7 @@ import {
   MAX_EJECT_MS,
   PULSE_MS,
   REQUEST_BUDGET_MS,
-} from '../../../worker/limits.ts';
+} from '../../../worker/origins/limits.ts';
 import { createOriginHealth, type OriginHealth } from '../../../worker/origins/health.ts';
 
 const a = { id: 'a', url: 'http://a' };

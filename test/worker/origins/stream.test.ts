@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { STREAM_STALL_MS } from '../../../protocol/index.ts';
-import { STREAM_STALL_CHECK_MS } from '../../../worker/limits.ts';
+import { STREAM_STALL_CHECK_MS } from '../../../worker/origins/limits.ts';
 import { guardStream } from '../../../worker/origins/stream.ts';
 import type { StreamEnd } from '../../../worker/metering/ports.ts';
 

@@ -1,5 +1,5 @@
 import { writePointer } from '../../registry/write-pointer.ts';
-import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../../limits.ts';
+import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../limits.ts';
 import type { ExperimentRow } from '../ports.ts';
 import { evaluate } from './evaluate.ts';
 import type { EvaluateDeps } from './life-deps.ts';

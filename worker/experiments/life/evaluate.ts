@@ -7,7 +7,7 @@ import {
   type ExperimentEvaluation,
   type Result,
 } from '../../../protocol/index.ts';
-import { LOOKS_KEPT } from '../../limits.ts';
+import { LOOKS_KEPT } from '../limits.ts';
 import type { ExperimentNote, ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import { commitChange } from './commit-change.ts';

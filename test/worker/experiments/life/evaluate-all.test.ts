@@ -1,6 +1,6 @@
 import { beforeEach, expect, it, vi } from 'vitest';
 import { evaluateAll } from '../../../../worker/experiments/life/evaluate-all.ts';
-import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../../../../worker/limits.ts';
+import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../../../../worker/experiments/limits.ts';
 import { TALLY_SHARDS } from '../../../../worker/experiments/do-tallies.ts';
 import { StoreUnavailable } from '../../../../worker/platform/ports.ts';
 import { experimentRow } from '../../../contracts/experiments.ts';

@@ -1,8 +1,16 @@
-/** Numbers of taking files in, keeping them and giving them up. */
-import { BLOB_CACHE_TTL_S } from '../limits.ts';
+/** Numbers of taking files in, keeping them and giving them up, with unit and reason. */
 
 const SECOND = 1_000;
 const MiB = 1024 * 1024;
+
+/** What lies under its own hash never changes, so the longer the better: thirty days. */
+export const BLOB_CACHE_TTL_S = 30 * 86_400;
+/** A file's record changes when it is mended in other parts; it is read once an adapter that an origin misses. */
+export const BLOB_RECORD_CACHE_TTL_S = 300;
+/** What a record promises and KV does not have, or has damaged, is asked for once more: KV looks again when its copy is older. */
+export const BLOB_RETRY_CACHE_TTL_S = 30;
+/** The same for the beginning of a blob's part, which may lie in cold storage. */
+export const BLOB_TIMEOUT_MS = 10 * SECOND;
 
 /** Bytes of adapters that one request of a repair reads, and one file more: a second or two of its CPU. */
 export const REPAIR_BLOB_BYTES = 64 * MiB;
@@ -58,11 +66,3 @@ export const PART_STALL_MS = 20 * SECOND;
 export const PART_DEADLINE_MS = 600 * SECOND;
 /** Largest header of such a file: 16,384 tensors of 132 bytes and their modules need 3 MB. */
 export const MAX_CHECKED_HEADER_BYTES = 4 * MiB;
-/** Newest versions of a chain that are looked at for a proof of it: each was published with one of its base. */
-export const MAX_PROOFS_READ = 10;
-/** Pointers of others that the request that retires a version writes itself; the schedule writes the rest … */
-export const STALE_POINTERS_OF_RETIREMENT = 16;
-/** … so many a run: each is a call of the pointer writer, and an invocation has 1,000 … */
-export const STALE_POINTERS_PER_RUN = 200;
-/** … and so many at the same time: an isolate has six connections at once. */
-export const STALE_POINTERS_AT_ONCE = 6;

@@ -1,0 +1,55 @@
+/** Numbers of asking origins, with unit and reason. */
+
+const SECOND = 1_000;
+const MiB = 1024 * 1024;
+
+/** OpenAI's clients wait ten minutes by default; nobody reads what comes later. */
+export const REQUEST_BUDGET_MS = 600 * SECOND;
+/** An origin that has not begun to answer for this long is asked for a sign of life; streams begin within 3 s. */
+export const HEADERS_PATIENCE_MS = 5 * SECOND;
+/** … and this long again for the sign. Its event loop stops for no longer than one step of the model. */
+export const PULSE_MS = 5 * SECOND;
+/** An origin that failed is left alone for this long, and twice as long each further time: a restart takes seconds. */
+export const EJECT_MS = 1 * SECOND;
+/** … but never longer, so that one that is back is found. */
+export const MAX_EJECT_MS = 30 * SECOND;
+/** One that refuses our signature needs its operator: its keys, its id or its clock. */
+export const SIGNATURE_EJECT_MS = 30 * SECOND;
+/** What an origin said of its load counts for this long; rows run for seconds. */
+export const LOAD_ANSWER_FRESH_MS = 2 * SECOND;
+/** Rows of an origin that has not said how many it has; the origin's own default. */
+export const UNKNOWN_SLOTS = 16;
+/** A stream that moves nothing for this long is not counted as load: it was cut off here, with all its timers. */
+export const ORIGIN_LEASE_MS = 60 * SECOND;
+/** How long one request waits for its adapters to reach an origin before it is told to come back. */
+export const LOAD_BUDGET_MS = 60 * SECOND;
+/** Pause while another request of this isolate sends the same adapter. */
+export const LOAD_POLL_MS = 25;
+/** A transfer that has not moved a part for this long is taken to be dead. */
+export const TRANSFER_STALL_MS = 30 * SECOND;
+/** Longest single wait that an origin can ask of us. */
+export const MAX_LOAD_WAIT_MS = 2 * SECOND;
+/** An origin's description is asked for again after this time, so that a restart with another base is noticed. */
+export const BASE_INFO_TTL_MS = 60 * SECOND;
+/** Questions to an origin that need no model: what it is, what it holds. */
+export const ORIGIN_QUESTION_MS = 5 * SECOND;
+/**
+ * How long one origin may take to try an adapter: some prefills of a short prompt, behind whatever it is doing. An
+ * origin behind Cloudflare has 100 s to answer.
+ */
+export const ORIGIN_VERIFY_MS = 60 * SECOND;
+/** Description or list of an origin, bytes: 1,000 modules or 10,000 adapters. */
+export const MAX_ORIGIN_ANSWER_BYTES = 4 * MiB;
+/** Body of `POST /admin/evaluate`, bytes: 64 rows of 8 kB. */
+export const MAX_EVALUATION_BODY_BYTES = 512 * 1024;
+/** So often a stream is looked at, whether anything moves in it (protocol's STREAM_STALL_MS). */
+export const STREAM_STALL_CHECK_MS = 2_500;
+/**
+ * Between the two questions to an origin what a request used whose client left it. With their waits they fit the 30 s
+ * that work after a response has.
+ */
+export const USAGE_QUESTION_PAUSE_MS = 1 * SECOND;
+/** How long an origin may take to load a pinned chain, which it has to read from its disk; and to be brought it. */
+export const PIN_TIMEOUT_MS = 60 * SECOND;
+/** Share of its rows that an origin may have taken before shadow requests are left out. */
+export const SHADOW_MAX_FILL = 0.5;

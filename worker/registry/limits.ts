@@ -1,0 +1,36 @@
+/** Numbers of names, versions and their pointers, with unit and reason. */
+
+const SECOND = 1_000;
+
+/** Between two writes of one pointer: KV takes one a second a key, and loses the others without a word. */
+export const POINTER_INTERVAL_MS = 1_000;
+/** One write of a pointer, with its pauses: the interval and at most three of KV's. */
+export const POINTER_WRITE_TIMEOUT_MS = 8 * SECOND;
+/** A pointer's write waits for at most one before it. */
+export const POINTER_TIMEOUT_MS = 2 * POINTER_WRITE_TIMEOUT_MS;
+/** A pointer that could not be written is tried again after this time, and twice as long each further time … */
+export const POINTER_RETRY_MS = 5 * SECOND;
+/** … but never longer. */
+export const MAX_POINTER_RETRY_MS = 600 * SECOND;
+
+/** Changes of one answer of `GET /admin/history`, unless it is asked for fewer. */
+export const HISTORY_PAGE = 100;
+export const MAX_HISTORY_PAGE = 1_000;
+/** Children named when a version cannot be retired because of them. */
+export const MAX_DEPENDENTS_TOLD = 10;
+
+/**
+ * How long an isolate believes the system of record that a name does not exist; as long as KV may go on saying so.
+ * Until then a name that inherits costs one question to D1 in this time and isolate.
+ */
+export const ABSENCE_MEMORY_MS = 30 * SECOND;
+/** The same file may be published under any number of names. */
+export const MAX_VERSIONS_OF_FILE = 100;
+/** Newest versions of a chain that are looked at for a proof of it: each was published with one of its base. */
+export const MAX_PROOFS_READ = 10;
+/** Pointers of others that the request that retires a version writes itself; the schedule writes the rest … */
+export const STALE_POINTERS_OF_RETIREMENT = 16;
+/** … so many a run: each is a call of the pointer writer, and an invocation has 1,000 … */
+export const STALE_POINTERS_PER_RUN = 200;
+/** … and so many at the same time: an isolate has six connections at once. */
+export const STALE_POINTERS_AT_ONCE = 6;
