@@ -9,7 +9,7 @@ let miniflare: Miniflare;
 
 beforeAll(async () => {
   miniflare = await startObjects(
-    `export { ExperimentTally } from ${JSON.stringify(objectSource('experiment-tally.ts'))};`,
+    `export { ExperimentTally } from ${JSON.stringify(objectSource('experiments/tally-object.ts'))};`,
     { durableObjects: { EXPERIMENTS: { className: 'ExperimentTally', useSQLite: true } } },
   );
 });

@@ -6,7 +6,7 @@ import type { ExperimentTallies } from '../../../worker/experiments/ports.ts';
 import { sampleEvent } from '../../contracts/experiment-tallies.ts';
 import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
 
-const SOURCE = objectSource('experiment-tally.ts');
+const SOURCE = objectSource('experiments/tally-object.ts');
 const DAY_MS = 86_400_000;
 const AT = Date.UTC(2026, 10, 25);
 

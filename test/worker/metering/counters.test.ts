@@ -14,7 +14,7 @@ let miniflare: Miniflare;
 
 beforeAll(async () => {
   miniflare = await startObjects(
-    `export { QuotaCounter } from ${JSON.stringify(objectSource('quota-counter.ts'))};`,
+    `export { QuotaCounter } from ${JSON.stringify(objectSource('metering/quota-counter-object.ts'))};`,
     { durableObjects: { QUOTAS: { className: 'QuotaCounter', useSQLite: true } }, d1Databases: ['DB'] },
   );
 });

@@ -4,9 +4,8 @@ import { build } from 'esbuild';
 import { Miniflare, type WorkerOptions } from 'miniflare';
 import type { DurableNamespace } from '../../../worker/platform/ask-object.ts';
 
-/** @returns the path of a file of `worker/durable`, as a script imports it. */
-export const objectSource = (file: string): string =>
-  path.join(import.meta.dirname, '../../../worker/durable', file);
+/** @returns the path of a Durable Object's file, such as `registry/pointer-writer-object.ts`, as a script imports it. */
+export const objectSource = (file: string): string => path.join(import.meta.dirname, '../../../worker', file);
 
 /** @param script a module that exports the objects' classes. @param options which names the classes' bindings. */
 export async function startObjects(

@@ -20,7 +20,7 @@ import { createFakeRegistry } from '../../fakes/fake-registry.ts';
 import { openRealDatabase } from '../platform/real-database.ts';
 import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
 
-const SOURCE = objectSource('pointer-writer.ts');
+const SOURCE = objectSource('registry/pointer-writer-object.ts');
 const MAC_KEY = Buffer.alloc(32, 9);
 const BROKEN = 'test:broken';
 /** The class as it is, with a KV that can be broken and an alarm clock that is fast. */
