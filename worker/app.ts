@@ -7,7 +7,6 @@ import type { ExposureTokens } from './experiments/exposure-token.ts';
 import type { UnitHasher } from './experiments/unit-hash.ts';
 import type { IntakeDeps } from './registry/registry-deps.ts';
 import type { TakeDropOnMiss } from './drops/take-drop-on-miss.ts';
-import { ABSENCE_MEMORY_MS } from './registry/limits.ts';
 import { KV_TIMEOUT_MS, LAST_KNOWN_GOOD_ENTRIES, LAST_KNOWN_GOOD_MS, RETRY_AFTER_MS } from './limits.ts';
 import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
 import { drainBody } from './http/drain-body.ts';
@@ -21,8 +20,8 @@ import { logLine } from './log.ts';
 import type { Observer } from './http/observer.ts';
 import type { OriginClient } from './origins/client.ts';
 import { openApiDocument } from './http/openapi/document.ts';
-import { createPinSync, watchPointers } from './origins/sync-pins.ts';
-import { decoyOf, registryUnavailable } from './completions/resolve-name.ts';
+import { createPinSync } from './origins/sync-pins.ts';
+import { registryUnavailable } from './completions/resolve-name.ts';
 import { createSuggestionBudget } from './completions/suggestion-budget.ts';
 import { adminBlobRoutes } from './blobs/routes.ts';
 import { adminEvaluateRoutes } from './origins/evaluate-routes.ts';
@@ -55,21 +54,24 @@ import type {
   ShadowRunner,
 } from './experiments/ports.ts';
 import type { PinLedger } from './origins/ports.ts';
-import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-absence.ts';
 import { withLastKnownGood } from './platform/last-known-good.ts';
 import { createVersionIndex } from './access/recorded-rights.ts';
 import { DamagedRow, StoreUnavailable, type BulkIndex, type Index, type RowAudit } from './platform/ports.ts';
 import type { GarbageLedger } from './blobs/ports.ts';
 import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';
 import type { KeyIndex, KeyLedger, KeyListing, KeyRecord, RightsWriter } from './access/ports.ts';
-import type { NameIndex } from './registry/ports-pointers.ts';
+import type { NameIndex, AbsenceCheck } from './registry/ports-pointers.ts';
 
 export interface Services {
   /** As the hot path reads them: with the last known good behind. */
   names: BulkIndex<NameEntry>;
   keys: Index<KeyRecord>;
   grants: Index<HeldGrants>;
-  intake: Omit<IntakeDeps, 'base' | 'trials'>;
+  intake: IntakeDeps;
+  /** Asks about names that KV does not have. */
+  absence: AbsenceCheck;
+  /** Was a name written since this was last asked? */
+  pointersChanged: () => boolean;
   /** Takes in what was dropped for a name that does not exist; none while drops are off. */
   takeDropOnMiss?: TakeDropOnMiss;
   /** Names as KV has them, without a memory; for repairs. */
@@ -149,15 +151,7 @@ const rawPath = ({ url }: Request): string => {
 export function createApp(services: Services): Hono<AppEnv> {
   const { names, keys, grants, origins, keyLedger, grantIndex, grantLedger, rights, adminKeyHash, usage } =
     services;
-  const absence = createAbsenceCheck({
-    registry: services.intake.registry,
-    ttlMs: ABSENCE_MEMORY_MS,
-    maxEntries: LAST_KNOWN_GOOD_ENTRIES,
-    decoyOf,
-    now: services.intake.now,
-  });
-  const { pointers, changed } = watchPointers(forgettingAbsences(services.intake.pointers, absence));
-  const intake: IntakeDeps = { ...services.intake, pointers, base: () => origins.base(), trials: origins };
+  const intake: IntakeDeps = { ...services.intake, base: () => origins.base(), trials: origins };
   const { registry, now } = intake;
   const pinSync = createPinSync({ pins: services.pins, registry, origins: origins.pins });
   const versions = withLastKnownGood(createVersionIndex(registry), {
@@ -169,7 +163,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   });
   const { takeDropOnMiss } = services;
   const resolving = {
-    ...{ names, versions, grants, absence, registry, grantLedger, origins, keys, now },
+    ...{ names, versions, grants, absence: services.absence, registry, grantLedger, origins, keys, now },
     maySuggest: createSuggestionBudget({
       perSecond: SUGGESTIONS_PER_SECOND,
       maxKeys: MAX_SUGGESTED_KEYS,
@@ -204,7 +198,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', dashboardRoutes({ page: services.page }));
   app.use('/admin/*', noStore);
   app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger, grantLedger, gates, now }));
-  app.use('/admin/*', repinAfterChange({ changed, pinSync }));
+  app.use('/admin/*', repinAfterChange({ changed: services.pointersChanged, pinSync }));
   app.route('/', adminBlobRoutes(intake));
   app.route('/', adminVersionRoutes(intake));
   app.route('/', adminLifeCycleRoutes({ ...services, ...intake }));

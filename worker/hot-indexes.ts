@@ -1,7 +1,6 @@
 import type { NameEntry } from '../protocol/index.ts';
 import {
   LAST_KNOWN_GOOD_ENTRIES,
-  KV_TIMEOUT_MS,
   LAST_KNOWN_GOOD_MS,
   SHORT_MEMORY_MS,
   SECOND_OPINIONS_PER_SECOND,
@@ -14,12 +13,12 @@ import { withLastKnownGood } from './platform/last-known-good.ts';
 import { recordedGrants, recordedKey } from './access/recorded-rights.ts';
 import type { Sealer } from './platform/sealed-value.ts';
 import { withSecondOpinion } from './platform/second-opinion.ts';
-import { forgettingExperiments, withShortMemory } from './platform/short-memory.ts';
+import { withShortMemory, type Forgetful, type ShortMemory } from './platform/short-memory.ts';
 import type { ExperimentEntry, ExperimentIndex } from './experiments/ports.ts';
 import type { BulkIndex, Index } from './platform/ports.ts';
 import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';
-import type { KeyIndex, KeyLedger, KeyRecord } from './access/ports.ts';
-import type { NameIndex } from './registry/ports-pointers.ts';
+import type { KeyIndex, KeyLedger, KeyRecord, RightsWriter } from './access/ports.ts';
+import type { NameIndex, PointerWriter } from './registry/ports-pointers.ts';
 
 export interface HotIndexes {
   /**
@@ -50,15 +49,17 @@ export function createHotIndexes(params: {
   keyLedger: Pick<KeyLedger, 'get'>;
   grantLedger: Pick<GrantLedger, 'heldBy' | 'refusedBy'>;
   now: () => number;
+  /** A KV read that takes longer is trouble. */
+  timeoutMs: number;
 }): HotIndexes {
-  const { pointer, currentSealer, keyLedger, grantLedger, now } = params;
+  const { pointer, currentSealer, keyLedger, grantLedger, now, timeoutMs } = params;
   const upkeep = { ...pointer, sealer: currentSealer };
   const kvNames = createKvNameIndex(pointer);
   const kvKeys = createKvKeyIndex(pointer);
   const kvGrants = createKvGrantIndex(pointer);
   const maxEntries = LAST_KNOWN_GOOD_ENTRIES;
   const behind = {
-    timeoutMs: KV_TIMEOUT_MS,
+    timeoutMs,
     maxAgeMs: LAST_KNOWN_GOOD_MS,
     maxEntries,
     retryAfterMs: pointer.retryAfterMs,
@@ -101,3 +102,56 @@ export function createHotIndexes(params: {
     grantIndex: createKvGrantIndex(upkeep),
   };
 }
+
+/** Runs a write and forgets the key, also when the write failed half way. */
+async function writing(memory: Forgetful, key: string, write: Promise<void>): Promise<void> {
+  try {
+    await write;
+  } finally {
+    memory.forget(key);
+  }
+}
+
+/** Names are written by the pointer writer, elsewhere; what this isolate has written through it is read anew here. */
+export const forgettingPointers = (
+  pointers: PointerWriter,
+  forgetName: (name: string) => void,
+): PointerWriter => ({
+  async sync(name, options) {
+    try {
+      await pointers.sync(name, options);
+    } finally {
+      forgetName(name);
+    }
+  },
+});
+
+/** The same of keys and grants. */
+export const forgettingRights = (
+  writer: RightsWriter,
+  forget: { key: (hash: string) => void; grants: (tenant: string) => void },
+): RightsWriter => ({
+  async syncKey(hash, options) {
+    try {
+      await writer.syncKey(hash, options);
+    } finally {
+      forget.key(hash);
+    }
+  },
+  async syncGrants(tenant) {
+    try {
+      await writer.syncGrants(tenant);
+    } finally {
+      forget.grants(tenant);
+    }
+  },
+});
+
+const forgettingExperiments = (
+  index: ExperimentIndex,
+  memory: ShortMemory<ExperimentEntry>,
+): ExperimentIndex => ({
+  get: (id) => index.get(id),
+  put: (entry) => writing(memory, entry.id, index.put(entry)),
+  remove: (id) => writing(memory, id, index.remove(id)),
+});

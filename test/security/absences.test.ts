@@ -3,13 +3,6 @@
  * same stores, the first time and the next. On the real memories of an isolate, over fake stores.
  */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { createApp } from '../../worker/app.ts';
-import { createHotIndexes } from '../../worker/hot-indexes.ts';
-import { createTakeDropOnMiss } from '../../worker/drops/take-drop-on-miss.ts';
-import { mayUseChain } from '../../worker/access/authorize.ts';
-import { createKvDropBox } from '../../worker/drops/kv-drop-box.ts';
-import { createSealer } from '../../worker/platform/sealed-value.ts';
-import { createFakeDropLedger } from '../fakes/fake-drops.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 
@@ -28,25 +21,8 @@ const must = async (response: Promise<Response>) => {
 };
 
 /** Another isolate, with nothing in its memory. */
-function isolate(drops: boolean): ReturnType<typeof createApp> {
-  const { services, kv, clock } = graft;
-  const pacing = { pauseMs: 1_100, tries: 4, sleep: clock.sleep };
-  const sealer = createSealer(new Uint8Array(32).fill(3));
-  const pointer = { kv, sealer, cacheTtl: 30, retryAfterMs: 2_000, pacing };
-  const { keyLedger, grantLedger, intake } = services;
-  const hot = createHotIndexes({ pointer, currentSealer: sealer, keyLedger, grantLedger, now: clock.now });
-  const deps = {
-    ...{ ...intake, base: () => services.origins.base(), trials: services.origins, grantLedger, mayUseChain },
-    ...{ dropTenant: 'dropper', dropLedger: createFakeDropLedger(), sleep: clock.sleep },
-    drops: createKvDropBox({ kv, cacheTtl: 30, timeoutMs: 1_000, pacing }),
-  };
-  const { names, keys: hotKeys, grants, experiments } = hot;
-  return createApp({
-    ...services,
-    ...{ names, keys: hotKeys, grants, experiments },
-    ...(drops ? { takeDropOnMiss: createTakeDropOnMiss(deps) } : {}),
-  });
-}
+const isolate = (drops: boolean) =>
+  createAppHarness({ beside: graft, ...(drops ? { dropTenant: 'dropper' } : {}) });
 
 beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
@@ -125,22 +101,17 @@ describe.each([false, true])('with drops %s', (drops) => {
       for (const how of ['model', 'strict', 'adapter']) {
         const seen: string[] = [];
         for (const name of [forbidden, missing]) {
-          const app = isolate(drops);
+          const { request } = await isolate(drops);
           const asked =
             how === 'adapter'
               ? { model: 'open', adapters: [{ name }] }
               : { model: name, strict: how === 'strict' };
-          const body = JSON.stringify({ ...asked, messages: [{ role: 'user', content: 'hi' }] });
-          const authorization = `Bearer ${keys[key] ?? ''}`;
+          const body = { ...asked, messages: [{ role: 'user', content: 'hi' }] };
           const record: string[] = [];
           for (const wait of [0, 0, 1_500, 31_000]) {
             graft.clock.advance(wait);
             calls = [];
-            const response = await app.request('/v1/chat/completions', {
-              method: 'POST',
-              headers: { authorization },
-              body,
-            });
+            const response = await request('/v1/chat/completions', { key: keys[key] ?? '', body });
             const text = (await response.text()).replaceAll(name, 'NAME');
             record.push(`${response.status} ${text}`, ...calls);
           }

@@ -85,15 +85,14 @@ let carolAdmin: { key: string };
 beforeEach(async () => {
   vi.spyOn(console, 'error').mockImplementation(() => undefined);
   storage = new FakePointerStorage();
-  graft = await createAppHarness();
-  writer = startWriter();
   const namespace = {
     idFromName: (name: string) => name,
     get: () => ({ fetch: (url: string, init?: RequestInit) => writer.fetch(new Request(url, init)) }),
   };
   const rights: RightsWriter = createDoPointers({ namespace, timeoutMs: 60_000 });
   // All isolates come to the same object.
-  Object.assign(graft.services.rights, { syncKey: rights.syncKey, syncGrants: rights.syncGrants });
+  graft = await createAppHarness({ rights });
+  writer = startWriter();
   const make = async (body: object) =>
     (await (await graft.request('/admin/keys', { body })).json()) as { key: string; id: string };
   key = await make({ tenant: 'alice' });

@@ -5,54 +5,41 @@ import {
   VerifyRequest,
   type VerifyAnswer,
 } from '../../protocol/index.ts';
-import { createByteGate } from '../../worker/blobs/byte-gate.ts';
-import { createApp, type Services } from '../../worker/app.ts';
-import { createPointerSync } from '../../worker/registry/pointer-sync.ts';
-import { createRightsSync } from '../../worker/access/rights-sync.ts';
-import { createCounter } from '../../worker/experiments/parts.ts';
-import { createMeter } from '../../worker/metering/parts.ts';
-import type { Observer } from '../../worker/http/observer.ts';
-import { createOriginClient } from '../../worker/origins/client.ts';
-import type { Fetch } from '../../worker/origins/signed-fetch.ts';
-import type { Origin } from '../../worker/origins/choose-origin.ts';
-import { createKvBlobStore } from '../../worker/blobs/kv-blob-store.ts';
-import { createKvGrantIndex } from '../../worker/access/kv-grant-index.ts';
-import { createKvKeyIndex } from '../../worker/access/kv-key-index.ts';
-import { createKvListing } from '../../worker/platform/kv-listing.ts';
-import { createKvNameIndex } from '../../worker/registry/kv-name-index.ts';
-import { withLastKnownGood } from '../../worker/platform/last-known-good.ts';
-import { recordedGrants, recordedKey } from '../../worker/access/recorded-rights.ts';
-import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
-import { createSealer } from '../../worker/platform/sealed-value.ts';
-import { withSecondOpinion } from '../../worker/platform/second-opinion.ts';
-import type { ExperimentLedger, ExperimentTallies } from '../../worker/experiments/ports.ts';
-import type { BlobLedger } from '../../worker/blobs/ports.ts';
 import type { GrantLedger } from '../../worker/access/ports-grants.ts';
 import type { KeyLedger, RightsWriter } from '../../worker/access/ports.ts';
+import { createApp, type Services } from '../../worker/app.ts';
+import type { BlobLedger } from '../../worker/blobs/ports.ts';
+import type { Drops } from '../../worker/drops/parts.ts';
+import type { Config } from '../../worker/env.ts';
+import type { ExperimentLedger, ExperimentTallies } from '../../worker/experiments/ports.ts';
+import type { Observer } from '../../worker/http/observer.ts';
+import type { Origin } from '../../worker/origins/choose-origin.ts';
+import type { Fetch } from '../../worker/origins/signed-fetch.ts';
+import { createParts, type Stores } from '../../worker/parts.ts';
+import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
+import { createSealer } from '../../worker/platform/sealed-value.ts';
+import { createKvWriters } from '../../worker/registry/kv-writers.ts';
 import type { Registry } from '../../worker/registry/ports.ts';
-import { createKvExperimentIndex } from '../../worker/experiments/kv-experiment-index.ts';
+import type { Schedule } from '../../worker/schedule.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
-import { createFakeExperimentLedger } from '../fakes/fake-experiments.ts';
-import { createFakeGrantLedger } from '../fakes/fake-grants.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';
-import { createFakeBlobLedger } from '../fakes/fake-blob-ledger.ts';
-import { createFakeKeyLedger } from '../fakes/fake-ledgers.ts';
 import { createFakeQuotas, createFakeUsage, type FakeQuotas } from '../fakes/fake-metering.ts';
-import { createFakePins } from '../fakes/fake-pins.ts';
-import { createFakeRegistry } from '../fakes/fake-registry.ts';
-import { createFakeTenantLimits } from '../fakes/fake-tenant-limits.ts';
-import { createFakeTallies } from '../fakes/fake-tallies.ts';
+import { createFakeStores } from '../fakes/fake-stores.ts';
 import { fakeVerification } from '../fakes/fake-trials.ts';
 import { createSha256 } from '../fakes/node-sha256.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
-
-const MiB = 1024 * 1024;
 
 export interface AppHarness {
   clock: FakeClock;
   kv: FakeKv;
   quotas: FakeQuotas;
+  /** What this isolate's parts were made of; the same for the isolates beside it. */
+  stores: Stores;
   services: Services;
+  /** One run of the cron trigger. */
+  schedule: Schedule;
+  /** null unless `dropTenant` was given. */
+  drops: Drops | null;
   adminKey: string;
   /** Requests that reached the origin, as `METHOD path`. */
   asked: string[];
@@ -86,6 +73,9 @@ export interface AppHarnessOptions {
   /** Of the same database as `registry`. */
   grantLedger?: GrantLedger;
   experimentLedger?: ExperimentLedger;
+  rights?: RightsWriter;
+  /** Owner of dropped files; they are not taken in unless given. */
+  dropTenant?: string;
   /** Hears of every request; nobody does unless given. */
   observer?: Observer;
   /** Stands between the app and its ports, for what is cut off; pointers are then written from here. */
@@ -117,126 +107,45 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     },
   };
   const { fetch } = wrap(theOrigin, 'origin');
-  const pacing = { pauseMs: 1_100, tries: 4, sleep };
-  const pointer = {
-    kv,
-    sealer: createSealer(new Uint8Array(32).fill(3)),
-    cacheTtl: 30,
-    retryAfterMs: 2_000,
-    pacing,
-  };
-  const memory = {
-    timeoutMs: options.kvTimeoutMs ?? 1_000,
-    maxAgeMs: 86_400_000,
-    maxEntries: 100,
-    retryAfterMs: 2_000,
-    now,
-  };
-  const blobs = createKvBlobStore({
-    kv,
-    cacheTtl: 86_400,
-    recordCacheTtl: 300,
-    retryCacheTtl: 30,
-    timeoutMs: 1_000,
-    pacing,
-  });
-  const names = createKvNameIndex(pointer);
-  const keyIndex = createKvKeyIndex(pointer);
-  const grantIndex = createKvGrantIndex(pointer);
-  const ownTenantLimits = createFakeTenantLimits();
-  const tenantLimits = beside?.services.tenantLimits ?? ownTenantLimits;
-  const keyLedger = wrap<KeyLedger>(
-    beside?.services.keyLedger ?? createFakeKeyLedger(ownTenantLimits.of),
-    'keyLedger',
-  );
-  const grantLedger = wrap<GrantLedger>(
-    options.grantLedger ?? beside?.services.grantLedger ?? createFakeGrantLedger(),
-    'grantLedger',
-  );
-  const keys = withSecondOpinion(keyIndex, {
-    ask: (hash) => recordedKey(keyLedger, hash),
-    perSecond: 50,
-    now,
-  });
-  const grants = withSecondOpinion(grantIndex, {
-    ask: (tenant) => recordedGrants(grantLedger, tenant),
-    perSecond: 50,
-    now,
-  });
   const adminKey = beside?.adminKey ?? generateApiKey('ga');
-  const quotas = createFakeQuotas();
-  const usage = createFakeUsage();
-  // Usage is written at once, and the clock stays where the test put it.
-  const metering = { meter: createMeter({ quotas, usage, now, sleep: async () => undefined }), usage };
-  const fakeRegistry = createFakeRegistry();
-  const files = createFakeBlobLedger((digest) => fakeRegistry.contains(digest));
-  const shared = beside?.services.intake;
-  const registry = wrap<Registry>(options.registry ?? shared?.registry ?? fakeRegistry, 'registry');
-  const blobLedger = wrap<BlobLedger>(shared?.blobLedger ?? files, 'blobLedger');
-  const experimentIndex = createKvExperimentIndex(pointer);
-  const lanes = { now, sleep, intervalMs: 1_000, timeoutMs: 1_000 };
-  const ownPointers = createPointerSync({ ...lanes, registry, names, experiments: experimentIndex });
-  const ownRights = createRightsSync({
-    ...lanes,
-    ...{ keyLedger, grantLedger, keys: keyIndex, grants: grantIndex },
-  });
-  const origins = createOriginClient({
-    origins: [{ id: 'o1', url: 'http://origin.test' }],
-    keys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
-    blobs,
-    fetch,
-    now,
-    sleep,
-    ...options,
-  });
+  const own = beside?.stores ?? createFakeStores(bareKv);
   const macKey = new Uint8Array(32).fill(3);
-  const counting = createCounter({
-    // What is counted is sent at once, as usage is.
-    ...{ now, sleep: async () => undefined, macKey, acceptedMacKeys: [], hasRoom: origins.hasRoom },
-    tallies: wrap<ExperimentTallies>(beside?.services.tallies ?? createFakeTallies(), 'tallies'),
-  });
-  const services: Services = {
-    names: withLastKnownGood(names, memory),
-    keys: withLastKnownGood(keys, memory),
-    grants: withLastKnownGood(grants, memory),
-    intake: {
-      blobs,
-      blobLedger,
-      registry,
-      pointers: options.wrap === undefined ? (shared?.pointers ?? ownPointers) : ownPointers,
-      createSha256,
-      gate: createByteGate({
-        ...{ capacity: 72 * MiB, tenantCapacity: 48 * MiB, maxWaiting: 64, maxWaitingOfTenant: 16 },
-        ...{ maxWaitMs: 30_000, pollMs: 25, staleMs: 60_000, retryAfterMs: 2_000, now, sleep },
-      }),
-      now,
-    },
-    nameIndex: names,
-    listing: createKvListing(kv),
-    garbage: beside?.services.garbage ?? files,
-    // Only real rows can be damaged.
-    rowAudit: { page: async () => ({ checked: 0, damaged: [], cursor: null }) },
-    keyIndex,
-    keyLedger,
-    rights: wrap<RightsWriter>(beside?.services.rights ?? ownRights, 'rights'),
-    grantIndex,
-    grantLedger,
-    ...metering,
-    quotas,
-    tenantLimits,
-    pins: createFakePins(),
-    experimentLedger:
-      options.experimentLedger ??
-      beside?.services.experimentLedger ??
-      createFakeExperimentLedger(fakeRegistry.forExperiments),
-    ...counting,
-    experiments: withLastKnownGood(experimentIndex, memory),
-    experimentIndex,
-    origins,
-    adminKeyHash: await hashApiKey(adminKey),
-    page: async (path) => new Response(path),
-    ...(options.observer === undefined ? {} : { observer: options.observer }),
+  const shared: Omit<Stores, 'writers'> = {
+    ...own,
+    kv,
+    registry: wrap<Registry>(options.registry ?? own.registry, 'registry'),
+    blobLedger: wrap<BlobLedger>(own.blobLedger, 'blobLedger'),
+    keyLedger: wrap<KeyLedger>(own.keyLedger, 'keyLedger'),
+    grantLedger: wrap<GrantLedger>(options.grantLedger ?? own.grantLedger, 'grantLedger'),
+    experimentLedger: options.experimentLedger ?? own.experimentLedger,
+    tallies: wrap<ExperimentTallies>(own.tallies, 'tallies'),
+    // Each isolate has counters of its own, which tests look into.
+    quotas: createFakeQuotas(),
+    usage: createFakeUsage(),
   };
+  // As the Durable Object does it; one for all isolates, unless what it calls is cut off.
+  const writers =
+    beside !== undefined && options.wrap === undefined
+      ? beside.stores.writers
+      : createKvWriters({ ...shared, sealer: createSealer(macKey), now, sleep });
+  const { syncKey, syncGrants } = options.rights ?? beside?.stores.writers ?? writers;
+  const rights = wrap<RightsWriter>({ syncKey, syncGrants }, 'rights');
+  const stores: Stores = { ...shared, writers: { ...writers, ...rights } };
+  const config: Config = {
+    origins: [...(options.origins ?? [{ id: 'o1', url: 'http://origin.test' }])],
+    originKeys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
+    ...{ macKey, acceptedMacKeys: [], corsOrigins: [], logSample: 0 },
+    adminKeyHash: await hashApiKey(adminKey),
+    dropTenant: options.dropTenant ?? null,
+  };
+  const { services, schedule, drops } = createParts(config, stores, {
+    ...{ now, sleep, fetch, createSha256, observer: options.observer },
+    // What is noted is written at once, and the clock stays where the test put it.
+    linger: async () => undefined,
+    page: async (path) => new Response(path),
+    kvTimeoutMs: options.kvTimeoutMs ?? 1_000,
+    ...(options.verifyTimeoutMs === undefined ? {} : { verifyTimeoutMs: options.verifyTimeoutMs }),
+  });
   const app = createApp(services);
   const request: AppHarness['request'] = async (path, init = {}) => {
     const raw = init.body instanceof Uint8Array;
@@ -260,9 +169,8 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   return {
     clock,
     kv: bareKv,
-    quotas,
-    services,
-    adminKey,
+    quotas: stores.quotas as FakeQuotas,
+    ...{ stores, services, schedule, drops, adminKey },
     asked,
     origin,
     request,

@@ -1,3 +1,4 @@
+import { SHORT_MEMORY_MS } from '../../worker/limits.ts';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
 import type { KvTrouble } from '../fakes/fake-kv.ts';
@@ -29,8 +30,9 @@ beforeEach(async () => {
 });
 
 describe('the hot path', () => {
-  it('reads KV twice, key and name, and the database never', async () => {
+  it('reads KV twice, key and name, and not at all within a second; and the database never', async () => {
     await ask('notes');
+    graft.clock.advance(SHORT_MEMORY_MS);
     graft.kv.reads = 0;
     graft.asked.length = 0;
     const { registry } = graft.services.intake;
@@ -39,8 +41,11 @@ describe('the hot path', () => {
     );
     expect((await ask('notes')).status).toBe(200);
     expect(graft.kv.reads).toBe(2);
+    graft.clock.advance(SHORT_MEMORY_MS - 1);
+    expect((await ask('notes')).status).toBe(200);
+    expect(graft.kv.reads).toBe(2);
     for (const spy of reads) expect(spy).not.toHaveBeenCalled();
-    expect(graft.asked).toEqual(['POST /v1/chat/completions']);
+    expect(graft.asked).toEqual(Array(2).fill('POST /v1/chat/completions'));
   });
 
   it('refuses malformed keys without touching anything', async () => {

@@ -35,6 +35,7 @@ beforeEach(async () => {
     keyLedger: { get: () => Promise.resolve(null) },
     grantLedger: { heldBy: () => Promise.resolve([]), refusedBy: () => Promise.resolve([]) },
     now: clock.now,
+    timeoutMs: 1_000,
   });
 });
 

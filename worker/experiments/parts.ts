@@ -1,4 +1,4 @@
-/** Composition of what experiments count: tallies in Durable Objects, and what requests of this isolate send them. */
+/** What experiments count: what requests of this isolate send to the tallies, and shadow requests. */
 import { createExposureTokens, type ExposureTokens } from './exposure-token.ts';
 import { createUnitHasher, type UnitHasher } from './unit-hash.ts';
 import {
@@ -9,11 +9,8 @@ import {
   MAX_SHADOWS,
   SHADOW_BUDGET_MS,
   MAX_COMPARED_BYTES,
-  TALLY_TIMEOUT_MS,
 } from './limits.ts';
 import type { Clock } from '../metering/parts.ts';
-import type { DurableNamespace } from '../platform/ask-object.ts';
-import { createDoTallies } from './do-tallies.ts';
 import type { ExperimentSink, ExperimentTallies, ShadowRunner } from './ports.ts';
 import { createExposureRecorder } from './exposure-recorder.ts';
 import { createShadowRunner } from './run-shadow.ts';
@@ -31,7 +28,7 @@ export interface Secrets {
   acceptedMacKeys: readonly Uint8Array<ArrayBuffer>[];
 }
 
-export function createCounter(
+export function createCounting(
   params: Clock & Secrets & { tallies: ExperimentTallies; hasRoom: () => boolean },
 ): Counting {
   const { tallies } = params;
@@ -57,9 +54,3 @@ export function createCounter(
     unitHash: createUnitHasher(params.macKey),
   };
 }
-
-export const createCounting = ({
-  namespace,
-  ...params
-}: Clock & Secrets & { namespace: DurableNamespace; hasRoom: () => boolean }): Counting =>
-  createCounter({ ...params, tallies: createDoTallies({ namespace, timeoutMs: TALLY_TIMEOUT_MS }) });

@@ -1,4 +1,4 @@
-/** Composition of what counts: quotas in Durable Objects, usage in D1. */
+/** What counts completions: limits asked, usage noted. */
 import { RETRY_AFTER_MS, LAST_KNOWN_GOOD_ENTRIES } from '../limits.ts';
 import {
   REFUSAL_MEMORY_MS,
@@ -7,14 +7,8 @@ import {
   MAX_UNSENT_USAGE_ROWS,
   USAGE_TRIES,
   LEASE_RENEW_MS,
-  USAGE_BATCH_MEMORY_MS,
-  QUOTA_TIMEOUT_MS,
 } from './limits.ts';
 import { createAskQuota } from './ask-quota.ts';
-import { createD1Usage } from './d1-usage.ts';
-import type { SqlDatabase } from '../platform/d1-database.ts';
-import type { DurableNamespace } from '../platform/ask-object.ts';
-import { createDoQuotas } from './do-quotas.ts';
 import type { CompletionMeter, Quotas, UsageLedger } from './ports.ts';
 import { createCompletionMeter } from './completion-meter.ts';
 import { createUsageRecorder } from './usage-recorder.ts';
@@ -50,13 +44,4 @@ export function createMeter(params: Clock & { quotas: Quotas | null; usage: Usag
     usage,
     renewMs: LEASE_RENEW_MS,
   });
-}
-
-export function createMetering(
-  params: Clock & { namespace: DurableNamespace | undefined; db: SqlDatabase },
-): { meter: CompletionMeter; quotas: Quotas | null; usage: UsageLedger } {
-  const { namespace, db } = params;
-  const usage = createD1Usage(db, USAGE_BATCH_MEMORY_MS);
-  const quotas = namespace === undefined ? null : createDoQuotas({ namespace, timeoutMs: QUOTA_TIMEOUT_MS });
-  return { meter: createMeter({ ...params, quotas, usage }), quotas, usage };
 }

@@ -1,9 +1,6 @@
-import type { ExperimentEntry, ExperimentIndex } from '../experiments/ports.ts';
 import type { BulkIndex, Index, Lookup } from './ports.ts';
-import type { PointerWriter } from '../registry/ports-pointers.ts';
-import type { RightsWriter } from '../access/ports.ts';
 
-interface Forgetful {
+export interface Forgetful {
   /** The next read of the key asks again; call it when the key was written here. */
   forget(key: string): void;
   /** Of all keys; for what was written under keys that are not known here. */
@@ -92,56 +89,3 @@ export function withShortMemory<T>(
     },
   };
 }
-
-/** Runs a write and forgets the key, also when the write failed half way. */
-async function writing(memory: Forgetful, key: string, write: Promise<void>): Promise<void> {
-  try {
-    await write;
-  } finally {
-    memory.forget(key);
-  }
-}
-
-/** Names are written by the pointer writer, elsewhere; what this isolate has written through it is read anew here. */
-export const forgettingPointers = (
-  pointers: PointerWriter,
-  forgetName: (name: string) => void,
-): PointerWriter => ({
-  async sync(name, options) {
-    try {
-      await pointers.sync(name, options);
-    } finally {
-      forgetName(name);
-    }
-  },
-});
-
-/** The same of keys and grants. */
-export const forgettingRights = (
-  writer: RightsWriter,
-  forget: { key: (hash: string) => void; grants: (tenant: string) => void },
-): RightsWriter => ({
-  async syncKey(hash, options) {
-    try {
-      await writer.syncKey(hash, options);
-    } finally {
-      forget.key(hash);
-    }
-  },
-  async syncGrants(tenant) {
-    try {
-      await writer.syncGrants(tenant);
-    } finally {
-      forget.grants(tenant);
-    }
-  },
-});
-
-export const forgettingExperiments = (
-  index: ExperimentIndex,
-  memory: ShortMemory<ExperimentEntry>,
-): ExperimentIndex => ({
-  get: (id) => index.get(id),
-  put: (entry) => writing(memory, entry.id, index.put(entry)),
-  remove: (id) => writing(memory, id, index.remove(id)),
-});

@@ -1,26 +1,15 @@
 import { z } from 'zod';
 import { parseEnv, type RawEnv } from '../env.ts';
-import {
-  POINTER_RETRY_MS,
-  MAX_POINTER_RETRY_MS,
-  POINTER_INTERVAL_MS,
-  POINTER_WRITE_TIMEOUT_MS,
-} from './limits.ts';
-import { POINTER_CACHE_TTL_S, RETRY_AFTER_MS, KV_WRITE_PAUSE_MS, KV_WRITE_TRIES } from '../limits.ts';
+import { MAX_POINTER_RETRY_MS, POINTER_RETRY_MS } from './limits.ts';
 import { guardDatabase } from '../platform/d1-database.ts';
 import { createD1GrantLedger } from '../access/d1-grants.ts';
 import { createD1KeyLedger } from '../access/d1-key-ledger.ts';
 import { createD1Registry } from './d1-registry.ts';
 import { PointerCall } from './do-pointers.ts';
-import { createKvExperimentIndex } from '../experiments/kv-experiment-index.ts';
-import { createKvGrantIndex } from '../access/kv-grant-index.ts';
-import { createKvKeyIndex } from '../access/kv-key-index.ts';
-import { createKvNameIndex } from './kv-name-index.ts';
+import { createKvWriters } from './kv-writers.ts';
 import { createSealer } from '../platform/sealed-value.ts';
 import type { PointerWriter as Pointers } from './ports-pointers.ts';
 import type { RightsWriter } from '../access/ports.ts';
-import { createPointerSync } from './pointer-sync.ts';
-import { createRightsSync } from '../access/rights-sync.ts';
 
 /** The part of a Durable Object's storage that the writer uses. */
 export interface PointerStorage {
@@ -127,33 +116,14 @@ export class PointerWriter {
 }
 
 function writersOf(env: RawEnv): Pointers & RightsWriter {
-  const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
   const db = guardDatabase(env.DB);
-  const pointer = {
+  return createKvWriters({
     kv: env.ADAPTERS,
     sealer: createSealer(parseEnv(env).macKey),
-    cacheTtl: POINTER_CACHE_TTL_S,
-    retryAfterMs: RETRY_AFTER_MS,
-    pacing: { pauseMs: KV_WRITE_PAUSE_MS, tries: KV_WRITE_TRIES, sleep },
-  };
-  const lanes = {
-    intervalMs: POINTER_INTERVAL_MS,
-    timeoutMs: POINTER_WRITE_TIMEOUT_MS,
-    now: Date.now,
-    sleep,
-  };
-  const pointers = createPointerSync({
-    ...lanes,
     registry: createD1Registry(db),
-    names: createKvNameIndex(pointer),
-    experiments: createKvExperimentIndex(pointer),
-  });
-  const rights = createRightsSync({
-    ...lanes,
     keyLedger: createD1KeyLedger(db),
-    keys: createKvKeyIndex(pointer),
     grantLedger: createD1GrantLedger(db),
-    grants: createKvGrantIndex(pointer),
+    now: Date.now,
+    sleep: (ms) => new Promise<void>((resolve) => setTimeout(resolve, ms)),
   });
-  return { ...pointers, ...rights };
 }

@@ -1,11 +1,5 @@
-import { createApp } from '../../../worker/app.ts';
-import { takeAllDrops, type DropPass } from '../../../worker/drops/take-all-drops.ts';
-import { createTakeDropOnMiss } from '../../../worker/drops/take-drop-on-miss.ts';
-import type { DropDeps } from '../../../worker/drops/take-drop.ts';
-import { mayUseChain } from '../../../worker/access/authorize.ts';
-import { createKvDropBox } from '../../../worker/drops/kv-drop-box.ts';
-import type { DropError } from '../../../worker/drops/ports.ts';
-import { createFakeDropLedger } from '../../fakes/fake-drops.ts';
+import type { DropPass } from '../../../worker/drops/take-all-drops.ts';
+import type { DropBox, DropError } from '../../../worker/drops/ports.ts';
 import type { TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
@@ -13,7 +7,8 @@ import { createAppHarness, type AppHarness } from '../app-harness.ts';
 export const DROP_TENANT = 'dropper';
 
 export interface DropHarness extends AppHarness {
-  deps: DropDeps;
+  /** What reads `drop:`. */
+  box: DropBox;
   /** As `wrangler kv key put` does: KV takes it at once, and shows it as late as KV does. */
   drop(name: string, file: TinyAdapter | string): Promise<void>;
   /** A minute passes, and the schedule comes. */
@@ -29,27 +24,12 @@ export interface DropHarness extends AppHarness {
 
 /** The real app and intake on the fakes, with drops on. */
 export async function createDropHarness(): Promise<DropHarness> {
-  const harness = await createAppHarness();
-  const { services, clock, kv } = harness;
-  const pacing = { pauseMs: 1_100, tries: 4, sleep: clock.sleep };
-  const deps: DropDeps = {
-    ...services.intake,
-    base: () => services.origins.base(),
-    trials: services.origins,
-    grantLedger: services.grantLedger,
-    mayUseChain,
-    dropTenant: DROP_TENANT,
-    dropLedger: createFakeDropLedger(),
-    drops: createKvDropBox({ kv, cacheTtl: 30, timeoutMs: 1_000, pacing }),
-  };
-  const app = createApp({
-    ...services,
-    takeDropOnMiss: createTakeDropOnMiss({ ...deps, sleep: clock.sleep }),
-  });
-  const life = { signal: new AbortController().signal, keepAlive: () => undefined };
+  const harness = await createAppHarness({ dropTenant: DROP_TENANT });
+  const { services, clock, kv, drops } = harness;
+  if (drops === null) throw new Error('drops are off');
   return {
     ...harness,
-    deps,
+    box: drops.box,
     async drop(name, file) {
       clock.advance(1_100);
       const bytes = typeof file === 'string' ? new TextEncoder().encode(file) : new Uint8Array(file.bytes);
@@ -57,7 +37,7 @@ export async function createDropHarness(): Promise<DropHarness> {
     },
     async pass() {
       clock.advance(60_000);
-      return takeAllDrops(deps, life);
+      return drops.takeAll(() => undefined);
     },
     lying: async () =>
       (await kv.list({ prefix: 'drop:', cursor: null })).keys.map(({ name }) => name.slice('drop:'.length)),
@@ -68,11 +48,10 @@ export async function createDropHarness(): Promise<DropHarness> {
     },
     versions: async (name) =>
       (await services.intake.registry.versions(name)).map(({ version, digest }) => `${version} ${digest}`),
-    chat: async (model, key) =>
-      app.request('/v1/chat/completions', {
-        method: 'POST',
-        headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
-        body: JSON.stringify({ model, messages: [{ role: 'user', content: 'hi' }] }),
+    chat: (model, key) =>
+      harness.request('/v1/chat/completions', {
+        key,
+        body: { model, messages: [{ role: 'user', content: 'hi' }] },
       }),
     async makeKey(tenant) {
       const made = await harness.request('/admin/keys', { body: { tenant } });

@@ -16,8 +16,8 @@ beforeEach(async () => {
   graft = await createDropHarness();
   key = await graft.makeKey(DROP_TENANT);
   looked = [];
-  const { read } = graft.deps.drops;
-  graft.deps.drops.read = (name) => {
+  const { read } = graft.box;
+  graft.box.read = (name) => {
     looked.push(name);
     return read(name);
   };
@@ -85,7 +85,7 @@ describe('a request by a name that does not exist', () => {
 
   it('is a 404 when KV cannot say, and no error of the edge', async () => {
     await graft.drop('a', first);
-    graft.deps.drops.read = () => Promise.reject(new Error('KV is on fire'));
+    graft.box.read = () => Promise.reject(new Error('KV is on fire'));
     expect((await graft.chat('a', key)).status).toBe(404);
   });
 });

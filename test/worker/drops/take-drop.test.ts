@@ -84,14 +84,14 @@ describe('a good file', () => {
   });
 
   it('that KV still shows elsewhere is not put over a later one', async () => {
-    const { read } = graft.deps.drops;
+    const { read } = graft.box;
     await graft.drop('a', first);
     await graft.pass();
     await graft.drop('a', second);
     await graft.pass();
-    graft.deps.drops.read = async () => new Uint8Array(first.bytes);
+    graft.box.read = async () => new Uint8Array(first.bytes);
     expect(await graft.pass()).toMatchObject({ taken: 0 });
-    graft.deps.drops.read = read;
+    graft.box.read = read;
     expect(await graft.versions('a')).toHaveLength(2);
     expect(await graft.services.intake.registry.live('a')).toMatchObject({ version: 2 });
   });
@@ -177,7 +177,7 @@ describe('a bad file', () => {
   it("cannot be laid on another's adapter without a grant", async () => {
     await graft.publish('lab', first, { owner: 'lab' });
     const grant = { tenant: 'guest', scope: 'lab/**', owner: 'lab', createdAt: 0, createdBy: 'x' };
-    await graft.deps.grantLedger.add(grant, NO_CAPS);
+    await graft.services.grantLedger.add(grant, NO_CAPS);
     // The bootstrap key may give a name below another's to somebody else.
     for (const [name, owner] of [
       ['lab/stranger', 'stranger'],
@@ -219,17 +219,17 @@ describe('what cannot be decided now', () => {
   });
 
   it('does not keep others waiting when one file cannot be read', async () => {
-    const { read } = graft.deps.drops;
+    const { read } = graft.box;
     await graft.drop('a', first);
     await graft.drop('b', second);
     await graft.drop('c', tinyAdapter({ seed: 3 }));
     const broken = graft.kv.trouble;
-    graft.deps.drops.read = async (name) => {
+    graft.box.read = async (name) => {
       graft.kv.trouble = name === 'b' ? 'throw' : broken;
       return read(name).finally(() => (graft.kv.trouble = broken));
     };
     expect(await graft.pass()).toEqual({ taken: 2, refused: 0, postponed: 1 });
-    graft.deps.drops.read = read;
+    graft.box.read = read;
     expect(await graft.pass()).toMatchObject({ taken: 1 });
   });
 

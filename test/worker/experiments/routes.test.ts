@@ -1,3 +1,4 @@
+import { SHORT_MEMORY_MS } from '../../../worker/limits.ts';
 import { beforeEach, describe, expect, it, vi, type MockInstance } from 'vitest';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import type { FakeTallies } from '../../fakes/fake-tallies.ts';
@@ -81,12 +82,14 @@ describe('a request by a name that has an experiment', () => {
 
   it('costs one read more than without, and the database none', async () => {
     await ask();
+    graft.clock.advance(SHORT_MEMORY_MS);
     graft.kv.reads = 0;
     await ask();
     expect(graft.kv.reads).toBe(3);
     await graft.publish('plain', tinyAdapter({ seed: 9 }), { owner: 'acme' });
     graft.clock.advance(LATER_MS);
     await ask({ model: 'plain' });
+    graft.clock.advance(SHORT_MEMORY_MS);
     graft.kv.reads = 0;
     await ask({ model: 'plain' });
     expect(graft.kv.reads).toBe(2);

@@ -30,9 +30,8 @@ const untilAborted = ({ signal }: RequestInit) =>
 /** What D1 and KV say of the name, and whether anything was written to either. */
 async function unchanged(work: () => Promise<void>): Promise<void> {
   const { registry } = graft.services.intake;
-  const names = graft.services.nameIndex;
   const before = [await registry.name('notes'), await registry.versions('notes')];
-  const writes = [vi.spyOn(registry, 'publish'), vi.spyOn(names, 'put')];
+  const writes = [vi.spyOn(registry, 'publish'), vi.spyOn(graft.stores.writers, 'sync')];
   await work();
   for (const write of writes) {
     expect(write).not.toHaveBeenCalled();
@@ -178,7 +177,7 @@ describe('admission', () => {
 
   it.each([
     ['the version', () => vi.spyOn(graft.services.intake.registry, 'publish')],
-    ['the pointer', () => vi.spyOn(graft.services.nameIndex, 'put')],
+    ['the pointer', () => vi.spyOn(graft.stores.writers, 'sync')],
   ])('cut off after the trial, at %s, is repeated cleanly', async (_, spyOn) => {
     const spy = (spyOn() as ReturnType<typeof vi.fn>).mockRejectedValueOnce(new Error('cut'));
     expect((await publish()).status).toBeGreaterThanOrEqual(500);

@@ -1,0 +1,32 @@
+import type { Stores } from '../../worker/parts.ts';
+import { createFakeBlobLedger } from './fake-blob-ledger.ts';
+import { createFakeDropLedger } from './fake-drops.ts';
+import { createFakeExperimentLedger } from './fake-experiments.ts';
+import { createFakeGrantLedger } from './fake-grants.ts';
+import type { FakeKv } from './fake-kv.ts';
+import { createFakeKeyLedger } from './fake-ledgers.ts';
+import { createFakeQuotas, createFakeUsage } from './fake-metering.ts';
+import { createFakePins } from './fake-pins.ts';
+import { createFakeRegistry } from './fake-registry.ts';
+import { createFakeTallies } from './fake-tallies.ts';
+import { createFakeTenantLimits } from './fake-tenant-limits.ts';
+
+/** All that one edge keeps, in memory, but for what writes KV. */
+export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
+  const registry = createFakeRegistry();
+  const files = createFakeBlobLedger((digest) => registry.contains(digest));
+  const tenantLimits = createFakeTenantLimits();
+  return {
+    ...{ kv, bucket: undefined, registry, blobLedger: files, garbage: files, tenantLimits },
+    // Only real rows can be damaged.
+    rowAudit: { page: async () => ({ checked: 0, damaged: [], cursor: null }) },
+    keyLedger: createFakeKeyLedger(tenantLimits.of),
+    grantLedger: createFakeGrantLedger(),
+    usage: createFakeUsage(),
+    pins: createFakePins(),
+    dropLedger: createFakeDropLedger(),
+    experimentLedger: createFakeExperimentLedger(registry.forExperiments),
+    tallies: createFakeTallies(),
+    quotas: createFakeQuotas(),
+  };
+}

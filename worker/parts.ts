@@ -1,0 +1,154 @@
+/**
+ * The composition of the edge, and the only one: what keeps things, and what time it is, come in; what an app and its
+ * schedule need goes out. `index.ts` gives it Cloudflare's stores, tests give it fakes of them.
+ */
+import type { GrantLedger } from './access/ports-grants.ts';
+import type { KeyLedger, RightsWriter } from './access/ports.ts';
+import type { Services } from './app.ts';
+import { createByteGate } from './blobs/byte-gate.ts';
+import {
+  HELD_BYTES,
+  MAX_ROOM_WAIT_MS,
+  MAX_WAITING,
+  MAX_WAITING_OF_TENANT,
+  ROOM_POLL_MS,
+  ROOM_STALE_MS,
+  TENANT_HELD_BYTES,
+} from './blobs/limits.ts';
+import { createBlobs } from './blobs/parts.ts';
+import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
+import type { ObjectBucket } from './blobs/r2-blob-store.ts';
+import type { Sha256 } from './blobs/read-parts.ts';
+import { decoyOf } from './completions/resolve-name.ts';
+import { createDrops, type Drops } from './drops/parts.ts';
+import type { DropLedger } from './drops/ports.ts';
+import type { Config } from './env.ts';
+import { createCounting } from './experiments/parts.ts';
+import type { ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
+import { createHotIndexes, forgettingPointers, forgettingRights } from './hot-indexes.ts';
+import type { PageFiles } from './http/dashboard-routes.ts';
+import type { Observer } from './http/observer.ts';
+import {
+  KV_TIMEOUT_MS,
+  KV_WRITE_PAUSE_MS,
+  KV_WRITE_TRIES,
+  LAST_KNOWN_GOOD_ENTRIES,
+  POINTER_CACHE_TTL_S,
+  RETRY_AFTER_MS,
+} from './limits.ts';
+import { createMeter } from './metering/parts.ts';
+import type { Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
+import { createOriginClient } from './origins/client.ts';
+import type { PinLedger } from './origins/ports.ts';
+import type { Fetch } from './origins/signed-fetch.ts';
+import { watchPointers } from './origins/sync-pins.ts';
+import { createKvListing } from './platform/kv-listing.ts';
+import type { KvNamespace } from './platform/kv-namespace.ts';
+import type { RowAudit } from './platform/ports.ts';
+import { createSealer } from './platform/sealed-value.ts';
+import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-absence.ts';
+import { ABSENCE_MEMORY_MS } from './registry/limits.ts';
+import type { PointerWriter } from './registry/ports-pointers.ts';
+import type { Registry } from './registry/ports.ts';
+import { createSchedule, type Schedule } from './schedule.ts';
+
+/** Where everything is kept. */
+export interface Stores {
+  kv: KvNamespace;
+  /** Where adapters' bytes go; undefined = to KV. */
+  bucket: ObjectBucket | undefined;
+  registry: Registry;
+  blobLedger: BlobLedger;
+  garbage: GarbageLedger;
+  rowAudit: RowAudit;
+  keyLedger: KeyLedger;
+  grantLedger: GrantLedger;
+  tenantLimits: TenantLimits;
+  usage: UsageLedger;
+  pins: PinLedger;
+  dropLedger: DropLedger;
+  experimentLedger: ExperimentLedger;
+  tallies: ExperimentTallies;
+  /** null = no key's limits are counted. */
+  quotas: Quotas | null;
+  /** What alone writes names, keys and grants to KV. */
+  writers: PointerWriter & RightsWriter;
+}
+
+/** What is neither kept nor configured. */
+export interface Surroundings {
+  /** Unix ms. */
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+  /** Sleeps before what was noted in the background is written; as {@link sleep}. */
+  linger: (ms: number) => Promise<void>;
+  /** Reaches the origins. */
+  fetch: Fetch;
+  createSha256: () => Sha256;
+  /** Hears of every request; undefined = nobody does. */
+  observer: Observer | undefined;
+  /** The built dashboard; undefined = there is none. */
+  page: PageFiles | undefined;
+  /** Shorter ones than this edge's own, for what hangs; ms. */
+  kvTimeoutMs?: number;
+  verifyTimeoutMs?: number;
+}
+
+export interface Parts {
+  services: Services;
+  schedule: Schedule;
+  /** null while files that are put into KV are not taken in. */
+  drops: Drops | null;
+}
+
+export function createParts(config: Config, stores: Stores, surroundings: Surroundings): Parts {
+  const { kv, keyLedger, grantLedger, registry } = stores;
+  const { now, sleep, linger } = surroundings;
+  const pacing = { pauseMs: KV_WRITE_PAUSE_MS, tries: KV_WRITE_TRIES, sleep };
+  const sealer = createSealer(config.macKey, config.acceptedMacKeys);
+  const hot = createHotIndexes({
+    pointer: { kv, sealer, cacheTtl: POINTER_CACHE_TTL_S, retryAfterMs: RETRY_AFTER_MS, pacing },
+    currentSealer: createSealer(config.macKey),
+    ...{ keyLedger, grantLedger, now, timeoutMs: surroundings.kvTimeoutMs ?? KV_TIMEOUT_MS },
+  });
+  const absence = createAbsenceCheck({
+    ...{ registry, ttlMs: ABSENCE_MEMORY_MS, maxEntries: LAST_KNOWN_GOOD_ENTRIES, decoyOf, now },
+  });
+  const watched = watchPointers(
+    forgettingAbsences(forgettingPointers(stores.writers, hot.forgetName), absence),
+  );
+  const blobs = createBlobs({ kv, bucket: stores.bucket, pacing });
+  const origins = createOriginClient({ ...config, ...surroundings, keys: config.originKeys, blobs });
+  const intake = {
+    ...{ blobs, registry, blobLedger: stores.blobLedger, pointers: watched.pointers, now },
+    createSha256: surroundings.createSha256,
+    gate: createByteGate({
+      ...{ capacity: HELD_BYTES, tenantCapacity: TENANT_HELD_BYTES },
+      ...{ maxWaiting: MAX_WAITING, maxWaitingOfTenant: MAX_WAITING_OF_TENANT, maxWaitMs: MAX_ROOM_WAIT_MS },
+      ...{ pollMs: ROOM_POLL_MS, staleMs: ROOM_STALE_MS, retryAfterMs: RETRY_AFTER_MS, now, sleep },
+    }),
+    base: () => origins.base(),
+    trials: origins,
+  };
+  const tenant = config.dropTenant;
+  const { dropLedger } = stores;
+  const drops =
+    tenant === null ? null : createDrops({ ...intake, kv, pacing, grantLedger, dropLedger, tenant });
+  const { observer, page } = surroundings;
+  const services: Services = {
+    ...hot,
+    ...stores,
+    rights: forgettingRights(stores.writers, { key: hot.forgetKey, grants: hot.forgetGrants }),
+    ...{ intake, absence, origins },
+    pointersChanged: watched.changed,
+    listing: createKvListing(kv),
+    meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: linger }),
+    ...createCounting({ ...config, tallies: stores.tallies, hasRoom: origins.hasRoom, now, sleep: linger }),
+    adminKeyHash: config.adminKeyHash,
+    corsOrigins: config.corsOrigins,
+    ...(drops === null ? {} : { takeDropOnMiss: drops.onMiss }),
+    ...(observer === undefined ? {} : { observer }),
+    ...(page === undefined ? {} : { page }),
+  };
+  return { services, schedule: createSchedule(services, drops), drops };
+}
