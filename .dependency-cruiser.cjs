@@ -9,6 +9,24 @@ const only = (from, allowed, extra = {}) => ({
   },
 });
 
+/** One backend of a port a file, named by what it stands on; Durable Objects. */
+const BACKEND = '^worker/[^/]+/((d1|kv|do|r2)-[^/]+|[^/]+-object)\\.ts$';
+/** How rows are read, and what platform gives to all backends. */
+const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
+/** Decisions, formulas and state machines: no port with I/O, no clock. */
+const PURE = [
+  'access/(authorize|loosened-limit|request-gate|usable-ranges)',
+  'completions/(compose-chain|most-tokens|nearest-names|refusal-budget|resolve-name|suggestion-budget)',
+  'experiments/(analyze|assign-variant|bucket|decide|disagreement|legal-change|outcome|unit-of|unit-values)',
+  'experiments/statistics/[^/]+',
+  'metering/(counters-of|quota-answer|quota-state)',
+  'origins/choose-origin',
+  'registry/claims',
+].map((files) => `^worker/${files}\\.ts$`);
+
+/** What any file may use. */
+const SHARED = ['^worker/[^/]+/(ports[^/]*|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
+
 module.exports = {
   forbidden: [
     { name: 'no-circular', severity: 'error', from: {}, to: { circular: true } },
@@ -27,40 +45,46 @@ module.exports = {
       'protocol/',
     ]),
     { ...only('gpu-origin', ['adapters/', 'protocol/']), name: 'gpu-origin' },
-    only('worker/policy', ['worker/stores/types', 'protocol/']),
-    only('worker/experiments', [
-      'worker/policy/experiment/',
-      'worker/intake/',
-      'worker/stores/types',
-      'worker/limits',
-      'protocol/',
-    ]),
-    only('worker/stores', ['protocol/']),
-    only('worker/intake', [
-      'adapters/index',
-      'worker/policy/claims',
-      'worker/stores/types',
-      'worker/limits',
-      'protocol/',
-    ]),
-    only('worker/observe', ['protocol/']),
-    only('worker/quota', ['worker/observe/', 'worker/stores/types', 'worker/limits', 'protocol/']),
-    only('worker/usage', ['worker/(quota|observe|experiments)/', 'worker/stores/types', 'protocol/']),
-    only('worker/pins', ['worker/stores/types', 'protocol/']),
-    only('worker/middleware', [
-      'worker/(policy|observe)/',
-      'worker/stores/types',
-      'worker/(env|limits)',
-      'protocol/',
-    ]),
-    only('worker/routes', [
-      'worker/(policy|intake|middleware|observe|experiments)/',
-      'worker/quota/counters-of',
-      'worker/stores/types',
-      'worker/(env|limits|origin-client)',
-      'protocol/',
-    ]),
-    only('worker/openapi', ['worker/(routes|intake)/', 'worker/policy/experiment/', 'protocol/']),
+    {
+      name: 'worker-backends',
+      comment: 'What things are kept in is picked by the composition, and inside a Durable Object.',
+      severity: 'error',
+      from: {
+        path: '^worker/([^/]+)/',
+        pathNot: ['^worker/registry/(kv-writers|d1-row-audit)\\.ts$', '-object\\.ts$'],
+      },
+      to: { path: BACKEND, pathNot: ['^worker/$1/', ...DATABASE_ROWS] },
+    },
+    {
+      name: 'worker-root-backends',
+      severity: 'error',
+      from: { path: '^worker/[^/]+\\.ts$', pathNot: ['^worker/(index|hot-indexes)\\.ts$'] },
+      to: { path: BACKEND, dependencyTypesNot: ['type-only'], pathNot: ['^worker/platform/'] },
+    },
+    {
+      name: 'worker-routes',
+      comment: 'Routes are mounted by the app, and described by the OpenAPI document.',
+      severity: 'error',
+      from: { path: '^worker/', pathNot: ['^worker/app\\.ts$', '^worker/http/openapi/'] },
+      to: { path: '^worker/.*routes\\.ts$' },
+    },
+    {
+      name: 'worker-pure',
+      comment: 'Pure files take time, chance and state as values.',
+      severity: 'error',
+      from: { path: PURE },
+      to: {
+        path: '^worker/',
+        pathNot: [...PURE, ...SHARED],
+      },
+    },
+    {
+      name: 'worker-platform',
+      comment: 'What Cloudflare gives knows nothing of what is kept in it.',
+      severity: 'error',
+      from: { path: '^worker/platform/' },
+      to: { path: '^worker/', pathNot: ['^worker/platform/', '^worker/(limits|log)\\.ts$'] },
+    },
     { ...only('worker', ['adapters/index', 'protocol/']), name: 'worker' },
     only('dashboard', ['protocol/']),
     {

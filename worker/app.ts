@@ -59,7 +59,8 @@ import { createVersionIndex } from './access/recorded-rights.ts';
 import { DamagedRow, StoreUnavailable, type BulkIndex, type Index, type RowAudit } from './platform/ports.ts';
 import type { GarbageLedger } from './blobs/ports.ts';
 import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';
-import type { KeyIndex, KeyLedger, KeyListing, KeyRecord, RightsWriter } from './access/ports.ts';
+import type { KeyIndex, KeyLedger, KeyRecord, RightsWriter } from './access/ports.ts';
+import type { KeyListing } from './platform/ports.ts';
 import type { NameIndex, AbsenceCheck } from './registry/ports-pointers.ts';
 
 export interface Services {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { Digest, parseSigningKeys, type SigningKey } from '../protocol/index.ts';
 import { BOOTSTRAP_TENANT } from './access/authenticate.ts';
-import type { AnalyticsDataset } from './platform/analytics-engine.ts';
+import type { AnalyticsDataset } from './http/analytics-engine.ts';
 import type { Origin } from './origins/choose-origin.ts';
 import type { SqlDatabase } from './platform/d1-database.ts';
 import type { DurableNamespace } from './platform/ask-object.ts';

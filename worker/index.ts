@@ -17,7 +17,7 @@ import { QUOTA_TIMEOUT_MS, USAGE_BATCH_MEMORY_MS } from './metering/limits.ts';
 import { createD1Pins } from './origins/d1-pins.ts';
 import { createParts, type Parts, type Stores } from './parts.ts';
 import { guardDatabase } from './platform/d1-database.ts';
-import { createD1RowAudit } from './platform/d1-row-audit.ts';
+import { createD1RowAudit } from './registry/d1-row-audit.ts';
 import { createSha256 } from './platform/sha256.ts';
 import { createD1Registry } from './registry/d1-registry.ts';
 import { createDoPointers } from './registry/do-pointers.ts';

@@ -18,7 +18,7 @@ import {
 import { createBlobs } from './blobs/parts.ts';
 import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
 import type { ObjectBucket } from './blobs/r2-blob-store.ts';
-import type { Sha256 } from './blobs/read-parts.ts';
+import type { Sha256 } from './platform/ports.ts';
 import { decoyOf } from './completions/resolve-name.ts';
 import { createDrops, type Drops } from './drops/parts.ts';
 import type { DropLedger } from './drops/ports.ts';
@@ -26,7 +26,6 @@ import type { Config } from './env.ts';
 import { createCounting } from './experiments/parts.ts';
 import type { ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import { createHotIndexes, forgettingPointers, forgettingRights } from './hot-indexes.ts';
-import type { PageFiles } from './http/dashboard-routes.ts';
 import type { Observer } from './http/observer.ts';
 import {
   KV_TIMEOUT_MS,
@@ -88,7 +87,7 @@ export interface Surroundings {
   /** Hears of every request; undefined = nobody does. */
   observer: Observer | undefined;
   /** The built dashboard; undefined = there is none. */
-  page: PageFiles | undefined;
+  page: Services['page'] | undefined;
   /** Shorter ones than this edge's own, for what hangs; ms. */
   kvTimeoutMs?: number;
   verifyTimeoutMs?: number;

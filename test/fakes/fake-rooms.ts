@@ -6,7 +6,8 @@ import {
   type Rooms,
   type Surroundings,
 } from '../../worker/registry/ports-rooms.ts';
-import type { ChangeNote, HistoryRow, NameRow } from '../../worker/registry/ports.ts';
+import type { HistoryRow, NameRow } from '../../worker/registry/ports.ts';
+import type { ChangeNote } from '../../worker/registry/ports-rooms.ts';
 
 export const byName = <T extends { name: string }>(rows: Iterable<T>): T[] =>
   [...rows].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));

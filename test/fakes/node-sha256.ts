@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { Sha256 } from '../../worker/blobs/read-parts.ts';
+import type { Sha256 } from '../../worker/platform/ports.ts';
 
 /** What workerd's own class does in the worker. */
 export function createSha256(): Sha256 {

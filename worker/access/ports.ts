@@ -39,12 +39,6 @@ export interface KeyIndex extends Index<KeyRecord> {
   revoke(hash: string): Promise<void>;
 }
 
-/** What lies in KV, whoever put it there. */
-export interface KeyListing {
-  /** What follows `prefix` in each key. @throws StoreUnavailable */
-  list(params: { prefix: string; cursor: string | null; limit: number }): Promise<Page<string>>;
-}
-
 /** Who asks. */
 export interface Caller extends LimitedCaller {
   scopes: readonly string[];

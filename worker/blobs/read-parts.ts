@@ -1,13 +1,7 @@
 import type { BlobRecord } from '../../protocol/index.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { BlobReading, BlobStore } from './ports.ts';
-
-/** Hashes bytes as they come by. */
-export interface Sha256 {
-  update(chunk: Uint8Array): Promise<void> | void;
-  /** Hex; the last call. */
-  digest(): Promise<string>;
-}
+import type { Sha256 } from '../platform/ports.ts';
 
 /** A part that is not there, or does not have its hash. */
 export interface BadPart {

@@ -1,5 +1,5 @@
 import { isSampled } from '../../protocol/index.ts';
-import { createAnalyticsPoints, type AnalyticsDataset } from '../platform/analytics-engine.ts';
+import { createAnalyticsPoints, type AnalyticsDataset } from './analytics-engine.ts';
 import { noPoints } from './data-points.ts';
 import { logLine } from '../log.ts';
 import type { RequestTrace } from './request-trace.ts';

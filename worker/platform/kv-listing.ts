@@ -1,6 +1,6 @@
 import type { KvNamespace } from './kv-namespace.ts';
 import { StoreUnavailable } from './ports.ts';
-import type { KeyListing } from '../access/ports.ts';
+import type { KeyListing } from './ports.ts';
 
 export function createKvListing(kv: KvNamespace): KeyListing {
   return {

@@ -69,3 +69,16 @@ export interface RowAudit {
     limit: number;
   }): Promise<{ checked: number; damaged: DamagedPlace[]; cursor: string | null }>;
 }
+
+/** What lies in KV, whoever put it there. */
+export interface KeyListing {
+  /** What follows `prefix` in each key. @throws StoreUnavailable */
+  list(params: { prefix: string; cursor: string | null; limit: number }): Promise<Page<string>>;
+}
+
+/** Hashes bytes as they come by. */
+export interface Sha256 {
+  update(chunk: Uint8Array): Promise<void> | void;
+  /** Hex; the last call. */
+  digest(): Promise<string>;
+}

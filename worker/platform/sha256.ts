@@ -1,5 +1,5 @@
 import { toHex } from '../../protocol/index.ts';
-import type { Sha256 } from '../blobs/read-parts.ts';
+import type { Sha256 } from './ports.ts';
 
 /** sha256 of bytes that come by, in constant memory; workerd's own class, Web Crypto has none. */
 export function createSha256(): Sha256 {

@@ -3,7 +3,8 @@ import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platf
 import { toJson } from './d1-registry-rows.ts';
 import { notFreeFor } from './d1-rooms.ts';
 import { isInUse, withdrawals } from './d1-withdrawals.ts';
-import type { ChangeAction, ChangeNote, Conflict, NameRow, Registry, VersionRow } from './ports.ts';
+import type { ChangeAction, Conflict, NameRow, Registry, VersionRow } from './ports.ts';
+import type { ChangeNote } from './ports-rooms.ts';
 
 /** What a change leaves in history. */
 interface Entry extends ChangeNote {

@@ -2,6 +2,7 @@
 import type { NameEntry, Experiment } from '../../protocol/index.ts';
 import type { Lookup, BulkIndex } from '../platform/ports.ts';
 import type { VersionRow } from './ports.ts';
+import type { Pointer } from './ports.ts';
 
 /** What each name points at, a live version or another name, as the hot path reads it. */
 export interface NameIndex extends BulkIndex<NameEntry> {
@@ -33,21 +34,3 @@ export interface AbsenceCheck {
    */
   pretend(name: string): Promise<void>;
 }
-
-/** The latest experiment of a name that was ever live, whatever became of it. */
-export interface PointedExperiment {
-  id: string;
-  owner: string;
-  document: Experiment;
-  /** Those that its variants and its shadow stand for. */
-  versions: VersionRow[];
-}
-
-/** What belongs in KV for a name. */
-export type Pointer =
-  | { kind: 'version'; row: VersionRow; strict: boolean; experiment?: PointedExperiment }
-  | { kind: 'alias'; target: string }
-  /** It was an alias: a signed mark. */
-  | { kind: 'gone' }
-  /** There is no such name, or none of its versions is live: nothing. */
-  | { kind: 'none' };

@@ -1,5 +1,5 @@
 /** Parts of the registry's port: rooms that are somebody's, and versions that are withdrawn. */
-import type { ChangeNote } from './ports.ts';
+
 import type { Page } from '../platform/ports.ts';
 
 /** What does not exist yet at or below `name` is the tenant's to take. */
@@ -68,4 +68,12 @@ export interface Withdrawals {
   stalePointers(params: { limit: number; newest: boolean }): Promise<StalePointer[]>;
   /** KV has been told of these; what was withdrawn since then stays to be told. */
   pointersWritten(pointers: readonly StalePointer[]): Promise<void>;
+}
+
+/** Who changes something, when and why. */
+export interface ChangeNote {
+  actor: string;
+  /** Unix ms. */
+  at: number;
+  why?: string | null;
 }

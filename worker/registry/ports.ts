@@ -8,15 +8,9 @@ import type {
   StoredEvaluation,
 } from '../../protocol/index.ts';
 import type { Rooms, Withdrawals } from './ports-rooms.ts';
-import type { Pointer } from './ports-pointers.ts';
 
-/** Who changes something, when and why. */
-export interface ChangeNote {
-  actor: string;
-  /** Unix ms. */
-  at: number;
-  why?: string | null;
-}
+import type { Experiment } from '../../protocol/index.ts';
+import type { ChangeNote } from './ports-rooms.ts';
 
 /** One version of a name; immutable. */
 export interface VersionRow {
@@ -239,3 +233,21 @@ export interface Registry extends Rooms, Withdrawals {
   /** Writes into history that KV was mended; changes nothing. */
   repaired(params: ChangeNote & { before: NameRow }): Promise<Result<NameRow, Conflict>>;
 }
+
+/** The latest experiment of a name that was ever live, whatever became of it. */
+export interface PointedExperiment {
+  id: string;
+  owner: string;
+  document: Experiment;
+  /** Those that its variants and its shadow stand for. */
+  versions: VersionRow[];
+}
+
+/** What belongs in KV for a name. */
+export type Pointer =
+  | { kind: 'version'; row: VersionRow; strict: boolean; experiment?: PointedExperiment }
+  | { kind: 'alias'; target: string }
+  /** It was an alias: a signed mark. */
+  | { kind: 'gone' }
+  /** There is no such name, or none of its versions is live: nothing. */
+  | { kind: 'none' };

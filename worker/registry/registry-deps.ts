@@ -12,7 +12,7 @@ import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import type { PointerWriter } from './ports-pointers.ts';
 import type { Registry } from './ports.ts';
 import type { ByteGate } from '../blobs/byte-gate.ts';
-import type { Sha256 } from '../blobs/read-parts.ts';
+import type { Sha256 } from '../platform/ports.ts';
 
 /** What work on behalf of a request needs of it. */
 export interface RequestLife {

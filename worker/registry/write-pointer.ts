@@ -9,7 +9,8 @@ import {
 } from '../../protocol/index.ts';
 import type { ExperimentEntry } from '../experiments/ports.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
-import type { PointedExperiment, Pointer, PointerWriter } from './ports-pointers.ts';
+import type { PointerWriter } from './ports-pointers.ts';
+import type { PointedExperiment, Pointer } from './ports.ts';
 import type { VersionRow } from './ports.ts';
 import { unavailable } from './registry-deps.ts';
 

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { createAbsenceCheck, forgettingAbsences } from '../../../worker/registry/confirmed-absence.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
-import type { Pointer } from '../../../worker/registry/ports-pointers.ts';
+import type { Pointer } from '../../../worker/registry/ports.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
 
 const TTL_MS = 30_000;

@@ -1,4 +1,4 @@
-import type { CompletionPoint, DataPoints, FeedbackPoint } from '../http/data-points.ts';
+import type { CompletionPoint, DataPoints, FeedbackPoint } from './data-points.ts';
 import { logLine } from '../log.ts';
 
 /** A Workers Analytics Engine dataset (binding `ANALYTICS`). */

@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { createAnalyticsPoints, type AnalyticsDataset } from '../../../worker/platform/analytics-engine.ts';
+import { createAnalyticsPoints, type AnalyticsDataset } from '../../../worker/http/analytics-engine.ts';
 import { noPoints } from '../../../worker/http/data-points.ts';
 import { dataPointsContract, sampleFeedback, samplePoint } from '../../contracts/data-points.ts';
 

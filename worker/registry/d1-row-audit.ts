@@ -1,10 +1,10 @@
 import { toRecord, type BlobRow } from '../blobs/d1-blob-ledger.ts';
-import type { SqlDatabase } from './d1-database.ts';
+import type { SqlDatabase } from '../platform/d1-database.ts';
 import { toExperiment, type ExperimentRecord } from '../experiments/d1-experiment-rows.ts';
 import { toKey, type KeyRecordRow } from '../access/d1-key-ledger.ts';
-import { toVersion, type VersionRecord } from '../registry/d1-registry-rows.ts';
+import { toVersion, type VersionRecord } from './d1-registry-rows.ts';
 import { toRow as toLimits, type TenantLimitsRecord } from '../metering/d1-tenant-limits.ts';
-import { DamagedRow, type DamagedPlace, type RowAudit } from './ports.ts';
+import { DamagedRow, type DamagedPlace, type RowAudit } from '../platform/ports.ts';
 
 interface Table {
   name: string;
