@@ -5,7 +5,6 @@ import {
   BLOB_RECORD_CACHE_TTL_S,
   BLOB_RETRY_CACHE_TTL_S,
 } from './limits.ts';
-import { createFallbackBlobStore } from './fallback-blob-store.ts';
 import { createKvBlobStore } from './kv-blob-store.ts';
 import type { KvNamespace } from '../platform/kv-namespace.ts';
 import { createR2BlobStore, type ObjectBucket } from './r2-blob-store.ts';
@@ -31,4 +30,27 @@ export function createBlobs(params: {
   return bucket === undefined
     ? inKv
     : createFallbackBlobStore(createR2BlobStore({ bucket, timeoutMs, pacing }), inKv);
+}
+
+/**
+ * Blobs go to `first`; what it lacks is read from `second`, where blobs from before `first` was bound lie. Trouble of
+ * either is trouble: a part that `first` may have is not looked for elsewhere.
+ */
+export function createFallbackBlobStore(first: BlobStore, second: BlobStore): BlobStore {
+  return {
+    putPart: (digest, sha256, bytes) => first.putPart(digest, sha256, bytes),
+    putRecord: (digest, record) => first.putRecord(digest, record),
+    getRecord: async (digest, reading) =>
+      (await first.getRecord(digest, reading)) ?? second.getRecord(digest, reading),
+    getPart: async (digest, part, reading) =>
+      (await first.getPart(digest, part, reading)) ?? second.getPart(digest, part, reading),
+    async deleteParts(digest, sha256s) {
+      await first.deleteParts(digest, sha256s);
+      await second.deleteParts(digest, sha256s);
+    },
+    async delete(digest, parts) {
+      await first.delete(digest, parts);
+      await second.delete(digest, parts);
+    },
+  };
 }

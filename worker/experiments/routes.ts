@@ -14,11 +14,11 @@ import {
   type ExperimentList,
   type ExperimentLooks,
   type Result,
+  type ExperimentView,
 } from '../../protocol/index.ts';
 import { changeExperiment } from './life/change-experiment.ts';
 import { createExperiment } from './life/create-experiment.ts';
 import { evaluateNow } from './life/evaluate.ts';
-import { viewOf } from './life/experiment-view.ts';
 import type { EvaluateDeps, LifeDeps } from './life/life-deps.ts';
 import { ownExperiment } from './life/own-experiment.ts';
 import {
@@ -147,3 +147,16 @@ async function readStep<T>(request: Request, schema: z.ZodType<T>): Promise<Resu
   const json = await readJson(request, MAX_ADMIN_BODY_BYTES, { whenEmpty: {} });
   return json.ok ? parseInput(schema, json.value) : json;
 }
+
+/** As the admin API shows it. */
+export const viewOf = (row: ExperimentRow): z.infer<typeof ExperimentView> => ({
+  id: row.id,
+  owner: row.owner,
+  document: row.document,
+  seeds: row.seeds,
+  created_at: row.createdAt,
+  created_by: row.createdBy,
+  started_at: row.startedAt,
+  coverage_at: row.coverageAt,
+  evaluation: row.evaluation,
+});

@@ -1,7 +1,6 @@
 /** Ports of what KV says of a name. */
-import type { NameEntry, Experiment } from '../../protocol/index.ts';
+import type { NameEntry } from '../../protocol/index.ts';
 import type { Lookup, BulkIndex } from '../platform/ports.ts';
-import type { VersionRow } from './ports.ts';
 import type { Pointer } from './ports.ts';
 
 /** What each name points at, a live version or another name, as the hot path reads it. */

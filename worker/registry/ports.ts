@@ -6,11 +6,9 @@ import type {
   ManifestChainEntry,
   Result,
   StoredEvaluation,
+  Experiment,
 } from '../../protocol/index.ts';
-import type { Rooms, Withdrawals } from './ports-rooms.ts';
-
-import type { Experiment } from '../../protocol/index.ts';
-import type { ChangeNote } from './ports-rooms.ts';
+import type { Rooms, Withdrawals, ChangeNote } from './ports-rooms.ts';
 
 /** One version of a name; immutable. */
 export interface VersionRow {

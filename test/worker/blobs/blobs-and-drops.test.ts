@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createD1DropLedger } from '../../../worker/drops/d1-drop-ledger.ts';
-import { createFallbackBlobStore } from '../../../worker/blobs/fallback-blob-store.ts';
+import { createFallbackBlobStore } from '../../../worker/blobs/parts.ts';
 import { createKvBlobStore } from '../../../worker/blobs/kv-blob-store.ts';
 import { createKvDropBox } from '../../../worker/drops/kv-drop-box.ts';
 import type { KvNamespace } from '../../../worker/platform/kv-namespace.ts';

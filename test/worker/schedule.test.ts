@@ -1,5 +1,5 @@
 import { afterEach, expect, it, vi } from 'vitest';
-import { runJobs } from '../../worker/run-jobs.ts';
+import { runJobs } from '../../worker/schedule.ts';
 
 afterEach(() => void vi.restoreAllMocks());
 

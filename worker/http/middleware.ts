@@ -1,0 +1,46 @@
+/** What every request passes on its way in and out. */
+import { createMiddleware } from 'hono/factory';
+import type { AppEnv } from './request-scope.ts';
+import type { MiddlewareHandler } from 'hono';
+import { MAX_DRAINED_BYTES } from '../limits.ts';
+import { isEventStream } from '../../protocol/index.ts';
+import type { Observer } from './observer.ts';
+import { createRequestTrace } from './request-trace.ts';
+
+/** No cache keeps what the admin API answers: keys that are shown once are among it. */
+export const noStore = createMiddleware<AppEnv>(async (context, next) => {
+  await next();
+  context.header('cache-control', 'no-store');
+});
+
+/**
+ * Reads and drops a small body that a refusal left unread: otherwise the connection is closed behind the answer, and a
+ * client that sends its next request on it sees a reset.
+ */
+export const drainBody: MiddlewareHandler<AppEnv> = async (context, next) => {
+  await next();
+  const { body, bodyUsed, headers } = context.req.raw;
+  if (body === null || bodyUsed) return;
+  if (Number(headers.get('content-length') ?? Infinity) > MAX_DRAINED_BYTES) return;
+  try {
+    await body.pipeTo(new WritableStream());
+  } catch {
+    // The client has gone, or somebody reads it after all.
+  }
+};
+
+/** Gives each request a trace and its id in the answer, and reports it when it has ended: a stream at its last byte. */
+export const observeRequest = (params: { observer: Observer; now: () => number }) =>
+  createMiddleware<AppEnv>(async (context, next) => {
+    const trace = createRequestTrace(params.now);
+    context.set('trace', trace);
+    await next();
+    const requestId = context.get('requestId');
+    context.header('x-request-id', requestId);
+    const { method, routePath } = context.req;
+    const route = routePath.startsWith('/') ? routePath : 'other';
+    const { status } = context.res;
+    const report = () => params.observer({ trace, requestId, method, route, status, at: params.now() });
+    if (isEventStream(context.res.headers)) trace.onFinish(report);
+    else report();
+  });
