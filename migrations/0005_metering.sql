@@ -2,7 +2,7 @@
 ALTER TABLE keys ADD COLUMN expires_at INTEGER;      -- unix ms; NULL = never
 ALTER TABLE keys ADD COLUMN strict INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE keys ADD COLUMN degrade TEXT;
-ALTER TABLE keys ADD COLUMN limits TEXT;             -- JSON, worker/stores/types-metering.ts KeyLimits
+ALTER TABLE keys ADD COLUMN limits TEXT;             -- JSON, worker/metering/ports.ts KeyLimits
 ALTER TABLE keys ADD COLUMN counter TEXT;            -- id of the key whose quota it counts against; NULL = its own
 ALTER TABLE keys ADD COLUMN replaced_by TEXT;
 

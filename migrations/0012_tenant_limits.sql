@@ -1,7 +1,7 @@
 -- What all keys of a tenant may use together, and which limits of keys a tenant may only lower.
 CREATE TABLE tenant_limits (
   tenant TEXT PRIMARY KEY,
-  limits TEXT,                 -- JSON, worker/stores/types-metering.ts KeyLimits; NULL = lifted
+  limits TEXT,                 -- JSON, worker/metering/ports.ts KeyLimits; NULL = lifted
   at INTEGER NOT NULL,         -- unix ms
   actor TEXT NOT NULL,
   revision INTEGER NOT NULL,   -- grows with each change

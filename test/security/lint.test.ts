@@ -4,7 +4,7 @@ import { expect, it } from 'vitest';
 
 const eslint = new ESLint();
 
-async function rulesBroken(code: string, filePath = 'worker/stores/d1-x.ts'): Promise<string[]> {
+async function rulesBroken(code: string, filePath = 'worker/registry/d1-x.ts'): Promise<string[]> {
   const [result] = await eslint.lintText(code, { filePath });
   return (result?.messages ?? []).map(({ ruleId, message }) => ruleId ?? message);
 }

@@ -64,7 +64,7 @@ export const TALLY_SHARDS = 8;
 export const tallyShardOf = (unit: string): number => fnv1a(unit) % TALLY_SHARDS;
 
 /**
- * Tallies in Durable Objects (`ExperimentTally` of worker/durable), {@link TALLY_SHARDS} an experiment. A batch goes to
+ * Tallies in Durable Objects (`ExperimentTally`), {@link TALLY_SHARDS} an experiment. A batch goes to
  * the shards of its units under its one id: when one of them did not take it, the whole may be sent again.
  */
 export function createDoTallies(params: {

@@ -22,7 +22,7 @@ export const POINTER_SHARDS = 64;
 export const shardOf = (record: string, kind: 'names' | 'keys' | 'grants' = 'names'): string =>
   `${kind}-${fnv1a(record) % POINTER_SHARDS}`;
 
-/** Names, keys and grants in KV, written by Durable Objects (`PointerWriter` of worker/durable). */
+/** Names, keys and grants in KV, written by Durable Objects (`PointerWriter`). */
 export function createDoPointers(params: {
   namespace: DurableNamespace;
   timeoutMs: number;
