@@ -2,6 +2,10 @@ import { isHighSurrogate } from './tokenizer-segments.ts';
 import { Splitter } from './tokenizer-splitter.ts';
 import { STEP_CHARACTERS, type Steps } from './tokenizer-steps.ts';
 
+/** All that a template may trim: Python's white space and JavaScript's. Linear in the text. */
+const BLANKS_FIRST = /^[\s\x1c-\x1f\x85]+/;
+const BLANKS_LAST = /(?<![\s\x1c-\x1f\x85])[\s\x1c-\x1f\x85]+$/;
+
 /** Begins a placeholder; the character after it says which text it stands for. */
 export const ESCAPE = '\u{E000}';
 /** Plane 15: 65,536 private characters, more than there are distinct texts to stand for. */
@@ -53,7 +57,7 @@ export class ContentGuard {
 
   /** @returns what is guarded, and the rest. Blanks do not count: templates trim. */
   #guardStart(piece: string, placeholders: Placeholders): [guarded: string, rest: string] {
-    const body = piece.trimStart();
+    const body = piece.replace(BLANKS_FIRST, '');
     const overlap = this.#tails.longestAt((length) => body.slice(0, length));
     if (overlap === 0) return ['', piece];
     const blanks = piece.slice(0, piece.length - body.length);
@@ -61,7 +65,7 @@ export class ContentGuard {
   }
 
   #guardEnd(piece: string, placeholders: Placeholders): string {
-    const body = piece.trimEnd();
+    const body = piece.replace(BLANKS_LAST, '');
     const overlap = this.#heads.longestAt((length) => (length > body.length ? '' : body.slice(-length)));
     if (overlap === 0) return piece;
     const at = body.length - overlap;

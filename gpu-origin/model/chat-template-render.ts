@@ -1,4 +1,5 @@
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
+import { PYTHON_GLOBALS } from './chat-template-python.ts';
 import type { Steps } from './tokenizer-steps.ts';
 
 /** Messages that a template's loop handles in a step: some 50 microseconds each. */
@@ -30,7 +31,7 @@ export function* renderInSteps(template: Template, variables: Record<string, unk
   });
 }
 
-/** As the library sets them. */
+/** As the library sets them, and what parsed templates call instead of the library's own. */
 function globals(): Environment {
   const environment = new Environment();
   for (const name of ['true', 'True']) environment.set(name, true);
@@ -41,6 +42,7 @@ function globals(): Environment {
   });
   environment.set('range', (from: number, to?: number, step?: number) => range(from, to, step));
   environment.set('strftime_now', (format: string) => today.render({ format }));
+  for (const [name, call] of PYTHON_GLOBALS) environment.set(name, call);
   return environment;
 }
 

@@ -8,6 +8,7 @@
 import { Template } from '@huggingface/jinja';
 import { ContentGuard, ESCAPE, type Placeholders } from './chat-template-guard.ts';
 import { hideLookups } from './chat-template-lookups.ts';
+import { usePython } from './chat-template-python.ts';
 import { renderInSteps } from './chat-template-render.ts';
 import type { Tokenizer } from './tokenizer.ts';
 import { Splitter } from './tokenizer-splitter.ts';
@@ -42,6 +43,7 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
   const control = [...tokenizer.controlTokens.keys()];
   const splitter = new Splitter(control);
   const guard = new ContentGuard(control);
+  usePython(template.parsed);
   hideLookups(template.parsed, (text) =>
     finish(splitter.split(text))
       .map((piece) => (tokenizer.controlTokens.has(piece) ? guard.placeholderOf(piece) : piece))

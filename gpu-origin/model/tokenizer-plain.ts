@@ -1,9 +1,12 @@
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import { BytePairModel } from './byte-pair-model.ts';
+import { originalSteps } from './pre-tokenizer-steps.ts';
 import { TokenizerError, type TokenizerJson } from './tokenizer-definition.ts';
 
-/** Encodes a piece of a text. @param begins whether the text begins with it. */
-export type EncodePiece = (piece: string, begins: boolean) => readonly number[];
+/** Where a piece begins: at the text's start, at that of a section (behind a control token), or inside of one. */
+export type Place = 'text' | 'section' | 'inside';
+
+export type EncodePiece = (piece: string, place: Place) => readonly number[];
 
 /**
  * The encoder of plain text: normalizer, pre-tokenizer and added tokens are the library's, the merges ours.
@@ -15,9 +18,10 @@ export function plainEncoder(json: TokenizerJson, control: ReadonlyMap<string, n
   const vocabulary = new Map(Object.entries(json.model.vocab).filter(([text]) => !control.has(text)));
   for (const { content, id } of added) vocabulary.set(content, id);
   const model = new BytePairModel(json.model, vocabulary);
-  const build = (steps: Pick<TokenizerJson, 'normalizer' | 'pre_tokenizer'>): EncodePiece => {
+  const build = (steps: Steps): ((piece: string) => readonly number[]) => {
     const library = buildLibrary({
-      ...steps,
+      normalizer: steps.normalizer,
+      pre_tokenizer: originalSteps(steps.pre_tokenizer),
       decoder: json.decoder,
       added_tokens: added,
       post_processor: null,
@@ -26,12 +30,20 @@ export function plainEncoder(json: TokenizerJson, control: ReadonlyMap<string, n
     library.model = model;
     return (piece) => library.encode(piece, { add_special_tokens: false }).ids;
   };
-  const whole = build(json);
   const steps = { normalizer: json.normalizer, pre_tokenizer: json.pre_tokenizer };
-  const later = withoutBeginning(steps) as typeof steps;
-  const rest = JSON.stringify(later) === JSON.stringify(steps) ? whole : build(later);
-  return (piece, begins) => (begins ? whole : rest)(piece, begins);
+  const built = new Map<string, ReturnType<typeof build>>();
+  const encoderAt = (place: Place) => {
+    const there = stepsAt(place, steps) as Steps;
+    const key = JSON.stringify(there);
+    const encoder = built.get(key) ?? build(there);
+    built.set(key, encoder);
+    return encoder;
+  };
+  const encoders = { text: encoderAt('text'), section: encoderAt('section'), inside: encoderAt('inside') };
+  return (piece, place) => encoders[place](piece);
 }
+
+type Steps = Pick<TokenizerJson, 'normalizer' | 'pre_tokenizer'>;
 
 function buildLibrary(json: object): Library {
   try {
@@ -41,18 +53,24 @@ function buildLibrary(json: object): Library {
   }
 }
 
-/** Steps that are there for a text's beginning and have no business at a later piece's. */
+/** Steps that are there for a section's beginning and have no business inside of one. */
 const BEGINNINGS = new Set(['Prepend', 'Strip']);
 
-/** The same steps without what is done at a text's beginning only: SentencePiece writes a space there. */
-function withoutBeginning(step: unknown): unknown {
-  if (Array.isArray(step)) return step.filter((one) => !isBeginning(one)).map(withoutBeginning);
-  if (typeof step !== 'object' || step === null || isBeginning(step)) return isBeginning(step) ? null : step;
+/**
+ * The same steps without what is done elsewhere only: SentencePiece writes a space at each section's beginning, or,
+ * with `"prepend_scheme": "first"`, at the whole text's only (`pre_tokenizers/metaspace.rs`: offset 0 of the original).
+ */
+function stepsAt(place: Place, step: unknown): unknown {
+  if (place === 'text' || typeof step !== 'object' || step === null) return step;
+  const inside = place === 'inside';
+  if (Array.isArray(step))
+    return step.filter((one) => !inside || !isBeginning(one)).map((one) => stepsAt(place, one));
+  if (inside && isBeginning(step)) return null;
   return Object.fromEntries(
     Object.entries(step).map(([key, value]) => {
-      if (key === 'add_prefix_space') return [key, false];
-      if (key === 'prepend_scheme') return [key, 'never'];
-      return [key, withoutBeginning(value)];
+      if (inside && key === 'add_prefix_space') return [key, false];
+      if (key === 'prepend_scheme' && (inside || value === 'first')) return [key, 'never'];
+      return [key, stepsAt(place, value)];
     }),
   );
 }

@@ -7,7 +7,7 @@ const SAFE_PLACE = /(?<=\p{L})(?= \p{L}|[。，、；：！？]\p{L})|(?<=\S\n)(
 
 export interface Segment {
   text: string;
-  /** Whether the whole text begins with it. */
+  /** Whether what was cut begins with it. */
   begins: boolean;
 }
 

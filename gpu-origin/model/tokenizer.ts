@@ -2,7 +2,7 @@ import { ggufTokenizer } from './gguf-tokenizer.ts';
 import { tokenBytesOf } from './tokenizer-bytes.ts';
 import { type AddedToken, type TokenizerDefinition } from './tokenizer-definition.ts';
 import { folderTokenizer } from './tokenizer-folder.ts';
-import { mostShortening, plainEncoder } from './tokenizer-plain.ts';
+import { mostShortening, type Place, plainEncoder } from './tokenizer-plain.ts';
 import { segments } from './tokenizer-segments.ts';
 import { Splitter } from './tokenizer-splitter.ts';
 import { finish, STEP_CHARACTERS, type Steps } from './tokenizer-steps.ts';
@@ -24,7 +24,7 @@ export interface Tokenizer {
   /** The same in steps, with `limit` as in {@link Tokenizer.encodePieces}. */
   encodeInSteps(text: string, options: { allowSpecial: boolean; limit: number }): Steps<number[] | null>;
   /**
-   * Encodes texts one after another, each by itself; a number is an id and goes through.
+   * Encodes the sections of one text, each by itself; a number is an id and goes through.
    * @param limit encoding stops soon after so many tokens, so that more than `limit` come back.
    * @returns null for texts of so many bytes that they have more tokens than `limit`: nothing was encoded.
    */
@@ -67,6 +67,10 @@ export function loadTokenizer(source: TokenizerSource): Tokenizer {
   );
 }
 
+/** What `lstrip` and `rstrip` of an added token take: Unicode's white space, which has no U+FEFF. Linear in the text. */
+const BLANKS_FIRST = /^\p{White_Space}+/u;
+const BLANKS_LAST = /(?<!\p{White_Space})\p{White_Space}+$/u;
+
 /** What encoding a segment costs beside its characters, in characters. */
 const SEGMENT_WORK = 16;
 
@@ -100,7 +104,8 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
     if (total > limit * bytesPerToken) return null;
     const ids: number[] = [];
     let unpaid = 0;
-    for (const piece of pieces) {
+    for (const [at, piece] of pieces.entries()) {
+      const place: Place = at === 0 ? 'text' : 'section';
       if (typeof piece === 'number') ids.push(piece);
       else
         for (const { text, begins } of segments(piece, STEP_CHARACTERS / 2)) {
@@ -108,7 +113,7 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
             yield;
             unpaid = 0;
           }
-          for (const id of encodePlain(text, begins)) ids.push(id);
+          for (const id of encodePlain(text, begins ? place : 'inside')) ids.push(id);
           unpaid += SEGMENT_WORK + text.length;
           if (ids.length > limit) break;
         }
@@ -126,8 +131,8 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
     const trimmed = pieces.map((piece, index) => {
       const token = control.get(piece);
       if (token !== undefined) return token.id;
-      const start = control.get(pieces[index - 1] ?? '')?.rstrip ? piece.trimStart() : piece;
-      return control.get(pieces[index + 1] ?? '')?.lstrip ? start.trimEnd() : start;
+      const start = control.get(pieces[index - 1] ?? '')?.rstrip ? piece.replace(BLANKS_FIRST, '') : piece;
+      return control.get(pieces[index + 1] ?? '')?.lstrip ? start.replace(BLANKS_LAST, '') : start;
     });
     yield;
     return yield* encodePieces(trimmed, limit);
