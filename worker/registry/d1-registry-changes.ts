@@ -1,6 +1,6 @@
 import { err, ok, type Result } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
-import { toJson } from './d1-registry-rows.ts';
+import { proofToJson, toJson } from './d1-registry-rows.ts';
 import { notFreeFor } from './d1-rooms.ts';
 import { isInUse, withdrawals } from './d1-withdrawals.ts';
 import type { ChangeAction, Conflict, NameRow, Registry, VersionRow } from './ports.ts';
@@ -189,7 +189,7 @@ function insertVersion(db: SqlDatabase, row: VersionRow): SqlStatement[] {
         row.rankSum,
         row.createdAt,
         row.createdBy,
-        toJson(row.proof),
+        proofToJson(row.proof),
         toJson(row.evaluation),
         row.retiredAt,
       ),

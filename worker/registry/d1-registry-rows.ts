@@ -68,6 +68,42 @@ export const DEPENDS = `v.retired_at IS NULL AND EXISTS (
     AND json_extract(member.value, '$.digest') = m.digest
     AND json_extract(member.value, '$.name') = ?)`;
 
+/**
+ * A proof as the column has it, to the last bit: as objects with decimals its twenty tokens would be half of the row.
+ * Rows of before have those.
+ */
+const StoredProof = z.strictObject({
+  ...AdapterProof.omit({ tokens: true }).shape,
+  ids: z.array(z.number()),
+  /** As many little-endian doubles. */
+  logprobs: z.base64(),
+});
+const ReadProof = z.union([
+  AdapterProof,
+  StoredProof.transform(({ ids, logprobs, ...proof }) => ({
+    ...proof,
+    tokens: tokensOf(ids, logprobs),
+  })).pipe(AdapterProof),
+]);
+
+/** Where there are not as many, a logarithm is missing, and the schema behind refuses the row. */
+function tokensOf(ids: readonly number[], logprobs: string): { id: number; logprob: number | undefined }[] {
+  const bytes = Uint8Array.from(atob(logprobs), (character) => character.charCodeAt(0));
+  const view = new DataView(bytes.buffer);
+  const whole = bytes.length === 8 * ids.length;
+  return ids.map((id, i) => ({ id, logprob: whole ? view.getFloat64(8 * i, true) : undefined }));
+}
+
+export function proofToJson(proof: AdapterProof | null): string | null {
+  if (proof === null) return null;
+  const { tokens, ...rest } = proof;
+  const view = new DataView(new ArrayBuffer(8 * tokens.length));
+  tokens.forEach(({ logprob }, i) => view.setFloat64(8 * i, logprob, true));
+  const logprobs = btoa(String.fromCharCode(...new Uint8Array(view.buffer)));
+  const stored = { ...rest, ids: tokens.map(({ id }) => id), logprobs };
+  return JSON.stringify(stored satisfies z.infer<typeof StoredProof>);
+}
+
 export const toJson = (value: object | null): string | null =>
   value === null ? null : JSON.stringify(value);
 
@@ -89,7 +125,7 @@ export const toVersion = (record: VersionRecord): VersionRow => ({
   rankSum: record.rank_sum,
   createdAt: record.created_at,
   createdBy: record.created_by,
-  proof: record.proof === null ? null : column(AdapterProof, record.proof, record, 'proof'),
+  proof: record.proof === null ? null : column(ReadProof, record.proof, record, 'proof'),
   evaluation:
     record.evaluation === null ? null : column(StoredEvaluation, record.evaluation, record, 'evaluation'),
   retiredAt: record.retired_at,

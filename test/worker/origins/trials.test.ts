@@ -98,7 +98,7 @@ describe('POST /admin/verify', () => {
     let original = '';
     await rewrite('alice/notes', (text) => {
       original = text;
-      return text.replace(/"id":\d+/, '"id":299');
+      return text.replace(/"ids":\[\d+/, '"ids":[299');
     });
     const first = async () =>
       ((await (await verify({ name: 'alice/notes' })).json()) as { origins: object[] }).origins[0];

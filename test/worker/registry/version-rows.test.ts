@@ -1,0 +1,114 @@
+/** What D1 keeps of a version: rows of before the table had pages to share, and how much room one takes. */
+import { Miniflare } from 'miniflare';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import type { SqlDatabase, SqlStatement } from '../../../worker/platform/d1-database.ts';
+import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
+import { createD1RowAudit } from '../../../worker/registry/d1-row-audit.ts';
+import type { VersionRow } from '../../../worker/registry/ports.ts';
+import { digestOf, versionRow } from '../../contracts/sample-rows.ts';
+import { migrate } from '../platform/real-database.ts';
+
+let miniflare: Miniflare;
+beforeAll(() => {
+  miniflare = new Miniflare({
+    modules: true,
+    script: 'export default {}',
+    d1Databases: ['OLD', 'SIZE'],
+    compatibilityDate: '2026-05-03',
+    cf: false,
+  });
+});
+afterAll(() => miniflare.dispose());
+
+const databaseOf = async (name: string) => (await miniflare.getD1Database(name)) as unknown as SqlDatabase;
+const REBUILT = '0013_versions_in_pages.sql';
+
+/** As the edge writes them: on top of one other, tried with 20 tokens, evaluated. */
+function realistic(i: number): VersionRow {
+  const owner = `tenant-${i % 50}`;
+  const name = `${owner}/support/customer-${String(i).padStart(5, '0')}`;
+  const row = versionRow(name, 1, { owner, parent: `${owner}/support@3`, createdAt: 1_700_000_000_000 + i });
+  row.chain.unshift({ digest: digestOf(owner), scale: 1, name: `${owner}/support`, owner, rank: 16 });
+  const tokens = Array.from({ length: 20 }, (_, at) => ({
+    id: 30_000 + at * 37,
+    logprob: -Math.log(2 + at + i / 7),
+  }));
+  row.proof = {
+    base_digest: row.base.digest,
+    weights: 'int8',
+    prompt: 'Once upon a time there was a',
+    tokens,
+    at: row.createdAt,
+  };
+  row.evaluation = { rows: 64, exact_match: 45 / 64, mean_nll: 1 / 3, sha256: row.digest, at: row.createdAt };
+  return row;
+}
+
+it('keeps versions of before, proofs as they were written then, and names what is damaged', async () => {
+  const db = await databaseOf('OLD');
+  // 0014 came first where it was already applied.
+  await migrate(db, (file) => file !== REBUILT);
+  const rows: VersionRow[] = [
+    realistic(1),
+    { ...realistic(1), version: 2, retiredAt: 7, withdrawnAt: 8 },
+    { ...realistic(2), proof: null, evaluation: null, parent: null },
+  ];
+  const insert = db.prepare(
+    `INSERT INTO versions (name, version, digest, owner, chain, chain_id, parent, base_id, base_digest, bytes, rank,
+      rank_sum, created_at, created_by, proof, evaluation, retired_at, withdrawn_at)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+  );
+  const valuesOf = (row: VersionRow, proof = row.proof && JSON.stringify(row.proof)) => [
+    ...[row.name, row.version, row.digest, row.owner, JSON.stringify(row.chain), row.chainId, row.parent],
+    ...[row.base.id, row.base.digest, row.bytes, row.rank, row.rankSum, row.createdAt, row.createdBy],
+    ...[proof, row.evaluation && JSON.stringify(row.evaluation), row.retiredAt, row.withdrawnAt],
+  ];
+  const damaged = { ...realistic(3), name: 'z' };
+  await db.batch([
+    ...rows.map((row) => insert.bind(...valuesOf(row))),
+    insert.bind(...valuesOf(damaged, '{"tokens": [')),
+  ]);
+  await migrate(db, (file) => file === REBUILT);
+  const registry = createD1Registry(db);
+  for (const row of rows) expect(await registry.version(row.name, row.version)).toEqual(row);
+  expect(await registry.versionsOf({ digest: realistic(2).digest, limit: 9 })).toEqual([rows[2]]);
+  expect((await registry.versionsOfChain({ chainId: realistic(1).chainId, limit: 9 })).length).toBe(2);
+  const audit = await createD1RowAudit(db).page({ cursor: null, limit: 99 });
+  expect(audit).toMatchObject({
+    checked: 4,
+    damaged: [{ table: 'versions', id: 'z@1', column: 'proof' }],
+  });
+});
+
+it('takes at most 2 kB a version, with all indexes', async () => {
+  const db = await databaseOf('SIZE');
+  await migrate(db, () => true);
+  const published = await createD1Registry(db).publish({ row: realistic(0), stage: false, before: null });
+  expect(published.ok).toBe(true);
+  const copies = 4_000;
+  const copy = (columns: string, from: string): SqlStatement =>
+    db
+      .prepare(
+        `WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?) ${columns}
+         ${from}, n ORDER BY i * 7919 % ?`,
+      )
+      .bind(copies, copies);
+  const other = `printf('tenant-%d/support/customer-%05d', i % 50, i)`;
+  const sizeOf = async (): Promise<number> => {
+    const { meta } = (await db.prepare('SELECT 1').all()) as unknown as { meta: { size_after: number } };
+    return meta.size_after;
+  };
+  const before = await sizeOf();
+  await db.batch([
+    copy(
+      `INSERT INTO versions SELECT ${other}, version, lower(hex(randomblob(32))), owner, chain,
+         lower(hex(randomblob(32))), parent, base_id, base_digest, bytes, rank, rank_sum, created_at + i, created_by,
+         proof, evaluation, retired_at, withdrawn_at`,
+      'FROM versions',
+    ),
+    // Its own file and the one below it, which eighty others stand on.
+    copy(`INSERT INTO chain_members SELECT lower(hex(randomblob(32))), ${other}, 1`, 'FROM (SELECT 1)'),
+    copy(`INSERT INTO chain_members SELECT printf('%064d', i % 50), ${other}, 1`, 'FROM (SELECT 1)'),
+  ]);
+  expect(((await sizeOf()) - before) / copies).toBeLessThan(2_000);
+});
