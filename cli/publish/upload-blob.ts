@@ -1,6 +1,12 @@
-import { BlobState, MAX_PART_BYTES, sha256Hex, type BlobRecord } from '../../protocol/index.ts';
+import {
+  BlobState,
+  MAX_PART_BYTES,
+  sha256Hex,
+  type BlobLimits,
+  type BlobRecord,
+} from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
-import { CliError } from '../cli-error.ts';
+import { CliError, EXIT } from '../cli-error.ts';
 import { sendRetrying, type Retrying } from './send-retrying.ts';
 
 /** Enough to keep a link busy; more would only hold more parts in the edge's memory. */
@@ -27,9 +33,14 @@ export interface UploadPlan {
   readonly missing: readonly number[];
   readonly missingBytes: number;
   readonly record: BlobRecord;
+  /** All of them, in order. */
+  readonly parts: readonly Uint8Array<ArrayBuffer>[];
 }
 
-/** Asks what is there already; changes nothing. */
+/**
+ * Asks what is there already, and what the server takes; changes nothing.
+ * @throws CliError `adapter_invalid` (refused) for a file that the server would refuse for its size once it had it.
+ */
 export async function planUpload(params: {
   client: ApiClient;
   digest: string;
@@ -37,13 +48,16 @@ export async function planUpload(params: {
   partBytes?: number;
   retrying?: Retrying;
 }): Promise<UploadPlan> {
-  const { client, digest, bytes, partBytes, retrying } = params;
+  const { client, digest, bytes, retrying } = params;
   const answer = await sendRetrying(client, 'look up the upload', `/admin/blobs/${digest}`, {}, retrying);
-  const { complete, parts: held } = BlobState.parse(await answer.json());
+  const { complete, parts: held, limits } = BlobState.parse(await answer.json());
+  const { partBytes = limits?.part_bytes } = params;
+  const parts = splitParts(bytes, partBytes);
+  if (limits !== undefined) refuseLarge(bytes.length, parts.length, limits);
   const record: BlobRecord = {
     bytes: bytes.length,
     parts: await Promise.all(
-      splitParts(bytes, partBytes).map(async (part) => ({
+      parts.map(async (part) => ({
         bytes: part.length,
         sha256: await sha256Hex(part),
       })),
@@ -54,7 +68,19 @@ export async function planUpload(params: {
     ? []
     : record.parts.flatMap(({ sha256 }, index) => (sha256Of.get(index) === sha256 ? [] : [index]));
   const missingBytes = missing.reduce((sum, index) => sum + (record.parts[index]?.bytes ?? 0), 0);
-  return { complete, missing, missingBytes, record };
+  return { complete, missing, missingBytes, record, parts };
+}
+
+function refuseLarge(bytes: number, parts: number, limits: BlobLimits): void {
+  const most = Math.min(limits.file_bytes, limits.parts * limits.part_bytes);
+  if (bytes <= most && parts <= limits.parts) return;
+  throw new CliError({
+    message:
+      `The packed file has ${bytes} bytes, the server takes at most ${most}. ` +
+      'A smaller rank, fewer modules or --bf16 make it smaller. (file_too_large)',
+    exitCode: EXIT.refused,
+    code: 'adapter_invalid',
+  });
 }
 
 /**
@@ -77,11 +103,10 @@ export async function uploadBlob(
 ): Promise<number> {
   const { client, digest, bytes, onProgress, retrying } = params;
   const path = `/admin/blobs/${digest}`;
-  const { complete, missing, missingBytes, record } = await planUpload(params);
+  const { complete, missing, missingBytes, record, parts } = await planUpload(params);
   let done = bytes.length - missingBytes;
   onProgress?.(done);
   if (complete) return 0;
-  const parts = splitParts(bytes, params.partBytes);
   const waiting = [...missing];
   let sent = 0;
   const sender = async () => {

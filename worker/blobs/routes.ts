@@ -3,6 +3,7 @@ import {
   BlobRecord,
   Digest,
   MAX_PART_BYTES,
+  MAX_PARTS,
   type BlobPart,
   type BlobState,
   type FinishedBlob,
@@ -11,7 +12,7 @@ import type { Holding } from './byte-gate.ts';
 import { finishBlob, isThere } from './finish-blob.ts';
 import type { IntakeDeps } from '../registry/registry-deps.ts';
 import { receivePart } from './receive-part.ts';
-import { PART_DEADLINE_MS, PART_STALL_MS } from './limits.ts';
+import { MAX_CHECKED_BYTES, PART_DEADLINE_MS, PART_STALL_MS } from './limits.ts';
 import { announcedLength, readBody } from '../http/read-body.ts';
 import { fail, methodNotAllowed, query, type AppEnv } from '../http/request-scope.ts';
 import { parseInput, readInput } from '../http/parse-input.ts';
@@ -39,6 +40,7 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
       digest: digest.value,
       complete,
       parts: parts.map(({ index, bytes, sha256 }) => ({ index, bytes, sha256 })),
+      limits: { file_bytes: MAX_CHECKED_BYTES, part_bytes: MAX_PART_BYTES, parts: MAX_PARTS },
     } satisfies BlobState);
   });
 

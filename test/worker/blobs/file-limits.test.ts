@@ -1,0 +1,74 @@
+/** Files that the edge would not publish for their size: `graft publish` says so before it sends any of it. */
+import { expect, it } from 'vitest';
+import { createApiClient } from '../../../cli/api-client.ts';
+import { EXIT } from '../../../cli/cli-error.ts';
+import { planUpload, uploadBlob } from '../../../cli/publish/upload-blob.ts';
+import { MAX_PART_BYTES, MAX_PARTS } from '../../../protocol/index.ts';
+import { MAX_CHECKED_BYTES } from '../../../worker/blobs/limits.ts';
+import { createAppHarness } from '../app-harness.ts';
+
+const digest = 'd'.repeat(64);
+
+async function startClient(change: (state: { limits: object }) => void = () => undefined) {
+  const graft = await createAppHarness();
+  const asked: string[] = [];
+  const fetchFn: typeof fetch = async (input, init) => {
+    const { method = 'GET', body } = init ?? {};
+    asked.push(`${method} ${String(input).replace(digest, '<digest>')}`);
+    const answer = await graft.request(String(input), {
+      method,
+      ...(body == null
+        ? {}
+        : { body: typeof body === 'string' ? (JSON.parse(body) as object) : (body as Uint8Array) }),
+    });
+    if (method !== 'GET') return answer;
+    const state = (await answer.json()) as { limits: object };
+    change(state);
+    return Response.json(state);
+  };
+  return { asked, client: createApiClient({ url: '', key: graft.adminKey, fetchFn }) };
+}
+
+it('refuses a file that is too large to be checked, before a byte of it is sent', async () => {
+  const { asked, client } = await startClient();
+  const bytes = new Uint8Array(MAX_CHECKED_BYTES + 1);
+  const refusal = {
+    exitCode: EXIT.refused,
+    code: 'adapter_invalid',
+    message: expect.stringMatching(
+      /^The packed file has 75497473 bytes, the server takes at most 75497472\. .*\(file_too_large\)$/,
+    ) as string,
+  };
+  await expect(uploadBlob({ client, digest, bytes })).rejects.toMatchObject(refusal);
+  await expect(planUpload({ client, digest, bytes })).rejects.toMatchObject(refusal);
+  expect(asked).toEqual(['GET /admin/blobs/<digest>', 'GET /admin/blobs/<digest>']);
+  const largest = await planUpload({ client, digest, bytes: bytes.subarray(1) });
+  expect(largest.missing).toEqual([0, 1, 2]);
+});
+
+it('cuts a file as the edge takes parts, and sends to an edge of before what it did', async () => {
+  const small = await startClient((state) => {
+    state.limits = { file_bytes: 100, part_bytes: 10, parts: 2 };
+  });
+  const plan = await planUpload({ client: small.client, digest, bytes: new Uint8Array(20) });
+  expect(plan.record.parts.map(({ bytes }) => bytes)).toEqual([10, 10]);
+  await expect(planUpload({ client: small.client, digest, bytes: new Uint8Array(21) })).rejects.toMatchObject(
+    {
+      exitCode: EXIT.refused,
+    },
+  );
+  const silent = await startClient((state) => Reflect.deleteProperty(state, 'limits'));
+  const unknown = await planUpload({
+    client: silent.client,
+    digest,
+    bytes: new Uint8Array(MAX_CHECKED_BYTES + 1),
+  });
+  expect(unknown.record.parts).toHaveLength(4);
+});
+
+it('says the largest part and the largest number of parts', async () => {
+  const told: object[] = [];
+  const { client } = await startClient(({ limits }) => told.push(limits));
+  await planUpload({ client, digest, bytes: new Uint8Array(1) });
+  expect(told).toEqual([{ file_bytes: MAX_CHECKED_BYTES, part_bytes: MAX_PART_BYTES, parts: MAX_PARTS }]);
+});
