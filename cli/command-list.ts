@@ -1,6 +1,11 @@
 /** Every command of `graft`, in the groups and the order of `graft --help`; help, completion and docs/cli.md read it. */
 import type { CommandGroup, CommandModule } from './command-types.ts';
 
+/** Another word for a command. */
+const alias = (name: string, verb: string, { default: command }: CommandModule): CommandModule => ({
+  default: { ...command, meta: { name, description: `The same as \`graft ${verb}\`` } },
+});
+
 export const COMMAND_GROUPS: readonly CommandGroup[] = [
   {
     title: 'serve',
@@ -32,12 +37,12 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
     title: 'versions',
     commands: {
       history: () => import('./commands/history.ts'),
+      log: async () => alias('log', 'history', await import('./commands/history.ts')),
       promote: () => import('./commands/promote.ts'),
       rollback: () => import('./commands/rollback.ts'),
       retire: () => import('./commands/retire.ts'),
       alias: () => import('./commands/alias.ts'),
       strict: () => import('./commands/strict.ts'),
-      log: () => import('./commands/log.ts'),
       repair: () => import('./commands/repair.ts'),
       gc: () => import('./commands/gc.ts'),
     },

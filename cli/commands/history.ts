@@ -7,16 +7,20 @@ import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {
-  examples: [{ line: 'graft history alice/notes', does: 'what happened to the name, newest first' }],
+  examples: [
+    { line: 'graft history alice/notes', does: 'what happened to the name, newest first' },
+    { line: 'graft history', does: 'the last changes of all names' },
+    { line: 'graft history --limit 1000 --json', does: 'for an archive' },
+  ],
   notes: [
-    'Each line is one change: when (UTC), what was done, the version that was live before, the version that the change is about, the id of the key that did it, and why, if that was said. Only the owner of a name sees its history.',
+    'Each line is one change: when (UTC), what was done, the version that was live before, the version that the change is about, the id of the key that did it, and why, if that was said. Only the owner of a name sees its history. Without a name it is the audit log: every change of every name that the key owns, or of everybody’s with the bootstrap key, newest first. Rows are never changed or deleted. `graft log` is the same command.',
   ],
 };
 
 export default defineCommand({
-  meta: { name: 'history', description: 'Show the changes of a name: who, when, from, to, why' },
+  meta: { name: 'history', description: 'Show the changes of a name, or of all: who, when, from, to, why' },
   args: {
-    name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
+    name: { type: 'positional', description: 'Name, such as alice/notes; all unless given', required: false },
     limit: {
       type: 'string',
       description: 'At most so many changes',
@@ -27,9 +31,11 @@ export default defineCommand({
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
-    const name = parseName(args.name);
+    const name = args.name === undefined ? null : parseName(args.name);
     const limit = parseLimit(args.limit);
     const changes = await readHistory(await adminClient(), name, limit);
-    output.result({ name, changes }, () => historyTable(changes, false));
+    output.result(name === null ? { changes } : { name, changes }, () =>
+      historyTable(changes, name === null),
+    );
   },
 });

@@ -75,6 +75,8 @@ describe('the life of versions', () => {
       'retire team/notes',
       'rollback team/notes',
     ]);
+    expect((await graft('log', 'team/notes')).stdout).toBe(stdout);
+    expect(await json('history', '--limit', '2')).toEqual(log);
   }, 120_000);
 
   it('an alias is listed, answers, and ends', async () => {
