@@ -1,12 +1,11 @@
 import { defineCommand } from 'citty';
-import { GrantView, nameProblem } from '../../protocol/index.ts';
+import { GrantList, GrantView, nameProblem } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { grantTable, holderName, readGrants } from '../admin/read-grants.ts';
 import type { ApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { changeRefusals, parseRefusal } from '../admin/refuse-grants.ts';
-import { createOutput, type Output } from '../output.ts';
+import { createOutput, plainTable, type Output } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -120,3 +119,29 @@ async function takeBack(client: ApiClient, output: Output, wanted: Wanted): Prom
       `${scope} is not granted to ${holderName(tenant)} any more; elsewhere that is seen within about a minute`,
   );
 }
+
+/** @param held what the key's tenant was given, rather than what it gave. */
+async function readGrants(client: ApiClient, held: boolean): Promise<GrantView[]> {
+  const found: GrantView[] = [];
+  for (let cursor: string | null = null; ;) {
+    const query = new URLSearchParams({ held: String(held), ...(cursor === null ? {} : { cursor }) });
+    const response = await client.send('list the grants', `/admin/grants?${query}`);
+    const page: GrantList = GrantList.parse(await response.json());
+    found.push(...page.grants);
+    if (page.cursor === null) return found;
+    cursor = page.cursor;
+  }
+}
+
+const holderName = (tenant: string): string => (tenant === '*' ? 'everybody' : tenant);
+
+export const grantTable = (grants: readonly GrantView[]): string =>
+  plainTable(
+    ['SCOPE', 'OWNER', 'GRANTED TO', 'SINCE'],
+    grants.map(({ scope, tenant, owner, created_at, refused }) => [
+      scope,
+      owner ?? 'anybody',
+      `${holderName(tenant)}${refused === true ? ' (refused)' : ''}`,
+      new Date(created_at).toISOString().slice(0, 10),
+    ]),
+  );

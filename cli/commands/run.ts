@@ -10,7 +10,6 @@ import { harmless } from '../harmless-text.ts';
 import { colors, createOutput, type Output } from '../output.ts';
 import { readChatStream } from '../stream/read-chat-stream.ts';
 import { servedBy, servedNote } from '../stream/served-by.ts';
-import { parseWith } from '../stream/with-adapters.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -149,4 +148,18 @@ async function readAll(stream: NodeJS.ReadableStream): Promise<string> {
   stream.setEncoding('utf8');
   for await (const piece of stream) text += piece as string;
   return text;
+}
+
+/**
+ * @param text `name[=scale],…` as `--with` has it. @returns the request's `adapters`.
+ * @throws CliError (usage)
+ */
+export function parseWith(text: string): { name: string; scale: number }[] {
+  return text.split(',').map((entry) => {
+    const [name = '', scale = '1', ...rest] = entry.trim().split('=');
+    const number = Number(scale);
+    if (name === '' || scale.trim() === '' || !Number.isFinite(number) || rest.length > 0)
+      throw usageError(`--with takes names and scales, such as style=0.5,tone, and not '${entry}'.`);
+    return { name, scale: number };
+  });
 }

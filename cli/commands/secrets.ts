@@ -1,10 +1,11 @@
+import { randomBytes } from 'node:crypto';
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { defineCommand } from 'citty';
+import { generateApiKey, hashApiKey } from '../../protocol/index.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { makeSecrets } from '../local/make-secrets.ts';
 import { writePrivateFile } from '../local/private-file.ts';
 import { createOutput } from '../output.ts';
 
@@ -47,3 +48,30 @@ export default defineCommand({
     output.result({ files: paths }, () => paths.map((file) => `wrote ${file}`).join('\n'));
   },
 });
+
+/** As many bytes as SHA-256's output, beyond which HMAC gains nothing. */
+const SECRET_BYTES = 32;
+const secret = (): string => randomBytes(SECRET_BYTES).toString('base64');
+
+interface Secrets {
+  /** For the edge, by name. */
+  worker: Record<'GRAFT_MAC_KEY' | 'GRAFT_ORIGIN_KEYS' | 'GRAFT_ADMIN_KEY_SHA256', string>;
+  /** Lines of `NAME=value`. */
+  originEnv: string;
+  adminKey: string;
+}
+
+/** @param now names the origins' key, so that two of them can be told apart when they are rotated. */
+export async function makeSecrets(now: Date): Promise<Secrets> {
+  const adminKey = generateApiKey('ga');
+  const originKeys = `k${now.toISOString().slice(0, 10).replaceAll('-', '')}:${secret()}`;
+  return {
+    worker: {
+      GRAFT_MAC_KEY: secret(),
+      GRAFT_ORIGIN_KEYS: originKeys,
+      GRAFT_ADMIN_KEY_SHA256: await hashApiKey(adminKey),
+    },
+    originEnv: `GRAFT_ORIGIN_KEYS=${originKeys}\n`,
+    adminKey,
+  };
+}

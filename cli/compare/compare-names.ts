@@ -9,7 +9,7 @@ import { inParallel } from './in-parallel.ts';
 import { judgeByModel } from './judge-by-model.ts';
 import { judgeByPerson, PERSON } from './judge-by-person.ts';
 import type { Results } from './results-file.ts';
-import { judgeExactly, pairingsOf, tieOfEquals, type Pairing } from './settle.ts';
+import { judgeExactly, pairingsOf, tieOfEquals, type Pairing } from './decide-pairings.ts';
 import { summarize, type ComparisonSummary } from './summarize.ts';
 
 export interface CompareWish {

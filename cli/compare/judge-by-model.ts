@@ -1,7 +1,7 @@
 import { complete, type Asking } from './complete.ts';
 import { questionOf, type ComparisonRow } from './comparison-row.ts';
 import type { Asked, Verdict } from './results-file.ts';
-import type { Pairing } from './settle.ts';
+import type { Pairing } from './decide-pairings.ts';
 
 /** Room for `Answer A.` and a little more; what comes after is not read. */
 const JUDGE_TOKENS = 8;

@@ -3,7 +3,7 @@ import { harmless } from '../harmless-text.ts';
 import { colors } from '../output.ts';
 import { questionOf } from './comparison-row.ts';
 import type { Answer, Verdict } from './results-file.ts';
-import type { Pairing } from './settle.ts';
+import type { Pairing } from './decide-pairings.ts';
 
 /** As it is called in verdicts and by `--judge`. */
 export const PERSON = 'me';

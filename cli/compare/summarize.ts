@@ -1,6 +1,6 @@
 import type { Rows } from './ask-answers.ts';
 import type { Results, Verdict } from './results-file.ts';
-import { isExact, pairsOf } from './settle.ts';
+import { isExact, pairsOf } from './decide-pairings.ts';
 import { bradleyTerry } from './statistics/bradley-terry.ts';
 import { winRate, type Estimate, type Outcomes } from './statistics/win-rate.ts';
 

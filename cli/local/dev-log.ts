@@ -1,5 +1,13 @@
-import { closeSync, existsSync, fchmodSync, fstatSync, renameSync, writeSync } from 'node:fs';
-import { openLog } from './open-log.ts';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fchmodSync,
+  fstatSync,
+  openSync,
+  renameSync,
+  writeSync,
+} from 'node:fs';
 
 /** Bytes of one file: days of ordinary work, and looked through in a moment. Two files at most. */
 export const MAX_LOG_BYTES = 10_000_000;
@@ -50,3 +58,16 @@ export function openDevLog(file: string, maxBytes = MAX_LOG_BYTES): DevLog {
     close,
   };
 }
+
+/**
+ * Opens a log for appending, for its owner alone.
+ * @returns the file descriptor. @throws ELOOP when a link is in its place, which a checkout can bring: what would be
+ * written behind it is not ours.
+ */
+export const openLog = (file: string): number =>
+  openSync(
+    file,
+    // Windows has no such flag.
+    constants.O_APPEND | constants.O_CREAT | constants.O_WRONLY | (constants.O_NOFOLLOW ?? 0),
+    0o600,
+  );

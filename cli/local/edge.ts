@@ -1,7 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
 import { CliError } from '../cli-error.ts';
+import { harmless } from '../harmless-text.ts';
 import { edgeWorkers } from './edge-workers.ts';
 import { hangUpOn } from './hang-up.ts';
 import { ROOT } from './origin-process.ts';
@@ -10,7 +12,6 @@ import { LOOPBACK } from './ports.ts';
 import { makePrivateFolder, makePrivately } from './private-folder.ts';
 import { waitForChange } from './steady-wait.ts';
 import { endWithUs, listenForWorkerd } from './watch-workerd.ts';
-import { readWorkerdLog } from './workerd-log.ts';
 
 export interface Edge {
   readonly url: string;
@@ -156,4 +157,17 @@ async function migrate(
       database.prepare('INSERT INTO d1_migrations (name) VALUES (?)').bind(file),
     ]);
   }
+}
+
+/**
+ * Addresses in workerd's program, 2 KB of them for each request that it refuses before the worker sees it. Without its
+ * symbols they tell nobody anything; the line before says what was wrong.
+ */
+const ADDRESSES = /^stack: .*\b[0-9a-f]{5,}\s*$/i;
+
+/** Hears what workerd says on a stream, line by line, without stacks of addresses and empty lines. */
+function readWorkerdLog(stream: NodeJS.ReadableStream, onLine: (line: string) => void): void {
+  createInterface({ input: stream, crlfDelay: Infinity }).on('line', (line) => {
+    if (line.trim() !== '' && !ADDRESSES.test(line)) onLine(harmless(line));
+  });
 }

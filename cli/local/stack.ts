@@ -9,20 +9,35 @@ import { publishAdapter } from '../publish/publish-adapter.ts';
 import { buildPage } from './build-page.ts';
 import { openDevLog } from './dev-log.ts';
 import { startEdge, type Edge } from './edge.ts';
-import { EXAMPLES } from './examples.ts';
 import { cacheFolder, findBase } from './find-base.ts';
 import { ensureKeysFile } from './keys-file.ts';
 import { originProgress } from './origin-progress.ts';
-import { startOrigin, type OriginProcess } from './origin-process.ts';
+import { ROOT, startOrigin, type OriginProcess } from './origin-process.ts';
 import { LOOPBACK, needFreePort } from './ports.ts';
 import { writePrivateFile } from './private-file.ts';
 import { makePrivateFolder } from './private-folder.ts';
-import { registerApiKey } from './register-api-key.ts';
 import { startSchedule } from './schedule.ts';
 import { takeStartLock } from './start-lock.ts';
 
 /** Cron triggers come each minute at most; on one machine nobody wants to wait that long. */
 const SCHEDULE_PAUSE_MS = 10_000;
+
+/** One name that `graft dev` publishes; `folders` are its versions, oldest first. */
+interface Example {
+  name: string;
+  parent: string | null;
+  folders: readonly string[];
+}
+
+const exampleFolder = (name: string): string => path.join(ROOT, 'examples/adapters', name);
+
+/** Parents first. The first three are a tree; `support/intent` has a weak first version and a better second one. */
+const EXAMPLES: readonly Example[] = [
+  { name: 'medicine', parent: null, folders: [exampleFolder('medicine')] },
+  { name: 'medicine/cardiology', parent: 'medicine', folders: [exampleFolder('cardiology')] },
+  { name: 'medicine/cardiology/dr-lee', parent: 'medicine/cardiology', folders: [exampleFolder('dr-lee')] },
+  { name: 'support/intent', parent: null, folders: [exampleFolder('intent-v1'), exampleFolder('intent-v2')] },
+];
 
 export interface StackOptions {
   /** Everything that is kept lies below it, in `.graft` and `.wrangler/state`. */
@@ -175,4 +190,13 @@ async function publishExamples(client: ApiClient, output: Output): Promise<void>
       output.note(`published ${name}@${version.version}`);
     }
   }
+}
+
+/** Makes the stack's own API key good, for every adapter. Repeating it changes nothing. */
+async function registerApiKey(client: ApiClient, apiKey: string): Promise<void> {
+  const response = await client.send('register the API key', '/admin/keys', {
+    method: 'POST',
+    body: JSON.stringify({ hash: await hashApiKey(apiKey), scopes: ['**'], label: 'graft dev' }),
+  });
+  await response.body?.cancel();
 }

@@ -1,9 +1,9 @@
-import { chmodSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, closeSync, readFileSync, statSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { MAX_LINE, openDevLog } from '../../../cli/local/dev-log.ts';
+import { MAX_LINE, openDevLog, openLog } from '../../../cli/local/dev-log.ts';
 
 let folder: string;
 let file: string;
@@ -57,5 +57,23 @@ it('does not write through a link, and goes on when one is put in its place', ()
   const log = openDevLog(other, 100);
   for (let i = 0; i < 20; i++) log.write('edge', 'a line of some length');
   log.close();
+  expect(readFileSync(target, 'utf8')).toBe('mine');
+});
+
+it('appends to a file of its owner alone', () => {
+  for (const line of ['one\n', 'two\n']) {
+    const log = openLog(file);
+    writeSync(log, line);
+    closeSync(log);
+  }
+  expect(readFileSync(file, 'utf8')).toBe('one\ntwo\n');
+  expect(statSync(file).mode & 0o777).toBe(0o600);
+});
+
+it('does not write through a link', () => {
+  const target = path.join(folder, 'bashrc');
+  writeFileSync(target, 'mine');
+  symlinkSync(target, file);
+  expect(() => openLog(file)).toThrow(/ELOOP/);
   expect(readFileSync(target, 'utf8')).toBe('mine');
 });

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { servedBy, servedNote } from '../../../cli/stream/served-by.ts';
-import { parseWith } from '../../../cli/stream/with-adapters.ts';
+import { parseWith } from '../../../cli/commands/run.ts';
 
 describe('servedNote', () => {
   const note = (headers: Record<string, string>) => servedNote('a/b', servedBy(new Headers(headers)));

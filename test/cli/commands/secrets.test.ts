@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { makeSecrets } from '../../../cli/local/make-secrets.ts';
+import { makeSecrets } from '../../../cli/commands/secrets.ts';
 import { readConfig } from '../../../gpu-origin/config.ts';
 import { checkApiKey, hashApiKey } from '../../../protocol/index.ts';
 import { parseEnv } from '../../../worker/env.ts';
