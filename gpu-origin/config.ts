@@ -56,7 +56,7 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --context <tokens>           context length, default the base's
   --threads <n>                default all cores
   --max-queue <n>              requests that may wait, default ${DEFAULTS.maxQueue}
-  --adapter-ram-bytes <n>      memory for adapters, default ${DEFAULTS.ram}
+  --adapter-ram-bytes <n>      memory for adapters and their part of the batch, default ${DEFAULTS.ram}
   --adapter-disk-bytes <n>     disk for adapter files, default ${DEFAULTS.disk}
   --cache <folder>             graphs and adapter files, default GRAFT_CACHE or ~/.cache/graft
   --origin-id <id>             signed mode: this origin's id, as the worker's ORIGINS has it

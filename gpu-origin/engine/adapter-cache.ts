@@ -16,14 +16,12 @@ import {
   type Entry,
 } from './adapter-entry.ts';
 import { ADAPTER_RETRY_MS, pinnedTooMuch, rankSumExceeded, unavailableAdapter } from './adapter-errors.ts';
+import { AdapterLoads } from './adapter-loads.ts';
+import { AdapterMemory } from './adapter-memory.ts';
 import { ChainDeltas } from './chain-deltas.ts';
-import { checkSource } from './check-source.ts';
 import type { EngineObserver } from './engine-types.ts';
-import { loadAdapterFile } from './load-adapter-file.ts';
-import type { AdapterSource, Clock, ModelRunner, ResidentAdapter, RowDelta } from './ports.ts';
+import type { AdapterSource, BatchRows, Clock, ModelRunner, ResidentAdapter, RowDelta } from './ports.ts';
 
-/** Files in memory at once beside their transformed form, and cores taken from the steps. */
-const MAX_CONCURRENT_LOADS = 2;
 /** Failures that are remembered: for `residents()` and for not loading a bad file at each request. */
 const MAX_FAILED = 256;
 /** Of the budget: pinned adapters leave the other half to those that nobody pinned. */
@@ -35,23 +33,17 @@ const PINNED_SHARE = 0.5;
  */
 export class AdapterCache {
   readonly #runner: ModelRunner;
-  readonly #source: AdapterSource;
-  readonly #loadFile: (digest: string) => Promise<Result<ResidentAdapter, ApiError>>;
+  readonly #loads: AdapterLoads;
   readonly #clock: Pick<Clock, 'now'>;
-  readonly #budget: number;
   readonly #observer: EngineObserver;
   readonly #wake: () => void;
   readonly #deltas: ChainDeltas;
+  readonly #memory: AdapterMemory;
   /** Least recently used first. */
   readonly #entries = new Map<string, Entry>();
+  readonly #leases = new Set<Lease>();
+  /** Of the leases, those without an outcome. */
   readonly #pending = new Set<Lease>();
-  readonly #toLoad: Entry[] = [];
-  #loads = 0;
-  /** Bytes of ready adapters; of those, the ones that cannot be evicted. */
-  #readyBytes = 0;
-  #heldBytes = 0;
-  /** Largest adapter so far: what one that is not loaded yet is taken to need. */
-  #largest = 0;
 
   constructor(params: {
     runner: ModelRunner;
@@ -62,14 +54,19 @@ export class AdapterCache {
     /** Called when `settle` has something to do. */
     wake: () => void;
   }) {
-    this.#runner = params.runner;
-    this.#source = params.source;
-    this.#loadFile = (digest) => loadAdapterFile(params, digest);
-    this.#clock = params.clock;
-    this.#budget = params.budgetBytes;
+    const { runner, budgetBytes, clock } = params;
+    this.#runner = runner;
+    this.#clock = clock;
     this.#observer = params.observer;
     this.#wake = params.wake;
-    this.#deltas = new ChainDeltas(params.runner);
+    this.#deltas = new ChainDeltas(runner);
+    this.#memory = new AdapterMemory({ budgetBytes, runner, deltas: this.#deltas });
+    this.#loads = new AdapterLoads({
+      ...params,
+      now: () => clock.now(),
+      onEnd: (entry, loaded, startedAt) => this.#loaded(entry, loaded, startedAt),
+      onUnwanted: ({ digest }) => this.#entries.delete(digest),
+    });
   }
 
   /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
@@ -78,7 +75,17 @@ export class AdapterCache {
       const kind = this.#entries.get(digest)?.status.kind;
       return kind !== 'ready' && kind !== 'loading';
     });
-    return checkSource(unknown, this.#source, this.#observer);
+    return this.#loads.check(unknown);
+  }
+
+  /** @param batch the rows that have a slot of the batch now; their memory counts. Call before `acquire` and `settle`. */
+  setBatch(batch: BatchRows): void {
+    this.#memory.setBatch(batch);
+  }
+
+  /** Is there memory for these rows in one batch, beside all that is held? */
+  fits(then: BatchRows): boolean {
+    return this.#memory.fits(then, this.#loads.size);
   }
 
   /**
@@ -89,12 +96,12 @@ export class AdapterCache {
    */
   acquire(params: { chainId: string; chain: readonly ChainEntry[]; mayLoad: boolean }): AdapterLease | null {
     const digests = [...new Set(params.chain.map((entry) => entry.digest))];
-    const absent = digests.filter((digest) => !this.#usable(digest));
-    if (absent.length > 0 && !(params.mayLoad && this.#hasRoom(digests, absent.length))) return null;
+    if (!this.#mayAcquire(params, digests)) return null;
     const entries = digests.map((digest) => this.#hold(digest));
     const lease = new Lease(params.chainId, params.chain, entries, (released) => this.#release(released));
+    this.#leases.add(lease);
     this.#pending.add(lease);
-    this.#startLoads();
+    this.#loads.start();
     return lease;
   }
 
@@ -106,20 +113,20 @@ export class AdapterCache {
   async prefetch(digest: string, pinned: boolean): Promise<Result<void, ApiError>> {
     const entry = this.#entryOf(digest);
     if (entry.status.kind === 'failed') return err(entry.status.error);
-    if (pinned && !entry.pinned) this.#changeHold(entry, () => (entry.pinned = true));
+    if (pinned && !entry.pinned) this.#memory.changeHold(entry, () => (entry.pinned = true));
     if (entry.status.kind === 'loading') {
       const loaded = new Promise<Result<void, ApiError>>((resolve) => entry.waiters.push(resolve));
-      this.#startLoads();
+      this.#loads.start();
       const result = await loaded;
       if (!result.ok) return result;
     } else this.#limitPins(entry);
-    return pinned && !entry.pinned ? err(pinnedTooMuch(this.#budget * PINNED_SHARE)) : ok(undefined);
+    return pinned && !entry.pinned ? err(pinnedTooMuch(this.#memory.budget * PINNED_SHARE)) : ok(undefined);
   }
 
   /** Takes the pin off all others; they stay until their room is needed. @returns how many lost it. */
   keepPinned(digests: ReadonlySet<string>): number {
     const others = [...this.#entries.values()].filter((entry) => entry.pinned && !digests.has(entry.digest));
-    for (const entry of others) this.#changeHold(entry, () => (entry.pinned = false));
+    for (const entry of others) this.#memory.changeHold(entry, () => (entry.pinned = false));
     if (others.length > 0) this.#wake();
     return others.length;
   }
@@ -128,7 +135,7 @@ export class AdapterCache {
   unload(digest: string): boolean {
     const entry = this.#entries.get(digest);
     if (entry === undefined) return true;
-    this.#changeHold(entry, () => (entry.pinned = false));
+    this.#memory.changeHold(entry, () => (entry.pinned = false));
     entry.unwanted = true;
     this.#wake();
     return entry.references === 0;
@@ -142,27 +149,22 @@ export class AdapterCache {
     }
     for (const entry of this.#entries.values())
       if (entry.unwanted && entry.references === 0 && entry.status.kind !== 'loading') this.#evict(entry);
-    const expected = this.#loads * this.#largest;
-    while (this.#usedBytes + expected > this.#budget) {
-      if (this.#deltas.evictOne()) continue;
+    while (this.#memory.isOver(this.#loads.underWay)) {
+      if (this.#memory.trimBatch(false) || this.#deltas.evictOne()) continue;
       const victim = [...this.#entries.values()].find(
         (entry) => entry.status.kind === 'ready' && !isHeld(entry),
       );
-      if (victim === undefined) break;
-      this.#evict(victim);
+      if (victim !== undefined) this.#evict(victim);
+      else if (!this.#memory.trimBatch(true)) break;
     }
   }
 
   residents(): ResidentList {
     return {
-      budget_bytes: this.#budget,
-      used_bytes: this.#usedBytes,
+      budget_bytes: this.#memory.budget,
+      used_bytes: this.#memory.used,
       adapters: [...this.#entries.values()].map(residentOf),
     };
-  }
-
-  get #usedBytes(): number {
-    return this.#readyBytes + this.#deltas.bytes;
   }
 
   /** Ready, loading, or failed so recently that it is not tried again. */
@@ -173,14 +175,17 @@ export class AdapterCache {
     return status.error.code !== 'adapter_missing' && this.#clock.now() - status.at < ADAPTER_RETRY_MS;
   }
 
-  #hasRoom(digests: readonly string[], absent: number): boolean {
-    if (this.#heldBytes === 0 && this.#loads + this.#toLoad.length === 0) return true;
-    let needed = (absent + this.#loads + this.#toLoad.length) * this.#largest;
-    for (const digest of digests) {
-      const entry = this.#entries.get(digest);
-      if (entry !== undefined && !isHeld(entry)) needed += bytesOf(entry);
-    }
-    return this.#heldBytes + this.#deltas.bytes + needed <= this.#budget;
+  #mayAcquire(
+    { chainId, chain, mayLoad }: Parameters<AdapterCache['acquire']>[0],
+    digests: readonly string[],
+  ): boolean {
+    const absent = digests.filter((digest) => !this.#usable(digest)).length;
+    if (absent > 0 && !mayLoad) return false;
+    const loads = this.#loads.size;
+    // Alone it may take more than the budget, so that it can run at all.
+    if (this.#leases.size === 0 && loads === 0) return true;
+    const entries = digests.flatMap((digest) => this.#entries.get(digest) ?? []);
+    return this.#memory.roomToHold({ chainId, chain, entries, absent, loads, leases: this.#leases });
   }
 
   /** The digest's entry as the most recently used one; begins to load where that is due. */
@@ -196,7 +201,7 @@ export class AdapterCache {
         waiters: [],
       };
       entry.status = { kind: 'loading' };
-      this.#toLoad.push(entry);
+      this.#loads.add(entry);
     }
     entry.unwanted = false;
     this.#entries.delete(digest);
@@ -206,27 +211,21 @@ export class AdapterCache {
 
   #hold(digest: string): Entry {
     const entry = this.#entryOf(digest);
-    this.#changeHold(entry, () => (entry.references += 1));
+    this.#memory.changeHold(entry, () => (entry.references += 1));
     return entry;
   }
 
   #release(lease: Lease): void {
+    this.#leases.delete(lease);
     this.#pending.delete(lease);
-    for (const entry of lease.entries) this.#changeHold(entry, () => (entry.references -= 1));
+    for (const entry of lease.entries) this.#memory.changeHold(entry, () => (entry.references -= 1));
     if (lease.composed) this.#deltas.leave(lease.chainId);
-  }
-
-  /** Keeps `#heldBytes` right while references or the pin change. */
-  #changeHold(entry: Entry, change: () => void): void {
-    const before = isHeld(entry) ? bytesOf(entry) : 0;
-    change();
-    this.#heldBytes += (isHeld(entry) ? bytesOf(entry) : 0) - before;
   }
 
   /** Takes the newest pin off again when all of them hold too much. */
   #limitPins(entry: Entry): void {
-    if (entry.pinned && pinnedBytes(this.#entries.values()) > this.#budget * PINNED_SHARE)
-      this.#changeHold(entry, () => (entry.pinned = false));
+    if (entry.pinned && pinnedBytes(this.#entries.values()) > this.#memory.budget * PINNED_SHARE)
+      this.#memory.changeHold(entry, () => (entry.pinned = false));
   }
 
   #outcomeOf(lease: Lease): Result<RowDelta, ApiError> | null {
@@ -250,26 +249,9 @@ export class AdapterCache {
     }
   }
 
-  #startLoads(): void {
-    while (this.#loads < MAX_CONCURRENT_LOADS) {
-      const entry = this.#toLoad.shift();
-      if (entry === undefined) return;
-      if (entry.references === 0 && !entry.pinned && entry.waiters.length === 0) {
-        // Everyone who wanted it has gone.
-        this.#entries.delete(entry.digest);
-        continue;
-      }
-      this.#loads += 1;
-      void this.#load(entry);
-    }
-  }
-
-  async #load(entry: Entry): Promise<void> {
-    const startedAt = this.#clock.now();
-    const loaded = await this.#loadFile(entry.digest);
-    this.#loads -= 1;
+  #loaded(entry: Entry, loaded: Result<ResidentAdapter, ApiError>, startedAt: number): void {
     const now = this.#clock.now();
-    this.#changeHold(entry, () => {
+    this.#memory.changeHold(entry, () => {
       entry.status = loaded.ok
         ? { kind: 'ready', adapter: loaded.value }
         : { kind: 'failed', error: loaded.error, at: now };
@@ -278,13 +260,11 @@ export class AdapterCache {
     });
     this.#limitPins(entry);
     const bytes = bytesOf(entry);
-    this.#readyBytes += bytes;
-    this.#largest = Math.max(this.#largest, bytes);
+    this.#memory.add(bytes);
     if (!loaded.ok) this.#forgetFailures();
     const error = loaded.ok ? null : loaded.error;
     this.#observer.onAdapterLoad?.({ digest: entry.digest, ms: now - startedAt, bytes, error });
     for (const resolve of entry.waiters.splice(0)) resolve(error === null ? ok(undefined) : err(error));
-    this.#startLoads();
     this.#wake();
   }
 
@@ -293,7 +273,7 @@ export class AdapterCache {
     if (entry.status.kind !== 'ready') return;
     const { adapter } = entry.status;
     this.#deltas.forget(adapter.digest);
-    this.#readyBytes -= adapter.bytes;
+    this.#memory.remove(adapter.bytes);
     try {
       this.#runner.unloadAdapter(adapter);
     } catch (error) {

@@ -15,6 +15,7 @@ export class ChainDeltas {
   /** Least recently used first. */
   readonly #composed = new Map<string, Composed>();
   #bytes = 0;
+  #heldBytes = 0;
 
   constructor(runner: Pick<ModelRunner, 'compose'>) {
     this.#runner = runner;
@@ -25,8 +26,20 @@ export class ChainDeltas {
     return this.#bytes;
   }
 
+  /** … of those that rows use or are about to use. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
   get size(): number {
     return this.#composed.size;
+  }
+
+  /** By how much `heldBytes` grows when one more uses the chain; null when it is not composed yet. */
+  bytesToUse(chainId: string): number | null {
+    const entry = this.#composed.get(chainId);
+    if (entry === undefined) return null;
+    return entry.references > 0 ? 0 : entry.delta.bytes;
   }
 
   /** Call between steps only. */
@@ -37,6 +50,7 @@ export class ChainDeltas {
       entry = { delta, digests: new Set(members.map((member) => member.adapter.digest)), references: 0 };
       this.#bytes += delta.bytes;
     }
+    if (entry.references === 0) this.#heldBytes += entry.delta.bytes;
     entry.references += 1;
     this.#composed.delete(chainId);
     this.#composed.set(chainId, entry);
@@ -47,6 +61,7 @@ export class ChainDeltas {
     const entry = this.#composed.get(chainId);
     if (entry === undefined || entry.references === 0) throw new Error('the chain is not in use');
     entry.references -= 1;
+    if (entry.references === 0) this.#heldBytes -= entry.delta.bytes;
     const idle = [...this.#composed].filter(([, other]) => other.references === 0);
     if (idle.length > MAX_IDLE) this.#drop(idle[0]![0]);
   }

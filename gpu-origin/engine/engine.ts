@@ -1,6 +1,7 @@
 import { chainId, err, ok, type ApiError, type ResidentList, type Result } from '../../protocol/index.ts';
 import type { TokenBytes } from '../generation/detokenizer.ts';
 import { AdapterCache } from './adapter-cache.ts';
+import { batchOf, NO_ROWS } from './adapter-memory.ts';
 import { Alarm } from './alarm.ts';
 import {
   checkRequest,
@@ -24,7 +25,7 @@ import { leaseAdapters } from './lease-adapters.ts';
 import { Lifecycle } from './lifecycle.ts';
 import { handleOf, newSequence } from './new-sequence.ts';
 import type { AdapterSource, Clock, ModelRunner } from './ports.ts';
-import { Scheduler, type PrefillStep, type Step, type Swap } from './scheduler.ts';
+import { Scheduler, type Fits, type PrefillStep, type Step, type Swap } from './scheduler.ts';
 import { scorePrompt, wantedPositions } from './score-prompt.ts';
 import type { Sequence } from './sequence.ts';
 import { engineStats } from './stats.ts';
@@ -178,12 +179,13 @@ export class Engine implements EngineContract {
   async #run(): Promise<void> {
     while (!this.#closed) {
       this.#settle();
-      const step = this.#scheduler.next(this.#slots);
+      const step = this.#scheduler.next(this.#slots, this.#fits);
       if (step === null) await this.#sleep();
       else if (isSwap(step)) this.#lifecycle[step.kind](step.sequence);
       else await this.#execute(step);
     }
     for (const sequence of this.#lifecycle.live) this.#lifecycle.abort(sequence);
+    this.#adapters.setBatch(NO_ROWS);
     this.#adapters.settle();
   }
 
@@ -191,6 +193,7 @@ export class Engine implements EngineContract {
   #settle(): void {
     this.#alarm.clear();
     const now = this.#clock.now();
+    this.#adapters.setBatch(batchOf(this.#slots.batch));
     leaseAdapters({ queue: this.#scheduler.queue(), adapters: this.#adapters, slots: this.#runner.slots });
     this.#adapters.settle();
     for (const sequence of this.#lifecycle.live) {
@@ -202,6 +205,11 @@ export class Engine implements EngineContract {
       else if (outcome?.ok === false) this.#lifecycle.fail(sequence, outcome.error);
     }
   }
+
+  readonly #fits: Fits = (sequence, without) => {
+    const rows = this.#slots.batch.filter((row) => row !== without);
+    return this.#adapters.fits(batchOf([...rows, sequence]));
+  };
 
   async #execute(step: Step): Promise<void> {
     const startedAt = this.#clock.now();
@@ -242,8 +250,7 @@ export class Engine implements EngineContract {
     if (sequence.state === 'ready') {
       sequence.become('prefill');
       sequence.startedAt = this.#clock.now();
-      const outcome = sequence.lease?.outcome;
-      this.#slots.enter(sequence, outcome?.ok === true ? outcome.value : null);
+      this.#slots.enter(sequence, sequence.delta);
     }
     return this.#runner.prefill({
       slot: this.#slots.prefilling!.slot,

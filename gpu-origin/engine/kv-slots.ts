@@ -30,6 +30,11 @@ export class KvSlots<Row extends { readonly length: number }> {
     return this.#prefilling;
   }
 
+  /** Decode rows and the one that is about to be. */
+  get batch(): readonly Row[] {
+    return this.#prefilling === null ? this.#rows : [...this.#rows, this.#prefilling.row];
+  }
+
   get running(): number {
     return this.#rows.length + (this.#prefilling === null ? 0 : 1);
   }

@@ -45,6 +45,8 @@ export function leaseAdapters(params: {
     if (blocked !== null) blocked.bypassed += 1;
     take(sequence.tenant);
     sequence.lease = lease;
+    // Counted anew: it may also find no memory in the batch.
+    sequence.bypassed = 0;
     sequence.become('loading');
   }
 }

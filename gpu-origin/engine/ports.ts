@@ -26,6 +26,14 @@ export interface ChainMember {
   readonly scale: number;
 }
 
+/** What the rows of a decode batch are to its memory. */
+export interface BatchRows {
+  /** Rows with and without a delta. */
+  readonly rows: number;
+  /** Of the rows that have one, in any order. */
+  readonly deltas: readonly RowDelta[];
+}
+
 /**
  * Runs the model. One step (`prefill` or `decode`) at a time: callers await one before they call anything else but
  * `loadAdapter`, which may overlap with steps. A step resolves in a later turn of the event loop: nothing else lets
@@ -53,6 +61,18 @@ export interface ModelRunner {
   unloadAdapter(adapter: ResidentAdapter): void;
   /** @param chain root first, not empty. */
   compose(chain: readonly ChainMember[]): RowDelta;
+  /**
+   * Memory that decode steps over such rows need beside their deltas' own, bytes: each row's delta is padded to the
+   * largest rank of the batch. Never less for more rows or more deltas; 0 for one row.
+   */
+  batchBytes(batch: BatchRows): number;
+  /**
+   * Memory that is held for decode steps, bytes. A step leaves it as it is or makes it what `batchBytes` says of its
+   * rows.
+   */
+  readonly batchHeldBytes: number;
+  /** Gives back what steps over such rows do not need. Costs them a copy of every row. */
+  trimBatch(batch: BatchRows): void;
   /** Puts a new row into `slot`; its KV begins empty. `null` = the base model. */
   assign(slot: number, delta: RowDelta | null): void;
   /** Moves a row of `length` tokens (KV and delta) from one slot to another; `from` is free afterwards. */

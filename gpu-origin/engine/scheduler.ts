@@ -35,6 +35,11 @@ export interface SchedulerOptions {
   readonly decodeStepsPerChunk: number;
 }
 
+/**
+ * Is there memory for a sequence in the batch? @param without a row that would leave it.
+ */
+export type Fits = (sequence: Sequence, without?: Sequence) => boolean;
+
 /** What the scheduler sees of the slots. */
 export interface SlotView {
   readonly rows: readonly Sequence[];
@@ -53,7 +58,10 @@ const FIRST_INTERVAL_MS = 500;
 /** A tenant has at most this share of the queue while others wait or run. */
 const QUEUE_SHARE = 1 / 4;
 
-/** Decides what runs next. Pure: time and the slots' state come in, nothing goes out. */
+/** Who finds no memory in the batch is passed by so many others, for each slot; then nobody is let in before it. */
+const PASSES_PER_SLOT = 2;
+
+/** Decides what runs next. Pure: time, the slots' state and what fits come in, nothing goes out. */
 export class Scheduler {
   readonly #options: SchedulerOptions;
   readonly #queue = new FairQueue<Sequence>();
@@ -116,11 +124,11 @@ export class Scheduler {
    * The next step, or a swap of rows before it; null when there is nothing to run. A sequence that is chosen for its
    * first chunk has left the queue. Chunks begin at multiples of `chunk` whatever the load is: their borders decide a row's bits.
    */
-  next(slots: SlotView): Step | Swap | null {
+  next(slots: SlotView, fits: Fits): Step | Swap | null {
     const { chunk, decodeStepsPerChunk } = this.#options;
     if (slots.rows.length === 0 || this.#decodesSinceChunk >= decodeStepsPerChunk) {
       const admitted =
-        slots.prefilling === null ? this.#admit(slots) : this.#goOn(slots.prefilling.row, slots);
+        slots.prefilling === null ? this.#admit(slots, fits) : this.#goOn(slots.prefilling.row, slots, fits);
       if (admitted !== null && 'kind' in admitted) return admitted;
       if (admitted !== null) {
         this.#decodesSinceChunk = 0;
@@ -149,11 +157,12 @@ export class Scheduler {
   }
 
   /** @returns whose prompt is read on; or that it makes room, for a shorter one of somebody who was served less. */
-  #goOn(reading: Sequence, slots: SlotView): Sequence | Swap {
+  #goOn(reading: Sequence, slots: SlotView, fits: Fits): Sequence | Swap {
     if (slots.parkingFull || !mayMakeRoom(reading)) return reading;
     const counterOf = (tenant: string) => this.#queue.counterOf(tenant);
     for (const waiting of this.#queue.ordered()) {
       if (!waiting.runnable || !goesBefore(waiting, reading, counterOf)) continue;
+      if (!fits(waiting, reading)) continue;
       this.#chosen = waiting;
       return { kind: 'park', sequence: reading };
     }
@@ -161,18 +170,34 @@ export class Scheduler {
   }
 
   /** @returns who begins its prompt; or who comes back to the batch, or leaves it for another. */
-  #admit(slots: SlotView): Sequence | Swap | null {
-    const ready = [...this.#queue.ordered()].filter(({ runnable }) => runnable);
+  #admit(slots: SlotView, fits: Fits): Sequence | Swap | null {
+    let ready = [...this.#queue.ordered()].filter(({ runnable }) => runnable);
     if (ready.length === 0) return null;
     const shares = new RowShares({ slots: this.#options.slots, rows: slots.rows, ready });
-    const sequence = this.#chosen?.runnable === true ? this.#chosen : shares.first(ready)!;
+    let chosen = this.#chosen?.runnable === true ? this.#chosen : null;
     this.#chosen = null;
-    if (slots.full) {
+    /** The first that finds no memory. */
+    let passed: Sequence | null = null;
+    for (;;) {
+      const sequence: Sequence | null = chosen ?? shares.first(ready);
+      if (sequence === null) return null;
+      if (!slots.full && fits(sequence)) return this.#letIn(sequence, passed);
       const row = slots.parkingFull
         ? null
         : shares.toSetAside(sequence.tenant, (of) => this.#queue.counterOf(of));
-      return row === null ? null : { kind: 'park', sequence: row };
+      if (row !== null && fits(sequence, row)) return { kind: 'park', sequence: row };
+      // It waits for a row; nobody has a better claim to one.
+      if (slots.full && row === null) return null;
+      passed ??= sequence;
+      if (passed.bypassed >= PASSES_PER_SLOT * this.#options.slots) return null;
+      // Those with the same delta find none either.
+      ready = ready.filter((other) => other !== sequence && other.delta !== sequence.delta);
+      chosen = null;
     }
+  }
+
+  #letIn(sequence: Sequence, passed: Sequence | null): Sequence | Swap {
+    if (passed !== null) passed.bypassed += 1;
     if (sequence.state === 'parked') return { kind: 'resume', sequence };
     this.#queue.remove(sequence);
     return sequence;

@@ -3,6 +3,7 @@ import type { AdapterLease } from './adapter-entry.ts';
 import type { Answer } from './answer.ts';
 import type { EngineRequest, ScoredToken } from './engine-types.ts';
 import { EventChannel } from './event-channel.ts';
+import type { RowDelta } from './ports.ts';
 
 /**
  * waiting -> loading -> ready -> prefill -> decode -> finished. A request of the base model has nothing to load; every
@@ -41,7 +42,7 @@ export class Sequence {
   length = 0;
   startedAt: number | null = null;
   lastTokenAt: number | null = null;
-  /** Requests that got adapters while this one found no room for its own. */
+  /** Requests that went before this one while it found no room: for its adapters first, in the batch then. */
   bypassed = 0;
   #state: SequenceState = 'waiting';
   #abortWanted = false;
@@ -91,6 +92,12 @@ export class Sequence {
 
   get abortWanted(): boolean {
     return this.#abortWanted;
+  }
+
+  /** What its row adds to the base's output, once its adapters are there; null for the base model. */
+  get delta(): RowDelta | null {
+    const outcome = this.lease?.outcome;
+    return outcome?.ok === true ? outcome.value : null;
   }
 
   /** No token is generated and none is scored: there is nothing to run. */

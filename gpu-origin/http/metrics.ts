@@ -64,7 +64,11 @@ export function createMetrics(): Metrics {
   gauge('slots', 'Rows that fit at once.', (e) => e.stats().slots);
   gauge('kv_tokens', 'Tokens held in the KV cache.', (e) => e.stats().kvTokens);
   gauge('kv_capacity_tokens', 'Tokens that fit the KV cache.', (e) => e.stats().kvCapacity);
-  gauge('adapter_bytes', 'Memory of resident adapters.', (e) => e.residents().used_bytes);
+  gauge(
+    'adapter_bytes',
+    'Memory of resident adapters, composed deltas and the rows of the batch.',
+    (e) => e.residents().used_bytes,
+  );
   gauge('adapter_budget_bytes', 'Memory budget for adapters.', (e) => e.residents().budget_bytes);
   gauge(
     'adapters_resident',

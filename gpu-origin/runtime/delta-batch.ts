@@ -1,9 +1,16 @@
-/** Deltas of the rows of a decode batch, by slot: A `[slots, R, in]` and B `[slots, R, out]` per linear. */
+/** Deltas of the rows of a decode batch, by slot: A `[rows, R, in]` and B `[rows, R, out]` per linear. */
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
+import {
+  type BatchLayout,
+  layoutBytes,
+  neededLayout,
+  nextLayout,
+  NO_BUFFERS,
+  rankBytes,
+} from './batch-layout.ts';
 import { moduleKey, noRanks, type OrtRowDelta, type RankByKind } from './row-delta.ts';
 
 interface KindBuffers {
-  rank: number;
   /** By layer. */
   a: Float32Array<ArrayBuffer>[];
   b: Float32Array<ArrayBuffer>[];
@@ -11,32 +18,53 @@ interface KindBuffers {
   content: (OrtRowDelta | null | undefined)[];
 }
 
-/** A buffer is made smaller only when less than this share of its rank is needed: rebuilding copies every row. */
-const SHRINK_BELOW = 0.5;
-
 export class DeltaBatch {
   private readonly kinds = new Map<LinearKind, KindBuffers>();
+  private readonly rankBytes: RankByKind;
+  private layout: BatchLayout = NO_BUFFERS;
   /** Changes whenever a buffer was replaced, so that bindings know to bind again. */
   version = 0;
 
   constructor(
     private readonly config: LlamaConfig,
     private readonly slots: number,
-  ) {}
+  ) {
+    this.rankBytes = rankBytes(config);
+  }
+
+  /** Of all buffers. */
+  get bytes(): number {
+    return layoutBytes(this.layout, this.rankBytes);
+  }
+
+  /** What buffers for `rows` rows, some with these deltas, hold. */
+  bytesFor(rows: number, deltas: readonly OrtRowDelta[]): number {
+    return layoutBytes(this.needed(rows, deltas), this.rankBytes);
+  }
+
+  /** Gives back what `rows` rows, some with these deltas, do not need. */
+  trim(rows: number, deltas: readonly OrtRowDelta[]): void {
+    this.become(this.needed(rows, deltas));
+  }
+
+  private needed(rows: number, deltas: readonly OrtRowDelta[]): BatchLayout {
+    return neededLayout({ rows, ranks: deltas.map(({ ranks }) => ranks), slots: this.slots });
+  }
 
   /**
    * Brings the blocks of slots 0 … rows.length-1 up to date; copies only what changed.
-   * @param kinds linears of the graph that is about to run.
    * @returns R per kind; 0 where no row has a delta.
    */
-  prepare(rows: readonly (OrtRowDelta | null)[], kinds: readonly LinearKind[]): RankByKind {
+  prepare(rows: readonly (OrtRowDelta | null)[]): RankByKind {
+    const needed = this.needed(
+      rows.length,
+      rows.filter((row) => row !== null),
+    );
+    this.become(nextLayout(this.layout, needed));
     const ranks = noRanks();
-    for (const kind of kinds) {
-      let needed = 0;
-      for (const row of rows) if (row !== null) needed = Math.max(needed, row.ranks[kind]);
-      if (needed === 0) continue;
-      const buffers = this.buffersFor(kind, needed);
-      ranks[kind] = buffers.rank;
+    for (const [kind, buffers] of this.kinds) {
+      if (needed.ranks[kind] === 0) continue;
+      ranks[kind] = this.layout.ranks[kind];
       rows.forEach((row, slot) => {
         const delta = row === null || row.ranks[kind] === 0 ? null : row;
         if (buffers.content[slot] === delta) return;
@@ -47,16 +75,21 @@ export class DeltaBatch {
     return ranks;
   }
 
-  private buffersFor(kind: LinearKind, needed: number): KindBuffers {
-    const known = this.kinds.get(kind);
-    if (known !== undefined && known.rank >= needed && needed >= known.rank * SHRINK_BELOW) return known;
-    const shape = linearShape(this.config, kind);
-    const make = (width: number): Float32Array<ArrayBuffer>[] =>
-      Array.from({ length: this.config.layers }, () => new Float32Array(this.slots * needed * width));
-    const buffers: KindBuffers = { rank: needed, a: make(shape.in), b: make(shape.out), content: [] };
-    this.kinds.set(kind, buffers);
-    this.version++;
-    return buffers;
+  private become(layout: BatchLayout): void {
+    const before = this.layout;
+    this.layout = layout;
+    for (const kind of LINEAR_KINDS) {
+      const rank = layout.ranks[kind];
+      if (rank === before.ranks[kind] && (rank === 0 || layout.rows === before.rows)) continue;
+      this.version++;
+      // Before the new ones are made, so that both need not be in memory.
+      this.kinds.delete(kind);
+      if (rank === 0) continue;
+      const shape = linearShape(this.config, kind);
+      const make = (width: number): Float32Array<ArrayBuffer>[] =>
+        Array.from({ length: this.config.layers }, () => new Float32Array(layout.rows * rank * width));
+      this.kinds.set(kind, { a: make(shape.in), b: make(shape.out), content: [] });
+    }
   }
 
   private fill(buffers: KindBuffers, kind: LinearKind, slot: number, delta: OrtRowDelta | null): void {
@@ -66,7 +99,7 @@ export class DeltaBatch {
         [buffers.a[layer]!, module?.a],
         [buffers.b[layer]!, module?.b],
       ] as const) {
-        const size = target.length / this.slots;
+        const size = target.length / this.layout.rows;
         const at = slot * size;
         if (source !== undefined) target.set(source, at);
         // Zeros are an exact no-op; what another adapter left behind is not.
@@ -84,9 +117,7 @@ export class DeltaBatch {
 
   /** Forgets which delta a slot's blocks hold, so that it can be collected. */
   forget(slot: number): void {
-    for (const kind of LINEAR_KINDS) {
-      const buffers = this.kinds.get(kind);
-      if (buffers !== undefined && buffers.content[slot] !== null) buffers.content[slot] = undefined;
-    }
+    for (const buffers of this.kinds.values())
+      if (buffers.content[slot] !== null) buffers.content[slot] = undefined;
   }
 }

@@ -1,6 +1,8 @@
 import { AdapterFormatError } from '../../adapters/errors.ts';
-import type { ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
+import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
+import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './batch-layout.ts';
+import { noRanks, rankBucket, type RankByKind } from './row-delta.ts';
 
 export interface FakeRunnerOptions {
   slots?: number;
@@ -10,8 +12,8 @@ export interface FakeRunnerOptions {
   vocabSize?: number;
   context?: number;
   maxRankSum?: number;
-  /** Memory and rank of an adapter; 1,000 bytes and rank 8 unless given. */
-  adapter?: (digest: string, file: Uint8Array) => { bytes: number; rank: number };
+  /** Rank of an adapter; 8 unless given. Its memory is {@link FAKE_RANK_BYTES} a rank. */
+  rank?: (digest: string) => number;
   /** Awaited inside each load and each step: a test may hold it, or throw. */
   duringLoad?: (digest: string) => Promise<void>;
   duringStep?: (step: FakeStep) => Promise<void> | void;
@@ -21,6 +23,10 @@ export interface FakeRunnerOptions {
   poisoned?: (tokens: readonly number[], delta: string) => boolean;
 }
 
+/** Memory of one rank of the only linear that the fake model has, a q, bytes. */
+export const FAKE_RANK_BYTES = 125;
+const RANK_BYTES: RankByKind = { ...noRanks(), q: FAKE_RANK_BYTES };
+
 export interface FakeStep {
   readonly kind: 'prefill' | 'decode';
   /** Tokens and delta of each row in the step, as they are after it. */
@@ -29,21 +35,27 @@ export interface FakeStep {
 
 class FakeAdapter implements ResidentAdapter {
   unloaded = false;
+  readonly bytes: number;
   constructor(
     readonly digest: string,
-    readonly bytes: number,
     readonly rank: number,
-  ) {}
+  ) {
+    this.bytes = rank * FAKE_RANK_BYTES;
+  }
 }
 
 class FakeDelta implements RowDelta {
   readonly rank: number;
   readonly bytes: number;
   readonly key: string;
+  readonly ranks: RankByKind;
   constructor(readonly members: readonly { adapter: FakeAdapter; scale: number }[]) {
-    this.rank = members.reduce((sum, { adapter }) => sum + adapter.rank, 0);
-    // As the real one: a chain of one shares its member's memory.
-    this.bytes = members.length > 1 ? members.reduce((sum, { adapter }) => sum + adapter.bytes, 0) : 0;
+    const sum = members.reduce((total, { adapter }) => total + adapter.rank, 0);
+    this.rank = rankBucket(sum);
+    this.ranks = { ...noRanks(), q: this.rank };
+    // As the real one: a lone member at scale 1 whose rank is its bucket is not copied.
+    const shared = members.length === 1 && members[0]?.scale === 1 && sum === this.rank;
+    this.bytes = shared ? 0 : this.rank * FAKE_RANK_BYTES;
     // A member at scale 0 adds nothing.
     const heard = members.filter(({ scale }) => scale !== 0);
     this.key = heard.map(({ adapter, scale }) => `${adapter.digest}*${scale}`).join('+');
@@ -72,6 +84,7 @@ export class FakeRunner implements ModelRunner {
   readonly #options: FakeRunnerOptions;
   readonly #rows: (FakeRow | null)[];
   readonly #adapters = new Set<FakeAdapter>();
+  #batch = NO_BUFFERS;
   #busy = false;
   #closed = false;
   #lent = new Float32Array(0);
@@ -108,8 +121,7 @@ export class FakeRunner implements ModelRunner {
     await this.#options.duringLoad?.(digest);
     if (file.length === 0)
       throw new AdapterFormatError({ code: 'truncated_file', message: 'The file is empty.' });
-    const { bytes, rank } = this.#options.adapter?.(digest, file) ?? { bytes: 1_000, rank: 8 };
-    const adapter = new FakeAdapter(digest, bytes, rank);
+    const adapter = new FakeAdapter(digest, this.#options.rank?.(digest) ?? 8);
     this.#adapters.add(adapter);
     return adapter;
   }
@@ -129,13 +141,34 @@ export class FakeRunner implements ModelRunner {
     return new FakeDelta(chain.map(({ adapter, scale }) => ({ adapter: this.#own(adapter), scale })));
   }
 
+  batchBytes(batch: BatchRows): number {
+    return layoutBytes(this.#needed(batch), RANK_BYTES);
+  }
+
+  get batchHeldBytes(): number {
+    return layoutBytes(this.#batch, RANK_BYTES);
+  }
+
+  trimBatch(batch: BatchRows): void {
+    this.#expectIdle('trimBatch');
+    this.#batch = this.#needed(batch);
+  }
+
+  #needed({ rows, deltas }: BatchRows) {
+    const ranks = deltas.map((delta) => this.#ownDelta(delta, 'batch').ranks);
+    return neededLayout({ rows, ranks, slots: this.slots });
+  }
+
+  #ownDelta(delta: RowDelta, where: string): FakeDelta {
+    return delta instanceof FakeDelta ? delta : this.#misuse(`${where}: a foreign delta`);
+  }
+
   assign(slot: number, delta: RowDelta | null): void {
     this.#expectIdle('assign');
     this.#expectSlot(slot, 'assign');
     if (slot >= this.slots) this.#misuse(`assign: slot ${slot} is for parking`);
     if (this.#rows[slot] !== null) this.#misuse(`assign: slot ${slot} is taken`);
-    if (delta !== null && !(delta instanceof FakeDelta)) this.#misuse('assign: a foreign delta');
-    const row = { tokens: [], delta };
+    const row = { tokens: [], delta: delta === null ? null : this.#ownDelta(delta, 'assign') };
     this.#checkDelta(row);
     this.#rows[slot] = row;
   }
@@ -192,6 +225,9 @@ export class FakeRunner implements ModelRunner {
       this.#append(row, [token]);
       return row;
     });
+    const deltas = rows.flatMap(({ delta }) => delta ?? []);
+    // As the real one, a row that is alone leaves the buffers as they are.
+    if (rows.length > 1) this.#batch = nextLayout(this.#batch, this.#needed({ rows: rows.length, deltas }));
     return this.#step('decode', rows, () => rows);
   }
 

@@ -1,6 +1,6 @@
 /** ModelRunner on ONNX Runtime's CPU library. */
 import type { BaseInfo } from '../../protocol/index.ts';
-import type { ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
+import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import { DELTA_KINDS, deltaNames, GRAPH_KINDS, type GraphKind } from '../model/llama-graph.ts';
 import { DeltaBatch } from './delta-batch.ts';
@@ -87,10 +87,23 @@ export class OrtRunner implements ModelRunner {
     return composeDelta(this.config, chain);
   }
 
+  batchBytes({ rows, deltas }: BatchRows): number {
+    return this.batch.bytesFor(rows, deltas.map(own));
+  }
+
+  get batchHeldBytes(): number {
+    return this.batch.bytes;
+  }
+
+  trimBatch({ rows, deltas }: BatchRows): void {
+    const { version } = this.batch;
+    this.batch.trim(rows, deltas.map(own));
+    // It keeps the old buffers reachable.
+    if (this.batch.version !== version) this.dropDecodeBinding();
+  }
+
   assign(slot: number, delta: RowDelta | null): void {
-    if (delta !== null && !(delta instanceof OrtRowDelta))
-      throw new Error('the delta was composed by another runner');
-    this.rows[slot] = delta;
+    this.rows[slot] = delta === null ? null : own(delta);
   }
 
   move(from: number, to: number, length: number): void {
@@ -233,7 +246,7 @@ export class OrtRunner implements ModelRunner {
         for (const kind of LINEAR_KINDS) needed[kind] = Math.max(needed[kind], row.ranks[kind]);
     const graph = graphFor(needed);
     const lone = rows.length === 1 ? (rows[0] ?? null) : null;
-    const ranks = lone?.ranks ?? this.batch.prepare(rows, DELTA_KINDS[graph]);
+    const ranks = lone?.ranks ?? this.batch.prepare(rows);
     const key = `${graph} ${rows.length} ${lone === null ? this.batch.version : 'lone'} ${Object.values(ranks).join(',')}`;
     if (this.current !== null && this.current.key === key && this.current.lone === lone)
       return this.current.binding;
@@ -261,4 +274,9 @@ export class OrtRunner implements ModelRunner {
     for (const tensor of this.params.weights.values()) tensor.close();
     this.params.env.close();
   }
+}
+
+function own(delta: RowDelta): OrtRowDelta {
+  if (!(delta instanceof OrtRowDelta)) throw new Error('the delta was composed by another runner');
+  return delta;
 }

@@ -1,5 +1,11 @@
 import { createHash } from 'node:crypto';
-import type { ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../../gpu-origin/engine/ports.ts';
+import type {
+  BatchRows,
+  ChainMember,
+  ModelRunner,
+  ResidentAdapter,
+  RowDelta,
+} from '../../gpu-origin/engine/ports.ts';
 
 /** What one row was computed from and to. */
 export interface RowRecord {
@@ -52,6 +58,17 @@ export class RecordingRunner implements ModelRunner {
 
   loadAdapter(file: Uint8Array<ArrayBuffer>, digest: string): Promise<ResidentAdapter> {
     return this.#inner.loadAdapter(file, digest);
+  }
+
+  batchBytes(batch: BatchRows): number {
+    return this.#inner.batchBytes(batch);
+  }
+  get batchHeldBytes(): number {
+    return this.#inner.batchHeldBytes;
+  }
+  trimBatch(batch: BatchRows): void {
+    this.#require(!this.#stepping, 'the batch is trimmed during a step');
+    this.#inner.trimBatch(batch);
   }
 
   unloadAdapter(adapter: ResidentAdapter): void {
