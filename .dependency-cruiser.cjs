@@ -26,6 +26,8 @@ const PURE = [
 
 /** What any file may use. */
 const SHARED = ['^worker/[^/]+/(ports[^/]*|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
+/** The engine's public face: the class, what its callers see, and its ports. */
+const ENGINE = 'gpu-origin/engine/(engine|engine-types|ports)\\.ts$';
 
 module.exports = {
   forbidden: [
@@ -38,12 +40,28 @@ module.exports = {
     only('gpu-origin/engine', ['gpu-origin/generation/', 'protocol/']),
     only('gpu-origin/model', ['adapters/', 'protocol/']),
     only('gpu-origin/runtime', ['gpu-origin/engine/ports', 'gpu-origin/model/', 'adapters/', 'protocol/']),
-    only('gpu-origin/http', [
-      'gpu-origin/engine/',
+    only('gpu-origin/adapter-files', ['adapters/', 'protocol/']),
+    only('gpu-origin/prompts', [
+      ENGINE,
       'gpu-origin/generation/',
       'gpu-origin/model/(tokenizer|chat-template)',
       'protocol/',
     ]),
+    only('gpu-origin/trials', [ENGINE, 'gpu-origin/(generation|prompts)/', 'protocol/']),
+    only('gpu-origin/http', [
+      ENGINE,
+      'gpu-origin/adapter-files/ports',
+      'gpu-origin/(generation|prompts|trials)/',
+      'gpu-origin/model/(tokenizer|chat-template)',
+      'protocol/',
+    ]),
+    {
+      name: 'gpu-origin-composition',
+      comment: 'Only main.ts and load-services.ts know the rooms; logs and configuration do not.',
+      severity: 'error',
+      from: { path: '^gpu-origin/[^/]+\\.ts$', pathNot: '^gpu-origin/(main|load-services)\\.ts$' },
+      to: { path: '^gpu-origin/[^/]+/', pathNot: `^${ENGINE}` },
+    },
     { ...only('gpu-origin', ['adapters/', 'protocol/']), name: 'gpu-origin' },
     {
       name: 'worker-backends',

@@ -1,13 +1,13 @@
 import { join } from 'node:path';
 import type { ChainEntry } from '../protocol/index.ts';
-import { openAdapterStore } from './adapter-store/adapter-store.ts';
-import type { DiskRefusal } from './adapter-store/disk-room.ts';
-import { packFolders } from './adapter-store/pack-folders.ts';
+import { openAdapterStore } from './adapter-files/adapter-store.ts';
+import type { DiskRefusal } from './adapter-files/disk-room.ts';
+import { packFolders } from './adapter-files/pack-folders.ts';
 import type { Config } from './config.ts';
 import { Engine, type EngineObserver } from './engine/engine.ts';
 import type { Clock, ModelRunner } from './engine/ports.ts';
 import type { Services } from './http/origin-context.ts';
-import { PromptQueue } from './http/prompt-queue.ts';
+import { PromptQueue } from './prompts/prompt-queue.ts';
 import { createChatTemplate } from './model/chat-template.ts';
 import { loadTokenizer, type Tokenizer, TokenizerError, type TokenizerSource } from './model/tokenizer.ts';
 import { createRunner } from './runtime/create-runner.ts';
@@ -45,7 +45,7 @@ export async function loadServices(params: {
 
   const { mode } = config;
   let engine: Engine | null = null;
-  const blobs = await openAdapterStore({
+  const files = await openAdapterStore({
     // Two origins on one machine may share the cache of graphs, but not the files that each of them removes.
     folder: join(config.cacheDir, `adapters-${mode.kind === 'dev' ? 'standalone' : mode.originId}`),
     budgetBytes: config.adapterDiskBytes,
@@ -60,13 +60,13 @@ export async function loadServices(params: {
     attention: runner.base.attention
       ? { heads: runner.base.attention.heads, kvHeads: runner.base.attention.kv_heads }
       : null,
-    store: blobs,
+    store: files,
     onWarning: onNotice,
     onProgress: (done, total) => onProgress('Packing the adapters', done, total),
   });
   engine = new Engine({
     runner,
-    source: blobs,
+    source: files,
     tokens: {
       bytes: (id) => tokenizer.tokenBytes(id) ?? NOTHING,
       isSpecial: (id) => tokenizer.isSpecial(id),
@@ -85,7 +85,7 @@ export async function loadServices(params: {
     tokenizer,
     chatTemplate: createChatTemplate(tokenizer),
     prompts: new PromptQueue(systemClock),
-    blobs,
+    files,
     chains,
     async close() {
       await running.close();

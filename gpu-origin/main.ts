@@ -87,7 +87,7 @@ async function run(config: Config): Promise<void> {
   });
   for (const [name, chain] of services.chains) chains.set(name, chain);
   context.services = services;
-  metrics.watch(services.engine, services.blobs.disk);
+  metrics.watch(services.engine, services.files.disk);
   lifecycle.ready();
   note(`serving ${services.base.id} (${services.base.weights}) on ${url}`);
   tell('ready', { url, base: services.base.id });

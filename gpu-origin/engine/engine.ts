@@ -30,6 +30,7 @@ import { scorePrompt, wantedPositions } from './score-prompt.ts';
 import type { Sequence } from './sequence.ts';
 import { engineStats } from './stats.ts';
 
+export { NOT_FINITE, noSuchBias } from './admission.ts';
 export type * from './engine-types.ts';
 
 export interface EngineOptions {

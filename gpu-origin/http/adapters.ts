@@ -11,11 +11,11 @@ import {
   VerifyRequest,
   Tenant,
 } from '../../protocol/index.ts';
-import { evaluateAdapter } from './evaluate-adapter.ts';
+import { evaluateAdapter } from '../trials/evaluate-adapter.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { OWN_TENANT } from './own-tenant.ts';
 import { parseJson } from './read-body.ts';
-import { verifyAdapter } from './verify-adapter.ts';
+import { verifyAdapter } from '../trials/verify-adapter.ts';
 
 /** Digests in one `POST /adapters/prefetch`. */
 const MAX_PREFETCH = 64;
@@ -34,7 +34,7 @@ export async function declareAdapter(c: Context<OriginEnv>, services: Services):
   if (digest === null) return errorResponse(BAD_DIGEST);
   const record = parseBody(c, BlobRecord);
   if (!record.ok) return errorResponse(record.error);
-  const declared = await services.blobs.declare(digest, record.value);
+  const declared = await services.files.declare(digest, record.value);
   if (!declared.ok) return errorResponse(declared.error);
   const { held, missingParts } = declared.value;
   return Response.json({ digest, held, missing_parts: missingParts }, { status: held ? 200 : 201 });
@@ -45,9 +45,9 @@ export async function receiveAdapterPart(c: Context<OriginEnv>, services: Servic
   const digest = digestOf(c);
   if (digest === null) return errorResponse(BAD_DIGEST);
   const index = Number(c.req.param('part'));
-  const { blobs } = services;
-  if ((await blobs.status(digest)) === 'held') return new Response(null, { status: 200 });
-  const part = blobs.part(digest, index);
+  const { files } = services;
+  if ((await files.status(digest)) === 'held') return new Response(null, { status: 200 });
+  const part = files.part(digest, index);
   if (part === null)
     return errorResponse({ code: 'not_found', message: `Part ${index} of ${digest} was not announced.` });
   if (c.var.bodyHash !== null && c.var.bodyHash !== part.sha256)
@@ -66,7 +66,7 @@ export async function receiveAdapterPart(c: Context<OriginEnv>, services: Servic
     });
   const body = (c.req.raw.body ??
     new ReadableStream({ start: (s) => s.close() })) as unknown as AsyncIterable<Uint8Array>;
-  const put = await blobs.putPart(digest, index, body);
+  const put = await files.putPart(digest, index, body);
   if (!put.ok) return errorResponse(put.error);
   return new Response(null, { status: { stored: 204, held: 200, receiving: 202 }[put.value] });
 }
@@ -129,18 +129,6 @@ export async function handleEvaluate(
     signal: c.req.raw.signal,
   });
   return scored.ok ? Response.json({ rows: scored.value }) : errorResponse(scored.error);
-}
-
-/** `DELETE /adapters/<digest>`: 204; 202 when running rows keep it in memory until they end. */
-export async function deleteAdapter(c: Context<OriginEnv>, services: Services): Promise<Response> {
-  const digest = digestOf(c);
-  if (digest === null) return errorResponse(BAD_DIGEST);
-  const resident = services.engine.residents().adapters.some((adapter) => adapter.digest === digest);
-  const removed = await services.blobs.remove(digest);
-  if (!resident && !removed)
-    return errorResponse({ code: 'not_found', message: `The adapter ${digest} is not here.` });
-  const freed = !resident || services.engine.unload(digest);
-  return new Response(null, { status: freed ? 204 : 202 });
 }
 
 const BAD_DIGEST: ApiError = {

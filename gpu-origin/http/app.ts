@@ -10,7 +10,6 @@ import {
 } from '../../protocol/index.ts';
 import {
   declareAdapter,
-  deleteAdapter,
   handleEvaluate,
   handleVerify,
   listAdapters,
@@ -75,7 +74,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   app.get('/healthz', () => Response.json({ status: 'ok' }));
   app.get('/readyz', () => {
     // An origin whose disk is full goes on serving what it holds.
-    const disk = context.services?.blobs.disk().refusing === true ? { disk: 'full' } : {};
+    const disk = context.services?.files.disk().refusing === true ? { disk: 'full' } : {};
     return Response.json(
       { status: lifecycle.state, ...disk },
       { status: lifecycle.state === 'ready' ? 200 : 503 },
@@ -147,7 +146,6 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/adapters/pins', pinAdapters);
   route('PUT', '/adapters/pins', keepPins);
   route('PUT', '/adapters/:digest', declareAdapter);
-  route('DELETE', '/adapters/:digest', deleteAdapter);
 
   const routed = app.routes.filter(({ method }) => method !== 'ALL').map(({ path }) => path);
   for (const path of new Set(routed))

@@ -1,7 +1,7 @@
 import { errorBody, type ChatCompletion, type ChatCompletionChunk } from '../../protocol/index.ts';
 import type { ScoredToken } from '../engine/engine.ts';
 import type { CompletionFormat, FormatParams } from './completion-format.ts';
-import { chatLogprob } from './token-text.ts';
+import { chatLogprob } from '../prompts/token-text.ts';
 
 type Choice = ChatCompletionChunk['choices'][number];
 

@@ -18,7 +18,7 @@ import type { CompletionFormat } from './completion-format.ts';
 import { mergeChoices, type ChoiceEvent } from './merge-choices.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { type CompletionKind, type Directive, parseCompletion } from './parse-completion.ts';
-import { promptOf } from './prompt.ts';
+import { promptOf } from '../prompts/prompt.ts';
 import { parseJson } from './read-body.ts';
 import { responsesFormat } from './responses-format.ts';
 import { startTiming, type Timing } from './server-timing.ts';

@@ -1,6 +1,5 @@
 import type {
   ApiError,
-  BaseInfo,
   ChainEntry,
   Model,
   Result,
@@ -8,24 +7,16 @@ import type {
   SigningKey,
 } from '../../protocol/index.ts';
 import type { Engine } from '../engine/engine.ts';
-import type { ChatTemplate } from '../model/chat-template.ts';
-import type { Tokenizer } from '../model/tokenizer.ts';
-import type { AdapterBlobs } from './adapter-blobs.ts';
+import type { AdapterFileStore } from '../adapter-files/ports.ts';
 import type { Lifecycle } from './lifecycle.ts';
 import type { Metrics } from './metrics.ts';
-import type { PromptQueue } from './prompt-queue.ts';
+import type { PromptServices } from '../prompts/prompt.ts';
 import type { UsageMemory } from './usage-memory.ts';
 
 /** What there is once the base is loaded. */
-export interface Services {
+export interface Services extends PromptServices {
   engine: Engine;
-  base: BaseInfo;
-  tokenizer: Tokenizer;
-  /** null: the base has none; chat completions are refused. */
-  chatTemplate: ChatTemplate | null;
-  /** Where prompts are encoded. */
-  prompts: PromptQueue;
-  blobs: AdapterBlobs;
+  files: AdapterFileStore;
 }
 
 /** Who may call, and what `model` means. */

@@ -13,7 +13,7 @@ import {
 } from '../../protocol/index.ts';
 import type { ScoredToken } from '../engine/engine.ts';
 import type { CompletionFormat, FormatParams } from './completion-format.ts';
-import { chatLogprob } from './token-text.ts';
+import { chatLogprob } from '../prompts/token-text.ts';
 
 /** `Omit` that keeps the members of a union apart. */
 type WithoutNumber<T> = T extends unknown ? Omit<T, 'sequence_number'> : never;

@@ -1,7 +1,7 @@
 import { errorBody, type TextCompletion, type TextLogprobs } from '../../protocol/index.ts';
 import type { ScoredToken } from '../engine/engine.ts';
 import type { CompletionFormat, FormatParams } from './completion-format.ts';
-import { textLogprob, tokenKey, tokenText, topLogprobs } from './token-text.ts';
+import { textLogprob, tokenKey, tokenText, topLogprobs } from '../prompts/token-text.ts';
 
 type Choice = TextCompletion['choices'][number];
 

@@ -4,7 +4,7 @@
  */
 import { vi } from 'vitest';
 import type { Clock } from '../../gpu-origin/engine/ports.ts';
-import { PromptQueue } from '../../gpu-origin/http/prompt-queue.ts';
+import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
 import { Engine } from '../../gpu-origin/engine/engine.ts';
 import { createApp } from '../../gpu-origin/http/app.ts';
 import { Lifecycle } from '../../gpu-origin/http/lifecycle.ts';
@@ -13,7 +13,7 @@ import { UsageMemory } from '../../gpu-origin/http/usage-memory.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { FakeRunner, type FakeStep } from '../../gpu-origin/runtime/fake-runner.ts';
-import type { AdapterBlobs } from '../../gpu-origin/http/adapter-blobs.ts';
+import type { AdapterFileStore } from '../../gpu-origin/adapter-files/ports.ts';
 import { letters } from '../gpu-origin/engine/harness.ts';
 import { KEY } from '../gpu-origin/http/harness.ts';
 import { tinyMetadata } from '../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
@@ -100,7 +100,7 @@ export async function createStreamRig(): Promise<StreamRig> {
       tokenizer,
       chatTemplate: createChatTemplate(tokenizer),
       prompts: new PromptQueue(clock),
-      blobs: {} as AdapterBlobs,
+      files: {} as AdapterFileStore,
     },
     usage: new UsageMemory(Date.now),
     now: Date.now,

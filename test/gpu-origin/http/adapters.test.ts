@@ -119,10 +119,6 @@ describe('adapters over HTTP, signed', () => {
     expect(
       (await signedFetch(origin, `/adapters/${missing}/verify`, { method: 'POST', body: '' })).status,
     ).toBe(409);
-    const remove = () => signedFetch(origin, `/adapters/${DIGEST}`, { method: 'DELETE' });
-    expect((await remove()).status).toBe(204);
-    expect((await remove()).status).toBe(404);
-    expect((await ask()).status).toBe(409);
   });
 
   it('says which method a path has none of', async () => {
@@ -130,6 +126,7 @@ describe('adapters over HTTP, signed', () => {
       ['POST', '/base'],
       ['PATCH', '/adapters'],
       ['GET', `/adapters/${DIGEST}`],
+      ['DELETE', `/adapters/${DIGEST}`],
       ['DELETE', '/v1/models/x'],
     ] as const)
       expect((await signedFetch(origin, path, { method })).status).toBe(405);

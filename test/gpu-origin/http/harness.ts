@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { openAdapterStore, type AdapterStore } from '../../../gpu-origin/adapter-store/adapter-store.ts';
+import { openAdapterStore, type AdapterStore } from '../../../gpu-origin/adapter-files/adapter-store.ts';
 import { Engine } from '../../../gpu-origin/engine/engine.ts';
 import type { Clock } from '../../../gpu-origin/engine/ports.ts';
 import { createApp } from '../../../gpu-origin/http/app.ts';
@@ -10,7 +10,7 @@ import type { ConnectionLimits, Connections } from '../../../gpu-origin/http/con
 import { Lifecycle } from '../../../gpu-origin/http/lifecycle.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
-import { PromptQueue } from '../../../gpu-origin/http/prompt-queue.ts';
+import { PromptQueue } from '../../../gpu-origin/prompts/prompt-queue.ts';
 import { listen } from '../../../gpu-origin/http/serve.ts';
 import { standaloneMode } from '../../../gpu-origin/http/standalone-models.ts';
 import { UsageMemory } from '../../../gpu-origin/http/usage-memory.ts';
@@ -113,7 +113,7 @@ export async function startTestOrigin(
       tokenizer,
       chatTemplate: createChatTemplate(tokenizer),
       prompts: new PromptQueue(clock),
-      blobs: store,
+      files: store,
       ...options.services,
     },
     now,

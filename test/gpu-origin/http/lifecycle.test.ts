@@ -28,8 +28,8 @@ describe('the origin’s life', () => {
     const origin = await startTestOrigin();
     try {
       const { services } = origin.context;
-      services!.blobs.disk = () => ({ usedBytes: 7, budgetBytes: 9, refusing: true, refusals: 3 });
-      origin.context.metrics.watch(services!.engine, services!.blobs.disk);
+      services!.files.disk = () => ({ usedBytes: 7, budgetBytes: 9, refusing: true, refusals: 3 });
+      origin.context.metrics.watch(services!.engine, services!.files.disk);
       const ready = await fetch(`${origin.url}/readyz`);
       expect([ready.status, await ready.json()]).toEqual([200, { status: 'ready', disk: 'full' }]);
       const metrics = await (await fetch(`${origin.url}/metrics`)).text();

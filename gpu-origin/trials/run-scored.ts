@@ -1,6 +1,11 @@
 import { type ApiError, err, ok, type Result } from '../../protocol/index.ts';
-import type { EngineRequest, ScoredToken } from '../engine/engine.ts';
-import type { Services } from './origin-context.ts';
+import type { Engine, EngineRequest, ScoredToken } from '../engine/engine.ts';
+import type { PromptServices } from '../prompts/prompt.ts';
+
+/** What trials are run with. */
+export interface TrialServices extends PromptServices {
+  engine: Pick<Engine, 'add'>;
+}
 
 export interface ScoredRun {
   /** Empty unless `promptLogprobs` asked for it. */
@@ -10,10 +15,10 @@ export interface ScoredRun {
 
 /** Runs a request to its end for its scores. */
 export async function runScored(
-  services: Pick<Services, 'engine'>,
+  { engine }: Pick<TrialServices, 'engine'>,
   request: EngineRequest,
 ): Promise<Result<ScoredRun, ApiError>> {
-  const added = await services.engine.add(request);
+  const added = await engine.add(request);
   if (!added.ok) return added;
   let prompt: readonly ScoredToken[] = [];
   const tokens: ScoredToken[] = [];

@@ -1,6 +1,6 @@
 import { statfs } from 'node:fs/promises';
 import type { ApiError } from '../../protocol/index.ts';
-import type { DiskState } from '../http/adapter-blobs.ts';
+import type { DiskState } from './ports.ts';
 import type { DiskIndex } from './disk-index.ts';
 
 /** Left free for logs and for whatever else writes to the disk, bytes. */

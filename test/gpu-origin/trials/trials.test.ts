@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ErrorBody, RowScore } from '../../../protocol/index.ts';
 import { MAX_EVALUATION_ROWS } from '../../../protocol/index.ts';
-import { sha256, startTestOrigin, type Origin } from './harness.ts';
+import { sha256, startTestOrigin, type Origin } from '../http/harness.ts';
 
 interface Verified {
   ok: boolean;

@@ -1,5 +1,5 @@
+/** Canonical adapter files on the origin's disk, as the HTTP room and the engine see them. */
 import type { ApiError, BlobRecord, Result } from '../../protocol/index.ts';
-import type { AdapterSource } from '../engine/ports.ts';
 
 export interface UploadState {
   digest: string;
@@ -20,8 +20,12 @@ export interface DiskState {
   readonly refusals: number;
 }
 
-/** What the HTTP layer needs of the place where canonical adapter files are kept. Digests are checked by the caller. */
-export interface AdapterBlobs extends AdapterSource {
+/** Digests are checked by the caller. */
+export interface AdapterFileStore {
+  /** Whether a file is held whole, is being received now, or neither. Cheap: asked for every request's chain. */
+  status(digest: string): Promise<'held' | 'receiving' | 'missing'>;
+  /** @returns the whole file, or null when it is not held. */
+  read(digest: string): Promise<Uint8Array<ArrayBuffer> | null>;
   /**
    * Says which parts will come. The same record again is fine and tells how far the upload is; another record for
    * the same digest starts it anew.
@@ -42,6 +46,4 @@ export interface AdapterBlobs extends AdapterSource {
     body: AsyncIterable<Uint8Array>,
   ): Promise<Result<'stored' | 'held' | 'receiving', ApiError>>;
   disk(): DiskState;
-  /** Removes the file and any upload of it. @returns whether there was one. */
-  remove(digest: string): Promise<boolean>;
 }

@@ -8,17 +8,16 @@ import {
   type Result,
   type RowScore,
 } from '../../protocol/index.ts';
-import { NOT_FINITE } from '../engine/admission.ts';
+import { NOT_FINITE } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
-import type { Services } from './origin-context.ts';
-import { encodeInTurn, promptOf } from './prompt.ts';
-import { runScored } from './run-scored.ts';
+import { encodeInTurn, promptOf } from '../prompts/prompt.ts';
+import { runScored, type TrialServices } from './run-scored.ts';
 
 /** Rows of one evaluation in the engine's queue at once: enough to keep it busy, and no more than a small client. */
 const CONCURRENT_ROWS = 4;
 
 interface EvaluateParams {
-  services: Services;
+  services: TrialServices;
   requestId: string;
   tenant: string;
   /** Root first. */

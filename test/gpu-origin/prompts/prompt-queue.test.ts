@@ -4,7 +4,7 @@ import {
   MAX_WAITING_BYTES,
   PromptQueue,
   SLICE_MS,
-} from '../../../gpu-origin/http/prompt-queue.ts';
+} from '../../../gpu-origin/prompts/prompt-queue.ts';
 import type { Steps } from '../../../gpu-origin/model/tokenizer.ts';
 
 /** Time passes by work alone: a step takes a millisecond. */

@@ -1,7 +1,7 @@
 import { originTrialsContract, type TriedOrigin } from '../../contracts/origin-trials.ts';
 import { startFakeOrigin } from '../../fakes/fake-origin.ts';
 import { TINY_BASE, tinyAdapter } from '../../fakes/tiny-adapters.ts';
-import { KEY, ORIGIN_ID, sha256, signedFetch, startTestOrigin } from './harness.ts';
+import { KEY, ORIGIN_ID, sha256, signedFetch, startTestOrigin } from '../http/harness.ts';
 
 const tried = (origin: { url: string; stop(): Promise<void> }, held: string): TriedOrigin => ({
   post: (path, body) => signedFetch(origin, path, { method: 'POST', body: JSON.stringify(body) }),

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { topDivergence } from '../../../gpu-origin/generation/divergence.ts';
+import { topDivergence } from '../../../gpu-origin/trials/verify-adapter.ts';
 
 const scored = (shares: readonly number[], firstId = 0) =>
   shares.map((share, i) => ({ id: firstId + i, logprob: Math.log(share) }));

@@ -1,19 +1,31 @@
 /** The prompt of a request as token ids, encoded in its tenant's turn. */
 import {
   type ApiError,
+  type BaseInfo,
   type ChatMessage,
   err,
   ok,
+  type ResponseInputItem,
+  type ResponseRequest,
   type Result,
   type TextCompletionRequest,
 } from '../../protocol/index.ts';
-import { noSuchBias } from '../engine/admission.ts';
+import { noSuchBias } from '../engine/engine.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
-import { ChatTemplateError } from '../model/chat-template.ts';
-import type { Steps } from '../model/tokenizer.ts';
-import type { Services } from './origin-context.ts';
-import { messagesOf } from './responses-messages.ts';
+import { type ChatTemplate, ChatTemplateError } from '../model/chat-template.ts';
+import type { Steps, Tokenizer } from '../model/tokenizer.ts';
+import type { PromptQueue } from './prompt-queue.ts';
 import { tokenText } from './token-text.ts';
+
+/** What prompts are encoded with. */
+export interface PromptServices {
+  base: BaseInfo;
+  tokenizer: Tokenizer;
+  /** null: the base has none; chat completions are refused. */
+  chatTemplate: ChatTemplate | null;
+  /** Where they are encoded. */
+  prompts: PromptQueue;
+}
 
 /** Whose turn it is when the prompt is encoded, and until when somebody wants it. */
 export interface PromptCaller {
@@ -33,7 +45,7 @@ const ECHO_STEP = 4_096;
 /** Errors: what is wrong with the prompt, and `queue_full` when too much waits to be encoded. */
 export async function promptOf(
   request: GenerationRequest,
-  services: Services,
+  services: PromptServices,
   caller: PromptCaller,
 ): Promise<Result<Prompt, ApiError>> {
   const { tokenizer } = services;
@@ -60,7 +72,7 @@ export async function promptOf(
  * @param param the field that is to blame when there are more tokens than the model's context.
  */
 export async function encodeInTurn(
-  services: Services,
+  services: PromptServices,
   { tenant, signal }: PromptCaller,
   { bytes, param, steps }: { bytes: number; param: string; steps: Steps<number[] | null> },
 ): Promise<Result<number[], ApiError>> {
@@ -82,12 +94,21 @@ const tooLong = (context: number, param: string, counted: number): ApiError => (
 const promptField = (request: GenerationRequest): string =>
   'messages' in request ? 'messages' : 'input' in request ? 'input' : 'prompt';
 
-const textOf = (content: ChatMessage['content']): string =>
+const textOf = (content: ChatMessage['content'] | ResponseInputItem['content']): string =>
   typeof content === 'string' ? content : content.map((part) => part.text).join('');
+
+/** What a Responses request means as a conversation: its instructions come first, as the developer's. */
+function messagesOf({ input, instructions }: ResponseRequest): ChatMessage[] {
+  const items = typeof input === 'string' ? [{ role: 'user' as const, content: input }] : input;
+  return [
+    ...(instructions == null ? [] : [{ role: 'developer' as const, content: instructions }]),
+    ...items.map(({ role, content }) => ({ role, content: textOf(content) })),
+  ];
+}
 
 async function chatPrompt(
   messages: readonly ChatMessage[],
-  { services, caller, param }: { services: Services; caller: PromptCaller; param: string },
+  { services, caller, param }: { services: PromptServices; caller: PromptCaller; param: string },
 ): Promise<Result<Prompt, ApiError>> {
   const { chatTemplate, base } = services;
   if (chatTemplate === null)
@@ -117,7 +138,7 @@ async function chatPrompt(
 /** A raw prompt is the caller's own template: control strings in it mean their tokens. */
 async function textPrompt(
   { prompt, echo }: TextCompletionRequest,
-  services: Services,
+  services: PromptServices,
   caller: PromptCaller,
 ): Promise<Result<Prompt, ApiError>> {
   const { tokenizer, base } = services;
@@ -147,7 +168,7 @@ async function textPrompt(
   return text.ok ? ok({ ids: prompt, echo: text.value }) : text;
 }
 
-function* textInSteps(ids: readonly number[], { tokenizer }: Services): Steps<string> {
+function* textInSteps(ids: readonly number[], { tokenizer }: PromptServices): Steps<string> {
   let text = '';
   for (const [at, id] of ids.entries()) {
     if (!tokenizer.isSpecial(id)) text += tokenText(tokenizer, id);

@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ApiError, BlobRecord, Digest, err, ok, sha256Hex, type Result } from '../../protocol/index.ts';
-import type { AdapterBlobs, UploadState } from '../http/adapter-blobs.ts';
+import type { AdapterFileStore, UploadState } from './ports.ts';
 import { assembleParts } from './assemble-parts.ts';
 import { DiskIndex } from './disk-index.ts';
 import { DiskRoom, freeBytesOf, type DiskRefusal } from './disk-room.ts';
@@ -32,7 +32,7 @@ export interface AdapterStoreOptions {
   onDiskRefusal?: (refusal: DiskRefusal) => void;
 }
 
-export interface AdapterStore extends AdapterBlobs {
+export interface AdapterStore extends AdapterFileStore {
   /** Adds a whole file, such as a packed folder. */
   put(digest: string, file: Uint8Array<ArrayBuffer>): Promise<Result<void, ApiError>>;
 }
@@ -209,14 +209,6 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         await dropUpload(digest);
         return err(await room.refused(error));
       }
-    },
-
-    async remove(digest) {
-      const had = index.delete(digest);
-      const uploading = uploads.has(digest);
-      if (uploading) await dropUpload(digest);
-      if (had) await rm(fileOf(digest), { force: true });
-      return had || uploading;
     },
 
     async put(digest, file) {

@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { parseCanonical, readAdapter, writeGgufAdapter, type AdapterFiles } from '../../../adapters/index.ts';
-import type { AdapterStore } from '../../../gpu-origin/adapter-store/adapter-store.ts';
+import type { AdapterStore } from '../../../gpu-origin/adapter-files/adapter-store.ts';
 import {
   FolderError,
   packFolders,
   type FolderToPack,
-} from '../../../gpu-origin/adapter-store/pack-folders.ts';
+} from '../../../gpu-origin/adapter-files/pack-folders.ts';
 import { chainId } from '../../../protocol/index.ts';
 import { BASE_ID, kohyaFiles, mlxFiles, peftFiles } from '../../adapters/make-adapter.ts';
 
