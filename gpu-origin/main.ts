@@ -2,17 +2,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConfigError, HELP, readConfig, type Config } from './config.ts';
 import { createApp } from './http/app.ts';
-import { drain } from './http/drain.ts';
-import { Lifecycle } from './http/lifecycle.ts';
+import { drain } from './http/shutdown.ts';
+import { Serving } from './http/shutdown.ts';
 import { createMetrics } from './http/metrics.ts';
 import type { OriginContext } from './http/origin-context.ts';
 import { listen } from './http/serve.ts';
-import { standaloneMode } from './http/standalone-models.ts';
+import { standaloneMode } from './http/models.ts';
 import { UsageMemory } from './http/usage-memory.ts';
 import { loadServices } from './load-services.ts';
 import { progressReporter } from './progress-reporter.ts';
-import { both, createLogLine, createRequestLog } from './request-log.ts';
-import { createSignatureLog } from './signature-log.ts';
+import { both, createLogLine, createRequestLog, createSignatureLog } from './log.ts';
 import { newStartId, type ChainEntry } from '../protocol/index.ts';
 
 const note = (message: string): boolean => process.stderr.write(`${message}\n`);
@@ -22,7 +21,7 @@ const tell = (event: string, fields: object): boolean =>
 
 async function run(config: Config): Promise<void> {
   const startedAt = Date.now();
-  const lifecycle = new Lifecycle();
+  const serving = new Serving();
   const metrics = createMetrics();
   const chains = new Map<string, readonly ChainEntry[]>();
   const log = createLogLine(note);
@@ -35,7 +34,7 @@ async function run(config: Config): Promise<void> {
       config.mode.kind === 'dev'
         ? standaloneMode(chains)
         : { ...config.mode, startedAt, startId: newStartId() },
-    lifecycle,
+    serving,
     metrics,
     services: null,
     usage: new UsageMemory(Date.now),
@@ -56,8 +55,8 @@ async function run(config: Config): Promise<void> {
     if (stopping || context.services === null) process.exit(stopping ? 1 : 0);
     stopping = true;
     const began = Date.now();
-    log('info', 'draining', { in_flight: lifecycle.inFlight });
-    drain({ lifecycle, server, graceMs: config.graceMs, abortAll: () => services.engine.close(), sleep })
+    log('info', 'draining', { in_flight: serving.inFlight });
+    drain({ serving, server, graceMs: config.graceMs, abortAll: () => services.engine.close(), sleep })
       .then(() => services.close())
       .catch((error: unknown) => onFault('shutdown', error))
       .finally(() => {
@@ -88,7 +87,7 @@ async function run(config: Config): Promise<void> {
   for (const [name, chain] of services.chains) chains.set(name, chain);
   context.services = services;
   metrics.watch(services.engine, services.files.disk);
-  lifecycle.ready();
+  serving.ready();
   note(`serving ${services.base.id} (${services.base.weights}) on ${url}`);
   tell('ready', { url, base: services.base.id });
 }

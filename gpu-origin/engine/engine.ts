@@ -1,37 +1,22 @@
 import { chainId, err, ok, type ApiError, type ResidentList, type Result } from '../../protocol/index.ts';
 import type { TokenBytes } from '../generation/detokenizer.ts';
-import { AdapterCache } from './adapter-cache.ts';
-import { batchOf, NO_ROWS } from './adapter-memory.ts';
+import { AdapterCache } from './adapters/adapter-cache.ts';
+import { batchOf, NO_ROWS } from './adapters/adapter-memory.ts';
+import { leaseAdapters } from './adapters/lease-adapters.ts';
 import { Alarm } from './alarm.ts';
-import {
-  checkRequest,
-  deadlineExceeded,
-  MODEL_FAILED,
-  neverFits,
-  queueFull,
-  rowFault,
-  shuttingDown,
-} from './admission.ts';
-import type {
-  EngineContract,
-  EngineHandle,
-  EngineObserver,
-  EngineRequest,
-  EngineStats,
-} from './engine-types.ts';
-import { guardObserver } from './guard-observer.ts';
+import { checkRequest, deadlineExceeded, neverFits, queueFull, shuttingDown } from './admission.ts';
+import type { EngineHandle, EngineRequest, EngineStats } from './engine-types.ts';
 import { KvSlots } from './kv-slots.ts';
-import { leaseAdapters } from './lease-adapters.ts';
-import { Lifecycle } from './lifecycle.ts';
-import { handleOf, newSequence } from './new-sequence.ts';
+import { guardObserver, type EngineObserver } from './observer.ts';
 import type { AdapterSource, Clock, ModelRunner } from './ports.ts';
-import { Scheduler, type Fits, type PrefillStep, type Step, type Swap } from './scheduler.ts';
-import { scorePrompt, wantedPositions } from './score-prompt.ts';
-import type { Sequence } from './sequence.ts';
-import { engineStats } from './stats.ts';
+import { StepRunner } from './run-step.ts';
+import { Scheduler, type Fits, type Step, type Swap } from './scheduler.ts';
+import { SequenceEndings } from './sequence-endings.ts';
+import { handleOf, newSequence, type Sequence } from './sequence.ts';
 
 export { NOT_FINITE, noSuchBias } from './admission.ts';
 export type * from './engine-types.ts';
+export type { EngineObserver, Outcome } from './observer.ts';
 
 export interface EngineOptions {
   readonly runner: ModelRunner;
@@ -54,7 +39,7 @@ export interface EngineOptions {
  * Continuous batching: rows join and leave between steps, each with an adapter chain of its own or none.
  * A step is never interrupted and nothing but adapter loads overlaps with it.
  */
-export class Engine implements EngineContract {
+export class Engine {
   readonly #runner: ModelRunner;
   readonly #options: EngineOptions;
   readonly #observer: EngineObserver;
@@ -63,7 +48,8 @@ export class Engine implements EngineContract {
   readonly #adapters: AdapterCache;
   readonly #scheduler: Scheduler;
   readonly #slots: KvSlots<Sequence>;
-  readonly #lifecycle: Lifecycle;
+  readonly #endings: SequenceEndings;
+  readonly #steps: StepRunner;
   readonly #alarm: Alarm;
   #closed = false;
   readonly #loop: Promise<void>;
@@ -91,21 +77,30 @@ export class Engine implements EngineContract {
       observer: this.#observer,
       wake: this.#alarm.ring,
     });
-    this.#lifecycle = new Lifecycle({
+    this.#endings = new SequenceEndings({
       scheduler: this.#scheduler,
       slots: this.#slots,
       clock,
       observer: this.#observer,
       wake: this.#alarm.ring,
     });
+    this.#steps = new StepRunner({ runner, clock, slots: this.#slots, endings: this.#endings });
     this.#loop = this.#run();
   }
 
+  /**
+   * Queues a request, or refuses it before anything is queued: `invalid_request`, `context_length_exceeded`,
+   * `queue_full`, `adapter_missing`, `adapter_loading`, `adapter_unavailable`, `origin_unavailable` (closed).
+   */
   async add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>> {
     const added = await this.addChoices(request, [request.sampling.seed]);
     return added.ok ? ok(added.value[0]!) : added;
   }
 
+  /**
+   * Queues several answers to one request, one for each seed, or none of them: each takes a slot of its own and runs
+   * the prompt itself. Refuses as `add` does; `queue_full` without a time to come back when they never fit.
+   */
   async addChoices(
     request: EngineRequest,
     seeds: readonly (number | null)[],
@@ -128,7 +123,7 @@ export class Engine implements EngineContract {
         wake: this.#alarm.ring,
       }),
     );
-    for (const sequence of sequences) this.#lifecycle.add(sequence);
+    for (const sequence of sequences) this.#endings.add(sequence);
     this.#alarm.ring();
     return ok(sequences.map(handleOf));
   }
@@ -148,29 +143,47 @@ export class Engine implements EngineContract {
   }
 
   stats(): EngineStats {
-    return engineStats(this.#lifecycle.live, this.#slots, this.#scheduler, this.#runner);
+    const { slots, parking, base } = this.#runner;
+    let loading = 0;
+    let kvTokens = 0;
+    for (const sequence of this.#endings.live) {
+      if (sequence.state === 'loading') loading += 1;
+      kvTokens += sequence.length;
+    }
+    return {
+      slots,
+      running: this.#slots.running,
+      waiting: this.#scheduler.queued - loading,
+      loading,
+      parked: this.#slots.parked,
+      kvTokens,
+      kvCapacity: (slots + parking) * base.context,
+    };
   }
 
   residents(): ResidentList {
     return this.#adapters.residents();
   }
 
+  /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
   check(digests: readonly string[]): Promise<ApiError | null> {
     return this.#adapters.check(digests);
   }
 
+  /**
+   * Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until `keepPinned`;
+   * pinned ones have half of the memory for adapters, and beyond that it is `adapter_unavailable`.
+   */
   prefetch(digest: string, options: { pinned?: boolean } = {}): Promise<Result<void, ApiError>> {
     return this.#adapters.prefetch(digest, options.pinned ?? false);
   }
 
+  /** Unpins all others. @returns how many were pinned. */
   keepPinned(digests: ReadonlySet<string>): number {
     return this.#adapters.keepPinned(digests);
   }
 
-  unload(digest: string): boolean {
-    return this.#adapters.unload(digest);
-  }
-
+  /** Aborts every request and ends the loop. The runner stays open. */
   async close(): Promise<void> {
     this.#closed = true;
     this.#alarm.ring();
@@ -182,10 +195,13 @@ export class Engine implements EngineContract {
       this.#settle();
       const step = this.#scheduler.next(this.#slots, this.#fits);
       if (step === null) await this.#sleep();
-      else if (isSwap(step)) this.#lifecycle[step.kind](step.sequence);
-      else await this.#execute(step);
+      else if (isSwap(step)) this.#endings[step.kind](step.sequence);
+      else {
+        const report = await this.#steps.run(step);
+        this.#observer.onStep?.({ ...report, ...this.stats() });
+      }
     }
-    for (const sequence of this.#lifecycle.live) this.#lifecycle.abort(sequence);
+    for (const sequence of this.#endings.live) this.#endings.abort(sequence);
     this.#adapters.setBatch(NO_ROWS);
     this.#adapters.settle();
   }
@@ -197,13 +213,13 @@ export class Engine implements EngineContract {
     this.#adapters.setBatch(batchOf(this.#slots.batch));
     leaseAdapters({ queue: this.#scheduler.queue(), adapters: this.#adapters, slots: this.#runner.slots });
     this.#adapters.settle();
-    for (const sequence of this.#lifecycle.live) {
+    for (const sequence of this.#endings.live) {
       const outcome = sequence.state === 'loading' ? sequence.lease?.outcome : undefined;
-      if (sequence.abortWanted) this.#lifecycle.abort(sequence);
-      else if (now >= sequence.deadline) this.#lifecycle.fail(sequence, deadlineExceeded());
-      else if (sequence.needsNoStep) this.#lifecycle.finish(sequence, 'length');
+      if (sequence.abortWanted) this.#endings.abort(sequence);
+      else if (now >= sequence.deadline) this.#endings.fail(sequence, deadlineExceeded());
+      else if (sequence.needsNoStep) this.#endings.finish(sequence, 'length');
       else if (outcome?.ok === true) sequence.become('ready');
-      else if (outcome?.ok === false) this.#lifecycle.fail(sequence, outcome.error);
+      else if (outcome?.ok === false) this.#endings.fail(sequence, outcome.error);
     }
   }
 
@@ -212,88 +228,16 @@ export class Engine implements EngineContract {
     return this.#adapters.fits(batchOf([...rows, sequence]));
   };
 
-  async #execute(step: Step): Promise<void> {
-    const startedAt = this.#clock.now();
-    const rows = step.kind === 'decode' ? [...step.rows] : [step.sequence];
-    try {
-      if (step.kind === 'decode') this.#decoded(rows, await this.#decode(rows));
-      else await this.#prefilled(step, await this.#prefill(step));
-    } catch (error) {
-      this.#lifecycle.fault('step', error, rows);
-      // From the last slot down, so that none of them is moved first.
-      for (const row of rows.reverse()) if (!row.ended) this.#lifecycle.fail(row, rowFault(MODEL_FAILED));
-    }
-    this.#observer.onStep?.({
-      kind: step.kind,
-      batch: rows.length,
-      tokens: step.kind === 'decode' ? rows.length : step.to - step.from,
-      ms: this.#clock.now() - startedAt,
-      ...this.stats(),
-    });
-  }
-
-  #decode(rows: readonly Sequence[]): Promise<Float32Array> {
-    return this.#runner.decode({
-      tokens: rows.map((row) => row.answer.ids.at(-1)!),
-      lengths: rows.map((row) => row.length),
-    });
-  }
-
-  #decoded(rows: readonly Sequence[], logits: Float32Array): void {
-    const { vocabSize } = this.#runner;
-    // All of them first: a row that ends makes another one move, with all that its KV holds by now.
-    for (const row of rows) row.length += 1;
-    for (const [slot, row] of rows.entries())
-      this.#lifecycle.advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
-  }
-
-  #prefill({ sequence, from, to }: PrefillStep): Promise<Float32Array> {
-    if (sequence.state === 'ready') {
-      sequence.become('prefill');
-      sequence.startedAt = this.#clock.now();
-      this.#slots.enter(sequence, sequence.delta);
-    }
-    return this.#runner.prefill({
-      slot: this.#slots.prefilling!.slot,
-      tokens: sequence.prompt.slice(from, to),
-      past: from,
-      positions: wantedPositions(sequence, from, to),
-    });
-  }
-
-  async #prefilled({ sequence, from, to }: PrefillStep, logits: Float32Array): Promise<void> {
-    const { vocabSize } = this.#runner;
-    sequence.length = to;
-    if (!(await scorePrompt({ sequence, from, to, logits, vocabSize, clock: this.#clock }))) {
-      this.#lifecycle.advance(sequence, null);
-      return;
-    }
-    if (to < sequence.prompt.length) return;
-    if (sequence.promptScores !== null)
-      sequence.events.push({ kind: 'prompt', tokens: sequence.promptScores });
-    if (sequence.maxTokens === 0) {
-      this.#lifecycle.finish(sequence, 'length');
-      return;
-    }
-    const lastRow = wantedPositions(sequence, from, to).length - 1;
-    const part = sequence.answer.next(logits, lastRow * vocabSize, vocabSize);
-    if (part !== null && part.finish === null) {
-      this.#slots.join();
-      sequence.become('decode');
-    }
-    this.#lifecycle.advance(sequence, part);
-  }
-
   /** Until something happens: a request, an abort, a loaded adapter, a deadline. */
   async #sleep(): Promise<void> {
     if (this.#closed) return;
-    await this.#alarm.wait(Math.min(...[...this.#lifecycle.live].map((sequence) => sequence.deadline)));
+    await this.#alarm.wait(Math.min(...[...this.#endings.live].map((sequence) => sequence.deadline)));
   }
 
   /** Why `tenant` may not queue `rows` more sequences now. */
   #full(tenant: string, rows: number): ApiError | null {
     if (this.#closed) return shuttingDown();
-    const alone = [...this.#lifecycle.live].every((sequence) => sequence.tenant === tenant);
+    const alone = [...this.#endings.live].every((sequence) => sequence.tenant === tenant);
     const refusal = this.#scheduler.refuse({ tenant, rows, alone });
     if (refusal === null) return null;
     return refusal === 'never' ? neverFits(rows) : queueFull(this.#scheduler.queued, refusal);

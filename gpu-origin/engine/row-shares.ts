@@ -27,7 +27,6 @@ const SHORTER_SHARE = 1 / 2;
  */
 export const TURN_TOKENS = 256;
 
-/** Rows by tenant, and what an even share is among all that have rows or want them. */
 /** Has it been in the batch for long enough to be moved? */
 export const mayMakeRoom = ({ length, ran }: RunningRow): boolean =>
   ran >= Math.min(MAX_MIN_RUN_TOKENS, Math.ceil(length * MIN_RUN_SHARE));
@@ -52,6 +51,7 @@ export const goesBefore = (
   leftOf(waiting) <= leftOf(reading) * SHORTER_SHARE &&
   counterOf(waiting.tenant) <= counterOf(reading.tenant);
 
+/** Rows by tenant, and what an even share is among all that have rows or want them. */
 export class RowShares<Row extends RunningRow> {
   readonly #rows: readonly Row[];
   readonly #counts = new Map<string, number>();

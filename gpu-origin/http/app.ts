@@ -1,6 +1,7 @@
 import { type Context, Hono } from 'hono';
 import {
   type ApiError,
+  AskId,
   errorResponse,
   LOAD_HEADER,
   MAX_BODY_BYTES,
@@ -25,7 +26,6 @@ import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { keepPins, pinAdapters } from './pins.ts';
 import { readBody } from './read-body.ts';
 import { requestIdOf } from './request-id.ts';
-import { tellUsage } from './usage.ts';
 
 /** What the worker wraps around a client's body: a chain of eight digests, ids and names. */
 const ENVELOPE_BYTES = 8_192;
@@ -38,22 +38,35 @@ const LOADING: ApiError = {
   retryAfterMs: 2_000,
 };
 
-function loadOf({ engine }: Services, { state }: OriginContext['lifecycle']): string {
+function loadOf({ engine }: Services, { state }: OriginContext['serving']): string {
   const { running, waiting, loading, parked, slots } = engine.stats();
   return writeLoad({ rows: running + waiting + loading + parked, slots, draining: state === 'draining' });
+}
+
+/** `GET /usage/<ask id>` -> `RequestUsage`; waits a moment for the end of a request that runs. */
+async function tellUsage(c: Context<OriginEnv>, { usage }: OriginContext): Promise<Response> {
+  const askId = AskId.safeParse(c.req.param('ask'));
+  const { kid } = c.var;
+  if (kid === null || !askId.success)
+    return errorResponse({
+      code: 'invalid_request',
+      message: 'An id is a UUID, and only an edge asks.',
+      param: 'ask',
+    });
+  return Response.json(await usage.find(askId.data, kid));
 }
 
 type Handler = (c: Context<OriginEnv>, services: Services) => Response | Promise<Response>;
 
 /** The origin's HTTP interface; docs/architecture.md has the table of its routes. */
 export function createApp(context: OriginContext): Hono<OriginEnv> {
-  const { lifecycle, metrics, mode } = context;
+  const { serving, metrics, mode } = context;
   const nonces = new NonceStore(context.now, context.maxNonces);
   const app = new Hono<OriginEnv>();
 
   app.use('*', async (c, next) => {
     c.set('requestId', requestIdOf(c.req.header('x-request-id')));
-    const leave = lifecycle.enter();
+    const leave = serving.enter();
     try {
       await next();
     } finally {
@@ -76,8 +89,8 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
     // An origin whose disk is full goes on serving what it holds.
     const disk = context.services?.files.disk().refusing === true ? { disk: 'full' } : {};
     return Response.json(
-      { status: lifecycle.state, ...disk },
-      { status: lifecycle.state === 'ready' ? 200 : 503 },
+      { status: serving.state, ...disk },
+      { status: serving.state === 'ready' ? 200 : 503 },
     );
   });
 
@@ -99,7 +112,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
       }
     }
     await next();
-    if (context.services !== null) c.res.headers.set(LOAD_HEADER, loadOf(context.services, lifecycle));
+    if (context.services !== null) c.res.headers.set(LOAD_HEADER, loadOf(context.services, serving));
   });
 
   app.use('*', async (c, next) => {
@@ -126,7 +139,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   const route = (method: string, path: string, handler: Handler): void => {
     app.on(method, path, async (c) => {
       const { services } = context;
-      if (services === null || lifecycle.refuses) return errorResponse(LOADING);
+      if (services === null || serving.refuses) return errorResponse(LOADING);
       return handler(c, services);
     });
   };

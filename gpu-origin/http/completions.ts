@@ -237,7 +237,7 @@ async function stream(params: Answering & { context: OriginContext }): Promise<R
     },
     headers: { ...timing.headers(), ...(notesUsage ? { [USAGE_HEADER]: begun } : {}) },
     onGone: abort,
-    onEnd: context.lifecycle.enter(),
+    onEnd: context.serving.enter(),
     async produce(writer) {
       const send = (values: unknown[]) => values.forEach((value) => writer.send(value, format.named));
       send(format.opening());

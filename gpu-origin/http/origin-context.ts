@@ -8,7 +8,7 @@ import type {
 } from '../../protocol/index.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { AdapterFileStore } from '../adapter-files/ports.ts';
-import type { Lifecycle } from './lifecycle.ts';
+import type { Serving } from './shutdown.ts';
 import type { Metrics } from './metrics.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
 import type { UsageMemory } from './usage-memory.ts';
@@ -39,7 +39,7 @@ export type Mode =
 
 export interface OriginContext {
   mode: Mode;
-  lifecycle: Lifecycle;
+  serving: Serving;
   metrics: Metrics;
   /** null while loading. */
   services: Services | null;

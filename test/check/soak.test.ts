@@ -129,7 +129,6 @@ describe(`${SECONDS} s of joins, aborts, adapter loads and evictions on the real
           await new Promise((resolve) => setImmediate(resolve));
         const canary = random() < 0.5 ? canaries[Math.floor(random() * canaries.length)]! : null;
         const abortAfter = random() < 0.25 ? Math.floor(random() * 60) : Infinity;
-        if (random() < 0.05) rig.engine.unload(rig.random[Math.floor(random() * rig.random.length)]!);
         if (random() < 0.05) void rig.engine.prefetch(rig.random[Math.floor(random() * rig.random.length)]!);
         const events = await generate(rig.engine, canary?.request ?? noise(random), abortAfter);
         const end = events.at(-1)!;

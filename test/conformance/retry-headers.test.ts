@@ -84,9 +84,9 @@ describe('every 429 and 503 says whether to come back, and when', () => {
 
   it('when the origin is going away', () =>
     withStack({}, async (stack) => {
-      stack.origin.lifecycle.drain();
+      stack.origin.serving.drain();
       expect((await ask(stack)).last).toBeNull();
-      stack.origin.lifecycle.refuse();
+      stack.origin.serving.refuse();
       expect(await ask(stack)).toEqual(later(503, 'origin_unavailable'));
     }));
 

@@ -7,7 +7,7 @@ import type { Clock } from '../../gpu-origin/engine/ports.ts';
 import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
 import { Engine } from '../../gpu-origin/engine/engine.ts';
 import { createApp } from '../../gpu-origin/http/app.ts';
-import { Lifecycle } from '../../gpu-origin/http/lifecycle.ts';
+import { Serving } from '../../gpu-origin/http/shutdown.ts';
 import { createMetrics } from '../../gpu-origin/http/metrics.ts';
 import { UsageMemory } from '../../gpu-origin/http/usage-memory.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
@@ -85,14 +85,14 @@ export async function createStreamRig(): Promise<StreamRig> {
     maxQueue: 256,
     adapterBudgetBytes: 1_000,
   });
-  const lifecycle = new Lifecycle();
-  lifecycle.ready();
+  const serving = new Serving();
+  serving.ready();
   const edge = await createAppHarness();
   const tellTime = () => void (edge.clock.time = Date.now());
   tellTime();
   const origin = createApp({
     mode: { kind: 'signed', originId: 'o1', keys: [KEY], startedAt: Date.now() - 1_000 },
-    lifecycle,
+    serving,
     metrics: createMetrics(),
     services: {
       engine,

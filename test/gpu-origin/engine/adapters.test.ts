@@ -179,22 +179,6 @@ describe('adapters', () => {
     expect((await collect(waiting)).final.kind).toBe('end');
   });
 
-  it('are freed on demand, after the last request', async () => {
-    const { engine, adapter, runner } = rig();
-    const a = await adapter('a');
-    const running = await start(engine, { chain: [a], sampling: sampling(50) });
-    await until(() => engine.stats().running === 1);
-    expect(engine.unload(a.digest)).toBe(false);
-    expect((await collect(running)).ids).toHaveLength(50);
-    await until(() => runner.loaded.length === 0);
-    expect(engine.residents().adapters).toEqual([]);
-    await generate(engine, { chain: [a] });
-    expect(engine.unload(a.digest)).toBe(true);
-    await until(() => runner.loaded.length === 0);
-    expect(engine.unload(a.digest)).toBe(true);
-    expect(runner.misuses).toEqual([]);
-  });
-
   it('prefetch says what went wrong', async () => {
     const { engine } = rig();
     expect(await engine.prefetch('d'.repeat(64))).toMatchObject({

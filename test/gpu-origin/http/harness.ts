@@ -7,12 +7,12 @@ import { Engine } from '../../../gpu-origin/engine/engine.ts';
 import type { Clock } from '../../../gpu-origin/engine/ports.ts';
 import { createApp } from '../../../gpu-origin/http/app.ts';
 import type { ConnectionLimits, Connections } from '../../../gpu-origin/http/connections.ts';
-import { Lifecycle } from '../../../gpu-origin/http/lifecycle.ts';
+import { Serving } from '../../../gpu-origin/http/shutdown.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
 import { PromptQueue } from '../../../gpu-origin/prompts/prompt-queue.ts';
 import { listen } from '../../../gpu-origin/http/serve.ts';
-import { standaloneMode } from '../../../gpu-origin/http/standalone-models.ts';
+import { standaloneMode } from '../../../gpu-origin/http/models.ts';
 import { UsageMemory } from '../../../gpu-origin/http/usage-memory.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
@@ -39,7 +39,7 @@ export interface Origin {
   engine: Engine;
   store: AdapterStore;
   tokenizer: Tokenizer;
-  lifecycle: Lifecycle;
+  serving: Serving;
   context: OriginContext;
   faults: unknown[];
   connections: Connections;
@@ -92,8 +92,8 @@ export async function startTestOrigin(
     adapterBudgetBytes: 100_000,
   });
   metrics.watch(engine, store.disk);
-  const lifecycle = new Lifecycle();
-  lifecycle.ready();
+  const serving = new Serving();
+  serving.ready();
   const chains = new Map<string, readonly ChainEntry[]>([['alice/notes', [{ digest: adapter, scale: 1 }]]]);
   const context: OriginContext = {
     mode: options.signed
@@ -105,7 +105,7 @@ export async function startTestOrigin(
           startId: newStartId(),
         }
       : standaloneMode(chains),
-    lifecycle,
+    serving,
     metrics,
     services: {
       engine,
@@ -134,7 +134,7 @@ export async function startTestOrigin(
     engine,
     store,
     tokenizer,
-    lifecycle,
+    serving,
     context,
     faults,
     connections,

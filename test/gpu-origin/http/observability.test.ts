@@ -25,7 +25,7 @@ describe('x-graft-load', () => {
     expect(loadOf(await signedFetch(origin, '/base'))).toEqual({ rows: 0, slots: 4, draining: false });
     const running = await Promise.all([ask({ stream: true }), ask({ stream: true })]);
     expect(loadOf(await signedFetch(origin, '/base'))?.rows).toBe(2);
-    origin.lifecycle.drain();
+    origin.serving.drain();
     expect(loadOf(await signedFetch(origin, '/base'))).toEqual({ rows: 2, slots: 4, draining: true });
     release();
     for (const response of running) await response.text();

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { both, createLogLine, createRequestLog } from '../../gpu-origin/request-log.ts';
+import { both, createLogLine, createRequestLog } from '../../gpu-origin/log.ts';
 
 function logOf(share: number) {
   const lines: string[] = [];

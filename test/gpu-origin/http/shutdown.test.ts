@@ -3,15 +3,15 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { Hono } from 'hono';
 import { describe, expect, it } from 'vitest';
-import { drain } from '../../../gpu-origin/http/drain.ts';
-import { Lifecycle } from '../../../gpu-origin/http/lifecycle.ts';
+import { drain } from '../../../gpu-origin/http/shutdown.ts';
+import { Serving } from '../../../gpu-origin/http/shutdown.ts';
 import type { OriginEnv } from '../../../gpu-origin/http/origin-context.ts';
 import { ListenError, listen } from '../../../gpu-origin/http/serve.ts';
 import { events, startTestOrigin } from './harness.ts';
 
 describe('the origin’s life', () => {
   it('is not ready while it loads, and says 503 with a time to come back', async () => {
-    const origin = await startTestOrigin({ context: { lifecycle: new Lifecycle(), services: null } });
+    const origin = await startTestOrigin({ context: { serving: new Serving(), services: null } });
     try {
       expect((await fetch(`${origin.url}/healthz`)).status).toBe(200);
       const ready = await fetch(`${origin.url}/readyz`);
@@ -62,7 +62,7 @@ describe('the origin’s life', () => {
     const grace = new Promise<void>((resolve) => (over = resolve));
     const sleeps: number[] = [];
     const drained = drain({
-      lifecycle: origin.lifecycle,
+      serving: origin.serving,
       server,
       graceMs: 5_000,
       abortAll: () => origin.engine.close(),

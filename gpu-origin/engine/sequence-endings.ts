@@ -1,14 +1,14 @@
 import type { ApiError, FinishReason } from '../../protocol/index.ts';
 import { MODEL_FAILED, NOT_FINITE, rowFault } from './admission.ts';
 import type { AnswerPart } from './answer.ts';
-import type { EngineObserver, Outcome } from './engine-types.ts';
 import type { KvSlots } from './kv-slots.ts';
+import type { EngineObserver, Outcome } from './observer.ts';
 import type { Clock } from './ports.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
 
 /** How sequences go on and end: the one place that gives their slot, their adapters and their place in the queue back. */
-export class Lifecycle {
+export class SequenceEndings {
   /** Everything that has not ended. */
   readonly live = new Set<Sequence>();
   readonly #scheduler: Scheduler;

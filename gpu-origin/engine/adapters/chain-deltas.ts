@@ -1,4 +1,4 @@
-import type { ChainMember, ModelRunner, RowDelta } from './ports.ts';
+import type { ChainMember, ModelRunner, RowDelta } from '../ports.ts';
 
 /** Composed deltas that are kept although no row uses them: they are made again in milliseconds. */
 const MAX_IDLE = 64;

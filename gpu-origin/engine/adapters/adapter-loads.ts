@@ -1,8 +1,13 @@
-import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
-import type { Entry } from './adapter-entry.ts';
-import { adapterLoading, formatErrorOf, missingAdapters, unavailableAdapter } from './adapter-errors.ts';
-import type { EngineObserver } from './engine-types.ts';
-import type { AdapterSource, ModelRunner, ResidentAdapter } from './ports.ts';
+import { err, ok, type ApiError, type Result } from '../../../protocol/index.ts';
+import {
+  type Entry,
+  adapterLoading,
+  formatErrorOf,
+  missingAdapters,
+  unavailableAdapter,
+} from './adapter-entry.ts';
+import type { EngineObserver } from '../observer.ts';
+import type { AdapterSource, ModelRunner, ResidentAdapter } from '../ports.ts';
 
 /** Files in memory at once beside their transformed form, and cores taken from the steps. */
 const MAX_CONCURRENT_LOADS = 2;

@@ -1,5 +1,5 @@
 import type { AdapterCache } from './adapter-cache.ts';
-import type { Sequence } from './sequence.ts';
+import type { Sequence } from '../sequence.ts';
 
 /** Adapters are held for this many times the slots beyond what runs: enough that a freed slot finds a ready request. */
 const LOOK_AHEAD = 2;

@@ -1,4 +1,4 @@
-import { isSampled } from '../protocol/index.ts';
+import { isSampled, type SignatureProblem } from '../protocol/index.ts';
 import type { EngineObserver } from './engine/engine.ts';
 
 export type LogFields = Record<string, string | number | boolean | null | undefined | readonly string[]>;
@@ -69,3 +69,29 @@ export const both = (metrics: EngineObserver, log: ReturnType<typeof createReque
     log.onAdapterLoad(load);
   },
 });
+
+/** At most one line of each kind in this time: strangers may send refused requests without end. */
+const REFUSALS_EVERY_MS = 10_000;
+
+/**
+ * Logs why signatures are refused. Its sender is not told all of it; who reads this log may be.
+ * @param now ms of any clock that does not go back.
+ */
+export function createSignatureLog(log: LogLine, now: () => number): (problem: SignatureProblem) => void {
+  const kinds = new Map<string, { at: number; unlogged: number }>();
+  return (problem) => {
+    const { kind } = problem;
+    const last = kinds.get(kind);
+    if (last !== undefined && now() - last.at < REFUSALS_EVERY_MS) {
+      last.unlogged += 1;
+      return;
+    }
+    kinds.set(kind, { at: now(), unlogged: 0 });
+    log('error', 'signature_refused', {
+      reason: kind,
+      kid: 'kid' in problem ? problem.kid : undefined,
+      skew_ms: 'skewMs' in problem ? problem.skewMs : undefined,
+      more: last === undefined || last.unlogged === 0 ? undefined : last.unlogged,
+    });
+  };
+}

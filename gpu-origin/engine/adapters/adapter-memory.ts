@@ -1,7 +1,7 @@
-import type { ChainEntry } from '../../protocol/index.ts';
+import type { ChainEntry } from '../../../protocol/index.ts';
 import { bytesOf, isHeld, type Entry, type Lease } from './adapter-entry.ts';
 import type { ChainDeltas } from './chain-deltas.ts';
-import type { BatchRows, ModelRunner, RowDelta } from './ports.ts';
+import type { BatchRows, ModelRunner, RowDelta } from '../ports.ts';
 
 /** Buffers of the batch are kept while at least this share of them is needed; below it they go before any adapter. */
 const KEEP_BATCH_SHARE = 0.5;

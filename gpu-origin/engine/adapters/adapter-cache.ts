@@ -5,7 +5,7 @@ import {
   type ChainEntry,
   type ResidentList,
   type Result,
-} from '../../protocol/index.ts';
+} from '../../../protocol/index.ts';
 import {
   bytesOf,
   isHeld,
@@ -14,13 +14,16 @@ import {
   residentOf,
   type AdapterLease,
   type Entry,
+  ADAPTER_RETRY_MS,
+  pinnedTooMuch,
+  rankSumExceeded,
+  unavailableAdapter,
 } from './adapter-entry.ts';
-import { ADAPTER_RETRY_MS, pinnedTooMuch, rankSumExceeded, unavailableAdapter } from './adapter-errors.ts';
 import { AdapterLoads } from './adapter-loads.ts';
 import { AdapterMemory } from './adapter-memory.ts';
 import { ChainDeltas } from './chain-deltas.ts';
-import type { EngineObserver } from './engine-types.ts';
-import type { AdapterSource, BatchRows, Clock, ModelRunner, ResidentAdapter, RowDelta } from './ports.ts';
+import type { EngineObserver } from '../observer.ts';
+import type { AdapterSource, BatchRows, Clock, ModelRunner, ResidentAdapter, RowDelta } from '../ports.ts';
 
 /** Failures that are remembered: for `residents()` and for not loading a bad file at each request. */
 const MAX_FAILED = 256;
@@ -106,7 +109,7 @@ export class AdapterCache {
   }
 
   /**
-   * Loads without a request. A pinned one stays until `keepPinned` or `unload`; one that would take more than pinned
+   * Loads without a request. A pinned one stays until `keepPinned`; one that would take more than pinned
    * ones may have together is loaded all the same, and not pinned.
    * @returns when it is ready or has failed, or `adapter_unavailable` when it could not be pinned.
    */
@@ -131,24 +134,12 @@ export class AdapterCache {
     return others.length;
   }
 
-  /** @returns false when requests hold it: it is then freed when the last of them ends. */
-  unload(digest: string): boolean {
-    const entry = this.#entries.get(digest);
-    if (entry === undefined) return true;
-    this.#memory.changeHold(entry, () => (entry.pinned = false));
-    entry.unwanted = true;
-    this.#wake();
-    return entry.references === 0;
-  }
-
   /** Between steps: gives leases their outcome and memory back to the budget. */
   settle(): void {
     for (const lease of this.#pending) {
       lease.outcome = this.#outcomeOf(lease);
       if (lease.outcome !== null) this.#pending.delete(lease);
     }
-    for (const entry of this.#entries.values())
-      if (entry.unwanted && entry.references === 0 && entry.status.kind !== 'loading') this.#evict(entry);
     while (this.#memory.isOver(this.#loads.underWay)) {
       if (this.#memory.trimBatch(false) || this.#deltas.evictOne()) continue;
       const victim = [...this.#entries.values()].find(
@@ -197,13 +188,11 @@ export class AdapterCache {
         status: { kind: 'loading' },
         references: 0,
         pinned: false,
-        unwanted: false,
         waiters: [],
       };
       entry.status = { kind: 'loading' };
       this.#loads.add(entry);
     }
-    entry.unwanted = false;
     this.#entries.delete(digest);
     this.#entries.set(digest, entry);
     return entry;

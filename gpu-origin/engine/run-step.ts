@@ -1,0 +1,150 @@
+import { scoreToken } from '../generation/sampler.ts';
+import { MODEL_FAILED, rowFault } from './admission.ts';
+import type { KvSlots } from './kv-slots.ts';
+import type { Clock, ModelRunner } from './ports.ts';
+import type { PrefillStep, Step } from './scheduler.ts';
+import type { SequenceEndings } from './sequence-endings.ts';
+import type { Sequence } from './sequence.ts';
+
+/** A row of 49,152 logits takes half a millisecond: other work waits at most 8 ms. */
+const ROWS_BETWEEN_YIELDS = 16;
+
+export interface StepReport {
+  readonly kind: Step['kind'];
+  /** Rows in the step. */
+  readonly batch: number;
+  /** Tokens fed. */
+  readonly tokens: number;
+  /** From its beginning to its postprocessing. */
+  readonly ms: number;
+}
+
+/** Runs one step of the model and does to each of its rows what comes of it. */
+export class StepRunner {
+  readonly #runner: ModelRunner;
+  readonly #slots: KvSlots<Sequence>;
+  readonly #endings: SequenceEndings;
+  readonly #clock: Clock;
+
+  constructor(params: {
+    runner: ModelRunner;
+    slots: KvSlots<Sequence>;
+    endings: SequenceEndings;
+    clock: Clock;
+  }) {
+    this.#runner = params.runner;
+    this.#slots = params.slots;
+    this.#endings = params.endings;
+    this.#clock = params.clock;
+  }
+
+  /** What the runner throws ends the step's rows and nothing else. */
+  async run(step: Step): Promise<StepReport> {
+    const startedAt = this.#clock.now();
+    const rows = step.kind === 'decode' ? [...step.rows] : [step.sequence];
+    try {
+      if (step.kind === 'decode') this.#decoded(rows, await this.#decode(rows));
+      else await this.#prefilled(step, await this.#prefill(step));
+    } catch (error) {
+      this.#endings.fault('step', error, rows);
+      // From the last slot down, so that none of them is moved first.
+      for (const row of [...rows].reverse()) if (!row.ended) this.#endings.fail(row, rowFault(MODEL_FAILED));
+    }
+    const tokens = step.kind === 'decode' ? rows.length : step.to - step.from;
+    return { kind: step.kind, batch: rows.length, tokens, ms: this.#clock.now() - startedAt };
+  }
+
+  #decode(rows: readonly Sequence[]): Promise<Float32Array> {
+    return this.#runner.decode({
+      tokens: rows.map((row) => row.answer.ids.at(-1)!),
+      lengths: rows.map((row) => row.length),
+    });
+  }
+
+  #decoded(rows: readonly Sequence[], logits: Float32Array): void {
+    const { vocabSize } = this.#runner;
+    // All of them first: a row that ends makes another one move, with all that its KV holds by now.
+    for (const row of rows) row.length += 1;
+    for (const [slot, row] of rows.entries())
+      this.#endings.advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
+  }
+
+  #prefill({ sequence, from, to }: PrefillStep): Promise<Float32Array> {
+    if (sequence.state === 'ready') {
+      sequence.become('prefill');
+      sequence.startedAt = this.#clock.now();
+      this.#slots.enter(sequence, sequence.delta);
+    }
+    return this.#runner.prefill({
+      slot: this.#slots.prefilling!.slot,
+      tokens: sequence.prompt.slice(from, to),
+      past: from,
+      positions: wantedPositions(sequence, from, to),
+    });
+  }
+
+  async #prefilled({ sequence, from, to }: PrefillStep, logits: Float32Array): Promise<void> {
+    const { vocabSize } = this.#runner;
+    sequence.length = to;
+    if (!(await scorePrompt({ sequence, from, to, logits, vocabSize, clock: this.#clock }))) {
+      this.#endings.advance(sequence, null);
+      return;
+    }
+    if (to < sequence.prompt.length) return;
+    if (sequence.promptScores !== null)
+      sequence.events.push({ kind: 'prompt', tokens: sequence.promptScores });
+    if (sequence.maxTokens === 0) {
+      this.#endings.finish(sequence, 'length');
+      return;
+    }
+    const lastRow = wantedPositions(sequence, from, to).length - 1;
+    const part = sequence.answer.next(logits, lastRow * vocabSize, vocabSize);
+    if (part !== null && part.finish === null) {
+      this.#slots.join();
+      sequence.become('decode');
+    }
+    this.#endings.advance(sequence, part);
+  }
+}
+
+/** Positions of the chunk `from` … `to`-1 whose logits this sequence needs, counted from `from`. */
+export function wantedPositions(
+  sequence: Pick<Sequence, 'prompt' | 'maxTokens' | 'promptScores'>,
+  from: number,
+  to: number,
+): number[] {
+  const { prompt, maxTokens } = sequence;
+  const last = maxTokens > 0 ? prompt.length - 1 : prompt.length - 2;
+  const first = sequence.promptScores === null ? prompt.length - 1 : from;
+  const positions: number[] = [];
+  for (let at = Math.max(first, from); at <= Math.min(last, to - 1); at += 1) positions.push(at - from);
+  return positions;
+}
+
+/**
+ * Scores the prompt tokens that the chunk `from` … `to`-1 predicts. Row j of `logits` belongs to position from + j.
+ * @returns false when a row is not finite.
+ */
+async function scorePrompt(params: {
+  sequence: Sequence;
+  from: number;
+  to: number;
+  logits: Float32Array;
+  vocabSize: number;
+  clock: Pick<Clock, 'yield'>;
+}): Promise<boolean> {
+  const { sequence, from, to, logits, vocabSize, clock } = params;
+  const scores = sequence.promptScores;
+  const count = sequence.request.promptLogprobs;
+  if (scores === null || count === null) return true;
+  if (from === 0) scores.push({ id: sequence.prompt[0]!, logprob: null, top: [] });
+  for (let row = 0; row < to - from; row += 1) {
+    const id = sequence.prompt[from + row + 1];
+    if (id === undefined) break;
+    const score = scoreToken({ logits, offset: row * vocabSize, length: vocabSize, id, count });
+    if (score === null) return false;
+    scores.push(score);
+    if ((row + 1) % ROWS_BETWEEN_YIELDS === 0) await clock.yield();
+  }
+  return true;
+}
