@@ -1,0 +1,185 @@
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { BatchRows, ModelRunner, ResidentAdapter, RowDelta } from '../../gpu-origin/engine/ports.ts';
+
+export interface ContractRunner {
+  runner: ModelRunner;
+  /** A canonical file of an adapter that changes the output, of this rank in every linear that it has. */
+  file(params: { seed: number; rank: number }): Promise<{ bytes: Uint8Array<ArrayBuffer>; digest: string }>;
+  close(): Promise<void>;
+}
+
+/** Small prompts; the first is longer than a chunk of neither runner. */
+const PROMPT = [5, 7, 9, 11];
+
+/**
+ * What the engine may expect of every runner.
+ * @param open at least four slots and two parking slots, and a vocabulary of at least 64 tokens.
+ */
+export function describeModelRunner(name: string, open: () => Promise<ContractRunner>): void {
+  describe(`a model runner (${name})`, () => {
+    let opened: ContractRunner;
+    let runner: ModelRunner;
+    let small: ResidentAdapter;
+    let big: ResidentAdapter;
+
+    const load = async (seed: number, rank: number): Promise<ResidentAdapter> => {
+      const { bytes, digest } = await opened.file({ seed, rank });
+      return runner.loadAdapter(bytes, digest);
+    };
+    const compose = (...members: [ResidentAdapter, number][]): RowDelta =>
+      runner.compose(members.map(([adapter, scale]) => ({ adapter, scale })));
+    const batch = (rows: number, ...deltas: RowDelta[]): BatchRows => ({ rows, deltas });
+
+    /** Reads the prompt into `slot`. @returns the logits behind its last token. */
+    const prefill = async (slot: number, delta: RowDelta | null, tokens = PROMPT): Promise<number[]> => {
+      runner.assign(slot, delta);
+      let logits: number[] = [];
+      for (let past = 0; past < tokens.length; past += runner.chunk) {
+        const chunk = tokens.slice(past, past + runner.chunk);
+        logits = [...(await runner.prefill({ slot, tokens: chunk, past, positions: [chunk.length - 1] }))];
+      }
+      return logits;
+    };
+    /** One step over slots 0 … tokens.length - 1. @returns each row's logits. */
+    const decode = async (tokens: number[], lengths: number[]): Promise<number[][]> => {
+      const logits = await runner.decode({ tokens, lengths });
+      return tokens.map((_, row) => [...logits.slice(row * runner.vocabSize, (row + 1) * runner.vocabSize)]);
+    };
+    /** Row by row from the prompt, alone. @returns the logits after `token`. */
+    const alone = async (delta: RowDelta | null, token: number): Promise<number[]> => {
+      await prefill(0, delta);
+      const [row] = await decode([token], [PROMPT.length]);
+      runner.release(0);
+      return row!;
+    };
+
+    beforeAll(async () => {
+      opened = await open();
+      ({ runner } = opened);
+      small = await load(1, 4);
+      big = await load(2, 64);
+    });
+    afterAll(() => opened.close());
+    beforeEach(() => runner.trimBatch(batch(0)));
+
+    it('refuses what is no adapter with an AdapterFormatError', async () => {
+      await expect(runner.loadAdapter(new Uint8Array(0), 'd'.repeat(64))).rejects.toMatchObject({
+        name: 'AdapterFormatError',
+      });
+    });
+
+    it('says what adapters hold, in proportion to their rank', () => {
+      expect([small.rank, big.rank]).toEqual([4, 64]);
+      expect(big.bytes).toBe(16 * small.bytes);
+    });
+
+    it('shares the memory of a lone adapter, and counts copies of chains and of scaled ones', async () => {
+      const odd = await load(3, 5);
+      expect(compose([small, 1]).bytes).toBe(0);
+      expect(compose([big, 1]).bytes).toBe(0);
+      expect(compose([small, 0.5]).bytes).toBe(small.bytes);
+      // 64 and 4 ranks side by side take the next bucket, 96; 5 take 8.
+      expect(compose([big, 1], [small, 1])).toMatchObject({ rank: 96, bytes: 24 * small.bytes });
+      expect(compose([odd, 1])).toMatchObject({ rank: 8, bytes: 2 * small.bytes });
+      runner.unloadAdapter(odd);
+    });
+
+    it('gives a row the logits it has alone, whatever its slot and whoever runs beside it', async () => {
+      const deltas = [null, compose([small, 1]), compose([big, 1]), compose([small, 1], [big, 0.5])];
+      const wanted: number[][] = [];
+      for (const [index, delta] of deltas.entries()) wanted.push(await alone(delta, index + 1));
+      for (const [slot, delta] of deltas.entries()) await prefill(slot, delta);
+      const length = PROMPT.length;
+      expect(await decode([1, 2, 3, 4], [length, length, length, length])).toEqual(wanted);
+      for (let slot = 3; slot >= 0; slot -= 1) runner.release(slot);
+      expect(new Set(wanted.map((row) => row.join())).size).toBe(4);
+    });
+
+    it('reads a long prompt in chunks, and gives the logits of the positions that are asked for', async () => {
+      const long = Array.from({ length: runner.chunk + 3 }, (_, index) => (index % 60) + 1);
+      const delta = compose([small, 1]);
+      const last = await prefill(0, delta, long);
+      runner.release(0);
+      runner.assign(1, delta);
+      const first = long.slice(0, runner.chunk);
+      const none = await runner.prefill({ slot: 1, tokens: first, past: 0, positions: [] });
+      expect(none).toHaveLength(0);
+      const rest = long.slice(runner.chunk);
+      const both = await runner.prefill({ slot: 1, tokens: rest, past: runner.chunk, positions: [0, 2] });
+      expect([...both.slice(runner.vocabSize)]).toEqual(last);
+      expect([...both.slice(0, runner.vocabSize)]).not.toEqual(last);
+      runner.release(1);
+    });
+
+    it('keeps a row where it is moved, parking included', async () => {
+      const wanted = await alone(compose([big, 1]), 2);
+      await prefill(1, compose([big, 1]));
+      runner.move(1, runner.slots, PROMPT.length);
+      await prefill(0, compose([small, 1]));
+      await decode([3], [PROMPT.length]);
+      runner.release(0);
+      runner.move(runner.slots, 0, PROMPT.length);
+      expect(await decode([2], [PROMPT.length])).toEqual([wanted]);
+      runner.release(0);
+    });
+
+    it('needs for a batch each row padded to the largest rank, and nothing for one row or without deltas', () => {
+      const [low, high] = [compose([small, 1]), compose([big, 1])];
+      const bytes = (rows: number, ...deltas: RowDelta[]) => runner.batchBytes(batch(rows, ...deltas));
+      expect([bytes(0), bytes(1, high), bytes(4)]).toEqual([0, 0, 0]);
+      expect(bytes(2, low)).toBe(2 * small.bytes);
+      expect(bytes(2, low, low)).toBe(2 * small.bytes);
+      expect(bytes(2, low, high)).toBe(2 * big.bytes);
+      expect(bytes(4, high, low)).toBe(4 * big.bytes);
+      for (let rows = 2; rows <= runner.slots; rows += 1) {
+        // Room for up to half as many again, never beyond the slots, never less for more.
+        expect(bytes(rows, high)).toBeGreaterThanOrEqual(rows * big.bytes);
+        expect(bytes(rows, high)).toBeLessThanOrEqual(Math.min(runner.slots, 1.5 * rows) * big.bytes);
+        expect(bytes(rows, high)).toBeGreaterThanOrEqual(bytes(rows - 1, high));
+      }
+    });
+
+    it('holds for its batches what it said, until it is trimmed', async () => {
+      const [low, high] = [compose([small, 1]), compose([big, 1])];
+      const length = PROMPT.length;
+      expect(runner.batchHeldBytes).toBe(0);
+      await prefill(0, low);
+      await decode([1], [length]);
+      expect(runner.batchHeldBytes).toBe(0);
+      await prefill(1, high);
+      const before = await decode([1, 2], [length + 1, length]);
+      expect(runner.batchHeldBytes).toBe(runner.batchBytes(batch(2, low, high)));
+      runner.release(1);
+      await decode([3], [length + 2]);
+      // Kept for the next batch; given back when somebody else needs it.
+      expect(runner.batchHeldBytes).toBe(2 * big.bytes);
+      runner.trimBatch(batch(2, low, low));
+      expect(runner.batchHeldBytes).toBe(2 * small.bytes);
+      runner.release(0);
+
+      await prefill(0, low);
+      await decode([1], [length]);
+      await prefill(1, high);
+      expect(await decode([1, 2], [length + 1, length])).toEqual(before);
+      expect(runner.batchHeldBytes).toBe(2 * big.bytes);
+      runner.release(1);
+      runner.release(0);
+      runner.trimBatch(batch(0));
+      expect(runner.batchHeldBytes).toBe(0);
+    });
+
+    it('makes its buffers smaller by itself when less than half of their rank is needed', async () => {
+      const [low, high] = [compose([small, 1]), compose([big, 1])];
+      const length = PROMPT.length;
+      await prefill(0, low);
+      await prefill(1, high);
+      await decode([1, 2], [length, length]);
+      runner.release(1);
+      await prefill(1, low);
+      await decode([3, 4], [length + 1, length]);
+      expect(runner.batchHeldBytes).toBe(2 * small.bytes);
+      runner.release(1);
+      runner.release(0);
+    });
+  });
+}

@@ -1,0 +1,29 @@
+import { FakeRunner } from '../../../gpu-origin/runtime/fake-runner.ts';
+import { describeModelRunner } from '../../contracts/model-runner.ts';
+import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
+import { digestOf } from '../engine/harness.ts';
+
+describeModelRunner('fake', async () => {
+  const ranks = new Map<string, number>();
+  const runner = new FakeRunner({ slots: 8, rank: (digest) => ranks.get(digest)! });
+  return {
+    runner,
+    async file({ seed, rank }) {
+      const digest = await digestOf(`adapter ${seed}`);
+      ranks.set(digest, rank);
+      return { bytes: Uint8Array.of(seed), digest };
+    },
+    close: () => runner.close(),
+  };
+});
+
+const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+
+describeModelRunner('ONNX Runtime', async () => {
+  const tiny = await makeTinyRunner();
+  return {
+    runner: tiny.runner,
+    file: ({ seed, rank }) => tiny.file(`adapter ${seed}`, { seed, rank, alpha: rank, targets: ALL }),
+    close: () => tiny.close(),
+  };
+});
