@@ -7,23 +7,21 @@ import {
   type Result,
 } from '../../../protocol/index.ts';
 import {
+  ADAPTER_RETRY_MS,
   bytesOf,
   isHeld,
   Lease,
   pinnedBytes,
+  pinnedTooMuch,
   residentOf,
   type AdapterLease,
   type Entry,
-  ADAPTER_RETRY_MS,
-  pinnedTooMuch,
-  rankSumExceeded,
-  unavailableAdapter,
 } from './adapter-entry.ts';
 import { AdapterLoads } from './adapter-loads.ts';
 import { AdapterMemory } from './adapter-memory.ts';
 import { ChainDeltas } from './chain-deltas.ts';
 import type { EngineObserver } from '../observer.ts';
-import type { AdapterSource, BatchRows, Clock, ModelRunner, ResidentAdapter, RowDelta } from '../ports.ts';
+import type { AdapterSource, BatchRows, Clock, ModelRunner, ResidentAdapter } from '../ports.ts';
 
 /** Failures that are remembered: for `residents()` and for not loading a bad file at each request. */
 const MAX_FAILED = 256;
@@ -62,7 +60,7 @@ export class AdapterCache {
     this.#clock = clock;
     this.#observer = params.observer;
     this.#wake = params.wake;
-    this.#deltas = new ChainDeltas(runner);
+    this.#deltas = new ChainDeltas(runner, params.observer);
     this.#memory = new AdapterMemory({ budgetBytes, runner, deltas: this.#deltas });
     this.#loads = new AdapterLoads({
       ...params,
@@ -137,7 +135,7 @@ export class AdapterCache {
   /** Between steps: gives leases their outcome and memory back to the budget. */
   settle(): void {
     for (const lease of this.#pending) {
-      lease.outcome = this.#outcomeOf(lease);
+      lease.outcome = this.#deltas.outcomeOf(lease);
       if (lease.outcome !== null) this.#pending.delete(lease);
     }
     while (this.#memory.isOver(this.#loads.underWay)) {
@@ -208,34 +206,13 @@ export class AdapterCache {
     this.#leases.delete(lease);
     this.#pending.delete(lease);
     for (const entry of lease.entries) this.#memory.changeHold(entry, () => (entry.references -= 1));
-    if (lease.composed) this.#deltas.leave(lease.chainId);
+    this.#deltas.leave(lease);
   }
 
   /** Takes the newest pin off again when all of them hold too much. */
   #limitPins(entry: Entry): void {
     if (entry.pinned && pinnedBytes(this.#entries.values()) > this.#memory.budget * PINNED_SHARE)
       this.#memory.changeHold(entry, () => (entry.pinned = false));
-  }
-
-  #outcomeOf(lease: Lease): Result<RowDelta, ApiError> | null {
-    const adapters = new Map<string, ResidentAdapter>();
-    for (const { digest, status } of lease.entries) {
-      if (status.kind === 'failed') return err(status.error);
-      if (status.kind === 'ready') adapters.set(digest, status.adapter);
-    }
-    if (adapters.size < lease.entries.length) return null;
-    const members = lease.chain.map(({ digest, scale }) => ({ adapter: adapters.get(digest)!, scale }));
-    const rankSum = members.reduce((sum, member) => sum + member.adapter.rank, 0);
-    const limit = this.#runner.base.max_rank_sum;
-    if (rankSum > limit) return err(rankSumExceeded(rankSum, limit));
-    try {
-      const delta = this.#deltas.use(lease.chainId, members);
-      lease.composed = true;
-      return ok(delta);
-    } catch (error) {
-      this.#observer.onFault?.({ where: 'compose', error, requestIds: [] });
-      return err(unavailableAdapter(members[0]!.adapter.digest));
-    }
   }
 
   #loaded(entry: Entry, loaded: Result<ResidentAdapter, ApiError>, startedAt: number): void {

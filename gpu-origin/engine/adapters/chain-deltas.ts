@@ -1,4 +1,7 @@
-import type { ChainMember, ModelRunner, RowDelta } from '../ports.ts';
+import { err, ok, type ApiError, type Result } from '../../../protocol/index.ts';
+import { rankSumExceeded, unavailableAdapter, type Lease } from './adapter-entry.ts';
+import type { EngineObserver } from '../observer.ts';
+import type { ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../ports.ts';
 
 /** Composed deltas that are kept although no row uses them: they are made again in milliseconds. */
 const MAX_IDLE = 64;
@@ -11,14 +14,16 @@ interface Composed {
 
 /** Composed deltas by chain id, so that rows with the same chain share one. They live on their members' memory. */
 export class ChainDeltas {
-  readonly #runner: Pick<ModelRunner, 'compose'>;
+  readonly #runner: Pick<ModelRunner, 'compose' | 'base'>;
+  readonly #observer: EngineObserver;
   /** Least recently used first. */
   readonly #composed = new Map<string, Composed>();
   #bytes = 0;
   #heldBytes = 0;
 
-  constructor(runner: Pick<ModelRunner, 'compose'>) {
+  constructor(runner: Pick<ModelRunner, 'compose' | 'base'>, observer: EngineObserver) {
     this.#runner = runner;
+    this.#observer = observer;
   }
 
   /** Beyond the members' own, bytes. */
@@ -42,8 +47,32 @@ export class ChainDeltas {
     return entry.references > 0 ? 0 : entry.delta.bytes;
   }
 
-  /** Call between steps only. */
-  use(chainId: string, members: readonly ChainMember[]): RowDelta {
+  /**
+   * Composes the delta of a chain as soon as all its adapters are ready; `leave` gives it back. Call between steps only.
+   * @returns null while one loads; an error when one has failed, or the ranks are too many for the base.
+   */
+  outcomeOf(lease: Lease): Result<RowDelta, ApiError> | null {
+    const adapters = new Map<string, ResidentAdapter>();
+    for (const { digest, status } of lease.entries) {
+      if (status.kind === 'failed') return err(status.error);
+      if (status.kind === 'ready') adapters.set(digest, status.adapter);
+    }
+    if (adapters.size < lease.entries.length) return null;
+    const members = lease.chain.map(({ digest, scale }) => ({ adapter: adapters.get(digest)!, scale }));
+    const rankSum = members.reduce((sum, member) => sum + member.adapter.rank, 0);
+    const limit = this.#runner.base.max_rank_sum;
+    if (rankSum > limit) return err(rankSumExceeded(rankSum, limit));
+    try {
+      const delta = this.#use(lease.chainId, members);
+      lease.composed = true;
+      return ok(delta);
+    } catch (error) {
+      this.#observer.onFault?.({ where: 'compose', error, requestIds: [] });
+      return err(unavailableAdapter(members[0]!.adapter.digest));
+    }
+  }
+
+  #use(chainId: string, members: readonly ChainMember[]): RowDelta {
     let entry = this.#composed.get(chainId);
     if (entry === undefined) {
       const delta = this.#runner.compose(members);
@@ -57,7 +86,8 @@ export class ChainDeltas {
     return entry.delta;
   }
 
-  leave(chainId: string): void {
+  leave({ chainId, composed }: Lease): void {
+    if (!composed) return;
     const entry = this.#composed.get(chainId);
     if (entry === undefined || entry.references === 0) throw new Error('the chain is not in use');
     entry.references -= 1;
