@@ -2,7 +2,7 @@ import { AdapterFormatError } from '../../adapters/errors.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './batch-layout.ts';
-import { noRanks, rankBucket, type RankByKind } from './row-delta.ts';
+import { FAKE_RANKS, FakeAdapter, FakeDelta } from './fake-adapter.ts';
 
 export interface FakeRunnerOptions {
   slots?: number;
@@ -12,7 +12,7 @@ export interface FakeRunnerOptions {
   vocabSize?: number;
   context?: number;
   maxRankSum?: number;
-  /** Rank of an adapter; 8 unless given. Its memory is {@link FAKE_RANK_BYTES} a rank. */
+  /** Rank of an adapter; 8 unless given. Its memory is `FAKE_RANK_BYTES` a rank. */
   rank?: (digest: string) => number;
   /** Awaited inside each load and each step: a test may hold it, or throw. */
   duringLoad?: (digest: string) => Promise<void>;
@@ -23,43 +23,10 @@ export interface FakeRunnerOptions {
   poisoned?: (tokens: readonly number[], delta: string) => boolean;
 }
 
-/** Memory of one rank of the only linear that the fake model has, a q, bytes. */
-export const FAKE_RANK_BYTES = 125;
-const RANK_BYTES: RankByKind = { ...noRanks(), q: FAKE_RANK_BYTES };
-
 export interface FakeStep {
   readonly kind: 'prefill' | 'decode';
   /** Tokens and delta of each row in the step, as they are after it. */
   readonly rows: readonly { readonly tokens: readonly number[]; readonly delta: string }[];
-}
-
-class FakeAdapter implements ResidentAdapter {
-  unloaded = false;
-  readonly bytes: number;
-  constructor(
-    readonly digest: string,
-    readonly rank: number,
-  ) {
-    this.bytes = rank * FAKE_RANK_BYTES;
-  }
-}
-
-class FakeDelta implements RowDelta {
-  readonly rank: number;
-  readonly bytes: number;
-  readonly key: string;
-  readonly ranks: RankByKind;
-  constructor(readonly members: readonly { adapter: FakeAdapter; scale: number }[]) {
-    const sum = members.reduce((total, { adapter }) => total + adapter.rank, 0);
-    this.rank = rankBucket(sum);
-    this.ranks = { ...noRanks(), q: this.rank };
-    // As the real one: a lone member at scale 1 whose rank is its bucket is not copied.
-    const shared = members.length === 1 && members[0]?.scale === 1 && sum === this.rank;
-    this.bytes = shared ? 0 : this.rank * FAKE_RANK_BYTES;
-    // A member at scale 0 adds nothing.
-    const heard = members.filter(({ scale }) => scale !== 0);
-    this.key = heard.map(({ adapter, scale }) => `${adapter.digest}*${scale}`).join('+');
-  }
 }
 
 interface FakeRow {
@@ -142,11 +109,11 @@ export class FakeRunner implements ModelRunner {
   }
 
   batchBytes(batch: BatchRows): number {
-    return layoutBytes(this.#needed(batch), RANK_BYTES);
+    return layoutBytes(this.#needed(batch), FAKE_RANKS);
   }
 
   get batchHeldBytes(): number {
-    return layoutBytes(this.#batch, RANK_BYTES);
+    return layoutBytes(this.#batch, FAKE_RANKS);
   }
 
   trimBatch(batch: BatchRows): void {
