@@ -30,10 +30,31 @@ export const AdapterName = z.string().superRefine((name, context) => {
   if (problem !== null) context.addIssue({ code: 'custom', message: problem });
 });
 
+/**
+ * A scope is a name, `<path>/**` (the path itself and all below it: a child cannot be used without its parents) or
+ * `**`.
+ * @returns why `scope` is none of these, or null.
+ */
+export function scopeProblem(scope: string): string | null {
+  if (scope === '**') return null;
+  const path = scope.endsWith('/**') ? scope.slice(0, -3) : scope;
+  const problem = nameProblem(path);
+  return problem === null ? null : `a scope is a name, "<name>/**" or "**": ${problem}`;
+}
+
+/** What a key, or a grant, opens. */
+export const Scope = z.string().superRefine((scope, context) => {
+  const problem = scopeProblem(scope);
+  if (problem !== null) context.addIssue({ code: 'custom', message: problem });
+});
+
 /** Who owns names and keys. */
 export const Tenant = z
   .string()
   .regex(/^[a-z0-9._-]{1,64}$/, 'must be a tenant: 1 to 64 of a-z, 0-9, ".", "_", "-"');
+
+/** Can a grant be for it: a tenant, or `*`, everybody? */
+export const isHolder = (text: string): boolean => /^([a-z0-9._-]{1,64}|\*)$/.test(text);
 
 /** The id under which a base model is served: the last part of a hub id, in lower case. */
 export function baseIdOf(hubId: string): string {

@@ -24,8 +24,6 @@ export const RETRY_AFTER_MS = 2 * SECOND;
 
 /** A refused request's body up to this size, bytes, is read to its end, so that its connection can go on. */
 export const MAX_DRAINED_BYTES = 64 * 1024;
-/** Body of an admin request, bytes. */
-export const MAX_ADMIN_BODY_BYTES = 64 * 1024;
 /**
  * Keys, and tenants' grants, that KV does not have and the system of record is asked about, each a second and isolate. D1
  * answers about 1,000 questions a second; made-up keys get no more than this of them.

@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks';
-import { ChangeList, FlipAnswer } from '../../protocol/admin-api/changes.ts';
+import { FlipAnswer } from '../../protocol/admin-api/changes.ts';
+import { ChangeList } from '../../protocol/admin-api/history.ts';
 import type { NameView } from '../../protocol/admin-api/names.ts';
 import { VersionList, type VersionView } from '../../protocol/admin-api/versions.ts';
 import { ok } from '../../protocol/result.ts';

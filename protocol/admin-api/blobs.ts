@@ -1,6 +1,8 @@
-/** Uploaded files, as the admin API answers. */
+/** Uploaded files: what the admin API takes and answers. */
 import { z } from 'zod';
+import { BlobRecord } from '../adapter-manifest.ts';
 import { Digest } from '../identity.ts';
+import type { AdminOperationTable } from './operation.ts';
 
 /** `PUT /admin/blobs/<digest>/parts/<index>`: a part that was taken. */
 export const BlobPart = z.object({ index: z.int().min(0), bytes: z.int().positive(), sha256: Digest });
@@ -35,3 +37,42 @@ export const FinishedBlob = z.object({
   parts: z.array(z.object({ bytes: z.int().positive(), sha256: Digest })),
 });
 export type FinishedBlob = z.infer<typeof FinishedBlob>;
+
+const params = { digest: Digest };
+
+export const BLOB_OPERATIONS = {
+  'GET /admin/blobs/:digest': {
+    id: 'readFile',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'How much of a file this tenant has sent.',
+    params,
+    query: null,
+    request: null,
+    answers: { 200: { description: 'What was sent, and whether the file was closed.', schema: BlobState } },
+  },
+  'PUT /admin/blobs/:digest/parts/:index': {
+    id: 'sendPart',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Sends one part of a file.',
+    params,
+    patterns: { index: '[0-9]{1,4}' },
+    query: z.strictObject({ sha256: Digest.optional() }),
+    request: 'bytes',
+    answers: { 200: { description: 'The part, as it arrived.', schema: BlobPart } },
+  },
+  'POST /admin/blobs/:digest': {
+    id: 'finishFile',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Closes a file whose parts were sent.',
+    params,
+    query: null,
+    request: BlobRecord,
+    answers: {
+      200: { description: 'It was complete before.', schema: FinishedBlob },
+      201: { description: 'It is complete now.', schema: FinishedBlob },
+    },
+  },
+} as const satisfies AdminOperationTable;

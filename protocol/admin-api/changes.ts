@@ -1,5 +1,44 @@
-/** Changes of names and their history, as the admin API answers. */
+/** Changes of names: what the admin API takes and answers. */
 import { z } from 'zod';
+import { AdapterName } from '../names.ts';
+import { Why } from '../why.ts';
+import type { AdminOperationTable } from './operation.ts';
+
+/** What every change of a name takes. */
+const noteFields = {
+  /** For the history. */
+  why: Why.nullish(),
+  /** Everything is checked, and nothing changed. */
+  dry_run: z.boolean().nullish(),
+};
+
+/** What every change of a name's live version takes. */
+const changeFields = {
+  name: AdapterName,
+  /** Live version that the caller knows of; 0 = none. */
+  expect: z.int().min(0).nullish(),
+  ...noteFields,
+};
+
+/** `POST /admin/flip`. */
+export const FlipRequest = z.strictObject({ ...changeFields, to: z.int().positive() });
+export type FlipRequest = z.infer<typeof FlipRequest>;
+
+/** `POST /admin/promote`. */
+export const PromoteRequest = z.strictObject({
+  ...changeFields,
+  /** The newest staged one above the live one unless given. */
+  version: z.int().positive().nullish(),
+});
+export type PromoteRequest = z.infer<typeof PromoteRequest>;
+
+/** `POST /admin/rollback`. */
+export const RollbackRequest = z.strictObject({
+  ...changeFields,
+  /** The one that was live before unless given. */
+  to: z.int().positive().nullish(),
+});
+export type RollbackRequest = z.infer<typeof RollbackRequest>;
 
 /** `POST /admin/flip`, `promote` and `rollback`. */
 export const FlipAnswer = z.object({
@@ -12,6 +51,13 @@ export const FlipAnswer = z.object({
 export type FlipAnswer = z.infer<typeof FlipAnswer>;
 
 /** `POST /admin/retire`. */
+export const RetireRequest = z.strictObject({
+  name: AdapterName,
+  version: z.int().positive(),
+  ...noteFields,
+});
+export type RetireRequest = z.infer<typeof RetireRequest>;
+
 export const RetireAnswer = z.object({
   name: z.string(),
   version: z.int().positive(),
@@ -28,6 +74,14 @@ export const RetireAnswer = z.object({
 export type RetireAnswer = z.infer<typeof RetireAnswer>;
 
 /** `POST /admin/alias`. */
+export const AliasRequest = z.strictObject({
+  name: AdapterName,
+  /** Name that it is to stand for; null takes the alias away. */
+  target: AdapterName.nullable(),
+  ...noteFields,
+});
+export type AliasRequest = z.infer<typeof AliasRequest>;
+
 export const AliasAnswer = z.object({
   name: z.string(),
   /** What it stands for now; null = nothing. */
@@ -40,6 +94,14 @@ export const AliasAnswer = z.object({
 export type AliasAnswer = z.infer<typeof AliasAnswer>;
 
 /** `POST /admin/strict`. */
+export const StrictRequest = z.strictObject({
+  name: AdapterName,
+  /** false takes the mark away. */
+  strict: z.boolean(),
+  ...noteFields,
+});
+export type StrictRequest = z.infer<typeof StrictRequest>;
+
 export const StrictAnswer = z.object({
   name: z.string(),
   strict: z.boolean(),
@@ -48,34 +110,65 @@ export const StrictAnswer = z.object({
 });
 export type StrictAnswer = z.infer<typeof StrictAnswer>;
 
-/** One change of a name. */
-export const ChangeView = z.object({
-  /** Grows with every change of any name. */
-  id: z.int(),
-  name: z.string(),
-  /** Tenant. */
-  owner: z.string(),
-  /** Unix ms. */
-  at: z.int(),
-  /** Id of the key. */
-  actor: z.string(),
-  /** `publish`, `flip`, `retire` and so on. Any text: there will be others, and a history is only read. */
-  action: z.string(),
-  /** Live version before; null = none. */
-  from: z.int().nullable(),
-  /** Version that the change is about. */
-  to: z.int().nullable(),
-  /** Of an alias; id of an experiment. */
-  target: z.string().nullable(),
-  why: z.string().nullable(),
-});
-export type ChangeView = z.infer<typeof ChangeView>;
+const FLIPPED = {
+  200: { description: 'The version that is live now, and the one before.', schema: FlipAnswer },
+} as const;
 
-/** `GET /admin/history?name=&before=&limit=`. */
-export const ChangeList = z.object({
-  /** Newest first. */
-  changes: z.array(ChangeView),
-  /** Goes on where the answer ends; null at the end. */
-  before: z.int().nullable(),
-});
-export type ChangeList = z.infer<typeof ChangeList>;
+export const CHANGE_OPERATIONS = {
+  'POST /admin/flip': {
+    id: 'flipVersion',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Makes any version the live one.',
+    query: null,
+    request: FlipRequest,
+    answers: FLIPPED,
+  },
+  'POST /admin/promote': {
+    id: 'promoteVersion',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Makes a staged version the live one; the newest above the live one unless given.',
+    query: null,
+    request: PromoteRequest,
+    answers: FLIPPED,
+  },
+  'POST /admin/rollback': {
+    id: 'rollbackVersion',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Makes an earlier version the live one again.',
+    query: null,
+    request: RollbackRequest,
+    answers: FLIPPED,
+  },
+  'POST /admin/retire': {
+    id: 'retireVersion',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Takes a version out of use.',
+    query: null,
+    request: RetireRequest,
+    answers: { 200: { description: 'The version, and since when it is retired.', schema: RetireAnswer } },
+  },
+  'POST /admin/alias': {
+    id: 'aliasName',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Makes a name without versions stand for another, or ends that.',
+    query: null,
+    request: AliasRequest,
+    answers: { 200: { description: 'What the name stands for now, and before.', schema: AliasAnswer } },
+  },
+  'POST /admin/strict': {
+    id: 'markStrict',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Lets no missing name below this one be answered by it or by what is above it, or ends that.',
+    query: null,
+    request: StrictRequest,
+    answers: {
+      200: { description: 'Whether the name is strict now, and was before.', schema: StrictAnswer },
+    },
+  },
+} as const satisfies AdminOperationTable;

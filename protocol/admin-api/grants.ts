@@ -1,5 +1,16 @@
-/** Grants, as the admin API answers. */
+/** Grants: what the admin API takes and answers. */
 import { z } from 'zod';
+import { isHolder, Scope } from '../names.ts';
+import type { AdminOperationTable } from './operation.ts';
+
+/** `POST /admin/grants`, and the query of `DELETE /admin/grants`. */
+export const GrantRequest = z.strictObject({
+  scope: Scope,
+  tenant: z
+    .string()
+    .refine(isHolder, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody'),
+});
+export type GrantRequest = z.infer<typeof GrantRequest>;
 
 /** `POST /admin/grants`, and one of `GET /admin/grants`. */
 export const GrantView = z.object({
@@ -21,6 +32,12 @@ export type GrantView = z.infer<typeof GrantView>;
 export const GrantList = z.object({ grants: z.array(GrantView), cursor: z.string().nullable() });
 export type GrantList = z.infer<typeof GrantList>;
 
+/** `POST /admin/grants/refuse`, and the query of `DELETE`: whose grants are refused, or accepted again. */
+export const RefusalInput = z.strictObject({
+  from: z.string().regex(/^[a-z0-9._-]{1,64}$/, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-")'),
+});
+export type RefusalInput = z.infer<typeof RefusalInput>;
+
 /** `POST /admin/grants/refuse`, and one of `GET /admin/grants/refuse`. */
 export const RefusalView = z.object({
   /** Tenant whose grants open nothing for the caller's, those to everybody neither. */
@@ -35,3 +52,70 @@ export type RefusalView = z.infer<typeof RefusalView>;
 /** `GET /admin/grants/refuse`: by tenant. */
 export const RefusalList = z.object({ refusals: z.array(RefusalView) });
 export type RefusalList = z.infer<typeof RefusalList>;
+
+export const GRANT_OPERATIONS = {
+  'GET /admin/grants': {
+    id: 'listGrants',
+    tag: 'grants',
+    rights: 'admin',
+    summary: 'What the tenant gave, or was given.',
+    query: z.strictObject({
+      /** `true`: what the caller's tenant was given, rather than what it gave. */
+      held: z.enum(['true', 'false']).default('false'),
+      cursor: z.string().max(512).nullable().default(null),
+    }),
+    request: null,
+    answers: { 200: { description: 'A page of grants.', schema: GrantList } },
+  },
+  'POST /admin/grants': {
+    id: 'grantAdapters',
+    tag: 'grants',
+    rights: 'admin',
+    summary: 'Lets another tenant, or everybody (`*`), use a name or a room.',
+    query: null,
+    request: GrantRequest,
+    answers: {
+      200: { description: 'The grant, which was given before.', schema: GrantView },
+      201: { description: 'The new grant.', schema: GrantView },
+    },
+  },
+  'DELETE /admin/grants': {
+    id: 'revokeGrant',
+    tag: 'grants',
+    rights: 'admin',
+    summary: 'Takes a grant back.',
+    query: GrantRequest,
+    request: null,
+    answers: { 204: { description: 'It is gone.', schema: null } },
+  },
+  'GET /admin/grants/refuse': {
+    id: 'listRefusals',
+    tag: 'grants',
+    rights: 'admin',
+    summary: 'Tenants whose grants this tenant refuses.',
+    query: null,
+    request: null,
+    answers: { 200: { description: 'All of them, by tenant.', schema: RefusalList } },
+  },
+  'POST /admin/grants/refuse': {
+    id: 'refuseGrants',
+    tag: 'grants',
+    rights: 'admin',
+    summary: "Refuses another tenant's grants, those to everybody too; they open nothing from then on.",
+    query: null,
+    request: RefusalInput,
+    answers: {
+      200: { description: 'The refusal, which was there before.', schema: RefusalView },
+      201: { description: 'The new refusal.', schema: RefusalView },
+    },
+  },
+  'DELETE /admin/grants/refuse': {
+    id: 'acceptGrants',
+    tag: 'grants',
+    rights: 'admin',
+    summary: "Accepts another tenant's grants again.",
+    query: RefusalInput,
+    request: null,
+    answers: { 204: { description: 'They open what they are for again.', schema: null } },
+  },
+} as const satisfies AdminOperationTable;

@@ -1,12 +1,19 @@
 /**
- * What the admin API answers, one schema an answer; those of experiments are in `../experiment-api.ts`. Clients leave
- * out fields that they do not know, so that an edge may be newer than they are.
+ * The admin API: what it takes and what it answers, one schema each, and the table of its operations; what experiments
+ * take and answer is in `../experiment-api.ts`. Clients leave out fields that they do not know, so that an edge may be
+ * newer than they are.
  */
 export * from './blobs.ts';
 export * from './changes.ts';
+export * from './experiments.ts';
 export * from './grants.ts';
+export * from './history.ts';
 export * from './keys.ts';
+export * from './limits.ts';
 export * from './names.ts';
+export * from './openapi.ts';
+export * from './operation.ts';
+export * from './operations.ts';
 export * from './origins.ts';
 export * from './pins.ts';
 export * from './rooms.ts';

@@ -1,5 +1,9 @@
-/** Keys, as the admin API answers: never the hash, and the key itself once. */
+/** Keys: what the admin API takes and answers: never the hash, and the key itself once. */
 import { z } from 'zod';
+import { Digest } from '../identity.ts';
+import { Scope, Tenant } from '../names.ts';
+import { DEFAULT_KEY_GRACE_MS, MAX_KEY_GRACE_MS, MAX_KEY_LIFE_MS, MAX_SCOPES } from './limits.ts';
+import type { AdminOperationTable } from './operation.ts';
 
 const limit = z.int().positive();
 
@@ -83,3 +87,131 @@ export const RevocationView = z.object({
   cursor: z.string().nullable(),
 });
 export type RevocationView = z.infer<typeof RevocationView>;
+
+const Label = z
+  .string()
+  .max(128)
+  .regex(/^[\x20-\x7e]*$/, 'must be printable ASCII');
+
+const Scopes = z.array(Scope).max(MAX_SCOPES);
+/** Lifetime, ms: no clock but the server's decides. */
+const Life = z.int().positive().max(MAX_KEY_LIFE_MS);
+
+/** `POST /admin/keys`. */
+export const KeyRequest = z.strictObject({
+  kind: z.enum(['api', 'admin']).default('api'),
+  tenant: Tenant.optional(),
+  scopes: Scopes.default([]),
+  label: Label.default(''),
+  /** sha256 of a key that the caller made itself, and keeps. */
+  hash: Digest.optional(),
+  expires_in: Life.optional(),
+  limits: KeyLimitsView.strict().optional(),
+  strict: z.boolean().optional(),
+  degrade: DegradePolicy.optional(),
+});
+export type KeyRequest = z.infer<typeof KeyRequest>;
+
+/** `POST /admin/keys/rotate`. */
+export const RotateKeyRequest = z.strictObject({
+  id: z.string().max(64),
+  /** How long the old key stays good, ms. */
+  grace: z.int().min(0).max(MAX_KEY_GRACE_MS).default(DEFAULT_KEY_GRACE_MS),
+  /** Of the new one; as long as the old one was given unless said. */
+  expires_in: Life.optional(),
+});
+
+const changed = limit.max(Number.MAX_SAFE_INTEGER).nullish();
+
+/** What is not given stays; null takes a limit away. */
+export const LimitsChange = z.strictObject({
+  requests_per_minute: changed,
+  tokens_per_minute: changed,
+  concurrent: changed,
+  tokens_per_day: changed,
+  tokens_per_month: changed,
+  on_outage: z.enum(['allow', 'refuse']).nullish(),
+});
+export type LimitsChange = z.infer<typeof LimitsChange>;
+
+/** `POST /admin/keys/change`: what is not given stays; null takes a limit, all of them, or the policy away. */
+export const ChangeKeyRequest = z.strictObject({
+  id: z.string().max(64),
+  scopes: Scopes.optional(),
+  label: Label.optional(),
+  limits: LimitsChange.nullish(),
+  strict: z.boolean().optional(),
+  degrade: DegradePolicy.nullish(),
+});
+export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>;
+
+const flag = z.enum(['true', 'false']);
+
+export const KEY_OPERATIONS = {
+  'POST /admin/keys': {
+    id: 'createKey',
+    tag: 'keys',
+    rights: 'admin',
+    summary: 'Makes a key, or registers one by its hash.',
+    query: null,
+    request: KeyRequest,
+    answers: {
+      200: { description: 'The key whose hash it is, which was there already.', schema: KeyView },
+      201: {
+        description:
+          'The new key; `key`, the secret itself, is shown this once, and not where a hash was sent.',
+        schema: NewKey,
+      },
+    },
+  },
+  'POST /admin/keys/rotate': {
+    id: 'rotateKey',
+    tag: 'keys',
+    rights: 'admin',
+    summary: 'Makes a key in the place of another, which ends after `grace` ms.',
+    query: null,
+    request: RotateKeyRequest,
+    answers: {
+      201: { description: 'The new key; `key`, the secret itself, is shown this once.', schema: RotatedKey },
+    },
+  },
+  'POST /admin/keys/change': {
+    id: 'changeKey',
+    tag: 'keys',
+    rights: 'admin',
+    summary: 'Changes what a key may do; what is not given stays.',
+    query: null,
+    request: ChangeKeyRequest,
+    answers: { 200: { description: 'The key as it is now.', schema: KeyView } },
+  },
+  'GET /admin/keys': {
+    id: 'listKeys',
+    tag: 'keys',
+    rights: 'admin',
+    summary: "The tenant's keys.",
+    query: null,
+    request: null,
+    answers: { 200: { description: 'All of them, the newest first.', schema: KeyList } },
+  },
+  'DELETE /admin/keys/:id': {
+    id: 'revokeKey',
+    tag: 'keys',
+    rights: 'admin',
+    summary: 'Revokes a key, and those that it was rotated into.',
+    query: z.strictObject({
+      /** `true`: 200 with what was revoked, instead of 204. */
+      report: flag.default('false'),
+      /** `false`: the key alone, and what it was rotated into stays good. */
+      successors: flag.default('true'),
+      /** `true`: also the keys that were made by these. */
+      made: flag.default('false'),
+      /** Of the answer before. */
+      cursor: z.string().max(64).nullable().default(null),
+    }),
+    request: null,
+    answers: {
+      200: { description: 'What was revoked, with `report=true`.', schema: RevocationView },
+      204: { description: 'They are revoked.', schema: null },
+    },
+  },
+} as const satisfies AdminOperationTable;

@@ -1,5 +1,6 @@
-/** Names, as the admin API answers. */
+/** Names: what the admin API takes and answers. */
 import { z } from 'zod';
+import type { AdminOperationTable } from './operation.ts';
 
 export const NameView = z.object({
   name: z.string(),
@@ -19,3 +20,18 @@ export type NameView = z.infer<typeof NameView>;
 /** `GET /admin/names?prefix=&cursor=`: a page, in the names' order. */
 export const NameList = z.object({ names: z.array(NameView), cursor: z.string().nullable() });
 export type NameList = z.infer<typeof NameList>;
+
+export const NAME_OPERATIONS = {
+  'GET /admin/names': {
+    id: 'listNames',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: "The tenant's names.",
+    query: z.strictObject({
+      prefix: z.string().max(256).default(''),
+      cursor: z.string().max(256).nullable().default(null),
+    }),
+    request: null,
+    answers: { 200: { description: "A page of them, in the names' order.", schema: NameList } },
+  },
+} as const satisfies AdminOperationTable;

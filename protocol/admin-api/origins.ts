@@ -1,7 +1,8 @@
-/** Origins, as the admin API answers. */
+/** Origins: what the admin API takes and answers. */
 import { z } from 'zod';
 import { OriginFigures } from '../origin-figures.ts';
 import { BaseInfo, ResidentList } from '../origin-request.ts';
+import type { AdminOperationTable } from './operation.ts';
 
 export const OriginView = z.object({
   id: z.string(),
@@ -17,3 +18,18 @@ export type OriginView = z.infer<typeof OriginView>;
 /** `GET /admin/origins?figures=`. */
 export const OriginList = z.object({ origins: z.array(OriginView) });
 export type OriginList = z.infer<typeof OriginList>;
+
+export const ORIGIN_OPERATIONS = {
+  'GET /admin/origins': {
+    id: 'listOrigins',
+    tag: 'operation',
+    rights: 'admin',
+    summary: 'The origins, and to the bootstrap key what they hold and how busy they are.',
+    query: z.strictObject({
+      /** `true`: how busy they are, too. */
+      figures: z.enum(['true', 'false']).default('false'),
+    }),
+    request: null,
+    answers: { 200: { description: 'All of them, with `figures` where asked for.', schema: OriginList } },
+  },
+} as const satisfies AdminOperationTable;

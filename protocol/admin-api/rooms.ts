@@ -1,5 +1,20 @@
-/** Rooms that the operator reserved, as the admin API answers. */
+/** Rooms that the operator reserved: what the admin API takes and answers. */
 import { z } from 'zod';
+import { AdapterName, Tenant } from '../names.ts';
+import { Why } from '../why.ts';
+import type { AdminOperationTable } from './operation.ts';
+
+/** `POST /admin/rooms`. */
+export const ReserveRequest = z.strictObject({
+  name: AdapterName,
+  /** Who may take what does not exist yet, at or below the name. */
+  tenant: Tenant,
+  /** For the history. */
+  why: Why.nullish(),
+  /** Everything is checked, and nothing changed. */
+  dry_run: z.boolean().nullish(),
+});
+export type ReserveRequest = z.infer<typeof ReserveRequest>;
 
 /** One of `GET /admin/rooms`: what does not exist yet at or below `name` is the tenant's to take. */
 export const RoomView = z.object({
@@ -26,3 +41,36 @@ export const ReservedRoom = z.object({
   notice: z.string().optional(),
 });
 export type ReservedRoom = z.infer<typeof ReservedRoom>;
+
+export const ROOM_OPERATIONS = {
+  'GET /admin/rooms': {
+    id: 'listRooms',
+    tag: 'rooms',
+    rights: 'admin',
+    summary: 'Rooms that were reserved for the tenant; the bootstrap key sees all.',
+    query: z.strictObject({ cursor: z.string().max(256).nullable().default(null) }),
+    request: null,
+    answers: { 200: { description: "A page of them, in the names' order.", schema: RoomList } },
+  },
+  'POST /admin/rooms': {
+    id: 'reserveRoom',
+    tag: 'rooms',
+    rights: 'operator',
+    summary: 'Reserves a name and all below it that does not exist yet for a tenant. Bootstrap key only.',
+    query: null,
+    request: ReserveRequest,
+    answers: {
+      200: { description: 'The room, which was reserved so already, or as a dry run.', schema: ReservedRoom },
+      201: { description: 'The room, and whose it was.', schema: ReservedRoom },
+    },
+  },
+  'DELETE /admin/rooms': {
+    id: 'releaseRoom',
+    tag: 'rooms',
+    rights: 'operator',
+    summary: 'Ends a reservation; names that exist stay their owners’. Bootstrap key only.',
+    query: z.strictObject({ name: AdapterName }),
+    request: null,
+    answers: { 204: { description: 'It is gone.', schema: null } },
+  },
+} as const satisfies AdminOperationTable;

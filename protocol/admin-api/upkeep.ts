@@ -1,5 +1,53 @@
-/** Repair of KV and collection of garbage, as the admin API answers. */
+/** Repair of KV and collection of garbage: what the admin API takes and answers. */
 import { z } from 'zod';
+import { Digest } from '../identity.ts';
+import type { AdminOperationTable } from './operation.ts';
+
+/** In this order. What is in the system of record comes first, so that nothing good waits for the rest. */
+export const REPAIR_STEPS = [
+  'names',
+  'keys',
+  'grants',
+  'unknown-names',
+  'unknown-experiments',
+  'unknown-keys',
+  'unknown-grants',
+  'rows',
+] as const;
+/** A run of its own, which reads all adapters' bytes. */
+export const REPAIR_OF_BLOBS = 'blobs';
+export type RepairStepName = (typeof REPAIR_STEPS)[number] | typeof REPAIR_OF_BLOBS;
+
+/** Longest cursor: KV's own are a few hundred characters. */
+const MAX_CURSOR = 2_048;
+
+/** @param cursor `<step>:<where in it>`. @returns undefined when it is none. */
+export const repairStepOf = (cursor: string): RepairStepName | undefined =>
+  [...REPAIR_STEPS, REPAIR_OF_BLOBS].find((step): step is RepairStepName => cursor.startsWith(`${step}:`));
+
+/** `POST /admin/repair`. */
+export const RepairRequest = z.strictObject({
+  /** Says what would be mended. */
+  dry_run: z.boolean().nullish(),
+  /** Reads the adapters' bytes instead, and finds what is lost or damaged. */
+  blobs: z.boolean().nullish(),
+  /** Of the answer before; the beginning unless given. */
+  cursor: z
+    .string()
+    .max(MAX_CURSOR)
+    .refine((cursor) => repairStepOf(cursor) !== undefined, 'is not a cursor of an earlier answer')
+    .nullish(),
+});
+export type RepairRequest = z.infer<typeof RepairRequest>;
+
+/** `POST /admin/gc`. */
+export const CollectGarbageRequest = z.strictObject({
+  /** Says what would be done. */
+  dry_run: z.boolean().nullish(),
+  /** Of the answer before; the first files unless given. */
+  cursor: Digest.nullish(),
+});
+export type CollectGarbageRequest = z.infer<typeof CollectGarbageRequest>;
 
 /** Something that KV had otherwise than the system of record says. */
 export const Mended = z.object({
@@ -46,3 +94,26 @@ export const CollectGarbageAnswer = z.object({
   cursor: z.string().nullable(),
 });
 export type CollectGarbageAnswer = z.infer<typeof CollectGarbageAnswer>;
+
+export const UPKEEP_OPERATIONS = {
+  'POST /admin/repair': {
+    id: 'repairPage',
+    tag: 'operation',
+    rights: 'operator',
+    summary: 'Compares a page of KV with the system of record and mends it. Bootstrap key only.',
+    query: null,
+    request: RepairRequest,
+    answers: { 200: { description: 'What was mended; `cursor` goes on.', schema: RepairAnswer } },
+  },
+  'POST /admin/gc': {
+    id: 'collectGarbage',
+    tag: 'operation',
+    rights: 'operator',
+    summary: 'Deletes a page of files that nothing needs. Bootstrap key only.',
+    query: null,
+    request: CollectGarbageRequest,
+    answers: {
+      200: { description: 'What became of each file; `cursor` goes on.', schema: CollectGarbageAnswer },
+    },
+  },
+} as const satisfies AdminOperationTable;

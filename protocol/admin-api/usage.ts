@@ -1,5 +1,6 @@
-/** Usage, as the admin API answers. */
+/** Usage: what the admin API takes and answers. */
 import { z } from 'zod';
+import type { AdminOperationTable } from './operation.ts';
 
 export const USAGE_GROUPS = ['key', 'tenant', 'name', 'version', 'day', 'hour'] as const;
 export type UsageGroup = (typeof USAGE_GROUPS)[number];
@@ -29,3 +30,30 @@ export const UsageReport = z.object({
   truncated: z.boolean(),
 });
 export type UsageReport = z.infer<typeof UsageReport>;
+
+/** A day, which begins at midnight UTC, or a moment of ISO 8601 with its zone; becomes unix ms. */
+const moment = z
+  .union(
+    [z.iso.date(), z.iso.datetime({ offset: true })],
+    'must be a date, 2026-01-31, or a time, 2026-01-31T07:00:00Z',
+  )
+  .transform((text) => Date.parse(text));
+
+export const USAGE_OPERATIONS = {
+  'GET /admin/usage': {
+    id: 'readUsage',
+    tag: 'operation',
+    rights: 'admin',
+    summary: 'Requests and tokens by key, tenant, name, version, day or hour; whole hours.',
+    query: z.strictObject({
+      by: z.enum(USAGE_GROUPS).default('key'),
+      from: moment.optional(),
+      to: moment.optional(),
+      tenant: z.string().max(64).optional(),
+    }),
+    request: null,
+    answers: {
+      200: { description: 'A row for each group; `truncated` when there are more.', schema: UsageReport },
+    },
+  },
+} as const satisfies AdminOperationTable;

@@ -1,6 +1,30 @@
-/** Every origin's word on a version, as the admin API answers: does it still say what it said when it was published? */
+/**
+ * What origins say of a version or a file: does it still answer as when it was published, and how does it do on rows?
+ * What the admin API takes and answers.
+ */
 import { z } from 'zod';
+import { EvaluateAnswer, EvaluationRows } from '../evaluation.ts';
 import { Digest } from '../identity.ts';
+import { AdapterName } from '../names.ts';
+import { MAX_EVALUATION_BODY_BYTES } from './limits.ts';
+import type { AdminOperationTable } from './operation.ts';
+
+/** `POST /admin/verify`. */
+export const VerifyVersionRequest = z.strictObject({
+  name: AdapterName,
+  /** The live one unless given. */
+  version: z.int().positive().nullish(),
+});
+export type VerifyVersionRequest = z.infer<typeof VerifyVersionRequest>;
+
+/** `POST /admin/evaluate`. */
+export const EvaluateFileRequest = z.strictObject({
+  digest: Digest,
+  /** As when it is published. */
+  parent: AdapterName.nullish(),
+  rows: EvaluationRows,
+});
+export type EvaluateFileRequest = z.infer<typeof EvaluateFileRequest>;
 
 export const OriginVerdict = z.object({
   /** Of the origin. */
@@ -23,3 +47,27 @@ export const VerifyVersionAnswer = z.object({
   origins: z.array(OriginVerdict),
 });
 export type VerifyVersionAnswer = z.infer<typeof VerifyVersionAnswer>;
+
+export const TRIAL_OPERATIONS = {
+  'POST /admin/verify': {
+    id: 'verifyVersion',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Has every origin compute a version’s proof again.',
+    query: null,
+    request: VerifyVersionRequest,
+    answers: {
+      200: { description: 'The version, and what every origin says of it.', schema: VerifyVersionAnswer },
+    },
+  },
+  'POST /admin/evaluate': {
+    id: 'evaluateFile',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Scores a file that was sent on prompts with known answers.',
+    maxBytes: MAX_EVALUATION_BODY_BYTES,
+    query: null,
+    request: EvaluateFileRequest,
+    answers: { 200: { description: 'A score for each row, in order.', schema: EvaluateAnswer } },
+  },
+} as const satisfies AdminOperationTable;

@@ -1,8 +1,30 @@
-/** Versions of names, as the admin API answers. */
+/** Versions of names: what the admin API takes and answers. */
 import { z } from 'zod';
 import { AdapterProof, ProbeToken } from '../adapter-proof.ts';
-import { StoredEvaluation } from '../evaluation.ts';
+import { Evaluation, StoredEvaluation } from '../evaluation.ts';
 import { Digest } from '../identity.ts';
+import { AdapterName, Tenant } from '../names.ts';
+import { Why } from '../why.ts';
+import type { AdminOperationTable } from './operation.ts';
+
+/** `POST /admin/versions`. */
+export const PublishRequest = z.strictObject({
+  name: AdapterName,
+  digest: Digest,
+  /** Name of the adapter that this one was trained on top of. */
+  parent: AdapterName.nullish(),
+  /** Keep the live version as it is. */
+  stage: z.boolean().nullish(),
+  /** Live version that the publisher knows of; 0 = none yet. Another one is a conflict. */
+  expect: z.int().min(0).nullish(),
+  /** Tenant that will own the name; only the bootstrap key may name another than its own. */
+  owner: Tenant.nullish(),
+  /** Kept with the version as the publisher says it. */
+  evaluation: Evaluation.nullish(),
+  /** For the history. */
+  why: Why.nullish(),
+});
+export type PublishRequest = z.infer<typeof PublishRequest>;
 
 /** One of `GET /admin/versions?name=`. */
 export const VersionView = z.object({
@@ -75,3 +97,32 @@ export const FileVersions = z.object({
   versions: z.array(z.object({ name: z.string(), version: z.int().positive() })),
 });
 export type FileVersions = z.infer<typeof FileVersions>;
+
+/** `GET /admin/versions`, as it is asked: with a name or with a file's digest. */
+export const VersionsAnswer = z.union([VersionList, FileVersions]);
+
+export const VERSION_OPERATIONS = {
+  'POST /admin/versions': {
+    id: 'publishVersion',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Publishes a file as the next version of a name.',
+    query: null,
+    request: PublishRequest,
+    answers: {
+      200: { description: 'The version, which was there already.', schema: PublishedVersion },
+      201: { description: 'The new version.', schema: PublishedVersion },
+    },
+  },
+  'GET /admin/versions': {
+    id: 'listVersions',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Versions of a name, the newest first, or the names of a file.',
+    query: z.strictObject({ name: AdapterName.optional(), digest: Digest.optional() }),
+    request: null,
+    answers: {
+      200: { description: 'The versions of the name, or of the file.', schema: VersionsAnswer },
+    },
+  },
+} as const satisfies AdminOperationTable;

@@ -1,7 +1,11 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { MAX_BODY_BYTES, MAX_JSON_DEPTH, MAX_PART_BYTES } from '../../protocol/index.ts';
+import {
+  MAX_BODY_BYTES,
+  MAX_EVALUATION_BODY_BYTES,
+  MAX_JSON_DEPTH,
+  MAX_PART_BYTES,
+} from '../../protocol/index.ts';
 import { createApp } from '../../worker/app.ts';
-import { MAX_EVALUATION_BODY_BYTES } from '../../worker/origins/limits.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 import { isAdmin, routesOf, type Route } from './routes.ts';
 

@@ -1,6 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { nameProblem } from '../../protocol/index.ts';
-import { scopeProblem } from '../../worker/access/authorize.ts';
+import { nameProblem, scopeProblem } from '../../protocol/index.ts';
 import { nearestNames } from '../../worker/completions/nearest-names.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';

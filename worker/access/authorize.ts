@@ -1,18 +1,6 @@
-import { nameProblem, type AdapterManifest } from '../../protocol/index.ts';
+import type { AdapterManifest } from '../../protocol/index.ts';
 import type { Grant } from './ports-grants.ts';
 import type { ScopeOwners } from './ports.ts';
-
-/**
- * A scope is a name, `<path>/**` (the path itself and all below it: a child cannot be used without its parents) or
- * `**`.
- * @returns why `scope` is none of these, or null.
- */
-export function scopeProblem(scope: string): string | null {
-  if (scope === '**') return null;
-  const path = scope.endsWith('/**') ? scope.slice(0, -3) : scope;
-  const problem = nameProblem(path);
-  return problem === null ? null : `a scope is a name, "<name>/**" or "**": ${problem}`;
-}
 
 export function scopeCovers(scope: string, name: string): boolean {
   if (scope === '**' || scope === name) return true;

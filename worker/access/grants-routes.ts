@@ -1,38 +1,13 @@
 import { Hono } from 'hono';
-import { z } from 'zod';
 import { err, ok, type ApiError, type GrantList, type GrantView, type Result } from '../../protocol/index.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN } from './limits.ts';
-import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
-import { scopeProblem } from './authorize.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { fail, keepAlive, type AppEnv } from '../http/request-scope.ts';
 import { ancestorsOf, modelNotFound } from '../completions/resolve-name.ts';
-import {
-  isHolder,
-  PUBLIC,
-  type GrantCaps,
-  type GrantIndex,
-  type GrantLedger,
-  type GrantRow,
-} from './ports-grants.ts';
+import { PUBLIC, type GrantCaps, type GrantIndex, type GrantLedger, type GrantRow } from './ports-grants.ts';
 import type { AdminCaller, RightsWriter } from './ports.ts';
 import type { Registry } from '../registry/ports.ts';
-import { parseInput, readInput } from '../http/parse-input.ts';
-
-export const GrantRequest = z.strictObject({
-  scope: z.string().superRefine((scope, context) => {
-    const problem = scopeProblem(scope);
-    if (problem !== null) context.addIssue({ code: 'custom', message: problem });
-  }),
-  tenant: z
-    .string()
-    .refine(isHolder, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-"), or "*" for everybody'),
-});
-
-export const GrantQuery = z.strictObject({
-  /** `true`: what the caller's tenant was given, rather than what it gave. */
-  held: z.enum(['true', 'false']).default('false'),
-  cursor: z.string().max(512).nullable().default(null),
-});
 
 export interface GrantDeps {
   registry: Registry;
@@ -55,21 +30,14 @@ const grantJson = ({ scope, tenant, owner, createdAt, createdBy }: GrantRow): Gr
   created_by: createdBy,
 });
 
-/**
- * `GET /admin/grants?held=&cursor=` -> {@link GrantList};
- * `POST /admin/grants` `{scope, tenant}` -> 201 {@link GrantView}, 200 when it was given before;
- * `DELETE /admin/grants?scope=&tenant=` -> 204.
- * `tenant` `*` is everybody. `owner` is whose adapters it opens; null = whoever owns them.
- */
+/** Grants. `tenant` `*` is everybody. `owner` is whose adapters a grant opens; null = whoever owns them. */
 export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
   const { grantLedger, grantIndex, rights, now } = deps;
   const routes = new Hono<AppEnv>();
 
-  routes.get('/admin/grants', async (context) => {
-    const input = parseInput(GrantQuery, context.req.query());
-    if (!input.ok) return fail(input.error);
-    const { tenant, root } = context.get('admin');
-    const { held, cursor } = input.value;
+  adminRoute(routes, 'GET /admin/grants', async ({ context, caller, query }) => {
+    const { tenant, root } = caller;
+    const { held, cursor } = query;
     if (held === 'true') {
       const [rows, refusals] = await Promise.all([
         grantLedger.heldBy([tenant, PUBLIC]),
@@ -86,11 +54,8 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
     } satisfies GrantList);
   });
 
-  routes.post('/admin/grants', async (context) => {
-    const request = await readInput(context.req.raw, GrantRequest);
-    if (!request.ok) return fail(request.error);
-    const { scope, tenant } = request.value;
-    const caller = context.get('admin');
+  adminRoute(routes, 'POST /admin/grants', async ({ context, caller, request }) => {
+    const { scope, tenant } = request;
     const owner = await giverOf(deps, caller, scope);
     if (!owner.ok) return fail(owner.error);
     if (owner.value === tenant)
@@ -119,11 +84,8 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
     return context.json(grantJson(known ?? row), outcome === 'added' ? 201 : 200);
   });
 
-  routes.delete('/admin/grants', async (context) => {
-    const input = parseInput(GrantRequest, context.req.query());
-    if (!input.ok) return fail(input.error);
-    const caller = context.get('admin');
-    const { scope, tenant } = input.value;
+  adminRoute(routes, 'DELETE /admin/grants', async ({ context, caller, query }) => {
+    const { scope, tenant } = query;
     const work = (async () => {
       const count = await grantLedger.remove({
         scope,
@@ -140,7 +102,6 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
     if (removed > 0) return context.body(null, 204);
     return fail({ code: 'not_found', message: `'${scope}' is not granted to '${tenant}' by you.` });
   });
-  routes.all('/admin/grants', methodNotAllowed('GET, POST, DELETE'));
   return routes;
 }
 

@@ -4,10 +4,12 @@ import {
   hashApiKey,
   type ApiError,
   type KeyList,
+  type KeyRequest,
   type NewKey,
   type RotatedKey,
 } from '../../protocol/index.ts';
-import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { fail, type AppEnv } from '../http/request-scope.ts';
 import { MIN_SELF_GRACE_MS } from './limits.ts';
 import { grantWithin, scopesHeld, scopeWithin } from './authorize.ts';
 import { loosenedLimit } from './loosened-limit.ts';
@@ -22,16 +24,7 @@ import {
 } from './ports.ts';
 import type { Registry } from '../registry/ports.ts';
 import { bindScopes } from './bind-scopes.ts';
-import {
-  changedKey,
-  changedLimits,
-  ChangeRequest,
-  keyJson,
-  KeyRequest,
-  limitsOf,
-  RotateRequest,
-} from './key-input.ts';
-import { readInput } from '../http/parse-input.ts';
+import { changedKey, changedLimits, keyJson, limitsOf } from './key-input.ts';
 import { NO_SUCH_KEY, revokeKeyRoute, visibleKey } from './revoke-key.ts';
 
 export interface KeyDeps {
@@ -46,12 +39,7 @@ const REVOKED_MEANWHILE: ApiError = {
   message: 'The key was revoked meanwhile, or the one that asks for this.',
 };
 
-/**
- * `POST /admin/keys` {@link KeyRequest} -> 201 {@link NewKey}; when the hash that it brings is known 200 {@link KeyView};
- * `POST /admin/keys/rotate` {@link RotateRequest} -> 201 {@link RotatedKey}, and the old one ends after `grace` ms;
- * `POST /admin/keys/change` {@link ChangeRequest} -> {@link KeyView}, the key as it is now;
- * `GET /admin/keys` -> {@link KeyList}; `DELETE /admin/keys/<id>`: {@link revokeKeyRoute}.
- */
+/** Keys: made, rotated, changed, listed and revoked ({@link revokeKeyRoute}). */
 export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   const { keyLedger, rights, now } = deps;
   const routes = new Hono<AppEnv>();
@@ -60,18 +48,14 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     if (row.kind === 'api') await rights.syncKey(row.hash);
   };
 
-  routes.post('/admin/keys', async (context) => {
-    const request = await readInput(context.req.raw, KeyRequest);
-    if (!request.ok) return fail(request.error);
-    const { kind, label, scopes, limits, strict, degrade, expires_in: life } = request.value;
-    const caller = context.get('admin');
-    const tenant = request.value.tenant ?? caller.tenant;
+  adminRoute(routes, 'POST /admin/keys', async ({ context, caller, request }) => {
+    const { kind, label, scopes, limits, strict, degrade, expires_in: life } = request;
+    const tenant = request.tenant ?? caller.tenant;
     const problem =
-      grantProblem(caller, { kind, tenant, scopes, ownHash: request.value.hash !== undefined }) ??
-      useless(request.value);
+      grantProblem(caller, { kind, tenant, scopes, ownHash: request.hash !== undefined }) ?? useless(request);
     if (problem !== null) return fail(problem);
-    const key = request.value.hash === undefined ? generateApiKey(kind === 'api' ? 'gk' : 'ga') : null;
-    const hash = key === null ? (request.value.hash as string) : await hashApiKey(key);
+    const key = request.hash === undefined ? generateApiKey(kind === 'api' ? 'gk' : 'ga') : null;
+    const hash = key === null ? (request.hash as string) : await hashApiKey(key);
     const id = keyIdOf(hash);
     const known = await keyLedger.get(id);
     if (known !== null) {
@@ -109,11 +93,8 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     return context.json(made, 201);
   });
 
-  routes.post('/admin/keys/rotate', async (context) => {
-    const request = await readInput(context.req.raw, RotateRequest);
-    if (!request.ok) return fail(request.error);
-    const { id: oldId, grace, expires_in: asked } = request.value;
-    const caller = context.get('admin');
+  adminRoute(routes, 'POST /admin/keys/rotate', async ({ context, caller, request }) => {
+    const { id: oldId, grace, expires_in: asked } = request;
     const old = await visibleKey(keyLedger, caller, oldId);
     if (old === null) return fail(NO_SUCH_KEY);
     // A key may always have itself replaced: the new one has no other rights.
@@ -143,15 +124,11 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const rotated: RotatedKey = { ...keyJson(row), key, replaces: old.id, old_expires_at: until };
     return context.json(rotated, 201);
   });
-  routes.all('/admin/keys/rotate', methodNotAllowed('POST'));
 
-  routes.post('/admin/keys/change', async (context) => {
-    const request = await readInput(context.req.raw, ChangeRequest);
-    if (!request.ok) return fail(request.error);
-    const caller = context.get('admin');
-    const old = await visibleKey(keyLedger, caller, request.value.id);
+  adminRoute(routes, 'POST /admin/keys/change', async ({ context, caller, request }) => {
+    const old = await visibleKey(keyLedger, caller, request.id);
     if (old === null) return fail(NO_SUCH_KEY);
-    const { scopes, limits, strict, degrade } = request.value;
+    const { scopes, limits, strict, degrade } = request;
     const wanted = scopes === undefined ? old : { ...old, scopes, owners: undefined };
     const problem =
       grantProblem(caller, { ...wanted, ownHash: false }) ??
@@ -161,24 +138,20 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     if (old.revokedAt !== null) return fail({ code: 'version_conflict', message: 'This key was revoked.' });
     const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
     if (!bound.ok) return fail(bound.error);
-    const changed = changedKey(old, request.value, bound.value);
+    const changed = changedKey(old, request, bound.value);
     const limitsFixed = limits !== undefined && caller.root ? changed.limits !== null : old.limitsFixed;
     const row = { ...changed, limitsFixed };
     await keyLedger.change(row);
     await index(row);
     return context.json(keyJson(row));
   });
-  routes.all('/admin/keys/change', methodNotAllowed('POST'));
 
-  routes.get('/admin/keys', async (context) => {
-    const caller = context.get('admin');
+  adminRoute(routes, 'GET /admin/keys', async ({ context, caller }) => {
     const rows = await keyLedger.list(caller.root ? null : caller.tenant);
     return context.json({ keys: rows.map(keyJson) } satisfies KeyList);
   });
-  routes.all('/admin/keys', methodNotAllowed('GET, POST'));
 
-  routes.delete('/admin/keys/:id', revokeKeyRoute(deps));
-  routes.all('/admin/keys/:id', methodNotAllowed('DELETE'));
+  adminRoute(routes, 'DELETE /admin/keys/:id', revokeKeyRoute(deps));
   return routes;
 }
 

@@ -45,13 +45,7 @@ export const GATE_ENTRIES = 10_000;
 export const GATE_PLACE_MS = 60 * SECOND;
 /** When one who has everything under way that it may have should ask again: admin requests take 10 ms to a second. */
 export const GATE_AT_ONCE_RETRY_MS = 1 * SECOND;
-/** Scopes of one key: what it opens is decided by going through them. */
-export const MAX_SCOPES = 24;
 
-/** Longest lifetime that a key can be given, ms: ten years. Longer ones are better without an end. */
-export const MAX_KEY_LIFE_MS = 3_653 * 86_400 * SECOND;
-/** Longest time that a replaced key stays good, ms. */
-export const MAX_KEY_GRACE_MS = 90 * 86_400 * SECOND;
 /** Shortest time that an admin key stays good which a tenant's key replaces, ms: its owner can still revoke both. */
 export const MIN_SELF_GRACE_MS = 3_600 * SECOND;
 /** Keys that one request ends in KV; each is a call of a Durable Object, of which a request has 1,000. */

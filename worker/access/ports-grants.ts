@@ -50,9 +50,6 @@ export const Grant = z.strictObject({
 
 export type Grant = z.infer<typeof Grant>;
 
-/** Can a grant be for it: a tenant, or everybody? */
-export const isHolder = (text: string): boolean => /^([a-z0-9._-]{1,64}|\*)$/.test(text);
-
 /** What opens something for a tenant. */
 export interface HeldGrants {
   /** Given to it, without what givers gave whom it refuses. */

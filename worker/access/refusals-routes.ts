@@ -1,16 +1,10 @@
 import { Hono } from 'hono';
-import { z } from 'zod';
 import type { RefusalList, RefusalView } from '../../protocol/index.ts';
 import { MAX_REFUSALS } from './limits.ts';
-import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { fail, keepAlive, type AppEnv } from '../http/request-scope.ts';
 import type { GrantLedger, RefusalRow } from './ports-grants.ts';
 import type { RightsWriter } from './ports.ts';
-import { parseInput, readInput } from '../http/parse-input.ts';
-
-/** Whose grants are refused, or accepted again. */
-export const RefusalInput = z.strictObject({
-  from: z.string().regex(/^[a-z0-9._-]{1,64}$/, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-")'),
-});
 
 const refusalJson = ({ owner, createdAt, createdBy }: RefusalRow): RefusalView => ({
   from: owner,
@@ -18,11 +12,7 @@ const refusalJson = ({ owner, createdAt, createdBy }: RefusalRow): RefusalView =
   created_by: createdBy,
 });
 
-/**
- * `POST /admin/grants/refuse` `{from}` -> 201 {@link RefusalView}, 200 when it was refused before;
- * `DELETE /admin/grants/refuse?from=` -> 204; `GET /admin/grants/refuse` -> {@link RefusalList}.
- * What a tenant refuses are grants of another's adapters, to it or to everybody. The other is not told.
- */
+/** What a tenant refuses are grants of another's adapters, to it or to everybody. The other is not told. */
 export function adminRefusalRoutes(deps: {
   grantLedger: GrantLedger;
   rights: RightsWriter;
@@ -31,16 +21,14 @@ export function adminRefusalRoutes(deps: {
   const { grantLedger, rights, now } = deps;
   const routes = new Hono<AppEnv>();
 
-  routes.get('/admin/grants/refuse', async (context) => {
-    const rows = await grantLedger.refusedBy(context.get('admin').tenant);
+  adminRoute(routes, 'GET /admin/grants/refuse', async ({ context, caller }) => {
+    const rows = await grantLedger.refusedBy(caller.tenant);
     return context.json({ refusals: rows.map(refusalJson) } satisfies RefusalList);
   });
 
-  routes.post('/admin/grants/refuse', async (context) => {
-    const request = await readInput(context.req.raw, RefusalInput);
-    if (!request.ok) return fail(request.error);
-    const { tenant, keyId } = context.get('admin');
-    const { from } = request.value;
+  adminRoute(routes, 'POST /admin/grants/refuse', async ({ context, caller, request }) => {
+    const { tenant, keyId } = caller;
+    const { from } = request;
     if (from === tenant)
       return fail({ code: 'invalid_request', message: 'A tenant has no grants of its own.', param: 'from' });
     const row = { tenant, owner: from, createdAt: now(), createdBy: keyId };
@@ -63,11 +51,9 @@ export function adminRefusalRoutes(deps: {
     return context.json(refusalJson(known ?? row), outcome === 'added' ? 201 : 200);
   });
 
-  routes.delete('/admin/grants/refuse', async (context) => {
-    const input = parseInput(RefusalInput, context.req.query());
-    if (!input.ok) return fail(input.error);
-    const { tenant } = context.get('admin');
-    const { from } = input.value;
+  adminRoute(routes, 'DELETE /admin/grants/refuse', async ({ context, caller, query }) => {
+    const { tenant } = caller;
+    const { from } = query;
     const work = (async () => {
       const accepted = await grantLedger.accept({ tenant, owner: from });
       await rights.syncGrants(tenant);
@@ -77,6 +63,5 @@ export function adminRefusalRoutes(deps: {
     if (await work) return context.body(null, 204);
     return fail({ code: 'not_found', message: `'${tenant}' does not refuse grants of '${from}'.` });
   });
-  routes.all('/admin/grants/refuse', methodNotAllowed('GET, POST, DELETE'));
   return routes;
 }

@@ -1,6 +1,6 @@
-import { sameJson } from '../../protocol/index.ts';
+import { isHolder, sameJson } from '../../protocol/index.ts';
 import { REPAIR_PAGE } from '../limits.ts';
-import { heldGrants, isHolder, type HeldGrants } from './ports-grants.ts';
+import { heldGrants, type HeldGrants } from './ports-grants.ts';
 import type { Lookup } from '../platform/ports.ts';
 import type { Mended, RepairDeps, RepairStep } from '../registry/repair-deps.ts';
 

@@ -1,23 +1,9 @@
-import { z } from 'zod';
 import type { ApiError, RevocationView } from '../../protocol/index.ts';
 import { MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
-import { fail, keepAlive, type AppContext } from '../http/request-scope.ts';
+import { fail, keepAlive } from '../http/request-scope.ts';
 import type { AdminCaller, KeyLedger, KeyRow, RevokedLine, RightsWriter } from './ports.ts';
 import { keyJson } from './key-input.ts';
-import { parseInput } from '../http/parse-input.ts';
-
-const flag = z.enum(['true', 'false']);
-
-export const RevokeQuery = z.strictObject({
-  /** `true`: 200 with what was revoked, instead of 204. */
-  report: flag.default('false'),
-  /** `false`: the key alone, and what it was rotated into stays good. */
-  successors: flag.default('true'),
-  /** `true`: also the keys that were made by these. */
-  made: flag.default('false'),
-  /** Of the answer before. */
-  cursor: z.string().max(64).nullable().default(null),
-});
+import type { AdminInput } from '../http/admin-route.ts';
 
 export const NO_SUCH_KEY: ApiError = { code: 'not_found', message: 'There is no such key.' };
 
@@ -33,25 +19,20 @@ export async function visibleKey(
 }
 
 /**
- * `DELETE /admin/keys/<id>?report=&successors=&made=&cursor=` -> 204, or with `report=true` 200 {@link RevocationView}.
+ * Revokes a key: 204, or with `report=true` 200 {@link RevocationView}.
  * Whoever stole a key may have rotated it: those that it was rotated into end with it. All end in the system of record
  * in one statement; in KV a page after the other.
  */
 export const revokeKeyRoute =
   (deps: { keyLedger: KeyLedger; rights: RightsWriter; now: () => number }) =>
-  async (context: AppContext): Promise<Response> => {
-    const input = parseInput(RevokeQuery, context.req.query());
-    if (!input.ok) return fail(input.error);
-    const caller = context.get('admin');
-    const row = await visibleKey(deps.keyLedger, caller, context.req.param('id') ?? '', {
-      toRevoke: true,
-    });
+  async ({ context, caller, params, query }: AdminInput<'DELETE /admin/keys/:id'>): Promise<Response> => {
+    const row = await visibleKey(deps.keyLedger, caller, params.id, { toRevoke: true });
     if (row === null) return fail(NO_SUCH_KEY);
-    const { report, cursor } = input.value;
+    const { report, cursor } = query;
     const line = {
       id: row.id,
-      successors: input.value.successors === 'true',
-      made: input.value.made === 'true',
+      successors: query.successors === 'true',
+      made: query.made === 'true',
     };
     if (!line.successors && row.kind === 'admin' && !caller.root)
       return fail({

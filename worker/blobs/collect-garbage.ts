@@ -1,5 +1,3 @@
-import { z } from 'zod';
-import { Digest } from '../../protocol/index.ts';
 import {
   GARBAGE_COLLECT_MS,
   GARBAGE_MARK_MS,
@@ -9,14 +7,6 @@ import {
 } from './limits.ts';
 import type { BlobLedger, BlobStore, GarbageLedger, UnusedFile } from './ports.ts';
 import { writeRecordAnew } from './write-record.ts';
-
-export const CollectGarbageRequest = z.strictObject({
-  /** Says what would be done. */
-  dry_run: z.boolean().nullish(),
-  /** Of the answer before; the first files unless given. */
-  cursor: Digest.nullish(),
-});
-export type CollectGarbageRequest = z.infer<typeof CollectGarbageRequest>;
 
 export interface GarbageDeps {
   garbage: GarbageLedger;

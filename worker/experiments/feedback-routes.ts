@@ -41,7 +41,7 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   routes.post(PATH, requireKey(deps), async (context) => {
     const { tenant } = context.get('caller');
-    const input = await readInput(context.req.raw, FeedbackRequest, MAX_FEEDBACK_BODY_BYTES);
+    const input = await readInput(context.req.raw, FeedbackRequest, { maxBytes: MAX_FEEDBACK_BODY_BYTES });
     if (!input.ok) return fail(input.error);
     const at = now();
     const opened = await exposureTokens.open(input.value.exposure, { tenant, now: at });

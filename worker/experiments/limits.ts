@@ -32,8 +32,6 @@ export const SHADOW_BUDGET_MS = 25 * SECOND;
  */
 export const MAX_COMPARED_BYTES = 1024 * 1024;
 
-/** Body of an experiment's document, bytes: lists of 200 testers and as many values of a header have room. */
-export const MAX_EXPERIMENT_BODY_BYTES = 256 * 1024;
 /**
  * Live experiments that one run of the schedule evaluates: each asks its eight tallies and at most five times D1 and the
  * pointer writer, and an invocation may make 1,000 such calls, of which the other jobs need theirs. With more of them
@@ -42,9 +40,6 @@ export const MAX_EXPERIMENT_BODY_BYTES = 256 * 1024;
 export const EXPERIMENTS_PER_RUN = 50;
 /** Changes that KV was not told of, in one run; each is a call of the pointer writer and one of D1. */
 export const UNTOLD_EXPERIMENTS_PER_RUN = 50;
-/** Experiments of one answer of `GET /admin/experiments`, unless it is asked for fewer. */
-export const EXPERIMENTS_SHOWN = 50;
-export const MAX_EXPERIMENTS_SHOWN = 200;
 /** Looks that are kept of one seed: a curve needs no more points, and each is a kilobyte or some. */
 export const LOOKS_KEPT = 300;
 

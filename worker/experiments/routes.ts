@@ -1,20 +1,10 @@
 import { Hono } from 'hono';
-import { z } from 'zod';
-import {
-  ArchiveExperiment,
-  ChangeExperiment,
-  CreateExperiment,
-  ExperimentFilter,
-  KillExperiment,
-  PromoteExperiment,
-  RampExperiment,
-  StartExperiment,
-  StopExperiment,
-  type ApiError,
-  type ExperimentList,
-  type ExperimentLooks,
-  type Result,
-  type ExperimentView,
+import type {
+  ApiError,
+  ExperimentList,
+  ExperimentLooks,
+  ExperimentView,
+  Result,
 } from '../../protocol/index.ts';
 import { changeExperiment } from './life/change-experiment.ts';
 import { createExperiment } from './life/create-experiment.ts';
@@ -30,34 +20,17 @@ import {
   stopExperiment,
 } from './life/steps.ts';
 import type { StepParams } from './life/take-step.ts';
-import { EXPERIMENTS_SHOWN, LOOKS_KEPT, MAX_EXPERIMENT_BODY_BYTES, MAX_EXPERIMENTS_SHOWN } from './limits.ts';
-import { MAX_ADMIN_BODY_BYTES } from '../limits.ts';
-import { readJson } from '../http/read-body.ts';
-import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { LOOKS_KEPT } from './limits.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { fail, type AppEnv } from '../http/request-scope.ts';
 import { mayUseChain } from '../access/authorize.ts';
+import type { AdminCaller } from '../access/ports.ts';
 import type { ExperimentRow } from './ports.ts';
-import { parseInput, readInput } from '../http/parse-input.ts';
-
-export const ExperimentQuery = ExperimentFilter.extend({
-  cursor: z.string().max(64).nullable().default(null),
-  limit: z
-    .string()
-    .regex(/^[1-9]\d{0,3}$/, 'must be a positive whole number')
-    .transform(Number)
-    .pipe(z.int().max(MAX_EXPERIMENTS_SHOWN))
-    .default(EXPERIMENTS_SHOWN),
-});
-
-const NoInput = z.strictObject({});
 
 /**
- * `POST /admin/experiments` {@link CreateExperiment} -> 201;
- * `GET /admin/experiments?name=&status=&cursor=&limit=` -> {@link ExperimentList}, the newest first;
- * `GET /admin/experiments/<id>`; `PUT /admin/experiments/<id>` {@link ChangeExperiment};
- * `POST /admin/experiments/<id>/start`, `ramp`, `stop`, `kill`, `promote`, `archive` and `evaluate`; all of these answer
- * with the experiment. `GET /admin/experiments/<id>/looks` -> {@link ExperimentLooks}, the oldest first.
- * 404 when it is not there or another's; 409 `version_conflict` when it has changed or its state forbids it, with the
- * field in `param`; 503 `registry_unavailable` when the change is recorded, but KV was not told yet.
+ * Experiments and the steps of their life. 404 when one is not there or another's; 409 `version_conflict` when it has
+ * changed or its state forbids it, with the field in `param`; 503 `registry_unavailable` when the change is recorded, but
+ * KV was not told yet.
  */
 export function adminExperimentRoutes(
   deps: Omit<LifeDeps, 'mayUseChain'> & Pick<EvaluateDeps, 'tallies'>,
@@ -66,90 +39,68 @@ export function adminExperimentRoutes(
   const life: LifeDeps = { ...deps, mayUseChain };
   const { experimentLedger } = deps;
 
-  routes.post('/admin/experiments', async (context) => {
-    const request = await readInput(context.req.raw, CreateExperiment, MAX_EXPERIMENT_BODY_BYTES);
-    if (!request.ok) return fail(request.error);
-    const made = await createExperiment(life, { request: request.value, caller: context.get('admin') });
+  adminRoute(routes, 'POST /admin/experiments', async ({ caller, request }) => {
+    const made = await createExperiment(life, { request, caller });
     return answer(made, 201);
   });
 
-  routes.get('/admin/experiments', async (context) => {
-    const input = parseInput(ExperimentQuery, context.req.query());
-    if (!input.ok) return fail(input.error);
-    const { root, tenant } = context.get('admin');
-    const { name = null, status = null, cursor, limit } = input.value;
+  adminRoute(routes, 'GET /admin/experiments', async ({ context, caller, query }) => {
+    const { root, tenant } = caller;
+    const { name = null, status = null, cursor, limit } = query;
     const page = await experimentLedger.list({ owner: root ? null : tenant, name, status, cursor, limit });
     return context.json({
       experiments: page.items.map(viewOf),
       cursor: page.cursor,
     } satisfies ExperimentList);
   });
-  routes.all('/admin/experiments', methodNotAllowed('GET, POST'));
 
-  routes.get('/admin/experiments/:id', async (context) =>
-    answer(await ownExperiment(deps, { id: context.req.param('id'), caller: context.get('admin') })),
+  adminRoute(routes, 'GET /admin/experiments/:id', async ({ caller, params: { id } }) =>
+    answer(await ownExperiment(deps, { id, caller })),
   );
 
-  routes.put('/admin/experiments/:id', async (context) => {
-    const request = await readInput(context.req.raw, ChangeExperiment, MAX_EXPERIMENT_BODY_BYTES);
-    if (!request.ok) return fail(request.error);
-    const params = { id: context.req.param('id'), request: request.value, caller: context.get('admin') };
-    return answer(await changeExperiment(life, params));
-  });
-  routes.all('/admin/experiments/:id', methodNotAllowed('GET, PUT'));
+  adminRoute(routes, 'PUT /admin/experiments/:id', async ({ caller, params: { id }, request }) =>
+    answer(await changeExperiment(life, { id, request, caller })),
+  );
 
-  function step<R extends object>(
-    name: string,
-    schema: z.ZodType<R>,
-    take: (deps: LifeDeps, params: StepParams<R>) => Promise<Result<ExperimentRow, ApiError>>,
-  ): void {
-    const path = `/admin/experiments/:id/${name}`;
-    routes.post(path, async (context) => {
-      const request = await readStep(context.req.raw, schema);
-      if (!request.ok) return fail(request.error);
-      const id = context.req.param('id') as string;
-      return answer(await take(life, { id, request: request.value, caller: context.get('admin') }));
-    });
-    routes.all(path, methodNotAllowed('POST'));
-  }
-  step('start', StartExperiment, startExperiment);
-  step('ramp', RampExperiment, rampExperiment);
-  step('stop', StopExperiment, stopExperiment);
-  step('kill', KillExperiment, killExperiment);
-  step('promote', PromoteExperiment, promoteExperiment);
-  step('archive', ArchiveExperiment, archiveExperiment);
+  const step =
+    <Request extends object>(
+      take: (deps: LifeDeps, params: StepParams<Request>) => Promise<Result<ExperimentRow, ApiError>>,
+    ) =>
+    async ({ caller, params: { id }, request }: StepInput<Request>): Promise<Response> =>
+      answer(await take(life, { id, request, caller }));
+  adminRoute(routes, 'POST /admin/experiments/:id/start', step(startExperiment));
+  adminRoute(routes, 'POST /admin/experiments/:id/ramp', step(rampExperiment));
+  adminRoute(routes, 'POST /admin/experiments/:id/stop', step(stopExperiment));
+  adminRoute(routes, 'POST /admin/experiments/:id/kill', step(killExperiment));
+  adminRoute(routes, 'POST /admin/experiments/:id/promote', step(promoteExperiment));
+  adminRoute(routes, 'POST /admin/experiments/:id/archive', step(archiveExperiment));
 
-  routes.post('/admin/experiments/:id/evaluate', async (context) => {
-    const request = await readStep(context.req.raw, NoInput);
-    if (!request.ok) return fail(request.error);
-    return answer(await evaluateNow(deps, { id: context.req.param('id'), caller: context.get('admin') }));
-  });
-  routes.all('/admin/experiments/:id/evaluate', methodNotAllowed('POST'));
+  adminRoute(routes, 'POST /admin/experiments/:id/evaluate', async ({ caller, params: { id } }) =>
+    answer(await evaluateNow(deps, { id, caller })),
+  );
 
-  routes.get('/admin/experiments/:id/looks', async (context) => {
-    const id = context.req.param('id');
-    const own = await ownExperiment(deps, { id, caller: context.get('admin') });
+  adminRoute(routes, 'GET /admin/experiments/:id/looks', async ({ context, caller, params: { id } }) => {
+    const own = await ownExperiment(deps, { id, caller });
     if (!own.ok) return fail(own.error);
     const { seed } = own.value.document;
     const looks = await experimentLedger.looks({ experiment: id, seed, limit: LOOKS_KEPT });
     return context.json({ looks: looks.map(({ evaluation }) => evaluation) } satisfies ExperimentLooks);
   });
-  routes.all('/admin/experiments/:id/looks', methodNotAllowed('GET'));
   return routes;
+}
+
+interface StepInput<Request> {
+  caller: AdminCaller;
+  params: { readonly id: string };
+  request: Request;
 }
 
 function answer(done: Result<ExperimentRow, ApiError>, status: 200 | 201 = 200): Response {
   return done.ok ? Response.json(viewOf(done.value), { status }) : fail(done.error);
 }
 
-/** All of it may be left out, and so may the body itself. */
-async function readStep<T>(request: Request, schema: z.ZodType<T>): Promise<Result<T, ApiError>> {
-  const json = await readJson(request, MAX_ADMIN_BODY_BYTES, { whenEmpty: {} });
-  return json.ok ? parseInput(schema, json.value) : json;
-}
-
 /** As the admin API shows it. */
-export const viewOf = (row: ExperimentRow): z.infer<typeof ExperimentView> => ({
+export const viewOf = (row: ExperimentRow): ExperimentView => ({
   id: row.id,
   owner: row.owner,
   document: row.document,

@@ -1,6 +1,5 @@
 import type { z } from 'zod';
-import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
-import { MAX_ADMIN_BODY_BYTES } from '../limits.ts';
+import { err, MAX_ADMIN_BODY_BYTES, ok, type ApiError, type Result } from '../../protocol/index.ts';
 import { readJson } from './read-body.ts';
 
 export function parseInput<T>(schema: z.ZodType<T>, value: unknown): Result<T, ApiError> {
@@ -17,12 +16,12 @@ export function parseInput<T>(schema: z.ZodType<T>, value: unknown): Result<T, A
   });
 }
 
-/** Body of an admin request. */
+/** JSON body of a request. @param how.mayBeEmpty no body at all stands for an empty object. */
 export async function readInput<T>(
   request: Request,
   schema: z.ZodType<T>,
-  limit = MAX_ADMIN_BODY_BYTES,
+  { maxBytes = MAX_ADMIN_BODY_BYTES, mayBeEmpty = false }: { maxBytes?: number; mayBeEmpty?: boolean } = {},
 ): Promise<Result<T, ApiError>> {
-  const json = await readJson(request, limit);
+  const json = await readJson(request, maxBytes, mayBeEmpty ? { whenEmpty: {} } : {});
   return json.ok ? parseInput(schema, json.value) : json;
 }

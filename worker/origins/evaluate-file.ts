@@ -1,23 +1,7 @@
-import { z } from 'zod';
-import {
-  AdapterName,
-  Digest,
-  EvaluationRows,
-  type ApiError,
-  type EvaluateAnswer,
-  type Result,
-} from '../../protocol/index.ts';
+import type { ApiError, EvaluateAnswer, EvaluateFileRequest, Result } from '../../protocol/index.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { assembleChain, type MayUseChain } from '../registry/assemble-chain.ts';
 import type { IntakeDeps, RequestLife } from '../registry/registry-deps.ts';
-
-export const EvaluateFileRequest = z.strictObject({
-  digest: Digest,
-  /** As when it is published. */
-  parent: AdapterName.nullish(),
-  rows: EvaluationRows,
-});
-export type EvaluateFileRequest = z.infer<typeof EvaluateFileRequest>;
 
 /** Scores a file that the caller has uploaded, published or not, as it would be on top of its parent. */
 export async function evaluateFile(

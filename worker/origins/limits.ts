@@ -40,8 +40,6 @@ export const ORIGIN_QUESTION_MS = 5 * SECOND;
 export const ORIGIN_VERIFY_MS = 60 * SECOND;
 /** Description or list of an origin, bytes: 1,000 modules or 10,000 adapters. */
 export const MAX_ORIGIN_ANSWER_BYTES = 4 * MiB;
-/** Body of `POST /admin/evaluate`, bytes: 64 rows of 8 kB. */
-export const MAX_EVALUATION_BODY_BYTES = 512 * 1024;
 /** So often a stream is looked at, whether anything moves in it (protocol's STREAM_STALL_MS). */
 export const STREAM_STALL_CHECK_MS = 2_500;
 /**

@@ -1,19 +1,10 @@
 import { Hono } from 'hono';
-import { z } from 'zod';
-import {
-  AdapterName,
-  MAX_PINNED_NAMES,
-  type ApiError,
-  type PinList,
-  type PinView,
-} from '../../protocol/index.ts';
-import { fail, methodNotAllowed, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
+import { MAX_PINNED_NAMES, type ApiError, type PinList, type PinView } from '../../protocol/index.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { fail, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
 import { modelNotFound } from '../completions/resolve-name.ts';
 import type { PinLedger, PinReport, PinSync } from './ports.ts';
 import type { Registry } from '../registry/ports.ts';
-import { parseInput, readInput } from '../http/parse-input.ts';
-
-export const PinInput = z.strictObject({ name: AdapterName });
 
 const pinJson = ({ name, at, actor, live, origins }: PinReport): PinView => ({
   name,
@@ -29,9 +20,8 @@ const NOT_YOURS: ApiError = {
 };
 
 /**
- * `POST /admin/pins` {@link PinInput} and `DELETE /admin/pins?name=` -> {@link PinList}: every pinned name, after the
- * origins were asked; `GET /admin/pins` asks them, too. 404 for a name that does not exist or is not pinned, 409 when
- * there are too many.
+ * Pinned names: each answer has every one, after the origins were asked. 404 for a name that does not exist or is not
+ * pinned, 409 when there are too many.
  */
 export function adminPinRoutes(deps: {
   pins: PinLedger;
@@ -48,14 +38,12 @@ export function adminPinRoutes(deps: {
     context.get('admin').root ? next() : Promise.resolve(fail(NOT_YOURS)),
   );
 
-  routes.get('/admin/pins', async (context) => context.json(await pinList(context)));
+  adminRoute(routes, 'GET /admin/pins', async ({ context }) => context.json(await pinList(context)));
 
-  routes.post('/admin/pins', async (context) => {
-    const input = await readInput(context.req.raw, PinInput);
-    if (!input.ok) return fail(input.error);
-    const { name } = input.value;
+  adminRoute(routes, 'POST /admin/pins', async ({ context, caller, request }) => {
+    const { name } = request;
     if ((await registry.name(name)) === null) return fail(modelNotFound(name, []));
-    const added = await pins.add({ name, at: now(), actor: context.get('admin').keyId }, MAX_PINNED_NAMES);
+    const added = await pins.add({ name, at: now(), actor: caller.keyId }, MAX_PINNED_NAMES);
     if (!added)
       return fail({
         code: 'version_conflict',
@@ -64,13 +52,10 @@ export function adminPinRoutes(deps: {
     return context.json(await pinList(context));
   });
 
-  routes.delete('/admin/pins', async (context) => {
-    const input = parseInput(PinInput, context.req.query());
-    if (!input.ok) return fail(input.error);
-    if (!(await pins.remove(input.value.name)))
-      return fail({ code: 'not_found', message: `'${input.value.name}' is not pinned.` });
+  adminRoute(routes, 'DELETE /admin/pins', async ({ context, query }) => {
+    if (!(await pins.remove(query.name)))
+      return fail({ code: 'not_found', message: `'${query.name}' is not pinned.` });
     return context.json(await pinList(context));
   });
-  routes.all('/admin/pins', methodNotAllowed('GET, POST, DELETE'));
   return routes;
 }

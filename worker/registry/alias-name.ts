@@ -1,10 +1,8 @@
-import { z } from 'zod';
 import {
-  AdapterName,
   err,
   ok,
-  Why,
   type AliasAnswer,
+  type AliasRequest,
   type ApiError,
   type Result,
 } from '../../protocol/index.ts';
@@ -15,16 +13,6 @@ import { changed, refused } from './change-conflict.ts';
 import { invalid, type IntakeDeps } from './registry-deps.ts';
 import { mayName, ownName, type Taken } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
-
-export const AliasRequest = z.strictObject({
-  name: AdapterName,
-  /** Name that it is to stand for; null takes the alias away. */
-  target: AdapterName.nullable(),
-  why: Why.nullish(),
-  /** Everything is checked, and nothing changed. */
-  dry_run: z.boolean().nullish(),
-});
-export type AliasRequest = z.infer<typeof AliasRequest>;
 
 type AliasDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'base' | 'now'> & { mayUseChain: MayUseChain };
 

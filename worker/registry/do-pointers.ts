@@ -1,7 +1,6 @@
 import { z } from 'zod';
-import { AdapterName, Digest, fnv1a } from '../../protocol/index.ts';
+import { AdapterName, Digest, fnv1a, isHolder } from '../../protocol/index.ts';
 import { askObject, type DurableNamespace } from '../platform/ask-object.ts';
-import { isHolder } from '../access/ports-grants.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { PointerWriter } from './ports-pointers.ts';
 import type { RightsWriter } from '../access/ports.ts';

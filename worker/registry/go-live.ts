@@ -1,11 +1,9 @@
-import { z } from 'zod';
 import {
-  AdapterName,
   err,
   ok,
-  Why,
   type ApiError,
   type FlipAnswer,
+  type FlipRequest,
   type Result,
 } from '../../protocol/index.ts';
 import type { AdminCaller } from '../access/ports.ts';
@@ -14,20 +12,6 @@ import { changed, refused } from './change-conflict.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 import { ownName } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
-
-/** What every change of a name's live version takes. */
-export const changeFields = {
-  name: AdapterName,
-  /** Live version that the caller knows of; 0 = none. */
-  expect: z.int().min(0).nullish(),
-  /** For the history. */
-  why: Why.nullish(),
-  /** Everything is checked, and nothing changed. */
-  dry_run: z.boolean().nullish(),
-};
-
-export const FlipRequest = z.strictObject({ ...changeFields, to: z.int().positive() });
-export type FlipRequest = z.infer<typeof FlipRequest>;
 
 export type FlipDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
 

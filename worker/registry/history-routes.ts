@@ -1,24 +1,10 @@
 import { Hono } from 'hono';
-import { z } from 'zod';
-import { AdapterName, type ChangeList, type ChangeView } from '../../protocol/index.ts';
+import type { ChangeList, ChangeView } from '../../protocol/index.ts';
 import { ownName } from './own-name.ts';
-import { HISTORY_PAGE, MAX_HISTORY_PAGE } from './limits.ts';
-import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { HISTORY_PAGE } from './limits.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { fail, type AppEnv } from '../http/request-scope.ts';
 import type { HistoryRow, Registry } from './ports.ts';
-import { parseInput } from '../http/parse-input.ts';
-
-const number = (most: number) =>
-  z
-    .string()
-    .regex(/^[1-9]\d{0,14}$/, 'must be a positive whole number')
-    .transform(Number)
-    .pipe(z.int().max(most));
-
-export const HistoryQuery = z.strictObject({
-  name: AdapterName.optional(),
-  before: number(Number.MAX_SAFE_INTEGER).optional(),
-  limit: number(MAX_HISTORY_PAGE).optional(),
-});
 
 const changeJson = (row: HistoryRow): ChangeView => ({
   id: row.id,
@@ -33,17 +19,11 @@ const changeJson = (row: HistoryRow): ChangeView => ({
   why: row.why,
 });
 
-/**
- * `GET /admin/history?name=&before=&limit=` -> {@link ChangeList}, newest first: of one name, or of all of the tenant's
- * (all at all for the bootstrap key).
- */
+/** Changes of one name, or of all of the tenant's (all at all for the bootstrap key), newest first. */
 export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
-  routes.get('/admin/history', async (context) => {
-    const input = parseInput(HistoryQuery, context.req.query());
-    if (!input.ok) return fail(input.error);
-    const caller = context.get('admin');
-    const { name, before = null, limit = HISTORY_PAGE } = input.value;
+  adminRoute(routes, 'GET /admin/history', async ({ context, caller, query }) => {
+    const { name, before = null, limit = HISTORY_PAGE } = query;
     if (name !== undefined) {
       const own = await ownName(deps, { name, caller });
       if (!own.ok) return fail(own.error);
@@ -59,6 +39,5 @@ export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
       before: rows.length === limit ? (rows.at(-1)?.id ?? null) : null,
     } satisfies ChangeList);
   });
-  routes.all('/admin/history', methodNotAllowed('GET'));
   return routes;
 }

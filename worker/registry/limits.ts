@@ -13,9 +13,8 @@ export const POINTER_RETRY_MS = 5 * SECOND;
 /** … but never longer. */
 export const MAX_POINTER_RETRY_MS = 600 * SECOND;
 
-/** Changes of one answer of `GET /admin/history`, unless it is asked for fewer. */
+/** Changes of one answer of `GET /admin/history`, unless it is asked for fewer or more. */
 export const HISTORY_PAGE = 100;
-export const MAX_HISTORY_PAGE = 1_000;
 /** Children named when a version cannot be retired because of them. */
 export const MAX_DEPENDENTS_TOLD = 10;
 

@@ -1,16 +1,14 @@
-import { z } from 'zod';
-import { err, type ApiError, type FlipAnswer, type Result } from '../../protocol/index.ts';
+import {
+  err,
+  type ApiError,
+  type FlipAnswer,
+  type PromoteRequest,
+  type Result,
+} from '../../protocol/index.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { refused } from './change-conflict.ts';
-import { changeFields, flip, type FlipDeps } from './go-live.ts';
+import { flip, type FlipDeps } from './go-live.ts';
 import { ownName } from './own-name.ts';
-
-export const PromoteRequest = z.strictObject({
-  ...changeFields,
-  /** The newest staged one above the live one unless given. */
-  version: z.int().positive().nullish(),
-});
-export type PromoteRequest = z.infer<typeof PromoteRequest>;
 
 /** Makes a staged version live. Repeating it is harmless: what has been promoted is live. */
 export async function promoteVersion(

@@ -1,16 +1,11 @@
-import { z } from 'zod';
 import {
-  AdapterName,
   chainId,
-  Digest,
   err,
-  Evaluation,
   ok,
-  Tenant,
-  Why,
   type ApiError,
   type BaseInfo,
   type ManifestChainEntry,
+  type PublishRequest,
   type Result,
 } from '../../protocol/index.ts';
 import type { AdminCaller } from '../access/ports.ts';
@@ -22,24 +17,6 @@ import { mayName } from './own-name.ts';
 import { proveAdapter } from './prove-adapter.ts';
 import { unlessDamaged } from './repair-rows.ts';
 import { writePointer } from './write-pointer.ts';
-
-export const PublishRequest = z.strictObject({
-  name: AdapterName,
-  digest: Digest,
-  /** Name of the adapter that this one was trained on top of. */
-  parent: AdapterName.nullish(),
-  /** Keep the live version as it is. */
-  stage: z.boolean().nullish(),
-  /** Live version that the publisher knows of; 0 = none yet. Another one is a conflict. */
-  expect: z.int().min(0).nullish(),
-  /** Tenant that will own the name; only the bootstrap key may name another than its own. */
-  owner: Tenant.nullish(),
-  /** Kept with the version as the publisher says it. */
-  evaluation: Evaluation.nullish(),
-  /** For the history. */
-  why: Why.nullish(),
-});
-export type PublishRequest = z.infer<typeof PublishRequest>;
 
 export interface Published {
   row: VersionRow;

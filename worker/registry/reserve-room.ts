@@ -1,27 +1,13 @@
-import { z } from 'zod';
 import {
-  AdapterName,
   err,
   ok,
-  Tenant,
-  Why,
   type ApiError,
   type ReservedRoom,
+  type ReserveRequest,
   type Result,
 } from '../../protocol/index.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { Registry } from './ports.ts';
-
-export const ReserveRequest = z.strictObject({
-  name: AdapterName,
-  /** Who may take what does not exist yet, at or below the name. */
-  tenant: Tenant,
-  /** For the history. */
-  why: Why.nullish(),
-  /** Everything is checked, and nothing changed. */
-  dry_run: z.boolean().nullish(),
-});
-export type ReserveRequest = z.infer<typeof ReserveRequest>;
 
 interface Deps {
   registry: Pick<Registry, 'around' | 'reserve' | 'release'>;

@@ -1,5 +1,4 @@
-import { z } from 'zod';
-import { AdapterName, err, ok, Why, type ApiError, type Result } from '../../protocol/index.ts';
+import { err, ok, type ApiError, type Result, type RetireRequest } from '../../protocol/index.ts';
 import { MAX_DEPENDENTS_TOLD, STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
 import type { ExperimentLedger } from '../experiments/ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
@@ -10,15 +9,6 @@ import type { IntakeDeps } from './registry-deps.ts';
 
 import { ownName } from './own-name.ts';
 import { syncStalePointers } from './sync-stale-pointers.ts';
-
-export const RetireRequest = z.strictObject({
-  name: AdapterName,
-  version: z.int().positive(),
-  why: Why.nullish(),
-  /** Everything is checked, and nothing changed. */
-  dry_run: z.boolean().nullish(),
-});
-export type RetireRequest = z.infer<typeof RetireRequest>;
 
 export type Retired = VersionRow & { retiredAt: number; stops: Stopped };
 

@@ -1,18 +1,16 @@
-import { z } from 'zod';
-import { err, type ApiError, type FlipAnswer, type Result } from '../../protocol/index.ts';
+import {
+  err,
+  type ApiError,
+  type FlipAnswer,
+  type Result,
+  type RollbackRequest,
+} from '../../protocol/index.ts';
 import { HISTORY_PAGE } from './limits.ts';
 import { GOES_LIVE, type HistoryRow, type Registry } from './ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { refused } from './change-conflict.ts';
-import { changeFields, flip, type FlipDeps } from './go-live.ts';
+import { flip, type FlipDeps } from './go-live.ts';
 import { ownName } from './own-name.ts';
-
-export const RollbackRequest = z.strictObject({
-  ...changeFields,
-  /** The one that was live before unless given. */
-  to: z.int().positive().nullish(),
-});
-export type RollbackRequest = z.infer<typeof RollbackRequest>;
 
 /** Makes the version live that was live before, or any other one. */
 export async function rollbackVersion(

@@ -1,28 +1,16 @@
-import { z } from 'zod';
 import {
-  AdapterName,
   err,
   ok,
-  Why,
   type ApiError,
   type Result,
   type StrictAnswer,
+  type StrictRequest,
 } from '../../protocol/index.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { changed, refused } from './change-conflict.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 import { ownName } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
-
-export const StrictRequest = z.strictObject({
-  name: AdapterName,
-  /** false takes the mark away. */
-  strict: z.boolean(),
-  why: Why.nullish(),
-  /** Everything is checked, and nothing changed. */
-  dry_run: z.boolean().nullish(),
-});
-export type StrictRequest = z.infer<typeof StrictRequest>;
 
 /**
  * Marks a name as strict, whichever version is live, or ends that: a missing name below it is then answered neither by

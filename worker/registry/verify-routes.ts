@@ -1,21 +1,17 @@
 import { Hono } from 'hono';
 import type { VerifyVersionAnswer } from '../../protocol/index.ts';
 import type { IntakeDeps } from './registry-deps.ts';
-import { VerifyVersionRequest, verifyVersion } from './verify-version.ts';
-import { fail, methodNotAllowed, requestLife, type AppEnv } from '../http/request-scope.ts';
-import { readInput } from '../http/parse-input.ts';
+import { verifyVersion } from './verify-version.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { fail, requestLife, type AppEnv } from '../http/request-scope.ts';
 
-/**
- * `POST /admin/verify` {@link VerifyVersionRequest} -> {@link VerifyVersionAnswer}; 503 when no origin answers.
- */
+/** Has every origin verify a version; 503 when none answers. */
 export function adminVerifyRoutes(deps: IntakeDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
-  routes.post('/admin/verify', async (context) => {
-    const request = await readInput(context.req.raw, VerifyVersionRequest);
-    if (!request.ok) return fail(request.error);
+  adminRoute(routes, 'POST /admin/verify', async ({ context, caller, request }) => {
     const verified = await verifyVersion(deps, {
-      request: request.value,
-      caller: context.get('admin'),
+      request,
+      caller,
       life: requestLife(context),
     });
     if (!verified.ok) return fail(verified.error);
@@ -23,6 +19,5 @@ export function adminVerifyRoutes(deps: IntakeDeps): Hono<AppEnv> {
     const { name, version, digest } = row;
     return context.json({ name, version, digest, origins } satisfies VerifyVersionAnswer);
   });
-  routes.all('/admin/verify', methodNotAllowed('POST'));
   return routes;
 }

@@ -1,6 +1,4 @@
-import { z } from 'zod';
 import {
-  AdapterName,
   err,
   ok,
   type AdapterProof,
@@ -8,17 +6,11 @@ import {
   type OriginVerdict,
   type Result,
   type VerifyAnswer,
+  type VerifyVersionRequest,
 } from '../../protocol/index.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { VersionRow } from './ports.ts';
 import type { IntakeDeps, RequestLife } from './registry-deps.ts';
-
-export const VerifyVersionRequest = z.strictObject({
-  name: AdapterName,
-  /** The live one unless given. */
-  version: z.int().positive().nullish(),
-});
-export type VerifyVersionRequest = z.infer<typeof VerifyVersionRequest>;
 
 /** Has every origin try a published version again and compare it with the proof that the version keeps. */
 export async function verifyVersion(

@@ -1,5 +1,4 @@
 import { Hono } from 'hono';
-import { z } from 'zod';
 import {
   AdapterName,
   Digest,
@@ -11,21 +10,15 @@ import {
   type VersionView,
 } from '../../protocol/index.ts';
 import type { IntakeDeps } from './registry-deps.ts';
-import { PublishRequest, publishVersion } from './publish-version.ts';
+import { publishVersion } from './publish-version.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_VERSIONS_OF_FILE } from './limits.ts';
-import {
-  fail,
-  methodNotAllowed,
-  query,
-  requestLife,
-  type AppContext,
-  type AppEnv,
-} from '../http/request-scope.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { parseInput } from '../http/parse-input.ts';
+import { fail, query, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
 import { mayUse, mayUseChain } from '../access/authorize.ts';
 import { modelNotFound } from '../completions/resolve-name.ts';
 import type { NameRow, VersionRow } from './ports.ts';
-import { parseInput, readInput } from '../http/parse-input.ts';
 
 const versionJson = (row: VersionRow, live: boolean): VersionView => ({
   name: row.name,
@@ -56,27 +49,14 @@ const nameJson = ({ name, owner, version, latest, alias, strict }: NameRow): Nam
   strict,
 });
 
-export const NameQuery = z.strictObject({
-  prefix: z.string().max(256).default(''),
-  cursor: z.string().max(256).nullable().default(null),
-});
-
-/**
- * `POST /admin/versions` {@link PublishRequest} -> 201 {@link PublishedVersion}, or 200 when it was so already, or 409, 422, or
- * 503 when no origin can try the adapter;
- * `GET /admin/names?prefix=&cursor=` -> {@link NameList};
- * `GET /admin/versions?name=` -> {@link VersionList}, newest first;
- * `GET /admin/versions?digest=` -> {@link FileVersions}: the names of a file.
- */
+/** Versions and names. Publishing answers 409, 422, or 503 when no origin can try the adapter. */
 export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
-  routes.post('/admin/versions', async (context) => {
-    const request = await readInput(context.req.raw, PublishRequest);
-    if (!request.ok) return fail(request.error);
+  adminRoute(routes, 'POST /admin/versions', async ({ context, caller, request }) => {
     const published = await publishVersion(
       { ...deps, mayUseChain },
-      { request: request.value, caller: context.get('admin'), life: requestLife(context) },
+      { request, caller, life: requestLife(context) },
     );
     if (!published.ok) return fail(published.error);
     const { row, name, created, notice } = published.value;
@@ -87,37 +67,36 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
     return context.json(answer, created ? 201 : 200);
   });
 
-  routes.get('/admin/versions', async (context) => {
-    const file = query(context, 'digest');
-    if (file !== null) return versionsOf(deps, context, file);
-    const name = parseInput(AdapterName, query(context, 'name') ?? '');
-    if (!name.ok) return fail(name.error);
-    const caller = context.get('admin');
-    const row = await deps.registry.name(name.value);
-    // Who may build on a name may see its chain ids; changing it is its owner's.
-    if (row === null || !mayUse(caller, row)) return fail(modelNotFound(name.value, []));
-    const versions = await deps.registry.versions(name.value);
-    return context.json({
-      name: row.name,
-      owner: row.owner,
-      version: row.version,
-      versions: versions.map((version) => versionJson(version, version.version === row.version)),
-    } satisfies VersionList);
-  });
-  routes.all('/admin/versions', methodNotAllowed('GET, POST'));
+  adminRoute(
+    routes,
+    'GET /admin/versions',
+    async ({ context, caller }) => {
+      const file = query(context, 'digest');
+      if (file !== null) return versionsOf(deps, context, file);
+      const name = parseInput(AdapterName, query(context, 'name') ?? '');
+      if (!name.ok) return fail(name.error);
+      const row = await deps.registry.name(name.value);
+      // Who may build on a name may see its chain ids; changing it is its owner's.
+      if (row === null || !mayUse(caller, row)) return fail(modelNotFound(name.value, []));
+      const versions = await deps.registry.versions(name.value);
+      return context.json({
+        name: row.name,
+        owner: row.owner,
+        version: row.version,
+        versions: versions.map((version) => versionJson(version, version.version === row.version)),
+      } satisfies VersionList);
+    },
+    { ownQuery: true },
+  );
 
-  routes.get('/admin/names', async (context) => {
-    const input = parseInput(NameQuery, context.req.query());
-    if (!input.ok) return fail(input.error);
-    const caller = context.get('admin');
+  adminRoute(routes, 'GET /admin/names', async ({ context, caller, query }) => {
     const page = await deps.registry.names({
-      ...input.value,
+      ...query,
       limit: ADMIN_PAGE,
       owner: caller.root ? null : caller.tenant,
     });
     return context.json({ names: page.items.map(nameJson), cursor: page.cursor } satisfies NameList);
   });
-  routes.all('/admin/names', methodNotAllowed('GET'));
   return routes;
 }
 

@@ -1,11 +1,11 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { scopeProblem } from '../../../protocol/index.ts';
 import {
   grantCovers,
   mayUse,
   mayUseChain,
   scopeCovers,
-  scopeProblem,
   scopeWithin,
 } from '../../../worker/access/authorize.ts';
 import { manifestOf } from '../../../worker/registry/write-pointer.ts';

@@ -56,6 +56,7 @@ import {
   UsageReport,
   VerifyVersionAnswer,
   VersionList,
+  VersionsAnswer,
   VersionView,
 } from '../../../protocol/index.ts';
 
@@ -73,9 +74,6 @@ const ErrorAnswer = z.strictObject({
 });
 
 const HealthAnswer = z.object({ status: z.literal('ok') });
-
-/** `GET /admin/versions`, as it is asked: with a name or with a file's digest. */
-const VersionsAnswer = z.union([VersionList, FileVersions]);
 
 /**
  * As they are answered: every field is there that has a default, and no other. Clients that parse with these schemas

@@ -1,21 +1,28 @@
-/** The API as an OpenAPI 3.1 document, made from the schemas that the routes parse with. */
-import { ADMIN_OPERATIONS } from './admin-operations.ts';
+/** The API as an OpenAPI 3.1 document, made from the operations and schemas that the routes are made from. */
+import type { z } from 'zod';
+import {
+  ADMIN_ROUTES,
+  adminOperation,
+  type AdminAnswer,
+  type AdminOperation,
+  type AdminRoute,
+} from '../../../protocol/index.ts';
+import { routePath } from '../admin-route.ts';
+import { ANSWERS } from './answers.ts';
+import { BODIES } from './bodies.ts';
 import { CLIENT_OPERATIONS } from './client-operations.ts';
-import { componentSchemas, type JsonSchema } from './component-schemas.ts';
-import { EXPERIMENT_OPERATIONS } from './experiment-operations.ts';
-import { RIGHTS_OPERATIONS } from './rights-operations.ts';
-import type { Operation, OperationAnswer, Operations } from './operation.ts';
-import { headerParameters, parsePath, pathParameters, queryParameters } from './parameters.ts';
+import { componentSchemas, inlineSchema, type JsonSchema } from './component-schemas.ts';
+import type { Operation, OperationAnswer } from './operation.ts';
+import {
+  headerParameters,
+  parsePath,
+  pathParameters,
+  queryParameters,
+  type ParsedPath,
+} from './parameters.ts';
 
 /** Of the package. */
 export const API_VERSION = '0.1.0';
-
-export const OPERATIONS: Operations = {
-  ...CLIENT_OPERATIONS,
-  ...ADMIN_OPERATIONS,
-  ...RIGHTS_OPERATIONS,
-  ...EXPERIMENT_OPERATIONS,
-};
 
 type Json = Record<string, unknown>;
 
@@ -24,12 +31,15 @@ const named = (name: string): JsonSchema => ({ $ref: `#/components/schemas/${nam
 /** For whoever has an admin key; it tells nothing of what is stored. */
 export function openApiDocument(): Json {
   const paths: Record<string, Json> = {};
-  for (const [route, operation] of Object.entries(OPERATIONS)) {
+  const add = (route: string, describe: (path: ParsedPath) => Json): void => {
     const [method = '', raw = ''] = route.split(' ');
     const path = parsePath(raw);
-    const item = (paths[path.template] ??= {});
-    item[method.toLowerCase()] = operationObject(operation, pathParameters(path, operation.path ?? {}));
-  }
+    (paths[path.template] ??= {})[method.toLowerCase()] = describe(path);
+  };
+  for (const [route, operation] of Object.entries(CLIENT_OPERATIONS))
+    add(route, (path) => clientOperation(operation, path));
+  for (const route of ADMIN_ROUTES)
+    add(`${route.split(' ')[0]} ${routePath(route)}`, (path) => adminOperationObject(route, path));
   const bearer = (description: string) => ({ type: 'http', scheme: 'bearer', description });
   return {
     openapi: '3.1.1',
@@ -57,13 +67,39 @@ export function openApiDocument(): Json {
   };
 }
 
-function operationObject(operation: Operation, inPath: Json[]): Json {
-  const { id, tag, summary, description, key, body, query, headers = {}, answers } = operation;
-  const parameters = [
-    ...inPath,
-    ...(query === undefined ? [] : queryParameters(query)),
-    ...headerParameters(headers),
-  ];
+function clientOperation(operation: Operation, path: ParsedPath): Json {
+  const { key, body, query, headers = {}, answers } = operation;
+  return operationObject(operation, {
+    key,
+    parameters: [
+      ...pathParameters(path, {}),
+      ...(query === undefined ? [] : queryParameters(query)),
+      ...headerParameters(headers),
+    ],
+    body: body === undefined ? null : jsonContent(named(body)),
+    answers: mapValues(answers, clientAnswer),
+  });
+}
+
+function adminOperationObject(route: AdminRoute, path: ParsedPath): Json {
+  const operation = adminOperation(route);
+  const { request, query, answers } = operation;
+  return operationObject(operation, {
+    key: 'admin',
+    parameters: [
+      ...pathParameters(path, { ...operation.params, ...operation.ids }),
+      ...(query === null ? [] : queryParameters(query)),
+    ],
+    body: request === null ? null : bodyContent(request),
+    answers: mapValues(answers, adminAnswer),
+  });
+}
+
+function operationObject(
+  { id, tag, summary, description }: Pick<Operation, 'id' | 'tag' | 'summary' | 'description'>,
+  parts: { key: 'admin' | Operation['key']; parameters: Json[]; body: Json | null; answers: Json },
+): Json {
+  const { key, parameters, body, answers } = parts;
   return {
     operationId: id,
     tags: [tag],
@@ -71,40 +107,39 @@ function operationObject(operation: Operation, inPath: Json[]): Json {
     ...(description === undefined ? {} : { description }),
     security: key === 'none' ? [] : [{ [`${key}Key`]: [] }],
     ...(parameters.length === 0 ? {} : { parameters }),
-    ...(body === undefined ? {} : { requestBody: { required: true, content: bodyContent(body) } }),
-    responses: {
-      ...Object.fromEntries(
-        Object.entries(answers).map(([status, answer]) => [status, responseObject(answer)]),
-      ),
-      default: { $ref: '#/components/responses/Error' },
-    },
+    ...(body === null ? {} : { requestBody: { required: true, content: body } }),
+    responses: { ...answers, default: { $ref: '#/components/responses/Error' } },
   };
 }
 
-const bodyContent = (body: NonNullable<Operation['body']>): Json =>
-  body === 'bytes' ? { 'application/octet-stream': {} } : { 'application/json': { schema: named(body) } };
+const mapValues = <T>(values: Readonly<Record<string, T>>, map: (value: T) => Json): Json =>
+  Object.fromEntries(Object.entries(values).map(([name, value]) => [name, map(value)]));
 
-function responseObject({ description, schema, body, headers }: OperationAnswer): Json {
-  const json = { schema: schema === undefined ? { type: 'object' } : named(schema) };
-  return {
-    description,
-    ...(headers === undefined
-      ? {}
-      : {
-          headers: Object.fromEntries(
-            Object.entries(headers).map(([name, text]) => [
-              name,
-              { description: text, schema: { type: 'string' } },
-            ]),
-          ),
-        }),
-    ...(body === 'none'
-      ? {}
-      : {
-          content: {
-            'application/json': json,
-            ...(body === 'text/event-stream' ? { [body]: { schema: { type: 'string' } } } : {}),
-          },
-        }),
-  };
+const jsonContent = (schema: JsonSchema): Json => ({ 'application/json': { schema } });
+
+const bodyContent = (request: NonNullable<AdminOperation['request']>): Json =>
+  request === 'bytes' ? { 'application/octet-stream': {} } : jsonContent(schemaObject(request, BODIES));
+
+/** By its name, where it has one. */
+function schemaObject(schema: z.ZodType, names: Readonly<Record<string, z.ZodType>>): JsonSchema {
+  const name = Object.keys(names).find((one) => names[one] === schema);
+  return name === undefined ? inlineSchema(schema) : named(name);
 }
+
+const adminAnswer = ({ description, schema }: AdminAnswer): Json => ({
+  description,
+  ...(schema === null
+    ? {}
+    : { content: jsonContent(schema === 'object' ? { type: 'object' } : schemaObject(schema, ANSWERS)) }),
+});
+
+const clientAnswer = ({ description, schema, body, headers }: OperationAnswer): Json => ({
+  description,
+  ...(headers === undefined
+    ? {}
+    : { headers: mapValues(headers, (text) => ({ description: text, schema: { type: 'string' } })) }),
+  content: {
+    ...jsonContent(schema === undefined ? { type: 'object' } : named(schema)),
+    ...(body === undefined ? {} : { [body]: { schema: { type: 'string' } } }),
+  },
+});

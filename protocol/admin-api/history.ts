@@ -1,0 +1,60 @@
+/** The history of names: what the admin API takes and answers. */
+import { z } from 'zod';
+import { AdapterName } from '../names.ts';
+import { MAX_HISTORY_PAGE } from './limits.ts';
+import type { AdminOperationTable } from './operation.ts';
+
+/** One change of a name. */
+export const ChangeView = z.object({
+  /** Grows with every change of any name. */
+  id: z.int(),
+  name: z.string(),
+  /** Tenant. */
+  owner: z.string(),
+  /** Unix ms. */
+  at: z.int(),
+  /** Id of the key. */
+  actor: z.string(),
+  /** `publish`, `flip`, `retire` and so on. Any text: there will be others, and a history is only read. */
+  action: z.string(),
+  /** Live version before; null = none. */
+  from: z.int().nullable(),
+  /** Version that the change is about. */
+  to: z.int().nullable(),
+  /** Of an alias; id of an experiment. */
+  target: z.string().nullable(),
+  why: z.string().nullable(),
+});
+export type ChangeView = z.infer<typeof ChangeView>;
+
+/** `GET /admin/history?name=&before=&limit=`. */
+export const ChangeList = z.object({
+  /** Newest first. */
+  changes: z.array(ChangeView),
+  /** Goes on where the answer ends; null at the end. */
+  before: z.int().nullable(),
+});
+export type ChangeList = z.infer<typeof ChangeList>;
+
+const number = (most: number) =>
+  z
+    .string()
+    .regex(/^[1-9]\d{0,14}$/, 'must be a positive whole number')
+    .transform(Number)
+    .pipe(z.int().max(most));
+
+export const HISTORY_OPERATIONS = {
+  'GET /admin/history': {
+    id: 'listChanges',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'What was changed, the newest first: of one name, or of all of the tenant’s.',
+    query: z.strictObject({
+      name: AdapterName.optional(),
+      before: number(Number.MAX_SAFE_INTEGER).optional(),
+      limit: number(MAX_HISTORY_PAGE).optional(),
+    }),
+    request: null,
+    answers: { 200: { description: 'A page of changes; `before` goes on.', schema: ChangeList } },
+  },
+} as const satisfies AdminOperationTable;

@@ -1,0 +1,108 @@
+/**
+ * The admin API, one entry an operation: where it is, what it takes, what it answers and who may. The edge registers its
+ * routes by it and describes them to others, and clients make their requests by it and parse the answers.
+ */
+import type { z } from 'zod';
+import { BLOB_OPERATIONS } from './blobs.ts';
+import { CHANGE_OPERATIONS } from './changes.ts';
+import { EXPERIMENT_OPERATIONS } from './experiments.ts';
+import { GRANT_OPERATIONS } from './grants.ts';
+import { HISTORY_OPERATIONS } from './history.ts';
+import { KEY_OPERATIONS } from './keys.ts';
+import { NAME_OPERATIONS } from './names.ts';
+import { OPENAPI_OPERATIONS } from './openapi.ts';
+import type { AdminOperation } from './operation.ts';
+import { ORIGIN_OPERATIONS } from './origins.ts';
+import { PIN_OPERATIONS } from './pins.ts';
+import { ROOM_OPERATIONS } from './rooms.ts';
+import { TENANT_OPERATIONS } from './tenants.ts';
+import { UPKEEP_OPERATIONS } from './upkeep.ts';
+import { USAGE_OPERATIONS } from './usage.ts';
+import { TRIAL_OPERATIONS } from './verify.ts';
+import { VERSION_OPERATIONS } from './versions.ts';
+
+export const ADMIN_OPERATIONS = {
+  ...BLOB_OPERATIONS,
+  ...VERSION_OPERATIONS,
+  ...NAME_OPERATIONS,
+  ...CHANGE_OPERATIONS,
+  ...HISTORY_OPERATIONS,
+  ...TRIAL_OPERATIONS,
+  ...TENANT_OPERATIONS,
+  ...USAGE_OPERATIONS,
+  ...ORIGIN_OPERATIONS,
+  ...PIN_OPERATIONS,
+  ...UPKEEP_OPERATIONS,
+  ...OPENAPI_OPERATIONS,
+  ...GRANT_OPERATIONS,
+  ...ROOM_OPERATIONS,
+  ...KEY_OPERATIONS,
+  ...EXPERIMENT_OPERATIONS,
+};
+
+type Table = typeof ADMIN_OPERATIONS;
+
+/** `POST /admin/retire`. */
+export type AdminRoute = keyof Table;
+
+export const ADMIN_ROUTES = Object.keys(ADMIN_OPERATIONS) as AdminRoute[];
+
+type Sent<Schema> = Schema extends z.ZodType ? z.input<Schema> : Schema extends 'bytes' ? Uint8Array : null;
+type Parsed<Schema> = Schema extends z.ZodType ? z.output<Schema> : null;
+type Answered<Schema> = Schema extends z.ZodType
+  ? z.output<Schema>
+  : Schema extends 'object'
+    ? Record<string, unknown>
+    : null;
+type InAnswers<Answers> = Answers[keyof Answers] extends { schema: infer Schema } ? Schema : never;
+
+type ParamOf<Path extends string> = Path extends `${string}/:${infer Name}/${infer Rest}`
+  ? Name | ParamOf<`/${Rest}`>
+  : Path extends `${string}/:${infer Name}`
+    ? Name
+    : never;
+
+/** Parameters in the path, by name. */
+export type ParamsOf<Route extends AdminRoute> = Readonly<Record<ParamOf<Route>, string>>;
+/** Body, as a client sends it: what has a default may be left out. */
+export type RequestOf<Route extends AdminRoute> = Sent<Table[Route]['request']>;
+/** … and as the edge has it when it is parsed. */
+export type ParsedRequestOf<Route extends AdminRoute> = Parsed<Table[Route]['request']>;
+/** Query, as a client sends it. */
+export type QueryOf<Route extends AdminRoute> = Sent<Table[Route]['query']>;
+/** … and as the edge has it when it is parsed. */
+export type ParsedQueryOf<Route extends AdminRoute> = Parsed<Table[Route]['query']>;
+/** What a client has of a good answer; null = no body. */
+export type AnswerOf<Route extends AdminRoute> = Answered<InAnswers<Table[Route]['answers']>>;
+
+export const adminOperation = (route: AdminRoute): AdminOperation => ADMIN_OPERATIONS[route];
+
+/** @returns `POST` and `/admin/keys/:id`. */
+export function splitRoute(route: string): { method: string; path: string } {
+  const [method = '', path = ''] = route.split(' ');
+  return { method, path };
+}
+
+/** What a client puts where a route's path and query have parameters; null and undefined: not there. */
+export interface RouteParameters {
+  readonly params?: Readonly<Record<string, string>> | undefined;
+  readonly query?: Readonly<Record<string, string | number | null | undefined>> | null | undefined;
+}
+
+/** @returns the path with its parameters filled in, and the query, `/admin/keys/key_1?report=true`. */
+export function operationPath(route: AdminRoute, { params = {}, query }: RouteParameters = {}): string {
+  const path = splitRoute(route).path.replaceAll(/:(\w+)/g, (_, name: string) =>
+    encodeURIComponent(params[name] ?? ''),
+  );
+  const given = Object.entries(query ?? {}).flatMap(([name, value]): [string, string][] =>
+    value == null ? [] : [[name, String(value)]],
+  );
+  return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;
+}
+
+/** @returns the schema of a good answer, by its status or, of an edge that answers otherwise, the only one there is. */
+export function answerSchema(route: AdminRoute, status: number): z.ZodType | 'object' | null {
+  const { answers } = adminOperation(route);
+  const known = Object.entries(answers).find(([code]) => Number(code) === status);
+  return (known ?? Object.entries(answers)[0])?.[1]?.schema ?? null;
+}
