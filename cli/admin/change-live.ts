@@ -1,5 +1,5 @@
 import type { ArgsDef } from 'citty';
-import { FlipAnswer } from '../../protocol/index.ts';
+import type { FlipAnswer, RequestOf } from '../../protocol/index.ts';
 import { commonFlags } from '../flags.ts';
 import { sendChange, type ChangeArgs } from './send-change.ts';
 import { parseExpect } from './version-argument.ts';
@@ -22,13 +22,16 @@ export const changeFlags = {
 } as const satisfies ArgsDef;
 
 /** Sends a change of the live version, and tells what came of it. @param what for errors, such as `promote a@2`. */
-export async function changeLive(
-  params: { what: string; path: string; body: Record<string, unknown> },
+export async function changeLive<Route extends 'POST /admin/promote' | 'POST /admin/rollback'>(
+  params: { what: string; route: Route; body: Omit<RequestOf<Route>, 'why' | 'dry_run' | 'expect'> },
   args: ChangeArgs & { readonly expect?: string | undefined },
 ): Promise<void> {
   const expect = parseExpect(args.expect);
-  const body = { ...params.body, expect };
-  await sendChange({ ...params, body, answer: FlipAnswer, tell: flippedText }, args);
+  const body = { ...params.body, expect } as Omit<RequestOf<Route>, 'why' | 'dry_run'>;
+  await sendChange<'POST /admin/promote' | 'POST /admin/rollback'>(
+    { ...params, body, tell: flippedText },
+    args,
+  );
 }
 
 export function flippedText({ name, version, from }: FlipAnswer, dryRun: boolean): string {

@@ -1,27 +1,29 @@
-import { FileVersions, OriginList, VersionList, type BaseInfo } from '../../protocol/index.ts';
+import { FileVersions, VersionList, type BaseInfo } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 
 /** @returns the name's versions, or null when it has none (or belongs to somebody else). */
 export async function lookUpVersions(client: ApiClient, name: string): Promise<VersionList | null> {
-  const query = new URLSearchParams({ name });
-  const response = await client.sendAccepting(`look up ${name}`, `/admin/versions?${query}`, {}, [404]);
-  if (response.ok) return VersionList.parse(await response.json());
-  await response.body?.cancel();
-  return null;
+  try {
+    const call = { query: { name }, as: VersionList };
+    return await callOperation(client, `look up ${name}`, 'GET /admin/versions', call);
+  } catch (error) {
+    if (error instanceof CliError && error.exitCode === EXIT.notFound) return null;
+    throw error;
+  }
 }
 
 /** @returns `name@version` of every version whose own file it is. */
 export async function lookUpFile(client: ApiClient, digest: string): Promise<string[]> {
-  const response = await client.send(`look up ${digest}`, `/admin/versions?digest=${digest}`);
-  const { versions } = FileVersions.parse(await response.json());
+  const call = { query: { digest }, as: FileVersions };
+  const { versions } = await callOperation(client, `look up ${digest}`, 'GET /admin/versions', call);
   return versions.map(({ name, version }) => `${name}@${version}`);
 }
 
 /** @returns the base that the origins serve. @throws CliError when none of them answers. */
 export async function lookUpBase(client: ApiClient): Promise<BaseInfo> {
-  const response = await client.send('look up the base model', '/admin/origins');
-  const { origins } = OriginList.parse(await response.json());
+  const { origins } = await callOperation(client, 'look up the base model', 'GET /admin/origins', {});
   const base = origins.find((origin) => origin.base !== null)?.base;
   if (base) return base;
   throw new CliError({

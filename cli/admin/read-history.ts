@@ -1,5 +1,6 @@
-import { ChangeList, type ChangeView } from '../../protocol/index.ts';
+import { MAX_HISTORY_PAGE, type ChangeList, type ChangeView } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import { usageError } from '../flags.ts';
 import { when } from '../keys/key-table.ts';
 import { plainTable } from '../output.ts';
@@ -7,8 +8,6 @@ import { plainTable } from '../output.ts';
 /** Changes that are shown unless more are asked for. */
 export const DEFAULT_LIMIT = '50';
 const MAX_LIMIT = 100_000;
-/** Changes of one request. */
-const PAGE = 1_000;
 
 /** @throws CliError (usage) unless it is a number of changes. */
 export function parseLimit(text: string): number {
@@ -26,16 +25,13 @@ export async function readHistory(
 ): Promise<ChangeView[]> {
   const found: ChangeView[] = [];
   for (let before: number | null = null; ;) {
-    const query = new URLSearchParams({
-      limit: String(Math.min(PAGE, limit - found.length)),
+    const query = {
+      limit: String(Math.min(MAX_HISTORY_PAGE, limit - found.length)),
       ...(name === null ? {} : { name }),
       ...(before === null ? {} : { before: String(before) }),
-    });
-    const response = await client.send(
-      `history${name === null ? '' : ` of ${name}`}`,
-      `/admin/history?${query}`,
-    );
-    const page = ChangeList.parse(await response.json());
+    };
+    const what = `history${name === null ? '' : ` of ${name}`}`;
+    const page: ChangeList = await callOperation(client, what, 'GET /admin/history', { query });
     found.push(...page.changes);
     if (page.before === null || found.length >= limit) return found;
     before = page.before;

@@ -1,5 +1,5 @@
-import { RefusalList, RefusalView } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import { usageError } from '../flags.ts';
 import { plainTable, type Output } from '../output.ts';
 
@@ -30,23 +30,17 @@ export function parseRefusal(args: {
   return { action: scope, tenant };
 }
 
-const PATH = '/admin/grants/refuse';
-
 export async function changeRefusals(client: ApiClient, output: Output, wanted: Refusal): Promise<void> {
   if (wanted.tenant === null) return list(client, output);
   const from = wanted.tenant;
   if (wanted.action === 'accept') {
-    const query = new URLSearchParams({ from });
-    const response = await client.send(`accept grants of ${from}`, `${PATH}?${query}`, { method: 'DELETE' });
-    await response.body?.cancel();
+    const call = { query: { from } };
+    await callOperation(client, `accept grants of ${from}`, 'DELETE /admin/grants/refuse', call);
     output.result({ from, refused: false }, () => `grants of ${from} open what they are for again`);
     return;
   }
-  const response = await client.send(`refuse grants of ${from}`, PATH, {
-    method: 'POST',
-    body: JSON.stringify({ from }),
-  });
-  const refusal = RefusalView.parse(await response.json());
+  const call = { body: { from } };
+  const refusal = await callOperation(client, `refuse grants of ${from}`, 'POST /admin/grants/refuse', call);
   output.result(
     { ...refusal, refused: true },
     () => `grants of ${from} open nothing for your tenant; elsewhere that is seen within about a minute`,
@@ -54,8 +48,8 @@ export async function changeRefusals(client: ApiClient, output: Output, wanted: 
 }
 
 async function list(client: ApiClient, output: Output): Promise<void> {
-  const response = await client.send('list whose grants are refused', PATH);
-  const { refusals } = RefusalList.parse(await response.json());
+  const what = 'list whose grants are refused';
+  const { refusals } = await callOperation(client, what, 'GET /admin/grants/refuse', {});
   output.result(refusals, () =>
     refusals.length === 0
       ? 'no grants are refused'

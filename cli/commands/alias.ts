@@ -1,5 +1,5 @@
 import { defineCommand } from 'citty';
-import { AliasAnswer } from '../../protocol/index.ts';
+import type { AliasAnswer } from '../../protocol/index.ts';
 import { whyFlag } from '../admin/change-live.ts';
 import { sendChange } from '../admin/send-change.ts';
 import { parseName } from '../admin/version-argument.ts';
@@ -31,17 +31,18 @@ export default defineCommand({
       throw usageError('Say what the alias is to stand for, or --remove.');
     const target = args.target === undefined ? null : parseName(args.target);
     const what = target === null ? 'no alias any more' : `an alias of ${target}`;
-    const change = {
-      what: `alias ${name}`,
-      path: '/admin/alias',
-      body: { name, target },
-      answer: AliasAnswer,
-      tell: ({ notice }: AliasAnswer, dryRun: boolean) =>
-        [
-          dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`,
-          ...(notice === undefined ? [] : [notice]),
-        ].join('\n'),
-    };
-    await sendChange(change, args);
+    await sendChange(
+      {
+        what: `alias ${name}`,
+        route: 'POST /admin/alias',
+        body: { name, target },
+        tell: ({ notice }: AliasAnswer, dryRun: boolean) =>
+          [
+            dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`,
+            ...(notice === undefined ? [] : [notice]),
+          ].join('\n'),
+      },
+      args,
+    );
   },
 });

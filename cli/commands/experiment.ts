@@ -1,8 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { defineCommand } from 'citty';
-import { ExperimentView } from '../../protocol/index.ts';
+import type { ExperimentView } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { changeExperiment } from '../experiment/change-experiment.ts';
 import { checkDesign, checkDocument } from '../experiment/check-design.ts';
@@ -117,19 +118,12 @@ export async function runAction(
     case 'evaluate': {
       const client = await connect();
       const { id } = await findExperiment(client, name);
-      return showStatus(await post(client, `evaluate ${name}`, `${id}/evaluate`, {}), output);
+      const route = 'POST /admin/experiments/:id/evaluate';
+      return showStatus(await callOperation(client, `evaluate ${name}`, route, { params: { id } }), output);
     }
     default:
       return step(action, flags, output, connect);
   }
-}
-
-async function post(client: ApiClient, what: string, path: string, body: object): Promise<ExperimentView> {
-  const response = await client.send(what, `/admin/experiments/${path}`, {
-    method: 'POST',
-    body: JSON.stringify(body),
-  });
-  return ExperimentView.parse(await response.json());
 }
 
 async function list(client: ApiClient, output: Output, all: boolean): Promise<void> {
@@ -202,7 +196,8 @@ async function step(
   const body = stepRequest(action, { ...flags, variant: winner });
   const client = await connect();
   const { id } = await findExperiment(client, name);
-  const view = await post(client, `${action} ${name}`, `${id}/${action}`, body);
+  const route = `POST /admin/experiments/:id/${action}` as const;
+  const view = await callOperation(client, `${action} ${name}`, route, { params: { id }, body });
   output.result(view, () => nowText(view));
   noteNext(view, output);
 }

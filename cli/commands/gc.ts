@@ -1,7 +1,8 @@
 import { defineCommand } from 'citty';
-import { CollectGarbageAnswer, type GarbageFile } from '../../protocol/index.ts';
+import type { CollectGarbageAnswer, GarbageFile } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { when } from '../keys/key-table.ts';
@@ -44,11 +45,10 @@ async function collectAll(client: ApiClient, dryRun: boolean, output: Output): P
   const bar = output.progress('gc', 'percent');
   try {
     for (let cursor: string | null = null; ;) {
-      const response = await client.send('collect garbage', '/admin/gc', {
-        method: 'POST',
-        body: JSON.stringify({ dry_run: dryRun, cursor }),
+      const body = { dry_run: dryRun, cursor };
+      const page: CollectGarbageAnswer = await callOperation(client, 'collect garbage', 'POST /admin/gc', {
+        body,
       });
-      const page = CollectGarbageAnswer.parse(await response.json());
       files.push(...page.files);
       // A dry run is told the same ones with every page.
       parts.deleted = (page.parts?.deleted ?? 0) + (dryRun ? 0 : parts.deleted);

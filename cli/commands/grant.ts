@@ -1,7 +1,8 @@
 import { defineCommand } from 'citty';
-import { GrantList, GrantView, nameProblem } from '../../protocol/index.ts';
+import { nameProblem, type GrantList, type GrantView } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation, callWithStatus } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { changeRefusals, parseRefusal } from '../admin/refuse-grants.ts';
@@ -96,12 +97,10 @@ async function list(client: ApiClient, output: Output, held: boolean): Promise<v
 }
 
 async function give(client: ApiClient, output: Output, wanted: Wanted): Promise<void> {
-  const response = await client.send(`grant ${wanted.scope}`, '/admin/grants', {
-    method: 'POST',
-    body: JSON.stringify(wanted),
-  });
-  const created = response.status === 201;
-  const grant = GrantView.parse(await response.json());
+  const call = { body: wanted };
+  const made = await callWithStatus(client, `grant ${wanted.scope}`, 'POST /admin/grants', call);
+  const { answer: grant, status } = made;
+  const created = status === 201;
   output.result({ ...grant, created }, () => {
     const already = created ? '' : ' already';
     return `${holderName(grant.tenant)} may${already} use ${grant.scope} of ${grant.owner ?? 'anybody'}`;
@@ -110,9 +109,7 @@ async function give(client: ApiClient, output: Output, wanted: Wanted): Promise<
 
 async function takeBack(client: ApiClient, output: Output, wanted: Wanted): Promise<void> {
   const { scope, tenant } = wanted;
-  const query = new URLSearchParams({ scope, tenant });
-  const response = await client.send(`take ${scope} back`, `/admin/grants?${query}`, { method: 'DELETE' });
-  await response.body?.cancel();
+  await callOperation(client, `take ${scope} back`, 'DELETE /admin/grants', { query: { scope, tenant } });
   output.result(
     { ...wanted, removed: true },
     () =>
@@ -124,9 +121,8 @@ async function takeBack(client: ApiClient, output: Output, wanted: Wanted): Prom
 async function readGrants(client: ApiClient, held: boolean): Promise<GrantView[]> {
   const found: GrantView[] = [];
   for (let cursor: string | null = null; ;) {
-    const query = new URLSearchParams({ held: String(held), ...(cursor === null ? {} : { cursor }) });
-    const response = await client.send('list the grants', `/admin/grants?${query}`);
-    const page: GrantList = GrantList.parse(await response.json());
+    const query = { held: held ? ('true' as const) : ('false' as const), cursor };
+    const page: GrantList = await callOperation(client, 'list the grants', 'GET /admin/grants', { query });
     found.push(...page.grants);
     if (page.cursor === null) return found;
     cursor = page.cursor;

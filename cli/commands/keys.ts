@@ -1,7 +1,8 @@
 import { defineCommand } from 'citty';
-import { KeyList, KeyView, NewKey, RotatedKey } from '../../protocol/index.ts';
+import { NewKey, type ChangeKeyRequest, type KeyView, type RequestOf } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { CHANGE_FLAGS, changeRequest, createFlags, keyRequest, type KeyArgs } from '../keys/key-flags.ts';
@@ -113,8 +114,7 @@ function actionOf(word: string, args: KeyArgs): Action {
 }
 
 async function list(client: ApiClient, output: Output, all: boolean): Promise<void> {
-  const response = await client.send('list the keys', '/admin/keys');
-  const { keys } = KeyList.parse(await response.json());
+  const { keys } = await callOperation(client, 'list the keys', 'GET /admin/keys', {});
   const now = Date.now();
   const shown = all ? keys : keys.filter((key) => !isOver(key, now));
   const hidden = keys.length - shown.length;
@@ -122,37 +122,27 @@ async function list(client: ApiClient, output: Output, all: boolean): Promise<vo
   if (hidden > 0) output.note(`${hidden} more revoked or expired: graft keys --all`);
 }
 
-async function create(client: ApiClient, output: Output, request: object): Promise<void> {
-  const response = await client.send('make a key', '/admin/keys', {
-    method: 'POST',
-    body: JSON.stringify(request),
-  });
-  const made = NewKey.required({ key: true }).parse(await response.json());
+async function create(client: ApiClient, output: Output, body: RequestOf<'POST /admin/keys'>): Promise<void> {
+  const call = { body, as: NewKey.required({ key: true }) };
+  const made = await callOperation(client, 'make a key', 'POST /admin/keys', call);
   output.note(about(made));
   output.note('It is shown this once:');
   output.result(made, () => made.key);
 }
 
-async function change(client: ApiClient, output: Output, request: object): Promise<void> {
-  const response = await client.send('change the key', '/admin/keys/change', {
-    method: 'POST',
-    body: JSON.stringify(request),
-  });
-  const key = KeyView.parse(await response.json());
+async function change(client: ApiClient, output: Output, body: ChangeKeyRequest): Promise<void> {
+  const key = await callOperation(client, 'change the key', 'POST /admin/keys/change', { body });
   output.result(key, () => about(key));
 }
 
 async function rotate(client: ApiClient, output: Output, id: string, args: KeyArgs): Promise<void> {
   const { grace, expires } = args;
-  const response = await client.send(`rotate ${id}`, '/admin/keys/rotate', {
-    method: 'POST',
-    body: JSON.stringify({
-      id,
-      ...(typeof grace === 'string' ? { grace: parseDuration(grace, '--grace') } : {}),
-      ...(typeof expires === 'string' ? { expires_in: parseDuration(expires, '--expires') } : {}),
-    }),
-  });
-  const made = RotatedKey.parse(await response.json());
+  const body = {
+    id,
+    ...(typeof grace === 'string' ? { grace: parseDuration(grace, '--grace') } : {}),
+    ...(typeof expires === 'string' ? { expires_in: parseDuration(expires, '--expires') } : {}),
+  };
+  const made = await callOperation(client, `rotate ${id}`, 'POST /admin/keys/rotate', { body });
   output.note(about(made));
   output.note(`${made.replaces} is good until ${when(made.old_expires_at)}. The new key is shown this once:`);
   output.result(made, () => made.key);

@@ -1,7 +1,8 @@
 import { defineCommand } from 'citty';
-import { ResetLimitsAnswer, TenantLimitsList, TenantLimitsView } from '../../protocol/index.ts';
+import type { LimitsChange, TenantLimitsList, TenantLimitsView } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { limitFlags, limitsChange, type KeyArgs } from '../keys/key-flags.ts';
@@ -45,7 +46,9 @@ export default defineCommand({
     const client = await adminClient();
     if (action === 'list') return list(client, output);
     if (action === 'reset') return reset(client, output, tenant);
-    return change(client, output, tenant, action === 'lift' ? null : limits);
+    if (action === 'lift') return change(client, output, tenant, null);
+    // Without them `set` was refused above.
+    if (limits !== undefined) await change(client, output, tenant, limits);
   },
 });
 
@@ -74,9 +77,13 @@ async function list(client: ApiClient, output: Output): Promise<void> {
   const all: TenantLimitsView[] = [];
   let cursor: string | null = null;
   do {
-    const query: string = cursor === null ? '' : `?${new URLSearchParams({ cursor })}`;
-    const response = await client.send('list the limits', `/admin/tenants/limits${query}`);
-    const page = TenantLimitsList.parse(await response.json());
+    const call: { query: { cursor: string | null } } = { query: { cursor } };
+    const page: TenantLimitsList = await callOperation(
+      client,
+      'list the limits',
+      'GET /admin/tenants/limits',
+      call,
+    );
     all.push(...page.tenants);
     cursor = page.cursor;
   } while (cursor !== null);
@@ -98,13 +105,10 @@ async function change(
   client: ApiClient,
   output: Output,
   tenant: string,
-  limits: ReturnType<typeof limitsChange> | null,
+  limits: LimitsChange | null,
 ): Promise<void> {
-  const response = await client.send(`change the limits of ${tenant}`, '/admin/tenants/limits', {
-    method: 'POST',
-    body: JSON.stringify({ tenant, limits }),
-  });
-  const now = TenantLimitsView.parse(await response.json());
+  const what = `change the limits of ${tenant}`;
+  const now = await callOperation(client, what, 'POST /admin/tenants/limits', { body: { tenant, limits } });
   output.result(now, () =>
     now.limits === null
       ? `${tenant} has no limits of its own`
@@ -118,10 +122,7 @@ async function change(
 const KEY_ID = /^key_[0-9a-f]{16}$/;
 
 async function reset(client: ApiClient, output: Output, whose: string): Promise<void> {
-  const response = await client.send(`reset ${whose}`, '/admin/limits/reset', {
-    method: 'POST',
-    body: JSON.stringify(KEY_ID.test(whose) ? { key: whose } : { tenant: whose }),
-  });
-  const done = ResetLimitsAnswer.parse(await response.json());
+  const body = KEY_ID.test(whose) ? { key: whose } : { tenant: whose };
+  const done = await callOperation(client, `reset ${whose}`, 'POST /admin/limits/reset', { body });
   output.result(done, () => `what ${whose} has used of its limits is forgotten`);
 }

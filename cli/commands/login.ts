@@ -1,5 +1,5 @@
 import { defineCommand } from 'citty';
-import { checkApiKey } from '../../protocol/index.ts';
+import { checkApiKey, operationPath } from '../../protocol/index.ts';
 import { createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
@@ -44,7 +44,7 @@ export default defineCommand({
     // Any answer but a refusal will do: these two change nothing and need nothing else.
     const answer = await createApiClient({ url, key }).send(
       `log in to ${url}`,
-      admin ? '/admin/names' : '/v1/models',
+      admin ? operationPath('GET /admin/names') : '/v1/models',
     );
     await answer.body?.cancel();
     credentials.servers.set(url, { ...credentials.servers.get(url), [admin ? 'adminKey' : 'key']: key });

@@ -1,6 +1,7 @@
 import { defineCommand } from 'citty';
-import { NameList, type NameView } from '../../protocol/index.ts';
+import type { NameList, NameView } from '../../protocol/index.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags } from '../flags.ts';
@@ -44,9 +45,8 @@ const row = ({ name, version, latest, owner, alias }: NameView): string[] => [
 async function allNames(client: ApiClient, prefix: string): Promise<NameView[]> {
   const found: NameView[] = [];
   for (let cursor: string | null = null; ;) {
-    const query = new URLSearchParams({ prefix, ...(cursor === null ? {} : { cursor }) });
-    const response = await client.send('list names', `/admin/names?${query}`);
-    const page: NameList = NameList.parse(await response.json());
+    const query = { prefix, cursor };
+    const page: NameList = await callOperation(client, 'list names', 'GET /admin/names', { query });
     found.push(...page.names);
     if (page.cursor === null) return found;
     cursor = page.cursor;

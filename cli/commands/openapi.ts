@@ -2,6 +2,7 @@ import { defineCommand } from 'citty';
 import { z } from 'zod';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { harmlessJson } from '../harmless-text.ts';
@@ -29,8 +30,7 @@ export default defineCommand({
 
 /** @returns it as it came, its parts in their order. @throws CliError; ZodError when it is something else. */
 export async function readOpenApi(client: ApiClient): Promise<unknown> {
-  const response = await client.send('read the OpenAPI document', '/admin/openapi.json');
-  const document: unknown = await response.json();
+  const document = await callOperation(client, 'read the OpenAPI document', 'GET /admin/openapi.json', {});
   OpenApiDocument.parse(document);
   return document;
 }

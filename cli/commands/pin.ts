@@ -1,7 +1,8 @@
 import { defineCommand } from 'citty';
-import { nameProblem, PinList } from '../../protocol/index.ts';
+import { nameProblem } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { pinTable } from '../admin/pin-table.ts';
+import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
@@ -33,11 +34,10 @@ export default defineCommand({
     const problem = name === undefined ? null : nameProblem(name);
     if (problem !== null) throw usageError(`'${name}': ${problem}.`);
     const client = await adminClient();
-    const response =
+    const answer =
       name === undefined
-        ? await client.send('list the pins', '/admin/pins')
-        : await client.send(`pin ${name}`, '/admin/pins', { method: 'POST', body: JSON.stringify({ name }) });
-    const answer = PinList.parse(await response.json());
+        ? await callOperation(client, 'list the pins', 'GET /admin/pins', {})
+        : await callOperation(client, `pin ${name}`, 'POST /admin/pins', { body: { name } });
     output.result(answer, () => pinTable(answer));
     const failed = answer.pins.find((pin) => pin.name === name)?.origins.filter(({ ok }) => !ok) ?? [];
     if (failed.length > 0)

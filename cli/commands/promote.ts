@@ -27,6 +27,6 @@ export default defineCommand({
   async run({ args }) {
     const { name, version } = parseReference(args.name);
     const body = { name, ...(version === null ? {} : { version }) };
-    await changeLive({ what: `promote ${args.name}`, path: '/admin/promote', body }, args);
+    await changeLive({ what: `promote ${args.name}`, route: 'POST /admin/promote', body }, args);
   },
 });

@@ -1,7 +1,8 @@
 import { defineCommand } from 'citty';
-import { OriginList, type OriginView, type ResidentList } from '../../protocol/index.ts';
+import type { OriginView, ResidentList } from '../../protocol/index.ts';
 import { lookUpFile } from '../admin/look-up.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags } from '../flags.ts';
@@ -27,8 +28,7 @@ export default defineCommand({
     const output = createOutput({ json: args.json === true });
     const connection = await readConnection({ env: process.env, folder: process.cwd() });
     const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
-    const response = await client.send('ask the origins', '/admin/origins');
-    const { origins } = OriginList.parse(await response.json());
+    const { origins } = await callOperation(client, 'ask the origins', 'GET /admin/origins', {});
     const names = await nameFiles(client, origins);
     const named = origins.map((origin) => ({
       ...origin,

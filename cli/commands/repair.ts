@@ -1,22 +1,14 @@
 import { defineCommand } from 'citty';
-import { RepairAnswer, type Mended } from '../../protocol/index.ts';
+import { REPAIR_STEPS, type Mended, type RepairAnswer } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, plainTable, type Output } from '../output.ts';
 
 /** As the server takes them, for the bar. */
-const STEPS = [
-  'names',
-  'keys',
-  'grants',
-  'unknown-names',
-  'unknown-experiments',
-  'unknown-keys',
-  'unknown-grants',
-  'rows',
-];
+const STEPS: readonly string[] = REPAIR_STEPS;
 
 export const help: CommandHelp = {
   examples: [
@@ -65,11 +57,8 @@ async function repairAll(
   const bar = output.progress('repair', 'percent');
   try {
     for (let cursor: string | null = null; ;) {
-      const response = await client.send('repair', '/admin/repair', {
-        method: 'POST',
-        body: JSON.stringify({ dry_run: dryRun, cursor, ...(blobs ? { blobs } : {}) }),
-      });
-      const page = RepairAnswer.parse(await response.json());
+      const body = { dry_run: dryRun, cursor, ...(blobs ? { blobs } : {}) };
+      const page: RepairAnswer = await callOperation(client, 'repair', 'POST /admin/repair', { body });
       checked[page.step] = (checked[page.step] ?? 0) + page.checked;
       mended.push(...page.mended);
       damaged.push(...(page.damaged ?? []));

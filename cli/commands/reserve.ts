@@ -1,8 +1,9 @@
 import { defineCommand } from 'citty';
-import { ReservedRoom } from '../../protocol/index.ts';
+import type { ReservedRoom } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { whyFlag } from '../admin/change-live.ts';
 import { parseName } from '../admin/version-argument.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';
@@ -39,15 +40,12 @@ export default defineCommand({
       throw usageError('--remove takes neither --dry-run nor --why.');
     const output = createOutput({ json: args.json === true });
     const client = await adminClient();
-    if (remove) {
-      const query = new URLSearchParams({ name });
-      const gone = await client.send(`free ${name}`, `/admin/rooms?${query}`, { method: 'DELETE' });
-      await gone.body?.cancel();
+    if (tenant === undefined) {
+      await callOperation(client, `free ${name}`, 'DELETE /admin/rooms', { query: { name } });
       return output.result({ name, removed: true }, () => `${name} is not reserved any more`);
     }
-    const body = JSON.stringify({ name, tenant, why, dry_run: dryRun });
-    const response = await client.send(`reserve ${name}`, '/admin/rooms', { method: 'POST', body });
-    const room = ReservedRoom.parse(await response.json());
+    const body = { name, tenant, why, dry_run: dryRun };
+    const room = await callOperation(client, `reserve ${name}`, 'POST /admin/rooms', { body });
     if (room.notice !== undefined) output.note(room.notice);
     output.result({ ...room, ...(dryRun ? { dry_run: true } : {}) }, () => reservedText(room, dryRun));
   },

@@ -1,5 +1,5 @@
 import { defineCommand } from 'citty';
-import { RetireAnswer } from '../../protocol/index.ts';
+import type { RetireAnswer } from '../../protocol/index.ts';
 import { whyFlag } from '../admin/change-live.ts';
 import { sendChange } from '../admin/send-change.ts';
 import { parseReference } from '../admin/version-argument.ts';
@@ -28,14 +28,15 @@ export default defineCommand({
   async run({ args }) {
     const { name, version } = parseReference(args.version);
     if (version === null) throw usageError(`Which version of '${name}'? Say ${name}@<number>.`);
-    const change = {
-      what: `retire ${args.version}`,
-      path: '/admin/retire',
-      body: { name, version },
-      answer: RetireAnswer,
-      tell: retiredText,
-    };
-    await sendChange(change, args);
+    await sendChange(
+      {
+        what: `retire ${args.version}`,
+        route: 'POST /admin/retire',
+        body: { name, version },
+        tell: retiredText,
+      },
+      args,
+    );
   },
 });
 

@@ -28,6 +28,6 @@ export default defineCommand({
   async run({ args }) {
     const name = parseName(args.name);
     const body = { name, ...(args.to === undefined ? {} : { to: parseVersion(args.to, '--to') }) };
-    await changeLive({ what: `roll back ${name}`, path: '/admin/rollback', body }, args);
+    await changeLive({ what: `roll back ${name}`, route: 'POST /admin/rollback', body }, args);
   },
 });

@@ -1,6 +1,8 @@
 import { defineCommand } from 'citty';
-import { RoomList, type RoomView } from '../../protocol/index.ts';
+import type { RoomList } from '../../protocol/index.ts';
+import { type RoomView } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput, plainTable } from '../output.ts';
@@ -20,9 +22,8 @@ export default defineCommand({
     const client = await adminClient();
     const found: RoomView[] = [];
     for (let cursor: string | null = null; ;) {
-      const query = cursor === null ? '' : `?${new URLSearchParams({ cursor })}`;
-      const response = await client.send('list the rooms', `/admin/rooms${query}`);
-      const page: RoomList = RoomList.parse(await response.json());
+      const query = { cursor };
+      const page: RoomList = await callOperation(client, 'list the rooms', 'GET /admin/rooms', { query });
       found.push(...page.rooms);
       if (page.cursor === null) break;
       cursor = page.cursor;

@@ -1,5 +1,5 @@
 import { defineCommand } from 'citty';
-import { StrictAnswer } from '../../protocol/index.ts';
+import type { StrictAnswer } from '../../protocol/index.ts';
 import { whyFlag } from '../admin/change-live.ts';
 import { sendChange } from '../admin/send-change.ts';
 import { parseName } from '../admin/version-argument.ts';
@@ -29,18 +29,19 @@ export default defineCommand({
   },
   async run({ args }) {
     const name = parseName(args.name);
-    const change = {
-      what: `strict ${name}`,
-      path: '/admin/strict',
-      body: { name, strict: args.off !== true },
-      answer: StrictAnswer,
-      tell: ({ strict, from }: StrictAnswer, dryRun: boolean) => {
-        const what = strict ? 'strict' : 'not strict';
-        if (strict === from)
-          return `${name} is ${what} already; nothing ${dryRun ? 'would change' : 'changed'}`;
-        return dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`;
+    await sendChange(
+      {
+        what: `strict ${name}`,
+        route: 'POST /admin/strict',
+        body: { name, strict: args.off !== true },
+        tell: ({ strict, from }: StrictAnswer, dryRun: boolean) => {
+          const what = strict ? 'strict' : 'not strict';
+          if (strict === from)
+            return `${name} is ${what} already; nothing ${dryRun ? 'would change' : 'changed'}`;
+          return dryRun ? `dry run: ${name} would be ${what}` : `${name} is ${what}`;
+        },
       },
-    };
-    await sendChange(change, args);
+      args,
+    );
   },
 });

@@ -1,7 +1,7 @@
 import { defineCommand } from 'citty';
-import { PinList } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { pinTable } from '../admin/pin-table.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
@@ -19,9 +19,8 @@ export default defineCommand({
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
     const client = await adminClient();
-    const query = new URLSearchParams({ name: args.name });
-    const response = await client.send(`unpin ${args.name}`, `/admin/pins?${query}`, { method: 'DELETE' });
-    const answer = PinList.parse(await response.json());
+    const { name } = args;
+    const answer = await callOperation(client, `unpin ${name}`, 'DELETE /admin/pins', { query: { name } });
     output.result(answer, () => pinTable(answer));
   },
 });

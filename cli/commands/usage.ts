@@ -1,7 +1,8 @@
 import { defineCommand } from 'citty';
-import { KeyList, USAGE_GROUPS, UsageReport } from '../../protocol/index.ts';
+import { USAGE_GROUPS, type UsageReport } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { csv } from '../csv.ts';
 import { commonFlags, usageError } from '../flags.ts';
@@ -35,17 +36,13 @@ export default defineCommand({
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
-    if (!USAGE_GROUPS.some((one) => one === args.by))
-      throw usageError(`--by ${args.by} is none of ${USAGE_GROUPS.join(', ')}.`);
+    const by = USAGE_GROUPS.find((one) => one === args.by);
+    if (by === undefined) throw usageError(`--by ${args.by} is none of ${USAGE_GROUPS.join(', ')}.`);
     if (args.csv === true && output.json) throw usageError('Give --csv or --json, not both.');
     const client = await adminClient();
-    const query = new URLSearchParams({ by: args.by });
-    for (const name of ['from', 'to', 'tenant'] as const) {
-      const value = args[name];
-      if (value !== undefined) query.set(name, value);
-    }
-    const response = await client.send('read the usage', `/admin/usage?${query}`);
-    const usage = UsageReport.parse(await response.json());
+    const { from, to, tenant } = args;
+    const query = { by, from, to, tenant };
+    const usage = await callOperation(client, 'read the usage', 'GET /admin/usage', { query });
     const labels = usage.by === 'key' && usage.rows.length > 0 ? await keyLabels(client) : new Map();
     if (args.csv === true) process.stdout.write(usageCsv(usage, labels));
     else output.result(usage, () => usageText(usage, labels));
@@ -55,8 +52,7 @@ export default defineCommand({
 
 /** @returns key id -> label. */
 async function keyLabels(client: ApiClient): Promise<ReadonlyMap<string, string>> {
-  const response = await client.send('list the keys', '/admin/keys');
-  const { keys } = KeyList.parse(await response.json());
+  const { keys } = await callOperation(client, 'list the keys', 'GET /admin/keys', {});
   return new Map(keys.map(({ id, label }) => [id, label]));
 }
 

@@ -1,7 +1,8 @@
 import { stat } from 'node:fs/promises';
 import { defineCommand } from 'citty';
-import { nameProblem, VerifyVersionAnswer } from '../../protocol/index.ts';
+import { nameProblem, type VerifyVersionAnswer } from '../../protocol/index.ts';
 import { createApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection, type Connection } from '../connection.ts';
@@ -75,11 +76,7 @@ export function parseVersioned(what: string): { name: string; version?: number }
 async function askOrigins(what: string, connection: Connection, output: Output): Promise<void> {
   const wanted = parseVersioned(what);
   const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
-  const response = await client.send(`verify ${what}`, '/admin/verify', {
-    method: 'POST',
-    body: JSON.stringify(wanted),
-  });
-  const answer = VerifyVersionAnswer.parse(await response.json());
+  const answer = await callOperation(client, `verify ${what}`, 'POST /admin/verify', { body: wanted });
   output.result(answer, () => `${answer.name}@${answer.version}\n${originTable(answer)}`);
   const refusing = answer.origins.filter(({ ok }) => !ok).map(({ id }) => id);
   if (refusing.length > 0)

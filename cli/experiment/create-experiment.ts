@@ -1,19 +1,12 @@
-import { ExperimentView, type CreateExperiment } from '../../protocol/index.ts';
+import type { CreateExperiment, ExperimentView } from '../../protocol/index.ts';
 import { lookUpVersions } from '../admin/look-up.ts';
 import { parseReference } from '../admin/version-argument.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 
-export async function createExperiment(
-  client: ApiClient,
-  request: CreateExperiment,
-): Promise<ExperimentView> {
-  const response = await client.send(`make an experiment on ${request.name}`, '/admin/experiments', {
-    method: 'POST',
-    body: JSON.stringify(request),
-  });
-  return ExperimentView.parse(await response.json());
-}
+export const createExperiment = (client: ApiClient, body: CreateExperiment): Promise<ExperimentView> =>
+  callOperation(client, `make an experiment on ${body.name}`, 'POST /admin/experiments', { body });
 
 /** @throws CliError when a version that the design names is not there, or is retired. */
 export async function checkVersions(client: ApiClient, design: CreateExperiment): Promise<void> {

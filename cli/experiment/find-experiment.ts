@@ -1,6 +1,13 @@
-import { ExperimentId, ExperimentList, ExperimentView, type ExperimentStatus } from '../../protocol/index.ts';
+import {
+  ExperimentId,
+  type ExperimentList,
+  type ExperimentStatus,
+  type ExperimentView,
+  type QueryOf,
+} from '../../protocol/index.ts';
 import { parseName } from '../admin/version-argument.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 
 /** @returns all that match, newest first. */
@@ -10,19 +17,21 @@ export async function listExperiments(
 ): Promise<ExperimentView[]> {
   const found: ExperimentView[] = [];
   for (let cursor: string | null = null; ;) {
-    const query = new URLSearchParams({ ...filter, ...(cursor === null ? {} : { cursor }) });
-    const response = await client.send('list the experiments', `/admin/experiments?${query}`);
-    const page = ExperimentList.parse(await response.json());
+    const call: { query: QueryOf<'GET /admin/experiments'> } = { query: { ...filter, cursor } };
+    const page: ExperimentList = await callOperation(
+      client,
+      'list the experiments',
+      'GET /admin/experiments',
+      call,
+    );
     found.push(...page.experiments);
     if (page.cursor === null) return found;
     cursor = page.cursor;
   }
 }
 
-export async function getExperiment(client: ApiClient, id: string): Promise<ExperimentView> {
-  const response = await client.send(`look up ${id}`, `/admin/experiments/${id}`);
-  return ExperimentView.parse(await response.json());
-}
+export const getExperiment = (client: ApiClient, id: string): Promise<ExperimentView> =>
+  callOperation(client, `look up ${id}`, 'GET /admin/experiments/:id', { params: { id } });
 
 /** @param what an id, or a name: its one that is not archived. @throws CliError (not found) when it has none. */
 export async function findExperiment(client: ApiClient, what: string): Promise<ExperimentView> {

@@ -1,3 +1,4 @@
+import type { RequestOf } from '../../protocol/index.ts';
 import { usageError } from '../flags.ts';
 import { parseVersion } from '../admin/version-argument.ts';
 import { parseShare } from './experiment-numbers.ts';
@@ -14,8 +15,8 @@ export interface StepFlags {
   readonly undo?: boolean | undefined;
 }
 
-/** @returns the body of `POST /admin/experiments/<id>/<step>`. @throws CliError (usage) */
-export function stepRequest(step: Step, flags: StepFlags): Record<string, unknown> {
+/** @returns the step's body. @throws CliError (usage) */
+export function stepRequest(step: Step, flags: StepFlags): RequestOf<`POST /admin/experiments/:id/${Step}`> {
   const { why, expect, coverage, variant, undo } = flags;
   const share = coverage === undefined ? undefined : parseShare(coverage, '--coverage');
   if (share === 0) throw usageError('--coverage 0% would be nobody: use `graft experiment kill` or `stop`.');

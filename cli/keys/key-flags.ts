@@ -1,5 +1,11 @@
 import type { ArgsDef } from 'citty';
-import { DegradePolicy } from '../../protocol/index.ts';
+import {
+  DegradePolicy,
+  type ChangeKeyRequest,
+  type KeyLimitsView,
+  type LimitsChange,
+  type RequestOf,
+} from '../../protocol/index.ts';
 import { usageError } from '../flags.ts';
 import { parseCount, parseDuration } from '../quantity.ts';
 
@@ -48,7 +54,7 @@ const LIMIT_FLAGS = [
   ['tokens-per-month', 'tokens_per_month'],
 ] as const;
 
-const OUTAGE = ['allow', 'refuse'];
+const OUTAGE = ['allow', 'refuse'] as const;
 
 /** Flags as citty parsed them. */
 export type KeyArgs = Readonly<Record<string, unknown>>;
@@ -58,9 +64,10 @@ const text = (args: KeyArgs, flag: string): string | undefined => {
   return typeof value === 'string' && value !== '' ? value : undefined;
 };
 
-function oneOf(args: KeyArgs, flag: string, known: readonly string[]): string | undefined {
+function oneOf<Word extends string>(args: KeyArgs, flag: string, known: readonly Word[]): Word | undefined {
   const value = text(args, flag);
-  if (value === undefined || known.includes(value)) return value;
+  const word = known.find((one) => one === value);
+  if (value === undefined || word !== undefined) return word;
   throw usageError(`--${flag} ${value} is none of ${known.join(', ')}.`);
 }
 
@@ -76,20 +83,20 @@ export const CHANGE_FLAGS = Object.keys(createFlags).filter((flag) => flag !== '
 const NONE = 'none';
 
 /** @returns limits to change, null for those to take away; undefined when none is given. @throws CliError */
-export function limitsChange(args: KeyArgs): Record<string, number | string | null> | undefined {
+export function limitsChange(args: KeyArgs): LimitsChange | undefined {
   const taken = (flag: string): boolean => args[flag] === NONE;
-  const limits: Record<string, number | string | null> = {};
+  const limits: LimitsChange = {};
   for (const [flag, field] of LIMIT_FLAGS) {
     const value = text(args, flag);
     if (value !== undefined) limits[field] = taken(flag) ? null : parseCount(value, `--${flag}`);
   }
   const outage = taken('on-outage') ? null : oneOf(args, 'on-outage', OUTAGE);
-  if (outage !== undefined) limits['on_outage'] = outage;
+  if (outage !== undefined) limits.on_outage = outage;
   return Object.keys(limits).length === 0 ? undefined : limits;
 }
 
 /** @returns the body of `POST /admin/keys/change`. @throws CliError when a flag's value is none, or none is given. */
-export function changeRequest(id: string, args: KeyArgs): object {
+export function changeRequest(id: string, args: KeyArgs): ChangeKeyRequest {
   const taken = (flag: string): boolean => args[flag] === NONE;
   const change = {
     scopes: taken('scopes') ? [] : scopesOf(args),
@@ -104,8 +111,8 @@ export function changeRequest(id: string, args: KeyArgs): object {
 }
 
 /** @returns the body of `POST /admin/keys`. @throws CliError when a flag's value is none. */
-export function keyRequest(args: KeyArgs): object {
-  const limits: Record<string, unknown> = {};
+export function keyRequest(args: KeyArgs): RequestOf<'POST /admin/keys'> {
+  const limits: KeyLimitsView = {};
   for (const [flag, field] of LIMIT_FLAGS) {
     const value = text(args, flag);
     if (value !== undefined) limits[field] = parseCount(value, `--${flag}`);

@@ -1,5 +1,6 @@
-import { RevocationView, type KeyView } from '../../protocol/index.ts';
+import type { KeyView, QueryOf, RevocationView } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import type { Output } from '../output.ts';
 import { keyTable } from './key-table.ts';
 
@@ -45,16 +46,20 @@ interface Told {
 async function send(client: ApiClient, { id, made, only }: Revocation): Promise<Told> {
   const revoked: KeyView[] = [];
   for (let cursor: string | null = null; ;) {
-    const query = new URLSearchParams({
+    const query: QueryOf<'DELETE /admin/keys/:id'> = {
       report: 'true',
       ...(made ? { made: 'true' } : {}),
       ...(only ? { successors: 'false' } : {}),
-      ...(cursor === null ? {} : { cursor }),
-    });
-    const path = `/admin/keys/${encodeURIComponent(id)}?${query}`;
-    const response = await client.send(`revoke ${id}`, path, { method: 'DELETE' });
-    if (response.status === 204) return { revoked, made: [], moreMade: false };
-    const page: RevocationView = RevocationView.parse(await response.json());
+      cursor,
+    };
+    const call = { params: { id }, query };
+    const page: RevocationView | null = await callOperation(
+      client,
+      `revoke ${id}`,
+      'DELETE /admin/keys/:id',
+      call,
+    );
+    if (page === null) return { revoked, made: [], moreMade: false };
     revoked.push(...page.revoked);
     if (page.cursor === null) return { revoked, made: page.made, moreMade: page.more_made };
     cursor = page.cursor;

@@ -3,6 +3,7 @@ import path from 'node:path';
 import { hashApiKey } from '../../protocol/index.ts';
 import { lookUpBase, lookUpVersions } from '../admin/look-up.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import { localFilePath, type LocalFile } from '../connection.ts';
 import type { Output } from '../output.ts';
 import { publishAdapter } from '../publish/publish-adapter.ts';
@@ -194,9 +195,6 @@ async function publishExamples(client: ApiClient, output: Output): Promise<void>
 
 /** Makes the stack's own API key good, for every adapter. Repeating it changes nothing. */
 async function registerApiKey(client: ApiClient, apiKey: string): Promise<void> {
-  const response = await client.send('register the API key', '/admin/keys', {
-    method: 'POST',
-    body: JSON.stringify({ hash: await hashApiKey(apiKey), scopes: ['**'], label: 'graft dev' }),
-  });
-  await response.body?.cancel();
+  const body = { hash: await hashApiKey(apiKey), scopes: ['**'], label: 'graft dev' };
+  await callOperation(client, 'register the API key', 'POST /admin/keys', { body });
 }

@@ -1,8 +1,9 @@
-import { EvaluateAnswer, type Evaluation } from '../../protocol/index.ts';
+import type { Evaluation } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { EvalRows } from './read-eval-rows.ts';
-import { sendRetrying, type Retrying } from './send-retrying.ts';
+import type { Retrying } from './send-retrying.ts';
 
 /** The server takes MAX_EVALUATION_ROWS, 64; fewer answer within its time, and the bar moves. */
 const BATCH_ROWS = 16;
@@ -50,7 +51,7 @@ export async function evaluateUpload(params: {
   onProgress?: (done: number) => void;
   retrying?: Retrying;
 }): Promise<Evaluated> {
-  const { client, digest, parent, rows, onProgress, retrying } = params;
+  const { client, digest, parent, rows, onProgress, retrying = {} } = params;
   const failed: { line: number; expected: string }[] = [];
   let done = 0;
   let nats = 0;
@@ -60,9 +61,7 @@ export async function evaluateUpload(params: {
     const body = { digest, ...(parent === null ? {} : { parent }), rows: batch.map(({ row }) => row) };
     const first = batch[0]?.line ?? 0;
     const what = `evaluate the rows from line ${first}`;
-    const request = { method: 'POST', body: JSON.stringify(body) };
-    const response = await sendRetrying(client, what, '/admin/evaluate', request, retrying);
-    const answer = EvaluateAnswer.parse(await response.json());
+    const answer = await callOperation(client, what, 'POST /admin/evaluate', { body, retrying });
     if (answer.rows.length !== batch.length)
       throw new CliError({
         message: `${what}: the server answered ${answer.rows.length} of ${batch.length} rows.`,

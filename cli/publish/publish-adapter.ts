@@ -1,14 +1,15 @@
 import type { PackedAdapter } from '../../adapters/index.ts';
-import { PublishedVersion, type VersionView, type BaseInfo, type Evaluation } from '../../protocol/index.ts';
+import type { BaseInfo, Evaluation, VersionView } from '../../protocol/index.ts';
 import { readInput } from '../adapter-files/read-input.ts';
 import { lookUpBase, lookUpVersions } from '../admin/look-up.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callWithStatus } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { fileSize, type Output, type Unit } from '../output.ts';
 import { evaluateUpload, refuseLowScore } from './evaluate-upload.ts';
 import { packInput, refuseUnfit } from './pack-input.ts';
 import type { EvalRows } from './read-eval-rows.ts';
-import { sendRetrying, type Retrying } from './send-retrying.ts';
+import type { Retrying } from './send-retrying.ts';
 import { uploadBlob } from './upload-blob.ts';
 
 /** What a person asks for. */
@@ -107,16 +108,11 @@ export async function publishAdapter(
     if (evaluated !== null) refuseLowScore(evaluated, params.minScore ?? null);
     const evaluation = evaluated?.evaluation ?? null;
     const body = { name, digest, parent, stage, why, ...(evaluation === null ? {} : { evaluation }) };
-    const response = await sendRetrying(
-      client,
-      `publish ${name}`,
-      '/admin/versions',
-      { method: 'POST', body: JSON.stringify(body) },
-      waiting(output, signal),
-    );
-    const version = PublishedVersion.parse(await response.json());
+    const call = { body, retrying: waiting(output, signal) };
+    const published = await callWithStatus(client, `publish ${name}`, 'POST /admin/versions', call);
+    const { answer: version, status } = published;
     if (version.notice !== undefined) output.note(version.notice);
-    return { version, created: response.status === 201, sent, evaluation };
+    return { version, created: status === 201, sent, evaluation };
   };
   try {
     return await attempt().catch((error: unknown) => {

@@ -1,16 +1,15 @@
-import {
-  BlobState,
-  MAX_PART_BYTES,
-  sha256Hex,
-  type BlobLimits,
-  type BlobRecord,
-} from '../../protocol/index.ts';
+import { z } from 'zod';
+import { MAX_PART_BYTES, sha256Hex, type BlobLimits, type BlobRecord } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import { sendRetrying, type Retrying } from './send-retrying.ts';
+import type { Retrying } from './send-retrying.ts';
 
 /** Enough to keep a link busy; more would only hold more parts in the edge's memory. */
 const PARALLEL_PARTS = 2;
+
+/** Answers that say no more than that it was done. */
+const NOT_NEEDED = z.unknown();
 
 /** Times that a file is closed: each time before, the server found a part that it had lost, one at a time. */
 const MAX_UPLOADS = 4;
@@ -48,9 +47,10 @@ export async function planUpload(params: {
   partBytes?: number;
   retrying?: Retrying;
 }): Promise<UploadPlan> {
-  const { client, digest, bytes, retrying } = params;
-  const answer = await sendRetrying(client, 'look up the upload', `/admin/blobs/${digest}`, {}, retrying);
-  const { complete, parts: held, limits } = BlobState.parse(await answer.json());
+  const { client, digest, bytes, retrying = {} } = params;
+  const call = { params: { digest }, retrying };
+  const state = await callOperation(client, 'look up the upload', 'GET /admin/blobs/:digest', call);
+  const { complete, parts: held, limits } = state;
   const { partBytes = limits?.part_bytes } = params;
   const parts = splitParts(bytes, partBytes);
   if (limits !== undefined) refuseLarge(bytes.length, parts.length, limits);
@@ -101,8 +101,7 @@ export async function uploadBlob(
   },
   tries = MAX_UPLOADS,
 ): Promise<number> {
-  const { client, digest, bytes, onProgress, retrying } = params;
-  const path = `/admin/blobs/${digest}`;
+  const { client, digest, bytes, onProgress, retrying = {} } = params;
   const { complete, missing, missingBytes, record, parts } = await planUpload(params);
   let done = bytes.length - missingBytes;
   onProgress?.(done);
@@ -113,23 +112,21 @@ export async function uploadBlob(
     for (let index = waiting.shift(); index !== undefined; index = waiting.shift()) {
       const part = parts[index] as Uint8Array<ArrayBuffer>;
       const sha256 = record.parts[index]?.sha256 as string;
-      const put = {
-        method: 'PUT',
+      await callOperation(client, `send part ${index}`, 'PUT /admin/blobs/:digest/parts/:index', {
+        params: { digest, index: String(index) },
+        query: { sha256 },
         body: part,
-        headers: { 'content-type': 'application/octet-stream' },
-      };
-      const target = `${path}/parts/${index}?sha256=${sha256}`;
-      const response = await sendRetrying(client, `send part ${index}`, target, put, retrying);
-      await response.body?.cancel();
+        as: NOT_NEEDED,
+        retrying,
+      });
       sent += part.length;
       onProgress?.((done += part.length));
     }
   };
   await settled(Array.from({ length: PARALLEL_PARTS }, sender));
-  const close = { method: 'POST', body: JSON.stringify(record) };
+  const close = { params: { digest }, body: record, as: NOT_NEEDED, retrying };
   try {
-    const closed = await sendRetrying(client, 'close the upload', path, close, retrying);
-    await closed.body?.cancel();
+    await callOperation(client, 'close the upload', 'POST /admin/blobs/:digest', close);
   } catch (error) {
     const lost = error instanceof CliError && error.reason === 'part_missing';
     if (!lost || tries <= 1) throw error;

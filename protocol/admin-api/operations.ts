@@ -75,6 +75,22 @@ export type ParsedQueryOf<Route extends AdminRoute> = Parsed<Table[Route]['query
 /** What a client has of a good answer; null = no body. */
 export type AnswerOf<Route extends AdminRoute> = Answered<InAnswers<Table[Route]['answers']>>;
 
+type Given<Name extends string, Value> = [Value] extends [null]
+  ? unknown
+  : Partial<Value> extends Value
+    ? { readonly [Key in Name]?: Value }
+    : { readonly [Key in Name]: Value };
+
+/** What a client gives with a call: parameters of the path, query and body, as far as the operation has them. */
+export type CallOf<Route extends AdminRoute> = Given<'query', QueryOf<Route>> &
+  Given<'body', RequestOf<Route>> &
+  ([ParamOf<Route>] extends [never] ? unknown : { readonly params: ParamsOf<Route> });
+
+/** … of whichever operation. */
+export interface AnyCall extends RouteParameters {
+  readonly body?: unknown;
+}
+
 export const adminOperation = (route: AdminRoute): AdminOperation => ADMIN_OPERATIONS[route];
 
 /** @returns `POST` and `/admin/keys/:id`. */
@@ -86,7 +102,7 @@ export function splitRoute(route: string): { method: string; path: string } {
 /** What a client puts where a route's path and query have parameters; null and undefined: not there. */
 export interface RouteParameters {
   readonly params?: Readonly<Record<string, string>> | undefined;
-  readonly query?: Readonly<Record<string, string | number | null | undefined>> | null | undefined;
+  readonly query?: Readonly<Record<string, string | null | undefined>> | undefined;
 }
 
 /** @returns the path with its parameters filled in, and the query, `/admin/keys/key_1?report=true`. */
@@ -95,7 +111,7 @@ export function operationPath(route: AdminRoute, { params = {}, query }: RoutePa
     encodeURIComponent(params[name] ?? ''),
   );
   const given = Object.entries(query ?? {}).flatMap(([name, value]): [string, string][] =>
-    value == null ? [] : [[name, String(value)]],
+    value == null ? [] : [[name, value]],
   );
   return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;
 }

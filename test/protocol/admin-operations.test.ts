@@ -42,7 +42,7 @@ describe('operationPath', () => {
     expect(
       operationPath('PUT /admin/blobs/:digest/parts/:index', { params: { digest: 'd', index: '3' } }),
     ).toBe('/admin/blobs/d/parts/3');
-    expect(operationPath('GET /admin/history', { query: { name: 'a/b', limit: 5 } })).toBe(
+    expect(operationPath('GET /admin/history', { query: { name: 'a/b', limit: '5' } })).toBe(
       '/admin/history?name=a%2Fb&limit=5',
     );
   });

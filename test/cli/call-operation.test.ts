@@ -1,0 +1,95 @@
+import { ZodError } from 'zod';
+import { describe, expect, it } from 'vitest';
+import { createApiClient } from '../../cli/api-client.ts';
+import { callOperation, callWithStatus } from '../../cli/call-operation.ts';
+import { CliError } from '../../cli/cli-error.ts';
+import { NewKey } from '../../protocol/index.ts';
+
+interface Asked {
+  method: string;
+  path: string;
+  type: string | null;
+  body: unknown;
+}
+
+function serverOf(...answers: Response[]) {
+  const asked: Asked[] = [];
+  const client = createApiClient({
+    url: 'http://edge.test',
+    key: 'ga_x',
+    fetchFn: async (input, init) => {
+      const path = String(input).slice('http://edge.test'.length);
+      const type = new Headers(init?.headers).get('content-type');
+      asked.push({ method: init?.method ?? 'GET', path, type, body: init?.body ?? null });
+      return answers.shift() ?? new Response(null, { status: 500 });
+    },
+  });
+  return { client, asked };
+}
+
+const flipped = { name: 'a', version: 2, from: 1 };
+
+describe('callOperation', () => {
+  it('puts parameters, query and body where the operation has them', async () => {
+    const digest = 'a'.repeat(64);
+    const { client, asked } = serverOf(
+      Response.json(flipped),
+      Response.json({ keys: [] }),
+      Response.json({ index: 3, bytes: 1, sha256: digest }),
+    );
+    const body = { name: 'a', to: 2 };
+    expect(await callOperation(client, 'flip', 'POST /admin/flip', { body })).toEqual(flipped);
+    expect(await callOperation(client, 'list', 'GET /admin/keys', {})).toEqual({ keys: [] });
+    await callOperation(client, 'send', 'PUT /admin/blobs/:digest/parts/:index', {
+      params: { digest, index: '3' },
+      query: { sha256: digest },
+      body: Uint8Array.of(1),
+    });
+    expect(asked).toEqual([
+      { method: 'POST', path: '/admin/flip', type: 'application/json', body: JSON.stringify(body) },
+      { method: 'GET', path: '/admin/keys', type: null, body: null },
+      {
+        method: 'PUT',
+        path: `/admin/blobs/${digest}/parts/3?sha256=${digest}`,
+        type: 'application/octet-stream',
+        body: Uint8Array.of(1),
+      },
+    ]);
+  });
+
+  it('leaves out what it does not know of an answer, and takes no other one', async () => {
+    const { client } = serverOf(Response.json({ ...flipped, later: 1 }), Response.json({ name: 'a' }));
+    const flip = () => callOperation(client, 'flip', 'POST /admin/flip', { body: { name: 'a', to: 2 } });
+    expect(await flip()).toEqual(flipped);
+    await expect(flip()).rejects.toThrow(ZodError);
+  });
+
+  it('has null of an answer without a body, and is narrower where it is asked to be', async () => {
+    const { client } = serverOf(new Response(null, { status: 204 }), Response.json({}, { status: 201 }));
+    expect(await callOperation(client, 'free', 'DELETE /admin/rooms', { query: { name: 'a' } })).toBeNull();
+    const as = NewKey.required({ key: true });
+    await expect(callOperation(client, 'make', 'POST /admin/keys', { body: {}, as })).rejects.toThrow(
+      ZodError,
+    );
+  });
+
+  it('tries again only where that is said', async () => {
+    const busy = () => new Response(null, { status: 503 });
+    const { client, asked } = serverOf(busy(), busy(), Response.json(flipped));
+    const body = { name: 'a', to: 2 };
+    await expect(callOperation(client, 'flip', 'POST /admin/flip', { body })).rejects.toThrow(CliError);
+    const retrying = { sleep: async () => undefined };
+    expect(await callOperation(client, 'flip', 'POST /admin/flip', { body, retrying })).toEqual(flipped);
+    expect(asked).toHaveLength(3);
+  });
+});
+
+it('callWithStatus tells what is new', async () => {
+  const grant = { scope: 'a', tenant: 'b', owner: 'c', created_at: 1, created_by: 'key_1' };
+  const { client } = serverOf(Response.json(grant, { status: 201 }));
+  const call = { body: { scope: 'a', tenant: 'b' } };
+  expect(await callWithStatus(client, 'grant', 'POST /admin/grants', call)).toEqual({
+    status: 201,
+    answer: grant,
+  });
+});
