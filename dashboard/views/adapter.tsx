@@ -1,6 +1,4 @@
 import { useState } from 'preact/hooks';
-import { FlipAnswer } from '../../protocol/admin-api/changes.ts';
-import { ChangeList } from '../../protocol/admin-api/history.ts';
 import type { NameView } from '../../protocol/admin-api/names.ts';
 import { VersionList, type VersionView } from '../../protocol/admin-api/versions.ts';
 import { ok } from '../../protocol/result.ts';
@@ -27,14 +25,13 @@ export function AdapterView(props: {
   onChanged: () => void;
 }) {
   const { client, name, entry } = props;
-  const query = new URLSearchParams({ name });
   const versions = useLoad(
     `versions ${name}`,
-    () => client.get(`/admin/versions?${query}`, VersionList),
+    () => client.call('GET /admin/versions', { query: { name }, as: VersionList }),
     15_000,
   );
   const history = useLoad(`history ${name}`, () =>
-    client.get(`/admin/history?${new URLSearchParams({ name, limit: String(HISTORY) })}`, ChangeList),
+    client.call('GET /admin/history', { query: { name, limit: String(HISTORY) } }),
   );
   const [question, setQuestion] = useState<Question | null>(null);
   const { data } = versions;
@@ -177,8 +174,8 @@ function flipQuestion(client: Client, { name, version }: VersionView, live: numb
     run: async (why) => {
       const about = { name, expect: live ?? 0, why };
       const answer = forward
-        ? await client.post('/admin/promote', { ...about, version }, FlipAnswer)
-        : await client.post('/admin/rollback', { ...about, to: version }, FlipAnswer);
+        ? await client.call('POST /admin/promote', { body: { ...about, version } })
+        : await client.call('POST /admin/rollback', { body: { ...about, to: version } });
       return answer.ok ? null : answer.error;
     },
   };
@@ -195,7 +192,7 @@ function Heirs({ client, name, below }: { client: Client; name: string; below: r
     async () => {
       const read = await Promise.all(
         near.map((entry) =>
-          client.get(`/admin/versions?${new URLSearchParams({ name: entry.name })}`, VersionList),
+          client.call('GET /admin/versions', { query: { name: entry.name }, as: VersionList }),
         ),
       );
       return ok(

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks';
-import { NameList, type NameView } from '../../protocol/admin-api/names.ts';
+import type { NameList, NameView } from '../../protocol/admin-api/names.ts';
 import { ok, type Result } from '../../protocol/result.ts';
 import type { Client } from '../api/client.ts';
 import { countNames, nameTree, type NameNode } from '../model/name-tree.ts';
@@ -21,8 +21,8 @@ interface FoundNames {
 async function readNames(client: Client, prefix: string): Promise<Result<FoundNames, Problem>> {
   const entries: NameView[] = [];
   for (let cursor: string | null = null; ;) {
-    const query: URLSearchParams = new URLSearchParams({ prefix, ...(cursor === null ? {} : { cursor }) });
-    const page: Result<NameList, Problem> = await client.get(`/admin/names?${query}`, NameList);
+    const call: { query: { prefix: string; cursor: string | null } } = { query: { prefix, cursor } };
+    const page: Result<NameList, Problem> = await client.call('GET /admin/names', call);
     if (!page.ok) return page;
     entries.push(...page.value.names);
     cursor = page.value.cursor;

@@ -1,10 +1,6 @@
 import { useState } from 'preact/hooks';
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
-import {
-  ExperimentLooks,
-  ExperimentView as ExperimentAnswer,
-  type ExperimentEvaluation,
-} from '../../protocol/experiment-api.ts';
+import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
 import type { Client } from '../api/client.ts';
 import { decisionWords, hiddenBecause, stepsOf, type Step } from '../model/decision-words.ts';
 import { intervalColumns, scaleFor } from '../model/interval-series.ts';
@@ -35,16 +31,20 @@ const ACTS: Record<Step, string> = {
 };
 
 export function ExperimentView({ client, id }: { client: Client; id: string }) {
-  const path = `/admin/experiments/${encodeURIComponent(id)}`;
-  const shown = useLoad(id, () => client.get(path, ExperimentAnswer), REFRESH_MS);
-  const looks = useLoad(`looks ${id}`, () => client.get(`${path}/looks`, ExperimentLooks), REFRESH_MS);
+  const params = { id };
+  const shown = useLoad(id, () => client.call('GET /admin/experiments/:id', { params }), REFRESH_MS);
+  const looks = useLoad(
+    `looks ${id}`,
+    () => client.call('GET /admin/experiments/:id/looks', { params }),
+    REFRESH_MS,
+  );
   const [question, setQuestion] = useState<Question | null>(null);
   const [looking, setLooking] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
   const reload = () => void Promise.all([shown.reload(), looks.reload()]);
   const lookNow = async () => {
     setLooking(true);
-    const answer = await client.post(`${path}/evaluate`, {}, ExperimentAnswer);
+    const answer = await client.call('POST /admin/experiments/:id/evaluate', { params });
     setLooking(false);
     setProblem(answer.ok ? null : answer.error);
     reload();
@@ -78,7 +78,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
             key={step}
             type="button"
             class={step === 'start' ? 'main' : step === 'kill' || step === 'stop' ? 'danger' : ''}
-            onClick={() => setQuestion(stepQuestion({ client, path, step, view: data }))}
+            onClick={() => setQuestion(stepQuestion({ client, step, view: data }))}
           >
             {ACTS[step]}
           </button>

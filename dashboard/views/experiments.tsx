@@ -1,4 +1,3 @@
-import { ExperimentList } from '../../protocol/experiment-api.ts';
 import type { Client } from '../api/client.ts';
 import { decisionWords, hiddenBecause } from '../model/decision-words.ts';
 import { hashOf } from '../model/view.ts';
@@ -8,7 +7,7 @@ import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
 
 export function ExperimentsView({ client }: { client: Client }) {
-  const list = useLoad('experiments', () => client.get('/admin/experiments', ExperimentList), 10_000);
+  const list = useLoad('experiments', () => client.call('GET /admin/experiments', {}), 10_000);
   const { data } = list;
   return (
     <>

@@ -1,9 +1,7 @@
 import type { ComponentChildren } from 'preact';
 import { useId, useState } from 'preact/hooks';
-import { NameList } from '../../protocol/admin-api/names.ts';
 import { VersionList } from '../../protocol/admin-api/versions.ts';
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
-import { ExperimentView } from '../../protocol/experiment-api.ts';
 import type { Client } from '../api/client.ts';
 import {
   createRequest,
@@ -27,10 +25,10 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
     // What was wrong with a field is not what is in it now; the name is a part of both versions.
     setProblems({});
   };
-  const names = useLoad('names', () => client.get('/admin/names', NameList));
+  const names = useLoad('names', () => client.call('GET /admin/names', {}));
   const known = names.data?.names.find((entry) => entry.name === fields.name);
   const versions = useLoad(known === undefined ? null : `versions ${known.name}`, () =>
-    client.get(`/admin/versions?${new URLSearchParams({ name: fields.name })}`, VersionList),
+    client.call('GET /admin/versions', { query: { name: fields.name }, as: VersionList }),
   );
   const choices = (versions.data?.versions ?? [])
     .filter(({ retired_at: retired }) => retired === null)
@@ -42,7 +40,7 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
     setProblems(request.ok ? {} : request.error);
     if (!request.ok) return;
     setBusy(true);
-    const answer = await client.post('/admin/experiments', request.value, ExperimentView);
+    const answer = await client.call('POST /admin/experiments', { body: request.value });
     setBusy(false);
     if (answer.ok) {
       location.hash = hashOf({ at: 'experiments', id: answer.value.id });

@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { OriginList, type OriginView } from '../../protocol/admin-api/origins.ts';
+import type { OriginView } from '../../protocol/admin-api/origins.ts';
 import type { Client } from '../api/client.ts';
 import { originRates, type Measured, type OriginRates } from '../model/origin-rates.ts';
 import { bytes, duration, lasting, number } from '../model/words.ts';
@@ -12,7 +12,11 @@ const REFRESH_MS = 5_000;
 const WINDOW_MS = 60_000;
 
 export function OriginsView({ client }: { client: Client }) {
-  const origins = useLoad('origins', () => client.get('/admin/origins?figures=true', OriginList), REFRESH_MS);
+  const origins = useLoad(
+    'origins',
+    () => client.call('GET /admin/origins', { query: { figures: 'true' } }),
+    REFRESH_MS,
+  );
   const { data } = origins;
   const rates = useRates(data?.origins ?? null);
   return (

@@ -1,6 +1,4 @@
 import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import { NameList } from '../../protocol/admin-api/names.ts';
-import { OriginList } from '../../protocol/admin-api/origins.ts';
 import { ModelList } from '../../protocol/models.ts';
 import { createClient, type Client } from '../api/client.ts';
 import { streamChat, type Answer } from '../api/stream-chat.ts';
@@ -41,8 +39,8 @@ export function PlaygroundView({ client }: { client: Client }) {
 function Sides({ client, apiKey }: { client: Client; apiKey: string }) {
   const api = useMemo(() => createClient(apiKey), [apiKey]);
   const models = useLoad('models', () => api.get('/v1/models', ModelList));
-  const names = useLoad('names', () => client.get('/admin/names', NameList));
-  const origins = useLoad('base', () => client.get('/admin/origins', OriginList));
+  const names = useLoad('names', () => client.call('GET /admin/names', {}));
+  const origins = useLoad('base', () => client.call('GET /admin/origins', {}));
   const base = origins.data?.origins.find((origin) => origin.base !== null)?.base?.id ?? null;
   const known = [
     ...new Set([

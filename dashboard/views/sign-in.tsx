@@ -1,4 +1,3 @@
-import { NameList } from '../../protocol/admin-api/names.ts';
 import { createClient } from '../api/client.ts';
 import { KeyForm } from '../parts/key-form.tsx';
 
@@ -11,7 +10,7 @@ export function SignIn({ onKey }: { onKey: (key: string) => void }) {
         hint="It begins with ga_. It stays in this tab, until you sign out or close it."
         act="Sign in"
         onKey={async (key) => {
-          const answer = await createClient(key).get('/admin/names', NameList);
+          const answer = await createClient(key).call('GET /admin/names', {});
           if (!answer.ok) return answer.error;
           onKey(key);
           return null;

@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks';
-import { ExperimentView, type ExperimentView as View } from '../../protocol/experiment-api.ts';
+import type { RequestOf } from '../../protocol/admin-api/operations.ts';
+import type { ExperimentView } from '../../protocol/experiment-api.ts';
 import type { Client } from '../api/client.ts';
 import { nextCoverage, type Step } from '../model/decision-words.ts';
 import { percent } from '../model/words.ts';
@@ -7,19 +8,27 @@ import type { Question } from '../parts/confirm.tsx';
 
 interface StepParams {
   client: Client;
-  /** `/admin/experiments/<id>` */
-  path: string;
   step: Step;
-  view: View;
+  view: ExperimentView;
+}
+
+type StepRoute = `POST /admin/experiments/:id/${Exclude<Step, 'revive'>}`;
+
+/** What some steps take besides. */
+interface More {
+  coverage?: number;
+  killed?: boolean;
+  variant?: string;
 }
 
 /** What is asked before a step of an experiment, and the request that it is. */
-export function stepQuestion({ client, path, step, view }: StepParams): Question {
-  const { document, evaluation } = view;
+export function stepQuestion({ client, step, view }: StepParams): Question {
+  const { id, document, evaluation } = view;
   const { name } = document;
-  const send = async (route: string, why: string | undefined, more: object = {}) => {
-    const body = { expect: document.version, why, ...more };
-    const answer = await client.post(`${path}/${route}`, body, ExperimentView);
+  const send = async (taken: Exclude<Step, 'revive'>, why: string | undefined, more: More = {}) => {
+    const body: RequestOf<StepRoute> = { expect: document.version, why, ...more };
+    const route: StepRoute = `POST /admin/experiments/:id/${taken}`;
+    const answer = await client.call(route, { params: { id }, body });
     return answer.ok ? null : answer.error;
   };
   switch (step) {
