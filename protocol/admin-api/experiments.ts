@@ -20,7 +20,10 @@ import type { AdminOperationTable } from './operation.ts';
 
 const shared = { tag: 'experiments', rights: 'admin' } as const;
 const one = { ...shared, ids: { id: ExperimentId }, query: null } as const;
-const view = (description: string) => ({ description, schema: ExperimentView });
+const view = (description: string): { description: string; schema: typeof ExperimentView } => ({
+  description,
+  schema: ExperimentView,
+});
 
 const step = <Request extends z.ZodType>(id: string, request: Request, summary: string) =>
   ({

@@ -21,7 +21,25 @@ import { USAGE_OPERATIONS } from './usage.ts';
 import { TRIAL_OPERATIONS } from './verify.ts';
 import { VERSION_OPERATIONS } from './versions.ts';
 
-export const ADMIN_OPERATIONS = {
+/** Named rather than inferred, so that declarations do not repeat every schema. */
+type Table = typeof BLOB_OPERATIONS &
+  typeof VERSION_OPERATIONS &
+  typeof NAME_OPERATIONS &
+  typeof CHANGE_OPERATIONS &
+  typeof HISTORY_OPERATIONS &
+  typeof TRIAL_OPERATIONS &
+  typeof TENANT_OPERATIONS &
+  typeof USAGE_OPERATIONS &
+  typeof ORIGIN_OPERATIONS &
+  typeof PIN_OPERATIONS &
+  typeof UPKEEP_OPERATIONS &
+  typeof OPENAPI_OPERATIONS &
+  typeof GRANT_OPERATIONS &
+  typeof ROOM_OPERATIONS &
+  typeof KEY_OPERATIONS &
+  typeof EXPERIMENT_OPERATIONS;
+
+export const ADMIN_OPERATIONS: Table = {
   ...BLOB_OPERATIONS,
   ...VERSION_OPERATIONS,
   ...NAME_OPERATIONS,
@@ -39,8 +57,6 @@ export const ADMIN_OPERATIONS = {
   ...KEY_OPERATIONS,
   ...EXPERIMENT_OPERATIONS,
 };
-
-type Table = typeof ADMIN_OPERATIONS;
 
 /** `POST /admin/retire`. */
 export type AdminRoute = keyof Table;
@@ -116,7 +132,7 @@ export function operationPath(route: AdminRoute, { params = {}, query }: RoutePa
   return given.length === 0 ? path : `${path}?${new URLSearchParams(given)}`;
 }
 
-/** @returns the schema of a good answer, by its status or, of an edge that answers otherwise, the only one there is. */
+/** @returns the schema of a good answer, by its status; of an edge that answers otherwise, the first. */
 export function answerSchema(route: AdminRoute, status: number): z.ZodType | 'object' | null {
   const { answers } = adminOperation(route);
   const known = Object.entries(answers).find(([code]) => Number(code) === status);

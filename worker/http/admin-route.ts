@@ -28,8 +28,9 @@ export interface AdminInput<Route extends AdminRoute, OwnQuery extends boolean =
 }
 
 /**
- * Registers an operation of protocol's table by its method and path: what it takes is parsed before the handler sees it, and with the last operation of a path all other methods there are 405. All operations of a path belong to
- * the same `routes`, and are registered before those of paths that would match it, too.
+ * Registers an operation of protocol's table by its method and path. What it takes is parsed before the handler sees it,
+ * and with the last operation of a path all other methods there are 405. All operations of a path belong to the same
+ * `routes`, and are registered before those of paths that would match it, too.
  * @param options.operatorOnly what all but the bootstrap key are told, before anything is read.
  * @param options.ownQuery the handler looks at the query itself.
  */
@@ -81,7 +82,7 @@ const methodsOf = (path: string): string[] =>
 
 const NoInput = z.strictObject({});
 
-/** What a body may be where none is needed: an operation that is posted takes none that it would not look at. */
+/** An operation that is posted and needs no body takes none that it would not look at. */
 async function readRequest(
   { request, mayBeEmpty, maxBytes }: AdminOperation,
   method: string,
