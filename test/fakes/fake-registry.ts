@@ -1,6 +1,13 @@
 import { adaptersOf, err, ok, pinOf, type Result } from '../../protocol/index.ts';
 import { mayTake } from '../../worker/registry/claims.ts';
-import { GOES_LIVE, type Conflict, type HistoryRow, type NameRow, type Registry, type VersionRow } from '../../worker/registry/ports.ts';
+import {
+  GOES_LIVE,
+  type Conflict,
+  type HistoryRow,
+  type NameRow,
+  type Registry,
+  type VersionRow,
+} from '../../worker/registry/ports.ts';
 import { type ChangeNote } from '../../worker/registry/ports-rooms.ts';
 import type { PointedExperiment, Pointer } from '../../worker/registry/ports.ts';
 import { byName, createFakeRooms } from './fake-rooms.ts';
