@@ -68,17 +68,23 @@ function partsOf(env: RawEnv): Parts {
 
 /** Bindings are the same object for all requests of an isolate. */
 let edge:
-  { env: RawEnv; fetch: ReturnType<typeof createApp>['fetch']; schedule: Parts['schedule'] } | undefined;
+  | (Pick<Parts, 'schedule' | 'catchUp'> & { env: RawEnv; fetch: ReturnType<typeof createApp>['fetch'] })
+  | undefined;
 
 function edgeOf(env: RawEnv): NonNullable<typeof edge> {
   if (edge?.env !== env) {
-    const { services, schedule } = partsOf(env);
-    edge = { env, fetch: createApp(services).fetch, schedule };
+    const { services, schedule, catchUp } = partsOf(env);
+    edge = { env, fetch: createApp(services).fetch, schedule, catchUp };
   }
   return edge;
 }
 
 export default {
-  fetch: (request, env, context) => edgeOf(env).fetch(request, env, context),
+  fetch(request, env, context) {
+    const fresh = edge?.env !== env;
+    const parts = edgeOf(env);
+    if (fresh) context.waitUntil(parts.catchUp());
+    return parts.fetch(request, env, context);
+  },
   scheduled: (_controller, env, context) => edgeOf(env).schedule((work) => context.waitUntil(work)),
 } satisfies ExportedHandler<RawEnv>;

@@ -49,7 +49,7 @@ import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-abs
 import { ABSENCE_MEMORY_MS } from './registry/limits.ts';
 import type { PointerWriter } from './registry/ports-pointers.ts';
 import type { Registry } from './registry/ports.ts';
-import { createSchedule, type Schedule } from './schedule.ts';
+import { catchUp, createSchedule, type Schedule } from './schedule.ts';
 
 /** Where everything is kept. */
 export interface Stores {
@@ -96,6 +96,8 @@ export interface Surroundings {
 export interface Parts {
   services: Services;
   schedule: Schedule;
+  /** For the first request of an isolate. Never rejects. */
+  catchUp: () => Promise<void>;
   /** null while files that are put into KV are not taken in. */
   drops: Drops | null;
 }
@@ -149,5 +151,10 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     ...(observer === undefined ? {} : { observer }),
     ...(page === undefined ? {} : { page }),
   };
-  return { services, schedule: createSchedule(services, drops), drops };
+  return {
+    services,
+    schedule: createSchedule(services, drops),
+    catchUp: () => catchUp(services),
+    drops,
+  };
 }

@@ -12,6 +12,14 @@ import { syncUnwrittenLimits } from './metering/sync-tenant-limits.ts';
 
 export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
 
+/** Names that KV was not told of, because whoever changed them died before. */
+const writePointers = (services: Pick<Services, 'intake'>): Promise<void> =>
+  syncStalePointers(services.intake, { limit: STALE_POINTERS_PER_RUN, newest: false });
+
+/** What a fresh isolate does beside its first request; what fails is logged, and the schedule's. */
+export const catchUp = (services: Pick<Services, 'intake'>): Promise<void> =>
+  runJobs({ pointers: () => writePointers(services) }).catch(() => undefined);
+
 /** @param drops null while they are off. @returns one run of all jobs; it throws when one of them failed. */
 export function createSchedule(
   services: Pick<
@@ -34,7 +42,7 @@ export function createSchedule(
     runJobs({
       limits: () => syncUnwrittenLimits(services),
       drops: async () => drops?.takeAll(keepAlive),
-      withdrawals: () => syncStalePointers(intake, { limit: STALE_POINTERS_PER_RUN, newest: false }),
+      pointers: () => writePointers(services),
       experiments: () => evaluateAll({ ...services, ...intake }),
       // An origin that was started again holds nothing.
       pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),

@@ -175,6 +175,8 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
       const row = versionRow('a', 1);
       expect(await registry.dependents(row, 9)).toEqual([]);
       expect(await registry.stops(row)).toEqual({ versions: 3, experiments: 0 });
+      const stale = (newest: boolean, limit = 9) => registry.stalePointers({ limit, newest });
+      await registry.pointersWritten(await stale(false));
       const before = await nameOf('a');
       const retired = { before, version: 1, digest: row.digest, actor: 'x', at: 9 };
       expect((await registry.retire(retired)).ok).toBe(true);
@@ -185,18 +187,53 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
       const windows = [{ from: '', to: '~', limit: 9 }];
       const [usable] = await registry.usable({ tenant: 'bob', layers: [], windows });
       expect(usable?.names.map(({ name }) => name)).toEqual(['b/free', 'b/old']);
-      const stale = (newest: boolean, limit = 9) => registry.stalePointers({ limit, newest });
+      const [{ id: change } = { id: 0 }] = await registry.history({ ...all, name: 'a' });
       expect(await stale(false)).toEqual([
-        { name: 'b/live', since: 9 },
-        { name: 'b/staged', since: 9 },
+        { name: 'b/live', since: 9, change },
+        { name: 'b/staged', since: 9, change },
       ]);
-      expect(await stale(true, 1)).toEqual([{ name: 'b/staged', since: 9 }]);
+      expect(await stale(true, 1)).toEqual([{ name: 'b/staged', since: 9, change }]);
       await registry.pointersWritten([
-        { name: 'b/live', since: 9 },
-        { name: 'b/staged', since: 8 },
+        { name: 'b/live', change },
+        { name: 'b/staged', change: change - 1 },
       ]);
-      expect(await stale(false)).toEqual([{ name: 'b/staged', since: 9 }]);
+      expect(await stale(false)).toEqual([{ name: 'b/staged', since: 9, change }]);
       expect(await registry.stops(row)).toEqual({ versions: 0, experiments: 0 });
+    });
+
+    it('notes each change of what a name points at, until KV has been told of that very change', async () => {
+      const noted = () => registry.stalePointers({ limit: 9, newest: false });
+      const note = { actor: 'x', at: 5 };
+      await publish('a', 1, { stage: true });
+      expect(await noted()).toEqual([]);
+      expect(await registry.pointerToWrite('a')).toEqual({ pointer: { kind: 'none' }, change: null });
+      const changes: [string, () => Promise<unknown>][] = [
+        ['a', async () => registry.flip({ before: await nameOf('a'), to: 1, ...note })],
+        ['a', () => publish('a', 2)],
+        ['a', async () => registry.setStrict({ before: await nameOf('a'), strict: true, ...note })],
+        ['b', () => registry.alias({ before: null, name: 'b', owner: 'default', target: 'a', ...note })],
+        [
+          'b',
+          async () =>
+            registry.alias({ before: await nameOf('b'), name: 'b', owner: 'default', target: null, ...note }),
+        ],
+      ];
+      for (const [name, change] of changes) {
+        await change();
+        const [last] = await registry.history({ ...all, name });
+        expect(await noted()).toEqual([{ name, since: last?.at, change: last?.id }]);
+        const toWrite = await registry.pointerToWrite(name);
+        expect(toWrite).toEqual({ pointer: await registry.pointer(name), change: last?.id });
+        await registry.pointersWritten([{ name, change: (last?.id ?? 0) - 1 }]);
+        expect(await noted()).toHaveLength(1);
+        await registry.pointersWritten([{ name, change: last?.id ?? 0 }]);
+        expect(await noted()).toEqual([]);
+      }
+      // What changes nothing, or is refused, is not noted.
+      await registry.repaired({ before: await nameOf('a'), ...note });
+      const outdated = { ...(await nameOf('a')), sequence: 1 };
+      expect((await registry.flip({ before: outdated, to: 1, ...note })).ok).toBe(false);
+      expect(await noted()).toEqual([]);
     });
 
     it('withdraws nothing while the same file is in use as another version of the name', async () => {

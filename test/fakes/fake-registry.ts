@@ -2,14 +2,16 @@ import { adaptersOf, err, ok, pinOf, type Result } from '../../protocol/index.ts
 import { mayTake } from '../../worker/registry/claims.ts';
 import {
   GOES_LIVE,
+  type ChangeAction,
   type Conflict,
   type HistoryRow,
   type NameRow,
+  type PointedExperiment,
+  type Pointer,
   type Registry,
   type VersionRow,
 } from '../../worker/registry/ports.ts';
-import { type ChangeNote } from '../../worker/registry/ports-rooms.ts';
-import type { PointedExperiment, Pointer } from '../../worker/registry/ports.ts';
+import type { ChangeNote } from '../../worker/registry/ports-rooms.ts';
 import { byName, createFakeRooms } from './fake-rooms.ts';
 
 /** A state that no name is ever in: whoever saw it is refused. */
@@ -22,6 +24,19 @@ const STALE: NameRow = {
   alias: null,
   strict: false,
 };
+
+/** Changes of what a name points at. The ledger of experiments notes its own. */
+const POINTED: readonly ChangeAction[] = [
+  'publish',
+  'drop',
+  'promote',
+  'rollback',
+  'flip',
+  'alias',
+  'unalias',
+  'strict',
+  'unstrict',
+];
 
 /** What the ledger of experiments, which lies in the same database, has to do with names. */
 export interface FakeNames {
@@ -44,7 +59,8 @@ export function createFakeRegistry(): Registry & {
   const names = new Map<string, NameRow>();
   const versions = new Map<string, VersionRow>();
   const history: HistoryRow[] = [];
-  const stale = new Map<string, number>();
+  const stale = new Map<string, { since: number; change: number }>();
+  const noteStale = (name: string, since: number) => stale.set(name, { since, change: history.length });
   const rooms = createFakeRooms(names, history);
   const id = (name: string, version: number) => `${name}@${version}`;
   const copy = <T>(value: T | undefined): T | null => (value === undefined ? null : structuredClone(value));
@@ -87,11 +103,11 @@ export function createFakeRegistry(): Registry & {
     const stopped = stopping(row);
     for (const one of stopped) {
       one.withdrawnAt = at;
-      if (names.get(one.name)?.version === one.version) stale.set(one.name, at);
+      if (names.get(one.name)?.version === one.version) noteStale(one.name, at);
     }
     const gone = new Set([row, ...stopped].map((one) => id(one.name, one.version)));
     for (const { name, started, adapters } of forExperiments.using())
-      if (started && adapters.some((adapter) => gone.has(adapter))) stale.set(name, at);
+      if (started && adapters.some((adapter) => gone.has(adapter))) noteStale(name, at);
   };
   const standsOnRetired = ({ chain }: VersionRow) =>
     chain.slice(0, -1).some(({ name, digest }) => {
@@ -114,6 +130,7 @@ export function createFakeRegistry(): Registry & {
     history.push({ id: history.length + 1, name, sequence, at, actor, owner, action, from, to, target, why });
     apply();
     names.set(name, row);
+    if (POINTED.includes(action)) noteStale(name, at);
     return ok({ ...row });
   };
 
@@ -190,6 +207,10 @@ export function createFakeRegistry(): Registry & {
         .slice(0, limit)
         .map((row) => structuredClone(row)),
     pointer: async (name) => pointerOf(names.get(name)),
+    pointerToWrite: async (name) => ({
+      pointer: pointerOf(names.get(name)),
+      change: stale.get(name)?.change ?? null,
+    }),
     async pointers({ cursor, limit }) {
       const rows = byName(names.values())
         .filter((row) => row.name > (cursor ?? ''))
@@ -252,12 +273,12 @@ export function createFakeRegistry(): Registry & {
       return { versions: stopped.length, experiments: experiments.length };
     },
     stalePointers: async ({ limit, newest }) => {
-      const rows = [...stale].map(([name, since]) => ({ name, since }));
+      const rows = [...stale].map(([name, noted]) => ({ name, ...noted }));
       rows.sort((a, b) => a.since - b.since || (a.name < b.name ? -1 : 1));
       return (newest ? rows.reverse() : rows).slice(0, limit);
     },
     async pointersWritten(pointers) {
-      for (const { name, since } of pointers) if (stale.get(name) === since) stale.delete(name);
+      for (const { name, change } of pointers) if (stale.get(name)?.change === change) stale.delete(name);
     },
     retire: async ({ before, version, digest: _, ...note }) => {
       const own = versions.get(id(before.name, version));

@@ -2,9 +2,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { BlobRecord } from '../../protocol/index.ts';
+import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
+import { createD1Registry } from '../../worker/registry/d1-registry.ts';
+import type { NameRow } from '../../worker/registry/ports.ts';
 import { chat, startTestEdge, type TestEdge } from './edge-harness.ts';
 
 const root = tinyAdapter({ seed: 1 });
+const pause = () => new Promise((resolve) => setTimeout(resolve, 20));
 let graft: TestEdge;
 beforeAll(async () => {
   graft = await startTestEdge();
@@ -133,5 +137,46 @@ describe('upkeep', () => {
     expect(await ofLeft()).toBe(0);
     expect((await db.prepare('SELECT * FROM stored_parts').all()).results).toHaveLength(1);
     expect((await kv.list({ prefix: `blob:${root.digest}` })).keys).toHaveLength(2);
+  });
+});
+
+describe('a change whose edge died between D1 and KV', () => {
+  /** What such an edge leaves: the registry's own transaction, and nothing else. */
+  const registryOf = async (edge: TestEdge) =>
+    createD1Registry((await edge.edge.miniflare.getD1Database('DB')) as unknown as SqlDatabase);
+
+  it('is served once the schedule has come', async () => {
+    expect((await graft.publish({ name: 'medicine', adapter: tinyAdapter({ seed: 2 }) })).status).toBe(201);
+    const key = await graft.makeKey({ tenant: 'default' });
+    const asked = async () => {
+      const body = chat('medicine');
+      const answer = await graft.request('/v1/chat/completions', { method: 'POST', key, body });
+      return answer.headers.get('x-graft-adapter');
+    };
+    expect(await asked()).toBe('medicine@2');
+    const registry = await registryOf(graft);
+    const before = (await registry.name('medicine')) as NameRow;
+    expect((await registry.flip({ before, to: 1, actor: 'x', at: Date.now() })).ok).toBe(true);
+    expect(await asked()).toBe('medicine@2');
+    await graft.edge.runSchedule();
+    expect(await asked()).toBe('medicine@1');
+    // Nobody waits for it to be struck off.
+    while ((await registry.stalePointers({ limit: 9, newest: false })).length > 0) await pause();
+  });
+
+  it('is served once a fresh edge has had its first request', async () => {
+    const fresh = await startTestEdge();
+    try {
+      const registry = await registryOf(fresh);
+      const note = { actor: 'x', at: Date.now(), owner: 'default' };
+      expect((await registry.alias({ before: null, name: 'a', target: 'b', ...note })).ok).toBe(true);
+      const kv = await fresh.edge.miniflare.getKVNamespace('ADAPTERS');
+      expect(await kv.get('name:a')).toBeNull();
+      await fresh.request('/healthz');
+      while ((await kv.get('name:a')) === null) await pause();
+      expect(await kv.get('name:a')).toContain('"alias":"b"');
+    } finally {
+      await fresh.stop();
+    }
   });
 });

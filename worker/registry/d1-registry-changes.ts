@@ -2,6 +2,7 @@ import { err, ok, type Result } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
 import { proofToJson, toJson } from './d1-registry-rows.ts';
 import { notFreeFor } from './d1-rooms.ts';
+import { notePointer } from './d1-stale-pointers.ts';
 import { isInUse, withdrawals } from './d1-withdrawals.ts';
 import type { ChangeAction, Conflict, NameRow, Registry, VersionRow } from './ports.ts';
 import type { ChangeNote } from './ports-rooms.ts';
@@ -23,7 +24,10 @@ interface Guard {
 const taken = (name: string, claimant: string | null | undefined): Guard[] =>
   claimant == null ? [] : [notFreeFor(claimant, name)];
 
-/** The registry's writes. Each is one transaction that begins with its row of history. */
+/**
+ * The registry's writes. Each is one transaction that begins with its row of history, and notes the name where what it
+ * points at changes: whoever dies before KV is told leaves that to the schedule.
+ */
 export function createD1Changes(
   db: SqlDatabase,
   readName: Registry['name'],
@@ -96,13 +100,15 @@ export function createD1Changes(
         why: why ?? null,
       };
       const guards = [standsOnRetired(row), ...taken(row.name, before === null ? claimant : null)];
-      return change(next, entry, insertVersion(db, row), guards);
+      const noted = stage ? [] : [notePointer(db, row.name, row.createdAt)];
+      return change(next, entry, [...insertVersion(db, row), ...noted], guards);
     },
 
     flip: ({ before, to, action = 'flip', ...note }) =>
       change(
         { ...before, version: to, sequence: before.sequence + 1 },
         { ...note, action, from: before.version, to },
+        [notePointer(db, before.name, note.at)],
       ),
 
     retire: ({ before, version, digest, ...note }) =>
@@ -138,7 +144,7 @@ export function createD1Changes(
           to: null,
           target: target ?? before?.alias ?? null,
         },
-        [],
+        [notePointer(db, name, note.at)],
         taken(name, before === null ? claimant : null),
       ),
 
@@ -146,6 +152,7 @@ export function createD1Changes(
       change(
         { ...before, strict, sequence: before.sequence + 1 },
         { ...note, action: strict ? 'strict' : 'unstrict', from: before.version, to: null },
+        [notePointer(db, before.name, note.at)],
       ),
 
     repaired: ({ before, ...note }) =>

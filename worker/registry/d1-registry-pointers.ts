@@ -7,27 +7,31 @@ import type { Pointer } from './ports.ts';
 import type { Registry, VersionRow } from './ports.ts';
 
 /** With the latest experiment that was ever live; null fields when there is none. */
-type NameLiveAndExperiment = NameAndLive & {
+type PointerRecord = NameAndLive & {
   experiment_id: string | null;
   experiment_owner: string;
   experiment_document: string;
+  /** That KV is still to be told of. */
+  unwritten: number | null;
 };
 
 const NAMES = `SELECT v.*, n.name AS own_name, n.owner AS name_owner, n.version AS live, n.latest, n.sequence,
-    n.alias, n.strict, e.id AS experiment_id, e.owner AS experiment_owner, e.document AS experiment_document
+    n.alias, n.strict, e.id AS experiment_id, e.owner AS experiment_owner, e.document AS experiment_document,
+    s.change AS unwritten
   FROM names n LEFT JOIN versions v ON v.name = n.name AND v.version = n.version
+  LEFT JOIN stale_pointers s ON s.name = n.name
   LEFT JOIN experiments e ON e.id = (
     SELECT x.id FROM experiments x WHERE x.name = n.name AND x.started_at IS NOT NULL
     ORDER BY x.status = 'archived', x.created_at DESC, x.id DESC LIMIT 1)`;
 
 interface ReadName {
-  record: NameLiveAndExperiment;
+  record: PointerRecord;
   pointer: Pointer;
   document: Experiment | null;
 }
 
 /** @throws DamagedRow */
-const readName = (record: NameLiveAndExperiment): ReadName => ({
+const readName = (record: PointerRecord): ReadName => ({
   record,
   pointer: toPointer(record),
   document:
@@ -35,7 +39,7 @@ const readName = (record: NameLiveAndExperiment): ReadName => ({
 });
 
 /** What KV is derived from. */
-export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'pointers'> {
+export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'pointerToWrite' | 'pointers'> {
   /** Versions never change, so that a second read sees what the first one meant. */
   async function withExperiments(names: readonly ReadName[]): Promise<Pointer[]> {
     const adapters = names.map(({ document }) => (document === null ? [] : adaptersOf(document)));
@@ -68,21 +72,21 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
     return new Map(readable(results, toVersion).map((row) => [`${row.name}@${row.version}`, row]));
   }
 
+  async function pointerToWrite(wanted: string): ReturnType<Registry['pointerToWrite']> {
+    const record = await db.prepare(`${NAMES} WHERE n.name = ?`).bind(wanted).first<PointerRecord>();
+    const [pointer] = record === null ? [] : await withExperiments([readName(record)]);
+    return { pointer: pointer ?? { kind: 'none' }, change: record?.unwritten ?? null };
+  }
+
   return {
-    async pointer(wanted) {
-      const record = await db
-        .prepare(`${NAMES} WHERE n.name = ?`)
-        .bind(wanted)
-        .first<NameLiveAndExperiment>();
-      const [pointer] = record === null ? [] : await withExperiments([readName(record)]);
-      return pointer ?? { kind: 'none' };
-    },
+    pointerToWrite,
+    pointer: async (wanted) => (await pointerToWrite(wanted)).pointer,
 
     async pointers({ cursor, limit }) {
       const { results } = await db
         .prepare(`${NAMES} WHERE n.name > ? ORDER BY n.name LIMIT ?`)
         .bind(cursor ?? '', limit)
-        .all<NameLiveAndExperiment>();
+        .all<PointerRecord>();
       const names = readable(results, readName);
       const pointers = await withExperiments(names);
       return {

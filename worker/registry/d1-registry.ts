@@ -2,6 +2,7 @@ import { prefixEnd, type SqlDatabase } from '../platform/d1-database.ts';
 import { createD1Changes } from './d1-registry-changes.ts';
 import { createD1Pointers } from './d1-registry-pointers.ts';
 import { createD1Rooms } from './d1-rooms.ts';
+import { createD1StalePointers } from './d1-stale-pointers.ts';
 import { createD1Withdrawals } from './d1-withdrawals.ts';
 import {
   NAME,
@@ -31,6 +32,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
     ...createD1Changes(db, name),
     ...createD1Pointers(db),
     ...createD1Rooms(db),
+    ...createD1StalePointers(db),
     ...createD1UsableNames(db),
     ...createD1Withdrawals(db),
     name,

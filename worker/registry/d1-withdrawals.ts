@@ -1,7 +1,8 @@
 import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
 import { DEPENDS } from './d1-registry-rows.ts';
 import type { Registry, VersionRow } from './ports.ts';
-import type { StalePointer, Stopped, Withdrawals } from './ports-rooms.ts';
+import { THIS_CHANGE } from './d1-stale-pointers.ts';
+import type { Stopped } from './ports-rooms.ts';
 
 type Retiring = Pick<VersionRow, 'name' | 'version' | 'digest' | 'owner'>;
 
@@ -48,19 +49,19 @@ export function withdrawals(db: SqlDatabase, row: Retiring, at: number): SqlStat
       .bind(at, ...stoppingValues(row)),
     db
       .prepare(
-        `INSERT INTO stale_pointers (name, since)
-         SELECT n.name, ? FROM chain_members m
+        `INSERT INTO stale_pointers (name, since, change)
+         SELECT n.name, ?, ${THIS_CHANGE} FROM chain_members m
          JOIN versions v ON v.name = m.name AND v.version = m.version
          JOIN names n ON n.name = v.name AND n.version = v.version
          WHERE m.digest = ? AND v.withdrawn_at IS NOT NULL
-         UNION SELECT e.name, ? ${CONCERNED} AND e.started_at IS NOT NULL
-         ON CONFLICT (name) DO UPDATE SET since = excluded.since`,
+         UNION SELECT e.name, ?, ${THIS_CHANGE} ${CONCERNED} AND e.started_at IS NOT NULL
+         ON CONFLICT (name) DO UPDATE SET since = excluded.since, change = excluded.change`,
       )
       .bind(at, digest, at, name, version, digest),
   ];
 }
 
-export function createD1Withdrawals(db: SqlDatabase): Withdrawals & Pick<Registry, 'dependents'> {
+export function createD1Withdrawals(db: SqlDatabase): Pick<Registry, 'dependents' | 'stops'> {
   return {
     async dependents({ name, digest, owner }, limit) {
       const { results } = await db
@@ -83,29 +84,6 @@ export function createD1Withdrawals(db: SqlDatabase): Withdrawals & Pick<Registr
         .bind(...values, name, version, ...values)
         .first<Stopped>();
       return stopped ?? { versions: 0, experiments: 0 };
-    },
-
-    async stalePointers({ limit, newest }) {
-      const { results } = await db
-        .prepare(
-          newest
-            ? 'SELECT name, since FROM stale_pointers ORDER BY since DESC, name DESC LIMIT ?'
-            : 'SELECT name, since FROM stale_pointers ORDER BY since, name LIMIT ?',
-        )
-        .bind(limit)
-        .all<StalePointer>();
-      return results;
-    },
-
-    async pointersWritten(pointers) {
-      if (pointers.length === 0) return;
-      await db
-        .prepare(
-          `DELETE FROM stale_pointers WHERE (name, since) IN (
-             SELECT json_extract(value, '$.name'), json_extract(value, '$.since') FROM json_each(?))`,
-        )
-        .bind(JSON.stringify(pointers))
-        .run();
     },
   };
 }

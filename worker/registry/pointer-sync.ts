@@ -1,16 +1,17 @@
+import { logLine } from '../log.ts';
 import { experimentEntryOf, nameEntryOf } from './write-pointer.ts';
 import type { ExperimentIndex } from '../experiments/ports.ts';
 import type { NameIndex, PointerWriter } from './ports-pointers.ts';
-import type { Registry } from './ports.ts';
+import type { Pointer, Registry } from './ports.ts';
 import { createWriteLanes } from './write-lanes.ts';
 
 /**
- * Writes pointers, and the experiments of their names, in the order of their changes ({@link createWriteLanes}). All
- * calls for a name must come to the same instance.
+ * Writes pointers, and the experiments of their names, in the order of their changes ({@link createWriteLanes}), and
+ * strikes them off the names that KV is still to be told of. All calls for a name must come to the same instance.
  */
 export function createPointerSync(
   params: {
-    registry: Pick<Registry, 'pointer'>;
+    registry: Pick<Registry, 'pointerToWrite' | 'pointersWritten'>;
     names: Pick<NameIndex, 'put' | 'remove'>;
     experiments: Pick<ExperimentIndex, 'put'>;
   } & Omit<Parameters<typeof createWriteLanes>[0], 'write'>,
@@ -20,7 +21,13 @@ export function createPointerSync(
   const marks = new Set<string>();
 
   async function write(name: string): Promise<boolean> {
-    const pointer = await registry.pointer(name);
+    const { pointer, change } = await registry.pointerToWrite(name);
+    const written = await writeEntry(name, pointer);
+    if (change !== null) strikeOff({ name, change });
+    return written;
+  }
+
+  async function writeEntry(name: string, pointer: Pointer): Promise<boolean> {
     if (pointer.kind === 'none' && !marks.has(name)) return false;
     marks.delete(name);
     // Before the manifest that leads to it; and after an end first of all, for those who have the old manifest.
@@ -30,6 +37,14 @@ export function createPointerSync(
     if (entry === null) await names.remove(name);
     else await names.put(entry);
     return true;
+  }
+
+  /** Nobody waits for it: a name that stays noted is written once more, which does no harm. */
+  function strikeOff(written: { name: string; change: number }): void {
+    registry.pointersWritten([written]).catch((error: unknown) => {
+      const reason = error instanceof Error ? error.message : String(error);
+      logLine('pointer_not_struck_off', { name: written.name, reason });
+    });
   }
 
   const sync = createWriteLanes({ ...params, write });

@@ -52,11 +52,13 @@ export interface Stopped {
   experiments: number;
 }
 
-/** A name whose pointer is to be written anew. */
+/** A name of a change that KV is still to be told of. */
 export interface StalePointer {
   name: string;
   /** Unix ms of the change. */
   since: number;
+  /** Id of the latest such change, in the order of all changes of all names. */
+  change: number;
 }
 
 export interface Withdrawals {
@@ -64,10 +66,13 @@ export interface Withdrawals {
    * What would stop if the version were retired: nothing while another version of the name, of the same file, is in use.
    */
   stops(row: { name: string; version: number; digest: string; owner: string }): Promise<Stopped>;
-  /** Pointers that lead to what was withdrawn, and that KV has not been told of. @param newest first, else the oldest. */
+  /**
+   * Names that KV is still to be told of: every change of what a name points at notes it in its own transaction, and so
+   * does a withdrawal the names that lead to what was withdrawn. @param newest first, else the oldest.
+   */
   stalePointers(params: { limit: number; newest: boolean }): Promise<StalePointer[]>;
-  /** KV has been told of these; what was withdrawn since then stays to be told. */
-  pointersWritten(pointers: readonly StalePointer[]): Promise<void>;
+  /** KV has been told of these; a name that has changed since then stays to be told. */
+  pointersWritten(pointers: readonly Pick<StalePointer, 'name' | 'change'>[]): Promise<void>;
 }
 
 /** Who changes something, when and why. */

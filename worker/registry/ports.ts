@@ -169,6 +169,8 @@ export interface Registry extends Rooms, Withdrawals {
   versionsOfChain(params: { chainId: string; limit: number }): Promise<VersionRow[]>;
   /** What belongs in KV for the name, from one read. */
   pointer(name: string): Promise<Pointer>;
+  /** The same, and the change that KV is told of by writing it; null when it has been told of all. */
+  pointerToWrite(name: string): Promise<{ pointer: Pointer; change: number | null }>;
   /** The same for all names, in their order. */
   pointers(params: {
     cursor: string | null;
