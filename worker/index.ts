@@ -10,6 +10,7 @@ import { createD1ExperimentLedger } from './experiments/d1-experiments.ts';
 import { createDoTallies } from './experiments/do-tallies.ts';
 import { TALLY_TIMEOUT_MS } from './experiments/limits.ts';
 import { createObserver } from './http/observer.ts';
+import { loggingFailure } from './log.ts';
 import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
 import { createD1Usage } from './metering/d1-usage.ts';
 import { createDoQuotas } from './metering/do-quotas.ts';
@@ -86,5 +87,6 @@ export default {
     if (fresh) context.waitUntil(parts.catchUp());
     return parts.fetch(request, env, context);
   },
-  scheduled: (_controller, env, context) => edgeOf(env).schedule((work) => context.waitUntil(work)),
+  scheduled: (_controller, env, context) =>
+    edgeOf(env).schedule((work) => context.waitUntil(loggingFailure(work))),
 } satisfies ExportedHandler<RawEnv>;

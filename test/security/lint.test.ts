@@ -38,6 +38,15 @@ it.each([
   expect(await rulesBroken(code, 'dashboard/views/x.tsx')).toEqual([QUERY]);
 });
 
+it.each(['worker/registry/x.ts', 'worker/x.ts'])(
+  'lets nothing in %s write to the log past the one function',
+  async (file) => {
+    for (const call of ['log', 'error', 'warn', 'debug', 'info'])
+      expect(await rulesBroken(`console.${call}('x');`, file)).toEqual(['no-console']);
+    expect(await rulesBroken("console.log('x');", 'worker/log.ts')).toEqual([]);
+  },
+);
+
 it('lets constants into a query, and values into its question marks', async () => {
   const fine = [
     "const ROW = 'SELECT * FROM names'; export const f = (db, name) => db.prepare(`${ROW} WHERE name = ?`).bind(name);",

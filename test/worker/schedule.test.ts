@@ -16,7 +16,7 @@ it('runs all jobs in order, says which one failed, and fails with the first', as
   );
   expect(ran).toEqual(['a', 'b', 'c', 'd']);
   expect(said.mock.calls.map(([line]) => JSON.parse(line as string) as unknown)).toEqual([
-    { event: 'job_failed', job: 'b', reason: 'first' },
-    { event: 'job_failed', job: 'c', reason: 'second' },
+    { level: 'error', event: 'job_failed', job: 'b', reason: 'first' },
+    { level: 'error', event: 'job_failed', job: 'c', reason: 'second' },
   ]);
 });

@@ -10,6 +10,7 @@ import {
 import { registryUnavailable } from '../completions/resolve-name.ts';
 import type { AdminCaller, Caller, KeyLedger, KeyRecord } from './ports.ts';
 import type { Index } from '../platform/ports.ts';
+import { logLine } from '../log.ts';
 
 /** Owner of what the bootstrap key publishes without saying for whom. */
 export const BOOTSTRAP_TENANT = 'default';
@@ -56,7 +57,7 @@ export async function authenticate(
     case 'gone':
       return refused('The API key is not known.');
     case 'trouble':
-      console.error(JSON.stringify({ event: 'key_lookup_trouble', reason: lookup.reason }));
+      logLine('key_lookup_trouble', { reason: lookup.reason });
       return err(registryUnavailable(lookup.retryAfterMs));
   }
 }

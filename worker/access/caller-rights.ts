@@ -4,6 +4,7 @@ import { registryUnavailable } from '../completions/resolve-name.ts';
 import { PUBLIC, unrefused, type Grant, type HeldGrants } from './ports-grants.ts';
 import type { Caller } from './ports.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
+import { logLine } from '../log.ts';
 
 type Chain = Pick<AdapterManifest, 'name' | 'owner' | 'chain'>;
 
@@ -40,7 +41,7 @@ export function createCallerRights(grants: Index<HeldGrants>, caller: Caller): C
         held.push(...unrefused(lookup.value.grants, refused));
         stale ||= lookup.stale;
       } else if (lookup.state === 'trouble') {
-        console.error(JSON.stringify({ event: 'grant_lookup_trouble', reason: lookup.reason }));
+        logLine('grant_lookup_trouble', { reason: lookup.reason });
         trouble = registryUnavailable(lookup.retryAfterMs);
         // What is public may be refused.
         if (answer === own) break;

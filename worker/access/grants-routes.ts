@@ -3,7 +3,7 @@ import { err, ok, type ApiError, type GrantList, type GrantView, type Result } f
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, keepAlive, type AppEnv } from '../http/request-scope.ts';
+import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
 import { ancestorsOf, modelNotFound } from '../completions/resolve-name.ts';
 import { PUBLIC, type GrantCaps, type GrantIndex, type GrantLedger, type GrantRow } from './ports-grants.ts';
 import type { AdminCaller, RightsWriter } from './ports.ts';
@@ -72,8 +72,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
       if (outcome !== 'full') await rights.syncGrants(tenant);
       return outcome;
     })();
-    keepAlive(context, work);
-    const outcome = await work;
+    const outcome = await carryThrough(context, work);
     if (outcome === 'full')
       return fail({
         code: 'invalid_request',
@@ -96,9 +95,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
       if (count > 0 || (await grantIndex.get(tenant)).state !== 'absent') await rights.syncGrants(tenant);
       return count;
     })();
-    // Whoever hangs up does not stop it half way.
-    keepAlive(context, work);
-    const removed = await work;
+    const removed = await carryThrough(context, work);
     if (removed > 0) return context.body(null, 204);
     return fail({ code: 'not_found', message: `'${scope}' is not granted to '${tenant}' by you.` });
   });

@@ -2,7 +2,7 @@ import { Hono } from 'hono';
 import type { RefusalList, RefusalView } from '../../protocol/index.ts';
 import { MAX_REFUSALS } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, keepAlive, type AppEnv } from '../http/request-scope.ts';
+import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
 import type { GrantLedger, RefusalRow } from './ports-grants.ts';
 import type { RightsWriter } from './ports.ts';
 
@@ -38,8 +38,7 @@ export function adminRefusalRoutes(deps: {
       if (outcome !== 'full') await rights.syncGrants(tenant);
       return outcome;
     })();
-    keepAlive(context, work);
-    const outcome = await work;
+    const outcome = await carryThrough(context, work);
     if (outcome === 'full')
       return fail({
         code: 'invalid_request',
@@ -59,8 +58,7 @@ export function adminRefusalRoutes(deps: {
       await rights.syncGrants(tenant);
       return accepted;
     })();
-    keepAlive(context, work);
-    if (await work) return context.body(null, 204);
+    if (await carryThrough(context, work)) return context.body(null, 204);
     return fail({ code: 'not_found', message: `'${tenant}' does not refuse grants of '${from}'.` });
   });
   return routes;

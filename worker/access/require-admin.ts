@@ -4,7 +4,7 @@ import { GATE_ENTRIES } from './limits.ts';
 import type { GrantLedger } from './ports-grants.ts';
 import { authenticateAdmin, presentedAdminKey, type AdminKeys } from './authenticate.ts';
 import { gateError, type AdminGates, type Gates } from './gates.ts';
-import { fail, keepAlive, type AppEnv } from '../http/request-scope.ts';
+import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
 
 const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 
@@ -63,7 +63,6 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
       for (const leave of left) leave();
     });
     // A client that hangs up ends neither the work nor its place.
-    keepAlive(context, work);
-    return work;
+    return carryThrough(context, work);
   });
 };

@@ -1,6 +1,6 @@
 import type { ApiError, RevocationView } from '../../protocol/index.ts';
 import { MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
-import { fail, keepAlive } from '../http/request-scope.ts';
+import { fail, carryThrough } from '../http/request-scope.ts';
 import type { AdminCaller, KeyLedger, KeyRow, RevokedLine, RightsWriter } from './ports.ts';
 import { keyJson } from './key-input.ts';
 import type { AdminInput } from '../http/admin-route.ts';
@@ -40,9 +40,7 @@ export const revokeKeyRoute =
         message: 'Only the bootstrap key ends an admin key and lets what it was rotated into live.',
       });
     const work = report === 'true' ? revokePage(deps, line, cursor) : revokeAll(deps, line);
-    // Whoever hangs up does not stop it half way.
-    keepAlive(context, work);
-    const done = await work;
+    const done = await carryThrough(context, work);
     return done === null ? context.body(null, 204) : context.json(done);
   };
 

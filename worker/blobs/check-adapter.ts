@@ -4,6 +4,7 @@ import { MAX_CHECKED_BYTES, MAX_CHECKED_HEADER_BYTES } from './limits.ts';
 import { invalid, type IntakeDeps } from '../registry/registry-deps.ts';
 import { readPart } from './read-parts.ts';
 import { writeRecordAnew } from './write-record.ts';
+import { logLine } from '../log.ts';
 
 /** Problems told in one answer. */
 const MAX_TOLD = 3;
@@ -45,7 +46,7 @@ export async function checkAdapter(
   if (checked.bad !== null) checked = await check(deps, params, true);
   if (checked.bad !== null) {
     const { index, was } = checked.bad;
-    console.error(JSON.stringify({ event: 'part_damaged', digest, part: index, reason: was }));
+    logLine('part_damaged', { digest, part: index, reason: was });
     await deps.blobLedger.markDamaged({ digest, at: deps.now() });
     return err(
       invalid(

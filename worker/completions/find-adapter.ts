@@ -14,6 +14,7 @@ import type { HeldGrants } from '../access/ports-grants.ts';
 import type { VersionRow } from '../registry/ports.ts';
 import { createCallerRights, type CallerRights } from '../access/caller-rights.ts';
 import { judge, seeName, type FoundAdapter, type SeeDeps, type Seen } from './see-name.ts';
+import { logLine } from '../log.ts';
 
 export type { FoundAdapter };
 
@@ -96,7 +97,7 @@ export function createFinder(deps: FindDeps, caller: Caller, life: RequestLife):
       }
       const pinned = await deps.versions.get(`${reference.name}@${reference.version}`);
       if (pinned.state === 'trouble') {
-        console.error(JSON.stringify({ event: 'version_lookup_trouble', reason: pinned.reason }));
+        logLine('version_lookup_trouble', { reason: pinned.reason });
         return trouble(registryUnavailable(pinned.retryAfterMs));
       }
       if (pinned.state === 'found' && pinned.value.retiredAt === null)

@@ -6,6 +6,7 @@ import { decoyOf, registryUnavailable } from './resolve-name.ts';
 import type { AbsenceCheck } from '../registry/ports-pointers.ts';
 import type { Lookup } from '../platform/ports.ts';
 import type { CallerRights } from '../access/caller-rights.ts';
+import { logLine } from '../log.ts';
 
 export interface SeeDeps {
   absence: AbsenceCheck;
@@ -33,7 +34,7 @@ export type Seen =
   | { kind: 'trouble'; error: ApiError; unread: boolean; manifest: AdapterManifest | null };
 
 const unread = (lookup: Extract<Lookup<never>, { state: 'trouble' }>): Seen => {
-  console.error(JSON.stringify({ event: 'name_lookup_trouble', reason: lookup.reason }));
+  logLine('name_lookup_trouble', { reason: lookup.reason });
   return { kind: 'trouble', error: registryUnavailable(lookup.retryAfterMs), unread: true, manifest: null };
 };
 

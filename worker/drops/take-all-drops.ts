@@ -2,6 +2,7 @@ import { DROP_READS_PER_PASS, DROPS_PER_PASS } from './limits.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
 import { takeDrop, type DropDeps, type DropOutcome } from './take-drop.ts';
+import { logLine } from '../log.ts';
 
 export interface DropPass {
   taken: number;
@@ -15,12 +16,10 @@ const SHOWN_CHARACTERS = 128;
 /** One line for operators; the reason is in `drop-error:<name>` too. */
 export function logDrop(name: string, outcome: DropOutcome): void {
   if (outcome.kind === 'none' || outcome.kind === 'known') return;
-  const line = { event: `drop_${outcome.kind}`, name: name.slice(0, SHOWN_CHARACTERS) };
-  if (outcome.kind === 'taken') console.log(JSON.stringify({ ...line, version: outcome.row.version }));
-  else {
-    const { code, message } = outcome.error;
-    console.error(JSON.stringify({ ...line, code, message }));
-  }
+  const event = `drop_${outcome.kind}`;
+  const shown = name.slice(0, SHOWN_CHARACTERS);
+  if (outcome.kind === 'taken') logLine(event, { name: shown, version: outcome.row.version }, 'info');
+  else logLine(event, { name: shown, code: outcome.error.code, message: outcome.error.message });
 }
 
 /**

@@ -4,6 +4,7 @@ import type { RequestLife } from '../registry/registry-deps.ts';
 import { logDrop } from './take-all-drops.ts';
 import { takeDrop, type DropDeps } from './take-drop.ts';
 import { manifestOf } from '../registry/write-pointer.ts';
+import { logLine } from '../log.ts';
 
 /**
  * @returns the live version of a missing name, when a file lay under `drop:<name>` and was good; else null, whatever
@@ -70,7 +71,7 @@ export function createTakeDropOnMiss(
       .catch((error: unknown) => {
         hush(name);
         const message = error instanceof Error ? error.message : 'unknown error';
-        console.error(JSON.stringify({ event: 'drop_trouble', name, message }));
+        logLine('drop_trouble', { name, message });
         return null;
       })
       .finally(() => busy.delete(name));

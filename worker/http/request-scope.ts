@@ -2,6 +2,7 @@ import type { Context } from 'hono';
 import { errorResponse, type ApiError } from '../../protocol/index.ts';
 import type { RequestTrace } from './request-trace.ts';
 import type { AdminCaller, Caller } from '../access/ports.ts';
+import { loggingFailure } from '../log.ts';
 
 /** What middleware leaves for the routes. */
 export interface AppEnv {
@@ -12,11 +13,23 @@ export type AppContext = Context<AppEnv>;
 
 export const fail = (error: ApiError): Response => errorResponse(error);
 
-/** Lets work go on after the response, where the platform has a way to. */
+/** Lets work go on after the response that nobody waits for; what fails is in the log, with the request's id. */
 export function keepAlive(context: AppContext, work: Promise<unknown>): void {
-  const quiet = work.catch(() => undefined);
+  waitUntil(context, loggingFailure(work, { request_id: context.get('requestId') }));
+}
+
+/** Whoever hangs up does not stop the work half way. @returns the work; its failure is for who waits for it to tell. */
+export function carryThrough<T>(context: AppContext, work: Promise<T>): Promise<T> {
+  waitUntil(
+    context,
+    work.catch(() => undefined),
+  );
+  return work;
+}
+
+function waitUntil(context: AppContext, settled: Promise<unknown>): void {
   try {
-    context.executionCtx.waitUntil(quiet);
+    context.executionCtx.waitUntil(settled);
   } catch {
     // Outside of workerd there is no execution context, and nothing that would end the work.
   }

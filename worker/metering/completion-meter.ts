@@ -45,7 +45,8 @@ export function createCompletionMeter(params: {
       if (!asked.ok) {
         over();
         refusal.abort();
-        keepAlive(running.then(({ response }) => response.body?.cancel()));
+        // A body that was called off with the request is none to cancel.
+        keepAlive(running.then(({ response }) => response.body?.cancel().catch(() => undefined)));
         return refused(asked.error);
       }
       const ticket = asked.value;

@@ -128,8 +128,8 @@ export function createTransfers(params: {
           });
         })
         .finally(() => moving.delete(key));
-      // The bytes are useful to the next request even if this one's client has gone.
-      options.keepAlive(work);
+      // The bytes are useful to the next request even if this one's client has gone. Who waits for them tells of a failure.
+      options.keepAlive(work.catch(() => undefined));
       return work;
     },
   };

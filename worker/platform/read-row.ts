@@ -1,5 +1,6 @@
 import type { z } from 'zod';
 import { DamagedRow, type DamagedPlace } from './ports.ts';
+import { logLine } from '../log.ts';
 
 /** @throws DamagedRow when the text is no JSON, or not what the column holds. */
 export function readColumn<T>(schema: z.ZodType<T>, text: string, place: DamagedPlace): T {
@@ -21,7 +22,7 @@ export function readable<R, T>(records: readonly R[], read: (record: R) => T): T
       return [read(record)];
     } catch (error) {
       if (!(error instanceof DamagedRow)) throw error;
-      console.error(JSON.stringify({ event: 'row_damaged', ...error.place }));
+      logLine('row_damaged', { ...error.place });
       return [];
     }
   });

@@ -1,4 +1,5 @@
 import { StoreUnavailable, type Index, type Lookup } from './ports.ts';
+import { logLine } from '../log.ts';
 
 const SECOND_MS = 1_000;
 
@@ -34,7 +35,7 @@ export function withSecondOpinion<T>(
         return await ask(key);
       } catch (error) {
         if (!(error instanceof StoreUnavailable)) throw error;
-        console.error(JSON.stringify({ event: 'absence_unconfirmed', reason: error.message }));
+        logLine('absence_unconfirmed', { reason: error.message });
         return lookup;
       }
     },

@@ -2,6 +2,7 @@ import { StoreUnavailable } from '../platform/ports.ts';
 import type { AbsenceCheck, PointerWriter } from './ports-pointers.ts';
 import type { Pointer } from './ports.ts';
 import type { Registry } from './ports.ts';
+import { logLine } from '../log.ts';
 
 /**
  * KV remembers for a while that a name was missing, and may wrongly say so; nobody is to be given a name's ancestor, or
@@ -37,7 +38,7 @@ export function createAbsenceCheck(params: {
       return await registry.pointer(name);
     } catch (error) {
       if (!(error instanceof StoreUnavailable)) throw error;
-      console.error(JSON.stringify({ event: 'absence_unconfirmed', reason: error.message }));
+      logLine('absence_unconfirmed', { reason: error.message });
       return null;
     }
   };

@@ -43,7 +43,7 @@ export function createPointerSync(
   function strikeOff(written: { name: string; change: number }): void {
     registry.pointersWritten([written]).catch((error: unknown) => {
       const reason = error instanceof Error ? error.message : String(error);
-      logLine('pointer_not_struck_off', { name: written.name, reason });
+      logLine('pointer_not_struck_off', { name: written.name, reason }, 'warning');
     });
   }
 

@@ -10,6 +10,7 @@ import { createKvWriters } from './kv-writers.ts';
 import { createSealer } from '../platform/sealed-value.ts';
 import type { PointerWriter as Pointers } from './ports-pointers.ts';
 import type { RightsWriter } from '../access/ports.ts';
+import { logLine } from '../log.ts';
 
 /** The part of a Durable Object's storage that the writer uses. */
 export interface PointerStorage {
@@ -64,7 +65,7 @@ export class PointerWriter {
       return Response.json({ ok: true });
     } catch (error) {
       const reason = error instanceof Error ? error.message : 'unknown error';
-      console.error(JSON.stringify({ event: 'pointer_not_written', record, reason }));
+      logLine('pointer_not_written', { record, reason });
       return Response.json({ ok: false, reason });
     }
   }
@@ -76,7 +77,7 @@ export class PointerWriter {
       const record = key.slice(PENDING.length);
       await this.#sync(record, Pending.safeParse(value).data?.mark ?? false).catch((error: unknown) => {
         failed = true;
-        console.error(JSON.stringify({ event: 'pointer_not_written', record, reason: String(error) }));
+        logLine('pointer_not_written', { record, reason: String(error) });
       });
     }
     if (!failed && pending.size < PAGE) {

@@ -2,6 +2,7 @@ import { STALE_POINTERS_AT_ONCE } from './limits.ts';
 import type { PointerWriter } from './ports-pointers.ts';
 import type { Registry } from './ports.ts';
 import type { StalePointer } from './ports-rooms.ts';
+import { logLine } from '../log.ts';
 
 /**
  * Writes a page of the pointers that KV is still to be told of, because whoever changed their names died before that, or
@@ -26,6 +27,6 @@ async function sync(pointers: PointerWriter, { name }: StalePointer): Promise<vo
     await pointers.sync(name);
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
-    console.error(JSON.stringify({ event: 'pointer_not_written', name, reason }));
+    logLine('pointer_not_written', { name, reason });
   }
 }

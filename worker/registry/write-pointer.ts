@@ -13,6 +13,7 @@ import type { PointerWriter } from './ports-pointers.ts';
 import type { PointedExperiment, Pointer } from './ports.ts';
 import type { VersionRow } from './ports.ts';
 import { unavailable } from './registry-deps.ts';
+import { logLine } from '../log.ts';
 
 export function manifestOf(row: VersionRow): AdapterManifest {
   const { name, version, digest, chain, chainId, owner, base, bytes, rank, createdAt } = row;
@@ -68,7 +69,7 @@ export async function writePointer(
     return ok(null);
   } catch (error) {
     if (!(error instanceof StoreUnavailable)) throw error;
-    console.error(JSON.stringify({ event: 'pointer_not_written', name, reason: error.message }));
+    logLine('pointer_not_written', { name, reason: error.message });
     return err(
       unavailable(
         `The change of '${name}' is recorded, but not served yet: its pointer could not be written. ` +

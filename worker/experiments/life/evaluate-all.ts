@@ -3,6 +3,7 @@ import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../limits.ts';
 import type { ExperimentRow } from '../ports.ts';
 import { evaluate } from './evaluate.ts';
 import type { EvaluateDeps } from './life-deps.ts';
+import { logLine } from '../../log.ts';
 
 /** Who is in the history when nobody asked. */
 const SCHEDULE = 'schedule';
@@ -20,7 +21,7 @@ export async function evaluateAll(deps: EvaluateDeps): Promise<void> {
       await work();
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      console.error(JSON.stringify({ event: 'experiment_not_evaluated', experiment: row.id, reason }));
+      logLine('experiment_not_evaluated', { experiment: row.id, reason });
       failures.push(error instanceof Error ? error : new Error(reason));
     }
   };

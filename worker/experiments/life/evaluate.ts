@@ -16,6 +16,7 @@ import type { EvaluateDeps } from './life-deps.ts';
 import { ownExperiment } from './own-experiment.ts';
 import { refused } from './refusals.ts';
 import { covered } from './steps.ts';
+import { logLine } from '../../log.ts';
 
 /** Evaluates it now, for whoever may see it, and carries out what follows. */
 export async function evaluateNow(
@@ -66,10 +67,7 @@ export async function evaluate(
     document: { ...document, ...changes },
     note: { actor, at, action, why },
   });
-  if (done.ok)
-    console.log(
-      JSON.stringify({ event: 'experiment_carried_out', experiment, name: document.name, action, why }),
-    );
+  if (done.ok) logLine('experiment_carried_out', { experiment, name: document.name, action, why }, 'info');
   return done;
 }
 
