@@ -45,6 +45,16 @@ describe('a request by a name that does not exist', () => {
     expect([verified(graft), looked, await graft.versions('a')]).toEqual([1, ['a'], [`1 ${first.digest}`]]);
   });
 
+  it('looks no more once it has taken the file in, while KV still says that the name is missing', async () => {
+    await graft.drop('a', first);
+    for (let i = 0; i < 3; i += 1) {
+      const answer = await graft.chat('a', key);
+      expect(answer.headers.get('x-graft-adapter')).toBe('a@1');
+      expect(await graft.services.names.get('a')).toEqual({ state: 'absent' });
+    }
+    expect(looked).toEqual(['a']);
+  });
+
   it('looks for nothing when the name exists, or is asked for as a version or by nobody', async () => {
     await graft.publish('old', first, { owner: DROP_TENANT });
     await graft.drop('old', second);

@@ -52,6 +52,16 @@ describe('wrangler kv key put drop:<name>', () => {
     expect(await chainOf(answer)).toEqual([eight(second)]);
   });
 
+  it('is read no more by requests once it has been taken in, while KV still says that the name is missing', async () => {
+    await drop('alice/late', first.bytes);
+    expect((await ask('alice/late')).headers.get('x-graft-adapter')).toBe('alice/late@1');
+    // As KV shows it elsewhere, and here for a while.
+    await kvKey('delete', 'name:alice/late');
+    // Who looks into the box takes this one in.
+    await drop('alice/late', second.bytes);
+    expect((await ask('alice/late')).headers.get('x-graft-adapter')).toBe('alice/late@1');
+  });
+
   it('says under drop-error what is wrong, and the old version goes on', async () => {
     await drop('alice/support', new TextEncoder().encode('no adapter'));
     await graft.edge.runSchedule();
