@@ -7,7 +7,7 @@ import {
   type ApiKeyKind,
   type Result,
 } from '../../protocol/index.ts';
-import { registryUnavailable } from '../completions/resolve-name.ts';
+import { registryUnavailable } from '../errors.ts';
 import type { AdminCaller, Caller, KeyLedger, KeyRecord } from './ports.ts';
 import type { Index } from '../platform/ports.ts';
 import { logLine } from '../log.ts';

@@ -1,6 +1,6 @@
 import { err, ok, type AdapterManifest, type ApiError, type Result } from '../../protocol/index.ts';
+import { registryUnavailable } from '../errors.ts';
 import { mayUse, mayUseChain } from './authorize.ts';
-import { registryUnavailable } from '../completions/resolve-name.ts';
 import { PUBLIC, unrefused, type Grant, type HeldGrants } from './ports-grants.ts';
 import type { Caller } from './ports.ts';
 import type { Index, Lookup } from '../platform/ports.ts';

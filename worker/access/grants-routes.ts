@@ -1,10 +1,11 @@
 import { Hono } from 'hono';
 import { err, ok, type ApiError, type GrantList, type GrantView, type Result } from '../../protocol/index.ts';
+import { modelNotFound } from '../errors.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
-import { ancestorsOf, modelNotFound } from '../completions/resolve-name.ts';
+import { ancestorsOf } from '../completions/resolve-name.ts';
 import { PUBLIC, type GrantCaps, type GrantIndex, type GrantLedger, type GrantRow } from './ports-grants.ts';
 import type { AdminCaller, RightsWriter } from './ports.ts';
 import type { Registry } from '../registry/ports.ts';

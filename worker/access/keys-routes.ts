@@ -8,6 +8,7 @@ import {
   type NewKey,
   type RotatedKey,
 } from '../../protocol/index.ts';
+import { conflict, NO_SUCH_KEY } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request-scope.ts';
 import { MIN_SELF_GRACE_MS } from './limits.ts';
@@ -25,7 +26,7 @@ import {
 import type { Registry } from '../registry/ports.ts';
 import { bindScopes } from './bind-scopes.ts';
 import { changedKey, changedLimits, keyJson, limitsOf } from './key-input.ts';
-import { NO_SUCH_KEY, revokeKeyRoute, visibleKey } from './revoke-key.ts';
+import { revokeKeyRoute, visibleKey } from './revoke-key.ts';
 
 export interface KeyDeps {
   registry: Pick<Registry, 'around'>;
@@ -34,10 +35,7 @@ export interface KeyDeps {
   now: () => number;
 }
 
-const REVOKED_MEANWHILE: ApiError = {
-  code: 'version_conflict',
-  message: 'The key was revoked meanwhile, or the one that asks for this.',
-};
+const REVOKED_MEANWHILE = conflict('The key was revoked meanwhile, or the one that asks for this.');
 
 /** Keys: made, rotated, changed, listed and revoked ({@link revokeKeyRoute}). */
 export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
@@ -60,7 +58,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const known = await keyLedger.get(id);
     if (known !== null) {
       if (known.revokedAt !== null || known.hash !== hash)
-        return fail({ code: 'version_conflict', message: 'This key was revoked; make another.' });
+        return fail(conflict('This key was revoked; make another.'));
       await index(known);
       return context.json(keyJson(known));
     }
@@ -102,10 +100,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     if (problem !== null) return fail(problem);
     const at = now();
     if (old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= at))
-      return fail({
-        code: 'version_conflict',
-        message: 'This key was revoked or has expired; make a new one with POST /admin/keys.',
-      });
+      return fail(conflict('This key was revoked or has expired; make a new one with POST /admin/keys.'));
     const key = generateApiKey(old.kind === 'api' ? 'gk' : 'ga');
     const hash = await hashApiKey(key);
     const id = keyIdOf(hash);
@@ -135,7 +130,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       fixedProblem(caller, old, changedLimits(old.limits, limits)) ??
       useless({ kind: old.kind, limits, strict, degrade });
     if (problem !== null) return fail(problem);
-    if (old.revokedAt !== null) return fail({ code: 'version_conflict', message: 'This key was revoked.' });
+    if (old.revokedAt !== null) return fail(conflict('This key was revoked.'));
     const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
     if (!bound.ok) return fail(bound.error);
     const changed = changedKey(old, request, bound.value);

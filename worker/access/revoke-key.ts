@@ -1,11 +1,10 @@
 import type { ApiError, RevocationView } from '../../protocol/index.ts';
+import { NO_SUCH_KEY } from '../errors.ts';
 import { MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
 import { fail, carryThrough } from '../http/request-scope.ts';
 import type { AdminCaller, KeyLedger, KeyRow, RevokedLine, RightsWriter } from './ports.ts';
 import { keyJson } from './key-input.ts';
 import type { AdminInput } from '../http/admin-route.ts';
-
-export const NO_SUCH_KEY: ApiError = { code: 'not_found', message: 'There is no such key.' };
 
 /** Keys of other tenants do not exist. */
 export async function visibleKey(

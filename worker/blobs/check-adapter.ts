@@ -1,7 +1,8 @@
 import { AdapterFormatError, checkStream } from '../../adapters/index.ts';
 import { err, ok, type ApiError, type BaseInfo, type BlobRecord, type Result } from '../../protocol/index.ts';
+import { adapterInvalid } from '../errors.ts';
 import { MAX_CHECKED_BYTES, MAX_CHECKED_HEADER_BYTES } from './limits.ts';
-import { invalid, type IntakeDeps } from '../registry/registry-deps.ts';
+import type { IntakeDeps } from '../registry/registry-deps.ts';
 import { readPart } from './read-parts.ts';
 import { writeRecordAnew } from './write-record.ts';
 import { logLine } from '../log.ts';
@@ -36,7 +37,7 @@ export async function checkAdapter(
   const { digest, record, base } = params;
   if (record.bytes > MAX_CHECKED_BYTES)
     return err(
-      invalid(
+      adapterInvalid(
         'file_too_large',
         `The file has ${record.bytes} bytes; at most ${MAX_CHECKED_BYTES} can be checked here.`,
       ),
@@ -49,7 +50,7 @@ export async function checkAdapter(
     logLine('part_damaged', { digest, part: index, reason: was });
     await deps.blobLedger.markDamaged({ digest, at: deps.now() });
     return err(
-      invalid(
+      adapterInvalid(
         'blob_damaged',
         `Part ${index} of the file ${digest} is ${was} in the store. Upload it again.`,
         'digest',
@@ -62,7 +63,7 @@ export async function checkAdapter(
   if (first !== undefined) {
     const told = problems.slice(0, MAX_TOLD).map((problem) => problem.message);
     const more = problems.length > MAX_TOLD ? ` (${problems.length - MAX_TOLD} more)` : '';
-    return err(invalid(first.code, told.join(' ') + more, first.subject));
+    return err(adapterInvalid(first.code, told.join(' ') + more, first.subject));
   }
   const head = checked.file.head();
   if (head === null) throw new AdapterFormatError({ code: 'truncated_file', message: base.id });

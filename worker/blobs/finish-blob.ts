@@ -1,7 +1,8 @@
 import { err, ok, type ApiError, type BlobRecord, type Result } from '../../protocol/index.ts';
+import { registryUnavailable, beingDeleted, adapterInvalid } from '../errors.ts';
 import { PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } from './limits.ts';
 import type { SentPart } from './ports.ts';
-import { beingDeleted, invalid, unavailable, type IntakeDeps } from '../registry/registry-deps.ts';
+import type { IntakeDeps } from '../registry/registry-deps.ts';
 import { readPart, type BadPart } from './read-parts.ts';
 
 /**
@@ -17,7 +18,9 @@ export async function finishBlob(
   const { digest, record, tenant } = params;
   const total = record.parts.reduce((sum, part) => sum + part.bytes, 0);
   if (total !== record.bytes)
-    return err(invalid('size_mismatch', `The parts have ${total} bytes together, not ${record.bytes}.`));
+    return err(
+      adapterInvalid('size_mismatch', `The parts have ${total} bytes together, not ${record.bytes}.`),
+    );
   const held = await blobLedger.holds(digest, tenant);
   const sent = new Map(
     (await blobLedger.sent(digest, tenant)).filter(isThere(now())).map((part) => [part.index, part]),
@@ -27,7 +30,7 @@ export async function finishBlob(
     if (found === undefined) return err(partMissing(index));
     if (found.sha256 !== part.sha256 || found.bytes !== part.bytes)
       return err(
-        invalid(
+        adapterInvalid(
           'part_mismatch',
           `Part ${index} was sent with ${found.bytes} bytes and sha256 ${found.sha256}, ` +
             `not ${part.bytes} bytes and ${part.sha256}.`,
@@ -41,7 +44,7 @@ export async function finishBlob(
   if (!whole.ok) return err(await cannotBeRead(deps, { digest, tenant, bad: whole.error, sent }));
   if (whole.value !== digest)
     return err(
-      invalid('digest_mismatch', `The parts make a file with sha256 ${whole.value}, not ${digest}.`),
+      adapterInvalid('digest_mismatch', `The parts make a file with sha256 ${whole.value}, not ${digest}.`),
     );
   const standing = await blobLedger.finish({ digest, record, at: now() });
   // Before anybody holds the file: what is cut off here is closed again.
@@ -57,7 +60,7 @@ export const isThere =
     part.stored && part.at > now - UPLOAD_KEPT_MS;
 
 const partMissing = (index: number): ApiError =>
-  invalid('part_missing', `Part ${index} has not been sent, or not for a day.`);
+  adapterInvalid('part_missing', `Part ${index} has not been sent, or not for a day.`);
 
 /** A part that was sent just now may not be seen yet; another is lost, and has to be sent again. */
 async function cannotBeRead(
@@ -67,9 +70,9 @@ async function cannotBeRead(
   const { digest, tenant, bad, sent } = params;
   const { index, was } = bad;
   if ((sent.get(index)?.at ?? 0) > now() - PART_SETTLE_MS)
-    return unavailable('A part cannot be read back yet. Please try again.', READ_BACK_RETRY_MS);
+    return registryUnavailable(READ_BACK_RETRY_MS, 'A part cannot be read back yet. Please try again.');
   await blobLedger.forgetPart({ digest, tenant, index });
-  return invalid('part_missing', `Part ${index} is ${was} in the store. Send it again.`);
+  return adapterInvalid('part_missing', `Part ${index} is ${was} in the store. Send it again.`);
 }
 
 /** @returns sha256 of all parts one after the other, or the first that is not what it should be. */

@@ -8,7 +8,8 @@ import {
   type BlobPart,
   type Result,
 } from '../../protocol/index.ts';
-import { beingDeleted, invalid, type IntakeDeps } from '../registry/registry-deps.ts';
+import { beingDeleted, adapterInvalid } from '../errors.ts';
+import type { IntakeDeps } from '../registry/registry-deps.ts';
 
 /**
  * Takes part `index` of the file `digest`. The bytes go where only they can lie, whatever others have sent of that file,
@@ -29,16 +30,25 @@ export async function receivePart(
   const { digest, index, bytes, tenant } = params;
   if (index >= MAX_PARTS)
     return err(
-      invalid('too_many_parts', `A file has at most ${MAX_PARTS} parts; part ${index} is one too many.`),
+      adapterInvalid(
+        'too_many_parts',
+        `A file has at most ${MAX_PARTS} parts; part ${index} is one too many.`,
+      ),
     );
   if (bytes.length === 0 || bytes.length > MAX_PART_BYTES)
     return err(
-      invalid('part_size', `Part ${index} has ${bytes.length} bytes; 1 to ${MAX_PART_BYTES} are allowed.`),
+      adapterInvalid(
+        'part_size',
+        `Part ${index} has ${bytes.length} bytes; 1 to ${MAX_PART_BYTES} are allowed.`,
+      ),
     );
   const part: BlobPart = { index, bytes: bytes.length, sha256: await sha256Hex(bytes) };
   if (params.sha256 !== null && params.sha256 !== part.sha256)
     return err(
-      invalid('part_mismatch', `Part ${index} arrived with sha256 ${part.sha256}, not ${params.sha256}.`),
+      adapterInvalid(
+        'part_mismatch',
+        `Part ${index} arrived with sha256 ${part.sha256}, not ${params.sha256}.`,
+      ),
     );
   if (
     !(await blobLedger.touch({ digest, at: now() })) ||

@@ -1,13 +1,8 @@
 import { err, ok, type ApiError, type NameEntry, type Result } from '../../protocol/index.ts';
+import { registryUnavailable, modelWithdrawn } from '../errors.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
 import { manifestOf } from '../registry/write-pointer.ts';
-import {
-  ancestorsOf,
-  decoyOf,
-  modelWithdrawn,
-  registryUnavailable,
-  type ModelReference,
-} from './resolve-name.ts';
+import { ancestorsOf, decoyOf, type ModelReference } from './resolve-name.ts';
 import type { BulkIndex, Index, Lookup } from '../platform/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import type { HeldGrants } from '../access/ports-grants.ts';

@@ -1,7 +1,7 @@
 import type { ApiError } from '../../protocol/index.ts';
+import { modelNotFound } from '../errors.ts';
 import { MAX_SUGGESTIONS, SUGGESTION_CANDIDATES } from './limits.ts';
 import { nearestNames } from './nearest-names.ts';
-import { modelNotFound } from './resolve-name.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import { usableIn, windowOf, type ListDeps } from './usable-names.ts';

@@ -6,11 +6,11 @@ import {
   type Model,
   type ModelList,
 } from '../../protocol/index.ts';
+import { modelNotFound } from '../errors.ts';
 import { MAX_LISTED_MODELS } from './limits.ts';
 import { requireKey } from '../access/require-key.ts';
 import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../http/request-scope.ts';
 import type { Gate } from '../access/request-gate.ts';
-import { modelNotFound } from './resolve-name.ts';
 import type { Index } from '../platform/ports.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import { EXACTLY, lookUpModel, type ResolveDeps } from './resolve-model.ts';

@@ -9,11 +9,12 @@ import {
   type NameEntry,
   type Result,
 } from '../../protocol/index.ts';
+import { registryUnavailable } from '../errors.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import type { OriginClient } from '../origins/client.ts';
 import { composeChain } from './compose-chain.ts';
-import { parseModelReference, registryUnavailable, type ModelReference } from './resolve-name.ts';
+import { parseModelReference, type ModelReference } from './resolve-name.ts';
 import { StoreUnavailable, type Lookup } from '../platform/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import type { Registry } from '../registry/ports.ts';

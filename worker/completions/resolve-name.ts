@@ -1,4 +1,4 @@
-import { MAX_NAME_LENGTH, nameProblem, type ApiError } from '../../protocol/index.ts';
+import { MAX_NAME_LENGTH, nameProblem } from '../../protocol/index.ts';
 
 /** What a client's `model` asks for. */
 export type ModelReference =
@@ -32,29 +32,3 @@ export function ancestorsOf(name: string): string[] {
  * when a name is missing is asked of this one when the caller may not use the name, so that nobody can time which it is.
  */
 export const decoyOf = (name: string): string => `base/${name}`.slice(0, MAX_NAME_LENGTH);
-
-export const registryUnavailable = (retryAfterMs: number): ApiError => ({
-  code: 'registry_unavailable',
-  message: 'The registry does not answer at the moment. Please try again.',
-  retryAfterMs,
-});
-
-/** What is said to who may use the whole chain: not whose adapter it was. */
-export const modelWithdrawn = (model: string): ApiError => ({
-  code: 'model_withdrawn',
-  message: `'${model}' is not served any more: an adapter that it stands on was retired by its owner.`,
-});
-
-/** Longer names are cut in messages. */
-const SHOWN_CHARACTERS = 128;
-
-/** @param suggestions names that the caller may use, nearest first. */
-export function modelNotFound(model: string, suggestions: readonly string[]): ApiError {
-  const shown = model.length > SHOWN_CHARACTERS ? `${model.slice(0, SHOWN_CHARACTERS)}…` : model;
-  const hint =
-    suggestions.length === 0 ? '' : ` Did you mean ${suggestions.map((name) => `'${name}'`).join(' or ')}?`;
-  return {
-    code: 'model_not_found',
-    message: `The model '${shown}' does not exist or you do not have access to it.${hint}`,
-  };
-}

@@ -1,8 +1,9 @@
 import type { AdapterManifest, ApiError, NameEntry } from '../../protocol/index.ts';
+import { registryUnavailable } from '../errors.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
 import type { TakeDropOnMiss } from '../drops/take-drop-on-miss.ts';
 import { nameEntryOf } from '../registry/write-pointer.ts';
-import { decoyOf, registryUnavailable } from './resolve-name.ts';
+import { decoyOf } from './resolve-name.ts';
 import type { AbsenceCheck } from '../registry/ports-pointers.ts';
 import type { Lookup } from '../platform/ports.ts';
 import type { CallerRights } from '../access/caller-rights.ts';

@@ -7,10 +7,11 @@ import {
   type BlobRecord,
   type Result,
 } from '../../protocol/index.ts';
+import { adapterInvalid } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { GrantLedger } from '../access/ports-grants.ts';
 import { finishBlob } from '../blobs/finish-blob.ts';
-import { invalid, type IntakeDeps } from '../registry/registry-deps.ts';
+import type { IntakeDeps } from '../registry/registry-deps.ts';
 import { receivePart } from '../blobs/receive-part.ts';
 
 export interface StoreDropDeps extends IntakeDeps {
@@ -40,7 +41,7 @@ export async function storeDrop(
   const { owner, above } = await roomOf(deps, name);
   if (parentChainId.value !== null && above === null)
     return err(
-      invalid(
+      adapterInvalid(
         'parent_mismatch',
         `The adapter was packed on top of the chain ${parentChainId.value}, but no name above '${name}' has a live version.`,
         'parent',
@@ -73,7 +74,7 @@ function parentChainOf(bytes: Uint8Array): Result<string | null, ApiError> {
   } catch (error) {
     if (!(error instanceof AdapterFormatError)) throw error;
     const message = `This is no packed adapter: ${error.message} \`graft pack\` makes one from PEFT's two files.`;
-    return err(invalid(error.code, message, error.subject));
+    return err(adapterInvalid(error.code, message, error.subject));
   }
 }
 

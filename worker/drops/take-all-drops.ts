@@ -1,3 +1,4 @@
+import { registryUnavailable } from '../errors.ts';
 import { DROP_READS_PER_PASS, DROPS_PER_PASS } from './limits.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
@@ -57,7 +58,7 @@ async function tryDrop(deps: DropDeps, name: string, life: RequestLife): Promise
     if (!(error instanceof StoreUnavailable)) throw error;
     outcome = {
       kind: 'postponed',
-      error: { code: 'registry_unavailable', message: error.message, retryAfterMs: 0 },
+      error: registryUnavailable(0, error.message),
     };
   }
   logDrop(name, outcome);

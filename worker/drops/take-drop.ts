@@ -1,8 +1,9 @@
 import { AdapterName, sha256Hex, type ApiError, type Result } from '../../protocol/index.ts';
+import { adapterInvalid } from '../errors.ts';
 import type { DropBox, DropLedger, DropRow } from './ports.ts';
 import type { VersionRow } from '../registry/ports.ts';
 import type { MayUseChain } from '../registry/assemble-chain.ts';
-import { invalid, type RequestLife } from '../registry/registry-deps.ts';
+import type { RequestLife } from '../registry/registry-deps.ts';
 import { publishVersion } from '../registry/publish-version.ts';
 import { recallDrop } from './recall-drop.ts';
 import { storeDrop, type DroppedFile, type StoreDropDeps } from './store-drop.ts';
@@ -37,7 +38,7 @@ export async function takeDrop(
   const legal = AdapterName.safeParse(name);
   if (!legal.success) {
     const problem = legal.error.issues[0]?.message ?? 'illegal';
-    const error = invalid('name_invalid', `The name after "drop:" is not legal: ${problem}.`, 'name');
+    const error = adapterInvalid('name_invalid', `The name after "drop:" is not legal: ${problem}.`, 'name');
     await deps.drops.putError(name, { ...told(error), at: deps.now(), retrying: false });
     await deps.drops.remove(name);
     return { kind: 'refused', error };

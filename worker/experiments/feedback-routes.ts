@@ -10,6 +10,7 @@ import {
   type FeedbackAnswer,
   type Result,
 } from '../../protocol/index.ts';
+import { registryUnavailable } from '../errors.ts';
 import type { Exposure, ExposureProblem, ExposureTokens } from './exposure-token.ts';
 import { EXPOSURE_LIFE_MS, MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from './limits.ts';
 
@@ -17,7 +18,6 @@ import { requireKey } from '../access/require-key.ts';
 import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
 import { logLine } from '../log.ts';
 import type { Gate } from '../access/request-gate.ts';
-import { registryUnavailable } from '../completions/resolve-name.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import type { ExperimentEntry, ExperimentTallies } from './ports.ts';

@@ -1,4 +1,5 @@
 import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { registryUnavailable } from '../errors.ts';
 import { logLine } from '../log.ts';
 import type { KeyLimits, LimitedCaller, QuotaDecision, Quotas } from './ports.ts';
 import { countersOf, type Counted } from './counters-of.ts';
@@ -100,7 +101,7 @@ export function createAskQuota(params: {
       trouble(keyId, one, error instanceof Error ? error.message : 'unknown error');
       if (limits.onOutage !== 'refuse') return ok(null);
       const message = "This key's limits cannot be checked at the moment. Please try again.";
-      const refused: ApiError = { code: 'registry_unavailable', message, retryAfterMs };
+      const refused = registryUnavailable(retryAfterMs, message);
       return err({ error: refused, headers: [], afterMs: retryAfterMs });
     }
   }

@@ -5,6 +5,7 @@ import type {
   TenantLimitsList,
   TenantLimitsView,
 } from '../../protocol/index.ts';
+import { NO_SUCH_KEY } from '../errors.ts';
 import { syncTenantLimits, type TenantLimitsDeps } from './sync-tenant-limits.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
@@ -66,7 +67,7 @@ export function adminTenantLimitsRoutes(deps: TenantLimitsRouteDeps): Hono<AppEn
     if (!caller.root) return fail(ROOT_ONLY);
     const { tenant = null, key = null } = request;
     const row = key === null ? null : await keyLedger.get(key);
-    if (key !== null && row === null) return fail({ code: 'not_found', message: 'There is no such key.' });
+    if (key !== null && row === null) return fail(NO_SUCH_KEY);
     await quotas?.reset(tenant === null ? (row?.counter ?? '') : tenantCounter(tenant));
     return context.json({ tenant, key } satisfies ResetLimitsAnswer);
   });

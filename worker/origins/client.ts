@@ -9,6 +9,7 @@ import {
   type Result,
   type SigningKey,
 } from '../../protocol/index.ts';
+import { originUnavailable } from '../errors.ts';
 import type { AdapterTrials } from '../registry/registry-deps.ts';
 import {
   BASE_INFO_TTL_MS,
@@ -20,7 +21,7 @@ import {
 } from './limits.ts';
 import { logLine } from '../log.ts';
 import { createComplete, type CompletionCall, type Served } from './complete.ts';
-import { createExchange, originUnavailable } from './exchange.ts';
+import { createExchange } from './exchange.ts';
 import { createOriginFetch, type Fetch } from './signed-fetch.ts';
 import { readOriginFigures } from './figures.ts';
 import { createOriginHealth } from './health.ts';

@@ -10,15 +10,10 @@ import {
   type Result,
   USAGE_HEADER,
 } from '../../protocol/index.ts';
+import { originUnavailable } from '../errors.ts';
 import { LOAD_BUDGET_MS, REQUEST_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
 import { logLine } from '../log.ts';
-import {
-  originUnavailable,
-  type Exchange,
-  type ExchangeCall,
-  type Exchanged,
-  type Refusal,
-} from './exchange.ts';
+import type { Exchange, ExchangeCall, Exchanged, Refusal } from './exchange.ts';
 import type { OriginFetch } from './signed-fetch.ts';
 import type { OriginHealth } from './health.ts';
 import { createDeliver } from './deliver.ts';

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { err, ok, type ApiError, type ChainEntry, type Result } from '../../protocol/index.ts';
+import { originUnavailable, adapterUnavailable } from '../errors.ts';
 import { MAX_LOAD_WAIT_MS, LOAD_BUDGET_MS } from './limits.ts';
-import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import type { OriginFetch } from './signed-fetch.ts';
 import { readOriginText } from './read-text.ts';
@@ -49,15 +49,8 @@ export type Exchanged =
   /** It is not there. */
   | { kind: 'unreachable'; error: ApiError; reason: string };
 
-export const originUnavailable = (
-  message = 'The model server cannot be reached at the moment. Please try again.',
-): ApiError => ({ code: 'origin_unavailable', message, retryAfterMs: RETRY_AFTER_MS });
-
-const cannotLoad = (): ApiError => ({
-  code: 'adapter_unavailable',
-  message: 'The adapter could not be loaded in time. Please try again.',
-  retryAfterMs: RETRY_AFTER_MS,
-});
+const cannotLoad = (): ApiError =>
+  adapterUnavailable('The adapter could not be loaded in time. Please try again.');
 
 /** Sends a request to one origin, and what it needs of the chain when it says so, until it answers. */
 export function createExchange(params: {

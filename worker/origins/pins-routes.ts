@@ -1,8 +1,8 @@
 import { Hono } from 'hono';
 import { MAX_PINNED_NAMES, type ApiError, type PinList, type PinView } from '../../protocol/index.ts';
+import { modelNotFound, conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
-import { modelNotFound } from '../completions/resolve-name.ts';
 import type { PinLedger, PinReport, PinSync } from './ports.ts';
 import type { Registry } from '../registry/ports.ts';
 
@@ -45,10 +45,7 @@ export function adminPinRoutes(deps: {
     if ((await registry.name(name)) === null) return fail(modelNotFound(name, []));
     const added = await pins.add({ name, at: now(), actor: caller.keyId }, MAX_PINNED_NAMES);
     if (!added)
-      return fail({
-        code: 'version_conflict',
-        message: `${MAX_PINNED_NAMES} names are pinned, which is the most; unpin one first.`,
-      });
+      return fail(conflict(`${MAX_PINNED_NAMES} names are pinned, which is the most; unpin one first.`));
     return context.json(await pinList(context));
   });
 

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { registryUnavailable, adapterUnavailable } from '../errors.ts';
 import { LOAD_POLL_MS, TRANSFER_STALL_MS } from './limits.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
@@ -8,12 +9,6 @@ import { readOriginText } from './read-text.ts';
 import type { Origin } from './choose-origin.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { BlobStore } from '../blobs/ports.ts';
-
-const adapterUnavailable = (message: string): ApiError => ({
-  code: 'adapter_unavailable',
-  message,
-  retryAfterMs: RETRY_AFTER_MS,
-});
 
 const Announced = z.object({ missing_parts: z.array(z.int()) });
 
@@ -121,11 +116,8 @@ export function createTransfers(params: {
       const work = transfer(origin, digest, progress)
         .catch((error: unknown): Result<null, ApiError> => {
           if (!(error instanceof StoreUnavailable)) throw error;
-          return err({
-            code: 'registry_unavailable',
-            message: 'The store of adapters does not answer at the moment. Please try again.',
-            retryAfterMs: RETRY_AFTER_MS,
-          });
+          const message = 'The store of adapters does not answer at the moment. Please try again.';
+          return err(registryUnavailable(RETRY_AFTER_MS, message));
         })
         .finally(() => moving.delete(key));
       // The bytes are useful to the next request even if this one's client has gone. Who waits for them tells of a failure.

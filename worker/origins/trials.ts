@@ -9,11 +9,12 @@ import {
   type Result,
   type VerifyRequest,
 } from '../../protocol/index.ts';
+import { originUnavailable } from '../errors.ts';
 import type { AdapterTrial, AdapterTrials } from '../registry/registry-deps.ts';
 import { MAX_ORIGIN_ANSWER_BYTES, REQUEST_BUDGET_MS } from './limits.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine, type LogField } from '../log.ts';
-import { originUnavailable, type Exchange, type Exchanged } from './exchange.ts';
+import type { Exchange, Exchanged } from './exchange.ts';
 import { readOriginText } from './read-text.ts';
 import type { Origin } from './choose-origin.ts';
 

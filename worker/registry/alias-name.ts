@@ -6,11 +6,12 @@ import {
   type ApiError,
   type Result,
 } from '../../protocol/index.ts';
+import { adapterInvalid, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow } from './ports.ts';
 import type { MayUseChain } from './assemble-chain.ts';
-import { changed, refused } from './change-conflict.ts';
-import { invalid, type IntakeDeps } from './registry-deps.ts';
+import { changed } from './change-conflict.ts';
+import type { IntakeDeps } from './registry-deps.ts';
 import { mayName, ownName, type Taken } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
 
@@ -49,7 +50,7 @@ async function checkRemoval(
   const own = await ownName(deps, { name, caller });
   if (!own.ok) return own;
   return own.value.latest > 0
-    ? err(refused(hasVersions(name)))
+    ? err(conflict(hasVersions(name)))
     : ok({ owner: own.value.owner, claimant: null, notice: null });
 }
 
@@ -62,11 +63,12 @@ async function checkAlias(
   const { name, target, caller, before } = params;
   const owner = await mayName(deps, { name, owner: null, caller, before });
   if (!owner.ok) return owner;
-  if (before !== null && before.latest > 0) return err(refused(hasVersions(name)));
-  if (name === target) return err(invalid('alias_of_itself', 'A name cannot stand for itself.', 'target'));
+  if (before !== null && before.latest > 0) return err(conflict(hasVersions(name)));
+  if (name === target)
+    return err(adapterInvalid('alias_of_itself', 'A name cannot stand for itself.', 'target'));
   const base = await deps.base();
   if (base.ok && base.value.id === name)
-    return err(invalid('name_reserved', `'${name}' is the base model's own name.`, 'name'));
+    return err(adapterInvalid('name_reserved', `'${name}' is the base model's own name.`, 'name'));
   const row = await deps.registry.live(target);
   if (row !== null && (caller.root || deps.mayUseChain(caller, row))) return owner;
   return err({

@@ -7,13 +7,13 @@ import {
   type BlobRecord,
   type Result,
 } from '../../protocol/index.ts';
+import { beingDeleted, adapterInvalid, conflict } from '../errors.ts';
 import { CHECK_HELD_BYTES } from '../blobs/limits.ts';
 import type { AdminCaller, ScopeOwners } from '../access/ports.ts';
 import type { Grant } from '../access/ports-grants.ts';
 import type { VersionRow } from './ports.ts';
-import { refused } from './change-conflict.ts';
 import { checkAdapter } from '../blobs/check-adapter.ts';
-import { beingDeleted, invalid, type IntakeDeps } from './registry-deps.ts';
+import type { IntakeDeps } from './registry-deps.ts';
 
 /** Decides who may use what; comes from policy. */
 export type MayUseChain = (
@@ -60,16 +60,18 @@ export async function assembleChain(
   if (!checked.ok) return checked;
   const { rank, parentChainId } = checked.value;
   if (parentChainId !== (parent?.chainId ?? null))
-    return err(invalid('parent_mismatch', parentMismatch(parentChainId, params.parent, parent), 'parent'));
+    return err(
+      adapterInvalid('parent_mismatch', parentMismatch(parentChainId, params.parent, parent), 'parent'),
+    );
   const length = (parent?.chain.length ?? 0) + 1;
   if (length > MAX_CHAIN)
     return err(
-      invalid('chain_too_long', `A chain has at most ${MAX_CHAIN} adapters, this one has ${length}.`),
+      adapterInvalid('chain_too_long', `A chain has at most ${MAX_CHAIN} adapters, this one has ${length}.`),
     );
   const rankSum = (parent?.rankSum ?? 0) + rank;
   if (rankSum > base.max_rank_sum)
     return err(
-      invalid(
+      adapterInvalid(
         'rank_sum_exceeded',
         `The chain's ranks add up to ${rankSum}, the origin takes ${base.max_rank_sum}.`,
       ),
@@ -86,7 +88,7 @@ async function recordOf(
   if (held && !(await blobLedger.touch({ digest, at: now() }))) return err(beingDeleted(digest));
   const record = held ? await blobLedger.record(digest) : null;
   return record === null
-    ? err(invalid('blob_missing', `The file ${digest} has not been uploaded with this key.`, 'digest'))
+    ? err(adapterInvalid('blob_missing', `The file ${digest} has not been uploaded with this key.`, 'digest'))
     : ok(record);
 }
 
@@ -99,7 +101,7 @@ async function parentOf(
   const row = await deps.registry.live(parent);
   const usable = row !== null && (caller.root || deps.mayUseChain({ ...caller, tenant: owner }, row));
   if (usable && row.withdrawnAt !== null)
-    return err(refused(`The parent '${parent}' stands on an adapter that its owner has retired.`));
+    return err(conflict(`The parent '${parent}' stands on an adapter that its owner has retired.`));
   if (usable) return ok(row);
   return err({
     code: 'model_not_found',

@@ -6,9 +6,10 @@ import {
   type FlipRequest,
   type Result,
 } from '../../protocol/index.ts';
+import { adapterNotFound, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow } from './ports.ts';
-import { changed, refused } from './change-conflict.ts';
+import { changed } from './change-conflict.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 import { ownName } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
@@ -38,16 +39,12 @@ export async function flip(
   const { request, caller, before, action = 'flip' } = params;
   const { name, to } = request;
   const row = await deps.registry.version(name, to);
-  if (row === null)
-    return err({
-      code: 'model_not_found',
-      message: `'${name}@${to}' does not exist or you do not have access to it.`,
-    });
+  if (row === null) return err(adapterNotFound(`${name}@${to}`));
   if (row.retiredAt !== null)
-    return err(refused(`'${name}@${to}' is retired and cannot be live. Publish its file again instead.`));
+    return err(conflict(`'${name}@${to}' is retired and cannot be live. Publish its file again instead.`));
   if (row.withdrawnAt !== null)
     return err(
-      refused(`'${name}@${to}' stands on an adapter that its owner has retired, and cannot be live.`),
+      conflict(`'${name}@${to}' stands on an adapter that its owner has retired, and cannot be live.`),
     );
   const expect = request.expect ?? null;
   if (expect !== null && expect !== (before.version ?? 0)) return err(changed(name, before));

@@ -1,12 +1,8 @@
 import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { adapterNotFound } from '../errors.ts';
 import { mayTake, takenAmong } from './claims.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow, Registry } from './ports.ts';
-
-const notFound = (what: string): ApiError => ({
-  code: 'model_not_found',
-  message: `'${what}' does not exist or you do not have access to it.`,
-});
 
 /**
  * The name as it is now, when it is the caller's to change; unknown and another's come out alike.
@@ -18,7 +14,7 @@ export async function ownName(
 ): Promise<Result<NameRow, ApiError>> {
   const { name, caller, what = name } = params;
   const row = await deps.registry.name(name);
-  return row !== null && (caller.root || row.owner === caller.tenant) ? ok(row) : err(notFound(what));
+  return row !== null && (caller.root || row.owner === caller.tenant) ? ok(row) : err(adapterNotFound(what));
 }
 
 export interface Taken {

@@ -5,8 +5,8 @@ import {
   type PromoteRequest,
   type Result,
 } from '../../protocol/index.ts';
+import { conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import { refused } from './change-conflict.ts';
 import { flip, type FlipDeps } from './go-live.ts';
 import { ownName } from './own-name.ts';
 
@@ -26,7 +26,7 @@ export async function promoteVersion(
   const to = version ?? (staged > live ? staged : before.value.latest === live ? live : 0);
   if (to === 0)
     return err(
-      refused(
+      conflict(
         `'${request.name}' has no staged version above the live one (${live === 0 ? 'none' : live}). ` +
           `Name the version that is to be live, as '${request.name}@<version>'.`,
       ),

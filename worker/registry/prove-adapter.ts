@@ -7,9 +7,10 @@ import {
   type Result,
   type VerifyAnswer,
 } from '../../protocol/index.ts';
+import { adapterInvalid } from '../errors.ts';
 import { MAX_PROOFS_READ } from './limits.ts';
 import type { VersionRow } from './ports.ts';
-import { invalid, type IntakeDeps, type RequestLife } from './registry-deps.ts';
+import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 
 /** Reasons of an origin, and what a publisher is told. */
 const REFUSALS: Record<string, { reason: string; message: string }> = {
@@ -60,6 +61,9 @@ export async function proveAdapter(
 function problemOf({ ok: good, reason, adapter }: VerifyAnswer): ApiError | null {
   if (good && adapter.length > 0) return null;
   const refusal = REFUSALS[reason ?? ''];
-  if (refusal !== undefined) return invalid(refusal.reason, refusal.message);
-  return invalid('proof_failed', `The model cannot run with the adapter: ${reason ?? 'no reason was given'}`);
+  if (refusal !== undefined) return adapterInvalid(refusal.reason, refusal.message);
+  return adapterInvalid(
+    'proof_failed',
+    `The model cannot run with the adapter: ${reason ?? 'no reason was given'}`,
+  );
 }

@@ -8,11 +8,12 @@ import {
   type PublishRequest,
   type Result,
 } from '../../protocol/index.ts';
+import { adapterInvalid } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow, VersionRow } from './ports.ts';
 import { assembleChain, type MayUseChain } from './assemble-chain.ts';
 import { changed } from './change-conflict.ts';
-import { invalid, type IntakeDeps, type RequestLife } from './registry-deps.ts';
+import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 import { mayName } from './own-name.ts';
 import { proveAdapter } from './prove-adapter.ts';
 import { unlessDamaged } from './repair-rows.ts';
@@ -56,7 +57,7 @@ export async function publishVersion(
   const base = await deps.base();
   if (!base.ok) return base;
   if (request.name === base.value.id)
-    return err(invalid('name_reserved', `'${request.name}' is the base model's own name.`, 'name'));
+    return err(adapterInvalid('name_reserved', `'${request.name}' is the base model's own name.`, 'name'));
   const { owner, claimant, notice } = taken.value;
   const made = await makeRow(deps, { request, caller, owner, base: base.value });
   if (!made.ok) return made;
@@ -110,7 +111,7 @@ async function settle(
   const { request, row, before } = params;
   if (before?.alias != null)
     return err(
-      invalid(
+      adapterInvalid(
         'name_is_alias',
         `'${request.name}' stands for '${before.alias}'. Take the alias away before something is published here.`,
         'name',

@@ -60,20 +60,3 @@ export interface IntakeDeps {
   /** Unix ms. */
   now: () => number;
 }
-
-export const unavailable = (message: string, retryAfterMs = 2_000): ApiError => ({
-  code: 'registry_unavailable',
-  message,
-  retryAfterMs,
-});
-
-/** Its bytes are being deleted after a long time without use: the upload may begin anew in a moment. */
-export const beingDeleted = (digest: string): ApiError =>
-  unavailable(`The file ${digest}, long unused, is just being deleted. Upload it again in a moment.`, 5_000);
-
-export const invalid = (reason: string, message: string, param?: string): ApiError => ({
-  code: 'adapter_invalid',
-  message,
-  reason,
-  ...(param === undefined ? {} : { param }),
-});

@@ -1,10 +1,11 @@
 import { err, ok, type ApiError, type Result, type RetireRequest } from '../../protocol/index.ts';
+import { adapterNotFound, conflict } from '../errors.ts';
 import { MAX_DEPENDENTS_TOLD, STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
 import type { ExperimentLedger } from '../experiments/ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { Stopped } from './ports-rooms.ts';
 import type { VersionRow } from './ports.ts';
-import { changed, refused } from './change-conflict.ts';
+import { changed } from './change-conflict.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 
 import { ownName } from './own-name.ts';
@@ -30,11 +31,7 @@ export async function retireVersion(
   const before = await ownName(deps, { name, caller, what });
   if (!before.ok) return before;
   const row = await deps.registry.version(name, version);
-  if (row === null)
-    return err({
-      code: 'model_not_found',
-      message: `'${what}' does not exist or you do not have access to it.`,
-    });
+  if (row === null) return err(adapterNotFound(what));
   // Also of one that is retired: an earlier attempt may have ended before its pointers.
   const limit = STALE_POINTERS_OF_RETIREMENT;
   if (row.retiredAt !== null) {
@@ -42,11 +39,11 @@ export async function retireVersion(
     return ok({ ...row, retiredAt: row.retiredAt, stops: { versions: 0, experiments: 0 } });
   }
   if (before.value.version === version)
-    return err(refused(`'${what}' is live. Make another version live before it is retired.`));
+    return err(conflict(`'${what}' is live. Make another version live before it is retired.`));
   const children = await deps.registry.dependents(row, MAX_DEPENDENTS_TOLD + 1);
-  if (children.length > 0) return err(refused(inUse(what, children)));
+  if (children.length > 0) return err(conflict(inUse(what, children)));
   const experiments = await deps.experimentLedger.using({ name, version, owner: row.owner });
-  if (experiments.length > 0) return err(refused(tested(what, experiments)));
+  if (experiments.length > 0) return err(conflict(tested(what, experiments)));
   const stops = await deps.registry.stops(row);
   const at = deps.now();
   if (request.dry_run === true) return ok({ ...row, retiredAt: at, stops });

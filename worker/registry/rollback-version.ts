@@ -5,10 +5,10 @@ import {
   type Result,
   type RollbackRequest,
 } from '../../protocol/index.ts';
+import { conflict } from '../errors.ts';
 import { HISTORY_PAGE } from './limits.ts';
 import { GOES_LIVE, type HistoryRow, type Registry } from './ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import { refused } from './change-conflict.ts';
 import { flip, type FlipDeps } from './go-live.ts';
 import { ownName } from './own-name.ts';
 
@@ -24,7 +24,7 @@ export async function rollbackVersion(
   const live = before.value.version;
   const to = request.to ?? (live === null ? null : await liveBefore(deps.registry, request.name, live));
   if (to === null)
-    return err(refused(`'${request.name}' has no earlier version that was live and is not retired.`));
+    return err(conflict(`'${request.name}' has no earlier version that was live and is not retired.`));
   return flip(deps, { request: { ...request, to }, caller, before: before.value, action: 'rollback' });
 }
 

@@ -6,8 +6,9 @@ import {
   type StrictAnswer,
   type StrictRequest,
 } from '../../protocol/index.ts';
+import { conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import { changed, refused } from './change-conflict.ts';
+import { changed } from './change-conflict.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 import { ownName } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
@@ -26,8 +27,8 @@ export async function strictName(
   if (!before.ok) return before;
   const { alias, latest, strict: from } = before.value;
   if (alias !== null)
-    return err(refused(`'${name}' is an alias, and as strict as the name that it stands for: '${alias}'.`));
-  if (latest === 0) return err(refused(`'${name}' has no versions.`));
+    return err(conflict(`'${name}' is an alias, and as strict as the name that it stands for: '${alias}'.`));
+  if (latest === 0) return err(conflict(`'${name}' has no versions.`));
   if (request.dry_run === true) return ok({ name, strict, from });
   if (from !== strict) {
     const note = { actor: caller.keyId, at: deps.now(), why: request.why ?? null };

@@ -8,6 +8,7 @@ import {
   type VerifyAnswer,
   type VerifyVersionRequest,
 } from '../../protocol/index.ts';
+import { adapterNotFound } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { VersionRow } from './ports.ts';
 import type { IntakeDeps, RequestLife } from './registry-deps.ts';
@@ -23,10 +24,7 @@ export async function verifyVersion(
   const mine = name !== null && (caller.root || name.owner === caller.tenant);
   const row = mine && version !== null ? await deps.registry.version(request.name, version) : null;
   if (row === null)
-    return err({
-      code: 'model_not_found',
-      message: `'${request.name}${request.version ? `@${request.version}` : ''}' does not exist or you do not have access to it.`,
-    });
+    return err(adapterNotFound(`${request.name}${request.version ? `@${request.version}` : ''}`));
   const { proof } = row;
   const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));
   const answers = await deps.trials.verifyEverywhere(

@@ -9,6 +9,7 @@ import {
   type VersionList,
   type VersionView,
 } from '../../protocol/index.ts';
+import { modelNotFound } from '../errors.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 import { publishVersion } from './publish-version.ts';
 import { ADMIN_PAGE } from '../limits.ts';
@@ -17,7 +18,6 @@ import { adminRoute } from '../http/admin-route.ts';
 import { parseInput } from '../http/parse-input.ts';
 import { fail, query, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
 import { mayUse, mayUseChain } from '../access/authorize.ts';
-import { modelNotFound } from '../completions/resolve-name.ts';
 import type { NameRow, VersionRow } from './ports.ts';
 
 const versionJson = (row: VersionRow, live: boolean): VersionView => ({

@@ -7,12 +7,13 @@ import {
   type NameEntry,
   type Result,
 } from '../../protocol/index.ts';
+import { registryUnavailable } from '../errors.ts';
+import { RETRY_AFTER_MS } from '../limits.ts';
 import type { ExperimentEntry } from '../experiments/ports.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { PointerWriter } from './ports-pointers.ts';
 import type { PointedExperiment, Pointer } from './ports.ts';
 import type { VersionRow } from './ports.ts';
-import { unavailable } from './registry-deps.ts';
 import { logLine } from '../log.ts';
 
 export function manifestOf(row: VersionRow): AdapterManifest {
@@ -71,7 +72,8 @@ export async function writePointer(
     if (!(error instanceof StoreUnavailable)) throw error;
     logLine('pointer_not_written', { name, reason: error.message });
     return err(
-      unavailable(
+      registryUnavailable(
+        RETRY_AFTER_MS,
         `The change of '${name}' is recorded, but not served yet: its pointer could not be written. ` +
           `Please repeat the ${what}; nothing is done twice.`,
       ),

@@ -1,12 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { nameProblem } from '../../../protocol/index.ts';
-import {
-  ancestorsOf,
-  modelNotFound,
-  parseModelReference,
-  registryUnavailable,
-} from '../../../worker/completions/resolve-name.ts';
+import { ancestorsOf, parseModelReference } from '../../../worker/completions/resolve-name.ts';
 
 fc.configureGlobal({ seed: 20 });
 
@@ -65,22 +60,5 @@ describe('ancestorsOf', () => {
         }
       }),
     );
-  });
-});
-
-it('says nothing of why the registry does not answer', () => {
-  expect(registryUnavailable(7)).toEqual({
-    code: 'registry_unavailable',
-    message: expect.stringContaining('try again'),
-    retryAfterMs: 7,
-  });
-});
-
-describe('modelNotFound', () => {
-  it('cuts long names and offers suggestions', () => {
-    const { message } = modelNotFound('x'.repeat(500), ['a', 'b']);
-    expect(message.length).toBeLessThan(260);
-    expect(message).toContain("Did you mean 'a' or 'b'?");
-    expect(modelNotFound('x', []).message).not.toContain('Did you mean');
   });
 });

@@ -8,6 +8,7 @@ import {
   type ChangeExperiment,
   type Result,
 } from '../../../protocol/index.ts';
+import { conflict } from '../../errors.ts';
 import type { z } from 'zod';
 import type { ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
@@ -15,7 +16,7 @@ import { checkAdapters } from './check-adapters.ts';
 import { changedRow, commitChange, tellKv } from './commit-change.ts';
 import type { LifeDeps } from './life-deps.ts';
 import { ownExperiment } from './own-experiment.ts';
-import { changedMeanwhile, overlaps, refused } from './refusals.ts';
+import { changedMeanwhile, overlaps } from './refusals.ts';
 
 /**
  * Puts another document in the place of the present one. What may change when is `legalChange`'s; from one status to
@@ -36,13 +37,13 @@ export async function changeExperiment(
   if (version !== was.version + 1) return err(changedMeanwhile(before));
   if (document.status !== was.status && !(isLive(was) && isLive(request.document)))
     return err(
-      refused(
+      conflict(
         `status: from ${was.status} leads a step (start, stop, promote, archive), not a change of the document.`,
         'status',
       ),
     );
   if (document.winner !== was.winner)
-    return err(refused('winner: promote a variant to make it the winner.', 'winner'));
+    return err(conflict('winner: promote a variant to make it the winner.', 'winner'));
   const note = {
     actor: caller.keyId,
     at: deps.now(),

@@ -1,9 +1,8 @@
 import { err, ok, pinOf, type ApiError, type Experiment, type Result } from '../../../protocol/index.ts';
-import { invalid } from '../../registry/registry-deps.ts';
+import { adapterInvalid, adapterNotFound, conflict } from '../../errors.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import type { VersionRow } from '../../registry/ports.ts';
 import type { LifeDeps } from './life-deps.ts';
-import { refused } from './refusals.ts';
 
 /**
  * All adapters that the document names are there, not retired, on the base of the name's own versions, and such as the
@@ -32,19 +31,15 @@ export async function checkAdapters(
   let base = (await deps.registry.live(document.name))?.base ?? null;
   for (const [i, { adapter, param }] of named.entries()) {
     const row = rows[i] ?? null;
-    if (!usable(row))
-      return err({
-        code: 'model_not_found',
-        message: `'${adapter}' does not exist or you do not have access to it.`,
-      });
+    if (!usable(row)) return err(adapterNotFound(adapter));
     if (row.retiredAt !== null || row.withdrawnAt !== null)
       return err(
-        refused(`'${adapter}' is retired, or stands on what is. Name a version that is in use.`, param),
+        conflict(`'${adapter}' is retired, or stands on what is. Name a version that is in use.`, param),
       );
     base ??= row.base;
     if (row.base.digest !== base.digest)
       return err(
-        invalid(
+        adapterInvalid(
           'base_mismatch',
           `'${adapter}' is for the base '${row.base.id}', the others are for '${base.id}'. Compare adapters of one base.`,
           param,

@@ -1,9 +1,10 @@
 import { err, isLive, ok, type ApiError, type Experiment, type Result } from '../../../protocol/index.ts';
+import { conflict } from '../../errors.ts';
 import { writePointer } from '../../registry/write-pointer.ts';
 import { legalChange } from '../legal-change.ts';
 import type { ExperimentNote, ExperimentRow } from '../ports.ts';
 import type { LifeDeps } from './life-deps.ts';
-import { changedMeanwhile, overlaps, refused } from './refusals.ts';
+import { changedMeanwhile, overlaps } from './refusals.ts';
 
 type Deps = Pick<LifeDeps, 'experimentLedger' | 'pointers'>;
 
@@ -21,7 +22,7 @@ export function changedRow({ before, document: wanted, note }: Change): Result<E
   const was = before.document;
   const document: Experiment = { ...wanted, version: was.version + 1 };
   const legal = legalChange(was, document, before.seeds);
-  if (!legal.ok) return err(refused(`${legal.error.field}: ${legal.error.reason}.`, legal.error.field));
+  if (!legal.ok) return err(conflict(`${legal.error.field}: ${legal.error.reason}.`, legal.error.field));
   const anew = document.seed !== was.seed;
   const wasLive = before.startedAt !== null;
   const begins = isLive(document) && (anew || !wasLive);
@@ -80,5 +81,5 @@ async function whyNot({ experimentLedger }: Deps, row: ExperimentRow): Promise<A
       : await experimentLedger.overlapping({ except: row.id, owner: row.owner, namespace });
   return others.length > 0
     ? overlaps(others)
-    : refused(`An adapter that experiment '${row.id}' names has been retired. Read it and try again.`);
+    : conflict(`An adapter that experiment '${row.id}' names has been retired. Read it and try again.`);
 }

@@ -7,13 +7,13 @@ import {
   type ExperimentMetric,
   type Result,
 } from '../../../protocol/index.ts';
+import { conflict } from '../../errors.ts';
 import type { z } from 'zod';
 import { ownName } from '../../registry/own-name.ts';
 import type { ExperimentLedger, ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';
-import { refused } from './refusals.ts';
 
 /** What is measured unless something else is asked for: whether people like the answers. */
 const THUMBS: ExperimentMetric = { key: 'thumbs', kind: 'proportion', better: 'up' };
@@ -35,7 +35,7 @@ export async function createExperiment(
   if (!own.ok) return own;
   const { alias, owner } = own.value;
   if (alias !== null)
-    return err(refused(`'${asked.name}' stands for '${alias}'. Make the experiment for that name.`, 'name'));
+    return err(conflict(`'${asked.name}' stands for '${alias}'. Make the experiment for that name.`, 'name'));
   const other = await deps.experimentLedger.ofName(asked.name);
   if (other !== null) return err(taken(asked.name, other));
   const document = parseDocument({
@@ -69,13 +69,13 @@ export async function createExperiment(
   const winner = await deps.experimentLedger.ofName(asked.name);
   return err(
     winner === null
-      ? refused('An adapter that the experiment names has just been retired. Name another one.', 'variants')
+      ? conflict('An adapter that the experiment names has just been retired. Name another one.', 'variants')
       : taken(asked.name, winner),
   );
 }
 
 const taken = (name: string, { id, document: { status } }: ExperimentRow): ApiError =>
-  refused(
+  conflict(
     `'${name}' has experiment '${id}', which is ${status}. ` +
       `${status === 'running' || status === 'ramping' ? 'Stop it and put it away' : 'Put it away'} (archive) before the next one is made.`,
     'name',

@@ -7,6 +7,7 @@ import {
   type ExperimentEvaluation,
   type Result,
 } from '../../../protocol/index.ts';
+import { conflict } from '../../errors.ts';
 import { LOOKS_KEPT } from '../limits.ts';
 import type { ExperimentNote, ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
@@ -14,7 +15,6 @@ import { commitChange } from './commit-change.ts';
 import { evaluationOf } from './evaluation-of.ts';
 import type { EvaluateDeps } from './life-deps.ts';
 import { ownExperiment } from './own-experiment.ts';
-import { refused } from './refusals.ts';
 import { covered } from './steps.ts';
 import { logLine } from '../../log.ts';
 
@@ -28,7 +28,7 @@ export async function evaluateNow(
   const { id, document } = own.value;
   if (!isLive(document))
     return err(
-      refused(
+      conflict(
         `Experiment '${id}' is ${document.status}: only a live one is evaluated. Its looks stay to be read.`,
         'status',
       ),

@@ -13,17 +13,17 @@ import {
   type StartExperiment,
   type StopExperiment,
 } from '../../../protocol/index.ts';
+import { conflict } from '../../errors.ts';
 import type { ExperimentRow } from '../ports.ts';
 import { checkNamespace } from './change-experiment.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';
-import { refused } from './refusals.ts';
 import { becomes, taken, takeStep, type Step, type StepParams } from './take-step.ts';
 
 type Stepped = Promise<Result<ExperimentRow, ApiError>>;
 
 const notLive = ({ id, document: { status } }: ExperimentRow): ApiError =>
-  refused(
+  conflict(
     `Experiment '${id}' is ${status}, so that nobody takes part in it. ` +
       (status === 'draft' ? 'Start it first.' : 'Make another one.'),
     'status',
@@ -44,7 +44,7 @@ export const startExperiment = (
       const name = await deps.registry.name(document.name);
       if (name?.version == null)
         return err(
-          refused(`'${document.name}' has no live version, which is what those outside get.`, 'name'),
+          conflict(`'${document.name}' has no live version, which is what those outside get.`, 'name'),
         );
       const checked = await checkAdapters(deps, { document, caller: params.caller, owner });
       if (!checked.ok) return checked;
@@ -75,7 +75,7 @@ export const rampExperiment = (
       const coverage = params.request.coverage ?? next;
       if (coverage === undefined)
         return err(
-          refused(
+          conflict(
             `Experiment '${row.id}' has no further step: its coverage is ${document.coverage}. Name the coverage that it is to have.`,
             'coverage',
           ),
@@ -107,7 +107,7 @@ export const stopExperiment = (
   });
 
 const cannotEnd = ({ id, document: { status, winner } }: ExperimentRow): ApiError =>
-  refused(
+  conflict(
     `Experiment '${id}' is ${status}${winner === null ? '' : ` and '${winner}' won`}, so that there is nothing to decide. ` +
       (status === 'draft' ? 'Archive it if it is not wanted.' : 'Make another one.'),
     'status',
@@ -145,7 +145,7 @@ export const promoteExperiment = (
       if (!isLive(document)) return err(cannotEnd(row));
       if (key === null)
         return err(
-          refused(
+          conflict(
             `No winner of experiment '${row.id}' is proposed. Name the variant that is to be live.`,
             'variant',
           ),
@@ -160,14 +160,14 @@ export const promoteExperiment = (
       const pin = pinOf(variant.adapter);
       if (pin.name !== document.name)
         return err(
-          refused(
+          conflict(
             `'${variant.adapter}' is no version of '${document.name}'. Publish its file there, or stop the experiment.`,
             'variant',
           ),
         );
       const version = await deps.registry.version(pin.name, pin.version);
       if (version === null || version.retiredAt !== null || version.withdrawnAt !== null)
-        return err(refused(`'${variant.adapter}' is retired and cannot be live.`, 'variant'));
+        return err(conflict(`'${variant.adapter}' is retired and cannot be live.`, 'variant'));
       return becomes({ document: { status: 'decided', winner: key }, flip: { to: pin.version } });
     },
   });
@@ -184,7 +184,7 @@ export const archiveExperiment = (
       if (row.document.status === 'archived') return taken;
       if (isLive(row.document))
         return err(
-          refused(`Experiment '${row.id}' is live. Stop it, or promote a variant, first.`, 'status'),
+          conflict(`Experiment '${row.id}' is live. Stop it, or promote a variant, first.`, 'status'),
         );
       return becomes({ document: { status: 'archived' } });
     },
