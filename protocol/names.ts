@@ -54,7 +54,7 @@ export const Tenant = z
   .regex(/^[a-z0-9._-]{1,64}$/, 'must be a tenant: 1 to 64 of a-z, 0-9, ".", "_", "-"');
 
 /** Can a grant be for it: a tenant, or `*`, everybody? */
-export const isHolder = (text: string): boolean => /^([a-z0-9._-]{1,64}|\*)$/.test(text);
+export const isHolder = (text: string): boolean => text === '*' || Tenant.safeParse(text).success;
 
 /** The id under which a base model is served: the last part of a hub id, in lower case. */
 export function baseIdOf(hubId: string): string {

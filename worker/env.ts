@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Digest, parseSigningKeys, type SigningKey } from '../protocol/index.ts';
+import { Digest, parseSigningKeys, Tenant, type SigningKey } from '../protocol/index.ts';
 import { BOOTSTRAP_TENANT } from './access/authenticate.ts';
 import type { AnalyticsDataset } from './http/analytics-engine.ts';
 import type { Origin } from './origins/choose-origin.ts';
@@ -141,10 +141,7 @@ const Variables = z.object({
   CORS_ORIGINS: corsOrigins.optional(),
   LOG_SAMPLE: share.optional(),
   DROPS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
-  DROP_TENANT: z
-    .string()
-    .regex(/^([a-z0-9._-]{1,64})?$/, 'must be a tenant: 1 to 64 of a-z, 0-9, ".", "_", "-"')
-    .optional(),
+  DROP_TENANT: Tenant.or(z.literal('')).optional(),
 });
 
 /** @throws Error that names what is wrong, never a secret. */

@@ -1,6 +1,6 @@
 /** Grants: what the admin API takes and answers. */
 import { z } from 'zod';
-import { isHolder, Scope } from '../names.ts';
+import { isHolder, Scope, Tenant } from '../names.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** `POST /admin/grants`, and the query of `DELETE /admin/grants`. */
@@ -34,7 +34,7 @@ export type GrantList = z.infer<typeof GrantList>;
 
 /** `POST /admin/grants/refuse`, and the query of `DELETE`: whose grants are refused, or accepted again. */
 export const RefusalInput = z.strictObject({
-  from: z.string().regex(/^[a-z0-9._-]{1,64}$/, 'must be a tenant (1 to 64 of a-z, 0-9, ".", "_", "-")'),
+  from: Tenant,
 });
 export type RefusalInput = z.infer<typeof RefusalInput>;
 

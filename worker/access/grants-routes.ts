@@ -67,13 +67,12 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
       });
     const row = { scope, tenant, owner: owner.value, createdAt: now(), createdBy: caller.keyId };
     const caps = caller.root ? ROOT_CAPS : CAPS;
-    const work = (async () => {
-      const outcome = await grantLedger.add(row, caps);
+    const outcome = await carryThrough(context, async () => {
+      const added = await grantLedger.add(row, caps);
       // Also when it was there: an earlier attempt may have ended between the two stores.
-      if (outcome !== 'full') await rights.syncGrants(tenant);
-      return outcome;
-    })();
-    const outcome = await carryThrough(context, work);
+      if (added !== 'full') await rights.syncGrants(tenant);
+      return added;
+    });
     if (outcome === 'full')
       return fail({
         code: 'invalid_request',
@@ -86,7 +85,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
 
   adminRoute(routes, 'DELETE /admin/grants', async ({ context, caller, query }) => {
     const { scope, tenant } = query;
-    const work = (async () => {
+    const removed = await carryThrough(context, async () => {
       const count = await grantLedger.remove({
         scope,
         tenant,
@@ -95,8 +94,7 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
       // Also when there was none, but KV has some: an earlier attempt may have ended between the two stores.
       if (count > 0 || (await grantIndex.get(tenant)).state !== 'absent') await rights.syncGrants(tenant);
       return count;
-    })();
-    const removed = await carryThrough(context, work);
+    });
     if (removed > 0) return context.body(null, 204);
     return fail({ code: 'not_found', message: `'${scope}' is not granted to '${tenant}' by you.` });
   });

@@ -32,13 +32,12 @@ export function adminRefusalRoutes(deps: {
     if (from === tenant)
       return fail({ code: 'invalid_request', message: 'A tenant has no grants of its own.', param: 'from' });
     const row = { tenant, owner: from, createdAt: now(), createdBy: keyId };
-    const work = (async () => {
-      const outcome = await grantLedger.refuse(row, MAX_REFUSALS);
+    const outcome = await carryThrough(context, async () => {
+      const refused = await grantLedger.refuse(row, MAX_REFUSALS);
       // Also when it was there: an earlier attempt may have ended between the two stores.
-      if (outcome !== 'full') await rights.syncGrants(tenant);
-      return outcome;
-    })();
-    const outcome = await carryThrough(context, work);
+      if (refused !== 'full') await rights.syncGrants(tenant);
+      return refused;
+    });
     if (outcome === 'full')
       return fail({
         code: 'invalid_request',
@@ -53,12 +52,12 @@ export function adminRefusalRoutes(deps: {
   adminRoute(routes, 'DELETE /admin/grants/refuse', async ({ context, caller, query }) => {
     const { tenant } = caller;
     const { from } = query;
-    const work = (async () => {
-      const accepted = await grantLedger.accept({ tenant, owner: from });
+    const accepted = await carryThrough(context, async () => {
+      const wasRefused = await grantLedger.accept({ tenant, owner: from });
       await rights.syncGrants(tenant);
-      return accepted;
-    })();
-    if (await carryThrough(context, work)) return context.body(null, 204);
+      return wasRefused;
+    });
+    if (accepted) return context.body(null, 204);
     return fail({ code: 'not_found', message: `'${tenant}' does not refuse grants of '${from}'.` });
   });
   return routes;

@@ -59,10 +59,11 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
       await next();
       return undefined;
     };
-    const work = serve().finally(() => {
-      for (const leave of left) leave();
-    });
     // A client that hangs up ends neither the work nor its place.
-    return carryThrough(context, work);
+    return carryThrough(context, () =>
+      serve().finally(() => {
+        for (const leave of left) leave();
+      }),
+    );
   });
 };

@@ -1,4 +1,4 @@
-import type { ApiError, RevocationView } from '../../protocol/index.ts';
+import type { RevocationView } from '../../protocol/index.ts';
 import { NO_SUCH_KEY } from '../errors.ts';
 import { MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
 import { fail, carryThrough } from '../http/request-scope.ts';
@@ -38,8 +38,9 @@ export const revokeKeyRoute =
         code: 'insufficient_scope',
         message: 'Only the bootstrap key ends an admin key and lets what it was rotated into live.',
       });
-    const work = report === 'true' ? revokePage(deps, line, cursor) : revokeAll(deps, line);
-    const done = await carryThrough(context, work);
+    const done = await carryThrough<RevocationView | null>(context, () =>
+      report === 'true' ? revokePage(deps, line, cursor) : revokeAll(deps, line),
+    );
     return done === null ? context.body(null, 204) : context.json(done);
   };
 

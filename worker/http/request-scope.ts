@@ -18,13 +18,14 @@ export function keepAlive(context: AppContext, work: Promise<unknown>): void {
   waitUntil(context, loggingFailure(work, { request_id: context.get('requestId') }));
 }
 
-/** Whoever hangs up does not stop the work half way. @returns the work; its failure is for who waits for it to tell. */
-export function carryThrough<T>(context: AppContext, work: Promise<T>): Promise<T> {
+/** Does work that whoever hangs up does not stop half way. Its failure is for who waits for it to tell. */
+export function carryThrough<T>(context: AppContext, work: () => Promise<T>): Promise<T> {
+  const running = work();
   waitUntil(
     context,
-    work.catch(() => undefined),
+    running.catch(() => undefined),
   );
-  return work;
+  return running;
 }
 
 function waitUntil(context: AppContext, settled: Promise<unknown>): void {
