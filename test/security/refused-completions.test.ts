@@ -1,6 +1,6 @@
 /** Requests that are refused cost an isolate's one thread something: one tenant's must not keep the others waiting. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { LARGE_BODIES, REFUSED_COMPLETIONS } from '../../worker/access/limits.ts';
+import { COMPOSED_REQUESTS, LARGE_BODIES, REFUSED_COMPLETIONS } from '../../worker/access/limits.ts';
 import { createApp } from '../../worker/app.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 
@@ -104,5 +104,31 @@ describe('large bodies of one tenant', () => {
     const next = send(alice);
     hold[0]!();
     expect((await next).status).toBe(200);
+  });
+});
+
+describe('requests of one tenant that add adapters', () => {
+  it('look their names up a few at a time', async () => {
+    const { names } = graft.services;
+    const { get } = names;
+    let goOn: () => void = () => undefined;
+    const held = new Promise<void>((resolve) => (goOn = resolve));
+    let waiting = 0;
+    names.get = async (name) => {
+      waiting += 1;
+      await held;
+      return get(name);
+    };
+    const body = chat({ adapters: [{ name: 'no/a' }] });
+    const first = Array.from({ length: COMPOSED_REQUESTS.atOnce }, () => ask(alice, body));
+    while (waiting < first.length) await new Promise((resolve) => setTimeout(resolve, 1));
+    expect((await ask(alice, body)).status).toBe(429);
+    const other = ask(bob, body);
+    // What adds nothing goes on.
+    expect((await ask(alice, chat())).status).toBe(200);
+    goOn();
+    expect((await other).status).toBe(404);
+    for (const one of first) expect((await one).status).toBe(404);
+    expect((await ask(alice, body)).status).toBe(404);
   });
 });

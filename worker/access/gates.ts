@@ -10,6 +10,7 @@ import {
   UNKNOWN_ADMIN_KEYS,
   MODEL_READS,
   FEEDBACK_REQUESTS,
+  COMPOSED_REQUESTS,
   LARGE_BODIES,
   REFUSED_COMPLETIONS,
 } from './limits.ts';
@@ -35,6 +36,8 @@ export interface Gates {
   feedback: Gate;
   /** Large bodies of completions while they are read, by tenant. */
   largeBodies: Gate;
+  /** Completions that add adapters, while these are looked up, by tenant. */
+  composing: Gate;
   /** Completions that were refused, by tenant. */
   refusals: RefusalBudget;
 }
@@ -56,6 +59,7 @@ export function createGates(now: () => number): Gates {
     models: gate(MODEL_READS),
     feedback: gate(FEEDBACK_REQUESTS),
     largeBodies: gate(LARGE_BODIES),
+    composing: gate(COMPOSED_REQUESTS),
     refusals: createRefusalBudget({ ...REFUSED_COMPLETIONS, maxEntries: GATE_ENTRIES, now }),
   };
 }

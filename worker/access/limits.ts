@@ -34,8 +34,13 @@ export const FEEDBACK_REQUESTS = { perSecond: 200, burst: 1_000, atOnce: 64 };
 export const REFUSED_COMPLETIONS = { perSecond: 100, burst: 400 };
 /** A completion's body from this size on, bytes, is read only when its key is known, and of a tenant so many at once: */
 export const LARGE_BODY_BYTES = 64 * 1024;
-/** 8 MB of an isolate's 128, and as much again when they are parsed. Prompts of 16,000 tokens are about as large. */
-export const LARGE_BODIES = { perSecond: 20, burst: 16, atOnce: 8 };
+/** 4 MB of an isolate's 128, and as much again when they are parsed. Prompts of 16,000 tokens are about as large. */
+export const LARGE_BODIES = { perSecond: 20, burst: 8, atOnce: 4 };
+/**
+ * Requests that add adapters, while their names are looked up: each asks KV and D1 up to seven times. What is found takes
+ * some milliseconds, so that sixteen at a time are a thousand a second.
+ */
+export const COMPOSED_REQUESTS = { perSecond: 200, burst: 200, atOnce: 16 };
 /** Tenants, or keys, that a gate remembers, each about 200 bytes. */
 export const GATE_ENTRIES = 10_000;
 /**

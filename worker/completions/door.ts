@@ -10,7 +10,7 @@ import type { Index } from '../platform/ports.ts';
 
 export interface DoorDeps {
   keys: Index<KeyRecord>;
-  gates: Pick<Gates, 'largeBodies' | 'refusals'>;
+  gates: Pick<Gates, 'largeBodies' | 'composing' | 'refusals'>;
   /** Unix ms. */
   now: () => number;
 }
