@@ -17,7 +17,11 @@ export interface ChatResult {
 const TOKEN = /"(?:content|text)":"[^"]/;
 
 /** Sends one chat request and reads its answer to the end. @param signal gives it up. */
-export async function streamChat(tenant: Tenant, body: object, signal: AbortSignal): Promise<ChatResult> {
+export async function streamChat(
+  tenant: Tenant,
+  body: object | Uint8Array<ArrayBuffer>,
+  signal: AbortSignal,
+): Promise<ChatResult> {
   const start = performance.now();
   let firstMs = NaN;
   let status = 0;
@@ -31,7 +35,7 @@ export async function streamChat(tenant: Tenant, body: object, signal: AbortSign
     const response = await fetch(`${tenant.url}/v1/chat/completions`, {
       method: 'POST',
       headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' },
-      body: JSON.stringify(body),
+      body: body instanceof Uint8Array ? body : JSON.stringify(body),
       signal: own.signal,
     });
     ({ status } = response);
