@@ -12,8 +12,10 @@ export function waitForChange(): void {
   steady = true;
   const wait = Atomics.wait.bind(Atomics);
   Atomics.wait = ((array: Int32Array, index: number, value: number, timeout?: number) => {
-    for (;;) {
+    for (let early = false; ; early = true) {
       const woken = wait(array, index, value, timeout);
+      // It changed after an early notification, and before it was waited for again.
+      if (woken === 'not-equal' && early) return 'ok';
       if (woken !== 'ok' || Atomics.load(array, index) !== value) return woken;
     }
   }) as typeof Atomics.wait;

@@ -125,7 +125,8 @@ export async function createStreamRig(): Promise<StreamRig> {
     for (let left = ms; left > 0; left -= 500) {
       await vi.advanceTimersByTimeAsync(Math.min(500, left));
       tellTime();
-      await rest();
+      // Signatures are made on other threads: what waits for one begins its next timer some turns later.
+      for (let turn = 0; turn < 8; turn += 1) await rest();
     }
   };
   return {
