@@ -15,8 +15,8 @@ const BACKEND = '^worker/[^/]+/((d1|kv|do|r2)-[^/]+|[^/]+-object)\\.ts$';
 const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
 const PURE = [
-  'access/(authorize|loosened-limit|request-gate|usable-ranges)',
-  'completions/(compose-chain|most-tokens|nearest-names|refusal-budget|resolve-name|suggestion-budget)',
+  'access/(authorize|loosened-limit|refusal-budget|request-gate|usable-ranges)',
+  'completions/(compose-chain|most-tokens|nearest-names|resolve-name|suggestion-budget)',
   'experiments/(analyze|assign-variant|bucket|decide|disagreement|legal-change|outcome|unit-of|unit-values)',
   'experiments/statistics/[^/]+',
   'metering/(counters-of|quota-answer|quota-state)',

@@ -1,5 +1,5 @@
 /** The gates of one isolate: what is not limited by a key's or a tenant's own limits goes through one of them. */
-import type { ApiError } from '../../protocol/index.ts';
+import { err, type ApiError, type Result } from '../../protocol/index.ts';
 import {
   GATE_PLACE_MS,
   GATE_AT_ONCE_RETRY_MS,
@@ -14,7 +14,7 @@ import {
   LARGE_BODIES,
   REFUSED_COMPLETIONS,
 } from './limits.ts';
-import { createRefusalBudget, type RefusalBudget } from '../completions/refusal-budget.ts';
+import { createRefusalBudget, type RefusalBudget } from './refusal-budget.ts';
 import { createGate, type Gate, type GateLimits, type GateRefusal } from './request-gate.ts';
 
 /** Of one kind of caller of the admin API. */
@@ -64,8 +64,16 @@ export function createGates(now: () => number): Gates {
   };
 }
 
-/** @param whose such as `This tenant`. */
-export function gateError(whose: string, { why, limits: of, retryAfterMs }: GateRefusal): ApiError {
+/**
+ * @param whose in the refusal, such as `This tenant`, which it is unless given.
+ * @returns what says that the request has ended.
+ */
+export function enterGate(gate: Gate, who: string, whose = 'This tenant'): Result<() => void, ApiError> {
+  const entered = gate.enter(who);
+  return entered.ok ? entered : err(gateError(whose, entered.error));
+}
+
+function gateError(whose: string, { why, limits: of, retryAfterMs }: GateRefusal): ApiError {
   const message =
     why === 'at_once'
       ? `${whose} has ${of.atOnce} requests of this kind under way, the most at the same time. Please wait for one to end.`

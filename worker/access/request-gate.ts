@@ -10,6 +10,17 @@ export interface GateLimits {
   atOnce: number;
 }
 
+/** Tokens come back at an even pace, up to the burst. @param tokens as they were `passedMs` ago. */
+export const refilled = (
+  tokens: number,
+  passedMs: number,
+  { perSecond, burst }: Pick<GateLimits, 'perSecond' | 'burst'>,
+): number => Math.min(burst, tokens + (Math.max(0, passedMs) * perSecond) / 1_000);
+
+/** @returns ms until there is a whole token again. */
+export const untilToken = (tokens: number, perSecond: number): number =>
+  Math.ceil(((1 - tokens) / perSecond) * 1_000);
+
 export interface GateRefusal {
   why: 'often' | 'at_once';
   limits: GateLimits;
@@ -46,7 +57,7 @@ export function createGate(params: {
   now: () => number;
 }): Gate {
   const { limits, placeMs, atOnceRetryMs, maxEntries, now } = params;
-  const { perSecond, burst, atOnce } = limits;
+  const { burst, atOnce } = limits;
   /** The one that asked last is the last. */
   const askers = new Map<string, Asker>();
 
@@ -55,8 +66,7 @@ export function createGate(params: {
     askers.delete(who);
     const asker = known ?? { tokens: burst, at, places: new Map<symbol, number>() };
     askers.set(who, asker);
-    const passed = Math.max(0, at - asker.at);
-    asker.tokens = Math.min(burst, asker.tokens + (passed * perSecond) / 1_000);
+    asker.tokens = refilled(asker.tokens, at - asker.at, limits);
     asker.at = Math.max(at, asker.at);
     for (const [place, until] of asker.places) if (until <= at) asker.places.delete(place);
     if (askers.size > maxEntries) forgetOne();
@@ -80,10 +90,8 @@ export function createGate(params: {
       const at = now();
       const asker = askerOf(who, at);
       if (asker.places.size >= atOnce) return err({ why: 'at_once', limits, retryAfterMs: atOnceRetryMs });
-      if (asker.tokens < 1) {
-        const retryAfterMs = Math.ceil(((1 - asker.tokens) / perSecond) * 1_000);
-        return err({ why: 'often', limits, retryAfterMs });
-      }
+      if (asker.tokens < 1)
+        return err({ why: 'often', limits, retryAfterMs: untilToken(asker.tokens, limits.perSecond) });
       asker.tokens -= 1;
       const place = Symbol();
       asker.places.set(place, at + placeMs);

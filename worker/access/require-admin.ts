@@ -1,9 +1,9 @@
 import { createMiddleware } from 'hono/factory';
-import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { ok, type ApiError, type Result } from '../../protocol/index.ts';
 import { GATE_ENTRIES } from './limits.ts';
 import type { GrantLedger } from './ports-grants.ts';
 import { authenticateAdmin, presentedAdminKey, type AdminKeys } from './authenticate.ts';
-import { gateError, type AdminGates, type Gates } from './gates.ts';
+import { enterGate, type AdminGates, type Gates } from './gates.ts';
 import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
 
 const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
@@ -31,8 +31,9 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
     const kind: keyof AdminGates = READS.has(context.req.method) ? 'reads' : 'changes';
     const left: (() => void)[] = [];
     const enter = (who: string): Result<null, ApiError> => {
-      const entered = (root ? gates.operator : gates.tenants)[kind].enter(who);
-      if (!entered.ok) return err(gateError(root ? 'This key' : 'This tenant', entered.error));
+      const gate = (root ? gates.operator : gates.tenants)[kind];
+      const entered = enterGate(gate, who, root ? 'This key' : undefined);
+      if (!entered.ok) return entered;
       left.push(entered.value);
       return ok(null);
     };
@@ -40,8 +41,8 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
       const known = tenants.get(hash);
       const first = enter(known === undefined ? `key ${hash}` : `tenant ${known}`);
       if (!first.ok) return fail(first.error);
-      const met = root || known !== undefined ? null : gates.strangers.enter('');
-      if (met !== null && !met.ok) return fail(gateError('New keys together', met.error));
+      const met = root || known !== undefined ? null : enterGate(gates.strangers, '', 'New keys together');
+      if (met !== null && !met.ok) return fail(met.error);
       const caller = await authenticateAdmin(presented.value, deps).finally(() => met?.value());
       if (!caller.ok) {
         tenants.delete(hash);

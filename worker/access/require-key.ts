@@ -3,7 +3,7 @@ import type { Gate } from './request-gate.ts';
 import type { Index } from '../platform/ports.ts';
 import type { KeyRecord } from './ports.ts';
 import { authenticate } from './authenticate.ts';
-import { gateError } from './gates.ts';
+import { enterGate } from './gates.ts';
 import { fail, type AppEnv } from '../http/request-scope.ts';
 
 /** For what a client asks beside completions: its key is good, and its tenant does not ask too often. */
@@ -13,8 +13,8 @@ export const requireKey = (deps: { keys: Index<KeyRecord>; gate: Gate; now: () =
     if (!caller.ok) return fail(caller.error);
     const { tenant, keyId } = caller.value;
     context.get('trace').note({ tenant, keyId });
-    const entered = deps.gate.enter(tenant);
-    if (!entered.ok) return fail(gateError('This tenant', entered.error));
+    const entered = enterGate(deps.gate, tenant);
+    if (!entered.ok) return fail(entered.error);
     context.set('caller', caller.value);
     try {
       return await next();

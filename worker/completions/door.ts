@@ -2,9 +2,9 @@
 import { err, MAX_BODY_BYTES, ok, type ApiError, type Result } from '../../protocol/index.ts';
 import { LARGE_BODY_BYTES } from '../access/limits.ts';
 import { authenticate } from '../access/authenticate.ts';
-import { gateError, type Gates } from '../access/gates.ts';
+import { enterGate, type Gates } from '../access/gates.ts';
 import { readJson } from '../http/read-body.ts';
-import { refusalCost } from './refusal-budget.ts';
+import { refusalCost } from '../access/refusal-budget.ts';
 import type { Caller, KeyRecord } from '../access/ports.ts';
 import type { Index } from '../platform/ports.ts';
 
@@ -42,8 +42,8 @@ export function comeIn({ keys, gates, now }: DoorDeps, request: Request): Visit 
   async function enter(): Promise<Result<(bytes: number) => void, ApiError>> {
     const caller = await asking;
     if (!caller.ok) return caller;
-    const entered = gates.largeBodies.enter(caller.value.tenant);
-    if (!entered.ok) return err(gateError('This tenant', entered.error));
+    const entered = enterGate(gates.largeBodies, caller.value.tenant);
+    if (!entered.ok) return entered;
     return ok((size) => {
       bytes = size;
       entered.value();

@@ -1,6 +1,5 @@
 import { Hono } from 'hono';
 import {
-  err,
   ok,
   parseChatCompletion,
   parseResponse,
@@ -34,7 +33,7 @@ import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
 import { mostTokens } from './most-tokens.ts';
 import { serverTiming } from '../http/server-timing.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
-import { gateError } from '../access/gates.ts';
+import { enterGate } from '../access/gates.ts';
 import { comeIn, type DoorDeps, type Visit } from './door.ts';
 import { lookUpModel, type PendingModel, type Resolution, type ResolveDeps } from './resolve-model.ts';
 import { takePart, type Part, type Shadow, type TakePartDeps } from '../experiments/take-part.ts';
@@ -158,8 +157,8 @@ async function serve(
     header: (name: string) => context.req.header(name) ?? null,
   };
   const finding = async () => {
-    const entered = edge.adapters.length === 0 ? null : deps.gates.composing.enter(caller.tenant);
-    if (entered?.ok === false) return err(gateError('This tenant', entered.error));
+    const entered = edge.adapters.length === 0 ? null : enterGate(deps.gates.composing, caller.tenant);
+    if (entered?.ok === false) return entered;
     const resolved = await resolve(caller, edge, requestLife(context)).finally(() => entered?.value());
     return resolved.ok ? ok(await takePart(deps, participant, resolved.value)) : resolved;
   };

@@ -1,5 +1,7 @@
 /** How much refused work somebody may cause: what is answered does not count, so that it limits no one who is served. Pure. */
 
+import { refilled, untilToken } from './request-gate.ts';
+
 export interface RefusalBudget {
   /** @returns when `who` may ask again, ms; null = now. */
   waitMs(who: string): number | null;
@@ -46,8 +48,7 @@ export function createRefusalBudget(params: {
   /** Only of those who have spent something; the one that did so last is the last. */
   const accounts = new Map<string, Account>();
 
-  const leftOf = ({ left, at }: Account, time: number): number =>
-    Math.min(burst, left + (Math.max(0, time - at) * perSecond) / 1_000);
+  const leftOf = ({ left, at }: Account, time: number): number => refilled(left, time - at, params);
 
   return {
     get size() {
@@ -56,7 +57,7 @@ export function createRefusalBudget(params: {
     waitMs(who) {
       const account = accounts.get(who);
       const left = account === undefined ? burst : leftOf(account, now());
-      return left >= 1 ? null : Math.ceil(((1 - left) / perSecond) * 1_000);
+      return left >= 1 ? null : untilToken(left, perSecond);
     },
     spend(who, cost) {
       if (cost <= 0) return;
