@@ -10,10 +10,8 @@ import type { IntakeDeps } from './registry/registry-deps.ts';
 import type { TakeDropOnMiss } from './drops/take-drop-on-miss.ts';
 import { KV_TIMEOUT_MS, LAST_KNOWN_GOOD_ENTRIES, LAST_KNOWN_GOOD_MS, RETRY_AFTER_MS } from './limits.ts';
 import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
-import { drainBody } from './http/middleware.ts';
+import { drainBody, noStore, observeRequest } from './http/middleware.ts';
 import { createGates } from './access/gates.ts';
-import { noStore } from './http/middleware.ts';
-import { observeRequest } from './http/middleware.ts';
 import { fail, methodNotAllowed, type AppEnv } from './http/request-scope.ts';
 import { repinAfterChange } from './origins/repin-after-change.ts';
 import { requireAdmin } from './access/require-admin.ts';
@@ -56,11 +54,17 @@ import type {
 import type { PinLedger } from './origins/ports.ts';
 import { withLastKnownGood } from './platform/last-known-good.ts';
 import { createVersionIndex } from './access/recorded-rights.ts';
-import { DamagedRow, StoreUnavailable, type BulkIndex, type Index, type RowAudit } from './platform/ports.ts';
+import {
+  DamagedRow,
+  StoreUnavailable,
+  type BulkIndex,
+  type Index,
+  type RowAudit,
+  type KeyListing,
+} from './platform/ports.ts';
 import type { GarbageLedger } from './blobs/ports.ts';
 import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';
 import type { KeyIndex, KeyLedger, KeyRecord, RightsWriter } from './access/ports.ts';
-import type { KeyListing } from './platform/ports.ts';
 import type { NameIndex, AbsenceCheck } from './registry/ports-pointers.ts';
 
 export interface Services {
@@ -152,7 +156,7 @@ const rawPath = ({ url }: Request): string => {
 export function createApp(services: Services): Hono<AppEnv> {
   const { names, keys, grants, origins, keyLedger, grantIndex, grantLedger, rights, adminKeyHash, usage } =
     services;
-  const intake: IntakeDeps = { ...services.intake, base: () => origins.base(), trials: origins };
+  const { intake } = services;
   const { registry, now } = intake;
   const pinSync = createPinSync({ pins: services.pins, registry, origins: origins.pins });
   const versions = withLastKnownGood(createVersionIndex(registry), {

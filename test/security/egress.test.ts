@@ -53,7 +53,8 @@ beforeEach(async () => {
     now,
     sleep,
   });
-  app = createApp({ ...graft.services, origins });
+  const intake = { ...graft.services.intake, base: () => origins.base(), trials: origins };
+  app = createApp({ ...graft.services, origins, intake });
   const made = await graft.request('/admin/keys', { body: { tenant: 'default' } });
   ({ key } = (await made.json()) as { key: string });
   expect((await graft.publish('notes', tinyAdapter({ seed: 1 }))).status).toBe(201);
