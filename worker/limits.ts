@@ -1,4 +1,7 @@
-/** Numbers that several rooms of the edge share, with unit and reason; each room has its own in its `limits.ts`. What other parts share is in protocol/limits.ts. */
+/**
+ * Numbers that several rooms of the edge share, with unit and reason; each room has its own in its `limits.ts`. What
+ * other parts share is in protocol/limits.ts.
+ */
 
 const SECOND = 1_000;
 
@@ -30,3 +33,6 @@ export const MAX_DRAINED_BYTES = 64 * 1024;
  */
 export const SECOND_OPINIONS_PER_SECOND = 50;
 export const ADMIN_PAGE = 1_000;
+
+/** OpenAI's clients wait ten minutes by default; nobody reads what comes later. */
+export const REQUEST_BUDGET_MS = 600 * SECOND;

@@ -22,6 +22,9 @@ export function logLine(event: string, fields: Record<string, LogField>, level: 
   else console.log(line);
 }
 
+/** What a log line says of something that was thrown. */
+export const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
 /**
  * For work that nobody waits for, such as what goes on after a response.
  * @returns when it has ended; it never rejects. What failed is in the log: a store that did not answer as a warning,

@@ -18,7 +18,7 @@ import {
 import { createBlobs } from './blobs/parts.ts';
 import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
 import type { ObjectBucket } from './blobs/r2-blob-store.ts';
-import type { Sha256 } from './platform/ports.ts';
+import type { Sha256, RowAudit } from './platform/ports.ts';
 import { decoyOf } from './completions/resolve-name.ts';
 import { createDrops, type Drops } from './drops/parts.ts';
 import type { DropLedger } from './drops/ports.ts';
@@ -43,7 +43,6 @@ import type { Fetch } from './origins/signed-fetch.ts';
 import { watchPointers } from './origins/sync-pins.ts';
 import { createKvListing } from './platform/kv-listing.ts';
 import type { KvNamespace } from './platform/kv-namespace.ts';
-import type { RowAudit } from './platform/ports.ts';
 import { createSealer } from './platform/sealed-value.ts';
 import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-absence.ts';
 import { ABSENCE_MEMORY_MS } from './registry/limits.ts';

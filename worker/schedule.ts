@@ -8,7 +8,7 @@ import { SCHEDULED_DELETIONS } from './blobs/limits.ts';
 import { STALE_POINTERS_PER_RUN } from './registry/limits.ts';
 import { syncStalePointers } from './registry/sync-stale-pointers.ts';
 import { createPinSync } from './origins/sync-pins.ts';
-import { logLine } from './log.ts';
+import { logLine, reasonOf } from './log.ts';
 import { syncUnwrittenLimits } from './metering/sync-tenant-limits.ts';
 
 export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
@@ -62,7 +62,7 @@ export async function runJobs(jobs: Record<string, () => Promise<unknown>>): Pro
       await run();
     } catch (error) {
       failures.push(error);
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = reasonOf(error);
       logLine('job_failed', { job, reason });
     }
   }

@@ -5,9 +5,9 @@ import {
   type RoomRow,
   type Rooms,
   type Surroundings,
+  type ChangeNote,
 } from '../../worker/registry/ports-rooms.ts';
 import type { HistoryRow, NameRow } from '../../worker/registry/ports.ts';
-import type { ChangeNote } from '../../worker/registry/ports-rooms.ts';
 
 export const byName = <T extends { name: string }>(rows: Iterable<T>): T[] =>
   [...rows].sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));

@@ -1,7 +1,6 @@
 import type { BlobRecord } from '../../protocol/index.ts';
-import { StoreUnavailable } from '../platform/ports.ts';
+import { StoreUnavailable, type Sha256 } from '../platform/ports.ts';
 import type { BlobReading, BlobStore } from './ports.ts';
-import type { Sha256 } from '../platform/ports.ts';
 
 /** A part that is not there, or does not have its hash. */
 export interface BadPart {

@@ -1,5 +1,5 @@
 /** Numbers of counting requests, tokens and use, with unit and reason. */
-import { REQUEST_BUDGET_MS } from '../origins/limits.ts';
+import { REQUEST_BUDGET_MS } from '../limits.ts';
 
 const SECOND = 1_000;
 

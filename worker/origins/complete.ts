@@ -11,7 +11,8 @@ import {
   USAGE_HEADER,
 } from '../../protocol/index.ts';
 import { originUnavailable } from '../errors.ts';
-import { LOAD_BUDGET_MS, REQUEST_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
+import { LOAD_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
+import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import type { Exchange, ExchangeCall, Exchanged, Refusal } from './exchange.ts';
 import type { OriginFetch } from './signed-fetch.ts';

@@ -6,9 +6,9 @@ import {
   LOAD_ANSWER_FRESH_MS,
   MAX_EJECT_MS,
   PULSE_MS,
-  REQUEST_BUDGET_MS,
   UNKNOWN_SLOTS,
 } from './limits.ts';
+import { REQUEST_BUDGET_MS } from '../limits.ts';
 import type { Origin, OriginState } from './choose-origin.ts';
 
 /** A request that an origin is answering. */

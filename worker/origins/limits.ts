@@ -2,9 +2,6 @@
 
 const SECOND = 1_000;
 const MiB = 1024 * 1024;
-
-/** OpenAI's clients wait ten minutes by default; nobody reads what comes later. */
-export const REQUEST_BUDGET_MS = 600 * SECOND;
 /** An origin that has not begun to answer for this long is asked for a sign of life; streams begin within 3 s. */
 export const HEADERS_PATIENCE_MS = 5 * SECOND;
 /** … and this long again for the sign. Its event loop stops for no longer than one step of the model. */

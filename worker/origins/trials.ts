@@ -11,7 +11,8 @@ import {
 } from '../../protocol/index.ts';
 import { originUnavailable } from '../errors.ts';
 import type { AdapterTrial, AdapterTrials } from '../registry/registry-deps.ts';
-import { MAX_ORIGIN_ANSWER_BYTES, REQUEST_BUDGET_MS } from './limits.ts';
+import { MAX_ORIGIN_ANSWER_BYTES } from './limits.ts';
+import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine, type LogField } from '../log.ts';
 import type { Exchange, Exchanged } from './exchange.ts';

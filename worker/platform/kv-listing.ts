@@ -1,6 +1,5 @@
 import type { KvNamespace } from './kv-namespace.ts';
-import { StoreUnavailable } from './ports.ts';
-import type { KeyListing } from './ports.ts';
+import { StoreUnavailable, type KeyListing } from './ports.ts';
 
 export function createKvListing(kv: KvNamespace): KeyListing {
   return {

@@ -1,7 +1,6 @@
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { AbsenceCheck, PointerWriter } from './ports-pointers.ts';
-import type { Pointer } from './ports.ts';
-import type { Registry } from './ports.ts';
+import type { Pointer, Registry } from './ports.ts';
 import { logLine } from '../log.ts';
 
 /**

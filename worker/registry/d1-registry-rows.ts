@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import { AdapterProof, ManifestChainEntry, StoredEvaluation } from '../../protocol/index.ts';
 import { readColumn } from '../platform/read-row.ts';
-import type { ChangeAction, HistoryRow, NameRow, UsableName, VersionRow } from './ports.ts';
-import type { Pointer } from './ports.ts';
+import type { ChangeAction, HistoryRow, NameRow, UsableName, VersionRow, Pointer } from './ports.ts';
 
 /** A row of `versions`. */
 export interface VersionRecord {

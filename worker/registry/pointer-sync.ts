@@ -1,4 +1,4 @@
-import { logLine } from '../log.ts';
+import { logLine, reasonOf } from '../log.ts';
 import { experimentEntryOf, nameEntryOf } from './write-pointer.ts';
 import type { ExperimentIndex } from '../experiments/ports.ts';
 import type { NameIndex, PointerWriter } from './ports-pointers.ts';
@@ -42,7 +42,7 @@ export function createPointerSync(
   /** Nobody waits for it: a name that stays noted is written once more, which does no harm. */
   function strikeOff(written: { name: string; change: number }): void {
     registry.pointersWritten([written]).catch((error: unknown) => {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = reasonOf(error);
       logLine('pointer_not_struck_off', { name: written.name, reason }, 'warning');
     });
   }

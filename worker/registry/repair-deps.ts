@@ -1,13 +1,11 @@
 import type { Mended } from '../../protocol/index.ts';
 import type { ExperimentIndex, ExperimentLedger } from '../experiments/ports.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
-import type { DamagedPlace, RowAudit } from '../platform/ports.ts';
+import type { DamagedPlace, RowAudit, KeyListing, Sha256 } from '../platform/ports.ts';
 import type { GrantIndex, GrantLedger } from '../access/ports-grants.ts';
 import type { KeyIndex, KeyLedger, RightsWriter } from '../access/ports.ts';
-import type { KeyListing } from '../platform/ports.ts';
 import type { NameIndex, PointerWriter } from './ports-pointers.ts';
 import type { Registry } from './ports.ts';
-import type { Sha256 } from '../platform/ports.ts';
 
 export type { Mended };
 

@@ -2,8 +2,7 @@ import { nameProblem, sameJson, type NameEntry } from '../../protocol/index.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import type { ExperimentEntry } from '../experiments/ports.ts';
 import { MAX_KEYS_AT_ONCE, type Lookup } from '../platform/ports.ts';
-import type { NameRow } from './ports.ts';
-import type { PointedExperiment, Pointer } from './ports.ts';
+import type { NameRow, PointedExperiment, Pointer } from './ports.ts';
 import { experimentEntryOf, nameEntryOf } from './write-pointer.ts';
 import type { Mended, RepairDeps, RepairStep } from './repair-deps.ts';
 

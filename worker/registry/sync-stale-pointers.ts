@@ -2,7 +2,7 @@ import { STALE_POINTERS_AT_ONCE } from './limits.ts';
 import type { PointerWriter } from './ports-pointers.ts';
 import type { Registry } from './ports.ts';
 import type { StalePointer } from './ports-rooms.ts';
-import { logLine } from '../log.ts';
+import { logLine, reasonOf } from '../log.ts';
 
 /**
  * Writes a page of the pointers that KV is still to be told of, because whoever changed their names died before that, or
@@ -26,7 +26,7 @@ async function sync(pointers: PointerWriter, { name }: StalePointer): Promise<vo
   try {
     await pointers.sync(name);
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = reasonOf(error);
     logLine('pointer_not_written', { name, reason });
   }
 }

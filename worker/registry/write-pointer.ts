@@ -12,8 +12,7 @@ import { RETRY_AFTER_MS } from '../limits.ts';
 import type { ExperimentEntry } from '../experiments/ports.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { PointerWriter } from './ports-pointers.ts';
-import type { PointedExperiment, Pointer } from './ports.ts';
-import type { VersionRow } from './ports.ts';
+import type { PointedExperiment, Pointer, VersionRow } from './ports.ts';
 import { logLine } from '../log.ts';
 
 export function manifestOf(row: VersionRow): AdapterManifest {

@@ -3,7 +3,7 @@ import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../limits.ts';
 import type { ExperimentRow } from '../ports.ts';
 import { evaluate } from './evaluate.ts';
 import type { EvaluateDeps } from './life-deps.ts';
-import { logLine } from '../../log.ts';
+import { logLine, reasonOf } from '../../log.ts';
 
 /** Who is in the history when nobody asked. */
 const SCHEDULE = 'schedule';
@@ -20,7 +20,7 @@ export async function evaluateAll(deps: EvaluateDeps): Promise<void> {
       // A change that somebody else made meanwhile is no failure: the next round sees it.
       await work();
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = reasonOf(error);
       logLine('experiment_not_evaluated', { experiment: row.id, reason });
       failures.push(error instanceof Error ? error : new Error(reason));
     }
