@@ -48,6 +48,8 @@ const JSON_TYPE = { 'content-type': 'application/json' };
  * @param overrides.moreOrigins as `ORIGINS` has them, beside the fake one.
  * @param overrides.bindings further variables of the worker.
  * @param overrides.r2Bucket bound as BLOBS.
+ * @param overrides.adminKey a new one unless given.
+ * @param overrides.fill puts state into the folder before the edge starts.
  */
 export async function startTestEdge(
   overrides: {
@@ -55,11 +57,14 @@ export async function startTestEdge(
     moreOrigins?: { id: string; url: string }[];
     bindings?: Record<string, string>;
     r2Bucket?: string;
+    adminKey?: string;
+    fill?: (stateFolder: string) => Promise<void>;
   } = {},
 ): Promise<TestEdge> {
   const folder = await mkdtemp(path.join(tmpdir(), 'graft-edge-'));
   const origin = await startFakeOrigin({ id: 'o1', keys: parseSigningKeys(ORIGIN_KEYS), base: TINY_BASE });
-  const adminKey = generateApiKey('ga');
+  const adminKey = overrides.adminKey ?? generateApiKey('ga');
+  await overrides.fill?.(folder);
   const logs: string[] = [];
   const edge = await startEdge({
     port: 0,

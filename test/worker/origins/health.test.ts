@@ -1,5 +1,11 @@
 import { beforeEach, describe, expect, it } from 'vitest';
-import { EJECT_MS, ORIGIN_LEASE_MS, LOAD_ANSWER_FRESH_MS, MAX_EJECT_MS, PULSE_MS } from '../../../worker/origins/limits.ts';
+import {
+  EJECT_MS,
+  ORIGIN_LEASE_MS,
+  LOAD_ANSWER_FRESH_MS,
+  MAX_EJECT_MS,
+  PULSE_MS,
+} from '../../../worker/origins/limits.ts';
 import { REQUEST_BUDGET_MS } from '../../../worker/limits.ts';
 import { createOriginHealth, type OriginHealth } from '../../../worker/origins/health.ts';
 
