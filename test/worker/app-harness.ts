@@ -1,3 +1,4 @@
+import type { ExecutionContext } from 'hono';
 import {
   generateApiKey,
   hashApiKey,
@@ -51,6 +52,8 @@ export interface AppHarness {
     path: string,
     init?: { method?: string; key?: string; body?: unknown; headers?: Record<string, string> },
   ): Promise<Response>;
+  /** When nothing that a request left behind (`waitUntil`) is under way. */
+  settled(): Promise<void>;
   upload(adapter: TinyAdapter): Promise<Response>;
   publish(name: string, adapter: TinyAdapter, more?: object): Promise<Response>;
 }
@@ -147,15 +150,34 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     ...(options.verifyTimeoutMs === undefined ? {} : { verifyTimeoutMs: options.verifyTimeoutMs }),
   });
   const app = createApp(services);
+  const behind = new Set<Promise<unknown>>();
+  const context: ExecutionContext = {
+    waitUntil(work) {
+      behind.add(work);
+      void work.finally(() => behind.delete(work)).catch(() => undefined);
+    },
+    passThroughOnException: () => undefined,
+    props: {},
+  };
+  const settled: AppHarness['settled'] = async () => {
+    // The end of an answer's body leaves work some turns later, as does work that ends.
+    for (let quiet = 0; quiet < 5; quiet += 1) {
+      await new Promise((resolve) => setImmediate(resolve));
+      if (behind.size === 0) continue;
+      await Promise.allSettled(behind);
+      quiet = 0;
+    }
+  };
   const request: AppHarness['request'] = async (path, init = {}) => {
     const raw = init.body instanceof Uint8Array;
-    return app.request(path, {
+    const sent: RequestInit = {
       method: init.method ?? (init.body === undefined ? 'GET' : 'POST'),
       headers: { authorization: `Bearer ${init.key ?? adminKey}`, ...init.headers },
       ...(init.body === undefined
         ? {}
         : { body: raw ? (init.body as Uint8Array<ArrayBuffer>) : JSON.stringify(init.body) }),
-    });
+    };
+    return app.request(path, sent, {}, context);
   };
   const upload: AppHarness['upload'] = async ({ bytes, digest }) => {
     const sent = await request(`/admin/blobs/${digest}/parts/0`, {
@@ -174,6 +196,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     asked,
     origin,
     request,
+    settled,
     upload,
     async publish(name, adapter, more = {}) {
       const uploaded = await upload(adapter);

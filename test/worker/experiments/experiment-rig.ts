@@ -94,6 +94,3 @@ export async function labelsOf(response: Response) {
     degraded: of('degraded'),
   };
 }
-
-/** Lets what was noted be sent. */
-export const flushed = () => new Promise<void>((resolve) => setTimeout(resolve, 5));

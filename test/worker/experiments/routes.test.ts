@@ -6,7 +6,6 @@ import { createAppHarness, type AppHarness } from '../app-harness.ts';
 import {
   askAs,
   EXPERIMENT,
-  flushed,
   labelsOf,
   LATER_MS,
   makeKey,
@@ -30,7 +29,7 @@ let said: MockInstance;
 
 const ask = (asking: Partial<Asking> = {}) => askAs(graft, { key, user: ALICE, ...asking });
 const snapshot = async (seed = SEED) => {
-  await flushed();
+  await graft.settled();
   return graft.services.tallies.snapshot(EXPERIMENT, seed);
 };
 const events = () =>
@@ -278,7 +277,7 @@ describe('what goes wrong', () => {
     const tallies = graft.services.tallies as FakeTallies;
     tallies.down = true;
     expect(await labelsOf(await ask())).toMatchObject({ status: 200, variant: 'treatment' });
-    await flushed();
+    await graft.settled();
     expect(events()).toContain('exposures_not_written');
     tallies.down = false;
     await ask({ user: 'bob' });
@@ -334,7 +333,7 @@ describe('a shadow', () => {
     const answer = await ask();
     expect(answer.headers.get('x-graft-chain')).toBe(expected);
     await answer.arrayBuffer();
-    await flushed();
+    await graft.settled();
     expect(ran()).toBe(2);
     const { units, shadow: seen } = await snapshot();
     expect(units).toEqual({ treatment: 1 });
@@ -352,7 +351,7 @@ describe('a shadow', () => {
     graft.asked.length = 0;
     for (let i = 0; i < 200; i += 1) {
       await labelsOf(await ask({ user: 'same' }));
-      await flushed();
+      await graft.settled();
     }
     const shadows = ran() - 200;
     expect(shadows).toBeGreaterThan(20);
@@ -371,7 +370,7 @@ describe('a shadow', () => {
     expect(seen).toEqual({ error_rate: { n: 1, sum: 1, sumSquares: 1 } });
     graft.asked.length = 0;
     await ask({ model: `${NAME}@3` });
-    await flushed();
+    await graft.settled();
     expect(ran()).toBe(1);
   });
 
