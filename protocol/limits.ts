@@ -18,6 +18,8 @@ export const MAX_STOP_CHARACTERS = 64;
 export const MAX_TOP_LOGPROBS = 20;
 /** Answers to one prompt (`n`); each takes a row of the batch. */
 export const MAX_CHOICES = 8;
+/** Texts of one embeddings request, as OpenAI's. */
+export const MAX_EMBEDDING_INPUTS = 2_048;
 export const MAX_LOGIT_BIAS = 300;
 /** Token ids end below this whatever the base is; the base's own end is checked where it is known. */
 export const MAX_VOCABULARY = 2 ** 24;

@@ -41,6 +41,7 @@ import { adminVersionRoutes } from './registry/versions-routes.ts';
 import { completionRoutes } from './completions/routes.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import { dashboardRoutes, pageHeaders, type PageFiles } from './http/dashboard-routes.ts';
+import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
 import { modelRoutes } from './completions/models-routes.ts';
 import type { CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import type {
@@ -195,9 +196,13 @@ export function createApp(services: Services): Hono<AppEnv> {
     app.use('/v1/*', cors({ origin, exposeHeaders: EXPOSED_HEADERS }));
   }
   app.use(drainBody);
-  app.get('/healthz', (context) => context.json({ status: 'ok' }));
-  app.all('/healthz', methodNotAllowed('GET'));
+  // The second is what vLLM's clients ask.
+  for (const path of ['/healthz', '/health']) {
+    app.get(path, (context) => context.json({ status: 'ok' }));
+    app.all(path, methodNotAllowed('GET'));
+  }
   app.route('/', completionRoutes({ ...services, ...resolving, gates }));
+  app.route('/', tokenizerRoutes({ ...services, gates, now }));
   app.route('/', feedbackRoutes({ ...services, gate: gates.feedback, now }));
   app.route('/', modelRoutes({ ...resolving, gate: gates.models }));
   app.route('/', dashboardRoutes({ page: services.page }));

@@ -14,6 +14,8 @@ export interface EngineRequest {
   readonly sampling: SamplingParams;
   /** Log-probability of every prompt token, and of so many alternatives (`echo` with `logprobs`); null = none. */
   readonly promptLogprobs: number | null;
+  /** No answer is generated: the prompt's hidden states are pooled into one vector, by their mean or the last one. */
+  readonly pooling?: Pooling;
   /** Time left, ms; null = no deadline. */
   readonly budgetMs: number | null;
   /** Aborting it frees the row at the next step. */
@@ -21,6 +23,8 @@ export interface EngineRequest {
   /** Hears of the end of each answer, however it ends. @param ran tokens that the model has really run for it. */
   readonly onEnd?: (ran: { promptTokens: number; completionTokens: number }) => void;
 }
+
+export type Pooling = 'mean' | 'last';
 
 export interface TokenScore {
   readonly id: number;
@@ -46,6 +50,8 @@ export type EngineEvent =
    * `tokens`: the tokens behind it; never the end-of-sequence token or a stop string's.
    */
   | { readonly kind: 'tokens'; readonly text: string; readonly tokens: readonly ScoredToken[] }
+  /** `[hiddenSize]`, not normalized; once, when `pooling` asked for it. */
+  | { readonly kind: 'embedding'; readonly values: Float64Array }
   /** `tokenIds`: every generated token, those behind an end-of-sequence or a stop string included. */
   | {
       readonly kind: 'end';

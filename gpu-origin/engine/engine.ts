@@ -142,6 +142,11 @@ export class Engine {
     return ok({ ...limits.value, chainId: id });
   }
 
+  /** Width of an embedding. */
+  get hiddenSize(): number {
+    return this.#runner.hiddenSize;
+  }
+
   stats(): EngineStats {
     const { slots, parking, base } = this.#runner;
     let loading = 0;

@@ -46,6 +46,8 @@ export interface BatchRows {
 export interface ModelRunner {
   readonly base: BaseInfo;
   readonly vocabSize: number;
+  /** Width of a hidden state. */
+  readonly hiddenSize: number;
   /** Rows that fit at once. */
   readonly slots: number;
   /** Rows that can be kept beside. */
@@ -90,6 +92,12 @@ export interface ModelRunner {
     past: number;
     positions: readonly number[];
   }): Promise<Float32Array>;
+  /**
+   * Appends `tokens` to the row in `slot`, as `prefill` does.
+   * @returns `[tokens.length, hiddenSize]` row-major, valid until the next step: what the head reads, as transformers'
+   * `last_hidden_state` has it (the last layer's output after the final norm and its gain, not rotated).
+   */
+  hiddenStates(params: { slot: number; tokens: readonly number[]; past: number }): Promise<Float32Array>;
   /**
    * One token for each of the rows in slots 0 … tokens.length-1.
    * @param lengths tokens that each row holds before this step.

@@ -1,6 +1,7 @@
 import { scoreToken } from '../generation/sampler.ts';
 import { MODEL_FAILED, rowFault } from './admission.ts';
 import type { KvSlots } from './kv-slots.ts';
+import type { PooledStates } from './pooled-states.ts';
 import type { Clock, ModelRunner } from './ports.ts';
 import type { PrefillStep, Step } from './scheduler.ts';
 import type { SequenceEndings } from './sequence-endings.ts';
@@ -75,17 +76,35 @@ export class StepRunner {
       sequence.startedAt = this.#clock.now();
       this.#slots.enter(sequence, sequence.delta);
     }
-    return this.#runner.prefill({
+    const chunk = {
       slot: this.#slots.prefilling!.slot,
       tokens: sequence.prompt.slice(from, to),
       past: from,
-      positions: wantedPositions(sequence, from, to),
-    });
+    };
+    if (sequence.pooled !== null) return this.#runner.hiddenStates(chunk);
+    return this.#runner.prefill({ ...chunk, positions: wantedPositions(sequence, from, to) });
   }
 
-  async #prefilled({ sequence, from, to }: PrefillStep, logits: Float32Array): Promise<void> {
-    const { vocabSize } = this.#runner;
+  /** @param output logits of the wanted positions; of a prompt that is pooled, its tokens' hidden states. */
+  async #prefilled(step: PrefillStep, output: Float32Array): Promise<void> {
+    const { sequence, to } = step;
     sequence.length = to;
+    if (sequence.pooled !== null) this.#pool(sequence, sequence.pooled, output);
+    else await this.#read(step, output);
+  }
+
+  #pool(sequence: Sequence, pooled: PooledStates, states: Float32Array): void {
+    if (!pooled.add(states, this.#runner.hiddenSize)) {
+      this.#endings.advance(sequence, null);
+      return;
+    }
+    if (!sequence.promptRead) return;
+    sequence.events.push({ kind: 'embedding', values: pooled.value() });
+    this.#endings.finish(sequence, 'stop');
+  }
+
+  async #read({ sequence, from, to }: PrefillStep, logits: Float32Array): Promise<void> {
+    const { vocabSize } = this.#runner;
     if (!(await scorePrompt({ sequence, from, to, logits, vocabSize, clock: this.#clock }))) {
       this.#endings.advance(sequence, null);
       return;

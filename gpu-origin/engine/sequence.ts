@@ -4,6 +4,7 @@ import type { AdapterLease } from './adapters/adapter-entry.ts';
 import { Answer } from './answer.ts';
 import type { EngineHandle, EngineRequest, ScoredToken } from './engine-types.ts';
 import { EventChannel } from './event-channel.ts';
+import { PooledStates } from './pooled-states.ts';
 import type { Clock, RowDelta } from './ports.ts';
 
 /**
@@ -37,6 +38,8 @@ export class Sequence {
   readonly events: EventChannel;
   /** The prompt's scores so far; null when none were asked for. */
   readonly promptScores: ScoredToken[] | null;
+  /** The prompt's hidden states so far; null when an answer is wanted. */
+  readonly pooled: PooledStates | null;
   /** Held from `loading` to the end; null for the base model. */
   lease: AdapterLease | null = null;
   /** Tokens that the KV cache holds. */
@@ -67,6 +70,7 @@ export class Sequence {
     this.deadline = request.budgetMs === null ? Infinity : params.addedAt + request.budgetMs;
     this.answer = params.answer;
     this.promptScores = request.promptLogprobs === null ? null : [];
+    this.pooled = request.pooling === undefined ? null : new PooledStates(request.pooling);
     this.#wake = params.wake;
     this.events = new EventChannel(() => this.abort());
     if (request.signal?.aborted === true) this.abort();
@@ -101,9 +105,9 @@ export class Sequence {
     return outcome?.ok === true ? outcome.value : null;
   }
 
-  /** No token is generated and none is scored: there is nothing to run. */
+  /** No token is generated, scored or pooled: there is nothing to run. */
   get needsNoStep(): boolean {
-    return this.maxTokens === 0 && this.promptScores === null;
+    return this.maxTokens === 0 && this.promptScores === null && this.pooled === null;
   }
 
   /** It waits for its turn. */

@@ -19,12 +19,14 @@ import {
 } from './adapters.ts';
 import { authenticate } from './authenticate.ts';
 import { handleCompletion } from './completions.ts';
+import { handleEmbeddings } from './embeddings.ts';
 import { mayScrape } from './metrics-access.ts';
 import { getModel, listModels } from './models.ts';
 import { NonceStore } from './nonce-store.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { keepPins, pinAdapters } from './pins.ts';
 import { readBody } from './read-body.ts';
+import { handleDetokenize, handleTokenize } from './tokenize.ts';
 import { requestIdOf } from './request-id.ts';
 
 /** What the worker wraps around a client's body: a chain of eight digests, ids and names. */
@@ -84,7 +86,8 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
     });
   });
 
-  app.get('/healthz', () => Response.json({ status: 'ok' }));
+  // The second is what vLLM's clients ask.
+  for (const path of ['/healthz', '/health']) app.get(path, () => Response.json({ status: 'ok' }));
   app.get('/readyz', () => {
     // An origin whose disk is full goes on serving what it holds.
     const disk = context.services?.files.disk().refusing === true ? { disk: 'full' } : {};
@@ -146,6 +149,9 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/v1/chat/completions', (c, services) => handleCompletion('chat', c, context, services));
   route('POST', '/v1/completions', (c, services) => handleCompletion('text', c, context, services));
   route('POST', '/v1/responses', (c, services) => handleCompletion('response', c, context, services));
+  route('POST', '/v1/embeddings', (c, services) => handleEmbeddings(c, context, services));
+  route('POST', '/tokenize', (c, services) => handleTokenize(c, context, services));
+  route('POST', '/detokenize', (c, services) => handleDetokenize(c, context, services));
   route('GET', '/v1/models', (_c, services) => listModels(mode, services));
   route('GET', '/v1/models/:id{.+}', (c, services) => getModel(c, mode, services));
   // Also while it drains: what was left then is asked about too.

@@ -108,7 +108,11 @@ export async function handleCompletion(
 }
 
 /** Remembers what the request uses when an edge may ask about it. */
-function trackUsage(c: Context<OriginEnv>, context: OriginContext, choices: number): TrackedUsage | null {
+export function trackUsage(
+  c: Context<OriginEnv>,
+  context: OriginContext,
+  choices: number,
+): TrackedUsage | null {
   const askId = AskId.safeParse(c.req.query(ASK_PARAMETER));
   const { kid } = c.var;
   return kid === null || !askId.success ? null : context.usage.begin(askId.data, kid, choices);

@@ -17,7 +17,9 @@ import { requestIdOf } from './request-id.ts';
 
 export type CompletionKind = 'chat' | 'text' | 'response';
 
-const PARSERS: Record<CompletionKind, (body: unknown) => Result<GenerationRequest, ApiError>> = {
+type Parse<T> = (body: unknown) => Result<T, ApiError>;
+
+const PARSERS: Record<CompletionKind, Parse<GenerationRequest>> = {
   chat: parseChatCompletion,
   text: parseTextCompletion,
   response: parseResponse,
@@ -33,23 +35,30 @@ export interface Directive {
   requestId: string | null;
 }
 
-export interface ParsedCompletion {
-  request: GenerationRequest;
+export interface Asked<T> {
+  request: T;
   directive: Directive;
 }
 
 /** @param body parsed JSON. */
-export function parseCompletion(
+export const parseCompletion = (
   kind: CompletionKind,
   body: unknown,
   mode: Mode,
   baseId: string,
-): Result<ParsedCompletion, ApiError> {
-  const parse = PARSERS[kind];
+): Result<Asked<GenerationRequest>, ApiError> => parseAsked(PARSERS[kind], body, mode, baseId);
+
+/** @param body parsed JSON: the client's own where there is no edge, else in its envelope. */
+export function parseAsked<T extends { model?: string | null | undefined }>(
+  parse: Parse<T>,
+  body: unknown,
+  mode: Mode,
+  baseId: string,
+): Result<Asked<T>, ApiError> {
   if (mode.kind === 'dev') {
     const request = parse(body);
     if (!request.ok) return request;
-    const { model } = request.value;
+    const model = request.value.model ?? baseId;
     const chain = mode.resolve(model, baseId);
     if (!chain.ok) return chain;
     const directive = {

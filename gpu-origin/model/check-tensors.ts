@@ -1,4 +1,5 @@
 /** A base's tensors against those that its graphs use: one that nobody reads would be served wrong in silence. */
+import { FINAL_NORM } from './prepare-weights.ts';
 import { type BaseModel, BaseModelError, LINEAR_KINDS, moduleName, type LlamaConfig } from './base-model.ts';
 
 /** Rotary frequencies, which follow from the configuration; older Hugging Face checkpoints carry them. */
@@ -9,7 +10,7 @@ export const HEAD = 'lm_head.weight';
 
 /** @returns Hugging Face names of all that `prepareWeights` reads. */
 export function neededTensors(config: LlamaConfig): Set<string> {
-  const names = new Set([EMBEDDING, 'model.norm.weight']);
+  const names = new Set([EMBEDDING, FINAL_NORM]);
   if (!config.tiedHead) names.add(HEAD);
   for (let layer = 0; layer < config.layers; layer++) {
     names.add(`model.layers.${layer}.input_layernorm.weight`);

@@ -1,5 +1,5 @@
 /**
- * The Llama family as an ONNX graph: token ids, KV cache and low-rank deltas in; logits at chosen positions out.
+ * The Llama family as an ONNX graph: token ids, KV cache and low-rank deltas in; logits at chosen positions and, where it is asked for, the last hidden states out.
  * Three graphs share the same weights and differ in the linears that take a delta: none, q and v, or all seven.
  */
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
@@ -214,6 +214,9 @@ class LlamaGraph {
       stash_type: 1,
     });
     for (let layer = 0; layer < config.layers; layer++) ({ h, x } = this.layer(layer, h, x));
+    // Costs nothing where it is not bound. The norm's gain is folded into the head.
+    g.node('Identity', [h], 'hidden');
+    g.output('hidden', 'f32', ['B', 'T', config.hidden]);
     const wanted = g.node('GatherND', [h, 'positions'], 'wanted', { batch_dims: 1 });
     this.matmul(wanted, 'head', 'logits');
     g.output('logits', 'f32', ['B', 'P', config.vocab]);

@@ -52,6 +52,9 @@ const NORM_BEFORE: Partial<Record<LinearKind, string>> = {
   up: 'post_attention_layernorm',
 };
 
+/** The gain of the norm before the head. */
+export const FINAL_NORM = 'model.norm.weight';
+
 /** W <- W diag(gain), in place. @param weight `[rows, gain.length]` */
 export function foldGain(weight: Float32Array | Float64Array, gain: Float32Array): void {
   const columns = gain.length;
@@ -167,7 +170,7 @@ export function* prepareWeights(params: {
   const { hidden, layers, vocab, tiedHead } = base.config;
   const embedding = base.tensor('model.embed_tokens.weight', [vocab, hidden]);
   const head = tiedHead ? embedding.slice() : base.tensor('lm_head.weight', [vocab, hidden]);
-  foldGain(head, base.tensor('model.norm.weight', [hidden]));
+  foldGain(head, base.tensor(FINAL_NORM, [hidden]));
   if (rotations !== null) {
     rotateColumns(embedding, hidden, rotations.residual);
     rotateColumns(head, hidden, rotations.residual);

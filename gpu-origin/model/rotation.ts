@@ -97,6 +97,37 @@ function applyRow(rotation: Rotation, x: Float64Array, work: Float64Array): void
   }
 }
 
+/** x <- x R^T, in place: undoes {@link applyRow}. `work` has `odd` items. */
+function undoRow(rotation: Rotation, x: Float64Array, work: Float64Array): void {
+  const { size, power, odd, small, signs } = rotation;
+  for (let block = 0; odd > 1 && block < size; block += odd) {
+    for (let row = 0; row < odd; row++) {
+      let sum = 0;
+      for (let k = 0; k < odd; k++) sum += x[block + k]! * small[row * odd + k]!;
+      work[row] = sum;
+    }
+    for (let k = 0; k < odd; k++) x[block + k] = work[k]!;
+  }
+  walshHadamard(x, power, odd);
+  const norm = 1 / Math.sqrt(power);
+  for (let i = 0; i < size; i++) x[i]! *= norm * signs[i]!;
+}
+
+/**
+ * Brings rotated row vectors back: X <- X * R^T, in place, in float64.
+ * @param vectors `[rows, rotation.size]`
+ */
+export function undoRotation(vectors: Float32Array, rotation: Rotation): void {
+  const { size } = rotation;
+  const x = new Float64Array(size);
+  const work = new Float64Array(rotation.odd);
+  for (let start = 0; start < vectors.length; start += size) {
+    for (let i = 0; i < size; i++) x[i] = vectors[start + i]!;
+    undoRow(rotation, x, work);
+    for (let i = 0; i < size; i++) vectors[start + i] = x[i]!;
+  }
+}
+
 /**
  * Rotates the columns of a matrix: W <- W * blockdiag(R, R, …), in place, in float64.
  * @param matrix `[rows, columns]`, columns a multiple of the rotation's size.

@@ -14,7 +14,7 @@ import { type BuiltGraphs, buildGraphs, type Progress } from '../model/build-gra
 import { GRAPH_KINDS, type GraphKind, type WeightEntry } from '../model/llama-graph.ts';
 import { loadFolderBase } from '../model/load-folder-base.ts';
 import { loadGgufBase } from '../model/load-gguf-base.ts';
-import { gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
+import { FINAL_NORM, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
 import { readFully } from '../model/read-fully.ts';
 import type { TokenizerSource } from '../model/tokenizer.ts';
 import { ortLibrary } from './ort-library.ts';
@@ -148,6 +148,7 @@ export async function createRunner(
       sessions,
       weights,
       gains: readGains(base),
+      finalGain: base.tensor(FINAL_NORM, [base.config.hidden]),
       rotations: built.rotations,
       slots: params.slots,
       parking: params.slots * PARKING,

@@ -2,6 +2,7 @@ import { AdapterFormatError } from '../../adapters/errors.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './batch-layout.ts';
+import { fillWithHash } from './fake-output.ts';
 import { FAKE_RANKS, FakeAdapter, FakeDelta } from './fake-adapter.ts';
 
 export interface FakeRunnerOptions {
@@ -42,6 +43,7 @@ interface FakeRow {
 export class FakeRunner implements ModelRunner {
   readonly base: BaseInfo;
   readonly vocabSize: number;
+  readonly hiddenSize = 8;
   readonly slots: number;
   readonly parking: number;
   readonly chunk: number;
@@ -163,21 +165,39 @@ export class FakeRunner implements ModelRunner {
     past: number;
     positions: readonly number[];
   }): Promise<Float32Array> {
-    const { slot, tokens, past, positions } = params;
-    this.#expectIdle('prefill');
-    if (slot >= this.slots) this.#misuse(`prefill: slot ${slot} is for parking`);
-    const row = this.#row(slot, 'prefill');
-    if (past !== row.tokens.length)
-      this.#misuse(`prefill: the row has ${row.tokens.length} tokens, not ${past}`);
-    if (past % this.chunk !== 0) this.#misuse(`prefill: ${past} is no multiple of ${this.chunk}`);
-    if (tokens.length === 0 || tokens.length > this.chunk)
-      this.#misuse(`prefill: a chunk of ${tokens.length} tokens`);
+    const { tokens, past, positions } = params;
     if (positions.some((at) => at < 0 || at >= tokens.length))
       this.#misuse('prefill: a position outside the chunk');
-    this.#append(row, tokens);
-    return this.#step('prefill', [row], () =>
+    const row = this.#read(params, 'prefill');
+    return this.#step('prefill', [row], this.vocabSize, () =>
       positions.map((at) => ({ tokens: row.tokens.slice(0, past + at + 1), delta: row.delta })),
     );
+  }
+
+  async hiddenStates(params: {
+    slot: number;
+    tokens: readonly number[];
+    past: number;
+  }): Promise<Float32Array> {
+    const { tokens, past } = params;
+    const row = this.#read(params, 'hiddenStates');
+    return this.#step('prefill', [row], this.hiddenSize, () =>
+      tokens.map((_, at) => ({ tokens: row.tokens.slice(0, past + at + 1), delta: row.delta })),
+    );
+  }
+
+  /** Checks a chunk and appends it to its row. */
+  #read({ slot, tokens, past }: { slot: number; tokens: readonly number[]; past: number }, where: string) {
+    this.#expectIdle(where);
+    if (slot >= this.slots) this.#misuse(`${where}: slot ${slot} is for parking`);
+    const row = this.#row(slot, where);
+    if (past !== row.tokens.length)
+      this.#misuse(`${where}: the row has ${row.tokens.length} tokens, not ${past}`);
+    if (past % this.chunk !== 0) this.#misuse(`${where}: ${past} is no multiple of ${this.chunk}`);
+    if (tokens.length === 0 || tokens.length > this.chunk)
+      this.#misuse(`${where}: a chunk of ${tokens.length} tokens`);
+    this.#append(row, tokens);
+    return row;
   }
 
   async decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array> {
@@ -195,7 +215,7 @@ export class FakeRunner implements ModelRunner {
     const deltas = rows.flatMap(({ delta }) => delta ?? []);
     // As the real one, a row that is alone leaves the buffers as they are.
     if (rows.length > 1) this.#batch = nextLayout(this.#batch, this.#needed({ rows: rows.length, deltas }));
-    return this.#step('decode', rows, () => rows);
+    return this.#step('decode', rows, this.vocabSize, () => rows);
   }
 
   async close(): Promise<void> {
@@ -206,6 +226,7 @@ export class FakeRunner implements ModelRunner {
   async #step(
     kind: FakeStep['kind'],
     rows: readonly FakeRow[],
+    width: number,
     wanted: () => FakeRow[],
   ): Promise<Float32Array> {
     this.#busy = true;
@@ -219,28 +240,24 @@ export class FakeRunner implements ModelRunner {
       });
       for (const row of rows) this.#checkDelta(row);
       const outputs = wanted();
-      this.#lent = new Float32Array(outputs.length * this.vocabSize);
-      outputs.forEach((row, index) => this.#fill(row, index * this.vocabSize));
+      this.#lent = new Float32Array(outputs.length * width);
+      outputs.forEach((row, index) => this.#fill(row, index * width, width));
       return this.#lent;
     } finally {
       this.#busy = false;
     }
   }
 
-  #fill(row: FakeRow, offset: number): void {
+  #fill(row: FakeRow, offset: number, width: number): void {
     const key = keyOf(row);
     const { logit } = this.#options;
     if (logit !== undefined) {
-      for (let id = 0; id < this.vocabSize; id += 1) this.#lent[offset + id] = logit(id, row.tokens);
+      for (let id = 0; id < width; id += 1) this.#lent[offset + id] = logit(id, row.tokens);
       return;
     }
-    const poisoned = this.#options.poisoned?.(row.tokens, key) ?? false;
-    let state = fnv(key, 0x811c9dc5);
-    for (const token of row.tokens) state = Math.imul(state ^ (token + 1), 0x01000193) ^ (state >>> 15);
-    for (let id = 0; id < this.vocabSize; id += 1) {
-      state = Math.imul(state ^ (state >>> 16), 0x45d9f3b) + 0x9e3779b9;
-      this.#lent[offset + id] = poisoned ? NaN : ((state >>> 8) / 2 ** 24) * 16 - 8;
-    }
+    const output = this.#lent.subarray(offset, offset + width);
+    if (this.#options.poisoned?.(row.tokens, key) === true) output.fill(NaN);
+    else fillWithHash(output, key, row.tokens);
   }
 
   #append(row: FakeRow, tokens: readonly number[]): void {
@@ -283,10 +300,3 @@ export class FakeRunner implements ModelRunner {
 }
 
 const keyOf = (row: FakeRow): string => row.delta?.key ?? '';
-
-/** FNV-1a. */
-function fnv(text: string, seed: number): number {
-  let hash = seed;
-  for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
-  return hash;
-}

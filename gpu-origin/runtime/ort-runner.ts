@@ -3,6 +3,7 @@ import type { BaseInfo } from '../../protocol/index.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import { DELTA_KINDS, deltaNames, GRAPH_KINDS, type GraphKind } from '../model/llama-graph.ts';
+import { undoRotation } from '../model/rotation.ts';
 import { DeltaBatch } from './delta-batch.ts';
 import { KvCache } from './kv-cache.ts';
 import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
@@ -13,20 +14,11 @@ import {
   type OrtSession,
   type OrtTensor,
 } from './ort-session.ts';
+import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
 import { composeDelta, graphFor, moduleKey, noRanks, OrtRowDelta, type RankByKind } from './row-delta.ts';
 
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
 export const PREFILL_CHUNK = 128;
-
-/** Tensors of one batch size that are the same in every step. */
-interface StepTensors {
-  tokens: BigInt64Array;
-  lastPosition: Int32Array;
-  total: Int32Array;
-  logits: Float32Array;
-  bound: Record<'tokens' | 'last_position' | 'total_length' | 'positions' | 'logits', OrtTensor>;
-  cache: OrtTensor[];
-}
 
 interface DecodeBinding {
   key: string;
@@ -39,6 +31,7 @@ interface DecodeBinding {
 export class OrtRunner implements ModelRunner {
   readonly chunk = PREFILL_CHUNK;
   readonly vocabSize: number;
+  readonly hiddenSize: number;
   readonly slots: number;
   readonly parking: number;
   private readonly config: LlamaConfig;
@@ -57,12 +50,15 @@ export class OrtRunner implements ModelRunner {
       sessions: Record<GraphKind, OrtSession>;
       /** Shared by the sessions, released with the runner. */
       weights: ReadonlyMap<string, OrtTensor>;
+      /** Of the norm before the head, `[hidden]`. */
+      finalGain: Float32Array;
       slots: number;
       parking: number;
     } & WeightTransform,
   ) {
     this.config = params.config;
     this.vocabSize = params.config.vocab;
+    this.hiddenSize = params.config.hidden;
     this.slots = params.slots;
     this.parking = params.parking;
     this.kv = new KvCache(params.config, params.slots + params.parking, params.base.context);
@@ -121,40 +117,6 @@ export class OrtRunner implements ModelRunner {
     return this.params.env.tensor(type, data, dims);
   }
 
-  private stepTensors(
-    rows: number,
-    length: number,
-    positions: readonly number[],
-    cache: OrtTensor[],
-  ): StepTensors {
-    const tokens = new BigInt64Array(allocate(rows * length * 8));
-    const lastPosition = new Int32Array(allocate(rows * 4));
-    const total = new Int32Array(allocate(4));
-    const logits = new Float32Array(allocate(rows * positions.length * this.vocabSize * 4));
-    const wanted = new BigInt64Array(allocate(rows * positions.length * 8));
-    for (let row = 0; row < rows; row++) wanted.set(positions.map(BigInt), row * positions.length);
-    const bound = {
-      tokens: this.tensor('i64', tokens, [rows, length]),
-      last_position: this.tensor('i32', lastPosition, [rows]),
-      total_length: this.tensor('i32', total, [1]),
-      positions: this.tensor('i64', wanted, [rows, positions.length, 1]),
-      logits: this.tensor('f32', logits, [rows, positions.length, this.vocabSize]),
-    };
-    return { tokens, lastPosition, total, logits, bound, cache };
-  }
-
-  private bindStep(binding: OrtBinding, step: StepTensors): void {
-    for (const name of ['tokens', 'last_position', 'total_length', 'positions'] as const)
-      binding.input(name, step.bound[name]);
-    binding.output('logits', step.bound.logits);
-    step.cache.forEach((tensor, index) => {
-      const name = `${index >> 1}.${index & 1 ? 'v' : 'k'}`;
-      // The same memory in and out: GroupQueryAttention then appends in place.
-      binding.input(`past.${name}`, tensor);
-      binding.output(`present.${name}`, tensor);
-    });
-  }
-
   /** @returns tensors made for it, to be closed with the binding. */
   private bindDeltas(
     binding: OrtBinding,
@@ -181,6 +143,15 @@ export class OrtRunner implements ModelRunner {
     return made;
   }
 
+  private stepTensors(
+    rows: number,
+    length: number,
+    positions: readonly number[],
+    cache: OrtTensor[],
+  ): StepTensors {
+    return stepTensors(this.params.env, { rows, length, positions, vocab: this.vocabSize }, cache);
+  }
+
   private cacheTensors(slot: number, rows: number): OrtTensor[] {
     return this.kv.buffers.map((_, index) =>
       this.tensor('f32', this.kv.from(index, slot), this.kv.dims(rows)),
@@ -193,6 +164,30 @@ export class OrtRunner implements ModelRunner {
     past: number;
     positions: readonly number[];
   }): Promise<Float32Array> {
+    const logits = await this.runChunk(params, null);
+    return logits.subarray(0, params.positions.length * this.vocabSize);
+  }
+
+  async hiddenStates(params: {
+    slot: number;
+    tokens: readonly number[];
+    past: number;
+  }): Promise<Float32Array> {
+    const { length } = params.tokens;
+    const size = this.hiddenSize;
+    const states = new Float32Array(allocate(length * size * 4));
+    await this.runChunk({ ...params, positions: [] }, states);
+    const { rotations, finalGain } = this.params;
+    if (rotations !== null) undoRotation(states, rotations.residual);
+    for (let at = 0; at < states.length; at++) states[at]! *= finalGain[at % size]!;
+    return states;
+  }
+
+  /** @param hidden receives `[tokens.length, hidden]`; null = not asked for. @returns the logits. */
+  private async runChunk(
+    params: { slot: number; tokens: readonly number[]; past: number; positions: readonly number[] },
+    hidden: Float32Array<ArrayBuffer> | null,
+  ): Promise<Float32Array> {
     const { slot, tokens, past } = params;
     const delta = this.rows[slot] ?? null;
     const graph = delta?.graph ?? 'none';
@@ -207,7 +202,12 @@ export class OrtRunner implements ModelRunner {
     const binding = this.params.sessions[graph].bind();
     const owned: OrtTensor[] = Object.values(step.bound);
     try {
-      this.bindStep(binding, step);
+      bindStep(binding, step);
+      if (hidden !== null) {
+        const states = this.tensor('f32', hidden, [1, tokens.length, this.hiddenSize]);
+        owned.push(states);
+        binding.output('hidden', states);
+      }
       owned.push(
         ...this.bindDeltas(binding, graph, 1, delta?.ranks ?? noRanks(), (layer, kind) =>
           delta?.modules.get(moduleKey(layer, kind)),
@@ -218,7 +218,7 @@ export class OrtRunner implements ModelRunner {
       binding.close();
       for (const tensor of owned) tensor.close();
     }
-    return step.logits.subarray(0, params.positions.length * this.vocabSize);
+    return step.logits;
   }
 
   async decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array> {
@@ -252,7 +252,7 @@ export class OrtRunner implements ModelRunner {
       return this.current.binding;
     this.dropDecodeBinding();
     const binding = this.params.sessions[graph].bind();
-    this.bindStep(binding, step);
+    bindStep(binding, step);
     const memory = (layer: number, kind: LinearKind): { a: Float32Array; b: Float32Array } | undefined =>
       lone === null ? this.batch.tensors(layer, kind) : lone.modules.get(moduleKey(layer, kind));
     this.current = { key, lone, binding, owned: this.bindDeltas(binding, graph, rows.length, ranks, memory) };

@@ -27,7 +27,7 @@ export async function runScored(
     if (event.kind === 'aborted') break;
     if (event.kind === 'end') return ok({ prompt, tokens });
     if (event.kind === 'prompt') prompt = event.tokens;
-    else tokens.push(...event.tokens);
+    else if (event.kind === 'tokens') tokens.push(...event.tokens);
   }
   return err({
     code: 'origin_unavailable',

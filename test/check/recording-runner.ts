@@ -41,6 +41,9 @@ export class RecordingRunner implements ModelRunner {
   get vocabSize() {
     return this.#inner.vocabSize;
   }
+  get hiddenSize() {
+    return this.#inner.hiddenSize;
+  }
   get slots() {
     return this.#inner.slots;
   }
@@ -132,6 +135,11 @@ export class RecordingRunner implements ModelRunner {
     const logits = await this.#step(() => this.#inner.prefill(params));
     positions.forEach((_, index) => row?.logits.push(this.#hash(logits, index)));
     return logits;
+  }
+
+  hiddenStates(params: Parameters<ModelRunner['hiddenStates']>[0]): Promise<Float32Array> {
+    this.#feed(params.slot, params.past, params.tokens);
+    return this.#step(() => this.#inner.hiddenStates(params));
   }
 
   async decode(params: Parameters<ModelRunner['decode']>[0]): Promise<Float32Array> {

@@ -1,5 +1,5 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { APICallError, embed, generateText, jsonSchema, streamText } from 'ai';
+import { APICallError, embed, embedMany, generateText, jsonSchema, streamText } from 'ai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ADAPTER, startConformanceStack, type ConformanceStack } from './stack.ts';
 
@@ -80,11 +80,13 @@ describe('AI SDK (ai, @ai-sdk/openai-compatible) through the edge', () => {
     expect((failure as Error).message).toContain('nobody');
   });
 
-  it('asks for floats when it embeds, and is told that there is nothing to embed with', async () => {
+  it('embeds, one text and several', async () => {
     const model = providerOf(stack).textEmbeddingModel(ADAPTER);
-    const failure = await embed({ model, value: 'x', maxRetries: 0 }).catch((error: unknown) => error);
-    expect(failure).toMatchObject({ statusCode: 404, isRetryable: false });
-    expect((failure as Error).message).toContain('/v1/chat/completions');
+    const one = await embed({ model, value: 'x', maxRetries: 0 });
+    const { embeddings, usage } = await embedMany({ model, values: ['y', 'x'], maxRetries: 0 });
+    expect(embeddings).toHaveLength(2);
+    expect(embeddings[1]).toEqual(one.embedding);
+    expect(usage.tokens).toBeGreaterThan(0);
   });
 
   it('is told which of its tools are not there', async () => {

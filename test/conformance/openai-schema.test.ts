@@ -141,7 +141,7 @@ describe("OpenAI's published schema", () => {
     ['/completions', { model: ADAPTER, prompt: 'x', logit_bias: { '999999': 1 } }, 400],
     ['/models/nobody', undefined, 404],
     ['/responses/resp_1', undefined, 404],
-    ['/embeddings', { model: ADAPTER, input: 'x' }, 404],
+    ['/moderations', { model: ADAPTER, input: 'x' }, 404],
     ['/completions', undefined, 405],
   ])('errors: %s %j', async (path, body, status) => {
     const response = await send(path, body);

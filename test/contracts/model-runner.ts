@@ -111,6 +111,28 @@ export function describeModelRunner(name: string, open: () => Promise<ContractRu
       runner.release(1);
     });
 
+    it('gives the hidden states of a prompt, chunk by chunk, and keeps the row as if it had been read', async () => {
+      const long = Array.from({ length: runner.chunk + 3 }, (_, index) => (index % 60) + 1);
+      const size = runner.hiddenSize;
+      for (const delta of [null, compose([big, 1])]) {
+        runner.assign(0, delta);
+        const chunks: number[] = [];
+        for (const [from, to] of [[0, runner.chunk] as const, [runner.chunk, long.length] as const])
+          chunks.push(...(await runner.hiddenStates({ slot: 0, tokens: long.slice(from, to), past: from })));
+        expect(chunks).toHaveLength(long.length * size);
+        const [after] = await decode([4], [long.length]);
+        runner.release(0);
+        await prefill(0, delta, long);
+        expect(await decode([4], [long.length])).toEqual([after]);
+        runner.release(0);
+        // Those of a token follow from what stands before it alone.
+        runner.assign(1, delta);
+        const some = await runner.hiddenStates({ slot: 1, tokens: long.slice(0, 3), past: 0 });
+        some.forEach((value, at) => expect(Math.abs(value - chunks[at]!)).toBeLessThan(1e-3));
+        runner.release(1);
+      }
+    });
+
     it('keeps a row where it is moved, parking included', async () => {
       const wanted = await alone(compose([big, 1]), 2);
       await prefill(1, compose([big, 1]));

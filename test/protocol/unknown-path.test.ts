@@ -3,7 +3,7 @@ import { unknownPath } from '../../protocol/index.ts';
 
 describe('unknownPath', () => {
   it.each([
-    ['POST', '/v1/embeddings'],
+    ['POST', '/v1/embeddings/x'],
     ['POST', '/v1/moderations'],
     ['POST', '/v1/audio/speech'],
     ['POST', '/v1/images/generations'],

@@ -21,7 +21,7 @@ beforeEach(async () => {
 });
 
 /** Says nothing, or the same to everybody: no store is asked. */
-const FREE = new Set(['/healthz', '/dashboard', '/dashboard/', '/dashboard/assets/x']);
+const FREE = new Set(['/healthz', '/health', '/dashboard', '/dashboard/', '/dashboard/assets/x']);
 /** Limited by their keys' and tenants' own limits. */
 const COMPLETIONS = new Set(['/v1/chat/completions', '/v1/completions', '/v1/responses']);
 

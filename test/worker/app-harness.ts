@@ -4,6 +4,9 @@ import {
   hashApiKey,
   parseSigningKeys,
   VerifyRequest,
+  type DetokenizeAnswer,
+  type EmbeddingList,
+  type TokenizeAnswer,
   type VerifyAnswer,
 } from '../../protocol/index.ts';
 import type { GrantLedger } from '../../worker/access/ports-grants.ts';
@@ -64,6 +67,18 @@ export const verification = (init: RequestInit): VerifyAnswer => {
   return fakeVerification({ base: TINY_BASE, chain, expected });
 };
 
+/** What an origin says whose answers clients read. */
+const ORIGIN_ANSWERS: Record<string, EmbeddingList | TokenizeAnswer | DetokenizeAnswer> = {
+  '/v1/embeddings': {
+    object: 'list',
+    data: [{ object: 'embedding', index: 0, embedding: [1, 0] }],
+    model: 'm',
+    usage: { prompt_tokens: 1, total_tokens: 1 },
+  },
+  '/tokenize': { count: 1, max_model_len: 8, tokens: [1], token_strs: ['hi'] },
+  '/detokenize': { prompt: 'hi' },
+};
+
 export interface AppHarnessOptions {
   verifyTimeoutMs?: number;
   kvTimeoutMs?: number;
@@ -97,6 +112,8 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const origin: AppHarness['origin'] = {
     answer: (_, path, init) => {
       if (path === '/base') return Response.json(TINY_BASE);
+      const said = ORIGIN_ANSWERS[path];
+      if (said !== undefined) return Response.json(said);
       return Response.json(path.endsWith('/verify') ? verification(init) : { ok: true });
     },
   };

@@ -182,7 +182,7 @@ describe('limits', () => {
     expect((await post(new Uint8Array([0x7b, 0xff, 0x7d]))).status).toBe(400);
     const get = await graft.request('/v1/chat/completions', { key });
     expect([get.status, get.headers.get('allow')]).toEqual([405, 'POST']);
-    const none = await graft.request('/v1/embeddings', { method: 'POST', key, body: '{}' });
+    const none = await graft.request('/v1/moderations', { method: 'POST', key, body: '{}' });
     expect(none.status).toBe(404);
     expect(none.headers.get('x-request-id')).not.toBeNull();
     expect(none.headers.get('x-content-type-options')).toBe('nosniff');

@@ -1,18 +1,5 @@
 import { Hono } from 'hono';
-import {
-  ok,
-  parseChatCompletion,
-  parseResponse,
-  parseTextCompletion,
-  takeEdgeFields,
-  USAGE_HEADER,
-  type ApiError,
-  type ChatCompletionRequest,
-  type EdgeRequest,
-  type ResponseRequest,
-  type Result,
-  type TextCompletionRequest,
-} from '../../protocol/index.ts';
+import { ok, takeEdgeFields, USAGE_HEADER, type ApiError, type EdgeRequest } from '../../protocol/index.ts';
 import {
   fail,
   keepAlive,
@@ -23,14 +10,13 @@ import {
 } from '../http/request-scope.ts';
 import type { AskedOrigin, CompletionCall } from '../origins/client.ts';
 import type { ExposureTokens } from '../experiments/exposure-token.ts';
-import { isRepeatable } from '../experiments/disagreement.ts';
 import { outcomeValues } from '../experiments/outcome.ts';
 import { endUser, USER_HEADER } from '../experiments/unit-of.ts';
 import type { ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
-import type { CompletionEnding, CompletionMeter, MeteredAnswer } from '../metering/ports.ts';
+import type { CompletionEnding, CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
-import { mostTokens } from './most-tokens.ts';
+import { CHAT, EMBEDDING, RESPONSE, TEXT, type CompletionBody, type CompletionKind } from './kinds.ts';
 import { serverTiming } from '../http/server-timing.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { enterGate } from '../access/gates.ts';
@@ -48,36 +34,31 @@ export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
 /** The base model, as usage has it. */
 const BASE = { name: 'base', version: 0 };
 
-type Path = CompletionCall['path'];
-type Parse = (
-  body: unknown,
-) => Result<ChatCompletionRequest | TextCompletionRequest | ResponseRequest, ApiError>;
-
-/** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`. */
+/** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`, `POST /v1/embeddings`. */
 export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
-  const add = (path: Path, parse: Parse) => {
-    routes.post(path, (context) => complete(deps, context, path, parse));
-    routes.all(path, methodNotAllowed('POST'));
+  const add = <T extends CompletionBody>(kind: CompletionKind<T>) => {
+    routes.post(kind.path, (context) => complete(deps, context, kind));
+    routes.all(kind.path, methodNotAllowed('POST'));
   };
-  add('/v1/chat/completions', parseChatCompletion);
-  add('/v1/completions', parseTextCompletion);
-  add('/v1/responses', parseResponse);
+  add(CHAT);
+  add(TEXT);
+  add(RESPONSE);
+  add(EMBEDDING);
   return routes;
 }
 
-async function complete(
+async function complete<T extends CompletionBody>(
   deps: CompletionDeps,
   context: AppContext,
-  path: Path,
-  parse: Parse,
+  kind: CompletionKind<T>,
 ): Promise<Response> {
   const request = context.req.raw;
   const trace = context.get('trace');
   // The key is looked up while the body arrives and the name is looked up; it speaks first all the same.
   const visit = comeIn(deps, request);
   const asking = trace.time('key', visit.asking);
-  const prepared = await prepare(deps, visit, parse);
+  const prepared = await prepare(deps, visit, kind);
   const caller = await asking;
   if (!caller.ok) return fail(caller.error);
   const { tenant, keyId } = caller.value;
@@ -93,7 +74,7 @@ async function complete(
     requestId: context.get('requestId'),
     gone: request.signal,
     keepAlive: (work) => keepAlive(context, work),
-    run: (signal) => serve(deps, context, { path, caller: caller.value, ...prepared.value, signal, taking }),
+    run: (signal) => serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking }),
     onEnd(ending) {
       trace.finish(ending);
       recordExposure(deps, context, taking, ending);
@@ -130,20 +111,20 @@ function recordExposure(
 }
 
 /** Beside the question to the caller's quota, which may abort `signal`. */
-async function serve(
+async function serve<T extends CompletionBody>(
   deps: CompletionDeps,
   context: AppContext,
   call: {
-    path: Path;
+    kind: CompletionKind<T>;
     caller: Caller;
-    body: ChatCompletionRequest | TextCompletionRequest | ResponseRequest;
+    body: T;
     edge: EdgeRequest;
     resolve: PendingModel;
     signal: AbortSignal;
     taking: Taking;
   },
 ): Promise<MeteredAnswer> {
-  const { path, caller, body, edge, resolve, signal, taking } = call;
+  const { kind, caller, body, edge, resolve, signal, taking } = call;
   const unserved = (error: ApiError): MeteredAnswer => ({ response: fail(error), note: null, served: null });
   const trace = context.get('trace');
   const participant = {
@@ -160,7 +141,9 @@ async function serve(
     const entered = edge.adapters.length === 0 ? null : enterGate(deps.gates.composing, caller.tenant);
     if (entered?.ok === false) return entered;
     const resolved = await resolve(caller, edge, requestLife(context)).finally(() => entered?.value());
-    return resolved.ok ? ok(await takePart(deps, participant, resolved.value)) : resolved;
+    if (!resolved.ok) return resolved;
+    if (!kind.joins) return ok({ resolved: resolved.value, part: null, shadow: null });
+    return ok(await takePart(deps, participant, resolved.value));
   };
   const found = await trace.time('name', finding());
   if (!found.ok) return unserved(found.error);
@@ -168,7 +151,7 @@ async function serve(
   taking.part = part;
   if (part !== null) trace.note({ experiment: part.experiment, variant: part.variant });
   const common = {
-    ...{ path, request: body, model: body.model, requestId: participant.requestId },
+    ...{ path: kind.path, request: body, model: body.model, requestId: participant.requestId },
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
   };
   let asked: AskedOrigin | null = null;
@@ -181,16 +164,16 @@ async function serve(
       }),
     ),
   );
-  const used = usedBy(deps, body, asked);
+  const used = usedBy(deps, (room) => kind.mostTokens(body, room), asked);
   taking.stoodIn = resolution !== resolved.resolution;
   const { manifest } = resolution;
   const served = manifest === null ? BASE : { name: manifest.name, version: manifest.version };
-  trace.note({ ...served, chainId: resolution.chainId, stream: body.stream === true });
+  trace.note({ ...served, chainId: resolution.chainId, stream: kind.streams(body) });
   if (!answer.ok) return { ...unserved(answer.error), served, ...used };
   const { response, ended, origin, tried } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
   // What stood in for an adapter says nothing of how another one agrees with it.
-  const compare = shadow?.compare === true && !taking.stoodIn && isRepeatable(body);
+  const compare = shadow?.compare === true && !taking.stoodIn && kind.isRepeatable(body);
   const sent =
     shadow === null
       ? response.body
@@ -222,10 +205,13 @@ async function serve(
   };
 }
 
-/** @param asked the origin that was asked last, and so the one that may have run it. */
+/**
+ * @param most that it can use, with so much room.
+ * @param asked the origin that was asked last, and so the one that may have run it.
+ */
 function usedBy(
   deps: CompletionDeps,
-  body: Parameters<typeof mostTokens>[0],
+  most: (room: number) => TokenCounts,
   asked: AskedOrigin | null,
 ): Pick<MeteredAnswer, 'used'> {
   if (asked === null) return {};
@@ -236,7 +222,7 @@ function usedBy(
       const base = await deps.origins.base();
       return {
         exact: false,
-        tokens: mostTokens(body, base.ok ? base.value.context : UNKNOWN_CONTEXT_TOKENS),
+        tokens: most(base.ok ? base.value.context : UNKNOWN_CONTEXT_TOKENS),
       };
     },
   };
@@ -266,7 +252,11 @@ function runShadow(
   });
 }
 
-async function prepare(deps: CompletionDeps, visit: Visit, parse: Parse) {
+async function prepare<T extends CompletionBody>(
+  deps: CompletionDeps,
+  visit: Visit,
+  { parse }: CompletionKind<T>,
+) {
   const json = await visit.read();
   if (!json.ok) return json;
   const taken = takeEdgeFields(json.value);

@@ -23,7 +23,13 @@ import { chooseOrigins, type Origin } from './choose-origin.ts';
 import type { StreamEnd, TokenCounts } from '../metering/ports.ts';
 
 export interface CompletionCall {
-  path: '/v1/chat/completions' | '/v1/completions' | '/v1/responses';
+  path:
+    | '/v1/chat/completions'
+    | '/v1/completions'
+    | '/v1/responses'
+    | '/v1/embeddings'
+    | '/tokenize'
+    | '/detokenize';
   /** The client's request, validated. */
   request: Record<string, unknown>;
   model: string;

@@ -75,9 +75,7 @@ describe('openai', () => {
     await expect(client.chat.completions.create({ ...ask, tools: [] })).rejects.toMatchObject({
       code: 'unsupported_parameter',
     });
-    await expect(client.embeddings.create({ model: 'base', input: 'x' })).rejects.toBeInstanceOf(
-      OpenAI.NotFoundError,
-    );
+    await expect(client.moderations.create({ input: 'x' })).rejects.toBeInstanceOf(OpenAI.NotFoundError);
   });
 
   it('throws at an error in the middle of a stream', async () => {

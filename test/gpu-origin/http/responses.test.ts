@@ -194,7 +194,7 @@ describe('responses', () => {
     ['GET', '/v1/responses/resp_1', 404, 'not_found'],
     ['DELETE', '/v1/responses/resp_1', 404, 'not_found'],
     ['GET', '/v1/responses', 405, 'method_not_allowed'],
-    ['POST', '/v1/embeddings', 404, 'unknown_url'],
+    ['POST', '/v1/moderations', 404, 'unknown_url'],
     ['POST', '/v1/audio/speech', 404, 'unknown_url'],
   ])('%s %s is %i %s', async (method, path, status, code) => {
     const response = await fetch(origin.url + path, { method });

@@ -5,6 +5,7 @@ import {
   largestPowerOfTwo,
   makeRotation,
   rotateColumns,
+  undoRotation,
   rotateRows,
 } from '../../../gpu-origin/model/rotation.ts';
 
@@ -36,6 +37,25 @@ describe('rotations', () => {
     [64, 64],
     [7, 1],
   ])('the largest power of two in %i is %i', (n, power) => expect(largestPowerOfTwo(n)).toBe(power));
+
+  it('are undone', () => {
+    fc.assert(
+      fc.property(
+        size,
+        fc.integer({ min: 1, max: 3 }),
+        fc.boolean(),
+        fc.infiniteStream(fc.double({ min: -9, max: 9, noNaN: true })),
+        (n, rows, signs, values) => {
+          const before = Float32Array.from({ length: n * rows }, () => values.next().value as number);
+          const rotation = makeRotation(n, n, signs);
+          const vectors = before.slice();
+          rotateColumns(vectors, n, rotation);
+          undoRotation(vectors, rotation);
+          close(vectors, before, 1e-4);
+        },
+      ),
+    );
+  });
 
   it('are orthogonal', () => {
     fc.assert(

@@ -1,5 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Pooling } from '../../../gpu-origin/engine/engine-types.ts';
+import { PooledStates } from '../../../gpu-origin/engine/pooled-states.ts';
 import type { ResidentAdapter } from '../../../gpu-origin/engine/ports.ts';
 import { TINY_ADAPTERS, TINY_LLAMA, TINY_QWEN } from '../../fixtures/tiny-base.ts';
 import {
@@ -15,6 +17,8 @@ interface Row {
   chain: string[];
   logprobs: Record<string, number[]>;
   likeliest: number[];
+  /** Hidden states behind the final norm. */
+  pooled: Record<Pooling, number[]>;
 }
 const reference = JSON.parse(
   readFileSync(new URL('../../fixtures/tiny-reference.json', import.meta.url), 'utf8'),
@@ -30,6 +34,28 @@ const load = async (tiny: TinyRunner): Promise<Record<string, ResidentAdapter>> 
       Object.keys(TINY_ADAPTERS).map(async (name) => [name, await tiny.adapter(name)] as const),
     ),
   );
+
+async function pooledOf(
+  { runner }: TinyRunner,
+  adapters: Record<string, ResidentAdapter>,
+  chain: string[],
+  pooling: Pooling,
+): Promise<Float64Array> {
+  const members = chain.map((name) => ({ adapter: adapters[name]!, scale: 1 }));
+  runner.assign(0, members.length === 0 ? null : runner.compose(members));
+  const states = new PooledStates(pooling);
+  for (let past = 0; past < reference.prompt.length; past += runner.chunk) {
+    const tokens = reference.prompt.slice(past, past + runner.chunk);
+    expect(states.add(await runner.hiddenStates({ slot: 0, tokens, past }), runner.hiddenSize)).toBe(true);
+  }
+  runner.release(0);
+  return states.value();
+}
+
+const dot = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
+  Array.from(a).reduce((sum, value, at) => sum + value * b[at]!, 0);
+const cosine = (a: ArrayLike<number>, b: ArrayLike<number>): number =>
+  dot(a, b) / Math.sqrt(dot(a, a) * dot(b, b));
 
 async function logitsOf(
   tiny: TinyRunner,
@@ -85,6 +111,24 @@ describe.each([
       }
     }
   });
+
+  it.each(reference[family])('hidden states in float32, chain $chain', async ({ chain, pooled }) => {
+    for (const made of [plain, rotated])
+      for (const pooling of ['mean', 'last'] as const) {
+        const got = await pooledOf(made.tiny, made.adapters, chain, pooling);
+        pooled[pooling].forEach((value, at) => expect(Math.abs(got[at]! - value)).toBeLessThan(1e-3));
+      }
+  });
+
+  it.each(reference[family])(
+    'hidden states in int8 point the same way, chain $chain',
+    async ({ chain, pooled }) => {
+      for (const pooling of ['mean', 'last'] as const) {
+        const got = await pooledOf(int8.tiny, int8.adapters, chain, pooling);
+        expect(cosine(got, pooled[pooling])).toBeGreaterThan(0.99);
+      }
+    },
+  );
 
   it.each(reference[family])('int8 stays close to float32, chain $chain', async ({ chain }) => {
     const exact = await logitsOf(plain.tiny, plain.adapters, chain);

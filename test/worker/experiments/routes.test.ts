@@ -177,6 +177,15 @@ describe('a request by a name that has an experiment', () => {
     expect((await snapshot()).units).toEqual({});
   });
 
+  it('is no request for vectors: those of two versions cannot be compared', async () => {
+    for (const user of [ALICE, 'bob', 'carol', 'dave']) {
+      const body = { model: NAME, input: 'hi', user };
+      const answer = await labelsOf(await graft.request('/v1/embeddings', { key, body }));
+      expect(answer).toMatchObject({ status: 200, adapter: `${NAME}@6`, experiment: null, exposure: null });
+    }
+    expect((await snapshot()).units).toEqual({});
+  });
+
   it('gets the live version when nobody is dealt a variant', async () => {
     const experiment = await graft.services.experimentIndex.get(EXPERIMENT);
     if (experiment.state !== 'found') throw new Error(experiment.state);

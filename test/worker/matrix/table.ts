@@ -57,6 +57,7 @@ export const TABLE: Record<string, Case[]> = {
   'GET /healthz': [
     { does: 'says nothing but that it lives', ask: plain('/healthz'), gets: '200 '.repeat(9) },
   ],
+  'GET /health': [{ does: 'says nothing but that it lives', ask: plain('/health'), gets: '200 '.repeat(9) }],
 
   'GET /dashboard': [{ does: 'has no data', ask: plain('/dashboard'), gets: '200 '.repeat(9) }],
   'GET /dashboard/': [{ does: 'has no data', ask: plain('/dashboard/'), gets: '200 '.repeat(9) }],
@@ -151,6 +152,27 @@ export const TABLE: Record<string, Case[]> = {
       does: 'uses',
       ask: plain('/v1/responses', { model: N, input: 'hi' }),
       gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
+    },
+  ],
+  'POST /v1/embeddings': [
+    {
+      does: 'uses',
+      ask: plain('/v1/embeddings', { model: N, input: 'hi' }),
+      gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
+    },
+  ],
+  'POST /tokenize': [
+    {
+      does: 'tells what everybody with a key may know',
+      ask: plain('/tokenize', { model: N, prompt: 'hi' }),
+      gets: '401 200 200 200 200 401 401 401 401',
+    },
+  ],
+  'POST /detokenize': [
+    {
+      does: 'tells what everybody with a key may know',
+      ask: plain('/detokenize', { tokens: [1] }),
+      gets: '401 200 200 200 200 401 401 401 401',
     },
   ],
   'POST /v1/feedback': [

@@ -8,7 +8,9 @@ import {
   ChatCompletionRequest,
   CollectGarbageRequest,
   CreateExperiment,
+  DetokenizeRequest,
   EdgeFields,
+  EmbeddingRequest,
   EvaluateFileRequest,
   Experiment,
   ExperimentStepRequest,
@@ -33,6 +35,7 @@ import {
   StrictRequest,
   TenantLimitsRequest,
   TextCompletionRequest,
+  TokenizeRequest,
   VerifyVersionRequest,
 } from '../../../protocol/index.ts';
 
@@ -48,6 +51,8 @@ export const BODIES = {
   ChatCompletionRequest: ChatCompletionRequest.extend(edge),
   CollectGarbageRequest,
   CreateExperiment,
+  DetokenizeRequest,
+  EmbeddingRequest: EmbeddingRequest.extend(edge),
   EvaluateFileRequest,
   /** Of {@link ChangeExperiment}. */
   ExperimentDocument: Experiment,
@@ -74,6 +79,7 @@ export const BODIES = {
   StrictRequest,
   TenantLimitsRequest,
   TextCompletionRequest: TextCompletionRequest.extend(edge),
+  TokenizeRequest,
   VerifyVersionRequest,
 } satisfies Record<string, z.ZodType>;
 

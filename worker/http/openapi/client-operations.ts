@@ -46,6 +46,32 @@ export const CLIENT_OPERATIONS: Operations = {
     'ResponseRequest',
     'The response',
   ),
+  'POST /v1/embeddings': {
+    id: 'createEmbedding',
+    tag: 'completions',
+    key: 'api',
+    summary: 'A vector for each text, by the adapter that `model` names.',
+    description:
+      'The hidden states of the tokens, pooled and brought to length 1. No experiment is joined: vectors of two versions cannot be compared.',
+    body: 'EmbeddingRequest',
+    answers: { 200: { description: 'The vectors, in the order of the texts.', schema: 'EmbeddingList' } },
+  },
+  'POST /tokenize': {
+    id: 'tokenize',
+    tag: 'models',
+    key: 'api',
+    summary: 'A text, or a conversation in the chat template, as token ids.',
+    body: 'TokenizeRequest',
+    answers: { 200: { description: 'Their ids and number.', schema: 'TokenizeAnswer' } },
+  },
+  'POST /detokenize': {
+    id: 'detokenize',
+    tag: 'models',
+    key: 'api',
+    summary: 'The text of token ids.',
+    body: 'DetokenizeRequest',
+    answers: { 200: { description: 'The text.', schema: 'DetokenizeAnswer' } },
+  },
   'POST /v1/feedback': {
     id: 'giveFeedback',
     tag: 'experiments',
@@ -68,6 +94,13 @@ export const CLIENT_OPERATIONS: Operations = {
     key: 'api',
     summary: 'One name; its slashes raw or encoded.',
     answers: { 200: { description: 'A model of OpenAI’s API.', schema: 'Model' } },
+  },
+  'GET /health': {
+    id: 'readHealthAsVllm',
+    tag: 'models',
+    key: 'none',
+    summary: 'The same as `/healthz`, where clients of vLLM look.',
+    answers: { 200: { description: 'It lives.', schema: 'Health' } },
   },
   'GET /healthz': {
     id: 'readHealth',

@@ -1,0 +1,158 @@
+import type { Context } from 'hono';
+import {
+  embeddingInputs,
+  err,
+  errorResponse,
+  ok,
+  parseEmbedding,
+  USAGE_HEADER,
+  writeUsageNote,
+  type ApiError,
+  type EmbeddingList,
+  type EmbeddingRequest,
+  type Result,
+} from '../../protocol/index.ts';
+import type { EngineRequest } from '../engine/engine.ts';
+import { GREEDY } from '../generation/sampling-params.ts';
+import { encodeInTurn, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
+import { trackUsage } from './completions.ts';
+import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
+import { parseAsked } from './parse-completion.ts';
+import { parseJson } from './read-body.ts';
+
+/** Inputs of one request that are with the engine at once: one is read while the next is encoded. */
+const AT_ONCE = 2;
+
+/** `POST /v1/embeddings`: each input is read as a prompt, and its hidden states are pooled. */
+export async function handleEmbeddings(
+  c: Context<OriginEnv>,
+  context: OriginContext,
+  services: Services,
+): Promise<Response> {
+  const json = parseJson(c.var.body);
+  if (!json.ok) return errorResponse(json.error);
+  const asked = parseAsked(parseEmbedding, json.value, context.mode, services.base.id);
+  if (!asked.ok) return errorResponse(asked.error);
+  const { request, directive } = asked.value;
+  if (directive.requestId !== null) c.set('requestId', directive.requestId);
+  const size = services.engine.hiddenSize;
+  if (request.dimensions != null && request.dimensions !== size) {
+    const message = `This model's vectors have ${size} dimensions, and no others: leave 'dimensions' out.`;
+    return errorResponse({ code: 'unsupported_parameter', message, param: 'dimensions' });
+  }
+  const inputs = embeddingInputs(request.input);
+  const arrivedAt = context.now();
+  const failed = new AbortController();
+  const signal = AbortSignal.any([c.req.raw.signal, failed.signal]);
+  const tracked = trackUsage(c, context, inputs.length);
+  let promptTokens = 0;
+
+  const embed = async (at: number): Promise<Result<Float64Array, ApiError>> => {
+    const { tenant, chain, budgetMs } = directive;
+    const param = typeof request.input === 'string' || inputs.length === 1 ? 'input' : `input[${at}]`;
+    const prompt = await idsOf(inputs[at]!, services, { tenant, signal }, param);
+    if (!prompt.ok) return prompt;
+    return vectorOf(services, {
+      id: c.var.requestId,
+      ...{ tenant, chain, signal },
+      prompt: prompt.value,
+      sampling: { ...GREEDY, maxTokens: 0 },
+      promptLogprobs: null,
+      pooling: request.pooling ?? 'mean',
+      budgetMs: budgetMs === null ? null : Math.max(1, budgetMs - (context.now() - arrivedAt)),
+      onEnd(ran) {
+        promptTokens += ran.promptTokens;
+        tracked?.ended({ promptTokens, completionTokens: 0 });
+      },
+    });
+  };
+
+  const vectors: Float64Array[] = [];
+  let failure: ApiError | null = null;
+  let next = 0;
+  const work = async (): Promise<void> => {
+    while (next < inputs.length && failure === null) {
+      const at = next++;
+      const vector = await embed(at);
+      if (vector.ok) vectors[at] = vector.value;
+      else {
+        failure ??= vector.error;
+        failed.abort();
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  tracked?.refused();
+  const headers: Record<string, string> =
+    context.mode.kind === 'signed'
+      ? { [USAGE_HEADER]: writeUsageNote({ promptTokens, completionTokens: 0 }) }
+      : {};
+  if (failure !== null) return errorResponse(failure, promptTokens > 0 ? headers : {});
+  return Response.json(listOf(request, vectors, directive.model, promptTokens), { headers });
+}
+
+/** Control strings in a text are text. */
+async function idsOf(
+  input: string | readonly number[],
+  services: PromptServices,
+  caller: PromptCaller,
+  param: string,
+): Promise<Result<readonly number[], ApiError>> {
+  const { tokenizer, base } = services;
+  if (typeof input !== 'string') {
+    const unknown = input.findIndex((id) => tokenizer.tokenBytes(id) === null);
+    if (unknown === -1) return ok(input);
+    const message = `There is no token ${String(input[unknown])}.`;
+    return err({ code: 'invalid_request', message, param: `${param}[${unknown}]` });
+  }
+  const ids = await encodeInTurn(services, caller, {
+    bytes: Buffer.byteLength(input),
+    param,
+    steps: tokenizer.encodeInSteps(input, { allowSpecial: false, limit: base.context }),
+  });
+  return ids.ok ? ok([...tokenizer.prefixIds, ...ids.value]) : ids;
+}
+
+async function vectorOf(
+  { engine }: Pick<Services, 'engine'>,
+  request: EngineRequest,
+): Promise<Result<Float64Array, ApiError>> {
+  const added = await engine.add(request);
+  if (!added.ok) return added;
+  for await (const event of added.value.events) {
+    if (event.kind === 'embedding') return ok(event.values);
+    if (event.kind === 'error') return err(event.error);
+  }
+  const message = 'The origin is shutting down, or the request was called off.';
+  return err({ code: 'origin_unavailable', message, retryAfterMs: 1_000 });
+}
+
+function listOf(
+  request: EmbeddingRequest,
+  vectors: readonly Float64Array[],
+  model: string,
+  promptTokens: number,
+): EmbeddingList {
+  const data = vectors.map((vector, index) => ({
+    object: 'embedding' as const,
+    index,
+    embedding: encoded(request.normalize === false ? vector : normalized(vector), request.encoding_format),
+  }));
+  return {
+    object: 'list',
+    data,
+    model,
+    usage: { prompt_tokens: promptTokens, total_tokens: promptTokens },
+  };
+}
+
+function normalized(vector: Float64Array): Float64Array {
+  const norm = Math.hypot(...vector);
+  return norm === 0 ? vector : vector.map((value) => value / norm);
+}
+
+function encoded(vector: Float64Array, format: EmbeddingRequest['encoding_format']): number[] | string {
+  const values = Float32Array.from(vector);
+  if (format !== 'base64') return [...values];
+  return Buffer.from(values.buffer).toString('base64');
+}

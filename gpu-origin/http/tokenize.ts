@@ -1,0 +1,105 @@
+import type { Context } from 'hono';
+import {
+  type DetokenizeAnswer,
+  err,
+  errorResponse,
+  ok,
+  parseDetokenize,
+  parseTokenize,
+  type ApiError,
+  type Result,
+  type TokenizeAnswer,
+  type TokenizeRequest,
+} from '../../protocol/index.ts';
+import type { Steps } from '../model/tokenizer.ts';
+import { promptOf, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
+import { tokenText } from '../prompts/token-text.ts';
+import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
+import { parseAsked } from './parse-completion.ts';
+import { parseJson } from './read-body.ts';
+
+/** Tokens whose texts are put together in one step. */
+const TOKENS_A_STEP = 4_096;
+
+/** `POST /tokenize` */
+export async function handleTokenize(
+  c: Context<OriginEnv>,
+  context: OriginContext,
+  services: Services,
+): Promise<Response> {
+  const json = parseJson(c.var.body);
+  if (!json.ok) return errorResponse(json.error);
+  const asked = parseAsked(parseTokenize, json.value, context.mode, services.base.id);
+  if (!asked.ok) return errorResponse(asked.error);
+  const { request, directive } = asked.value;
+  const caller = { tenant: directive.tenant, signal: c.req.raw.signal };
+  const tokens = await tokensOf(request, services, caller);
+  if (!tokens.ok) return errorResponse(tokens.error);
+  const answer: TokenizeAnswer = {
+    count: tokens.value.length,
+    max_model_len: services.base.context,
+    tokens: [...tokens.value],
+    token_strs:
+      request.return_token_strs === true ? tokens.value.map((id) => tokenText(services.tokenizer, id)) : null,
+  };
+  return Response.json(answer);
+}
+
+/** A raw text may be longer than the context: who asks wants to know by how much. */
+async function tokensOf(
+  { prompt, messages, add_special_tokens: special }: TokenizeRequest,
+  services: PromptServices,
+  caller: PromptCaller,
+): Promise<Result<readonly number[], ApiError>> {
+  if (messages != null) {
+    const written = await promptOf({ model: '', messages }, services, caller);
+    return written.ok ? ok(written.value.ids) : written;
+  }
+  const { tokenizer } = services;
+  const text = prompt ?? '';
+  const encoded = await services.prompts.run({
+    ...caller,
+    bytes: Buffer.byteLength(text),
+    steps: tokenizer.encodeInSteps(text, { allowSpecial: true, limit: Infinity }),
+  });
+  if (!encoded.ok) return encoded;
+  return ok([...(special === false ? [] : tokenizer.prefixIds), ...(encoded.value ?? [])]);
+}
+
+/** `POST /detokenize` */
+export async function handleDetokenize(
+  c: Context<OriginEnv>,
+  context: OriginContext,
+  services: Services,
+): Promise<Response> {
+  const json = parseJson(c.var.body);
+  if (!json.ok) return errorResponse(json.error);
+  const asked = parseAsked(parseDetokenize, json.value, context.mode, services.base.id);
+  if (!asked.ok) return errorResponse(asked.error);
+  const { request, directive } = asked.value;
+  const text = await services.prompts.run({
+    ...{ tenant: directive.tenant, signal: c.req.raw.signal },
+    bytes: request.tokens.length,
+    steps: textOf(request.tokens, services),
+  });
+  if (!text.ok) return errorResponse(text.error);
+  if (!text.value.ok) return errorResponse(text.value.error);
+  const answer: DetokenizeAnswer = { prompt: text.value.value };
+  return Response.json(answer);
+}
+
+/** Bytes are put together before they are read: a character may lie in several tokens. */
+function* textOf(ids: readonly number[], { tokenizer }: PromptServices): Steps<Result<string, ApiError>> {
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
+  let text = '';
+  for (const [at, id] of ids.entries()) {
+    const bytes = tokenizer.tokenBytes(id);
+    if (bytes === null) {
+      const message = `There is no token ${id} in this model's vocabulary.`;
+      return err({ code: 'invalid_request', message, param: `tokens[${at}]` });
+    }
+    text += decoder.decode(bytes, { stream: true });
+    if ((at + 1) % TOKENS_A_STEP === 0) yield;
+  }
+  return ok(text + decoder.decode());
+}

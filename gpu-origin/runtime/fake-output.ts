@@ -1,0 +1,16 @@
+/** Numbers from -8 to 8 that follow from a row's tokens and delta alone. */
+export function fillWithHash(output: Float32Array, delta: string, tokens: readonly number[]): void {
+  let state = fnv(delta, 0x811c9dc5);
+  for (const token of tokens) state = Math.imul(state ^ (token + 1), 0x01000193) ^ (state >>> 15);
+  for (let at = 0; at < output.length; at += 1) {
+    state = Math.imul(state ^ (state >>> 16), 0x45d9f3b) + 0x9e3779b9;
+    output[at] = ((state >>> 8) / 2 ** 24) * 16 - 8;
+  }
+}
+
+/** FNV-1a. */
+function fnv(text: string, seed: number): number {
+  let hash = seed;
+  for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
+  return hash;
+}

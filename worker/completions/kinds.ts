@@ -1,0 +1,60 @@
+/** What the client API has where a model is asked: a path, how its bodies are read, and what else differs. */
+import {
+  embeddingInputs,
+  parseChatCompletion,
+  parseEmbedding,
+  parseResponse,
+  parseTextCompletion,
+  type ApiError,
+  type ChatCompletionRequest,
+  type EmbeddingRequest,
+  type ResponseRequest,
+  type Result,
+  type TextCompletionRequest,
+} from '../../protocol/index.ts';
+import { isRepeatable } from '../experiments/disagreement.ts';
+import type { TokenCounts } from '../metering/ports.ts';
+import type { CompletionCall } from '../origins/client.ts';
+import { mostTokens } from './most-tokens.ts';
+
+export type CompletionBody =
+  ChatCompletionRequest | TextCompletionRequest | ResponseRequest | EmbeddingRequest;
+
+export interface CompletionKind<T extends CompletionBody = CompletionBody> {
+  path: CompletionCall['path'];
+  /** @param body parsed JSON. */
+  parse(body: unknown): Result<T, ApiError>;
+  streams(body: T): boolean;
+  /** The most tokens that it can use. @param room the context of the base, tokens. */
+  mostTokens(body: T, room: number): TokenCounts;
+  /** Whether it may take part in an experiment. */
+  joins: boolean;
+  /** Whether two answers to it differ only where adapters do. */
+  isRepeatable(body: T): boolean;
+}
+
+const answered = <T extends ChatCompletionRequest | TextCompletionRequest | ResponseRequest>(
+  path: CompletionCall['path'],
+  parse: CompletionKind<T>['parse'],
+): CompletionKind<T> => ({
+  ...{ path, parse, mostTokens, isRepeatable },
+  streams: ({ stream }) => stream === true,
+  joins: true,
+});
+
+export const CHAT = answered('/v1/chat/completions', parseChatCompletion);
+export const TEXT = answered('/v1/completions', parseTextCompletion);
+export const RESPONSE = answered('/v1/responses', parseResponse);
+
+export const EMBEDDING: CompletionKind<EmbeddingRequest> = {
+  path: '/v1/embeddings',
+  parse: parseEmbedding,
+  streams: () => false,
+  // Vectors of two versions cannot be compared: those of an index must all come from one.
+  joins: false,
+  isRepeatable: () => true,
+  mostTokens(body, room) {
+    const bytes = new TextEncoder().encode(JSON.stringify(body.input)).length;
+    return { promptTokens: Math.min(bytes, embeddingInputs(body.input).length * room), completionTokens: 0 };
+  },
+};

@@ -1,0 +1,69 @@
+import { Hono } from 'hono';
+import {
+  parseDetokenize,
+  parseTokenize,
+  type ApiError,
+  type DetokenizeRequest,
+  type Result,
+  type TokenizeRequest,
+} from '../../protocol/index.ts';
+import { fail, methodNotAllowed, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
+import type { CompletionMeter } from '../metering/ports.ts';
+import type { OriginClient } from '../origins/client.ts';
+import { comeIn, type DoorDeps } from './door.ts';
+
+export interface TokenizerDeps extends DoorDeps {
+  meter: CompletionMeter;
+  origins: OriginClient;
+}
+
+type Path = '/tokenize' | '/detokenize';
+type Parse = (body: unknown) => Result<TokenizeRequest | DetokenizeRequest, ApiError>;
+
+/** `POST /tokenize`, `POST /detokenize`: an origin does it, with the base's tokenizer; no tokens are counted for it. */
+export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  const add = (path: Path, parse: Parse) => {
+    routes.post(path, (context) => ask(deps, context, path, parse));
+    routes.all(path, methodNotAllowed('POST'));
+  };
+  add('/tokenize', parseTokenize);
+  add('/detokenize', parseDetokenize);
+  return routes;
+}
+
+async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: Parse): Promise<Response> {
+  const visit = comeIn(deps, context.req.raw);
+  const [json, caller] = await Promise.all([visit.read(), visit.asking]);
+  if (!caller.ok) return fail(caller.error);
+  const { tenant, keyId } = caller.value;
+  context.get('trace').note({ tenant, keyId });
+  const parsed = json.ok ? parse(json.value) : json;
+  if (!parsed.ok) {
+    const refusal = fail(parsed.error);
+    visit.refused({ tenant, status: refusal.status, names: 0 });
+    return refusal;
+  }
+  const { keepAlive, signal: gone } = requestLife(context);
+  const requestId = context.get('requestId');
+  return deps.meter.measure({
+    ...{ caller: caller.value, requestId, gone, keepAlive },
+    async run(signal) {
+      const asked = await deps.origins.complete({
+        ...{ path, request: parsed.value, model: 'base', manifest: null },
+        ...{ tenant, requestId, signal, keepAlive },
+      });
+      const response = asked.ok ? passedOn(asked.value.response) : fail(asked.error);
+      return { response, note: null, served: null };
+    },
+  });
+}
+
+function passedOn({ body, status, headers }: Response): Response {
+  const told = new Headers({ 'cache-control': 'no-store' });
+  for (const name of ['content-type', 'retry-after', 'retry-after-ms', 'x-should-retry']) {
+    const value = headers.get(name);
+    if (value !== null) told.set(name, value);
+  }
+  return new Response(body, { status, headers: told });
+}
