@@ -1,5 +1,5 @@
 import type { ArgsDef } from 'citty';
-import type { FlipAnswer, RequestOf } from '../../protocol/index.ts';
+import type { LiveAnswer, RequestOf } from '../../protocol/index.ts';
 import { commonFlags } from '../flags.ts';
 import { sendChange, type ChangeArgs } from './send-change.ts';
 import { parseExpect } from './version-argument.ts';
@@ -34,7 +34,7 @@ export async function changeLive<Route extends 'POST /admin/promote' | 'POST /ad
   );
 }
 
-export function flippedText({ name, version, from }: FlipAnswer, dryRun: boolean): string {
+export function flippedText({ name, version, from }: LiveAnswer, dryRun: boolean): string {
   const now = `${name}@${version}`;
   if (from === version) return `${now} is live already; nothing ${dryRun ? 'would change' : 'changed'}`;
   const before = from === null ? 'nothing was live before' : `before: ${name}@${from}`;

@@ -11,8 +11,7 @@ export interface ChangeArgs {
 }
 
 /** Operations that change a name: all of them take `why` and `dry_run`. */
-type NameChange = `POST /admin/${'alias' | 'flip' | 'promote' | 'retire' | 'rollback' | 'strict'}` &
-  AdminRoute;
+type NameChange = `POST /admin/${'alias' | 'promote' | 'retire' | 'rollback' | 'strict'}` & AdminRoute;
 
 /**
  * Sends a change of a name, and tells what came of it.

@@ -110,7 +110,7 @@ const { versions } = await admin('GET', `/versions?name=${NAME}`);
 for (const version of [1, 2])
   if (!versions.some((row) => row.version === version && row.retired_at == null))
     stop(`${NAME} has no version ${version}; run \`npm start\` in a new folder`);
-await admin('POST', '/flip', { name: NAME, to: 1, why: 'A/B test from the start' });
+await admin('POST', '/promote', { name: NAME, version: 1, why: 'A/B test from the start' });
 console.log(`${CONTROL} is live, ${TREATMENT} is the treatment`);
 const { id } = await admin('POST', '/experiments', {
   name: NAME,

@@ -20,10 +20,6 @@ const changeFields = {
   ...noteFields,
 };
 
-/** `POST /admin/flip`. */
-export const FlipRequest = z.strictObject({ ...changeFields, to: z.int().positive() });
-export type FlipRequest = z.infer<typeof FlipRequest>;
-
 /** `POST /admin/promote`. */
 export const PromoteRequest = z.strictObject({
   ...changeFields,
@@ -40,15 +36,15 @@ export const RollbackRequest = z.strictObject({
 });
 export type RollbackRequest = z.infer<typeof RollbackRequest>;
 
-/** `POST /admin/flip`, `promote` and `rollback`. */
-export const FlipAnswer = z.object({
+/** `POST /admin/promote` and `rollback`. */
+export const LiveAnswer = z.object({
   name: z.string(),
   /** What is live now. */
   version: z.int().positive(),
   /** What was before; null = nothing. */
   from: z.int().nullable(),
 });
-export type FlipAnswer = z.infer<typeof FlipAnswer>;
+export type LiveAnswer = z.infer<typeof LiveAnswer>;
 
 /** `POST /admin/retire`. */
 export const RetireRequest = z.strictObject({
@@ -110,20 +106,11 @@ export const StrictAnswer = z.object({
 });
 export type StrictAnswer = z.infer<typeof StrictAnswer>;
 
-const FLIPPED = {
-  200: { description: 'The version that is live now, and the one before.', schema: FlipAnswer },
+const WENT_LIVE = {
+  200: { description: 'The version that is live now, and the one before.', schema: LiveAnswer },
 } as const;
 
 export const CHANGE_OPERATIONS = {
-  'POST /admin/flip': {
-    id: 'flipVersion',
-    tag: 'adapters',
-    rights: 'admin',
-    summary: 'Makes any version the live one.',
-    query: null,
-    request: FlipRequest,
-    answers: FLIPPED,
-  },
   'POST /admin/promote': {
     id: 'promoteVersion',
     tag: 'adapters',
@@ -131,7 +118,7 @@ export const CHANGE_OPERATIONS = {
     summary: 'Makes a staged version the live one; the newest above the live one unless given.',
     query: null,
     request: PromoteRequest,
-    answers: FLIPPED,
+    answers: WENT_LIVE,
   },
   'POST /admin/rollback': {
     id: 'rollbackVersion',
@@ -140,7 +127,7 @@ export const CHANGE_OPERATIONS = {
     summary: 'Makes an earlier version the live one again.',
     query: null,
     request: RollbackRequest,
-    answers: FLIPPED,
+    answers: WENT_LIVE,
   },
   'POST /admin/retire': {
     id: 'retireVersion',

@@ -15,7 +15,7 @@ export const ChangeView = z.object({
   at: z.int(),
   /** Id of the key. */
   actor: z.string(),
-  /** `publish`, `flip`, `retire` and so on. Any text: there will be others, and a history is only read. */
+  /** `publish`, `promote`, `retire` and so on. Any text: there will be others, and a history is only read. */
   action: z.string(),
   /** Live version before; null = none. */
   from: z.int().nullable(),

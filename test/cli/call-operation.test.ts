@@ -37,8 +37,8 @@ describe('callOperation', () => {
       Response.json({ keys: [] }),
       Response.json({ index: 3, bytes: 1, sha256: digest }),
     );
-    const body = { name: 'a', to: 2 };
-    expect(await callOperation(client, 'flip', 'POST /admin/flip', { body })).toEqual(flipped);
+    const body = { name: 'a', version: 2 };
+    expect(await callOperation(client, 'promote', 'POST /admin/promote', { body })).toEqual(flipped);
     expect(await callOperation(client, 'list', 'GET /admin/keys', {})).toEqual({ keys: [] });
     await callOperation(client, 'send', 'PUT /admin/blobs/:digest/parts/:index', {
       params: { digest, index: '3' },
@@ -46,7 +46,7 @@ describe('callOperation', () => {
       body: Uint8Array.of(1),
     });
     expect(asked).toEqual([
-      { method: 'POST', path: '/admin/flip', type: 'application/json', body: JSON.stringify(body) },
+      { method: 'POST', path: '/admin/promote', type: 'application/json', body: JSON.stringify(body) },
       { method: 'GET', path: '/admin/keys', type: null, body: null },
       {
         method: 'PUT',
@@ -59,9 +59,10 @@ describe('callOperation', () => {
 
   it('leaves out what it does not know of an answer, and takes no other one', async () => {
     const { client } = serverOf(Response.json({ ...flipped, later: 1 }), Response.json({ name: 'a' }));
-    const flip = () => callOperation(client, 'flip', 'POST /admin/flip', { body: { name: 'a', to: 2 } });
-    expect(await flip()).toEqual(flipped);
-    await expect(flip()).rejects.toThrow(ZodError);
+    const promote = () =>
+      callOperation(client, 'promote', 'POST /admin/promote', { body: { name: 'a', version: 2 } });
+    expect(await promote()).toEqual(flipped);
+    await expect(promote()).rejects.toThrow(ZodError);
   });
 
   it('has null of an answer without a body, and is narrower where it is asked to be', async () => {
@@ -76,10 +77,12 @@ describe('callOperation', () => {
   it('tries again only where that is said', async () => {
     const busy = () => new Response(null, { status: 503 });
     const { client, asked } = serverOf(busy(), busy(), Response.json(flipped));
-    const body = { name: 'a', to: 2 };
-    await expect(callOperation(client, 'flip', 'POST /admin/flip', { body })).rejects.toThrow(CliError);
+    const body = { name: 'a', version: 2 };
+    await expect(callOperation(client, 'promote', 'POST /admin/promote', { body })).rejects.toThrow(CliError);
     const retrying = { sleep: async () => undefined };
-    expect(await callOperation(client, 'flip', 'POST /admin/flip', { body, retrying })).toEqual(flipped);
+    expect(await callOperation(client, 'promote', 'POST /admin/promote', { body, retrying })).toEqual(
+      flipped,
+    );
     expect(asked).toHaveLength(3);
   });
 });

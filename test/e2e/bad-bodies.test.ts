@@ -99,7 +99,7 @@ describe('bodies', () => {
   });
 
   it('other methods: 405', async () => {
-    for (const target of [CHAT, '/v1/completions', '/admin/flip']) {
+    for (const target of [CHAT, '/v1/completions', '/admin/promote']) {
       const key = target.startsWith('/admin') ? rig.stack.local.adminKey : rig.stack.local.key;
       const answer = await send(rig.stack.local.url, target, { method: 'DELETE', headers: bearer(key) });
       expect([answer.status, answer.error.code]).toEqual([405, 'method_not_allowed']);

@@ -158,7 +158,7 @@ describe('names', () => {
     const asked: [string, Promise<Answer>][] = [
       ['name', rig.admin('/admin/versions', { name, digest })],
       ['parent', rig.admin('/admin/versions', { name: 'x', digest, parent: name })],
-      ['name', rig.admin('/admin/flip', { name, to: 1 })],
+      ['name', rig.admin('/admin/promote', { name, version: 1 })],
       ['scopes.0', rig.admin('/admin/keys', { scopes: [`${name}/**`] })],
     ];
     for (const [param, answer] of asked)

@@ -89,9 +89,9 @@ it('no stream changes its weights, and no request fails', async () => {
   const flip = async (): Promise<void> => {
     try {
       for (const to of FLIPS) {
-        const flipped = await send(stack.local.url, '/admin/flip', {
+        const flipped = await send(stack.local.url, '/admin/promote', {
           headers: bearer(stack.local.adminKey),
-          body: JSON.stringify({ name: NAME, to }),
+          body: JSON.stringify({ name: NAME, version: to }),
         });
         expect(flipped.status, flipped.text).toBe(200);
         flips += 1;

@@ -262,7 +262,7 @@ export function createFakeRegistry(): Registry & {
         },
         () => versions.set(id(row.name, row.version), structuredClone(row)),
       ),
-    flip: async ({ before, to, action = 'flip', ...note }) =>
+    flip: async ({ before, to, action = 'promote', ...note }) =>
       change(before, { ...before, version: to }, { ...note, action, to }),
     stops: async (row) => {
       const stopped = stopping(row).map((one) => id(one.name, one.version));

@@ -3,7 +3,7 @@ import {
   ADMIN_OPERATIONS,
   ADMIN_ROUTES,
   answerSchema,
-  FlipAnswer,
+  LiveAnswer,
   NewKey,
   operationPath,
 } from '../../protocol/index.ts';
@@ -51,7 +51,7 @@ describe('operationPath', () => {
 describe('answerSchema', () => {
   it('is by status, and of an edge that answers otherwise the first', () => {
     expect(answerSchema('POST /admin/keys', 201)).toBe(NewKey);
-    expect(answerSchema('POST /admin/flip', 202)).toBe(FlipAnswer);
+    expect(answerSchema('POST /admin/promote', 202)).toBe(LiveAnswer);
     expect(answerSchema('DELETE /admin/rooms', 204)).toBeNull();
     expect(answerSchema('GET /admin/openapi.json', 200)).toBe('object');
   });

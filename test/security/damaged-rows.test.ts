@@ -62,9 +62,12 @@ describe('a damaged row', () => {
   });
 
   it('is told to who asks for exactly that', async () => {
-    expect(await post('/admin/flip', { name: 'chain', to: 2 })).toMatchObject(damaged);
+    expect(await post('/admin/promote', { name: 'chain', version: 2 })).toMatchObject(damaged);
     expect(await post('/admin/keys/change', { id: damagedKey, label: 'x' })).toMatchObject(damaged);
-    const { headers } = await graft.admin('/admin/flip', { method: 'POST', body: '{"name":"chain","to":2}' });
+    const { headers } = await graft.admin('/admin/promote', {
+      method: 'POST',
+      body: '{"name":"chain","version":2}',
+    });
     expect(headers.get('x-should-retry')).toBe('false');
   });
 

@@ -103,7 +103,7 @@ describe('20,000 bad requests', () => {
       '/admin/names',
       '/admin/keys',
       '/admin/grants',
-      '/admin/flip',
+      '/admin/promote',
       '/admin/versions',
       '/admin/usage',
       '/admin/experiments',

@@ -72,7 +72,7 @@ describe('hostile names', () => {
       const answers = await Promise.all([
         graft.request('/admin/versions', { body: { name, digest: DIGEST } }),
         graft.request('/admin/versions', { body: { name: 'alice/x', digest: DIGEST, parent: name } }),
-        graft.request('/admin/flip', { body: { name, to: 1 } }),
+        graft.request('/admin/promote', { body: { name, version: 1 } }),
         graft.request('/admin/strict', { body: { name, strict: true } }),
         graft.request('/admin/verify', { body: { name } }),
         graft.request(`/admin/versions?name=${encoded}`),

@@ -109,7 +109,7 @@ describe('a version that others have made something with', () => {
     await publish('bob/merger', 'bob');
     await retire();
     expect(await ask('bob/merger', 'bob')).toBe('bob/merger@2');
-    const flip = await post('/admin/flip', { name: 'bob/merger', to: 1 }, admins['bob']);
+    const flip = await post('/admin/promote', { name: 'bob/merger', version: 1 }, admins['bob']);
     expect(flip).toMatchObject({ status: 409, body: { error: { code: 'version_conflict' } } });
     expect(await post('/admin/rollback', { name: 'bob/merger' }, admins['bob'])).toMatchObject({
       status: 409,

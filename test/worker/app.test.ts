@@ -221,7 +221,10 @@ describe('another tenant', () => {
         body: { ...state, name: `guest/${status}` },
       });
       expect(published.status).toBe(status);
-      const flip = await graft.request('/admin/flip', { key: adminKey, body: { name: 'notes', to: 1 } });
+      const flip = await graft.request('/admin/promote', {
+        key: adminKey,
+        body: { name: 'notes', version: 1 },
+      });
       expect(flip.status).toBe(404);
       const taken = await graft.request('/admin/versions', {
         key: adminKey,

@@ -152,9 +152,9 @@ describe('versions', () => {
     expect((await post('alice/notes@3')).status).toBe(404);
 
     const flip = (to: number, expected?: number) =>
-      graft.admin('/admin/flip', {
+      graft.admin('/admin/promote', {
         method: 'POST',
-        body: JSON.stringify({ name: 'alice/notes', to, expect: expected }),
+        body: JSON.stringify({ name: 'alice/notes', version: to, expect: expected }),
       });
     expect((await flip(1, 1)).status).toBe(409);
     expect((await flip(9)).status).toBe(404);

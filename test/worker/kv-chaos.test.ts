@@ -214,7 +214,9 @@ describe('any number of failures, in any order', () => {
       if (random.next() < 0.2) {
         faultShare = 0;
         const name = random.pick(['clinic', 'clinic/ward', 'clinic/ward/night']);
-        const flipped = await world.graft.request('/admin/flip', { body: { name, to: 1 + random.below(2) } });
+        const flipped = await world.graft.request('/admin/promote', {
+          body: { name, version: 1 + random.below(2) },
+        });
         expect(flipped.status).toBe(200);
         clock.advance(1_000);
         continue;

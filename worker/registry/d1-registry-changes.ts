@@ -104,7 +104,7 @@ export function createD1Changes(
       return change(next, entry, [...insertVersion(db, row), ...noted], guards);
     },
 
-    flip: ({ before, to, action = 'flip', ...note }) =>
+    flip: ({ before, to, action = 'promote', ...note }) =>
       change(
         { ...before, version: to, sequence: before.sequence + 1 },
         { ...note, action, from: before.version, to },

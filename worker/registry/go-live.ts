@@ -1,9 +1,9 @@
 import {
   err,
   ok,
+  type PromoteRequest,
   type ApiError,
-  type FlipAnswer,
-  type FlipRequest,
+  type LiveAnswer,
   type Result,
 } from '../../protocol/index.ts';
 import { adapterNotFound, conflict } from '../errors.ts';
@@ -11,32 +11,24 @@ import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow } from './ports.ts';
 import { changed } from './change-conflict.ts';
 import type { IntakeDeps } from './registry-deps.ts';
-import { ownName } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
 
-export type FlipDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
+export type GoLiveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
 
-/** Makes another version live. Requests that run end on the version they began with. */
-export async function flipVersion(
-  deps: FlipDeps,
-  params: { request: FlipRequest; caller: AdminCaller; action?: 'flip' | 'promote' | 'rollback' },
-): Promise<Result<FlipAnswer, ApiError>> {
-  const { request, caller } = params;
-  const before = await ownName(deps, { name: request.name, caller, what: `${request.name}@${request.to}` });
-  return before.ok ? flip(deps, { ...params, before: before.value }) : before;
-}
-
-/** The same, for a name that has been read: whatever changed since then is a conflict. */
-export async function flip(
-  deps: FlipDeps,
+/**
+ * Makes another version of a name that has been read live: whatever changed since then is a conflict. Requests that run
+ * end on the version they began with.
+ */
+export async function goLive(
+  deps: GoLiveDeps,
   params: {
-    request: FlipRequest;
+    request: Omit<PromoteRequest, 'version'> & { to: number };
     caller: AdminCaller;
     before: NameRow;
-    action?: 'flip' | 'promote' | 'rollback';
+    action: 'promote' | 'rollback';
   },
-): Promise<Result<FlipAnswer, ApiError>> {
-  const { request, caller, before, action = 'flip' } = params;
+): Promise<Result<LiveAnswer, ApiError>> {
+  const { request, caller, before, action } = params;
   const { name, to } = request;
   const row = await deps.registry.version(name, to);
   if (row === null) return err(adapterNotFound(`${name}@${to}`));

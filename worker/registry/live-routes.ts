@@ -2,13 +2,12 @@ import { Hono } from 'hono';
 import type {
   AliasAnswer,
   ApiError,
-  FlipAnswer,
+  LiveAnswer,
   Result,
   RetireAnswer,
   StrictAnswer,
 } from '../../protocol/index.ts';
 import { aliasName } from './alias-name.ts';
-import { flipVersion } from './go-live.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 import { promoteVersion } from './promote-version.ts';
 import { retireVersion } from './retire-version.ts';
@@ -27,10 +26,6 @@ export function adminLifeCycleRoutes(
   deps: IntakeDeps & { experimentLedger: Pick<ExperimentLedger, 'using'> },
 ): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
-
-  adminRoute(routes, 'POST /admin/flip', async ({ caller, request }) => {
-    return answer(await flipVersion(deps, { request, caller }));
-  });
 
   adminRoute(routes, 'POST /admin/promote', async ({ caller, request }) => {
     return answer(await promoteVersion(deps, { request, caller }));
@@ -59,5 +54,5 @@ export function adminLifeCycleRoutes(
   return routes;
 }
 
-const answer = (flipped: Result<FlipAnswer, ApiError>): Response =>
-  flipped.ok ? Response.json(flipped.value) : fail(flipped.error);
+const answer = (live: Result<LiveAnswer, ApiError>): Response =>
+  live.ok ? Response.json(live.value) : fail(live.error);

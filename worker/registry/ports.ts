@@ -102,6 +102,7 @@ export type ChangeAction =
   | 'stage'
   | 'promote'
   | 'rollback'
+  /** In histories of before; nothing writes it now. */
   | 'flip'
   | 'retire'
   | 'alias'
@@ -208,7 +209,11 @@ export interface Registry extends Rooms, Withdrawals {
   }): Promise<Result<NameRow, Conflict>>;
   /** Makes `to`, which must exist, the live version. */
   flip(
-    params: ChangeNote & { before: NameRow; to: number; action?: 'flip' | 'promote' | 'rollback' },
+    params: ChangeNote & {
+      before: NameRow;
+      to: number;
+      /** `promote` unless given. */ action?: 'promote' | 'rollback';
+    },
   ): Promise<Result<NameRow, Conflict>>;
   /**
    * A conflict as well when another version in use of the same owner stands on this one, or an experiment of theirs names

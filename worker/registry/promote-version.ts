@@ -1,20 +1,20 @@
 import {
   err,
   type ApiError,
-  type FlipAnswer,
+  type LiveAnswer,
   type PromoteRequest,
   type Result,
 } from '../../protocol/index.ts';
 import { conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import { flip, type FlipDeps } from './go-live.ts';
+import { goLive, type GoLiveDeps } from './go-live.ts';
 import { ownName } from './own-name.ts';
 
 /** Makes a staged version live. Repeating it is harmless: what has been promoted is live. */
 export async function promoteVersion(
-  deps: FlipDeps,
+  deps: GoLiveDeps,
   params: { request: PromoteRequest; caller: AdminCaller },
-): Promise<Result<FlipAnswer, ApiError>> {
+): Promise<Result<LiveAnswer, ApiError>> {
   const { caller } = params;
   const { version, ...request } = params.request;
   const what = version ? `${request.name}@${version}` : request.name;
@@ -31,5 +31,5 @@ export async function promoteVersion(
           `Name the version that is to be live, as '${request.name}@<version>'.`,
       ),
     );
-  return flip(deps, { request: { ...request, to }, caller, before: before.value, action: 'promote' });
+  return goLive(deps, { request: { ...request, to }, caller, before: before.value, action: 'promote' });
 }

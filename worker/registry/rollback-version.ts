@@ -1,7 +1,7 @@
 import {
   err,
   type ApiError,
-  type FlipAnswer,
+  type LiveAnswer,
   type Result,
   type RollbackRequest,
 } from '../../protocol/index.ts';
@@ -9,14 +9,14 @@ import { conflict } from '../errors.ts';
 import { HISTORY_PAGE } from './limits.ts';
 import { GOES_LIVE, type HistoryRow, type Registry } from './ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import { flip, type FlipDeps } from './go-live.ts';
+import { goLive, type GoLiveDeps } from './go-live.ts';
 import { ownName } from './own-name.ts';
 
 /** Makes the version live that was live before, or any other one. */
 export async function rollbackVersion(
-  deps: FlipDeps,
+  deps: GoLiveDeps,
   params: { request: RollbackRequest; caller: AdminCaller },
-): Promise<Result<FlipAnswer, ApiError>> {
+): Promise<Result<LiveAnswer, ApiError>> {
   const { request, caller } = params;
   const what = request.to ? `${request.name}@${request.to}` : request.name;
   const before = await ownName(deps, { name: request.name, caller, what });
@@ -25,7 +25,7 @@ export async function rollbackVersion(
   const to = request.to ?? (live === null ? null : await liveBefore(deps.registry, request.name, live));
   if (to === null)
     return err(conflict(`'${request.name}' has no earlier version that was live and is not retired.`));
-  return flip(deps, { request: { ...request, to }, caller, before: before.value, action: 'rollback' });
+  return goLive(deps, { request: { ...request, to }, caller, before: before.value, action: 'rollback' });
 }
 
 /**

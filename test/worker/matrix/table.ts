@@ -298,13 +298,15 @@ export const TABLE: Record<string, Case[]> = {
         [...new Set(names.map(({ owner }) => owner))].sort().join(','),
     },
   ],
-  'POST /admin/flip': [
-    { does: 'flips', ask: plain('/admin/flip', { name: N, to: 1 }), gets: admins('404 404 200 200') },
-  ],
   'POST /admin/promote': [
     {
       does: 'promotes',
       ask: plain('/admin/promote', { name: N, version: 2 }),
+      gets: admins('404 404 200 200'),
+    },
+    {
+      does: 'promotes what is live',
+      ask: plain('/admin/promote', { name: N, version: 1 }),
       gets: admins('404 404 200 200'),
     },
   ],

@@ -66,7 +66,7 @@ describe('pinned names', () => {
     await pin('notes');
     expect((await graft.publish('notes', second)).status).toBe(201);
     await vi.waitUntil(() => held.has(second.digest) && !held.has(first.digest), PATIENCE);
-    const flipped = await graft.request('/admin/flip', { body: { name: 'notes', to: 1 } });
+    const flipped = await graft.request('/admin/promote', { body: { name: 'notes', version: 1 } });
     expect(flipped.status).toBe(200);
     await vi.waitUntil(() => held.has(first.digest) && !held.has(second.digest), PATIENCE);
     expect(await pinsOf(await graft.request('/admin/pins'))).toMatchObject([{ live: 'notes@1' }]);

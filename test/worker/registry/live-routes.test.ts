@@ -80,7 +80,7 @@ describe('rollback', () => {
   it('undoes a flip, also one backwards, and passes over what is retired', async () => {
     await publish(2);
     await publish(3);
-    await post('/admin/flip', { name: 'notes', to: 1 });
+    await post('/admin/promote', { name: 'notes', version: 1 });
     expect(await post('/admin/rollback', { name: 'notes' })).toMatchObject({ body: { version: 3, from: 1 } });
     expect((await post('/admin/retire', { name: 'notes', version: 2 })).status).toBe(200);
     expect(await post('/admin/rollback', { name: 'notes' })).toMatchObject({ body: { version: 1, from: 3 } });
@@ -115,7 +115,7 @@ describe('retire', () => {
       },
     });
     expect(await served('notes@1')).toBe(404);
-    expect((await post('/admin/flip', { name: 'notes', to: 1 })).status).toBe(409);
+    expect((await post('/admin/promote', { name: 'notes', version: 1 })).status).toBe(409);
     expect((await post('/admin/rollback', { name: 'notes' })).status).toBe(409);
     const again = await post('/admin/retire', { name: 'notes', version: 1 });
     expect(again.body['retired_at']).toBe(retired.body['retired_at']);
@@ -200,7 +200,7 @@ describe('another tenant', () => {
     await publish(2, { stage: true });
     const other = await newKey({ kind: 'admin', tenant: 'other', scopes: ['**'] });
     const attempts: [string, object][] = [
-      ['/admin/flip', { to: 2 }],
+      ['/admin/promote', { version: 2 }],
       ['/admin/promote', {}],
       ['/admin/rollback', { to: 2 }],
       ['/admin/retire', { version: 2 }],

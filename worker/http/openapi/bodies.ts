@@ -15,7 +15,6 @@ import {
   Experiment,
   ExperimentStepRequest,
   FeedbackRequest,
-  FlipRequest,
   GrantRequest,
   KeyRequest,
   KillExperiment,
@@ -59,7 +58,6 @@ export const BODIES = {
   /** Of `start`, `stop` and `archive`: a registry has one name for a schema. */
   ExperimentStepRequest,
   FeedbackRequest,
-  FlipRequest,
   GrantRequest,
   KeyRequest,
   KillExperiment,
