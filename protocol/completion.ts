@@ -1,6 +1,8 @@
 /** Requests and responses of OpenAI's chat and text completions, as far as graft speaks them. */
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
+import { CHAT_RULES, MESSAGE_RULES, STREAM_RULES, TEXT_RULES } from './field-rules.ts';
+import { IgnoredPaths } from './ignored-fields.ts';
 import {
   MAX_CHOICES,
   MAX_CLIENT_KEY,
@@ -8,45 +10,49 @@ import {
   MAX_TOP_LOGPROBS,
   MAX_USER_CHARACTERS,
 } from './limits.ts';
-import { isMap, parseBody, refuseCrowd, refuseParts, unsupported, type RefusedFields } from './parse-body.ts';
-import { err, type Result } from './result.ts';
+import { refuseCrowd, takeContent } from './message-content.ts';
+import {
+  asFields,
+  checkBody,
+  clamp,
+  isMap,
+  keysOf,
+  takeFields,
+  unsupported,
+  type Fields,
+  type Parsed,
+  type ParseOptions,
+  type Taking,
+} from './parse-body.ts';
+import { err, ok, type Result } from './result.ts';
 import { samplingFields } from './sampling-fields.ts';
+
+const StreamOptions = z.strictObject({ include_usage: z.boolean().optional() });
 
 /** Fields that chat and text completions share. `null` means "not given", as in OpenAI's schema. */
 const common = {
   model: z.string().min(1).max(512),
   stream: z.boolean().nullish(),
-  stream_options: z
-    .strictObject({ include_usage: z.boolean().optional(), include_obfuscation: z.boolean().optional() })
-    .nullish(),
+  stream_options: StreamOptions.nullish(),
   ...samplingFields,
   max_tokens: z.int().positive().nullish(),
   /** Answers to the one prompt. */
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
+  /** These two name the end user, for experiments. */
   user: z.string().max(MAX_USER_CHARACTERS).nullish(),
-  /** Accepted because clients send them by default or by habit; they do not change what is generated. */
-  metadata: z
-    .custom<Record<string, unknown>>(isMap, 'must be an object')
-    .meta({ type: 'object', additionalProperties: {} })
-    .nullish(),
-  store: z.boolean().nullish(),
-  service_tier: z.string().max(MAX_CLIENT_KEY).nullish(),
   safety_identifier: z.string().max(MAX_CLIENT_KEY).nullish(),
-  prompt_cache_key: z.string().max(MAX_CLIENT_KEY).nullish(),
 };
 
 const textPart = z.strictObject({
   type: z.literal('text', 'only text parts are supported'),
   text: z.string(),
 });
-const content = z.union([z.string(), z.array(textPart).min(1)], 'must be a string or an array of text parts');
+const content = z.union([z.string(), z.array(textPart)], 'must be a string or an array of text parts');
 
 export const ChatMessage = z.strictObject({
   role: z.enum(['system', 'developer', 'user', 'assistant']),
   content,
   name: z.string().optional(),
-  /** Clients send an assistant's answer back as they got it. */
-  refusal: z.null().optional(),
 });
 export type ChatMessage = z.infer<typeof ChatMessage>;
 
@@ -79,65 +85,94 @@ export const TextCompletionRequest = z.strictObject({
   prompt: z.union([z.string(), tokenIds]),
   echo: z.boolean().nullish(),
   logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
-  best_of: z.literal(1, 'best_of other than 1 is not supported').nullish(),
-  suffix: z.literal('', 'suffix is not supported').nullish(),
   /** `max_tokens: 0` with `echo` scores the prompt. */
   max_tokens: z.int().min(0).nullish(),
 });
 export type TextCompletionRequest = z.infer<typeof TextCompletionRequest>;
 
-/** Fields of OpenAI's API (and of common extensions) that graft knows and does not support yet: refused by name. */
-const REFUSED: RefusedFields = new Map(
-  [
-    'tools',
-    'tool_choice',
-    'parallel_tool_calls',
-    'functions',
-    'function_call',
-    'response_format',
-    'modalities',
-    'audio',
-    'prediction',
-    'reasoning_effort',
-    'verbosity',
-    'web_search_options',
-    'guided_json',
-    'guided_regex',
-    'guided_choice',
-    'guided_grammar',
-    'strict',
-    'adapters',
-  ].map((key) => [key, () => false]),
-);
+const CHAT: Fields = { known: keysOf(ChatCompletionRequest), rules: CHAT_RULES };
+const TEXT: Fields = { known: keysOf(TextCompletionRequest), rules: TEXT_RULES };
+const MESSAGE: Fields = { known: new Set([...keysOf(ChatMessage), 'refusal']), rules: MESSAGE_RULES };
+const STREAM: Fields = { known: keysOf(StreamOptions), rules: STREAM_RULES };
 
-/** Tools' messages and parts that are no text, where they stand. */
-function refuseMessages(messages: unknown): ApiError | null {
-  if (!Array.isArray(messages)) return null;
+/** A message as the schema has it; what is no message is left to the schema. */
+function takeMessage(message: unknown, at: number, taking: Taking): Result<unknown, ApiError> {
+  if (!isMap(message)) return ok(message);
+  const { role } = message;
+  const path = ['messages', at];
+  if (role === 'tool' || role === 'function')
+    return err(unsupported(`messages[${at}].role`, undefined, `A message of role '${role}'`));
+  const taken = takeFields(message, MESSAGE, taking, path);
+  if (!taken.ok) return taken;
+  const { refusal, ...fields } = taken.value;
+  // An assistant's message may have a refusal or calls in the place of its content; a user's has to have one.
+  const said =
+    message['content'] ?? refusal ?? ('content' in message || role === 'assistant' ? '' : undefined);
+  if (refusal !== undefined && said !== refusal) taking.ignored.add([...path, 'refusal']);
+  if (said === undefined) return ok(fields);
+  const content = takeContent(said, 'text', taking, [...path, 'content']);
+  return content.ok ? ok({ ...fields, content: content.value }) : content;
+}
+
+function takeMessages(messages: unknown, taking: Taking): Result<unknown, ApiError> {
+  // The schema counts them.
+  if (!Array.isArray(messages) || messages.length > MAX_MESSAGES) return ok(messages);
+  const all: unknown[] = [];
   for (const [at, message] of messages.entries()) {
-    if (!isMap(message)) continue;
-    const { role, tool_calls: calls, function_call: call } = message;
-    if (role === 'tool' || role === 'function')
-      return unsupported(`messages[${at}].role`, `A message of role '${role}'`);
-    if (calls != null || call != null)
-      return unsupported(`messages[${at}].${calls == null ? 'function_call' : 'tool_calls'}`);
-    const refusal = refuseParts(message['content'], ['messages', at], ['text']);
-    if (refusal !== null) return refusal;
+    const taken = takeMessage(message, at, taking);
+    if (!taken.ok) return taken;
+    all.push(taken.value);
   }
-  return null;
+  return ok(all);
+}
+
+const takeStreamOptions = (options: unknown, taking: Taking): Result<unknown, ApiError> =>
+  isMap(options) ? takeFields(options, STREAM, taking, ['stream_options']) : ok(options);
+
+/** @param body parsed JSON. */
+export function parseChatCompletion(
+  body: unknown,
+  { strict = false }: ParseOptions = {},
+): Result<Parsed<ChatCompletionRequest>, ApiError> {
+  const fields = asFields(body);
+  if (!fields.ok) return fields;
+  const crowd = refuseCrowd(fields.value['messages'], 'messages');
+  if (crowd !== null) return err(crowd);
+  const taking = { strict, ignored: new IgnoredPaths() };
+  const taken = takeFields(fields.value, CHAT, taking);
+  if (!taken.ok) return taken;
+  const messages = takeMessages(taken.value['messages'], taking);
+  if (!messages.ok) return messages;
+  const options = takeStreamOptions(taken.value['stream_options'], taking);
+  if (!options.ok) return options;
+  clamp(taken.value, 'top_logprobs', MAX_TOP_LOGPROBS, taking);
+  const request = checkBody(ChatCompletionRequest, {
+    ...taken.value,
+    messages: messages.value,
+    stream_options: options.value,
+  });
+  if (!request.ok) return request;
+  const { logprobs, top_logprobs: top } = request.value;
+  if (logprobs !== true && top != null) taking.ignored.add(['top_logprobs']);
+  return ok({ request: request.value, ignored: taking.ignored.list() });
 }
 
 /** @param body parsed JSON. */
-export function parseChatCompletion(body: unknown): Result<ChatCompletionRequest, ApiError> {
-  const crowd = isMap(body) ? refuseCrowd(body['messages'], 'messages') : null;
-  if (crowd !== null) return err(crowd);
-  const parsed = parseBody(ChatCompletionRequest, body, REFUSED);
-  if (parsed.ok || parsed.error.code !== 'invalid_request') return parsed;
-  const refusal = isMap(body) ? refuseMessages(body['messages']) : null;
-  return refusal === null ? parsed : err(refusal);
+export function parseTextCompletion(
+  body: unknown,
+  { strict = false }: ParseOptions = {},
+): Result<Parsed<TextCompletionRequest>, ApiError> {
+  const fields = asFields(body);
+  if (!fields.ok) return fields;
+  const taking = { strict, ignored: new IgnoredPaths() };
+  const taken = takeFields(fields.value, TEXT, taking);
+  if (!taken.ok) return taken;
+  const options = takeStreamOptions(taken.value['stream_options'], taking);
+  if (!options.ok) return options;
+  clamp(taken.value, 'logprobs', MAX_TOP_LOGPROBS, taking);
+  const request = checkBody(TextCompletionRequest, { ...taken.value, stream_options: options.value });
+  return request.ok ? ok({ request: request.value, ignored: taking.ignored.list() }) : request;
 }
-/** @param body parsed JSON. */
-export const parseTextCompletion = (body: unknown): Result<TextCompletionRequest, ApiError> =>
-  parseBody(TextCompletionRequest, body, REFUSED);
 
 export type FinishReason = 'stop' | 'length';
 

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
 import { MAX_COMPOSED, MAX_COMPOSED_SCALE } from './limits.ts';
-import { isMap, parseBody } from './parse-body.ts';
+import { checkBody, isMap } from './parse-body.ts';
 import { err, ok, type Result } from './result.ts';
 
 const ComposedAdapter = z.strictObject({
@@ -32,7 +32,7 @@ export function takeEdgeFields(body: unknown): Result<{ edge: EdgeRequest; rest:
   if (!('strict' in body) && !('adapters' in body))
     return ok({ edge: { strict: false, adapters: [] }, rest: body });
   const { strict, adapters, ...rest } = body;
-  const parsed = parseBody(EdgeFields, { strict, adapters }, new Map());
+  const parsed = checkBody(EdgeFields, { strict, adapters });
   if (!parsed.ok) return parsed;
   const wanted = (parsed.value.adapters ?? []).map(({ name, scale }) => ({ name, scale: scale ?? 1 }));
   const repeated = wanted.findIndex(({ name }, i) => wanted.slice(0, i).some((other) => other.name === name));

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
 import { MAX_CLIENT_KEY, MAX_EMBEDDING_INPUTS, MAX_USER_CHARACTERS } from './limits.ts';
-import { isMap, parseBody } from './parse-body.ts';
+import { isMap, parseRequest, type Parsed, type ParseOptions } from './parse-body.ts';
 import { err, type Result } from './result.ts';
 
 const isTokenId = (id: unknown): id is number => Number.isSafeInteger(id) && (id as number) >= 0;
@@ -65,10 +65,13 @@ export function embeddingInputs(input: EmbeddingRequest['input']): (string | num
 }
 
 /** @param body parsed JSON. */
-export function parseEmbedding(body: unknown): Result<EmbeddingRequest, ApiError> {
+export function parseEmbedding(
+  body: unknown,
+  options: ParseOptions = {},
+): Result<Parsed<EmbeddingRequest>, ApiError> {
   if (isMap(body) && !('input' in body))
     return err({ code: 'invalid_request', message: "Missing field 'input'.", param: 'input' });
-  return parseBody(EmbeddingRequest, body, new Map());
+  return parseRequest(EmbeddingRequest, body, options);
 }
 
 export const EmbeddingList = z.object({

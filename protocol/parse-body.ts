@@ -1,7 +1,8 @@
 /** From a body of the client API to a typed request, or to an error that names the field. */
 import type { z } from 'zod';
 import type { ApiError } from './api-error.ts';
-import { MAX_CONTENT_PARTS, MAX_FIELDS } from './limits.ts';
+import { IgnoredPaths } from './ignored-fields.ts';
+import { MAX_FIELDS } from './limits.ts';
 import { err, ok, type Result } from './result.ts';
 
 /** As OpenAI writes places in a body: `messages[1].content`. */
@@ -20,72 +21,92 @@ export const short = (text: string): string =>
 export const isMap = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-export const unsupported = (param: string, what = `'${param}'`): ApiError => ({
+/** @param why the reason, or what to do instead; a clause. */
+export const unsupported = (param: string, why?: string, what = `'${param}'`): ApiError => ({
   code: 'unsupported_parameter',
-  message: `${what} is not supported by this server yet.`,
+  message: `${what} is not supported by this server${why === undefined ? ' yet' : `: ${why}`}.`,
   param,
 });
 
-/**
- * Parts of a message that are known by OpenAI's clients and not here: refused where they stand.
- * @param path of the message.
- */
-export function refuseParts(
-  content: unknown,
-  path: readonly PropertyKey[],
-  known: readonly string[],
-): ApiError | null {
-  if (!Array.isArray(content)) return null;
-  for (const [place, part] of content.entries()) {
-    const type: unknown = isMap(part) ? part['type'] : undefined;
-    if (typeof type === 'string' && !known.includes(type))
-      return unsupported(issuePath([...path, 'content', place, 'type']), `A part of type '${short(type)}'`);
-  }
-  return null;
+/** How a body is read. */
+export interface ParseOptions {
+  /** Fields that nobody knows are refused, as OpenAI does; otherwise they are left out. */
+  strict?: boolean;
+}
+
+/** A request that was taken. */
+export interface Parsed<T> {
+  request: T;
+  /** What was left out or lowered; see `IGNORED_HEADER`. */
+  ignored: readonly string[];
+}
+
+/** The options of one parse, and what it has left out so far. */
+export interface Taking {
+  readonly strict: boolean;
+  readonly ignored: IgnoredPaths;
+}
+
+/** A field that is known, and not done or not with every value. */
+export interface FieldRule {
+  /** Whether this value asks for nothing, or for what happens anyway: the field is left out then. */
+  idle: (value: unknown, body: Record<string, unknown>) => boolean;
+  /** Why its other values are refused, or what to do instead; not needed for fields of the schema. */
+  why?: string;
+}
+
+/** What may stand in one object. */
+export interface Fields {
+  /** Of its schema. */
+  known: ReadonlySet<string>;
+  rules: ReadonlyMap<string, FieldRule>;
 }
 
 /**
- * Content parts beyond what is looked at one by one. The schema would list what is wrong with each of half a million.
- * @param field where the messages stand.
+ * Leaves out of an object what asks for nothing and what nobody knows. `null` means "not given" everywhere.
+ * @returns what the schema is to look at, or `unsupported_parameter` for what cannot be done.
  */
-export function refuseCrowd(messages: unknown, field: string): ApiError | null {
-  if (!Array.isArray(messages)) return null;
-  let parts = 0;
-  for (const message of messages) {
-    const content: unknown = isMap(message) ? message['content'] : undefined;
-    if (Array.isArray(content)) parts += content.length;
+export function takeFields(
+  body: Record<string, unknown>,
+  { known, rules }: Fields,
+  { strict, ignored }: Taking,
+  path: readonly PropertyKey[] = [],
+): Result<Record<string, unknown>, ApiError> {
+  const taken: [string, unknown][] = [];
+  for (const [key, value] of Object.entries(body)) {
+    if (value === null) continue;
+    const rule = rules.get(key);
+    if (rule?.idle(value, body) === true) ignored.add([...path, key]);
+    else if (known.has(key)) taken.push([key, value]);
+    else if (rule !== undefined) return err(unsupported(issuePath([...path, key]), rule.why));
+    // The schema refuses it by its name.
+    else if (strict) taken.push([key, value]);
+    else ignored.add([...path, key]);
   }
-  if (parts <= MAX_CONTENT_PARTS) return null;
-  const message = `Invalid value for '${field}': ${parts} content parts; at most ${MAX_CONTENT_PARTS} are allowed.`;
-  return { code: 'invalid_request', message, param: field };
+  return ok(Object.fromEntries(taken));
 }
 
-/** Fields that are known and not supported, and which of their values ask for nothing; null always does. */
-export type RefusedFields = ReadonlyMap<string, (value: unknown) => boolean>;
+/** Lowers a whole number that is beyond its limit, as peers of OpenAI do. */
+export function clamp(body: Record<string, unknown>, field: string, most: number, { ignored }: Taking): void {
+  const value = body[field];
+  if (typeof value !== 'number' || !Number.isInteger(value) || value <= most) return;
+  body[field] = most;
+  ignored.add([field], most);
+}
 
-/**
- * @param body parsed JSON.
- * @param refused what asks for nothing is left out before the schema sees the body.
- */
-export function parseBody<T>(
-  schema: z.ZodType<T>,
-  body: unknown,
-  refused: RefusedFields,
-): Result<T, ApiError> {
+/** @returns the body, if it can be a request at all. */
+export function asFields(body: unknown): Result<Record<string, unknown>, ApiError> {
   if (!isMap(body))
     return err({ code: 'invalid_request', message: 'The body must be a JSON object.', param: null });
-  const fields = Object.entries(body);
-  if (fields.length > MAX_FIELDS) {
-    const message = `The body has ${fields.length} fields; at most ${MAX_FIELDS} are allowed.`;
-    return err({ code: 'invalid_request', message, param: null });
-  }
-  const wanted: [string, unknown][] = [];
-  for (const [key, value] of fields) {
-    const asksForNothing = refused.get(key);
-    if (asksForNothing === undefined) wanted.push([key, value]);
-    else if (value !== null && !asksForNothing(value)) return err(unsupported(key));
-  }
-  const parsed = schema.safeParse(Object.fromEntries(wanted));
+  const fields = Object.keys(body).length;
+  if (fields <= MAX_FIELDS) return ok(body);
+  const message = `The body has ${fields} fields; at most ${MAX_FIELDS} are allowed.`;
+  return err({ code: 'invalid_request', message, param: null });
+}
+
+/** @param body what is left of a body. @returns `invalid_request` with the place of what is wrong. */
+export function checkBody<T>(schema: z.ZodType<T>, body: unknown): Result<T, ApiError> {
+  const parsed = schema.safeParse(body);
   if (parsed.success) return ok(parsed.data);
   const issue = parsed.error.issues[0];
   const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
@@ -93,4 +114,22 @@ export function parseBody<T>(
   const message =
     unknown === undefined ? `Invalid value for '${param}': ${issue?.message}.` : `Unknown field '${param}'.`;
   return err({ code: 'invalid_request', message, param });
+}
+
+/** The names of a schema's fields. */
+export const keysOf = (schema: { shape: object }): ReadonlySet<string> => new Set(Object.keys(schema.shape));
+
+/** A body that needs no more than its schema: what the schema does not know is left out, and said. */
+export function parseRequest<T>(
+  schema: z.ZodType<T> & { shape: object },
+  body: unknown,
+  { strict = false }: ParseOptions,
+): Result<Parsed<T>, ApiError> {
+  const fields = asFields(body);
+  if (!fields.ok) return fields;
+  const ignored = new IgnoredPaths();
+  const taken = takeFields(fields.value, { known: keysOf(schema), rules: new Map() }, { strict, ignored });
+  if (!taken.ok) return taken;
+  const checked = checkBody(schema, taken.value);
+  return checked.ok ? ok({ request: checked.value, ignored: ignored.list() }) : checked;
 }

@@ -2,6 +2,8 @@
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
 import type { TokenLogprob } from './completion.ts';
+import { ITEM_RULES, RESPONSE_RULES } from './field-rules.ts';
+import { IgnoredPaths } from './ignored-fields.ts';
 import {
   MAX_CLIENT_KEY,
   MAX_MESSAGES,
@@ -9,42 +11,34 @@ import {
   MAX_TOP_LOGPROBS,
   MAX_USER_CHARACTERS,
 } from './limits.ts';
+import { refuseCrowd, takeContent } from './message-content.ts';
 import {
+  asFields,
+  checkBody,
+  clamp,
   isMap,
   issuePath,
-  parseBody,
-  refuseCrowd,
-  refuseParts,
+  keysOf,
   short,
+  takeFields,
   unsupported,
-  type RefusedFields,
+  type Fields,
+  type Parsed,
+  type ParseOptions,
+  type Taking,
 } from './parse-body.ts';
-import { err, type Result } from './result.ts';
+import { err, ok, type Result } from './result.ts';
 import { samplingFields } from './sampling-fields.ts';
 
 /** The one value of `include` that stateless text has a meaning for. */
 const LOGPROBS = 'message.output_text.logprobs';
 
 const inputPart = z.strictObject({ type: z.literal('input_text'), text: z.string() });
-/** Clients send an answer's parts back as they got them. */
-const outputPart = z.strictObject({
-  type: z.literal('output_text'),
-  text: z.string(),
-  annotations: z.array(z.unknown()).nullish(),
-  logprobs: z.array(z.unknown()).nullish(),
-});
 
 export const ResponseInputItem = z.strictObject({
   type: z.literal('message').optional(),
   role: z.enum(['system', 'developer', 'user', 'assistant']),
-  content: z.union(
-    [z.string(), z.array(z.discriminatedUnion('type', [inputPart, outputPart])).min(1)],
-    'must be a string or an array of input_text and output_text parts',
-  ),
-  /** An answer's own fields, when it is sent back. */
-  id: z.string().nullish(),
-  status: z.string().nullish(),
-  phase: z.string().nullish(),
+  content: z.union([z.string(), z.array(inputPart)], 'must be a string or an array of parts with text'),
 });
 export type ResponseInputItem = z.infer<typeof ResponseInputItem>;
 
@@ -64,87 +58,102 @@ export const ResponseRequest = z.strictObject({
   instructions: z.string().nullish(),
   max_output_tokens: z.int().positive().nullish(),
   stream: z.boolean().nullish(),
-  stream_options: z.strictObject({ include_obfuscation: z.boolean().optional() }).nullish(),
   ...samplingFields,
   top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
-  include: z.array(z.literal(LOGPROBS)).max(1).nullish(),
+  include: z.array(z.literal(LOGPROBS)).nullish(),
   metadata: metadata.nullish(),
-  /** Accepted, and answered with false: nothing is kept. */
-  store: z.boolean().nullish(),
   user: z.string().max(MAX_USER_CHARACTERS).nullish(),
-  /** Accepted because clients send them by default or by habit; they do not change what is generated. */
-  parallel_tool_calls: z.boolean().nullish(),
-  service_tier: z.string().max(MAX_CLIENT_KEY).nullish(),
   safety_identifier: z.string().max(MAX_CLIENT_KEY).nullish(),
   prompt_cache_key: z.string().max(MAX_CLIENT_KEY).nullish(),
-  prompt_cache_retention: z.string().max(MAX_CLIENT_KEY).nullish(),
+  /** Given back; there are no tools. */
+  parallel_tool_calls: z.boolean().nullish(),
   tool_choice: z.enum(['auto', 'none']).nullish(),
 });
 export type ResponseRequest = z.infer<typeof ResponseRequest>;
 
-const isPlainText = (value: unknown): boolean => {
-  if (!isMap(value)) return false;
-  const { format, ...rest } = value;
-  return (
-    hasNoValue(rest) &&
-    (format === undefined || format === null || (isMap(format) && format['type'] === 'text'))
-  );
-};
-const hasNoValue = (value: unknown): boolean =>
-  isMap(value) && Object.values(value).every((inner) => inner === null);
+const RESPONSE: Fields = { known: keysOf(ResponseRequest), rules: RESPONSE_RULES };
+const ITEM: Fields = { known: keysOf(ResponseInputItem), rules: ITEM_RULES };
 
-/** Fields that would change the answer or need state, and which of their values ask for nothing. */
-const REFUSED: RefusedFields = new Map([
-  ['previous_response_id', () => false],
-  ['conversation', () => false],
-  ['prompt', () => false],
-  ['context_management', () => false],
-  ['moderation', () => false],
-  ['max_tool_calls', () => false],
-  ['prompt_cache_options', () => false],
-  ['n', () => false],
-  ['response_format', () => false],
-  ['adapters', () => false],
-  ['strict', () => false],
-  ['background', (value) => value === false],
-  ['tools', (value) => Array.isArray(value) && value.length === 0],
-  ['truncation', (value) => value === 'disabled'],
-  ['reasoning', hasNoValue],
-  ['text', isPlainText],
-]);
+/** What a model thought, when its answer is sent back: no chat template shows it again. */
+const REASONING = 'reasoning';
 
-/** What is known and not supported inside of fields that are: named where it stands. */
-function refuseInside({ tool_choice: choice, include, input }: Record<string, unknown>): ApiError | null {
-  if (choice === 'required' || isMap(choice)) return unsupported('tool_choice');
-  const at = Array.isArray(include)
-    ? include.findIndex((one) => typeof one === 'string' && one !== LOGPROBS)
-    : -1;
-  if (at !== -1) return unsupported(`include[${at}]`);
-  return refuseInput(input);
+const isReasoning = (item: unknown): boolean => isMap(item) && item['type'] === REASONING;
+
+/** In the place of what is left out, so that the schema names the places of the others. */
+const NOTHING: ResponseInputItem = { role: 'assistant', content: '' };
+
+/** An item as the schema has it. */
+function takeItem(item: unknown, at: number, taking: Taking): Result<unknown, ApiError> {
+  if (!isMap(item)) return ok(item);
+  const { type } = item;
+  const path = ['input', at];
+  if (isReasoning(item)) {
+    taking.ignored.add([...path, REASONING]);
+    return ok(NOTHING);
+  }
+  if (typeof type === 'string' && type !== 'message') {
+    const why = type === 'item_reference' ? 'nothing is kept here; send the item itself' : undefined;
+    return err(unsupported(issuePath([...path, 'type']), why, `An input item of type '${short(type)}'`));
+  }
+  const taken = takeFields(item, ITEM, taking, path);
+  if (!taken.ok || !('content' in item)) return taken;
+  const content = takeContent(item['content'], 'input_text', taking, [...path, 'content']);
+  return content.ok ? ok({ ...taken.value, content: content.value }) : content;
 }
 
-/** Items and parts of other types are known by OpenAI's clients: refused as such, where they stand. */
-function refuseInput(input: unknown): ApiError | null {
-  if (!Array.isArray(input)) return null;
+function takeInput(input: unknown, taking: Taking): Result<unknown, ApiError> {
+  // The schema counts them.
+  if (!Array.isArray(input) || input.length > MAX_MESSAGES) return ok(input);
+  const items: unknown[] = [];
   for (const [at, item] of input.entries()) {
-    if (!isMap(item)) continue;
-    const { type, content } = item;
-    if (typeof type === 'string' && type !== 'message')
-      return unsupported(issuePath(['input', at, 'type']), `An input item of type '${short(type)}'`);
-    const refusal = refuseParts(content, ['input', at], ['input_text', 'output_text']);
-    if (refusal !== null) return refusal;
+    const taken = takeItem(item, at, taking);
+    if (!taken.ok) return taken;
+    items.push(taken.value);
   }
-  return null;
+  return ok(items);
+}
+
+/** What can be included besides is never there. */
+function takeInclude(include: unknown, taking: Taking): unknown {
+  if (!Array.isArray(include)) return include;
+  const wanted = include.filter((one) => typeof one !== 'string' || one === LOGPROBS);
+  if (wanted.length < include.length) taking.ignored.add(['include', 0]);
+  return wanted;
 }
 
 /** @param body parsed JSON. */
-export function parseResponse(body: unknown): Result<ResponseRequest, ApiError> {
-  const crowd = isMap(body) ? refuseCrowd(body['input'], 'input') : null;
+export function parseResponse(
+  body: unknown,
+  { strict = false }: ParseOptions = {},
+): Result<Parsed<ResponseRequest>, ApiError> {
+  const fields = asFields(body);
+  if (!fields.ok) return fields;
+  const crowd = refuseCrowd(fields.value['input'], 'input');
   if (crowd !== null) return err(crowd);
-  const parsed = parseBody(ResponseRequest, body, REFUSED);
-  if (parsed.ok || parsed.error.code !== 'invalid_request') return parsed;
-  const refusal = isMap(body) ? refuseInside(body) : null;
-  return refusal === null ? parsed : err(refusal);
+  const taking = { strict, ignored: new IgnoredPaths() };
+  const taken = takeFields(fields.value, RESPONSE, taking);
+  if (!taken.ok) return taken;
+  const { tool_choice: choice } = taken.value;
+  if (choice === 'required' || isMap(choice)) return err(unsupported('tool_choice'));
+  const input = takeInput(taken.value['input'], taking);
+  if (!input.ok) return input;
+  clamp(taken.value, 'top_logprobs', MAX_TOP_LOGPROBS, taking);
+  const include = takeInclude(taken.value['include'], taking);
+  const request = checkBody(ResponseRequest, { ...taken.value, include, input: input.value });
+  if (!request.ok) return request;
+  if (typeof request.value.input !== 'string') {
+    const sent = taken.value['input'] as readonly unknown[];
+    request.value.input = request.value.input.filter((_, at) => !isReasoning(sent[at]));
+    if (request.value.input.length === 0)
+      return err({
+        code: 'invalid_request',
+        message: "Invalid value for 'input': it has no message.",
+        param: 'input',
+      });
+  }
+  if (!wantsLogprobs(request.value) && request.value.top_logprobs != null)
+    taking.ignored.add(['top_logprobs']);
+  return ok({ request: request.value, ignored: taking.ignored.list() });
 }
 
 /** Log-probabilities are given only when `include` asks for them. */

@@ -33,7 +33,8 @@ const logitBias = z
 /** `null` means "not given", as in OpenAI's schema. */
 export const samplingFields = {
   temperature: z.number().min(0).max(2).nullish(),
-  top_p: z.number().gt(0).max(1).nullish(),
+  /** 0 leaves the likeliest token alone. */
+  top_p: z.number().min(0).max(1).nullish(),
   /** 0 and -1 mean "off", as in vLLM. */
   top_k: z.int().min(-1).max(1_000_000).nullish(),
   /** Least probability, relative to the likeliest token's, after temperature. */

@@ -1,10 +1,10 @@
 /** `POST /tokenize` and `POST /detokenize`, as vLLM has them. */
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
-import { ChatMessage } from './completion.ts';
+import { ChatMessage, parseChatCompletion, type ChatCompletionRequest } from './completion.ts';
 import { MAX_MESSAGES } from './limits.ts';
-import { isMap, parseBody, refuseCrowd } from './parse-body.ts';
-import { err, type Result } from './result.ts';
+import { asFields, parseRequest, type Parsed, type ParseOptions } from './parse-body.ts';
+import { err, ok, type Result } from './result.ts';
 
 const common = {
   /** Names nothing: the tokenizer is the base's. */
@@ -22,7 +22,8 @@ export const TokenizeRequest = z.strictObject({
   /** Whether the tokens' texts are wanted too. */
   return_token_strs: z.boolean().nullish(),
 });
-export type TokenizeRequest = z.infer<typeof TokenizeRequest>;
+export type TokenizeRequest = z.infer<typeof TokenizeRequest> &
+  Partial<Omit<ChatCompletionRequest, 'model' | 'messages'>>;
 
 export const TokenizeAnswer = z.object({
   count: z.int(),
@@ -48,20 +49,40 @@ export type DetokenizeRequest = z.infer<typeof DetokenizeRequest>;
 export const DetokenizeAnswer = z.object({ prompt: z.string() });
 export type DetokenizeAnswer = z.infer<typeof DetokenizeAnswer>;
 
-/** @param body parsed JSON. */
-export function parseTokenize(body: unknown): Result<TokenizeRequest, ApiError> {
-  const crowd = isMap(body) ? refuseCrowd(body['messages'], 'messages') : null;
-  if (crowd !== null) return err(crowd);
-  const parsed = parseBody(TokenizeRequest, body, new Map());
-  if (!parsed.ok) return parsed;
-  const { prompt, messages } = parsed.value;
-  if ((prompt == null) === (messages == null)) {
+const OWN = ['model', 'prompt', 'add_special_tokens', 'return_token_strs'] as const;
+
+/**
+ * A conversation may bring whatever a chat completion brings that its prompt is made of.
+ * @param body parsed JSON.
+ */
+export function parseTokenize(
+  body: unknown,
+  options: ParseOptions = {},
+): Result<Parsed<TokenizeRequest>, ApiError> {
+  const fields = asFields(body);
+  if (!fields.ok) return fields;
+  const given = fields.value;
+  if ((given['prompt'] == null) === (given['messages'] == null)) {
     const message = "Give 'prompt' or 'messages', one of them.";
-    return err({ code: 'invalid_request', message, param: prompt == null ? 'prompt' : 'messages' });
+    return err({ code: 'invalid_request', message, param: given['prompt'] == null ? 'prompt' : 'messages' });
   }
-  return parsed;
+  if (given['messages'] == null) return parseRequest(TokenizeRequest, body, options);
+  const chatFields = Object.entries(given).filter(([name]) => !OWN.some((own) => own === name));
+  const chat = parseChatCompletion({ ...Object.fromEntries(chatFields), model: 'base' }, options);
+  if (!chat.ok) return chat;
+  const own = parseRequest(TokenizeRequest, pick(given, OWN), options);
+  if (!own.ok) return own;
+  return ok({
+    request: { ...chat.value.request, ...own.value.request },
+    ignored: [...chat.value.ignored, ...own.value.ignored],
+  });
 }
 
+const pick = (from: Record<string, unknown>, names: readonly string[]): Record<string, unknown> =>
+  Object.fromEntries(names.filter((name) => name in from).map((name) => [name, from[name]]));
+
 /** @param body parsed JSON. */
-export const parseDetokenize = (body: unknown): Result<DetokenizeRequest, ApiError> =>
-  parseBody(DetokenizeRequest, body, new Map());
+export const parseDetokenize = (
+  body: unknown,
+  options: ParseOptions = {},
+): Result<Parsed<DetokenizeRequest>, ApiError> => parseRequest(DetokenizeRequest, body, options);

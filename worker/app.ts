@@ -130,6 +130,7 @@ const EXPOSED_HEADERS = [
   'x-graft-degraded',
   'x-graft-experiment',
   'x-graft-exposure',
+  'x-graft-ignored',
   'x-graft-inherited',
   'x-graft-limited-by',
   'x-graft-origin',

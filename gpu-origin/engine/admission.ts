@@ -2,7 +2,7 @@ import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
 import type { EngineRequest } from './engine-types.ts';
 import type { ModelRunner } from './ports.ts';
 
-/** What can be said about a request without looking at the queue. @returns the limit of tokens that holds. */
+/** What can be said about a request without looking at the queue. @returns the limit of tokens that holds: what fits. */
 export function checkRequest(
   request: EngineRequest,
   runner: Pick<ModelRunner, 'base' | 'vocabSize'>,
@@ -20,17 +20,18 @@ export function checkRequest(
     });
   const beyond = sampling.adjustments?.bias.find(([id]) => id >= runner.vocabSize);
   if (beyond !== undefined) return err(noSuchBias(beyond[0]));
-  // Without a limit of its own a request must have room for one token at least.
-  if (prompt.length + (sampling.maxTokens ?? 1) > context)
+  // There must be room for one token at least, where one is wanted.
+  const room = context - prompt.length;
+  if (room < Math.min(1, sampling.maxTokens ?? 1))
     return err({
       code: 'context_length_exceeded',
       message:
-        `This model's context is ${context} tokens; the prompt has ${prompt.length}` +
-        (sampling.maxTokens ? ` and ${sampling.maxTokens} more were asked for.` : '.'),
-      param: sampling.maxTokens !== null && prompt.length < context ? 'max_tokens' : null,
+        `This model's maximum context length is ${context} tokens. However, the prompt has ${prompt.length}, ` +
+        'which leaves no room for an answer. Please reduce its length.',
+      param: null,
       promptTokens: prompt.length,
     });
-  return ok({ maxTokens: sampling.maxTokens ?? context - prompt.length });
+  return ok({ maxTokens: Math.min(sampling.maxTokens ?? room, room) });
 }
 
 /** `logit_bias` names a token that the base does not have. */

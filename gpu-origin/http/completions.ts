@@ -17,7 +17,13 @@ import { chatFormat } from './chat-format.ts';
 import type { CompletionFormat } from './completion-format.ts';
 import { mergeChoices, type ChoiceEvent } from './merge-choices.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { type CompletionKind, type Directive, parseCompletion } from './parse-completion.ts';
+import {
+  type CompletionKind,
+  type Directive,
+  ignoredHeaders,
+  parseCompletion,
+  readingOf,
+} from './parse-completion.ts';
 import { promptOf } from '../prompts/prompt.ts';
 import { parseJson } from './read-body.ts';
 import { responsesFormat } from './responses-format.ts';
@@ -51,9 +57,9 @@ export async function handleCompletion(
   const timing = startTiming(context.now);
   const json = parseJson(c.var.body);
   if (!json.ok) return errorResponse(json.error);
-  const parsed = parseCompletion(kind, json.value, context.mode, services.base.id);
+  const parsed = parseCompletion(kind, json.value, readingOf(c, context, services));
   if (!parsed.ok) return errorResponse(parsed.error);
-  const { request, directive } = parsed.value;
+  const { request, directive, ignored } = parsed.value;
   if (directive.requestId !== null) c.set('requestId', directive.requestId);
   const gone = new AbortController();
   const { signal } = c.req.raw;
@@ -90,7 +96,7 @@ export async function handleCompletion(
   );
   if (!added.ok) {
     tracked?.refused();
-    return refusal(inWordsOf(request, added.error), context);
+    return refusal(added.error, context);
   }
   const format = formatOf({ request, directive, echo, choices, context, services });
   const events = mergeChoices(added.value);
@@ -104,7 +110,17 @@ export async function handleCompletion(
     timing,
     notesUsage: context.mode.kind === 'signed',
   };
-  return request.stream === true ? stream({ ...answering, context }) : collect(answering);
+  const response = await (request.stream === true ? stream({ ...answering, context }) : collect(answering));
+  const lowered = loweredLimit(request, added.value[0]!.maxTokens);
+  const left = ignoredHeaders(lowered === null ? ignored : [...ignored, lowered]);
+  for (const [name, value] of Object.entries(left)) response.headers.set(name, value);
+  return response;
+}
+
+/** The limit of tokens that holds, when the context leaves no room for the one that was asked for. */
+function loweredLimit(request: GenerationRequest, limit: number): string | null {
+  const { maxTokens } = samplingParamsOf(request);
+  return maxTokens === null || maxTokens <= limit ? null : `${limitField(request)}=${limit}`;
 }
 
 /** Remembers what the request uses when an edge may ask about it. */
@@ -153,12 +169,11 @@ function formatOf(params: {
     : textFormat({ ...common, includeUsage, echo: params.echo });
 }
 
-/** The engine calls the limit `max_tokens`; the client may have called it otherwise. */
-function inWordsOf(request: GenerationRequest, error: ApiError): ApiError {
-  if (error.code !== 'context_length_exceeded' || error.param !== 'max_tokens') return error;
-  if ('input' in request) return { ...error, param: 'max_output_tokens' };
-  const chatLimit = 'messages' in request && request.max_completion_tokens != null;
-  return chatLimit ? { ...error, param: 'max_completion_tokens' } : error;
+function limitField(request: GenerationRequest): string {
+  if ('input' in request) return 'max_output_tokens';
+  return 'messages' in request && request.max_completion_tokens != null
+    ? 'max_completion_tokens'
+    : 'max_tokens';
 }
 
 interface Answering {

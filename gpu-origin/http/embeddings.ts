@@ -17,7 +17,7 @@ import { GREEDY } from '../generation/sampling-params.ts';
 import { encodeInTurn, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
 import { trackUsage } from './completions.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { parseAsked } from './parse-completion.ts';
+import { ignoredHeaders, parseAsked, readingOf } from './parse-completion.ts';
 import { parseJson } from './read-body.ts';
 
 /** Inputs of one request that are with the engine at once: one is read while the next is encoded. */
@@ -31,9 +31,9 @@ export async function handleEmbeddings(
 ): Promise<Response> {
   const json = parseJson(c.var.body);
   if (!json.ok) return errorResponse(json.error);
-  const asked = parseAsked(parseEmbedding, json.value, context.mode, services.base.id);
+  const asked = parseAsked(parseEmbedding, json.value, readingOf(c, context, services));
   if (!asked.ok) return errorResponse(asked.error);
-  const { request, directive } = asked.value;
+  const { request, directive, ignored } = asked.value;
   if (directive.requestId !== null) c.set('requestId', directive.requestId);
   const size = services.engine.hiddenSize;
   if (request.dimensions != null && request.dimensions !== size) {
@@ -88,7 +88,9 @@ export async function handleEmbeddings(
       ? { [USAGE_HEADER]: writeUsageNote({ promptTokens, completionTokens: 0 }) }
       : {};
   if (failure !== null) return errorResponse(failure, promptTokens > 0 ? headers : {});
-  return Response.json(listOf(request, vectors, directive.model, promptTokens), { headers });
+  return Response.json(listOf(request, vectors, directive.model, promptTokens), {
+    headers: { ...headers, ...ignoredHeaders(ignored) },
+  });
 }
 
 /** Control strings in a text are text. */

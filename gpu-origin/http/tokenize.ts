@@ -15,7 +15,7 @@ import type { Steps } from '../model/tokenizer.ts';
 import { promptOf, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
 import { tokenText } from '../prompts/token-text.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { parseAsked } from './parse-completion.ts';
+import { ignoredHeaders, parseAsked, readingOf } from './parse-completion.ts';
 import { parseJson } from './read-body.ts';
 
 /** Tokens whose texts are put together in one step. */
@@ -29,9 +29,9 @@ export async function handleTokenize(
 ): Promise<Response> {
   const json = parseJson(c.var.body);
   if (!json.ok) return errorResponse(json.error);
-  const asked = parseAsked(parseTokenize, json.value, context.mode, services.base.id);
+  const asked = parseAsked(parseTokenize, json.value, readingOf(c, context, services));
   if (!asked.ok) return errorResponse(asked.error);
-  const { request, directive } = asked.value;
+  const { request, directive, ignored } = asked.value;
   const caller = { tenant: directive.tenant, signal: c.req.raw.signal };
   const tokens = await tokensOf(request, services, caller);
   if (!tokens.ok) return errorResponse(tokens.error);
@@ -42,17 +42,18 @@ export async function handleTokenize(
     token_strs:
       request.return_token_strs === true ? tokens.value.map((id) => tokenText(services.tokenizer, id)) : null,
   };
-  return Response.json(answer);
+  return Response.json(answer, { headers: ignoredHeaders(ignored) });
 }
 
 /** A raw text may be longer than the context: who asks wants to know by how much. */
 async function tokensOf(
-  { prompt, messages, add_special_tokens: special }: TokenizeRequest,
+  request: TokenizeRequest,
   services: PromptServices,
   caller: PromptCaller,
 ): Promise<Result<readonly number[], ApiError>> {
+  const { prompt, messages, add_special_tokens: special } = request;
   if (messages != null) {
-    const written = await promptOf({ model: '', messages }, services, caller);
+    const written = await promptOf({ ...request, model: '', messages }, services, caller);
     return written.ok ? ok(written.value.ids) : written;
   }
   const { tokenizer } = services;
@@ -74,9 +75,9 @@ export async function handleDetokenize(
 ): Promise<Response> {
   const json = parseJson(c.var.body);
   if (!json.ok) return errorResponse(json.error);
-  const asked = parseAsked(parseDetokenize, json.value, context.mode, services.base.id);
+  const asked = parseAsked(parseDetokenize, json.value, readingOf(c, context, services));
   if (!asked.ok) return errorResponse(asked.error);
-  const { request, directive } = asked.value;
+  const { request, directive, ignored } = asked.value;
   const text = await services.prompts.run({
     ...{ tenant: directive.tenant, signal: c.req.raw.signal },
     bytes: request.tokens.length,
@@ -85,7 +86,7 @@ export async function handleDetokenize(
   if (!text.ok) return errorResponse(text.error);
   if (!text.value.ok) return errorResponse(text.value.error);
   const answer: DetokenizeAnswer = { prompt: text.value.value };
-  return Response.json(answer);
+  return Response.json(answer, { headers: ignoredHeaders(ignored) });
 }
 
 /** Bytes are put together before they are read: a character may lie in several tokens. */

@@ -86,7 +86,7 @@ export async function encodeInTurn(
 /** @param counted tokens that were encoded before it was known. */
 const tooLong = (context: number, param: string, counted: number): ApiError => ({
   code: 'context_length_exceeded',
-  message: `This model's maximum context length is ${context} tokens; the prompt has more than that.`,
+  message: `This model's maximum context length is ${context} tokens. However, the prompt has more than that. Please reduce its length.`,
   param,
   promptTokens: counted,
 });

@@ -136,7 +136,7 @@ describe("OpenAI's published schema", () => {
   it.each<[string, object | undefined, number]>([
     ['/chat/completions', { model: ADAPTER }, 400],
     ['/chat/completions', { model: 'nobody', messages }, 404],
-    ['/chat/completions', { model: ADAPTER, messages, tools: [] }, 400],
+    ['/chat/completions', { model: ADAPTER, messages, functions: [{ name: 'f' }] }, 400],
     ['/responses', { model: ADAPTER, input: 'x', previous_response_id: 'y' }, 400],
     ['/completions', { model: ADAPTER, prompt: 'x', logit_bias: { '999999': 1 } }, 400],
     ['/models/nobody', undefined, 404],

@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
+import { CHAT_RULES, RESPONSE_RULES, TEXT_RULES } from '../../protocol/field-rules.ts';
 import {
   ChatCompletionRequest,
   EdgeFields,
@@ -8,64 +9,95 @@ import {
   parseTextCompletion,
   ResponseRequest,
   TextCompletionRequest,
+  type ParseOptions,
 } from '../../protocol/index.ts';
 
 const page = readFileSync(new URL('../../docs/openai-api.md', import.meta.url), 'utf8');
-const rows = [
-  ...page.matchAll(
-    /^\| `(\w+)` +\| (yes|ignored|refused|edge|-) +\| (yes|ignored|refused|edge|-) +\| (yes|ignored|refused|edge|-) +\|/gm,
-  ),
-].map(([, field, ...cells]) => ({ field: field!, cells }));
+const STATE = '(yes|clamped|ignored|refused|edge|-)';
+const ROW = new RegExp(`^\\| ((?:\`\\w+\`(?:, )?)+) +\\| ${STATE} +\\| ${STATE} +\\| ${STATE} +\\|`, 'gm');
+const rows = [...page.matchAll(ROW)].flatMap(([, fields, ...cells]) =>
+  fields!.split(', ').map((field) => ({ field: field.replaceAll('`', ''), cells })),
+);
+
+/** A value that asks for something, where `{"a": 1}` does not. */
+const ASKS: Record<string, unknown> = {
+  n: 2,
+  response_format: { type: 'json_object' },
+  text: { format: { type: 'json_object' } },
+  truncation: 'auto',
+};
 
 const routes = [
   {
     route: 'chat',
     fields: Object.keys(ChatCompletionRequest.shape),
-    parse: (body: object) =>
-      parseChatCompletion({ model: 'm', messages: [{ role: 'user', content: 'a' }], ...body }),
+    rules: CHAT_RULES,
+    parse: (body: object, options?: ParseOptions) =>
+      parseChatCompletion({ model: 'm', messages: [{ role: 'user', content: 'a' }], ...body }, options),
   },
   {
     route: 'text',
     fields: Object.keys(TextCompletionRequest.shape),
-    parse: (body: object) => parseTextCompletion({ model: 'm', prompt: 'a', ...body }),
+    rules: TEXT_RULES,
+    parse: (body: object, options?: ParseOptions) =>
+      parseTextCompletion({ model: 'm', prompt: 'a', ...body }, options),
   },
   {
     route: 'responses',
     fields: Object.keys(ResponseRequest.shape),
-    parse: (body: object) => parseResponse({ model: 'm', input: 'a', ...body }),
+    rules: RESPONSE_RULES,
+    parse: (body: object, options?: ParseOptions) =>
+      parseResponse({ model: 'm', input: 'a', ...body }, options),
   },
 ];
 
 describe.each(routes.map((route, column) => ({ ...route, column })))(
   'docs/openai-api.md, $route',
-  ({ column, fields, parse }) => {
-    const cells = rows.map(({ field, cells: all }) => ({ field, cell: all[column] }));
+  ({ column, fields, rules, parse }) => {
+    const cells = rows.map(({ field, cells: all }) => ({ field, cell: all[column]! }));
+    const of = (...states: string[]) => cells.filter(({ cell }) => states.includes(cell));
+    const asking = (field: string) => ({ [field]: ASKS[field] ?? { a: 1 } });
 
-    it('has every field that is taken, and no other', () => {
-      const taken = cells
-        .filter(({ cell }) => cell === 'yes' || cell === 'ignored')
-        .map(({ field }) => field);
+    it('has every field that is taken, and no other; each once', () => {
+      const taken = of('yes', 'clamped').map(({ field }) => field);
       expect(taken.sort()).toEqual(fields.sort());
+      expect(new Set(cells.map(({ field }) => field)).size).toBe(cells.length);
     });
 
-    it.each(cells.filter(({ cell }) => cell === 'refused'))('refuses $field by name', ({ field }) => {
-      expect(parse({ [field]: { a: 1 } })).toMatchObject({
+    it('has every field that there is a rule for', () => {
+      const named = new Set(cells.map(({ field }) => field));
+      expect([...rules.keys()].filter((field) => !named.has(field))).toEqual([]);
+    });
+
+    it.each(of('clamped'))('takes any $field', ({ field }) => {
+      expect(parse({ [field]: 1e6 }).ok).toBe(true);
+    });
+
+    it.each(of('refused'))('refuses $field by name', ({ field }) => {
+      expect(parse(asking(field))).toMatchObject({
         error: { code: 'unsupported_parameter', param: field },
       });
-      expect(parse({ [field]: null }).ok).toBe(true);
+      expect(parse({ [field]: null })).toMatchObject({ ok: true, value: { ignored: [] } });
+    });
+
+    it.each(of('ignored', '-'))('leaves $field out, and says so', ({ field, cell }) => {
+      const left = parse(asking(field));
+      expect(left).toMatchObject({ ok: true, value: { ignored: [field] } });
+      expect(left.ok && field in left.value.request).toBe(false);
+      expect(parse({ [field]: null })).toMatchObject({ ok: true, value: { ignored: [] } });
+      if (cell === '-')
+        expect(parse(asking(field), { strict: true })).toMatchObject({
+          error: { code: 'invalid_request', param: field },
+        });
     });
 
     it('leaves to the edge what is its own, and nothing else', () => {
-      const ours = cells.filter(({ cell }) => cell === 'edge').map(({ field }) => field);
+      const ours = of('edge').map(({ field }) => field);
       expect(ours.sort()).toEqual(Object.keys(EdgeFields.shape).sort());
       for (const field of ours)
         expect(parse({ [field]: true })).toMatchObject({
           error: { code: 'unsupported_parameter', param: field },
         });
-    });
-
-    it.each(cells.filter(({ cell }) => cell === '-'))('does not know $field', ({ field }) => {
-      expect(parse({ [field]: 1 })).toMatchObject({ error: { code: 'invalid_request', param: field } });
     });
   },
 );

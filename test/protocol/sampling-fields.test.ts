@@ -30,7 +30,7 @@ const FAR: unknown[] = [2 ** 53, -(2 ** 53), 1e308, -1e308];
 describe.each(routes)('%s', (_route, parse) => {
   it.each<[string, unknown[], unknown[]]>([
     ['temperature', [0, -0, 2, 5e-324], [-5e-324, 2.000001, ...FAR]],
-    ['top_p', [5e-324, 1], [0, -0, 1.000001, ...FAR]],
+    ['top_p', [0, -0, 5e-324, 1], [-5e-324, 1.000001, ...FAR]],
     ['top_k', [-1, 0, -0, 1, 1_000_000], [-2, 0.5, 1_000_001, ...FAR]],
     ['min_p', [0, -0, 5e-324, 1], [-5e-324, 1.000001, ...FAR]],
     ['frequency_penalty', [-2, -0, 0, 2], [-2.000001, 2.000001, ...FAR]],
@@ -88,11 +88,14 @@ describe.each(routes)('%s', (_route, parse) => {
 
   it.each<[string, unknown, boolean]>([
     ['one text', 'a', true],
-    ['four', ['a', 'b', 'c', 'd'], true],
-    ['five', ['a', 'b', 'c', 'd', 'e'], false],
-    ['an empty one', '', false],
-    ['64 characters', 'a'.repeat(64), true],
-    ['65 characters', 'a'.repeat(65), false],
+    ['none', [], true],
+    ['an empty one, which is none', '', true],
+    ['empty ones', ['', ''], true],
+    ['an empty one among others', ['a', ''], false],
+    ['32', Array(32).fill('a'), true],
+    ['33', Array(33).fill('a'), false],
+    ['256 characters', 'a'.repeat(256), true],
+    ['257 characters', 'a'.repeat(257), false],
     ['a number', 1, false],
   ])('stop: %s', (_what, stop, good) => {
     const parsed = parse({ stop });
@@ -109,6 +112,7 @@ describe('n', () => {
   });
 
   it('is nothing that responses have', () => {
-    expect(routes[2]![1]({ n: 1 })).toMatchObject({ error: { code: 'unsupported_parameter', param: 'n' } });
+    expect(routes[2]![1]({ n: 1 })).toMatchObject({ value: { ignored: ['n'] } });
+    expect(routes[2]![1]({ n: 2 })).toMatchObject({ error: { code: 'unsupported_parameter', param: 'n' } });
   });
 });

@@ -42,9 +42,7 @@ describe('a stream of responses that repeats its request', () => {
 });
 
 it.each([
-  ['prompt_cache_key', 64],
   ['safety_identifier', 64],
-  ['service_tier', 64],
   ['user', 512],
 ])('%s has at most %i characters everywhere', (field, most) => {
   const bodies = [
@@ -60,3 +58,11 @@ it.each([
     });
   }
 });
+
+it.each(['prompt_cache_key', 'service_tier', 'metadata'])(
+  '%s goes no further where nothing repeats it',
+  (field) => {
+    const parsed = parseTextCompletion({ model: 'm', prompt: 'a', [field]: 'x'.repeat(300_000) });
+    expect(parsed).toEqual({ ok: true, value: { request: { model: 'm', prompt: 'a' }, ignored: [field] } });
+  },
+);

@@ -80,8 +80,12 @@ describe('the openai client', () => {
     const bad = openai.chat.completions.create({ model: NAME, messages, temperature: 3 });
     await expect(bad).rejects.toMatchObject({ status: 400, param: 'temperature', code: 'invalid_request' });
     await expect(bad).rejects.toBeInstanceOf(APIError);
-    const tools = openai.chat.completions.create({ model: NAME, messages, tools: [] });
-    await expect(tools).rejects.toMatchObject({ status: 400, param: 'tools', code: 'unsupported_parameter' });
+    const functions = openai.chat.completions.create({ model: NAME, messages, functions: [{ name: 'f' }] });
+    await expect(functions).rejects.toMatchObject({
+      status: 400,
+      param: 'functions',
+      code: 'unsupported_parameter',
+    });
   });
 });
 
@@ -158,12 +162,11 @@ describe('limits', () => {
 
   it('holds the table of fields at its boundaries', async () => {
     const cases: [object, number][] = [
-      [{ stop: ['a', 'b', 'c', 'd'] }, 200],
-      [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 400],
-      [{ stop: 'x'.repeat(64) }, 200],
-      [{ stop: 'x'.repeat(65) }, 400],
-      [{ logprobs: true, top_logprobs: 20 }, 200],
-      [{ logprobs: true, top_logprobs: 21 }, 400],
+      [{ stop: Array.from({ length: 32 }, () => 'a') }, 200],
+      [{ stop: Array.from({ length: 33 }, () => 'a') }, 400],
+      [{ stop: 'x'.repeat(256) }, 200],
+      [{ stop: 'x'.repeat(257) }, 400],
+      [{ logprobs: true, top_logprobs: 21 }, 200],
       [{ messages: Array.from({ length: MAX_MESSAGES }, () => messages[0]) }, 200],
       [{ messages: Array.from({ length: MAX_MESSAGES + 1 }, () => messages[0]) }, 400],
       [{ n: 8 }, 200],

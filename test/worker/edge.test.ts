@@ -93,13 +93,16 @@ describe('completions', () => {
     });
     expect(response.headers.get('x-request-id')).toBe('mine-1');
     await response.arrayBuffer();
-    const sent = Object.keys(graft.origin.log.headers);
+    const names = Object.keys(graft.origin.log.headers);
     expect(
-      sent.filter((name) => /^(x-graft-(?!signature)|cf-(?!worker)|cookie|authorization)/.test(name)),
+      names.filter((name) => /^(x-graft-(?!signature)|cf-(?!worker)|cookie|authorization)/.test(name)),
     ).toEqual([]);
-    const refused = await post('base', { graft: { chain: [] } });
-    expect(refused.status).toBe(400);
-    expect(await refused.json()).toMatchObject({ error: { param: 'graft' } });
+    const left = await post('base', { graft: { chain: [{ digest: 'a'.repeat(64), scale: 1 }] } });
+    expect(left.status).toBe(200);
+    expect(left.headers.get('x-graft-ignored')).toBe('graft');
+    const sent = graft.origin.log.completions.at(-1);
+    expect(sent?.graft.chain).toEqual([]);
+    expect(sent?.request).not.toHaveProperty('graft');
   });
 });
 

@@ -8,6 +8,8 @@ import {
   type ApiError,
   type ChatCompletionRequest,
   type EmbeddingRequest,
+  type Parsed,
+  type ParseOptions,
   type ResponseRequest,
   type Result,
   type TextCompletionRequest,
@@ -23,7 +25,7 @@ export type CompletionBody =
 export interface CompletionKind<T extends CompletionBody = CompletionBody> {
   path: CompletionCall['path'];
   /** @param body parsed JSON. */
-  parse(body: unknown): Result<T, ApiError>;
+  parse(body: unknown, options: ParseOptions): Result<Parsed<T>, ApiError>;
   streams(body: T): boolean;
   /** The most tokens that it can use. @param room the context of the base, tokens. */
   mostTokens(body: T, room: number): TokenCounts;

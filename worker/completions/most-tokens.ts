@@ -4,7 +4,7 @@ import type { TokenCounts } from '../metering/ports.ts';
 /**
  * The most tokens that a request can use: what is counted for one whose client left it when its origin does not say what
  * it used, so that leaving is never cheaper than staying. A token of the prompt is a byte of the body at least, a prompt
- * and each of its answers fit the context together, and an answer ends at its limit.
+ * and each of its answers fit the context together, and an answer ends at its limit or with the context.
  * @param room the context of the base, tokens.
  */
 export function mostTokens(
@@ -12,11 +12,12 @@ export function mostTokens(
   room: number,
 ): TokenCounts {
   const bytes = new TextEncoder().encode(JSON.stringify(request)).length;
-  const limit = limitOf(request);
+  const asked = limitOf(request);
+  const limit = asked === null || asked >= room ? null : asked;
   const promptTokens = Math.min(bytes, Math.max(0, room - (limit ?? 0)));
   const answers = 'n' in request ? (request.n ?? 1) : 1;
   // Without a limit each answer fills what the prompt leaves of the context.
-  const completionTokens = limit === null ? answers * room - promptTokens : answers * Math.min(limit, room);
+  const completionTokens = limit === null ? answers * room - promptTokens : answers * limit;
   return { promptTokens, completionTokens };
 }
 

@@ -1,5 +1,13 @@
 import { Hono } from 'hono';
-import { ok, takeEdgeFields, USAGE_HEADER, type ApiError, type EdgeRequest } from '../../protocol/index.ts';
+import {
+  ok,
+  STRICT_FIELDS_HEADER,
+  takeEdgeFields,
+  USAGE_HEADER,
+  type ApiError,
+  type EdgeRequest,
+  type ParseOptions,
+} from '../../protocol/index.ts';
 import {
   fail,
   keepAlive,
@@ -18,10 +26,11 @@ import type { Caller } from '../access/ports.ts';
 import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
 import { CHAT, EMBEDDING, RESPONSE, TEXT, type CompletionBody, type CompletionKind } from './kinds.ts';
 import { serverTiming } from '../http/server-timing.ts';
+import { labels, tellOfAnswer } from './answer-headers.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { enterGate } from '../access/gates.ts';
 import { comeIn, type DoorDeps, type Visit } from './door.ts';
-import { lookUpModel, type PendingModel, type Resolution, type ResolveDeps } from './resolve-model.ts';
+import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
 import { takePart, type Part, type Shadow, type TakePartDeps } from '../experiments/take-part.ts';
 
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
@@ -58,7 +67,8 @@ async function complete<T extends CompletionBody>(
   // The key is looked up while the body arrives and the name is looked up; it speaks first all the same.
   const visit = comeIn(deps, request);
   const asking = trace.time('key', visit.asking);
-  const prepared = await prepare(deps, visit, kind);
+  const strict = request.headers.get(STRICT_FIELDS_HEADER) === 'true';
+  const prepared = await prepare(deps, visit, kind, { strict });
   const caller = await asking;
   if (!caller.ok) return fail(caller.error);
   const { tenant, keyId } = caller.value;
@@ -118,13 +128,14 @@ async function serve<T extends CompletionBody>(
     kind: CompletionKind<T>;
     caller: Caller;
     body: T;
+    ignored: readonly string[];
     edge: EdgeRequest;
     resolve: PendingModel;
     signal: AbortSignal;
     taking: Taking;
   },
 ): Promise<MeteredAnswer> {
-  const { kind, caller, body, edge, resolve, signal, taking } = call;
+  const { kind, caller, body, ignored, edge, resolve, signal, taking } = call;
   const unserved = (error: ApiError): MeteredAnswer => ({ response: fail(error), note: null, served: null });
   const trace = context.get('trace');
   const participant = {
@@ -187,15 +198,9 @@ async function serve<T extends CompletionBody>(
   }
   headers.set('x-graft-origin', origin.id);
   headers.set('server-timing', serverTiming(trace, response.headers.get('server-timing')));
+  tellOfAnswer(headers, response.headers, ignored);
   const degraded = headers.get('x-graft-degraded');
   trace.note({ origin: origin.id, tried, ...(degraded === null ? {} : { degraded }) });
-  for (const name of ['content-type', 'retry-after', 'retry-after-ms', 'x-should-retry']) {
-    const value = response.headers.get(name);
-    if (value !== null) headers.set(name, value);
-  }
-  // Caches and proxies must neither keep nor collect a stream.
-  headers.set('cache-control', 'no-store');
-  headers.set('x-accel-buffering', 'no');
   return {
     response: new Response(sent, { status: response.status, headers }),
     note,
@@ -256,28 +261,15 @@ async function prepare<T extends CompletionBody>(
   deps: CompletionDeps,
   visit: Visit,
   { parse }: CompletionKind<T>,
+  options: ParseOptions,
 ) {
   const json = await visit.read();
   if (!json.ok) return json;
   const taken = takeEdgeFields(json.value);
   if (!taken.ok) return taken;
   const { edge, rest } = taken.value;
-  const body = parse(rest);
-  if (!body.ok) return body;
-  return ok({ body: body.value, edge, resolve: await lookUpModel(deps, body.value.model) });
-}
-
-/** What the client is told of what served it. */
-function labels(caller: Caller, resolution: Resolution): Headers {
-  const { manifest, chainId, composed, alias, inherited, degraded } = resolution;
-  const headers = new Headers({
-    'x-graft-adapter': manifest === null ? 'base' : `${manifest.name}@${manifest.version}`,
-    'x-graft-chain': chainId,
-  });
-  if (composed.length > 0) headers.set('x-graft-composed', composed.join(', '));
-  if (alias !== null) headers.set('x-graft-alias', alias);
-  if (inherited) headers.set('x-graft-inherited', 'true');
-  const stale = caller.stale || resolution.stale;
-  if (degraded !== null || stale) headers.set('x-graft-degraded', degraded ?? 'stale');
-  return headers;
+  const parsed = parse(rest, options);
+  if (!parsed.ok) return parsed;
+  const { request: body, ignored } = parsed.value;
+  return ok({ body, ignored, edge, resolve: await lookUpModel(deps, body.model) });
 }

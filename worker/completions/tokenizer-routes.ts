@@ -2,14 +2,18 @@ import { Hono } from 'hono';
 import {
   parseDetokenize,
   parseTokenize,
+  STRICT_FIELDS_HEADER,
   type ApiError,
   type DetokenizeRequest,
+  type Parsed,
+  type ParseOptions,
   type Result,
   type TokenizeRequest,
 } from '../../protocol/index.ts';
 import { fail, methodNotAllowed, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
 import type { CompletionMeter } from '../metering/ports.ts';
 import type { OriginClient } from '../origins/client.ts';
+import { tellOfAnswer } from './answer-headers.ts';
 import { comeIn, type DoorDeps } from './door.ts';
 
 export interface TokenizerDeps extends DoorDeps {
@@ -18,7 +22,10 @@ export interface TokenizerDeps extends DoorDeps {
 }
 
 type Path = '/tokenize' | '/detokenize';
-type Parse = (body: unknown) => Result<TokenizeRequest | DetokenizeRequest, ApiError>;
+type Parse = (
+  body: unknown,
+  options: ParseOptions,
+) => Result<Parsed<TokenizeRequest | DetokenizeRequest>, ApiError>;
 
 /** `POST /tokenize`, `POST /detokenize`: an origin does it, with the base's tokenizer; no tokens are counted for it. */
 export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
@@ -38,32 +45,31 @@ async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: 
   if (!caller.ok) return fail(caller.error);
   const { tenant, keyId } = caller.value;
   context.get('trace').note({ tenant, keyId });
-  const parsed = json.ok ? parse(json.value) : json;
+  const strict = context.req.header(STRICT_FIELDS_HEADER) === 'true';
+  const parsed = json.ok ? parse(json.value, { strict }) : json;
   if (!parsed.ok) {
     const refusal = fail(parsed.error);
     visit.refused({ tenant, status: refusal.status, names: 0 });
     return refusal;
   }
+  const { request, ignored } = parsed.value;
   const { keepAlive, signal: gone } = requestLife(context);
   const requestId = context.get('requestId');
   return deps.meter.measure({
     ...{ caller: caller.value, requestId, gone, keepAlive },
     async run(signal) {
       const asked = await deps.origins.complete({
-        ...{ path, request: parsed.value, model: 'base', manifest: null },
+        ...{ path, request, model: 'base', manifest: null },
         ...{ tenant, requestId, signal, keepAlive },
       });
-      const response = asked.ok ? passedOn(asked.value.response) : fail(asked.error);
+      const response = asked.ok ? passedOn(asked.value.response, ignored) : fail(asked.error);
       return { response, note: null, served: null };
     },
   });
 }
 
-function passedOn({ body, status, headers }: Response): Response {
-  const told = new Headers({ 'cache-control': 'no-store' });
-  for (const name of ['content-type', 'retry-after', 'retry-after-ms', 'x-should-retry']) {
-    const value = headers.get(name);
-    if (value !== null) told.set(name, value);
-  }
+function passedOn({ body, status, headers }: Response, ignored: readonly string[]): Response {
+  const told = new Headers();
+  tellOfAnswer(told, headers, ignored);
   return new Response(body, { status, headers: told });
 }

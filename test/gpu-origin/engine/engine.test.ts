@@ -180,7 +180,7 @@ describe('refusals before anything is queued', () => {
     [{ prompt: [1, -1] }, 'invalid_request'],
     [{ prompt: [1, 0.5] }, 'invalid_request'],
     [{ prompt: range(32), sampling: sampling({ maxTokens: null }) }, 'context_length_exceeded'],
-    [{ prompt: range(25), sampling: sampling({ maxTokens: 8 }) }, 'context_length_exceeded'],
+    [{ prompt: range(32), sampling: sampling({ maxTokens: 8 }) }, 'context_length_exceeded'],
     [{ prompt: range(33), sampling: sampling({ maxTokens: 0 }) }, 'context_length_exceeded'],
   ])('%#: %o', async (changes, code) => {
     const { engine, runner } = rig({ runner: { context: 32 } });
@@ -197,6 +197,19 @@ describe('refusals before anything is queued', () => {
   ])('admits what just fits: %#', async (changes) => {
     const { engine, runner } = rig({ runner: { context: 32 } });
     expect((await generate(engine, changes)).final.kind).toBe('end');
+    expect(runner.misuses).toEqual([]);
+  });
+
+  it('lowers a limit to what fits', async () => {
+    const { engine, runner } = rig({ runner: { context: 32 } });
+    const wanted = { prompt: range(25), sampling: sampling({ maxTokens: 8 }) };
+    const added = await engine.add(request(wanted));
+    expect(added).toMatchObject({ ok: true, value: { maxTokens: 7 } });
+    if (added.ok) added.value.abort();
+    expect((await generate(engine, wanted)).final).toMatchObject({
+      finishReason: 'length',
+      usage: { total_tokens: 32 },
+    });
     expect(runner.misuses).toEqual([]);
   });
 

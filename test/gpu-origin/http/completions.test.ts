@@ -186,9 +186,7 @@ describe('completions', () => {
       'invalid_request',
       'messages[0].role',
     ],
-    ['an unknown field', { ...ask, colour: 1 }, 400, 'invalid_request', 'colour'],
-    ['a field of ours', { ...ask, graft: {} }, 400, 'invalid_request', 'graft'],
-    ['tools', { ...ask, tools: [] }, 400, 'unsupported_parameter', 'tools'],
+    ['tools', { ...ask, tools: [{ type: 'function' }] }, 400, 'unsupported_parameter', 'tools'],
     ['an unknown model', { ...ask, model: 'nobody' }, 404, 'model_not_found', null],
     ['a digest that is not here', { ...ask, model: 'b'.repeat(64) }, 409, 'adapter_missing', null],
     [
@@ -206,16 +204,36 @@ describe('completions', () => {
     });
   });
 
+  it('leaves out what nobody knows, and refuses it when that is asked for', async () => {
+    const fields = { ...ask, colour: 1, graft: {}, prediction: { type: 'content' }, tools: [] };
+    const loose = await post('/v1/chat/completions', fields);
+    expect(loose.status).toBe(200);
+    expect(loose.headers.get('x-graft-ignored')).toBe('colour, graft, prediction, tools');
+    const strict = await post('/v1/chat/completions', fields, { 'x-graft-strict-fields': 'true' });
+    expect(strict.status).toBe(400);
+    expect(await strict.json()).toMatchObject({ error: { code: 'invalid_request', param: 'colour' } });
+  });
+
   it.each([
     ['/v1/chat/completions', { messages: ask.messages, max_tokens: 512 }, 'max_tokens'],
     ['/v1/chat/completions', { messages: ask.messages, max_completion_tokens: 512 }, 'max_completion_tokens'],
     ['/v1/completions', { prompt: 'a', max_tokens: 512 }, 'max_tokens'],
     ['/v1/responses', { input: 'a', max_output_tokens: 512 }, 'max_output_tokens'],
-  ])('%s names the limit as the client did: %j', async (path, fields, param) => {
-    const response = await post(path, { model: 'fake', ...fields });
-    expect(response.status).toBe(400);
-    expect(await response.json()).toMatchObject({ error: { code: 'context_length_exceeded', param } });
-  });
+  ])(
+    '%s lowers a limit that does not fit, and names it as the client did: %j',
+    async (path, fields, param) => {
+      for (const stream of [false, true]) {
+        const response = await post(path, { model: 'fake', ignore_eos: true, stream, ...fields });
+        expect(response.status).toBe(200);
+        const [, limit] = /^(?:\w+)=(\d+)$/.exec(response.headers.get('x-graft-ignored') ?? '') ?? [];
+        expect(response.headers.get('x-graft-ignored')).toBe(`${param}=${limit}`);
+        const text = await response.text();
+        const [, used] = /"(?:completion|output)_tokens":(\d+)/.exec(text) ?? [];
+        // A stream of completions does not say what it used.
+        if (used !== undefined) expect(used).toBe(limit);
+      }
+    },
+  );
 
   it('says what fits when the prompt is too long, however long', async () => {
     const messageOf = async (content: string) =>
@@ -225,7 +243,7 @@ describe('completions', () => {
         }
       ).error.message;
     for (const content of ['x '.repeat(600), 'x'.repeat(900_000)])
-      expect(await messageOf(content)).toContain('maximum context length is 512 tokens; the prompt has more');
+      expect(await messageOf(content)).toContain('maximum context length is 512 tokens. However, the prompt');
   });
 
   it.each<[string, (n: number) => object, number]>([
@@ -234,9 +252,8 @@ describe('completions', () => {
       (n) => ({ messages: Array.from({ length: n }, () => ({ role: 'user', content: '' })), max_tokens: 1 }),
       2_048,
     ],
-    ['stop', (n) => ({ stop: Array.from({ length: n }, (_v, i) => `s${i}`) }), 4],
-    ['stop characters', (n) => ({ stop: 'x'.repeat(n) }), 64],
-    ['top_logprobs', (n) => ({ logprobs: true, top_logprobs: n }), 20],
+    ['stop', (n) => ({ stop: Array.from({ length: n }, (_v, i) => `s${i}`) }), 32],
+    ['stop characters', (n) => ({ stop: 'x'.repeat(n) }), 256],
     ['temperature x 1000', (n) => ({ temperature: n / 1000 }), 2_000],
     ['n', (n) => ({ n }), 8],
   ])('holds the limit of %s at its boundary', async (_what, fields, limit) => {

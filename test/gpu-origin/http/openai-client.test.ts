@@ -72,7 +72,9 @@ describe('openai', () => {
       param: 'temperature',
       type: 'invalid_request_error',
     });
-    await expect(client.chat.completions.create({ ...ask, tools: [] })).rejects.toMatchObject({
+    await expect(
+      client.chat.completions.create({ ...ask, functions: [{ name: 'f' }] }),
+    ).rejects.toMatchObject({
       code: 'unsupported_parameter',
     });
     await expect(client.moderations.create({ input: 'x' })).rejects.toBeInstanceOf(OpenAI.NotFoundError);

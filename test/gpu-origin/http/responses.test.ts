@@ -178,7 +178,7 @@ describe('responses', () => {
   it.each<[object, number, string, string]>([
     [{ previous_response_id: 'resp_1' }, 400, 'unsupported_parameter', 'previous_response_id'],
     [{ tools: [{ type: 'web_search' }] }, 400, 'unsupported_parameter', 'tools'],
-    [{ truncation: 'auto' }, 400, 'unsupported_parameter', 'truncation'],
+    [{ background: true }, 400, 'unsupported_parameter', 'background'],
     [{ temperature: 3 }, 400, 'invalid_request', 'temperature'],
     [{ input: 'x '.repeat(4_000) }, 400, 'context_length_exceeded', 'input'],
   ])('refuses %j', async (fields, status, code, param) => {

@@ -102,7 +102,7 @@ describe('signed mode', () => {
 
   it('refuses an envelope that is none, and names the adapters that are missing', async () => {
     expect(await codeOf(await chat({ body: JSON.stringify(ask) }))).toBe('invalid_request');
-    expect(await codeOf(await chat({ body: envelope({ ...ask, x: 1 }) }))).toBe('invalid_request');
+    expect(await codeOf(await chat({ body: envelope({ ...ask, temperature: 3 }) }))).toBe('invalid_request');
     const digest = 'c'.repeat(64);
     const missing = await chat({ body: envelope(ask, { chain: [{ digest, scale: 1 }] }) });
     expect(missing.status).toBe(409);

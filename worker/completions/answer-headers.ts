@@ -1,0 +1,38 @@
+/** Headers of a completion's answer. */
+import { IGNORED_HEADER, readIgnored, writeIgnored } from '../../protocol/index.ts';
+import type { Caller } from '../access/ports.ts';
+import type { Resolution } from './resolve-model.ts';
+
+/** What the client is told of what served it. */
+export function labels(caller: Caller, resolution: Resolution): Headers {
+  const { manifest, chainId, composed, alias, inherited, degraded } = resolution;
+  const headers = new Headers({
+    'x-graft-adapter': manifest === null ? 'base' : `${manifest.name}@${manifest.version}`,
+    'x-graft-chain': chainId,
+  });
+  if (composed.length > 0) headers.set('x-graft-composed', composed.join(', '));
+  if (alias !== null) headers.set('x-graft-alias', alias);
+  if (inherited) headers.set('x-graft-inherited', 'true');
+  const stale = caller.stale || resolution.stale;
+  if (degraded !== null || stale) headers.set('x-graft-degraded', degraded ?? 'stale');
+  return headers;
+}
+
+/** An origin's headers that are the client's to see. */
+const PASSED_ON = ['content-type', 'retry-after', 'retry-after-ms', 'x-should-retry'];
+
+/**
+ * What the client is told of its answer itself.
+ * @param ignored what the edge has left out of the request; the origin says what it has.
+ */
+export function tellOfAnswer(headers: Headers, origin: Headers, ignored: readonly string[]): void {
+  for (const name of PASSED_ON) {
+    const value = origin.get(name);
+    if (value !== null) headers.set(name, value);
+  }
+  const all = writeIgnored([...ignored, ...readIgnored(origin.get(IGNORED_HEADER))]);
+  if (all !== null) headers.set(IGNORED_HEADER, all);
+  // Caches and proxies must neither keep nor collect a stream.
+  headers.set('cache-control', 'no-store');
+  headers.set('x-accel-buffering', 'no');
+}
