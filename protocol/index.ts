@@ -16,6 +16,8 @@ export * from './is-event-stream.ts';
 export * from './is-sampled.ts';
 export * from './json-depth.ts';
 export * from './limits.ts';
+export * from './messages-to-chat.ts';
+export * from './messages.ts';
 export * from './models.ts';
 export * from './names.ts';
 export * from './origin-figures.ts';

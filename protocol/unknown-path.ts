@@ -2,7 +2,7 @@ import type { ApiError } from './api-error.ts';
 
 /** The client API, whole. */
 const HAS =
-  'POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/embeddings, POST /tokenize, POST /detokenize, POST /v1/feedback, GET /v1/models and GET /v1/models/<name>';
+  'POST /v1/chat/completions, POST /v1/completions, POST /v1/responses, POST /v1/messages, POST /v1/embeddings, POST /tokenize, POST /detokenize, POST /v1/feedback, GET /v1/models and GET /v1/models/<name>';
 
 /** Paths are shown as they were sent, if they are short and plain. */
 const PLAIN = /^[\x21-\x7e]{1,128}$/;

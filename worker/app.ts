@@ -38,6 +38,7 @@ import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
 import { adminUsageRoutes } from './metering/usage-routes.ts';
 import { adminVerifyRoutes } from './registry/verify-routes.ts';
 import { adminVersionRoutes } from './registry/versions-routes.ts';
+import { anthropicErrors } from './http/anthropic-errors.ts';
 import { completionRoutes } from './completions/routes.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import { dashboardRoutes, pageHeaders, type PageFiles } from './http/dashboard-routes.ts';
@@ -197,6 +198,7 @@ export function createApp(services: Services): Hono<AppEnv> {
     app.use('/v1/*', cors({ origin, exposeHeaders: EXPOSED_HEADERS }));
   }
   app.use(drainBody);
+  app.use('/v1/messages/*', anthropicErrors);
   // The second is what vLLM's clients ask.
   for (const path of ['/healthz', '/health']) {
     app.get(path, (context) => context.json({ status: 'ok' }));

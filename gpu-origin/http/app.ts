@@ -1,6 +1,7 @@
 import { type Context, Hono } from 'hono';
 import {
   type ApiError,
+  asMessagesError,
   AskId,
   errorResponse,
   LOAD_HEADER,
@@ -26,7 +27,7 @@ import { NonceStore } from './nonce-store.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { keepPins, pinAdapters } from './pins.ts';
 import { readBody } from './read-body.ts';
-import { handleDetokenize, handleTokenize } from './tokenize.ts';
+import { handleCountTokens, handleDetokenize, handleTokenize } from './tokenize.ts';
 import { requestIdOf } from './request-id.ts';
 
 /** What the worker wraps around a client's body: a chain of eight digests, ids and names. */
@@ -85,6 +86,16 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
       message: 'The origin failed; the request id is in its log.',
     });
   });
+
+  // An edge tells its clients in its own way.
+  if (mode.kind === 'dev')
+    app.use('/v1/messages/*', async (c, next) => {
+      await next();
+      const { res } = c;
+      if (res.ok) return;
+      c.res = undefined;
+      c.res = await asMessagesError(res);
+    });
 
   // The second is what vLLM's clients ask.
   for (const path of ['/healthz', '/health']) app.get(path, () => Response.json({ status: 'ok' }));
@@ -149,6 +160,8 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/v1/chat/completions', (c, services) => handleCompletion('chat', c, context, services));
   route('POST', '/v1/completions', (c, services) => handleCompletion('text', c, context, services));
   route('POST', '/v1/responses', (c, services) => handleCompletion('response', c, context, services));
+  route('POST', '/v1/messages', (c, services) => handleCompletion('messages', c, context, services));
+  route('POST', '/v1/messages/count_tokens', (c, services) => handleCountTokens(c, context, services));
   route('POST', '/v1/embeddings', (c, services) => handleEmbeddings(c, context, services));
   route('POST', '/tokenize', (c, services) => handleTokenize(c, context, services));
   route('POST', '/detokenize', (c, services) => handleDetokenize(c, context, services));

@@ -15,6 +15,7 @@ import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
 import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';
 import { chatFormat } from './chat-format.ts';
 import type { CompletionFormat } from './completion-format.ts';
+import { messagesFormat } from './messages-format.ts';
 import { mergeChoices, type ChoiceEvent } from './merge-choices.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import {
@@ -47,7 +48,7 @@ const TOO_SLOW: ApiError = {
   message: 'The answer was not read fast enough, and was given up.',
 };
 
-/** `POST /v1/chat/completions`, `/v1/completions` and `/v1/responses`. */
+/** `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/messages`. */
 export async function handleCompletion(
   kind: CompletionKind,
   c: Context<OriginEnv>,
@@ -98,7 +99,16 @@ export async function handleCompletion(
     tracked?.refused();
     return refusal(added.error, context);
   }
-  const format = formatOf({ request, directive, echo, choices, context, services });
+  const format = formatOf({
+    kind,
+    prompted: ids.length,
+    request,
+    directive,
+    echo,
+    choices,
+    context,
+    services,
+  });
   const events = mergeChoices(added.value);
   const abort = () => gone.abort();
   const answering = {
@@ -142,6 +152,9 @@ function refusal(error: ApiError, { mode }: OriginContext): Response {
 }
 
 function formatOf(params: {
+  kind: CompletionKind;
+  /** Tokens of the prompt. */
+  prompted: number;
   request: GenerationRequest;
   directive: Directive;
   echo: string | null;
@@ -161,6 +174,7 @@ function formatOf(params: {
     tokenizer: params.services.tokenizer,
     logprobs: samplingParamsOf(request).logprobs !== null,
   };
+  if (params.kind === 'messages') return messagesFormat({ ...common, prompted: params.prompted });
   // The edge may have been asked by another name than the body's.
   if ('input' in request) return responsesFormat({ ...common, request: { ...request, model }, now });
   const includeUsage = request.stream === true && request.stream_options?.include_usage === true;

@@ -6,7 +6,9 @@ import {
   err,
   ok,
   OriginRequest,
+  messagesToChat,
   parseChatCompletion,
+  parseMessagesRequest,
   parseResponse,
   parseTextCompletion,
   type Parsed,
@@ -21,7 +23,7 @@ import type { Mode, OriginContext, OriginEnv, Services } from './origin-context.
 import { OWN_TENANT } from './own-tenant.ts';
 import { requestIdOf } from './request-id.ts';
 
-export type CompletionKind = 'chat' | 'text' | 'response';
+export type CompletionKind = 'chat' | 'text' | 'response' | 'messages';
 
 type Parse<T> = (body: unknown, options: ParseOptions) => Result<Parsed<T>, ApiError>;
 
@@ -29,6 +31,13 @@ const PARSERS: Record<CompletionKind, Parse<GenerationRequest>> = {
   chat: parseChatCompletion,
   text: parseTextCompletion,
   response: parseResponse,
+  messages(body, options) {
+    const parsed = parseMessagesRequest(body, options);
+    if (!parsed.ok) return parsed;
+    const { request, ignored } = parsed.value;
+    const chat = messagesToChat(request);
+    return chat.ok ? ok({ request: chat.value.request, ignored: [...ignored, ...chat.value.ignored] }) : chat;
+  },
 };
 
 export interface Directive {

@@ -1,9 +1,11 @@
 import type { Context } from 'hono';
 import {
+  countedToChat,
   type DetokenizeAnswer,
   err,
   errorResponse,
   ok,
+  parseCountTokens,
   parseDetokenize,
   parseTokenize,
   type ApiError,
@@ -65,6 +67,25 @@ async function tokensOf(
   });
   if (!encoded.ok) return encoded;
   return ok([...(special === false ? [] : tokenizer.prefixIds), ...(encoded.value ?? [])]);
+}
+
+/** `POST /v1/messages/count_tokens` */
+export async function handleCountTokens(
+  c: Context<OriginEnv>,
+  context: OriginContext,
+  services: Services,
+): Promise<Response> {
+  const json = parseJson(c.var.body);
+  if (!json.ok) return errorResponse(json.error);
+  const asked = parseAsked(parseCountTokens, json.value, readingOf(c, context, services));
+  if (!asked.ok) return errorResponse(asked.error);
+  const { request, directive, ignored } = asked.value;
+  const chat = countedToChat(request);
+  if (!chat.ok) return errorResponse(chat.error);
+  const caller = { tenant: directive.tenant, signal: c.req.raw.signal };
+  const prompt = await promptOf(chat.value.request, services, caller);
+  if (!prompt.ok) return errorResponse(prompt.error);
+  return Response.json({ input_tokens: prompt.value.ids.length }, { headers: ignoredHeaders(ignored) });
 }
 
 /** `POST /detokenize` */

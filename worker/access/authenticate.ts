@@ -17,11 +17,15 @@ export const BOOTSTRAP_TENANT = 'default';
 /** As the bootstrap key is called where a key's id stands. */
 export const BOOTSTRAP_KEY_ID = 'bootstrap';
 
+/** Where clients of Anthropic's API send their key. */
+const ANTHROPIC_KEY_HEADER = 'x-api-key';
+
 const refused = (message: string): Result<never, ApiError> => err({ code: 'invalid_api_key', message });
 
 /** @returns the well-formed key of the header, without any I/O. */
 function bearer(request: Request, kind: ApiKeyKind): Result<string, ApiError> {
-  const header = request.headers.get('authorization');
+  const own = request.headers.get(ANTHROPIC_KEY_HEADER);
+  const header = request.headers.get('authorization') ?? (own === null ? null : `Bearer ${own}`);
   if (header === null) return refused("No API key was given. Send it as 'Authorization: Bearer <key>'.");
   const key = /^Bearer +(\S{1,64})$/i.exec(header.trim())?.[1];
   const found = key === undefined ? null : checkApiKey(key);

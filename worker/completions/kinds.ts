@@ -3,11 +3,13 @@ import {
   embeddingInputs,
   parseChatCompletion,
   parseEmbedding,
+  parseMessagesRequest,
   parseResponse,
   parseTextCompletion,
   type ApiError,
   type ChatCompletionRequest,
   type EmbeddingRequest,
+  type MessagesRequest,
   type Parsed,
   type ParseOptions,
   type ResponseRequest,
@@ -20,13 +22,15 @@ import type { CompletionCall } from '../origins/client.ts';
 import { mostTokens } from './most-tokens.ts';
 
 export type CompletionBody =
-  ChatCompletionRequest | TextCompletionRequest | ResponseRequest | EmbeddingRequest;
+  ChatCompletionRequest | TextCompletionRequest | ResponseRequest | MessagesRequest | EmbeddingRequest;
 
 export interface CompletionKind<T extends CompletionBody = CompletionBody> {
   path: CompletionCall['path'];
   /** @param body parsed JSON. */
   parse(body: unknown, options: ParseOptions): Result<Parsed<T>, ApiError>;
   streams(body: T): boolean;
+  /** Whom it names as its end user. */
+  endUser(body: T): { user?: string | null | undefined; safetyIdentifier?: string | null | undefined };
   /** The most tokens that it can use. @param room the context of the base, tokens. */
   mostTokens(body: T, room: number): TokenCounts;
   /** Whether it may take part in an experiment. */
@@ -35,11 +39,16 @@ export interface CompletionKind<T extends CompletionBody = CompletionBody> {
   isRepeatable(body: T): boolean;
 }
 
+const namedUser = (body: {
+  user?: string | null | undefined;
+  safety_identifier?: string | null | undefined;
+}) => ({ user: body.user, safetyIdentifier: body.safety_identifier });
+
 const answered = <T extends ChatCompletionRequest | TextCompletionRequest | ResponseRequest>(
   path: CompletionCall['path'],
   parse: CompletionKind<T>['parse'],
 ): CompletionKind<T> => ({
-  ...{ path, parse, mostTokens, isRepeatable },
+  ...{ path, parse, mostTokens, isRepeatable, endUser: namedUser },
   streams: ({ stream }) => stream === true,
   joins: true,
 });
@@ -48,10 +57,22 @@ export const CHAT = answered('/v1/chat/completions', parseChatCompletion);
 export const TEXT = answered('/v1/completions', parseTextCompletion);
 export const RESPONSE = answered('/v1/responses', parseResponse);
 
+export const MESSAGES: CompletionKind<MessagesRequest> = {
+  path: '/v1/messages',
+  parse: parseMessagesRequest,
+  streams: ({ stream }) => stream === true,
+  endUser: ({ metadata }) => ({ user: metadata?.user_id }),
+  joins: true,
+  isRepeatable,
+  mostTokens: (body, room) =>
+    mostTokens({ model: body.model, prompt: JSON.stringify(body), max_tokens: body.max_tokens }, room),
+};
+
 export const EMBEDDING: CompletionKind<EmbeddingRequest> = {
   path: '/v1/embeddings',
   parse: parseEmbedding,
   streams: () => false,
+  endUser: namedUser,
   // Vectors of two versions cannot be compared: those of an index must all come from one.
   joins: false,
   isRepeatable: () => true,

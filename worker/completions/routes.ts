@@ -24,7 +24,15 @@ import type { ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
 import type { CompletionEnding, CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
-import { CHAT, EMBEDDING, RESPONSE, TEXT, type CompletionBody, type CompletionKind } from './kinds.ts';
+import {
+  CHAT,
+  EMBEDDING,
+  MESSAGES,
+  RESPONSE,
+  TEXT,
+  type CompletionBody,
+  type CompletionKind,
+} from './kinds.ts';
 import { serverTiming } from '../http/server-timing.ts';
 import { labels, tellOfAnswer } from './answer-headers.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
@@ -43,7 +51,7 @@ export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
 /** The base model, as usage has it. */
 const BASE = { name: 'base', version: 0 };
 
-/** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`, `POST /v1/embeddings`. */
+/** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`, `POST /v1/messages`, `POST /v1/embeddings`. */
 export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const add = <T extends CompletionBody>(kind: CompletionKind<T>) => {
@@ -53,6 +61,7 @@ export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
   add(CHAT);
   add(TEXT);
   add(RESPONSE);
+  add(MESSAGES);
   add(EMBEDDING);
   return routes;
 }
@@ -142,8 +151,7 @@ async function serve<T extends CompletionBody>(
     caller,
     requestId: context.get('requestId'),
     user: endUser({
-      safetyIdentifier: body.safety_identifier,
-      user: body.user,
+      ...{ safetyIdentifier: undefined, user: undefined, ...kind.endUser(body) },
       header: context.req.header(USER_HEADER),
     }),
     header: (name: string) => context.req.header(name) ?? null,

@@ -1,9 +1,11 @@
 import { Hono } from 'hono';
 import {
+  parseCountTokens,
   parseDetokenize,
   parseTokenize,
   STRICT_FIELDS_HEADER,
   type ApiError,
+  type CountTokensRequest,
   type DetokenizeRequest,
   type Parsed,
   type ParseOptions,
@@ -21,13 +23,16 @@ export interface TokenizerDeps extends DoorDeps {
   origins: OriginClient;
 }
 
-type Path = '/tokenize' | '/detokenize';
+type Path = '/tokenize' | '/detokenize' | '/v1/messages/count_tokens';
 type Parse = (
   body: unknown,
   options: ParseOptions,
-) => Result<Parsed<TokenizeRequest | DetokenizeRequest>, ApiError>;
+) => Result<Parsed<TokenizeRequest | DetokenizeRequest | CountTokensRequest>, ApiError>;
 
-/** `POST /tokenize`, `POST /detokenize`: an origin does it, with the base's tokenizer; no tokens are counted for it. */
+/**
+ * `POST /tokenize`, `POST /detokenize`, `POST /v1/messages/count_tokens`: an origin does it, with the base's tokenizer; no tokens are counted
+ * for it.
+ */
 export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const add = (path: Path, parse: Parse) => {
@@ -36,6 +41,7 @@ export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
   };
   add('/tokenize', parseTokenize);
   add('/detokenize', parseDetokenize);
+  add('/v1/messages/count_tokens', parseCountTokens);
   return routes;
 }
 

@@ -21,6 +21,11 @@ const LastEvent = z.object({
   response: Output,
 });
 
+/** Of messages: whole, and in events. */
+const Block = z.object({ text: z.string().optional() });
+const Message = z.object({ type: z.literal('message'), content: z.array(Block) });
+const BlockDelta = z.object({ type: z.literal('content_block_delta'), delta: Block });
+
 /** @returns what {@link answerTexts} finds in the copy; null when there is none. */
 export function textsOf(copy: AnswerCopy, isStream: boolean): string[] | null {
   const bytes = copy.bytes();
@@ -50,6 +55,10 @@ function textsIn(value: unknown): [index: number, text: string][] {
       index,
       text ?? message?.content ?? delta?.content ?? '',
     ]);
+  const message = Message.safeParse(value);
+  if (message.success) return [[0, message.data.content.map(({ text }) => text ?? '').join('')]];
+  const block = BlockDelta.safeParse(value);
+  if (block.success) return [[0, block.data.delta.text ?? '']];
   const whole = Output.safeParse(value);
   const output = whole.success ? whole.data : LastEvent.safeParse(value).data?.response;
   if (output === undefined) return [];

@@ -16,6 +16,7 @@ const Event = z.union([
   z.object({ choices: z.array(z.unknown()) }),
   z.object({ type: z.literal('response.output_text.delta'), delta: Spoken }),
   z.object({ type: z.literal('response.output_text.done') }),
+  z.object({ type: z.enum(['content_block_delta', 'message_delta']) }),
 ]);
 
 /**

@@ -27,6 +27,8 @@ export interface CompletionCall {
     | '/v1/chat/completions'
     | '/v1/completions'
     | '/v1/responses'
+    | '/v1/messages'
+    | '/v1/messages/count_tokens'
     | '/v1/embeddings'
     | '/tokenize'
     | '/detokenize';

@@ -10,6 +10,7 @@ const ENDINGS = {
     whole: /^event: response\.(completed|incomplete)\n/,
     told: /^event: (response\.failed|error)\n/,
   },
+  messages: { whole: /^event: message_stop\n/, told: /^event: error\n/ },
   others: { whole: /^data: \[DONE\]\n/, told: /^data: \{"error":/ },
 };
 
@@ -24,7 +25,7 @@ export class OriginFrames {
 
   /** @param maxHeldBytes an event that is not complete by then is passed on as it is. */
   constructor(path: string, maxHeldBytes: number) {
-    this.#endings = path === '/v1/responses' ? ENDINGS.responses : ENDINGS.others;
+    this.#endings = endingsOf(path);
     this.#maxHeldBytes = maxHeldBytes;
   }
 
@@ -53,6 +54,11 @@ export class OriginFrames {
       this.#head = new TextDecoder().decode(passed.subarray(from, from + HEAD_BYTES));
     this.#atEventStart = isWhole;
   }
+}
+
+function endingsOf(path: string): (typeof ENDINGS)['others'] {
+  if (path === '/v1/responses') return ENDINGS.responses;
+  return path === '/v1/messages' ? ENDINGS.messages : ENDINGS.others;
 }
 
 /** Index behind the last blank line before `to`, 0 when there is none. */

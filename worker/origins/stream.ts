@@ -1,4 +1,4 @@
-import { errorBody, type ApiError } from '../../protocol/index.ts';
+import { errorBody, messagesError, type ApiError } from '../../protocol/index.ts';
 import { OriginFrames } from './frames.ts';
 import type { StreamEnd } from '../metering/ports.ts';
 
@@ -11,9 +11,11 @@ const BROKEN: ApiError = {
   retryAfterMs: 0,
 };
 
-/** The event that OpenAI's clients of this path take for an error. */
+/** The event that clients of this path take for an error. */
 function errorEvent(path: string, error: ApiError, last: Uint8Array | null): Uint8Array {
   const { code, message } = error;
+  if (path === '/v1/messages')
+    return new TextEncoder().encode(`event: error\ndata: ${JSON.stringify(messagesError(error))}\n\n`);
   if (path !== '/v1/responses')
     return new TextEncoder().encode(`data: ${JSON.stringify(errorBody(error))}\n\n`);
   const text = last === null ? '' : new TextDecoder().decode(last);

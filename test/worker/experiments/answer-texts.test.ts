@@ -17,6 +17,12 @@ describe('the texts of an answer', () => {
     expect(whole({ choices: [message(1, 'b'), message(0, 'a')] })).toEqual(['a', 'b']);
     expect(whole({ choices: [{ index: 0, text: 'once' }] })).toEqual(['once']);
     expect(whole(response('hello'))).toEqual(['hello']);
+    const content = [
+      { type: 'text', text: 'so' },
+      { type: 'tool_use', name: 'f' },
+      { type: 'text', text: '.' },
+    ];
+    expect(whole({ type: 'message', role: 'assistant', content })).toEqual(['so.']);
   });
 
   it('are put together of every kind of events', () => {
@@ -31,6 +37,15 @@ describe('the texts of an answer', () => {
     expect(answerTexts(stream(...chat), true)).toEqual(['a b', 'c']);
     const text = (piece: string) => ({ choices: [{ index: 0, text: piece }] });
     expect(answerTexts(stream(text('on'), text('ce')), true)).toEqual(['once']);
+    const block = (delta: object) => ({ type: 'content_block_delta', index: 0, delta });
+    const message = [
+      { type: 'message_start', message: { type: 'message', content: [] } },
+      block({ type: 'text_delta', text: 'on' }),
+      block({ type: 'input_json_delta', partial_json: '{' }),
+      block({ type: 'text_delta', text: 'ce' }),
+      { type: 'message_stop' },
+    ];
+    expect(answerTexts(stream(...message), true)).toEqual(['once']);
     for (const type of ['response.completed', 'response.incomplete'])
       expect(
         answerTexts(

@@ -161,6 +161,20 @@ export const TABLE: Record<string, Case[]> = {
       gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
     },
   ],
+  'POST /v1/messages': [
+    {
+      does: 'uses',
+      ask: plain('/v1/messages', { model: N, max_tokens: 9, messages: [{ role: 'user', content: 'hi' }] }),
+      gets: `401 404 200:${N}@2 200:${N}@2 200:${N}@2 401 401 401 401`,
+    },
+  ],
+  'POST /v1/messages/count_tokens': [
+    {
+      does: 'tells what everybody with a key may know',
+      ask: plain('/v1/messages/count_tokens', { model: N, messages: [{ role: 'user', content: 'hi' }] }),
+      gets: '401 200 200 200 200 401 401 401 401',
+    },
+  ],
   'POST /tokenize': [
     {
       does: 'tells what everybody with a key may know',

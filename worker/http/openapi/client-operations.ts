@@ -46,6 +46,29 @@ export const CLIENT_OPERATIONS: Operations = {
     'ResponseRequest',
     'The response',
   ),
+  'POST /v1/messages': {
+    ...completion(
+      'createMessage',
+      'A message of Anthropic’s API by the adapter that `model` names.',
+      'MessagesRequest',
+      'The message',
+    ),
+    answers: {
+      200: {
+        description: 'The message of Anthropic’s API; events of it with `stream`.',
+        body: 'text/event-stream',
+        headers: COMPLETION_HEADERS,
+      },
+    },
+  },
+  'POST /v1/messages/count_tokens': {
+    id: 'countMessageTokens',
+    tag: 'models',
+    key: 'api',
+    summary: 'How many tokens a message’s prompt has.',
+    body: 'CountTokensRequest',
+    answers: { 200: { description: 'Their number.', schema: 'CountTokensAnswer' } },
+  },
   'POST /v1/embeddings': {
     id: 'createEmbedding',
     tag: 'completions',

@@ -77,6 +77,7 @@ describe('the OpenAPI document', () => {
       'get /admin/openapi.json 200 bare',
       'post /v1/chat/completions 200 bare',
       'post /v1/completions 200 bare',
+      'post /v1/messages 200 bare',
       'post /v1/responses 200 bare',
     ]);
   });

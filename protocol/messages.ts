@@ -1,0 +1,215 @@
+/** `POST /v1/messages`: requests, answers, stream events and errors of Anthropic's Messages API. */
+import { z } from 'zod';
+import { errorStatus, type ApiError } from './api-error.ts';
+import { MAX_MESSAGES, MAX_USER_CHARACTERS } from './limits.ts';
+import { refuseCrowd } from './message-content.ts';
+import { messagesToChat } from './messages-to-chat.ts';
+import {
+  isMap,
+  issuePath,
+  parseRequest,
+  short,
+  unsupported,
+  type Parsed,
+  type ParseOptions,
+} from './parse-body.ts';
+import { err, type Result } from './result.ts';
+import { samplingFields } from './sampling-fields.ts';
+
+const textBlock = z.object({ type: z.literal('text'), text: z.string() });
+/** Thoughts that are sent back: they are not shown to the model again. */
+const thinkingBlock = z.object({ type: z.enum(['thinking', 'redacted_thinking']) });
+const toolUseBlock = z.object({
+  type: z.literal('tool_use'),
+  id: z.string().min(1).max(256),
+  name: z.string().min(1).max(128),
+  input: z.custom<Record<string, unknown>>(isMap, 'must be an object').meta({ type: 'object' }),
+});
+const toolResultBlock = z.object({
+  type: z.literal('tool_result'),
+  tool_use_id: z.string().min(1).max(256),
+  content: z.union([z.string(), z.array(textBlock)]).nullish(),
+  is_error: z.boolean().nullish(),
+});
+export const MessagesBlock = z.discriminatedUnion('type', [
+  textBlock,
+  thinkingBlock,
+  toolUseBlock,
+  toolResultBlock,
+]);
+export type MessagesBlock = z.infer<typeof MessagesBlock>;
+
+export const MessagesInput = z.object({
+  role: z.enum(['user', 'assistant']),
+  content: z.union([z.string(), z.array(MessagesBlock)], 'must be a string or an array of blocks'),
+});
+export type MessagesInput = z.infer<typeof MessagesInput>;
+
+export const MessagesTool = z.object({
+  /** `custom` or nothing: Anthropic's own tools run on its servers. */
+  type: z.literal('custom', 'only tools of your own are supported').nullish(),
+  name: z.string().min(1).max(128),
+  description: z.string().nullish(),
+  input_schema: z.custom<Record<string, unknown>>(isMap, 'must be an object').meta({ type: 'object' }),
+});
+
+const toolChoice = z.object({
+  type: z.enum(['auto', 'any', 'tool', 'none']),
+  name: z.string().nullish(),
+  disable_parallel_tool_use: z.boolean().nullish(),
+});
+
+export const MessagesRequest = z.object({
+  model: z.string().min(1).max(512),
+  messages: z.array(MessagesInput).min(1).max(MAX_MESSAGES),
+  max_tokens: z.int().positive(),
+  system: z.union([z.string(), z.array(textBlock)]).nullish(),
+  stop_sequences: z.array(z.string().min(1)).nullish(),
+  stream: z.boolean().nullish(),
+  temperature: samplingFields.temperature,
+  top_p: samplingFields.top_p,
+  top_k: samplingFields.top_k,
+  /** Ours. */
+  seed: samplingFields.seed,
+  metadata: z.object({ user_id: z.string().max(MAX_USER_CHARACTERS).nullish() }).nullish(),
+  tools: z.array(MessagesTool).max(128).nullish(),
+  tool_choice: toolChoice.nullish(),
+});
+export type MessagesRequest = z.infer<typeof MessagesRequest>;
+
+/** Of `POST /v1/messages/count_tokens`. */
+export const CountTokensRequest = MessagesRequest.pick({
+  model: true,
+  messages: true,
+  system: true,
+  tools: true,
+  tool_choice: true,
+});
+export type CountTokensRequest = z.infer<typeof CountTokensRequest>;
+
+export const CountTokensAnswer = z.object({ input_tokens: z.int() });
+export type CountTokensAnswer = z.infer<typeof CountTokensAnswer>;
+
+const BLOCKS = ['text', 'thinking', 'redacted_thinking', 'tool_use', 'tool_result'];
+
+/** Blocks that are known by Anthropic's clients and not here: refused where they stand. */
+function refuseBlocks(messages: unknown): ApiError | null {
+  if (!Array.isArray(messages)) return null;
+  for (const [at, message] of messages.entries()) {
+    const content: unknown = isMap(message) ? message['content'] : undefined;
+    if (!Array.isArray(content)) continue;
+    for (const [place, block] of content.entries()) {
+      const type: unknown = isMap(block) ? block['type'] : undefined;
+      if (typeof type === 'string' && !BLOCKS.includes(type)) {
+        const param = issuePath(['messages', at, 'content', place, 'type']);
+        return unsupported(param, 'it reads and writes text alone', `A block of type '${short(type)}'`);
+      }
+    }
+  }
+  return null;
+}
+
+function parse<T>(
+  schema: z.ZodType<T> & { shape: object },
+  body: unknown,
+  options: ParseOptions,
+): Result<Parsed<T>, ApiError> {
+  const messages: unknown = isMap(body) ? body['messages'] : undefined;
+  const refusal = refuseCrowd(messages, 'messages') ?? refuseBlocks(messages);
+  return refusal === null ? parseRequest(schema, body, options) : err(refusal);
+}
+
+/** @param body parsed JSON. */
+export const parseMessagesRequest = (
+  body: unknown,
+  options: ParseOptions = {},
+): Result<Parsed<MessagesRequest>, ApiError> => {
+  const parsed = parse(MessagesRequest, body, options);
+  if (!parsed.ok) return parsed;
+  // What the chat would refuse is refused where the request comes in.
+  const chat = messagesToChat(parsed.value.request);
+  return chat.ok ? parsed : chat;
+};
+/** @param body parsed JSON. */
+export const parseCountTokens = (
+  body: unknown,
+  options: ParseOptions = {},
+): Result<Parsed<CountTokensRequest>, ApiError> => parse(CountTokensRequest, body, options);
+
+export interface MessagesUsage {
+  input_tokens: number;
+  output_tokens: number;
+  cache_creation_input_tokens: number;
+  cache_read_input_tokens: number;
+}
+
+export type MessagesContent =
+  | { type: 'text'; text: string }
+  | { type: 'tool_use'; id: string; name: string; input: Record<string, unknown> };
+
+export type MessagesStopReason = 'end_turn' | 'max_tokens' | 'stop_sequence' | 'tool_use';
+
+/** The answer. */
+export interface MessagesAnswer {
+  id: string;
+  type: 'message';
+  role: 'assistant';
+  model: string;
+  content: MessagesContent[];
+  stop_reason: MessagesStopReason | null;
+  stop_sequence: string | null;
+  usage: MessagesUsage;
+}
+
+export type MessagesEvent =
+  | { type: 'message_start'; message: MessagesAnswer }
+  | { type: 'content_block_start'; index: number; content_block: MessagesContent }
+  | {
+      type: 'content_block_delta';
+      index: number;
+      delta: { type: 'text_delta'; text: string } | { type: 'input_json_delta'; partial_json: string };
+    }
+  | { type: 'content_block_stop'; index: number }
+  | {
+      type: 'message_delta';
+      delta: Pick<MessagesAnswer, 'stop_reason' | 'stop_sequence'>;
+      usage: MessagesUsage;
+    }
+  | { type: 'message_stop' }
+  | { type: 'ping' }
+  | MessagesError;
+
+export interface MessagesError {
+  type: 'error';
+  /** `code` is ours. */
+  error: { type: string; message: string; code: string };
+}
+
+/** Anthropic's names of errors, by status. */
+const ERROR_TYPES: Record<number, string> = {
+  400: 'invalid_request_error',
+  401: 'authentication_error',
+  403: 'permission_error',
+  404: 'not_found_error',
+  413: 'request_too_large',
+  429: 'rate_limit_error',
+  503: 'overloaded_error',
+};
+
+const typeOf = (status: number): string =>
+  ERROR_TYPES[status] ?? (status < 500 ? 'invalid_request_error' : 'api_error');
+
+export const messagesError = (error: ApiError): MessagesError => ({
+  type: 'error',
+  error: { type: typeOf(errorStatus(error)), message: error.message, code: error.code },
+});
+
+const Told = z.object({ error: z.object({ message: z.string(), code: z.string() }) });
+
+/** An answer that says an `ErrorBody`, in Anthropic's words; status and headers stay. */
+export async function asMessagesError(answer: Response): Promise<Response> {
+  const { message, code } = Told.parse(await answer.json()).error;
+  const { status, headers } = answer;
+  const said: MessagesError = { type: 'error', error: { type: typeOf(status), message, code } };
+  return new Response(JSON.stringify(said), { status, headers });
+}
