@@ -24,6 +24,7 @@ export * from './origin-figures.ts';
 export * from './origin-load.ts';
 export * from './origin-request.ts';
 export type { Parsed, ParseOptions } from './parse-body.ts';
+export * from './parse-messages.ts';
 export * from './pins.ts';
 export * from './request-usage.ts';
 export * from './responses.ts';
