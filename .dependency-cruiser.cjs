@@ -40,6 +40,7 @@ module.exports = {
     only('gpu-origin/engine', ['gpu-origin/generation/', 'protocol/']),
     only('gpu-origin/model', ['adapters/', 'protocol/']),
     only('gpu-origin/runtime', ['gpu-origin/engine/ports', 'gpu-origin/model/', 'adapters/', 'protocol/']),
+    only('gpu-origin/grammar', ['gpu-origin/engine/ports', 'protocol/']),
     only('gpu-origin/adapter-files', ['adapters/', 'protocol/']),
     only('gpu-origin/prompts', [
       ENGINE,
@@ -51,6 +52,7 @@ module.exports = {
     only('gpu-origin/http', [
       ENGINE,
       'gpu-origin/adapter-files/ports',
+      'gpu-origin/grammar/(ports|constraint-grammar)',
       'gpu-origin/(generation|prompts|trials)/',
       'gpu-origin/model/(tokenizer|chat-template)',
       'protocol/',

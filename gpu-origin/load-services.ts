@@ -5,6 +5,9 @@ import type { DiskRefusal } from './adapter-files/disk-room.ts';
 import { packFolders } from './adapter-files/pack-folders.ts';
 import type { Config } from './config.ts';
 import { Engine, type EngineObserver } from './engine/engine.ts';
+import { GrammarService } from './grammar/grammar-service.ts';
+import { grammarTokens } from './grammar/grammar-tokens.ts';
+import { startThreadLane } from './grammar/thread-lane.ts';
 import type { Clock, ModelRunner } from './engine/ports.ts';
 import type { Services } from './http/origin-context.ts';
 import { PromptQueue } from './prompts/prompt-queue.ts';
@@ -64,8 +67,16 @@ export async function loadServices(params: {
     onWarning: onNotice,
     onProgress: (done, total) => onProgress('Packing the adapters', done, total),
   });
+  const grammars = new GrammarService({
+    startLane: startThreadLane,
+    tokens: grammarTokens(tokenizer, runner.vocabSize),
+    rows: runner.slots,
+    now: systemClock.now,
+    onFault: (where, error) => params.observer.onFault?.({ where, error, requestIds: [] }),
+  });
   engine = new Engine({
     runner,
+    masks: grammars,
     source: files,
     tokens: {
       bytes: (id) => tokenizer.tokenBytes(id) ?? NOTHING,
@@ -86,9 +97,11 @@ export async function loadServices(params: {
     chatTemplate: createChatTemplate(tokenizer),
     prompts: new PromptQueue(systemClock),
     files,
+    grammars,
     chains,
     async close() {
       await running.close();
+      await grammars.close();
       await runner.close();
     },
   };

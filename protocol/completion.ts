@@ -26,6 +26,7 @@ import {
 } from './parse-body.ts';
 import { err, ok, type Result } from './result.ts';
 import { samplingFields } from './sampling-fields.ts';
+import { refuseSecondConstraint, ResponseFormat, structuredFields } from './structured-output.ts';
 
 const StreamOptions = z.strictObject({ include_usage: z.boolean().optional() });
 
@@ -35,6 +36,8 @@ const common = {
   stream: z.boolean().nullish(),
   stream_options: StreamOptions.nullish(),
   ...samplingFields,
+  ...structuredFields,
+  response_format: ResponseFormat.nullish(),
   max_tokens: z.int().positive().nullish(),
   /** Answers to the one prompt. */
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
@@ -56,13 +59,15 @@ export const ChatMessage = z.strictObject({
 });
 export type ChatMessage = z.infer<typeof ChatMessage>;
 
-export const ChatCompletionRequest = z.strictObject({
-  ...common,
-  messages: z.array(ChatMessage).min(1).max(MAX_MESSAGES),
-  max_completion_tokens: z.int().positive().nullish(),
-  logprobs: z.boolean().nullish(),
-  top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
-});
+export const ChatCompletionRequest = z
+  .strictObject({
+    ...common,
+    messages: z.array(ChatMessage).min(1).max(MAX_MESSAGES),
+    max_completion_tokens: z.int().positive().nullish(),
+    logprobs: z.boolean().nullish(),
+    top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
+  })
+  .superRefine(refuseSecondConstraint);
 export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>;
 
 /** Not `z.array`, which takes seconds to list what is wrong with each of half a million. */
@@ -79,15 +84,17 @@ const tokenIds = z
   })
   .meta({ type: 'array', items: { type: 'integer', minimum: 0 }, minItems: 1 });
 
-export const TextCompletionRequest = z.strictObject({
-  ...common,
-  /** One prompt, as text or as token ids. */
-  prompt: z.union([z.string(), tokenIds]),
-  echo: z.boolean().nullish(),
-  logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
-  /** `max_tokens: 0` with `echo` scores the prompt. */
-  max_tokens: z.int().min(0).nullish(),
-});
+export const TextCompletionRequest = z
+  .strictObject({
+    ...common,
+    /** One prompt, as text or as token ids. */
+    prompt: z.union([z.string(), tokenIds]),
+    echo: z.boolean().nullish(),
+    logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
+    /** `max_tokens: 0` with `echo` scores the prompt. */
+    max_tokens: z.int().min(0).nullish(),
+  })
+  .superRefine(refuseSecondConstraint);
 export type TextCompletionRequest = z.infer<typeof TextCompletionRequest>;
 
 const CHAT: Fields = { known: keysOf(ChatCompletionRequest), rules: CHAT_RULES };

@@ -23,8 +23,6 @@ export const isEmpty = (value: unknown): boolean =>
   (isMap(value) && Object.keys(value).length === 0);
 /** `{"type": "text"}`, or one without a type. */
 const isTextFormat = (value: unknown): boolean => isMap(value) && (value['type'] ?? 'text') === 'text';
-const isPlainText = (value: unknown): boolean =>
-  isMap(value) && (value['format'] == null || isTextFormat(value['format']));
 
 /** Ways to choose tokens that are not there, and their values that choose as if they were not. */
 const SAMPLERS: Record<string, readonly unknown[]> = {
@@ -115,20 +113,8 @@ const UNDONE: Record<string, string> = {
   moderation: 'answers are not looked at',
 };
 
-/** Shapes of answers. */
-const SHAPES = [
-  'guided_json',
-  'guided_regex',
-  'guided_choice',
-  'guided_grammar',
-  'structured_outputs',
-  'structural_tag',
-  'grammar',
-  'json_schema',
-  'regex',
-  'ebnf',
-  'output_format',
-];
+/** Other servers' names of the shape of an answer. */
+const SHAPES = ['structural_tag', 'grammar', 'json_schema', 'regex', 'ebnf', 'output_format'];
 
 /** What OpenAI has, and what cannot change an answer here. */
 const IDLE = [
@@ -165,12 +151,14 @@ const commonRules = (limit: string): [string, FieldRule][] => [
     { idle: (value) => isEmpty(value) || neutral.includes(value), why: `use '${ours}'` },
   ]),
   ...Object.entries(UNDONE).map(([field, why]): [string, FieldRule] => [field, { idle: isEmpty, why }]),
-  ...SHAPES.map((field): [string, FieldRule] => [field, { idle: isEmpty, why: 'answers are free text' }]),
+  ...SHAPES.map((field): [string, FieldRule] => [
+    field,
+    { idle: isEmpty, why: "use 'response_format' or 'structured_outputs'" },
+  ]),
   ['stop', { idle: (value) => [value].flat().every((text) => text === '') }],
   ['tools', { idle: isEmpty }],
   ['tool_choice', { idle: is('none', 'auto') }],
   ['function_call', { idle: is('none', 'auto'), why: "OpenAI has 'tool_choice' in its place" }],
-  ['response_format', { idle: isTextFormat }],
   [
     'modalities',
     {
@@ -215,7 +203,7 @@ export const RESPONSE_RULES: FieldRules = new Map([
   ['truncation', { idle: is('auto', 'disabled') }],
   ['stream_options', { idle: isMap, why: 'it has to be an object' }],
   ['reasoning', { idle: isMap, why: 'it has to be an object' }],
-  ['text', { idle: isPlainText, why: 'answers are free text' }],
+  ['response_format', { idle: isTextFormat, why: "use 'text.format'" }],
   ['n', { idle: is(1), why: 'a response is one answer; send the request again' }],
 ]);
 
@@ -234,6 +222,9 @@ export const STREAM_RULES: FieldRules = new Map<string, FieldRule>([
   ['include_obfuscation', { idle: always }],
   ['continuous_usage_stats', { idle: always }],
 ]);
+
+/** Of a response's `text`. */
+export const TEXT_OPTION_RULES: FieldRules = new Map<string, FieldRule>([['verbosity', { idle: always }]]);
 
 /** Of an item of a response's input: an answer's own, when it is sent back. */
 export const ITEM_RULES: FieldRules = new Map<string, FieldRule>([

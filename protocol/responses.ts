@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
 import type { TokenLogprob } from './completion.ts';
-import { ITEM_RULES, RESPONSE_RULES } from './field-rules.ts';
+import { ITEM_RULES, RESPONSE_RULES, TEXT_OPTION_RULES } from './field-rules.ts';
 import { IgnoredPaths } from './ignored-fields.ts';
 import {
   MAX_CLIENT_KEY,
@@ -29,6 +29,7 @@ import {
 } from './parse-body.ts';
 import { err, ok, type Result } from './result.ts';
 import { samplingFields } from './sampling-fields.ts';
+import { refuseSecondConstraint, structuredFields, TextFormat } from './structured-output.ts';
 
 /** The one value of `include` that stateless text has a meaning for. */
 const LOGPROBS = 'message.output_text.logprobs';
@@ -49,29 +50,36 @@ const metadata = z
     `must not have more than ${MAX_METADATA.pairs} pairs`,
   );
 
-export const ResponseRequest = z.strictObject({
-  model: z.string().min(1).max(512),
-  input: z.union(
-    [z.string(), z.array(ResponseInputItem).min(1).max(MAX_MESSAGES)],
-    `must be a string or an array of 1 to ${MAX_MESSAGES} message items`,
-  ),
-  instructions: z.string().nullish(),
-  max_output_tokens: z.int().positive().nullish(),
-  stream: z.boolean().nullish(),
-  ...samplingFields,
-  top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
-  include: z.array(z.literal(LOGPROBS)).nullish(),
-  metadata: metadata.nullish(),
-  user: z.string().max(MAX_USER_CHARACTERS).nullish(),
-  safety_identifier: z.string().max(MAX_CLIENT_KEY).nullish(),
-  prompt_cache_key: z.string().max(MAX_CLIENT_KEY).nullish(),
-  /** Given back; there are no tools. */
-  parallel_tool_calls: z.boolean().nullish(),
-  tool_choice: z.enum(['auto', 'none']).nullish(),
-});
+const TextOptions = z.strictObject({ format: TextFormat.nullish() });
+
+export const ResponseRequest = z
+  .strictObject({
+    model: z.string().min(1).max(512),
+    input: z.union(
+      [z.string(), z.array(ResponseInputItem).min(1).max(MAX_MESSAGES)],
+      `must be a string or an array of 1 to ${MAX_MESSAGES} message items`,
+    ),
+    instructions: z.string().nullish(),
+    max_output_tokens: z.int().positive().nullish(),
+    stream: z.boolean().nullish(),
+    ...samplingFields,
+    ...structuredFields,
+    text: TextOptions.nullish(),
+    top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
+    include: z.array(z.literal(LOGPROBS)).nullish(),
+    metadata: metadata.nullish(),
+    user: z.string().max(MAX_USER_CHARACTERS).nullish(),
+    safety_identifier: z.string().max(MAX_CLIENT_KEY).nullish(),
+    prompt_cache_key: z.string().max(MAX_CLIENT_KEY).nullish(),
+    /** Given back; there are no tools. */
+    parallel_tool_calls: z.boolean().nullish(),
+    tool_choice: z.enum(['auto', 'none']).nullish(),
+  })
+  .superRefine(refuseSecondConstraint);
 export type ResponseRequest = z.infer<typeof ResponseRequest>;
 
 const RESPONSE: Fields = { known: keysOf(ResponseRequest), rules: RESPONSE_RULES };
+const TEXT: Fields = { known: keysOf(TextOptions), rules: TEXT_OPTION_RULES };
 const ITEM: Fields = { known: keysOf(ResponseInputItem), rules: ITEM_RULES };
 
 /** What a model thought, when its answer is sent back: no chat template shows it again. */
@@ -137,9 +145,17 @@ export function parseResponse(
   if (choice === 'required' || isMap(choice)) return err(unsupported('tool_choice'));
   const input = takeInput(taken.value['input'], taking);
   if (!input.ok) return input;
+  const { text } = taken.value;
+  const format = isMap(text) ? takeFields(text, TEXT, taking, ['text']) : ok(text);
+  if (!format.ok) return format;
   clamp(taken.value, 'top_logprobs', MAX_TOP_LOGPROBS, taking);
   const include = takeInclude(taken.value['include'], taking);
-  const request = checkBody(ResponseRequest, { ...taken.value, include, input: input.value });
+  const request = checkBody(ResponseRequest, {
+    ...taken.value,
+    include,
+    input: input.value,
+    text: format.value,
+  });
   if (!request.ok) return request;
   if (typeof request.value.input !== 'string') {
     const sent = taken.value['input'] as readonly unknown[];
@@ -207,7 +223,7 @@ export interface ModelResponse {
   reasoning: { effort: null; summary: null };
   service_tier: 'default';
   store: false;
-  text: { format: { type: 'text' } };
+  text: { format: TextFormat };
   tool_choice: 'auto' | 'none';
   tools: [];
   truncation: 'disabled';

@@ -4,6 +4,7 @@ import { Sampler } from '../generation/sampler.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
 import { StopScanner, tokenEnds } from '../generation/stopping.ts';
 import type { ScoredToken } from './engine-types.ts';
+import type { RowGrammar } from './ports.ts';
 
 export interface AnswerPart {
   readonly text: string;
@@ -15,6 +16,8 @@ export interface AnswerPart {
 export class Answer {
   /** Every generated token. */
   readonly ids: number[] = [];
+  /** What it is held to; null = nothing. */
+  readonly grammar: RowGrammar | null;
   readonly #sampling: SamplingParams;
   readonly #maxTokens: number;
   readonly #eos: ReadonlySet<number>;
@@ -34,7 +37,9 @@ export class Answer {
     eos: ReadonlySet<number>;
     tokens: TokenBytes;
     random: () => number;
+    grammar: RowGrammar | null;
   }) {
+    this.grammar = params.grammar;
     this.#sampling = params.sampling;
     this.#maxTokens = params.maxTokens;
     this.#eos = params.eos;
@@ -44,19 +49,22 @@ export class Answer {
   }
 
   /**
-   * Chooses the next token from this row's `[length]` logits.
+   * Chooses the next token from this row's `[length]` logits. Its grammar's mask must be up to date.
    * @returns null when a logit is not finite.
    */
   next(logits: Float32Array, offset: number, length: number): AnswerPart | null {
-    const sample = this.#sampler.sample(logits, offset, length);
+    const { grammar } = this;
+    const sample = this.#sampler.sample(logits, offset, length, this.#mask());
     if (sample === null) return null;
     this.ids.push(sample.id);
+    grammar?.accept(sample.id);
     const ends = tokenEnds({
       token: sample.id,
       generated: this.ids.length,
       maxTokens: this.#maxTokens,
       eos: this.#eos,
-      ignoreEos: this.#sampling.ignoreEos,
+      // A grammar lets its end through where nothing else may come: what is chosen then ends it.
+      ignoreEos: this.#sampling.ignoreEos && grammar === null,
     });
     if (ends === 'stop')
       return { text: this.#scanner.flush(), tokens: this.#release(Infinity), finish: 'stop' };
@@ -76,10 +84,28 @@ export class Answer {
     return { text, tokens: this.#release(this.#shown), finish: null };
   }
 
+  #mask(): Int32Array | null {
+    if (this.grammar === null) return null;
+    const { mask } = this.grammar;
+    if (this.#sampling.ignoreEos) leaveEnds(mask, this.#eos);
+    return mask;
+  }
+
   /** Tokens whose text ends at `shown` or before. */
   #release(shown: number): ScoredToken[] {
     let count = 0;
     while (count < this.#held.length && this.#held[count]!.end <= shown) count += 1;
     return this.#held.splice(0, count).map((held) => held.token);
   }
+}
+
+/** Takes the ends out of a mask that has more than ends. */
+function leaveEnds(mask: Int32Array, ends: ReadonlySet<number>): void {
+  const only = mask.every((word, at) => {
+    let rest = word;
+    for (const id of ends) if (id >> 5 === at) rest &= ~(1 << (id & 31));
+    return rest === 0;
+  });
+  if (only) return;
+  for (const id of ends) mask[id >> 5]! &= ~(1 << (id & 31));
 }

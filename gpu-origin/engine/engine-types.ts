@@ -1,6 +1,7 @@
 /** What the engine's callers see: a request in, events out. */
 import type { ApiError, ChainEntry, FinishReason, Usage } from '../../protocol/index.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
+import type { Grammar } from './ports.ts';
 
 export interface EngineRequest {
   /** For logs and the observer; need not be unique. */
@@ -16,6 +17,8 @@ export interface EngineRequest {
   readonly promptLogprobs: number | null;
   /** No answer is generated: the prompt's hidden states are pooled into one vector, by their mean or the last one. */
   readonly pooling?: Pooling;
+  /** What its answers are held to; none unless given. The caller releases it when the request is added. */
+  readonly grammar?: Grammar | null;
   /** Time left, ms; null = no deadline. */
   readonly budgetMs: number | null;
   /** Aborting it frees the row at the next step. */

@@ -8,7 +8,7 @@ import { checkRequest, deadlineExceeded, neverFits, queueFull, shuttingDown } fr
 import type { EngineHandle, EngineRequest, EngineStats } from './engine-types.ts';
 import { KvSlots } from './kv-slots.ts';
 import { guardObserver, type EngineObserver } from './observer.ts';
-import type { AdapterSource, Clock, ModelRunner } from './ports.ts';
+import type { AdapterSource, Clock, GrammarMasks, ModelRunner } from './ports.ts';
 import { StepRunner } from './run-step.ts';
 import { Scheduler, type Fits, type Step, type Swap } from './scheduler.ts';
 import { SequenceEndings } from './sequence-endings.ts';
@@ -27,6 +27,8 @@ export interface EngineOptions {
   /** Uniform in [0, 1); used by requests without a seed. */
   readonly random: () => number;
   readonly observer?: EngineObserver;
+  /** For requests with a grammar; without it there must be none. */
+  readonly masks?: GrammarMasks;
   /** Requests that may wait (or load) at once. */
   readonly maxQueue: number;
   /** Memory for resident adapters, bytes. */
@@ -84,7 +86,10 @@ export class Engine {
       observer: this.#observer,
       wake: this.#alarm.ring,
     });
-    this.#steps = new StepRunner({ runner, clock, slots: this.#slots, endings: this.#endings });
+    this.#steps = new StepRunner({
+      ...{ runner, clock, slots: this.#slots, endings: this.#endings },
+      masks: options.masks ?? NO_GRAMMARS,
+    });
     this.#loop = this.#run();
   }
 
@@ -248,5 +253,9 @@ export class Engine {
     return refusal === 'never' ? neverFits(rows) : queueFull(this.#scheduler.queued, refusal);
   }
 }
+
+const NO_GRAMMARS: GrammarMasks = {
+  update: () => Promise.reject(new Error('this engine holds no answer to a grammar')),
+};
 
 const isSwap = (step: Step | Swap): step is Swap => step.kind === 'park' || step.kind === 'resume';

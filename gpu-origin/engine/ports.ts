@@ -1,7 +1,7 @@
 /**
  * What the engine needs from the outside. The engine knows no runtime, no HTTP, no file system and no clock.
  */
-import type { BaseInfo } from '../../protocol/index.ts';
+import type { ApiError, BaseInfo } from '../../protocol/index.ts';
 
 /** An adapter in the form that this runner's weights need (rotated, in float32 or smaller), in memory. */
 export interface ResidentAdapter {
@@ -123,4 +123,32 @@ export interface Clock {
   timer(ms: number, callback: () => void): () => void;
   /** Resolves after other work of the event loop had its turn (`setImmediate`). */
   yield(): Promise<void>;
+}
+
+/** A compiled grammar that is kept until it is released. */
+export interface Grammar {
+  /** The state of one answer, at its beginning. */
+  open(): RowGrammar;
+  /** Nobody opens it any more. What is open stays. */
+  release(): void;
+}
+
+/** Where one answer stands in its grammar. */
+export interface RowGrammar {
+  /**
+   * Tokens that may come next, bit `id % 32` of word `id >> 5`, as the last `update` left it; valid until the next one.
+   * One bit is set at least. End-of-sequence tokens are among them exactly when the answer may end.
+   */
+  readonly mask: Int32Array;
+  /** Why it cannot be gone on with; null = it can. */
+  readonly failure: ApiError | null;
+  /** The answer has one more token, which its mask let through. Takes effect with the next `update`. */
+  accept(id: number): void;
+  close(): void;
+}
+
+/** Masks of the rows that are held to grammars. */
+export interface GrammarMasks {
+  /** Brings the masks of these rows, or their failures, up to date. Never rejects. One at a time. */
+  update(rows: readonly RowGrammar[]): Promise<void>;
 }

@@ -2,7 +2,7 @@ import { scoreToken } from '../generation/sampler.ts';
 import { MODEL_FAILED, rowFault } from './admission.ts';
 import type { KvSlots } from './kv-slots.ts';
 import type { PooledStates } from './pooled-states.ts';
-import type { Clock, ModelRunner } from './ports.ts';
+import type { Clock, GrammarMasks, ModelRunner } from './ports.ts';
 import type { PrefillStep, Step } from './scheduler.ts';
 import type { SequenceEndings } from './sequence-endings.ts';
 import type { Sequence } from './sequence.ts';
@@ -26,13 +26,16 @@ export class StepRunner {
   readonly #slots: KvSlots<Sequence>;
   readonly #endings: SequenceEndings;
   readonly #clock: Clock;
+  readonly #masks: GrammarMasks;
 
   constructor(params: {
     runner: ModelRunner;
     slots: KvSlots<Sequence>;
     endings: SequenceEndings;
     clock: Clock;
+    masks: GrammarMasks;
   }) {
+    this.#masks = params.masks;
     this.#runner = params.runner;
     this.#slots = params.slots;
     this.#endings = params.endings;
@@ -44,8 +47,12 @@ export class StepRunner {
     const startedAt = this.#clock.now();
     const rows = step.kind === 'decode' ? [...step.rows] : [step.sequence];
     try {
-      if (step.kind === 'decode') this.#decoded(rows, await this.#decode(rows));
-      else await this.#prefilled(step, await this.#prefill(step));
+      // What may come next is known before the step: it is found while the model runs.
+      const masks = this.#updateMasks(step, rows);
+      const logits = step.kind === 'decode' ? await this.#decode(rows) : await this.#prefill(step);
+      if (masks !== null) await masks;
+      if (step.kind === 'decode') this.#decoded(rows, logits);
+      else await this.#prefilled(step, logits);
     } catch (error) {
       this.#endings.fault('step', error, rows);
       // From the last slot down, so that none of them is moved first.
@@ -66,8 +73,18 @@ export class StepRunner {
     const { vocabSize } = this.#runner;
     // All of them first: a row that ends makes another one move, with all that its KV holds by now.
     for (const row of rows) row.length += 1;
-    for (const [slot, row] of rows.entries())
-      this.#endings.advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
+    for (const [slot, row] of rows.entries()) {
+      const failure = row.answer.grammar?.failure ?? null;
+      if (failure !== null) this.#endings.fail(row, failure);
+      else this.#endings.advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
+    }
+  }
+
+  /** @returns null when no row of the step is held to a grammar and gets a token by it. */
+  #updateMasks(step: Step, rows: readonly Sequence[]): Promise<void> | null {
+    if (step.kind === 'prefill' && step.to < step.sequence.prompt.length) return null;
+    const held = rows.flatMap((row) => row.answer.grammar ?? []);
+    return held.length === 0 ? null : this.#masks.update(held);
   }
 
   #prefill({ sequence, from, to }: PrefillStep): Promise<Float32Array> {
@@ -114,6 +131,11 @@ export class StepRunner {
       sequence.events.push({ kind: 'prompt', tokens: sequence.promptScores });
     if (sequence.maxTokens === 0) {
       this.#endings.finish(sequence, 'length');
+      return;
+    }
+    const failure = sequence.answer.grammar?.failure ?? null;
+    if (failure !== null) {
+      this.#endings.fail(sequence, failure);
       return;
     }
     const lastRow = wantedPositions(sequence, from, to).length - 1;

@@ -179,6 +179,7 @@ export class Sequence {
     this.request.signal?.removeEventListener('abort', this.abort);
     this.lease?.release();
     this.lease = null;
+    this.answer.grammar?.close();
     this.request.onEnd?.({
       promptTokens: Math.min(this.length, this.prompt.length),
       completionTokens: this.answer.ids.length,
@@ -208,7 +209,10 @@ export function newSequence(params: {
     chainId,
     maxTokens,
     addedAt: params.clock.now(),
-    answer: new Answer({ sampling, prompt, maxTokens, eos, tokens, random }),
+    answer: new Answer({
+      ...{ sampling, prompt, maxTokens, eos, tokens, random },
+      grammar: request.grammar?.open() ?? null,
+    }),
     wake,
   });
 }

@@ -1,6 +1,7 @@
 import { AdjustedLogits } from './adjusted-logits.ts';
 import { LogitBins, logSumExp, type Row, type Weighed } from './exp-bins.ts';
 import { peak, topIds, type Peak } from './logits.ts';
+import { maskedPeak, maskedRow } from './masked-logits.ts';
 import { seededRandom } from './random.ts';
 import type { SamplingParams } from './sampling-params.ts';
 
@@ -19,6 +20,9 @@ export interface Sample {
   /** Likeliest first; empty unless asked for. */
   readonly top: readonly Scored[];
 }
+
+/** One row, `[length]` from `offset`. */
+type Logits = Pick<Row, 'logits' | 'offset' | 'length'>;
 
 /** Shared by all samplers, since nothing awaits between its filling and its last use. */
 const bins = new LogitBins();
@@ -42,32 +46,57 @@ export class Sampler {
 
   /**
    * @param logits row-major; this sequence's row is `[length]` from `offset`.
+   * @param mask tokens that may be chosen, a bit each and one at least; null = all of them.
    * @returns null when a logit is not finite.
    */
-  sample(logits: Float32Array, offset: number, length: number): Sample | null {
+  sample(
+    logits: Float32Array,
+    offset: number,
+    length: number,
+    mask: Int32Array | null = null,
+  ): Sample | null {
     const top = peak(logits, offset, length);
     if (top === null) return null;
     const id =
-      this.#adjusted === null
-        ? this.#choose(logits, offset, length, top)
-        : this.#chooseAdjusted(this.#adjusted, logits, offset, length);
+      this.#adjusted !== null
+        ? this.#chooseAdjusted(this.#adjusted, { logits, offset, length }, mask)
+        : mask === null
+          ? this.#choose(logits, offset, length, top)
+          : this.#chooseMasked({ logits, offset, length }, mask);
     const { logprobs } = this.#params;
     return logprobs === null
       ? { id, logprob: null, top: [] }
       : scoreAt({ logits, offset, length, max: top.max, id, count: logprobs });
   }
 
-  #chooseAdjusted(adjusted: AdjustedLogits, logits: Float32Array, offset: number, length: number): number {
+  #chooseAdjusted(
+    adjusted: AdjustedLogits,
+    { logits, offset, length }: Logits,
+    mask: Int32Array | null,
+  ): number {
     const row = adjusted.of(logits, offset, length);
     // Adjusted logits are finite whenever the model's are.
-    const id = this.#choose(row, 0, length, peak(row, 0, length)!);
+    const id =
+      mask === null
+        ? this.#choose(row, 0, length, peak(row, 0, length)!)
+        : this.#chooseMasked({ logits: row, offset: 0, length }, mask);
     adjusted.add(id);
     return id;
   }
 
+  #chooseMasked(from: Logits, mask: Int32Array): number {
+    if (this.#isGreedy) return maskedPeak(from, mask).id;
+    const { row, top } = maskedRow(from, mask);
+    return this.#choose(row, 0, from.length, top);
+  }
+
+  get #isGreedy(): boolean {
+    return this.#params.temperature < MIN_TEMPERATURE || this.#params.topK === 1;
+  }
+
   #choose(logits: Float32Array, offset: number, length: number, top: Peak): number {
-    const { temperature, topK } = this.#params;
-    if (temperature < MIN_TEMPERATURE || topK === 1) return top.id;
+    if (this.#isGreedy) return top.id;
+    const { temperature } = this.#params;
     return this.#draw({ logits, offset, length, max: top.max, inverse: 1 / temperature });
   }
 

@@ -12,6 +12,7 @@ import {
   writeUsageNote,
 } from '../../protocol/index.ts';
 import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
+import { prepareGrammar } from './prepare-grammar.ts';
 import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';
 import { chatFormat } from './chat-format.ts';
 import type { CompletionFormat } from './completion-format.ts';
@@ -80,6 +81,12 @@ export async function handleCompletion(
   const { ids, echo } = prompt.value;
   timing.lap('prompt');
 
+  const grammar = await prepareGrammar(request, services, { tenant, signal: gone.signal });
+  if (!grammar.ok) {
+    tracked?.refused();
+    return refusal(grammar.error, context);
+  }
+  if (grammar.value !== null) timing.lap('grammar');
   const sampling = samplingParamsOf(request);
   const added = await services.engine.addChoices(
     {
@@ -88,6 +95,7 @@ export async function handleCompletion(
       prompt: ids,
       chain: directive.chain,
       sampling,
+      grammar: grammar.value,
       promptLogprobs: echo === null ? null : sampling.logprobs,
       budgetMs: budgetMs === null ? null : Math.max(1, budgetMs - (context.now() - arrivedAt)),
       signal: gone.signal,
@@ -95,6 +103,8 @@ export async function handleCompletion(
     },
     choiceSeeds(sampling.seed, choices),
   );
+  // The answers that were added have opened it.
+  grammar.value?.release();
   if (!added.ok) {
     tracked?.refused();
     return refusal(added.error, context);

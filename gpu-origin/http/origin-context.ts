@@ -8,6 +8,7 @@ import type {
 } from '../../protocol/index.ts';
 import type { Engine } from '../engine/engine.ts';
 import type { AdapterFileStore } from '../adapter-files/ports.ts';
+import type { Grammars } from '../grammar/ports.ts';
 import type { Serving } from './shutdown.ts';
 import type { Metrics } from './metrics.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
@@ -17,6 +18,7 @@ import type { UsageMemory } from './usage-memory.ts';
 export interface Services extends PromptServices {
   engine: Engine;
   files: AdapterFileStore;
+  grammars: Grammars;
 }
 
 /** Who may call, and what `model` means. */

@@ -157,7 +157,7 @@ function responseObject(
     reasoning: { effort: null, summary: null },
     service_tier: 'default',
     store: false,
-    text: { format: { type: 'text' } },
+    text: { format: request.text?.format ?? { type: 'text' } },
     tool_choice: request.tool_choice === 'none' ? 'none' : 'auto',
     tools: [],
     truncation: 'disabled',

@@ -6,6 +6,7 @@ import { vi } from 'vitest';
 import type { Clock } from '../../gpu-origin/engine/ports.ts';
 import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
 import { Engine } from '../../gpu-origin/engine/engine.ts';
+import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
 import { createApp } from '../../gpu-origin/http/app.ts';
 import { Serving } from '../../gpu-origin/http/shutdown.ts';
 import { createMetrics } from '../../gpu-origin/http/metrics.ts';
@@ -101,6 +102,7 @@ export async function createStreamRig(): Promise<StreamRig> {
       chatTemplate: createChatTemplate(tokenizer),
       prompts: new PromptQueue(clock),
       files: {} as AdapterFileStore,
+      grammars: {} as Grammars,
     },
     usage: new UsageMemory(Date.now),
     now: Date.now,

@@ -7,6 +7,9 @@ import { Engine } from '../../../gpu-origin/engine/engine.ts';
 import type { Clock } from '../../../gpu-origin/engine/ports.ts';
 import { createApp } from '../../../gpu-origin/http/app.ts';
 import type { ConnectionLimits, Connections } from '../../../gpu-origin/http/connections.ts';
+import { GrammarService } from '../../../gpu-origin/grammar/grammar-service.ts';
+import { grammarTokens } from '../../../gpu-origin/grammar/grammar-tokens.ts';
+import { startLocalLane } from '../../../gpu-origin/grammar/local-lane.ts';
 import { Serving } from '../../../gpu-origin/http/shutdown.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
@@ -80,8 +83,16 @@ export async function startTestOrigin(
   await store.put(adapter, file);
   const metrics = createMetrics();
   const faults: unknown[] = [];
+  const grammars = new GrammarService({
+    startLane: startLocalLane,
+    tokens: grammarTokens(tokenizer, tokenizer.size),
+    rows: runner.slots,
+    now: () => 0,
+    onFault: (_where, error) => faults.push(error),
+  });
   const engine = new Engine({
     runner,
+    masks: grammars,
     source: store,
     tokens: { bytes: (id) => tokenizer.tokenBytes(id) ?? new Uint8Array(0), isSpecial: tokenizer.isSpecial },
     eosTokenIds: tokenizer.eosIds,
@@ -114,6 +125,7 @@ export async function startTestOrigin(
       chatTemplate: createChatTemplate(tokenizer),
       prompts: new PromptQueue(clock),
       files: store,
+      grammars,
       ...options.services,
     },
     now,

@@ -1,0 +1,160 @@
+/** What an answer may be, where a request says so: JSON, JSON by a schema, a regular expression, a choice, a grammar. */
+import { z } from 'zod';
+import { isMap } from './parse-body.ts';
+
+/** A JSON Schema, as it is written in the body, bytes. What a hundred nested properties take, ten times. */
+export const MAX_SCHEMA_BYTES = 65_536;
+export const MAX_GUIDED_CHOICES = 1_000;
+/** A regular expression, one of the choices. */
+export const MAX_GUIDED_CHARACTERS = 2_048;
+export const MAX_GRAMMAR_BYTES = 16_384;
+/** OpenAI's limit of the name of a format. */
+const MAX_FORMAT_NAME = 64;
+
+const bytesOf = (value: unknown): number => new TextEncoder().encode(JSON.stringify(value)).length;
+
+/** Looked at as a whole: what its keywords mean, the origin says when it makes a grammar of it. */
+export const JsonSchema = z
+  .custom<Record<string, unknown>>(isMap, 'must be a JSON Schema, an object')
+  .refine(
+    (schema) => bytesOf(schema) <= MAX_SCHEMA_BYTES,
+    `must not be larger than ${MAX_SCHEMA_BYTES} bytes`,
+  )
+  .meta({ type: 'object', additionalProperties: {} });
+
+const formatFields = {
+  name: z.string().max(MAX_FORMAT_NAME).optional(),
+  description: z.string().nullish(),
+  schema: JsonSchema.optional(),
+  strict: z.boolean().nullish(),
+};
+
+const plainFormats = [
+  z.strictObject({ type: z.literal('text') }),
+  z.strictObject({ type: z.literal('json_object') }),
+] as const;
+
+/** Chat and text completions'. */
+export const ResponseFormat = z.discriminatedUnion('type', [
+  ...plainFormats,
+  z.strictObject({ type: z.literal('json_schema'), json_schema: z.strictObject(formatFields) }),
+]);
+export type ResponseFormat = z.infer<typeof ResponseFormat>;
+
+/** Responses': `text.format`. */
+export const TextFormat = z.discriminatedUnion('type', [
+  ...plainFormats,
+  z.strictObject({ type: z.literal('json_schema'), ...formatFields }),
+]);
+export type TextFormat = z.infer<typeof TextFormat>;
+
+/** vLLM takes a schema as text, too. */
+const jsonOrText = z.union([JsonSchema, z.string().max(MAX_SCHEMA_BYTES)], 'must be a JSON Schema');
+const regex = z.string().min(1).max(MAX_GUIDED_CHARACTERS);
+const choice = z.array(z.string().min(1).max(MAX_GUIDED_CHARACTERS)).min(1).max(MAX_GUIDED_CHOICES);
+const grammar = z.string().min(1).max(MAX_GRAMMAR_BYTES);
+
+/** vLLM's names, today's and those of its versions before 0.12. */
+export const structuredFields = {
+  structured_outputs: z
+    .strictObject({
+      json: jsonOrText.nullish(),
+      json_object: z.boolean().nullish(),
+      regex: regex.nullish(),
+      choice: choice.nullish(),
+      grammar: grammar.nullish(),
+    })
+    .nullish(),
+  guided_json: jsonOrText.nullish(),
+  guided_regex: regex.nullish(),
+  guided_choice: choice.nullish(),
+  guided_grammar: grammar.nullish(),
+};
+
+export type Constraint =
+  | { readonly kind: 'json_object' }
+  /** `schema`: an object, or its JSON as text. */
+  | { readonly kind: 'json_schema'; readonly schema: unknown }
+  | { readonly kind: 'regex'; readonly pattern: string }
+  | { readonly kind: 'choice'; readonly choices: readonly string[] }
+  /** In XGrammar's EBNF, its first rule `root`. */
+  | { readonly kind: 'grammar'; readonly grammar: string };
+
+/** A constraint, and where it stands in the body. */
+export interface PlacedConstraint {
+  readonly constraint: Constraint;
+  readonly path: readonly string[];
+}
+
+type StructuredFields = z.infer<z.ZodObject<typeof structuredFields>> & {
+  response_format?: ResponseFormat | null | undefined;
+  text?: { format?: TextFormat | null | undefined } | null | undefined;
+};
+
+/** Every constraint of a request, in the order in which they are looked for. */
+export function constraintsOf(request: StructuredFields): PlacedConstraint[] {
+  const { response_format: format, text, structured_outputs: outputs } = request;
+  const found: (PlacedConstraint | null)[] = [
+    ofFormat(format, ['response_format'], format?.type === 'json_schema' ? ['json_schema'] : []),
+    ofFormat(text?.format, ['text', 'format'], []),
+    ...guided(outputs ?? {}, (name) => ['structured_outputs', name]),
+    outputs?.json_object === true
+      ? { constraint: { kind: 'json_object' }, path: ['structured_outputs', 'json_object'] }
+      : null,
+    ...guided(
+      {
+        json: request.guided_json,
+        regex: request.guided_regex,
+        choice: request.guided_choice,
+        grammar: request.guided_grammar,
+      },
+      (name) => [`guided_${name}`],
+    ),
+  ];
+  return found.filter((one) => one !== null);
+}
+
+function ofFormat(
+  format: ResponseFormat | TextFormat | null | undefined,
+  path: string[],
+  inside: string[],
+): PlacedConstraint | null {
+  if (format == null || format.type === 'text') return null;
+  if (format.type === 'json_object') return { constraint: { kind: 'json_object' }, path };
+  const { schema } = 'json_schema' in format ? format.json_schema : format;
+  const place = [...path, ...inside, 'schema'];
+  return schema === undefined
+    ? { constraint: { kind: 'json_object' }, path: place }
+    : { constraint: { kind: 'json_schema', schema }, path: place };
+}
+
+interface Guided {
+  json?: unknown;
+  regex?: string | null | undefined;
+  choice?: string[] | null | undefined;
+  grammar?: string | null | undefined;
+}
+
+function guided(fields: Guided, pathOf: (name: string) => string[]): PlacedConstraint[] {
+  const { json, regex: pattern, choice: choices, grammar: text } = fields;
+  const found: [string, Constraint | null][] = [
+    ['json', json == null ? null : { kind: 'json_schema', schema: json }],
+    ['regex', pattern == null ? null : { kind: 'regex', pattern }],
+    ['choice', choices == null ? null : { kind: 'choice', choices }],
+    ['grammar', text == null ? null : { kind: 'grammar', grammar: text }],
+  ];
+  return found.flatMap(([name, constraint]) =>
+    constraint === null ? [] : [{ constraint, path: pathOf(name) }],
+  );
+}
+
+/** For a schema of requests: an answer is held to one thing. */
+export function refuseSecondConstraint(request: StructuredFields, context: z.RefinementCtx): void {
+  const [first, second] = constraintsOf(request);
+  if (first === undefined || second === undefined) return;
+  context.addIssue({
+    code: 'custom',
+    message: `an answer is held to one constraint, and ${first.path.join('.')} is one already`,
+    path: [...second.path],
+  });
+}

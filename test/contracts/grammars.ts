@@ -1,0 +1,135 @@
+/** What the engine and the HTTP surface may expect of {@link Grammars}, whatever its lanes run on. */
+import { afterEach, expect, it } from 'vitest';
+import type { RowGrammar } from '../../gpu-origin/engine/ports.ts';
+import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
+import type { GrammarCaller, StartLane } from '../../gpu-origin/grammar/ports.ts';
+import { BYTE_TOKENS, END } from '../gpu-origin/grammar/byte-core.ts';
+
+const caller = (tenant = 't'): GrammarCaller => ({ tenant, signal: new AbortController().signal });
+
+const allowed = ({ mask }: RowGrammar): string =>
+  Array.from({ length: END + 1 }, (_, id) => id)
+    .filter((id) => (mask[id >> 5]! >>> (id & 31)) & 1)
+    .map((id) => (id === END ? '$' : String.fromCharCode(id)))
+    .join('');
+
+const code = (character: string): number => character.charCodeAt(0);
+
+export function grammarsContract(startLane: StartLane): void {
+  const services: GrammarService[] = [];
+  const faults: unknown[] = [];
+  const service = (options: { now?: () => number } = {}): GrammarService => {
+    const made = new GrammarService({
+      startLane,
+      tokens: BYTE_TOKENS,
+      rows: 4,
+      now: options.now ?? (() => 0),
+      onFault: (_where, error) => faults.push(error),
+    });
+    services.push(made);
+    return made;
+  };
+  const open = async (grammars: GrammarService, ebnf: string): Promise<RowGrammar> => {
+    const grammar = await grammars.prepare({ ebnf, param: 'p', caller: caller() });
+    if (!grammar.ok) throw new Error(grammar.error.message);
+    const row = grammar.value.open();
+    grammar.value.release();
+    return row;
+  };
+
+  afterEach(async () => {
+    for (const made of services.splice(0)) await made.close();
+    faults.length = 0;
+  });
+
+  it('says what may come next, and the end exactly where it may', async () => {
+    const grammars = service();
+    const row = await open(grammars, 'root ::= "a" [bc] "d"?');
+    await grammars.update([row]);
+    expect(allowed(row)).toBe('a');
+    row.accept(code('a'));
+    await grammars.update([row]);
+    expect(allowed(row)).toBe('bc');
+    row.accept(code('c'));
+    await grammars.update([row]);
+    expect(allowed(row)).toBe('d$');
+    expect(row.failure).toBeNull();
+  });
+
+  it('keeps the rows of one grammar apart, and those of others', async () => {
+    const grammars = service();
+    const [one, two, other] = [
+      await open(grammars, 'root ::= "ab"'),
+      await open(grammars, 'root ::= "ab"'),
+      await open(grammars, 'root ::= "xy"'),
+    ];
+    await grammars.update([one, two, other]);
+    one.accept(code('a'));
+    other.accept(code('x'));
+    await grammars.update([other, one, two]);
+    expect([one, two, other].map(allowed)).toEqual(['b', 'a', 'y']);
+    two.close();
+    await grammars.update([one]);
+    expect(allowed(one)).toBe('b');
+  });
+
+  it('refuses what does not compile, and goes on', async () => {
+    const grammars = service();
+    const row = await open(grammars, 'root ::= "ab"');
+    const refused = await grammars.prepare({ ebnf: 'root ::= (', param: 'guided_grammar', caller: caller() });
+    expect(refused).toMatchObject({
+      error: {
+        code: 'invalid_request',
+        param: 'guided_grammar',
+        message: expect.stringContaining('line 1') as string,
+      },
+    });
+    await grammars.update([row]);
+    expect(allowed(row)).toBe('a');
+    expect(allowed(await updated(grammars, await open(grammars, 'root ::= "c"')))).toBe('c');
+  });
+
+  it('ends a row whose grammar has no way on, and no other', async () => {
+    const grammars = service();
+    const stuck = await open(grammars, 'root ::= "a" r\nr ::= r "b"');
+    const row = await open(grammars, 'root ::= "cd"');
+    await grammars.update([stuck, row]);
+    for (const one of [stuck, row])
+      one.accept(one.mask.findIndex((word) => word !== 0) === 3 ? code(allowed(one)) : 0);
+    await grammars.update([stuck, row]);
+    expect(stuck.failure).toMatchObject({ code: 'invalid_request' });
+    expect([row.failure, allowed(row)]).toEqual([null, 'd']);
+  });
+
+  it('keeps a grammar that takes long to compile to itself', async () => {
+    let time = 0;
+    const grammars = service({ now: () => (time += 1_500) });
+    const rows = [await open(grammars, 'root ::= "ab"'), await open(grammars, 'root ::= "xy"')];
+    await grammars.update(rows);
+    expect(rows.map(allowed)).toEqual(['a', 'x']);
+    const third = await open(grammars, 'root ::= "z"');
+    const full = await grammars.prepare({ ebnf: 'root ::= "q"', param: 'p', caller: caller() });
+    expect(full).toMatchObject({ error: { code: 'queue_full' } });
+    third.close();
+    await grammars.update([await open(grammars, 'root ::= "q"'), ...rows]);
+    expect(rows.map(allowed)).toEqual(['a', 'x']);
+  });
+
+  it('lets a tenant wait with four, and others beside', async () => {
+    const grammars = service();
+    const ask = (ebnf: string, tenant: string) =>
+      grammars.prepare({ ebnf, param: 'p', caller: caller(tenant) });
+    const mine = ['a', 'b', 'c', 'd', 'e'].map((letter) => ask(`root ::= "${letter}"`, 'one'));
+    const other = ask('root ::= "f"', 'two');
+    const again = ask('root ::= "a"', 'two');
+    const outcomes = await Promise.all(mine);
+    expect(outcomes.map(({ ok }) => ok)).toEqual([true, true, true, true, false]);
+    expect(outcomes[4]).toMatchObject({ error: { code: 'queue_full' } });
+    expect([(await other).ok, (await again).ok]).toEqual([true, true]);
+  });
+}
+
+async function updated(grammars: GrammarService, row: RowGrammar): Promise<RowGrammar> {
+  await grammars.update([row]);
+  return row;
+}

@@ -1,0 +1,7 @@
+import { describe } from 'vitest';
+import { startLocalLane } from '../../../gpu-origin/grammar/local-lane.ts';
+import { startThreadLane } from '../../../gpu-origin/grammar/thread-lane.ts';
+import { grammarsContract } from '../../contracts/grammars.ts';
+
+describe('grammars in this thread', () => grammarsContract(startLocalLane));
+describe('grammars in threads of their own', () => grammarsContract(startThreadLane));
