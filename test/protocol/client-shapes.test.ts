@@ -14,7 +14,7 @@ describe('chat completions', () => {
     [
       'AI SDK',
       { response_format: { type: 'text' }, modalities: ['text'] },
-      ['response_format', 'modalities'],
+      ['modalities'],
     ],
     [
       'guidellm',
@@ -204,7 +204,7 @@ describe('responses', () => {
         prompt_cache_key: 'k',
         client_metadata: {},
       },
-      ['tools', 'store', 'text', 'client_metadata'],
+      ['tools', 'store', 'client_metadata', 'text.verbosity'],
     ],
     ['the SDK’s defaults', { truncation: 'auto', background: false }, ['truncation', 'background']],
     ['stream options', { stream_options: { include_obfuscation: false } }, ['stream_options']],

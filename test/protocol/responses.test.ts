@@ -60,8 +60,6 @@ describe('parseResponse', () => {
     [{ prompt: { id: 'p' } }, 'prompt'],
     [{ context_management: [{ type: 'compaction' }] }, 'context_management'],
     [{ max_tokens: 1 }, 'max_tokens'],
-    [{ text: { format: { type: 'json_schema' } } }, 'text'],
-    [{ text: 'x' }, 'text'],
     [{ input: [{ type: 'item_reference', id: 'x' }] }, 'input[0].type'],
     [{ input: [...items(1), { type: 'function_call_output', call_id: 'x', output: '' }] }, 'input[1].type'],
     [
