@@ -6,7 +6,16 @@ import { MAX_CHAIN, MAX_PINNED_NAMES } from './limits.ts';
 export const PinRequest = z.strictObject({ digests: z.array(Digest).min(1).max(MAX_CHAIN) });
 export type PinRequest = z.infer<typeof PinRequest>;
 
-export const PinAnswer = z.object({
+/** `POST /adapters/prefetch` of an origin: one chain to load before anybody asks for it. */
+export const PrefetchRequest = z.strictObject({
+  digests: z.array(Digest).min(1).max(MAX_CHAIN),
+  /** Nothing is done where this adapter is not in memory. */
+  if_resident: Digest.optional(),
+});
+export type PrefetchRequest = z.infer<typeof PrefetchRequest>;
+
+/** `POST /adapters/pins` and `POST /adapters/prefetch`: what became of each adapter. */
+export const LoadAnswer = z.object({
   results: z.array(
     z.object({
       digest: Digest,
@@ -15,7 +24,7 @@ export const PinAnswer = z.object({
     }),
   ),
 });
-export type PinAnswer = z.infer<typeof PinAnswer>;
+export type LoadAnswer = z.infer<typeof LoadAnswer>;
 
 /** `PUT /adapters/pins` of an origin: all that stays pinned. */
 export const KeepPinsRequest = z.strictObject({

@@ -36,6 +36,7 @@ import { adminRefusalRoutes } from './access/refusals-routes.ts';
 import { adminTenantLimitsRoutes } from './metering/tenant-limits-routes.ts';
 import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
 import { adminUsageRoutes } from './metering/usage-routes.ts';
+import { adminWarmRoutes } from './origins/warm-routes.ts';
 import { adminVerifyRoutes } from './registry/verify-routes.ts';
 import { adminVersionRoutes } from './registry/versions-routes.ts';
 import { anthropicErrors } from './http/anthropic-errors.ts';
@@ -227,6 +228,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminTenantLimitsRoutes({ ...services, now }));
   app.route('/', adminUsageRoutes({ usage, now: intake.now }));
   app.route('/', adminOriginRoutes({ origins }));
+  app.route('/', adminWarmRoutes(intake));
   app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));
   app.route('/', adminOpenApiRoutes({ document: openApiDocument }));
   app.notFound(({ req }) => fail(unknownPath(req.method, req.path)));

@@ -129,6 +129,7 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     }),
     base: () => origins.base(),
     trials: origins,
+    warmth: origins.warmth,
   };
   const tenant = config.dropTenant;
   const { dropLedger } = stores;

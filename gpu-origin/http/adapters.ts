@@ -1,11 +1,10 @@
 import type { Context } from 'hono';
-import { z } from 'zod';
+import type { z } from 'zod';
 import {
   type ApiError,
   BlobRecord,
   type ChainEntry,
   Digest,
-  errorBody,
   errorResponse,
   EvaluateRequest,
   VerifyRequest,
@@ -16,14 +15,6 @@ import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { OWN_TENANT } from './own-tenant.ts';
 import { parseJson } from './read-body.ts';
 import { verifyAdapter } from '../trials/verify-adapter.ts';
-
-/** Digests in one `POST /adapters/prefetch`. */
-const MAX_PREFETCH = 64;
-
-const Prefetch = z.strictObject({
-  digests: z.array(Digest).min(1).max(MAX_PREFETCH),
-  pinned: z.boolean().optional(),
-});
 
 /** `GET /adapters` */
 export const listAdapters = (services: Services): Response => Response.json(services.engine.residents());
@@ -69,20 +60,6 @@ export async function receiveAdapterPart(c: Context<OriginEnv>, services: Servic
   const put = await files.putPart(digest, index, body);
   if (!put.ok) return errorResponse(put.error);
   return new Response(null, { status: { stored: 204, held: 200, receiving: 202 }[put.value] });
-}
-
-/** `POST /adapters/prefetch`: loads adapters before anybody asks; the answer comes when all are ready or failed. */
-export async function prefetchAdapters(c: Context<OriginEnv>, services: Services): Promise<Response> {
-  const body = parseBody(c, Prefetch);
-  if (!body.ok) return errorResponse(body.error);
-  const { digests, pinned } = body.value;
-  const results = await Promise.all(
-    digests.map(async (digest) => {
-      const loaded = await services.engine.prefetch(digest, pinned === undefined ? {} : { pinned });
-      return { digest, ok: loaded.ok, ...(loaded.ok ? {} : errorBody(loaded.error)) };
-    }),
-  );
-  return Response.json({ results });
 }
 
 /** `POST /adapters/<digest>/verify?tenant=<whose share it takes>`, body empty or {@link VerifyRequest}. */

@@ -15,7 +15,6 @@ import {
   handleEvaluate,
   handleVerify,
   listAdapters,
-  prefetchAdapters,
   receiveAdapterPart,
 } from './adapters.ts';
 import { authenticate } from './authenticate.ts';
@@ -25,7 +24,7 @@ import { mayScrape } from './metrics-access.ts';
 import { getModel, listModels } from './models.ts';
 import { NonceStore } from './nonce-store.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { keepPins, pinAdapters } from './pins.ts';
+import { keepPins, pinAdapters, prefetchAdapters } from './pins.ts';
 import { readBody } from './read-body.ts';
 import { handleCountTokens, handleDetokenize, handleTokenize } from './tokenize.ts';
 import { requestIdOf } from './request-id.ts';

@@ -1,5 +1,6 @@
-/** Pinned names: what the admin API takes and answers. */
+/** Names whose adapters origins have in memory before anybody asks: what the admin API takes and answers. */
 import { z } from 'zod';
+import { Digest } from '../identity.ts';
 import { AdapterName } from '../names.ts';
 import type { AdminOperationTable } from './operation.ts';
 
@@ -33,6 +34,37 @@ export type PinView = z.infer<typeof PinView>;
 export const PinList = z.object({ pins: z.array(PinView) });
 export type PinList = z.infer<typeof PinList>;
 
+/** `POST /admin/warm`. */
+export const WarmRequest = z.strictObject({
+  name: AdapterName,
+  /** The live one unless given. */
+  version: z.int().positive().nullish(),
+});
+export type WarmRequest = z.infer<typeof WarmRequest>;
+
+/** What one origin did to have a chain in memory. */
+export const WarmedOrigin = z.object({
+  /** Of the origin. */
+  id: z.string(),
+  ok: z.boolean(),
+  /** Why not. */
+  reason: z.string().nullable(),
+  /** Files that it lacked; bytes that were sent now, which are fewer where it had some of the parts. */
+  brought: z.array(z.object({ digest: Digest, bytes: z.int().min(0), ms: z.number().min(0) })),
+  /** All of it: what was brought, and loading. */
+  ms: z.number().min(0),
+});
+export type WarmedOrigin = z.infer<typeof WarmedOrigin>;
+
+/** `POST /admin/warm`. */
+export const WarmAnswer = z.object({
+  name: z.string(),
+  version: z.int().positive(),
+  /** In the order in which they were asked; the last one has it when its `ok` is true. */
+  origins: z.array(WarmedOrigin),
+});
+export type WarmAnswer = z.infer<typeof WarmAnswer>;
+
 const PINS = {
   200: {
     description: 'Every pinned name as it is now, with what each origin says of it.',
@@ -41,6 +73,17 @@ const PINS = {
 } as const;
 
 export const PIN_OPERATIONS = {
+  'POST /admin/warm': {
+    id: 'warmVersion',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Has the origin that would serve a version load it now.',
+    query: null,
+    request: WarmRequest,
+    answers: {
+      200: { description: 'The version, and what each origin that was asked did.', schema: WarmAnswer },
+    },
+  },
   'GET /admin/pins': {
     id: 'listPins',
     tag: 'operation',

@@ -11,6 +11,7 @@ import {
   KeepPinsRequest,
   OriginRequest,
   PinRequest,
+  PrefetchRequest,
   SIGNATURE_HEADER,
   USAGE_COMMENT,
   USAGE_HEADER,
@@ -208,6 +209,15 @@ export async function startFakeOrigin(params: {
     return json(response, 200, { results: digests.map((digest) => ({ digest, ok: true })) });
   }
 
+  function prefetch(response: ServerResponse, body: Buffer) {
+    const { digests, if_resident: instead } = PrefetchRequest.parse(JSON.parse(body.toString()));
+    if (instead !== undefined && adapters.get(instead)?.ready !== true)
+      return json(response, 200, { results: [] });
+    const missing = missingOf(digests.map((digest) => ({ digest })));
+    if (missing.length > 0) return fail(response, { code: 'adapter_missing', message: 'missing', missing });
+    return json(response, 200, { results: digests.map((digest) => ({ digest, ok: true })) });
+  }
+
   function receivePart(response: ServerResponse, digest: string, index: number, body: Buffer) {
     const held = adapters.get(digest);
     const part = held?.record.parts[index];
@@ -270,6 +280,7 @@ export async function startFakeOrigin(params: {
           pinned: pinned.has(digest),
         })),
       });
+    if (path === '/adapters/prefetch') return prefetch(response, body);
     if (path === '/adapters/pins') return pinAdapters(request, response, body);
     const [, , digest = '', what = '', index] = path.split('/');
     if (what === 'verify' || what === 'evaluate') return tryAdapter(response, digest, what, body);

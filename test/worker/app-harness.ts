@@ -117,6 +117,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
       if (path === '/base') return Response.json(TINY_BASE);
       const said = ORIGIN_ANSWERS[path];
       if (said !== undefined) return Response.json(said);
+      if (path === '/adapters/prefetch') return Response.json({ results: [] });
       return Response.json(path.endsWith('/verify') ? verification(init) : { ok: true });
     },
   };

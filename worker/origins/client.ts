@@ -26,12 +26,13 @@ import { createOriginFetch, type Fetch } from './signed-fetch.ts';
 import { readOriginFigures } from './figures.ts';
 import { createOriginHealth } from './health.ts';
 import { createOriginPins } from './pins.ts';
+import { createPrefetch } from './prefetch.ts';
 import { readOriginText } from './read-text.ts';
 import { createTransfers } from './transfers.ts';
 import { createTrials } from './trials.ts';
 import { createUsageQuestion } from './ask-usage.ts';
 import { chooseOrigins, type Origin } from './choose-origin.ts';
-import type { OriginPins } from './ports.ts';
+import type { OriginPins, OriginWarmth } from './ports.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 
 export interface OriginReport {
@@ -53,6 +54,7 @@ export interface OriginClient extends AdapterTrials {
   /** @param figures ask for them too. */
   report(figures?: boolean): Promise<OriginReport[]>;
   readonly pins: OriginPins;
+  readonly warmth: OriginWarmth;
   /** Has any origin, as far as is known here, less than {@link SHADOW_MAX_FILL} of its rows taken? */
   hasRoom(): boolean;
   /** Asks one origin after the other until one serves, or refuses what the request says. */
@@ -77,6 +79,7 @@ export function createOriginClient(params: {
   const send = createOriginFetch(params);
   const health = createOriginHealth({ now });
   const exchange = createExchange({ ...params, send, transfers: createTransfers({ ...params, send }) });
+  const order = (name: string) => chooseOrigins({ name, spread: name, origins, stateOf: health.stateOf });
   let known: { base: BaseInfo; at: number } | null = null;
   let askingUntil = 0;
   const isEjected = (origin: Origin): number => Number(health.stateOf(origin).ejected);
@@ -123,8 +126,7 @@ export function createOriginClient(params: {
     }),
     ...createTrials({
       origins,
-      order: (name) => chooseOrigins({ name, spread: name, origins, stateOf: health.stateOf }),
-      exchange,
+      ...{ order, exchange },
       verifyTimeoutMs: params.verifyTimeoutMs ?? ORIGIN_VERIFY_MS,
     }),
     hasRoom: () =>
@@ -132,6 +134,7 @@ export function createOriginClient(params: {
         .map(health.stateOf)
         .some(({ load, slots, ejected }) => !ejected && load < slots * SHADOW_MAX_FILL),
     pins: createOriginPins({ origins, exchange, send }),
+    warmth: createPrefetch({ origins, order, exchange, now }),
     report: (figures = false) =>
       Promise.all(
         origins.map(async (origin) => {

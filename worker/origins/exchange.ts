@@ -23,6 +23,14 @@ const OriginError = z.object({
 /** An origin's own words about a request. */
 export type Refusal = z.infer<typeof OriginError>['error'];
 
+/** An adapter that the origin lacked. */
+export interface BroughtFile {
+  digest: string;
+  /** Sent for it here; 0 when another request of this isolate sent it. */
+  bytes: number;
+  ms: number;
+}
+
 export interface ExchangeCall {
   path: string;
   /** All that the origin needs for it; only these are brought to it. */
@@ -30,6 +38,8 @@ export interface ExchangeCall {
   requestId?: string;
   /** Until when adapters may be on their way, unix ms; {@link LOAD_BUDGET_MS} from now unless given. */
   loadUntil?: number;
+  /** Hears of each adapter that was brought. */
+  onBrought?: (brought: BroughtFile) => void;
   /** Made anew for each try. */
   body: () => object;
   /** For each try. */
@@ -64,11 +74,9 @@ export function createExchange(params: {
   async function bringAll(
     origin: Origin,
     missing: readonly string[],
-    state: {
-      chain: readonly { digest: string }[];
+    state: Pick<ExchangeCall, 'chain' | 'keepAlive' | 'onBrought'> & {
       brought: Map<string, number>;
       loadUntil: number;
-      keepAlive: (work: Promise<unknown>) => void;
     },
   ): Promise<Result<null, ApiError>> {
     // Only what the request named and its sender may use: an origin cannot ask for others' adapters.
@@ -79,9 +87,14 @@ export function createExchange(params: {
     if (wanted.length === 0 || tooOften || now() >= state.loadUntil) return err(cannotLoad());
     for (const digest of wanted) state.brought.set(digest, (state.brought.get(digest) ?? 0) + 1);
     const results = await Promise.all(
-      wanted.map((digest) =>
-        transfers.bring(origin, digest, { until: state.loadUntil, keepAlive: state.keepAlive }),
-      ),
+      wanted.map(async (digest): Promise<Result<null, ApiError>> => {
+        const since = now();
+        const { loadUntil, keepAlive } = state;
+        const sent = await transfers.bring(origin, digest, { until: loadUntil, keepAlive });
+        if (!sent.ok) return sent;
+        state.onBrought?.({ digest, bytes: sent.value, ms: now() - since });
+        return ok(null);
+      }),
     );
     return results.find((result) => !result.ok) ?? ok(null);
   }
@@ -95,7 +108,7 @@ export function createExchange(params: {
   }
 
   return async (origin: Origin, call: ExchangeCall): Promise<Exchanged> => {
-    const { path, chain, gone, keepAlive, requestId } = call;
+    const { path, gone, requestId } = call;
     const loadUntil = call.loadUntil ?? now() + LOAD_BUDGET_MS;
     const brought = new Map<string, number>();
     for (;;) {
@@ -119,7 +132,7 @@ export function createExchange(params: {
       if (response.status !== 409 || refusal === null) return { kind: 'refused', response, text, refusal };
       const waited =
         refusal.code === 'adapter_missing'
-          ? await bringAll(origin, refusal.missing ?? [], { chain, brought, loadUntil, keepAlive })
+          ? await bringAll(origin, refusal.missing ?? [], { ...call, brought, loadUntil })
           : await waitForLoad(response, loadUntil);
       if (!waited.ok) return { kind: 'failed', error: waited.error };
       if (gone.aborted) return { kind: 'failed', error: originUnavailable() };

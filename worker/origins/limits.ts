@@ -46,5 +46,10 @@ export const STREAM_STALL_CHECK_MS = 2_500;
 export const USAGE_QUESTION_PAUSE_MS = 1 * SECOND;
 /** How long an origin may take to load a pinned chain, which it has to read from its disk; and to be brought it. */
 export const PIN_TIMEOUT_MS = 60 * SECOND;
+/**
+ * How long the origins that hold what was live may take to load what is live now, after the answer: what is left behind
+ * by a request has 30 s.
+ */
+export const FOLLOW_TIMEOUT_MS = 25 * SECOND;
 /** Share of its rows that an origin may have taken before shadow requests are left out. */
 export const SHADOW_MAX_FILL = 0.5;

@@ -1,4 +1,4 @@
-import { PinAnswer, type KeepPinsRequest, type PinRequest } from '../../protocol/index.ts';
+import { LoadAnswer, type KeepPinsRequest, type PinRequest } from '../../protocol/index.ts';
 import { ORIGIN_QUESTION_MS, PIN_TIMEOUT_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import type { Exchange, Exchanged } from './exchange.ts';
@@ -27,7 +27,7 @@ export function createOriginPins(params: {
             gone: signal,
             keepAlive,
           });
-          const reason = await whyNot(exchanged);
+          const reason = await whyNotLoaded(exchanged);
           if (reason !== null)
             logLine('not_pinned', { origin: origin.id, digests: body.digests.join(','), reason });
           return { id: origin.id, ok: reason === null, reason };
@@ -56,8 +56,8 @@ export function createOriginPins(params: {
   };
 }
 
-/** @returns null when everything is pinned. */
-async function whyNot(exchanged: Exchanged): Promise<string | null> {
+/** @returns null when all adapters are in memory. */
+export async function whyNotLoaded(exchanged: Exchanged): Promise<string | null> {
   switch (exchanged.kind) {
     case 'failed':
     case 'unreachable':
@@ -68,7 +68,7 @@ async function whyNot(exchanged: Exchanged): Promise<string | null> {
       try {
         const text = await readOriginText(exchanged.response);
         if (text === null) return 'Its answer is too long.';
-        const { results } = PinAnswer.parse(JSON.parse(text));
+        const { results } = LoadAnswer.parse(JSON.parse(text));
         const failed = results.find(({ ok }) => !ok);
         return failed === undefined ? null : (failed.error?.message ?? 'It does not say why.');
       } catch {

@@ -1,5 +1,5 @@
-/** Ports of pins: adapters that origins keep in memory. */
-import type { ChainEntry, OriginPin } from '../../protocol/index.ts';
+/** Ports of what origins have in memory before anybody asks for it. */
+import type { ChainEntry, OriginPin, WarmedOrigin } from '../../protocol/index.ts';
 
 export interface PinRow {
   name: string;
@@ -31,6 +31,14 @@ export interface OriginPins {
   pin(chain: readonly ChainEntry[], life: PinLife): Promise<OriginPin[]>;
   /** Has each origin let go of every other pinned adapter. @returns whether all of them have. */
   keepPinned(digests: readonly string[], life: PinLife): Promise<boolean>;
+}
+
+/** Adapters that origins load before they are asked for. Never throws. */
+export interface OriginWarmth {
+  /** Has the origin that would serve the name load the chain, brought to it if need be; the next one where it cannot. */
+  warm(call: PinLife & { name: string; chain: readonly ChainEntry[] }): Promise<WarmedOrigin[]>;
+  /** Has every origin that holds the adapter `was` in memory load the chain that now takes its place. */
+  follow(call: PinLife & { was: string; chain: readonly ChainEntry[] }): Promise<void>;
 }
 
 /** A pinned name and what became of it. */

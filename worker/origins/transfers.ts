@@ -74,7 +74,7 @@ export function createTransfers(params: {
     origin: Origin,
     digest: string,
     progress: () => void,
-  ): Promise<Result<null, ApiError>> {
+  ): Promise<Result<number, ApiError>> {
     const record = await blobs.getRecord(digest);
     if (record === null) return err(adapterUnavailable('The adapter is not in the store yet.'));
     const announced = await send(origin, {
@@ -89,32 +89,37 @@ export function createTransfers(params: {
       logLine('adapter_refused', { origin: origin.id, digest, status: announced.value.status });
       return err(adapterUnavailable('The origin does not take the adapter at the moment.'));
     }
-    for (const [index, { sha256 }] of record.parts.entries()) {
+    let sentBytes = 0;
+    for (const [index, { bytes, sha256 }] of record.parts.entries()) {
       if (wanted?.has(index) === false) continue;
       progress();
       const sent = await sendPart(origin, digest, { index, sha256 });
       if (!sent.ok) return sent;
+      sentBytes += bytes;
     }
-    return ok(null);
+    return ok(sentBytes);
   }
 
   return {
-    /** @returns when the origin has it, or when another transfer of it ended or stalled (then: ask the origin again). */
+    /**
+     * @returns when the origin has it, or when another transfer of it ended or stalled (then: ask the origin again); how
+     * many bytes were sent for it here.
+     */
     async bring(
       origin: Origin,
       digest: string,
       options: { until: number; keepAlive: (work: Promise<unknown>) => void },
-    ): Promise<Result<null, ApiError>> {
+    ): Promise<Result<number, ApiError>> {
       const key = `${origin.id} ${digest}`;
       const isMoving = () => now() - (moving.get(key) ?? -Infinity) < TRANSFER_STALL_MS;
       if (isMoving()) {
         while (isMoving() && now() < options.until) await sleep(LOAD_POLL_MS);
-        return ok(null);
+        return ok(0);
       }
       const progress = () => moving.set(key, now());
       progress();
       const work = transfer(origin, digest, progress)
-        .catch((error: unknown): Result<null, ApiError> => {
+        .catch((error: unknown): Result<never, ApiError> => {
           if (!(error instanceof StoreUnavailable)) throw error;
           const message = 'The store of adapters does not answer at the moment. Please try again.';
           return err(registryUnavailable(RETRY_AFTER_MS, message));

@@ -10,10 +10,11 @@ import { adapterNotFound, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow } from './ports.ts';
 import { changed } from './change-conflict.ts';
-import type { IntakeDeps } from './registry-deps.ts';
+import { followResidents } from './follow-residents.ts';
+import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 import { writePointer } from './write-pointer.ts';
 
-export type GoLiveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
+export type GoLiveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'warmth' | 'now'>;
 
 /**
  * Makes another version of a name that has been read live: whatever changed since then is a conflict. Requests that run
@@ -24,6 +25,7 @@ export async function goLive(
   params: {
     request: Omit<PromoteRequest, 'version'> & { to: number };
     caller: AdminCaller;
+    life: Pick<RequestLife, 'keepAlive'>;
     before: NameRow;
     action: 'promote' | 'rollback';
   },
@@ -50,6 +52,7 @@ export async function goLive(
     // Also when it was live already: an earlier attempt may have ended before its pointer.
     const written = await writePointer(deps, { name, what: action });
     if (!written.ok) return written;
+    followResidents(deps, { from: before.version, to: row, life: params.life });
   }
   return ok({ name, version: to, from: before.version });
 }

@@ -14,7 +14,7 @@ import { retireVersion } from './retire-version.ts';
 import { rollbackVersion } from './rollback-version.ts';
 import { strictName } from './strict-name.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { fail, type AppEnv } from '../http/request-scope.ts';
+import { fail, requestLife, type AppEnv } from '../http/request-scope.ts';
 import { mayUseChain } from '../access/authorize.ts';
 import type { ExperimentLedger } from '../experiments/ports.ts';
 
@@ -27,12 +27,12 @@ export function adminLifeCycleRoutes(
 ): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
 
-  adminRoute(routes, 'POST /admin/promote', async ({ caller, request }) => {
-    return answer(await promoteVersion(deps, { request, caller }));
+  adminRoute(routes, 'POST /admin/promote', async ({ context, caller, request }) => {
+    return answer(await promoteVersion(deps, { request, caller, life: requestLife(context) }));
   });
 
-  adminRoute(routes, 'POST /admin/rollback', async ({ caller, request }) => {
-    return answer(await rollbackVersion(deps, { request, caller }));
+  adminRoute(routes, 'POST /admin/rollback', async ({ context, caller, request }) => {
+    return answer(await rollbackVersion(deps, { request, caller, life: requestLife(context) }));
   });
 
   adminRoute(routes, 'POST /admin/retire', async ({ context, caller, request }) => {

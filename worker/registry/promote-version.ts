@@ -9,13 +9,14 @@ import { conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { goLive, type GoLiveDeps } from './go-live.ts';
 import { ownName } from './own-name.ts';
+import type { RequestLife } from './registry-deps.ts';
 
 /** Makes a staged version live. Repeating it is harmless: what has been promoted is live. */
 export async function promoteVersion(
   deps: GoLiveDeps,
-  params: { request: PromoteRequest; caller: AdminCaller },
+  params: { request: PromoteRequest; caller: AdminCaller; life: Pick<RequestLife, 'keepAlive'> },
 ): Promise<Result<LiveAnswer, ApiError>> {
-  const { caller } = params;
+  const { caller, life } = params;
   const { version, ...request } = params.request;
   const what = version ? `${request.name}@${version}` : request.name;
   const before = await ownName(deps, { name: request.name, caller, what });
@@ -31,5 +32,5 @@ export async function promoteVersion(
           `Name the version that is to be live, as '${request.name}@<version>'.`,
       ),
     );
-  return goLive(deps, { request: { ...request, to }, caller, before: before.value, action: 'promote' });
+  return goLive(deps, { request: { ...request, to }, caller, life, before: before.value, action: 'promote' });
 }

@@ -14,6 +14,7 @@ import type { NameRow, VersionRow } from './ports.ts';
 import { assembleChain, type MayUseChain } from './assemble-chain.ts';
 import { changed } from './change-conflict.ts';
 import type { IntakeDeps, RequestLife } from './registry-deps.ts';
+import { followResidents } from './follow-residents.ts';
 import { mayName } from './own-name.ts';
 import { proveAdapter } from './prove-adapter.ts';
 import { unlessDamaged } from './repair-rows.ts';
@@ -70,7 +71,10 @@ export async function publishVersion(
   const committed = await commit(deps, {
     ...{ request, row: { ...row, proof: proof.value }, before, action, claimant },
   });
-  return committed.ok ? ok({ ...committed.value, notice }) : committed;
+  if (!committed.ok) return committed;
+  if (committed.value.name.version === committed.value.row.version)
+    followResidents(deps, { from: before?.version ?? null, to: committed.value.row, life });
+  return ok({ ...committed.value, notice });
 }
 
 async function makeRow(

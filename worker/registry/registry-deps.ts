@@ -12,6 +12,7 @@ import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import type { PointerWriter } from './ports-pointers.ts';
 import type { Registry } from './ports.ts';
 import type { ByteGate } from '../blobs/byte-gate.ts';
+import type { OriginWarmth } from '../origins/ports.ts';
 import type { Sha256 } from '../platform/ports.ts';
 
 /** What work on behalf of a request needs of it. */
@@ -54,6 +55,7 @@ export interface IntakeDeps {
   /** What the origins serve. */
   base: () => Promise<Result<BaseInfo, ApiError>>;
   trials: AdapterTrials;
+  warmth: OriginWarmth;
   createSha256: () => Sha256;
   /** What the isolate has room for. */
   gate: ByteGate;

@@ -11,13 +11,14 @@ import { GOES_LIVE, type HistoryRow, type Registry } from './ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { goLive, type GoLiveDeps } from './go-live.ts';
 import { ownName } from './own-name.ts';
+import type { RequestLife } from './registry-deps.ts';
 
 /** Makes the version live that was live before, or any other one. */
 export async function rollbackVersion(
   deps: GoLiveDeps,
-  params: { request: RollbackRequest; caller: AdminCaller },
+  params: { request: RollbackRequest; caller: AdminCaller; life: Pick<RequestLife, 'keepAlive'> },
 ): Promise<Result<LiveAnswer, ApiError>> {
-  const { request, caller } = params;
+  const { request, caller, life } = params;
   const what = request.to ? `${request.name}@${request.to}` : request.name;
   const before = await ownName(deps, { name: request.name, caller, what });
   if (!before.ok) return before;
@@ -25,7 +26,13 @@ export async function rollbackVersion(
   const to = request.to ?? (live === null ? null : await liveBefore(deps.registry, request.name, live));
   if (to === null)
     return err(conflict(`'${request.name}' has no earlier version that was live and is not retired.`));
-  return goLive(deps, { request: { ...request, to }, caller, before: before.value, action: 'rollback' });
+  return goLive(deps, {
+    request: { ...request, to },
+    caller,
+    life,
+    before: before.value,
+    action: 'rollback',
+  });
 }
 
 /**

@@ -8,8 +8,8 @@ import {
   type VerifyAnswer,
   type VerifyVersionRequest,
 } from '../../protocol/index.ts';
-import { adapterNotFound } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
+import { ownVersion } from './own-version.ts';
 import type { VersionRow } from './ports.ts';
 import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 
@@ -19,12 +19,9 @@ export async function verifyVersion(
   params: { request: VerifyVersionRequest; caller: AdminCaller; life: RequestLife },
 ): Promise<Result<{ row: VersionRow; origins: OriginVerdict[] }, ApiError>> {
   const { request, caller, life } = params;
-  const name = await deps.registry.name(request.name);
-  const version = request.version ?? name?.version ?? null;
-  const mine = name !== null && (caller.root || name.owner === caller.tenant);
-  const row = mine && version !== null ? await deps.registry.version(request.name, version) : null;
-  if (row === null)
-    return err(adapterNotFound(`${request.name}${request.version ? `@${request.version}` : ''}`));
+  const found = await ownVersion(deps.registry, { request, caller });
+  if (!found.ok) return found;
+  const row = found.value;
   const { proof } = row;
   const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));
   const answers = await deps.trials.verifyEverywhere(

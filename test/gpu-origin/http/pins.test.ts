@@ -44,6 +44,26 @@ describe('pins over HTTP, signed', () => {
     expect((await pinned()).sort()).toEqual([ONE, TWO].sort());
   });
 
+  it('loads without a pin, asks for what it lacks first, and only in the place of what is in memory', async () => {
+    await bring(FILES[0]!);
+    const prefetch = (body: object) =>
+      signedFetch(origin, '/adapters/prefetch', { method: 'POST', body: JSON.stringify(body) });
+    const ready = () =>
+      origin.engine.residents().adapters.flatMap(({ digest, state }) => (state === 'ready' ? digest : []));
+    expect(await (await prefetch({ digests: [ONE], if_resident: TWO })).json()).toEqual({ results: [] });
+    expect(ready()).toEqual([]);
+    expect((await prefetch({ digests: [ONE, TWO] })).status).toBe(409);
+    expect(await (await prefetch({ digests: [ONE] })).json()).toEqual({
+      results: [{ digest: ONE, ok: true }],
+    });
+    const lacking = await prefetch({ digests: [TWO], if_resident: ONE });
+    expect(await lacking.json()).toMatchObject({ error: { code: 'adapter_missing', missing: [TWO] } });
+    await bring(FILES[1]!);
+    expect((await prefetch({ digests: [TWO], if_resident: ONE })).status).toBe(200);
+    expect(ready().sort()).toEqual([ONE, TWO].sort());
+    expect(await pinned()).toEqual([]);
+  });
+
   it('lets go of all but the ones that are named', async () => {
     for (const one of FILES) await bring(one);
     await pins('POST', [ONE, TWO]);

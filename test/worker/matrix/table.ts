@@ -382,6 +382,9 @@ export const TABLE: Record<string, Case[]> = {
       gets: admins('404 404 200 200'),
     },
   ],
+  'POST /admin/warm': [
+    { does: 'has a version loaded', ask: plain('/admin/warm', { name: N }), gets: admins('404 404 200 200') },
+  ],
   'POST /admin/evaluate': [
     {
       does: "scores an own file on top of another's adapter",

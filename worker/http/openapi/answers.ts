@@ -62,6 +62,8 @@ import {
   VersionList,
   VersionsAnswer,
   VersionView,
+  WarmAnswer,
+  WarmedOrigin,
 } from '../../../protocol/index.ts';
 
 /** Error of every route; `ErrorBody` of protocol/api-error.ts. */
@@ -146,6 +148,8 @@ export const ANSWERS = {
   VersionList,
   VersionView,
   Versions: VersionsAnswer,
+  WarmAnswer,
+  WarmedOrigin,
 } satisfies Record<string, z.ZodType>;
 
 export type AnswerName = keyof typeof ANSWERS;

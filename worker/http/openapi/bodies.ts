@@ -38,6 +38,7 @@ import {
   TextCompletionRequest,
   TokenizeRequest,
   VerifyVersionRequest,
+  WarmRequest,
 } from '../../../protocol/index.ts';
 
 /** The edge takes its own fields out before the rest is parsed. */
@@ -83,6 +84,7 @@ export const BODIES = {
   TextCompletionRequest: TextCompletionRequest.extend(edge),
   TokenizeRequest,
   VerifyVersionRequest,
+  WarmRequest,
 } satisfies Record<string, z.ZodType>;
 
 export type BodyName = keyof typeof BODIES;

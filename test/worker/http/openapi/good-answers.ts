@@ -49,6 +49,19 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       return { path: '/v1/feedback', body: { exposure, metric: 'thumbs', value: 1, before: null } };
     },
   ],
+  'POST /admin/warm': [
+    ({ graft, notes: { digest } }) => {
+      const { answer } = graft.origin;
+      let lacks = true;
+      graft.origin.answer = (method, path, init) => {
+        if (path.startsWith(`/adapters/${digest}`)) lacks = false;
+        if (path !== '/adapters/prefetch' || !lacks) return answer(method, path, init);
+        const error = { code: 'adapter_missing', message: 'missing', missing: [digest] };
+        return Response.json({ error }, { status: 409 });
+      };
+      return { path: '/admin/warm', body: { name: 'clinic/notes' } };
+    },
+  ],
   'GET /admin/blobs/:digest': [
     async (world, role) => {
       await world.upload(role, world.fresh);

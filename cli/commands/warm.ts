@@ -1,0 +1,56 @@
+import { defineCommand } from 'citty';
+import type { WarmedOrigin } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import { parseReference } from '../admin/version-argument.ts';
+import { callOperation } from '../call-operation.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags } from '../flags.ts';
+import { createOutput, fileSize } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft warm alice/notes', does: 'loads the live version where it is served' },
+    { line: 'graft warm alice/notes@4', does: 'the same for version 4, before it is promoted' },
+  ],
+  notes: [
+    'The origin that would serve the name is brought what it lacks of the chain, and loads it, so that the first request does not wait for that; where it cannot, the next origin is asked, as a request would. What is warm stays until its memory is needed for others: `graft pin` keeps it. After a publication, a promotion or a rollback this is done by itself wherever the version before was in memory. When no origin has it, the exit code is 6.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'warm', description: 'Have a version loaded where it will be served' },
+  args: {
+    name: {
+      type: 'positional',
+      description: 'Name, such as alice/notes, or a version of it, such as alice/notes@4',
+      required: true,
+    },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const body = parseReference(args.name);
+    const client = await adminClient();
+    const answer = await callOperation(client, `warm ${args.name}`, 'POST /admin/warm', { body });
+    const what = `${answer.name}@${answer.version}`;
+    output.result(answer, () => answer.origins.map((origin) => originText(what, origin)).join('\n'));
+    if (answer.origins.at(-1)?.ok !== true)
+      throw new CliError({
+        message: `No origin has ${what} in memory.`,
+        exitCode: EXIT.unavailable,
+        code: 'not_warm',
+      });
+  },
+});
+
+export function originText(what: string, { id, ok, reason, brought, ms }: WarmedOrigin): string {
+  const files = brought.map(
+    ({ digest, bytes, ms: took }) =>
+      `  brought ${digest.slice(0, 12)}, ${fileSize(bytes)}, in ${seconds(took)}`,
+  );
+  const end = ok ? `${what} is in memory at ${id} after ${seconds(ms)}` : `${id}: ${reason}`;
+  return [...files, end].join('\n');
+}
+
+const seconds = (ms: number): string => `${(ms / 1_000).toFixed(2)} s`;
