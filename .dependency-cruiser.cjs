@@ -105,7 +105,7 @@ module.exports = {
       from: { path: '^worker/platform/' },
       to: { path: '^worker/', pathNot: ['^worker/platform/', '^worker/(limits|log)\\.ts$'] },
     },
-    { ...only('worker', ['adapters/index', 'protocol/']), name: 'worker' },
+    { ...only('worker', ['adapters/read-head', 'protocol/']), name: 'worker' },
     only('dashboard', ['protocol/']),
     {
       name: 'protocol-leaf',

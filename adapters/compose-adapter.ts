@@ -1,6 +1,7 @@
 import { chainId, type ChainEntry } from '../protocol/index.ts';
 import { AdapterFormatError, printable } from './errors.ts';
-import type { CanonicalAdapter, CanonicalConfig } from './format/canonical.ts';
+import type { CanonicalConfig } from './format/canonical-head.ts';
+import type { CanonicalAdapter } from './format/canonical.ts';
 import { toFloat32 } from './format/dtype.ts';
 import { inFeatures, outFeatures } from './format/lora-module.ts';
 

@@ -1,16 +1,11 @@
 /** The adapter toolkit's public API. Pure: bytes in, bytes out; runs in Node, workerd and browsers. */
-export { checkStream, type StreamCheck } from './check-stream.ts';
 export { checkMembers, type CheckedMembers, type Member } from './check-members.ts';
 export { checkLineage, composeAdapter, type ComposedModule } from './compose-adapter.ts';
 export { deltaNorm } from './delta-norm.ts';
 export { diffAdapters, type AdapterDiff, type ModuleDiff } from './diff-adapters.ts';
 export { ADAPTER_ERROR_CODES, AdapterFormatError, printable, type AdapterErrorCode } from './errors.ts';
-export {
-  encodeCanonical,
-  parseCanonical,
-  type CanonicalAdapter,
-  type CanonicalConfig,
-} from './format/canonical.ts';
+export { encodeCanonical, parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
+export type { CanonicalConfig } from './format/canonical-head.ts';
 export { toDtype } from './format/convert-dtype.ts';
 export { maxMagnitude, toFloat32, type Dtype, type Tensor } from './format/dtype.ts';
 export { readGgufAdapter } from './format/gguf-adapter.ts';

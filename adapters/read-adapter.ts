@@ -1,5 +1,6 @@
 import { AdapterFormatError } from './errors.ts';
-import { CONFIG_KEY, parseCanonical } from './format/canonical.ts';
+import { CONFIG_KEY } from './format/canonical-head.ts';
+import { parseCanonical } from './format/canonical.ts';
 import { configKind, readConfigObject } from './format/config-json.ts';
 import { readGgufAdapter } from './format/gguf-adapter.ts';
 import { readKohyaAdapter } from './format/kohya-adapter.ts';

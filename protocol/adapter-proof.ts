@@ -42,6 +42,8 @@ export const VerifyAnswer = z.object({
   ok: z.boolean(),
   /** `no_change`, `non_finite`, `proof_mismatch`, or why the adapter does not load; null when ok. */
   reason: z.string().nullable(),
+  /** The toolkit's code of what is wrong with the file, where that is the reason. */
+  code: z.string().min(1).max(64).optional(),
   prompt: ProbePrompt,
   base_digest: Digest,
   weights: z.string(),

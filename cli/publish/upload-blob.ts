@@ -53,7 +53,7 @@ export async function planUpload(params: {
   const { complete, parts: held, limits } = state;
   const { partBytes = limits?.part_bytes } = params;
   const parts = splitParts(bytes, partBytes);
-  if (limits !== undefined) refuseLarge(bytes.length, parts.length, limits);
+  if (limits !== undefined) refuseLarge(bytes, parts.length, limits);
   const record: BlobRecord = {
     bytes: bytes.length,
     parts: await Promise.all(
@@ -71,17 +71,27 @@ export async function planUpload(params: {
   return { complete, missing, missingBytes, record, parts };
 }
 
-function refuseLarge(bytes: number, parts: number, limits: BlobLimits): void {
+function refuseLarge(file: Uint8Array<ArrayBuffer>, parts: number, limits: BlobLimits): void {
   const most = Math.min(limits.file_bytes, limits.parts * limits.part_bytes);
-  if (bytes <= most && parts <= limits.parts) return;
-  throw new CliError({
-    message:
-      `The packed file has ${bytes} bytes, the server takes at most ${most}. ` +
-      'A smaller rank, fewer modules or --bf16 make it smaller. (file_too_large)',
-    exitCode: EXIT.refused,
-    code: 'adapter_invalid',
-  });
+  if (file.length > most || parts > limits.parts)
+    throw tooLarge(
+      `The packed file has ${file.length} bytes, the server takes at most ${most}. ` +
+        'A smaller rank, fewer modules or --bf16 make it smaller. (file_too_large)',
+    );
+  const header = headerBytes(file);
+  if (limits.header_bytes !== undefined && header > limits.header_bytes)
+    throw tooLarge(
+      `The packed file has a header of ${header} bytes, the server reads at most ${limits.header_bytes}. ` +
+        'Fewer modules make it smaller. (header_too_large)',
+    );
 }
+
+/** As a canonical file begins: u64, little-endian. */
+const headerBytes = ({ buffer, byteOffset, length }: Uint8Array<ArrayBuffer>): number =>
+  length < 8 ? 0 : Number(new DataView(buffer, byteOffset).getBigUint64(0, true));
+
+const tooLarge = (message: string): CliError =>
+  new CliError({ message, exitCode: EXIT.refused, code: 'adapter_invalid' });
 
 /**
  * Sends a canonical file in parts and closes it. Parts that the server has from us are not sent again, so the same

@@ -112,7 +112,7 @@ async function tryOnce(params: VerifyParams, attempt: Attempt): Promise<Result<V
   if (!base.ok) return base;
   if (!after.ok || !before.ok) {
     const nothing = { below: [], adapter: [], kl: null, max_difference: 0 };
-    return ok({ ...common, ok: false, reason: fault, base: show(base.value), ...nothing });
+    return ok({ ...common, ok: false, ...fault!, base: show(base.value), ...nothing });
   }
   const adapter = show(after.value);
   const kl = expected === null ? null : topDivergence(expected.tokens, after.value.top);
@@ -134,9 +134,10 @@ async function tryOnce(params: VerifyParams, attempt: Attempt): Promise<Result<V
 }
 
 /** What an error says against the adapter; null when it says nothing of it. */
-function faultOf(error: ApiError): string | null {
-  if (error.code === 'adapter_invalid') return error.message;
-  return error.code === 'internal_error' && error.message === NOT_FINITE ? 'non_finite' : null;
+function faultOf(error: ApiError): { reason: string; code?: string } | null {
+  if (error.code === 'adapter_invalid')
+    return { reason: error.message, ...(error.reason === undefined ? {} : { code: error.reason }) };
+  return error.code === 'internal_error' && error.message === NOT_FINITE ? { reason: 'non_finite' } : null;
 }
 
 interface Run {

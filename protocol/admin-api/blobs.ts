@@ -14,6 +14,8 @@ export const BlobLimits = z.object({
   file_bytes: z.int().positive(),
   part_bytes: z.int().positive(),
   parts: z.int().positive(),
+  /** Of the header of a file that can be published; not in answers of edges from before. */
+  header_bytes: z.int().positive().optional(),
 });
 export type BlobLimits = z.infer<typeof BlobLimits>;
 

@@ -19,7 +19,7 @@ export function createFakeBlobLedger(
   inUse: (digest: string) => boolean | Promise<boolean> = () => false,
 ): BlobLedger & GarbageLedger {
   const sent = new Map<string, Map<number, BlobPart & { at: number }>>();
-  const records = new Map<string, BlobRecord & { damaged: boolean }>();
+  const records = new Map<string, BlobRecord & { damaged: boolean; readAt: number }>();
   const holders = new Set<string>();
   const files = new Map<string, StoredFile>();
   const stored = new Map<string, StoredPart>();
@@ -76,7 +76,9 @@ export function createFakeBlobLedger(
     async finish({ digest, record, at }) {
       const before = records.get(digest);
       const better = before === undefined || before.damaged || record.parts.length < before.parts.length;
-      records.set(digest, { ...structuredClone(better ? record : before), damaged: false });
+      const readBack = better || JSON.stringify(before.parts) === JSON.stringify(record.parts);
+      const readAt = readBack ? at : before.readAt;
+      records.set(digest, { ...structuredClone(better ? record : before), damaged: false, readAt });
       const standing = recordOf(digest) as BlobRecord;
       for (const part of partsOf(digest)) {
         const recorded = standing.parts.some(({ sha256 }) => sha256 === part.sha256);
@@ -96,6 +98,11 @@ export function createFakeBlobLedger(
     },
     holds: async (digest, tenant) =>
       holders.has(id(digest, tenant)) && records.get(digest)?.damaged === false,
+    readBackAt: async (digest) => records.get(digest)?.readAt ?? null,
+    async noteReadBack({ digest, at }) {
+      const record = records.get(digest);
+      if (record !== undefined) record.readAt = Math.max(record.readAt, at);
+    },
     async markDamaged({ digest }) {
       const record = records.get(digest);
       if (record !== undefined) record.damaged = true;

@@ -1,9 +1,14 @@
-import { AdapterFormatError, checkStream } from '../../adapters/index.ts';
+import {
+  AdapterFormatError,
+  checkBase,
+  createHeadReader,
+  type CanonicalHead,
+} from '../../adapters/read-head.ts';
 import { err, ok, type ApiError, type BaseInfo, type BlobRecord, type Result } from '../../protocol/index.ts';
 import { adapterInvalid } from '../errors.ts';
-import { MAX_CHECKED_BYTES, MAX_CHECKED_HEADER_BYTES } from './limits.ts';
+import { MAX_CHECKED_HEADER_BYTES, READ_BACK_FRESH_MS } from './limits.ts';
 import type { IntakeDeps } from '../registry/registry-deps.ts';
-import { readPart } from './read-parts.ts';
+import { readBeginning, readPart, type BadPart } from './read-parts.ts';
 import { writeRecordAnew } from './write-record.ts';
 import { logLine } from '../log.ts';
 
@@ -25,28 +30,38 @@ interface CheckParams {
   alive: () => void;
 }
 
+type CheckDeps = Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'createSha256' | 'now'>;
+
 /**
- * Reads the file once, as it lies in the store, and checks it against what the origins serve; no more than its header is
- * kept. Bytes that are not there or not the record's are found here: then nobody holds the file until it is sent again.
- * A record that the store has lost is written anew.
+ * Reads the file's header as it lies in the store and checks it against what the origins serve. What its tensors hold is
+ * found out by the origin that tries it.
+ *
+ * Unless the file was read back a moment ago, all of it is read and compared with its hashes: bytes that are not there or
+ * not the record's are found here, and then nobody holds the file until it is sent again. A record that the store has
+ * lost is written anew.
  */
 export async function checkAdapter(
-  deps: Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'createSha256' | 'now'>,
+  deps: CheckDeps,
   params: CheckParams,
 ): Promise<Result<CheckedAdapter, ApiError>> {
-  const { digest, record, base } = params;
-  if (record.bytes > MAX_CHECKED_BYTES)
-    return err(
-      adapterInvalid(
-        'file_too_large',
-        `The file has ${record.bytes} bytes; at most ${MAX_CHECKED_BYTES} can be checked here.`,
-      ),
-    );
-  let checked = await check(deps, params, false);
+  const { digest, record } = params;
+  const readAt = await deps.blobLedger.readBackAt(digest);
+  if (readAt !== null && deps.now() - readAt < READ_BACK_FRESH_MS) {
+    const reader = headReader(record);
+    const read = await readBeginning(deps, params, (chunk) => {
+      params.alive();
+      return reader.push(chunk);
+    });
+    if (read) {
+      await writeRecordAnew(deps.blobs, { digest, record });
+      return judge(reader, params.base);
+    }
+  }
+  let whole = await readWhole(deps, params, false);
   // A cache may hold what was mended since.
-  if (checked.bad !== null) checked = await check(deps, params, true);
-  if (checked.bad !== null) {
-    const { index, was } = checked.bad;
+  if (whole.bad !== null) whole = await readWhole(deps, params, true);
+  if (whole.bad !== null) {
+    const { index, was } = whole.bad;
     logLine('part_damaged', { digest, part: index, reason: was });
     await deps.blobLedger.markDamaged({ digest, at: deps.now() });
     return err(
@@ -58,34 +73,55 @@ export async function checkAdapter(
     );
   }
   await writeRecordAnew(deps.blobs, { digest, record });
-  const problems = checked.file.problems();
+  if (whole.ended) await deps.blobLedger.noteReadBack({ digest, at: deps.now() });
+  return judge(whole.reader, params.base);
+}
+
+const headReader = ({ bytes }: BlobRecord) =>
+  createHeadReader({ fileBytes: bytes, maxHeaderBytes: MAX_CHECKED_HEADER_BYTES });
+type Reader = ReturnType<typeof headReader>;
+
+/**
+ * One pass over the file. It ends with the part whose header is refused: were that damaged, it would say nothing.
+ * @returns also whether all parts were read.
+ */
+async function readWhole(
+  deps: CheckDeps,
+  params: CheckParams,
+  fresh: boolean,
+): Promise<{ reader: Reader; bad: BadPart | null; ended: boolean }> {
+  const { digest, record, base, alive } = params;
+  const reader = headReader(record);
+  let read = false;
+  for (const [index, part] of record.parts.entries()) {
+    const push = (chunk: Uint8Array) => {
+      alive();
+      read ||= reader.push(chunk);
+    };
+    const bad = await readPart(deps, { digest, index, part }, push, { fresh });
+    if (bad !== null) return { reader, bad, ended: false };
+    if (read && !judge(reader, base).ok) return { reader, bad: null, ended: false };
+  }
+  return { reader, bad: null, ended: true };
+}
+
+function judge(reader: Reader, base: BaseInfo): Result<CheckedAdapter, ApiError> {
+  let head: CanonicalHead;
+  try {
+    head = reader.head();
+  } catch (error) {
+    if (!(error instanceof AdapterFormatError)) throw error;
+    return err(adapterInvalid(error.code, error.message, error.subject));
+  }
+  const problems = checkBase(head, base);
   const first = problems[0];
   if (first !== undefined) {
     const told = problems.slice(0, MAX_TOLD).map((problem) => problem.message);
     const more = problems.length > MAX_TOLD ? ` (${problems.length - MAX_TOLD} more)` : '';
     return err(adapterInvalid(first.code, told.join(' ') + more, first.subject));
   }
-  const head = checked.file.head();
-  if (head === null) throw new AdapterFormatError({ code: 'truncated_file', message: base.id });
   return ok({
     parentChainId: head.config.parent,
     rank: Math.max(...head.modules.map((module) => module.rank)),
   });
-}
-
-/** One pass over the file. It ends with the part whose header is refused: were that damaged, it would say nothing. */
-async function check(deps: Parameters<typeof checkAdapter>[0], params: CheckParams, fresh: boolean) {
-  const { digest, record, base, alive } = params;
-  const file = checkStream({ fileBytes: record.bytes, maxHeaderBytes: MAX_CHECKED_HEADER_BYTES, base });
-  let refused = false;
-  for (const [index, part] of record.parts.entries()) {
-    const push = (chunk: Uint8Array) => {
-      alive();
-      refused ||= file.push(chunk);
-    };
-    const bad = await readPart(deps, { digest, index, part }, push, { fresh });
-    if (bad !== null) return { file, bad };
-    if (refused) break;
-  }
-  return { file, bad: null };
 }

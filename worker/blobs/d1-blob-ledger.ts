@@ -100,7 +100,11 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         db
           .prepare(
             `INSERT INTO blobs (digest, bytes, parts, created_at, touched_at) VALUES (?, ?, ?, ?, ?)
-             ON CONFLICT (digest) DO UPDATE SET touched_at = excluded.touched_at, damaged_at = NULL,
+             ON CONFLICT (digest) DO UPDATE SET damaged_at = NULL,
+               touched_at = CASE WHEN blobs.damaged_at IS NOT NULL OR NOT json_valid(blobs.parts)
+                   OR json_array_length(excluded.parts) < json_array_length(blobs.parts)
+                   OR excluded.parts = blobs.parts THEN excluded.touched_at
+                 ELSE blobs.touched_at END,
                parts = CASE WHEN blobs.damaged_at IS NOT NULL OR NOT json_valid(blobs.parts) THEN excluded.parts
                  WHEN json_array_length(excluded.parts) < json_array_length(blobs.parts) THEN excluded.parts
                  ELSE blobs.parts END`,
@@ -141,6 +145,19 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
         .bind(digest, tenant)
         .first();
       return row !== null;
+    },
+    async readBackAt(digest) {
+      const row = await db
+        .prepare('SELECT touched_at FROM blobs WHERE digest = ?')
+        .bind(digest)
+        .first<{ touched_at: number }>();
+      return row?.touched_at ?? null;
+    },
+    async noteReadBack({ digest, at }) {
+      await db
+        .prepare('UPDATE blobs SET touched_at = MAX(touched_at, ?) WHERE digest = ?')
+        .bind(at, digest)
+        .run();
     },
     async markDamaged({ digest, at }) {
       await db.prepare('UPDATE blobs SET damaged_at = ? WHERE digest = ?').bind(at, digest).run();

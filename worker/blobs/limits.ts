@@ -38,10 +38,10 @@ export const PART_SETTLE_MS = 120 * SECOND;
 /** Before a part that was not seen yet is looked for again: thrice before the client gives up, past the cache of absences. */
 export const READ_BACK_RETRY_MS = 12 * SECOND;
 /**
- * Largest canonical file that publishing looks at value by value: three parts, a second or two of a request's CPU. Rank 64
- * on all linears of an 1B model in bfloat16.
+ * A file whose bytes were read back so lately is not read again: closing, trying and publishing it follow each other.
+ * Twice KV's delay would hide what was lost meanwhile from who publishes it again to mend it.
  */
-export const MAX_CHECKED_BYTES = 72 * MiB;
+export const READ_BACK_FRESH_MS = 60 * SECOND;
 /**
  * What the requests of one isolate hold of parts and checks together, at most, bytes: it has 128 MB, of which the app
  * takes some 25. Three of the largest parts.
@@ -64,5 +64,5 @@ export const ROOM_STALE_MS = 60 * SECOND;
 export const PART_STALL_MS = 20 * SECOND;
 /** … and one that is not there after this time: 40 kB/s for the largest. */
 export const PART_DEADLINE_MS = 600 * SECOND;
-/** Largest header of such a file: 16,384 tensors of 132 bytes and their modules need 3 MB. */
+/** Largest header of a canonical file that is read: 16,384 tensors of 132 bytes and their modules need 3 MB. */
 export const MAX_CHECKED_HEADER_BYTES = 4 * MiB;

@@ -76,6 +76,10 @@ export interface BlobLedger {
     limit: number;
   }): Promise<Page<{ digest: string; record: BlobRecord }>>;
   holds(digest: string, tenant: string): Promise<boolean>;
+  /** Unix ms when the parts of its record were last read whole and made the file; null = not known. */
+  readBackAt(digest: string): Promise<number | null>;
+  /** They were just now. */
+  noteReadBack(params: { digest: string; at: number }): Promise<void>;
   /** Its bytes cannot be read: nobody holds it until somebody has sent it again. */
   markDamaged(params: { digest: string; at: number }): Promise<void>;
 }

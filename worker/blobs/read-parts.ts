@@ -9,6 +9,42 @@ export interface BadPart {
 }
 
 /**
+ * Reads a file from its beginning, as far as somebody wants; nothing is compared with its hash.
+ * @param onChunk sees every chunk in order, until it says that it is enough.
+ * @returns whether it was; false when the file ends before, or a part is not there. @throws StoreUnavailable
+ */
+export async function readBeginning(
+  deps: { blobs: Pick<BlobStore, 'getPart'> },
+  params: { digest: string; record: BlobRecord },
+  onChunk: (chunk: Uint8Array) => boolean,
+): Promise<boolean> {
+  const { digest, record } = params;
+  for (const [index, { sha256 }] of record.parts.entries()) {
+    const stream = await deps.blobs.getPart(digest, { index, sha256 });
+    if (stream === null) return false;
+    for await (const chunk of chunksOf(stream)) if (onChunk(chunk)) return true;
+  }
+  return false;
+}
+
+/** Ends the read of what nobody wants any more. */
+async function* chunksOf(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const chunks = stream[Symbol.asyncIterator]();
+  const next = async () => {
+    try {
+      return await chunks.next();
+    } catch (error) {
+      throw new StoreUnavailable('blobs', error);
+    }
+  };
+  try {
+    for (let read = await next(); !read.done; read = await next()) yield read.value;
+  } finally {
+    await chunks.return?.().catch(() => undefined);
+  }
+}
+
+/**
  * Reads a part as it lies in the store and compares it with its hash, in constant memory.
  * @param onChunk sees every chunk in order, before anybody knows whether the part is good.
  * @returns null when it is good. @throws StoreUnavailable
@@ -24,24 +60,11 @@ export async function readPart(
   if (stream === null) return { index, was: 'missing' };
   const hash = deps.createSha256();
   let size = 0;
-  const chunks = stream[Symbol.asyncIterator]();
-  const next = async () => {
-    try {
-      return await chunks.next();
-    } catch (error) {
-      throw new StoreUnavailable('blobs', error);
-    }
-  };
-  try {
-    for (let read = await next(); !read.done; read = await next()) {
-      size += read.value.length;
-      if (size > part.bytes) return { index, was: 'damaged' };
-      await hash.update(read.value);
-      await onChunk(read.value);
-    }
-  } finally {
-    // Ends the read of what nobody wants any more.
-    await chunks.return?.().catch(() => undefined);
+  for await (const chunk of chunksOf(stream)) {
+    size += chunk.length;
+    if (size > part.bytes) return { index, was: 'damaged' };
+    await hash.update(chunk);
+    await onChunk(chunk);
   }
   const good = size === part.bytes && (await hash.digest()) === part.sha256;
   return good ? null : { index, was: 'damaged' };

@@ -3,6 +3,7 @@ import {
   Digest,
   MAX_PART_BYTES,
   MAX_PARTS,
+  type BlobLimits,
   type BlobPart,
   type BlobState,
   type FinishedBlob,
@@ -11,11 +12,18 @@ import type { Holding } from './byte-gate.ts';
 import { finishBlob, isThere } from './finish-blob.ts';
 import type { IntakeDeps } from '../registry/registry-deps.ts';
 import { receivePart } from './receive-part.ts';
-import { MAX_CHECKED_BYTES, PART_DEADLINE_MS, PART_STALL_MS } from './limits.ts';
+import { MAX_CHECKED_HEADER_BYTES, PART_DEADLINE_MS, PART_STALL_MS } from './limits.ts';
 import { announcedLength, readBody } from '../http/read-body.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { parseInput } from '../http/parse-input.ts';
 import { fail, query, type AppEnv } from '../http/request-scope.ts';
+
+const LIMITS: BlobLimits = {
+  file_bytes: MAX_PARTS * MAX_PART_BYTES,
+  part_bytes: MAX_PART_BYTES,
+  parts: MAX_PARTS,
+  header_bytes: MAX_CHECKED_HEADER_BYTES,
+};
 
 /** Files, sent in parts and closed. */
 export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
@@ -36,7 +44,7 @@ export function adminBlobRoutes(deps: IntakeDeps): Hono<AppEnv> {
         digest,
         complete,
         parts: parts.map(({ index, bytes, sha256 }) => ({ index, bytes, sha256 })),
-        limits: { file_bytes: MAX_CHECKED_BYTES, part_bytes: MAX_PART_BYTES, parts: MAX_PARTS },
+        limits: LIMITS,
       } satisfies BlobState);
     },
   );

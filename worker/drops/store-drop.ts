@@ -1,4 +1,4 @@
-import { AdapterFormatError, parseCanonical } from '../../adapters/index.ts';
+import { AdapterFormatError, createHeadReader } from '../../adapters/read-head.ts';
 import {
   err,
   MAX_PART_BYTES,
@@ -11,6 +11,7 @@ import { adapterInvalid } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { GrantLedger } from '../access/ports-grants.ts';
 import { finishBlob } from '../blobs/finish-blob.ts';
+import { MAX_CHECKED_HEADER_BYTES } from '../blobs/limits.ts';
 import type { IntakeDeps } from '../registry/registry-deps.ts';
 import { receivePart } from '../blobs/receive-part.ts';
 
@@ -70,7 +71,9 @@ const partSizes = (bytes: number): number[] =>
 
 function parentChainOf(bytes: Uint8Array): Result<string | null, ApiError> {
   try {
-    return ok(parseCanonical(bytes).config.parent);
+    const reader = createHeadReader({ fileBytes: bytes.length, maxHeaderBytes: MAX_CHECKED_HEADER_BYTES });
+    reader.push(bytes);
+    return ok(reader.head().config.parent);
   } catch (error) {
     if (!(error instanceof AdapterFormatError)) throw error;
     const message = `This is no packed adapter: ${error.message} \`graft pack\` makes one from PEFT's two files.`;

@@ -58,10 +58,11 @@ export async function proveAdapter(
   return ok({ base_digest, weights, prompt, tokens, at: deps.now() });
 }
 
-function problemOf({ ok: good, reason, adapter }: VerifyAnswer): ApiError | null {
+function problemOf({ ok: good, reason, code, adapter }: VerifyAnswer): ApiError | null {
   if (good && adapter.length > 0) return null;
   const refusal = REFUSALS[reason ?? ''];
   if (refusal !== undefined) return adapterInvalid(refusal.reason, refusal.message);
+  if (reason !== null && code !== undefined) return adapterInvalid(code, reason);
   return adapterInvalid(
     'proof_failed',
     `The model cannot run with the adapter: ${reason ?? 'no reason was given'}`,

@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AdapterFormatError } from '../../../adapters/errors.ts';
-import { CONFIG_KEY, encodeCanonical, parseCanonical } from '../../../adapters/format/canonical.ts';
+import { CONFIG_KEY } from '../../../adapters/format/canonical-head.ts';
+import { encodeCanonical, parseCanonical } from '../../../adapters/format/canonical.ts';
 import { toDtype } from '../../../adapters/format/convert-dtype.ts';
 import type { Tensor } from '../../../adapters/format/dtype.ts';
 import { makeLoraModule, type LoraModule } from '../../../adapters/format/lora-module.ts';

@@ -200,6 +200,17 @@ describe('evaluate', () => {
     expect((await evaluate(other)).some((score) => 'exact' in score && score.exact)).toBe(false);
   });
 
+  it('says what is wrong with a file that does not load, and its code', async () => {
+    await origin.store.put(sha256(''), new Uint8Array(0));
+    const tried = await post('verify', {}, sha256(''));
+    expect(await tried.json()).toMatchObject({
+      ok: false,
+      reason: 'The file is empty.',
+      code: 'truncated_file',
+      adapter: [],
+    });
+  });
+
   it('tells that an adapter is missing, or does not load, as a whole', async () => {
     const missing = await post('evaluate', { rows: [{ prompt: 'a', expected: 'b' }] }, 'd'.repeat(64));
     expect(missing.status).toBe(409);

@@ -4,7 +4,7 @@ import { createApiClient } from '../../../cli/api-client.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
 import { planUpload, uploadBlob } from '../../../cli/publish/upload-blob.ts';
 import { MAX_PART_BYTES, MAX_PARTS } from '../../../protocol/index.ts';
-import { MAX_CHECKED_BYTES } from '../../../worker/blobs/limits.ts';
+import { MAX_CHECKED_HEADER_BYTES } from '../../../worker/blobs/limits.ts';
 import { createAppHarness } from '../app-harness.ts';
 
 const digest = 'd'.repeat(64);
@@ -29,21 +29,33 @@ async function startClient(change: (state: { limits: object }) => void = () => u
   return { asked, client: createApiClient({ url: '', key: graft.adminKey, fetchFn }) };
 }
 
-it('refuses a file that is too large to be checked, before a byte of it is sent', async () => {
+it('refuses a file with a header that is too large to be read, before a byte of it is sent', async () => {
   const { asked, client } = await startClient();
-  const bytes = new Uint8Array(MAX_CHECKED_BYTES + 1);
+  const bytes = new Uint8Array(MAX_CHECKED_HEADER_BYTES + 100);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(MAX_CHECKED_HEADER_BYTES + 1), true);
   const refusal = {
     exitCode: EXIT.refused,
     code: 'adapter_invalid',
     message: expect.stringMatching(
-      /^The packed file has 75497473 bytes, the server takes at most 75497472\. .*\(file_too_large\)$/,
+      /^The packed file has a header of 4194305 bytes, the server reads at most 4194304\. .*\(header_too_large\)$/,
     ) as string,
   };
   await expect(uploadBlob({ client, digest, bytes })).rejects.toMatchObject(refusal);
   await expect(planUpload({ client, digest, bytes })).rejects.toMatchObject(refusal);
   expect(asked).toEqual(['GET /admin/blobs/<digest>', 'GET /admin/blobs/<digest>']);
-  const largest = await planUpload({ client, digest, bytes: bytes.subarray(1) });
-  expect(largest.missing).toEqual([0, 1, 2]);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(MAX_CHECKED_HEADER_BYTES), true);
+  expect((await planUpload({ client, digest, bytes })).missing).toEqual([0]);
+});
+
+it('takes files of all the parts there may be', async () => {
+  const { client } = await startClient((state) => {
+    state.limits = { ...state.limits, file_bytes: 420, part_bytes: 10 };
+  });
+  const plan = await planUpload({ client, digest, bytes: new Uint8Array(420) });
+  expect(plan.missing).toHaveLength(MAX_PARTS);
+  await expect(planUpload({ client, digest, bytes: new Uint8Array(421) })).rejects.toMatchObject({
+    message: expect.stringContaining('(file_too_large)') as string,
+  });
 });
 
 it('cuts a file as the edge takes parts, and sends to an edge of before what it did', async () => {
@@ -61,14 +73,21 @@ it('cuts a file as the edge takes parts, and sends to an edge of before what it 
   const unknown = await planUpload({
     client: silent.client,
     digest,
-    bytes: new Uint8Array(MAX_CHECKED_BYTES + 1),
+    bytes: new Uint8Array(3 * MAX_PART_BYTES + 1),
   });
   expect(unknown.record.parts).toHaveLength(4);
 });
 
-it('says the largest part and the largest number of parts', async () => {
+it('says the largest part, the largest number of them, and the largest header', async () => {
   const told: object[] = [];
   const { client } = await startClient(({ limits }) => told.push(limits));
   await planUpload({ client, digest, bytes: new Uint8Array(1) });
-  expect(told).toEqual([{ file_bytes: MAX_CHECKED_BYTES, part_bytes: MAX_PART_BYTES, parts: MAX_PARTS }]);
+  expect(told).toEqual([
+    {
+      file_bytes: MAX_PARTS * MAX_PART_BYTES,
+      part_bytes: MAX_PART_BYTES,
+      parts: MAX_PARTS,
+      header_bytes: MAX_CHECKED_HEADER_BYTES,
+    },
+  ]);
 });
