@@ -1,7 +1,12 @@
 import type { BaseInfo } from '../protocol/index.ts';
 import { AdapterFormatError, printable } from './errors.ts';
-import type { CanonicalHead } from './format/canonical-head.ts';
-import { inFeatures, outFeatures } from './format/lora-module.ts';
+import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
+
+/** A module without its values. */
+export type ShapedModule = Pick<LoraModule, 'name' | 'rank'> & {
+  readonly a: { readonly shape: readonly number[] };
+  readonly b: { readonly shape: readonly number[] };
+};
 
 /** A head's last path segment in the models that Hugging Face has. */
 const HEAD = /(?:^|\.)(?:lm_head|output|embed_out|score|classifier)$/;
@@ -13,7 +18,7 @@ const unknownModule = (name: string, base: string): string =>
 
 /** Base id, modules and shapes against what the origin serves. */
 export function checkBase(
-  { config, modules }: Pick<CanonicalHead, 'config' | 'modules'>,
+  { config, modules }: { config: { readonly base: string }; modules: readonly ShapedModule[] },
   base: BaseInfo,
 ): AdapterFormatError[] {
   const problems: AdapterFormatError[] = [];

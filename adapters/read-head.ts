@@ -6,7 +6,7 @@ import { AdapterFormatError } from './errors.ts';
 import { parseCanonicalHead, type CanonicalHead } from './format/canonical-head.ts';
 import { readHeaderLength } from './format/safetensors.ts';
 
-export { checkBase } from './check-base.ts';
+export { checkBase, type ShapedModule } from './check-base.ts';
 export { AdapterFormatError } from './errors.ts';
 export type { CanonicalHead } from './format/canonical-head.ts';
 

@@ -86,5 +86,7 @@ export function makeLoraModule(params: {
   return { name, rank, alpha, scale, a, b };
 }
 
-export const inFeatures = (module: LoraModule): number => module.a.shape[1] as number;
-export const outFeatures = (module: LoraModule): number => module.b.shape[0] as number;
+export const inFeatures = (module: { readonly a: { readonly shape: readonly number[] } }): number =>
+  module.a.shape[1] as number;
+export const outFeatures = (module: { readonly b: { readonly shape: readonly number[] } }): number =>
+  module.b.shape[0] as number;

@@ -32,7 +32,7 @@ export const help: CommandHelp = {
   ],
   notes: [
     'The path is a folder that PEFT or mlx-lm wrote, or one file: safetensors, GGUF, or what `graft pack` wrote. The adapter is converted and checked here first, uploaded in parts of at most 24 MiB, and checked again by the server, which has an origin run it before it becomes a version. What the server already has from you is not sent again, so after a cut connection or Ctrl-C the same command goes on where it ended, and the same bytes under the same name and parent make no new version. A request that meets a busy server or a cut connection is sent again up to three times, after 0.5 s and more, or after what the server asks for.',
-    '`--parent` pins the live version of the parent: the new adapter is applied on top of the parent’s whole chain. `--bf16` rounds float32 weights to half their size. `--dry-run` needs no server: without one it checks what the file says by itself, and says so.',
+    '`--parent` pins the live version of the parent: the new adapter is applied on top of the parent’s whole chain. `--bf16` rounds float32 weights to half their size. `--dry-run` asks the server what it would do (version, parent, limits, whose name, what is to be sent) and sends none of the adapter’s values; only an origin’s trial can find more. It needs no server: without one it checks what the file says by itself, and says so.',
     '`--eval` takes JSON Lines, one row a line: `{"user": "…", "expected": "…"}` with an optional `"system"`, in the base’s chat format, or `{"prompt": "…", "expected": "…"}` for text that goes on as it is. After the upload and before anything is published, the server answers every row greedily. The score is the share of rows whose answer is exactly what was expected; beside it stands the mean negative log-likelihood of the expected tokens, in nats a token. Both are kept with the version, with the sha256 of the rows. Below `--min-score` nothing is published, and the exit code is 5.',
   ],
 };
@@ -139,7 +139,13 @@ function planText(plan: PublishPlan): string {
   const send = plan.bytes_to_send ?? 0;
   const upload =
     send === 0 ? 'the server has the whole file; nothing would be sent' : `${fileSize(send)} would be sent`;
-  return [`dry run: ${what} would be ${plan.stage ? 'staged' : 'live'}`, fits, upload, ...rows].join('\n');
+  const now = plan.from === null ? '' : ` (now: ${plan.name}@${plan.from})`;
+  const effect = plan.stage ? 'staged' : `live${now}`;
+  const heirs =
+    plan.instead_of === null || plan.stage
+      ? []
+      : [`it would answer in the place of ${plan.instead_of}, which answers for it now`];
+  return [`dry run: ${what} would be ${effect}`, fits, ...heirs, upload, ...rows].join('\n');
 }
 
 /** @throws CliError (usage) unless it is a number from 0 to 1. */

@@ -1,15 +1,15 @@
-import { readAdapter } from '../../adapters/index.ts';
-import { chainId, MAX_CHAIN, type VersionView } from '../../protocol/index.ts';
+import { inFeatures, outFeatures, readAdapter, type PackedAdapter } from '../../adapters/index.ts';
+import type { BlobRecord, FileFacts } from '../../protocol/index.ts';
 import { adapterBaseId } from '../adapter-files/base-id.ts';
 import { readInput, type AdapterInput } from '../adapter-files/read-input.ts';
 import { asRefusal } from '../adapter-files/refusal.ts';
-import { lookUpVersions } from '../admin/look-up.ts';
 import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { Output } from '../output.ts';
 import { packInput } from './pack-input.ts';
 import { packForServer, type Packed, type PublishWish } from './publish-adapter.ts';
-import { planUpload } from './upload-blob.ts';
+import { headerBytes, planUpload } from './upload-blob.ts';
 
 /** What `graft publish` would do; nothing of it is done. */
 export interface PublishPlan {
@@ -19,6 +19,14 @@ export interface PublishPlan {
   /** This very version is there: nothing would change. */
   readonly exists: boolean;
   readonly stage: boolean;
+  /** What is live under the name now. Null also, as are the next three, when the server could not be asked. */
+  readonly from: number | null;
+  /** Of a new name: the name above it that answers for it until then. */
+  readonly instead_of: string | null;
+  /** `name@version`. */
+  readonly parent: string | null;
+  /** An origin would try it first. */
+  readonly trial: boolean | null;
   /** null when the server could not be asked and the adapter does not say it. */
   readonly base: string | null;
   /** Compared with the server's base; otherwise only what the file says by itself was checked. */
@@ -52,41 +60,47 @@ export async function planPublish(
       return planAlone(wish, error.message);
     throw error;
   }
-  const { base, parent, packed } = found;
-  if (wish.name === base.id) throw refused(`'${wish.name}' is the base model's own name. (name_reserved)`);
-  const chain = [...(parent?.chain ?? []), { digest: packed.digest, scale: 1 }];
-  if (chain.length > MAX_CHAIN)
-    throw refused(
-      `A chain has at most ${MAX_CHAIN} adapters, this one has ${chain.length}. (chain_too_long)`,
-    );
-  const versions = (await lookUpVersions(client, wish.name))?.versions ?? [];
-  const same = sameVersion(versions[0], await chainId(chain), wish.stage);
-  const { missingBytes } = await planUpload({ client, digest: packed.digest, bytes: packed.bytes });
+  const { packed } = found;
+  const { digest } = packed;
+  const { record } = await planUpload({ client, digest, bytes: packed.bytes });
+  const { name, parent, stage } = wish;
+  const body = { name, digest, parent, stage, file: factsOf(packed, record) };
+  const plan = await callOperation(client, `publish ${name}`, 'POST /admin/versions/plan', { body });
+  if (plan.notice !== undefined) output.note(plan.notice);
   return {
-    name: wish.name,
-    version: same?.version ?? (versions[0]?.version ?? 0) + 1,
-    exists: same !== null,
-    stage: wish.stage,
-    base: base.id,
+    name,
+    version: plan.version,
+    exists: plan.exists,
+    stage: plan.stage,
+    from: plan.from,
+    instead_of: plan.instead_of,
+    parent: plan.parent,
+    trial: plan.trial,
+    base: found.base.id,
     checked: true,
     unchecked_because: null,
-    digest: packed.digest,
+    digest,
     bytes: packed.bytes.length,
-    rank: packed.rank,
+    rank: plan.rank,
     modules: packed.modules.length,
-    bytes_to_send: missingBytes,
+    bytes_to_send: plan.bytes_to_send,
     evaluation_rows: wish.rows?.rows.length ?? 0,
   };
 }
 
-const refused = (message: string): CliError =>
-  new CliError({ message, exitCode: EXIT.refused, code: 'adapter_invalid' });
-
-/** As the server decides it: the newest version, when publishing would only repeat it. */
-function sameVersion(newest: VersionView | undefined, chain: string, stage: boolean): VersionView | null {
-  if (newest === undefined || newest.chain_id !== chain) return null;
-  return newest.retired_at === null && (stage || newest.live) ? newest : null;
-}
+/** What the server would find in the file's header. */
+const factsOf = ({ config, modules, bytes }: PackedAdapter, record: BlobRecord): FileFacts => ({
+  record,
+  header_bytes: headerBytes(bytes),
+  base: config.base,
+  parent: config.parent,
+  modules: modules.map((module) => ({
+    name: module.name,
+    rank: module.rank,
+    in: inFeatures(module),
+    out: outFeatures(module),
+  })),
+});
 
 /** What can be said without a server. The base is taken from the adapter's own word. */
 async function planAlone(wish: PublishWish & { output: Output }, because: string): Promise<PublishPlan> {
@@ -104,6 +118,10 @@ async function planAlone(wish: PublishWish & { output: Output }, because: string
     version: null,
     exists: false,
     stage: wish.stage,
+    from: null,
+    instead_of: null,
+    parent: null,
+    trial: null,
     base: baseId,
     checked: false,
     unchecked_because: because,

@@ -87,7 +87,7 @@ function refuseLarge(file: Uint8Array<ArrayBuffer>, parts: number, limits: BlobL
 }
 
 /** As a canonical file begins: u64, little-endian. */
-const headerBytes = ({ buffer, byteOffset, length }: Uint8Array<ArrayBuffer>): number =>
+export const headerBytes = ({ buffer, byteOffset, length }: Uint8Array<ArrayBuffer>): number =>
   length < 8 ? 0 : Number(new DataView(buffer, byteOffset).getBigUint64(0, true));
 
 const tooLarge = (message: string): CliError =>

@@ -16,6 +16,7 @@ export * from './operation.ts';
 export * from './operations.ts';
 export * from './origins.ts';
 export * from './pins.ts';
+export * from './plan.ts';
 export * from './rooms.ts';
 export * from './tenants.ts';
 export * from './upkeep.ts';

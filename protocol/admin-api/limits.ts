@@ -6,6 +6,8 @@ const DAY_MS = 86_400_000;
 export const MAX_ADMIN_BODY_BYTES = 64 * 1024;
 /** Body of an experiment's document, bytes: lists of 200 testers and as many values of a header have room. */
 export const MAX_EXPERIMENT_BODY_BYTES = 256 * 1024;
+/** Body of `POST /admin/versions/plan`, bytes: some 8,000 modules of 120 bytes. */
+export const MAX_PLAN_BODY_BYTES = 1024 * 1024;
 /** Body of `POST /admin/evaluate`, bytes: 64 rows of 8 kB. */
 export const MAX_EVALUATION_BODY_BYTES = 512 * 1024;
 

@@ -14,6 +14,7 @@ import { OPENAPI_OPERATIONS } from './openapi.ts';
 import type { AdminOperation } from './operation.ts';
 import { ORIGIN_OPERATIONS } from './origins.ts';
 import { PIN_OPERATIONS } from './pins.ts';
+import { PLAN_OPERATIONS } from './plan.ts';
 import { ROOM_OPERATIONS } from './rooms.ts';
 import { TENANT_OPERATIONS } from './tenants.ts';
 import { UPKEEP_OPERATIONS } from './upkeep.ts';
@@ -24,6 +25,7 @@ import { VERSION_OPERATIONS } from './versions.ts';
 /** Named rather than inferred, so that declarations do not repeat every schema. */
 type Table = typeof BLOB_OPERATIONS &
   typeof VERSION_OPERATIONS &
+  typeof PLAN_OPERATIONS &
   typeof NAME_OPERATIONS &
   typeof CHANGE_OPERATIONS &
   typeof HISTORY_OPERATIONS &
@@ -42,6 +44,7 @@ type Table = typeof BLOB_OPERATIONS &
 export const ADMIN_OPERATIONS: Table = {
   ...BLOB_OPERATIONS,
   ...VERSION_OPERATIONS,
+  ...PLAN_OPERATIONS,
   ...NAME_OPERATIONS,
   ...CHANGE_OPERATIONS,
   ...HISTORY_OPERATIONS,

@@ -3,6 +3,7 @@ import {
   checkBase,
   createHeadReader,
   type CanonicalHead,
+  type ShapedModule,
 } from '../../adapters/read-head.ts';
 import { err, ok, type ApiError, type BaseInfo, type BlobRecord, type Result } from '../../protocol/index.ts';
 import { adapterInvalid } from '../errors.ts';
@@ -113,6 +114,14 @@ function judge(reader: Reader, base: BaseInfo): Result<CheckedAdapter, ApiError>
     if (!(error instanceof AdapterFormatError)) throw error;
     return err(adapterInvalid(error.code, error.message, error.subject));
   }
+  return judgeHead(head, base);
+}
+
+/** Whether a head fits the base, and what of it a chain is assembled from. */
+export function judgeHead(
+  head: { config: Pick<CanonicalHead['config'], 'base' | 'parent'>; modules: readonly ShapedModule[] },
+  base: BaseInfo,
+): Result<CheckedAdapter, ApiError> {
   const problems = checkBase(head, base);
   const first = problems[0];
   if (first !== undefined) {
@@ -120,8 +129,6 @@ function judge(reader: Reader, base: BaseInfo): Result<CheckedAdapter, ApiError>
     const more = problems.length > MAX_TOLD ? ` (${problems.length - MAX_TOLD} more)` : '';
     return err(adapterInvalid(first.code, told.join(' ') + more, first.subject));
   }
-  return ok({
-    parentChainId: head.config.parent,
-    rank: Math.max(...head.modules.map((module) => module.rank)),
-  });
+  const rank = head.modules.reduce((largest, module) => Math.max(largest, module.rank), 0);
+  return ok({ parentChainId: head.config.parent, rank });
 }

@@ -12,7 +12,7 @@ import { CHECK_HELD_BYTES } from '../blobs/limits.ts';
 import type { AdminCaller, ScopeOwners } from '../access/ports.ts';
 import type { Grant } from '../access/ports-grants.ts';
 import type { VersionRow } from './ports.ts';
-import { checkAdapter } from '../blobs/check-adapter.ts';
+import { checkAdapter, type CheckedAdapter } from '../blobs/check-adapter.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 
 /** Decides who may use what; comes from policy. */
@@ -50,7 +50,6 @@ export async function assembleChain(
   const { digest, caller, base } = params;
   const found = await parentOf(deps, params);
   if (!found.ok) return found;
-  const parent = found.value;
   const record = await recordOf(deps, { digest, tenant: caller.tenant });
   if (!record.ok) return record;
   const { tenant } = caller;
@@ -58,11 +57,21 @@ export async function assembleChain(
     checkAdapter(deps, { digest, record: record.value, base, alive }),
   );
   if (!checked.ok) return checked;
-  const { rank, parentChainId } = checked.value;
+  const fits = fitChain({ asked: params.parent, parent: found.value, checked: checked.value, base });
+  return fits.ok ? ok({ ...fits.value, record: record.value }) : fits;
+}
+
+/** Whether what a file says of itself goes together with its parent. @param params.asked the parent's name. */
+export function fitChain(params: {
+  asked: string | null;
+  parent: VersionRow | null;
+  checked: CheckedAdapter;
+  base: BaseInfo;
+}): Result<Omit<AssembledChain, 'record'>, ApiError> {
+  const { asked, parent, base } = params;
+  const { rank, parentChainId } = params.checked;
   if (parentChainId !== (parent?.chainId ?? null))
-    return err(
-      adapterInvalid('parent_mismatch', parentMismatch(parentChainId, params.parent, parent), 'parent'),
-    );
+    return err(adapterInvalid('parent_mismatch', parentMismatch(parentChainId, asked, parent), 'parent'));
   const length = (parent?.chain.length ?? 0) + 1;
   if (length > MAX_CHAIN)
     return err(
@@ -76,7 +85,7 @@ export async function assembleChain(
         `The chain's ranks add up to ${rankSum}, the origin takes ${base.max_rank_sum}.`,
       ),
     );
-  return ok({ parent, record: record.value, rank, rankSum });
+  return ok({ parent, rank, rankSum });
 }
 
 /** The file's record, which is kept from the collector of garbage from here on. */
@@ -92,7 +101,8 @@ async function recordOf(
     : ok(record);
 }
 
-async function parentOf(
+/** The parent's live version, when its chain may be built upon. @param params.owner tenant that would own the result. */
+export async function parentOf(
   deps: Pick<IntakeDeps, 'registry'> & { mayUseChain: MayUseChain },
   params: { parent: string | null; caller: AdminCaller; owner: string },
 ): Promise<Result<VersionRow | null, ApiError>> {

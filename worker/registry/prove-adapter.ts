@@ -9,7 +9,7 @@ import {
 } from '../../protocol/index.ts';
 import { adapterInvalid } from '../errors.ts';
 import { MAX_PROOFS_READ } from './limits.ts';
-import type { VersionRow } from './ports.ts';
+import type { Registry, VersionRow } from './ports.ts';
 import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 
 /** Reasons of an origin, and what a publisher is told. */
@@ -43,11 +43,8 @@ export async function proveAdapter(
   },
 ): Promise<Result<AdapterProof, ApiError>> {
   const { row, base, tenant, life } = params;
-  const earlier = await deps.registry.versionsOfChain({ chainId: row.chainId, limit: MAX_PROOFS_READ });
-  const known = earlier.find(
-    ({ proof }) => proof?.base_digest === base.digest && proof.weights === base.weights,
-  );
-  if (known?.proof) return ok(known.proof);
+  const known = await earlierProof(deps.registry, { chainId: row.chainId, base });
+  if (known !== null) return ok(known);
   const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));
   const answer = await deps.trials.verify({ ...life, name: row.name, tenant, chain });
   if (!answer.ok) return answer;
@@ -56,6 +53,18 @@ export async function proveAdapter(
   const { base_digest, weights, prompt, adapter } = answer.value;
   const tokens = adapter.map(({ id, logprob }) => ({ id, logprob }));
   return ok({ base_digest, weights, prompt, tokens, at: deps.now() });
+}
+
+/** The proof of the same chain for the same base and weights, whatever its name; null = it has to be tried. */
+export async function earlierProof(
+  registry: Pick<Registry, 'versionsOfChain'>,
+  { chainId, base }: { chainId: string; base: BaseInfo },
+): Promise<AdapterProof | null> {
+  const earlier = await registry.versionsOfChain({ chainId, limit: MAX_PROOFS_READ });
+  const known = earlier.find(
+    ({ proof }) => proof?.base_digest === base.digest && proof.weights === base.weights,
+  );
+  return known?.proof ?? null;
 }
 
 function problemOf({ ok: good, reason, code, adapter }: VerifyAnswer): ApiError | null {

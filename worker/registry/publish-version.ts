@@ -17,7 +17,7 @@ import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 import { followResidents } from './follow-residents.ts';
 import { mayName } from './own-name.ts';
 import { proveAdapter } from './prove-adapter.ts';
-import { unlessDamaged } from './repair-rows.ts';
+import { settle } from './settle-version.ts';
 import { writePointer } from './write-pointer.ts';
 
 export interface Published {
@@ -65,7 +65,8 @@ export async function publishVersion(
   const row = made.value;
   // A repeat is answered from the row, and a lost race is known: neither needs an origin.
   const settled = await settle(deps, { request, row, before });
-  if (settled !== null) return settled;
+  if (!settled.ok) return settled;
+  if (settled.value !== null) return served(deps, { ...settled.value, created: false });
   const proof = await proveAdapter(deps, { row, base: base.value, tenant: caller.tenant, life });
   if (!proof.ok) return proof;
   const committed = await commit(deps, {
@@ -107,26 +108,6 @@ async function makeRow(
   });
 }
 
-/** @returns the answer when `row` is there already or is not what the publisher expects to follow; else null. */
-async function settle(
-  deps: IntakeDeps,
-  params: { request: PublishRequest; row: NewVersion; before: NameRow | null },
-): Promise<Result<Published, ApiError> | null> {
-  const { request, row, before } = params;
-  if (before?.alias != null)
-    return err(
-      adapterInvalid(
-        'name_is_alias',
-        `'${request.name}' stands for '${before.alias}'. Take the alias away before something is published here.`,
-        'name',
-      ),
-    );
-  const same = await sameVersion(deps, { row, before, stage: request.stage ?? false });
-  if (same !== null) return served(deps, same);
-  const expect = request.expect ?? null;
-  return expect !== null && expect !== (before?.version ?? 0) ? err(changed(request.name, before)) : null;
-}
-
 async function commit(
   deps: IntakeDeps,
   params: {
@@ -153,7 +134,8 @@ async function commit(
       return err(changed(request.name, committed.error.name));
     before = committed.error.name;
     const settled = await settle(deps, { request, row: params.row, before });
-    if (settled !== null) return settled;
+    if (!settled.ok) return settled;
+    if (settled.value !== null) return served(deps, { ...settled.value, created: false });
   }
 }
 
@@ -161,19 +143,4 @@ async function commit(
 async function served(deps: IntakeDeps, published: Published): Promise<Result<Published, ApiError>> {
   const written = await writePointer(deps, { name: published.row.name, what: 'publication' });
   return written.ok ? ok(published) : written;
-}
-
-/** The newest version, when publishing again would only repeat it. */
-async function sameVersion(
-  deps: IntakeDeps,
-  params: { row: NewVersion; before: NameRow | null; stage: boolean },
-): Promise<Published | null> {
-  const { row, before, stage } = params;
-  if (before === null || (!stage && before.version !== before.latest)) return null;
-  // One that cannot be read is not repeated, but followed.
-  const latest = await unlessDamaged(deps.registry.version(row.name, before.latest));
-  if (latest === null || latest === 'damaged' || latest.retiredAt !== null || latest.withdrawnAt !== null)
-    return null;
-  if (latest.digest !== row.digest || latest.chainId !== row.chainId) return null;
-  return { row: latest, name: before, created: false };
 }

@@ -6,11 +6,13 @@ import {
   type NameList,
   type NameView,
   type PublishedVersion,
+  type PublishPlan,
   type VersionList,
   type VersionView,
 } from '../../protocol/index.ts';
 import { modelNotFound } from '../errors.ts';
 import type { IntakeDeps } from './registry-deps.ts';
+import { planVersion } from './plan-version.ts';
 import { publishVersion } from './publish-version.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_VERSIONS_OF_FILE } from './limits.ts';
@@ -65,6 +67,11 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
       ...(notice == null ? {} : { notice }),
     };
     return context.json(answer, created ? 201 : 200);
+  });
+
+  adminRoute(routes, 'POST /admin/versions/plan', async ({ context, caller, request }) => {
+    const plan = await planVersion({ ...deps, mayUseChain }, { request, caller });
+    return plan.ok ? context.json(plan.value satisfies PublishPlan) : fail(plan.error);
   });
 
   adminRoute(

@@ -1,3 +1,4 @@
+import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
 import { sameTwice, TENANT_OF, type Role, type World } from './world.ts';
 
 export interface Asked {
@@ -35,6 +36,20 @@ const withFile =
     return asked(adapter.digest, TENANT_OF[role]);
   };
 const publish = (body: object) => ({ path: '/admin/versions', body });
+/** Of a file of one byte that is never sent. */
+const plan = (body: { digest: string; [more: string]: unknown }, parent: string | null = null) => ({
+  path: '/admin/versions/plan',
+  body: {
+    ...body,
+    file: {
+      record: { bytes: 1, parts: [{ bytes: 1, sha256: 'e'.repeat(64) }] },
+      header_bytes: 1,
+      base: TINY_BASE.id,
+      parent,
+      modules: [{ ...TINY_BASE.modules[0]!, rank: 2 }],
+    },
+  },
+});
 
 /** A step of the world's experiment, which is a draft … */
 const step =
@@ -292,6 +307,30 @@ export const TABLE: Record<string, Case[]> = {
       does: "publishes another's file by its digest",
       ask: ({ notes: { digest } }, role) => publish({ name: `${TENANT_OF[role]}/new`, digest }),
       gets: admins('422 422 201 422'),
+    },
+  ],
+  'POST /admin/versions/plan': [
+    {
+      does: 'plans a name of its own',
+      ask: ({ fresh }, role) => plan({ name: `${TENANT_OF[role]}/new`, digest: fresh.digest }),
+      gets: admins('200 200 200 200'),
+    },
+    {
+      does: "plans another's name",
+      ask: ({ fresh }) => plan({ name: N, digest: fresh.digest }),
+      gets: admins('403 403 200 200'),
+    },
+    {
+      does: "plans on top of another's adapter",
+      ask: ({ fresh, notesChain }, role) =>
+        plan({ name: `${TENANT_OF[role]}/new`, digest: fresh.digest, parent: N }, notesChain),
+      gets: admins('404 200 200 200'),
+    },
+    {
+      does: "plans another's file by its digest",
+      ask: ({ notes: { digest } }, role) => plan({ name: `${TENANT_OF[role]}/new`, digest }),
+      gets: admins('200:1 200:1 200:0 200:1'),
+      shows: ({ bytes_to_send }: { bytes_to_send: number }) => bytes_to_send,
     },
   ],
   'GET /admin/versions': [
