@@ -1,5 +1,5 @@
 import { defineCommand } from 'citty';
-import { nameProblem } from '../../protocol/index.ts';
+import { nameProblem, versionState } from '../../protocol/index.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
@@ -117,7 +117,7 @@ function publishedText({ version, created, evaluation }: Published): string {
   const what = `${version.name}@${version.version}`;
   const size = `rank ${version.rank}, ${fileSize(version.bytes)}, ${version.digest.slice(0, 12)}`;
   const first = created
-    ? `${what} ${version.live ? 'is live' : 'is staged'} (${size})`
+    ? `${what} is ${versionState(version, null)} (${size})`
     : `${what} is this adapter already; nothing changed`;
   if (evaluation === null) return first;
   const kept = version.evaluation?.sha256 === evaluation.sha256;

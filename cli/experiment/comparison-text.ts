@@ -1,4 +1,4 @@
-import type { ExperimentComparison } from '../../protocol/index.ts';
+import { OPEN_REASONS, type ExperimentComparison } from '../../protocol/index.ts';
 import { colors, plainTable } from '../output.ts';
 import { drawAxis, drawInterval, scaleOf } from './draw-interval.ts';
 import { chanceText, differenceText, liftText, meanText, shareText } from './experiment-numbers.ts';
@@ -9,7 +9,6 @@ import type { Glyphs } from './glyphs.ts';
 const DRAWN = { least: 16, most: 61 };
 
 const VERDICTS = { better: colors.green, worse: colors.red, open: colors.dim };
-const REASONS = { too_few_values: ': too few values', no_variance: ': values do not vary' };
 
 /**
  * A table for each metric, and below them all intervals of lifts on one scale.
@@ -72,7 +71,7 @@ function comparisonRow(comparison: ExperimentComparison): string[] {
     shown === null ? '-' : text(shown.estimate),
     shown === null ? '-' : `${text(shown.low)} to ${text(shown.high)}`,
     wins === null ? '-' : chanceText(wins),
-    comparison.verdict + (comparison.reason === null ? '' : REASONS[comparison.reason]),
+    comparison.verdict + (comparison.reason === null ? '' : `: ${OPEN_REASONS[comparison.reason]}`),
   ];
 }
 

@@ -1,54 +1,27 @@
 /** What an experiment is and what follows, in words. */
-import type {
-  Experiment,
-  ExperimentDecision,
-  ExperimentGuardrail,
-  ExperimentMetric,
-  ExperimentView,
+import {
+  decisionWords,
+  type Experiment,
+  type ExperimentDecision,
+  type ExperimentGuardrail,
+  type ExperimentMetric,
+  type ExperimentView,
+  type NumberWords,
 } from '../../protocol/index.ts';
 import { when } from '../keys/key-table.ts';
 import { pValueText, shareText } from './experiment-numbers.ts';
 
-export function decisionText(decision: ExperimentDecision): string {
-  switch (decision.action) {
-    case 'rollback':
-      return `roll back: ${decision.variant} lost the guardrail ${decision.metric}`;
-    case 'hold':
-      return `hold: ${holdText(decision)}`;
-    case 'wait':
-      return `wait: ${waitText(decision)}`;
-    case 'advance':
-      return `advance to ${shareText(decision.coverage)}${decision.last ? ', the last step' : ''}`;
-    case 'propose_winner':
-      return `${decision.variant} wins, if you say so: graft experiment promote`;
-  }
-}
+const WRITTEN: NumberWords = {
+  count: String,
+  share: shareText,
+  moment: when,
+  pValue: pEquals,
+};
 
-function holdText(decision: ExperimentDecision & { action: 'hold' }): string {
-  switch (decision.reason) {
-    case 'guardrail':
-      return `${decision.variant} lost the guardrail ${decision.metric}`;
-    case 'sample_ratio':
-      return `the variants do not have the units that they should (p ${pEquals(decision.p_value)})`;
-    case 'no_traffic':
-      return 'an hour has passed without a unit; is the name asked for?';
-  }
-}
-
-function waitText(decision: ExperimentDecision & { action: 'wait' }): string {
-  switch (decision.reason) {
-    case 'not_running':
-      return 'it is not running';
-    case 'killed':
-      return 'it is killed';
-    case 'not_significant':
-      return 'no difference is certain';
-    case 'units':
-      return `${decision.units ?? 0} of ${decision.needed ?? '?'} units`;
-    case 'hold_time':
-      return `this step is held${decision.until === undefined ? '' : ` until ${when(decision.until)}`}`;
-  }
-}
+/** @returns one line; with what to type where it is a person's turn. */
+export const decisionText = (decision: ExperimentDecision): string =>
+  decisionWords(decision, WRITTEN).text +
+  (decision.action === 'propose_winner' ? ': graft experiment promote' : '');
 
 /** @returns such as `= 0.2`, `< 0.001`. */
 export function pEquals(p: number | undefined): string {

@@ -1,4 +1,5 @@
 import {
+  GUARDRAIL_STATES,
   metricOf,
   SHADOW_METRICS,
   type ExperimentEvaluation,
@@ -91,10 +92,9 @@ function armTable({ document }: ExperimentView, look: ExperimentEvaluation | nul
 }
 
 const RAIL_STATES = {
-  kept: colors.green('kept'),
-  lost: colors.red('LOST'),
-  too_few_units: 'too few units',
-  unknown: 'values do not vary',
+  ...GUARDRAIL_STATES,
+  kept: colors.green(GUARDRAIL_STATES.kept),
+  lost: colors.red(GUARDRAIL_STATES.lost.toUpperCase()),
 };
 
 function guardrailTable({ document }: ExperimentView, look: ExperimentEvaluation | null): string[] {

@@ -1,15 +1,5 @@
 import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
 
-export type VersionState = 'live' | 'staged' | 'earlier' | 'retired' | 'withdrawn';
-
-/** `staged`: newer than what is live; `earlier`: older; `withdrawn`: another owner's adapter below it was retired. */
-export function versionState(version: VersionView, live: number | null): VersionState {
-  if (version.withdrawn_at !== null) return 'withdrawn';
-  if (version.live) return 'live';
-  if (version.retired_at !== null) return 'retired';
-  return live === null || version.version > live ? 'staged' : 'earlier';
-}
-
 /** The names that a version is made of, root first, its own not among them; a scale is told where it is not 1. */
 export const inheritedFrom = ({ chain }: VersionView): { name: string; scale: number }[] =>
   chain.slice(0, -1).map(({ name, scale }) => ({ name, scale }));

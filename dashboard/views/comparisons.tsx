@@ -1,8 +1,7 @@
 import type { ExperimentComparison } from '../../protocol/experiment-api.ts';
+import { OPEN_REASONS } from '../../protocol/state-words.ts';
 import { number, percent, signed } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
-
-const REASONS = { too_few_values: 'too few values', no_variance: 'all values are the same' } as const;
 
 export function Comparisons({ comparisons }: { comparisons: readonly ExperimentComparison[] }) {
   return (
@@ -44,7 +43,7 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
             <td class="right">{one.chance_to_win === null ? '–' : percent(one.chance_to_win)}</td>
             <td>
               <span class={`state ${one.verdict}`}>{one.verdict}</span>
-              {one.reason !== null && <span class="hint"> {REASONS[one.reason]}</span>}
+              {one.reason !== null && <span class="hint"> {OPEN_REASONS[one.reason]}</span>}
             </td>
           </tr>
         );

@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
 import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
 import type { Client } from '../api/client.ts';
-import { decisionWords, hiddenBecause, stepsOf, type Step } from '../model/decision-words.ts';
+import { decisionSentence, hiddenBecause, stepsOf, type Step } from '../model/decision-words.ts';
 import { intervalColumns, scaleFor } from '../model/interval-series.ts';
 import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
@@ -162,9 +162,9 @@ function Units({ document, evaluation }: { document: Experiment; evaluation: Exp
 }
 
 function Decision({ evaluation, winner }: { evaluation: ExperimentEvaluation; winner: string | null }) {
-  const words: ReturnType<typeof decisionWords> =
+  const words: ReturnType<typeof decisionSentence> =
     winner === null
-      ? decisionWords(evaluation.decision)
+      ? decisionSentence(evaluation.decision)
       : { tone: 'good', text: `${winner} won and is the version of the name.` };
   return (
     <div class={`note ${words.tone}`} role="status">

@@ -1,5 +1,5 @@
 import type { Client } from '../api/client.ts';
-import { decisionWords, hiddenBecause } from '../model/decision-words.ts';
+import { decisionSentence, hiddenBecause } from '../model/decision-words.ts';
 import { hashOf } from '../model/view.ts';
 import { number, percent } from '../model/words.ts';
 import { ProblemNote } from '../parts/problem-note.tsx';
@@ -32,7 +32,7 @@ export function ExperimentsView({ client }: { client: Client }) {
         >
           {data.experiments.map(({ id, document, evaluation }) => {
             const units = Object.values(evaluation?.units ?? {}).reduce((sum, one) => sum + one, 0);
-            const words = evaluation === null ? null : decisionWords(evaluation.decision);
+            const words = evaluation === null ? null : decisionSentence(evaluation.decision);
             return (
               <tr key={id}>
                 <th scope="row">

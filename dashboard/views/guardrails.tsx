@@ -1,14 +1,8 @@
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
 import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import { GUARDRAIL_STATES } from '../../protocol/state-words.ts';
 import { number, percent } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
-
-const STATES = {
-  kept: 'kept',
-  lost: 'lost',
-  too_few_units: 'too few units',
-  unknown: 'unknown',
-} as const;
 
 export function Guardrails(props: { evaluation: ExperimentEvaluation; document: Experiment }) {
   const { guardrails } = props.evaluation;
@@ -30,7 +24,7 @@ export function Guardrails(props: { evaluation: ExperimentEvaluation; document: 
               <td class="right">{write(rail.treatment)}</td>
               <td>{rail.action === 'rollback' ? 'roll back' : 'hold'}</td>
               <td>
-                <span class={`state ${rail.state}`}>{STATES[rail.state]}</span>
+                <span class={`state ${rail.state}`}>{GUARDRAIL_STATES[rail.state]}</span>
                 {rail.lost !== null && (
                   <span class="hint">
                     {' '}

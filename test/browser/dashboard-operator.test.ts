@@ -166,12 +166,12 @@ it('hides the results behind the alarm when variants get other shares than they 
   };
   await expect.poll(looked, { timeout: 20_000, interval: 500 }).toBe(true);
   await page.getByRole('alert').getByText('Results are hidden.').waitFor();
-  await page.getByText('On hold: the variants do not get the units that they should.').waitFor();
+  await page.getByText(/^Hold: the variants do not have the units that they should/).waitFor();
   expect(await page.getByRole('region', { name: /^(Results|Metrics)$/ }).count()).toBe(0);
   expect(await page.getByRole('img').count()).toBe(0);
   await rig.look('alarm');
   await page.getByRole('link', { name: 'All experiments' }).click();
-  await page.getByRole('row', { name: /support\/intent .* On hold: the variants/ }).waitFor();
+  await page.getByRole('row', { name: /support\/intent .* Hold: the variants/ }).waitFor();
   await rig.look('experiments');
 
   await page.getByRole('link', { name: NAME }).click();

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import {
-  decisionWords,
+  decisionSentence,
   hiddenBecause,
   nextCoverage,
   stepsOf,
@@ -17,14 +17,22 @@ it.each<[ExperimentDecision, string, RegExp]>([
   [
     { action: 'rollback', reason: 'guardrail', metric: 'error_rate', variant: 'b' },
     'alarm',
-    /^Rolled back.*: error_rate of b\. Everybody gets the live version\.$/,
+    /^Roll back: b lost the guardrail error_rate\.$/,
   ],
-  [{ action: 'hold', reason: 'guardrail', metric: 'cost', variant: 'b' }, 'alarm', /^On hold.*cost of b/],
-  [{ action: 'hold', reason: 'guardrail' }, 'alarm', /A guardrail was lost\. Stop/],
-  [{ action: 'hold', reason: 'sample_ratio', p_value: 0 }, 'alarm', /do not get the units/],
-  [{ action: 'hold', reason: 'no_traffic' }, 'alarm', /nobody/],
+  [
+    { action: 'hold', reason: 'guardrail', metric: 'cost', variant: 'b' },
+    'alarm',
+    /^Hold: b lost the guardrail cost\.$/,
+  ],
+  [{ action: 'hold', reason: 'guardrail' }, 'alarm', /^Hold: a variant lost a guardrail\.$/],
+  [
+    { action: 'hold', reason: 'sample_ratio', p_value: 0 },
+    'alarm',
+    /do not have the units that they should \(p < 0\.0001\)\.$/,
+  ],
+  [{ action: 'hold', reason: 'no_traffic' }, 'alarm', /without a unit; is the name asked for\?$/],
   [{ action: 'wait', reason: 'not_running' }, 'calm', /not running/],
-  [{ action: 'wait', reason: 'killed' }, 'alarm', /kill switch/],
+  [{ action: 'wait', reason: 'killed' }, 'alarm', /killed, and everybody gets the live version\.$/],
   [{ action: 'wait', reason: 'not_significant' }, 'calm', /no difference/],
   [{ action: 'wait', reason: 'units', units: 40, needed: 1_200 }, 'calm', /40 of 1,200 units/],
   [
@@ -33,11 +41,11 @@ it.each<[ExperimentDecision, string, RegExp]>([
     /until 2026-01-02 03:04\.$/,
   ],
   [{ action: 'wait', reason: 'hold_time' }, 'calm', /step is held\.$/],
-  [{ action: 'advance', coverage: 0.05, last: false }, 'good', /^Advanced to 5 %\.$/],
-  [{ action: 'advance', coverage: 1, last: true }, 'good', /^Advanced to 100 %, the last step\.$/],
-  [{ action: 'propose_winner', variant: 'b' }, 'good', /^b is proposed/],
+  [{ action: 'advance', coverage: 0.05, last: false }, 'good', /^Advance to 5 %\.$/],
+  [{ action: 'advance', coverage: 1, last: true }, 'good', /^Advance to 100 %, the last step\.$/],
+  [{ action: 'propose_winner', variant: 'b' }, 'good', /^b wins, if you say so\.$/],
 ])('%j is %s', (decision, tone, text) => {
-  const words = decisionWords(decision);
+  const words = decisionSentence(decision);
   expect(words.tone).toBe(tone);
   expect(words.text).toMatch(text);
 });

@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
-import { heirsOf, inheritedFrom, versionState } from '../../dashboard/model/version-state.ts';
+import { heirsOf, inheritedFrom } from '../../dashboard/model/version-state.ts';
+import { versionState } from '../../protocol/state-words.ts';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 
 const version = (name: string, number: number, more: Partial<VersionView> = {}): VersionView => ({

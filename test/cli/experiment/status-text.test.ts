@@ -154,7 +154,7 @@ describe('statusText', () => {
   it.each<[Record<string, unknown>, string]>([
     [{ action: 'wait', reason: 'units', units: 120, needed: 200 }, 'wait: 120 of 200 units'],
     [{ action: 'wait', reason: 'not_significant' }, 'wait: no difference is certain'],
-    [{ action: 'wait', reason: 'killed' }, 'wait: it is killed'],
+    [{ action: 'wait', reason: 'killed' }, 'wait: it is killed, and everybody gets the live version'],
     [
       { action: 'hold', reason: 'no_traffic' },
       'hold: an hour has passed without a unit; is the name asked for?',
@@ -231,7 +231,7 @@ it('experimentTable has a line for each', () => {
     'NAME            ID                    STATE                   COVERAGE  UNITS  DECISION',
     'support/intent  exp_0123456789abcdef  ramping                 5 %       810    wait: this step is held until 2026-01-31 12:30Z',
     'a               exp_0123456789abcdef  draft                   5 %       -      -',
-    'b               exp_0123456789abcdef  running, killed         5 %       810    wait: it is killed',
+    'b               exp_0123456789abcdef  running, killed         5 %       810    wait: it is killed, and everybody gets the live version',
     'c               exp_0123456789abcdef  decided: treatment won  5 %       810    -',
   ]);
 });

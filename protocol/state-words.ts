@@ -1,0 +1,107 @@
+/** What experiments and versions are and what follows, in the words of every client; numbers are written by who says them. */
+import type { VersionView } from './admin-api/versions.ts';
+import type { ExperimentComparison, ExperimentDecision, ExperimentEvaluation } from './experiment-api.ts';
+
+/** How a client writes numbers and times. */
+export interface NumberWords {
+  count: (value: number) => string;
+  /** Of 0 to 1. */
+  share: (share: number) => string;
+  /** Of unix ms. */
+  moment: (at: number) => string;
+  /** With its sign: `= 0.2`, `< 0.001`. */
+  pValue: (p: number) => string;
+}
+
+export interface DecisionWords {
+  tone: 'calm' | 'good' | 'alarm';
+  /** Without a capital letter and a full stop. */
+  text: string;
+}
+
+/** What the last look came to. */
+export function decisionWords(decision: ExperimentDecision, write: NumberWords): DecisionWords {
+  switch (decision.action) {
+    case 'rollback':
+      return { tone: 'alarm', text: `roll back: ${lostGuardrail(decision)}` };
+    case 'hold':
+      return { tone: 'alarm', text: `hold: ${holdWords(decision, write)}` };
+    case 'wait':
+      return {
+        tone: decision.reason === 'killed' ? 'alarm' : 'calm',
+        text: `wait: ${waitWords(decision, write)}`,
+      };
+    case 'advance':
+      return {
+        tone: 'good',
+        text: `advance to ${write.share(decision.coverage)}${decision.last ? ', the last step' : ''}`,
+      };
+    case 'propose_winner':
+      return { tone: 'good', text: `${decision.variant} wins, if you say so` };
+  }
+}
+
+const lostGuardrail = ({
+  variant,
+  metric,
+}: {
+  variant?: string | undefined;
+  metric?: string | undefined;
+}): string =>
+  `${variant ?? 'a variant'} lost ${metric === undefined ? 'a guardrail' : `the guardrail ${metric}`}`;
+
+function holdWords(decision: ExperimentDecision & { action: 'hold' }, { pValue }: NumberWords): string {
+  switch (decision.reason) {
+    case 'guardrail':
+      return lostGuardrail(decision);
+    case 'sample_ratio':
+      return `the variants do not have the units that they should (p ${pValue(decision.p_value ?? 0)})`;
+    case 'no_traffic':
+      return 'an hour has passed without a unit; is the name asked for?';
+  }
+}
+
+function waitWords(decision: ExperimentDecision & { action: 'wait' }, write: NumberWords): string {
+  switch (decision.reason) {
+    case 'not_running':
+      return 'it is not running';
+    case 'killed':
+      return 'it is killed, and everybody gets the live version';
+    case 'not_significant':
+      return 'no difference is certain';
+    case 'units':
+      return `${write.count(decision.units ?? 0)} of ${decision.needed === undefined ? '?' : write.count(decision.needed)} units`;
+    case 'hold_time':
+      return `this step is held${decision.until === undefined ? '' : ` until ${write.moment(decision.until)}`}`;
+  }
+}
+
+/** Why a comparison has no verdict yet. */
+export const OPEN_REASONS: Readonly<Record<NonNullable<ExperimentComparison['reason']>, string>> = {
+  too_few_values: 'too few values',
+  no_variance: 'values do not vary',
+};
+
+export const GUARDRAIL_STATES: Readonly<Record<ExperimentEvaluation['guardrails'][number]['state'], string>> =
+  {
+    kept: 'kept',
+    lost: 'lost',
+    too_few_units: 'too few units',
+    unknown: 'values do not vary',
+  };
+
+export type VersionState = 'live' | 'staged' | 'earlier' | 'retired' | 'withdrawn';
+
+/**
+ * `staged`: newer than what is live; `earlier`: older; `withdrawn`: another owner's adapter below it was retired.
+ * @param live the name's live version; null = none.
+ */
+export function versionState(
+  version: Pick<VersionView, 'version' | 'live' | 'retired_at' | 'withdrawn_at'>,
+  live: number | null,
+): VersionState {
+  if (version.withdrawn_at !== null) return 'withdrawn';
+  if (version.live) return 'live';
+  if (version.retired_at !== null) return 'retired';
+  return live === null || version.version > live ? 'staged' : 'earlier';
+}
