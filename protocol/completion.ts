@@ -27,6 +27,7 @@ import {
 import { err, ok, type Result } from './result.ts';
 import { samplingFields } from './sampling-fields.ts';
 import { refuseSecondConstraint, ResponseFormat, structuredFields } from './structured-output.ts';
+import { TextPrompts } from './text-prompt.ts';
 
 const StreamOptions = z.strictObject({ include_usage: z.boolean().optional() });
 
@@ -39,7 +40,7 @@ const common = {
   ...structuredFields,
   response_format: ResponseFormat.nullish(),
   max_tokens: z.int().positive().nullish(),
-  /** Answers to the one prompt. */
+  /** Answers to each prompt. */
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
   /** These two name the end user, for experiments. */
   user: z.string().max(MAX_USER_CHARACTERS).nullish(),
@@ -70,28 +71,13 @@ export const ChatCompletionRequest = z
   .superRefine(refuseSecondConstraint);
 export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>;
 
-/** Not `z.array`, which takes seconds to list what is wrong with each of half a million. */
-const tokenIds = z
-  .custom<number[]>((value) => Array.isArray(value) && value.length > 0, 'must not be empty')
-  .superRefine((ids, context) => {
-    const at = ids.findIndex((id) => !Number.isSafeInteger(id) || id < 0);
-    if (at !== -1)
-      context.addIssue({
-        code: 'custom',
-        message: 'is no token id: a request has one prompt, as text or as token ids',
-        path: [at],
-      });
-  })
-  .meta({ type: 'array', items: { type: 'integer', minimum: 0 }, minItems: 1 });
-
 export const TextCompletionRequest = z
   .strictObject({
     ...common,
-    /** One prompt, as text or as token ids. */
-    prompt: z.union([z.string(), tokenIds]),
+    prompt: TextPrompts,
     echo: z.boolean().nullish(),
     logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
-    /** `max_tokens: 0` with `echo` scores the prompt. */
+    /** 16 unless given. `max_tokens: 0` with `echo` scores the prompt. */
     max_tokens: z.int().min(0).nullish(),
   })
   .superRefine(refuseSecondConstraint);

@@ -34,6 +34,7 @@ export * from './result.ts';
 export * from './same-json.ts';
 export type { SamplingFields } from './sampling-fields.ts';
 export * from './signature.ts';
+export * from './text-prompt.ts';
 export * from './tokenize.ts';
 export * from './structured-output.ts';
 export * from './unknown-path.ts';

@@ -17,6 +17,14 @@ export const MAX_CONTENT_PARTS = 8_192;
 export const MAX_STOP_SEQUENCES = 32;
 export const MAX_STOP_CHARACTERS = 256;
 export const MAX_TOP_LOGPROBS = 20;
+/** Prompts of one text completion: lm-eval and others send them in batches of up to 128. */
+export const MAX_PROMPTS = 128;
+/** Tokens of a list of prompts; one alone has the context as its limit. */
+export const MAX_PROMPT_LIST_TOKENS = 131_072;
+/** Log-probabilities of the tokens of a list of prompts: each takes some 50 bytes here and 50 in the answer. */
+export const MAX_PROMPT_LIST_SCORES = 1_048_576;
+/** Tokens of a text completion whose request does not say how many: OpenAI's and vLLM's number. */
+export const DEFAULT_TEXT_TOKENS = 16;
 /** Answers to one prompt (`n`); each takes a row of the batch. */
 export const MAX_CHOICES = 8;
 /** Texts of one embeddings request, as OpenAI's. */

@@ -20,18 +20,27 @@ export function checkRequest(
     });
   const beyond = sampling.adjustments?.bias.find(([id]) => id >= runner.vocabSize);
   if (beyond !== undefined) return err(noSuchBias(beyond[0]));
-  // There must be room for one token at least, where one is wanted.
+  const full = contextFull({ context, prompt: prompt.length, maxTokens: sampling.maxTokens, param: null });
+  if (full !== null) return err(full);
   const room = context - prompt.length;
-  if (room < Math.min(1, sampling.maxTokens ?? 1))
-    return err({
-      code: 'context_length_exceeded',
-      message:
-        `This model's maximum context length is ${context} tokens. However, the prompt has ${prompt.length}, ` +
-        'which leaves no room for an answer. Please reduce its length.',
-      param: null,
-      promptTokens: prompt.length,
-    });
   return ok({ maxTokens: Math.min(sampling.maxTokens ?? room, room) });
+}
+
+export type ContextLengthExceeded = Extract<ApiError, { code: 'context_length_exceeded' }>;
+
+/** Why a prompt of so many tokens does not fit: there must be room for one token more, where one is wanted. */
+export function contextFull(params: {
+  context: number;
+  prompt: number;
+  maxTokens: number | null;
+  param: string | null;
+}): ContextLengthExceeded | null {
+  const { context, prompt, maxTokens, param } = params;
+  if (context - prompt >= Math.min(1, maxTokens ?? 1)) return null;
+  const message =
+    `This model's maximum context length is ${context} tokens. However, the prompt has ${prompt}, ` +
+    'which leaves no room for an answer. Please reduce its length.';
+  return { code: 'context_length_exceeded', message, param, promptTokens: prompt };
 }
 
 /** `logit_bias` names a token that the base does not have. */

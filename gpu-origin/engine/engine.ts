@@ -14,7 +14,13 @@ import { Scheduler, type Fits, type Step, type Swap } from './scheduler.ts';
 import { SequenceEndings } from './sequence-endings.ts';
 import { handleOf, newSequence, type Sequence } from './sequence.ts';
 
-export { NOT_FINITE, noSuchBias } from './admission.ts';
+export {
+  contextFull,
+  deadlineExceeded,
+  NOT_FINITE,
+  noSuchBias,
+  type ContextLengthExceeded,
+} from './admission.ts';
 export type * from './engine-types.ts';
 export type { EngineObserver, Outcome } from './observer.ts';
 

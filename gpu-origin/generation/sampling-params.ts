@@ -1,4 +1,5 @@
 import {
+  DEFAULT_TEXT_TOKENS,
   wantsLogprobs,
   type ChatCompletionRequest,
   type ResponseRequest,
@@ -88,8 +89,8 @@ function adjustmentsOf(request: SamplingFields): LogitAdjustments | null {
 
 function maxTokensOf(request: GenerationRequest): number | null {
   if ('input' in request) return request.max_output_tokens ?? null;
-  const chatMax = 'messages' in request ? request.max_completion_tokens : null;
-  return chatMax ?? request.max_tokens ?? null;
+  if ('prompt' in request) return request.max_tokens ?? DEFAULT_TEXT_TOKENS;
+  return request.max_completion_tokens ?? request.max_tokens ?? null;
 }
 
 function logprobsOf(request: GenerationRequest): number | null {

@@ -1,23 +1,21 @@
 import { randomUUID } from 'node:crypto';
 import type { Context } from 'hono';
 import {
+  answersTo,
   type ApiError,
   ASK_PARAMETER,
   AskId,
+  err,
   errorResponse,
-  type FinishReason,
-  STREAM_HEARTBEAT_MS,
-  USAGE_COMMENT,
   USAGE_HEADER,
   writeUsageNote,
 } from '../../protocol/index.ts';
-import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
 import { prepareGrammar } from './prepare-grammar.ts';
+import { deadlineExceeded } from '../engine/engine.ts';
 import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';
 import { chatFormat } from './chat-format.ts';
 import type { CompletionFormat } from './completion-format.ts';
 import { messagesFormat } from './messages-format.ts';
-import { mergeChoices, type ChoiceEvent } from './merge-choices.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import {
   type CompletionKind,
@@ -26,28 +24,15 @@ import {
   parseCompletion,
   readingOf,
 } from './parse-completion.ts';
-import { promptOf } from '../prompts/prompt.ts';
+import type { Prompt } from '../prompts/prompt.ts';
+import { promptsOf } from '../prompts/prompt-list.ts';
 import { parseJson } from './read-body.ts';
 import { responsesFormat } from './responses-format.ts';
-import { startTiming, type Timing } from './server-timing.ts';
-import { sseResponse } from './sse.ts';
+import { runPrompts } from './run-prompts.ts';
+import { startTiming } from './server-timing.ts';
 import { textFormat } from './text-format.ts';
-import { usageCounter } from './usage-counter.ts';
 import type { TrackedUsage } from './usage-memory.ts';
-
-/** Long enough that most failures before the first token still get an HTTP status of their own. */
-const HEADERS_AFTER_MS = 3_000;
-
-const GOING_DOWN: ApiError = {
-  code: 'origin_unavailable',
-  message: 'The origin is shutting down.',
-  retryAfterMs: 1_000,
-};
-
-const TOO_SLOW: ApiError = {
-  code: 'deadline_exceeded',
-  message: 'The answer was not read fast enough, and was given up.',
-};
+import { collect, stream } from './write-answer.ts';
 
 /** `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/messages`. */
 export async function handleCompletion(
@@ -70,15 +55,16 @@ export async function handleCompletion(
 
   const { tenant, budgetMs } = directive;
   const arrivedAt = context.now();
-  const choices = 'n' in request ? (request.n ?? 1) : 1;
-  // From before the prompt is encoded, which takes a while: the edge may ask already.
+  const perPrompt = 'n' in request ? (request.n ?? 1) : 1;
+  const choices = answersTo(request);
+  // From before the prompts are encoded, which takes a while: the edge may ask already.
   const tracked = trackUsage(c, context, choices);
-  const prompt = await promptOf(request, services, { tenant, signal: gone.signal });
-  if (!prompt.ok) {
+  const encoded = await promptsOf(request, services, { tenant, signal: gone.signal });
+  if (!encoded.ok) {
     tracked?.refused();
-    return refusal(prompt.error, context);
+    return refusal(encoded.error, context);
   }
-  const { ids, echo } = prompt.value;
+  const prompts = encoded.value;
   timing.lap('prompt');
 
   const grammar = await prepareGrammar(request, services, { tenant, signal: gone.signal });
@@ -88,59 +74,72 @@ export async function handleCompletion(
   }
   if (grammar.value !== null) timing.lap('grammar');
   const sampling = samplingParamsOf(request);
-  const added = await services.engine.addChoices(
-    {
-      id: c.var.requestId,
-      tenant,
-      prompt: ids,
-      chain: directive.chain,
-      sampling,
-      grammar: grammar.value,
-      promptLogprobs: echo === null ? null : sampling.logprobs,
-      budgetMs: budgetMs === null ? null : Math.max(1, budgetMs - (context.now() - arrivedAt)),
-      signal: gone.signal,
-      ...(tracked === null ? {} : { onEnd: tracked.ended }),
+  // Each answer opens it; nothing does once every prompt is queued or given up.
+  const unqueued = new Set(prompts.keys());
+  const queued = (at: number): void => {
+    unqueued.delete(at);
+    if (unqueued.size === 0) grammar.value?.release();
+  };
+  const seeds = choiceSeeds(sampling.seed, perPrompt);
+  const running = await runPrompts({
+    prompts,
+    choices: perPrompt,
+    signal: gone.signal,
+    async add({ ids, echo }, at) {
+      const leftMs = budgetMs === null ? null : budgetMs - (context.now() - arrivedAt);
+      // The first has at least a moment, for what is wrong with it.
+      if (leftMs !== null && leftMs <= 0 && at > 0) return err(deadlineExceeded());
+      const added = await services.engine.addChoices(
+        {
+          id: c.var.requestId,
+          tenant,
+          prompt: ids,
+          chain: directive.chain,
+          sampling,
+          grammar: grammar.value,
+          promptLogprobs: echo === null ? null : sampling.logprobs,
+          budgetMs: leftMs === null ? null : Math.max(1, leftMs),
+          signal: gone.signal,
+          ...(tracked === null ? {} : { onEnd: (ran) => tracked.ended(ran, at) }),
+        },
+        seeds,
+      );
+      if (added.ok) queued(at);
+      return added;
     },
-    choiceSeeds(sampling.seed, choices),
-  );
-  // The answers that were added have opened it.
-  grammar.value?.release();
-  if (!added.ok) {
-    tracked?.refused();
-    return refusal(added.error, context);
-  }
-  const format = formatOf({
-    kind,
-    prompted: ids.length,
-    request,
-    directive,
-    echo,
-    choices,
-    context,
-    services,
+    onDrop(at) {
+      queued(at);
+      for (let left = perPrompt; left > 0; left -= 1)
+        tracked?.ended({ promptTokens: 0, completionTokens: 0 }, at);
+    },
   });
-  const events = mergeChoices(added.value);
-  const abort = () => gone.abort();
+  if (!running.ok) {
+    grammar.value?.release();
+    tracked?.refused();
+    return refusal(running.error, context);
+  }
+  const prompted = prompts.reduce((sum, { ids }) => sum + ids.length, 0);
   const answering = {
-    events,
+    events: running.value,
     choices,
-    prompted: ids.length,
-    format,
-    abort,
+    prompted,
+    format: formatOf({ kind, prompted, request, directive, prompts, choices, context, services }),
+    abort: () => gone.abort(),
     timing,
     notesUsage: context.mode.kind === 'signed',
   };
   const response = await (request.stream === true ? stream({ ...answering, context }) : collect(answering));
-  const lowered = loweredLimit(request, added.value[0]!.maxTokens);
+  const longest = Math.max(...prompts.map(({ ids }) => ids.length));
+  const lowered = loweredLimit(request, services.base.context - longest);
   const left = ignoredHeaders(lowered === null ? ignored : [...ignored, lowered]);
   for (const [name, value] of Object.entries(left)) response.headers.set(name, value);
   return response;
 }
 
-/** The limit of tokens that holds, when the context leaves no room for the one that was asked for. */
-function loweredLimit(request: GenerationRequest, limit: number): string | null {
+/** The limit of tokens that holds, when the one that was asked for has no room. @param room what is left, tokens. */
+function loweredLimit(request: GenerationRequest, room: number): string | null {
   const { maxTokens } = samplingParamsOf(request);
-  return maxTokens === null || maxTokens <= limit ? null : `${limitField(request)}=${limit}`;
+  return maxTokens === null || maxTokens <= room ? null : `${limitField(request)}=${room}`;
 }
 
 /** Remembers what the request uses when an edge may ask about it. */
@@ -163,11 +162,11 @@ function refusal(error: ApiError, { mode }: OriginContext): Response {
 
 function formatOf(params: {
   kind: CompletionKind;
-  /** Tokens of the prompt. */
+  /** Tokens of the prompts. */
   prompted: number;
   request: GenerationRequest;
   directive: Directive;
-  echo: string | null;
+  prompts: readonly Prompt[];
   choices: number;
   context: OriginContext;
   services: Services;
@@ -190,7 +189,7 @@ function formatOf(params: {
   const includeUsage = request.stream === true && request.stream_options?.include_usage === true;
   return 'messages' in request
     ? chatFormat({ ...common, includeUsage })
-    : textFormat({ ...common, includeUsage, echo: params.echo });
+    : textFormat({ ...common, includeUsage, echoes: params.prompts.map(({ echo }) => echo) });
 }
 
 function limitField(request: GenerationRequest): string {
@@ -198,131 +197,4 @@ function limitField(request: GenerationRequest): string {
   return 'messages' in request && request.max_completion_tokens != null
     ? 'max_completion_tokens'
     : 'max_tokens';
-}
-
-interface Answering {
-  events: AsyncGenerator<ChoiceEvent, undefined>;
-  choices: number;
-  /** Tokens of the prompt, which count once. */
-  prompted: number;
-  format: CompletionFormat;
-  /** Ends all choices. */
-  abort: () => void;
-  /** Laps: `prompt`, `first` (queue and prefill, to the first event), `rest` (of an answer that is not streamed). */
-  timing: Timing;
-  /** Whether the edge is told what was used, beside the answer. */
-  notesUsage: boolean;
-}
-
-async function collect(params: Answering): Promise<Response> {
-  const { events, choices, prompted, format, abort, timing, notesUsage } = params;
-  const answers = Array.from({ length: choices }, () => ({
-    text: '',
-    prompt: [] as readonly ScoredToken[],
-    tokens: [] as ScoredToken[],
-    finishReason: 'stop' as FinishReason,
-  }));
-  const usage = usageCounter(prompted);
-  let begun = false;
-  for await (const { choice, event } of events) {
-    if (!begun) timing.lap('first');
-    begun = true;
-    const failure = failureOf(event);
-    if (failure !== null) {
-      abort();
-      return errorResponse(failure);
-    }
-    const answer = answers[choice]!;
-    if (event.kind === 'prompt') answer.prompt = event.tokens;
-    if (event.kind === 'tokens') {
-      answer.text += event.text;
-      answer.tokens.push(...event.tokens);
-    }
-    if (event.kind === 'end') {
-      answer.finishReason = event.finishReason;
-      usage.add(event);
-    }
-  }
-  if (usage.ended < choices) throw new Error('the engine ended a request without saying how');
-  const total = usage.total();
-  timing.lap('rest');
-  const note = notesUsage ? { [USAGE_HEADER]: writeUsageNote(usage.note()) } : {};
-  return Response.json(format.whole(answers, total), { headers: { ...timing.headers(), ...note } });
-}
-
-/**
- * Waits for the first event, so that a failure before it is an HTTP error and the role goes out with the first token;
- * not for long, because proxies in between want to see headers.
- */
-async function stream(params: Answering & { context: OriginContext }): Promise<Response> {
-  const { events, choices, prompted, format, context, abort, timing, notesUsage } = params;
-  const begun = writeUsageNote({ promptTokens: prompted, completionTokens: null });
-  let next = events.next();
-  const early = await within(next, context.headersAfterMs ?? HEADERS_AFTER_MS);
-  const failure = failureOf(early?.value?.event);
-  if (failure !== null) {
-    abort();
-    return errorResponse(failure);
-  }
-  if (early !== null) timing.lap('first');
-  const open = new Set(Array.from({ length: choices }, (_, choice) => choice));
-  const usage = usageCounter(prompted);
-  return sseResponse({
-    heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,
-    heartbeat(writer) {
-      const [choice] = open;
-      if (choice === undefined) return;
-      for (const value of format.heartbeat(choice)) writer.send(value, format.named);
-    },
-    tooSlow(writer) {
-      if (notesUsage) writer.comment(USAGE_COMMENT + writeUsageNote({ ...usage.note(), finish: 'left' }));
-      writer.send(format.failure(TOO_SLOW), format.named);
-    },
-    headers: { ...timing.headers(), ...(notesUsage ? { [USAGE_HEADER]: begun } : {}) },
-    onGone: abort,
-    onEnd: context.serving.enter(),
-    async produce(writer) {
-      const send = (values: unknown[]) => values.forEach((value) => writer.send(value, format.named));
-      send(format.opening());
-      while (usage.ended < choices) {
-        const { value, done } = await next;
-        if (done === true) throw new Error('the engine ended a request without saying how');
-        const { choice, event } = value;
-        const failed = failureOf(event);
-        if (failed !== null) {
-          abort();
-          return send([format.failure(failed)]);
-        }
-        if (event.kind === 'tokens') usage.shown(event.tokens.length);
-        if (event.kind === 'tokens' || event.kind === 'prompt') send(format.piece(choice, event));
-        if (event.kind === 'end') {
-          usage.add(event);
-          open.delete(choice);
-          send(format.closing(choice, event.finishReason));
-        }
-        next = events.next();
-      }
-      if (notesUsage) writer.comment(USAGE_COMMENT + writeUsageNote(usage.note()));
-      send(format.ending(usage.total()));
-      if (!format.named) writer.done();
-    },
-  });
-}
-
-function failureOf(event: EngineEvent | undefined): ApiError | null {
-  if (event?.kind === 'error') return event.error;
-  return event?.kind === 'aborted' ? GOING_DOWN : null;
-}
-
-/** @returns null when it takes longer. */
-async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<null>((resolve) => {
-    timer = setTimeout(() => resolve(null), ms);
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

@@ -5,37 +5,52 @@ export interface ChoiceEvent {
   readonly event: EngineEvent;
 }
 
-/**
- * Events of several answers as they come, each choice's own in order. Reads no further ahead than one event a choice,
- * so that a reader who is too slow is noticed where it always is: in the engine's channel.
- */
+/** Events of several answers as they come, each choice's own in order. */
 export async function* mergeChoices(
   handles: readonly EngineHandle[],
 ): AsyncGenerator<ChoiceEvent, undefined> {
-  const arrived: { choice: number; result: IteratorResult<EngineEvent, undefined> }[] = [];
+  const iterators = handles.map(
+    ({ events }) => events[Symbol.asyncIterator]() as AsyncIterator<EngineEvent, undefined>,
+  );
+  for await (const { source, value } of merge(iterators)) yield { choice: source, event: value };
+}
+
+/**
+ * What several sources give, as it comes. Reads no further ahead than one value a source, so that a reader who is too
+ * slow is noticed where it always is: in the engine's channel.
+ */
+export async function* merge<T>(
+  sources: readonly AsyncIterator<T, undefined>[],
+): AsyncGenerator<{ source: number; value: T }, undefined> {
+  const arrived: { source: number; result: IteratorResult<T, undefined> }[] = [];
+  let failure: { error: unknown } | null = null;
   let wake = (): void => undefined;
-  const ask = handles.map(({ events }, choice) => {
-    const iterator = events[Symbol.asyncIterator]() as AsyncIterator<EngineEvent, undefined>;
-    return () =>
-      void iterator.next().then((result) => {
-        arrived.push({ choice, result });
+  const ask = (source: number): void =>
+    void sources[source]!.next().then(
+      (result) => {
+        arrived.push({ source, result });
         wake();
-      });
-  });
-  for (const next of ask) next();
-  let open = handles.length;
+      },
+      (error: unknown) => {
+        failure = { error };
+        wake();
+      },
+    );
+  for (const source of sources.keys()) ask(source);
+  let open = sources.length;
   while (open > 0) {
     const first = arrived.shift();
     if (first === undefined) {
+      if (failure !== null) throw (failure as { error: unknown }).error;
       await new Promise<void>((resolve) => (wake = resolve));
       continue;
     }
-    const { choice, result } = first;
+    const { source, result } = first;
     if (result.done === true) {
       open -= 1;
       continue;
     }
-    yield { choice, event: result.value };
-    ask[choice]!();
+    yield { source, value: result.value };
+    ask(source);
   }
 }

@@ -5,8 +5,11 @@ import { textLogprob, tokenKey, tokenText, topLogprobs } from '../prompts/token-
 
 type Choice = TextCompletion['choices'][number];
 
-/** @param echo the prompt's text, when the client wants it before the answer (with its tokens' log-probabilities). */
-export function textFormat(params: FormatParams & { echo: string | null }): CompletionFormat {
+/**
+ * @param params.echoes each prompt's text, where the client wants it before the answers (with its tokens'
+ * log-probabilities).
+ */
+export function textFormat(params: FormatParams & { echoes: readonly (string | null)[] }): CompletionFormat {
   const { created, model, includeUsage, tokenizer } = params;
   const id = `cmpl-${params.id}`;
   /** Characters before each choice's next token, as `text_offset` counts. */
@@ -33,17 +36,18 @@ export function textFormat(params: FormatParams & { echo: string | null }): Comp
     choices,
     ...(includeUsage ? { usage: null } : {}),
   });
-  const echo = params.echo ?? '';
-  // With log-probabilities the prompt comes as an event, and its text goes out with it.
-  const echoAtOnce = echo !== '' && !params.logprobs;
+  /** Of a choice. Each prompt has as many, in its turn. */
+  const echoOf = (index: number): string =>
+    params.echoes[Math.floor((index * params.echoes.length) / params.choices)] ?? '';
   return {
     named: false,
     opening: () =>
-      Array.from({ length: echoAtOnce ? params.choices : 0 }, (_, index) =>
-        chunk([{ index, text: echo, logprobs: null, finish_reason: null }]),
-      ),
+      // With log-probabilities the prompt comes as an event, and its text goes out with it.
+      Array.from({ length: params.logprobs ? 0 : params.choices }, (_, index) => index)
+        .filter((index) => echoOf(index) !== '')
+        .map((index) => chunk([{ index, text: echoOf(index), logprobs: null, finish_reason: null }])),
     piece(index, event) {
-      const text = event.kind === 'prompt' ? echo : event.text;
+      const text = event.kind === 'prompt' ? echoOf(index) : event.text;
       if (text === '' && !(params.logprobs && event.tokens.length > 0)) return [];
       return [chunk([{ index, text, logprobs: logprobsOf(index, event.tokens), finish_reason: null }])];
     },
@@ -60,7 +64,7 @@ export function textFormat(params: FormatParams & { echo: string | null }): Comp
       model,
       choices: answers.map(({ text, prompt, tokens, finishReason }, index) => ({
         index,
-        text: echo + text,
+        text: echoOf(index) + text,
         logprobs: logprobsOf(index, [...prompt, ...tokens]),
         finish_reason: finishReason,
       })),

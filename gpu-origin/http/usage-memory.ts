@@ -12,7 +12,8 @@ interface Entry {
   readonly kid: string;
   /** Answers that have not ended. */
   open: number;
-  promptTokens: number;
+  /** Of each of its prompts. */
+  readonly promptTokens: Map<number, number>;
   completionTokens: number;
   /** Unix ms; null while it runs. */
   endedAt: number | null;
@@ -21,8 +22,8 @@ interface Entry {
 
 /** One request's entry, while it runs. */
 export interface TrackedUsage {
-  /** One of its answers has ended. @param ran tokens that the model has run for it. */
-  ended(ran: { promptTokens: number; completionTokens: number }): void;
+  /** One of its answers has ended. @param ran tokens that the model has run for it. @param prompt which, from 0. */
+  ended(ran: { promptTokens: number; completionTokens: number }, prompt?: number): void;
   /** Nothing of it was run. */
   refused(): void;
 }
@@ -40,10 +41,10 @@ export class UsageMemory {
     this.#limits = limits;
   }
 
-  /** @param askId under which it will be asked about. @param answers to the one prompt. */
+  /** @param askId under which it will be asked about. @param answers to all of its prompts. */
   begin(askId: string, kid: string, answers: number): TrackedUsage {
     this.#forget();
-    const none = { promptTokens: 0, completionTokens: 0, endedAt: null, waiting: [] };
+    const none = { promptTokens: new Map<number, number>(), completionTokens: 0, endedAt: null, waiting: [] };
     const entry: Entry = { kid, open: answers, ...none };
     this.#entries.set(askId, entry);
     const close = (): void => {
@@ -51,10 +52,10 @@ export class UsageMemory {
       for (const wake of entry.waiting.splice(0)) wake();
     };
     return {
-      ended: ({ promptTokens, completionTokens }) => {
+      ended: ({ promptTokens, completionTokens }, prompt = 0) => {
         entry.open -= 1;
         // A prompt counts once, however many answers it has.
-        entry.promptTokens = Math.max(entry.promptTokens, promptTokens);
+        entry.promptTokens.set(prompt, Math.max(entry.promptTokens.get(prompt) ?? 0, promptTokens));
         entry.completionTokens += completionTokens;
         if (entry.open === 0) close();
       },
@@ -69,7 +70,7 @@ export class UsageMemory {
     if (entry.endedAt === null) await this.#endOf(entry);
     return {
       state: entry.endedAt === null ? 'running' : 'ended',
-      prompt_tokens: entry.promptTokens,
+      prompt_tokens: [...entry.promptTokens.values()].reduce((sum, tokens) => sum + tokens, 0),
       completion_tokens: entry.completionTokens,
     };
   }

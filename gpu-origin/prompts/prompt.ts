@@ -9,6 +9,7 @@ import {
   type ResponseRequest,
   type Result,
   type TextCompletionRequest,
+  type TextPrompt,
 } from '../../protocol/index.ts';
 import { noSuchBias } from '../engine/engine.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
@@ -39,24 +40,31 @@ export interface Prompt {
   echo: string | null;
 }
 
+type SingleText = Omit<TextCompletionRequest, 'prompt'> & { prompt: TextPrompt };
+/** A request whose prompt is one. */
+export type SinglePrompt = Exclude<GenerationRequest, TextCompletionRequest> | SingleText;
+
 /** Tokens whose texts are put together in one step. */
 const ECHO_STEP = 4_096;
 
-/** Errors: what is wrong with the prompt, and `queue_full` when too much waits to be encoded. */
+/**
+ * Errors: what is wrong with the prompt, and `queue_full` when too much waits to be encoded.
+ * @param param the field that is to blame.
+ */
 export async function promptOf(
-  request: GenerationRequest,
+  request: SinglePrompt,
   services: PromptServices,
   caller: PromptCaller,
+  param = promptField(request),
 ): Promise<Result<Prompt, ApiError>> {
   const { tokenizer } = services;
   const beyond = Object.keys(request.logit_bias ?? {}).find(
     (id) => tokenizer.tokenBytes(Number(id)) === null,
   );
   if (beyond !== undefined) return err(noSuchBias(Number(beyond)));
-  const param = promptField(request);
   const encoded =
     'prompt' in request
-      ? await textPrompt(request, services, caller)
+      ? await textPrompt(request, { services, caller, param })
       : await chatPrompt('messages' in request ? request.messages : messagesOf(request), {
           ...{ services, caller, param },
         });
@@ -91,7 +99,7 @@ const tooLong = (context: number, param: string, counted: number): ApiError => (
   promptTokens: counted,
 });
 
-const promptField = (request: GenerationRequest): string =>
+export const promptField = (request: GenerationRequest | SinglePrompt): string =>
   'messages' in request ? 'messages' : 'input' in request ? 'input' : 'prompt';
 
 const textOf = (content: ChatMessage['content'] | ResponseInputItem['content']): string =>
@@ -137,27 +145,26 @@ async function chatPrompt(
 
 /** A raw prompt is the caller's own template: control strings in it mean their tokens. */
 async function textPrompt(
-  { prompt, echo }: TextCompletionRequest,
-  services: PromptServices,
-  caller: PromptCaller,
+  { prompt, echo }: SingleText,
+  { services, caller, param }: { services: PromptServices; caller: PromptCaller; param: string },
 ): Promise<Result<Prompt, ApiError>> {
   const { tokenizer, base } = services;
   if (typeof prompt === 'string') {
     const ids = await encodeInTurn(services, caller, {
       bytes: Buffer.byteLength(prompt),
-      param: 'prompt',
+      param,
       steps: tokenizer.encodeInSteps(prompt, { allowSpecial: true, limit: base.context }),
     });
     if (!ids.ok) return ids;
     return ok({ ids: [...tokenizer.prefixIds, ...ids.value], echo: echo === true ? prompt : null });
   }
-  if (prompt.length > base.context) return err(tooLong(base.context, 'prompt', 0));
+  if (prompt.length > base.context) return err(tooLong(base.context, param, 0));
   const unknown = prompt.findIndex((id) => tokenizer.tokenBytes(id) === null);
   if (unknown !== -1)
     return err({
       code: 'invalid_request',
       message: `There is no token ${String(prompt[unknown])}.`,
-      param: `prompt[${unknown}]`,
+      param: `${param}[${unknown}]`,
     });
   if (echo !== true) return ok({ ids: prompt, echo: null });
   const text = await services.prompts.run({

@@ -107,7 +107,7 @@ describe('any text comes through a stream as it is', () => {
   it('text completions', async () => {
     await fc.assert(
       fc.asyncProperty(cases, async ([pieces, size]) => {
-        const client = clientOf(() => streamOf(textFormat({ ...params, echo: null }), pieces, size));
+        const client = clientOf(() => streamOf(textFormat({ ...params, echoes: [null] }), pieces, size));
         let seen = '';
         for await (const chunk of await client.completions.create({ model: 'm', prompt: '', stream: true }))
           seen += chunk.choices[0]?.text ?? '';

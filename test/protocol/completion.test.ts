@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import {
   MAX_CONTENT_PARTS,
   MAX_MESSAGES,
+  MAX_PROMPTS,
   MAX_STOP_CHARACTERS,
   MAX_STOP_SEQUENCES,
   MAX_TOP_LOGPROBS,
@@ -33,7 +34,8 @@ describe('half a million of anything', () => {
   const many = <T>(item: T) => Array.from({ length: 490_000 }, () => item);
 
   it('is refused by its first, or by its number', () => {
-    expect(paramOf(text({ prompt: many('a') }))).toBe('prompt[0]');
+    expect(paramOf(text({ prompt: many('a') }))).toBe('prompt');
+    expect(paramOf(text({ prompt: [[1], [...many(1), -1]] }))).toBe('prompt[1][490000]');
     expect(paramOf(text({ prompt: [...many(1), -1] }))).toBe('prompt[490000]');
     expect(text({ prompt: many(1) }).ok).toBe(true);
     expect(paramOf(chat({ messages: [{ role: 'user', content: many({}) }] }))).toBe('messages');
@@ -79,7 +81,12 @@ describe('limits, at the boundary', () => {
     ['max_tokens', 0, -2],
     ['max_tokens', -1, 0.5],
     ['prompt', [0, 5], []],
-    ['prompt', '', ['a', 'b']],
+    ['prompt', '', {}],
+    ['prompt', ['a', 'b'], ['a', 1]],
+    ['prompt', [[1], [2, 3], 'a'], [[1], []]],
+    ['prompt', Array(MAX_PROMPTS).fill('a'), Array(MAX_PROMPTS + 1).fill('a')],
+    ['prompt', [1], [1, 'a']],
+    ['prompt', [[0]], [[-1]]],
   ])('text %s', (field, good, bad) => {
     expect(text({ [field]: good }).ok).toBe(true);
     expect(paramOf(text({ [field]: bad }))).toMatch(new RegExp(`^${field}`));

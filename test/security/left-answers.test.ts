@@ -151,6 +151,19 @@ describe('an answer that is left before its end', () => {
     expect([budget, usage]).toEqual([fed - 2 * once + 3, budget]);
   });
 
+  it('with several prompts, counts those that ran and no other', async () => {
+    await start();
+    const made = await makeKey();
+    const prompts = Array.from({ length: 20 }, () => 'hello there');
+    await leave(made.key, '/completions', { ...prompt, prompt: prompts }, 40);
+    await vi.waitUntil(() => stack.origin.runner.occupied.length === 0);
+    const { budget, usage } = await counted(made, 1);
+    expect(usage).toBe(budget);
+    // Eight at a time, each with one token that was chosen and not fed.
+    expect(budget).toBeGreaterThan(ran);
+    expect(budget).toBeLessThanOrEqual(ran + 8);
+  });
+
   it('that waits in the queue costs nothing', async () => {
     await start({ runner: { slots: 1 } });
     const [busy, made] = [await makeKey(), await makeKey()];
@@ -248,6 +261,11 @@ describe('the most that a request can use', () => {
     expect(sum({}, 512)).toBe(512);
     expect(sum({ n: 3 }, 512)).toBe(3 * 512);
     expect(sum({ max_tokens: 100_000 }, 512)).toBe(512);
+    const texts = (more: object) =>
+      mostTokens({ model: 'm', prompt: Array<string>(10).fill('a'.repeat(100)), ...more }, 512);
+    expect(texts({ max_tokens: 512, n: 2 }).completionTokens).toBeGreaterThan(10 * 2 * 300);
+    expect(texts({}).completionTokens).toBe(10 * 16);
+    expect(texts({}).promptTokens).toBeGreaterThanOrEqual(1_000);
     expect(sum({ max_tokens: 100 }, 512)).toBeGreaterThanOrEqual(300);
     expect(sum({ max_tokens: 100 }, 512)).toBeLessThan(400);
     expect(sum({ max_tokens: 100, max_completion_tokens: 50, n: 2 }, 100_000)).toBeLessThan(410);
