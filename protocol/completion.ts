@@ -4,6 +4,7 @@ import type { ApiError } from './api-error.ts';
 import { CHAT_RULES, MESSAGE_RULES, STREAM_RULES, TEXT_RULES } from './field-rules.ts';
 import { IgnoredPaths } from './ignored-fields.ts';
 import {
+  DEFAULT_TEXT_TOKENS,
   MAX_CHOICES,
   MAX_CLIENT_KEY,
   MAX_MESSAGES,
@@ -25,7 +26,7 @@ import {
   type Taking,
 } from './parse-body.ts';
 import { err, ok, type Result } from './result.ts';
-import { samplingFields } from './sampling-fields.ts';
+import { refuseLimits, samplingFields } from './sampling-fields.ts';
 import { refuseSecondConstraint, ResponseFormat, structuredFields } from './structured-output.ts';
 import { TextPrompts } from './text-prompt.ts';
 
@@ -145,7 +146,10 @@ export function parseChatCompletion(
     stream_options: options.value,
   });
   if (!request.ok) return request;
-  const { logprobs, top_logprobs: top } = request.value;
+  const { logprobs, top_logprobs: top, max_completion_tokens: most } = request.value;
+  const limit = most == null ? 'max_tokens' : 'max_completion_tokens';
+  const refusal = refuseLimits(request.value, { name: limit, value: request.value[limit] });
+  if (refusal !== null) return err(refusal);
   if (logprobs !== true && top != null) taking.ignored.add(['top_logprobs']);
   return ok({ request: request.value, ignored: taking.ignored.list() });
 }
@@ -164,7 +168,10 @@ export function parseTextCompletion(
   if (!options.ok) return options;
   clamp(taken.value, 'logprobs', MAX_TOP_LOGPROBS, taking);
   const request = checkBody(TextCompletionRequest, { ...taken.value, stream_options: options.value });
-  return request.ok ? ok({ request: request.value, ignored: taking.ignored.list() }) : request;
+  if (!request.ok) return request;
+  const limit = { name: 'max_tokens', value: request.value.max_tokens ?? DEFAULT_TEXT_TOKENS };
+  const refusal = refuseLimits(request.value, limit);
+  return refusal === null ? ok({ request: request.value, ignored: taking.ignored.list() }) : err(refusal);
 }
 
 export type FinishReason = 'stop' | 'length';

@@ -28,7 +28,7 @@ import {
   type Taking,
 } from './parse-body.ts';
 import { err, ok, type Result } from './result.ts';
-import { samplingFields } from './sampling-fields.ts';
+import { refuseLimits, samplingFields } from './sampling-fields.ts';
 import { refuseSecondConstraint, structuredFields, TextFormat } from './structured-output.ts';
 
 /** The one value of `include` that stateless text has a meaning for. */
@@ -167,6 +167,9 @@ export function parseResponse(
         param: 'input',
       });
   }
+  const limit = { name: 'max_output_tokens', value: request.value.max_output_tokens };
+  const refusal = refuseLimits(request.value, limit);
+  if (refusal !== null) return err(refusal);
   if (!wantsLogprobs(request.value) && request.value.top_logprobs != null)
     taking.ignored.add(['top_logprobs']);
   return ok({ request: request.value, ignored: taking.ignored.list() });

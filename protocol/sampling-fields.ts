@@ -1,6 +1,13 @@
 /** Request fields that say how tokens are chosen; chat completions, text completions and responses share them. */
 import { z } from 'zod';
-import { MAX_LOGIT_BIAS, MAX_STOP_CHARACTERS, MAX_STOP_SEQUENCES, MAX_VOCABULARY } from './limits.ts';
+import type { ApiError } from './api-error.ts';
+import {
+  MAX_LOGIT_BIAS,
+  MAX_STOP_CHARACTERS,
+  MAX_STOP_SEQUENCES,
+  MAX_STOP_TOKENS,
+  MAX_VOCABULARY,
+} from './limits.ts';
 
 const stop = z.union([
   z.string().min(1).max(MAX_STOP_CHARACTERS),
@@ -49,7 +56,33 @@ export const samplingFields = {
   seed: z.int().nullish(),
   stop: stop.nullish(),
   ignore_eos: z.boolean().nullish(),
+  /** Tokens that end the answer; they are no part of its text. These and the next ones are vLLM's. */
+  stop_token_ids: z
+    .array(
+      z
+        .int()
+        .min(0)
+        .max(MAX_VOCABULARY - 1),
+    )
+    .max(MAX_STOP_TOKENS)
+    .nullish(),
+  /** Nothing ends the answer before it has so many tokens. */
+  min_tokens: z.int().min(0).nullish(),
+  /** Whether control tokens are left out of the text; true unless given. */
+  skip_special_tokens: z.boolean().nullish(),
+  /** Whether the text has what ended it. */
+  include_stop_str_in_output: z.boolean().nullish(),
 };
 
 /** What all three kinds of request have of these. */
 export type SamplingFields = z.infer<z.ZodObject<typeof samplingFields>>;
+
+/** @param limit the request's limit of tokens, under the name that its API has for it. */
+export function refuseLimits(
+  { min_tokens: least }: SamplingFields,
+  limit: { name: string; value: number | null | undefined },
+): ApiError | null {
+  if (least == null || limit.value == null || least <= limit.value) return null;
+  const message = `Invalid value for 'min_tokens': it must not be above '${limit.name}' (${limit.value}).`;
+  return { code: 'invalid_request', message, param: 'min_tokens' };
+}

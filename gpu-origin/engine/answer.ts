@@ -39,13 +39,16 @@ export class Answer {
     random: () => number;
     grammar: RowGrammar | null;
   }) {
+    const { sampling, tokens } = params;
     this.grammar = params.grammar;
-    this.#sampling = params.sampling;
+    this.#sampling = sampling;
     this.#maxTokens = params.maxTokens;
     this.#eos = params.eos;
-    this.#sampler = new Sampler(params.sampling, params.random, params.prompt);
-    this.#detokenizer = new Detokenizer(params.tokens);
-    this.#scanner = new StopScanner(params.sampling.stop);
+    this.#sampler = new Sampler(withoutEnds(sampling, params.eos), params.random, params.prompt);
+    this.#detokenizer = new Detokenizer(
+      sampling.showSpecial ? { bytes: (id) => tokens.bytes(id), isSpecial: () => false } : tokens,
+    );
+    this.#scanner = new StopScanner(sampling.stop, sampling.includeStop);
   }
 
   /**
@@ -65,15 +68,17 @@ export class Answer {
       eos: this.#eos,
       // A grammar lets its end through where nothing else may come: what is chosen then ends it.
       ignoreEos: this.#sampling.ignoreEos && grammar === null,
+      stopTokens: this.#sampling.stopTokens,
     });
-    if (ends === 'stop')
-      return { text: this.#scanner.flush(), tokens: this.#release(Infinity), finish: 'stop' };
+    if (ends === 'stop') return this.#stopAt(sample);
 
     const piece = this.#detokenizer.push(sample.id);
     const start = this.#decoded;
     this.#decoded += piece.length;
     this.#held.push({ token: sample, start, end: this.#decoded });
-    const { text, stopped } = this.#scanner.push(piece);
+    // Stop strings count from the first token on that may be the last.
+    const early = this.ids.length <= this.#sampling.minTokens;
+    const { text, stopped } = early ? { text: piece, stopped: false } : this.#scanner.push(piece);
     this.#shown += text.length;
     if (stopped) {
       const tokens = this.#held.filter((held) => held.start < this.#shown).map((held) => held.token);
@@ -89,6 +94,15 @@ export class Answer {
     const { mask } = this.grammar;
     if (this.#sampling.ignoreEos) leaveEnds(mask, this.#eos);
     return mask;
+  }
+
+  /** The token ends the answer, and is part of it only when that is asked for. */
+  #stopAt(token: ScoredToken): AnswerPart {
+    const wanted = this.#sampling.includeStop && this.#sampling.stopTokens.includes(token.id);
+    const piece = wanted ? this.#detokenizer.push(token.id) : '';
+    const text = this.#scanner.flush() + piece;
+    const tokens = this.#release(Infinity);
+    return { text, tokens: piece === '' ? tokens : [...tokens, token], finish: 'stop' };
   }
 
   /** Tokens whose text ends at `shown` or before. */
@@ -108,4 +122,13 @@ function leaveEnds(mask: Int32Array, ends: ReadonlySet<number>): void {
   });
   if (only) return;
   for (const id of ends) mask[id >> 5]! &= ~(1 << (id & 31));
+}
+
+/** Nothing that ends an answer is chosen before it has as many tokens as it is to have. */
+function withoutEnds(sampling: SamplingParams, eos: ReadonlySet<number>): SamplingParams {
+  const { minTokens, adjustments, ignoreEos, stopTokens } = sampling;
+  if (minTokens === 0) return sampling;
+  const ends = [...(ignoreEos ? [] : eos), ...stopTokens];
+  const none = { bias: [], repetition: 1, frequency: 0, presence: 0 };
+  return { ...sampling, adjustments: { ...(adjustments ?? none), later: { ids: ends, after: minTokens } } };
 }

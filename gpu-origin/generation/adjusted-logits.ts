@@ -8,6 +8,8 @@ export interface LogitAdjustments {
   readonly frequency: number;
   /** Subtracted from every token that was generated at all; 0 = off. */
   readonly presence: number;
+  /** Tokens that are not chosen before there are so many; absent = none. */
+  readonly later?: { readonly ids: readonly number[]; readonly after: number };
 }
 
 /** Largest finite float32: what is beyond is held here, so that no setting makes a row infinite or NaN. */
@@ -27,6 +29,8 @@ export class AdjustedLogits {
   readonly #counts = new Map<number, number>();
   /** Tokens of prompt and answer; empty when nothing asks for them. */
   readonly #seen: Set<number>;
+  /** Tokens of the answer. */
+  #generated = 0;
 
   /** @param prompt token ids. */
   constructor(adjustments: LogitAdjustments, prompt: readonly number[]) {
@@ -42,17 +46,19 @@ export class AdjustedLogits {
     if (scratch.length < length) scratch = new Float32Array(length);
     const row = scratch;
     row.set(logits.subarray(offset, offset + length));
-    const { bias, repetition, frequency, presence } = this.#adjustments;
+    const { bias, repetition, frequency, presence, later } = this.#adjustments;
     for (const [id, value] of bias) row[id] = hold(row[id]! + value);
     for (const id of this.#seen) row[id] = hold(row[id]! > 0 ? row[id]! / repetition : row[id]! * repetition);
     if (frequency !== 0 || presence !== 0)
       for (const [id, count] of this.#counts) row[id] = hold(row[id]! - count * frequency - presence);
+    if (later !== undefined && this.#generated < later.after) for (const id of later.ids) row[id] = -LIMIT;
     return row;
   }
 
   /** The answer has one more token. */
   add(id: number): void {
     const { repetition, frequency, presence } = this.#adjustments;
+    this.#generated += 1;
     if (frequency !== 0 || presence !== 0) this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
     if (repetition !== 1) this.#seen.add(id);
   }

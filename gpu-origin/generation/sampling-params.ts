@@ -24,12 +24,20 @@ export interface SamplingParams {
   readonly adjustments: LogitAdjustments | null;
   /** Makes the draws reproducible; null = draws from the engine's random source. */
   readonly seed: number | null;
-  /** Texts that end the answer; they are not part of it. */
+  /** Texts that end the answer; they are not part of it unless `includeStop` says so. */
   readonly stop: readonly string[];
   /** Tokens to generate at most; null = as many as fit the context. 0 only scores the prompt. */
   readonly maxTokens: number | null;
   /** Go on after an end-of-sequence token. */
   readonly ignoreEos: boolean;
+  /** Tokens that end the answer too; they are no part of its text. */
+  readonly stopTokens: readonly number[];
+  /** Tokens before which nothing ends the answer. */
+  readonly minTokens: number;
+  /** Control tokens are part of the text. */
+  readonly showSpecial: boolean;
+  /** What ends the answer, a text or a token of `stopTokens`, is part of it. */
+  readonly includeStop: boolean;
   /** Log-probability of each token, and of so many alternatives; null = none at all. */
   readonly logprobs: number | null;
 }
@@ -44,6 +52,10 @@ export const GREEDY: SamplingParams = {
   stop: [],
   maxTokens: null,
   ignoreEos: false,
+  stopTokens: [],
+  minTokens: 0,
+  showSpecial: false,
+  includeStop: false,
   logprobs: null,
 };
 
@@ -60,6 +72,10 @@ export function samplingParamsOf(request: GenerationRequest): SamplingParams {
     stop: typeof stop === 'string' ? [stop] : (stop ?? []),
     maxTokens: maxTokensOf(request),
     ignoreEos: request.ignore_eos ?? false,
+    stopTokens: request.stop_token_ids ?? [],
+    minTokens: request.min_tokens ?? 0,
+    showSpecial: request.skip_special_tokens === false,
+    includeStop: request.include_stop_str_in_output ?? false,
     logprobs: logprobsOf(request),
   };
 }

@@ -4,9 +4,12 @@ import type { FinishReason } from '../../protocol/index.ts';
 export class StopScanner {
   readonly #stops: readonly string[];
   readonly #longest: number;
+  readonly #includes: boolean;
   #held = '';
 
-  constructor(stops: readonly string[]) {
+  /** @param includes whether the answer has the stop string that ends it. */
+  constructor(stops: readonly string[], includes = false) {
+    this.#includes = includes;
     // Half a surrogate pair never occurs in decoded text; looking for it would cut characters in two.
     this.#stops = stops.filter((stop) => stop.length > 0 && !/\p{Surrogate}/u.test(stop));
     this.#longest = Math.max(0, ...this.#stops.map((stop) => stop.length));
@@ -14,7 +17,7 @@ export class StopScanner {
 
   /**
    * @returns `text`: what is certain to belong to the answer. `stopped`: a stop string is complete; everything from
-   * its beginning on is dropped. Of several, the one that is complete first counts, the longest of those.
+   * its beginning on, or from its end on, is dropped. Of several, the one that is complete first counts, the longest of those.
    */
   push(piece: string): { text: string; stopped: boolean } {
     if (this.#longest === 0) return { text: piece, stopped: false };
@@ -31,7 +34,7 @@ export class StopScanner {
     }
     if (end < Infinity) {
       this.#held = '';
-      return { text: text.slice(0, start), stopped: true };
+      return { text: text.slice(0, this.#includes ? end : start), stopped: true };
     }
     const held = this.#heldLength(text);
     this.#held = text.slice(text.length - held);
@@ -63,7 +66,10 @@ export function tokenEnds(params: {
   maxTokens: number;
   eos: ReadonlySet<number>;
   ignoreEos: boolean;
+  /** What the request has end it besides. */
+  stopTokens?: readonly number[];
 }): FinishReason | null {
   if (!params.ignoreEos && params.eos.has(params.token)) return 'stop';
+  if (params.stopTokens?.includes(params.token) === true) return 'stop';
   return params.generated >= params.maxTokens ? 'length' : null;
 }

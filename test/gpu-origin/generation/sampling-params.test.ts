@@ -8,8 +8,8 @@ describe('samplingParamsOf', () => {
   it('has the defaults of the API', () => {
     const defaults = { ...GREEDY, temperature: 1 };
     expect(samplingParamsOf(chat)).toEqual(defaults);
-    expect(samplingParamsOf(text)).toEqual(defaults);
-    expect(samplingParamsOf({ ...text, temperature: null, top_k: null, stop: null })).toEqual(defaults);
+    expect(samplingParamsOf(text)).toEqual({ ...defaults, maxTokens: 16 });
+    expect(samplingParamsOf({ ...chat, temperature: null, top_k: null, stop: null })).toEqual(defaults);
   });
 
   it.each([
