@@ -28,6 +28,7 @@ import {
 import { err, ok, type Result } from './result.ts';
 import { refuseLimits, samplingFields } from './sampling-fields.ts';
 import { refuseSecondConstraint, ResponseFormat, structuredFields } from './structured-output.ts';
+import { refuseTemplateFields, templateFields } from './template-fields.ts';
 import { TextPrompts } from './text-prompt.ts';
 
 const StreamOptions = z.strictObject({ include_usage: z.boolean().optional() });
@@ -65,6 +66,7 @@ export const ChatCompletionRequest = z
   .strictObject({
     ...common,
     messages: z.array(ChatMessage).min(1).max(MAX_MESSAGES),
+    ...templateFields,
     max_completion_tokens: z.int().positive().nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
@@ -148,7 +150,9 @@ export function parseChatCompletion(
   if (!request.ok) return request;
   const { logprobs, top_logprobs: top, max_completion_tokens: most } = request.value;
   const limit = most == null ? 'max_tokens' : 'max_completion_tokens';
-  const refusal = refuseLimits(request.value, { name: limit, value: request.value[limit] });
+  const refusal =
+    refuseLimits(request.value, { name: limit, value: request.value[limit] }) ??
+    refuseTemplateFields(request.value);
   if (refusal !== null) return err(refusal);
   if (logprobs !== true && top != null) taking.ignored.add(['top_logprobs']);
   return ok({ request: request.value, ignored: taking.ignored.list() });

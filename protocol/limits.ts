@@ -13,6 +13,9 @@ export const MAX_FIELDS = 128;
 export const MAX_MESSAGES = 2_048;
 /** Content parts of all messages of a request: four a message. What is wrong with each of them is looked at: 5 us. */
 export const MAX_CONTENT_PARTS = 8_192;
+/** Variables for the chat template, bytes as JSON, and objects and lists inside one another. */
+export const MAX_TEMPLATE_KWARGS_BYTES = 8_192;
+export const MAX_TEMPLATE_KWARGS_DEPTH = 8;
 /** Tokens that end an answer, of one request. */
 export const MAX_STOP_TOKENS = 128;
 /** OpenAI has 4, vLLM and llama.cpp any number. Each is looked for after each token: 32 of 256 take 0.2 ms at most. */

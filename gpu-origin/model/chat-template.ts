@@ -17,6 +17,17 @@ import { finish, STEP_CHARACTERS, type Steps } from './tokenizer-steps.ts';
 export interface TemplateMessage {
   role: string;
   content: string;
+  /** Who of several speaks. */
+  name?: string | undefined;
+}
+
+export interface TemplateOptions {
+  /** Variables of the template: values of JSON. */
+  variables?: Readonly<Record<string, unknown>>;
+  /** Whether the assistant's next turn is opened; true unless given. */
+  opensTurn?: boolean;
+  /** The text ends where the last message's content ends. */
+  continuesLast?: boolean;
 }
 
 /** The template refuses these messages (its own `raise_exception`, or roles that it does not know). */
@@ -32,7 +43,11 @@ export interface ChatTemplate {
    */
   encode(messages: readonly TemplateMessage[]): number[];
   /** The same in steps, with `limit` as in `Tokenizer.encodeInSteps`. */
-  encodeInSteps(messages: readonly TemplateMessage[], limit: number): Steps<number[] | null>;
+  encodeInSteps(
+    messages: readonly TemplateMessage[],
+    limit: number,
+    options?: TemplateOptions,
+  ): Steps<number[] | null>;
 }
 
 /** @returns null when the base has no chat template. @throws ChatTemplateError when it does not parse. */
@@ -55,26 +70,62 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
   };
   const context = { bos_token: textOf(tokenizer.bosId), eos_token: textOf(tokenizer.eosIds[0]) };
 
-  function* render(messages: readonly TemplateMessage[], placeholders: Placeholders): Steps<string> {
+  function* render(variables: Record<string, unknown>, placeholders: Placeholders): Steps<string> {
     try {
-      return yield* renderInSteps(template, { ...context, messages, add_generation_prompt: true });
+      return yield* renderInSteps(template, { ...variables, ...context });
     } catch (error) {
       throw new ChatTemplateError(placeholders.restore((error as Error).message));
     }
   }
 
-  function* encodeInSteps(messages: readonly TemplateMessage[], limit: number): Steps<number[] | null> {
+  /** Every text in a value of JSON, names of fields too. */
+  function* guardAll(value: unknown, placeholders: Placeholders): Steps<unknown> {
+    if (typeof value === 'string') return yield* guard.guard(value, placeholders);
+    if (Array.isArray(value)) {
+      const items: unknown[] = [];
+      for (const item of value) items.push(yield* guardAll(item, placeholders));
+      return items;
+    }
+    if (typeof value !== 'object' || value === null) return value;
+    const fields: [string, unknown][] = [];
+    for (const [key, field] of Object.entries(value))
+      fields.push([yield* guard.guard(key, placeholders), yield* guardAll(field, placeholders)]);
+    return Object.fromEntries(fields);
+  }
+
+  function* encodeInSteps(
+    messages: readonly TemplateMessage[],
+    limit: number,
+    { variables = {}, opensTurn = true, continuesLast = false }: TemplateOptions = {},
+  ): Steps<number[] | null> {
     const placeholders = guard.placeholders();
     const guarded: TemplateMessage[] = [];
     let unpaid = 0;
-    for (const { role, content } of messages) {
-      guarded.push({ role, content: yield* guard.guard(content, placeholders) });
+    for (const { role, content, name } of messages) {
+      const written = yield* guard.guard(content, placeholders);
+      const named = name === undefined ? {} : { name: yield* guard.guard(name, placeholders) };
+      guarded.push({ role, content: written, ...named });
       unpaid += MESSAGE_WORK + content.length;
       if (unpaid < STEP_CHARACTERS) continue;
       yield;
       unpaid = 0;
     }
-    const rendered = yield* render(guarded, placeholders);
+    // Stands for no text at all, and for nothing that a user can write.
+    const end = placeholders.of('');
+    const last = guarded.at(-1);
+    if (continuesLast && last !== undefined)
+      guarded[guarded.length - 1] = { ...last, content: last.content + end };
+    const whole = yield* render(
+      {
+        ...((yield* guardAll(variables, placeholders)) as Record<string, unknown>),
+        messages: guarded,
+        add_generation_prompt: opensTurn && !continuesLast,
+      },
+      placeholders,
+    );
+    const cut = continuesLast ? whole.lastIndexOf(end) : whole.length;
+    if (cut === -1) throw new ChatTemplateError('it does not show the last message, which is to go on');
+    const rendered = whole.slice(0, cut);
     yield;
     const pieces = yield* splitter.split(rendered);
     const restored: (string | number)[] = [];

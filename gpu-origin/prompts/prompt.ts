@@ -2,6 +2,7 @@
 import {
   type ApiError,
   type BaseInfo,
+  type ChatCompletionRequest,
   type ChatMessage,
   err,
   ok,
@@ -13,7 +14,7 @@ import {
 } from '../../protocol/index.ts';
 import { noSuchBias } from '../engine/engine.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
-import { type ChatTemplate, ChatTemplateError } from '../model/chat-template.ts';
+import { type ChatTemplate, ChatTemplateError, type TemplateOptions } from '../model/chat-template.ts';
 import type { Steps, Tokenizer } from '../model/tokenizer.ts';
 import type { PromptQueue } from './prompt-queue.ts';
 import { tokenText } from './token-text.ts';
@@ -67,6 +68,7 @@ export async function promptOf(
       ? await textPrompt(request, { services, caller, param })
       : await chatPrompt('messages' in request ? request.messages : messagesOf(request), {
           ...{ services, caller, param },
+          options: 'messages' in request ? templateOptions(request) : {},
         });
   if (!encoded.ok) return encoded;
   if (encoded.value.ids.length === 0)
@@ -114,9 +116,20 @@ function messagesOf({ input, instructions }: ResponseRequest): ChatMessage[] {
   ];
 }
 
+const templateOptions = (request: ChatCompletionRequest): TemplateOptions => ({
+  variables: request.chat_template_kwargs ?? {},
+  opensTurn: request.add_generation_prompt ?? true,
+  continuesLast: request.continue_final_message ?? false,
+});
+
 async function chatPrompt(
   messages: readonly ChatMessage[],
-  { services, caller, param }: { services: PromptServices; caller: PromptCaller; param: string },
+  {
+    services,
+    caller,
+    param,
+    options,
+  }: { services: PromptServices; caller: PromptCaller; param: string; options: TemplateOptions },
 ): Promise<Result<Prompt, ApiError>> {
   const { chatTemplate, base } = services;
   if (chatTemplate === null)
@@ -125,15 +138,16 @@ async function chatPrompt(
       message: 'This base has no chat template; use /v1/completions.',
       param: null,
     });
-  const conversation = messages.map(({ role, content }) => ({
+  const conversation = messages.map(({ role, content, name }) => ({
     role: role === 'developer' ? 'system' : role,
     content: textOf(content),
+    name,
   }));
   try {
     const ids = await encodeInTurn(services, caller, {
       bytes: conversation.reduce((sum, { content }) => sum + Buffer.byteLength(content), 0),
       param,
-      steps: chatTemplate.encodeInSteps(conversation, base.context),
+      steps: chatTemplate.encodeInSteps(conversation, base.context, options),
     });
     return ids.ok ? ok({ ids: ids.value, echo: null }) : ids;
   } catch (error) {

@@ -106,4 +106,32 @@ describe('fields of vLLM', () => {
       });
     });
   });
+
+  it('continue_final_message goes on where the assistant ended', async () => {
+    const { tokenizer } = stack.origin;
+    const promptOf = async (fields: Fields) => {
+      const response = await fetch(`${stack.baseURL.replace('/v1', '')}/tokenize`, {
+        method: 'POST',
+        headers: { authorization: `Bearer ${stack.apiKey}` },
+        body: JSON.stringify({ messages: [...messages, { role: 'assistant', content: 'ab' }], ...fields }),
+      });
+      const { tokens } = (await response.json()) as { tokens: number[] };
+      const decoder = new TextDecoder();
+      return tokens.map((id) => decoder.decode(tokenizer.tokenBytes(id)!)).join('');
+    };
+    expect(await promptOf({ continue_final_message: true })).toMatch(/assistant\nab$/);
+    expect(await promptOf({ add_generation_prompt: false })).toMatch(/assistant\nab<\|im_end\|>\n$/);
+    expect(await promptOf({})).toMatch(/ab<\|im_end\|>\n<\|im_start\|>assistant\n$/);
+
+    const begun = [...messages, { role: 'assistant' as const, content: 'ab' }];
+    const usage = async (fields: Fields) => {
+      const body = { ...common, messages: begun, max_tokens: 2, ...fields };
+      return (await client.chat.completions.create(body)).usage!.prompt_tokens;
+    };
+    expect(await usage({ continue_final_message: true })).toBeLessThan(await usage({}));
+    await expect(asked['chat']!({ continue_final_message: true })).rejects.toMatchObject({
+      code: 'invalid_request',
+      param: 'messages[0].role',
+    });
+  });
 });
