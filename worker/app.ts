@@ -217,7 +217,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminVersionRoutes(intake));
   app.route('/', adminLifeCycleRoutes({ ...services, ...intake }));
   app.route('/', adminHistoryRoutes({ registry }));
-  app.route('/', adminUpkeepRoutes({ ...services, ...intake }));
+  app.route('/', adminUpkeepRoutes({ ...services, ...intake, heldFiles: origins.files }));
   app.route('/', adminVerifyRoutes(intake));
   app.route('/', adminEvaluateRoutes(intake));
   app.route('/', adminExperimentRoutes({ ...services, ...intake }));

@@ -10,6 +10,7 @@ import type { AdapterFileStore, UploadState } from './ports.ts';
 import { assembleParts } from './assemble-parts.ts';
 import { DiskIndex } from './disk-index.ts';
 import { DiskRoom, freeBytesOf, type DiskRefusal } from './disk-room.ts';
+import { readSlice } from './read-slice.ts';
 import { type PartProblem, receivePart } from './receive-part.ts';
 import { Upload } from './upload.ts';
 
@@ -122,6 +123,8 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       await utimes(path, seconds, seconds).catch(() => undefined);
       return file;
     },
+
+    slice: async (digest, begin, end) => (index.has(digest) ? readSlice(fileOf(digest), begin, end) : null),
 
     async declare(digest, record) {
       const total = record.parts.reduce((sum, part) => sum + part.bytes, 0);

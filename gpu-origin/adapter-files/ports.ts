@@ -26,6 +26,8 @@ export interface AdapterFileStore {
   status(digest: string): Promise<'held' | 'receiving' | 'missing'>;
   /** @returns the whole file, or null when it is not held. */
   read(digest: string): Promise<Uint8Array<ArrayBuffer> | null>;
+  /** @returns these bytes of a whole file, fewer where it ends before; null when it is not held. Not compared with its hash. */
+  slice(digest: string, begin: number, end: number): Promise<Uint8Array<ArrayBuffer> | null>;
   /**
    * Says which parts will come. The same record again is fine and tells how far the upload is; another record for
    * the same digest starts it anew.

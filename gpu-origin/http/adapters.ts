@@ -1,5 +1,5 @@
 import type { Context } from 'hono';
-import type { z } from 'zod';
+import { z } from 'zod';
 import {
   type ApiError,
   BlobRecord,
@@ -7,6 +7,7 @@ import {
   Digest,
   errorResponse,
   EvaluateRequest,
+  MAX_PART_BYTES,
   VerifyRequest,
   Tenant,
 } from '../../protocol/index.ts';
@@ -60,6 +61,34 @@ export async function receiveAdapterPart(c: Context<OriginEnv>, services: Servic
   const put = await files.putPart(digest, index, body);
   if (!put.ok) return errorResponse(put.error);
   return new Response(null, { status: { stored: 204, held: 200, receiving: 202 }[put.value] });
+}
+
+const Offset = z
+  .string()
+  .regex(/^\d{1,12}$/)
+  .transform(Number);
+const Slice = z
+  .strictObject({ begin: Offset, end: Offset })
+  .refine(({ begin, end }) => begin < end && end - begin <= MAX_PART_BYTES);
+
+/**
+ * `GET /adapters/<digest>/file?begin=&end=`: at most a part of a file that is held, for an edge whose store has lost it;
+ * who asks compares it with the part's hash. 404 when it is not held.
+ */
+export async function giveFile(c: Context<OriginEnv>, services: Services): Promise<Response> {
+  const digest = digestOf(c);
+  if (digest === null) return errorResponse(BAD_DIGEST);
+  const slice = Slice.safeParse(c.req.query());
+  if (!slice.success)
+    return errorResponse({
+      code: 'invalid_request',
+      message: `'begin' and 'end' are at most ${MAX_PART_BYTES} bytes of the file.`,
+      param: 'begin',
+    });
+  const bytes = await services.files.slice(digest, slice.data.begin, slice.data.end);
+  if (bytes === null)
+    return errorResponse({ code: 'not_found', message: `The file ${digest} is not held here.` });
+  return new Response(bytes, { headers: { 'content-type': 'application/octet-stream' } });
 }
 
 /** `POST /adapters/<digest>/verify?tenant=<whose share it takes>`, body empty or {@link VerifyRequest}. */

@@ -12,6 +12,7 @@ import {
 } from '../../protocol/index.ts';
 import {
   declareAdapter,
+  giveFile,
   handleEvaluate,
   handleVerify,
   listAdapters,
@@ -172,6 +173,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('GET', '/adapters', (_c, services) => listAdapters(services));
   route('POST', '/adapters/prefetch', prefetchAdapters);
   route('PUT', '/adapters/:digest/parts/:part{[0-9]{1,3}}', receiveAdapterPart);
+  route('GET', '/adapters/:digest/file', giveFile);
   route('POST', '/adapters/:digest/verify', handleVerify);
   route('POST', '/adapters/:digest/evaluate', (c, services) => handleEvaluate(c, context, services));
   route('POST', '/adapters/pins', pinAdapters);

@@ -56,7 +56,7 @@ export const Mended = z.object({
   id: z.string(),
   /** What was wrong; `unknown` when the system of record has no such thing, `damaged` when bytes are not the file's. */
   was: z.enum(['missing', 'unreadable', 'outdated', 'unknown', 'damaged']),
-  /** What was done; `marked`: publishing it again sends its bytes again. */
+  /** What was done; `marked`: no origin has the bytes either, and publishing it again sends them again. */
   did: z.enum(['written', 'removed', 'revoked', 'marked']),
 });
 export type Mended = z.infer<typeof Mended>;

@@ -176,7 +176,7 @@ it('makes and starts an experiment, shows its interval, and promotes the winner'
     if (user % 100 === 90) await lookNow();
   }
   // What is counted is written after a second.
-  const proposed = page.getByText('treatment is proposed as the winner');
+  const proposed = page.getByText('treatment wins, if you say so');
   await expect.poll(() => lookNow().then(() => proposed.isVisible()), { timeout: 20_000 }).toBe(true);
   await page.getByRole('img', { name: /^Lift of thumbs over time/ }).waitFor();
   await rig.look('experiment');

@@ -283,6 +283,7 @@ export async function startFakeOrigin(params: {
     if (path === '/adapters/prefetch') return prefetch(response, body);
     if (path === '/adapters/pins') return pinAdapters(request, response, body);
     const [, , digest = '', what = '', index] = path.split('/');
+    if (what === 'file') return fail(response, { code: 'not_found', message: 'not held' });
     if (what === 'verify' || what === 'evaluate') return tryAdapter(response, digest, what, body);
     if (request.method === 'POST') return complete(request, response, body);
     if (index !== undefined) return receivePart(response, digest, Number(index), body);

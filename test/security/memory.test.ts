@@ -133,6 +133,7 @@ describe('20,000 bad requests', () => {
       '/adapters/pins',
       '/adapters/prefetch',
       `/adapters/${'a'.repeat(64)}`,
+      `/adapters/${'a'.repeat(64)}/file`,
       '/v1/models',
       '/metrics',
     ].flatMap((path) => ['GET', 'POST', 'PUT', 'DELETE'].map((method) => ({ method, path })));

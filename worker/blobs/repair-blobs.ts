@@ -2,14 +2,15 @@ import type { BlobRecord } from '../../protocol/index.ts';
 import { REPAIR_BLOB_BYTES } from './limits.ts';
 import { MAX_DEPENDENTS_TOLD } from '../registry/limits.ts';
 import { REPAIR_PAGE } from '../limits.ts';
-
 import { readPart, type BadPart } from './read-parts.ts';
+import { restoreParts } from './restore-parts.ts';
 import { writeRecordAnew } from './write-record.ts';
 import type { Mended, RepairDeps, RepairStep } from '../registry/repair-deps.ts';
 
 /**
- * Every finished file, read whole as it lies in the store: its record is written again where it is otherwise, and a file
- * with a part that is lost or damaged is marked, so that who publishes it again sends it again. Told by the versions.
+ * Every finished file, read whole as it lies in the store: its record is written again where it is otherwise. Parts that
+ * are lost or damaged are taken back from an origin that still has the file, and written again; a file of which none has
+ * them is marked, so that who publishes it again sends it again. Told by the versions.
  */
 export const repairBlobs: RepairStep = async (deps, { cursor, dryRun }) => {
   const page = await deps.blobLedger.records({ cursor, limit: REPAIR_PAGE });
@@ -22,20 +23,25 @@ export const repairBlobs: RepairStep = async (deps, { cursor, dryRun }) => {
     bytes += record.bytes;
     const was = await writeRecordAnew(deps.blobs, { digest, record, dryRun });
     if (was !== null) mended.push(...(await told(deps, digest, { was, did: 'written' })));
-    const bad = await firstBadPart(deps, digest, record);
-    if (bad === null) continue;
-    if (!dryRun) await deps.blobLedger.markDamaged({ digest, at: deps.now() });
-    mended.push(...(await told(deps, digest, { was: bad.was, did: 'marked' })));
+    const bad = await badParts(deps, digest, record);
+    if (bad[0] === undefined) continue;
+    const restored = await restoreParts(deps, { digest, record, bad, dryRun });
+    // What comes from an origin counts like what is read here.
+    bytes += restored.bytes;
+    if (!restored.all && !dryRun) await deps.blobLedger.markDamaged({ digest, at: deps.now() });
+    const did = restored.all ? 'written' : 'marked';
+    mended.push(...(await told(deps, digest, { was: bad[0].was, did })));
   }
   return { checked, mended, cursor: page.cursor };
 };
 
-async function firstBadPart(deps: RepairDeps, digest: string, record: BlobRecord): Promise<BadPart | null> {
+async function badParts(deps: RepairDeps, digest: string, record: BlobRecord): Promise<BadPart[]> {
+  const bad: BadPart[] = [];
   for (const [index, part] of record.parts.entries()) {
-    const bad = await readPart(deps, { digest, index, part }, () => undefined, { fresh: true });
-    if (bad !== null) return bad;
+    const found = await readPart(deps, { digest, index, part }, () => undefined, { fresh: true });
+    if (found !== null) bad.push(found);
   }
-  return null;
+  return bad;
 }
 
 /** One entry for each version whose own file it is; for one that is none's yet, its digest. */

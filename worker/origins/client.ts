@@ -32,7 +32,8 @@ import { createTransfers } from './transfers.ts';
 import { createTrials } from './trials.ts';
 import { createUsageQuestion } from './ask-usage.ts';
 import { chooseOrigins, type Origin } from './choose-origin.ts';
-import type { OriginPins, OriginWarmth } from './ports.ts';
+import { createHeldFiles } from './held-files.ts';
+import type { HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 
 export interface OriginReport {
@@ -55,6 +56,7 @@ export interface OriginClient extends AdapterTrials {
   report(figures?: boolean): Promise<OriginReport[]>;
   readonly pins: OriginPins;
   readonly warmth: OriginWarmth;
+  readonly files: HeldFiles;
   /** Has any origin, as far as is known here, less than {@link SHADOW_MAX_FILL} of its rows taken? */
   hasRoom(): boolean;
   /** Asks one origin after the other until one serves, or refuses what the request says. */
@@ -135,6 +137,7 @@ export function createOriginClient(params: {
         .some(({ load, slots, ejected }) => !ejected && load < slots * SHADOW_MAX_FILL),
     pins: createOriginPins({ origins, exchange, send }),
     warmth: createPrefetch({ origins, order, exchange, now }),
+    files: createHeldFiles({ origins, send }),
     report: (figures = false) =>
       Promise.all(
         origins.map(async (origin) => {

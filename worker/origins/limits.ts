@@ -51,5 +51,7 @@ export const PIN_TIMEOUT_MS = 60 * SECOND;
  * by a request has 30 s.
  */
 export const FOLLOW_TIMEOUT_MS = 25 * SECOND;
+/** How long an origin may take to give one part of a file back: 24 MiB at a megabyte a second. */
+export const ORIGIN_FILE_MS = 25 * SECOND;
 /** Share of its rows that an origin may have taken before shadow requests are left out. */
 export const SHADOW_MAX_FILL = 0.5;

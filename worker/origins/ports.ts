@@ -41,6 +41,15 @@ export interface OriginWarmth {
   follow(call: PinLife & { was: string; chain: readonly ChainEntry[] }): Promise<void>;
 }
 
+/** Files that origins hold on their disks. Never throws. */
+export interface HeldFiles {
+  /** @returns the part's bytes, compared with its hash, from whichever origin has them; null when none does. */
+  part(
+    digest: string,
+    part: { /** In the file, bytes. */ begin: number; bytes: number; sha256: string },
+  ): Promise<Uint8Array<ArrayBuffer> | null>;
+}
+
 /** A pinned name and what became of it. */
 export interface PinReport extends PinRow {
   /** What is live; null = nothing, and nothing is held. */

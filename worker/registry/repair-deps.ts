@@ -1,6 +1,8 @@
 import type { Mended } from '../../protocol/index.ts';
 import type { ExperimentIndex, ExperimentLedger } from '../experiments/ports.ts';
+import type { ByteGate } from '../blobs/byte-gate.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
+import type { HeldFiles } from '../origins/ports.ts';
 import type { DamagedPlace, RowAudit, KeyListing, Sha256 } from '../platform/ports.ts';
 import type { GrantIndex, GrantLedger } from '../access/ports-grants.ts';
 import type { KeyIndex, KeyLedger, RightsWriter } from '../access/ports.ts';
@@ -22,8 +24,12 @@ export interface RepairDeps {
   grantIndex: Pick<GrantIndex, 'get'>;
   /** Writes both. */
   rights: RightsWriter;
-  blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putRecord'>;
-  blobLedger: Pick<BlobLedger, 'records' | 'markDamaged'>;
+  blobs: Pick<BlobStore, 'getPart' | 'putPart' | 'getRecord' | 'putRecord'>;
+  blobLedger: Pick<BlobLedger, 'records' | 'storing' | 'finish' | 'markDamaged'>;
+  /** What the origins still have of what the store has lost. */
+  heldFiles: HeldFiles;
+  /** What the isolate has room for. */
+  gate: ByteGate;
   createSha256: () => Sha256;
   rowAudit: RowAudit;
   /** What lies in KV at all. */

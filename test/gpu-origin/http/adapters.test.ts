@@ -97,6 +97,29 @@ describe('adapters over HTTP, signed', () => {
     expect((await declare(digest, body)).status).toBe(status);
   });
 
+  it('gives a file back in slices, and nothing that it does not hold', async () => {
+    const give = (query: string, digest = DIGEST) => signedFetch(origin, `/adapters/${digest}/file${query}`);
+    expect((await give('?begin=0&end=5')).status).toBe(404);
+    await declare();
+    for (const i of [0, 1, 2]) await put(i);
+    const bytesOf = async (response: Response) => new Uint8Array(await response.arrayBuffer());
+    const whole = await bytesOf(await give('?begin=0&end=1000'));
+    expect(sha256(whole)).toBe(DIGEST);
+    expect(await bytesOf(await give('?begin=2&end=5'))).toEqual(whole.slice(2, 5));
+    expect((await give(`?begin=${whole.length}&end=${whole.length + 1}`)).status).toBe(200);
+    for (const query of [
+      '',
+      '?begin=0',
+      '?begin=5&end=5',
+      '?begin=-1&end=5',
+      '?begin=0&end=1e3',
+      '?begin=0&end=x',
+    ])
+      expect((await give(query)).status, query).toBe(400);
+    expect((await give('?begin=0&end=5', DIGEST.toUpperCase())).status).toBe(400);
+    expect((await fetch(`${origin.url}/adapters/${DIGEST}/file?begin=0&end=5`)).status).toBe(401);
+  });
+
   it('verifies what it holds', async () => {
     await declare();
     for (const i of [0, 1, 2]) await put(i);
