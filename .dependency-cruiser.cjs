@@ -52,7 +52,7 @@ module.exports = {
     only('gpu-origin/http', [
       ENGINE,
       'gpu-origin/adapter-files/ports',
-      'gpu-origin/grammar/(ports|constraint-grammar)',
+      'gpu-origin/grammar/(ports|constraint-grammar|tool-grammar)',
       'gpu-origin/(generation|prompts|trials)/',
       'gpu-origin/model/(tokenizer|chat-template)',
       'protocol/',

@@ -30,6 +30,7 @@ import { refuseLimits, samplingFields } from './sampling-fields.ts';
 import { refuseSecondConstraint, ResponseFormat, structuredFields } from './structured-output.ts';
 import { refuseTemplateFields, templateFields } from './template-fields.ts';
 import { TextPrompts } from './text-prompt.ts';
+import { chatToolFields, checkTools, MAX_TOOL_CALLS, refuseTools, ToolCall } from './tools.ts';
 
 const StreamOptions = z.strictObject({ include_usage: z.boolean().optional() });
 
@@ -56,9 +57,13 @@ const textPart = z.strictObject({
 const content = z.union([z.string(), z.array(textPart)], 'must be a string or an array of text parts');
 
 export const ChatMessage = z.strictObject({
-  role: z.enum(['system', 'developer', 'user', 'assistant']),
+  role: z.enum(['system', 'developer', 'user', 'assistant', 'tool']),
   content,
   name: z.string().optional(),
+  /** Of an assistant's message. */
+  tool_calls: z.array(ToolCall).max(MAX_TOOL_CALLS).optional(),
+  /** Of a tool's: which call it is the result of. */
+  tool_call_id: z.string().max(128).optional(),
 });
 export type ChatMessage = z.infer<typeof ChatMessage>;
 
@@ -67,11 +72,13 @@ export const ChatCompletionRequest = z
     ...common,
     messages: z.array(ChatMessage).min(1).max(MAX_MESSAGES),
     ...templateFields,
+    ...chatToolFields,
     max_completion_tokens: z.int().positive().nullish(),
     logprobs: z.boolean().nullish(),
     top_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
   })
-  .superRefine(refuseSecondConstraint);
+  .superRefine(refuseSecondConstraint)
+  .superRefine(checkTools);
 export type ChatCompletionRequest = z.infer<typeof ChatCompletionRequest>;
 
 export const TextCompletionRequest = z
@@ -96,8 +103,10 @@ function takeMessage(message: unknown, at: number, taking: Taking): Result<unkno
   if (!isMap(message)) return ok(message);
   const { role } = message;
   const path = ['messages', at];
-  if (role === 'tool' || role === 'function')
-    return err(unsupported(`messages[${at}].role`, undefined, `A message of role '${role}'`));
+  if (role === 'function')
+    return err(
+      unsupported(`messages[${at}].role`, "OpenAI has 'tool' in its place", "A message of role 'function'"),
+    );
   const taken = takeFields(message, MESSAGE, taking, path);
   if (!taken.ok) return taken;
   const { refusal, ...fields } = taken.value;
@@ -137,6 +146,8 @@ export function parseChatCompletion(
   const taking = { strict, ignored: new IgnoredPaths() };
   const taken = takeFields(fields.value, CHAT, taking);
   if (!taken.ok) return taken;
+  const foreign = refuseTools(taken.value['tools']);
+  if (foreign !== null) return err(foreign);
   const messages = takeMessages(taken.value['messages'], taking);
   if (!messages.ok) return messages;
   const options = takeStreamOptions(taken.value['stream_options'], taking);
@@ -179,6 +190,24 @@ export function parseTextCompletion(
 }
 
 export type FinishReason = 'stop' | 'length';
+/** A chat's answer may end with calls. */
+export type ChatFinishReason = FinishReason | 'tool_calls';
+
+/** A call that a model asks for. */
+export interface ModelToolCall {
+  id: string;
+  type: 'function';
+  /** `arguments`: JSON, cut where the answer is. */
+  function: { name: string; arguments: string };
+}
+
+/** A piece of one in a stream: the first of each has all of its fields, the others arguments alone. */
+export interface ToolCallDelta {
+  index: number;
+  id?: string;
+  type?: 'function';
+  function: { name?: string; arguments: string };
+}
 
 export interface Usage {
   prompt_tokens: number;
@@ -200,9 +229,9 @@ export interface ChatCompletion {
   model: string;
   choices: {
     index: number;
-    message: { role: 'assistant'; content: string; refusal: null };
+    message: { role: 'assistant'; content: string | null; refusal: null; tool_calls?: ModelToolCall[] };
     logprobs: { content: TokenLogprob[]; refusal: null } | null;
-    finish_reason: FinishReason;
+    finish_reason: ChatFinishReason;
   }[];
   usage: Usage;
 }
@@ -214,9 +243,9 @@ export interface ChatCompletionChunk {
   model: string;
   choices: {
     index: number;
-    delta: { role?: 'assistant'; content?: string };
+    delta: { role?: 'assistant'; content?: string | null; tool_calls?: ToolCallDelta[] };
     logprobs: { content: TokenLogprob[]; refusal: null } | null;
-    finish_reason: FinishReason | null;
+    finish_reason: ChatFinishReason | null;
   }[];
   usage?: Usage | null;
 }

@@ -156,8 +156,8 @@ const commonRules = (limit: string): [string, FieldRule][] => [
     { idle: isEmpty, why: "use 'response_format' or 'structured_outputs'" },
   ]),
   ['stop', { idle: (value) => [value].flat().every((text) => text === '') }],
-  ['tools', { idle: isEmpty }],
-  ['tool_choice', { idle: is('none', 'auto') }],
+  ['tools', { idle: isEmpty, why: 'use /v1/chat/completions' }],
+  ['tool_choice', { idle: is('none', 'auto'), why: 'use /v1/chat/completions' }],
   ['function_call', { idle: is('none', 'auto'), why: "OpenAI has 'tool_choice' in its place" }],
   [
     'modalities',
@@ -170,8 +170,11 @@ const commonRules = (limit: string): [string, FieldRule][] => [
   ['adapters', { idle: isEmpty, why: 'it is for an edge, and this is an origin' }],
 ];
 
+/** What requests of text alone leave out. */
+const OF_TOOLS = ['tools', 'tool_choice', 'parallel_tool_calls'];
+
 export const CHAT_RULES: FieldRules = new Map([
-  ...commonRules('max_tokens'),
+  ...commonRules('max_tokens').filter(([field]) => !OF_TOOLS.includes(field)),
   ['echo', { idle: isEmpty, why: 'a conversation is not repeated' }],
   ['add_special_tokens', { idle: isEmpty, why: 'the chat template writes them' }],
 ]);
@@ -192,7 +195,7 @@ export const TEXT_RULES: FieldRules = new Map([
 const STATELESS = "nothing is kept here; send the whole conversation as 'input'";
 
 /** What a response gives back as it came. */
-const GIVEN_BACK = ['metadata', 'prompt_cache_key', 'parallel_tool_calls', 'tool_choice'];
+const GIVEN_BACK = ['metadata', 'prompt_cache_key', ...OF_TOOLS];
 
 export const RESPONSE_RULES: FieldRules = new Map([
   ...commonRules('max_output_tokens').filter(([field]) => !GIVEN_BACK.includes(field)),

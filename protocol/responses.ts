@@ -1,7 +1,6 @@
 /** Requests, answers and stream events of OpenAI's Responses, without state: nothing is stored, tools are refused. */
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
-import type { TokenLogprob } from './completion.ts';
 import { ITEM_RULES, RESPONSE_RULES, TEXT_OPTION_RULES } from './field-rules.ts';
 import { IgnoredPaths } from './ignored-fields.ts';
 import {
@@ -30,6 +29,13 @@ import {
 import { err, ok, type Result } from './result.ts';
 import { refuseLimits, samplingFields } from './sampling-fields.ts';
 import { refuseSecondConstraint, structuredFields, TextFormat } from './structured-output.ts';
+import {
+  checkTools,
+  FunctionCallItem,
+  FunctionOutputItem,
+  refuseTools,
+  responseToolFields,
+} from './tools.ts';
 
 /** The one value of `include` that stateless text has a meaning for. */
 const LOGPROBS = 'message.output_text.logprobs';
@@ -42,6 +48,15 @@ export const ResponseInputItem = z.strictObject({
   content: z.union([z.string(), z.array(inputPart)], 'must be a string or an array of parts with text'),
 });
 export type ResponseInputItem = z.infer<typeof ResponseInputItem>;
+
+const InputItem = z.union([ResponseInputItem, FunctionCallItem, FunctionOutputItem]);
+export type InputItem = z.infer<typeof InputItem>;
+
+/** Items that are no messages. */
+const CALLS: ReadonlyMap<unknown, z.ZodType> = new Map<unknown, z.ZodType>([
+  ['function_call', FunctionCallItem],
+  ['function_call_output', FunctionOutputItem],
+]);
 
 const metadata = z
   .record(z.string().max(MAX_METADATA.key), z.string().max(MAX_METADATA.value))
@@ -56,8 +71,8 @@ export const ResponseRequest = z
   .strictObject({
     model: z.string().min(1).max(512),
     input: z.union(
-      [z.string(), z.array(ResponseInputItem).min(1).max(MAX_MESSAGES)],
-      `must be a string or an array of 1 to ${MAX_MESSAGES} message items`,
+      [z.string(), z.array(InputItem).min(1).max(MAX_MESSAGES)],
+      `must be a string or an array of 1 to ${MAX_MESSAGES} items: messages, function calls and their outputs`,
     ),
     instructions: z.string().nullish(),
     max_output_tokens: z.int().positive().nullish(),
@@ -71,11 +86,10 @@ export const ResponseRequest = z
     user: z.string().max(MAX_USER_CHARACTERS).nullish(),
     safety_identifier: z.string().max(MAX_CLIENT_KEY).nullish(),
     prompt_cache_key: z.string().max(MAX_CLIENT_KEY).nullish(),
-    /** Given back; there are no tools. */
-    parallel_tool_calls: z.boolean().nullish(),
-    tool_choice: z.enum(['auto', 'none']).nullish(),
+    ...responseToolFields,
   })
-  .superRefine(refuseSecondConstraint);
+  .superRefine(refuseSecondConstraint)
+  .superRefine(checkTools);
 export type ResponseRequest = z.infer<typeof ResponseRequest>;
 
 const RESPONSE: Fields = { known: keysOf(ResponseRequest), rules: RESPONSE_RULES };
@@ -99,6 +113,7 @@ function takeItem(item: unknown, at: number, taking: Taking): Result<unknown, Ap
     taking.ignored.add([...path, REASONING]);
     return ok(NOTHING);
   }
+  if (CALLS.has(type)) return ok(item);
   if (typeof type === 'string' && type !== 'message') {
     const why = type === 'item_reference' ? 'nothing is kept here; send the item itself' : undefined;
     return err(unsupported(issuePath([...path, 'type']), why, `An input item of type '${short(type)}'`));
@@ -141,8 +156,8 @@ export function parseResponse(
   const taking = { strict, ignored: new IgnoredPaths() };
   const taken = takeFields(fields.value, RESPONSE, taking);
   if (!taken.ok) return taken;
-  const { tool_choice: choice } = taken.value;
-  if (choice === 'required' || isMap(choice)) return err(unsupported('tool_choice'));
+  const foreign = refuseTools(taken.value['tools']);
+  if (foreign !== null) return err(foreign);
   const input = takeInput(taken.value['input'], taking);
   if (!input.ok) return input;
   const { text } = taken.value;
@@ -178,91 +193,3 @@ export function parseResponse(
 /** Log-probabilities are given only when `include` asks for them. */
 export const wantsLogprobs = (request: ResponseRequest): boolean =>
   request.include?.includes(LOGPROBS) ?? false;
-
-export interface OutputText {
-  type: 'output_text';
-  text: string;
-  annotations: [];
-  logprobs: TokenLogprob[];
-}
-
-export interface OutputMessage {
-  id: string;
-  type: 'message';
-  role: 'assistant';
-  status: 'in_progress' | 'completed' | 'incomplete';
-  content: OutputText[];
-}
-
-/** OpenAI's `Response`. Named apart from the platform's class. */
-export interface ModelResponse {
-  id: string;
-  object: 'response';
-  /** Unix seconds, as are all times here. */
-  created_at: number;
-  completed_at: number | null;
-  status: 'in_progress' | 'completed' | 'incomplete' | 'failed';
-  error: { code: 'server_error' | 'rate_limit_exceeded'; message: string } | null;
-  incomplete_details: { reason: 'max_output_tokens' } | null;
-  model: string;
-  output: OutputMessage[];
-  usage: ResponseUsage | null;
-  instructions: string | null;
-  max_output_tokens: number | null;
-  metadata: Record<string, string>;
-  temperature: number;
-  top_p: number;
-  top_logprobs: number;
-  presence_penalty: number;
-  frequency_penalty: number;
-  user?: string;
-  safety_identifier?: string;
-  prompt_cache_key?: string;
-  /** What never differs here. */
-  background: false;
-  max_tool_calls: null;
-  parallel_tool_calls: boolean;
-  previous_response_id: null;
-  reasoning: { effort: null; summary: null };
-  service_tier: 'default';
-  store: false;
-  text: { format: TextFormat };
-  tool_choice: 'auto' | 'none';
-  tools: [];
-  truncation: 'disabled';
-}
-
-export interface ResponseUsage {
-  input_tokens: number;
-  input_tokens_details: { cached_tokens: 0; cache_write_tokens: 0 };
-  output_tokens: number;
-  output_tokens_details: { reasoning_tokens: 0 };
-  total_tokens: number;
-}
-
-interface Placed {
-  item_id: string;
-  output_index: 0;
-  content_index: 0;
-}
-
-/** Every event that is ever sent: the official clients throw at one that they do not know. */
-export type ResponseEvent = { sequence_number: number } & (
-  | {
-      type:
-        | 'response.created'
-        | 'response.in_progress'
-        | 'response.completed'
-        | 'response.incomplete'
-        | 'response.failed';
-      response: ModelResponse;
-    }
-  | {
-      type: 'response.output_item.added' | 'response.output_item.done';
-      output_index: 0;
-      item: OutputMessage;
-    }
-  | ({ type: 'response.content_part.added' | 'response.content_part.done'; part: OutputText } & Placed)
-  | ({ type: 'response.output_text.delta'; delta: string; logprobs: TokenLogprob[] } & Placed)
-  | ({ type: 'response.output_text.done'; text: string; logprobs: TokenLogprob[] } & Placed)
-);

@@ -75,11 +75,19 @@ interface Sequence {
   rule: string;
 }
 
-function high(state: State, names: readonly string[], rules: Rules): string[] {
+/** One character of these, whatever follows; null when there are none. */
+export function setExpression(ranges: readonly Range[]): string | null {
+  const state: State = { accepts: false, next: [{ ranges, to: 0 }] };
+  const parts = [...ascii(state, [''], false), ...high(state, [''], null)].map((part) => part.trim());
+  return parts.length === 0 ? null : `(${parts.join(' | ')})`;
+}
+
+/** @param rules where what many states have is put. */
+function high(state: State, names: readonly string[], rules: Rules | null): string[] {
   const all = state.next.find(({ ranges }) =>
     ranges.some(([from, to]) => from <= HIGH && to === LAST_CODE_POINT),
   );
-  if (all !== undefined) {
+  if (all !== undefined && rules !== null) {
     const bytes = [...byteSequences(HIGH, LAST_CODE_POINT)];
     return [`${rules.add(branches(bytes.map((one) => ({ bytes: one, rule: '' }))))} ${names[all.to]!}`];
   }
@@ -118,30 +126,45 @@ function branches(sequences: readonly Sequence[]): string {
 export function textsRule(texts: readonly string[], rules: Rules): string {
   // A rule of its own in the end: a rule of nothing but text is written into others, and merged there.
   rules.define('nil', '""');
-  return rules.add(`${prefixes([...new Set(texts)].map(lettersOf))} nil`);
+  return choiceRule(
+    [...new Set(texts)].map((text) => ({ text, rule: 'nil' })),
+    rules,
+  );
+}
+
+/** One of the texts, and what follows it. */
+export const choiceRule = (choices: readonly { text: string; rule: string }[], rules: Rules): string =>
+  rules.add(prefixes(choices.map(({ text, rule }) => ({ letters: lettersOf(text), rule }))));
+
+interface Choice {
+  letters: readonly number[];
+  rule: string;
 }
 
 /** Texts by what they begin with. */
-function prefixes(texts: readonly (readonly number[])[]): string {
-  const groups = new Map<number, (readonly number[])[]>();
-  let ends = false;
-  for (const text of texts) {
-    const [first, ...tail] = text;
-    if (first === undefined) ends = true;
-    else groups.set(first, [...(groups.get(first) ?? []), tail]);
+function prefixes(choices: readonly Choice[]): string {
+  const groups = new Map<number, Choice[]>();
+  const ends: string[] = [];
+  for (const { letters, rule } of choices) {
+    const [first, ...tail] = letters;
+    if (first === undefined) ends.push(rule);
+    else groups.set(first, [...(groups.get(first) ?? []), { letters: tail, rule }]);
   }
-  const choices = [...groups].map(([first, tails]) => {
+  const written = [...groups].map(([first, tails]) => {
     const { shared, left } = sharedBeginning(tails);
-    const rest = left.length === 1 && left[0]!.length === 0 ? '' : ` ${prefixes(left)}`;
-    return `${literalOf([first, ...shared])}${rest}`;
+    return `${literalOf([first, ...shared])} ${prefixes(left)}`;
   });
-  if (ends) choices.push('""');
-  return choices.length === 1 ? choices[0]! : `(${choices.join(' | ')})`;
+  const all = [...written, ...ends];
+  return all.length === 1 ? all[0]! : `(${all.join(' | ')})`;
 }
 
-function sharedBeginning(texts: readonly (readonly number[])[]): { shared: number[]; left: number[][] } {
-  const [first] = texts;
+function sharedBeginning(choices: readonly Choice[]): { shared: number[]; left: Choice[] } {
+  const [first] = choices;
   let length = 0;
-  while (length < first!.length && texts.every((text) => text[length] === first![length])) length += 1;
-  return { shared: first!.slice(0, length), left: texts.map((text) => text.slice(length)) };
+  const same = (): boolean => choices.every(({ letters }) => letters[length] === first!.letters[length]);
+  while (length < first!.letters.length && same()) length += 1;
+  return {
+    shared: first!.letters.slice(0, length),
+    left: choices.map(({ letters, rule }) => ({ letters: letters.slice(length), rule })),
+  };
 }

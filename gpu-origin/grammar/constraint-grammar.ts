@@ -11,6 +11,7 @@ import {
 } from '../../protocol/index.ts';
 import { automatonOf } from './automaton.ts';
 import { automatonRule, textsRule } from './automaton-rules.ts';
+import { inOurAlphabet } from './client-grammar.ts';
 import { GrammarError, Rules } from './ebnf.ts';
 import { readRegex } from './read-regex.ts';
 import { defineJson, schemaRule } from './schema-rules.ts';
@@ -33,24 +34,28 @@ export function inPlace<T>(path: readonly PropertyKey[], make: () => T): Result<
 }
 
 function textOf(constraint: Constraint): string {
-  if (constraint.kind === 'grammar') return constraint.grammar;
+  if (constraint.kind === 'grammar') return inOurAlphabet(constraint.grammar);
   const rules = new Rules();
+  defineJson(rules);
+  return rules.text(constraintRule(constraint, rules));
+}
+
+/** @param rules with those of JSON. @throws GrammarError */
+export function constraintRule(constraint: Constraint, rules: Rules): string {
   switch (constraint.kind) {
     case 'json_object':
-      defineJson(rules);
-      return rules.text('json_object');
+      return 'json_object';
     case 'json_schema':
-      defineJson(rules);
-      return rules.text(schemaRule(rules, parsed(constraint.schema)));
+      return schemaRule(rules, parsed(constraint.schema));
     case 'regex':
-      return rules.text(
-        automatonRule(automatonOf(readRegex(constraint.pattern, { anywhere: false })), {
-          rules,
-          inJson: false,
-        }),
-      );
+      return automatonRule(automatonOf(readRegex(constraint.pattern, { anywhere: false })), {
+        rules,
+        inJson: false,
+      });
     case 'choice':
-      return rules.text(textsRule(constraint.choices, rules));
+      return textsRule(constraint.choices, rules);
+    case 'grammar':
+      throw new GrammarError("is not understood beside 'tools'", [], true);
   }
 }
 

@@ -1,6 +1,7 @@
 import type { ApiError, FinishReason, Usage } from '../../protocol/index.ts';
 import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
 import type { Tokenizer } from '../model/tokenizer.ts';
+import type { CallSyntax } from './tool-call-reader.ts';
 
 export type PieceEvent = Extract<EngineEvent, { kind: 'prompt' | 'tokens' }>;
 
@@ -47,4 +48,6 @@ export interface FormatParams {
   tokenizer: Tokenizer;
   /** Whether the client asked for log-probabilities. */
   logprobs: boolean;
+  /** Calls that are to be found in the answer; null = there are none. */
+  calls: CallSyntax | null;
 }

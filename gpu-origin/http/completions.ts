@@ -10,7 +10,7 @@ import {
   USAGE_HEADER,
   writeUsageNote,
 } from '../../protocol/index.ts';
-import { prepareGrammar } from './prepare-grammar.ts';
+import { callSyntaxOf, prepareGrammar } from './prepare-grammar.ts';
 import { deadlineExceeded } from '../engine/engine.ts';
 import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';
 import { chatFormat } from './chat-format.ts';
@@ -182,6 +182,7 @@ function formatOf(params: {
     includeUsage: false,
     tokenizer: params.services.tokenizer,
     logprobs: samplingParamsOf(request).logprobs !== null,
+    calls: callSyntaxOf(request, params.services),
   };
   if (params.kind === 'messages') return messagesFormat({ ...common, prompted: params.prompted });
   // The edge may have been asked by another name than the body's.

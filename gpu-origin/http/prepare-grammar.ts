@@ -1,20 +1,45 @@
 /** What the answers to a request are held to, compiled before anything is queued. */
-import { type ApiError, constraintsOf, issuePath, ok, type Result } from '../../protocol/index.ts';
+import { type ApiError, constraintsOf, issuePath, ok, type Result, toolUseOf } from '../../protocol/index.ts';
 import type { Grammar } from '../engine/ports.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
 import { grammarOf } from '../grammar/constraint-grammar.ts';
 import type { GrammarCaller } from '../grammar/ports.ts';
+import { toolGrammarOf } from '../grammar/tool-grammar.ts';
 import type { Services } from './origin-context.ts';
+import type { CallSyntax } from './tool-call-reader.ts';
 
 /** @returns null when there is nothing that the answers are held to. */
 export async function prepareGrammar(
   request: GenerationRequest,
-  { grammars }: Pick<Services, 'grammars'>,
+  { grammars, chatTemplate }: Pick<Services, 'grammars' | 'chatTemplate'>,
   caller: GrammarCaller,
 ): Promise<Result<Grammar | null, ApiError>> {
   const [placed] = constraintsOf(request);
+  const use = 'prompt' in request ? null : toolUseOf(request);
+  if (use !== null) {
+    const made = toolGrammarOf({
+      use,
+      format: chatTemplate?.toolFormat ?? 'hermes',
+      constraint: placed ?? null,
+      pathOf: (at) => ('messages' in request ? ['tools', at, 'function'] : ['tools', at]),
+    });
+    return made.ok ? grammars.prepare({ ebnf: made.value, param: 'tools', caller }) : made;
+  }
   if (placed === undefined) return ok(null);
   const ebnf = grammarOf(placed);
   if (!ebnf.ok) return ebnf;
   return grammars.prepare({ ebnf: ebnf.value, param: issuePath(placed.path), caller });
+}
+
+/** How the calls in the answers to a request are written; null when there are none. */
+export function callSyntaxOf(
+  request: GenerationRequest,
+  { chatTemplate }: Pick<Services, 'chatTemplate'>,
+): CallSyntax | null {
+  const use = 'prompt' in request ? null : toolUseOf(request);
+  if (use === null) return null;
+  return {
+    format: chatTemplate?.toolFormat ?? 'hermes',
+    names: use.functions.map(({ name }) => name),
+  };
 }

@@ -3,10 +3,9 @@ import {
   errorStatus,
   type FinishReason,
   type ModelResponse,
-  type OutputMessage,
-  type OutputText,
   type ResponseEvent,
   type ResponseRequest,
+  type ResponseTool,
   type ResponseUsage,
   type TokenLogprob,
   type Usage,
@@ -14,9 +13,8 @@ import {
 import type { ScoredToken } from '../engine/engine.ts';
 import type { CompletionFormat, FormatParams } from './completion-format.ts';
 import { chatLogprob } from '../prompts/token-text.ts';
-
-/** `Omit` that keeps the members of a union apart. */
-type WithoutNumber<T> = T extends unknown ? Omit<T, 'sequence_number'> : never;
+import { ResponseItems, type UnnumberedEvent } from './response-items.ts';
+import { type AnswerPiece, ToolCallReader } from './tool-call-reader.ts';
 
 type State = Pick<ModelResponse, 'status' | 'output'> & {
   usage?: Usage;
@@ -24,104 +22,92 @@ type State = Pick<ModelResponse, 'status' | 'output'> & {
 };
 
 /**
- * Responses have one choice, which is one message with one part.
+ * Responses have one choice: a message with one part, and calls where there are tools. An item begins with its first
+ * piece; without tools the message begins at once.
  * @param now unix seconds, for when the answer was complete.
  */
 export function responsesFormat(
   params: FormatParams & { request: ResponseRequest; now: () => number },
 ): CompletionFormat {
   const { request } = params;
-  const messageId = `msg_${params.id}`;
-  const place = { item_id: messageId, output_index: 0, content_index: 0 } as const;
-  let text = '';
-  let logprobs: TokenLogprob[] = [];
-  let message: OutputMessage | null = null;
+  const reader = params.calls === null ? null : new ToolCallReader(params.calls);
+  const items = new ResponseItems(params.id);
   let sent = 0;
 
   const logprobsOf = (tokens: readonly ScoredToken[]): TokenLogprob[] =>
     params.logprobs ? tokens.map((token) => chatLogprob(params.tokenizer, token)) : [];
-  const numbered = (event: WithoutNumber<ResponseEvent>): ResponseEvent => {
-    const sequence_number = sent;
-    sent += 1;
-    return { ...event, sequence_number } as ResponseEvent;
-  };
+  const numbered = (events: readonly UnnumberedEvent[]): ResponseEvent[] =>
+    events.map((event) => {
+      const sequence_number = sent;
+      sent += 1;
+      return { ...event, sequence_number } as ResponseEvent;
+    });
   const response = (state: State): ModelResponse =>
     responseObject({ id: `resp_${params.id}`, created: params.created, now: params.now, request }, state);
+  const piecesOf = (text: string): readonly AnswerPiece[] =>
+    reader === null ? [{ kind: 'text', text }] : reader.push(text);
+  const take = (pieces: readonly AnswerPiece[], scores: TokenLogprob[]): UnnumberedEvent[] => {
+    // Log-probabilities are the message's: those of calls have no place in a response.
+    const events = pieces.flatMap((piece, at) => items.take(piece, at === 0 ? scores : []));
+    return pieces.length === 0 && scores.length > 0 && reader === null ? items.take(NO_TEXT, scores) : events;
+  };
 
   return {
     named: true,
     opening() {
       const begun = response({ status: 'in_progress', output: [] });
-      return [
-        numbered({ type: 'response.created', response: begun }),
-        numbered({ type: 'response.in_progress', response: begun }),
-        numbered({
-          type: 'response.output_item.added',
-          output_index: 0,
-          item: messageOf(messageId, 'in_progress', []),
-        }),
-        numbered({ type: 'response.content_part.added', ...place, part: partOf('', []) }),
-      ];
+      return numbered([
+        { type: 'response.created', response: begun },
+        { type: 'response.in_progress', response: begun },
+        ...(reader === null ? items.begin() : []),
+      ]);
     },
     piece(_choice, event) {
       if (event.kind === 'prompt') return [];
       const scores = logprobsOf(event.tokens);
       if (event.text === '' && scores.length === 0) return [];
-      text += event.text;
-      logprobs.push(...scores);
-      return [
-        numbered({ type: 'response.output_text.delta', ...place, delta: event.text, logprobs: scores }),
-      ];
+      return numbered(take(event.text === '' ? [] : piecesOf(event.text), scores));
     },
-    heartbeat: () => [numbered({ type: 'response.output_text.delta', ...place, delta: '', logprobs: [] })],
+    heartbeat() {
+      // No message has to begin before it is known that there is one.
+      const idle = response({ status: 'in_progress', output: [...items.output] });
+      return numbered(items.heartbeat() ?? [{ type: 'response.in_progress', response: idle }]);
+    },
     closing(_choice, finishReason) {
-      const part = partOf(text, logprobs);
-      message = messageOf(messageId, statusOf(finishReason), [part]);
-      return [
-        numbered({ type: 'response.output_text.done', ...place, text, logprobs }),
-        numbered({ type: 'response.content_part.done', ...place, part }),
-        numbered({ type: 'response.output_item.done', output_index: 0, item: message }),
-      ];
+      const last = take(reader?.flush() ?? [], []);
+      return numbered([...last, ...items.end(statusOf(finishReason))]);
     },
     ending(usage) {
-      const status = message?.status === 'incomplete' ? 'incomplete' : 'completed';
-      const ended = response({ status, output: message === null ? [] : [message], usage });
-      return [numbered({ type: `response.${status}`, response: ended })];
+      const { output } = items;
+      const status = output.some((item) => item.status === 'incomplete') ? 'incomplete' : 'completed';
+      const ended = response({ status, output, usage });
+      return numbered([{ type: `response.${status}`, response: ended }]);
     },
     failure(error) {
-      const output = text === '' ? [] : [messageOf(messageId, 'incomplete', [partOf(text, logprobs)])];
-      return numbered({ type: 'response.failed', response: response({ status: 'failed', output, error }) });
+      items.end('incomplete');
+      const output = items.hasText || items.output.length > 1 ? items.output : [];
+      const [failed] = numbered([
+        { type: 'response.failed', response: response({ status: 'failed', output, error }) },
+      ]);
+      return failed;
     },
     whole(answers, usage) {
       const answer = answers[0]!;
-      logprobs = logprobsOf(answer.tokens);
       const status = statusOf(answer.finishReason);
-      return response({
-        status,
-        output: [messageOf(messageId, status, [partOf(answer.text, logprobs)])],
-        usage,
-      });
+      if (reader === null) items.begin();
+      const pieces =
+        reader === null ? piecesOf(answer.text) : [...reader.push(answer.text), ...reader.flush()];
+      take(pieces, logprobsOf(answer.tokens));
+      items.end(status);
+      return response({ status, output: items.output, usage });
     },
   };
 }
 
+const NO_TEXT: AnswerPiece = { kind: 'text', text: '' };
+
 const statusOf = (finishReason: FinishReason): 'completed' | 'incomplete' =>
   finishReason === 'length' ? 'incomplete' : 'completed';
-
-const partOf = (text: string, logprobs: TokenLogprob[]): OutputText => ({
-  type: 'output_text',
-  text,
-  annotations: [],
-  logprobs,
-});
-
-const messageOf = (id: string, status: OutputMessage['status'], content: OutputText[]): OutputMessage => ({
-  id,
-  type: 'message',
-  role: 'assistant',
-  status,
-  content,
-});
 
 function responseObject(
   known: { id: string; created: number; now: () => number; request: ResponseRequest },
@@ -158,11 +144,19 @@ function responseObject(
     service_tier: 'default',
     store: false,
     text: { format: request.text?.format ?? { type: 'text' } },
-    tool_choice: request.tool_choice === 'none' ? 'none' : 'auto',
-    tools: [],
+    tool_choice: request.tool_choice ?? 'auto',
+    tools: [...(request.tools ?? [])].map(toolOf),
     truncation: 'disabled',
   };
 }
+
+/** As OpenAI gives it back: with all of its fields. */
+const toolOf = (tool: ResponseTool): ResponseTool => ({
+  ...tool,
+  description: tool.description ?? null,
+  parameters: tool.parameters ?? null,
+  strict: tool.strict ?? false,
+});
 
 const usageOf = (usage: Usage): ResponseUsage => ({
   input_tokens: usage.prompt_tokens,

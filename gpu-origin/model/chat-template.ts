@@ -6,6 +6,14 @@
  * Contents are not encoded apart from the template's text: "\n" + "\n\nHi" are other tokens than "\n\n\nHi".
  */
 import { Template } from '@huggingface/jinja';
+import {
+  asTemplateMessage,
+  type TemplateMessage,
+  type TemplateTool,
+  type ToolFormat,
+  toolsOfTemplate,
+  withoutTools,
+} from './chat-template-tools.ts';
 import { ContentGuard, ESCAPE, type Placeholders } from './chat-template-guard.ts';
 import { hideLookups } from './chat-template-lookups.ts';
 import { usePython } from './chat-template-python.ts';
@@ -14,12 +22,7 @@ import type { Tokenizer } from './tokenizer.ts';
 import { Splitter } from './tokenizer-splitter.ts';
 import { finish, STEP_CHARACTERS, type Steps } from './tokenizer-steps.ts';
 
-export interface TemplateMessage {
-  role: string;
-  content: string;
-  /** Who of several speaks. */
-  name?: string | undefined;
-}
+export type { TemplateMessage } from './chat-template-tools.ts';
 
 export interface TemplateOptions {
   /** Variables of the template: values of JSON. */
@@ -28,6 +31,8 @@ export interface TemplateOptions {
   opensTurn?: boolean;
   /** The text ends where the last message's content ends. */
   continuesLast?: boolean;
+  /** Functions that may be called. */
+  tools?: readonly TemplateTool[];
 }
 
 /** The template refuses these messages (its own `raise_exception`, or roles that it does not know). */
@@ -48,6 +53,8 @@ export interface ChatTemplate {
     limit: number,
     options?: TemplateOptions,
   ): Steps<number[] | null>;
+  /** How calls are written. */
+  readonly toolFormat: ToolFormat;
 }
 
 /** @returns null when the base has no chat template. @throws ChatTemplateError when it does not parse. */
@@ -69,6 +76,8 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
     return entry?.[0] ?? '';
   };
   const context = { bos_token: textOf(tokenizer.bosId), eos_token: textOf(tokenizer.eosIds[0]) };
+
+  const knows = toolsOfTemplate(source);
 
   function* render(variables: Record<string, unknown>, placeholders: Placeholders): Steps<string> {
     try {
@@ -94,17 +103,18 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
   }
 
   function* encodeInSteps(
-    messages: readonly TemplateMessage[],
+    conversation: readonly TemplateMessage[],
     limit: number,
-    { variables = {}, opensTurn = true, continuesLast = false }: TemplateOptions = {},
+    { variables = {}, opensTurn = true, continuesLast = false, tools = [] }: TemplateOptions = {},
   ): Steps<number[] | null> {
     const placeholders = guard.placeholders();
-    const guarded: TemplateMessage[] = [];
+    const guarded: { role: string; content: string }[] = [];
     let unpaid = 0;
-    for (const { role, content, name } of messages) {
-      const written = yield* guard.guard(content, placeholders);
-      const named = name === undefined ? {} : { name: yield* guard.guard(name, placeholders) };
-      guarded.push({ role, content: written, ...named });
+    const messages = knows.native ? conversation : withoutTools(conversation, tools);
+    for (const message of messages) {
+      const { role, content } = message;
+      const written = yield* guardAll(asTemplateMessage(message), placeholders);
+      guarded.push({ ...(written as { content: string }), role });
       unpaid += MESSAGE_WORK + content.length;
       if (unpaid < STEP_CHARACTERS) continue;
       yield;
@@ -119,6 +129,7 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
       {
         ...((yield* guardAll(variables, placeholders)) as Record<string, unknown>),
         messages: guarded,
+        ...(knows.native && tools.length > 0 ? { tools: yield* guardAll(tools, placeholders) } : {}),
         add_generation_prompt: opensTurn && !continuesLast,
       },
       placeholders,
@@ -143,6 +154,7 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
   return {
     encode: (messages) => finish(encodeInSteps(messages, Infinity)) ?? [],
     encodeInSteps,
+    toolFormat: knows.format,
   };
 }
 

@@ -3,10 +3,8 @@ import {
   type ApiError,
   type BaseInfo,
   type ChatCompletionRequest,
-  type ChatMessage,
   err,
   ok,
-  type ResponseInputItem,
   type ResponseRequest,
   type Result,
   type TextCompletionRequest,
@@ -16,6 +14,7 @@ import { noSuchBias } from '../engine/engine.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
 import { type ChatTemplate, ChatTemplateError, type TemplateOptions } from '../model/chat-template.ts';
 import type { Steps, Tokenizer } from '../model/tokenizer.ts';
+import { conversationOf, templateTools } from './conversation.ts';
 import type { PromptQueue } from './prompt-queue.ts';
 import { tokenText } from './token-text.ts';
 
@@ -66,10 +65,7 @@ export async function promptOf(
   const encoded =
     'prompt' in request
       ? await textPrompt(request, { services, caller, param })
-      : await chatPrompt('messages' in request ? request.messages : messagesOf(request), {
-          ...{ services, caller, param },
-          options: 'messages' in request ? templateOptions(request) : {},
-        });
+      : await chatPrompt(request, { services, caller, param });
   if (!encoded.ok) return encoded;
   if (encoded.value.ids.length === 0)
     return err({ code: 'invalid_request', message: 'The prompt is empty.', param });
@@ -104,18 +100,6 @@ const tooLong = (context: number, param: string, counted: number): ApiError => (
 export const promptField = (request: GenerationRequest | SinglePrompt): string =>
   'messages' in request ? 'messages' : 'input' in request ? 'input' : 'prompt';
 
-const textOf = (content: ChatMessage['content'] | ResponseInputItem['content']): string =>
-  typeof content === 'string' ? content : content.map((part) => part.text).join('');
-
-/** What a Responses request means as a conversation: its instructions come first, as the developer's. */
-function messagesOf({ input, instructions }: ResponseRequest): ChatMessage[] {
-  const items = typeof input === 'string' ? [{ role: 'user' as const, content: input }] : input;
-  return [
-    ...(instructions == null ? [] : [{ role: 'developer' as const, content: instructions }]),
-    ...items.map(({ role, content }) => ({ role, content: textOf(content) })),
-  ];
-}
-
 const templateOptions = (request: ChatCompletionRequest): TemplateOptions => ({
   variables: request.chat_template_kwargs ?? {},
   opensTurn: request.add_generation_prompt ?? true,
@@ -123,13 +107,8 @@ const templateOptions = (request: ChatCompletionRequest): TemplateOptions => ({
 });
 
 async function chatPrompt(
-  messages: readonly ChatMessage[],
-  {
-    services,
-    caller,
-    param,
-    options,
-  }: { services: PromptServices; caller: PromptCaller; param: string; options: TemplateOptions },
+  request: ChatCompletionRequest | ResponseRequest,
+  { services, caller, param }: { services: PromptServices; caller: PromptCaller; param: string },
 ): Promise<Result<Prompt, ApiError>> {
   const { chatTemplate, base } = services;
   if (chatTemplate === null)
@@ -138,14 +117,13 @@ async function chatPrompt(
       message: 'This base has no chat template; use /v1/completions.',
       param: null,
     });
-  const conversation = messages.map(({ role, content, name }) => ({
-    role: role === 'developer' ? 'system' : role,
-    content: textOf(content),
-    name,
-  }));
+  const conversation = conversationOf(request);
+  const tools = templateTools(request);
+  const options = { ...('messages' in request ? templateOptions(request) : {}), tools };
+  const written = [...conversation, ...tools];
   try {
     const ids = await encodeInTurn(services, caller, {
-      bytes: conversation.reduce((sum, { content }) => sum + Buffer.byteLength(content), 0),
+      bytes: written.reduce((sum, one) => sum + Buffer.byteLength(JSON.stringify(one)), 0),
       param,
       steps: chatTemplate.encodeInSteps(conversation, base.context, options),
     });

@@ -1,5 +1,5 @@
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
-import { APICallError, embed, embedMany, generateText, jsonSchema, streamText } from 'ai';
+import { APICallError, embed, embedMany, generateText, streamText } from 'ai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { ADAPTER, startConformanceStack, type ConformanceStack } from './stack.ts';
 
@@ -87,17 +87,6 @@ describe('AI SDK (ai, @ai-sdk/openai-compatible) through the edge', () => {
     expect(embeddings).toHaveLength(2);
     expect(embeddings[1]).toEqual(one.embedding);
     expect(usage.tokens).toBeGreaterThan(0);
-  });
-
-  it('is told which of its tools are not there', async () => {
-    const tool = { description: 'd', inputSchema: jsonSchema({ type: 'object', properties: {} }) };
-    const failure = await generateText({
-      ...settings,
-      model: providerOf(stack)(ADAPTER),
-      tools: { look: tool },
-    }).catch((error: unknown) => error);
-    expect(failure).toMatchObject({ statusCode: 400, isRetryable: false });
-    expect((failure as Error).message).toContain('tools');
   });
 
   it('sees an error in the middle of a stream', async () => {

@@ -49,6 +49,7 @@ const params: FormatParams = {
   includeUsage: true,
   tokenizer,
   logprobs: false,
+  calls: null,
 };
 const usage = { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 };
 

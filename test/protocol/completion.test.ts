@@ -133,7 +133,7 @@ describe('fields', () => {
         chat({
           messages: [
             { role: 'user', content: 'a' },
-            { role: 'tool', content: 'b' },
+            { role: 'function', content: 'b' },
           ],
         }),
       ),
@@ -149,8 +149,7 @@ describe('fields', () => {
       'messages[1].content[1].type',
     ],
     [{ role: 'assistant', content: [{ type: 'file', file: {} }] }, 'messages[1].content[0].type'],
-    [{ role: 'tool', content: 'a', tool_call_id: 'x' }, 'messages[1].role'],
-    [{ role: 'assistant', content: null, tool_calls: [{}] }, 'messages[1].tool_calls'],
+    [{ role: 'function', content: 'a', name: 'x' }, 'messages[1].role'],
     [{ role: 'assistant', content: null, function_call: { name: 'f' } }, 'messages[1].function_call'],
     [{ role: 'assistant', audio: { id: 'a' } }, 'messages[1].audio'],
     [{ role: 'assistant', content: 'a', prefix: true }, 'messages[1].prefix'],

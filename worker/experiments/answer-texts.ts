@@ -1,20 +1,30 @@
 import { z } from 'zod';
 import type { AnswerCopy } from './answer-copy.ts';
 
+/** What is called, and with what, is part of what an answer says. */
+const Calls = z.array(
+  z.object({ function: z.object({ name: z.string().optional(), arguments: z.string().optional() }) }),
+);
+
 /** Of chat and text completions, whole and in events. */
 const Choices = z.object({
   choices: z.array(
     z.object({
       index: z.int(),
       text: z.string().optional(),
-      message: z.object({ content: z.string() }).optional(),
-      delta: z.object({ content: z.string().optional() }).optional(),
+      message: z.object({ content: z.string().nullish(), tool_calls: Calls.optional() }).optional(),
+      delta: z.object({ content: z.string().nullish(), tool_calls: Calls.optional() }).optional(),
     }),
   ),
 });
 /** Of responses: whole, or in the last of their events. */
 const Output = z.object({
-  output: z.array(z.object({ content: z.array(z.object({ text: z.string() })) })),
+  output: z.array(
+    z.union([
+      z.object({ content: z.array(z.object({ text: z.string() })) }),
+      z.object({ name: z.string(), arguments: z.string() }),
+    ]),
+  ),
 });
 const LastEvent = z.object({
   type: z.enum(['response.completed', 'response.incomplete']),
@@ -53,7 +63,7 @@ function textsIn(value: unknown): [index: number, text: string][] {
   if (choices.success)
     return choices.data.choices.map(({ index, text, message, delta }) => [
       index,
-      text ?? message?.content ?? delta?.content ?? '',
+      text ?? spoken(message) + spoken(delta),
     ]);
   const message = Message.safeParse(value);
   if (message.success) return [[0, message.data.content.map(({ text }) => text ?? '').join('')]];
@@ -62,8 +72,19 @@ function textsIn(value: unknown): [index: number, text: string][] {
   const whole = Output.safeParse(value);
   const output = whole.success ? whole.data : LastEvent.safeParse(value).data?.response;
   if (output === undefined) return [];
-  return [[0, output.output.flatMap(({ content }) => content.map(({ text }) => text)).join('')]];
+  const said = output.output.map((item) =>
+    'content' in item ? item.content.map(({ text }) => text).join('') : item.name + item.arguments,
+  );
+  return [[0, said.join('')]];
 }
+
+const spoken = (
+  part: { content?: string | null | undefined; tool_calls?: z.infer<typeof Calls> | undefined } | undefined,
+): string =>
+  (part?.content ?? '') +
+  (part?.tool_calls ?? [])
+    .map(({ function: called }) => (called.name ?? '') + (called.arguments ?? ''))
+    .join('');
 
 const DATA = 'data:';
 const DONE = '[DONE]';

@@ -5,9 +5,10 @@ const MAX_LINE_CHARACTERS = 64 * 1024;
 const DATA = 'data: ';
 
 const Spoken = z.string().min(1);
-/** What the first event of each API has that says something: text, log-probabilities of a token, or the end. */
+/** What the first event of each API has that says something: text, a call, log-probabilities, or the end. */
 const Choice = z.union([
   z.object({ delta: z.object({ content: Spoken }) }),
+  z.object({ delta: z.object({ tool_calls: z.array(z.unknown()).min(1) }) }),
   z.object({ text: Spoken }),
   z.object({ logprobs: z.object({}) }),
   z.object({ finish_reason: z.string() }),
@@ -16,6 +17,7 @@ const Event = z.union([
   z.object({ choices: z.array(z.unknown()) }),
   z.object({ type: z.literal('response.output_text.delta'), delta: Spoken }),
   z.object({ type: z.literal('response.output_text.done') }),
+  z.object({ type: z.literal('response.function_call_arguments.delta') }),
   z.object({ type: z.enum(['content_block_delta', 'message_delta']) }),
 ]);
 

@@ -186,7 +186,7 @@ describe('completions', () => {
       'invalid_request',
       'messages[0].role',
     ],
-    ['tools', { ...ask, tools: [{ type: 'function' }] }, 400, 'unsupported_parameter', 'tools'],
+    ['tools', { ...ask, tools: [{ type: 'function' }] }, 400, 'invalid_request', 'tools[0].function'],
     ['an unknown model', { ...ask, model: 'nobody' }, 404, 'model_not_found', null],
     ['a digest that is not here', { ...ask, model: 'b'.repeat(64) }, 409, 'adapter_missing', null],
     [
@@ -205,10 +205,10 @@ describe('completions', () => {
   });
 
   it('leaves out what nobody knows, and refuses it when that is asked for', async () => {
-    const fields = { ...ask, colour: 1, graft: {}, prediction: { type: 'content' }, tools: [] };
+    const fields = { ...ask, colour: 1, graft: {}, prediction: { type: 'content' }, tools: [], audio: [] };
     const loose = await post('/v1/chat/completions', fields);
     expect(loose.status).toBe(200);
-    expect(loose.headers.get('x-graft-ignored')).toBe('colour, graft, prediction, tools');
+    expect(loose.headers.get('x-graft-ignored')).toBe('colour, graft, prediction, audio');
     const strict = await post('/v1/chat/completions', fields, { 'x-graft-strict-fields': 'true' });
     expect(strict.status).toBe(400);
     expect(await strict.json()).toMatchObject({ error: { code: 'invalid_request', param: 'colour' } });

@@ -1,0 +1,134 @@
+/** Finds the calls in an answer that comes in pieces. Its grammar has seen to it that what begins as a call is one. */
+import { CALL_SHAPES, type CallFormat } from '../grammar/tool-grammar.ts';
+
+export type AnswerPiece =
+  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'call'; readonly name: string }
+  /** Of the call that began last; JSON. */
+  | { readonly kind: 'arguments'; readonly text: string };
+
+/** What calls look like in the answers to one request. */
+export interface CallSyntax {
+  readonly format: CallFormat;
+  readonly names: readonly string[];
+}
+
+type Place = 'text' | 'arguments' | 'end' | 'plain';
+
+export class ToolCallReader {
+  readonly #heads: { text: string; name: string }[];
+  readonly #end: string;
+  readonly #longest: number;
+  /** A call may begin anywhere, and not only where the answer does. */
+  readonly #anywhere: boolean;
+  /** Calls that are whole. */
+  whole = 0;
+  #place: Place = 'text';
+  #held = '';
+  #depth = 0;
+  #inString = false;
+  #escaped = false;
+
+  constructor({ format, names }: CallSyntax) {
+    const { begin, between, end } = CALL_SHAPES[format];
+    this.#heads = names.map((name) => ({ text: begin + name + between, name }));
+    this.#longest = Math.max(...this.#heads.map(({ text }) => text.length));
+    this.#end = end;
+    this.#anywhere = format === 'hermes';
+  }
+
+  /** @returns what is certain by now. */
+  push(text: string): AnswerPiece[] {
+    this.#held += text;
+    const pieces: AnswerPiece[] = [];
+    for (let more = true; more;) more = this.#step(pieces);
+    return pieces;
+  }
+
+  /** The answer has ended. @returns the text that was held back; none of a call that has no name yet. */
+  flush(): AnswerPiece[] {
+    const rest = this.#place === 'text' && !this.#isBegun(this.#held.trimStart()) ? this.#held : '';
+    this.#held = '';
+    // Blanks between calls are no text.
+    return rest === '' || (this.whole > 0 && rest.trim() === '') ? [] : [{ kind: 'text', text: rest }];
+  }
+
+  /** @returns whether there may be more in what is held. */
+  #step(pieces: AnswerPiece[]): boolean {
+    switch (this.#place) {
+      case 'plain':
+        if (this.#held !== '') pieces.push({ kind: 'text', text: this.#held });
+        this.#held = '';
+        return false;
+      case 'text':
+        return this.#text(pieces);
+      case 'arguments':
+        return this.#arguments(pieces);
+      case 'end':
+        if (this.#held.length < this.#end.length) return false;
+        this.#held = this.#held.slice(this.#end.length);
+        this.#place = 'text';
+        return this.#held !== '';
+    }
+  }
+
+  #text(pieces: AnswerPiece[]): boolean {
+    for (const { text, name } of this.#heads) {
+      const at = this.#anywhere ? this.#held.indexOf(text) : this.#held.startsWith(text) ? 0 : -1;
+      if (at < 0) continue;
+      const before = this.#held.slice(0, at).trimEnd();
+      if (before !== '') pieces.push({ kind: 'text', text: before });
+      pieces.push({ kind: 'call', name });
+      this.#held = this.#held.slice(at + text.length);
+      this.#place = 'arguments';
+      return true;
+    }
+    if (!this.#anywhere) {
+      if (!this.#isBegun(this.#held)) this.#place = 'plain';
+      return this.#place === 'plain';
+    }
+    const certain = this.#certain();
+    if (certain > 0) pieces.push({ kind: 'text', text: this.#held.slice(0, certain) });
+    this.#held = this.#held.slice(certain);
+    return false;
+  }
+
+  /** Up to where no call begins, and no blanks that one may follow. */
+  #certain(): number {
+    const held = this.#held;
+    let length = Math.min(this.#longest - 1, held.length);
+    while (length > 0 && !this.#isBegun(held.slice(held.length - length))) length -= 1;
+    return held.slice(0, held.length - length).trimEnd().length;
+  }
+
+  /** Whether a call may come of it. */
+  #isBegun(text: string): boolean {
+    return text !== '' && this.#heads.some((head) => head.text.startsWith(text));
+  }
+
+  #arguments(pieces: AnswerPiece[]): boolean {
+    let at = 0;
+    let ended = false;
+    for (; at < this.#held.length && !ended; at += 1) ended = this.#ends(this.#held[at]!);
+    if (at > 0) pieces.push({ kind: 'arguments', text: this.#held.slice(0, at) });
+    this.#held = this.#held.slice(at);
+    if (!ended) return false;
+    this.whole += 1;
+    this.#place = 'end';
+    return true;
+  }
+
+  /** Takes in one character of the arguments. @returns whether the object is closed by it. */
+  #ends(character: string): boolean {
+    if (this.#inString) {
+      if (this.#escaped) this.#escaped = false;
+      else if (character === '\\') this.#escaped = true;
+      else if (character === '"') this.#inString = false;
+      return false;
+    }
+    if (character === '"') this.#inString = true;
+    if (character === '{' || character === '[') this.#depth += 1;
+    if (character === '}' || character === ']') this.#depth -= 1;
+    return this.#depth === 0;
+  }
+}
