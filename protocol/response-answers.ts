@@ -53,8 +53,8 @@ export interface ModelResponse {
   presence_penalty: number;
   frequency_penalty: number;
   user?: string;
-  safety_identifier?: string;
-  prompt_cache_key?: string;
+  safety_identifier: string | null;
+  prompt_cache_key: string | null;
   /** What never differs here. */
   background: false;
   max_tool_calls: null;

@@ -18,6 +18,10 @@ export const QuotaState = z.object({
   seconds: z.array(z.tuple([z.int(), z.number(), z.number()])),
   /** Lease -> unix ms at which it ends by itself. */
   leases: z.map(z.string(), z.number()),
+  /** Lease -> unix ms at which it began. */
+  begun: z.map(z.string(), z.number()).default(() => new Map()),
+  /** How long requests take, ms: a moving average, in which a new one is a quarter. 0 = none has ended. */
+  took: z.number().default(0),
   /** Days since 1970 and its tokens. */
   day: Total,
   /** Months since 1970 and its tokens. */
@@ -27,13 +31,18 @@ export type QuotaState = z.infer<typeof QuotaState>;
 
 const DAY_MS = 86_400_000;
 const MINUTE_S = 60;
-/** When a request of a key with too many at once is worth repeating: completions take about so long. */
-const CONCURRENT_RETRY_MS = 1_000;
+/**
+ * When a request of a key with too many at once is worth repeating, at least and at most. OpenAI's clients wait no longer
+ * than a minute.
+ */
+const CONCURRENT_RETRY_MS = { least: 1_000, most: 30_000 };
 
 export const emptyQuota = (): QuotaState => ({
   at: 0,
   seconds: [],
   leases: new Map(),
+  begun: new Map(),
+  took: 0,
   day: { period: 0, tokens: 0 },
   month: { period: 0, tokens: 0 },
 });
@@ -52,6 +61,7 @@ function advance(state: QuotaState, at: number): number {
   state.at = now;
   state.seconds = state.seconds.filter(([second]) => secondEnd(second) > now);
   for (const [lease, until] of state.leases) if (until + LEASE_KEPT_MS <= now) state.leases.delete(lease);
+  for (const lease of state.begun.keys()) if (!state.leases.has(lease)) state.begun.delete(lease);
   const day = Math.floor(now / DAY_MS);
   if (state.day.period !== day) state.day = { period: day, tokens: 0 };
   const month = monthOf(now);
@@ -98,6 +108,15 @@ function untilBelow(state: QuotaState, column: Column, limit: number): number {
   return 0;
 }
 
+/** @returns ms until the oldest of the requests that run has taken as long as they do. */
+function untilOneEnds({ at, begun, took }: QuotaState): number {
+  const oldest = Math.min(at, ...begun.values());
+  const { least, most } = CONCURRENT_RETRY_MS;
+  // One that takes longer than others ends nobody knows when.
+  const left = at - oldest < took ? took - (at - oldest) : took / 4;
+  return Math.min(most, Math.max(least, left));
+}
+
 function refusal(state: QuotaState, limits: KeyLimits): QuotaDecision['refused'] {
   const refuse = (reason: QuotaReason, limit: number, retryAfterMs: number) => ({
     reason,
@@ -115,7 +134,7 @@ function refusal(state: QuotaState, limits: KeyLimits): QuotaDecision['refused']
     return refuse('tokens', tokensPerMinute, untilBelow(state, TOKENS, tokensPerMinute));
   if (concurrent !== undefined) {
     const held = [...state.leases.values()].filter((until) => until > state.at).length;
-    if (held >= concurrent) return refuse('concurrent', concurrent, CONCURRENT_RETRY_MS);
+    if (held >= concurrent) return refuse('concurrent', concurrent, untilOneEnds(state));
   }
   return null;
 }
@@ -129,7 +148,10 @@ export function admit(
   const now = advance(state, ask.at);
   const refused = state.leases.has(lease) ? null : refusal(state, limits);
   if (refused === null) {
-    if (!state.leases.has(lease)) use(state, 1, 0);
+    if (!state.leases.has(lease)) {
+      use(state, 1, 0);
+      state.begun.set(lease, now);
+    }
     state.leases.set(lease, now + LEASE_MS);
   }
   return {
@@ -158,5 +180,9 @@ export function renew(state: QuotaState, ask: { lease: string; at: number }): vo
 export function settle(state: QuotaState, ask: { lease: string; tokens: number; at: number }): void {
   advance(state, ask.at);
   if (!state.leases.delete(ask.lease)) return;
+  const begun = state.begun.get(ask.lease);
+  state.begun.delete(ask.lease);
+  if (begun !== undefined)
+    state.took = state.took === 0 ? state.at - begun : 0.75 * state.took + 0.25 * (state.at - begun);
   use(state, 0, ask.tokens);
 }

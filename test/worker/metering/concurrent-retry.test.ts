@@ -1,0 +1,50 @@
+import { expect, it } from 'vitest';
+import {
+  admit,
+  emptyQuota,
+  QuotaState,
+  settle,
+  type QuotaState as State,
+} from '../../../worker/metering/quota-state.ts';
+
+const limits = { concurrent: 1 };
+const retryAt = (state: State, at: number): number | undefined =>
+  admit(state, { limits, lease: `r${at}`, at }).refused?.retryAfterMs;
+
+/** Requests one after the other, each of so many ms. @returns when the last ended. */
+function served(state: State, durations: readonly number[]): number {
+  let at = 1_000_000;
+  for (const [number, ms] of durations.entries()) {
+    admit(state, { limits, lease: `s${number}`, at });
+    at += ms;
+    settle(state, { lease: `s${number}`, tokens: 1, at });
+  }
+  return at;
+}
+
+it('says when the oldest request will have taken as long as requests do', () => {
+  const state = emptyQuota();
+  const at = served(state, [20_000, 20_000]);
+  admit(state, { limits, lease: 'a', at });
+  expect(retryAt(state, at)).toBe(20_000);
+  expect(retryAt(state, at + 12_000)).toBe(8_000);
+  // Nearly over, and longer than the others.
+  expect(retryAt(state, at + 19_900)).toBe(1_000);
+  expect(retryAt(state, at + 25_000)).toBe(5_000);
+});
+
+it('is a second when nothing is known, and half a minute at most', () => {
+  const state = emptyQuota();
+  admit(state, { limits, lease: 'a', at: 5 });
+  expect(retryAt(state, 6)).toBe(1_000);
+  const slow = emptyQuota();
+  const at = served(slow, [300_000, 300_000]);
+  admit(slow, { limits, lease: 'a', at });
+  expect(retryAt(slow, at)).toBe(30_000);
+});
+
+it('reads what was stored before it counted that', () => {
+  const { begun: _begun, took: _took, ...before } = emptyQuota();
+  const state = QuotaState.parse({ ...before, leases: new Map([['a', 2_000_000]]) });
+  expect(retryAt(state, 1_000_000)).toBe(1_000);
+});
