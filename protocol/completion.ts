@@ -45,6 +45,8 @@ const common = {
   max_tokens: z.int().positive().nullish(),
   /** Answers to each prompt. */
   n: z.int().min(1).max(MAX_CHOICES).nullish(),
+  /** vLLM's: log-probabilities of the prompt's tokens and of so many others at each place; not in a stream. */
+  prompt_logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
   /** These two name the end user, for experiments. */
   user: z.string().max(MAX_USER_CHARACTERS).nullish(),
   safety_identifier: z.string().max(MAX_CLIENT_KEY).nullish(),
@@ -134,6 +136,16 @@ function takeMessages(messages: unknown, taking: Taking): Result<unknown, ApiErr
 const takeStreamOptions = (options: unknown, taking: Taking): Result<unknown, ApiError> =>
   isMap(options) ? takeFields(options, STREAM, taking, ['stream_options']) : ok(options);
 
+/** What is in no stream. */
+function refuseStreamed(request: {
+  stream?: boolean | null | undefined;
+  prompt_logprobs?: number | null | undefined;
+}) {
+  if (request.stream !== true || request.prompt_logprobs == null) return null;
+  const message = "'prompt_logprobs' are not in a stream: leave 'stream' out.";
+  return { code: 'invalid_request' as const, message, param: 'prompt_logprobs' };
+}
+
 /** @param body parsed JSON. */
 export function parseChatCompletion(
   body: unknown,
@@ -153,6 +165,7 @@ export function parseChatCompletion(
   const options = takeStreamOptions(taken.value['stream_options'], taking);
   if (!options.ok) return options;
   clamp(taken.value, 'top_logprobs', MAX_TOP_LOGPROBS, taking);
+  clamp(taken.value, 'prompt_logprobs', MAX_TOP_LOGPROBS, taking);
   const request = checkBody(ChatCompletionRequest, {
     ...taken.value,
     messages: messages.value,
@@ -163,7 +176,8 @@ export function parseChatCompletion(
   const limit = most == null ? 'max_tokens' : 'max_completion_tokens';
   const refusal =
     refuseLimits(request.value, { name: limit, value: request.value[limit] }) ??
-    refuseTemplateFields(request.value);
+    refuseTemplateFields(request.value) ??
+    refuseStreamed(request.value);
   if (refusal !== null) return err(refusal);
   if (logprobs !== true && top != null) taking.ignored.add(['top_logprobs']);
   return ok({ request: request.value, ignored: taking.ignored.list() });
@@ -182,10 +196,11 @@ export function parseTextCompletion(
   const options = takeStreamOptions(taken.value['stream_options'], taking);
   if (!options.ok) return options;
   clamp(taken.value, 'logprobs', MAX_TOP_LOGPROBS, taking);
+  clamp(taken.value, 'prompt_logprobs', MAX_TOP_LOGPROBS, taking);
   const request = checkBody(TextCompletionRequest, { ...taken.value, stream_options: options.value });
   if (!request.ok) return request;
   const limit = { name: 'max_tokens', value: request.value.max_tokens ?? DEFAULT_TEXT_TOKENS };
-  const refusal = refuseLimits(request.value, limit);
+  const refusal = refuseLimits(request.value, limit) ?? refuseStreamed(request.value);
   return refusal === null ? ok({ request: request.value, ignored: taking.ignored.list() }) : err(refusal);
 }
 
@@ -222,6 +237,12 @@ export interface TokenLogprob {
   top_logprobs: { token: string; logprob: number; bytes: number[] | null }[];
 }
 
+/** vLLM's: of each token of a prompt, by the ids of those that were likeliest there and of the token itself. */
+export type PromptLogprobs = (Record<
+  string,
+  { logprob: number; rank: number; decoded_token: string }
+> | null)[];
+
 export interface ChatCompletion {
   id: string;
   object: 'chat.completion';
@@ -234,6 +255,8 @@ export interface ChatCompletion {
     finish_reason: ChatFinishReason;
   }[];
   usage: Usage;
+  /** Only when asked for. */
+  prompt_logprobs?: PromptLogprobs;
 }
 
 export interface ChatCompletionChunk {
@@ -268,6 +291,8 @@ export interface TextCompletion {
     text: string;
     logprobs: TextLogprobs | null;
     finish_reason: FinishReason | null;
+    /** Only when asked for. */
+    prompt_logprobs?: PromptLogprobs;
   }[];
   usage?: Usage | null;
 }

@@ -15,6 +15,8 @@ export interface EngineRequest {
   readonly sampling: SamplingParams;
   /** Log-probability of every prompt token, and of so many alternatives (`echo` with `logprobs`); null = none. */
   readonly promptLogprobs: number | null;
+  /** Whether the rank of each of them is wanted too. */
+  readonly promptRanks?: boolean;
   /** No answer is generated: the prompt's hidden states are pooled into one vector, by their mean or the last one. */
   readonly pooling?: Pooling;
   /** What its answers are held to; none unless given. The caller releases it when the request is added. */
@@ -42,6 +44,8 @@ export interface ScoredToken {
   readonly logprob: number | null;
   /** The likeliest tokens at this place, likeliest first; empty unless asked for. */
   readonly top: readonly TokenScore[];
+  /** Place among all tokens, from 1; only of a prompt's, and when asked for. */
+  readonly rank?: number;
 }
 
 /** `end`, `error` and `aborted` are last; exactly one of them comes. */

@@ -1,3 +1,4 @@
+import { rankOf } from '../generation/logits.ts';
 import { scoreToken } from '../generation/sampler.ts';
 import { MODEL_FAILED, rowFault } from './admission.ts';
 import type { KvSlots } from './kv-slots.ts';
@@ -178,13 +179,14 @@ async function scorePrompt(params: {
   const scores = sequence.promptScores;
   const count = sequence.request.promptLogprobs;
   if (scores === null || count === null) return true;
+  const ranks = sequence.request.promptRanks === true;
   if (from === 0) scores.push({ id: sequence.prompt[0]!, logprob: null, top: [] });
   for (let row = 0; row < to - from; row += 1) {
     const id = sequence.prompt[from + row + 1];
     if (id === undefined) break;
     const score = scoreToken({ logits, offset: row * vocabSize, length: vocabSize, id, count });
     if (score === null) return false;
-    scores.push(score);
+    scores.push(ranks ? { ...score, rank: rankOf(logits, row * vocabSize, vocabSize, id) } : score);
     if ((row + 1) % ROWS_BETWEEN_YIELDS === 0) await clock.yield();
   }
   return true;

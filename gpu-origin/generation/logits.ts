@@ -74,3 +74,11 @@ export function topIds(logits: Float32Array, offset: number, length: number, cou
   }
   return ids;
 }
+
+/** Place of the token `id` among all, from 1; equals share the best. */
+export function rankOf(logits: Float32Array, offset: number, length: number, id: number): number {
+  const own = logits[offset + id]!;
+  let rank = 1;
+  for (let at = offset; at < offset + length; at += 1) if (logits[at]! > own) rank += 1;
+  return rank;
+}

@@ -8,7 +8,7 @@ import {
 } from '../../protocol/index.ts';
 import type { ScoredToken } from '../engine/engine.ts';
 import type { CompletionFormat, FormatParams } from './completion-format.ts';
-import { chatLogprob } from '../prompts/token-text.ts';
+import { chatLogprob, promptLogprobs } from '../prompts/token-text.ts';
 import { type AnswerPiece, ToolCallReader } from './tool-call-reader.ts';
 
 type Choice = ChatCompletionChunk['choices'][number];
@@ -124,6 +124,11 @@ export function chatFormat(params: FormatParams): CompletionFormat {
         finish_reason: finishOf(index, finishReason),
       })),
       usage,
+      ...(params.promptLogprobs == null
+        ? {}
+        : {
+            prompt_logprobs: promptLogprobs(params.tokenizer, answers[0]!.prompt, params.promptLogprobs),
+          }),
     }),
   };
 }

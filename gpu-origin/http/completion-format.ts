@@ -50,4 +50,6 @@ export interface FormatParams {
   logprobs: boolean;
   /** Calls that are to be found in the answer; null = there are none. */
   calls: CallSyntax | null;
+  /** … of the prompt, and of how many others at each place; null = none. */
+  promptLogprobs?: number | null;
 }

@@ -74,6 +74,7 @@ export async function handleCompletion(
   }
   if (grammar.value !== null) timing.lap('grammar');
   const sampling = samplingParamsOf(request);
+  const ofPrompt = 'input' in request ? null : (request.prompt_logprobs ?? null);
   // Each answer opens it; nothing does once every prompt is queued or given up.
   const unqueued = new Set(prompts.keys());
   const queued = (at: number): void => {
@@ -97,7 +98,8 @@ export async function handleCompletion(
           chain: directive.chain,
           sampling,
           grammar: grammar.value,
-          promptLogprobs: echo === null ? null : sampling.logprobs,
+          promptLogprobs: most(echo === null ? null : sampling.logprobs, ofPrompt),
+          promptRanks: ofPrompt !== null,
           budgetMs: leftMs === null ? null : Math.max(1, leftMs),
           signal: gone.signal,
           ...(tracked === null ? {} : { onEnd: (ran) => tracked.ended(ran, at) }),
@@ -135,6 +137,10 @@ export async function handleCompletion(
   for (const [name, value] of Object.entries(left)) response.headers.set(name, value);
   return response;
 }
+
+/** The larger one; null = none. */
+const most = (a: number | null, b: number | null): number | null =>
+  a === null || b === null ? (a ?? b) : Math.max(a, b);
 
 /** The limit of tokens that holds, when the one that was asked for has no room. @param room what is left, tokens. */
 function loweredLimit(request: GenerationRequest, room: number): string | null {
@@ -183,6 +189,7 @@ function formatOf(params: {
     tokenizer: params.services.tokenizer,
     logprobs: samplingParamsOf(request).logprobs !== null,
     calls: callSyntaxOf(request, params.services),
+    promptLogprobs: 'input' in request ? null : (request.prompt_logprobs ?? null),
   };
   if (params.kind === 'messages') return messagesFormat({ ...common, prompted: params.prompted });
   // The edge may have been asked by another name than the body's.
@@ -190,7 +197,12 @@ function formatOf(params: {
   const includeUsage = request.stream === true && request.stream_options?.include_usage === true;
   return 'messages' in request
     ? chatFormat({ ...common, includeUsage })
-    : textFormat({ ...common, includeUsage, echoes: params.prompts.map(({ echo }) => echo) });
+    : textFormat({
+        ...common,
+        includeUsage,
+        echoes: params.prompts.map(({ echo }) => echo),
+        topLogprobs: samplingParamsOf(request).logprobs ?? 0,
+      });
 }
 
 function limitField(request: GenerationRequest): string {

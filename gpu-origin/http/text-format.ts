@@ -1,15 +1,17 @@
 import { errorBody, type TextCompletion, type TextLogprobs } from '../../protocol/index.ts';
 import type { ScoredToken } from '../engine/engine.ts';
 import type { CompletionFormat, FormatParams } from './completion-format.ts';
-import { textLogprob, tokenKey, tokenText, topLogprobs } from '../prompts/token-text.ts';
+import { promptLogprobs, textLogprob, tokenKey, tokenText, topLogprobs } from '../prompts/token-text.ts';
 
 type Choice = TextCompletion['choices'][number];
 
 /**
  * @param params.echoes each prompt's text, where the client wants it before the answers (with its tokens'
- * log-probabilities).
+ * log-probabilities). @param params.topLogprobs how many others at each place the client wants of those.
  */
-export function textFormat(params: FormatParams & { echoes: readonly (string | null)[] }): CompletionFormat {
+export function textFormat(
+  params: FormatParams & { echoes: readonly (string | null)[]; topLogprobs: number },
+): CompletionFormat {
   const { created, model, includeUsage, tokenizer } = params;
   const id = `cmpl-${params.id}`;
   /** Characters before each choice's next token, as `text_offset` counts. */
@@ -37,8 +39,16 @@ export function textFormat(params: FormatParams & { echoes: readonly (string | n
     ...(includeUsage ? { usage: null } : {}),
   });
   /** Of a choice. Each prompt has as many, in its turn. */
-  const echoOf = (index: number): string =>
-    params.echoes[Math.floor((index * params.echoes.length) / params.choices)] ?? '';
+  const promptAt = (index: number): number => Math.floor((index * params.echoes.length) / params.choices);
+  const echoOf = (index: number): string => params.echoes[promptAt(index)] ?? '';
+  /** The prompt's scores, where it is echoed, as many as the client wants of an answer's tokens. */
+  const echoed = (index: number, prompt: readonly ScoredToken[]): readonly ScoredToken[] => {
+    if (params.echoes[promptAt(index)] === null) return [];
+    const most = params.topLogprobs;
+    return prompt.map((token) =>
+      token.top.length > most ? { ...token, top: token.top.slice(0, most) } : token,
+    );
+  };
   return {
     named: false,
     opening: () =>
@@ -65,8 +75,11 @@ export function textFormat(params: FormatParams & { echoes: readonly (string | n
       choices: answers.map(({ text, prompt, tokens, finishReason }, index) => ({
         index,
         text: echoOf(index) + text,
-        logprobs: logprobsOf(index, [...prompt, ...tokens]),
+        logprobs: logprobsOf(index, [...echoed(index, prompt), ...tokens]),
         finish_reason: finishReason,
+        ...(params.promptLogprobs == null
+          ? {}
+          : { prompt_logprobs: promptLogprobs(tokenizer, prompt, params.promptLogprobs) }),
       })),
       usage,
     }),

@@ -62,7 +62,8 @@ function singles(request: GenerationRequest): { single: SinglePrompt; param: str
 function tooMany(request: GenerationRequest, tokens: number): ContextLengthExceeded | null {
   if (!('prompt' in request) || !isPromptList(request.prompt)) return null;
   const { logprobs } = samplingParamsOf(request);
-  const scores = request.echo === true && logprobs !== null ? (1 + logprobs) * (request.n ?? 1) : 0;
+  const wanted = [request.echo === true ? logprobs : null, request.prompt_logprobs ?? null];
+  const scores = Math.max(...wanted.map((one) => (one === null ? 0 : 1 + one))) * (request.n ?? 1);
   const most =
     scores === 0
       ? MAX_PROMPT_LIST_TOKENS

@@ -1,4 +1,4 @@
-import type { TokenLogprob } from '../../protocol/index.ts';
+import type { PromptLogprobs, TokenLogprob } from '../../protocol/index.ts';
 import type { ScoredToken, TokenScore } from '../engine/engine.ts';
 import type { Tokenizer } from '../model/tokenizer.ts';
 
@@ -47,3 +47,17 @@ export function topLogprobs(tokenizer: Tokenizer, scored: ScoredToken): Record<s
 
 export const textLogprob = (scored: ScoredToken): number | null =>
   scored.logprob === null ? null : finite(scored.logprob);
+
+/** A prompt's tokens as vLLM writes them. @param count others at each place, at most. */
+export const promptLogprobs = (
+  tokenizer: Tokenizer,
+  tokens: readonly ScoredToken[],
+  count: number,
+): PromptLogprobs =>
+  tokens.map(({ id, logprob, rank, top }) => {
+    if (logprob === null) return null;
+    const entry = (token: number, value: number, place: number) =>
+      [token, { logprob: finite(value), rank: place, decoded_token: tokenText(tokenizer, token) }] as const;
+    const likeliest = top.slice(0, count).map((token, at) => entry(token.id, token.logprob, at + 1));
+    return Object.fromEntries([...likeliest, entry(id, logprob, rank ?? 1)]);
+  });
