@@ -87,6 +87,8 @@ export const TextCompletionRequest = z
   .strictObject({
     ...common,
     prompt: TextPrompts,
+    /** vLLM's: whether the tokens come first that the base has before every text; true unless given. */
+    add_special_tokens: z.boolean().nullish(),
     echo: z.boolean().nullish(),
     logprobs: z.int().min(0).max(MAX_TOP_LOGPROBS).nullish(),
     /** 16 unless given. `max_tokens: 0` with `echo` scores the prompt. */

@@ -137,7 +137,7 @@ async function chatPrompt(
 
 /** A raw prompt is the caller's own template: control strings in it mean their tokens. */
 async function textPrompt(
-  { prompt, echo }: SingleText,
+  { prompt, echo, add_special_tokens: special }: SingleText,
   { services, caller, param }: { services: PromptServices; caller: PromptCaller; param: string },
 ): Promise<Result<Prompt, ApiError>> {
   const { tokenizer, base } = services;
@@ -148,7 +148,10 @@ async function textPrompt(
       steps: tokenizer.encodeInSteps(prompt, { allowSpecial: true, limit: base.context }),
     });
     if (!ids.ok) return ids;
-    return ok({ ids: [...tokenizer.prefixIds, ...ids.value], echo: echo === true ? prompt : null });
+    return ok({
+      ids: [...(special === false ? [] : tokenizer.prefixIds), ...ids.value],
+      echo: echo === true ? prompt : null,
+    });
   }
   if (prompt.length > base.context) return err(tooLong(base.context, param, 0));
   const unknown = prompt.findIndex((id) => tokenizer.tokenBytes(id) === null);
