@@ -11,11 +11,7 @@ describe('chat completions', () => {
     ['openai-python: defaults', { stream: false, tools: [], tool_choice: 'none' }, []],
     ['openai-agents', { parallel_tool_calls: true, store: false }, ['store']],
     ['inspect-ai', { reasoning_effort: 'medium', verbosity: 'low' }, ['reasoning_effort', 'verbosity']],
-    [
-      'AI SDK',
-      { response_format: { type: 'text' }, modalities: ['text'] },
-      ['modalities'],
-    ],
+    ['AI SDK', { response_format: { type: 'text' }, modalities: ['text'] }, ['modalities']],
     [
       'guidellm',
       { stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } },
