@@ -151,7 +151,7 @@ export class Sampler {
     let bin = 0;
     for (; bin < last && rest >= mass[bin]!; bin += 1) rest -= mass[bin]!;
     // Rounding may carry the draw past the last token: then it is the last one that has any weight.
-    while (bin > 0 && mass[bin] === 0) bin -= 1;
+    for (; bin > 0 && mass[bin] === 0; bin -= 1) rest = Infinity;
     const tokens = bin === last && border !== null ? border : bins.members(row, bin);
     for (const token of tokens) {
       rest -= token.weight;
