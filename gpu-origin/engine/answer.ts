@@ -16,6 +16,8 @@ export interface AnswerPart {
 export class Answer {
   /** Every generated token. */
   readonly ids: number[] = [];
+  /** The stop string that has ended it; null = something else has, or nothing yet. */
+  stop: string | null = null;
   /** What it is held to; null = nothing. */
   readonly grammar: RowGrammar | null;
   readonly #sampling: SamplingParams;
@@ -78,9 +80,10 @@ export class Answer {
     this.#held.push({ token: sample, start, end: this.#decoded });
     // Stop strings count from the first token on that may be the last.
     const early = this.ids.length <= this.#sampling.minTokens;
-    const { text, stopped } = early ? { text: piece, stopped: false } : this.#scanner.push(piece);
+    const { text, stopped } = early ? { text: piece, stopped: null } : this.#scanner.push(piece);
     this.#shown += text.length;
-    if (stopped) {
+    if (stopped !== null) {
+      this.stop = stopped;
       const tokens = this.#held.filter((held) => held.start < this.#shown).map((held) => held.token);
       return { text, tokens, finish: 'stop' };
     }

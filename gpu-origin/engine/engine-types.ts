@@ -63,6 +63,8 @@ export type EngineEvent =
   | {
       readonly kind: 'end';
       readonly finishReason: FinishReason;
+      /** The stop string that has ended it, where one has. */
+      readonly stop?: string;
       readonly usage: Usage;
       readonly tokenIds: readonly number[];
     }

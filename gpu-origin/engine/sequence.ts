@@ -161,7 +161,11 @@ export class Sequence {
 
   finish(finishReason: FinishReason): void {
     this.#end('finished');
-    this.events.push({ kind: 'end', finishReason, usage: this.usage, tokenIds: this.answer.ids });
+    const { stop, ids } = this.answer;
+    this.events.push({
+      ...{ kind: 'end', finishReason, usage: this.usage, tokenIds: ids },
+      ...(stop === null ? {} : { stop }),
+    });
   }
 
   endAborted(): void {

@@ -16,11 +16,11 @@ export class StopScanner {
   }
 
   /**
-   * @returns `text`: what is certain to belong to the answer. `stopped`: a stop string is complete; everything from
+   * @returns `text`: what is certain to belong to the answer. `stopped`: the stop string that is complete, or null; everything from
    * its beginning on, or from its end on, is dropped. Of several, the one that is complete first counts, the longest of those.
    */
-  push(piece: string): { text: string; stopped: boolean } {
-    if (this.#longest === 0) return { text: piece, stopped: false };
+  push(piece: string): { text: string; stopped: string | null } {
+    if (this.#longest === 0) return { text: piece, stopped: null };
     const text = this.#held + piece;
     let end = Infinity;
     let start = 0;
@@ -34,11 +34,11 @@ export class StopScanner {
     }
     if (end < Infinity) {
       this.#held = '';
-      return { text: text.slice(0, this.#includes ? end : start), stopped: true };
+      return { text: text.slice(0, this.#includes ? end : start), stopped: text.slice(start, end) };
     }
     const held = this.#heldLength(text);
     this.#held = text.slice(text.length - held);
-    return { text: text.slice(0, text.length - held), stopped: false };
+    return { text: text.slice(0, text.length - held), stopped: null };
   }
 
   /** The answer ended otherwise: what was held back belongs to it. */

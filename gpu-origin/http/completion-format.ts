@@ -11,6 +11,8 @@ export interface WholeAnswer {
   prompt: readonly ScoredToken[];
   tokens: readonly ScoredToken[];
   finishReason: FinishReason;
+  /** The stop string that has ended it, where one has. */
+  stop?: string | undefined;
 }
 
 /** How an answer is written: each API has its own. One instance serves one request; `choice` counts from 0. */
@@ -27,8 +29,8 @@ export interface CompletionFormat {
    * comment without a blank line, clients that cut a stream at blank lines miss an event.
    */
   heartbeat(choice: number): unknown[];
-  /** After a choice's last token. */
-  closing(choice: number, finishReason: FinishReason): unknown[];
+  /** After a choice's last token. @param stop the stop string that has ended it, where one has. */
+  closing(choice: number, finishReason: FinishReason, stop?: string): unknown[];
   /** After the last choice. */
   ending(usage: Usage): unknown[];
   /** Instead of everything that would still come. */

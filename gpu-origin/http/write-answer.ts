@@ -52,6 +52,7 @@ export async function collect(params: Answering): Promise<Response> {
     prompt: [] as readonly ScoredToken[],
     tokens: [] as ScoredToken[],
     finishReason: 'stop' as FinishReason,
+    stop: undefined as string | undefined,
   }));
   const usage = usageCounter(prompted);
   let begun = false;
@@ -71,6 +72,7 @@ export async function collect(params: Answering): Promise<Response> {
     }
     if (event.kind === 'end') {
       answer.finishReason = event.finishReason;
+      answer.stop = event.stop;
       usage.add(event);
     }
   }
@@ -129,7 +131,7 @@ export async function stream(params: Answering & { context: OriginContext }): Pr
         if (event.kind === 'end') {
           usage.add(event);
           open.delete(choice);
-          send(format.closing(choice, event.finishReason));
+          send(format.closing(choice, event.finishReason, event.stop));
         }
         next = events.next();
       }

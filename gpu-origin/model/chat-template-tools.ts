@@ -71,8 +71,9 @@ export function withoutTools(
     } else if (message.calls === undefined) plain.push({ ...message });
     else {
       const calls = message.calls.map(
-        (call) =>
-          `<tool_call>\n${JSON.stringify({ name: call.name, arguments: call.arguments })}\n</tool_call>`,
+        ({ name, arguments: given }) =>
+          // As answers are held to it (grammar/tool-grammar.ts), so that a call reads as it was written.
+          `<tool_call>\n{"name": ${JSON.stringify(name)}, "arguments": ${JSON.stringify(given)}}\n</tool_call>`,
       );
       const text = message.content === '' ? [] : [message.content];
       plain.push({ role: message.role, content: [...text, ...calls].join('\n') });

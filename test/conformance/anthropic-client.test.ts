@@ -104,6 +104,16 @@ describe('Anthropic’s client through the edge', () => {
     expect((await client.messages.create(ask)).usage.input_tokens).toBe(counted);
   });
 
+  it('says which of the texts has ended it', async () => {
+    const spoken = (await client.messages.create(ask)).content[0];
+    if (spoken?.type !== 'text') throw new Error('no text');
+    const stop = spoken.text.slice(1, 3);
+    const stops = { ...ask, stop_sequences: ['never said', stop] };
+    const ended = { stop_reason: 'stop_sequence', stop_sequence: stop };
+    expect(await client.messages.create(stops)).toMatchObject(ended);
+    expect(await client.messages.stream(stops).finalMessage()).toMatchObject(ended);
+  });
+
   it('says what served, and for whom', async () => {
     const { response } = await client.messages
       .create({ ...ask, metadata: { user_id: 'alice-7' } })

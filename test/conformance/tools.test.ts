@@ -1,3 +1,4 @@
+import Anthropic from '@anthropic-ai/sdk';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { generateObject, generateText, jsonSchema, stepCountIs, streamText, tool } from 'ai';
 import type OpenAI from 'openai';
@@ -55,6 +56,55 @@ describe('tools through the edge', () => {
     expect(message.tool_calls).toMatchObject([
       { type: 'function', function: { name: 'weather', arguments: '{"city":"Paris"}' } },
     ]);
+  });
+
+  describe('of Anthropic’s client', () => {
+    const ask = {
+      ...{ model: ADAPTER, max_tokens: 200, messages: [question] },
+      tools: [{ name: 'weather', description: 'Of a city.', input_schema: parameters }],
+    };
+    const anthropic = () =>
+      new Anthropic({ baseURL: stack.baseURL.replace('/v1', ''), apiKey: stack.apiKey, maxRetries: 0 });
+    const called = { type: 'tool_use', name: 'weather', input: { city: 'Paris' } };
+
+    it('are called, and the answer comes of their results', async () => {
+      const client = anthropic();
+      const first = await client.messages.create(ask);
+      expect(first).toMatchObject({ stop_reason: 'tool_use', content: [called] });
+      const [call] = first.content;
+      if (call?.type !== 'tool_use') throw new Error('no call');
+      const second = await client.messages.create({
+        ...ask,
+        messages: [
+          question,
+          { role: 'assistant', content: first.content },
+          { role: 'user', content: [{ type: 'tool_result', tool_use_id: call.id, content: RESULT }] },
+        ],
+      });
+      expect(second).toMatchObject({ stop_reason: 'end_turn', content: [{ type: 'text', text: ANSWER }] });
+    });
+
+    it('are called in a stream', async () => {
+      const stream = anthropic().messages.stream(ask);
+      const kinds: string[] = [];
+      stream.on('streamEvent', (event) => kinds.push(event.type));
+      const final = await stream.finalMessage();
+      expect(final).toMatchObject({ stop_reason: 'tool_use', content: [called] });
+      expect(kinds.filter((kind) => kind !== 'content_block_delta')).toEqual([
+        ...['message_start', 'content_block_start', 'content_block_stop', 'message_delta', 'message_stop'],
+      ]);
+    });
+
+    it('are called because they have to be, by their name, or not at all', async () => {
+      const client = anthropic();
+      for (const tool_choice of [{ type: 'any' } as const, { type: 'tool', name: 'weather' } as const])
+        expect(await client.messages.create({ ...ask, tool_choice })).toMatchObject({
+          stop_reason: 'tool_use',
+          content: [called],
+        });
+      const none = await client.messages.create({ ...ask, tool_choice: { type: 'none' } });
+      expect(none.content.every(({ type }) => type === 'text')).toBe(true);
+    });
   });
 
   const responseTools = [{ type: 'function' as const, name: 'weather', parameters, strict: true }];

@@ -9,7 +9,7 @@ function scan(stops: string[], pieces: string[]): { shown: string; stopped: bool
   for (const piece of pieces) {
     const { text, stopped } = scanner.push(piece);
     shown += text;
-    if (stopped) return { shown, stopped };
+    if (stopped !== null) return { shown, stopped: true };
   }
   return { shown: shown + scanner.flush(), stopped: false };
 }
