@@ -11,11 +11,12 @@ import { createKvKeyIndex } from './access/kv-key-index.ts';
 import { createKvNameIndex } from './registry/kv-name-index.ts';
 import { withLastKnownGood } from './platform/last-known-good.ts';
 import { recordedGrants, recordedKey } from './access/recorded-rights.ts';
+import type { SealedIndexParams } from './platform/sealed-index.ts';
 import type { Sealer } from './platform/sealed-value.ts';
 import { withSecondOpinion } from './platform/second-opinion.ts';
 import { withShortMemory, type Forgetful, type ShortMemory } from './platform/short-memory.ts';
 import type { ExperimentEntry, ExperimentIndex } from './experiments/ports.ts';
-import type { BulkIndex, Index } from './platform/ports.ts';
+import type { BulkIndex, Index, Lookup } from './platform/ports.ts';
 import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';
 import type { KeyIndex, KeyLedger, KeyRecord, RightsWriter } from './access/ports.ts';
 import type { NameIndex, PointerWriter } from './registry/ports-pointers.ts';
@@ -43,7 +44,7 @@ export interface HotIndexes {
 }
 
 export function createHotIndexes(params: {
-  pointer: Parameters<typeof createKvNameIndex>[0];
+  pointer: SealedIndexParams;
   /** Opens what the current secret sealed, and nothing else: upkeep finds and rewrites what an older one did. */
   currentSealer: Sealer;
   keyLedger: Pick<KeyLedger, 'get'>;
@@ -54,9 +55,6 @@ export function createHotIndexes(params: {
 }): HotIndexes {
   const { pointer, currentSealer, keyLedger, grantLedger, now, timeoutMs } = params;
   const upkeep = { ...pointer, sealer: currentSealer };
-  const kvNames = createKvNameIndex(pointer);
-  const kvKeys = createKvKeyIndex(pointer);
-  const kvGrants = createKvGrantIndex(pointer);
   const maxEntries = LAST_KNOWN_GOOD_ENTRIES;
   const behind = {
     timeoutMs,
@@ -66,24 +64,18 @@ export function createHotIndexes(params: {
     now,
   };
   const before = { ttlMs: SHORT_MEMORY_MS, maxEntries, now };
-  const names = withShortMemory(withLastKnownGood(kvNames, behind), { ...before, absences: true });
-  const perSecond = SECOND_OPINIONS_PER_SECOND;
-  const recordedKeys = withSecondOpinion(kvKeys, {
-    ask: (hash) => recordedKey(keyLedger, hash),
-    perSecond,
-    now,
+  const hot = <T>(index: Index<T>): ShortMemory<T> =>
+    withShortMemory(withLastKnownGood(index, behind), before);
+  const confirmed = <T>(index: Index<T>, ask: (key: string) => Promise<Lookup<T>>): Index<T> =>
+    withSecondOpinion(index, { ask, perSecond: SECOND_OPINIONS_PER_SECOND, now });
+
+  const names = withShortMemory(withLastKnownGood(createKvNameIndex(pointer), behind), {
+    ...before,
+    absences: true,
   });
-  const heldGrants = withSecondOpinion(kvGrants, {
-    ask: (tenant) => recordedGrants(grantLedger, tenant),
-    perSecond,
-    now,
-  });
-  const keys = withShortMemory(withLastKnownGood(recordedKeys, behind), before);
-  const grants = withShortMemory(withLastKnownGood(heldGrants, behind), before);
-  const experiments = withShortMemory(
-    withLastKnownGood<ExperimentEntry>(createKvExperimentIndex(pointer), behind),
-    before,
-  );
+  const keys = hot(confirmed(createKvKeyIndex(pointer), (hash) => recordedKey(keyLedger, hash)));
+  const grants = hot(confirmed(createKvGrantIndex(pointer), (tenant) => recordedGrants(grantLedger, tenant)));
+  const experiments = hot(createKvExperimentIndex(pointer));
   return {
     names,
     keys,
@@ -103,12 +95,12 @@ export function createHotIndexes(params: {
   };
 }
 
-/** Runs a write and forgets the key, also when the write failed half way. */
-async function writing(memory: Forgetful, key: string, write: Promise<void>): Promise<void> {
+/** Waits for a write, and forgets what it was about, also when it failed half way. */
+async function written(write: Promise<void>, forget: () => void): Promise<void> {
   try {
     await write;
   } finally {
-    memory.forget(key);
+    forget();
   }
 }
 
@@ -117,13 +109,7 @@ export const forgettingPointers = (
   pointers: PointerWriter,
   forgetName: (name: string) => void,
 ): PointerWriter => ({
-  async sync(name, options) {
-    try {
-      await pointers.sync(name, options);
-    } finally {
-      forgetName(name);
-    }
-  },
+  sync: (name, options) => written(pointers.sync(name, options), () => forgetName(name)),
 });
 
 /** The same of keys and grants. */
@@ -131,27 +117,12 @@ export const forgettingRights = (
   writer: RightsWriter,
   forget: { key: (hash: string) => void; grants: (tenant: string) => void },
 ): RightsWriter => ({
-  async syncKey(hash, options) {
-    try {
-      await writer.syncKey(hash, options);
-    } finally {
-      forget.key(hash);
-    }
-  },
-  async syncGrants(tenant) {
-    try {
-      await writer.syncGrants(tenant);
-    } finally {
-      forget.grants(tenant);
-    }
-  },
+  syncKey: (hash, options) => written(writer.syncKey(hash, options), () => forget.key(hash)),
+  syncGrants: (tenant) => written(writer.syncGrants(tenant), () => forget.grants(tenant)),
 });
 
-const forgettingExperiments = (
-  index: ExperimentIndex,
-  memory: ShortMemory<ExperimentEntry>,
-): ExperimentIndex => ({
+const forgettingExperiments = (index: ExperimentIndex, { forget }: Forgetful): ExperimentIndex => ({
   get: (id) => index.get(id),
-  put: (entry) => writing(memory, entry.id, index.put(entry)),
-  remove: (id) => writing(memory, id, index.remove(id)),
+  put: (entry) => written(index.put(entry), () => forget(entry.id)),
+  remove: (id) => written(index.remove(id), () => forget(id)),
 });

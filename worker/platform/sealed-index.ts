@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import type { KvNamespace } from './kv-namespace.ts';
+import { putPaced, type KvNamespace, type WritePacing } from './kv-namespace.ts';
 import type { Sealer } from './sealed-value.ts';
-import type { Lookup } from './ports.ts';
+import type { BulkIndex, Lookup } from './ports.ts';
 
 /** A value that was taken away on purpose. */
-export const Tombstone = z.strictObject({ gone: z.literal(true) });
+const Tombstone = z.strictObject({ gone: z.literal(true) });
 
 interface SealedParams<T> {
   kv: KvNamespace;
@@ -14,11 +14,59 @@ interface SealedParams<T> {
   retryAfterMs: number;
 }
 
+/** What every index in KV stands on. */
+export interface SealedIndexParams {
+  kv: KvNamespace;
+  sealer: Sealer;
+  /** Seconds. */
+  cacheTtl: number;
+  retryAfterMs: number;
+  pacing: WritePacing;
+}
+
+/** Sealed values under ids. */
+export interface SealedIndex<T> extends BulkIndex<T> {
+  /** @throws StoreUnavailable */
+  put(id: string, value: unknown): Promise<void>;
+  /** Leaves a signed mark, so that a missing value can never stand for what was taken away. @throws StoreUnavailable */
+  remove(id: string): Promise<void>;
+}
+
+/**
+ * @param params.prefix what stands before the id in KV's keys, such as `name:`.
+ * @param params.idOf where a value says whose it is. The seal is over the key, so another's can only be our own mistake;
+ * it is trouble, lest it serve another's weights.
+ */
+export function createSealedIndex<T>(
+  params: SealedIndexParams & { prefix: string; schema: z.ZodType<T>; idOf?: (value: T) => string },
+): SealedIndex<T> {
+  const { kv, sealer, pacing, prefix, retryAfterMs, idOf } = params;
+  const keyOf = (id: string) => prefix + id;
+  const own = (id: string, found: Lookup<T>): Lookup<T> =>
+    found.state === 'found' && idOf !== undefined && idOf(found.value) !== id
+      ? { state: 'trouble', reason: `an entry in KV under ${prefix} is that of another`, retryAfterMs }
+      : found;
+  const put = async (id: string, value: unknown) => {
+    const key = keyOf(id);
+    await putPaced(kv, key, await sealer.seal(key, value), pacing);
+  };
+  return {
+    get: async (id) => own(id, await readSealed({ ...params, key: keyOf(id) })),
+    async getMany(ids) {
+      if (ids.length === 0) return [];
+      const found = await readSealedMany({ ...params, keys: ids.map(keyOf) });
+      return found.map((lookup, i) => own(ids[i] as string, lookup));
+    },
+    put,
+    remove: (id) => put(id, { gone: true }),
+  };
+}
+
 const readFailure = (error: unknown): string =>
   `KV read failed: ${error instanceof Error ? error.message : 'unknown error'}`;
 
 /** Reads one sealed value; everything that is not a genuine value of this key is trouble. */
-export async function readSealed<T>(params: SealedParams<T> & { key: string }): Promise<Lookup<T>> {
+async function readSealed<T>(params: SealedParams<T> & { key: string }): Promise<Lookup<T>> {
   const { kv, key, cacheTtl, retryAfterMs } = params;
   let text: string | null;
   try {
@@ -30,7 +78,7 @@ export async function readSealed<T>(params: SealedParams<T> & { key: string }): 
 }
 
 /** The same for several keys in one read. @returns in the order of `keys`. */
-export async function readSealedMany<T>(
+async function readSealedMany<T>(
   params: SealedParams<T> & { keys: readonly string[] },
 ): Promise<Lookup<T>[]> {
   const { kv, keys, cacheTtl, retryAfterMs } = params;
