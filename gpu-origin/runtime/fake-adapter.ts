@@ -35,3 +35,10 @@ export class FakeDelta implements RowDelta {
     this.key = heard.map(({ adapter, scale }) => `${adapter.digest}*${scale}`).join('+');
   }
 }
+
+export interface FakeRow {
+  tokens: number[];
+  delta: FakeDelta | null;
+}
+
+export const keyOf = (row: FakeRow): string => row.delta?.key ?? '';

@@ -3,7 +3,7 @@ import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } f
 import type { BaseInfo } from '../../protocol/index.ts';
 import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './batch-layout.ts';
 import { fillWithHash } from './fake-output.ts';
-import { FAKE_RANKS, FakeAdapter, FakeDelta } from './fake-adapter.ts';
+import { FAKE_RANKS, FakeAdapter, FakeDelta, keyOf, type FakeRow } from './fake-adapter.ts';
 
 export interface FakeRunnerOptions {
   slots?: number;
@@ -28,11 +28,6 @@ export interface FakeStep {
   readonly kind: 'prefill' | 'decode';
   /** Tokens and delta of each row in the step, as they are after it. */
   readonly rows: readonly { readonly tokens: readonly number[]; readonly delta: string }[];
-}
-
-interface FakeRow {
-  tokens: number[];
-  delta: FakeDelta | null;
 }
 
 /**
@@ -298,5 +293,3 @@ export class FakeRunner implements ModelRunner {
     throw new Error(`misuse of the runner: ${what}`);
   }
 }
-
-const keyOf = (row: FakeRow): string => row.delta?.key ?? '';
