@@ -27,11 +27,8 @@ describe('bodies', () => {
     ['a type', chatBody({ max_tokens: '12' }), 'max_tokens'],
     ['too small a limit', chatBody({ max_tokens: 0 }), 'max_tokens'],
     ['an infinite number', chatBody().replace('"max_tokens":12', '"max_tokens":1e999'), 'max_tokens'],
-    ['an unknown field', chatBody({ nonsense: 1 }), 'nonsense'],
-    ['our own field', chatBody({ graft: { chain: [] } }), 'graft'],
-    ['what is not supported', chatBody({ tools: [] }), 'tools'],
-    ['too many stops', chatBody({ stop: ['a', 'b', 'c', 'd', 'e'] }), 'stop'],
-    ['too many logprobs', chatBody({ logprobs: true, top_logprobs: 21 }), 'top_logprobs'],
+    ['what is not supported', chatBody({ web_search_options: { user_location: 'x' } }), 'web_search_options'],
+    ['too many stops', chatBody({ stop: Array.from({ length: 33 }, (_, i) => `s${i}`) }), 'stop'],
     ['too long a model', chatBody({ model: 'a'.repeat(513) }), 'model'],
     [
       'too many messages',
@@ -46,19 +43,33 @@ describe('bodies', () => {
     expect(answer.error).toMatchObject({ type: 'invalid_request_error', param });
   });
 
+  it.each<[string, object, string]>([
+    ['an unknown field', { nonsense: 1 }, 'nonsense'],
+    ['our own field, which is the edge’s to write', { graft: { chain: [] } }, 'graft'],
+    ['too many logprobs', { logprobs: true, top_logprobs: 21 }, 'top_logprobs=20'],
+  ])('%s: left out or lowered, and said; refused where that is wanted', async (_what, more, told) => {
+    const taken = await rig.post(chatBody(more));
+    expect([taken.status, taken.headers['x-graft-ignored']]).toEqual([200, told]);
+    expect(textOf(taken)).toBe(rig.text);
+    if (told.includes('=')) return;
+    const strict = await rig.post(chatBody(more), { headers: { 'x-graft-strict-fields': 'true' } });
+    expect(strict.status).toBe(400);
+    expect(strict.error).toMatchObject({ code: 'invalid_request', param: told });
+  });
+
   it('bytes that are not UTF-8', async () => {
     const body = Buffer.concat([Buffer.from('{"model":"'), Buffer.of(0xff), Buffer.from('"}')]);
     const answer = await send(rig.stack.local.url, CHAT, { body, headers: bearer(rig.stack.local.key) });
     expect([answer.status, answer.error.code]).toEqual([400, 'invalid_request']);
   });
 
-  it('a prompt that is too long: 400 with the limit, and with both numbers where it was encoded whole', async () => {
+  it('a prompt that is too long: 400 with the limit; what is asked for beyond it is lowered', async () => {
     const content = 'x'.repeat(CONTEXT);
     const chatAnswer = await rig.chat({ messages: [{ role: 'user', content }] });
     expect(chatAnswer.status).toBe(400);
     expect(chatAnswer.error.code).toBe('context_length_exceeded');
     expect(chatAnswer.error.message).toMatch(
-      new RegExp(`maximum context length is ${CONTEXT} tokens; the prompt has more than that`),
+      new RegExp(`maximum context length is ${CONTEXT} tokens. However, the prompt has more than that`),
     );
     const text = (length: number, more: number) =>
       rig.post(
@@ -72,8 +83,10 @@ describe('bodies', () => {
       );
     expect((await text(CONTEXT - 4, 4)).status).toBe(200);
     const over = await text(CONTEXT - 4, 5);
-    expect(over.error).toMatchObject({ code: 'context_length_exceeded', param: 'max_tokens' });
-    expect(over.error.message).toContain(`the prompt has ${CONTEXT - 4} and 5 more`);
+    expect([over.status, over.headers['x-graft-ignored']]).toEqual([200, 'max_tokens=4']);
+    const full = await text(CONTEXT, 1);
+    expect(full.error).toMatchObject({ code: 'context_length_exceeded', param: 'prompt' });
+    expect(full.error.message).toContain(`the prompt has ${CONTEXT}, which leaves no room`);
   });
 
   it.each([

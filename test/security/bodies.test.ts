@@ -70,6 +70,8 @@ describe('too large a body', () => {
 
   it('is not read to its end when it has none', async () => {
     for (const route of withBody()) {
+      // A tenant's large bodies are taken in a few a second.
+      graft.clock.advance(1_000);
       const body = endless(Number.MAX_SAFE_INTEGER);
       expect((await send(route, body.stream)).status).toBe(413);
       expect(body.taken()).toBeLessThan(limitOf(route) * 5);

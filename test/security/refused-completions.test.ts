@@ -25,7 +25,7 @@ describe('a tenant whose requests are refused', () => {
   it.each([
     ['for names that are not there', chat({ model: 'nobody/has-this' }), 404, 3, 0],
     ['for adapters that are not there', chat({ adapters: [{ name: 'no/a' }, { name: 'no/b' }] }), 404, 7, 0],
-    ['for what is in them', chat({ max_tokens: -1 }), 400, 1, 0],
+    ['for what is in them', chat({ max_tokens: 0 }), 400, 1, 0],
     // As fast as large bodies are taken in at all.
     [
       'for large bodies',
@@ -57,7 +57,7 @@ describe('a tenant whose requests are refused', () => {
   });
 
   it('looks up nothing for it', async () => {
-    for (let i = 0; i < REFUSED_COMPLETIONS.burst; i += 1) await ask(alice, chat({ max_tokens: -1 }));
+    for (let i = 0; i < REFUSED_COMPLETIONS.burst; i += 1) await ask(alice, chat({ max_tokens: 0 }));
     const { names } = graft.services;
     const reads = vi.spyOn(names, 'getMany');
     const read = vi.spyOn(names, 'get');
