@@ -12,7 +12,7 @@ const ORIGIN_PORT = '8788';
 
 export const help: CommandHelp = {
   examples: [
-    { line: 'graft dev', does: 'the default base and four example adapters; the same as npm start' },
+    { line: 'graft dev', does: 'the default base and five example adapters; the same as npm start' },
     { line: 'graft dev --base ./model.gguf --port 0', does: 'another base, on any free port' },
   ],
   notes: [

@@ -32,12 +32,13 @@ interface Example {
 
 const exampleFolder = (name: string): string => path.join(ROOT, 'examples/adapters', name);
 
-/** Parents first. The first three are a tree; `support/intent` has a weak first version and a better second one. */
+/** Parents first. The first three are a tree; `support/intent` has a weak first version; `support/desk` calls tools. */
 const EXAMPLES: readonly Example[] = [
   { name: 'medicine', parent: null, folders: [exampleFolder('medicine')] },
   { name: 'medicine/cardiology', parent: 'medicine', folders: [exampleFolder('cardiology')] },
   { name: 'medicine/cardiology/dr-lee', parent: 'medicine/cardiology', folders: [exampleFolder('dr-lee')] },
   { name: 'support/intent', parent: null, folders: [exampleFolder('intent-v1'), exampleFolder('intent-v2')] },
+  { name: 'support/desk', parent: null, folders: [exampleFolder('desk')] },
 ];
 
 export interface StackOptions {

@@ -48,6 +48,7 @@ describe('the example adapters', () => {
     ['dr-lee', 4, 60, 2],
     ['intent-v1', 8, 60, 2],
     ['intent-v2', 8, 90, 16 / Math.sqrt(8)],
+    ['desk', 8, 120, 2],
   ])('%s: rank %i, %i modules', async (name, rank, modules, scale) => {
     const packed = await pack(name);
     expect(validateAdapter({ adapter: packed.bytes, base })).toEqual([]);
