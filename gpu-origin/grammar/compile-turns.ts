@@ -2,9 +2,12 @@ import { type ApiError, err, type Result } from '../../protocol/index.ts';
 import type { GrammarCaller } from './ports.ts';
 
 /** Grammars that wait to be compiled, of all tenants; each takes 5 s at most. */
-export const MAX_WAITING = 64;
-/** … of one tenant, the one that is being compiled included. */
-export const MAX_TENANT_WAITING = 4;
+export const MAX_WAITING = 256;
+/**
+ * … of one tenant, the one that is being compiled included. Turns keep the others from waiting for all of them; rows and
+ * queue of an origin hold some more, and users of one application may each bring their own tools.
+ */
+export const MAX_TENANT_WAITING = 64;
 /** A grammar takes some tens of milliseconds: a second is enough for most of them. */
 const RETRY_AFTER_MS = 1_000;
 

@@ -1,3 +1,4 @@
+import { MAX_TENANT_WAITING } from '../../gpu-origin/grammar/compile-turns.ts';
 /** What the engine and the HTTP surface may expect of {@link Grammars}, whatever its lanes run on. */
 import { afterEach, expect, it } from 'vitest';
 import type { RowGrammar } from '../../gpu-origin/engine/ports.ts';
@@ -115,16 +116,18 @@ export function grammarsContract(startLane: StartLane): void {
     expect(rows.map(allowed)).toEqual(['a', 'x']);
   });
 
-  it('lets a tenant wait with four, and others beside', async () => {
+  it('lets a tenant wait with as many as it may, and others beside', async () => {
     const grammars = service();
     const ask = (ebnf: string, tenant: string) =>
       grammars.prepare({ ebnf, param: 'p', caller: caller(tenant) });
-    const mine = ['a', 'b', 'c', 'd', 'e'].map((letter) => ask(`root ::= "${letter}"`, 'one'));
+    const mine = Array.from({ length: MAX_TENANT_WAITING + 1 }, (_, at) =>
+      ask(`root ::= "${at === 0 ? 'a' : at}"`, 'one'),
+    );
     const other = ask('root ::= "f"', 'two');
     const again = ask('root ::= "a"', 'two');
     const outcomes = await Promise.all(mine);
-    expect(outcomes.map(({ ok }) => ok)).toEqual([true, true, true, true, false]);
-    expect(outcomes[4]).toMatchObject({ error: { code: 'queue_full' } });
+    expect(outcomes.map(({ ok }) => ok)).toEqual([...outcomes.keys()].map((at) => at < MAX_TENANT_WAITING));
+    expect(outcomes[MAX_TENANT_WAITING]).toMatchObject({ error: { code: 'queue_full' } });
     expect([(await other).ok, (await again).ok]).toEqual([true, true]);
   });
 }
