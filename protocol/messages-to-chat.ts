@@ -9,14 +9,21 @@ type Turn = Pick<CountTokensRequest, 'model' | 'messages' | 'system' | 'tools' |
 /** The chat completion that a request of Anthropic's API means. Errors name the chat's fields. */
 export function messagesToChat(request: MessagesRequest): Result<Parsed<ChatCompletionRequest>, ApiError> {
   const { metadata, stop_sequences: stop } = request;
+  const format = request.output_config?.format ?? request.output_format;
   return parseChatCompletion({
     ...conversation(request),
     max_tokens: request.max_tokens,
     ...given({ stream: request.stream, temperature: request.temperature, top_p: request.top_p }),
     ...given({ top_k: request.top_k, seed: request.seed, user: metadata?.user_id }),
     ...(stop == null || stop.length === 0 ? {} : { stop }),
+    ...(format == null ? {} : { response_format: responseFormat(format.schema) }),
   });
 }
+
+const responseFormat = (schema: Record<string, unknown>) => ({
+  type: 'json_schema',
+  json_schema: { name: 'output', schema, strict: true },
+});
 
 /** The same of what is only to be counted. */
 export const countedToChat = (request: Turn): Result<Parsed<ChatCompletionRequest>, ApiError> =>

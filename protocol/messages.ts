@@ -48,6 +48,12 @@ const toolChoice = z.object({
   disable_parallel_tool_use: z.boolean().nullish(),
 });
 
+/** What the answer is held to. */
+const outputFormat = z.object({
+  type: z.literal('json_schema'),
+  schema: z.custom<Record<string, unknown>>(isMap, 'must be an object').meta({ type: 'object' }),
+});
+
 export const MessagesRequest = z.object({
   model: z.string().min(1).max(512),
   messages: z.array(MessagesInput).min(1).max(MAX_MESSAGES),
@@ -63,6 +69,9 @@ export const MessagesRequest = z.object({
   metadata: z.object({ user_id: z.string().max(MAX_USER_CHARACTERS).nullish() }).nullish(),
   tools: z.array(MessagesTool).max(128).nullish(),
   tool_choice: toolChoice.nullish(),
+  output_config: z.object({ format: outputFormat.nullish() }).nullish(),
+  /** Its name before there was `output_config`, which wins. */
+  output_format: outputFormat.nullish(),
 });
 export type MessagesRequest = z.infer<typeof MessagesRequest>;
 

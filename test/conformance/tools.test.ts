@@ -95,6 +95,26 @@ describe('tools through the edge', () => {
       ]);
     });
 
+    it('leave the answer without a call to its schema', async () => {
+      const client = anthropic();
+      const describe = {
+        ...{ model: ADAPTER, max_tokens: 200, messages: [{ role: 'user' as const, content: 'Describe' }] },
+      };
+      const format = { type: 'json_schema' as const, schema: parameters };
+      const parsed = await client.messages.parse({ ...describe, output_config: { format } });
+      expect(JSON.parse(parsed.content.map((block) => ('text' in block ? block.text : '')).join(''))).toEqual(
+        {
+          city: 'Rome',
+        },
+      );
+      const unheld = { ...format, schema: { not: parameters } };
+      for (const fields of [{ output_config: { format: unheld } }, { output_format: unheld }])
+        await expect(client.messages.create({ ...describe, ...fields })).rejects.toMatchObject({
+          status: 400,
+          error: { error: { code: 'unsupported_parameter' } },
+        });
+    });
+
     it('are called because they have to be, by their name, or not at all', async () => {
       const client = anthropic();
       for (const tool_choice of [{ type: 'any' } as const, { type: 'tool', name: 'weather' } as const])

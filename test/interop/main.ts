@@ -6,6 +6,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
+import { runClients } from './clients/main.ts';
 import { exchangeAll, type Exchanged } from './exchange.ts';
 import { startLlamaServer } from './llama-server.ts';
 import { startOwnEngine } from './own-engine.ts';
@@ -141,6 +142,11 @@ function problemsOf(row: Reference): string[] {
 }
 
 async function main(): Promise<void> {
+  const [command, ...names] = process.argv.slice(2);
+  if (command === 'clients') {
+    process.exitCode = (await runClients(names)) ? 0 : 1;
+    return;
+  }
   const peers = findPeers(process.env);
   const { python, base } = peers;
   if (python === null) return skip('everything', `Python at ${peers.folder}/py (test/interop/README.md)`);
