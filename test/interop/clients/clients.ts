@@ -13,8 +13,16 @@ const node = (name: string, ...packages: string[]): Client => ({ name, runtime: 
 export const CLIENTS: readonly Client[] = [
   python('openai', 'openai==3.57.0'),
   python('anthropic', 'anthropic==2.14.0'),
+  python('litellm', 'litellm==1.110.2'),
+  python('langchain', 'langchain-openai==1.7.4'),
+  python('pydantic_ai', 'pydantic-ai-slim[openai]==2.68.0'),
+  python('agents', 'openai-agents==0.24.0'),
+  python('instructor', 'instructor==1.17.0'),
   node('openai', 'openai@7.57.0'),
   node('anthropic', '@anthropic-ai/sdk@1.14.0'),
+  node('ai-sdk', '@ai-sdk/openai-compatible@3.0.92', 'ai@7.0.173'),
+  node('ai-sdk-responses', '@ai-sdk/openai@4.0.118', 'ai@7.0.173'),
+  node('langchain', '@langchain/openai@1.6.0', '@langchain/core@1.4.0'),
 ];
 
 /** What every script looks at, in the order of the table's columns. */

@@ -14,6 +14,11 @@ const SCRIPT: readonly (readonly [string, string])[] = [
   ['And again?', 'Still here.'],
   ['Weather in Paris?', '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'],
   ['Call with a city', '<tool_call>\n{"name": "City", "arguments": {"city": "Rome"}}\n</tool_call>'],
+  // LiteLLM's name of the tool that stands for a schema.
+  [
+    'Call json_tool_call',
+    '<tool_call>\n{"name": "json_tool_call", "arguments": {"city": "Rome"}}\n</tool_call>',
+  ],
   ['Describe a city', '{"city": "Rome"'],
   ['Hello', 'Hi there.'],
 ];
@@ -63,8 +68,12 @@ export async function runClients(names: readonly string[]): Promise<boolean> {
   for (const { client, outcomes } of rows)
     table.push([client, ...outcomes.map(({ result }) => WORDS[result])]);
   console.log(table.toString());
-  const noted = rows.flatMap(({ client, outcomes }) => outcomes.map((outcome) => ({ client, ...outcome })));
-  for (const { client, check, result, why } of noted)
-    if (why !== '') console.log(`${WORDS[result]}: ${client}, ${check}: ${why}`);
-  return noted.every(({ result }) => result !== 'failed');
+  for (const { client, outcomes } of rows)
+    for (const why of new Set(outcomes.map((outcome) => outcome.why))) {
+      if (why === '') continue;
+      const same = outcomes.filter((outcome) => outcome.why === why);
+      const checks = same.map(({ check }) => check).join(', ');
+      console.log(`${WORDS[same[0]!.result]}: ${client}, ${checks}: ${why}`);
+    }
+  return rows.every(({ outcomes }) => outcomes.every(({ result }) => result !== 'failed'));
 }
