@@ -104,6 +104,9 @@ const isReasoning = (item: unknown): boolean => isMap(item) && item['type'] === 
 /** In the place of what is left out, so that the schema names the places of the others. */
 const NOTHING: ResponseInputItem = { role: 'assistant', content: '' };
 
+const NO_REFERENCES =
+  "nothing is kept here; send the item itself, as the AI SDK does with 'store: false' in providerOptions.openai";
+
 /** An item as the schema has it. */
 function takeItem(item: unknown, at: number, taking: Taking): Result<unknown, ApiError> {
   if (!isMap(item)) return ok(item);
@@ -115,7 +118,7 @@ function takeItem(item: unknown, at: number, taking: Taking): Result<unknown, Ap
   }
   if (CALLS.has(type)) return ok(item);
   if (typeof type === 'string' && type !== 'message') {
-    const why = type === 'item_reference' ? 'nothing is kept here; send the item itself' : undefined;
+    const why = type === 'item_reference' ? NO_REFERENCES : undefined;
     return err(unsupported(issuePath([...path, 'type']), why, `An input item of type '${short(type)}'`));
   }
   const taken = takeFields(item, ITEM, taking, path);

@@ -89,10 +89,13 @@ export async function encodeInTurn(
   return ids === null || ids.length > context ? err(tooLong(context, param, ids?.length ?? 0)) : ok(ids);
 }
 
-/** @param counted tokens that were encoded before it was known. */
+/**
+ * In words that clients look for, LangChain's and Anthropic's without a look at the code.
+ * @param counted tokens that were encoded before it was known.
+ */
 const tooLong = (context: number, param: string, counted: number): ApiError => ({
   code: 'context_length_exceeded',
-  message: `This model's maximum context length is ${context} tokens. However, the prompt has more than that. Please reduce its length.`,
+  message: `This model's maximum context length is ${context} tokens. However, the prompt is too long: it has more than that. Please reduce its length.`,
   param,
   promptTokens: counted,
 });

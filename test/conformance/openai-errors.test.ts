@@ -37,6 +37,19 @@ describe('openai (npm) and errors, through the edge', () => {
     expect(response.headers.get('x-graft-adapter')).toBe(`${ADAPTER}@1`);
   });
 
+  it.each([
+    ['where it fits no context', 'x'.repeat(5_000)],
+    ['where it leaves no room for an answer', 'x'.repeat(512)],
+  ])('says that a prompt is too long in the words that clients look for, %s', async (_what, prompt) => {
+    const refused = client.completions.create({ model: ADAPTER, prompt, max_tokens: 8 });
+    await expect(refused).rejects.toMatchObject({ code: 'context_length_exceeded' });
+    for (const words of [
+      "This model's maximum context length is 512 tokens", // LiteLLM, Pydantic AI, LangChain's JavaScript
+      'prompt is too long', // LangChain's Python, Anthropic's API
+    ])
+      await expect(refused).rejects.toThrow(words);
+  });
+
   it.each<[string, (client: OpenAI) => Promise<unknown>]>([
     ['moderations', (c) => c.moderations.create({ input: 'x' })],
     ['speech', (c) => c.audio.speech.create({ model: ADAPTER, input: 'x', voice: 'alloy' })],

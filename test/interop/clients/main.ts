@@ -32,7 +32,7 @@ const QUIET = {
   NO_COLOR: '1',
 };
 
-const WORDS = { ok: 'yes', refused: 'refused', none: '-', failed: 'FAILED' } as const;
+const WORDS = { ok: 'yes', none: '-', failed: 'FAILED' } as const;
 
 /** @param names of `CLIENTS`, all unless any is given; @returns whether every check came out as its script expects. */
 export async function runClients(names: readonly string[]): Promise<boolean> {

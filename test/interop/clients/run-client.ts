@@ -7,12 +7,12 @@ import type { Installed } from './install.ts';
 const TIMEOUT_MS = 120_000;
 
 /**
- * A line of a script (`python/checks.py`, `node/checks.mjs`). `refused`: graft says no, and says it as the script
- * expects; `none`: the client has no such thing.
+ * A line of a script (`python/checks.py`, `node/checks.mjs`). `none`: the client has no such thing. `why` of
+ * `ok`: what it takes, or what is refused beside it.
  */
 const Outcome = z.object({
   check: z.enum(CHECKS),
-  result: z.enum(['ok', 'refused', 'none', 'failed']),
+  result: z.enum(['ok', 'none', 'failed']),
   why: z.string(),
 });
 export type Outcome = z.infer<typeof Outcome>;

@@ -113,18 +113,17 @@ def errors():
     bad = fails(openai.BadRequestError, "invalid_request", lambda: client.chat.completions.create(**{**ASK, "temperature": 3}))
     assert bad.param == "temperature" and bad.request_id
     fails(openai.NotFoundError, "model_not_found", lambda: client.models.retrieve("nobody"))
-    fails(openai.NotFoundError, "unknown_url", lambda: client.embeddings.create(model=MODEL, input="x"))
+    fails(openai.NotFoundError, "unknown_url", lambda: client.moderations.create(input="x"))
     fails(openai.NotFoundError, "not_found", lambda: client.responses.retrieve("resp_1"))
     fails(
         openai.BadRequestError,
         "unsupported_parameter",
         lambda: client.responses.create(**RESPOND, previous_response_id="resp_1"),
     )
-    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
     fails(
         openai.BadRequestError,
         "unsupported_parameter",
-        lambda: client.chat.completions.create(**ASK, tools=[tool]),
+        lambda: client.chat.completions.create(**ASK, web_search_options={}, modalities=["audio"]),
     )
     stranger = client.with_options(api_key="sk-nobody")
     fails(openai.AuthenticationError, "invalid_api_key", lambda: stranger.models.list())

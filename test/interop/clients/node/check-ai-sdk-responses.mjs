@@ -5,7 +5,6 @@ import { APICallError, embedMany, generateText, jsonSchema, Output, stepCountIs,
 import { API_KEY, BASE_URL, CITY, MODEL, TOO_LONG, fails, run } from './checks.mjs';
 
 const providerOf = (apiKey) => createOpenAI({ baseURL: BASE_URL, apiKey });
-// Otherwise it sends what was answered by its id (`item_reference`), and graft stores nothing.
 const stateless = { openai: { store: false } };
 const settings = { model: providerOf(API_KEY)(MODEL), maxRetries: 0, providerOptions: stateless };
 const hello = { role: 'user', content: 'Hello' };
@@ -22,6 +21,9 @@ await run({
     const { response } = await generateText({ ...settings, messages: [hello] });
     const messages = [hello, ...response.messages, { role: 'user', content: 'And again?' }];
     assert.equal((await generateText({ ...settings, messages })).text, 'Still here.');
+    const stored = await fails(() => generateText({ ...settings, messages, providerOptions: {} }));
+    assert.match(stored.message, /store: false/);
+    return 'with store: false in providerOptions.openai; otherwise it sends answers by their ids, which is refused';
   },
   async schema() {
     const output = Output.object({ schema: jsonSchema(CITY) });

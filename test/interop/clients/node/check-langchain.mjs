@@ -59,7 +59,7 @@ await run({
   },
   async errors() {
     for (const model of both)
-      assert.equal((await fails(() => model.invoke(TOO_LONG))).code, 'context_length_exceeded');
+      assert.equal((await fails(() => model.invoke(TOO_LONG))).name, 'ContextOverflowError');
     const nobody = new ChatOpenAI({ ...settings, model: 'nobody' });
     assert.equal((await fails(() => nobody.invoke('Hello'))).status, 404);
     const stranger = new ChatOpenAI({ ...settings, apiKey: 'sk-nobody' });

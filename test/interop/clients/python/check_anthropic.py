@@ -58,8 +58,14 @@ def errors():
     full = raises(anthropic.BadRequestError, lambda: client.messages.create(**ASK, messages=long))
     assert full.body["error"]["type"] == "invalid_request_error"
     raises(anthropic.NotFoundError, lambda: client.messages.create(**{**ASK, "model": "nobody"}, messages=[HELLO]))
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    for more in ({"messages": [{"role": "user", "content": [picture]}]}, {"messages": [HELLO], "tools": [search]}):
+        refused = raises(anthropic.BadRequestError, lambda more=more: client.messages.create(**ASK, **more))
+        assert "support" in refused.body["error"]["message"], refused
     stranger = client.with_options(api_key="sk-nobody")
     raises(anthropic.AuthenticationError, lambda: stranger.messages.create(**ASK, messages=[HELLO]))
+    return "refused: images, tools that run at Anthropic"
 
 
 run(chat, stream, second_turn, schema, tools, embeddings, errors)

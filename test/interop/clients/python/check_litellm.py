@@ -43,7 +43,7 @@ def schema():
     ask = [{"role": "user", "content": "Describe a city"}]
     answer = litellm.completion(**OPENAI, messages=ask, response_format=City)
     assert City.model_validate_json(answer.choices[0].message.content) == City(city="Rome")
-    # For a model that it does not know, litellm makes a call of a tool of the schema.
+    # Of an Anthropic model that it does not know it asks a call of a tool with the schema.
     called = [{"role": "user", "content": "Call json_tool_call"}]
     answer = litellm.completion(**ANTHROPIC, messages=called, response_format=City)
     assert City.model_validate_json(answer.choices[0].message.content) == City(city="Rome")

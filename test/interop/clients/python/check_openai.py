@@ -63,8 +63,17 @@ def errors():
     full = raises(openai.BadRequestError, lambda: client.chat.completions.create(model=MODEL, messages=long))
     assert full.code == "context_length_exceeded"
     raises(openai.NotFoundError, lambda: client.chat.completions.create(model="nobody", messages=[HELLO]))
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    for refused in (
+        lambda: client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": [picture]}]),
+        lambda: client.responses.create(model=MODEL, input="Hello", tools=[{"type": "web_search"}]),
+        lambda: client.responses.create(model=MODEL, input="Hello", previous_response_id="resp_1"),
+        lambda: client.responses.create(model=MODEL, input="Hello", background=True),
+    ):
+        assert raises(openai.BadRequestError, refused).code == "unsupported_parameter"
     stranger = client.with_options(api_key="sk-nobody")
     raises(openai.AuthenticationError, lambda: stranger.chat.completions.create(model=MODEL, messages=[HELLO]))
+    return "refused: images, tools that run at OpenAI, previous_response_id, background"
 
 
 run(chat, stream, second_turn, schema, tools, embeddings, errors)

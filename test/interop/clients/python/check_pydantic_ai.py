@@ -1,9 +1,11 @@
 """PyPI's pydantic-ai, by chat completions and by responses."""
 
-from checks import API_KEY, BASE_URL, MODEL, TOO_LONG, NotThere, raises, run
+from checks import API_KEY, BASE_URL, MODEL, TOO_LONG, raises, run
 from openai import AsyncOpenAI
 from pydantic import BaseModel
-from pydantic_ai import Agent, ModelHTTPError, NativeOutput, ToolOutput
+from pydantic_ai import Agent, Embedder, ModelHTTPError, NativeOutput, ToolOutput
+from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
+from pydantic_ai.exceptions import ModelContextWindowExceededError
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -57,13 +59,15 @@ def tools():
 
 
 def embeddings():
-    raise NotThere("")
+    client = AsyncOpenAI(base_url=BASE_URL, api_key=API_KEY, max_retries=0)
+    model = OpenAIEmbeddingModel(MODEL, provider=OpenAIProvider(openai_client=client))
+    first, _, third = Embedder(model).embed_documents_sync(["one", "two", "one"]).embeddings
+    assert first == third
 
 
 def errors():
     for model in models():
-        full = raises(ModelHTTPError, lambda: Agent(model).run_sync(TOO_LONG))
-        assert full.status_code == 400 and full.body["code"] == "context_length_exceeded"
+        raises(ModelContextWindowExceededError, lambda: Agent(model).run_sync(TOO_LONG))
     for model in models(name="nobody"):
         assert raises(ModelHTTPError, lambda: Agent(model).run_sync("Hello")).status_code == 404
     for model in models(key="sk-nobody"):
