@@ -38,8 +38,8 @@ export function contextFull(params: {
   const { context, prompt, maxTokens, param } = params;
   if (context - prompt >= Math.min(1, maxTokens ?? 1)) return null;
   const message =
-    `This model's maximum context length is ${context} tokens. However, the prompt is too long: it has ` +
-    `${prompt}, which leaves no room for an answer. Please reduce its length.`;
+    `This model's maximum context length is ${context} tokens. However, the prompt has ${prompt}, ` +
+    'which leaves no room for an answer. The prompt is too long: please reduce its length.';
   return { code: 'context_length_exceeded', message, param, promptTokens: prompt };
 }
 

@@ -95,7 +95,7 @@ export async function encodeInTurn(
  */
 const tooLong = (context: number, param: string, counted: number): ApiError => ({
   code: 'context_length_exceeded',
-  message: `This model's maximum context length is ${context} tokens. However, the prompt is too long: it has more than that. Please reduce its length.`,
+  message: `This model's maximum context length is ${context} tokens. However, the prompt has more than that. The prompt is too long: please reduce its length.`,
   param,
   promptTokens: counted,
 });
