@@ -43,7 +43,7 @@ describe('bodies', () => {
     expect(answer.error).toMatchObject({ type: 'invalid_request_error', param });
   });
 
-  it.each<[string, object, string]>([
+  it.each<[string, Record<string, unknown>, string]>([
     ['an unknown field', { nonsense: 1 }, 'nonsense'],
     ['our own field, which is the edge’s to write', { graft: { chain: [] } }, 'graft'],
     ['too many logprobs', { logprobs: true, top_logprobs: 21 }, 'top_logprobs=20'],
