@@ -5,17 +5,22 @@ const LF = 10;
 const HEAD_BYTES = 32;
 
 /** How the last event of each API says that the answer is whole, or why it is not. */
-const ENDINGS = {
-  responses: {
+const ENDINGS: Record<string, Endings | undefined> = {
+  '/v1/responses': {
     whole: /^event: response\.(completed|incomplete)\n/,
     told: /^event: (response\.failed|error)\n/,
   },
-  messages: { whole: /^event: message_stop\n/, told: /^event: error\n/ },
-  others: { whole: /^data: \[DONE\]\n/, told: /^data: \{"error":/ },
+  '/v1/messages': { whole: /^event: message_stop\n/, told: /^event: error\n/ },
 };
+const OTHER_ENDINGS: Endings = { whole: /^data: \[DONE\]\n/, told: /^data: \{"error":/ };
+
+interface Endings {
+  whole: RegExp;
+  told: RegExp;
+}
 
 export class OriginFrames {
-  readonly #endings: (typeof ENDINGS)['others'];
+  readonly #endings: Endings;
   readonly #maxHeldBytes: number;
   #held: Uint8Array | null = null;
   /** The beginning of the last event that went by. */
@@ -25,7 +30,7 @@ export class OriginFrames {
 
   /** @param maxHeldBytes an event that is not complete by then is passed on as it is. */
   constructor(path: string, maxHeldBytes: number) {
-    this.#endings = endingsOf(path);
+    this.#endings = ENDINGS[path] ?? OTHER_ENDINGS;
     this.#maxHeldBytes = maxHeldBytes;
   }
 
@@ -54,11 +59,6 @@ export class OriginFrames {
       this.#head = new TextDecoder().decode(passed.subarray(from, from + HEAD_BYTES));
     this.#atEventStart = isWhole;
   }
-}
-
-function endingsOf(path: string): (typeof ENDINGS)['others'] {
-  if (path === '/v1/responses') return ENDINGS.responses;
-  return path === '/v1/messages' ? ENDINGS.messages : ENDINGS.others;
 }
 
 /** Index behind the last blank line before `to`, 0 when there is none. */
