@@ -1,6 +1,7 @@
 /** From a body of Anthropic's Messages API to a typed request, or to an error that names the field. */
 import type { z } from 'zod';
 import type { ApiError } from './api-error.ts';
+import type { ChatCompletionRequest } from './completion.ts';
 import { refuseCrowd } from './message-content.ts';
 import { messagesToChat } from './messages-to-chat.ts';
 import { CountTokensRequest, MessagesRequest } from './messages.ts';
@@ -13,7 +14,7 @@ import {
   type Parsed,
   type ParseOptions,
 } from './parse-body.ts';
-import { err, type Result } from './result.ts';
+import { err, ok, type Result } from './result.ts';
 
 const BLOCKS = ['text', 'thinking', 'redacted_thinking', 'tool_use', 'tool_result'];
 
@@ -44,17 +45,34 @@ function parse<T>(
   return refusal === null ? parseRequest(schema, body, options) : err(refusal);
 }
 
-/** @param body parsed JSON. */
-export const parseMessagesRequest = (
-  body: unknown,
-  options: ParseOptions = {},
-): Result<Parsed<MessagesRequest>, ApiError> => {
+/** A request and the chat that it means: what the chat would refuse is refused where the request comes in. */
+function parseBoth(body: unknown, options: ParseOptions) {
   const parsed = parse(MessagesRequest, body, options);
   if (!parsed.ok) return parsed;
-  // What the chat would refuse is refused where the request comes in.
   const chat = messagesToChat(parsed.value.request);
-  return chat.ok ? parsed : chat;
-};
+  return chat.ok ? ok({ parsed: parsed.value, chat: chat.value }) : chat;
+}
+
+/** @param body parsed JSON. */
+export function parseMessagesRequest(
+  body: unknown,
+  options: ParseOptions = {},
+): Result<Parsed<MessagesRequest>, ApiError> {
+  const both = parseBoth(body, options);
+  return both.ok ? ok(both.value.parsed) : both;
+}
+
+/** The chat completion that it means. @param body parsed JSON. */
+export function parseMessagesAsChat(
+  body: unknown,
+  options: ParseOptions = {},
+): Result<Parsed<ChatCompletionRequest>, ApiError> {
+  const both = parseBoth(body, options);
+  if (!both.ok) return both;
+  const { parsed, chat } = both.value;
+  return ok({ request: chat.request, ignored: [...parsed.ignored, ...chat.ignored] });
+}
+
 /** @param body parsed JSON. */
 export const parseCountTokens = (
   body: unknown,

@@ -17,16 +17,9 @@ import { chatFormat } from './chat-format.ts';
 import type { CompletionFormat } from './completion-format.ts';
 import { messagesFormat } from './messages-format.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import {
-  type CompletionKind,
-  type Directive,
-  ignoredHeaders,
-  parseCompletion,
-  readingOf,
-} from './parse-completion.ts';
+import { type CompletionKind, type Directive, ignoredHeaders, readCompletion } from './parse-completion.ts';
 import type { Prompt } from '../prompts/prompt.ts';
 import { promptsOf } from '../prompts/prompt-list.ts';
-import { parseJson } from './read-body.ts';
 import { responsesFormat } from './responses-format.ts';
 import { runPrompts } from './run-prompts.ts';
 import { startTiming } from './server-timing.ts';
@@ -42,9 +35,7 @@ export async function handleCompletion(
   services: Services,
 ): Promise<Response> {
   const timing = startTiming(context.now);
-  const json = parseJson(c.var.body);
-  if (!json.ok) return errorResponse(json.error);
-  const parsed = parseCompletion(kind, json.value, readingOf(c, context, services));
+  const parsed = readCompletion(kind, c, context, services);
   if (!parsed.ok) return errorResponse(parsed.error);
   const { request, directive, ignored } = parsed.value;
   if (directive.requestId !== null) c.set('requestId', directive.requestId);
@@ -125,14 +116,25 @@ export async function handleCompletion(
     events: running.value,
     choices,
     prompted,
-    format: formatOf({ kind, prompted, request, directive, prompts, choices, context, services }),
+    format: formatOf({
+      kind,
+      prompted,
+      request,
+      directive,
+      prompts,
+      choices,
+      logprobs: sampling.logprobs,
+      ofPrompt,
+      context,
+      services,
+    }),
     abort: () => gone.abort(),
     timing,
     notesUsage: context.mode.kind === 'signed',
   };
   const response = await (request.stream === true ? stream({ ...answering, context }) : collect(answering));
   const longest = Math.max(...prompts.map(({ ids }) => ids.length));
-  const lowered = loweredLimit(request, services.base.context - longest);
+  const lowered = loweredLimit(request, sampling.maxTokens, services.base.context - longest);
   const left = ignoredHeaders(lowered === null ? ignored : [...ignored, lowered]);
   for (const [name, value] of Object.entries(left)) response.headers.set(name, value);
   return response;
@@ -143,8 +145,7 @@ const most = (a: number | null, b: number | null): number | null =>
   a === null || b === null ? (a ?? b) : Math.max(a, b);
 
 /** The limit of tokens that holds, when the one that was asked for has no room. @param room what is left, tokens. */
-function loweredLimit(request: GenerationRequest, room: number): string | null {
-  const { maxTokens } = samplingParamsOf(request);
+function loweredLimit(request: GenerationRequest, maxTokens: number | null, room: number): string | null {
   return maxTokens === null || maxTokens <= room ? null : `${limitField(request)}=${room}`;
 }
 
@@ -174,6 +175,9 @@ function formatOf(params: {
   directive: Directive;
   prompts: readonly Prompt[];
   choices: number;
+  /** Log-probabilities of the answers, and of the prompts: of how many others at each place; null = none. */
+  logprobs: number | null;
+  ofPrompt: number | null;
   context: OriginContext;
   services: Services;
 }): CompletionFormat {
@@ -187,9 +191,9 @@ function formatOf(params: {
     choices: params.choices,
     includeUsage: false,
     tokenizer: params.services.tokenizer,
-    logprobs: samplingParamsOf(request).logprobs !== null,
+    logprobs: params.logprobs !== null,
     calls: callSyntaxOf(request, params.services),
-    promptLogprobs: 'input' in request ? null : (request.prompt_logprobs ?? null),
+    promptLogprobs: params.ofPrompt,
   };
   if (params.kind === 'messages') return messagesFormat({ ...common, prompted: params.prompted });
   // The edge may have been asked by another name than the body's.
@@ -201,7 +205,7 @@ function formatOf(params: {
         ...common,
         includeUsage,
         echoes: params.prompts.map(({ echo }) => echo),
-        topLogprobs: samplingParamsOf(request).logprobs ?? 0,
+        topLogprobs: params.logprobs ?? 0,
       });
 }
 

@@ -14,11 +14,10 @@ import {
 } from '../../protocol/index.ts';
 import type { EngineRequest } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
-import { encodeInTurn, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
+import { encodeInTurn, unknownToken, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
 import { trackUsage } from './completions.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { ignoredHeaders, parseAsked, readingOf } from './parse-completion.ts';
-import { parseJson } from './read-body.ts';
+import { ignoredHeaders, readAsked } from './parse-completion.ts';
 
 /** Inputs of one request that are with the engine at once: one is read while the next is encoded. */
 const AT_ONCE = 2;
@@ -29,9 +28,7 @@ export async function handleEmbeddings(
   context: OriginContext,
   services: Services,
 ): Promise<Response> {
-  const json = parseJson(c.var.body);
-  if (!json.ok) return errorResponse(json.error);
-  const asked = parseAsked(parseEmbedding, json.value, readingOf(c, context, services));
+  const asked = readAsked(parseEmbedding, c, context, services);
   if (!asked.ok) return errorResponse(asked.error);
   const { request, directive, ignored } = asked.value;
   if (directive.requestId !== null) c.set('requestId', directive.requestId);
@@ -102,10 +99,8 @@ async function idsOf(
 ): Promise<Result<readonly number[], ApiError>> {
   const { tokenizer, base } = services;
   if (typeof input !== 'string') {
-    const unknown = input.findIndex((id) => tokenizer.tokenBytes(id) === null);
-    if (unknown === -1) return ok(input);
-    const message = `There is no token ${String(input[unknown])}.`;
-    return err({ code: 'invalid_request', message, param: `${param}[${unknown}]` });
+    const unknown = unknownToken(input, tokenizer, param);
+    return unknown === null ? ok(input) : err(unknown);
   }
   const ids = await encodeInTurn(services, caller, {
     bytes: Buffer.byteLength(input),

@@ -6,9 +6,8 @@ import {
   err,
   ok,
   OriginRequest,
-  messagesToChat,
   parseChatCompletion,
-  parseMessagesRequest,
+  parseMessagesAsChat,
   parseResponse,
   parseTextCompletion,
   type Parsed,
@@ -19,8 +18,9 @@ import {
   writeIgnored,
 } from '../../protocol/index.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
-import type { Mode, OriginContext, OriginEnv, Services } from './origin-context.ts';
+import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { OWN_TENANT } from './own-tenant.ts';
+import { parseJson } from './read-body.ts';
 import { requestIdOf } from './request-id.ts';
 
 export type CompletionKind = 'chat' | 'text' | 'response' | 'messages';
@@ -31,13 +31,7 @@ const PARSERS: Record<CompletionKind, Parse<GenerationRequest>> = {
   chat: parseChatCompletion,
   text: parseTextCompletion,
   response: parseResponse,
-  messages(body, options) {
-    const parsed = parseMessagesRequest(body, options);
-    if (!parsed.ok) return parsed;
-    const { request, ignored } = parsed.value;
-    const chat = messagesToChat(request);
-    return chat.ok ? ok({ request: chat.value.request, ignored: [...ignored, ...chat.value.ignored] }) : chat;
-  },
+  messages: parseMessagesAsChat,
 };
 
 export interface Directive {
@@ -54,38 +48,29 @@ export interface Asked<T> extends Parsed<T> {
   directive: Directive;
 }
 
-/** How an origin reads bodies. */
-interface Reading {
-  mode: Mode;
-  baseId: string;
-  /** Whether unknown fields are refused; with an edge in front, it has done so. */
-  strict: boolean;
-}
+/** A body of chat, text completions, responses or messages. */
+export const readCompletion = (
+  kind: CompletionKind,
+  c: Context<OriginEnv>,
+  context: Pick<OriginContext, 'mode'>,
+  services: Pick<Services, 'base'>,
+): Result<Asked<GenerationRequest>, ApiError> => readAsked(PARSERS[kind], c, context, services);
 
-export const readingOf = (
+/** Reads a request's body: the client's own where there is no edge, else in its envelope. */
+export function readAsked<T extends { model?: string | null | undefined }>(
+  parse: Parse<T>,
   c: Context<OriginEnv>,
   { mode }: Pick<OriginContext, 'mode'>,
   { base }: Pick<Services, 'base'>,
-): Reading => ({ mode, baseId: base.id, strict: c.req.header(STRICT_FIELDS_HEADER) === 'true' });
-
-/** @param body parsed JSON. */
-export const parseCompletion = (
-  kind: CompletionKind,
-  body: unknown,
-  reading: Reading,
-): Result<Asked<GenerationRequest>, ApiError> => parseAsked(PARSERS[kind], body, reading);
-
-/** @param body parsed JSON: the client's own where there is no edge, else in its envelope. */
-export function parseAsked<T extends { model?: string | null | undefined }>(
-  parse: Parse<T>,
-  body: unknown,
-  { mode, baseId, strict }: Reading,
 ): Result<Asked<T>, ApiError> {
+  const body = parseJson(c.var.body);
+  if (!body.ok) return body;
   if (mode.kind === 'dev') {
-    const parsed = parse(body, { strict });
+    // With an edge in front, it has refused what is unknown.
+    const parsed = parse(body.value, { strict: c.req.header(STRICT_FIELDS_HEADER) === 'true' });
     if (!parsed.ok) return parsed;
-    const model = parsed.value.request.model ?? baseId;
-    const chain = mode.resolve(model, baseId);
+    const model = parsed.value.request.model ?? base.id;
+    const chain = mode.resolve(model, base.id);
     if (!chain.ok) return chain;
     const directive = {
       model,
@@ -96,7 +81,7 @@ export function parseAsked<T extends { model?: string | null | undefined }>(
     };
     return ok({ ...parsed.value, directive });
   }
-  const envelope = OriginRequest.safeParse(body);
+  const envelope = OriginRequest.safeParse(body.value);
   if (!envelope.success) {
     const issue = envelope.error.issues[0];
     const param = issue?.path.join('.') || null;

@@ -17,8 +17,7 @@ import type { Steps } from '../model/tokenizer.ts';
 import { promptOf, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
 import { tokenText } from '../prompts/token-text.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { ignoredHeaders, parseAsked, readingOf } from './parse-completion.ts';
-import { parseJson } from './read-body.ts';
+import { ignoredHeaders, readAsked } from './parse-completion.ts';
 
 /** Tokens whose texts are put together in one step. */
 const TOKENS_A_STEP = 4_096;
@@ -29,9 +28,7 @@ export async function handleTokenize(
   context: OriginContext,
   services: Services,
 ): Promise<Response> {
-  const json = parseJson(c.var.body);
-  if (!json.ok) return errorResponse(json.error);
-  const asked = parseAsked(parseTokenize, json.value, readingOf(c, context, services));
+  const asked = readAsked(parseTokenize, c, context, services);
   if (!asked.ok) return errorResponse(asked.error);
   const { request, directive, ignored } = asked.value;
   const caller = { tenant: directive.tenant, signal: c.req.raw.signal };
@@ -75,9 +72,7 @@ export async function handleCountTokens(
   context: OriginContext,
   services: Services,
 ): Promise<Response> {
-  const json = parseJson(c.var.body);
-  if (!json.ok) return errorResponse(json.error);
-  const asked = parseAsked(parseCountTokens, json.value, readingOf(c, context, services));
+  const asked = readAsked(parseCountTokens, c, context, services);
   if (!asked.ok) return errorResponse(asked.error);
   const { request, directive, ignored } = asked.value;
   const chat = countedToChat(request);
@@ -94,9 +89,7 @@ export async function handleDetokenize(
   context: OriginContext,
   services: Services,
 ): Promise<Response> {
-  const json = parseJson(c.var.body);
-  if (!json.ok) return errorResponse(json.error);
-  const asked = parseAsked(parseDetokenize, json.value, readingOf(c, context, services));
+  const asked = readAsked(parseDetokenize, c, context, services);
   if (!asked.ok) return errorResponse(asked.error);
   const { request, directive, ignored } = asked.value;
   const text = await services.prompts.run({

@@ -89,6 +89,13 @@ export async function encodeInTurn(
   return ids === null || ids.length > context ? err(tooLong(context, param, ids?.length ?? 0)) : ok(ids);
 }
 
+/** @param param where the ids stand. @returns why they cannot be read, or null. */
+export function unknownToken(ids: readonly number[], tokenizer: Tokenizer, param: string): ApiError | null {
+  const at = ids.findIndex((id) => tokenizer.tokenBytes(id) === null);
+  if (at === -1) return null;
+  return { code: 'invalid_request', message: `There is no token ${ids[at]!}.`, param: `${param}[${at}]` };
+}
+
 /**
  * In words that clients look for, LangChain's and Anthropic's without a look at the code.
  * @param counted tokens that were encoded before it was known.
@@ -157,13 +164,8 @@ async function textPrompt(
     });
   }
   if (prompt.length > base.context) return err(tooLong(base.context, param, 0));
-  const unknown = prompt.findIndex((id) => tokenizer.tokenBytes(id) === null);
-  if (unknown !== -1)
-    return err({
-      code: 'invalid_request',
-      message: `There is no token ${String(prompt[unknown])}.`,
-      param: `${param}[${unknown}]`,
-    });
+  const unknown = unknownToken(prompt, tokenizer, param);
+  if (unknown !== null) return err(unknown);
   if (echo !== true) return ok({ ids: prompt, echo: null });
   const text = await services.prompts.run({
     ...caller,
