@@ -49,14 +49,16 @@ function Sides({ client, apiKey }: { client: Client; apiKey: string }) {
     ]),
   ];
   const [prompt, setPrompt] = useState('');
-  const [chosen, setChosen] = useState<[string, string]>(['', '']);
+  const [chosen, setChosen] = useState<[string | null, string | null]>([null, null]);
   const [answers, setAnswers] = useState<[Answer | null, Answer | null]>([null, null]);
   const stop = useRef<AbortController | null>(null);
   const running = answers.some((answer) => answer?.state === 'running');
   useEffect(() => () => stop.current?.abort(), []);
 
   const guess: [string, string] = [base ?? '', known.find((id) => id !== base) ?? ''];
-  const sides: [string, string] = [chosen[0] || guess[0], chosen[1] || guess[1]];
+  const sides: [string, string] = [chosen[0] ?? guess[0], chosen[1] ?? guess[1]];
+  const choose = (side: 0 | 1, model: string) =>
+    setChosen((before) => (side === 0 ? [model, before[1]] : [before[0], model]));
 
   const ask = () => {
     stop.current?.abort();
@@ -121,9 +123,7 @@ function Sides({ client, apiKey }: { client: Client; apiKey: string }) {
               label={side === 0 ? 'Left' : 'Right'}
               model={sides[side]}
               answer={answers[side]}
-              onModel={(model) =>
-                setChosen((before) => (side === 0 ? [model, before[1]] : [before[0], model]))
-              }
+              onModel={(model) => choose(side, model)}
             />
           ))}
         </div>
@@ -158,6 +158,8 @@ function Side(props: {
           placeholder="team/name or team/name@2"
           autocomplete="off"
           spellcheck={false}
+          // Who types here is not interrupted by a guess that arrives late.
+          onFocus={(event) => props.onModel(event.currentTarget.value.trim())}
           onInput={(event) => props.onModel(event.currentTarget.value.trim())}
         />
       </label>

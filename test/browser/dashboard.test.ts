@@ -90,12 +90,21 @@ it('marks strict names, and says what an alias stands for', async () => {
 
 it('streams two adapters side by side, and stops both in the middle', async () => {
   const { page, stack } = rig;
+  let tell = () => {};
+  const told = new Promise<void>((resolve) => (tell = resolve));
+  await page.route('**/admin/origins', (route) => told.then(() => route.continue()));
   await rig.goTo('Playground');
   await rig.look('playground-key');
   await page.getByLabel('API key').fill(stack.local.key);
   await page.getByRole('button', { name: 'Use it' }).click();
   await page.getByLabel('Prompt').fill('hello there');
   const [left, right] = [page.getByLabel('Left side'), page.getByLabel('Right side')];
+  // Which base there is, and so what either side begins with, is known late: after the left one is being typed into.
+  await left.getByRole('combobox').focus();
+  const guessed = await right.getByRole('combobox').inputValue();
+  tell();
+  await expect.poll(() => right.getByRole('combobox').inputValue()).not.toBe(guessed);
+  expect(await left.getByRole('combobox').inputValue()).toBe('');
   await left.getByRole('combobox').fill(`${NAME}@1`);
   await right.getByRole('combobox').fill(`${NAME}/child`);
   const [ask, stop] = [
