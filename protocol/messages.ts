@@ -54,7 +54,7 @@ const outputFormat = z.object({
   schema: z.custom<Record<string, unknown>>(isMap, 'must be an object').meta({ type: 'object' }),
 });
 
-export const MessagesRequest = z.object({
+export const MessagesRequest = z.strictObject({
   model: z.string().min(1).max(512),
   messages: z.array(MessagesInput).min(1).max(MAX_MESSAGES),
   max_tokens: z.int().positive(),

@@ -39,6 +39,10 @@ export const createFlags = {
   admin: { type: 'boolean', description: 'An admin key of the tenant instead of an API key' },
   ...limitFlags,
   strict: { type: 'boolean', description: 'Never answer with an ancestor of a name that is missing' },
+  'strict-fields': {
+    type: 'boolean',
+    description: 'Refuse requests with a field that nobody knows, instead of leaving it out',
+  },
   degrade: {
     type: 'string',
     description: 'What may stand in for an adapter that cannot be had: stale, ancestor, base or refuse',
@@ -71,6 +75,11 @@ function oneOf<Word extends string>(args: KeyArgs, flag: string, known: readonly
   throw usageError(`--${flag} ${value} is none of ${known.join(', ')}.`);
 }
 
+const switched = (args: KeyArgs, flag: string): boolean | undefined => {
+  const value = args[flag];
+  return typeof value === 'boolean' ? value : undefined;
+};
+
 const scopesOf = (args: KeyArgs): string[] | undefined =>
   text(args, 'scopes')
     ?.split(',')
@@ -102,7 +111,8 @@ export function changeRequest(id: string, args: KeyArgs): ChangeKeyRequest {
     scopes: taken('scopes') ? [] : scopesOf(args),
     label: taken('label') ? '' : text(args, 'label'),
     limits: limitsChange(args),
-    strict: typeof args['strict'] === 'boolean' ? args['strict'] : undefined,
+    strict: switched(args, 'strict'),
+    strict_fields: switched(args, 'strict-fields'),
     degrade: taken('degrade') ? null : oneOf(args, 'degrade', DegradePolicy.options),
   };
   if (Object.values(change).every((value) => value === undefined))
@@ -132,6 +142,7 @@ export function keyRequest(args: KeyArgs): RequestOf<'POST /admin/keys'> {
         ? undefined
         : { ...limits, ...(outage === undefined ? {} : { on_outage: outage }) },
     strict: args['strict'] === true ? true : undefined,
+    strict_fields: args['strict-fields'] === true ? true : undefined,
     degrade: oneOf(args, 'degrade', DegradePolicy.options),
   };
 }

@@ -53,6 +53,8 @@ export const KeyView = z.object({
   limits: KeyLimitsView.nullable(),
   /** Names are never resolved to an ancestor. */
   strict: z.boolean(),
+  /** Fields that nobody knows are refused. Edges from before do not say. */
+  strict_fields: z.boolean().default(false),
   degrade: DegradePolicy.nullable(),
   /** Id of the key that took its place, the last one where several did. */
   replaced_by: z.string().nullable(),
@@ -108,6 +110,7 @@ export const KeyRequest = z.strictObject({
   expires_in: Life.optional(),
   limits: KeyLimitsView.strict().optional(),
   strict: z.boolean().optional(),
+  strict_fields: z.boolean().optional(),
   degrade: DegradePolicy.optional(),
 });
 export type KeyRequest = z.infer<typeof KeyRequest>;
@@ -141,6 +144,7 @@ export const ChangeKeyRequest = z.strictObject({
   label: Label.optional(),
   limits: LimitsChange.nullish(),
   strict: z.boolean().optional(),
+  strict_fields: z.boolean().optional(),
   degrade: DegradePolicy.nullish(),
 });
 export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>;

@@ -96,7 +96,14 @@ export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger
 
     it('keeps what limits and ends a key', async () => {
       const limits = { requestsPerMinute: 50, tokensPerDay: 1e9, onOutage: 'refuse' } as const;
-      const more = { expiresAt: 9, strict: true, degrade: 'base', limits, counter: 'key_0' } as const;
+      const more = {
+        expiresAt: 9,
+        strict: true,
+        strictFields: true,
+        degrade: 'base',
+        limits,
+        counter: 'key_0',
+      } as const;
       const row = keyRow('key_1', { ...more, replacedBy: 'key_2' });
       await ledger.add(row);
       expect(await ledger.get('key_1')).toEqual(row);
@@ -130,6 +137,7 @@ export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger
         limits: { concurrent: 2 },
         limitsFixed: true,
         strict: true,
+        strictFields: true,
         degrade: 'stale' as const,
       };
       await ledger.change(change);

@@ -43,6 +43,7 @@ export function keyRow(id: string, more: Partial<KeyRow> = {}): KeyRow {
     revokedAt: null,
     expiresAt: null,
     strict: false,
+    strictFields: false,
     degrade: null,
     limits: null,
     limitsFixed: false,

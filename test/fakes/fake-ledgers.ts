@@ -45,10 +45,13 @@ export function createFakeKeyLedger(limitsOf: (tenant: string) => KeyLimits | nu
       replaced.expiresAt = Math.min(replaced.expiresAt ?? expiresAt, expiresAt);
       return true;
     },
-    async change({ id, scopes, owners, label, limits, limitsFixed, strict, degrade }) {
+    async change({ id, scopes, owners, label, limits, limitsFixed, strict, strictFields, degrade }) {
       const row = rows.get(id);
       if (row === undefined || row.revokedAt !== null) return;
-      Object.assign(row, structuredClone({ scopes, owners, label, limits, limitsFixed, strict, degrade }));
+      Object.assign(
+        row,
+        structuredClone({ scopes, owners, label, limits, limitsFixed, strict, strictFields, degrade }),
+      );
     },
     async revoke({ at, ...line }) {
       for (const row of lineOf(line)) row.revokedAt ??= at;

@@ -19,6 +19,7 @@ export interface KeyRecordRow {
   revoked_at: number | null;
   expires_at: number | null;
   strict: number;
+  strict_fields: number;
   degrade: string | null;
   limits: string | null;
   limits_fixed: number;
@@ -54,6 +55,7 @@ const readKey = (row: KeyRecordRow): KeyRow => ({
   revokedAt: row.revoked_at,
   expiresAt: row.expires_at,
   strict: row.strict !== 0,
+  strictFields: row.strict_fields !== 0,
   degrade: row.degrade === null ? null : column(DegradePolicy, JSON.stringify(row.degrade), row, 'degrade'),
   limits: row.limits === null ? null : column(KeyLimits, row.limits, row, 'limits'),
   limitsFixed: row.limits_fixed !== 0,
@@ -101,8 +103,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
     db
       .prepare(
         `INSERT INTO keys (id, hash, kind, tenant, scopes, owners, label, created_at, created_by, revoked_at,
-           expires_at, strict, degrade, limits, limits_fixed, counter, replaced_by, replaces)
-         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?, ?18
+           expires_at, strict, degrade, limits, limits_fixed, counter, replaced_by, replaces, strict_fields)
+         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?, ?18, ?
          WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?9, ?18) AND revoked_at IS NOT NULL)
          RETURNING id`,
       )
@@ -125,6 +127,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         row.counter === row.id ? null : row.counter,
         row.replacedBy,
         row.replaces,
+        row.strictFields ? 1 : 0,
       );
   return {
     async add(row) {
@@ -164,10 +167,10 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       ]);
       return gaveRow(added);
     },
-    async change({ id, scopes, owners, label, limits, limitsFixed, strict, degrade }) {
+    async change({ id, scopes, owners, label, limits, limitsFixed, strict, strictFields, degrade }) {
       await db
         .prepare(
-          `UPDATE keys SET scopes = ?, owners = ?, label = ?, limits = ?, limits_fixed = ?, strict = ?, degrade = ?
+          `UPDATE keys SET scopes = ?, owners = ?, label = ?, limits = ?, limits_fixed = ?, strict = ?, strict_fields = ?, degrade = ?
            WHERE id = ? AND revoked_at IS NULL`,
         )
         .bind(
@@ -177,6 +180,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
           limits === null ? null : JSON.stringify(limits),
           limitsFixed ? 1 : 0,
           strict ? 1 : 0,
+          strictFields ? 1 : 0,
           degrade,
           id,
         )

@@ -13,12 +13,14 @@ const Limits = KeyLimitsView.strict();
 /** @param owners of the scopes that are asked for. @returns the row as it is to be. */
 export function changedKey(row: KeyRow, change: ChangeKeyRequest, owners: ScopeOwners): KeyRow {
   const { scopes = row.scopes, label = row.label, strict = row.strict, degrade, limits } = change;
+  const { strict_fields: strictFields = row.strictFields } = change;
   return {
     ...row,
     scopes,
     owners: change.scopes === undefined ? row.owners : owners,
     label,
     strict,
+    strictFields,
     degrade: degrade === undefined ? row.degrade : degrade,
     limits: changedLimits(row.limits, limits),
   };
@@ -74,6 +76,7 @@ export const keyJson = (row: KeyRow): KeyView => ({
   expires_at: row.expiresAt,
   limits: row.limits === null ? null : limitsJson(row.limits),
   strict: row.strict,
+  strict_fields: row.strictFields,
   degrade: row.degrade,
   replaced_by: row.replacedBy,
   replaces: row.replaces,

@@ -48,6 +48,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
 
   adminRoute(routes, 'POST /admin/keys', async ({ context, caller, request }) => {
     const { kind, label, scopes, limits, strict, degrade, expires_in: life } = request;
+    const { strict_fields: strictFields } = request;
     const tenant = request.tenant ?? caller.tenant;
     const problem =
       grantProblem(caller, { kind, tenant, scopes, ownHash: request.hash !== undefined }) ?? useless(request);
@@ -77,6 +78,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       revokedAt: null,
       expiresAt: life === undefined ? null : now() + life,
       strict: strict ?? false,
+      strictFields: strictFields ?? false,
       degrade: degrade ?? null,
       limits: limitsOf(limits),
       limitsFixed: caller.root && limitsOf(limits) !== null,
@@ -123,12 +125,12 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   adminRoute(routes, 'POST /admin/keys/change', async ({ context, caller, request }) => {
     const old = await visibleKey(keyLedger, caller, request.id);
     if (old === null) return fail(NO_SUCH_KEY);
-    const { scopes, limits, strict, degrade } = request;
+    const { scopes, limits, strict, degrade, strict_fields } = request;
     const wanted = scopes === undefined ? old : { ...old, scopes, owners: undefined };
     const problem =
       grantProblem(caller, { ...wanted, ownHash: false }) ??
       fixedProblem(caller, old, changedLimits(old.limits, limits)) ??
-      useless({ kind: old.kind, limits, strict, degrade });
+      useless({ kind: old.kind, limits, strict, strict_fields, degrade });
     if (problem !== null) return fail(problem);
     if (old.revokedAt !== null) return fail(conflict('This key was revoked.'));
     const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
@@ -155,10 +157,18 @@ function useless({
   kind,
   limits,
   strict,
+  strict_fields,
   degrade,
-}: Pick<KeyRequest, 'kind'> & { limits?: unknown; strict?: unknown; degrade?: unknown }): ApiError | null {
+}: Pick<KeyRequest, 'kind'> & {
+  limits?: unknown;
+  strict?: unknown;
+  strict_fields?: unknown;
+  degrade?: unknown;
+}): ApiError | null {
   if (kind === 'api') return null;
-  const param = Object.entries({ limits, strict, degrade }).find(([, value]) => value !== undefined)?.[0];
+  const param = Object.entries({ limits, strict, strict_fields, degrade }).find(
+    ([, value]) => value !== undefined,
+  )?.[0];
   if (param === undefined) return null;
   return {
     code: 'invalid_request',

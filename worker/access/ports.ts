@@ -20,6 +20,8 @@ export const KeyRecord = z.strictObject({
   owners: z.array(z.string().min(1).nullable()).optional(),
   /** Names are never resolved to an ancestor. */
   strict: z.literal(true).optional(),
+  /** Fields that nobody knows are refused, unless the request says otherwise. */
+  strictFields: z.literal(true).optional(),
   degrade: DegradePolicy.optional(),
   /** Unix ms; from then on it is refused. */
   expiresAt: z.int().optional(),
@@ -46,6 +48,7 @@ export interface Caller extends LimitedCaller {
   /** The caller's record is the last known one, because the registry does not answer. */
   stale: boolean;
   strict?: boolean | undefined;
+  strictFields?: boolean | undefined;
   degrade?: DegradePolicy | undefined;
 }
 
@@ -74,6 +77,7 @@ export interface KeyRow {
   /** Unix ms; null = never. */
   expiresAt: number | null;
   strict: boolean;
+  strictFields: boolean;
   degrade: DegradePolicy | null;
   limits: KeyLimits | null;
   /** The bootstrap key set them: an admin key of the tenant may only lower them. */
@@ -99,6 +103,7 @@ export function keyRecordOf(row: KeyRow): KeyRecord {
     scopes: row.scopes,
     ...(row.owners.some((owner) => owner !== null) ? { owners: [...row.owners] } : {}),
     ...(row.strict ? { strict: true } : {}),
+    ...(row.strictFields ? { strictFields: true } : {}),
     ...(row.degrade === null ? {} : { degrade: row.degrade }),
     ...(row.expiresAt === null ? {} : { expiresAt: row.expiresAt }),
     ...(row.limits === null ? {} : { limits: row.limits }),
@@ -107,7 +112,8 @@ export function keyRecordOf(row: KeyRow): KeyRecord {
   };
 }
 
-type ChangeableOfKey = 'id' | 'scopes' | 'owners' | 'label' | 'limits' | 'limitsFixed' | 'strict' | 'degrade';
+type ChangeableOfKey =
+  'id' | 'scopes' | 'owners' | 'label' | 'limits' | 'limitsFixed' | 'strict' | 'strictFields' | 'degrade';
 
 /** System of record of keys. Throws StoreUnavailable. */
 export interface KeyLedger extends KeyLineage<KeyRow> {

@@ -1,12 +1,13 @@
 import { Hono } from 'hono';
 import {
   ok,
-  STRICT_FIELDS_HEADER,
   takeEdgeFields,
   USAGE_HEADER,
   type ApiError,
   type EdgeRequest,
+  type Parsed,
   type ParseOptions,
+  type Result,
 } from '../../protocol/index.ts';
 import {
   fail,
@@ -38,6 +39,7 @@ import { labels, tellOfAnswer } from './answer-headers.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { enterGate } from '../access/gates.ts';
 import { comeIn, type DoorDeps, type Visit } from './door.ts';
+import { refusesUnknownFields } from './strict-fields.ts';
 import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
 import { takePart, type Part, type Shadow, type TakePartDeps } from '../experiments/take-part.ts';
 
@@ -76,10 +78,10 @@ async function complete<T extends CompletionBody>(
   // The key is looked up while the body arrives and the name is looked up; it speaks first all the same.
   const visit = comeIn(deps, request);
   const asking = trace.time('key', visit.asking);
-  const strict = request.headers.get(STRICT_FIELDS_HEADER) === 'true';
-  const prepared = await prepare(deps, visit, kind, { strict });
+  const lenient = await prepare(deps, visit, kind, { strict: refusesUnknownFields(request, null) });
   const caller = await asking;
   if (!caller.ok) return fail(caller.error);
+  const prepared = refusesUnknownFields(request, caller.value) ? strictly(lenient, kind) : lenient;
   const { tenant, keyId } = caller.value;
   trace.note({ tenant, keyId });
   if (!prepared.ok) {
@@ -279,5 +281,15 @@ async function prepare<T extends CompletionBody>(
   const parsed = parse(rest, options);
   if (!parsed.ok) return parsed;
   const { request: body, ignored } = parsed.value;
-  return ok({ body, ignored, edge, resolve: await lookUpModel(deps, body.model) });
+  return ok({ body, ignored, edge, rest, resolve: await lookUpModel(deps, body.model) });
+}
+
+/** Of a key that wants it, which is known only when the body has been read: where anything was left out, once more. */
+function strictly<T, Prepared extends { rest: unknown; ignored: readonly string[] }>(
+  prepared: Result<Prepared, ApiError>,
+  { parse }: { parse: (body: unknown, options: ParseOptions) => Result<Parsed<T>, ApiError> },
+): Result<Prepared, ApiError> {
+  if (!prepared.ok || prepared.value.ignored.length === 0) return prepared;
+  const parsed = parse(prepared.value.rest, { strict: true });
+  return parsed.ok ? prepared : parsed;
 }

@@ -3,7 +3,6 @@ import {
   parseCountTokens,
   parseDetokenize,
   parseTokenize,
-  STRICT_FIELDS_HEADER,
   type ApiError,
   type CountTokensRequest,
   type DetokenizeRequest,
@@ -12,6 +11,7 @@ import {
   type Result,
   type TokenizeRequest,
 } from '../../protocol/index.ts';
+import { refusesUnknownFields } from './strict-fields.ts';
 import { fail, methodNotAllowed, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
 import type { CompletionMeter } from '../metering/ports.ts';
 import type { OriginClient } from '../origins/client.ts';
@@ -51,7 +51,7 @@ async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: 
   if (!caller.ok) return fail(caller.error);
   const { tenant, keyId } = caller.value;
   context.get('trace').note({ tenant, keyId });
-  const strict = context.req.header(STRICT_FIELDS_HEADER) === 'true';
+  const strict = refusesUnknownFields(context.req.raw, caller.value);
   const parsed = json.ok ? parse(json.value, { strict }) : json;
   if (!parsed.ok) {
     const refusal = fail(parsed.error);

@@ -23,6 +23,7 @@ describe('a key as flags say it', () => {
         'tokens-per-month': '20M',
         'on-outage': 'refuse',
         strict: true,
+        'strict-fields': true,
         degrade: 'base',
       }),
     ).toEqual({
@@ -39,6 +40,7 @@ describe('a key as flags say it', () => {
         on_outage: 'refuse',
       },
       strict: true,
+      strict_fields: true,
       degrade: 'base',
     }));
 
@@ -58,12 +60,22 @@ describe('a change as flags say it', () => {
     JSON.parse(JSON.stringify(changeRequest('key_1', args))) as unknown;
 
   it('has what is given, and takes away what is none', () => {
-    expect(change({ rpm: '120', tpm: 'none', scopes: 'none', degrade: 'none', strict: false })).toEqual({
+    expect(
+      change({
+        rpm: '120',
+        tpm: 'none',
+        scopes: 'none',
+        degrade: 'none',
+        strict: false,
+        'strict-fields': false,
+      }),
+    ).toEqual({
       id: 'key_1',
       limits: { requests_per_minute: 120, tokens_per_minute: null },
       scopes: [],
       degrade: null,
       strict: false,
+      strict_fields: false,
     });
     expect(change({ label: 'none', 'on-outage': 'refuse', strict: true })).toEqual({
       id: 'key_1',
@@ -93,6 +105,7 @@ describe('a key as it is listed', () => {
     expires_at: null,
     limits: null,
     strict: false,
+    strict_fields: false,
     degrade: null,
     replaced_by: null,
     replaces: null,

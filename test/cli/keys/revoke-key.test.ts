@@ -18,6 +18,7 @@ const key = (id: string): KeyView => ({
   expires_at: null,
   limits: null,
   strict: false,
+  strict_fields: false,
   degrade: null,
   replaced_by: null,
   replaces: null,

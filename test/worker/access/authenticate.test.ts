@@ -87,6 +87,7 @@ describe('authenticateAdmin', () => {
     revokedAt: null,
     expiresAt: null,
     strict: false,
+    strictFields: false,
     degrade: null,
     limits: null,
     limitsFixed: false,

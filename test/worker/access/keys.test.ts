@@ -56,6 +56,7 @@ describe('creating keys', () => {
       expires_in: HOUR_MS,
       limits: { requests_per_minute: 5, tokens_per_day: 1_000, on_outage: 'refuse' },
       strict: true,
+      strict_fields: true,
       degrade: 'base',
     });
     const { key, ...rest } = made;
@@ -71,6 +72,7 @@ describe('creating keys', () => {
       expires_at: graft.clock.now() + HOUR_MS,
       limits: { requests_per_minute: 5, tokens_per_day: 1_000, on_outage: 'refuse' },
       strict: true,
+      strict_fields: true,
       degrade: 'base',
       replaced_by: null,
     });
@@ -87,6 +89,7 @@ describe('creating keys', () => {
     [{ degrade: 'anything' }, 'degrade'],
     [{ kind: 'admin', limits: { concurrent: 1 } }, 'limits'],
     [{ kind: 'admin', strict: true }, 'strict'],
+    [{ kind: 'admin', strict_fields: true }, 'strict_fields'],
     [{ label: 'two\nlines' }, 'label'],
   ])('refuses %j', async (body, param) => {
     const response = await graft.request('/admin/keys', { body });
