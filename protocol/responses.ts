@@ -193,6 +193,23 @@ export function parseResponse(
   return ok({ request: request.value, ignored: taking.ignored.list() });
 }
 
+/**
+ * What `POST /v1/responses/input_tokens` counts: a request that is not run. Whose tokens they are is the base's alone, so
+ * that `model` may be left out.
+ * @param body parsed JSON.
+ */
+export const parseInputTokens = (
+  body: unknown,
+  options: ParseOptions = {},
+): Result<Parsed<ResponseRequest>, ApiError> =>
+  parseResponse(isMap(body) && body['model'] == null ? { ...body, model: 'base' } : body, options);
+
+export const InputTokensAnswer = z.object({
+  object: z.literal('response.input_tokens'),
+  input_tokens: z.int(),
+});
+export type InputTokensAnswer = z.infer<typeof InputTokensAnswer>;
+
 /** Log-probabilities are given only when `include` asks for them. */
 export const wantsLogprobs = (request: ResponseRequest): boolean =>
   request.include?.includes(LOGPROBS) ?? false;

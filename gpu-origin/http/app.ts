@@ -27,7 +27,7 @@ import { NonceStore } from './nonce-store.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { keepPins, pinAdapters, prefetchAdapters } from './pins.ts';
 import { readBody } from './read-body.ts';
-import { handleCountTokens, handleDetokenize, handleTokenize } from './tokenize.ts';
+import { handleCountTokens, handleDetokenize, handleInputTokens, handleTokenize } from './tokenize.ts';
 import { requestIdOf } from './request-id.ts';
 
 /** What the worker wraps around a client's body: a chain of eight digests, ids and names. */
@@ -162,6 +162,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/v1/responses', (c, services) => handleCompletion('response', c, context, services));
   route('POST', '/v1/messages', (c, services) => handleCompletion('messages', c, context, services));
   route('POST', '/v1/messages/count_tokens', (c, services) => handleCountTokens(c, context, services));
+  route('POST', '/v1/responses/input_tokens', (c, services) => handleInputTokens(c, context, services));
   route('POST', '/v1/embeddings', (c, services) => handleEmbeddings(c, context, services));
   route('POST', '/tokenize', (c, services) => handleTokenize(c, context, services));
   route('POST', '/detokenize', (c, services) => handleDetokenize(c, context, services));

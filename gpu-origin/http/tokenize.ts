@@ -6,7 +6,9 @@ import {
   errorResponse,
   ok,
   parseCountTokens,
+  type InputTokensAnswer,
   parseDetokenize,
+  parseInputTokens,
   parseTokenize,
   type ApiError,
   type Result,
@@ -81,6 +83,25 @@ export async function handleCountTokens(
   const prompt = await promptOf(chat.value.request, services, caller);
   if (!prompt.ok) return errorResponse(prompt.error);
   return Response.json({ input_tokens: prompt.value.ids.length }, { headers: ignoredHeaders(ignored) });
+}
+
+/** `POST /v1/responses/input_tokens` */
+export async function handleInputTokens(
+  c: Context<OriginEnv>,
+  context: OriginContext,
+  services: Services,
+): Promise<Response> {
+  const asked = readAsked(parseInputTokens, c, context, services);
+  if (!asked.ok) return errorResponse(asked.error);
+  const { request, directive, ignored } = asked.value;
+  const caller = { tenant: directive.tenant, signal: c.req.raw.signal };
+  const prompt = await promptOf(request, services, caller);
+  if (!prompt.ok) return errorResponse(prompt.error);
+  const answer: InputTokensAnswer = {
+    object: 'response.input_tokens',
+    input_tokens: prompt.value.ids.length,
+  };
+  return Response.json(answer, { headers: ignoredHeaders(ignored) });
 }
 
 /** `POST /detokenize` */

@@ -49,6 +49,20 @@ describe('/tokenize and /detokenize, through the edge and at the origin', () => 
     );
   });
 
+  it('count what a response counts, instructions and tools too', async () => {
+    const input = [{ role: 'user', content: 'hello' }];
+    const tool = { type: 'function', name: 'look', parameters: { type: 'object', properties: {} } };
+    const request = { input, instructions: 'Be kind.', tools: [tool], tool_choice: 'auto', strict: true };
+    const { status, json } = await ask('/v1/responses/input_tokens', request);
+    expect(status).toBe(200);
+    expect(json['object']).toBe('response.input_tokens');
+    const answer = await ask('/v1/responses', { ...request, model: ADAPTER, max_output_tokens: 1 });
+    expect((answer.json['usage'] as { input_tokens: number }).input_tokens).toBe(json['input_tokens']);
+    expect(Number(json['input_tokens'])).toBeGreaterThan(
+      Number((await ask('/v1/responses/input_tokens', { input })).json['input_tokens']),
+    );
+  });
+
   it('count more than the context holds', async () => {
     const { json } = await ask('/tokenize', { prompt: 'x'.repeat(5_000) });
     expect(json['count']).toBeGreaterThan(json['max_model_len'] as number);
@@ -58,6 +72,7 @@ describe('/tokenize and /detokenize, through the edge and at the origin', () => 
     ['/tokenize', {}, 'prompt'],
     ['/tokenize', { prompt: 'a', messages: [{ role: 'user', content: 'a' }] }, 'messages'],
     ['/tokenize', { prompt: 7 }, 'prompt'],
+    ['/v1/responses/input_tokens', {}, 'input'],
     ['/detokenize', { tokens: 'abc' }, 'tokens'],
     ['/detokenize', { tokens: [1, -1] }, 'tokens[1]'],
     ['/detokenize', { tokens: [1, 99_999] }, 'tokens[1]'],

@@ -5,6 +5,7 @@ import {
   parseSigningKeys,
   VerifyRequest,
   type CountTokensAnswer,
+  type InputTokensAnswer,
   type DetokenizeAnswer,
   type EmbeddingList,
   type TokenizeAnswer,
@@ -69,18 +70,21 @@ export const verification = (init: RequestInit): VerifyAnswer => {
 };
 
 /** What an origin says whose answers clients read. */
-const ORIGIN_ANSWERS: Record<string, EmbeddingList | TokenizeAnswer | DetokenizeAnswer | CountTokensAnswer> =
-  {
-    '/v1/embeddings': {
-      object: 'list',
-      data: [{ object: 'embedding', index: 0, embedding: [1, 0] }],
-      model: 'm',
-      usage: { prompt_tokens: 1, total_tokens: 1 },
-    },
-    '/tokenize': { count: 1, max_model_len: 8, tokens: [1], token_strs: ['hi'] },
-    '/detokenize': { prompt: 'hi' },
-    '/v1/messages/count_tokens': { input_tokens: 1 },
-  };
+const ORIGIN_ANSWERS: Record<
+  string,
+  EmbeddingList | TokenizeAnswer | DetokenizeAnswer | CountTokensAnswer | InputTokensAnswer
+> = {
+  '/v1/embeddings': {
+    object: 'list',
+    data: [{ object: 'embedding', index: 0, embedding: [1, 0] }],
+    model: 'm',
+    usage: { prompt_tokens: 1, total_tokens: 1 },
+  },
+  '/tokenize': { count: 1, max_model_len: 8, tokens: [1], token_strs: ['hi'] },
+  '/detokenize': { prompt: 'hi' },
+  '/v1/messages/count_tokens': { input_tokens: 1 },
+  '/v1/responses/input_tokens': { object: 'response.input_tokens', input_tokens: 1 },
+};
 
 export interface AppHarnessOptions {
   verifyTimeoutMs?: number;

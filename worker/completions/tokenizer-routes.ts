@@ -1,10 +1,13 @@
 import { Hono } from 'hono';
 import {
   parseCountTokens,
+  parseInputTokens,
+  takeEdgeFields,
   parseDetokenize,
   parseTokenize,
   type ApiError,
   type CountTokensRequest,
+  type ResponseRequest,
   type DetokenizeRequest,
   type Parsed,
   type ParseOptions,
@@ -23,15 +26,14 @@ export interface TokenizerDeps extends DoorDeps {
   origins: OriginClient;
 }
 
-type Path = '/tokenize' | '/detokenize' | '/v1/messages/count_tokens';
+type Path = '/tokenize' | '/detokenize' | '/v1/messages/count_tokens' | '/v1/responses/input_tokens';
 type Parse = (
   body: unknown,
   options: ParseOptions,
-) => Result<Parsed<TokenizeRequest | DetokenizeRequest | CountTokensRequest>, ApiError>;
+) => Result<Parsed<TokenizeRequest | DetokenizeRequest | CountTokensRequest | ResponseRequest>, ApiError>;
 
 /**
- * `POST /tokenize`, `POST /detokenize`, `POST /v1/messages/count_tokens`: an origin does it, with the base's tokenizer; no tokens are counted
- * for it.
+ * What the base's tokenizer alone answers: an origin does it, and no tokens are counted for it.
  */
 export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
@@ -42,6 +44,10 @@ export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
   add('/tokenize', parseTokenize);
   add('/detokenize', parseDetokenize);
   add('/v1/messages/count_tokens', parseCountTokens);
+  add('/v1/responses/input_tokens', (body, options) => {
+    const taken = takeEdgeFields(body);
+    return taken.ok ? parseInputTokens(taken.value.rest, options) : taken;
+  });
   return routes;
 }
 

@@ -29,6 +29,7 @@ export interface CompletionCall {
     | '/v1/responses'
     | '/v1/messages'
     | '/v1/messages/count_tokens'
+    | '/v1/responses/input_tokens'
     | '/v1/embeddings'
     | '/tokenize'
     | '/detokenize';

@@ -190,6 +190,13 @@ export const TABLE: Record<string, Case[]> = {
       gets: '401 200 200 200 200 401 401 401 401',
     },
   ],
+  'POST /v1/responses/input_tokens': [
+    {
+      does: 'tells what everybody with a key may know',
+      ask: plain('/v1/responses/input_tokens', { model: N, input: 'hi' }),
+      gets: '401 200 200 200 200 401 401 401 401',
+    },
+  ],
   'POST /tokenize': [
     {
       does: 'tells what everybody with a key may know',

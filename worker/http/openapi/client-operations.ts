@@ -69,6 +69,14 @@ export const CLIENT_OPERATIONS: Operations = {
     body: 'CountTokensRequest',
     answers: { 200: { description: 'Their number.', schema: 'CountTokensAnswer' } },
   },
+  'POST /v1/responses/input_tokens': {
+    id: 'countResponseTokens',
+    tag: 'models',
+    key: 'api',
+    summary: 'How many tokens a response’s prompt has.',
+    body: 'ResponseRequest',
+    answers: { 200: { description: 'Their number.', schema: 'InputTokensAnswer' } },
+  },
   'POST /v1/embeddings': {
     id: 'createEmbedding',
     tag: 'completions',
