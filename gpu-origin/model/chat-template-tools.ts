@@ -38,10 +38,15 @@ export interface TemplateTools {
   native: boolean;
 }
 
+/** In the template's own JSON, or in a string of Jinja. */
+const JSON_ARGUMENTS = /\\?"arguments\\?": /;
+
 /** @param source of the template. What writes calls in a way that is not read here is given Hermes'. */
 export function toolsOfTemplate(source: string): TemplateTools {
   if (!/\btools\b/.test(source)) return { format: 'hermes', native: false };
-  if (source.includes('<tool_call>')) return { format: 'hermes', native: /\btool_calls\b/.test(source) };
+  // Between the same tags GLM and Qwen3-Coder write XML, which is not read here.
+  if (source.includes('<tool_call>') && JSON_ARGUMENTS.test(source))
+    return { format: 'hermes', native: /\btool_calls\b/.test(source) };
   const json = source.includes('"parameters": ') && /\bipython\b/.test(source);
   return json ? { format: 'json', native: true } : { format: 'hermes', native: false };
 }

@@ -129,7 +129,9 @@ export function createChatTemplate(tokenizer: Tokenizer): ChatTemplate | null {
       {
         ...((yield* guardAll(variables, placeholders)) as Record<string, unknown>),
         messages: guarded,
-        ...(knows.native && tools.length > 0 ? { tools: yield* guardAll(tools, placeholders) } : {}),
+        // As transformers has it: templates ask whether they are none, not only whether they are defined.
+        tools: knows.native && tools.length > 0 ? yield* guardAll(tools, placeholders) : null,
+        documents: null,
         add_generation_prompt: opensTurn && !continuesLast,
       },
       placeholders,

@@ -7,6 +7,7 @@ import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
 import { type OriginProcess, startOrigin } from '../../cli/local/origin-process.ts';
 import { LOOPBACK, needFreePort } from '../../cli/local/ports.ts';
 import { createOutput } from '../../cli/output.ts';
+import { CHECKED_SCHEMAS } from '../fixtures/answer-schemas.ts';
 import { exampleFolder, inParallel } from './edge-stack.ts';
 
 /** One of the held-out questions that `desk` was not trained on. */
@@ -22,31 +23,6 @@ const deskRows = readFileSync(new URL('../fixtures/tasks/desk.jsonl', import.met
   .split('\n')
   .map((line) => DeskRow.parse(JSON.parse(line)));
 
-const text = (maxLength: number) => ({ type: 'string', maxLength });
-const closed = (properties: Record<string, object>, required = Object.keys(properties)) => ({
-  type: 'object',
-  properties,
-  required,
-  additionalProperties: false,
-});
-/** Each ends within the tokens that are asked for. */
-const SCHEMAS: Record<string, object> = {
-  flat: closed({
-    name: text(20),
-    age: { type: 'integer', minimum: 0, maximum: 120 },
-    ok: { type: 'boolean' },
-  }),
-  nested: closed({ who: closed({ first: text(12), last: text(12) }), tags: { enum: ['a', 'b', 'c'] } }),
-  list: closed({ fruits: { type: 'array', items: text(12), minItems: 2, maxItems: 3 } }),
-  either: closed({
-    value: { anyOf: [{ type: 'integer', minimum: -9, maximum: 9 }, { type: 'null' }, text(8)] },
-  }),
-  shared: {
-    ...closed({ from: { $ref: '#/$defs/place' }, to: { $ref: '#/$defs/place' } }),
-    $defs: { place: closed({ city: text(15), zip: { type: 'string', pattern: '^[0-9]{5}$' } }) },
-  },
-  optional: closed({ title: text(20), year: { type: 'integer', minimum: 1900, maximum: 2100 } }, ['title']),
-};
 const PROMPTS = [
   'Tell me about Ada Lovelace.',
   'Which fruits do you like?',
@@ -74,7 +50,7 @@ describe('answers of the real base that are held to something', () => {
 
   it('are valid, by every schema', async () => {
     const ajv = new Ajv2020();
-    const asked = Object.entries(SCHEMAS).flatMap(([name, schema]) =>
+    const asked = Object.entries(CHECKED_SCHEMAS).flatMap(([name, schema]) =>
       PROMPTS.map((content, seed) => ({ name, schema, content, seed })),
     );
     const problems = await inParallel(asked, 8, async ({ name, schema, content, seed }) => {

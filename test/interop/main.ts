@@ -11,6 +11,8 @@ import { exchangeAll, type Exchanged } from './exchange.ts';
 import { startLlamaServer } from './llama-server.ts';
 import { startOwnEngine } from './own-engine.ts';
 import { findPeers, type Peers } from './peers.ts';
+import { runSchemas } from './schemas.ts';
+import { runTemplates } from './templates/main.ts';
 
 /** Greedy tokens of one answer. */
 const TOKENS = 64;
@@ -145,6 +147,14 @@ async function main(): Promise<void> {
   const [command, ...names] = process.argv.slice(2);
   if (command === 'clients') {
     process.exitCode = (await runClients(names)) ? 0 : 1;
+    return;
+  }
+  if (command === 'schemas') {
+    process.exitCode = await runSchemas();
+    return;
+  }
+  if (command === 'templates') {
+    process.exitCode = runTemplates(names);
     return;
   }
   const peers = findPeers(process.env);
