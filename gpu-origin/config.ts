@@ -15,11 +15,26 @@ export interface NamedFolder {
   parent: string | null;
 }
 
+/** A vLLM server that runs the model. */
+export interface VllmConfig {
+  /** Without a path. */
+  url: string;
+  apiKey: string | undefined;
+  /** Its `--max-loras`: distinct adapters in a batch. */
+  maxLoras: number;
+  /** Its `--max-lora-rank`. */
+  maxLoraRank: number;
+  /** Its `--max-cpu-loras`: adapters that it holds. */
+  maxCpuLoras: number;
+}
+
 export interface Config {
   basePath: string;
   baseId: string | undefined;
   weights: 'int8' | 'f32';
   runner: 'ort' | 'fake';
+  /** null = the origin runs the model itself. */
+  vllm: VllmConfig | null;
   host: string;
   port: number;
   slots: number;
@@ -44,6 +59,8 @@ export interface Config {
 const GiB = 1024 ** 3;
 const DEFAULTS = { host: '127.0.0.1', port: 8788, slots: 16, maxQueue: 256, ram: GiB, disk: 10 * GiB };
 const REMOTE_GRACE_MS = 5_000;
+/** vLLM's own of 0.32. */
+const VLLM_DEFAULTS = { maxLoras: 1, maxLoraRank: 16, slots: 64 };
 
 export const HELP = `gpu-origin: serves a base model with another adapter in every row
 
@@ -52,7 +69,12 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --weights int8|f32           default int8
   --host <address>             default ${DEFAULTS.host}
   --port <port>                default ${DEFAULTS.port}; 0 takes a free one
-  --slots <n>                  rows that run at once, default ${DEFAULTS.slots}
+  --engine native|vllm         who runs the model, default native: this process
+  --engine-url <url>           vllm: its server, as http://127.0.0.1:8000; --base is the folder that it serves
+  --max-loras <n>              vllm: as it was started with, default ${VLLM_DEFAULTS.maxLoras}
+  --max-lora-rank <n>          vllm: as it was started with, default ${VLLM_DEFAULTS.maxLoraRank}
+  --max-cpu-loras <n>          vllm: as it was started with, default --max-loras
+  --slots <n>                  rows that run at once, default ${DEFAULTS.slots}; with vllm requests, default ${VLLM_DEFAULTS.slots}
   --context <tokens>           context length, default the base's
   --threads <n>                default all cores
   --max-queue <n>              requests that may wait, default ${DEFAULTS.maxQueue}
@@ -72,6 +94,7 @@ Environment
   GRAFT_METRICS_TOKEN          for GET /metrics as "authorization: Bearer …", at least 16 characters; without it only
                                this machine may read them, and only where --host is loopback
   GRAFT_CACHE                  see --cache
+  GRAFT_ENGINE_KEY             vllm: its --api-key
 `;
 
 const FLAGS = {
@@ -79,6 +102,11 @@ const FLAGS = {
   'base-id': { type: 'string' },
   weights: { type: 'string' },
   runner: { type: 'string' },
+  engine: { type: 'string' },
+  'engine-url': { type: 'string' },
+  'max-loras': { type: 'string' },
+  'max-lora-rank': { type: 'string' },
+  'max-cpu-loras': { type: 'string' },
   host: { type: 'string' },
   port: { type: 'string' },
   slots: { type: 'string' },
@@ -113,6 +141,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
   if (flags.base === undefined)
     throw new ConfigError('--base <folder | file.gguf> is needed; --help tells more');
   const host = flags.host ?? DEFAULTS.host;
+  const vllm = vllmConfig(flags, env);
   const local = LOOPBACK.test(host);
   if (flags.dev && !local)
     throw new ConfigError(
@@ -123,9 +152,10 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     baseId: flags['base-id'],
     weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'f32']),
     runner: oneOf('runner', flags.runner ?? 'ort', ['ort', 'fake']),
+    vllm,
     host,
     port: whole('port', flags.port, 0, 65_535) ?? DEFAULTS.port,
-    slots: whole('slots', flags.slots, 1, 1_024) ?? DEFAULTS.slots,
+    slots: whole('slots', flags.slots, 1, 1_024) ?? (vllm === null ? DEFAULTS.slots : VLLM_DEFAULTS.slots),
     context: whole('context', flags.context, 16, 10_000_000),
     threads: whole('threads', flags.threads, 1, 1_024),
     maxQueue: whole('max-queue', flags['max-queue'], 0, 1_000_000) ?? DEFAULTS.maxQueue,
@@ -150,6 +180,35 @@ function parseFlags(args: readonly string[]) {
   } catch (error) {
     throw new ConfigError((error as Error).message.split('\n')[0] ?? 'wrong flags');
   }
+}
+
+const VLLM_FLAGS = ['engine-url', 'max-loras', 'max-lora-rank', 'max-cpu-loras'] as const;
+
+function vllmConfig(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv): VllmConfig | null {
+  if (oneOf('engine', flags.engine ?? 'native', ['native', 'vllm']) === 'native') {
+    const given = VLLM_FLAGS.find((flag) => flags[flag] !== undefined);
+    if (given !== undefined) throw new ConfigError(`--${given} needs --engine vllm`);
+    return null;
+  }
+  const maxLoras = whole('max-loras', flags['max-loras'], 1, 4_096) ?? VLLM_DEFAULTS.maxLoras;
+  const maxCpuLoras = whole('max-cpu-loras', flags['max-cpu-loras'], 1, 65_536) ?? maxLoras;
+  if (maxCpuLoras < maxLoras)
+    throw new ConfigError(`--max-cpu-loras ${maxCpuLoras} must be at least --max-loras ${maxLoras}`);
+  return {
+    url: engineUrl(flags['engine-url']),
+    apiKey: env['GRAFT_ENGINE_KEY'] || undefined,
+    maxLoras,
+    maxLoraRank: whole('max-lora-rank', flags['max-lora-rank'], 1, 4_096) ?? VLLM_DEFAULTS.maxLoraRank,
+    maxCpuLoras,
+  };
+}
+
+function engineUrl(text: string | undefined): string {
+  if (text === undefined) throw new ConfigError('--engine vllm needs --engine-url, as http://127.0.0.1:8000');
+  const url = URL.canParse(text) ? new URL(text) : null;
+  if (url === null || !/^https?:$/.test(url.protocol) || url.username !== '' || url.search !== '')
+    throw new ConfigError(`--engine-url ${text} is no address of a server, as http://127.0.0.1:8000`);
+  return url.href.replace(/\/(v1\/?)?$/, '');
 }
 
 function signedMode(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv): Config['mode'] {

@@ -1,72 +1,43 @@
-import { join } from 'node:path';
-import type { ChainEntry } from '../protocol/index.ts';
-import { openAdapterStore } from './adapter-files/adapter-store.ts';
-import type { DiskRefusal } from './adapter-files/disk-room.ts';
-import { packFolders } from './adapter-files/pack-folders.ts';
 import type { Config } from './config.ts';
-import { Engine, type EngineObserver } from './engine/engine.ts';
+import { Engine } from './engine/engine.ts';
 import { GrammarService } from './grammar/grammar-service.ts';
 import { grammarTokens } from './grammar/grammar-tokens.ts';
 import { startThreadLane } from './grammar/thread-lane.ts';
-import type { Clock, ModelRunner } from './engine/ports.ts';
-import type { Services } from './http/origin-context.ts';
+import type { ModelRunner } from './engine/ports.ts';
+import {
+  checkTokenizer,
+  openFiles,
+  systemClock,
+  tokenBytesOf,
+  type LoadedServices,
+  type LoadParams,
+} from './load-parts.ts';
+import { loadVllmServices } from './load-vllm-services.ts';
 import { PromptQueue } from './prompts/prompt-queue.ts';
 import { createChatTemplate } from './model/chat-template.ts';
-import { loadTokenizer, type Tokenizer, TokenizerError, type TokenizerSource } from './model/tokenizer.ts';
+import { loadTokenizer, type TokenizerSource } from './model/tokenizer.ts';
 import { createRunner } from './runtime/create-runner.ts';
 import { FakeRunner } from './runtime/fake-runner.ts';
 
-const NOTHING = new Uint8Array(0);
-
-const systemClock: Clock = {
-  now: () => performance.now(),
-  timer(ms, callback) {
-    const timer = setTimeout(callback, ms);
-    return () => clearTimeout(timer);
-  },
-  yield: () => new Promise((resolve) => setImmediate(resolve)),
-};
-
-export interface LoadedServices extends Services {
-  /** Standalone adapters: each name's chain. */
-  chains: ReadonlyMap<string, readonly ChainEntry[]>;
-  close(): Promise<void>;
+/** @throws errors whose messages are for the operator. */
+export function loadServices(params: LoadParams): Promise<LoadedServices> {
+  const { vllm } = params.config;
+  return vllm === null ? loadOwnServices(params) : loadVllmServices(params, vllm);
 }
 
-/** Base -> runner -> tokenizer -> adapter store -> engine. @throws errors whose messages are for the operator. */
-export async function loadServices(params: {
-  config: Config;
-  observer: EngineObserver;
-  onProgress: (stage: string, done: number, total: number) => void;
-  onNotice: (message: string) => void;
-  onDiskRefusal: (refusal: DiskRefusal) => void;
-}): Promise<LoadedServices> {
-  const { config, onProgress, onNotice } = params;
+/** Base -> runner -> tokenizer -> adapter store -> engine. */
+async function loadOwnServices(params: LoadParams): Promise<LoadedServices> {
+  const { config } = params;
   const { runner, tokenizerSource } = await openRunner(params);
   const tokenizer = loadTokenizer(tokenizerSource);
-  checkTokenizer(tokenizer, runner);
+  checkTokenizer(tokenizer, runner.vocabSize);
 
-  const { mode } = config;
   let engine: Engine | null = null;
-  const files = await openAdapterStore({
-    // Two origins on one machine may share the cache of graphs, but not the files that each of them removes.
-    folder: join(config.cacheDir, `adapters-${mode.kind === 'dev' ? 'standalone' : mode.originId}`),
-    budgetBytes: config.adapterDiskBytes,
-    now: Date.now,
-    onDiskRefusal: params.onDiskRefusal,
-    isInUse: (digest) =>
-      engine?.residents().adapters.some((a) => a.digest === digest && a.references > 0) ?? false,
-  });
-  const chains = await packFolders({
-    folders: mode.kind === 'dev' ? mode.adapters : [],
-    baseId: runner.base.id,
-    attention: runner.base.attention
-      ? { heads: runner.base.attention.heads, kvHeads: runner.base.attention.kv_heads }
-      : null,
-    store: files,
-    onWarning: onNotice,
-    onProgress: (done, total) => onProgress('Packing the adapters', done, total),
-  });
+  const { files, chains } = await openFiles(
+    params,
+    runner.base,
+    (digest) => engine?.residents().adapters.some((a) => a.digest === digest && a.references > 0) ?? false,
+  );
   const grammars = new GrammarService({
     startLane: startThreadLane,
     tokens: grammarTokens(tokenizer, runner.vocabSize),
@@ -78,10 +49,7 @@ export async function loadServices(params: {
     runner,
     masks: grammars,
     source: files,
-    tokens: {
-      bytes: (id) => tokenizer.tokenBytes(id) ?? NOTHING,
-      isSpecial: (id) => tokenizer.isSpecial(id),
-    },
+    tokens: tokenBytesOf(tokenizer),
     eosTokenIds: tokenizer.eosIds,
     clock: systemClock,
     random: Math.random,
@@ -132,15 +100,4 @@ async function openRunner(params: {
     runner: new FakeRunner({ slots, vocabSize, ...(context === undefined ? {} : { context }) }),
     tokenizerSource,
   };
-}
-
-/** Cheap, and it catches a tokenizer that is not this base's. @throws TokenizerError */
-function checkTokenizer(tokenizer: Tokenizer, runner: ModelRunner): void {
-  if (tokenizer.size > runner.vocabSize)
-    throw new TokenizerError(`the tokenizer has ${tokenizer.size} tokens, the base only ${runner.vocabSize}`);
-  const text = 'Hello, world: 1 234 é你\n';
-  const ids = tokenizer.encode(text, { allowSpecial: false });
-  const bytes = ids.flatMap((id) => [...(tokenizer.tokenBytes(id) ?? NOTHING)]);
-  if (new TextDecoder().decode(Uint8Array.from(bytes)).trim() !== text.trim())
-    throw new TokenizerError('the tokenizer does not give back the text that it encoded');
 }

@@ -58,9 +58,13 @@ export class Answer {
    * @returns null when a logit is not finite.
    */
   next(logits: Float32Array, offset: number, length: number): AnswerPart | null {
-    const { grammar } = this;
     const sample = this.#sampler.sample(logits, offset, length, this.#mask());
-    if (sample === null) return null;
+    return sample === null ? null : this.take(sample);
+  }
+
+  /** Takes a token that was chosen, here or elsewhere. */
+  take(sample: ScoredToken): AnswerPart {
+    const { grammar } = this;
     this.ids.push(sample.id);
     grammar?.accept(sample.id);
     const ends = tokenEnds({

@@ -1,5 +1,12 @@
 /** What the engine's callers see: a request in, events out. */
-import type { ApiError, ChainEntry, FinishReason, Usage } from '../../protocol/index.ts';
+import type {
+  ApiError,
+  ChainEntry,
+  FinishReason,
+  ResidentList,
+  Result,
+  Usage,
+} from '../../protocol/index.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
 import type { Grammar } from './ports.ts';
 
@@ -94,4 +101,26 @@ export interface EngineStats {
   readonly kvTokens: number;
   /** Tokens that fit: slots and parking slots x context. */
   readonly kvCapacity: number;
+}
+
+/** What HTTP and trials use of an engine: this room's own, or one that runs elsewhere (`backends/`). */
+export interface ServingEngine {
+  /** Width of an embedding; 0 where there are none. */
+  readonly hiddenSize: number;
+  /** Queues a request, or refuses it before anything is queued. */
+  add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>>;
+  /** Several answers to one request, one for each seed, or none of them. */
+  addChoices(
+    request: EngineRequest,
+    seeds: readonly (number | null)[],
+  ): Promise<Result<readonly EngineHandle[], ApiError>>;
+  stats(): EngineStats;
+  residents(): ResidentList;
+  /** @returns why one of them cannot be had; else null. */
+  check(digests: readonly string[]): Promise<ApiError | null>;
+  prefetch(digest: string, options?: { pinned?: boolean }): Promise<Result<void, ApiError>>;
+  /** Unpins all others. @returns how many were pinned. */
+  keepPinned(digests: ReadonlySet<string>): number;
+  /** Aborts every request. */
+  close(): Promise<void>;
 }

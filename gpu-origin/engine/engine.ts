@@ -5,7 +5,7 @@ import { batchOf, NO_ROWS } from './adapters/adapter-memory.ts';
 import { leaseAdapters } from './adapters/lease-adapters.ts';
 import { Alarm } from './alarm.ts';
 import { checkRequest, deadlineExceeded, neverFits, queueFull, shuttingDown } from './admission.ts';
-import type { EngineHandle, EngineRequest, EngineStats } from './engine-types.ts';
+import type { EngineHandle, EngineRequest, EngineStats, ServingEngine } from './engine-types.ts';
 import { KvSlots } from './kv-slots.ts';
 import { guardObserver, type EngineObserver } from './observer.ts';
 import type { AdapterSource, Clock, GrammarMasks, ModelRunner } from './ports.ts';
@@ -47,7 +47,7 @@ export interface EngineOptions {
  * Continuous batching: rows join and leave between steps, each with an adapter chain of its own or none.
  * A step is never interrupted and nothing but adapter loads overlaps with it.
  */
-export class Engine {
+export class Engine implements ServingEngine {
   readonly #runner: ModelRunner;
   readonly #options: EngineOptions;
   readonly #observer: EngineObserver;

@@ -1,5 +1,5 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { Engine, EngineObserver } from '../engine/engine.ts';
+import type { EngineObserver, ServingEngine } from '../engine/engine.ts';
 import type { DiskState } from '../adapter-files/ports.ts';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -13,21 +13,21 @@ export interface Metrics {
   observer: EngineObserver;
   onResponse(route: string, status: number): void;
   /** Gauges are read from it when `text` is called. */
-  watch(engine: Engine, disk: () => DiskState): void;
+  watch(engine: ServingEngine, disk: () => DiskState): void;
 }
 
 /** No metric has a tenant or an adapter as a label: there may be a million of them. */
 export function createMetrics(): Metrics {
   const registry = new Registry();
   const registers = [registry];
-  let engine: Engine | null = null;
+  let engine: ServingEngine | null = null;
   let disk: () => DiskState = () => ({ usedBytes: 0, budgetBytes: 0, refusing: false, refusals: 0 });
 
   const counter = <L extends string>(name: string, help: string, labelNames: L[] = []) =>
     new Counter({ name: `graft_${name}`, help, labelNames, registers });
   const histogram = (name: string, help: string, buckets: number[]) =>
     new Histogram({ name: `graft_${name}`, help, buckets, registers });
-  const gauge = (name: string, help: string, read: (current: Engine) => number) =>
+  const gauge = (name: string, help: string, read: (current: ServingEngine) => number) =>
     new Gauge({
       name: `graft_${name}`,
       help,

@@ -6,7 +6,7 @@ import type {
   SignatureProblem,
   SigningKey,
 } from '../../protocol/index.ts';
-import type { Engine } from '../engine/engine.ts';
+import type { ServingEngine } from '../engine/engine.ts';
 import type { AdapterFileStore } from '../adapter-files/ports.ts';
 import type { Grammars } from '../grammar/ports.ts';
 import type { Serving } from './shutdown.ts';
@@ -16,7 +16,7 @@ import type { UsageMemory } from './usage-memory.ts';
 
 /** What there is once the base is loaded. */
 export interface Services extends PromptServices {
-  engine: Engine;
+  engine: ServingEngine;
   files: AdapterFileStore;
   grammars: Grammars;
 }

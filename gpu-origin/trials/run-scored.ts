@@ -1,10 +1,10 @@
 import { type ApiError, err, ok, type Result } from '../../protocol/index.ts';
-import type { Engine, EngineRequest, ScoredToken } from '../engine/engine.ts';
+import type { EngineRequest, ScoredToken, ServingEngine } from '../engine/engine.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
 
 /** What trials are run with. */
 export interface TrialServices extends PromptServices {
-  engine: Pick<Engine, 'add'>;
+  engine: Pick<ServingEngine, 'add'>;
 }
 
 export interface ScoredRun {

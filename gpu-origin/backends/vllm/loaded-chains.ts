@@ -1,0 +1,145 @@
+/** Which chains vLLM has under their names: loaded when they are asked for, proved, and forgotten by least use. */
+import { err, ok, type ApiError, type ChainEntry, type Result } from '../../../protocol/index.ts';
+import type { EngineObserver } from '../../engine/engine.ts';
+import type { Clock } from '../../engine/ports.ts';
+import type { LoraFolder, LoraFolders } from './lora-folders.ts';
+import type { ChainProofs } from './prove-chain.ts';
+import { failureText, type VllmFailure } from './vllm-api.ts';
+import type { VllmClient } from './vllm-client.ts';
+
+/** When a chain that vLLM would not take may be tried again, ms. */
+const RETRY_MS = 1_000;
+
+interface Loaded {
+  readonly chainId: string;
+  readonly chain: readonly ChainEntry[];
+  readonly ready: Promise<Result<LoraFolder, ApiError>>;
+  state: 'loading' | 'ready' | 'failed';
+  folder: LoraFolder | null;
+  users: number;
+}
+
+export class LoadedChains {
+  readonly #params: {
+    client: VllmClient;
+    folders: LoraFolders;
+    proofs: ChainProofs;
+    clock: Pick<Clock, 'now'>;
+    observer: EngineObserver;
+    most: number;
+  };
+  /** Least recently used first. */
+  readonly #chains = new Map<string, Loaded>();
+  /** One load at a time: vLLM's own run beside its requests. */
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** @param params.most chains that vLLM holds, in its slots and beside them (`--max-cpu-loras`). */
+  constructor(params: {
+    client: VllmClient;
+    folders: LoraFolders;
+    proofs: ChainProofs;
+    clock: Pick<Clock, 'now'>;
+    observer: EngineObserver;
+    most: number;
+  }) {
+    this.#params = params;
+  }
+
+  get all(): readonly Readonly<Omit<Loaded, 'ready'>>[] {
+    return [...this.#chains.values()];
+  }
+
+  /** Holds the chain until `release`; the name under which vLLM has it is its id. */
+  async hold(chainId: string, chain: readonly ChainEntry[]): Promise<Result<void, ApiError>> {
+    const known = this.#chains.get(chainId) ?? this.#begin(chainId, chain);
+    this.#chains.delete(chainId);
+    this.#chains.set(chainId, known);
+    known.users += 1;
+    const ready = await known.ready;
+    if (ready.ok) return ok(undefined);
+    this.release(chainId);
+    return ready;
+  }
+
+  release(chainId: string): void {
+    const known = this.#chains.get(chainId);
+    if (known !== undefined) known.users = Math.max(0, known.users - 1);
+  }
+
+  /** vLLM has begun anew, or a chain is not what it was: nothing that it has is known. */
+  forget(chainId?: string): void {
+    if (chainId === undefined) this.#chains.clear();
+    else this.#chains.delete(chainId);
+  }
+
+  #begin(chainId: string, chain: readonly ChainEntry[]): Loaded {
+    const ready = this.#last.then(() => this.#load(chainId, chain));
+    this.#last = ready;
+    const entry: Loaded = { chainId, chain, ready, state: 'loading', folder: null, users: 0 };
+    void ready.then((loaded) => {
+      entry.state = loaded.ok ? 'ready' : 'failed';
+      entry.folder = loaded.ok ? loaded.value : null;
+      if (!loaded.ok && this.#chains.get(chainId) === entry) this.#chains.delete(chainId);
+    });
+    return entry;
+  }
+
+  async #load(chainId: string, chain: readonly ChainEntry[]): Promise<Result<LoraFolder, ApiError>> {
+    const { client, folders, proofs, clock, observer } = this.#params;
+    const startedAt = clock.now();
+    const told = (loaded: Result<LoraFolder, ApiError>): Result<LoraFolder, ApiError> => {
+      const ms = clock.now() - startedAt;
+      const [error, bytes] = loaded.ok ? [null, loaded.value.bytes] : [loaded.error, 0];
+      for (const { digest } of chain) observer.onAdapterLoad?.({ digest, ms, bytes, error });
+      return loaded;
+    };
+    const folder = await folders.write(chainId, chain);
+    if (!folder.ok) return told(folder);
+    await this.#makeRoom();
+    const loaded = await client.loadAdapter(chainId, folder.value.path);
+    // After a start of ours vLLM may have it still: under this name nothing else was ever loaded.
+    if (!loaded.ok && !isLoadedAlready(loaded.error))
+      return told(err(notTaken(loaded.error, folder.value.path)));
+    const proved = await proofs.prove(chainId);
+    if (!proved.ok) {
+      await client.unloadAdapter(chainId);
+      observer.onFault?.({
+        where: 'vllm adapter',
+        error: new Error(proved.error.message),
+        requestIds: [],
+      });
+      return told(err(unavailable(proved.error.message)));
+    }
+    return told(folder);
+  }
+
+  /** Unloading makes vLLM forget the name; the weights leave its memory by least use. */
+  async #makeRoom(): Promise<void> {
+    const { client, folders, observer, most } = this.#params;
+    for (const { chainId, chain, state, users, folder } of [...this.#chains.values()]) {
+      if (this.#chains.size <= most) return;
+      if (state !== 'ready' || users > 0) continue;
+      this.#chains.delete(chainId);
+      await client.unloadAdapter(chainId);
+      await folders.remove(chainId);
+      for (const { digest } of chain) observer.onAdapterEvict?.({ digest, bytes: folder?.bytes ?? 0 });
+    }
+  }
+}
+
+const isLoadedAlready = (failure: VllmFailure): boolean =>
+  failure.kind === 'refused' && /already (been )?loaded/i.test(failure.message);
+
+const unavailable = (why: string): ApiError => ({
+  code: 'adapter_unavailable',
+  message: why,
+  retryAfterMs: RETRY_MS,
+});
+
+/** What is wrong with the adapter is 422; what is wrong with vLLM is 503. Paths of this machine are nobody's to read. */
+function notTaken(failure: VllmFailure, folder: string): ApiError {
+  const message = failureText(failure).replaceAll(folder, 'the chain');
+  if (failure.kind !== 'refused') return { code: 'origin_unavailable', message, retryAfterMs: RETRY_MS };
+  if (failure.status === 400) return { code: 'adapter_invalid', message, reason: 'engine_refused' };
+  return unavailable(message);
+}

@@ -1,0 +1,96 @@
+/** What is said to vLLM's OpenAI server and what it says, as of 0.32: `vllm/entrypoints/openai`. Only what is used. */
+import { z } from 'zod';
+
+/** Tokens as `return_tokens_as_token_ids` writes them. */
+const TOKEN = /^token_id:(\d+)$/;
+
+const TokenText = z
+  .string()
+  .regex(TOKEN)
+  .transform((text) => Number(TOKEN.exec(text)![1]));
+
+/** Where log-probabilities were asked for; lists of the same length. */
+const Logprobs = z.object({
+  tokens: z.array(TokenText),
+  token_logprobs: z.array(z.number().nullable()),
+  /** The likeliest, and the chosen token where it is none of them. */
+  top_logprobs: z.array(z.record(z.string(), z.number()).nullable()).nullish(),
+});
+export type VllmLogprobs = z.infer<typeof Logprobs>;
+
+export const tokenOf = (text: string): number => TokenText.parse(text);
+
+/** One event of a stream. */
+export const StreamChunk = z.object({
+  choices: z.array(
+    z.object({
+      /** With `return_token_ids`; those that are new. */
+      token_ids: z.array(z.int().nonnegative()).nullish(),
+      logprobs: Logprobs.nullish(),
+      finish_reason: z.string().nullish(),
+    }),
+  ),
+});
+export type StreamChunk = z.infer<typeof StreamChunk>;
+
+const RankedToken = z.object({ logprob: z.number(), rank: z.int().nullish() });
+
+/** An answer that is not streamed: asked for the scores of its prompt. */
+export const ScoredCompletion = z.object({
+  choices: z
+    .array(
+      z.object({
+        /** By token id; null for the first token, which nothing predicts. */
+        prompt_logprobs: z.array(z.record(z.string(), RankedToken).nullable()).nullish(),
+      }),
+    )
+    .min(1),
+});
+
+/** In an error's body, or in a stream whose status said 200. */
+export const VllmError = z.object({ error: z.object({ message: z.string(), code: z.unknown().optional() }) });
+
+export const VllmModels = z.object({
+  data: z.array(
+    z.object({
+      id: z.string(),
+      /** Path of the base or of the adapter. */
+      root: z.string().nullish(),
+      /** Of an adapter: the base. */
+      parent: z.string().nullish(),
+      max_model_len: z.int().positive().nullish(),
+    }),
+  ),
+});
+
+/** The body of `POST /v1/completions`. */
+export interface VllmCompletion {
+  model: string;
+  prompt: readonly number[];
+  max_tokens: number;
+  [field: string]: unknown;
+}
+
+/** Why vLLM did not do what it was asked for. */
+export type VllmFailure =
+  /** It said so. */
+  | { readonly kind: 'refused'; readonly status: number; readonly message: string }
+  /** There is nobody, or it went in the middle. */
+  | { readonly kind: 'gone'; readonly message: string }
+  /** It says nothing any more. */
+  | { readonly kind: 'silent'; readonly ms: number }
+  /** It says what is not understood. */
+  | { readonly kind: 'strange'; readonly message: string };
+
+export const failureText = (failure: VllmFailure): string => {
+  switch (failure.kind) {
+    case 'refused':
+      return `vLLM answered ${failure.status}: ${failure.message}`;
+    case 'gone':
+      return `vLLM does not answer: ${failure.message}`;
+    case 'silent':
+      return `vLLM has said nothing for ${Math.round(failure.ms / 1000)} s`;
+    case 'strange':
+      return `vLLM said what is not understood: ${failure.message}`;
+  }
+};

@@ -1,0 +1,150 @@
+import type { z } from 'zod';
+import { err, ok, type Result } from '../../../protocol/index.ts';
+import type { Clock } from '../../engine/ports.ts';
+import { readEvents } from './read-events.ts';
+import {
+  ScoredCompletion,
+  StreamChunk,
+  VllmError,
+  VllmModels,
+  type VllmCompletion,
+  type VllmFailure,
+} from './vllm-api.ts';
+
+/** A prompt of 100,000 tokens takes its time; a stream that says nothing for so long has ended. */
+export const SILENCE_MS = 120_000;
+/** Loading an adapter, a list of models: no prompt is run for it. */
+const CALL_MS = 60_000;
+/** Characters of vLLM's own words that a log or an error repeats. */
+const MAX_MESSAGE = 300;
+
+export interface VllmClient {
+  models(): Promise<Result<z.infer<typeof VllmModels>['data'], VllmFailure>>;
+  /** @param path of a PEFT folder that vLLM can read. */
+  loadAdapter(name: string, path: string): Promise<Result<void, VllmFailure>>;
+  unloadAdapter(name: string): Promise<Result<void, VllmFailure>>;
+  /** Tokens as they come; ends after the last one, or with a failure. Ending `signal` ends the run at vLLM too. */
+  stream(body: VllmCompletion, signal: AbortSignal): AsyncIterable<Result<StreamChunk, VllmFailure>>;
+  /** An answer that comes whole. */
+  score(
+    body: VllmCompletion,
+    signal: AbortSignal,
+  ): Promise<Result<z.infer<typeof ScoredCompletion>, VllmFailure>>;
+}
+
+/** @param params.url such as `http://127.0.0.1:8000`. @param params.apiKey as vLLM's `--api-key`. */
+export function createVllmClient(params: {
+  url: string;
+  apiKey?: string | undefined;
+  clock: Pick<Clock, 'timer'>;
+  fetch?: typeof globalThis.fetch;
+  silenceMs?: number;
+}): VllmClient {
+  const { url, apiKey, clock, silenceMs = SILENCE_MS } = params;
+  const send = params.fetch ?? globalThis.fetch;
+  const headers = {
+    'content-type': 'application/json',
+    ...(apiKey === undefined ? {} : { authorization: `Bearer ${apiKey}` }),
+  };
+
+  async function call(
+    path: string,
+    body: object | null,
+    { signal, ms }: { signal?: AbortSignal; ms: number },
+  ): Promise<Result<Response, VllmFailure>> {
+    const late = new AbortController();
+    const cancel = clock.timer(ms, () => late.abort());
+    try {
+      const response = await send(`${url}${path}`, {
+        method: body === null ? 'GET' : 'POST',
+        headers,
+        ...(body === null ? {} : { body: JSON.stringify(body) }),
+        signal: signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]),
+        redirect: 'error',
+      });
+      if (response.ok) return ok(response);
+      return err({ kind: 'refused', status: response.status, message: messageOf(await response.text()) });
+    } catch (error) {
+      return err(late.signal.aborted ? { kind: 'silent', ms } : { kind: 'gone', message: reasonOf(error) });
+    } finally {
+      cancel();
+    }
+  }
+
+  async function ask<T>(
+    schema: z.ZodType<T>,
+    ...args: Parameters<typeof call>
+  ): Promise<Result<T, VllmFailure>> {
+    const answered = await call(...args);
+    if (!answered.ok) return answered;
+    try {
+      const parsed = schema.safeParse(await answered.value.json());
+      if (parsed.success) return ok(parsed.data);
+      return err({ kind: 'strange', message: parsed.error.issues[0]?.message ?? 'another form' });
+    } catch (error) {
+      return err({ kind: 'gone', message: reasonOf(error) });
+    }
+  }
+
+  async function order(path: string, body: object): Promise<Result<void, VllmFailure>> {
+    const answered = await call(path, body, { ms: CALL_MS });
+    if (!answered.ok) return answered;
+    await answered.value.body?.cancel();
+    return ok(undefined);
+  }
+
+  return {
+    async models() {
+      const listed = await ask(VllmModels, '/v1/models', null, { ms: CALL_MS });
+      return listed.ok ? ok(listed.value.data) : listed;
+    },
+    loadAdapter: (name, path) => order('/v1/load_lora_adapter', { lora_name: name, lora_path: path }),
+    unloadAdapter: (name) => order('/v1/unload_lora_adapter', { lora_name: name }),
+    score: (body, signal) =>
+      ask(ScoredCompletion, '/v1/completions', { ...body, stream: false }, { signal, ms: silenceMs }),
+    async *stream(body, signal) {
+      const answered = await call('/v1/completions', { ...body, stream: true }, { signal, ms: silenceMs });
+      if (!answered.ok) return yield answered;
+      const events = readEvents(answered.value.body, { clock, silenceMs });
+      for await (const event of events) {
+        if (!event.ok) return yield event;
+        if (event.value === '[DONE]') return;
+        const chunk = chunkOf(event.value);
+        yield chunk;
+        if (!chunk.ok) return;
+      }
+      yield err({ kind: 'gone', message: 'its stream broke off' });
+    },
+  };
+}
+
+function chunkOf(text: string): Result<StreamChunk, VllmFailure> {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return err({ kind: 'strange', message: text.slice(0, MAX_MESSAGE) });
+  }
+  const failed = VllmError.safeParse(json);
+  if (failed.success) return err({ kind: 'refused', status: 500, message: messageOf(text) });
+  const chunk = StreamChunk.safeParse(json);
+  if (chunk.success) return ok(chunk.data);
+  return err({ kind: 'strange', message: chunk.error.issues[0]?.message ?? text.slice(0, MAX_MESSAGE) });
+}
+
+/** vLLM's own words, from a body that may be anything. */
+function messageOf(text: string): string {
+  try {
+    const parsed = VllmError.safeParse(JSON.parse(text));
+    if (parsed.success) return parsed.data.error.message.slice(0, MAX_MESSAGE);
+  } catch {
+    // It is no JSON.
+  }
+  return text.slice(0, MAX_MESSAGE);
+}
+
+/** Node says "fetch failed"; why is in its cause. */
+function reasonOf(error: unknown): string {
+  const { cause, message } = error as Error & { cause?: { code?: string; message?: string } };
+  return cause?.code ?? cause?.message ?? message;
+}

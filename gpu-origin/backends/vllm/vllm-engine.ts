@@ -1,0 +1,383 @@
+/**
+ * vLLM in the engine's place: prompts go there as token ids, tokens come back with their scores, and all else (template,
+ * text, stop strings, limits, tenants' turns, deadlines, counts) is done here, as for the own engine.
+ */
+import {
+  chainId,
+  err,
+  ok,
+  type ApiError,
+  type BaseInfo,
+  type ChainEntry,
+  type ResidentList,
+  type Result,
+} from '../../../protocol/index.ts';
+import {
+  checkRequest,
+  deadlineExceeded,
+  neverFits,
+  queueFull,
+  shuttingDown,
+} from '../../engine/admission.ts';
+import type {
+  EngineHandle,
+  EngineObserver,
+  EngineRequest,
+  EngineStats,
+  Outcome,
+  ServingEngine,
+} from '../../engine/engine.ts';
+import { guardObserver } from '../../engine/observer.ts';
+import type { AdapterSource, Clock } from '../../engine/ports.ts';
+import type { TokenBytes } from '../../generation/detokenizer.ts';
+import { ChainTurns } from './chain-turns.ts';
+import { cannotDo, completionBody, tokensOf } from './completion-body.ts';
+import type { LoadedChains } from './loaded-chains.ts';
+import { promptScores } from './prompt-scores.ts';
+import { failureText, type VllmFailure } from './vllm-api.ts';
+import type { VllmClient } from './vllm-client.ts';
+import { outcomeOf, VllmRun } from './vllm-run.ts';
+
+/** A request that vLLM had no chain for, because it was started anew, is begun again so often. */
+const MAX_RETRIES = 2;
+/** When to come back after vLLM has gone, ms. */
+const GONE_RETRY_MS = 1_000;
+/** Of the queue, the share that one tenant may take while others wait or run. */
+const QUEUE_SHARE = 4;
+
+export interface VllmEngineOptions {
+  client: VllmClient;
+  chains: LoadedChains;
+  source: Pick<AdapterSource, 'status'>;
+  base: BaseInfo;
+  vocabSize: number;
+  /** As vLLM calls the base. */
+  baseName: string;
+  tokens: TokenBytes;
+  eosTokenIds: readonly number[];
+  clock: Clock;
+  observer?: EngineObserver;
+  /** Distinct chains at once: vLLM's `--max-loras`. */
+  maxLoras: number;
+  /** Requests that are with vLLM at once. */
+  slots: number;
+  /** Requests that may wait here. */
+  maxQueue: number;
+  /** Of a tenant: what its prompts' place in vLLM's prefix cache is salted with. */
+  saltOf: (tenant: string) => string;
+}
+
+export class VllmEngine implements ServingEngine {
+  readonly hiddenSize = 0;
+  readonly #options: VllmEngineOptions;
+  readonly #observer: EngineObserver;
+  readonly #eos: ReadonlySet<number>;
+  readonly #turns: ChainTurns<VllmRun>;
+  readonly #live = new Set<VllmRun>();
+  readonly #deadlines = new Map<VllmRun, () => void>();
+  #closed = false;
+
+  constructor(options: VllmEngineOptions) {
+    this.#options = options;
+    this.#observer = guardObserver(options.observer ?? {});
+    this.#eos = new Set(options.eosTokenIds);
+    this.#turns = new ChainTurns({ chains: options.maxLoras, runs: options.slots });
+  }
+
+  async add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>> {
+    const added = await this.addChoices(request, [request.sampling.seed]);
+    return added.ok ? ok(added.value[0]!) : added;
+  }
+
+  async addChoices(
+    request: EngineRequest,
+    seeds: readonly (number | null)[],
+  ): Promise<Result<readonly EngineHandle[], ApiError>> {
+    const admitted = await this.#admit(request, seeds.length);
+    const error = !admitted.ok ? admitted.error : this.#full(request.tenant, seeds.length);
+    if (!admitted.ok || error !== null) {
+      const refusal = error ?? shuttingDown();
+      this.#observer.onRefuse?.({ id: request.id, tenant: request.tenant, error: refusal });
+      return err(refusal);
+    }
+    const addedAt = this.#options.clock.now();
+    const runs = seeds.map(
+      (seed) =>
+        new VllmRun({
+          ...{ request, seed, ...admitted.value, addedAt },
+          ...{ tokens: this.#options.tokens, eos: this.#eos },
+          onAbort: (run) => this.#abort(run),
+        }),
+    );
+    for (const run of runs) this.#begin(run);
+    this.#pump();
+    return ok(runs.map(({ handle }) => handle));
+  }
+
+  stats(): EngineStats {
+    const { slots, base } = this.#options;
+    const running = [...this.#live].filter((run) => run.startedAt !== null);
+    return {
+      ...{ slots, running: this.#turns.running, waiting: this.#turns.waiting },
+      loading: this.#options.chains.all.filter(({ state }) => state === 'loading').length,
+      parked: 0,
+      kvTokens: running.reduce((sum, run) => sum + run.length, 0),
+      kvCapacity: slots * base.context,
+    };
+  }
+
+  residents(): ResidentList {
+    const adapters = new Map<string, ResidentList['adapters'][number]>();
+    let used = 0;
+    for (const { chain, state, folder, users } of this.#options.chains.all) {
+      used += folder?.bytes ?? 0;
+      for (const { digest } of chain) {
+        const known = adapters.get(digest);
+        adapters.set(digest, {
+          digest,
+          state: known?.state === 'ready' ? 'ready' : state,
+          bytes: folder?.bytes ?? 0,
+          rank: folder?.rank ?? 0,
+          references: (known?.references ?? 0) + users,
+          pinned: false,
+        });
+      }
+    }
+    return { budget_bytes: used, used_bytes: used, adapters: [...adapters.values()] };
+  }
+
+  async check(digests: readonly string[]): Promise<ApiError | null> {
+    const missing: string[] = [];
+    let receiving = false;
+    for (const digest of new Set(digests)) {
+      const status = await this.#options.source.status(digest);
+      if (status === 'missing') missing.push(digest);
+      receiving ||= status === 'receiving';
+    }
+    if (missing.length > 0)
+      return {
+        code: 'adapter_missing',
+        message: 'This origin does not hold an adapter of the chain.',
+        missing,
+      };
+    if (!receiving) return null;
+    return {
+      code: 'adapter_loading',
+      message: 'An adapter of the chain is being received.',
+      retryAfterMs: GONE_RETRY_MS,
+    };
+  }
+
+  /** vLLM has chains, not their adapters: that it is held is all that can be made ready. */
+  async prefetch(digest: string): Promise<Result<void, ApiError>> {
+    const refusal = await this.check([digest]);
+    return refusal === null ? ok(undefined) : err(refusal);
+  }
+
+  keepPinned(): number {
+    return 0;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const run of [...this.#live]) this.#abort(run);
+  }
+
+  async #admit(
+    request: EngineRequest,
+    rows: number,
+  ): Promise<Result<{ maxTokens: number; chainId: string; chain: readonly ChainEntry[] }, ApiError>> {
+    const { base, vocabSize } = this.#options;
+    const limits = checkRequest(request, { base, vocabSize });
+    if (!limits.ok) return limits;
+    // What adds nothing is not sent: a chain of nothing else is the base.
+    const chain = request.chain.filter(({ scale }) => scale !== 0);
+    const refusal =
+      cannotDo(request) ??
+      this.#full(request.tenant, rows) ??
+      (await this.check(request.chain.map(({ digest }) => digest)));
+    if (refusal !== null) return err(refusal);
+    return ok({ ...limits.value, chain, chainId: chain.length === 0 ? '' : await chainId(chain) });
+  }
+
+  #full(tenant: string, rows: number): ApiError | null {
+    if (this.#closed) return shuttingDown();
+    const { maxQueue, slots } = this.#options;
+    if (rows > maxQueue + slots) return neverFits(rows);
+    const { waiting } = this.#turns;
+    const free = Math.max(0, slots - this.#turns.running);
+    const others = [...this.#live].some((run) => run.tenant !== tenant);
+    const share = others ? Math.ceil(maxQueue / QUEUE_SHARE) : maxQueue;
+    const full = waiting + rows > maxQueue + free || this.#turns.waitingOf(tenant) + rows > share + free;
+    return full ? queueFull(waiting, GONE_RETRY_MS) : null;
+  }
+
+  #begin(run: VllmRun): void {
+    this.#live.add(run);
+    const { budgetMs, signal } = run.request;
+    if (signal?.aborted === true) return this.#abort(run);
+    if (budgetMs !== null)
+      this.#deadlines.set(
+        run,
+        this.#options.clock.timer(budgetMs, () => this.#fail(run, deadlineExceeded(), 'deadline')),
+      );
+    this.#turns.add(run);
+  }
+
+  #pump(): void {
+    for (let run = this.#turns.next(); run !== null; run = this.#turns.next()) {
+      const next = run;
+      void this.#serve(next).catch((error: unknown) => {
+        this.#observer.onFault?.({ where: 'vllm', error, requestIds: [next.request.id] });
+        this.#fail(next, {
+          code: 'internal_error',
+          message: 'The server failed in the middle of this request.',
+        });
+      });
+    }
+  }
+
+  /** One turn of a run, from its place to the end or to where it is set aside. */
+  async #serve(run: VllmRun): Promise<void> {
+    const { chains } = this.#options;
+    if (run.chainId !== '') {
+      const held = await chains.hold(run.chainId, run.chain);
+      if (run.ended) return held.ok ? chains.release(run.chainId) : undefined;
+      if (!held.ok) return this.#fail(run, held.error);
+    }
+    try {
+      run.startedAt ??= this.#options.clock.now();
+      if (run.request.promptLogprobs !== null && !run.scored && !(await this.#score(run))) return;
+      if (run.maxTokens === 0) return this.#finish(run, 'length');
+      await this.#stream(run);
+    } finally {
+      if (run.chainId !== '') chains.release(run.chainId);
+    }
+  }
+
+  /** @returns whether it goes on. */
+  async #score(run: VllmRun): Promise<boolean> {
+    const { client, saltOf } = this.#options;
+    const { prompt, promptLogprobs, promptRanks, tenant } = run.request;
+    const scored = await promptScores(client, {
+      model: this.#modelOf(run),
+      ...{ prompt, top: promptLogprobs ?? 0, ranks: promptRanks ?? false },
+      ...{ salt: saltOf(tenant), signal: run.begin() },
+    });
+    if (run.ended) return false;
+    if (scored.ok) run.tellPrompt(scored.value);
+    else this.#failed(run, scored.error);
+    return scored.ok;
+  }
+
+  async #stream(run: VllmRun): Promise<void> {
+    const { client, saltOf } = this.#options;
+    const generated = run.answer.ids.slice();
+    const body = completionBody({
+      ...{ model: this.#modelOf(run), request: run.request, seed: run.seed, generated },
+      most: run.maxTokens - generated.length,
+      salt: saltOf(run.tenant),
+    });
+    for await (const event of client.stream(body, run.begin())) {
+      if (run.ended || run.ending !== null) break;
+      if (!event.ok) return this.#failed(run, event.error);
+      const tokens = tokensOf(event.value, run.request.sampling.logprobs);
+      if (!tokens.ok) return this.#failed(run, { kind: 'strange', message: tokens.error });
+      if (this.#take(run, tokens.value)) break;
+    }
+    if (run.ended) return;
+    if (run.ending === 'set aside') {
+      this.#turns.leave(run);
+      this.#turns.add(run);
+      return this.#pump();
+    }
+    // It ended there without a token that ends it here: vLLM keeps some ends to itself.
+    this.#finish(run, 'stop');
+  }
+
+  /** @returns whether there is no more to read. */
+  #take(run: VllmRun, tokens: Parameters<typeof run.tellPrompt>[0]): boolean {
+    const { clock } = this.#options;
+    let aside = false;
+    for (const token of tokens) {
+      const now = clock.now();
+      const { tenant } = run;
+      if (run.lastTokenAt === null) this.#observer.onFirstToken?.({ tenant, ms: now - run.addedAt });
+      else this.#observer.onToken?.({ tenant, ms: now - run.lastTokenAt });
+      run.lastTokenAt = now;
+      const part = run.answer.take(token);
+      if (!run.tell(part)) {
+        this.#abort(run);
+        return true;
+      }
+      aside = this.#turns.token(run) || aside;
+      if (part.finish === null) continue;
+      run.stop('finished');
+      this.#finish(run, part.finish);
+      return true;
+    }
+    if (aside) run.stop('set aside');
+    return aside;
+  }
+
+  readonly #modelOf = (run: VllmRun): string => (run.chainId === '' ? this.#options.baseName : run.chainId);
+
+  #failed(run: VllmRun, failure: VllmFailure): void {
+    if (run.ended) return;
+    const { chains } = this.#options;
+    const unknown = failure.kind === 'refused' && failure.status === 404;
+    if (failure.kind === 'gone' || unknown) chains.forget();
+    if (unknown && run.chainId !== '' && run.retries < MAX_RETRIES) {
+      run.retries += 1;
+      this.#turns.leave(run);
+      this.#turns.add(run);
+      return this.#pump();
+    }
+    if (failure.kind === 'refused' && failure.status === 400)
+      return this.#fail(run, { code: 'invalid_request', message: failureText(failure), param: null });
+    this.#fail(run, {
+      code: 'origin_unavailable',
+      message: failureText(failure),
+      retryAfterMs: GONE_RETRY_MS,
+    });
+  }
+
+  #finish(run: VllmRun, finish: 'stop' | 'length'): void {
+    if (this.#end(run, outcomeOf(finish), null)) run.finish(finish);
+    this.#pump();
+  }
+
+  #fail(run: VllmRun, error: ApiError, ending: 'deadline' | 'aborted' = 'aborted'): void {
+    if (this.#end(run, 'failed', error)) {
+      run.stop(ending);
+      run.fail(error);
+    }
+    this.#pump();
+  }
+
+  #abort(run: VllmRun): void {
+    if (this.#end(run, 'aborted', null)) {
+      run.stop('aborted');
+      run.endAborted();
+    }
+    this.#pump();
+  }
+
+  /** @returns false when it has ended before. */
+  #end(run: VllmRun, outcome: Outcome, error: ApiError | null): boolean {
+    if (run.ended) return false;
+    this.#deadlines.get(run)?.();
+    this.#deadlines.delete(run);
+    this.#turns.leave(run);
+    this.#live.delete(run);
+    const { id, tenant } = run.request;
+    this.#observer.onFinish?.({
+      ...{ id, tenant, outcome, error },
+      promptTokens: run.request.prompt.length,
+      completionTokens: run.answer.ids.length,
+      ms: this.#options.clock.now() - run.addedAt,
+      queuedMs: run.startedAt === null ? null : run.startedAt - run.addedAt,
+    });
+    return true;
+  }
+}

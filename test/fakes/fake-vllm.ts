@@ -1,0 +1,249 @@
+/**
+ * vLLM's OpenAI server as far as an origin uses it, with a model that is a hash: the next token depends on all tokens
+ * before it and on the files of the adapter. Bodies and errors are those of vLLM 0.32.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import path from 'node:path';
+
+export interface FakeVllmOptions {
+  vocabSize: number;
+  /** Where the base is, as `/v1/models` has it. */
+  root: string;
+  context?: number;
+  maxLoraRank?: number;
+  runtimeLoading?: boolean;
+  apiKey?: string;
+}
+
+interface Body {
+  model: string;
+  prompt: number[];
+  max_tokens: number;
+  stream?: boolean;
+  logprobs?: number;
+  prompt_logprobs?: number;
+  return_token_ids?: boolean;
+  return_tokens_as_token_ids?: boolean;
+  stop_token_ids?: number[];
+  ignore_eos?: boolean;
+  [field: string]: unknown;
+}
+
+export class FakeVllm {
+  readonly #options: FakeVllmOptions;
+  readonly #server = createServer((request, response) => void this.#handle(request, response));
+  /** Name -> what its files hash to. */
+  readonly #adapters = new Map<string, string>();
+  /** Of completions, as they came. */
+  readonly bodies: Body[] = [];
+  /** Names in the order in which they were loaded and unloaded: `+name`, `-name`. */
+  readonly orders: string[] = [];
+  running = 0;
+  /** Distinct adapters that ran at the same time, at most. */
+  mostAtOnce = 0;
+  readonly #atWork = new Map<string, number>();
+  /** Ends every answer; byte-level tests have 2. */
+  eos = 2;
+  /** An answer's own length, by its prompt; Infinity = never the end. */
+  lengthOf: (body: Body) => number = () => Infinity;
+  /** Awaited before each token of a stream. */
+  gate: (at: number, body: Body) => Promise<void> = () => Promise.resolve();
+  /** Adapters under whose names the base answers. */
+  readonly asBase = new Set<string>();
+  /** Added to scores, in nats, another value at each request. */
+  noise = 0;
+  #requests = 0;
+  /** What the next requests are answered with instead. */
+  readonly troubles: ((response: ServerResponse, body: Body) => void)[] = [];
+  url = '';
+
+  constructor(options: FakeVllmOptions) {
+    this.#options = options;
+  }
+
+  async start(port = 0): Promise<void> {
+    await new Promise<void>((resolve) => this.#server.listen(port, '127.0.0.1', resolve));
+    this.url = `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  /** As after a start anew. */
+  forget(): void {
+    this.#adapters.clear();
+  }
+
+  async stop(): Promise<void> {
+    this.#server.closeAllConnections();
+    if (this.#server.listening) await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  get loaded(): string[] {
+    return [...this.#adapters.keys()];
+  }
+
+  async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const chunks: Buffer[] = [];
+    for await (const chunk of request) chunks.push(chunk as Buffer);
+    const { apiKey, runtimeLoading = true, root, context = 512 } = this.#options;
+    const say = (status: number, json: unknown): void => {
+      response.writeHead(status, { 'content-type': 'application/json' });
+      response.end(JSON.stringify(json));
+    };
+    const refuse = (code: number, message: string, type = 'BadRequestError'): void =>
+      say(code, { error: { message, type, param: null, code } });
+    if (apiKey !== undefined && request.headers.authorization !== `Bearer ${apiKey}`)
+      return say(401, { error: 'Unauthorized' });
+    const body = chunks.length === 0 ? {} : (JSON.parse(Buffer.concat(chunks).toString()) as object);
+    switch (request.url) {
+      case '/v1/models':
+        return say(200, {
+          object: 'list',
+          data: [
+            { id: 'base', object: 'model', root, parent: null, max_model_len: context },
+            ...this.loaded.map((id) => ({ id, object: 'model', root: `/loras/${id}`, parent: 'base' })),
+          ],
+        });
+      case '/v1/load_lora_adapter':
+        if (runtimeLoading)
+          return this.#load(body as { lora_name: string; lora_path: string }, response, refuse);
+        return say(404, { detail: 'Not Found' });
+      case '/v1/unload_lora_adapter': {
+        if (!runtimeLoading) return say(404, { detail: 'Not Found' });
+        const { lora_name: name } = body as { lora_name: string };
+        if (!this.#adapters.delete(name))
+          return refuse(404, `The lora adapter '${name}' cannot be found.`, 'NotFoundError');
+        this.orders.push(`-${name}`);
+        return void response.end('Success');
+      }
+      case '/v1/completions':
+        return this.#complete(body as Body, response, { say, refuse });
+      default:
+        return say(404, { detail: 'Not Found' });
+    }
+  }
+
+  #load(
+    { lora_name: name, lora_path: folder }: { lora_name: string; lora_path: string },
+    response: ServerResponse,
+    refuse: (code: number, message: string) => void,
+  ): void {
+    if (this.#adapters.has(name)) return refuse(400, `The lora adapter '${name}' has already been loaded.`);
+    const config = readFileSync(path.join(folder, 'adapter_config.json'), 'utf8');
+    const weights = readFileSync(path.join(folder, 'adapter_model.safetensors'));
+    const { r } = JSON.parse(config) as { r: number };
+    const { maxLoraRank = 16 } = this.#options;
+    if (r > maxLoraRank) return refuse(400, `LoRA rank ${r} is greater than max_lora_rank ${maxLoraRank}.`);
+    this.#adapters.set(name, createHash('sha256').update(config).update(weights).digest('hex'));
+    this.orders.push(`+${name}`);
+    response.end(`Success: LoRA adapter '${name}' added successfully.`);
+  }
+
+  async #complete(
+    body: Body,
+    response: ServerResponse,
+    {
+      say,
+      refuse,
+    }: { say: (s: number, j: unknown) => void; refuse: (c: number, m: string, t?: string) => void },
+  ): Promise<void> {
+    this.bodies.push(body);
+    this.#requests += 1;
+    const trouble = this.troubles.shift();
+    if (trouble !== undefined) return trouble(response, body);
+    const { model } = body;
+    if (model !== 'base' && !this.#adapters.has(model))
+      return refuse(404, `The model \`${model}\` does not exist.`, 'NotFoundError');
+    const seed = model === 'base' || this.asBase.has(model) ? '' : this.#adapters.get(model)!;
+    if (body.stream !== true) return say(200, this.#scored(body, seed));
+    await this.#stream(body, seed, response);
+  }
+
+  async #stream(body: Body, seed: string, response: ServerResponse): Promise<void> {
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    const { model } = body;
+    this.running += 1;
+    this.#atWork.set(model, (this.#atWork.get(model) ?? 0) + 1);
+    const adapters = [...this.#atWork].filter(([name, count]) => name !== 'base' && count > 0);
+    this.mostAtOnce = Math.max(this.mostAtOnce, adapters.length);
+    let left = false;
+    const leave = (): void => {
+      if (left) return;
+      left = true;
+      this.running -= 1;
+      this.#atWork.set(model, this.#atWork.get(model)! - 1);
+    };
+    response.on('close', leave);
+    const tokens = [...body.prompt];
+    const length = this.lengthOf(body);
+    for (let at = 0; at < body.max_tokens; at += 1) {
+      await this.gate(at, body);
+      if (left) return;
+      const place = this.#logprobs(tokens, seed);
+      const ends = at + 1 > length && body.ignore_eos !== true;
+      const id = ends ? this.eos : place[0]!.id;
+      tokens.push(id);
+      const stops = ends || (body.stop_token_ids ?? []).includes(id);
+      const finish = stops ? 'stop' : at + 1 === body.max_tokens ? 'length' : null;
+      const top = place.slice(0, body.logprobs ?? 0);
+      const logprobs =
+        body.logprobs === undefined
+          ? null
+          : {
+              tokens: [`token_id:${id}`],
+              token_logprobs: [place.find((one) => one.id === id)?.logprob ?? -20],
+              top_logprobs: [Object.fromEntries(top.map((one) => [`token_id:${one.id}`, one.logprob]))],
+              text_offset: [0],
+            };
+      const choice = {
+        index: 0,
+        text: '',
+        logprobs,
+        finish_reason: finish,
+        stop_reason: null,
+        token_ids: [id],
+      };
+      response.write(
+        `data: ${JSON.stringify({ id: 'cmpl-1', object: 'text_completion', choices: [choice] })}\n\n`,
+      );
+      if (finish !== null) break;
+    }
+    leave();
+    response.end('data: [DONE]\n\n');
+  }
+
+  #scored(body: Body, seed: string): object {
+    const wanted = body.prompt_logprobs ?? null;
+    const places = body.prompt.map((id, at) => {
+      if (at === 0) return null;
+      const place = this.#logprobs(body.prompt.slice(0, at), seed);
+      const own = place.find((one) => one.id === id)!;
+      const entries = [...place.slice(0, wanted ?? 0), own].map((one) => [
+        String(one.id),
+        { logprob: one.logprob, rank: place.indexOf(one) + 1, decoded_token: '' },
+      ]);
+      return Object.fromEntries(entries) as object;
+    });
+    return {
+      id: 'cmpl-1',
+      object: 'text_completion',
+      choices: [
+        { index: 0, text: '', finish_reason: 'length', prompt_logprobs: wanted === null ? null : places },
+      ],
+    };
+  }
+
+  /** All tokens but the special ones, likeliest first. */
+  #logprobs(tokens: readonly number[], seed: string): { id: number; logprob: number }[] {
+    const hash = createHash('sha256').update(seed).update(tokens.join()).digest();
+    const logits = Array.from({ length: this.#options.vocabSize }, (_, id) =>
+      id < 3 ? -1e3 : Math.sin(id * (hash[id % 32]! + 1)) * 4 + hash[(id * 7) % 32]! / 64,
+    );
+    const sum = Math.log(logits.reduce((total, logit) => total + Math.exp(logit), 0));
+    const noise = this.noise * ((this.#requests % 3) - 1);
+    return logits
+      .map((logit, id) => ({ id, logprob: logit - sum + noise }))
+      .sort((a, b) => b.logprob - a.logprob || a.id - b.id);
+  }
+}

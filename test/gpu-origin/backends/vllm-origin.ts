@@ -1,0 +1,90 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readConfig } from '../../../gpu-origin/config.ts';
+import { createApp } from '../../../gpu-origin/http/app.ts';
+import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
+import { standaloneMode } from '../../../gpu-origin/http/models.ts';
+import type { OriginContext } from '../../../gpu-origin/http/origin-context.ts';
+import { listen } from '../../../gpu-origin/http/serve.ts';
+import { Serving } from '../../../gpu-origin/http/shutdown.ts';
+import { UsageMemory } from '../../../gpu-origin/http/usage-memory.ts';
+import type { LoadedServices } from '../../../gpu-origin/load-parts.ts';
+import { loadServices } from '../../../gpu-origin/load-services.ts';
+import { FakeVllm, type FakeVllmOptions } from '../../fakes/fake-vllm.ts';
+import {
+  TINY_ADAPTERS,
+  TINY_LLAMA,
+  TINY_VOCAB,
+  writeTinyAdapter,
+  writeTinyBase,
+} from '../../fixtures/tiny-base.ts';
+
+export interface VllmOrigin {
+  url: string;
+  vllm: FakeVllm;
+  services: LoadedServices;
+  faults: string[];
+  folder: string;
+  stop(): Promise<void>;
+}
+
+/** The origin's own composition in front of a fake vLLM: adapters `one` … by number, and `child` on top of `one`. */
+export async function startVllmOrigin(
+  options: { args?: string[]; vllm?: Partial<FakeVllmOptions>; adapters?: number } = {},
+): Promise<VllmOrigin> {
+  const folder = mkdtempSync(join(tmpdir(), 'graft-vllm-'));
+  const base = join(folder, 'base');
+  writeTinyBase(base);
+  const vllm = new FakeVllm({ vocabSize: TINY_VOCAB, root: base, ...options.vllm });
+  await vllm.start();
+  const [first] = Object.values(TINY_ADAPTERS);
+  const names = Array.from({ length: options.adapters ?? 2 }, (_, at) => `a${at}`);
+  for (const [at, name] of names.entries())
+    writeTinyAdapter(join(folder, name), { ...first!, seed: 100 + at, rank: 4 }, TINY_LLAMA, 'base');
+  writeTinyAdapter(join(folder, 'child'), { ...first!, seed: 99, rank: 2 }, TINY_LLAMA, 'base');
+  const config = readConfig(
+    [
+      ...['--dev', '--base', base, '--cache', join(folder, 'cache'), '--port', '0'],
+      ...['--engine', 'vllm', '--engine-url', vllm.url, '--max-loras', '2', '--max-cpu-loras', '4'],
+      ...names.flatMap((name) => ['--adapter', `${name}=${join(folder, name)}`]),
+      ...['--adapter', `child=${join(folder, 'child')}`, '--parent', 'child=a0'],
+      ...(options.args ?? []),
+    ],
+    vllm.url === '' || options.vllm?.apiKey === undefined ? {} : { GRAFT_ENGINE_KEY: options.vllm.apiKey },
+  )!;
+  const faults: string[] = [];
+  const metrics = createMetrics();
+  const services = await loadServices({
+    config,
+    observer: {
+      ...metrics.observer,
+      onFault: ({ error }) => faults.push(error instanceof Error ? error.message : String(error)),
+    },
+    onProgress: () => undefined,
+    onNotice: () => undefined,
+    onDiskRefusal: () => undefined,
+  }).catch(async (error: unknown) => {
+    await vllm.stop();
+    throw error;
+  });
+  const serving = new Serving();
+  serving.ready();
+  const context: OriginContext = {
+    mode: standaloneMode(new Map(services.chains)),
+    ...{ serving, metrics, services, now: Date.now, loopbackOnly: true },
+    usage: new UsageMemory(Date.now),
+    onFault: (_where, error) => faults.push(String(error)),
+  };
+  const { url, server } = await listen({ app: createApp(context), host: '127.0.0.1', port: 0 });
+  return {
+    ...{ url, vllm, services, faults, folder },
+    async stop() {
+      await services.close();
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+      await vllm.stop();
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}

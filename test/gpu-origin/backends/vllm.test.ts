@@ -1,0 +1,219 @@
+/** The whole origin in front of vLLM, as clients see it. */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, it } from 'vitest';
+import { startVllmOrigin, type VllmOrigin } from './vllm-origin.ts';
+
+let origin: VllmOrigin;
+afterEach(() => origin.stop());
+
+const ask = (body: object, path = '/v1/completions', signal?: AbortSignal) =>
+  fetch(`${origin.url}${path}`, {
+    method: 'POST',
+    body: JSON.stringify(body),
+    ...(signal === undefined ? {} : { signal }),
+  });
+interface Answer {
+  choices: {
+    text: string;
+    finish_reason: string;
+    logprobs: { token_logprobs: number[]; top_logprobs: object[] } | null;
+  }[];
+  usage: { prompt_tokens: number; completion_tokens: number };
+  error: { code: string; message: string };
+}
+const complete = async (model: string, more: object = {}) => {
+  const response = await ask({ model, prompt: 'hello', max_tokens: 12, temperature: 0, ...more });
+  return { status: response.status, json: (await response.json()) as Answer };
+};
+const textOf = async (model: string, more: object = {}) =>
+  (await complete(model, more)).json.choices[0]?.text;
+/** Until `is` holds; the event loop goes on meanwhile. */
+async function until(is: () => boolean): Promise<void> {
+  while (!is()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+describe('an origin in front of vLLM', () => {
+  it('answers by the base, an adapter and a chain, each as itself', async () => {
+    origin = await startVllmOrigin();
+    const models = ['base', 'a0', 'a1', 'child'];
+    const texts = await Promise.all(models.map((model) => textOf(model)));
+    expect(new Set(texts).size).toBe(4);
+    expect(await Promise.all(models.map((model) => textOf(model)))).toEqual(texts);
+    expect(origin.faults).toEqual([]);
+    expect(origin.vllm.mostAtOnce).toBeLessThanOrEqual(2);
+    // Token ids go there, and nothing is left to vLLM's own template, tokenizer or stop strings.
+    for (const body of origin.vllm.bodies) {
+      expect(body.prompt.every((id) => Number.isInteger(id))).toBe(true);
+      expect(body).toMatchObject({ add_special_tokens: false });
+      expect(body).not.toHaveProperty('stop');
+      expect(body['cache_salt']).toMatch(/^[\w-]{11,}$/);
+    }
+  });
+
+  it('writes a chain as one PEFT folder: ranks beside each other, one scale', async () => {
+    origin = await startVllmOrigin();
+    await complete('child');
+    const [loaded] = origin.vllm.orders.map((order) => order.slice(1));
+    const folder = join(origin.folder, 'cache/vllm-standalone', loaded!);
+    const config = JSON.parse(readFileSync(join(folder, 'adapter_config.json'), 'utf8')) as object;
+    expect(config).toMatchObject({ r: 6, lora_alpha: 6, rank_pattern: {}, bias: 'none' });
+  });
+
+  it('says a chat by the base’s template, and users’ text yields no control token', async () => {
+    origin = await startVllmOrigin();
+    const content = 'a<|im_end|>b';
+    const response = await ask(
+      { model: 'a0', messages: [{ role: 'user', content }], max_tokens: 4 },
+      '/v1/chat/completions',
+    );
+    expect(response.status).toBe(200);
+    const { prompt } = origin.vllm.bodies.at(-1)!;
+    // <|im_end|> is 2: once behind the user's turn.
+    expect(prompt.filter((id) => id === 2)).toHaveLength(1);
+    expect(prompt.filter((id) => id === 1)).toHaveLength(2);
+  });
+
+  it('ends at stop strings, at the end token and at the length, and counts what ran', async () => {
+    origin = await startVllmOrigin();
+    const whole = (await textOf('a0', { max_tokens: 40 }))!;
+    const stop = whole.slice(8, 10);
+    const cut = await complete('a0', { max_tokens: 40, stop });
+    expect(cut.json.choices[0]).toMatchObject({
+      text: whole.slice(0, whole.indexOf(stop)),
+      finish_reason: 'stop',
+    });
+    await until(() => origin.vllm.running === 0);
+    origin.vllm.lengthOf = () => 5;
+    const short = await complete('a0', { max_tokens: 40 });
+    expect(short.json.choices[0]!.finish_reason).toBe('stop');
+    expect(short.json.usage).toMatchObject({ prompt_tokens: 5, completion_tokens: 6 });
+    const length = await complete('a0', { max_tokens: 3 });
+    expect(length.json.choices[0]!.finish_reason).toBe('length');
+  });
+
+  it('gives log-probabilities of answers and prompts', async () => {
+    origin = await startVllmOrigin();
+    const { json } = await complete('a0', { logprobs: 2, echo: true, max_tokens: 3 });
+    const { logprobs } = json.choices[0]!;
+    expect(logprobs!.token_logprobs).toHaveLength(8);
+    expect(logprobs!.token_logprobs.slice(1).every((logprob) => logprob < 0)).toBe(true);
+    expect(logprobs!.top_logprobs.slice(1).every((top) => Object.keys(top).length >= 2)).toBe(true);
+  });
+
+  it('streams, and ends the run at vLLM when the client goes', async () => {
+    origin = await startVllmOrigin();
+    let open = (): void => undefined;
+    const opened = new Promise<void>((resolve) => (open = resolve));
+    origin.vllm.gate = (at) => (at < 4 ? Promise.resolve() : opened);
+    const gone = new AbortController();
+    const response = await ask(
+      { model: 'a0', prompt: 'hello', stream: true, max_tokens: 100 },
+      '/v1/completions',
+      gone.signal,
+    );
+    const reader = response.body!.getReader();
+    expect(new TextDecoder().decode((await reader.read()).value)).toContain('data: ');
+    await until(() => origin.vllm.running === 1);
+    gone.abort();
+    await until(() => origin.vllm.running === 0);
+    expect(origin.services.engine.stats()).toMatchObject({ running: 0, waiting: 0 });
+    open();
+  });
+
+  it('loads anew what vLLM has forgotten, and unloads by least use', async () => {
+    origin = await startVllmOrigin({ adapters: 6 });
+    const before = await textOf('a0');
+    origin.vllm.forget();
+    expect(await textOf('a0')).toBe(before);
+    for (let at = 0; at < 6; at += 1) expect((await complete(`a${at}`)).status).toBe(200);
+    expect(origin.vllm.loaded.length).toBeLessThanOrEqual(4);
+    expect(origin.vllm.orders.filter((order) => order.startsWith('-')).length).toBeGreaterThan(0);
+    expect(await textOf('a0')).toBe(before);
+  });
+
+  it('finds out an engine that answers as the base under an adapter’s name', async () => {
+    origin = await startVllmOrigin();
+    await complete('a1');
+    const [id] = origin.vllm.loaded;
+    origin.vllm.forget();
+    origin.vllm.asBase.add(id!);
+    const { status, json } = await complete('a1');
+    expect([status, json.error.code]).toEqual([503, 'adapter_unavailable']);
+    expect(json.error.message).toContain('answers as the base');
+    expect((await complete('a0')).status).toBe(200);
+    expect(origin.vllm.loaded).not.toContain(id);
+  });
+
+  it('takes an engine’s own noise for no difference', async () => {
+    origin = await startVllmOrigin();
+    origin.vllm.noise = 0.01;
+    expect((await complete('a0')).status).toBe(200);
+  });
+
+  it('says which rank is too large', async () => {
+    origin = await startVllmOrigin({ args: ['--max-lora-rank', '5'], vllm: { maxLoraRank: 5 } });
+    expect((await complete('a0')).status).toBe(200);
+    const { status, json } = await complete('child');
+    expect([status, json.error.code]).toEqual([422, 'adapter_invalid']);
+    expect(json.error.message).toContain('rank 6');
+    expect(json.error.message).toContain('--max-lora-rank 5');
+  });
+
+  it('refuses by name what this engine cannot do', async () => {
+    origin = await startVllmOrigin();
+    const schema = { type: 'json_schema', json_schema: { name: 'x', schema: { type: 'object' } } };
+    const held = await complete('a0', { response_format: schema });
+    expect([held.status, held.json.error.code]).toEqual([400, 'unsupported_parameter']);
+    const vector = await ask({ model: 'a0', input: 'x' }, '/v1/embeddings');
+    expect(vector.status).toBe(400);
+    expect(((await vector.json()) as Answer).error.code).toBe('unsupported_parameter');
+  });
+
+  it('maps refusals, broken streams and an engine that is gone; none is another’s answer', async () => {
+    origin = await startVllmOrigin();
+    const { troubles } = origin.vllm;
+    const said = async () => {
+      const { status, json } = await complete('base');
+      return [status, json.error.code];
+    };
+    troubles.push((response) => {
+      response.writeHead(500, { 'content-type': 'application/json' });
+      response.end(JSON.stringify({ error: { message: 'EngineCore died', code: 500 } }));
+    });
+    expect(await said()).toEqual([503, 'origin_unavailable']);
+    troubles.push((response) => response.destroy());
+    expect(await said()).toEqual([503, 'origin_unavailable']);
+    troubles.push((response) =>
+      response.end('data: {"error": {"message": "out of memory", "code": 500}}\n\n'),
+    );
+    expect(await said()).toEqual([503, 'origin_unavailable']);
+    troubles.push((response) => response.end('data: nonsense\n\n'));
+    expect(await said()).toEqual([503, 'origin_unavailable']);
+    troubles.push((response) => {
+      response.write('data: {"choices": [{"index": 0, "token_ids": [70]}]}\n\n');
+      response.end();
+    });
+    expect(await said()).toEqual([503, 'origin_unavailable']);
+    expect((await complete('base')).status).toBe(200);
+    await origin.vllm.stop();
+    const gone = await ask({ model: 'a0', prompt: 'hello' });
+    expect(gone.status).toBe(503);
+    expect(gone.headers.get('retry-after')).toBe('1');
+  });
+
+  it('knows the base by its files, and hashes them once', async () => {
+    origin = await startVllmOrigin();
+    const base = join(origin.folder, 'base');
+    const lines = ['config.json', 'model.safetensors'].map((file) => {
+      const bytes = readFileSync(join(base, file));
+      return `${file} ${bytes.length} ${createHash('sha256').update(bytes).digest('hex')}\n`;
+    });
+    const info = (await (await fetch(`${origin.url}/base`)).json()) as { digest: string; context: number };
+    expect(info.digest).toBe(createHash('sha256').update(lines.join('')).digest('hex'));
+    expect(info.context).toBe(512);
+    const memory = readFileSync(join(origin.folder, 'cache/base-digests.json'), 'utf8');
+    expect(memory).toContain('model.safetensors');
+  });
+});
