@@ -40,6 +40,15 @@ module.exports = {
     only('gpu-origin/engine', ['gpu-origin/generation/', 'protocol/']),
     only('gpu-origin/model', ['adapters/', 'protocol/']),
     only('gpu-origin/runtime', ['gpu-origin/engine/ports', 'gpu-origin/model/', 'adapters/', 'protocol/']),
+    only('gpu-origin/backends', [
+      ENGINE,
+      'gpu-origin/engine/(admission|answer|event-channel|observer)\\.ts$',
+      'gpu-origin/generation/',
+      'gpu-origin/grammar/ports',
+      'gpu-origin/model/(base-model|file-digest|read-fully)',
+      'adapters/',
+      'protocol/',
+    ]),
     only('gpu-origin/grammar', ['gpu-origin/engine/ports', 'protocol/']),
     only('gpu-origin/adapter-files', ['adapters/', 'protocol/']),
     only('gpu-origin/prompts', [
@@ -59,9 +68,9 @@ module.exports = {
     ]),
     {
       name: 'gpu-origin-composition',
-      comment: 'Only main.ts and load-services.ts know the rooms; logs and configuration do not.',
+      comment: 'Only main.ts and what it loads know the rooms; logs and configuration do not.',
       severity: 'error',
-      from: { path: '^gpu-origin/[^/]+\\.ts$', pathNot: '^gpu-origin/(main|load-services)\\.ts$' },
+      from: { path: '^gpu-origin/[^/]+\\.ts$', pathNot: '^gpu-origin/(main|load-[a-z-]+)\\.ts$' },
       to: { path: '^gpu-origin/[^/]+/', pathNot: `^${ENGINE}` },
     },
     { ...only('gpu-origin', ['adapters/', 'protocol/']), name: 'gpu-origin' },

@@ -1,7 +1,7 @@
 import { defineCommand } from 'citty';
 import { CliError, interrupted } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, parsePort } from '../flags.ts';
+import { commonFlags, parsePort, usageError } from '../flags.ts';
 import { ENDING_SIGNALS } from '../local/own-signals.ts';
 import { startStack } from '../local/stack.ts';
 import { colors, createOutput } from '../output.ts';
@@ -14,6 +14,10 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft dev', does: 'the default base and five example adapters; the same as npm start' },
     { line: 'graft dev --base ./model.gguf --port 0', does: 'another base, on any free port' },
+    {
+      line: 'graft dev --base ./Llama-3.1-8B --engine vllm --engine-url http://127.0.0.1:8000 --max-loras 16 --max-lora-rank 64',
+      does: 'a base that vLLM serves; docs/scaling.md says how it is started',
+    },
   ],
   notes: [
     'Starts origin and edge on this machine, publishes the example adapters, prints address, keys and `curl` lines; Ctrl-C ends all of it. The dashboard is at `/dashboard` of that address; it is built (a second or two) when it is missing or older than its sources.',
@@ -39,6 +43,19 @@ export default defineCommand({
       valueHint: 'port',
     },
     examples: { type: 'boolean', description: 'Publish the example adapters', default: true },
+    engine: {
+      type: 'string',
+      description: 'Who runs the model: native (the origin itself) or vllm, a server that runs already',
+      default: 'native',
+      valueHint: 'name',
+    },
+    'engine-url': {
+      type: 'string',
+      description: "vLLM's address; --base is the folder of the model that it serves",
+      valueHint: 'url',
+    },
+    'max-loras': { type: 'string', description: 'As vLLM was started with', valueHint: 'count' },
+    'max-lora-rank': { type: 'string', description: 'As vLLM was started with', valueHint: 'rank' },
     'origin-arg': {
       type: 'string',
       description:
@@ -58,7 +75,10 @@ export default defineCommand({
       port: parsePort(args.port, '--port'),
       originPort: parsePort(args['origin-port'], '--origin-port'),
       examples: args.examples,
-      originArgs: (args['origin-arg'] ?? '').split(' ').filter((word) => word !== ''),
+      originArgs: [
+        ...engineArgs(args),
+        ...(args['origin-arg'] ?? '').split(' ').filter((word) => word !== ''),
+      ],
       env: process.env,
       output,
       signal: ending.signal,
@@ -71,6 +91,18 @@ export default defineCommand({
       throw new CliError({ message: `${reason} (its log is .graft/dev.log)`, code: 'part_failed' });
   },
 });
+
+const ENGINE_FLAGS = ['engine', 'engine-url', 'max-loras', 'max-lora-rank'] as const;
+
+/** @returns the origin's flags; it says itself what is wrong with them. @throws CliError */
+function engineArgs(args: Readonly<Record<string, unknown>>): string[] {
+  if (args['engine'] === 'vllm' && args['base'] === undefined)
+    throw usageError('--engine vllm needs --base: the folder of the model that vLLM serves.');
+  return ENGINE_FLAGS.flatMap((flag) => {
+    const value = args[flag];
+    return typeof value === 'string' ? [`--${flag}`, value] : [];
+  });
+}
 
 const aborted = (signal: AbortSignal): Promise<null> =>
   new Promise((resolve) => {

@@ -3,6 +3,8 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
+import { evaluateAdapter } from '../../../gpu-origin/trials/evaluate-adapter.ts';
+import { verifyAdapter } from '../../../gpu-origin/trials/verify-adapter.ts';
 import { startVllmOrigin, type VllmOrigin } from './vllm-origin.ts';
 
 let origin: VllmOrigin;
@@ -215,5 +217,46 @@ describe('an origin in front of vLLM', () => {
     expect(info.context).toBe(512);
     const memory = readFileSync(join(origin.folder, 'cache/base-digests.json'), 'utf8');
     expect(memory).toContain('model.safetensors');
+  });
+});
+
+describe('trials', () => {
+  const params = (services: VllmOrigin['services']) => ({
+    services,
+    ...{ requestId: 'r', tenant: 't', signal: new AbortController().signal },
+  });
+
+  it('prove a chain and see its own proof again, and another one not', async () => {
+    origin = await startVllmOrigin();
+    const { services } = origin;
+    const [child, other] = [services.chains.get('child')!, services.chains.get('a1')!];
+    const first = await verifyAdapter({ ...params(services), chain: child, expected: null });
+    expect(first).toMatchObject({ ok: true, value: { ok: true, reason: null, kl: null } });
+    if (!first.ok) return;
+    const expected = { prompt: first.value.prompt, tokens: first.value.adapter };
+    expect(await verifyAdapter({ ...params(services), chain: child, expected })).toMatchObject({
+      value: { ok: true, kl: 0 },
+    });
+    expect(await verifyAdapter({ ...params(services), chain: other, expected })).toMatchObject({
+      value: { ok: false, reason: 'proof_mismatch' },
+    });
+  });
+
+  it('score expected answers by teacher forcing, each chain by itself', async () => {
+    origin = await startVllmOrigin();
+    const { services } = origin;
+    const score = async (name: string) => {
+      const chain = services.chains.get(name)!;
+      const rows = [{ prompt: 'hello', expected: 'well' }];
+      const scored = await evaluateAdapter({
+        ...{ ...params(services), chain, rows, budgetMs: null, now: Date.now },
+      });
+      expect(scored).toMatchObject({ ok: true, value: [{ exact: false, tokens: 5 }] });
+      return scored.ok && 'nll' in scored.value[0]! ? scored.value[0].nll : NaN;
+    };
+    const [one, other, again] = [await score('a0'), await score('a1'), await score('a0')];
+    expect(one).toBeGreaterThan(0);
+    expect(other).not.toBe(one);
+    expect(again).toBe(one);
   });
 });
