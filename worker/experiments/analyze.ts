@@ -1,7 +1,6 @@
 import { metricOf, type Experiment, type ExperimentMetric, type Result } from '../../protocol/index.ts';
 import { rangesOf } from './assign-variant.ts';
-import { posterior, type Posterior } from './statistics/bayesian.ts';
-import { adjustedArm, cupedDifference, cupedTheta } from './statistics/cuped.ts';
+import { cupedDifference, cupedTheta } from './statistics/cuped.ts';
 import {
   absoluteEffect,
   cautiousArms,
@@ -12,10 +11,8 @@ import {
   type Interval,
   type NoEffect,
 } from './statistics/effect.ts';
-import { fixedHorizon, welchDegrees } from './statistics/fixed-horizon.ts';
 import { checkGuardrail, type GuardrailResult } from './statistics/guardrail.ts';
-import { armOf, isPaired, NO_MOMENTS, variedArm, type Arm, type Moments } from './statistics/moments.ts';
-import { studentCritical } from './statistics/quantiles.ts';
+import { armOf, isPaired, NO_MOMENTS, variedArm, type Moments } from './statistics/moments.ts';
 import { sampleRatio, type SampleRatio } from './statistics/sample-ratio.ts';
 import { sequentialInterval, sequentialMultiplier, sequentialPValue } from './statistics/sequential.ts';
 
@@ -41,8 +38,11 @@ export interface Comparison {
   /** null, with the reason, when nothing can be computed. */
   result: ComparisonResult | null;
   reason: NoEffect | null;
-  /** `open` also when there are too few values or no result. */
-  verdict: 'better' | 'worse' | 'open';
+  /**
+   * `not_worse`: all of the lift's interval is above the metric's `at_least`, whether or not it is above 0 or below it.
+   * `open` also when there are too few values or no result.
+   */
+  verdict: 'better' | 'not_worse' | 'worse' | 'open';
 }
 
 export interface ComparisonResult {
@@ -52,10 +52,6 @@ export interface ComparisonResult {
   lift: { estimate: number; interval: Interval } | null;
   /** Below alpha at some look with probability alpha at most when there is no difference. */
   pValue: number;
-  /** What Welch's test would say if this were the only look, fixed before. Decides nothing. */
-  once: { pValue: number; interval: Interval; lift: Interval | null };
-  /** Of the lift; null where it is. */
-  bayes: Posterior | null;
   /** What units did before the experiment was taken into account (CUPED). */
   adjusted: boolean;
 }
@@ -121,11 +117,10 @@ export function compare(params: {
   const { metric, variant, control, treatment, alpha } = params;
   const shown = (moments: Moments) => ({ n: moments.n, mean: armOf(moments, metric.kind).mean });
   const comparison = { metric, variant, control: shown(control), treatment: shown(treatment) };
-  const { arms, difference, adjusted } = differenceFor(params);
+  const { difference, adjusted } = differenceFor(params);
   if (!difference.ok) return { ...comparison, result: null, reason: difference.error, verdict: 'open' };
   const effect = absoluteEffect(difference.value);
   const interval = sequentialInterval(effect, alpha);
-  const degrees = welchDegrees(...arms);
   const lift = liftEffect(difference.value);
   const liftWithin = liftInterval(difference.value, sequentialMultiplier(effect.n, alpha));
   const known = lift !== null && liftWithin !== null;
@@ -133,20 +128,14 @@ export function compare(params: {
     difference: { estimate: effect.estimate, interval },
     lift: known ? { estimate: lift.estimate, interval: liftWithin } : null,
     pValue: sequentialPValue(effect, alpha),
-    once: {
-      ...fixedHorizon(effect, degrees, alpha),
-      lift: liftInterval(difference.value, studentCritical(alpha, degrees)),
-    },
-    bayes: known ? posterior(lift, metric.better, ALPHA) : null,
     adjusted,
   };
   if (Math.min(control.n, treatment.n) < MIN_VALUES)
     return { ...comparison, result, reason: 'too_few_values', verdict: 'open' };
-  return { ...comparison, result, reason: null, verdict: verdictOf(interval, metric.better) };
+  return { ...comparison, result, reason: null, verdict: verdictOf(result, metric) };
 }
 
 function differenceFor({ metric, control, treatment }: Parameters<typeof compare>[0]): {
-  arms: [Arm, Arm];
   difference: Result<Difference, NoEffect>;
   adjusted: boolean;
 } {
@@ -154,17 +143,23 @@ function differenceFor({ metric, control, treatment }: Parameters<typeof compare
     const theta = cupedTheta(control, treatment, metric.kind);
     if (theta !== 0)
       return {
-        arms: [adjustedArm(control, theta, metric.kind), adjustedArm(treatment, theta, metric.kind)],
         difference: cupedDifference(control, treatment, metric.kind),
         adjusted: true,
       };
   }
-  const arms: [Arm, Arm] = [variedArm(control, metric.kind), variedArm(treatment, metric.kind)];
-  return { arms, difference: differenceOf(...cautiousArms(...arms)), adjusted: false };
+  const arms = cautiousArms(variedArm(control, metric.kind), variedArm(treatment, metric.kind));
+  return { difference: differenceOf(...arms), adjusted: false };
 }
 
-function verdictOf({ low, high }: Interval, better: 'up' | 'down'): Comparison['verdict'] {
-  if (low > 0) return better === 'up' ? 'better' : 'worse';
-  if (high < 0) return better === 'up' ? 'worse' : 'better';
-  return 'open';
+function verdictOf(
+  { difference: { interval }, lift }: ComparisonResult,
+  { better, at_least: atLeast }: ExperimentMetric,
+): Comparison['verdict'] {
+  /** With more being better. */
+  const gain = ({ low, high }: Interval): Interval =>
+    better === 'up' ? { low, high } : { low: -high, high: -low };
+  const { low, high } = gain(interval);
+  if (low > 0) return 'better';
+  if (atLeast !== undefined && lift !== null && gain(lift.interval).low > atLeast) return 'not_worse';
+  return high < 0 ? 'worse' : 'open';
 }

@@ -55,12 +55,6 @@ function comparisonOf(comparison: Comparison): ExperimentComparison {
     difference: result && estimated(result.difference),
     lift: result?.lift ? estimated(result.lift) : null,
     p_value: result?.pValue ?? null,
-    once: result && {
-      p_value: result.once.pValue,
-      difference: { low: result.once.interval.low, high: result.once.interval.high },
-    },
-    chance_to_win: result?.bayes?.chanceToWin ?? null,
-    expected_loss: result?.bayes?.expectedLoss ?? null,
     adjusted: result?.adjusted ?? false,
   };
 }
