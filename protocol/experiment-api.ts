@@ -109,7 +109,15 @@ export const ExperimentEvaluation = z.object({
   /** Units by variant's key. */
   units: z.record(z.string(), z.int().min(0)),
   /** `alarm`: something is wrong with who is counted; `comparisons` is empty then. */
-  sample_ratio: z.object({ state: z.enum(['ok', 'alarm', 'too_few_units']), p_value: z.number() }),
+  sample_ratio: z.object({
+    state: z.enum(['ok', 'alarm', 'too_few_units']),
+    /** Below 0.01 at some look, however many there are, in at most one of a hundred healthy experiments. */
+    p_value: z.number(),
+    /** New units, by variant's key, while each coverage was set, oldest first; 0 = before this was written down. */
+    phases: z
+      .array(z.object({ coverage: z.number(), units: z.record(z.string(), z.int().min(0)) }))
+      .optional(),
+  }),
   /** Level of one comparison. */
   alpha: z.number(),
   comparisons: z.array(ExperimentComparison),

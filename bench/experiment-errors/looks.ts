@@ -11,7 +11,7 @@ import { oneSidedMultiplier, sequentialMultiplier } from '../../worker/experimen
 import { seeded, type Random, type Shape } from './units.ts';
 
 /** Treatment's share of the units. */
-export const SPLITS = [0.5, 0.2, 0.1, 0.05, 0.8, 0.9, 0.95] as const;
+export const SPLITS = [0.05, 0.1, 0.2, 0.5, 0.8, 0.9, 0.95] as const;
 /** A guardrail without an allowance: anything that is more loses it. */
 const RAIL = {
   metric: 'm',
@@ -20,8 +20,8 @@ const RAIL = {
 } as const satisfies ExperimentGuardrail;
 /** Multipliers are looked up: so many for each unit. */
 const FINE = 8;
-/** After each request up to 2,000, then after each two thousandth part more: in between nothing moves. */
-const LOOK_GROWTH = 1 + 1 / 2_000;
+/** After each request up to 500, then after each five hundredth part more: in between little moves. */
+const LOOK_GROWTH = 1 + 1 / 500;
 /** So seldom the shortened formulas of this file are held to those of the worker. */
 const CHECKED_EVERY = 997;
 
@@ -41,12 +41,20 @@ const S_T = 3;
 const Q_M = 4;
 const Q_T = 5;
 const FIELDS = 6;
+/** n, sum, sum of squares. */
+const CELL = 3;
+
+/** Squares of multipliers, by eighths of a unit. */
+interface Tables {
+  verdict: Float64Array;
+  guardrail: Float64Array;
+}
 
 /** @param params.units that an experiment ends with. */
 export function simulateLooks(shape: Shape, params: { runs: number; units: number; seed: number }): Wrong {
   const { runs, units, seed } = params;
   const random = seeded(seed);
-  const tables = {
+  const tables: Tables = {
     verdict: squares(units, (n) => sequentialMultiplier(n, ALPHA)),
     guardrail: squares(units, (n) => oneSidedMultiplier(n, GUARDRAIL_ALPHA, GUARDRAIL_TUNING_UNITS)),
   };
@@ -61,57 +69,84 @@ export function simulateLooks(shape: Shape, params: { runs: number; units: numbe
   return wrong;
 }
 
-/** All splits see the same units. */
-function oneExperiment(
-  { kind, unit: makeUnit, value: makeValue, returns }: Shape,
-  units: number,
-  random: Random,
-  tables: { verdict: Float64Array; guardrail: Float64Array },
-) {
+/**
+ * All splits see the same units. Each unit has a place between 0 and 1 and is counted in the cell between two splits'
+ * borders; treatment has the cells below its share.
+ */
+function oneExperiment(shape: Shape, units: number, random: Random, tables: Tables) {
+  const { kind, unit: makeUnit, value: makeValue, returns } = shape;
   const seen = { verdict: new Uint8Array(SPLITS.length), guardrail: new Uint8Array(SPLITS.length) };
-  const sums = SPLITS.map(() => new Float64Array(FIELDS));
-  const [level, place, count, total] = Array.from(
-    { length: 4 },
-    () => new Float64Array(returns ? units : 1),
-  ) as [Float64Array, Float64Array, Float64Array, Float64Array];
-  let known = 0;
+  const cells = new Float64Array((SPLITS.length + 1) * CELL);
+  const known = returns ? units : 0;
+  const [levels, counts, totals] = [
+    new Float64Array(known),
+    new Float64Array(known),
+    new Float64Array(known),
+  ];
+  const cellOf = new Uint8Array(known);
+  let there = 0;
   let next = 1;
-  for (let request = 1; known < units; request++) {
-    let [was, first] = [0, true];
-    let at = 0;
-    let side: number;
-    let is: number;
-    if (!returns) {
-      known += 1;
-      side = random();
-      is = makeUnit(random);
+  for (let request = 1; there < units; request++) {
+    let cell: number;
+    if (!returns || there === 0 || random() < 0.5) {
+      const at = there++;
+      const level = makeUnit(random);
+      const is = makeValue(level, random);
+      const place = random();
+      cell = 0;
+      while (cell < SPLITS.length && place >= SPLITS[cell]!) cell++;
+      cell *= CELL;
+      cells[cell]! += 1;
+      cells[cell + 1]! += is;
+      cells[cell + 2]! += is * is;
+      if (returns) {
+        levels[at] = level;
+        counts[at] = 1;
+        totals[at] = is;
+        cellOf[at] = cell;
+      }
     } else {
-      first = known === 0 || random() < 0.5;
-      at = first ? known++ : Math.floor(random() * known);
-      if (first) {
-        level[at] = makeUnit(random);
-        place[at] = random();
-      } else was = total[at]! / count[at]!;
-      total[at]! += makeValue(level[at]!, random);
-      count[at]! += 1;
-      side = place[at]!;
-      is = total[at]! / count[at]!;
+      const at = Math.floor(random() * there);
+      const was = totals[at]! / counts[at]!;
+      counts[at]! += 1;
+      totals[at]! += makeValue(levels[at]!, random);
+      const is = totals[at]! / counts[at]!;
+      cell = cellOf[at]!;
+      cells[cell + 1]! += is - was;
+      cells[cell + 2]! += is * is - was * was;
     }
-    const looks = request >= next;
-    if (looks) next = Math.max(request + 1, Math.floor(request * LOOK_GROWTH));
-    for (let split = 0; split < SPLITS.length; split++) {
-      const own = sums[split]!;
-      const arm = side < SPLITS[split]! ? 1 : 0;
-      if (first) own[N_M + arm]! += 1;
-      own[S_M + arm]! += is - was;
-      own[Q_M + arm]! += is * is - was * was;
-      if (!looks) continue;
-      if (seen.verdict[split]! === 0 && isCalled(own, kind, tables.verdict)) seen.verdict[split] = 1;
-      if (seen.guardrail[split]! === 0 && isLost(own, kind, tables.guardrail)) seen.guardrail[split] = 1;
-      if (next % CHECKED_EVERY === 0) holdToWorker(own, kind, tables);
-    }
+    if (request < next) continue;
+    next = Math.max(request + 1, Math.floor(request * LOOK_GROWTH));
+    look(cells, kind, tables, seen, next % CHECKED_EVERY === 0);
   }
   return seen;
+}
+
+const sums = new Float64Array(FIELDS);
+
+function look(
+  cells: Float64Array,
+  kind: Shape['kind'],
+  tables: Tables,
+  seen: { verdict: Uint8Array; guardrail: Uint8Array },
+  checked: boolean,
+): void {
+  sums.fill(0);
+  for (let at = 0; at < cells.length; at += CELL) {
+    sums[N_M]! += cells[at]!;
+    sums[S_M]! += cells[at + 1]!;
+    sums[Q_M]! += cells[at + 2]!;
+  }
+  for (let split = 0; split < SPLITS.length; split++) {
+    const at = split * CELL;
+    for (let field = 0; field < CELL; field++) {
+      sums[2 * field + 1]! += cells[at + field]!;
+      sums[2 * field]! -= cells[at + field]!;
+    }
+    if (seen.verdict[split] === 0 && isCalled(sums, kind, tables.verdict)) seen.verdict[split] = 1;
+    if (seen.guardrail[split] === 0 && isLost(sums, kind, tables.guardrail)) seen.guardrail[split] = 1;
+    if (checked) holdToWorker(sums, kind, tables);
+  }
 }
 
 function isCalled(sums: Float64Array, kind: Shape['kind'], table: Float64Array): boolean {
@@ -161,11 +196,7 @@ const variance = (a: number, b: number, v: number, w: number): number => {
 const placeOf = (a: number, b: number): number => Math.floor(((4 * a * b) / (a + b)) * FINE) - 1;
 
 /** @throws Error when the worker would say something else; at the border, where a table is too coarse, either is right. */
-function holdToWorker(
-  sums: Float64Array,
-  kind: Shape['kind'],
-  tables: { verdict: Float64Array; guardrail: Float64Array },
-): void {
+function holdToWorker(sums: Float64Array, kind: Shape['kind'], tables: Tables): void {
   const control = { n: sums[N_M]!, sum: sums[S_M]!, sumSquares: sums[Q_M]! };
   const treatment = { n: sums[N_T]!, sum: sums[S_T]!, sumSquares: sums[Q_T]! };
   const metric = { key: 'm', kind, better: 'up' } as const;

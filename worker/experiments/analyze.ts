@@ -1,5 +1,5 @@
 import { metricOf, type Experiment, type ExperimentMetric, type Result } from '../../protocol/index.ts';
-import { rangesOf } from './assign-variant.ts';
+import { dealtPhases, type CoveragePhase } from './coverage-phases.ts';
 import { cupedDifference, cupedTheta } from './statistics/cuped.ts';
 import {
   absoluteEffect,
@@ -25,6 +25,8 @@ export const MIN_VALUES = 50;
 export interface Tallies {
   /** Units by variant's key. */
   units: Readonly<Record<string, number>>;
+  /** The units by the coverage that they came under, oldest first; all under the present one unless given. */
+  phases?: readonly CoveragePhase[];
   /** By metric's key, by variant's key. */
   metrics: Readonly<Record<string, Readonly<Record<string, Moments>>>>;
 }
@@ -75,10 +77,11 @@ export function analyze(experiment: Experiment, tallies: Tallies): Analysis {
   const alpha = ALPHA / treatments.length;
   return {
     units: units.reduce((sum, n) => sum + n, 0),
-    // Buckets are whole: with three thirds and a coverage of 1 % the arms have 33, 34 and 33 of them.
     sampleRatio: sampleRatio(
-      units,
-      rangesOf(experiment).map(({ from, to }) => to - from),
+      dealtPhases(
+        experiment,
+        tallies.phases ?? [{ coverage: experiment.coverage, units: { ...tallies.units } }],
+      ),
     ),
     alpha,
     comparisons: experiment.metrics.flatMap((metric) =>

@@ -116,10 +116,12 @@ describe('analyze', () => {
     expect(withIt?.result?.pValue).toBeLessThan(without?.result?.pValue ?? NaN);
   });
 
-  it('expects units by the buckets that the arms really have: thirds of 1 % are 33, 34 and 33', () => {
+  it('expects units by the buckets that the arms really have: thirds have the same number at every step', () => {
     const thirds = experimentOf({ variants: variantsOf([0.333333, 0.333333, 0.333333]), coverage: 0.01 });
     const units = { a: 330_000, b: 340_000, c: 330_000 };
-    expect(analyze(thirds, { units, metrics: {} }).sampleRatio.state).toBe('ok');
-    expect(analyze({ ...thirds, coverage: 1 }, { units, metrics: {} }).sampleRatio.state).toBe('alarm');
+    expect(analyze(thirds, { units, metrics: {} }).sampleRatio.state).toBe('alarm');
+    const even = { a: 333_300, b: 333_400, c: 333_300 };
+    for (const coverage of [0.001, 0.01, 1])
+      expect(analyze({ ...thirds, coverage }, { units: even, metrics: {} }).sampleRatio.state).toBe('ok');
   });
 });

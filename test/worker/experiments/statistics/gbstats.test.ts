@@ -16,7 +16,6 @@ import {
   type Moments,
   type PairedMoments,
 } from '../../../../worker/experiments/statistics/moments.ts';
-import { sampleRatio } from '../../../../worker/experiments/statistics/sample-ratio.ts';
 import {
   oneSidedMultiplier,
   sequentialInterval,
@@ -205,17 +204,5 @@ describe('test_utils.py', () => {
   ])('TestFrequentistDiff: from %d to %d is %d', (from, to, lift) => {
     const effect = relativeEffect(armOf(around(100, from), 'mean'), armOf(around(100, to), 'mean'));
     expect(effect.estimate).toBeCloseTo(lift, 12);
-  });
-});
-
-describe('back-end/test/stats.test.ts', () => {
-  it.each([
-    [[1000, 1200], [0.5, 0.5], 0.000020079, 'alarm'],
-    [[135, 115], [0.5, 0.5], 0.205903211, 'ok'],
-    [[310, 98], [0.75, 0.25], 0.647434186, 'ok'],
-  ] as const)('checkSrm of %j by %j', (units, weights, pValue, state) => {
-    const ratio = sampleRatio(units, weights);
-    expect(Number(ratio.pValue.toFixed(9))).toBe(pValue);
-    expect(ratio.state).toBe(state);
   });
 });
