@@ -48,8 +48,7 @@ export const PromoteExperiment = ExperimentStepRequest.extend({
 /** `archive`: a draft or a decided experiment is put away; its name is free for another. */
 export const ArchiveExperiment = ExperimentStepRequest;
 
-const Interval = z.object({ low: z.number(), high: z.number() });
-const Estimate = Interval.extend({ estimate: z.number() });
+const Estimate = z.object({ low: z.number(), estimate: z.number(), high: z.number() });
 const Arm = z.object({ n: z.int().min(0), mean: z.number() });
 
 /** One treatment against control on one metric. */
@@ -60,8 +59,8 @@ export const ExperimentComparison = z.object({
   variant: z.string(),
   control: Arm,
   treatment: Arm,
-  /** `open` also when there are too few values or no result. */
-  verdict: z.enum(['better', 'worse', 'open']),
+  /** `not_worse`: by the metric's `at_least`. `open` also when there are too few values or no result. */
+  verdict: z.enum(['better', 'not_worse', 'worse', 'open']),
   /** Why nothing is called, if so. */
   reason: z.enum(['too_few_values', 'no_variance']).nullable(),
   /** Treatment's mean less control's, in the metric's unit, with the interval that holds at every look. */
@@ -69,11 +68,6 @@ export const ExperimentComparison = z.object({
   /** The same as a share of control's mean; null while that may be 0. */
   lift: Estimate.nullable(),
   p_value: z.number().nullable(),
-  /** Welch's test, if this were the only look. Decides nothing. */
-  once: z.object({ p_value: z.number(), difference: Interval }).nullable(),
-  /** Bayesian: probability that the treatment is better, and what taking either costs on average, as lift. */
-  chance_to_win: z.number().nullable(),
-  expected_loss: z.object({ control: z.number(), treatment: z.number() }).nullable(),
   /** CUPED was applied. */
   adjusted: z.boolean(),
 });
@@ -115,7 +109,15 @@ export const ExperimentEvaluation = z.object({
   /** Units by variant's key. */
   units: z.record(z.string(), z.int().min(0)),
   /** `alarm`: something is wrong with who is counted; `comparisons` is empty then. */
-  sample_ratio: z.object({ state: z.enum(['ok', 'alarm', 'too_few_units']), p_value: z.number() }),
+  sample_ratio: z.object({
+    state: z.enum(['ok', 'alarm', 'too_few_units']),
+    /** Below 0.01 at some look, however many there are, in at most one of a hundred healthy experiments. */
+    p_value: z.number(),
+    /** New units, by variant's key, while each coverage was set, oldest first; 0 = before this was written down. */
+    phases: z
+      .array(z.object({ coverage: z.number(), units: z.record(z.string(), z.int().min(0)) }))
+      .optional(),
+  }),
   /** Level of one comparison. */
   alpha: z.number(),
   comparisons: z.array(ExperimentComparison),

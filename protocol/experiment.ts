@@ -50,6 +50,8 @@ export const ExperimentMetric = z.strictObject({
   /** `proportion`: a unit's value is between 0 and 1; `mean`: any number. */
   kind: z.enum(['proportion', 'mean']),
   better: z.enum(['up', 'down']),
+  /** Non-inferiority: a treatment is good enough when its lift, the way that is better, is above this; -0.02 = -2 %. */
+  at_least: z.number().gt(-1).lt(0).optional(),
 });
 export type ExperimentMetric = z.infer<typeof ExperimentMetric>;
 

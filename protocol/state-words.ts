@@ -76,6 +76,13 @@ function waitWords(decision: ExperimentDecision & { action: 'wait' }, write: Num
   }
 }
 
+export const VERDICT_WORDS: Readonly<Record<ExperimentComparison['verdict'], string>> = {
+  better: 'better',
+  not_worse: 'not worse',
+  worse: 'worse',
+  open: 'open',
+};
+
 /** Why a comparison has no verdict yet. */
 export const OPEN_REASONS: Readonly<Record<NonNullable<ExperimentComparison['reason']>, string>> = {
   too_few_values: 'too few values',

@@ -1,14 +1,14 @@
-import { OPEN_REASONS, type ExperimentComparison } from '../../protocol/index.ts';
+import { OPEN_REASONS, VERDICT_WORDS, type ExperimentComparison } from '../../protocol/index.ts';
 import { colors, plainTable } from '../output.ts';
 import { drawAxis, drawInterval, scaleOf } from './draw-interval.ts';
-import { chanceText, differenceText, liftText, meanText, shareText } from './experiment-numbers.ts';
+import { differenceText, liftText, meanText, shareText } from './experiment-numbers.ts';
 import { metricText } from './experiment-words.ts';
 import type { Glyphs } from './glyphs.ts';
 
 /** Columns of a drawn interval: fewer show nothing, more are no easier to read. */
 const DRAWN = { least: 16, most: 61 };
 
-const VERDICTS = { better: colors.green, worse: colors.red, open: colors.dim };
+const VERDICTS = { better: colors.green, not_worse: colors.green, worse: colors.red, open: colors.dim };
 
 /**
  * A table for each metric, and below them all intervals of lifts on one scale.
@@ -29,7 +29,6 @@ export function comparisonText(params: {
     'MEAN',
     'LIFT',
     `${shareText(1 - alpha)} INTERVAL`,
-    'WINS',
     'VERDICT',
   ];
   const rows = comparisons.map(comparisonRow);
@@ -59,7 +58,7 @@ export function comparisonText(params: {
 }
 
 function comparisonRow(comparison: ExperimentComparison): string[] {
-  const { variant, control, treatment, kind, lift, difference, chance_to_win: wins } = comparison;
+  const { variant, control, treatment, kind, lift, difference } = comparison;
   // Without a lift (control may be 0) the difference says how far apart they are.
   const shown = lift ?? difference;
   const text = lift === null ? (value: number) => differenceText(value, kind) : liftText;
@@ -70,8 +69,8 @@ function comparisonRow(comparison: ExperimentComparison): string[] {
     treatment.n === 0 ? '-' : meanText(treatment.mean, kind),
     shown === null ? '-' : text(shown.estimate),
     shown === null ? '-' : `${text(shown.low)} to ${text(shown.high)}`,
-    wins === null ? '-' : chanceText(wins),
-    comparison.verdict + (comparison.reason === null ? '' : `: ${OPEN_REASONS[comparison.reason]}`),
+    VERDICT_WORDS[comparison.verdict] +
+      (comparison.reason === null ? '' : `: ${OPEN_REASONS[comparison.reason]}`),
   ];
 }
 

@@ -49,9 +49,3 @@ export function differenceText(difference: number, kind: 'proportion' | 'mean'):
 
 /** @returns such as `0.034`, `< 0.001`. */
 export const pValueText = (p: number): string => (p < 0.001 ? '< 0.001' : String(Number(p.toPrecision(2))));
-
-/** A probability that is never quite 0 or 1. @returns such as `97.1 %`, `> 99.9 %`. */
-export function chanceText(chance: number): string {
-  if (chance > 0.999) return '> 99.9 %';
-  return chance < 0.001 ? '< 0.1 %' : rateText(chance);
-}

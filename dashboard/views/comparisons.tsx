@@ -1,5 +1,5 @@
 import type { ExperimentComparison } from '../../protocol/experiment-api.ts';
-import { OPEN_REASONS } from '../../protocol/state-words.ts';
+import { OPEN_REASONS, VERDICT_WORDS } from '../../protocol/state-words.ts';
 import { number, percent, signed } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
 
@@ -14,7 +14,6 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
         { right: 'Variant’s' },
         { right: 'Lift' },
         'Interval',
-        { right: 'Chance to win' },
         'Verdict',
       ]}
     >
@@ -40,9 +39,8 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
             <td class="nowrap">
               {shown === null ? '–' : `${signed(write(shown.low))} to ${signed(write(shown.high))}`}
             </td>
-            <td class="right">{one.chance_to_win === null ? '–' : percent(one.chance_to_win)}</td>
             <td>
-              <span class={`state ${one.verdict}`}>{one.verdict}</span>
+              <span class={`state ${one.verdict}`}>{VERDICT_WORDS[one.verdict]}</span>
               {one.reason !== null && <span class="hint"> {OPEN_REASONS[one.reason]}</span>}
             </td>
           </tr>

@@ -15,7 +15,7 @@ const comparison = (
   ...{ metric, variant, lift, difference, kind: 'proportion', better: 'up', verdict: 'open', reason: null },
   control: { n: 100, mean: 0.5 },
   treatment: { n: 100, mean: 0.5 },
-  ...{ p_value: null, once: null, chance_to_win: null, expected_loss: null, adjusted: false },
+  ...{ p_value: null, adjusted: false },
 });
 
 const look = (

@@ -1,9 +1,9 @@
 import { metricOf, type Experiment, type ExperimentMetric, type Result } from '../../protocol/index.ts';
-import { rangesOf } from './assign-variant.ts';
-import { posterior, type Posterior } from './statistics/bayesian.ts';
-import { adjustedArm, cupedDifference, cupedTheta } from './statistics/cuped.ts';
+import { dealtPhases, type CoveragePhase } from './coverage-phases.ts';
+import { cupedDifference, cupedTheta } from './statistics/cuped.ts';
 import {
   absoluteEffect,
+  cautiousArms,
   differenceOf,
   liftEffect,
   liftInterval,
@@ -11,10 +11,8 @@ import {
   type Interval,
   type NoEffect,
 } from './statistics/effect.ts';
-import { fixedHorizon, welchDegrees } from './statistics/fixed-horizon.ts';
 import { checkGuardrail, type GuardrailResult } from './statistics/guardrail.ts';
-import { armOf, isPaired, NO_MOMENTS, variedArm, type Arm, type Moments } from './statistics/moments.ts';
-import { studentCritical } from './statistics/quantiles.ts';
+import { armOf, isPaired, NO_MOMENTS, variedArm, type Moments } from './statistics/moments.ts';
 import { sampleRatio, type SampleRatio } from './statistics/sample-ratio.ts';
 import { sequentialInterval, sequentialMultiplier, sequentialPValue } from './statistics/sequential.ts';
 
@@ -27,6 +25,8 @@ export const MIN_VALUES = 50;
 export interface Tallies {
   /** Units by variant's key. */
   units: Readonly<Record<string, number>>;
+  /** The units by the coverage that they came under, oldest first; all under the present one unless given. */
+  phases?: readonly CoveragePhase[];
   /** By metric's key, by variant's key. */
   metrics: Readonly<Record<string, Readonly<Record<string, Moments>>>>;
 }
@@ -40,8 +40,11 @@ export interface Comparison {
   /** null, with the reason, when nothing can be computed. */
   result: ComparisonResult | null;
   reason: NoEffect | null;
-  /** `open` also when there are too few values or no result. */
-  verdict: 'better' | 'worse' | 'open';
+  /**
+   * `not_worse`: all of the lift's interval is above the metric's `at_least`, whether or not it is above 0 or below it.
+   * `open` also when there are too few values or no result.
+   */
+  verdict: 'better' | 'not_worse' | 'worse' | 'open';
 }
 
 export interface ComparisonResult {
@@ -51,10 +54,6 @@ export interface ComparisonResult {
   lift: { estimate: number; interval: Interval } | null;
   /** Below alpha at some look with probability alpha at most when there is no difference. */
   pValue: number;
-  /** What Welch's test would say if this were the only look, fixed before. Decides nothing. */
-  once: { pValue: number; interval: Interval; lift: Interval | null };
-  /** Of the lift; null where it is. */
-  bayes: Posterior | null;
   /** What units did before the experiment was taken into account (CUPED). */
   adjusted: boolean;
 }
@@ -78,10 +77,11 @@ export function analyze(experiment: Experiment, tallies: Tallies): Analysis {
   const alpha = ALPHA / treatments.length;
   return {
     units: units.reduce((sum, n) => sum + n, 0),
-    // Buckets are whole: with three thirds and a coverage of 1 % the arms have 33, 34 and 33 of them.
     sampleRatio: sampleRatio(
-      units,
-      rangesOf(experiment).map(({ from, to }) => to - from),
+      dealtPhases(
+        experiment,
+        tallies.phases ?? [{ coverage: experiment.coverage, units: { ...tallies.units } }],
+      ),
     ),
     alpha,
     comparisons: experiment.metrics.flatMap((metric) =>
@@ -120,11 +120,10 @@ export function compare(params: {
   const { metric, variant, control, treatment, alpha } = params;
   const shown = (moments: Moments) => ({ n: moments.n, mean: armOf(moments, metric.kind).mean });
   const comparison = { metric, variant, control: shown(control), treatment: shown(treatment) };
-  const { arms, difference, adjusted } = differenceFor(params);
+  const { difference, adjusted } = differenceFor(params);
   if (!difference.ok) return { ...comparison, result: null, reason: difference.error, verdict: 'open' };
   const effect = absoluteEffect(difference.value);
   const interval = sequentialInterval(effect, alpha);
-  const degrees = welchDegrees(...arms);
   const lift = liftEffect(difference.value);
   const liftWithin = liftInterval(difference.value, sequentialMultiplier(effect.n, alpha));
   const known = lift !== null && liftWithin !== null;
@@ -132,20 +131,14 @@ export function compare(params: {
     difference: { estimate: effect.estimate, interval },
     lift: known ? { estimate: lift.estimate, interval: liftWithin } : null,
     pValue: sequentialPValue(effect, alpha),
-    once: {
-      ...fixedHorizon(effect, degrees, alpha),
-      lift: liftInterval(difference.value, studentCritical(alpha, degrees)),
-    },
-    bayes: known ? posterior(lift, metric.better, ALPHA) : null,
     adjusted,
   };
   if (Math.min(control.n, treatment.n) < MIN_VALUES)
     return { ...comparison, result, reason: 'too_few_values', verdict: 'open' };
-  return { ...comparison, result, reason: null, verdict: verdictOf(interval, metric.better) };
+  return { ...comparison, result, reason: null, verdict: verdictOf(result, metric) };
 }
 
 function differenceFor({ metric, control, treatment }: Parameters<typeof compare>[0]): {
-  arms: [Arm, Arm];
   difference: Result<Difference, NoEffect>;
   adjusted: boolean;
 } {
@@ -153,17 +146,23 @@ function differenceFor({ metric, control, treatment }: Parameters<typeof compare
     const theta = cupedTheta(control, treatment, metric.kind);
     if (theta !== 0)
       return {
-        arms: [adjustedArm(control, theta, metric.kind), adjustedArm(treatment, theta, metric.kind)],
         difference: cupedDifference(control, treatment, metric.kind),
         adjusted: true,
       };
   }
-  const arms: [Arm, Arm] = [variedArm(control, metric.kind), variedArm(treatment, metric.kind)];
-  return { arms, difference: differenceOf(...arms), adjusted: false };
+  const arms = cautiousArms(variedArm(control, metric.kind), variedArm(treatment, metric.kind));
+  return { difference: differenceOf(...arms), adjusted: false };
 }
 
-function verdictOf({ low, high }: Interval, better: 'up' | 'down'): Comparison['verdict'] {
-  if (low > 0) return better === 'up' ? 'better' : 'worse';
-  if (high < 0) return better === 'up' ? 'worse' : 'better';
-  return 'open';
+function verdictOf(
+  { difference: { interval }, lift }: ComparisonResult,
+  { better, at_least: atLeast }: ExperimentMetric,
+): Comparison['verdict'] {
+  /** With more being better. */
+  const gain = ({ low, high }: Interval): Interval =>
+    better === 'up' ? { low, high } : { low: -high, high: -low };
+  const { low, high } = gain(interval);
+  if (low > 0) return 'better';
+  if (atLeast !== undefined && lift !== null && gain(lift.interval).low > atLeast) return 'not_worse';
+  return high < 0 ? 'worse' : 'open';
 }

@@ -27,14 +27,16 @@ export const border = (share: number): number => Math.min(BUCKETS, Math.round(sh
 
 /**
  * Each variant's buckets. They begin where the weights alone say and grow with the coverage, so that more coverage only
- * adds units.
+ * adds units. How many there are depends on coverage and weight, and not on where they begin: equal weights have the
+ * same number at every step.
  * @param weights sum to 1. @param coverage 0 … 1.
  */
 export function variantRanges(weights: readonly number[], coverage: number): BucketRange[] {
   let start = 0;
   return weights.map((weight) => {
-    const range = { from: border(start), to: border(start + coverage * weight) };
+    const from = border(start);
     start += weight;
-    return range;
+    const next = border(start);
+    return { from, to: coverage === 1 ? next : Math.min(next, from + border(coverage * weight)) };
   });
 }

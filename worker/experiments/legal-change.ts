@@ -6,6 +6,7 @@ import {
   type ExperimentStatus,
   type Result,
 } from '../../protocol/index.ts';
+import { emptyArm } from './empty-arm.ts';
 
 /** Why a change of the document is refused, and what to do instead. */
 export interface IllegalChange {
@@ -42,6 +43,8 @@ export function legalChange(
     return refuse('version', `the next version is ${before.version + 1}; read the experiment again`);
   if (!NEXT[before.status].includes(after.status))
     return refuse('status', `an experiment cannot go from ${before.status} to ${after.status}`);
+  const empty = emptyArm(after, before);
+  if (empty !== null) return err(empty);
   if (after.seed !== before.seed) {
     if (usedSeeds.includes(after.seed)) return refuse('seed', 'this seed was used before; take another one');
     if (before.status === 'decided') return refuse('seed', 'the experiment is decided; make another one');

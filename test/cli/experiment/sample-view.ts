@@ -37,9 +37,6 @@ export const THUMBS: ExperimentComparison = {
   difference: { low: -0.004, estimate: 0.028, high: 0.06 },
   lift: { low: -0.012, estimate: 0.0897, high: 0.1914 },
   p_value: 0.21,
-  once: { p_value: 0.04, difference: { low: 0.001, high: 0.055 } },
-  chance_to_win: 0.971,
-  expected_loss: { control: 0.09, treatment: 0.0004 },
   adjusted: false,
 };
 
@@ -53,7 +50,6 @@ export const LATENCY: ExperimentComparison = {
   verdict: 'better',
   difference: { low: -61.2, estimate: -41.29, high: -21.3 },
   lift: { low: -0.148, estimate: -0.1001, high: -0.0522 },
-  chance_to_win: 0.9999,
 };
 
 /** A look at {@link DOCUMENT}. */

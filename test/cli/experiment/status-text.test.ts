@@ -32,12 +32,12 @@ describe('statusText', () => {
       'error_rate  treatment  kept   1.1 %    1.2 %  +50 % and +0.02  rollback',
       '',
       'thumbs  proportion, more is better; decides',
-      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL      WINS      VERDICT',
-      'treatment  412, 398  31.2 %   34.0 %  +9.0 %   -1.2 % to +19.1 %  97.1 %    open',
+      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL      VERDICT',
+      'treatment  412, 398  31.2 %   34.0 %  +9.0 %   -1.2 % to +19.1 %  open',
       '',
       'latency_ms  mean, less is better',
-      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL      WINS      VERDICT',
-      'treatment  412, 398  412.3    371.1   -10.0 %  -14.8 % to -5.2 %  > 99.9 %  better',
+      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL      VERDICT',
+      'treatment  412, 398  412.3    371.1   -10.0 %  -14.8 % to -5.2 %  better',
       '',
       'lift over control     -15 %                   0                            +20 %',
       'thumbs treatment                            ├─┼──────────────●────────────────┤',
@@ -79,21 +79,21 @@ describe('statusText', () => {
   });
 
   it('shows a difference where there is no lift, and why nothing is called', () => {
-    const none = { lift: null, difference: null, p_value: null, chance_to_win: null };
+    const none = { lift: null, difference: null, p_value: null };
     const evaluation = lookOf({
       comparisons: [
-        { ...THUMBS, lift: null, chance_to_win: null, reason: 'too_few_values', adjusted: true },
+        { ...THUMBS, lift: null, reason: 'too_few_values', adjusted: true },
         { ...LATENCY, ...none, control: { n: 0, mean: 0 }, verdict: 'open', reason: 'no_variance' },
       ],
     });
     expect(shown(viewOf({}, { evaluation })).slice(-7)).toEqual([
       'thumbs  proportion, more is better; decides; adjusted by values from before (CUPED)',
-      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL       WINS  VERDICT',
-      'treatment  412, 398  31.2 %   34.0 %  +2.8 pp  -0.4 pp to +6.0 pp  -     open: too few values',
+      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL       VERDICT',
+      'treatment  412, 398  31.2 %   34.0 %  +2.8 pp  -0.4 pp to +6.0 pp  open: too few values',
       '',
       'latency_ms  mean, less is better',
-      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL       WINS  VERDICT',
-      'treatment  412, 0    -        371.1   -        -                   -     open: values do not vary',
+      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL       VERDICT',
+      'treatment  412, 0    -        371.1   -        -                   open: values do not vary',
     ]);
   });
 
@@ -110,9 +110,9 @@ describe('statusText', () => {
       ],
     });
     expect(shown(viewOf({ variants }, { evaluation }), 60, ASCII).slice(-7)).toEqual([
-      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     97.5 % INTERVAL     WINS    VERDICT',
-      'treatment  412, 398  31.2 %   34.0 %  +9.0 %   -1.2 % to +19.1 %   97.1 %  open',
-      'bold       412, 398  31.2 %   34.0 %  -20.0 %  -30.0 % to -10.0 %  97.1 %  worse',
+      'TREATMENT  VALUES    CONTROL  MEAN    LIFT     97.5 % INTERVAL     VERDICT',
+      'treatment  412, 398  31.2 %   34.0 %  +9.0 %   -1.2 % to +19.1 %   open',
+      'bold       412, 398  31.2 %   34.0 %  -20.0 %  -30.0 % to -10.0 %  worse',
       '',
       'lift over control  -30 %                   0           +20 %',
       'thumbs treatment                          [+------o-------]',

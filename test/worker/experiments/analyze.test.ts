@@ -32,15 +32,43 @@ describe('analyze', () => {
     });
     expect(thumbs?.result?.lift?.estimate).toBeCloseTo(0.4, 12);
     expect(thumbs?.result?.lift?.interval.low).toBeGreaterThan(0);
-    expect(thumbs?.result?.bayes?.chanceToWin).toBeGreaterThan(0.99);
-    expect(comparisons[1]?.result?.bayes?.chanceToWin).toBeLessThan(0.01);
   });
 
-  it('is wider than the test for one look, which it shows beside', () => {
-    const result = analyze(experimentOf(), tallies()).comparisons[0]?.result;
-    expect(result?.once.interval.low).toBeGreaterThan(result?.difference.interval.low ?? NaN);
-    expect(result?.once.pValue).toBeLessThan(result?.pValue ?? NaN);
-    expect(result?.once.lift?.high).toBeLessThan(result?.lift?.interval.high ?? NaN);
+  describe('with at_least', () => {
+    const verdict = (sum: number, better: 'up' | 'down', atLeast?: number, n = 100_000) =>
+      analyze(
+        experimentOf({
+          metrics: [
+            {
+              key: 'thumbs',
+              kind: 'proportion',
+              better,
+              ...(atLeast === undefined ? {} : { at_least: atLeast }),
+            },
+          ],
+        }),
+        tallies({ metrics: { thumbs: { control: of(n, 0.3 * n), treatment: of(n, sum * n) } } }),
+      ).comparisons[0]?.verdict;
+
+    it('says that a treatment is not worse once its whole interval is above that', () => {
+      expect(verdict(0.3, 'up')).toBe('open');
+      expect(verdict(0.3, 'up', -0.03)).toBe('not_worse');
+      expect(verdict(0.3, 'up', -0.01)).toBe('open');
+      expect(verdict(0.3, 'up', -0.03, 5_000)).toBe('open');
+    });
+
+    it('also of one that is a little worse, if that is allowed; and better is better', () => {
+      expect(verdict(0.29, 'up')).toBe('worse');
+      expect(verdict(0.29, 'up', -0.06)).toBe('not_worse');
+      expect(verdict(0.29, 'up', -0.05)).toBe('worse');
+      expect(verdict(0.32, 'up', -0.05)).toBe('better');
+    });
+
+    it('the way that is better: of a metric that should fall, 2 % more is -2 %', () => {
+      expect(verdict(0.31, 'down')).toBe('worse');
+      expect(verdict(0.31, 'down', -0.06)).toBe('not_worse');
+      expect(verdict(0.29, 'down', -0.06)).toBe('better');
+    });
   });
 
   it('gives each of several treatments its share of the error: one that is significant alone is not among four', () => {
@@ -75,7 +103,7 @@ describe('analyze', () => {
       experimentOf(),
       tallies({ metrics: { thumbs: { control: of(200, 0), treatment: of(200, 200) } } }),
     ).comparisons;
-    expect(thumbs).toMatchObject({ verdict: 'better', result: { lift: null, bayes: null, pValue: 0 } });
+    expect(thumbs).toMatchObject({ verdict: 'better', result: { lift: null, pValue: 0 } });
   });
 
   it('takes the time before into account where there is one', () => {
@@ -88,10 +116,12 @@ describe('analyze', () => {
     expect(withIt?.result?.pValue).toBeLessThan(without?.result?.pValue ?? NaN);
   });
 
-  it('expects units by the buckets that the arms really have: thirds of 1 % are 33, 34 and 33', () => {
+  it('expects units by the buckets that the arms really have: thirds have the same number at every step', () => {
     const thirds = experimentOf({ variants: variantsOf([0.333333, 0.333333, 0.333333]), coverage: 0.01 });
     const units = { a: 330_000, b: 340_000, c: 330_000 };
-    expect(analyze(thirds, { units, metrics: {} }).sampleRatio.state).toBe('ok');
-    expect(analyze({ ...thirds, coverage: 1 }, { units, metrics: {} }).sampleRatio.state).toBe('alarm');
+    expect(analyze(thirds, { units, metrics: {} }).sampleRatio.state).toBe('alarm');
+    const even = { a: 333_300, b: 333_400, c: 333_300 };
+    for (const coverage of [0.001, 0.01, 1])
+      expect(analyze({ ...thirds, coverage }, { units: even, metrics: {} }).sampleRatio.state).toBe('ok');
   });
 });

@@ -238,6 +238,25 @@ describe('variantRanges', () => {
     );
   });
 
+  it('gives equal weights the same number of buckets at every step below the last', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 2, max: 10 }),
+        fc.double({ min: 0, max: 0.99, noNaN: true }),
+        (arms, coverage) => {
+          const ranges = variantRanges(
+            Array.from({ length: arms }, () => 1 / arms),
+            coverage,
+          );
+          expect(new Set(ranges.map(({ from, to }) => to - from)).size).toBe(1);
+        },
+      ),
+    );
+    expect(variantRanges([1 / 3, 1 / 3, 1 / 3], 1).map(({ from, to }) => to - from)).toEqual([
+      3_333, 3_334, 3_333,
+    ]);
+  });
+
   it('only adds buckets as coverage grows', () => {
     fc.assert(
       fc.property(weights, share, share, (parts, one, other) => {

@@ -12,6 +12,7 @@ import type { z } from 'zod';
 import { ownName } from '../../registry/own-name.ts';
 import type { ExperimentLedger, ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
+import { emptyArm } from '../empty-arm.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';
 
@@ -49,6 +50,13 @@ export async function createExperiment(
     winner: null,
   });
   if (!document.ok) return document;
+  const empty = emptyArm(document.value);
+  if (empty !== null)
+    return err({
+      code: 'invalid_request',
+      message: `Invalid value for '${empty.field}': ${empty.reason}.`,
+      param: empty.field,
+    });
   const checked = await checkAdapters(deps, { document: document.value, caller, owner });
   if (!checked.ok) return checked;
   const at = deps.now();

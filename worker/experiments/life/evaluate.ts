@@ -52,6 +52,7 @@ export async function evaluate(
   const evaluation = evaluationOf({
     experiment: document,
     snapshot,
+    before: row.evaluation,
     startedAt: row.startedAt ?? at,
     coverageAt: row.coverageAt ?? at,
     now: at,

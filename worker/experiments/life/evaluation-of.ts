@@ -6,21 +6,24 @@ import type {
 } from '../../../protocol/index.ts';
 import type { TallyMoments, TallySnapshot } from '../ports.ts';
 import { analyze, type Comparison } from '../analyze.ts';
+import { coveragePhases } from '../coverage-phases.ts';
 import { decide, type Decision } from '../decide.ts';
 
 /**
  * One look: what was counted, what follows. Pure.
- * @param params.startedAt when the seed went live, @param params.coverageAt when its coverage was set, unix ms.
+ * @param params.before the last look of this seed. @param params.startedAt when the seed went live, @param params.coverageAt when its coverage was set, unix ms.
  */
 export function evaluationOf(params: {
   experiment: Experiment;
   snapshot: TallySnapshot;
+  before: ExperimentEvaluation | null;
   startedAt: number;
   coverageAt: number;
   now: number;
 }): ExperimentEvaluation {
-  const { experiment, snapshot, startedAt, coverageAt, now } = params;
-  const analysis = analyze(experiment, snapshot);
+  const { experiment, snapshot, before, startedAt, coverageAt, now } = params;
+  const phases = coveragePhases(before, experiment, snapshot.units);
+  const analysis = analyze(experiment, { ...snapshot, phases });
   const decision = decide({ experiment, analysis, startedAt, stepStartedAt: coverageAt, now });
   const { sampleRatio, alpha, comparisons, guardrails } = analysis;
   return {
@@ -28,7 +31,7 @@ export function evaluationOf(params: {
     seed: experiment.seed,
     coverage: experiment.coverage,
     units: Object.fromEntries(experiment.variants.map(({ key }) => [key, snapshot.units[key] ?? 0])),
-    sample_ratio: { state: sampleRatio.state, p_value: sampleRatio.pValue },
+    sample_ratio: { state: sampleRatio.state, p_value: sampleRatio.pValue, phases },
     alpha,
     // Whoever sees results believes them: behind the alarm there are none.
     comparisons: sampleRatio.state === 'alarm' ? [] : comparisons.map(comparisonOf),
@@ -55,12 +58,6 @@ function comparisonOf(comparison: Comparison): ExperimentComparison {
     difference: result && estimated(result.difference),
     lift: result?.lift ? estimated(result.lift) : null,
     p_value: result?.pValue ?? null,
-    once: result && {
-      p_value: result.once.pValue,
-      difference: { low: result.once.interval.low, high: result.once.interval.high },
-    },
-    chance_to_win: result?.bayes?.chanceToWin ?? null,
-    expected_loss: result?.bayes?.expectedLoss ?? null,
     adjusted: result?.adjusted ?? false,
   };
 }

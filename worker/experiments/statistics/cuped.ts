@@ -3,7 +3,7 @@
  * the rest varies less. Formulas as in gbstats (`RegressionAdjustedStatistic`).
  */
 import { err, ok, type Result } from '../../../protocol/index.ts';
-import type { Difference, NoEffect } from './effect.ts';
+import { borrowedShares, effectiveUnits, mixed, type Difference, type NoEffect } from './effect.ts';
 import { armOf, type Arm, type MetricKind, type PairedMoments } from './moments.ts';
 
 const preOf = ({ n, preSum, preSumSquares }: PairedMoments) => ({
@@ -44,26 +44,35 @@ export function adjustedArm(moments: PairedMoments, theta: number, kind: MetricK
   return { n: moments.n, mean: post.mean - theta * pre.mean, variance: Math.max(0, variance) };
 }
 
-/** The difference of adjusted means. Lift stays relative to control's plain mean, which is what a reader knows. */
+/**
+ * The difference of adjusted means. Lift stays relative to control's plain mean, which is what a reader knows. What a
+ * small arm borrows of the large one it borrows of all that varies.
+ * @param borrowed nothing of either gives gbstats' formula.
+ */
 export function cupedDifference(
   control: PairedMoments,
   treatment: PairedMoments,
   kind: MetricKind,
+  borrowed = borrowedShares,
 ): Result<Difference, NoEffect> {
   if (Math.min(control.n, treatment.n) < 2) return err('too_few_values');
   const theta = cupedTheta(control, treatment, kind);
   const a = adjustedArm(control, theta, kind);
   const b = adjustedArm(treatment, theta, kind);
   if (a.variance === 0 || b.variance === 0) return err('no_variance');
-  const plain = armOf(control, kind);
-  const shared = (plain.variance - theta * covariance(control, kind)) / control.n;
+  const [plain, other] = [armOf(control, kind), armOf(treatment, kind)];
+  const shares = borrowed(a, b);
+  const sharedOf = (arm: Arm, moments: PairedMoments) => arm.variance - theta * covariance(moments, kind);
+  const shared = mixed(sharedOf(plain, control), sharedOf(other, treatment), shares.control);
   return ok({
     estimate: b.mean - a.mean,
-    plain: armOf(treatment, kind).mean - plain.mean,
-    variance: a.variance / control.n + b.variance / treatment.n,
+    plain: other.mean - plain.mean,
+    variance:
+      mixed(a.variance, b.variance, shares.control) / a.n +
+      mixed(b.variance, a.variance, shares.treatment) / b.n,
     base: Math.abs(plain.mean),
-    baseVariance: plain.variance / control.n,
-    covariance: Math.sign(plain.mean) * shared,
-    n: control.n + treatment.n,
+    baseVariance: mixed(plain.variance, other.variance, shares.control) / a.n,
+    covariance: (Math.sign(plain.mean) * shared) / a.n,
+    n: effectiveUnits(a.n, b.n),
   });
 }

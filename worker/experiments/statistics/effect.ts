@@ -5,7 +5,7 @@ import type { Arm } from './moments.ts';
 export interface Effect {
   estimate: number;
   standardError: number;
-  /** Units of both arms together. */
+  /** {@link effectiveUnits} of the two arms. */
   n: number;
 }
 
@@ -28,11 +28,45 @@ export interface Difference {
   baseVariance: number;
   /** Of what control contributes to the difference with {@link base}. */
   covariance: number;
-  /** Units of both arms together. */
+  /** {@link effectiveUnits} of the two arms. */
   n: number;
 }
 
-/** An arm that does not vary cannot be judged: `no_variance`, as in gbstats. */
+/**
+ * Units of an experiment with equal arms that would know as much: 4 n_c n_t / (n_c + n_t). With equal arms all of them;
+ * with 95 and 5 of a hundred, 19: what a large arm has more than a small one says nothing of the small one.
+ */
+export const effectiveUnits = (control: number, treatment: number): number =>
+  control + treatment === 0 ? 0 : (4 * control * treatment) / (control + treatment);
+
+/**
+ * How much of what varies in the other arm is taken for each arm's own. A small arm in which nothing rare has happened
+ * yet has a small mean and a small variance at the same time, and by its own looks sure: where the large arm varies
+ * more, 1 - n_small / n_large of that is borrowed. The variance of the difference is then the larger one of that with
+ * each arm's own and that with one pooled variance, the score test's; with equal arms they are the same.
+ */
+export function borrowedShares(control: Arm, treatment: Arm): { control: number; treatment: number } {
+  const [small, large] = control.n < treatment.n ? [control, treatment] : [treatment, control];
+  const share = large.variance > small.variance ? 1 - small.n / large.n : 0;
+  return small === control ? { control: share, treatment: 0 } : { control: 0, treatment: share };
+}
+
+/** @param share of `other`. */
+export const mixed = (own: number, other: number, share: number): number => own + share * (other - own);
+
+/** The arms with the variances that they are compared by: see {@link borrowedShares}. */
+export function cautiousArms(control: Arm, treatment: Arm): [Arm, Arm] {
+  const shares = borrowedShares(control, treatment);
+  return [
+    { ...control, variance: mixed(control.variance, treatment.variance, shares.control) },
+    { ...treatment, variance: mixed(treatment.variance, control.variance, shares.treatment) },
+  ];
+}
+
+/**
+ * Formulas as in gbstats, of the arms as they are: what decides gets them from {@link cautiousArms}. An arm that does not
+ * vary cannot be judged: `no_variance`.
+ */
 export function differenceOf(control: Arm, treatment: Arm): Result<Difference, NoEffect> {
   if (Math.min(control.n, treatment.n) < 2) return err('too_few_values');
   if (control.variance <= 0 || treatment.variance <= 0) return err('no_variance');
@@ -44,7 +78,7 @@ export function differenceOf(control: Arm, treatment: Arm): Result<Difference, N
     base: Math.abs(control.mean),
     baseVariance,
     covariance: Math.sign(control.mean) * baseVariance,
-    n: control.n + treatment.n,
+    n: effectiveUnits(control.n, treatment.n),
   });
 }
 
@@ -84,13 +118,15 @@ export function liftInterval(difference: Difference, multiplier: number): Interv
 
 /**
  * Treatment's mean less `factor` times control's: above 0 when treatment is more than that many times control. Unlike
- * the lift it needs no division, so that it holds for rare events too.
+ * the lift it needs no division, so that it holds for rare events too. Where there is no excess, treatment is control
+ * `factor` times as large: so the variances are compared on that scale.
  */
 export function contrast(control: Arm, treatment: Arm, factor: number): Effect {
-  const variance = treatment.variance / treatment.n + (factor ** 2 * control.variance) / control.n;
+  const scaled = { n: control.n, mean: factor * control.mean, variance: factor ** 2 * control.variance };
+  const [a, b] = cautiousArms(scaled, treatment);
   return {
-    estimate: treatment.mean - factor * control.mean,
-    standardError: Math.sqrt(variance),
-    n: control.n + treatment.n,
+    estimate: b.mean - a.mean,
+    standardError: Math.sqrt(a.variance / a.n + b.variance / b.n),
+    n: effectiveUnits(a.n, b.n),
   };
 }

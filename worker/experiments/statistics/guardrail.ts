@@ -7,8 +7,11 @@ import { sequentialLowerBound } from './sequential.ts';
 export const GUARDRAIL_MIN_UNITS = 8;
 /** N* of guardrails: harm is to be seen early, a tenth of what is meant for the decision. */
 export const GUARDRAIL_TUNING_UNITS = 500;
-/** Each limit of each variant is lost by mistake with at most this probability, over all looks together. */
-export const GUARDRAIL_ALPHA = 0.05;
+/**
+ * Each limit of each variant is lost by mistake with at most 5 %, over all looks together: what the bound gives for 3 %.
+ * The rest is for units that come back: a mean over their requests so far swings more often than new units alone.
+ */
+export const GUARDRAIL_ALPHA = 0.03;
 
 export interface GuardrailResult {
   metric: string;

@@ -2,8 +2,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   absoluteEffect,
+  cautiousArms,
   contrast,
   differenceOf,
+  effectiveUnits,
   liftEffect,
   liftInterval,
 } from '../../../../worker/experiments/statistics/effect.ts';
@@ -70,9 +72,9 @@ describe('liftInterval', () => {
     expect(interval.high).toBeCloseTo(lift.estimate + 1.96 * lift.standardError, 5);
   });
 
-  it('holds exactly the lifts that the contrast does not rule out', () => {
+  it('holds exactly the lifts that the contrast does not rule out, of equal arms', () => {
     const [a, b] = [
-      { n: 400, mean: 0.1, variance: 0.09 },
+      { n: 500, mean: 0.1, variance: 0.09 },
       { n: 500, mean: 0.15, variance: 0.1275 },
     ];
     const { low, high } = liftInterval(differenceBetween(a, b), 3)!;
@@ -85,6 +87,61 @@ describe('liftInterval', () => {
       const { estimate, standardError } = contrast(a, b, 1 + lift);
       expect(Math.abs(estimate) <= 3 * standardError).toBe(inside);
     }
+  });
+});
+
+describe('unequal arms', () => {
+  const [small, large] = [
+    { n: 50, mean: 0.02, variance: 0.0196 },
+    { n: 950, mean: 0.1, variance: 0.09 },
+  ];
+  const own = (a: typeof small, b: typeof small) => a.variance / a.n + b.variance / b.n;
+  const varianceOf = (a: typeof small, b: typeof small) => differenceBetween(...cautiousArms(a, b)).variance;
+
+  it('count as many equal ones would', () => {
+    expect(effectiveUnits(500, 500)).toBe(1_000);
+    expect(effectiveUnits(950, 50)).toBe(190);
+    expect(effectiveUnits(0, 0)).toBe(0);
+  });
+
+  it('are judged by the larger of the own and of the pooled variance, whichever of them is control', () => {
+    const shared = (50 * small.variance + 950 * large.variance) / 1_000;
+    const pooled = shared / 50 + shared / 950;
+    expect(varianceOf(small, large)).toBeCloseTo(pooled, 12);
+    expect(varianceOf(large, small)).toBeCloseTo(pooled, 12);
+    const [varied, steady] = [
+      { ...small, variance: 0.2 },
+      { ...large, variance: 0.01 },
+    ];
+    expect(varianceOf(varied, steady)).toBe(own(varied, steady));
+    expect(varianceOf(steady, varied)).toBe(own(varied, steady));
+    // The large arm's own variance is what it is.
+    expect(cautiousArms(large, small)[0]).toEqual(large);
+  });
+
+  it('change nothing when they are equal', () => {
+    fc.assert(
+      fc.property(arm, arm, (a, b) => {
+        const equal = { ...b, n: a.n };
+        expect(cautiousArms(a, equal)).toEqual([a, equal]);
+        expect(effectiveUnits(a.n, a.n)).toBe(2 * a.n);
+      }),
+    );
+  });
+
+  it('say the same of everything in another unit', () => {
+    fc.assert(
+      fc.property(arm, arm, fc.double({ min: 0.01, max: 100, noNaN: true }), (a, b, unit) => {
+        const scaled = (one: typeof a) => ({
+          n: one.n,
+          mean: one.mean * unit,
+          variance: one.variance * unit ** 2,
+        });
+        const [mine, its] = [varianceOf(a, b), varianceOf(scaled(a), scaled(b))];
+        expect(its / mine / unit ** 2).toBeCloseTo(1, 9);
+        expect(mine).toBeGreaterThanOrEqual(own(a, b) * (1 - 1e-12));
+      }),
+    );
   });
 });
 

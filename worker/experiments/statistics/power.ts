@@ -1,0 +1,139 @@
+/** What an experiment will be able to tell, and when: for its plan and for how far it has come. Decides nothing. */
+import { absoluteEffect, cautiousArms, differenceOf } from './effect.ts';
+import { normalCdf } from './gamma.ts';
+import type { MetricKind } from './moments.ts';
+import { sequentialMultiplier } from './sequential.ts';
+
+/** A lift counts as one that is found when it is in this share of experiments. */
+export const PLANNED_POWER = 0.8;
+/** Beyond these nobody waits: units of both arms, and lifts (a hundred times as much). */
+const MOST_UNITS = 1e9;
+const MOST_LIFT = 100;
+const STEPS = 60;
+/** For a slope, as a share of the units. */
+const NUDGE = 1e-4;
+
+/** What is known of the metric before, or of control by now. */
+export interface Baseline {
+  kind: MetricKind;
+  mean: number;
+  /** Of one unit's value; p(1 - p) for a proportion of which each unit is 0 or 1. */
+  variance: number;
+}
+
+/** Weights of the two arms that are compared, in any unit: their shares, or what each gets a day. */
+export interface ArmWeights {
+  control: number;
+  treatment: number;
+}
+
+/**
+ * The share of experiments with this lift whose interval leaves 0 out at some look, until these units have come. The
+ * interval's bound is concave in the units, so that crossing the line that touches it at the end is crossing it: a drift
+ * reaches a line with a probability that is known (Bachelier and Lévy), a little below the true one.
+ * @param params.units of each arm that have a value. @param params.alpha level of one comparison.
+ * @param params.lift 0.1 = treatment's mean is 10 % higher; a mean keeps its variance.
+ */
+export function powerOf(params: {
+  baseline: Baseline;
+  units: ArmWeights;
+  lift: number;
+  alpha: number;
+}): number {
+  const { baseline, units, lift, alpha } = params;
+  const mean = baseline.mean + Math.abs(baseline.mean) * lift;
+  if (baseline.kind === 'proportion' && (mean < 0 || mean > 1)) return 0;
+  // The share of p(1 - p) that the baseline has stays: less than all where units have values between 0 and 1.
+  const spread = baseline.mean * (1 - baseline.mean);
+  const variance =
+    baseline.kind === 'proportion' && spread > 0
+      ? (baseline.variance / spread) * mean * (1 - mean)
+      : baseline.variance;
+  const difference = differenceOf(
+    ...cautiousArms(
+      { n: units.control, mean: baseline.mean, variance: baseline.variance },
+      { n: units.treatment, mean, variance },
+    ),
+  );
+  if (!difference.ok) return 0;
+  const { estimate, standardError, n } = absoluteEffect(difference.value);
+  const bound = (at: number): number => sequentialMultiplier(at, alpha) * Math.sqrt(at);
+  const slope = (bound(n * (1 + NUDGE)) - bound(n)) / (n * NUDGE);
+  const level = bound(n) - slope * n;
+  const drift = Math.abs(estimate) / (standardError * Math.sqrt(n)) - slope;
+  const late = normalCdf((drift * n - level) / Math.sqrt(n));
+  const early = normalCdf((-drift * n - level) / Math.sqrt(n));
+  return Math.min(1, late + (early === 0 ? 0 : Math.exp(2 * drift * level) * early));
+}
+
+/**
+ * Units with a value, of both arms together, until a lift is found in {@link PLANNED_POWER} of experiments.
+ * @param params.least of each arm, before anything is called. @returns null when there is no such number, or none that
+ * anybody would wait for: no lift, nothing to vary, a mean of 0.
+ */
+export function unitsToFind(params: {
+  baseline: Baseline;
+  weights: ArmWeights;
+  lift: number;
+  alpha: number;
+  least: number;
+}): number | null {
+  const { baseline, weights, lift, alpha, least } = params;
+  const whole = weights.control + weights.treatment;
+  const of = (total: number): ArmWeights => ({
+    control: (total * weights.control) / whole,
+    treatment: (total * weights.treatment) / whole,
+  });
+  const enough = (total: number): boolean =>
+    powerOf({ baseline, units: of(total), lift, alpha }) >= PLANNED_POWER;
+  const first = (least * whole) / Math.min(weights.control, weights.treatment);
+  if (!(first < MOST_UNITS) || !enough(MOST_UNITS)) return null;
+  return Math.ceil(
+    enough(first)
+      ? first
+      : Math.exp(halve(Math.log(first), Math.log(MOST_UNITS), (at) => enough(Math.exp(at)))),
+  );
+}
+
+/**
+ * Days until then. @param params.unitsADay new units with a value, of both arms together.
+ * @returns null as {@link unitsToFind}, and when nobody comes.
+ */
+export function daysToFind(params: Parameters<typeof unitsToFind>[0] & { unitsADay: number }): number | null {
+  const units = unitsToFind(params);
+  return units === null || !(params.unitsADay > 0) ? null : units / params.unitsADay;
+}
+
+/**
+ * The least lift that is found by these units in {@link PLANNED_POWER} of experiments.
+ * @param params.better where it would lie. @returns above 0 for `up`, below for `down`; null when there is none.
+ */
+export function liftToFind(params: {
+  baseline: Baseline;
+  units: ArmWeights;
+  alpha: number;
+  better: 'up' | 'down';
+}): number | null {
+  const { baseline, units, alpha, better } = params;
+  const sign = better === 'up' ? 1 : -1;
+  const { kind, mean } = baseline;
+  if (mean === 0) return null;
+  const room = better === 'down' && mean > 0 ? 1 : MOST_LIFT;
+  const most = kind === 'proportion' && better === 'up' ? (1 - mean) / mean : room;
+  const enough = (size: number): boolean =>
+    powerOf({ baseline, units, lift: sign * size, alpha }) >= PLANNED_POWER;
+  // At the very end a proportion does not vary any more.
+  const end = most * (1 - 1e-9);
+  return enough(end) ? sign * halve(0, end, enough) : null;
+}
+
+/** The border between what is not enough and what is. @param high is enough. */
+function halve(low: number, high: number, enough: (at: number) => boolean): number {
+  let [below, above] = [low, high];
+  for (let step = 0; step < STEPS; step++) {
+    const middle = (below + above) / 2;
+    if (enough(middle)) above = middle;
+    else below = middle;
+  }
+  return above;
+}
