@@ -14,7 +14,7 @@ const MAX_URL_CHARACTERS = 1_000;
  * @param local this machine's own loopback is fine as well, by `http` or `https` (`graft dev`).
  */
 export function webhookProblem(text: string, local: boolean): string | null {
-  const url = text.length <= MAX_URL_CHARACTERS && URL.canParse(text) ? new URL(text) : null;
+  const url = text.length > MAX_URL_CHARACTERS ? null : parsed(text);
   if (url === null) return `must be a URL of at most ${MAX_URL_CHARACTERS} characters`;
   if (url.username !== '' || url.password !== '') return 'must have no user name or password in it';
   if (url.hash !== '') return 'must have no fragment (#…)';
@@ -26,4 +26,12 @@ export function webhookProblem(text: string, local: boolean): string | null {
   if (host.startsWith('[') || /^\d+(\.\d+){3}$/.test(host)) return 'must name its host, not an address';
   if (!host.includes('.') || LOCAL_NAME.test(host)) return 'must lead to a public host';
   return null;
+}
+
+function parsed(text: string): URL | null {
+  try {
+    return new URL(text);
+  } catch {
+    return null;
+  }
 }
