@@ -1,6 +1,8 @@
 /** The admin API of experiments, what it takes and what it answers; docs/experiments.md explains the words. */
 import { z } from 'zod';
+import { ExperimentGuardrail } from './experiment-guardrail.ts';
 import { Experiment, EXPERIMENT_STATUSES, ExperimentShape } from './experiment.ts';
+import { MAX_EXPERIMENT_METRICS } from './limits.ts';
 import { AdapterName } from './names.ts';
 import { Why as WhyText } from './why.ts';
 
@@ -11,10 +13,19 @@ export type ExperimentId = z.infer<typeof ExperimentId>;
 /** For the history. */
 const Why = WhyText.nullish();
 
-/** `POST /admin/experiments`: a draft. What is left out gets the value that most want. */
-export const CreateExperiment = ExperimentShape.omit({ version: true, status: true, winner: true })
+/**
+ * `POST /admin/experiments`: a draft. What is left out gets the value that most want: guardrails those of
+ * `DEFAULT_GUARDRAILS`, the seed the experiment's id.
+ */
+export const CreateExperiment = ExperimentShape.omit({
+  version: true,
+  status: true,
+  winner: true,
+  dropped: true,
+})
   .partial({ seed: true, unit: true, coverage: true, metrics: true })
   .extend({
+    guardrails: z.array(ExperimentGuardrail).max(MAX_EXPERIMENT_METRICS).optional(),
     why: Why,
   });
 export type CreateExperiment = z.input<typeof CreateExperiment>;
@@ -44,6 +55,11 @@ export const KillExperiment = ExperimentStepRequest.extend({ killed: z.boolean()
 /** `promote`: decided; the variant's version becomes the name's live version. The one proposed unless given. */
 export const PromoteExperiment = ExperimentStepRequest.extend({
   variant: z.string().min(1).max(32).nullish(),
+  /**
+   * The version that is live now and is to be replaced. Needed where it is neither control nor the variant: it was
+   * published meanwhile, and nobody has compared it. 409, `param: "over"`, names it.
+   */
+  over: z.int().positive().nullish(),
 });
 /** `archive`: a draft or a decided experiment is put away; its name is free for another. */
 export const ArchiveExperiment = ExperimentStepRequest;
@@ -74,9 +90,17 @@ export const ExperimentComparison = z.object({
 export type ExperimentComparison = z.infer<typeof ExperimentComparison>;
 
 export const ExperimentDecision = z.discriminatedUnion('action', [
+  /** The last treatment that was left is taken out: the experiment ends, and nobody won. */
   z.object({
     action: z.literal('rollback'),
-    reason: z.literal('guardrail'),
+    reason: z.enum(['guardrail', 'worse']),
+    metric: z.string(),
+    variant: z.string(),
+  }),
+  /** One of several treatments is taken out; the others go on. */
+  z.object({
+    action: z.literal('drop'),
+    reason: z.enum(['guardrail', 'worse']),
     metric: z.string(),
     variant: z.string(),
   }),
@@ -89,7 +113,19 @@ export const ExperimentDecision = z.discriminatedUnion('action', [
   }),
   z.object({
     action: z.literal('wait'),
-    reason: z.enum(['not_running', 'killed', 'not_significant', 'units', 'hold_time']),
+    reason: z.enum([
+      'not_running',
+      'killed',
+      'not_significant',
+      'units',
+      'units_in_step',
+      'hold_time',
+      'no_values',
+      'days',
+    ]),
+    /** Of `no_values`: which guardrail, of which variant. */
+    metric: z.string().optional(),
+    variant: z.string().optional(),
     units: z.int().optional(),
     needed: z.int().optional(),
     /** Unix ms. */
@@ -105,6 +141,8 @@ export const ExperimentEvaluation = z.object({
   /** Unix ms. */
   at: z.int(),
   seed: z.string(),
+  /** The last one of an experiment that has ended, when no feedback comes any more. */
+  last: z.boolean().optional(),
   coverage: z.number(),
   /** Units by variant's key. */
   units: z.record(z.string(), z.int().min(0)),
@@ -127,9 +165,17 @@ export const ExperimentEvaluation = z.object({
       variant: z.string(),
       action: z.enum(['rollback', 'hold']),
       state: z.enum(['kept', 'lost', 'too_few_units', 'unknown']),
+      /** All limits are kept with certainty: what a step of the ramp asks for. */
+      inside: z.boolean().default(false),
       control: z.number(),
       treatment: z.number(),
-      lost: z.object({ limit: z.enum(['relative', 'absolute']), allowed: z.number() }).nullable(),
+      lost: z
+        .object({
+          limit: z.enum(['relative', 'absolute']),
+          direction: z.enum(['increase', 'decrease']).default('increase'),
+          allowed: z.number(),
+        })
+        .nullable(),
     }),
   ),
   /** Requests of the shadow, by metric. */
@@ -137,6 +183,16 @@ export const ExperimentEvaluation = z.object({
   decision: ExperimentDecision,
 });
 export type ExperimentEvaluation = z.infer<typeof ExperimentEvaluation>;
+
+/** A winner that was proposed. It stands until another seed begins, whatever later looks say. */
+export const ExperimentProposal = z.object({
+  variant: z.string(),
+  /** Unix ms. */
+  at: z.int(),
+  /** Units in all variants then. */
+  units: z.int().min(0),
+});
+export type ExperimentProposal = z.infer<typeof ExperimentProposal>;
 
 /**
  * An experiment as the admin API shows it. Whoever changes it sends its whole document back: one that has fields which
@@ -157,6 +213,12 @@ export const ExperimentView = z.object({
   started_at: z.int().nullable(),
   /** When the present coverage was set, unix ms. */
   coverage_at: z.int().nullable(),
+  /** Units of the present seed when the present coverage was set. */
+  step_units: z.int().min(0).default(0),
+  /** When it was decided, unix ms; feedback is taken for seven days more, and then it is looked at for the last time. */
+  ended_at: z.int().nullable().default(null),
+  /** The winner that was proposed, with the present seed. */
+  proposal: ExperimentProposal.nullable().default(null),
   /** The latest look; null before the first. */
   evaluation: ExperimentEvaluation.nullable(),
 });

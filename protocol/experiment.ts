@@ -1,9 +1,11 @@
 /** An A/B test of adapters as it is stored and as the admin API takes it; docs/experiments.md explains the fields. */
 import { z } from 'zod';
+import { ExperimentGuardrail, ExperimentKey as Key, guardrailContradiction } from './experiment-guardrail.ts';
 import {
   MAX_EXPERIMENT_LIST,
   MAX_EXPERIMENT_METRICS,
   MAX_HOLD_MINUTES,
+  MAX_MIN_DAYS,
   MAX_RAMP_STEPS,
   MAX_UNIT_CHARACTERS,
   MAX_VARIANTS,
@@ -12,10 +14,6 @@ import {
 } from './limits.ts';
 import { AdapterName, nameProblem } from './names.ts';
 
-/** What variants and metrics are called. */
-const Key = z
-  .string()
-  .regex(/^[a-z][a-z0-9_-]{0,31}$/, 'must be a-z, 0-9, "_" or "-", at most 32, a letter first');
 const Share = z.number().min(0).max(1);
 /** Text that buckets are made from. Seeds of namespaces and holdouts begin with two underscores. */
 const Seed = z
@@ -61,32 +59,18 @@ export const AUTOMATIC_METRICS: readonly ExperimentMetric[] = [
   { key: 'latency_ms', kind: 'mean', better: 'down' },
   { key: 'output_tokens', kind: 'mean', better: 'down' },
   { key: 'error_rate', kind: 'proportion', better: 'down' },
+  /** Answers that their client left before the end, and streams that stalled. */
+  { key: 'left_rate', kind: 'proportion', better: 'down' },
   /** Answers that ended because they were too long. */
   { key: 'length_rate', kind: 'proportion', better: 'down' },
   { key: 'cost', kind: 'mean', better: 'down' },
 ];
 
-/** Metrics of a shadow's requests, each by itself; `disagreement` is 0 or 1. */
+/** Metrics of a shadow's requests, each by itself; nobody can leave it, and `disagreement` is 0 or 1. */
 export const SHADOW_METRICS: readonly ExperimentMetric[] = [
-  ...AUTOMATIC_METRICS,
+  ...AUTOMATIC_METRICS.filter(({ key }) => key !== 'left_rate'),
   { key: 'disagreement', kind: 'proportion', better: 'down' },
 ];
-
-/** A metric may not get more than this much higher than control's. Either limit is enough to lose. */
-export const ExperimentGuardrail = z
-  .strictObject({
-    metric: Key,
-    /** 0.5 = half as much again. */
-    max_relative_increase: z.number().min(0).optional(),
-    /** In the metric's own unit. */
-    max_absolute_increase: z.number().min(0).optional(),
-    action: z.enum(['rollback', 'hold']),
-  })
-  .refine(
-    (rail) => rail.max_relative_increase !== undefined || rail.max_absolute_increase !== undefined,
-    'needs max_relative_increase or max_absolute_increase',
-  );
-export type ExperimentGuardrail = z.infer<typeof ExperimentGuardrail>;
 
 /** Coverage grows step by step, each held for a time and until enough units have been seen. */
 export const ExperimentRamp = z.strictObject({
@@ -96,7 +80,10 @@ export const ExperimentRamp = z.strictObject({
     .max(MAX_RAMP_STEPS)
     .refine((steps) => steps.every((step, i) => i === 0 || step > steps[i - 1]!), 'must grow'),
   hold_minutes: z.int().min(0).max(MAX_HOLD_MINUTES),
-  /** Units in all variants together, since the seed's beginning. */
+  /**
+   * Units in all variants together: new ones of a step, before the next is taken although guardrails are not certain to
+   * be kept; and since the seed's beginning, before a winner is proposed.
+   */
   min_units: z.int().min(0),
 });
 export type ExperimentRamp = z.infer<typeof ExperimentRamp>;
@@ -144,6 +131,20 @@ export const ExperimentShape = z.strictObject({
       /** Records `disagreement` with the answer that was sent, where chance has no part in it. */
       compare: z.boolean().optional(),
     })
+    .optional(),
+  /**
+   * The least lift of the metric that decides for which a treatment is proposed: -0.02 = also one that is up to 2 % worse
+   * (non-inferiority), 0.05 = only one that is 5 % better. 0 unless given.
+   */
+  at_least: z.number().gt(-1).max(10).optional(),
+  /** Days from its start before which no winner is proposed: a weekend is not like a week. */
+  min_days: z.int().min(0).max(MAX_MIN_DAYS).optional(),
+  /** Treatments that were taken out: their units get the name's live version, and are not counted any more. */
+  dropped: z.array(Key).max(MAX_VARIANTS).optional(),
+  /** Where it is told that a winner is proposed, a variant was taken out, or something is wrong. */
+  webhook: z
+    .url({ protocol: /^https?$/ })
+    .max(1_000)
     .optional(),
   /** The first one decides. */
   metrics: z.array(ExperimentMetric).min(1).max(MAX_EXPERIMENT_METRICS),
@@ -196,6 +197,12 @@ export const Experiment = ExperimentShape.superRefine((experiment, context) => {
       );
   for (const [i, { variant }] of experiment.overrides.entries())
     if (!keys.includes(variant)) issue(['overrides', i, 'variant'], 'there is no such variant');
+  const dropped = experiment.dropped ?? [];
+  for (const [i, key] of dropped.entries())
+    if (!keys.slice(1).includes(key) || dropped.indexOf(key) !== i)
+      issue(['dropped', i], 'must be a treatment, and once');
+  if (dropped.length > 0 && dropped.length >= keys.length - 1)
+    issue(['dropped'], 'must leave one treatment; stop the experiment instead');
   const testerTwice = firstRepeated(experiment.overrides.map(({ unit }) => unit));
   if (testerTwice >= 0) issue(['overrides', testerTwice, 'unit'], 'another override has this unit');
   if (experiment.status === 'ramping' && experiment.ramp === undefined)
@@ -214,6 +221,31 @@ export function metricOf(experiment: Pick<Experiment, 'metrics'>, key: string): 
     AUTOMATIC_METRICS.find((metric) => metric.key === key)
   );
 }
+
+/**
+ * The first guardrail that stands against the direction of its metric; null = none. Asked when a document is made or
+ * changed: one that was stored before this was asked stays readable.
+ */
+export function contradictedGuardrail(
+  experiment: Pick<Experiment, 'metrics' | 'guardrails'>,
+): { index: number; message: string } | null {
+  for (const [index, rail] of experiment.guardrails.entries()) {
+    const better = metricOf(experiment, rail.metric)?.better;
+    const message = better === undefined ? null : guardrailContradiction(rail, better);
+    if (message !== null) return { index, message };
+  }
+  return null;
+}
+
+/** Treatments that are still compared with control. */
+export const activeTreatments = ({
+  variants,
+  dropped = [],
+}: Pick<Experiment, 'variants' | 'dropped'>): string[] =>
+  variants
+    .slice(1)
+    .map(({ key }) => key)
+    .filter((key) => !dropped.includes(key));
 
 /** Live: requests take part in it. */
 export const isLive = ({ status }: Pick<Experiment, 'status'>): boolean =>

@@ -84,6 +84,8 @@ export const MAX_VARIANTS = 10;
 export const MIN_VARIANT_WEIGHT = 0.001;
 /** Three thirds written with six digits are one. */
 export const WEIGHT_TOLERANCE = 1e-5;
+/** Days before which no winner is proposed: a quarter; feedback of the first units is long over then. */
+export const MAX_MIN_DAYS = 90;
 /** Metrics, and guardrails, of one experiment. */
 export const MAX_EXPERIMENT_METRICS = 20;
 export const MAX_RAMP_STEPS = 20;

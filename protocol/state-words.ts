@@ -23,7 +23,9 @@ export interface DecisionWords {
 export function decisionWords(decision: ExperimentDecision, write: NumberWords): DecisionWords {
   switch (decision.action) {
     case 'rollback':
-      return { tone: 'alarm', text: `roll back: ${lostGuardrail(decision)}` };
+      return { tone: 'alarm', text: `roll back: ${lossWords(decision)}` };
+    case 'drop':
+      return { tone: 'alarm', text: `drop ${decision.variant}: ${lossWords(decision)}` };
     case 'hold':
       return { tone: 'alarm', text: `hold: ${holdWords(decision, write)}` };
     case 'wait':
@@ -40,6 +42,12 @@ export function decisionWords(decision: ExperimentDecision, write: NumberWords):
       return { tone: 'good', text: `${decision.variant} wins, if you say so` };
   }
 }
+
+/** Why a treatment is taken out. */
+const lossWords = (decision: ExperimentDecision & { action: 'rollback' | 'drop' }): string =>
+  decision.reason === 'guardrail'
+    ? lostGuardrail(decision)
+    : `${decision.variant} is worse than control by ${decision.metric}`;
 
 const lostGuardrail = ({
   variant,
@@ -71,6 +79,12 @@ function waitWords(decision: ExperimentDecision & { action: 'wait' }, write: Num
       return 'no difference is certain';
     case 'units':
       return `${write.count(decision.units ?? 0)} of ${decision.needed === undefined ? '?' : write.count(decision.needed)} units`;
+    case 'units_in_step':
+      return `${write.count(decision.units ?? 0)} of ${decision.needed === undefined ? '?' : write.count(decision.needed)} units in this step, and the guardrails are not certain to be kept yet`;
+    case 'no_values':
+      return `the guardrail ${decision.metric ?? ''} has too few values for the next step`;
+    case 'days':
+      return `too few days have passed${decision.until === undefined ? '' : `; until ${write.moment(decision.until)}`}`;
     case 'hold_time':
       return `this step is held${decision.until === undefined ? '' : ` until ${write.moment(decision.until)}`}`;
   }

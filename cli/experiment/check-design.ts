@@ -1,9 +1,9 @@
 import type { z } from 'zod';
-import { CreateExperiment, Experiment } from '../../protocol/index.ts';
+import { contradictedGuardrail, CreateExperiment, Experiment } from '../../protocol/index.ts';
 import { usageError } from '../flags.ts';
 
 /** What the server writes by itself; in a document that `graft experiment show` printed, and none of a new one's. */
-const SERVERS_OWN = ['version', 'status', 'winner'];
+const SERVERS_OWN = ['version', 'status', 'winner', 'dropped'];
 
 /** In the place of what the server chooses, so that the rest can be checked beforehand. */
 const STAND_IN = { seed: 'stand-in', unit: 'user', coverage: 1, version: 1, status: 'draft' };
@@ -19,7 +19,7 @@ export function checkDesign(design: Record<string, unknown>): CreateExperiment {
   refuse(CreateExperiment.safeParse(request));
   const { why: _, ...document } = request;
   // Without metrics the server's own are meant, and what names them is its to check.
-  if (document['metrics'] !== undefined) refuse(Experiment.safeParse({ ...STAND_IN, ...document }));
+  if (document['metrics'] !== undefined) checkDocument({ ...STAND_IN, ...document });
   return request as CreateExperiment;
 }
 
@@ -27,7 +27,10 @@ export function checkDesign(design: Record<string, unknown>): CreateExperiment {
 export function checkDocument(document: Record<string, unknown>): Experiment {
   const parsed = Experiment.safeParse(document);
   refuse(parsed);
-  return parsed.data as Experiment;
+  const experiment = parsed.data as Experiment;
+  const contradicted = contradictedGuardrail(experiment);
+  if (contradicted !== null) throw usageError(`'guardrails.${contradicted.index}': ${contradicted.message}.`);
+  return experiment;
 }
 
 function refuse({ error }: z.ZodSafeParseResult<unknown>): void {

@@ -36,7 +36,7 @@ const designFlags = {
   guardrail: {
     type: 'string',
     description:
-      'Once for each: metric:limits[:rollback|hold]; limits over control are +50% (of it), +0.02 (in its unit), or both: "error_rate:+50%|+0.02"',
+      'Once for each: metric:limits[:rollback|hold]; limits against control are +50% (of it), +0.02 (in its unit), or both: "error_rate:+50%|+0.02"; -10% where less is worse; none for none. error_rate, left_rate and ttft_ms are guarded unless given',
     valueHint: 'guardrail',
   },
   ramp: { type: 'string', description: 'Coverage step by step: 1%,5%,25%,100%', valueHint: 'shares' },
@@ -47,7 +47,7 @@ const designFlags = {
   },
   'min-units': {
     type: 'string',
-    description: `Units before the next step, and before a winner; ${DEFAULT_MIN_UNITS} unless given`,
+    description: `Units in a step of the ramp before the next, and of all before a winner; ${DEFAULT_MIN_UNITS} unless given`,
     valueHint: 'count',
   },
   coverage: {

@@ -1,6 +1,8 @@
 /** What an experiment is and what follows, in words. */
 import {
   decisionWords,
+  guardrailLimits,
+  isLive,
   type Experiment,
   type ExperimentDecision,
   type ExperimentGuardrail,
@@ -59,7 +61,7 @@ export function nowText({ id, document }: ExperimentView): string {
 }
 
 /** @returns the command that comes next; null when there is none. */
-export function nextCommand({ document, evaluation }: ExperimentView): string | null {
+export function nextCommand({ document, proposal }: ExperimentView): string | null {
   const { name, status, killed } = document;
   const graft = (step: string, more = ''): string => `graft experiment ${step} ${name}${more}`;
   switch (status) {
@@ -68,9 +70,7 @@ export function nextCommand({ document, evaluation }: ExperimentView): string | 
     case 'running':
     case 'ramping':
       if (killed) return graft('kill', ' --undo');
-      return evaluation?.decision.action === 'propose_winner'
-        ? graft('promote')
-        : graft('status', ' --watch');
+      return proposal !== null ? graft('promote') : graft('status', ' --watch');
     case 'decided':
       return graft('archive');
     case 'archived':
@@ -78,21 +78,25 @@ export function nextCommand({ document, evaluation }: ExperimentView): string | 
   }
 }
 
+/** The winner that was proposed, of one that is live. @returns such as `treatment, since …, after 240 units`. */
+export const proposalText = ({ proposal, document }: ExperimentView): string | null =>
+  proposal === null || !isLive(document)
+    ? null
+    : `${proposal.variant}, since ${when(proposal.at)}, after ${proposal.units} units; it stands whatever later looks say`;
+
 export const variantsText = ({ variants }: Pick<Experiment, 'variants'>): string =>
   variants.map(({ key, adapter, weight }) => `${key} ${adapter} ${shareText(weight)}`).join(', ');
 
 export const metricText = ({ kind, better }: ExperimentMetric): string =>
   `${kind}, ${better === 'up' ? 'more' : 'less'} is better`;
 
-/** @returns such as `at most +50 % and +0.02`. */
-export function allowedText({
-  max_relative_increase: relative,
-  max_absolute_increase: absolute,
-}: ExperimentGuardrail): string {
-  const limits = [
-    ...(relative === undefined ? [] : [`+${shareText(relative)}`]),
-    ...(absolute === undefined ? [] : [`+${absolute}`]),
-  ];
+/** @returns such as `at most +50 % and +0.02`, `at most -10 %`. */
+export function allowedText(rail: ExperimentGuardrail): string {
+  // Shares first: they are what most say.
+  const limits = [...guardrailLimits(rail)].reverse().map(({ limit, direction, allowed }) => {
+    const sign = direction === 'increase' ? '+' : '-';
+    return sign + (limit === 'relative' ? shareText(allowed) : String(allowed));
+  });
   return limits.join(' and ');
 }
 

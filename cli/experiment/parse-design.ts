@@ -15,7 +15,7 @@ export interface DesignFlags {
   readonly variants: readonly string[];
   /** `key:proportion|mean:up|down`; the first decides. */
   readonly metrics: readonly string[];
-  /** `metric:limits[:rollback|hold]`; limits are `+50%` (relative) and `+0.02` (absolute), a `|` between. */
+  /** `metric:limits[:rollback|hold]`; limits are such as `+50%` (relative), `+0.02` (absolute), `-10%`; or `none`. */
   readonly guardrails: readonly string[];
   readonly tenants: readonly string[];
   /** `unit=variant`. */
@@ -49,7 +49,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
     name,
     variants: shareWeights(flags.variants.map((text) => parseVariant(text, name))),
     ...(metrics.length === 0 ? {} : { metrics: metrics.map(parseMetric) }),
-    ...(guardrails.length === 0 ? {} : { guardrails: guardrails.map(parseGuardrail) }),
+    ...(guardrails.length === 0 ? {} : { guardrails: parseGuardrails(guardrails) }),
     ...(ramp === undefined ? {} : { ramp }),
     ...(coverage === undefined ? {} : { coverage: parseShare(coverage, '--coverage') }),
     ...(shadow === undefined ? {} : { shadow: parseShadow(shadow, flags.shadowCompare === true) }),
@@ -108,31 +108,32 @@ function parseMetric(text: string): NonNullable<CreateExperiment['metrics']>[num
   };
 }
 
+/** `none` alone is no guardrail at all, where the default ones would be meant without it. */
+function parseGuardrails(texts: readonly string[]): NonNullable<CreateExperiment['guardrails']> {
+  if (texts.length === 1 && texts[0] === 'none') return [];
+  return texts.map(parseGuardrail);
+}
+
 function parseGuardrail(text: string): NonNullable<CreateExperiment['guardrails']>[number] {
   const [metric = '', limits = '', action = 'rollback', ...rest] = text.split(':');
   if (metric === '' || rest.length > 0)
     throw usageError(
-      `--guardrail: '${text}' is not <metric>:<limits>[:<rollback|hold>], such as "error_rate:+50%|+0.02:rollback".`,
+      `--guardrail: '${text}' is not <metric>:<limits>[:<rollback|hold>], such as "error_rate:+50%|+0.02:rollback", or none.`,
     );
-  let relative: number | undefined;
-  let absolute: number | undefined;
+  const found: Partial<Record<GuardrailField, number>> = {};
   for (const limit of limits.split('|')) {
-    const [, digits, percent] = /^\+(\d{1,9}(?:\.\d{1,9})?)(%?)$/.exec(limit) ?? [];
-    const twice = percent === '%' ? relative !== undefined : absolute !== undefined;
-    if (digits === undefined || twice)
+    const [, sign, digits, percent] = /^([+-])(\d{1,9}(?:\.\d{1,9})?)(%?)$/.exec(limit) ?? [];
+    const field: GuardrailField = `max_${percent === '%' ? 'relative' : 'absolute'}_${sign === '-' ? 'decrease' : 'increase'}`;
+    if (digits === undefined || found[field] !== undefined)
       throw usageError(
-        `--guardrail: '${limits}' is not how much more than control is allowed: +50% (of control's), +0.02 (in the metric's unit), or both with a | between.`,
+        `--guardrail: '${limits}' is not how much worse than control is allowed: +50% (of control's), +0.02 (in the metric's unit), -10% where less is worse, or two with a | between.`,
       );
-    if (percent === '%') relative = Number((Number(digits) / 100).toPrecision(12));
-    else absolute = Number(digits);
+    found[field] = percent === '%' ? Number((Number(digits) / 100).toPrecision(12)) : Number(digits);
   }
-  return {
-    metric,
-    ...(relative === undefined ? {} : { max_relative_increase: relative }),
-    ...(absolute === undefined ? {} : { max_absolute_increase: absolute }),
-    action: oneOf(action, ['rollback', 'hold'], '--guardrail'),
-  };
+  return { metric, ...found, action: oneOf(action, ['rollback', 'hold'], '--guardrail') };
 }
+
+type GuardrailField = `max_${'relative' | 'absolute'}_${'increase' | 'decrease'}`;
 
 function parseRamp({ ramp, hold, minUnits }: DesignFlags): CreateExperiment['ramp'] {
   if (ramp === undefined) {

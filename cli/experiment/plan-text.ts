@@ -1,4 +1,4 @@
-import type { CreateExperiment } from '../../protocol/index.ts';
+import { DEFAULT_GUARDRAILS, type CreateExperiment } from '../../protocol/index.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import { shareText } from './experiment-numbers.ts';
 import { allowedText, metricText, minutesText, variantsText } from './experiment-words.ts';
@@ -8,7 +8,15 @@ const SERVERS = "the server's choice";
 
 /** What an experiment will do once it is started, one line a thing. */
 export function planText(design: CreateExperiment): string {
-  const { metrics, guardrails = [], shadow, targeting, overrides = [], holdout, namespace } = design;
+  const {
+    metrics,
+    guardrails = DEFAULT_GUARDRAILS,
+    shadow,
+    targeting,
+    overrides = [],
+    holdout,
+    namespace,
+  } = design;
   const [first, ...others] = metrics ?? [];
   return facts([
     ['name', design.name],
@@ -31,9 +39,10 @@ export function planText(design: CreateExperiment): string {
       'shown',
       others.length === 0 ? null : others.map((metric) => `${metric.key} (${metricText(metric)})`).join(', '),
     ],
+    ['guardrail', guardrails.length === 0 ? 'none' : null],
     ...guardrails.map((rail): [string, string] => [
       'guardrail',
-      `${rail.metric} at most ${allowedText(rail)} over control, else ${rail.action === 'rollback' ? 'rolled back' : 'held'}`,
+      `${rail.metric} at most ${allowedText(rail)} against control, else ${rail.action === 'rollback' ? 'rolled back' : 'held'}`,
     ]),
     [
       'shadow',

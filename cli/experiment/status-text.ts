@@ -1,5 +1,6 @@
 import {
   GUARDRAIL_STATES,
+  isLive,
   metricOf,
   SHADOW_METRICS,
   type ExperimentEvaluation,
@@ -11,8 +12,18 @@ import { colors, plainTable } from '../output.ts';
 import { comparisonText } from './comparison-text.ts';
 import { meanText, shareText } from './experiment-numbers.ts';
 import { isShown, presentLook } from './experiment-table.ts';
-import { allowedText, decisionText, minutesText, pEquals, stateText } from './experiment-words.ts';
+import {
+  allowedText,
+  decisionText,
+  minutesText,
+  pEquals,
+  proposalText,
+  stateText,
+} from './experiment-words.ts';
 import type { Glyphs } from './glyphs.ts';
+
+/** Feedback on an answer is taken for seven days (docs/experiments.md). */
+const FEEDBACK_MS = 7 * 86_400_000;
 
 /** How much a terminal shows, and with what. */
 export interface Screen {
@@ -38,15 +49,25 @@ export function statusText(view: ExperimentView, { width, glyphs }: Screen): str
 
 function summary(view: ExperimentView, look: ExperimentEvaluation | null): string {
   const { id, document, started_at: startedAt } = view;
-  const live = document.status === 'running' || document.status === 'ramping';
   return facts([
     ['experiment', `${id} on ${document.name}, document ${document.version}`],
     ['state', stateText(document) + (startedAt === null ? '' : `, begun ${when(startedAt)}`)],
     ['coverage', coverageText(view)],
     ['sample ratio', look === null ? null : sampleRatioText(look)],
+    ['proposed', proposalText(view)],
     ['decision', look === null || !isShown(view, look) ? null : colors.bold(decisionText(look.decision))],
-    ['looked at', look === null ? (live ? 'not yet; the schedule looks each minute' : null) : when(look.at)],
+    ['looked at', lookedText(view, look)],
   ]);
+}
+
+function lookedText({ document, ended_at: endedAt }: ExperimentView, look: ExperimentEvaluation | null) {
+  if (look === null) return isLive(document) ? 'not yet; the schedule looks each minute' : null;
+  if (look.last === true) return `${when(look.at)}, for the last time`;
+  const last =
+    endedAt !== null && document.status === 'decided'
+      ? `; for the last time after ${when(endedAt + FEEDBACK_MS)}, when feedback is over`
+      : '';
+  return when(look.at) + last;
 }
 
 function coverageText({ document, coverage_at: since }: ExperimentView): string {
@@ -80,13 +101,16 @@ function sampleRatioText({ sample_ratio: { state, p_value: p }, units }: Experim
 }
 
 function armTable({ document }: ExperimentView, look: ExperimentEvaluation | null): string {
+  const { dropped = [] } = document;
+  const out = dropped.length > 0;
   return plainTable(
-    ['VARIANT', 'ADAPTER', 'WEIGHT', 'UNITS'],
+    ['VARIANT', 'ADAPTER', 'WEIGHT', 'UNITS', ...(out ? ['STATE'] : [])],
     document.variants.map(({ key, adapter, weight }) => [
       key,
       adapter,
       shareText(weight),
       look === null ? '-' : String(look.units[key] ?? 0),
+      ...(out ? [dropped.includes(key) ? colors.red('dropped') : ''] : []),
     ]),
   );
 }

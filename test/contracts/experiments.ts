@@ -1,6 +1,11 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Experiment, ExperimentEvaluation } from '../../protocol/index.ts';
-import type { ExperimentLedger, ExperimentNote, ExperimentRow } from '../../worker/experiments/ports.ts';
+import type {
+  ExperimentLedger,
+  ExperimentNote,
+  ExperimentRow,
+  Flip,
+} from '../../worker/experiments/ports.ts';
 import type { NameRow, Registry } from '../../worker/registry/ports.ts';
 import { experimentOf } from '../worker/experiments/sample-experiment.ts';
 import { digestOf, versionRow } from './sample-rows.ts';
@@ -29,6 +34,9 @@ export function experimentRow(
     createdBy: 'key_1',
     startedAt: null,
     coverageAt: null,
+    stepUnits: 0,
+    endedAt: null,
+    proposal: null,
     evaluation: null,
     ...more,
   };
@@ -85,7 +93,7 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
       });
       return row;
     };
-    const save = async (row: ExperimentRow, action: ExperimentNote['action'], flip?: { to: number }) => {
+    const save = async (row: ExperimentRow, action: ExperimentNote['action'], flip?: Flip) => {
       const saved = await ledger.save({ row, note: note(action), ...(flip === undefined ? {} : { flip }) });
       expect(saved).toEqual({ ok: true, value: null });
       return row;
@@ -162,15 +170,73 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
       const live = await start(await create(experimentRow('a')));
       const decided = next(live, { status: 'decided', winner: 'treatment' });
       const stale = { ...decided, document: { ...decided.document, version: 2 } };
-      const flip = { to: 4 };
+      const flip = { from: 3, to: 4 };
       expect(await ledger.save({ row: stale, note: note('experiment_promote'), flip })).toMatchObject(
         refused,
       );
       expect((await nameOf(NAME)).version).toBe(3);
+      // Somebody made another version live since it was read.
+      const over = { row: decided, note: note('experiment_promote'), flip: { from: 2, to: 4 } };
+      expect(await ledger.save(over)).toMatchObject(refused);
       await save(decided, 'experiment_promote', flip);
       expect((await nameOf(NAME)).version).toBe(4);
       expect((await historyOf(NAME)).at(-1)).toMatchObject({ action: 'experiment_promote', from: 3, to: 4 });
       expect((await registry.newestStaged(NAME))?.version).toBe(5);
+    });
+
+    it('keeps what was proposed first, until another seed or the variant is dropped', async () => {
+      const variants = ['control', 'treatment', 'other', 'third'].map((key, i) => ({
+        ...{ key, adapter: `${NAME}@${i + 1}`, weight: 0.25 },
+      }));
+      const live = await start(await create(experimentRow('a', { variants })));
+      const proposal = { variant: 'treatment', at: 20, units: 300 };
+      const look = (at: number, proposed?: typeof proposal) =>
+        ledger.look({
+          row: { experiment: live.id, seed: live.document.seed, at, evaluation: evaluationAt(at) },
+          keep: 9,
+          ...(proposed === undefined ? {} : { proposal: proposed }),
+        });
+      await look(20, proposal);
+      await look(21);
+      await look(22, { ...proposal, at: 22 });
+      // Whoever changes it has not seen the proposal.
+      const killed = await save(next(live, { killed: true }), 'experiment_kill');
+      const kept = (await ledger.get(live.id)) as ExperimentRow;
+      expect(kept).toMatchObject({ proposal, evaluation: { at: 22 }, document: { killed: true } });
+      const other = await save(next(killed, { dropped: ['other'] }), 'experiment_drop');
+      expect((await ledger.get(live.id))?.proposal).toEqual(proposal);
+      const gone = await save(next(other, { dropped: ['other', 'treatment'] }), 'experiment_drop');
+      expect((await ledger.get(live.id))?.proposal).toBeNull();
+      await look(23, proposal);
+      await save(next(gone, { seed: 'anew', dropped: [] }, { stepUnits: 7 }), 'experiment_change');
+      expect(await ledger.get(live.id)).toMatchObject({ proposal: null, evaluation: null, stepUnits: 7 });
+    });
+
+    it('names those that have ended and wait for their last look', async () => {
+      for (const name of ['b', 'c']) await publish(name, 4);
+      const end = async (letter: string, name: string, endedAt: number) =>
+        save(
+          next(
+            await start(await create(experimentRow(letter, { name }))),
+            { status: 'decided' },
+            { endedAt },
+          ),
+          'experiment_stop',
+        );
+      await end('a', NAME, 30);
+      const b = await end('b', 'b', 40);
+      await start(await create(experimentRow('c', { name: 'c' })));
+      const waiting = async (endedBefore: number, limit = 9) =>
+        (await ledger.unsettled({ endedBefore, limit })).map(({ id }) => id);
+      expect(await waiting(29)).toEqual([]);
+      expect(await waiting(30)).toEqual([experimentId('a')]);
+      expect(await waiting(99)).toEqual([experimentId('a'), experimentId('b')]);
+      expect(await waiting(99, 1)).toEqual([experimentId('a')]);
+      await ledger.settle(experimentId('a'));
+      expect(await waiting(99)).toEqual([experimentId('b')]);
+      // Nobody can report anything for it any more.
+      await save(next(b, { status: 'archived' }), 'experiment_archive');
+      expect(await waiting(0)).toEqual([experimentId('b')]);
     });
 
     it('lists the newest first, of an owner, a name, a status, page by page', async () => {

@@ -3,6 +3,7 @@ import type {
   ExperimentLedger,
   ExperimentNote,
   ExperimentRow,
+  Flip,
   LookRow,
 } from '../../worker/experiments/ports.ts';
 import type { Conflict } from '../../worker/registry/ports.ts';
@@ -17,6 +18,8 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
   const told = new Map<string, number>();
   /** When the schedule last took each, by id. */
   const attended = new Map<string, number>();
+  /** Ids of those that had their last look. */
+  const settled = new Set<string>();
   let looks: LookRow[] = [];
   const copy = <T>(value: T): T => structuredClone(value);
   const newestFirst = () =>
@@ -52,10 +55,18 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
       .map(({ id }) => id)
       .sort();
 
-  const keep = (row: ExperimentRow, note: ExperimentNote, flip?: { to: number }): Result<null, Conflict> => {
+  const keep = (row: ExperimentRow, note: ExperimentNote, flip?: Flip): Result<null, Conflict> => {
     const before = rows.get(row.id);
     const sameSeed = before?.document.seed === row.document.seed;
-    rows.set(row.id, copy({ ...row, evaluation: sameSeed ? before.evaluation : null }));
+    const stays = before?.proposal != null && row.document.dropped?.includes(before.proposal.variant) !== true;
+    rows.set(
+      row.id,
+      copy({
+        ...row,
+        evaluation: sameSeed ? before.evaluation : null,
+        proposal: sameSeed && stays ? before.proposal : null,
+      }),
+    );
     names.note(row.document.name, { ...note, target: row.id }, flip);
     return ok(null);
   };
@@ -94,20 +105,33 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
       const ends = document.status === 'decided' || document.status === 'archived' || document.killed;
       if (!ends && hasRetired(document)) return err(CONFLICT);
       if (flip !== undefined && names.isRetired(document.name, flip.to)) return err(CONFLICT);
+      if (flip !== undefined && names.liveOf(document.name) !== flip.from) return err(CONFLICT);
       if (isLive(document) && document.namespace !== undefined) {
         const others = await overlapping({ except: id, owner, namespace: document.namespace });
         if (others.length > 0) return err(CONFLICT);
       }
       return keep(row, note, flip);
     },
-    async look({ row, keep: most }) {
+    async unsettled({ endedBefore, limit }) {
+      return copy(
+        [...rows.values()]
+          .filter(({ id, endedAt }) => endedAt !== null && !settled.has(id))
+          .filter(({ endedAt, document }) => endedAt! <= endedBefore || document.status === 'archived')
+          .sort((a, b) => a.endedAt! - b.endedAt! || (a.id < b.id ? -1 : 1))
+          .slice(0, limit),
+      );
+    },
+    settle: async (id) => void settled.add(id),
+    async look({ row, keep: most, proposal }) {
       const own = (one: LookRow) => one.experiment === row.experiment && one.seed === row.seed;
       const mine = [...looks.filter((one) => own(one) && one.at !== row.at), row];
       mine.sort((a, b) => a.at - b.at);
       while (mine.length > most) mine.splice(mostCrowded(mine), 1);
       looks = copy([...looks.filter((one) => !own(one)), ...mine]);
       const experiment = rows.get(row.experiment);
-      if (experiment?.document.seed === row.seed) experiment.evaluation = copy(row.evaluation);
+      if (experiment?.document.seed !== row.seed) return;
+      experiment.evaluation = copy(row.evaluation);
+      experiment.proposal ??= proposal === undefined ? null : copy(proposal);
     },
     looks: async ({ experiment, seed, limit }) =>
       copy(looks.filter((row) => row.experiment === experiment && row.seed === seed).slice(0, limit)),

@@ -43,6 +43,7 @@ export interface FakeNames {
   /** Writes history, and flips the name if so. */
   note(name: string, entry: ChangeNote & Pick<HistoryRow, 'action' | 'target'>, flip?: { to: number }): void;
   isRetired(name: string, version: number): boolean;
+  liveOf(name: string): number | null;
   /** Set by the ledger. */
   experimentOf: (name: string) => Omit<PointedExperiment, 'versions'> | null;
   isUsed: (name: string, version: number, owner: string) => boolean;
@@ -147,6 +148,7 @@ export function createFakeRegistry(): Registry & {
       const row = versions.get(id(name, version));
       return row?.retiredAt !== null || row.withdrawnAt !== null;
     },
+    liveOf: (name) => names.get(name)?.version ?? null,
     experimentOf: () => null,
     isUsed: () => false,
     using: () => [],

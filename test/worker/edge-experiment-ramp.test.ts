@@ -57,7 +57,7 @@ it('takes a step of the ramp by itself, and tells KV of every step, the end last
       variant,
       unit: `${variant}-${i}`,
       at: Date.now(),
-      values: { thumbs: variant === 'control' ? i % 2 : 1 },
+      values: { thumbs: variant === 'control' ? i % 2 : 1, error_rate: 0, left_rate: 0, ttft_ms: 100 + i },
       shadow: false,
     })),
   );

@@ -60,8 +60,13 @@ describe('an experiment', () => {
         { key: 'control', adapter: `${NAME}@1`, weight: 0.5 },
         { key: 'treatment', adapter: `${NAME}@2`, weight: 0.5 },
       ],
+      seed: 'support-intent-1',
     });
-    expect(draft.document).toMatchObject({ status: 'draft', seed: 'support-intent-1', coverage: 1 });
+    expect(draft.document).toMatchObject({
+      status: 'draft',
+      coverage: 1,
+      guardrails: [{ metric: 'error_rate' }, { metric: 'left_rate' }, { metric: 'ttft_ms' }],
+    });
     const path = `/${draft.id}`;
     expect(await ask('before')).toEqual({ adapter: `${NAME}@1`, variant: null, exposure: null });
     expect((await experiment(`${path}/start`)).document.status).toBe('running');
@@ -130,15 +135,20 @@ describe('an experiment', () => {
         { key: 'control', adapter: `${NAME}@2`, weight: 0.5 },
         { key: 'treatment', adapter: `${NAME}@1`, weight: 0.5 },
       ],
-      guardrails: [{ metric: 'thumbs', max_absolute_increase: 0.05, action: 'rollback' }],
+      seed: 'support-intent-2',
+      guardrails: [{ metric: 'thumbs', max_absolute_decrease: 0.05, action: 'rollback' }],
     });
     await experiment(`/${draft.id}/start`);
     const answers = await eachUser((i) => ask(`user-${i}`));
-    await eachUser((i) => rate(answers[i]!.exposure, answers[i]!.variant === 'treatment' ? 1 : 0));
+    await eachUser((i) => rate(answers[i]!.exposure, answers[i]!.variant === 'treatment' ? 0 : 1));
     await graft.edge.runSchedule();
     const after = ExperimentView.parse(await (await graft.admin(`/admin/experiments/${draft.id}`)).json());
     expect(after.document).toMatchObject({ status: 'decided', winner: null });
-    expect(after.evaluation?.decision).toMatchObject({ action: 'rollback', metric: 'thumbs' });
+    expect(after.evaluation?.decision).toMatchObject({
+      action: 'rollback',
+      reason: 'guardrail',
+      metric: 'thumbs',
+    });
     expect(await ask('user-1')).toEqual({ adapter: `${NAME}@2`, variant: null, exposure: null });
     const history = await graft.admin(`/admin/history?name=${encodeURIComponent(NAME)}&limit=1`);
     expect(await history.json()).toMatchObject({

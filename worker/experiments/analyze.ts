@@ -75,13 +75,19 @@ export function analyze(experiment: Experiment, tallies: Tallies): Analysis {
   const of = (metric: string, variant: string): Moments => tallies.metrics[metric]?.[variant] ?? NO_MOMENTS;
   const units = experiment.variants.map(({ key }) => tallies.units[key] ?? 0);
   const alpha = ALPHA / treatments.length;
+  // Nobody has come to a variant that was taken out since then.
+  const stillIn = (byArm: readonly number[]): number[] =>
+    byArm.filter((_, arm) => experiment.dropped?.includes(experiment.variants[arm]!.key) !== true);
   return {
     units: units.reduce((sum, n) => sum + n, 0),
     sampleRatio: sampleRatio(
       dealtPhases(
         experiment,
         tallies.phases ?? [{ coverage: experiment.coverage, units: { ...tallies.units } }],
-      ),
+      ).map(({ units, dealt: [first, ...others] }) => ({
+        units: stillIn(units),
+        dealt: [stillIn(first), ...others.map(stillIn)],
+      })),
     ),
     alpha,
     comparisons: experiment.metrics.flatMap((metric) =>

@@ -14,7 +14,7 @@ export interface Candidate {
 
 /** Why a request gets the name's live version. */
 export type NotAssigned =
-  'not_running' | 'killed' | 'not_targeted' | 'held_out' | 'other_range' | 'not_covered';
+  'not_running' | 'killed' | 'not_targeted' | 'held_out' | 'other_range' | 'not_covered' | 'dropped';
 
 export type Assignment =
   | {
@@ -49,7 +49,9 @@ export function assignVariant(experiment: Experiment, candidate: Candidate): Ass
   const bucket = bucketOf(experiment.seed, unit);
   const place = rangesOf(experiment).findIndex((range) => inRange(bucket, range));
   const variant = experiment.variants[place];
-  return variant === undefined ? none('not_covered') : { kind: 'variant', variant, counted: true };
+  if (variant === undefined) return none('not_covered');
+  if (experiment.dropped?.includes(variant.key) === true) return none('dropped');
+  return { kind: 'variant', variant, counted: true };
 }
 
 export function rangesOf({ variants, coverage }: Pick<Experiment, 'variants' | 'coverage'>): BucketRange[] {

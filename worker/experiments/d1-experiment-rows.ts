@@ -1,5 +1,11 @@
 import { z } from 'zod';
-import { adaptersOf, Experiment, ExperimentEvaluation, pinOf } from '../../protocol/index.ts';
+import {
+  adaptersOf,
+  Experiment,
+  ExperimentEvaluation,
+  ExperimentProposal,
+  pinOf,
+} from '../../protocol/index.ts';
 import { readColumn } from '../platform/read-row.ts';
 import type { ExperimentRow } from './ports.ts';
 
@@ -13,6 +19,9 @@ export interface ExperimentRecord {
   created_by: string;
   started_at: number | null;
   coverage_at: number | null;
+  step_units: number;
+  proposal: string | null;
+  ended_at: number | null;
   evaluation: string | null;
 }
 
@@ -34,6 +43,12 @@ export const toExperiment = (record: ExperimentRecord): ExperimentRow => ({
   createdBy: record.created_by,
   startedAt: record.started_at,
   coverageAt: record.coverage_at,
+  stepUnits: record.step_units,
+  endedAt: record.ended_at,
+  proposal:
+    record.proposal === null
+      ? null
+      : readColumn(ExperimentProposal, record.proposal, place(record.id, 'proposal')),
   evaluation: record.evaluation === null ? null : toEvaluation(record.evaluation, record.id),
 });
 

@@ -4,7 +4,7 @@ import { pinsJson, toExperiment, type ExperimentRecord } from './d1-experiment-r
 import { looksOf } from './d1-looks.ts';
 import { NAME, toName, type NameRecord } from '../registry/d1-registry-rows.ts';
 import { readable } from '../platform/read-row.ts';
-import type { ExperimentLedger, ExperimentNote, ExperimentRow } from './ports.ts';
+import type { ExperimentLedger, ExperimentNote, ExperimentRow, Flip } from './ports.ts';
 import type { Conflict } from '../registry/ports.ts';
 
 /** What must not be true when the change is made. */
@@ -30,7 +30,7 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
     { id, document: { name } }: ExperimentRow,
     note: ExperimentNote,
     guards: readonly Guard[],
-    flip?: { to: number },
+    flip?: Flip,
   ): SqlStatement =>
     db
       .prepare(
@@ -53,7 +53,7 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
       );
 
   /** Whoever has read the name before this finds it changed. */
-  const nameRow = ({ document: { name } }: ExperimentRow, flip?: { to: number }): SqlStatement =>
+  const nameRow = ({ document: { name } }: ExperimentRow, flip?: Flip): SqlStatement =>
     db
       .prepare('UPDATE names SET sequence = sequence + 1, version = COALESCE(?, version) WHERE name = ?')
       .bind(flip?.to ?? null, name);
@@ -128,18 +128,23 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
           nameRow(row, flip),
           db
             .prepare(
-              `UPDATE experiments SET version = ?, status = ?, evaluation = CASE WHEN seed = ? THEN evaluation END,
-                 seed = ?, seeds = ?, document = ?, started_at = ?, coverage_at = ? WHERE id = ?`,
+              `UPDATE experiments SET version = ?1, status = ?2, evaluation = CASE WHEN seed = ?3 THEN evaluation END,
+                 proposal = CASE WHEN seed = ?3 AND NOT EXISTS (SELECT 1 FROM json_each(?10) gone
+                   WHERE gone.value = json_extract(proposal, '$.variant')) THEN proposal END,
+                 seed = ?3, seeds = ?4, document = ?5, started_at = ?6, coverage_at = ?7, step_units = ?8,
+                 ended_at = ?9 WHERE id = ?11`,
             )
             .bind(
               document.version,
               document.status,
               document.seed,
-              document.seed,
               JSON.stringify(row.seeds),
               JSON.stringify(document),
               row.startedAt,
               row.coverageAt,
+              row.stepUnits,
+              row.endedAt,
+              JSON.stringify(document.dropped ?? []),
               row.id,
             ),
           ...versions(row),
@@ -212,6 +217,20 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
           .bind(limit),
       ),
 
+    unsettled: ({ endedBefore, limit }) =>
+      many(
+        db
+          .prepare(
+            `SELECT * FROM experiments WHERE ended_at IS NOT NULL AND settled = 0
+               AND (ended_at <= ? OR status = 'archived') ORDER BY ended_at, id LIMIT ?`,
+          )
+          .bind(endedBefore, limit),
+      ),
+
+    async settle(id) {
+      await db.prepare('UPDATE experiments SET settled = 1 WHERE id = ?').bind(id).run();
+    },
+
     async using({ name, version, owner }) {
       const { results } = await db
         .prepare(
@@ -233,7 +252,7 @@ const namesRetired = ({ document }: ExperimentRow): Guard => ({
   values: [pinsJson(document)],
 });
 
-function guardsOf(row: ExperimentRow, flip: { to: number } | undefined): Guard[] {
+function guardsOf(row: ExperimentRow, flip: Flip | undefined): Guard[] {
   const { document, id, owner } = row;
   const guards: Guard[] = [
     {
@@ -245,10 +264,16 @@ function guardsOf(row: ExperimentRow, flip: { to: number } | undefined): Guard[]
   const ends = document.status === 'decided' || document.status === 'archived' || document.killed;
   if (!ends) guards.push(namesRetired(row));
   if (flip !== undefined)
-    guards.push({
-      sql: `NOT EXISTS (SELECT 1 FROM versions v WHERE v.name = ? AND v.version = ? AND v.retired_at IS NULL)`,
-      values: [document.name, flip.to],
-    });
+    guards.push(
+      {
+        sql: `NOT EXISTS (SELECT 1 FROM versions v WHERE v.name = ? AND v.version = ? AND v.retired_at IS NULL)`,
+        values: [document.name, flip.to],
+      },
+      {
+        sql: 'NOT EXISTS (SELECT 1 FROM names l WHERE l.name = ? AND l.version = ?)',
+        values: [document.name, flip.from],
+      },
+    );
   if (isLive(document) && document.namespace !== undefined)
     guards.push({
       sql: `EXISTS (${OVERLAPPING})`,

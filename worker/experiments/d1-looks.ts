@@ -18,7 +18,7 @@ const toLook = (record: LookRecord): LookRow => ({
 /** What was seen of experiments over time. */
 export function looksOf(db: SqlDatabase): Pick<ExperimentLedger, 'look' | 'looks'> {
   return {
-    async look({ row: { experiment, seed, at, evaluation }, keep }) {
+    async look({ row: { experiment, seed, at, evaluation }, keep, proposal }) {
       const text = JSON.stringify(evaluation);
       await db.batch([
         db
@@ -38,8 +38,10 @@ export function looksOf(db: SqlDatabase): Pick<ExperimentLedger, 'look' | 'looks
           )
           .bind(experiment, seed, keep),
         db
-          .prepare('UPDATE experiments SET evaluation = ? WHERE id = ? AND seed = ?')
-          .bind(text, experiment, seed),
+          .prepare(
+            'UPDATE experiments SET evaluation = ?, proposal = COALESCE(proposal, ?) WHERE id = ? AND seed = ?',
+          )
+          .bind(text, proposal === undefined ? null : JSON.stringify(proposal), experiment, seed),
       ]);
     },
 

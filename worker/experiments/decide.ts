@@ -1,71 +1,102 @@
-import type { Experiment } from '../../protocol/index.ts';
+import {
+  activeTreatments,
+  type Experiment,
+  type ExperimentDecision,
+  type ExperimentProposal,
+} from '../../protocol/index.ts';
 import type { Analysis, Comparison } from './analyze.ts';
 import type { GuardrailResult } from './statistics/guardrail.ts';
 
 const MINUTE = 60_000;
+const DAY = 1_440 * MINUTE;
 /** Units, in all variants, before a winner is proposed when the ramp does not say how many. */
 export const MIN_UNITS = 200;
 /** An experiment that has had no unit for this long since its beginning does not reach its users. */
 export const NO_TRAFFIC_MS = 60 * MINUTE;
 
-/** What an evaluation comes to. Whoever evaluates carries it out and writes it down. */
-export type Decision =
-  /** Everybody gets the name's live version again. */
-  | { action: 'rollback'; guardrail: GuardrailResult }
-  /** Coverage stays; a person should look. */
-  | { action: 'hold'; reason: 'guardrail'; guardrail: GuardrailResult }
-  | { action: 'hold'; reason: 'sample_ratio'; pValue: number }
-  | { action: 'hold'; reason: 'no_traffic' }
-  | { action: 'wait'; reason: 'not_running' | 'killed' | 'not_significant' }
-  | { action: 'wait'; reason: 'units'; units: number; needed: number }
-  | { action: 'wait'; reason: 'hold_time'; untilMs: number }
-  /** `last`: the ramp ends with this step, and the experiment runs on. */
-  | { action: 'advance'; coverage: number; last: boolean }
-  /** `comparison`: what speaks for it; for control, the treatment that is the least worse. */
-  | { action: 'propose_winner'; variant: string; comparison: Comparison };
-
-/** Pure: the same state at the same time gives the same decision. The first of these that applies is it. */
-export function decide(params: {
+/** What an evaluation looks at. */
+export interface Situation {
   experiment: Experiment;
   analysis: Analysis;
   /** When the present seed went live, unix ms. */
   startedAt: number;
-  /** When the present coverage was set, unix ms. */
+  /** When the present coverage was set, unix ms, and the units that there were then. */
   stepStartedAt: number;
+  stepUnits: number;
+  /** What was proposed before, under this seed: it stands. */
+  proposal: ExperimentProposal | null;
   now: number;
-}): Decision {
-  const { experiment, analysis, now } = params;
+}
+
+/**
+ * What an evaluation comes to; whoever evaluates carries it out and writes it down. Pure: the same state at the same time
+ * gives the same decision. The first of these that applies is it.
+ */
+export function decide(situation: Situation): ExperimentDecision {
+  const { experiment } = situation;
   if (experiment.status !== 'running' && experiment.status !== 'ramping')
     return { action: 'wait', reason: 'not_running' };
   if (experiment.killed) return { action: 'wait', reason: 'killed' };
   return (
-    lostGuardrail(analysis) ??
-    unhealthy(analysis, now - params.startedAt) ??
-    tooFewUnits(experiment, analysis) ??
-    nextStep(experiment, params.stepStartedAt, now) ??
-    winner(experiment, analysis) ??
-    waiting(experiment, params.stepStartedAt)
+    lostGuardrail(situation) ??
+    unhealthy(situation) ??
+    worse(situation) ??
+    nextStep(situation) ??
+    standingProposal(situation) ??
+    tooEarly(situation) ??
+    winner(situation) ??
+    waiting(situation)
   );
 }
 
-function lostGuardrail({ guardrails }: Analysis): Decision | null {
-  const lost = guardrails.filter(({ state }) => state === 'lost');
+/** A treatment is taken out alone while others are left; with the last one the experiment ends. */
+function takenOut(
+  { experiment }: Situation,
+  loss: { reason: 'guardrail' | 'worse'; metric: string; variant: string },
+): ExperimentDecision {
+  return { action: activeTreatments(experiment).length > 1 ? 'drop' : 'rollback', ...loss };
+}
+
+const activeGuardrails = ({ experiment, analysis }: Situation): GuardrailResult[] => {
+  const active = activeTreatments(experiment);
+  return analysis.guardrails.filter(({ variant }) => active.includes(variant));
+};
+
+function lostGuardrail(situation: Situation): ExperimentDecision | null {
+  const lost = activeGuardrails(situation).filter(({ state }) => state === 'lost');
   const guardrail = lost.find(({ action }) => action === 'rollback') ?? lost[0];
   if (guardrail === undefined) return null;
+  const { metric, variant } = guardrail;
   return guardrail.action === 'rollback'
-    ? { action: 'rollback', guardrail }
-    : { action: 'hold', reason: 'guardrail', guardrail };
+    ? takenOut(situation, { reason: 'guardrail', metric, variant })
+    : { action: 'hold', reason: 'guardrail', metric, variant };
 }
 
-function unhealthy({ sampleRatio, units }: Analysis, aliveMs: number): Decision | null {
+function unhealthy({ analysis, startedAt, now }: Situation): ExperimentDecision | null {
+  const { sampleRatio, units } = analysis;
   if (sampleRatio.state === 'alarm')
-    return { action: 'hold', reason: 'sample_ratio', pValue: sampleRatio.pValue };
-  return units === 0 && aliveMs >= NO_TRAFFIC_MS ? { action: 'hold', reason: 'no_traffic' } : null;
+    return { action: 'hold', reason: 'sample_ratio', p_value: sampleRatio.pValue };
+  return units === 0 && now - startedAt >= NO_TRAFFIC_MS ? { action: 'hold', reason: 'no_traffic' } : null;
 }
 
-function tooFewUnits({ ramp }: Experiment, { units }: Analysis): Decision | null {
-  const needed = ramp?.min_units ?? MIN_UNITS;
-  return units < needed ? { action: 'wait', reason: 'units', units, needed } : null;
+/** By the metric that decides, of treatments that are still in, the best first. */
+function ranked({ experiment, analysis }: Pick<Situation, 'experiment' | 'analysis'>): Comparison[] {
+  const active = activeTreatments(experiment);
+  const first = experiment.metrics[0]?.key;
+  return analysis.comparisons
+    .filter(({ metric, variant }) => metric.key === first && active.includes(variant))
+    .sort((a, b) => gain(b) - gain(a));
+}
+
+const gain = ({ metric, result }: Comparison): number =>
+  result === null ? -Infinity : result.difference.estimate * (metric.better === 'up' ? 1 : -1);
+
+/** The worst of them goes first. */
+function worse(situation: Situation): ExperimentDecision | null {
+  const loser = ranked(situation).findLast(({ verdict }) => verdict === 'worse');
+  return loser === undefined
+    ? null
+    : takenOut(situation, { reason: 'worse', metric: loser.metric.key, variant: loser.variant });
 }
 
 /** The step of the ramp that comes after the present coverage; null when there is none, or it is not ramping. */
@@ -76,33 +107,59 @@ function stepAhead({ status, ramp, coverage }: Experiment): { coverage: number; 
   return step === undefined ? null : { coverage: step, last: place === ramp.steps.length - 1 };
 }
 
-const heldUntil = ({ ramp }: Experiment, stepStartedAt: number): number =>
+const heldUntil = ({ experiment: { ramp }, stepStartedAt }: Situation): number =>
   stepStartedAt + (ramp?.hold_minutes ?? 0) * MINUTE;
 
-function nextStep(experiment: Experiment, stepStartedAt: number, now: number): Decision | null {
-  const step = stepAhead(experiment);
-  return step === null || now < heldUntil(experiment, stepStartedAt) ? null : { action: 'advance', ...step };
+/** A guardrail that says nothing yet: more users are not sent where nobody knows whether it fails. */
+const silentGuardrail = (situation: Situation): GuardrailResult | undefined =>
+  activeGuardrails(situation).find(({ state }) => state === 'too_few_units');
+
+const unitsInStep = ({ analysis, stepUnits }: Situation): number => Math.max(0, analysis.units - stepUnits);
+
+/** Either the guardrails are certain to be kept, or this step alone has had its units and none is lost. */
+function hasEvidence(situation: Situation): boolean {
+  const guardrails = activeGuardrails(situation);
+  const certain = guardrails.length > 0 && guardrails.every(({ inside }) => inside);
+  return certain || unitsInStep(situation) >= (situation.experiment.ramp?.min_units ?? 0);
 }
 
-/** A treatment that is better than control, the best by its estimate; control when all of them are worse. */
-function winner({ variants, metrics }: Experiment, { comparisons }: Analysis): Decision | null {
-  const [control] = variants;
-  const ranked = comparisons
-    .filter(({ metric }) => metric.key === metrics[0]?.key)
-    .sort((a, b) => gain(b) - gain(a));
-  const best = ranked.find(({ verdict }) => verdict === 'better');
-  if (best !== undefined) return { action: 'propose_winner', variant: best.variant, comparison: best };
-  const [nearest] = ranked;
-  if (control === undefined || nearest === undefined || ranked.some(({ verdict }) => verdict !== 'worse'))
-    return null;
-  return { action: 'propose_winner', variant: control.key, comparison: nearest };
+function nextStep(situation: Situation): ExperimentDecision | null {
+  const step = stepAhead(situation.experiment);
+  if (step === null || situation.now < heldUntil(situation)) return null;
+  return silentGuardrail(situation) === undefined && hasEvidence(situation)
+    ? { action: 'advance', ...step }
+    : null;
 }
 
-const gain = ({ metric, result }: Comparison): number =>
-  result === null ? -Infinity : result.difference.estimate * (metric.better === 'up' ? 1 : -1);
+function standingProposal({ proposal }: Situation): ExperimentDecision | null {
+  return proposal === null ? null : { action: 'propose_winner', variant: proposal.variant };
+}
 
-function waiting(experiment: Experiment, stepStartedAt: number): Decision {
-  return stepAhead(experiment) === null
-    ? { action: 'wait', reason: 'not_significant' }
-    : { action: 'wait', reason: 'hold_time', untilMs: heldUntil(experiment, stepStartedAt) };
+function tooEarly({ experiment, analysis, startedAt, now }: Situation): ExperimentDecision | null {
+  const needed = experiment.ramp?.min_units ?? MIN_UNITS;
+  if (analysis.units < needed) return { action: 'wait', reason: 'units', units: analysis.units, needed };
+  const until = startedAt + (experiment.min_days ?? 0) * DAY;
+  const significant = ranked({ experiment, analysis }).some(({ verdict }) => verdict === 'better');
+  return significant && now < until ? { action: 'wait', reason: 'days', until } : null;
+}
+
+/** A treatment that is better than control, the best by its estimate. */
+function winner(situation: Situation): ExperimentDecision | null {
+  const best = ranked(situation).find(({ verdict }) => verdict === 'better');
+  return best === undefined ? null : { action: 'propose_winner', variant: best.variant };
+}
+
+function waiting(situation: Situation): ExperimentDecision {
+  if (stepAhead(situation.experiment) === null) return { action: 'wait', reason: 'not_significant' };
+  const until = heldUntil(situation);
+  if (situation.now < until) return { action: 'wait', reason: 'hold_time', until };
+  const silent = silentGuardrail(situation);
+  return silent !== undefined
+    ? { action: 'wait', reason: 'no_values', metric: silent.metric, variant: silent.variant }
+    : {
+        action: 'wait',
+        reason: 'units_in_step',
+        units: unitsInStep(situation),
+        needed: situation.experiment.ramp?.min_units ?? 0,
+      };
 }

@@ -55,6 +55,11 @@ export function legalChange(
   const frozen = FROZEN.find(({ of }) => !sameJson(of(before), of(after)));
   if (frozen !== undefined)
     return refuse(frozen.field, `${frozen.why}; give a new seed, which begins anew, or leave it as it was`);
+  if ((before.dropped ?? []).some((key) => after.dropped?.includes(key) !== true))
+    return refuse(
+      'dropped',
+      'the units of a variant that was taken out have had the live version meanwhile; give a new seed, which brings it back, or leave it out',
+    );
   if (after.coverage < before.coverage && isLive(after))
     return refuse(
       'coverage',
@@ -86,6 +91,11 @@ const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown;
     field: 'targeting',
     of: ({ targeting }) => targeting,
     why: 'other targeting would move units in and out',
+  },
+  {
+    field: 'at_least',
+    of: ({ at_least: least }) => least ?? 0,
+    why: 'what is good enough, chosen after having seen results, makes them worthless',
   },
   {
     field: 'metrics',

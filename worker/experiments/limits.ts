@@ -38,6 +38,8 @@ export const MAX_COMPARED_BYTES = 1024 * 1024;
  * each is looked at every second run, every third …
  */
 export const EXPERIMENTS_PER_RUN = 50;
+/** Experiments that have ended and are looked at for the last time, in one run. */
+export const LAST_LOOKS_PER_RUN = 10;
 /** Changes that KV was not told of, in one run; each is a call of the pointer writer and one of D1. */
 export const UNTOLD_EXPERIMENTS_PER_RUN = 50;
 /** Looks that are kept of one seed: a curve needs no more points, and each is a kilobyte or some. */

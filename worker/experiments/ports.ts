@@ -5,6 +5,7 @@ import {
   Experiment,
   ExperimentId,
   type ExperimentEvaluation,
+  type ExperimentProposal,
   type ExperimentStatus,
   type Result,
 } from '../../protocol/index.ts';
@@ -43,6 +44,12 @@ export interface ExperimentRow {
   startedAt: number | null;
   /** When the present coverage was set, unix ms. */
   coverageAt: number | null;
+  /** Units of the present seed when that was. */
+  stepUnits: number;
+  /** When it was decided, unix ms. */
+  endedAt: number | null;
+  /** The winner that was proposed under the present seed. */
+  proposal: ExperimentProposal | null;
   /** The latest look; null before the first. */
   evaluation: ExperimentEvaluation | null;
 }
@@ -53,6 +60,12 @@ export interface LookRow {
   seed: string;
   at: number;
   evaluation: ExperimentEvaluation;
+}
+
+/** Of the name's live version. */
+export interface Flip {
+  from: number;
+  to: number;
 }
 
 /** Who changed an experiment, and why; written into the history of its name. */
@@ -97,17 +110,24 @@ export interface ExperimentLedger {
   }): Promise<string[]>;
   /**
    * Puts `row` in the place of the document of version `row.document.version - 1` and writes history: both or nothing.
-   * The evaluation is left as it is; a new seed has none. A conflict as well when a variant or shadow was retired, or
+   * The evaluation is left as it is, and so is the proposal of a variant that is not dropped; a new seed has neither. A
+   * conflict as well when a variant or shadow was retired, or
    * when it would be live beside an experiment of {@link overlapping}.
-   * @param flip makes the winner the name's live version in the same transaction.
+   * @param flip makes the winner the name's live version in the same transaction; a conflict when another version than
+   * `from` is live by then.
    */
-  save(params: {
-    row: ExperimentRow;
-    note: ExperimentNote;
-    flip?: { to: number };
-  }): Promise<Result<null, Conflict>>;
-  /** Adds a look and makes it the row's evaluation. Looks are thinned: never more than `keep` of one seed. */
-  look(params: { row: LookRow; keep: number }): Promise<void>;
+  save(params: { row: ExperimentRow; note: ExperimentNote; flip?: Flip }): Promise<Result<null, Conflict>>;
+  /**
+   * Adds a look and makes it the row's evaluation. Looks are thinned: never more than `keep` of one seed.
+   * @param proposal what is proposed now; one that the seed has stays.
+   */
+  look(params: { row: LookRow; keep: number; proposal?: ExperimentProposal }): Promise<void>;
+  /**
+   * Those that were decided at `endedBefore` or earlier, or are archived, and have not had their last look, oldest first.
+   */
+  unsettled(params: { endedBefore: number; limit: number }): Promise<ExperimentRow[]>;
+  /** Has had its last look. */
+  settle(id: string): Promise<void>;
   /** Oldest first. */
   looks(params: { experiment: string; seed: string; limit: number }): Promise<LookRow[]>;
   /** KV has what the document of this version says. */

@@ -109,5 +109,8 @@ export const viewOf = (row: ExperimentRow): ExperimentView => ({
   created_by: row.createdBy,
   started_at: row.startedAt,
   coverage_at: row.coverageAt,
+  step_units: row.stepUnits,
+  ended_at: row.endedAt,
+  proposal: row.proposal,
   evaluation: row.evaluation,
 });

@@ -84,7 +84,7 @@ export interface UsableNames {
   end: string | null;
 }
 
-/** What is done to an experiment of a name; `rollback` and most of `ramp` by the schedule. */
+/** What is done to an experiment of a name; `drop`, `rollback` and most of `ramp` by the schedule. */
 export type ExperimentAction =
   | 'experiment_create'
   | 'experiment_start'
@@ -92,6 +92,7 @@ export type ExperimentAction =
   | 'experiment_ramp'
   | 'experiment_kill'
   | 'experiment_stop'
+  | 'experiment_drop'
   | 'experiment_rollback'
   | 'experiment_promote'
   | 'experiment_archive';

@@ -319,9 +319,7 @@ describe('steps', () => {
     }));
 
   it('point to the promotion when a winner is proposed', async () => {
-    const server = serverOf(
-      viewOf({}, { evaluation: lookOf({ decision: { action: 'propose_winner', variant: 'treatment' } }) }),
-    );
+    const server = serverOf(viewOf({}, { proposal: { variant: 'treatment', at: 1, units: 300 } }));
     expect((await graft('ramp', { name: NAME }, { server })).notes).toBe(
       'next: graft experiment promote support/intent',
     );

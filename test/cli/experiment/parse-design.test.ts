@@ -29,6 +29,15 @@ describe('parseDesign', () => {
       ],
     }));
 
+  it('takes limits in both directions, and none at all', () => {
+    expect(parse({ guardrails: ['thumbs:-10%|-0.05:hold'] }).guardrails).toEqual([
+      { metric: 'thumbs', max_relative_decrease: 0.1, max_absolute_decrease: 0.05, action: 'hold' },
+    ]);
+    expect(parse({ guardrails: ['none'] }).guardrails).toEqual([]);
+    expect(parse().guardrails).toBeUndefined();
+    expect(() => parse({ guardrails: ['none', 'cost:+3'] })).toThrow(/--guardrail/);
+  });
+
   it('says all that flags can say', () =>
     expect(
       parse({

@@ -7,6 +7,7 @@ import { statusText } from '../../../cli/experiment/status-text.ts';
 import { DOCUMENT, LATENCY, lookOf, NOON, THUMBS, viewOf } from './sample-view.ts';
 
 const lines = (text: string): string[] => stripVTControlCharacters(text).split('\n');
+const SCREEN = { width: 80, glyphs: UNICODE };
 const shown = (view = viewOf(), width = 80, glyphs = UNICODE) => lines(statusText(view, { width, glyphs }));
 const line = (view: ReturnType<typeof viewOf>, label: string) =>
   shown(view)
@@ -261,7 +262,7 @@ describe('planText', () => {
       'testers     acme/user/tester treatment',
       'decided by  thumbs (proportion, more is better)',
       'shown       latency_ms (mean, less is better)',
-      'guardrail   error_rate at most +50 % and +0.02 over control, else rolled back',
+      'guardrail   error_rate at most +50 % and +0.02 against control, else rolled back',
       'shadow      support/intent@5 also runs for 5 % of the requests; nobody gets its answers',
       'seed        support-intent-2',
     ]);
@@ -278,11 +279,35 @@ describe('planText', () => {
     expect(lines(planText({ name, variants })).slice(2)).toEqual([
       "who         the users; how many of them is the server's choice",
       "decided by  the server's choice",
+      'guardrail   error_rate at most +50 % and +0.02 against control, else rolled back',
+      'guardrail   left_rate at most +50 % and +0.05 against control, else rolled back',
+      'guardrail   ttft_ms at most +50 % against control, else held',
     ]);
+    expect(lines(planText({ name, variants, guardrails: [] })).at(-1)).toBe('guardrail   none');
     const ramp = { steps: [0.01, 1], hold_minutes: 2_880, min_units: 50 };
     expect(planText({ name, variants, ramp, unit: 'key' })).toMatch(
       /^who +1 %, 100 % of the API keys: each step for 2 d, from 50 units on$/m,
     );
+  });
+});
+
+describe('statusText, after decisions', () => {
+  it('shows the proposal that stands, what was dropped, and when the last look is', () => {
+    const variants = ['control', 'treatment', 'b'].map((key, i) => ({
+      ...{ key, adapter: `support/intent@${i + 3}`, weight: i === 0 ? 0.5 : 0.25 },
+    }));
+    const proposal = { variant: 'treatment', at: NOON, units: 240 };
+    const shown = lines(statusText(viewOf({ variants, dropped: ['b'] }, { proposal }), SCREEN));
+    expect(shown).toContainEqual(
+      expect.stringMatching(/^proposed +treatment, since 2026-01-31 12:00Z, after 240 units; it stands/),
+    );
+    expect(shown).toContainEqual(expect.stringMatching(/^b +support\/intent@5 +25 % +0 +dropped$/));
+    const ended = viewOf({ status: 'decided' }, { proposal, ended_at: NOON });
+    const after = statusText(ended, SCREEN);
+    expect(after).not.toMatch(/^proposed/m);
+    expect(after).toMatch(/^looked at .*for the last time after 2026-02-07 12:00Z, when feedback is over$/m);
+    const last = { ...ended, evaluation: lookOf({ last: true }) };
+    expect(statusText(last, SCREEN)).toMatch(/^looked at .*, for the last time$/m);
   });
 });
 

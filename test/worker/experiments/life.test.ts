@@ -1,7 +1,12 @@
 /** The life of experiments through the admin API, on the fakes. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { z } from 'zod';
-import type { Experiment, ExperimentLooks, ExperimentView } from '../../../protocol/index.ts';
+import {
+  DEFAULT_GUARDRAILS,
+  type Experiment,
+  type ExperimentLooks,
+  type ExperimentView,
+} from '../../../protocol/index.ts';
 import { evaluateAll } from '../../../worker/experiments/life/evaluate-all.ts';
 import type { ExperimentEvent } from '../../../worker/experiments/ports.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
@@ -97,21 +102,24 @@ describe('a draft', () => {
         name: NAME,
         version: 1,
         status: 'draft',
-        seed: 'support-intent-1',
+        seed: view.id,
         unit: 'user',
         variants: variants(),
         coverage: 1,
         metrics: [{ key: 'thumbs', kind: 'proportion', better: 'up' }],
-        guardrails: [],
+        guardrails: DEFAULT_GUARDRAILS,
         overrides: [],
         killed: false,
         winner: null,
       },
-      seeds: ['support-intent-1'],
+      seeds: [view.id],
       created_at: graft.clock.now(),
       created_by: 'bootstrap',
       started_at: null,
       coverage_at: null,
+      step_units: 0,
+      ended_at: null,
+      proposal: null,
       evaluation: null,
     });
     expect(await read(view)).toEqual(view);
@@ -119,10 +127,25 @@ describe('a draft', () => {
     expect(await history()).toMatchObject([{ action: 'experiment_create', target: view.id, why: 'to see' }]);
   });
 
-  it('takes the next number for its seed when there was an experiment before', async () => {
+  it('shares no seed with another one, before or beside it', async () => {
     const first = await must(create());
     await must(step(first, 'archive'));
-    expect((await must(create())).document.seed).toBe('support-intent-2');
+    const second = await must(create());
+    expect(second.document.seed).toBe(second.id);
+    expect(second.id).not.toBe(first.id);
+  });
+
+  it('has the guardrails that are asked for, none if so, and none against its own metrics', async () => {
+    const railsOf = async (more: object) => {
+      const view = await must(create(more));
+      await must(step(view, 'archive'));
+      return view.document.guardrails.map(({ metric }) => metric);
+    };
+    expect(await railsOf({ guardrails: [] })).toEqual([]);
+    const one = { metric: 'cost', max_relative_increase: 0.1, action: 'hold' };
+    expect(await railsOf({ guardrails: [one] })).toEqual(['cost']);
+    const slow = { key: 'ttft_ms', kind: 'mean', better: 'up' };
+    expect(await railsOf({ metrics: [slow] })).toEqual(['error_rate', 'left_rate']);
   });
 
   it('is refused with what is wrong', async () => {
@@ -141,6 +164,18 @@ describe('a draft', () => {
         400,
         'guardrails.0.metric',
         /neither/,
+      ],
+      [
+        { guardrails: [{ metric: 'thumbs', max_absolute_increase: 0.1, action: 'rollback' }] },
+        400,
+        'guardrails.0',
+        /more is better: give max_absolute_decrease/,
+      ],
+      [
+        { guardrails: [{ metric: 'cost', max_relative_decrease: 0.1, action: 'rollback' }] },
+        400,
+        'guardrails.0',
+        /less is better: give max_relative_increase/,
       ],
       [{ seed: '__mine' }, 400, 'seed', /__/],
       [{ status: 'running' }, 400, 'status', /./],
@@ -345,12 +380,12 @@ describe('a change', () => {
     graft.clock.advance(MINUTE);
     const anew = await must(put(looked, { seed: 'anew', unit: 'key', coverage: 0.1 }));
     expect(anew).toMatchObject({
-      seeds: ['support-intent-1', 'anew'],
+      seeds: [view.id, 'anew'],
       started_at: graft.clock.now(),
       evaluation: null,
     });
     expect((await must(step(view, 'evaluate'))).evaluation?.units).toEqual({ control: 0, treatment: 0 });
-    expect((await put(anew, { seed: 'support-intent-1' })).error.param).toBe('seed');
+    expect((await put(anew, { seed: view.id })).error.param).toBe('seed');
   });
 });
 
@@ -372,19 +407,23 @@ describe('an evaluation', () => {
       reason: 'units',
       needed: 20,
     });
-    await count(view, (_, i) => ({ thumbs: i % 2 }), 20);
+    const kept = { error_rate: 0, left_rate: 0, ttft_ms: 100 };
+    await count(view, (_, i) => ({ thumbs: i % 2, ...kept }), 20);
     graft.clock.advance(MINUTE);
     await schedule();
     expect((await read(view)).evaluation?.decision).toMatchObject({ action: 'wait', reason: 'hold_time' });
-    for (const [coverage, status] of [
-      [0.5, 'ramping'],
-      [1, 'running'],
+    for (const [coverage, status, units] of [
+      [0.5, 'ramping', 40],
+      [1, 'running', 60],
     ] as const) {
       graft.clock.advance(10 * MINUTE);
       await schedule();
       const now = await read(view);
       expect(now.document).toMatchObject({ coverage, status });
       expect(now.coverage_at).toBe(graft.clock.now());
+      expect(now.step_units).toBe(units);
+      // Ten units in each arm make the next step's twenty.
+      await count(view, (_, i) => ({ thumbs: i % 2, ...kept }), 10);
       expect(await inKv(view)).toMatchObject({ document: { coverage } });
     }
     await count(view, (arm, i) => ({ thumbs: arm === 'control' ? i % 2 : 1 }), 400);

@@ -1,5 +1,6 @@
 import {
   adaptersOf,
+  contradictedGuardrail,
   err,
   isLive,
   ok,
@@ -16,7 +17,7 @@ import { checkAdapters } from './check-adapters.ts';
 import { changedRow, commitChange, tellKv } from './commit-change.ts';
 import type { LifeDeps } from './life-deps.ts';
 import { ownExperiment } from './own-experiment.ts';
-import { changedMeanwhile, overlaps } from './refusals.ts';
+import { changedMeanwhile, guardrailRefused, overlaps } from './refusals.ts';
 
 /**
  * Puts another document in the place of the present one. What may change when is `legalChange`'s; from one status to
@@ -42,6 +43,11 @@ export async function changeExperiment(
         'status',
       ),
     );
+  // One that was stored before this was asked may stay as it is.
+  const contradicted = sameJson(document.guardrails, was.guardrails)
+    ? null
+    : contradictedGuardrail(request.document);
+  if (contradicted !== null) return err(guardrailRefused(contradicted, 'document.'));
   if (document.winner !== was.winner)
     return err(conflict('winner: promote a variant to make it the winner.', 'winner'));
   const note = {

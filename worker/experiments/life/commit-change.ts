@@ -2,7 +2,7 @@ import { err, isLive, ok, type ApiError, type Experiment, type Result } from '..
 import { conflict } from '../../errors.ts';
 import { writePointer } from '../../registry/write-pointer.ts';
 import { legalChange } from '../legal-change.ts';
-import type { ExperimentNote, ExperimentRow } from '../ports.ts';
+import type { ExperimentNote, ExperimentRow, Flip } from '../ports.ts';
 import type { LifeDeps } from './life-deps.ts';
 import { changedMeanwhile, overlaps } from './refusals.ts';
 
@@ -14,29 +14,44 @@ export interface Change {
   /** As it is to be. The version grows by itself. */
   document: Omit<Experiment, 'version'>;
   note: ExperimentNote;
-  flip?: { to: number };
+  flip?: Flip;
 }
 
 /** @returns the row after the change, when the change is legal. A new seed, or going live, begins at `note.at`. */
 export function changedRow({ before, document: wanted, note }: Change): Result<ExperimentRow, ApiError> {
   const was = before.document;
-  const document: Experiment = { ...wanted, version: was.version + 1 };
+  const anew = wanted.seed !== was.seed;
+  const { dropped, ...kept } = wanted;
+  const document: Experiment = {
+    ...kept,
+    // A new seed deals everybody anew, and nobody has lost under it.
+    ...(dropped === undefined || anew ? {} : { dropped }),
+    version: was.version + 1,
+  };
   const legal = legalChange(was, document, before.seeds);
   if (!legal.ok) return err(conflict(`${legal.error.field}: ${legal.error.reason}.`, legal.error.field));
-  const anew = document.seed !== was.seed;
   const wasLive = before.startedAt !== null;
   const begins = isLive(document) && (anew || !wasLive);
+  const steps = begins || (wasLive && document.coverage !== was.coverage);
   // A seed that nobody was dealt by is forgotten.
   const seeds = wasLive ? before.seeds : before.seeds.slice(0, -1);
+  const gone = before.proposal !== null && dropped?.includes(before.proposal.variant) === true;
   return ok({
     ...before,
     document,
     seeds: anew ? [...seeds, document.seed] : before.seeds,
     startedAt: begins ? note.at : before.startedAt,
-    coverageAt: begins || (wasLive && document.coverage !== was.coverage) ? note.at : before.coverageAt,
+    coverageAt: steps ? note.at : before.coverageAt,
+    stepUnits: begins || anew ? 0 : steps ? unitsSeen(before) : before.stepUnits,
+    endedAt: document.status === 'decided' && was.status !== 'decided' ? note.at : before.endedAt,
+    proposal: anew || gone ? null : before.proposal,
     evaluation: anew ? null : before.evaluation,
   });
 }
+
+/** By the latest look, which is at most some minutes old. */
+const unitsSeen = ({ evaluation }: ExperimentRow): number =>
+  Object.values(evaluation?.units ?? {}).reduce((sum, units) => sum + units, 0);
 
 /**
  * Writes a change down, and tells KV.
@@ -81,5 +96,7 @@ async function whyNot({ experimentLedger }: Deps, row: ExperimentRow): Promise<A
       : await experimentLedger.overlapping({ except: row.id, owner: row.owner, namespace });
   return others.length > 0
     ? overlaps(others)
-    : conflict(`An adapter that experiment '${row.id}' names has been retired. Read it and try again.`);
+    : conflict(
+        `An adapter that experiment '${row.id}' names has been retired, or another version of its name went live. Read it and try again.`,
+      );
 }

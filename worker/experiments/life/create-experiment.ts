@@ -1,20 +1,26 @@
 import {
+  contradictedGuardrail,
+  DEFAULT_GUARDRAILS,
   err,
   Experiment,
+  guardrailContradiction,
+  metricOf,
   ok,
   type ApiError,
   type CreateExperiment,
+  type ExperimentGuardrail,
   type ExperimentMetric,
   type Result,
 } from '../../../protocol/index.ts';
 import { conflict } from '../../errors.ts';
 import type { z } from 'zod';
 import { ownName } from '../../registry/own-name.ts';
-import type { ExperimentLedger, ExperimentRow } from '../ports.ts';
+import type { ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import { emptyArm } from '../empty-arm.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';
+import { guardrailRefused } from './refusals.ts';
 
 /** What is measured unless something else is asked for: whether people like the answers. */
 const THUMBS: ExperimentMetric = { key: 'thumbs', kind: 'proportion', better: 'up' };
@@ -23,7 +29,6 @@ const ID_CHARACTERS = 16;
 const ALPHABET = 'abcdefghijklmnopqrstuvwxyz0123456789';
 /** Bytes from here on would make the first letters likelier. */
 const EVEN_BYTES = Math.floor(256 / ALPHABET.length) * ALPHABET.length;
-const LEDGER_PAGE = 100;
 
 /** Makes a draft. Nothing changes for anybody until it is started. */
 export async function createExperiment(
@@ -39,12 +44,16 @@ export async function createExperiment(
     return err(conflict(`'${asked.name}' stands for '${alias}'. Make the experiment for that name.`, 'name'));
   const other = await deps.experimentLedger.ofName(asked.name);
   if (other !== null) return err(taken(asked.name, other));
+  const id = newId();
+  const metrics = asked.metrics ?? [THUMBS];
   const document = parseDocument({
     unit: 'user',
     coverage: 1,
-    metrics: [THUMBS],
     ...asked,
-    seed: asked.seed ?? (await freshSeed(deps.experimentLedger, asked.name)),
+    metrics,
+    guardrails: asked.guardrails ?? fittingGuardrails(metrics),
+    // No other experiment has it: else the users who got one name's treatment would get the other's, too.
+    seed: asked.seed ?? id,
     version: 1,
     status: 'draft',
     winner: null,
@@ -61,7 +70,7 @@ export async function createExperiment(
   if (!checked.ok) return checked;
   const at = deps.now();
   const row: ExperimentRow = {
-    id: newId(),
+    id,
     owner,
     document: document.value,
     seeds: [document.value.seed],
@@ -69,6 +78,9 @@ export async function createExperiment(
     createdBy: caller.keyId,
     startedAt: null,
     coverageAt: null,
+    stepUnits: 0,
+    endedAt: null,
+    proposal: null,
     evaluation: null,
   };
   const note = { actor: caller.keyId, at, action: 'experiment_create', why: why ?? null } as const;
@@ -89,10 +101,21 @@ const taken = (name: string, { id, document: { status } }: ExperimentRow): ApiEr
     'name',
   );
 
+/** All but those that the experiment's own metrics contradict: who measures more of it as better wants no limit. */
+const fittingGuardrails = (metrics: readonly ExperimentMetric[]): ExperimentGuardrail[] =>
+  DEFAULT_GUARDRAILS.filter((rail) => {
+    const better = metricOf({ metrics: [...metrics] }, rail.metric)?.better;
+    return better !== undefined && guardrailContradiction(rail, better) === null;
+  });
+
 /** @returns `invalid_request` that names the first field at fault. */
-export function parseDocument(value: unknown): Result<Experiment, ApiError> {
+function parseDocument(value: unknown): Result<Experiment, ApiError> {
   const parsed = Experiment.safeParse(value);
-  if (parsed.success) return ok(parsed.data);
+  if (parsed.success) {
+    const contradicted = contradictedGuardrail(parsed.data);
+    if (contradicted === null) return ok(parsed.data);
+    return err(guardrailRefused(contradicted));
+  }
   const issue = parsed.error.issues[0];
   const param = (issue?.path ?? []).map(String).join('.');
   return err({
@@ -100,22 +123,6 @@ export function parseDocument(value: unknown): Result<Experiment, ApiError> {
     message: `Invalid value for '${param}': ${issue?.message}.`,
     param: param === '' ? null : param,
   });
-}
-
-/** `<name with / as ->-<number>`: the least number that no experiment of the name has had. */
-async function freshSeed(ledger: ExperimentLedger, name: string): Promise<string> {
-  const used = new Set<string>();
-  for (let cursor: string | null = null; ;) {
-    const page = await ledger.list({ owner: null, name, cursor, limit: LEDGER_PAGE });
-    for (const row of page.items) for (const seed of row.seeds) used.add(seed);
-    if (page.cursor === null) break;
-    cursor = page.cursor;
-  }
-  // A seed may be as long as a name; the number needs room.
-  const stem = name.replaceAll('/', '-').slice(0, 240);
-  let number = 1;
-  while (used.has(`${stem}-${number}`)) number += 1;
-  return `${stem}-${number}`;
 }
 
 function newId(): string {

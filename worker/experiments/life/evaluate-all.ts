@@ -1,7 +1,12 @@
 import { writePointer } from '../../registry/write-pointer.ts';
-import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../limits.ts';
+import {
+  EXPERIMENTS_PER_RUN,
+  EXPOSURE_LIFE_MS,
+  LAST_LOOKS_PER_RUN,
+  UNTOLD_EXPERIMENTS_PER_RUN,
+} from '../limits.ts';
 import type { ExperimentRow } from '../ports.ts';
-import { evaluate } from './evaluate.ts';
+import { evaluate, settle } from './evaluate.ts';
 import type { EvaluateDeps } from './life-deps.ts';
 import { logLine, reasonOf } from '../../log.ts';
 
@@ -9,7 +14,8 @@ import { logLine, reasonOf } from '../../log.ts';
 const SCHEDULE = 'schedule';
 
 /**
- * One round of the schedule: tells KV of changes that were cut off, then looks at the live experiments whose turn it is.
+ * One round of the schedule: tells KV of changes that were cut off, then looks at the live experiments whose turn it is,
+ * and for the last time at those that ended a week ago.
  * One that fails keeps none of the others from its turn.
  * @throws the first failure, when all had their turn.
  */
@@ -35,5 +41,7 @@ export async function evaluateAll(deps: EvaluateDeps): Promise<void> {
   const turn = { at: deps.now(), limit: EXPERIMENTS_PER_RUN };
   for (const row of await deps.experimentLedger.inTurn(turn))
     await attempt(row, () => evaluate(deps, { row, actor: SCHEDULE }));
+  const over = { endedBefore: deps.now() - EXPOSURE_LIFE_MS, limit: LAST_LOOKS_PER_RUN };
+  for (const row of await deps.experimentLedger.unsettled(over)) await attempt(row, () => settle(deps, row));
   if (failures.length > 0) throw failures[0];
 }

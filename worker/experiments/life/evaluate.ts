@@ -5,6 +5,7 @@ import {
   type ApiError,
   type Experiment,
   type ExperimentEvaluation,
+  type ExperimentProposal,
   type Result,
 } from '../../../protocol/index.ts';
 import { conflict } from '../../errors.ts';
@@ -49,17 +50,15 @@ export async function evaluate(
   const { id: experiment, document } = row;
   const snapshot = await deps.tallies.snapshot(experiment, document.seed);
   const at = deps.now();
-  const evaluation = evaluationOf({
-    experiment: document,
-    snapshot,
-    before: row.evaluation,
-    startedAt: row.startedAt ?? at,
-    coverageAt: row.coverageAt ?? at,
-    now: at,
-  });
+  const evaluation = evaluationOf({ ...situationOf(row, at), snapshot });
   const look = { experiment, seed: document.seed, at, evaluation };
-  await deps.experimentLedger.look({ row: look, keep: LOOKS_KEPT });
-  const seen = { ...row, evaluation };
+  const proposal = row.proposal ?? proposalOf(evaluation);
+  await deps.experimentLedger.look({
+    row: look,
+    keep: LOOKS_KEPT,
+    ...(proposal === null ? {} : { proposal }),
+  });
+  const seen = { ...row, evaluation, proposal };
   const following = stepOf(document, evaluation);
   if (following === null) return ok(seen);
   const { action, why, changes } = following;
@@ -72,27 +71,84 @@ export async function evaluate(
   return done;
 }
 
+/**
+ * Looks for the last time at one that has ended, when no feedback comes any more: what users said after its end counts,
+ * and what its last look decided stays decided.
+ * @throws StoreUnavailable; the call may be repeated.
+ */
+export async function settle(deps: EvaluateDeps, row: ExperimentRow): Promise<Result<null, ApiError>> {
+  const { id: experiment, document } = row;
+  const snapshot = await deps.tallies.snapshot(experiment, document.seed);
+  const at = deps.now();
+  const evaluation = evaluationOf({ ...situationOf(row, at), snapshot });
+  const decision = row.evaluation?.decision ?? evaluation.decision;
+  const look = { experiment, seed: document.seed, at, evaluation: { ...evaluation, decision, last: true } };
+  await deps.experimentLedger.look({ row: look, keep: LOOKS_KEPT });
+  await deps.experimentLedger.settle(experiment);
+  return ok(null);
+}
+
+const situationOf = (row: ExperimentRow, now: number) => ({
+  experiment: row.document,
+  startedAt: row.startedAt ?? now,
+  stepStartedAt: row.coverageAt ?? now,
+  stepUnits: row.stepUnits,
+  proposal: row.proposal,
+  before: row.evaluation,
+  now,
+});
+
+/** What it proposes; it stands from now on. */
+const proposalOf = ({ decision, at, units }: ExperimentEvaluation): ExperimentProposal | null =>
+  decision.action === 'propose_winner' ? { variant: decision.variant, at, units: sumOf(units) } : null;
+
+const sumOf = (units: ExperimentEvaluation['units']): number =>
+  Object.values(units).reduce((sum, n) => sum + n, 0);
+
 /** What an evaluation asks to be done; null = nothing. */
 function stepOf(
   document: Experiment,
-  { decision, guardrails, units }: ExperimentEvaluation,
+  evaluation: ExperimentEvaluation,
 ): { action: ExperimentNote['action']; why: string; changes: Partial<Experiment> } | null {
-  if (decision.action === 'rollback') {
-    const { metric, variant } = decision;
-    const lost = guardrails.find((one) => one.metric === metric && one.variant === variant);
-    return {
-      action: 'experiment_rollback',
-      why: `guardrail: ${metric} of ${variant} is ${shown(lost?.treatment)}, of control ${shown(lost?.control)}`,
-      changes: { status: 'decided', winner: null },
-    };
+  const { decision } = evaluation;
+  switch (decision.action) {
+    case 'rollback':
+      return {
+        action: 'experiment_rollback',
+        why: lossOf(decision, evaluation),
+        changes: { status: 'decided', winner: null },
+      };
+    case 'drop':
+      return {
+        action: 'experiment_drop',
+        why: lossOf(decision, evaluation),
+        changes: { dropped: [...(document.dropped ?? []), decision.variant] },
+      };
+    case 'advance':
+      return {
+        action: 'experiment_ramp',
+        why: `ramp: from ${document.coverage} to ${decision.coverage}, after ${sumOf(evaluation.units)} units`,
+        changes: covered(document, decision.coverage),
+      };
+    default:
+      return null;
   }
-  if (decision.action !== 'advance') return null;
-  const all = Object.values(units).reduce((sum, n) => sum + n, 0);
-  return {
-    action: 'experiment_ramp',
-    why: `ramp: from ${document.coverage} to ${decision.coverage}, after ${all} units`,
-    changes: covered(document, decision.coverage),
-  };
+}
+
+/** Why a treatment is taken out, for the history. */
+function lossOf(
+  { reason, metric, variant }: { reason: 'guardrail' | 'worse'; metric: string; variant: string },
+  { guardrails, comparisons }: ExperimentEvaluation,
+): string {
+  const own = (one: { metric: string; variant: string }): boolean =>
+    one.metric === metric && one.variant === variant;
+  const rail = guardrails.find(own);
+  const compared = comparisons.find(own);
+  const [control, treatment] =
+    reason === 'guardrail'
+      ? [rail?.control, rail?.treatment]
+      : [compared?.control.mean, compared?.treatment.mean];
+  return `${reason}: ${metric} of ${variant} is ${shown(treatment)}, of control ${shown(control)}`;
 }
 
 const shown = (value: number | undefined): string =>

@@ -1,30 +1,22 @@
-import type {
-  Experiment,
-  ExperimentComparison,
-  ExperimentDecision,
-  ExperimentEvaluation,
-} from '../../../protocol/index.ts';
+import type { ExperimentComparison, ExperimentEvaluation } from '../../../protocol/index.ts';
 import type { TallyMoments, TallySnapshot } from '../ports.ts';
 import { analyze, type Comparison } from '../analyze.ts';
 import { coveragePhases } from '../coverage-phases.ts';
-import { decide, type Decision } from '../decide.ts';
+import { decide, type Situation } from '../decide.ts';
 
-/**
- * One look: what was counted, what follows. Pure.
- * @param params.before the last look of this seed. @param params.startedAt when the seed went live, @param params.coverageAt when its coverage was set, unix ms.
- */
-export function evaluationOf(params: {
-  experiment: Experiment;
+/** One look: what was counted, what follows. Pure. @param before the last look of this seed. */
+export function evaluationOf({
+  snapshot,
+  before,
+  ...situation
+}: Omit<Situation, 'analysis'> & {
   snapshot: TallySnapshot;
   before: ExperimentEvaluation | null;
-  startedAt: number;
-  coverageAt: number;
-  now: number;
 }): ExperimentEvaluation {
-  const { experiment, snapshot, before, startedAt, coverageAt, now } = params;
+  const { experiment, now } = situation;
   const phases = coveragePhases(before, experiment, snapshot.units);
   const analysis = analyze(experiment, { ...snapshot, phases });
-  const decision = decide({ experiment, analysis, startedAt, stepStartedAt: coverageAt, now });
+  const decision = decide({ ...situation, analysis });
   const { sampleRatio, alpha, comparisons, guardrails } = analysis;
   return {
     at: now,
@@ -39,7 +31,7 @@ export function evaluationOf(params: {
     shadow: Object.fromEntries(
       Object.entries(snapshot.shadow).map(([metric, moments]) => [metric, armOf(moments)]),
     ),
-    decision: decisionOf(decision),
+    decision,
   };
 }
 
@@ -62,28 +54,3 @@ function comparisonOf(comparison: Comparison): ExperimentComparison {
   };
 }
 type Bounds = Readonly<{ low: number; high: number }>;
-
-function decisionOf(decision: Decision): ExperimentDecision {
-  switch (decision.action) {
-    case 'rollback': {
-      const { metric, variant } = decision.guardrail;
-      return { action: 'rollback', reason: 'guardrail', metric, variant };
-    }
-    case 'hold':
-      if (decision.reason === 'guardrail') {
-        const { metric, variant } = decision.guardrail;
-        return { action: 'hold', reason: 'guardrail', metric, variant };
-      }
-      return decision.reason === 'sample_ratio'
-        ? { action: 'hold', reason: 'sample_ratio', p_value: decision.pValue }
-        : decision;
-    case 'wait':
-      return decision.reason === 'hold_time'
-        ? { action: 'wait', reason: 'hold_time', until: decision.untilMs }
-        : decision;
-    case 'advance':
-      return decision;
-    case 'propose_winner':
-      return { action: 'propose_winner', variant: decision.variant };
-  }
-}

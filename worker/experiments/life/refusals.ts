@@ -15,3 +15,12 @@ export const overlaps = (others: readonly string[]): ApiError =>
       'Give a range that is free, or stop the other one first.',
     'namespace',
   );
+
+/** A guardrail stands against the direction of its metric. @param prefix of the field's path. */
+export const guardrailRefused = (
+  { index, message }: { index: number; message: string },
+  prefix = '',
+): ApiError => {
+  const param = `${prefix}guardrails.${index}`;
+  return { code: 'invalid_request', message: `Invalid value for '${param}': ${message}.`, param };
+};

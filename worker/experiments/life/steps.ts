@@ -2,10 +2,12 @@ import type { z } from 'zod';
 import {
   err,
   isLive,
+  ok,
   pinOf,
   type ApiError,
   type ArchiveExperiment,
   type Experiment,
+  type ExperimentVariant,
   type KillExperiment,
   type PromoteExperiment,
   type RampExperiment,
@@ -138,9 +140,9 @@ export const promoteExperiment = (
     ...params,
     action: 'experiment_promote',
     async step(row) {
-      const { document, evaluation } = row;
-      const proposed = evaluation?.decision.action === 'propose_winner' ? evaluation.decision.variant : null;
-      const key = params.request.variant ?? (isLive(document) ? proposed : document.winner);
+      const { document, proposal } = row;
+      const key =
+        params.request.variant ?? (isLive(document) ? (proposal?.variant ?? null) : document.winner);
       if (document.status === 'decided' && key !== null && key === document.winner) return taken;
       if (!isLive(document)) return err(cannotEnd(row));
       if (key === null)
@@ -168,9 +170,37 @@ export const promoteExperiment = (
       const version = await deps.registry.version(pin.name, pin.version);
       if (version === null || version.retiredAt !== null || version.withdrawnAt !== null)
         return err(conflict(`'${variant.adapter}' is retired and cannot be live.`, 'variant'));
-      return becomes({ document: { status: 'decided', winner: key }, flip: { to: pin.version } });
+      const live = await liveOver(deps, { row, variant, over: params.request.over ?? null });
+      if (!live.ok) return live;
+      return becomes({
+        document: { status: 'decided', winner: key },
+        flip: { from: live.value, to: pin.version },
+      });
     },
   });
+
+/**
+ * The name's live version, if the promotion may replace it. One that is neither control nor the variant was published
+ * meanwhile, and the experiment says nothing of it: whoever promotes must name it.
+ */
+async function liveOver(
+  { registry }: Pick<LifeDeps, 'registry'>,
+  { row, variant, over }: { row: ExperimentRow; variant: ExperimentVariant; over: number | null },
+): Promise<Result<number, ApiError>> {
+  const { name, variants } = row.document;
+  const live = (await registry.name(name))?.version ?? null;
+  if (live === null) return err(conflict(`'${name}' has no live version.`, 'name'));
+  const compared = [variants[0], variant].some((one) => one?.adapter === `${name}@${live}`);
+  if (over === live || (compared && over === null)) return ok(live);
+  return err(
+    conflict(
+      over === null
+        ? `'${name}@${live}' is live, which is neither control nor '${variant.key}': nothing is known of how they compare. To replace it all the same, say over: ${live}.`
+        : `'${name}@${live}' is live, not version ${over}.`,
+      'over',
+    ),
+  );
+}
 
 /** Puts a draft or a decided experiment away; its name is free for another. */
 export const archiveExperiment = (
