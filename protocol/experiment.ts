@@ -132,11 +132,6 @@ export const ExperimentShape = z.strictObject({
       compare: z.boolean().optional(),
     })
     .optional(),
-  /**
-   * The least lift of the metric that decides for which a treatment is proposed: -0.02 = also one that is up to 2 % worse
-   * (non-inferiority), 0.05 = only one that is 5 % better. 0 unless given.
-   */
-  at_least: z.number().gt(-1).max(10).optional(),
   /** Days from its start before which no winner is proposed: a weekend is not like a week. */
   min_days: z.int().min(0).max(MAX_MIN_DAYS).optional(),
   /** Treatments that were taken out: their units get the name's live version, and are not counted any more. */

@@ -91,9 +91,17 @@ function ranked({ experiment, analysis }: Pick<Situation, 'experiment' | 'analys
 const gain = ({ metric, result }: Comparison): number =>
   result === null ? -Infinity : result.difference.estimate * (metric.better === 'up' ? 1 : -1);
 
+/** Worse than control, and than what is good enough where that is less. */
+function isWorse({ verdict, metric: { better, at_least: least }, result }: Comparison): boolean {
+  if (verdict !== 'worse' || least === undefined) return verdict === 'worse';
+  if (result?.lift == null) return false;
+  const { low, high } = result.lift.interval;
+  return (better === 'up' ? high : -low) < least;
+}
+
 /** The worst of them goes first. */
 function worse(situation: Situation): ExperimentDecision | null {
-  const loser = ranked(situation).findLast(({ verdict }) => verdict === 'worse');
+  const loser = ranked(situation).findLast(isWorse);
   return loser === undefined
     ? null
     : takenOut(situation, { reason: 'worse', metric: loser.metric.key, variant: loser.variant });
@@ -139,13 +147,15 @@ function tooEarly({ experiment, analysis, startedAt, now }: Situation): Experime
   const needed = experiment.ramp?.min_units ?? MIN_UNITS;
   if (analysis.units < needed) return { action: 'wait', reason: 'units', units: analysis.units, needed };
   const until = startedAt + (experiment.min_days ?? 0) * DAY;
-  const significant = ranked({ experiment, analysis }).some(({ verdict }) => verdict === 'better');
+  const significant = ranked({ experiment, analysis }).some(isGood);
   return significant && now < until ? { action: 'wait', reason: 'days', until } : null;
 }
 
-/** A treatment that is better than control, the best by its estimate. */
+const isGood = ({ verdict }: Comparison): boolean => verdict === 'better' || verdict === 'not_worse';
+
+/** A treatment that is better than control, or good enough, the best by its estimate. */
 function winner(situation: Situation): ExperimentDecision | null {
-  const best = ranked(situation).find(({ verdict }) => verdict === 'better');
+  const best = ranked(situation).find(isGood);
   return best === undefined ? null : { action: 'propose_winner', variant: best.variant };
 }
 

@@ -93,11 +93,6 @@ const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown;
     why: 'other targeting would move units in and out',
   },
   {
-    field: 'at_least',
-    of: ({ at_least: least }) => least ?? 0,
-    why: 'what is good enough, chosen after having seen results, makes them worthless',
-  },
-  {
     field: 'metrics',
     of: ({ metrics }) => metrics[0],
     why: 'the first metric decides, and choosing it after having seen results makes them worthless',

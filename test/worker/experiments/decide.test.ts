@@ -160,23 +160,19 @@ describe('decide', () => {
   });
 
   it('proposes what is good enough where that is what is asked for', () => {
-    const nearly = { control: of(40_000, 20_000), treatment: of(40_000, 19_900) };
-    const asked = (least: number) => decision({ at_least: least }, { metrics: { thumbs: nearly } });
-    expect(asked(0)).toMatchObject({ reason: 'not_significant' });
-    expect(asked(-0.05)).toEqual({ action: 'propose_winner', variant: 'treatment' });
-    expect(asked(0.05)).toMatchObject({ action: 'rollback', reason: 'worse' });
-    // Of latency less is better: 5 % worse is 5 % more.
-    const latency = (mean: number) => ({
-      n: 40_000,
-      sum: 40_000 * mean,
-      sumSquares: 40_000 * (mean ** 2 + 400),
-    });
-    const metrics = [{ key: 'latency_ms', kind: 'mean', better: 'down' }];
-    const slower = { latency_ms: { control: latency(100), treatment: latency(103) } };
-    expect(decision({ metrics, at_least: -0.05 }, { metrics: slower })).toMatchObject({
-      action: 'propose_winner',
-    });
-    expect(decision({ metrics }, { metrics: slower })).toMatchObject({ action: 'rollback', reason: 'worse' });
+    const asked = (treatment: number, least?: number) => {
+      const thumbs = { key: 'thumbs', kind: 'proportion', better: 'up' };
+      const metrics = [{ ...thumbs, ...(least === undefined ? {} : { at_least: least }) }];
+      const arms = { control: of(40_000, 20_000), treatment: of(40_000, treatment) };
+      return decision({ metrics }, { metrics: { thumbs: arms } });
+    };
+    expect(asked(19_900)).toMatchObject({ reason: 'not_significant' });
+    expect(asked(19_900, -0.05)).toEqual({ action: 'propose_winner', variant: 'treatment' });
+    // Worse without doubt, and good enough without doubt, and neither of the two yet.
+    expect(asked(19_400)).toMatchObject({ action: 'rollback', reason: 'worse' });
+    expect(asked(19_400, -0.1)).toMatchObject({ action: 'propose_winner' });
+    expect(asked(19_000, -0.05)).toMatchObject({ reason: 'not_significant' });
+    expect(asked(18_000, -0.05)).toMatchObject({ action: 'rollback', reason: 'worse' });
   });
 
   it('and waits otherwise', () => {
