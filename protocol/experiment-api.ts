@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { ExperimentGuardrail } from './experiment-guardrail.ts';
 import { Experiment, EXPERIMENT_STATUSES, ExperimentShape } from './experiment.ts';
+import { ExperimentProgress } from './experiment-plan.ts';
 import { MAX_EXPERIMENT_METRICS } from './limits.ts';
 import { AdapterName } from './names.ts';
 import { Why as WhyText } from './why.ts';
@@ -29,6 +30,13 @@ export const CreateExperiment = ExperimentShape.omit({
     why: Why,
   });
 export type CreateExperiment = z.input<typeof CreateExperiment>;
+
+/** `POST /admin/experiments/plan`: as `create`, and nothing is made. */
+export const PlanExperiment = CreateExperiment.extend({
+  /** Units a day that are expected, where the edge does not know of any. */
+  expect_units: z.number().positive().max(1e9).nullish(),
+});
+export type PlanExperiment = z.input<typeof PlanExperiment>;
 
 /** `PUT /admin/experiments/<id>`: the whole document, its version one higher than the one that was read. */
 export const ChangeExperiment = z.strictObject({
@@ -178,6 +186,8 @@ export const ExperimentEvaluation = z.object({
         .nullable(),
     }),
   ),
+  /** How far it has come; null where nothing can be said. */
+  progress: ExperimentProgress.nullable().default(null),
   /** Requests of the shadow, by metric. */
   shadow: z.record(z.string(), Arm),
   decision: ExperimentDecision,

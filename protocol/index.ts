@@ -10,6 +10,7 @@ export * from './evaluation.ts';
 export * from './experiment-api.ts';
 export * from './state-words.ts';
 export * from './experiment-guardrail.ts';
+export * from './experiment-plan.ts';
 export * from './experiment.ts';
 export * from './fnv1a.ts';
 export * from './identity.ts';

@@ -1,18 +1,27 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { defineCommand } from 'citty';
-import type { ExperimentView } from '../../protocol/index.ts';
+import {
+  isLive,
+  type CreateExperiment,
+  type ExperimentPlan,
+  type ExperimentView,
+} from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
+import { askYes } from '../ask-yes.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { changeExperiment } from '../experiment/change-experiment.ts';
 import { checkDesign, checkDocument } from '../experiment/check-design.ts';
+import { confirmOver } from '../experiment/confirm-over.ts';
 import { checkVersions, createExperiment } from '../experiment/create-experiment.ts';
 import { actionOf, DESIGN_FLAGS, experimentArgs, type Action } from '../experiment/experiment-flags.ts';
 import { experimentTable } from '../experiment/experiment-table.ts';
 import { nextCommand, nowText } from '../experiment/experiment-words.ts';
 import { findExperiment, listExperiments } from '../experiment/find-experiment.ts';
 import { glyphsFor } from '../experiment/glyphs.ts';
+import { livePair, treatmentOf } from '../experiment/live-pair.ts';
+import { outlookText } from '../experiment/outlook-text.ts';
 import { parseDesign, type DesignFlags } from '../experiment/parse-design.ts';
 import { planText } from '../experiment/plan-text.ts';
 import { readDesignFile } from '../experiment/read-design-file.ts';
@@ -24,6 +33,7 @@ import { usageError } from '../flags.ts';
 import { harmless, harmlessJson } from '../harmless-text.ts';
 import { interruptible } from '../interruptible.ts';
 import { createOutput, type Output } from '../output.ts';
+import { parseCount } from '../quantity.ts';
 
 /** Of a pipe, and of terminals that do not say. */
 const DEFAULT_WIDTH = 80;
@@ -31,10 +41,13 @@ const DEFAULT_WIDTH = 80;
 export const help: CommandHelp = {
   examples: [
     {
-      line: 'graft experiment create support/intent --variant control=@3 --variant treatment=@4 --metric thumbs:proportion:up --ramp 1%,5%,25%,100%',
-      does: 'a draft: half of the units get version 3, half version 4, once it is started',
+      line: 'graft experiment create support/intent @2 --start',
+      does: 'half of the users get the live version, half version 2, from now on; says what will be found, and when',
     },
-    { line: 'graft experiment start support/intent', does: 'goes live with the first step of its ramp' },
+    {
+      line: 'graft experiment create support/intent --variant control=@3 --variant treatment=@4 --metric thumbs:proportion:up --ramp 1%,5%,25%,100%',
+      does: 'a draft with all of it said; `graft experiment start` begins with the first step of its ramp',
+    },
     { line: 'graft experiment status support/intent --watch', does: 'how it goes, again every 5 seconds' },
     { line: 'graft experiment', does: 'all that are not archived' },
     {
@@ -52,8 +65,8 @@ export const help: CommandHelp = {
     },
   ],
   notes: [
-    'An experiment is attached to a name; applications go on asking for the name. It is called by its name, or by its id, which it keeps when the name has another one. `create` makes a draft, `start` puts it live, `ramp` goes to the next step at once, `stop` ends it without a winner, `promote` ends it with one, `archive` frees the name. The server looks at what is live each minute, takes a ramp’s next step and rolls back by itself, and only proposes a winner; `evaluate` has it look now, and do what follows.',
-    'A limit of a guardrail in percent is a share of control’s value: with `+50%` an error rate of 2 % may become 3 %; `+0.02` is in the metric’s own unit, so that it may become 4 %. Shares are `5%` or `0.05`. What flags cannot say (namespace, holdout, targeting by header) is said in a file. docs/experiments.md says what is computed and what may change while an experiment is live.',
+    'An experiment is attached to a name; applications go on asking for the name. It is called by its name, or by its id, which it keeps when the name has another one. `create` makes a draft, which `--start` starts at once, and prints a plan by the name’s own traffic: units a day, the share of them that rate, and how long it takes to find which lift. `start` puts it live, `ramp` goes to the next step at once, `stop` ends it without a winner, `promote` ends it with one, `archive` frees the name. The server looks at what is live each minute, takes a ramp’s next step and rolls back by itself, and only proposes a winner, which stands from then on; `evaluate` has it look now, and do what follows.',
+    'A limit of a guardrail in percent is a share of control’s value: with `+50%` an error rate of 2 % may become 3 %; `+0.02` is in the metric’s own unit, so that it may become 4 %; `thumbs:-10%` is for a metric of which less is worse. Without `--guardrail`, errors, users who leave and the time to the first token are guarded. Shares are `5%` or `0.05`. What flags cannot say (namespace, holdout, targeting by header) is said in a file. docs/experiments.md says what is computed and what may change while an experiment is live.',
     '`status` shows intervals that hold at every look. While the sample ratio alarms there are none. They are drawn with lines where the locale is UTF-8, and in ASCII with `NO_COLOR` or elsewhere.',
   ],
 };
@@ -66,9 +79,10 @@ export default defineCommand({
     const output = createOutput({ json: args.json === true });
     const flags: Flags = {
       ...{ ...args, rawArgs, dryRun: args['dry-run'] === true, minUnits: args['min-units'] },
+      ...{ minDays: args['min-days'], atLeast: args['at-least'], expectUnits: args['expect-units'] },
       shadowCompare: args['shadow-compare'] === true,
     };
-    await runAction(action, flags, { output, connect: adminClient });
+    await runAction(action, flags, { output, connect: adminClient, ask: askYes });
   },
 });
 
@@ -79,7 +93,10 @@ export interface Flags extends Omit<
 > {
   readonly rawArgs: readonly string[];
   readonly name?: string | undefined;
-  readonly winner?: string | undefined;
+  readonly which?: string | undefined;
+  readonly start?: boolean | undefined;
+  readonly expectUnits?: string | undefined;
+  readonly yes?: boolean | undefined;
   readonly file?: string | undefined;
   readonly why?: string | undefined;
   readonly expect?: string | undefined;
@@ -89,16 +106,21 @@ export interface Flags extends Omit<
   readonly dryRun?: boolean | undefined;
 }
 
-/** @param connect is called once the flags are known to be right. */
-export async function runAction(
-  action: Action,
-  flags: Flags,
-  { output, connect }: { output: Output; connect: () => Promise<ApiClient> },
-): Promise<void> {
+/** What actions need beside their flags. */
+export interface Surroundings {
+  output: Output;
+  /** Called once the flags are known to be right. */
+  connect: () => Promise<ApiClient>;
+  /** @returns null when nobody is there to be asked. */
+  ask: (question: string) => Promise<boolean | null>;
+}
+
+export async function runAction(action: Action, flags: Flags, surroundings: Surroundings): Promise<void> {
+  const { output, connect } = surroundings;
   const { name = '' } = flags;
   switch (action) {
     case 'create':
-      return create(flags, output, connect);
+      return create(flags, surroundings);
     case 'change':
       return change(flags, output, connect);
     case 'list':
@@ -122,7 +144,7 @@ export async function runAction(
       return showStatus(await callOperation(client, `evaluate ${name}`, route, { params: { id } }), output);
     }
     default:
-      return step(action, flags, output, connect);
+      return step(action, flags, surroundings);
   }
 }
 
@@ -134,8 +156,11 @@ async function list(client: ApiClient, output: Output, all: boolean): Promise<vo
   if (hidden > 0) output.note(`${hidden} more archived: graft experiment list --all`);
 }
 
-/** What the flags or the file say. @throws CliError (usage) */
-async function designOf(flags: Flags): Promise<ReturnType<typeof checkDesign>> {
+/**
+ * What the flags or the file say. @param variants in the place of `--variant`, where a version alone was given.
+ * @throws CliError (usage)
+ */
+async function designOf(flags: Flags, variants?: readonly string[]): Promise<ReturnType<typeof checkDesign>> {
   const { name, file, rawArgs, why } = flags;
   const all = (flag: string): string[] => repeatedFlag(rawArgs, flag);
   let design: Record<string, unknown>;
@@ -148,7 +173,7 @@ async function designOf(flags: Flags): Promise<ReturnType<typeof checkDesign>> {
     if (name !== undefined) design = { ...design, name };
   } else {
     const lists = {
-      variants: all('variant'),
+      variants: variants ?? all('variant'),
       metrics: all('metric'),
       guardrails: all('guardrail'),
       tenants: all('tenant'),
@@ -159,18 +184,52 @@ async function designOf(flags: Flags): Promise<ReturnType<typeof checkDesign>> {
   return checkDesign(why === undefined ? design : { ...design, why });
 }
 
-async function create(flags: Flags, output: Output, connect: () => Promise<ApiClient>): Promise<void> {
-  const design = await designOf(flags);
+async function create(flags: Flags, { output, connect }: Surroundings): Promise<void> {
+  const { name = '', which, rawArgs, file } = flags;
+  const treatment = which === undefined ? undefined : treatmentOf(which, name);
+  if (treatment !== undefined && (file !== undefined || isFlagGiven(rawArgs, 'variant')))
+    throw usageError(`Say '${which}', or all variants with ${file === undefined ? '--variant' : '--file'}.`);
+  const expected =
+    flags.expectUnits === undefined ? {} : { expect_units: parseCount(flags.expectUnits, '--expect-units') };
+  // Flags are found wrong before anybody is asked; which version is live, the server says.
+  let design = await designOf(
+    flags,
+    treatment === undefined ? undefined : ['control=@1', `treatment=${treatment}`],
+  );
   const client = await connect();
+  if (treatment !== undefined) design = await designOf(flags, await livePair(client, name, treatment));
   if (flags.dryRun === true) {
     await checkVersions(client, design);
-    output.result({ ...design, dry_run: true }, () => `dry run: this would be a draft\n${planText(design)}`);
+    const plan = await planOf(client, design, expected);
+    output.result({ ...design, plan, dry_run: true }, () =>
+      [`dry run: this would be a draft`, planText(design), '', outlookText(plan)].join('\n'),
+    );
     return;
   }
-  const view = await createExperiment(client, design);
-  output.result(view, () => `${planText(view.document)}\n\n${nowText(view)}`);
+  const plan = await planOf(client, design, expected);
+  const draft = await createExperiment(client, design);
+  const params = { id: draft.id };
+  const view =
+    flags.start === true
+      ? await callOperation(client, `start ${name}`, 'POST /admin/experiments/:id/start', {
+          params,
+          body: {},
+        })
+      : draft;
+  output.result({ ...view, plan }, () =>
+    [planText(view.document), '', outlookText(plan), '', nowText(view)].join('\n'),
+  );
   noteNext(view, output);
 }
+
+const planOf = (
+  client: ApiClient,
+  design: CreateExperiment,
+  expected: { expect_units?: number },
+): Promise<ExperimentPlan> =>
+  callOperation(client, `plan an experiment on ${design.name}`, 'POST /admin/experiments/plan', {
+    body: { ...design, ...expected },
+  });
 
 async function change(flags: Flags, output: Output, connect: () => Promise<ApiClient>): Promise<void> {
   const { file, name, why, dryRun = false } = flags;
@@ -186,18 +245,21 @@ async function change(flags: Flags, output: Output, connect: () => Promise<ApiCl
   if (!dryRun) noteNext(view, output);
 }
 
-async function step(
-  action: Step,
-  flags: Flags,
-  output: Output,
-  connect: () => Promise<ApiClient>,
-): Promise<void> {
-  const { name = '', winner } = flags;
-  const body = stepRequest(action, { ...flags, variant: winner });
+async function step(action: Step, flags: Flags, { output, connect, ask }: Surroundings): Promise<void> {
+  const { name = '', which } = flags;
+  const body = stepRequest(action, { ...flags, variant: which });
   const client = await connect();
-  const { id } = await findExperiment(client, name);
+  const found = await findExperiment(client, name);
+  const over =
+    action === 'promote' && isLive(found.document)
+      ? await confirmOver(client, { view: found, variant: which, yes: flags.yes === true, ask })
+      : {};
   const route = `POST /admin/experiments/:id/${action}` as const;
-  const view = await callOperation(client, `${action} ${name}`, route, { params: { id }, body });
+  const params = { id: found.id };
+  const view = await callOperation(client, `${action} ${name}`, route, {
+    params,
+    body: { ...body, ...over },
+  });
   output.result(view, () => nowText(view));
   noteNext(view, output);
 }

@@ -24,7 +24,7 @@ const designFlags = {
   variant: {
     type: 'string',
     description:
-      'Of create, once for each, control first: key=name@version[:weight], such as control=support/intent@3 or treatment=@4:10%; equal weights unless given',
+      'Of create, once for each, control first, where two halves of live and @2 are not what is wanted: key=name@version[:weight], such as control=support/intent@3 or treatment=@4:10%; equal weights unless given',
     valueHint: 'variant',
   },
   metric: {
@@ -49,6 +49,17 @@ const designFlags = {
     type: 'string',
     description: `Units in a step of the ramp before the next, and of all before a winner; ${DEFAULT_MIN_UNITS} unless given`,
     valueHint: 'count',
+  },
+  'min-days': {
+    type: 'string',
+    description: 'Days before which no winner is proposed, such as 7: a weekend is not like a week',
+    valueHint: 'days',
+  },
+  'at-least': {
+    type: 'string',
+    description:
+      'What is good enough by the metric that decides: -2% proposes a version that is at most 2 % worse',
+    valueHint: 'lift',
   },
   coverage: {
     type: 'string',
@@ -93,9 +104,10 @@ export const experimentArgs = {
     description: 'Name that the experiment is on, or its id',
     required: false,
   },
-  winner: {
+  which: {
     type: 'positional',
-    description: 'Of promote: the variant whose version goes live; the proposed one unless given',
+    description:
+      'Of create: the version to compare with the live one, such as @2; of promote: the variant whose version goes live, the proposed one unless given',
     required: false,
   },
   ...designFlags,
@@ -104,6 +116,13 @@ export const experimentArgs = {
     description: 'Of create and change: the document as JSON, in the place of flags',
     valueHint: 'file',
   },
+  start: { type: 'boolean', description: 'Of create: start it at once' },
+  'expect-units': {
+    type: 'string',
+    description: 'Of create, for its plan: how many users (or keys) a day ask for the name',
+    valueHint: 'count',
+  },
+  yes: { type: 'boolean', description: 'Of promote: also over a version that nobody has compared' },
   undo: { type: 'boolean', description: 'Of kill: take it back' },
   watch: { type: 'boolean', description: 'Of status: again every 5 seconds, until Ctrl-C' },
   all: { type: 'boolean', description: 'Of list and status: archived ones as well' },
@@ -119,7 +138,7 @@ export const experimentArgs = {
 const STEP_FLAGS = ['expect', 'why'];
 /** Flags that mean something to some actions only. */
 const OWN_FLAGS: Record<Action, readonly string[]> = {
-  create: [...DESIGN_FLAGS, 'file', 'why', 'dry-run'],
+  create: [...DESIGN_FLAGS, 'file', 'why', 'dry-run', 'start', 'expect-units'],
   list: ['all'],
   show: [],
   status: ['all', 'watch'],
@@ -129,7 +148,7 @@ const OWN_FLAGS: Record<Action, readonly string[]> = {
   change: ['file', 'why', 'dry-run'],
   kill: [...STEP_FLAGS, 'undo'],
   stop: STEP_FLAGS,
-  promote: STEP_FLAGS,
+  promote: [...STEP_FLAGS, 'yes'],
   archive: STEP_FLAGS,
 };
 
@@ -143,7 +162,7 @@ export function actionOf(args: Readonly<Record<string, unknown>>): Action {
     .flat()
     .find((flag) => !own.has(flag) && args[flag] !== undefined && args[flag] !== false);
   if (stray !== undefined) throw usageError(`--${stray} is not for \`graft experiment ${action}\`.`);
-  const { name, winner } = args;
+  const { name, which } = args;
   if (action === 'list' && name !== undefined)
     throw usageError(
       `\`graft experiment list\` takes no '${String(name)}'; see \`graft experiment status\`.`,
@@ -151,7 +170,7 @@ export function actionOf(args: Readonly<Record<string, unknown>>): Action {
   const needsName = action !== 'list' && action !== 'status';
   if (needsName && name === undefined && args['file'] === undefined)
     throw usageError(`Which one? Give its name or id: graft experiment ${action} support/intent.`);
-  if (winner !== undefined && action !== 'promote')
-    throw usageError(`\`graft experiment ${action}\` takes no '${String(winner)}'.`);
+  if (which !== undefined && action !== 'promote' && action !== 'create')
+    throw usageError(`\`graft experiment ${action}\` takes no '${String(which)}'.`);
   return action;
 }

@@ -22,6 +22,13 @@ export function parseShare(text: string, flag: string): number {
   throw usageError(`${flag}: '${text}' is not a share, such as 5% or 0.05.`);
 }
 
+/** @returns a lift that is below 0, above -1. @throws CliError (usage) when `text` is not such as `-2%` or `-0.02`. */
+export function parseLoss(text: string, flag: string): number {
+  const loss = text.startsWith('-') ? parseShare(text.slice(1), flag) : NaN;
+  if (loss > 0 && loss < 1) return -loss;
+  throw usageError(`${flag}: '${text}' is not a lift below 0, such as -2% or -0.02.`);
+}
+
 /** @returns such as `5 %`, `0.1 %`, `33.3333 %`. */
 export const shareText = (share: number): string => `${Number((100 * share).toPrecision(6))} %`;
 

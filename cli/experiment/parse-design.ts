@@ -1,7 +1,7 @@
-import { nameProblem, type CreateExperiment } from '../../protocol/index.ts';
+import { MAX_MIN_DAYS, nameProblem, type CreateExperiment } from '../../protocol/index.ts';
 import { usageError } from '../flags.ts';
 import { parseDuration } from '../quantity.ts';
-import { parseShare } from './experiment-numbers.ts';
+import { parseLoss, parseShare } from './experiment-numbers.ts';
 
 const MINUTE_MS = 60_000;
 /** Of a ramp that does not say otherwise. */
@@ -23,6 +23,8 @@ export interface DesignFlags {
   readonly ramp?: string | undefined;
   readonly hold?: string | undefined;
   readonly minUnits?: string | undefined;
+  readonly minDays?: string | undefined;
+  readonly atLeast?: string | undefined;
   readonly coverage?: string | undefined;
   /** `name@version:share`. */
   readonly shadow?: string | undefined;
@@ -38,7 +40,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
   const { name, metrics, guardrails, tenants, overrides, coverage, shadow, seed, unit } = flags;
   if (flags.variants.length < 2)
     throw usageError(
-      `An experiment compares two variants or more: --variant control=${name}@3 --variant treatment=${name}@4, control first.`,
+      `Compare the live version with which? \`graft experiment create ${name} @2\`. Or say all of them: --variant control=${name}@3 --variant treatment=${name}@4, control first.`,
     );
   const ramp = parseRamp(flags);
   if (flags.shadowCompare === true && shadow === undefined)
@@ -48,9 +50,10 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
   return {
     name,
     variants: shareWeights(flags.variants.map((text) => parseVariant(text, name))),
-    ...(metrics.length === 0 ? {} : { metrics: metrics.map(parseMetric) }),
+    ...parseMetrics(metrics, flags.atLeast),
     ...(guardrails.length === 0 ? {} : { guardrails: parseGuardrails(guardrails) }),
     ...(ramp === undefined ? {} : { ramp }),
+    ...(flags.minDays === undefined ? {} : { min_days: parseDays(flags.minDays) }),
     ...(coverage === undefined ? {} : { coverage: parseShare(coverage, '--coverage') }),
     ...(shadow === undefined ? {} : { shadow: parseShadow(shadow, flags.shadowCompare === true) }),
     ...(tenants.length === 0 ? {} : { targeting: { tenants: [...tenants] } }),
@@ -93,6 +96,25 @@ function shareWeights(variants: readonly ReturnType<typeof parseVariant>[]): Var
     throw usageError('--variant: the weights that are given leave nothing for the others.');
   const part = Number(((1 - given) / open).toPrecision(12));
   return variants.map(({ weight, ...variant }) => ({ ...variant, weight: weight ?? part }));
+}
+
+/** What is measured where nothing else is said, as the server has it. */
+const THUMBS = 'thumbs:proportion:up';
+
+function parseMetrics(
+  texts: readonly string[],
+  atLeast: string | undefined,
+): Pick<CreateExperiment, 'metrics'> {
+  if (texts.length === 0 && atLeast === undefined) return {};
+  const [first, ...others] = (texts.length === 0 ? [THUMBS] : texts).map(parseMetric);
+  const least = atLeast === undefined ? {} : { at_least: parseLoss(atLeast, '--at-least') };
+  return { metrics: [{ ...first!, ...least }, ...others] };
+}
+
+function parseDays(text: string): number {
+  const days = /^\d{1,3}$/.test(text) ? Number(text) : NaN;
+  if (days <= MAX_MIN_DAYS) return days;
+  throw usageError(`--min-days ${text} is not a number of days, 0 to ${MAX_MIN_DAYS}.`);
 }
 
 function parseMetric(text: string): NonNullable<CreateExperiment['metrics']>[number] {

@@ -34,7 +34,12 @@ export function planText(design: CreateExperiment): string {
       'testers',
       overrides.length === 0 ? null : overrides.map((one) => `${one.unit} ${one.variant}`).join(', '),
     ],
-    ['decided by', first === undefined ? SERVERS : `${first.key} (${metricText(first)})`],
+    [
+      'decided by',
+      first === undefined
+        ? SERVERS
+        : `${first.key} (${metricText(first)}${first.at_least === undefined ? '' : `, ${shareText(first.at_least)} is good enough`})`,
+    ],
     [
       'shown',
       others.length === 0 ? null : others.map((metric) => `${metric.key} (${metricText(metric)})`).join(', '),
@@ -50,6 +55,7 @@ export function planText(design: CreateExperiment): string {
         ? null
         : `${shadow.adapter} also runs for ${shareText(shadow.sample)} of the requests; nobody gets its answers${shadow.compare === true ? ', which are compared' : ''}`,
     ],
+    ['not before', design.min_days === undefined ? null : `${design.min_days} d after its start`],
     ['seed', design.seed ?? null],
   ]);
 }

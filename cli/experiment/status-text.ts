@@ -21,6 +21,7 @@ import {
   stateText,
 } from './experiment-words.ts';
 import type { Glyphs } from './glyphs.ts';
+import { progressText } from './outlook-text.ts';
 
 /** Feedback on an answer is taken for seven days (docs/experiments.md). */
 const FEEDBACK_MS = 7 * 86_400_000;
@@ -56,6 +57,7 @@ function summary(view: ExperimentView, look: ExperimentEvaluation | null): strin
     ['sample ratio', look === null ? null : sampleRatioText(look)],
     ['proposed', proposalText(view)],
     ['decision', look === null || !isShown(view, look) ? null : colors.bold(decisionText(look.decision))],
+    ['can find', look?.progress == null || !isLive(document) ? null : progressText(look.progress)],
     ['looked at', lookedText(view, look)],
   ]);
 }

@@ -1,9 +1,11 @@
 // A/B test of two versions of one adapter, from the first user to the last: `node examples/ab-test/run.mjs`, in the
 // folder where `npm start` runs. README.md beside this file shows what it prints.
+import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 
 /** `npm start` publishes both. */
 const NAME = 'support/intent';
@@ -112,19 +114,14 @@ for (const version of [1, 2])
     stop(`${NAME} has no version ${version}; run \`npm start\` in a new folder`);
 await admin('POST', '/promote', { name: NAME, version: 1, why: 'A/B test from the start' });
 console.log(`${CONTROL} is live, ${TREATMENT} is the treatment`);
-const { id } = await admin('POST', '/experiments', {
-  name: NAME,
-  seed: SEED,
-  variants: [
-    { key: 'control', adapter: CONTROL, weight: 0.5 },
-    { key: 'treatment', adapter: TREATMENT, weight: 0.5 },
-  ],
-  coverage: 1,
-  metrics: [{ key: 'fields', kind: 'proportion', better: 'up' }],
-  guardrails: [{ metric: 'error_rate', max_absolute_increase: 0.05, action: 'rollback' }],
-});
-await admin('POST', `/experiments/${id}/start`, {});
-console.log(`experiment ${id} runs`);
+// Control is the live version, half of the users each, and what guards most experiments guards this one.
+const graft = path.join(here, '../../bin/graft.mjs');
+const flags = ['--metric', 'fields:proportion:up', '--expect-units', '200', '--seed', SEED, '--start'];
+const create = [graft, 'experiment', 'create', NAME, '@2', ...flags];
+const made = await promisify(execFile)(process.execPath, create).catch((error) => stop(error.message));
+console.log(made.stdout.trimEnd());
+const { experiments: all } = await admin('GET', `/experiments?name=${NAME}`);
+const { id } = all.find(({ document }) => document.status === 'running');
 await sleep(SEEN_MS);
 
 let winner = null;

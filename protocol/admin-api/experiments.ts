@@ -10,11 +10,13 @@ import {
   ExperimentLooks,
   ExperimentView,
   KillExperiment,
+  PlanExperiment,
   PromoteExperiment,
   RampExperiment,
   StartExperiment,
   StopExperiment,
 } from '../experiment-api.ts';
+import { ExperimentPlan } from '../experiment-plan.ts';
 import { EXPERIMENTS_SHOWN, MAX_EXPERIMENT_BODY_BYTES, MAX_EXPERIMENTS_SHOWN } from './limits.ts';
 import type { AdminOperationTable } from './operation.ts';
 
@@ -46,6 +48,15 @@ export const EXPERIMENT_OPERATIONS = {
     request: CreateExperiment,
     maxBytes: MAX_EXPERIMENT_BODY_BYTES,
     answers: { 201: view('The draft.') },
+  },
+  'POST /admin/experiments/plan': {
+    ...shared,
+    id: 'planExperiment',
+    summary: 'What an experiment would be able to tell, and when, by the traffic of its name. Makes nothing.',
+    query: null,
+    request: PlanExperiment,
+    maxBytes: MAX_EXPERIMENT_BODY_BYTES,
+    answers: { 200: { description: 'The plan.', schema: ExperimentPlan } },
   },
   'GET /admin/experiments': {
     ...shared,

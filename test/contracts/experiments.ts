@@ -51,6 +51,7 @@ export const evaluationAt = (at: number, seed = 'support-intent-2'): ExperimentE
   alpha: 0.05,
   comparisons: [],
   guardrails: [],
+  progress: null,
   shadow: {},
   decision: { action: 'wait', reason: 'units', units: 7, needed: 200 },
 });

@@ -61,13 +61,14 @@ export function createFakeUsage(): UsageLedger {
     async add({ id, rows }) {
       if (!batches.has(id)) batches.set(id, structuredClone(rows));
     },
-    async sum({ by, tenant, from, to, limit }) {
+    async sum({ by, tenant, name, from, to, limit }) {
       const sums = new Map<
         string,
         { requests: number; errors: number; promptTokens: number; completionTokens: number }
       >();
       for (const row of [...batches.values()].flat()) {
         if ((tenant !== null && row.tenant !== tenant) || row.hour < from || row.hour >= to) continue;
+        if (name !== undefined && row.name !== name) continue;
         const group = GROUPS[by](row);
         const sum = sums.get(group) ?? { requests: 0, errors: 0, promptTokens: 0, completionTokens: 0 };
         sum.requests += row.requests;

@@ -11,6 +11,7 @@ import { createExperiment } from './life/create-experiment.ts';
 import { evaluateNow } from './life/evaluate.ts';
 import type { EvaluateDeps, LifeDeps } from './life/life-deps.ts';
 import { ownExperiment } from './life/own-experiment.ts';
+import { planExperiment, type PlanDeps } from './life/plan-experiment.ts';
 import {
   archiveExperiment,
   killExperiment,
@@ -33,7 +34,7 @@ import type { ExperimentRow } from './ports.ts';
  * KV was not told yet.
  */
 export function adminExperimentRoutes(
-  deps: Omit<LifeDeps, 'mayUseChain'> & Pick<EvaluateDeps, 'tallies'>,
+  deps: Omit<LifeDeps, 'mayUseChain'> & Pick<EvaluateDeps, 'tallies'> & Pick<PlanDeps, 'usage'>,
 ): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const life: LifeDeps = { ...deps, mayUseChain };
@@ -42,6 +43,11 @@ export function adminExperimentRoutes(
   adminRoute(routes, 'POST /admin/experiments', async ({ caller, request }) => {
     const made = await createExperiment(life, { request, caller });
     return answer(made, 201);
+  });
+
+  adminRoute(routes, 'POST /admin/experiments/plan', async ({ context, caller, request }) => {
+    const plan = await planExperiment({ ...deps, mayUseChain }, { request, caller });
+    return plan.ok ? context.json(plan.value) : fail(plan.error);
   });
 
   adminRoute(routes, 'GET /admin/experiments', async ({ context, caller, query }) => {

@@ -11,7 +11,7 @@ const sumBy = (expression: string, order: string): { one: string; all: string } 
 const sum = (expression: string, order: string, tenant: string): string =>
   `SELECT ${expression} AS grouped, SUM(requests) AS requests, SUM(errors) AS errors,
      SUM(prompt_tokens) AS prompt_tokens, SUM(completion_tokens) AS completion_tokens
-   FROM usage WHERE ${tenant} hour >= ? AND hour < ?
+   FROM usage WHERE ${tenant} hour >= ? AND hour < ? AND COALESCE(?, name) = name
    GROUP BY grouped ORDER BY ${order} LIMIT ?`;
 
 const BY_TOKENS = 'SUM(prompt_tokens + completion_tokens) DESC, SUM(requests) DESC, grouped';
@@ -71,12 +71,12 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
         if (!isUniqueViolation(error)) throw error;
       }
     },
-    async sum({ by, tenant, from, to, limit }) {
+    async sum({ by, tenant, name = null, from, to, limit }) {
       const { one, all } = QUERIES[by];
       const { results } = await (
         tenant === null
-          ? db.prepare(all).bind(from, to, limit)
-          : db.prepare(one).bind(tenant, from, to, limit)
+          ? db.prepare(all).bind(from, to, name, limit)
+          : db.prepare(one).bind(tenant, from, to, name, limit)
       ).all<SumRow>();
       return results.map((row) => ({
         group: row.grouped,

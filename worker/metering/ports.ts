@@ -148,11 +148,12 @@ export interface UsageLedger {
   add(batch: { id: string; at: number; rows: readonly UsageRow[] }): Promise<void>;
   /**
    * By tokens, most first; days and hours in their order.
-   * @param tenant null = all. @param from first hour. @param to first hour that does not count any more.
+   * @param tenant null = all. @param name as published; all unless given. @param from first hour. @param to first hour that does not count any more.
    */
   sum(params: {
     by: UsageGroup;
     tenant: string | null;
+    name?: string;
     from: number;
     to: number;
     limit: number;

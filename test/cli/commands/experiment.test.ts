@@ -9,7 +9,13 @@ import { EXIT } from '../../../cli/cli-error.ts';
 import { runAction, type Flags } from '../../../cli/commands/experiment.ts';
 import type { Action } from '../../../cli/experiment/experiment-flags.ts';
 import { createOutput } from '../../../cli/output.ts';
-import { ChangeExperiment, CreateExperiment, type ExperimentView } from '../../../protocol/index.ts';
+import {
+  ChangeExperiment,
+  CreateExperiment,
+  PlanExperiment,
+  type ExperimentPlan,
+  type ExperimentView,
+} from '../../../protocol/index.ts';
 import { DOCUMENT, ID, lookOf, viewOf } from '../experiment/sample-view.ts';
 
 let folder: string;
@@ -28,6 +34,21 @@ const DIGEST = 'd'.repeat(64);
 const OLD = 'exp_aaaaaaaaaaaaaaaa';
 const fails = (status: number, code: string) =>
   Response.json({ error: { message: `says the server: ${code}`, code } }, { status });
+
+const PLAN: ExperimentPlan = {
+  name: 'support/intent',
+  requests: { per_day: 5_200, days: 7 },
+  units: { per_day: 900, from: 'experiment' },
+  values: { share: 0.31, from: 'experiment' },
+  baseline: { mean: 0.62, from: 'experiment' },
+  coverage: 1,
+  alpha: 0.05,
+  finds: [
+    { lift: 0.5, units: 300, days: 0.34 },
+    { lift: 0.2, units: 2_600, days: 2.9 },
+    { lift: 0.05, units: 36_000, days: 40.3 },
+  ],
+};
 
 /** A server with one experiment on `support/intent`, an archived one before it, and versions 3 and 4 (2 is retired). */
 function serverOf(view: ExperimentView = viewOf()) {
@@ -52,6 +73,10 @@ function serverOf(view: ExperimentView = viewOf()) {
           retired_at: version === 2 ? 5 : null,
         })),
       });
+    if (pathname === '/admin/experiments/plan') {
+      PlanExperiment.parse(body);
+      return Response.json(PLAN);
+    }
     if (pathname === '/admin/experiments' && method === 'POST') {
       const { why: _, ...design } = CreateExperiment.parse(body);
       const filled = { seed: 'made-up', unit: 'user', coverage: 1, metrics: DOCUMENT.metrics };
@@ -91,11 +116,19 @@ function serverOf(view: ExperimentView = viewOf()) {
 async function graft(
   action: Action,
   flags: Partial<Flags> = {},
-  { json = false, server = serverOf() } = {},
+  {
+    json = false,
+    server = serverOf(),
+    yes = null,
+  }: { json?: boolean; server?: ReturnType<typeof serverOf>; yes?: boolean | null } = {},
 ): Promise<{ out: string; notes: string; asked: string[]; bodies: unknown[] }> {
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
   const output = createOutput({ json, stdout, stderr });
-  await runAction(action, { rawArgs: [], ...flags }, { output, connect: async () => server.client });
+  const ask = async (question: string) => {
+    stderr.write(`${question}\n`);
+    return yes;
+  };
+  await runAction(action, { rawArgs: [], ...flags }, { output, connect: async () => server.client, ask });
   const text = (stream: PassThrough) => stripVTControlCharacters(String(stream.read() ?? '')).trimEnd();
   return { out: text(stdout), notes: text(stderr), asked: server.asked, bodies: server.bodies };
 }
@@ -116,8 +149,9 @@ describe('graft experiment create', () => {
       ramp: '1%,100%',
       why: 'new',
     });
-    expect(asked).toEqual(['POST /admin/experiments']);
-    expect(bodies).toEqual([
+    expect(asked).toEqual(['POST /admin/experiments/plan', 'POST /admin/experiments']);
+    expect(bodies[1]).toEqual(bodies[0]);
+    expect(bodies.slice(1)).toEqual([
       {
         name: NAME,
         variants: DOCUMENT.variants,
@@ -132,20 +166,80 @@ describe('graft experiment create', () => {
     expect(notes).toBe('next: graft experiment start support/intent');
   });
 
+  it('compares a version with the live one, and says what will be found and when', async () => {
+    const flags = {
+      name: NAME,
+      which: '@4',
+      rawArgs: ['create', NAME, '@4', '--at-least', '-2%'],
+      atLeast: '-2%',
+    };
+    const { out, asked, bodies } = await graft('create', { ...flags, expectUnits: '2k', minDays: '7' });
+    expect(asked).toEqual([
+      'GET /admin/versions?name=support%2Fintent',
+      'POST /admin/experiments/plan',
+      'POST /admin/experiments',
+    ]);
+    const design = {
+      name: NAME,
+      variants: DOCUMENT.variants,
+      min_days: 7,
+      metrics: [{ key: 'thumbs', kind: 'proportion', better: 'up', at_least: -0.02 }],
+    };
+    expect(bodies).toEqual([{ ...design, expect_units: 2_000 }, design]);
+    expect(out).toContain(
+      [
+        'traffic  5200 requests a day in the last 7 days; 900 units a day, as in its last experiment',
+        'values   31 % of them rate, as in its last experiment',
+        'mean     0.62',
+        'finds    a 50 % lift: 9 h; 20 %: 3 days; 5 %: 41 days',
+      ].join('\n'),
+    );
+    const dry = await graft('create', { name: NAME, which: '4', dryRun: true }, { json: true });
+    expect(JSON.parse(dry.out)).toEqual({
+      name: NAME,
+      variants: DOCUMENT.variants,
+      plan: PLAN,
+      dry_run: true,
+    });
+  });
+
+  it('starts at once when it is told to', async () => {
+    const server = serverOf();
+    await expect(graft('create', { name: NAME, which: '@4', start: true }, { server })).rejects.toMatchObject(
+      { message: /start support\/intent: says the server/ },
+    );
+    expect(server.asked.at(-1)).toBe(`POST /admin/experiments/${ID}/start`);
+  });
+
+  it.each<[string, Partial<Flags>, RegExp]>([
+    ['@3', {}, /support\/intent@3 is the live version: it would be compared with itself/],
+    ['latest', {}, /'latest' is not a version to compare/],
+    ['@4', { rawArgs: VARIANTS }, /Say '@4', or all variants with --variant/],
+    ['@4', { expectUnits: 'many' }, /--expect-units many is not/],
+    ['@4', { atLeast: '2%' }, /'2%' is not a lift below 0/],
+    ['@4', { minDays: '91' }, /--min-days 91 is not/],
+  ])('refuses %s with %j', async (which, flags, message) => {
+    await expect(graft('create', { name: NAME, which, ...flags })).rejects.toThrow(message);
+  });
+
   it('has a shadow compared when it is told to', async () => {
     const shadow = 'support/intent@4:5%';
     const rawArgs = ['create', NAME, ...VARIANTS, '--shadow', shadow, '--shadow-compare'];
     const { bodies } = await graft('create', { name: NAME, rawArgs, shadow, shadowCompare: true });
-    expect(bodies).toMatchObject([{ shadow: { adapter: 'support/intent@4', sample: 0.05, compare: true } }]);
+    expect(bodies.at(-1)).toMatchObject({
+      shadow: { adapter: 'support/intent@4', sample: 0.05, compare: true },
+    });
   });
 
   it('only checks when it is asked to', async () => {
     const rawArgs = ['create', NAME, ...VARIANTS];
     const { out, asked } = await graft('create', { name: NAME, rawArgs, dryRun: true });
-    expect(asked).toEqual(['GET /admin/versions?name=support%2Fintent']);
+    expect(asked).toEqual(['GET /admin/versions?name=support%2Fintent', 'POST /admin/experiments/plan']);
     expect(out.split('\n')[0]).toBe('dry run: this would be a draft');
     const json = await graft('create', { name: NAME, rawArgs, dryRun: true }, { json: true });
-    expect(JSON.parse(json.out)).toEqual({ name: NAME, variants: DOCUMENT.variants, dry_run: true });
+    expect(JSON.parse(json.out)).toEqual({
+      ...{ name: NAME, variants: DOCUMENT.variants, plan: PLAN, dry_run: true },
+    });
   });
 
   it.each([
@@ -162,9 +256,9 @@ describe('graft experiment create', () => {
   it('takes a file, with the name in it or beside it', async () => {
     const file = await fileOf(DOCUMENT);
     const { version: _v, status: _s, ...sent } = DOCUMENT;
-    expect((await graft('create', { file })).bodies).toEqual([sent]);
+    expect((await graft('create', { file })).bodies).toEqual([sent, sent]);
     const other = await fileOf({ variants: DOCUMENT.variants });
-    expect((await graft('create', { file: other, name: NAME })).bodies).toMatchObject([{ name: NAME }]);
+    expect((await graft('create', { file: other, name: NAME })).bodies).toMatchObject([{ name: NAME }, {}]);
   });
 
   it.each<[unknown, Partial<Flags>, RegExp]>([
@@ -290,7 +384,7 @@ describe('steps', () => {
     ],
     [
       'promote',
-      { winner: 'treatment', expect: '3' },
+      { which: 'treatment', expect: '3' },
       { variant: 'treatment', expect: 3 },
       'is decided: treatment won, and support/intent@4 is the live version',
       'next: graft experiment archive support/intent',
@@ -305,7 +399,8 @@ describe('steps', () => {
     ['archive', {}, {}, 'is archived: the name is free for another one', ''],
   ])('%s %j', async (action, flags, body, out, notes) => {
     const done = await graft(action, { name: NAME, ...flags });
-    expect(done.asked).toEqual([...FIND, `POST /admin/experiments/${ID}/${action}`]);
+    const live = action === 'promote' ? ['GET /admin/versions?name=support%2Fintent'] : [];
+    expect(done.asked).toEqual([...FIND, ...live, `POST /admin/experiments/${ID}/${action}`]);
     expect(done.bodies).toEqual([body]);
     expect(done.out).toBe(`${ID} on ${NAME} ${out}`);
     expect(done.notes).toBe(notes);
@@ -317,6 +412,29 @@ describe('steps', () => {
       code: 'version_conflict',
       message: 'start support/intent: says the server: version_conflict',
     }));
+
+  it('asks before a version that nobody has compared is replaced', async () => {
+    const variants = [
+      { key: 'control', adapter: `${NAME}@1`, weight: 0.5 },
+      { key: 'treatment', adapter: `${NAME}@4`, weight: 0.5 },
+    ];
+    const proposal = { variant: 'treatment', at: 1, units: 300 };
+    const server = () => serverOf(viewOf({ variants }, { proposal }));
+    const promote = (flags: Partial<Flags>, yes: boolean | null) =>
+      graft('promote', { name: NAME, ...flags }, { server: server(), yes });
+    const agreed = await promote({}, true);
+    expect(agreed.notes).toMatch(
+      /@3 is live, which is neither control nor treatment: .* Replace it by .*@4\?/,
+    );
+    expect(agreed.bodies).toEqual([{ over: 3 }]);
+    const told = await promote({ yes: true, which: 'treatment' }, false);
+    expect(told.bodies).toEqual([{ variant: 'treatment', over: 3 }]);
+    await expect(promote({}, false)).rejects.toThrow('nothing was changed');
+    await expect(promote({}, null)).rejects.toThrow(/add --yes/);
+    // Over control nobody asks.
+    const plain = await graft('promote', { name: NAME, which: 'treatment' }, { yes: false });
+    expect(plain.bodies).toEqual([{ variant: 'treatment' }]);
+  });
 
   it('point to the promotion when a winner is proposed', async () => {
     const server = serverOf(viewOf({}, { proposal: { variant: 'treatment', at: 1, units: 300 } }));

@@ -7,7 +7,7 @@ describe('actionOf', () => {
     [{}, 'list'],
     [{ action: 'status' }, 'status'],
     [{ action: 'status', name: 'a', watch: true, all: false }, 'status'],
-    [{ action: 'promote', name: 'a', winner: 'b', why: 'x', expect: '3' }, 'promote'],
+    [{ action: 'promote', name: 'a', which: 'b', why: 'x', expect: '3' }, 'promote'],
     [{ action: 'create', file: 'x.json' }, 'create'],
     [{ action: 'change', name: 'a', file: 'x.json', 'dry-run': true }, 'change'],
   ])('%j', (args, action) => expect(actionOf(args)).toBe(action));
@@ -16,7 +16,7 @@ describe('actionOf', () => {
     [{ action: 'begin' }, /'begin' is none of create, list/],
     [{ action: 'start' }, /Which one/],
     [{ action: 'list', name: 'a' }, /takes no 'a'/],
-    [{ action: 'stop', name: 'a', winner: 'b' }, /takes no 'b'/],
+    [{ action: 'stop', name: 'a', which: 'b' }, /takes no 'b'/],
     [{ action: 'start', name: 'a', coverage: '5%' }, /--coverage is not for/],
     [{ action: 'start', name: 'a', 'dry-run': true }, /--dry-run is not for/],
     [{ action: 'stop', name: 'a', undo: true }, /--undo is not for/],

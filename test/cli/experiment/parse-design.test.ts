@@ -89,7 +89,7 @@ describe('parseDesign', () => {
   });
 
   it.each<[Partial<DesignFlags>, RegExp]>([
-    [{ variants: ['control=@3'] }, /two variants or more/],
+    [{ variants: ['control=@3'] }, /graft experiment create support\/intent @2.*--variant control=/],
     [{ variants: ['control=@3', '@4'] }, /^--variant: '@4'/],
     [{ variants: ['control=@3', 'treatment=support/intent'] }, /names a version/],
     [{ variants: ['control=@3', 'treatment=Support@4'] }, /^--variant: 'Support@4': a name is made of/],

@@ -23,7 +23,7 @@ import type { LifeDeps } from './life-deps.ts';
 import { guardrailRefused } from './refusals.ts';
 
 /** What is measured unless something else is asked for: whether people like the answers. */
-const THUMBS: ExperimentMetric = { key: 'thumbs', kind: 'proportion', better: 'up' };
+export const THUMBS: ExperimentMetric = { key: 'thumbs', kind: 'proportion', better: 'up' };
 /** Characters of an id after `exp_`: 16 of 36 are 83 bits. */
 const ID_CHARACTERS = 16;
 const ALPHABET = 'abcdefghijklmnopqrstuvwxyz0123456789';

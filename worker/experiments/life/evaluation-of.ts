@@ -1,8 +1,9 @@
-import type { ExperimentComparison, ExperimentEvaluation } from '../../../protocol/index.ts';
+import { isLive, type ExperimentComparison, type ExperimentEvaluation } from '../../../protocol/index.ts';
 import type { TallyMoments, TallySnapshot } from '../ports.ts';
 import { analyze, type Comparison } from '../analyze.ts';
 import { coveragePhases } from '../coverage-phases.ts';
 import { decide, type Situation } from '../decide.ts';
+import { progressOf } from '../foresee.ts';
 
 /** One look: what was counted, what follows. Pure. @param before the last look of this seed. */
 export function evaluationOf({
@@ -28,6 +29,10 @@ export function evaluationOf({
     // Whoever sees results believes them: behind the alarm there are none.
     comparisons: sampleRatio.state === 'alarm' ? [] : comparisons.map(comparisonOf),
     guardrails,
+    progress:
+      isLive(experiment) && sampleRatio.state !== 'alarm'
+        ? progressOf({ experiment, tallies: snapshot, startedAt: situation.startedAt, now })
+        : null,
     shadow: Object.fromEntries(
       Object.entries(snapshot.shadow).map(([metric, moments]) => [metric, armOf(moments)]),
     ),

@@ -1,0 +1,146 @@
+import type { z } from 'zod';
+import {
+  AUTOMATIC_METRICS,
+  ok,
+  type ApiError,
+  type ExperimentMetric,
+  type ExperimentPlan,
+  type PlanExperiment,
+  type Result,
+} from '../../../protocol/index.ts';
+import type { AdminCaller } from '../../access/ports.ts';
+import type { UsageLedger } from '../../metering/ports.ts';
+import { ownName } from '../../registry/own-name.ts';
+import { alphaOf, findings } from '../foresee.ts';
+import type { ExperimentRow, ExperimentTallies } from '../ports.ts';
+import { armOf } from '../statistics/moments.ts';
+import type { Baseline } from '../statistics/power.ts';
+import { THUMBS } from './create-experiment.ts';
+import type { LifeDeps } from './life-deps.ts';
+
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+/** Days of traffic that are looked at: a week has all of its days once. */
+const DAYS = 7;
+/** Experiments of the name that are asked what they know. */
+const EARLIER = 5;
+/** Where no experiment of the name has said: one of twenty users presses a thumb, and half of those press up. */
+const ASSUMED = { share: 0.05, mean: 0.5 };
+
+export interface PlanDeps extends LifeDeps {
+  usage: Pick<UsageLedger, 'sum'>;
+  tallies: Pick<ExperimentTallies, 'snapshot'>;
+}
+
+/** What an experiment would tell, and when: by what is known of the name. Makes nothing. */
+export async function planExperiment(
+  deps: PlanDeps,
+  { request, caller }: { request: z.output<typeof PlanExperiment>; caller: AdminCaller },
+): Promise<Result<ExperimentPlan, ApiError>> {
+  const own = await ownName(deps, { name: request.name, caller });
+  if (!own.ok) return own;
+  const { name, variants } = request;
+  const metric = request.metrics?.[0] ?? THUMBS;
+  const [requests, known] = await Promise.all([
+    requestsOf(deps, { name, tenant: own.value.owner }),
+    earlier(deps, { name, metric, unit: request.unit ?? 'user' }),
+  ]);
+  const expected = request.expect_units ?? null;
+  const unitsADay = expected ?? known?.unitsADay ?? null;
+  const automatic = AUTOMATIC_METRICS.some(({ key }) => key === metric.key);
+  const baseline: Baseline | null =
+    known?.baseline ??
+    (metric.kind === 'proportion' && !automatic
+      ? { kind: 'proportion', mean: ASSUMED.mean, variance: ASSUMED.mean * (1 - ASSUMED.mean) }
+      : null);
+  const share = known?.share ?? (automatic ? 1 : ASSUMED.share);
+  const coverage = coverageOf(request);
+  const [control, ...treatments] = variants.map(({ weight }) => weight) as [number, ...number[]];
+  const weights = { control, treatment: Math.min(...treatments) };
+  const alpha = alphaOf({ variants });
+  return ok({
+    name,
+    requests,
+    units: {
+      per_day: unitsADay,
+      from: expected !== null ? 'expected' : unitsADay !== null ? 'experiment' : 'unknown',
+    },
+    values: { share, from: known?.share != null ? 'experiment' : automatic ? 'edge' : 'assumed' },
+    baseline: baseline && { mean: baseline.mean, from: known?.baseline ? 'experiment' : 'assumed' },
+    coverage,
+    alpha,
+    finds:
+      baseline === null
+        ? []
+        : findings({
+            ...{ baseline, better: metric.better, weights, alpha, share, unitsNow: 0 },
+            unitsADay:
+              unitsADay === null ? null : unitsADay * coverage * (weights.control + weights.treatment),
+            leastDays: request.min_days ?? 0,
+          }),
+  });
+}
+
+/** Of all units, at the ramp's end. */
+function coverageOf({ ramp, coverage, namespace, holdout }: z.output<typeof PlanExperiment>): number {
+  const range = namespace === undefined ? 1 : namespace.range[1] - namespace.range[0];
+  return (ramp?.steps.at(-1) ?? coverage ?? 1) * range * (1 - (holdout?.share ?? 0));
+}
+
+async function requestsOf(
+  { usage, now }: Pick<PlanDeps, 'usage' | 'now'>,
+  { name, tenant }: { name: string; tenant: string },
+): Promise<ExperimentPlan['requests']> {
+  const hour = Math.floor(now() / HOUR);
+  const from = hour - 24 * DAYS;
+  const hours = await usage.sum({ by: 'hour', tenant, name, from, to: hour + 1, limit: 24 * DAYS + 1 });
+  const [first] = hours;
+  if (first === undefined) return { per_day: 0, days: 0 };
+  // A name that is new has had fewer days than seven.
+  const since = now() - Date.parse(`${first.group}:00:00Z`);
+  const days = Math.min(DAYS, Math.max(1, Math.ceil(since / DAY)));
+  return { per_day: hours.reduce((sum, { requests }) => sum + requests, 0) / days, days };
+}
+
+interface Known {
+  unitsADay: number | null;
+  share: number | null;
+  baseline: Baseline | null;
+}
+
+/** What the newest of the name's experiments that had users knows of them. */
+async function earlier(
+  { experimentLedger, tallies }: Pick<PlanDeps, 'experimentLedger' | 'tallies'>,
+  { name, metric, unit }: { name: string; metric: ExperimentMetric; unit: 'user' | 'key' },
+): Promise<Known | null> {
+  const page = await experimentLedger.list({ owner: null, name, cursor: null, limit: EARLIER });
+  for (const row of page.items) {
+    const rate = row.document.unit === unit ? unitsADayOf(row) : null;
+    if (rate === null) continue;
+    const { id, document } = row;
+    const { units, metrics } = await tallies.snapshot(id, document.seed);
+    const control = document.variants[0]!.key;
+    const moments = metrics[metric.key]?.[control];
+    const seen = units[control] ?? 0;
+    if (moments === undefined || moments.n === 0 || seen === 0)
+      return { unitsADay: rate, share: null, baseline: null };
+    const { mean, variance } = armOf(moments, metric.kind);
+    return {
+      unitsADay: rate,
+      share: Math.min(1, moments.n / seen),
+      baseline: variance > 0 ? { kind: metric.kind, mean, variance } : null,
+    };
+  }
+  return null;
+}
+
+/** New units a day of the whole name, as its last step had them; null when that was too short to say. */
+function unitsADayOf({ evaluation, coverageAt, stepUnits, document }: ExperimentRow): number | null {
+  if (evaluation === null || coverageAt === null || evaluation.coverage === 0) return null;
+  const { holdout, namespace } = document;
+  const units = Object.values(evaluation.units).reduce((sum, n) => sum + n, 0) - stepUnits;
+  const ran = evaluation.at - coverageAt;
+  const range = namespace === undefined ? 1 : namespace.range[1] - namespace.range[0];
+  const part = evaluation.coverage * range * (1 - (holdout?.share ?? 0));
+  return ran < HOUR || units <= 0 || part <= 0 ? null : (units * DAY) / ran / part;
+}
