@@ -229,6 +229,10 @@ export const ExperimentView = z.object({
   ended_at: z.int().nullable().default(null),
   /** The winner that was proposed, with the present seed. */
   proposal: ExperimentProposal.nullable().default(null),
+  /**
+   * With the answer that sets its webhook, and never again: what the receiver checks messages by (Standard Webhooks).
+   */
+  webhook_secret: z.string().optional(),
   /** The latest look; null before the first. */
   evaluation: ExperimentEvaluation.nullable(),
 });

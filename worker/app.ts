@@ -41,6 +41,9 @@ import { adminVerifyRoutes } from './registry/verify-routes.ts';
 import { adminVersionRoutes } from './registry/versions-routes.ts';
 import { anthropicErrors } from './http/anthropic-errors.ts';
 import { completionRoutes } from './completions/routes.ts';
+import type { WebhookOutbox } from './experiments/ports-webhook.ts';
+import type { WebhookSigner } from './experiments/webhook-signature.ts';
+import type { Fetch } from './origins/signed-fetch.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import { dashboardRoutes, pageHeaders, type PageFiles } from './http/dashboard-routes.ts';
 import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
@@ -112,6 +115,12 @@ export interface Services {
   exposureTokens: ExposureTokens;
   unitHash: UnitHasher;
   tallies: ExperimentTallies;
+  outbox: WebhookOutbox;
+  webhookSigner: WebhookSigner;
+  /** Reaches addresses that tenants wrote down. */
+  callOut: Fetch;
+  /** Whether what tenants have called may be this machine itself. */
+  loopbackCallbacks: boolean;
   /** Experiments as KV has them, without a memory; for repairs. */
   experimentIndex: ExperimentIndex;
   /** The built dashboard; none = this edge has no page. */

@@ -7,6 +7,7 @@ import { createD1Garbage } from './blobs/d1-garbage.ts';
 import { createD1DropLedger } from './drops/d1-drop-ledger.ts';
 import { parseEnv, type RawEnv } from './env.ts';
 import { createD1ExperimentLedger } from './experiments/d1-experiments.ts';
+import { createD1WebhookOutbox } from './experiments/d1-webhook-outbox.ts';
 import { createDoTallies } from './experiments/do-tallies.ts';
 import { TALLY_TIMEOUT_MS } from './experiments/limits.ts';
 import { createObserver } from './http/observer.ts';
@@ -45,6 +46,7 @@ function storesOf(env: RawEnv): Stores {
     dropLedger: createD1DropLedger(db),
     experimentLedger: createD1ExperimentLedger(db),
     tallies: createDoTallies({ namespace: env.EXPERIMENTS, timeoutMs: TALLY_TIMEOUT_MS }),
+    outbox: createD1WebhookOutbox(db),
     quotas:
       env.QUOTAS === undefined
         ? null
@@ -61,6 +63,7 @@ function partsOf(env: RawEnv): Parts {
     now: Date.now,
     ...{ sleep, linger: sleep, createSha256 },
     fetch: (url, init) => fetch(url, init),
+    callOut: (url, init) => fetch(url, init),
     observer: createObserver({ dataset: env.ANALYTICS, logSample: config.logSample }),
     // Asked for by path; the host is nobody's.
     page: ASSETS === undefined ? undefined : (path) => ASSETS.fetch(`https://page.invalid${path}`),

@@ -2,6 +2,7 @@
 import type { Services } from './app.ts';
 import type { Drops } from './drops/parts.ts';
 import { evaluateAll } from './experiments/life/evaluate-all.ts';
+import { sendWebhooks } from './experiments/send-webhooks.ts';
 import { collectSomeGarbage } from './blobs/collect-garbage.ts';
 import type { RequestLife } from './registry/registry-deps.ts';
 import { SCHEDULED_DELETIONS } from './blobs/limits.ts';
@@ -34,6 +35,10 @@ export function createSchedule(
     | 'tenantLimits'
     | 'keyLedger'
     | 'rights'
+    | 'outbox'
+    | 'webhookSigner'
+    | 'callOut'
+    | 'loopbackCallbacks'
   >,
   drops: Drops | null,
 ): Schedule {
@@ -45,6 +50,7 @@ export function createSchedule(
       drops: async () => drops?.takeAll(keepAlive),
       pointers: () => writePointers(services),
       experiments: () => evaluateAll({ ...services, ...intake }),
+      webhooks: () => sendWebhooks({ ...services, now: intake.now }),
       // An origin that was started again holds nothing.
       pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),
       garbage: () => collectSomeGarbage({ ...services, ...intake }, SCHEDULED_DELETIONS),

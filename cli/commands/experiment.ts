@@ -216,8 +216,17 @@ async function create(flags: Flags, { output, connect }: Surroundings): Promise<
           body: {},
         })
       : draft;
-  output.result({ ...view, plan }, () =>
-    [planText(view.document), '', outlookText(plan), '', nowText(view)].join('\n'),
+  const secret = draft.webhook_secret;
+  const shown = secret === undefined ? {} : { webhook_secret: secret };
+  output.result({ ...view, ...shown, plan }, () =>
+    [
+      planText(view.document),
+      '',
+      outlookText(plan),
+      '',
+      ...(secret === undefined ? [] : [`webhook secret, shown once: ${secret}`, '']),
+      nowText(view),
+    ].join('\n'),
   );
   noteNext(view, output);
 }

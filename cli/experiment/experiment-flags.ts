@@ -82,6 +82,12 @@ const designFlags = {
     description: 'A tester: unit=variant, such as acme/user/alice=treatment; once for each',
     valueHint: 'override',
   },
+  webhook: {
+    type: 'string',
+    description:
+      'URL that is told of proposals, of variants that are taken out, and of alarms; what to check its messages by is printed once',
+    valueHint: 'url',
+  },
   unit: {
     type: 'enum',
     options: ['user', 'key'],

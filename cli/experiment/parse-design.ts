@@ -29,6 +29,7 @@ export interface DesignFlags {
   /** `name@version:share`. */
   readonly shadow?: string | undefined;
   readonly shadowCompare?: boolean | undefined;
+  readonly webhook?: string | undefined;
   readonly seed?: string | undefined;
   readonly unit?: string | undefined;
 }
@@ -58,6 +59,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
     ...(shadow === undefined ? {} : { shadow: parseShadow(shadow, flags.shadowCompare === true) }),
     ...(tenants.length === 0 ? {} : { targeting: { tenants: [...tenants] } }),
     ...(overrides.length === 0 ? {} : { overrides: overrides.map(parseOverride) }),
+    ...(flags.webhook === undefined ? {} : { webhook: flags.webhook }),
     ...(seed === undefined ? {} : { seed }),
     ...(unit === undefined ? {} : { unit: oneOf(unit, ['user', 'key'], '--unit') }),
   };

@@ -56,6 +56,7 @@ export function planText(design: CreateExperiment): string {
         : `${shadow.adapter} also runs for ${shareText(shadow.sample)} of the requests; nobody gets its answers${shadow.compare === true ? ', which are compared' : ''}`,
     ],
     ['not before', design.min_days === undefined ? null : `${design.min_days} d after its start`],
+    ['told', design.webhook ?? null],
     ['seed', design.seed ?? null],
   ]);
 }

@@ -116,7 +116,7 @@ await admin('POST', '/promote', { name: NAME, version: 1, why: 'A/B test from th
 console.log(`${CONTROL} is live, ${TREATMENT} is the treatment`);
 // Control is the live version, half of the users each, and what guards most experiments guards this one.
 const graft = path.join(here, '../../bin/graft.mjs');
-const flags = ['--metric', 'fields:proportion:up', '--expect-units', '200', '--seed', SEED, '--start'];
+const flags = ['--metric', 'fields:proportion:up', '--expect-units', '10k', '--seed', SEED, '--start'];
 const create = [graft, 'experiment', 'create', NAME, '@2', ...flags];
 const made = await promisify(execFile)(process.execPath, create).catch((error) => stop(error.message));
 console.log(made.stdout.trimEnd());

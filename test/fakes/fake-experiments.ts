@@ -58,7 +58,8 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
   const keep = (row: ExperimentRow, note: ExperimentNote, flip?: Flip): Result<null, Conflict> => {
     const before = rows.get(row.id);
     const sameSeed = before?.document.seed === row.document.seed;
-    const stays = before?.proposal != null && row.document.dropped?.includes(before.proposal.variant) !== true;
+    const stays =
+      before?.proposal != null && row.document.dropped?.includes(before.proposal.variant) !== true;
     rows.set(
       row.id,
       copy({

@@ -9,6 +9,7 @@ import { createFakeQuotas, createFakeUsage } from './fake-metering.ts';
 import { createFakePins } from './fake-pins.ts';
 import { createFakeRegistry } from './fake-registry.ts';
 import { createFakeTallies } from './fake-tallies.ts';
+import { createFakeWebhookOutbox } from './fake-webhook-outbox.ts';
 import { createFakeTenantLimits } from './fake-tenant-limits.ts';
 
 /** All that one edge keeps, in memory, but for what writes KV. */
@@ -27,6 +28,7 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
     dropLedger: createFakeDropLedger(),
     experimentLedger: createFakeExperimentLedger(registry.forExperiments),
     tallies: createFakeTallies(),
+    outbox: createFakeWebhookOutbox(),
     quotas: createFakeQuotas(),
   };
 }

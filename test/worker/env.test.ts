@@ -25,6 +25,7 @@ describe('parseEnv', () => {
       logSample: 0,
       acceptedMacKeys: [],
       dropTenant: null,
+      loopbackCallbacks: false,
     });
     const rotated = { ...good, GRAFT_ACCEPTED_MAC_KEYS: `${secret}, ${secret}` };
     expect(parseEnv(rotated).acceptedMacKeys.map(({ length }) => length)).toEqual([32, 32]);

@@ -51,3 +51,13 @@ export const EXPOSURE_LIFE_MS = 7 * 86_400 * SECOND;
 export const EXPOSURE_SKEW_MS = 60 * SECOND;
 /** Characters of a token: its longest fields take less than half. */
 export const MAX_EXPOSURE_CHARACTERS = 4_096;
+
+/** Messages of one run of the schedule; each is a call out and one of D1. */
+export const WEBHOOKS_PER_RUN = 20;
+/** Whoever receives answers within this time; the schedule has other jobs. */
+export const WEBHOOK_TIMEOUT_MS = 10 * SECOND;
+/** A message is tried so often: with pauses that double from the first, for 17 hours. */
+export const WEBHOOK_TRIES = 11;
+export const WEBHOOK_FIRST_PAUSE_MS = 60 * SECOND;
+/** Messages are known for this long, so that none is told twice: longer than experiments mostly run. */
+export const WEBHOOK_KEPT_MS = 180 * 86_400 * SECOND;

@@ -1,5 +1,6 @@
 /** What experiments count: what requests of this isolate send to the tallies, and shadow requests. */
 import { createExposureTokens, type ExposureTokens } from './exposure-token.ts';
+import { createWebhookSigner, type WebhookSigner } from './webhook-signature.ts';
 import { createUnitHasher, type UnitHasher } from './unit-hash.ts';
 import {
   EXPOSURE_FLUSH_MS,
@@ -21,6 +22,7 @@ export interface Counting {
   shadows: ShadowRunner;
   exposureTokens: ExposureTokens;
   unitHash: UnitHasher;
+  webhookSigner: WebhookSigner;
 }
 
 export interface Secrets {
@@ -52,5 +54,6 @@ export function createCounting(
     }),
     exposureTokens: createExposureTokens(params.macKey, params.acceptedMacKeys),
     unitHash: createUnitHasher(params.macKey),
+    webhookSigner: createWebhookSigner(params.macKey),
   };
 }

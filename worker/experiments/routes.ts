@@ -27,6 +27,7 @@ import { fail, type AppEnv } from '../http/request-scope.ts';
 import { mayUseChain } from '../access/authorize.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { ExperimentRow } from './ports.ts';
+import type { WebhookSigner } from './webhook-signature.ts';
 
 /**
  * Experiments and the steps of their life. 404 when one is not there or another's; 409 `version_conflict` when it has
@@ -34,15 +35,30 @@ import type { ExperimentRow } from './ports.ts';
  * KV was not told yet.
  */
 export function adminExperimentRoutes(
-  deps: Omit<LifeDeps, 'mayUseChain'> & Pick<EvaluateDeps, 'tallies'> & Pick<PlanDeps, 'usage'>,
+  deps: Omit<LifeDeps, 'mayUseChain'> &
+    Pick<EvaluateDeps, 'tallies' | 'outbox'> &
+    Pick<PlanDeps, 'usage'> & { webhookSigner: WebhookSigner },
 ): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const life: LifeDeps = { ...deps, mayUseChain };
   const { experimentLedger } = deps;
 
+  /** A webhook's secret is shown when the webhook is set, and never again. @param before the one that it had. */
+  const withSecret = async (
+    row: ExperimentRow,
+    before: string | undefined,
+    status: 200 | 201 = 200,
+  ): Promise<Response> => {
+    const { webhook } = row.document;
+    if (webhook === undefined || webhook === before) return Response.json(viewOf(row), { status });
+    const secret = await deps.webhookSigner.secret({ experiment: row.id, url: webhook });
+    const view: ExperimentView = { ...viewOf(row), webhook_secret: secret };
+    return Response.json(view, { status });
+  };
+
   adminRoute(routes, 'POST /admin/experiments', async ({ caller, request }) => {
     const made = await createExperiment(life, { request, caller });
-    return answer(made, 201);
+    return made.ok ? withSecret(made.value, undefined, 201) : fail(made.error);
   });
 
   adminRoute(routes, 'POST /admin/experiments/plan', async ({ context, caller, request }) => {
@@ -64,9 +80,13 @@ export function adminExperimentRoutes(
     answer(await ownExperiment(deps, { id, caller })),
   );
 
-  adminRoute(routes, 'PUT /admin/experiments/:id', async ({ caller, params: { id }, request }) =>
-    answer(await changeExperiment(life, { id, request, caller })),
-  );
+  adminRoute(routes, 'PUT /admin/experiments/:id', async ({ caller, params: { id }, request }) => {
+    const own = await ownExperiment(deps, { id, caller });
+    const before = own.ok ? own.value.document.webhook : undefined;
+    const changed = await changeExperiment(life, { id, request, caller });
+    if (!changed.ok) return fail(changed.error);
+    return request.dry_run === true ? answer(changed) : withSecret(changed.value, before);
+  });
 
   const step =
     <Request extends object>(

@@ -2,9 +2,12 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll } from 'vitest';
 import { createD1ExperimentLedger } from '../../../worker/experiments/d1-experiments.ts';
+import { createD1WebhookOutbox } from '../../../worker/experiments/d1-webhook-outbox.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { experimentLedgerContract } from '../../contracts/experiments.ts';
+import { webhookOutboxContract } from '../../contracts/webhook-outbox.ts';
 import { createFakeExperimentLedger } from '../../fakes/fake-experiments.ts';
+import { createFakeWebhookOutbox } from '../../fakes/fake-webhook-outbox.ts';
 import { createFakeRegistry } from '../../fakes/fake-registry.ts';
 import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
 
@@ -22,3 +25,6 @@ experimentLedgerContract('D1', async () => {
   const db = await openRealDatabase(miniflare);
   return { registry: createD1Registry(db), ledger: createD1ExperimentLedger(db) };
 });
+
+webhookOutboxContract('the fake', async () => createFakeWebhookOutbox());
+webhookOutboxContract('D1', async () => createD1WebhookOutbox(await openRealDatabase(miniflare)));

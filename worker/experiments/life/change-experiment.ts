@@ -17,7 +17,7 @@ import { checkAdapters } from './check-adapters.ts';
 import { changedRow, commitChange, tellKv } from './commit-change.ts';
 import type { LifeDeps } from './life-deps.ts';
 import { ownExperiment } from './own-experiment.ts';
-import { changedMeanwhile, guardrailRefused, overlaps } from './refusals.ts';
+import { changedMeanwhile, guardrailRefused, overlaps, webhookRefused } from './refusals.ts';
 
 /**
  * Puts another document in the place of the present one. What may change when is `legalChange`'s; from one status to
@@ -48,6 +48,11 @@ export async function changeExperiment(
     ? null
     : contradictedGuardrail(request.document);
   if (contradicted !== null) return err(guardrailRefused(contradicted, 'document.'));
+  const refused =
+    document.webhook === was.webhook
+      ? null
+      : webhookRefused(document.webhook, deps.loopbackCallbacks, 'document.');
+  if (refused !== null) return err(refused);
   if (document.winner !== was.winner)
     return err(conflict('winner: promote a variant to make it the winner.', 'winner'));
   const note = {

@@ -20,7 +20,7 @@ import type { AdminCaller } from '../../access/ports.ts';
 import { emptyArm } from '../empty-arm.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';
-import { guardrailRefused } from './refusals.ts';
+import { guardrailRefused, webhookRefused } from './refusals.ts';
 
 /** What is measured unless something else is asked for: whether people like the answers. */
 export const THUMBS: ExperimentMetric = { key: 'thumbs', kind: 'proportion', better: 'up' };
@@ -66,6 +66,8 @@ export async function createExperiment(
       message: `Invalid value for '${empty.field}': ${empty.reason}.`,
       param: empty.field,
     });
+  const refused = webhookRefused(document.value.webhook, deps.loopbackCallbacks);
+  if (refused !== null) return err(refused);
   const checked = await checkAdapters(deps, { document: document.value, caller, owner });
   if (!checked.ok) return checked;
   const at = deps.now();

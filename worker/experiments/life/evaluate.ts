@@ -18,6 +18,7 @@ import type { EvaluateDeps } from './life-deps.ts';
 import { ownExperiment } from './own-experiment.ts';
 import { covered } from './steps.ts';
 import { logLine } from '../../log.ts';
+import { messageOf } from '../webhook-message.ts';
 
 /** Evaluates it now, for whoever may see it, and carries out what follows. */
 export async function evaluateNow(
@@ -59,6 +60,9 @@ export async function evaluate(
     ...(proposal === null ? {} : { proposal }),
   });
   const seen = { ...row, evaluation, proposal };
+  // Before what follows is done: an edge that dies in between does both at its next look.
+  const message = messageOf(experiment, document, evaluation);
+  if (message !== null) await deps.outbox.add(message, at);
   const following = stepOf(document, evaluation);
   if (following === null) return ok(seen);
   const { action, why, changes } = following;
@@ -67,8 +71,20 @@ export async function evaluate(
     document: { ...document, ...changes },
     note: { actor, at, action, why },
   });
+  if (!done.ok && message !== null) await retractUnlessDone(deps, { message: message.id, experiment });
   if (done.ok) logLine('experiment_carried_out', { experiment, name: document.name, action, why }, 'info');
   return done;
+}
+
+/** Somebody changed the experiment meanwhile, and what was to be told did not happen. */
+async function retractUnlessDone(
+  { outbox, experimentLedger }: EvaluateDeps,
+  { message, experiment }: { message: string; experiment: string },
+): Promise<void> {
+  const row = await experimentLedger.get(experiment);
+  // It is recorded, and only KV was not told yet.
+  if (row !== null && !isLive(row.document) && row.document.winner === null) return;
+  await outbox.retract(message);
 }
 
 /**

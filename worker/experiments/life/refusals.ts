@@ -1,5 +1,6 @@
 import type { ApiError } from '../../../protocol/index.ts';
 import { conflict } from '../../errors.ts';
+import { webhookProblem } from '../webhook-address.ts';
 import type { ExperimentRow } from '../ports.ts';
 
 /** Somebody else changed it, or the caller knows an older document. */
@@ -24,3 +25,12 @@ export const guardrailRefused = (
   const param = `${prefix}guardrails.${index}`;
   return { code: 'invalid_request', message: `Invalid value for '${param}': ${message}.`, param };
 };
+
+/** The document's webhook is no address that this edge may call; null = it is, or there is none. */
+export function webhookRefused(webhook: string | undefined, loopback: boolean, prefix = ''): ApiError | null {
+  const problem = webhook === undefined ? null : webhookProblem(webhook, loopback);
+  const param = `${prefix}webhook`;
+  return problem === null
+    ? null
+    : { code: 'invalid_request', message: `Invalid value for '${param}': ${problem}.`, param };
+}
