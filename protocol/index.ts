@@ -11,6 +11,7 @@ export * from './experiment-api.ts';
 export * from './state-words.ts';
 export * from './experiment-guardrail.ts';
 export * from './experiment-plan.ts';
+export * from './outlook-words.ts';
 export * from './experiment.ts';
 export * from './fnv1a.ts';
 export * from './identity.ts';

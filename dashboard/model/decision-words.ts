@@ -4,7 +4,8 @@ import type { ExperimentDecision, ExperimentEvaluation } from '../../protocol/ex
 import { decisionWords, type DecisionWords, type NumberWords } from '../../protocol/state-words.ts';
 import { moment, number, percent } from './words.ts';
 
-const WRITTEN: NumberWords = {
+/** How the page writes numbers. */
+export const WRITTEN: NumberWords = {
   count: number,
   share: percent,
   moment,

@@ -1,6 +1,6 @@
 /** The form that makes an experiment, and the request that it becomes. */
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
-import { CreateExperiment } from '../../protocol/experiment-api.ts';
+import { CreateExperiment, type PlanExperiment } from '../../protocol/experiment-api.ts';
 import { err, ok, type Result } from '../../protocol/result.ts';
 
 export interface ExperimentFields {
@@ -14,8 +14,10 @@ export interface ExperimentFields {
   readonly better: 'up' | 'down';
   /** Percent. */
   readonly coverage: string;
-  /** Roll back when errors rise. */
+  /** By what guards experiments that say nothing of it; else by nothing. */
   readonly guarded: boolean;
+  /** Units a day, where the edge does not know of any; for the plan alone. */
+  readonly expected: string;
   /** Begin with few units and grow by itself. */
   readonly ramped: boolean;
 }
@@ -29,11 +31,10 @@ export const EMPTY_FIELDS: ExperimentFields = {
   better: 'up',
   coverage: '100',
   guarded: true,
+  expected: '',
   ramped: false,
 };
 
-/** Half as many errors again as control, or two in a hundred requests more. */
-const ERROR_RATE_LIMITS = { max_relative_increase: 0.5, max_absolute_increase: 0.02 };
 /** Shares of the coverage that was asked for. */
 const RAMP_SHARES = [0.01, 0.05, 0.25, 1];
 const RAMP = { hold_minutes: 60, min_units: 200 };
@@ -62,9 +63,7 @@ export function createRequest(fields: ExperimentFields): Result<CreateExperiment
     ],
     metrics: [{ key: metric, kind: known?.kind ?? fields.kind, better: fields.better }],
     coverage: fields.ramped ? share(RAMP_SHARES[0]!) : coverage,
-    ...(fields.guarded
-      ? { guardrails: [{ metric: 'error_rate', ...ERROR_RATE_LIMITS, action: 'rollback' as const }] }
-      : {}),
+    ...(fields.guarded ? {} : { guardrails: [] }),
     ...(fields.ramped ? { ramp: { steps: RAMP_SHARES.map(share), ...RAMP } } : {}),
   };
   const parsed = CreateExperiment.safeParse(request);
@@ -74,6 +73,14 @@ export function createRequest(fields: ExperimentFields): Result<CreateExperiment
       problems[field] ??= `${message.charAt(0).toUpperCase()}${message.slice(1)}.`;
     }
   return Object.keys(problems).length > 0 ? err(problems) : ok(request);
+}
+
+/** What the plan is asked by; null while the form is no experiment yet. */
+export function planRequest(fields: ExperimentFields): PlanExperiment | null {
+  const request = createRequest(fields);
+  if (!request.ok) return null;
+  const expected = Number(fields.expected.trim());
+  return { ...request.value, ...(expected > 0 && expected <= 1e9 ? { expect_units: expected } : {}) };
 }
 
 /** `3` -> `name@3`; what has an `@` stays. */

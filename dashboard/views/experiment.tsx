@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
-import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import type { ExperimentEvaluation, ExperimentView as View } from '../../protocol/experiment-api.ts';
 import type { Client } from '../api/client.ts';
 import { decisionSentence, hiddenBecause, stepsOf, type Step } from '../model/decision-words.ts';
 import { intervalColumns, scaleFor } from '../model/interval-series.ts';
@@ -14,6 +14,7 @@ import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
 import { Comparisons } from './comparisons.tsx';
 import { Guardrails } from './guardrails.tsx';
+import { Progress } from './outlook.tsx';
 import { Shadow } from './shadow.tsx';
 import { stepQuestion } from './step-question.tsx';
 
@@ -99,6 +100,8 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
       ) : (
         <>
           <Decision evaluation={evaluation} winner={document.winner} />
+          <Proposal view={data} />
+          {live && evaluation.progress !== null && <Progress progress={evaluation.progress} />}
           {hidden !== null ? (
             <div class="note alarm" role="alert">
               <p>
@@ -146,14 +149,28 @@ function Facts({ document, startedAt }: { document: Experiment; startedAt: numbe
   );
 }
 
+/** It stands, whatever later looks say. */
+function Proposal({ view: { proposal, document } }: { view: View }) {
+  if (proposal === null || document.status === 'decided' || document.status === 'archived') return null;
+  return (
+    <p class="facts">
+      {proposal.variant} was proposed <span class="nowrap">{moment(proposal.at)}</span>, after{' '}
+      {number(proposal.units)} units. It stands whatever later looks say, until a new seed begins.
+    </p>
+  );
+}
+
 function Units({ document, evaluation }: { document: Experiment; evaluation: ExperimentEvaluation | null }) {
+  const { dropped = [] } = document;
   return (
     <Table label="Variants" columns={['Variant', 'Adapter', { right: 'Weight' }, { right: 'Units' }]}>
       {document.variants.map(({ key, adapter, weight }) => (
         <tr key={key}>
           <th scope="row">{key}</th>
           <td class="chain">{adapter}</td>
-          <td class="right">{percent(weight)}</td>
+          <td class="right">
+            {dropped.includes(key) ? <span class="state lost">dropped</span> : percent(weight)}
+          </td>
           <td class="right">{evaluation === null ? '–' : number(evaluation.units[key] ?? 0)}</td>
         </tr>
       ))}
@@ -170,7 +187,10 @@ function Decision({ evaluation, winner }: { evaluation: ExperimentEvaluation; wi
     <div class={`note ${words.tone}`} role="status">
       <p>
         <strong>{words.text}</strong>{' '}
-        <span class="hint nowrap">Looked {ago(evaluation.at, Date.now())}.</span>
+        <span class="hint nowrap">
+          Looked {evaluation.last === true ? 'for the last time ' : ''}
+          {ago(evaluation.at, Date.now())}.
+        </span>
       </p>
     </div>
   );

@@ -1,3 +1,4 @@
+import { guardrailLimits } from '../../protocol/experiment-guardrail.ts';
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
 import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
 import { GUARDRAIL_STATES } from '../../protocol/state-words.ts';
@@ -7,12 +8,31 @@ import { Table } from '../parts/table.tsx';
 export function Guardrails(props: { evaluation: ExperimentEvaluation; document: Experiment }) {
   const { guardrails } = props.evaluation;
   if (guardrails.length === 0) return null;
+  const allowed = (metric: string): string => {
+    const rail = props.document.guardrails.find((one) => one.metric === metric);
+    if (rail === undefined) return '–';
+    const write = metricOf(props.document, metric)?.kind === 'proportion' ? percent : number;
+    return guardrailLimits(rail)
+      .map(({ limit, direction, allowed }) => {
+        const size = limit === 'relative' ? `${percent(allowed)} of it` : write(allowed);
+        return `${direction === 'increase' ? '+' : '−'}${size}`;
+      })
+      .join(', ');
+  };
   return (
     <section aria-label="Guardrails">
       <h2>Guardrails</h2>
       <Table
         label="Guardrails"
-        columns={['Metric', 'Variant', { right: 'Control' }, { right: 'Variant’s' }, 'When lost', 'State']}
+        columns={[
+          'Metric',
+          'Variant',
+          { right: 'Control' },
+          { right: 'Variant’s' },
+          { right: 'At most' },
+          'When lost',
+          'State',
+        ]}
       >
         {guardrails.map((rail) => {
           const write = metricOf(props.document, rail.metric)?.kind === 'proportion' ? percent : number;
@@ -22,9 +42,11 @@ export function Guardrails(props: { evaluation: ExperimentEvaluation; document: 
               <td>{rail.variant}</td>
               <td class="right">{write(rail.control)}</td>
               <td class="right">{write(rail.treatment)}</td>
+              <td class="right">{allowed(rail.metric)}</td>
               <td>{rail.action === 'rollback' ? 'roll back' : 'hold'}</td>
               <td>
                 <span class={`state ${rail.state}`}>{GUARDRAIL_STATES[rail.state]}</span>
+                {rail.state === 'kept' && rail.inside && <span class="hint"> for certain</span>}
                 {rail.lost !== null && (
                   <span class="hint">
                     {' '}
@@ -32,7 +54,7 @@ export function Guardrails(props: { evaluation: ExperimentEvaluation; document: 
                     {rail.lost.limit === 'relative'
                       ? percent(rail.lost.allowed)
                       : write(rail.lost.allowed)}{' '}
-                    above control
+                    {rail.lost.direction === 'increase' ? 'above' : 'below'} control
                   </span>
                 )}
               </td>

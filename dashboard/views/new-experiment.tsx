@@ -14,6 +14,7 @@ import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
 import { ProblemNote } from '../parts/problem-note.tsx';
 import { useLoad } from '../parts/use-load.ts';
+import { Outlook } from './outlook.tsx';
 
 export function NewExperimentView({ client, name }: { client: Client; name: string }) {
   const [fields, setFields] = useState<ExperimentFields>({ ...EMPTY_FIELDS, name });
@@ -30,13 +31,17 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
   const versions = useLoad(known === undefined ? null : `versions ${known.name}`, () =>
     client.call('GET /admin/versions', { query: { name: fields.name }, as: VersionList }),
   );
+  // Control is the live version, unless another one is said.
+  const live = versions.data?.version ?? null;
+  const shown: ExperimentFields =
+    fields.control === '' && live !== null ? { ...fields, control: String(live) } : fields;
   const choices = (versions.data?.versions ?? [])
     .filter(({ retired_at: retired }) => retired === null)
     .map(({ version, live }) => ({ value: String(version), label: live ? 'live' : '' }));
   const automatic = AUTOMATIC_METRICS.find(({ key }) => key === fields.metric);
 
   const create = async () => {
-    const request = createRequest(fields);
+    const request = createRequest(shown);
     setProblems(request.ok ? {} : request.error);
     if (!request.ok) return;
     setBusy(true);
@@ -95,7 +100,9 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
             label="Control, version"
             problem={problems.control}
             hint={
-              choices.length === 0 ? undefined : `There are ${choices.map(({ value }) => value).join(', ')}.`
+              choices.length === 0
+                ? undefined
+                : `There are ${choices.map(({ value }) => value).join(', ')}; the live one unless given.`
             }
           >
             {(aria) => (
@@ -103,7 +110,7 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
                 {...aria}
                 list="versions"
                 value={fields.control}
-                placeholder="3"
+                placeholder={live === null ? '3' : String(live)}
                 autocomplete="off"
                 onInput={(event) => set({ control: event.currentTarget.value })}
               />
@@ -194,13 +201,31 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
             />
           )}
         </Field>
+        <Field
+          label="Users a day that you expect (optional)"
+          problem={problems.expected}
+          hint="For the plan alone, where no experiment of the name has counted them."
+        >
+          {(aria) => (
+            <input
+              {...aria}
+              inputMode="numeric"
+              value={fields.expected}
+              autocomplete="off"
+              onInput={(event) => set({ expected: event.currentTarget.value })}
+            />
+          )}
+        </Field>
         <label class="check">
           <input
             type="checkbox"
             checked={fields.guarded}
             onChange={(event) => set({ guarded: event.currentTarget.checked })}
           />
-          <span>Roll back by itself when errors rise by half, or by 2 in 100 requests</span>
+          <span>
+            Guard it: roll back by itself when clearly more answers fail or are left, hold when the first
+            token comes clearly later
+          </span>
         </label>
         <label class="check">
           <input
@@ -212,6 +237,7 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
         </label>
         {problems.guarded !== undefined && <p class="wrong">{problems.guarded}</p>}
         {problems.ramped !== undefined && <p class="wrong">{problems.ramped}</p>}
+        <Outlook client={client} fields={shown} />
         <ProblemNote problem={problem} />
         <div class="actions">
           <button type="submit" class="main" disabled={busy}>

@@ -1,5 +1,6 @@
 import { useState } from 'preact/hooks';
 import type { RequestOf } from '../../protocol/admin-api/operations.ts';
+import { VersionList } from '../../protocol/admin-api/versions.ts';
 import type { ExperimentView } from '../../protocol/experiment-api.ts';
 import type { Client } from '../api/client.ts';
 import { nextCoverage, type Step } from '../model/decision-words.ts';
@@ -19,11 +20,12 @@ interface More {
   coverage?: number;
   killed?: boolean;
   variant?: string;
+  over?: number;
 }
 
 /** What is asked before a step of an experiment, and the request that it is. */
 export function stepQuestion({ client, step, view }: StepParams): Question {
-  const { id, document, evaluation } = view;
+  const { id, document, proposal } = view;
   const { name } = document;
   const send = async (taken: Exclude<Step, 'revive'>, why: string | undefined, more: More = {}) => {
     const body: RequestOf<StepRoute> = { expect: document.version, why, ...more };
@@ -75,9 +77,9 @@ export function stepQuestion({ client, step, view }: StepParams): Question {
         run: (why) => send('stop', why),
       };
     case 'promote': {
-      const proposed = evaluation?.decision.action === 'propose_winner' ? evaluation.decision.variant : null;
+      const proposed = proposal?.variant ?? null;
       const keys = document.variants.map(({ key }) => key);
-      const chosen = { variant: proposed ?? keys[1] ?? keys[0]! };
+      const chosen: { variant: string; over?: number } = { variant: proposed ?? keys[1] ?? keys[0]! };
       return {
         title: `Promote a variant of ${name}?`,
         text:
@@ -87,7 +89,18 @@ export function stepQuestion({ client, step, view }: StepParams): Question {
             : `${proposed} is proposed.`),
         act: 'Promote',
         more: <VariantField keys={keys} begin={chosen.variant} onChange={(key) => (chosen.variant = key)} />,
-        run: (why) => send('promote', why, { variant: chosen.variant }),
+        async run(why) {
+          const problem = await send('promote', why, { ...chosen });
+          if (problem?.param !== 'over') return problem;
+          const versions = await client.call('GET /admin/versions', { query: { name }, as: VersionList });
+          if (!versions.ok || versions.value.version === null) return problem;
+          chosen.over = versions.value.version;
+          return {
+            ...problem,
+            message: `Version ${chosen.over} of ${name} is live, which is neither control nor ${chosen.variant}: nobody has compared it.`,
+            advice: 'Press Promote again to replace it all the same.',
+          };
+        },
       };
     }
     case 'archive':

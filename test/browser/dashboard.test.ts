@@ -159,8 +159,11 @@ it('makes and starts an experiment, shows its interval, and promotes the winner'
   expect(await page.getByText('A version of the name, such as 3.').count()).toBe(2);
   await rig.look('new-experiment');
   await page.getByLabel('Name that applications call').fill(NAME);
-  await page.getByLabel('Control, version').fill('1');
   await page.getByLabel('Treatment, version').fill('2');
+  await page.getByLabel('Users a day that you expect').fill('5000');
+  // Control is the live version.
+  await page.getByText(/^It finds a 50 % lift: /).waitFor();
+  await rig.look('experiment-plan');
   await page.getByRole('button', { name: 'Create a draft' }).click();
   await page.getByRole('button', { name: 'Start' }).click();
   await rig.confirm('Start');
@@ -188,6 +191,8 @@ it('makes and starts an experiment, shows its interval, and promotes the winner'
   const proposed = page.getByText('treatment wins, if you say so');
   await expect.poll(() => lookNow().then(() => proposed.isVisible()), { timeout: 20_000 }).toBe(true);
   await page.getByRole('img', { name: /^Lift of thumbs over time/ }).waitFor();
+  await page.getByText('It stands whatever later looks say').waitFor();
+  await page.getByText(/lift could be found by now/).waitFor();
   await rig.look('experiment');
   await page.getByRole('button', { name: 'Promote a winner' }).click();
   await rig.look('promote');

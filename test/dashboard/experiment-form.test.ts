@@ -4,6 +4,7 @@ import {
   createRequest,
   EMPTY_FIELDS,
   fieldAt,
+  planRequest,
   type ExperimentFields,
 } from '../../dashboard/model/experiment-form.ts';
 import { CreateExperiment } from '../../protocol/index.ts';
@@ -29,16 +30,8 @@ describe('what the form becomes', () => {
       ],
       metrics: [{ key: 'thumbs', kind: 'proportion', better: 'up' }],
       coverage: 1,
-      guardrails: [
-        {
-          metric: 'error_rate',
-          max_relative_increase: 0.5,
-          max_absolute_increase: 0.02,
-          action: 'rollback',
-        },
-      ],
     });
-    expect(request({ guarded: false })).not.toHaveProperty('guardrails');
+    expect(request({ guarded: false }).guardrails).toEqual([]);
     expect(request({ treatment: 'other/name@7' }).variants[1]?.adapter).toBe('other/name@7');
   });
 
@@ -60,6 +53,12 @@ describe('what the form becomes', () => {
     expect(request({ coverage }).coverage).toBe(share);
   });
 
+  it('is what the plan is asked by, with the units that are expected', () => {
+    expect(planRequest({ ...filled, expected: ' 900 ' })).toEqual({ ...request({}), expect_units: 900 });
+    expect(planRequest({ ...filled, expected: 'many' })).toEqual(request({}));
+    expect(planRequest({ ...filled, treatment: '' })).toBeNull();
+  });
+
   it('ramps up to the coverage that was asked for', () => {
     expect(request({ ramped: true, coverage: '30' })).toMatchObject({
       coverage: 0.003,
@@ -77,6 +76,7 @@ describe('what the form becomes', () => {
       kind: fc.constantFrom('proportion' as const, 'mean' as const),
       better: fc.constantFrom('up' as const, 'down' as const),
       guarded: fc.boolean(),
+      expected: text,
       ramped: fc.boolean(),
     });
     fc.assert(

@@ -23,7 +23,17 @@ const look = (
   comparisons: ExperimentComparison[],
   state: ExperimentEvaluation['sample_ratio']['state'] = 'ok',
 ): ExperimentEvaluation => ({
-  ...{ at, seed: 's', coverage: 1, units: {}, alpha: 0.05, comparisons, guardrails: [], shadow: {} },
+  ...{
+    at,
+    seed: 's',
+    coverage: 1,
+    units: {},
+    alpha: 0.05,
+    comparisons,
+    guardrails: [],
+    progress: null,
+    shadow: {},
+  },
   sample_ratio: { state, p_value: 1 },
   decision: { action: 'wait', reason: 'not_significant' },
 });

@@ -5,6 +5,7 @@ import { TALLY_SHARDS } from '../../../../worker/experiments/do-tallies.ts';
 import { StoreUnavailable } from '../../../../worker/platform/ports.ts';
 import { experimentRow } from '../../../contracts/experiments.ts';
 import { createFakeExperimentLedger } from '../../../fakes/fake-experiments.ts';
+import { createFakeWebhookOutbox } from '../../../fakes/fake-webhook-outbox.ts';
 import { createFakeRegistry } from '../../../fakes/fake-registry.ts';
 import { versionRow } from '../../../contracts/sample-rows.ts';
 
@@ -52,6 +53,7 @@ it('more live experiments than a run can look at all have their turn, also when 
       experimentLedger: ledger,
       pointers: { sync: () => Promise.resolve() },
       now: () => at,
+      outbox: createFakeWebhookOutbox(),
       tallies: {
         snapshot(experiment: string) {
           looked += 1;
