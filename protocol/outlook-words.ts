@@ -29,8 +29,8 @@ export function findsWords(finds: readonly ExperimentFinding[], write: Write): s
 export function progressWords({ lift_now: now, finds }: ExperimentProgress, write: Write): string {
   const found =
     now === null
-      ? 'nothing could be found by now'
-      : `a ${write.share(Number(now.toPrecision(2)))} lift could be found by now`;
+      ? 'no lift could be found by now'
+      : `lifts from ${write.share(Number(now.toPrecision(2)))} up could be found by now`;
   const ahead = finds.filter(({ units }) => units !== 0);
   return ahead.length === 0 ? found : `${found}; still to come for ${findsWords(ahead, write)}`;
 }

@@ -16,10 +16,10 @@ export function Outlook({ client, fields }: { client: Client; fields: Experiment
   return (
     <section class="note" aria-label="Plan">
       <p>
-        <strong>{words.finds === null ? 'What it finds is unknown yet.' : `It finds ${words.finds}.`}</strong>
-      </p>
-      <p class="hint">
-        {sentence(words.traffic)} {sentence(words.values)} Mean of the metric: {words.mean}.
+        <strong>{words.finds === null ? 'What it finds is unknown yet.' : `It finds ${words.finds}.`}</strong>{' '}
+        <span class="hint">
+          {sentence(words.traffic)} {sentence(words.values)} Mean of the metric: {words.mean}.
+        </span>
       </p>
     </section>
   );

@@ -192,7 +192,7 @@ it('makes and starts an experiment, shows its interval, and promotes the winner'
   await expect.poll(() => lookNow().then(() => proposed.isVisible()), { timeout: 20_000 }).toBe(true);
   await page.getByRole('img', { name: /^Lift of thumbs over time/ }).waitFor();
   await page.getByText('It stands whatever later looks say').waitFor();
-  await page.getByText(/lift could be found by now/).waitFor();
+  await page.getByText(/could be found by now/).waitFor();
   await rig.look('experiment');
   await page.getByRole('button', { name: 'Promote a winner' }).click();
   await rig.look('promote');

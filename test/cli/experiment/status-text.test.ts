@@ -311,5 +311,25 @@ describe('statusText, after decisions', () => {
   });
 });
 
+it('statusText says what could be found by now, and how far it is to the rest', () => {
+  const progress = {
+    ...{ variant: 'treatment', lift_now: 0.347, units_per_day: 900 },
+    finds: [
+      { lift: 0.5, units: 0, days: 0 },
+      { lift: 0.2, units: 1_500, days: 1.67 },
+      { lift: 0.1, units: 8_412, days: null },
+      { lift: 0.05, units: null, days: null },
+    ],
+  };
+  const of = (changes: object) => {
+    const view = viewOf({}, { evaluation: lookOf({ progress: { ...progress, ...changes } }) });
+    return lines(statusText(view, SCREEN)).find((line) => line.startsWith('can find'));
+  };
+  expect(of({})).toMatch(
+    /^can find +lifts from 35 % up could be found by now; still to come for a 20 % lift: 2 days; 10 %: 8410 units$/,
+  );
+  expect(of({ lift_now: null, finds: [] })).toMatch(/ no lift could be found by now$/);
+});
+
 it('the sample is at the time it says', () =>
   expect(new Date(NOON).toISOString()).toBe('2026-01-31T12:00:00.000Z'));
