@@ -462,6 +462,13 @@ export const TABLE: Record<string, Case[]> = {
       gets: admins('404 404 404 201'),
     },
   ],
+  'POST /admin/experiments/plan': [
+    {
+      does: 'plans one on a name of its own',
+      ask: plain('/admin/experiments/plan', { name: N, variants: sameTwice(`${N}@1`) }),
+      gets: admins('404 404 200 200'),
+    },
+  ],
   'GET /admin/experiments': [
     {
       does: 'lists its own',
