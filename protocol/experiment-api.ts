@@ -1,6 +1,7 @@
 /** The admin API of experiments, what it takes and what it answers; docs/experiments.md explains the words. */
 import { z } from 'zod';
 import { Experiment, EXPERIMENT_STATUSES, ExperimentShape } from './experiment.ts';
+import { ExperimentPairs } from './experiment-judge.ts';
 import { AdapterName } from './names.ts';
 import { Why as WhyText } from './why.ts';
 
@@ -95,7 +96,7 @@ export const ExperimentDecision = z.discriminatedUnion('action', [
   }),
   z.object({
     action: z.literal('wait'),
-    reason: z.enum(['not_running', 'killed', 'not_significant', 'units', 'hold_time']),
+    reason: z.enum(['not_running', 'killed', 'not_significant', 'units', 'hold_time', 'pairs']),
     units: z.int().optional(),
     needed: z.int().optional(),
     /** Unix ms. */
@@ -132,6 +133,8 @@ export const ExperimentEvaluation = z.object({
   ),
   /** Requests of the shadow, by metric. */
   shadow: z.record(z.string(), Arm),
+  /** Judged pairs; without a judge, and in looks from before there were any, there are none. */
+  pairs: ExperimentPairs.optional(),
   decision: ExperimentDecision,
 });
 export type ExperimentEvaluation = z.infer<typeof ExperimentEvaluation>;

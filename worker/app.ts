@@ -4,6 +4,8 @@ import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import { MAX_REQUEST_ID, unknownPath, type NameEntry } from '../protocol/index.ts';
 import { registryUnavailable } from './errors.ts';
+import type { PairJudges, PairTallies } from './experiments/pairs/ports.ts';
+import type { WebhookSigner } from './experiments/webhook-signature.ts';
 import type { ExposureTokens } from './experiments/exposure-token.ts';
 import type { UnitHasher } from './experiments/unit-hash.ts';
 import type { IntakeDeps } from './registry/registry-deps.ts';
@@ -109,6 +111,10 @@ export interface Services {
   /** What is recorded of requests goes here. */
   experimentSink: ExperimentSink;
   shadows: ShadowRunner;
+  pairJudges: PairJudges;
+  pairTallies: PairTallies;
+  judgeSigner: WebhookSigner;
+  loopbackCallbacks: boolean;
   exposureTokens: ExposureTokens;
   unitHash: UnitHasher;
   tallies: ExperimentTallies;

@@ -20,6 +20,8 @@ export interface RawEnv {
   QUOTAS?: DurableNamespace;
   /** Counts the units of experiments (worker/experiments/tally-object.ts). */
   EXPERIMENTS: DurableNamespace;
+  /** Counts judged pairs (worker/experiments/pairs/pairs-object.ts). */
+  PAIRS: DurableNamespace;
   /** Gets a data point a completion and a feedback; docs/operations.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;
   /** The built dashboard's files. */
@@ -42,6 +44,8 @@ export interface RawEnv {
   DROPS?: string;
   /** Tenant that owns what is dropped where no name above has an owner; that of the first admin key unless given. */
   DROP_TENANT?: string;
+  /** `on`: what the edge calls because a tenant says so may be this machine itself, by plain http. `graft dev` sets it. */
+  LOOPBACK_CALLBACKS?: string;
 }
 
 export interface Config {
@@ -55,6 +59,8 @@ export interface Config {
   logSample: number;
   /** Owner of dropped files where no name above has one; null = files are not taken in. */
   dropTenant: string | null;
+  /** Whether what tenants have called may be this machine itself. */
+  loopbackCallbacks: boolean;
 }
 
 const MIN_SECRET_BYTES = 32;
@@ -142,11 +148,15 @@ const Variables = z.object({
   LOG_SAMPLE: share.optional(),
   DROPS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
   DROP_TENANT: Tenant.or(z.literal('')).optional(),
+  LOOPBACK_CALLBACKS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
 });
 
 /** @throws Error that names what is wrong, never a secret. */
 export function parseEnv(
-  raw: Omit<RawEnv, 'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'ANALYTICS'>,
+  raw: Omit<
+    RawEnv,
+    'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'PAIRS' | 'ANALYTICS'
+  >,
 ): Config {
   const parsed = Variables.safeParse(raw);
   if (!parsed.success) {
@@ -161,6 +171,7 @@ export function parseEnv(
     adminKeyHash: parsed.data.GRAFT_ADMIN_KEY_SHA256 || null,
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     logSample: parsed.data.LOG_SAMPLE ?? 0,
+    loopbackCallbacks: parsed.data.LOOPBACK_CALLBACKS === 'on',
     dropTenant: parsed.data.DROPS === 'on' ? parsed.data.DROP_TENANT || BOOTSTRAP_TENANT : null,
   };
 }

@@ -9,6 +9,7 @@ import { parseEnv, type RawEnv } from './env.ts';
 import { createD1ExperimentLedger } from './experiments/d1-experiments.ts';
 import { createDoTallies } from './experiments/do-tallies.ts';
 import { TALLY_TIMEOUT_MS } from './experiments/limits.ts';
+import { createDoPairs } from './experiments/pairs/do-pairs.ts';
 import { createObserver } from './http/observer.ts';
 import { loggingFailure } from './log.ts';
 import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
@@ -24,6 +25,7 @@ import { createD1Registry } from './registry/d1-registry.ts';
 import { createDoPointers } from './registry/do-pointers.ts';
 import { POINTER_TIMEOUT_MS } from './registry/limits.ts';
 
+export { PairTally } from './experiments/pairs/pairs-object.ts';
 export { ExperimentTally } from './experiments/tally-object.ts';
 export { QuotaCounter } from './metering/quota-counter-object.ts';
 export { PointerWriter } from './registry/pointer-writer-object.ts';
@@ -45,6 +47,7 @@ function storesOf(env: RawEnv): Stores {
     dropLedger: createD1DropLedger(db),
     experimentLedger: createD1ExperimentLedger(db),
     tallies: createDoTallies({ namespace: env.EXPERIMENTS, timeoutMs: TALLY_TIMEOUT_MS }),
+    pairTallies: createDoPairs({ namespace: env.PAIRS, timeoutMs: TALLY_TIMEOUT_MS }),
     quotas:
       env.QUOTAS === undefined
         ? null
@@ -61,6 +64,7 @@ function partsOf(env: RawEnv): Parts {
     now: Date.now,
     ...{ sleep, linger: sleep, createSha256 },
     fetch: (url, init) => fetch(url, init),
+    callOut: (url, init) => fetch(url, init),
     observer: createObserver({ dataset: env.ANALYTICS, logSample: config.logSample }),
     // Asked for by path; the host is nobody's.
     page: ASSETS === undefined ? undefined : (path) => ASSETS.fetch(`https://page.invalid${path}`),

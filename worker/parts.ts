@@ -24,6 +24,7 @@ import { createDrops, type Drops } from './drops/parts.ts';
 import type { DropLedger } from './drops/ports.ts';
 import type { Config } from './env.ts';
 import { createCounting } from './experiments/parts.ts';
+import type { PairTallies } from './experiments/pairs/ports.ts';
 import type { ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import { createHotIndexes, forgettingPointers, forgettingRights } from './hot-indexes.ts';
 import type { Observer } from './http/observer.ts';
@@ -67,6 +68,7 @@ export interface Stores {
   dropLedger: DropLedger;
   experimentLedger: ExperimentLedger;
   tallies: ExperimentTallies;
+  pairTallies: PairTallies;
   /** null = no key's limits are counted. */
   quotas: Quotas | null;
   /** What alone writes names, keys and grants to KV. */
@@ -82,6 +84,8 @@ export interface Surroundings {
   linger: (ms: number) => Promise<void>;
   /** Reaches the origins. */
   fetch: Fetch;
+  /** Reaches addresses that tenants wrote down. */
+  callOut: Fetch;
   createSha256: () => Sha256;
   /** Hears of every request; undefined = nobody does. */
   observer: Observer | undefined;
@@ -144,7 +148,11 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     pointersChanged: watched.changed,
     listing: createKvListing(kv),
     meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: linger }),
-    ...createCounting({ ...config, tallies: stores.tallies, hasRoom: origins.hasRoom, now, sleep: linger }),
+    ...createCounting({
+      ...{ ...config, ...stores, hasRoom: origins.hasRoom, now, sleep: linger },
+      callOut: surroundings.callOut,
+    }),
+    loopbackCallbacks: config.loopbackCallbacks,
     adminKeyHash: config.adminKeyHash,
     corsOrigins: config.corsOrigins,
     ...(drops === null ? {} : { takeDropOnMiss: drops.onMiss }),

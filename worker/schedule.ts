@@ -30,6 +30,7 @@ export function createSchedule(
     | 'origins'
     | 'experimentLedger'
     | 'tallies'
+    | 'pairTallies'
     | 'garbage'
     | 'tenantLimits'
     | 'keyLedger'

@@ -6,6 +6,7 @@ import { createFakeGrantLedger } from './fake-grants.ts';
 import type { FakeKv } from './fake-kv.ts';
 import { createFakeKeyLedger } from './fake-ledgers.ts';
 import { createFakeQuotas, createFakeUsage } from './fake-metering.ts';
+import { createFakePairs } from './fake-pairs.ts';
 import { createFakePins } from './fake-pins.ts';
 import { createFakeRegistry } from './fake-registry.ts';
 import { createFakeTallies } from './fake-tallies.ts';
@@ -27,6 +28,7 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
     dropLedger: createFakeDropLedger(),
     experimentLedger: createFakeExperimentLedger(registry.forExperiments),
     tallies: createFakeTallies(),
+    pairTallies: createFakePairs(),
     quotas: createFakeQuotas(),
   };
 }

@@ -53,6 +53,8 @@ export interface AppHarness {
   origin: {
     answer: (method: string, path: string, init: RequestInit, url?: string) => Response | Promise<Response>;
   };
+  /** Answers what the edge calls because a tenant says so; unless a test says how, nothing does. */
+  application: { answer: Fetch };
   request(
     path: string,
     init?: { method?: string; key?: string; body?: unknown; headers?: Record<string, string> },
@@ -101,6 +103,8 @@ export interface AppHarnessOptions {
   rights?: RightsWriter;
   /** Owner of dropped files; they are not taken in unless given. */
   dropTenant?: string;
+  /** What tenants have called may be this machine itself. */
+  loopbackCallbacks?: boolean;
   /** Hears of every request; nobody does unless given. */
   observer?: Observer;
   /** Stands between the app and its ports, for what is cut off; pointers are then written from here. */
@@ -135,6 +139,9 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     },
   };
   const { fetch } = wrap(theOrigin, 'origin');
+  const application: AppHarness['application'] = {
+    answer: () => Promise.reject(new Error('nobody is there')),
+  };
   const adminKey = beside?.adminKey ?? generateApiKey('ga');
   const own = beside?.stores ?? createFakeStores(bareKv);
   const macKey = new Uint8Array(32).fill(3);
@@ -165,9 +172,11 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     ...{ macKey, acceptedMacKeys: [], corsOrigins: [], logSample: 0 },
     adminKeyHash: await hashApiKey(adminKey),
     dropTenant: options.dropTenant ?? null,
+    loopbackCallbacks: options.loopbackCallbacks ?? false,
   };
   const { services, schedule, drops } = createParts(config, stores, {
     ...{ now, sleep, fetch, createSha256, observer: options.observer },
+    callOut: (url, init) => application.answer(url, init),
     // What is noted is written at once, and the clock stays where the test put it.
     linger: async () => undefined,
     page: async (path) => new Response(path),
@@ -220,6 +229,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     ...{ stores, services, schedule, drops, adminKey },
     asked,
     origin,
+    application,
     request,
     settled,
     upload,

@@ -1,5 +1,6 @@
-import type { Experiment } from '../../protocol/index.ts';
+import type { Experiment, ExperimentPairs } from '../../protocol/index.ts';
 import type { Analysis, Comparison } from './analyze.ts';
+import { judgedDecision } from './pairs/judged-decision.ts';
 import type { GuardrailResult } from './statistics/guardrail.ts';
 
 const MINUTE = 60_000;
@@ -16,36 +17,44 @@ export type Decision =
   | { action: 'hold'; reason: 'guardrail'; guardrail: GuardrailResult }
   | { action: 'hold'; reason: 'sample_ratio'; pValue: number }
   | { action: 'hold'; reason: 'no_traffic' }
-  | { action: 'wait'; reason: 'not_running' | 'killed' | 'not_significant' }
+  | { action: 'wait'; reason: 'not_running' | 'killed' | 'not_significant' | 'pairs' }
   | { action: 'wait'; reason: 'units'; units: number; needed: number }
   | { action: 'wait'; reason: 'hold_time'; untilMs: number }
   /** `last`: the ramp ends with this step, and the experiment runs on. */
   | { action: 'advance'; coverage: number; last: boolean }
-  /** `comparison`: what speaks for it; for control, the treatment that is the least worse. */
-  | { action: 'propose_winner'; variant: string; comparison: Comparison };
+  /** `comparison`: what speaks for it; for control, the treatment that is the least worse; null = judged pairs do. */
+  | { action: 'propose_winner'; variant: string; comparison: Comparison | null };
 
 /** Pure: the same state at the same time gives the same decision. The first of these that applies is it. */
 export function decide(params: {
   experiment: Experiment;
   analysis: Analysis;
+  /** Judged pairs; there are none without a judge. */
+  pairs?: ExperimentPairs | null;
   /** When the present seed went live, unix ms. */
   startedAt: number;
   /** When the present coverage was set, unix ms. */
   stepStartedAt: number;
   now: number;
 }): Decision {
-  const { experiment, analysis, now } = params;
+  const { experiment, analysis, pairs = null, now } = params;
   if (experiment.status !== 'running' && experiment.status !== 'ramping')
     return { action: 'wait', reason: 'not_running' };
   if (experiment.killed) return { action: 'wait', reason: 'killed' };
   return (
     lostGuardrail(analysis) ??
+    judged(experiment, pairs) ??
     unhealthy(analysis, now - params.startedAt) ??
     tooFewUnits(experiment, analysis) ??
     nextStep(experiment, params.stepStartedAt, now) ??
     winner(experiment, analysis) ??
     waiting(experiment, params.stepStartedAt)
   );
+}
+
+function judged(experiment: Experiment, pairs: ExperimentPairs | null): Decision | null {
+  const decision = judgedDecision(experiment, pairs);
+  return decision?.action === 'propose_winner' ? { ...decision, comparison: null } : decision;
 }
 
 function lostGuardrail({ guardrails }: Analysis): Decision | null {

@@ -12,6 +12,10 @@ import {
 } from './limits.ts';
 import type { Clock } from '../metering/parts.ts';
 import type { ExperimentSink, ExperimentTallies, ShadowRunner } from './ports.ts';
+import type { Fetch } from '../origins/signed-fetch.ts';
+import { createPairJudges } from './pairs/judge-pair.ts';
+import type { PairJudges, PairTallies } from './pairs/ports.ts';
+import { createWebhookSigner, type WebhookSigner } from './webhook-signature.ts';
 import { createExposureRecorder } from './exposure-recorder.ts';
 import { createShadowRunner } from './run-shadow.ts';
 
@@ -21,6 +25,8 @@ export interface Counting {
   shadows: ShadowRunner;
   exposureTokens: ExposureTokens;
   unitHash: UnitHasher;
+  pairJudges: PairJudges;
+  judgeSigner: WebhookSigner;
 }
 
 export interface Secrets {
@@ -29,7 +35,14 @@ export interface Secrets {
 }
 
 export function createCounting(
-  params: Clock & Secrets & { tallies: ExperimentTallies; hasRoom: () => boolean },
+  params: Clock &
+    Secrets & {
+      tallies: ExperimentTallies;
+      pairTallies: PairTallies;
+      hasRoom: () => boolean;
+      callOut: Fetch;
+      loopbackCallbacks: boolean;
+    },
 ): Counting {
   const { tallies } = params;
   const experimentSink = createExposureRecorder({
@@ -40,8 +53,10 @@ export function createCounting(
     maxUnsentEvents: MAX_UNSENT_EXPOSURES,
     tries: EXPOSURE_TRIES,
   });
+  const judgeSigner = createWebhookSigner(params.macKey, 'graft-judge-v1');
   return {
     tallies,
+    judgeSigner,
     experimentSink,
     shadows: createShadowRunner({
       ...params,
@@ -52,5 +67,12 @@ export function createCounting(
     }),
     exposureTokens: createExposureTokens(params.macKey, params.acceptedMacKeys),
     unitHash: createUnitHasher(params.macKey),
+    pairJudges: createPairJudges({
+      ...params,
+      signer: judgeSigner,
+      loopback: params.loopbackCallbacks,
+      newId: () => crypto.randomUUID(),
+      heads: () => (crypto.getRandomValues(new Uint8Array(1))[0]! & 1) === 1,
+    }),
   };
 }

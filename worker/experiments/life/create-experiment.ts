@@ -12,6 +12,7 @@ import type { z } from 'zod';
 import { ownName } from '../../registry/own-name.ts';
 import type { ExperimentLedger, ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
+import { checkJudge } from '../pairs/check-judge.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';
 
@@ -51,6 +52,8 @@ export async function createExperiment(
   if (!document.ok) return document;
   const checked = await checkAdapters(deps, { document: document.value, caller, owner });
   if (!checked.ok) return checked;
+  const callable = checkJudge(document.value, deps.loopbackCallbacks);
+  if (!callable.ok) return callable;
   const at = deps.now();
   const row: ExperimentRow = {
     id: newId(),

@@ -49,9 +49,14 @@ export async function evaluate(
   const { id: experiment, document } = row;
   const snapshot = await deps.tallies.snapshot(experiment, document.seed);
   const at = deps.now();
+  const pairTally =
+    document.judge === undefined
+      ? null
+      : await deps.pairTallies.snapshot(experiment, { seed: document.seed, at });
   const evaluation = evaluationOf({
     experiment: document,
     snapshot,
+    pairTally,
     startedAt: row.startedAt ?? at,
     coverageAt: row.coverageAt ?? at,
     now: at,

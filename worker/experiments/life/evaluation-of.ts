@@ -7,6 +7,8 @@ import type {
 import type { TallyMoments, TallySnapshot } from '../ports.ts';
 import { analyze, type Comparison } from '../analyze.ts';
 import { decide, type Decision } from '../decide.ts';
+import { pairsAtLook } from '../pairs/pairs-at-look.ts';
+import type { PairTally } from '../pairs/ports.ts';
 
 /**
  * One look: what was counted, what follows. Pure.
@@ -15,13 +17,16 @@ import { decide, type Decision } from '../decide.ts';
 export function evaluationOf(params: {
   experiment: Experiment;
   snapshot: TallySnapshot;
+  /** null without a judge. */
+  pairTally: PairTally | null;
   startedAt: number;
   coverageAt: number;
   now: number;
 }): ExperimentEvaluation {
-  const { experiment, snapshot, startedAt, coverageAt, now } = params;
+  const { experiment, snapshot, pairTally, startedAt, coverageAt, now } = params;
   const analysis = analyze(experiment, snapshot);
-  const decision = decide({ experiment, analysis, startedAt, stepStartedAt: coverageAt, now });
+  const pairs = pairsAtLook(experiment, pairTally);
+  const decision = decide({ experiment, analysis, pairs, startedAt, stepStartedAt: coverageAt, now });
   const { sampleRatio, alpha, comparisons, guardrails } = analysis;
   return {
     at: now,
@@ -36,6 +41,7 @@ export function evaluationOf(params: {
     shadow: Object.fromEntries(
       Object.entries(snapshot.shadow).map(([metric, moments]) => [metric, armOf(moments)]),
     ),
+    ...(pairs === null ? {} : { pairs }),
     decision: decisionOf(decision),
   };
 }
