@@ -39,6 +39,15 @@ export const PAIR_FAILURES = [
 ] as const;
 export type PairFailure = (typeof PAIR_FAILURES)[number];
 
+/** The same in the words of every client. */
+export const PAIR_FAILURE_WORDS: Readonly<Record<PairFailure, string>> = {
+  challenger: 'the challenger did not answer',
+  answer: 'the answer broke off, was left, or took too long',
+  form: 'too long, or not one text to one answer',
+  judge: 'the judge did not answer',
+  unclear: 'the judge said something else',
+};
+
 const Count = z.int().min(0);
 const Rate = z.number().min(0).max(1);
 

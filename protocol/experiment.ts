@@ -221,7 +221,9 @@ export const adaptersOf = ({
   variants,
   shadow,
   judge,
-}: Pick<Experiment, 'variants' | 'shadow' | 'judge'>): string[] => [
+}: Pick<Experiment, 'variants' | 'shadow'> & {
+  judge?: { model?: string | undefined } | undefined;
+}): string[] => [
   ...variants.map(({ adapter }) => adapter),
   ...(shadow === undefined ? [] : [shadow.adapter]),
   ...(judge?.model === undefined || judge.model === BASE_JUDGE ? [] : [judge.model]),

@@ -13,6 +13,8 @@ import { experimentTable } from '../experiment/experiment-table.ts';
 import { nextCommand, nowText } from '../experiment/experiment-words.ts';
 import { findExperiment, listExperiments } from '../experiment/find-experiment.ts';
 import { glyphsFor } from '../experiment/glyphs.ts';
+import { keptPairsText } from '../experiment/kept-pairs-text.ts';
+import { pinJudge } from '../experiment/parse-judge.ts';
 import { parseDesign, type DesignFlags } from '../experiment/parse-design.ts';
 import { planText } from '../experiment/plan-text.ts';
 import { readDesignFile } from '../experiment/read-design-file.ts';
@@ -43,6 +45,10 @@ export const help: CommandHelp = {
     },
     { line: 'graft experiment promote support/intent', does: 'the proposed winner becomes the live version' },
     {
+      line: 'graft experiment create support/intent --variant control=@3 --variant treatment=@4 --judge medicine',
+      does: 'version 4 answers beside, nobody gets its answers, and medicine says which are better',
+    },
+    {
       line: 'graft experiment show support/intent > experiment.json',
       does: 'the document, to be edited',
     },
@@ -54,6 +60,7 @@ export const help: CommandHelp = {
   notes: [
     'An experiment is attached to a name; applications go on asking for the name. It is called by its name, or by its id, which it keeps when the name has another one. `create` makes a draft, `start` puts it live, `ramp` goes to the next step at once, `stop` ends it without a winner, `promote` ends it with one, `archive` frees the name. The server looks at what is live each minute, takes a ramp’s next step and rolls back by itself, and only proposes a winner; `evaluate` has it look now, and do what follows.',
     'A limit of a guardrail in percent is a share of control’s value: with `+50%` an error rate of 2 % may become 3 %; `+0.02` is in the metric’s own unit, so that it may become 4 %. Shares are `5%` or `0.05`. What flags cannot say (namespace, holdout, targeting by header) is said in a file. docs/experiments.md says what is computed and what may change while an experiment is live.',
+    '`--judge` compares control’s answers with the shadow’s, the last variant’s unless `--shadow` names one, for a fifth of the requests unless it says another share. No `user` and no feedback is needed. A model is asked in both orders; where these disagree it is a tie. A URL is called with prompt and answers and answers `{"choice": "a"}`, `"b"` or `"tie"`; `secret` prints what it checks the signature with. `pairs` prints those that `--keep-pairs` kept, to the tenant that owns the name alone.',
     '`status` shows intervals that hold at every look. While the sample ratio alarms there are none. They are drawn with lines where the locale is UTF-8, and in ASCII with `NO_COLOR` or elsewhere.',
   ],
 };
@@ -67,6 +74,7 @@ export default defineCommand({
     const flags: Flags = {
       ...{ ...args, rawArgs, dryRun: args['dry-run'] === true, minUnits: args['min-units'] },
       shadowCompare: args['shadow-compare'] === true,
+      ...{ judgeTokens: args['judge-tokens'], keepPairs: args['keep-pairs'] },
     };
     await runAction(action, flags, { output, connect: adminClient });
   },
@@ -121,6 +129,21 @@ export async function runAction(
       const route = 'POST /admin/experiments/:id/evaluate';
       return showStatus(await callOperation(client, `evaluate ${name}`, route, { params: { id } }), output);
     }
+    case 'pairs': {
+      const client = await connect();
+      const { id } = await findExperiment(client, name);
+      const route = 'GET /admin/experiments/:id/pairs';
+      const { pairs } = await callOperation(client, `read the pairs of ${name}`, route, { params: { id } });
+      return output.result(pairs, () => keptPairsText(pairs));
+    }
+    case 'secret': {
+      const client = await connect();
+      const { id } = await findExperiment(client, name);
+      const route = 'GET /admin/experiments/:id/judge-secret';
+      const call = { params: { id } };
+      const answer = await callOperation(client, `read the secret of ${name}’s judge`, route, call);
+      return output.result(answer, () => answer.secret);
+    }
     default:
       return step(action, flags, output, connect);
   }
@@ -160,8 +183,9 @@ async function designOf(flags: Flags): Promise<ReturnType<typeof checkDesign>> {
 }
 
 async function create(flags: Flags, output: Output, connect: () => Promise<ApiClient>): Promise<void> {
-  const design = await designOf(flags);
+  const asked = await designOf(flags);
   const client = await connect();
+  const design = await pinJudge(client, asked, flags.judge);
   if (flags.dryRun === true) {
     await checkVersions(client, design);
     output.result({ ...design, dry_run: true }, () => `dry run: this would be a draft\n${planText(design)}`);

@@ -2,14 +2,17 @@ import { nameProblem, type CreateExperiment } from '../../protocol/index.ts';
 import { usageError } from '../flags.ts';
 import { parseDuration } from '../quantity.ts';
 import { parseShare } from './experiment-numbers.ts';
+import { parseJudge, type JudgeFlags } from './parse-judge.ts';
 
 const MINUTE_MS = 60_000;
 /** Of a ramp that does not say otherwise. */
 export const DEFAULT_HOLD = '60m';
 export const DEFAULT_MIN_UNITS = '200';
+/** Share of the requests that are judged unless `--shadow` says another one. */
+export const DEFAULT_JUDGED = 0.2;
 
 /** An experiment as flags say it. */
-export interface DesignFlags {
+export interface DesignFlags extends JudgeFlags {
   readonly name: string;
   /** `key=name@version[:weight]`; `@version` is one of the name itself. The first is control. */
   readonly variants: readonly string[];
@@ -43,11 +46,14 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
   const ramp = parseRamp(flags);
   if (flags.shadowCompare === true && shadow === undefined)
     throw usageError('--shadow-compare is for a shadow: --shadow support/intent@5:5%.');
+  const judge = parseJudge(flags);
   if (ramp !== undefined && coverage !== undefined)
     throw usageError('--ramp begins with its first step; leave --coverage out.');
+  const variants = shareWeights(flags.variants.map((text) => parseVariant(text, name)));
   return {
     name,
-    variants: shareWeights(flags.variants.map((text) => parseVariant(text, name))),
+    variants,
+    ...(judge === undefined ? {} : { ...judgedAlone(variants, ramp), judge }),
     ...(metrics.length === 0 ? {} : { metrics: metrics.map(parseMetric) }),
     ...(guardrails.length === 0 ? {} : { guardrails: guardrails.map(parseGuardrail) }),
     ...(ramp === undefined ? {} : { ramp }),
@@ -59,6 +65,15 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
     ...(unit === undefined ? {} : { unit: oneOf(unit, ['user', 'key'], '--unit') }),
   };
 }
+
+/** Unless it is said otherwise, the last variant is judged, and nobody gets it. */
+const judgedAlone = (
+  variants: readonly Variant[],
+  ramp: CreateExperiment['ramp'],
+): Pick<CreateExperiment, 'shadow' | 'coverage'> => ({
+  shadow: { adapter: variants.at(-1)!.adapter, sample: DEFAULT_JUDGED },
+  ...(ramp === undefined ? { coverage: 0 } : {}),
+});
 
 function oneOf<const T extends string>(text: string, known: readonly T[], flag: string): T {
   const found = known.find((one) => one === text);
