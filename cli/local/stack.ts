@@ -130,6 +130,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           GRAFT_ADMIN_KEY_SHA256: await hashApiKey(keys.adminKey),
           // Whoever can write this machine's KV can read its admin key too.
           DROPS: 'on',
+          // A judge of this machine's own, as in examples/ab-test.
+          LOOPBACK_CALLBACKS: 'on',
         },
         onLog: onLog('edge'),
       }).then((started) => {
