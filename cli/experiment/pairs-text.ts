@@ -18,7 +18,7 @@ export const judgeText = ({
   model?: string | undefined;
   url?: string | undefined;
 }): string =>
-  model === undefined ? `${url ?? '?'} (signed calls, in an order of chance)` : `${model}, in both orders`;
+  model === undefined ? `${url ?? '?'} (signed calls, in random order)` : `${model}, in both orders`;
 
 /** What the judged pairs came to; nothing without a judge. */
 export function pairsText(

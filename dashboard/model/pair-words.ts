@@ -11,7 +11,7 @@ type Judge = NonNullable<Experiment['judge']>;
 
 export const judgeWords = ({ model, url }: Judge): string =>
   model === undefined
-    ? `${url ?? '?'}, which sees the answers in an order of chance`
+    ? `${url ?? '?'}, which sees the answers in random order`
     : `${model}, asked in both orders; where these disagree it is a tie`;
 
 /** What to believe the judge by, each a sentence. */

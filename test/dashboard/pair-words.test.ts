@@ -22,7 +22,7 @@ it('says what to believe a judge by', () => {
 
 it('says who judges, and whether anybody is in the experiment', () => {
   expect(judgeWords(judge)).toMatch(/^base, asked in both orders/);
-  expect(judgeWords({ ...judge, model: undefined, url: 'https://app.example.com' })).toMatch(/chance$/);
+  expect(judgeWords({ ...judge, model: undefined, url: 'https://app.example.com' })).toMatch(/random order$/);
   expect(isJudgedAlone({ judge, coverage: 0 })).toBe(true);
   expect(isJudgedAlone({ judge, coverage: 0.1 })).toBe(false);
   expect(isJudgedAlone({ judge: undefined, coverage: 0 })).toBe(false);
