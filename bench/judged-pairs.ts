@@ -58,8 +58,8 @@ for (const [wins, ties] of [
     return Number.isFinite(pairs) ? String(Math.round(pairs)) : '-';
   };
   table.push([
-    `${100 * wins} %`,
-    `${100 * ties} %`,
+    `${(100 * wins).toFixed(0)} %`,
+    `${(100 * ties).toFixed(0)} %`,
     `${((100 * found.length) / runs).toFixed(1)} %`,
     shown(0.5),
     shown(0.9),

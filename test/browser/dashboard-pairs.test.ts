@@ -54,7 +54,8 @@ it('asks an application of this machine, and shows which answers it prefers', as
   await page.getByText('Nobody is in it: answers are judged beside').waitFor();
 
   const ask = async (content: string) => {
-    const body = { model: NAME, temperature: 1, max_tokens: 4, messages: [{ role: 'user', content }] };
+    const messages = [{ role: 'user', content }];
+    const body = { model: NAME, temperature: 1, max_tokens: 4, stream: content.endsWith('1'), messages };
     const answer = await rig.post('/v1/chat/completions', body);
     expect([answer.status, answer.headers.get('x-graft-adapter')]).toEqual([200, `${NAME}@1`]);
     await answer.text();

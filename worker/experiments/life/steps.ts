@@ -15,7 +15,7 @@ import {
 } from '../../../protocol/index.ts';
 import { conflict } from '../../errors.ts';
 import type { ExperimentRow } from '../ports.ts';
-import { checkJudge } from '../pairs/check-judge.ts';
+import { checkControlAnswers, checkJudge } from '../pairs/check-judge.ts';
 import { checkNamespace } from './change-experiment.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';
@@ -51,6 +51,8 @@ export const startExperiment = (
       if (!checked.ok) return checked;
       const callable = checkJudge(document, deps.loopbackCallbacks);
       if (!callable.ok) return callable;
+      const answers = await checkControlAnswers(deps.registry, document);
+      if (!answers.ok) return answers;
       const free = await checkNamespace(deps, row);
       if (!free.ok) return free;
       return becomes({ document: firstStep(document) });
