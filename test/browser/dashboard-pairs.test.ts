@@ -7,6 +7,8 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
 
 const ASKED = 8;
+const SHADOW = ['--shadow', `${NAME}@2:100%`];
+const VARIANTS = ['--variant', 'control=@1', '--variant', 'treatment=@2'];
 let rig: DashboardRig;
 let application: Server;
 /** What it was sent. */
@@ -34,18 +36,24 @@ afterAll(async () => {
 });
 afterEach((context) => rig.tell(context));
 
+const graft = async (...words: string[]) => {
+  const done = await rig.stack.graft('experiment', ...words);
+  expect(done.code, done.stderr).toBe(0);
+  return done.stdout;
+};
+const ask = async (content: string) => {
+  const messages = [{ role: 'user', content }];
+  const body = { model: NAME, temperature: 1, max_tokens: 4, stream: content.endsWith('1'), messages };
+  const answer = await rig.post('/v1/chat/completions', body);
+  expect([answer.status, answer.headers.get('x-graft-adapter')]).toEqual([200, `${NAME}@1`]);
+  await answer.text();
+};
+
 it('asks an application of this machine, and shows which answers it prefers', async () => {
-  const { page, stack } = rig;
+  const { page } = rig;
   const { port } = application.address() as AddressInfo;
-  const graft = async (...words: string[]) => {
-    const done = await stack.graft('experiment', ...words);
-    expect(done.code, done.stderr).toBe(0);
-    return done.stdout;
-  };
-  await graft(
-    ...['create', NAME, '--variant', 'control=@1', '--variant', 'treatment=@2'],
-    ...['--shadow', `${NAME}@2:100%`, '--judge', `http://127.0.0.1:${port}/judge`, '--keep-pairs', '5'],
-  );
+  const judge = ['--judge', `http://127.0.0.1:${port}/judge`, '--keep-pairs', '5'];
+  await graft('create', NAME, ...VARIANTS, ...SHADOW, ...judge);
   const secret = (await graft('secret', NAME)).trim();
   await graft('start', NAME);
   await rig.signIn();
@@ -53,13 +61,6 @@ it('asks an application of this machine, and shows which answers it prefers', as
   await page.getByRole('link', { name: NAME }).click();
   await page.getByText('Nobody is in it: answers are judged beside').waitFor();
 
-  const ask = async (content: string) => {
-    const messages = [{ role: 'user', content }];
-    const body = { model: NAME, temperature: 1, max_tokens: 4, stream: content.endsWith('1'), messages };
-    const answer = await rig.post('/v1/chat/completions', body);
-    expect([answer.status, answer.headers.get('x-graft-adapter')]).toEqual([200, `${NAME}@1`]);
-    await answer.text();
-  };
   // The names in KV are remembered for a while.
   await expect
     .poll(async () => ask('hi').then(() => calls.length), { timeout: 60_000, interval: 1_000 })
@@ -89,3 +90,18 @@ it('asks an application of this machine, and shows which answers it prefers', as
   expect(await graft('status', NAME)).toContain('the answer shown first was chosen in 100.0 %');
   expect(rig.complaints).toEqual([]);
 }, 180_000);
+
+it('asks the base in both orders, which says one of three words', async () => {
+  for (const step of ['stop', 'archive']) await graft(step, NAME);
+  await graft('create', NAME, ...VARIANTS, ...SHADOW, '--judge', 'base');
+  await graft('start', NAME);
+  const judged = async () => {
+    await ask('question');
+    return graft('evaluate', NAME);
+  };
+  await expect
+    .poll(judged, { timeout: 60_000, interval: 1_000 })
+    .toMatch(/the judge said the same in both orders in (0|100)\.0 %/);
+  expect(await graft('status', NAME)).not.toContain('not judged');
+  expect(calls.some(({ body }) => body.includes('"question"'))).toBe(false);
+}, 120_000);
