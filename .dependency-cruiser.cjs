@@ -10,7 +10,7 @@ const only = (from, allowed, extra = {}) => ({
 });
 
 /** One backend of a port a file, named by what it stands on; Durable Objects. */
-const BACKEND = '^worker/[^/]+/((d1|kv|do|r2)-[^/]+|[^/]+-object)\\.ts$';
+const BACKEND = '^worker/[a-z/]+/((d1|kv|do|r2)-[^/]+|[^/]+-object)\\.ts$';
 /** How rows are read, and what platform gives to all backends. */
 const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
@@ -18,6 +18,7 @@ const PURE = [
   'access/(authorize|loosened-limit|refusal-budget|request-gate|usable-ranges)',
   'completions/(compose-chain|most-tokens|nearest-names|resolve-name|suggestion-budget)',
   'experiments/(analyze|assign-variant|bucket|coverage-phases|decide|disagreement|empty-arm|foresee|legal-change|outcome|unit-of|unit-values)',
+  'experiments/pairs/(judged-decision|pair-state|pairs-at-look)',
   'experiments/statistics/[^/]+',
   'metering/(counters-of|quota-answer|quota-state)',
   'origins/choose-origin',
@@ -25,7 +26,7 @@ const PURE = [
 ].map((files) => `^worker/${files}\\.ts$`);
 
 /** What any file may use. */
-const SHARED = ['^worker/[^/]+/(ports[^/]*|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
+const SHARED = ['^worker/[a-z/]+/(ports[^/]*|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
 /** The engine's public face: the class, what its callers see, and its ports. */
 const ENGINE = 'gpu-origin/engine/(engine|engine-types|ports)\\.ts$';
 

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { ExperimentGuardrail } from './experiment-guardrail.ts';
 import { Experiment, EXPERIMENT_STATUSES, ExperimentShape } from './experiment.ts';
+import { ExperimentPairs } from './experiment-judge.ts';
 import { ExperimentProgress } from './experiment-plan.ts';
 import { MAX_EXPERIMENT_METRICS } from './limits.ts';
 import { AdapterName } from './names.ts';
@@ -130,6 +131,7 @@ export const ExperimentDecision = z.discriminatedUnion('action', [
       'hold_time',
       'no_values',
       'days',
+      'pairs',
     ]),
     /** Of `no_values`: which guardrail, of which variant. */
     metric: z.string().optional(),
@@ -190,6 +192,8 @@ export const ExperimentEvaluation = z.object({
   progress: ExperimentProgress.nullable().default(null),
   /** Requests of the shadow, by metric. */
   shadow: z.record(z.string(), Arm),
+  /** Judged pairs; without a judge, and in looks from before there were any, there are none. */
+  pairs: ExperimentPairs.optional(),
   decision: ExperimentDecision,
 });
 export type ExperimentEvaluation = z.infer<typeof ExperimentEvaluation>;

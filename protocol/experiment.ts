@@ -12,7 +12,9 @@ import {
   MIN_VARIANT_WEIGHT,
   WEIGHT_TOLERANCE,
 } from './limits.ts';
-import { AdapterName, nameProblem } from './names.ts';
+import { BASE_JUDGE, ExperimentJudge } from './experiment-judge.ts';
+import { AdapterName } from './names.ts';
+import { PinnedAdapter } from './pinned-adapter.ts';
 
 const Share = z.number().min(0).max(1);
 /** Text that buckets are made from. Seeds of namespaces and holdouts begin with two underscores. */
@@ -21,20 +23,6 @@ const Seed = z
   .min(1)
   .max(MAX_UNIT_CHARACTERS)
   .refine((text) => !text.startsWith('__'), 'must not begin with "__"');
-
-const isPinned = (text: string): boolean => {
-  const at = text.lastIndexOf('@');
-  return at > 0 && /^[1-9]\d{0,8}$/.test(text.slice(at + 1)) && nameProblem(text.slice(0, at)) === null;
-};
-
-/** `name@version`: a variant is one adapter for as long as the experiment lasts, whatever happens to its name. */
-export const PinnedAdapter = z.string().refine(isPinned, 'must be "<name>@<version>"');
-
-/** A pinned adapter's name and version. @param adapter as {@link PinnedAdapter} has checked it. */
-export function pinOf(adapter: string): { name: string; version: number } {
-  const at = adapter.lastIndexOf('@');
-  return { name: adapter.slice(0, at), version: Number(adapter.slice(at + 1)) };
-}
 
 export const ExperimentVariant = z.strictObject({
   key: Key,
@@ -141,6 +129,8 @@ export const ExperimentShape = z.strictObject({
     .url({ protocol: /^https?$/ })
     .max(1_000)
     .optional(),
+  /** Compares control's answers with the shadow's, one request at a time; the shadow is one of the variants then. */
+  judge: ExperimentJudge.optional(),
   /** The first one decides. */
   metrics: z.array(ExperimentMetric).min(1).max(MAX_EXPERIMENT_METRICS),
   guardrails: z.array(ExperimentGuardrail).max(MAX_EXPERIMENT_METRICS).default([]),
@@ -200,6 +190,15 @@ export const Experiment = ExperimentShape.superRefine((experiment, context) => {
     issue(['dropped'], 'must leave one treatment; stop the experiment instead');
   const testerTwice = firstRepeated(experiment.overrides.map(({ unit }) => unit));
   if (testerTwice >= 0) issue(['overrides', testerTwice, 'unit'], 'another override has this unit');
+  if (experiment.judge !== undefined) {
+    const { judge, shadow, variants } = experiment;
+    if (shadow === undefined)
+      issue(['judge'], 'needs a shadow, whose answers are compared with those of control');
+    else if (variants.findIndex(({ adapter }) => adapter === shadow.adapter) < 1)
+      issue(['shadow', 'adapter'], 'must be that of a treatment, so that a judge can say which variant wins');
+    if (judge.model !== undefined && experiment.variants.some(({ adapter }) => adapter === judge.model))
+      issue(['judge', 'model'], 'is one of those that are judged');
+  }
   if (experiment.status === 'ramping' && experiment.ramp === undefined)
     issue(['ramp'], 'an experiment that is ramping needs its ramp');
   if (experiment.winner !== null && !keys.includes(experiment.winner))
@@ -246,8 +245,15 @@ export const activeTreatments = ({
 export const isLive = ({ status }: Pick<Experiment, 'status'>): boolean =>
   status === 'running' || status === 'ramping';
 
-/** All adapters that it names: its variants', then its shadow's. */
-export const adaptersOf = ({ variants, shadow }: Pick<Experiment, 'variants' | 'shadow'>): string[] => [
+/** All adapters that it names: its variants', its shadow's, its judge's. */
+export const adaptersOf = ({
+  variants,
+  shadow,
+  judge,
+}: Pick<Experiment, 'variants' | 'shadow'> & {
+  judge?: { model?: string | undefined } | undefined;
+}): string[] => [
   ...variants.map(({ adapter }) => adapter),
   ...(shadow === undefined ? [] : [shadow.adapter]),
+  ...(judge?.model === undefined || judge.model === BASE_JUDGE ? [] : [judge.model]),
 ];

@@ -95,3 +95,8 @@ export const MAX_HOLD_MINUTES = 43_200;
 export const MAX_EXPERIMENT_LIST = 200;
 /** Name of an end user, seed of an experiment. OpenAI's `safety_identifier` ends at 64. */
 export const MAX_UNIT_CHARACTERS = 256;
+/** Tokens a day that a judge and its shadow may use, at most, and unless another number is given. */
+export const MAX_JUDGE_TOKENS = 1_000_000_000;
+export const DEFAULT_JUDGE_TOKENS = 500_000;
+/** Judged pairs of an experiment that are kept with their texts, where that is asked for. */
+export const MAX_KEPT_PAIRS = 200;

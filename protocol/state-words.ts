@@ -77,6 +77,8 @@ function waitWords(decision: ExperimentDecision & { action: 'wait' }, write: Num
       return 'it is killed, and everybody gets the live version';
     case 'not_significant':
       return 'no difference is certain';
+    case 'pairs':
+      return 'too few judged pairs to tell which is better';
     case 'units':
       return `${write.count(decision.units ?? 0)} of ${decision.needed === undefined ? '?' : write.count(decision.needed)} units`;
     case 'units_in_step':

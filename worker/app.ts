@@ -4,6 +4,8 @@ import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import { MAX_REQUEST_ID, unknownPath, type NameEntry } from '../protocol/index.ts';
 import { registryUnavailable } from './errors.ts';
+import type { PairJudges, PairTallies } from './experiments/pairs/ports.ts';
+import type { WebhookSigner } from './experiments/webhook-signature.ts';
 import type { ExposureTokens } from './experiments/exposure-token.ts';
 import type { UnitHasher } from './experiments/unit-hash.ts';
 import type { IntakeDeps } from './registry/registry-deps.ts';
@@ -42,7 +44,6 @@ import { adminVersionRoutes } from './registry/versions-routes.ts';
 import { anthropicErrors } from './http/anthropic-errors.ts';
 import { completionRoutes } from './completions/routes.ts';
 import type { WebhookOutbox } from './experiments/ports-webhook.ts';
-import type { WebhookSigner } from './experiments/webhook-signature.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import { dashboardRoutes, pageHeaders, type PageFiles } from './http/dashboard-routes.ts';
@@ -112,6 +113,9 @@ export interface Services {
   /** What is recorded of requests goes here. */
   experimentSink: ExperimentSink;
   shadows: ShadowRunner;
+  pairJudges: PairJudges;
+  pairTallies: PairTallies;
+  judgeSigner: WebhookSigner;
   exposureTokens: ExposureTokens;
   unitHash: UnitHasher;
   tallies: ExperimentTallies;

@@ -20,6 +20,8 @@ export interface RawEnv {
   QUOTAS?: DurableNamespace;
   /** Counts the units of experiments (worker/experiments/tally-object.ts). */
   EXPERIMENTS: DurableNamespace;
+  /** Counts judged pairs (worker/experiments/pairs/pairs-object.ts). */
+  PAIRS: DurableNamespace;
   /** Gets a data point a completion and a feedback; docs/operations.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;
   /** The built dashboard's files. */
@@ -151,7 +153,10 @@ const Variables = z.object({
 
 /** @throws Error that names what is wrong, never a secret. */
 export function parseEnv(
-  raw: Omit<RawEnv, 'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'ANALYTICS'>,
+  raw: Omit<
+    RawEnv,
+    'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'PAIRS' | 'ANALYTICS'
+  >,
 ): Config {
   const parsed = Variables.safeParse(raw);
   if (!parsed.success) {

@@ -10,6 +10,7 @@ import { createD1ExperimentLedger } from './experiments/d1-experiments.ts';
 import { createD1WebhookOutbox } from './experiments/d1-webhook-outbox.ts';
 import { createDoTallies } from './experiments/do-tallies.ts';
 import { TALLY_TIMEOUT_MS } from './experiments/limits.ts';
+import { createDoPairs } from './experiments/pairs/do-pairs.ts';
 import { createObserver } from './http/observer.ts';
 import { loggingFailure } from './log.ts';
 import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
@@ -25,6 +26,7 @@ import { createD1Registry } from './registry/d1-registry.ts';
 import { createDoPointers } from './registry/do-pointers.ts';
 import { POINTER_TIMEOUT_MS } from './registry/limits.ts';
 
+export { PairTally } from './experiments/pairs/pairs-object.ts';
 export { ExperimentTally } from './experiments/tally-object.ts';
 export { QuotaCounter } from './metering/quota-counter-object.ts';
 export { PointerWriter } from './registry/pointer-writer-object.ts';
@@ -47,6 +49,7 @@ function storesOf(env: RawEnv): Stores {
     experimentLedger: createD1ExperimentLedger(db),
     tallies: createDoTallies({ namespace: env.EXPERIMENTS, timeoutMs: TALLY_TIMEOUT_MS }),
     outbox: createD1WebhookOutbox(db),
+    pairTallies: createDoPairs({ namespace: env.PAIRS, timeoutMs: TALLY_TIMEOUT_MS }),
     quotas:
       env.QUOTAS === undefined
         ? null

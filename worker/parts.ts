@@ -25,6 +25,7 @@ import type { DropLedger } from './drops/ports.ts';
 import type { Config } from './env.ts';
 import { createCounting } from './experiments/parts.ts';
 import type { WebhookOutbox } from './experiments/ports-webhook.ts';
+import type { PairTallies } from './experiments/pairs/ports.ts';
 import type { ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import { createHotIndexes, forgettingPointers, forgettingRights } from './hot-indexes.ts';
 import type { Observer } from './http/observer.ts';
@@ -69,6 +70,7 @@ export interface Stores {
   experimentLedger: ExperimentLedger;
   tallies: ExperimentTallies;
   outbox: WebhookOutbox;
+  pairTallies: PairTallies;
   /** null = no key's limits are counted. */
   quotas: Quotas | null;
   /** What alone writes names, keys and grants to KV. */
@@ -148,7 +150,10 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     pointersChanged: watched.changed,
     listing: createKvListing(kv),
     meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: linger }),
-    ...createCounting({ ...config, tallies: stores.tallies, hasRoom: origins.hasRoom, now, sleep: linger }),
+    ...createCounting({
+      ...{ ...config, ...stores, hasRoom: origins.hasRoom, now, sleep: linger },
+      callOut: surroundings.callOut,
+    }),
     callOut: surroundings.callOut,
     loopbackCallbacks: config.loopbackCallbacks,
     adminKeyHash: config.adminKeyHash,

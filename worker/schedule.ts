@@ -31,6 +31,7 @@ export function createSchedule(
     | 'origins'
     | 'experimentLedger'
     | 'tallies'
+    | 'pairTallies'
     | 'garbage'
     | 'tenantLimits'
     | 'keyLedger'

@@ -10,18 +10,20 @@ import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
 import { askYes } from '../ask-yes.ts';
-import type { CommandHelp } from '../command-types.ts';
 import { changeExperiment } from '../experiment/change-experiment.ts';
 import { checkDesign, checkDocument } from '../experiment/check-design.ts';
 import { confirmOver } from '../experiment/confirm-over.ts';
 import { checkVersions, createExperiment } from '../experiment/create-experiment.ts';
 import { actionOf, DESIGN_FLAGS, experimentArgs, type Action } from '../experiment/experiment-flags.ts';
+export { help } from '../experiment/experiment-help.ts';
 import { experimentTable } from '../experiment/experiment-table.ts';
 import { nextCommand, nowText } from '../experiment/experiment-words.ts';
 import { findExperiment, listExperiments } from '../experiment/find-experiment.ts';
 import { glyphsFor } from '../experiment/glyphs.ts';
 import { livePair, treatmentOf } from '../experiment/live-pair.ts';
 import { outlookText } from '../experiment/outlook-text.ts';
+import { keptPairsText } from '../experiment/kept-pairs-text.ts';
+import { pinJudge } from '../experiment/parse-judge.ts';
 import { parseDesign, type DesignFlags } from '../experiment/parse-design.ts';
 import { planText } from '../experiment/plan-text.ts';
 import { readDesignFile } from '../experiment/read-design-file.ts';
@@ -38,39 +40,6 @@ import { parseCount } from '../quantity.ts';
 /** Of a pipe, and of terminals that do not say. */
 const DEFAULT_WIDTH = 80;
 
-export const help: CommandHelp = {
-  examples: [
-    {
-      line: 'graft experiment create support/intent @2 --start',
-      does: 'half of the users get the live version, half version 2, from now on; says what will be found, and when',
-    },
-    {
-      line: 'graft experiment create support/intent --variant control=@3 --variant treatment=@4 --metric thumbs:proportion:up --ramp 1%,5%,25%,100%',
-      does: 'a draft with all of it said; `graft experiment start` begins with the first step of its ramp',
-    },
-    { line: 'graft experiment status support/intent --watch', does: 'how it goes, again every 5 seconds' },
-    { line: 'graft experiment', does: 'all that are not archived' },
-    {
-      line: 'graft experiment kill support/intent',
-      does: 'everybody gets the live version; --undo takes it back',
-    },
-    { line: 'graft experiment promote support/intent', does: 'the proposed winner becomes the live version' },
-    {
-      line: 'graft experiment show support/intent > experiment.json',
-      does: 'the document, to be edited',
-    },
-    {
-      line: 'graft experiment change support/intent --file experiment.json --dry-run',
-      does: 'whether the edited document would be accepted',
-    },
-  ],
-  notes: [
-    'An experiment is attached to a name; applications go on asking for the name. It is called by its name, or by its id, which it keeps when the name has another one. `create` makes a draft, which `--start` starts at once, and prints a plan by the name’s own traffic: units a day, the share of them that rate, and how long it takes to find which lift. `start` puts it live, `ramp` goes to the next step at once, `stop` ends it without a winner, `promote` ends it with one, `archive` frees the name. The server looks at what is live each minute, takes a ramp’s next step and rolls back by itself, and only proposes a winner, which stands from then on; `evaluate` has it look now, and do what follows.',
-    'A limit of a guardrail in percent is a share of control’s value: with `+50%` an error rate of 2 % may become 3 %; `+0.02` is in the metric’s own unit, so that it may become 4 %; `thumbs:-10%` is for a metric of which less is worse. Without `--guardrail`, errors, users who leave and the time to the first token are guarded. Shares are `5%` or `0.05`. What flags cannot say (namespace, holdout, targeting by header) is said in a file. docs/experiments.md says what is computed and what may change while an experiment is live.',
-    '`status` shows intervals that hold at every look. While the sample ratio alarms there are none. They are drawn with lines where the locale is UTF-8, and in ASCII with `NO_COLOR` or elsewhere.',
-  ],
-};
-
 export default defineCommand({
   meta: { name: 'experiment', description: 'Run A/B tests: create, start, watch, promote' },
   args: experimentArgs,
@@ -81,6 +50,7 @@ export default defineCommand({
       ...{ ...args, rawArgs, dryRun: args['dry-run'] === true, minUnits: args['min-units'] },
       ...{ minDays: args['min-days'], atLeast: args['at-least'], expectUnits: args['expect-units'] },
       shadowCompare: args['shadow-compare'] === true,
+      ...{ judgeTokens: args['judge-tokens'], keepPairs: args['keep-pairs'] },
     };
     await runAction(action, flags, { output, connect: adminClient, ask: askYes });
   },
@@ -143,6 +113,21 @@ export async function runAction(action: Action, flags: Flags, surroundings: Surr
       const route = 'POST /admin/experiments/:id/evaluate';
       return showStatus(await callOperation(client, `evaluate ${name}`, route, { params: { id } }), output);
     }
+    case 'pairs': {
+      const client = await connect();
+      const { id } = await findExperiment(client, name);
+      const route = 'GET /admin/experiments/:id/pairs';
+      const { pairs } = await callOperation(client, `read the pairs of ${name}`, route, { params: { id } });
+      return output.result(pairs, () => keptPairsText(pairs));
+    }
+    case 'secret': {
+      const client = await connect();
+      const { id } = await findExperiment(client, name);
+      const route = 'GET /admin/experiments/:id/judge-secret';
+      const call = { params: { id } };
+      const answer = await callOperation(client, `read the secret of ${name}’s judge`, route, call);
+      return output.result(answer, () => answer.secret);
+    }
     default:
       return step(action, flags, surroundings);
   }
@@ -198,6 +183,7 @@ async function create(flags: Flags, { output, connect }: Surroundings): Promise<
   );
   const client = await connect();
   if (treatment !== undefined) design = await designOf(flags, await livePair(client, name, treatment));
+  design = await pinJudge(client, design, flags.judge);
   if (flags.dryRun === true) {
     await checkVersions(client, design);
     const plan = await planOf(client, design, expected);

@@ -1,4 +1,4 @@
-import type { CreateExperiment, ExperimentView } from '../../protocol/index.ts';
+import { adaptersOf, type CreateExperiment, type ExperimentView } from '../../protocol/index.ts';
 import { lookUpVersions } from '../admin/look-up.ts';
 import { parseReference } from '../admin/version-argument.ts';
 import type { ApiClient } from '../api-client.ts';
@@ -10,8 +10,7 @@ export const createExperiment = (client: ApiClient, body: CreateExperiment): Pro
 
 /** @throws CliError when a version that the design names is not there, or is retired. */
 export async function checkVersions(client: ApiClient, design: CreateExperiment): Promise<void> {
-  const adapters = [...design.variants, ...(design.shadow === undefined ? [] : [design.shadow])];
-  const wanted = [...new Set(adapters.map(({ adapter }) => adapter))].map(parseReference);
+  const wanted = [...new Set(adaptersOf(design))].map(parseReference);
   const names = [...new Set(wanted.map(({ name }) => name))];
   const known = new Map<string, Awaited<ReturnType<typeof lookUpVersions>>>();
   for (const name of names) known.set(name, await lookUpVersions(client, name));

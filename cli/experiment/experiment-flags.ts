@@ -1,4 +1,5 @@
 import type { ArgsDef } from 'citty';
+import { DEFAULT_JUDGE_TOKENS, MAX_KEPT_PAIRS } from '../../protocol/index.ts';
 import { whyFlag } from '../admin/change-live.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { DEFAULT_HOLD, DEFAULT_MIN_UNITS } from './parse-design.ts';
@@ -16,6 +17,8 @@ export const ACTIONS = [
   'stop',
   'promote',
   'archive',
+  'pairs',
+  'secret',
 ] as const;
 export type Action = (typeof ACTIONS)[number];
 
@@ -76,6 +79,22 @@ const designFlags = {
     description:
       'Count how often the shadow says something else than the user was told: of requests with temperature 0 or a seed',
   },
+  judge: {
+    type: 'string',
+    description:
+      'Have pairs of answers judged, control’s and the shadow’s to the same prompt: base, a name, or the https URL of your application; nobody gets the other answer unless there is a --coverage or --ramp',
+    valueHint: 'judge',
+  },
+  'judge-tokens': {
+    type: 'string',
+    description: `What judge and shadow may use on one day, tokens; ${DEFAULT_JUDGE_TOKENS} unless given`,
+    valueHint: 'count',
+  },
+  'keep-pairs': {
+    type: 'string',
+    description: `Keep the last pairs with their texts, ${MAX_KEPT_PAIRS} at most, for 30 days; none unless given`,
+    valueHint: 'count',
+  },
   tenant: { type: 'string', description: 'Only keys of this tenant; once for each', valueHint: 'tenant' },
   override: {
     type: 'string',
@@ -101,7 +120,7 @@ export const DESIGN_FLAGS = Object.keys(designFlags) as (keyof typeof designFlag
 export const experimentArgs = {
   action: {
     type: 'positional',
-    description: `${ACTIONS.slice(0, -1).join(', ')} or archive; list unless given`,
+    description: `${ACTIONS.slice(0, -1).join(', ')} or secret; list unless given`,
     valueHint: ACTIONS.join('|'),
     required: false,
   },
@@ -156,6 +175,8 @@ const OWN_FLAGS: Record<Action, readonly string[]> = {
   stop: STEP_FLAGS,
   promote: [...STEP_FLAGS, 'yes'],
   archive: STEP_FLAGS,
+  pairs: [],
+  secret: [],
 };
 
 /** @throws CliError (usage) for an action that is none, a flag that it has no use for, or a name too few or too many. */

@@ -2,14 +2,17 @@ import { MAX_MIN_DAYS, nameProblem, type CreateExperiment } from '../../protocol
 import { usageError } from '../flags.ts';
 import { parseDuration } from '../quantity.ts';
 import { parseLoss, parseShare } from './experiment-numbers.ts';
+import { parseJudge, type JudgeFlags } from './parse-judge.ts';
 
 const MINUTE_MS = 60_000;
 /** Of a ramp that does not say otherwise. */
 export const DEFAULT_HOLD = '60m';
 export const DEFAULT_MIN_UNITS = '200';
+/** Share of the requests that are judged unless `--shadow` says another one. */
+export const DEFAULT_JUDGED = 0.2;
 
 /** An experiment as flags say it. */
-export interface DesignFlags {
+export interface DesignFlags extends JudgeFlags {
   readonly name: string;
   /** `key=name@version[:weight]`; `@version` is one of the name itself. The first is control. */
   readonly variants: readonly string[];
@@ -46,11 +49,14 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
   const ramp = parseRamp(flags);
   if (flags.shadowCompare === true && shadow === undefined)
     throw usageError('--shadow-compare is for a shadow: --shadow support/intent@5:5%.');
+  const judge = parseJudge(flags);
   if (ramp !== undefined && coverage !== undefined)
     throw usageError('--ramp begins with its first step; leave --coverage out.');
+  const variants = shareWeights(flags.variants.map((text) => parseVariant(text, name)));
   return {
     name,
-    variants: shareWeights(flags.variants.map((text) => parseVariant(text, name))),
+    variants,
+    ...(judge === undefined ? {} : { ...judgedAlone(variants, ramp), judge }),
     ...parseMetrics(metrics, flags.atLeast),
     ...(guardrails.length === 0 ? {} : { guardrails: parseGuardrails(guardrails) }),
     ...(ramp === undefined ? {} : { ramp }),
@@ -64,6 +70,15 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
     ...(unit === undefined ? {} : { unit: oneOf(unit, ['user', 'key'], '--unit') }),
   };
 }
+
+/** Unless it is said otherwise, the last variant is judged, and nobody gets it. */
+const judgedAlone = (
+  variants: readonly Variant[],
+  ramp: CreateExperiment['ramp'],
+): Pick<CreateExperiment, 'shadow' | 'coverage'> => ({
+  shadow: { adapter: variants.at(-1)!.adapter, sample: DEFAULT_JUDGED },
+  ...(ramp === undefined ? { coverage: 0 } : {}),
+});
 
 function oneOf<const T extends string>(text: string, known: readonly T[], flag: string): T {
   const found = known.find((one) => one === text);

@@ -1,6 +1,7 @@
-import { DEFAULT_GUARDRAILS, type CreateExperiment } from '../../protocol/index.ts';
+import { DEFAULT_GUARDRAILS, DEFAULT_JUDGE_TOKENS, type CreateExperiment } from '../../protocol/index.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import { shareText } from './experiment-numbers.ts';
+import { judgeText } from './pairs-text.ts';
 import { allowedText, metricText, minutesText, variantsText } from './experiment-words.ts';
 
 /** What is left out is the server's to choose. */
@@ -12,6 +13,7 @@ export function planText(design: CreateExperiment): string {
     metrics,
     guardrails = DEFAULT_GUARDRAILS,
     shadow,
+    judge,
     targeting,
     overrides = [],
     holdout,
@@ -55,10 +57,16 @@ export function planText(design: CreateExperiment): string {
         ? null
         : `${shadow.adapter} also runs for ${shareText(shadow.sample)} of the requests; nobody gets its answers${shadow.compare === true ? ', which are compared' : ''}`,
     ],
+    ['judge', judge === undefined ? null : planOfJudge(judge)],
     ['not before', design.min_days === undefined ? null : `${design.min_days} d after its start`],
     ['told', design.webhook ?? null],
     ['seed', design.seed ?? null],
   ]);
+}
+
+function planOfJudge(judge: NonNullable<CreateExperiment['judge']>): string {
+  const { tokens_per_day: tokens = DEFAULT_JUDGE_TOKENS, keep_pairs: kept = 0 } = judge;
+  return `${judgeText(judge)}; at most ${tokens} tokens a day; ${kept === 0 ? 'no texts are kept' : `the last ${kept} pairs are kept for 30 days`}`;
 }
 
 function coverageText({ ramp, coverage, unit }: CreateExperiment): string {

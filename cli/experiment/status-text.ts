@@ -20,6 +20,7 @@ import {
   proposalText,
   stateText,
 } from './experiment-words.ts';
+import { pairsText } from './pairs-text.ts';
 import type { Glyphs } from './glyphs.ts';
 import { progressText } from './outlook-text.ts';
 
@@ -39,14 +40,19 @@ export function statusText(view: ExperimentView, { width, glyphs }: Screen): str
   const blocks = [
     summary(view, look),
     armTable(view, look),
-    ...guardrailTable(view, look),
-    ...(look === null || look.comparisons.length === 0
+    ...(isJudgedAlone(view.document) ? [] : guardrailTable(view, look)),
+    ...(look === null || look.comparisons.length === 0 || isJudgedAlone(view.document)
       ? []
       : [comparisonText({ comparisons: look.comparisons, alpha: look.alpha, width, glyphs })]),
+    ...pairsText(view.document, look),
     ...shadowTable(view, look),
   ];
   return blocks.join('\n\n');
 }
+
+/** Nobody is in it: there are pairs, and no units to compare. */
+const isJudgedAlone = ({ judge, coverage }: ExperimentView['document']): boolean =>
+  judge !== undefined && coverage === 0;
 
 function summary(view: ExperimentView, look: ExperimentEvaluation | null): string {
   const { id, document, started_at: startedAt } = view;
@@ -75,6 +81,7 @@ function lookedText({ document, ended_at: endedAt }: ExperimentView, look: Exper
 function coverageText({ document, coverage_at: since }: ExperimentView): string {
   const { coverage, ramp, status, killed } = document;
   if (killed) return 'nobody: it is killed, and everybody gets the live version';
+  if (isJudgedAlone(document)) return 'nobody: answers are judged beside those that users get';
   const at = ramp?.steps.indexOf(coverage) ?? -1;
   const parts = [
     shareText(coverage),

@@ -3,6 +3,7 @@ import { metricOf, type Experiment } from '../../protocol/experiment.ts';
 import type { ExperimentEvaluation, ExperimentView as View } from '../../protocol/experiment-api.ts';
 import type { Client } from '../api/client.ts';
 import { decisionSentence, hiddenBecause, stepsOf, type Step } from '../model/decision-words.ts';
+import { isJudgedAlone } from '../model/pair-words.ts';
 import { intervalColumns, scaleFor } from '../model/interval-series.ts';
 import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
@@ -15,6 +16,7 @@ import { useLoad } from '../parts/use-load.ts';
 import { Comparisons } from './comparisons.tsx';
 import { Guardrails } from './guardrails.tsx';
 import { Progress } from './outlook.tsx';
+import { JudgedPairs } from './judged-pairs.tsx';
 import { Shadow } from './shadow.tsx';
 import { stepQuestion } from './step-question.tsx';
 
@@ -102,7 +104,8 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
           <Decision evaluation={evaluation} winner={document.winner} />
           <Proposal view={data} />
           {live && evaluation.progress !== null && <Progress progress={evaluation.progress} />}
-          {hidden !== null ? (
+          <JudgedPairs evaluation={evaluation} document={document} />
+          {isJudgedAlone(document) ? null : hidden !== null ? (
             <div class="note alarm" role="alert">
               <p>
                 <strong>Results are hidden.</strong> {hidden}
@@ -112,7 +115,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
             <Results document={document} evaluation={evaluation} looks={looks.data?.looks ?? []} />
           )}
           <ProblemNote problem={looks.problem} />
-          <Guardrails evaluation={evaluation} document={document} />
+          {!isJudgedAlone(document) && <Guardrails evaluation={evaluation} document={document} />}
           <Shadow evaluation={evaluation} document={document} />
         </>
       )}
@@ -134,8 +137,14 @@ function Facts({ document, startedAt }: { document: Experiment; startedAt: numbe
   const place = ramp === undefined ? -1 : ramp.steps.findLastIndex((step) => step <= coverage);
   return (
     <p class="facts">
-      {percent(coverage)} of the {document.unit === 'user' ? 'users' : 'keys'}{' '}
-      {startedAt === null ? 'will be' : 'are'} in it
+      {isJudgedAlone(document) ? (
+        'Nobody is in it: answers are judged beside those that users get'
+      ) : (
+        <>
+          {percent(coverage)} of the {document.unit === 'user' ? 'users' : 'keys'}{' '}
+          {startedAt === null ? 'will be' : 'are'} in it
+        </>
+      )}
       {ramp !== undefined && `, step ${place + 1} of ${ramp.steps.length}`}.{' '}
       {startedAt === null ? (
         'Not started.'

@@ -17,6 +17,7 @@ import {
   StopExperiment,
 } from '../experiment-api.ts';
 import { ExperimentPlan } from '../experiment-plan.ts';
+import { JudgeSecret, KeptPairList } from '../experiment-judge.ts';
 import { EXPERIMENTS_SHOWN, MAX_EXPERIMENT_BODY_BYTES, MAX_EXPERIMENTS_SHOWN } from './limits.ts';
 import type { AdminOperationTable } from './operation.ts';
 
@@ -118,6 +119,23 @@ export const EXPERIMENT_OPERATIONS = {
     summary: 'Takes a look now, as the schedule does every minute, and carries out what it comes to.',
     request: null,
     answers: { 200: view('The experiment with the fresh look.') },
+  },
+  'GET /admin/experiments/:id/pairs': {
+    ...one,
+    id: 'listKeptPairs',
+    summary: 'The last judged pairs with their texts, where `keep_pairs` asks for that; the newest first.',
+    description:
+      'For the tenant that owns the name alone, not for the bootstrap key of another. 404 for everybody else.',
+    request: null,
+    answers: { 200: { description: 'The pairs.', schema: KeptPairList } },
+  },
+  'GET /admin/experiments/:id/judge-secret': {
+    ...one,
+    id: 'readJudgeSecret',
+    summary: 'What the application checks the calls of `judge.url` with.',
+    description: 'For the tenant that owns the name alone. 404 where nothing is called.',
+    request: null,
+    answers: { 200: { description: 'The secret.', schema: JudgeSecret } },
   },
   'GET /admin/experiments/:id/looks': {
     ...one,

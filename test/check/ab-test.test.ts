@@ -14,9 +14,9 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-/** The script, as a user runs it. */
-function play(): Promise<{ code: number | null; stdout: string; stderr: string }> {
-  const script = fileURLToPath(new URL('run.mjs', EXAMPLE));
+/** A script, as a user runs it. */
+function play(file: string): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const script = fileURLToPath(new URL(file, EXAMPLE));
   const child = spawn(process.execPath, [script], {
     cwd: stack.folder,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -40,13 +40,31 @@ const lasting = (text: string): string[] =>
         .replace(/\d+ % of fields/, 'of fields'),
     );
 
+const readme = readFileSync(new URL('README.md', EXAMPLE), 'utf8');
+/** What the README says that a script prints. */
+const shownOf = (file: string): string =>
+  new RegExp(`^\\$ node examples/ab-test/${file}\\n([^]*?)^\`\`\`$`, 'm').exec(readme)?.[1] ?? '';
+
 it('examples/ab-test finds version 2 better, and goes as its README shows', async () => {
-  const { code, stdout, stderr } = await play();
+  const { code, stdout, stderr } = await play('run.mjs');
   expect(stderr).toBe('');
   expect(code).toBe(0);
-  const readme = readFileSync(new URL('README.md', EXAMPLE), 'utf8');
-  const shown = /^\$ node examples\/ab-test\/run\.mjs\n([^]*?)^```$/m.exec(readme)?.[1] ?? '';
+  const shown = shownOf('run.mjs');
   expect(lasting(stdout)).toEqual(lasting(shown));
   expect(lasting(shown)).toContainEqual(expect.stringMatching(/: propose_winner \(treatment\)$/));
   expect(Number(/(\d+) % of fields right$/.exec(stdout.trim())?.[1])).toBeGreaterThanOrEqual(95);
+});
+
+it('judged pairs find it better too, without a user who sees version 2', async () => {
+  const { code, stdout, stderr } = await play('pairs.mjs');
+  expect(stderr).toBe('');
+  expect(code).toBe(0);
+  // Another CPU may have another tie.
+  const called = (text: string) =>
+    lasting(text)
+      .filter((line) => !/ won, .*: wait /.test(line))
+      .map((line) => line.replace(/^\d+ won, .* of wins: /, ''));
+  expect(called(stdout)).toEqual(called(shownOf('pairs.mjs')));
+  expect(called(stdout)).toContain('propose_winner (treatment)');
+  expect(stdout).not.toMatch(/[1-9]\d* lost/);
 });

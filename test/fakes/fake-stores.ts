@@ -6,6 +6,7 @@ import { createFakeGrantLedger } from './fake-grants.ts';
 import type { FakeKv } from './fake-kv.ts';
 import { createFakeKeyLedger } from './fake-ledgers.ts';
 import { createFakeQuotas, createFakeUsage } from './fake-metering.ts';
+import { createFakePairs } from './fake-pairs.ts';
 import { createFakePins } from './fake-pins.ts';
 import { createFakeRegistry } from './fake-registry.ts';
 import { createFakeTallies } from './fake-tallies.ts';
@@ -29,6 +30,7 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
     experimentLedger: createFakeExperimentLedger(registry.forExperiments),
     tallies: createFakeTallies(),
     outbox: createFakeWebhookOutbox(),
+    pairTallies: createFakePairs(),
     quotas: createFakeQuotas(),
   };
 }

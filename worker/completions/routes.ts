@@ -21,6 +21,9 @@ import type { AskedOrigin, CompletionCall } from '../origins/client.ts';
 import type { ExposureTokens } from '../experiments/exposure-token.ts';
 import { outcomeValues } from '../experiments/outcome.ts';
 import { endUser, USER_HEADER } from '../experiments/unit-of.ts';
+import { askOrigin } from '../experiments/pairs/ask-origin.ts';
+import { conversationOf } from '../experiments/pairs/conversation.ts';
+import type { PairJudges } from '../experiments/pairs/ports.ts';
 import type { ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
 import type { CompletionEnding, CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
@@ -48,6 +51,7 @@ export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
   exposureTokens: ExposureTokens;
   experimentSink: ExperimentSink;
   shadows: ShadowRunner;
+  pairJudges: PairJudges;
 }
 
 /** The base model, as usage has it. */
@@ -198,7 +202,10 @@ async function serve<T extends CompletionBody>(
   const sent =
     shadow === null
       ? response.body
-      : runShadow(deps, common, { ...shadow, compare, answer: { response, note } });
+      : runShadow(deps, common, {
+          ...{ ...shadow, compare, answer: { response, note } },
+          judged: response.ok && !taking.stoodIn ? shadow.judged : null,
+        });
   const headers = labels(caller, resolution);
   if (part !== null) {
     headers.set('x-graft-experiment', part.experiment);
@@ -254,9 +261,16 @@ function runShadow(
   common: Pick<CompletionCall, 'path' | 'request' | 'model' | 'requestId' | 'keepAlive'>,
   shadow: Shadow & { answer: Pick<MeteredAnswer, 'response' | 'note'> },
 ): Response['body'] {
-  const { manifest, owner, compare, answer, ...event } = shadow;
+  const { manifest, owner, compare, answer, judged, ...event } = shadow;
+  const pair =
+    judged === null
+      ? null
+      : deps.pairJudges.open({
+          ...{ ...event, ...judged, prompt: conversationOf(common.request) },
+          ask: askOrigin(deps.origins, { ...common, manifest: judged.manifest, tenant: owner }),
+        });
   return deps.shadows.run({
-    ...{ event, answer, compare },
+    ...{ event, answer, compare, pair },
     keepAlive: common.keepAlive,
     async ask(signal) {
       const own = await deps.origins.complete({ ...common, manifest, tenant: owner, signal });

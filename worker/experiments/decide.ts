@@ -2,9 +2,11 @@ import {
   activeTreatments,
   type Experiment,
   type ExperimentDecision,
+  type ExperimentPairs,
   type ExperimentProposal,
 } from '../../protocol/index.ts';
 import type { Analysis, Comparison } from './analyze.ts';
+import { judgedDecision } from './pairs/judged-decision.ts';
 import type { GuardrailResult } from './statistics/guardrail.ts';
 
 const MINUTE = 60_000;
@@ -18,6 +20,8 @@ export const NO_TRAFFIC_MS = 60 * MINUTE;
 export interface Situation {
   experiment: Experiment;
   analysis: Analysis;
+  /** Judged pairs; there are none without a judge. */
+  pairs?: ExperimentPairs | null;
   /** When the present seed went live, unix ms. */
   startedAt: number;
   /** When the present coverage was set, unix ms, and the units that there were then. */
@@ -39,6 +43,7 @@ export function decide(situation: Situation): ExperimentDecision {
   if (experiment.killed) return { action: 'wait', reason: 'killed' };
   return (
     lostGuardrail(situation) ??
+    judgedDecision(experiment, situation.pairs ?? null) ??
     unhealthy(situation) ??
     worse(situation) ??
     nextStep(situation) ??

@@ -93,6 +93,11 @@ const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown;
     why: 'other targeting would move units in and out',
   },
   {
+    field: 'judge',
+    of: ({ judge, shadow }) => judge && [judge.model, judge.url, shadow?.adapter],
+    why: 'pairs of two judges, or of two adapters, would be counted together',
+  },
+  {
     field: 'metrics',
     of: ({ metrics }) => metrics[0],
     why: 'the first metric decides, and choosing it after having seen results makes them worthless',

@@ -1,6 +1,5 @@
 /** What experiments count: what requests of this isolate send to the tallies, and shadow requests. */
 import { createExposureTokens, type ExposureTokens } from './exposure-token.ts';
-import { createWebhookSigner, type WebhookSigner } from './webhook-signature.ts';
 import { createUnitHasher, type UnitHasher } from './unit-hash.ts';
 import {
   EXPOSURE_FLUSH_MS,
@@ -13,6 +12,10 @@ import {
 } from './limits.ts';
 import type { Clock } from '../metering/parts.ts';
 import type { ExperimentSink, ExperimentTallies, ShadowRunner } from './ports.ts';
+import type { Fetch } from '../origins/signed-fetch.ts';
+import { createPairJudges } from './pairs/judge-pair.ts';
+import type { PairJudges, PairTallies } from './pairs/ports.ts';
+import { createWebhookSigner, type WebhookSigner } from './webhook-signature.ts';
 import { createExposureRecorder } from './exposure-recorder.ts';
 import { createShadowRunner } from './run-shadow.ts';
 
@@ -23,6 +26,8 @@ export interface Counting {
   exposureTokens: ExposureTokens;
   unitHash: UnitHasher;
   webhookSigner: WebhookSigner;
+  pairJudges: PairJudges;
+  judgeSigner: WebhookSigner;
 }
 
 export interface Secrets {
@@ -31,7 +36,14 @@ export interface Secrets {
 }
 
 export function createCounting(
-  params: Clock & Secrets & { tallies: ExperimentTallies; hasRoom: () => boolean },
+  params: Clock &
+    Secrets & {
+      tallies: ExperimentTallies;
+      pairTallies: PairTallies;
+      hasRoom: () => boolean;
+      callOut: Fetch;
+      loopbackCallbacks: boolean;
+    },
 ): Counting {
   const { tallies } = params;
   const experimentSink = createExposureRecorder({
@@ -42,8 +54,10 @@ export function createCounting(
     maxUnsentEvents: MAX_UNSENT_EXPOSURES,
     tries: EXPOSURE_TRIES,
   });
+  const judgeSigner = createWebhookSigner(params.macKey, 'graft-judge-v1');
   return {
     tallies,
+    judgeSigner,
     experimentSink,
     shadows: createShadowRunner({
       ...params,
@@ -54,6 +68,13 @@ export function createCounting(
     }),
     exposureTokens: createExposureTokens(params.macKey, params.acceptedMacKeys),
     unitHash: createUnitHasher(params.macKey),
-    webhookSigner: createWebhookSigner(params.macKey),
+    webhookSigner: createWebhookSigner(params.macKey, 'graft-webhook-v1'),
+    pairJudges: createPairJudges({
+      ...params,
+      signer: judgeSigner,
+      loopback: params.loopbackCallbacks,
+      newId: () => crypto.randomUUID(),
+      heads: () => (crypto.getRandomValues(new Uint8Array(1))[0]! & 1) === 1,
+    }),
   };
 }

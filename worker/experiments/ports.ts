@@ -12,6 +12,7 @@ import {
 import type { MeteredAnswer } from '../metering/ports.ts';
 import type { Conflict, ExperimentAction } from '../registry/ports.ts';
 import type { Index, Page } from '../platform/ports.ts';
+import type { PairInWork } from './pairs/ports.ts';
 
 /** The value of KV `experiment:<id>`: all that the hot path needs of a live experiment, in one read. */
 export const ExperimentEntry = z.strictObject({
@@ -22,6 +23,8 @@ export const ExperimentEntry = z.strictObject({
   /** What each variant stands for, by its key. */
   adapters: z.record(z.string(), AdapterManifest),
   shadow: AdapterManifest.optional(),
+  /** The model that judges; the base has none. */
+  judge: AdapterManifest.optional(),
 });
 export type ExperimentEntry = z.infer<typeof ExperimentEntry>;
 
@@ -164,6 +167,7 @@ export interface ShadowRunner {
    * Runs nothing while too many run, or while the origins are busy. Never throws and never waits.
    * @param params.ask its signal aborts when it has taken too long, of which nothing is recorded.
    * @param params.answer what the user gets. @param params.compare whether the shadow's is compared with it.
+   * @param params.pair judges which of the two is better; nobody does unless given.
    * @returns the body to send to the user: the answer's own, or what goes by it on its way to a comparison.
    */
   run(params: {
@@ -171,6 +175,7 @@ export interface ShadowRunner {
     ask: (signal: AbortSignal) => Promise<Pick<MeteredAnswer, 'response' | 'note'>>;
     answer: Pick<MeteredAnswer, 'response' | 'note'>;
     compare: boolean;
+    pair?: PairInWork | null;
     keepAlive: (work: Promise<unknown>) => void;
   }): Response['body'];
 }

@@ -4,6 +4,8 @@ import type {
   ExperimentList,
   ExperimentLooks,
   ExperimentView,
+  JudgeSecret,
+  KeptPairList,
   Result,
 } from '../../protocol/index.ts';
 import { changeExperiment } from './life/change-experiment.ts';
@@ -12,6 +14,8 @@ import { evaluateNow } from './life/evaluate.ts';
 import type { EvaluateDeps, LifeDeps } from './life/life-deps.ts';
 import { ownExperiment } from './life/own-experiment.ts';
 import { planExperiment, type PlanDeps } from './life/plan-experiment.ts';
+import { ownPairs } from './pairs/own-pairs.ts';
+import type { PairTallies } from './pairs/ports.ts';
 import {
   archiveExperiment,
   killExperiment,
@@ -37,7 +41,11 @@ import type { WebhookSigner } from './webhook-signature.ts';
 export function adminExperimentRoutes(
   deps: Omit<LifeDeps, 'mayUseChain'> &
     Pick<EvaluateDeps, 'tallies' | 'outbox'> &
-    Pick<PlanDeps, 'usage'> & { webhookSigner: WebhookSigner },
+    Pick<PlanDeps, 'usage'> & {
+      pairTallies: PairTallies;
+      webhookSigner: WebhookSigner;
+      judgeSigner: WebhookSigner;
+    },
 ): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const life: LifeDeps = { ...deps, mayUseChain };
@@ -112,6 +120,31 @@ export function adminExperimentRoutes(
     const looks = await experimentLedger.looks({ experiment: id, seed, limit: LOOKS_KEPT });
     return context.json({ looks: looks.map(({ evaluation }) => evaluation) } satisfies ExperimentLooks);
   });
+
+  adminRoute(routes, 'GET /admin/experiments/:id/pairs', async ({ context, caller, params: { id } }) => {
+    const own = await ownPairs(deps, { id, caller });
+    if (!own.ok) return fail(own.error);
+    const keep = own.value.document.judge?.keep_pairs ?? 0;
+    const pairs = keep === 0 ? [] : await deps.pairTallies.kept(id, { at: deps.now(), keep });
+    return context.json({ pairs } satisfies KeptPairList);
+  });
+
+  adminRoute(
+    routes,
+    'GET /admin/experiments/:id/judge-secret',
+    async ({ context, caller, params: { id } }) => {
+      const own = await ownPairs(deps, { id, caller });
+      if (!own.ok) return fail(own.error);
+      const url = own.value.document.judge?.url;
+      if (url === undefined)
+        return fail({
+          code: 'not_found',
+          message: `Experiment '${id}' has no judge that is called (judge.url).`,
+        });
+      const secret = await deps.judgeSigner.secret({ experiment: id, url });
+      return context.json({ secret } satisfies JudgeSecret);
+    },
+  );
   return routes;
 }
 

@@ -28,23 +28,32 @@ export function createShadowRunner(params: {
   const running = new Set<{ until: number }>();
 
   return {
-    run({ event, ask, answer, compare, keepAlive }) {
+    run({ event, ask, answer, compare, pair = null, keepAlive }) {
       for (const one of running) if (one.until <= now()) running.delete(one);
       if (running.size >= maxAtOnce || !hasRoom()) return answer.response.body;
-      const startedAt = now();
-      const place = { until: startedAt + budgetMs };
+      const place = { until: now() + budgetMs };
       running.add(place);
 
       const signal = AbortSignal.timeout(budgetMs);
       const over = new AbortController();
       const until = AbortSignal.any([signal, over.signal]);
-      const told = compare
+      const isHeard = compare || pair !== null;
+      const told = isHeard
         ? listenIn(answer, { signal: until, maxBytes: maxComparedBytes, keepAlive })
         : null;
-      const copy = compare ? new AnswerCopy(maxComparedBytes) : null;
+      const copy = isHeard ? new AnswerCopy(maxComparedBytes) : null;
       const work = async () => {
-        const { stream, ...ending } = await readToTheEnd(await ask(signal), { now, copy });
-        if (signal.aborted) return;
+        if (pair !== null && !(await pair.begin())) return;
+        const startedAt = now();
+        const heard = await ask(signal)
+          .then((own) => readToTheEnd(own, { now, copy }))
+          .catch(async (error: unknown) => {
+            await pair?.end({ control: null, treatment: null, tokens: 0, signal });
+            throw error;
+          });
+        const { stream, ...ending } = heard;
+        const tokens = ending.promptTokens + ending.completionTokens;
+        if (signal.aborted) return pair?.end({ control: null, treatment: null, tokens, signal });
         const at = now();
         const values = outcomeValues({
           ...ending,
@@ -52,12 +61,14 @@ export function createShadowRunner(params: {
           latencyMs: at - startedAt,
           stoodIn: false,
         });
-        if (values === null) return;
         // Of what failed, too, only that it did.
         const own = copy === null || ending.status >= 400 ? null : textsOf(copy, stream);
         const others = own === null || told === null ? null : await told.texts;
-        if (own !== null && others !== null) values['disagreement'] = disagreement(others, own);
-        sink.record({ ...event, variant: SHADOW, at, values, shadow: true }, keepAlive);
+        if (values !== null) {
+          if (compare && own !== null && others !== null) values['disagreement'] = disagreement(others, own);
+          sink.record({ ...event, variant: SHADOW, at, values, shadow: true }, keepAlive);
+        }
+        await pair?.end({ control: others, treatment: own, tokens, signal });
       };
       keepAlive(
         work()

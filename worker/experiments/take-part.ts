@@ -1,4 +1,4 @@
-import type { AdapterManifest } from '../../protocol/index.ts';
+import { BASE_JUDGE, type AdapterManifest, type ExperimentJudge } from '../../protocol/index.ts';
 import { logLine } from '../log.ts';
 import { assignVariant, type Assignment } from './assign-variant.ts';
 import { border, bucketOf } from './bucket.ts';
@@ -46,6 +46,16 @@ export interface Shadow {
   manifest: AdapterManifest;
   /** Its answer is compared with the one that is sent. */
   compare: boolean;
+  /** Who says which of the two answers is better; null = nobody. */
+  judged: JudgedShadow | null;
+}
+
+export interface JudgedShadow {
+  /** That the experiment is on. */
+  name: string;
+  judge: ExperimentJudge;
+  /** The model that judges; null = the base, or no model. */
+  manifest: AdapterManifest | null;
 }
 
 export interface Taken {
@@ -96,6 +106,7 @@ export async function takePart(
   const wantsShadow = isShadowed(entry, assignment, participant.requestId);
   if (variant === null && !wantsShadow) return stay;
   const { seed, version } = entry.document;
+  const served = variant?.manifest ?? manifest;
   const hash = await deps.unitHash({ experiment: id, seed, unit });
   return {
     resolved: variant === null ? resolved : { ...resolved, resolution: runs(resolution, variant, stale) },
@@ -106,7 +117,7 @@ export async function takePart(
             ...{ experiment: id, version, seed, unit: hash },
             ...{ variant: variant.key, counted: variant.counted },
           },
-    shadow: wantsShadow ? await shadowOf(entry, resolved, hash) : null,
+    shadow: wantsShadow ? await shadowOf(entry, resolved, { unit: hash, caller, served }) : null,
   };
 }
 
@@ -166,9 +177,30 @@ function isShadowed(
   return concerned && bucketOf(`__shadow/${document.seed}`, requestId) < border(document.shadow.sample);
 }
 
-async function shadowOf(entry: ExperimentEntry, resolved: Resolved, unit: string): Promise<Shadow | null> {
+async function shadowOf(
+  entry: ExperimentEntry,
+  resolved: Resolved,
+  { unit, caller, served }: { unit: string; caller: Caller; served: AdapterManifest },
+): Promise<Shadow | null> {
   const { id, owner, document, shadow: manifest } = entry;
   if (manifest === undefined || !(await mayRun(resolved, manifest))) return null;
   const compare = document.shadow?.compare ?? false;
-  return { experiment: id, seed: document.seed, unit, owner, manifest, compare };
+  const judged = isOfPair(entry, caller, served) ? await judgeOf(entry, resolved) : null;
+  return { experiment: id, seed: document.seed, unit, owner, manifest, compare, judged };
+}
+
+/** Control's answers to the owner's own keys: what others ask is nothing for the owner's judge to see. */
+function isOfPair({ owner, document, adapters }: ExperimentEntry, caller: Caller, served: AdapterManifest) {
+  const control = adapters[document.variants[0]?.key ?? ''];
+  return caller.tenant === owner && served.chainId === control?.chainId;
+}
+
+/** The judge is asked for the owner, whatever the caller's key opens; what is not the owner's the key must open too. */
+async function judgeOf({ owner, document, judge: manifest }: ExperimentEntry, resolved: Resolved) {
+  const { judge, name } = document;
+  if (judge === undefined) return null;
+  if (manifest === undefined)
+    return judge.model === undefined || judge.model === BASE_JUDGE ? { name, judge, manifest: null } : null;
+  const isOwn = manifest.withdrawn !== true && manifest.chain.every((part) => part.owner === owner);
+  return isOwn || (await mayRun(resolved, manifest)) ? { name, judge, manifest } : null;
 }

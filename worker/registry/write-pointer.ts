@@ -1,4 +1,5 @@
 import {
+  BASE_JUDGE,
   err,
   isLive,
   ok,
@@ -45,13 +46,14 @@ export function experimentEntryOf({ id, owner, document, versions }: PointedExpe
     if (manifest === undefined) throw new Error(`experiment ${id} names '${adapter}', which is not there`);
     return manifest;
   };
-  const { variants, shadow } = document;
+  const { variants, shadow, judge } = document;
   return {
     id,
     owner,
     document,
     adapters: Object.fromEntries(variants.map(({ key, adapter }) => [key, of(adapter)])),
     ...(shadow === undefined ? {} : { shadow: of(shadow.adapter) }),
+    ...(judge?.model === undefined || judge.model === BASE_JUDGE ? {} : { judge: of(judge.model) }),
   };
 }
 

@@ -15,6 +15,7 @@ const lookOf = (units: Record<string, number>, phases?: readonly CoveragePhase[]
   ...{ at: 1, seed: 's', coverage: 1, units, alpha: 0.05, comparisons: [], guardrails: [], shadow: {} },
   sample_ratio: { state: 'ok', p_value: 1, ...(phases === undefined ? {} : { phases: [...phases] }) },
   decision: { action: 'wait', reason: 'not_significant' },
+  progress: null,
 });
 const at = (coverage: number, weights = [0.5, 0.5]) =>
   experimentOf({ coverage, variants: variantsOf(weights) });

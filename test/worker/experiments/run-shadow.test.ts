@@ -204,3 +204,52 @@ describe('a shadow that is compared', () => {
     expect(events.every(({ values }) => !('disagreement' in values))).toBe(true);
   });
 });
+
+describe('a shadow that is judged', () => {
+  const saying = (text: string): Answer => ({
+    response: Response.json({ choices: [{ index: 0, message: { role: 'assistant', content: text } }] }),
+    note: 'prompt=2,completion=3,finish=stop',
+  });
+  let ends: unknown[];
+  const judged = async (ask: () => Promise<Answer>, told: Answer, mayBegin = true) => {
+    ends = [];
+    const body = runner.run({
+      ...{ event: { experiment: 'e', seed: 's', unit: 'u' }, ask, answer: told, compare: false },
+      pair: {
+        begin: async () => mayBegin,
+        async end({ control, treatment, tokens }) {
+          ends.push({ control, treatment, tokens });
+        },
+      },
+      keepAlive: (promise) => void work.push(promise),
+    });
+    const sent = await new Response(body).text();
+    await Promise.all(work);
+    return sent;
+  };
+
+  it('has both answers and what its own cost, and its figures are a shadow’s', async () => {
+    const sent = await judged(() => Promise.resolve(saying('no')), saying('yes'));
+    expect(JSON.parse(sent)).toMatchObject({ choices: [{ message: { content: 'yes' } }] });
+    expect(ends).toEqual([{ control: ['yes'], treatment: ['no'], tokens: 5 }]);
+    expect(events).toHaveLength(1);
+    expect(events[0]?.values).not.toHaveProperty('disagreement');
+  });
+
+  it('is not run where no pair may be begun', async () => {
+    const asked: unknown[] = [];
+    const ask = () => Promise.resolve(saying(String(asked.push(1))));
+    const sent = await judged(ask, saying('yes'), false);
+    expect(JSON.parse(sent)).toMatchObject({ choices: [{ message: { content: 'yes' } }] });
+    expect([asked, ends, events]).toEqual([[], [], []]);
+  });
+
+  it('says what is missing', async () => {
+    await judged(() => Promise.reject(new Error('odd')), saying('yes'));
+    expect(ends).toEqual([{ control: null, treatment: null, tokens: 0 }]);
+    await judged(() => Promise.resolve(whole(null, 503)), saying('yes'));
+    expect(ends).toEqual([{ control: null, treatment: null, tokens: 0 }]);
+    await judged(() => Promise.resolve(saying('no')), stream('data: {}\n\n'));
+    expect(ends).toMatchObject([{ control: null, treatment: ['no'] }]);
+  });
+});

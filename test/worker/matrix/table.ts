@@ -1,3 +1,4 @@
+import type { Experiment } from '../../../protocol/index.ts';
 import { TINY_BASE } from '../../fakes/tiny-adapters.ts';
 import { sameTwice, TENANT_OF, type Role, type World } from './world.ts';
 
@@ -50,6 +51,32 @@ const plan = (body: { digest: string; [more: string]: unknown }, parent: string 
     },
   },
 });
+
+/** Of the world's experiment, which has a judge by then, and one pair that is kept. */
+const judged =
+  (path: string): Case['ask'] =>
+  async ({ graft, experiment }) => {
+    const read = (await (await graft.request(experiment)).json()) as { id: string; document: Experiment };
+    const { id, document } = read;
+    const [control, treatment] = document.variants;
+    const changes = {
+      version: document.version + 1,
+      variants: [control, { ...treatment, adapter: `${N}@2` }],
+      shadow: { adapter: `${N}@2`, sample: 1 },
+      judge: { url: 'https://app.example.com/judge', keep_pairs: 1 },
+    };
+    const body = { document: { ...document, ...changes } };
+    const changed = await graft.request(experiment, { method: 'PUT', body });
+    if (!changed.ok) throw new Error(await changed.text());
+    const at = graft.clock.now();
+    const prompt = [{ role: 'user', content: 'hi' }];
+    await graft.stores.pairTallies.record(id, {
+      ...{ seed: document.seed, at, tokens: 1, keep: 1 },
+      outcome: { result: 'win', same: false, choices: 1, first: 1, agreed: null },
+      pair: { at, prompt, control: 'a', treatment: 'b', result: 'win', cut: false },
+    });
+    return { path: `${experiment}/${path}` };
+  };
 
 /** A step of the world's experiment, which is a draft … */
 const step =
@@ -515,6 +542,17 @@ export const TABLE: Record<string, Case[]> = {
   ],
   'POST /admin/experiments/:id/evaluate': [
     { does: 'evaluates', ask: liveStep('evaluate'), gets: admins('404 404 200 200') },
+  ],
+  'GET /admin/experiments/:id/pairs': [
+    {
+      does: 'reads what users wrote, which is its owner’s alone',
+      ask: judged('pairs'),
+      gets: admins('404 404 200:1 404'),
+      shows: ({ pairs }: { pairs: unknown[] }) => pairs.length,
+    },
+  ],
+  'GET /admin/experiments/:id/judge-secret': [
+    { does: 'reads the secret of its judge', ask: judged('judge-secret'), gets: admins('404 404 200 404') },
   ],
   'GET /admin/experiments/:id/looks': [
     {

@@ -13,6 +13,7 @@ import { conflict } from '../../errors.ts';
 import type { z } from 'zod';
 import type { ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
+import { checkJudge } from '../pairs/check-judge.ts';
 import { checkAdapters } from './check-adapters.ts';
 import { changedRow, commitChange, tellKv } from './commit-change.ts';
 import type { LifeDeps } from './life-deps.ts';
@@ -74,6 +75,8 @@ async function checkNew(
   { before, after, caller }: { before: ExperimentRow; after: ExperimentRow; caller: AdminCaller },
 ): Promise<Result<null, ApiError>> {
   const { document } = after;
+  const callable = checkJudge(document, deps.loopbackCallbacks);
+  if (!callable.ok) return callable;
   const known = new Set(adaptersOf(before.document));
   if (adaptersOf(document).some((adapter) => !known.has(adapter))) {
     const checked = await checkAdapters(deps, { document, caller, owner: before.owner });

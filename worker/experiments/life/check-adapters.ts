@@ -1,4 +1,12 @@
-import { err, ok, pinOf, type ApiError, type Experiment, type Result } from '../../../protocol/index.ts';
+import {
+  BASE_JUDGE,
+  err,
+  ok,
+  pinOf,
+  type ApiError,
+  type Experiment,
+  type Result,
+} from '../../../protocol/index.ts';
 import { adapterInvalid, adapterNotFound, conflict } from '../../errors.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import type { VersionRow } from '../../registry/ports.ts';
@@ -14,10 +22,13 @@ export async function checkAdapters(
   params: { document: Experiment; caller: AdminCaller; owner: string },
 ): Promise<Result<null, ApiError>> {
   const { document, caller, owner } = params;
-  const { variants, shadow } = document;
+  const { variants, shadow, judge } = document;
   const named = [
     ...variants.map(({ adapter }, i) => ({ adapter, param: `variants.${i}.adapter` })),
     ...(shadow === undefined ? [] : [{ adapter: shadow.adapter, param: 'shadow.adapter' }]),
+    ...(judge?.model === undefined || judge.model === BASE_JUDGE
+      ? []
+      : [{ adapter: judge.model, param: 'judge.model' }]),
   ];
   const rows = await Promise.all(
     named.map(({ adapter }) => {

@@ -18,6 +18,7 @@ import { ownName } from '../../registry/own-name.ts';
 import type { ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import { emptyArm } from '../empty-arm.ts';
+import { checkJudge } from '../pairs/check-judge.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';
 import { guardrailRefused, webhookRefused } from './refusals.ts';
@@ -70,6 +71,8 @@ export async function createExperiment(
   if (refused !== null) return err(refused);
   const checked = await checkAdapters(deps, { document: document.value, caller, owner });
   if (!checked.ok) return checked;
+  const callable = checkJudge(document.value, deps.loopbackCallbacks);
+  if (!callable.ok) return callable;
   const at = deps.now();
   const row: ExperimentRow = {
     id,

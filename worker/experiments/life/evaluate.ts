@@ -51,7 +51,8 @@ export async function evaluate(
   const { id: experiment, document } = row;
   const snapshot = await deps.tallies.snapshot(experiment, document.seed);
   const at = deps.now();
-  const evaluation = evaluationOf({ ...situationOf(row, at), snapshot });
+  const pairTally = await pairTallyOf(deps, row, at);
+  const evaluation = evaluationOf({ ...situationOf(row, at), snapshot, pairTally });
   const look = { experiment, seed: document.seed, at, evaluation };
   const proposal = row.proposal ?? proposalOf(evaluation);
   await deps.experimentLedger.look({
@@ -96,13 +97,17 @@ export async function settle(deps: EvaluateDeps, row: ExperimentRow): Promise<Re
   const { id: experiment, document } = row;
   const snapshot = await deps.tallies.snapshot(experiment, document.seed);
   const at = deps.now();
-  const evaluation = evaluationOf({ ...situationOf(row, at), snapshot });
+  const pairTally = await pairTallyOf(deps, row, at);
+  const evaluation = evaluationOf({ ...situationOf(row, at), snapshot, pairTally });
   const decision = row.evaluation?.decision ?? evaluation.decision;
   const look = { experiment, seed: document.seed, at, evaluation: { ...evaluation, decision, last: true } };
   await deps.experimentLedger.look({ row: look, keep: LOOKS_KEPT });
   await deps.experimentLedger.settle(experiment);
   return ok(null);
 }
+
+const pairTallyOf = async (deps: EvaluateDeps, { id, document }: ExperimentRow, at: number) =>
+  document.judge === undefined ? null : deps.pairTallies.snapshot(id, { seed: document.seed, at });
 
 const situationOf = (row: ExperimentRow, now: number) => ({
   experiment: row.document,

@@ -4,20 +4,26 @@ import { analyze, type Comparison } from '../analyze.ts';
 import { coveragePhases } from '../coverage-phases.ts';
 import { decide, type Situation } from '../decide.ts';
 import { progressOf } from '../foresee.ts';
+import { pairsAtLook } from '../pairs/pairs-at-look.ts';
+import type { PairTally } from '../pairs/ports.ts';
 
 /** One look: what was counted, what follows. Pure. @param before the last look of this seed. */
 export function evaluationOf({
   snapshot,
   before,
+  pairTally,
   ...situation
-}: Omit<Situation, 'analysis'> & {
+}: Omit<Situation, 'analysis' | 'pairs'> & {
   snapshot: TallySnapshot;
   before: ExperimentEvaluation | null;
+  /** null without a judge. */
+  pairTally: PairTally | null;
 }): ExperimentEvaluation {
   const { experiment, now } = situation;
   const phases = coveragePhases(before, experiment, snapshot.units);
   const analysis = analyze(experiment, { ...snapshot, phases });
-  const decision = decide({ ...situation, analysis });
+  const pairs = pairsAtLook(experiment, pairTally);
+  const decision = decide({ ...situation, analysis, pairs });
   const { sampleRatio, alpha, comparisons, guardrails } = analysis;
   return {
     at: now,
@@ -36,6 +42,7 @@ export function evaluationOf({
     shadow: Object.fromEntries(
       Object.entries(snapshot.shadow).map(([metric, moments]) => [metric, armOf(moments)]),
     ),
+    ...(pairs === null ? {} : { pairs }),
     decision,
   };
 }

@@ -17,6 +17,7 @@ import {
 } from '../../../protocol/index.ts';
 import { conflict } from '../../errors.ts';
 import type { ExperimentRow } from '../ports.ts';
+import { checkControlAnswers, checkJudge } from '../pairs/check-judge.ts';
 import { checkNamespace } from './change-experiment.ts';
 import { checkAdapters } from './check-adapters.ts';
 import type { LifeDeps } from './life-deps.ts';
@@ -50,6 +51,10 @@ export const startExperiment = (
         );
       const checked = await checkAdapters(deps, { document, caller: params.caller, owner });
       if (!checked.ok) return checked;
+      const callable = checkJudge(document, deps.loopbackCallbacks);
+      if (!callable.ok) return callable;
+      const answers = await checkControlAnswers(deps.registry, document);
+      if (!answers.ok) return answers;
       const free = await checkNamespace(deps, row);
       if (!free.ok) return free;
       return becomes({ document: firstStep(document) });
@@ -206,7 +211,15 @@ async function liveOver(
 export const archiveExperiment = (
   deps: LifeDeps,
   params: StepParams<z.output<typeof ArchiveExperiment>>,
-): Stepped =>
+): Stepped => archived(deps, params).then((done) => forgetPairs(deps, done));
+
+/** Also for one that was archived before: an earlier attempt may have ended before this. */
+async function forgetPairs(deps: LifeDeps, done: Awaited<Stepped>): Stepped {
+  if (done.ok && done.value.document.judge !== undefined) await deps.pairTallies.forget(done.value.id);
+  return done;
+}
+
+const archived = (deps: LifeDeps, params: StepParams<z.output<typeof ArchiveExperiment>>): Stepped =>
   takeStep(deps, {
     ...params,
     action: 'experiment_archive',

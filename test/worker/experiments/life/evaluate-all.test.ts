@@ -2,6 +2,7 @@ import { beforeEach, expect, it, vi } from 'vitest';
 import { evaluateAll } from '../../../../worker/experiments/life/evaluate-all.ts';
 import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../../../../worker/experiments/limits.ts';
 import { TALLY_SHARDS } from '../../../../worker/experiments/do-tallies.ts';
+import { createFakePairs } from '../../../fakes/fake-pairs.ts';
 import { StoreUnavailable } from '../../../../worker/platform/ports.ts';
 import { experimentRow } from '../../../contracts/experiments.ts';
 import { createFakeExperimentLedger } from '../../../fakes/fake-experiments.ts';
@@ -54,6 +55,7 @@ it('more live experiments than a run can look at all have their turn, also when 
       pointers: { sync: () => Promise.resolve() },
       now: () => at,
       outbox: createFakeWebhookOutbox(),
+      pairTallies: createFakePairs(),
       tallies: {
         snapshot(experiment: string) {
           looked += 1;

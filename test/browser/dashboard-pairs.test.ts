@@ -1,0 +1,107 @@
+/** Judged pairs on the whole local stack: an application of this machine judges, and the page shows what it says. */
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+
+const ASKED = 8;
+const SHADOW = ['--shadow', `${NAME}@2:100%`];
+const VARIANTS = ['--variant', 'control=@1', '--variant', 'treatment=@2'];
+let rig: DashboardRig;
+let application: Server;
+/** What it was sent. */
+const calls: { body: string; signature: string; signed: string }[] = [];
+
+beforeAll(async () => {
+  rig = await startDashboard();
+  application = createServer((request, response) => {
+    const chunks: Buffer[] = [];
+    request.on('data', (chunk: Buffer) => void chunks.push(chunk));
+    request.on('end', () => {
+      const body = Buffer.concat(chunks).toString();
+      const { headers } = request;
+      const signed = `${String(headers['webhook-id'])}.${String(headers['webhook-timestamp'])}.${body}`;
+      calls.push({ body, signature: String(headers['webhook-signature']), signed });
+      response.end(JSON.stringify({ choice: calls.length % 4 === 0 ? 'tie' : 'a' }));
+    });
+  });
+  application.listen(0, '127.0.0.1');
+  await once(application, 'listening');
+});
+afterAll(async () => {
+  application?.close();
+  await rig?.remove();
+});
+afterEach((context) => rig.tell(context));
+
+const graft = async (...words: string[]) => {
+  const done = await rig.stack.graft('experiment', ...words);
+  expect(done.code, done.stderr).toBe(0);
+  return done.stdout;
+};
+const ask = async (content: string) => {
+  const messages = [{ role: 'user', content }];
+  const body = { model: NAME, temperature: 1, max_tokens: 4, stream: content.endsWith('1'), messages };
+  const answer = await rig.post('/v1/chat/completions', body);
+  expect([answer.status, answer.headers.get('x-graft-adapter')]).toEqual([200, `${NAME}@1`]);
+  await answer.text();
+};
+
+it('asks an application of this machine, and shows which answers it prefers', async () => {
+  const { page } = rig;
+  const { port } = application.address() as AddressInfo;
+  const judge = ['--judge', `http://127.0.0.1:${port}/judge`, '--keep-pairs', '5'];
+  await graft('create', NAME, ...VARIANTS, ...SHADOW, ...judge);
+  const secret = (await graft('secret', NAME)).trim();
+  await graft('start', NAME);
+  await rig.signIn();
+  await rig.goTo('Experiments');
+  await page.getByRole('link', { name: NAME }).click();
+  await page.getByText('Nobody is in it: answers are judged beside').waitFor();
+
+  // The names in KV are remembered for a while.
+  await expect
+    .poll(async () => ask('hi').then(() => calls.length), { timeout: 60_000, interval: 1_000 })
+    .toBeGreaterThan(0);
+  for (let i = 0; i < ASKED; i += 1) {
+    const before = calls.length;
+    await ask(`question ${i}`);
+    await expect.poll(() => calls.length, { timeout: 20_000, interval: 50 }).toBeGreaterThan(before);
+  }
+  const key = Buffer.from(secret.slice('whsec_'.length), 'base64');
+  for (const { signature, signed } of calls)
+    expect(signature).toBe(`v1,${createHmac('sha256', key).update(signed).digest('base64')}`);
+
+  const look = page.getByRole('button', { name: 'Look now' });
+  const region = page.getByRole('region', { name: 'Judged pairs', exact: true }).first();
+  const looked = async () => {
+    await look.click();
+    await look.waitFor();
+    return region.getByText('The answer shown first was chosen in 100 %.').isVisible();
+  };
+  await expect.poll(looked, { timeout: 20_000, interval: 500 }).toBe(true);
+  await page.getByText('Wait: too few judged pairs to tell which is better').waitFor();
+  await rig.look('pairs');
+  const kept = await graft('pairs', NAME);
+  expect(kept).toContain(`question ${ASKED - 1}`);
+  expect(kept.match(/^user: /gm)).toHaveLength(5);
+  expect(await graft('status', NAME)).toContain('the answer shown first was chosen in 100.0 %');
+  expect(rig.complaints).toEqual([]);
+}, 180_000);
+
+it('asks the base in both orders, which says one of three words', async () => {
+  for (const step of ['stop', 'archive']) await graft(step, NAME);
+  await graft('create', NAME, ...VARIANTS, ...SHADOW, '--judge', 'base');
+  await graft('start', NAME);
+  const judged = async () => {
+    await ask('question');
+    return graft('evaluate', NAME);
+  };
+  await expect
+    .poll(judged, { timeout: 60_000, interval: 1_000 })
+    .toMatch(/the judge said the same in both orders in (0|100)\.0 %/);
+  expect(await graft('status', NAME)).not.toContain('not judged');
+  expect(calls.some(({ body }) => body.includes('"question"'))).toBe(false);
+}, 120_000);

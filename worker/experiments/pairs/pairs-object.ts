@@ -1,0 +1,111 @@
+import type { KeptPair } from '../../../protocol/index.ts';
+import { PairCall } from './do-pairs.ts';
+import { PAIR_CLEAN_MS, PAIR_KEPT_MS, PAIR_TALLY_KEPT_MS } from './limits.ts';
+import { NO_PAIRS, spentOn, withPair, withTokens, type PairCounts, type Spent } from './pair-state.ts';
+import type { PairTally as Tally } from './ports.ts';
+
+/** The part of a Durable Object's storage that pairs use. */
+export interface PairStorage {
+  get<T>(key: string): Promise<T | undefined>;
+  put(key: string, value: unknown): Promise<void>;
+  delete(keys: string[]): Promise<unknown>;
+  list<T>(options: { prefix: string; reverse?: boolean; limit?: number }): Promise<Map<string, T>>;
+  getAlarm(): Promise<number | null>;
+  setAlarm(at: number): Promise<void>;
+  deleteAll(): Promise<void>;
+}
+
+const COUNTS = 'counts:';
+const SPENT = 'spent';
+const WRITTEN = 'written';
+const PAIR = 'pair:';
+const NEXT = 'next';
+/** Digits of a pair's number, so that their order is that of the text. */
+const DIGITS = 12;
+/** Keys of one deletion (Durable Objects' limit). */
+const DELETED_AT_ONCE = 128;
+
+/**
+ * Counts the pairs of one experiment, and keeps the last ones where that is asked for. One call runs at a time: between
+ * the reads and writes of one, the object takes no other.
+ */
+export class PairTally {
+  readonly #storage: PairStorage;
+  readonly #now: () => number;
+
+  /** @param parts given by tests. */
+  constructor(context: { storage: PairStorage }, _env?: unknown, parts?: { now: () => number }) {
+    this.#storage = context.storage;
+    this.#now = parts?.now ?? Date.now;
+  }
+
+  async fetch(request: Request): Promise<Response> {
+    return Response.json(await this.#answer(PairCall.parse(await request.json())));
+  }
+
+  async alarm(): Promise<void> {
+    const now = this.#now();
+    if (now - ((await this.#storage.get<number>(WRITTEN)) ?? 0) > PAIR_TALLY_KEPT_MS) {
+      await this.#storage.deleteAll();
+      return;
+    }
+    const pairs = await this.#storage.list<KeptPair>({ prefix: PAIR });
+    await this.#delete([...pairs].filter(([, { at }]) => isOld(at, now)).map(([key]) => key));
+    await this.#storage.setAlarm(now + PAIR_CLEAN_MS);
+  }
+
+  async #answer(call: PairCall): Promise<unknown> {
+    switch (call.call) {
+      case 'mayBegin':
+        return spentOn(await this.#spent(), call.at) < call.tokensPerDay;
+      case 'record':
+        return this.#record(call);
+      case 'snapshot': {
+        const counts = await this.#counts(call.seed);
+        return { ...counts, tokensToday: spentOn(await this.#spent(), call.at) } satisfies Tally;
+      }
+      case 'kept': {
+        const pairs = await this.#storage.list<KeptPair>({ prefix: PAIR, reverse: true });
+        return [...pairs.values()].filter(({ at }) => !isOld(at, call.at)).slice(0, call.keep);
+      }
+      case 'forget':
+        await this.#keepLast(0);
+        return null;
+    }
+  }
+
+  async #record({ seed, at, tokens, outcome, keep, pair }: PairCall & { call: 'record' }): Promise<null> {
+    const [counts, spent] = [await this.#counts(seed), await this.#spent()];
+    await this.#storage.put(COUNTS + seed, withPair(counts, outcome));
+    await this.#storage.put(SPENT, withTokens(spent, at, tokens));
+    await this.#storage.put(WRITTEN, this.#now());
+    if (pair !== null) {
+      const next = (await this.#storage.get<number>(NEXT)) ?? 0;
+      await this.#storage.put(NEXT, next + 1);
+      await this.#storage.put(PAIR + String(next).padStart(DIGITS, '0'), pair);
+    }
+    await this.#keepLast(keep);
+    if ((await this.#storage.getAlarm()) === null) await this.#storage.setAlarm(this.#now() + PAIR_CLEAN_MS);
+    return null;
+  }
+
+  async #keepLast(keep: number): Promise<void> {
+    const keys = [...(await this.#storage.list({ prefix: PAIR, reverse: true })).keys()];
+    await this.#delete(keys.slice(keep));
+  }
+
+  async #delete(keys: string[]): Promise<void> {
+    for (let from = 0; from < keys.length; from += DELETED_AT_ONCE)
+      await this.#storage.delete(keys.slice(from, from + DELETED_AT_ONCE));
+  }
+
+  async #counts(seed: string): Promise<PairCounts> {
+    return (await this.#storage.get<PairCounts>(COUNTS + seed)) ?? NO_PAIRS;
+  }
+
+  async #spent(): Promise<Spent | null> {
+    return (await this.#storage.get<Spent>(SPENT)) ?? null;
+  }
+}
+
+const isOld = (at: number, now: number): boolean => now - at > PAIR_KEPT_MS;

@@ -1,0 +1,97 @@
+/** Ports of judged pairs: what judges two answers, and where that is counted. */
+import type { ExperimentJudge, KeptPair, PairFailure } from '../../../protocol/index.ts';
+import type { Turn } from './conversation.ts';
+
+/** What a judge said of one pair; `win` is the treatment's. */
+export interface Judged {
+  result: 'win' | 'tie' | 'loss';
+  /** The same to the letter: nobody was asked. */
+  same: boolean;
+  /** How often one answer was chosen, and how often of these the one shown first. */
+  choices: number;
+  first: number;
+  /** A model was asked in both orders: whether it said the same. null = asked once, or not at all. */
+  agreed: boolean | null;
+}
+
+export type PairOutcome = Judged | { failure: PairFailure };
+
+export interface PairTally {
+  wins: number;
+  ties: number;
+  losses: number;
+  same: number;
+  choices: number;
+  first: number;
+  /** Pairs that a model was asked about in both orders, and those of them in which it said the same. */
+  asked: number;
+  agreed: number;
+  failures: Partial<Record<PairFailure, number>>;
+  /** Of judge and shadow on the day (UTC) of the question. */
+  tokensToday: number;
+}
+
+/** Counts pairs, and keeps some where that is asked for. Throws StoreUnavailable. */
+export interface PairTallies {
+  /** May another pair be begun? What is under way when the day's tokens are used up comes to its end. */
+  mayBegin(experiment: string, ask: { at: number; tokensPerDay: number }): Promise<boolean>;
+  /**
+   * Counts a pair; sent once, so that one which is lost is lost.
+   * @param ask.keep the last ones that are kept. @param ask.pair the texts, if they are to be.
+   */
+  record(
+    experiment: string,
+    ask: {
+      seed: string;
+      at: number;
+      tokens: number;
+      outcome: PairOutcome;
+      keep: number;
+      pair: KeptPair | null;
+    },
+  ): Promise<void>;
+  snapshot(experiment: string, ask: { seed: string; at: number }): Promise<PairTally>;
+  /** The newest first; none that is too old. */
+  kept(experiment: string, ask: { at: number; keep: number }): Promise<KeptPair[]>;
+  /** Deletes the pairs that are kept, not the tally. */
+  forget(experiment: string): Promise<void>;
+}
+
+/** What one request's pair is made of. */
+export interface PairParams {
+  experiment: string;
+  seed: string;
+  /** That the experiment is on. */
+  name: string;
+  judge: ExperimentJudge;
+  /** Asks the model that judges, where one does. */
+  ask: AskJudge;
+  /** null = it is not one text. */
+  prompt: readonly Turn[] | null;
+}
+
+/** Sends a chat request to the judging model. Never throws. @returns what it said; null = nothing. */
+export type AskJudge = (
+  request: Record<string, unknown>,
+  signal: AbortSignal,
+) => Promise<{ text: string | null; tokens: number }>;
+
+/** One pair, from its beginning to its end. */
+export interface PairInWork {
+  /** false = nothing is to be run. */
+  begin(): Promise<boolean>;
+  /**
+   * @param params.control what the user got, @param params.treatment what the shadow said: the texts of all choices;
+   * null = nothing of use. @param params.tokens what the shadow used. @param params.signal ends the judging.
+   */
+  end(params: {
+    control: readonly string[] | null;
+    treatment: readonly string[] | null;
+    tokens: number;
+    signal: AbortSignal;
+  }): Promise<void>;
+}
+
+export interface PairJudges {
+  open(params: PairParams): PairInWork;
+}
