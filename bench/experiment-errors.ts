@@ -3,6 +3,7 @@
  * [--runs 2000] [--units 50000] [--only looks]`. By hand: ten minutes of one core. Prints markdown tables.
  */
 import { parseArgs } from 'node:util';
+import { BEFORE_SHAPES, BEFORE_SPLITS, KNOWN, simulateBefore } from './experiment-errors/before.ts';
 import { simulateLooks, SPLITS } from './experiment-errors/looks.ts';
 import { SHAPES } from './experiment-errors/units.ts';
 
@@ -44,6 +45,25 @@ function looks(): void {
   table(`Guardrails without an allowance that are lost by mistake: ${what}`, head, of('guardrails'));
 }
 
-const PARTS: Readonly<Record<string, () => void>> = { looks };
+function before(): void {
+  const rows = BEFORE_SHAPES.flatMap((shape, i) => {
+    const cells = simulateBefore(shape, { runs, units: Math.min(units, 20_000), seed: 300 + i });
+    return KNOWN.map((known) => {
+      const own = cells.filter((cell) => cell.known === known);
+      const [even] = own;
+      const plain = cells.find((cell) => cell.known === 0 && cell.split === even!.split);
+      return [
+        shape.name,
+        percent(known),
+        ...own.map(({ called }) => percent(called)),
+        (even!.width / plain!.width).toFixed(2),
+      ];
+    });
+  });
+  const head = ['values', 'known', ...BEFORE_SPLITS.map((split) => `${100 * split} %`), 'width'];
+  table(`CUPED with gaps: ${runs} experiments without a difference, by treatment’s share`, head, rows);
+}
+
+const PARTS: Readonly<Record<string, () => void>> = { looks, before };
 for (const [name, part] of Object.entries(PARTS))
   if (values.only === undefined || values.only === name) part();

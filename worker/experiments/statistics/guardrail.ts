@@ -1,17 +1,14 @@
 import type { ExperimentGuardrail } from '../../../protocol/index.ts';
 import { contrast } from './effect.ts';
 import { armOf, cautiousProportion, type Arm, type MetricKind, type Moments } from './moments.ts';
-import { sequentialLowerBound } from './sequential.ts';
+import { cautiousLevel, sequentialLowerBound } from './sequential.ts';
 
 /** Units of each arm before a guardrail can be lost. */
 export const GUARDRAIL_MIN_UNITS = 8;
 /** N* of guardrails: harm is to be seen early, a tenth of what is meant for the decision. */
 export const GUARDRAIL_TUNING_UNITS = 500;
-/**
- * Each limit of each variant is lost by mistake with at most 5 %, over all looks together: what the bound gives for 3 %.
- * The rest is for units that come back: a mean over their requests so far swings more often than new units alone.
- */
-export const GUARDRAIL_ALPHA = 0.03;
+/** Each limit of each variant is lost by mistake with at most this probability, over all looks together. */
+export const GUARDRAIL_ALPHA = 0.05;
 
 export interface GuardrailResult {
   metric: string;
@@ -61,4 +58,8 @@ export function checkGuardrail(params: {
 }
 
 const leastExcess = (control: Arm, treatment: Arm, factor: number): number =>
-  sequentialLowerBound(contrast(control, treatment, factor), GUARDRAIL_ALPHA, GUARDRAIL_TUNING_UNITS);
+  sequentialLowerBound(
+    contrast(control, treatment, factor),
+    cautiousLevel(GUARDRAIL_ALPHA),
+    GUARDRAIL_TUNING_UNITS,
+  );
