@@ -93,8 +93,10 @@ export const ExperimentComparison = z.object({
   /** The same as a share of control's mean; null while that may be 0. */
   lift: Estimate.nullable(),
   p_value: z.number().nullable(),
-  /** CUPED was applied. */
+  /** CUPED was applied … */
   adjusted: z.boolean(),
+  /** … and of this share of the units a value from before is known; the others are taken as it is on average. */
+  adjusted_share: z.number().nullish(),
 });
 export type ExperimentComparison = z.infer<typeof ExperimentComparison>;
 

@@ -7,7 +7,11 @@ import {
   GUARDRAIL_MIN_UNITS,
   GUARDRAIL_TUNING_UNITS,
 } from '../../worker/experiments/statistics/guardrail.ts';
-import { oneSidedMultiplier, sequentialMultiplier } from '../../worker/experiments/statistics/sequential.ts';
+import {
+  cautiousLevel,
+  oneSidedMultiplier,
+  sequentialMultiplier,
+} from '../../worker/experiments/statistics/sequential.ts';
 import { seeded, type Random, type Shape } from './units.ts';
 
 /** Treatment's share of the units. */
@@ -55,8 +59,10 @@ export function simulateLooks(shape: Shape, params: { runs: number; units: numbe
   const { runs, units, seed } = params;
   const random = seeded(seed);
   const tables: Tables = {
-    verdict: squares(units, (n) => sequentialMultiplier(n, ALPHA)),
-    guardrail: squares(units, (n) => oneSidedMultiplier(n, GUARDRAIL_ALPHA, GUARDRAIL_TUNING_UNITS)),
+    verdict: squares(units, (n) => sequentialMultiplier(n, cautiousLevel(ALPHA))),
+    guardrail: squares(units, (n) =>
+      oneSidedMultiplier(n, cautiousLevel(GUARDRAIL_ALPHA), GUARDRAIL_TUNING_UNITS),
+    ),
   };
   const wrong = { verdicts: SPLITS.map(() => 0), guardrails: SPLITS.map(() => 0) };
   for (let run = 0; run < runs; run++) {

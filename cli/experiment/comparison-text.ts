@@ -41,7 +41,7 @@ export function comparisonText(params: {
     const notes = [
       metricText({ key: metric, ...first }),
       ...(place === 0 ? ['decides'] : []),
-      ...(own.some(({ one }) => one.adjusted) ? ['adjusted by values from before (CUPED)'] : []),
+      ...adjustedText(own.map(({ one }) => one)),
     ];
     const title = `${colors.bold(metric)}  ${notes.join('; ')}`;
     const table = plainTable(
@@ -55,6 +55,15 @@ export function comparisonText(params: {
     return `${title}\n${table}`;
   });
   return [...tables, ...intervalChart(params)].join('\n\n');
+}
+
+/** By treatment the shares are nearly the same. */
+function adjustedText(comparisons: readonly ExperimentComparison[]): string[] {
+  const adjusted = comparisons.filter((one) => one.adjusted);
+  if (adjusted.length === 0) return [];
+  const share = Math.min(...adjusted.map((one) => one.adjusted_share ?? 1));
+  const known = share < 1 ? `, known of ${shareText(Number(share.toFixed(3)))} of units` : '';
+  return [`adjusted by values from before (CUPED${known})`];
 }
 
 function comparisonRow(comparison: ExperimentComparison): string[] {

@@ -28,7 +28,16 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
         const write = one.lift === null ? number : percent;
         return (
           <tr key={`${one.metric} ${one.variant}`}>
-            <th scope="row">{one.metric}</th>
+            <th scope="row">
+              {one.metric}
+              {one.adjusted && (
+                <span class="hint">
+                  {' '}
+                  adjusted by values from before
+                  {(one.adjusted_share ?? 1) < 1 && `, known of ${percent(one.adjusted_share ?? 1)} of units`}
+                </span>
+              )}
+            </th>
             <td>{one.variant}</td>
             <td class="right">{mean(one.control)}</td>
             <td class="right">{mean(one.treatment)}</td>

@@ -149,7 +149,7 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
       expect((await tallies.snapshot('e', 's')).metrics).toMatchObject({ thumbs: { control: { n: 1 } } });
     });
 
-    it('pairs values with those from before when every unit has one', async () => {
+    it('pairs values with those from before, of the units that have one', async () => {
       await tallies.feedback('e', feedback({ value: 1, before: 0.5 }));
       // The first that was told of a unit stays.
       await tallies.feedback('e', feedback({ token: 't2', value: 0, before: 9 }));
@@ -159,14 +159,16 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
         n: 2,
         sum: 1.5,
         sumSquares: 1.25,
+        paired: 2,
+        pairedSum: 1.5,
         preSum: 2.5,
         preSumSquares: 4.25,
         products: 0.25 + 2,
       });
       await tallies.feedback('e', feedback({ token: 't4', unit: 'u3' }));
-      expect(await paired()).toEqual({ n: 3, sum: 2.5, sumSquares: 2.25 });
+      expect(await paired()).toMatchObject({ n: 3, sum: 2.5, paired: 2, pairedSum: 1.5, preSum: 2.5 });
       await tallies.feedback('e', feedback({ token: 't5', unit: 'u3', before: 1 }));
-      expect(await paired()).toMatchObject({ n: 3, preSum: 3.5, products: 3.25 });
+      expect(await paired()).toMatchObject({ n: 3, paired: 3, pairedSum: 2.5, preSum: 3.5, products: 3.25 });
     });
 
     it('comes to what adding everything up at the end comes to', async () => {

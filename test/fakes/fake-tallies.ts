@@ -101,8 +101,10 @@ export function createFakeTallies(): FakeTallies {
       for (const { metric, variant, pairs } of found.values()) {
         const moments = plain(pairs.map(([value]) => value));
         const befores = pairs.flatMap(([, before]) => (before === null ? [] : [before]));
-        if (befores.length === pairs.length)
+        if (befores.length > 0)
           Object.assign(moments, {
+            paired: befores.length,
+            pairedSum: sum(pairs.flatMap(([value, before]) => (before === null ? [] : [value]))),
             preSum: sum(befores),
             preSumSquares: sum(befores.map(square)),
             products: sum(pairs.map(([value, before]) => value * (before ?? 0))),

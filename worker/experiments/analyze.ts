@@ -1,6 +1,6 @@
 import { metricOf, type Experiment, type ExperimentMetric, type Result } from '../../protocol/index.ts';
 import { dealtPhases, type CoveragePhase } from './coverage-phases.ts';
-import { cupedDifference, cupedTheta } from './statistics/cuped.ts';
+import { cupedDifference, cupedTheta, imputed } from './statistics/cuped.ts';
 import {
   absoluteEffect,
   cautiousArms,
@@ -14,7 +14,12 @@ import {
 import { checkGuardrail, type GuardrailResult } from './statistics/guardrail.ts';
 import { armOf, isPaired, NO_MOMENTS, variedArm, type Moments } from './statistics/moments.ts';
 import { sampleRatio, type SampleRatio } from './statistics/sample-ratio.ts';
-import { sequentialInterval, sequentialMultiplier, sequentialPValue } from './statistics/sequential.ts';
+import {
+  cautiousLevel,
+  sequentialInterval,
+  sequentialMultiplier,
+  sequentialPValue,
+} from './statistics/sequential.ts';
 
 /** All comparisons of one metric together find a difference where there is none with at most this probability. */
 export const ALPHA = 0.05;
@@ -54,8 +59,8 @@ export interface ComparisonResult {
   lift: { estimate: number; interval: Interval } | null;
   /** Below alpha at some look with probability alpha at most when there is no difference. */
   pValue: number;
-  /** What units did before the experiment was taken into account (CUPED). */
-  adjusted: boolean;
+  /** What units did before the experiment was taken into account (CUPED): of this share it is known; null = not. */
+  adjusted: { share: number } | null;
 }
 
 export interface Analysis {
@@ -129,14 +134,15 @@ export function compare(params: {
   const { difference, adjusted } = differenceFor(params);
   if (!difference.ok) return { ...comparison, result: null, reason: difference.error, verdict: 'open' };
   const effect = absoluteEffect(difference.value);
-  const interval = sequentialInterval(effect, alpha);
+  const level = cautiousLevel(alpha);
+  const interval = sequentialInterval(effect, level);
   const lift = liftEffect(difference.value);
-  const liftWithin = liftInterval(difference.value, sequentialMultiplier(effect.n, alpha));
+  const liftWithin = liftInterval(difference.value, sequentialMultiplier(effect.n, level));
   const known = lift !== null && liftWithin !== null;
   const result: ComparisonResult = {
     difference: { estimate: effect.estimate, interval },
     lift: known ? { estimate: lift.estimate, interval: liftWithin } : null,
-    pValue: sequentialPValue(effect, alpha),
+    pValue: Math.min(1, (sequentialPValue(effect, level) * alpha) / level),
     adjusted,
   };
   if (Math.min(control.n, treatment.n) < MIN_VALUES)
@@ -146,18 +152,18 @@ export function compare(params: {
 
 function differenceFor({ metric, control, treatment }: Parameters<typeof compare>[0]): {
   difference: Result<Difference, NoEffect>;
-  adjusted: boolean;
+  adjusted: ComparisonResult['adjusted'];
 } {
-  if (isPaired(control) && isPaired(treatment)) {
-    const theta = cupedTheta(control, treatment, metric.kind);
-    if (theta !== 0)
+  if (isPaired(control) && isPaired(treatment) && Math.min(control.paired, treatment.paired) >= MIN_VALUES) {
+    const arms = imputed(control, treatment);
+    if (cupedTheta(...arms, metric.kind) !== 0)
       return {
-        difference: cupedDifference(control, treatment, metric.kind),
-        adjusted: true,
+        difference: cupedDifference(...arms, metric.kind),
+        adjusted: { share: (control.paired + treatment.paired) / (control.n + treatment.n) },
       };
   }
   const arms = cautiousArms(variedArm(control, metric.kind), variedArm(treatment, metric.kind));
-  return { difference: differenceOf(...arms), adjusted: false };
+  return { difference: differenceOf(...arms), adjusted: null };
 }
 
 function verdictOf(

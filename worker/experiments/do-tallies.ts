@@ -43,6 +43,7 @@ const Sums = z.object({
   sumSquares: z.number(),
   /** Units that have a value from before; the sums after it are theirs alone. */
   paired: z.number(),
+  pairedSum: z.number(),
   preSum: z.number(),
   preSumSquares: z.number(),
   products: z.number(),
@@ -126,14 +127,14 @@ const plus = (a: Sums | undefined, b: Sums): Sums =>
         sum: a.sum + b.sum,
         sumSquares: a.sumSquares + b.sumSquares,
         paired: a.paired + b.paired,
+        pairedSum: a.pairedSum + b.pairedSum,
         preSum: a.preSum + b.preSum,
         preSumSquares: a.preSumSquares + b.preSumSquares,
         products: a.products + b.products,
       };
 
-/** CUPED needs a value from before of every unit: with a gap the sums would be those of two different sets of units. */
-function shown({ n, sum, sumSquares, paired, ...pre }: Sums): TallyMoments {
-  return n > 0 && paired === n ? { n, sum, sumSquares, ...pre } : { n, sum, sumSquares };
+function shown({ n, sum, sumSquares, ...pre }: Sums): TallyMoments {
+  return pre.paired > 0 ? { n, sum, sumSquares, ...pre } : { n, sum, sumSquares };
 }
 
 const showAll = (sums: Record<string, Sums>): Record<string, TallyMoments> =>

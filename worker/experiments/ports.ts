@@ -196,11 +196,13 @@ export interface FeedbackValue {
   before: number | null;
 }
 
-/** As worker/experiments/statistics has it; the last three where every unit has a value from before. */
+/** As worker/experiments/statistics has it; the last five, of those alone, where some units have a value from before. */
 export interface TallyMoments {
   n: number;
   sum: number;
   sumSquares: number;
+  paired?: number;
+  pairedSum?: number;
   preSum?: number;
   preSumSquares?: number;
   products?: number;

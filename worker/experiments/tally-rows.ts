@@ -35,7 +35,18 @@ const SCHEMA = `
 /** Stands in the place of a variant; no variant's key is empty. */
 const SHADOW = '';
 
-const SUMS = `n, sum, sum_squares AS sumSquares, paired, pre_sum AS preSum, pre_sum_squares AS preSumSquares, products`;
+const SUMS = `n, sum, sum_squares AS sumSquares, paired, paired_sum AS pairedSum, pre_sum AS preSum,
+  pre_sum_squares AS preSumSquares, products`;
+
+/** Of objects from before it was kept: computed once from the units. */
+const PAIRED_SUM = `
+  ALTER TABLE moments ADD COLUMN paired_sum REAL NOT NULL DEFAULT 0;
+  UPDATE moments SET paired_sum = COALESCE((
+    SELECT SUM(v.sum / v.n) FROM unit_values v JOIN units u ON u.unit = v.unit AND u.seed = v.seed
+    WHERE v.seed = moments.seed AND v.metric = moments.metric AND u.variant = moments.variant
+      AND v.before IS NOT NULL), 0)
+  WHERE paired > 0;
+`;
 
 /** Where a unit is counted. */
 interface Home {
@@ -46,6 +57,13 @@ interface Home {
 /** One shard's rows. All of it is synchronous: the object wraps each call into a transaction. */
 export function createTallyRows(sql: TallySql) {
   sql.exec(SCHEMA);
+  if (
+    !sql
+      .exec('PRAGMA table_info(moments)')
+      .toArray()
+      .some(({ name }) => name === 'paired_sum')
+  )
+    sql.exec(PAIRED_SUM);
   // The rows are those of this file's own statements.
   const all = <T>(query: string, ...bindings: Bound[]): T[] => sql.exec(query, ...bindings).toArray() as T[];
   const first = <T>(query: string, ...bindings: Bound[]): T | null => all<T>(query, ...bindings)[0] ?? null;
@@ -83,7 +101,8 @@ export function createTallyRows(sql: TallySql) {
       write(): void {
         for (const { home, metric, sums } of open.values())
           sql.exec(
-            'INSERT OR REPLACE INTO moments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)',
+            `INSERT OR REPLACE INTO moments (seed, variant, metric, n, sum, sum_squares, paired, pre_sum,
+             pre_sum_squares, products, paired_sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
             home.seed,
             home.variant,
             metric,
@@ -94,6 +113,7 @@ export function createTallyRows(sql: TallySql) {
             sums.preSum,
             sums.preSumSquares,
             sums.products,
+            sums.pairedSum,
           );
       },
     };

@@ -2,7 +2,7 @@
  * How the sums of all units move when one unit's value does, so that a snapshot reads sums and no units. A unit's value
  * is the mean over its requests; what it was before the experiment (`before`) is the first that was told of it.
  */
-import { addValue, NO_MOMENTS, replaceValue, type PairedMoments } from './statistics/moments.ts';
+import { addValue, NO_MOMENTS, replaceValue, type GappedMoments } from './statistics/moments.ts';
 
 /** One unit's requests on one metric. */
 export interface UnitValue {
@@ -12,14 +12,12 @@ export interface UnitValue {
   before: number | null;
 }
 
-export interface RunningMoments extends PairedMoments {
-  /** Units that have a value from before; the three last sums are over these alone. */
-  paired: number;
-}
+export type RunningMoments = GappedMoments;
 
 export const NO_RUNNING_MOMENTS: RunningMoments = {
   ...NO_MOMENTS,
   paired: 0,
+  pairedSum: 0,
   preSum: 0,
   preSumSquares: 0,
   products: 0,
@@ -44,11 +42,13 @@ export function moveUnit(moments: RunningMoments, was: UnitValue | null, is: Uni
   if (before === null) return { ...moments, ...values };
   const isNew = was === null || was.before === null;
   const pre = isNew ? before : 0;
+  const moved = isNew ? after : after - meanOf(was);
   return {
     ...values,
     paired: moments.paired + (isNew ? 1 : 0),
+    pairedSum: moments.pairedSum + moved,
     preSum: moments.preSum + pre,
     preSumSquares: moments.preSumSquares + pre * pre,
-    products: moments.products + before * (isNew ? after : after - meanOf(was)),
+    products: moments.products + before * moved,
   };
 }

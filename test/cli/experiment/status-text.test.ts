@@ -83,12 +83,12 @@ describe('statusText', () => {
     const none = { lift: null, difference: null, p_value: null };
     const evaluation = lookOf({
       comparisons: [
-        { ...THUMBS, lift: null, reason: 'too_few_values', adjusted: true },
+        { ...THUMBS, lift: null, reason: 'too_few_values', adjusted: true, adjusted_share: 0.8314 },
         { ...LATENCY, ...none, control: { n: 0, mean: 0 }, verdict: 'open', reason: 'no_variance' },
       ],
     });
     expect(shown(viewOf({}, { evaluation })).slice(-7)).toEqual([
-      'thumbs  proportion, more is better; decides; adjusted by values from before (CUPED)',
+      'thumbs  proportion, more is better; decides; adjusted by values from before (CUPED, known of 83.1 % of units)',
       'TREATMENT  VALUES    CONTROL  MEAN    LIFT     95 % INTERVAL       VERDICT',
       'treatment  412, 398  31.2 %   34.0 %  +2.8 pp  -0.4 pp to +6.0 pp  open: too few values',
       '',

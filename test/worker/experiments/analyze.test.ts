@@ -107,13 +107,37 @@ describe('analyze', () => {
   });
 
   it('takes the time before into account where there is one', () => {
-    const paired = (sum: number) => ({ ...of(1_000, sum), preSum: 500, preSumSquares: 500, products: 450 });
+    const paired = (sum: number) => ({
+      ...{ ...of(1_000, sum), paired: 1_000, pairedSum: sum },
+      ...{ preSum: 500, preSumSquares: 500, products: 450 },
+    });
     const plain = tallies({ metrics: { thumbs: { control: of(1_000, 500), treatment: of(1_000, 530) } } });
     const before = tallies({ metrics: { thumbs: { control: paired(500), treatment: paired(530) } } });
     const [without] = analyze(experimentOf(), plain).comparisons;
     const [withIt] = analyze(experimentOf(), before).comparisons;
-    expect([without?.result?.adjusted, withIt?.result?.adjusted]).toEqual([false, true]);
+    expect([without?.result?.adjusted, withIt?.result?.adjusted]).toEqual([null, { share: 1 }]);
     expect(withIt?.result?.pValue).toBeLessThan(without?.result?.pValue ?? NaN);
+  });
+
+  it('stays with what units did before when some have nothing from before, and says of how many it is known', () => {
+    const gapped = (sum: number, known: number) => ({
+      ...{ ...of(1_000, sum), paired: known, pairedSum: 0.5 * known },
+      ...{ preSum: 0.5 * known, preSumSquares: 0.5 * known, products: 0.45 * known },
+    });
+    const result = (known: number) =>
+      analyze(
+        experimentOf(),
+        tallies({ metrics: { thumbs: { control: gapped(500, known), treatment: gapped(530, known) } } }),
+      ).comparisons[0]!.result!;
+    const width = (known: number) => {
+      const { low, high } = result(known).difference.interval;
+      return high - low;
+    };
+    expect(result(800).adjusted).toEqual({ share: 0.8 });
+    expect(width(1_000)).toBeLessThan(width(800));
+    expect(width(800)).toBeLessThan(width(200));
+    // Of fewer than 50 nothing is learnt.
+    expect(result(49).adjusted).toBeNull();
   });
 
   it('expects units by the buckets that the arms really have: thirds have the same number at every step', () => {

@@ -92,7 +92,10 @@ describe('feedback', () => {
     exposure = await expose('alice');
     await rate({ value: 0 });
     expect(await thumbs()).toEqual({
-      treatment: { n: 1, sum: 0.5, sumSquares: 0.25, preSum: 0.25, preSumSquares: 0.0625, products: 0.125 },
+      treatment: {
+        ...{ n: 1, sum: 0.5, sumSquares: 0.25, paired: 1, pairedSum: 0.5 },
+        ...{ preSum: 0.25, preSumSquares: 0.0625, products: 0.125 },
+      },
     });
   });
 

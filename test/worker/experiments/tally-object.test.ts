@@ -10,6 +10,21 @@ const SOURCE = objectSource('experiments/tally-object.ts');
 const DAY_MS = 86_400_000;
 const AT = Date.UTC(2026, 10, 25);
 
+/** As objects have it that were made before the sum of the paired values was kept. */
+const OLD_ROWS = `
+  CREATE TABLE units (unit TEXT, seed TEXT, variant TEXT NOT NULL, PRIMARY KEY (unit, seed)) WITHOUT ROWID;
+  CREATE TABLE unit_values (
+    unit TEXT, seed TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, before REAL,
+    PRIMARY KEY (unit, seed, metric)) WITHOUT ROWID;
+  CREATE TABLE moments (
+    seed TEXT, variant TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, sum_squares REAL NOT NULL,
+    paired INTEGER NOT NULL, pre_sum REAL NOT NULL, pre_sum_squares REAL NOT NULL, products REAL NOT NULL,
+    PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
+  INSERT INTO units VALUES ('u1', 's', 'control'), ('u2', 's', 'control');
+  INSERT INTO unit_values VALUES ('u1', 's', 'thumbs', 2, 1, 0.5), ('u2', 's', 'thumbs', 1, 1, NULL);
+  INSERT INTO moments VALUES ('s', 'control', 'thumbs', 2, 1.5, 1.25, 1, 0.5, 0.25, 0.25);
+`;
+
 /** The real object with a clock that the test sets, an alarm that it rings, and a look at its tables. */
 const SUBJECT = `
   import { ExperimentTally } from ${JSON.stringify(SOURCE)};
@@ -23,6 +38,10 @@ const SUBJECT = `
     async fetch(request) {
       const { pathname } = new URL(request.url);
       if (pathname === '/') return super.fetch(request);
+      if (pathname === '/before') {
+        this.#sql.exec(${JSON.stringify(OLD_ROWS)});
+        return Response.json(null);
+      }
       this.#clock.now = Number(pathname.slice(1));
       await this.alarm();
       const count = (table) => {
@@ -83,6 +102,17 @@ describe('a tally', () => {
     for (let i = 0; i < 8_000; i += 1) counts[tallyShardOf(`unit-${i}`)]! += 1;
     for (const count of counts) expect(Math.abs(count - 1_000)).toBeLessThan(200);
     expect(['', 'a', 'u1', 'Zm9vYmFyYmF6cXV4MTIzNA'].map(tallyShardOf)).toEqual([5, 4, 3, 0]);
+  });
+
+  it('sums the paired values of units that it has from before, once', async () => {
+    const object = namespace.get(namespace.idFromName(`paired/${tallyShardOf(unit)}`));
+    await object.fetch('https://tally.invalid/before');
+    const thumbs = async () => (await tallies.snapshot('paired', 's')).metrics['thumbs']?.['control'];
+    const known = { n: 2, sum: 1.5, paired: 1, pairedSum: 0.5, preSum: 0.5, products: 0.25 };
+    expect(await thumbs()).toMatchObject(known);
+    expect(await thumbs()).toMatchObject(known);
+    await tallies.feedback('paired', { ...feedback('t', AT + DAY_MS), before: 9 });
+    expect(await thumbs()).toMatchObject({ n: 2, paired: 1, pairedSum: 2 / 3, preSum: 0.5 });
   });
 
   it('refuses what it does not understand, and takes nothing of it', async () => {

@@ -62,7 +62,8 @@ function comparisonOf(comparison: Comparison): ExperimentComparison {
     difference: result && estimated(result.difference),
     lift: result?.lift ? estimated(result.lift) : null,
     p_value: result?.pValue ?? null,
-    adjusted: result?.adjusted ?? false,
+    adjusted: (result?.adjusted ?? null) !== null,
+    adjusted_share: result?.adjusted?.share ?? null,
   };
 }
 type Bounds = Readonly<{ low: number; high: number }>;

@@ -4,7 +4,23 @@
  */
 import { err, ok, type Result } from '../../../protocol/index.ts';
 import { borrowedShares, effectiveUnits, mixed, type Difference, type NoEffect } from './effect.ts';
-import { armOf, type Arm, type MetricKind, type PairedMoments } from './moments.ts';
+import { armOf, type Arm, type GappedMoments, type MetricKind, type PairedMoments } from './moments.ts';
+
+/**
+ * Both arms with the mean of `pre`, over both, in the place of those that are not known. Whether one is known is settled
+ * before the experiment, so that the arms stay alike; a unit without one is then adjusted by nothing.
+ * @param control, @param treatment at least one unit has one.
+ */
+export function imputed(control: GappedMoments, treatment: GappedMoments): [PairedMoments, PairedMoments] {
+  const mean = (control.preSum + treatment.preSum) / (control.paired + treatment.paired);
+  const of = ({ n, sum, sumSquares, paired, pairedSum, ...pre }: GappedMoments): PairedMoments => ({
+    ...{ n, sum, sumSquares },
+    preSum: pre.preSum + (n - paired) * mean,
+    preSumSquares: pre.preSumSquares + (n - paired) * mean ** 2,
+    products: pre.products + mean * (sum - pairedSum),
+  });
+  return [of(control), of(treatment)];
+}
 
 const preOf = ({ n, preSum, preSumSquares }: PairedMoments) => ({
   n,

@@ -1,17 +1,14 @@
 import { guardrailLimits, type ExperimentGuardrail, type GuardrailLimit } from '../../../protocol/index.ts';
 import { contrast } from './effect.ts';
 import { armOf, cautiousProportion, type Arm, type MetricKind, type Moments } from './moments.ts';
-import { sequentialLowerBound } from './sequential.ts';
+import { cautiousLevel, sequentialLowerBound } from './sequential.ts';
 
 /** Units of each arm before a guardrail can be lost. */
 export const GUARDRAIL_MIN_UNITS = 8;
 /** N* of guardrails: harm is to be seen early, a tenth of what is meant for the decision. */
 export const GUARDRAIL_TUNING_UNITS = 500;
-/**
- * Each limit of each variant is lost by mistake with at most 5 %, over all looks together: what the bound gives for 3 %.
- * The rest is for units that come back: a mean over their requests so far swings more often than new units alone.
- */
-export const GUARDRAIL_ALPHA = 0.03;
+/** Each limit of each variant is lost by mistake with at most this probability, over all looks together. */
+export const GUARDRAIL_ALPHA = 0.05;
 
 export interface GuardrailResult {
   metric: string;
@@ -73,6 +70,6 @@ function excessOf(
   const effect = contrast(control, treatment, factor);
   const excess = worse * effect.estimate - (limit === 'absolute' ? allowed : 0);
   const least = (estimate: number): number =>
-    sequentialLowerBound({ ...effect, estimate }, GUARDRAIL_ALPHA, GUARDRAIL_TUNING_UNITS);
+    sequentialLowerBound({ ...effect, estimate }, cautiousLevel(GUARDRAIL_ALPHA), GUARDRAIL_TUNING_UNITS);
   return { least: least(excess), most: -least(-excess) };
 }

@@ -28,7 +28,14 @@ export interface Arm {
 
 export const NO_MOMENTS: Moments = { n: 0, sum: 0, sumSquares: 0 };
 
-export const isPaired = (moments: Moments): moments is PairedMoments => 'products' in moments;
+/** Some units have no value from before: what is after {@link Moments} is of those alone that have one. */
+export interface GappedMoments extends PairedMoments {
+  /** Units that have one, and the sum of their values. */
+  paired: number;
+  pairedSum: number;
+}
+
+export const isPaired = (moments: Moments): moments is GappedMoments => 'pairedSum' in moments;
 
 export function addValue(moments: Moments, value: number): Moments {
   return { n: moments.n + 1, sum: moments.sum + value, sumSquares: moments.sumSquares + value * value };

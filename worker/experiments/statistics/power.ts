@@ -2,7 +2,7 @@
 import { absoluteEffect, cautiousArms, differenceOf } from './effect.ts';
 import { normalCdf } from './gamma.ts';
 import type { MetricKind } from './moments.ts';
-import { sequentialMultiplier } from './sequential.ts';
+import { cautiousLevel, sequentialMultiplier } from './sequential.ts';
 
 /** A lift counts as one that is found when it is in this share of experiments. */
 export const PLANNED_POWER = 0.8;
@@ -57,7 +57,7 @@ export function powerOf(params: {
   );
   if (!difference.ok) return 0;
   const { estimate, standardError, n } = absoluteEffect(difference.value);
-  const bound = (at: number): number => sequentialMultiplier(at, alpha) * Math.sqrt(at);
+  const bound = (at: number): number => sequentialMultiplier(at, cautiousLevel(alpha)) * Math.sqrt(at);
   const slope = (bound(n * (1 + NUDGE)) - bound(n)) / (n * NUDGE);
   const level = bound(n) - slope * n;
   const drift = Math.abs(estimate) / (standardError * Math.sqrt(n)) - slope;

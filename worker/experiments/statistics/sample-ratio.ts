@@ -10,7 +10,7 @@ export const SAMPLE_RATIO_ALARM = 0.01;
 export const SAMPLE_RATIO_MIN_UNITS = 8;
 /**
  * Concentration of the Dirichlet prior around what is expected: how many units' worth it is. A hundred finds an arm that
- * nobody reaches after 36 units and one that loses one in fifty after 29,000; ten thousand after 312 and 30,000.
+ * nobody reaches after 36 units, and one that loses one in 25 after 29,000; ten thousand after 312 and 30,000.
  */
 const CONCENTRATION = 100;
 /** Of the search in {@link logLikelihood}: between two ways of dealing one is enough. */

@@ -8,6 +8,13 @@ import type { Effect, Interval } from './effect.ts';
 /** Units at which the interval is narrowest, compared with a single look; gbstats' default. */
 export const TUNING_UNITS = 5_000;
 
+/**
+ * What bounds are computed for so that they are wrong in at most `alpha`: a unit is the mean over its requests so far, and
+ * with users who come back that swings more often than the theory's new units do, 1.4 times as often called something in
+ * simulations (docs/experiments.md).
+ */
+export const cautiousLevel = (alpha: number): number => 0.75 * alpha;
+
 /** Equation 161. @param tuning N*, units. */
 export function sequentialRho(alpha: number, tuning = TUNING_UNITS): number {
   return Math.sqrt((-2 * Math.log(alpha) + Math.log(-2 * Math.log(alpha) + 1)) / tuning);

@@ -9,12 +9,6 @@ import {
   liftEffect,
   liftInterval,
 } from '../../../../worker/experiments/statistics/effect.ts';
-import { cupedDifference } from '../../../../worker/experiments/statistics/cuped.ts';
-import { armOf } from '../../../../worker/experiments/statistics/moments.ts';
-import {
-  sequentialInterval,
-  sequentialMultiplier,
-} from '../../../../worker/experiments/statistics/sequential.ts';
 
 fc.configureGlobal({ seed: 10 });
 
@@ -142,29 +136,5 @@ describe('unequal arms', () => {
         expect(mine).toBeGreaterThanOrEqual(own(a, b) * (1 - 1e-12));
       }),
     );
-  });
-});
-
-describe('CUPED', () => {
-  it('changes nothing without a connection, and narrows with one', () => {
-    const paired = (n: number, mean: number, correlation: number) => ({
-      n,
-      sum: n * mean,
-      sumSquares: n * (mean ** 2 + 1),
-      preSum: n * 2,
-      preSumSquares: n * 5,
-      products: n * (2 * mean + correlation),
-    });
-    const plain = differenceBetween(armOf(paired(500, 1, 0), 'mean'), armOf(paired(500, 1.1, 0), 'mean'));
-    const width = (correlation: number) => {
-      const difference = cupedDifference(paired(500, 1, correlation), paired(500, 1.1, correlation), 'mean');
-      if (!difference.ok) throw new Error(difference.error);
-      const { low, high } = sequentialInterval(absoluteEffect(difference.value), 0.05);
-      return high - low;
-    };
-    const half = absoluteEffect(plain).standardError * sequentialMultiplier(1_000, 0.05);
-    expect(width(0)).toBeCloseTo(2 * half, 12);
-    // What is left of the variance is 1 - correlation^2.
-    expect(width(0.8) / width(0)).toBeCloseTo(0.6, 2);
   });
 });

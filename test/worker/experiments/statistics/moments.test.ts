@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { NO_RUNNING_MOMENTS } from '../../../../worker/experiments/unit-values.ts';
 import {
   addMoments,
   addValue,
@@ -7,7 +8,6 @@ import {
   cautiousProportion,
   isPaired,
   NO_MOMENTS,
-  type PairedMoments,
   replaceValue,
   variedArm,
 } from '../../../../worker/experiments/statistics/moments.ts';
@@ -55,8 +55,7 @@ describe('moments', () => {
 
   it('say whether there is a pre-period', () => {
     expect(isPaired(NO_MOMENTS)).toBe(false);
-    const paired: PairedMoments = { ...NO_MOMENTS, preSum: 0, preSumSquares: 0, products: 0 };
-    expect(isPaired(paired)).toBe(true);
+    expect(isPaired(NO_RUNNING_MOMENTS)).toBe(true);
   });
 });
 

@@ -15,10 +15,11 @@ describe('powerOf', () => {
   it('is what simulations find, or a little less (docs/experiments.md)', () => {
     const of = (units: number, lift: number) =>
       powerOf({ baseline: THUMBS, units: { control: units / 2, treatment: units / 2 }, lift, alpha: 0.05 });
-    // looking.test.ts: 0.696 of experiments by 10,000 units; half of those with a lift of a fifth by 2,200.
-    expect(of(10_000, 0.1)).toBeCloseTo(0.684, 3);
+    // looking.test.ts: 0.656 of experiments by 10,000 units; half of those with a lift of a fifth by 2,400.
+    expect(of(10_000, 0.1)).toBeCloseTo(0.644, 3);
     expect(of(10_000, 0.2)).toBeGreaterThan(0.999);
-    expect(Math.abs(of(2_200, 0.2) - 0.5)).toBeLessThan(0.08);
+    expect(of(2_200, 0.2)).toBeLessThan(0.55);
+    expect(of(2_400, 0.2)).toBeGreaterThan(0.5);
   });
 
   it('is nought for what cannot be', () => {
@@ -31,7 +32,7 @@ describe('powerOf', () => {
 describe('a plan', () => {
   it('needs four times the units for half the lift, and more with a small arm or a further treatment', () => {
     const units = unitsToFind(plan)!;
-    expect(units).toBe(12_590);
+    expect(units).toBe(13_422);
     const half = unitsToFind({ ...plan, lift: 0.05 })!;
     expect(half / units).toBeGreaterThan(3.9);
     expect(half / units).toBeLessThan(5);
@@ -45,7 +46,7 @@ describe('a plan', () => {
   });
 
   it('says how many days that is, and when there is no such day', () => {
-    expect(daysToFind({ ...plan, unitsADay: 1_259 })).toBe(10);
+    expect(daysToFind({ ...plan, unitsADay: 1_342.2 })).toBeCloseTo(10, 12);
     expect(daysToFind({ ...plan, unitsADay: 0 })).toBeNull();
     expect(unitsToFind({ ...plan, lift: 0 })).toBeNull();
     expect(unitsToFind({ ...plan, weights: { control: 1, treatment: 0 } })).toBeNull();
@@ -55,7 +56,7 @@ describe('a plan', () => {
 
 describe('liftToFind', () => {
   it('turns the plan round, in either direction', () => {
-    const units = { control: 12_590 / 2, treatment: 12_590 / 2 };
+    const units = { control: 13_422 / 2, treatment: 13_422 / 2 };
     expect(liftToFind({ baseline: THUMBS, units, alpha: 0.05, better: 'up' })).toBeCloseTo(0.1, 4);
     const down = liftToFind({ baseline: LATENCY, units, alpha: 0.05, better: 'down' })!;
     expect(down).toBeLessThan(0);
