@@ -61,14 +61,16 @@ export const AUTOMATIC_METRICS: readonly ExperimentMetric[] = [
   { key: 'latency_ms', kind: 'mean', better: 'down' },
   { key: 'output_tokens', kind: 'mean', better: 'down' },
   { key: 'error_rate', kind: 'proportion', better: 'down' },
+  /** Answers that their client left before the end, and streams that stalled. */
+  { key: 'left_rate', kind: 'proportion', better: 'down' },
   /** Answers that ended because they were too long. */
   { key: 'length_rate', kind: 'proportion', better: 'down' },
   { key: 'cost', kind: 'mean', better: 'down' },
 ];
 
-/** Metrics of a shadow's requests, each by itself; `disagreement` is 0 or 1. */
+/** Metrics of a shadow's requests, each by itself; nobody can leave it, and `disagreement` is 0 or 1. */
 export const SHADOW_METRICS: readonly ExperimentMetric[] = [
-  ...AUTOMATIC_METRICS,
+  ...AUTOMATIC_METRICS.filter(({ key }) => key !== 'left_rate'),
   { key: 'disagreement', kind: 'proportion', better: 'down' },
 ];
 

@@ -1,5 +1,6 @@
 import { Hono } from 'hono';
 import {
+  isEventStream,
   ok,
   takeEdgeFields,
   USAGE_HEADER,
@@ -98,9 +99,11 @@ async function complete<T extends CompletionBody>(
     run: (signal) => serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking }),
     onEnd(ending) {
       trace.finish(ending);
-      recordExposure(deps, context, taking, ending);
+      recordExposure(deps, context, taking, valuesOf(context, taking, ending));
     },
   });
+  // What is still under way may be left, stall, or outlive this isolate: its unit counts from now on.
+  if (isEventStream(response.headers)) recordExposure(deps, context, taking, {});
   const names = 1 + prepared.value.edge.adapters.length;
   visit.refused({ tenant, status: response.status, names });
   return response;
@@ -116,19 +119,25 @@ interface Taking {
 function recordExposure(
   deps: CompletionDeps,
   context: AppContext,
-  { part, stoodIn }: Taking,
-  ending: CompletionEnding,
+  { part }: Taking,
+  values: Record<string, number>,
 ): void {
   if (part === null || !part.counted) return;
-  const at = deps.now();
-  const { startedAt } = context.get('trace');
-  const ttftMs = (ending.firstAt ?? at) - startedAt;
-  const values = outcomeValues({ ...ending, ttftMs, latencyMs: at - startedAt, stoodIn });
-  if (values === null) return;
   const { experiment, seed, variant, unit } = part;
-  deps.experimentSink.record({ experiment, seed, variant, unit, at, values, shadow: false }, (work) =>
-    keepAlive(context, work),
-  );
+  const event = { experiment, seed, variant, unit, at: deps.now(), values, shadow: false };
+  deps.experimentSink.record(event, (work) => keepAlive(context, work));
+}
+
+/** @returns nothing of what says nothing of the variant; its unit is exposed all the same. */
+function valuesOf(
+  context: AppContext,
+  { stoodIn }: Taking,
+  ending: CompletionEnding,
+): Record<string, number> {
+  const { startedAt } = context.get('trace');
+  const { firstAt, endedAt } = ending;
+  const ttftMs = (firstAt ?? endedAt) - startedAt;
+  return outcomeValues({ ...ending, ttftMs, latencyMs: endedAt - startedAt, stoodIn }) ?? {};
 }
 
 /** Beside the question to the caller's quota, which may abort `signal`. */

@@ -46,13 +46,15 @@ export function createShadowRunner(params: {
         const { stream, ...ending } = await readToTheEnd(await ask(signal), { now, copy });
         if (signal.aborted) return;
         const at = now();
-        const values = outcomeValues({
+        const outcome = outcomeValues({
           ...ending,
           ttftMs: (ending.firstAt ?? at) - startedAt,
           latencyMs: at - startedAt,
           stoodIn: false,
         });
-        if (values === null) return;
+        if (outcome === null) return;
+        // Nobody reads it who could leave.
+        const { left_rate: _left, ...values } = outcome;
         // Of what failed, too, only that it did.
         const own = copy === null || ending.status >= 400 ? null : textsOf(copy, stream);
         const others = own === null || told === null ? null : await told.texts;
@@ -80,7 +82,7 @@ const BROKE_OFF = 502;
 async function readToTheEnd(
   { response, note: header }: Pick<MeteredAnswer, 'response' | 'note'>,
   { now, copy }: { now: () => number; copy: AnswerCopy | null },
-): Promise<CompletionEnding & { stream: boolean }> {
+): Promise<Omit<CompletionEnding, 'endedAt'> & { stream: boolean }> {
   const stripper = new UsageStripper();
   const stream = isEventStream(response.headers);
   let firstAt: number | null = null;
@@ -105,6 +107,6 @@ async function readToTheEnd(
     promptTokens: (ended ?? begun)?.promptTokens ?? 0,
     completionTokens: ended?.completionTokens ?? stripper.events,
     finish: finishOf(ended),
-    firstAt,
+    ...{ firstAt, stalled: false },
   };
 }
