@@ -17,7 +17,7 @@ const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 const PURE = [
   'access/(authorize|loosened-limit|refusal-budget|request-gate|usable-ranges)',
   'completions/(compose-chain|most-tokens|nearest-names|resolve-name|suggestion-budget)',
-  'experiments/(analyze|assign-variant|bucket|coverage-phases|decide|disagreement|empty-arm|legal-change|outcome|unit-of|unit-values)',
+  'experiments/(analyze|assign-variant|bucket|coverage-phases|decide|disagreement|empty-arm|health|legal-change|outcome|unit-of|unit-values)',
   'experiments/statistics/[^/]+',
   'metering/(counters-of|quota-answer|quota-state)',
   'origins/choose-origin',

@@ -26,6 +26,7 @@ export function statusText(view: ExperimentView, { width, glyphs }: Screen): str
   const look = presentLook(view);
   const blocks = [
     summary(view, look),
+    ...healthLines(look),
     armTable(view, look),
     ...guardrailTable(view, look),
     ...(look === null || look.comparisons.length === 0
@@ -79,15 +80,28 @@ function sampleRatioText({ sample_ratio: { state, p_value: p }, units }: Experim
   }
 }
 
+/** What is lacking; nothing else would say it. */
+const healthLines = (look: ExperimentEvaluation | null): string[] =>
+  look === null || look.health.length === 0
+    ? []
+    : [look.health.map(({ message }) => `${colors.yellow('health')}  ${message}`).join('\n')];
+
 function armTable({ document }: ExperimentView, look: ExperimentEvaluation | null): string {
+  const rated = document.variants.some(({ key }) => look?.arms[key]?.rated != null);
   return plainTable(
-    ['VARIANT', 'ADAPTER', 'WEIGHT', 'UNITS'],
-    document.variants.map(({ key, adapter, weight }) => [
-      key,
-      adapter,
-      shareText(weight),
-      look === null ? '-' : String(look.units[key] ?? 0),
-    ]),
+    ['VARIANT', 'ADAPTER', 'WEIGHT', 'UNITS', ...(rated ? ['RATED'] : [])],
+    document.variants.map(({ key, adapter, weight }) => {
+      const units = look?.units[key] ?? 0;
+      const raters = look?.arms[key]?.rated ?? 0;
+      const share = `${raters}${units === 0 ? '' : ` (${meanText(raters / units, 'proportion')})`}`;
+      return [
+        key,
+        adapter,
+        shareText(weight),
+        look === null ? '-' : String(units),
+        ...(rated ? [share] : []),
+      ];
+    }),
   );
 }
 

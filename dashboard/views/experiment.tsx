@@ -6,14 +6,15 @@ import { decisionSentence, hiddenBecause, stepsOf, type Step } from '../model/de
 import { intervalColumns, scaleFor } from '../model/interval-series.ts';
 import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
-import { ago, moment, number, percent } from '../model/words.ts';
+import { ago, moment, percent } from '../model/words.ts';
 import { Confirm, type Question } from '../parts/confirm.tsx';
 import { IntervalChart } from '../parts/interval-chart.tsx';
 import { ProblemNote } from '../parts/problem-note.tsx';
-import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
 import { Comparisons } from './comparisons.tsx';
 import { Guardrails } from './guardrails.tsx';
+import { Health } from './health.tsx';
+import { Units } from './units.tsx';
 import { Shadow } from './shadow.tsx';
 import { stepQuestion } from './step-question.tsx';
 
@@ -99,6 +100,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
       ) : (
         <>
           <Decision evaluation={evaluation} winner={document.winner} />
+          <Health evaluation={evaluation} />
           {hidden !== null ? (
             <div class="note alarm" role="alert">
               <p>
@@ -143,21 +145,6 @@ function Facts({ document, startedAt }: { document: Experiment; startedAt: numbe
       )}
       {winner !== null && ` Winner: ${winner}.`}
     </p>
-  );
-}
-
-function Units({ document, evaluation }: { document: Experiment; evaluation: ExperimentEvaluation | null }) {
-  return (
-    <Table label="Variants" columns={['Variant', 'Adapter', { right: 'Weight' }, { right: 'Units' }]}>
-      {document.variants.map(({ key, adapter, weight }) => (
-        <tr key={key}>
-          <th scope="row">{key}</th>
-          <td class="chain">{adapter}</td>
-          <td class="right">{percent(weight)}</td>
-          <td class="right">{evaluation === null ? '–' : number(evaluation.units[key] ?? 0)}</td>
-        </tr>
-      ))}
-    </Table>
   );
 }
 

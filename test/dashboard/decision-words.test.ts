@@ -53,6 +53,7 @@ it.each<[ExperimentDecision, string, RegExp]>([
 describe('what is hidden', () => {
   const look = (state: 'ok' | 'alarm' | 'too_few_units', p: number): ExperimentEvaluation => ({
     ...{ at: 1, seed: 's', coverage: 1, alpha: 0.05, comparisons: [], guardrails: [], shadow: {} },
+    ...{ health: [], arms: {} },
     units: { control: 5_000, treatment: 4_000 },
     sample_ratio: { state, p_value: p },
     decision: { action: 'wait', reason: 'not_significant' },

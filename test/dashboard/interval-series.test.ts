@@ -24,6 +24,7 @@ const look = (
   state: ExperimentEvaluation['sample_ratio']['state'] = 'ok',
 ): ExperimentEvaluation => ({
   ...{ at, seed: 's', coverage: 1, units: {}, alpha: 0.05, comparisons, guardrails: [], shadow: {} },
+  ...{ health: [], arms: {} },
   sample_ratio: { state, p_value: 1 },
   decision: { action: 'wait', reason: 'not_significant' },
 });

@@ -22,7 +22,7 @@ import type { AskedOrigin, CompletionCall } from '../origins/client.ts';
 import type { ExposureTokens } from '../experiments/exposure-token.ts';
 import { outcomeValues } from '../experiments/outcome.ts';
 import { endUser, USER_HEADER } from '../experiments/unit-of.ts';
-import type { ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
+import type { EventMark, ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
 import type { CompletionEnding, CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
@@ -99,11 +99,12 @@ async function complete<T extends CompletionBody>(
     run: (signal) => serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking }),
     onEnd(ending) {
       trace.finish(ending);
-      recordExposure(deps, context, taking, valuesOf(context, taking, ending));
+      const values = valuesOf(context, taking, ending);
+      recordExposure(deps, context, taking, { values, marks: ['answered'] });
     },
   });
   // What is still under way may be left, stall, or outlive this isolate: its unit counts from now on.
-  if (isEventStream(response.headers)) recordExposure(deps, context, taking, {});
+  if (isEventStream(response.headers)) recordExposure(deps, context, taking, { values: {}, marks: [] });
   const names = 1 + prepared.value.edge.adapters.length;
   visit.refused({ tenant, status: response.status, names });
   return response;
@@ -120,12 +121,17 @@ function recordExposure(
   deps: CompletionDeps,
   context: AppContext,
   { part }: Taking,
-  values: Record<string, number>,
+  { values, marks }: { values: Record<string, number>; marks: readonly EventMark[] },
 ): void {
   if (part === null || !part.counted) return;
   const { experiment, seed, variant, unit } = part;
-  const event = { experiment, seed, variant, unit, at: deps.now(), values, shadow: false };
-  deps.experimentSink.record(event, (work) => keepAlive(context, work));
+  deps.experimentSink.record(
+    {
+      ...{ experiment, seed, variant, unit, at: deps.now(), values, shadow: false },
+      marks: part.nameless ? [...marks, 'nameless'] : marks,
+    },
+    (work) => keepAlive(context, work),
+  );
 }
 
 /** @returns nothing of what says nothing of the variant; its unit is exposed all the same. */

@@ -1,4 +1,4 @@
-import type { Experiment } from '../../protocol/index.ts';
+import type { Experiment, ExperimentHealth } from '../../protocol/index.ts';
 import type { Analysis, Comparison } from './analyze.ts';
 import type { GuardrailResult } from './statistics/guardrail.ts';
 
@@ -15,7 +15,7 @@ export type Decision =
   /** Coverage stays; a person should look. */
   | { action: 'hold'; reason: 'guardrail'; guardrail: GuardrailResult }
   | { action: 'hold'; reason: 'sample_ratio'; pValue: number }
-  | { action: 'hold'; reason: 'no_traffic' }
+  | { action: 'hold'; reason: 'no_traffic' | 'health' }
   | { action: 'wait'; reason: 'not_running' | 'killed' | 'not_significant' }
   | { action: 'wait'; reason: 'units'; units: number; needed: number }
   | { action: 'wait'; reason: 'hold_time'; untilMs: number }
@@ -28,6 +28,8 @@ export type Decision =
 export function decide(params: {
   experiment: Experiment;
   analysis: Analysis;
+  /** What the experiment lacks; none unless given. */
+  health?: readonly ExperimentHealth[];
   /** When the present seed went live, unix ms. */
   startedAt: number;
   /** When the present coverage was set, unix ms. */
@@ -43,7 +45,7 @@ export function decide(params: {
     unhealthy(analysis, now - params.startedAt) ??
     tooFewUnits(experiment, analysis) ??
     nextStep(experiment, params.stepStartedAt, now) ??
-    winner(experiment, analysis) ??
+    heard(winner(experiment, analysis), params.health ?? []) ??
     waiting(experiment, params.stepStartedAt)
   );
 }
@@ -97,6 +99,10 @@ function winner({ variants, metrics }: Experiment, { comparisons }: Analysis): D
     return null;
   return { action: 'propose_winner', variant: control.key, comparison: nearest };
 }
+
+/** A winner of which something is lacking that nobody has said is none to be proposed. */
+const heard = (found: Decision | null, health: readonly ExperimentHealth[]): Decision | null =>
+  found === null || health.length === 0 ? found : { action: 'hold', reason: 'health' };
 
 const gain = ({ metric, result }: Comparison): number =>
   result === null ? -Infinity : result.difference.estimate * (metric.better === 'up' ? 1 : -1);

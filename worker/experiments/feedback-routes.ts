@@ -15,7 +15,7 @@ import type { Exposure, ExposureProblem, ExposureTokens } from './exposure-token
 import { EXPOSURE_LIFE_MS, MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from './limits.ts';
 
 import { requireKey } from '../access/require-key.ts';
-import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
 import { logLine } from '../log.ts';
 import type { Gate } from '../access/request-gate.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
@@ -28,7 +28,7 @@ export interface FeedbackDeps {
   gate: Gate;
   experiments: Index<ExperimentEntry>;
   exposureTokens: ExposureTokens;
-  tallies: Pick<ExperimentTallies, 'feedback'>;
+  tallies: Pick<ExperimentTallies, 'feedback' | 'refused'>;
   /** Unix ms. */
   now: () => number;
 }
@@ -52,9 +52,14 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
     const { metric, value } = input.value;
     const before = input.value.before ?? null;
     const problem = valueProblem(document.value, { metric, value, before });
-    if (problem !== null) return fail(problem);
     const { name, seed } = document.value;
     const { experiment, version, variant, unit } = exposure;
+    if (problem !== null) {
+      // Nobody reads an application's log: the experiment's own page says it too.
+      if (problem.param === 'metric')
+        keepAlive(context, tallies.refused(experiment, { seed, unit, metric, at }));
+      return fail(problem);
+    }
     const status = await tallies.feedback(experiment, {
       token: exposure.id,
       expiresAt: exposure.at + EXPOSURE_LIFE_MS,
@@ -114,7 +119,9 @@ function documentOf(found: Lookup<ExperimentEntry>, exposure: Exposure): Result<
   return ok(found.value.document);
 }
 
-const refuse = (param: 'metric' | 'value' | 'before', message: string): ApiError => ({
+type BadValue = Extract<ApiError, { code: 'invalid_request' }>;
+
+const refuse = (param: 'metric' | 'value' | 'before', message: string): BadValue => ({
   code: 'invalid_request',
   message: `Invalid value for '${param}': ${message}`,
   param,
@@ -124,7 +131,7 @@ const refuse = (param: 'metric' | 'value' | 'before', message: string): ApiError
 function valueProblem(
   document: Experiment,
   told: { metric: string; value: number; before: number | null },
-): ApiError | null {
+): BadValue | null {
   const automatic = new Set(AUTOMATIC_METRICS.map(({ key }) => key));
   const reported = document.metrics.filter(({ key }) => !automatic.has(key)).map(({ key }) => `'${key}'`);
   const has = reported.length === 0 ? 'no metric that is reported' : reported.join(', ');

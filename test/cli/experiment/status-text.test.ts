@@ -44,6 +44,19 @@ describe('statusText', () => {
       'latency_ms treatment  ├───────●───────┤       │',
     ]));
 
+  it('says what is lacking, and who rated', () => {
+    const health = [{ issue: 'no_user', message: '20 % of the answers name no user.' }];
+    const arms = { control: { answers: 800, rated: 40 }, treatment: { answers: 820, rated: 0 } };
+    expect(shown(viewOf({}, { evaluation: lookOf({ health, arms }) })).slice(6, 12)).toEqual([
+      '',
+      'health  20 % of the answers name no user.',
+      '',
+      'VARIANT    ADAPTER           WEIGHT  UNITS  RATED',
+      'control    support/intent@3  50 %    398    40 (10.1 %)',
+      'treatment  support/intent@4  50 %    412    0 (0.0 %)',
+    ]);
+  });
+
   it('draws in the width that there is, in ASCII where there is no more', () => {
     expect(shown(viewOf(), 60, ASCII).slice(-3)).toEqual([
       'lift over control     -15 %           0                +20 %',

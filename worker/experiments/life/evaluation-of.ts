@@ -8,6 +8,7 @@ import type { TallyMoments, TallySnapshot } from '../ports.ts';
 import { analyze, type Comparison } from '../analyze.ts';
 import { coveragePhases } from '../coverage-phases.ts';
 import { decide, type Decision } from '../decide.ts';
+import { healthOf, reportedMetrics } from '../health.ts';
 
 /**
  * One look: what was counted, what follows. Pure.
@@ -24,7 +25,8 @@ export function evaluationOf(params: {
   const { experiment, snapshot, before, startedAt, coverageAt, now } = params;
   const phases = coveragePhases(before, experiment, snapshot.units);
   const analysis = analyze(experiment, { ...snapshot, phases });
-  const decision = decide({ experiment, analysis, startedAt, stepStartedAt: coverageAt, now });
+  const health = healthOf(experiment, snapshot, now);
+  const decision = decide({ experiment, analysis, health, startedAt, stepStartedAt: coverageAt, now });
   const { sampleRatio, alpha, comparisons, guardrails } = analysis;
   return {
     at: now,
@@ -32,6 +34,7 @@ export function evaluationOf(params: {
     coverage: experiment.coverage,
     units: Object.fromEntries(experiment.variants.map(({ key }) => [key, snapshot.units[key] ?? 0])),
     sample_ratio: { state: sampleRatio.state, p_value: sampleRatio.pValue, phases },
+    ...{ health, arms: armsOf(experiment, snapshot) },
     alpha,
     // Whoever sees results believes them: behind the alarm there are none.
     comparisons: sampleRatio.state === 'alarm' ? [] : comparisons.map(comparisonOf),
@@ -41,6 +44,19 @@ export function evaluationOf(params: {
     ),
     decision: decisionOf(decision),
   };
+}
+
+function armsOf(experiment: Experiment, { counts, metrics }: TallySnapshot): ExperimentEvaluation['arms'] {
+  const [reported] = reportedMetrics(experiment);
+  return Object.fromEntries(
+    experiment.variants.map(({ key }) => [
+      key,
+      {
+        answers: counts[key]?.answers ?? 0,
+        rated: reported === undefined ? null : (metrics[reported]?.[key]?.n ?? 0),
+      },
+    ]),
+  );
 }
 
 const armOf = ({ n, sum }: TallyMoments): { n: number; mean: number } => ({ n, mean: n === 0 ? 0 : sum / n });
