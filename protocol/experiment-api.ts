@@ -145,9 +145,15 @@ export const ExperimentEvaluation = z.object({
   }),
   /** Empty = nothing is lacking. Edges from before do not say. */
   health: z.array(ExperimentHealth).default([]),
-  /** By variant's key: answers that have ended, units that have a value of the first reported metric (null = there is none). */
+  /**
+   * By variant's key: answers that have ended; those that waited for an adapter, and whose times are left out; units that
+   * have a value of the first reported metric (null = there is none).
+   */
   arms: z
-    .record(z.string(), z.object({ answers: z.int().min(0), rated: z.int().min(0).nullable() }))
+    .record(
+      z.string(),
+      z.object({ answers: z.int().min(0), cold_starts: z.int().min(0), rated: z.int().min(0).nullable() }),
+    )
     .default({}),
   /** Level of one comparison. */
   alpha: z.number(),

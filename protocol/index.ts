@@ -3,6 +3,7 @@ export * from './adapter-proof.ts';
 export * from './admin-api/index.ts';
 export * from './api-error.ts';
 export * from './api-key.ts';
+export * from './cold-start.ts';
 export * from './completion.ts';
 export * from './edge-fields.ts';
 export * from './embeddings.ts';

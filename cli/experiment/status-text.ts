@@ -88,8 +88,9 @@ const healthLines = (look: ExperimentEvaluation | null): string[] =>
 
 function armTable({ document }: ExperimentView, look: ExperimentEvaluation | null): string {
   const rated = document.variants.some(({ key }) => look?.arms[key]?.rated != null);
+  const cold = document.variants.some(({ key }) => (look?.arms[key]?.cold_starts ?? 0) > 0);
   return plainTable(
-    ['VARIANT', 'ADAPTER', 'WEIGHT', 'UNITS', ...(rated ? ['RATED'] : [])],
+    ['VARIANT', 'ADAPTER', 'WEIGHT', 'UNITS', ...(rated ? ['RATED'] : []), ...(cold ? ['COLD STARTS'] : [])],
     document.variants.map(({ key, adapter, weight }) => {
       const units = look?.units[key] ?? 0;
       const raters = look?.arms[key]?.rated ?? 0;
@@ -100,6 +101,7 @@ function armTable({ document }: ExperimentView, look: ExperimentEvaluation | nul
         shareText(weight),
         look === null ? '-' : String(units),
         ...(rated ? [share] : []),
+        ...(cold ? [`${look?.arms[key]?.cold_starts ?? 0} of ${look?.arms[key]?.answers ?? 0}`] : []),
       ];
     }),
   );

@@ -3,10 +3,11 @@ import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
 import { number, percent } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
 
-/** Who got which variant, and how many of them rated it. */
+/** Who got which variant, how many of them rated it, and how many answers waited for its adapter. */
 export function Units(props: { document: Experiment; evaluation: ExperimentEvaluation | null }) {
   const { document, evaluation } = props;
   const isRated = document.variants.some(({ key }) => evaluation?.arms[key]?.rated != null);
+  const hasCold = document.variants.some(({ key }) => (evaluation?.arms[key]?.cold_starts ?? 0) > 0);
   return (
     <Table
       label="Variants"
@@ -16,6 +17,7 @@ export function Units(props: { document: Experiment; evaluation: ExperimentEvalu
         { right: 'Weight' },
         { right: 'Units' },
         ...(isRated ? [{ right: 'Rated' }] : []),
+        ...(hasCold ? [{ right: 'Cold starts' }] : []),
       ]}
     >
       {document.variants.map(({ key, adapter, weight }) => {
@@ -33,6 +35,7 @@ export function Units(props: { document: Experiment; evaluation: ExperimentEvalu
                 {units > 0 && ` (${percent(rated / units)})`}
               </td>
             )}
+            {hasCold && <td class="right">{number(evaluation?.arms[key]?.cold_starts ?? 0)}</td>}
           </tr>
         );
       })}

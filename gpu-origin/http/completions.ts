@@ -5,6 +5,7 @@ import {
   type ApiError,
   ASK_PARAMETER,
   AskId,
+  COLD_HEADER,
   err,
   errorResponse,
   USAGE_HEADER,
@@ -72,6 +73,7 @@ export async function handleCompletion(
     unqueued.delete(at);
     if (unqueued.size === 0) grammar.value?.release();
   };
+  const isCold = !services.engine.holds(directive.chain);
   const seeds = choiceSeeds(sampling.seed, perPrompt);
   const running = await runPrompts({
     prompts,
@@ -137,6 +139,7 @@ export async function handleCompletion(
   const lowered = loweredLimit(request, sampling.maxTokens, services.base.context - longest);
   const left = ignoredHeaders(lowered === null ? ignored : [...ignored, lowered]);
   for (const [name, value] of Object.entries(left)) response.headers.set(name, value);
+  if (isCold && context.mode.kind === 'signed') response.headers.set(COLD_HEADER, 'true');
   return response;
 }
 

@@ -119,10 +119,11 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
       const nameless = sampleEvent({ unit: 'k1', variant: 'treatment', marks: ['answered', 'nameless'] });
       // Of an answer that has begun only its unit counts.
       await add([{ ...nameless, values: {}, marks: ['nameless'] }, nameless]);
-      await add([named, named, nameless, sampleEvent({ unit: 'k1', marks: ['answered', 'nameless'] })]);
+      const cold = sampleEvent({ marks: ['answered', 'cold'] });
+      await add([named, cold, nameless, sampleEvent({ unit: 'k1', marks: ['answered', 'nameless'] })]);
       expect((await tallies.snapshot('e', 's')).counts).toEqual({
-        control: { answers: 2, nameless: 0, namelessUnits: 0 },
-        treatment: { answers: 2, nameless: 2, namelessUnits: 1 },
+        control: { answers: 2, nameless: 0, namelessUnits: 0, cold: 1 },
+        treatment: { answers: 2, nameless: 2, namelessUnits: 1, cold: 0 },
       });
       expect((await tallies.snapshot('e', 'other')).counts).toEqual({});
     });

@@ -90,7 +90,7 @@ async function complete<T extends CompletionBody>(
     visit.refused({ tenant, status: refusal.status, names: 0 });
     return refusal;
   }
-  const taking: Taking = { part: null, stoodIn: false };
+  const taking: Taking = { part: null, stoodIn: false, cold: false };
   const response = await deps.meter.measure({
     caller: caller.value,
     requestId: context.get('requestId'),
@@ -100,7 +100,8 @@ async function complete<T extends CompletionBody>(
     onEnd(ending) {
       trace.finish(ending);
       const values = valuesOf(context, taking, ending);
-      recordExposure(deps, context, taking, { values, marks: ['answered'] });
+      const marks = taking.cold ? (['answered', 'cold'] as const) : (['answered'] as const);
+      recordExposure(deps, context, taking, { values, marks });
     },
   });
   // What is still under way may be left, stall, or outlive this isolate: its unit counts from now on.
@@ -115,6 +116,8 @@ interface Taking {
   part: Part | null;
   /** Something else answered in the variant's place. */
   stoodIn: boolean;
+  /** It waited for an adapter: the next request by this name will not. */
+  cold: boolean;
 }
 
 function recordExposure(
@@ -137,13 +140,13 @@ function recordExposure(
 /** @returns nothing of what says nothing of the variant; its unit is exposed all the same. */
 function valuesOf(
   context: AppContext,
-  { stoodIn }: Taking,
+  { stoodIn, cold }: Taking,
   ending: CompletionEnding,
 ): Record<string, number> {
   const { startedAt } = context.get('trace');
   const { firstAt, endedAt } = ending;
   const ttftMs = (firstAt ?? endedAt) - startedAt;
-  return outcomeValues({ ...ending, ttftMs, latencyMs: endedAt - startedAt, stoodIn }) ?? {};
+  return outcomeValues({ ...ending, ttftMs, latencyMs: endedAt - startedAt, stoodIn, cold }) ?? {};
 }
 
 /** Beside the question to the caller's quota, which may abort `signal`. */
@@ -197,6 +200,7 @@ async function serve<T extends CompletionBody>(
       deps.origins.complete({
         ...{ ...common, manifest, chain, tenant: caller.tenant, signal },
         onAsked: (last) => (asked = last),
+        onCold: () => (taking.cold = true),
       }),
     ),
   );
@@ -274,10 +278,12 @@ function runShadow(
     ...{ event, answer, compare },
     keepAlive: common.keepAlive,
     async ask(signal) {
-      const own = await deps.origins.complete({ ...common, manifest, tenant: owner, signal });
+      let cold = false;
+      const onCold = () => void (cold = true);
+      const own = await deps.origins.complete({ ...common, manifest, tenant: owner, signal, onCold });
       if (!own.ok) return { response: fail(own.error), note: null };
       const { response } = own.value;
-      return { response, note: response.headers.get(USAGE_HEADER) };
+      return { response, note: response.headers.get(USAGE_HEADER), cold };
     },
   });
 }

@@ -19,7 +19,7 @@ export const TallyCall = z.discriminatedUnion('call', [
         unit: z.string(),
         values: z.record(z.string(), value),
         shadow: z.boolean(),
-        marks: z.array(z.enum(['answered', 'nameless'])).default([]),
+        marks: z.array(z.enum(['answered', 'nameless', 'cold'])).default([]),
       }),
     ),
   }),

@@ -21,7 +21,7 @@ export const ShardTally = z.object({
   shadow: z.record(z.string(), Sums),
   counts: z.record(
     z.string(),
-    z.object({ answers: z.number(), nameless: z.number(), namelessUnits: z.number() }),
+    z.object({ answers: z.number(), nameless: z.number(), namelessUnits: z.number(), cold: z.number() }),
   ),
   refused: z.record(z.string(), z.object({ n: z.number(), at: z.number() })),
 });
@@ -51,6 +51,7 @@ const sumOf = (a: TallyCounts = NO_COUNTS, b: TallyCounts): TallyCounts => ({
   answers: a.answers + b.answers,
   nameless: a.nameless + b.nameless,
   namelessUnits: a.namelessUnits + b.namelessUnits,
+  cold: a.cold + b.cold,
 });
 
 /** What all shards together have of one seed. */

@@ -13,6 +13,8 @@ export interface Outcome {
   ttftMs: number;
   /** To the end, or until the client left. */
   latencyMs: number;
+  /** It waited for an adapter to be brought to the origin or read into memory. */
+  cold: boolean;
   /** The variant could not be had, and the key's policy let something else answer. */
   stoodIn: boolean;
 }
@@ -23,7 +25,8 @@ const CLIENT_LEFT = 499;
 /**
  * @returns null for what says nothing of an adapter: the client's own mistakes (4xx), and refusals for too much (429). Of
  * a failure only that it was one, and whether it kept its reader waiting: how fast an adapter fails is not its speed. Of
- * an answer that was left how long it took until then: to leave it out would make a slow adapter look fast.
+ * an answer that was left how long it took until then: to leave it out would make a slow adapter look fast. Of a cold
+ * start no times: they are those of the load.
  */
 export function outcomeValues(outcome: Outcome): Record<string, number> | null {
   const { status, stoodIn, finish } = outcome;
@@ -31,7 +34,8 @@ export function outcomeValues(outcome: Outcome): Record<string, number> | null {
   if (stoodIn || status === FAILED_ADAPTER || status >= 500)
     return { error_rate: 1, left_rate: left || outcome.stalled ? 1 : 0 };
   if (status >= 400 && !left) return null;
-  const waited = { ttft_ms: Math.max(0, outcome.ttftMs), latency_ms: Math.max(0, outcome.latencyMs) };
+  const times = { ttft_ms: Math.max(0, outcome.ttftMs), latency_ms: Math.max(0, outcome.latencyMs) };
+  const waited = outcome.cold ? {} : times;
   if (left) return { ...waited, error_rate: 0, left_rate: 1 };
   return {
     ...waited,

@@ -120,9 +120,9 @@ export interface ExperimentLedger {
 
 /**
  * What is counted of an answer beside its values. `answered`: it has ended, and takes part in all other marks;
- * `nameless`: its request named no user, though that is what the experiment deals.
+ * `nameless`: its request named no user, though that is what the experiment deals; `cold`: it waited for an adapter.
  */
-export type EventMark = 'answered' | 'nameless';
+export type EventMark = 'answered' | 'nameless' | 'cold';
 
 /** One request of one unit: when its answer begins, without values, and when it has ended. */
 export interface ExperimentEvent {
@@ -156,7 +156,7 @@ export interface ShadowRunner {
    */
   run(params: {
     event: Pick<ExperimentEvent, 'experiment' | 'seed' | 'unit'>;
-    ask: (signal: AbortSignal) => Promise<Pick<MeteredAnswer, 'response' | 'note'>>;
+    ask: (signal: AbortSignal) => Promise<Pick<MeteredAnswer, 'response' | 'note'> & { cold?: boolean }>;
     answer: Pick<MeteredAnswer, 'response' | 'note'>;
     compare: boolean;
     keepAlive: (work: Promise<unknown>) => void;
@@ -197,6 +197,8 @@ export interface TallyCounts {
   nameless: number;
   /** … and the units that such requests are: API keys. */
   namelessUnits: number;
+  /** Answers that waited for an adapter; their times are in no metric. */
+  cold: number;
 }
 
 export interface TallySnapshot {

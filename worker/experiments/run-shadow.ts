@@ -43,7 +43,8 @@ export function createShadowRunner(params: {
         : null;
       const copy = compare ? new AnswerCopy(maxComparedBytes) : null;
       const work = async () => {
-        const { stream, ...ending } = await readToTheEnd(await ask(signal), { now, copy });
+        const { cold = false, ...asked } = await ask(signal);
+        const { stream, ...ending } = await readToTheEnd(asked, { now, copy });
         if (signal.aborted) return;
         const at = now();
         const outcome = outcomeValues({
@@ -51,6 +52,7 @@ export function createShadowRunner(params: {
           ttftMs: (ending.firstAt ?? at) - startedAt,
           latencyMs: at - startedAt,
           stoodIn: false,
+          cold,
         });
         if (outcome === null) return;
         // Nobody reads it who could leave.

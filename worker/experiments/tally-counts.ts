@@ -2,7 +2,7 @@
 import type { EventMark, TallyCounts } from './ports.ts';
 import type { TallySql } from './tally-sql.ts';
 
-export const NO_COUNTS: TallyCounts = { answers: 0, nameless: 0, namelessUnits: 0 };
+export const NO_COUNTS: TallyCounts = { answers: 0, nameless: 0, namelessUnits: 0, cold: 0 };
 
 /** A table of its own: objects from before get it when they next wake. */
 export const COUNTS_SCHEMA = `
@@ -23,13 +23,14 @@ interface Place {
   variant: string;
 }
 
+const ASIDE = ['nameless', 'cold'] as const;
+
 /** @returns what one answer, or one unit's first, adds. */
 export function countsOf(marks: readonly EventMark[], isNewUnit: boolean): What[] {
-  const nameless = marks.includes('nameless');
   const answered: What[] = marks.includes('answered')
-    ? ['answers', ...(nameless ? ['nameless' as const] : [])]
+    ? ['answers', ...ASIDE.filter((mark) => marks.includes(mark))]
     : [];
-  return isNewUnit && nameless ? [...answered, 'namelessUnits'] : answered;
+  return isNewUnit && marks.includes('nameless') ? [...answered, 'namelessUnits'] : answered;
 }
 
 export function createTallyCounts(sql: TallySql) {

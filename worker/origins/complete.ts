@@ -1,5 +1,6 @@
 import {
   ASK_PARAMETER,
+  COLD_HEADER,
   err,
   LOAD_HEADER,
   ok,
@@ -46,6 +47,8 @@ export interface CompletionCall {
   signal: AbortSignal;
   /** Lets work go on after the response. */
   keepAlive: (work: Promise<unknown>) => void;
+  /** Hears that the request waits for an adapter which is brought to the origin, or read into its memory. */
+  onCold?: () => void;
   /** Hears of each origin that it is sent to, the next one only after the one before. */
   onAsked?: (asked: AskedOrigin) => void;
 }
@@ -150,6 +153,7 @@ export function createComplete(params: {
           return odd(origin, { status: response.status, reason: 'neither JSON nor events' });
         }
         health.answered(origin, response.headers.get(LOAD_HEADER));
+        if (response.headers.has(COLD_HEADER)) call.onCold?.();
         return { kind: 'serve', response };
       }
       case 'refused':
@@ -235,6 +239,7 @@ export function createComplete(params: {
       signal: () => budget,
       gone: call.signal,
       keepAlive: call.keepAlive,
+      ...(call.onCold === undefined ? {} : { onCold: call.onCold }),
     };
     // With one origin there is nothing to choose: it gets every request.
     if (origins.length > 1) for (const origin of health.toProbe(origins)) call.keepAlive(probe(origin));

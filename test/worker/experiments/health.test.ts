@@ -100,7 +100,7 @@ describe('an experiment says', () => {
     const { health, arms } = await path.look();
     expect(health).toMatchObject([{ issue: 'raters_unequal', metric: 'thumbs' }]);
     expect(health[0]?.message).toContain('(control 0 %, treatment 100 %)');
-    expect(arms['treatment']).toEqual({
+    expect(arms['treatment']).toMatchObject({
       answers: arms['treatment']?.rated,
       rated: arms['treatment']?.answers,
     });

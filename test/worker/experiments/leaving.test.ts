@@ -1,6 +1,6 @@
 /** Whoever hangs up counts: through the edge, with an origin behind it. */
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { startExperimentPath, type ExperimentPath } from './experiment-path.ts';
+import { NAME, startExperimentPath, type ExperimentPath } from './experiment-path.ts';
 
 let path: ExperimentPath;
 beforeEach(() => {
@@ -22,6 +22,7 @@ const momentsOf = async (metric: string) => {
 
 it('finds a treatment that three of ten users walk out of', async () => {
   path = await startExperimentPath({ metrics: LEFT });
+  for (const version of [1, 2]) expect(await path.ask(`${NAME}@${version}`, path.key)).toBe(200);
   const seen: Record<string, number> = { control: 0, treatment: 0 };
   for (let i = 0; seen['treatment']! < TREATED; i += 1) {
     const client = new AbortController();
@@ -61,6 +62,7 @@ it('counts a unit as soon as its answer has begun', async () => {
 
 it('counts who leaves before the answer begins, and takes no failure for it', async () => {
   path = await startExperimentPath();
+  for (const version of [1, 2]) expect(await path.ask(`${NAME}@${version}`, path.key)).toBe(200);
   const answer = path.edge.origin.answer;
   const client = new AbortController();
   path.edge.origin.answer = (method, at, init, url) =>

@@ -4,7 +4,7 @@ import { outcomeValues, type Outcome } from '../../../worker/experiments/outcome
 
 const outcome = (more: Partial<Outcome> = {}): Outcome => ({
   ...{ status: 200, promptTokens: 12, completionTokens: 30, finish: 'stop' },
-  ...{ ttftMs: 40, latencyMs: 900, stoodIn: false, stalled: false },
+  ...{ ttftMs: 40, latencyMs: 900, stoodIn: false, stalled: false, cold: false },
   ...more,
 });
 
@@ -46,6 +46,15 @@ describe('what a request says of its variant', () => {
       ...{ ttft_ms: 40, latency_ms: 900 },
       ...{ error_rate: 0, left_rate: 1 },
     });
+  });
+
+  it('is without its times when it waited for an adapter', () => {
+    const times = ['ttft_ms', 'latency_ms'];
+    for (const status of [200, 499]) {
+      const cold = outcomeValues(outcome({ status, cold: true })) ?? {};
+      const warm = Object.entries(outcomeValues(outcome({ status })) ?? {});
+      expect(cold).toEqual(Object.fromEntries(warm.filter(([metric]) => !times.includes(metric))));
+    }
   });
 
   it.each([400, 401, 404, 413, 429])('is nothing when it is about the client (%i)', (status) => {

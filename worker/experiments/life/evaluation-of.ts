@@ -53,6 +53,7 @@ function armsOf(experiment: Experiment, { counts, metrics }: TallySnapshot): Exp
       key,
       {
         answers: counts[key]?.answers ?? 0,
+        cold_starts: counts[key]?.cold ?? 0,
         rated: reported === undefined ? null : (metrics[reported]?.[key]?.n ?? 0),
       },
     ]),
