@@ -215,8 +215,10 @@ export const ExperimentFilter = z.strictObject({
 
 /** `POST /v1/feedback`. */
 export const FeedbackRequest = z.strictObject({
-  /** What `x-graft-exposure` said with the answer that is rated. */
-  exposure: z.string().min(1),
+  /** The `id` of the answer that is rated; either this or `exposure`. */
+  id: z.string().min(1).optional(),
+  /** What `x-graft-exposure` said with it. */
+  exposure: z.string().min(1).optional(),
   metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
   /** 0 to 1 for a proportion. */
   value: z.number(),

@@ -1,6 +1,7 @@
 export * from './adapter-manifest.ts';
 export * from './adapter-proof.ts';
 export * from './admin-api/index.ts';
+export * from './answer-id.ts';
 export * from './api-error.ts';
 export * from './api-key.ts';
 export * from './cold-start.ts';

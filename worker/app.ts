@@ -4,6 +4,7 @@ import { requestId } from 'hono/request-id';
 import { secureHeaders } from 'hono/secure-headers';
 import { MAX_REQUEST_ID, unknownPath, type NameEntry } from '../protocol/index.ts';
 import { registryUnavailable } from './errors.ts';
+import type { AnswerTokens } from './experiments/answer-token.ts';
 import type { ExposureTokens } from './experiments/exposure-token.ts';
 import type { UnitHasher } from './experiments/unit-hash.ts';
 import type { IntakeDeps } from './registry/registry-deps.ts';
@@ -110,6 +111,7 @@ export interface Services {
   experimentSink: ExperimentSink;
   shadows: ShadowRunner;
   exposureTokens: ExposureTokens;
+  answerTokens: AnswerTokens;
   unitHash: UnitHasher;
   tallies: ExperimentTallies;
   /** Experiments as KV has them, without a memory; for repairs. */

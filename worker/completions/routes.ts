@@ -19,11 +19,11 @@ import {
   type AppEnv,
 } from '../http/request-scope.ts';
 import type { AskedOrigin, CompletionCall } from '../origins/client.ts';
-import type { ExposureTokens } from '../experiments/exposure-token.ts';
-import { outcomeValues } from '../experiments/outcome.ts';
+import type { AnswerTokens } from '../experiments/answer-token.ts';
+import type { Exposure, ExposureTokens } from '../experiments/exposure-token.ts';
 import { endUser, USER_HEADER } from '../experiments/unit-of.ts';
-import type { EventMark, ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
-import type { CompletionEnding, CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
+import type { ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
+import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
 import {
@@ -39,6 +39,7 @@ import { serverTiming } from '../http/server-timing.ts';
 import { labels, tellOfAnswer } from './answer-headers.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { enterGate } from '../access/gates.ts';
+import { recordBeginning, recordEnding, type Taking } from './record-exposure.ts';
 import { comeIn, type DoorDeps, type Visit } from './door.ts';
 import { refusesUnknownFields } from './strict-fields.ts';
 import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
@@ -47,6 +48,7 @@ import { takePart, type Part, type Shadow, type TakePartDeps } from '../experime
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
   meter: CompletionMeter;
   exposureTokens: ExposureTokens;
+  answerTokens: AnswerTokens;
   experimentSink: ExperimentSink;
   shadows: ShadowRunner;
 }
@@ -99,54 +101,13 @@ async function complete<T extends CompletionBody>(
     run: (signal) => serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking }),
     onEnd(ending) {
       trace.finish(ending);
-      const values = valuesOf(context, taking, ending);
-      const marks = taking.cold ? (['answered', 'cold'] as const) : (['answered'] as const);
-      recordExposure(deps, context, taking, { values, marks });
+      recordEnding(deps, context, taking, ending);
     },
   });
-  // What is still under way may be left, stall, or outlive this isolate: its unit counts from now on.
-  if (isEventStream(response.headers)) recordExposure(deps, context, taking, { values: {}, marks: [] });
+  if (isEventStream(response.headers)) recordBeginning(deps, context, taking);
   const names = 1 + prepared.value.edge.adapters.length;
   visit.refused({ tenant, status: response.status, names });
   return response;
-}
-
-/** The request's part in an experiment, found out while it is served. */
-interface Taking {
-  part: Part | null;
-  /** Something else answered in the variant's place. */
-  stoodIn: boolean;
-  /** It waited for an adapter: the next request by this name will not. */
-  cold: boolean;
-}
-
-function recordExposure(
-  deps: CompletionDeps,
-  context: AppContext,
-  { part }: Taking,
-  { values, marks }: { values: Record<string, number>; marks: readonly EventMark[] },
-): void {
-  if (part === null || !part.counted) return;
-  const { experiment, seed, variant, unit } = part;
-  deps.experimentSink.record(
-    {
-      ...{ experiment, seed, variant, unit, at: deps.now(), values, shadow: false },
-      marks: part.nameless ? [...marks, 'nameless'] : marks,
-    },
-    (work) => keepAlive(context, work),
-  );
-}
-
-/** @returns nothing of what says nothing of the variant; its unit is exposed all the same. */
-function valuesOf(
-  context: AppContext,
-  { stoodIn, cold }: Taking,
-  ending: CompletionEnding,
-): Record<string, number> {
-  const { startedAt } = context.get('trace');
-  const { firstAt, endedAt } = ending;
-  const ttftMs = (firstAt ?? endedAt) - startedAt;
-  return outcomeValues({ ...ending, ttftMs, latencyMs: endedAt - startedAt, stoodIn, cold }) ?? {};
 }
 
 /** Beside the question to the caller's quota, which may abort `signal`. */
@@ -194,11 +155,15 @@ async function serve<T extends CompletionBody>(
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
   };
   let asked: AskedOrigin | null = null;
-  const { resolution, answer } = await answerOrStandIn(resolved, ({ manifest, chain }) =>
+  const exposure = part?.counted === true ? exposureOf(deps, caller, part) : null;
+  const answerText = exposure === null ? null : await deps.answerTokens.issue(exposure);
+  const { resolution, answer } = await answerOrStandIn(resolved, (asks) =>
     trace.time(
       'origin',
       deps.origins.complete({
-        ...{ ...common, manifest, chain, tenant: caller.tenant, signal },
+        ...{ ...common, manifest: asks.manifest, chain: asks.chain, tenant: caller.tenant, signal },
+        // What stands in is not what would be rated.
+        ...(answerText !== null && asks === resolved.resolution ? { answerText } : {}),
         onAsked: (last) => (asked = last),
         onCold: () => (taking.cold = true),
       }),
@@ -222,8 +187,8 @@ async function serve<T extends CompletionBody>(
   if (part !== null) {
     headers.set('x-graft-experiment', part.experiment);
     headers.set('x-graft-variant', part.variant);
-    if (part.counted && response.ok && !taking.stoodIn)
-      headers.set('x-graft-exposure', await exposureOf(deps, caller, part));
+    if (exposure !== null && response.ok && !taking.stoodIn)
+      headers.set('x-graft-exposure', await deps.exposureTokens.issue(exposure));
   }
   headers.set('x-graft-origin', origin.id);
   headers.set('server-timing', serverTiming(trace, response.headers.get('server-timing')));
@@ -262,9 +227,10 @@ function usedBy(
   };
 }
 
-const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Promise<string> => {
+const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Exposure => {
   const { experiment, version, variant, unit } = part;
-  return deps.exposureTokens.issue({ tenant, experiment, version, variant, unit, at: deps.now() });
+  const id = deps.exposureTokens.newId();
+  return { id, tenant, experiment, version, variant, unit, at: deps.now() };
 };
 
 /** Its work counts for the tenant that wants it: at the origin too a shadow takes nothing from the caller's share. */

@@ -11,7 +11,9 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import { registryUnavailable } from '../errors.ts';
-import type { Exposure, ExposureProblem, ExposureTokens } from './exposure-token.ts';
+import type { AnswerTokens } from './answer-token.ts';
+import type { ExposureTokens } from './exposure-token.ts';
+import { ratedAnswer, type RatedAnswer } from './rated-answer.ts';
 import { EXPOSURE_LIFE_MS, MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from './limits.ts';
 
 import { requireKey } from '../access/require-key.ts';
@@ -28,6 +30,7 @@ export interface FeedbackDeps {
   gate: Gate;
   experiments: Index<ExperimentEntry>;
   exposureTokens: ExposureTokens;
+  answerTokens: AnswerTokens;
   tallies: Pick<ExperimentTallies, 'feedback' | 'refused'>;
   /** Unix ms. */
   now: () => number;
@@ -37,23 +40,25 @@ const PATH = '/v1/feedback';
 
 /** `POST /v1/feedback`: what an application, or its user, thinks of an answer that belongs to an experiment. */
 export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
-  const { experiments, exposureTokens, tallies, now } = deps;
+  const { experiments, tallies, now } = deps;
   const routes = new Hono<AppEnv>();
   routes.post(PATH, requireKey(deps), async (context) => {
     const { tenant } = context.get('caller');
     const input = await readInput(context.req.raw, FeedbackRequest, { maxBytes: MAX_FEEDBACK_BODY_BYTES });
     if (!input.ok) return fail(input.error);
     const at = now();
-    const opened = await exposureTokens.open(input.value.exposure, { tenant, now: at });
-    if (!opened.ok) return fail(exposureError(opened.error));
-    const exposure = opened.value;
-    const document = documentOf(await experiments.get(exposure.experiment), exposure);
+    const opened = await ratedAnswer(deps, input.value, { tenant, now: at });
+    if (!opened.ok) return fail(opened.error);
+    const rated = opened.value;
+    const document = documentOf(await experiments.get(rated.experiment), rated);
     if (!document.ok) return fail(document.error);
+    const variant = rated.variantIn(document.value);
+    if (variant === null) return fail(dealtAnew(rated));
     const { metric, value } = input.value;
     const before = input.value.before ?? null;
     const problem = valueProblem(document.value, { metric, value, before });
     const { name, seed } = document.value;
-    const { experiment, version, variant, unit } = exposure;
+    const { experiment, version, unit } = rated;
     if (problem !== null) {
       // Nobody reads an application's log: the experiment's own page says it too.
       if (problem.param === 'metric')
@@ -61,8 +66,8 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
       return fail(problem);
     }
     const status = await tallies.feedback(experiment, {
-      token: exposure.id,
-      expiresAt: exposure.at + EXPOSURE_LIFE_MS,
+      token: rated.id,
+      expiresAt: rated.at + EXPOSURE_LIFE_MS,
       ...{ seed, variant, unit, metric, value, before, at },
     });
     if (status === 'counted')
@@ -75,47 +80,26 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
   return routes;
 }
 
-const NOT_OURS = "Send the header 'x-graft-exposure' of the answer that is rated, as it came.";
-
-function exposureError(problem: ExposureProblem): ApiError {
-  const param = 'exposure';
-  switch (problem.kind) {
-    case 'malformed':
-      return { code: 'exposure_malformed', message: `This is no exposure token. ${NOT_OURS}`, param };
-    case 'forged':
-      return {
-        code: 'exposure_forged',
-        message: `This exposure token was not made here, or was changed since. ${NOT_OURS}`,
-        param,
-      };
-    case 'other_tenant':
-      return {
-        code: 'exposure_of_another_tenant',
-        message: 'The rated answer was given to another tenant; use a key of that tenant.',
-        param,
-      };
-    case 'expired':
-      return {
-        code: 'exposure_expired',
-        message: `Feedback on this answer was taken until ${new Date(problem.expiredAt).toISOString()}.`,
-        param,
-      };
-  }
-}
-
-const over: ApiError = {
+const over = ({ param }: RatedAnswer): ApiError => ({
   code: 'experiment_over',
   message: 'The experiment of the rated answer is over and put away; nothing is counted any more.',
-  param: 'exposure',
-};
+  param,
+});
+
+const dealtAnew = ({ param }: RatedAnswer): ApiError => ({
+  code: 'experiment_over',
+  message:
+    "The rated answer's variant is called otherwise since; send its header 'x-graft-exposure' as 'exposure'.",
+  param,
+});
 
 /** Also of a decided experiment feedback counts: it rates answers from before. */
-function documentOf(found: Lookup<ExperimentEntry>, exposure: Exposure): Result<Experiment, ApiError> {
+function documentOf(found: Lookup<ExperimentEntry>, rated: RatedAnswer): Result<Experiment, ApiError> {
   if (found.state === 'trouble') {
-    logLine('experiment_lookup_trouble', { experiment: exposure.experiment, reason: found.reason });
+    logLine('experiment_lookup_trouble', { experiment: rated.experiment, reason: found.reason });
     return err(registryUnavailable(found.retryAfterMs));
   }
-  if (found.state !== 'found' || found.value.document.status === 'archived') return err(over);
+  if (found.state !== 'found' || found.value.document.status === 'archived') return err(over(rated));
   return ok(found.value.document);
 }
 

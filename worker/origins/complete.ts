@@ -1,4 +1,5 @@
 import {
+  ANSWER_PARAMETER,
   ASK_PARAMETER,
   COLD_HEADER,
   err,
@@ -47,6 +48,8 @@ export interface CompletionCall {
   signal: AbortSignal;
   /** Lets work go on after the response. */
   keepAlive: (work: Promise<unknown>) => void;
+  /** What the answer's id is to end with; the origin's own choice unless given. */
+  answerText?: string;
   /** Hears that the request waits for an adapter which is brought to the origin, or read into its memory. */
   onCold?: () => void;
   /** Hears of each origin that it is sent to, the next one only after the one before. */
@@ -222,7 +225,7 @@ export function createComplete(params: {
     const budget = AbortSignal.any([call.signal, AbortSignal.timeout(REQUEST_BUDGET_MS)]);
     const askId = crypto.randomUUID();
     const exchangeCall: ExchangeCall = {
-      path: call.onAsked === undefined ? call.path : `${call.path}?${ASK_PARAMETER}=${askId}`,
+      path: pathOf(call, askId),
       chain,
       requestId: call.requestId,
       loadUntil: started + LOAD_BUDGET_MS,
@@ -269,6 +272,15 @@ export function createComplete(params: {
     }
     return refusal === null ? err(failure) : ok(refusal);
   };
+}
+
+/** In the path, which is signed: an origin of before passes over what it does not know there, and not in the body. */
+function pathOf({ path, onAsked, answerText }: CompletionCall, askId: string): string {
+  const parameters = [
+    ...(onAsked === undefined ? [] : [`${ASK_PARAMETER}=${askId}`]),
+    ...(answerText === undefined ? [] : [`${ANSWER_PARAMETER}=${answerText}`]),
+  ];
+  return parameters.length === 0 ? path : `${path}?${parameters.join('&')}`;
 }
 
 function retold(response: Response, text: string): Response {
