@@ -10,6 +10,28 @@ const SOURCE = objectSource('experiments/tally-object.ts');
 const DAY_MS = 86_400_000;
 const AT = Date.UTC(2026, 10, 25);
 
+/** What an object has that was written to before answers were counted, and times kept as a curve. */
+const BEFORE = `
+  CREATE TABLE batches (id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE spent (
+    token TEXT, metric TEXT, until INTEGER NOT NULL, PRIMARY KEY (token, metric)) WITHOUT ROWID;
+  CREATE TABLE units (
+    unit TEXT, seed TEXT, variant TEXT NOT NULL, PRIMARY KEY (unit, seed)) WITHOUT ROWID;
+  CREATE TABLE counts (
+    seed TEXT, variant TEXT, units INTEGER NOT NULL, PRIMARY KEY (seed, variant)) WITHOUT ROWID;
+  CREATE TABLE unit_values (
+    unit TEXT, seed TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, before REAL,
+    PRIMARY KEY (unit, seed, metric)) WITHOUT ROWID;
+  CREATE TABLE moments (
+    seed TEXT, variant TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, sum_squares REAL NOT NULL,
+    paired INTEGER NOT NULL, pre_sum REAL NOT NULL, pre_sum_squares REAL NOT NULL, products REAL NOT NULL,
+    PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
+  INSERT INTO units VALUES ('u1', 's', 'control');
+  INSERT INTO counts VALUES ('s', 'control', 1);
+  INSERT INTO unit_values VALUES ('u1', 's', 'latency_ms', 1, 100, NULL);
+  INSERT INTO moments VALUES ('s', 'control', 'latency_ms', 1, 100, 10000, 0, 0, 0, 0);
+`;
+
 /** The real object with a clock that the test sets, an alarm that it rings, and a look at its tables. */
 const SUBJECT = `
   import { ExperimentTally } from ${JSON.stringify(SOURCE)};
@@ -23,6 +45,7 @@ const SUBJECT = `
     async fetch(request) {
       const { pathname } = new URL(request.url);
       if (pathname === '/') return super.fetch(request);
+      if (pathname === '/before') { this.#sql.exec(await request.text()); return Response.json(null); }
       this.#clock.now = Number(pathname.slice(1));
       await this.alarm();
       const count = (table) => {
@@ -76,6 +99,24 @@ describe('a tally', () => {
     expect((await tallies.snapshot('old', 's')).units).toEqual({});
     await tallies.add('old', { id: 'b', at: AT, events: [sampleEvent({ unit })] });
     expect((await tallies.snapshot('old', 's')).units).toEqual({ control: 1 });
+  });
+
+  it('goes on with what one of before has counted', async () => {
+    const object = namespace.get(namespace.idFromName(`from-before/${tallyShardOf(unit)}`));
+    await object.fetch('https://tally.invalid/before', { method: 'POST', body: BEFORE });
+    expect(await tallies.snapshot('from-before', 's')).toMatchObject({
+      units: { control: 1 },
+      metrics: { latency_ms: { control: { n: 1, sum: 100 } } },
+      counts: {},
+      refused: {},
+    });
+    const event = sampleEvent({ unit, values: { latency_ms: 300 }, marks: ['answered', 'cold'] });
+    await tallies.add('from-before', { id: 'b', at: AT, events: [event] });
+    expect(await tallies.snapshot('from-before', 's')).toMatchObject({
+      units: { control: 1 },
+      metrics: { latency_ms: { control: { n: 1, sum: 200 } } },
+      counts: { control: { answers: 1, nameless: 0, namelessUnits: 0, cold: 1 } },
+    });
   });
 
   it('shares the units among its objects evenly, each always with the same one', () => {
