@@ -75,7 +75,7 @@ export async function handleCompletion(
     unqueued.delete(at);
     if (unqueued.size === 0) grammar.value?.release();
   };
-  const isCold = !services.engine.holds(directive.chain);
+  const isCold = services.engine.holds?.(directive.chain) === false;
   const seeds = choiceSeeds(sampling.seed, perPrompt);
   const running = await runPrompts({
     prompts,

@@ -97,7 +97,11 @@ export function createAnswerTokens(
   };
 }
 
-async function mac(key: HmacKey, data: Parameters<typeof crypto.subtle.sign>[2], bytes: number): Promise<Uint8Array> {
+async function mac(
+  key: HmacKey,
+  data: Parameters<typeof crypto.subtle.sign>[2],
+  bytes: number,
+): Promise<Uint8Array> {
   return new Uint8Array(await crypto.subtle.sign('HMAC', key, data), 0, bytes);
 }
 

@@ -96,7 +96,7 @@ describe('an experiment says', () => {
 
   it('that one variant is rated by more of its units than the other', async () => {
     path = await startExperimentPath();
-    for (const { variant, exposure } of await answers(60)) if (variant === 'treatment') await rate(exposure);
+    for (const { variant, exposure } of await answers(96)) if (variant === 'treatment') await rate(exposure);
     const { health, arms } = await path.look();
     expect(health).toMatchObject([{ issue: 'raters_unequal', metric: 'thumbs' }]);
     expect(health[0]?.message).toContain('(control 0 %, treatment 100 %)');
