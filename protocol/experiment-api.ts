@@ -117,7 +117,8 @@ export const ExperimentDecision = z.discriminatedUnion('action', [
   }),
   z.object({
     action: z.literal('hold'),
-    reason: z.enum(['guardrail', 'sample_ratio', 'no_traffic']),
+    /** `health`: a winner would be proposed, but {@link ExperimentHealth} says why it may be none. */
+    reason: z.enum(['guardrail', 'sample_ratio', 'no_traffic', 'health']),
     metric: z.string().optional(),
     variant: z.string().optional(),
     p_value: z.number().optional(),
@@ -148,6 +149,30 @@ export const ExperimentDecision = z.discriminatedUnion('action', [
 ]);
 export type ExperimentDecision = z.infer<typeof ExperimentDecision>;
 
+/** Something that an experiment lacks without anybody having said so. While there is one, no winner is proposed. */
+export const ExperimentHealth = z.object({
+  issue: z.enum([
+    /** Answers, and no value of any metric that the application reports. */
+    'no_feedback',
+    /** Answers, and no value of one metric. */
+    'metric_missing',
+    /** Feedback that was refused: the experiment has no metric that is called so. */
+    'unknown_metric',
+    'one_unit',
+    /** Requests that name no user, though that is what the experiment deals. */
+    'no_user',
+    /** Those who rate are not dealt as all units are. */
+    'raters_unequal',
+    /** Units of a variant that the experiment does not have. */
+    'unknown_variant',
+  ]),
+  metric: z.string().optional(),
+  variant: z.string().optional(),
+  /** What is so and what to do, a sentence. */
+  message: z.string(),
+});
+export type ExperimentHealth = z.infer<typeof ExperimentHealth>;
+
 /** One look at an experiment. */
 export const ExperimentEvaluation = z.object({
   /** Unix ms. */
@@ -168,6 +193,18 @@ export const ExperimentEvaluation = z.object({
       .array(z.object({ coverage: z.number(), units: z.record(z.string(), z.int().min(0)) }))
       .optional(),
   }),
+  /** Empty = nothing is lacking. Edges from before do not say. */
+  health: z.array(ExperimentHealth).default([]),
+  /**
+   * By variant's key: answers that have ended; those that waited for an adapter, and whose times are left out; units that
+   * have a value of the first reported metric (null = there is none).
+   */
+  arms: z
+    .record(
+      z.string(),
+      z.object({ answers: z.int().min(0), cold_starts: z.int().min(0), rated: z.int().min(0).nullable() }),
+    )
+    .default({}),
   /** Level of one comparison. */
   alpha: z.number(),
   comparisons: z.array(ExperimentComparison),
@@ -260,8 +297,10 @@ export const ExperimentFilter = z.strictObject({
 
 /** `POST /v1/feedback`. */
 export const FeedbackRequest = z.strictObject({
-  /** What `x-graft-exposure` said with the answer that is rated. */
-  exposure: z.string().min(1),
+  /** The `id` of the answer that is rated; either this or `exposure`. */
+  id: z.string().min(1).optional(),
+  /** What `x-graft-exposure` said with it. */
+  exposure: z.string().min(1).optional(),
   metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
   /** 0 to 1 for a proportion. */
   value: z.number(),

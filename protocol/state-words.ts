@@ -66,6 +66,8 @@ function holdWords(decision: ExperimentDecision & { action: 'hold' }, { pValue }
       return `the variants do not have the units that they should (p ${pValue(decision.p_value ?? 0)})`;
     case 'no_traffic':
       return 'an hour has passed without a unit; is the name asked for?';
+    case 'health':
+      return 'a winner would be proposed, but something is lacking; see health';
   }
 }
 

@@ -6,6 +6,7 @@ import { MAX_REQUEST_ID, unknownPath, type NameEntry } from '../protocol/index.t
 import { registryUnavailable } from './errors.ts';
 import type { PairJudges, PairTallies } from './experiments/pairs/ports.ts';
 import type { WebhookSigner } from './experiments/webhook-signature.ts';
+import type { AnswerTokens } from './experiments/answer-token.ts';
 import type { ExposureTokens } from './experiments/exposure-token.ts';
 import type { UnitHasher } from './experiments/unit-hash.ts';
 import type { IntakeDeps } from './registry/registry-deps.ts';
@@ -117,6 +118,7 @@ export interface Services {
   pairTallies: PairTallies;
   judgeSigner: WebhookSigner;
   exposureTokens: ExposureTokens;
+  answerTokens: AnswerTokens;
   unitHash: UnitHasher;
   tallies: ExperimentTallies;
   outbox: WebhookOutbox;

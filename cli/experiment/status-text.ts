@@ -39,6 +39,7 @@ export function statusText(view: ExperimentView, { width, glyphs }: Screen): str
   const look = presentLook(view);
   const blocks = [
     summary(view, look),
+    ...healthLines(look),
     armTable(view, look),
     ...(isJudgedAlone(view.document) ? [] : guardrailTable(view, look)),
     ...(look === null || look.comparisons.length === 0 || isJudgedAlone(view.document)
@@ -109,18 +110,38 @@ function sampleRatioText({ sample_ratio: { state, p_value: p }, units }: Experim
   }
 }
 
+/** What is lacking; nothing else would say it. */
+const healthLines = (look: ExperimentEvaluation | null): string[] =>
+  look === null || look.health.length === 0
+    ? []
+    : [look.health.map(({ message }) => `${colors.yellow('health')}  ${message}`).join('\n')];
+
 function armTable({ document }: ExperimentView, look: ExperimentEvaluation | null): string {
   const { dropped = [] } = document;
   const out = dropped.length > 0;
+  const rated = document.variants.some(({ key }) => look?.arms[key]?.rated != null);
+  const cold = document.variants.some(({ key }) => (look?.arms[key]?.cold_starts ?? 0) > 0);
   return plainTable(
-    ['VARIANT', 'ADAPTER', 'WEIGHT', 'UNITS', ...(out ? ['STATE'] : [])],
-    document.variants.map(({ key, adapter, weight }) => [
-      key,
-      adapter,
-      shareText(weight),
-      look === null ? '-' : String(look.units[key] ?? 0),
-      ...(out ? [dropped.includes(key) ? colors.red('dropped') : ''] : []),
-    ]),
+    [
+      ...['VARIANT', 'ADAPTER', 'WEIGHT', 'UNITS'],
+      ...(rated ? ['RATED'] : []),
+      ...(cold ? ['COLD STARTS'] : []),
+      ...(out ? ['STATE'] : []),
+    ],
+    document.variants.map(({ key, adapter, weight }) => {
+      const units = look?.units[key] ?? 0;
+      const raters = look?.arms[key]?.rated ?? 0;
+      const share = `${raters}${units === 0 ? '' : ` (${meanText(raters / units, 'proportion')})`}`;
+      return [
+        key,
+        adapter,
+        shareText(weight),
+        look === null ? '-' : String(units),
+        ...(rated ? [share] : []),
+        ...(cold ? [`${look?.arms[key]?.cold_starts ?? 0} of ${look?.arms[key]?.answers ?? 0}`] : []),
+        ...(out ? [dropped.includes(key) ? colors.red('dropped') : ''] : []),
+      ];
+    }),
   );
 }
 

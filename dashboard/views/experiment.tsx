@@ -7,16 +7,17 @@ import { isJudgedAlone } from '../model/pair-words.ts';
 import { intervalColumns, scaleFor } from '../model/interval-series.ts';
 import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
-import { ago, moment, number, percent } from '../model/words.ts';
+import { ago, moment, percent, number } from '../model/words.ts';
 import { Confirm, type Question } from '../parts/confirm.tsx';
 import { IntervalChart } from '../parts/interval-chart.tsx';
 import { ProblemNote } from '../parts/problem-note.tsx';
-import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
 import { Comparisons } from './comparisons.tsx';
 import { Guardrails } from './guardrails.tsx';
 import { Progress } from './outlook.tsx';
 import { JudgedPairs } from './judged-pairs.tsx';
+import { Health } from './health.tsx';
+import { Units } from './units.tsx';
 import { Shadow } from './shadow.tsx';
 import { stepQuestion } from './step-question.tsx';
 
@@ -102,6 +103,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
       ) : (
         <>
           <Decision evaluation={evaluation} winner={document.winner} />
+          <Health evaluation={evaluation} />
           <Proposal view={data} />
           {live && evaluation.progress !== null && <Progress progress={evaluation.progress} />}
           <JudgedPairs evaluation={evaluation} document={document} />
@@ -166,24 +168,6 @@ function Proposal({ view: { proposal, document } }: { view: View }) {
       {proposal.variant} was proposed <span class="nowrap">{moment(proposal.at)}</span>, after{' '}
       {number(proposal.units)} units. It stands whatever later looks say, until a new seed begins.
     </p>
-  );
-}
-
-function Units({ document, evaluation }: { document: Experiment; evaluation: ExperimentEvaluation | null }) {
-  const { dropped = [] } = document;
-  return (
-    <Table label="Variants" columns={['Variant', 'Adapter', { right: 'Weight' }, { right: 'Units' }]}>
-      {document.variants.map(({ key, adapter, weight }) => (
-        <tr key={key}>
-          <th scope="row">{key}</th>
-          <td class="chain">{adapter}</td>
-          <td class="right">
-            {dropped.includes(key) ? <span class="state lost">dropped</span> : percent(weight)}
-          </td>
-          <td class="right">{evaluation === null ? '–' : number(evaluation.units[key] ?? 0)}</td>
-        </tr>
-      ))}
-    </Table>
   );
 }
 

@@ -116,6 +116,8 @@ export interface ServingEngine {
   ): Promise<Result<readonly EngineHandle[], ApiError>>;
   stats(): EngineStats;
   residents(): ResidentList;
+  /** Is the whole chain in memory, so that a request for it waits for no adapter? Absent = nobody knows. */
+  holds?(chain: readonly ChainEntry[]): boolean;
   /** @returns why one of them cannot be had; else null. */
   check(digests: readonly string[]): Promise<ApiError | null>;
   prefetch(digest: string, options?: { pinned?: boolean }): Promise<Result<void, ApiError>>;

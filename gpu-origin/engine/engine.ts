@@ -1,4 +1,12 @@
-import { chainId, err, ok, type ApiError, type ResidentList, type Result } from '../../protocol/index.ts';
+import {
+  chainId,
+  err,
+  ok,
+  type ApiError,
+  type ChainEntry,
+  type ResidentList,
+  type Result,
+} from '../../protocol/index.ts';
 import type { TokenBytes } from '../generation/detokenizer.ts';
 import { AdapterCache } from './adapters/adapter-cache.ts';
 import { batchOf, NO_ROWS } from './adapters/adapter-memory.ts';
@@ -175,6 +183,11 @@ export class Engine implements ServingEngine {
       kvTokens,
       kvCapacity: (slots + parking) * base.context,
     };
+  }
+
+  /** Is the whole chain in memory, so that a request for it waits for no adapter? */
+  holds(chain: readonly ChainEntry[]): boolean {
+    return this.#adapters.holds(chain);
   }
 
   residents(): ResidentList {

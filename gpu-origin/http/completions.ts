@@ -1,10 +1,13 @@
 import { randomUUID } from 'node:crypto';
 import type { Context } from 'hono';
 import {
+  ANSWER_PARAMETER,
   answersTo,
+  AnswerText,
   type ApiError,
   ASK_PARAMETER,
   AskId,
+  COLD_HEADER,
   err,
   errorResponse,
   USAGE_HEADER,
@@ -72,6 +75,7 @@ export async function handleCompletion(
     unqueued.delete(at);
     if (unqueued.size === 0) grammar.value?.release();
   };
+  const isCold = services.engine.holds?.(directive.chain) === false;
   const seeds = choiceSeeds(sampling.seed, perPrompt);
   const running = await runPrompts({
     prompts,
@@ -118,6 +122,7 @@ export async function handleCompletion(
     prompted,
     format: formatOf({
       kind,
+      id: answerText(c),
       prompted,
       request,
       directive,
@@ -137,6 +142,7 @@ export async function handleCompletion(
   const lowered = loweredLimit(request, sampling.maxTokens, services.base.context - longest);
   const left = ignoredHeaders(lowered === null ? ignored : [...ignored, lowered]);
   for (const [name, value] of Object.entries(left)) response.headers.set(name, value);
+  if (isCold && context.mode.kind === 'signed') response.headers.set(COLD_HEADER, 'true');
   return response;
 }
 
@@ -160,6 +166,12 @@ export function trackUsage(
   return kid === null || !askId.success ? null : context.usage.begin(askId.data, kid, choices);
 }
 
+/** What an edge wants the answer's id to end with, or something of its own. */
+function answerText(c: Context<OriginEnv>): string {
+  const wanted = AnswerText.safeParse(c.req.query(ANSWER_PARAMETER));
+  return c.var.kid !== null && wanted.success ? wanted.data : randomUUID().replaceAll('-', '');
+}
+
 /** What was encoded of a prompt before its length was refused is work done, and the edge counts it. */
 function refusal(error: ApiError, { mode }: OriginContext): Response {
   const counted = error.code === 'context_length_exceeded' ? (error.promptTokens ?? 0) : 0;
@@ -169,6 +181,8 @@ function refusal(error: ApiError, { mode }: OriginContext): Response {
 
 function formatOf(params: {
   kind: CompletionKind;
+  /** Behind what stands before an id of this API. */
+  id: string;
   /** Tokens of the prompts. */
   prompted: number;
   request: GenerationRequest;
@@ -185,7 +199,7 @@ function formatOf(params: {
   const now = (): number => Math.floor(context.now() / 1000);
   const { model } = params.directive;
   const common = {
-    id: randomUUID().replaceAll('-', ''),
+    id: params.id,
     created: now(),
     model,
     choices: params.choices,

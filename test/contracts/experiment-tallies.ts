@@ -15,6 +15,7 @@ export const sampleEvent = (more: Partial<ExperimentEvent> = {}): ExperimentEven
   shadow: false,
   ...more,
 });
+const NOTHING = { units: {}, metrics: {}, shadow: {}, counts: {}, refused: {} };
 const feedback = (more: Partial<FeedbackValue> = {}): FeedbackValue & { at: number } => ({
   token: 't1',
   expiresAt: AT + 1_000_000,
@@ -57,7 +58,7 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
     });
 
     it('knows nothing of what nobody told', async () => {
-      expect(await tallies.snapshot('e', 's')).toEqual({ units: {}, metrics: {}, shadow: {} });
+      expect(await tallies.snapshot('e', 's')).toEqual(NOTHING);
     });
 
     it('counts a unit once, and its mean as its value', async () => {
@@ -65,9 +66,9 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
       await add([sampleEvent({ values: { latency_ms: 200 } }), sampleEvent({ unit: 'u2' })]);
       await add([sampleEvent({ unit: 'u3', variant: 'treatment', values: {} })]);
       expect(await tallies.snapshot('e', 's')).toEqual({
+        ...NOTHING,
         units: { control: 2, treatment: 1 },
         metrics: { latency_ms: { control: { n: 2, sum: 300, sumSquares: 200 ** 2 + 100 ** 2 } } },
-        shadow: {},
       });
     });
 
@@ -105,12 +106,38 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
       await add([sampleEvent({ ...shadow, values: { latency_ms: 10, error_rate: 0 } })]);
       await add([sampleEvent({ ...shadow, values: { latency_ms: 30 } })]);
       expect(await tallies.snapshot('e', 's')).toEqual({
-        units: {},
-        metrics: {},
+        ...NOTHING,
         shadow: {
           latency_ms: { n: 2, sum: 40, sumSquares: 1_000 },
           error_rate: { n: 1, sum: 0, sumSquares: 0 },
         },
+      });
+    });
+
+    it('counts answers by variant, and those that name no user', async () => {
+      const named = sampleEvent({ marks: ['answered'] });
+      const nameless = sampleEvent({ unit: 'k1', variant: 'treatment', marks: ['answered', 'nameless'] });
+      // Of an answer that has begun only its unit counts.
+      await add([{ ...nameless, values: {}, marks: ['nameless'] }, nameless]);
+      const cold = sampleEvent({ marks: ['answered', 'cold'] });
+      await add([named, cold, nameless, sampleEvent({ unit: 'k1', marks: ['answered', 'nameless'] })]);
+      expect((await tallies.snapshot('e', 's')).counts).toEqual({
+        control: { answers: 2, nameless: 0, namelessUnits: 0, cold: 1 },
+        treatment: { answers: 2, nameless: 2, namelessUnits: 1, cold: 0 },
+      });
+      expect((await tallies.snapshot('e', 'other')).counts).toEqual({});
+    });
+
+    it('counts refused feedback by what it called its metric', async () => {
+      for (const [metric, unit, at] of [
+        ['thumb', 'u1', AT],
+        ['thumb', 'u2', AT + 5],
+        ['stars', 'u1', AT],
+      ] as const)
+        await tallies.refused('e', { seed: 's', metric, unit, at });
+      expect(await tallies.snapshot('e', 's')).toEqual({
+        ...NOTHING,
+        refused: { thumb: { n: 2, at: AT + 5 }, stars: { n: 1, at: AT } },
       });
     });
 

@@ -46,6 +46,7 @@ export const evaluationAt = (at: number, seed = 'support-intent-2'): ExperimentE
   at,
   seed,
   coverage: 1,
+  ...{ health: [], arms: {} },
   units: { control: 3, treatment: 4 },
   sample_ratio: { state: 'ok', p_value: 0.5 },
   alpha: 0.05,

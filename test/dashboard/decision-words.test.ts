@@ -62,6 +62,7 @@ describe('what is hidden', () => {
       progress: null,
       shadow: {},
     },
+    ...{ health: [], arms: {} },
     units: { control: 5_000, treatment: 4_000 },
     sample_ratio: { state, p_value: p },
     decision: { action: 'wait', reason: 'not_significant' },

@@ -34,6 +34,7 @@ const look = (
     progress: null,
     shadow: {},
   },
+  ...{ health: [], arms: {} },
   sample_ratio: { state, p_value: 1 },
   decision: { action: 'wait', reason: 'not_significant' },
 });

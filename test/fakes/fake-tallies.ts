@@ -1,5 +1,11 @@
 import { StoreUnavailable } from '../../worker/platform/ports.ts';
-import type { ExperimentTallies, TallyMoments, TallySnapshot } from '../../worker/experiments/ports.ts';
+import type {
+  ExperimentTallies,
+  TallyCounts,
+  TallyMoments,
+  TallySnapshot,
+} from '../../worker/experiments/ports.ts';
+import { countsOf, NO_COUNTS } from '../../worker/experiments/tally-counts.ts';
 
 interface Unit {
   seed: string;
@@ -27,6 +33,8 @@ export function createFakeTallies(): FakeTallies {
   const batches = new Set<string>();
   const spent = new Set<string>();
   const units = new Map<string, Unit>();
+  const refused: { experiment: string; seed: string; metric: string; at: number }[] = [];
+  const marked: { experiment: string; seed: string; variant: string; counts: (keyof TallyCounts)[] }[] = [];
   const shadows: { experiment: string; seed: string; metric: string; value: number }[] = [];
   const keyOf = (experiment: string, seed: string, unit: string) => JSON.stringify([experiment, seed, unit]);
 
@@ -62,8 +70,11 @@ export function createFakeTallies(): FakeTallies {
       const key = JSON.stringify([experiment, id]);
       if (batches.has(key)) return answer(undefined);
       batches.add(key);
-      for (const { seed, unit, variant, values, shadow } of events) {
+      for (const { seed, unit, variant, values, shadow, marks = [] } of events) {
+        const isNew = !shadow && !units.has(keyOf(experiment, seed, unit));
         const of = shadow ? null : expose(experiment, seed, unit, variant);
+        if (of?.variant === variant)
+          marked.push({ experiment, seed, variant, counts: countsOf(marks, isNew) });
         for (const [metric, value] of Object.entries(values))
           if (of === null) shadows.push({ experiment, seed, metric, value });
           else tell(of, variant, metric, value, null);
@@ -84,9 +95,24 @@ export function createFakeTallies(): FakeTallies {
       tell(home, variant, metric, value, before);
       return answer('counted');
     },
+    async refused(experiment, { seed, metric, at }) {
+      lookAlive();
+      refused.push({ experiment, seed, metric, at });
+    },
     async snapshot(experiment, seed) {
       lookAlive();
-      const snapshot: TallySnapshot = { units: {}, metrics: {}, shadow: {} };
+      const snapshot: TallySnapshot = { units: {}, metrics: {}, shadow: {}, counts: {}, refused: {} };
+      const here = (one: { experiment: string; seed: string }) =>
+        one.experiment === experiment && one.seed === seed;
+      for (const { variant, counts } of marked.filter(here))
+        for (const what of counts) {
+          const sums = (snapshot.counts[variant] ??= { ...NO_COUNTS });
+          sums[what] += 1;
+        }
+      for (const { metric, at } of refused.filter(here)) {
+        const known = snapshot.refused[metric] ?? { n: 0, at: 0 };
+        snapshot.refused[metric] = { n: known.n + 1, at: Math.max(known.at, at) };
+      }
       const found = new Map<string, { metric: string; variant: string; pairs: [number, number | null][] }>();
       for (const [key, { variant, values, seed: of }] of units) {
         if (of !== seed || (JSON.parse(key) as string[])[0] !== experiment) continue;

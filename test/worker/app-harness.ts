@@ -57,7 +57,14 @@ export interface AppHarness {
   application: { answer: Fetch };
   request(
     path: string,
-    init?: { method?: string; key?: string; body?: unknown; headers?: Record<string, string> },
+    init?: {
+      method?: string;
+      key?: string;
+      body?: unknown;
+      headers?: Record<string, string>;
+      /** Aborts when the client leaves. */
+      signal?: AbortSignal;
+    },
   ): Promise<Response>;
   /** When nothing that a request left behind (`waitUntil`) is under way. */
   settled(): Promise<void>;
@@ -207,6 +214,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     const sent: RequestInit = {
       method: init.method ?? (init.body === undefined ? 'GET' : 'POST'),
       headers: { authorization: `Bearer ${init.key ?? adminKey}`, ...init.headers },
+      ...(init.signal === undefined ? {} : { signal: init.signal }),
       ...(init.body === undefined
         ? {}
         : { body: raw ? (init.body as Uint8Array<ArrayBuffer>) : JSON.stringify(init.body) }),

@@ -11,8 +11,8 @@ export interface EdgeAndOrigin {
   sent: string[];
   /** An API key of the tenant that the bootstrap key publishes for. */
   key: string;
-  /** A completion by this name. @returns its status. */
-  ask(model: string): Promise<number>;
+  /** A completion by this name. @param withKey {@link key} unless given. @returns its status. */
+  ask(model: string, withKey?: string): Promise<number>;
   stop(): Promise<void>;
 }
 
@@ -53,9 +53,9 @@ export async function createEdgeAndOrigin(
   const { key } = (await made.json()) as { key: string };
   return {
     ...{ edge, origins, sent, key },
-    async ask(model) {
+    async ask(model, withKey = key) {
       const answer = await edge.request('/v1/chat/completions', {
-        key,
+        key: withKey,
         body: { model, max_tokens: 1, messages: [{ role: 'user', content: 'hi' }] },
       });
       await answer.text();

@@ -1,5 +1,6 @@
 import { Hono } from 'hono';
 import {
+  isEventStream,
   ok,
   takeEdgeFields,
   USAGE_HEADER,
@@ -18,14 +19,14 @@ import {
   type AppEnv,
 } from '../http/request-scope.ts';
 import type { AskedOrigin, CompletionCall } from '../origins/client.ts';
-import type { ExposureTokens } from '../experiments/exposure-token.ts';
-import { outcomeValues } from '../experiments/outcome.ts';
+import type { AnswerTokens } from '../experiments/answer-token.ts';
+import type { Exposure, ExposureTokens } from '../experiments/exposure-token.ts';
 import { endUser, USER_HEADER } from '../experiments/unit-of.ts';
 import { askOrigin } from '../experiments/pairs/ask-origin.ts';
 import { conversationOf } from '../experiments/pairs/conversation.ts';
 import type { PairJudges } from '../experiments/pairs/ports.ts';
 import type { ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
-import type { CompletionEnding, CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
+import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
 import {
@@ -41,6 +42,7 @@ import { serverTiming } from '../http/server-timing.ts';
 import { labels, tellOfAnswer } from './answer-headers.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { enterGate } from '../access/gates.ts';
+import { recordBeginning, recordEnding, type Taking } from './record-exposure.ts';
 import { comeIn, type DoorDeps, type Visit } from './door.ts';
 import { refusesUnknownFields } from './strict-fields.ts';
 import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
@@ -49,6 +51,7 @@ import { takePart, type Part, type Shadow, type TakePartDeps } from '../experime
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
   meter: CompletionMeter;
   exposureTokens: ExposureTokens;
+  answerTokens: AnswerTokens;
   experimentSink: ExperimentSink;
   shadows: ShadowRunner;
   pairJudges: PairJudges;
@@ -93,7 +96,7 @@ async function complete<T extends CompletionBody>(
     visit.refused({ tenant, status: refusal.status, names: 0 });
     return refusal;
   }
-  const taking: Taking = { part: null, stoodIn: false };
+  const taking: Taking = { part: null, stoodIn: false, cold: false };
   const response = await deps.meter.measure({
     caller: caller.value,
     requestId: context.get('requestId'),
@@ -102,37 +105,13 @@ async function complete<T extends CompletionBody>(
     run: (signal) => serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking }),
     onEnd(ending) {
       trace.finish(ending);
-      recordExposure(deps, context, taking, ending);
+      recordEnding(deps, context, taking, ending);
     },
   });
+  if (isEventStream(response.headers)) recordBeginning(deps, context, taking);
   const names = 1 + prepared.value.edge.adapters.length;
   visit.refused({ tenant, status: response.status, names });
   return response;
-}
-
-/** The request's part in an experiment, found out while it is served. */
-interface Taking {
-  part: Part | null;
-  /** Something else answered in the variant's place. */
-  stoodIn: boolean;
-}
-
-function recordExposure(
-  deps: CompletionDeps,
-  context: AppContext,
-  { part, stoodIn }: Taking,
-  ending: CompletionEnding,
-): void {
-  if (part === null || !part.counted) return;
-  const at = deps.now();
-  const { startedAt } = context.get('trace');
-  const ttftMs = (ending.firstAt ?? at) - startedAt;
-  const values = outcomeValues({ ...ending, ttftMs, latencyMs: at - startedAt, stoodIn });
-  if (values === null) return;
-  const { experiment, seed, variant, unit } = part;
-  deps.experimentSink.record({ experiment, seed, variant, unit, at, values, shadow: false }, (work) =>
-    keepAlive(context, work),
-  );
 }
 
 /** Beside the question to the caller's quota, which may abort `signal`. */
@@ -180,12 +159,17 @@ async function serve<T extends CompletionBody>(
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
   };
   let asked: AskedOrigin | null = null;
-  const { resolution, answer } = await answerOrStandIn(resolved, ({ manifest, chain }) =>
+  const exposure = part?.counted === true ? exposureOf(deps, caller, part) : null;
+  const answerText = exposure === null ? null : await deps.answerTokens.issue(exposure);
+  const { resolution, answer } = await answerOrStandIn(resolved, (asks) =>
     trace.time(
       'origin',
       deps.origins.complete({
-        ...{ ...common, manifest, chain, tenant: caller.tenant, signal },
+        ...{ ...common, manifest: asks.manifest, chain: asks.chain, tenant: caller.tenant, signal },
+        // What stands in is not what would be rated.
+        ...(answerText !== null && asks === resolved.resolution ? { answerText } : {}),
         onAsked: (last) => (asked = last),
+        onCold: () => (taking.cold = true),
       }),
     ),
   );
@@ -210,8 +194,8 @@ async function serve<T extends CompletionBody>(
   if (part !== null) {
     headers.set('x-graft-experiment', part.experiment);
     headers.set('x-graft-variant', part.variant);
-    if (part.counted && response.ok && !taking.stoodIn)
-      headers.set('x-graft-exposure', await exposureOf(deps, caller, part));
+    if (exposure !== null && response.ok && !taking.stoodIn)
+      headers.set('x-graft-exposure', await deps.exposureTokens.issue(exposure));
   }
   headers.set('x-graft-origin', origin.id);
   headers.set('server-timing', serverTiming(trace, response.headers.get('server-timing')));
@@ -250,9 +234,10 @@ function usedBy(
   };
 }
 
-const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Promise<string> => {
+const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Exposure => {
   const { experiment, version, variant, unit } = part;
-  return deps.exposureTokens.issue({ tenant, experiment, version, variant, unit, at: deps.now() });
+  const id = deps.exposureTokens.newId();
+  return { id, tenant, experiment, version, variant, unit, at: deps.now() };
 };
 
 /** Its work counts for the tenant that wants it: at the origin too a shadow takes nothing from the caller's share. */
@@ -273,10 +258,12 @@ function runShadow(
     ...{ event, answer, compare, pair },
     keepAlive: common.keepAlive,
     async ask(signal) {
-      const own = await deps.origins.complete({ ...common, manifest, tenant: owner, signal });
+      let cold = false;
+      const onCold = () => void (cold = true);
+      const own = await deps.origins.complete({ ...common, manifest, tenant: owner, signal, onCold });
       if (!own.ok) return { response: fail(own.error), note: null };
       const { response } = own.value;
-      return { response, note: response.headers.get(USAGE_HEADER) };
+      return { response, note: response.headers.get(USAGE_HEADER), cold };
     },
   });
 }

@@ -2,6 +2,7 @@ import {
   activeTreatments,
   type Experiment,
   type ExperimentDecision,
+  type ExperimentHealth,
   type ExperimentPairs,
   type ExperimentProposal,
 } from '../../protocol/index.ts';
@@ -22,6 +23,8 @@ export interface Situation {
   analysis: Analysis;
   /** Judged pairs; there are none without a judge. */
   pairs?: ExperimentPairs | null;
+  /** What is lacking; a winner is not proposed meanwhile. */
+  health?: readonly ExperimentHealth[];
   /** When the present seed went live, unix ms. */
   startedAt: number;
   /** When the present coverage was set, unix ms, and the units that there were then. */
@@ -49,7 +52,7 @@ export function decide(situation: Situation): ExperimentDecision {
     nextStep(situation) ??
     standingProposal(situation) ??
     tooEarly(situation) ??
-    winner(situation) ??
+    heard(situation, winner(situation)) ??
     waiting(situation)
   );
 }
@@ -163,6 +166,13 @@ function winner(situation: Situation): ExperimentDecision | null {
   const best = ranked(situation).find(isGood);
   return best === undefined ? null : { action: 'propose_winner', variant: best.variant };
 }
+
+/** A winner of which something is lacking that nobody has said is none to be proposed. */
+const heard = (
+  { health = [] }: Pick<Situation, 'health'>,
+  found: ExperimentDecision | null,
+): ExperimentDecision | null =>
+  found === null || health.length === 0 ? found : { action: 'hold', reason: 'health' };
 
 function waiting(situation: Situation): ExperimentDecision {
   if (stepAhead(situation.experiment) === null) return { action: 'wait', reason: 'not_significant' };

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import { fnv1a } from '../../protocol/index.ts';
 import { askObject, type DurableNamespace } from '../platform/ask-object.ts';
-import type { ExperimentTallies, TallyMoments, TallySnapshot } from './ports.ts';
+import { joinShards, ShardTally } from './join-shards.ts';
+import type { ExperimentTallies } from './ports.ts';
 
 const at = z.number();
 const value = z.number();
@@ -18,6 +19,7 @@ export const TallyCall = z.discriminatedUnion('call', [
         unit: z.string(),
         values: z.record(z.string(), value),
         shadow: z.boolean(),
+        marks: z.array(z.enum(['answered', 'nameless', 'cold'])).default([]),
       }),
     ),
   }),
@@ -33,29 +35,11 @@ export const TallyCall = z.discriminatedUnion('call', [
     value,
     before: value.nullable(),
   }),
+  z.strictObject({ call: z.literal('refused'), at, seed: z.string(), metric: z.string() }),
   z.strictObject({ call: z.literal('snapshot'), seed: z.string() }),
 ]);
 export type TallyCall = z.infer<typeof TallyCall>;
 
-const Sums = z.object({
-  n: z.number(),
-  sum: z.number(),
-  sumSquares: z.number(),
-  /** Units that have a value from before; the sums after it are theirs alone. */
-  paired: z.number(),
-  pairedSum: z.number(),
-  preSum: z.number(),
-  preSumSquares: z.number(),
-  products: z.number(),
-});
-type Sums = z.infer<typeof Sums>;
-/** What one shard has of one seed. */
-export const ShardTally = z.object({
-  units: z.record(z.string(), z.number()),
-  metrics: z.record(z.string(), z.record(z.string(), Sums)),
-  shadow: z.record(z.string(), Sums),
-});
-export type ShardTally = z.infer<typeof ShardTally>;
 const Fed = z.enum(['counted', 'repeated']);
 
 /** Objects that share an experiment's units among them; each writes some 500 events a second. */
@@ -83,11 +67,11 @@ export function createDoTallies(params: {
   return {
     async add(experiment, batch) {
       const shards = new Map<number, Extract<TallyCall, { call: 'add' }>>();
-      for (const { seed, variant, unit, values, shadow } of batch.events) {
+      for (const { seed, variant, unit, values, shadow, marks = [] } of batch.events) {
         const shard = tallyShardOf(unit);
         const call = shards.get(shard) ?? { call: 'add', id: batch.id, at: batch.at, events: [] };
         shards.set(shard, call);
-        call.events.push({ seed, variant, unit, values: { ...values }, shadow });
+        call.events.push({ seed, variant, unit, values: { ...values }, shadow, marks: [...marks] });
       }
       await allOf([...shards].map(([shard, call]) => ask(experiment, shard, call, z.null())));
     },
@@ -101,6 +85,10 @@ export function createDoTallies(params: {
         { call: 'feedback', at: asked, token, expiresAt, seed, variant, unit, metric, value: told, before },
         Fed,
       ),
+    async refused(experiment, { at: asked, seed, unit, metric }) {
+      const call: TallyCall = { call: 'refused', at: asked, seed, metric };
+      await ask(experiment, tallyShardOf(unit), call, z.null());
+    },
     async snapshot(experiment, seed) {
       const shards = Array.from({ length: TALLY_SHARDS }, (_, shard) => shard);
       return joinShards(
@@ -117,44 +105,4 @@ async function allOf<T>(work: readonly Promise<T>[]): Promise<T[]> {
     if (one.status === 'rejected') throw one.reason;
     return one.value;
   });
-}
-
-const plus = (a: Sums | undefined, b: Sums): Sums =>
-  a === undefined
-    ? b
-    : {
-        n: a.n + b.n,
-        sum: a.sum + b.sum,
-        sumSquares: a.sumSquares + b.sumSquares,
-        paired: a.paired + b.paired,
-        pairedSum: a.pairedSum + b.pairedSum,
-        preSum: a.preSum + b.preSum,
-        preSumSquares: a.preSumSquares + b.preSumSquares,
-        products: a.products + b.products,
-      };
-
-function shown({ n, sum, sumSquares, ...pre }: Sums): TallyMoments {
-  return pre.paired > 0 ? { n, sum, sumSquares, ...pre } : { n, sum, sumSquares };
-}
-
-const showAll = (sums: Record<string, Sums>): Record<string, TallyMoments> =>
-  Object.fromEntries(Object.entries(sums).map(([key, one]) => [key, shown(one)]));
-
-function joinShards(shards: readonly ShardTally[]): TallySnapshot {
-  const units: Record<string, number> = {};
-  const metrics: Record<string, Record<string, Sums>> = {};
-  const shadow: Record<string, Sums> = {};
-  for (const shard of shards) {
-    for (const [variant, n] of Object.entries(shard.units)) units[variant] = (units[variant] ?? 0) + n;
-    for (const [metric, variants] of Object.entries(shard.metrics)) {
-      const joined = (metrics[metric] ??= {});
-      for (const [variant, sums] of Object.entries(variants)) joined[variant] = plus(joined[variant], sums);
-    }
-    for (const [metric, sums] of Object.entries(shard.shadow)) shadow[metric] = plus(shadow[metric], sums);
-  }
-  return {
-    units,
-    metrics: Object.fromEntries(Object.entries(metrics).map(([metric, sums]) => [metric, showAll(sums)])),
-    shadow: showAll(shadow),
-  };
 }

@@ -30,8 +30,10 @@ export type ExposureProblem =
   | { kind: 'expired'; expiredAt: number };
 
 export interface ExposureTokens {
-  /** @param exposure its id is made here. */
-  issue(exposure: Omit<Exposure, 'id'>): Promise<string>;
+  /** @returns one for an answer that is to come. */
+  newId(): string;
+  /** @param exposure its id is made here unless given. */
+  issue(exposure: Omit<Exposure, 'id'> & { id?: string }): Promise<string>;
   /** @param tenant whose key the request has. @param now unix ms. */
   open(token: string, asked: { tenant: string; now: number }): Promise<Result<Exposure, ExposureProblem>>;
 }
@@ -71,9 +73,11 @@ export function createExposureTokens(
   const key = derivedKey(secret, 'graft-exposure-v1');
   const openers = [key, ...accepted.map((other) => derivedKey(other, 'graft-exposure-v1'))];
   const encoder = new TextEncoder();
+  const newId = (): string => base64url(randomId());
   return {
-    async issue({ tenant, experiment, version, variant, unit, at }) {
-      const payload = [base64url(randomId()), tenant, experiment, version, variant, unit, at];
+    newId,
+    async issue({ id = newId(), tenant, experiment, version, variant, unit, at }) {
+      const payload = [id, tenant, experiment, version, variant, unit, at];
       const head = `v1.${base64url(encoder.encode(JSON.stringify(payload)))}`;
       const mac = await crypto.subtle.sign('HMAC', await key(), encoder.encode(head));
       return `${head}.${base64url(new Uint8Array(mac))}`;

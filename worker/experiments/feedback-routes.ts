@@ -11,11 +11,13 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import { registryUnavailable } from '../errors.ts';
-import type { Exposure, ExposureProblem, ExposureTokens } from './exposure-token.ts';
+import type { AnswerTokens } from './answer-token.ts';
+import type { ExposureTokens } from './exposure-token.ts';
+import { ratedAnswer, type RatedAnswer } from './rated-answer.ts';
 import { EXPOSURE_LIFE_MS, MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from './limits.ts';
 
 import { requireKey } from '../access/require-key.ts';
-import { fail, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
+import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
 import { logLine } from '../log.ts';
 import type { Gate } from '../access/request-gate.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
@@ -28,7 +30,8 @@ export interface FeedbackDeps {
   gate: Gate;
   experiments: Index<ExperimentEntry>;
   exposureTokens: ExposureTokens;
-  tallies: Pick<ExperimentTallies, 'feedback'>;
+  answerTokens: AnswerTokens;
+  tallies: Pick<ExperimentTallies, 'feedback' | 'refused'>;
   /** Unix ms. */
   now: () => number;
 }
@@ -37,27 +40,34 @@ const PATH = '/v1/feedback';
 
 /** `POST /v1/feedback`: what an application, or its user, thinks of an answer that belongs to an experiment. */
 export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
-  const { experiments, exposureTokens, tallies, now } = deps;
+  const { experiments, tallies, now } = deps;
   const routes = new Hono<AppEnv>();
   routes.post(PATH, requireKey(deps), async (context) => {
     const { tenant } = context.get('caller');
     const input = await readInput(context.req.raw, FeedbackRequest, { maxBytes: MAX_FEEDBACK_BODY_BYTES });
     if (!input.ok) return fail(input.error);
     const at = now();
-    const opened = await exposureTokens.open(input.value.exposure, { tenant, now: at });
-    if (!opened.ok) return fail(exposureError(opened.error));
-    const exposure = opened.value;
-    const document = documentOf(await experiments.get(exposure.experiment), exposure);
+    const opened = await ratedAnswer(deps, input.value, { tenant, now: at });
+    if (!opened.ok) return fail(opened.error);
+    const rated = opened.value;
+    const document = documentOf(await experiments.get(rated.experiment), rated);
     if (!document.ok) return fail(document.error);
+    const variant = rated.variantIn(document.value);
+    if (variant === null) return fail(dealtAnew(rated));
     const { metric, value } = input.value;
     const before = input.value.before ?? null;
     const problem = valueProblem(document.value, { metric, value, before });
-    if (problem !== null) return fail(problem);
     const { name, seed } = document.value;
-    const { experiment, version, variant, unit } = exposure;
+    const { experiment, version, unit } = rated;
+    if (problem !== null) {
+      // Nobody reads an application's log: the experiment's own page says it too.
+      if (problem.param === 'metric')
+        keepAlive(context, tallies.refused(experiment, { seed, unit, metric, at }));
+      return fail(problem);
+    }
     const status = await tallies.feedback(experiment, {
-      token: exposure.id,
-      expiresAt: exposure.at + EXPOSURE_LIFE_MS,
+      token: rated.id,
+      expiresAt: rated.at + EXPOSURE_LIFE_MS,
       ...{ seed, variant, unit, metric, value, before, at },
     });
     if (status === 'counted')
@@ -70,51 +80,32 @@ export function feedbackRoutes(deps: FeedbackDeps): Hono<AppEnv> {
   return routes;
 }
 
-const NOT_OURS = "Send the header 'x-graft-exposure' of the answer that is rated, as it came.";
-
-function exposureError(problem: ExposureProblem): ApiError {
-  const param = 'exposure';
-  switch (problem.kind) {
-    case 'malformed':
-      return { code: 'exposure_malformed', message: `This is no exposure token. ${NOT_OURS}`, param };
-    case 'forged':
-      return {
-        code: 'exposure_forged',
-        message: `This exposure token was not made here, or was changed since. ${NOT_OURS}`,
-        param,
-      };
-    case 'other_tenant':
-      return {
-        code: 'exposure_of_another_tenant',
-        message: 'The rated answer was given to another tenant; use a key of that tenant.',
-        param,
-      };
-    case 'expired':
-      return {
-        code: 'exposure_expired',
-        message: `Feedback on this answer was taken until ${new Date(problem.expiredAt).toISOString()}.`,
-        param,
-      };
-  }
-}
-
-const over: ApiError = {
+const over = ({ param }: RatedAnswer): ApiError => ({
   code: 'experiment_over',
   message: 'The experiment of the rated answer is over and put away; nothing is counted any more.',
-  param: 'exposure',
-};
+  param,
+});
+
+const dealtAnew = ({ param }: RatedAnswer): ApiError => ({
+  code: 'experiment_over',
+  message:
+    "The rated answer's variant is called otherwise since; send its header 'x-graft-exposure' as 'exposure'.",
+  param,
+});
 
 /** Also of a decided experiment feedback counts: it rates answers from before. */
-function documentOf(found: Lookup<ExperimentEntry>, exposure: Exposure): Result<Experiment, ApiError> {
+function documentOf(found: Lookup<ExperimentEntry>, rated: RatedAnswer): Result<Experiment, ApiError> {
   if (found.state === 'trouble') {
-    logLine('experiment_lookup_trouble', { experiment: exposure.experiment, reason: found.reason });
+    logLine('experiment_lookup_trouble', { experiment: rated.experiment, reason: found.reason });
     return err(registryUnavailable(found.retryAfterMs));
   }
-  if (found.state !== 'found' || found.value.document.status === 'archived') return err(over);
+  if (found.state !== 'found' || found.value.document.status === 'archived') return err(over(rated));
   return ok(found.value.document);
 }
 
-const refuse = (param: 'metric' | 'value' | 'before', message: string): ApiError => ({
+type BadValue = Extract<ApiError, { code: 'invalid_request' }>;
+
+const refuse = (param: 'metric' | 'value' | 'before', message: string): BadValue => ({
   code: 'invalid_request',
   message: `Invalid value for '${param}': ${message}`,
   param,
@@ -124,7 +115,7 @@ const refuse = (param: 'metric' | 'value' | 'before', message: string): ApiError
 function valueProblem(
   document: Experiment,
   told: { metric: string; value: number; before: number | null },
-): ApiError | null {
+): BadValue | null {
   const automatic = new Set(AUTOMATIC_METRICS.map(({ key }) => key));
   const reported = document.metrics.filter(({ key }) => !automatic.has(key)).map(({ key }) => `'${key}'`);
   const has = reported.length === 0 ? 'no metric that is reported' : reported.join(', ');

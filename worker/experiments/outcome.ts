@@ -3,32 +3,45 @@
 export interface Outcome {
   /** HTTP status; 499 when the client left, 502 when the stream broke off. */
   status: number;
+  /** The stream fell silent. */
+  stalled: boolean;
   promptTokens: number;
   completionTokens: number;
   /** `length`: cut at its length; null when nobody says. */
   finish: 'stop' | 'length' | null;
-  /** To the first event of a stream, to the end of anything else. */
+  /** To the first token of a stream, to the end of anything else, and of what was left before either to then. */
   ttftMs: number;
+  /** To the end, or until the client left. */
   latencyMs: number;
+  /** It waited for an adapter to be brought to the origin or read into memory. */
+  cold: boolean;
   /** The variant could not be had, and the key's policy let something else answer. */
   stoodIn: boolean;
 }
 
 const FAILED_ADAPTER = 422;
+const CLIENT_LEFT = 499;
 
 /**
- * @returns null for what says nothing of an adapter: a client that left, its own mistakes (4xx), and refusals for too
- * much (429). Of a failure only that it was one: how fast an adapter fails is not its speed.
+ * @returns null for what says nothing of an adapter: the client's own mistakes (4xx), and refusals for too much (429). Of
+ * a failure only that it was one, and whether it kept its reader waiting: how fast an adapter fails is not its speed. Of
+ * an answer that was left how long it took until then: to leave it out would make a slow adapter look fast. Of a cold
+ * start no times: they are those of the load.
  */
 export function outcomeValues(outcome: Outcome): Record<string, number> | null {
   const { status, stoodIn, finish } = outcome;
-  if (status >= 400 && status < 500 && status !== FAILED_ADAPTER) return null;
-  if (status >= 400 || stoodIn) return { error_rate: 1 };
+  const left = status === CLIENT_LEFT;
+  if (stoodIn || status === FAILED_ADAPTER || status >= 500)
+    return { error_rate: 1, left_rate: left || outcome.stalled ? 1 : 0 };
+  if (status >= 400 && !left) return null;
+  const times = { ttft_ms: Math.max(0, outcome.ttftMs), latency_ms: Math.max(0, outcome.latencyMs) };
+  const waited = outcome.cold ? {} : times;
+  if (left) return { ...waited, error_rate: 0, left_rate: 1 };
   return {
-    ttft_ms: Math.max(0, outcome.ttftMs),
-    latency_ms: Math.max(0, outcome.latencyMs),
+    ...waited,
     output_tokens: outcome.completionTokens,
     error_rate: 0,
+    left_rate: 0,
     ...(finish === null ? {} : { length_rate: finish === 'length' ? 1 : 0 }),
     cost: outcome.promptTokens + outcome.completionTokens,
   };

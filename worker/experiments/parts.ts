@@ -1,4 +1,5 @@
 /** What experiments count: what requests of this isolate send to the tallies, and shadow requests. */
+import { createAnswerTokens, type AnswerTokens } from './answer-token.ts';
 import { createExposureTokens, type ExposureTokens } from './exposure-token.ts';
 import { createUnitHasher, type UnitHasher } from './unit-hash.ts';
 import {
@@ -24,6 +25,7 @@ export interface Counting {
   experimentSink: ExperimentSink;
   shadows: ShadowRunner;
   exposureTokens: ExposureTokens;
+  answerTokens: AnswerTokens;
   unitHash: UnitHasher;
   webhookSigner: WebhookSigner;
   pairJudges: PairJudges;
@@ -67,6 +69,7 @@ export function createCounting(
       maxComparedBytes: MAX_COMPARED_BYTES,
     }),
     exposureTokens: createExposureTokens(params.macKey, params.acceptedMacKeys),
+    answerTokens: createAnswerTokens(params.macKey, params.acceptedMacKeys),
     unitHash: createUnitHasher(params.macKey),
     webhookSigner: createWebhookSigner(params.macKey, 'graft-webhook-v1'),
     pairJudges: createPairJudges({

@@ -141,7 +141,13 @@ export interface ExperimentLedger {
   using(params: { name: string; version: number; owner: string }): Promise<string[]>;
 }
 
-/** One request of one unit, when it has ended. */
+/**
+ * What is counted of an answer beside its values. `answered`: it has ended, and takes part in all other marks;
+ * `nameless`: its request named no user, though that is what the experiment deals; `cold`: it waited for an adapter.
+ */
+export type EventMark = 'answered' | 'nameless' | 'cold';
+
+/** One request of one unit: when its answer begins, without values, and when it has ended. */
 export interface ExperimentEvent {
   experiment: string;
   seed: string;
@@ -154,6 +160,8 @@ export interface ExperimentEvent {
   values: Readonly<Record<string, number>>;
   /** Of a shadow: counted apart, never as a unit. */
   shadow: boolean;
+  /** None unless given. */
+  marks?: readonly EventMark[];
 }
 
 export interface ExperimentSink {
@@ -172,7 +180,7 @@ export interface ShadowRunner {
    */
   run(params: {
     event: Pick<ExperimentEvent, 'experiment' | 'seed' | 'unit'>;
-    ask: (signal: AbortSignal) => Promise<Pick<MeteredAnswer, 'response' | 'note'>>;
+    ask: (signal: AbortSignal) => Promise<Pick<MeteredAnswer, 'response' | 'note'> & { cold?: boolean }>;
     answer: Pick<MeteredAnswer, 'response' | 'note'>;
     compare: boolean;
     pair?: PairInWork | null;
@@ -208,6 +216,18 @@ export interface TallyMoments {
   products?: number;
 }
 
+/** Of one variant. */
+export interface TallyCounts {
+  /** Answers that have ended. */
+  answers: number;
+  /** Those of them whose request named no user, though that is what the experiment deals … */
+  nameless: number;
+  /** … and the units that such requests are: API keys. */
+  namelessUnits: number;
+  /** Answers that waited for an adapter; their times are in no metric. */
+  cold: number;
+}
+
 export interface TallySnapshot {
   /** Units by variant's key. */
   units: Record<string, number>;
@@ -215,6 +235,10 @@ export interface TallySnapshot {
   metrics: Record<string, Record<string, TallyMoments>>;
   /** Requests of the shadow, not units, by metric's key. */
   shadow: Record<string, TallyMoments>;
+  /** By variant's key. */
+  counts: Record<string, TallyCounts>;
+  /** Feedback that the experiment has no metric for, by what it called the metric; `at`: the last, unix ms. */
+  refused: Record<string, { n: number; at: number }>;
 }
 
 /** Counts what happens in experiments, exactly once a batch, and once a token and metric. Throws StoreUnavailable. */
@@ -229,6 +253,11 @@ export interface ExperimentTallies {
   ): Promise<void>;
   /** @returns `repeated` when this token has given this metric before; the first value stays. */
   feedback(experiment: string, ask: FeedbackValue & { at: number }): Promise<'counted' | 'repeated'>;
+  /** Notes that feedback was refused because the experiment has no such metric. */
+  refused(
+    experiment: string,
+    ask: Pick<FeedbackValue, 'seed' | 'unit' | 'metric'> & { at: number },
+  ): Promise<void>;
   /** Of one seed, all shards together. */
   snapshot(experiment: string, seed: string): Promise<TallySnapshot>;
 }

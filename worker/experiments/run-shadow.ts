@@ -46,25 +46,28 @@ export function createShadowRunner(params: {
         if (pair !== null && !(await pair.begin())) return;
         const startedAt = now();
         const heard = await ask(signal)
-          .then((own) => readToTheEnd(own, { now, copy }))
+          .then(async ({ cold = false, ...own }) => ({ ...(await readToTheEnd(own, { now, copy })), cold }))
           .catch(async (error: unknown) => {
             await pair?.end({ control: null, treatment: null, tokens: 0, signal });
             throw error;
           });
-        const { stream, ...ending } = heard;
+        const { stream, cold, ...ending } = heard;
         const tokens = ending.promptTokens + ending.completionTokens;
         if (signal.aborted) return pair?.end({ control: null, treatment: null, tokens, signal });
         const at = now();
-        const values = outcomeValues({
+        const outcome = outcomeValues({
           ...ending,
           ttftMs: (ending.firstAt ?? at) - startedAt,
           latencyMs: at - startedAt,
           stoodIn: false,
+          cold,
         });
         // Of what failed, too, only that it did.
         const own = copy === null || ending.status >= 400 ? null : textsOf(copy, stream);
         const others = own === null || told === null ? null : await told.texts;
-        if (values !== null) {
+        if (outcome !== null) {
+          // Nobody reads it who could leave.
+          const { left_rate: _left, ...values } = outcome;
           if (compare && own !== null && others !== null) values['disagreement'] = disagreement(others, own);
           sink.record({ ...event, variant: SHADOW, at, values, shadow: true }, keepAlive);
         }
@@ -91,7 +94,7 @@ const BROKE_OFF = 502;
 async function readToTheEnd(
   { response, note: header }: Pick<MeteredAnswer, 'response' | 'note'>,
   { now, copy }: { now: () => number; copy: AnswerCopy | null },
-): Promise<CompletionEnding & { stream: boolean }> {
+): Promise<Omit<CompletionEnding, 'endedAt'> & { stream: boolean }> {
   const stripper = new UsageStripper();
   const stream = isEventStream(response.headers);
   let firstAt: number | null = null;
@@ -116,6 +119,6 @@ async function readToTheEnd(
     promptTokens: (ended ?? begun)?.promptTokens ?? 0,
     completionTokens: ended?.completionTokens ?? stripper.events,
     finish: finishOf(ended),
-    firstAt,
+    ...{ firstAt, stalled: false },
   };
 }

@@ -34,6 +34,8 @@ export interface Part {
   unit: string;
   /** false = a tester, of whom nothing is recorded. */
   counted: boolean;
+  /** The request names no user, though that is what the experiment deals: its unit is the API key. */
+  nameless: boolean;
 }
 
 /** What is to be run beside the answer, its own answer thrown away. */
@@ -107,6 +109,7 @@ export async function takePart(
   if (variant === null && !wantsShadow) return stay;
   const { seed, version } = entry.document;
   const served = variant?.manifest ?? manifest;
+  const nameless = entry.document.unit === 'user' && participant.user === null;
   const hash = await deps.unitHash({ experiment: id, seed, unit });
   return {
     resolved: variant === null ? resolved : { ...resolved, resolution: runs(resolution, variant, stale) },
@@ -114,7 +117,7 @@ export async function takePart(
       variant === null
         ? null
         : {
-            ...{ experiment: id, version, seed, unit: hash },
+            ...{ experiment: id, version, seed, unit: hash, nameless },
             ...{ variant: variant.key, counted: variant.counted },
           },
     shadow: wantsShadow ? await shadowOf(entry, resolved, { unit: hash, caller, served }) : null,

@@ -1,7 +1,8 @@
 import { EXPOSURE_SKEW_MS, TALLY_KEPT_MS, TALLY_BATCH_MEMORY_MS, TALLY_CLEAN_MS } from './limits.ts';
 
 import { TallyCall } from './do-tallies.ts';
-import { createTallyRows, type TallyRows, type TallySql } from './tally-rows.ts';
+import { createTallyRows, type TallyRows } from './tally-rows.ts';
+import type { TallySql } from './tally-sql.ts';
 
 /** The part of a Durable Object's storage that tallies use. */
 export interface TallyStorage {
@@ -42,7 +43,8 @@ export class ExperimentTally {
     if (call.call === 'snapshot') return Response.json(rows.snapshot(call.seed));
     const answer = this.#storage.transactionSync(() => {
       if (call.call === 'feedback') return rows.feedback(call);
-      rows.add(call);
+      if (call.call === 'refused') rows.refuse(call);
+      else rows.add(call);
       return null;
     });
     await this.#noteWrite();

@@ -5,14 +5,10 @@ import {
   type RunningMoments,
   type UnitValue,
 } from './unit-values.ts';
-import type { ShardTally } from './do-tallies.ts';
-
-type Bound = string | number | null;
-
-/** The part of a Durable Object's SQLite that tallies use; `SqlStorage` fits it. */
-export interface TallySql {
-  exec(query: string, ...bindings: Bound[]): { toArray(): Record<string, unknown>[] };
-}
+import type { ShardTally } from './join-shards.ts';
+import type { EventMark } from './ports.ts';
+import type { SqlValue, TallySql } from './tally-sql.ts';
+import { COUNTS_SCHEMA, countsOf, createTallyCounts } from './tally-counts.ts';
 
 /** Moments are running sums: a snapshot reads one row a metric and variant, however many units there are. */
 const SCHEMA = `
@@ -64,13 +60,18 @@ export function createTallyRows(sql: TallySql) {
       .some(({ name }) => name === 'paired_sum')
   )
     sql.exec(PAIRED_SUM);
+  sql.exec(COUNTS_SCHEMA);
+  const counts = createTallyCounts(sql);
   // The rows are those of this file's own statements.
-  const all = <T>(query: string, ...bindings: Bound[]): T[] => sql.exec(query, ...bindings).toArray() as T[];
-  const first = <T>(query: string, ...bindings: Bound[]): T | null => all<T>(query, ...bindings)[0] ?? null;
+  const all = <T>(query: string, ...bindings: SqlValue[]): T[] =>
+    sql.exec(query, ...bindings).toArray() as T[];
+  const first = <T>(query: string, ...bindings: SqlValue[]): T | null =>
+    all<T>(query, ...bindings)[0] ?? null;
 
-  function expose(unit: string, home: Home): Home {
+  /** @returns where it is counted, and whether it is new there. */
+  function expose(unit: string, home: Home): Home & { isNew: boolean } {
     const known = first<Home>('SELECT seed, variant FROM units WHERE unit = ? AND seed = ?', unit, home.seed);
-    if (known !== null) return known;
+    if (known !== null) return { ...known, isNew: false };
     sql.exec('INSERT INTO units (unit, seed, variant) VALUES (?, ?, ?)', unit, home.seed, home.variant);
     sql.exec(
       `INSERT INTO counts (seed, variant, units) VALUES (?, ?, 1)
@@ -78,7 +79,7 @@ export function createTallyRows(sql: TallySql) {
       home.seed,
       home.variant,
     );
-    return home;
+    return { ...home, isNew: true };
   }
 
   /** Reads and writes each row of moments once a call. */
@@ -151,12 +152,18 @@ export function createTallyRows(sql: TallySql) {
     add(batch: {
       id: string;
       at: number;
-      events: readonly (Home & { unit: string; values: Record<string, number>; shadow: boolean })[];
+      events: readonly (Home & {
+        unit: string;
+        values: Record<string, number>;
+        shadow: boolean;
+        marks: readonly EventMark[];
+      })[];
     }): void {
       if (first('SELECT 1 FROM batches WHERE id = ?', batch.id) !== null) return;
       sql.exec('INSERT INTO batches (id, at) VALUES (?, ?)', batch.id, batch.at);
       const moments = openMoments();
-      for (const { seed, variant, unit, values, shadow } of batch.events) {
+      const counted = counts.open(batch.at);
+      for (const { seed, variant, unit, values, shadow, marks } of batch.events) {
         if (shadow) {
           for (const [metric, value] of Object.entries(values))
             moments.change({ seed, variant: SHADOW }, metric, (sums) =>
@@ -167,10 +174,12 @@ export function createTallyRows(sql: TallySql) {
         const home = expose(unit, { seed, variant });
         // A unit stays with its first variant, and what another adapter did does not count for that.
         if (home.variant !== variant) continue;
+        counted.count(home, countsOf(marks, home.isNew));
         for (const [metric, value] of Object.entries(values))
           record(moments, unit, home, { metric, value, before: null });
       }
       moments.write();
+      counted.write();
     },
 
     /**
@@ -205,8 +214,11 @@ export function createTallyRows(sql: TallySql) {
       return 'counted';
     },
 
+    /** Feedback that the experiment has no metric for. */
+    refuse: counts.refuse,
+
     snapshot(seed: string): ShardTally {
-      const counts = all<{ variant: string; units: number }>(
+      const units = all<{ variant: string; units: number }>(
         'SELECT variant, units FROM counts WHERE seed = ?',
         seed,
       );
@@ -215,9 +227,10 @@ export function createTallyRows(sql: TallySql) {
         seed,
       );
       const tally: ShardTally = {
-        units: Object.fromEntries(counts.map(({ variant, units }) => [variant, units])),
+        units: Object.fromEntries(units.map(({ variant, units }) => [variant, units])),
         metrics: {},
         shadow: {},
+        ...counts.of(seed),
       };
       for (const { variant, metric, ...sums } of rows)
         if (variant === SHADOW) tally.shadow[metric] = sums;

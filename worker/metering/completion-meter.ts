@@ -15,6 +15,8 @@ import { UsageStripper } from './strip-usage.ts';
 const CLIENT_LEFT = 499;
 const BROKE_OFF = 502;
 
+const UNBEGUN = { promptTokens: 0, completionTokens: 0, finish: null, firstAt: null, stalled: false };
+
 export function createCompletionMeter(params: {
   askQuota: AskQuota;
   usage: UsageSink;
@@ -58,7 +60,8 @@ export function createCompletionMeter(params: {
         over();
         onEnd?.(ending);
         stopRenewing();
-        const { finish: _finish, firstAt: _firstAt, ...counts } = ending;
+        const { status, promptTokens, completionTokens } = ending;
+        const counts = { status, promptTokens, completionTokens };
         if (limited) keepAlive(ticket.settle(counts.promptTokens + counts.completionTokens));
         if (served === null) return;
         const { keyId, tenant } = caller;
@@ -69,7 +72,8 @@ export function createCompletionMeter(params: {
       try {
         answer = await running;
       } catch (error) {
-        end(null, { promptTokens: 0, completionTokens: 0, status: 500, finish: null, firstAt: null });
+        const status = gone.aborted ? CLIENT_LEFT : 500;
+        end(null, { ...UNBEGUN, status, endedAt: now() });
         throw error;
       }
       const { response, served, used } = answer;
@@ -78,13 +82,14 @@ export function createCompletionMeter(params: {
       const promptTokens = note?.promptTokens ?? 0;
       const body = response.body as ReadableStream<Uint8Array> | null;
       if (body === null || !isEventStream(response.headers)) {
+        const endedAt = now();
         const left = gone.aborted && note === null ? await used?.() : undefined;
         end(served, {
           promptTokens: left?.tokens.promptTokens ?? promptTokens,
           completionTokens: left?.tokens.completionTokens ?? note?.completionTokens ?? 0,
           status: gone.aborted ? CLIENT_LEFT : response.status,
           finish: finishOf(note),
-          firstAt: null,
+          ...{ firstAt: null, endedAt, stalled: false },
         });
         return response;
       }
@@ -92,10 +97,12 @@ export function createCompletionMeter(params: {
       const stripper = new UsageStripper();
       let firstAt: number | null = null;
       let cut: (reason: Error) => void = () => undefined;
+      let how: StreamEnd = 'whole';
       let ending = false;
       const endStream = (status: number) => {
         if (ending) return;
         ending = true;
+        const endedAt = now();
         const last = stripper.note;
         const seen = (tokens?: TokenCounts): CompletionEnding => ({
           promptTokens: last?.promptTokens ?? promptTokens,
@@ -103,7 +110,7 @@ export function createCompletionMeter(params: {
           ...tokens,
           status: last?.finish === 'left' ? CLIENT_LEFT : status,
           finish: finishOf(last),
-          firstAt,
+          ...{ firstAt, endedAt, stalled: how === 'stalled' },
         });
         if (status !== CLIENT_LEFT || last !== null || used === undefined) end(served, seen());
         // What its client has got is known in any case.
@@ -124,7 +131,6 @@ export function createCompletionMeter(params: {
       // Not every end of a client's connection reaches the pipe (workerd#6832).
       if (gone.aborted) endStream(CLIENT_LEFT);
       else gone.addEventListener('abort', () => endStream(CLIENT_LEFT), { once: true });
-      let how: StreamEnd = 'whole';
       void answer.ended?.then((ended) => {
         how = ended;
         if (how !== 'gone') return;

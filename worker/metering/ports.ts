@@ -174,9 +174,9 @@ export type LeftUsage =
 
 /**
  * How a stream of an origin came to its end: `whole`; `told`: early, and the origin said why in its last event; `cut`:
- * the origin broke off, fell silent, or stopped before its end; `gone`: nobody reads it any more.
+ * the origin broke off, or stopped before its end; `stalled`: it fell silent; `gone`: nobody reads it any more.
  */
-export type StreamEnd = 'whole' | 'told' | 'cut' | 'gone';
+export type StreamEnd = 'whole' | 'told' | 'cut' | 'stalled' | 'gone';
 
 /** What a completion's route has when the origin has begun to answer, or when it never will. */
 export interface MeteredAnswer {
@@ -197,6 +197,10 @@ export interface CompletionEnding extends Pick<UsageEvent, 'status' | 'promptTok
   finish: 'stop' | 'length' | null;
   /** When the first token of a stream went by, unix ms; null for what is no stream, or never began. */
   firstAt: number | null;
+  /** When it came to its end or was left, unix ms. */
+  endedAt: number;
+  /** The origin fell silent in the middle of a stream. */
+  stalled: boolean;
 }
 
 /** Asks a key's quota beside a completion, and counts what it used. */

@@ -1,5 +1,7 @@
 import {
+  ANSWER_PARAMETER,
   ASK_PARAMETER,
+  COLD_HEADER,
   err,
   LOAD_HEADER,
   ok,
@@ -46,6 +48,10 @@ export interface CompletionCall {
   signal: AbortSignal;
   /** Lets work go on after the response. */
   keepAlive: (work: Promise<unknown>) => void;
+  /** What the answer's id is to end with; the origin's own choice unless given. */
+  answerText?: string;
+  /** Hears that the request waits for an adapter which is brought to the origin, or read into its memory. */
+  onCold?: () => void;
   /** Hears of each origin that it is sent to, the next one only after the one before. */
   onAsked?: (asked: AskedOrigin) => void;
 }
@@ -150,6 +156,7 @@ export function createComplete(params: {
           return odd(origin, { status: response.status, reason: 'neither JSON nor events' });
         }
         health.answered(origin, response.headers.get(LOAD_HEADER));
+        if (response.headers.has(COLD_HEADER)) call.onCold?.();
         return { kind: 'serve', response };
       }
       case 'refused':
@@ -218,7 +225,7 @@ export function createComplete(params: {
     const budget = AbortSignal.any([call.signal, AbortSignal.timeout(REQUEST_BUDGET_MS)]);
     const askId = crypto.randomUUID();
     const exchangeCall: ExchangeCall = {
-      path: call.onAsked === undefined ? call.path : `${call.path}?${ASK_PARAMETER}=${askId}`,
+      path: pathOf(call, askId),
       chain,
       requestId: call.requestId,
       loadUntil: started + LOAD_BUDGET_MS,
@@ -235,6 +242,7 @@ export function createComplete(params: {
       signal: () => budget,
       gone: call.signal,
       keepAlive: call.keepAlive,
+      ...(call.onCold === undefined ? {} : { onCold: call.onCold }),
     };
     // With one origin there is nothing to choose: it gets every request.
     if (origins.length > 1) for (const origin of health.toProbe(origins)) call.keepAlive(probe(origin));
@@ -264,6 +272,15 @@ export function createComplete(params: {
     }
     return refusal === null ? err(failure) : ok(refusal);
   };
+}
+
+/** In the path, which is signed: an origin of before passes over what it does not know there, and not in the body. */
+function pathOf({ path, onAsked, answerText }: CompletionCall, askId: string): string {
+  const parameters = [
+    ...(onAsked === undefined ? [] : [`${ASK_PARAMETER}=${askId}`]),
+    ...(answerText === undefined ? [] : [`${ANSWER_PARAMETER}=${answerText}`]),
+  ];
+  return parameters.length === 0 ? path : `${path}?${parameters.join('&')}`;
 }
 
 function retold(response: Response, text: string): Response {

@@ -33,7 +33,7 @@ export function createDeliver({ health, now }: { health: OriginHealth; now: () =
       onEnd(end) {
         lease.end();
         tell(end);
-        if (end !== 'cut') return;
+        if (end !== 'cut' && end !== 'stalled') return;
         logLine('stream_cut', { origin: origin.id, request_id: call.requestId });
         health.failed(origin);
       },

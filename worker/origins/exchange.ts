@@ -40,6 +40,8 @@ export interface ExchangeCall {
   loadUntil?: number;
   /** Hears of each adapter that was brought. */
   onBrought?: (brought: BroughtFile) => void;
+  /** Hears, before it does, that the request waits for an adapter that the origin lacks or is being sent. */
+  onCold?: () => void;
   /** Made anew for each try. */
   body: () => object;
   /** For each try. */
@@ -130,6 +132,7 @@ export function createExchange(params: {
       const text = await textOf(response);
       const refusal = parseRefusal(text);
       if (response.status !== 409 || refusal === null) return { kind: 'refused', response, text, refusal };
+      call.onCold?.();
       const waited =
         refusal.code === 'adapter_missing'
           ? await bringAll(origin, refusal.missing ?? [], { ...call, brought, loadUntil })

@@ -113,8 +113,8 @@ export function guardStream(
       reading = false;
       if (ended) return controller.close();
       if (said !== null) return controller.enqueue((last = said));
-      const how = silent ? 'cut' : frames.end();
-      if (how === 'cut') controller.enqueue(errorEvent(path, BROKEN, last));
+      const how = silent ? 'stalled' : frames.end();
+      if (how === 'cut' || how === 'stalled') controller.enqueue(errorEvent(path, BROKEN, last));
       end(how);
       controller.close();
     },

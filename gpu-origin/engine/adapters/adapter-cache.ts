@@ -79,6 +79,11 @@ export class AdapterCache {
     return this.#loads.check(unknown);
   }
 
+  /** Is the whole chain in memory? */
+  holds(chain: readonly ChainEntry[]): boolean {
+    return chain.every(({ digest }) => this.#entries.get(digest)?.status.kind === 'ready');
+  }
+
   /** @param batch the rows that have a slot of the batch now; their memory counts. Call before `acquire` and `settle`. */
   setBatch(batch: BatchRows): void {
     this.#memory.setBatch(batch);

@@ -45,6 +45,22 @@ describe('statusText', () => {
       'latency_ms treatment  ├───────●───────┤       │',
     ]));
 
+  it('says what is lacking, and who rated', () => {
+    const health = [{ issue: 'no_user', message: '20 % of the answers name no user.' }];
+    const arms = {
+      control: { answers: 800, cold_starts: 0, rated: 40 },
+      treatment: { answers: 820, cold_starts: 3, rated: 0 },
+    };
+    expect(shown(viewOf({}, { evaluation: lookOf({ health, arms }) })).slice(6, 12)).toEqual([
+      '',
+      'health  20 % of the answers name no user.',
+      '',
+      'VARIANT    ADAPTER           WEIGHT  UNITS  RATED        COLD STARTS',
+      'control    support/intent@3  50 %    398    40 (10.1 %)  0 of 800',
+      'treatment  support/intent@4  50 %    412    0 (0.0 %)    3 of 820',
+    ]);
+  });
+
   it('draws in the width that there is, in ASCII where there is no more', () => {
     expect(shown(viewOf(), 60, ASCII).slice(-3)).toEqual([
       'lift over control     -15 %           0                +20 %',

@@ -60,6 +60,8 @@ export async function startTestOrigin(
     runner?: FakeRunnerOptions;
     maxQueue?: number;
     diskBytes?: number;
+    /** Memory of adapters. */
+    adapterBytes?: number;
     now?: () => number;
     context?: Partial<OriginContext>;
     services?: Partial<Services>;
@@ -100,7 +102,7 @@ export async function startTestOrigin(
     random: () => 0.5,
     observer: { ...metrics.observer, onFault: (fault) => faults.push(fault) },
     maxQueue: options.maxQueue ?? 16,
-    adapterBudgetBytes: 100_000,
+    adapterBudgetBytes: options.adapterBytes ?? 100_000,
   });
   metrics.watch(engine, store.disk);
   const serving = new Serving();

@@ -13,6 +13,7 @@ import { seeded } from './statistics/simulate.ts';
 
 const lookOf = (units: Record<string, number>, phases?: readonly CoveragePhase[]): ExperimentEvaluation => ({
   ...{ at: 1, seed: 's', coverage: 1, units, alpha: 0.05, comparisons: [], guardrails: [], shadow: {} },
+  ...{ health: [], arms: {} },
   sample_ratio: { state: 'ok', p_value: 1, ...(phases === undefined ? {} : { phases: [...phases] }) },
   decision: { action: 'wait', reason: 'not_significant' },
   progress: null,

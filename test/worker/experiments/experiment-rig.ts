@@ -64,15 +64,17 @@ export interface Asking {
   user?: string | null;
   headers?: Record<string, string>;
   more?: object;
+  signal?: AbortSignal;
 }
 
 export const askAs = (
   graft: AppHarness,
-  { model = NAME, key, user, headers = {}, more }: Asking,
+  { model = NAME, key, user, headers = {}, more, signal }: Asking,
 ): Promise<Response> =>
   graft.request('/v1/chat/completions', {
     key,
     headers,
+    ...(signal === undefined ? {} : { signal }),
     body: {
       model,
       messages: [{ role: 'user', content: 'hi' }],

@@ -4,7 +4,7 @@ import { outcomeValues, type Outcome } from '../../../worker/experiments/outcome
 
 const outcome = (more: Partial<Outcome> = {}): Outcome => ({
   ...{ status: 200, promptTokens: 12, completionTokens: 30, finish: 'stop' },
-  ...{ ttftMs: 40, latencyMs: 900, stoodIn: false },
+  ...{ ttftMs: 40, latencyMs: 900, stoodIn: false, stalled: false, cold: false },
   ...more,
 });
 
@@ -16,6 +16,7 @@ describe('what a request says of its variant', () => {
       latency_ms: 900,
       output_tokens: 30,
       error_rate: 0,
+      left_rate: 0,
       length_rate: 0,
       cost: 42,
     });
@@ -29,14 +30,35 @@ describe('what a request says of its variant', () => {
   });
 
   it.each([500, 502, 503, 422])('is of a failure (%i) only that it was one', (status) => {
-    expect(outcomeValues(outcome({ status }))).toEqual({ error_rate: 1 });
+    expect(outcomeValues(outcome({ status }))).toEqual({ error_rate: 1, left_rate: 0 });
   });
 
   it('is a failure when something else stood in', () => {
-    expect(outcomeValues(outcome({ stoodIn: true }))).toEqual({ error_rate: 1 });
+    expect(outcomeValues(outcome({ stoodIn: true }))).toEqual({ error_rate: 1, left_rate: 0 });
+    expect(outcomeValues(outcome({ stoodIn: true, status: 499 }))).toEqual({ error_rate: 1, left_rate: 1 });
   });
 
-  it.each([400, 401, 404, 413, 429, 499])('is nothing when it is about the client (%i)', (status) => {
+  it('is of a stream that stalled a failure that drove its reader away', () => {
+    expect(outcomeValues(outcome({ status: 502, stalled: true }))).toEqual({ error_rate: 1, left_rate: 1 });
+  });
+
+  it('is of an answer that was left that it was, and how long that took', () => {
+    expect(outcomeValues(outcome({ status: 499, finish: null }))).toEqual({
+      ...{ ttft_ms: 40, latency_ms: 900 },
+      ...{ error_rate: 0, left_rate: 1 },
+    });
+  });
+
+  it('is without its times when it waited for an adapter', () => {
+    const times = ['ttft_ms', 'latency_ms'];
+    for (const status of [200, 499]) {
+      const cold = outcomeValues(outcome({ status, cold: true })) ?? {};
+      const warm = Object.entries(outcomeValues(outcome({ status })) ?? {});
+      expect(cold).toEqual(Object.fromEntries(warm.filter(([metric]) => !times.includes(metric))));
+    }
+  });
+
+  it.each([400, 401, 404, 413, 429])('is nothing when it is about the client (%i)', (status) => {
     expect(outcomeValues(outcome({ status }))).toBeNull();
   });
 

@@ -107,7 +107,15 @@ describe('a request by a name that has an experiment', () => {
     expect(
       Object.fromEntries(Object.entries(metrics).map(([metric, of]) => [metric, of['treatment']?.sum])),
     ).toEqual({
-      ...{ ttft_ms: 120, latency_ms: 120, output_tokens: 5, error_rate: 0, length_rate: 1, cost: 12 },
+      ...{
+        ttft_ms: 120,
+        latency_ms: 120,
+        output_tokens: 5,
+        error_rate: 0,
+        left_rate: 0,
+        length_rate: 1,
+        cost: 12,
+      },
     });
   });
 
@@ -305,10 +313,13 @@ describe('what goes wrong', () => {
     });
     const { units, metrics } = await snapshot();
     expect(units).toEqual({ treatment: 1 });
-    expect(metrics).toEqual({ error_rate: { treatment: { n: 1, sum: 1, sumSquares: 1 } } });
+    expect(metrics).toEqual({
+      error_rate: { treatment: { n: 1, sum: 1, sumSquares: 1 } },
+      left_rate: { treatment: { n: 1, sum: 0, sumSquares: 0 } },
+    });
   });
 
-  it('with the request itself is not recorded', async () => {
+  it('with the request itself says nothing of the variant', async () => {
     const { answer } = graft.origin;
     graft.origin.answer = (method, path, init) =>
       path.startsWith('/v1/')
@@ -318,10 +329,10 @@ describe('what goes wrong', () => {
           )
         : answer(method, path, init);
     expect(await labelsOf(await ask())).toMatchObject({ status: 400, exposure: null });
-    expect((await snapshot()).units).toEqual({});
+    expect(await snapshot()).toMatchObject({ units: { treatment: 1 }, metrics: {} });
   });
 
-  it('with a quota is not recorded either', async () => {
+  it('with a quota is not recorded', async () => {
     const { key: poor } = await makeKey(graft, { tenant: 'acme', limits: { requests_per_minute: 1 } });
     graft.clock.advance(LATER_MS);
     expect((await labelsOf(await ask({ key: poor, user: 'a' }))).status).toBe(200);

@@ -10,9 +10,15 @@ const SOURCE = objectSource('experiments/tally-object.ts');
 const DAY_MS = 86_400_000;
 const AT = Date.UTC(2026, 10, 25);
 
-/** As objects have it that were made before the sum of the paired values was kept. */
-const OLD_ROWS = `
-  CREATE TABLE units (unit TEXT, seed TEXT, variant TEXT NOT NULL, PRIMARY KEY (unit, seed)) WITHOUT ROWID;
+/** What an object has that was written to before answers were counted, and times kept as a curve. */
+const BEFORE = `
+  CREATE TABLE batches (id TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+  CREATE TABLE spent (
+    token TEXT, metric TEXT, until INTEGER NOT NULL, PRIMARY KEY (token, metric)) WITHOUT ROWID;
+  CREATE TABLE units (
+    unit TEXT, seed TEXT, variant TEXT NOT NULL, PRIMARY KEY (unit, seed)) WITHOUT ROWID;
+  CREATE TABLE counts (
+    seed TEXT, variant TEXT, units INTEGER NOT NULL, PRIMARY KEY (seed, variant)) WITHOUT ROWID;
   CREATE TABLE unit_values (
     unit TEXT, seed TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, before REAL,
     PRIMARY KEY (unit, seed, metric)) WITHOUT ROWID;
@@ -20,7 +26,14 @@ const OLD_ROWS = `
     seed TEXT, variant TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL, sum_squares REAL NOT NULL,
     paired INTEGER NOT NULL, pre_sum REAL NOT NULL, pre_sum_squares REAL NOT NULL, products REAL NOT NULL,
     PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
-  INSERT INTO units VALUES ('u1', 's', 'control'), ('u2', 's', 'control');
+  INSERT INTO units VALUES ('u1', 's', 'control');
+  INSERT INTO counts VALUES ('s', 'control', 1);
+  INSERT INTO unit_values VALUES ('u1', 's', 'latency_ms', 1, 100, NULL);
+  INSERT INTO moments VALUES ('s', 'control', 'latency_ms', 1, 100, 10000, 0, 0, 0, 0);
+`;
+/** Values of two units, one of which has its own from before; the sum of the paired values was not kept then. */
+const PAIRED = `
+  INSERT INTO units VALUES ('u2', 's', 'control');
   INSERT INTO unit_values VALUES ('u1', 's', 'thumbs', 2, 1, 0.5), ('u2', 's', 'thumbs', 1, 1, NULL);
   INSERT INTO moments VALUES ('s', 'control', 'thumbs', 2, 1.5, 1.25, 1, 0.5, 0.25, 0.25);
 `;
@@ -38,10 +51,7 @@ const SUBJECT = `
     async fetch(request) {
       const { pathname } = new URL(request.url);
       if (pathname === '/') return super.fetch(request);
-      if (pathname === '/before') {
-        this.#sql.exec(${JSON.stringify(OLD_ROWS)});
-        return Response.json(null);
-      }
+      if (pathname === '/before') { this.#sql.exec(await request.text()); return Response.json(null); }
       this.#clock.now = Number(pathname.slice(1));
       await this.alarm();
       const count = (table) => {
@@ -97,22 +107,40 @@ describe('a tally', () => {
     expect((await tallies.snapshot('old', 's')).units).toEqual({ control: 1 });
   });
 
-  it('shares the units among its objects evenly, each always with the same one', () => {
-    const counts = Array<number>(TALLY_SHARDS).fill(0);
-    for (let i = 0; i < 8_000; i += 1) counts[tallyShardOf(`unit-${i}`)]! += 1;
-    for (const count of counts) expect(Math.abs(count - 1_000)).toBeLessThan(200);
-    expect(['', 'a', 'u1', 'Zm9vYmFyYmF6cXV4MTIzNA'].map(tallyShardOf)).toEqual([5, 4, 3, 0]);
+  it('goes on with what one of before has counted', async () => {
+    const object = namespace.get(namespace.idFromName(`from-before/${tallyShardOf(unit)}`));
+    await object.fetch('https://tally.invalid/before', { method: 'POST', body: BEFORE });
+    expect(await tallies.snapshot('from-before', 's')).toMatchObject({
+      units: { control: 1 },
+      metrics: { latency_ms: { control: { n: 1, sum: 100 } } },
+      counts: {},
+      refused: {},
+    });
+    const event = sampleEvent({ unit, values: { latency_ms: 300 }, marks: ['answered', 'cold'] });
+    await tallies.add('from-before', { id: 'b', at: AT, events: [event] });
+    expect(await tallies.snapshot('from-before', 's')).toMatchObject({
+      units: { control: 1 },
+      metrics: { latency_ms: { control: { n: 1, sum: 200 } } },
+      counts: { control: { answers: 1, nameless: 0, namelessUnits: 0, cold: 1 } },
+    });
   });
 
   it('sums the paired values of units that it has from before, once', async () => {
     const object = namespace.get(namespace.idFromName(`paired/${tallyShardOf(unit)}`));
-    await object.fetch('https://tally.invalid/before');
+    await object.fetch('https://tally.invalid/before', { method: 'POST', body: BEFORE + PAIRED });
     const thumbs = async () => (await tallies.snapshot('paired', 's')).metrics['thumbs']?.['control'];
     const known = { n: 2, sum: 1.5, paired: 1, pairedSum: 0.5, preSum: 0.5, products: 0.25 };
     expect(await thumbs()).toMatchObject(known);
     expect(await thumbs()).toMatchObject(known);
     await tallies.feedback('paired', { ...feedback('t', AT + DAY_MS), before: 9 });
     expect(await thumbs()).toMatchObject({ n: 2, paired: 1, pairedSum: 2 / 3, preSum: 0.5 });
+  });
+
+  it('shares the units among its objects evenly, each always with the same one', () => {
+    const counts = Array<number>(TALLY_SHARDS).fill(0);
+    for (let i = 0; i < 8_000; i += 1) counts[tallyShardOf(`unit-${i}`)]! += 1;
+    for (const count of counts) expect(Math.abs(count - 1_000)).toBeLessThan(200);
+    expect(['', 'a', 'u1', 'Zm9vYmFyYmF6cXV4MTIzNA'].map(tallyShardOf)).toEqual([5, 4, 3, 0]);
   });
 
   it('refuses what it does not understand, and takes nothing of it', async () => {

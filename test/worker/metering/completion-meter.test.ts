@@ -159,16 +159,19 @@ describe('measuring a completion', () => {
   it.each([
     ['data: [DONE]\n\n', 'whole', 200],
     ['data: {"error":{}}\n\n', 'cut', 502],
+    ['data: {"error":{}}\n\n', 'stalled', 502],
     [`${USAGE_COMMENT}prompt=10,completion=7,finish=left\n\ndata: {"error":{}}\n\n`, 'told', 499],
   ] as const)('counts a stream that ends with %j and is %s as %i', async (last, how, status) => {
     const { answer, send, close, ends } = stream();
-    const text = (await measure(answer)).text();
+    const endings: CompletionEnding[] = [];
+    const text = (await measure(answer, undefined, (ending) => endings.push(ending))).text();
     await send(how === 'whole' ? `${USAGE_COMMENT}prompt=10,completion=7\n\n${last}` : last);
     ends(how);
     await close();
     await text;
     await Promise.all(work);
     expect(events).toMatchObject([{ promptTokens: 10, status }]);
+    expect(endings).toMatchObject([{ status, stalled: how === 'stalled' }]);
   });
 
   it('notes when the first token went by, not the role, the request or a sign of life', async () => {

@@ -121,7 +121,7 @@ describe('guardStream', () => {
       await vi.advanceTimersByTimeAsync(STREAM_STALL_MS - 1);
       expect(silent.ends).toEqual([]);
       await vi.advanceTimersByTimeAsync(STREAM_STALL_CHECK_MS + 1);
-      expect(silent.ends).toEqual(['cut']);
+      expect(silent.ends).toEqual(['stalled']);
       expect(silent.wasCancelled()).toBe(true);
       expect(JSON.parse((await whole).split('data: ')[2] ?? '')).toMatchObject({
         error: { code: 'origin_unavailable' },

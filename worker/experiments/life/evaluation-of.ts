@@ -1,4 +1,9 @@
-import { isLive, type ExperimentComparison, type ExperimentEvaluation } from '../../../protocol/index.ts';
+import {
+  isLive,
+  type Experiment,
+  type ExperimentComparison,
+  type ExperimentEvaluation,
+} from '../../../protocol/index.ts';
 import type { TallyMoments, TallySnapshot } from '../ports.ts';
 import { analyze, type Comparison } from '../analyze.ts';
 import { coveragePhases } from '../coverage-phases.ts';
@@ -6,6 +11,7 @@ import { decide, type Situation } from '../decide.ts';
 import { progressOf } from '../foresee.ts';
 import { pairsAtLook } from '../pairs/pairs-at-look.ts';
 import type { PairTally } from '../pairs/ports.ts';
+import { healthOf, reportedMetrics } from '../health.ts';
 
 /** One look: what was counted, what follows. Pure. @param before the last look of this seed. */
 export function evaluationOf({
@@ -23,7 +29,8 @@ export function evaluationOf({
   const phases = coveragePhases(before, experiment, snapshot.units);
   const analysis = analyze(experiment, { ...snapshot, phases });
   const pairs = pairsAtLook(experiment, pairTally);
-  const decision = decide({ ...situation, analysis, pairs });
+  const health = healthOf(experiment, snapshot, now);
+  const decision = decide({ ...situation, analysis, pairs, health });
   const { sampleRatio, alpha, comparisons, guardrails } = analysis;
   return {
     at: now,
@@ -31,6 +38,7 @@ export function evaluationOf({
     coverage: experiment.coverage,
     units: Object.fromEntries(experiment.variants.map(({ key }) => [key, snapshot.units[key] ?? 0])),
     sample_ratio: { state: sampleRatio.state, p_value: sampleRatio.pValue, phases },
+    ...{ health, arms: armsOf(experiment, snapshot) },
     alpha,
     // Whoever sees results believes them: behind the alarm there are none.
     comparisons: sampleRatio.state === 'alarm' ? [] : comparisons.map(comparisonOf),
@@ -45,6 +53,20 @@ export function evaluationOf({
     ...(pairs === null ? {} : { pairs }),
     decision,
   };
+}
+
+function armsOf(experiment: Experiment, { counts, metrics }: TallySnapshot): ExperimentEvaluation['arms'] {
+  const [reported] = reportedMetrics(experiment);
+  return Object.fromEntries(
+    experiment.variants.map(({ key }) => [
+      key,
+      {
+        answers: counts[key]?.answers ?? 0,
+        cold_starts: counts[key]?.cold ?? 0,
+        rated: reported === undefined ? null : (metrics[reported]?.[key]?.n ?? 0),
+      },
+    ]),
+  );
 }
 
 const armOf = ({ n, sum }: TallyMoments): { n: number; mean: number } => ({ n, mean: n === 0 ? 0 : sum / n });

@@ -24,8 +24,9 @@ function calledAfter(wins: number, ties: number): number[] {
 const median = (numbers: number[]): number => numbers.sort((a, b) => a - b)[numbers.length >> 1]!;
 
 describe('winRate', () => {
-  it.each([0, 0.5, 0.9])('with %d of ties it calls two that are alike different in at most 5 of 100', (ties) =>
-    expect(calledAfter(0.5, ties).filter(Number.isFinite).length / RUNS).toBeLessThanOrEqual(ALPHA),
+  it.each([0, 0.5, 0.9])(
+    'with %d of ties it calls two that are alike different in at most 5 of 100',
+    (ties) => expect(calledAfter(0.5, ties).filter(Number.isFinite).length / RUNS).toBeLessThanOrEqual(ALPHA),
   );
 
   it.each([

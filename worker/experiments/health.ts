@@ -1,0 +1,142 @@
+import { AUTOMATIC_METRICS, type Experiment, type ExperimentHealth } from '../../protocol/index.ts';
+import { rangesOf } from './assign-variant.ts';
+import type { TallySnapshot } from './ports.ts';
+import { sampleRatio } from './statistics/sample-ratio.ts';
+
+/** Answers after which a metric that nobody has sent is missed: with one rating in twenty, one of 170 has none by then. */
+export const MIN_ANSWERS = 100;
+/** Share of answers, or of units, that name no user, from which on the units are not the users any more. */
+const NAMELESS_SHARE = 0.1;
+/** Share of all units that belong to no variant of the document, from which on something else deals them. */
+const UNKNOWN_SHARE = 0.01;
+/** Feedback that was refused is spoken of for this long: then its sender has been mended, or has stopped. */
+const REFUSED_SPOKEN_OF_MS = 86_400_000;
+
+type Counted = Pick<TallySnapshot, 'units' | 'metrics' | 'counts' | 'refused'>;
+interface Look {
+  experiment: Experiment;
+  counted: Counted;
+  /** In all variants of the document. */
+  answers: number;
+}
+
+/**
+ * What an experiment lacks without anybody having said so: each is a line, in the order in which it should be mended.
+ * While there is one, no winner is proposed.
+ * @param now unix ms.
+ */
+export function healthOf(experiment: Experiment, counted: Counted, now: number): ExperimentHealth[] {
+  const answers = sum(experiment.variants.map(({ key }) => counted.counts[key]?.answers ?? 0));
+  const look: Look = { experiment, counted, answers };
+  return [
+    ...nobodyRates(look),
+    ...neverCame(look),
+    ...refusedMetrics(look, now),
+    ...oneUnit(look),
+    ...nameless(look),
+    ...unequalRaters(look),
+    ...unknownVariants(look),
+  ];
+}
+
+const sum = (numbers: readonly number[]): number => numbers.reduce((total, one) => total + one, 0);
+const percent = (share: number): string => `${Number((share * 100).toPrecision(2))} %`;
+const some = (n: number, what: string): string => `${n} ${what}${n === 1 ? '' : 's'}`;
+
+const isAutomatic = (metric: string): boolean => AUTOMATIC_METRICS.some(({ key }) => key === metric);
+/** Those that the application tells, in their order. */
+export const reportedMetrics = ({ metrics }: Experiment): string[] =>
+  metrics.map(({ key }) => key).filter((key) => !isAutomatic(key));
+
+/** Units with a value, by variant. */
+const valuesOf = ({ experiment, counted }: Look, metric: string): number[] =>
+  experiment.variants.map(({ key }) => counted.metrics[metric]?.[key]?.n ?? 0);
+const hasCome = (look: Look, metric: string): boolean => sum(valuesOf(look, metric)) > 0;
+
+function nobodyRates(look: Look): ExperimentHealth[] {
+  const reported = reportedMetrics(look.experiment);
+  if (look.answers < MIN_ANSWERS || reported.length === 0) return [];
+  if (reported.some((metric) => hasCome(look, metric))) return [];
+  const what = reported.map((metric) => `'${metric}'`).join(', ');
+  const message = `${look.answers} answers, and no feedback on any of them: the application sends ${what} to POST /v1/feedback with what came with the answer.`;
+  return [{ issue: 'no_feedback', message }];
+}
+
+/** Of metrics that are reported, only once another one has come: else one line says it of all. */
+function neverCame(look: Look): ExperimentHealth[] {
+  const { experiment, answers } = look;
+  if (answers < MIN_ANSWERS) return [];
+  const reported = reportedMetrics(experiment);
+  const anyReported = reported.some((metric) => hasCome(look, metric));
+  const wanted = new Set(
+    [...experiment.metrics, ...experiment.guardrails.map((rail) => ({ key: rail.metric }))].map(
+      ({ key }) => key,
+    ),
+  );
+  return [...wanted]
+    .filter((metric) => !hasCome(look, metric) && (anyReported || !reported.includes(metric)))
+    .map((metric) => ({
+      issue: 'metric_missing',
+      metric,
+      message: `${answers} answers, and no value of '${metric}'${isAutomatic(metric) ? ': do the origins say how answers end?' : ': is it called so in what the application sends?'}`,
+    }));
+}
+
+function refusedMetrics({ experiment, counted }: Look, now: number): ExperimentHealth[] {
+  const has = experiment.metrics.map(({ key }) => key);
+  const known = reportedMetrics(experiment);
+  return Object.entries(counted.refused)
+    .filter(([metric, { at }]) => !known.includes(metric) && now - at < REFUSED_SPOKEN_OF_MS)
+    .map(([metric, { n }]) => ({
+      issue: 'unknown_metric',
+      metric,
+      message: `${some(n, 'rating')} with '${metric}' refused in the last day: the experiment ${isAutomatic(metric) ? 'records that itself' : `has ${has.map((key) => `'${key}'`).join(', ')}`}.`,
+    }));
+}
+
+function oneUnit({ experiment, counted, answers }: Look): ExperimentHealth[] {
+  if (answers < MIN_ANSWERS || sum(experiment.variants.map(({ key }) => counted.units[key] ?? 0)) !== 1)
+    return [];
+  const message = `${answers} answers, and all are of one unit: send each user as 'user' (or 'safety_identifier', or the header 'x-graft-user').`;
+  return [{ issue: 'one_unit', message }];
+}
+
+function nameless({ experiment, counted, answers }: Look): ExperimentHealth[] {
+  if (experiment.unit !== 'user' || answers === 0) return [];
+  const of = (what: 'nameless' | 'namelessUnits') =>
+    sum(experiment.variants.map(({ key }) => counted.counts[key]?.[what] ?? 0));
+  const units = sum(experiment.variants.map(({ key }) => counted.units[key] ?? 0));
+  const ofAnswers = of('nameless') / answers;
+  const ofUnits = units === 0 ? 0 : of('namelessUnits') / units;
+  if (Math.max(ofAnswers, ofUnits) < NAMELESS_SHARE) return [];
+  const message = `${percent(ofAnswers)} of the answers name no user, and ${some(of('namelessUnits'), 'unit')} of ${units} (${percent(ofUnits)}) are API keys: send 'user', or make the experiment with unit 'key'.`;
+  return [{ issue: 'no_user', message }];
+}
+
+/** Those who rate are dealt as all units are, unless the variants make some of them rate who otherwise would not. */
+function unequalRaters(look: Look): ExperimentHealth[] {
+  const { experiment, counted } = look;
+  const buckets = rangesOf(experiment).map(({ from, to }) => to - from);
+  return reportedMetrics(experiment).flatMap((metric): ExperimentHealth[] => {
+    const raters = valuesOf(look, metric);
+    if (sampleRatio([{ units: raters, dealt: [buckets] }]).state !== 'alarm') return [];
+    const shares = experiment.variants.map(({ key }, i) => {
+      const units = counted.units[key] ?? 0;
+      return `${key} ${percent(units === 0 ? 0 : raters[i]! / units)}`;
+    });
+    const message = `'${metric}' does not come from the same share of each variant's units (${shares.join(', ')}): it compares different people.`;
+    return [{ issue: 'raters_unequal', metric, message }];
+  });
+}
+
+function unknownVariants({ experiment, counted }: Look): ExperimentHealth[] {
+  const known = new Set(experiment.variants.map(({ key }) => key));
+  const all = sum(Object.values(counted.units));
+  return Object.entries(counted.units)
+    .filter(([variant, n]) => !known.has(variant) && n > all * UNKNOWN_SHARE)
+    .map(([variant, n]) => ({
+      issue: 'unknown_variant',
+      variant,
+      message: `${some(n, 'unit')} of a variant '${variant}' that the experiment does not have, from answers of before its variants were changed.`,
+    }));
+}

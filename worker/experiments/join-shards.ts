@@ -1,0 +1,88 @@
+/** What an experiment's tallies have, put together from its shards. */
+import { z } from 'zod';
+import type { TallyCounts, TallyMoments, TallySnapshot } from './ports.ts';
+import { NO_COUNTS } from './tally-counts.ts';
+
+const Sums = z.object({
+  n: z.number(),
+  sum: z.number(),
+  sumSquares: z.number(),
+  /** Units that have a value from before; the sums after it are theirs alone. */
+  paired: z.number(),
+  pairedSum: z.number(),
+  preSum: z.number(),
+  preSumSquares: z.number(),
+  products: z.number(),
+});
+type Sums = z.infer<typeof Sums>;
+
+/** What one shard has of one seed. */
+export const ShardTally = z.object({
+  units: z.record(z.string(), z.number()),
+  metrics: z.record(z.string(), z.record(z.string(), Sums)),
+  shadow: z.record(z.string(), Sums),
+  counts: z.record(
+    z.string(),
+    z.object({ answers: z.number(), nameless: z.number(), namelessUnits: z.number(), cold: z.number() }),
+  ),
+  refused: z.record(z.string(), z.object({ n: z.number(), at: z.number() })),
+});
+export type ShardTally = z.infer<typeof ShardTally>;
+
+const plus = (a: Sums | undefined, b: Sums): Sums =>
+  a === undefined
+    ? b
+    : {
+        n: a.n + b.n,
+        sum: a.sum + b.sum,
+        sumSquares: a.sumSquares + b.sumSquares,
+        paired: a.paired + b.paired,
+        pairedSum: a.pairedSum + b.pairedSum,
+        preSum: a.preSum + b.preSum,
+        preSumSquares: a.preSumSquares + b.preSumSquares,
+        products: a.products + b.products,
+      };
+
+function shown({ n, sum, sumSquares, ...pre }: Sums): TallyMoments {
+  return pre.paired > 0 ? { n, sum, sumSquares, ...pre } : { n, sum, sumSquares };
+}
+
+const showAll = (sums: Record<string, Sums>): Record<string, TallyMoments> =>
+  Object.fromEntries(Object.entries(sums).map(([key, one]) => [key, shown(one)]));
+
+const sumOf = (a: TallyCounts = NO_COUNTS, b: TallyCounts): TallyCounts => ({
+  answers: a.answers + b.answers,
+  nameless: a.nameless + b.nameless,
+  namelessUnits: a.namelessUnits + b.namelessUnits,
+  cold: a.cold + b.cold,
+});
+
+/** What all shards together have of one seed. */
+export function joinShards(shards: readonly ShardTally[]): TallySnapshot {
+  const units: Record<string, number> = {};
+  const metrics: Record<string, Record<string, Sums>> = {};
+  const shadow: Record<string, Sums> = {};
+  const counts: TallySnapshot['counts'] = {};
+  const refused: TallySnapshot['refused'] = {};
+  for (const shard of shards) {
+    for (const [variant, n] of Object.entries(shard.units)) units[variant] = (units[variant] ?? 0) + n;
+    for (const [metric, variants] of Object.entries(shard.metrics)) {
+      const joined = (metrics[metric] ??= {});
+      for (const [variant, sums] of Object.entries(variants)) joined[variant] = plus(joined[variant], sums);
+    }
+    for (const [metric, sums] of Object.entries(shard.shadow)) shadow[metric] = plus(shadow[metric], sums);
+  }
+  for (const shard of shards) {
+    for (const [variant, of] of Object.entries(shard.counts)) counts[variant] = sumOf(counts[variant], of);
+    for (const [metric, { n, at }] of Object.entries(shard.refused)) {
+      const known = refused[metric] ?? { n: 0, at: 0 };
+      refused[metric] = { n: known.n + n, at: Math.max(known.at, at) };
+    }
+  }
+  return {
+    units,
+    metrics: Object.fromEntries(Object.entries(metrics).map(([metric, sums]) => [metric, showAll(sums)])),
+    shadow: showAll(shadow),
+    ...{ counts, refused },
+  };
+}
