@@ -78,7 +78,7 @@ describe('an experiment says', () => {
 
   it('that requests name no user, unless the unit is the key', async () => {
     const metrics = [{ key: 'cost', kind: 'mean', better: 'down' }];
-    path = await startExperimentPath({ metrics });
+    path = await startExperimentPath({ metrics, guardrails: [] });
     await answers(30, (i) => (i % 5 === 0 ? null : `user-${i}`));
     const { health } = await path.look();
     expect(health).toEqual([
@@ -161,7 +161,7 @@ describe('a winner', () => {
   const metrics = [{ key: 'length_rate', kind: 'proportion', better: 'down' }];
 
   it('is proposed of a healthy experiment', async () => {
-    path = await startExperimentPath({ metrics });
+    path = await startExperimentPath({ metrics, guardrails: [] });
     await count(['answered']);
     expect(await path.look()).toMatchObject({
       health: [],
@@ -170,7 +170,7 @@ describe('a winner', () => {
   });
 
   it('is not proposed while something is lacking', async () => {
-    path = await startExperimentPath({ metrics });
+    path = await startExperimentPath({ metrics, guardrails: [] });
     await count(['answered', 'nameless']);
     expect(await path.look()).toMatchObject({
       health: [{ issue: 'no_user' }],
