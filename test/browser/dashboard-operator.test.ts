@@ -151,13 +151,13 @@ it('hides the results behind the alarm when variants get other shares than they 
   };
   // The names in KV are remembered for a while.
   const control = users.filter(gets('control')).slice(0, 8);
-  const treatment = users.filter(gets('treatment')).slice(0, 50);
+  const treatment = users.filter(gets('treatment')).slice(0, 80);
   await expect.poll(() => ask(treatment[0]!), { timeout: 60_000, interval: 1_000 }).toBe('treatment');
   const got = new Set(await Promise.all([...control, ...treatment].map(ask)));
   expect(got).toEqual(new Set(['control', 'treatment']));
 
   const look = page.getByRole('button', { name: 'Look now' });
-  const counted = page.getByText(/\(control 8, treatment 50; p < 0\.0001\)/);
+  const counted = page.getByText(/\(control 8, treatment 80; p < 0\.0001\)/);
   // What is counted is written after a second, perhaps in parts.
   const looked = async () => {
     await look.click();
