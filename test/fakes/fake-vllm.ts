@@ -24,7 +24,6 @@ interface Body {
   max_tokens: number;
   stream?: boolean;
   logprobs?: number;
-  prompt_logprobs?: number;
   return_token_ids?: boolean;
   return_tokens_as_token_ids?: boolean;
   stop_token_ids?: number[];
@@ -118,7 +117,7 @@ export class FakeVllm {
         return void response.end('Success');
       }
       case '/v1/completions':
-        return this.#complete(body as Body, response, { say, refuse });
+        return this.#complete(body as Body, response, refuse);
       default:
         return say(404, { detail: 'Not Found' });
     }
@@ -143,10 +142,7 @@ export class FakeVllm {
   async #complete(
     body: Body,
     response: ServerResponse,
-    {
-      say,
-      refuse,
-    }: { say: (s: number, j: unknown) => void; refuse: (c: number, m: string, t?: string) => void },
+    refuse: (code: number, message: string, type?: string) => void,
   ): Promise<void> {
     this.bodies.push(body);
     this.#requests += 1;
@@ -156,7 +152,7 @@ export class FakeVllm {
     if (model !== 'base' && !this.#adapters.has(model))
       return refuse(404, `The model \`${model}\` does not exist.`, 'NotFoundError');
     const seed = model === 'base' || this.asBase.has(model) ? '' : this.#adapters.get(model)!;
-    if (body.stream !== true) return say(200, this.#scored(body, seed));
+    if (body.stream !== true) return refuse(400, 'this fake streams');
     await this.#stream(body, seed, response);
   }
 
@@ -211,27 +207,6 @@ export class FakeVllm {
     }
     leave();
     response.end('data: [DONE]\n\n');
-  }
-
-  #scored(body: Body, seed: string): object {
-    const wanted = body.prompt_logprobs ?? null;
-    const places = body.prompt.map((id, at) => {
-      if (at === 0) return null;
-      const place = this.#logprobs(body.prompt.slice(0, at), seed);
-      const own = place.find((one) => one.id === id)!;
-      const entries = [...place.slice(0, wanted ?? 0), own].map((one) => [
-        String(one.id),
-        { logprob: one.logprob, rank: place.indexOf(one) + 1, decoded_token: '' },
-      ]);
-      return Object.fromEntries(entries) as object;
-    });
-    return {
-      id: 'cmpl-1',
-      object: 'text_completion',
-      choices: [
-        { index: 0, text: '', finish_reason: 'length', prompt_logprobs: wanted === null ? null : places },
-      ],
-    };
   }
 
   /** All tokens but the special ones, likeliest first. */

@@ -12,6 +12,7 @@ import { startLlamaServer } from './llama-server.ts';
 import { startOwnEngine } from './own-engine.ts';
 import { findPeers, type Peers } from './peers.ts';
 import { runSchemas } from './schemas.ts';
+import { runVllm } from './vllm.ts';
 import { runTemplates } from './templates/main.ts';
 
 /** Greedy tokens of one answer. */
@@ -147,6 +148,10 @@ async function main(): Promise<void> {
   const [command, ...names] = process.argv.slice(2);
   if (command === 'clients') {
     process.exitCode = (await runClients(names)) ? 0 : 1;
+    return;
+  }
+  if (command === 'vllm') {
+    process.exitCode = await runVllm(names);
     return;
   }
   if (command === 'schemas') {

@@ -7,13 +7,15 @@ import { tokenOf, type StreamChunk, type VllmCompletion } from './vllm-api.ts';
 export const MAX_LOGPROBS = 20;
 
 /** @returns why this engine cannot do it; null = it can. */
-export function cannotDo({ grammar, pooling }: EngineRequest): ApiError | null {
+export function cannotDo({ grammar, pooling, promptLogprobs }: EngineRequest): ApiError | null {
   const refuse = (what: string, param: string): ApiError => ({
     code: 'unsupported_parameter',
     message: `${what} by the engine of this origin (vLLM): ask an origin that runs the model itself.`,
     param,
   });
   if (pooling !== undefined) return refuse('Embeddings are not made', 'input');
+  // vLLM 0.32's CPU backend dies of them beside an adapter (punica_cpu's add_lora_logits), with all that it runs.
+  if (promptLogprobs !== null) return refuse('The scores of a prompt are not given', 'prompt_logprobs');
   return grammar == null ? null : refuse('Answers are not held to a schema or to tools', 'response_format');
 }
 

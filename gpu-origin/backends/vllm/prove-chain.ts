@@ -1,12 +1,11 @@
 /** Whether vLLM really answers with a chain under the chain's name: its answers are compared with the base's. */
 import { err, ok, type Result } from '../../../protocol/index.ts';
-import type { ScoredToken } from '../../engine/engine.ts';
-import { promptScores } from './prompt-scores.ts';
+import type { TokenScore } from '../../engine/engine.ts';
+import { GREEDY } from '../../generation/sampling-params.ts';
+import { completionBody, MAX_LOGPROBS, tokensOf } from './completion-body.ts';
 import { failureText } from './vllm-api.ts';
 import type { VllmClient } from './vllm-client.ts';
 
-/** Likeliest tokens that are compared at each place. */
-const COMPARED = 20;
 /** Beyond how many times the engine's own noise a difference is the chain's. */
 const NOISE_FACTOR = 4;
 /** Float32 rounds the log-probabilities of a sum over the vocabulary by about so much, nats. */
@@ -29,21 +28,38 @@ export interface ChainProofs {
  * kept at most.
  */
 export function createChainProofs(params: {
-  client: Pick<VllmClient, 'score'>;
+  client: Pick<VllmClient, 'stream'>;
   baseName: string;
   probe: readonly number[];
   remembered?: number;
 }): ChainProofs {
   const { client, baseName, probe, remembered = 1_024 } = params;
-  const first = new Map<string, readonly ScoredToken[]>();
-  let base: Promise<{ scores: readonly ScoredToken[]; noise: number } | string> | null = null;
+  const first = new Map<string, readonly TokenScore[]>();
+  let base: Promise<{ scores: readonly TokenScore[]; noise: number } | string> | null = null;
 
-  const scoresOf = async (model: string): Promise<readonly ScoredToken[] | string> => {
-    const signal = new AbortController().signal;
-    const scored = await promptScores(client, {
-      ...{ model, prompt: probe, top: COMPARED, ranks: false, salt: 'graft-proof', signal },
+  /** The likeliest tokens behind the probe. */
+  const scoresOf = async (model: string): Promise<readonly TokenScore[] | string> => {
+    const sampling = { ...GREEDY, maxTokens: 1, ignoreEos: true, logprobs: MAX_LOGPROBS };
+    const body = completionBody({
+      ...{ model, seed: null, generated: [], most: 1, salt: 'graft-proof' },
+      request: {
+        id: 'proof',
+        tenant: '',
+        prompt: probe,
+        chain: [],
+        sampling,
+        promptLogprobs: null,
+        budgetMs: null,
+      },
     });
-    return scored.ok ? scored.value : failureText(scored.error);
+    for await (const event of client.stream(body, new AbortController().signal)) {
+      if (!event.ok) return failureText(event.error);
+      const tokens = tokensOf(event.value, MAX_LOGPROBS);
+      if (!tokens.ok) return tokens.error;
+      const [first] = tokens.value;
+      if (first !== undefined) return first.top;
+    }
+    return 'vLLM gave no token';
   };
 
   /** Twice, so that what differs then is the engine's noise. */
@@ -85,18 +101,21 @@ export function createChainProofs(params: {
   };
 }
 
-/** The largest difference of a log-probability that both have, nats. */
-export function distance(one: readonly ScoredToken[], other: readonly ScoredToken[]): number {
-  let far = 0;
-  for (const [at, { id, logprob, top }] of one.entries()) {
-    const there = other[at];
-    if (there === undefined || there.id !== id) return Infinity;
-    if (logprob !== null && there.logprob !== null) far = Math.max(far, Math.abs(logprob - there.logprob));
-    const known = new Map(there.top.map((token) => [token.id, token.logprob]));
-    for (const token of top) {
-      const theirs = known.get(token.id);
-      if (theirs !== undefined) far = Math.max(far, Math.abs(token.logprob - theirs));
-    }
-  }
-  return far;
+/**
+ * The largest difference of a log-probability, nats; a token that only one of them has counts as the other's last, which
+ * is at least as likely as it is there.
+ */
+export function distance(one: readonly TokenScore[], other: readonly TokenScore[]): number {
+  const far = (from: readonly TokenScore[], to: readonly TokenScore[]): number => {
+    const known = new Map(to.map(({ id, logprob }) => [id, logprob]));
+    const least = to.at(-1)?.logprob ?? -Infinity;
+    return Math.max(
+      0,
+      ...from.map(({ id, logprob }) => {
+        const theirs = known.get(id);
+        return theirs === undefined ? Math.max(0, logprob - least) : Math.abs(logprob - theirs);
+      }),
+    );
+  };
+  return Math.max(far(one, other), far(other, one));
 }

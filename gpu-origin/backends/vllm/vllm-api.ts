@@ -33,20 +33,6 @@ export const StreamChunk = z.object({
 });
 export type StreamChunk = z.infer<typeof StreamChunk>;
 
-const RankedToken = z.object({ logprob: z.number(), rank: z.int().nullish() });
-
-/** An answer that is not streamed: asked for the scores of its prompt. */
-export const ScoredCompletion = z.object({
-  choices: z
-    .array(
-      z.object({
-        /** By token id; null for the first token, which nothing predicts. */
-        prompt_logprobs: z.array(z.record(z.string(), RankedToken).nullable()).nullish(),
-      }),
-    )
-    .min(1),
-});
-
 /** In an error's body, or in a stream whose status said 200. */
 export const VllmError = z.object({ error: z.object({ message: z.string(), code: z.unknown().optional() }) });
 

@@ -2,14 +2,7 @@ import type { z } from 'zod';
 import { err, ok, type Result } from '../../../protocol/index.ts';
 import type { Clock } from '../../engine/ports.ts';
 import { readEvents } from './read-events.ts';
-import {
-  ScoredCompletion,
-  StreamChunk,
-  VllmError,
-  VllmModels,
-  type VllmCompletion,
-  type VllmFailure,
-} from './vllm-api.ts';
+import { StreamChunk, VllmError, VllmModels, type VllmCompletion, type VllmFailure } from './vllm-api.ts';
 
 /** A prompt of 100,000 tokens takes its time; a stream that says nothing for so long has ended. */
 export const SILENCE_MS = 120_000;
@@ -25,11 +18,6 @@ export interface VllmClient {
   unloadAdapter(name: string): Promise<Result<void, VllmFailure>>;
   /** Tokens as they come; ends after the last one, or with a failure. Ending `signal` ends the run at vLLM too. */
   stream(body: VllmCompletion, signal: AbortSignal): AsyncIterable<Result<StreamChunk, VllmFailure>>;
-  /** An answer that comes whole. */
-  score(
-    body: VllmCompletion,
-    signal: AbortSignal,
-  ): Promise<Result<z.infer<typeof ScoredCompletion>, VllmFailure>>;
 }
 
 /** @param params.url such as `http://127.0.0.1:8000`. @param params.apiKey as vLLM's `--api-key`. */
@@ -100,8 +88,6 @@ export function createVllmClient(params: {
     },
     loadAdapter: (name, path) => order('/v1/load_lora_adapter', { lora_name: name, lora_path: path }),
     unloadAdapter: (name) => order('/v1/unload_lora_adapter', { lora_name: name }),
-    score: (body, signal) =>
-      ask(ScoredCompletion, '/v1/completions', { ...body, stream: false }, { signal, ms: silenceMs }),
     async *stream(body, signal) {
       const answered = await call('/v1/completions', { ...body, stream: true }, { signal, ms: silenceMs });
       if (!answered.ok) return yield answered;

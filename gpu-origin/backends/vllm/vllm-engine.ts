@@ -25,6 +25,7 @@ import type {
   EngineRequest,
   EngineStats,
   Outcome,
+  ScoredToken,
   ServingEngine,
 } from '../../engine/engine.ts';
 import { guardObserver } from '../../engine/observer.ts';
@@ -33,7 +34,6 @@ import type { TokenBytes } from '../../generation/detokenizer.ts';
 import { ChainTurns } from './chain-turns.ts';
 import { cannotDo, completionBody, tokensOf } from './completion-body.ts';
 import type { LoadedChains } from './loaded-chains.ts';
-import { promptScores } from './prompt-scores.ts';
 import { failureText, type VllmFailure } from './vllm-api.ts';
 import type { VllmClient } from './vllm-client.ts';
 import { outcomeOf, VllmRun } from './vllm-run.ts';
@@ -247,27 +247,11 @@ export class VllmEngine implements ServingEngine {
     }
     try {
       run.startedAt ??= this.#options.clock.now();
-      if (run.request.promptLogprobs !== null && !run.scored && !(await this.#score(run))) return;
       if (run.maxTokens === 0) return this.#finish(run, 'length');
       await this.#stream(run);
     } finally {
       if (run.chainId !== '') chains.release(run.chainId);
     }
-  }
-
-  /** @returns whether it goes on. */
-  async #score(run: VllmRun): Promise<boolean> {
-    const { client, saltOf } = this.#options;
-    const { prompt, promptLogprobs, promptRanks, tenant } = run.request;
-    const scored = await promptScores(client, {
-      model: this.#modelOf(run),
-      ...{ prompt, top: promptLogprobs ?? 0, ranks: promptRanks ?? false },
-      ...{ salt: saltOf(tenant), signal: run.begin() },
-    });
-    if (run.ended) return false;
-    if (scored.ok) run.tellPrompt(scored.value);
-    else this.#failed(run, scored.error);
-    return scored.ok;
   }
 
   async #stream(run: VllmRun): Promise<void> {
@@ -296,7 +280,7 @@ export class VllmEngine implements ServingEngine {
   }
 
   /** @returns whether there is no more to read. */
-  #take(run: VllmRun, tokens: Parameters<typeof run.tellPrompt>[0]): boolean {
+  #take(run: VllmRun, tokens: readonly ScoredToken[]): boolean {
     const { clock } = this.#options;
     let aside = false;
     for (const token of tokens) {

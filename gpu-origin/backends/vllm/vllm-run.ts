@@ -1,6 +1,6 @@
 import type { ApiError, ChainEntry, FinishReason, Usage } from '../../../protocol/index.ts';
 import { Answer, type AnswerPart } from '../../engine/answer.ts';
-import type { EngineHandle, EngineRequest, ScoredToken } from '../../engine/engine.ts';
+import type { EngineHandle, EngineRequest } from '../../engine/engine.ts';
 import { EventChannel } from '../../engine/event-channel.ts';
 import type { TokenBytes } from '../../generation/detokenizer.ts';
 import type { Outcome } from '../../engine/observer.ts';
@@ -19,8 +19,6 @@ export class VllmRun {
   readonly addedAt: number;
   readonly answer: Answer;
   readonly events: EventChannel;
-  /** The prompt's scores were told. */
-  scored = false;
   /** Times that it was begun anew because vLLM had forgotten the chain. */
   retries = 0;
   startedAt: number | null = null;
@@ -96,11 +94,6 @@ export class VllmRun {
   stop(ending: Ending): void {
     this.ending ??= ending;
     this.#under.abort();
-  }
-
-  tellPrompt(tokens: readonly ScoredToken[]): void {
-    this.scored = true;
-    this.events.push({ kind: 'prompt', tokens });
   }
 
   /** @returns whether the reader is too far behind. */
