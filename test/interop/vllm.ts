@@ -12,7 +12,7 @@ import { startOrigin, type OriginProcess } from '../../cli/local/origin-process.
 import { LOOPBACK, needFreePort } from '../../cli/local/ports.ts';
 import { exampleFolder, inParallel } from '../check/edge-stack.ts';
 
-/** Rows of each task that are asked. */
+/** Rows of each task that are asked, unless it is said how many. */
 const ROWS = 40;
 const TOKENS = 32;
 const CHAINS = {
@@ -25,11 +25,11 @@ const CHAINS = {
 const PARENTS = { cardiology: 'medicine', 'dr-lee': 'cardiology' };
 
 const Row = z.object({ user: z.string(), expected: z.string() });
-const rowsOf = (task: string) =>
+const rowsOf = (task: string, rows: number) =>
   readFileSync(new URL(`../fixtures/tasks/${task}.jsonl`, import.meta.url), 'utf8')
     .trim()
     .split('\n')
-    .slice(0, ROWS)
+    .slice(0, rows)
     .map((line) => Row.parse(JSON.parse(line)));
 
 async function start(
@@ -118,10 +118,10 @@ async function quirks(url: string): Promise<string[]> {
 }
 
 /** @returns its exit code. */
-export async function runVllm([url, base]: readonly string[]): Promise<number> {
+export async function runVllm([url, base, rows = String(ROWS)]: readonly string[]): Promise<number> {
   if (url === undefined || base === undefined) {
     console.log(
-      'npm run interop -- vllm <url of vLLM> <folder of its base>; test/interop/README.md says how it is started',
+      'npm run interop -- vllm <url of vLLM> <folder of its base> [rows of each task]; test/interop/README.md says how it is started',
     );
     return 2;
   }
@@ -147,7 +147,7 @@ export async function runVllm([url, base]: readonly string[]): Promise<number> {
       style: { head: [], border: [] },
     });
     const asked = Object.entries(CHAINS).flatMap(([model, task]) =>
-      rowsOf(task).map((row) => ({ model, row })),
+      rowsOf(task, Number(rows)).map((row) => ({ model, row })),
     );
     // All chains mixed, more of them than have a place at once.
     const answers = await inParallel(asked, 16, async ({ model, row }) => ({
