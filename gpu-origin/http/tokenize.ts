@@ -16,10 +16,10 @@ import {
   type TokenizeRequest,
 } from '../../protocol/index.ts';
 import type { Steps } from '../model/tokenizer.ts';
-import { promptOf, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
+import { promptOf, type PromptCaller, type PromptServices, type SinglePrompt } from '../prompts/prompt.ts';
 import { tokenText } from '../prompts/token-text.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { ignoredHeaders, readAsked } from './parse-completion.ts';
+import { type Directive, ignoredHeaders, readAsked } from './parse-completion.ts';
 
 /** Tokens whose texts are put together in one step. */
 const TOKENS_A_STEP = 4_096;
@@ -79,10 +79,9 @@ export async function handleCountTokens(
   const { request, directive, ignored } = asked.value;
   const chat = countedToChat(request);
   if (!chat.ok) return errorResponse(chat.error);
-  const caller = { tenant: directive.tenant, signal: c.req.raw.signal };
-  const prompt = await promptOf(chat.value.request, services, caller);
-  if (!prompt.ok) return errorResponse(prompt.error);
-  return Response.json({ input_tokens: prompt.value.ids.length }, { headers: ignoredHeaders(ignored) });
+  return countPrompt(chat.value.request, { c, services, directive }, (input_tokens) =>
+    Response.json({ input_tokens }, { headers: ignoredHeaders(ignored) }),
+  );
 }
 
 /** `POST /v1/responses/input_tokens` */
@@ -94,14 +93,21 @@ export async function handleInputTokens(
   const asked = readAsked(parseInputTokens, c, context, services);
   if (!asked.ok) return errorResponse(asked.error);
   const { request, directive, ignored } = asked.value;
-  const caller = { tenant: directive.tenant, signal: c.req.raw.signal };
-  const prompt = await promptOf(request, services, caller);
-  if (!prompt.ok) return errorResponse(prompt.error);
-  const answer: InputTokensAnswer = {
-    object: 'response.input_tokens',
-    input_tokens: prompt.value.ids.length,
-  };
-  return Response.json(answer, { headers: ignoredHeaders(ignored) });
+  return countPrompt(request, { c, services, directive }, (input_tokens) => {
+    const answer: InputTokensAnswer = { object: 'response.input_tokens', input_tokens };
+    return Response.json(answer, { headers: ignoredHeaders(ignored) });
+  });
+}
+
+/** Encodes a prompt in its tenant's turn, for its length. */
+async function countPrompt(
+  request: SinglePrompt,
+  asked: { c: Context<OriginEnv>; services: Services; directive: Pick<Directive, 'tenant'> },
+  answer: (tokens: number) => Response,
+): Promise<Response> {
+  const caller = { tenant: asked.directive.tenant, signal: asked.c.req.raw.signal };
+  const prompt = await promptOf(request, asked.services, caller);
+  return prompt.ok ? answer(prompt.value.ids.length) : errorResponse(prompt.error);
 }
 
 /** `POST /detokenize` */

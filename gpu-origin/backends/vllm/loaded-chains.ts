@@ -19,29 +19,24 @@ interface Loaded {
   users: number;
 }
 
+interface Params {
+  client: VllmClient;
+  folders: LoraFolders;
+  proofs: ChainProofs;
+  clock: Pick<Clock, 'now'>;
+  observer: EngineObserver;
+  /** Chains that vLLM holds, in its slots and beside them (`--max-cpu-loras`). */
+  most: number;
+}
+
 export class LoadedChains {
-  readonly #params: {
-    client: VllmClient;
-    folders: LoraFolders;
-    proofs: ChainProofs;
-    clock: Pick<Clock, 'now'>;
-    observer: EngineObserver;
-    most: number;
-  };
+  readonly #params: Params;
   /** Least recently used first. */
   readonly #chains = new Map<string, Loaded>();
   /** One load at a time: vLLM's own run beside its requests. */
   #last: Promise<unknown> = Promise.resolve();
 
-  /** @param params.most chains that vLLM holds, in its slots and beside them (`--max-cpu-loras`). */
-  constructor(params: {
-    client: VllmClient;
-    folders: LoraFolders;
-    proofs: ChainProofs;
-    clock: Pick<Clock, 'now'>;
-    observer: EngineObserver;
-    most: number;
-  }) {
+  constructor(params: Params) {
     this.#params = params;
   }
 
@@ -66,10 +61,9 @@ export class LoadedChains {
     if (known !== undefined) known.users = Math.max(0, known.users - 1);
   }
 
-  /** vLLM has begun anew, or a chain is not what it was: nothing that it has is known. */
-  forget(chainId?: string): void {
-    if (chainId === undefined) this.#chains.clear();
-    else this.#chains.delete(chainId);
+  /** vLLM has begun anew: nothing that it has is known. */
+  forget(): void {
+    this.#chains.clear();
   }
 
   #begin(chainId: string, chain: readonly ChainEntry[]): Loaded {
@@ -105,10 +99,10 @@ export class LoadedChains {
       await client.unloadAdapter(chainId);
       observer.onFault?.({
         where: 'vllm adapter',
-        error: new Error(proved.error.message),
+        error: new Error(proved.error),
         requestIds: [],
       });
-      return told(err(unavailable(proved.error.message)));
+      return told(err(unavailable(proved.error)));
     }
     return told(folder);
   }

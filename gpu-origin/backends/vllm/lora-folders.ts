@@ -8,6 +8,7 @@ import {
   writePeftAdapter,
 } from '../../../adapters/index.ts';
 import { err, ok, type ApiError, type ChainEntry, type Result } from '../../../protocol/index.ts';
+import { missingAdapters } from '../../engine/adapters/adapter-entry.ts';
 import type { AdapterSource } from '../../engine/ports.ts';
 
 export interface LoraFolders {
@@ -44,12 +45,7 @@ export async function openLoraFolders(params: {
     const members = [];
     for (const { digest, scale } of chain) {
       const bytes = await source.read(digest);
-      if (bytes === null)
-        return err<ApiError>({
-          code: 'adapter_missing',
-          message: 'This origin does not hold an adapter of the chain.',
-          missing: [digest],
-        });
+      if (bytes === null) return err(missingAdapters([digest]));
       members.push({ modules: parseCanonical(bytes).modules, scale });
     }
     return ok(sumAdapters(members));

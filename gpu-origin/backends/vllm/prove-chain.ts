@@ -13,14 +13,9 @@ const LEAST = 1e-5;
 /** As a proof at publication: a chain that is loaded again says what it said before, nats a token. */
 const MAX_CHANGE = 0.05;
 
-export type Unproved =
-  | { readonly kind: 'as_base'; readonly message: string }
-  | { readonly kind: 'changed'; readonly message: string }
-  | { readonly kind: 'unanswered'; readonly message: string };
-
 export interface ChainProofs {
-  /** @param name under which vLLM has the chain. */
-  prove(name: string): Promise<Result<void, Unproved>>;
+  /** @param name under which vLLM has the chain. @returns why it is not proved, in a sentence. */
+  prove(name: string): Promise<Result<void, string>>;
 }
 
 /**
@@ -76,22 +71,18 @@ export function createChainProofs(params: {
       const known = await base;
       if (typeof known === 'string') {
         base = null;
-        return err({ kind: 'unanswered', message: known });
+        return err(known);
       }
       const scores = await scoresOf(name);
-      if (typeof scores === 'string') return err({ kind: 'unanswered', message: scores });
+      if (typeof scores === 'string') return err(scores);
       const far = distance(known.scores, scores);
       if (far <= Math.max(LEAST, NOISE_FACTOR * known.noise))
-        return err({
-          kind: 'as_base',
-          message: `vLLM answers as the base under the chain's name: at most ${far.toExponential(1)} nats apart.`,
-        });
+        return err(
+          `vLLM answers as the base under the chain's name: at most ${far.toExponential(1)} nats apart.`,
+        );
       const before = first.get(name);
       if (before !== undefined && distance(before, scores) > Math.max(MAX_CHANGE, NOISE_FACTOR * known.noise))
-        return err({
-          kind: 'changed',
-          message: 'vLLM answers otherwise than when the chain was loaded first.',
-        });
+        return err('vLLM answers otherwise than when the chain was loaded first.');
       first.delete(name);
       first.set(name, scores);
       const [oldest] = first.keys();

@@ -28,6 +28,7 @@ import type {
   ScoredToken,
   ServingEngine,
 } from '../../engine/engine.ts';
+import { adapterLoading, missingAdapters } from '../../engine/adapters/adapter-entry.ts';
 import { guardObserver } from '../../engine/observer.ts';
 import type { AdapterSource, Clock } from '../../engine/ports.ts';
 import type { TokenBytes } from '../../generation/detokenizer.ts';
@@ -154,18 +155,8 @@ export class VllmEngine implements ServingEngine {
       if (status === 'missing') missing.push(digest);
       receiving ||= status === 'receiving';
     }
-    if (missing.length > 0)
-      return {
-        code: 'adapter_missing',
-        message: 'This origin does not hold an adapter of the chain.',
-        missing,
-      };
-    if (!receiving) return null;
-    return {
-      code: 'adapter_loading',
-      message: 'An adapter of the chain is being received.',
-      retryAfterMs: GONE_RETRY_MS,
-    };
+    if (missing.length > 0) return missingAdapters(missing);
+    return receiving ? adapterLoading() : null;
   }
 
   /** vLLM has chains, not their adapters: that it is held is all that can be made ready. */
@@ -219,7 +210,7 @@ export class VllmEngine implements ServingEngine {
     if (budgetMs !== null)
       this.#deadlines.set(
         run,
-        this.#options.clock.timer(budgetMs, () => this.#fail(run, deadlineExceeded(), 'deadline')),
+        this.#options.clock.timer(budgetMs, () => this.#fail(run, deadlineExceeded())),
       );
     this.#turns.add(run);
   }
@@ -263,18 +254,14 @@ export class VllmEngine implements ServingEngine {
       salt: saltOf(run.tenant),
     });
     for await (const event of client.stream(body, run.begin())) {
-      if (run.ended || run.ending !== null) break;
+      if (run.ended) break;
       if (!event.ok) return this.#failed(run, event.error);
       const tokens = tokensOf(event.value, run.request.sampling.logprobs);
       if (!tokens.ok) return this.#failed(run, { kind: 'strange', message: tokens.error });
       if (this.#take(run, tokens.value)) break;
     }
     if (run.ended) return;
-    if (run.ending === 'set aside') {
-      this.#turns.leave(run);
-      this.#turns.add(run);
-      return this.#pump();
-    }
+    if (run.aside) return this.#again(run);
     // It ended there without a token that ends it here: vLLM keeps some ends to itself.
     this.#finish(run, 'stop');
   }
@@ -296,11 +283,12 @@ export class VllmEngine implements ServingEngine {
       }
       aside = this.#turns.token(run) || aside;
       if (part.finish === null) continue;
-      run.stop('finished');
+      run.stop();
       this.#finish(run, part.finish);
       return true;
     }
-    if (aside) run.stop('set aside');
+    run.aside = aside;
+    if (aside) run.stop();
     return aside;
   }
 
@@ -313,9 +301,7 @@ export class VllmEngine implements ServingEngine {
     if (failure.kind === 'gone' || unknown) chains.forget();
     if (unknown && run.chainId !== '' && run.retries < MAX_RETRIES) {
       run.retries += 1;
-      this.#turns.leave(run);
-      this.#turns.add(run);
-      return this.#pump();
+      return this.#again(run);
     }
     if (failure.kind === 'refused' && failure.status === 400)
       return this.#fail(run, { code: 'invalid_request', message: failureText(failure), param: null });
@@ -326,14 +312,21 @@ export class VllmEngine implements ServingEngine {
     });
   }
 
+  /** It waits for its next turn. */
+  #again(run: VllmRun): void {
+    this.#turns.leave(run);
+    this.#turns.add(run);
+    this.#pump();
+  }
+
   #finish(run: VllmRun, finish: 'stop' | 'length'): void {
     if (this.#end(run, outcomeOf(finish), null)) run.finish(finish);
     this.#pump();
   }
 
-  #fail(run: VllmRun, error: ApiError, ending: 'deadline' | 'aborted' = 'aborted'): void {
+  #fail(run: VllmRun, error: ApiError): void {
     if (this.#end(run, 'failed', error)) {
-      run.stop(ending);
+      run.stop();
       run.fail(error);
     }
     this.#pump();
@@ -341,7 +334,7 @@ export class VllmEngine implements ServingEngine {
 
   #abort(run: VllmRun): void {
     if (this.#end(run, 'aborted', null)) {
-      run.stop('aborted');
+      run.stop();
       run.endAborted();
     }
     this.#pump();

@@ -5,9 +5,6 @@ import { EventChannel } from '../../engine/event-channel.ts';
 import type { TokenBytes } from '../../generation/detokenizer.ts';
 import type { Outcome } from '../../engine/observer.ts';
 
-/** Why a run at vLLM is ended from here. */
-export type Ending = 'aborted' | 'deadline' | 'set aside' | 'finished';
-
 /** One answer's life: it waits for its turn, runs at vLLM once or several times, and ends once. */
 export class VllmRun {
   readonly request: EngineRequest;
@@ -24,7 +21,8 @@ export class VllmRun {
   startedAt: number | null = null;
   lastTokenAt: number | null = null;
   ended = false;
-  ending: Ending | null = null;
+  /** Others have their turn; it goes on in its next one. */
+  aside = false;
   /** Of what it has under way at vLLM. */
   #under = new AbortController();
   #onEnd: () => void = () => undefined;
@@ -85,18 +83,17 @@ export class VllmRun {
 
   /** Of a new part of it at vLLM. */
   begin(): AbortSignal {
-    this.ending = null;
+    this.aside = false;
     this.#under = new AbortController();
     return this.#under.signal;
   }
 
   /** Ends what it has under way at vLLM. */
-  stop(ending: Ending): void {
-    this.ending ??= ending;
+  stop(): void {
     this.#under.abort();
   }
 
-  /** @returns whether the reader is too far behind. */
+  /** @returns false when the reader is too far behind. */
   tell({ text, tokens }: AnswerPart): boolean {
     if (text === '' && tokens.length === 0) return true;
     return this.events.push({ kind: 'tokens', text, tokens });
