@@ -1,5 +1,12 @@
 /** Which chains vLLM has under their names: loaded when they are asked for, proved, and forgotten by least use. */
-import { err, ok, type ApiError, type ChainEntry, type Result } from '../../../protocol/index.ts';
+import {
+  err,
+  ok,
+  type ApiError,
+  type ChainEntry,
+  type ResidentList,
+  type Result,
+} from '../../../protocol/index.ts';
 import type { EngineObserver } from '../../engine/engine.ts';
 import type { Clock } from '../../engine/ports.ts';
 import type { LoraFolder, LoraFolders } from './lora-folders.ts';
@@ -40,8 +47,30 @@ export class LoadedChains {
     this.#params = params;
   }
 
-  get all(): readonly Readonly<Omit<Loaded, 'ready'>>[] {
-    return [...this.#chains.values()];
+  /** Chains that are being loaded. */
+  get loading(): number {
+    return [...this.#chains.values()].filter(({ state }) => state === 'loading').length;
+  }
+
+  /** Adapters of the chains; each has the size and the rank of a chain's folder. */
+  residents(): ResidentList {
+    const adapters = new Map<string, ResidentList['adapters'][number]>();
+    let used = 0;
+    for (const { chain, state, folder, users } of this.#chains.values()) {
+      used += folder?.bytes ?? 0;
+      for (const { digest } of chain) {
+        const known = adapters.get(digest);
+        adapters.set(digest, {
+          digest,
+          state: known?.state === 'ready' ? 'ready' : state,
+          bytes: folder?.bytes ?? 0,
+          rank: folder?.rank ?? 0,
+          references: (known?.references ?? 0) + users,
+          pinned: false,
+        });
+      }
+    }
+    return { budget_bytes: used, used_bytes: used, adapters: [...adapters.values()] };
   }
 
   /** Holds the chain until `release`; the name under which vLLM has it is its id. */

@@ -120,7 +120,7 @@ export class VllmEngine implements ServingEngine {
     const running = [...this.#live].filter((run) => run.startedAt !== null);
     return {
       ...{ slots, running: this.#turns.running, waiting: this.#turns.waiting },
-      loading: this.#options.chains.all.filter(({ state }) => state === 'loading').length,
+      loading: this.#options.chains.loading,
       parked: 0,
       kvTokens: running.reduce((sum, run) => sum + run.length, 0),
       kvCapacity: slots * base.context,
@@ -128,23 +128,7 @@ export class VllmEngine implements ServingEngine {
   }
 
   residents(): ResidentList {
-    const adapters = new Map<string, ResidentList['adapters'][number]>();
-    let used = 0;
-    for (const { chain, state, folder, users } of this.#options.chains.all) {
-      used += folder?.bytes ?? 0;
-      for (const { digest } of chain) {
-        const known = adapters.get(digest);
-        adapters.set(digest, {
-          digest,
-          state: known?.state === 'ready' ? 'ready' : state,
-          bytes: folder?.bytes ?? 0,
-          rank: folder?.rank ?? 0,
-          references: (known?.references ?? 0) + users,
-          pinned: false,
-        });
-      }
-    }
-    return { budget_bytes: used, used_bytes: used, adapters: [...adapters.values()] };
+    return this.#options.chains.residents();
   }
 
   async check(digests: readonly string[]): Promise<ApiError | null> {
