@@ -45,7 +45,7 @@ module.exports = {
       ENGINE,
       'gpu-origin/engine/(admission|answer|event-channel|observer|adapters/adapter-entry)\\.ts$',
       'gpu-origin/generation/',
-      'gpu-origin/grammar/ports',
+      'gpu-origin/grammar/(ports|structural-tag)',
       'gpu-origin/model/(base-model|file-digest|read-fully)',
       'adapters/',
       'protocol/',

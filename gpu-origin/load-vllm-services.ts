@@ -9,7 +9,7 @@ import { openLoraFolders } from './backends/vllm/lora-folders.ts';
 import { createChainProofs } from './backends/vllm/prove-chain.ts';
 import { readServedBase } from './backends/vllm/served-base.ts';
 import { VllmEngine } from './backends/vllm/vllm-engine.ts';
-import { noGrammars } from './backends/vllm/no-grammars.ts';
+import { vllmGrammars } from './backends/vllm/structured-outputs.ts';
 import { ConfigError, type VllmConfig } from './config.ts';
 import {
   checkTokenizer,
@@ -77,7 +77,7 @@ export async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Pr
     chatTemplate: createChatTemplate(tokenizer),
     prompts: new PromptQueue(systemClock),
     files,
-    grammars: noGrammars,
+    grammars: vllmGrammars,
     chains,
     close: () => running.close(),
   };

@@ -1,6 +1,7 @@
 /** Grammars that answers are held to: compiled in one place, masks of all rows in one message a step. */
-import type { ApiError, Result } from '../../protocol/index.ts';
+import type { ApiError, Constraint, Result, ToolUse } from '../../protocol/index.ts';
 import type { Grammar, GrammarMasks } from '../engine/ports.ts';
+import type { CallFormat } from './tool-grammar.ts';
 
 /** What a grammar needs to know of a tokenizer. */
 export interface GrammarTokens {
@@ -16,8 +17,22 @@ export interface GrammarCaller {
   readonly signal: AbortSignal;
 }
 
+/** Functions that answers may call, and how calls are written. */
+export interface AskedTools {
+  readonly use: ToolUse;
+  readonly format: CallFormat;
+}
+
+/** What a request holds its answers to. */
+export interface AskedForm {
+  readonly constraint: Constraint | null;
+  readonly tools: AskedTools | null;
+}
+
 export interface GrammarRequest {
   readonly ebnf: string;
+  /** What `ebnf` was made of, for what compiles by itself. */
+  readonly asked: AskedForm;
   /** The field that is to blame. */
   readonly param: string;
   readonly caller: GrammarCaller;

@@ -17,18 +17,20 @@ export async function prepareGrammar(
   const [placed] = constraintsOf(request);
   const use = 'prompt' in request ? null : toolUseOf(request);
   if (use !== null) {
+    const format = chatTemplate?.toolFormat ?? 'hermes';
     const made = toolGrammarOf({
-      use,
-      format: chatTemplate?.toolFormat ?? 'hermes',
+      ...{ use, format },
       constraint: placed ?? null,
       pathOf: (at) => ('messages' in request ? ['tools', at, 'function'] : ['tools', at]),
     });
-    return made.ok ? grammars.prepare({ ebnf: made.value, param: 'tools', caller }) : made;
+    const asked = { constraint: placed?.constraint ?? null, tools: { use, format } };
+    return made.ok ? grammars.prepare({ ebnf: made.value, asked, param: 'tools', caller }) : made;
   }
   if (placed === undefined) return ok(null);
   const ebnf = grammarOf(placed);
   if (!ebnf.ok) return ebnf;
-  return grammars.prepare({ ebnf: ebnf.value, param: issuePath(placed.path), caller });
+  const asked = { constraint: placed.constraint, tools: null };
+  return grammars.prepare({ ebnf: ebnf.value, asked, param: issuePath(placed.path), caller });
 }
 
 /** How the calls in the answers to a request are written; null when there are none. */

@@ -3,8 +3,11 @@ import { MAX_TENANT_WAITING } from '../../gpu-origin/grammar/compile-turns.ts';
 import { afterEach, expect, it } from 'vitest';
 import type { RowGrammar } from '../../gpu-origin/engine/ports.ts';
 import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
-import type { GrammarCaller, StartLane } from '../../gpu-origin/grammar/ports.ts';
+import type { AskedForm, GrammarCaller, StartLane } from '../../gpu-origin/grammar/ports.ts';
 import { BYTE_TOKENS, END } from '../gpu-origin/grammar/byte-core.ts';
+
+/** Compilers here go by the text alone. */
+const NOTHING: AskedForm = { constraint: null, tools: null };
 
 const caller = (tenant = 't'): GrammarCaller => ({ tenant, signal: new AbortController().signal });
 
@@ -31,7 +34,7 @@ export function grammarsContract(startLane: StartLane): void {
     return made;
   };
   const open = async (grammars: GrammarService, ebnf: string): Promise<RowGrammar> => {
-    const grammar = await grammars.prepare({ ebnf, param: 'p', caller: caller() });
+    const grammar = await grammars.prepare({ ebnf, asked: NOTHING, param: 'p', caller: caller() });
     if (!grammar.ok) throw new Error(grammar.error.message);
     const row = grammar.value.open();
     grammar.value.release();
@@ -77,7 +80,7 @@ export function grammarsContract(startLane: StartLane): void {
   it('refuses what does not compile, and goes on', async () => {
     const grammars = service();
     const row = await open(grammars, 'root ::= "ab"');
-    const refused = await grammars.prepare({ ebnf: 'root ::= (', param: 'guided_grammar', caller: caller() });
+    const refused = await grammars.prepare({ ebnf: 'root ::= (', asked: NOTHING, param: 'guided_grammar', caller: caller() });
     expect(refused).toMatchObject({
       error: {
         code: 'invalid_request',
@@ -109,7 +112,7 @@ export function grammarsContract(startLane: StartLane): void {
     await grammars.update(rows);
     expect(rows.map(allowed)).toEqual(['a', 'x']);
     const third = await open(grammars, 'root ::= "z"');
-    const full = await grammars.prepare({ ebnf: 'root ::= "q"', param: 'p', caller: caller() });
+    const full = await grammars.prepare({ ebnf: 'root ::= "q"', asked: NOTHING, param: 'p', caller: caller() });
     expect(full).toMatchObject({ error: { code: 'queue_full' } });
     third.close();
     await grammars.update([await open(grammars, 'root ::= "q"'), ...rows]);
@@ -119,7 +122,7 @@ export function grammarsContract(startLane: StartLane): void {
   it('lets a tenant wait with as many as it may, and others beside', async () => {
     const grammars = service();
     const ask = (ebnf: string, tenant: string) =>
-      grammars.prepare({ ebnf, param: 'p', caller: caller(tenant) });
+      grammars.prepare({ ebnf, asked: NOTHING, param: 'p', caller: caller(tenant) });
     const mine = Array.from({ length: MAX_TENANT_WAITING + 1 }, (_, at) =>
       ask(`root ::= "${at === 0 ? 'a' : at}"`, 'one'),
     );

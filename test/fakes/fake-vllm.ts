@@ -18,6 +18,9 @@ export interface FakeVllmOptions {
   apiKey?: string;
 }
 
+/** Ids of a byte-level vocabulary begin behind three special ones. */
+const FIRST_BYTE = 3;
+
 interface Body {
   model: string;
   prompt: number[];
@@ -48,6 +51,8 @@ export class FakeVllm {
   eos = 2;
   /** An answer's own length, by its prompt; Infinity = never the end. */
   lengthOf: (body: Body) => number = () => Infinity;
+  /** An answer that is said whatever the model would, in bytes, then its end; as one that is held to a form. */
+  says: (body: Body) => string | null = () => null;
   /** Awaited before each token of a stream. */
   gate: (at: number, body: Body) => Promise<void> = () => Promise.resolve();
   /** Adapters under whose names the base answers. */
@@ -172,13 +177,15 @@ export class FakeVllm {
     };
     response.on('close', leave);
     const tokens = [...body.prompt];
-    const length = this.lengthOf(body);
+    const said = this.says(body);
+    const script = said === null ? null : [...Buffer.from(said)].map((byte) => byte + FIRST_BYTE);
+    const length = script?.length ?? this.lengthOf(body);
     for (let at = 0; at < body.max_tokens; at += 1) {
       await this.gate(at, body);
       if (left) return;
       const place = this.#logprobs(tokens, seed);
       const ends = at + 1 > length && body.ignore_eos !== true;
-      const id = ends ? this.eos : place[0]!.id;
+      const id = ends ? this.eos : (script?.[at] ?? place[0]!.id);
       tokens.push(id);
       const stops = ends || (body.stop_token_ids ?? []).includes(id);
       const finish = stops ? 'stop' : at + 1 === body.max_tokens ? 'length' : null;

@@ -11,6 +11,7 @@ import { z } from 'zod';
 import { startOrigin, type OriginProcess } from '../../cli/local/origin-process.ts';
 import { LOOPBACK, needFreePort } from '../../cli/local/ports.ts';
 import { exampleFolder, inParallel } from '../check/edge-stack.ts';
+import { checkForms } from './vllm-forms.ts';
 
 /** Rows of each task that are asked, unless it is said how many. */
 const ROWS = 40;
@@ -164,6 +165,7 @@ export async function runVllm([url, base, rows = String(ROWS)]: readonly string[
           problems.push(`${model}: ${JSON.stringify([one.row.user, one.vllm, one.here])}`);
     }
     console.log(table.toString());
+    await checkForms(front.client, problems);
     await checkAbort(url, front.client, problems);
   } finally {
     await front.origin.stop();

@@ -1,13 +1,14 @@
 /** What vLLM is asked for: the tokens of an answer, chosen there as the request wants them chosen. */
 import { type ApiError, err, ok, type Result } from '../../../protocol/index.ts';
 import type { EngineRequest, ScoredToken, TokenScore } from '../../engine/engine.ts';
+import { FormAtVllm } from './structured-outputs.ts';
 import { tokenOf, type StreamChunk, type VllmCompletion } from './vllm-api.ts';
 
 /** vLLM's `--max-logprobs` unless given; more is refused there. */
 export const MAX_LOGPROBS = 20;
 
 /** @returns why this engine cannot do it; null = it can. */
-export function cannotDo({ grammar, pooling, promptLogprobs }: EngineRequest): ApiError | null {
+export function cannotDo({ pooling, promptLogprobs }: EngineRequest): ApiError | null {
   const refuse = (what: string, param: string): ApiError => ({
     code: 'unsupported_parameter',
     message: `${what} by the engine of this origin (vLLM): ask an origin that runs the model itself.`,
@@ -15,8 +16,7 @@ export function cannotDo({ grammar, pooling, promptLogprobs }: EngineRequest): A
   });
   if (pooling !== undefined) return refuse('Embeddings are not made', 'input');
   // vLLM 0.32's CPU backend dies of them beside an adapter (punica_cpu's add_lora_logits), with all that it runs.
-  if (promptLogprobs !== null) return refuse('The scores of a prompt are not given', 'prompt_logprobs');
-  return grammar == null ? null : refuse('Answers are not held to a schema or to tools', 'response_format');
+  return promptLogprobs === null ? null : refuse('The scores of a prompt are not given', 'prompt_logprobs');
 }
 
 /**
@@ -36,6 +36,7 @@ export function completionBody(params: {
   const { sampling, prompt } = request;
   const { adjustments: adjusted } = sampling;
   const bias = adjusted?.bias ?? [];
+  const form = formOf(request);
   return {
     model,
     prompt: [...prompt, ...generated],
@@ -51,8 +52,10 @@ export function completionBody(params: {
     presence_penalty: adjusted?.presence ?? 0,
     ...(bias.length === 0 ? {} : { logit_bias: Object.fromEntries(bias) }),
     stop_token_ids: sampling.stopTokens,
-    ignore_eos: sampling.ignoreEos,
-    min_tokens: Math.max(0, sampling.minTokens - generated.length),
+    // What is held to a form ends where that ends.
+    ignore_eos: sampling.ignoreEos && form === null,
+    min_tokens: form === null ? Math.max(0, sampling.minTokens - generated.length) : 0,
+    ...(form === null ? {} : { structured_outputs: form.outputs }),
     ...(sampling.logprobs === null ? {} : { logprobs: Math.min(sampling.logprobs, MAX_LOGPROBS) }),
     return_token_ids: true,
     return_tokens_as_token_ids: true,
@@ -60,6 +63,13 @@ export function completionBody(params: {
     // What one tenant's prompts left in the prefix cache is not to be found out by another.
     cache_salt: salt,
   };
+}
+
+/** @throws Error for what another engine compiled. */
+export function formOf({ grammar }: EngineRequest): FormAtVllm | null {
+  if (grammar == null) return null;
+  if (!(grammar instanceof FormAtVllm)) throw new Error('a grammar of another engine');
+  return grammar;
 }
 
 /** The tokens of an event; an error when it says of what it chose less than was asked for. */

@@ -265,7 +265,8 @@ export class VllmEngine implements ServingEngine {
         this.#abort(run);
         return true;
       }
-      aside = this.#turns.token(run) || aside;
+      // What is held to a form cannot go on from its middle: vLLM begins it anew at each request.
+      aside = (this.#turns.token(run) && run.request.grammar == null) || aside;
       if (part.finish === null) continue;
       run.stop();
       this.#finish(run, part.finish);

@@ -35,7 +35,8 @@ export async function startVllmOrigin(
 ): Promise<VllmOrigin> {
   const folder = mkdtempSync(join(tmpdir(), 'graft-vllm-'));
   const base = join(folder, 'base');
-  writeTinyBase(base);
+  const length = options.vllm?.context ?? TINY_LLAMA.context;
+  writeTinyBase(base, { ...TINY_LLAMA, context: length });
   const vllm = new FakeVllm({ vocabSize: TINY_VOCAB, root: base, ...options.vllm });
   await vllm.start();
   const [first] = Object.values(TINY_ADAPTERS);

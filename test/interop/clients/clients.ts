@@ -22,6 +22,7 @@ export const CLIENTS: readonly Client[] = [
   node('anthropic', '@anthropic-ai/sdk@1.14.0'),
   node('ai-sdk', '@ai-sdk/openai-compatible@3.0.92', 'ai@7.0.173'),
   node('ai-sdk-responses', '@ai-sdk/openai@4.0.118', 'ai@7.0.173'),
+  node('ai-sdk-anthropic', '@ai-sdk/anthropic@4.0.105', 'ai@7.0.173'),
   node('langchain', '@langchain/openai@1.6.0', '@langchain/core@1.4.0'),
 ];
 

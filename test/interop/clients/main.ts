@@ -14,11 +14,12 @@ const SCRIPT: readonly (readonly [string, string])[] = [
   ['And again?', 'Still here.'],
   ['Weather in Paris?', '<tool_call>\n{"name": "weather", "arguments": {"city": "Paris"}}\n</tool_call>'],
   ['Call with a city', '<tool_call>\n{"name": "City", "arguments": {"city": "Rome"}}\n</tool_call>'],
-  // LiteLLM's name of the tool that stands for a schema.
+  // Names of the tool that stands for a schema: LiteLLM's, and the AI SDK's for Anthropic's API.
   [
     'Call json_tool_call',
     '<tool_call>\n{"name": "json_tool_call", "arguments": {"city": "Rome"}}\n</tool_call>',
   ],
+  ['Call json', '<tool_call>\n{"name": "json", "arguments": {"city": "Rome"}}\n</tool_call>'],
   ['Describe a city', '{"city": "Rome"'],
   ['Hello', 'Hi there.'],
 ];

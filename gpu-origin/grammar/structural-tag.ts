@@ -1,0 +1,67 @@
+/**
+ * Answers that call functions, for compilers elsewhere that take XGrammar's structural tags
+ * (https://xgrammar.mlc.ai/docs/tutorials/structural_tag.html); what tool-grammar.ts writes as a grammar.
+ */
+import type { Constraint, FunctionDefinition } from '../../protocol/index.ts';
+import { CALL_SHAPES } from './tool-grammar.ts';
+import type { AskedTools } from './ports.ts';
+
+type Format = Readonly<Record<string, unknown>> & { readonly type: string };
+
+/** @param constraint what an answer without calls is held to; null = any text. */
+export function structuralTag({ use, format }: AskedTools, constraint: Constraint | null): object {
+  const { begin, between, end } = CALL_SHAPES[format];
+  const functions = use.functions.filter(
+    ({ name }) => typeof use.choice !== 'object' || use.choice.name === name,
+  );
+  const tags = functions.map((definition) => ({
+    type: 'tag' as const,
+    begin: begin + definition.name + between,
+    content: { type: 'json_schema', json_schema: argumentsOf(definition) },
+    end,
+  }));
+  const several = use.parallel && format === 'hermes';
+  const calls: Format = {
+    type: 'tags_with_separator',
+    ...{ tags, separator: '\n', at_least_one: true, stop_after_first: !several },
+  };
+  const trigger = begin.slice(0, begin.indexOf('>') + 1);
+  const made =
+    use.choice !== 'auto'
+      ? calls
+      : constraint !== null
+        ? either(calls, formatOf(constraint))
+        : format === 'hermes'
+          ? {
+              type: 'triggered_tags',
+              ...{ triggers: [trigger], tags, at_least_one: false, stop_after_first: !several },
+            }
+          : either(calls, { type: 'regex', pattern: '([^{][\\s\\S]*)?' });
+  return { type: 'structural_tag', format: made };
+}
+
+const either = (...elements: Format[]): Format => ({ type: 'or', elements });
+
+const argumentsOf = ({ parameters }: FunctionDefinition): object => ({
+  type: 'object',
+  properties: {},
+  ...parameters,
+});
+
+function formatOf(constraint: Constraint): Format {
+  switch (constraint.kind) {
+    case 'json_object':
+      return { type: 'json_schema', json_schema: { type: 'object' } };
+    case 'json_schema':
+      return { type: 'json_schema', json_schema: objectOf(constraint.schema) };
+    case 'regex':
+      return { type: 'regex', pattern: constraint.pattern };
+    case 'choice':
+      return { type: 'or', elements: constraint.choices.map((value) => ({ type: 'const_string', value })) };
+    case 'grammar':
+      return { type: 'grammar', grammar: constraint.grammar };
+  }
+}
+
+const objectOf = (schema: unknown): unknown =>
+  typeof schema === 'string' ? (JSON.parse(schema) as unknown) : schema;
