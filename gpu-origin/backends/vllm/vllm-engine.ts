@@ -12,13 +12,7 @@ import {
   type ResidentList,
   type Result,
 } from '../../../protocol/index.ts';
-import {
-  checkRequest,
-  deadlineExceeded,
-  neverFits,
-  queueFull,
-  shuttingDown,
-} from '../../engine/admission.ts';
+import { checkRequest, deadlineExceeded, shuttingDown } from '../../engine/admission.ts';
 import type {
   EngineHandle,
   EngineObserver,
@@ -28,23 +22,20 @@ import type {
   ScoredToken,
   ServingEngine,
 } from '../../engine/engine.ts';
-import { adapterLoading, missingAdapters } from '../../engine/adapters/adapter-entry.ts';
+import { checkHeld } from '../../engine/adapters/adapter-entry.ts';
 import { guardObserver } from '../../engine/observer.ts';
 import type { AdapterSource, Clock } from '../../engine/ports.ts';
 import type { TokenBytes } from '../../generation/detokenizer.ts';
 import { ChainTurns } from './chain-turns.ts';
 import { cannotDo, completionBody, tokensOf } from './completion-body.ts';
 import type { LoadedChains } from './loaded-chains.ts';
+import { queueRoom, RETRY_MS } from './queue-room.ts';
 import { failureText, type VllmFailure } from './vllm-api.ts';
 import type { VllmClient } from './vllm-client.ts';
 import { outcomeOf, VllmRun } from './vllm-run.ts';
 
 /** A request that vLLM had no chain for, because it was started anew, is begun again so often. */
 const MAX_RETRIES = 2;
-/** When to come back after vLLM has gone, ms. */
-const GONE_RETRY_MS = 1_000;
-/** Of the queue, the share that one tenant may take while others wait or run. */
-const QUEUE_SHARE = 4;
 
 export interface VllmEngineOptions {
   client: VllmClient;
@@ -131,16 +122,8 @@ export class VllmEngine implements ServingEngine {
     return this.#options.chains.residents();
   }
 
-  async check(digests: readonly string[]): Promise<ApiError | null> {
-    const missing: string[] = [];
-    let receiving = false;
-    for (const digest of new Set(digests)) {
-      const status = await this.#options.source.status(digest);
-      if (status === 'missing') missing.push(digest);
-      receiving ||= status === 'receiving';
-    }
-    if (missing.length > 0) return missingAdapters(missing);
-    return receiving ? adapterLoading() : null;
+  check(digests: readonly string[]): Promise<ApiError | null> {
+    return checkHeld({ source: this.#options.source, observer: this.#observer }, digests);
   }
 
   /** vLLM has chains, not their adapters: that it is held is all that can be made ready. */
@@ -178,13 +161,7 @@ export class VllmEngine implements ServingEngine {
   #full(tenant: string, rows: number): ApiError | null {
     if (this.#closed) return shuttingDown();
     const { maxQueue, slots } = this.#options;
-    if (rows > maxQueue + slots) return neverFits(rows);
-    const { waiting } = this.#turns;
-    const free = Math.max(0, slots - this.#turns.running);
-    const others = [...this.#live].some((run) => run.tenant !== tenant);
-    const share = others ? Math.ceil(maxQueue / QUEUE_SHARE) : maxQueue;
-    const full = waiting + rows > maxQueue + free || this.#turns.waitingOf(tenant) + rows > share + free;
-    return full ? queueFull(waiting, GONE_RETRY_MS) : null;
+    return queueRoom({ turns: this.#turns, live: this.#live, tenant, rows, maxQueue, slots });
   }
 
   #begin(run: VllmRun): void {
@@ -293,7 +270,7 @@ export class VllmEngine implements ServingEngine {
     this.#fail(run, {
       code: 'origin_unavailable',
       message: failureText(failure),
-      retryAfterMs: GONE_RETRY_MS,
+      retryAfterMs: RETRY_MS,
     });
   }
 

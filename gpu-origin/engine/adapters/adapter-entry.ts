@@ -1,5 +1,6 @@
 import type { ApiError, ChainEntry, ResidentList, Result } from '../../../protocol/index.ts';
-import type { ResidentAdapter, RowDelta } from '../ports.ts';
+import type { EngineObserver } from '../observer.ts';
+import type { AdapterSource, ResidentAdapter, RowDelta } from '../ports.ts';
 
 export type Status =
   /** Queued or being loaded. */
@@ -78,7 +79,7 @@ export const missingAdapters = (missing: string[]): ApiError => ({
   missing,
 });
 
-export const adapterLoading = (): ApiError => ({
+const adapterLoading = (): ApiError => ({
   code: 'adapter_loading',
   message: 'An adapter of the chain is being received.',
   retryAfterMs: ADAPTER_RETRY_MS,
@@ -89,6 +90,23 @@ export const unavailableAdapter = (digest: string): ApiError => ({
   message: `Adapter ${digest.slice(0, 12)} could not be loaded.`,
   retryAfterMs: ADAPTER_RETRY_MS,
 });
+
+/** @returns why the source cannot give all of these files now; null when it can. */
+export async function checkHeld(
+  { source, observer }: { source: Pick<AdapterSource, 'status'>; observer: EngineObserver },
+  digests: readonly string[],
+): Promise<ApiError | null> {
+  let states: ('held' | 'receiving' | 'missing')[];
+  try {
+    states = await Promise.all(digests.map((digest) => source.status(digest)));
+  } catch (error) {
+    observer.onFault?.({ where: 'adapter status', error, requestIds: [] });
+    return unavailableAdapter(digests[0] ?? '');
+  }
+  const missing = digests.filter((_, index) => states[index] === 'missing');
+  if (missing.length > 0) return missingAdapters([...new Set(missing)]);
+  return states.includes('receiving') ? adapterLoading() : null;
+}
 
 export const pinnedTooMuch = (limit: number): ApiError => ({
   code: 'adapter_unavailable',

@@ -1,7 +1,7 @@
 import { err, ok, type ApiError, type Result } from '../../../protocol/index.ts';
 import {
+  checkHeld,
   type Entry,
-  adapterLoading,
   formatErrorOf,
   missingAdapters,
   unavailableAdapter,
@@ -68,17 +68,8 @@ export class AdapterLoads {
   }
 
   /** @returns why the source cannot give all of these files now; null when it can. */
-  async check(digests: readonly string[]): Promise<ApiError | null> {
-    let states: ('held' | 'receiving' | 'missing')[];
-    try {
-      states = await Promise.all(digests.map((digest) => this.#source.status(digest)));
-    } catch (error) {
-      this.#observer.onFault?.({ where: 'adapter status', error, requestIds: [] });
-      return unavailableAdapter(digests[0] ?? '');
-    }
-    const missing = digests.filter((_, index) => states[index] === 'missing');
-    if (missing.length > 0) return missingAdapters(missing);
-    return states.includes('receiving') ? adapterLoading() : null;
+  check(digests: readonly string[]): Promise<ApiError | null> {
+    return checkHeld({ source: this.#source, observer: this.#observer }, digests);
   }
 
   async #load(entry: Entry): Promise<void> {
