@@ -7,7 +7,7 @@ import { parseCanonicalHead, type CanonicalHead } from './format/canonical-head.
 import { readHeaderLength } from './format/safetensors.ts';
 
 export { checkBase, type ShapedModule } from './check-base.ts';
-export { AdapterFormatError } from './errors.ts';
+export { AdapterFormatError, printable } from './errors.ts';
 export type { CanonicalHead } from './format/canonical-head.ts';
 
 /** The length field in front of the header. */

@@ -56,6 +56,11 @@ export const Tenant = z
 /** Can a grant be for it: a tenant, or `*`, everybody? */
 export const isHolder = (text: string): boolean => text === '*' || Tenant.safeParse(text).success;
 
+/** Id of a base model, as {@link baseIdOf} makes it. */
+export const BaseId = z
+  .string()
+  .regex(/^[a-z0-9._-]{1,128}$/, 'must be the id of a base: a-z, 0-9, ".", "_", "-"');
+
 /** The id under which a base model is served: the last part of a hub id, in lower case. */
 export function baseIdOf(hubId: string): string {
   return (hubId.split('/').at(-1) ?? hubId).toLowerCase().replace(/[^a-z0-9._-]+/g, '-');

@@ -7,7 +7,7 @@ import { asFields, parseRequest, type Parsed, type ParseOptions } from './parse-
 import { err, ok, type Result } from './result.ts';
 
 const common = {
-  /** Names nothing: the tokenizer is the base's. */
+  /** A base or a name: the tokenizer of its base is meant. Where an edge has one base, it names nothing. */
   model: z.string().min(1).max(512).nullish(),
 };
 

@@ -142,6 +142,7 @@ const EXPOSED_HEADERS = [
   'server-timing',
   'x-graft-adapter',
   'x-graft-alias',
+  'x-graft-base',
   'x-graft-chain',
   'x-graft-composed',
   'x-graft-degraded',
@@ -221,7 +222,7 @@ export function createApp(services: Services): Hono<AppEnv> {
     app.all(path, methodNotAllowed('GET'));
   }
   app.route('/', completionRoutes({ ...services, ...resolving, gates }));
-  app.route('/', tokenizerRoutes({ ...services, gates, now }));
+  app.route('/', tokenizerRoutes({ ...services, ...resolving, gates }));
   app.route('/', feedbackRoutes({ ...services, gate: gates.feedback, now }));
   app.route('/', modelRoutes({ ...resolving, gate: gates.models }));
   app.route('/', dashboardRoutes({ page: services.page }));

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { Digest, parseSigningKeys, Tenant, type SigningKey } from '../protocol/index.ts';
+import { BaseId, Digest, nameProblem, parseSigningKeys, Tenant, type SigningKey } from '../protocol/index.ts';
 import { BOOTSTRAP_TENANT } from './access/authenticate.ts';
 import type { AnalyticsDataset } from './http/analytics-engine.ts';
 import type { Origin } from './origins/choose-origin.ts';
@@ -26,8 +26,10 @@ export interface RawEnv {
   ANALYTICS?: AnalyticsDataset;
   /** The built dashboard's files. */
   ASSETS?: { fetch(url: string): Promise<Response> };
-  /** JSON `[{"id": "...", "url": "https://..."}]`. */
+  /** JSON `[{"id": "...", "url": "https://...", "base": "..."}]`; all have a `base`, or none has. */
   ORIGINS: string;
+  /** Id of the base that `base` means; that of the first origin unless given. Only where the origins say their base. */
+  DEFAULT_BASE?: string;
   /** `kid:base64,…`; shared with the origins. */
   GRAFT_ORIGIN_KEYS: string;
   /** base64 of at least 32 random bytes; signs what KV holds. */
@@ -50,6 +52,8 @@ export interface RawEnv {
 
 export interface Config {
   origins: Origin[];
+  /** null = the first origin's. */
+  defaultBase: string | null;
   originKeys: SigningKey[];
   macKey: Uint8Array<ArrayBuffer>;
   acceptedMacKeys: Uint8Array<ArrayBuffer>[];
@@ -76,12 +80,18 @@ const Origins = z
         // A password would be in every log line about a failed request; requests are signed.
         .refine((url) => isPlain(new URL(url)), 'must have no name, password, query or fragment')
         .transform((url) => url.replace(/\/+$/, '')),
+      base: BaseId.refine((id) => nameProblem(id) === null, 'names nothing: it is reserved').optional(),
     }),
   )
   .min(1)
   .refine(
     (origins) => new Set(origins.map(({ id }) => id)).size === origins.length,
     'two origins share an id',
+  )
+  // An origin of an unknown base beside others could be asked for what it does not serve.
+  .refine(
+    (origins) => new Set(origins.map(({ base }) => base === undefined)).size === 1,
+    'either every origin says its base or none does',
   );
 
 const json = z.string().transform((text, context) => {
@@ -134,22 +144,28 @@ const share = z
   .regex(/^(0|1|0?\.\d+|1\.0+)$/, 'must be a number from 0 to 1')
   .transform(Number);
 
-const Variables = z.object({
-  ORIGINS: json.pipe(Origins),
-  GRAFT_ORIGIN_KEYS: signingKeys,
-  GRAFT_MAC_KEY: secret,
-  GRAFT_ACCEPTED_MAC_KEYS: z
-    .string()
-    .transform((text) => text.split(',').flatMap((entry) => entry.trim() || []))
-    .pipe(z.array(secret))
-    .optional(),
-  GRAFT_ADMIN_KEY_SHA256: z.union([Digest, z.literal('')]).optional(),
-  CORS_ORIGINS: corsOrigins.optional(),
-  LOG_SAMPLE: share.optional(),
-  DROPS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
-  DROP_TENANT: Tenant.or(z.literal('')).optional(),
-  LOOPBACK_CALLBACKS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
-});
+const Variables = z
+  .object({
+    ORIGINS: json.pipe(Origins),
+    DEFAULT_BASE: BaseId.or(z.literal('')).optional(),
+    GRAFT_ORIGIN_KEYS: signingKeys,
+    GRAFT_MAC_KEY: secret,
+    GRAFT_ACCEPTED_MAC_KEYS: z
+      .string()
+      .transform((text) => text.split(',').flatMap((entry) => entry.trim() || []))
+      .pipe(z.array(secret))
+      .optional(),
+    GRAFT_ADMIN_KEY_SHA256: z.union([Digest, z.literal('')]).optional(),
+    CORS_ORIGINS: corsOrigins.optional(),
+    LOG_SAMPLE: share.optional(),
+    DROPS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
+    DROP_TENANT: Tenant.or(z.literal('')).optional(),
+    LOOPBACK_CALLBACKS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
+  })
+  .refine(({ ORIGINS, DEFAULT_BASE }) => !DEFAULT_BASE || ORIGINS.some(({ base }) => base === DEFAULT_BASE), {
+    path: ['DEFAULT_BASE'],
+    message: 'must be the base of one of ORIGINS',
+  });
 
 /** @throws Error that names what is wrong, never a secret. */
 export function parseEnv(
@@ -165,6 +181,7 @@ export function parseEnv(
   }
   return {
     origins: parsed.data.ORIGINS,
+    defaultBase: parsed.data.DEFAULT_BASE || null,
     originKeys: parsed.data.GRAFT_ORIGIN_KEYS,
     macKey: parsed.data.GRAFT_MAC_KEY,
     acceptedMacKeys: parsed.data.GRAFT_ACCEPTED_MAC_KEYS ?? [],

@@ -25,6 +25,12 @@ export const originUnavailable = (): ApiError => ({
   retryAfterMs: RETRY_AFTER_MS,
 });
 
+/** No origin of this edge is one of this base. @param served ids of the bases that there are. */
+export const baseUnserved = (base: string, served: readonly string[]): ApiError => ({
+  ...originUnavailable(),
+  message: `No origin of this edge serves the base '${base}'; it has ${served.join(', ')}.`,
+});
+
 /** An origin that is there did not get the adapter. */
 export const adapterUnavailable = (message: string): ApiError => ({
   code: 'adapter_unavailable',
@@ -39,6 +45,10 @@ export const adapterInvalid = (reason: string, message: string, param?: string):
   reason,
   ...(param === undefined ? {} : { param }),
 });
+
+/** A name that means one of the bases. */
+export const ownNameOfBase = (name: string): ApiError =>
+  adapterInvalid('name_reserved', `'${name}' is the base model's own name.`, 'name');
 
 /** Longer names are cut in messages. */
 const SHOWN_CHARACTERS = 128;

@@ -133,7 +133,7 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
       ...{ maxWaiting: MAX_WAITING, maxWaitingOfTenant: MAX_WAITING_OF_TENANT, maxWaitMs: MAX_ROOM_WAIT_MS },
       ...{ pollMs: ROOM_POLL_MS, staleMs: ROOM_STALE_MS, retryAfterMs: RETRY_AFTER_MS, now, sleep },
     }),
-    base: () => origins.base(),
+    bases: origins.bases,
     trials: origins,
     warmth: origins.warmth,
   };

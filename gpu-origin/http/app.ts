@@ -3,6 +3,7 @@ import {
   type ApiError,
   asMessagesError,
   AskId,
+  BASE_PARAMETER,
   errorResponse,
   LOAD_HEADER,
   MAX_BODY_BYTES,
@@ -40,6 +41,20 @@ const LOADING: ApiError = {
   message: 'The origin is not ready: it is loading its base or shutting down.',
   retryAfterMs: 2_000,
 };
+
+/** Not soon: another base comes with another start, or another configuration of the edge. */
+const WRONG_BASE_RETRY_MS = 30_000;
+
+/** An edge takes it for an origin of another base; null = it does not, or does not say. */
+function wrongBase(c: Context<OriginEnv>, { base }: Services): ApiError | null {
+  const wanted = c.var.kid === null ? undefined : c.req.query(BASE_PARAMETER);
+  if (wanted === undefined || wanted === base.id) return null;
+  return {
+    code: 'origin_unavailable',
+    message: `This origin serves the base ${base.id}, and its edge takes it to serve another; the edge's ORIGINS says which.`,
+    retryAfterMs: WRONG_BASE_RETRY_MS,
+  };
+}
 
 function loadOf({ engine }: Services, { state }: OriginContext['serving']): string {
   const { running, waiting, loading, parked, slots } = engine.stats();
@@ -154,7 +169,8 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
     app.on(method, path, async (c) => {
       const { services } = context;
       if (services === null || serving.refuses) return errorResponse(LOADING);
-      return handler(c, services);
+      const wrong = wrongBase(c, services);
+      return wrong === null ? handler(c, services) : errorResponse(wrong);
     });
   };
   route('POST', '/v1/chat/completions', (c, services) => handleCompletion('chat', c, context, services));

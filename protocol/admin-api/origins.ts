@@ -6,6 +6,8 @@ import type { AdminOperationTable } from './operation.ts';
 
 export const OriginView = z.object({
   id: z.string(),
+  /** Id of the base that the edge's configuration has it serve; absent where it does not say. */
+  configured_base: z.string().optional(),
   /** null when it does not answer. */
   base: BaseInfo.nullable(),
   /** null also for all but the bootstrap key, as the figures. */

@@ -37,6 +37,8 @@ export function tinyAdapter(params: {
   rank?: number;
   wide?: boolean;
   shape?: { in: number; out: number };
+  /** Id of its base; that of {@link TINY_BASE} unless given. */
+  base?: string;
 }): TinyAdapter {
   const rank = params.rank ?? 2;
   const shape = params.shape ?? (params.wide ? { in: 32_768, out: 32_768 } : { in: 8, out: 6 });
@@ -48,7 +50,7 @@ export function tinyAdapter(params: {
     b: tensor(shape.out, rank, params.seed + 1),
   });
   const bytes = Buffer.from(
-    encodeCanonical({ base: TINY_BASE.id, parent: params.parent ?? null, modules: [module] }),
+    encodeCanonical({ base: params.base ?? TINY_BASE.id, parent: params.parent ?? null, modules: [module] }),
   );
   return { bytes, digest: createHash('sha256').update(bytes).digest('hex') };
 }

@@ -53,7 +53,7 @@ beforeEach(async () => {
     now,
     sleep,
   });
-  const intake = { ...graft.services.intake, base: () => origins.base(), trials: origins };
+  const intake = { ...graft.services.intake, bases: origins.bases, trials: origins };
   app = createApp({ ...graft.services, origins, intake });
   const made = await graft.request('/admin/keys', { body: { tenant: 'default' } });
   ({ key } = (await made.json()) as { key: string });

@@ -88,7 +88,7 @@ function depsOf(entries: Map<string, NameEntry>, held: Grant[], sick: string | n
     } as never,
     grantLedger: unused,
     maySuggest: () => false,
-    origins: { base: async () => ({ ok: true, value: { id: 'tiny' } }) } as never,
+    origins: { bases: { declared: null, ids: async () => ({ ok: true, value: ['tiny'] }) } } as never,
   };
 }
 

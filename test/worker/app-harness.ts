@@ -100,6 +100,8 @@ export interface AppHarnessOptions {
   kvTimeoutMs?: number;
   /** One, `o1` at `http://origin.test`, unless given. */
   origins?: readonly Origin[];
+  /** Of their bases; that of the first unless given. */
+  defaultBase?: string;
   /** Another isolate of that edge: the same stores, clock and keys, and a memory of its own. */
   beside?: AppHarness;
   /** In the place of the fake. */
@@ -175,6 +177,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
   const stores: Stores = { ...shared, writers: { ...writers, ...rights } };
   const config: Config = {
     origins: [...(options.origins ?? [{ id: 'o1', url: 'http://origin.test' }])],
+    defaultBase: options.defaultBase ?? null,
     originKeys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
     ...{ macKey, acceptedMacKeys: [], corsOrigins: [], logSample: 0 },
     adminKeyHash: await hashApiKey(adminKey),

@@ -36,6 +36,18 @@ describe('parseEnv', () => {
     });
   });
 
+  it('reads which base each origin serves, and which is the default', () => {
+    const origins = [
+      { id: 'o1', url: 'http://x', base: 'tiny' },
+      { id: 'o2', url: 'http://y', base: 'large-7b' },
+    ];
+    const bases = { ...good, ORIGINS: JSON.stringify(origins) };
+    expect(parseEnv(bases)).toMatchObject({ origins, defaultBase: null });
+    expect(parseEnv({ ...bases, DEFAULT_BASE: '' }).defaultBase).toBeNull();
+    expect(parseEnv({ ...bases, DEFAULT_BASE: 'large-7b' }).defaultBase).toBe('large-7b');
+    expect(() => parseEnv({ ...bases, DEFAULT_BASE: 'huge' })).toThrow('DEFAULT_BASE');
+  });
+
   it.each([
     [{}, null],
     [{ DROPS: '' }, null],
@@ -55,6 +67,10 @@ describe('parseEnv', () => {
     ['ORIGINS', '[{"id":"o 1","url":"http://x"}]'],
     ['ORIGINS', '[{"id":"o1","url":"http://x","key":"y"}]'],
     ['ORIGINS', '[{"id":"o1","url":"http://x"},{"id":"o1","url":"http://y"}]'],
+    ['ORIGINS', '[{"id":"o1","url":"http://x","base":"tiny"},{"id":"o2","url":"http://y"}]'],
+    ['ORIGINS', '[{"id":"o1","url":"http://x","base":"Owner/Tiny"}]'],
+    ['ORIGINS', '[{"id":"o1","url":"http://x","base":"base"}]'],
+    ['DEFAULT_BASE', 'tiny'],
     ['GRAFT_ORIGIN_KEYS', 'c2hvcnQ='],
     ['GRAFT_ORIGIN_KEYS', 'k1:c2hvcnQ='],
     ['GRAFT_MAC_KEY', 'c2hvcnQ='],
@@ -71,6 +87,6 @@ describe('parseEnv', () => {
   ])('refuses %s = %s by name, and does not repeat secrets', (name, value) => {
     const parse = () => parseEnv({ ...good, [name]: value });
     expect(parse).toThrow(name);
-    if (name !== 'ORIGINS') expect(parse).not.toThrow(value);
+    if (name !== 'ORIGINS' && name !== 'DEFAULT_BASE') expect(parse).not.toThrow(value);
   });
 });

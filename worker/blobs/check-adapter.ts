@@ -2,12 +2,14 @@ import {
   AdapterFormatError,
   checkBase,
   createHeadReader,
+  printable,
   type CanonicalHead,
   type ShapedModule,
 } from '../../adapters/read-head.ts';
 import { err, ok, type ApiError, type BaseInfo, type BlobRecord, type Result } from '../../protocol/index.ts';
 import { adapterInvalid } from '../errors.ts';
 import { MAX_CHECKED_HEADER_BYTES, READ_BACK_FRESH_MS } from './limits.ts';
+import type { Bases } from '../origins/ports.ts';
 import type { IntakeDeps } from '../registry/registry-deps.ts';
 import { readBeginning, readPart, type BadPart } from './read-parts.ts';
 import { writeRecordAnew } from './write-record.ts';
@@ -21,12 +23,14 @@ export interface CheckedAdapter {
   parentChainId: string | null;
   /** Largest rank of its modules. */
   rank: number;
+  /** The base that it is for. */
+  base: BaseInfo;
 }
 
 interface CheckParams {
   digest: string;
   record: BlobRecord;
-  base: BaseInfo;
+  bases: Bases;
   /** Called whenever the check gets on. */
   alive: () => void;
 }
@@ -34,7 +38,7 @@ interface CheckParams {
 type CheckDeps = Pick<IntakeDeps, 'blobs' | 'blobLedger' | 'createSha256' | 'now'>;
 
 /**
- * Reads the file's header as it lies in the store and checks it against what the origins serve. What its tensors hold is
+ * Reads the file's header as it lies in the store and checks it against the base that it names. What its tensors hold is
  * found out by the origin that tries it.
  *
  * Unless the file was read back a moment ago, all of it is read and compared with its hashes: bytes that are not there or
@@ -55,7 +59,7 @@ export async function checkAdapter(
     });
     if (read) {
       await writeRecordAnew(deps.blobs, { digest, record });
-      return judge(reader, params.base);
+      return judge(reader, params.bases);
     }
   }
   let whole = await readWhole(deps, params, false);
@@ -75,7 +79,7 @@ export async function checkAdapter(
   }
   await writeRecordAnew(deps.blobs, { digest, record });
   if (whole.ended) await deps.blobLedger.noteReadBack({ digest, at: deps.now() });
-  return judge(whole.reader, params.base);
+  return judge(whole.reader, params.bases);
 }
 
 const headReader = ({ bytes }: BlobRecord) =>
@@ -91,7 +95,7 @@ async function readWhole(
   params: CheckParams,
   fresh: boolean,
 ): Promise<{ reader: Reader; bad: BadPart | null; ended: boolean }> {
-  const { digest, record, base, alive } = params;
+  const { digest, record, bases, alive } = params;
   const reader = headReader(record);
   let read = false;
   for (const [index, part] of record.parts.entries()) {
@@ -101,12 +105,12 @@ async function readWhole(
     };
     const bad = await readPart(deps, { digest, index, part }, push, { fresh });
     if (bad !== null) return { reader, bad, ended: false };
-    if (read && !judge(reader, base).ok) return { reader, bad: null, ended: false };
+    if (read && !(await judge(reader, bases)).ok) return { reader, bad: null, ended: false };
   }
   return { reader, bad: null, ended: true };
 }
 
-function judge(reader: Reader, base: BaseInfo): Result<CheckedAdapter, ApiError> {
+async function judge(reader: Reader, bases: Bases): Promise<Result<CheckedAdapter, ApiError>> {
   let head: CanonicalHead;
   try {
     head = reader.head();
@@ -114,14 +118,17 @@ function judge(reader: Reader, base: BaseInfo): Result<CheckedAdapter, ApiError>
     if (!(error instanceof AdapterFormatError)) throw error;
     return err(adapterInvalid(error.code, error.message, error.subject));
   }
-  return judgeHead(head, base);
+  return judgeHead(head, bases);
 }
 
-/** Whether a head fits the base, and what of it a chain is assembled from. */
-export function judgeHead(
+/** Whether a head fits the base that it names, and what of it a chain is assembled from. */
+export async function judgeHead(
   head: { config: Pick<CanonicalHead['config'], 'base' | 'parent'>; modules: readonly ShapedModule[] },
-  base: BaseInfo,
-): Result<CheckedAdapter, ApiError> {
+  bases: Bases,
+): Promise<Result<CheckedAdapter, ApiError>> {
+  const found = await baseOf(head.config.base, bases);
+  if (!found.ok) return found;
+  const base = found.value;
   const problems = checkBase(head, base);
   const first = problems[0];
   if (first !== undefined) {
@@ -130,5 +137,19 @@ export function judgeHead(
     return err(adapterInvalid(first.code, told.join(' ') + more, first.subject));
   }
   const rank = head.modules.reduce((largest, module) => Math.max(largest, module.rank), 0);
-  return ok({ parentChainId: head.config.parent, rank });
+  return ok({ parentChainId: head.config.parent, rank, base });
+}
+
+/** The base to compare with: that of the id, or the only one there is, which then says why it does not fit. */
+async function baseOf(id: string, bases: Bases): Promise<Result<BaseInfo, ApiError>> {
+  const { declared } = bases;
+  if (declared === null || declared.length === 1) return bases.info(null);
+  if (declared.includes(id)) return bases.info(id);
+  return err(
+    adapterInvalid(
+      'base_mismatch',
+      `The adapter is for the base ${printable(id)}; this edge serves ${declared.join(', ')}. Publish it where its base is served.`,
+      id,
+    ),
+  );
 }

@@ -1,4 +1,11 @@
-import { err, ok, type ApiError, type NameEntry, type Result } from '../../protocol/index.ts';
+import {
+  err,
+  ok,
+  type AdapterManifest,
+  type ApiError,
+  type NameEntry,
+  type Result,
+} from '../../protocol/index.ts';
 import { registryUnavailable, modelWithdrawn } from '../errors.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
 import { manifestOf } from '../registry/write-pointer.ts';
@@ -21,14 +28,26 @@ export interface FindDeps extends SeeDeps {
 }
 
 /**
- * Whose ancestors may answer for a name, besides the caller's own tenant's: those of the owner of the nearest name that
- * exists on the way up. null = there is a name, of an owner that nobody can tell; undefined = no name was met yet.
+ * Which ancestors may answer for a name: besides the caller's own tenant's, those of the owner of the nearest name that
+ * exists on the way up; and those for that name's base. null = there is a name, of an owner or a base that nobody can
+ * tell; undefined = no name was met yet.
  */
-export type Heir = string | null | undefined;
+export interface Kin {
+  owner: string | null | undefined;
+  base: string | null | undefined;
+}
+
+/** Of a name that does not exist, as far as the caller may know. */
+export const STRANGER: Kin = { owner: undefined, base: undefined };
+
+export const kinOf = ({ owner, base }: Pick<AdapterManifest, 'owner' | 'base'>): Kin => ({
+  owner,
+  base: base.id,
+});
 
 /** `unusable`: unknown and forbidden come out alike. `trouble` is never taken for either. `withdrawn`: the caller may use it, but nobody is served it. */
 export type NotFound =
-  | { kind: 'unusable'; heir: Heir }
+  | { kind: 'unusable'; kin: Kin }
   | { kind: 'trouble'; error: ApiError }
   | { kind: 'withdrawn'; error: ApiError };
 
@@ -41,19 +60,20 @@ export interface Finder {
   /**
    * The nearest ancestors of the name that the caller may use, nearest first, at most `limit`; not empty. They end below
    * one that is strict, below one that cannot be read now, which may be, and below one that is neither the caller's own
-   * nor the heir's: nobody's adapter answers for a name among somebody else's.
-   * @param options.heir of the name itself.
+   * nor the kin's, and below one for another base: nobody's adapter answers for a name among somebody else's, and no
+   * base for another.
+   * @param options.kin of the name itself.
    * @param options.skipTrouble goes past ancestors of which nobody can tell now whether the caller may use them.
    */
   ancestors(
     name: string,
-    options: { limit: number; skipTrouble: boolean; heir: Heir },
+    options: { limit: number; skipTrouble: boolean; kin: Kin },
   ): Promise<Result<FoundAdapter[], NotFound>>;
   /** May the caller use this chain? */
   allows: CallerRights['allow'];
 }
 
-const unusable = (heir: Heir): Result<never, NotFound> => err({ kind: 'unusable', heir });
+const unusable = (kin: Kin): Result<never, NotFound> => err({ kind: 'unusable', kin });
 const trouble = (error: ApiError): Result<never, NotFound> => err({ kind: 'trouble', error });
 
 /** The name whose entry is read second: what an alias stands for, or one that nobody can have. */
@@ -100,27 +120,29 @@ export function createFinder(deps: FindDeps, caller: Caller, life: RequestLife):
           await judge(rights, { manifest: manifestOf(pinned.value), alias: null, stale: pinned.stale }),
         );
       const read = await rights.asIfForbidden();
-      return read.ok ? unusable(undefined) : trouble(read.error);
+      return read.ok ? unusable(STRANGER) : trouble(read.error);
     },
 
-    async ancestors(name, { limit, skipTrouble, ...options }) {
-      let { heir } = options;
+    async ancestors(name, { limit, skipTrouble, kin }) {
+      let { owner, base } = kin;
       const found: FoundAdapter[] = [];
       for await (const seen of climb(name)) {
         // It may be the caller's nearest, or strict: a farther one is not to stand in for it.
         if (seen.kind === 'trouble' && (seen.unread || seen.manifest?.strict === true || !skipTrouble))
           return found.length > 0 ? ok(found) : trouble(seen.error);
-        const owner = ownerOf(seen);
-        if (owner === null) continue;
-        if (owner !== caller.tenant && heir !== undefined && owner !== heir) break;
-        if (heir === undefined) heir = owner;
+        const met = knownOf(seen);
+        if (met === null) continue;
+        if (met.owner !== caller.tenant && owner !== undefined && met.owner !== owner) break;
+        if (base !== undefined && met.base.id !== base) break;
+        if (owner === undefined) owner = met.owner;
+        base = met.base.id;
         if (seen.kind !== 'usable') continue;
         if (seen.adapter.manifest.strict === true) break;
         if (seen.adapter.manifest.withdrawn === true) continue;
         found.push(seen.adapter);
         if (found.length >= limit) break;
       }
-      return found.length > 0 ? ok(found) : unusable(heir);
+      return found.length > 0 ? ok(found) : unusable({ owner, base });
     },
   };
 }
@@ -131,11 +153,12 @@ function foundOf(seen: Seen): Found {
     if (manifest.withdrawn !== true) return ok(seen.adapter);
     return err({ kind: 'withdrawn', error: modelWithdrawn(alias ?? manifest.name) });
   }
-  return seen.kind === 'trouble' ? trouble(seen.error) : unusable(seen.owner ?? undefined);
+  if (seen.kind === 'trouble') return trouble(seen.error);
+  return unusable(seen.known === null ? STRANGER : kinOf(seen.known));
 }
 
-/** Of a name that the caller may know of; null = of none. */
-function ownerOf(seen: Seen): string | null {
-  if (seen.kind === 'unusable') return seen.owner;
-  return (seen.kind === 'usable' ? seen.adapter.manifest.owner : seen.manifest?.owner) ?? null;
+/** What a name holds that the caller may know of; null = of none. */
+function knownOf(seen: Seen): Pick<AdapterManifest, 'owner' | 'base'> | null {
+  if (seen.kind === 'unusable') return seen.known;
+  return seen.kind === 'usable' ? seen.adapter.manifest : seen.manifest;
 }

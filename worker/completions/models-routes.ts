@@ -1,11 +1,5 @@
 import { Hono } from 'hono';
-import {
-  errorResponse,
-  type AdapterManifest,
-  type BaseInfo,
-  type Model,
-  type ModelList,
-} from '../../protocol/index.ts';
+import { errorResponse, type AdapterManifest, type Model, type ModelList } from '../../protocol/index.ts';
 import { modelNotFound } from '../errors.ts';
 import { MAX_LISTED_MODELS } from './limits.ts';
 import { requireKey } from '../access/require-key.ts';
@@ -25,13 +19,13 @@ export interface ModelDeps extends ResolveDeps {
 
 const PREFIX = '/v1/models/';
 
-const baseModel = (base: BaseInfo): Model => ({
-  id: base.id,
+const baseModel = (id: string): Model => ({
+  id,
   object: 'model',
   created: 0,
   owned_by: 'graft',
   parent: null,
-  root: base.id,
+  root: id,
 });
 
 const adapterModel = (
@@ -56,14 +50,22 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
     const caller = context.get('caller');
     const prefix = query(context, 'prefix') ?? '';
     const after = query(context, 'after') ?? '';
-    const base = await deps.origins.base();
+    const found = await deps.origins.bases.ids();
+    const bases = found.ok ? found.value : [];
+    // They come first; an id is none of the names, which begin anew behind the last of them.
+    const afterBase = bases.indexOf(after);
     const data: Model[] =
-      base.ok && after === '' && base.value.id.startsWith(prefix) ? [baseModel(base.value)] : [];
+      after === '' || afterBase >= 0
+        ? bases
+            .slice(afterBase + 1)
+            .filter((id) => id.startsWith(prefix))
+            .map(baseModel)
+        : [];
     const wanted = MAX_LISTED_MODELS - data.length;
     const rights = { ...caller, grants: await deps.grantLedger.usableBy(caller.tenant) };
     const { names, more } = await usableNames(deps, rights, {
       prefix,
-      after: base.ok && after === base.value.id ? '' : after,
+      after: afterBase >= 0 ? '' : after,
       wanted,
     });
     data.push(...names.map(({ name, version }) => adapterModel(version, name)));
@@ -88,10 +90,11 @@ export function modelRoutes(deps: ModelDeps): Hono<AppEnv> {
       await lookUpModel(deps, model)
     )(context.get('caller'), EXACTLY, requestLife(context));
     if (!resolved.ok) return fail(resolved.error);
-    const { manifest } = resolved.value.resolution;
+    const { manifest, base } = resolved.value.resolution;
     if (manifest !== null) return context.json(adapterModel(manifest, model));
-    const base = await deps.origins.base();
-    return base.ok ? context.json(baseModel(base.value)) : errorResponse(base.error);
+    if (base !== null) return context.json(baseModel(base));
+    const bases = await deps.origins.bases.ids();
+    return bases.ok ? context.json(baseModel(bases.value[0] ?? model)) : errorResponse(bases.error);
   });
   routes.all(`${PREFIX}*`, methodNotAllowed('GET'));
   return routes;

@@ -17,9 +17,16 @@ import { composeChain } from './compose-chain.ts';
 import { parseModelReference, type ModelReference } from './resolve-name.ts';
 import { StoreUnavailable, type Lookup } from '../platform/ports.ts';
 import type { Caller } from '../access/ports.ts';
-import type { Registry } from '../registry/ports.ts';
 import type { CallerRights } from '../access/caller-rights.ts';
-import { createFinder, type FindDeps, type Finder, type FoundAdapter, type Heir } from './find-adapter.ts';
+import {
+  createFinder,
+  kinOf,
+  type FindDeps,
+  type Finder,
+  STRANGER,
+  type FoundAdapter,
+  type Kin,
+} from './find-adapter.ts';
 import { explainNotFound, type ExplainDeps } from './model-not-found.ts';
 
 export interface ResolveDeps extends FindDeps, ExplainDeps {
@@ -30,6 +37,8 @@ export interface ResolveDeps extends FindDeps, ExplainDeps {
 export interface Resolution {
   /** null = the base model. */
   manifest: AdapterManifest | null;
+  /** Id of the base that runs it; null = the default one. */
+  base: string | null;
   /** What is run: the manifest's own chain, or with what the request adds. */
   chain: readonly ManifestChainEntry[];
   chainId: string;
@@ -73,19 +82,19 @@ export const EXACTLY: EdgeRequest = { strict: true, adapters: [] };
  * @returns what decides once the caller is known.
  */
 export async function lookUpModel(deps: ResolveDeps, model: string): Promise<PendingModel> {
-  const guess = parseModelReference(model, null);
-  const [base, lookup] = await Promise.all([
-    guess.kind === 'base' ? null : deps.origins.base(),
+  const guess = parseModelReference(model, []);
+  const [bases, lookup] = await Promise.all([
+    guess.kind === 'base' ? null : deps.origins.bases.ids(),
     guess.kind === 'name' ? deps.names.get(guess.name) : null,
   ]);
-  const reference = parseModelReference(model, base?.ok ? base.value.id : null);
+  const reference = parseModelReference(model, bases?.ok ? bases.value : []);
   return async (caller, edge, life) => {
     const finder = createFinder(deps, caller, life);
     const asked: Asked = { deps, caller, edge, model, reference, finder };
     const main = await resolveMain(asked, lookup);
     // It could be the base's id, which nobody could tell us; that has no slash.
     const mayBeBase = guess.kind === 'name' && !guess.name.includes('/');
-    if (!main.ok && main.error.code === 'model_not_found' && base?.ok === false && mayBeBase) return base;
+    if (!main.ok && main.error.code === 'model_not_found' && bases?.ok === false && mayBeBase) return bases;
     if (!main.ok) return main;
     if (main.value.stale && caller.degrade === 'refuse') return err(registryUnavailable(RETRY_AFTER_MS));
     const composed = await addAdapters(asked, main.value);
@@ -111,6 +120,7 @@ interface Asked {
 
 const adapter = (found: FoundAdapter, more: Partial<Resolution> = {}): Resolution => ({
   manifest: found.manifest,
+  base: found.manifest.base.id,
   chain: found.manifest.chain,
   chainId: found.manifest.chainId,
   composed: [],
@@ -121,8 +131,9 @@ const adapter = (found: FoundAdapter, more: Partial<Resolution> = {}): Resolutio
   ...more,
 });
 
-const base = async (degraded: 'base' | null = null): Promise<Resolution> => ({
+const baseAlone = async (base: string | null, degraded: 'base' | null = null): Promise<Resolution> => ({
   manifest: null,
+  base,
   chain: [],
   chainId: await chainId([]),
   composed: [],
@@ -139,19 +150,19 @@ async function resolveMain(
 ): Promise<Result<Resolution, ApiError>> {
   const { deps, caller, model, reference, finder } = asked;
   const notFound = async () => err(await explainNotFound(deps, caller, model));
-  if (reference.kind === 'base') return ok(await base());
+  if (reference.kind === 'base') return ok(await baseAlone(reference.id));
   if (reference.kind === 'illegal') return notFound();
   const strict = asked.edge.strict || caller.strict === true || reference.kind === 'version';
   const exact = await finder.exact(reference, lookup);
   if (exact.ok) return ok(adapter(exact.value));
   if (exact.error.kind === 'withdrawn') return err(exact.error.error);
   if (exact.error.kind === 'trouble') {
-    const instead = await standIn(asked, reference.name, () => recordedOwner(deps.registry, reference.name));
+    const instead = await standIn(asked, reference.name, () => recordedKin(deps, reference.name));
     return instead[0] === undefined ? err(exact.error.error) : ok(instead[0]);
   }
   if (strict) return notFound();
   const ancestors = await finder.ancestors(reference.name, {
-    ...{ limit: 1, skipTrouble: false, heir: exact.error.heir },
+    ...{ limit: 1, skipTrouble: false, kin: exact.error.kin },
   });
   const nearest = ancestors.ok ? ancestors.value[0] : undefined;
   if (nearest !== undefined) return ok(adapter(nearest, { inherited: true }));
@@ -163,10 +174,10 @@ async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resol
   const { deps, caller, edge, finder } = asked;
   if (edge.adapters.length === 0) return ok(main);
   const [info, parts] = await Promise.all([
-    deps.origins.base(),
+    deps.origins.bases.info(main.base),
     Promise.all(
       edge.adapters.map(async ({ name, scale }) => {
-        const reference = parseModelReference(name, null);
+        const reference = parseModelReference(name, []);
         const named = reference.kind === 'name' || reference.kind === 'version';
         const found = named ? await finder.exact(reference) : null;
         if (found?.ok) return ok({ ...found.value, scale });
@@ -181,6 +192,15 @@ async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resol
       typeof failed.error === 'string' ? await explainNotFound(deps, caller, failed.error) : failed.error,
     );
   const found = parts.flatMap((part) => (part.ok ? [part.value] : []));
+  const { declared } = deps.origins.bases;
+  const runsOn = main.base ?? declared?.[0] ?? found[0]?.manifest.base.id;
+  const stranger = found.find(({ manifest }) => manifest.base.id !== runsOn);
+  if (stranger !== undefined)
+    return err({
+      code: 'invalid_request',
+      message: `'${stranger.alias ?? stranger.manifest.name}' is for the base '${stranger.manifest.base.id}', and the model for '${runsOn}': what is composed has one base.`,
+      param: 'adapters',
+    });
   const chain = composeChain(main.manifest, found, info.ok ? info.value.max_rank_sum : null);
   if (!chain.ok) return chain;
   const stale = main.stale || found.some((part) => part.stale);
@@ -198,27 +218,40 @@ async function addAdapters(asked: Asked, main: Resolution): Promise<Result<Resol
 const MAX_STAND_INS = 3;
 
 /** What the key's policy lets stand in for the adapter that was asked for. */
-async function standIn(asked: Asked, name: string, owner: () => Promise<Heir>): Promise<Resolution[]> {
+async function standIn(asked: Asked, name: string, kinOf: () => Promise<Kin>): Promise<Resolution[]> {
   const { caller, edge, reference, finder } = asked;
   // What asks for one adapter and no other, or for a mixture of its own, is not answered with something else.
   if (edge.strict || caller.strict === true || edge.adapters.length > 0) return [];
   if (reference.kind !== 'name') return [];
-  if (caller.degrade === 'base') return [await base('base')];
-  if (caller.degrade !== 'ancestor') return [];
-  const heir = await owner();
-  const found = await finder.ancestors(name, { limit: MAX_STAND_INS, skipTrouble: true, heir });
+  const toBase = caller.degrade === 'base';
+  if (!toBase && caller.degrade !== 'ancestor') return [];
+  // Where there is one base, it need not be asked which.
+  if (toBase && !hasSeveralBases(asked.deps)) return [await baseAlone(null, 'base')];
+  const kin = await kinOf();
+  // What cannot be told to be of the name's own base stands in for nothing.
+  if (toBase) return kin.base == null ? [] : [await baseAlone(kin.base, 'base')];
+  const found = await finder.ancestors(name, { limit: MAX_STAND_INS, skipTrouble: true, kin });
   return found.ok ? found.value.map((one) => adapter(one, { inherited: true, degraded: 'ancestor' })) : [];
 }
 
 const standIns = async (asked: Asked, { manifest }: Resolution): Promise<Resolution[]> =>
-  manifest === null ? [] : standIn(asked, manifest.name, async () => manifest.owner);
+  manifest === null ? [] : standIn(asked, manifest.name, async () => kinOf(manifest));
 
-/** Whose a name is that the index cannot tell now. */
-async function recordedOwner(registry: Registry, name: string): Promise<Heir> {
+const hasSeveralBases = ({ origins }: Pick<ResolveDeps, 'origins'>): boolean =>
+  (origins.bases.declared?.length ?? 1) > 1;
+
+/** What the system of record says of a name that the index cannot tell now. */
+async function recordedKin({ registry, origins }: ResolveDeps, name: string): Promise<Kin> {
   try {
-    return (await registry.name(name))?.owner;
+    const row = await registry.name(name);
+    if (row === null) return STRANGER;
+    const { owner } = row;
+    if (!hasSeveralBases({ origins })) return { owner, base: undefined };
+    const live = await registry.live(row.alias ?? name);
+    return { owner, base: live?.base.id };
   } catch (error) {
-    if (error instanceof StoreUnavailable) return null;
+    if (error instanceof StoreUnavailable)
+      return { owner: null, base: hasSeveralBases({ origins }) ? null : undefined };
     throw error;
   }
 }

@@ -2,14 +2,15 @@ import { MAX_NAME_LENGTH, nameProblem } from '../../protocol/index.ts';
 
 /** What a client's `model` asks for. */
 export type ModelReference =
-  | { kind: 'base' }
+  | { kind: 'base'; /** null = the default one. */ id: string | null }
   | { kind: 'name'; name: string }
   | { kind: 'version'; name: string; version: number }
   | { kind: 'illegal' };
 
-/** @param baseId id of the base model, or null when no origin has told it yet. */
-export function parseModelReference(model: string, baseId: string | null): ModelReference {
-  if (model === 'base' || model === baseId) return { kind: 'base' };
+/** @param baseIds ids of the bases, as far as they are known. */
+export function parseModelReference(model: string, baseIds: readonly string[]): ModelReference {
+  if (model === 'base') return { kind: 'base', id: null };
+  if (baseIds.includes(model)) return { kind: 'base', id: model };
   const at = model.lastIndexOf('@');
   const name = at < 0 ? model : model.slice(0, at);
   if (nameProblem(name) !== null) return { kind: 'illegal' };

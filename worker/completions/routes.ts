@@ -45,7 +45,7 @@ import { enterGate } from '../access/gates.ts';
 import { recordBeginning, recordEnding, type Taking } from './record-exposure.ts';
 import { comeIn, type DoorDeps, type Visit } from './door.ts';
 import { refusesUnknownFields } from './strict-fields.ts';
-import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
+import { lookUpModel, type PendingModel, type Resolution, type ResolveDeps } from './resolve-model.ts';
 import { takePart, type Part, type Shadow, type TakePartDeps } from '../experiments/take-part.ts';
 
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
@@ -57,8 +57,12 @@ export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
   pairJudges: PairJudges;
 }
 
-/** The base model, as usage has it. */
-const BASE = { name: 'base', version: 0 };
+/** A base model, as usage has it: the default one under the name that means it. */
+function usageName({ manifest, base }: Resolution, declared: readonly string[] | null) {
+  if (manifest !== null) return { name: manifest.name, version: manifest.version };
+  const isDefault = base === null || declared === null || base === declared[0];
+  return { name: isDefault ? 'base' : base, version: 0 };
+}
 
 /** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`, `POST /v1/messages`, `POST /v1/embeddings`. */
 export function completionRoutes(deps: CompletionDeps): Hono<AppEnv> {
@@ -165,7 +169,14 @@ async function serve<T extends CompletionBody>(
     trace.time(
       'origin',
       deps.origins.complete({
-        ...{ ...common, manifest: asks.manifest, chain: asks.chain, tenant: caller.tenant, signal },
+        ...{
+          ...common,
+          manifest: asks.manifest,
+          base: asks.base,
+          chain: asks.chain,
+          tenant: caller.tenant,
+          signal,
+        },
         // What stands in is not what would be rated.
         ...(answerText !== null && asks === resolved.resolution ? { answerText } : {}),
         onAsked: (last) => (asked = last),
@@ -173,10 +184,10 @@ async function serve<T extends CompletionBody>(
       }),
     ),
   );
-  const used = usedBy(deps, (room) => kind.mostTokens(body, room), asked);
+  const used = usedBy(deps, resolution.base, (room) => kind.mostTokens(body, room), asked);
   taking.stoodIn = resolution !== resolved.resolution;
-  const { manifest } = resolution;
-  const served = manifest === null ? BASE : { name: manifest.name, version: manifest.version };
+  const { declared } = deps.origins.bases;
+  const served = usageName(resolution, declared);
   trace.note({ ...served, chainId: resolution.chainId, stream: kind.streams(body) });
   if (!answer.ok) return { ...unserved(answer.error), served, ...used };
   const { response, ended, origin, tried } = answer.value;
@@ -197,6 +208,8 @@ async function serve<T extends CompletionBody>(
     if (exposure !== null && response.ok && !taking.stoodIn)
       headers.set('x-graft-exposure', await deps.exposureTokens.issue(exposure));
   }
+  const base = resolution.base ?? declared?.[0];
+  if (declared !== null && base !== undefined) headers.set('x-graft-base', base);
   headers.set('x-graft-origin', origin.id);
   headers.set('server-timing', serverTiming(trace, response.headers.get('server-timing')));
   tellOfAnswer(headers, response.headers, ignored);
@@ -212,11 +225,12 @@ async function serve<T extends CompletionBody>(
 }
 
 /**
- * @param most that it can use, with so much room.
+ * @param baseId the base that it was asked of. @param most that it can use, with so much room.
  * @param asked the origin that was asked last, and so the one that may have run it.
  */
 function usedBy(
   deps: CompletionDeps,
+  baseId: string | null,
   most: (room: number) => TokenCounts,
   asked: AskedOrigin | null,
 ): Pick<MeteredAnswer, 'used'> {
@@ -225,7 +239,7 @@ function usedBy(
     async used() {
       const tokens = await asked.used();
       if (tokens !== null) return { exact: true, tokens };
-      const base = await deps.origins.base();
+      const base = await deps.origins.bases.info(baseId);
       return {
         exact: false,
         tokens: most(base.ok ? base.value.context : UNKNOWN_CONTEXT_TOKENS),
@@ -255,7 +269,7 @@ function runShadow(
           ask: askOrigin(deps.origins, { ...common, manifest: judged.manifest, tenant: owner }),
         });
   return deps.shadows.run({
-    ...{ event, answer, compare, pair },
+    ...{ event, answer, compare, pair, base: manifest.base.id },
     keepAlive: common.keepAlive,
     async ask(signal) {
       let cold = false;

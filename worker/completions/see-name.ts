@@ -25,12 +25,12 @@ export interface FoundAdapter {
 }
 
 /**
- * What a name is to the caller. `unusable`: unknown and forbidden come out alike; `owner` is that of a name which the
- * caller may know of, though it may not use the whole chain.
+ * What a name is to the caller. `unusable`: unknown and forbidden come out alike; `known` is of a name which the caller may
+ * know of, though it may not use the whole chain.
  */
 export type Seen =
   | { kind: 'usable'; adapter: FoundAdapter }
-  | { kind: 'unusable'; owner: string | null }
+  | { kind: 'unusable'; known: Pick<AdapterManifest, 'owner' | 'base'> | null }
   /** `unread`: it is not even known what the name means. `manifest`: what the caller might be allowed to use. */
   | { kind: 'trouble'; error: ApiError; unread: boolean; manifest: AdapterManifest | null };
 
@@ -89,7 +89,7 @@ export async function seeName(
   if (seen !== null) return seen;
   const grants = await rights.asIfForbidden();
   return grants.ok
-    ? { kind: 'unusable', owner: null }
+    ? { kind: 'unusable', known: null }
     : { kind: 'trouble', error: grants.error, unread: false, manifest: null };
 }
 
@@ -100,7 +100,7 @@ export async function judge(rights: CallerRights, adapter: FoundAdapter): Promis
   if (!decided.ok) return { kind: 'trouble', error: decided.error, unread: false, manifest };
   if (decided.value.allowed)
     return { kind: 'usable', adapter: { ...adapter, stale: adapter.stale || decided.value.stale } };
-  return { kind: 'unusable', owner: (await rights.knows(manifest)) ? manifest.owner : null };
+  return { kind: 'unusable', known: (await rights.knows(manifest)) ? manifest : null };
 }
 
 /**

@@ -1,5 +1,6 @@
 import { Hono } from 'hono';
 import {
+  ok,
   parseCountTokens,
   parseInputTokens,
   takeEdgeFields,
@@ -16,14 +17,14 @@ import {
 } from '../../protocol/index.ts';
 import { refusesUnknownFields } from './strict-fields.ts';
 import { fail, methodNotAllowed, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
+import type { Caller } from '../access/ports.ts';
 import type { CompletionMeter } from '../metering/ports.ts';
-import type { OriginClient } from '../origins/client.ts';
 import { tellOfAnswer } from './answer-headers.ts';
 import { comeIn, type DoorDeps } from './door.ts';
+import { lookUpModel, type ResolveDeps } from './resolve-model.ts';
 
-export interface TokenizerDeps extends DoorDeps {
+export interface TokenizerDeps extends DoorDeps, ResolveDeps {
   meter: CompletionMeter;
-  origins: OriginClient;
 }
 
 type Path = '/tokenize' | '/detokenize' | '/v1/messages/count_tokens' | '/v1/responses/input_tokens';
@@ -32,9 +33,7 @@ type Parse = (
   options: ParseOptions,
 ) => Result<Parsed<TokenizeRequest | DetokenizeRequest | CountTokensRequest | ResponseRequest>, ApiError>;
 
-/**
- * What the base's tokenizer alone answers: an origin does it, and no tokens are counted for it.
- */
+/** What a base's tokenizer alone answers: an origin does it, and no tokens are counted for it. */
 export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   const add = (path: Path, parse: Parse) => {
@@ -67,17 +66,35 @@ async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: 
   const { request, ignored } = parsed.value;
   const { keepAlive, signal: gone } = requestLife(context);
   const requestId = context.get('requestId');
+  const base = await baseOf(deps, context, { caller: caller.value, model: request.model ?? null });
+  if (!base.ok) {
+    const refusal = fail(base.error);
+    visit.refused({ tenant, status: refusal.status, names: 1 });
+    return refusal;
+  }
   return deps.meter.measure({
     ...{ caller: caller.value, requestId, gone, keepAlive },
     async run(signal) {
       const asked = await deps.origins.complete({
-        ...{ path, request, model: 'base', manifest: null },
+        ...{ path, request, model: 'base', manifest: null, base: base.value },
         ...{ tenant, requestId, signal, keepAlive },
       });
       const response = asked.ok ? passedOn(asked.value.response, ignored) : fail(asked.error);
       return { response, note: null, served: null };
     },
   });
+}
+
+/** The base that `model` runs on; null = the default one. Where there is only one, the model is not looked up. */
+async function baseOf(
+  deps: TokenizerDeps,
+  context: AppContext,
+  { caller, model }: { caller: Caller; model: string | null },
+): Promise<Result<string | null, ApiError>> {
+  if (model === null || (deps.origins.bases.declared?.length ?? 1) === 1) return ok(null);
+  const resolve = await lookUpModel(deps, model);
+  const resolved = await resolve(caller, { strict: false, adapters: [] }, requestLife(context));
+  return resolved.ok ? ok(resolved.value.resolution.base) : resolved;
 }
 
 function passedOn({ body, status, headers }: Response, ignored: readonly string[]): Response {

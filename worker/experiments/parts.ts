@@ -42,7 +42,7 @@ export function createCounting(
     Secrets & {
       tallies: ExperimentTallies;
       pairTallies: PairTallies;
-      hasRoom: () => boolean;
+      hasRoom: (base: string | null) => boolean;
       callOut: Fetch;
       loopbackCallbacks: boolean;
     },

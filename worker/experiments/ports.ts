@@ -172,7 +172,8 @@ export interface ExperimentSink {
 /** Runs a shadow beside an answer, and records what it was like. */
 export interface ShadowRunner {
   /**
-   * Runs nothing while too many run, or while the origins are busy. Never throws and never waits.
+   * Runs nothing while too many run, or while the origins of its base are busy. Never throws and never waits.
+   * @param params.base id of the base that runs it.
    * @param params.ask its signal aborts when it has taken too long, of which nothing is recorded.
    * @param params.answer what the user gets. @param params.compare whether the shadow's is compared with it.
    * @param params.pair judges which of the two is better; nobody does unless given.
@@ -184,6 +185,7 @@ export interface ShadowRunner {
     answer: Pick<MeteredAnswer, 'response' | 'note'>;
     compare: boolean;
     pair?: PairInWork | null;
+    base: string;
     keepAlive: (work: Promise<unknown>) => void;
   }): Response['body'];
 }

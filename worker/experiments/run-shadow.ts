@@ -16,7 +16,8 @@ const SHADOW = 'shadow';
 /** Shadows are nobody's: no quota is asked, no usage is written, and no answer is kept longer than it is compared. */
 export function createShadowRunner(params: {
   sink: ExperimentSink;
-  hasRoom: () => boolean;
+  /** Of the origins of a base. */
+  hasRoom: (base: string) => boolean;
   now: () => number;
   maxAtOnce: number;
   budgetMs: number;
@@ -28,9 +29,9 @@ export function createShadowRunner(params: {
   const running = new Set<{ until: number }>();
 
   return {
-    run({ event, ask, answer, compare, pair = null, keepAlive }) {
+    run({ event, ask, answer, compare, pair = null, base, keepAlive }) {
       for (const one of running) if (one.until <= now()) running.delete(one);
-      if (running.size >= maxAtOnce || !hasRoom()) return answer.response.body;
+      if (running.size >= maxAtOnce || !hasRoom(base)) return answer.response.body;
       const place = { until: now() + budgetMs };
       running.add(place);
 

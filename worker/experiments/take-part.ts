@@ -56,7 +56,7 @@ export interface JudgedShadow {
   /** That the experiment is on. */
   name: string;
   judge: ExperimentJudge;
-  /** The model that judges; null = the base, or no model. */
+  /** The model that judges; null = the default base, or no model. */
   manifest: AdapterManifest | null;
 }
 
@@ -163,6 +163,7 @@ async function mayRun({ allows }: Resolved, manifest: AdapterManifest): Promise<
 const runs = (live: Resolution, { manifest }: Variant, stale: boolean): Resolution => ({
   ...live,
   manifest,
+  base: manifest.base.id,
   chain: manifest.chain,
   chainId: manifest.chainId,
   stale: live.stale || stale,

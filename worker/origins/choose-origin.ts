@@ -4,6 +4,8 @@ import { fnv1aMixed } from '../../protocol/index.ts';
 export interface Origin {
   id: string;
   url: string;
+  /** Id of the base that it serves; either all origins of an edge say it or none. */
+  base?: string | undefined;
 }
 
 /** What this isolate knows of an origin at the moment. */

@@ -1,18 +1,14 @@
 import {
-  BaseInfo,
-  err,
   LOAD_HEADER,
-  ok,
+  type BaseInfo,
   type OriginFigures,
   ResidentList,
   type ApiError,
   type Result,
   type SigningKey,
 } from '../../protocol/index.ts';
-import { originUnavailable } from '../errors.ts';
 import type { AdapterTrials } from '../registry/registry-deps.ts';
 import {
-  BASE_INFO_TTL_MS,
   HEADERS_PATIENCE_MS,
   ORIGIN_QUESTION_MS,
   ORIGIN_VERIFY_MS,
@@ -20,6 +16,7 @@ import {
   SHADOW_MAX_FILL,
 } from './limits.ts';
 import { logLine } from '../log.ts';
+import { createBases, readBase } from './bases.ts';
 import { createComplete, type CompletionCall, type Served } from './complete.ts';
 import { createExchange } from './exchange.ts';
 import { createOriginFetch, type Fetch } from './signed-fetch.ts';
@@ -33,11 +30,14 @@ import { createTrials } from './trials.ts';
 import { createUsageQuestion } from './ask-usage.ts';
 import { chooseOrigins, type Origin } from './choose-origin.ts';
 import { createHeldFiles } from './held-files.ts';
-import type { HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
+import { createPools } from './pools.ts';
+import type { Bases, HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 
 export interface OriginReport {
   id: string;
+  /** Id of the base that the configuration has it serve; null = it does not say. */
+  configuredBase: string | null;
   /** null when the origin does not answer. */
   base: BaseInfo | null;
   residents: ResidentList | null;
@@ -47,24 +47,23 @@ export interface OriginReport {
 
 export type { AskedOrigin, CompletionCall, Served } from './complete.ts';
 
-const readBase = (text: string): BaseInfo => BaseInfo.parse(JSON.parse(text));
-
 export interface OriginClient extends AdapterTrials {
-  /** Base model of the origins; known from earlier for a while, also when they do not answer. */
-  base(): Promise<Result<BaseInfo, ApiError>>;
+  readonly bases: Bases;
   /** @param figures ask for them too. */
   report(figures?: boolean): Promise<OriginReport[]>;
   readonly pins: OriginPins;
   readonly warmth: OriginWarmth;
   readonly files: HeldFiles;
-  /** Has any origin, as far as is known here, less than {@link SHADOW_MAX_FILL} of its rows taken? */
-  hasRoom(): boolean;
+  /** Has any origin of the base, as far as is known here, less than {@link SHADOW_MAX_FILL} of its rows taken? */
+  hasRoom(base: string | null): boolean;
   /** Asks one origin after the other until one serves, or refuses what the request says. */
   complete(call: CompletionCall): Promise<Result<Served, ApiError>>;
 }
 
 export function createOriginClient(params: {
   origins: readonly Origin[];
+  /** Id of the base that is asked where none is named; that of the first origin unless given. */
+  defaultBase?: string | null;
   keys: readonly SigningKey[];
   blobs: BlobStore;
   fetch: Fetch;
@@ -81,10 +80,9 @@ export function createOriginClient(params: {
   const send = createOriginFetch(params);
   const health = createOriginHealth({ now });
   const exchange = createExchange({ ...params, send, transfers: createTransfers({ ...params, send }) });
-  const order = (name: string) => chooseOrigins({ name, spread: name, origins, stateOf: health.stateOf });
-  let known: { base: BaseInfo; at: number } | null = null;
-  let askingUntil = 0;
-  const isEjected = (origin: Origin): number => Number(health.stateOf(origin).ejected);
+  const pools = createPools(origins, params.defaultBase);
+  const order = (name: string, base: string) =>
+    chooseOrigins({ name, spread: name, origins: pools.of(base), stateOf: health.stateOf });
 
   async function ask<T>(origin: Origin, path: string, read: (text: string) => T): Promise<T | null> {
     const answer = await send(origin, {
@@ -107,36 +105,27 @@ export function createOriginClient(params: {
     }
   }
 
-  async function base(): Promise<Result<BaseInfo, ApiError>> {
-    // When it is old, one request asks; the others go on with what is known.
-    if (known !== null && (now() - known.at < BASE_INFO_TTL_MS || now() < askingUntil)) return ok(known.base);
-    askingUntil = now() + ORIGIN_QUESTION_MS;
-    for (const origin of [...origins].sort((a, b) => isEjected(a) - isEjected(b))) {
-      const found = await ask(origin, '/base', readBase);
-      if (found === null) continue;
-      known = { base: found, at: now() };
-      return ok(found);
-    }
-    return known === null ? err(originUnavailable()) : ok(known.base);
-  }
-
   return {
-    base,
+    bases: createBases({
+      ...{ pools, now },
+      ask: (origin) => ask(origin, '/base', readBase),
+      isEjected: (origin) => health.stateOf(origin).ejected,
+    }),
     complete: createComplete({
-      ...{ origins, health, exchange, send, now, patienceMs, pulseMs },
+      ...{ pools, health, exchange, send, now, patienceMs, pulseMs },
       askUsage: createUsageQuestion({ ...params, send }),
     }),
     ...createTrials({
-      origins,
-      ...{ order, exchange },
+      ...{ pools, order, exchange },
       verifyTimeoutMs: params.verifyTimeoutMs ?? ORIGIN_VERIFY_MS,
     }),
-    hasRoom: () =>
-      origins
+    hasRoom: (base) =>
+      pools
+        .of(base)
         .map(health.stateOf)
         .some(({ load, slots, ejected }) => !ejected && load < slots * SHADOW_MAX_FILL),
-    pins: createOriginPins({ origins, exchange, send }),
-    warmth: createPrefetch({ origins, order, exchange, now }),
+    pins: createOriginPins({ pools, exchange, send }),
+    warmth: createPrefetch({ pools, order, exchange, now }),
     files: createHeldFiles({ origins, send }),
     report: (figures = false) =>
       Promise.all(
@@ -146,7 +135,13 @@ export function createOriginClient(params: {
             ask(origin, '/adapters', (text) => ResidentList.parse(JSON.parse(text))),
             figures ? ask(origin, '/metrics', readOriginFigures) : null,
           ]);
-          return { id: origin.id, base: info, residents, figures: measured };
+          return {
+            id: origin.id,
+            configuredBase: origin.base ?? null,
+            base: info,
+            residents,
+            figures: measured,
+          };
         }),
       ),
   };

@@ -5,6 +5,7 @@ import {
   err,
   LOAD_HEADER,
   ok,
+  pathForBase,
   type AdapterManifest,
   type ApiError,
   type ChainEntry,
@@ -12,7 +13,7 @@ import {
   type Result,
   USAGE_HEADER,
 } from '../../protocol/index.ts';
-import { originUnavailable } from '../errors.ts';
+import { baseUnserved, originUnavailable } from '../errors.ts';
 import { LOAD_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
 import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
@@ -20,6 +21,7 @@ import type { Exchange, ExchangeCall, Exchanged, Refusal } from './exchange.ts';
 import type { OriginFetch } from './signed-fetch.ts';
 import type { OriginHealth } from './health.ts';
 import { createDeliver } from './deliver.ts';
+import type { Pools } from './pools.ts';
 import type { UsageQuestion } from './ask-usage.ts';
 import { chooseOrigins, type Origin } from './choose-origin.ts';
 import type { StreamEnd, TokenCounts } from '../metering/ports.ts';
@@ -40,6 +42,8 @@ export interface CompletionCall {
   model: string;
   /** null = the base model. */
   manifest: AdapterManifest | null;
+  /** Id of the base, where there is no manifest; null or absent = the default one. */
+  base?: string | null;
   /** What is run, when it is not the manifest's chain alone. */
   chain?: readonly ChainEntry[];
   tenant: string;
@@ -93,9 +97,9 @@ const deadline = (): ApiError => ({
   message: `The request took longer than ${REQUEST_BUDGET_MS / 1000} s.`,
 });
 
-/** Sends completions to origins: to the next one when one cannot serve, but only before the first byte. */
+/** Sends completions to the origins of their base: to the next one when one cannot serve, before the first byte. */
 export function createComplete(params: {
-  origins: readonly Origin[];
+  pools: Pools;
   health: OriginHealth;
   exchange: Exchange;
   send: OriginFetch;
@@ -105,11 +109,15 @@ export function createComplete(params: {
   pulseMs: number;
   askUsage: UsageQuestion;
 }) {
-  const { origins, health, exchange, send, now, patienceMs, pulseMs, askUsage } = params;
+  const { pools, health, exchange, send, now, patienceMs, pulseMs, askUsage } = params;
   const deliver = createDeliver({ health, now });
 
   const ask = (origin: Origin) =>
-    send(origin, { method: 'GET', path: '/base', signal: AbortSignal.timeout(pulseMs) });
+    send(origin, {
+      method: 'GET',
+      path: pathForBase('/base', origin.base ?? null),
+      signal: AbortSignal.timeout(pulseMs),
+    });
 
   /** Half-open: a question decides whether the origin gets requests again, not somebody's request. */
   async function probe(origin: Origin): Promise<void> {
@@ -221,6 +229,9 @@ export function createComplete(params: {
 
   return async (call: CompletionCall): Promise<Result<Served, ApiError>> => {
     const started = now();
+    const base = call.manifest?.base.id ?? call.base ?? null;
+    const origins = pools.of(base);
+    if (origins.length === 0) return err(baseUnserved(base ?? '', pools.declared ?? []));
     const chain = (call.chain ?? call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
     const budget = AbortSignal.any([call.signal, AbortSignal.timeout(REQUEST_BUDGET_MS)]);
     const askId = crypto.randomUUID();

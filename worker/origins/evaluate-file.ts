@@ -10,23 +10,20 @@ export async function evaluateFile(
 ): Promise<Result<EvaluateAnswer, ApiError>> {
   const { request, caller, life } = params;
   const { digest, rows } = request;
-  const base = await deps.base();
-  if (!base.ok) return base;
   const assembled = await assembleChain(deps, {
     digest,
     parent: request.parent ?? null,
     caller,
     owner: caller.tenant,
-    base: base.value,
   });
   if (!assembled.ok) return assembled;
-  const { parent } = assembled.value;
+  const { parent, base } = assembled.value;
   const chain = [
     ...(parent?.chain ?? []).map((member) => ({ digest: member.digest, scale: member.scale })),
     { digest, scale: 1 },
   ];
   return deps.trials.evaluate(
-    { ...life, name: request.parent ?? digest, tenant: caller.tenant, chain },
+    { ...life, name: request.parent ?? digest, base: base.id, tenant: caller.tenant, chain },
     rows,
   );
 }

@@ -1,5 +1,5 @@
 import { z } from 'zod';
-import { err, ok, type ApiError, type ChainEntry, type Result } from '../../protocol/index.ts';
+import { err, ok, pathForBase, type ApiError, type ChainEntry, type Result } from '../../protocol/index.ts';
 import { originUnavailable, adapterUnavailable } from '../errors.ts';
 import { MAX_LOAD_WAIT_MS, LOAD_BUDGET_MS } from './limits.ts';
 import { logLine } from '../log.ts';
@@ -110,7 +110,8 @@ export function createExchange(params: {
   }
 
   return async (origin: Origin, call: ExchangeCall): Promise<Exchanged> => {
-    const { path, gone, requestId } = call;
+    const { gone, requestId } = call;
+    const path = pathForBase(call.path, origin.base ?? null);
     const loadUntil = call.loadUntil ?? now() + LOAD_BUDGET_MS;
     const brought = new Map<string, number>();
     for (;;) {

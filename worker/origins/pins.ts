@@ -4,20 +4,20 @@ import { logLine } from '../log.ts';
 import type { Exchange, Exchanged } from './exchange.ts';
 import type { OriginFetch } from './signed-fetch.ts';
 import { readOriginText } from './read-text.ts';
-import type { Origin } from './choose-origin.ts';
+import type { Pools } from './pools.ts';
 import type { OriginPins } from './ports.ts';
 
-/** Asks origins to keep adapters in memory. All of them: any may have to serve a name when another is busy or lost. */
+/** Asks origins to keep adapters in memory. All of a base: any may have to serve a name when another is busy or lost. */
 export function createOriginPins(params: {
-  origins: readonly Origin[];
+  pools: Pools;
   exchange: Exchange;
   send: OriginFetch;
 }): OriginPins {
-  const { origins, exchange, send } = params;
+  const { pools, exchange, send } = params;
   return {
-    pin: (chain, { signal, keepAlive }) =>
+    pin: ({ base, chain }, { signal, keepAlive }) =>
       Promise.all(
-        origins.map(async (origin) => {
+        pools.of(base).map(async (origin) => {
           const body: PinRequest = { digests: [...new Set(chain.map(({ digest }) => digest))] };
           const exchanged = await exchange(origin, {
             path: '/adapters/pins',
@@ -37,7 +37,7 @@ export function createOriginPins(params: {
     async keepPinned(digests, { signal }) {
       const body: KeepPinsRequest = { digests: [...digests] };
       const done = await Promise.all(
-        origins.map(async (origin) => {
+        pools.all.map(async (origin) => {
           const sent = await send(origin, {
             method: 'PUT',
             path: '/adapters/pins',

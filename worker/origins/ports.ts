@@ -1,5 +1,12 @@
 /** Ports of what origins have in memory before anybody asks for it. */
-import type { ChainEntry, OriginPin, WarmedOrigin } from '../../protocol/index.ts';
+import type {
+  ApiError,
+  BaseInfo,
+  ChainEntry,
+  OriginPin,
+  Result,
+  WarmedOrigin,
+} from '../../protocol/index.ts';
 
 export interface PinRow {
   name: string;
@@ -25,10 +32,30 @@ export interface PinLife {
   keepAlive: (work: Promise<unknown>) => void;
 }
 
-/** Every origin's memory, as far as pins go. Never throws. */
+/** The bases that the origins serve. */
+export interface Bases {
+  /** Their ids, the default one first, where the configuration says them; else there is one, which the origins tell. */
+  readonly declared: readonly string[] | null;
+  /** Their ids, the default one first; asks an origin only where the configuration does not say them. */
+  ids(): Promise<Result<readonly string[], ApiError>>;
+  /**
+   * What the origins of a base say of it; known from earlier for a while, also when they do not answer.
+   * @param id null = the default one. Where the configuration does not say it, there is one base, whatever is asked for.
+   */
+  info(id: string | null): Promise<Result<BaseInfo, ApiError>>;
+}
+
+/** A chain, and the base that it is for. */
+export interface BasedChain {
+  /** Id of the base. */
+  base: string;
+  chain: readonly ChainEntry[];
+}
+
+/** The origins' memory, as far as pins go. Never throws. */
 export interface OriginPins {
-  /** Has each origin load the chain, brought to it if need be, and keep it. */
-  pin(chain: readonly ChainEntry[], life: PinLife): Promise<OriginPin[]>;
+  /** Has each origin of the base load the chain, brought to it if need be, and keep it. */
+  pin(wanted: BasedChain, life: PinLife): Promise<OriginPin[]>;
   /** Has each origin let go of every other pinned adapter. @returns whether all of them have. */
   keepPinned(digests: readonly string[], life: PinLife): Promise<boolean>;
 }
@@ -36,9 +63,9 @@ export interface OriginPins {
 /** Adapters that origins load before they are asked for. Never throws. */
 export interface OriginWarmth {
   /** Has the origin that would serve the name load the chain, brought to it if need be; the next one where it cannot. */
-  warm(call: PinLife & { name: string; chain: readonly ChainEntry[] }): Promise<WarmedOrigin[]>;
-  /** Has every origin that holds the adapter `was` in memory load the chain that now takes its place. */
-  follow(call: PinLife & { was: string; chain: readonly ChainEntry[] }): Promise<void>;
+  warm(call: PinLife & BasedChain & { name: string }): Promise<WarmedOrigin[]>;
+  /** Has every origin of the base that holds the adapter `was` in memory load the chain that now takes its place. */
+  follow(call: PinLife & BasedChain & { was: string }): Promise<void>;
 }
 
 /** Files that origins hold on their disks. Never throws. */

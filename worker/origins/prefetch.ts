@@ -4,17 +4,18 @@ import { logLine } from '../log.ts';
 import type { BroughtFile, Exchange } from './exchange.ts';
 import { whyNotLoaded } from './pins.ts';
 import type { Origin } from './choose-origin.ts';
+import type { Pools } from './pools.ts';
 import type { OriginWarmth } from './ports.ts';
 
 /** Has origins load adapters before anybody asks for them. */
 export function createPrefetch(params: {
-  origins: readonly Origin[];
-  /** In which order requests for this name would ask them. */
-  order: (name: string) => readonly Origin[];
+  pools: Pools;
+  /** In which order requests for this name would ask those of its base. */
+  order: (name: string, base: string) => readonly Origin[];
   exchange: Exchange;
   now: () => number;
 }): OriginWarmth {
-  const { origins, order, exchange, now } = params;
+  const { pools, order, exchange, now } = params;
 
   async function load(
     origin: Origin,
@@ -48,18 +49,18 @@ export function createPrefetch(params: {
   }
 
   return {
-    async warm({ name, chain, ...life }) {
+    async warm({ name, base, chain, ...life }) {
       const asked: WarmedOrigin[] = [];
-      for (const origin of order(name)) {
+      for (const origin of order(name, base)) {
         asked.push(await load(origin, { ...life, chain, timeoutMs: PIN_TIMEOUT_MS }));
         if (asked.at(-1)?.ok === true || life.signal.aborted) break;
       }
       return asked;
     },
 
-    async follow({ was, chain, ...life }) {
+    async follow({ was, base, chain, ...life }) {
       const call = { ...life, chain, instead: was, timeoutMs: FOLLOW_TIMEOUT_MS };
-      await Promise.all(origins.map((origin) => load(origin, call)));
+      await Promise.all(pools.of(base).map((origin) => load(origin, call)));
     },
   };
 }

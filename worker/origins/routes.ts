@@ -12,8 +12,9 @@ export function adminOriginRoutes(deps: { origins: OriginClient }): Hono<AppEnv>
     // Residents tell who uses what, and figures how much: for the operator alone.
     const { root } = caller;
     const reports = await deps.origins.report(measured && root);
-    const shown = ({ id, base, residents, figures }: OriginReport): OriginView => ({
+    const shown = ({ id, configuredBase, base, residents, figures }: OriginReport): OriginView => ({
       id,
+      ...(configuredBase === null ? {} : { configured_base: configuredBase }),
       base,
       residents: root ? residents : null,
       ...(measured ? { figures: root ? figures : null } : {}),

@@ -27,7 +27,11 @@ export function createPinSync(deps: { pins: PinLedger; registry: Names; origins:
       const reports: PinReport[] = [];
       for (const { pin, row } of wanted) {
         const live = row && { name: row.name, version: row.version };
-        reports.push({ ...pin, live, origins: row === null ? [] : await origins.pin(chainOf(row), life) });
+        reports.push({
+          ...pin,
+          live,
+          origins: row === null ? [] : await origins.pin({ base: row.base.id, chain: chainOf(row) }, life),
+        });
       }
       const digests = wanted.flatMap(({ row }) => row?.chain.map(({ digest }) => digest) ?? []);
       const done = await origins.keepPinned([...new Set(digests)], life);

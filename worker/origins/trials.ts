@@ -18,17 +18,18 @@ import { logLine, type LogField } from '../log.ts';
 import type { Exchange, Exchanged } from './exchange.ts';
 import { readOriginText } from './read-text.ts';
 import type { Origin } from './choose-origin.ts';
+import type { Pools } from './pools.ts';
 
 /** Asks origins about adapters before anybody uses them. */
 export function createTrials(params: {
-  origins: readonly Origin[];
-  /** In which order to ask them for an adapter of this name. */
-  order: (name: string) => readonly Origin[];
+  pools: Pools;
+  /** In which order to ask those of a base for an adapter of this name. */
+  order: (name: string, base: string) => readonly Origin[];
   exchange: Exchange;
   /** For one question to one origin. */
   verifyTimeoutMs: number;
 }): AdapterTrials {
-  const { origins, order, exchange, verifyTimeoutMs } = params;
+  const { pools, order, exchange, verifyTimeoutMs } = params;
 
   async function verifyAt(
     origin: Origin,
@@ -53,7 +54,7 @@ export function createTrials(params: {
   return {
     async verify(trial) {
       let failure = originUnavailable();
-      for (const origin of order(trial.name)) {
+      for (const origin of order(trial.name, trial.base)) {
         const answer = await verifyAt(origin, trial);
         // A store that does not answer would not answer for the next origin either.
         if (answer.ok || answer.error.code === 'registry_unavailable' || trial.signal.aborted) return answer;
@@ -64,7 +65,9 @@ export function createTrials(params: {
 
     verifyEverywhere: (trial, expected) =>
       Promise.all(
-        origins.map(async (origin) => ({ id: origin.id, answer: await verifyAt(origin, trial, expected) })),
+        pools
+          .of(trial.base)
+          .map(async (origin) => ({ id: origin.id, answer: await verifyAt(origin, trial, expected) })),
       ),
 
     async evaluate(trial, rows) {
@@ -72,7 +75,7 @@ export function createTrials(params: {
       const body: EvaluateRequest = { chain: [...chain], tenant, budget_ms: REQUEST_BUDGET_MS, rows };
       const until = AbortSignal.any([signal, AbortSignal.timeout(REQUEST_BUDGET_MS)]);
       let failure = originUnavailable();
-      for (const origin of order(trial.name)) {
+      for (const origin of order(trial.name, trial.base)) {
         const exchanged = await exchange(origin, {
           path: pathOf(trial, 'evaluate'),
           chain,

@@ -15,7 +15,7 @@ export function adminWarmRoutes(deps: Pick<IntakeDeps, 'registry' | 'warmth'>): 
   adminRoute(routes, 'POST /admin/warm', async ({ context, caller, request }) => {
     const found = await ownVersion(deps.registry, { request, caller });
     if (!found.ok) return fail(found.error);
-    const { name, version, chain, retiredAt, withdrawnAt } = found.value;
+    const { name, version, base, chain, retiredAt, withdrawnAt } = found.value;
     if (retiredAt !== null || withdrawnAt !== null)
       return fail(
         conflict(`'${name}@${version}' is retired or stands on what is, and is not served any more.`),
@@ -23,6 +23,7 @@ export function adminWarmRoutes(deps: Pick<IntakeDeps, 'registry' | 'warmth'>): 
     const origins = await deps.warmth.warm({
       ...requestLife(context),
       name,
+      base: base.id,
       chain: chain.map(({ digest, scale }) => ({ digest, scale })),
     });
     return origins.length === 0

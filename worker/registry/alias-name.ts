@@ -6,7 +6,7 @@ import {
   type ApiError,
   type Result,
 } from '../../protocol/index.ts';
-import { adapterInvalid, conflict } from '../errors.ts';
+import { adapterInvalid, conflict, ownNameOfBase } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow } from './ports.ts';
 import type { MayUseChain } from './assemble-chain.ts';
@@ -15,7 +15,7 @@ import type { IntakeDeps } from './registry-deps.ts';
 import { mayName, ownName, type Taken } from './own-name.ts';
 import { writePointer } from './write-pointer.ts';
 
-type AliasDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'base' | 'now'> & { mayUseChain: MayUseChain };
+type AliasDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'bases' | 'now'> & { mayUseChain: MayUseChain };
 
 /** Makes a name that has no versions stand for another, or ends that. It gives nobody a right to the other. */
 export async function aliasName(
@@ -66,9 +66,8 @@ async function checkAlias(
   if (before !== null && before.latest > 0) return err(conflict(hasVersions(name)));
   if (name === target)
     return err(adapterInvalid('alias_of_itself', 'A name cannot stand for itself.', 'target'));
-  const base = await deps.base();
-  if (base.ok && base.value.id === name)
-    return err(adapterInvalid('name_reserved', `'${name}' is the base model's own name.`, 'name'));
+  const bases = await deps.bases.ids();
+  if (bases.ok && bases.value.includes(name)) return err(ownNameOfBase(name));
   const row = await deps.registry.live(target);
   if (row !== null && (caller.root || deps.mayUseChain(caller, row))) return owner;
   return err({

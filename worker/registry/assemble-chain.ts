@@ -35,6 +35,8 @@ export interface AssembledChain {
   rank: number;
   /** Ranks of the whole chain, summed. */
   rankSum: number;
+  /** The base that all of it is for. */
+  base: BaseInfo;
 }
 
 /**
@@ -42,22 +44,22 @@ export interface AssembledChain {
  * @param params.owner tenant that will own the chain, and must have the right to the parent.
  */
 export async function assembleChain(
-  deps: Pick<IntakeDeps, 'registry' | 'blobs' | 'blobLedger' | 'createSha256' | 'gate' | 'now'> & {
+  deps: Pick<IntakeDeps, 'registry' | 'bases' | 'blobs' | 'blobLedger' | 'createSha256' | 'gate' | 'now'> & {
     mayUseChain: MayUseChain;
   },
-  params: { digest: string; parent: string | null; caller: AdminCaller; owner: string; base: BaseInfo },
+  params: { digest: string; parent: string | null; caller: AdminCaller; owner: string },
 ): Promise<Result<AssembledChain, ApiError>> {
-  const { digest, caller, base } = params;
+  const { digest, caller } = params;
   const found = await parentOf(deps, params);
   if (!found.ok) return found;
   const record = await recordOf(deps, { digest, tenant: caller.tenant });
   if (!record.ok) return record;
   const { tenant } = caller;
   const checked = await deps.gate.hold({ tenant, kind: 'check', bytes: CHECK_HELD_BYTES }, (alive) =>
-    checkAdapter(deps, { digest, record: record.value, base, alive }),
+    checkAdapter(deps, { digest, record: record.value, bases: deps.bases, alive }),
   );
   if (!checked.ok) return checked;
-  const fits = fitChain({ asked: params.parent, parent: found.value, checked: checked.value, base });
+  const fits = fitChain({ asked: params.parent, parent: found.value, checked: checked.value });
   return fits.ok ? ok({ ...fits.value, record: record.value }) : fits;
 }
 
@@ -66,10 +68,17 @@ export function fitChain(params: {
   asked: string | null;
   parent: VersionRow | null;
   checked: CheckedAdapter;
-  base: BaseInfo;
 }): Result<Omit<AssembledChain, 'record'>, ApiError> {
-  const { asked, parent, base } = params;
-  const { rank, parentChainId } = params.checked;
+  const { asked, parent } = params;
+  const { rank, parentChainId, base } = params.checked;
+  if (parent !== null && parent.base.id !== base.id)
+    return err(
+      adapterInvalid(
+        'base_mismatch',
+        `The adapter is for the base ${base.id}, and its parent '${parent.name}@${parent.version}' for ${parent.base.id}: a chain has one base. Publish it without a parent, or under one of its own base.`,
+        'parent',
+      ),
+    );
   if (parentChainId !== (parent?.chainId ?? null))
     return err(adapterInvalid('parent_mismatch', parentMismatch(parentChainId, asked, parent), 'parent'));
   const length = (parent?.chain.length ?? 0) + 1;
@@ -85,7 +94,7 @@ export function fitChain(params: {
         `The chain's ranks add up to ${rankSum}, the origin takes ${base.max_rank_sum}.`,
       ),
     );
-  return ok({ parent, rank, rankSum });
+  return ok({ parent, rank, rankSum, base });
 }
 
 /** The file's record, which is kept from the collector of garbage from here on. */

@@ -19,7 +19,10 @@ export function followResidents(
     const chain = to.chain.map(({ digest, scale }) => ({ digest, scale }));
     // The publisher may hang up: this is for those who ask next.
     const { signal } = new AbortController();
-    await deps.warmth.follow({ was: before.digest, chain, signal, keepAlive: life.keepAlive });
+    const next = { base: to.base.id, chain, signal, keepAlive: life.keepAlive };
+    // No origin of another base holds the one before: it is loaded where it will be asked for.
+    if (before.base.id !== to.base.id) await deps.warmth.warm({ ...next, name: to.name });
+    else await deps.warmth.follow({ ...next, was: before.digest });
   };
   life.keepAlive(follow());
 }

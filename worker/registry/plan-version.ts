@@ -8,7 +8,7 @@ import {
   type PublishPlan,
   type Result,
 } from '../../protocol/index.ts';
-import { adapterInvalid } from '../errors.ts';
+import { adapterInvalid, ownNameOfBase } from '../errors.ts';
 import { judgeHead } from '../blobs/check-adapter.ts';
 import { isThere } from '../blobs/finish-blob.ts';
 import { MAX_CHECKED_HEADER_BYTES } from '../blobs/limits.ts';
@@ -20,7 +20,7 @@ import type { Registry } from './ports.ts';
 import { earlierProof } from './prove-adapter.ts';
 import { settle } from './settle-version.ts';
 
-type PlanDeps = Pick<IntakeDeps, 'registry' | 'blobLedger' | 'base' | 'now'>;
+type PlanDeps = Pick<IntakeDeps, 'registry' | 'blobLedger' | 'bases' | 'now'>;
 
 /**
  * What `publishVersion` would do with a file of which only the header is told; it asks the same questions in the same
@@ -35,10 +35,9 @@ export async function planVersion(
   const before = await deps.registry.name(name);
   const taken = await mayName(deps, { name, owner: request.owner ?? null, caller, before });
   if (!taken.ok) return taken;
-  const base = await deps.base();
-  if (!base.ok) return base;
-  if (name === base.value.id)
-    return err(adapterInvalid('name_reserved', `'${name}' is the base model's own name.`, 'name'));
+  const bases = await deps.bases.ids();
+  if (!bases.ok) return bases;
+  if (bases.value.includes(name)) return err(ownNameOfBase(name));
   const { owner, notice } = taken.value;
   const asked = request.parent ?? null;
   const parent = await parentOf(deps, { parent: asked, caller, owner });
@@ -50,11 +49,11 @@ export async function planVersion(
         `The header has ${file.header_bytes} bytes, at most ${MAX_CHECKED_HEADER_BYTES} are read.`,
       ),
     );
-  const checked = judgeHead(headOf(file), base.value);
+  const checked = await judgeHead(headOf(file), deps.bases);
   if (!checked.ok) return checked;
-  const fits = fitChain({ asked, parent: parent.value, checked: checked.value, base: base.value });
+  const fits = fitChain({ asked, parent: parent.value, checked: checked.value });
   if (!fits.ok) return fits;
-  const { rank } = fits.value;
+  const { rank, base } = fits.value;
   const chain: ManifestChainEntry[] = [
     ...(parent.value?.chain ?? []),
     { digest, scale: 1, name, owner, rank },
@@ -63,8 +62,7 @@ export async function planVersion(
   const settled = await settle(deps, { request, row: { name, digest, chainId: id }, before });
   if (!settled.ok) return settled;
   const same = settled.value?.row ?? null;
-  const trial =
-    same === null && (await earlierProof(deps.registry, { chainId: id, base: base.value })) === null;
+  const trial = same === null && (await earlierProof(deps.registry, { chainId: id, base })) === null;
   return ok({
     name,
     version: same?.version ?? (before?.latest ?? 0) + 1,

@@ -46,7 +46,7 @@ export async function proveAdapter(
   const known = await earlierProof(deps.registry, { chainId: row.chainId, base });
   if (known !== null) return ok(known);
   const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));
-  const answer = await deps.trials.verify({ ...life, name: row.name, tenant, chain });
+  const answer = await deps.trials.verify({ ...life, name: row.name, base: base.id, tenant, chain });
   if (!answer.ok) return answer;
   const problem = problemOf(answer.value);
   if (problem !== null) return err(problem);

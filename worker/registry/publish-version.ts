@@ -8,7 +8,7 @@ import {
   type PublishRequest,
   type Result,
 } from '../../protocol/index.ts';
-import { adapterInvalid } from '../errors.ts';
+import { ownNameOfBase } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { NameRow, VersionRow } from './ports.ts';
 import { assembleChain, type MayUseChain } from './assemble-chain.ts';
@@ -55,19 +55,18 @@ export async function publishVersion(
   const before = await deps.registry.name(request.name);
   const taken = await mayName(deps, { name: request.name, owner: request.owner ?? null, caller, before });
   if (!taken.ok) return taken;
-  const base = await deps.base();
-  if (!base.ok) return base;
-  if (request.name === base.value.id)
-    return err(adapterInvalid('name_reserved', `'${request.name}' is the base model's own name.`, 'name'));
+  const bases = await deps.bases.ids();
+  if (!bases.ok) return bases;
+  if (bases.value.includes(request.name)) return err(ownNameOfBase(request.name));
   const { owner, claimant, notice } = taken.value;
-  const made = await makeRow(deps, { request, caller, owner, base: base.value });
+  const made = await makeRow(deps, { request, caller, owner });
   if (!made.ok) return made;
-  const row = made.value;
+  const { row, base } = made.value;
   // A repeat is answered from the row, and a lost race is known: neither needs an origin.
   const settled = await settle(deps, { request, row, before });
   if (!settled.ok) return settled;
   if (settled.value !== null) return served(deps, { ...settled.value, created: false });
-  const proof = await proveAdapter(deps, { row, base: base.value, tenant: caller.tenant, life });
+  const proof = await proveAdapter(deps, { row, base, tenant: caller.tenant, life });
   if (!proof.ok) return proof;
   const committed = await commit(deps, {
     ...{ request, row: { ...row, proof: proof.value }, before, action, claimant },
@@ -80,16 +79,16 @@ export async function publishVersion(
 
 async function makeRow(
   deps: IntakeDeps & { mayUseChain: MayUseChain },
-  params: { request: PublishRequest; caller: AdminCaller; owner: string; base: BaseInfo },
-): Promise<Result<NewVersion, ApiError>> {
-  const { request, caller, owner, base } = params;
+  params: { request: PublishRequest; caller: AdminCaller; owner: string },
+): Promise<Result<{ row: NewVersion; base: BaseInfo }, ApiError>> {
+  const { request, caller, owner } = params;
   const { name, digest, evaluation } = request;
   const assembled = await assembleChain(deps, { ...params, digest, parent: request.parent ?? null });
   if (!assembled.ok) return assembled;
-  const { parent, record, rank, rankSum } = assembled.value;
+  const { parent, record, rank, rankSum, base } = assembled.value;
   const chain: ManifestChainEntry[] = [...(parent?.chain ?? []), { digest, scale: 1, name, owner, rank }];
   const at = deps.now();
-  return ok({
+  const row: NewVersion = {
     name,
     digest,
     owner,
@@ -105,7 +104,8 @@ async function makeRow(
     evaluation: evaluation ? { ...evaluation, at } : null,
     retiredAt: null,
     withdrawnAt: null,
-  });
+  };
+  return ok({ row, base });
 }
 
 async function commit(

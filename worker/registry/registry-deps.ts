@@ -1,7 +1,5 @@
 import type {
   ApiError,
-  BaseInfo,
-  ChainEntry,
   EvaluateAnswer,
   EvaluationRow,
   Result,
@@ -12,7 +10,7 @@ import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import type { PointerWriter } from './ports-pointers.ts';
 import type { Registry } from './ports.ts';
 import type { ByteGate } from '../blobs/byte-gate.ts';
-import type { OriginWarmth } from '../origins/ports.ts';
+import type { Bases, BasedChain, OriginWarmth } from '../origins/ports.ts';
 import type { Sha256 } from '../platform/ports.ts';
 
 /** What work on behalf of a request needs of it. */
@@ -23,16 +21,15 @@ export interface RequestLife {
   keepAlive: (work: Promise<unknown>) => void;
 }
 
-export interface AdapterTrial extends RequestLife {
+/** The last adapter of the chain is the one in question. What an origin lacks of it is brought there. */
+export interface AdapterTrial extends RequestLife, BasedChain {
   /** Prefers the origin that serves this name. */
   name: string;
   /** Whose share of the machine it takes. */
   tenant: string;
-  /** Root first; its last adapter is the one in question. What an origin lacks of it is brought there. */
-  chain: readonly ChainEntry[];
 }
 
-/** Trying adapters at the origins. Every one fails with `origin_unavailable` when none answers sensibly. */
+/** Trying adapters at the origins of their base. Every one fails with `origin_unavailable` when none answers sensibly. */
 export interface AdapterTrials {
   /** Asks one origin after the other, until one answers. */
   verify(trial: AdapterTrial): Promise<Result<VerifyAnswer, ApiError>>;
@@ -52,8 +49,7 @@ export interface IntakeDeps {
   registry: Registry;
   /** The only way in which a name's change reaches KV. */
   pointers: PointerWriter;
-  /** What the origins serve. */
-  base: () => Promise<Result<BaseInfo, ApiError>>;
+  bases: Bases;
   trials: AdapterTrials;
   warmth: OriginWarmth;
   createSha256: () => Sha256;

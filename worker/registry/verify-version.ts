@@ -25,7 +25,7 @@ export async function verifyVersion(
   const { proof } = row;
   const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));
   const answers = await deps.trials.verifyEverywhere(
-    { ...life, name: row.name, tenant: caller.tenant, chain },
+    { ...life, name: row.name, base: row.base.id, tenant: caller.tenant, chain },
     proof === null ? undefined : { prompt: proof.prompt, tokens: proof.tokens },
   );
   const failures = answers.flatMap(({ answer }) => (answer.ok ? [] : [answer.error]));

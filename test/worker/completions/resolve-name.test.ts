@@ -7,8 +7,9 @@ fc.configureGlobal({ seed: 20 });
 
 describe('parseModelReference', () => {
   it.each([
-    ['base', { kind: 'base' }],
-    ['tiny', { kind: 'base' }],
+    ['base', { kind: 'base', id: null }],
+    ['tiny', { kind: 'base', id: 'tiny' }],
+    ['large', { kind: 'base', id: 'large' }],
     ['medicine/cardiology', { kind: 'name', name: 'medicine/cardiology' }],
     ['medicine@3', { kind: 'version', name: 'medicine', version: 3 }],
     ['medicine@0', { kind: 'illegal' }],
@@ -24,13 +25,13 @@ describe('parseModelReference', () => {
     ['med\u0000', { kind: 'illegal' }],
     ['', { kind: 'illegal' }],
   ])('%j', (model, reference) => {
-    expect(parseModelReference(model, 'tiny')).toEqual(reference);
+    expect(parseModelReference(model, ['tiny', 'large'])).toEqual(reference);
   });
 
   it('never lets an illegal name through', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.string({ unit: 'binary' })), (model) => {
-        const reference = parseModelReference(model, null);
+        const reference = parseModelReference(model, []);
         if ('name' in reference) expect(nameProblem(reference.name)).toBeNull();
       }),
     );

@@ -19,6 +19,7 @@ const run = (ask: (signal: AbortSignal) => Promise<Answer>, answer?: Answer): Re
     ask,
     answer: answer ?? whole(null),
     compare: answer !== undefined,
+    base: 'tiny',
     keepAlive: (promise) => void work.push(promise),
   });
 const whole = (note: string | null, status = 200): Answer => ({
@@ -197,6 +198,7 @@ describe('a shadow that is compared', () => {
       ask: () => Promise.resolve(saying('no')),
       answer: told,
       compare: false,
+      base: 'tiny',
       keepAlive: (promise) => void work.push(promise),
     });
     expect(sent).toBe(told.response.body);
@@ -221,6 +223,7 @@ describe('a shadow that is judged', () => {
           ends.push({ control, treatment, tokens });
         },
       },
+      base: 'tiny',
       keepAlive: (promise) => void work.push(promise),
     });
     const sent = await new Response(body).text();

@@ -68,7 +68,14 @@ async function clientOf(
         path: '/v1/chat/completions',
         request: { model: name ?? 'base', messages: [{ role: 'user', content: 'hi' }] },
         model: name ?? 'base',
-        manifest: name === null ? null : ({ name, chain: [] } as Partial<AdapterManifest> as AdapterManifest),
+        manifest:
+          name === null
+            ? null
+            : ({
+                name,
+                base: { id: 'tiny', digest: 'b'.repeat(64) },
+                chain: [],
+              } as Partial<AdapterManifest> as AdapterManifest),
         tenant: 't',
         requestId: 'r-1',
         signal: new AbortController().signal,

@@ -6,7 +6,7 @@ import type { AskJudge } from './ports.ts';
 
 /**
  * Asks a judging model as shadows are asked: for the tenant that runs the experiment, and only where there is room.
- * @param call.manifest null = the base.
+ * @param call.manifest null = the default base.
  */
 export function askOrigin(
   origins: Pick<OriginClient, 'complete' | 'hasRoom'>,
@@ -14,7 +14,7 @@ export function askOrigin(
 ): AskJudge {
   const nothing = { text: null, tokens: 0 };
   return async (request, signal) => {
-    if (!origins.hasRoom()) return nothing;
+    if (!origins.hasRoom(call.manifest?.base.id ?? null)) return nothing;
     const model = call.manifest?.name ?? 'base';
     try {
       const path = '/v1/chat/completions';

@@ -1,0 +1,29 @@
+import { describe, expect, it } from 'vitest';
+import { createPools } from '../../../worker/origins/pools.ts';
+
+const origin = (id: string, base?: string) => ({ id, url: `http://${id}.test`, base });
+const ids = (origins: readonly { id: string }[]) => origins.map(({ id }) => id);
+
+describe('pools', () => {
+  it('are one, whatever is asked for, while no origin says its base', () => {
+    const pools = createPools([origin('a'), origin('b')]);
+    expect(pools.declared).toBeNull();
+    for (const base of [null, 'tiny', 'large']) expect(ids(pools.of(base))).toEqual(['a', 'b']);
+  });
+
+  it('are the origins of a base, in their order; the first one’s base is the default', () => {
+    const pools = createPools([origin('a', 'tiny'), origin('b', 'large'), origin('c', 'tiny')]);
+    expect(pools.declared).toEqual(['tiny', 'large']);
+    expect(ids(pools.of('tiny'))).toEqual(['a', 'c']);
+    expect(ids(pools.of('large'))).toEqual(['b']);
+    expect(ids(pools.of(null))).toEqual(['a', 'c']);
+    expect(pools.of('else')).toEqual([]);
+    expect(pools.of('')).toEqual([]);
+  });
+
+  it('have the default one first that is configured', () => {
+    const pools = createPools([origin('a', 'tiny'), origin('b', 'mid'), origin('c', 'large')], 'large');
+    expect(pools.declared).toEqual(['large', 'tiny', 'mid']);
+    expect(ids(pools.of(null))).toEqual(['c']);
+  });
+});
