@@ -19,6 +19,8 @@ export const LocalFile = z.object({
   originUrl: LoopbackUrl,
   /** The base model's id, as `model`. */
   base: z.string().min(1),
+  /** Ids of all bases, where there are several. */
+  bases: z.array(z.string().min(1)).optional(),
 });
 export type LocalFile = z.infer<typeof LocalFile>;
 

@@ -8,7 +8,7 @@ import {
   type AttentionShape,
   type GgufBaseShape,
 } from '../../adapters/index.ts';
-import { lookUpBase } from '../admin/look-up.ts';
+import { lookUpBases } from '../admin/look-up.ts';
 import { createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { readConnection } from '../connection.ts';
@@ -119,8 +119,11 @@ async function askServer(
   // A server that is down, or keys that cannot be read, are one place less to look at, no failure.
   const { url, adminKey } = await readConnection({ env, folder }).catch(() => NO_CONNECTION);
   if (url === undefined || adminKey === undefined) return null;
-  const base = await lookUpBase(createApiClient({ url, key: adminKey })).catch(() => null);
-  if (base?.attention === undefined || (baseId !== null && base.id !== baseId)) return null;
+  const bases = await lookUpBases(createApiClient({ url, key: adminKey })).catch(() => []);
+  // Of several, one that nobody has named is nobody's.
+  const base =
+    baseId === null && bases.length > 1 ? undefined : bases.find(({ id }) => id === (baseId ?? id));
+  if (base?.attention === undefined) return null;
   const { heads, kv_heads: kvHeads } = base.attention;
   const architecture = base.architecture ?? null;
   return { attention: { heads, kvHeads }, architecture, from: `the server's base, ${base.id}` };

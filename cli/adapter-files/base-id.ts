@@ -2,7 +2,7 @@
 import type { ArgsDef } from 'citty';
 import type { ReadAdapter } from '../../adapters/index.ts';
 import { baseIdOf } from '../../protocol/index.ts';
-import { lookUpBase } from '../admin/look-up.ts';
+import { lookUpBases } from '../admin/look-up.ts';
 import { createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { readConnection } from '../connection.ts';
@@ -46,11 +46,17 @@ export async function chooseBaseId(params: {
   const known = params.flag ?? adapterBaseId(params.read.baseModel);
   if (known !== null && known !== undefined) return known;
   const { url, adminKey, base } = await readConnection(params);
-  if (base !== undefined) return base;
-  if (url !== undefined && adminKey !== undefined)
-    return (await lookUpBase(createApiClient({ url, key: adminKey }))).id;
+  const bases =
+    url === undefined || adminKey === undefined
+      ? []
+      : await lookUpBases(createApiClient({ url, key: adminKey })).catch((error: unknown) => {
+          if (base === undefined) throw error;
+          return [];
+        });
+  const [only = base] = bases.map(({ id }) => id);
+  if (only !== undefined && bases.length <= 1) return only;
   throw new CliError({
-    message: `${params.where} does not say which base it is for. Say it with --base-id, such as --base-id smollm2-135m-instruct.`,
+    message: `${params.where} does not say which base it is for. Say it with --base-id, such as --base-id ${only ?? 'smollm2-135m-instruct'}.`,
     exitCode: EXIT.usage,
     code: 'base_unknown',
   });

@@ -12,5 +12,5 @@ export function asRefusal(error: unknown, where: string): unknown {
   const message = `${error.path ?? where}: ${error.message} (${error.code})`;
   return error.code === 'base_needed'
     ? new CliError({ message, exitCode: EXIT.usage, code: 'base_needed' })
-    : new CliError({ message, exitCode: EXIT.refused, code: 'adapter_invalid' });
+    : new CliError({ message, exitCode: EXIT.refused, code: 'adapter_invalid', reason: error.code });
 }

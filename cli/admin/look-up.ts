@@ -21,11 +21,13 @@ export async function lookUpFile(client: ApiClient, digest: string): Promise<str
   return versions.map(({ name, version }) => `${name}@${version}`);
 }
 
-/** @returns the base that the origins serve. @throws CliError when none of them answers. */
-export async function lookUpBase(client: ApiClient): Promise<BaseInfo> {
+/** @returns the bases that the origins serve, each once. @throws CliError when no origin answers. */
+export async function lookUpBases(client: ApiClient): Promise<BaseInfo[]> {
   const { origins } = await callOperation(client, 'look up the base model', 'GET /admin/origins', {});
-  const base = origins.find((origin) => origin.base !== null)?.base;
-  if (base) return base;
+  const bases = new Map<string, BaseInfo>();
+  for (const { base, configured_base: configured } of origins)
+    if (base !== null && (configured ?? base.id) === base.id && !bases.has(base.id)) bases.set(base.id, base);
+  if (bases.size > 0) return [...bases.values()];
   throw new CliError({
     message: `None of the origins answers (${origins.map(({ id }) => id).join(', ')}).`,
     exitCode: EXIT.unavailable,

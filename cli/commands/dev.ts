@@ -3,6 +3,8 @@ import { CliError, interrupted } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, parsePort, usageError } from '../flags.ts';
 import { ENDING_SIGNALS } from '../local/own-signals.ts';
+import { repeatedFlag } from '../experiment/repeated-flag.ts';
+import type { OriginWish } from '../local/local-origins.ts';
 import { startStack } from '../local/stack.ts';
 import { colors, createOutput } from '../output.ts';
 import { welcome } from '../local/welcome.ts';
@@ -17,6 +19,10 @@ export const help: CommandHelp = {
     {
       line: 'graft dev --base ./Llama-3.1-8B --engine vllm --engine-url http://127.0.0.1:8000 --max-loras 16 --max-lora-rank 64',
       does: 'a base that vLLM serves; docs/scaling.md says how it is started',
+    },
+    {
+      line: 'graft dev --base ./small --also-base ./large',
+      does: 'two bases, each with an origin of its own; names are asked of their own base (docs/scaling.md)',
     },
   ],
   notes: [
@@ -35,10 +41,20 @@ export default defineCommand({
       description: 'A .gguf file or a Hugging Face folder instead of the default base',
       valueHint: 'path',
     },
+    'also-base': {
+      type: 'string',
+      description: 'A further base, with an origin of its own behind the same edge (repeatable)',
+      valueHint: 'path',
+    },
+    'also-origin-arg': {
+      type: 'string',
+      description: 'Flags for the origin of the --also-base in the same place (repeatable)',
+      valueHint: 'flags',
+    },
     port: { type: 'string', description: "The edge's port", default: EDGE_PORT, valueHint: 'port' },
     'origin-port': {
       type: 'string',
-      description: "The origin's port",
+      description: "The origin's port; those of further bases follow it",
       default: ORIGIN_PORT,
       valueHint: 'port',
     },
@@ -64,7 +80,8 @@ export default defineCommand({
     },
     ...commonFlags,
   },
-  async run({ args }) {
+  async run({ args, rawArgs }) {
+    const also = alsoBases(rawArgs);
     const output = createOutput({ json: args.json === true });
     const ending = new AbortController();
     const onSignal = () => ending.abort(interrupted());
@@ -75,10 +92,8 @@ export default defineCommand({
       port: parsePort(args.port, '--port'),
       originPort: parsePort(args['origin-port'], '--origin-port'),
       examples: args.examples,
-      originArgs: [
-        ...engineArgs(args),
-        ...(args['origin-arg'] ?? '').split(' ').filter((word) => word !== ''),
-      ],
+      originArgs: [...engineArgs(args), ...words(args['origin-arg'] ?? '')],
+      also,
       env: process.env,
       output,
       signal: ending.signal,
@@ -91,6 +106,17 @@ export default defineCommand({
       throw new CliError({ message: `${reason} (its log is .graft/dev.log)`, code: 'part_failed' });
   },
 });
+
+const words = (text: string): string[] => text.split(' ').filter((word) => word !== '');
+
+/** @throws CliError when there are flags for more origins than there are. */
+function alsoBases(rawArgs: readonly string[]): OriginWish[] {
+  const bases = repeatedFlag(rawArgs, 'also-base');
+  const flags = repeatedFlag(rawArgs, 'also-origin-arg');
+  if (flags.length > bases.length)
+    throw usageError('Each --also-origin-arg is for an --also-base, and there are fewer of those.');
+  return bases.map((base, i) => ({ base, args: words(flags[i] ?? '') }));
+}
 
 const ENGINE_FLAGS = ['engine', 'engine-url', 'max-loras', 'max-lora-rank'] as const;
 

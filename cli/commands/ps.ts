@@ -39,11 +39,15 @@ export default defineCommand({
     }));
     output.result({ origins: named }, () =>
       origins
-        .map(({ id, base, residents }) => {
-          if (base === null) return `${id}: does not answer`;
-          if (residents === null) return `${id}: ${base.id} (${base.weights})`;
+        .map(({ id, base, residents, configured_base: configured }) => {
+          if (base === null)
+            return `${id}: does not answer${configured === undefined ? '' : ` (${configured})`}`;
+          const wrong =
+            configured === undefined || configured === base.id ? '' : `, but the edge wants ${configured}`;
+          const what = `${id}: ${base.id} (${base.weights})${wrong}`;
+          if (residents === null) return what;
           const memory = `${megabytes(residents.used_bytes)} of ${megabytes(residents.budget_bytes)}`;
-          const head = `${id}: ${base.id} (${base.weights}), adapters ${memory}`;
+          const head = `${what}, adapters ${memory}`;
           return residents.adapters.length === 0 ? head : `${head}\n${table(residents.adapters, names)}`;
         })
         .join('\n'),

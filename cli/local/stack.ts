@@ -1,7 +1,7 @@
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { hashApiKey } from '../../protocol/index.ts';
-import { lookUpBase, lookUpVersions } from '../admin/look-up.ts';
+import { lookUpBases, lookUpVersions } from '../admin/look-up.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
 import { localFilePath, type LocalFile } from '../connection.ts';
@@ -10,11 +10,11 @@ import { publishAdapter } from '../publish/publish-adapter.ts';
 import { buildPage } from './build-page.ts';
 import { openDevLog } from './dev-log.ts';
 import { startEdge, type Edge } from './edge.ts';
-import { cacheFolder, findBase } from './find-base.ts';
+import { cacheFolder } from './find-base.ts';
 import { ensureKeysFile } from './keys-file.ts';
-import { originProgress } from './origin-progress.ts';
-import { ROOT, startOrigin, type OriginProcess } from './origin-process.ts';
-import { LOOPBACK, needFreePort } from './ports.ts';
+import { prepareOrigins, servedBase, type LocalOrigin, type OriginWish } from './local-origins.ts';
+import { ROOT, type OriginProcess } from './origin-process.ts';
+import { needFreePort } from './ports.ts';
 import { writePrivateFile } from './private-file.ts';
 import { makePrivateFolder } from './private-folder.ts';
 import { startSchedule } from './schedule.ts';
@@ -53,6 +53,8 @@ export interface StackOptions {
   examples: boolean;
   /** Further flags for the origin. */
   originArgs: readonly string[];
+  /** Further bases, each with an origin of its own; none unless given. */
+  also?: readonly OriginWish[];
   env: Record<string, string | undefined>;
   output: Output;
   /** Ends the start when it fires. */
@@ -87,69 +89,58 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   };
   try {
     const port = await needFreePort({ port: options.port, what: 'edge', flag: '--port' });
-    const originPort = await needFreePort({
-      port: options.originPort,
-      what: 'origin',
-      flag: '--origin-port',
-    });
     const keys = await ensureKeysFile(folder);
     const cache = cacheFolder(options.env);
-    const base = await findBase({ base: options.base, cache, output });
-    const page = await buildPage({ output, ...(signal === undefined ? {} : { signal }) });
-    signal?.throwIfAborted();
-
     const log = openDevLog(path.join(graftFolder, 'dev.log'));
     undo.push(log.close);
     const onLog = (part: string) => (line: string) => log.write(part, line);
+    const origins = await prepareOrigins({
+      wishes: [{ base: options.base, args: options.originArgs }, ...(options.also ?? [])],
+      port: options.originPort,
+      ...{ keys, cache, output, onLog },
+      onEnd: (end) => undo.push(end),
+      ...(signal === undefined ? {} : { signal }),
+    });
+    const page = await buildPage({ output, ...(signal === undefined ? {} : { signal }) });
+    signal?.throwIfAborted();
 
-    const progress = originProgress(output);
-    undo.push(progress.end);
-    const originUrl = `http://${LOOPBACK}:${originPort}`;
-    const [origin, edge] = await together([
-      startOrigin({
-        args: [
-          ...['--port', String(originPort), '--base', base, '--cache', cache, '--origin-id', keys.originId],
-          ...options.originArgs,
-        ],
-        env: { GRAFT_ORIGIN_KEYS: keys.originKeys },
-        onEvent: progress.hear,
-        onLog: onLog('origin'),
-        ...(signal === undefined ? {} : { signal }),
-      }).then((started) => {
-        undo.push(() => started.stop());
-        return started;
-      }),
-      startEdge({
+    const adminKeyHash = await hashApiKey(keys.adminKey);
+    const edgeBefore = async (configured: readonly { id: string; url: string; base?: string }[]) => {
+      const started = await startEdge({
         port,
         stateFolder: path.join(folder, '.wrangler/state'),
         ...(page === null ? {} : { page }),
         bindings: {
-          ORIGINS: JSON.stringify([{ id: keys.originId, url: originUrl }]),
+          ORIGINS: JSON.stringify(configured),
           GRAFT_ORIGIN_KEYS: keys.originKeys,
           GRAFT_MAC_KEY: keys.macSecret,
-          GRAFT_ADMIN_KEY_SHA256: await hashApiKey(keys.adminKey),
+          GRAFT_ADMIN_KEY_SHA256: adminKeyHash,
           // Whoever can write this machine's KV can read its admin key too.
           DROPS: 'on',
           // A judge of this machine's own, as in examples/ab-test.
           LOOPBACK_CALLBACKS: 'on',
         },
         onLog: onLog('edge'),
-      }).then((started) => {
-        undo.push(() => started.stop());
-        return started;
-      }),
-    ]);
+      });
+      undo.push(() => started.stop());
+      return started;
+    };
+    const { processes, edge } = await startAll(origins, edgeBefore);
     signal?.throwIfAborted();
 
     const admin = createApiClient({ url: edge.url, key: keys.adminKey });
     await registerApiKey(admin, keys.apiKey);
-    const { id } = await lookUpBase(admin);
+    // The edge asks its origins, as it will for every request.
+    await lookUpBases(admin);
+    const [first] = processes;
+    const bases = processes.map(servedBase);
     const local: LocalFile = {
       url: edge.url,
       key: keys.apiKey,
       adminKey: keys.adminKey,
-      originUrl,
-      base: id,
+      originUrl: origins[0].url,
+      base: bases[0] as string,
+      ...(new Set(bases).size === 1 ? {} : { bases: [...new Set(bases)] }),
     };
     if (options.examples) await publishExamples(admin, output);
     signal?.throwIfAborted();
@@ -166,9 +157,9 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     await writePrivateFile(file, `${JSON.stringify(local, null, 2)}\n`);
     return {
       local,
-      originPid: origin.pid,
+      originPid: first.pid,
       page: page !== null,
-      failed: Promise.race([origin.failed, edge.failed]),
+      failed: Promise.race([...processes.map(({ failed }) => failed), edge.failed]),
       stop,
     };
   } catch (error) {
@@ -177,12 +168,33 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   }
 }
 
-/** Waits for both, whatever happens: what has started by then can be stopped. @throws the first failure. */
-async function together(parts: [Promise<OriginProcess>, Promise<Edge>]): Promise<[OriginProcess, Edge]> {
-  const results = await Promise.allSettled(parts);
-  const failed = results.find((result) => result.status === 'rejected');
-  if (failed !== undefined) throw failed.reason;
-  return Promise.all(parts);
+type Started<T> = readonly [T, ...T[]];
+
+/**
+ * One origin and the edge start together. The edge before several is told their bases, which they say when they are
+ * ready; they start one after the other, since each takes the whole machine for a while.
+ * @throws the first failure, when nothing is starting any more: what has started by then can be stopped.
+ */
+async function startAll(
+  origins: Started<LocalOrigin>,
+  edgeBefore: (configured: readonly { id: string; url: string; base?: string }[]) => Promise<Edge>,
+): Promise<{ processes: Started<OriginProcess>; edge: Edge }> {
+  const [{ id, url, start }, ...others] = origins;
+  if (others.length === 0) {
+    const parts = [start(), edgeBefore([{ id, url }])] as const;
+    const results = await Promise.allSettled(parts);
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed !== undefined) throw failed.reason;
+    return { processes: [await parts[0]], edge: await parts[1] };
+  }
+  const processes: [OriginProcess, ...OriginProcess[]] = [await start()];
+  for (const other of others) processes.push(await other.start());
+  const configured = origins.map((origin, i) => ({
+    id: origin.id,
+    url: origin.url,
+    base: servedBase(processes[i] as OriginProcess),
+  }));
+  return { processes, edge: await edgeBefore(configured) };
 }
 
 /** A name that has its versions already is left as it is, whatever they are. */

@@ -34,6 +34,7 @@ export function welcome(local: LocalFile, shown: { examples: boolean; page: bool
   return [
     `${colors.bold('graft is ready')}   ${local.url}`,
     `API key          ${local.key}`,
+    ...(local.bases === undefined ? [] : [`bases            ${local.bases.join(', ')}`]),
     ...(shown.page
       ? [`dashboard        ${local.url}/dashboard   (sign in with "adminKey" of .graft/local.json)`]
       : []),

@@ -1,13 +1,13 @@
-import type { PackedAdapter } from '../../adapters/index.ts';
-import type { BaseInfo, Evaluation, VersionView } from '../../protocol/index.ts';
+import type { Evaluation, VersionView } from '../../protocol/index.ts';
 import { readInput } from '../adapter-files/read-input.ts';
-import { lookUpBase, lookUpVersions } from '../admin/look-up.ts';
+import { lookUpBases, lookUpVersions } from '../admin/look-up.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callWithStatus } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { fileSize, type Output, type Unit } from '../output.ts';
 import { evaluateUpload, refuseLowScore } from './evaluate-upload.ts';
-import { packInput, refuseUnfit } from './pack-input.ts';
+import { packForBase, type PackedForBase } from './pack-for-base.ts';
+import { refuseUnfit } from './pack-input.ts';
 import type { EvalRows } from './read-eval-rows.ts';
 import type { Retrying } from './send-retrying.ts';
 import { uploadBlob } from './upload-blob.ts';
@@ -39,32 +39,39 @@ export interface Published {
   evaluation: Evaluation | null;
 }
 
-export interface Packed {
-  readonly base: BaseInfo;
+export interface Packed extends PackedForBase {
   readonly parent: VersionView | null;
-  readonly packed: PackedAdapter;
 }
 
-/** Reads, packs and checks against the server's base. @throws CliError `adapter_invalid` (refused) */
+/** Reads, packs and checks against the base that the adapter is for, of those that the server has. @throws CliError `adapter_invalid` (refused) */
 export async function packForServer(
   client: ApiClient,
   wish: Pick<PublishWish, 'given' | 'parent' | 'bf16'>,
   output: Output,
 ): Promise<Packed> {
-  const base = await lookUpBase(client);
+  const bases = await lookUpBases(client);
   const parent = wish.parent === null ? null : await liveVersion(client, wish.parent);
   const input = await readInput(wish.given);
   for (const note of input.notes) output.note(note);
   const progress = output.progress('packing');
-  let packed: PackedAdapter;
+  let found: PackedForBase;
   try {
     progress.update(0, input.bytes);
     const parentChainId = parent?.chain_id ?? null;
-    packed = await packInput({ input, base, parentChainId, bf16: wish.bf16 === true });
+    const parentBase = parent?.base.id ?? null;
+    found = await packForBase({ input, bases, parentBase, parentChainId, bf16: wish.bf16 === true });
     progress.update(input.bytes, input.bytes);
   } finally {
     progress.end();
   }
+  const { base, packed } = found;
+  if (parent !== null && parent.base.id !== base.id)
+    throw new CliError({
+      message: `${input.where}: The adapter is for the base ${base.id}, and its parent '${parent.name}@${parent.version}' for ${parent.base.id}: a chain has one base. (base_mismatch)`,
+      exitCode: EXIT.refused,
+      code: 'adapter_invalid',
+      reason: 'base_mismatch',
+    });
   for (const warning of packed.warnings) output.note(`warning: ${warning}`);
   refuseUnfit(packed, base, input.where);
   return { base, parent, packed };

@@ -11,10 +11,11 @@ import type { BaseInfo } from '../../protocol/index.ts';
 import { adapterBaseId } from '../adapter-files/base-id.ts';
 import { readInput, type AdapterInput } from '../adapter-files/read-input.ts';
 import { asRefusal } from '../adapter-files/refusal.ts';
-import { lookUpBase } from '../admin/look-up.ts';
+import { lookUpBases } from '../admin/look-up.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { Output } from '../output.ts';
+import { namedBase } from './pack-for-base.ts';
 import { attentionOf } from './pack-input.ts';
 
 export interface FileCheck {
@@ -45,7 +46,7 @@ export async function verifyFile(params: {
   const { given, client, output } = params;
   const input = await readInput(given);
   for (const note of input.notes) output.note(note);
-  const { base, because } = await baseOf(client);
+  const { base, because } = await baseOf(client, input);
   const read = readRefusing(input, base);
   for (const warning of read.warnings) output.note(`warning: ${warning}`);
   const problems = base === null ? checkValues(read.modules) : checkAgainst(read, base);
@@ -62,10 +63,17 @@ export async function verifyFile(params: {
   };
 }
 
-async function baseOf(client: ApiClient | null): Promise<{ base: BaseInfo | null; because: string | null }> {
+/** The base that the adapter names, where the server has it; else the first, which it then does not fit. */
+async function baseOf(
+  client: ApiClient | null,
+  input: AdapterInput,
+): Promise<{ base: BaseInfo | null; because: string | null }> {
   if (client === null) return { base: null, because: 'no server is known' };
   try {
-    return { base: await lookUpBase(client), because: null };
+    const bases = await lookUpBases(client);
+    const first = bases[0] as BaseInfo;
+    const named = bases.length === 1 ? null : namedBase(input, first);
+    return { base: bases.find(({ id }) => id === named) ?? first, because: null };
   } catch (error) {
     if (error instanceof CliError && error.exitCode === EXIT.unavailable)
       return { base: null, because: error.message };

@@ -57,23 +57,30 @@ function useRates(origins: readonly OriginView[] | null): ReadonlyMap<string, Or
 }
 
 function OriginCard({ origin, rates }: { origin: OriginView; rates: OriginRates | null }) {
-  const { id, base, figures, residents } = origin;
+  const { id, base, figures, residents, configured_base: configured } = origin;
+  const isWrong = base !== null && configured !== undefined && configured !== base.id;
   return (
     <section class="card" aria-label={`Origin ${id}`}>
       <div class="title">
         <h2 class="name">{id}</h2>
-        <span class={`state ${base === null ? 'lost' : 'live'}`}>
-          {base === null ? 'no answer' : 'answers'}
+        <span class={`state ${base === null || isWrong ? 'lost' : 'live'}`}>
+          {base === null ? 'no answer' : isWrong ? 'wrong base' : 'answers'}
         </span>
       </div>
       {base === null ? (
         <p class="hint">
           It did not answer the edge. Check that it runs and has the same <code>GRAFT_ORIGIN_KEYS</code> and{' '}
-          <code>--origin-id</code>.
+          <code>--origin-id</code>.{configured !== undefined && ` It is to serve ${configured}.`}
         </p>
       ) : (
         <p class="facts">
           {base.id}, {base.weights}, context {number(base.context)}
+        </p>
+      )}
+      {isWrong && (
+        <p class="note">
+          The edge's <code>ORIGINS</code> says that it serves {configured}; nothing is asked of it. Start it
+          with that base, or correct <code>ORIGINS</code>.
         </p>
       )}
       {figures != null && rates !== null && (

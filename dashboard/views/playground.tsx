@@ -41,7 +41,8 @@ function Sides({ client, apiKey }: { client: Client; apiKey: string }) {
   const models = useLoad('models', () => api.get('/v1/models', ModelList));
   const names = useLoad('names', () => client.call('GET /admin/names', {}));
   const origins = useLoad('base', () => client.call('GET /admin/origins', {}));
-  const base = origins.data?.origins.find((origin) => origin.base !== null)?.base?.id ?? null;
+  const bases = new Set(origins.data?.origins.flatMap((origin) => origin.base?.id ?? []));
+  const [base = ''] = bases;
   const known = [
     ...new Set([
       ...(models.data?.data ?? []).map(({ id }) => id),
@@ -55,7 +56,7 @@ function Sides({ client, apiKey }: { client: Client; apiKey: string }) {
   const running = answers.some((answer) => answer?.state === 'running');
   useEffect(() => () => stop.current?.abort(), []);
 
-  const guess: [string, string] = [base ?? '', known.find((id) => id !== base) ?? ''];
+  const guess: [string, string] = [base, known.find((id) => !bases.has(id)) ?? ''];
   const sides: [string, string] = [chosen[0] ?? guess[0], chosen[1] ?? guess[1]];
   const choose = (side: 0 | 1, model: string) =>
     setChosen((before) => (side === 0 ? [model, before[1]] : [before[0], model]));
