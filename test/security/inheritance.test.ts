@@ -1,6 +1,6 @@
 /**
  * Whose weights answer for a name that is missing, or that cannot be had: the caller's own, those of whoever has the
- * nearest name that the caller may know of, or what was named.
+ * nearest name that the caller may know of, or what was named; and on the base of that name, never on another.
  */
 import fc from 'fast-check';
 import { beforeEach, expect, it, vi } from 'vitest';
@@ -16,6 +16,7 @@ import { manifestOf } from '../../worker/registry/write-pointer.ts';
 
 beforeEach(() => void vi.spyOn(console, 'error').mockImplementation(() => undefined));
 
+const BASES = ['tiny', 'large'];
 const TENANTS = ['alice', 'bob', 'carol'];
 const PATHS = ['a', 'b'].flatMap((x) => [
   x,
@@ -28,6 +29,8 @@ interface Tree {
   /** Paths whose chain stands on an adapter of another tenant. */
   borrowed: string[];
   strict: string[];
+  /** Paths for the other base. */
+  large: string[];
   aliases: Record<string, string>;
 }
 
@@ -37,6 +40,7 @@ const trees: fc.Arbitrary<Tree> = fc.record({
   owners: fc.dictionary(fc.constantFrom(...PATHS), tenant, { minKeys: 1, maxKeys: 8 }),
   borrowed: some,
   strict: some,
+  large: some,
   aliases: fc.dictionary(fc.constantFrom('a/a', 'b', 'b/b/a'), fc.constantFrom(...PATHS), { maxKeys: 2 }),
 });
 const scope = fc.constantFrom('**', ...PATHS, ...PATHS.map((path) => `${path}/**`));
@@ -44,13 +48,14 @@ const grants = fc.array(fc.record({ scope, owner: fc.oneof(tenant, fc.constant(n
 const callers = fc.record({
   tenant,
   bound: fc.array(fc.record({ scope, owner: fc.oneof(tenant, fc.constant(null)) }), { maxLength: 3 }),
-  degrade: fc.constantFrom('ancestor' as const, 'stale' as const),
+  degrade: fc.constantFrom('ancestor' as const, 'stale' as const, 'base' as const),
 });
 
-function world({ owners, borrowed, strict, aliases }: Tree): Map<string, NameEntry> {
+function world({ owners, borrowed, strict, large, aliases }: Tree): Map<string, NameEntry> {
   const entries = new Map<string, NameEntry>();
   for (const [name, owner] of Object.entries(owners)) {
-    const manifest = manifestOf(versionRow(name, 1, { owner }));
+    const base = { id: large.includes(name) ? 'large' : 'tiny', digest: digestOf('base') };
+    const manifest = manifestOf(versionRow(name, 1, { owner, base }));
     const lender = TENANTS[(TENANTS.indexOf(owner) + 1) % TENANTS.length] as string;
     const root = { digest: digestOf('lent'), scale: 1, name: 'lent', owner: lender };
     entries.set(name, {
@@ -82,13 +87,19 @@ function depsOf(entries: Map<string, NameEntry>, held: Grant[], sick: string | n
     versions: unused,
     registry: {
       name: async (name: string) => {
+        const target = meant(entries, name);
         const entry = entries.get(name);
-        return entry === undefined || 'alias' in entry ? null : { owner: entry.owner };
+        const alias = entry !== undefined && 'alias' in entry ? entry.alias : null;
+        return target === null ? null : { owner: target.owner, alias };
+      },
+      live: async (name: string) => {
+        const entry = entries.get(name);
+        return entry === undefined || 'alias' in entry ? null : { base: entry.base };
       },
     } as never,
     grantLedger: unused,
     maySuggest: () => false,
-    origins: { bases: { declared: null, ids: async () => ({ ok: true, value: ['tiny'] }) } } as never,
+    origins: { bases: { declared: BASES, ids: async () => ({ ok: true, value: BASES }) } } as never,
   };
 }
 
@@ -127,7 +138,8 @@ it('nobody is answered by weights of an owner who has nothing to do with what wa
         const nearest = path
           .map((name) => meant(entries, name))
           .find((one) => one !== null && (mayUse(rights, one) || (sick && one === exact)));
-        for (const { manifest } of [resolution, ...(await standIns())]) {
+        for (const { manifest, base } of [resolution, ...(await standIns())]) {
+          if (manifest !== exact) expect(base).toBe(nearest?.base.id);
           if (manifest === null) continue;
           expect(mayUseChain(rights, manifest)).toBe(true);
           if (manifest === exact) continue;

@@ -1,8 +1,16 @@
 /** Several bases behind one edge, on the fakes: which pool each request is asked of, and what is refused. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import type { ErrorBody, ModelList } from '../../protocol/index.ts';
+import {
+  ExperimentView,
+  LOAD_HEADER,
+  writeLoad,
+  type ErrorBody,
+  type ModelList,
+} from '../../protocol/index.ts';
 import { TINY_BASE, tinyAdapter, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createTwoPools, LARGE_BASE, type TwoPools } from './two-pools.ts';
+
+const FULL = writeLoad({ rows: 16, slots: 16, draining: false });
 
 let pools: TwoPools;
 let key: string;
@@ -230,6 +238,55 @@ describe('an ancestor', () => {
     );
     expect(served(response)).toEqual([200, 'base', LARGE_BASE.id]);
     expect(response.headers.get('x-graft-degraded')).toBe('base');
+  });
+});
+
+describe('an experiment', () => {
+  it('compares versions for two bases, each in its pool', async () => {
+    const { graft } = pools;
+    await published('notes', tiny(1));
+    await published('notes', large(2), { stage: true });
+    const send = async (path: string, body: object = {}) => {
+      const response = await graft.request(`/admin/experiments${path}`, { body });
+      const view: unknown = await response.json();
+      expect([200, 201], JSON.stringify(view)).toContain(response.status);
+      return ExperimentView.parse(view);
+    };
+    const { id } = await send('', {
+      name: 'notes',
+      unit: 'user',
+      variants: [
+        { key: 'control', adapter: 'notes@1', weight: 0.5 },
+        { key: 'treatment', adapter: 'notes@2', weight: 0.5 },
+      ],
+    });
+    await send(`/${id}/start`);
+    graft.clock.advance(120_000);
+    const seen = new Set<string>();
+    for (let i = 0; i < 16; i += 1) {
+      const response = await chat('notes', { user: `user-${i}` });
+      seen.add(`${response.headers.get('x-graft-variant')}: ${served(response).join(' ')}`);
+    }
+    expect([...seen].sort()).toEqual([
+      `control: 200 notes@1 ${TINY_BASE.id}`,
+      `treatment: 200 notes@2 ${LARGE_BASE.id}`,
+    ]);
+  });
+
+  it('asks for room in the pool of what it asks', async () => {
+    const { origins } = pools.graft.services;
+    const { answer } = pools.graft.origin;
+    pools.graft.origin.answer = async (...call) => {
+      const response = await answer(...call);
+      const url = call[3] ?? '';
+      if (url.includes('t1.test')) response.headers.set(LOAD_HEADER, FULL);
+      return response;
+    };
+    await chat(TINY_BASE.id);
+    await chat(LARGE_BASE.id);
+    expect(origins.hasRoom(TINY_BASE.id)).toBe(false);
+    expect(origins.hasRoom(null)).toBe(false);
+    expect(origins.hasRoom(LARGE_BASE.id)).toBe(true);
   });
 });
 

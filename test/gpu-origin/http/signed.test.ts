@@ -100,6 +100,16 @@ describe('signed mode', () => {
     expect((await signedFetch(origin, '/base?a=%2F')).status).toBe(200);
   });
 
+  it('refuses an edge that takes it to serve another base', async () => {
+    const { id } = (await (await signedFetch(origin, '/base')).json()) as { id: string };
+    expect((await signedFetch(origin, `/base?base=${id}`)).status).toBe(200);
+    for (const path of ['/base?base=large', '/adapters?base=large', '/adapters?a=b&base=large']) {
+      const refused = await signedFetch(origin, path);
+      expect([refused.status, await codeOf(refused)]).toEqual([503, 'origin_unavailable']);
+      expect(Number(refused.headers.get('retry-after-ms'))).toBeGreaterThan(0);
+    }
+  });
+
   it('refuses an envelope that is none, and names the adapters that are missing', async () => {
     expect(await codeOf(await chat({ body: JSON.stringify(ask) }))).toBe('invalid_request');
     expect(await codeOf(await chat({ body: envelope({ ...ask, temperature: 3 }) }))).toBe('invalid_request');

@@ -13,12 +13,12 @@ import type { VersionRow } from '../../registry/ports.ts';
 import type { LifeDeps } from './life-deps.ts';
 
 /**
- * All adapters that the document names are there, not retired, on the base of the name's own versions, and such as the
- * owner of the name may use.
+ * All adapters that the document names are there, not retired, for a base that is served, and such as the owner of the
+ * name may use. An edge that is not told which bases its origins serve has one, which is that of the name's own versions.
  * Errors: `model_not_found`, also for what may not be used; `version_conflict`; `adapter_invalid`.
  */
 export async function checkAdapters(
-  deps: Pick<LifeDeps, 'registry' | 'mayUseChain'>,
+  deps: Pick<LifeDeps, 'registry' | 'bases' | 'mayUseChain'>,
   params: { document: Experiment; caller: AdminCaller; owner: string },
 ): Promise<Result<null, ApiError>> {
   const { document, caller, owner } = params;
@@ -48,7 +48,16 @@ export async function checkAdapters(
         conflict(`'${adapter}' is retired, or stands on what is. Name a version that is in use.`, param),
       );
     base ??= row.base;
-    if (row.base.digest !== base.digest)
+    const { declared } = deps.bases;
+    if (declared?.includes(row.base.id) === false)
+      return err(
+        adapterInvalid(
+          'base_mismatch',
+          `'${adapter}' is for the base '${row.base.id}'; this edge serves ${declared.join(', ')}.`,
+          param,
+        ),
+      );
+    if (declared === null && row.base.digest !== base.digest)
       return err(
         adapterInvalid(
           'base_mismatch',

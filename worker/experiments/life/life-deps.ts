@@ -5,7 +5,7 @@ import type { PairTallies } from '../pairs/ports.ts';
 import type { ExperimentLedger, ExperimentTallies } from '../ports.ts';
 
 /** What leads experiments through their lives. */
-export interface LifeDeps extends Pick<IntakeDeps, 'registry' | 'pointers' | 'now'> {
+export interface LifeDeps extends Pick<IntakeDeps, 'registry' | 'pointers' | 'bases' | 'now'> {
   experimentLedger: ExperimentLedger;
   mayUseChain: MayUseChain;
   pairTallies: Pick<PairTallies, 'forget'>;
