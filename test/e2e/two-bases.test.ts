@@ -107,6 +107,12 @@ it('refuses a child on another base than its parent, and an adapter of a base th
   expect(foreign.stderr).toContain(`${SMALL}, ${LARGE}`);
 });
 
+it('refuses flags for an origin that it is not told of', async () => {
+  const done = await runGraft(['dev', '--also-origin-arg=--slots 2'], { cwd: folder });
+  expect(done.code).toBe(2);
+  expect(done.stderr).toContain('--also-base');
+});
+
 it('moves a name to the other base and back', async () => {
   expect((await publish(LARGE, 5, '--name', 'notes')).code).toBe(0);
   expect(await served('notes')).toEqual([200, 'notes@2', LARGE]);

@@ -8,6 +8,7 @@ import {
   type ModelList,
 } from '../../protocol/index.ts';
 import { TINY_BASE, tinyAdapter, type TinyAdapter } from '../fakes/tiny-adapters.ts';
+import { createAppHarness } from './app-harness.ts';
 import { createTwoPools, LARGE_BASE, type TwoPools } from './two-pools.ts';
 
 const FULL = writeLoad({ rows: 16, slots: 16, draining: false });
@@ -102,6 +103,22 @@ describe('a completion', () => {
     }
     pools.serves.set('l2', TINY_BASE);
     expect((await chat(LARGE_BASE.id)).status).toBe(503);
+  });
+
+  it('is 503 by a name whose base was taken out of the configuration, and the reason says so', async () => {
+    await published('letters', large(2));
+    const { request } = await createAppHarness({
+      beside: pools.graft,
+      origins: [{ id: 't1', url: 'http://t1.test', base: TINY_BASE.id }],
+    });
+    const body = { model: 'letters', messages: [{ role: 'user', content: 'hi' }] };
+    const refused = await request('/v1/chat/completions', { key, body });
+    expect(refused.status).toBe(503);
+    const error = await errorOf(refused);
+    expect(error.code).toBe('origin_unavailable');
+    expect(error.message).toContain(`'${LARGE_BASE.id}'`);
+    for (const path of ['/admin/verify', '/admin/warm'])
+      expect((await request(path, { body: { name: 'letters', version: 1 } })).status).toBe(503);
   });
 
   it('composes adapters of one base only', async () => {

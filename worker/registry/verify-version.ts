@@ -8,6 +8,7 @@ import {
   type VerifyAnswer,
   type VerifyVersionRequest,
 } from '../../protocol/index.ts';
+import { originUnavailable } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { ownVersion } from './own-version.ts';
 import type { VersionRow } from './ports.ts';
@@ -28,6 +29,7 @@ export async function verifyVersion(
     { ...life, name: row.name, base: row.base.id, tenant: caller.tenant, chain },
     proof === null ? undefined : { prompt: proof.prompt, tokens: proof.tokens },
   );
+  if (answers.length === 0) return err(originUnavailable());
   const failures = answers.flatMap(({ answer }) => (answer.ok ? [] : [answer.error]));
   if (failures.length === answers.length && failures[0] !== undefined) return err(failures[0]);
   const origins = answers.map(({ id, answer }) =>
