@@ -1,21 +1,30 @@
-/** Headers of a completion's answer. */
+/** What served a completion, as its answer's headers and usage say it. */
 import { IGNORED_HEADER, readIgnored, writeIgnored } from '../../protocol/index.ts';
 import type { Caller } from '../access/ports.ts';
 import type { Resolution } from './resolve-model.ts';
 
-/** What the client is told of what served it. */
-export function labels(caller: Caller, resolution: Resolution): Headers {
+/** What the client is told of what served it. @param declared ids of the bases, where the configuration says them. */
+export function labels(caller: Caller, resolution: Resolution, declared: readonly string[] | null): Headers {
   const { manifest, chainId, composed, alias, inherited, degraded } = resolution;
   const headers = new Headers({
     'x-graft-adapter': manifest === null ? 'base' : `${manifest.name}@${manifest.version}`,
     'x-graft-chain': chainId,
   });
+  const base = resolution.base ?? declared?.[0];
+  if (declared !== null && base !== undefined) headers.set('x-graft-base', base);
   if (composed.length > 0) headers.set('x-graft-composed', composed.join(', '));
   if (alias !== null) headers.set('x-graft-alias', alias);
   if (inherited) headers.set('x-graft-inherited', 'true');
   const stale = caller.stale || resolution.stale;
   if (degraded !== null || stale) headers.set('x-graft-degraded', degraded ?? 'stale');
   return headers;
+}
+
+/** A base model, as usage has it: the default one under the name that means it. */
+export function usageName({ manifest, base }: Resolution, declared: readonly string[] | null) {
+  if (manifest !== null) return { name: manifest.name, version: manifest.version };
+  const isDefault = base === null || declared === null || base === declared[0];
+  return { name: isDefault ? 'base' : base, version: 0 };
 }
 
 /** An origin's headers that are the client's to see. */

@@ -39,13 +39,13 @@ import {
   type CompletionKind,
 } from './kinds.ts';
 import { serverTiming } from '../http/server-timing.ts';
-import { labels, tellOfAnswer } from './answer-headers.ts';
+import { labels, tellOfAnswer, usageName } from './answer-headers.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { enterGate } from '../access/gates.ts';
 import { recordBeginning, recordEnding, type Taking } from './record-exposure.ts';
 import { comeIn, type DoorDeps, type Visit } from './door.ts';
 import { refusesUnknownFields } from './strict-fields.ts';
-import { lookUpModel, type PendingModel, type Resolution, type ResolveDeps } from './resolve-model.ts';
+import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
 import { takePart, type Part, type Shadow, type TakePartDeps } from '../experiments/take-part.ts';
 
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
@@ -55,13 +55,6 @@ export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
   experimentSink: ExperimentSink;
   shadows: ShadowRunner;
   pairJudges: PairJudges;
-}
-
-/** A base model, as usage has it: the default one under the name that means it. */
-function usageName({ manifest, base }: Resolution, declared: readonly string[] | null) {
-  if (manifest !== null) return { name: manifest.name, version: manifest.version };
-  const isDefault = base === null || declared === null || base === declared[0];
-  return { name: isDefault ? 'base' : base, version: 0 };
 }
 
 /** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`, `POST /v1/messages`, `POST /v1/embeddings`. */
@@ -201,15 +194,13 @@ async function serve<T extends CompletionBody>(
           ...{ ...shadow, compare, answer: { response, note } },
           judged: response.ok && !taking.stoodIn ? shadow.judged : null,
         });
-  const headers = labels(caller, resolution);
+  const headers = labels(caller, resolution, declared);
   if (part !== null) {
     headers.set('x-graft-experiment', part.experiment);
     headers.set('x-graft-variant', part.variant);
     if (exposure !== null && response.ok && !taking.stoodIn)
       headers.set('x-graft-exposure', await deps.exposureTokens.issue(exposure));
   }
-  const base = resolution.base ?? declared?.[0];
-  if (declared !== null && base !== undefined) headers.set('x-graft-base', base);
   headers.set('x-graft-origin', origin.id);
   headers.set('server-timing', serverTiming(trace, response.headers.get('server-timing')));
   tellOfAnswer(headers, response.headers, ignored);
