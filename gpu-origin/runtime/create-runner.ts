@@ -7,8 +7,8 @@ import {
   BaseModelError,
   LINEAR_KINDS,
   type LinearKind,
-  linearShape,
-  moduleName,
+  storedLinears,
+  storedShape,
 } from '../model/base-model.ts';
 import { type BuiltGraphs, buildGraphs, type Progress } from '../model/build-graphs.ts';
 import { GRAPH_KINDS, type GraphKind, type WeightEntry } from '../model/llama-graph.ts';
@@ -98,8 +98,8 @@ function openSessions(
 function describeBase(base: BaseModel, format: WeightFormat, context: number): BaseInfo {
   const modules = [];
   for (let layer = 0; layer < base.config.layers; layer++)
-    for (const kind of LINEAR_KINDS)
-      modules.push({ name: moduleName(layer, kind), ...linearShape(base.config, kind) });
+    for (const linear of storedLinears(base.config, layer))
+      modules.push({ name: linear.name, ...storedShape(base.config, linear) });
   return {
     id: base.id,
     digest: base.digest,

@@ -178,7 +178,7 @@ export class OrtRunner implements ModelRunner {
     const states = new Float32Array(allocate(length * size * 4));
     await this.runChunk({ ...params, positions: [] }, states);
     const { rotations, finalGain } = this.params;
-    if (rotations !== null) undoRotation(states, rotations.residual);
+    if (rotations?.stream) undoRotation(states, rotations.stream);
     for (let at = 0; at < states.length; at++) states[at]! *= finalGain[at % size]!;
     return states;
   }

@@ -8,7 +8,7 @@ import { neededTensors } from '../../../gpu-origin/model/check-tensors.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
 import { loadGgufBase } from '../../../gpu-origin/model/load-gguf-base.ts';
 import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
-import { TINY_LLAMA, TINY_QWEN, writeTinyBase, type TinyShape } from '../../fixtures/tiny-base.ts';
+import { TINY_LLAMA, TINY_SHAPES, writeTinyBase, type TinyShape } from '../../fixtures/tiny-base.ts';
 import { writeGguf } from '../../fixtures/write-gguf.ts';
 
 let folder: string;
@@ -46,24 +46,28 @@ const LAYER = 'model.layers.1';
 const { hidden, ffn } = TINY_LLAMA;
 
 describe('every tensor of a base is used', () => {
-  it.each([
-    ['llama', TINY_LLAMA],
-    ['qwen2', TINY_QWEN],
-  ])('%s: the list is what preparing the weights asks for', async (_name, shape) => {
-    const base = await changed(shape, {});
-    const asked = new Set<string>();
-    const recording: BaseModel = {
-      ...base,
-      tensor: (name, dims) => {
-        asked.add(name);
-        return base.tensor(name, dims);
-      },
-    };
-    const options = { format: 'f32', context: 16, rotations: null, onLayer: () => undefined } as const;
-    for (const tensor of prepareWeights({ base: recording, ...options })) expect(tensor.name).not.toBe('');
-    expect([...asked].sort()).toEqual([...neededTensors(base.config)].sort());
-    base.close();
-  });
+  it.each(Object.entries(TINY_SHAPES))(
+    '%s: the list is what preparing the weights asks for',
+    async (_name, shape) => {
+      const base = await changed(shape, {});
+      const asked = new Set<string>();
+      const fused = (name: string): string =>
+        base.config.fused
+          ? name.replace(/\.[qkv]_proj\./, '.qkv_proj.').replace(/\.(gate|up)_proj\./, '.gate_up_proj.')
+          : name;
+      const recording: BaseModel = {
+        ...base,
+        tensor: (name, dims) => {
+          asked.add(fused(name));
+          return base.tensor(name, dims);
+        },
+      };
+      const options = { format: 'f32', context: 16, rotations: null, onLayer: () => undefined } as const;
+      for (const tensor of prepareWeights({ base: recording, ...options })) expect(tensor.name).not.toBe('');
+      expect([...asked].sort()).toEqual([...neededTensors(base.config)].sort());
+      base.close();
+    },
+  );
 
   it.each([
     ['a bias at o', `${LAYER}.self_attn.o_proj.bias`, hidden],
@@ -112,7 +116,7 @@ describe('every tensor of a base is used', () => {
     writeFileSync(join(folder, 'config.json'), JSON.stringify({ model_type: 'gpt2', n_embd: 768 }));
     writeFileSync(join(folder, 'model.safetensors'), writeSafetensors({ tensors: new Map() }));
     await expect(loadFolderBase({ path: folder })).rejects.toThrow(
-      'model_type gpt2 is not supported; llama, mistral, qwen2 are',
+      'model_type gpt2 is not supported; llama, mistral, qwen2, qwen3, gemma3_text, smollm3, phi3 are',
     );
   });
 

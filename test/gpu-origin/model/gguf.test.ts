@@ -7,8 +7,10 @@ import { blockFormat, dequantize, halfToNumber } from '../../../gpu-origin/model
 import { GgufError, readGguf } from '../../../gpu-origin/model/gguf.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
 import { idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-gguf-base.ts';
-import { TINY_LLAMA, TINY_VOCAB, tinyModules, writeTinyBase } from '../../fixtures/tiny-base.ts';
-import { encodeGguf, type GgufTensorInput, writeGguf } from '../../fixtures/write-gguf.ts';
+import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
+import { TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';
+import { writeTinyGguf } from '../../fixtures/tiny-gguf.ts';
+import { encodeGguf } from '../../fixtures/write-gguf.ts';
 
 const f32 = (values: Float32Array): Uint8Array =>
   new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
@@ -67,86 +69,49 @@ describe('block formats', () => {
   });
 });
 
-describe('a llama in GGUF', () => {
-  it('has the same weights as the Hugging Face folder that it was made from, rows of q and k un-permuted', async () => {
-    const hub = join(folder, 'tiny-base');
-    writeTinyBase(hub);
-    const source = await loadFolderBase({ path: hub });
-    const { hidden, headDim, layers } = TINY_LLAMA;
-    const tensors: GgufTensorInput[] = [];
-    const add = (
-      name: string,
-      from: string,
-      shape: number[],
-      change: (x: Float32Array) => Float32Array = (x) => x,
-    ): void => {
-      tensors.push({ name, shape, type: 0, data: f32(change(source.tensor(from, shape))) });
-    };
-    // What llama.cpp's converter does to q and k: per head, [2, headDim/2] rows become [headDim/2, 2].
-    const permute =
-      (columns: number) =>
-      (x: Float32Array): Float32Array => {
-        const out = new Float32Array(x.length);
-        for (let row = 0; row < x.length / columns; row++) {
-          const [head, inner] = [Math.floor(row / headDim), row % headDim];
-          const to = head * headDim + (inner % (headDim / 2)) * 2 + Math.floor(inner / (headDim / 2));
-          out.set(x.subarray(row * columns, (row + 1) * columns), to * columns);
-        }
-        return out;
+describe('a base in GGUF', () => {
+  it.each(Object.entries(TINY_SHAPES))(
+    '%s has the configuration and weights of the Hugging Face folder that it was made from',
+    async (name, shape) => {
+      const hub = join(folder, name);
+      writeTinyBase(hub, shape);
+      const source = await loadFolderBase({ path: hub });
+      const path = join(folder, 'Tiny-Base.F32.gguf');
+      // Llama 3's frequencies lie in the file; Gemma's scale of q and every sixth layer are llama.cpp's own.
+      const { divisors } = source.config.rope;
+      const frequencies = {
+        name: 'rope_freqs.weight',
+        shape: [8],
+        type: 0,
+        data: f32(divisors ?? new Float32Array(8)),
       };
-    add('token_embd.weight', 'model.embed_tokens.weight', [TINY_VOCAB, hidden]);
-    add('output_norm.weight', 'model.norm.weight', [hidden]);
-    const names: Record<string, string> = {
-      q_proj: 'attn_q',
-      k_proj: 'attn_k',
-      v_proj: 'attn_v',
-      o_proj: 'attn_output',
-      gate_proj: 'ffn_gate',
-      up_proj: 'ffn_up',
-      down_proj: 'ffn_down',
-    };
-    for (let layer = 0; layer < layers; layer++) {
-      add(`blk.${layer}.attn_norm.weight`, `model.layers.${layer}.input_layernorm.weight`, [hidden]);
-      add(`blk.${layer}.ffn_norm.weight`, `model.layers.${layer}.post_attention_layernorm.weight`, [hidden]);
-    }
-    for (const [module, [inputs, outputs]] of tinyModules(TINY_LLAMA)) {
-      const layer = module.split('.')[2];
-      const kind = module.split('.').at(-1)!;
-      const change = kind === 'q_proj' || kind === 'k_proj' ? permute(inputs) : undefined;
-      add(`blk.${layer}.${names[kind]}.weight`, `${module}.weight`, [outputs, inputs], change);
-    }
-    const path = join(folder, 'Tiny-Base.F32.gguf');
-    const key = (name: string): string => `llama.${name}`;
-    writeGguf(
-      path,
-      {
-        'general.architecture': 'llama',
-        [key('block_count')]: layers,
-        [key('context_length')]: TINY_LLAMA.context,
-        [key('embedding_length')]: hidden,
-        [key('feed_forward_length')]: TINY_LLAMA.ffn,
-        [key('attention.head_count')]: TINY_LLAMA.heads,
-        [key('attention.head_count_kv')]: TINY_LLAMA.kvHeads,
-        [key('attention.layer_norm_rms_epsilon')]: 1e-5,
-        [key('rope.freq_base')]: 10_000,
-      },
-      tensors,
-    );
-    const { base } = await loadGgufBase({ path });
-    expect(base.id).toBe('tiny-base');
-    const { rmsEpsilon, ...config } = base.config;
-    expect(rmsEpsilon).toBeCloseTo(1e-5, 10);
-    expect(source.config).toMatchObject(config);
-    for (const [module, [inputs, outputs]] of tinyModules(TINY_LLAMA))
-      expect(base.tensor(`${module}.weight`, [outputs, inputs])).toEqual(
-        source.tensor(`${module}.weight`, [outputs, inputs]),
-      );
-    expect(() => base.tensor('model.norm.weight', [hidden + 1])).toThrow(
-      /has shape \[48\], \[49\] is needed/,
-    );
-    base.close();
-    source.close();
-  });
+      writeTinyGguf(path, hub, shape, {
+        metadata: name === 'gemma3' ? { 'gemma3.attention.sliding_window_pattern': 3 } : {},
+        tensors: name === 'llama3' ? [frequencies] : [],
+      });
+      const { base } = await loadGgufBase({ path });
+      expect(base.id).toBe('tiny-base');
+      const { rmsEpsilon, attentionScale, ...config } = base.config;
+      expect(rmsEpsilon).toBeCloseTo(1e-5, 10);
+      expect(attentionScale).toBe(name === 'gemma3' ? 16 ** -0.5 : null);
+      expect(source.config).toMatchObject(config);
+      const shapes = new Map<string, number[]>();
+      for (const format of prepareWeights({
+        base: {
+          ...source,
+          tensor: (tensor, dims) => (shapes.set(tensor, [...dims]), source.tensor(tensor, dims)),
+        },
+        ...{ format: 'f32', context: 16, rotations: null, onLayer: () => undefined },
+      }))
+        expect(format.type).toBe('f32');
+      expect(shapes.size).toBeGreaterThan(12);
+      for (const [tensor, dims] of shapes)
+        expect(base.tensor(tensor, dims)).toEqual(source.tensor(tensor, dims));
+      expect(() => base.tensor('model.norm.weight', [1])).toThrow(/has shape \[\d+\], \[1\] is needed/);
+      base.close();
+      source.close();
+    },
+  );
 
   it.each([
     ['SmolLM2-135M-Instruct.Q4_1.gguf', 'smollm2-135m-instruct'],
