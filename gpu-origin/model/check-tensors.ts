@@ -3,7 +3,7 @@ import { FINAL_NORM, keptGains, mlpNorm } from './prepare-weights.ts';
 import { type BaseModel, BaseModelError, storedLinears, type LlamaConfig } from './base-model.ts';
 
 /** Rotary frequencies, which follow from the configuration; older Hugging Face checkpoints carry them. */
-const FREQUENCIES = /(?:^|\.)rotary_emb\.(?:inv_freq|cos_cached|sin_cached)$/;
+export const FREQUENCIES = /(?:^|\.)rotary_emb\.(?:inv_freq|cos_cached|sin_cached)$/;
 
 export const EMBEDDING = 'model.embed_tokens.weight';
 export const HEAD = 'lm_head.weight';

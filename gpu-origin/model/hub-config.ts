@@ -193,6 +193,15 @@ function ropesOf(
   return { rope, localRope, context: right };
 }
 
+/** Before anything else is looked at: other families name their sizes otherwise (GPT-2: n_embd). @throws BaseModelError */
+export function refuseOtherModels(json: unknown): void {
+  const type = z.object({ model_type: z.string() }).safeParse(json);
+  if (type.success && !Object.hasOwn(FAMILIES, type.data.model_type))
+    throw new BaseModelError(
+      `model_type ${type.data.model_type} is not supported; ${Object.keys(FAMILIES).join(', ')} are`,
+    );
+}
+
 /**
  * @param json what `config.json` holds. @param hasHead whether the files have a head.
  * @returns the configuration, and the repository that it names.
@@ -202,12 +211,7 @@ export function readHubConfig(
   json: unknown,
   hasHead: boolean,
 ): { config: LlamaConfig; name: string | undefined } {
-  // Other families name their sizes otherwise (GPT-2: n_embd), so what it is comes before what it lacks.
-  const type = z.object({ model_type: z.string() }).safeParse(json);
-  if (type.success && !Object.hasOwn(FAMILIES, type.data.model_type))
-    throw new BaseModelError(
-      `model_type ${type.data.model_type} is not supported; ${Object.keys(FAMILIES).join(', ')} are`,
-    );
+  refuseOtherModels(json);
   const parsed = HubConfig.safeParse(json);
   if (!parsed.success) throw new BaseModelError(`config.json: ${z.prettifyError(parsed.error)}`);
   const hub = parsed.data;

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { closeSync, existsSync, openSync, readFileSync, readdirSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { z } from 'zod';
 import {
   parseSafetensorsHeader,
   readHeaderLength,
@@ -9,9 +10,9 @@ import {
 } from '../../adapters/index.ts';
 import { baseIdOf } from '../../protocol/index.ts';
 import { type BaseModel, BaseModelError } from './base-model.ts';
-import { HEAD, refuseOtherHead, refuseUnused } from './check-tensors.ts';
+import { FREQUENCIES, HEAD, refuseOtherHead, refuseUnused } from './check-tensors.ts';
 import { fileDigest } from './file-digest.ts';
-import { readHubConfig } from './hub-config.ts';
+import { readHubConfig, refuseOtherModels } from './hub-config.ts';
 import { readFully } from './read-fully.ts';
 import { splitFused } from './split-fused.ts';
 
@@ -48,20 +49,58 @@ function locateTensors(folder: string, files: readonly string[], fds: number[]):
   return tensors;
 }
 
+const INDEX = 'model.safetensors.index.json';
+const ShardIndex = z.object({ weight_map: z.record(z.string(), z.string()) });
+
+/**
+ * The files that the weights are in: those of the index, else `model.safetensors`, else all; some folders have the same
+ * weights in another form beside them. Names of files come from the folder itself, never from the index.
+ */
+function weightFiles(folder: string): string[] {
+  const there = readdirSync(folder)
+    .filter((file) => file.endsWith('.safetensors'))
+    .sort();
+  if (existsSync(join(folder, INDEX))) {
+    const index = ShardIndex.safeParse(JSON.parse(readFileSync(join(folder, INDEX), 'utf8')));
+    if (!index.success) throw new BaseModelError(`${INDEX}: ${z.prettifyError(index.error)}`);
+    const named = new Set(Object.values(index.data.weight_map));
+    const missing = [...named].find((file) => !there.includes(file));
+    if (missing !== undefined)
+      throw new BaseModelError(
+        `${folder} lacks ${missing}, which ${INDEX} names: fetch the rest of the base`,
+      );
+    return there.filter((file) => named.has(file));
+  }
+  if (there.length === 0) throw new BaseModelError(`${folder} has no .safetensors file`);
+  return there.includes('model.safetensors') ? ['model.safetensors'] : there;
+}
+
+/** What a base may be stored as. */
+const STORED = new Set(['F32', 'F16', 'BF16']);
+
+function refuseQuantized(tensors: ReadonlyMap<string, Located>): void {
+  for (const [name, { entry }] of tensors)
+    if (!STORED.has(entry.dtype) && !FREQUENCIES.test(name))
+      throw new BaseModelError(
+        `${name} is ${entry.dtype}; F32, F16 and BF16 are supported. Give the plain checkpoint that it was made from, ` +
+          'or a GGUF file',
+      );
+}
+
 /** A Hugging Face folder: `config.json` and one or more safetensors files. @throws BaseModelError | AdapterFormatError */
 export async function loadFolderBase(params: { path: string; id?: string | undefined }): Promise<BaseModel> {
   const { path: folder } = params;
   if (!existsSync(join(folder, 'config.json'))) throw new BaseModelError(`${folder} has no config.json`);
-  const files = readdirSync(folder)
-    .filter((file) => file.endsWith('.safetensors'))
-    .sort();
-  if (files.length === 0) throw new BaseModelError(`${folder} has no .safetensors file`);
+  // Before its weights: what it is.
+  const json: unknown = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
+  refuseOtherModels(json);
+  const files = weightFiles(folder);
   const fds: number[] = [];
   const close = (): void => fds.forEach((fd) => closeSync(fd));
   try {
     const tensors = locateTensors(folder, files, fds);
-    const json: unknown = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8'));
     const { config, name: repository } = readHubConfig(json, tensors.has(HEAD));
+    refuseQuantized(tensors);
     const digests = await Promise.all(
       ['config.json', ...files].map(async (file) => `${file} ${await fileDigest(join(folder, file))}\n`),
     );

@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
-import { ROWS_PERMUTED, unpermuteRows } from '../../adapters/index.ts';
+import { GGML_TYPES, ROWS_PERMUTED, unpermuteRows } from '../../adapters/index.ts';
 import { baseIdOf } from '../../protocol/index.ts';
 import { type BaseModel, BaseModelError, type LlamaConfig } from './base-model.ts';
 import { refuseUnused } from './check-tensors.ts';
+import { blockFormat, knownBlockFormats } from './dequantize.ts';
 import { fileDigest } from './file-digest.ts';
 import { type GgufFile, readGguf } from './gguf.ts';
 import { readGgufConfig, ROPE_TENSORS } from './gguf-config.ts';
@@ -40,9 +42,27 @@ function ggufName(name: string, config: LlamaConfig): string {
 export function idOfGgufFile(path: string): string {
   return baseIdOf(
     basename(path)
-      .replace(/\.gguf$/i, '')
+      .replace(/(-\d{5}-of-\d{5})?\.gguf$/i, '')
       .replace(/[.-](I?Q\d\w*|[BF]16|F?32|BF16)$/i, ''),
   );
+}
+
+/** @throws BaseModelError that names a quantization which cannot be read. */
+function refuseQuantizations(file: GgufFile): void {
+  for (const { name, type } of file.tensors.values())
+    if (blockFormat(type) === null)
+      throw new BaseModelError(
+        `${file.path} is quantized as ${GGML_TYPES.get(type)?.name ?? `ggml type ${type}`} (tensor ${name}), which is not ` +
+          `supported; ${knownBlockFormats().join(', ')} are`,
+      );
+}
+
+/** Of one file its own; of several that of the lines `<sha256>`, in order. */
+async function digestOf(file: GgufFile): Promise<string> {
+  if (file.parts.length === 1) return fileDigest(file.path);
+  const hash = createHash('sha256');
+  for (const part of file.parts) hash.update(`${await fileDigest(part)}\n`);
+  return hash.digest('hex');
 }
 
 /** @throws GgufError | BaseModelError */
@@ -51,14 +71,24 @@ export async function loadGgufBase(params: {
   id?: string | undefined;
 }): Promise<{ base: BaseModel; file: GgufFile }> {
   const file = readGguf(params.path);
+  try {
+    return { base: await openBase(file, params.id), file };
+  } catch (error) {
+    file.close();
+    throw error;
+  }
+}
+
+async function openBase(file: GgufFile, id: string | undefined): Promise<BaseModel> {
   const config = readGgufConfig(file);
+  refuseQuantizations(file);
   const read: readonly string[] = Object.values(ROPE_TENSORS);
   const weights = [...file.tensors.keys()].filter((name) => !read.includes(name));
   refuseUnused(weights, config, (name) => ggufName(name, config));
   const permuted = ROWS_PERMUTED.get(config.family) === true;
   const base: BaseModel = {
-    id: params.id ?? idOfGgufFile(params.path),
-    digest: await fileDigest(params.path),
+    id: id ?? idOfGgufFile(file.path),
+    digest: await digestOf(file),
     config,
     tensor(name, shape) {
       const stored = ggufName(name, config);
@@ -77,5 +107,5 @@ export async function loadGgufBase(params: {
     },
     close: () => file.close(),
   };
-  return { base: splitFused(base), file };
+  return splitFused(base);
 }

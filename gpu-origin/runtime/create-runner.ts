@@ -42,6 +42,8 @@ export interface CreateRunnerParams {
   /** Intra-op threads; all cores by default. */
   threads?: number | undefined;
   cacheDir: string;
+  /** Called before anything is prepared, with how many tokens the base knows; may throw. */
+  onTokenizer?: (source: TokenizerSource, vocabSize: number) => void;
   onProgress: Progress;
   /** A sentence for the operator, such as a fallback that was taken. */
   onNotice: (message: string) => void;
@@ -127,6 +129,7 @@ export async function createRunner(
 ): Promise<{ runner: OrtRunner; tokenizerSource: TokenizerSource }> {
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
   try {
+    params.onTokenizer?.(tokenizerSource, base.config.vocab);
     const context = Math.min(params.context ?? base.config.context, base.config.context);
     const env = new OrtEnvironment(ortLibrary(), params.threads ?? availableParallelism());
     let format = params.weights;

@@ -112,9 +112,40 @@ describe('every tensor of a base is used', () => {
     await expect(changed(TINY_LLAMA, { config: { quantization_config } })).rejects.toThrow(message);
   });
 
+  it('FP8 is refused by the name of a tensor that has it', async () => {
+    const name = `${LAYER}.mlp.up_proj.weight`;
+    const f8 = { dtype: 'F8_E4M3' as const, shape: [ffn, hidden], data: new Uint8Array(ffn * hidden) };
+    await expect(changed(TINY_LLAMA, { tensors: (tensors) => tensors.set(name, f8) })).rejects.toThrow(
+      `${name} is F8_E4M3; F32, F16 and BF16 are supported`,
+    );
+  });
+
+  it('a checkpoint in shards is read by its index, and what it lacks is named', async () => {
+    (await changed(TINY_LLAMA, {})).close();
+    const all = parseSafetensors(readFileSync(join(folder, 'model.safetensors'))).tensors;
+    const shards = [1, 2].map((n) => `model-0000${n}-of-00002.safetensors`);
+    const weight_map = Object.fromEntries([...all.keys()].map((name, at) => [name, shards[at % 2]!]));
+    for (const shard of shards)
+      writeFileSync(
+        join(folder, shard),
+        writeSafetensors({ tensors: new Map([...all].filter(([name]) => weight_map[name] === shard)) }),
+      );
+    // In another form beside it, as Mistral's consolidated.safetensors.
+    rmSync(join(folder, 'model.safetensors'));
+    writeFileSync(
+      join(folder, 'consolidated.safetensors'),
+      writeSafetensors({ tensors: new Map([['tok_embeddings.weight', floats([2])]]) }),
+    );
+    writeFileSync(join(folder, 'model.safetensors.index.json'), JSON.stringify({ metadata: {}, weight_map }));
+    const base = await loadFolderBase({ path: folder });
+    expect(base.tensor('model.norm.weight', [hidden])).toHaveLength(hidden);
+    base.close();
+    rmSync(join(folder, shards[1]!));
+    await expect(loadFolderBase({ path: folder })).rejects.toThrow(`lacks ${shards[1]}, which`);
+  });
+
   it('another family is called by its name, whatever its configuration lacks', async () => {
     writeFileSync(join(folder, 'config.json'), JSON.stringify({ model_type: 'gpt2', n_embd: 768 }));
-    writeFileSync(join(folder, 'model.safetensors'), writeSafetensors({ tensors: new Map() }));
     await expect(loadFolderBase({ path: folder })).rejects.toThrow(
       'model_type gpt2 is not supported; llama, mistral, qwen2, qwen3, gemma3_text, smollm3, phi3 are',
     );

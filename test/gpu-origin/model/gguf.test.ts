@@ -3,14 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { BaseModel } from '../../../gpu-origin/model/base-model.ts';
 import { blockFormat, dequantize, halfToNumber } from '../../../gpu-origin/model/dequantize.ts';
 import { GgufError, readGguf } from '../../../gpu-origin/model/gguf.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
 import { idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-gguf-base.ts';
 import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
-import { TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';
+import { TINY_LLAMA, TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';
 import { writeTinyGguf } from '../../fixtures/tiny-gguf.ts';
-import { encodeGguf } from '../../fixtures/write-gguf.ts';
+import { encodeGguf, type GgufTensorInput } from '../../fixtures/write-gguf.ts';
 
 const f32 = (values: Float32Array): Uint8Array =>
   new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
@@ -117,7 +118,77 @@ describe('a base in GGUF', () => {
     ['SmolLM2-135M-Instruct.Q4_1.gguf', 'smollm2-135m-instruct'],
     ['/x/Llama-3.2-1B-Instruct-Q4_K_M.gguf', 'llama-3.2-1b-instruct'],
     ['tiny.f16.gguf', 'tiny'],
+    ['gemma-3-270m-q4_k_m.gguf', 'gemma-3-270m'],
+    ['Qwen3-32B-Q8_0-00001-of-00002.gguf', 'qwen3-32b'],
   ])('%s is served as %s', (file, id) => expect(idOfGgufFile(file)).toBe(id));
+});
+
+describe('a base in GGUF that cannot be served', () => {
+  const write = (metadata: Record<string, string | number>, tensors: GgufTensorInput[] = []): string => {
+    const path = join(folder, 'refused.gguf');
+    writeFileSync(path, encodeGguf(metadata, tensors));
+    return path;
+  };
+
+  it('another architecture is called by its name, whatever its quantization', async () => {
+    const quantized = { name: 't', shape: [256], type: 16, data: new Uint8Array(66) };
+    await expect(
+      loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
+    ).rejects.toThrow(
+      "the base's architecture gpt2 is not supported; llama, qwen2, qwen3, gemma3, smollm3, phi3 are",
+    );
+  });
+
+  it('a quantization is called by its name', async () => {
+    const metadata = {
+      'general.architecture': 'llama',
+      'llama.block_count': 1,
+      'llama.context_length': 64,
+      'llama.embedding_length': 256,
+      'llama.feed_forward_length': 64,
+      'llama.attention.head_count': 2,
+      'llama.attention.layer_norm_rms_epsilon': 1e-5,
+    };
+    const path = write(metadata, [
+      { name: 'token_embd.weight', shape: [4, 256], type: 16, data: new Uint8Array(4 * 66) },
+    ]);
+    await expect(loadGgufBase({ path })).rejects.toThrow(
+      /refused\.gguf is quantized as IQ2_XXS \(tensor token_embd\.weight\).*IQ4_XS are/,
+    );
+  });
+});
+
+describe('a base in GGUF of several parts', () => {
+  const hub = (): string => join(folder, 'parts');
+  const named = (part: number): string => join(folder, `Split.F32-0000${part}-of-00002.gguf`);
+  const written = (): Promise<{ base: BaseModel }> => {
+    writeTinyBase(hub(), TINY_LLAMA);
+    for (const part of [1, 2])
+      writeTinyGguf(named(part), hub(), TINY_LLAMA, {
+        metadata: { 'split.no': part - 1, 'split.count': 2, 'split.tensors.count': 20 },
+        keep: (_name, at) => (part === 1 ? at < 9 : at >= 9),
+      });
+    return loadGgufBase({ path: named(1) });
+  };
+
+  it('is read by its first part', async () => {
+    const { base } = await written();
+    const source = await loadFolderBase({ path: hub() });
+    expect(base.id).toBe('split');
+    const [name, shape] = ['model.layers.1.mlp.down_proj.weight', [48, 96]] as const;
+    expect(base.tensor(name, shape)).toEqual(source.tensor(name, shape));
+    base.close();
+    source.close();
+  });
+
+  it('is refused with the part that is missing, or by another part with the first one', async () => {
+    (await written()).base.close();
+    await expect(loadGgufBase({ path: named(2) })).rejects.toThrow(
+      /part 2 of 2: give .*-00001-of-00002\.gguf/,
+    );
+    rmSync(named(2));
+    await expect(loadGgufBase({ path: named(1) })).rejects.toThrow(/-00002-of-00002\.gguf is missing/);
+  });
 });
 
 describe('hostile bytes', () => {
@@ -155,9 +226,7 @@ describe('hostile bytes', () => {
     expect(() => open(bytes)).toThrow(message);
   });
 
-  it('a tensor type that ggml has and that is not supported; the message names the file', () => {
-    const quantized = { name: 't', shape: [256], type: 10, data: new Uint8Array(84) };
-    expect(() => open(encodeGguf({}, [quantized]))).toThrow(/hostile\.gguf: tensor t has ggml type 10/);
+  it('a file that ends early; the message names it', () => {
     expect(() => open(good.subarray(0, 60))).toThrow(/hostile\.gguf: /);
   });
 
