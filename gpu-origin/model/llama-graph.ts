@@ -4,7 +4,15 @@
  */
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
 import { GraphBuilder, MICROSOFT } from './onnx-proto.ts';
-import { gainName, groupName, rotaryNames, type WeightFormat } from './prepare-weights.ts';
+import {
+  FINAL_NORM,
+  foldsGains,
+  gainName,
+  groupName,
+  mlpNorm,
+  rotaryNames,
+  type WeightFormat,
+} from './prepare-weights.ts';
 import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
 
 export type GraphKind = 'none' | 'qv' | 'all';
@@ -62,6 +70,13 @@ class LlamaGraph {
 
   private ones(size: number): string {
     return this.g.constant(`ones.${size}`, 'f32', [size], new Float32Array(size).fill(1));
+  }
+
+  /** The gain of the norm before a layer's attention or MLP, or of the last one: ones where it lies in the linears. */
+  private gain(layer: number, path: string): string {
+    const { config } = this.params;
+    if (foldsGains(config)) return this.ones(config.hidden);
+    return this.weight(layer === config.layers ? FINAL_NORM : gainName(layer, path));
   }
 
   /** x -> u8 with one scale per row: round(x / max|row| * 127) + 128. Linears that share x share this. */
@@ -235,22 +250,22 @@ class LlamaGraph {
         )
       : this.attention(layer, q, k, v);
     const o = this.postNorm(this.linear(attention, layer, 'o'), layer, 'post_attention_layernorm');
-    const skip = (a: string, b: string, n: number): { h: string; x: string } => {
+    const skip = (a: string, b: string, n: number, gain: string): { h: string; x: string } => {
       g.node(
         'SkipSimplifiedLayerNormalization',
-        [a, b, this.ones(config.hidden)],
+        [a, b, gain],
         [`${p}.h${n}`, '', '', `${p}.x${n}`],
         epsilon,
         MICROSOFT,
       );
       return { h: `${p}.h${n}`, x: `${p}.x${n}` };
     };
-    const middle = skip(x, o, 1);
+    const middle = skip(x, o, 1, this.gain(layer, mlpNorm(config)));
     const [gate, up] = this.linears(this.input(middle.h), layer, ['gate', 'up']) as [string, string];
     g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
     const gated = this.rotateBlocks(`${p}.gated`, this.params.rotations?.down, config.ffn, `${p}.act`);
     const down = this.postNorm(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
-    return skip(middle.x, down, 2);
+    return skip(middle.x, down, 2, this.gain(layer + 1, 'input_layernorm'));
   }
 
   build(): Uint8Array {
@@ -262,9 +277,9 @@ class LlamaGraph {
     g.input('total_length', 'i32', [1]);
     g.input('positions', 'i64', ['B', 'P', 1]);
     let x = g.node('Gather', [this.weight('embed'), 'tokens'], 'x', { axis: 0 });
-    let h = this.norm(x, this.ones(config.hidden), 'h');
+    let h = this.norm(x, this.gain(0, 'input_layernorm'), 'h');
     for (let layer = 0; layer < config.layers; layer++) ({ h, x } = this.layer(layer, h, x));
-    // Costs nothing where it is not bound. The norm's gain is folded into the head.
+    // Costs nothing where it is not bound. Where the norm's gain is folded into the head, it lacks it.
     g.node('Identity', [h], 'hidden');
     g.output('hidden', 'f32', ['B', 'T', config.hidden]);
     const wanted = g.node('GatherND', [h, 'positions'], 'wanted', { batch_dims: 1 });

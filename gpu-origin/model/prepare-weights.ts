@@ -4,7 +4,7 @@
  *   y = W (g * n(x)) = (W diag(g) R) n(x')          q, k, v, gate, up, head
  *   x' += R^T-rotated rows of W                      o, down write to the residual stream
  *   v heads are rotated by R_v, undone by o's columns; down's input is rotated by R_down while running.
- * Where a norm stands behind o and down (Gemma), x stays as it is, and n(x) is rotated by blocks while running.
+ * Where a norm stands behind o and down (Gemma), x stays as it is, and g * n(x) is rotated by blocks while running.
  */
 import {
   type BaseModel,
@@ -59,7 +59,13 @@ export const groupName = (layer: number, group: readonly LinearKind[]): string =
 export const mlpNorm = (config: Pick<LlamaConfig, 'postNorms'>): string =>
   config.postNorms ? 'pre_feedforward_layernorm' : 'post_attention_layernorm';
 
-/** Gains that are not folded into a linear, by the path inside of a layer: between two things that are not linear. */
+/**
+ * Whether the gains of the norms before linears are folded into those. Not Gemma's: a few numbers of its stream are
+ * hundreds of times the others and have small gains; without them one scale for each row leaves nothing of the rest.
+ */
+export const foldsGains = (config: Pick<LlamaConfig, 'postNorms'>): boolean => !config.postNorms;
+
+/** Norms of a layer whose gains are not folded into a linear. */
 export function keptGains(config: LlamaConfig): [path: string, size: number][] {
   const { hidden, headDim, postNorms, qkNorm } = config;
   return [
@@ -67,11 +73,14 @@ export function keptGains(config: LlamaConfig): [path: string, size: number][] {
       name,
       headDim,
     ]),
-    ...(postNorms ? ['post_attention_layernorm', 'post_feedforward_layernorm'] : []).map(
-      (name): [string, number] => [name, hidden],
-    ),
+    ...(postNorms ? GEMMA_NORMS : []).map((name): [string, number] => [name, hidden]),
   ];
 }
+
+const GEMMA_NORMS = [
+  ...['input_layernorm', 'post_attention_layernorm'],
+  ...['pre_feedforward_layernorm', 'post_feedforward_layernorm'],
+];
 
 /** What the graph calls such a gain. */
 export const gainName = (layer: number, path: string): string => `l${layer}.${path}.gain`;
@@ -91,9 +100,9 @@ export function foldGain(weight: Float32Array | Float64Array, gain: Float32Array
     for (let i = 0; i < columns; i++) weight[at + i] = weight[at + i]! * gain[i]!;
 }
 
-/** The gain of the RMS norm before a linear; null where its input is not normalized. */
+/** The gain of the RMS norm before a linear that is folded into it; null where there is none. */
 export function gainBefore(base: BaseModel, layer: number, kind: LinearKind): Float32Array | null {
-  const norm = normBefore(base.config, kind);
+  const norm = foldsGains(base.config) ? normBefore(base.config, kind) : null;
   return norm === null ? null : base.tensor(`model.layers.${layer}.${norm}.weight`, [base.config.hidden]);
 }
 
@@ -210,7 +219,9 @@ export function* prepareWeights(params: {
   const { hidden, layers, vocab, tiedHead, embeddingScale, rope, localRope } = base.config;
   const embedding = base.tensor('model.embed_tokens.weight', [vocab, hidden]);
   const head = tiedHead ? embedding.slice() : base.tensor('lm_head.weight', [vocab, hidden]);
-  foldGain(head, base.tensor(FINAL_NORM, [hidden]));
+  const finalGain: Float32Array<ArrayBuffer> = base.tensor(FINAL_NORM, [hidden]);
+  if (foldsGains(base.config)) foldGain(head, finalGain);
+  else yield { name: FINAL_NORM, type: 'f32', dims: [hidden], data: finalGain };
   if (embeddingScale !== 1) for (let i = 0; i < embedding.length; i++) embedding[i]! *= embeddingScale;
   if (rotations !== null) {
     if (rotations.stream !== null) rotateColumns(embedding, hidden, rotations.stream);

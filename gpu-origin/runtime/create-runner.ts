@@ -14,7 +14,7 @@ import { type BuiltGraphs, buildGraphs, type Progress } from '../model/build-gra
 import { GRAPH_KINDS, type GraphKind, type WeightEntry } from '../model/llama-graph.ts';
 import { loadFolderBase } from '../model/load-folder-base.ts';
 import { loadGgufBase } from '../model/load-gguf-base.ts';
-import { FINAL_NORM, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
+import { FINAL_NORM, foldsGains, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
 import { readFully } from '../model/read-fully.ts';
 import type { TokenizerSource } from '../model/tokenizer.ts';
 import { ortLibrary } from './ort-library.ts';
@@ -151,7 +151,7 @@ export async function createRunner(
       sessions,
       weights,
       gains: readGains(base),
-      finalGain: base.tensor(FINAL_NORM, [base.config.hidden]),
+      finalGain: foldsGains(base.config) ? base.tensor(FINAL_NORM, [base.config.hidden]) : null,
       rotations: built.rotations,
       slots: params.slots,
       parking: params.slots * PARKING,

@@ -51,7 +51,7 @@ export class OrtRunner implements ModelRunner {
       /** Shared by the sessions, released with the runner. */
       weights: ReadonlyMap<string, OrtTensor>;
       /** Of the norm before the head, `[hidden]`. */
-      finalGain: Float32Array;
+      finalGain: Float32Array | null;
       slots: number;
       parking: number;
     } & WeightTransform,
@@ -179,7 +179,7 @@ export class OrtRunner implements ModelRunner {
     await this.runChunk({ ...params, positions: [] }, states);
     const { rotations, finalGain } = this.params;
     if (rotations?.stream) undoRotation(states, rotations.stream);
-    for (let at = 0; at < states.length; at++) states[at]! *= finalGain[at % size]!;
+    if (finalGain !== null) for (let at = 0; at < states.length; at++) states[at]! *= finalGain[at % size]!;
     return states;
   }
 
