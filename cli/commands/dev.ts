@@ -32,7 +32,8 @@ export default defineCommand({
   args: {
     base: {
       type: 'string',
-      description: 'A .gguf file or a Hugging Face folder instead of the default base',
+      description:
+        'A .gguf file, a Hugging Face folder or hf:<owner>/<name>[@<revision>] instead of the default base',
       valueHint: 'path',
     },
     port: { type: 'string', description: "The edge's port", default: EDGE_PORT, valueHint: 'port' },

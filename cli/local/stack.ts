@@ -94,7 +94,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     });
     const keys = await ensureKeysFile(folder);
     const cache = cacheFolder(options.env);
-    const base = await findBase({ base: options.base, cache, output });
+    const base = await findBase({ base: options.base, cache, env: options.env, output });
     const page = await buildPage({ output, ...(signal === undefined ? {} : { signal }) });
     signal?.throwIfAborted();
 
