@@ -136,7 +136,8 @@ describe.each(Object.entries(TINY_SHAPES).map(([family, shape]) => ({ family, sh
       const exact = await logitsOf(plain.tiny, plain.adapters, chain);
       const coarse = await logitsOf(int8.tiny, int8.adapters, chain);
       const mean = exact.reduce((sum, row, i) => sum + divergence(row, coarse[i]!), 0) / exact.length;
-      expect(mean).toBeLessThan(0.02);
+      // Gemma's is 0.0022 with the gains folded into the linears, and 4.4 in the real one.
+      expect(mean).toBeLessThan(family === 'gemma3' ? 0.001 : 0.02);
     });
   },
 );
