@@ -17,6 +17,7 @@ export {
   type GgufValue,
 } from './format/gguf-container.ts';
 export { GGML_TYPES, type GgmlType } from './format/gguf-types.ts';
+export { ROWS_PERMUTED } from './format/gguf-names.ts';
 export { inFeatures, makeLoraModule, outFeatures, type LoraModule } from './format/lora-module.ts';
 export { permuteRows, unpermuteRows, type AttentionShape } from './format/rope-rows.ts';
 export {

@@ -15,7 +15,7 @@ import {
 import { loadVllmServices } from './load-vllm-services.ts';
 import { PromptQueue } from './prompts/prompt-queue.ts';
 import { createChatTemplate } from './model/chat-template.ts';
-import { loadTokenizer, type TokenizerSource } from './model/tokenizer.ts';
+import { loadTokenizer, type Tokenizer } from './model/tokenizer.ts';
 import { createRunner } from './runtime/create-runner.ts';
 import { FakeRunner } from './runtime/fake-runner.ts';
 
@@ -28,9 +28,7 @@ export function loadServices(params: LoadParams): Promise<LoadedServices> {
 /** Base -> runner -> tokenizer -> adapter store -> engine. */
 async function loadOwnServices(params: LoadParams): Promise<LoadedServices> {
   const { config } = params;
-  const { runner, tokenizerSource } = await openRunner(params);
-  const tokenizer = loadTokenizer(tokenizerSource);
-  checkTokenizer(tokenizer, runner.vocabSize);
+  const { runner, tokenizer } = await openRunner(params);
 
   let engine: Engine | null = null;
   const { files, chains } = await openFiles(
@@ -79,25 +77,25 @@ async function openRunner(params: {
   config: Config;
   onProgress: (stage: string, done: number, total: number) => void;
   onNotice: (message: string) => void;
-}): Promise<{ runner: ModelRunner; tokenizerSource: TokenizerSource }> {
+}): Promise<{ runner: ModelRunner; tokenizer: Tokenizer }> {
   const { config, onProgress, onNotice } = params;
   const { basePath, baseId, weights, slots, context, threads, cacheDir } = config;
-  if (config.runner === 'ort')
-    return createRunner({
-      basePath,
-      baseId,
-      weights,
-      slots,
-      context,
-      threads,
-      cacheDir,
-      onProgress,
-      onNotice,
+  if (config.runner === 'ort') {
+    let tokenizer: Tokenizer | null = null;
+    const { runner } = await createRunner({
+      ...{ basePath, baseId, weights, slots, context, threads, cacheDir, onProgress, onNotice },
+      onTokenizer(source, vocabSize) {
+        tokenizer = loadTokenizer(source);
+        checkTokenizer(tokenizer, vocabSize);
+      },
     });
-  const tokenizerSource: TokenizerSource = { kind: 'folder', path: basePath };
-  const vocabSize = loadTokenizer(tokenizerSource).size;
+    return { runner, tokenizer: tokenizer! };
+  }
+  const tokenizer = loadTokenizer({ kind: 'folder', path: basePath });
+  checkTokenizer(tokenizer, tokenizer.size);
+  const vocabSize = tokenizer.size;
   return {
     runner: new FakeRunner({ slots, vocabSize, ...(context === undefined ? {} : { context }) }),
-    tokenizerSource,
+    tokenizer,
   };
 }

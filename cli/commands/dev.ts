@@ -38,7 +38,8 @@ export default defineCommand({
   args: {
     base: {
       type: 'string',
-      description: 'A .gguf file or a Hugging Face folder instead of the default base',
+      description:
+        'A .gguf file, a Hugging Face folder or hf:<owner>/<name>[@<revision>] instead of the default base',
       valueHint: 'path',
     },
     'also-base': {

@@ -1,22 +1,42 @@
 import { defineCommand } from 'citty';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { cacheFolder, ensurePinnedBase } from '../local/find-base.ts';
+import { cacheFolder, findBase } from '../local/find-base.ts';
 import { PINNED_BASE } from '../local/pinned-base.ts';
 import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft pull', does: 'so that the next start needs no network; prints where the file is' },
+    {
+      line: 'graft pull hf:Qwen/Qwen3-0.6B',
+      does: 'a repository of the Hugging Face Hub; graft dev --base hf:Qwen/Qwen3-0.6B then serves it',
+    },
+    {
+      line: 'graft pull hf:bartowski/Llama-3.2-1B-Instruct-GGUF/Llama-3.2-1B-Instruct-Q8_0.gguf@main',
+      does: 'one GGUF of several, of a branch, tag or commit',
+    },
+  ],
+  notes: [
+    'A download that broke off goes on where it ended, and what comes is checked against the sha256 that the hub names. `HF_TOKEN` opens repositories that need one, `HF_ENDPOINT` is another hub, and with `HF_HUB_OFFLINE=1`, or by a commit, what lies in `GRAFT_CACHE/bases/hf` is taken without asking.',
   ],
 };
 
 export default defineCommand({
-  meta: { name: 'pull', description: 'Get the default base model into the cache (GRAFT_CACHE)' },
-  args: commonFlags,
+  meta: { name: 'pull', description: 'Get a base model into the cache (GRAFT_CACHE)' },
+  args: {
+    base: {
+      type: 'positional',
+      required: false,
+      description: 'hf:<owner>/<name>[/<file>.gguf][@<revision>]; the default base unless given',
+    },
+    ...commonFlags,
+  },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
-    const file = await ensurePinnedBase({ cache: cacheFolder(process.env), output });
-    output.result({ file, sha256: PINNED_BASE.sha256, bytes: PINNED_BASE.bytes }, () => file);
+    const base = typeof args.base === 'string' ? args.base : undefined;
+    const file = await findBase({ base, cache: cacheFolder(process.env), env: process.env, output });
+    const pinned = base === undefined ? { sha256: PINNED_BASE.sha256, bytes: PINNED_BASE.bytes } : {};
+    output.result({ file, ...pinned }, () => file);
   },
 });

@@ -7,7 +7,9 @@ import { pipeline } from 'node:stream/promises';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { Output } from '../output.ts';
 import { downloadPackage, type RunTool } from './download-package.ts';
+import { fetchRepository } from './fetch-repository.ts';
 import { PINNED_BASE, type PinnedBase } from './pinned-base.ts';
+import { parseRepositoryBase } from './repository-base.ts';
 
 /** @returns GRAFT_CACHE, or `~/.cache/graft`. */
 export const cacheFolder = (env: Record<string, string | undefined>): string =>
@@ -82,19 +84,25 @@ export async function ensurePinnedBase(params: {
 }
 
 /**
- * @param base what `--base` says: a `.gguf` file or a folder in Hugging Face's format; undefined = the pinned base.
+ * @param params.base what `--base` says: a `.gguf` file, a folder in Hugging Face's format, or `hf:` and a repository;
+ * undefined = the pinned base.
  * @returns a path that the origin can load.
+ * @throws CliError
  */
 export async function findBase(params: {
   base: string | undefined;
   cache: string;
+  env: Record<string, string | undefined>;
   output: Output;
 }): Promise<string> {
-  if (params.base === undefined) return ensurePinnedBase({ cache: params.cache, output: params.output });
+  const { cache, env, output } = params;
+  if (params.base === undefined) return ensurePinnedBase({ cache, output });
+  const repository = parseRepositoryBase(params.base);
+  if (repository !== null) return fetchRepository({ base: repository, cache, env, output });
   const given = path.resolve(params.base);
   if ((await sizeOf(given)) === null) {
     throw new CliError({
-      message: `--base ${params.base}: no such file or folder. Give a .gguf file or a folder with config.json.`,
+      message: `--base ${params.base}: no such file or folder. Give a .gguf file, a folder with config.json, or hf:<owner>/<name>.`,
       exitCode: EXIT.usage,
       code: 'base_missing',
     });

@@ -38,17 +38,18 @@ export async function prepareOrigins(params: {
   port: number;
   keys: LocalKeys;
   cache: string;
+  env: Record<string, string | undefined>;
   output: Output;
   onLog: (part: string) => (line: string) => void;
   /** Registers what is to be called at the end. */
   onEnd: (end: () => Promise<void> | void) => void;
   signal?: AbortSignal;
 }): Promise<[LocalOrigin, ...LocalOrigin[]]> {
-  const { keys, cache, output, signal } = params;
+  const { keys, cache, env, output, signal } = params;
   const prepare = async (wish: OriginWish, i: number): Promise<LocalOrigin> => {
     const asked = params.port === 0 ? 0 : params.port + i;
     const port = await needFreePort({ port: asked, what: 'origin', flag: '--origin-port' });
-    const base = await findBase({ base: wish.base, cache, output });
+    const base = await findBase({ base: wish.base, cache, env, output });
     const id = i === 0 ? keys.originId : `${keys.originId}-${i + 1}`;
     return {
       id,

@@ -97,7 +97,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const origins = await prepareOrigins({
       wishes: [{ base: options.base, args: options.originArgs }, ...(options.also ?? [])],
       port: options.originPort,
-      ...{ keys, cache, output, onLog },
+      ...{ keys, cache, env: options.env, output, onLog },
       onEnd: (end) => undo.push(end),
       ...(signal === undefined ? {} : { signal }),
     });

@@ -1,6 +1,29 @@
 /** A base model as the graph builder sees it, whatever file it came from. Names are Hugging Face's. */
+
+/** llama.cpp's names of the architectures; Mistral's is `llama`. */
+export type Family = 'llama' | 'qwen2' | 'qwen3' | 'gemma3' | 'smollm3' | 'phi3';
+
+/** Rotary positions: pair i of a head turns by position * theta^(-2i/dim) / divisors[i]. */
+export interface Rope {
+  theta: number;
+  /** Numbers of a head that are turned, the first ones; the rest stay as they are (`partial_rotary_factor`). */
+  dim: number;
+  /** Of stretched frequencies, `[dim / 2]`; null = plain. */
+  divisors: Float32Array | null;
+  /** What cosine and sine are multiplied by: 1, but for LongRoPE. */
+  scale: number;
+}
+
+/** How a layer's attention sees positions. */
+export interface LayerAttention {
+  /** Tokens that it looks back, the token itself included; null = all. */
+  window: number | null;
+  /** Which rotary positions: the base's, those of Gemma's local layers, or none (NoPE, SmolLM3). */
+  rope: 'rope' | 'localRope' | null;
+}
+
 export interface LlamaConfig {
-  family: 'llama' | 'qwen2';
+  family: Family;
   hidden: number;
   layers: number;
   heads: number;
@@ -11,14 +34,40 @@ export interface LlamaConfig {
   /** Context length the base was trained for, tokens. */
   context: number;
   rmsEpsilon: number;
-  ropeTheta: number;
-  /** Llama 3's stretched rotary frequencies (`rope_type: llama3`), as divisors per frequency; null = plain. */
-  ropeDivisors: Float32Array | null;
+  rope: Rope;
+  /** Gemma's layers with a window have their own. */
+  localRope: Rope | null;
+  /** `[layers]` */
+  attention: readonly LayerAttention[];
+  /** What products of q and k are multiplied by; null = headDim^-0.5. */
+  attentionScale: number | null;
   /** The head is the embedding. */
   tiedHead: boolean;
   /** q, k and v have biases (Qwen2). */
   qkvBias: boolean;
+  /** Each head of q and k is normalized before it is turned (Qwen3, Gemma 3). */
+  qkNorm: boolean;
+  /** What attention and MLP give is normalized before it is added to the residual stream (Gemma). */
+  postNorms: boolean;
+  /** Of the gate: SiLU, or GELU by its tanh approximation. */
+  activation: 'silu' | 'gelu_tanh';
+  /** Embeddings are multiplied by it (Gemma: the root of hidden). */
+  embeddingScale: number;
+  /** q, k and v are stored as one linear `qkv_proj`, gate and up as `gate_up_proj` (Phi-3). */
+  fused: boolean;
 }
+
+/** What most families have. */
+export const PLAIN_FAMILY = {
+  localRope: null,
+  attentionScale: null,
+  qkvBias: false,
+  qkNorm: false,
+  postNorms: false,
+  activation: 'silu',
+  embeddingScale: 1,
+  fused: false,
+} as const satisfies Partial<LlamaConfig>;
 
 export type LinearKind = 'q' | 'k' | 'v' | 'o' | 'gate' | 'up' | 'down';
 
@@ -57,6 +106,31 @@ export function linearShape(config: LlamaConfig, kind: LinearKind): { in: number
   }
 }
 
+/** A linear as the base stores it and as adapters know it, and the kinds that its rows are, in order. */
+export interface StoredLinear {
+  name: string;
+  kinds: readonly LinearKind[];
+}
+
+const FUSED: readonly [string, readonly LinearKind[]][] = [
+  ['self_attn.qkv_proj', ['q', 'k', 'v']],
+  ['self_attn.o_proj', ['o']],
+  ['mlp.gate_up_proj', ['gate', 'up']],
+  ['mlp.down_proj', ['down']],
+];
+
+/** @returns the linears of a layer under the names of PEFT and adapters. */
+export function storedLinears(config: Pick<LlamaConfig, 'fused'>, layer: number): StoredLinear[] {
+  if (config.fused) return FUSED.map(([path, kinds]) => ({ name: `model.layers.${layer}.${path}`, kinds }));
+  return LINEAR_KINDS.map((kind) => ({ name: moduleName(layer, kind), kinds: [kind] }));
+}
+
+/** Columns and rows of a stored linear's weight. */
+export function storedShape(config: LlamaConfig, { kinds }: StoredLinear): { in: number; out: number } {
+  const shapes = kinds.map((kind) => linearShape(config, kind));
+  return { in: shapes[0]!.in, out: shapes.reduce((sum, { out }) => sum + out, 0) };
+}
+
 export interface BaseModel {
   /** Short lower-case id, served as `model`. */
   id: string;
@@ -64,7 +138,8 @@ export interface BaseModel {
   digest: string;
   config: LlamaConfig;
   /**
-   * float32 values of a Hugging Face tensor, `[out, in]` for linears, in Hugging Face's row order.
+   * float32 values of a Hugging Face tensor, `[out, in]` for linears, in Hugging Face's row order. Gains of norms are
+   * what is multiplied by, also where a family stores them less one.
    * @throws BaseModelError when it is missing or has another shape.
    */
   tensor(name: string, shape: readonly number[]): Float32Array<ArrayBuffer>;
@@ -87,7 +162,13 @@ export function checkConfig(config: LlamaConfig): LlamaConfig {
     throw new BaseModelError(
       `${config.heads} attention heads cannot share ${config.kvHeads} key/value heads`,
     );
-  if (config.headDim % 2 !== 0)
-    throw new BaseModelError(`a head size of ${config.headDim} is odd; rotary positions need pairs`);
+  if (config.headDim % 8 !== 0)
+    throw new BaseModelError(`a head size of ${config.headDim} is not supported; multiples of 8 are`);
+  for (const rope of [config.rope, config.localRope])
+    // GroupQueryAttention turns multiples of 16 numbers.
+    if (rope !== null && (rope.dim % 16 !== 0 || rope.dim < 16 || rope.dim > config.headDim))
+      throw new BaseModelError(
+        `rotary positions of ${rope.dim} of a head's ${config.headDim} numbers are not supported; multiples of 16 are`,
+      );
   return config;
 }

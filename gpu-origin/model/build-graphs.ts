@@ -23,7 +23,7 @@ import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';
 
 /** Raise it when the same base and options would give other files. */
-const BUILDER_VERSION = 3;
+const BUILDER_VERSION = 5;
 /** Tensors begin at multiples of this, as ONNX external data wants (a page). */
 const ALIGNMENT = 4_096;
 const WEIGHTS_FILE = 'weights.bin';
@@ -139,6 +139,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
       const model = buildLlamaGraph({
         config: base.config,
         kind,
+        context,
         format,
         rotations,
         weights: entries,

@@ -1,23 +1,24 @@
 /** A base's tensors against those that its graphs use: one that nobody reads would be served wrong in silence. */
-import { FINAL_NORM } from './prepare-weights.ts';
-import { type BaseModel, BaseModelError, LINEAR_KINDS, moduleName, type LlamaConfig } from './base-model.ts';
+import { FINAL_NORM, keptGains, mlpNorm } from './prepare-weights.ts';
+import { type BaseModel, BaseModelError, storedLinears, type LlamaConfig } from './base-model.ts';
 
 /** Rotary frequencies, which follow from the configuration; older Hugging Face checkpoints carry them. */
-const FREQUENCIES = /(?:^|\.)rotary_emb\.(?:inv_freq|cos_cached|sin_cached)$/;
+export const FREQUENCIES = /(?:^|\.)rotary_emb\.(?:inv_freq|cos_cached|sin_cached)$/;
 
 export const EMBEDDING = 'model.embed_tokens.weight';
 export const HEAD = 'lm_head.weight';
 
-/** @returns Hugging Face names of all that `prepareWeights` reads. */
+/** @returns Hugging Face names of all that `prepareWeights` reads, as they are stored. */
 export function neededTensors(config: LlamaConfig): Set<string> {
   const names = new Set([EMBEDDING, FINAL_NORM]);
   if (!config.tiedHead) names.add(HEAD);
   for (let layer = 0; layer < config.layers; layer++) {
     names.add(`model.layers.${layer}.input_layernorm.weight`);
-    names.add(`model.layers.${layer}.post_attention_layernorm.weight`);
-    for (const kind of LINEAR_KINDS) {
-      names.add(`${moduleName(layer, kind)}.weight`);
-      if (config.qkvBias && 'qkv'.includes(kind)) names.add(`${moduleName(layer, kind)}.bias`);
+    names.add(`model.layers.${layer}.${mlpNorm(config)}.weight`);
+    for (const [path] of keptGains(config)) names.add(`model.layers.${layer}.${path}.weight`);
+    for (const { name, kinds } of storedLinears(config, layer)) {
+      names.add(`${name}.weight`);
+      if (config.qkvBias && 'qkv'.includes(kinds[0]!)) names.add(`${name}.bias`);
     }
   }
   return names;

@@ -4,6 +4,9 @@ import { GGML_TYPES, type GgmlType } from '../../adapters/index.ts';
 /** Types without blocks; {@link DECODE} has the others. */
 const PLAIN: ReadonlySet<string> = new Set(['F32', 'F16', 'BF16']);
 
+/** @returns names of the types that can be read. */
+export const knownBlockFormats = (): string[] => [...PLAIN, ...Object.keys(DECODE)];
+
 /** @returns null for a ggml type that is not supported. */
 export function blockFormat(type: number): GgmlType | null {
   const format = GGML_TYPES.get(type);
@@ -30,6 +33,24 @@ function bfloatToNumber(bits: number): number {
 type Decode = (raw: Uint8Array, view: DataView, at: number, out: Float32Array, to: number) => void;
 
 const half = (view: DataView, at: number): number => halfToNumber(view.getUint16(at, true));
+
+/** Eight 6-bit scales and eight 6-bit minima in 12 bytes (`get_scale_min_k4` in ggml-quants.c). */
+function scaleAndMin(raw: Uint8Array, scales: number, j: number): { scale: number; min: number } {
+  const low = raw[scales + j]!;
+  const high = raw[scales + j + 4]!;
+  if (j < 4) return { scale: low & 63, min: high & 63 };
+  return { scale: (high & 15) | ((raw[scales + j - 4]! >> 6) << 4), min: (high >> 4) | ((low >> 6) << 4) };
+}
+
+/** `kvalues_iq4nl` */
+const IQ4_VALUES = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113] as const;
+
+function iq4(raw: Uint8Array, at: number, scale: number, out: Float32Array, to: number): void {
+  for (let i = 0; i < 16; i++) {
+    out[to + i] = scale * IQ4_VALUES[raw[at + i]! & 15]!;
+    out[to + 16 + i] = scale * IQ4_VALUES[raw[at + i]! >> 4]!;
+  }
+}
 
 const DECODE: Record<string, Decode> = {
   Q4_0(raw, view, at, out, to) {
@@ -72,19 +93,56 @@ const DECODE: Record<string, Decode> = {
     const d = half(view, at);
     for (let i = 0; i < 32; i++) out[to + i] = view.getInt8(at + 2 + i) * d;
   },
+  Q2_K(raw, view, at, out, to) {
+    const d = half(view, at + 80);
+    const dmin = half(view, at + 82);
+    for (let group = 0; group < 16; group++) {
+      const scales = raw[at + group]!;
+      const shift = 2 * ((group >> 1) & 3);
+      const values = at + 16 + (group >> 3) * 32 + (group & 1) * 16;
+      for (let i = 0; i < 16; i++)
+        out[to + group * 16 + i] =
+          d * (scales & 15) * ((raw[values + i]! >> shift) & 3) - dmin * (scales >> 4);
+    }
+  },
+  Q3_K(raw, view, at, out, to) {
+    const d = half(view, at + 108);
+    const scales = at + 96;
+    for (let group = 0; group < 16; group++) {
+      // Sixteen 6-bit scales: eight bytes of low halves, four of high pairs of bits.
+      const low = (raw[scales + (group & 7)]! >> (group < 8 ? 0 : 4)) & 15;
+      const scale = (low | (((raw[scales + 8 + (group & 3)]! >> (2 * (group >> 2))) & 3) << 4)) - 32;
+      const shift = 2 * ((group >> 1) & 3);
+      const bit = 1 << (group >> 1);
+      const values = at + 32 + (group >> 3) * 32 + (group & 1) * 16;
+      const high = at + (group & 1) * 16;
+      for (let i = 0; i < 16; i++)
+        out[to + group * 16 + i] =
+          d * scale * (((raw[values + i]! >> shift) & 3) - (raw[high + i]! & bit ? 0 : 4));
+    }
+  },
   Q4_K(raw, view, at, out, to) {
     const d = half(view, at);
     const dmin = half(view, at + 2);
-    const scales = at + 4;
-    const values = at + 16;
     for (let j = 0; j < 8; j++) {
-      // Eight 6-bit scales and eight 6-bit minima in 12 bytes (get_scale_min_k4 in ggml-quants.c).
-      const low = raw[scales + j]!;
-      const scale = j < 4 ? low & 63 : (raw[scales + j + 4]! & 15) | ((raw[scales + j - 4]! >> 6) << 4);
-      const min = j < 4 ? raw[scales + j + 4]! & 63 : (raw[scales + j + 4]! >> 4) | ((low >> 6) << 4);
+      const { scale, min } = scaleAndMin(raw, at + 4, j);
+      const values = at + 16 + (j >> 1) * 32;
       const shift = j & 1 ? 4 : 0;
       for (let i = 0; i < 32; i++)
-        out[to + j * 32 + i] = d * scale * ((raw[values + (j >> 1) * 32 + i]! >> shift) & 15) - dmin * min;
+        out[to + j * 32 + i] = d * scale * ((raw[values + i]! >> shift) & 15) - dmin * min;
+    }
+  },
+  Q5_K(raw, view, at, out, to) {
+    const d = half(view, at);
+    const dmin = half(view, at + 2);
+    for (let j = 0; j < 8; j++) {
+      const { scale, min } = scaleAndMin(raw, at + 4, j);
+      const values = at + 48 + (j >> 1) * 32;
+      const shift = j & 1 ? 4 : 0;
+      for (let i = 0; i < 32; i++) {
+        const high = (raw[at + 16 + i]! >> j) & 1;
+        out[to + j * 32 + i] = d * scale * (((raw[values + i]! >> shift) & 15) | (high << 4)) - dmin * min;
+      }
     }
   },
   Q6_K(raw, view, at, out, to) {
@@ -104,6 +162,18 @@ const DECODE: Record<string, Decode> = {
         out[base + 64] = d * view.getInt8(scales + s + 4) * (((a >> 4) | (((bits >> 4) & 3) << 4)) - 32);
         out[base + 96] = d * view.getInt8(scales + s + 6) * (((b >> 4) | ((bits >> 6) << 4)) - 32);
       }
+    }
+  },
+  IQ4_NL(raw, view, at, out, to) {
+    iq4(raw, at + 2, half(view, at), out, to);
+  },
+  IQ4_XS(raw, view, at, out, to) {
+    const d = half(view, at);
+    const high = view.getUint16(at + 2, true);
+    for (let j = 0; j < 8; j++) {
+      const low = (raw[at + 4 + (j >> 1)]! >> (4 * (j & 1))) & 15;
+      const scale = (low | (((high >> (2 * j)) & 3) << 4)) - 32;
+      iq4(raw, at + 8 + j * 16, d * scale, out, to + j * 32);
     }
   },
 };

@@ -2,8 +2,11 @@
  * The `tokenizer.json` that a GGUF's metadata stands for. Pre-tokenizers by `tokenizer.ggml.pre`, as in llama.cpp's
  * `llama-vocab.cpp`; an unknown one is refused, because a wrong split gives a model that is silently worse.
  */
+import { sentencePieceSteps } from './gguf-sentencepiece.ts';
 import { type TokenizerDefinition, TokenizerError, type TokenizerJson } from './tokenizer-definition.ts';
 
+/** `llama_token_type` */
+const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
 
@@ -68,51 +71,74 @@ const PRE_TYPES = new Map<string, PreType>([
   ['deepseek-r1-qwen', QWEN2],
 ]);
 
-/** @throws TokenizerError when the metadata lacks something or names a tokenizer that is not supported. */
-export function ggufTokenizer(metadata: ReadonlyMap<string, unknown>): TokenizerDefinition {
-  const model = metadata.get('tokenizer.ggml.model');
-  if (model !== 'gpt2')
-    throw new TokenizerError(
-      `the GGUF's tokenizer is "${String(model)}"; "gpt2" (byte-level BPE) is supported`,
-    );
+type Steps = Pick<TokenizerJson, 'normalizer' | 'pre_tokenizer' | 'decoder' | 'model'> & {
+  /** When the metadata does not say. */
+  addBos: boolean;
+};
+
+function byteLevelSteps(metadata: ReadonlyMap<string, unknown>, vocab: Record<string, number>): Steps {
   const preName = metadata.get('tokenizer.ggml.pre');
   const pre = PRE_TYPES.get(String(preName));
   if (pre === undefined)
     throw new TokenizerError(
       `the GGUF's pre-tokenizer "${String(preName)}" is not supported (${[...PRE_TYPES.keys()].join(', ')} are)`,
     );
-  const tokens = strings(metadata, 'tokenizer.ggml.tokens');
   const merges = strings(metadata, 'tokenizer.ggml.merges');
-  const types = metadata.get('tokenizer.ggml.token_type');
-  const typeOf = (id: number): unknown => (Array.isArray(types) ? types[id] : 1);
+  return {
+    normalizer: pre.normalizer,
+    pre_tokenizer: pre.preTokenizer,
+    decoder: { ...BYTE_LEVEL, use_regex: true },
+    model: { type: 'BPE', vocab, merges, ignore_merges: pre.ignoreMerges },
+    addBos: pre.addBos,
+  };
+}
+
+/** @throws TokenizerError when the metadata lacks something or names a tokenizer that is not supported. */
+export function ggufTokenizer(metadata: ReadonlyMap<string, unknown>): TokenizerDefinition {
+  const model = metadata.get('tokenizer.ggml.model');
+  if (model === undefined) throw new TokenizerError('the GGUF has no tokenizer (tokenizer.ggml.model)');
+  if (model !== 'gpt2' && model !== 'llama')
+    throw new TokenizerError(
+      `the GGUF's tokenizer "${String(model)}" is not supported; gpt2 (byte-level BPE) and llama (SentencePiece BPE) are`,
+    );
+  const tokens = strings(metadata, 'tokenizer.ggml.tokens');
+  const given = metadata.get('tokenizer.ggml.token_type');
+  const types: unknown[] = Array.isArray(given) ? given : tokens.map(() => 1);
   const id = (name: string): number | null => {
     const value = metadata.get(`tokenizer.ggml.${name}_token_id`);
     return typeof value === 'number' && value >= 0 && value < tokens.length ? value : null;
   };
-  const bosId = id('bos');
-  const addBos = metadata.get('tokenizer.ggml.add_bos_token') ?? pre.addBos;
-  const template = metadata.get('tokenizer.chat_template');
-
   const vocab: Record<string, number> = Object.create(null) as Record<string, number>;
   const added: TokenizerJson['added_tokens'] = [];
   tokens.forEach((content, index) => {
     vocab[content] = index;
-    const type = typeOf(index);
-    if (type === CONTROL || type === USER_DEFINED)
-      added.push({ id: index, content, special: type === CONTROL, normalized: false });
+    const special = types[index] === CONTROL || types[index] === UNKNOWN;
+    // An unused piece may be empty.
+    if ((special || types[index] === USER_DEFINED) && content !== '')
+      added.push({ id: index, content, special, normalized: false });
   });
+  const { addBos, ...steps }: Steps =
+    model === 'gpt2'
+      ? byteLevelSteps(metadata, vocab)
+      : {
+          ...sentencePieceSteps({
+            tokens,
+            vocab,
+            types,
+            scores: (metadata.get('tokenizer.ggml.scores') ?? []) as unknown[],
+            unknownId: id('unknown'),
+            spacePrefix: metadata.get('tokenizer.ggml.add_space_prefix') !== false,
+          }),
+          addBos: true,
+        };
+  const bosId = id('bos');
+  const adds = metadata.get('tokenizer.ggml.add_bos_token') ?? addBos;
+  const template = metadata.get('tokenizer.chat_template');
   return {
-    json: {
-      added_tokens: added,
-      normalizer: pre.normalizer,
-      pre_tokenizer: pre.preTokenizer,
-      post_processor: null,
-      decoder: { ...BYTE_LEVEL, use_regex: true },
-      model: { type: 'BPE', vocab, merges, ignore_merges: pre.ignoreMerges },
-    },
+    json: { added_tokens: added, ...steps, post_processor: null },
     bosId,
     eosIds: [...new Set([id('eos'), id('eot')].filter((value) => value !== null))],
-    prefixIds: addBos === true && bosId !== null ? [bosId] : [],
+    prefixIds: adds === true && bosId !== null ? [bosId] : [],
     chatTemplate: typeof template === 'string' ? template : null,
   };
 }

@@ -1,5 +1,5 @@
-/** A GGUF file on disk: header, metadata and tensor table at once, tensors read on demand. */
-import { closeSync, fstatSync, openSync } from 'node:fs';
+/** A GGUF file on disk, or one in parts: header, metadata and tensor table at once, tensors read on demand. */
+import { closeSync, existsSync, fstatSync, openSync } from 'node:fs';
 import {
   AdapterFormatError,
   GGUF_BASE_LIMITS,
@@ -8,7 +8,7 @@ import {
   type GgufValue,
   parseGgufHeader,
 } from '../../adapters/index.ts';
-import { blockFormat, dequantize } from './dequantize.ts';
+import { dequantize } from './dequantize.ts';
 import { readFully } from './read-fully.ts';
 
 /** Read at first; SmolLM2's header is 1.8 MB, a 256k vocabulary with merges about 15 MB. */
@@ -22,7 +22,10 @@ export class GgufError extends Error {
 }
 
 export interface GgufFile {
+  /** As it was given; the first of several parts. */
   readonly path: string;
+  /** All parts, in order. */
+  readonly parts: readonly string[];
   readonly metadata: Map<string, GgufValue>;
   readonly tensors: ReadonlyMap<string, GgufTensor>;
   /** @returns the tensor's values, dequantized to float32. */
@@ -30,27 +33,73 @@ export interface GgufFile {
   close(): void;
 }
 
-/** @throws GgufError when the file is not GGUF version 2 or 3, is damaged, or uses a tensor type that is not supported. */
+/** As llama.cpp's `gguf-split` names parts. */
+const PART = /-(\d{5})-of-(\d{5})\.gguf$/;
+
+/** @returns the paths of all parts, of which `path` is the first; itself where the metadata knows of no others. */
+function partsOf(path: string, metadata: ReadonlyMap<string, GgufValue>): string[] {
+  const count = metadata.get('split.count');
+  if (typeof count !== 'number' || count <= 1) return [path];
+  const [, number, of] = PART.exec(path) ?? [];
+  if (Number(of) !== count)
+    throw new GgufError(
+      `${path} is one of ${count} parts; their names must end in -00001-of-${String(count).padStart(5, '0')}.gguf and so on`,
+    );
+  const named = (index: number): string =>
+    path.replace(PART, `-${String(index).padStart(5, '0')}-of-${of}.gguf`);
+  if (Number(number) !== 1)
+    throw new GgufError(`${path} is part ${Number(number)} of ${count}: give ${named(1)}`);
+  const parts = Array.from({ length: count }, (_, index) => named(index + 1));
+  const missing = parts.find((part) => !existsSync(part));
+  if (missing !== undefined)
+    throw new GgufError(`${path} is one of ${count} parts, and ${missing} is missing`);
+  return parts;
+}
+
+/** @throws GgufError when a file is not GGUF version 2 or 3 or is damaged, or a part is missing. */
 export function readGguf(path: string): GgufFile {
-  const fd = openSync(path, 'r');
+  const opened: { path: string; fd: number; header: GgufHeader }[] = [];
+  const open = (part: string): GgufHeader => {
+    const fd = openSync(part, 'r');
+    try {
+      const header = readHeader(part, fd);
+      opened.push({ path: part, fd, header });
+      return header;
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  };
+  const close = (): void => opened.forEach(({ fd }) => closeSync(fd));
   try {
-    const { metadata, tensors } = readHeader(path, fd);
-    for (const { name, type } of tensors.values())
-      if (blockFormat(type) === null)
-        throw new GgufError(`${path}: tensor ${name} has ggml type ${type}, which is not supported`);
+    const { metadata } = open(path);
+    const parts = partsOf(path, metadata);
+    parts.slice(1).forEach(open);
+    const tensors = new Map<string, GgufTensor>();
+    const places = new Map<string, { path: string; fd: number }>();
+    for (const part of opened)
+      for (const [name, tensor] of part.header.tensors) {
+        if (tensors.has(name)) throw new GgufError(`${part.path}: tensor ${name} is in another part too`);
+        tensors.set(name, tensor);
+        places.set(name, part);
+      }
+    const expected = metadata.get('split.tensors.count');
+    if (parts.length > 1 && typeof expected === 'number' && tensors.size !== expected)
+      throw new GgufError(`${path} and its other parts have ${tensors.size} of ${expected} tensors`);
     return {
       path,
+      parts,
       metadata,
       tensors,
       readTensor(name) {
-        const tensor = tensors.get(name);
-        if (tensor === undefined) throw new GgufError(`${path} has no tensor ${name}`);
-        return dequantize(tensor.type, readExactly(path, fd, tensor.bytes, tensor.offset));
+        const [tensor, place] = [tensors.get(name), places.get(name)];
+        if (tensor === undefined || place === undefined) throw new GgufError(`${path} has no tensor ${name}`);
+        return dequantize(tensor.type, readExactly(place.path, place.fd, tensor.bytes, tensor.offset));
       },
-      close: () => closeSync(fd),
+      close,
     };
   } catch (error) {
-    closeSync(fd);
+    close();
     throw error;
   }
 }

@@ -4,8 +4,16 @@
  */
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
 import { GraphBuilder, MICROSOFT } from './onnx-proto.ts';
-import { groupName, type WeightFormat } from './prepare-weights.ts';
-import { denseRotation, type RotationSet } from './rotation.ts';
+import {
+  FINAL_NORM,
+  foldsGains,
+  gainName,
+  groupName,
+  mlpNorm,
+  rotaryNames,
+  type WeightFormat,
+} from './prepare-weights.ts';
+import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
 
 export type GraphKind = 'none' | 'qv' | 'all';
 
@@ -43,6 +51,8 @@ class LlamaGraph {
     private readonly params: {
       config: LlamaConfig;
       kind: GraphKind;
+      /** Tokens that a row can have: a window of as many is none. */
+      context: number;
       format: WeightFormat;
       rotations: RotationSet | null;
       weights: readonly WeightEntry[];
@@ -60,6 +70,13 @@ class LlamaGraph {
 
   private ones(size: number): string {
     return this.g.constant(`ones.${size}`, 'f32', [size], new Float32Array(size).fill(1));
+  }
+
+  /** The gain of the norm before a layer's attention or MLP, or of the last one: ones where it lies in the linears. */
+  private gain(layer: number, path: string): string {
+    const { config } = this.params;
+    if (foldsGains(config)) return this.ones(config.hidden);
+    return this.weight(layer === config.layers ? FINAL_NORM : gainName(layer, path));
   }
 
   /** x -> u8 with one scale per row: round(x / max|row| * 127) + 128. Linears that share x share this. */
@@ -134,28 +151,83 @@ class LlamaGraph {
     return this.withDelta(this.group(x, layer, [kind]), x, layer, kind);
   }
 
-  /** down_proj's input times the block-diagonal Hadamard. */
-  private rotateDown(x: string, layer: number): string {
-    const block = this.params.rotations?.down.size ?? 1;
-    if (this.params.rotations === null || block === 1) return x;
+  /** x times a block-diagonal rotation. @param name of the result; the blocks' size and the width make the constants'. */
+  private rotateBlocks(x: string, rotation: Rotation | undefined, width: number, name: string): string {
+    const block = rotation?.size ?? 1;
+    if (rotation === undefined || block === 1) return x;
     const g = this.g;
-    const ffn = this.params.config.ffn;
-    const matrix = g.constant(
-      'down.rotation',
-      'f32',
-      [block, block],
-      denseRotation(this.params.rotations.down),
+    const matrix = g.constant(`rotation.${block}`, 'f32', [block, block], denseRotation(rotation));
+    const shape = (sizes: number[]): string =>
+      g.constant(`shape.${sizes.join('-')}`, 'i64', [sizes.length], BigInt64Array.from(sizes, BigInt));
+    g.node('Reshape', [x, shape([0, 0, width / block, block])], `${name}.blocks`);
+    g.node('MatMul', [`${name}.blocks`, matrix], `${name}.rotated`);
+    return g.node('Reshape', [`${name}.rotated`, shape([0, 0, width])], name);
+  }
+
+  /** What linears read of a normed stream: itself, or rotated here where the stream is not. */
+  private input(h: string): string {
+    const { config, rotations } = this.params;
+    if (rotations === null || rotations.stream !== null) return h;
+    return this.rotateBlocks(h, rotations.input, config.hidden, `${h}.r`);
+  }
+
+  private norm(x: string, gain: string, output: string): string {
+    const attributes = { axis: -1, epsilon: { float: this.params.config.rmsEpsilon }, stash_type: 1 };
+    return this.g.node('SimplifiedLayerNormalization', [x, gain], output, attributes);
+  }
+
+  /** Each head of q or k, normalized by itself. */
+  private headNorm(x: string, layer: number, kind: 'q' | 'k', heads: number): string {
+    const { headDim } = this.params.config;
+    const g = this.g;
+    const name = `l${layer}.${kind}.heads`;
+    const shape = (sizes: number[]): string =>
+      g.constant(`shape.${sizes.join('-')}`, 'i64', [sizes.length], BigInt64Array.from(sizes, BigInt));
+    g.node('Reshape', [x, shape([0, 0, heads, headDim])], name);
+    this.norm(name, this.weight(gainName(layer, `self_attn.${kind}_norm`)), `${name}.n`);
+    return g.node('Reshape', [`${name}.n`, shape([0, 0, heads * headDim])], `l${layer}.${kind}.normed`);
+  }
+
+  /** What attention or the MLP gives, normalized where the family does so before it is added to the stream. */
+  private postNorm(x: string, layer: number, path: string): string {
+    if (!this.params.config.postNorms) return x;
+    return this.norm(x, this.weight(gainName(layer, path)), `l${layer}.${path}`);
+  }
+
+  private activation(gate: string, p: string): string {
+    if (this.params.config.activation === 'gelu_tanh')
+      return this.g.node('FastGelu', [gate], `${p}.gelu`, {}, MICROSOFT);
+    this.g.node('Sigmoid', [gate], `${p}.sigmoid`);
+    return this.g.node('Mul', [gate, `${p}.sigmoid`], `${p}.silu`);
+  }
+
+  /** q, k and v to the heads' values side by side. Without deltas and norms, q is the one product and k and v are ''. */
+  private attention(layer: number, q: string, k: string, v: string): string {
+    const g = this.g;
+    const { config, context } = this.params;
+    const { window, rope } = config.attention[layer]!;
+    const cache = ['B', config.kvHeads, 'M', config.headDim] as const;
+    const pastK = g.input(`past.${layer}.k`, 'f32', cache);
+    const pastV = g.input(`past.${layer}.v`, 'f32', cache);
+    g.output(`present.${layer}.k`, 'f32', cache);
+    g.output(`present.${layer}.v`, 'f32', cache);
+    const tables = rope === null ? null : rotaryNames(rope);
+    return g.node(
+      'GroupQueryAttention',
+      [
+        ...[q, k, v, pastK, pastV, 'last_position', 'total_length'],
+        ...(tables === null ? [] : [this.weight(tables.cos), this.weight(tables.sin)]),
+      ],
+      [`l${layer}.attention`, `present.${layer}.k`, `present.${layer}.v`],
+      {
+        num_heads: config.heads,
+        kv_num_heads: config.kvHeads,
+        do_rotary: tables === null ? 0 : 1,
+        ...(config.attentionScale === null ? {} : { scale: { float: config.attentionScale } }),
+        ...(window === null || window >= context ? {} : { local_window_size: window }),
+      },
+      MICROSOFT,
     );
-    const split = g.constant(
-      'down.split',
-      'i64',
-      [4],
-      BigInt64Array.from([0n, 0n, BigInt(ffn / block), BigInt(block)]),
-    );
-    const join = g.constant('down.join', 'i64', [3], BigInt64Array.from([0n, 0n, BigInt(ffn)]));
-    g.node('Reshape', [x, split], `l${layer}.blocks`);
-    g.node('MatMul', [`l${layer}.blocks`, matrix], `l${layer}.rotated`);
-    return g.node('Reshape', [`l${layer}.rotated`, join], `l${layer}.act`);
   }
 
   private layer(layer: number, h: string, x: string): { h: string; x: string } {
@@ -163,40 +235,37 @@ class LlamaGraph {
     const { config } = this.params;
     const p = `l${layer}`;
     const epsilon = { epsilon: { float: config.rmsEpsilon } };
-    const cache = ['B', config.kvHeads, 'M', config.headDim] as const;
-    // Without deltas attention reads q, k and v from the one product: key and value inputs stay empty.
-    const [q, k, v] = this.takesDelta('q')
-      ? this.linears(h, layer, ['q', 'k', 'v'])
-      : [this.group(h, layer, ['q', 'k', 'v']), '', ''];
-    const pastK = g.input(`past.${layer}.k`, 'f32', cache);
-    const pastV = g.input(`past.${layer}.v`, 'f32', cache);
-    g.output(`present.${layer}.k`, 'f32', cache);
-    g.output(`present.${layer}.v`, 'f32', cache);
-    const attention = g.node(
-      'GroupQueryAttention',
-      [q!, k!, v!, pastK, pastV, 'last_position', 'total_length', this.weight('cos'), this.weight('sin')],
-      [`${p}.attention`, `present.${layer}.k`, `present.${layer}.v`],
-      { num_heads: config.heads, kv_num_heads: config.kvHeads, do_rotary: 1 },
-      MICROSOFT,
-    );
-    const o = this.linear(attention, layer, 'o');
-    const skip = (a: string, b: string, n: number): { h: string; x: string } => {
+    const input = this.input(h);
+    const [q, k, v] = (
+      this.takesDelta('q') || config.qkNorm
+        ? this.linears(input, layer, ['q', 'k', 'v'])
+        : [this.group(input, layer, ['q', 'k', 'v']), '', '']
+    ) as [string, string, string];
+    const attention = config.qkNorm
+      ? this.attention(
+          layer,
+          this.headNorm(q, layer, 'q', config.heads),
+          this.headNorm(k, layer, 'k', config.kvHeads),
+          v,
+        )
+      : this.attention(layer, q, k, v);
+    const o = this.postNorm(this.linear(attention, layer, 'o'), layer, 'post_attention_layernorm');
+    const skip = (a: string, b: string, n: number, gain: string): { h: string; x: string } => {
       g.node(
         'SkipSimplifiedLayerNormalization',
-        [a, b, this.ones(config.hidden)],
+        [a, b, gain],
         [`${p}.h${n}`, '', '', `${p}.x${n}`],
         epsilon,
         MICROSOFT,
       );
       return { h: `${p}.h${n}`, x: `${p}.x${n}` };
     };
-    const middle = skip(x, o, 1);
-    const [gate, up] = this.linears(middle.h, layer, ['gate', 'up']) as [string, string];
-    g.node('Sigmoid', [gate], `${p}.sigmoid`);
-    g.node('Mul', [gate, `${p}.sigmoid`], `${p}.silu`);
-    g.node('Mul', [`${p}.silu`, up], `${p}.gated`);
-    const down = this.linear(this.rotateDown(`${p}.gated`, layer), layer, 'down');
-    return skip(middle.x, down, 2);
+    const middle = skip(x, o, 1, this.gain(layer, mlpNorm(config)));
+    const [gate, up] = this.linears(this.input(middle.h), layer, ['gate', 'up']) as [string, string];
+    g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
+    const gated = this.rotateBlocks(`${p}.gated`, this.params.rotations?.down, config.ffn, `${p}.act`);
+    const down = this.postNorm(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
+    return skip(middle.x, down, 2, this.gain(layer + 1, 'input_layernorm'));
   }
 
   build(): Uint8Array {
@@ -208,17 +277,13 @@ class LlamaGraph {
     g.input('total_length', 'i32', [1]);
     g.input('positions', 'i64', ['B', 'P', 1]);
     let x = g.node('Gather', [this.weight('embed'), 'tokens'], 'x', { axis: 0 });
-    let h = g.node('SimplifiedLayerNormalization', [x, this.ones(config.hidden)], 'h', {
-      axis: -1,
-      epsilon: { float: config.rmsEpsilon },
-      stash_type: 1,
-    });
+    let h = this.norm(x, this.gain(0, 'input_layernorm'), 'h');
     for (let layer = 0; layer < config.layers; layer++) ({ h, x } = this.layer(layer, h, x));
-    // Costs nothing where it is not bound. The norm's gain is folded into the head.
+    // Costs nothing where it is not bound. Where the norm's gain is folded into the head, it lacks it.
     g.node('Identity', [h], 'hidden');
     g.output('hidden', 'f32', ['B', 'T', config.hidden]);
     const wanted = g.node('GatherND', [h, 'positions'], 'wanted', { batch_dims: 1 });
-    this.matmul(wanted, 'head', 'logits');
+    this.matmul(this.input(wanted), 'head', 'logits');
     g.output('logits', 'f32', ['B', 'P', config.vocab]);
     return g.build(`llama-${this.params.kind}`);
   }

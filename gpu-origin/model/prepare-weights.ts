@@ -4,8 +4,16 @@
  *   y = W (g * n(x)) = (W diag(g) R) n(x')          q, k, v, gate, up, head
  *   x' += R^T-rotated rows of W                      o, down write to the residual stream
  *   v heads are rotated by R_v, undone by o's columns; down's input is rotated by R_down while running.
+ * Where a norm stands behind o and down (Gemma), x stays as it is, and g * n(x) is rotated by blocks while running.
  */
-import { type BaseModel, type LinearKind, linearShape, type LlamaConfig, moduleName } from './base-model.ts';
+import {
+  type BaseModel,
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
+  moduleName,
+  type Rope,
+} from './base-model.ts';
 import type { DataType } from './onnx-proto.ts';
 import { quantizeLinear, transpose } from './quantize.ts';
 import { rotateColumns, rotateRows, type RotationSet } from './rotation.ts';
@@ -20,14 +28,17 @@ export interface PreparedTensor {
 }
 
 /** Which rotation a linear's columns (its input) and rows (its output) take. */
-export const ROTATED: Record<LinearKind, { columns: keyof RotationSet; rows: keyof RotationSet | null }> = {
-  q: { columns: 'residual', rows: null },
-  k: { columns: 'residual', rows: null },
-  v: { columns: 'residual', rows: 'head' },
-  o: { columns: 'head', rows: 'residual' },
-  gate: { columns: 'residual', rows: null },
-  up: { columns: 'residual', rows: null },
-  down: { columns: 'down', rows: 'residual' },
+export const ROTATED: Record<
+  LinearKind,
+  { columns: Exclude<keyof RotationSet, 'stream'>; rows: 'stream' | 'head' | null }
+> = {
+  q: { columns: 'input', rows: null },
+  k: { columns: 'input', rows: null },
+  v: { columns: 'input', rows: 'head' },
+  o: { columns: 'head', rows: 'stream' },
+  gate: { columns: 'input', rows: null },
+  up: { columns: 'input', rows: null },
+  down: { columns: 'down', rows: 'stream' },
 };
 
 /**
@@ -44,13 +55,40 @@ export const LINEAR_GROUPS: readonly (readonly [LinearKind, ...LinearKind[]])[] 
 export const groupName = (layer: number, group: readonly LinearKind[]): string =>
   `l${layer}.${group.join('-')}`;
 
-const NORM_BEFORE: Partial<Record<LinearKind, string>> = {
-  q: 'input_layernorm',
-  k: 'input_layernorm',
-  v: 'input_layernorm',
-  gate: 'post_attention_layernorm',
-  up: 'post_attention_layernorm',
-};
+/** Hugging Face's name of the norm before the MLP. In Gemma, `post_attention_layernorm` is another one. */
+export const mlpNorm = (config: Pick<LlamaConfig, 'postNorms'>): string =>
+  config.postNorms ? 'pre_feedforward_layernorm' : 'post_attention_layernorm';
+
+/**
+ * Whether the gains of the norms before linears are folded into those. Not Gemma's: a few numbers of its stream are
+ * hundreds of times the others and have small gains; without them one scale for each row leaves nothing of the rest.
+ */
+export const foldsGains = (config: Pick<LlamaConfig, 'postNorms'>): boolean => !config.postNorms;
+
+/** Norms of a layer whose gains are not folded into a linear. */
+export function keptGains(config: LlamaConfig): [path: string, size: number][] {
+  const { hidden, headDim, postNorms, qkNorm } = config;
+  return [
+    ...(qkNorm ? ['self_attn.q_norm', 'self_attn.k_norm'] : []).map((name): [string, number] => [
+      name,
+      headDim,
+    ]),
+    ...(postNorms ? GEMMA_NORMS : []).map((name): [string, number] => [name, hidden]),
+  ];
+}
+
+const GEMMA_NORMS = [
+  ...['input_layernorm', 'post_attention_layernorm'],
+  ...['pre_feedforward_layernorm', 'post_feedforward_layernorm'],
+];
+
+/** What the graph calls such a gain. */
+export const gainName = (layer: number, path: string): string => `l${layer}.${path}.gain`;
+
+function normBefore(config: LlamaConfig, kind: LinearKind): string | null {
+  if (kind === 'q' || kind === 'k' || kind === 'v') return 'input_layernorm';
+  return kind === 'gate' || kind === 'up' ? mlpNorm(config) : null;
+}
 
 /** The gain of the norm before the head. */
 export const FINAL_NORM = 'model.norm.weight';
@@ -62,12 +100,10 @@ export function foldGain(weight: Float32Array | Float64Array, gain: Float32Array
     for (let i = 0; i < columns; i++) weight[at + i] = weight[at + i]! * gain[i]!;
 }
 
-/** The gain of the RMS norm before a linear; null where its input is not normalized. */
+/** The gain of the RMS norm before a linear that is folded into it; null where there is none. */
 export function gainBefore(base: BaseModel, layer: number, kind: LinearKind): Float32Array | null {
-  const norm = NORM_BEFORE[kind];
-  return norm === undefined
-    ? null
-    : base.tensor(`model.layers.${layer}.${norm}.weight`, [base.config.hidden]);
+  const norm = foldsGains(base.config) ? normBefore(base.config, kind) : null;
+  return norm === null ? null : base.tensor(`model.layers.${layer}.${norm}.weight`, [base.config.hidden]);
 }
 
 function* linear(
@@ -102,9 +138,10 @@ function transformed(
   if (rotations !== null) {
     const rotated = ROTATED[kind];
     rotateColumns(weight, columns, rotations[rotated.columns]);
-    if (rotated.rows !== null) {
-      rotateRows(weight, columns, rotations[rotated.rows]);
-      if (bias !== null) rotateRows(bias, 1, rotations[rotated.rows]);
+    const rotation = rotated.rows === null ? null : rotations[rotated.rows];
+    if (rotation !== null) {
+      rotateRows(weight, columns, rotation);
+      if (bias !== null) rotateRows(bias, 1, rotation);
     }
   }
   return { weight, bias };
@@ -136,22 +173,34 @@ function* layerTensors(
     const biases = parts.map((part) => part.bias).filter((bias) => bias !== null);
     if (biases.length > 0) yield { name: `${name}.b`, type: 'f32', dims: [rows], data: concatenated(biases) };
   }
+  for (const [path, size] of keptGains(base.config)) {
+    const data = base.tensor(`model.layers.${layer}.${path}.weight`, [size]);
+    yield { name: gainName(layer, path), type: 'f32', dims: [size], data };
+  }
 }
 
-/** Rotary tables `[context, headDim/2]`, angles in float64. */
-function* rotaryTables(config: LlamaConfig, context: number): Generator<PreparedTensor> {
-  const half = config.headDim / 2;
+/** What the graph calls the tables of a layer's rotary positions. */
+export const rotaryNames = (which: 'rope' | 'localRope'): { cos: string; sin: string } =>
+  which === 'rope' ? { cos: 'cos', sin: 'sin' } : { cos: 'cos.local', sin: 'sin.local' };
+
+/** Rotary tables `[context, dim/2]`, angles in float64. */
+function* rotaryTables(
+  { theta, dim, divisors, scale }: Rope,
+  context: number,
+  names: { cos: string; sin: string },
+): Generator<PreparedTensor> {
+  const half = dim / 2;
   const cos = new Float32Array(context * half);
   const sin = new Float32Array(context * half);
   for (let i = 0; i < half; i++) {
-    const frequency = config.ropeTheta ** ((-2 * i) / config.headDim) / (config.ropeDivisors?.[i] ?? 1);
+    const frequency = theta ** ((-2 * i) / dim) / (divisors?.[i] ?? 1);
     for (let position = 0; position < context; position++) {
-      cos[position * half + i] = Math.cos(position * frequency);
-      sin[position * half + i] = Math.sin(position * frequency);
+      cos[position * half + i] = scale * Math.cos(position * frequency);
+      sin[position * half + i] = scale * Math.sin(position * frequency);
     }
   }
-  yield { name: 'cos', type: 'f32', dims: [context, half], data: cos };
-  yield { name: 'sin', type: 'f32', dims: [context, half], data: sin };
+  yield { name: names.cos, type: 'f32', dims: [context, half], data: cos };
+  yield { name: names.sin, type: 'f32', dims: [context, half], data: sin };
 }
 
 /**
@@ -167,17 +216,21 @@ export function* prepareWeights(params: {
   onLayer: (done: number, total: number) => void;
 }): Generator<PreparedTensor> {
   const { base, format, rotations, onLayer } = params;
-  const { hidden, layers, vocab, tiedHead } = base.config;
+  const { hidden, layers, vocab, tiedHead, embeddingScale, rope, localRope } = base.config;
   const embedding = base.tensor('model.embed_tokens.weight', [vocab, hidden]);
   const head = tiedHead ? embedding.slice() : base.tensor('lm_head.weight', [vocab, hidden]);
-  foldGain(head, base.tensor(FINAL_NORM, [hidden]));
+  const finalGain: Float32Array<ArrayBuffer> = base.tensor(FINAL_NORM, [hidden]);
+  if (foldsGains(base.config)) foldGain(head, finalGain);
+  else yield { name: FINAL_NORM, type: 'f32', dims: [hidden], data: finalGain };
+  if (embeddingScale !== 1) for (let i = 0; i < embedding.length; i++) embedding[i]! *= embeddingScale;
   if (rotations !== null) {
-    rotateColumns(embedding, hidden, rotations.residual);
-    rotateColumns(head, hidden, rotations.residual);
+    if (rotations.stream !== null) rotateColumns(embedding, hidden, rotations.stream);
+    rotateColumns(head, hidden, rotations.input);
   }
   yield { name: 'embed', type: 'f32', dims: [vocab, hidden], data: embedding };
   yield* linear('head', head, vocab, hidden, format);
-  yield* rotaryTables(base.config, params.context);
+  yield* rotaryTables(rope, params.context, rotaryNames('rope'));
+  if (localRope !== null) yield* rotaryTables(localRope, params.context, rotaryNames('localRope'));
   for (let layer = 0; layer < layers; layer++) {
     yield* layerTensors(base, layer, format, rotations);
     onLayer(layer + 1, layers);

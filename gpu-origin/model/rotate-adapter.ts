@@ -29,7 +29,8 @@ export function rotateModule(params: {
   if (rotations !== null) {
     const rotated = ROTATED[kind];
     rotateColumns(a, a.length / rank, rotations[rotated.columns]);
-    if (rotated.rows !== null) rotateRows(b, rank, rotations[rotated.rows]);
+    const rows = rotated.rows === null ? null : rotations[rotated.rows];
+    if (rows !== null) rotateRows(b, rank, rows);
   }
   const out = transpose(b, b.length / rank, rank);
   for (let i = 0; i < out.length; i++) out[i]! *= scale;

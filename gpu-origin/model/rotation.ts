@@ -176,21 +176,37 @@ export function denseRotation(rotation: Rotation): Float32Array<ArrayBuffer> {
 }
 
 export interface RotationSet {
-  /** Residual stream, `[hidden]`. */
-  residual: Rotation;
+  /** Residual stream, `[hidden]`; null = it stays as it is. */
+  stream: Rotation | null;
+  /** Input of q, k, v, gate, up and head: the stream's, or where that has none, blocks that are applied while running. */
+  input: Rotation;
   /** Every head of v, and o_proj's input, `[headDim]`. */
   head: Rotation;
   /** Blocks of down_proj's input; applied while running. */
   down: Rotation;
 }
 
-/** Block of the online rotation: 64 gave KL 0.004-0.007 on SmolLM2 against 0.008-0.019 without it. */
-const MAX_DOWN_BLOCK = 64;
+/** Block of an online rotation: 64 gave KL 0.004-0.007 on SmolLM2 against 0.008-0.019 without it. */
+const MAX_BLOCK = 64;
 
-export function makeRotations(sizes: { hidden: number; headDim: number; ffn: number }): RotationSet {
+const block = (size: number, seed: number): Rotation =>
+  makeRotation(Math.min(MAX_BLOCK, largestPowerOfTwo(size)), seed, false);
+
+/**
+ * With norms between a linear and the residual stream (`postNorms`), the stream cannot be rotated: their gains do not
+ * commute with a rotation.
+ */
+export function makeRotations(config: {
+  hidden: number;
+  headDim: number;
+  ffn: number;
+  postNorms: boolean;
+}): RotationSet {
+  const stream = config.postNorms ? null : makeRotation(config.hidden, 1, true);
   return {
-    residual: makeRotation(sizes.hidden, 1, true),
-    head: makeRotation(sizes.headDim, 2, false),
-    down: makeRotation(Math.min(MAX_DOWN_BLOCK, largestPowerOfTwo(sizes.ffn)), 3, false),
+    stream,
+    input: stream ?? block(config.hidden, 1),
+    head: makeRotation(config.headDim, 2, false),
+    down: block(config.ffn, 3),
   };
 }

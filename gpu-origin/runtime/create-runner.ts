@@ -7,14 +7,14 @@ import {
   BaseModelError,
   LINEAR_KINDS,
   type LinearKind,
-  linearShape,
-  moduleName,
+  storedLinears,
+  storedShape,
 } from '../model/base-model.ts';
 import { type BuiltGraphs, buildGraphs, type Progress } from '../model/build-graphs.ts';
 import { GRAPH_KINDS, type GraphKind, type WeightEntry } from '../model/llama-graph.ts';
 import { loadFolderBase } from '../model/load-folder-base.ts';
 import { loadGgufBase } from '../model/load-gguf-base.ts';
-import { FINAL_NORM, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
+import { FINAL_NORM, foldsGains, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
 import { readFully } from '../model/read-fully.ts';
 import type { TokenizerSource } from '../model/tokenizer.ts';
 import { ortLibrary } from './ort-library.ts';
@@ -42,6 +42,8 @@ export interface CreateRunnerParams {
   /** Intra-op threads; all cores by default. */
   threads?: number | undefined;
   cacheDir: string;
+  /** Called before anything is prepared, with how many tokens the base knows; may throw. */
+  onTokenizer?: (source: TokenizerSource, vocabSize: number) => void;
   onProgress: Progress;
   /** A sentence for the operator, such as a fallback that was taken. */
   onNotice: (message: string) => void;
@@ -98,8 +100,8 @@ function openSessions(
 function describeBase(base: BaseModel, format: WeightFormat, context: number): BaseInfo {
   const modules = [];
   for (let layer = 0; layer < base.config.layers; layer++)
-    for (const kind of LINEAR_KINDS)
-      modules.push({ name: moduleName(layer, kind), ...linearShape(base.config, kind) });
+    for (const linear of storedLinears(base.config, layer))
+      modules.push({ name: linear.name, ...storedShape(base.config, linear) });
   return {
     id: base.id,
     digest: base.digest,
@@ -127,6 +129,7 @@ export async function createRunner(
 ): Promise<{ runner: OrtRunner; tokenizerSource: TokenizerSource }> {
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
   try {
+    params.onTokenizer?.(tokenizerSource, base.config.vocab);
     const context = Math.min(params.context ?? base.config.context, base.config.context);
     const env = new OrtEnvironment(ortLibrary(), params.threads ?? availableParallelism());
     let format = params.weights;
@@ -148,7 +151,7 @@ export async function createRunner(
       sessions,
       weights,
       gains: readGains(base),
-      finalGain: base.tensor(FINAL_NORM, [base.config.hidden]),
+      finalGain: foldsGains(base.config) ? base.tensor(FINAL_NORM, [base.config.hidden]) : null,
       rotations: built.rotations,
       slots: params.slots,
       parking: params.slots * PARKING,

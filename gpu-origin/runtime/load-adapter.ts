@@ -1,6 +1,6 @@
 import { parseCanonical, toFloat32, validateAdapter } from '../../adapters/index.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
-import { LINEAR_KINDS, type LinearKind, type LlamaConfig, moduleName } from '../model/base-model.ts';
+import { type LinearKind, linearShape, type LlamaConfig, storedLinears } from '../model/base-model.ts';
 import { rotateModule, type RotatedModule } from '../model/rotate-adapter.ts';
 import type { RotationSet } from '../model/rotation.ts';
 import { moduleKey, OrtResidentAdapter } from './row-delta.ts';
@@ -32,15 +32,23 @@ export async function loadResidentAdapter(
   const byName = new Map(adapter.modules.map((module) => [module.name, module]));
   const modules = new Map<string, RotatedModule>();
   for (let layer = 0; layer < config.layers; layer++) {
-    for (const kind of LINEAR_KINDS) {
-      const module = byName.get(moduleName(layer, kind));
+    for (const { name, kinds } of storedLinears(config, layer)) {
+      const module = byName.get(name);
       if (module === undefined) continue;
       const { rank, scale } = module;
-      const [a, b] = [toFloat32(module.a), toFloat32(module.b)];
-      modules.set(
-        moduleKey(layer, kind),
-        rotateModule({ kind, rank, scale, a, b, gain: gains(layer, kind), rotations }),
-      );
+      const [wholeA, wholeB] = [toFloat32(module.a), toFloat32(module.b)];
+      let row = 0;
+      for (const kind of kinds) {
+        // Parts of a fused linear share A, and each has its rows of B.
+        const rows = linearShape(config, kind).out;
+        const a = kinds.length === 1 ? wholeA : wholeA.slice();
+        const b = kinds.length === 1 ? wholeB : wholeB.slice(row * rank, (row + rows) * rank);
+        row += rows;
+        modules.set(
+          moduleKey(layer, kind),
+          rotateModule({ kind, rank, scale, a, b, gain: gains(layer, kind), rotations }),
+        );
+      }
     }
     await yieldToEventLoop();
   }

@@ -51,7 +51,7 @@ export class OrtRunner implements ModelRunner {
       /** Shared by the sessions, released with the runner. */
       weights: ReadonlyMap<string, OrtTensor>;
       /** Of the norm before the head, `[hidden]`. */
-      finalGain: Float32Array;
+      finalGain: Float32Array | null;
       slots: number;
       parking: number;
     } & WeightTransform,
@@ -178,8 +178,8 @@ export class OrtRunner implements ModelRunner {
     const states = new Float32Array(allocate(length * size * 4));
     await this.runChunk({ ...params, positions: [] }, states);
     const { rotations, finalGain } = this.params;
-    if (rotations !== null) undoRotation(states, rotations.residual);
-    for (let at = 0; at < states.length; at++) states[at]! *= finalGain[at % size]!;
+    if (rotations?.stream) undoRotation(states, rotations.stream);
+    if (finalGain !== null) for (let at = 0; at < states.length; at++) states[at]! *= finalGain[at % size]!;
     return states;
   }
 

@@ -6,6 +6,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
+import { runBases } from './bases.ts';
 import { runClients } from './clients/main.ts';
 import { exchangeAll, type Exchanged } from './exchange.ts';
 import { startLlamaServer } from './llama-server.ts';
@@ -156,6 +157,10 @@ async function main(): Promise<void> {
   }
   if (command === 'schemas') {
     process.exitCode = await runSchemas();
+    return;
+  }
+  if (command === 'bases') {
+    process.exitCode = await runBases(names);
     return;
   }
   if (command === 'templates') {

@@ -97,8 +97,8 @@ describe('ensurePinnedBase', () => {
   it('takes another base as it is', async () => {
     const file = path.join(cache, 'mine.gguf');
     await writeFile(file, 'x');
-    expect(await findBase({ base: file, cache, output })).toBe(file);
-    await expect(findBase({ base: `${file}.gone`, cache, output })).rejects.toMatchObject({
+    expect(await findBase({ base: file, cache, env: {}, output })).toBe(file);
+    await expect(findBase({ base: `${file}.gone`, cache, env: {}, output })).rejects.toMatchObject({
       code: 'base_missing',
     });
   });

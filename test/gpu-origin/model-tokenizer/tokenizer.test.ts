@@ -115,7 +115,7 @@ describe('loadTokenizer', () => {
   });
 
   it.each([
-    ['another model', { 'tokenizer.ggml.model': 'llama' }, /"llama"/],
+    ['another model', { 'tokenizer.ggml.model': 't5' }, /"t5"/],
     ['an unknown pre-tokenizer', { 'tokenizer.ggml.pre': 'chameleon' }, /"chameleon"/],
     ['no merges', { 'tokenizer.ggml.merges': undefined }, /merges/],
     ['tokens that are no strings', { 'tokenizer.ggml.tokens': [1] }, /tokens/],

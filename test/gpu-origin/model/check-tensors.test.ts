@@ -8,7 +8,7 @@ import { neededTensors } from '../../../gpu-origin/model/check-tensors.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
 import { loadGgufBase } from '../../../gpu-origin/model/load-gguf-base.ts';
 import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
-import { TINY_LLAMA, TINY_QWEN, writeTinyBase, type TinyShape } from '../../fixtures/tiny-base.ts';
+import { TINY_LLAMA, TINY_SHAPES, writeTinyBase, type TinyShape } from '../../fixtures/tiny-base.ts';
 import { writeGguf } from '../../fixtures/write-gguf.ts';
 
 let folder: string;
@@ -46,24 +46,28 @@ const LAYER = 'model.layers.1';
 const { hidden, ffn } = TINY_LLAMA;
 
 describe('every tensor of a base is used', () => {
-  it.each([
-    ['llama', TINY_LLAMA],
-    ['qwen2', TINY_QWEN],
-  ])('%s: the list is what preparing the weights asks for', async (_name, shape) => {
-    const base = await changed(shape, {});
-    const asked = new Set<string>();
-    const recording: BaseModel = {
-      ...base,
-      tensor: (name, dims) => {
-        asked.add(name);
-        return base.tensor(name, dims);
-      },
-    };
-    const options = { format: 'f32', context: 16, rotations: null, onLayer: () => undefined } as const;
-    for (const tensor of prepareWeights({ base: recording, ...options })) expect(tensor.name).not.toBe('');
-    expect([...asked].sort()).toEqual([...neededTensors(base.config)].sort());
-    base.close();
-  });
+  it.each(Object.entries(TINY_SHAPES))(
+    '%s: the list is what preparing the weights asks for',
+    async (_name, shape) => {
+      const base = await changed(shape, {});
+      const asked = new Set<string>();
+      const fused = (name: string): string =>
+        base.config.fused
+          ? name.replace(/\.[qkv]_proj\./, '.qkv_proj.').replace(/\.(gate|up)_proj\./, '.gate_up_proj.')
+          : name;
+      const recording: BaseModel = {
+        ...base,
+        tensor: (name, dims) => {
+          asked.add(fused(name));
+          return base.tensor(name, dims);
+        },
+      };
+      const options = { format: 'f32', context: 16, rotations: null, onLayer: () => undefined } as const;
+      for (const tensor of prepareWeights({ base: recording, ...options })) expect(tensor.name).not.toBe('');
+      expect([...asked].sort()).toEqual([...neededTensors(base.config)].sort());
+      base.close();
+    },
+  );
 
   it.each([
     ['a bias at o', `${LAYER}.self_attn.o_proj.bias`, hidden],
@@ -108,11 +112,42 @@ describe('every tensor of a base is used', () => {
     await expect(changed(TINY_LLAMA, { config: { quantization_config } })).rejects.toThrow(message);
   });
 
+  it('FP8 is refused by the name of a tensor that has it', async () => {
+    const name = `${LAYER}.mlp.up_proj.weight`;
+    const f8 = { dtype: 'F8_E4M3' as const, shape: [ffn, hidden], data: new Uint8Array(ffn * hidden) };
+    await expect(changed(TINY_LLAMA, { tensors: (tensors) => tensors.set(name, f8) })).rejects.toThrow(
+      `${name} is F8_E4M3; F32, F16 and BF16 are supported`,
+    );
+  });
+
+  it('a checkpoint in shards is read by its index, and what it lacks is named', async () => {
+    (await changed(TINY_LLAMA, {})).close();
+    const all = parseSafetensors(readFileSync(join(folder, 'model.safetensors'))).tensors;
+    const shards = [1, 2].map((n) => `model-0000${n}-of-00002.safetensors`);
+    const weight_map = Object.fromEntries([...all.keys()].map((name, at) => [name, shards[at % 2]!]));
+    for (const shard of shards)
+      writeFileSync(
+        join(folder, shard),
+        writeSafetensors({ tensors: new Map([...all].filter(([name]) => weight_map[name] === shard)) }),
+      );
+    // In another form beside it, as Mistral's consolidated.safetensors.
+    rmSync(join(folder, 'model.safetensors'));
+    writeFileSync(
+      join(folder, 'consolidated.safetensors'),
+      writeSafetensors({ tensors: new Map([['tok_embeddings.weight', floats([2])]]) }),
+    );
+    writeFileSync(join(folder, 'model.safetensors.index.json'), JSON.stringify({ metadata: {}, weight_map }));
+    const base = await loadFolderBase({ path: folder });
+    expect(base.tensor('model.norm.weight', [hidden])).toHaveLength(hidden);
+    base.close();
+    rmSync(join(folder, shards[1]!));
+    await expect(loadFolderBase({ path: folder })).rejects.toThrow(`lacks ${shards[1]}, which`);
+  });
+
   it('another family is called by its name, whatever its configuration lacks', async () => {
     writeFileSync(join(folder, 'config.json'), JSON.stringify({ model_type: 'gpt2', n_embd: 768 }));
-    writeFileSync(join(folder, 'model.safetensors'), writeSafetensors({ tensors: new Map() }));
     await expect(loadFolderBase({ path: folder })).rejects.toThrow(
-      'model_type gpt2 is not supported; llama, mistral, qwen2 are',
+      'model_type gpt2 is not supported; llama, mistral, qwen2, qwen3, gemma3_text, smollm3, phi3 are',
     );
   });
 

@@ -3,12 +3,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { BaseModel } from '../../../gpu-origin/model/base-model.ts';
 import { blockFormat, dequantize, halfToNumber } from '../../../gpu-origin/model/dequantize.ts';
 import { GgufError, readGguf } from '../../../gpu-origin/model/gguf.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
 import { idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-gguf-base.ts';
-import { TINY_LLAMA, TINY_VOCAB, tinyModules, writeTinyBase } from '../../fixtures/tiny-base.ts';
-import { encodeGguf, type GgufTensorInput, writeGguf } from '../../fixtures/write-gguf.ts';
+import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
+import { TINY_LLAMA, TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';
+import { writeTinyGguf } from '../../fixtures/tiny-gguf.ts';
+import { encodeGguf, type GgufTensorInput } from '../../fixtures/write-gguf.ts';
 
 const f32 = (values: Float32Array): Uint8Array =>
   new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
@@ -67,92 +70,125 @@ describe('block formats', () => {
   });
 });
 
-describe('a llama in GGUF', () => {
-  it('has the same weights as the Hugging Face folder that it was made from, rows of q and k un-permuted', async () => {
-    const hub = join(folder, 'tiny-base');
-    writeTinyBase(hub);
-    const source = await loadFolderBase({ path: hub });
-    const { hidden, headDim, layers } = TINY_LLAMA;
-    const tensors: GgufTensorInput[] = [];
-    const add = (
-      name: string,
-      from: string,
-      shape: number[],
-      change: (x: Float32Array) => Float32Array = (x) => x,
-    ): void => {
-      tensors.push({ name, shape, type: 0, data: f32(change(source.tensor(from, shape))) });
-    };
-    // What llama.cpp's converter does to q and k: per head, [2, headDim/2] rows become [headDim/2, 2].
-    const permute =
-      (columns: number) =>
-      (x: Float32Array): Float32Array => {
-        const out = new Float32Array(x.length);
-        for (let row = 0; row < x.length / columns; row++) {
-          const [head, inner] = [Math.floor(row / headDim), row % headDim];
-          const to = head * headDim + (inner % (headDim / 2)) * 2 + Math.floor(inner / (headDim / 2));
-          out.set(x.subarray(row * columns, (row + 1) * columns), to * columns);
-        }
-        return out;
+describe('a base in GGUF', () => {
+  it.each(Object.entries(TINY_SHAPES))(
+    '%s has the configuration and weights of the Hugging Face folder that it was made from',
+    async (name, shape) => {
+      const hub = join(folder, name);
+      writeTinyBase(hub, shape);
+      const source = await loadFolderBase({ path: hub });
+      const path = join(folder, 'Tiny-Base.F32.gguf');
+      // Llama 3's frequencies lie in the file; Gemma's scale of q and every sixth layer are llama.cpp's own.
+      const { divisors } = source.config.rope;
+      const frequencies = {
+        name: 'rope_freqs.weight',
+        shape: [8],
+        type: 0,
+        data: f32(divisors ?? new Float32Array(8)),
       };
-    add('token_embd.weight', 'model.embed_tokens.weight', [TINY_VOCAB, hidden]);
-    add('output_norm.weight', 'model.norm.weight', [hidden]);
-    const names: Record<string, string> = {
-      q_proj: 'attn_q',
-      k_proj: 'attn_k',
-      v_proj: 'attn_v',
-      o_proj: 'attn_output',
-      gate_proj: 'ffn_gate',
-      up_proj: 'ffn_up',
-      down_proj: 'ffn_down',
-    };
-    for (let layer = 0; layer < layers; layer++) {
-      add(`blk.${layer}.attn_norm.weight`, `model.layers.${layer}.input_layernorm.weight`, [hidden]);
-      add(`blk.${layer}.ffn_norm.weight`, `model.layers.${layer}.post_attention_layernorm.weight`, [hidden]);
-    }
-    for (const [module, [inputs, outputs]] of tinyModules(TINY_LLAMA)) {
-      const layer = module.split('.')[2];
-      const kind = module.split('.').at(-1)!;
-      const change = kind === 'q_proj' || kind === 'k_proj' ? permute(inputs) : undefined;
-      add(`blk.${layer}.${names[kind]}.weight`, `${module}.weight`, [outputs, inputs], change);
-    }
-    const path = join(folder, 'Tiny-Base.F32.gguf');
-    const key = (name: string): string => `llama.${name}`;
-    writeGguf(
-      path,
-      {
-        'general.architecture': 'llama',
-        [key('block_count')]: layers,
-        [key('context_length')]: TINY_LLAMA.context,
-        [key('embedding_length')]: hidden,
-        [key('feed_forward_length')]: TINY_LLAMA.ffn,
-        [key('attention.head_count')]: TINY_LLAMA.heads,
-        [key('attention.head_count_kv')]: TINY_LLAMA.kvHeads,
-        [key('attention.layer_norm_rms_epsilon')]: 1e-5,
-        [key('rope.freq_base')]: 10_000,
-      },
-      tensors,
-    );
-    const { base } = await loadGgufBase({ path });
-    expect(base.id).toBe('tiny-base');
-    const { rmsEpsilon, ...config } = base.config;
-    expect(rmsEpsilon).toBeCloseTo(1e-5, 10);
-    expect(source.config).toMatchObject(config);
-    for (const [module, [inputs, outputs]] of tinyModules(TINY_LLAMA))
-      expect(base.tensor(`${module}.weight`, [outputs, inputs])).toEqual(
-        source.tensor(`${module}.weight`, [outputs, inputs]),
-      );
-    expect(() => base.tensor('model.norm.weight', [hidden + 1])).toThrow(
-      /has shape \[48\], \[49\] is needed/,
-    );
-    base.close();
-    source.close();
-  });
+      writeTinyGguf(path, hub, shape, {
+        metadata: name === 'gemma3' ? { 'gemma3.attention.sliding_window_pattern': 3 } : {},
+        tensors: name === 'llama3' ? [frequencies] : [],
+      });
+      const { base } = await loadGgufBase({ path });
+      expect(base.id).toBe('tiny-base');
+      const { rmsEpsilon, attentionScale, ...config } = base.config;
+      expect(rmsEpsilon).toBeCloseTo(1e-5, 10);
+      expect(attentionScale).toBe(name === 'gemma3' ? 16 ** -0.5 : null);
+      expect(source.config).toMatchObject(config);
+      const shapes = new Map<string, number[]>();
+      for (const format of prepareWeights({
+        base: {
+          ...source,
+          tensor: (tensor, dims) => (shapes.set(tensor, [...dims]), source.tensor(tensor, dims)),
+        },
+        ...{ format: 'f32', context: 16, rotations: null, onLayer: () => undefined },
+      }))
+        expect(format.type).toBe('f32');
+      expect(shapes.size).toBeGreaterThan(12);
+      for (const [tensor, dims] of shapes)
+        expect(base.tensor(tensor, dims)).toEqual(source.tensor(tensor, dims));
+      expect(() => base.tensor('model.norm.weight', [1])).toThrow(/has shape \[\d+\], \[1\] is needed/);
+      base.close();
+      source.close();
+    },
+  );
 
   it.each([
     ['SmolLM2-135M-Instruct.Q4_1.gguf', 'smollm2-135m-instruct'],
     ['/x/Llama-3.2-1B-Instruct-Q4_K_M.gguf', 'llama-3.2-1b-instruct'],
     ['tiny.f16.gguf', 'tiny'],
+    ['gemma-3-270m-q4_k_m.gguf', 'gemma-3-270m'],
+    ['Qwen3-32B-Q8_0-00001-of-00002.gguf', 'qwen3-32b'],
   ])('%s is served as %s', (file, id) => expect(idOfGgufFile(file)).toBe(id));
+});
+
+describe('a base in GGUF that cannot be served', () => {
+  const write = (metadata: Record<string, string | number>, tensors: GgufTensorInput[] = []): string => {
+    const path = join(folder, 'refused.gguf');
+    writeFileSync(path, encodeGguf(metadata, tensors));
+    return path;
+  };
+
+  it('another architecture is called by its name, whatever its quantization', async () => {
+    const quantized = { name: 't', shape: [256], type: 16, data: new Uint8Array(66) };
+    await expect(
+      loadGgufBase({ path: write({ 'general.architecture': 'gpt2' }, [quantized]) }),
+    ).rejects.toThrow(
+      "the base's architecture gpt2 is not supported; llama, qwen2, qwen3, gemma3, smollm3, phi3 are",
+    );
+  });
+
+  it('a quantization is called by its name', async () => {
+    const metadata = {
+      'general.architecture': 'llama',
+      'llama.block_count': 1,
+      'llama.context_length': 64,
+      'llama.embedding_length': 256,
+      'llama.feed_forward_length': 64,
+      'llama.attention.head_count': 2,
+      'llama.attention.layer_norm_rms_epsilon': 1e-5,
+    };
+    const path = write(metadata, [
+      { name: 'token_embd.weight', shape: [4, 256], type: 16, data: new Uint8Array(4 * 66) },
+    ]);
+    await expect(loadGgufBase({ path })).rejects.toThrow(
+      /refused\.gguf is quantized as IQ2_XXS \(tensor token_embd\.weight\).*IQ4_XS are/,
+    );
+  });
+});
+
+describe('a base in GGUF of several parts', () => {
+  const hub = (): string => join(folder, 'parts');
+  const named = (part: number): string => join(folder, `Split.F32-0000${part}-of-00002.gguf`);
+  const written = (): Promise<{ base: BaseModel }> => {
+    writeTinyBase(hub(), TINY_LLAMA);
+    for (const part of [1, 2])
+      writeTinyGguf(named(part), hub(), TINY_LLAMA, {
+        metadata: { 'split.no': part - 1, 'split.count': 2, 'split.tensors.count': 20 },
+        keep: (_name, at) => (part === 1 ? at < 9 : at >= 9),
+      });
+    return loadGgufBase({ path: named(1) });
+  };
+
+  it('is read by its first part', async () => {
+    const { base } = await written();
+    const source = await loadFolderBase({ path: hub() });
+    expect(base.id).toBe('split');
+    const [name, shape] = ['model.layers.1.mlp.down_proj.weight', [48, 96]] as const;
+    expect(base.tensor(name, shape)).toEqual(source.tensor(name, shape));
+    base.close();
+    source.close();
+  });
+
+  it('is refused with the part that is missing, or by another part with the first one', async () => {
+    (await written()).base.close();
+    await expect(loadGgufBase({ path: named(2) })).rejects.toThrow(
+      /part 2 of 2: give .*-00001-of-00002\.gguf/,
+    );
+    rmSync(named(2));
+    await expect(loadGgufBase({ path: named(1) })).rejects.toThrow(/-00002-of-00002\.gguf is missing/);
+  });
 });
 
 describe('hostile bytes', () => {
@@ -190,9 +226,7 @@ describe('hostile bytes', () => {
     expect(() => open(bytes)).toThrow(message);
   });
 
-  it('a tensor type that ggml has and that is not supported; the message names the file', () => {
-    const quantized = { name: 't', shape: [256], type: 10, data: new Uint8Array(84) };
-    expect(() => open(encodeGguf({}, [quantized]))).toThrow(/hostile\.gguf: tensor t has ggml type 10/);
+  it('a file that ends early; the message names it', () => {
     expect(() => open(good.subarray(0, 60))).toThrow(/hostile\.gguf: /);
   });
 

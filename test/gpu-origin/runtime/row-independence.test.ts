@@ -1,20 +1,21 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RowDelta } from '../../../gpu-origin/engine/ports.ts';
 import { ortLibrary } from '../../../gpu-origin/runtime/ort-library.ts';
+import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import { argmax, makeTinyRunner, prefillAll, type TinyRunner } from '../../fixtures/tiny-runner.ts';
 
 const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
 const prompt = (row: number, length: number): number[] =>
   Array.from({ length }, (_, i) => (i * i * 31 + row * 7 + i) % 259);
 
-describe('a row among others (int8)', () => {
+describe.each(Object.entries(TINY_SHAPES))('a row among others (int8), %s', (_name, shape) => {
   let tiny: TinyRunner;
   /** By rank: base, q and v of ranks 3, 8 and 40, everything of rank 20, a chain. */
   let deltas: (RowDelta | null)[];
   const lengths = [5, 128, 130, 64, 1, 200, 17, 90];
 
   beforeAll(async () => {
-    tiny = await makeTinyRunner({ slots: 8 });
+    tiny = await makeTinyRunner({ slots: 8, shape });
     const [three, eight, forty, everything] = await Promise.all([
       tiny.adapter('three', { seed: 1, rank: 3, alpha: 3, targets: ['q_proj', 'v_proj'] }),
       tiny.adapter('eight', { seed: 2, rank: 8, alpha: 16, targets: ['q_proj', 'v_proj'] }),

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { Pooling } from '../../../gpu-origin/engine/engine-types.ts';
 import { PooledStates } from '../../../gpu-origin/engine/pooled-states.ts';
 import type { ResidentAdapter } from '../../../gpu-origin/engine/ports.ts';
-import { TINY_ADAPTERS, TINY_LLAMA, TINY_QWEN } from '../../fixtures/tiny-base.ts';
+import { TINY_ADAPTERS, TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import {
   argmax,
   divergence,
@@ -20,13 +20,13 @@ interface Row {
   /** Hidden states behind the final norm. */
   pooled: Record<Pooling, number[]>;
 }
-const reference = JSON.parse(
-  readFileSync(new URL('../../fixtures/tiny-reference.json', import.meta.url), 'utf8'),
-) as {
-  prompt: number[];
-  llama: Row[];
-  qwen2: Row[];
-};
+const read = (name: string): unknown =>
+  JSON.parse(readFileSync(new URL(`../../fixtures/${name}`, import.meta.url), 'utf8'));
+const { prompt: PROMPT } = read('tiny-reference.json') as { prompt: number[] };
+const reference = {
+  ...(read('tiny-reference.json') as object),
+  ...(read('tiny-families-reference.json') as object),
+} as unknown as Record<string, Row[]>;
 
 const load = async (tiny: TinyRunner): Promise<Record<string, ResidentAdapter>> =>
   Object.fromEntries(
@@ -44,8 +44,8 @@ async function pooledOf(
   const members = chain.map((name) => ({ adapter: adapters[name]!, scale: 1 }));
   runner.assign(0, members.length === 0 ? null : runner.compose(members));
   const states = new PooledStates(pooling);
-  for (let past = 0; past < reference.prompt.length; past += runner.chunk) {
-    const tokens = reference.prompt.slice(past, past + runner.chunk);
+  for (let past = 0; past < PROMPT.length; past += runner.chunk) {
+    const tokens = PROMPT.slice(past, past + runner.chunk);
     expect(states.add(await runner.hiddenStates({ slot: 0, tokens, past }), runner.hiddenSize)).toBe(true);
   }
   runner.release(0);
@@ -67,73 +67,77 @@ async function logitsOf(
   const rows = await prefillAll(
     tiny.runner,
     0,
-    reference.prompt,
-    reference.prompt.map((_, i) => i),
+    PROMPT,
+    PROMPT.map((_, i) => i),
   );
   tiny.runner.release(0);
   return rows;
 }
 
-describe.each([
-  { family: 'llama' as const, shape: TINY_LLAMA },
-  { family: 'qwen2' as const, shape: TINY_QWEN },
-])('$family against PyTorch and PEFT', ({ family, shape }) => {
-  const made: TinyRunner[] = [];
-  let plain: { tiny: TinyRunner; adapters: Record<string, ResidentAdapter> };
-  let rotated: typeof plain;
-  let int8: typeof plain;
-  const make = async (params: Parameters<typeof makeTinyRunner>[0]): Promise<typeof plain> => {
-    const tiny = await makeTinyRunner({ shape, ...params });
-    made.push(tiny);
-    return { tiny, adapters: await load(tiny) };
-  };
-  beforeAll(async () => {
-    plain = await make({ weights: 'f32' });
-    rotated = await make({ weights: 'f32', rotateFloat32: true });
-    int8 = await make({ weights: 'int8' });
-  });
-  afterAll(() => Promise.all(made.map((tiny) => tiny.close())));
+/** llama.cpp's names of architectures. */
+const ARCHITECTURES: Record<string, string> = { llama3: 'llama', mistral: 'llama' };
 
-  it('says its architecture and heads', () => {
-    expect(plain.tiny.runner.base).toMatchObject({
-      architecture: family,
-      attention: { heads: shape.heads, kv_heads: shape.kvHeads },
+describe.each(Object.entries(TINY_SHAPES).map(([family, shape]) => ({ family, shape })))(
+  '$family against PyTorch and PEFT',
+  ({ family, shape }) => {
+    const made: TinyRunner[] = [];
+    let plain: { tiny: TinyRunner; adapters: Record<string, ResidentAdapter> };
+    let rotated: typeof plain;
+    let int8: typeof plain;
+    const make = async (params: Parameters<typeof makeTinyRunner>[0]): Promise<typeof plain> => {
+      const tiny = await makeTinyRunner({ shape, ...params });
+      made.push(tiny);
+      return { tiny, adapters: await load(tiny) };
+    };
+    beforeAll(async () => {
+      plain = await make({ weights: 'f32' });
+      rotated = await make({ weights: 'f32', rotateFloat32: true });
+      int8 = await make({ weights: 'int8' });
     });
-  });
+    afterAll(() => Promise.all(made.map((tiny) => tiny.close())));
 
-  it.each(reference[family])('float32, chain $chain', async ({ chain, logprobs, likeliest }) => {
-    for (const { tiny, adapters } of [plain, rotated]) {
-      const rows = await logitsOf(tiny, adapters, chain);
-      expect(rows.map(argmax)).toEqual(likeliest);
-      for (const [position, expected] of Object.entries(logprobs)) {
-        const got = logProbabilities(rows[Number(position)]!);
-        expected.forEach((value, token) => expect(Math.abs(got[token]! - value)).toBeLessThan(5e-4));
+    it('says its architecture and heads', () => {
+      expect(plain.tiny.runner.base).toMatchObject({
+        architecture: ARCHITECTURES[family] ?? family,
+        attention: { heads: shape.heads, kv_heads: shape.kvHeads },
+      });
+    });
+
+    it.each(reference[family]!)('float32, chain $chain', async ({ chain, logprobs, likeliest }) => {
+      for (const { tiny, adapters } of [plain, rotated]) {
+        const rows = await logitsOf(tiny, adapters, chain);
+        expect(rows.map(argmax)).toEqual(likeliest);
+        for (const [position, expected] of Object.entries(logprobs)) {
+          const got = logProbabilities(rows[Number(position)]!);
+          expected.forEach((value, token) => expect(Math.abs(got[token]! - value)).toBeLessThan(1e-3));
+        }
       }
-    }
-  });
+    });
 
-  it.each(reference[family])('hidden states in float32, chain $chain', async ({ chain, pooled }) => {
-    for (const made of [plain, rotated])
-      for (const pooling of ['mean', 'last'] as const) {
-        const got = await pooledOf(made.tiny, made.adapters, chain, pooling);
-        pooled[pooling].forEach((value, at) => expect(Math.abs(got[at]! - value)).toBeLessThan(1e-3));
-      }
-  });
+    it.each(reference[family]!)('hidden states in float32, chain $chain', async ({ chain, pooled }) => {
+      for (const made of [plain, rotated])
+        for (const pooling of ['mean', 'last'] as const) {
+          const got = await pooledOf(made.tiny, made.adapters, chain, pooling);
+          pooled[pooling].forEach((value, at) => expect(Math.abs(got[at]! - value)).toBeLessThan(1e-3));
+        }
+    });
 
-  it.each(reference[family])(
-    'hidden states in int8 point the same way, chain $chain',
-    async ({ chain, pooled }) => {
-      for (const pooling of ['mean', 'last'] as const) {
-        const got = await pooledOf(int8.tiny, int8.adapters, chain, pooling);
-        expect(cosine(got, pooled[pooling])).toBeGreaterThan(0.99);
-      }
-    },
-  );
+    it.each(reference[family]!)(
+      'hidden states in int8 point the same way, chain $chain',
+      async ({ chain, pooled }) => {
+        for (const pooling of ['mean', 'last'] as const) {
+          const got = await pooledOf(int8.tiny, int8.adapters, chain, pooling);
+          expect(cosine(got, pooled[pooling])).toBeGreaterThan(0.99);
+        }
+      },
+    );
 
-  it.each(reference[family])('int8 stays close to float32, chain $chain', async ({ chain }) => {
-    const exact = await logitsOf(plain.tiny, plain.adapters, chain);
-    const coarse = await logitsOf(int8.tiny, int8.adapters, chain);
-    const mean = exact.reduce((sum, row, i) => sum + divergence(row, coarse[i]!), 0) / exact.length;
-    expect(mean).toBeLessThan(0.02);
-  });
-});
+    it.each(reference[family]!)('int8 stays close to float32, chain $chain', async ({ chain }) => {
+      const exact = await logitsOf(plain.tiny, plain.adapters, chain);
+      const coarse = await logitsOf(int8.tiny, int8.adapters, chain);
+      const mean = exact.reduce((sum, row, i) => sum + divergence(row, coarse[i]!), 0) / exact.length;
+      // Gemma's is 0.0022 with the gains folded into the linears, and 4.4 in the real one.
+      expect(mean).toBeLessThan(family === 'gemma3' ? 0.001 : 0.02);
+    });
+  },
+);

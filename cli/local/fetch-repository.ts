@@ -1,0 +1,224 @@
+/** A base out of a repository of the Hugging Face Hub, into the cache: resumed, checked, and there without a network. */
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { Readable } from 'node:stream';
+import type { ReadableStream } from 'node:stream/web';
+import { pipeline } from 'node:stream/promises';
+import { downloadFile, HubApiError, listFiles, modelInfo } from '@huggingface/hub';
+import { z } from 'zod';
+import { CliError } from '../cli-error.ts';
+import { usageError } from '../flags.ts';
+import type { Output } from '../output.ts';
+import { chooseFiles, type RepositoryBase, type RepositoryFile } from './repository-base.ts';
+
+/** What was fetched, written when all of it is there. */
+const MANIFEST = '.fetched.json';
+const Manifest = z.object({
+  load: z.string(),
+  files: z.array(z.object({ path: z.string(), size: z.int() })),
+});
+const COMMIT = /^[0-9a-f]{40}$/;
+
+type Env = Record<string, string | undefined>;
+
+interface Hub {
+  hubUrl?: string;
+  accessToken?: string;
+  fetch?: typeof fetch;
+}
+
+/** HF_ENDPOINT and HF_TOKEN, as Hugging Face's own tools have them. */
+function hubOf(env: Env, fetcher: typeof fetch | undefined): Hub {
+  const token = env['HF_TOKEN']?.trim();
+  if (token && !token.startsWith('hf_'))
+    throw usageError('HF_TOKEN must begin with hf_, as tokens of the hub do.');
+  return {
+    ...(env['HF_ENDPOINT'] ? { hubUrl: env['HF_ENDPOINT'].replace(/\/+$/, '') } : {}),
+    ...(token ? { accessToken: token } : {}),
+    ...(fetcher === undefined ? {} : { fetch: fetcher }),
+  };
+}
+
+const isOffline = (env: Env): boolean =>
+  ['1', 'true', 'yes', 'on'].includes(env['HF_HUB_OFFLINE']?.toLowerCase() ?? '');
+
+/**
+ * @param params.cache see `cacheFolder`; the base lies in `bases/hf/` there, by commit.
+ * @returns a folder or a GGUF that the origin can load.
+ * @throws CliError
+ */
+export async function fetchRepository(params: {
+  base: RepositoryBase;
+  cache: string;
+  env: Env;
+  output: Output;
+  fetch?: typeof fetch;
+}): Promise<string> {
+  const { base, cache, env, output } = params;
+  const home = path.join(cache, 'bases', 'hf', base.repository.replace('/', '--'));
+  const reference = path.join(home, 'refs', encodeURIComponent(base.revision));
+  const hub = hubOf(env, params.fetch);
+  const known = COMMIT.test(base.revision)
+    ? base.revision
+    : await readFile(reference, 'utf8').catch(() => null);
+  const placeOf = (commit: string): string => path.join(home, commit, path.basename(base.repository));
+  const held = known === null ? null : await fetched(placeOf(known), base);
+  if (held !== null && (isOffline(env) || COMMIT.test(base.revision))) return held;
+  if (isOffline(env)) throw failed(base, 'HF_HUB_OFFLINE is set and it is not in the cache');
+  let commit: string;
+  try {
+    commit = await commitOf(base, hub);
+  } catch (error) {
+    const reason = reasonOf(error, hub);
+    if (held === null || !(error instanceof TypeError)) throw failed(base, reason);
+    output.note(`${base.repository}: ${reason}; taking ${base.revision} as it was fetched before.`);
+    return held;
+  }
+  const folder = placeOf(commit);
+  const current = await fetched(folder, base);
+  if (current === null) await download({ base, hub, commit, folder, output });
+  await mkdir(path.dirname(reference), { recursive: true });
+  await writeFile(reference, commit);
+  return (await fetched(folder, base)) ?? folder;
+}
+
+/** @returns what to load, when all files are there in their sizes. */
+async function fetched(folder: string, base: RepositoryBase): Promise<string | null> {
+  const text = await readFile(path.join(folder, manifestName(base)), 'utf8').catch(() => null);
+  const manifest = text === null ? null : Manifest.safeParse(JSON.parse(text));
+  if (manifest?.success !== true) return null;
+  for (const file of manifest.data.files)
+    if ((await sizeOf(path.join(folder, file.path))) !== file.size) return null;
+  return path.join(folder, manifest.data.load);
+}
+
+const manifestName = ({ file }: RepositoryBase): string =>
+  file === null ? MANIFEST : `.${encodeURIComponent(file)}${MANIFEST}`;
+
+const sizeOf = (file: string): Promise<number> =>
+  stat(file).then(
+    (entry) => entry.size,
+    () => -1,
+  );
+
+async function commitOf({ repository, revision }: RepositoryBase, hub: Hub): Promise<string> {
+  const { sha } = await modelInfo({ name: repository, revision, additionalFields: ['sha'], ...hub });
+  if (typeof sha !== 'string' || !COMMIT.test(sha)) throw new Error('the hub names no commit');
+  return sha;
+}
+
+async function download(params: {
+  base: RepositoryBase;
+  hub: Hub;
+  commit: string;
+  folder: string;
+  output: Output;
+}): Promise<void> {
+  const { base, hub, commit, folder, output } = params;
+  const repo = { type: 'model' as const, name: base.repository };
+  try {
+    const there: RepositoryFile[] = [];
+    for await (const { type, path: name, size, oid, lfs } of listFiles({
+      repo,
+      revision: commit,
+      recursive: true,
+      ...hub,
+    }))
+      if (type === 'file' && isSafe(name))
+        there.push({
+          path: name,
+          size: lfs?.size ?? size,
+          sha256: lfs?.oid ?? null,
+          blobId: lfs ? null : (oid ?? null),
+        });
+    const { files, load } = chooseFiles(base, there);
+    const total = files.reduce((sum, { size }) => sum + size, 0);
+    const progress = output.progress(`base ${base.repository}`);
+    let before = 0;
+    try {
+      for (const file of files) {
+        await fetchFile({
+          repo,
+          commit,
+          file,
+          target: path.join(folder, file.path),
+          hub,
+          onBytes: (done) => progress.update(before + done, total),
+        });
+        before += file.size;
+      }
+    } finally {
+      progress.end();
+    }
+    const manifest = { load, files: files.map(({ path: name, size }) => ({ path: name, size })) };
+    await writeFile(path.join(folder, manifestName(base)), JSON.stringify(manifest));
+  } catch (error) {
+    if (error instanceof CliError) throw error;
+    throw failed(base, `${reasonOf(error, hub)}; what was fetched is kept, the next try goes on from there`);
+  }
+}
+
+/** Names come from the hub: none may leave the folder. */
+const isSafe = (name: string): boolean =>
+  !path.isAbsolute(name) && name.split(/[/\\]/).every((part) => part !== '' && !part.startsWith('.'));
+
+async function fetchFile(params: {
+  repo: { type: 'model'; name: string };
+  commit: string;
+  file: RepositoryFile;
+  target: string;
+  hub: Hub;
+  onBytes: (done: number) => void;
+}): Promise<void> {
+  const { repo, commit, file, target, hub, onBytes } = params;
+  if ((await sizeOf(target)) === file.size && (await isRight(target, file))) return onBytes(file.size);
+  await mkdir(path.dirname(target), { recursive: true });
+  const partial = `${target}.partial`;
+  let done = Math.max(0, await sizeOf(partial));
+  if (done > file.size) done = 0;
+  if (done < file.size || file.size === 0) {
+    const blob = await downloadFile({ repo, path: file.path, revision: commit, xet: false, ...hub });
+    if (blob === null) throw new Error(`${file.path} is not there any more`);
+    const stream = Readable.fromWeb(blob.slice(done).stream() as ReadableStream);
+    stream.on('data', (chunk: Uint8Array) => onBytes((done += chunk.length)));
+    await pipeline(stream, createWriteStream(partial, { flags: done === 0 ? 'w' : 'a' }));
+  }
+  if ((await sizeOf(partial)) !== file.size) throw new Error(`${file.path} ended early`);
+  if (!(await isRight(partial, file))) {
+    await rm(partial, { force: true });
+    throw new Error(
+      `${file.path} came with other bytes than the hub says (its sha256 differs); it was not kept`,
+    );
+  }
+  await rename(partial, target);
+}
+
+/** Whether a file has the content that the hub says, by sha256, or as git counts it. */
+async function isRight(file: string, { size, sha256, blobId }: RepositoryFile): Promise<boolean> {
+  if (sha256 === null && blobId === null) return true;
+  const hash = sha256 === null ? createHash('sha1').update(`blob ${size}\0`) : createHash('sha256');
+  await pipeline(createReadStream(file), hash);
+  return hash.digest('hex') === (sha256 ?? blobId);
+}
+
+function reasonOf(error: unknown, hub: Hub): string {
+  if (error instanceof HubApiError) {
+    const { statusCode } = error;
+    if (statusCode === 401 || statusCode === 403)
+      return hub.accessToken === undefined
+        ? 'it does not exist or needs a token: set HF_TOKEN'
+        : 'HF_TOKEN may not read it: accept its terms on its page, or give another token';
+    return statusCode === 404 ? 'there is no such repository or revision' : `the hub answered ${statusCode}`;
+  }
+  if (error instanceof TypeError)
+    return `the hub cannot be reached (${String((error.cause as Error | undefined)?.message ?? error.message)})`;
+  return error instanceof Error ? error.message : String(error);
+}
+
+const failed = (base: RepositoryBase, reason: string): CliError =>
+  new CliError({
+    message: `Could not fetch ${base.repository}@${base.revision}: ${reason}.`,
+    code: 'base_unavailable',
+  });

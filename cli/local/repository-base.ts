@@ -1,0 +1,89 @@
+/** What `--base hf:…` says, and which of a repository's files make a base. */
+import { usageError } from '../flags.ts';
+
+export interface RepositoryBase {
+  /** `owner/name` */
+  repository: string;
+  /** A GGUF of the repository, where it has several. */
+  file: string | null;
+  /** Branch, tag or commit. */
+  revision: string;
+}
+
+export interface RepositoryFile {
+  path: string;
+  size: number;
+  /** Of large files. */
+  sha256: string | null;
+  /** Git's id of the content, sha1 over `blob <size>\0` and the bytes; known of small files. */
+  blobId: string | null;
+}
+
+const PREFIX = 'hf:';
+const NAME = /^[A-Za-z0-9][\w.-]{0,95}$/;
+const REVISION = /^[\w][\w./-]{0,254}$/;
+
+/**
+ * `hf:<owner>/<name>[/<file.gguf>][@<revision>]`.
+ * @returns null for what is a path. @throws CliError
+ */
+export function parseRepositoryBase(base: string): RepositoryBase | null {
+  if (!base.startsWith(PREFIX)) return null;
+  const [place = '', revision = 'main', ...more] = base.slice(PREFIX.length).split('@');
+  const [owner = '', name = '', ...rest] = place.split('/');
+  const file = rest.length === 0 ? null : rest.join('/');
+  const safe = (part: string): boolean => part !== '' && !part.startsWith('.');
+  if (
+    more.length > 0 ||
+    !NAME.test(owner) ||
+    !NAME.test(name) ||
+    !REVISION.test(revision) ||
+    revision.includes('..') ||
+    (file !== null && !(file.endsWith('.gguf') && rest.every(safe)))
+  )
+    throw usageError(
+      `--base ${base}: a repository is hf:<owner>/<name>, with /<file>.gguf behind it where it has several, and @<revision>.`,
+    );
+  return { repository: `${owner}/${name}`, file, revision };
+}
+
+/** Beside the weights; those that are there. */
+const BESIDE = [
+  ...['config.json', 'generation_config.json', 'tokenizer.json', 'tokenizer_config.json'],
+  ...['chat_template.jinja', 'special_tokens_map.json', 'model.safetensors.index.json', 'LICENSE'],
+];
+const PART = /-\d{5}-of-\d{5}\.gguf$/;
+
+/** @returns the files to fetch and what the origin loads, relative to the folder; '' = the folder. @throws CliError */
+export function chooseFiles(
+  base: RepositoryBase,
+  files: readonly RepositoryFile[],
+): { files: RepositoryFile[]; load: string } {
+  const ggufs = files.filter(
+    ({ path }) => path.endsWith('.gguf') && !/-(?!00001)\d{5}-of-\d{5}\.gguf$/.test(path),
+  );
+  const weights = files.filter(({ path }) => path.endsWith('.safetensors') && !path.includes('/'));
+  if (base.file !== null || (weights.length === 0 && ggufs.length === 1)) {
+    const chosen = ggufs.find(({ path }) => base.file === null || path === base.file);
+    if (chosen === undefined)
+      throw usageError(`${base.repository} has no ${base.file}; its GGUF files: ${list(ggufs)}.`);
+    const stem = chosen.path.replace(PART, '');
+    const parts = PART.test(chosen.path)
+      ? files.filter(({ path }) => PART.test(path) && path.replace(PART, '') === stem)
+      : [chosen];
+    return { files: parts, load: chosen.path };
+  }
+  if (weights.length === 0)
+    throw usageError(
+      ggufs.length === 0
+        ? `${base.repository} has neither .safetensors nor .gguf files; older .bin files cannot be loaded.`
+        : `${base.repository} has several GGUF files: say which, as hf:${base.repository}/${ggufs[0]!.path} (${list(ggufs)}).`,
+    );
+  const shards = weights.filter(({ path }) => /^model-\d{5}-of-\d{5}\.safetensors$/.test(path));
+  const single = weights.filter(({ path }) => path === 'model.safetensors');
+  const chosen = single.length > 0 ? single : shards.length > 0 ? shards : weights;
+  return { files: [...files.filter(({ path }) => BESIDE.includes(path)), ...chosen], load: '' };
+}
+
+const list = (files: readonly RepositoryFile[]): string =>
+  files.length === 0 ? 'none' : files.map(({ path }) => path).join(', ');

@@ -1,0 +1,246 @@
+/** A Hugging Face `config.json` as the graph builder's configuration. What would be served wrong is refused by name. */
+import { z } from 'zod';
+import {
+  BaseModelError,
+  checkConfig,
+  type Family,
+  type LayerAttention,
+  type LlamaConfig,
+  PLAIN_FAMILY,
+} from './base-model.ts';
+import { hubRope, type RopeFields } from './rope-scaling.ts';
+
+const fields = z.record(z.string(), z.unknown()).nullish();
+
+/** The fields that matter here; the rest is ignored, as transformers does. */
+const HubConfig = z.object({
+  _name_or_path: z.string().optional(),
+  model_type: z.string(),
+  hidden_size: z.int(),
+  num_hidden_layers: z.int(),
+  num_attention_heads: z.int(),
+  num_key_value_heads: z.int().nullish(),
+  head_dim: z.int().nullish(),
+  intermediate_size: z.int(),
+  vocab_size: z.int(),
+  max_position_embeddings: z.int(),
+  original_max_position_embeddings: z.int().nullish(),
+  rms_norm_eps: z.number(),
+  rope_theta: z.number().nullish(),
+  rope_local_base_freq: z.number().nullish(),
+  rope_scaling: fields,
+  /** transformers 5 keeps theta here; for Gemma, by kind of layer. */
+  rope_parameters: fields,
+  partial_rotary_factor: z.number().nullish(),
+  tie_word_embeddings: z.boolean().optional(),
+  attention_bias: z.boolean().nullish(),
+  mlp_bias: z.boolean().nullish(),
+  hidden_act: z.string().nullish(),
+  hidden_activation: z.string().nullish(),
+  sliding_window: z.int().nullish(),
+  use_sliding_window: z.boolean().nullish(),
+  max_window_layers: z.int().nullish(),
+  sliding_window_pattern: z.int().nullish(),
+  _sliding_window_pattern: z.int().nullish(),
+  layer_types: z.array(z.string()).nullish(),
+  no_rope_layers: z.array(z.int()).nullish(),
+  no_rope_layer_interval: z.int().nullish(),
+  query_pre_attn_scalar: z.number().nullish(),
+  attn_logit_softcapping: z.number().nullish(),
+  final_logit_softcapping: z.number().nullish(),
+  use_bidirectional_attention: z.boolean().nullish(),
+  quantization_config: fields,
+});
+type HubConfig = z.infer<typeof HubConfig>;
+
+const FAMILIES: Readonly<Record<string, Family>> = {
+  llama: 'llama',
+  mistral: 'llama',
+  qwen2: 'qwen2',
+  qwen3: 'qwen3',
+  gemma3_text: 'gemma3',
+  smollm3: 'smollm3',
+  phi3: 'phi3',
+};
+
+/** `default_theta` of transformers' configurations; elsewhere 10,000. */
+const DEFAULT_THETA: Partial<Record<Family, number>> = { gemma3: 1_000_000, smollm3: 2_000_000 };
+const GEMMA_LOCAL_THETA = 10_000;
+/** Every sixth of Gemma 3's layers sees all. */
+const GEMMA_PATTERN = 6;
+
+const SLIDING = 'sliding_attention';
+const FULL = 'full_attention';
+
+function refuseUnsupported(hub: HubConfig, family: Family): void {
+  if (hub.quantization_config != null)
+    throw new BaseModelError(
+      `the base is quantized (quantization_config, ${String(hub.quantization_config['quant_method'] ?? 'unknown method')}), ` +
+        'which is not supported in a Hugging Face folder. Give the plain checkpoint that it was made from, or a GGUF file',
+    );
+  if (hub.mlp_bias === true || (hub.attention_bias === true && family !== 'qwen2'))
+    throw new BaseModelError('biases on o_proj or the MLP are not supported');
+  const activation = (family === 'gemma3' ? hub.hidden_activation : undefined) ?? hub.hidden_act;
+  const expected = family === 'gemma3' ? 'gelu_pytorch_tanh' : 'silu';
+  if (activation != null && activation !== expected)
+    throw new BaseModelError(`activation ${activation} is not supported; ${expected} is`);
+  if (hub.attn_logit_softcapping != null || hub.final_logit_softcapping != null)
+    throw new BaseModelError('soft caps on logits (attn_logit_softcapping) are not supported');
+  if (hub.use_bidirectional_attention === true)
+    throw new BaseModelError('attention that looks ahead (use_bidirectional_attention) is not supported');
+  const window = hub.use_sliding_window !== false && hub.sliding_window != null;
+  if (window && hub.model_type === 'llama')
+    throw new BaseModelError('sliding-window attention is not supported for model_type llama');
+}
+
+/** Which layers have the window, as the family's configuration in transformers decides it. */
+function layerTypes(hub: HubConfig, family: Family): string[] {
+  const layers = hub.num_hidden_layers;
+  if (hub.layer_types != null) {
+    const other = hub.layer_types.find((type) => type !== SLIDING && type !== FULL);
+    if (other !== undefined) throw new BaseModelError(`layers of the kind ${other} are not supported`);
+    if (hub.layer_types.length !== layers)
+      throw new BaseModelError(`config.json has ${hub.layer_types.length} layer_types for ${layers} layers`);
+    return hub.layer_types;
+  }
+  const pattern = hub.sliding_window_pattern ?? hub._sliding_window_pattern ?? GEMMA_PATTERN;
+  const slides = (layer: number): boolean => {
+    switch (family) {
+      case 'gemma3':
+        return (layer + 1) % pattern !== 0;
+      case 'qwen2':
+      case 'qwen3':
+        return hub.use_sliding_window === true && layer >= (hub.max_window_layers ?? 28);
+      case 'smollm3':
+        return hub.use_sliding_window === true && !ropeLayers(hub)[layer];
+      default:
+        return true;
+    }
+  };
+  return Array.from({ length: layers }, (_, layer) => (slides(layer) ? SLIDING : FULL));
+}
+
+/** SmolLM3: whether each layer has rotary positions. */
+function ropeLayers(hub: HubConfig): boolean[] {
+  const interval = hub.no_rope_layer_interval ?? 4;
+  return Array.from({ length: hub.num_hidden_layers }, (_, layer) =>
+    hub.no_rope_layers == null ? (layer + 1) % interval !== 0 : hub.no_rope_layers[layer] !== 0,
+  );
+}
+
+function attentionOf(hub: HubConfig, family: Family): LayerAttention[] {
+  const types = layerTypes(hub, family);
+  const rotary = ropeLayers(hub);
+  // Qwen's configurations carry a window that is off.
+  const off = family.startsWith('qwen') && hub.use_sliding_window !== true && hub.layer_types == null;
+  const window = off ? null : (hub.sliding_window ?? null);
+  return types.map((type, layer) => ({
+    window: type === SLIDING ? window : null,
+    rope:
+      family === 'smollm3' && !rotary[layer]
+        ? null
+        : family === 'gemma3' && type === SLIDING
+          ? 'localRope'
+          : 'rope',
+  }));
+}
+
+/** Rotary fields of a kind of layer, whichever way the configuration writes them. */
+function ropeFields(hub: HubConfig, kind: string): RopeFields {
+  const parameters = hub.rope_parameters ?? {};
+  const own = parameters[kind];
+  if (typeof own === 'object' && own !== null) return own as RopeFields;
+  return kind === SLIDING ? {} : (hub.rope_scaling ?? parameters);
+}
+
+function ropesOf(
+  hub: HubConfig,
+  family: Family,
+  headDim: number,
+): Pick<LlamaConfig, 'rope' | 'localRope' | 'context'> {
+  const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
+  const given = ropeFields(hub, FULL);
+  const theta =
+    hub.rope_theta ??
+    number(given['rope_theta']) ??
+    number(hub.rope_parameters?.['rope_theta']) ??
+    DEFAULT_THETA[family] ??
+    10_000;
+  const part = hub.partial_rotary_factor ?? number(given['partial_rotary_factor']) ?? 1;
+  if (part !== 1 && family !== 'phi3')
+    throw new BaseModelError(
+      'rotary positions of a part of each head (partial_rotary_factor) are not supported',
+    );
+  const context = hub.max_position_embeddings;
+  const { rope, context: right } = hubRope({
+    fields: given,
+    theta,
+    dim: Math.floor(headDim * part),
+    context,
+    original:
+      number(given['original_max_position_embeddings']) ?? hub.original_max_position_embeddings ?? context,
+  });
+  if (family !== 'gemma3') return { rope, localRope: null, context: right };
+  const local = ropeFields(hub, SLIDING);
+  const localTheta = number(local['rope_theta']) ?? hub.rope_local_base_freq ?? GEMMA_LOCAL_THETA;
+  const localRope = hubRope({
+    fields: local,
+    theta: localTheta,
+    dim: headDim,
+    context,
+    original: context,
+  }).rope;
+  return { rope, localRope, context: right };
+}
+
+/** Before anything else is looked at: other families name their sizes otherwise (GPT-2: n_embd). @throws BaseModelError */
+export function refuseOtherModels(json: unknown): void {
+  const type = z.object({ model_type: z.string() }).safeParse(json);
+  if (type.success && !Object.hasOwn(FAMILIES, type.data.model_type))
+    throw new BaseModelError(
+      `model_type ${type.data.model_type} is not supported; ${Object.keys(FAMILIES).join(', ')} are`,
+    );
+}
+
+/**
+ * @param json what `config.json` holds. @param hasHead whether the files have a head.
+ * @returns the configuration, and the repository that it names.
+ * @throws BaseModelError
+ */
+export function readHubConfig(
+  json: unknown,
+  hasHead: boolean,
+): { config: LlamaConfig; name: string | undefined } {
+  refuseOtherModels(json);
+  const parsed = HubConfig.safeParse(json);
+  if (!parsed.success) throw new BaseModelError(`config.json: ${z.prettifyError(parsed.error)}`);
+  const hub = parsed.data;
+  const family = FAMILIES[hub.model_type]!;
+  refuseUnsupported(hub, family);
+  const headDim = hub.head_dim ?? hub.hidden_size / hub.num_attention_heads;
+  const gemma = family === 'gemma3';
+  const config = checkConfig({
+    ...PLAIN_FAMILY,
+    family,
+    hidden: hub.hidden_size,
+    layers: hub.num_hidden_layers,
+    heads: hub.num_attention_heads,
+    kvHeads: hub.num_key_value_heads ?? hub.num_attention_heads,
+    headDim,
+    ffn: hub.intermediate_size,
+    vocab: hub.vocab_size,
+    rmsEpsilon: hub.rms_norm_eps,
+    ...ropesOf(hub, family, headDim),
+    attention: attentionOf(hub, family),
+    attentionScale: gemma ? (hub.query_pre_attn_scalar ?? 256) ** -0.5 : null,
+    tiedHead: hub.tie_word_embeddings ?? !hasHead,
+    // Qwen2 has them always; elsewhere `attention_bias` would bring one at o too, which is refused above.
+    qkvBias: family === 'qwen2',
+    qkNorm: family === 'qwen3' || gemma,
+    postNorms: gemma,
+    activation: gemma ? 'gelu_tanh' : 'silu',
+    embeddingScale: gemma ? Math.fround(Math.sqrt(hub.hidden_size)) : 1,
+    fused: family === 'phi3',
+  });
+  return { config, name: hub._name_or_path };
+}

@@ -1,0 +1,58 @@
+import { readFileSync } from 'node:fs';
+import { describe, expect, it } from 'vitest';
+import { checkTokenizer } from '../../../gpu-origin/load-parts.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import { tinyMetadata } from './tiny-tokenizer.ts';
+
+interface Vocabulary {
+  tokens: string[];
+  scores: number[];
+  types: number[];
+  ids: number[][];
+}
+const reference = JSON.parse(
+  readFileSync(new URL('../../fixtures/sentencepiece-reference.json', import.meta.url), 'utf8'),
+) as { texts: string[]; llama: Vocabulary; gemma: Vocabulary };
+
+const metadata = (kind: 'llama' | 'gemma', more: Record<string, unknown> = {}): Map<string, unknown> => {
+  const { tokens, scores, types } = reference[kind];
+  return new Map(
+    Object.entries({
+      'tokenizer.ggml.model': 'llama',
+      'tokenizer.ggml.tokens': tokens,
+      'tokenizer.ggml.scores': scores,
+      'tokenizer.ggml.token_type': types,
+      'tokenizer.ggml.bos_token_id': tokens.indexOf('<s>'),
+      'tokenizer.ggml.eos_token_id': tokens.indexOf('</s>'),
+      'tokenizer.ggml.unknown_token_id': tokens.indexOf('<unk>'),
+      ...(kind === 'gemma' ? { 'tokenizer.ggml.add_space_prefix': false } : {}),
+      ...more,
+    }),
+  );
+};
+
+describe.each(['llama', 'gemma'] as const)("SentencePiece in GGUF, %s's way", (kind) => {
+  const tokenizer = loadTokenizer({ kind: 'gguf', metadata: metadata(kind) });
+
+  it.each(reference.texts.map((text, at) => [text, reference[kind].ids[at]!] as const))('%j', (text, ids) =>
+    expect(tokenizer.encode(text, { allowSpecial: false })).toEqual(ids),
+  );
+
+  it('gives back what it encodes, and begins with the beginning', () => {
+    expect(() => checkTokenizer(tokenizer, reference[kind].tokens.length)).not.toThrow();
+    expect(tokenizer.prefixIds).toEqual([reference[kind].tokens.indexOf('<s>')]);
+    expect(tokenizer.eosIds).toEqual([reference[kind].tokens.indexOf('</s>')]);
+    const [end] = tokenizer.eosIds;
+    expect(tokenizer.encode('</s>', { allowSpecial: true })).toEqual([end]);
+    expect(tokenizer.encode('</s>', { allowSpecial: false })).not.toContain(end);
+  });
+});
+
+it('is refused without scores, and other kinds by their name', () => {
+  const load = (map: Map<string, unknown>) => () => loadTokenizer({ kind: 'gguf', metadata: map });
+  expect(load(metadata('llama', { 'tokenizer.ggml.scores': [] }))).toThrow(/lacks tokenizer\.ggml\.scores/);
+  expect(load(tinyMetadata({ 'tokenizer.ggml.model': 't5' }))).toThrow(
+    'tokenizer "t5" is not supported; gpt2 (byte-level BPE) and llama (SentencePiece BPE) are',
+  );
+  expect(load(new Map())).toThrow('the GGUF has no tokenizer');
+});
