@@ -32,6 +32,8 @@ import { createTransfers } from './transfers.ts';
 import { createTrials } from './trials.ts';
 import { createUsageQuestion } from './ask-usage.ts';
 import { chooseOrigins, type Origin } from './choose-origin.ts';
+import { createRouting } from './route-completion.ts';
+import { createWatch } from './watch-exchange.ts';
 import { createHeldFiles } from './held-files.ts';
 import type { HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
 import type { BlobStore } from '../blobs/ports.ts';
@@ -82,6 +84,7 @@ export function createOriginClient(params: {
   const health = createOriginHealth({ now });
   const exchange = createExchange({ ...params, send, transfers: createTransfers({ ...params, send }) });
   const order = (name: string) => chooseOrigins({ name, spread: name, origins, stateOf: health.stateOf });
+  const warmth = createPrefetch({ origins, order, exchange, now });
   let known: { base: BaseInfo; at: number } | null = null;
   let askingUntil = 0;
   const isEjected = (origin: Origin): number => Number(health.stateOf(origin).ejected);
@@ -123,7 +126,9 @@ export function createOriginClient(params: {
   return {
     base,
     complete: createComplete({
-      ...{ origins, health, exchange, send, now, patienceMs, pulseMs },
+      ...{ origins, health, now },
+      routing: createRouting({ health, prefetchAt: warmth.at, now }),
+      watch: createWatch({ health, exchange, send, now, patienceMs, pulseMs }),
       askUsage: createUsageQuestion({ ...params, send }),
     }),
     ...createTrials({
@@ -136,7 +141,7 @@ export function createOriginClient(params: {
         .map(health.stateOf)
         .some(({ load, slots, ejected }) => !ejected && load < slots * SHADOW_MAX_FILL),
     pins: createOriginPins({ origins, exchange, send }),
-    warmth: createPrefetch({ origins, order, exchange, now }),
+    warmth,
     files: createHeldFiles({ origins, send }),
     report: (figures = false) =>
       Promise.all(

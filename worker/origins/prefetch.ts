@@ -4,7 +4,18 @@ import { logLine } from '../log.ts';
 import type { BroughtFile, Exchange } from './exchange.ts';
 import { whyNotLoaded } from './pins.ts';
 import type { Origin } from './choose-origin.ts';
-import type { OriginWarmth } from './ports.ts';
+import type { OriginWarmth, PinLife } from './ports.ts';
+
+/** Has one origin load a chain, brought to it if need be. Never throws. */
+export type PrefetchAt = (
+  origin: Origin,
+  call: PinLife & {
+    chain: readonly ChainEntry[];
+    /** Only where it has this adapter in memory. */
+    instead?: string;
+    timeoutMs: number;
+  },
+) => Promise<WarmedOrigin>;
 
 /** Has origins load adapters before anybody asks for them. */
 export function createPrefetch(params: {
@@ -13,20 +24,10 @@ export function createPrefetch(params: {
   order: (name: string) => readonly Origin[];
   exchange: Exchange;
   now: () => number;
-}): OriginWarmth {
+}): OriginWarmth & { at: PrefetchAt } {
   const { origins, order, exchange, now } = params;
 
-  async function load(
-    origin: Origin,
-    call: {
-      chain: readonly ChainEntry[];
-      instead?: string;
-      timeoutMs: number;
-      signal: AbortSignal;
-      keepAlive: (work: Promise<unknown>) => void;
-    },
-  ): Promise<WarmedOrigin> {
-    const { chain, instead, timeoutMs, signal, keepAlive } = call;
+  const load: PrefetchAt = async (origin, { chain, instead, timeoutMs, signal, keepAlive }) => {
     const since = now();
     const brought: BroughtFile[] = [];
     const digests = [...new Set(chain.map(({ digest }) => digest))];
@@ -45,9 +46,11 @@ export function createPrefetch(params: {
     const reason = await whyNotLoaded(exchanged);
     if (reason !== null) logLine('not_prefetched', { origin: origin.id, digests: digests.join(','), reason });
     return { id: origin.id, ok: reason === null, reason, brought, ms: now() - since };
-  }
+  };
 
   return {
+    at: load,
+
     async warm({ name, chain, ...life }) {
       const asked: WarmedOrigin[] = [];
       for (const origin of order(name)) {
