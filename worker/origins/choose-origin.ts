@@ -26,8 +26,13 @@ export interface ReplicaSet {
   isResident(origin: Origin): boolean;
 }
 
-/** An origin may have this many times its share of the load before its names go to others. */
+/** An origin may have this many times its share of the load before its names go to others … */
 const LOAD_FACTOR = 1.25;
+/**
+ * … and this many requests a row: elsewhere they would have to load their adapters, which takes as long as waiting for
+ * a row does, and puts out what others need (bench/LOG.md, a fleet in virtual time).
+ */
+const CROWDED_FILL = 1.5;
 
 /**
  * Rendezvous hashing (Thaler and Ravishankar 1998): each name ranks the origins in an order of its own, so that an
@@ -42,8 +47,8 @@ export function rankOrigins(name: string, origins: readonly Origin[]): Origin[] 
 }
 
 /**
- * In which order to ask the origins for one request. A cold adapter stays at the origin that its name ranks first while
- * this has a free row. A hot one has a set of origins, of which those that have it in memory share its requests: of two
+ * In which order to ask the origins for one request. A cold adapter stays at the origin that its name ranks first until
+ * {@link CROWDED_FILL} requests a row are there. A hot one has a set of origins, of which those that have it in memory share its requests: of two
  * by chance the less loaded (Mitzenmacher 2001: what an isolate knows of loads is old). After that with bounded load
  * (Mirrokni, Thorup and Zadimoghaddam 2016): an origin with more than {@link LOAD_FACTOR} times its share comes after
  * those with less. The base is everywhere, so its requests go to the least loaded. Ejected origins come last, but they
@@ -89,19 +94,24 @@ function orderForName(
 ): Candidate[] {
   const load = well.reduce((sum, { state }) => sum + state.load, 1);
   const slots = well.reduce((sum, { state }) => sum + state.slots, 0);
-  const isFull = ({ state }: Candidate): boolean =>
-    state.load >= Math.max(state.slots, Math.ceil((LOAD_FACTOR * load * state.slots) / slots));
-  const free = well.filter((one) => !isFull(one));
-  const full = well.filter(isFull).sort((a, b) => fill(a) - fill(b));
-  if (replicas === null || replicas.count === 1) return [...free, ...full];
-  const set = new Set(well.slice(0, replicas.count));
-  const holds = (one: Candidate): boolean => replicas.isResident(one.origin);
+  const share = ({ state }: Candidate): number => Math.ceil((LOAD_FACTOR * load * state.slots) / slots);
+  const isFree = (one: Candidate): boolean => one.state.load < Math.max(one.state.slots, share(one));
+  const isCrowded = (one: Candidate): boolean =>
+    one.state.load >= Math.max(one.state.slots * CROWDED_FILL, share(one));
+  const holds = (one: Candidate): boolean => replicas?.isResident(one.origin) === true;
+  const ofSet = well.slice(0, replicas?.count ?? 1);
   // Requests never wait for what is only being brought to an origin of the set.
-  const warm = free.filter((one) => set.has(one) && holds(one));
-  // One that has it from before, or for others that did not fit, before one that would have to load it.
-  const spare = free.filter((one) => !set.has(one) && holds(one));
-  const cold = free.filter((one) => !holds(one));
-  return [...lessLoadedOfTwo(warm, spread), ...spare, ...cold, ...full];
+  const warm = ofSet.length === 1 ? ofSet : ofSet.filter(holds);
+  const others = well.filter((one) => !warm.includes(one) && !isCrowded(one));
+  const byFill = (a: Candidate, b: Candidate): number => fill(a) - fill(b);
+  return [
+    ...lessLoadedOfTwo(warm.filter(isFree), spread),
+    ...warm.filter((one) => !isFree(one) && !isCrowded(one)).sort(byFill),
+    // One that has it from before, or for others that did not fit, before one that would have to load it.
+    ...others.filter(holds),
+    ...others.filter((one) => !holds(one)),
+    ...well.filter(isCrowded).sort(byFill),
+  ];
 }
 
 /** The less loaded of two that chance picks first, the others by load. */

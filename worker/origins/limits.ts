@@ -57,14 +57,17 @@ export const ORIGIN_FILE_MS = 25 * SECOND;
 export const SHADOW_MAX_FILL = 0.5;
 /** Demand for a name is averaged over this time: long enough to tell, short enough for a crowd to be met in half a minute. */
 export const DEMAND_WINDOW_MS = 10 * SECOND;
-/** Share of an origin's rows that one name may take before it gets another origin: the others there need some too. */
-export const REPLICA_FILL = 0.5;
+/**
+ * Share of an origin's rows that one name may take before it gets another origin. More fills origins unevenly, less
+ * fills memories with copies (bench/LOG.md, a fleet in virtual time).
+ */
+export const REPLICA_FILL = 0.25;
 /** An origin is given up when the rest would have no more than this share of what they may have … */
 export const REPLICA_SHRINK_FILL = 0.7;
 /** … for this long. Bringing an adapter costs more than keeping one that nobody asks for. */
 export const REPLICA_SHRINK_AFTER_MS = 60 * SECOND;
-/** Requests of the window below which an isolate cannot tell a hot name from chance: 8 are known to a third. */
-export const MIN_DEMAND_SEEN = 8;
+/** Requests of the window below which an isolate cannot tell a hot name from chance: 6 are known to two fifths. */
+export const MIN_DEMAND_SEEN = 6;
 /** An isolate takes its own requests for no less than one in so many of all; Cloudflare runs a few in each place. */
 export const MAX_SHARE_FACTOR = 100;
 /** How long a request is taken to hold a row before one has ended: 64 tokens at 30 ms. */

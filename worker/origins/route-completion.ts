@@ -30,7 +30,6 @@ const COUNTING = new Set([
  */
 export function createRouting(params: { health: OriginHealth; prefetchAt: PrefetchAt; now: () => number }) {
   const { health, prefetchAt, now } = params;
-  const { stateOf } = health;
   const sets = createReplicaSets();
 
   async function warm(
@@ -64,6 +63,9 @@ export function createRouting(params: { health: OriginHealth; prefetchAt: Prefet
       { origins, chain }: { origins: readonly Origin[]; chain: readonly ChainEntry[] },
     ): Route {
       const { path, name, keepAlive } = call;
+      // Each state is looked up more than once.
+      const states = new Map(origins.map((origin) => [origin.id, health.stateOf(origin)]));
+      const stateOf = (origin: Origin) => states.get(origin.id) ?? health.stateOf(origin);
       const choice = { name, spread: call.requestId, origins, stateOf };
       // With one origin there is nothing to choose.
       if (name === null || chain.length === 0 || origins.length < 2 || COUNTING.has(path))

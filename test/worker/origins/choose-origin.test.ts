@@ -52,12 +52,14 @@ describe('chooseOrigins', () => {
     }
   });
 
-  it('goes on to the next one when it is full, and back when all are', () => {
+  it('goes on to the next one when it is crowded, and back when all are', () => {
     const [first = '', second = '', third = '', fourth = ''] = rankOrigins('a/b', origins).map(
       ({ id }) => id,
     );
-    expect(choose('a/b', { [first]: { load: 16 } })[0]).toBe(second);
-    expect(choose('a/b', { [first]: { load: 16 }, [second]: { load: 16 } })[0]).toBe(third);
+    // Half as many again as there are rows wait a moment, rather than load their adapter elsewhere.
+    expect(choose('a/b', { [first]: { load: 23 } })[0]).toBe(first);
+    expect(choose('a/b', { [first]: { load: 24 } })[0]).toBe(second);
+    expect(choose('a/b', { [first]: { load: 24 }, [second]: { load: 24 } })[0]).toBe(third);
     const all = {
       [first]: { load: 32 },
       [second]: { load: 32 },
@@ -138,7 +140,9 @@ describe('chooseOrigins', () => {
     });
 
     it('goes where it has been before when all of them are full, and else on in its order', () => {
-      const full = { [first]: { load: 16 }, [second]: { load: 16 } };
+      const full = { [first]: { load: 24 }, [second]: { load: 25 } };
+      const busy = { [first]: { load: 18 }, [second]: { load: 17 } };
+      expect(hot(2, [first, second, third], busy).slice(0, 2)).toEqual([second, first]);
       expect(hot(2, [first, second], full).slice(0, 2)).toEqual([third, fourth]);
       expect(hot(2, [first, second, fourth], full).slice(0, 2)).toEqual([fourth, third]);
     });

@@ -6,7 +6,7 @@ import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
 const adapter = tinyAdapter({ seed: 1 });
-const SLOTS = 4;
+const SLOTS = 8;
 const ORIGINS = Array.from({ length: 5 }, (_, i) => ({ id: `o${i}`, url: `http://o${i}.test` }));
 const ranked = rankOrigins('hot', ORIGINS).map(({ id }) => id);
 
