@@ -92,6 +92,8 @@ export interface EngineHandle {
 
 export interface EngineStats {
   readonly slots: number;
+  /** Distinct chains that run at once; as many as slots unless given. */
+  readonly maxChains?: number;
   /** Rows in prefill and decode. */
   readonly running: number;
   readonly waiting: number;

@@ -116,10 +116,10 @@ export class VllmEngine implements ServingEngine {
   }
 
   stats(): EngineStats {
-    const { slots, base } = this.#options;
+    const { slots, base, maxLoras } = this.#options;
     const running = [...this.#live].filter((run) => run.startedAt !== null);
     return {
-      ...{ slots, running: this.#turns.running, waiting: this.#turns.waiting },
+      ...{ slots, maxChains: maxLoras, running: this.#turns.running, waiting: this.#turns.waiting },
       loading: this.#options.chains.loading,
       parked: 0,
       kvTokens: running.reduce((sum, run) => sum + run.length, 0),
