@@ -43,7 +43,7 @@ export function addVllmMetrics(params: {
   });
   new Gauge({
     name: 'vllm:lora_requests_info',
-    help: 'Adapters by their digests: in memory, and being loaded. The value is the time, unix s.',
+    help: 'Adapters by their hashes: in memory, and being loaded. The value is the time, unix s.',
     labelNames: ['max_lora', 'running_lora_adapters', 'waiting_lora_adapters'],
     registers,
     collect() {

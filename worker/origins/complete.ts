@@ -10,6 +10,7 @@ import {
   type ChainEntry,
   type OriginRequest,
   type Result,
+  type Traceparent,
   USAGE_HEADER,
 } from '../../protocol/index.ts';
 import { originUnavailable } from '../errors.ts';
@@ -45,6 +46,8 @@ export interface CompletionCall {
   chain?: readonly ChainEntry[];
   tenant: string;
   requestId: string;
+  /** The trace that the client says it belongs to. */
+  parent?: Traceparent | null;
   /** Aborts when the client has gone. */
   signal: AbortSignal;
   /** Lets work go on after the response. */
@@ -189,6 +192,7 @@ export function createComplete(params: {
       path: pathOf(call, askId),
       chain,
       requestId: call.requestId,
+      parent: call.parent ?? null,
       loadUntil: started + LOAD_BUDGET_MS,
       body: (): OriginRequest => ({
         request: call.request,

@@ -1,5 +1,13 @@
 import { z } from 'zod';
-import { err, ok, type ApiError, type ChainEntry, type Result } from '../../protocol/index.ts';
+import {
+  err,
+  nextTraceparent,
+  ok,
+  type ApiError,
+  type ChainEntry,
+  type Result,
+  type Traceparent,
+} from '../../protocol/index.ts';
 import { originUnavailable, adapterUnavailable } from '../errors.ts';
 import { MAX_LOAD_WAIT_MS, LOAD_BUDGET_MS } from './limits.ts';
 import { logLine } from '../log.ts';
@@ -36,6 +44,8 @@ export interface ExchangeCall {
   /** All that the origin needs for it; only these are brought to it. */
   chain: readonly ChainEntry[];
   requestId?: string;
+  /** The trace that it belongs to; each try is a span of its own. */
+  parent?: Traceparent | null;
   /** Until when adapters may be on their way, unix ms; {@link LOAD_BUDGET_MS} from now unless given. */
   loadUntil?: number;
   /** Hears of each adapter that was brought. */
@@ -110,7 +120,7 @@ export function createExchange(params: {
   }
 
   return async (origin: Origin, call: ExchangeCall): Promise<Exchanged> => {
-    const { path, gone, requestId } = call;
+    const { path, gone, requestId, parent = null } = call;
     const loadUntil = call.loadUntil ?? now() + LOAD_BUDGET_MS;
     const brought = new Map<string, number>();
     for (;;) {
@@ -120,6 +130,7 @@ export function createExchange(params: {
         body: JSON.stringify(call.body()),
         signal: call.signal(),
         ...(requestId === undefined ? {} : { requestId }),
+        ...(parent === null ? {} : { traceparent: nextTraceparent(parent) }),
       });
       if (!sent.ok) {
         const { reason } = sent.error;
