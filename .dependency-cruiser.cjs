@@ -21,7 +21,7 @@ const PURE = [
   'experiments/pairs/(judged-decision|pair-state|pairs-at-look)',
   'experiments/statistics/[^/]+',
   'metering/(counters-of|quota-answer|quota-state)',
-  'origins/(choose-origin|pools)',
+  'origins/(choose-origin|pools|replica-demand|replica-sets)',
   'registry/claims',
 ].map((files) => `^worker/${files}\\.ts$`);
 

@@ -16,6 +16,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       run: () => import('./commands/run.ts'),
       ls: () => import('./commands/ls.ts'),
       ps: () => import('./commands/ps.ts'),
+      capacity: () => import('./commands/capacity.ts'),
       warm: () => import('./commands/warm.ts'),
       pin: () => import('./commands/pin.ts'),
       unpin: () => import('./commands/unpin.ts'),

@@ -22,11 +22,12 @@ export function createRequestLog(
   share: number,
 ): Required<Pick<EngineObserver, 'onFinish' | 'onRefuse' | 'onAdapterLoad'>> {
   return {
-    onFinish({ id, tenant, outcome, error, promptTokens, completionTokens, ms, queuedMs }) {
+    onFinish({ id, traceId, tenant, outcome, error, promptTokens, completionTokens, ms, queuedMs }) {
       const failed = outcome === 'failed';
       if (!failed && !isSampled(id, share)) return;
       log(failed ? 'error' : 'info', 'generation', {
         request_id: id,
+        trace_id: traceId,
         tenant,
         outcome,
         code: error?.code,
@@ -37,8 +38,9 @@ export function createRequestLog(
         queued_ms: queuedMs === null ? undefined : Math.round(queuedMs),
       });
     },
-    onRefuse({ id, tenant, error }) {
-      if (isSampled(id, share)) log('info', 'refused', { request_id: id, tenant, code: error.code });
+    onRefuse({ id, traceId, tenant, error }) {
+      if (isSampled(id, share))
+        log('info', 'refused', { request_id: id, trace_id: traceId, tenant, code: error.code });
     },
     onAdapterLoad({ digest, ms, bytes, error }) {
       if (error === null) return;

@@ -42,6 +42,7 @@ export * from './result.ts';
 export * from './same-json.ts';
 export type { SamplingFields } from './sampling-fields.ts';
 export * from './signature.ts';
+export * from './traceparent.ts';
 export * from './text-prompt.ts';
 export * from './tokenize.ts';
 export * from './tools.ts';

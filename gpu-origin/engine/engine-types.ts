@@ -5,6 +5,7 @@ import type {
   FinishReason,
   ResidentList,
   Result,
+  Traceparent,
   Usage,
 } from '../../protocol/index.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
@@ -13,6 +14,8 @@ import type { Grammar } from './ports.ts';
 export interface EngineRequest {
   /** For logs and the observer; need not be unique. */
   readonly id: string;
+  /** The trace that it belongs to, for logs and for an engine that runs elsewhere; none unless given. */
+  readonly parent?: Traceparent | null;
   /** Whose share of the machine this request uses. */
   readonly tenant: string;
   /** Token ids, at least one. */
@@ -92,6 +95,8 @@ export interface EngineHandle {
 
 export interface EngineStats {
   readonly slots: number;
+  /** Distinct chains that run at once; as many as slots unless given. */
+  readonly maxChains?: number;
   /** Rows in prefill and decode. */
   readonly running: number;
   readonly waiting: number;

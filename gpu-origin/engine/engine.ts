@@ -129,7 +129,9 @@ export class Engine implements ServingEngine {
     const refusal = admitted.ok ? this.#full(request.tenant, seeds.length) : admitted.error;
     if (!admitted.ok || refusal !== null) {
       const error = refusal ?? shuttingDown();
-      this.#observer.onRefuse?.({ id: request.id, tenant: request.tenant, error });
+      this.#observer.onRefuse?.({
+        ...{ id: request.id, traceId: request.parent?.traceId, tenant: request.tenant, error },
+      });
       return err(error);
     }
     const sequences = seeds.map((seed) =>

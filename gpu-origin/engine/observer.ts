@@ -27,6 +27,8 @@ export interface EngineObserver {
   onToken?(token: { tenant: string; ms: number }): void;
   onFinish?(finish: {
     id: string;
+    /** Of the trace that the request belongs to. */
+    traceId?: string | undefined;
     tenant: string;
     outcome: Outcome;
     error: ApiError | null;
@@ -38,7 +40,7 @@ export interface EngineObserver {
     queuedMs: number | null;
   }): void;
   /** A request was refused by `add`. */
-  onRefuse?(refusal: { id: string; tenant: string; error: ApiError }): void;
+  onRefuse?(refusal: { id: string; traceId?: string | undefined; tenant: string; error: ApiError }): void;
   onAdapterLoad?(load: { digest: string; ms: number; bytes: number; error: ApiError | null }): void;
   onAdapterEvict?(evicted: { digest: string; bytes: number }): void;
   /** Something that should not happen: an exception of the runner or the source, or a row's non-finite logits. */

@@ -113,6 +113,7 @@ export class SequenceEndings {
     this.#wake();
     this.#observer.onFinish?.({
       id: sequence.request.id,
+      traceId: sequence.request.parent?.traceId,
       tenant: sequence.tenant,
       outcome,
       error,

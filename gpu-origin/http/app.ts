@@ -7,7 +7,9 @@ import {
   errorResponse,
   LOAD_HEADER,
   MAX_BODY_BYTES,
+  parseTraceparent,
   sha256Hex,
+  TRACEPARENT_HEADER,
   unknownPath,
   writeLoad,
 } from '../../protocol/index.ts';
@@ -84,6 +86,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
 
   app.use('*', async (c, next) => {
     c.set('requestId', requestIdOf(c.req.header('x-request-id')));
+    c.set('parent', parseTraceparent(c.req.header(TRACEPARENT_HEADER)));
     const leave = serving.enter();
     try {
       await next();

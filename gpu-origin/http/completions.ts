@@ -88,6 +88,7 @@ export async function handleCompletion(
       const added = await services.engine.addChoices(
         {
           id: c.var.requestId,
+          parent: c.var.parent,
           tenant,
           prompt: ids,
           chain: directive.chain,

@@ -51,6 +51,7 @@ export async function handleEmbeddings(
     if (!prompt.ok) return prompt;
     return vectorOf(services, {
       id: c.var.requestId,
+      parent: c.var.parent,
       ...{ tenant, chain, signal },
       prompt: prompt.value,
       sampling: { ...GREEDY, maxTokens: 0 },

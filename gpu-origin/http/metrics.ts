@@ -1,6 +1,7 @@
 import { Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { EngineObserver, ServingEngine } from '../engine/engine.ts';
 import type { DiskState } from '../adapter-files/ports.ts';
+import { addVllmMetrics } from './vllm-metrics.ts';
 
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const TOKEN_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1];
@@ -16,7 +17,10 @@ export interface Metrics {
   watch(engine: ServingEngine, disk: () => DiskState): void;
 }
 
-/** No metric has a tenant or an adapter as a label: there may be a million of them. */
+/**
+ * No metric has a tenant or an adapter as a label, since there may be a million of them, but for one series that lists
+ * the adapters in memory ({@link addVllmMetrics}).
+ */
 export function createMetrics(): Metrics {
   const registry = new Registry();
   const registers = [registry];
@@ -83,6 +87,8 @@ export function createMetrics(): Metrics {
   new Gauge({ name: 'graft_start_time_seconds', help: 'Start of the process, unix time.', registers }).set(
     performance.timeOrigin / 1000,
   );
+
+  addVllmMetrics({ registry, read: () => engine, now: Date.now });
 
   return {
     text: () => registry.metrics(),

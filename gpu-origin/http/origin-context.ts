@@ -5,6 +5,7 @@ import type {
   Result,
   SignatureProblem,
   SigningKey,
+  Traceparent,
 } from '../../protocol/index.ts';
 import type { ServingEngine } from '../engine/engine.ts';
 import type { AdapterFileStore } from '../adapter-files/ports.ts';
@@ -68,6 +69,8 @@ export interface OriginContext {
 /** What the middleware leaves for the handlers. */
 export interface RequestVariables {
   requestId: string;
+  /** The trace that it belongs to. */
+  parent: Traceparent | null;
   /** Empty for a part, whose body is streamed. */
   body: Uint8Array<ArrayBuffer>;
   /** The signature's `h`; null in dev mode. */

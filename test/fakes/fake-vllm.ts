@@ -41,6 +41,8 @@ export class FakeVllm {
   readonly #adapters = new Map<string, string>();
   /** Of completions, as they came. */
   readonly bodies: Body[] = [];
+  /** `traceparent` of completions, as they came. */
+  readonly traces: (string | undefined)[] = [];
   /** Names in the order in which they were loaded and unloaded: `+name`, `-name`. */
   readonly orders: string[] = [];
   running = 0;
@@ -100,6 +102,8 @@ export class FakeVllm {
     if (apiKey !== undefined && request.headers.authorization !== `Bearer ${apiKey}`)
       return say(401, { error: 'Unauthorized' });
     const body = chunks.length === 0 ? {} : (JSON.parse(Buffer.concat(chunks).toString()) as object);
+    if (request.url === '/v1/completions')
+      this.traces.push(request.headers['traceparent'] as string | undefined);
     switch (request.url) {
       case '/v1/models':
         return say(200, {

@@ -25,12 +25,13 @@ const error = { code: 'internal_error' as const, message: 'non-finite logits' };
 describe('the origin’s request log', () => {
   it('writes one line an answer, under the request’s id', () => {
     const { log, lines } = logOf(1);
-    log.onFinish(finish);
+    log.onFinish({ ...finish, traceId: 'f00d' });
     expect(lines()).toEqual([
       {
         level: 'info',
         event: 'generation',
         request_id: 'r-1',
+        trace_id: 'f00d',
         tenant: 't',
         outcome: 'stop',
         prompt_tokens: 12,

@@ -153,6 +153,7 @@ async function serve<T extends CompletionBody>(
   if (part !== null) trace.note({ experiment: part.experiment, variant: part.variant });
   const common = {
     ...{ path: kind.path, request: body, model: body.model, requestId: participant.requestId },
+    parent: trace.parent,
     keepAlive: (work: Promise<unknown>) => keepAlive(context, work),
   };
   let asked: AskedOrigin | null = null;

@@ -77,7 +77,7 @@ async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: 
     async run(signal) {
       const asked = await deps.origins.complete({
         ...{ path, request, model: 'base', manifest: null, base: base.value },
-        ...{ tenant, requestId, signal, keepAlive },
+        ...{ tenant, requestId, signal, keepAlive, parent: context.get('trace').parent },
       });
       const response = asked.ok ? passedOn(asked.value.response, ignored) : fail(asked.error);
       return { response, note: null, served: null };

@@ -3,7 +3,7 @@ import { createMiddleware } from 'hono/factory';
 import type { AppEnv } from './request-scope.ts';
 import type { MiddlewareHandler } from 'hono';
 import { MAX_DRAINED_BYTES } from '../limits.ts';
-import { isEventStream } from '../../protocol/index.ts';
+import { isEventStream, parseTraceparent, TRACEPARENT_HEADER } from '../../protocol/index.ts';
 import type { Observer } from './observer.ts';
 import { createRequestTrace } from './request-trace.ts';
 
@@ -32,7 +32,7 @@ export const drainBody: MiddlewareHandler<AppEnv> = async (context, next) => {
 /** Gives each request a trace and its id in the answer, and reports it when it has ended: a stream at its last byte. */
 export const observeRequest = (params: { observer: Observer; now: () => number }) =>
   createMiddleware<AppEnv>(async (context, next) => {
-    const trace = createRequestTrace(params.now);
+    const trace = createRequestTrace(params.now, parseTraceparent(context.req.header(TRACEPARENT_HEADER)));
     context.set('trace', trace);
     await next();
     const requestId = context.get('requestId');

@@ -41,6 +41,7 @@ export function createObserver(params: {
         'request',
         {
           request_id: requestId,
+          trace_id: trace.parent?.traceId,
           method,
           route,
           status,

@@ -1,4 +1,5 @@
 /** What is known of a request, gathered while it is served; for its log line, its `Server-Timing` and its data point. */
+import type { Traceparent } from '../../protocol/index.ts';
 import type { Feedback } from './data-points.ts';
 
 /** What a request waits for: the key's record, the name's manifest, the origin's headers. */
@@ -33,6 +34,8 @@ export interface Ending {
 export interface RequestTrace {
   /** Unix ms. */
   readonly startedAt: number;
+  /** The trace that the client says it belongs to; null when it says none. */
+  readonly parent: Traceparent | null;
   readonly facts: Readonly<RequestFacts>;
   readonly ending: Ending | null;
   note(facts: RequestFacts): void;
@@ -47,15 +50,14 @@ export interface RequestTrace {
 }
 
 /** @param now unix ms; in production it stands still between I/O, which the phases wait for. */
-export function createRequestTrace(now: () => number): RequestTrace {
+export function createRequestTrace(now: () => number, parent: Traceparent | null = null): RequestTrace {
   const startedAt = now();
   const facts: RequestFacts = {};
   const phases = new Map<Phase, number>();
   let ending: Ending | null = null;
   let listener: ((ending: Ending) => void) | null = null;
   return {
-    startedAt,
-    facts,
+    ...{ startedAt, parent, facts },
     get ending() {
       return ending;
     },

@@ -12,14 +12,29 @@ export interface Origin {
 export interface OriginState {
   /** Requests that it is thought to be answering. */
   load: number;
+  /** Those of them that this isolate has sent. */
+  own: number;
   /** Rows that it runs at once. */
   slots: number;
   /** It failed lately, or is going away: only asked when no other can serve. */
   ejected: boolean;
 }
 
-/** An origin may have this many times its share of the load before its names go to others. */
+/** Where a name is served from. */
+export interface ReplicaSet {
+  /** Origins that the name may be served from, in its rendezvous order; at least 1. */
+  readonly count: number;
+  /** Has the origin shown lately that it has the chain in memory? */
+  isResident(origin: Origin): boolean;
+}
+
+/** An origin may have this many times its share of the load before its names go to others … */
 const LOAD_FACTOR = 1.25;
+/**
+ * … and this many requests a row: elsewhere they would have to load their adapters, which takes as long as waiting for
+ * a row does, and puts out what others need (bench/LOG.md, a fleet in virtual time).
+ */
+const CROWDED_FILL = 1.5;
 
 /**
  * Rendezvous hashing (Thaler and Ravishankar 1998): each name ranks the origins in an order of its own, so that an
@@ -34,11 +49,15 @@ export function rankOrigins(name: string, origins: readonly Origin[]): Origin[] 
 }
 
 /**
- * In which order to ask the origins for one request. An adapter stays at the origin that its name ranks first while
- * this has a free row; after that with bounded load (Mirrokni, Thorup and Zadimoghaddam 2016): an origin with more
- * than {@link LOAD_FACTOR} times its share comes after those with less. The base is everywhere, so its requests go to
- * the least loaded. Ejected origins come last, but they come: when all have failed, one may be back.
- * @param spread breaks ties for the base; another value for each request.
+ * In which order to ask the origins for one request. A cold adapter stays at the origin that its name ranks first until
+ * {@link CROWDED_FILL} requests a row are there. A hot one has a set of origins, of which those that have it in memory share its requests: of two
+ * by chance the less loaded (Mitzenmacher 2001: what an isolate knows of loads is old). After that with bounded load
+ * (Mirrokni, Thorup and Zadimoghaddam 2016): an origin with more than {@link LOAD_FACTOR} times its share comes after
+ * those with less. The base is everywhere, so its requests go to the least loaded. Ejected origins come last, but they
+ * come: when all have failed, one may be back.
+ * @param origins those of the pool that may serve the request.
+ * @param spread breaks ties for the base, and picks among a set; another value for each request.
+ * @param replicas of the name; one origin, of which nothing is known, unless given.
  */
 export function chooseOrigins(params: {
   /** null = the base alone. */
@@ -46,23 +65,66 @@ export function chooseOrigins(params: {
   spread: string;
   origins: readonly Origin[];
   stateOf: (origin: Origin) => OriginState;
+  replicas?: ReplicaSet | null;
 }): Origin[] {
-  const { name, stateOf } = params;
-  const ranked = rankOrigins(name ?? params.spread, params.origins).map((origin) => ({
+  const { name, spread, stateOf, replicas = null } = params;
+  const ranked = rankOrigins(name ?? spread, params.origins).map((origin) => ({
     origin,
     state: stateOf(origin),
   }));
   const well = ranked.filter(({ state }) => !state.ejected);
   const ejected = ranked.filter(({ state }) => state.ejected);
-  const load = well.reduce((sum, { state }) => sum + state.load, 1);
-  const slots = well.reduce((sum, { state }) => sum + state.slots, 0);
-  const fill = ({ state }: { state: OriginState }): number => state.load / state.slots;
-  const isFull = ({ state }: { state: OriginState }): boolean =>
-    state.load >= Math.max(state.slots, Math.ceil((LOAD_FACTOR * load * state.slots) / slots));
   const ordered =
     name === null
       ? // A stable sort: equal ones keep the order that `spread` gave them.
         [...well].sort((a, b) => fill(a) - fill(b))
-      : [...well.filter((one) => !isFull(one)), ...well.filter(isFull).sort((a, b) => fill(a) - fill(b))];
+      : orderForName(well, { spread, replicas });
   return [...ordered, ...ejected].map(({ origin }) => origin);
+}
+
+interface Candidate {
+  origin: Origin;
+  state: OriginState;
+}
+
+const fill = ({ state }: Candidate): number => state.load / state.slots;
+
+/** @param well in the name's order. */
+function orderForName(
+  well: readonly Candidate[],
+  { spread, replicas }: { spread: string; replicas: ReplicaSet | null },
+): Candidate[] {
+  const load = well.reduce((sum, { state }) => sum + state.load, 1);
+  const slots = well.reduce((sum, { state }) => sum + state.slots, 0);
+  const share = ({ state }: Candidate): number => Math.ceil((LOAD_FACTOR * load * state.slots) / slots);
+  const isFree = (one: Candidate): boolean => one.state.load < Math.max(one.state.slots, share(one));
+  const isCrowded = (one: Candidate): boolean =>
+    one.state.load >= Math.max(one.state.slots * CROWDED_FILL, share(one));
+  const holds = (one: Candidate): boolean => replicas?.isResident(one.origin) === true;
+  const ofSet = well.slice(0, replicas?.count ?? 1);
+  // Requests never wait for what is only being brought to an origin of the set.
+  const warm = ofSet.length === 1 ? ofSet : ofSet.filter(holds);
+  const others = well.filter((one) => !warm.includes(one) && !isCrowded(one));
+  const byFill = (a: Candidate, b: Candidate): number => fill(a) - fill(b);
+  return [
+    ...lessLoadedOfTwo(warm.filter(isFree), spread),
+    ...warm.filter((one) => !isFree(one) && !isCrowded(one)).sort(byFill),
+    // One that has it from before, or for others that did not fit, before one that would have to load it.
+    ...others.filter(holds),
+    ...others.filter((one) => !holds(one)),
+    ...well.filter(isCrowded).sort(byFill),
+  ];
+}
+
+/** The less loaded of two that chance picks first, the others by load. */
+function lessLoadedOfTwo(among: readonly Candidate[], spread: string): Candidate[] {
+  const byLoad = [...among].sort((a, b) => fill(a) - fill(b));
+  if (among.length < 3) return byLoad;
+  const chance = fnv1aMixed(spread);
+  const first = chance % among.length;
+  const second = (first + 1 + (Math.floor(chance / among.length) % (among.length - 1))) % among.length;
+  const picked = [among[first], among[second]]
+    .flatMap((one) => one ?? [])
+    .sort((a, b) => fill(a) - fill(b))[0];
+  return picked === undefined ? byLoad : [picked, ...byLoad.filter((one) => one !== picked)];
 }

@@ -29,6 +29,8 @@ import { createTransfers } from './transfers.ts';
 import { createTrials } from './trials.ts';
 import { createUsageQuestion } from './ask-usage.ts';
 import { chooseOrigins, type Origin } from './choose-origin.ts';
+import { createRouting } from './route-completion.ts';
+import { createWatch } from './watch-exchange.ts';
 import { createHeldFiles } from './held-files.ts';
 import { createPools } from './pools.ts';
 import type { Bases, HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
@@ -83,6 +85,7 @@ export function createOriginClient(params: {
   const pools = createPools(origins, params.defaultBase);
   const order = (name: string, base: string) =>
     chooseOrigins({ name, spread: name, origins: pools.of(base), stateOf: health.stateOf });
+  const warmth = createPrefetch({ pools, order, exchange, now });
 
   async function ask<T>(origin: Origin, path: string, read: (text: string) => T): Promise<T | null> {
     const answer = await send(origin, {
@@ -112,7 +115,9 @@ export function createOriginClient(params: {
       isEjected: (origin) => health.stateOf(origin).ejected,
     }),
     complete: createComplete({
-      ...{ pools, health, exchange, send, now, patienceMs, pulseMs },
+      ...{ pools, health, now },
+      routing: createRouting({ health, prefetchAt: warmth.at, now }),
+      watch: createWatch({ health, exchange, send, now, patienceMs, pulseMs }),
       askUsage: createUsageQuestion({ ...params, send }),
     }),
     ...createTrials({
@@ -125,7 +130,7 @@ export function createOriginClient(params: {
         .map(health.stateOf)
         .some(({ load, slots, ejected }) => !ejected && load < slots * SHADOW_MAX_FILL),
     pins: createOriginPins({ pools, exchange, send }),
-    warmth: createPrefetch({ pools, order, exchange, now }),
+    warmth,
     files: createHeldFiles({ origins, send }),
     report: (figures = false) =>
       Promise.all(

@@ -5,25 +5,26 @@ import {
   err,
   LOAD_HEADER,
   ok,
-  pathForBase,
   type AdapterManifest,
   type ApiError,
   type ChainEntry,
   type OriginRequest,
   type Result,
+  type Traceparent,
   USAGE_HEADER,
 } from '../../protocol/index.ts';
 import { baseUnserved, originUnavailable } from '../errors.ts';
 import { LOAD_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
 import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
-import type { Exchange, ExchangeCall, Exchanged, Refusal } from './exchange.ts';
-import type { OriginFetch } from './signed-fetch.ts';
+import type { ExchangeCall, Exchanged, Refusal } from './exchange.ts';
 import type { OriginHealth } from './health.ts';
 import { createDeliver } from './deliver.ts';
 import type { Pools } from './pools.ts';
 import type { UsageQuestion } from './ask-usage.ts';
-import { chooseOrigins, type Origin } from './choose-origin.ts';
+import type { Origin } from './choose-origin.ts';
+import type { Routing } from './route-completion.ts';
+import type { Watch } from './watch-exchange.ts';
 import type { StreamEnd, TokenCounts } from '../metering/ports.ts';
 
 export interface CompletionCall {
@@ -48,6 +49,8 @@ export interface CompletionCall {
   chain?: readonly ChainEntry[];
   tenant: string;
   requestId: string;
+  /** The trace that the client says it belongs to. */
+  parent?: Traceparent | null;
   /** Aborts when the client has gone. */
   signal: AbortSignal;
   /** Lets work go on after the response. */
@@ -101,58 +104,13 @@ const deadline = (): ApiError => ({
 export function createComplete(params: {
   pools: Pools;
   health: OriginHealth;
-  exchange: Exchange;
-  send: OriginFetch;
+  routing: Routing;
+  watch: Watch;
   now: () => number;
-  /** After this long without headers an origin must give a sign of life within `pulseMs`. */
-  patienceMs: number;
-  pulseMs: number;
   askUsage: UsageQuestion;
 }) {
-  const { pools, health, exchange, send, now, patienceMs, pulseMs, askUsage } = params;
+  const { pools, health, routing, watch, now, askUsage } = params;
   const deliver = createDeliver({ health, now });
-
-  const ask = (origin: Origin) =>
-    send(origin, {
-      method: 'GET',
-      path: pathForBase('/base', origin.base ?? null),
-      signal: AbortSignal.timeout(pulseMs),
-    });
-
-  /** Half-open: a question decides whether the origin gets requests again, not somebody's request. */
-  async function probe(origin: Origin): Promise<void> {
-    const answer = await ask(origin);
-    const response = answer.ok ? answer.value : null;
-    await response?.body?.cancel();
-    if (response?.ok === true) health.answered(origin, response.headers.get(LOAD_HEADER));
-    else health.failed(origin, response?.status === 401 ? SIGNATURE_EJECT_MS : 0);
-  }
-
-  /**
-   * An origin that is overloaded answers others, or goes on with their streams, and needs no more questions.
-   * @param since unix ms, from when on anything that came counts.
-   */
-  async function isAlive(origin: Origin, since: number): Promise<boolean> {
-    if (health.heardSince(origin, since)) return true;
-    const answer = await ask(origin);
-    if (answer.ok) await answer.value.body?.cancel();
-    return answer.ok || health.heardSince(origin, since);
-  }
-
-  /** An origin that hangs is found out by a question, since a whole answer may take minutes. */
-  async function exchangeWatched(origin: Origin, call: ExchangeCall): Promise<Exchanged> {
-    const dead = new AbortController();
-    const signal = () => AbortSignal.any([call.signal(), dead.signal]);
-    const asked = exchange(origin, { ...call, signal });
-    for (let since = now(); ; since = now()) {
-      const exchanged = await within(asked, patienceMs);
-      if (exchanged !== null) return exchanged;
-      if (await isAlive(origin, since)) continue;
-      const reason = `no sign of life for ${(patienceMs + pulseMs) / 1000} s`;
-      dead.abort(new Error(reason));
-      return { kind: 'unreachable', error: originUnavailable(), reason };
-    }
-  }
 
   function judge(origin: Origin, exchanged: Exchanged, call: CompletionCall): Judgement {
     switch (exchanged.kind) {
@@ -177,6 +135,7 @@ export function createComplete(params: {
       case 'unreachable':
         if (call.signal.aborted) return { kind: 'stop', error: exchanged.error };
         health.failed(origin);
+        routing.lost(origin);
         return { kind: 'next', error: exchanged.error };
     }
   }
@@ -239,6 +198,7 @@ export function createComplete(params: {
       path: pathOf(call, askId),
       chain,
       requestId: call.requestId,
+      parent: call.parent ?? null,
       loadUntil: started + LOAD_BUDGET_MS,
       body: (): OriginRequest => ({
         request: call.request,
@@ -256,21 +216,17 @@ export function createComplete(params: {
       ...(call.onCold === undefined ? {} : { onCold: call.onCold }),
     };
     // With one origin there is nothing to choose: it gets every request.
-    if (origins.length > 1) for (const origin of health.toProbe(origins)) call.keepAlive(probe(origin));
-    const order = chooseOrigins({
-      name: call.manifest?.name ?? null,
-      spread: call.requestId,
-      origins,
-      stateOf: health.stateOf,
-    });
+    if (origins.length > 1) for (const origin of health.toProbe(origins)) call.keepAlive(watch.probe(origin));
+    const route = routing.choose({ ...call, name: call.manifest?.name ?? null }, { origins, chain });
     const tried: string[] = [];
     let failure: ApiError = originUnavailable();
     let refusal: Served | null = null;
-    for (const origin of order) {
-      const lease = health.start(origin);
+    for (const origin of route.order) {
+      const lease = route.start(origin);
       call.onAsked?.({ used: () => askUsage(origin, askId, call.requestId) });
-      const exchanged = await exchangeWatched(origin, exchangeCall);
+      const exchanged = await watch.exchange(origin, exchangeCall);
       const judged = judge(origin, exchanged, call);
+      if (judged.kind === 'serve' && judged.response.ok) route.served(origin);
       if (judged.kind === 'serve')
         return ok({ ...deliver({ origin, response: judged.response, lease, call }), origin, tried });
       lease.end();
@@ -301,16 +257,4 @@ function retold(response: Response, text: string): Response {
     if (value !== null) headers.set(name, value);
   }
   return new Response(text, { status: response.status, headers });
-}
-
-/** @returns null when it takes longer. */
-async function within<T>(promise: Promise<T>, ms: number): Promise<T | null> {
-  let give: (late: null) => void = () => undefined;
-  const late = new Promise<null>((resolve) => (give = resolve));
-  const timer = setTimeout(() => give(null), ms);
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
-  }
 }

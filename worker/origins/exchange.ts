@@ -1,5 +1,14 @@
 import { z } from 'zod';
-import { err, ok, pathForBase, type ApiError, type ChainEntry, type Result } from '../../protocol/index.ts';
+import {
+  err,
+  nextTraceparent,
+  ok,
+  pathForBase,
+  type ApiError,
+  type ChainEntry,
+  type Result,
+  type Traceparent,
+} from '../../protocol/index.ts';
 import { originUnavailable, adapterUnavailable } from '../errors.ts';
 import { MAX_LOAD_WAIT_MS, LOAD_BUDGET_MS } from './limits.ts';
 import { logLine } from '../log.ts';
@@ -36,6 +45,8 @@ export interface ExchangeCall {
   /** All that the origin needs for it; only these are brought to it. */
   chain: readonly ChainEntry[];
   requestId?: string;
+  /** The trace that it belongs to; each try is a span of its own. */
+  parent?: Traceparent | null;
   /** Until when adapters may be on their way, unix ms; {@link LOAD_BUDGET_MS} from now unless given. */
   loadUntil?: number;
   /** Hears of each adapter that was brought. */
@@ -110,7 +121,7 @@ export function createExchange(params: {
   }
 
   return async (origin: Origin, call: ExchangeCall): Promise<Exchanged> => {
-    const { gone, requestId } = call;
+    const { gone, requestId, parent = null } = call;
     const path = pathForBase(call.path, origin.base ?? null);
     const loadUntil = call.loadUntil ?? now() + LOAD_BUDGET_MS;
     const brought = new Map<string, number>();
@@ -121,6 +132,7 @@ export function createExchange(params: {
         body: JSON.stringify(call.body()),
         signal: call.signal(),
         ...(requestId === undefined ? {} : { requestId }),
+        ...(parent === null ? {} : { traceparent: nextTraceparent(parent) }),
       });
       if (!sent.ok) {
         const { reason } = sent.error;

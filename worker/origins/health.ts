@@ -60,6 +60,7 @@ export function createOriginHealth(params: { now: () => number }) {
       const said = of.said !== null && now() - of.said.at < LOAD_ANSWER_FRESH_MS ? of.said.load : 0;
       return {
         load: Math.max(mine, said),
+        own: mine,
         slots: of.said?.slots ?? UNKNOWN_SLOTS,
         ejected: of.failures > 0 || of.ejectedUntil > now(),
       };

@@ -55,3 +55,26 @@ export const FOLLOW_TIMEOUT_MS = 25 * SECOND;
 export const ORIGIN_FILE_MS = 25 * SECOND;
 /** Share of its rows that an origin may have taken before shadow requests are left out. */
 export const SHADOW_MAX_FILL = 0.5;
+/** Demand for a name is averaged over this time: long enough to tell, short enough for a crowd to be met in half a minute. */
+export const DEMAND_WINDOW_MS = 10 * SECOND;
+/**
+ * Share of an origin's rows that one name may take before it gets another origin. More fills origins unevenly, less
+ * fills memories with copies (bench/LOG.md, a fleet in virtual time).
+ */
+export const REPLICA_FILL = 0.25;
+/** An origin is given up when the rest would have no more than this share of what they may have … */
+export const REPLICA_SHRINK_FILL = 0.7;
+/** … for this long. Bringing an adapter costs more than keeping one that nobody asks for. */
+export const REPLICA_SHRINK_AFTER_MS = 60 * SECOND;
+/** Requests of the window below which an isolate cannot tell a hot name from chance: 6 are known to two fifths. */
+export const MIN_DEMAND_SEEN = 6;
+/** An isolate takes its own requests for no less than one in so many of all; Cloudflare runs a few in each place. */
+export const MAX_SHARE_FACTOR = 100;
+/** How long a request is taken to hold a row before one has ended: 64 tokens at 30 ms. */
+export const USUAL_HELD_MS = 2 * SECOND;
+/** Names whose demand an isolate follows, about 500 bytes each; the least recently asked for is forgotten. */
+export const MAX_FOLLOWED_NAMES = 2_000;
+/** What an origin showed to have in memory counts for this long: it may have let go of it since. */
+export const RESIDENT_FRESH_MS = 120 * SECOND;
+/** An origin that could not load a replica is not asked to again for this long. */
+export const REPLICA_RETRY_MS = 10 * SECOND;

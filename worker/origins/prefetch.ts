@@ -5,7 +5,18 @@ import type { BroughtFile, Exchange } from './exchange.ts';
 import { whyNotLoaded } from './pins.ts';
 import type { Origin } from './choose-origin.ts';
 import type { Pools } from './pools.ts';
-import type { OriginWarmth } from './ports.ts';
+import type { OriginWarmth, PinLife } from './ports.ts';
+
+/** Has one origin load a chain, brought to it if need be. Never throws. */
+export type PrefetchAt = (
+  origin: Origin,
+  call: PinLife & {
+    chain: readonly ChainEntry[];
+    /** Only where it has this adapter in memory. */
+    instead?: string;
+    timeoutMs: number;
+  },
+) => Promise<WarmedOrigin>;
 
 /** Has origins load adapters before anybody asks for them. */
 export function createPrefetch(params: {
@@ -14,20 +25,10 @@ export function createPrefetch(params: {
   order: (name: string, base: string) => readonly Origin[];
   exchange: Exchange;
   now: () => number;
-}): OriginWarmth {
+}): OriginWarmth & { at: PrefetchAt } {
   const { pools, order, exchange, now } = params;
 
-  async function load(
-    origin: Origin,
-    call: {
-      chain: readonly ChainEntry[];
-      instead?: string;
-      timeoutMs: number;
-      signal: AbortSignal;
-      keepAlive: (work: Promise<unknown>) => void;
-    },
-  ): Promise<WarmedOrigin> {
-    const { chain, instead, timeoutMs, signal, keepAlive } = call;
+  const load: PrefetchAt = async (origin, { chain, instead, timeoutMs, signal, keepAlive }) => {
     const since = now();
     const brought: BroughtFile[] = [];
     const digests = [...new Set(chain.map(({ digest }) => digest))];
@@ -46,9 +47,11 @@ export function createPrefetch(params: {
     const reason = await whyNotLoaded(exchanged);
     if (reason !== null) logLine('not_prefetched', { origin: origin.id, digests: digests.join(','), reason });
     return { id: origin.id, ok: reason === null, reason, brought, ms: now() - since };
-  }
+  };
 
   return {
+    at: load,
+
     async warm({ name, base, chain, ...life }) {
       const asked: WarmedOrigin[] = [];
       for (const origin of order(name, base)) {

@@ -6,6 +6,7 @@ import {
   sign,
   SIGNATURE_HEADER,
   START_HEADER,
+  TRACEPARENT_HEADER,
   type Result,
   type SigningKey,
 } from '../../protocol/index.ts';
@@ -30,6 +31,8 @@ export interface OriginCall {
   contentType?: string;
   /** For the origin's log. */
   requestId?: string;
+  /** For its log and its engine's trace. */
+  traceparent?: string;
   signal?: AbortSignal;
 }
 
@@ -63,6 +66,7 @@ export function createOriginFetch(params: { keys: readonly SigningKey[]; fetch: 
     const headers: Record<string, string> = { [SIGNATURE_HEADER]: signature };
     if (call.body !== undefined) headers['content-type'] = call.contentType ?? 'application/json';
     if (call.requestId !== undefined) headers['x-request-id'] = call.requestId;
+    if (call.traceparent !== undefined) headers[TRACEPARENT_HEADER] = call.traceparent;
     try {
       const response = await params.fetch(url.href, {
         method: call.method,

@@ -1,5 +1,12 @@
 import type { z } from 'zod';
-import { err, ok, type Result } from '../../../protocol/index.ts';
+import {
+  err,
+  nextTraceparent,
+  ok,
+  TRACEPARENT_HEADER,
+  type Result,
+  type Traceparent,
+} from '../../../protocol/index.ts';
 import type { Clock } from '../../engine/ports.ts';
 import { readEvents } from './read-events.ts';
 import { StreamChunk, VllmError, VllmModels, type VllmCompletion, type VllmFailure } from './vllm-api.ts';
@@ -17,7 +24,12 @@ export interface VllmClient {
   loadAdapter(name: string, path: string): Promise<Result<void, VllmFailure>>;
   unloadAdapter(name: string): Promise<Result<void, VllmFailure>>;
   /** Tokens as they come; ends after the last one, or with a failure. Ending `signal` ends the run at vLLM too. */
-  stream(body: VllmCompletion, signal: AbortSignal): AsyncIterable<Result<StreamChunk, VllmFailure>>;
+  stream(
+    body: VllmCompletion,
+    signal: AbortSignal,
+    /** The trace that it belongs to; the run is a span of its own there. */
+    parent?: Traceparent | null,
+  ): AsyncIterable<Result<StreamChunk, VllmFailure>>;
 }
 
 /** @param params.url such as `http://127.0.0.1:8000`. @param params.apiKey as vLLM's `--api-key`. */
@@ -38,14 +50,14 @@ export function createVllmClient(params: {
   async function call(
     path: string,
     body: object | null,
-    { signal, ms }: { signal?: AbortSignal; ms: number },
+    { signal, ms, parent = null }: { signal?: AbortSignal; ms: number; parent?: Traceparent | null },
   ): Promise<Result<Response, VllmFailure>> {
     const late = new AbortController();
     const cancel = clock.timer(ms, () => late.abort());
     try {
       const response = await send(`${url}${path}`, {
         method: body === null ? 'GET' : 'POST',
-        headers,
+        headers: parent === null ? headers : { ...headers, [TRACEPARENT_HEADER]: nextTraceparent(parent) },
         ...(body === null ? {} : { body: JSON.stringify(body) }),
         signal: signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]),
         redirect: 'error',
@@ -88,8 +100,12 @@ export function createVllmClient(params: {
     },
     loadAdapter: (name, path) => order('/v1/load_lora_adapter', { lora_name: name, lora_path: path }),
     unloadAdapter: (name) => order('/v1/unload_lora_adapter', { lora_name: name }),
-    async *stream(body, signal) {
-      const answered = await call('/v1/completions', { ...body, stream: true }, { signal, ms: silenceMs });
+    async *stream(body, signal, parent = null) {
+      const answered = await call(
+        '/v1/completions',
+        { ...body, stream: true },
+        { signal, ms: silenceMs, parent },
+      );
       if (!answered.ok) return yield answered;
       const events = readEvents(answered.value.body, { clock, silenceMs });
       for await (const event of events) {

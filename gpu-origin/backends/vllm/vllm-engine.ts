@@ -89,7 +89,7 @@ export class VllmEngine implements ServingEngine {
     const error = !admitted.ok ? admitted.error : this.#full(request.tenant, seeds.length);
     if (!admitted.ok || error !== null) {
       const refusal = error ?? shuttingDown();
-      this.#observer.onRefuse?.({ id: request.id, tenant: request.tenant, error: refusal });
+      this.#observer.onRefuse?.({ ...namesOf(request), error: refusal });
       return err(refusal);
     }
     const addedAt = this.#options.clock.now();
@@ -107,10 +107,10 @@ export class VllmEngine implements ServingEngine {
   }
 
   stats(): EngineStats {
-    const { slots, base } = this.#options;
+    const { slots, base, maxLoras } = this.#options;
     const running = [...this.#live].filter((run) => run.startedAt !== null);
     return {
-      ...{ slots, running: this.#turns.running, waiting: this.#turns.waiting },
+      ...{ slots, maxChains: maxLoras, running: this.#turns.running, waiting: this.#turns.waiting },
       loading: this.#options.chains.loading,
       parked: 0,
       kvTokens: running.reduce((sum, run) => sum + run.length, 0),
@@ -214,7 +214,7 @@ export class VllmEngine implements ServingEngine {
       most: run.maxTokens - generated.length,
       salt: saltOf(run.tenant),
     });
-    for await (const event of client.stream(body, run.begin())) {
+    for await (const event of client.stream(body, run.begin(), run.request.parent)) {
       if (run.ended) break;
       if (!event.ok) return this.#failed(run, event.error);
       const tokens = tokensOf(event.value, run.request.sampling.logprobs);
@@ -309,9 +309,8 @@ export class VllmEngine implements ServingEngine {
     this.#deadlines.delete(run);
     this.#turns.leave(run);
     this.#live.delete(run);
-    const { id, tenant } = run.request;
     this.#observer.onFinish?.({
-      ...{ id, tenant, outcome, error },
+      ...{ ...namesOf(run.request), outcome, error },
       promptTokens: run.request.prompt.length,
       completionTokens: run.answer.ids.length,
       ms: this.#options.clock.now() - run.addedAt,
@@ -320,3 +319,6 @@ export class VllmEngine implements ServingEngine {
     return true;
   }
 }
+
+/** What logs call a request by. */
+const namesOf = ({ id, tenant, parent }: EngineRequest) => ({ id, tenant, traceId: parent?.traceId });

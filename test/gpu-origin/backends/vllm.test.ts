@@ -54,6 +54,27 @@ describe('an origin in front of vLLM', () => {
     }
   });
 
+  it('gives vLLM the trace of a request, as a span of its own, and none when there is none or a bad one', async () => {
+    origin = await startVllmOrigin();
+    const [trace, span] = ['4bf92f3577b34da6a3ce929d0e0e4736', '00f067aa0ba902b7'];
+    const traced = async (traceparent?: string) => {
+      const sent = origin.vllm.traces.length;
+      const response = await fetch(`${origin.url}/v1/completions`, {
+        method: 'POST',
+        body: JSON.stringify({ model: 'base', prompt: 'hello', max_tokens: 2 }),
+        headers: { baggage: 'user=alice', ...(traceparent === undefined ? {} : { traceparent }) },
+      });
+      expect(response.status).toBe(200);
+      await response.text();
+      return origin.vllm.traces.slice(sent);
+    };
+    const [header = ''] = await traced(`00-${trace}-${span}-01`);
+    expect(header).toMatch(new RegExp(`^00-${trace}-[0-9a-f]{16}-01$`));
+    expect(header).not.toContain(span);
+    expect(await traced()).toEqual([undefined]);
+    expect(await traced(`00-${trace}-${span}-01-more`)).toEqual([undefined]);
+  });
+
   it('writes a chain as one PEFT folder: ranks beside each other, one scale', async () => {
     origin = await startVllmOrigin();
     await complete('child');

@@ -38,7 +38,7 @@ describe('rankOrigins', () => {
 });
 
 describe('chooseOrigins', () => {
-  const idle: OriginState = { load: 0, slots: 16, ejected: false };
+  const idle: OriginState = { load: 0, own: 0, slots: 16, ejected: false };
   const choose = (name: string | null, states: Record<string, Partial<OriginState>> = {}, spread = 'r') =>
     chooseOrigins({ name, spread, origins, stateOf: ({ id }) => ({ ...idle, ...states[id] }) }).map(
       ({ id }) => id,
@@ -52,12 +52,14 @@ describe('chooseOrigins', () => {
     }
   });
 
-  it('goes on to the next one when it is full, and back when all are', () => {
+  it('goes on to the next one when it is crowded, and back when all are', () => {
     const [first = '', second = '', third = '', fourth = ''] = rankOrigins('a/b', origins).map(
       ({ id }) => id,
     );
-    expect(choose('a/b', { [first]: { load: 16 } })[0]).toBe(second);
-    expect(choose('a/b', { [first]: { load: 16 }, [second]: { load: 16 } })[0]).toBe(third);
+    // Half as many again as there are rows wait a moment, rather than load their adapter elsewhere.
+    expect(choose('a/b', { [first]: { load: 23 } })[0]).toBe(first);
+    expect(choose('a/b', { [first]: { load: 24 } })[0]).toBe(second);
+    expect(choose('a/b', { [first]: { load: 24 }, [second]: { load: 24 } })[0]).toBe(third);
     const all = {
       [first]: { load: 32 },
       [second]: { load: 32 },
@@ -103,5 +105,51 @@ describe('chooseOrigins', () => {
     expect(choose(null, busy)).toEqual(['o1', 'o3', 'o2', 'o0']);
     const firsts = new Set(Array.from({ length: 50 }, (_, i) => choose(null, {}, `request-${i}`)[0]));
     expect(firsts.size).toBe(4);
+  });
+
+  describe('for a name with several origins', () => {
+    const ranked = rankOrigins('a/b', origins).map(({ id }) => id);
+    const [first = '', second = '', third = '', fourth = ''] = ranked;
+    const hot = (
+      count: number,
+      resident: string[],
+      states: Record<string, Partial<OriginState>> = {},
+      spread = 'r',
+    ) =>
+      chooseOrigins({
+        ...{ name: 'a/b', spread, origins },
+        stateOf: ({ id }) => ({ ...idle, ...states[id] }),
+        replicas: { count, isResident: ({ id }) => resident.includes(id) },
+      }).map(({ id }) => id);
+
+    it('shares the load among those that have it in memory, and goes to no other', () => {
+      expect(hot(3, [first])).toEqual(ranked);
+      expect(hot(3, [first, third], { [first]: { load: 5 }, [third]: { load: 4 } })).toEqual([
+        ...[third, first, second, fourth],
+      ]);
+      const firsts = Array.from({ length: 200 }, (_, i) => hot(3, ranked, {}, `request-${i}`)[0]);
+      const counts = [first, second, third, fourth].map((id) => firsts.filter((one) => one === id).length);
+      expect(counts[3]).toBe(0);
+      // 67 of 200 expected for each; four standard deviations are 27.
+      for (const count of counts.slice(0, 3)) expect(Math.abs(count - 200 / 3)).toBeLessThan(27);
+    });
+
+    it('never picks the fuller of two', () => {
+      const states = { [first]: { load: 9 }, [second]: { load: 1 }, [third]: { load: 1 } };
+      for (let i = 0; i < 50; i += 1) expect(hot(3, ranked, states, `request-${i}`)[0]).not.toBe(first);
+    });
+
+    it('goes where it has been before when all of them are full, and else on in its order', () => {
+      const full = { [first]: { load: 24 }, [second]: { load: 25 } };
+      const busy = { [first]: { load: 18 }, [second]: { load: 17 } };
+      expect(hot(2, [first, second, third], busy).slice(0, 2)).toEqual([second, first]);
+      expect(hot(2, [first, second], full).slice(0, 2)).toEqual([third, fourth]);
+      expect(hot(2, [first, second, fourth], full).slice(0, 2)).toEqual([fourth, third]);
+    });
+
+    it('goes to one that is in memory when the first is back empty, or fails', () => {
+      expect(hot(2, [second])[0]).toBe(second);
+      expect(hot(2, [first, second], { [first]: { ejected: true } })).toEqual([second, third, fourth, first]);
+    });
   });
 });

@@ -283,7 +283,8 @@ describe('load', () => {
       answers.push(served.value.response.text());
     }
     const counts = origins.map(({ log }) => log.completions.length);
-    expect(Math.max(...counts)).toBeLessThanOrEqual(20);
+    // Its own origin runs 16, and half as many again wait there.
+    expect([...counts].sort((a, b) => b - a)).toEqual([24, 24, 0]);
     for (const origin of origins) origin.release();
     await Promise.all(answers);
     // All have ended: the name is back at its own origin.

@@ -54,11 +54,11 @@ describe('origin health', () => {
 
   it('believes what an origin says of its load for a while', () => {
     health.answered(a, '12/32');
-    expect(health.stateOf(a)).toEqual({ load: 12, slots: 32, ejected: false });
+    expect(health.stateOf(a)).toEqual({ load: 12, own: 0, slots: 32, ejected: false });
     now += LOAD_ANSWER_FRESH_MS;
-    expect(health.stateOf(a)).toEqual({ load: 0, slots: 32, ejected: false });
+    expect(health.stateOf(a)).toEqual({ load: 0, own: 0, slots: 32, ejected: false });
     for (const odd of ['', 'x', '1/0', '-1/3', '1/2;dead', '1e9/3', '9999999/1']) health.answered(b, odd);
-    expect(health.stateOf(b)).toEqual({ load: 0, slots: 16, ejected: false });
+    expect(health.stateOf(b)).toEqual({ load: 0, own: 0, slots: 16, ejected: false });
     health.full(a);
     expect(health.stateOf(a).load).toBeGreaterThanOrEqual(64);
   });
@@ -97,7 +97,7 @@ describe('origin health', () => {
 
   it('avoids an origin that says it is going away, without calling that a failure', () => {
     health.answered(a, '3/16;draining');
-    expect(health.stateOf(a)).toEqual({ load: 3, slots: 16, ejected: true });
+    expect(health.stateOf(a)).toEqual({ load: 3, own: 0, slots: 16, ejected: true });
     now += EJECT_MS;
     expect(health.stateOf(a).ejected).toBe(false);
     expect(health.toProbe([a])).toEqual([]);

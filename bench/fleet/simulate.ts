@@ -1,0 +1,157 @@
+import { seededRandom } from '../seeded-random.ts';
+import { createHomes, createIsolate, type Policy } from './policies.ts';
+import { SimulatedOrigin, type Keeping } from './simulated-origin.ts';
+import { VirtualTime } from './virtual-time.ts';
+import { arrivals, CROWD, DAY_MS, staticOptimum, zipf, type WorkloadKind } from './workloads.ts';
+
+export interface FleetCase {
+  kind: WorkloadKind;
+  policy: Policy;
+  origins: number;
+  names: number;
+  /** Share of all names that fit one origin's memory. */
+  memory: number;
+  keeping: Keeping;
+  /** About so many requests are looked at. */
+  requests: number;
+}
+
+export interface FleetOutcome extends FleetCase {
+  /** Requests that were looked at, those of the time in which memories and averages settle left out. */
+  counted: number;
+  /** Share of them that found their chain in memory where they came. */
+  resident: number;
+  /** What the best fixed placement gives, by the names' shares. */
+  optimum: number;
+  /** From the edge to a row, loading included, ms. */
+  queueP50Ms: number;
+  queueP99Ms: number;
+  loadsPerMinute: number;
+  /** Of a flash crowd: s from its beginning until 99 % of it got a row within 1 s, to its end; null = never. */
+  absorbedS: number | null;
+  /** Of a flash crowd: the crowd's 99th percentile of each 5 s, ms. */
+  crowdP99Ms: number[];
+}
+
+/** What all origins and requests have in common. */
+export const FLEET = { slots: 16, serviceMs: 2_000, loadMs: 500, isolates: 4, settleMs: 60_000 };
+const WINDOW_MS = 5_000;
+const WELL_MS = 1_000;
+/** Requests by which memories are filled before time begins, for each chain that fits. */
+const FILLS = 4;
+const MAX_FILLS = 3_000_000;
+
+/** One run in virtual time; the same outcome for the same case and seed. */
+export function simulateFleet(run: FleetCase, seed: number): FleetOutcome {
+  const random = seededRandom(seed);
+  const time = new VirtualTime();
+  const { slots, serviceMs, loadMs } = FLEET;
+  const memory = Math.max(1, Math.round(run.names * run.memory));
+  const origins = Array.from(
+    { length: run.origins },
+    (_, i) => new SimulatedOrigin(`o${i}`, { time, slots, memory, loadMs, keeping: run.keeping }),
+  );
+  const homeOf = createHomes(origins);
+  const { policy, names } = run;
+  fillMemories({ run, origins, homeOf, random, memory });
+  const isolates = Array.from({ length: FLEET.isolates }, () =>
+    createIsolate({ policy, origins, now: () => time.now, random, homeOf }),
+  );
+  const rows = run.origins * slots;
+  const lastsMs =
+    run.kind === 'flash'
+      ? CROWD.beginsMs + CROWD.lastsMs
+      : run.kind === 'diurnal'
+        ? DAY_MS
+        : FLEET.settleMs + (run.requests * serviceMs) / (0.6 * rows);
+  const queues: number[] = [];
+  const windows: number[][] = Array.from({ length: CROWD.lastsMs / WINDOW_MS }, () => []);
+  let residents = 0;
+  let loadsBefore = 0;
+  let sent = 0;
+  let settled = false;
+  const stream = arrivals({ kind: run.kind, names, rows, serviceMs, lastsMs, random });
+
+  const arrive = (name: number) => {
+    const at = time.now;
+    if (!settled && at >= FLEET.settleMs) {
+      settled = true;
+      loadsBefore = origins.reduce((sum, { loads }) => sum + loads, 0);
+    }
+    const isolate = isolates[Math.floor(random() * isolates.length)];
+    if (isolate === undefined) return;
+    const { origin, onRow, onEnd } = isolate.send(name, (sent += 1));
+    if (settled && origin.isResident(name)) residents += 1;
+    const counts = settled;
+    const isCrowd = run.kind === 'flash' && name === names - 1 && at >= CROWD.beginsMs;
+    origin.serve(name, -Math.log(1 - random()) * serviceMs, {
+      onRow() {
+        onRow();
+        if (counts) queues.push(time.now - at);
+        if (isCrowd) windows[Math.floor((at - CROWD.beginsMs) / WINDOW_MS)]?.push(time.now - at);
+      },
+      onEnd,
+    });
+  };
+  const next = () => {
+    const { value, done } = stream.next();
+    if (done === true) return;
+    time.after(value.at - time.now, () => {
+      arrive(value.name);
+      next();
+    });
+  };
+  next();
+  time.runAll();
+  const loads = origins.reduce((sum, origin) => sum + origin.loads, 0) - loadsBefore;
+  queues.sort((a, b) => a - b);
+  const at = (sorted: number[], share: number) => sorted[Math.ceil(share * sorted.length) - 1] ?? 0;
+  const isFlash = run.kind === 'flash';
+  return {
+    ...run,
+    counted: queues.length,
+    resident: residents / queues.length,
+    optimum: staticOptimum(zipf(names), Math.min(names, memory * run.origins)),
+    queueP50Ms: at(queues, 0.5),
+    queueP99Ms: at(queues, 0.99),
+    loadsPerMinute: loads / ((lastsMs - FLEET.settleMs) / 60_000),
+    absorbedS: isFlash ? absorbedAfter(windows) : null,
+    crowdP99Ms: isFlash
+      ? windows.map((window) =>
+          at(
+            [...window].sort((a, b) => a - b),
+            0.99,
+          ),
+        )
+      : [],
+  };
+}
+
+/** @returns s until the first of the windows behind which all are well; null when the last one is not. */
+function absorbedAfter(windows: readonly number[][]): number | null {
+  const isWell = (window: number[]) => window.filter((ms) => ms > WELL_MS).length <= window.length / 100;
+  const lastBad = windows.findLastIndex((window) => !isWell(window));
+  return lastBad === windows.length - 1 ? null : ((lastBad + 1) * WINDOW_MS) / 1_000;
+}
+
+/** As a long time of asking leaves them: names where the policy sends them while nobody is busy. */
+function fillMemories(params: {
+  run: FleetCase;
+  origins: readonly SimulatedOrigin[];
+  homeOf: (chain: number) => SimulatedOrigin;
+  random: () => number;
+  memory: number;
+}): void {
+  const { run, origins, homeOf, random, memory } = params;
+  const isSpread = run.policy === 'random' || run.policy === 'least-loaded';
+  const fills = Math.min(MAX_FILLS, FILLS * memory * run.origins);
+  const rate = fills;
+  // `rows` over `serviceMs` at 0.6 gives `rate` in one ms.
+  const filling = arrivals({
+    ...{ kind: 'zipf', names: run.names, rows: rate / 0.6, serviceMs: 1, lastsMs: 1, random },
+  });
+  for (const { name } of filling) {
+    const origin = isSpread ? origins[Math.floor(random() * origins.length)] : homeOf(name);
+    origin?.remember(name);
+  }
+}

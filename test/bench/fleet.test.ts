@@ -1,0 +1,63 @@
+/** A small fleet in virtual time: what bench/LOG.md says of a large one holds. */
+import { describe, expect, it } from 'vitest';
+import { simulateFleet, type FleetCase } from '../../bench/fleet/simulate.ts';
+import { arrivals, staticOptimum, zipf } from '../../bench/fleet/workloads.ts';
+import { seededRandom } from '../../bench/seeded-random.ts';
+
+const small: FleetCase = {
+  ...{
+    kind: 'zipf',
+    policy: 'replicas',
+    origins: 4,
+    names: 200,
+    memory: 0.2,
+    keeping: 'recent',
+    requests: 3_000,
+  },
+};
+const run = (more: Partial<FleetCase>) => simulateFleet({ ...small, ...more }, 11);
+
+describe('a fleet in virtual time', () => {
+  it('is the same each time', () => {
+    expect(run({ requests: 500 })).toEqual(run({ requests: 500 }));
+  });
+
+  it('finds chains in memory nearly as often as one home each, without its queues', () => {
+    const [replicas, home, spread] = (['replicas', 'single-home', 'random'] as const).map((policy) =>
+      run({ policy }),
+    );
+    expect(replicas!.counted).toBeGreaterThan(2_500);
+    expect(replicas!.resident).toBeGreaterThan(0.95 * home!.resident);
+    expect(replicas!.resident).toBeGreaterThan(1.2 * spread!.resident);
+    expect(replicas!.queueP99Ms).toBeLessThan(home!.queueP99Ms / 4);
+    expect(replicas!.loadsPerMinute).toBeLessThan(spread!.loadsPerMinute / 2);
+  });
+
+  it('takes in a crowd within half a minute', () => {
+    const flash = run({ kind: 'flash' });
+    expect(flash.absorbedS).not.toBeNull();
+    expect(flash.absorbedS).toBeLessThanOrEqual(30);
+    expect(run({ kind: 'flash', policy: 'single-home' }).absorbedS).toBeNull();
+  });
+});
+
+describe('its workload', () => {
+  it('is Zipf’s, and as much as the rows bear', () => {
+    expect(staticOptimum(zipf(1_000), 1_000)).toBeCloseTo(1);
+    expect(staticOptimum(zipf(2), 1)).toBeCloseTo(2 / 3);
+    const all = [
+      ...arrivals({
+        kind: 'zipf',
+        names: 100,
+        rows: 16,
+        serviceMs: 2_000,
+        lastsMs: 1e6,
+        random: seededRandom(3),
+      }),
+    ];
+    // 0.6 x 16 rows of 2 s are 4.8 a second; four standard deviations of a Poisson are 277.
+    expect(Math.abs(all.length - 4_800)).toBeLessThan(277);
+    const first = all.filter(({ name }) => name === 0).length / all.length;
+    expect(Math.abs(first - zipf(100)[0]!)).toBeLessThan(0.03);
+  });
+});
