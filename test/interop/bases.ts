@@ -44,7 +44,7 @@ async function compareFamily(family: string, rows: readonly Row[], prompt: reado
   const coarse = await makeTinyRunner({ shape, weights: 'int8' });
   let [base, adapted, kl] = [0, 0, 0];
   for (const { chain, logprobs } of rows) {
-    const logits = [];
+    const logits: Float32Array[][] = [];
     for (const tiny of [plain, coarse]) {
       const members = await Promise.all(
         chain.map(async (name) => ({ adapter: await tiny.adapter(name, TINY_ADAPTERS[name]), scale: 1 })),
