@@ -10,6 +10,8 @@ export * from './edge-fields.ts';
 export * from './embeddings.ts';
 export * from './evaluation.ts';
 export * from './experiment-api.ts';
+export * from './experiment-feedback.ts';
+export * from './experiment-spread.ts';
 export * from './state-words.ts';
 export * from './experiment-guardrail.ts';
 export * from './experiment-plan.ts';

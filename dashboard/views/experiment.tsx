@@ -19,6 +19,7 @@ import { JudgedPairs } from './judged-pairs.tsx';
 import { Health } from './health.tsx';
 import { Units } from './units.tsx';
 import { Shadow } from './shadow.tsx';
+import { Spread } from './spread.tsx';
 import { stepQuestion } from './step-question.tsx';
 
 /** The edge looks each minute; a person who watches wants to see it soon. */
@@ -118,6 +119,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
           )}
           <ProblemNote problem={looks.problem} />
           {!isJudgedAlone(document) && <Guardrails evaluation={evaluation} document={document} />}
+          <Spread evaluation={evaluation} />
           <Shadow evaluation={evaluation} document={document} />
         </>
       )}

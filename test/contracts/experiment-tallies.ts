@@ -1,6 +1,15 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { ExperimentEvent, ExperimentTallies, FeedbackValue } from '../../worker/experiments/ports.ts';
+import {
+  capAt,
+  cappedMoments,
+  percentile,
+  SKETCH_ERROR,
+  toldIn,
+  toRows,
+  type Sketch,
+} from '../../worker/experiments/statistics/sketch.ts';
 import { createFakeTallies } from '../fakes/fake-tallies.ts';
 
 const AT = Date.UTC(2026, 10, 25);
@@ -15,7 +24,10 @@ export const sampleEvent = (more: Partial<ExperimentEvent> = {}): ExperimentEven
   shadow: false,
   ...more,
 });
-const NOTHING = { units: {}, metrics: {}, shadow: {}, counts: {}, refused: {} };
+const NOTHING = {
+  ...{ units: {}, metrics: {}, shadow: {}, counts: {}, refused: {} },
+  ...{ sketches: {}, shadowSketches: {} },
+};
 const feedback = (more: Partial<FeedbackValue> = {}): FeedbackValue & { at: number } => ({
   token: 't1',
   expiresAt: AT + 1_000_000,
@@ -69,6 +81,7 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
         ...NOTHING,
         units: { control: 2, treatment: 1 },
         metrics: { latency_ms: { control: { n: 2, sum: 300, sumSquares: 200 ** 2 + 100 ** 2 } } },
+        sketches: { latency_ms: { control: expect.any(Map) } },
       });
     });
 
@@ -111,7 +124,30 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
           latency_ms: { n: 2, sum: 40, sumSquares: 1_000 },
           error_rate: { n: 1, sum: 0, sumSquares: 0 },
         },
+        shadowSketches: { latency_ms: expect.any(Map) },
       });
+    });
+
+    it('tells how the single values are spread, and caps those of the units', async () => {
+      const latency = (unit: string, latency_ms: number) => sampleEvent({ unit, values: { latency_ms } });
+      // Units 1 to 99 have their own number as latency; the last one has 100 and 9,900, of which the mean is 5,000.
+      await add(Array.from({ length: 99 }, (_, i) => latency(`u${i + 1}`, i + 1)));
+      await add([latency('u100', 100)]);
+      await add([latency('u100', 9_900), sampleEvent({ unit: 'u1', values: { error_rate: 1 } })]);
+      const { sketches } = await tallies.snapshot('e', 's');
+      expect(Object.keys(sketches)).toEqual(['latency_ms']);
+      const sketch = sketches['latency_ms']!['control']!;
+      expect(toldIn(sketch)).toBe(101);
+      for (const [at, exact] of [
+        [0.5, 51],
+        [0.95, 96],
+        [1, 9_900],
+      ] as const)
+        expect(Math.abs(percentile(sketch, at)! / exact - 1)).toBeLessThanOrEqual(SKETCH_ERROR);
+      const cap = capAt(sketch, 0.99)!;
+      expect(cap.value).toBeGreaterThanOrEqual(99);
+      expect(cap.value).toBeLessThan(99 * 1.041);
+      expect(cappedMoments(sketch, cap).sum).toBeCloseTo(4_950 + cap.value, 6);
     });
 
     it('counts answers by variant, and those that name no user', async () => {
@@ -238,8 +274,9 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
 async function rounded(tallies: ExperimentTallies, experiment: string, seed: string): Promise<unknown> {
   const snapshot = await tallies.snapshot(experiment, seed);
   return JSON.parse(
-    JSON.stringify(snapshot, (_key, value: unknown) =>
-      typeof value === 'number' ? Math.round(value * 1e6) / 1e6 + 0 : value,
-    ),
+    JSON.stringify(snapshot, (_key, value: unknown) => {
+      if (value instanceof Map) return toRows(value as Sketch).sort(([a], [b]) => a - b);
+      return typeof value === 'number' ? Math.round(value * 1e6) / 1e6 + 0 : value;
+    }),
   );
 }

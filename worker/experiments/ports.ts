@@ -13,6 +13,7 @@ import type { MeteredAnswer } from '../metering/ports.ts';
 import type { Conflict, ExperimentAction } from '../registry/ports.ts';
 import type { Index, Page } from '../platform/ports.ts';
 import type { PairInWork } from './pairs/ports.ts';
+import type { Sketch } from './statistics/sketch.ts';
 
 /** The value of KV `experiment:<id>`: all that the hot path needs of a live experiment, in one read. */
 export const ExperimentEntry = z.strictObject({
@@ -239,6 +240,10 @@ export interface TallySnapshot {
   counts: Record<string, TallyCounts>;
   /** Feedback that the experiment has no metric for, by what it called the metric; `at`: the last, unix ms. */
   refused: Record<string, { n: number; at: number }>;
+  /** How values are spread, by metric's key, by variant's key; without rates, and what was begun before it was kept. */
+  sketches: Record<string, Record<string, Sketch>>;
+  /** Of the shadow's requests, by metric's key. */
+  shadowSketches: Record<string, Sketch>;
 }
 
 /** Counts what happens in experiments, exactly once a batch, and once a token and metric. Throws StoreUnavailable. */

@@ -1,4 +1,5 @@
 import {
+  meanOf,
   moveUnit,
   NO_RUNNING_MOMENTS,
   withRequest,
@@ -9,6 +10,7 @@ import type { ShardTally } from './join-shards.ts';
 import type { EventMark } from './ports.ts';
 import type { SqlValue, TallySql } from './tally-sql.ts';
 import { COUNTS_SCHEMA, countsOf, createTallyCounts } from './tally-counts.ts';
+import { createTallySketches, SKETCH_SCHEMA } from './tally-sketches.ts';
 
 /** Moments are running sums: a snapshot reads one row a metric and variant, however many units there are. */
 const SCHEMA = `
@@ -50,6 +52,12 @@ interface Home {
   variant: string;
 }
 
+interface UnitMove {
+  was: UnitValue | null;
+  is: UnitValue;
+  value: number;
+}
+
 /** One shard's rows. All of it is synchronous: the object wraps each call into a transaction. */
 export function createTallyRows(sql: TallySql) {
   sql.exec(SCHEMA);
@@ -60,8 +68,9 @@ export function createTallyRows(sql: TallySql) {
       .some(({ name }) => name === 'paired_sum')
   )
     sql.exec(PAIRED_SUM);
-  sql.exec(COUNTS_SCHEMA);
+  sql.exec(COUNTS_SCHEMA + SKETCH_SCHEMA);
   const counts = createTallyCounts(sql);
+  const sketches = createTallySketches(sql);
   // The rows are those of this file's own statements.
   const all = <T>(query: string, ...bindings: SqlValue[]): T[] =>
     sql.exec(query, ...bindings).toArray() as T[];
@@ -82,11 +91,13 @@ export function createTallyRows(sql: TallySql) {
     return { ...home, isNew: true };
   }
 
-  /** Reads and writes each row of moments once a call. */
+  /** Reads and writes each row of moments, and each sketch, once a call. */
   function openMoments() {
     const open = new Map<string, { home: Home; metric: string; sums: RunningMoments }>();
+    const sketched = sketches.open();
     return {
-      change(home: Home, metric: string, how: (sums: RunningMoments) => RunningMoments): void {
+      /** A unit that `was` so (null = it is new) `is` so, since it was told `value`. */
+      move(home: Home, metric: string, { was, is, value }: UnitMove): void {
         const key = JSON.stringify([home.seed, home.variant, metric]);
         const sums =
           open.get(key)?.sums ??
@@ -97,9 +108,12 @@ export function createTallyRows(sql: TallySql) {
             metric,
           ) ??
           NO_RUNNING_MOMENTS;
-        open.set(key, { home, metric, sums: how(sums) });
+        open.set(key, { home, metric, sums: moveUnit(sums, was, is) });
+        const from = was === null ? null : meanOf(was);
+        sketched.move({ ...home, metric }, sums, { was: from, is: meanOf(is), told: value });
       },
       write(): void {
+        sketched.write();
         for (const { home, metric, sums } of open.values())
           sql.exec(
             `INSERT OR REPLACE INTO moments (seed, variant, metric, n, sum, sum_squares, paired, pre_sum,
@@ -144,7 +158,7 @@ export function createTallyRows(sql: TallySql) {
       is.sum,
       is.before,
     );
-    moments.change(home, metric, (sums) => moveUnit(sums, was, is));
+    moments.move(home, metric, { was, is, value });
   }
 
   return {
@@ -166,9 +180,9 @@ export function createTallyRows(sql: TallySql) {
       for (const { seed, variant, unit, values, shadow, marks } of batch.events) {
         if (shadow) {
           for (const [metric, value] of Object.entries(values))
-            moments.change({ seed, variant: SHADOW }, metric, (sums) =>
-              moveUnit(sums, null, withRequest(null, value, null)),
-            );
+            moments.move({ seed, variant: SHADOW }, metric, {
+              ...{ was: null, is: withRequest(null, value, null), value },
+            });
           continue;
         }
         const home = expose(unit, { seed, variant });
@@ -231,6 +245,9 @@ export function createTallyRows(sql: TallySql) {
         metrics: {},
         shadow: {},
         ...counts.of(seed),
+        sketches: sketches
+          .of(seed)
+          .map(({ variant, ...of }) => ({ ...of, variant: variant === SHADOW ? null : variant })),
       };
       for (const { variant, metric, ...sums } of rows)
         if (variant === SHADOW) tally.shadow[metric] = sums;

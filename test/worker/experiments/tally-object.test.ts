@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDoTallies, TALLY_SHARDS, tallyShardOf } from '../../../worker/experiments/do-tallies.ts';
 import type { DurableNamespace } from '../../../worker/platform/ask-object.ts';
 import type { ExperimentTallies } from '../../../worker/experiments/ports.ts';
+import { percentile } from '../../../worker/experiments/statistics/sketch.ts';
 import { sampleEvent } from '../../contracts/experiment-tallies.ts';
 import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
 
@@ -122,7 +123,13 @@ describe('a tally', () => {
       units: { control: 1 },
       metrics: { latency_ms: { control: { n: 1, sum: 200 } } },
       counts: { control: { answers: 1, nameless: 0, namelessUnits: 0, cold: 1 } },
+      // The unit was counted before it was kept how values are spread: half of that would be wrong.
+      sketches: {},
     });
+    const treated = sampleEvent({ unit, seed: 'later', values: { latency_ms: 300 } });
+    await tallies.add('from-before', { id: 'c', at: AT, events: [treated] });
+    const { sketches } = await tallies.snapshot('from-before', 'later');
+    expect(percentile(sketches['latency_ms']!['control']!, 0.5)).toBeCloseTo(300, -1);
   });
 
   it('sums the paired values of units that it has from before, once', async () => {

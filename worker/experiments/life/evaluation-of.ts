@@ -12,6 +12,7 @@ import { progressOf } from '../foresee.ts';
 import { pairsAtLook } from '../pairs/pairs-at-look.ts';
 import type { PairTally } from '../pairs/ports.ts';
 import { healthOf, reportedMetrics } from '../health.ts';
+import { spreadOf, spreadOfArm } from '../spread.ts';
 
 /** One look: what was counted, what follows. Pure. @param before the last look of this seed. */
 export function evaluationOf({
@@ -47,9 +48,8 @@ export function evaluationOf({
       isLive(experiment) && sampleRatio.state !== 'alarm'
         ? progressOf({ experiment, tallies: snapshot, startedAt: situation.startedAt, now })
         : null,
-    shadow: Object.fromEntries(
-      Object.entries(snapshot.shadow).map(([metric, moments]) => [metric, armOf(moments)]),
-    ),
+    ...(sampleRatio.state === 'alarm' ? {} : { spread: spreadOf(experiment, snapshot) }),
+    shadow: shadowOf(snapshot),
     ...(pairs === null ? {} : { pairs }),
     decision,
   };
@@ -67,6 +67,15 @@ function armsOf(experiment: Experiment, { counts, metrics }: TallySnapshot): Exp
       },
     ]),
   );
+}
+
+function shadowOf({ shadow, shadowSketches }: TallySnapshot): ExperimentEvaluation['shadow'] {
+  const entries = Object.entries(shadow).map(([metric, moments]) => {
+    const spread = spreadOfArm(moments, shadowSketches[metric]);
+    const percentiles = spread === null ? {} : { p50: spread.p50, p95: spread.p95 };
+    return [metric, { ...armOf(moments), ...percentiles }] as const;
+  });
+  return Object.fromEntries(entries);
 }
 
 const armOf = ({ n, sum }: TallyMoments): { n: number; mean: number } => ({ n, mean: n === 0 ? 0 : sum / n });
