@@ -95,6 +95,8 @@ export const ExperimentComparison = z.object({
   /** The same as a share of control's mean; null while that may be 0. */
   lift: Estimate.nullable(),
   p_value: z.number().nullable(),
+  /** Of a metric with `cap`: units' values above this count as this; null: not known yet, and nothing is called. */
+  cap: z.number().nullish(),
   /** CUPED was applied … */
   adjusted: z.boolean(),
   /** … and of this share of the units a value from before is known; the others are taken as it is on average. */

@@ -38,6 +38,8 @@ export const ExperimentMetric = z.strictObject({
   better: z.enum(['up', 'down']),
   /** Non-inferiority: a treatment is good enough when its lift, the way that is better, is above this; -0.02 = -2 %. */
   at_least: z.number().gt(-1).lt(0).optional(),
+  /** Of a `mean`: units' values above control's 99th percentile count as that, so that a few cannot decide. */
+  cap: z.literal('p99').optional(),
 });
 export type ExperimentMetric = z.infer<typeof ExperimentMetric>;
 
@@ -173,6 +175,8 @@ export const Experiment = ExperimentShape.superRefine((experiment, context) => {
     const known = AUTOMATIC_METRICS.find(({ key }) => key === metric.key);
     if (known !== undefined && known.kind !== metric.kind)
       issue(['metrics', i, 'kind'], `"${metric.key}" is recorded by the edge as a ${known.kind}`);
+    if (metric.cap !== undefined && metric.kind !== 'mean')
+      issue(['metrics', i, 'cap'], 'a proportion lies between 0 and 1: only a mean can be capped');
   }
   for (const [i, { metric }] of experiment.guardrails.entries())
     if (!metrics.includes(metric) && !AUTOMATIC_METRICS.some(({ key }) => key === metric))

@@ -64,6 +64,12 @@ const designFlags = {
       'What is good enough by the metric that decides: -2% proposes a version that is at most 2 % worse',
     valueHint: 'lift',
   },
+  cap: {
+    type: 'string',
+    description:
+      'Of the metric that decides, a mean: p99 counts what lies above control’s 99th percentile as that, so that a few users cannot decide',
+    valueHint: 'p99',
+  },
   coverage: {
     type: 'string',
     description: 'Share of the units that is in the experiment; of ramp: the step to go to',

@@ -28,6 +28,8 @@ export interface DesignFlags extends JudgeFlags {
   readonly minUnits?: string | undefined;
   readonly minDays?: string | undefined;
   readonly atLeast?: string | undefined;
+  /** Of the metric that decides: `p99`. */
+  readonly cap?: string | undefined;
   readonly coverage?: string | undefined;
   /** `name@version:share`. */
   readonly shadow?: string | undefined;
@@ -57,7 +59,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
     name,
     variants,
     ...(judge === undefined ? {} : { ...judgedAlone(variants, ramp), judge }),
-    ...parseMetrics(metrics, flags.atLeast),
+    ...parseMetrics(metrics, flags),
     ...(guardrails.length === 0 ? {} : { guardrails: parseGuardrails(guardrails) }),
     ...(ramp === undefined ? {} : { ramp }),
     ...(flags.minDays === undefined ? {} : { min_days: parseDays(flags.minDays) }),
@@ -120,12 +122,17 @@ const THUMBS = 'thumbs:proportion:up';
 
 function parseMetrics(
   texts: readonly string[],
-  atLeast: string | undefined,
+  { atLeast, cap }: Pick<DesignFlags, 'atLeast' | 'cap'>,
 ): Pick<CreateExperiment, 'metrics'> {
-  if (texts.length === 0 && atLeast === undefined) return {};
+  if (texts.length === 0 && atLeast === undefined && cap === undefined) return {};
   const [first, ...others] = (texts.length === 0 ? [THUMBS] : texts).map(parseMetric);
-  const least = atLeast === undefined ? {} : { at_least: parseLoss(atLeast, '--at-least') };
-  return { metrics: [{ ...first!, ...least }, ...others] };
+  const more = {
+    ...(atLeast === undefined ? {} : { at_least: parseLoss(atLeast, '--at-least') }),
+    ...(cap === undefined ? {} : { cap: oneOf(cap, ['p99'], '--cap') }),
+  };
+  if (cap !== undefined && first!.kind !== 'mean')
+    throw usageError(`--cap: '${first!.key}' is a ${first!.kind}; only a mean can be capped.`);
+  return { metrics: [{ ...first!, ...more }, ...others] };
 }
 
 function parseDays(text: string): number {

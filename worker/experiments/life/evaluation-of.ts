@@ -6,6 +6,7 @@ import {
 } from '../../../protocol/index.ts';
 import type { TallyMoments, TallySnapshot } from '../ports.ts';
 import { analyze, type Comparison } from '../analyze.ts';
+import { cappedMetrics, withCaps } from '../capped.ts';
 import { coveragePhases } from '../coverage-phases.ts';
 import { decide, type Situation } from '../decide.ts';
 import { progressOf } from '../foresee.ts';
@@ -28,7 +29,8 @@ export function evaluationOf({
 }): ExperimentEvaluation {
   const { experiment, now } = situation;
   const phases = coveragePhases(before, experiment, snapshot.units);
-  const analysis = analyze(experiment, { ...snapshot, phases });
+  const capped = cappedMetrics(experiment, snapshot);
+  const analysis = analyze(experiment, { ...snapshot, phases, capped });
   const pairs = pairsAtLook(experiment, pairTally);
   const health = healthOf(experiment, snapshot, now);
   const decision = decide({ ...situation, analysis, pairs, health });
@@ -46,7 +48,10 @@ export function evaluationOf({
     guardrails,
     progress:
       isLive(experiment) && sampleRatio.state !== 'alarm'
-        ? progressOf({ experiment, tallies: snapshot, startedAt: situation.startedAt, now })
+        ? progressOf({
+            ...{ experiment, tallies: withCaps(snapshot, capped) },
+            ...{ startedAt: situation.startedAt, now },
+          })
         : null,
     ...(sampleRatio.state === 'alarm' ? {} : { spread: spreadOf(experiment, snapshot) }),
     shadow: shadowOf(snapshot),
@@ -93,6 +98,7 @@ function comparisonOf(comparison: Comparison): ExperimentComparison {
     difference: result && estimated(result.difference),
     lift: result?.lift ? estimated(result.lift) : null,
     p_value: result?.pValue ?? null,
+    ...(comparison.cap === undefined ? {} : { cap: comparison.cap }),
     adjusted: (result?.adjusted ?? null) !== null,
     adjusted_share: result?.adjusted?.share ?? null,
   };
