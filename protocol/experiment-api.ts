@@ -4,6 +4,7 @@ import { ExperimentGuardrail } from './experiment-guardrail.ts';
 import { Experiment, EXPERIMENT_STATUSES, ExperimentShape } from './experiment.ts';
 import { ExperimentPairs } from './experiment-judge.ts';
 import { ExperimentProgress } from './experiment-plan.ts';
+import { ExperimentSegments } from './experiment-segments.ts';
 import { ExperimentSpread } from './experiment-spread.ts';
 import { MAX_EXPERIMENT_METRICS } from './limits.ts';
 import { AdapterName } from './names.ts';
@@ -240,6 +241,8 @@ export const ExperimentEvaluation = z.object({
    * results are hidden; edges from before do not say.
    */
   spread: z.record(z.string(), z.record(z.string(), ExperimentSpread)).optional(),
+  /** Where the document says `segment_by`; of the latest look alone, and not while results are hidden. */
+  segments: ExperimentSegments.optional(),
   /** Judged pairs; without a judge, and in looks from before there were any, there are none. */
   pairs: ExperimentPairs.optional(),
   decision: ExperimentDecision,

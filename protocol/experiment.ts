@@ -13,6 +13,7 @@ import {
   WEIGHT_TOLERANCE,
 } from './limits.ts';
 import { BASE_JUDGE, ExperimentJudge } from './experiment-judge.ts';
+import { SegmentBy } from './experiment-segments.ts';
 import { AdapterName } from './names.ts';
 import { PinnedAdapter } from './pinned-adapter.ts';
 
@@ -131,6 +132,8 @@ export const ExperimentShape = z.strictObject({
     .url({ protocol: /^https?$/ })
     .max(1_000)
     .optional(),
+  /** What results are told by besides; it decides nothing. */
+  segment_by: SegmentBy.optional(),
   /** Compares control's answers with the shadow's, one request at a time; the shadow is one of the variants then. */
   judge: ExperimentJudge.optional(),
   /** The first one decides. */

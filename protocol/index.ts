@@ -12,6 +12,7 @@ export * from './evaluation.ts';
 export * from './experiment-api.ts';
 export * from './experiment-feedback.ts';
 export * from './experiment-spread.ts';
+export * from './experiment-segments.ts';
 export * from './state-words.ts';
 export * from './experiment-guardrail.ts';
 export * from './experiment-plan.ts';

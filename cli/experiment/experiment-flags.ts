@@ -107,6 +107,12 @@ const designFlags = {
     description: 'A tester: unit=variant, such as acme/user/alice=treatment; once for each',
     valueHint: 'override',
   },
+  'segment-by': {
+    type: 'string',
+    description:
+      'Show results by this as well, which decides nothing: tenant, name (what is below the experiment’s), or a request header, header:x-plan',
+    valueHint: 'dimension',
+  },
   webhook: {
     type: 'string',
     description:

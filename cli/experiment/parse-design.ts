@@ -1,4 +1,4 @@
-import { MAX_MIN_DAYS, nameProblem, type CreateExperiment } from '../../protocol/index.ts';
+import { MAX_MIN_DAYS, nameProblem, SegmentBy, type CreateExperiment } from '../../protocol/index.ts';
 import { usageError } from '../flags.ts';
 import { parseDuration } from '../quantity.ts';
 import { parseLoss, parseShare } from './experiment-numbers.ts';
@@ -35,6 +35,8 @@ export interface DesignFlags extends JudgeFlags {
   readonly shadow?: string | undefined;
   readonly shadowCompare?: boolean | undefined;
   readonly webhook?: string | undefined;
+  /** `tenant`, `name`, `header:<name>`. */
+  readonly segmentBy?: string | undefined;
   readonly seed?: string | undefined;
   readonly unit?: string | undefined;
 }
@@ -68,6 +70,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
     ...(tenants.length === 0 ? {} : { targeting: { tenants: [...tenants] } }),
     ...(overrides.length === 0 ? {} : { overrides: overrides.map(parseOverride) }),
     ...(flags.webhook === undefined ? {} : { webhook: flags.webhook }),
+    ...(flags.segmentBy === undefined ? {} : { segment_by: parseSegmentBy(flags.segmentBy) }),
     ...(seed === undefined ? {} : { seed }),
     ...(unit === undefined ? {} : { unit: oneOf(unit, ['user', 'key'], '--unit') }),
   };
@@ -133,6 +136,12 @@ function parseMetrics(
   if (cap !== undefined && first!.kind !== 'mean')
     throw usageError(`--cap: '${first!.key}' is a ${first!.kind}; only a mean can be capped.`);
   return { metrics: [{ ...first!, ...more }, ...others] };
+}
+
+function parseSegmentBy(text: string): string {
+  const parsed = SegmentBy.safeParse(text);
+  if (parsed.success) return parsed.data;
+  throw usageError(`--segment-by: '${text}' ${parsed.error.issues[0]!.message}, such as header:x-plan.`);
 }
 
 function parseDays(text: string): number {

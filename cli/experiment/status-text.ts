@@ -21,6 +21,7 @@ import {
   stateText,
 } from './experiment-words.ts';
 import { pairsText } from './pairs-text.ts';
+import { segmentsText } from './segments-text.ts';
 import { spreadText } from './spread-text.ts';
 import type { Glyphs } from './glyphs.ts';
 import { progressText } from './outlook-text.ts';
@@ -46,6 +47,7 @@ export function statusText(view: ExperimentView, { width, glyphs }: Screen): str
     ...(look === null || look.comparisons.length === 0 || isJudgedAlone(view.document)
       ? []
       : [comparisonText({ comparisons: look.comparisons, alpha: look.alpha, width, glyphs })]),
+    ...segmentsText(view.document, look),
     ...spreadText(look),
     ...pairsText(view.document, look),
     ...shadowTable(view, look),

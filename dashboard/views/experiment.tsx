@@ -18,6 +18,7 @@ import { Progress } from './outlook.tsx';
 import { JudgedPairs } from './judged-pairs.tsx';
 import { Health } from './health.tsx';
 import { Units } from './units.tsx';
+import { Segments } from './segments.tsx';
 import { Shadow } from './shadow.tsx';
 import { Spread } from './spread.tsx';
 import { stepQuestion } from './step-question.tsx';
@@ -119,6 +120,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
           )}
           <ProblemNote problem={looks.problem} />
           {!isJudgedAlone(document) && <Guardrails evaluation={evaluation} document={document} />}
+          <Segments evaluation={evaluation} document={document} />
           <Spread evaluation={evaluation} />
           <Shadow evaluation={evaluation} document={document} />
         </>

@@ -26,7 +26,7 @@ export const sampleEvent = (more: Partial<ExperimentEvent> = {}): ExperimentEven
 });
 const NOTHING = {
   ...{ units: {}, metrics: {}, shadow: {}, counts: {}, refused: {} },
-  ...{ sketches: {}, shadowSketches: {} },
+  ...{ sketches: {}, shadowSketches: {}, segments: {} },
 };
 const feedback = (more: Partial<FeedbackValue> = {}): FeedbackValue & { at: number } => ({
   token: 't1',
@@ -50,6 +50,7 @@ const steps = fc.array(
     metric: fc.constantFrom('a', 'b'),
     value: fc.integer({ min: -64, max: 64 }),
     before: fc.option(fc.integer({ min: 0, max: 8 })),
+    segment: fc.option(fc.constantFrom('=a', '=b', 'none')),
     fed: fc.boolean(),
     shadow: fc.boolean(),
     /** Sent so often. */
@@ -150,6 +151,23 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
       expect(cappedMoments(sketch, cap).sum).toBeCloseTo(4_950 + cap.value, 6);
     });
 
+    it('counts a unit in its first segment', async () => {
+      const of = (unit: string, segment: string, latency_ms: number) =>
+        sampleEvent({ unit, segment, values: { latency_ms } });
+      await add([of('u1', '=pro', 100), of('u1', '=free', 300)]);
+      await add([sampleEvent({ unit: 'u2' }), of('u3', 'none', 10)]);
+      await tallies.feedback('e', feedback());
+      const { segments } = await tallies.snapshot('e', 's');
+      expect(segments).toMatchObject({
+        '=pro': {
+          units: { control: 1 },
+          metrics: { latency_ms: { control: { n: 1, sum: 200 } }, thumbs: { control: { n: 1, sum: 1 } } },
+        },
+        none: { units: { control: 1 }, metrics: { latency_ms: { control: { n: 1, sum: 10 } } } },
+      });
+      expect(Object.keys(segments).sort()).toEqual(['=pro', 'none']);
+    });
+
     it('counts answers by variant, and those that name no user', async () => {
       const named = sampleEvent({ marks: ['answered'] });
       const nameless = sampleEvent({ unit: 'k1', variant: 'treatment', marks: ['answered', 'nameless'] });
@@ -245,6 +263,7 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
             const unit = `${step.seed}${step.unit}`;
             const variant = ['control', 'treatment'][i % 9 === 0 ? step.variant : step.unit % 2] as string;
             const { seed, metric, value, before, shadow } = step;
+            const segment = step.segment === null ? {} : { segment: step.segment };
             for (let time = 0; time < step.times; time += 1)
               for (const one of [tallies, plain])
                 if (step.fed)
@@ -257,7 +276,10 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
                     id: `b${i}`,
                     at: AT,
                     events: [
-                      sampleEvent({ experiment, seed, unit, variant, values: { [metric]: value }, shadow }),
+                      sampleEvent({
+                        ...{ experiment, seed, unit, variant, values: { [metric]: value }, shadow },
+                        ...segment,
+                      }),
                     ],
                   });
           }

@@ -12,9 +12,11 @@ import {
   type OpenSketch,
   type Sketch,
 } from '../../worker/experiments/statistics/sketch.ts';
+import { addValue, NO_MOMENTS } from '../../worker/experiments/statistics/moments.ts';
 import { countsOf, NO_COUNTS } from '../../worker/experiments/tally-counts.ts';
 
 interface Unit {
+  segment: string | null;
   seed: string;
   variant: string;
   values: Map<string, { told: number[]; before: number | null }>;
@@ -62,9 +64,11 @@ export function createFakeTallies(): FakeTallies {
   const shadows: { experiment: string; seed: string; metric: string; value: number }[] = [];
   const keyOf = (experiment: string, seed: string, unit: string) => JSON.stringify([experiment, seed, unit]);
 
-  function expose(experiment: string, seed: string, unit: string, variant: string): Unit {
+  function expose(
+    ...[experiment, seed, unit, variant, segment = null]: [string, string, string, string, (string | null)?]
+  ): Unit {
     const key = keyOf(experiment, seed, unit);
-    const known = units.get(key) ?? { seed, variant, values: new Map() };
+    const known = units.get(key) ?? { seed, variant, segment, values: new Map() };
     units.set(key, known);
     return known;
   }
@@ -94,9 +98,9 @@ export function createFakeTallies(): FakeTallies {
       const key = JSON.stringify([experiment, id]);
       if (batches.has(key)) return answer(undefined);
       batches.add(key);
-      for (const { seed, unit, variant, values, shadow, marks = [] } of events) {
+      for (const { seed, unit, variant, values, shadow, marks = [], segment } of events) {
         const isNew = !shadow && !units.has(keyOf(experiment, seed, unit));
-        const of = shadow ? null : expose(experiment, seed, unit, variant);
+        const of = shadow ? null : expose(experiment, seed, unit, variant, segment);
         if (of?.variant === variant)
           marked.push({ experiment, seed, variant, counts: countsOf(marks, isNew) });
         for (const [metric, value] of Object.entries(values))
@@ -127,7 +131,7 @@ export function createFakeTallies(): FakeTallies {
       lookAlive();
       const snapshot: TallySnapshot = {
         ...{ units: {}, metrics: {}, shadow: {}, counts: {}, refused: {} },
-        ...{ sketches: {}, shadowSketches: {} },
+        ...{ sketches: {}, shadowSketches: {}, segments: {} },
       };
       const here = (one: { experiment: string; seed: string }) =>
         one.experiment === experiment && one.seed === seed;
@@ -144,10 +148,17 @@ export function createFakeTallies(): FakeTallies {
         string,
         { metric: string; variant: string; pairs: [number, number | null][]; told: number[] }
       >();
-      for (const [key, { variant, values, seed: of }] of units) {
+      for (const [key, { variant, values, seed: of, segment }] of units) {
         if (of !== seed || (JSON.parse(key) as string[])[0] !== experiment) continue;
         snapshot.units[variant] = (snapshot.units[variant] ?? 0) + 1;
+        const inSegment =
+          segment === null ? null : (snapshot.segments[segment] ??= { units: {}, metrics: {} });
+        if (inSegment !== null) inSegment.units[variant] = (inSegment.units[variant] ?? 0) + 1;
         for (const [metric, { told, before }] of values) {
+          if (inSegment !== null) {
+            const arms = (inSegment.metrics[metric] ??= {});
+            arms[variant] = addValue(arms[variant] ?? NO_MOMENTS, sum(told) / told.length);
+          }
           const place = JSON.stringify([metric, variant]);
           const at = found.get(place) ?? { metric, variant, pairs: [], told: [] };
           found.set(place, at);

@@ -2,8 +2,9 @@
 import { z } from 'zod';
 import type { TallyCounts, TallyMoments, TallySnapshot } from './ports.ts';
 import { fromRows, isSketchOf, joinSketch, type OpenSketch, type Sketch } from './statistics/sketch.ts';
-import type { Moments } from './statistics/moments.ts';
+import { addMoments, NO_MOMENTS, type Moments } from './statistics/moments.ts';
 import { NO_COUNTS } from './tally-counts.ts';
+import { SegmentRow, UNITS } from './tally-segments.ts';
 import { SketchRows } from './tally-sketches.ts';
 
 const Sums = z.object({
@@ -33,6 +34,7 @@ export const ShardTally = z.object({
   sketches: z
     .array(z.object({ metric: z.string(), variant: z.string().nullable(), rows: SketchRows }))
     .default([]),
+  segments: z.array(SegmentRow).default([]),
 });
 export type ShardTally = z.infer<typeof ShardTally>;
 
@@ -93,8 +95,22 @@ export function joinShards(shards: readonly ShardTally[]): TallySnapshot {
     units,
     metrics: Object.fromEntries(Object.entries(metrics).map(([metric, sums]) => [metric, showAll(sums)])),
     shadow: showAll(shadow),
-    ...{ counts, refused, ...sketches },
+    ...{ counts, refused, ...sketches, segments: joinSegments(shards) },
   };
+}
+
+function joinSegments(shards: readonly ShardTally[]): TallySnapshot['segments'] {
+  const joined: TallySnapshot['segments'] = {};
+  for (const { segment, variant, metric, ...sums } of shards.flatMap((shard) => shard.segments)) {
+    const { units, metrics } = (joined[segment] ??= { units: {}, metrics: {} });
+    if (metric === UNITS) {
+      units[variant] = (units[variant] ?? 0) + sums.n;
+      continue;
+    }
+    const arms = (metrics[metric] ??= {});
+    arms[variant] = addMoments(arms[variant] ?? NO_MOMENTS, sums);
+  }
+  return joined;
 }
 
 /** Without those that not all shards have kept from the first value on. */

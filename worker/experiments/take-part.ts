@@ -2,6 +2,7 @@ import { BASE_JUDGE, type AdapterManifest, type ExperimentJudge } from '../../pr
 import { logLine } from '../log.ts';
 import { assignVariant, type Assignment } from './assign-variant.ts';
 import { border, bucketOf } from './bucket.ts';
+import { segmentKey, segmentOf } from './segments.ts';
 import { unitOf } from './unit-of.ts';
 import type { UnitHasher } from './unit-hash.ts';
 import type { Caller } from '../access/ports.ts';
@@ -36,6 +37,8 @@ export interface Part {
   counted: boolean;
   /** The request names no user, though that is what the experiment deals: its unit is the API key. */
   nameless: boolean;
+  /** What it is told by besides; absent where the experiment is told by nothing. */
+  segment?: string;
 }
 
 /** What is to be run beside the answer, its own answer thrown away. */
@@ -98,11 +101,10 @@ export async function takePart(
     keyId: caller.counter ?? caller.keyId,
     user: participant.user,
   });
+  const header = (name: string): string | null =>
+    SECRET_HEADERS.has(name) ? null : participant.header(name);
   const assignment = assignVariant(entry.document, {
-    unit,
-    tenant: caller.tenant,
-    name: liveName,
-    header: (name) => (SECRET_HEADERS.has(name) ? null : participant.header(name)),
+    ...{ unit, tenant: caller.tenant, name: liveName, header },
   });
   const variant = await variantOf(entry, assignment, resolved);
   const wantsShadow = isShadowed(entry, assignment, participant.requestId);
@@ -110,6 +112,10 @@ export async function takePart(
   const { seed, version } = entry.document;
   const served = variant?.manifest ?? manifest;
   const nameless = entry.document.unit === 'user' && participant.user === null;
+  const segment =
+    entry.document.segment_by === undefined
+      ? {}
+      : { segment: segmentKey(segmentOf(entry.document, { tenant: caller.tenant, name: liveName, header })) };
   const hash = await deps.unitHash({ experiment: id, seed, unit });
   return {
     resolved: variant === null ? resolved : { ...resolved, resolution: runs(resolution, variant, stale) },
@@ -118,7 +124,7 @@ export async function takePart(
         ? null
         : {
             ...{ experiment: id, version, seed, unit: hash, nameless },
-            ...{ variant: variant.key, counted: variant.counted },
+            ...{ variant: variant.key, counted: variant.counted, ...segment },
           },
     shadow: wantsShadow ? await shadowOf(entry, resolved, { unit: hash, caller, served }) : null,
   };

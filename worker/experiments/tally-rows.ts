@@ -10,6 +10,7 @@ import type { ShardTally } from './join-shards.ts';
 import type { EventMark } from './ports.ts';
 import type { SqlValue, TallySql } from './tally-sql.ts';
 import { COUNTS_SCHEMA, countsOf, createTallyCounts } from './tally-counts.ts';
+import { createTallySegments, SEGMENT_SCHEMA } from './tally-segments.ts';
 import { createTallySketches, SKETCH_SCHEMA } from './tally-sketches.ts';
 
 /** Moments are running sums: a snapshot reads one row a metric and variant, however many units there are. */
@@ -50,6 +51,8 @@ const PAIRED_SUM = `
 interface Home {
   seed: string;
   variant: string;
+  /** null = in none: the experiment has none, or its rating came before its request. */
+  segment: string | null;
 }
 
 interface UnitMove {
@@ -68,34 +71,52 @@ export function createTallyRows(sql: TallySql) {
       .some(({ name }) => name === 'paired_sum')
   )
     sql.exec(PAIRED_SUM);
-  sql.exec(COUNTS_SCHEMA + SKETCH_SCHEMA);
+  const unitColumns = sql.exec('PRAGMA table_info(units)').toArray();
+  if (!unitColumns.some(({ name }) => name === 'segment'))
+    sql.exec('ALTER TABLE units ADD COLUMN segment TEXT');
+  sql.exec(COUNTS_SCHEMA + SKETCH_SCHEMA + SEGMENT_SCHEMA);
   const counts = createTallyCounts(sql);
   const sketches = createTallySketches(sql);
+  const segments = createTallySegments(sql);
   // The rows are those of this file's own statements.
   const all = <T>(query: string, ...bindings: SqlValue[]): T[] =>
     sql.exec(query, ...bindings).toArray() as T[];
   const first = <T>(query: string, ...bindings: SqlValue[]): T | null =>
     all<T>(query, ...bindings)[0] ?? null;
 
-  /** @returns where it is counted, and whether it is new there. */
-  function expose(unit: string, home: Home): Home & { isNew: boolean } {
-    const known = first<Home>('SELECT seed, variant FROM units WHERE unit = ? AND seed = ?', unit, home.seed);
+  /** @param place is asked where a new unit belongs. @returns where it is counted, and whether it is new there. */
+  function expose(
+    unit: string,
+    home: Pick<Home, 'seed' | 'variant'>,
+    place: () => string | null,
+  ): Home & { isNew: boolean } {
+    const known = first<Home>(
+      'SELECT seed, variant, segment FROM units WHERE unit = ? AND seed = ?',
+      unit,
+      home.seed,
+    );
     if (known !== null) return { ...known, isNew: false };
-    sql.exec('INSERT INTO units (unit, seed, variant) VALUES (?, ?, ?)', unit, home.seed, home.variant);
+    const segment = place();
+    sql.exec(
+      'INSERT INTO units (unit, seed, variant, segment) VALUES (?, ?, ?, ?)',
+      ...[unit, home.seed, home.variant, segment],
+    );
     sql.exec(
       `INSERT INTO counts (seed, variant, units) VALUES (?, ?, 1)
        ON CONFLICT (seed, variant) DO UPDATE SET units = units + 1`,
       home.seed,
       home.variant,
     );
-    return { ...home, isNew: true };
+    return { ...home, segment, isNew: true };
   }
 
   /** Reads and writes each row of moments, and each sketch, once a call. */
   function openMoments() {
     const open = new Map<string, { home: Home; metric: string; sums: RunningMoments }>();
     const sketched = sketches.open();
+    const segmented = segments.open();
     return {
+      segmented,
       /** A unit that `was` so (null = it is new) `is` so, since it was told `value`. */
       move(home: Home, metric: string, { was, is, value }: UnitMove): void {
         const key = JSON.stringify([home.seed, home.variant, metric]);
@@ -111,9 +132,12 @@ export function createTallyRows(sql: TallySql) {
         open.set(key, { home, metric, sums: moveUnit(sums, was, is) });
         const from = was === null ? null : meanOf(was);
         sketched.move({ ...home, metric }, sums, { was: from, is: meanOf(is), told: value });
+        const { segment } = home;
+        if (segment !== null) segmented.move({ ...home, segment, metric }, { was: from, is: meanOf(is) });
       },
       write(): void {
         sketched.write();
+        segmented.write();
         for (const { home, metric, sums } of open.values())
           sql.exec(
             `INSERT OR REPLACE INTO moments (seed, variant, metric, n, sum, sum_squares, paired, pre_sum,
@@ -166,7 +190,8 @@ export function createTallyRows(sql: TallySql) {
     add(batch: {
       id: string;
       at: number;
-      events: readonly (Home & {
+      events: readonly (Pick<Home, 'seed' | 'variant'> & {
+        segment?: string | undefined;
         unit: string;
         values: Record<string, number>;
         shadow: boolean;
@@ -177,15 +202,17 @@ export function createTallyRows(sql: TallySql) {
       sql.exec('INSERT INTO batches (id, at) VALUES (?, ?)', batch.id, batch.at);
       const moments = openMoments();
       const counted = counts.open(batch.at);
-      for (const { seed, variant, unit, values, shadow, marks } of batch.events) {
+      for (const { seed, variant, unit, values, shadow, marks, segment: said } of batch.events) {
         if (shadow) {
           for (const [metric, value] of Object.entries(values))
-            moments.move({ seed, variant: SHADOW }, metric, {
+            moments.move({ seed, variant: SHADOW, segment: null }, metric, {
               ...{ was: null, is: withRequest(null, value, null), value },
             });
           continue;
         }
-        const home = expose(unit, { seed, variant });
+        const home = expose(unit, { seed, variant }, () =>
+          said === undefined ? null : moments.segmented.take({ seed, variant }, said),
+        );
         // A unit stays with its first variant, and what another adapter did does not count for that.
         if (home.variant !== variant) continue;
         counted.count(home, countsOf(marks, home.isNew));
@@ -202,7 +229,7 @@ export function createTallyRows(sql: TallySql) {
      * experiment's present one is.
      */
     feedback(
-      ask: Home & {
+      ask: Pick<Home, 'seed' | 'variant'> & {
         token: string;
         expiresAt: number;
         unit: string;
@@ -216,11 +243,11 @@ export function createTallyRows(sql: TallySql) {
         return 'repeated';
       sql.exec('INSERT INTO spent (token, metric, until) VALUES (?, ?, ?)', token, metric, ask.expiresAt);
       const exposedAs = first<Home>(
-        'SELECT seed, variant FROM units WHERE unit = ? ORDER BY seed = ? DESC LIMIT 1',
+        'SELECT seed, variant, segment FROM units WHERE unit = ? ORDER BY seed = ? DESC LIMIT 1',
         unit,
         seed,
       );
-      const home = exposedAs ?? expose(unit, { seed, variant });
+      const home = exposedAs ?? expose(unit, { seed, variant }, () => null);
       if (home.variant !== variant) return 'counted';
       const moments = openMoments();
       record(moments, unit, home, ask);
@@ -248,6 +275,7 @@ export function createTallyRows(sql: TallySql) {
         sketches: sketches
           .of(seed)
           .map(({ variant, ...of }) => ({ ...of, variant: variant === SHADOW ? null : variant })),
+        segments: segments.of(seed),
       };
       for (const { variant, metric, ...sums } of rows)
         if (variant === SHADOW) tally.shadow[metric] = sums;

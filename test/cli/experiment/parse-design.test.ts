@@ -48,6 +48,13 @@ describe('parseDesign', () => {
     expect(() => parse({ cap: 'p99' })).toThrow(/--cap: 'thumbs' is a proportion/);
   });
 
+  it('takes one dimension to tell results by', () => {
+    expect(parse({ segmentBy: 'header:x-plan' }).segment_by).toBe('header:x-plan');
+    expect(() => parse({ segmentBy: 'plan' })).toThrow(
+      /--segment-by: 'plan' must be tenant, name, or header:/,
+    );
+  });
+
   it('says all that flags can say', () =>
     expect(
       parse({

@@ -363,5 +363,24 @@ it('statusText shows how times are spread, where it is known', () => {
   expect(statusText(viewOf(), SCREEN)).not.toContain('SPREAD');
 });
 
+it('statusText shows results by the declared dimension', () => {
+  const means = { thumbs: { control: { n: 60, mean: 0.3 }, treatment: { n: 0, mean: 0 } } };
+  const row = { units: { control: 61, treatment: 58 }, means, lifts: { treatment: null } };
+  const rows = [
+    { ...row, segment: 'pro', lifts: { treatment: { low: -0.1, estimate: 0.2, high: 0.5 } } },
+    { ...row, segment: null },
+    { ...row, segment: null, other: true },
+  ];
+  const evaluation = lookOf({ segments: { by: 'header:x-plan', rows } });
+  const shown = lines(statusText(viewOf({ segment_by: 'header:x-plan' }, { evaluation }), SCREEN));
+  expect(shown).toContainEqual(expect.stringMatching(/^HEADER:X-PLAN +TREATMENT +UNITS +CONTROL/));
+  expect(shown).toContainEqual(
+    expect.stringMatching(/^pro +treatment +58, 61 +30\.0 % +- +\+20\.0 % +-10\.0 % to \+50\.0 %$/),
+  );
+  expect(shown).toContainEqual(expect.stringMatching(/^none given +treatment +58, 61 +30\.0 % +- +- +-$/));
+  expect(shown).toContainEqual(expect.stringMatching(/^all others /));
+  expect(shown).toContainEqual(expect.stringMatching(/^thumbs by header:x-plan; decides nothing/));
+});
+
 it('the sample is at the time it says', () =>
   expect(new Date(NOON).toISOString()).toBe('2026-01-31T12:00:00.000Z'));

@@ -108,6 +108,25 @@ describe('a tally', () => {
     expect((await tallies.snapshot('old', 's')).units).toEqual({ control: 1 });
   });
 
+  it('tells forty segments apart, and counts all others together', async () => {
+    // The shard's own units, so that all are in one object.
+    const units = Array.from({ length: 2_000 }, (_, i) => `v${i}`).filter(
+      (one) => tallyShardOf(one) === tallyShardOf(unit),
+    );
+    const events = units
+      .slice(0, 45)
+      .map((one, i) => sampleEvent({ unit: one, segment: `=${i}`, values: { latency_ms: 10 } }));
+    await tallies.add('many', { id: 'b', at: AT, events: events.slice(0, 39) });
+    await tallies.add('many', { id: 'c', at: AT, events: [...events.slice(39), ...events.slice(0, 39)] });
+    const { segments } = await tallies.snapshot('many', 's');
+    expect(Object.keys(segments)).toHaveLength(41);
+    expect(segments['=39']?.units).toEqual({ control: 1 });
+    expect(segments['other']).toMatchObject({
+      units: { control: 5 },
+      metrics: { latency_ms: { control: { n: 5, sum: 50 } } },
+    });
+  });
+
   it('goes on with what one of before has counted', async () => {
     const object = namespace.get(namespace.idFromName(`from-before/${tallyShardOf(unit)}`));
     await object.fetch('https://tally.invalid/before', { method: 'POST', body: BEFORE });

@@ -13,6 +13,7 @@ import { progressOf } from '../foresee.ts';
 import { pairsAtLook } from '../pairs/pairs-at-look.ts';
 import type { PairTally } from '../pairs/ports.ts';
 import { healthOf, reportedMetrics } from '../health.ts';
+import { segmentsAtLook } from '../segments.ts';
 import { spreadOf, spreadOfArm } from '../spread.ts';
 
 /** One look: what was counted, what follows. Pure. @param before the last look of this seed. */
@@ -32,6 +33,7 @@ export function evaluationOf({
   const capped = cappedMetrics(experiment, snapshot);
   const analysis = analyze(experiment, { ...snapshot, phases, capped });
   const pairs = pairsAtLook(experiment, pairTally);
+  const segments = segmentsAtLook(experiment, snapshot);
   const health = healthOf(experiment, snapshot, now);
   const decision = decide({ ...situation, analysis, pairs, health });
   const { sampleRatio, alpha, comparisons, guardrails } = analysis;
@@ -54,6 +56,7 @@ export function evaluationOf({
           })
         : null,
     ...(sampleRatio.state === 'alarm' ? {} : { spread: spreadOf(experiment, snapshot) }),
+    ...(sampleRatio.state === 'alarm' || segments === null ? {} : { segments }),
     shadow: shadowOf(snapshot),
     ...(pairs === null ? {} : { pairs }),
     decision,

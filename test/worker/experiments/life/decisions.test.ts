@@ -59,7 +59,11 @@ it('caps a metric at control’s p99 where its document says so, and leaves guar
   const revenue = { key: 'revenue', kind: 'mean', better: 'up', cap: 'p99' };
   const guardrails = [{ metric: 'revenue', max_relative_decrease: 0.1, action: 'hold' }];
   const rates = { name: NAME, metrics: [{ ...revenue, kind: 'proportion' }] };
-  const variants = ['control', 'treatment'].map((key, i) => ({ key, adapter: `${NAME}@${i + 1}`, weight: 0.5 }));
+  const variants = ['control', 'treatment'].map((key, i) => ({
+    key,
+    adapter: `${NAME}@${i + 1}`,
+    weight: 0.5,
+  }));
   const { status, error } = await ask('experiments', { ...rates, variants });
   expect([status, error?.param]).toEqual([400, 'metrics.0.cap']);
   const view = await live(['control', 'treatment'], { metrics: [revenue], guardrails });
@@ -69,7 +73,12 @@ it('caps a metric at control’s p99 where its document says so, and leaves guar
   const mean = (arm: string, n: number, most: number) =>
     Array.from({ length: n }, (_, i) => Math.min(most, paid(arm, i).revenue)).reduce((a, b) => a + b, 0) / n;
   expect((await read(view)).evaluation?.comparisons).toMatchObject([
-    { cap: null, verdict: 'open', reason: 'too_few_values', treatment: { mean: mean('treatment', 199, 1e9) } },
+    {
+      cap: null,
+      verdict: 'open',
+      reason: 'too_few_values',
+      treatment: { mean: mean('treatment', 199, 1e9) },
+    },
   ]);
   await count(view, 400, (_, i) => paid('control', i));
   graft.clock.advance(MINUTE);
