@@ -168,6 +168,18 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
       expect(Object.keys(segments).sort()).toEqual(['=pro', 'none']);
     });
 
+    it('counts in its segment also what overtook its request', async () => {
+      await tallies.feedback('e', feedback({ value: 0.25 }));
+      await add([sampleEvent({ segment: '=pro', values: { latency_ms: 7 } })]);
+      await tallies.feedback('e', feedback({ token: 't2', value: 0.75 }));
+      expect((await tallies.snapshot('e', 's')).segments).toMatchObject({
+        '=pro': {
+          units: { control: 1 },
+          metrics: { latency_ms: { control: { n: 1, sum: 7 } }, thumbs: { control: { n: 1, sum: 0.5 } } },
+        },
+      });
+    });
+
     it('counts answers by variant, and those that name no user', async () => {
       const named = sampleEvent({ marks: ['answered'] });
       const nameless = sampleEvent({ unit: 'k1', variant: 'treatment', marks: ['answered', 'nameless'] });

@@ -69,6 +69,7 @@ export function createFakeTallies(): FakeTallies {
   ): Unit {
     const key = keyOf(experiment, seed, unit);
     const known = units.get(key) ?? { seed, variant, segment, values: new Map() };
+    known.segment ??= segment;
     units.set(key, known);
     return known;
   }

@@ -51,7 +51,7 @@ const PAIRED_SUM = `
 interface Home {
   seed: string;
   variant: string;
-  /** null = in none: the experiment has none, or its rating came before its request. */
+  /** null = in none: the experiment has none, or its rating has overtaken its request. */
   segment: string | null;
 }
 
@@ -84,30 +84,22 @@ export function createTallyRows(sql: TallySql) {
   const first = <T>(query: string, ...bindings: SqlValue[]): T | null =>
     all<T>(query, ...bindings)[0] ?? null;
 
-  /** @param place is asked where a new unit belongs. @returns where it is counted, and whether it is new there. */
-  function expose(
-    unit: string,
-    home: Pick<Home, 'seed' | 'variant'>,
-    place: () => string | null,
-  ): Home & { isNew: boolean } {
+  /** @returns where it is counted, and whether it is new there. */
+  function expose(unit: string, home: Pick<Home, 'seed' | 'variant'>): Home & { isNew: boolean } {
     const known = first<Home>(
       'SELECT seed, variant, segment FROM units WHERE unit = ? AND seed = ?',
       unit,
       home.seed,
     );
     if (known !== null) return { ...known, isNew: false };
-    const segment = place();
-    sql.exec(
-      'INSERT INTO units (unit, seed, variant, segment) VALUES (?, ?, ?, ?)',
-      ...[unit, home.seed, home.variant, segment],
-    );
+    sql.exec('INSERT INTO units (unit, seed, variant) VALUES (?, ?, ?)', unit, home.seed, home.variant);
     sql.exec(
       `INSERT INTO counts (seed, variant, units) VALUES (?, ?, 1)
        ON CONFLICT (seed, variant) DO UPDATE SET units = units + 1`,
       home.seed,
       home.variant,
     );
-    return { ...home, segment, isNew: true };
+    return { ...home, segment: null, isNew: true };
   }
 
   /** Reads and writes each row of moments, and each sketch, once a call. */
@@ -158,6 +150,20 @@ export function createTallyRows(sql: TallySql) {
     };
   }
   type Moments = ReturnType<typeof openMoments>;
+
+  /** In the segment of its first request, with what ratings that overtook it have told. */
+  function settle<T extends Home>(moments: Moments, unit: string, home: T, said: string): T {
+    if (home.segment !== null) return home;
+    const segment = moments.segmented.take(home, said);
+    sql.exec('UPDATE units SET segment = ? WHERE unit = ? AND seed = ?', segment, unit, home.seed);
+    const told = all<UnitValue & { metric: string }>(
+      'SELECT metric, n, sum, before FROM unit_values WHERE unit = ? AND seed = ?',
+      ...[unit, home.seed],
+    );
+    for (const { metric, ...is } of told)
+      moments.segmented.move({ ...home, segment, metric }, { was: null, is: meanOf(is) });
+    return { ...home, segment };
+  }
 
   function record(
     moments: Moments,
@@ -210,9 +216,8 @@ export function createTallyRows(sql: TallySql) {
             });
           continue;
         }
-        const home = expose(unit, { seed, variant }, () =>
-          said === undefined ? null : moments.segmented.take({ seed, variant }, said),
-        );
+        const exposed = expose(unit, { seed, variant });
+        const home = said === undefined ? exposed : settle(moments, unit, exposed, said);
         // A unit stays with its first variant, and what another adapter did does not count for that.
         if (home.variant !== variant) continue;
         counted.count(home, countsOf(marks, home.isNew));
@@ -247,7 +252,7 @@ export function createTallyRows(sql: TallySql) {
         unit,
         seed,
       );
-      const home = exposedAs ?? expose(unit, { seed, variant }, () => null);
+      const home = exposedAs ?? expose(unit, { seed, variant });
       if (home.variant !== variant) return 'counted';
       const moments = openMoments();
       record(moments, unit, home, ask);
