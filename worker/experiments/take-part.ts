@@ -61,6 +61,8 @@ export interface JudgedShadow {
   judge: ExperimentJudge;
   /** The model that judges; null = the base, or no model. */
   manifest: AdapterManifest | null;
+  /** Hash of the unit, where it is a user that the request names; null = nobody is named. */
+  user: string | null;
 }
 
 export interface Taken {
@@ -117,6 +119,7 @@ export async function takePart(
       ? {}
       : { segment: segmentKey(segmentOf(entry.document, { tenant: caller.tenant, name: liveName, header })) };
   const hash = await deps.unitHash({ experiment: id, seed, unit });
+  const user = entry.document.unit === 'user' && !nameless ? hash : null;
   return {
     resolved: variant === null ? resolved : { ...resolved, resolution: runs(resolution, variant, stale) },
     part:
@@ -126,7 +129,7 @@ export async function takePart(
             ...{ experiment: id, version, seed, unit: hash, nameless },
             ...{ variant: variant.key, counted: variant.counted, ...segment },
           },
-    shadow: wantsShadow ? await shadowOf(entry, resolved, { unit: hash, caller, served }) : null,
+    shadow: wantsShadow ? await shadowOf(entry, resolved, { unit: hash, user, caller, served }) : null,
   };
 }
 
@@ -189,12 +192,13 @@ function isShadowed(
 async function shadowOf(
   entry: ExperimentEntry,
   resolved: Resolved,
-  { unit, caller, served }: { unit: string; caller: Caller; served: AdapterManifest },
+  of: { unit: string; user: string | null; caller: Caller; served: AdapterManifest },
 ): Promise<Shadow | null> {
   const { id, owner, document, shadow: manifest } = entry;
+  const { unit, user, caller, served } = of;
   if (manifest === undefined || !(await mayRun(resolved, manifest))) return null;
   const compare = document.shadow?.compare ?? false;
-  const judged = isOfPair(entry, caller, served) ? await judgeOf(entry, resolved) : null;
+  const judged = isOfPair(entry, caller, served) ? await judgeOf(entry, resolved, user) : null;
   return { experiment: id, seed: document.seed, unit, owner, manifest, compare, judged };
 }
 
@@ -205,11 +209,17 @@ function isOfPair({ owner, document, adapters }: ExperimentEntry, caller: Caller
 }
 
 /** The judge is asked for the owner, whatever the caller's key opens; what is not the owner's the key must open too. */
-async function judgeOf({ owner, document, judge: manifest }: ExperimentEntry, resolved: Resolved) {
+async function judgeOf(
+  { owner, document, judge: manifest }: ExperimentEntry,
+  resolved: Resolved,
+  user: string | null,
+): Promise<JudgedShadow | null> {
   const { judge, name } = document;
   if (judge === undefined) return null;
   if (manifest === undefined)
-    return judge.model === undefined || judge.model === BASE_JUDGE ? { name, judge, manifest: null } : null;
+    return judge.model === undefined || judge.model === BASE_JUDGE
+      ? { name, judge, user, manifest: null }
+      : null;
   const isOwn = manifest.withdrawn !== true && manifest.chain.every((part) => part.owner === owner);
-  return isOwn || (await mayRun(resolved, manifest)) ? { name, judge, manifest } : null;
+  return isOwn || (await mayRun(resolved, manifest)) ? { name, judge, user, manifest } : null;
 }
