@@ -17,7 +17,7 @@ const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 const PURE = [
   'access/(authorize|loosened-limit|refusal-budget|request-gate|usable-ranges)',
   'completions/(compose-chain|most-tokens|nearest-names|resolve-name|suggestion-budget)',
-  'experiments/(analyze|assign-variant|bucket|coverage-phases|decide|disagreement|empty-arm|foresee|health|legal-change|outcome|unit-of|unit-values)',
+  'experiments/(analyze|assign-variant|bucket|capped|coverage-phases|decide|disagreement|empty-arm|foresee|health|legal-change|outcome|segments|spread|unit-of|unit-values)',
   'experiments/pairs/(judged-decision|pair-state|pairs-at-look)',
   'experiments/statistics/[^/]+',
   'metering/(counters-of|quota-answer|quota-state)',

@@ -4,6 +4,8 @@ import { ExperimentGuardrail } from './experiment-guardrail.ts';
 import { Experiment, EXPERIMENT_STATUSES, ExperimentShape } from './experiment.ts';
 import { ExperimentPairs } from './experiment-judge.ts';
 import { ExperimentProgress } from './experiment-plan.ts';
+import { ExperimentSegments } from './experiment-segments.ts';
+import { ExperimentSpread } from './experiment-spread.ts';
 import { MAX_EXPERIMENT_METRICS } from './limits.ts';
 import { AdapterName } from './names.ts';
 import { Why as WhyText } from './why.ts';
@@ -75,6 +77,7 @@ export const ArchiveExperiment = ExperimentStepRequest;
 
 const Estimate = z.object({ low: z.number(), estimate: z.number(), high: z.number() });
 const Arm = z.object({ n: z.int().min(0), mean: z.number() });
+const ShadowArm = Arm.extend(ExperimentSpread.pick({ p50: true, p95: true }).partial().shape);
 
 /** One treatment against control on one metric. */
 export const ExperimentComparison = z.object({
@@ -93,6 +96,8 @@ export const ExperimentComparison = z.object({
   /** The same as a share of control's mean; null while that may be 0. */
   lift: Estimate.nullable(),
   p_value: z.number().nullable(),
+  /** Of a metric with `cap`: units' values above this count as this; null: not known yet, and nothing is called. */
+  cap: z.number().nullish(),
   /** CUPED was applied … */
   adjusted: z.boolean(),
   /** … and of this share of the units a value from before is known; the others are taken as it is on average. */
@@ -230,7 +235,14 @@ export const ExperimentEvaluation = z.object({
   /** How far it has come; null where nothing can be said. */
   progress: ExperimentProgress.nullable().default(null),
   /** Requests of the shadow, by metric. */
-  shadow: z.record(z.string(), Arm),
+  shadow: z.record(z.string(), ShadowArm),
+  /**
+   * By metric's key, by variant's key, where it is known: times, and the listed metrics that are no rates. Not while
+   * results are hidden; edges from before do not say.
+   */
+  spread: z.record(z.string(), z.record(z.string(), ExperimentSpread)).optional(),
+  /** Where the document says `segment_by`; of the latest look alone, and not while results are hidden. */
+  segments: ExperimentSegments.optional(),
   /** Judged pairs; without a judge, and in looks from before there were any, there are none. */
   pairs: ExperimentPairs.optional(),
   decision: ExperimentDecision,
@@ -294,23 +306,3 @@ export const ExperimentFilter = z.strictObject({
   name: AdapterName.optional(),
   status: z.enum(EXPERIMENT_STATUSES).optional(),
 });
-
-/** `POST /v1/feedback`. */
-export const FeedbackRequest = z.strictObject({
-  /** The `id` of the answer that is rated; either this or `exposure`. */
-  id: z.string().min(1).optional(),
-  /** What `x-graft-exposure` said with it. */
-  exposure: z.string().min(1).optional(),
-  metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
-  /** 0 to 1 for a proportion. */
-  value: z.number(),
-  /** The same metric of this user from before the experiment, where it is known: it makes results surer (CUPED). */
-  before: z.number().nullish(),
-});
-export type FeedbackRequest = z.infer<typeof FeedbackRequest>;
-/** Its answer. `repeated`: this answer had been rated with this metric; the first value stays. */
-export const FeedbackAnswer = z.object({
-  object: z.literal('graft.feedback'),
-  status: z.enum(['counted', 'repeated']),
-});
-export type FeedbackAnswer = z.infer<typeof FeedbackAnswer>;

@@ -13,6 +13,7 @@ import {
   WEIGHT_TOLERANCE,
 } from './limits.ts';
 import { BASE_JUDGE, ExperimentJudge } from './experiment-judge.ts';
+import { SegmentBy } from './experiment-segments.ts';
 import { AdapterName } from './names.ts';
 import { PinnedAdapter } from './pinned-adapter.ts';
 
@@ -38,6 +39,8 @@ export const ExperimentMetric = z.strictObject({
   better: z.enum(['up', 'down']),
   /** Non-inferiority: a treatment is good enough when its lift, the way that is better, is above this; -0.02 = -2 %. */
   at_least: z.number().gt(-1).lt(0).optional(),
+  /** Of a `mean`: units' values above control's 99th percentile count as that, so that a few cannot decide. */
+  cap: z.literal('p99').optional(),
 });
 export type ExperimentMetric = z.infer<typeof ExperimentMetric>;
 
@@ -129,6 +132,8 @@ export const ExperimentShape = z.strictObject({
     .url({ protocol: /^https?$/ })
     .max(1_000)
     .optional(),
+  /** What results are told by besides; it decides nothing. */
+  segment_by: SegmentBy.optional(),
   /** Compares control's answers with the shadow's, one request at a time; the shadow is one of the variants then. */
   judge: ExperimentJudge.optional(),
   /** The first one decides. */
@@ -173,6 +178,8 @@ export const Experiment = ExperimentShape.superRefine((experiment, context) => {
     const known = AUTOMATIC_METRICS.find(({ key }) => key === metric.key);
     if (known !== undefined && known.kind !== metric.kind)
       issue(['metrics', i, 'kind'], `"${metric.key}" is recorded by the edge as a ${known.kind}`);
+    if (metric.cap !== undefined && metric.kind !== 'mean')
+      issue(['metrics', i, 'cap'], 'a proportion lies between 0 and 1: only a mean can be capped');
   }
   for (const [i, { metric }] of experiment.guardrails.entries())
     if (!metrics.includes(metric) && !AUTOMATIC_METRICS.some(({ key }) => key === metric))

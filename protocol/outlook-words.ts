@@ -14,6 +14,13 @@ function daysWords(days: number, { count }: Write): string {
 /** What is not sure to a digit is not said to one. */
 const roughly = (count: number): number => Number(count.toPrecision(count < 100 ? 2 : 3));
 
+/** @returns such as `1 request`, `5,200 requests`, `fewer than 1 request`. */
+function counted(count: number, what: string, write: Write): string {
+  const near = roughly(count);
+  if (near > 0 && near < 1) return `fewer than 1 ${what}`;
+  return `${write.count(near)} ${what}${near === 1 ? '' : 's'}`;
+}
+
 /** @returns such as `a 20 % lift: 3 days; 10 %: 11 days; 5 %: 41 days`. */
 export function findsWords(finds: readonly ExperimentFinding[], write: Write): string {
   const known = finds.filter(({ units }) => units !== null);
@@ -49,11 +56,11 @@ export function planWords(plan: ExperimentPlan, write: Write, ask: string): Plan
   const traffic =
     requests.days === 0
       ? 'nobody has asked for it in the last week'
-      : `${write.count(roughly(requests.per_day))} requests a day in the last ${requests.days === 1 ? 'day' : `${requests.days} days`}`;
-  const perDay = write.count(roughly(units.per_day ?? 0));
+      : `${counted(requests.per_day, 'request', write)} a day in the last ${requests.days === 1 ? 'day' : `${requests.days} days`}`;
+  const perDay = counted(units.per_day ?? 0, 'unit', write);
   const who = {
-    expected: `${perDay} units a day, as you expect`,
-    experiment: `${perDay} units a day, as in its last experiment`,
+    expected: `${perDay} a day, as you expect`,
+    experiment: `${perDay} a day, as in its last experiment`,
     unknown: `how many users that is, nobody knows: ${ask}`,
   }[units.from];
   const share = write.share(Number(values.share.toPrecision(2)));

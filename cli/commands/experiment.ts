@@ -51,6 +51,7 @@ export default defineCommand({
       ...{ minDays: args['min-days'], atLeast: args['at-least'], expectUnits: args['expect-units'] },
       shadowCompare: args['shadow-compare'] === true,
       ...{ judgeTokens: args['judge-tokens'], keepPairs: args['keep-pairs'] },
+      segmentBy: args['segment-by'],
     };
     await runAction(action, flags, { output, connect: adminClient, ask: askYes });
   },

@@ -39,8 +39,9 @@ export function comparisonText(params: {
     const own = comparisons.flatMap((one, at) => (one.metric === metric ? [{ one, row: rows[at]! }] : []));
     const first = own[0]!.one;
     const notes = [
-      metricText({ key: metric, ...first }),
+      metricText({ kind: first.kind, better: first.better }),
       ...(place === 0 ? ['decides'] : []),
+      ...capText(first.cap),
       ...adjustedText(own.map(({ one }) => one)),
     ];
     const title = `${colors.bold(metric)}  ${notes.join('; ')}`;
@@ -55,6 +56,16 @@ export function comparisonText(params: {
     return `${title}\n${table}`;
   });
   return [...tables, ...intervalChart(params)].join('\n\n');
+}
+
+/** @param cap see `ExperimentComparison`. */
+function capText(cap: number | null | undefined): string[] {
+  if (cap === undefined) return [];
+  return [
+    cap === null
+      ? 'to be capped at control’s p99, which is not known yet'
+      : `capped at ${meanText(cap, 'mean')}, control’s p99`,
+  ];
 }
 
 /** By treatment the shares are nearly the same. */

@@ -64,6 +64,12 @@ const designFlags = {
       'What is good enough by the metric that decides: -2% proposes a version that is at most 2 % worse',
     valueHint: 'lift',
   },
+  cap: {
+    type: 'string',
+    description:
+      'Of the metric that decides, a mean: p99 counts what lies above control’s 99th percentile as that, so that a few users cannot decide',
+    valueHint: 'p99',
+  },
   coverage: {
     type: 'string',
     description: 'Share of the units that is in the experiment; of ramp: the step to go to',
@@ -100,6 +106,12 @@ const designFlags = {
     type: 'string',
     description: 'A tester: unit=variant, such as acme/user/alice=treatment; once for each',
     valueHint: 'override',
+  },
+  'segment-by': {
+    type: 'string',
+    description:
+      'Show results by this as well, which decides nothing: tenant, name (what is below the experiment’s), or a request header, header:x-plan',
+    valueHint: 'dimension',
   },
   webhook: {
     type: 'string',

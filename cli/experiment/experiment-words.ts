@@ -87,8 +87,8 @@ export const proposalText = ({ proposal, document }: ExperimentView): string | n
 export const variantsText = ({ variants }: Pick<Experiment, 'variants'>): string =>
   variants.map(({ key, adapter, weight }) => `${key} ${adapter} ${shareText(weight)}`).join(', ');
 
-export const metricText = ({ kind, better }: ExperimentMetric): string =>
-  `${kind}, ${better === 'up' ? 'more' : 'less'} is better`;
+export const metricText = ({ kind, better, cap }: Omit<ExperimentMetric, 'key'>): string =>
+  `${kind}, ${better === 'up' ? 'more' : 'less'} is better${cap === undefined ? '' : `, capped at control’s ${cap}`}`;
 
 /** @returns such as `at most +50 % and +0.02`, `at most -10 %`. */
 export function allowedText(rail: ExperimentGuardrail): string {

@@ -1,4 +1,4 @@
-import { MAX_MIN_DAYS, nameProblem, type CreateExperiment } from '../../protocol/index.ts';
+import { MAX_MIN_DAYS, nameProblem, SegmentBy, type CreateExperiment } from '../../protocol/index.ts';
 import { usageError } from '../flags.ts';
 import { parseDuration } from '../quantity.ts';
 import { parseLoss, parseShare } from './experiment-numbers.ts';
@@ -28,11 +28,15 @@ export interface DesignFlags extends JudgeFlags {
   readonly minUnits?: string | undefined;
   readonly minDays?: string | undefined;
   readonly atLeast?: string | undefined;
+  /** Of the metric that decides: `p99`. */
+  readonly cap?: string | undefined;
   readonly coverage?: string | undefined;
   /** `name@version:share`. */
   readonly shadow?: string | undefined;
   readonly shadowCompare?: boolean | undefined;
   readonly webhook?: string | undefined;
+  /** `tenant`, `name`, `header:<name>`. */
+  readonly segmentBy?: string | undefined;
   readonly seed?: string | undefined;
   readonly unit?: string | undefined;
 }
@@ -57,7 +61,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
     name,
     variants,
     ...(judge === undefined ? {} : { ...judgedAlone(variants, ramp), judge }),
-    ...parseMetrics(metrics, flags.atLeast),
+    ...parseMetrics(metrics, flags),
     ...(guardrails.length === 0 ? {} : { guardrails: parseGuardrails(guardrails) }),
     ...(ramp === undefined ? {} : { ramp }),
     ...(flags.minDays === undefined ? {} : { min_days: parseDays(flags.minDays) }),
@@ -66,6 +70,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
     ...(tenants.length === 0 ? {} : { targeting: { tenants: [...tenants] } }),
     ...(overrides.length === 0 ? {} : { overrides: overrides.map(parseOverride) }),
     ...(flags.webhook === undefined ? {} : { webhook: flags.webhook }),
+    ...(flags.segmentBy === undefined ? {} : { segment_by: parseSegmentBy(flags.segmentBy) }),
     ...(seed === undefined ? {} : { seed }),
     ...(unit === undefined ? {} : { unit: oneOf(unit, ['user', 'key'], '--unit') }),
   };
@@ -120,12 +125,23 @@ const THUMBS = 'thumbs:proportion:up';
 
 function parseMetrics(
   texts: readonly string[],
-  atLeast: string | undefined,
+  { atLeast, cap }: Pick<DesignFlags, 'atLeast' | 'cap'>,
 ): Pick<CreateExperiment, 'metrics'> {
-  if (texts.length === 0 && atLeast === undefined) return {};
+  if (texts.length === 0 && atLeast === undefined && cap === undefined) return {};
   const [first, ...others] = (texts.length === 0 ? [THUMBS] : texts).map(parseMetric);
-  const least = atLeast === undefined ? {} : { at_least: parseLoss(atLeast, '--at-least') };
-  return { metrics: [{ ...first!, ...least }, ...others] };
+  const more = {
+    ...(atLeast === undefined ? {} : { at_least: parseLoss(atLeast, '--at-least') }),
+    ...(cap === undefined ? {} : { cap: oneOf(cap, ['p99'], '--cap') }),
+  };
+  if (cap !== undefined && first!.kind !== 'mean')
+    throw usageError(`--cap: '${first!.key}' is a ${first!.kind}; only a mean can be capped.`);
+  return { metrics: [{ ...first!, ...more }, ...others] };
+}
+
+function parseSegmentBy(text: string): string {
+  const parsed = SegmentBy.safeParse(text);
+  if (parsed.success) return parsed.data;
+  throw usageError(`--segment-by: '${text}' ${parsed.error.issues[0]!.message}, such as header:x-plan.`);
 }
 
 function parseDays(text: string): number {

@@ -46,6 +46,7 @@ export function planText(design: CreateExperiment): string {
       'shown',
       others.length === 0 ? null : others.map((metric) => `${metric.key} (${metricText(metric)})`).join(', '),
     ],
+    ['told by', design.segment_by === undefined ? null : `${design.segment_by}; decides nothing`],
     ['guardrail', guardrails.length === 0 ? 'none' : null],
     ...guardrails.map((rail): [string, string] => [
       'guardrail',

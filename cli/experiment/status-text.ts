@@ -21,6 +21,8 @@ import {
   stateText,
 } from './experiment-words.ts';
 import { pairsText } from './pairs-text.ts';
+import { segmentsText } from './segments-text.ts';
+import { spreadText } from './spread-text.ts';
 import type { Glyphs } from './glyphs.ts';
 import { progressText } from './outlook-text.ts';
 
@@ -45,6 +47,8 @@ export function statusText(view: ExperimentView, { width, glyphs }: Screen): str
     ...(look === null || look.comparisons.length === 0 || isJudgedAlone(view.document)
       ? []
       : [comparisonText({ comparisons: look.comparisons, alpha: look.alpha, width, glyphs })]),
+    ...segmentsText(view.document, look),
+    ...spreadText(look),
     ...pairsText(view.document, look),
     ...shadowTable(view, look),
   ];
@@ -179,9 +183,15 @@ const shadowKind = (metric: string) => SHADOW_METRICS.find(({ key }) => key === 
 function shadowTable({ document }: ExperimentView, look: ExperimentEvaluation | null): string[] {
   const entries = Object.entries(look?.shadow ?? {});
   if (document.shadow === undefined || entries.length === 0) return [];
+  const isSpread = entries.some(([, { p50 }]) => p50 !== undefined);
+  const percentile = (value: number | undefined): string =>
+    value === undefined ? '-' : meanText(value, 'mean');
   const table = plainTable(
-    ['SHADOW', 'REQUESTS', 'MEAN'],
-    entries.map(([metric, { n, mean }]) => [metric, String(n), meanText(mean, shadowKind(metric))]),
+    ['SHADOW', 'REQUESTS', 'MEAN', ...(isSpread ? ['P50', 'P95'] : [])],
+    entries.map(([metric, { n, mean, p50, p95 }]) => [
+      ...[metric, String(n), meanText(mean, shadowKind(metric))],
+      ...(isSpread ? [percentile(p50), percentile(p95)] : []),
+    ]),
   );
   return [`${table}\n${document.shadow.adapter}; nobody gets its answers`];
 }

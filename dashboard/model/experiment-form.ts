@@ -1,5 +1,6 @@
 /** The form that makes an experiment, and the request that it becomes. */
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
+import { BASE_JUDGE } from '../../protocol/experiment-judge.ts';
 import { CreateExperiment, type PlanExperiment } from '../../protocol/experiment-api.ts';
 import { err, ok, type Result } from '../../protocol/result.ts';
 
@@ -20,6 +21,12 @@ export interface ExperimentFields {
   readonly expected: string;
   /** Begin with few units and grow by itself. */
   readonly ramped: boolean;
+  /** Empty, `base`, a name with or without a version, or the application's URL. */
+  readonly judge: string;
+  /** Values above control's p99 count as that; of a metric that is no proportion. */
+  readonly capped: boolean;
+  /** Empty, `tenant`, `name`, or `header:<name>`. */
+  readonly segmentBy: string;
 }
 
 export const EMPTY_FIELDS: ExperimentFields = {
@@ -33,20 +40,49 @@ export const EMPTY_FIELDS: ExperimentFields = {
   guarded: true,
   expected: '',
   ramped: false,
+  judge: '',
+  capped: false,
+  segmentBy: '',
 };
 
 /** Shares of the coverage that was asked for. */
 const RAMP_SHARES = [0.01, 0.05, 0.25, 1];
 const RAMP = { hold_minutes: 60, min_units: 200 };
 
+/** Share of the requests that are judged, as the command line has it. */
+const JUDGED_SHARE = 0.2;
+/** In the place of a judge's live version until the edge has been asked for that. */
+const SOME_VERSION = 1;
+
+/** @returns the name of a judge that is said without a version; null = it is none. */
+export const judgingName = (judge: string): string | null =>
+  judge === '' || judge === BASE_JUDGE || judge.includes('@') || isUrl(judge) ? null : judge;
+
+const isUrl = (text: string): boolean => /^https?:/i.test(text);
+
+function judgeOf(judge: string, version: number | null): { url: string } | { model: string } {
+  if (isUrl(judge)) return { url: judge };
+  return { model: judgingName(judge) === null ? judge : `${judge}@${version ?? SOME_VERSION}` };
+}
+
 /** Field -> what is wrong with it. */
 export type FieldProblems = Partial<Record<keyof ExperimentFields, string>>;
 
-export function createRequest(fields: ExperimentFields): Result<CreateExperiment, FieldProblems> {
+/** @param judgeVersion live one of a judge that is a name alone; null = it has none, or nobody has asked. */
+export function createRequest(
+  fields: ExperimentFields,
+  judgeVersion: number | null = SOME_VERSION,
+): Result<CreateExperiment, FieldProblems> {
   const name = fields.name.trim();
   const coverage = Number(fields.coverage.replace(',', '.').trim()) / 100;
   const problems: FieldProblems = {};
-  if (!(coverage > 0 && coverage <= 1)) problems.coverage = 'A number above 0, up to 100.';
+  const isJudged = fields.judge !== '';
+  const alone = isJudged && coverage === 0 && !fields.ramped;
+  if (!(coverage > 0 && coverage <= 1) && !alone)
+    problems.coverage =
+      isJudged && !fields.ramped ? 'A number from 0 to 100.' : 'A number above 0, up to 100.';
+  if (judgingName(fields.judge) !== null && judgeVersion === null)
+    problems.judge = 'This name has no live version. Take another one, or say which version.';
   const adapters = { control: pinned(name, fields.control), treatment: pinned(name, fields.treatment) };
   for (const side of ['control', 'treatment'] as const)
     if (fields[side].trim() === '') problems[side] = 'A version of the name, such as 3.';
@@ -55,13 +91,22 @@ export function createRequest(fields: ExperimentFields): Result<CreateExperiment
   const share = (part: number): number => Number((coverage * part).toPrecision(6));
   const metric = fields.metric.trim();
   const known = AUTOMATIC_METRICS.find(({ key }) => key === metric);
+  const kind = known?.kind ?? fields.kind;
+  const cap = fields.capped && kind === 'mean' ? { cap: 'p99' as const } : {};
   const request = {
     name,
     variants: [
       { key: 'control', adapter: adapters.control, weight: 0.5 },
       { key: 'treatment', adapter: adapters.treatment, weight: 0.5 },
     ],
-    metrics: [{ key: metric, kind: known?.kind ?? fields.kind, better: fields.better }],
+    metrics: [{ key: metric, kind, better: fields.better, ...cap }],
+    ...(isJudged
+      ? {
+          shadow: { adapter: adapters.treatment, sample: JUDGED_SHARE },
+          judge: judgeOf(fields.judge, judgeVersion),
+        }
+      : {}),
+    ...(fields.segmentBy === '' ? {} : { segment_by: fields.segmentBy }),
     coverage: fields.ramped ? share(RAMP_SHARES[0]!) : coverage,
     ...(fields.guarded ? {} : { guardrails: [] }),
     ...(fields.ramped ? { ramp: { steps: RAMP_SHARES.map(share), ...RAMP } } : {}),
@@ -95,6 +140,8 @@ export function fieldAt(path: readonly PropertyKey[]): keyof ExperimentFields {
   if (head === 'variants') return index === '1' ? 'treatment' : 'control';
   if (head === 'metrics') return 'metric';
   if (head === 'guardrails') return 'guarded';
+  if (head === 'judge' || head === 'shadow') return 'judge';
+  if (head === 'segment_by') return 'segmentBy';
   if (head === 'ramp' || head === 'coverage') return head === 'ramp' ? 'ramped' : 'coverage';
   return 'name';
 }

@@ -30,6 +30,14 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
           <tr key={`${one.metric} ${one.variant}`}>
             <th scope="row">
               {one.metric}
+              {one.cap !== undefined && (
+                <span class="hint">
+                  {' '}
+                  {one.cap === null
+                    ? 'to be capped at control’s p99, which is not known yet'
+                    : `capped at ${number(one.cap)}, control’s p99`}
+                </span>
+              )}
               {one.adjusted && (
                 <span class="hint">
                   {' '}

@@ -18,7 +18,9 @@ import { Progress } from './outlook.tsx';
 import { JudgedPairs } from './judged-pairs.tsx';
 import { Health } from './health.tsx';
 import { Units } from './units.tsx';
+import { Segments } from './segments.tsx';
 import { Shadow } from './shadow.tsx';
+import { Spread } from './spread.tsx';
 import { stepQuestion } from './step-question.tsx';
 
 /** The edge looks each minute; a person who watches wants to see it soon. */
@@ -118,6 +120,8 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
           )}
           <ProblemNote problem={looks.problem} />
           {!isJudgedAlone(document) && <Guardrails evaluation={evaluation} document={document} />}
+          <Segments evaluation={evaluation} document={document} />
+          <Spread evaluation={evaluation} />
           <Shadow evaluation={evaluation} document={document} />
         </>
       )}

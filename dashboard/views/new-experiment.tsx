@@ -1,5 +1,4 @@
-import type { ComponentChildren } from 'preact';
-import { useId, useState } from 'preact/hooks';
+import { useState } from 'preact/hooks';
 import { VersionList } from '../../protocol/admin-api/versions.ts';
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
 import type { Client } from '../api/client.ts';
@@ -7,13 +6,16 @@ import {
   createRequest,
   EMPTY_FIELDS,
   fieldAt,
+  judgingName,
   type ExperimentFields,
   type FieldProblems,
 } from '../model/experiment-form.ts';
 import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
+import { Field } from '../parts/field.tsx';
 import { ProblemNote } from '../parts/problem-note.tsx';
 import { useLoad } from '../parts/use-load.ts';
+import { FurtherFields } from './further-fields.tsx';
 import { Outlook } from './outlook.tsx';
 
 export function NewExperimentView({ client, name }: { client: Client; name: string }) {
@@ -40,11 +42,19 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
     .map(({ version, live }) => ({ value: String(version), label: live ? 'live' : '' }));
   const automatic = AUTOMATIC_METRICS.find(({ key }) => key === fields.metric);
 
+  /** A name that judges means its live version, from now on. */
+  const judgeVersion = async ({ judge }: ExperimentFields): Promise<number | null> => {
+    const judging = judgingName(judge);
+    if (judging === null) return null;
+    const found = await client.call('GET /admin/versions', { query: { name: judging }, as: VersionList });
+    return found.ok ? found.value.version : null;
+  };
   const create = async () => {
-    const request = createRequest(shown);
-    setProblems(request.ok ? {} : request.error);
-    if (!request.ok) return;
+    if (busy) return;
     setBusy(true);
+    const request = createRequest(shown, await judgeVersion(shown));
+    setProblems(request.ok ? {} : request.error);
+    if (!request.ok) return setBusy(false);
     const answer = await client.call('POST /admin/experiments', { body: request.value });
     setBusy(false);
     if (answer.ok) {
@@ -216,6 +226,7 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
             />
           )}
         </Field>
+        <FurtherFields fields={fields} problems={problems} set={set} />
         <label class="check">
           <input
             type="checkbox"
@@ -247,30 +258,5 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
         </div>
       </form>
     </>
-  );
-}
-
-interface Aria {
-  id: string;
-  'aria-invalid': boolean;
-  'aria-describedby': string;
-}
-
-function Field(props: {
-  label: string;
-  problem: string | undefined;
-  hint?: string | undefined;
-  children: (aria: Aria) => ComponentChildren;
-}) {
-  const id = useId();
-  const { problem, hint } = props;
-  return (
-    <div class="field">
-      <label for={id}>{props.label}</label>
-      {props.children({ id, 'aria-invalid': problem !== undefined, 'aria-describedby': `${id}-about` })}
-      <p id={`${id}-about`} class={problem === undefined ? 'hint' : 'wrong'}>
-        {problem ?? hint}
-      </p>
-    </div>
   );
 }

@@ -15,12 +15,17 @@ export function Shadow(props: { evaluation: ExperimentEvaluation; document: Expe
       <p class="hint">
         {shadow.adapter} also runs for {percent(shadow.sample)} of the requests; nobody gets its answers.
       </p>
-      <Table label="Shadow" columns={['Metric', { right: 'Requests' }, { right: 'Mean' }]}>
-        {figures.map(({ metric, requests, mean }) => (
+      <Table
+        label="Shadow"
+        columns={['Metric', { right: 'Requests' }, { right: 'Mean' }, { right: 'p50' }, { right: 'p95' }]}
+      >
+        {figures.map(({ metric, requests, mean, p50, p95 }) => (
           <tr key={metric}>
             <th scope="row">{metric}</th>
             <td class="right">{requests}</td>
             <td class="right">{mean}</td>
+            <td class="right">{p50}</td>
+            <td class="right">{p95}</td>
           </tr>
         ))}
       </Table>

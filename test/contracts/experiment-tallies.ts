@@ -1,6 +1,15 @@
 import fc from 'fast-check';
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { ExperimentEvent, ExperimentTallies, FeedbackValue } from '../../worker/experiments/ports.ts';
+import {
+  capAt,
+  cappedMoments,
+  percentile,
+  SKETCH_ERROR,
+  toldIn,
+  toRows,
+  type Sketch,
+} from '../../worker/experiments/statistics/sketch.ts';
 import { createFakeTallies } from '../fakes/fake-tallies.ts';
 
 const AT = Date.UTC(2026, 10, 25);
@@ -15,7 +24,10 @@ export const sampleEvent = (more: Partial<ExperimentEvent> = {}): ExperimentEven
   shadow: false,
   ...more,
 });
-const NOTHING = { units: {}, metrics: {}, shadow: {}, counts: {}, refused: {} };
+const NOTHING = {
+  ...{ units: {}, metrics: {}, shadow: {}, counts: {}, refused: {} },
+  ...{ sketches: {}, shadowSketches: {}, segments: {} },
+};
 const feedback = (more: Partial<FeedbackValue> = {}): FeedbackValue & { at: number } => ({
   token: 't1',
   expiresAt: AT + 1_000_000,
@@ -38,6 +50,7 @@ const steps = fc.array(
     metric: fc.constantFrom('a', 'b'),
     value: fc.integer({ min: -64, max: 64 }),
     before: fc.option(fc.integer({ min: 0, max: 8 })),
+    segment: fc.option(fc.constantFrom('=a', '=b', 'none')),
     fed: fc.boolean(),
     shadow: fc.boolean(),
     /** Sent so often. */
@@ -69,6 +82,7 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
         ...NOTHING,
         units: { control: 2, treatment: 1 },
         metrics: { latency_ms: { control: { n: 2, sum: 300, sumSquares: 200 ** 2 + 100 ** 2 } } },
+        sketches: { latency_ms: { control: expect.any(Map) } },
       });
     });
 
@@ -110,6 +124,58 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
         shadow: {
           latency_ms: { n: 2, sum: 40, sumSquares: 1_000 },
           error_rate: { n: 1, sum: 0, sumSquares: 0 },
+        },
+        shadowSketches: { latency_ms: expect.any(Map) },
+      });
+    });
+
+    it('tells how the single values are spread, and caps those of the units', async () => {
+      const latency = (unit: string, latency_ms: number) => sampleEvent({ unit, values: { latency_ms } });
+      // Units 1 to 99 have their own number as latency; the last one has 100 and 9,900, of which the mean is 5,000.
+      await add(Array.from({ length: 99 }, (_, i) => latency(`u${i + 1}`, i + 1)));
+      await add([latency('u100', 100)]);
+      await add([latency('u100', 9_900), sampleEvent({ unit: 'u1', values: { error_rate: 1 } })]);
+      const { sketches } = await tallies.snapshot('e', 's');
+      expect(Object.keys(sketches)).toEqual(['latency_ms']);
+      const sketch = sketches['latency_ms']!['control']!;
+      expect(toldIn(sketch)).toBe(101);
+      for (const [at, exact] of [
+        [0.5, 51],
+        [0.95, 96],
+        [1, 9_900],
+      ] as const)
+        expect(Math.abs(percentile(sketch, at)! / exact - 1)).toBeLessThanOrEqual(SKETCH_ERROR);
+      const cap = capAt(sketch, 0.99)!;
+      expect(cap.value).toBeGreaterThanOrEqual(99);
+      expect(cap.value).toBeLessThan(99 * 1.041);
+      expect(cappedMoments(sketch, cap).sum).toBeCloseTo(4_950 + cap.value, 6);
+    });
+
+    it('counts a unit in its first segment', async () => {
+      const of = (unit: string, segment: string, latency_ms: number) =>
+        sampleEvent({ unit, segment, values: { latency_ms } });
+      await add([of('u1', '=pro', 100), of('u1', '=free', 300)]);
+      await add([sampleEvent({ unit: 'u2' }), of('u3', 'none', 10)]);
+      await tallies.feedback('e', feedback());
+      const { segments } = await tallies.snapshot('e', 's');
+      expect(segments).toMatchObject({
+        '=pro': {
+          units: { control: 1 },
+          metrics: { latency_ms: { control: { n: 1, sum: 200 } }, thumbs: { control: { n: 1, sum: 1 } } },
+        },
+        none: { units: { control: 1 }, metrics: { latency_ms: { control: { n: 1, sum: 10 } } } },
+      });
+      expect(Object.keys(segments).sort()).toEqual(['=pro', 'none']);
+    });
+
+    it('counts in its segment also what overtook its request', async () => {
+      await tallies.feedback('e', feedback({ value: 0.25 }));
+      await add([sampleEvent({ segment: '=pro', values: { latency_ms: 7 } })]);
+      await tallies.feedback('e', feedback({ token: 't2', value: 0.75 }));
+      expect((await tallies.snapshot('e', 's')).segments).toMatchObject({
+        '=pro': {
+          units: { control: 1 },
+          metrics: { latency_ms: { control: { n: 1, sum: 7 } }, thumbs: { control: { n: 1, sum: 0.5 } } },
         },
       });
     });
@@ -209,6 +275,7 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
             const unit = `${step.seed}${step.unit}`;
             const variant = ['control', 'treatment'][i % 9 === 0 ? step.variant : step.unit % 2] as string;
             const { seed, metric, value, before, shadow } = step;
+            const segment = step.segment === null ? {} : { segment: step.segment };
             for (let time = 0; time < step.times; time += 1)
               for (const one of [tallies, plain])
                 if (step.fed)
@@ -221,7 +288,10 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
                     id: `b${i}`,
                     at: AT,
                     events: [
-                      sampleEvent({ experiment, seed, unit, variant, values: { [metric]: value }, shadow }),
+                      sampleEvent({
+                        ...{ experiment, seed, unit, variant, values: { [metric]: value }, shadow },
+                        ...segment,
+                      }),
                     ],
                   });
           }
@@ -238,8 +308,9 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
 async function rounded(tallies: ExperimentTallies, experiment: string, seed: string): Promise<unknown> {
   const snapshot = await tallies.snapshot(experiment, seed);
   return JSON.parse(
-    JSON.stringify(snapshot, (_key, value: unknown) =>
-      typeof value === 'number' ? Math.round(value * 1e6) / 1e6 + 0 : value,
-    ),
+    JSON.stringify(snapshot, (_key, value: unknown) => {
+      if (value instanceof Map) return toRows(value as Sketch).sort(([a], [b]) => a - b);
+      return typeof value === 'number' ? Math.round(value * 1e6) / 1e6 + 0 : value;
+    }),
   );
 }

@@ -17,7 +17,16 @@ export const pairAt = (at: number, content: string): KeptPair => ({
 export function pairTalliesContract(name: string, make: () => Promise<PairTallies>): void {
   describe(`tallies of pairs: ${name}`, () => {
     const add = (tallies: PairTallies, outcome: PairOutcome, more: object = {}) =>
-      tallies.record('e', { seed: 's', at: AT, tokens: 10, outcome, keep: 0, pair: null, ...more });
+      tallies.record('e', {
+        seed: 's',
+        at: AT,
+        tokens: 10,
+        outcome,
+        keep: 0,
+        pair: null,
+        user: null,
+        ...more,
+      });
 
     it('count what was judged, by seed and experiment', async () => {
       const tallies = await make();
@@ -37,12 +46,31 @@ export function pairTalliesContract(name: string, make: () => Promise<PairTallie
 
     it('let none begin once the day’s tokens are used up, whatever the seed', async () => {
       const tallies = await make();
-      const may = (tokensPerDay: number, at = AT) => tallies.mayBegin('e', { at, tokensPerDay });
+      const may = (tokensPerDay: number, at = AT) =>
+        tallies.mayBegin('e', { at, tokensPerDay, seed: 's', user: null });
       expect(await may(1)).toBe(true);
       await add(tallies, judged('win'));
       await add(tallies, { failure: 'judge' }, { seed: 'other' });
       expect([await may(20), await may(21)]).toEqual([false, true]);
       expect(await may(20, AT + DAY_MS)).toBe(true);
+    });
+
+    it('count five of one user under one seed, of those that are judged', async () => {
+      const tallies = await make();
+      const may = (user: string | null, seed = 's') =>
+        tallies.mayBegin('e', { at: AT, tokensPerDay: 1_000, seed, user });
+      await add(tallies, { failure: 'judge' }, { user: 'u1' });
+      for (let i = 0; i < 4; i += 1) await add(tallies, judged('win'), { user: 'u1' });
+      expect(await may('u1')).toBe(true);
+      // Two were begun at the same time.
+      for (let i = 0; i < 2; i += 1)
+        await add(tallies, judged('win'), { user: 'u1', keep: 9, pair: pairAt(AT, String(i)) });
+      expect([await may('u1'), await may('u2'), await may(null), await may('u1', 'next')]).toEqual([
+        ...[false, true, true, true],
+      ]);
+      for (let i = 0; i < 7; i += 1) await add(tallies, judged('loss'));
+      const tally = await tallies.snapshot('e', { seed: 's', at: AT });
+      expect(tally).toMatchObject({ wins: 5, losses: 7, failures: { judge: 1 }, tokensToday: 140 });
     });
 
     it('keep the last pairs, at most as many as are asked for now, for thirty days', async () => {

@@ -59,6 +59,36 @@ describe('what the form becomes', () => {
     expect(planRequest({ ...filled, treatment: '' })).toBeNull();
   });
 
+  it('has answers judged beside those that users get, by whoever is said', () => {
+    const shadow = { adapter: 'support/intent@4', sample: 0.2 };
+    const judged = (judge: string, more: Partial<ExperimentFields> = {}) =>
+      request({ judge, coverage: '0', ...more });
+    expect(judged('base')).toMatchObject({ coverage: 0, shadow, judge: { model: 'base' } });
+    expect(judged('https://a.example/j').judge).toEqual({ url: 'https://a.example/j' });
+    expect(judged('medicine@7', { coverage: '50' })).toMatchObject({
+      coverage: 0.5,
+      judge: { model: 'medicine@7' },
+    });
+    const fields = { ...filled, judge: 'medicine', coverage: '0' };
+    expect(createRequest(fields, 3)).toMatchObject({ ok: true, value: { judge: { model: 'medicine@3' } } });
+    expect(createRequest(fields, null)).toMatchObject({
+      ok: false,
+      error: { judge: expect.stringContaining('no live version') },
+    });
+    expect(Object.keys(problems({ coverage: '0' }))).toEqual(['coverage']);
+    expect(Object.keys(problems({ coverage: '0', judge: 'base', ramped: true }))).toContain('coverage');
+  });
+
+  it('caps a mean, and tells results by one dimension', () => {
+    const metric = { metric: 'revenue', kind: 'mean' as const, capped: true };
+    expect(request({ ...metric, segmentBy: 'header:x-plan' })).toMatchObject({
+      metrics: [{ key: 'revenue', kind: 'mean', better: 'up', cap: 'p99' }],
+      segment_by: 'header:x-plan',
+    });
+    expect(request({ capped: true }).metrics).toEqual([{ key: 'thumbs', kind: 'proportion', better: 'up' }]);
+    expect(Object.keys(problems({ segmentBy: 'plan' }))).toEqual(['segmentBy']);
+  });
+
   it('ramps up to the coverage that was asked for', () => {
     expect(request({ ramped: true, coverage: '30' })).toMatchObject({
       coverage: 0.003,
@@ -78,6 +108,9 @@ describe('what the form becomes', () => {
       guarded: fc.boolean(),
       expected: text,
       ramped: fc.boolean(),
+      judge: fc.oneof(text, fc.constantFrom('', 'base', 'judge/one', 'https://app.example.com/judge')),
+      capped: fc.boolean(),
+      segmentBy: fc.oneof(text, fc.constantFrom('', 'tenant', 'name', 'header:x-plan')),
     });
     fc.assert(
       fc.property(fields, fc.boolean(), (random, named) => {
@@ -134,6 +167,9 @@ describe('what is wrong', () => {
     [['guardrails', 0, 'metric'], 'guarded'],
     [['ramp', 'steps'], 'ramped'],
     [['coverage'], 'coverage'],
+    [['judge', 'model'], 'judge'],
+    [['shadow', 'adapter'], 'judge'],
+    [['segment_by'], 'segmentBy'],
   ])('of %j is said at %s', (path, field) => {
     expect(fieldAt(path)).toBe(field);
   });

@@ -125,7 +125,9 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
     settle: async (id) => void settled.add(id),
     async look({ row, keep: most, proposal }) {
       const own = (one: LookRow) => one.experiment === row.experiment && one.seed === row.seed;
-      const mine = [...looks.filter((one) => own(one) && one.at !== row.at), row];
+      const { segments: _, ...evaluation } = row.evaluation;
+      const kept: LookRow = { ...row, evaluation };
+      const mine = [...looks.filter((one) => own(one) && one.at !== row.at), kept];
       mine.sort((a, b) => a.at - b.at);
       while (mine.length > most) mine.splice(mostCrowded(mine), 1);
       looks = copy([...looks.filter((one) => !own(one)), ...mine]);

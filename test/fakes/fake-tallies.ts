@@ -5,9 +5,18 @@ import type {
   TallyMoments,
   TallySnapshot,
 } from '../../worker/experiments/ports.ts';
+import { SHADOW_METRICS } from '../../protocol/index.ts';
+import {
+  joinSketch,
+  moveInSketch,
+  type OpenSketch,
+  type Sketch,
+} from '../../worker/experiments/statistics/sketch.ts';
+import { addValue, NO_MOMENTS } from '../../worker/experiments/statistics/moments.ts';
 import { countsOf, NO_COUNTS } from '../../worker/experiments/tally-counts.ts';
 
 interface Unit {
+  segment: string | null;
   seed: string;
   variant: string;
   values: Map<string, { told: number[]; before: number | null }>;
@@ -28,6 +37,23 @@ const plain = (values: readonly number[]): TallyMoments => ({
   sumSquares: sum(values.map(square)),
 });
 
+const isRate = (metric: string): boolean =>
+  SHADOW_METRICS.some(({ key, kind }) => key === metric && kind === 'proportion') || metric === 'left_rate';
+
+/** A unit that was told one value lies where that does: so the two are put in one after the other. */
+function sketchOf(units: readonly number[], told: readonly number[]): Sketch {
+  const sketch: OpenSketch = new Map();
+  for (const is of units) moveInSketch(sketch, { was: null, is, told: is });
+  for (const [index, bucket] of sketch) sketch.set(index, { ...bucket, told: 0 });
+  const single: OpenSketch = new Map();
+  for (const is of told) moveInSketch(single, { was: null, is, told: is });
+  joinSketch(
+    sketch,
+    new Map([...single].map(([index, { told: n }]) => [index, { n: 0, sum: 0, sumSquares: 0, told: n }])),
+  );
+  return sketch;
+}
+
 /** Keeps everything that it was told and adds it up when it is asked: nothing runs along that could go wrong. */
 export function createFakeTallies(): FakeTallies {
   const batches = new Set<string>();
@@ -38,9 +64,12 @@ export function createFakeTallies(): FakeTallies {
   const shadows: { experiment: string; seed: string; metric: string; value: number }[] = [];
   const keyOf = (experiment: string, seed: string, unit: string) => JSON.stringify([experiment, seed, unit]);
 
-  function expose(experiment: string, seed: string, unit: string, variant: string): Unit {
+  function expose(
+    ...[experiment, seed, unit, variant, segment = null]: [string, string, string, string, (string | null)?]
+  ): Unit {
     const key = keyOf(experiment, seed, unit);
-    const known = units.get(key) ?? { seed, variant, values: new Map() };
+    const known = units.get(key) ?? { seed, variant, segment, values: new Map() };
+    known.segment ??= segment;
     units.set(key, known);
     return known;
   }
@@ -70,9 +99,9 @@ export function createFakeTallies(): FakeTallies {
       const key = JSON.stringify([experiment, id]);
       if (batches.has(key)) return answer(undefined);
       batches.add(key);
-      for (const { seed, unit, variant, values, shadow, marks = [] } of events) {
+      for (const { seed, unit, variant, values, shadow, marks = [], segment } of events) {
         const isNew = !shadow && !units.has(keyOf(experiment, seed, unit));
-        const of = shadow ? null : expose(experiment, seed, unit, variant);
+        const of = shadow ? null : expose(experiment, seed, unit, variant, segment);
         if (of?.variant === variant)
           marked.push({ experiment, seed, variant, counts: countsOf(marks, isNew) });
         for (const [metric, value] of Object.entries(values))
@@ -101,7 +130,10 @@ export function createFakeTallies(): FakeTallies {
     },
     async snapshot(experiment, seed) {
       lookAlive();
-      const snapshot: TallySnapshot = { units: {}, metrics: {}, shadow: {}, counts: {}, refused: {} };
+      const snapshot: TallySnapshot = {
+        ...{ units: {}, metrics: {}, shadow: {}, counts: {}, refused: {} },
+        ...{ sketches: {}, shadowSketches: {}, segments: {} },
+      };
       const here = (one: { experiment: string; seed: string }) =>
         one.experiment === experiment && one.seed === seed;
       for (const { variant, counts } of marked.filter(here))
@@ -113,18 +145,29 @@ export function createFakeTallies(): FakeTallies {
         const known = snapshot.refused[metric] ?? { n: 0, at: 0 };
         snapshot.refused[metric] = { n: known.n + 1, at: Math.max(known.at, at) };
       }
-      const found = new Map<string, { metric: string; variant: string; pairs: [number, number | null][] }>();
-      for (const [key, { variant, values, seed: of }] of units) {
+      const found = new Map<
+        string,
+        { metric: string; variant: string; pairs: [number, number | null][]; told: number[] }
+      >();
+      for (const [key, { variant, values, seed: of, segment }] of units) {
         if (of !== seed || (JSON.parse(key) as string[])[0] !== experiment) continue;
         snapshot.units[variant] = (snapshot.units[variant] ?? 0) + 1;
+        const inSegment =
+          segment === null ? null : (snapshot.segments[segment] ??= { units: {}, metrics: {} });
+        if (inSegment !== null) inSegment.units[variant] = (inSegment.units[variant] ?? 0) + 1;
         for (const [metric, { told, before }] of values) {
+          if (inSegment !== null) {
+            const arms = (inSegment.metrics[metric] ??= {});
+            arms[variant] = addValue(arms[variant] ?? NO_MOMENTS, sum(told) / told.length);
+          }
           const place = JSON.stringify([metric, variant]);
-          const at = found.get(place) ?? { metric, variant, pairs: [] };
+          const at = found.get(place) ?? { metric, variant, pairs: [], told: [] };
           found.set(place, at);
           at.pairs.push([sum(told) / told.length, before]);
+          at.told.push(...told);
         }
       }
-      for (const { metric, variant, pairs } of found.values()) {
+      for (const { metric, variant, pairs, told } of found.values()) {
         const moments = plain(pairs.map(([value]) => value));
         const befores = pairs.flatMap(([, before]) => (before === null ? [] : [before]));
         if (befores.length > 0)
@@ -136,12 +179,17 @@ export function createFakeTallies(): FakeTallies {
             products: sum(pairs.map(([value, before]) => value * (before ?? 0))),
           });
         (snapshot.metrics[metric] ??= {})[variant] = moments;
+        const values = pairs.map(([value]) => value);
+        if (!isRate(metric)) (snapshot.sketches[metric] ??= {})[variant] = sketchOf(values, told);
       }
       for (const metric of new Set(shadows.map((one) => one.metric))) {
         const own = shadows.filter(
           (one) => one.metric === metric && one.seed === seed && one.experiment === experiment,
         );
-        if (own.length > 0) snapshot.shadow[metric] = plain(own.map(({ value }) => value));
+        if (own.length === 0) continue;
+        const values = own.map(({ value }) => value);
+        snapshot.shadow[metric] = plain(values);
+        if (!isRate(metric)) snapshot.shadowSketches[metric] = sketchOf(values, values);
       }
       return snapshot;
     },

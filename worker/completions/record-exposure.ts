@@ -46,6 +46,7 @@ function record(
     {
       ...{ experiment, seed, variant, unit, at: deps.now(), values, shadow: false },
       marks: part.nameless ? [...marks, 'nameless'] : marks,
+      ...(part.segment === undefined ? {} : { segment: part.segment }),
     },
     (work) => keepAlive(context, work),
   );

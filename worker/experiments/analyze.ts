@@ -1,4 +1,5 @@
 import { metricOf, type Experiment, type ExperimentMetric, type Result } from '../../protocol/index.ts';
+import type { CappedMetrics } from './capped.ts';
 import { dealtPhases, type CoveragePhase } from './coverage-phases.ts';
 import { cupedDifference, cupedTheta, imputed } from './statistics/cuped.ts';
 import {
@@ -34,6 +35,8 @@ export interface Tallies {
   phases?: readonly CoveragePhase[];
   /** By metric's key, by variant's key. */
   metrics: Readonly<Record<string, Readonly<Record<string, Moments>>>>;
+  /** Of the metrics that are capped; guardrails see them as they are. */
+  capped?: CappedMetrics;
 }
 
 /** One treatment against control on one metric. */
@@ -42,6 +45,8 @@ export interface Comparison {
   variant: string;
   control: { n: number; mean: number };
   treatment: { n: number; mean: number };
+  /** What the units' values are capped at; null = it cannot be told yet, absent = they are not. */
+  cap?: number | null;
   /** null, with the reason, when nothing can be computed. */
   result: ComparisonResult | null;
   reason: NoEffect | null;
@@ -95,17 +100,16 @@ export function analyze(experiment: Experiment, tallies: Tallies): Analysis {
       })),
     ),
     alpha,
-    comparisons: experiment.metrics.flatMap((metric) =>
-      treatments.map((variant) =>
+    comparisons: experiment.metrics.flatMap((metric) => {
+      const capped = tallies.capped?.[metric.key];
+      const arm = (variant: string) => capped?.arms[variant] ?? of(metric.key, variant);
+      return treatments.map((variant) =>
         compare({
-          metric,
-          variant,
-          control: of(metric.key, control),
-          treatment: of(metric.key, variant),
-          alpha,
+          ...{ metric, variant, alpha, control: arm(control), treatment: arm(variant) },
+          ...(capped === undefined ? {} : { cap: capped.value }),
         }),
-      ),
-    ),
+      );
+    }),
     guardrails: experiment.guardrails.flatMap((rail) =>
       treatments.map((variant) =>
         checkGuardrail({
@@ -127,10 +131,13 @@ export function compare(params: {
   control: Moments;
   treatment: Moments;
   alpha: number;
+  /** See {@link Comparison}. */
+  cap?: number | null;
 }): Comparison {
-  const { metric, variant, control, treatment, alpha } = params;
+  const { metric, variant, control, treatment, alpha, cap } = params;
   const shown = (moments: Moments) => ({ n: moments.n, mean: armOf(moments, metric.kind).mean });
-  const comparison = { metric, variant, control: shown(control), treatment: shown(treatment) };
+  const capped = cap === undefined ? {} : { cap };
+  const comparison = { metric, variant, control: shown(control), treatment: shown(treatment), ...capped };
   const { difference, adjusted } = differenceFor(params);
   if (!difference.ok) return { ...comparison, result: null, reason: difference.error, verdict: 'open' };
   const effect = absoluteEffect(difference.value);
@@ -145,7 +152,7 @@ export function compare(params: {
     pValue: Math.min(1, (sequentialPValue(effect, level) * alpha) / level),
     adjusted,
   };
-  if (Math.min(control.n, treatment.n) < MIN_VALUES)
+  if (Math.min(control.n, treatment.n) < MIN_VALUES || cap === null)
     return { ...comparison, result, reason: 'too_few_values', verdict: 'open' };
   return { ...comparison, result, reason: null, verdict: verdictOf(result, metric) };
 }

@@ -20,6 +20,7 @@ export const TallyCall = z.discriminatedUnion('call', [
         values: z.record(z.string(), value),
         shadow: z.boolean(),
         marks: z.array(z.enum(['answered', 'nameless', 'cold'])).default([]),
+        segment: z.string().optional(),
       }),
     ),
   }),
@@ -67,11 +68,12 @@ export function createDoTallies(params: {
   return {
     async add(experiment, batch) {
       const shards = new Map<number, Extract<TallyCall, { call: 'add' }>>();
-      for (const { seed, variant, unit, values, shadow, marks = [] } of batch.events) {
+      for (const { seed, variant, unit, values, shadow, marks = [], segment } of batch.events) {
         const shard = tallyShardOf(unit);
         const call = shards.get(shard) ?? { call: 'add', id: batch.id, at: batch.at, events: [] };
         shards.set(shard, call);
-        call.events.push({ seed, variant, unit, values: { ...values }, shadow, marks: [...marks] });
+        const more = segment === undefined ? {} : { segment };
+        call.events.push({ seed, variant, unit, values: { ...values }, shadow, marks: [...marks], ...more });
       }
       await allOf([...shards].map(([shard, call]) => ask(experiment, shard, call, z.null())));
     },

@@ -1,7 +1,11 @@
 /** What an experiment's tallies have, put together from its shards. */
 import { z } from 'zod';
 import type { TallyCounts, TallyMoments, TallySnapshot } from './ports.ts';
+import { fromRows, isSketchOf, joinSketch, type OpenSketch, type Sketch } from './statistics/sketch.ts';
+import { addMoments, NO_MOMENTS, type Moments } from './statistics/moments.ts';
 import { NO_COUNTS } from './tally-counts.ts';
+import { SegmentRow, UNITS } from './tally-segments.ts';
+import { SketchRows } from './tally-sketches.ts';
 
 const Sums = z.object({
   n: z.number(),
@@ -26,6 +30,11 @@ export const ShardTally = z.object({
     z.object({ answers: z.number(), nameless: z.number(), namelessUnits: z.number(), cold: z.number() }),
   ),
   refused: z.record(z.string(), z.object({ n: z.number(), at: z.number() })),
+  /** `variant` null: the shadow's. Objects from before have none. */
+  sketches: z
+    .array(z.object({ metric: z.string(), variant: z.string().nullable(), rows: SketchRows }))
+    .default([]),
+  segments: z.array(SegmentRow).default([]),
 });
 export type ShardTally = z.infer<typeof ShardTally>;
 
@@ -79,10 +88,50 @@ export function joinShards(shards: readonly ShardTally[]): TallySnapshot {
       refused[metric] = { n: known.n + n, at: Math.max(known.at, at) };
     }
   }
+  const sketches = joinSketches(shards, (metric, variant) =>
+    variant === null ? shadow[metric] : metrics[metric]?.[variant],
+  );
   return {
     units,
     metrics: Object.fromEntries(Object.entries(metrics).map(([metric, sums]) => [metric, showAll(sums)])),
     shadow: showAll(shadow),
-    ...{ counts, refused },
+    ...{ counts, refused, ...sketches, segments: joinSegments(shards) },
   };
+}
+
+function joinSegments(shards: readonly ShardTally[]): TallySnapshot['segments'] {
+  const joined: TallySnapshot['segments'] = {};
+  for (const { segment, variant, metric, ...sums } of shards.flatMap((shard) => shard.segments)) {
+    const { units, metrics } = (joined[segment] ??= { units: {}, metrics: {} });
+    if (metric === UNITS) {
+      units[variant] = (units[variant] ?? 0) + sums.n;
+      continue;
+    }
+    const arms = (metrics[metric] ??= {});
+    arms[variant] = addMoments(arms[variant] ?? NO_MOMENTS, sums);
+  }
+  return joined;
+}
+
+/** Without those that not all shards have kept from the first value on. */
+function joinSketches(
+  shards: readonly ShardTally[],
+  momentsOf: (metric: string, variant: string | null) => Moments | undefined,
+): Pick<TallySnapshot, 'sketches' | 'shadowSketches'> {
+  const joined = new Map<string, { metric: string; variant: string | null; sketch: OpenSketch }>();
+  for (const { metric, variant, rows } of shards.flatMap((shard) => shard.sketches)) {
+    const key = JSON.stringify([metric, variant]);
+    const { sketch } = joined.get(key) ?? { sketch: new Map() };
+    joinSketch(sketch, fromRows(rows));
+    joined.set(key, { metric, variant, sketch });
+  }
+  const sketches: Record<string, Record<string, Sketch>> = {};
+  const shadowSketches: Record<string, Sketch> = {};
+  for (const { metric, variant, sketch } of joined.values()) {
+    const moments = momentsOf(metric, variant);
+    if (moments === undefined || !isSketchOf(sketch, moments)) continue;
+    if (variant === null) shadowSketches[metric] = sketch;
+    else (sketches[metric] ??= {})[variant] = sketch;
+  }
+  return { sketches, shadowSketches };
 }

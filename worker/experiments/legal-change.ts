@@ -93,6 +93,11 @@ const FROZEN: readonly { field: string; of: (experiment: Experiment) => unknown;
     why: 'other targeting would move units in and out',
   },
   {
+    field: 'segment_by',
+    of: ({ segment_by: by }) => by,
+    why: 'units that were counted are in no segment of another kind',
+  },
+  {
     field: 'judge',
     of: ({ judge, shadow }) => judge && [judge.model, judge.url, shadow?.adapter],
     why: 'pairs of two judges, or of two adapters, would be counted together',

@@ -18,6 +18,12 @@ export const TALLY_BATCH_MEMORY_MS = 86_400 * SECOND;
 export const TALLY_CLEAN_MS = 6 * 3_600 * SECOND;
 /** A tally that nobody has written to for this long is emptied; evaluations are kept elsewhere. */
 export const TALLY_KEPT_MS = 180 * 86_400 * SECOND;
+/** Segments of one seed that a tally tells apart, those that came first; the others are counted together. */
+export const MAX_SEGMENTS_HELD = 40;
+/** Segments that a look shows, those with the most units: more are no table to read. */
+export const MAX_SHOWN_SEGMENTS = 20;
+/** Of a segment's text; the rest is cut off. */
+export const MAX_SEGMENT_CHARACTERS = 64;
 /** Body of `POST /v1/feedback`, bytes: a token of at most 4 kB and three short fields. */
 export const MAX_FEEDBACK_BODY_BYTES = 16 * 1024;
 /** Largest size of a reported value: squares are summed in doubles, which have 16 digits. */

@@ -13,6 +13,8 @@ import type { MeteredAnswer } from '../metering/ports.ts';
 import type { Conflict, ExperimentAction } from '../registry/ports.ts';
 import type { Index, Page } from '../platform/ports.ts';
 import type { PairInWork } from './pairs/ports.ts';
+import type { Moments } from './statistics/moments.ts';
+import type { Sketch } from './statistics/sketch.ts';
 
 /** The value of KV `experiment:<id>`: all that the hot path needs of a live experiment, in one read. */
 export const ExperimentEntry = z.strictObject({
@@ -162,6 +164,8 @@ export interface ExperimentEvent {
   shadow: boolean;
   /** None unless given. */
   marks?: readonly EventMark[];
+  /** See `segmentKey`; absent where the experiment is told by none. A unit's first one counts. */
+  segment?: string;
 }
 
 export interface ExperimentSink {
@@ -230,6 +234,12 @@ export interface TallyCounts {
   cold: number;
 }
 
+/** What is counted of one segment, as {@link TallySnapshot} has it of all. */
+export interface SegmentTally {
+  units: Record<string, number>;
+  metrics: Record<string, Record<string, Moments>>;
+}
+
 export interface TallySnapshot {
   /** Units by variant's key. */
   units: Record<string, number>;
@@ -241,6 +251,12 @@ export interface TallySnapshot {
   counts: Record<string, TallyCounts>;
   /** Feedback that the experiment has no metric for, by what it called the metric; `at`: the last, unix ms. */
   refused: Record<string, { n: number; at: number }>;
+  /** How values are spread, by metric's key, by variant's key; without rates, and what was begun before it was kept. */
+  sketches: Record<string, Record<string, Sketch>>;
+  /** By segment's key; none where the experiment is told by none. */
+  segments: Record<string, SegmentTally>;
+  /** Of the shadow's requests, by metric's key. */
+  shadowSketches: Record<string, Sketch>;
 }
 
 /** Counts what happens in experiments, exactly once a batch, and once a token and metric. Throws StoreUnavailable. */

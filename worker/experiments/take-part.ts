@@ -2,6 +2,7 @@ import { BASE_JUDGE, type AdapterManifest, type ExperimentJudge } from '../../pr
 import { logLine } from '../log.ts';
 import { assignVariant, type Assignment } from './assign-variant.ts';
 import { border, bucketOf } from './bucket.ts';
+import { segmentKey, segmentOf } from './segments.ts';
 import { unitOf } from './unit-of.ts';
 import type { UnitHasher } from './unit-hash.ts';
 import type { Caller } from '../access/ports.ts';
@@ -36,6 +37,8 @@ export interface Part {
   counted: boolean;
   /** The request names no user, though that is what the experiment deals: its unit is the API key. */
   nameless: boolean;
+  /** What it is told by besides; absent where the experiment is told by nothing. */
+  segment?: string;
 }
 
 /** What is to be run beside the answer, its own answer thrown away. */
@@ -58,6 +61,8 @@ export interface JudgedShadow {
   judge: ExperimentJudge;
   /** The model that judges; null = the default base, or no model. */
   manifest: AdapterManifest | null;
+  /** Hash of the unit, where it is a user that the request names; null = nobody is named. */
+  user: string | null;
 }
 
 export interface Taken {
@@ -98,11 +103,10 @@ export async function takePart(
     keyId: caller.counter ?? caller.keyId,
     user: participant.user,
   });
+  const header = (name: string): string | null =>
+    SECRET_HEADERS.has(name) ? null : participant.header(name);
   const assignment = assignVariant(entry.document, {
-    unit,
-    tenant: caller.tenant,
-    name: liveName,
-    header: (name) => (SECRET_HEADERS.has(name) ? null : participant.header(name)),
+    ...{ unit, tenant: caller.tenant, name: liveName, header },
   });
   const variant = await variantOf(entry, assignment, resolved);
   const wantsShadow = isShadowed(entry, assignment, participant.requestId);
@@ -110,7 +114,12 @@ export async function takePart(
   const { seed, version } = entry.document;
   const served = variant?.manifest ?? manifest;
   const nameless = entry.document.unit === 'user' && participant.user === null;
+  const segment =
+    entry.document.segment_by === undefined
+      ? {}
+      : { segment: segmentKey(segmentOf(entry.document, { tenant: caller.tenant, name: liveName, header })) };
   const hash = await deps.unitHash({ experiment: id, seed, unit });
+  const user = entry.document.unit === 'user' && !nameless ? hash : null;
   return {
     resolved: variant === null ? resolved : { ...resolved, resolution: runs(resolution, variant, stale) },
     part:
@@ -118,9 +127,9 @@ export async function takePart(
         ? null
         : {
             ...{ experiment: id, version, seed, unit: hash, nameless },
-            ...{ variant: variant.key, counted: variant.counted },
+            ...{ variant: variant.key, counted: variant.counted, ...segment },
           },
-    shadow: wantsShadow ? await shadowOf(entry, resolved, { unit: hash, caller, served }) : null,
+    shadow: wantsShadow ? await shadowOf(entry, resolved, { unit: hash, user, caller, served }) : null,
   };
 }
 
@@ -184,12 +193,13 @@ function isShadowed(
 async function shadowOf(
   entry: ExperimentEntry,
   resolved: Resolved,
-  { unit, caller, served }: { unit: string; caller: Caller; served: AdapterManifest },
+  of: { unit: string; user: string | null; caller: Caller; served: AdapterManifest },
 ): Promise<Shadow | null> {
   const { id, owner, document, shadow: manifest } = entry;
+  const { unit, user, caller, served } = of;
   if (manifest === undefined || !(await mayRun(resolved, manifest))) return null;
   const compare = document.shadow?.compare ?? false;
-  const judged = isOfPair(entry, caller, served) ? await judgeOf(entry, resolved) : null;
+  const judged = isOfPair(entry, caller, served) ? await judgeOf(entry, resolved, user) : null;
   return { experiment: id, seed: document.seed, unit, owner, manifest, compare, judged };
 }
 
@@ -200,11 +210,17 @@ function isOfPair({ owner, document, adapters }: ExperimentEntry, caller: Caller
 }
 
 /** The judge is asked for the owner, whatever the caller's key opens; what is not the owner's the key must open too. */
-async function judgeOf({ owner, document, judge: manifest }: ExperimentEntry, resolved: Resolved) {
+async function judgeOf(
+  { owner, document, judge: manifest }: ExperimentEntry,
+  resolved: Resolved,
+  user: string | null,
+): Promise<JudgedShadow | null> {
   const { judge, name } = document;
   if (judge === undefined) return null;
   if (manifest === undefined)
-    return judge.model === undefined || judge.model === BASE_JUDGE ? { name, judge, manifest: null } : null;
+    return judge.model === undefined || judge.model === BASE_JUDGE
+      ? { name, judge, user, manifest: null }
+      : null;
   const isOwn = manifest.withdrawn !== true && manifest.chain.every((part) => part.owner === owner);
-  return isOwn || (await mayRun(resolved, manifest)) ? { name, judge, manifest } : null;
+  return isOwn || (await mayRun(resolved, manifest)) ? { name, judge, user, manifest } : null;
 }

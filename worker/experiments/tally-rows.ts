@@ -1,4 +1,5 @@
 import {
+  meanOf,
   moveUnit,
   NO_RUNNING_MOMENTS,
   withRequest,
@@ -9,6 +10,8 @@ import type { ShardTally } from './join-shards.ts';
 import type { EventMark } from './ports.ts';
 import type { SqlValue, TallySql } from './tally-sql.ts';
 import { COUNTS_SCHEMA, countsOf, createTallyCounts } from './tally-counts.ts';
+import { createTallySegments, SEGMENT_SCHEMA } from './tally-segments.ts';
+import { createTallySketches, SKETCH_SCHEMA } from './tally-sketches.ts';
 
 /** Moments are running sums: a snapshot reads one row a metric and variant, however many units there are. */
 const SCHEMA = `
@@ -48,6 +51,14 @@ const PAIRED_SUM = `
 interface Home {
   seed: string;
   variant: string;
+  /** null = in none: the experiment has none, or its rating has overtaken its request. */
+  segment: string | null;
+}
+
+interface UnitMove {
+  was: UnitValue | null;
+  is: UnitValue;
+  value: number;
 }
 
 /** One shard's rows. All of it is synchronous: the object wraps each call into a transaction. */
@@ -60,8 +71,13 @@ export function createTallyRows(sql: TallySql) {
       .some(({ name }) => name === 'paired_sum')
   )
     sql.exec(PAIRED_SUM);
-  sql.exec(COUNTS_SCHEMA);
+  const unitColumns = sql.exec('PRAGMA table_info(units)').toArray();
+  if (!unitColumns.some(({ name }) => name === 'segment'))
+    sql.exec('ALTER TABLE units ADD COLUMN segment TEXT');
+  sql.exec(COUNTS_SCHEMA + SKETCH_SCHEMA + SEGMENT_SCHEMA);
   const counts = createTallyCounts(sql);
+  const sketches = createTallySketches(sql);
+  const segments = createTallySegments(sql);
   // The rows are those of this file's own statements.
   const all = <T>(query: string, ...bindings: SqlValue[]): T[] =>
     sql.exec(query, ...bindings).toArray() as T[];
@@ -69,8 +85,12 @@ export function createTallyRows(sql: TallySql) {
     all<T>(query, ...bindings)[0] ?? null;
 
   /** @returns where it is counted, and whether it is new there. */
-  function expose(unit: string, home: Home): Home & { isNew: boolean } {
-    const known = first<Home>('SELECT seed, variant FROM units WHERE unit = ? AND seed = ?', unit, home.seed);
+  function expose(unit: string, home: Pick<Home, 'seed' | 'variant'>): Home & { isNew: boolean } {
+    const known = first<Home>(
+      'SELECT seed, variant, segment FROM units WHERE unit = ? AND seed = ?',
+      unit,
+      home.seed,
+    );
     if (known !== null) return { ...known, isNew: false };
     sql.exec('INSERT INTO units (unit, seed, variant) VALUES (?, ?, ?)', unit, home.seed, home.variant);
     sql.exec(
@@ -79,14 +99,18 @@ export function createTallyRows(sql: TallySql) {
       home.seed,
       home.variant,
     );
-    return { ...home, isNew: true };
+    return { ...home, segment: null, isNew: true };
   }
 
-  /** Reads and writes each row of moments once a call. */
+  /** Reads and writes each row of moments, and each sketch, once a call. */
   function openMoments() {
     const open = new Map<string, { home: Home; metric: string; sums: RunningMoments }>();
+    const sketched = sketches.open();
+    const segmented = segments.open();
     return {
-      change(home: Home, metric: string, how: (sums: RunningMoments) => RunningMoments): void {
+      segmented,
+      /** A unit that `was` so (null = it is new) `is` so, since it was told `value`. */
+      move(home: Home, metric: string, { was, is, value }: UnitMove): void {
         const key = JSON.stringify([home.seed, home.variant, metric]);
         const sums =
           open.get(key)?.sums ??
@@ -97,9 +121,15 @@ export function createTallyRows(sql: TallySql) {
             metric,
           ) ??
           NO_RUNNING_MOMENTS;
-        open.set(key, { home, metric, sums: how(sums) });
+        open.set(key, { home, metric, sums: moveUnit(sums, was, is) });
+        const from = was === null ? null : meanOf(was);
+        sketched.move({ ...home, metric }, sums, { was: from, is: meanOf(is), told: value });
+        const { segment } = home;
+        if (segment !== null) segmented.move({ ...home, segment, metric }, { was: from, is: meanOf(is) });
       },
       write(): void {
+        sketched.write();
+        segmented.write();
         for (const { home, metric, sums } of open.values())
           sql.exec(
             `INSERT OR REPLACE INTO moments (seed, variant, metric, n, sum, sum_squares, paired, pre_sum,
@@ -120,6 +150,20 @@ export function createTallyRows(sql: TallySql) {
     };
   }
   type Moments = ReturnType<typeof openMoments>;
+
+  /** In the segment of its first request, with what ratings that overtook it have told. */
+  function settle<T extends Home>(moments: Moments, unit: string, home: T, said: string): T {
+    if (home.segment !== null) return home;
+    const segment = moments.segmented.take(home, said);
+    sql.exec('UPDATE units SET segment = ? WHERE unit = ? AND seed = ?', segment, unit, home.seed);
+    const told = all<UnitValue & { metric: string }>(
+      'SELECT metric, n, sum, before FROM unit_values WHERE unit = ? AND seed = ?',
+      ...[unit, home.seed],
+    );
+    for (const { metric, ...is } of told)
+      moments.segmented.move({ ...home, segment, metric }, { was: null, is: meanOf(is) });
+    return { ...home, segment };
+  }
 
   function record(
     moments: Moments,
@@ -144,7 +188,7 @@ export function createTallyRows(sql: TallySql) {
       is.sum,
       is.before,
     );
-    moments.change(home, metric, (sums) => moveUnit(sums, was, is));
+    moments.move(home, metric, { was, is, value });
   }
 
   return {
@@ -152,7 +196,8 @@ export function createTallyRows(sql: TallySql) {
     add(batch: {
       id: string;
       at: number;
-      events: readonly (Home & {
+      events: readonly (Pick<Home, 'seed' | 'variant'> & {
+        segment?: string | undefined;
         unit: string;
         values: Record<string, number>;
         shadow: boolean;
@@ -163,15 +208,16 @@ export function createTallyRows(sql: TallySql) {
       sql.exec('INSERT INTO batches (id, at) VALUES (?, ?)', batch.id, batch.at);
       const moments = openMoments();
       const counted = counts.open(batch.at);
-      for (const { seed, variant, unit, values, shadow, marks } of batch.events) {
+      for (const { seed, variant, unit, values, shadow, marks, segment: said } of batch.events) {
         if (shadow) {
           for (const [metric, value] of Object.entries(values))
-            moments.change({ seed, variant: SHADOW }, metric, (sums) =>
-              moveUnit(sums, null, withRequest(null, value, null)),
-            );
+            moments.move({ seed, variant: SHADOW, segment: null }, metric, {
+              ...{ was: null, is: withRequest(null, value, null), value },
+            });
           continue;
         }
-        const home = expose(unit, { seed, variant });
+        const exposed = expose(unit, { seed, variant });
+        const home = said === undefined ? exposed : settle(moments, unit, exposed, said);
         // A unit stays with its first variant, and what another adapter did does not count for that.
         if (home.variant !== variant) continue;
         counted.count(home, countsOf(marks, home.isNew));
@@ -188,7 +234,7 @@ export function createTallyRows(sql: TallySql) {
      * experiment's present one is.
      */
     feedback(
-      ask: Home & {
+      ask: Pick<Home, 'seed' | 'variant'> & {
         token: string;
         expiresAt: number;
         unit: string;
@@ -202,7 +248,7 @@ export function createTallyRows(sql: TallySql) {
         return 'repeated';
       sql.exec('INSERT INTO spent (token, metric, until) VALUES (?, ?, ?)', token, metric, ask.expiresAt);
       const exposedAs = first<Home>(
-        'SELECT seed, variant FROM units WHERE unit = ? ORDER BY seed = ? DESC LIMIT 1',
+        'SELECT seed, variant, segment FROM units WHERE unit = ? ORDER BY seed = ? DESC LIMIT 1',
         unit,
         seed,
       );
@@ -231,6 +277,10 @@ export function createTallyRows(sql: TallySql) {
         metrics: {},
         shadow: {},
         ...counts.of(seed),
+        sketches: sketches
+          .of(seed)
+          .map(({ variant, ...of }) => ({ ...of, variant: variant === SHADOW ? null : variant })),
+        segments: segments.of(seed),
       };
       for (const { variant, metric, ...sums } of rows)
         if (variant === SHADOW) tally.shadow[metric] = sums;

@@ -32,7 +32,7 @@ export function withRequest(was: UnitValue | null, value: number, before: number
   };
 }
 
-const meanOf = ({ n, sum }: UnitValue): number => sum / n;
+export const meanOf = ({ n, sum }: UnitValue): number => sum / n;
 
 /** The sums once a unit that `was` so `is` so. */
 export function moveUnit(moments: RunningMoments, was: UnitValue | null, is: UnitValue): RunningMoments {

@@ -38,6 +38,23 @@ describe('parseDesign', () => {
     expect(() => parse({ guardrails: ['none', 'cost:+3'] })).toThrow(/--guardrail/);
   });
 
+  it('caps the metric that decides', () => {
+    const metrics = ['revenue:mean:up', 'thumbs:proportion:up'];
+    expect(parse({ metrics, cap: 'p99' }).metrics).toEqual([
+      { key: 'revenue', kind: 'mean', better: 'up', cap: 'p99' },
+      { key: 'thumbs', kind: 'proportion', better: 'up' },
+    ]);
+    expect(() => parse({ metrics, cap: 'p95' })).toThrow(/--cap: 'p95' is none of p99/);
+    expect(() => parse({ cap: 'p99' })).toThrow(/--cap: 'thumbs' is a proportion/);
+  });
+
+  it('takes one dimension to tell results by', () => {
+    expect(parse({ segmentBy: 'header:x-plan' }).segment_by).toBe('header:x-plan');
+    expect(() => parse({ segmentBy: 'plan' })).toThrow(
+      /--segment-by: 'plan' must be tenant, name, or header:/,
+    );
+  });
+
   it('says all that flags can say', () =>
     expect(
       parse({

@@ -347,5 +347,40 @@ it('statusText says what could be found by now, and how far it is to the rest', 
   expect(of({ lift_now: null, finds: [] })).toMatch(/ no lift could be found by now$/);
 });
 
+it('statusText shows how times are spread, where it is known', () => {
+  const arm = { values: 1_204, mean: 412.34, p50: 300.5, p95: 1_911.2 };
+  const spread = { ttft_ms: { control: arm, treatment: { ...arm, p95: 2_500 } } };
+  const shadow = { latency_ms: { n: 9, mean: 40, p50: 39, p95: 81 }, error_rate: { n: 9, mean: 0 } };
+  const view = viewOf(
+    { shadow: { adapter: 'support/intent@5', sample: 0.1 } },
+    { evaluation: lookOf({ spread, shadow }) },
+  );
+  const shown = lines(statusText(view, SCREEN));
+  expect(shown).toContainEqual(expect.stringMatching(/^SPREAD +VARIANT +VALUES +MEAN +P50 +P95$/));
+  expect(shown).toContainEqual(expect.stringMatching(/^ttft_ms +treatment +1204 +412\.3 +300\.5 +2500$/));
+  expect(shown).toContainEqual(expect.stringMatching(/^latency_ms +9 +40 +39 +81$/));
+  expect(shown).toContainEqual(expect.stringMatching(/^error_rate +9 +0\.0 % +- +-$/));
+  expect(statusText(viewOf(), SCREEN)).not.toContain('SPREAD');
+});
+
+it('statusText shows results by the declared dimension', () => {
+  const means = { thumbs: { control: { n: 60, mean: 0.3 }, treatment: { n: 0, mean: 0 } } };
+  const row = { units: { control: 61, treatment: 58 }, means, lifts: { treatment: null } };
+  const rows = [
+    { ...row, segment: 'pro', lifts: { treatment: { low: -0.1, estimate: 0.2, high: 0.5 } } },
+    { ...row, segment: null },
+    { ...row, segment: null, other: true },
+  ];
+  const evaluation = lookOf({ segments: { by: 'header:x-plan', rows } });
+  const shown = lines(statusText(viewOf({ segment_by: 'header:x-plan' }, { evaluation }), SCREEN));
+  expect(shown).toContainEqual(expect.stringMatching(/^HEADER:X-PLAN +TREATMENT +UNITS +CONTROL/));
+  expect(shown).toContainEqual(
+    expect.stringMatching(/^pro +treatment +58, 61 +30\.0 % +- +\+20\.0 % +-10\.0 % to \+50\.0 %$/),
+  );
+  expect(shown).toContainEqual(expect.stringMatching(/^none given +treatment +58, 61 +30\.0 % +- +- +-$/));
+  expect(shown).toContainEqual(expect.stringMatching(/^all others /));
+  expect(shown).toContainEqual(expect.stringMatching(/^thumbs by header:x-plan; decides nothing/));
+});
+
 it('the sample is at the time it says', () =>
   expect(new Date(NOON).toISOString()).toBe('2026-01-31T12:00:00.000Z'));

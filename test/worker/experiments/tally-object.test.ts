@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createDoTallies, TALLY_SHARDS, tallyShardOf } from '../../../worker/experiments/do-tallies.ts';
 import type { DurableNamespace } from '../../../worker/platform/ask-object.ts';
 import type { ExperimentTallies } from '../../../worker/experiments/ports.ts';
+import { percentile } from '../../../worker/experiments/statistics/sketch.ts';
 import { sampleEvent } from '../../contracts/experiment-tallies.ts';
 import { namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';
 
@@ -107,6 +108,25 @@ describe('a tally', () => {
     expect((await tallies.snapshot('old', 's')).units).toEqual({ control: 1 });
   });
 
+  it('tells forty segments apart, and counts all others together', async () => {
+    // The shard's own units, so that all are in one object.
+    const units = Array.from({ length: 2_000 }, (_, i) => `v${i}`).filter(
+      (one) => tallyShardOf(one) === tallyShardOf(unit),
+    );
+    const events = units
+      .slice(0, 45)
+      .map((one, i) => sampleEvent({ unit: one, segment: `=${i}`, values: { latency_ms: 10 } }));
+    await tallies.add('many', { id: 'b', at: AT, events: events.slice(0, 39) });
+    await tallies.add('many', { id: 'c', at: AT, events: [...events.slice(39), ...events.slice(0, 39)] });
+    const { segments } = await tallies.snapshot('many', 's');
+    expect(Object.keys(segments)).toHaveLength(41);
+    expect(segments['=39']?.units).toEqual({ control: 1 });
+    expect(segments['other']).toMatchObject({
+      units: { control: 5 },
+      metrics: { latency_ms: { control: { n: 5, sum: 50 } } },
+    });
+  });
+
   it('goes on with what one of before has counted', async () => {
     const object = namespace.get(namespace.idFromName(`from-before/${tallyShardOf(unit)}`));
     await object.fetch('https://tally.invalid/before', { method: 'POST', body: BEFORE });
@@ -122,7 +142,13 @@ describe('a tally', () => {
       units: { control: 1 },
       metrics: { latency_ms: { control: { n: 1, sum: 200 } } },
       counts: { control: { answers: 1, nameless: 0, namelessUnits: 0, cold: 1 } },
+      // The unit was counted before it was kept how values are spread: half of that would be wrong.
+      sketches: {},
     });
+    const treated = sampleEvent({ unit, seed: 'later', values: { latency_ms: 300 } });
+    await tallies.add('from-before', { id: 'c', at: AT, events: [treated] });
+    const { sketches } = await tallies.snapshot('from-before', 'later');
+    expect(percentile(sketches['latency_ms']!['control']!, 0.5)).toBeCloseTo(300, -1);
   });
 
   it('sums the paired values of units that it has from before, once', async () => {

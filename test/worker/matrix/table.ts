@@ -71,7 +71,7 @@ const judged =
     const at = graft.clock.now();
     const prompt = [{ role: 'user', content: 'hi' }];
     await graft.stores.pairTallies.record(id, {
-      ...{ seed: document.seed, at, tokens: 1, keep: 1 },
+      ...{ seed: document.seed, user: null, at, tokens: 1, keep: 1 },
       outcome: { result: 'win', same: false, choices: 1, first: 1, agreed: null },
       pair: { at, prompt, control: 'a', treatment: 'b', result: 'win', cut: false },
     });

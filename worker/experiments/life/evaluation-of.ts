@@ -6,12 +6,15 @@ import {
 } from '../../../protocol/index.ts';
 import type { TallyMoments, TallySnapshot } from '../ports.ts';
 import { analyze, type Comparison } from '../analyze.ts';
+import { cappedMetrics, withCaps } from '../capped.ts';
 import { coveragePhases } from '../coverage-phases.ts';
 import { decide, type Situation } from '../decide.ts';
 import { progressOf } from '../foresee.ts';
 import { pairsAtLook } from '../pairs/pairs-at-look.ts';
 import type { PairTally } from '../pairs/ports.ts';
 import { healthOf, reportedMetrics } from '../health.ts';
+import { segmentsAtLook } from '../segments.ts';
+import { spreadOf, spreadOfArm } from '../spread.ts';
 
 /** One look: what was counted, what follows. Pure. @param before the last look of this seed. */
 export function evaluationOf({
@@ -27,8 +30,10 @@ export function evaluationOf({
 }): ExperimentEvaluation {
   const { experiment, now } = situation;
   const phases = coveragePhases(before, experiment, snapshot.units);
-  const analysis = analyze(experiment, { ...snapshot, phases });
+  const capped = cappedMetrics(experiment, snapshot);
+  const analysis = analyze(experiment, { ...snapshot, phases, capped });
   const pairs = pairsAtLook(experiment, pairTally);
+  const segments = segmentsAtLook(experiment, snapshot);
   const health = healthOf(experiment, snapshot, now);
   const decision = decide({ ...situation, analysis, pairs, health });
   const { sampleRatio, alpha, comparisons, guardrails } = analysis;
@@ -45,11 +50,14 @@ export function evaluationOf({
     guardrails,
     progress:
       isLive(experiment) && sampleRatio.state !== 'alarm'
-        ? progressOf({ experiment, tallies: snapshot, startedAt: situation.startedAt, now })
+        ? progressOf({
+            ...{ experiment, tallies: withCaps(snapshot, capped) },
+            ...{ startedAt: situation.startedAt, now },
+          })
         : null,
-    shadow: Object.fromEntries(
-      Object.entries(snapshot.shadow).map(([metric, moments]) => [metric, armOf(moments)]),
-    ),
+    ...(sampleRatio.state === 'alarm' ? {} : { spread: spreadOf(experiment, snapshot) }),
+    ...(sampleRatio.state === 'alarm' || segments === null ? {} : { segments }),
+    shadow: shadowOf(snapshot),
     ...(pairs === null ? {} : { pairs }),
     decision,
   };
@@ -69,6 +77,15 @@ function armsOf(experiment: Experiment, { counts, metrics }: TallySnapshot): Exp
   );
 }
 
+function shadowOf({ shadow, shadowSketches }: TallySnapshot): ExperimentEvaluation['shadow'] {
+  const entries = Object.entries(shadow).map(([metric, moments]) => {
+    const spread = spreadOfArm(moments, shadowSketches[metric]);
+    const percentiles = spread === null ? {} : { p50: spread.p50, p95: spread.p95 };
+    return [metric, { ...armOf(moments), ...percentiles }] as const;
+  });
+  return Object.fromEntries(entries);
+}
+
 const armOf = ({ n, sum }: TallyMoments): { n: number; mean: number } => ({ n, mean: n === 0 ? 0 : sum / n });
 
 function comparisonOf(comparison: Comparison): ExperimentComparison {
@@ -84,6 +101,7 @@ function comparisonOf(comparison: Comparison): ExperimentComparison {
     difference: result && estimated(result.difference),
     lift: result?.lift ? estimated(result.lift) : null,
     p_value: result?.pValue ?? null,
+    ...(comparison.cap === undefined ? {} : { cap: comparison.cap }),
     adjusted: (result?.adjusted ?? null) !== null,
     adjusted_share: result?.adjusted?.share ?? null,
   };

@@ -11,6 +11,7 @@ import {
 import type { AdminCaller } from '../../access/ports.ts';
 import type { UsageLedger } from '../../metering/ports.ts';
 import { ownName } from '../../registry/own-name.ts';
+import { cappedMetrics, withCaps } from '../capped.ts';
 import { alphaOf, findings } from '../foresee.ts';
 import type { ExperimentRow, ExperimentTallies } from '../ports.ts';
 import { armOf } from '../statistics/moments.ts';
@@ -118,8 +119,10 @@ async function earlier(
     const rate = row.document.unit === unit ? unitsADayOf(row) : null;
     if (rate === null) continue;
     const { id, document } = row;
-    const { units, metrics } = await tallies.snapshot(id, document.seed);
-    const control = document.variants[0]!.key;
+    const snapshot = await tallies.snapshot(id, document.seed);
+    const { variants } = document;
+    const { units, metrics } = withCaps(snapshot, cappedMetrics({ variants, metrics: [metric] }, snapshot));
+    const control = variants[0]!.key;
     const moments = metrics[metric.key]?.[control];
     const seen = units[control] ?? 0;
     if (moments === undefined || moments.n === 0 || seen === 0)

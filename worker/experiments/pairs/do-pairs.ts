@@ -17,12 +17,21 @@ const Outcome = z.union([
   z.strictObject({ failure }),
 ]);
 
+/** Edges from before do not say. */
+const user = z.string().nullable().default(null);
+
 /** What the Durable Object is asked. */
 export const PairCall = z.discriminatedUnion('call', [
-  z.strictObject({ call: z.literal('mayBegin'), at, tokensPerDay: z.number() }),
+  z.strictObject({
+    call: z.literal('mayBegin'),
+    at,
+    tokensPerDay: z.number(),
+    seed: z.string().default(''),
+    user,
+  }),
   z.strictObject({
     ...{ call: z.literal('record'), seed: z.string(), at, tokens: z.number(), outcome: Outcome, keep: count },
-    pair: KeptPair.nullable(),
+    ...{ pair: KeptPair.nullable(), user },
   }),
   z.strictObject({ call: z.literal('snapshot'), seed: z.string(), at }),
   z.strictObject({ call: z.literal('kept'), at, keep: count }),

@@ -17,14 +17,14 @@ export function createPairJudges(deps: JudgeDeps): PairJudges {
 
 function pairOf(deps: JudgeDeps, params: PairParams): PairInWork {
   const { pairTallies, now } = deps;
-  const { experiment, seed, prompt } = params;
+  const { experiment, seed, user, prompt } = params;
   const { keep_pairs: keep, tokens_per_day: tokensPerDay } = params.judge;
   const record = (outcome: PairOutcome, tokens: number, pair: KeptPair | null): Promise<void> =>
-    pairTallies.record(experiment, { seed, at: now(), tokens, outcome, keep, pair });
+    pairTallies.record(experiment, { seed, user, at: now(), tokens, outcome, keep, pair });
   return {
     begin: async () => {
       try {
-        return await pairTallies.mayBegin(experiment, { at: now(), tokensPerDay });
+        return await pairTallies.mayBegin(experiment, { seed, user, at: now(), tokensPerDay });
       } catch (error) {
         // What cannot be counted is not spent.
         logLine('pair_not_begun', { experiment, reason: reasonOf(error) });

@@ -7,6 +7,8 @@ const DAY = 86_400 * SECOND;
 export const CALL_TIMEOUT_MS = 10 * SECOND;
 /** Of the application's answer, which is `{"choice": "a"}`; bytes. */
 export const MAX_CALL_ANSWER_BYTES = 4 * 1024;
+/** Pairs of one user that an experiment counts under one seed: nobody who asks all day is to decide the win rate. */
+export const MAX_PAIRS_OF_USER = 5;
 /** Of prompt and answers together, characters: four times what a base of 8,192 tokens has room for. */
 export const MAX_PAIR_CHARACTERS = 128 * 1024;
 /** Room for `tie` in any tokenizer. */

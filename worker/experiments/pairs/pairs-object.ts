@@ -1,6 +1,6 @@
 import type { KeptPair } from '../../../protocol/index.ts';
 import { PairCall } from './do-pairs.ts';
-import { PAIR_CLEAN_MS, PAIR_KEPT_MS, PAIR_TALLY_KEPT_MS } from './limits.ts';
+import { MAX_PAIRS_OF_USER, PAIR_CLEAN_MS, PAIR_KEPT_MS, PAIR_TALLY_KEPT_MS } from './limits.ts';
 import { NO_PAIRS, spentOn, withPair, withTokens, type PairCounts, type Spent } from './pair-state.ts';
 import type { PairTally as Tally } from './ports.ts';
 
@@ -19,6 +19,7 @@ const COUNTS = 'counts:';
 const SPENT = 'spent';
 const WRITTEN = 'written';
 const PAIR = 'pair:';
+const userKey = (seed: string, user: string): string => `user:${user}:${seed}`;
 const NEXT = 'next';
 /** Digits of a pair's number, so that their order is that of the text. */
 const DIGITS = 12;
@@ -57,7 +58,10 @@ export class PairTally {
   async #answer(call: PairCall): Promise<unknown> {
     switch (call.call) {
       case 'mayBegin':
-        return spentOn(await this.#spent(), call.at) < call.tokensPerDay;
+        return (
+          spentOn(await this.#spent(), call.at) < call.tokensPerDay &&
+          (await this.#judgedOf(call)) < MAX_PAIRS_OF_USER
+        );
       case 'record':
         return this.#record(call);
       case 'snapshot': {
@@ -74,9 +78,15 @@ export class PairTally {
     }
   }
 
-  async #record({ seed, at, tokens, outcome, keep, pair }: PairCall & { call: 'record' }): Promise<null> {
+  async #record({ seed, user, at, tokens, outcome, ...kept }: PairCall & { call: 'record' }): Promise<null> {
     const [counts, spent] = [await this.#counts(seed), await this.#spent()];
-    await this.#storage.put(COUNTS + seed, withPair(counts, outcome));
+    const judged = await this.#judgedOf({ seed, user });
+    // Several may have been begun at once.
+    const counted = judged < MAX_PAIRS_OF_USER;
+    const { keep, pair } = counted ? kept : { ...kept, pair: null };
+    if (counted) await this.#storage.put(COUNTS + seed, withPair(counts, outcome));
+    if (counted && user !== null && !('failure' in outcome))
+      await this.#storage.put(userKey(seed, user), judged + 1);
     await this.#storage.put(SPENT, withTokens(spent, at, tokens));
     await this.#storage.put(WRITTEN, this.#now());
     if (pair !== null) {
@@ -101,6 +111,11 @@ export class PairTally {
 
   async #counts(seed: string): Promise<PairCounts> {
     return (await this.#storage.get<PairCounts>(COUNTS + seed)) ?? NO_PAIRS;
+  }
+
+  /** Of nobody there is none. */
+  async #judgedOf({ seed, user }: { seed: string; user: string | null }): Promise<number> {
+    return user === null ? 0 : ((await this.#storage.get<number>(userKey(seed, user))) ?? 0);
   }
 
   async #spent(): Promise<Spent | null> {

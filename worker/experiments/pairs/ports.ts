@@ -33,16 +33,23 @@ export interface PairTally {
 
 /** Counts pairs, and keeps some where that is asked for. Throws StoreUnavailable. */
 export interface PairTallies {
-  /** May another pair be begun? What is under way when the day's tokens are used up comes to its end. */
-  mayBegin(experiment: string, ask: { at: number; tokensPerDay: number }): Promise<boolean>;
   /**
-   * Counts a pair; sent once, so that one which is lost is lost.
+   * May another pair be begun? Of one user at most `MAX_PAIRS_OF_USER` that are judged are; null = nobody is named. What is under way when the day's tokens are used up comes to its end.
+   */
+  mayBegin(
+    experiment: string,
+    ask: { at: number; tokensPerDay: number; seed: string; user: string | null },
+  ): Promise<boolean>;
+  /**
+   * Counts a pair, and of one that its user has no more room for the tokens alone; sent once, so that one which is lost
+   * is lost.
    * @param ask.keep the last ones that are kept. @param ask.pair the texts, if they are to be.
    */
   record(
     experiment: string,
     ask: {
       seed: string;
+      user: string | null;
       at: number;
       tokens: number;
       outcome: PairOutcome;
@@ -61,6 +68,8 @@ export interface PairTallies {
 export interface PairParams {
   experiment: string;
   seed: string;
+  /** Hash of the unit, where it is a user; null = nobody is named. */
+  user: string | null;
   /** That the experiment is on. */
   name: string;
   judge: ExperimentJudge;

@@ -55,6 +55,45 @@ beforeEach(async () => {
     expect((await graft.publish(NAME, tinyAdapter({ seed }), { stage: seed > 1 })).status).toBe(201);
 });
 
+it('caps a metric at control’s p99 where its document says so, and leaves guardrails as they are', async () => {
+  const revenue = { key: 'revenue', kind: 'mean', better: 'up', cap: 'p99' };
+  const guardrails = [{ metric: 'revenue', max_relative_decrease: 0.1, action: 'hold' }];
+  const rates = { name: NAME, metrics: [{ ...revenue, kind: 'proportion' }] };
+  const variants = ['control', 'treatment'].map((key, i) => ({
+    key,
+    adapter: `${NAME}@${i + 1}`,
+    weight: 0.5,
+  }));
+  const { status, error } = await ask('experiments', { ...rates, variants });
+  expect([status, error?.param]).toEqual([400, 'metrics.0.cap']);
+  const view = await live(['control', 'treatment'], { metrics: [revenue], guardrails });
+  const paid = (arm: string, i: number) => ({ revenue: i === 0 && arm === 'treatment' ? 1e6 : 1 + (i % 50) });
+  await count(view, 199, paid);
+  await schedule();
+  const mean = (arm: string, n: number, most: number) =>
+    Array.from({ length: n }, (_, i) => Math.min(most, paid(arm, i).revenue)).reduce((a, b) => a + b, 0) / n;
+  expect((await read(view)).evaluation?.comparisons).toMatchObject([
+    {
+      cap: null,
+      verdict: 'open',
+      reason: 'too_few_values',
+      treatment: { mean: mean('treatment', 199, 1e9) },
+    },
+  ]);
+  await count(view, 400, (_, i) => paid('control', i));
+  graft.clock.advance(MINUTE);
+  await schedule();
+  const { evaluation } = await read(view);
+  const { cap, control, treatment, reason } = evaluation!.comparisons[0]!;
+  expect(reason).toBeNull();
+  expect(cap! / 50).toBeGreaterThanOrEqual(1);
+  expect(cap! / 50).toBeLessThan(1.041);
+  const all = (arm: string) => (199 * mean(arm, 199, cap!) + 400 * mean('control', 400, cap!)) / 599;
+  expect(control.mean).toBeCloseTo(all('control'), 9);
+  expect(treatment.mean).toBeCloseTo(all('treatment'), 9);
+  expect(evaluation!.guardrails[0]!.treatment).toBeGreaterThan(1_000);
+});
+
 describe('a proposal', () => {
   it('stands although a later look is not sure any more, until another seed begins', async () => {
     const view = await live(['control', 'treatment']);

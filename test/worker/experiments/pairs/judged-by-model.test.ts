@@ -55,6 +55,23 @@ describe('a model that judges', () => {
     expect(await shown()).toMatchObject({ wins: 1, ties: 1, first_chosen: 0.75 });
   });
 
+  it('judges five pairs of one user, and asks nobody about more', async () => {
+    pairs.says.judge = prefers('two');
+    for (let i = 0; i < 7; i += 1) {
+      await pairs.ask({ user: 'alice' });
+      await pairs.graft.settled();
+    }
+    expect(pairs.asked.filter(({ model }) => model === '2')).toHaveLength(5);
+    expect(await shown()).toMatchObject({ wins: 5, ties: 0, losses: 0 });
+    await pairs.ask({ user: 'bob' });
+    // Who names nobody has no limit.
+    for (let i = 0; i < 6; i += 1) {
+      await pairs.ask();
+      await pairs.graft.settled();
+    }
+    expect(await shown()).toMatchObject({ wins: 12 });
+  });
+
   it('is not asked about answers that are the same', async () => {
     pairs.says[2] = ' one\n';
     await pairs.ask();

@@ -27,7 +27,15 @@ it('deletes pairs by itself when they are old, and everything half a year after 
   const pairs = createFakePairs(() => now);
   const add = (content: string) =>
     pairs.record('e', {
-      ...{ seed: 's', at: now, tokens: 1, outcome: judged('win'), keep: 200, pair: pairAt(now, content) },
+      ...{
+        seed: 's',
+        user: null,
+        at: now,
+        tokens: 1,
+        outcome: judged('win'),
+        keep: 200,
+        pair: pairAt(now, content),
+      },
     });
   // Whoever asks as of long ago sees what is still there.
   const left = async () => (await pairs.kept('e', { at: 0, keep: 200 })).length;
