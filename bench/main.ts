@@ -26,6 +26,7 @@ if (options === null) {
     const base = await findBase({
       base: options.base,
       cache: cacheFolder(process.env),
+      env: process.env,
       output: createOutput({ json: false }),
     });
     const measured = await runBench({ options, base, work, signal: stopped.signal });
