@@ -84,6 +84,8 @@ async function openRunner(params: {
     let tokenizer: Tokenizer | null = null;
     const { runner } = await createRunner({
       ...{ basePath, baseId, weights, slots, context, threads, cacheDir, onProgress, onNotice },
+      adapterBytes: config.adapterRamBytes,
+      onMemory: onNotice,
       onTokenizer(source, vocabSize) {
         tokenizer = loadTokenizer(source);
         checkTokenizer(tokenizer, vocabSize);

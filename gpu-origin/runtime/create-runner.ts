@@ -1,6 +1,6 @@
 /** Base file or folder -> graphs in the cache -> sessions -> runner. */
 import { closeSync, openSync, statSync } from 'node:fs';
-import { availableParallelism } from 'node:os';
+import { availableParallelism, totalmem } from 'node:os';
 import type { BaseInfo } from '../../protocol/index.ts';
 import {
   type BaseModel,
@@ -14,6 +14,7 @@ import { type BuiltGraphs, buildGraphs, type Progress } from '../model/build-gra
 import { GRAPH_KINDS, type GraphKind, type WeightEntry } from '../model/llama-graph.ts';
 import { loadFolderBase } from '../model/load-folder-base.ts';
 import { loadGgufBase } from '../model/load-gguf-base.ts';
+import { planMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
 import { readFully } from '../model/read-fully.ts';
 import type { TokenizerSource } from '../model/tokenizer.ts';
@@ -39,6 +40,10 @@ export interface CreateRunnerParams {
   slots: number;
   /** Tokens a row may have; at most, and by default, what the base was trained for. */
   context?: number | undefined;
+  /** That adapters may take, bytes; only said. */
+  adapterBytes?: number | undefined;
+  /** Memory that there is, bytes; this machine's, or what it lets this process have, by default. */
+  memoryBytes?: number | undefined;
   /** Intra-op threads; all cores by default. */
   threads?: number | undefined;
   cacheDir: string;
@@ -47,6 +52,8 @@ export interface CreateRunnerParams {
   onProgress: Progress;
   /** A sentence for the operator, such as a fallback that was taken. */
   onNotice: (message: string) => void;
+  /** Hears, before anything is prepared, what memory it takes; what does not fit is refused whoever hears. */
+  onMemory?: (message: string) => void;
   /** Only for tests of the rotation: float32 weights, rotated as int8's are. */
   rotateFloat32?: boolean;
 }
@@ -123,6 +130,12 @@ function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float3
   return (layer, kind) => gains[layer]?.get(kind) ?? null;
 }
 
+/** Bytes; a container may have less than its machine. */
+function memoryHere(): number {
+  const limit = process.constrainedMemory();
+  return limit > 0 ? Math.min(limit, totalmem()) : totalmem();
+}
+
 /** @throws BaseModelError | GgufError | OrtError with a message for the operator. */
 export async function createRunner(
   params: CreateRunnerParams,
@@ -139,6 +152,12 @@ export async function createRunner(
       );
       format = 'f32';
     }
+    const { slots } = params;
+    const plan = planMemory(base.config, { format, context, rows: slots * (1 + PARKING) });
+    const available = params.memoryBytes ?? memoryHere();
+    const adapterBytes = params.adapterBytes ?? 0;
+    const memory = sayMemory(plan, { format, slots, context, adapterBytes, available });
+    params.onMemory?.(memory);
     const rotate = format === 'int8' || params.rotateFloat32 === true;
     const { cacheDir, onProgress } = params;
     const built = await buildGraphs({ base, format, context, rotate, cacheDir, onProgress });
@@ -153,8 +172,8 @@ export async function createRunner(
       gains: readGains(base),
       finalGain: foldsGains(base.config) ? base.tensor(FINAL_NORM, [base.config.hidden]) : null,
       rotations: built.rotations,
-      slots: params.slots,
-      parking: params.slots * PARKING,
+      slots,
+      parking: slots * PARKING,
     });
     return { runner, tokenizerSource };
   } finally {

@@ -1,0 +1,74 @@
+/** What a base takes of an origin's memory, reckoned from its shape before anything of it is prepared. */
+import { BaseModelError, LINEAR_KINDS, linearShape, type LlamaConfig } from './base-model.ts';
+import type { WeightFormat } from './prepare-weights.ts';
+
+const F32 = 4;
+/** Node, ONNX Runtime's code and the tokenizer, bytes: 150 MB measured with SmolLM2-135M. */
+const PROCESS_BYTES = 150e6;
+
+export interface MemoryPlan {
+  /** The graphs' tensors, as `weights.bin` has them. */
+  weights: number;
+  /** With ONNX Runtime's packed copy of the products' weights, and the process itself: taken once it serves. */
+  serving: number;
+  /** Beside the base's file while its graphs are built: the largest tensor, read, turned and quantized. */
+  building: number;
+  /** Keys and values when every row, parked ones too, has all of its context. They become resident as written. */
+  keysAndValues: number;
+}
+
+/** @param rows that keys and values are kept of, parked ones too. @param context tokens of each. */
+export function planMemory(
+  config: LlamaConfig,
+  { format, rows, context }: { format: WeightFormat; rows: number; context: number },
+): MemoryPlan {
+  const { hidden, vocab, layers, kvHeads, headDim } = config;
+  const shapes = LINEAR_KINDS.map((kind) => linearShape(config, kind));
+  const perWeight = format === 'int8' ? 1 : F32;
+  const products = [
+    ...shapes.map((shape) => ({ ...shape, count: layers })),
+    { in: hidden, out: vocab, count: 1 },
+  ];
+  const packed = products.reduce((sum, { in: columns, out, count }) => sum + count * columns * out, 0);
+  // A scale for each output.
+  const scales = format === 'int8' ? products.reduce((sum, { out, count }) => sum + count * out, 0) * F32 : 0;
+  const embedding = vocab * hidden * F32;
+  const weights = embedding + packed * perWeight + scales;
+  const largest = Math.max(...products.map(({ in: columns, out }) => columns * out)) * F32;
+  return {
+    weights,
+    serving: weights + packed * perWeight + PROCESS_BYTES,
+    building: 3 * largest + PROCESS_BYTES,
+    keysAndValues: 2 * rows * layers * kvHeads * headDim * context * F32,
+  };
+}
+
+const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
+
+/**
+ * @param available bytes of this machine, or of what it lets this process have.
+ * @returns a sentence for the operator.
+ * @throws BaseModelError when the base by itself does not fit.
+ */
+export function sayMemory(
+  plan: MemoryPlan,
+  given: { format: WeightFormat; slots: number; context: number; adapterBytes: number; available: number },
+): string {
+  const { format, slots, context, adapterBytes, available } = given;
+  const least = Math.max(plan.serving, plan.building);
+  if (least > available)
+    throw new BaseModelError(
+      `this base takes ${gigabytes(least)} of memory with ${format} weights, and there are ${gigabytes(available)}: take a smaller base${format === 'f32' ? ', --weights int8' : ''} or a larger machine`,
+    );
+  const most = plan.serving + plan.keysAndValues + adapterBytes;
+  const parts = [
+    `${gigabytes(plan.serving)} for the base (${format})`,
+    `up to ${gigabytes(plan.keysAndValues)} for keys and values (${slots} rows of ${context.toLocaleString('en')} tokens, and as many set aside)`,
+    `up to ${gigabytes(adapterBytes)} for adapters`,
+  ].join(', ');
+  const warning =
+    most > available
+      ? `. All of it together is more than there is: fewer --slots, a shorter --context or fewer --adapter-ram-bytes keep it within`
+      : '';
+  return `memory: ${parts}; there are ${gigabytes(available)}${warning}`;
+}

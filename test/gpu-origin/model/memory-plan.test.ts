@@ -1,0 +1,65 @@
+import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { expect, it } from 'vitest';
+import { buildGraphs } from '../../../gpu-origin/model/build-graphs.ts';
+import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
+import { planMemory, sayMemory } from '../../../gpu-origin/model/memory-plan.ts';
+import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
+import { TINY_LLAMA, writeTinyBase } from '../../fixtures/tiny-base.ts';
+
+/** SmolLM2-135M; its weights.bin has 250,755,328 bytes, of which the rotary tables take 4,194,304. */
+const SMOLLM2 = {
+  ...{ hidden: 576, layers: 30, heads: 9, kvHeads: 3, headDim: 64, ffn: 1_536, vocab: 49_152 },
+} as Parameters<typeof planMemory>[0];
+const GIB = 2 ** 30;
+
+it('reckons what SmolLM2 takes', () => {
+  const plan = planMemory(SMOLLM2, { format: 'int8', rows: 32, context: 8_192 });
+  expect(plan.weights).toBeGreaterThan(0.99 * (250_755_328 - 4_194_304));
+  expect(plan.weights).toBeLessThan(1.01 * (250_755_328 - 4_194_304));
+  // 2 x 32 rows x 30 layers x 3 heads x 64 x 8,192 tokens x 4 bytes.
+  expect(plan.keysAndValues).toBe(12_079_595_520);
+  const given = { format: 'int8' as const, slots: 16, context: 8_192, adapterBytes: GIB };
+  const said = sayMemory(plan, { ...given, available: 24e9 });
+  expect(said).toBe(
+    'memory: 0.5 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many set aside), up to 1.1 GB for adapters; there are 24.0 GB',
+  );
+  expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(/there are 8\.0 GB\. All of it .* --slots/);
+});
+
+it('reckons what is written, and refuses a base that does not fit before anything is built', async () => {
+  const folder = mkdtempSync(path.join(tmpdir(), 'graft-memory-'));
+  try {
+    const basePath = path.join(folder, 'base');
+    writeTinyBase(basePath, TINY_LLAMA);
+    for (const format of ['int8', 'f32'] as const) {
+      const base = await loadFolderBase({ path: basePath, id: undefined });
+      const cacheDir = path.join(folder, format);
+      const { context } = base.config;
+      const built = await buildGraphs({
+        ...{ base, format, context, rotate: format === 'int8', cacheDir },
+        onProgress: () => undefined,
+      });
+      const { weights } = planMemory(base.config, { format, rows: 1, context });
+      const written = built.weights.reduce((sum, { bytes }) => sum + bytes, 0);
+      base.close();
+      // Rotations, rotary tables and gains are small, but not beside a tiny base.
+      expect(weights).toBeLessThanOrEqual(written);
+      expect(weights).toBeGreaterThan(written / 3);
+      expect(statSync(built.weightsPath).size).toBeGreaterThanOrEqual(written);
+    }
+    const cacheDir = path.join(folder, 'refused');
+    const refused = createRunner({
+      ...{ basePath, baseId: 'tiny', weights: 'f32', slots: 1, threads: 1, cacheDir, memoryBytes: 1e6 },
+      onProgress: () => expect.unreachable('it was prepared'),
+      onNotice: () => undefined,
+    });
+    await expect(refused).rejects.toThrow(
+      /this base takes 0\.2 GB of memory with f32 weights, and there are 0\.0 GB: take a smaller base, --weights int8 or a larger machine/,
+    );
+    expect(statSync(cacheDir, { throwIfNoEntry: false })).toBeUndefined();
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
