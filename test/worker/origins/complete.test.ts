@@ -44,7 +44,14 @@ afterEach(async () => {
 
 async function clientOf(
   ids: string[],
-  options: { kids?: string[]; originKids?: string[]; now?: () => number; patienceMs?: number } = {},
+  options: {
+    kids?: string[];
+    originKids?: string[];
+    /** ms since the origins were there: what was signed before is refused by them. */
+    later?: () => number;
+    now?: () => number;
+    patienceMs?: number;
+  } = {},
 ) {
   origins = await Promise.all(ids.map((id) => start(id, options.originKids)));
   // Stands still, so that a busy machine does not let ejections end.
@@ -54,7 +61,7 @@ async function clientOf(
     keys: keys(...(options.kids ?? ['k'])),
     blobs: noBlobs,
     fetch: (url, init) => fetch(url, init),
-    now: options.now ?? (() => begun),
+    now: options.now ?? (() => begun + (options.later?.() ?? 0)),
     sleep,
     patienceMs: options.patienceMs ?? PATIENT_MS,
     pulseMs: PULSE_MS,
@@ -144,12 +151,12 @@ describe('failing over', () => {
   });
 
   it('finds out by a question that one hangs, and asks the next one', async () => {
-    let at = Date.now();
-    const { ask } = await clientOf(['o1', 'o2', 'o3'], { patienceMs: IMPATIENT_MS, now: () => at });
+    let later = 0;
+    const { ask } = await clientOf(['o1', 'o2', 'o3'], { patienceMs: IMPATIENT_MS, later: () => later });
     const first = await serverOf(ask('a/b'));
     byId(first.id).hang();
     // What it said last is no sign of life any more.
-    at += 2 * IMPATIENT_MS;
+    later += 2 * IMPATIENT_MS;
     const second = await serverOf(ask('a/b'));
     expect([second.status, second.tried]).toEqual([200, [first.id]]);
     expect(lines).toContainEqual(expect.objectContaining({ event: 'origin_unreachable', origin: first.id }));
@@ -256,15 +263,16 @@ describe('failing over', () => {
   });
 
   it('takes an origin back after a question, not after a request of somebody', async () => {
-    let now = Date.now();
-    const { ask, settled } = await clientOf(['o1', 'o2'], { now: () => now });
+    const since = Date.now();
+    let later = 0;
+    const { ask, settled } = await clientOf(['o1', 'o2'], { later: () => later });
     const { id } = await serverOf(ask('a/b'));
     const port = Number(new URL(byId(id).url).port);
     await byId(id).stop();
     await serverOf(ask('a/b'));
     const back = await start(id, ['k'], port);
     origins.push(back);
-    now += 1_000;
+    later = 1_000 + Date.now() - since;
     expect((await serverOf(ask('a/b'))).id).not.toBe(id);
     await settled();
     expect([back.log.bases, back.log.completions.length]).toEqual([1, 0]);
