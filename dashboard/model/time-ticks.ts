@@ -31,3 +31,7 @@ export function tickWords(ticks: readonly number[]): string[] {
     return time + seconds + (begins ? `\n${day}` : '');
   });
 }
+
+/** @returns what the axis shows, unix seconds: an hour around a single look, where a plot would choose years. */
+export const timeRange = (first: number, last: number): [number, number] =>
+  last > first ? [first, last] : [first - HOUR / 2, first + HOUR / 2];

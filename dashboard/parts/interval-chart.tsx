@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import { valueRange, type IntervalColumns, type Scale } from '../model/interval-series.ts';
-import { TICK_SECONDS, tickWords } from '../model/time-ticks.ts';
+import { TICK_SECONDS, tickWords, timeRange } from '../model/time-ticks.ts';
 import { number, percent, signed } from '../model/words.ts';
 
 const HEIGHT = 260;
@@ -72,7 +72,7 @@ function options(params: {
     padding: [12, 30, 0, 0],
     legend: { show: false },
     cursor: { show: false },
-    scales: { y: { range: params.range } },
+    scales: { x: { range: (_, first, last) => timeRange(first, last) }, y: { range: params.range } },
     axes: [
       { ...axis, space: 70, incrs: [...TICK_SECONDS], values: (_, ticks) => tickWords(ticks) },
       { ...axis, size: (_, words) => roomFor(words), values: (_, ticks) => ticks.map(write) },

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { TICK_SECONDS, tickWords } from '../../dashboard/model/time-ticks.ts';
+import { TICK_SECONDS, tickWords, timeRange } from '../../dashboard/model/time-ticks.ts';
 
 /** In the machine's time zone, as a reader sees it. */
 const at = (day: number, hour: number, minute = 0, second = 0): number =>
@@ -31,4 +31,9 @@ it('never calls two ticks the same, whatever the step', () => {
     expect(new Set(words.map((word, i) => `${days[i]} ${word}`)).size).toBe(12);
   }
   expect([...TICK_SECONDS]).toEqual(TICK_SECONDS.toSorted((a, b) => a - b));
+});
+
+it('shows an hour around a single look', () => {
+  expect(timeRange(at(25, 9), at(25, 9))).toEqual([at(25, 8, 30), at(25, 9, 30)]);
+  expect(timeRange(at(25, 9), at(26, 9))).toEqual([at(25, 9), at(26, 9)]);
 });
