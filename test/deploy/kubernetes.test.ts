@@ -46,7 +46,7 @@ const container = z.strictObject({
   startupProbe: execProbe.optional(),
   livenessProbe: z.union([httpProbe, execProbe]),
   readinessProbe: httpProbe.optional(),
-  lifecycle: z.strictObject({ preStop: z.strictObject({ exec }) }),
+  lifecycle: z.strictObject({ preStop: z.strictObject({ exec }) }).optional(),
   resources: z.strictObject({ requests: quantity, limits: quantity }),
   securityContext: z.strictObject({
     allowPrivilegeEscalation: z.literal(false),
@@ -62,6 +62,8 @@ const container = z.strictObject({
     }),
   ),
 });
+/** Kubernetes waits for its start-up before the next container, and ends it behind the pod's others. */
+const sidecar = container.extend({ restartPolicy: z.literal('Always'), startupProbe: execProbe });
 const emptyDir = z.strictObject({ medium: z.literal('Memory').optional(), sizeLimit: z.string() });
 const StatefulSet = z.strictObject({
   apiVersion: z.literal('apps/v1'),
@@ -82,7 +84,8 @@ const StatefulSet = z.strictObject({
           ...{ runAsUser: z.int().positive(), runAsGroup: z.int().positive(), fsGroup: z.int().positive() },
           seccompProfile: z.strictObject({ type: z.literal('RuntimeDefault') }),
         }),
-        containers: z.array(container).length(2),
+        initContainers: z.tuple([sidecar]),
+        containers: z.tuple([container]),
         volumes: z.array(
           z.union([
             z.strictObject({ name: z.string(), emptyDir }),
@@ -124,10 +127,11 @@ const [service, , set] = [
   StatefulSet.parse(documents[2]),
 ];
 const pod = set.spec.template.spec;
-const [origin, vllm] = ['origin', 'vllm'].map((name) => pod.containers.find((one) => one.name === name)!);
+const [origin] = pod.containers;
+const [vllm] = pod.initContainers;
 const flag = (of: z.infer<typeof container>, name: string) =>
   of.args.find((arg) => arg.startsWith(`--${name}=`))?.split('=')[1];
-const secondsOf = (of: z.infer<typeof container>) => Number(of.lifecycle.preStop.exec.command[1]);
+const preStopSeconds = Number(origin.lifecycle?.preStop.exec.command[1]);
 
 describe('deploy/kubernetes', () => {
   it('has a service, a budget and a set, and nothing else', () => {
@@ -139,50 +143,49 @@ describe('deploy/kubernetes', () => {
     const args = [
       '--host',
       '0.0.0.0',
-      ...origin!.args.map((arg) => arg.replace('$(POD_NAME)', 'graft-origin-0')),
+      ...origin.args.map((arg) => arg.replace('$(POD_NAME)', 'graft-origin-0')),
     ];
     const config = readConfig(args, {
       GRAFT_ORIGIN_KEYS: `k1:${Buffer.alloc(32, 1).toString('base64')}`,
       GRAFT_METRICS_TOKEN: 'x'.repeat(32),
     });
     expect(config).toMatchObject({
-      port: origin!.ports?.[0]?.containerPort,
+      port: origin.ports?.[0]?.containerPort,
       graceMs: 5_000,
       mode: { kind: 'signed' },
     });
-    expect(origin!.args).toContain('--origin-id=$(POD_NAME)');
+    expect(origin.args).toContain('--origin-id=$(POD_NAME)');
   });
 
   it('keeps vLLM on the pod’s loopback, with the limits that the origin knows', () => {
-    expect(vllm!.ports).toBeUndefined();
-    expect(flag(vllm!, 'host')).toBe('127.0.0.1');
-    expect(flag(origin!, 'engine-url')).toBe(`http://127.0.0.1:${flag(vllm!, 'port')}`);
+    expect(vllm.ports).toBeUndefined();
+    expect(flag(vllm, 'host')).toBe('127.0.0.1');
+    expect(flag(origin, 'engine-url')).toBe(`http://127.0.0.1:${flag(vllm, 'port')}`);
     for (const name of ['max-loras', 'max-lora-rank', 'max-cpu-loras'])
-      expect(flag(vllm!, name), name).toBe(flag(origin!, name));
-    expect(vllm!.args).toContain('--enable-lora');
-    expect(flag(vllm!, 'api-server-count')).toBe('1');
-    expect(flag(origin!, 'base')).toBe(vllm!.command?.at(-1));
+      expect(flag(vllm, name), name).toBe(flag(origin, name));
+    expect(vllm.args).toContain('--enable-lora');
+    expect(flag(vllm, 'api-server-count')).toBe('1');
+    expect(flag(origin, 'base')).toBe(vllm.command?.at(-1));
   });
 
   it('gives both the adapters’ folder under one path, and every mount a volume', () => {
-    const cache = [origin!, vllm!].map(({ volumeMounts }) =>
-      volumeMounts.find(({ name }) => name === 'cache'),
-    );
+    const cache = [origin, vllm].map(({ volumeMounts }) => volumeMounts.find(({ name }) => name === 'cache'));
     expect(cache.map((mount) => mount?.mountPath)).toEqual(['/cache', '/cache']);
-    expect(origin!.env).toContainEqual({ name: 'GRAFT_CACHE', value: '/cache' });
+    expect(origin.env).toContainEqual({ name: 'GRAFT_CACHE', value: '/cache' });
     const volumes = pod.volumes.map(({ name }) => name);
-    for (const { volumeMounts } of pod.containers)
+    for (const { volumeMounts } of [origin, vllm])
       for (const { name } of volumeMounts) expect(volumes).toContain(name);
   });
 
-  it('drains: the origin first, vLLM behind it, both before the pod is killed', () => {
-    const drained = secondsOf(origin!) + Number(flag(origin!, 'grace-ms')) / 1_000 + DRAIN_MS / 1_000;
-    expect(secondsOf(vllm!)).toBeGreaterThan(drained);
-    expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(secondsOf(vllm!));
+  it('has drained before the pod is killed; vLLM ends behind the origin, having nothing to wait for', () => {
+    const drained = preStopSeconds + Number(flag(origin, 'grace-ms')) / 1_000 + DRAIN_MS / 1_000;
+    expect(drained).toBeGreaterThan(0);
+    expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(drained);
+    expect(vllm.lifecycle).toBeUndefined();
   });
 
   it('takes secrets by reference alone', () => {
-    const secret = origin!.env.filter((one) => /KEY|TOKEN/.test(one.name));
+    const secret = origin.env.filter((one) => /KEY|TOKEN/.test(one.name));
     expect(secret.map(({ name }) => name)).toEqual(['GRAFT_ORIGIN_KEYS', 'GRAFT_METRICS_TOKEN']);
     for (const one of secret) expect(one).toHaveProperty('valueFrom.secretKeyRef');
   });
