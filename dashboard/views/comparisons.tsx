@@ -4,65 +4,75 @@ import { number, percent, signed } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
 
 export function Comparisons({ comparisons }: { comparisons: readonly ExperimentComparison[] }) {
+  const notes = [...new Set(comparisons.flatMap(notesOf))];
   return (
-    <Table
-      label="Metrics"
-      columns={[
-        'Metric',
-        'Variant',
-        { right: 'Control' },
-        { right: 'Variant’s' },
-        { right: 'Lift' },
-        'Interval',
-        'Verdict',
-      ]}
-    >
-      {comparisons.map((one) => {
-        const mean = ({ mean: value, n }: { mean: number; n: number }) => (
-          <>
-            {n === 0 ? '–' : one.kind === 'proportion' ? percent(value) : number(value)}{' '}
-            <span class="hint">n {number(n)}</span>
-          </>
-        );
-        const shown = one.lift ?? one.difference;
-        const write = one.lift === null ? number : percent;
-        return (
-          <tr key={`${one.metric} ${one.variant}`}>
-            <th scope="row">
-              {one.metric}
-              {one.cap !== undefined && (
-                <span class="hint">
-                  {' '}
-                  {one.cap === null
-                    ? 'to be capped at control’s p99, which is not known yet'
-                    : `capped at ${number(one.cap)}, control’s p99`}
-                </span>
-              )}
-              {one.adjusted && (
-                <span class="hint">
-                  {' '}
-                  adjusted by values from before
-                  {(one.adjusted_share ?? 1) < 1 && `, known of ${percent(one.adjusted_share ?? 1)} of units`}
-                </span>
-              )}
-            </th>
-            <td>{one.variant}</td>
-            <td class="right">{mean(one.control)}</td>
-            <td class="right">{mean(one.treatment)}</td>
-            <td class="right">
-              {shown === null ? '–' : signed(write(shown.estimate))}
-              {one.lift === null && shown !== null && ' (difference)'}
-            </td>
-            <td class="nowrap">
-              {shown === null ? '–' : `${signed(write(shown.low))} to ${signed(write(shown.high))}`}
-            </td>
-            <td>
-              <span class={`state ${one.verdict}`}>{VERDICT_WORDS[one.verdict]}</span>
-              {one.reason !== null && <span class="hint"> {OPEN_REASONS[one.reason]}</span>}
-            </td>
-          </tr>
-        );
-      })}
-    </Table>
+    <>
+      <Table
+        label="Metrics"
+        columns={[
+          'Metric',
+          'Variant',
+          { right: 'Control' },
+          { right: 'Variant’s' },
+          { right: 'Lift' },
+          'Interval',
+          'Verdict',
+        ]}
+      >
+        {comparisons.map((one) => {
+          const mean = ({ mean: value, n }: { mean: number; n: number }) => (
+            <>
+              {n === 0 ? '–' : one.kind === 'proportion' ? percent(value) : number(value)}{' '}
+              <span class="hint">n {number(n)}</span>
+            </>
+          );
+          const shown = one.lift ?? one.difference;
+          const write = one.lift === null ? number : percent;
+          return (
+            <tr key={`${one.metric} ${one.variant}`}>
+              <th scope="row">{one.metric}</th>
+              <td>{one.variant}</td>
+              <td class="right">{mean(one.control)}</td>
+              <td class="right">{mean(one.treatment)}</td>
+              <td class="right">
+                {shown === null ? '–' : signed(write(shown.estimate))}
+                {one.lift === null && shown !== null && ' (difference)'}
+              </td>
+              <td class="nowrap">
+                {shown === null ? '–' : `${signed(write(shown.low))} to ${signed(write(shown.high))}`}
+              </td>
+              <td>
+                <span class={`state ${one.verdict}`}>{VERDICT_WORDS[one.verdict]}</span>
+                {one.reason !== null && <span class="hint"> {OPEN_REASONS[one.reason]}</span>}
+              </td>
+            </tr>
+          );
+        })}
+      </Table>
+      {notes.map((note) => (
+        <p class="hint" key={note}>
+          {note}
+        </p>
+      ))}
+    </>
   );
+}
+
+/** How a metric's values were taken otherwise than as they came. */
+function notesOf({
+  metric,
+  variant,
+  cap,
+  adjusted,
+  adjusted_share: share = 1,
+}: ExperimentComparison): string[] {
+  const known = share !== null && share < 1 ? `, known of ${percent(share)} of units` : '';
+  return [
+    ...(cap === undefined
+      ? []
+      : cap === null
+        ? [`${metric}: to be capped at control’s p99, which is not known yet.`]
+        : [`${metric}: capped at ${number(cap)}, control’s p99.`]),
+    ...(adjusted ? [`${metric} of ${variant}: adjusted by values from before${known}.`] : []),
+  ];
 }
