@@ -80,7 +80,12 @@ export function grammarsContract(startLane: StartLane): void {
   it('refuses what does not compile, and goes on', async () => {
     const grammars = service();
     const row = await open(grammars, 'root ::= "ab"');
-    const refused = await grammars.prepare({ ebnf: 'root ::= (', asked: NOTHING, param: 'guided_grammar', caller: caller() });
+    const refused = await grammars.prepare({
+      ebnf: 'root ::= (',
+      asked: NOTHING,
+      param: 'guided_grammar',
+      caller: caller(),
+    });
     expect(refused).toMatchObject({
       error: {
         code: 'invalid_request',
@@ -112,7 +117,12 @@ export function grammarsContract(startLane: StartLane): void {
     await grammars.update(rows);
     expect(rows.map(allowed)).toEqual(['a', 'x']);
     const third = await open(grammars, 'root ::= "z"');
-    const full = await grammars.prepare({ ebnf: 'root ::= "q"', asked: NOTHING, param: 'p', caller: caller() });
+    const full = await grammars.prepare({
+      ebnf: 'root ::= "q"',
+      asked: NOTHING,
+      param: 'p',
+      caller: caller(),
+    });
     expect(full).toMatchObject({ error: { code: 'queue_full' } });
     third.close();
     await grammars.update([await open(grammars, 'root ::= "q"'), ...rows]);
