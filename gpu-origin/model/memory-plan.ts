@@ -3,15 +3,16 @@ import { BaseModelError, LINEAR_KINDS, linearShape, type LlamaConfig } from './b
 import type { WeightFormat } from './prepare-weights.ts';
 
 const F32 = 4;
-/** Node, ONNX Runtime's code and the tokenizer, bytes: 150 MB measured with SmolLM2-135M. */
-const PROCESS_BYTES = 150e6;
+/** Node, ONNX Runtime and all else, bytes, and the tokenizer of each token: what SmolLM2-135M and Gemma 3 270M had. */
+const PROCESS_BYTES = 500e6;
+const TOKENIZER_BYTES = 2_000;
 
 export interface MemoryPlan {
   /** The graphs' tensors, as `weights.bin` has them. */
   weights: number;
   /** With ONNX Runtime's packed copy of the products' weights, and the process itself: taken once it serves. */
   serving: number;
-  /** Beside the base's file while its graphs are built: the largest tensor, read, turned and quantized. */
+  /** Beside the base's file while its graphs are built: the largest tensor, read and turned. */
   building: number;
   /** Keys and values when every row, parked ones too, has all of its context. They become resident as written. */
   keysAndValues: number;
@@ -35,10 +36,11 @@ export function planMemory(
   const embedding = vocab * hidden * F32;
   const weights = embedding + packed * perWeight + scales;
   const largest = Math.max(...products.map(({ in: columns, out }) => columns * out)) * F32;
+  const process = PROCESS_BYTES + vocab * TOKENIZER_BYTES;
   return {
     weights,
-    serving: weights + packed * perWeight + PROCESS_BYTES,
-    building: 3 * largest + PROCESS_BYTES,
+    serving: weights + packed * perWeight + process,
+    building: 2 * largest + process,
     keysAndValues: 2 * rows * layers * kvHeads * headDim * context * F32,
   };
 }

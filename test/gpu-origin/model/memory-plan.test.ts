@@ -23,7 +23,7 @@ it('reckons what SmolLM2 takes', () => {
   const given = { format: 'int8' as const, slots: 16, context: 8_192, adapterBytes: GIB };
   const said = sayMemory(plan, { ...given, available: 24e9 });
   expect(said).toBe(
-    'memory: 0.5 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many set aside), up to 1.1 GB for adapters; there are 24.0 GB',
+    'memory: 1.0 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many set aside), up to 1.1 GB for adapters; there are 24.0 GB',
   );
   expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(/there are 8\.0 GB\. All of it .* --slots/);
 });
@@ -56,7 +56,7 @@ it('reckons what is written, and refuses a base that does not fit before anythin
       onNotice: () => undefined,
     });
     await expect(refused).rejects.toThrow(
-      /this base takes 0\.2 GB of memory with f32 weights, and there are 0\.0 GB: take a smaller base, --weights int8 or a larger machine/,
+      /this base takes 0\.5 GB of memory with f32 weights, and there are 0\.0 GB: take a smaller base, --weights int8 or a larger machine/,
     );
     expect(statSync(cacheDir, { throwIfNoEntry: false })).toBeUndefined();
   } finally {
