@@ -17,7 +17,7 @@ export function structuralTag({ use, format }: AskedTools, constraint: Constrain
   const tags = functions.map((definition) => ({
     type: 'tag' as const,
     begin: begin + definition.name + between,
-    content: { type: 'json_schema', json_schema: argumentsOf(definition) },
+    content: jsonFormat(argumentsOf(definition)),
     end,
   }));
   const several = use.parallel && format === 'hermes';
@@ -40,6 +40,19 @@ export function structuralTag({ use, format }: AskedTools, constraint: Constrain
   return { type: 'structural_tag', format: made };
 }
 
+/** Without a bound small models write blanks until their answer is cut. */
+const jsonFormat = (json_schema: unknown): Format => ({
+  type: 'json_schema',
+  json_schema,
+  max_whitespace_cnt: 1,
+});
+
+/** Answers that are JSON of a schema, or of any. */
+export const structuralJson = (schema: unknown = { type: 'object' }): object => ({
+  type: 'structural_tag',
+  format: jsonFormat(objectOf(schema)),
+});
+
 const either = (...elements: Format[]): Format => ({ type: 'or', elements });
 
 const argumentsOf = ({ parameters }: FunctionDefinition): object => ({
@@ -51,9 +64,9 @@ const argumentsOf = ({ parameters }: FunctionDefinition): object => ({
 function formatOf(constraint: Constraint): Format {
   switch (constraint.kind) {
     case 'json_object':
-      return { type: 'json_schema', json_schema: { type: 'object' } };
+      return jsonFormat({ type: 'object' });
     case 'json_schema':
-      return { type: 'json_schema', json_schema: objectOf(constraint.schema) };
+      return jsonFormat(objectOf(constraint.schema));
     case 'regex':
       return { type: 'regex', pattern: constraint.pattern };
     case 'choice':

@@ -5,7 +5,7 @@
 import { ok, type Constraint } from '../../../protocol/index.ts';
 import type { Grammar } from '../../engine/ports.ts';
 import type { AskedForm, Grammars } from '../../grammar/ports.ts';
-import { structuralTag } from '../../grammar/structural-tag.ts';
+import { structuralJson, structuralTag } from '../../grammar/structural-tag.ts';
 
 export type StructuredOutputs = Readonly<Record<string, unknown>>;
 
@@ -32,17 +32,19 @@ export const vllmGrammars: Grammars = {
   close: () => Promise.resolve(),
 };
 
+const tag = (structural: object): StructuredOutputs => ({ structural_tag: JSON.stringify(structural) });
+
 function outputsOf({ constraint, tools }: AskedForm): StructuredOutputs {
-  if (tools !== null) return { structural_tag: JSON.stringify(structuralTag(tools, constraint)) };
+  if (tools !== null) return tag(structuralTag(tools, constraint));
   return constraint === null ? {} : outputsOfConstraint(constraint);
 }
 
 function outputsOfConstraint(constraint: Constraint): StructuredOutputs {
   switch (constraint.kind) {
     case 'json_object':
-      return { json_object: true };
+      return tag(structuralJson());
     case 'json_schema':
-      return { json: constraint.schema };
+      return tag(structuralJson(constraint.schema));
     case 'regex':
       return { regex: constraint.pattern };
     case 'choice':

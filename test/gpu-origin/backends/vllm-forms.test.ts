@@ -39,10 +39,9 @@ it('passes schemas, expressions, choices and grammars on, with no end but their 
   const asJson = { response_format: { type: 'json_schema', json_schema: { name: 'x', schema } } };
   const held = await complete({ ...asJson, ignore_eos: true, min_tokens: 40 });
   expect(held.json.choices[0]).toMatchObject({ text: '{"city": "Rome"}', finish_reason: 'stop' });
-  expect(form()).toEqual({ json: schema });
+  expect(tag()).toEqual({ type: 'json_schema', json_schema: schema, max_whitespace_cnt: 1 });
   expect(origin.vllm.bodies.at(-1)).toMatchObject({ ignore_eos: false, min_tokens: 0 });
   const others: [object, object][] = [
-    [{ response_format: { type: 'json_object' } }, { json_object: true }],
     [{ guided_regex: '[ab]+' }, { regex: '[ab]+' }],
     [{ structured_outputs: { choice: ['yes', 'no'] } }, { choice: ['yes', 'no'] }],
     [{ guided_grammar: 'root ::= "ä"' }, { grammar: 'root ::= "ä"' }],
@@ -51,6 +50,8 @@ it('passes schemas, expressions, choices and grammars on, with no end but their 
     expect((await complete(asked)).status).toBe(200);
     expect(form()).toEqual(sent);
   }
+  await complete({ response_format: { type: 'json_object' } });
+  expect(tag()).toMatchObject({ type: 'json_schema', json_schema: { type: 'object' } });
   await complete({});
   expect(form()).toBeUndefined();
 });
@@ -67,7 +68,7 @@ it('calls functions, by a structural tag', async () => {
   const tags = [
     {
       ...{ type: 'tag', begin: '<tool_call>\n{"name": "weather", "arguments": ', end: '}\n</tool_call>' },
-      content: { type: 'json_schema', json_schema: schema },
+      content: { type: 'json_schema', json_schema: schema, max_whitespace_cnt: 1 },
     },
   ];
   const triggers = ['<tool_call>'];
