@@ -6,6 +6,7 @@ import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { PAIR_TUNING } from '../worker/experiments/pairs/limits.ts';
 import { winRate } from '../worker/experiments/statistics/win-rate.ts';
+import { seededRandom } from './seeded-random.ts';
 import { quantile } from './statistics.ts';
 
 const ALPHA = 0.05;
@@ -16,20 +17,9 @@ const [runs, most] = [Number(values.runs), Number(values.pairs)];
 if (!(runs > 0 && runs <= 10_000 && most > 0 && most <= 20_000))
   throw new Error('at most 10,000 runs of 20,000 pairs');
 
-/** mulberry32. */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** @returns after how many pairs each run was called, looked at after every one; Infinity = not at all. */
 function calledAfter(wins: number, ties: number): number[] {
-  const random = seeded(2_103);
+  const random = seededRandom(2_103);
   return Array.from({ length: runs }, () => {
     const counts = { wins: 0, ties: 0, losses: 0 };
     for (let pair = 1; pair <= most; pair += 1) {
