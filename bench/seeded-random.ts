@@ -1,4 +1,4 @@
-/** mulberry32: the same numbers, 0 to 1, for the same seed. */
+/** Uniform numbers in [0, 1), the same for the same seed (mulberry32, public domain, by Tommy Ettinger). */
 export function seededRandom(seed: number): () => number {
   let state = seed;
   return () => {

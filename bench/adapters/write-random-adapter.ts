@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { seededRandom } from '../seeded-random.ts';
 
 /** Sizes of a Llama-family base, as far as a LoRA needs them. */
 export interface BaseShape {
@@ -43,17 +44,6 @@ function moduleShape(base: BaseShape, name: ModuleName): { parent: string; in: n
   }
 }
 
-/** Uniform numbers in [0, 1), the same for the same seed (mulberry32, public domain, by Tommy Ettinger). */
-function uniform(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
 /** Normal numbers by Box and Muller's transform, `deviation` wide. */
 function normals(next: () => number, count: number, deviation: number): Float32Array {
   const values = new Float32Array(count);
@@ -82,7 +72,7 @@ export async function writeRandomAdapter(params: {
   baseName?: string;
 }): Promise<void> {
   const { folder, seed, rank, modules, shape = SMOLLM2_135M } = params;
-  const next = uniform(seed * 2 + 1);
+  const next = seededRandom(seed * 2 + 1);
   const header: Record<string, unknown> = { __metadata__: { format: 'pt' } };
   const chunks: Uint8Array[] = [];
   let offset = 0;

@@ -59,14 +59,8 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
 }
 
 /** How a metric's values were taken otherwise than as they came. */
-function notesOf({
-  metric,
-  variant,
-  cap,
-  adjusted,
-  adjusted_share: share = 1,
-}: ExperimentComparison): string[] {
-  const known = share !== null && share < 1 ? `, known of ${percent(share)} of units` : '';
+function notesOf({ metric, variant, cap, adjusted, adjusted_share: share }: ExperimentComparison): string[] {
+  const known = share != null && share < 1 ? `, known of ${percent(share)} of units` : '';
   return [
     ...(cap === undefined
       ? []
