@@ -36,7 +36,11 @@ export async function openDevice(params: {
   if (provider !== 'auto') {
     const device = await open[provider](threads).catch((error: unknown) => {
       const other = provider === 'cpu' ? 'web, which needs no native library' : 'cpu, the native library';
-      throw new OrtError(`--provider ${provider}`, -1, `${firstLine(error)}; there is also --provider ${other}`);
+      throw new OrtError(
+        `--provider ${provider}`,
+        -1,
+        `${firstLine(error)}; there is also --provider ${other}`,
+      );
     });
     return { device, message: `provider ${provider}: ${device.description}` };
   }
@@ -46,9 +50,13 @@ export async function openDevice(params: {
   } catch (error) {
     const reason = firstLine(error);
     const device = await open.web(threads).catch((second: unknown) => {
-      throw new OrtError('--provider auto', -1, `neither cpu (${reason}) nor web (${firstLine(second)}) starts`);
+      throw new OrtError(
+        '--provider auto',
+        -1,
+        `neither cpu (${reason}) nor web (${firstLine(second)}) starts`,
+      );
     });
-    const why = `since the native library does not load (${reason}); --provider web says nothing of it`;
+    const why = `since the native library does not load (${reason})`;
     return { device, message: `provider web: ${device.description}, ${why}` };
   }
 }

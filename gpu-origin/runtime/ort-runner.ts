@@ -217,10 +217,8 @@ export class OrtRunner implements ModelRunner {
         binding.output('hidden', states);
       }
       owned.push(
-        ...this.bindDeltas(
-          binding,
-          { graph, rows: 1, ranks: delta?.ranks ?? noRanks() },
-          (layer, kind) => placed?.memory(layer, kind),
+        ...this.bindDeltas(binding, { graph, rows: 1, ranks: delta?.ranks ?? noRanks() }, (layer, kind) =>
+          placed?.memory(layer, kind),
         ),
       );
       await binding.run();
@@ -253,10 +251,7 @@ export class OrtRunner implements ModelRunner {
   }
 
   /** The binding of the last step where nothing changed since, else a new one. */
-  private async decodeBinding(
-    step: StepTensors,
-    rows: readonly (OrtRowDelta | null)[],
-  ): Promise<Binding> {
+  private async decodeBinding(step: StepTensors, rows: readonly (OrtRowDelta | null)[]): Promise<Binding> {
     const needed = noRanks();
     for (const row of rows)
       if (row !== null)

@@ -23,10 +23,7 @@ export class PlacedDelta {
       }
     const shared = await device.share(arrays);
     const modules = new Map(
-      keys.map((key, index) => [
-        key,
-        { a: shared.memories[2 * index]!, b: shared.memories[2 * index + 1]! },
-      ]),
+      keys.map((key, index) => [key, { a: shared.memories[2 * index]!, b: shared.memories[2 * index + 1]! }]),
     );
     return new PlacedDelta(delta, shared, modules);
   }

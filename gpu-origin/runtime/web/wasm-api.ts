@@ -45,7 +45,11 @@ export class WasmApi {
   allocate(bytes: number): number {
     const pointer = this.module._malloc(Math.max(64, bytes));
     if (pointer === 0)
-      throw new OrtError('malloc', FAIL, `WebAssembly's 4 GiB have no ${bytes.toLocaleString('en')} bytes left`);
+      throw new OrtError(
+        'malloc',
+        FAIL,
+        `WebAssembly's 4 GiB have no ${bytes.toLocaleString('en')} bytes left`,
+      );
     return pointer;
   }
 
