@@ -37,8 +37,8 @@ export class WasmThread {
     // Flags of this process are not the thread's business.
     this.#worker = new Worker(new URL('./start-thread.mjs', import.meta.url), { workerData, execArgv: [] });
     this.#worker.on('message', (reply: WasmReply) => this.#settle(reply));
-    this.#worker.on('error', (error) => this.#lose(error.message));
-    this.#worker.on('exit', () => this.#lose('its thread has ended'));
+    this.#worker.on('error', (error) => this.#end(error.message));
+    this.#worker.on('exit', () => this.#end('its thread has ended'));
     this.started = this.#wait(STARTED);
   }
 
@@ -69,6 +69,18 @@ export class WasmThread {
   async end(): Promise<void> {
     this.#lose('it was closed');
     await this.#worker.terminate();
+  }
+
+  /** All rows were in it: as a crash of the native library, this ends the process, and whoever started it sees why. */
+  #end(message: string): void {
+    if (this.#lost !== null) return;
+    const running = this.#memory !== null;
+    this.#lose(message);
+    const lost = this.#lost;
+    if (running)
+      setImmediate(() => {
+        throw lost;
+      });
   }
 
   #wait(job: number): Promise<Answer> {

@@ -50,6 +50,25 @@ const SCRIPT = `
   await device.close();
 `;
 
+/** A pointer beyond all memory: WebAssembly traps, and its thread ends. */
+const CRASH = `
+  import { startWasmThread } from './gpu-origin/runtime/web/wasm-client.ts';
+  const thread = await startWasmThread(1);
+  thread.tell({ kind: 'free', pointer: 0xfffffff0 });
+  await thread.ask({ kind: 'allocate', bytes: 8 }).catch(({ name, code }) => console.log(name, code));
+  setInterval(() => {}, 1_000);
+`;
+
+it('ends the process when the thread of WebAssembly does', async () => {
+  const args = ['--import', 'tsx', '--input-type=module', '-e', CRASH];
+  const ended = promisify(execFile)(process.execPath, args, { cwd: process.cwd() });
+  await expect(ended).rejects.toMatchObject({
+    code: 1,
+    stdout: 'OrtError -1\n',
+    stderr: expect.stringContaining('OrtError: WebAssembly: memory access out of bounds') as string,
+  });
+});
+
 it('runs WebAssembly without koffi and without the native library, and lets the process end', async () => {
   const args = ['--import', 'tsx', '--input-type=module', '-e', SCRIPT];
   const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: process.cwd() });
