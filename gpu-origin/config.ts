@@ -70,7 +70,7 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --base-id <id>               id under which it is served; else from its name
   --weights int8|f32           default int8
   --provider auto|cpu|web      what runs the base: ONNX Runtime's native library (cpu) or, without any native code, its
-                               WebAssembly (web), which takes about 3 times as long; default auto: cpu where it loads
+                               WebAssembly (web), a third as fast, an eighth at prompts; default auto: cpu where it loads
   --host <address>             default ${DEFAULTS.host}
   --port <port>                default ${DEFAULTS.port}; 0 takes a free one
   --engine native|vllm         who runs the model, default native: this process

@@ -24,7 +24,7 @@ export const help: CommandHelp = {
     },
     {
       line: 'graft dev --provider web',
-      does: 'where no native library loads: the base runs in WebAssembly, about a third as fast',
+      does: 'where no native library loads: the base runs in WebAssembly, a third as fast',
     },
     {
       line: 'graft dev --base ./small --also-base ./large',

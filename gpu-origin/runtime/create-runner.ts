@@ -150,11 +150,12 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
   const rows = slots + parking;
   const most = base.config.context;
   const one = planMemory(base.config, { format, context: 1, rows });
-  const { kinds, context } = fitDevice({
+  const { kinds, context, notice } = fitDevice({
     ...{ addressableBytes, sharesWeights, most, asked: params.context },
     sessionBytes: one.session,
     tokenBytes: one.keysAndValues,
   });
+  if (notice !== null) params.onNotice(notice);
   const sessions = sharesWeights ? 1 : kinds.length;
   const plan = planMemory(base.config, { format, context, rows, sessions });
   const available = params.memoryBytes ?? memoryHere();

@@ -28,11 +28,19 @@ export interface FitParams {
   asked: number | undefined;
 }
 
+export interface Fit {
+  kinds: readonly GraphKind[];
+  /** Tokens a row. */
+  context: number;
+  /** A sentence for the operator where less is served than was asked for by default; null = all of it. */
+  notice: string | null;
+}
+
 /** @throws BaseModelError that says what would fit. */
-export function fitDevice(params: FitParams): { kinds: readonly GraphKind[]; context: number } {
+export function fitDevice(params: FitParams): Fit {
   const { addressableBytes, sessionBytes, tokenBytes } = params;
   const wanted = Math.min(params.asked ?? params.most, params.most);
-  if (addressableBytes === null) return { kinds: GRAPH_KINDS, context: wanted };
+  if (addressableBytes === null) return { kinds: GRAPH_KINDS, context: wanted, notice: null };
   const usable = addressableBytes * (1 - KEPT_SHARE);
   const room = (kinds: readonly GraphKind[]): number => {
     const tokens = (usable - sessionBytes * (params.sharesWeights ? 1 : kinds.length)) / tokenBytes;
@@ -46,5 +54,9 @@ export function fitDevice(params: FitParams): { kinds: readonly GraphKind[]; con
     throw new BaseModelError(
       `this provider addresses ${(addressableBytes / 1e9).toFixed(1)} GB, in which the base leaves room for ${context} tokens a row: fewer --slots, ${params.asked === undefined ? '' : 'a shorter --context, '}--weights int8, a smaller base or --provider cpu`,
     );
-  return { kinds, context };
+  const notice =
+    context < wanted
+      ? `this provider addresses ${(addressableBytes / 1e9).toFixed(1)} GB, so a row has ${context.toLocaleString('en')} tokens, of ${wanted.toLocaleString('en')} that the base was trained for; fewer --slots leave room for more`
+      : null;
+  return { kinds, context, notice };
 }

@@ -15,19 +15,24 @@ const WASM: FitParams = {
 
 it('leaves all as it is where the device addresses what the process does', () => {
   const native = { ...WASM, addressableBytes: null, sharesWeights: true };
-  expect(fitDevice(native)).toEqual({ kinds: ['none', 'qv', 'all'], context: 8_192 });
+  expect(fitDevice(native)).toEqual({ kinds: ['none', 'qv', 'all'], context: 8_192, notice: null });
   expect(fitDevice({ ...native, asked: 512 }).context).toBe(512);
   expect(fitDevice({ ...native, asked: 100_000 }).context).toBe(8_192);
 });
 
 it('shortens the context of 16 rows until all three graphs and all rows fit', () => {
-  expect(fitDevice(WASM)).toEqual({ kinds: ['none', 'qv', 'all'], context: 2_176 });
+  expect(fitDevice(WASM)).toEqual({
+    kinds: ['none', 'qv', 'all'],
+    context: 2_176,
+    notice:
+      'this provider addresses 4.3 GB, so a row has 2,176 tokens, of 8,192 that the base was trained for; fewer --slots leave room for more',
+  });
 });
 
 it('takes one graph for all rows where three leave too little', () => {
   const float32 = { ...WASM, sessionBytes: 1.2e9 };
-  expect(fitDevice(float32)).toEqual({ kinds: ['all'], context: 2_176 });
-  expect(fitDevice({ ...WASM, asked: 2_304 })).toEqual({ kinds: ['all'], context: 2_304 });
+  expect(fitDevice(float32)).toMatchObject({ kinds: ['all'], context: 2_176 });
+  expect(fitDevice({ ...WASM, asked: 2_304 })).toEqual({ kinds: ['all'], context: 2_304, notice: null });
 });
 
 it('refuses what does not fit, and says what would', () => {
