@@ -10,7 +10,7 @@ import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory } from './
 import type { GraphSessions } from './graph-sessions.ts';
 import { KvCache } from './kv-cache.ts';
 import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
-import { PlacedDelta } from './placed-delta.ts';
+import { PlacedDeltas } from './placed-deltas.ts';
 import { composeDelta, graphFor, noRanks, OrtRowDelta, type RankByKind } from './row-delta.ts';
 import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
 
@@ -49,8 +49,7 @@ export class OrtRunner implements ModelRunner {
   private readonly decodeTensors = new Map<number, StepTensors>();
   private readonly slotCache = new Map<number, DeviceTensor[]>();
   private current: DecodeBinding | null = null;
-  /** The delta that a row ran on by itself last: of a chunk of its prompt, or of a step without others. */
-  private placed: PlacedDelta | null = null;
+  private readonly placed: PlacedDeltas;
   /** What the last prefill gave lies here. */
   private lent: HostMemory[] = [];
 
@@ -66,6 +65,9 @@ export class OrtRunner implements ModelRunner {
     this.slots = params.slots;
     this.parking = params.parking;
     this.batch = new DeltaBatch(params.device, params.config, params.slots);
+    this.placed = new PlacedDeltas(params.device, params.config, (delta) => {
+      if (this.current?.lone === delta) this.dropDecodeBinding();
+    });
     this.rows = new Array<OrtRowDelta | null>(params.slots + params.parking).fill(null);
   }
 
@@ -85,7 +87,7 @@ export class OrtRunner implements ModelRunner {
 
   /** Its memory is the garbage collector's once no row and no composed delta refers to it. */
   unloadAdapter(): void {
-    this.dropPlaced();
+    this.placed.clear();
   }
 
   compose(chain: readonly ChainMember[]): RowDelta {
@@ -140,20 +142,6 @@ export class OrtRunner implements ModelRunner {
     return stepTensors(this.params.device, { rows, length, positions, vocab: this.vocabSize }, cache);
   }
 
-  /** Where the device reads the delta of a row that runs by itself. */
-  private async place(delta: OrtRowDelta): Promise<PlacedDelta> {
-    if (this.placed?.delta === delta) return this.placed;
-    this.dropPlaced();
-    this.placed = await PlacedDelta.place(this.params.device, this.config, delta);
-    return this.placed;
-  }
-
-  private dropPlaced(): void {
-    if (this.current !== null && this.current.lone !== null) this.dropDecodeBinding();
-    this.placed?.close();
-    this.placed = null;
-  }
-
   private takeBack(): void {
     for (const memory of this.lent) memory.close();
     this.lent = [];
@@ -201,7 +189,7 @@ export class OrtRunner implements ModelRunner {
     // An output of no positions is not asked for: the last one then costs one row of the head.
     const positions = params.positions.length > 0 ? params.positions : [tokens.length - 1];
     const session = await this.params.sessions.get(graph);
-    const placed = delta === null ? null : await this.place(delta);
+    const placed = delta === null ? null : await this.placed.place(delta);
     const step = await this.stepTensors(1, tokens.length, positions, cache);
     this.lent.push(step.memory);
     tokens.forEach((token, index) => (step.tokens[index] = BigInt(token)));
@@ -265,7 +253,7 @@ export class OrtRunner implements ModelRunner {
       return this.current.binding;
     this.dropDecodeBinding();
     const session = await sessions.get(graph);
-    const placed = lone === null ? null : await this.place(lone);
+    const placed = lone === null ? null : await this.placed.place(lone);
     const binding = session.bind();
     bindStep(binding, step);
     const memory = (layer: number, kind: LinearKind): DeltaMemory | undefined =>
@@ -282,7 +270,7 @@ export class OrtRunner implements ModelRunner {
   }
 
   async close(): Promise<void> {
-    this.dropPlaced();
+    this.placed.clear();
     this.dropDecodeBinding();
     this.takeBack();
     for (const step of this.decodeTensors.values()) {

@@ -179,6 +179,28 @@ export function describeModelRunner(name: string, open: () => Promise<ContractRu
       runner.release(1);
     });
 
+    it('decodes a row that is alone between the chunks of other prompts as if nobody else were there', async () => {
+      const [mine, other, third] = [compose([small, 1]), compose([big, 1]), compose([small, -1])];
+      const wanted: number[][] = [];
+      await prefill(0, mine);
+      for (let step = 0; step < 4; step += 1)
+        wanted.push(...(await decode([step + 1], [PROMPT.length + step])));
+      runner.release(0);
+      await prefill(0, mine);
+      const long = Array.from({ length: 2 * runner.chunk }, (_, index) => (index % 60) + 1);
+      let step = 0;
+      for (const [slot, delta] of [[1, other] as const, [2, third] as const]) {
+        runner.assign(slot, delta);
+        for (const past of [0, runner.chunk]) {
+          const tokens = long.slice(past, past + runner.chunk);
+          await runner.prefill({ slot, tokens, past, positions: [] });
+          expectSame(await decode([step + 1], [PROMPT.length + step]), [wanted[step]!]);
+          step += 1;
+        }
+      }
+      for (const slot of [2, 1, 0]) runner.release(slot);
+    });
+
     it('gives the hidden states of a prompt, chunk by chunk, and keeps the row as if it had been read', async () => {
       const long = Array.from({ length: runner.chunk + 3 }, (_, index) => (index % 60) + 1);
       const size = runner.hiddenSize;

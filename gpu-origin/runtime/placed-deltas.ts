@@ -4,7 +4,7 @@ import type { Device, SharedArrays } from './device.ts';
 import { moduleKey, type OrtRowDelta } from './row-delta.ts';
 
 /** A delta where the device reads it, for a row that runs by itself: its own memory if that can be, else one copy. */
-export class PlacedDelta {
+class PlacedDelta {
   private constructor(
     readonly delta: OrtRowDelta,
     private readonly shared: SharedArrays,
@@ -35,5 +35,42 @@ export class PlacedDelta {
 
   close(): void {
     this.shared.close();
+  }
+}
+
+/** One of a prompt that is read, and one of a row that decodes alone between its chunks. */
+const KEPT = 2;
+
+/** Deltas that rows ran on by themselves; those of the last ones stay where they are. */
+export class PlacedDeltas {
+  /** The last one first. */
+  private placed: readonly PlacedDelta[] = [];
+
+  constructor(
+    private readonly device: Device,
+    private readonly config: LlamaConfig,
+    /** Called before the delta's memory is given back. */
+    private readonly onDrop: (delta: OrtRowDelta) => void,
+  ) {}
+
+  async place(delta: OrtRowDelta): Promise<PlacedDelta> {
+    const known = this.placed.find((placed) => placed.delta === delta);
+    if (known !== undefined) return known;
+    this.keep(KEPT - 1);
+    const placed = await PlacedDelta.place(this.device, this.config, delta);
+    this.placed = [placed, ...this.placed];
+    return placed;
+  }
+
+  clear(): void {
+    this.keep(0);
+  }
+
+  private keep(count: number): void {
+    for (const placed of this.placed.slice(count)) {
+      this.onDrop(placed.delta);
+      placed.close();
+    }
+    this.placed = this.placed.slice(0, count);
   }
 }
