@@ -2,6 +2,7 @@ import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { nameProblem, parseSigningKeys, type SigningKey } from '../protocol/index.ts';
+import { WEIGHT_FORMATS, type WeightFormat } from './model/prepare-weights.ts';
 
 /** Wrong flags or environment; the message is for the operator. */
 export class ConfigError extends Error {
@@ -31,7 +32,7 @@ export interface VllmConfig {
 export interface Config {
   basePath: string;
   baseId: string | undefined;
-  weights: 'int8' | 'f32';
+  weights: WeightFormat;
   runner: 'ort' | 'fake';
   /** null = the origin runs the model itself. */
   vllm: VllmConfig | null;
@@ -66,7 +67,7 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
 
   --base <path>                a .gguf file or a Hugging Face folder (needed)
   --base-id <id>               id under which it is served; else from its name
-  --weights int8|f32           default int8
+  --weights int8|int4|f32      default int8; int4: less memory, one row alone is faster, answers are coarser
   --host <address>             default ${DEFAULTS.host}
   --port <port>                default ${DEFAULTS.port}; 0 takes a free one
   --engine native|vllm         who runs the model, default native: this process
@@ -150,7 +151,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
   return {
     basePath: resolve(flags.base),
     baseId: flags['base-id'],
-    weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'f32']),
+    weights: oneOf('weights', flags.weights ?? 'int8', WEIGHT_FORMATS),
     runner: oneOf('runner', flags.runner ?? 'ort', ['ort', 'fake']),
     vllm,
     host,
@@ -289,5 +290,5 @@ function share(flag: string, text: string | undefined): number | undefined {
 function oneOf<T extends string>(flag: string, text: string, values: readonly T[]): T {
   const value = values.find((candidate) => candidate === text);
   if (value !== undefined) return value;
-  throw new ConfigError(`--${flag} must be ${values.join(' or ')}`);
+  throw new ConfigError(`--${flag} must be ${values.slice(0, -1).join(', ')} or ${values.at(-1)}`);
 }

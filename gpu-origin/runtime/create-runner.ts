@@ -21,7 +21,7 @@ import type { TokenizerSource } from '../model/tokenizer.ts';
 import { ortLibrary } from './ort-library.ts';
 import { OrtRunner } from './ort-runner.ts';
 import { allocate, OrtEnvironment, type OrtSession, type OrtTensor } from './ort-session.ts';
-import { chooseExactInt8 } from './self-test.ts';
+import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
 
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
 const MAX_RANK_SUM = 256;
@@ -146,19 +146,23 @@ export async function createRunner(
     const context = Math.min(params.context ?? base.config.context, base.config.context);
     const env = new OrtEnvironment(ortLibrary(), params.threads ?? availableParallelism());
     let format = params.weights;
-    if (format === 'int8' && !(await chooseExactInt8(env))) {
+    if (format !== 'f32' && !(await chooseExactInt8(env))) {
       params.onNotice(
         'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
       );
       format = 'f32';
     }
+    if (format === 'int4' && !(await int4RowsStandAlone(env)))
+      params.onNotice(
+        'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
+      );
     const { slots } = params;
     const plan = planMemory(base.config, { format, context, rows: slots * (1 + PARKING) });
     const available = params.memoryBytes ?? memoryHere();
     const adapterBytes = params.adapterBytes ?? 0;
     const memory = sayMemory(plan, { format, slots, context, adapterBytes, available });
     params.onMemory?.(memory);
-    const rotate = format === 'int8' || params.rotateFloat32 === true;
+    const rotate = format !== 'f32' || params.rotateFloat32 === true;
     const { cacheDir, onProgress } = params;
     const built = await buildGraphs({ base, format, context, rotate, cacheDir, onProgress });
     const weights = readWeights(env, built.weightsPath, built.weights);

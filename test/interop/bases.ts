@@ -37,15 +37,19 @@ const mean = (values: readonly number[]): number =>
 const klOf = (exact: readonly Float32Array[], coarse: readonly Float32Array[]): number =>
   mean(exact.map((row, at) => divergence(row, coarse[at]!)));
 
-/** @returns the largest difference of a log-probability to PyTorch's, and the largest mean KL of int8, over all chains. */
+/** Quantized weights, each against float32. */
+const COARSE = ['int8', 'int4'] as const;
+
+/** @returns the largest difference of a log-probability to PyTorch's, and the largest mean KL of int8 and 4 bit, over all chains. */
 async function compareFamily(family: string, rows: readonly Row[], prompt: readonly number[]) {
   const shape = TINY_SHAPES[family]!;
   const plain = await makeTinyRunner({ shape, weights: 'f32' });
-  const coarse = await makeTinyRunner({ shape, weights: 'int8' });
-  let [base, adapted, kl] = [0, 0, 0];
+  const coarse = await Promise.all(COARSE.map((weights) => makeTinyRunner({ shape, weights })));
+  let [base, adapted] = [0, 0];
+  const kl = COARSE.map(() => 0);
   for (const { chain, logprobs } of rows) {
     const logits: Float32Array[][] = [];
-    for (const tiny of [plain, coarse]) {
+    for (const tiny of [plain, ...coarse]) {
       const members = await Promise.all(
         chain.map(async (name) => ({ adapter: await tiny.adapter(name, TINY_ADAPTERS[name]), scale: 1 })),
       );
@@ -59,10 +63,10 @@ async function compareFamily(family: string, rows: readonly Row[], prompt: reado
     });
     if (chain.length === 0) base = Math.max(...differences);
     else adapted = Math.max(adapted, ...differences);
-    kl = Math.max(kl, klOf(logits[0]!, logits[1]!));
+    kl.forEach((most, at) => (kl[at] = Math.max(most, klOf(logits[0]!, logits[at + 1]!))));
   }
   await plain.close();
-  await coarse.close();
+  for (const tiny of coarse) await tiny.close();
   return { base, adapted, kl };
 }
 
@@ -74,12 +78,12 @@ function compareBlocks({ type, raw, values }: { type: number; raw: string; value
   return expected.reduce((most, value, at) => Math.max(most, Math.abs(got[at]! - value)), 0) / largest;
 }
 
-/** int8 against float32 on the beginning of this repository's licence. */
-async function compareReal(basePath: string): Promise<{ tokens: number; kl: number; same: number }> {
+/** int8 and 4 bit against float32 on the beginning of this repository's licence. */
+async function compareReal(basePath: string): Promise<{ tokens: number; kl: number; same: number }[]> {
   const text = readFileSync(new URL('../../LICENSE', import.meta.url), 'utf8');
   const cacheDir = mkdtempSync(path.join(tmpdir(), 'graft-bases-'));
   const logits: Float32Array[][] = [];
-  for (const weights of ['f32', 'int8'] as const) {
+  for (const weights of ['f32', ...COARSE] as const) {
     const { runner, tokenizerSource } = await createRunner({
       ...{ basePath, weights, slots: 1, context: 1024, cacheDir },
       onProgress: () => undefined,
@@ -91,9 +95,11 @@ async function compareReal(basePath: string): Promise<{ tokens: number; kl: numb
     await runner.close();
   }
   rmSync(cacheDir, { recursive: true, force: true });
-  const [exact, coarse] = logits as [Float32Array[], Float32Array[]];
-  const same = exact.filter((row, at) => argmax(row) === argmax(coarse[at]!)).length;
-  return { tokens: exact.length, kl: klOf(exact, coarse), same };
+  const [exact, ...others] = logits as [Float32Array[], ...Float32Array[][]];
+  return others.map((coarse) => {
+    const same = exact.filter((row, at) => argmax(row) === argmax(coarse[at]!)).length;
+    return { tokens: exact.length, kl: klOf(exact, coarse), same };
+  });
 }
 
 const shown = (value: number): string => value.toExponential(1);
@@ -102,14 +108,14 @@ const shown = (value: number): string => value.toExponential(1);
 export async function runBases(paths: readonly string[]): Promise<number> {
   let failed = false;
   const families = new Table({
-    head: ['family', 'float32 to PyTorch', 'with LoRA, to PEFT', 'int8, KL to float32'],
+    head: ['family', 'float32 to PyTorch', 'with LoRA, to PEFT', 'int8, KL to float32', '4 bit'],
   });
   for (const file of ['tiny-reference.json', 'tiny-families-reference.json']) {
     const { prompt, ...rows } = fixture(file) as { prompt: number[] } & Record<string, Row[]>;
     for (const [family, reference] of Object.entries(rows as Record<string, Row[]>)) {
       const { base, adapted, kl } = await compareFamily(family, reference, prompt);
-      failed ||= base > MAX_FLOAT32_DIFFERENCE || adapted > MAX_FLOAT32_DIFFERENCE || kl > MAX_KL;
-      families.push([family, shown(base), shown(adapted), kl.toFixed(4)]);
+      failed ||= base > MAX_FLOAT32_DIFFERENCE || adapted > MAX_FLOAT32_DIFFERENCE || kl[0]! > MAX_KL;
+      families.push([family, shown(base), shown(adapted), kl[0]!.toFixed(4), kl[1]!.toFixed(2)]);
     }
   }
   console.log(families.toString());
@@ -123,11 +129,13 @@ export async function runBases(paths: readonly string[]): Promise<number> {
   }
   console.log(quantizations.toString());
   for (const given of paths) {
-    const { tokens, kl, same } = await compareReal(given);
-    failed ||= kl > MAX_KL;
-    console.log(
-      `${path.basename(given)}: ${tokens} tokens, int8 to float32: KL ${kl.toFixed(4)}, the same likeliest token at ${same}`,
-    );
+    for (const [at, { tokens, kl, same }] of (await compareReal(given)).entries()) {
+      const format = COARSE[at]!;
+      failed ||= format === 'int8' && kl > MAX_KL;
+      console.log(
+        `${path.basename(given)}: ${tokens} tokens, ${format} to float32: KL ${kl.toFixed(4)}, the same likeliest token at ${same}`,
+      );
+    }
   }
   return failed ? 1 : 0;
 }
