@@ -2,7 +2,6 @@ import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { nameProblem, parseSigningKeys, type SigningKey } from '../protocol/index.ts';
-import { WEIGHT_FORMATS, type WeightFormat } from './model/prepare-weights.ts';
 
 /** Wrong flags or environment; the message is for the operator. */
 export class ConfigError extends Error {
@@ -32,7 +31,7 @@ export interface VllmConfig {
 export interface Config {
   basePath: string;
   baseId: string | undefined;
-  weights: WeightFormat;
+  weights: 'int8' | 'int4' | 'f32';
   runner: 'ort' | 'fake';
   /** null = the origin runs the model itself. */
   vllm: VllmConfig | null;
@@ -151,7 +150,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
   return {
     basePath: resolve(flags.base),
     baseId: flags['base-id'],
-    weights: oneOf('weights', flags.weights ?? 'int8', WEIGHT_FORMATS),
+    weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'int4', 'f32']),
     runner: oneOf('runner', flags.runner ?? 'ort', ['ort', 'fake']),
     vllm,
     host,
