@@ -31,7 +31,7 @@ export interface VllmConfig {
 export interface Config {
   basePath: string;
   baseId: string | undefined;
-  weights: 'int8' | 'f32';
+  weights: 'int8' | 'int4' | 'f32';
   runner: 'ort' | 'fake';
   /** What runs the graphs: ONNX Runtime's native library, its WebAssembly, or whichever there is. */
   provider: 'auto' | 'cpu' | 'web';
@@ -68,7 +68,7 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
 
   --base <path>                a .gguf file or a Hugging Face folder (needed)
   --base-id <id>               id under which it is served; else from its name
-  --weights int8|f32           default int8
+  --weights int8|int4|f32      default int8; int4: less memory, one row alone is faster, answers are coarser
   --provider auto|cpu|web      what runs the base: ONNX Runtime's native library (cpu) or, without any native code, its
                                WebAssembly (web), a third as fast, an eighth at prompts; default auto: cpu where it loads
   --host <address>             default ${DEFAULTS.host}
@@ -155,7 +155,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
   return {
     basePath: resolve(flags.base),
     baseId: flags['base-id'],
-    weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'f32']),
+    weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'int4', 'f32']),
     runner: oneOf('runner', flags.runner ?? 'ort', ['ort', 'fake']),
     provider: oneOf('provider', flags.provider ?? 'auto', ['auto', 'cpu', 'web']),
     vllm,
@@ -296,5 +296,5 @@ function share(flag: string, text: string | undefined): number | undefined {
 function oneOf<T extends string>(flag: string, text: string, values: readonly T[]): T {
   const value = values.find((candidate) => candidate === text);
   if (value !== undefined) return value;
-  throw new ConfigError(`--${flag} must be ${values.join(' or ')}`);
+  throw new ConfigError(`--${flag} must be ${values.slice(0, -1).join(', ')} or ${values.at(-1)}`);
 }

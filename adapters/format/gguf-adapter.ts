@@ -5,7 +5,7 @@
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import { toFloat32, type Dtype, type Tensor } from './dtype.ts';
 import { parseGgufHeader, type GgufHeader, type GgufTensor, type GgufValue } from './gguf-container.ts';
-import { moduleOfGguf, ROWS_PERMUTED, rotaryHeads } from './gguf-names.ts';
+import { ggufKinds, moduleOfGguf, ROWS_PERMUTED, rotaryHeads } from './gguf-names.ts';
 import { GGML_TYPES } from './gguf-types.ts';
 import { makeLoraModule, type LoraModule } from './lora-module.ts';
 import { isHeads, unpermuteRows, type AttentionShape } from './rope-rows.ts';
@@ -22,7 +22,6 @@ const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why:
   [/^token_embd\./, 'embedding_lora', 'adapts the embedding; train without it in target_modules.'],
   [/^output\./, 'module_unknown', 'adapts the head, which cannot be adapted; train without lm_head.'],
   [/_exps\./, 'expert_lora', 'adapts experts, which are not supported; target linear modules.'],
-  [/^blk\.\d+\.attn_qkv\./, 'module_unknown', 'adapts q, k and v in one layer, which is not supported.'],
 ];
 
 type Refuse = (code: AdapterErrorCode, message: string, subject?: string) => never;
@@ -68,7 +67,7 @@ interface Pair {
 }
 
 /** @returns pairs by module, and the layer's name in GGUF. */
-function pairUp(header: GgufHeader, refuse: Refuse): Map<string, Pair> {
+function pairUp(header: GgufHeader, architecture: string, refuse: Refuse): Map<string, Pair> {
   const pairs = new Map<string, Pair>();
   for (const [name, tensor] of header.tensors) {
     const [, layer = name, side] = SUFFIX.exec(name) ?? [];
@@ -82,11 +81,11 @@ function pairUp(header: GgufHeader, refuse: Refuse): Map<string, Pair> {
           'Convert an adapter that has nothing but LoRA pairs.',
         name,
       );
-    const module = moduleOfGguf(layer);
+    const module = moduleOfGguf(layer, architecture);
     if (module === null)
       return refuse(
         'module_unknown',
-        `${shown} is for a layer that is not known; attn_q, attn_k, attn_v, attn_output, ffn_gate, ffn_up and ffn_down are.`,
+        `${shown} is for a layer that is not known; of ${architecture} ${ggufKinds(architecture).join(', ')} are.`,
         name,
       );
     const pair = pairs.get(module) ?? {};
@@ -171,7 +170,7 @@ export function readGgufAdapter(
   checkKind(metadata, refuse);
   const architecture = metadata.get('general.architecture');
   const permuted = typeof architecture === 'string' ? ROWS_PERMUTED.get(architecture) : undefined;
-  if (permuted === undefined)
+  if (typeof architecture !== 'string' || permuted === undefined)
     return refuse(
       'architecture_unknown',
       `general.architecture is ${printable(JSON.stringify(architecture ?? null))}; known are ` +
@@ -181,7 +180,7 @@ export function readGgufAdapter(
   const alpha = readAlpha(metadata, refuse);
   const warnings =
     alpha === 0 ? ['The file has no alpha (adapter.lora.alpha), so every scale is 1, as in llama.cpp.'] : [];
-  const pairs = pairUp(header, refuse);
+  const pairs = pairUp(header, architecture, refuse);
   if (header.end < bytes.byteLength)
     refuse(
       'trailing_bytes',

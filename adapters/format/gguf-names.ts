@@ -9,23 +9,35 @@ const KINDS: readonly (readonly [gguf: string, huggingFace: string])[] = [
   ['ffn_up', 'mlp.up_proj'],
   ['ffn_down', 'mlp.down_proj'],
 ];
-const TO_HUGGING_FACE: ReadonlyMap<string, string> = new Map(KINDS);
-const TO_GGUF: ReadonlyMap<string, string> = new Map(KINDS.map(([gguf, name]) => [name, gguf]));
+/** Phi-3 has q, k and v in one linear, gate and up in another, which GGUF calls `ffn_up` alone. */
+const FUSED_KINDS: readonly (readonly [gguf: string, huggingFace: string])[] = [
+  ['attn_qkv', 'self_attn.qkv_proj'],
+  ['attn_output', 'self_attn.o_proj'],
+  ['ffn_up', 'mlp.gate_up_proj'],
+  ['ffn_down', 'mlp.down_proj'],
+];
+const kindsOf = (architecture: string) => (architecture === 'phi3' ? FUSED_KINDS : KINDS);
+
+/** @returns GGUF's names of an architecture's linear layers, without the layer. */
+export const ggufKinds = (architecture: string): string[] => kindsOf(architecture).map(([gguf]) => gguf);
 const LAYER = '(0|[1-9][0-9]{0,4})';
 const GGUF_LINEAR = new RegExp(`^blk\\.${LAYER}\\.([a-z_]+)\\.weight$`);
 const MODULE = new RegExp(`^model\\.layers\\.${LAYER}\\.([a-z_]+\\.[a-z_]+)$`);
 
-/** @param name `blk.0.attn_q.weight`. @returns `model.layers.0.self_attn.q_proj`; null for what is no such layer. */
-export function moduleOfGguf(name: string): string | null {
+/**
+ * @param name `blk.0.attn_q.weight`. @param architecture one of {@link ROWS_PERMUTED}.
+ * @returns `model.layers.0.self_attn.q_proj`; null for what is no such layer.
+ */
+export function moduleOfGguf(name: string, architecture: string): string | null {
   const match = GGUF_LINEAR.exec(name);
-  const kind = TO_HUGGING_FACE.get(match?.[2] ?? '');
+  const kind = kindsOf(architecture).find(([gguf]) => gguf === match?.[2])?.[1];
   return kind === undefined ? null : `model.layers.${match?.[1]}.${kind}`;
 }
 
 /** The inverse of {@link moduleOfGguf}; null for a module that has no name in GGUF. */
-export function ggufOfModule(module: string): string | null {
+export function ggufOfModule(module: string, architecture: string): string | null {
   const match = MODULE.exec(module);
-  const kind = TO_GGUF.get(match?.[2] ?? '');
+  const kind = kindsOf(architecture).find(([, name]) => name === match?.[2])?.[0];
   return kind === undefined ? null : `blk.${match?.[1]}.${kind}.weight`;
 }
 
@@ -41,6 +53,7 @@ export const ROWS_PERMUTED: ReadonlyMap<string, boolean> = new Map([
   ['gemma', false],
   ['gemma2', false],
   ['gemma3', false],
+  ['phi3', false],
 ]);
 
 /** Heads whose rows are permuted in a Llama's module; null where rows stay as they are. */

@@ -3,7 +3,7 @@ import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.
 import { toDtype } from './convert-dtype.ts';
 import { toFloat32 } from './dtype.ts';
 import { foldIntoB } from './fold-scale.ts';
-import { ggufOfModule, ROWS_PERMUTED, rotaryHeads } from './gguf-names.ts';
+import { ggufKinds, ggufOfModule, ROWS_PERMUTED, rotaryHeads } from './gguf-names.ts';
 import type { LoraModule } from './lora-module.ts';
 import { isHeads, permuteRows, type AttentionShape } from './rope-rows.ts';
 import { writeGguf, type GgufField, type GgufTensorData } from './write-gguf.ts';
@@ -76,12 +76,12 @@ export function writeGgufAdapter(params: {
     );
   if (params.modules.length === 0) refuse('empty_adapter', 'The adapter has no modules.');
   const named = params.modules.map((module) => {
-    const name = ggufOfModule(module.name);
+    const name = ggufOfModule(module.name, architecture);
     return name === null
       ? refuse(
           'module_unknown',
-          `${printable(module.name)} has no name in GGUF: only linear layers model.layers.<i>.self_attn.{q,k,v,o}_proj ` +
-            'and model.layers.<i>.mlp.{gate,up,down}_proj have. Write the adapter as PEFT.',
+          `${printable(module.name)} has no name in GGUF: of ${architecture} only the linear layers ` +
+            `${ggufKinds(architecture).join(', ')} have. Write the adapter as PEFT.`,
           module.name,
         )
       : ([name, module] as const);

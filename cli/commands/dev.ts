@@ -86,10 +86,16 @@ export default defineCommand({
       default: DEFAULT_PROVIDER,
       valueHint: 'name',
     },
+    weights: {
+      type: 'string',
+      description:
+        'What the base is served in: int8 (default), int4 (less memory, coarser answers) or f32 (the oracle)',
+      valueHint: 'format',
+    },
     'origin-arg': {
       type: 'string',
       description:
-        'Flags for the origin, separated by spaces, such as "--weights f32 --slots 8"; `npm run origin -- --help` lists them',
+        'Flags for the origin, separated by spaces, such as "--slots 8 --context 2048"; `npm run origin -- --help` lists them',
       valueHint: 'flags',
     },
     ...commonFlags,
@@ -132,7 +138,7 @@ function alsoBases(rawArgs: readonly string[]): OriginWish[] {
   return bases.map((base, i) => ({ base, args: words(flags[i] ?? '') }));
 }
 
-const ENGINE_FLAGS = ['engine', 'engine-url', 'max-loras', 'max-lora-rank'] as const;
+const ENGINE_FLAGS = ['engine', 'engine-url', 'max-loras', 'max-lora-rank', 'weights'] as const;
 
 /** @returns the origin's flags; it says itself what is wrong with them. @throws CliError */
 function engineArgs(args: Readonly<Record<string, unknown>>): string[] {

@@ -40,7 +40,7 @@ export interface BatchRows {
  * aborts and new requests in between. Rows live in slots 0 … `slots`-1; a slot holds a row's KV and its delta. Behind
  * them are `parking` more, where rows may be kept by `move`; no step runs over these.
  *
- * Guarantee (int8 weights, same machine, same thread count): a row's logits depend on its own tokens and delta alone,
+ * Guarantee (int8 or int4 weights, same machine, same thread count): a row's logits depend on its own tokens and delta alone,
  * if its prompt is prefilled in chunks that begin at multiples of `chunk`.
  */
 export interface ModelRunner {

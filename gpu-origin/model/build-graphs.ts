@@ -19,7 +19,7 @@ import { z } from 'zod';
 import type { BaseModel } from './base-model.ts';
 import { fileDigest } from './file-digest.ts';
 import { buildLlamaGraph, GRAPH_KINDS, type GraphKind, type WeightEntry } from './llama-graph.ts';
-import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
+import { prepareWeights, WEIGHT_TYPES, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';
 
 /** Raise it when the same base and options would give other files. */
@@ -36,7 +36,7 @@ const Manifest = z.strictObject({
   weights: z.array(
     z.strictObject({
       name: z.string(),
-      type: z.enum(['f32', 'i8']),
+      type: z.enum(WEIGHT_TYPES),
       dims: z.array(z.int()),
       offset: z.int(),
       bytes: z.int(),
@@ -57,7 +57,7 @@ export interface BuildOptions {
   format: WeightFormat;
   /** Positions that the rotary tables cover. */
   context: number;
-  /** Rotate the weights; int8 always does, float32 only to test the rotation. */
+  /** Rotate the weights; int8 and int4 always do, float32 only to test the rotation. */
   rotate: boolean;
   cacheDir: string;
   onProgress: Progress;
@@ -106,8 +106,7 @@ function writeWeights(
       options.onProgress('Preparing the base model', done, total);
     for (const tensor of prepareWeights({ ...options, rotations, onLayer })) {
       write(new Uint8Array((ALIGNMENT - (offset % ALIGNMENT)) % ALIGNMENT));
-      const { name, dims, data } = tensor;
-      const type = tensor.type === 'i8' ? 'i8' : 'f32';
+      const { name, type, dims, data } = tensor;
       entries.push({ name, type, dims, offset, bytes: data.byteLength });
       write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
     }

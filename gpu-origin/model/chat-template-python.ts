@@ -1,7 +1,8 @@
 /**
  * What templates do with white space, as Python does it: `str.strip`, `lstrip`, `rstrip` and `split`, and the filter
  * `trim`. The template library has JavaScript's `trim`, which also takes U+FEFF and leaves U+001C to U+001F and U+0085,
- * and it ignores which characters it is to strip (Qwen 3: `.strip('\n')`).
+ * and it ignores which characters it is to strip (Qwen 3: `.strip('\n')`). And what is equal: the library has
+ * JavaScript's `==`, by which a system message of blanks alone is `false`, and Llama 2's template leaves it out.
  */
 
 /** `str.isspace` of Python 3 with Unicode 15: bidirectional type WS, B or S, or category Zs. */
@@ -18,7 +19,23 @@ export const PYTHON_GLOBALS: ReadonlyMap<string, unknown> = new Map<string, unkn
   [`${HIDDEN}lstrip`, stripStart],
   [`${HIDDEN}rstrip`, stripEnd],
   [`${HIDDEN}split`, (text: unknown) => stringOf(text).match(WORDS) ?? []],
+  [`${HIDDEN}==`, isEqual],
+  [`${HIDDEN}!=`, (a: unknown, b: unknown) => !isEqual(a, b)],
 ]);
+
+const isNumeric = (value: unknown): boolean => typeof value === 'number' || typeof value === 'boolean';
+
+/** Of values of the library: members of lists (arrays) and dictionaries (maps) are in boxes. `True` is 1; the library does not tell `none` from what is not there. */
+function isEqual(a: unknown, b: unknown): boolean {
+  if (isNumeric(a) && isNumeric(b)) return Number(a) === Number(b);
+  const inBoxes = (x: unknown, y: unknown): boolean =>
+    isEqual((x as Node).value, (y as Node | undefined)?.value);
+  if (Array.isArray(a) && Array.isArray(b))
+    return a.length === b.length && a.every((item, at) => inBoxes(item, b[at]));
+  if (a instanceof Map && b instanceof Map)
+    return a.size === b.size && [...a].every(([key, item]) => b.has(key) && inBoxes(item, b.get(key)));
+  return a === b;
+}
 
 function stripStart(text: unknown, set?: string): string {
   return stringOf(text).replace(new RegExp(`^${classOf(set)}+`), '');
@@ -48,6 +65,9 @@ interface Node {
   object?: Node;
   property?: Node;
   args?: Node[];
+  operator?: { value?: unknown };
+  left?: Node;
+  right?: Node;
 }
 
 /**
@@ -72,6 +92,9 @@ function pythonCall(node: Node): Node | null {
     const name = node.filter?.type === 'CallExpression' ? node.filter.callee?.value : node.filter?.value;
     return name === 'trim' ? callOf('strip', node.operand, args) : null;
   }
+  const operator = node.type === 'BinaryExpression' ? node.operator?.value : undefined;
+  if ((operator === '==' || operator === '!=') && node.left !== undefined && node.right !== undefined)
+    return hiddenCall(operator, [node.left, node.right]);
   const { callee, args = [] } = node;
   if (node.type !== 'CallExpression' || callee?.type !== 'MemberExpression' || callee.computed === true)
     return null;
@@ -84,10 +107,11 @@ function callOf(name: string, operand: Node | undefined, args: Node[]): Node | n
   const known =
     set === undefined ||
     (name !== 'split' && set.type === 'StringLiteral' && BLANKS_ONLY.test(String(set.value)));
-  if (!known || more.length > 0) return null;
-  return {
-    type: 'CallExpression',
-    callee: { type: 'Identifier', value: HIDDEN + name },
-    args: [operand, ...args],
-  };
+  return known && more.length === 0 ? hiddenCall(name, [operand, ...args]) : null;
 }
+
+const hiddenCall = (name: string, args: Node[]): Node => ({
+  type: 'CallExpression',
+  callee: { type: 'Identifier', value: HIDDEN + name },
+  args,
+});

@@ -5,38 +5,55 @@ import { TokenizerError, type TokenizerJson } from './tokenizer-definition.ts';
 const NORMAL = 1;
 const UNKNOWN = 2;
 
+interface Piece {
+  text: string;
+  score: number;
+}
+
+interface Split {
+  left: string;
+  right: string;
+  /** By the ids of both parts, for one piece. */
+  order: number;
+  /** Characters of the left part, then of the right. */
+  lengths: number;
+}
+
+/** Every split of a piece into two pieces, by their ids. */
+function splitsOf(text: string, vocab: Readonly<Record<string, number>>): Split[] {
+  const splits: Split[] = [];
+  const characters = text.length < 2 ? 1 : [...text].length;
+  let at = 0;
+  for (let count = 1; count < characters; count++) {
+    at += text.codePointAt(at)! > 0xffff ? 2 : 1;
+    const left = text.slice(0, at);
+    const first = vocab[left];
+    if (first === undefined) continue;
+    const right = text.slice(at);
+    const second = vocab[right];
+    if (second === undefined) continue;
+    const lengths = count * 2 ** 16 + characters - count;
+    splits.push({ left, right, order: first * 2 ** 24 + second, lengths });
+  }
+  return splits.length < 2 ? splits : splits.sort((a, b) => a.order - b.order);
+}
+
 /**
  * The merges that a vocabulary stands for, best first: every split of a piece into two pieces, by the piece's score.
  * The order is that of transformers' `generate_merges`, so that the tokens are those of its converted `tokenizer.json`.
+ * Pieces are sorted and not their merges: those are twice as many, and nearly every piece has a score of its own.
  */
-function mergesOf(
-  vocab: Readonly<Record<string, number>>,
-  pieces: readonly { text: string; score: number }[],
-): [string, string][] {
-  const merges: { left: string; right: string; score: number; lengths: number }[] = [];
-  for (const { text, score } of pieces) {
-    const own: { left: string; right: string; order: number; lengths: number }[] = [];
-    const characters = [...text];
-    let at = 0;
-    for (let count = 1; count < characters.length; count++) {
-      at += characters[count - 1]!.length;
-      const [left, right] = [text.slice(0, at), text.slice(at)];
-      const first = vocab[left];
-      const second = first === undefined ? undefined : vocab[right];
-      if (first === undefined || second === undefined) continue;
-      own.push({
-        left,
-        right,
-        order: first * 2 ** 24 + second,
-        lengths: count * 2 ** 16 + characters.length - count,
-      });
-    }
-    own.sort((a, b) => a.order - b.order);
-    for (const { left, right, lengths } of own) merges.push({ left, right, score, lengths });
+function mergesOf(vocab: Readonly<Record<string, number>>, pieces: Piece[]): [string, string][] {
+  pieces.sort((a, b) => b.score - a.score);
+  const merges: [string, string][] = [];
+  for (let from = 0, to = 0; from < pieces.length; from = to) {
+    const equal: Split[] = [];
+    for (; to < pieces.length && pieces[to]!.score === pieces[from]!.score; to++)
+      for (const split of splitsOf(pieces[to]!.text, vocab)) equal.push(split);
+    if (equal.length > 1) equal.sort((a, b) => b.lengths - a.lengths);
+    for (const { left, right } of equal) merges.push([left, right]);
   }
-  return merges
-    .sort((a, b) => b.score - a.score || b.lengths - a.lengths)
-    .map(({ left, right }) => [left, right]);
+  return merges;
 }
 
 /**

@@ -9,10 +9,14 @@ import {
   foldsGains,
   gainName,
   groupName,
+  HEAD_PRODUCT,
+  type LinearGroup,
   mlpNorm,
+  type PreparedTensor,
   rotaryNames,
   type WeightFormat,
 } from './prepare-weights.ts';
+import { WeightProducts } from './weight-products.ts';
 import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
 
 export type GraphKind = 'none' | 'qv' | 'all';
@@ -27,7 +31,7 @@ export const DELTA_KINDS: Record<GraphKind, readonly LinearKind[]> = {
 
 export interface WeightEntry {
   name: string;
-  type: 'f32' | 'i8';
+  type: PreparedTensor['type'];
   dims: number[];
   offset: number;
   bytes: number;
@@ -39,13 +43,10 @@ export const deltaNames = (layer: number, kind: LinearKind): { a: string; b: str
   b: `l${layer}.${kind}.B`,
 });
 
-/** Smallest row maximum that is divided by; a row of zeros stays zeros. */
-const ROW_EPSILON = 1e-8;
-
 class LlamaGraph {
   private readonly g = new GraphBuilder();
-  private readonly quantized = new Map<string, { values: string; max: string }>();
   private readonly weights: Map<string, WeightEntry>;
+  private readonly products: WeightProducts;
 
   constructor(
     private readonly params: {
@@ -60,6 +61,11 @@ class LlamaGraph {
     },
   ) {
     this.weights = new Map(params.weights.map((entry) => [entry.name, entry]));
+    this.products = new WeightProducts({
+      g: this.g,
+      format: params.format,
+      weight: (name) => this.weight(name),
+    });
   }
 
   private weight(name: string): string {
@@ -79,37 +85,12 @@ class LlamaGraph {
     return this.weight(layer === config.layers ? FINAL_NORM : gainName(layer, path));
   }
 
-  /** x -> u8 with one scale per row: round(x / max|row| * 127) + 128. Linears that share x share this. */
-  private quantizeRows(x: string): { values: string; max: string } {
-    const known = this.quantized.get(x);
-    if (known !== undefined) return known;
-    const g = this.g;
-    const scale = g.constant('q.scale', 'f32', [], new Float32Array([1 / 127]));
-    const zero = g.constant('q.zero', 'u8', [], new Uint8Array([128]));
-    const epsilon = g.constant('q.epsilon', 'f32', [], new Float32Array([ROW_EPSILON]));
-    g.node('Abs', [x], `${x}.abs`);
-    g.node('ReduceMax', [`${x}.abs`], `${x}.absmax`, { axes: [-1], keepdims: 1 });
-    const max = g.node('Max', [`${x}.absmax`, epsilon], `${x}.max`);
-    g.node('Div', [x, max], `${x}.unit`);
-    const values = g.node('QuantizeLinear', [`${x}.unit`, scale, zero], `${x}.u8`);
-    const result = { values, max };
-    this.quantized.set(x, result);
-    return result;
-  }
-
-  private matmul(x: string, name: string, output: string): string {
-    const g = this.g;
-    if (this.params.format === 'f32') return g.node('MatMul', [x, this.weight(`${name}.w`)], output);
-    const { values, max } = this.quantizeRows(x);
-    const inputs = [values, this.weight(`${name}.w`), 'q.scale', this.weight(`${name}.s`), 'q.zero'];
-    const unit = g.node('MatMulIntegerToFloat', inputs, `${name}.unit`, {}, MICROSOFT);
-    return g.node('Mul', [unit, max], output);
-  }
-
   /** The linears of a group as one product. */
-  private group(x: string, layer: number, group: readonly LinearKind[]): string {
+  private group(x: string, layer: number, group: LinearGroup): string {
     const name = groupName(layer, group);
-    const y = this.matmul(x, name, `${name}.y`);
+    const shapes = group.map((kind) => linearShape(this.params.config, kind));
+    const shape = { K: shapes[0]!.in, N: shapes.reduce((sum, { out }) => sum + out, 0) };
+    const y = this.products.multiply(x, name, shape, `${name}.y`);
     if (!this.weights.has(`${name}.b`)) return y;
     return this.g.node('Add', [y, this.weight(`${name}.b`)], `${name}.yb`);
   }
@@ -133,7 +114,7 @@ class LlamaGraph {
   }
 
   /** The outputs of a group's linears, one by one, with their deltas. */
-  private linears(x: string, layer: number, group: readonly LinearKind[]): string[] {
+  private linears(x: string, layer: number, group: LinearGroup): string[] {
     const y = this.group(x, layer, group);
     const widths = group.map((kind) => linearShape(this.params.config, kind).out);
     const split = this.g.constant(
@@ -283,7 +264,7 @@ class LlamaGraph {
     g.node('Identity', [h], 'hidden');
     g.output('hidden', 'f32', ['B', 'T', config.hidden]);
     const wanted = g.node('GatherND', [h, 'positions'], 'wanted', { batch_dims: 1 });
-    this.matmul(this.input(wanted), 'head', 'logits');
+    this.products.multiply(this.input(wanted), HEAD_PRODUCT, { K: config.hidden, N: config.vocab }, 'logits');
     g.output('logits', 'f32', ['B', 'P', config.vocab]);
     return g.build(`llama-${this.params.kind}`);
   }

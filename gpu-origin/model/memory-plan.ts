@@ -1,8 +1,18 @@
 /** What a base takes of an origin's memory, reckoned from its shape before anything of it is prepared. */
 import { BaseModelError, LINEAR_KINDS, linearShape, type LlamaConfig } from './base-model.ts';
-import type { WeightFormat } from './prepare-weights.ts';
+import { formatOf, HEAD_PRODUCT, type WeightFormat } from './prepare-weights.ts';
+import { BLOCK } from './quantize.ts';
 
 const F32 = 4;
+/**
+ * Bytes of a weight, and of it in the copy that ONNX Runtime packs. In 4 bit each block has a scale and half a byte of
+ * zero point, and in the copy a scale and a sum.
+ */
+const PER_WEIGHT: Record<WeightFormat, { stored: number; packed: number }> = {
+  f32: { stored: F32, packed: F32 },
+  int8: { stored: 1, packed: 1 },
+  int4: { stored: 0.5 + (F32 + 0.5) / BLOCK, packed: 0.5 + (2 * F32) / BLOCK },
+};
 /** Node, ONNX Runtime and all else, bytes, and the tokenizer of each token: what SmolLM2-135M and Gemma 3 270M had. */
 const PROCESS_BYTES = 500e6;
 const TOKENIZER_BYTES = 2_000;
@@ -31,19 +41,21 @@ export function planMemory(
   const { format, rows, context, sessions = 1 } = given;
   const { hidden, vocab, layers, kvHeads, headDim } = config;
   const shapes = LINEAR_KINDS.map((kind) => linearShape(config, kind));
-  const perWeight = format === 'int8' ? 1 : F32;
   const products = [
-    ...shapes.map((shape) => ({ ...shape, count: layers })),
-    { in: hidden, out: vocab, count: 1 },
+    ...shapes.map((shape) => ({ ...shape, count: layers, format })),
+    { in: hidden, out: vocab, count: 1, format: formatOf(HEAD_PRODUCT, format) },
   ];
-  const packed = products.reduce((sum, { in: columns, out, count }) => sum + count * columns * out, 0);
-  // A scale for each output.
-  const scales = format === 'int8' ? products.reduce((sum, { out, count }) => sum + count * out, 0) * F32 : 0;
+  const bytes = (which: 'stored' | 'packed'): number =>
+    products.reduce((sum, { in: columns, out, count, format: own }) => {
+      // A scale for each output.
+      const scales = which === 'stored' && own === 'int8' ? out * F32 : 0;
+      return sum + count * (columns * out * PER_WEIGHT[own][which] + scales);
+    }, 0);
   const embedding = vocab * hidden * F32;
-  const weights = embedding + packed * perWeight + scales;
+  const weights = embedding + bytes('stored');
   const largest = Math.max(...products.map(({ in: columns, out }) => columns * out)) * F32;
   const process = PROCESS_BYTES + vocab * TOKENIZER_BYTES;
-  const session = weights + packed * perWeight;
+  const session = weights + bytes('packed');
   return {
     weights,
     session,
@@ -52,6 +64,13 @@ export function planMemory(
     keysAndValues: 2 * rows * layers * kvHeads * headDim * context * F32,
   };
 }
+
+/** The next smaller format, as the flag that a refusal names. */
+const NEXT_SMALLER: Record<WeightFormat, string> = {
+  f32: ', --weights int8',
+  int8: ', --weights int4',
+  int4: '',
+};
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
 
@@ -76,7 +95,7 @@ export function sayMemory(
   const least = Math.max(plan.serving, plan.building);
   if (least > available)
     throw new BaseModelError(
-      `this base takes ${gigabytes(least)} of memory with ${format} weights, and there are ${gigabytes(available)}: take a smaller base${format === 'f32' ? ', --weights int8' : ''} or a larger machine`,
+      `this base takes ${gigabytes(least)} of memory with ${format} weights, and there are ${gigabytes(available)}: take a smaller base${NEXT_SMALLER[format]} or a larger machine`,
     );
   const most = plan.serving + plan.keysAndValues + adapterBytes;
   const parts = [

@@ -14,15 +14,26 @@ import {
   moduleName,
   type Rope,
 } from './base-model.ts';
-import type { DataType } from './onnx-proto.ts';
-import { quantizeLinear, transpose } from './quantize.ts';
+import { BLOCK, quantizeBlocks, quantizeLinear, transpose } from './quantize.ts';
 import { rotateColumns, rotateRows, type RotationSet } from './rotation.ts';
 
-export type WeightFormat = 'int8' | 'f32';
+/** What a base can be served in; `weights` of `/base`. */
+export const WEIGHT_FORMATS = ['int8', 'int4', 'f32'] as const;
+export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
+
+/** The graph's name of the product before the logits. */
+export const HEAD_PRODUCT = 'head';
+
+/** What a product's weights are in: with 4 bit the head stays in int8, the logits being nearest to it. */
+export const formatOf = (product: string, format: WeightFormat): WeightFormat =>
+  format === 'int4' && product === HEAD_PRODUCT ? 'int8' : format;
+
+/** Of the tensors in the weights' file. */
+export const WEIGHT_TYPES = ['f32', 'i8', 'u8'] as const;
 
 export interface PreparedTensor {
   name: string;
-  type: DataType;
+  type: (typeof WEIGHT_TYPES)[number];
   dims: number[];
   data: ArrayBufferView<ArrayBuffer>;
 }
@@ -41,19 +52,15 @@ export const ROTATED: Record<
   down: { columns: 'down', rows: 'stream' },
 };
 
+export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
+
 /**
  * Linears that read the same input are one product: 4 products a layer instead of 7 cost a decode step of 16 rows
  * about a tenth less, and scales are per output row, so that no value changes.
  */
-export const LINEAR_GROUPS: readonly (readonly [LinearKind, ...LinearKind[]])[] = [
-  ['q', 'k', 'v'],
-  ['o'],
-  ['gate', 'up'],
-  ['down'],
-];
+export const LINEAR_GROUPS: readonly LinearGroup[] = [['q', 'k', 'v'], ['o'], ['gate', 'up'], ['down']];
 
-export const groupName = (layer: number, group: readonly LinearKind[]): string =>
-  `l${layer}.${group.join('-')}`;
+export const groupName = (layer: number, group: LinearGroup): string => `l${layer}.${group.join('-')}`;
 
 /** Hugging Face's name of the norm before the MLP. In Gemma, `post_attention_layernorm` is another one. */
 export const mlpNorm = (config: Pick<LlamaConfig, 'postNorms'>): string =>
@@ -113,8 +120,17 @@ function* linear(
   columns: number,
   format: WeightFormat,
 ): Generator<PreparedTensor> {
-  if (format === 'f32') {
+  const own = formatOf(name, format);
+  if (own === 'f32') {
     yield { name: `${name}.w`, type: 'f32', dims: [columns, rows], data: transpose(weight, rows, columns) };
+    return;
+  }
+  if (own === 'int4') {
+    const { values, scales, zeros } = quantizeBlocks(weight, rows, columns);
+    const blocks = Math.ceil(columns / BLOCK);
+    yield { name: `${name}.w`, type: 'u8', dims: [rows, blocks, BLOCK / 2], data: values };
+    yield { name: `${name}.s`, type: 'f32', dims: [rows * blocks], data: scales };
+    yield { name: `${name}.z`, type: 'u8', dims: [zeros.length], data: zeros };
     return;
   }
   const { values, scales } = quantizeLinear(weight, rows, columns);
@@ -228,7 +244,7 @@ export function* prepareWeights(params: {
     rotateColumns(head, hidden, rotations.input);
   }
   yield { name: 'embed', type: 'f32', dims: [vocab, hidden], data: embedding };
-  yield* linear('head', head, vocab, hidden, format);
+  yield* linear(HEAD_PRODUCT, head, vocab, hidden, format);
   yield* rotaryTables(rope, params.context, rotaryNames('rope'));
   if (localRope !== null) yield* rotaryTables(localRope, params.context, rotaryNames('localRope'));
   for (let layer = 0; layer < layers; layer++) {

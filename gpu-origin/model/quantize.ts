@@ -34,3 +34,46 @@ export function transpose(
       out[column * rows + row] = weight[row * columns + column]!;
   return out;
 }
+
+/** Weights of a row that share a scale and a zero point in 4 bit: `MatMulNBits`' block_size. */
+export const BLOCK = 32;
+
+/**
+ * Blocks of 32 weights of a row in 4 bit, as com.microsoft's `MatMulNBits` reads them (ContribOperators.md of ONNX
+ * Runtime): each block's range, zero within it, in 15 steps. A last block that is shorter ends in zeros.
+ * @param weight `[out, in]` float
+ * @returns `values` two a byte, the lower half first, `[out, blocks, 16]`; `scales` float32 `[out, blocks]`; `zeros` two
+ * a byte, `[out, ceil(blocks / 2)]`; weight ~ (value - zero) * scale
+ */
+export function quantizeBlocks(
+  weight: Float32Array | Float64Array,
+  rows: number,
+  columns: number,
+): Record<'values' | 'zeros', Uint8Array<ArrayBuffer>> & { scales: Float32Array<ArrayBuffer> } {
+  const blocks = Math.ceil(columns / BLOCK);
+  const zeroBytes = Math.ceil(blocks / 2);
+  const values = new Uint8Array((rows * blocks * BLOCK) / 2);
+  const scales = new Float32Array(rows * blocks);
+  const zeros = new Uint8Array(rows * zeroBytes);
+  for (let row = 0; row < rows; row++)
+    for (let block = 0; block < blocks; block++) {
+      const from = row * columns + block * BLOCK;
+      const count = Math.min(BLOCK, columns - block * BLOCK);
+      let [min, max] = [0, 0];
+      for (let i = 0; i < count; i++) {
+        min = Math.min(min, weight[from + i]!);
+        max = Math.max(max, weight[from + i]!);
+      }
+      const scale = Math.fround((max - min) / 15);
+      const zero = scale === 0 ? 0 : Math.round(-min / scale);
+      const index = row * blocks + block;
+      scales[index] = scale;
+      zeros[row * zeroBytes + (block >> 1)]! |= zero << (4 * (block & 1));
+      for (let i = 0; i < BLOCK; i++) {
+        const steps = scale === 0 || i >= count ? 0 : Math.round(weight[from + i]! / scale);
+        const value = Math.min(15, Math.max(0, steps + zero));
+        values[(index * BLOCK + i) >> 1]! |= value << (4 * (i & 1));
+      }
+    }
+  return { values, scales, zeros };
+}

@@ -21,7 +21,7 @@ import { fitDevice } from './fit-device.ts';
 import { GraphSessions } from './graph-sessions.ts';
 import { openDevice, type WantedProvider } from './open-device.ts';
 import { OrtRunner } from './ort-runner.ts';
-import { chooseExactInt8 } from './self-test.ts';
+import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
 
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
 const MAX_RANK_SUM = 256;
@@ -78,8 +78,9 @@ async function loadBase(
 
 function describeBase(
   base: BaseModel,
-  { format, context, provider }: { format: WeightFormat; context: number; provider: Provider },
+  served: { format: WeightFormat; context: number; provider: Provider; bits: boolean },
 ): BaseInfo {
+  const { format, context, provider, bits } = served;
   const modules = [];
   for (let layer = 0; layer < base.config.layers; layer++)
     for (const linear of storedLinears(base.config, layer))
@@ -91,8 +92,7 @@ function describeBase(
     context,
     max_rank_sum: MAX_RANK_SUM,
     provider,
-    // Sums of int8 products are exact whatever their order; those of float32 are not.
-    promise: format === 'int8' ? 'bits' : 'tolerance',
+    promise: bits ? 'bits' : 'tolerance',
     architecture: base.config.family,
     attention: { heads: base.config.heads, kv_heads: base.config.kvHeads },
     modules,
@@ -139,12 +139,18 @@ export async function createRunner(
 async function openRunner(base: BaseModel, device: Device, params: CreateRunnerParams): Promise<OrtRunner> {
   const { slots, cacheDir, onProgress } = params;
   let format = params.weights;
-  if (format === 'int8' && !(await chooseExactInt8(device))) {
+  if (format !== 'f32' && !(await chooseExactInt8(device))) {
     params.onNotice(
       'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
     );
     format = 'f32';
   }
+  // Sums of int8 products are exact whatever their order; those of float32 are not.
+  const bits = format === 'int8' || (format === 'int4' && (await int4RowsStandAlone(device)));
+  if (format === 'int4' && !bits)
+    params.onNotice(
+      'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
+    );
   const { addressableBytes, sharesWeights, provider } = device;
   const parking = Math.ceil(slots * (addressableBytes === null ? PARKING : SCARCE_PARKING));
   const rows = slots + parking;
@@ -162,10 +168,10 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
   const adapterBytes = params.adapterBytes ?? 0;
   const memory = sayMemory(plan, { format, slots, parking, context, adapterBytes, available });
   params.onMemory?.(memory);
-  const rotate = format === 'int8' || params.rotateFloat32 === true;
+  const rotate = format !== 'f32' || params.rotateFloat32 === true;
   const built = await buildGraphs({ base, format, context, rotate, cacheDir, onProgress });
   return OrtRunner.open({
-    base: describeBase(base, { format, context, provider }),
+    base: describeBase(base, { format, context, provider, bits }),
     config: base.config,
     device,
     sessions: await GraphSessions.open({ device, built, kinds, onProgress }),

@@ -1,17 +1,29 @@
 /**
  * `npm run interop -- bases [file.gguf | folder …]`: each family and quantization against the originals, as the table of
- * docs/engine.md; of bases that are given, int8 against float32. Needs no Python: the originals' numbers are fixtures.
+ * docs/engine.md; of bases that are given, int8 against float32. The originals' numbers are fixtures; GGUF files by llama.cpp's
+ * converter need its source and Python, and are skipped without.
  */
+import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { blockFormat, dequantize } from '../../gpu-origin/model/dequantize.ts';
 import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { createRunner } from '../../gpu-origin/runtime/create-runner.ts';
 import type { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
-import { TINY_ADAPTERS, TINY_SHAPES } from '../fixtures/tiny-base.ts';
+import {
+  TINY_ADAPTERS,
+  TINY_GEMMA3,
+  TINY_MISTRAL,
+  TINY_SHAPES,
+  type TinyShape,
+  writeTinyAdapter,
+  writeTinyBase,
+} from '../fixtures/tiny-base.ts';
 import { argmax, divergence, logProbabilities, makeTinyRunner, prefillAll } from '../fixtures/tiny-runner.ts';
+import { findPeers } from './peers.ts';
 
 const MAX_FLOAT32_DIFFERENCE = 1e-3;
 const MAX_KL = 0.02;
@@ -37,15 +49,30 @@ const mean = (values: readonly number[]): number =>
 const klOf = (exact: readonly Float32Array[], coarse: readonly Float32Array[]): number =>
   mean(exact.map((row, at) => divergence(row, coarse[at]!)));
 
-/** @returns the largest difference of a log-probability to PyTorch's, and the largest mean KL of int8, over all chains. */
-async function compareFamily(family: string, rows: readonly Row[], prompt: readonly number[]) {
-  const shape = TINY_SHAPES[family]!;
-  const plain = await makeTinyRunner({ shape, weights: 'f32' });
-  const coarse = await makeTinyRunner({ shape, weights: 'int8' });
-  let [base, adapted, kl] = [0, 0, 0];
+/** Quantized weights, each against float32. */
+const COARSE = ['int8', 'int4'] as const;
+
+/**
+ * @param gguf a file of the same base, which is then served instead, in float32 alone.
+ * @returns the largest difference of a log-probability to PyTorch's, and the largest mean KL of int8 and 4 bit, over all chains.
+ */
+async function compareFamily(
+  shape: TinyShape,
+  rows: readonly Row[],
+  prompt: readonly number[],
+  gguf?: string,
+) {
+  const plain = await makeTinyRunner({
+    ...{ shape, weights: 'f32' },
+    ...(gguf === undefined ? {} : { basePath: gguf, baseId: 'tiny-base' }),
+  });
+  const formats = gguf === undefined ? COARSE : [];
+  const coarse = await Promise.all(formats.map((weights) => makeTinyRunner({ shape, weights })));
+  let [base, adapted] = [0, 0];
+  const kl = formats.map(() => 0);
   for (const { chain, logprobs } of rows) {
     const logits: Float32Array[][] = [];
-    for (const tiny of [plain, coarse]) {
+    for (const tiny of [plain, ...coarse]) {
       const members = await Promise.all(
         chain.map(async (name) => ({ adapter: await tiny.adapter(name, TINY_ADAPTERS[name]), scale: 1 })),
       );
@@ -59,10 +86,10 @@ async function compareFamily(family: string, rows: readonly Row[], prompt: reado
     });
     if (chain.length === 0) base = Math.max(...differences);
     else adapted = Math.max(adapted, ...differences);
-    kl = Math.max(kl, klOf(logits[0]!, logits[1]!));
+    kl.forEach((most, at) => (kl[at] = Math.max(most, klOf(logits[0]!, logits[at + 1]!))));
   }
   await plain.close();
-  await coarse.close();
+  for (const tiny of coarse) await tiny.close();
   return { base, adapted, kl };
 }
 
@@ -74,12 +101,12 @@ function compareBlocks({ type, raw, values }: { type: number; raw: string; value
   return expected.reduce((most, value, at) => Math.max(most, Math.abs(got[at]! - value)), 0) / largest;
 }
 
-/** int8 against float32 on the beginning of this repository's licence. */
-async function compareReal(basePath: string): Promise<{ tokens: number; kl: number; same: number }> {
+/** int8 and 4 bit against float32 on the beginning of this repository's licence. */
+async function compareReal(basePath: string): Promise<{ tokens: number; kl: number; same: number }[]> {
   const text = readFileSync(new URL('../../LICENSE', import.meta.url), 'utf8');
   const cacheDir = mkdtempSync(path.join(tmpdir(), 'graft-bases-'));
   const logits: Float32Array[][] = [];
-  for (const weights of ['f32', 'int8'] as const) {
+  for (const weights of ['f32', ...COARSE] as const) {
     const { runner, tokenizerSource } = await createRunner({
       ...{ basePath, weights, slots: 1, context: 1024, cacheDir },
       onProgress: () => undefined,
@@ -91,9 +118,78 @@ async function compareReal(basePath: string): Promise<{ tokens: number; kl: numb
     await runner.close();
   }
   rmSync(cacheDir, { recursive: true, force: true });
-  const [exact, coarse] = logits as [Float32Array[], Float32Array[]];
-  const same = exact.filter((row, at) => argmax(row) === argmax(coarse[at]!)).length;
-  return { tokens: exact.length, kl: klOf(exact, coarse), same };
+  const [exact, ...others] = logits as [Float32Array[], ...Float32Array[][]];
+  return others.map((coarse) => {
+    const same = exact.filter((row, at) => argmax(row) === argmax(coarse[at]!)).length;
+    return { tokens: exact.length, kl: klOf(exact, coarse), same };
+  });
+}
+
+/** Both files of references, as one. */
+function references(): { prompt: number[]; rows: Map<string, Row[]> } {
+  const rows = new Map<string, Row[]>();
+  let prompt: number[] = [];
+  for (const file of ['tiny-reference.json', 'tiny-families-reference.json']) {
+    const { prompt: same, ...families } = fixture(file) as { prompt: number[] } & Record<string, Row[]>;
+    prompt = same;
+    for (const [family, reference] of Object.entries(families)) rows.set(family, reference as Row[]);
+  }
+  return { prompt, rows };
+}
+
+/**
+ * What a GGUF does not say: Mistral's window (llama.cpp has none for it either), and of Gemma which layers are local
+ * (every sixth is not) and what q is scaled by (its heads' size). These bases are as the files take them to be.
+ */
+const AS_GGUF_HAS_IT: Record<string, TinyShape> = {
+  mistral: { ...TINY_MISTRAL, config: { sliding_window: null } },
+  gemma3: {
+    ...{ ...TINY_GEMMA3, layers: 6 },
+    config: { ...TINY_GEMMA3.config, sliding_window_pattern: 6, query_pre_attn_scalar: TINY_GEMMA3.headDim },
+  },
+};
+
+/**
+ * The tiny bases as llama.cpp's own converter writes them to GGUF, against PyTorch's and PEFT's log-probabilities.
+ * @returns a table's rows, and whether one is further off than it may be; null without the tools.
+ */
+async function compareConverted(): Promise<{ rows: string[][]; failed: boolean } | null> {
+  const { python, llamaSource } = findPeers(process.env);
+  if (python === null || llamaSource === null) return null;
+  const folder = mkdtempSync(path.join(tmpdir(), 'graft-converted-'));
+  const { prompt, rows } = references();
+  const table: string[][] = [];
+  let failed = false;
+  const shapes = { ...TINY_SHAPES, ...AS_GGUF_HAS_IT };
+  const runScript = (file: string, args: readonly string[]): string => {
+    const script = fileURLToPath(new URL(file, import.meta.url));
+    const { status, stdout, stderr } = spawnSync(python, [script, ...args], { encoding: 'utf8' });
+    if (status !== 0) throw new Error(`${file}: ${stderr.slice(-2_000)}`);
+    return stdout;
+  };
+  try {
+    for (const [family, shape] of Object.entries(shapes)) {
+      writeTinyBase(path.join(folder, family, 'base'), shape);
+      for (const [name, adapter] of Object.entries(TINY_ADAPTERS))
+        writeTinyAdapter(path.join(folder, family, name), adapter, shape);
+    }
+    runScript('convert_tiny.py', [llamaSource, folder, ...rows.keys()]);
+    const others = Object.keys(AS_GGUF_HAS_IT);
+    const own = JSON.parse(runScript('../fixtures/make-reference.py', [folder, ...others])) as Record<
+      string,
+      Row[]
+    >;
+    for (const [family, reference] of rows) {
+      const gguf = path.join(folder, `${family}.gguf`);
+      const shape = shapes[family]!;
+      const { base, adapted } = await compareFamily(shape, own[family] ?? reference, prompt, gguf);
+      failed ||= base > MAX_FLOAT32_DIFFERENCE || adapted > MAX_FLOAT32_DIFFERENCE;
+      table.push([family, shown(base), shown(adapted)]);
+    }
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+  return { rows: table, failed };
 }
 
 const shown = (value: number): string => value.toExponential(1);
@@ -102,17 +198,25 @@ const shown = (value: number): string => value.toExponential(1);
 export async function runBases(paths: readonly string[]): Promise<number> {
   let failed = false;
   const families = new Table({
-    head: ['family', 'float32 to PyTorch', 'with LoRA, to PEFT', 'int8, KL to float32'],
+    head: ['family', 'float32 to PyTorch', 'with LoRA, to PEFT', 'int8, KL to float32', '4 bit'],
   });
-  for (const file of ['tiny-reference.json', 'tiny-families-reference.json']) {
-    const { prompt, ...rows } = fixture(file) as { prompt: number[] } & Record<string, Row[]>;
-    for (const [family, reference] of Object.entries(rows as Record<string, Row[]>)) {
-      const { base, adapted, kl } = await compareFamily(family, reference, prompt);
-      failed ||= base > MAX_FLOAT32_DIFFERENCE || adapted > MAX_FLOAT32_DIFFERENCE || kl > MAX_KL;
-      families.push([family, shown(base), shown(adapted), kl.toFixed(4)]);
-    }
+  const { prompt, rows } = references();
+  for (const [family, reference] of rows) {
+    const { base, adapted, kl } = await compareFamily(TINY_SHAPES[family]!, reference, prompt);
+    failed ||= base > MAX_FLOAT32_DIFFERENCE || adapted > MAX_FLOAT32_DIFFERENCE || kl[0]! > MAX_KL;
+    families.push([family, shown(base), shown(adapted), kl[0]!.toFixed(4), kl[1]!.toFixed(3)]);
   }
   console.log(families.toString());
+  const converted = await compareConverted();
+  if (converted === null)
+    console.log('skipped: GGUF as llama.cpp converts, for want of its source and Python (README.md)');
+  else {
+    failed ||= converted.failed;
+    const head = ['GGUF by llama.cpp', 'float32 to PyTorch', 'with LoRA, to PEFT'];
+    const table = new Table({ head });
+    table.push(...converted.rows);
+    console.log(table.toString());
+  }
   const quantizations = new Table({ head: ['ggml type', 'to gguf-py'] });
   for (const blocks of Object.values(
     fixture('ggml-blocks.json') as Record<string, Parameters<typeof compareBlocks>[0]>,
@@ -123,11 +227,13 @@ export async function runBases(paths: readonly string[]): Promise<number> {
   }
   console.log(quantizations.toString());
   for (const given of paths) {
-    const { tokens, kl, same } = await compareReal(given);
-    failed ||= kl > MAX_KL;
-    console.log(
-      `${path.basename(given)}: ${tokens} tokens, int8 to float32: KL ${kl.toFixed(4)}, the same likeliest token at ${same}`,
-    );
+    for (const [at, { tokens, kl, same }] of (await compareReal(given)).entries()) {
+      const format = COARSE[at]!;
+      failed ||= format === 'int8' && kl > MAX_KL;
+      console.log(
+        `${path.basename(given)}: ${tokens} tokens, ${format} to float32: KL ${kl.toFixed(4)}, the same likeliest token at ${same}`,
+      );
+    }
   }
   return failed ? 1 : 0;
 }

@@ -185,7 +185,7 @@ describe('what is refused', () => {
     ['aLoRA', file({ 'adapter.alora.invocation_tokens': [1, 2] }), 'alora'],
     [
       'an architecture with other rows or names',
-      file({ 'general.architecture': 'phi3' }),
+      file({ 'general.architecture': 'phi2' }),
       'architecture_unknown',
     ],
     ['no architecture', without('general.architecture'), 'architecture_unknown'],

@@ -11,8 +11,8 @@ describe('names of linear layers', () => {
     ['blk.1.ffn_up.weight', 'model.layers.1.mlp.up_proj'],
     ['blk.1.ffn_down.weight', 'model.layers.1.mlp.down_proj'],
   ])('%s is %s', (gguf, module) => {
-    expect(moduleOfGguf(gguf)).toBe(module);
-    expect(ggufOfModule(module)).toBe(gguf);
+    expect(moduleOfGguf(gguf, 'llama')).toBe(module);
+    expect(ggufOfModule(module, 'llama')).toBe(gguf);
   });
 
   it.each([
@@ -28,7 +28,7 @@ describe('names of linear layers', () => {
     'blk.0.constructor.weight',
     'xblk.0.attn_q.weight',
     '',
-  ])('"%s" is none in GGUF', (name) => expect(moduleOfGguf(name)).toBeNull());
+  ])('"%s" is none in GGUF', (name) => expect(moduleOfGguf(name, 'llama')).toBeNull());
 
   it.each([
     'lm_head',
@@ -38,7 +38,22 @@ describe('names of linear layers', () => {
     'model.layers.01.self_attn.q_proj',
     'language_model.model.layers.0.self_attn.q_proj',
     'model.layers.0.constructor.constructor',
-  ])('"%s" has none in GGUF', (name) => expect(ggufOfModule(name)).toBeNull());
+  ])('"%s" has none in GGUF', (name) => expect(ggufOfModule(name, 'llama')).toBeNull());
+
+  it.each([
+    ['blk.0.attn_qkv.weight', 'model.layers.0.self_attn.qkv_proj'],
+    ['blk.1.attn_output.weight', 'model.layers.1.self_attn.o_proj'],
+    ['blk.1.ffn_up.weight', 'model.layers.1.mlp.gate_up_proj'],
+    ['blk.1.ffn_down.weight', 'model.layers.1.mlp.down_proj'],
+  ])('%s is %s in Phi-3', (gguf, module) => {
+    expect(moduleOfGguf(gguf, 'phi3')).toBe(module);
+    expect(ggufOfModule(module, 'phi3')).toBe(gguf);
+  });
+
+  it('Phi-3 has no q, and no gate of its own', () => {
+    for (const name of ['attn_q', 'ffn_gate'])
+      expect(moduleOfGguf(`blk.0.${name}.weight`, 'phi3')).toBeNull();
+  });
 
   it('q has all heads, k those of k and v, others stay', () => {
     const attention = { heads: 9, kvHeads: 3 };

@@ -53,6 +53,21 @@ describe('writeGgufAdapter', () => {
     ]);
   });
 
+  it("writes Phi-3's fused layers under its names, and reads them back", () => {
+    const modules = ['self_attn.qkv_proj', 'self_attn.o_proj', 'mlp.gate_up_proj', 'mlp.down_proj'].map(
+      (path) => loraModule(`model.layers.0.${path}`),
+    );
+    const bytes = write(modules, { architecture: 'phi3', attention: null });
+    expect([...header(bytes).tensors.keys()].filter((name) => name.endsWith('lora_a'))).toEqual(
+      ['attn_output', 'attn_qkv', 'ffn_down', 'ffn_up'].map((name) => `blk.0.${name}.weight.lora_a`),
+    );
+    const read = readGgufAdapter(bytes, { attention: null }).modules;
+    expect(read.map(({ name }) => name)).toEqual(modules.map(({ name }) => name).sort());
+    for (const module of modules)
+      expect(delta(read.find(({ name }) => name === module.name)!)).toEqual(delta(module));
+    refusal('module_unknown', () => write([loraModule(Q)], { architecture: 'phi3' }));
+  });
+
   it.each([
     ['someone/Tiny', 'someone/Tiny'],
     ['tiny-llama', 'tiny-llama'],
@@ -173,7 +188,7 @@ describe('writeGgufAdapter', () => {
     refusal('base_needed', () => write([loraModule(Q)], { attention: null }));
     expect(() => write([loraModule(V)], { attention: null })).not.toThrow();
     refusal('shape_mismatch', () => write([loraModule(Q)], { attention: { heads: 4, kvHeads: 1 } }));
-    refusal('architecture_unknown', () => write([loraModule(Q)], { architecture: 'phi3' }));
+    refusal('architecture_unknown', () => write([loraModule(Q)], { architecture: 'phi2' }));
     refusal('empty_adapter', () => write([]));
   });
 });

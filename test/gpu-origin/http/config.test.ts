@@ -54,7 +54,7 @@ describe('readConfig', () => {
     ['a port out of range', [...dev, '--port', '65536'], {}, /0 to 65535/],
     ['no slots', [...dev, '--slots', '0'], {}, /--slots/],
     ['a number that is none', [...dev, '--threads', '2x'], {}, /--threads/],
-    ['odd weights', [...dev, '--weights', 'q4'], {}, /int8 or f32/],
+    ['odd weights', [...dev, '--weights', 'q4'], {}, /--weights must be int8, int4 or f32/],
     ['an unknown provider', [...dev, '--provider', 'gpu'], {}, /--provider must be auto or cpu or web/],
     ['a bad name', [...dev, '--adapter', 'A=b'], {}, /a-z/],
     ['a name twice', [...dev, '--adapter', 'a=b', '--adapter', 'a=c'], {}, /twice/],

@@ -136,6 +136,24 @@ describe('white space of chat templates', () => {
     ["v.rstrip('\\n ').split('x')[-1]", 'xy\n \n', 'y'],
   ])('%s of %j', (expression, content, expected) => expect(render(expression, content)).toBe(expected));
 
+  // By Python 3.11 with jinja2 3.1.
+  it.each([
+    ['v == false', '  ', 'False'],
+    ["v != false and 'kept'", '', 'kept'],
+    ["v == 0 or v == '0'", '0', 'True'],
+    ["'' == 0", 'x', 'False'],
+    ['1 == true', 'x', 'True'],
+    ['1 == 1.0', 'x', 'True'],
+    ['v == none or v == nothing', 'x', 'False'],
+    ['nothing == nowhere', 'x', 'True'],
+    ["[v, [1]] == ['x', [true]]", 'x', 'True'],
+    ["[v] == ['y']", 'x', 'False'],
+    ['{"a": v} == {"a": "x"}', 'x', 'True'],
+    ['{"a": v} != {"b": "x"}', 'x', 'True'],
+  ])('%s of %j, as Python compares', (expression, content, expected) =>
+    expect(render(`'' ~ (${expression})`, content).toLowerCase()).toBe(expected.toLowerCase()),
+  );
+
   it.each(['\x1c', '\x1f', '\x85', '\ufeff', '\u3000'])(
     'lets no control token through that %j was to be trimmed from',
     (blank) => {

@@ -5,6 +5,7 @@ import { expect, it } from 'vitest';
 import { buildGraphs } from '../../../gpu-origin/model/build-graphs.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
 import { planMemory, sayMemory } from '../../../gpu-origin/model/memory-plan.ts';
+import { WEIGHT_FORMATS } from '../../../gpu-origin/model/prepare-weights.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
 import { TINY_LLAMA, writeTinyBase } from '../../fixtures/tiny-base.ts';
 
@@ -28,17 +29,26 @@ it('reckons what SmolLM2 takes', () => {
   expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(/there are 8\.0 GB\. All of it .* --slots/);
 });
 
+it('reckons 4 bit: the layers at 0.64 bytes a weight and 0.75 in the packed copy, the head in int8', () => {
+  const of = (format: 'int8' | 'int4') => planMemory(SMOLLM2, { format, rows: 1, context: 8_192 });
+  // 106,168,320 weights in the layers, each layer with 5,184 outputs that int8 has a scale for.
+  const [layers, scales] = [106_168_320, 30 * 5_184 * 4];
+  expect(of('int8').weights - of('int4').weights).toBe(layers * (1 - 0.640625) + scales);
+  // Measured: 640 and 572 MB resident.
+  expect(of('int8').serving - of('int4').serving).toBe(layers * (2 - 1.390625) + scales);
+});
+
 it('reckons what is written, and refuses a base that does not fit before anything is built', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'graft-memory-'));
   try {
     const basePath = path.join(folder, 'base');
     writeTinyBase(basePath, TINY_LLAMA);
-    for (const format of ['int8', 'f32'] as const) {
+    for (const format of WEIGHT_FORMATS) {
       const base = await loadFolderBase({ path: basePath, id: undefined });
       const cacheDir = path.join(folder, format);
       const { context } = base.config;
       const built = await buildGraphs({
-        ...{ base, format, context, rotate: format === 'int8', cacheDir },
+        ...{ base, format, context, rotate: format !== 'f32', cacheDir },
         onProgress: () => undefined,
       });
       const { weights } = planMemory(base.config, { format, rows: 1, context });

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { quantizeLinear, transpose } from '../../../gpu-origin/model/quantize.ts';
+import { quantizeBlocks, quantizeLinear, transpose } from '../../../gpu-origin/model/quantize.ts';
 
 describe('quantizeLinear', () => {
   it('is transposed int8 with one scale a row, off by at most half a step', () => {
@@ -29,6 +29,49 @@ describe('quantizeLinear', () => {
   it('keeps a row of zeros', () => {
     const { values, scales } = quantizeLinear(new Float32Array(4), 1, 4);
     expect([...values, ...scales]).toEqual([0, 0, 0, 0, 0]);
+  });
+});
+
+describe('quantizeBlocks', () => {
+  it('is 4 bit with a scale and a zero for each 32 of a row, off by at most a step, short blocks ending in zeros', () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 4 }),
+        fc.integer({ min: 1, max: 100 }),
+        fc.nat(),
+        fc.constantFrom(-3, 0, 3),
+        (rows, columns, seed, offset) => {
+          const weight = Float32Array.from(
+            { length: rows * columns },
+            (_, i) => offset + Math.sin(i * 1.7 + seed) * 10 ** (i % 3),
+          );
+          const { values, scales, zeros } = quantizeBlocks(weight, rows, columns);
+          const blocks = Math.ceil(columns / 32);
+          const half = (bytes: Uint8Array, at: number): number => (bytes[at >> 1]! >> (4 * (at & 1))) & 15;
+          expect([values.length, scales.length, zeros.length]).toEqual([
+            rows * blocks * 16,
+            rows * blocks,
+            rows * Math.ceil(blocks / 2),
+          ]);
+          for (let row = 0; row < rows; row++)
+            for (let i = 0; i < blocks * 32; i++) {
+              const block = i >> 5;
+              const scale = scales[row * blocks + block]!;
+              const zero = half(zeros, row * 2 * Math.ceil(blocks / 2) + block);
+              const back = (half(values, row * blocks * 32 + i) - zero) * scale;
+              const exact = i < columns ? weight[row * columns + i]! : 0;
+              // Half a step of rounding, and half of one where the zero was rounded and an end was cut.
+              expect(Math.abs(back - exact)).toBeLessThanOrEqual(i < columns ? scale * 1.0001 : 0);
+            }
+        },
+      ),
+      { numRuns: 100, seed: 3 },
+    );
+  });
+
+  it('keeps a block of zeros', () => {
+    const { values, scales, zeros } = quantizeBlocks(new Float32Array(40), 1, 40);
+    expect([...values, ...scales, ...zeros].every((value) => value === 0)).toBe(true);
   });
 });
 

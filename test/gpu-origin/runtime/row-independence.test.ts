@@ -8,14 +8,18 @@ const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'do
 const prompt = (row: number, length: number): number[] =>
   Array.from({ length }, (_, i) => (i * i * 31 + row * 7 + i) % 259);
 
-describe.each(Object.entries(TINY_SHAPES))('a row among others (int8), %s', (_name, shape) => {
+const CASES = (['int8', 'int4'] as const).flatMap((weights) =>
+  Object.entries(TINY_SHAPES).map(([name, shape]) => ({ weights, name, shape })),
+);
+
+describe.each(CASES)('a row among others ($weights), $name', ({ weights, shape }) => {
   let tiny: TinyRunner;
   /** By rank: base, q and v of ranks 3, 8 and 40, everything of rank 20, a chain. */
   let deltas: (RowDelta | null)[];
   const lengths = [5, 128, 130, 64, 1, 200, 17, 90];
 
   beforeAll(async () => {
-    tiny = await makeTinyRunner({ slots: 8, shape });
+    tiny = await makeTinyRunner({ slots: 8, shape, weights });
     const [three, eight, forty, everything] = await Promise.all([
       tiny.adapter('three', { seed: 1, rank: 3, alpha: 3, targets: ['q_proj', 'v_proj'] }),
       tiny.adapter('eight', { seed: 2, rank: 8, alpha: 16, targets: ['q_proj', 'v_proj'] }),

@@ -1,6 +1,7 @@
 /** `npm run interop -- templates [folder]`: chat templates as transformers renders them and as graft does. */
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
@@ -13,6 +14,7 @@ import {
 } from '../../../gpu-origin/model/chat-template-tools.ts';
 import type { Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { finish } from '../../../gpu-origin/model/tokenizer-steps.ts';
+import { seeded } from '../../fixtures/tiny-base.ts';
 import { findPeers } from '../peers.ts';
 
 const own = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
@@ -104,24 +106,97 @@ function difference(want: string, got: string): string {
   return `at ${at}: ${show(want)} against ${show(got)}`;
 }
 
+/** A line for each template and conversation. */
+function renderThere(python: string, folder: string, conversations: string): z.infer<typeof Line>[] {
+  const script = [own('render.py'), folder, conversations];
+  const ran = spawnSync(python, script, { encoding: 'utf8', maxBuffer: 1 << 28 });
+  if (ran.status !== 0) throw new Error(ran.stderr);
+  return ran.stdout
+    .trim()
+    .split('\n')
+    .map((text) => Line.parse(JSON.parse(text)));
+}
+
+/** Conversations for each of the plain templates. */
+const MADE = 200;
+const PIECES = [
+  'hi',
+  ' ',
+  '  ',
+  '\n',
+  '\t',
+  '.',
+  'größe',
+  '😀',
+  '0',
+  'false',
+  '\u3000',
+  '\x85',
+  '\ufeff',
+  '<b>',
+  "'",
+  '中文',
+];
+
+/** Turns of alternating roles, one in eight not; contents of words and blanks, some of blanks alone or empty. */
+function madeConversations(): Conversation[] {
+  const random = seeded(9);
+  const below = (count: number): number => Math.floor(((random() + 1) / 2) * count);
+  const content = (): string =>
+    Array.from({ length: below(7) }, () => PIECES[below(PIECES.length)]!).join('');
+  return Array.from({ length: MADE }, (_, at) => {
+    const roles: string[] = Array.from({ length: 1 + below(5) }, (_, turn) =>
+      below(16) === 0 ? 'user' : turn % 2 === 0 ? 'user' : 'assistant',
+    );
+    if (below(2) === 0) roles.unshift('system');
+    const messages = roles.map((role) => ({ role, content: content() }));
+    return { name: String(at), tools: [], messages };
+  });
+}
+
+/** Llama 2's, Mistral 7B's and Gemma 3's templates with many conversations. @returns how many came out otherwise. */
+function comparePlain(python: string): number {
+  const made = madeConversations();
+  const folder = mkdtempSync(path.join(tmpdir(), 'graft-templates-'));
+  const file = path.join(folder, 'conversations.json');
+  writeFileSync(file, JSON.stringify(made));
+  const counts = new Map<string, { equal: number; refused: number; other: number }>();
+  for (const line of renderThere(python, own('plain'), file)) {
+    const source = readFileSync(path.join(own('plain'), `${line.template}.jinja`), 'utf8');
+    const told = render(source, made[Number(line.conversation)]!);
+    const count = counts.get(line.template) ?? { equal: 0, refused: 0, other: 0 };
+    counts.set(line.template, count);
+    if ('refusal' in told && line.text === undefined) count.refused += 1;
+    else if ('text' in told && told.text === line.text) count.equal += 1;
+    else {
+      count.other += 1;
+      console.log(`${line.template}, ${JSON.stringify(made[Number(line.conversation)]!.messages)}`);
+      console.log('text' in told ? difference(line.text ?? '', told.text) : told.refusal);
+    }
+  }
+  rmSync(folder, { recursive: true, force: true });
+  for (const [template, { equal, refused, other }] of counts)
+    console.log(
+      `${template}: of ${MADE} conversations ${equal} equal, ${refused} refused by both, ${other} otherwise`,
+    );
+  return [...counts.values()].reduce((sum, { other }) => sum + other, 0);
+}
+
 export function runTemplates([given]: readonly string[]): number {
   const peers = findPeers(process.env);
   const folder =
     given ?? (peers.llamaSource === null ? null : path.join(peers.llamaSource, 'models/templates'));
+  const otherwise = peers.python === null ? 0 : comparePlain(peers.python);
   if (peers.python === null || folder === null) {
     console.log('skipped: for want of Python with jinja2, or of llama.cpp’s models/templates');
-    return 0;
+    return otherwise === 0 ? 0 : 1;
   }
-  const script = [own('render.py'), folder, own('conversations.json')];
-  const python = spawnSync(peers.python, script, { encoding: 'utf8', maxBuffer: 1 << 28 });
-  if (python.status !== 0) throw new Error(python.stderr);
   const conversations = z
     .array(Conversation)
     .parse(JSON.parse(readFileSync(own('conversations.json'), 'utf8')));
   const rows = new Map<string, Record<string, string>>();
   const trouble: string[] = [];
-  for (const text of python.stdout.trim().split('\n')) {
-    const line = Line.parse(JSON.parse(text));
+  for (const line of renderThere(peers.python, folder, own('conversations.json'))) {
     const source = readFileSync(path.join(folder, `${line.template}.jinja`), 'utf8');
     const conversation = conversations.find(({ name }) => name === line.conversation)!;
     const knows = toolsOfTemplate(source);
@@ -149,5 +224,5 @@ export function runTemplates([given]: readonly string[]): number {
   for (const [name, row] of rows) table.push([name, ...columns.map((column) => row[column] ?? '')]);
   console.log(table.toString());
   for (const line of trouble) console.log(line);
-  return trouble.length === 0 ? 0 : 1;
+  return trouble.length + otherwise === 0 ? 0 : 1;
 }

@@ -1,0 +1,81 @@
+/** A stream times a weight of the base, in the format that it is served in. */
+import { type GraphBuilder, MICROSOFT } from './onnx-proto.ts';
+import { formatOf, type WeightFormat } from './prepare-weights.ts';
+import { BLOCK } from './quantize.ts';
+
+/** Columns and rows of a weight `[N, K]`. */
+export interface ProductShape {
+  K: number;
+  N: number;
+}
+
+/** Smallest row maximum that is divided by; a row of zeros stays zeros. */
+const ROW_EPSILON = 1e-8;
+/**
+ * `MatMulNBits`' accuracy_level: x in int8 with a scale for each block of a row. With 1, float32, a row of a batch is
+ * multiplied in another order than a row alone, and has other bits; the KL is the same.
+ */
+const INT8_ROWS = 4;
+
+/** x `[…, K]` times 4 bit weights, as `quantizeBlocks` gives them. @param inputs x, values, scales, zeros. */
+export const int4Product = (
+  g: GraphBuilder,
+  inputs: readonly string[],
+  shape: ProductShape,
+  output: string,
+): string => {
+  const attributes = { ...shape, bits: 4, block_size: BLOCK, accuracy_level: INT8_ROWS };
+  return g.node('MatMulNBits', inputs, output, attributes, MICROSOFT);
+};
+
+export class WeightProducts {
+  private readonly quantized = new Map<string, { values: string; max: string }>();
+
+  constructor(
+    private readonly params: {
+      g: GraphBuilder;
+      format: WeightFormat;
+      /** Names a prepared tensor in the graph. */
+      weight: (name: string) => string;
+    },
+  ) {}
+
+  /** x -> u8 with one scale per row: round(x / max|row| * 127) + 128. Linears that share x share this. */
+  private quantizeRows(x: string): { values: string; max: string } {
+    const known = this.quantized.get(x);
+    if (known !== undefined) return known;
+    const { g } = this.params;
+    const scale = g.constant('q.scale', 'f32', [], new Float32Array([1 / 127]));
+    const zero = g.constant('q.zero', 'u8', [], new Uint8Array([128]));
+    const epsilon = g.constant('q.epsilon', 'f32', [], new Float32Array([ROW_EPSILON]));
+    g.node('Abs', [x], `${x}.abs`);
+    g.node('ReduceMax', [`${x}.abs`], `${x}.absmax`, { axes: [-1], keepdims: 1 });
+    const max = g.node('Max', [`${x}.absmax`, epsilon], `${x}.max`);
+    g.node('Div', [x, max], `${x}.unit`);
+    const values = g.node('QuantizeLinear', [`${x}.unit`, scale, zero], `${x}.u8`);
+    const result = { values, max };
+    this.quantized.set(x, result);
+    return result;
+  }
+
+  /** x `[…, K]` times the weight of that name. */
+  multiply(x: string, name: string, shape: ProductShape, output: string): string {
+    const { g } = this.params;
+    const format = formatOf(name, this.params.format);
+    if (format === 'f32') return g.node('MatMul', [x, this.params.weight(`${name}.w`)], output);
+    if (format === 'int4') {
+      const inputs = ['w', 's', 'z'].map((part) => this.params.weight(`${name}.${part}`));
+      return int4Product(g, [x, ...inputs], shape, output);
+    }
+    const { values, max } = this.quantizeRows(x);
+    const inputs = [
+      values,
+      this.params.weight(`${name}.w`),
+      'q.scale',
+      this.params.weight(`${name}.s`),
+      'q.zero',
+    ];
+    const unit = g.node('MatMulIntegerToFloat', inputs, `${name}.unit`, {}, MICROSOFT);
+    return g.node('Mul', [unit, max], output);
+  }
+}
