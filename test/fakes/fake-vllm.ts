@@ -23,6 +23,7 @@ const FIRST_BYTE = 3;
 
 interface Body {
   model: string;
+  /** A text becomes its bytes' ids. */
   prompt: number[];
   max_tokens: number;
   stream?: boolean;
@@ -31,6 +32,7 @@ interface Body {
   return_tokens_as_token_ids?: boolean;
   stop_token_ids?: number[];
   ignore_eos?: boolean;
+  stream_options?: { include_usage?: boolean };
   [field: string]: unknown;
 }
 
@@ -153,6 +155,8 @@ export class FakeVllm {
     response: ServerResponse,
     refuse: (code: number, message: string, type?: string) => void,
   ): Promise<void> {
+    if (typeof body.prompt === 'string')
+      body.prompt = [...Buffer.from(body.prompt)].map((byte) => byte + FIRST_BYTE);
     this.bodies.push(body);
     this.#requests += 1;
     const trouble = this.troubles.shift();
@@ -217,6 +221,12 @@ export class FakeVllm {
       if (finish !== null) break;
     }
     leave();
+    const usage = {
+      prompt_tokens: body.prompt.length,
+      completion_tokens: tokens.length - body.prompt.length,
+    };
+    if (body.stream_options?.include_usage === true)
+      response.write(`data: ${JSON.stringify({ id: 'cmpl-1', choices: [], usage })}\n\n`);
     response.end('data: [DONE]\n\n');
   }
 
