@@ -37,9 +37,8 @@ export interface FleetOutcome extends FleetCase {
 export const FLEET = { slots: 16, serviceMs: 2_000, loadMs: 500, isolates: 4, settleMs: 60_000 };
 const WINDOW_MS = 5_000;
 const WELL_MS = 1_000;
-/** Requests by which memories are filled before time begins, for each chain that fits. */
-const FILLS = 4;
-const MAX_FILLS = 3_000_000;
+/** Memories are filled by a day of asking before time begins, or by so many requests where a day has more. */
+const FILLED_BY = { ms: 86_400_000, mostRequests: 3_000_000 };
 
 /** One run in virtual time; the same outcome for the same case and seed. */
 export function simulateFleet(run: FleetCase, seed: number): FleetOutcome {
@@ -53,7 +52,7 @@ export function simulateFleet(run: FleetCase, seed: number): FleetOutcome {
   );
   const homeOf = createHomes(origins);
   const { policy, names } = run;
-  fillMemories({ run, origins, homeOf, random, memory });
+  fillMemories({ run, origins, homeOf, random });
   const isolates = Array.from({ length: FLEET.isolates }, () =>
     createIsolate({ policy, origins, now: () => time.now, random, homeOf }),
   );
@@ -140,16 +139,13 @@ function fillMemories(params: {
   origins: readonly SimulatedOrigin[];
   homeOf: (chain: number) => SimulatedOrigin;
   random: () => number;
-  memory: number;
 }): void {
-  const { run, origins, homeOf, random, memory } = params;
+  const { run, origins, homeOf, random } = params;
   const isSpread = run.policy === 'random' || run.policy === 'least-loaded';
-  const fills = Math.min(MAX_FILLS, FILLS * memory * run.origins);
-  const rate = fills;
-  // `rows` over `serviceMs` at 0.6 gives `rate` in one ms.
-  const filling = arrivals({
-    ...{ kind: 'zipf', names: run.names, rows: rate / 0.6, serviceMs: 1, lastsMs: 1, random },
-  });
+  const load = { kind: 'zipf', names: run.names, rows: run.origins * FLEET.slots } as const;
+  const perMs = (0.6 * load.rows) / FLEET.serviceMs;
+  const lastsMs = Math.min(FILLED_BY.ms, FILLED_BY.mostRequests / perMs);
+  const filling = arrivals({ ...load, serviceMs: FLEET.serviceMs, lastsMs, random });
   for (const { name } of filling) {
     const origin = isSpread ? origins[Math.floor(random() * origins.length)] : homeOf(name);
     origin?.remember(name);
