@@ -14,6 +14,8 @@ export interface FleetCase {
   keeping: Keeping;
   /** About so many requests are looked at. */
   requests: number;
+  /** Requests that fill the memories before, at most; a day's unless given. */
+  fills?: number;
 }
 
 export interface FleetOutcome extends FleetCase {
@@ -144,7 +146,7 @@ function fillMemories(params: {
   const isSpread = run.policy === 'random' || run.policy === 'least-loaded';
   const load = { kind: 'zipf', names: run.names, rows: run.origins * FLEET.slots } as const;
   const perMs = (0.6 * load.rows) / FLEET.serviceMs;
-  const lastsMs = Math.min(FILLED_BY.ms, FILLED_BY.mostRequests / perMs);
+  const lastsMs = Math.min(FILLED_BY.ms, (run.fills ?? FILLED_BY.mostRequests) / perMs);
   const filling = arrivals({ ...load, serviceMs: FLEET.serviceMs, lastsMs, random });
   for (const { name } of filling) {
     const origin = isSpread ? origins[Math.floor(random() * origins.length)] : homeOf(name);
