@@ -46,7 +46,7 @@ const outcomes: FleetOutcome[] = [];
 const table = new Table({
   head: [
     ...['origins', 'names', 'memory', 'keeps', 'policy', 'resident', 'of optimum', 'queue p50 ms', 'p99 ms'],
-    ...['loads/min', ...(kind === 'flash' ? ['absorbed s'] : [])],
+    ...['loads/min', ...(kind === 'flash' ? ['absorbed s', 'but one'] : [])],
   ],
 });
 for (const origins of numbers('--origins', values.origins, 256))
@@ -65,7 +65,7 @@ for (const origins of numbers('--origins', values.origins, 256))
               outcome.queueP99Ms.toFixed(0),
               outcome.loadsPerMinute.toFixed(0),
             ],
-            ...(kind === 'flash' ? [outcome.absorbedS ?? '-'] : []),
+            ...(kind === 'flash' ? [outcome.absorbedS ?? '-', outcome.absorbedButOneS ?? '-'] : []),
           ]);
         }
 console.log(table.toString());
