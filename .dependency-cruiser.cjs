@@ -71,7 +71,7 @@ module.exports = {
     },
     only('gpu-origin/backends', [
       ENGINE,
-      'gpu-origin/engine/(admission|answer|event-channel|observer|adapters/adapter-entry)\\.ts$',
+      'gpu-origin/engine/(admission|answer|event-channel|observer|adapters/(adapter-entry|use-order))\\.ts$',
       'gpu-origin/generation/',
       'gpu-origin/grammar/(ports|structural-tag)',
       'gpu-origin/model/(base-model|file-digest|read-fully)',

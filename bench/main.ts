@@ -9,15 +9,16 @@ import { benchNeighbours } from './neighbours.ts';
 import { parseOptions, USAGE } from './options.ts';
 import { formatReport } from './report.ts';
 import { runBench } from './run-bench.ts';
+import { benchVllm } from './vllm.ts';
 
 const stopped = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.once(signal, () => stopped.abort(new Error('interrupted')));
 
 const [command, ...rest] = process.argv.slice(2);
-const options = command === 'neighbours' ? null : parseOptions(process.argv.slice(2));
+const options = command === 'neighbours' || command === 'vllm' ? null : parseOptions(process.argv.slice(2));
 if (options === null) {
-  await benchNeighbours(rest, stopped.signal);
+  await (command === 'vllm' ? benchVllm : benchNeighbours)(rest, stopped.signal);
 } else if (options === 'help') {
   console.log(USAGE);
 } else {

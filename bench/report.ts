@@ -16,13 +16,37 @@ export interface Report {
   edge: EdgeSummary | null;
 }
 
-const ms = (value: number): string => (Number.isNaN(value) ? '-' : value.toFixed(value < 10 ? 2 : 0));
+export const milliseconds = (value: number): string =>
+  Number.isNaN(value) ? '-' : value.toFixed(value < 10 ? 2 : 0);
 const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
 
 /** @returns the machine, a table and a few lines, for people. */
 export function formatReport(report: Report): string {
   const { machine, base } = report;
   const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`);
+  const problems = [
+    ...report.waves.flatMap((row) =>
+      row.problems.map((problem) => `${row.scenario} ${row.system}: ${problem}`),
+    ),
+    ...(report.swaps?.problems.map((problem) => `swaps: ${problem}`) ?? []),
+    ...(report.edge?.problems.map((problem) => `edge: ${problem}`) ?? []),
+  ];
+  return [
+    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.os}`,
+    versions.join(', '),
+    ...(base === null ? [] : [`base ${base.id}, ${base.weights}, ${base.digest.slice(0, 12)}`]),
+    ...(report.waves.length > 0 ? [waveTable(report.waves)] : []),
+    ...Object.entries(report.peakBytes).map(
+      ([scenario, bytes]) => `memory of the origin during ${scenario}: ${mb(bytes)} at most`,
+    ),
+    ...(report.swaps === null ? [] : [swapLine(report.swaps)]),
+    ...(report.edge === null ? [] : [edgeLine(report.edge)]),
+    ...problems.map((problem) => `PROBLEM ${problem}`),
+  ].join('\n');
+}
+
+/** @returns a row a system and scenario. */
+export function waveTable(waves: readonly WaveSummary[]): string {
   const table = new Table({
     head: [
       'scenario',
@@ -36,37 +60,26 @@ export function formatReport(report: Report): string {
     ],
     style: { head: [], border: [] },
   });
-  for (const { scenario, system, tokensPerSecond, ttftMs, decodePerSecond } of report.waves) {
+  for (const { scenario, system, tokensPerSecond, ttftMs, decodePerSecond } of waves) {
     const rates = [tokensPerSecond.median, tokensPerSecond.best, tokensPerSecond.worst].map((rate) =>
       rate.toFixed(0),
     );
-    table.push([scenario, system, ...rates, ms(ttftMs.median), ms(ttftMs.worst), decodePerSecond.toFixed(1)]);
+    table.push([
+      scenario,
+      system,
+      ...rates,
+      milliseconds(ttftMs.median),
+      milliseconds(ttftMs.worst),
+      decodePerSecond.toFixed(1),
+    ]);
   }
-  const problems = [
-    ...report.waves.flatMap((row) =>
-      row.problems.map((problem) => `${row.scenario} ${row.system}: ${problem}`),
-    ),
-    ...(report.swaps?.problems.map((problem) => `swaps: ${problem}`) ?? []),
-    ...(report.edge?.problems.map((problem) => `edge: ${problem}`) ?? []),
-  ];
-  return [
-    `${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.os}`,
-    versions.join(', '),
-    ...(base === null ? [] : [`base ${base.id}, ${base.weights}, ${base.digest.slice(0, 12)}`]),
-    ...(report.waves.length > 0 ? [table.toString()] : []),
-    ...Object.entries(report.peakBytes).map(
-      ([scenario, bytes]) => `memory of the origin during ${scenario}: ${mb(bytes)} at most`,
-    ),
-    ...(report.swaps === null ? [] : [swapLine(report.swaps)]),
-    ...(report.edge === null ? [] : [edgeLine(report.edge)]),
-    ...problems.map((problem) => `PROBLEM ${problem}`),
-  ].join('\n');
+  return table.toString();
 }
 
 const swapLine = (swaps: SwapSummary): string =>
-  `${swaps.swaps} adapter swaps: TTFT median ${ms(swaps.ttftMs.median)} ms, p95 ${ms(swaps.ttftMs.p95)} ms; memory ` +
+  `${swaps.swaps} adapter swaps: TTFT median ${milliseconds(swaps.ttftMs.median)} ms, p95 ${milliseconds(swaps.ttftMs.p95)} ms; memory ` +
   `${mb(swaps.rssAfterSettledBytes)} once settled, ${mb(swaps.rssAtEndBytes)} at the end (${(swaps.growth * 100).toFixed(1)} %)`;
 
 const edgeLine = (edge: EdgeSummary): string =>
-  `edge overhead over ${edge.pairs} pairs: ${ms(edge.overheadMs)} ms median (edge ${ms(edge.edgeMs.median)} ms, ` +
-  `origin ${ms(edge.originMs.median)} ms)`;
+  `edge overhead over ${edge.pairs} pairs: ${milliseconds(edge.overheadMs)} ms median (edge ${milliseconds(edge.edgeMs.median)} ms, ` +
+  `origin ${milliseconds(edge.originMs.median)} ms)`;

@@ -63,6 +63,8 @@ const DEFAULTS = { host: '127.0.0.1', port: 8788, slots: 16, maxQueue: 256, ram:
 const REMOTE_GRACE_MS = 5_000;
 /** vLLM's own of 0.32. */
 const VLLM_DEFAULTS = { maxLoras: 1, maxLoraRank: 16, slots: 64 };
+/** What vLLM 0.32 takes as `--max-lora-rank` (`vllm/config/lora.py`). */
+const VLLM_RANKS = [1, 8, 16, 32, 64, 128, 256, 320, 512];
 
 export const HELP = `gpu-origin: serves a base model with another adapter in every row
 
@@ -205,9 +207,18 @@ function vllmConfig(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv
     url: engineUrl(flags['engine-url']),
     apiKey: env['GRAFT_ENGINE_KEY'] || undefined,
     maxLoras,
-    maxLoraRank: whole('max-lora-rank', flags['max-lora-rank'], 1, 4_096) ?? VLLM_DEFAULTS.maxLoraRank,
+    maxLoraRank: loraRank(flags['max-lora-rank']),
     maxCpuLoras,
   };
+}
+
+function loraRank(text: string | undefined): number {
+  const rank = whole('max-lora-rank', text, 1, 4_096) ?? VLLM_DEFAULTS.maxLoraRank;
+  if (VLLM_RANKS.includes(rank)) return rank;
+  const next = VLLM_RANKS.find((one) => one > rank) ?? VLLM_RANKS.at(-1);
+  throw new ConfigError(
+    `--max-lora-rank ${rank}: vLLM takes ${VLLM_RANKS.join(', ')}; start it with ${next}, and give the same here`,
+  );
 }
 
 function engineUrl(text: string | undefined): string {

@@ -2,6 +2,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
+import { checkLoading } from './backends/vllm/check-loading.ts';
 import { createVllmClient, type VllmClient } from './backends/vllm/vllm-client.ts';
 import { failureText } from './backends/vllm/vllm-api.ts';
 import { LoadedChains } from './backends/vllm/loaded-chains.ts';
@@ -30,11 +31,11 @@ const PROBE_TOKENS = 20;
 
 /** @throws errors whose messages are for the operator. */
 export async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Promise<LoadedServices> {
-  const { config, observer, onProgress } = params;
+  const { config, observer, onProgress, onNotice } = params;
   const { basePath, baseId, cacheDir, slots, maxQueue, mode } = config;
   const client = createVllmClient({ url: vllm.url, apiKey: vllm.apiKey, clock: systemClock });
   const served = await servedModel(client, vllm.url, basePath);
-  await checkLoading(client);
+  await checkRuntimeLoading(client);
   const { info, vocabSize } = await readServedBase({
     ...{ folder: basePath, id: baseId, cacheDir, onProgress },
     context: Math.min(served.context ?? Infinity, config.context ?? Infinity),
@@ -48,10 +49,17 @@ export async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Pr
     info,
     (digest) => engine?.residents().adapters.some((a) => a.digest === digest && a.references > 0) ?? false,
   );
+  const folder = join(cacheDir, `vllm-${mode.kind === 'dev' ? 'standalone' : mode.originId}`);
   const folders = await openLoraFolders({
-    folder: join(cacheDir, `vllm-${mode.kind === 'dev' ? 'standalone' : mode.originId}`),
+    folder,
     ...{ baseModel: info.id, maxRank: vllm.maxLoraRank, source: files },
   });
+  const wrong = await checkLoading({ client, folder, base: info, maxRank: vllm.maxLoraRank });
+  if (wrong !== null) throw new ConfigError(`--engine-url ${vllm.url}: ${wrong}`);
+  if (vllm.maxLoras === 1)
+    onNotice(
+      'with --max-loras 1 one adapter runs at a time, and requests of others wait: start vLLM with --max-loras 16, say, and give the same here',
+    );
   const probe = tokenizer.encode(PROBE, { allowSpecial: false }).slice(0, PROBE_TOKENS);
   const loaded = new LoadedChains({
     ...{ client, folders, clock: systemClock, observer, most: vllm.maxCpuLoras },
@@ -104,7 +112,7 @@ async function servedModel(
 }
 
 /** @throws ConfigError when adapters cannot be loaded while vLLM runs. */
-async function checkLoading(client: VllmClient): Promise<void> {
+async function checkRuntimeLoading(client: VllmClient): Promise<void> {
   // Nothing has this name: a server that knows the path says so, and one that does not says "Not Found".
   const asked = await client.unloadAdapter('graft-no-such-adapter');
   const knows =

@@ -6,13 +6,21 @@ import { seededRandom } from '../seeded-random.ts';
 export interface BaseShape {
   layers: number;
   hidden: number;
+  /** Columns of the query projection: heads times the head's size. */
+  query: number;
   /** Columns of the key and value projections: heads that hold keys times the head's size. */
   keyValue: number;
   feedForward: number;
 }
 
 /** SmolLM2-135M (config.json: hidden_size 576, 3 of 9 heads hold keys, head 64, intermediate_size 1536). */
-export const SMOLLM2_135M: BaseShape = { layers: 30, hidden: 576, keyValue: 192, feedForward: 1536 };
+export const SMOLLM2_135M: BaseShape = {
+  layers: 30,
+  hidden: 576,
+  query: 576,
+  keyValue: 192,
+  feedForward: 1536,
+};
 
 export type ModuleName = 'q_proj' | 'k_proj' | 'v_proj' | 'o_proj' | 'gate_proj' | 'up_proj' | 'down_proj';
 export const QV: readonly ModuleName[] = ['q_proj', 'v_proj'];
@@ -27,12 +35,13 @@ export const ALL_LINEARS: readonly ModuleName[] = [
 ];
 
 function moduleShape(base: BaseShape, name: ModuleName): { parent: string; in: number; out: number } {
-  const { hidden, keyValue, feedForward } = base;
+  const { hidden, query, keyValue, feedForward } = base;
   const attention = (out: number) => ({ parent: 'self_attn', in: hidden, out });
   switch (name) {
     case 'q_proj':
+      return attention(query);
     case 'o_proj':
-      return attention(hidden);
+      return { parent: 'self_attn', in: query, out: hidden };
     case 'k_proj':
     case 'v_proj':
       return attention(keyValue);

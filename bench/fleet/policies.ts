@@ -59,7 +59,7 @@ export function createIsolate(params: {
         replicas: visit?.set ?? null,
       });
       for (const { id } of visit?.toWarm ?? [])
-        known(id).fetch(chain, () => sets.showed(name, known(id), now()));
+        known(id).fetch(chain, () => sets.showed(name, known(id), now()), true);
       const origin = known(first?.id ?? '');
       const since = now();
       const lease = health.start(origin);

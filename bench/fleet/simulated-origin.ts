@@ -1,11 +1,40 @@
+import { UseOrder } from '../../gpu-origin/engine/adapters/use-order.ts';
 import type { VirtualTime } from './virtual-time.ts';
 
-/** What makes room: the least recently used, as an origin has it, or of the {@link AMONG} such the least asked for. */
-export const KEEPING = ['recent', 'frequent'] as const;
+/** Who makes room: the one with the fewest uses, by an origin's own code, or the least recently used. */
+export const KEEPING = ['frequent', 'recent'] as const;
 export type Keeping = (typeof KEEPING)[number];
-const AMONG = 20;
-/** What is counted of a chain in memory halves in this time, ms. */
-const HALF_LIFE_MS = 600_000;
+
+/** The least recently used first: what {@link UseOrder} is compared with. */
+class RecentOrder {
+  readonly #kept = new Set<number>();
+  #held: number | null = null;
+
+  get kept(): number {
+    return this.#kept.size;
+  }
+  isKept(chain: number): boolean {
+    return this.#kept.has(chain);
+  }
+  use(chain: number): void {
+    if (this.#kept.delete(chain)) this.#kept.add(chain);
+  }
+  hold(chain: number): void {
+    this.#kept.add(chain);
+    this.#held = chain;
+  }
+  free(chain: number): void {
+    this.#kept.add(chain);
+    this.#held = null;
+  }
+  drop(chain: number): void {
+    this.#kept.delete(chain);
+  }
+  first(): number | null {
+    for (const chain of this.#kept) if (chain !== this.#held) return chain;
+    return null;
+  }
+}
 
 /**
  * An origin in virtual time: rows, one queue for them, and memory for so many chains. A chain that is not there is
@@ -20,9 +49,7 @@ export class SimulatedOrigin {
   readonly #slots: number;
   readonly #memory: number;
   readonly #loadMs: number;
-  readonly #keeping: Keeping;
-  /** Chains in memory, the least recently used first, and how often each was asked for, at `at`. */
-  readonly #resident = new Map<number, { count: number; at: number }>();
+  readonly #order: Pick<UseOrder<number>, 'use' | 'hold' | 'free' | 'drop' | 'first' | 'isKept' | 'kept'>;
   /** Chain -> who waits for it. */
   readonly #loading = new Map<number, (() => void)[]>();
   readonly #queue: (() => void)[] = [];
@@ -46,7 +73,7 @@ export class SimulatedOrigin {
     this.#slots = params.slots;
     this.#memory = params.memory;
     this.#loadMs = params.loadMs;
-    this.#keeping = params.keeping;
+    this.#order = params.keeping === 'frequent' ? new UseOrder() : new RecentOrder();
   }
 
   /** `x-graft-load` as this origin would say it now. */
@@ -56,39 +83,27 @@ export class SimulatedOrigin {
   }
 
   isResident(chain: number): boolean {
-    return this.#resident.has(chain);
+    return this.#order.isKept(chain);
   }
 
-  /** In memory already, before time begins. */
-  remember(chain: number): void {
-    const count = 1 + this.#countOf(chain);
-    this.#resident.delete(chain);
-    if (this.#resident.size >= this.#memory) this.#resident.delete(this.#victim());
-    this.#resident.set(chain, { count, at: this.#time.now });
-  }
-
-  #countOf(chain: number): number {
-    const known = this.#resident.get(chain);
-    return known === undefined ? 0 : known.count * 2 ** ((known.at - this.#time.now) / HALF_LIFE_MS);
-  }
-
-  #victim(): number {
-    const among = this.#keeping === 'recent' ? 1 : AMONG;
-    let victim = -1;
-    let least = Infinity;
-    let looked = 0;
-    for (const chain of this.#resident.keys()) {
-      const count = this.#countOf(chain);
-      if (count < least) [victim, least] = [chain, count];
-      if ((looked += 1) === among) break;
+  /** In memory from now on, and used unless nobody asks for it yet (`ahead`). */
+  remember(chain: number, ahead = false): void {
+    if (!ahead) this.#order.use(chain);
+    if (this.#order.isKept(chain)) return;
+    if (ahead) this.#order.free(chain);
+    else this.#order.hold(chain);
+    while (this.#order.kept > this.#memory) {
+      const first = this.#order.first();
+      if (first === null) break;
+      this.#order.drop(first);
     }
-    return victim;
+    if (!ahead) this.#order.free(chain);
   }
 
-  /** @param then when it is in memory, at once if it is. */
-  fetch(chain: number, then: () => void): void {
-    if (this.#resident.has(chain)) {
-      this.remember(chain);
+  /** @param then when it is in memory, at once if it is. @param ahead no request waits for it. */
+  fetch(chain: number, then: () => void, ahead = false): void {
+    if (this.#order.isKept(chain)) {
+      this.remember(chain, ahead);
       then();
       return;
     }
@@ -102,7 +117,7 @@ export class SimulatedOrigin {
     this.loads += 1;
     this.#time.after(this.#loadMs, () => {
       this.#loading.delete(chain);
-      this.remember(chain);
+      this.remember(chain, ahead && first.length === 1);
       for (const go of first) go();
     });
   }

@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto';
 import http from 'node:http';
+import { signForOrigin } from './sign-for-origin.ts';
 import { requestFor, type Ask, type Target } from './target.ts';
 
 /** Times in milliseconds from the moment before the connection is opened. */
@@ -18,16 +20,16 @@ const USAGE = /"completion_tokens":\s*(\d+)/;
  * One streaming request on a connection of its own. Chunks are counted, not parsed: the load generator shares the
  * machine with what it measures.
  */
-export function runRequest(
+export async function runRequest(
   target: Target,
   ask: Ask,
   agent: http.Agent | false = false,
 ): Promise<RequestResult> {
-  const { path, body } = requestFor(target, ask);
+  const { path, body, headers: own } = await written(target, ask);
   const headers: Record<string, string> = {
     'content-type': 'application/json',
     'content-length': String(Buffer.byteLength(body)),
-    ...(target.key === undefined ? {} : { authorization: `Bearer ${target.key}` }),
+    ...own,
   };
   return new Promise((resolve) => {
     const start = performance.now();
@@ -71,4 +73,21 @@ export function runRequest(
     request.on('error', (error) => finish(error.message));
     request.end(body);
   });
+}
+
+/** Signing is the edge's work, and done before the clock starts. */
+async function written(
+  target: Target,
+  ask: Ask,
+): Promise<{ path: string; body: string; headers: Record<string, string> }> {
+  const { path, body } = requestFor(target, ask);
+  const { key, signed } = target;
+  if (signed === undefined)
+    return { path, body, headers: key === undefined ? {} : { authorization: `Bearer ${key}` } };
+  const request = JSON.parse(body) as { model: string };
+  const { text, headers } = await signForOrigin(signed, {
+    ...{ path, request, chain: signed.chainOf(ask.adapter), model: request.model },
+    requestId: `bench-${randomUUID()}`,
+  });
+  return { path, body: text, headers };
 }

@@ -1,3 +1,6 @@
+import type { ChainEntry } from '../../protocol/index.ts';
+import type { SignedOrigin } from './sign-for-origin.ts';
+
 /** A server under load, and how to ask it for tokens. */
 export interface Target {
   /** As it stands in the table. */
@@ -11,6 +14,8 @@ export interface Target {
   /** The base model's id, as `model`. */
   base: string;
   key?: string;
+  /** An origin that is asked as its edge does, instead of with a key. */
+  signed?: SignedOrigin & { chainOf(adapter: number | null): readonly ChainEntry[] };
 }
 
 export interface Ask {

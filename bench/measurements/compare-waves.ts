@@ -27,20 +27,44 @@ export async function compareWaves(params: {
   waves: number;
   onWave?: (system: string, result: WaveResult) => void;
 }): Promise<WaveSummary[]> {
-  const { scenario, systems, wave, waves } = params;
-  const results = new Map<Target, WaveResult[]>(systems.map((system) => [system, []]));
+  const { scenario, systems } = params;
+  const turns = await takeTurns({ ...params, turns: 2, warm: 'first' });
+  return systems.map((system) => summarize(scenario, system.label, (turns.get(system) ?? []).flat()));
+}
+
+/**
+ * Waves against every system in turn, the order reversed from turn to turn.
+ * @param params.warm which turns of a system begin with a wave that does not count: its first, or each, where the
+ * systems push each other's adapters out of one server.
+ * @returns the counted waves of each turn, in the turns' order.
+ */
+export async function takeTurns(params: {
+  systems: readonly Target[];
+  wave: Wave;
+  /** Counted waves a turn. */
+  waves: number;
+  turns: number;
+  warm: 'first' | 'each';
+  signal?: AbortSignal;
+  onWave?: (system: string, result: WaveResult) => void;
+}): Promise<Map<Target, WaveResult[][]>> {
+  const { systems, wave, waves, turns, warm, signal } = params;
+  const results = new Map<Target, WaveResult[][]>(systems.map((system) => [system, []]));
   let round = 0;
-  for (const [turn, order] of [systems, [...systems].reverse()].entries()) {
-    for (const system of order) {
-      if (turn === 0) await runWave(system, wave, round++);
+  for (let turn = 0; turn < turns; turn++) {
+    for (const system of turn % 2 === 0 ? systems : [...systems].reverse()) {
+      if (turn === 0 || warm === 'each') await runWave(system, wave, round++);
+      const counted: WaveResult[] = [];
       for (let i = 0; i < waves; i++) {
+        signal?.throwIfAborted();
         const result = await runWave(system, wave, round++);
         params.onWave?.(system.label, result);
-        results.get(system)?.push(result);
+        counted.push(result);
       }
+      results.get(system)?.push(counted);
     }
   }
-  return systems.map((system) => summarize(scenario, system.label, results.get(system) ?? []));
+  return results;
 }
 
 export function summarize(scenario: string, system: string, results: readonly WaveResult[]): WaveSummary {

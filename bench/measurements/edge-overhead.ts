@@ -1,7 +1,8 @@
 import http from 'node:http';
 import { setTimeout } from 'node:timers/promises';
-import { sha256Hex, sign, SIGNATURE_HEADER, type ChainEntry, type SigningKey } from '../../protocol/index.ts';
+import type { ChainEntry } from '../../protocol/index.ts';
 import { benchPrompt } from '../load/prompts.ts';
+import { signForOrigin, type SignedOrigin } from '../load/sign-for-origin.ts';
 import { median, quantile } from '../statistics.ts';
 
 export interface EdgeSummary {
@@ -30,7 +31,7 @@ const PATH = '/v1/completions';
  */
 export async function measureEdgeOverhead(params: {
   edge: { url: string; key: string; model: string };
-  origin: { url: string; id: string; signingKey: SigningKey; chain: readonly ChainEntry[] };
+  origin: SignedOrigin & { chain: readonly ChainEntry[] };
   pairs: number;
 }): Promise<EdgeSummary> {
   const { edge, origin, pairs } = params;
@@ -46,18 +47,11 @@ export async function measureEdgeOverhead(params: {
   const throughEdge = (index: number) =>
     timed(agent, edge.url, JSON.stringify(body(index, edge.model)), { authorization: `Bearer ${edge.key}` });
   const straight = async (index: number) => {
-    const text = JSON.stringify({
-      request: body(index, edge.model),
-      graft: { chain: origin.chain, tenant: 'bench', request_id: `bench-${index}`, model: edge.model },
+    const { text, headers } = await signForOrigin(origin, {
+      ...{ path: PATH, request: body(index, edge.model), chain: origin.chain, model: edge.model },
+      requestId: `bench-${index}`,
     });
-    const signed = {
-      originId: origin.id,
-      method: 'POST',
-      pathAndQuery: PATH,
-      bodyHash: await sha256Hex(text),
-    };
-    const signature = await sign(origin.signingKey, signed, Date.now());
-    return timed(agent, origin.url, text, { [SIGNATURE_HEADER]: signature });
+    return timed(agent, origin.url, text, headers);
   };
   const edgeMs: number[] = [];
   const originMs: number[] = [];

@@ -5,7 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { packAdapter } from '../../adapters/index.ts';
 import { ALL_LINEARS, QV, writeRandomAdapter } from '../../bench/adapters/write-random-adapter.ts';
 
-const shape = { layers: 2, hidden: 16, keyValue: 8, feedForward: 24 };
+const shape = { layers: 2, hidden: 16, query: 16, keyValue: 8, feedForward: 24 };
 const files = async (folder: string) => ({
   configJson: await readFile(path.join(folder, 'adapter_config.json'), 'utf8'),
   weights: new Uint8Array(await readFile(path.join(folder, 'adapter_model.safetensors'))),

@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { AddressInfo, Socket } from 'node:net';
 import path from 'node:path';
 
 export interface FakeVllmOptions {
@@ -14,8 +14,12 @@ export interface FakeVllmOptions {
   root: string;
   context?: number;
   maxLoraRank?: number;
+  /** Inputs of the attention's projections; files with others are refused. Any, unless given. */
+  hidden?: number;
   runtimeLoading?: boolean;
   apiKey?: string;
+  /** API servers behind the one address, as with `--api-server-count`; each connection is the next one's. */
+  apiServers?: number;
 }
 
 /** Ids of a byte-level vocabulary begin behind three special ones. */
@@ -23,6 +27,7 @@ const FIRST_BYTE = 3;
 
 interface Body {
   model: string;
+  /** A text becomes its bytes' ids. */
   prompt: number[];
   max_tokens: number;
   stream?: boolean;
@@ -31,14 +36,17 @@ interface Body {
   return_tokens_as_token_ids?: boolean;
   stop_token_ids?: number[];
   ignore_eos?: boolean;
+  stream_options?: { include_usage?: boolean };
   [field: string]: unknown;
 }
 
 export class FakeVllm {
   readonly #options: FakeVllmOptions;
   readonly #server = createServer((request, response) => void this.#handle(request, response));
-  /** Name -> what its files hash to. */
-  readonly #adapters = new Map<string, string>();
+  /** Of each API server, which knows only what it has loaded itself: name -> what its files hash to. */
+  readonly #servers: Map<string, string>[];
+  readonly #serverOf = new WeakMap<Socket, Map<string, string>>();
+  #connections = 0;
   /** Of completions, as they came. */
   readonly bodies: Body[] = [];
   /** `traceparent` of completions, as they came. */
@@ -68,6 +76,12 @@ export class FakeVllm {
 
   constructor(options: FakeVllmOptions) {
     this.#options = options;
+    this.#servers = Array.from({ length: options.apiServers ?? 1 }, () => new Map<string, string>());
+    this.#server.on('connection', (socket) => {
+      const adapters = this.#servers[this.#connections % this.#servers.length];
+      this.#connections += 1;
+      if (adapters !== undefined) this.#serverOf.set(socket, adapters);
+    });
   }
 
   async start(port = 0): Promise<void> {
@@ -77,7 +91,7 @@ export class FakeVllm {
 
   /** As after a start anew. */
   forget(): void {
-    this.#adapters.clear();
+    for (const adapters of this.#servers) adapters.clear();
   }
 
   async stop(): Promise<void> {
@@ -86,12 +100,13 @@ export class FakeVllm {
   }
 
   get loaded(): string[] {
-    return [...this.#adapters.keys()];
+    return [...new Set(this.#servers.flatMap((adapters) => [...adapters.keys()]))];
   }
 
   async #handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(chunk as Buffer);
+    const adapters = this.#serverOf.get(request.socket) ?? new Map<string, string>();
     const { apiKey, runtimeLoading = true, root, context = 512 } = this.#options;
     const say = (status: number, json: unknown): void => {
       response.writeHead(status, { 'content-type': 'application/json' });
@@ -110,57 +125,71 @@ export class FakeVllm {
           object: 'list',
           data: [
             { id: 'base', object: 'model', root, parent: null, max_model_len: context },
-            ...this.loaded.map((id) => ({ id, object: 'model', root: `/loras/${id}`, parent: 'base' })),
+            ...[...adapters.keys()].map((id) => ({
+              id,
+              object: 'model',
+              root: `/loras/${id}`,
+              parent: 'base',
+            })),
           ],
         });
       case '/v1/load_lora_adapter':
         if (runtimeLoading)
-          return this.#load(body as { lora_name: string; lora_path: string }, response, refuse);
+          return this.#load(adapters, body as { lora_name: string; lora_path: string }, response, refuse);
         return say(404, { detail: 'Not Found' });
       case '/v1/unload_lora_adapter': {
         if (!runtimeLoading) return say(404, { detail: 'Not Found' });
         const { lora_name: name } = body as { lora_name: string };
-        if (!this.#adapters.delete(name))
+        if (!adapters.delete(name))
           return refuse(404, `The lora adapter '${name}' cannot be found.`, 'NotFoundError');
         this.orders.push(`-${name}`);
         return void response.end('Success');
       }
       case '/v1/completions':
-        return this.#complete(body as Body, response, refuse);
+        return this.#complete(adapters, body as Body, response, refuse);
       default:
         return say(404, { detail: 'Not Found' });
     }
   }
 
   #load(
+    adapters: Map<string, string>,
     { lora_name: name, lora_path: folder }: { lora_name: string; lora_path: string },
     response: ServerResponse,
     refuse: (code: number, message: string) => void,
   ): void {
-    if (this.#adapters.has(name)) return refuse(400, `The lora adapter '${name}' has already been loaded.`);
+    if (adapters.has(name)) return refuse(400, `The lora adapter '${name}' has already been loaded.`);
     const config = readFileSync(path.join(folder, 'adapter_config.json'), 'utf8');
     const weights = readFileSync(path.join(folder, 'adapter_model.safetensors'));
     const { r } = JSON.parse(config) as { r: number };
-    const { maxLoraRank = 16 } = this.#options;
+    const { maxLoraRank = 16, hidden } = this.#options;
     if (r > maxLoraRank) return refuse(400, `LoRA rank ${r} is greater than max_lora_rank ${maxLoraRank}.`);
-    this.#adapters.set(name, createHash('sha256').update(config).update(weights).digest('hex'));
+    const shape = /q_proj\.lora_A\.weight":\{[^}]*"shape":\[\d+,(\d+)\]/.exec(
+      weights.toString('latin1'),
+    )?.[1];
+    if (hidden !== undefined && shape !== undefined && Number(shape) !== hidden)
+      return refuse(400, `The shape of q_proj.lora_A is [${r}, ${shape}], not [${r}, ${hidden}].`);
+    adapters.set(name, createHash('sha256').update(config).update(weights).digest('hex'));
     this.orders.push(`+${name}`);
     response.end(`Success: LoRA adapter '${name}' added successfully.`);
   }
 
   async #complete(
+    adapters: ReadonlyMap<string, string>,
     body: Body,
     response: ServerResponse,
     refuse: (code: number, message: string, type?: string) => void,
   ): Promise<void> {
+    if (typeof body.prompt === 'string')
+      body.prompt = [...Buffer.from(body.prompt)].map((byte) => byte + FIRST_BYTE);
     this.bodies.push(body);
     this.#requests += 1;
     const trouble = this.troubles.shift();
     if (trouble !== undefined) return trouble(response, body);
     const { model } = body;
-    if (model !== 'base' && !this.#adapters.has(model))
+    if (model !== 'base' && !adapters.has(model))
       return refuse(404, `The model \`${model}\` does not exist.`, 'NotFoundError');
-    const seed = model === 'base' || this.asBase.has(model) ? '' : this.#adapters.get(model)!;
+    const seed = model === 'base' || this.asBase.has(model) ? '' : adapters.get(model)!;
     if (body.stream !== true) return refuse(400, 'this fake streams');
     await this.#stream(body, seed, response);
   }
@@ -217,6 +246,12 @@ export class FakeVllm {
       if (finish !== null) break;
     }
     leave();
+    const usage = {
+      prompt_tokens: body.prompt.length,
+      completion_tokens: tokens.length - body.prompt.length,
+    };
+    if (body.stream_options?.include_usage === true)
+      response.write(`data: ${JSON.stringify({ id: 'cmpl-1', choices: [], usage })}\n\n`);
     response.end('data: [DONE]\n\n');
   }
 

@@ -12,6 +12,7 @@ import { startOrigin, type OriginProcess } from '../../cli/local/origin-process.
 import { LOOPBACK, needFreePort } from '../../cli/local/ports.ts';
 import { exampleFolder, inParallel } from '../check/edge-stack.ts';
 import { checkForms } from './vllm-forms.ts';
+import { checkServing } from './vllm-serving.ts';
 
 /** Rows of each task that are asked, unless it is said how many. */
 const ROWS = 40;
@@ -167,6 +168,7 @@ export async function runVllm([url, base, rows = String(ROWS)]: readonly string[
     console.log(table.toString());
     await checkForms(front.client, problems);
     await checkAbort(url, front.client, problems);
+    await checkServing({ url, base, maxLoras: 4, maxLoraRank: 64 }, problems);
   } finally {
     await front.origin.stop();
     await own.origin.stop();

@@ -35,6 +35,8 @@ const LOAD_FACTOR = 1.25;
  * a row does, and puts out what others need (bench/LOG.md, a fleet in virtual time).
  */
 const CROWDED_FILL = 1.5;
+/** Of those that hold a hot adapter, so many are compared: of two that chance picks, both may be the busy ones. */
+const PICKED = 4;
 
 /**
  * Rendezvous hashing (Thaler and Ravishankar 1998): each name ranks the origins in an order of its own, so that an
@@ -50,8 +52,8 @@ export function rankOrigins(name: string, origins: readonly Origin[]): Origin[] 
 
 /**
  * In which order to ask the origins for one request. A cold adapter stays at the origin that its name ranks first until
- * {@link CROWDED_FILL} requests a row are there. A hot one has a set of origins, of which those that have it in memory share its requests: of two
- * by chance the less loaded (Mitzenmacher 2001: what an isolate knows of loads is old). After that with bounded load
+ * {@link CROWDED_FILL} requests a row are there. A hot one has a set of origins, of which those that have it in memory share its requests: of
+ * {@link PICKED} by chance the least loaded (Mitzenmacher 2001: what an isolate knows of loads is old). After that with bounded load
  * (Mirrokni, Thorup and Zadimoghaddam 2016): an origin with more than {@link LOAD_FACTOR} times its share comes after
  * those with less. The base is everywhere, so its requests go to the least loaded. Ejected origins come last, but they
  * come: when all have failed, one may be back.
@@ -107,7 +109,7 @@ function orderForName(
   const others = well.filter((one) => !warm.includes(one) && !isCrowded(one));
   const byFill = (a: Candidate, b: Candidate): number => fill(a) - fill(b);
   return [
-    ...lessLoadedOfTwo(warm.filter(isFree), spread),
+    ...leastLoadedOfSome(warm.filter(isFree), spread),
     ...warm.filter((one) => !isFree(one) && !isCrowded(one)).sort(byFill),
     // One that has it from before, or for others that did not fit, before one that would have to load it.
     ...others.filter(holds),
@@ -116,15 +118,11 @@ function orderForName(
   ];
 }
 
-/** The less loaded of two that chance picks first, the others by load. */
-function lessLoadedOfTwo(among: readonly Candidate[], spread: string): Candidate[] {
+/** The least loaded of those that chance picks first, the others by load. */
+function leastLoadedOfSome(among: readonly Candidate[], spread: string): Candidate[] {
   const byLoad = [...among].sort((a, b) => fill(a) - fill(b));
-  if (among.length < 3) return byLoad;
-  const chance = fnv1aMixed(spread);
-  const first = chance % among.length;
-  const second = (first + 1 + (Math.floor(chance / among.length) % (among.length - 1))) % among.length;
-  const picked = [among[first], among[second]]
-    .flatMap((one) => one ?? [])
-    .sort((a, b) => fill(a) - fill(b))[0];
+  const start = fnv1aMixed(spread) % Math.max(1, among.length);
+  const some = [...among.slice(start), ...among.slice(0, start)].slice(0, PICKED);
+  const picked = some.sort((a, b) => fill(a) - fill(b))[0];
   return picked === undefined ? byLoad : [picked, ...byLoad.filter((one) => one !== picked)];
 }

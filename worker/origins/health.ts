@@ -22,8 +22,8 @@ export interface Lease {
 interface Known {
   /** Each ends by itself `until`, unix ms: the work of a request that is cut off never comes to its `finally`. */
   leases: Set<{ until: number }>;
-  /** What the origin last said, and when. */
-  said: { load: number; slots: number; at: number } | null;
+  /** What the origin last said, and when: rows of others than this isolate, and all of its slots. */
+  said: { others: number; slots: number; at: number } | null;
   /** Failures since its last good answer. */
   failures: number;
   ejectedUntil: number;
@@ -49,6 +49,12 @@ export function createOriginHealth(params: { now: () => number }) {
     return of.leases.size;
   }
 
+  /** Others go on sending as they did, the less surely the longer nothing was heard of it. */
+  const othersNow = ({ said }: Known): number => {
+    if (said === null) return 0;
+    return said.others * Math.max(0, 1 - (now() - said.at) / LOAD_ANSWER_FRESH_MS);
+  };
+
   const eject = (of: Known, ms: number): void => {
     of.ejectedUntil = Math.max(of.ejectedUntil, now() + ms);
   };
@@ -57,9 +63,8 @@ export function createOriginHealth(params: { now: () => number }) {
     stateOf(origin: Origin): OriginState {
       const of = known(origin);
       const mine = inFlight(of);
-      const said = of.said !== null && now() - of.said.at < LOAD_ANSWER_FRESH_MS ? of.said.load : 0;
       return {
-        load: Math.max(mine, said),
+        load: mine + othersNow(of),
         own: mine,
         slots: of.said?.slots ?? UNKNOWN_SLOTS,
         ejected: of.failures > 0 || of.ejectedUntil > now(),
@@ -104,7 +109,7 @@ export function createOriginHealth(params: { now: () => number }) {
       of.heardAt = now();
       const said = readLoad(header);
       if (said === null) return;
-      of.said = { load: said.rows, slots: said.slots, at: now() };
+      of.said = { others: Math.max(0, said.rows - inFlight(of)), slots: said.slots, at: now() };
       if (said.draining) eject(of, EJECT_MS);
     },
 
@@ -112,7 +117,7 @@ export function createOriginHealth(params: { now: () => number }) {
     full(origin: Origin): void {
       const of = known(origin);
       const slots = of.said?.slots ?? UNKNOWN_SLOTS;
-      of.said = { load: Math.max(of.said?.load ?? 0, 2 * slots), slots, at: now() };
+      of.said = { others: Math.max(othersNow(of), 2 * slots - inFlight(of)), slots, at: now() };
     },
 
     /** It did not answer, or not as an origin that serves. @param forMs at least this long, when it said so. */

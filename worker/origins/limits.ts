@@ -12,8 +12,12 @@ export const EJECT_MS = 1 * SECOND;
 export const MAX_EJECT_MS = 30 * SECOND;
 /** One that refuses our signature needs its operator: its keys, its id or its clock. */
 export const SIGNATURE_EJECT_MS = 30 * SECOND;
-/** What an origin said of its load counts for this long; rows run for seconds. */
-export const LOAD_ANSWER_FRESH_MS = 2 * SECOND;
+/**
+ * What an origin said of others' load counts for this long, and less and less: rows run for seconds, and those who send
+ * them go on. At 2 s a crowd's isolates took origins of which they had not heard for idle (bench/LOG.md, a fleet in
+ * virtual time).
+ */
+export const LOAD_ANSWER_FRESH_MS = 20 * SECOND;
 /** Rows of an origin that has not said how many it has; the origin's own default. */
 export const UNKNOWN_SLOTS = 16;
 /** A stream that moves nothing for this long is not counted as load: it was cut off here, with all its timers. */

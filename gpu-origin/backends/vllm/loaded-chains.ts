@@ -1,4 +1,4 @@
-/** Which chains vLLM has under their names: loaded when they are asked for, proved, and forgotten by least use. */
+/** Which chains vLLM has under their names: loaded when they are asked for, proved, and the least used forgotten. */
 import {
   err,
   ok,
@@ -7,6 +7,7 @@ import {
   type ResidentList,
   type Result,
 } from '../../../protocol/index.ts';
+import { UseOrder } from '../../engine/adapters/use-order.ts';
 import type { EngineObserver } from '../../engine/engine.ts';
 import type { Clock } from '../../engine/ports.ts';
 import type { LoraFolder, LoraFolders } from './lora-folders.ts';
@@ -40,6 +41,8 @@ export class LoadedChains {
   readonly #params: Params;
   /** Least recently used first. */
   readonly #chains = new Map<string, Loaded>();
+  /** Of the chains, those that are ready: who goes first. */
+  readonly #order = new UseOrder<string>();
   /** One load at a time: vLLM's own run beside its requests. */
   #last: Promise<unknown> = Promise.resolve();
 
@@ -79,6 +82,8 @@ export class LoadedChains {
     this.#chains.delete(chainId);
     this.#chains.set(chainId, known);
     known.users += 1;
+    this.#order.use(chainId);
+    this.#rank(known);
     const ready = await known.ready;
     if (ready.ok) return ok(undefined);
     this.release(chainId);
@@ -87,11 +92,14 @@ export class LoadedChains {
 
   release(chainId: string): void {
     const known = this.#chains.get(chainId);
-    if (known !== undefined) known.users = Math.max(0, known.users - 1);
+    if (known === undefined) return;
+    known.users = Math.max(0, known.users - 1);
+    this.#rank(known);
   }
 
   /** vLLM has begun anew: nothing that it has is known. */
   forget(): void {
+    for (const chainId of this.#chains.keys()) this.#order.drop(chainId);
     this.#chains.clear();
   }
 
@@ -102,7 +110,9 @@ export class LoadedChains {
     void ready.then((loaded) => {
       entry.state = loaded.ok ? 'ready' : 'failed';
       entry.folder = loaded.ok ? loaded.value : null;
-      if (!loaded.ok && this.#chains.get(chainId) === entry) this.#chains.delete(chainId);
+      if (this.#chains.get(chainId) !== entry) return;
+      if (!loaded.ok) this.#chains.delete(chainId);
+      this.#rank(entry);
     });
     return entry;
   }
@@ -139,14 +149,23 @@ export class LoadedChains {
   /** Unloading makes vLLM forget the name; the weights leave its memory by least use. */
   async #makeRoom(): Promise<void> {
     const { client, folders, observer, most } = this.#params;
-    for (const { chainId, chain, state, users, folder } of [...this.#chains.values()]) {
-      if (this.#chains.size <= most) return;
-      if (state !== 'ready' || users > 0) continue;
+    while (this.#chains.size > most) {
+      const chainId = this.#order.first();
+      const first = chainId === null ? undefined : this.#chains.get(chainId);
+      if (chainId === null || first === undefined) return;
       this.#chains.delete(chainId);
+      this.#order.drop(chainId);
       await client.unloadAdapter(chainId);
       await folders.remove(chainId);
-      for (const { digest } of chain) observer.onAdapterEvict?.({ digest, bytes: folder?.bytes ?? 0 });
+      for (const { digest } of first.chain)
+        observer.onAdapterEvict?.({ digest, bytes: first.folder?.bytes ?? 0 });
     }
+  }
+
+  #rank({ chainId, state, users }: Loaded): void {
+    if (state !== 'ready') this.#order.drop(chainId);
+    else if (users > 0) this.#order.hold(chainId);
+    else this.#order.free(chainId);
   }
 }
 

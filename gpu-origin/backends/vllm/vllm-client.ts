@@ -18,11 +18,16 @@ const CALL_MS = 60_000;
 /** Characters of vLLM's own words that a log or an error repeats. */
 const MAX_MESSAGE = 300;
 
+/** `fresh`: over a connection of its own, which whoever accepts the next one gets. */
+interface Way {
+  fresh?: boolean;
+}
+
 export interface VllmClient {
-  models(): Promise<Result<z.infer<typeof VllmModels>['data'], VllmFailure>>;
+  models(way?: Way): Promise<Result<z.infer<typeof VllmModels>['data'], VllmFailure>>;
   /** @param path of a PEFT folder that vLLM can read. */
   loadAdapter(name: string, path: string): Promise<Result<void, VllmFailure>>;
-  unloadAdapter(name: string): Promise<Result<void, VllmFailure>>;
+  unloadAdapter(name: string, way?: Way): Promise<Result<void, VllmFailure>>;
   /** Tokens as they come; ends after the last one, or with a failure. Ending `signal` ends the run at vLLM too. */
   stream(
     body: VllmCompletion,
@@ -50,14 +55,23 @@ export function createVllmClient(params: {
   async function call(
     path: string,
     body: object | null,
-    { signal, ms, parent = null }: { signal?: AbortSignal; ms: number; parent?: Traceparent | null },
+    {
+      signal,
+      ms,
+      parent = null,
+      fresh = false,
+    }: { signal?: AbortSignal; ms: number; parent?: Traceparent | null } & Way,
   ): Promise<Result<Response, VllmFailure>> {
     const late = new AbortController();
     const cancel = clock.timer(ms, () => late.abort());
     try {
       const response = await send(`${url}${path}`, {
         method: body === null ? 'GET' : 'POST',
-        headers: parent === null ? headers : { ...headers, [TRACEPARENT_HEADER]: nextTraceparent(parent) },
+        headers: {
+          ...headers,
+          ...(parent === null ? {} : { [TRACEPARENT_HEADER]: nextTraceparent(parent) }),
+          ...(fresh ? { connection: 'close' } : {}),
+        },
         ...(body === null ? {} : { body: JSON.stringify(body) }),
         signal: signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]),
         redirect: 'error',
@@ -86,20 +100,20 @@ export function createVllmClient(params: {
     }
   }
 
-  async function order(path: string, body: object): Promise<Result<void, VllmFailure>> {
-    const answered = await call(path, body, { ms: CALL_MS });
+  async function order(path: string, body: object, way: Way = {}): Promise<Result<void, VllmFailure>> {
+    const answered = await call(path, body, { ms: CALL_MS, ...way });
     if (!answered.ok) return answered;
     await answered.value.body?.cancel();
     return ok(undefined);
   }
 
   return {
-    async models() {
-      const listed = await ask(VllmModels, '/v1/models', null, { ms: CALL_MS });
+    async models(way = {}) {
+      const listed = await ask(VllmModels, '/v1/models', null, { ms: CALL_MS, ...way });
       return listed.ok ? ok(listed.value.data) : listed;
     },
     loadAdapter: (name, path) => order('/v1/load_lora_adapter', { lora_name: name, lora_path: path }),
-    unloadAdapter: (name) => order('/v1/unload_lora_adapter', { lora_name: name }),
+    unloadAdapter: (name, way) => order('/v1/unload_lora_adapter', { lora_name: name }, way),
     async *stream(body, signal, parent = null) {
       const answered = await call(
         '/v1/completions',

@@ -20,6 +20,7 @@ import {
 import { AdapterLoads } from './adapter-loads.ts';
 import { AdapterMemory } from './adapter-memory.ts';
 import { ChainDeltas } from './chain-deltas.ts';
+import { UseOrder } from './use-order.ts';
 import type { EngineObserver } from '../observer.ts';
 import type { AdapterSource, BatchRows, Clock, ModelRunner, ResidentAdapter } from '../ports.ts';
 
@@ -42,6 +43,8 @@ export class AdapterCache {
   readonly #memory: AdapterMemory;
   /** Least recently used first. */
   readonly #entries = new Map<string, Entry>();
+  /** Of the entries, those that are ready: who goes first. */
+  readonly #order = new UseOrder<string>();
   readonly #leases = new Set<Lease>();
   /** Of the leases, those without an outcome. */
   readonly #pending = new Set<Lease>();
@@ -119,7 +122,7 @@ export class AdapterCache {
   async prefetch(digest: string, pinned: boolean): Promise<Result<void, ApiError>> {
     const entry = this.#entryOf(digest);
     if (entry.status.kind === 'failed') return err(entry.status.error);
-    if (pinned && !entry.pinned) this.#memory.changeHold(entry, () => (entry.pinned = true));
+    if (pinned && !entry.pinned) this.#change(entry, () => (entry.pinned = true));
     if (entry.status.kind === 'loading') {
       const loaded = new Promise<Result<void, ApiError>>((resolve) => entry.waiters.push(resolve));
       this.#loads.start();
@@ -132,7 +135,7 @@ export class AdapterCache {
   /** Takes the pin off all others; they stay until their room is needed. @returns how many lost it. */
   keepPinned(digests: ReadonlySet<string>): number {
     const others = [...this.#entries.values()].filter((entry) => entry.pinned && !digests.has(entry.digest));
-    for (const entry of others) this.#memory.changeHold(entry, () => (entry.pinned = false));
+    for (const entry of others) this.#change(entry, () => (entry.pinned = false));
     if (others.length > 0) this.#wake();
     return others.length;
   }
@@ -145,9 +148,8 @@ export class AdapterCache {
     }
     while (this.#memory.isOver(this.#loads.underWay)) {
       if (this.#memory.trimBatch(false) || this.#deltas.evictOne()) continue;
-      const victim = [...this.#entries.values()].find(
-        (entry) => entry.status.kind === 'ready' && !isHeld(entry),
-      );
+      const first = this.#order.first();
+      const victim = first === null ? undefined : this.#entries.get(first);
       if (victim !== undefined) this.#evict(victim);
       else if (!this.#memory.trimBatch(true)) break;
     }
@@ -203,26 +205,36 @@ export class AdapterCache {
 
   #hold(digest: string): Entry {
     const entry = this.#entryOf(digest);
-    this.#memory.changeHold(entry, () => (entry.references += 1));
+    // Only requests count: pins are brought again and again.
+    this.#order.use(digest);
+    this.#change(entry, () => (entry.references += 1));
     return entry;
+  }
+
+  /** Whatever makes an entry ready, held or free goes through here. */
+  #change(entry: Entry, change: () => void): void {
+    this.#memory.changeHold(entry, change);
+    if (entry.status.kind !== 'ready') this.#order.drop(entry.digest);
+    else if (isHeld(entry)) this.#order.hold(entry.digest);
+    else this.#order.free(entry.digest);
   }
 
   #release(lease: Lease): void {
     this.#leases.delete(lease);
     this.#pending.delete(lease);
-    for (const entry of lease.entries) this.#memory.changeHold(entry, () => (entry.references -= 1));
+    for (const entry of lease.entries) this.#change(entry, () => (entry.references -= 1));
     this.#deltas.leave(lease);
   }
 
   /** Takes the newest pin off again when all of them hold too much. */
   #limitPins(entry: Entry): void {
     if (entry.pinned && pinnedBytes(this.#entries.values()) > this.#memory.budget * PINNED_SHARE)
-      this.#memory.changeHold(entry, () => (entry.pinned = false));
+      this.#change(entry, () => (entry.pinned = false));
   }
 
   #loaded(entry: Entry, loaded: Result<ResidentAdapter, ApiError>, startedAt: number): void {
     const now = this.#clock.now();
-    this.#memory.changeHold(entry, () => {
+    this.#change(entry, () => {
       entry.status = loaded.ok
         ? { kind: 'ready', adapter: loaded.value }
         : { kind: 'failed', error: loaded.error, at: now };
@@ -241,6 +253,7 @@ export class AdapterCache {
 
   #evict(entry: Entry): void {
     this.#entries.delete(entry.digest);
+    this.#order.drop(entry.digest);
     if (entry.status.kind !== 'ready') return;
     const { adapter } = entry.status;
     this.#deltas.forget(adapter.digest);

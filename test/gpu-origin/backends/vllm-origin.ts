@@ -25,13 +25,15 @@ export interface VllmOrigin {
   vllm: FakeVllm;
   services: LoadedServices;
   faults: string[];
+  /** What the operator was told at the start. */
+  notices: string[];
   folder: string;
   stop(): Promise<void>;
 }
 
 /** The origin's own composition in front of a fake vLLM: adapters `one` … by number, and `child` on top of `one`. */
 export async function startVllmOrigin(
-  options: { args?: string[]; vllm?: Partial<FakeVllmOptions>; adapters?: number } = {},
+  options: { args?: string[]; vllm?: Partial<FakeVllmOptions>; adapters?: number; childRank?: number } = {},
 ): Promise<VllmOrigin> {
   const folder = mkdtempSync(join(tmpdir(), 'graft-vllm-'));
   const base = join(folder, 'base');
@@ -43,7 +45,12 @@ export async function startVllmOrigin(
   const names = Array.from({ length: options.adapters ?? 2 }, (_, at) => `a${at}`);
   for (const [at, name] of names.entries())
     writeTinyAdapter(join(folder, name), { ...first!, seed: 100 + at, rank: 4 }, TINY_LLAMA, 'base');
-  writeTinyAdapter(join(folder, 'child'), { ...first!, seed: 99, rank: 2 }, TINY_LLAMA, 'base');
+  writeTinyAdapter(
+    join(folder, 'child'),
+    { ...first!, seed: 99, rank: options.childRank ?? 2 },
+    TINY_LLAMA,
+    'base',
+  );
   const config = readConfig(
     [
       ...['--dev', '--base', base, '--cache', join(folder, 'cache'), '--port', '0'],
@@ -55,6 +62,7 @@ export async function startVllmOrigin(
     vllm.url === '' || options.vllm?.apiKey === undefined ? {} : { GRAFT_ENGINE_KEY: options.vllm.apiKey },
   )!;
   const faults: string[] = [];
+  const notices: string[] = [];
   const metrics = createMetrics();
   const services = await loadServices({
     config,
@@ -63,7 +71,7 @@ export async function startVllmOrigin(
       onFault: ({ error }) => faults.push(error instanceof Error ? error.message : String(error)),
     },
     onProgress: () => undefined,
-    onNotice: () => undefined,
+    onNotice: (message) => notices.push(message),
     onDiskRefusal: () => undefined,
   }).catch(async (error: unknown) => {
     await vllm.stop();
@@ -79,7 +87,7 @@ export async function startVllmOrigin(
   };
   const { url, server } = await listen({ app: createApp(context), host: '127.0.0.1', port: 0 });
   return {
-    ...{ url, vllm, services, faults, folder },
+    ...{ url, vllm, services, faults, notices, folder },
     async stop() {
       await services.close();
       server.closeAllConnections();

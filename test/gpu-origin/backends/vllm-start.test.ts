@@ -26,6 +26,10 @@ describe('flags', () => {
       () => vllm('--max-loras', '8', '--max-cpu-loras', '4'),
       '--max-cpu-loras 4 must be at least --max-loras 8',
     ],
+    [
+      () => vllm('--max-lora-rank', '24'),
+      '--max-lora-rank 24: vLLM takes 1, 8, 16, 32, 64, 128, 256, 320, 512; start it with 32, and give the same here',
+    ],
   ])('%#', (start, message) => expect(start).toThrow(message));
 });
 
@@ -47,6 +51,43 @@ describe('a server that', () => {
     await expect(startVllmOrigin({ vllm: { root: '/tmp' } })).rejects.toThrow(
       /vLLM serves \/tmp, and --base is .+: give the folder that it serves/,
     );
+  });
+
+  it('is several API servers', async () => {
+    await expect(startVllmOrigin({ vllm: { apiServers: 2 } })).rejects.toThrow(
+      /^--engine-url http:\/\/127\.0\.0\.1:\d+: more than one vLLM API server answers at this address, and .+: start vLLM with --api-server-count 1, and give the address of one server$/,
+    );
+  });
+
+  it('was started with a lower rank', async () => {
+    await expect(startVllmOrigin({ args: ['--max-lora-rank', '32'] })).rejects.toThrow(
+      /does not load an adapter of --base with rank 32 .+LoRA rank 32 is greater than max_lora_rank 16.+: give the folder that it serves, --max-lora-rank as it was started with, and a --cache/,
+    );
+  });
+
+  it('serves another base, of which only the shapes tell', async () => {
+    await expect(startVllmOrigin({ vllm: { root: '/models/in-a-container', hidden: 64 } })).rejects.toThrow(
+      /does not load an adapter of --base .+shape.+: give the folder that it serves/,
+    );
+  });
+
+  it('runs one adapter at a time, which is said and no failure', async () => {
+    const origin = await startVllmOrigin({ args: ['--max-loras', '1'] });
+    expect(origin.notices).toEqual([
+      expect.stringMatching(/^with --max-loras 1 one adapter runs at a time.+ give the same here$/),
+    ]);
+    await origin.stop();
+  });
+
+  it('is one, and keeps nothing of what was tried', async () => {
+    const origin = await startVllmOrigin();
+    expect(origin.vllm.loaded).toEqual([]);
+    expect(origin.vllm.orders).toEqual([
+      expect.stringMatching(/^\+graft-probe-/),
+      expect.stringMatching(/^-graft-probe-/),
+    ]);
+    expect(origin.notices).toEqual([]);
+    await origin.stop();
   });
 
   it('wants a key', async () => {

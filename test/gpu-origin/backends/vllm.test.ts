@@ -78,7 +78,7 @@ describe('an origin in front of vLLM', () => {
   it('writes a chain as one PEFT folder: ranks beside each other, one scale', async () => {
     origin = await startVllmOrigin();
     await complete('child');
-    const [loaded] = origin.vllm.orders.map((order) => order.slice(1));
+    const [loaded] = origin.vllm.loaded;
     const folder = join(origin.folder, 'cache/vllm-standalone', loaded!);
     const config = JSON.parse(readFileSync(join(folder, 'adapter_config.json'), 'utf8')) as object;
     expect(config).toMatchObject({ r: 6, lora_alpha: 6, rank_pattern: {}, bias: 'none' });
@@ -157,7 +157,7 @@ describe('an origin in front of vLLM', () => {
     expect(await textOf('a0')).toBe(before);
     for (let at = 0; at < 6; at += 1) expect((await complete(`a${at}`)).status).toBe(200);
     expect(origin.vllm.loaded.length).toBeLessThanOrEqual(4);
-    expect(origin.vllm.orders.filter((order) => order.startsWith('-')).length).toBeGreaterThan(0);
+    expect(origin.vllm.orders.filter((order) => /^-[0-9a-f]{64}$/.test(order)).length).toBeGreaterThan(0);
     expect(await textOf('a0')).toBe(before);
   });
 
@@ -181,12 +181,16 @@ describe('an origin in front of vLLM', () => {
   });
 
   it('says which rank is too large', async () => {
-    origin = await startVllmOrigin({ args: ['--max-lora-rank', '5'], vllm: { maxLoraRank: 5 } });
+    origin = await startVllmOrigin({
+      args: ['--max-lora-rank', '8'],
+      childRank: 6,
+      vllm: { maxLoraRank: 8 },
+    });
     expect((await complete('a0')).status).toBe(200);
     const { status, json } = await complete('child');
     expect([status, json.error.code]).toEqual([422, 'adapter_invalid']);
-    expect(json.error.message).toContain('rank 6');
-    expect(json.error.message).toContain('--max-lora-rank 5');
+    expect(json.error.message).toContain('rank 10');
+    expect(json.error.message).toContain('--max-lora-rank 8');
   });
 
   it('refuses by name what this engine cannot do', async () => {

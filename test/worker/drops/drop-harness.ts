@@ -23,8 +23,11 @@ export interface DropHarness extends AppHarness {
 }
 
 /** The real app and intake on the fakes, with drops on. */
-export async function createDropHarness(): Promise<DropHarness> {
-  const harness = await createAppHarness({ dropTenant: DROP_TENANT });
+export const createDropHarness = async (): Promise<DropHarness> =>
+  dropHarnessOf(await createAppHarness({ dropTenant: DROP_TENANT }));
+
+/** @param harness with `dropTenant`. */
+export function dropHarnessOf(harness: AppHarness): DropHarness {
   const { services, clock, kv, drops } = harness;
   if (drops === null) throw new Error('drops are off');
   return {

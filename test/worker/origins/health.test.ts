@@ -63,6 +63,19 @@ describe('origin health', () => {
     expect(health.stateOf(a).load).toBeGreaterThanOrEqual(64);
   });
 
+  it('adds its own requests to those of others, which count for less the longer nothing is heard', () => {
+    const leases = [health.start(a), health.start(a)];
+    // Of the ten that it runs, two are ours.
+    health.answered(a, '10/16');
+    expect(health.stateOf(a)).toMatchObject({ load: 10, own: 2 });
+    leases.push(health.start(a));
+    expect(health.stateOf(a)).toMatchObject({ load: 11, own: 3 });
+    now += LOAD_ANSWER_FRESH_MS / 2;
+    expect(health.stateOf(a)).toMatchObject({ load: 3 + 8 / 2, own: 3 });
+    for (const lease of leases) lease.end();
+    expect(health.stateOf(a)).toMatchObject({ load: 4, own: 0 });
+  });
+
   it('ejects longer with each failure, up to a bound, until a question is answered', () => {
     for (const expected of [1, 2, 4, 8, 16, 30, 30].map((seconds) => seconds * 1_000)) {
       health.failed(a);
