@@ -15,6 +15,7 @@ import type { AdminOperation } from './operation.ts';
 import { ORIGIN_OPERATIONS } from './origins.ts';
 import { PIN_OPERATIONS } from './pins.ts';
 import { PLAN_OPERATIONS } from './plan.ts';
+import { REMOVAL_OPERATIONS } from './removals.ts';
 import { ROOM_OPERATIONS } from './rooms.ts';
 import { TENANT_OPERATIONS } from './tenants.ts';
 import { UPKEEP_OPERATIONS } from './upkeep.ts';
@@ -28,6 +29,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof PLAN_OPERATIONS &
   typeof NAME_OPERATIONS &
   typeof CHANGE_OPERATIONS &
+  typeof REMOVAL_OPERATIONS &
   typeof HISTORY_OPERATIONS &
   typeof TRIAL_OPERATIONS &
   typeof TENANT_OPERATIONS &
@@ -47,6 +49,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...PLAN_OPERATIONS,
   ...NAME_OPERATIONS,
   ...CHANGE_OPERATIONS,
+  ...REMOVAL_OPERATIONS,
   ...HISTORY_OPERATIONS,
   ...TRIAL_OPERATIONS,
   ...TENANT_OPERATIONS,
