@@ -32,6 +32,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       diff: () => import('./commands/diff.ts'),
       publish: () => import('./commands/publish.ts'),
       verify: () => import('./commands/verify.ts'),
+      download: () => import('./commands/download.ts'),
       compare: () => import('./commands/compare.ts'),
     },
   },

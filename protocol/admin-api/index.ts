@@ -5,6 +5,7 @@
  */
 export * from './blobs.ts';
 export * from './changes.ts';
+export * from './downloads.ts';
 export * from './experiments.ts';
 export * from './grants.ts';
 export * from './history.ts';

@@ -407,6 +407,20 @@ export const TABLE: Record<string, Case[]> = {
       gets: admins('404 404 200 200'),
     },
   ],
+  'GET /admin/downloads': [
+    {
+      does: 'tells what a version is made of, to a key with the right',
+      ask: plain(`/admin/downloads?name=${N}`),
+      gets: admins('403 403 403 200'),
+    },
+  ],
+  'GET /admin/downloads/parts/:index{[0-9]{1,4}}': [
+    {
+      does: 'gives the bytes to a key with the right',
+      ask: ({ notes }) => ({ path: `/admin/downloads/parts/0?name=${N}&version=2&digest=${notes.digest}` }),
+      gets: admins('403 403 403 200'),
+    },
+  ],
   'POST /admin/remove': [
     {
       does: 'removes a version',
