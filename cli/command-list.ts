@@ -39,6 +39,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
   {
     title: 'versions',
     commands: {
+      versions: () => import('./commands/versions.ts'),
       history: () => import('./commands/history.ts'),
       log: async () => alias('log', 'history', await import('./commands/history.ts')),
       promote: () => import('./commands/promote.ts'),

@@ -239,7 +239,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminVerifyRoutes(intake));
   app.route('/', adminEvaluateRoutes(intake));
   app.route('/', adminExperimentRoutes({ ...services, ...intake }));
-  app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, rights, now }));
+  app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, rights, keyLedger, now }));
   app.route('/', adminRefusalRoutes({ grantLedger, rights, now }));
   app.route('/', adminRoomRoutes({ registry, now }));
   app.route('/', adminKeyRoutes({ registry, keyLedger, rights, now }));
