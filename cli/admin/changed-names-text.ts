@@ -4,8 +4,8 @@ import type { ChangedName } from '../../protocol/index.ts';
 export function changedNameText({ name, whole, versions, live, alias }: ChangedName): string {
   if (alias !== null) return `${name}: alias of ${alias}`;
   if (!whole) return versions.map((version) => `${name}@${version}`).join(', ');
-  const told = versions.length === 1 ? `version ${versions[0]}` : `versions ${ranges(versions)}`;
-  return `${name}: ${told}, ${live === null ? 'none live' : `${live} live`}`;
+  if (versions.length === 1) return `${name}: version ${versions[0]}, ${live === null ? 'not live' : 'live'}`;
+  return `${name}: versions ${ranges(versions)}, ${live === null ? 'none' : live} live`;
 }
 
 /** @param numbers in their order. @returns such as `1 to 3, 7`. */
