@@ -152,6 +152,41 @@ describe('a name that nobody holds', () => {
   });
 });
 
+describe('the file of what was removed', () => {
+  const { digest } = file(1);
+  const run = () => graft.schedule(() => undefined);
+  const stored = () => graft.stores.blobLedger.record(digest);
+  const later = async (ms: number) => {
+    graft.clock.advance(ms);
+    await run();
+  };
+  const GARBAGE_MS = 30 * 86_400_000;
+  const MINUTE_MS = 60_000;
+
+  it('is kept while it can be restored, and is collected as garbage then', async () => {
+    await remove({ name: 'notes' });
+    await later(REMOVAL_GRACE_MS - MINUTE_MS);
+    expect(await stored()).not.toBeNull();
+    expect((await restore({ name: 'notes', dry_run: true })).status).toBe(200);
+    // Forgotten, and marked.
+    await later(2 * MINUTE_MS);
+    await later(GARBAGE_MS - MINUTE_MS);
+    expect(await stored()).not.toBeNull();
+    await later(2 * MINUTE_MS);
+    expect(await stored()).toBeNull();
+    expect(await graft.kv.get(`blob:${digest}`, { type: 'text' })).toBeNull();
+    expect(await graft.kv.get(`blob:${digest}:${digest}`, { type: 'text' })).toBeNull();
+  });
+
+  it('stays while another name has it', async () => {
+    expect((await graft.publish('copy', file(1))).status).toBe(201);
+    await remove({ name: 'notes' });
+    for (let i = 0; i < 3; i += 1) await later(GARBAGE_MS + 1);
+    expect(await stored()).not.toBeNull();
+    expect(await served('copy')).toBe('copy@1');
+  });
+});
+
 describe('a version', () => {
   it('is removed unless it is live, and restored by its number', async () => {
     expect((await graft.publish('notes', file(2))).status).toBe(201);
