@@ -7,7 +7,9 @@ it('tells the operator, and nobody else, that a tenant has no API key', async ()
   const make = async (body: object) =>
     ((await (await graft.request('/admin/keys', { body })).json()) as { key: string }).key;
   const clinic = await make({ kind: 'admin', tenant: 'clinic' });
-  expect((await graft.publish('clinic/notes', tinyAdapter({ seed: 1 }), { owner: 'clinic' })).status).toBe(201);
+  expect((await graft.publish('clinic/notes', tinyAdapter({ seed: 1 }), { owner: 'clinic' })).status).toBe(
+    201,
+  );
   const notice = async (tenant: string, key?: string): Promise<unknown> => {
     const body = { scope: 'clinic/**', tenant };
     const granted = await graft.request('/admin/grants', { body, ...(key === undefined ? {} : { key }) });

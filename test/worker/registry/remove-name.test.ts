@@ -174,8 +174,8 @@ describe('the file of what was removed', () => {
     expect(await stored()).not.toBeNull();
     await later(2 * MINUTE_MS);
     expect(await stored()).toBeNull();
-    expect(await graft.kv.get(`blob:${digest}`, { type: 'text' })).toBeNull();
-    expect(await graft.kv.get(`blob:${digest}:${digest}`, { type: 'text' })).toBeNull();
+    expect(await graft.kv.get(`blob:${digest}`, { type: 'text', cacheTtl: 30 })).toBeNull();
+    expect(await graft.kv.get(`blob:${digest}:${digest}`, { type: 'text', cacheTtl: 30 })).toBeNull();
   });
 
   it('stays while another name has it', async () => {
