@@ -48,7 +48,7 @@ export async function callWithStatus<Route extends AdminRoute, Answer = AnswerOf
     ? client.send(what, path, init)
     : sendRetrying(client, what, path, init, retrying));
   const schema = as ?? answerSchema(route, response.status);
-  if (schema === null || response.status === 204) {
+  if (schema === null || schema === 'bytes' || response.status === 204) {
     await response.body?.cancel();
     return { status: response.status, answer: null as Answer };
   }

@@ -24,6 +24,7 @@ import type { OriginClient } from './origins/client.ts';
 import { openApiDocument } from './http/openapi/document.ts';
 import { createPinSync } from './origins/sync-pins.ts';
 import { createSuggestionBudget } from './completions/suggestion-budget.ts';
+import { adminDownloadRoutes } from './blobs/download-routes.ts';
 import { adminBlobRoutes } from './blobs/routes.ts';
 import { adminEvaluateRoutes } from './origins/evaluate-routes.ts';
 import { adminExperimentRoutes } from './experiments/routes.ts';
@@ -230,6 +231,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger, grantLedger, gates, now }));
   app.use('/admin/*', repinAfterChange({ changed: services.pointersChanged, pinSync }));
   app.route('/', adminBlobRoutes(intake));
+  app.route('/', adminDownloadRoutes(intake));
   app.route('/', adminVersionRoutes(intake));
   app.route('/', adminLifeCycleRoutes({ ...services, ...intake }));
   app.route('/', adminHistoryRoutes({ registry }));
@@ -237,7 +239,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminVerifyRoutes(intake));
   app.route('/', adminEvaluateRoutes(intake));
   app.route('/', adminExperimentRoutes({ ...services, ...intake }));
-  app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, rights, now }));
+  app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, rights, keyLedger, now }));
   app.route('/', adminRefusalRoutes({ grantLedger, rights, now }));
   app.route('/', adminRoomRoutes({ registry, now }));
   app.route('/', adminKeyRoutes({ registry, keyLedger, rights, now }));

@@ -6,7 +6,8 @@ import { sendWebhooks } from './experiments/send-webhooks.ts';
 import { collectSomeGarbage } from './blobs/collect-garbage.ts';
 import type { RequestLife } from './registry/registry-deps.ts';
 import { SCHEDULED_DELETIONS } from './blobs/limits.ts';
-import { STALE_POINTERS_PER_RUN } from './registry/limits.ts';
+import { FORGOTTEN_PER_RUN, STALE_POINTERS_PER_RUN } from './registry/limits.ts';
+import { REMOVAL_GRACE_MS } from '../protocol/index.ts';
 import { syncStalePointers } from './registry/sync-stale-pointers.ts';
 import { createPinSync } from './origins/sync-pins.ts';
 import { logLine, reasonOf } from './log.ts';
@@ -54,6 +55,8 @@ export function createSchedule(
       webhooks: () => sendWebhooks({ ...services, now: intake.now }),
       // An origin that was started again holds nothing.
       pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),
+      removed: () =>
+        intake.registry.forgetRemoved({ before: intake.now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
       garbage: () => collectSomeGarbage({ ...services, ...intake }, SCHEDULED_DELETIONS),
     });
 }

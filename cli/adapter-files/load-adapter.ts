@@ -7,6 +7,7 @@ import {
   type AttentionShape,
   type ReadAdapter,
 } from '../../adapters/index.ts';
+import { readNamed } from '../download/read-named.ts';
 import type { Output } from '../output.ts';
 import { adapterBaseId } from './base-id.ts';
 import { findAttention, type FoundAttention } from './base-attention.ts';
@@ -39,11 +40,13 @@ export interface BaseSearch {
   /** Heads that do when nobody knows the right ones. */
   readonly orElse?: AttentionShape;
   readonly output: Output;
+  /** What is no folder or file here may be a published name. */
+  readonly names?: boolean;
 }
 
 /** Reads a folder or file. @throws CliError when it cannot be read, or is refused. */
 export async function loadAdapter(given: string, search: BaseSearch): Promise<LoadedAdapter> {
-  const input = await readInput(given);
+  const input = await (search.names === true ? readNamed(given, search.output) : readInput(given));
   for (const note of input.notes) search.output.note(note);
   try {
     return await readWithBase(input, search);

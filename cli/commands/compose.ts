@@ -1,15 +1,14 @@
 import { defineCommand } from 'citty';
 import { MAX_RANK } from '../../protocol/index.ts';
-import { baseIdFlag, chooseBaseId, parseBaseId } from '../adapter-files/base-id.ts';
+import { baseIdFlag, parseBaseId } from '../adapter-files/base-id.ts';
 import {
   checkComposition,
   composeMembers,
-  type ComposedBase,
   type ComposeMember,
   type Sum,
 } from '../adapter-files/compose-members.ts';
-import { encodeAsCanonical, encodeAsGguf, encodeAsPeft, type Encoded } from '../adapter-files/encode-as.ts';
-import { baseFlag, loadUsableAdapter, type BaseSearch } from '../adapter-files/load-adapter.ts';
+import { encodeComposed } from '../adapter-files/encode-composed.ts';
+import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize } from '../adapter-files/module-table.ts';
 import { outputFlags } from '../adapter-files/output-flags.ts';
 import { parseScaledPath } from '../adapter-files/scaled-path.ts';
@@ -34,6 +33,7 @@ export const help: CommandHelp = {
   ],
   notes: [
     'The sum is exact: the ranks are put side by side and add up. `--rank` keeps the largest singular values of each module instead and prints what is lost, as the Frobenius norm of the difference over that of the sum; no other adapter of that rank loses less.',
+    'What is no file here is taken for a published name or version, and fetched as by `graft download`.',
     'Packed files must fit together: either a whole chain, root first, each packed for exactly the ones before it, or siblings of one parent, which the result then has too. Other files do not say what they were trained on, and give a warning.',
   ],
 };
@@ -43,7 +43,7 @@ export default defineCommand({
   args: {
     'adapters...': {
       type: 'positional',
-      description: 'Folders or files, each as path or path:scale',
+      description: 'Folders, files or published names, each as path or path:scale',
       valueHint: 'path',
       required: true,
     },
@@ -64,7 +64,7 @@ export default defineCommand({
     const { to, out } = args;
     const rank = args.rank === undefined ? null : parseRank(args.rank);
     const baseId = parseBaseId(args['base-id']);
-    const search = { base: args.base, baseId, output };
+    const search = { base: args.base, baseId, output, names: true };
     const paths = await Promise.all(args._.map(parseScaledPath));
     await checkOutput(out, to === 'peft' ? 'folder' : 'file', args.force === true);
     const members: ComposeMember[] = [];
@@ -74,7 +74,7 @@ export default defineCommand({
     for (const warning of composed.warnings) output.note(`warning: ${warning}`);
     const sum = composeMembers(members, rank, output);
     const where = members.map(({ loaded }) => loaded.input.where).join(' + ');
-    const { content, digest, base } = await encode(to, sum, composed, where, search);
+    const { content, digest, base } = await encodeComposed(to, sum, composed, where, search);
     await writeOutput(out, content);
     const files = outputFiles(out, content);
     const parent = to === 'canonical' ? composed.parent : null;
@@ -143,26 +143,4 @@ function errorFacts({ truncated }: Sum): [string, string][] {
       `${name}, ${percent(relativeError)}`,
     ]),
   ];
-}
-
-async function encode(
-  to: 'canonical' | 'peft' | 'gguf',
-  { modules }: Sum,
-  { base, parent }: ComposedBase,
-  where: string,
-  search: BaseSearch,
-): Promise<Encoded & { base: string | null }> {
-  if (to === 'peft') return { ...encodeAsPeft({ modules, baseModel: base, where }), base };
-  if (to === 'gguf') {
-    const params = { modules, baseModel: base, baseId: base, dtype: 'F32', where, search } as const;
-    return { ...(await encodeAsGguf(params)), base };
-  }
-  const baseId = await chooseBaseId({
-    flag: base ?? undefined,
-    read: { baseModel: null },
-    where,
-    env: process.env,
-    folder: process.cwd(),
-  });
-  return { ...(await encodeAsCanonical({ modules, baseId, parent, where })), base: baseId };
 }

@@ -15,9 +15,11 @@ const DECIMALS = 3;
 export const help: CommandHelp = {
   examples: [
     { line: 'graft diff medicine cardiology', does: 'how far the deltas of two adapters point the same way' },
+    { line: 'graft diff notes@1 notes@2', does: 'what changed between two published versions' },
     { line: 'graft diff old new --summary', does: 'one line for each kind of layer' },
   ],
   notes: [
+    'What is no file here is taken for a published name or version, and fetched as by `graft download`.',
     'Compared are the deltas `scale * B A`, as vectors: a cosine of 1 is the same direction, 0 none in common, -1 the opposite. Adapters that share directions amplify or cancel each other when they are composed; evaluate such a chain before it goes live.',
   ],
 };
@@ -27,7 +29,7 @@ export default defineCommand({
   args: {
     a: {
       type: 'positional',
-      description: 'One adapter: a folder or file',
+      description: 'One adapter: a folder, a file, or a published name',
       valueHint: 'path',
       required: true,
     },
@@ -38,7 +40,7 @@ export default defineCommand({
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
-    const search = { base: args.base, output };
+    const search = { base: args.base, output, names: true };
     const a = await loadUsableAdapter(args.a, search);
     const b = await loadUsableAdapter(args.b, search);
     const diff = compare(a.read.modules, b.read.modules, a.input.where, b.input.where);

@@ -101,6 +101,7 @@ async function give(client: ApiClient, output: Output, wanted: Wanted): Promise<
   const made = await callWithStatus(client, `grant ${wanted.scope}`, 'POST /admin/grants', call);
   const { answer: grant, status } = made;
   const created = status === 201;
+  if (grant.notice !== undefined) output.note(grant.notice);
   output.result({ ...grant, created }, () => {
     const already = created ? '' : ' already';
     return `${holderName(grant.tenant)} may${already} use ${grant.scope} of ${grant.owner ?? 'anybody'}`;

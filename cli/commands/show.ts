@@ -34,6 +34,7 @@ export const help: CommandHelp = {
     { line: 'graft show notes.gguf --json', does: 'everything, for scripts' },
   ],
   notes: [
+    'What is no file here is taken for a published name or version, and fetched as by `graft download`.',
     'NORM is the Frobenius norm of `scale * B A`: how much a module changes. An adapter that would be refused is shown with its problems, and the exit code is 5. The digest is that of the file which `graft pack` writes when it is given nothing else.',
   ],
 };
@@ -43,7 +44,7 @@ export default defineCommand({
   args: {
     path: {
       type: 'positional',
-      description: 'PEFT or MLX folder, .safetensors, .gguf or packed file',
+      description: 'PEFT or MLX folder, .safetensors, .gguf or packed file, or a published name',
       valueHint: 'path',
       required: true,
     },
@@ -53,7 +54,7 @@ export default defineCommand({
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
-    const loaded = await loadAdapter(args.path, { base: args.base, orElse: ANY_HEADS, output });
+    const loaded = await loadAdapter(args.path, { base: args.base, orElse: ANY_HEADS, output, names: true });
     const { input, read, attention } = loaded;
     const description = describeAdapter({ read, bytes: input.bytes });
     const { packed, problems, warnings } = attention === ANY_HEADS ? unordered(loaded) : await check(loaded);

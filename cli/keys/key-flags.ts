@@ -43,6 +43,10 @@ export const createFlags = {
     type: 'boolean',
     description: 'Refuse requests with a field that nobody knows, instead of leaving it out',
   },
+  download: {
+    type: 'boolean',
+    description: 'With --admin: it may fetch the bytes of its tenant’s adapters (graft download)',
+  },
   degrade: {
     type: 'string',
     description: 'What may stand in for an adapter that cannot be had: stale, ancestor, base or refuse',
@@ -113,6 +117,7 @@ export function changeRequest(id: string, args: KeyArgs): ChangeKeyRequest {
     limits: limitsChange(args),
     strict: switched(args, 'strict'),
     strict_fields: switched(args, 'strict-fields'),
+    download: switched(args, 'download'),
     degrade: taken('degrade') ? null : oneOf(args, 'degrade', DegradePolicy.options),
   };
   if (Object.values(change).every((value) => value === undefined))
@@ -143,6 +148,7 @@ export function keyRequest(args: KeyArgs): RequestOf<'POST /admin/keys'> {
         : { ...limits, ...(outage === undefined ? {} : { on_outage: outage }) },
     strict: args['strict'] === true ? true : undefined,
     strict_fields: args['strict-fields'] === true ? true : undefined,
+    download: args['download'] === true ? true : undefined,
     degrade: oneOf(args, 'degrade', DegradePolicy.options),
   };
 }

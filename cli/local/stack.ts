@@ -1,9 +1,11 @@
 import { rmSync } from 'node:fs';
 import path from 'node:path';
-import { hashApiKey } from '../../protocol/index.ts';
+import { hashApiKey, MAX_HISTORY_PAGE } from '../../protocol/index.ts';
 import { lookUpBases, lookUpVersions } from '../admin/look-up.ts';
+import { readHistory } from '../admin/read-history.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
+import { CliError, EXIT } from '../cli-error.ts';
 import { localFilePath, type LocalFile } from '../connection.ts';
 import type { Output } from '../output.ts';
 import { publishAdapter } from '../publish/publish-adapter.ts';
@@ -197,15 +199,25 @@ async function startAll(
   return { processes, edge: await edgeBefore(configured) };
 }
 
-/** A name that has its versions already is left as it is, whatever they are. */
+/** A name that has had its versions already is left as it is, whatever they are: what was removed does not come back. */
 async function publishExamples(client: ApiClient, output: Output): Promise<void> {
   for (const { name, parent, folders } of EXAMPLES) {
-    const published = (await lookUpVersions(client, name))?.versions.length ?? 0;
+    const published = await everPublished(client, name);
     for (const folder of folders.slice(published)) {
       const { version } = await publishAdapter({ client, given: folder, name, parent, stage: false, output });
       output.note(`published ${name}@${version.version}`);
     }
   }
+}
+
+/** @returns how many versions the name has, or had before some of them were removed. */
+async function everPublished(client: ApiClient, name: string): Promise<number> {
+  const versions = (await lookUpVersions(client, name))?.versions.length ?? 0;
+  const changes = await readHistory(client, name, MAX_HISTORY_PAGE).catch((error: unknown) => {
+    if (error instanceof CliError && error.exitCode === EXIT.notFound) return [];
+    throw error;
+  });
+  return Math.max(versions, ...changes.map(({ action, to }) => (action === 'publish' ? (to ?? 0) : 0)));
 }
 
 /** Makes the stack's own API key good, for every adapter. Repeating it changes nothing. */

@@ -25,6 +25,8 @@ export const GrantView = z.object({
   created_by: z.string(),
   /** Of what the caller's tenant was given: it refuses its giver, so that it opens nothing. */
   refused: z.boolean().optional(),
+  /** To the bootstrap key, of a tenant that has no API key and can use nothing yet. */
+  notice: z.string().optional(),
 });
 export type GrantView = z.infer<typeof GrantView>;
 

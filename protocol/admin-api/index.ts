@@ -5,6 +5,7 @@
  */
 export * from './blobs.ts';
 export * from './changes.ts';
+export * from './downloads.ts';
 export * from './experiments.ts';
 export * from './grants.ts';
 export * from './history.ts';
@@ -17,6 +18,7 @@ export * from './operations.ts';
 export * from './origins.ts';
 export * from './pins.ts';
 export * from './plan.ts';
+export * from './removals.ts';
 export * from './rooms.ts';
 export * from './tenants.ts';
 export * from './upkeep.ts';

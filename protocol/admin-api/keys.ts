@@ -56,6 +56,8 @@ export const KeyView = z.object({
   /** Fields that nobody knows are refused. Edges from before do not say. */
   strict_fields: z.boolean().default(false),
   degrade: DegradePolicy.nullable(),
+  /** Of an admin key: it may fetch the bytes of its tenant's adapters. Edges from before do not say. */
+  download: z.boolean().default(false),
   /** Id of the key that took its place, the last one where several did. */
   replaced_by: z.string().nullable(),
   /** Id of the key whose place it took. Edges from before do not say. */
@@ -112,6 +114,8 @@ export const KeyRequest = z.strictObject({
   strict: z.boolean().optional(),
   strict_fields: z.boolean().optional(),
   degrade: DegradePolicy.optional(),
+  /** Of an admin key: it may fetch the bytes of its tenant's adapters. Off unless said. */
+  download: z.boolean().optional(),
 });
 export type KeyRequest = z.infer<typeof KeyRequest>;
 
@@ -146,6 +150,7 @@ export const ChangeKeyRequest = z.strictObject({
   strict: z.boolean().optional(),
   strict_fields: z.boolean().optional(),
   degrade: DegradePolicy.nullish(),
+  download: z.boolean().optional(),
 });
 export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>;
 

@@ -3,8 +3,8 @@ import type { z } from 'zod';
 
 export interface AdminAnswer {
   description: string;
-  /** null: no body; `object`: one that others describe, OpenAPI. */
-  schema: z.ZodType | 'object' | null;
+  /** null: no body; `object`: one that others describe, OpenAPI; `bytes`: no JSON. */
+  schema: z.ZodType | 'object' | 'bytes' | null;
 }
 
 export interface AdminOperation {

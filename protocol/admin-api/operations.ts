@@ -11,10 +11,12 @@ import { HISTORY_OPERATIONS } from './history.ts';
 import { KEY_OPERATIONS } from './keys.ts';
 import { NAME_OPERATIONS } from './names.ts';
 import { OPENAPI_OPERATIONS } from './openapi.ts';
-import type { AdminOperation } from './operation.ts';
+import { DOWNLOAD_OPERATIONS } from './downloads.ts';
+import type { AdminAnswer, AdminOperation } from './operation.ts';
 import { ORIGIN_OPERATIONS } from './origins.ts';
 import { PIN_OPERATIONS } from './pins.ts';
 import { PLAN_OPERATIONS } from './plan.ts';
+import { REMOVAL_OPERATIONS } from './removals.ts';
 import { ROOM_OPERATIONS } from './rooms.ts';
 import { TENANT_OPERATIONS } from './tenants.ts';
 import { UPKEEP_OPERATIONS } from './upkeep.ts';
@@ -28,6 +30,8 @@ type Table = typeof BLOB_OPERATIONS &
   typeof PLAN_OPERATIONS &
   typeof NAME_OPERATIONS &
   typeof CHANGE_OPERATIONS &
+  typeof REMOVAL_OPERATIONS &
+  typeof DOWNLOAD_OPERATIONS &
   typeof HISTORY_OPERATIONS &
   typeof TRIAL_OPERATIONS &
   typeof TENANT_OPERATIONS &
@@ -47,6 +51,8 @@ export const ADMIN_OPERATIONS: Table = {
   ...PLAN_OPERATIONS,
   ...NAME_OPERATIONS,
   ...CHANGE_OPERATIONS,
+  ...REMOVAL_OPERATIONS,
+  ...DOWNLOAD_OPERATIONS,
   ...HISTORY_OPERATIONS,
   ...TRIAL_OPERATIONS,
   ...TENANT_OPERATIONS,
@@ -136,7 +142,7 @@ export function operationPath(route: AdminRoute, { params = {}, query }: RoutePa
 }
 
 /** @returns the schema of a good answer, by its status; of an edge that answers otherwise, the first. */
-export function answerSchema(route: AdminRoute, status: number): z.ZodType | 'object' | null {
+export function answerSchema(route: AdminRoute, status: number): AdminAnswer['schema'] {
   const { answers } = adminOperation(route);
   const known = Object.entries(answers).find(([code]) => Number(code) === status);
   return (known ?? Object.entries(answers)[0])?.[1]?.schema ?? null;

@@ -66,7 +66,7 @@ export const PublishPlan = z.object({
   bytes_to_send: z.int().min(0),
   /** An origin would try it first. */
   trial: z.boolean(),
-  /** To the bootstrap key, of a new name among other tenants' names. */
+  /** Of a name that was removed before; to the bootstrap key, of a new name among other tenants' names. */
   notice: z.string().optional(),
 });
 export type PublishPlan = z.infer<typeof PublishPlan>;

@@ -76,7 +76,7 @@ export type VersionView = z.infer<typeof VersionView>;
 
 /** `POST /admin/versions`. */
 export const PublishedVersion = VersionView.extend({
-  /** To the bootstrap key, of a new name among other tenants' names. */
+  /** Of a name that was removed before; to the bootstrap key, of a new name among other tenants' names. */
   notice: z.string().optional(),
 });
 export type PublishedVersion = z.infer<typeof PublishedVersion>;

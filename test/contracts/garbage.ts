@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { BlobLedger, GarbageLedger } from '../../worker/blobs/ports.ts';
-import type { Registry } from '../../worker/registry/ports.ts';
+import type { NameRow, Registry } from '../../worker/registry/ports.ts';
 import { digestOf, versionRow } from './sample-rows.ts';
 
 interface Rig {
@@ -87,6 +87,18 @@ export function garbageContract(backend: string, make: () => Promise<Rig>): void
       expect(await unused(99)).toEqual([]);
       expect(await files.mark({ digest, touchedBefore: 2, at: 3 })).toBe(false);
       expect(await files.beginCollecting({ digest, markedBefore: 99, at: 100 })).toBe(false);
+    });
+
+    it('counts the file of a version that was removed until that is forgotten, and no longer', async () => {
+      await upload(1);
+      await publish(digest);
+      const before = (await registry.name('a')) as NameRow;
+      const items = [{ name: 'a', version: null, before }];
+      const note = { actor: 'key_1', at: 5 };
+      expect((await registry.remove({ items, owner: before.owner, cascade: false, ...note })).ok).toBe(true);
+      expect(await unused(Number.MAX_SAFE_INTEGER)).toEqual([]);
+      expect(await registry.forgetRemoved({ before: 6, limit: 9 })).toBe(1);
+      expect(await unused(Number.MAX_SAFE_INTEGER)).toMatchObject([{ digest }]);
     });
 
     it('marks what was not touched since, once; a touch takes the mark away', async () => {

@@ -100,6 +100,7 @@ export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger
         expiresAt: 9,
         strict: true,
         strictFields: true,
+        download: true,
         degrade: 'base',
         limits,
         counter: 'key_0',
@@ -139,6 +140,7 @@ export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger
         strict: true,
         strictFields: true,
         degrade: 'stale' as const,
+        download: true,
       };
       await ledger.change(change);
       expect(await ledger.get('key_1')).toEqual({ ...row, ...change });

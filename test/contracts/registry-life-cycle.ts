@@ -268,6 +268,7 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
         sequence: 1,
         alias: 'a',
         strict: false,
+        removedAt: null,
       };
       expect(made).toEqual({ ok: true, value: row });
       expect(await registry.name('latest')).toEqual(row);

@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import { usableRanges } from '../../worker/access/usable-ranges.ts';
 import type { NameRow, NameWindow, Registry, UsableName, VersionRow } from '../../worker/registry/ports.ts';
 import { registryLifeCycleContract } from './registry-life-cycle.ts';
+import { registryRemovalsContract } from './registry-removals.ts';
 import { versionRow } from './sample-rows.ts';
 
 /** What `me` finds in a window of all names unless said. */
@@ -17,6 +18,7 @@ async function usableOf(
 
 export function registryContract(backend: string, make: () => Promise<Registry>): void {
   registryLifeCycleContract(backend, make);
+  registryRemovalsContract(backend, make);
   describe(`Registry on ${backend}`, () => {
     let registry: Registry;
     beforeEach(async () => {
@@ -37,6 +39,8 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
     });
 
     it('gives versions back as they were written', async () => {
+      const below = versionRow('a', 3, { owner: 'other' });
+      await registry.publish({ row: below, stage: false, before: null });
       const row = versionRow('a/b', 1, {
         parent: 'a@3',
         rankSum: 24,
@@ -52,7 +56,7 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
         },
         evaluation: { rows: 3, exact_match: 2 / 3, mean_nll: 0.25, sha256: 'c'.repeat(64), at: 5 },
       });
-      row.chain.unshift({ digest: 'f'.repeat(64), scale: 0.1 + 0.2, name: 'a', owner: 'other' });
+      row.chain.unshift({ digest: below.digest, scale: 0.1 + 0.2, name: 'a', owner: 'other' });
       const published = await registry.publish({ row, stage: false, before: null });
       expect(published).toEqual({
         ok: true,
@@ -64,6 +68,7 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
           sequence: 1,
           alias: null,
           strict: false,
+          removedAt: null,
         },
       });
       expect(await registry.version('a/b', 1)).toEqual(row);
@@ -76,6 +81,7 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
         sequence: 1,
         alias: null,
         strict: false,
+        removedAt: null,
       });
     });
 

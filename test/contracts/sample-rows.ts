@@ -44,6 +44,7 @@ export function keyRow(id: string, more: Partial<KeyRow> = {}): KeyRow {
     expiresAt: null,
     strict: false,
     strictFields: false,
+    download: false,
     degrade: null,
     limits: null,
     limitsFixed: false,

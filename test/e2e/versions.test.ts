@@ -3,6 +3,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { TINY_ADAPTERS, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
 import type { Finished } from './graft-process.ts';
+import { noTerminal, onTerminal } from './terminal.ts';
 import { startTinyStack, type TinyStack } from './tiny-stack.ts';
 
 let stack: TinyStack;
@@ -113,6 +114,48 @@ describe('the life of versions', () => {
     expect((await graft('run', 'team/notes/none', 'hi', '--max-tokens', '2')).code).toBe(0);
     expect(failed(await graft('strict', 'absent', '--json'))).toMatchObject({ exit: 3 });
   }, 60_000);
+
+  it('what is removed is gone at once, and comes back as it was', async () => {
+    const about = ['to be removed', '  team/notes: versions 1 to 2, 1 live'];
+    const back = /until \d{4}-\d\d-\d\d \d\d:\d\dZ it comes back with: graft restore team\/notes/;
+    const unasked = await graft('rm', 'team/notes', '--cascade');
+    expect([unasked.code, unasked.stderr]).toEqual([5, expect.stringContaining(about.join('\n'))]);
+    expect(unasked.stderr).toMatch(/Nobody is at a terminal to confirm it: add --yes/);
+    expect((await graft('rm', 'team/notes', '--dry-run')).stdout).toMatch(/^dry run: would be removed\n/);
+    expect((await graft('run', 'team/notes', 'hi', '--max-tokens', '2')).code).toBe(0);
+    const removed = await graft('rm', 'team/notes', '--yes', '--why', 'no longer asked for');
+    expect([removed.code, removed.stdout]).toEqual([0, expect.stringMatching(back)]);
+    for (const model of ['team/notes', 'team/notes@1'])
+      expect(failed(await graft('run', model, 'hi', '--json'))).toEqual({ exit: 3, code: 'model_not_found' });
+    expect((await graft('ls')).stdout).not.toContain('team/notes');
+    expect(said(await graft('restore', 'team/notes'))).toBe(
+      '0 restored\n  team/notes: versions 1 to 2, 1 live',
+    );
+    expect((await graft('run', 'team/notes', 'hi', '--max-tokens', '2')).code).toBe(0);
+    expect((await graft('history', 'team/notes', '--limit', '2')).stdout).toMatch(
+      /restore +- +1 +bootstrap\n.*remove +1 +- +bootstrap +no longer asked for$/m,
+    );
+  }, 120_000);
+
+  it.skipIf(noTerminal !== null)(
+    'has the name typed on a terminal',
+    async () => {
+      const asked = (typed: string) =>
+        onTerminal(['rm', 'team/notes'], {
+          cwd: stack.folder,
+          env: {},
+          steps: [{ see: "Type 'team/notes' to go on: " }, { type: `${typed}\r` }],
+        });
+      const wrong = await asked('y');
+      expect(wrong).toMatchObject({ stuck: null, code: 5 });
+      expect(wrong.output).toContain('nothing was changed');
+      const right = await asked('team/notes');
+      expect(right).toMatchObject({ stuck: null, code: 0 });
+      expect(right.output).toMatch(/^removed\r?\n/m);
+      expect((await graft('restore', 'team/notes')).code).toBe(0);
+    },
+    60_000,
+  );
 
   it('what KV has lost is found and written again', async () => {
     const right = /^\d+ names?, \d+ keys?, \d+ grants?: KV is as D1 says$/;

@@ -7,7 +7,7 @@ import type {
   LookRow,
 } from '../../worker/experiments/ports.ts';
 import type { Conflict } from '../../worker/registry/ports.ts';
-import type { FakeNames } from './fake-registry.ts';
+import type { FakeNames } from './fake-names.ts';
 
 const CONFLICT: Conflict = { kind: 'conflict', name: null };
 
@@ -41,8 +41,8 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
   names.isUsed = (name, version, owner) =>
     [...rows.values()].some((row) => row.owner === owner && namesIt(name, version)(row));
   names.using = () =>
-    [...rows.values()].filter(inUse).map(({ document, startedAt }) => ({
-      ...{ name: document.name, started: startedAt !== null, adapters: adaptersOf(document) },
+    [...rows.values()].filter(inUse).map(({ id, owner, document, startedAt }) => ({
+      ...{ id, owner, name: document.name, started: startedAt !== null, adapters: adaptersOf(document) },
     }));
 
   const overlapping: ExperimentLedger['overlapping'] = async ({ except, owner, namespace }) =>

@@ -45,12 +45,33 @@ export function createFakeKeyLedger(limitsOf: (tenant: string) => KeyLimits | nu
       replaced.expiresAt = Math.min(replaced.expiresAt ?? expiresAt, expiresAt);
       return true;
     },
-    async change({ id, scopes, owners, label, limits, limitsFixed, strict, strictFields, degrade }) {
+    async change({
+      id,
+      scopes,
+      owners,
+      label,
+      limits,
+      limitsFixed,
+      strict,
+      strictFields,
+      degrade,
+      download,
+    }) {
       const row = rows.get(id);
       if (row === undefined || row.revokedAt !== null) return;
       Object.assign(
         row,
-        structuredClone({ scopes, owners, label, limits, limitsFixed, strict, strictFields, degrade }),
+        structuredClone({
+          scopes,
+          owners,
+          label,
+          limits,
+          limitsFixed,
+          strict,
+          strictFields,
+          degrade,
+          download,
+        }),
       );
     },
     async revoke({ at, ...line }) {

@@ -1,7 +1,13 @@
+import type { FakeNames } from './fake-names.ts';
 import type { PinLedger, PinRow } from '../../worker/origins/ports.ts';
 
-export function createFakePins(): PinLedger {
+/** @param names of the fake registry that it shares a database with. */
+export function createFakePins(names?: FakeNames): PinLedger {
   const rows = new Map<string, PinRow>();
+  if (names !== undefined) {
+    names.isPinned = (name) => rows.has(name);
+    names.unpin = (name) => rows.delete(name);
+  }
   return {
     async add(row, max) {
       if (!rows.has(row.name) && rows.size >= max) return false;

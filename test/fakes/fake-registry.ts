@@ -6,12 +6,13 @@ import {
   type Conflict,
   type HistoryRow,
   type NameRow,
-  type PointedExperiment,
   type Pointer,
   type Registry,
   type VersionRow,
 } from '../../worker/registry/ports.ts';
 import type { ChangeNote } from '../../worker/registry/ports-rooms.ts';
+import type { FakeNames } from './fake-names.ts';
+import { createFakeRemovals, type FakeRemoved } from './fake-removals.ts';
 import { byName, createFakeRooms } from './fake-rooms.ts';
 
 /** A state that no name is ever in: whoever saw it is refused. */
@@ -23,6 +24,7 @@ const STALE: NameRow = {
   sequence: -1,
   alias: null,
   strict: false,
+  removedAt: null,
 };
 
 /** Changes of what a name points at. The ledger of experiments notes its own. */
@@ -36,20 +38,9 @@ const POINTED: readonly ChangeAction[] = [
   'unalias',
   'strict',
   'unstrict',
+  'remove',
+  'restore',
 ];
-
-/** What the ledger of experiments, which lies in the same database, has to do with names. */
-export interface FakeNames {
-  /** Writes history, and flips the name if so. */
-  note(name: string, entry: ChangeNote & Pick<HistoryRow, 'action' | 'target'>, flip?: { to: number }): void;
-  isRetired(name: string, version: number): boolean;
-  liveOf(name: string): number | null;
-  /** Set by the ledger. */
-  experimentOf: (name: string) => Omit<PointedExperiment, 'versions'> | null;
-  isUsed: (name: string, version: number, owner: string) => boolean;
-  /** Experiments that are not archived, with what they name; set by the ledger. */
-  using: () => { name: string; started: boolean; adapters: string[] }[];
-}
 
 /** The registry as a model: what D1 must do, in a few lines. */
 export function createFakeRegistry(): Registry & {
@@ -59,6 +50,7 @@ export function createFakeRegistry(): Registry & {
 } {
   const names = new Map<string, NameRow>();
   const versions = new Map<string, VersionRow>();
+  const removed: FakeRemoved = new Map();
   const history: HistoryRow[] = [];
   const stale = new Map<string, { since: number; change: number }>();
   const noteStale = (name: string, since: number) => stale.set(name, { since, change: history.length });
@@ -74,22 +66,35 @@ export function createFakeRegistry(): Registry & {
     if (live !== undefined) {
       const experiment = forExperiments.experimentOf(row.name);
       const pinned = experiment === null ? [] : adaptersOf(experiment.document).map(pinOf);
-      const rows = pinned.flatMap((pin) => versions.get(id(pin.name, pin.version)) ?? []);
+      const rows = pinned.flatMap((pin) => pinnedRow(pin) ?? []);
+      const forgotten = rows.length < pinned.length;
       return structuredClone({
         kind: 'version',
         row: live,
         strict: row.strict,
-        ...(experiment === null ? {} : { experiment: { ...experiment, versions: [...new Set(rows)] } }),
+        ...(experiment === null || forgotten
+          ? {}
+          : { experiment: { ...experiment, versions: [...new Set(rows)] } }),
       });
     }
-    return { kind: row.latest === 0 ? 'gone' : 'none' };
+    return { kind: row.latest === 0 || row.removedAt !== null ? 'gone' : 'none' };
   };
+  /** As experiments have it: one that was removed is as one that was retired. */
+  const pinnedRow = ({ name, version }: { name: string; version: number }): VersionRow | undefined => {
+    const row = versions.get(id(name, version));
+    const gone = removed.get(id(name, version));
+    return row === undefined || gone === undefined ? row : { ...row, retiredAt: row.retiredAt ?? gone.at };
+  };
+  const thereRow = (name: string, version: number): VersionRow | undefined =>
+    removed.has(id(name, version)) ? undefined : versions.get(id(name, version));
   const newestFirst = (name: string) =>
-    [...versions.values()].filter((row) => row.name === name).sort((a, b) => b.version - a.version);
+    [...versions.values()]
+      .filter((row) => row.name === name && !removed.has(id(name, row.version)))
+      .sort((a, b) => b.version - a.version);
 
   const dependentsOf = ({ name, digest }: Pick<VersionRow, 'name' | 'digest'>) =>
     byName([...versions.values()].sort((a, b) => a.version - b.version))
-      .filter((row) => row.retiredAt === null)
+      .filter((row) => row.retiredAt === null && !removed.has(id(row.name, row.version)))
       .filter((row) =>
         row.chain.slice(0, -1).some((member) => member.digest === digest && member.name === name),
       );
@@ -113,7 +118,7 @@ export function createFakeRegistry(): Registry & {
   const standsOnRetired = ({ chain }: VersionRow) =>
     chain.slice(0, -1).some(({ name, digest }) => {
       const same = newestFirst(name).filter((row) => row.digest === digest);
-      return same.length > 0 && same.every((row) => row.retiredAt !== null);
+      return same.every((row) => row.retiredAt !== null);
     });
 
   const change = (
@@ -145,28 +150,35 @@ export function createFakeRegistry(): Registry & {
       change(before, next, { ...entry, to: flip?.to ?? null });
     },
     isRetired: (name, version) => {
-      const row = versions.get(id(name, version));
+      const row = thereRow(name, version);
       return row?.retiredAt !== null || row.withdrawnAt !== null;
     },
     liveOf: (name) => names.get(name)?.version ?? null,
     experimentOf: () => null,
     isUsed: () => false,
     using: () => [],
+    isPinned: () => false,
+    unpin: () => undefined,
   };
+
+  const removals = createFakeRemovals({
+    ...{ names, versions, removed, history, forExperiments, noteStale, dependentsOf },
+  });
 
   return {
     ...rooms,
+    ...removals,
     forExperiments,
     contains: (digest) =>
       [...versions.values()].some(({ chain }) => chain.some((member) => member.digest === digest)),
     name: async (name) => copy(names.get(name)),
-    version: async (name, version) => copy(versions.get(id(name, version))),
+    version: async (name, version) => copy(thereRow(name, version)),
     live: async (name) => copy(liveRow(names.get(name))),
     async names({ prefix, cursor, limit, owner }) {
       const items = byName(names.values())
         .filter((row) => row.name > (cursor ?? '') && row.name.startsWith(prefix))
         .filter((row) => owner === null || row.owner === owner)
-        .filter((row) => row.latest > 0 || row.alias !== null)
+        .filter((row) => (row.latest > 0 || row.alias !== null) && row.removedAt === null)
         .slice(0, limit)
         .map((row) => ({ ...row }));
       return { items, cursor: items.length === limit ? (items.at(-1)?.name ?? null) : null };
@@ -199,7 +211,7 @@ export function createFakeRegistry(): Registry & {
     versions: async (name) => newestFirst(name).map((row) => structuredClone(row)),
     versionsOf: async ({ digest, limit }) =>
       byName([...versions.values()].sort((a, b) => b.version - a.version))
-        .filter((row) => row.digest === digest)
+        .filter((row) => row.digest === digest && !removed.has(id(row.name, row.version)))
         .slice(0, limit)
         .map((row) => structuredClone(row)),
     versionsOfChain: async ({ chainId, limit }) =>
@@ -254,6 +266,7 @@ export function createFakeRegistry(): Registry & {
           latest: row.version,
           alias: null,
           strict: before?.strict ?? false,
+          removedAt: null,
         },
         {
           actor: row.createdBy,
@@ -296,8 +309,16 @@ export function createFakeRegistry(): Registry & {
     },
     alias: async ({ before, name, owner, target, claimant, ...note }) =>
       change(
-        taken(name, claimant) ? STALE : before,
-        { name, owner: before?.owner ?? owner, version: null, latest: 0, alias: target, strict: false },
+        taken(name, claimant) || (target !== null && names.get(target)?.removedAt != null) ? STALE : before,
+        {
+          name,
+          owner: before?.owner ?? owner,
+          version: null,
+          latest: 0,
+          alias: target,
+          strict: false,
+          removedAt: null,
+        },
         {
           ...note,
           action: target === null ? 'unalias' : 'alias',

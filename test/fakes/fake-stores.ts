@@ -25,7 +25,7 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
     keyLedger: createFakeKeyLedger(tenantLimits.of),
     grantLedger: createFakeGrantLedger(),
     usage: createFakeUsage(),
-    pins: createFakePins(),
+    pins: createFakePins(registry.forExperiments),
     dropLedger: createFakeDropLedger(),
     experimentLedger: createFakeExperimentLedger(registry.forExperiments),
     tallies: createFakeTallies(),

@@ -104,11 +104,18 @@ export async function authenticateAdmin(
   { hash, root }: PresentedKey,
   deps: Pick<AdminKeys, 'keyLedger' | 'now'>,
 ): Promise<Result<AdminCaller, ApiError>> {
-  if (root) return ok({ keyId: BOOTSTRAP_KEY_ID, tenant: BOOTSTRAP_TENANT, scopes: ['**'], root: true });
+  if (root)
+    return ok({
+      keyId: BOOTSTRAP_KEY_ID,
+      tenant: BOOTSTRAP_TENANT,
+      scopes: ['**'],
+      download: true,
+      root: true,
+    });
   const row = await deps.keyLedger.admin(hash);
   if (row === null) return refused('The API key is not known.');
   const late = expired(row.expiresAt, deps.now());
   if (late !== null) return late;
-  const { id, tenant, scopes, owners } = row;
-  return ok({ keyId: id, tenant, scopes, owners, root: false });
+  const { id, tenant, scopes, owners, download } = row;
+  return ok({ keyId: id, tenant, scopes, owners, download, root: false });
 }

@@ -20,6 +20,7 @@ export interface KeyRecordRow {
   expires_at: number | null;
   strict: number;
   strict_fields: number;
+  download: number;
   degrade: string | null;
   limits: string | null;
   limits_fixed: number;
@@ -56,6 +57,7 @@ const readKey = (row: KeyRecordRow): KeyRow => ({
   expiresAt: row.expires_at,
   strict: row.strict !== 0,
   strictFields: row.strict_fields !== 0,
+  download: row.download !== 0,
   degrade: row.degrade === null ? null : column(DegradePolicy, JSON.stringify(row.degrade), row, 'degrade'),
   limits: row.limits === null ? null : column(KeyLimits, row.limits, row, 'limits'),
   limitsFixed: row.limits_fixed !== 0,
@@ -103,8 +105,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
     db
       .prepare(
         `INSERT INTO keys (id, hash, kind, tenant, scopes, owners, label, created_at, created_by, revoked_at,
-           expires_at, strict, degrade, limits, limits_fixed, counter, replaced_by, replaces, strict_fields)
-         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?, ?18, ?
+           expires_at, strict, degrade, limits, limits_fixed, counter, replaced_by, replaces, strict_fields, download)
+         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?, ?18, ?, ?
          WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?9, ?18) AND revoked_at IS NOT NULL)
          RETURNING id`,
       )
@@ -128,6 +130,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         row.replacedBy,
         row.replaces,
         row.strictFields ? 1 : 0,
+        row.download ? 1 : 0,
       );
   return {
     async add(row) {
@@ -167,10 +170,21 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       ]);
       return gaveRow(added);
     },
-    async change({ id, scopes, owners, label, limits, limitsFixed, strict, strictFields, degrade }) {
+    async change({
+      id,
+      scopes,
+      owners,
+      label,
+      limits,
+      limitsFixed,
+      strict,
+      strictFields,
+      degrade,
+      download,
+    }) {
       await db
         .prepare(
-          `UPDATE keys SET scopes = ?, owners = ?, label = ?, limits = ?, limits_fixed = ?, strict = ?, strict_fields = ?, degrade = ?
+          `UPDATE keys SET scopes = ?, owners = ?, label = ?, limits = ?, limits_fixed = ?, strict = ?, strict_fields = ?, degrade = ?, download = ?
            WHERE id = ? AND revoked_at IS NULL`,
         )
         .bind(
@@ -182,6 +196,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
           strict ? 1 : 0,
           strictFields ? 1 : 0,
           degrade,
+          download ? 1 : 0,
           id,
         )
         .run();

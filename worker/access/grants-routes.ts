@@ -7,7 +7,7 @@ import { adminRoute } from '../http/admin-route.ts';
 import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
 import { ancestorsOf } from '../completions/resolve-name.ts';
 import { PUBLIC, type GrantCaps, type GrantIndex, type GrantLedger, type GrantRow } from './ports-grants.ts';
-import type { AdminCaller, RightsWriter } from './ports.ts';
+import type { AdminCaller, KeyLedger, RightsWriter } from './ports.ts';
 import type { Registry } from '../registry/ports.ts';
 
 export interface GrantDeps {
@@ -15,6 +15,7 @@ export interface GrantDeps {
   grantLedger: GrantLedger;
   grantIndex: Pick<GrantIndex, 'get'>;
   rights: RightsWriter;
+  keyLedger: Pick<KeyLedger, 'ofTenant'>;
   now: () => number;
 }
 
@@ -80,7 +81,9 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
         param: 'tenant',
       });
     const known = outcome === 'known' ? await grantLedger.get(row) : null;
-    return context.json(grantJson(known ?? row), outcome === 'added' ? 201 : 200);
+    const notice = caller.root ? await keyless(deps, tenant) : null;
+    const answer: GrantView = { ...grantJson(known ?? row), ...(notice === null ? {} : { notice }) };
+    return context.json(answer, outcome === 'added' ? 201 : 200);
   });
 
   adminRoute(routes, 'DELETE /admin/grants', async ({ context, caller, query }) => {
@@ -99,6 +102,15 @@ export function adminGrantRoutes(deps: GrantDeps): Hono<AppEnv> {
     return fail({ code: 'not_found', message: `'${scope}' is not granted to '${tenant}' by you.` });
   });
   return routes;
+}
+
+/** Told to the operator alone: which tenants there are is nobody else's to find out. */
+async function keyless({ keyLedger }: Pick<GrantDeps, 'keyLedger'>, tenant: string): Promise<string | null> {
+  if (tenant === PUBLIC) return null;
+  const { items } = await keyLedger.ofTenant({ tenant, cursor: null, limit: 1 });
+  return items.length > 0
+    ? null
+    : `'${tenant}' has no API key, so that nobody can use it yet: is it spelt right? graft keys create --tenant ${tenant} makes one.`;
 }
 
 function whyFull({ tenant }: GrantRow, counts: GrantCaps, caps: GrantCaps): string {

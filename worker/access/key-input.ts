@@ -13,7 +13,7 @@ const Limits = KeyLimitsView.strict();
 /** @param owners of the scopes that are asked for. @returns the row as it is to be. */
 export function changedKey(row: KeyRow, change: ChangeKeyRequest, owners: ScopeOwners): KeyRow {
   const { scopes = row.scopes, label = row.label, strict = row.strict, degrade, limits } = change;
-  const { strict_fields: strictFields = row.strictFields } = change;
+  const { strict_fields: strictFields = row.strictFields, download = row.download } = change;
   return {
     ...row,
     scopes,
@@ -22,6 +22,7 @@ export function changedKey(row: KeyRow, change: ChangeKeyRequest, owners: ScopeO
     strict,
     strictFields,
     degrade: degrade === undefined ? row.degrade : degrade,
+    download,
     limits: changedLimits(row.limits, limits),
   };
 }
@@ -78,6 +79,7 @@ export const keyJson = (row: KeyRow): KeyView => ({
   strict: row.strict,
   strict_fields: row.strictFields,
   degrade: row.degrade,
+  download: row.download,
   replaced_by: row.replacedBy,
   replaces: row.replaces,
 });

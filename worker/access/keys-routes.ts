@@ -48,7 +48,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
 
   adminRoute(routes, 'POST /admin/keys', async ({ context, caller, request }) => {
     const { kind, label, scopes, limits, strict, degrade, expires_in: life } = request;
-    const { strict_fields: strictFields } = request;
+    const { strict_fields: strictFields, download } = request;
     const tenant = request.tenant ?? caller.tenant;
     const problem =
       grantProblem(caller, { kind, tenant, scopes, ownHash: request.hash !== undefined }) ?? useless(request);
@@ -80,6 +80,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       strict: strict ?? false,
       strictFields: strictFields ?? false,
       degrade: degrade ?? null,
+      download: download ?? false,
       limits: limitsOf(limits),
       limitsFixed: caller.root && limitsOf(limits) !== null,
       tenantLimits: null,
@@ -125,12 +126,12 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   adminRoute(routes, 'POST /admin/keys/change', async ({ context, caller, request }) => {
     const old = await visibleKey(keyLedger, caller, request.id);
     if (old === null) return fail(NO_SUCH_KEY);
-    const { scopes, limits, strict, degrade, strict_fields } = request;
+    const { scopes, limits, strict, degrade, strict_fields, download } = request;
     const wanted = scopes === undefined ? old : { ...old, scopes, owners: undefined };
     const problem =
       grantProblem(caller, { ...wanted, ownHash: false }) ??
       fixedProblem(caller, old, changedLimits(old.limits, limits)) ??
-      useless({ kind: old.kind, limits, strict, strict_fields, degrade });
+      useless({ kind: old.kind, limits, strict, strict_fields, degrade, download });
     if (problem !== null) return fail(problem);
     if (old.revokedAt !== null) return fail(conflict('This key was revoked.'));
     const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
@@ -152,20 +153,29 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   return routes;
 }
 
-/** Fields that mean nothing for an admin key are mistakes. */
+/** Fields that mean nothing for a key of this kind are mistakes. */
 function useless({
   kind,
   limits,
   strict,
   strict_fields,
   degrade,
+  download,
 }: Pick<KeyRequest, 'kind'> & {
   limits?: unknown;
   strict?: unknown;
   strict_fields?: unknown;
   degrade?: unknown;
+  download?: boolean | undefined;
 }): ApiError | null {
-  if (kind === 'api') return null;
+  if (kind === 'api')
+    return download === true
+      ? {
+          code: 'invalid_request',
+          message: "'download' is for admin keys: an API key asks for completions.",
+          param: 'download',
+        }
+      : null;
   const param = Object.entries({ limits, strict, strict_fields, degrade }).find(
     ([, value]) => value !== undefined,
   )?.[0];

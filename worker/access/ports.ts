@@ -60,6 +60,8 @@ export interface AdminCaller {
   owners?: ScopeOwners | undefined;
   /** What was given to the tenant and to everybody; the bootstrap key needs none. */
   grants?: readonly Grant[];
+  /** It may fetch the bytes of its tenant's adapters. */
+  download?: boolean;
   root: boolean;
 }
 
@@ -79,6 +81,8 @@ export interface KeyRow {
   strict: boolean;
   strictFields: boolean;
   degrade: DegradePolicy | null;
+  /** Of an admin key: it may fetch the bytes of its tenant's adapters. */
+  download: boolean;
   limits: KeyLimits | null;
   /** The bootstrap key set them: an admin key of the tenant may only lower them. */
   limitsFixed: boolean;
@@ -113,7 +117,16 @@ export function keyRecordOf(row: KeyRow): KeyRecord {
 }
 
 type ChangeableOfKey =
-  'id' | 'scopes' | 'owners' | 'label' | 'limits' | 'limitsFixed' | 'strict' | 'strictFields' | 'degrade';
+  | 'id'
+  | 'scopes'
+  | 'owners'
+  | 'label'
+  | 'limits'
+  | 'limitsFixed'
+  | 'strict'
+  | 'strictFields'
+  | 'degrade'
+  | 'download';
 
 /** System of record of keys. Throws StoreUnavailable. */
 export interface KeyLedger extends KeyLineage<KeyRow> {

@@ -27,7 +27,8 @@ export function createVersionIndex(registry: Pick<Registry, 'version'>): Index<V
     async get(pin) {
       const at = pin.lastIndexOf('@');
       const row = await registry.version(pin.slice(0, at), Number(pin.slice(at + 1)));
-      return row === null ? { state: 'absent' } : found(row);
+      // This is the system of record: what it does not have was removed, and no memory of it is to be served.
+      return row === null ? { state: 'gone' } : found(row);
     },
   };
 }

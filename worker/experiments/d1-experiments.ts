@@ -246,9 +246,10 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
 
 const namesRetired = ({ document }: ExperimentRow): Guard => ({
   sql: `EXISTS (
-    SELECT 1 FROM json_each(?) pin JOIN versions v ON v.name = json_extract(pin.value, '$.name')
-      AND v.version = json_extract(pin.value, '$.version')
-    WHERE v.retired_at IS NOT NULL OR v.withdrawn_at IS NOT NULL)`,
+    SELECT 1 FROM json_each(?) pin WHERE NOT EXISTS (
+      SELECT 1 FROM versions v WHERE v.name = json_extract(pin.value, '$.name')
+        AND v.version = json_extract(pin.value, '$.version')
+        AND v.retired_at IS NULL AND v.withdrawn_at IS NULL AND v.removed_at IS NULL))`,
   values: [pinsJson(document)],
 });
 
@@ -266,7 +267,8 @@ function guardsOf(row: ExperimentRow, flip: Flip | undefined): Guard[] {
   if (flip !== undefined)
     guards.push(
       {
-        sql: `NOT EXISTS (SELECT 1 FROM versions v WHERE v.name = ? AND v.version = ? AND v.retired_at IS NULL)`,
+        sql: `NOT EXISTS (SELECT 1 FROM versions v WHERE v.name = ? AND v.version = ? AND v.retired_at IS NULL
+          AND v.removed_at IS NULL)`,
         values: [document.name, flip.to],
       },
       {

@@ -42,7 +42,8 @@ export function adminPinRoutes(deps: {
 
   adminRoute(routes, 'POST /admin/pins', async ({ context, caller, request }) => {
     const { name } = request;
-    if ((await registry.name(name)) === null) return fail(modelNotFound(name, []));
+    const row = await registry.name(name);
+    if (row === null || row.removedAt !== null) return fail(modelNotFound(name, []));
     const added = await pins.add({ name, at: now(), actor: caller.keyId }, MAX_PINNED_NAMES);
     if (!added)
       return fail(conflict(`${MAX_PINNED_NAMES} names are pinned, which is the most; unpin one first.`));

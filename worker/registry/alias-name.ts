@@ -55,6 +55,8 @@ async function checkRemoval(
 }
 
 const hasVersions = (name: string): string => `'${name}' has versions of its own and is no alias.`;
+const hadVersions = (name: string): string =>
+  `'${name}' was removed, and had versions of its own. Erase it before it becomes an alias.`;
 
 async function checkAlias(
   deps: AliasDeps,
@@ -63,7 +65,8 @@ async function checkAlias(
   const { name, target, caller, before } = params;
   const owner = await mayName(deps, { name, owner: null, caller, before });
   if (!owner.ok) return owner;
-  if (before !== null && before.latest > 0) return err(conflict(hasVersions(name)));
+  if (before !== null && before.latest > 0)
+    return err(conflict((before.removedAt === null ? hasVersions : hadVersions)(name)));
   if (name === target)
     return err(adapterInvalid('alias_of_itself', 'A name cannot stand for itself.', 'target'));
   const bases = await deps.bases.ids();

@@ -1,25 +1,12 @@
 import { err, ok, type Result } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
+import { historyRow, nameRow, type Entry, type Guard } from './d1-change-rows.ts';
 import { proofToJson, toJson } from './d1-registry-rows.ts';
 import { notFreeFor } from './d1-rooms.ts';
 import { notePointer } from './d1-stale-pointers.ts';
 import { isInUse, withdrawals } from './d1-withdrawals.ts';
-import type { ChangeAction, Conflict, NameRow, Registry, VersionRow } from './ports.ts';
-import type { ChangeNote } from './ports-rooms.ts';
+import type { Conflict, NameRow, Registry, VersionRow } from './ports.ts';
 
-/** What a change leaves in history. */
-interface Entry extends ChangeNote {
-  action: ChangeAction;
-  from: number | null;
-  to: number | null;
-  target?: string | null;
-}
-
-/** What must not be true when the change is made, for what the sequence number of one name does not guard. */
-interface Guard {
-  sql: string;
-  values: (string | number | null)[];
-}
 /** A name that did not exist when it was read is not free any more. */
 const taken = (name: string, claimant: string | null | undefined): Guard[] =>
   claimant == null ? [] : [notFreeFor(claimant, name)];
@@ -32,37 +19,6 @@ export function createD1Changes(
   db: SqlDatabase,
   readName: Registry['name'],
 ): Pick<Registry, 'publish' | 'flip' | 'retire' | 'alias' | 'setStrict' | 'repaired'> {
-  /** Where a guard holds the actor is NULL, which the column does not take: the whole transaction fails. */
-  const historyRow = (name: NameRow, entry: Entry, guards: readonly Guard[]): SqlStatement =>
-    db
-      .prepare(
-        // eslint-disable-next-line no-restricted-syntax -- guards are constants of this file; the values are bound
-        `INSERT INTO history (name, sequence, at, actor, owner, action, from_version, to_version, target, why)
-         VALUES (?, ?, ?, CASE WHEN ${guards.map(({ sql }) => sql).join(' OR ') || '0'} THEN NULL ELSE ? END, ?, ?, ?, ?, ?, ?)`,
-      )
-      .bind(
-        name.name,
-        name.sequence,
-        entry.at,
-        ...guards.flatMap(({ values }) => values),
-        entry.actor,
-        name.owner,
-        entry.action,
-        entry.from,
-        entry.to,
-        entry.target ?? null,
-        entry.why ?? null,
-      );
-
-  const nameRow = (name: NameRow): SqlStatement =>
-    db
-      .prepare(
-        `INSERT INTO names (name, owner, version, latest, sequence, alias, strict) VALUES (?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (name) DO UPDATE SET version = excluded.version, latest = excluded.latest,
-           sequence = excluded.sequence, alias = excluded.alias, strict = excluded.strict`,
-      )
-      .bind(name.name, name.owner, name.version, name.latest, name.sequence, name.alias, name.strict ? 1 : 0);
-
   /** Two changes that read the same state want the same sequence number: one of them violates the key. */
   async function change(
     next: NameRow,
@@ -71,7 +27,7 @@ export function createD1Changes(
     guards: readonly Guard[] = [],
   ): Promise<Result<NameRow, Conflict>> {
     try {
-      await db.batch([historyRow(next, entry, guards), nameRow(next), ...more]);
+      await db.batch([historyRow(db, next, entry, guards), nameRow(db, next), ...more]);
       return ok(next);
     } catch (error) {
       if (!isUniqueViolation(error)) throw error;
@@ -90,6 +46,7 @@ export function createD1Changes(
         sequence: (before?.sequence ?? 0) + 1,
         alias: null,
         strict: before?.strict ?? false,
+        removedAt: null,
       };
       const entry: Entry = {
         actor: row.createdBy,
@@ -136,6 +93,7 @@ export function createD1Changes(
           sequence: (before?.sequence ?? 0) + 1,
           alias: target,
           strict: false,
+          removedAt: null,
         },
         {
           ...note,
@@ -145,7 +103,7 @@ export function createD1Changes(
           target: target ?? before?.alias ?? null,
         },
         [notePointer(db, name, note.at)],
-        taken(name, before === null ? claimant : null),
+        [...taken(name, before === null ? claimant : null), ...(target === null ? [] : [isRemoved(target)])],
       ),
 
     setStrict: ({ before, strict, ...note }) =>
@@ -163,13 +121,18 @@ export function createD1Changes(
   };
 }
 
-/** An adapter that this one was made on top of was retired while it was being tried. */
+/** An adapter that this one was made on top of was retired or removed while it was being tried. */
 const standsOnRetired = ({ chain }: VersionRow): Guard => ({
   sql: `EXISTS (
-    SELECT 1 FROM json_each(?) below JOIN versions v ON v.name = json_extract(below.value, '$.name')
-      AND v.digest = json_extract(below.value, '$.digest')
-    GROUP BY below.key HAVING MIN(v.retired_at IS NOT NULL) = 1)`,
+    SELECT 1 FROM json_each(?) below WHERE NOT EXISTS (
+      SELECT 1 FROM versions v WHERE v.name = json_extract(below.value, '$.name')
+        AND v.digest = json_extract(below.value, '$.digest') AND v.retired_at IS NULL AND v.removed_at IS NULL))`,
   values: [JSON.stringify(chain.slice(0, -1))],
+});
+
+const isRemoved = (name: string): Guard => ({
+  sql: 'EXISTS (SELECT 1 FROM names r WHERE r.name = ? AND r.removed_at IS NOT NULL)',
+  values: [name],
 });
 
 function insertVersion(db: SqlDatabase, row: VersionRow): SqlStatement[] {

@@ -15,7 +15,7 @@ type PointerRecord = NameAndLive & {
 };
 
 const NAMES = `SELECT v.*, n.name AS own_name, n.owner AS name_owner, n.version AS live, n.latest, n.sequence,
-    n.alias, n.strict, e.id AS experiment_id, e.owner AS experiment_owner, e.document AS experiment_document,
+    n.alias, n.strict, n.removed_at AS name_removed_at, e.id AS experiment_id, e.owner AS experiment_owner, e.document AS experiment_document,
     s.change AS unwritten
   FROM names n LEFT JOIN versions v ON v.name = n.name AND v.version = n.version
   LEFT JOIN stale_pointers s ON s.name = n.name
@@ -46,6 +46,8 @@ export function createD1Pointers(db: SqlDatabase): Pick<Registry, 'pointer' | 'p
     return names.map(({ record, pointer, document }, i) => {
       if (pointer.kind !== 'version' || record.experiment_id === null || document === null) return pointer;
       const rows = (adapters[i] ?? []).flatMap((adapter) => versions.get(adapter) ?? []);
+      // Of one whose adapters are gone for good nothing is left to be told.
+      if (rows.length < (adapters[i] ?? []).length) return pointer;
       return {
         ...pointer,
         experiment: {

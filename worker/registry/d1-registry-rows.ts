@@ -23,11 +23,15 @@ export interface VersionRecord {
   evaluation: string | null;
   retired_at: number | null;
   withdrawn_at: number | null;
+  removed_at: number | null;
 }
 
 /** A row of `names`. */
-export type NameRecord = Omit<NameRow, 'strict'> & { strict: number };
-export const NAME = 'SELECT name, owner, version, latest, sequence, alias, strict FROM names';
+export type NameRecord = Omit<NameRow, 'strict' | 'removedAt'> & {
+  strict: number;
+  removed_at: number | null;
+};
+export const NAME = 'SELECT name, owner, version, latest, sequence, alias, strict, removed_at FROM names';
 
 /** A version under the name that means it. */
 export type UsableRecord = VersionRecord & { own_name: string; name_owner: string };
@@ -43,6 +47,7 @@ export type NameAndLive = Omit<VersionRecord, 'version'> & {
   sequence: number;
   alias: string | null;
   strict: number;
+  name_removed_at: number | null;
 };
 
 /** A row of `history`. */
@@ -61,7 +66,7 @@ export interface HistoryRecord {
 }
 
 /** `v` is in use, and has the adapter `m.digest` of the name that is bound below its own. */
-export const DEPENDS = `v.retired_at IS NULL AND EXISTS (
+export const DEPENDS = `v.retired_at IS NULL AND v.removed_at IS NULL AND EXISTS (
   SELECT 1 FROM json_each(v.chain) member
   WHERE member.key < json_array_length(v.chain) - 1
     AND json_extract(member.value, '$.digest') = m.digest
@@ -127,7 +132,8 @@ export const toVersion = (record: VersionRecord): VersionRow => ({
   proof: record.proof === null ? null : column(ReadProof, record.proof, record, 'proof'),
   evaluation:
     record.evaluation === null ? null : column(StoredEvaluation, record.evaluation, record, 'evaluation'),
-  retiredAt: record.retired_at,
+  // Whoever sees one that was removed treats it alike.
+  retiredAt: record.retired_at ?? record.removed_at,
   withdrawnAt: record.withdrawn_at,
 });
 
@@ -137,7 +143,11 @@ export const toHistory = ({ from_version, to_version, ...rest }: HistoryRecord):
   to: to_version,
 });
 
-export const toName = (record: NameRecord): NameRow => ({ ...record, strict: record.strict === 1 });
+export const toName = ({ removed_at, ...record }: NameRecord): NameRow => ({
+  ...record,
+  strict: record.strict === 1,
+  removedAt: removed_at,
+});
 
 export const toOwnName = (record: NameAndLive): NameRow =>
   toName({
@@ -148,6 +158,7 @@ export const toOwnName = (record: NameAndLive): NameRow =>
     sequence: record.sequence,
     alias: record.alias,
     strict: record.strict,
+    removed_at: record.name_removed_at,
   });
 
 export const toUsable = (record: UsableRecord): UsableName => ({
@@ -164,5 +175,5 @@ export function toPointer(record: NameAndLive): Pointer {
       row: toVersion({ ...record, version: record.version }),
       strict: record.strict === 1,
     };
-  return { kind: record.latest === 0 ? 'gone' : 'none' };
+  return { kind: record.latest === 0 || record.name_removed_at !== null ? 'gone' : 'none' };
 }

@@ -1,6 +1,7 @@
 import { prefixEnd, type SqlDatabase } from '../platform/d1-database.ts';
 import { createD1Changes } from './d1-registry-changes.ts';
 import { createD1Pointers } from './d1-registry-pointers.ts';
+import { createD1Removals } from './d1-removals.ts';
 import { createD1Rooms } from './d1-rooms.ts';
 import { createD1StalePointers } from './d1-stale-pointers.ts';
 import { createD1Withdrawals } from './d1-withdrawals.ts';
@@ -20,7 +21,8 @@ import { GOES_LIVE, type Registry } from './ports.ts';
 const LIVE = 'SELECT v.* FROM names n JOIN versions v ON v.name = n.name AND v.version = n.version';
 const WENT_LIVE = GOES_LIVE.map((action) => `'${action}'`).join(', ');
 
-const PAGE = 'name >= ? AND name < ? AND (latest > 0 OR alias IS NOT NULL) ORDER BY name LIMIT ?';
+const PAGE =
+  'name >= ? AND name < ? AND (latest > 0 OR alias IS NOT NULL) AND removed_at IS NULL ORDER BY name LIMIT ?';
 
 export function createD1Registry(db: SqlDatabase): Registry {
   const name: Registry['name'] = async (wanted) => {
@@ -31,6 +33,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
   return {
     ...createD1Changes(db, name),
     ...createD1Pointers(db),
+    ...createD1Removals(db, name),
     ...createD1Rooms(db),
     ...createD1StalePointers(db),
     ...createD1UsableNames(db),
@@ -39,7 +42,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
 
     async version(name, version) {
       const record = await db
-        .prepare('SELECT * FROM versions WHERE name = ? AND version = ?')
+        .prepare('SELECT * FROM versions WHERE name = ? AND version = ? AND removed_at IS NULL')
         .bind(name, version)
         .first<VersionRecord>();
       return record && toVersion(record);
@@ -67,7 +70,7 @@ export function createD1Registry(db: SqlDatabase): Registry {
 
     async versions(name) {
       const { results } = await db
-        .prepare('SELECT * FROM versions WHERE name = ? ORDER BY version DESC')
+        .prepare('SELECT * FROM versions WHERE name = ? AND removed_at IS NULL ORDER BY version DESC')
         .bind(name)
         .all<VersionRecord>();
       return readable(results, toVersion);
@@ -75,7 +78,9 @@ export function createD1Registry(db: SqlDatabase): Registry {
 
     async versionsOf({ digest, limit }) {
       const { results } = await db
-        .prepare('SELECT * FROM versions WHERE digest = ? ORDER BY name, version DESC LIMIT ?')
+        .prepare(
+          'SELECT * FROM versions WHERE digest = ? AND removed_at IS NULL ORDER BY name, version DESC LIMIT ?',
+        )
         .bind(digest, limit)
         .all<VersionRecord>();
       return readable(results, toVersion);
@@ -109,7 +114,8 @@ export function createD1Registry(db: SqlDatabase): Registry {
     async newestStaged(wanted) {
       const record = await db
         .prepare(
-          `SELECT * FROM versions v WHERE name = ? AND retired_at IS NULL AND withdrawn_at IS NULL AND NOT EXISTS (
+          `SELECT * FROM versions v WHERE name = ? AND retired_at IS NULL AND withdrawn_at IS NULL
+             AND removed_at IS NULL AND NOT EXISTS (
              SELECT 1 FROM history h
              WHERE h.name = v.name AND h.to_version = v.version AND h.action IN (${WENT_LIVE}))
            ORDER BY version DESC LIMIT 1`,

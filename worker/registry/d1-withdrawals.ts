@@ -13,7 +13,8 @@ const STANDING = `FROM chain_members m JOIN versions v ON v.name = m.name AND v.
 /** Those of others that stop when it is retired; takes {@link stoppingValues}. */
 const STOPPING = `SELECT v.name, v.version ${STANDING} AND v.owner <> ? AND v.withdrawn_at IS NULL
   AND NOT EXISTS (
-    SELECT 1 FROM versions o WHERE o.name = ? AND o.digest = ? AND o.version <> ? AND o.retired_at IS NULL)`;
+    SELECT 1 FROM versions o WHERE o.name = ? AND o.digest = ? AND o.version <> ? AND o.retired_at IS NULL
+      AND o.removed_at IS NULL)`;
 const stoppingValues = ({ name, version, digest, owner }: Retiring): (string | number)[] => [
   ...[digest, name, owner],
   ...[name, digest, version],

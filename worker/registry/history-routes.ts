@@ -25,7 +25,7 @@ export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
   adminRoute(routes, 'GET /admin/history', async ({ context, caller, query }) => {
     const { name, before = null, limit = HISTORY_PAGE } = query;
     if (name !== undefined) {
-      const own = await ownName(deps, { name, caller });
+      const own = await ownName(deps, { name, caller, removed: true });
       if (!own.ok) return fail(own.error);
     }
     const rows = await deps.registry.history({

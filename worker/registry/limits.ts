@@ -17,6 +17,10 @@ export const MAX_POINTER_RETRY_MS = 600 * SECOND;
 export const HISTORY_PAGE = 100;
 /** Children named when a version cannot be retired because of them. */
 export const MAX_DEPENDENTS_TOLD = 10;
+/** Names and versions that one removal takes: two statements each in one transaction of D1, which ends after 30 s. */
+export const MAX_REMOVED_AT_ONCE = 100;
+/** Removed versions that one run of the schedule forgets: rows of D1, of which most runs find none. */
+export const FORGOTTEN_PER_RUN = 100;
 
 /**
  * How long an isolate believes the system of record that a name does not exist; as long as KV may go on saying so.

@@ -3,6 +3,8 @@ import type {
   AliasAnswer,
   ApiError,
   LiveAnswer,
+  RemoveAnswer,
+  RestoreAnswer,
   Result,
   RetireAnswer,
   StrictAnswer,
@@ -10,6 +12,8 @@ import type {
 import { aliasName } from './alias-name.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 import { promoteVersion } from './promote-version.ts';
+import { removeName } from './remove-name.ts';
+import { restoreName } from './restore-name.ts';
 import { retireVersion } from './retire-version.ts';
 import { rollbackVersion } from './rollback-version.ts';
 import { strictName } from './strict-name.ts';
@@ -40,6 +44,16 @@ export function adminLifeCycleRoutes(
     if (!retired.ok) return fail(retired.error);
     const { name, version, retiredAt, stops } = retired.value;
     return context.json({ name, version, retired_at: retiredAt, stops } satisfies RetireAnswer);
+  });
+
+  adminRoute(routes, 'POST /admin/remove', async ({ context, caller, request }) => {
+    const removed = await removeName(deps, { request, caller });
+    return removed.ok ? context.json(removed.value satisfies RemoveAnswer) : fail(removed.error);
+  });
+
+  adminRoute(routes, 'POST /admin/restore', async ({ context, caller, request }) => {
+    const restored = await restoreName(deps, { request, caller });
+    return restored.ok ? context.json(restored.value satisfies RestoreAnswer) : fail(restored.error);
   });
 
   adminRoute(routes, 'POST /admin/alias', async ({ context, caller, request }) => {

@@ -7,14 +7,16 @@ import type { NameRow, Registry } from './ports.ts';
 /**
  * The name as it is now, when it is the caller's to change; unknown and another's come out alike.
  * @param params.what as the error names it; the name unless given.
+ * @param params.removed also one that was removed.
  */
 export async function ownName(
   deps: { registry: Registry },
-  params: { name: string; caller: AdminCaller; what?: string },
+  params: { name: string; caller: AdminCaller; what?: string; removed?: boolean },
 ): Promise<Result<NameRow, ApiError>> {
   const { name, caller, what = name } = params;
   const row = await deps.registry.name(name);
-  return row !== null && (caller.root || row.owner === caller.tenant) ? ok(row) : err(adapterNotFound(what));
+  const own = row !== null && (caller.root || row.owner === caller.tenant);
+  return own && (row.removedAt === null || params.removed === true) ? ok(row) : err(adapterNotFound(what));
 }
 
 export interface Taken {

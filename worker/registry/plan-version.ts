@@ -18,6 +18,7 @@ import type { IntakeDeps } from './registry-deps.ts';
 import { mayName } from './own-name.ts';
 import type { Registry } from './ports.ts';
 import { earlierProof } from './prove-adapter.ts';
+import { removedNotice } from './publish-version.ts';
 import { settle } from './settle-version.ts';
 
 type PlanDeps = Pick<IntakeDeps, 'registry' | 'blobLedger' | 'bases' | 'now'>;
@@ -38,7 +39,8 @@ export async function planVersion(
   const bases = await deps.bases.ids();
   if (!bases.ok) return bases;
   if (bases.value.includes(name)) return err(ownNameOfBase(name));
-  const { owner, notice } = taken.value;
+  const { owner } = taken.value;
+  const notice = taken.value.notice ?? removedNotice(before);
   const asked = request.parent ?? null;
   const parent = await parentOf(deps, { parent: asked, caller, owner });
   if (!parent.ok) return parent;
@@ -95,7 +97,7 @@ async function nearestAbove(registry: Registry, name: string, owner: string): Pr
   for (let path = name; path.includes('/');) {
     path = path.slice(0, path.lastIndexOf('/'));
     const above = await registry.name(path);
-    if (above === null || above.owner !== owner) continue;
+    if (above === null || above.owner !== owner || above.removedAt !== null) continue;
     if (above.strict) return null;
     if (above.version !== null) return path;
   }

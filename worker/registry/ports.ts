@@ -8,7 +8,11 @@ import type {
   StoredEvaluation,
   Experiment,
 } from '../../protocol/index.ts';
+import type { Conflict, NameRow } from './ports-names.ts';
+import type { Removals } from './ports-removals.ts';
 import type { Rooms, Withdrawals, ChangeNote } from './ports-rooms.ts';
+
+export type { Conflict, NameRow };
 
 /** One version of a name; immutable. */
 export interface VersionRow {
@@ -36,21 +40,6 @@ export interface VersionRow {
   retiredAt: number | null;
   /** Unix ms; from then on it is not served, because another owner's adapter that it stands on is retired. */
   withdrawnAt: number | null;
-}
-
-export interface NameRow {
-  name: string;
-  owner: string;
-  /** Live version; null when all are staged. */
-  version: number | null;
-  /** Highest version; 0 when it has none, as an alias. */
-  latest: number;
-  /** Counts the changes of this name; guards against two at once. */
-  sequence: number;
-  /** The name that it stands for. */
-  alias: string | null;
-  /** A missing name below it is answered neither by it nor by what is above it. Never so of an alias. */
-  strict: boolean;
 }
 
 /** A name that can be asked for, and what it means. */
@@ -110,6 +99,8 @@ export type ChangeAction =
   | 'unalias'
   | 'strict'
   | 'unstrict'
+  | 'remove'
+  | 'restore'
   | 'repair'
   /** Of a room; `target` is its tenant. */
   | 'reserve'
@@ -133,13 +124,12 @@ export interface HistoryRow extends ChangeView {
   action: ChangeAction;
 }
 
-export interface Conflict {
-  kind: 'conflict';
-  name: NameRow | null;
-}
-
-/** System of record of names, versions and rooms. Every method throws StoreUnavailable. */
-export interface Registry extends Rooms, Withdrawals {
+/**
+ * System of record of names, versions and rooms. A version that was removed is not there, but for {@link Removals}.
+ * Every method throws StoreUnavailable.
+ */
+export interface Registry extends Rooms, Withdrawals, Removals {
+  /** Also one that was removed. */
   name(name: string): Promise<NameRow | null>;
   version(name: string, version: number): Promise<VersionRow | null>;
   /** The live version's row. */
@@ -253,7 +243,7 @@ export interface PointedExperiment {
 export type Pointer =
   | { kind: 'version'; row: VersionRow; strict: boolean; experiment?: PointedExperiment }
   | { kind: 'alias'; target: string }
-  /** It was an alias: a signed mark. */
+  /** It was an alias, or it was removed: a signed mark. */
   | { kind: 'gone' }
   /** There is no such name, or none of its versions is live: nothing. */
   | { kind: 'none' };

@@ -2,6 +2,7 @@ import {
   chainId,
   err,
   ok,
+  REMOVAL_GRACE_MS,
   type ApiError,
   type BaseInfo,
   type ManifestChainEntry,
@@ -25,9 +26,15 @@ export interface Published {
   name: NameRow;
   /** False when this very version was there already. */
   created: boolean;
-  /** What the operator is told of a name among others' names. */
+  /** What is told of a name that was removed before, and to the operator of one among others' names. */
   notice?: string | null;
 }
+
+/** What is said of a name that was removed: its old versions stay apart. */
+export const removedNotice = (before: NameRow | null): string | null =>
+  before?.removedAt == null
+    ? null
+    : `'${before.name}' was removed before; what it had until then can still be restored until ${new Date(before.removedAt + REMOVAL_GRACE_MS).toISOString().slice(0, 10)}.`;
 
 /** Not yet numbered, not yet tried. */
 type NewVersion = Omit<VersionRow, 'version' | 'proof'>;
@@ -74,7 +81,7 @@ export async function publishVersion(
   if (!committed.ok) return committed;
   if (committed.value.name.version === committed.value.row.version)
     followResidents(deps, { from: before?.version ?? null, to: committed.value.row, life });
-  return ok({ ...committed.value, notice });
+  return ok({ ...committed.value, notice: notice ?? removedNotice(before) });
 }
 
 async function makeRow(

@@ -84,7 +84,8 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
       if (!name.ok) return fail(name.error);
       const row = await deps.registry.name(name.value);
       // Who may build on a name may see its chain ids; changing it is its owner's.
-      if (row === null || !mayUse(caller, row)) return fail(modelNotFound(name.value, []));
+      if (row === null || row.removedAt !== null || !mayUse(caller, row))
+        return fail(modelNotFound(name.value, []));
       const versions = await deps.registry.versions(name.value);
       return context.json({
         name: row.name,

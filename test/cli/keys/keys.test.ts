@@ -68,6 +68,7 @@ describe('a change as flags say it', () => {
         degrade: 'none',
         strict: false,
         'strict-fields': false,
+        download: false,
       }),
     ).toEqual({
       id: 'key_1',
@@ -76,6 +77,7 @@ describe('a change as flags say it', () => {
       degrade: null,
       strict: false,
       strict_fields: false,
+      download: false,
     });
     expect(change({ label: 'none', 'on-outage': 'refuse', strict: true })).toEqual({
       id: 'key_1',
@@ -106,6 +108,7 @@ describe('a key as it is listed', () => {
     limits: null,
     strict: false,
     strict_fields: false,
+    download: false,
     degrade: null,
     replaced_by: null,
     replaces: null,

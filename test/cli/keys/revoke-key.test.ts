@@ -19,6 +19,7 @@ const key = (id: string): KeyView => ({
   limits: null,
   strict: false,
   strict_fields: false,
+  download: false,
   degrade: null,
   replaced_by: null,
   replaces: null,

@@ -88,6 +88,7 @@ describe('authenticateAdmin', () => {
     expiresAt: null,
     strict: false,
     strictFields: false,
+    download: false,
     degrade: null,
     limits: null,
     limitsFixed: false,

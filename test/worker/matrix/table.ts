@@ -407,6 +407,45 @@ export const TABLE: Record<string, Case[]> = {
       gets: admins('404 404 200 200'),
     },
   ],
+  'GET /admin/downloads': [
+    {
+      does: 'tells what a version is made of, to a key with the right',
+      ask: plain(`/admin/downloads?name=${N}`),
+      gets: admins('403 403 403 200'),
+    },
+  ],
+  'GET /admin/downloads/parts/:index{[0-9]{1,4}}': [
+    {
+      does: 'gives the bytes to a key with the right',
+      ask: ({ notes }) => ({ path: `/admin/downloads/parts/0?name=${N}&version=2&digest=${notes.digest}` }),
+      gets: admins('403 403 403 200'),
+    },
+  ],
+  'POST /admin/remove': [
+    {
+      does: 'removes a version',
+      ask: plain('/admin/remove', { name: N, version: 1 }),
+      gets: admins('404 404 200 200'),
+    },
+    {
+      does: "removes a name with what stands on it, but for others'",
+      ask: plain('/admin/remove', { name: N, cascade: true }),
+      gets: admins('404 404 200:clinic/notes,clinic/notes/deep 200:clinic/notes,clinic/notes/deep'),
+      shows: ({ removed }: { removed: { name: string }[] }) => removed.map(({ name }) => name).join(','),
+    },
+  ],
+  'POST /admin/restore': [
+    {
+      does: 'brings a version back',
+      ask: async ({ graft }) => {
+        const one = { name: N, version: 1 };
+        const removed = await graft.request('/admin/remove', { body: one });
+        if (removed.status !== 200 && removed.status !== 404) throw new Error(await removed.text());
+        return { path: '/admin/restore', body: one };
+      },
+      gets: admins('404 404 200 200'),
+    },
+  ],
   'POST /admin/alias': [
     {
       does: "makes an alias in another's room",

@@ -102,7 +102,8 @@ describe('what the system of record says', () => {
     await registry.publish({ row, stage: false, before: null });
     const index = createVersionIndex(registry);
     expect(await index.get('a/b@1')).toEqual({ state: 'found', value: row, stale: false });
-    expect(await index.get('a/b@2')).toEqual({ state: 'absent' });
-    expect(await index.get('a@1')).toEqual({ state: 'absent' });
+    // The record itself says so: nothing that was remembered of them is to be served.
+    expect(await index.get('a/b@2')).toEqual({ state: 'gone' });
+    expect(await index.get('a@1')).toEqual({ state: 'gone' });
   });
 });

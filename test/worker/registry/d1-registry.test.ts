@@ -79,6 +79,7 @@ describe('a database from before there were life cycles', () => {
       sequence: 3,
       alias: null,
       strict: false,
+      removedAt: null,
     });
     expect(await registry.live('a/b')).toMatchObject({ version: 2, retiredAt: null });
     const history = await registry.history({ name: 'a/b', owner: 'me', before: null, limit: 9 });

@@ -126,11 +126,14 @@ function schemaObject(schema: z.ZodType, names: Readonly<Record<string, z.ZodTyp
   return name === undefined ? inlineSchema(schema) : named(name);
 }
 
+function answerContent(schema: NonNullable<AdminAnswer['schema']>): Json {
+  if (schema === 'bytes') return { 'application/octet-stream': {} };
+  return jsonContent(schema === 'object' ? { type: 'object' } : schemaObject(schema, ANSWERS));
+}
+
 const adminAnswer = ({ description, schema }: AdminAnswer): Json => ({
   description,
-  ...(schema === null
-    ? {}
-    : { content: jsonContent(schema === 'object' ? { type: 'object' } : schemaObject(schema, ANSWERS)) }),
+  ...(schema === null ? {} : { content: answerContent(schema) }),
 });
 
 const clientAnswer = ({ description, schema, body, headers }: OperationAnswer): Json => ({

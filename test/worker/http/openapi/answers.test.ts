@@ -31,7 +31,8 @@ async function send(route: string, { graft }: World, asked: Asked, key: string, 
   const { path, body } = asked;
   const response = await graft.request(path, { method, key, ...(body === undefined ? {} : { body }) });
   const text = await response.text();
-  const json = text === '' ? undefined : (JSON.parse(text) as unknown);
+  const isJson = response.headers.get('content-type')?.startsWith('application/json') ?? false;
+  const json = isJson ? (JSON.parse(text) as unknown) : undefined;
   const name = checkAnswer(operation, response.status, json);
   if (!response.ok) return;
   checkRequest(operation, path, body);

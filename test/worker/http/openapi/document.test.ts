@@ -74,6 +74,7 @@ describe('the OpenAPI document', () => {
       'delete /admin/grants/refuse 204 no body',
       'delete /admin/keys/{id} 204 no body',
       'delete /admin/rooms 204 no body',
+      'get /admin/downloads/parts/{index} 200 bare',
       'get /admin/openapi.json 200 bare',
       'post /v1/chat/completions 200 bare',
       'post /v1/completions 200 bare',

@@ -90,6 +90,12 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       return { path: `/admin/versions?name=${N}` };
     },
   ],
+  'POST /admin/remove': [
+    async (world) => {
+      await post(world, '/admin/pins', { name: 'clinic/notes/deep' });
+      return { path: '/admin/remove', body: { name: 'clinic/notes/deep', cascade: true } };
+    },
+  ],
   'POST /admin/grants': [again('/admin/grants', { scope: N, tenant: 'other' })],
   'GET /admin/rooms': [
     async (world) => {

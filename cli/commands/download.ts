@@ -1,0 +1,122 @@
+import { readFile } from 'node:fs/promises';
+import { defineCommand } from 'citty';
+import { adminClient } from '../admin/admin-client.ts';
+import { parseReference } from '../admin/version-argument.ts';
+import { checkComposition, composeMembers, type ComposeMember } from '../adapter-files/compose-members.ts';
+import { encodeComposed } from '../adapter-files/encode-composed.ts';
+import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
+import { facts, fileSize, FORMAT_NAMES } from '../adapter-files/module-table.ts';
+import { checkOutput, outputFiles, writeOutput, type OutputContent } from '../adapter-files/write-output.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { fetchVersion, type FetchedVersion } from '../download/fetch-version.ts';
+import { commonFlags } from '../flags.ts';
+import { createOutput } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft download alice/notes', does: 'the live version, as a PEFT folder named notes' },
+    {
+      line: 'graft download alice/notes@2 --as canonical -o notes-2.safetensors',
+      does: 'the very file that was published',
+    },
+    {
+      line: 'graft download medicine/cardiology --merged --as gguf -o cardiology.gguf',
+      does: 'with all that it stands on, as one adapter for llama.cpp',
+    },
+  ],
+  notes: [
+    'Needs an admin key with the right to download, which the operator gives: `graft keys create --admin --download`, `graft keys change <id> --download`; the bootstrap key has it. Only adapters of the key’s own tenant can be fetched: a grant opens others’ for use, never their bytes.',
+    'Each part is compared with its sha256 and the file with its digest. What has arrived stays in `GRAFT_CACHE/adapters`, so that a download that broke off goes on, and a second one is quick. Nothing is written over without `--force`.',
+    'A version that was made on top of another is only its own part of the chain: alone it does something else. `--merged` sums the chain exactly; the ranks add up (`graft compose --rank` cuts a sum down).',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'download', description: 'Fetch a published version back' },
+  args: {
+    name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
+    out: {
+      type: 'string',
+      alias: 'o',
+      description: 'Where to write; a folder for PEFT, else a file (default: the end of the name)',
+      valueHint: 'path',
+    },
+    as: {
+      type: 'enum',
+      options: ['peft', 'gguf', 'canonical'],
+      description: 'canonical is the file as it was published',
+      default: 'peft',
+    },
+    merged: { type: 'boolean', description: 'With all that it was made on top of, summed' },
+    force: { type: 'boolean', description: 'Write over what is there' },
+    ...baseFlag,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const { name, version } = parseReference(args.name);
+    const merged = args.merged === true;
+    const out = args.out ?? defaultOut(name, args.as);
+    await checkOutput(out, args.as === 'peft' ? 'folder' : 'file', args.force === true);
+    const client = await adminClient();
+    const fetched = await fetchVersion({ client, name, version, chain: merged, output });
+    const what = `${fetched.name}@${fetched.version}`;
+    const asPublished = args.as === 'canonical' && !merged;
+    const made = asPublished
+      ? { content: await readFile(fetched.members[0]?.path ?? ''), digest: fetched.digest, parent: null }
+      : await encoded(fetched, { to: args.as, merged, base: args.base, output });
+    if (made.parent !== null && !asPublished && args.as !== 'canonical')
+      output.note(
+        `warning: this is only what ${what} adds to the chain below it, which ${FORMAT_NAMES[args.as]} does not record; --merged sums them.`,
+      );
+    await writeOutput(out, made.content);
+    const files = outputFiles(out, made.content);
+    output.result(
+      {
+        ...{ name: fetched.name, version: fetched.version, digest: fetched.digest, base: fetched.base },
+        ...{
+          merged,
+          as: args.as,
+          out,
+          files,
+          members: fetched.members.map(({ path: _, ...member }) => member),
+        },
+      },
+      () =>
+        facts([
+          ...files.map(({ path, bytes }): [string, string] => ['wrote', `${path}, ${fileSize(bytes)}`]),
+          ['from', `${what}${merged ? `, with ${fetched.members.length - 1} below it` : ''}`],
+          ['base', fetched.base],
+          ['digest', asPublished ? fetched.digest : made.digest],
+        ]),
+    );
+  },
+});
+
+/** @returns such as `notes`, `notes.gguf`. */
+export function defaultOut(name: string, as: 'peft' | 'gguf' | 'canonical'): string {
+  const last = name.slice(name.lastIndexOf('/') + 1);
+  return { peft: last, gguf: `${last}.gguf`, canonical: `${last}.safetensors` }[as];
+}
+
+async function encoded(
+  fetched: FetchedVersion,
+  options: {
+    to: 'peft' | 'gguf' | 'canonical';
+    merged: boolean;
+    base: string | undefined;
+    output: ReturnType<typeof createOutput>;
+  },
+): Promise<{ content: OutputContent; digest: string | null; parent: string | null }> {
+  const { to, output } = options;
+  const search = { base: options.base, output };
+  const members: ComposeMember[] = [];
+  for (const { path, scale } of fetched.members)
+    members.push({ loaded: await loadUsableAdapter(path, search), scale });
+  const composed = await checkComposition(members, fetched.base);
+  for (const warning of composed.warnings) output.note(`warning: ${warning}`);
+  const sum = composeMembers(members, null, output);
+  const where = `${fetched.name}@${fetched.version}`;
+  const made = await encodeComposed(to, sum, composed, where, search);
+  return { content: made.content, digest: made.digest, parent: composed.parent };
+}

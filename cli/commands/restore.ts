@@ -1,0 +1,45 @@
+import { defineCommand } from 'citty';
+import type { RestoreAnswer } from '../../protocol/index.ts';
+import { changedNameText } from '../admin/changed-names-text.ts';
+import { whyFlag } from '../admin/change-live.ts';
+import { sendChange } from '../admin/send-change.ts';
+import { parseReference } from '../admin/version-argument.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags } from '../flags.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft restore alice/notes', does: 'brings the name back as it was' },
+    { line: 'graft restore alice/notes@2', does: 'brings one version back' },
+    { line: 'graft restore medicine --cascade', does: 'and all that was removed with it' },
+  ],
+  notes: [
+    'For seven days after `graft rm`. A name comes back with the versions that were removed with it, and what was live is live again. Of a name that is there, because single versions were removed or it was published anew, the removed versions come back and the live one stays. A version whose parent is removed comes back with it (`--cascade`) or after it. What other tenants made on top of it is served again too; pins are not set again.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'restore', description: 'Bring back what was removed in the last seven days' },
+  args: {
+    name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
+    cascade: { type: 'boolean', description: 'Also all that was removed with it' },
+    ...whyFlag,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const { name, version } = parseReference(args.name);
+    await sendChange(
+      {
+        what: `restore ${args.name}`,
+        route: 'POST /admin/restore',
+        body: { name, version, cascade: args.cascade === true },
+        tell: ({ restored }: RestoreAnswer, dryRun: boolean) =>
+          [
+            dryRun ? 'dry run: would be restored' : 'restored',
+            ...restored.map((one) => `  ${changedNameText(one)}`),
+          ].join('\n'),
+      },
+      args,
+    );
+  },
+});

@@ -1,0 +1,73 @@
+import { defineCommand } from 'citty';
+import type { RemoveAnswer } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import { changedNameText } from '../admin/changed-names-text.ts';
+import { whyFlag } from '../admin/change-live.ts';
+import { parseReference } from '../admin/version-argument.ts';
+import { askTyped } from '../ask-typed.ts';
+import { callOperation } from '../call-operation.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags } from '../flags.ts';
+import { when } from '../keys/key-table.ts';
+import { createOutput } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft rm alice/notes', does: 'removes the name with all its versions' },
+    { line: 'graft rm alice/notes@2 --yes', does: 'removes one version, and asks nothing' },
+    { line: 'graft rm medicine --cascade --dry-run', does: 'says what would go with it' },
+  ],
+  notes: [
+    'What is removed is not served any more: at once where it was removed, elsewhere within about a minute. A name below another is then answered by that one, as any missing name is, unless that is strict. For seven days `graft restore` brings it back, the same versions with the same numbers; then it is forgotten, and the files that nothing else holds are collected as garbage.',
+    'What is in use is not removed: a name or version that another version of yours was made on top of, that an alias stands for, that is pinned in the origins’ memory, or that an experiment tests. The refusal (exit code 5) lists them. `--cascade` removes with it what of yours was made on top of it (a name whose live version was goes as a whole), and aliases and pins; experiments have to be archived first. What other tenants have made with it is counted and never named; with `--cascade` it is not served any more (410).',
+    'A removed name stays yours. It can be published again at once: version numbers go on where they were, so that no number ever means another adapter. `graft restore` then brings the old versions back beside the new ones, and leaves the live one.',
+    'On a terminal the name has to be typed; in scripts `--yes` says that it is meant.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'rm', description: 'Remove a name, or a version of it' },
+  args: {
+    name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
+    cascade: { type: 'boolean', description: 'Also what of yours stands on it, its aliases and its pins' },
+    yes: { type: 'boolean', description: 'Do not ask' },
+    ...whyFlag,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const { name, version } = parseReference(args.name);
+    const output = createOutput({ json: args.json === true });
+    const client = await adminClient();
+    const send = (dryRun: boolean): Promise<RemoveAnswer> => {
+      const body = { name, version, cascade: args.cascade === true, why: args.why, dry_run: dryRun };
+      return callOperation(client, `rm ${args.name}`, 'POST /admin/remove', { body });
+    };
+    const planned = await send(true);
+    if (args['dry-run'] === true) {
+      output.result({ ...planned, dry_run: true }, () => removedText(planned, 'would be'));
+      return;
+    }
+    await askTyped({ said: removedText(planned, 'will be'), word: args.name, yes: args.yes === true });
+    const removed = await send(false);
+    output.result(removed, () => removedText(removed, 'is'));
+  },
+});
+
+export function removedText(answer: RemoveAnswer, tense: 'would be' | 'will be' | 'is'): string {
+  const { removed, unpinned, stops, restorable_until: until } = answer;
+  const first = removed[0];
+  const counted = (count: number, what: string): string[] =>
+    count === 0 ? [] : [`${count} ${what}${count === 1 ? '' : 's'}`];
+  const others = [...counted(stops.versions, 'version'), ...counted(stops.experiments, 'experiment')];
+  const named = first?.whole === false ? `${first.name}@${first.versions[0]}` : (first?.name ?? '');
+  const headline = { 'would be': 'dry run: would be removed', 'will be': 'to be removed', is: 'removed' }[
+    tense
+  ];
+  return [
+    headline,
+    ...removed.map((one) => `  ${changedNameText(one)}`),
+    ...(unpinned.length === 0 ? [] : [`unpinned: ${unpinned.join(', ')}`]),
+    ...(others.length === 0 ? [] : [`not served any more: ${others.join(' and ')} of other tenants`]),
+    `until ${when(until)} it comes back with: graft restore ${named}${removed.length > 1 ? ' --cascade' : ''}`,
+  ].join('\n');
+}

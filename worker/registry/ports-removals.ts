@@ -1,0 +1,86 @@
+/** Part of the registry's port: names and versions that are removed, brought back, and forgotten. */
+import type { Result } from '../../protocol/index.ts';
+import type { ChangeNote, Stopped } from './ports-rooms.ts';
+import type { Conflict, NameRow } from './ports-names.ts';
+
+/** What is to go: a name, or one version of it. */
+export interface Doomed {
+  name: string;
+  /** null = the whole name. */
+  version: number | null;
+}
+
+/** A version in use that stands on what is to go. */
+export interface Descendant {
+  name: string;
+  version: number;
+  live: boolean;
+  /** Versions that the name has, removed ones not among them. */
+  versions: number;
+}
+
+/** What keeps names and versions from being removed, beside what stands on them. */
+export interface Holders {
+  /** Names of the same owner that stand for one that is to go. */
+  aliases: string[];
+  /** Names to go that are pinned in the origins' memory. */
+  pins: string[];
+  /** Of the same owner, not archived: they test a name that is to go, or name a version. */
+  experiments: string[];
+  /** What other owners made with it. */
+  others: Stopped;
+}
+
+/** A version that was removed and can be restored. */
+export interface RemovedVersion {
+  name: string;
+  version: number;
+  /** Of all that went at once. */
+  removal: number;
+  /** Names of adapters of the same owner that it stands on and that are not in use now. */
+  lacks: string[];
+}
+
+/** A name that was removed and can be restored, as it was. */
+export interface RemovedName {
+  row: NameRow;
+  removal: number;
+  version: number | null;
+  alias: string | null;
+}
+
+export interface Removals {
+  /** Versions of the same owner in use that stand on what is to go, and are not to go themselves, in their order. */
+  descendants(params: { items: readonly Doomed[]; owner: string; limit: number }): Promise<Descendant[]>;
+  holders(params: { items: readonly Doomed[]; owner: string }): Promise<Holders>;
+  /**
+   * Removes them, all of them or nothing, and the pins. The versions of others that stand on them are withdrawn.
+   * @param params.items a name's own rows are as they were read; the one that is named comes first.
+   * @param params.cascade others' versions and pins are no obstacle.
+   * @returns a conflict as well when something of {@link Holders} or {@link descendants} came to be in between.
+   */
+  remove(
+    params: ChangeNote & {
+      items: readonly (Doomed & { before: NameRow })[];
+      owner: string;
+      cascade: boolean;
+    },
+  ): Promise<Result<null, Conflict>>;
+  /** Versions of the name, or of the removal, that were removed since `since` (unix ms), in their order. */
+  removedVersions(of: { name: string } | { removal: number }, since: number): Promise<RemovedVersion[]>;
+  /** Names that are removed, by their name or the removal, in their order. */
+  removedNames(of: { name: string } | { removal: number }, since: number): Promise<RemovedName[]>;
+  /**
+   * Brings them back. A conflict as well when one of the versions cannot be restored any more, or stands on one of the
+   * same owner that is not there.
+   */
+  restore(
+    params: ChangeNote & {
+      names: readonly RemovedName[];
+      /** With the names that they are of, as they were read: those in `names`, and others. */
+      versions: readonly (Pick<RemovedVersion, 'name' | 'version'> & { before: NameRow })[];
+    },
+  ): Promise<Result<null, Conflict>>;
+  /** Forgets versions that were removed before `before` (unix ms), the oldest first. @returns how many. */
+  forgetRemoved(params: { before: number; limit: number }): Promise<number>;
+}
