@@ -16,8 +16,14 @@ export interface CommandModule {
   readonly help?: CommandHelp;
 }
 
+export interface Command {
+  /** One line, without a full stop. Here, so that `graft --help` loads no command. */
+  readonly summary: string;
+  load(): Promise<CommandModule>;
+}
+
 export interface CommandGroup {
   readonly title: string;
-  /** Verb -> its module; loaded when it is needed, for a quick start. */
-  readonly commands: Readonly<Record<string, () => Promise<CommandModule>>>;
+  /** By verb. */
+  readonly commands: Readonly<Record<string, Command>>;
 }

@@ -7,9 +7,9 @@ import { COMMAND_GROUPS, commandNames, findCommand } from './command-list.ts';
 import { didYouMean } from './did-you-mean.ts';
 import { refuseUnknownFlags, usageError } from './flags.ts';
 import { harmless, harmlessJson } from './harmless-text.ts';
-import { describeCommand, describeGroups } from './help/describe-command.ts';
-import { renderCommandHelp, renderRootHelp } from './help/render-help.ts';
-import { colors } from './output.ts';
+import { describeCommand } from './help/describe-command.ts';
+import { HELP_WIDTH, renderCommandHelp, renderRootHelp } from './help/render-help.ts';
+import { colors, terminalWidth } from './output.ts';
 
 /** Time for pipes to drain once a command is done. */
 const LINGER_MS = 1_000;
@@ -19,7 +19,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
   const asksForHelp = first === 'help' || first === '--help' || first === '-h';
   if (first === undefined || (asksForHelp && others.length === 0)) {
     const { version, description } = packageJson;
-    console.log(renderRootHelp({ version, description, groups: await describeGroups(COMMAND_GROUPS) }));
+    console.log(renderRootHelp({ version, description, groups: COMMAND_GROUPS, width: helpWidth() }));
     return first === undefined ? EXIT.usage : EXIT.ok;
   }
   if (first === '--version' || first === '-v') {
@@ -27,18 +27,20 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     return EXIT.ok;
   }
   const [verb = '', ...rest] = asksForHelp ? others : argv;
-  const load = findCommand(verb);
-  if (load === undefined)
+  const command = findCommand(verb);
+  if (command === undefined)
     throw usageError(`Unknown command '${verb}'.${didYouMean(verb, commandNames(), 'graft ')}`);
-  const module = await load();
+  const module = await command.load();
   if (asksForHelp || asksForHelpOf(rest)) {
-    console.log(renderCommandHelp(describeCommand(verb, module)));
+    console.log(renderCommandHelp(describeCommand(verb, command, module), helpWidth()));
     return EXIT.ok;
   }
   refuseUnknownFlags(rest, (module.default.args ?? {}) as ArgsDef);
   await runCommand(module.default, { rawArgs: [...rest] });
   return EXIT.ok;
 }
+
+const helpWidth = (): number => Math.min(HELP_WIDTH, terminalWidth() ?? HELP_WIDTH);
 
 /** What stands behind `--` is not for us. */
 function asksForHelpOf(rest: readonly string[]): boolean {

@@ -41,7 +41,7 @@ import { parseCount } from '../quantity.ts';
 const DEFAULT_WIDTH = 80;
 
 export default defineCommand({
-  meta: { name: 'experiment', description: 'Run A/B tests: create, start, watch, promote' },
+  meta: { name: 'experiment' },
   args: experimentArgs,
   async run({ args, rawArgs }) {
     const action = actionOf(args);

@@ -20,7 +20,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'gc', description: 'Delete uploads that never became a version' },
+  meta: { name: 'gc' },
   args: {
     'dry-run': { type: 'boolean', description: 'Say what would be done, and change nothing' },
     ...commonFlags,

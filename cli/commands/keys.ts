@@ -57,7 +57,7 @@ const OWN_FLAGS: Record<Action, readonly string[]> = {
 };
 
 export default defineCommand({
-  meta: { name: 'keys', description: 'List, create, change, rotate and revoke keys' },
+  meta: { name: 'keys' },
   args: {
     action: { type: 'positional', description: 'list, create, change, rotate or revoke', required: false },
     id: { type: 'positional', description: 'Id of the key to change, rotate or revoke', required: false },

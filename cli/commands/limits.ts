@@ -29,7 +29,7 @@ const ACTIONS = ['list', 'set', 'lift', 'reset'] as const;
 type Action = (typeof ACTIONS)[number];
 
 export default defineCommand({
-  meta: { name: 'limits', description: 'List, set, lift and reset limits of whole tenants' },
+  meta: { name: 'limits' },
   args: {
     action: { type: 'positional', description: 'list, set, lift or reset', required: false },
     tenant: {

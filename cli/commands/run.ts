@@ -28,7 +28,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'run', description: 'Ask an adapter, or the base model, and stream its answer' },
+  meta: { name: 'run' },
   args: {
     name: {
       type: 'positional',

@@ -1,6 +1,6 @@
 /** citty's definition of a command, as help, completion and docs/cli.md say it. */
-import type { ArgDef, ArgsDef, CommandMeta } from 'citty';
-import type { CommandGroup, CommandHelp, CommandModule } from '../command-types.ts';
+import type { ArgDef, ArgsDef } from 'citty';
+import type { Command, CommandGroup, CommandHelp, CommandModule } from '../command-types.ts';
 import { kebab } from '../flags.ts';
 
 export interface ArgumentText {
@@ -49,12 +49,15 @@ const isPath = ({ valueHint = '' }: ArgDef): boolean =>
   valueHint.split('|').some((hint) => PATH_HINTS.includes(hint));
 
 /** Ours are literals, never citty's promises or functions. */
-export function describeCommand(verb: string, module: CommandModule): CommandText {
-  const meta = (module.default.meta ?? {}) as CommandMeta;
+export function describeCommand(
+  verb: string,
+  { summary }: Pick<Command, 'summary'>,
+  module: CommandModule,
+): CommandText {
   const definitions = Object.entries((module.default.args ?? {}) as ArgsDef);
   return {
     verb,
-    description: meta.description ?? '',
+    description: summary,
     arguments: definitions.flatMap(([name, definition]) =>
       definition.type === 'positional'
         ? [
@@ -102,7 +105,9 @@ export function describeGroups(groups: readonly CommandGroup[]): Promise<GroupTe
     groups.map(async ({ title, commands }) => ({
       title,
       commands: await Promise.all(
-        Object.entries(commands).map(async ([verb, load]) => describeCommand(verb, await load())),
+        Object.entries(commands).map(async ([verb, command]) =>
+          describeCommand(verb, command, await command.load()),
+        ),
       ),
     })),
   );
