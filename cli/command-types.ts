@@ -1,4 +1,5 @@
 import type { CommandDef } from 'citty';
+import type { Actions } from './actions.ts';
 
 /** What docs/cli.md and `--help` say beyond the definition itself. */
 export interface CommandHelp {
@@ -14,6 +15,8 @@ export interface CommandModule {
   // eslint-disable-next-line @typescript-eslint/no-explicit-any
   readonly default: CommandDef<any>;
   readonly help?: CommandHelp;
+  /** Where the first argument says what is done. */
+  readonly actions?: Actions;
 }
 
 export interface Command {

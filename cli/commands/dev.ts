@@ -3,7 +3,7 @@ import { CliError, interrupted } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, parsePort, usageError } from '../flags.ts';
 import { ENDING_SIGNALS } from '../local/own-signals.ts';
-import { repeatedFlag } from '../experiment/repeated-flag.ts';
+import { repeatedFlag } from '../repeated-flag.ts';
 import type { OriginWish } from '../local/local-origins.ts';
 import { colors, createOutput } from '../output.ts';
 

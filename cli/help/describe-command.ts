@@ -1,5 +1,6 @@
 /** citty's definition of a command, as help, completion and docs/cli.md say it. */
 import type { ArgDef, ArgsDef } from 'citty';
+import type { Action } from '../actions.ts';
 import type { Command, CommandGroup, CommandHelp, CommandModule } from '../command-types.ts';
 import { kebab } from '../flags.ts';
 
@@ -36,6 +37,11 @@ export interface CommandText {
   readonly flags: readonly FlagText[];
   readonly examples: NonNullable<CommandHelp['examples']>;
   readonly notes: NonNullable<CommandHelp['notes']>;
+  readonly actions: readonly ActionText[];
+}
+
+export interface ActionText extends Action {
+  readonly name: string;
 }
 
 export interface GroupText {
@@ -76,6 +82,32 @@ export function describeCommand(
     ),
     examples: module.help?.examples ?? [],
     notes: module.help?.notes ?? [],
+    actions: Object.entries(module.actions ?? {}).map(([name, action]) => ({ name, ...action })),
+  };
+}
+
+/**
+ * One action of a command: only the arguments and flags that it takes, and its own examples.
+ * @returns `command` when it has no such action.
+ */
+export function describeAction(command: CommandText, name: string | undefined): CommandText {
+  const action = command.actions.find((one) => one.name === name);
+  if (action === undefined) return command;
+  const others = new Set(command.actions.flatMap(({ flags }) => flags));
+  for (const flag of action.flags) others.delete(flag);
+  const verb = `${command.verb} ${action.name}`;
+  return {
+    ...command,
+    verb,
+    description: action.summary,
+    arguments: action.arguments.flatMap((spelling) => {
+      const named = command.arguments.filter(({ name }) => name === spelling.replace('?', ''));
+      return named.map((argument) => ({ ...argument, required: !spelling.endsWith('?') }));
+    }),
+    flags: command.flags.filter((flag) => !others.has(flag.name)),
+    examples: command.examples.filter(({ line }) => line.includes(`graft ${verb}`)),
+    notes: [],
+    actions: [],
   };
 }
 

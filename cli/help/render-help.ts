@@ -53,9 +53,19 @@ export function renderCommandHelp(command: CommandText, width = HELP_WIDTH): str
     ...wrapText(command.description, width),
     '',
     `${colors.bold('usage')}  ${usageLine(command)}`,
+    ...section(
+      'actions',
+      columns(
+        command.actions.map(({ name, summary }) => [name, summary]),
+        width,
+      ),
+    ),
     ...section('arguments', columns(positionals, width)),
     ...section('flags', columns(flags, width)),
     ...section('examples', examples),
+    ...(command.actions.length === 0
+      ? []
+      : ['', ...wrapText(`\`graft ${command.verb} <action> --help\` shows what one of them takes.`, width)]),
   ].join('\n');
 }
 
