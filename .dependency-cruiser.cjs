@@ -41,6 +41,34 @@ module.exports = {
     only('gpu-origin/engine', ['gpu-origin/generation/', 'protocol/']),
     only('gpu-origin/model', ['adapters/', 'protocol/']),
     only('gpu-origin/runtime', ['gpu-origin/engine/ports', 'gpu-origin/model/', 'adapters/', 'protocol/']),
+    {
+      name: 'gpu-origin-runtime-devices',
+      comment: 'Runner and engine know device.ts; which one it is, open-device.ts alone decides.',
+      severity: 'error',
+      from: { path: '^gpu-origin/', pathNot: '^gpu-origin/runtime/(open-device\\.ts$|native/|web/)' },
+      to: { path: '^gpu-origin/runtime/(native|web)/' },
+    },
+    {
+      name: 'gpu-origin-runtime-device',
+      comment: 'A device knows its port and what a graph is, not who runs on it.',
+      severity: 'error',
+      from: { path: '^gpu-origin/runtime/(native|web)/' },
+      to: {
+        path: '^gpu-origin/',
+        pathNot: [
+          '^gpu-origin/runtime/$1/',
+          '^gpu-origin/runtime/device\\.ts$',
+          '^gpu-origin/model/(llama-graph|onnx-proto|read-fully)\\.ts$',
+        ],
+      },
+    },
+    {
+      name: 'native-library',
+      comment: 'What runs without native code must not load it.',
+      severity: 'error',
+      from: { pathNot: '^gpu-origin/runtime/native/' },
+      to: { path: 'node_modules/(koffi|onnxruntime-node)/' },
+    },
     only('gpu-origin/backends', [
       ENGINE,
       'gpu-origin/engine/(admission|answer|event-channel|observer|adapters/adapter-entry)\\.ts$',

@@ -11,7 +11,7 @@ export interface Machine {
 }
 
 /** Packages whose version can move a number. */
-const MEASURED = ['onnxruntime-node', 'koffi', 'miniflare', 'hono'];
+const MEASURED = ['onnxruntime-node', 'onnxruntime-web', 'koffi', 'miniflare', 'hono'];
 
 export async function describeMachine(): Promise<Machine> {
   const root = new URL('../', import.meta.url);

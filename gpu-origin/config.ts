@@ -33,6 +33,8 @@ export interface Config {
   baseId: string | undefined;
   weights: 'int8' | 'f32';
   runner: 'ort' | 'fake';
+  /** What runs the graphs: ONNX Runtime's native library, its WebAssembly, or whichever there is. */
+  provider: 'auto' | 'cpu' | 'web';
   /** null = the origin runs the model itself. */
   vllm: VllmConfig | null;
   host: string;
@@ -67,6 +69,8 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --base <path>                a .gguf file or a Hugging Face folder (needed)
   --base-id <id>               id under which it is served; else from its name
   --weights int8|f32           default int8
+  --provider auto|cpu|web      what runs the base: ONNX Runtime's native library (cpu) or, without any native code, its
+                               WebAssembly (web), a third as fast, an eighth at prompts; default auto: cpu where it loads
   --host <address>             default ${DEFAULTS.host}
   --port <port>                default ${DEFAULTS.port}; 0 takes a free one
   --engine native|vllm         who runs the model, default native: this process
@@ -102,6 +106,7 @@ const FLAGS = {
   'base-id': { type: 'string' },
   weights: { type: 'string' },
   runner: { type: 'string' },
+  provider: { type: 'string' },
   engine: { type: 'string' },
   'engine-url': { type: 'string' },
   'max-loras': { type: 'string' },
@@ -152,6 +157,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     baseId: flags['base-id'],
     weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'f32']),
     runner: oneOf('runner', flags.runner ?? 'ort', ['ort', 'fake']),
+    provider: oneOf('provider', flags.provider ?? 'auto', ['auto', 'cpu', 'web']),
     vllm,
     host,
     port: whole('port', flags.port, 0, 65_535) ?? DEFAULTS.port,
@@ -190,6 +196,7 @@ function vllmConfig(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv
     if (given !== undefined) throw new ConfigError(`--${given} needs --engine vllm`);
     return null;
   }
+  if (flags.provider !== undefined) throw new ConfigError('--provider needs --engine native');
   const maxLoras = whole('max-loras', flags['max-loras'], 1, 4_096) ?? VLLM_DEFAULTS.maxLoras;
   const maxCpuLoras = whole('max-cpu-loras', flags['max-cpu-loras'], 1, 65_536) ?? maxLoras;
   if (maxCpuLoras < maxLoras)

@@ -33,6 +33,8 @@ export interface LoadParams {
   observer: EngineObserver;
   onProgress: (stage: string, done: number, total: number) => void;
   onNotice: (message: string) => void;
+  /** Hears what runs the base, and why. */
+  onProvider?: (message: string) => void;
   onDiskRefusal: (refusal: DiskRefusal) => void;
 }
 

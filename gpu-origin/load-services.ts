@@ -77,14 +77,16 @@ async function openRunner(params: {
   config: Config;
   onProgress: (stage: string, done: number, total: number) => void;
   onNotice: (message: string) => void;
+  onProvider?: (message: string) => void;
 }): Promise<{ runner: ModelRunner; tokenizer: Tokenizer }> {
-  const { config, onProgress, onNotice } = params;
-  const { basePath, baseId, weights, slots, context, threads, cacheDir } = config;
+  const { config, onProgress, onNotice, onProvider } = params;
+  const { basePath, baseId, weights, slots, context, threads, provider, cacheDir } = config;
   if (config.runner === 'ort') {
     let tokenizer: Tokenizer | null = null;
     const { runner } = await createRunner({
-      ...{ basePath, baseId, weights, slots, context, threads, cacheDir, onProgress, onNotice },
+      ...{ basePath, baseId, weights, slots, context, threads, provider, cacheDir, onProgress, onNotice },
       adapterBytes: config.adapterRamBytes,
+      ...(onProvider === undefined ? {} : { onProvider }),
       onMemory: onNotice,
       onTokenizer(source, vocabSize) {
         tokenizer = loadTokenizer(source);

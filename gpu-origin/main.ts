@@ -81,6 +81,10 @@ async function run(config: Config): Promise<void> {
       onPercent: (what, percent) => tell('progress', { what, percent }),
     }),
     onNotice: note,
+    onProvider(message) {
+      note(message);
+      tell('provider', { message });
+    },
     onDiskRefusal: ({ code, freeBytes, usedBytes }) =>
       log('error', 'disk_refused', { code, free_bytes: freeBytes, adapter_bytes: usedBytes }),
   });

@@ -47,6 +47,16 @@ export const BaseInfo = z.object({
   digest: Digest,
   /** Weight format that is served: `int8`, `f32`, … */
   weights: z.string(),
+  /**
+   * What runs the graphs: `cpu`, ONNX Runtime's native library, or `web`, its WebAssembly. Absent where another engine
+   * runs the model.
+   */
+  provider: z.string().optional(),
+  /**
+   * Of a row alone and in any batch, on one machine with one count of threads: the same `bits`, or the same within a
+   * `tolerance`.
+   */
+  promise: z.enum(['bits', 'tolerance']).optional(),
   /** Context length, tokens. */
   context: z.int().positive(),
   /** Largest sum of ranks over a chain that a row may have. */

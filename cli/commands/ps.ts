@@ -15,8 +15,12 @@ const MAX_NAMED = 64;
 /** Names shown of one file. */
 const MAX_SHOWN = 2;
 
+/** Of a row alone and in any batch. */
+const PROMISES = { bits: 'rows to the bit', tolerance: 'rows within a tolerance' } as const;
+
 export const help: CommandHelp = {
   notes: [
+    'Of each origin: its base and, in brackets, the weights’ format, what runs them (docs/engine.md) and what a row’s numbers depend on: on its request alone, to the bit, or within a tolerance.',
     'With the names that the files are published under. Only the bootstrap key sees what the origins hold; other admin keys see which base they serve.',
   ],
 };
@@ -44,7 +48,12 @@ export default defineCommand({
             return `${id}: does not answer${configured === undefined ? '' : ` (${configured})`}`;
           const wrong =
             configured === undefined || configured === base.id ? '' : `, but the edge wants ${configured}`;
-          const what = `${id}: ${base.id} (${base.weights})${wrong}`;
+          const runs = [
+            base.weights,
+            ...(base.provider === undefined ? [] : [`provider ${base.provider}`]),
+            ...(base.promise === undefined ? [] : [PROMISES[base.promise]]),
+          ];
+          const what = `${id}: ${base.id} (${runs.join(', ')})${wrong}`;
           if (residents === null) return what;
           const memory = `${megabytes(residents.used_bytes)} of ${megabytes(residents.budget_bytes)}`;
           const head = `${what}, adapters ${memory}`;

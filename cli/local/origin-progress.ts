@@ -3,7 +3,7 @@ import type { OriginEvent } from './origin-process.ts';
 
 /**
  * Shows `{"event":"progress","what":"…","percent":…}` lines of the origin, such as the building of its graphs: a bar
- * for each stage on a terminal, and one line when it is done.
+ * for each stage on a terminal, and one line when it is done. What runs the base is a line too.
  */
 export function originProgress(output: Output): { hear(event: OriginEvent): void; end(): void } {
   let stage: { what: string; bar: Progress } | null = null;
@@ -12,8 +12,9 @@ export function originProgress(output: Output): { hear(event: OriginEvent): void
     stage = null;
   };
   return {
-    hear({ event, what, percent }) {
+    hear({ event, what, percent, message }) {
       if (event !== 'progress' || what !== stage?.what) end();
+      if (event === 'provider' && typeof message === 'string') output.note(message);
       if (event !== 'progress' || typeof what !== 'string') return;
       stage ??= { what, bar: output.progress(what, 'percent') };
       if (typeof percent === 'number') stage.bar.update(percent, 100);

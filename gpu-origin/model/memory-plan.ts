@@ -10,7 +10,9 @@ const TOKENIZER_BYTES = 2_000;
 export interface MemoryPlan {
   /** The graphs' tensors, as `weights.bin` has them. */
   weights: number;
-  /** With ONNX Runtime's packed copy of the products' weights, and the process itself: taken once it serves. */
+  /** One session's: with ONNX Runtime's packed copy of the products' weights. */
+  session: number;
+  /** All sessions' with the process itself: taken once it serves. */
   serving: number;
   /** Beside the base's file while its graphs are built: the largest tensor, read and turned. */
   building: number;
@@ -18,11 +20,15 @@ export interface MemoryPlan {
   keysAndValues: number;
 }
 
-/** @param rows that keys and values are kept of, parked ones too. @param context tokens of each. */
+/**
+ * @param given.rows that keys and values are kept of, parked ones too. @param given.context tokens of each.
+ * @param given.sessions that hold weights of their own; 1 where they share them, and by default.
+ */
 export function planMemory(
   config: LlamaConfig,
-  { format, rows, context }: { format: WeightFormat; rows: number; context: number },
+  given: { format: WeightFormat; rows: number; context: number; sessions?: number },
 ): MemoryPlan {
+  const { format, rows, context, sessions = 1 } = given;
   const { hidden, vocab, layers, kvHeads, headDim } = config;
   const shapes = LINEAR_KINDS.map((kind) => linearShape(config, kind));
   const perWeight = format === 'int8' ? 1 : F32;
@@ -37,9 +43,11 @@ export function planMemory(
   const weights = embedding + packed * perWeight + scales;
   const largest = Math.max(...products.map(({ in: columns, out }) => columns * out)) * F32;
   const process = PROCESS_BYTES + vocab * TOKENIZER_BYTES;
+  const session = weights + packed * perWeight;
   return {
     weights,
-    serving: weights + packed * perWeight + process,
+    session,
+    serving: sessions * session + process,
     building: 2 * largest + process,
     keysAndValues: 2 * rows * layers * kvHeads * headDim * context * F32,
   };
@@ -54,9 +62,17 @@ const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
  */
 export function sayMemory(
   plan: MemoryPlan,
-  given: { format: WeightFormat; slots: number; context: number; adapterBytes: number; available: number },
+  given: {
+    format: WeightFormat;
+    slots: number;
+    /** Rows that can be set aside. */
+    parking: number;
+    context: number;
+    adapterBytes: number;
+    available: number;
+  },
 ): string {
-  const { format, slots, context, adapterBytes, available } = given;
+  const { format, slots, parking, context, adapterBytes, available } = given;
   const least = Math.max(plan.serving, plan.building);
   if (least > available)
     throw new BaseModelError(
@@ -65,7 +81,7 @@ export function sayMemory(
   const most = plan.serving + plan.keysAndValues + adapterBytes;
   const parts = [
     `${gigabytes(plan.serving)} for the base (${format})`,
-    `up to ${gigabytes(plan.keysAndValues)} for keys and values (${slots} rows of ${context.toLocaleString('en')} tokens, and as many set aside)`,
+    `up to ${gigabytes(plan.keysAndValues)} for keys and values (${slots} rows of ${context.toLocaleString('en')} tokens, and ${parking === slots ? 'as many' : parking} set aside)`,
     `up to ${gigabytes(adapterBytes)} for adapters`,
   ].join(', ');
   const warning =

@@ -1,6 +1,6 @@
 /** Base file or folder -> graphs in the cache -> sessions -> runner. */
-import { closeSync, openSync, statSync } from 'node:fs';
-import { availableParallelism, totalmem } from 'node:os';
+import { statSync } from 'node:fs';
+import { totalmem } from 'node:os';
 import type { BaseInfo } from '../../protocol/index.ts';
 import {
   type BaseModel,
@@ -10,17 +10,17 @@ import {
   storedLinears,
   storedShape,
 } from '../model/base-model.ts';
-import { type BuiltGraphs, buildGraphs, type Progress } from '../model/build-graphs.ts';
-import { GRAPH_KINDS, type GraphKind, type WeightEntry } from '../model/llama-graph.ts';
+import { buildGraphs, type Progress } from '../model/build-graphs.ts';
 import { loadFolderBase } from '../model/load-folder-base.ts';
 import { loadGgufBase } from '../model/load-gguf-base.ts';
 import { planMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
-import { readFully } from '../model/read-fully.ts';
 import type { TokenizerSource } from '../model/tokenizer.ts';
-import { ortLibrary } from './ort-library.ts';
+import type { Device, Provider } from './device.ts';
+import { fitDevice } from './fit-device.ts';
+import { GraphSessions } from './graph-sessions.ts';
+import { openDevice, type WantedProvider } from './open-device.ts';
 import { OrtRunner } from './ort-runner.ts';
-import { allocate, OrtEnvironment, type OrtSession, type OrtTensor } from './ort-session.ts';
 import { chooseExactInt8 } from './self-test.ts';
 
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
@@ -30,6 +30,8 @@ const MAX_RANK_SUM = 256;
  * slots, 13 rows are set aside. Their memory, as much as the slots', becomes resident only as it is written.
  */
 const PARKING = 1;
+/** … where keys and values are short of room: one of three tenants then waits for rows that end. */
+const SCARCE_PARKING = 0.25;
 
 export interface CreateRunnerParams {
   /** A .gguf file or a Hugging Face folder. */
@@ -46,12 +48,16 @@ export interface CreateRunnerParams {
   memoryBytes?: number | undefined;
   /** Intra-op threads; all cores by default. */
   threads?: number | undefined;
+  /** What runs the graphs, `auto` by default. */
+  provider?: WantedProvider | undefined;
   cacheDir: string;
   /** Called before anything is prepared, with how many tokens the base knows; may throw. */
   onTokenizer?: (source: TokenizerSource, vocabSize: number) => void;
   onProgress: Progress;
   /** A sentence for the operator, such as a fallback that was taken. */
   onNotice: (message: string) => void;
+  /** Hears what runs the graphs, and why. */
+  onProvider?: (message: string) => void;
   /** Hears, before anything is prepared, what memory it takes; what does not fit is refused whoever hears. */
   onMemory?: (message: string) => void;
   /** Only for tests of the rotation: float32 weights, rotated as int8's are. */
@@ -70,41 +76,10 @@ async function loadBase(
   return { base, tokenizerSource: { kind: 'gguf', metadata: file.metadata } };
 }
 
-function readWeights(
-  env: OrtEnvironment,
-  path: string,
-  entries: readonly WeightEntry[],
-): Map<string, OrtTensor> {
-  const fd = openSync(path, 'r');
-  try {
-    return new Map(
-      entries.map(({ name, type, dims, offset, bytes }) => {
-        const data = new Uint8Array(allocate(bytes));
-        if (!readFully(fd, data.subarray(0, bytes), offset))
-          throw new Error(`${path} ends before its tensors do`);
-        return [name, env.tensor(type, data, dims)];
-      }),
-    );
-  } finally {
-    closeSync(fd);
-  }
-}
-
-function openSessions(
-  env: OrtEnvironment,
-  built: BuiltGraphs,
-  weights: Map<string, OrtTensor>,
-  onProgress: Progress,
-): Record<GraphKind, OrtSession> {
-  const sessions = GRAPH_KINDS.map((kind, index) => {
-    const session = env.session(built.graphs[kind], weights);
-    onProgress('Loading the graphs', index + 1, GRAPH_KINDS.length);
-    return [kind, session] as const;
-  });
-  return Object.fromEntries(sessions) as Record<GraphKind, OrtSession>;
-}
-
-function describeBase(base: BaseModel, format: WeightFormat, context: number): BaseInfo {
+function describeBase(
+  base: BaseModel,
+  { format, context, provider }: { format: WeightFormat; context: number; provider: Provider },
+): BaseInfo {
   const modules = [];
   for (let layer = 0; layer < base.config.layers; layer++)
     for (const linear of storedLinears(base.config, layer))
@@ -115,6 +90,9 @@ function describeBase(base: BaseModel, format: WeightFormat, context: number): B
     weights: format,
     context,
     max_rank_sum: MAX_RANK_SUM,
+    provider,
+    // Sums of int8 products are exact whatever their order; those of float32 are not.
+    promise: format === 'int8' ? 'bits' : 'tolerance',
     architecture: base.config.family,
     attention: { heads: base.config.heads, kv_heads: base.config.kvHeads },
     modules,
@@ -143,40 +121,58 @@ export async function createRunner(
   const { base, tokenizerSource } = await loadBase(params.basePath, params.baseId);
   try {
     params.onTokenizer?.(tokenizerSource, base.config.vocab);
-    const context = Math.min(params.context ?? base.config.context, base.config.context);
-    const env = new OrtEnvironment(ortLibrary(), params.threads ?? availableParallelism());
-    let format = params.weights;
-    if (format === 'int8' && !(await chooseExactInt8(env))) {
-      params.onNotice(
-        'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
-      );
-      format = 'f32';
-    }
-    const { slots } = params;
-    const plan = planMemory(base.config, { format, context, rows: slots * (1 + PARKING) });
-    const available = params.memoryBytes ?? memoryHere();
-    const adapterBytes = params.adapterBytes ?? 0;
-    const memory = sayMemory(plan, { format, slots, context, adapterBytes, available });
-    params.onMemory?.(memory);
-    const rotate = format === 'int8' || params.rotateFloat32 === true;
-    const { cacheDir, onProgress } = params;
-    const built = await buildGraphs({ base, format, context, rotate, cacheDir, onProgress });
-    const weights = readWeights(env, built.weightsPath, built.weights);
-    const sessions = openSessions(env, built, weights, onProgress);
-    const runner = new OrtRunner({
-      base: describeBase(base, format, context),
-      config: base.config,
-      env,
-      sessions,
-      weights,
-      gains: readGains(base),
-      finalGain: foldsGains(base.config) ? base.tensor(FINAL_NORM, [base.config.hidden]) : null,
-      rotations: built.rotations,
-      slots,
-      parking: slots * PARKING,
+    const { device, message } = await openDevice({
+      provider: params.provider ?? 'auto',
+      threads: params.threads,
+    });
+    params.onProvider?.(message);
+    const runner = await openRunner(base, device, params).catch(async (error: unknown) => {
+      await device.close();
+      throw error;
     });
     return { runner, tokenizerSource };
   } finally {
     base.close();
   }
+}
+
+async function openRunner(base: BaseModel, device: Device, params: CreateRunnerParams): Promise<OrtRunner> {
+  const { slots, cacheDir, onProgress } = params;
+  let format = params.weights;
+  if (format === 'int8' && !(await chooseExactInt8(device))) {
+    params.onNotice(
+      'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
+    );
+    format = 'f32';
+  }
+  const { addressableBytes, sharesWeights, provider } = device;
+  const parking = Math.ceil(slots * (addressableBytes === null ? PARKING : SCARCE_PARKING));
+  const rows = slots + parking;
+  const most = base.config.context;
+  const one = planMemory(base.config, { format, context: 1, rows });
+  const { kinds, context, notice } = fitDevice({
+    ...{ addressableBytes, sharesWeights, most, asked: params.context },
+    sessionBytes: one.session,
+    tokenBytes: one.keysAndValues,
+  });
+  if (notice !== null) params.onNotice(notice);
+  const sessions = sharesWeights ? 1 : kinds.length;
+  const plan = planMemory(base.config, { format, context, rows, sessions });
+  const available = params.memoryBytes ?? memoryHere();
+  const adapterBytes = params.adapterBytes ?? 0;
+  const memory = sayMemory(plan, { format, slots, parking, context, adapterBytes, available });
+  params.onMemory?.(memory);
+  const rotate = format === 'int8' || params.rotateFloat32 === true;
+  const built = await buildGraphs({ base, format, context, rotate, cacheDir, onProgress });
+  return OrtRunner.open({
+    base: describeBase(base, { format, context, provider }),
+    config: base.config,
+    device,
+    sessions: await GraphSessions.open({ device, built, kinds, onProgress }),
+    gains: readGains(base),
+    finalGain: foldsGains(base.config) ? base.tensor(FINAL_NORM, [base.config.hidden]) : null,
+    rotations: built.rotations,
+    slots,
+    parking,
+  });
 }

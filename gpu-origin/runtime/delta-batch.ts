@@ -8,12 +8,20 @@ import {
   NO_BUFFERS,
   rankBytes,
 } from './batch-layout.ts';
+import type { Device, DeviceMemory } from './device.ts';
 import { moduleKey, noRanks, type OrtRowDelta, type RankByKind } from './row-delta.ts';
+
+const F32 = Float32Array.BYTES_PER_ELEMENT;
+
+/** Memory of A and of B of one linear. */
+export interface DeltaMemory {
+  a: DeviceMemory;
+  b: DeviceMemory;
+}
 
 interface KindBuffers {
   /** By layer. */
-  a: Float32Array<ArrayBuffer>[];
-  b: Float32Array<ArrayBuffer>[];
+  layers: DeltaMemory[];
   /** What each slot's block holds; undefined = nothing known. */
   content: (OrtRowDelta | null | undefined)[];
 }
@@ -22,17 +30,18 @@ export class DeltaBatch {
   private readonly kinds = new Map<LinearKind, KindBuffers>();
   private readonly rankBytes: RankByKind;
   private layout: BatchLayout = NO_BUFFERS;
-  /** Changes whenever a buffer was replaced, so that bindings know to bind again. */
+  /** Changes whenever a buffer was given back, so that bindings know to bind again. */
   version = 0;
 
   constructor(
+    private readonly device: Device,
     private readonly config: LlamaConfig,
     private readonly slots: number,
   ) {
     this.rankBytes = rankBytes(config);
   }
 
-  /** Of all buffers. */
+  /** Of all buffers, those that the next step makes among them. */
   get bytes(): number {
     return layoutBytes(this.layout, this.rankBytes);
   }
@@ -55,16 +64,17 @@ export class DeltaBatch {
    * Brings the blocks of slots 0 … rows.length-1 up to date; copies only what changed.
    * @returns R per kind; 0 where no row has a delta.
    */
-  prepare(rows: readonly (OrtRowDelta | null)[]): RankByKind {
+  async prepare(rows: readonly (OrtRowDelta | null)[]): Promise<RankByKind> {
     const needed = this.needed(
       rows.length,
       rows.filter((row) => row !== null),
     );
     this.become(nextLayout(this.layout, needed));
     const ranks = noRanks();
-    for (const [kind, buffers] of this.kinds) {
+    for (const kind of LINEAR_KINDS) {
       if (needed.ranks[kind] === 0) continue;
       ranks[kind] = this.layout.ranks[kind];
+      const buffers = this.kinds.get(kind) ?? (await this.allocate(kind));
       rows.forEach((row, slot) => {
         const delta = row === null || row.ranks[kind] === 0 ? null : row;
         if (buffers.content[slot] === delta) return;
@@ -75,6 +85,7 @@ export class DeltaBatch {
     return ranks;
   }
 
+  /** What no longer fits is given back at once; what takes its place is made by the step that needs it. */
   private become(layout: BatchLayout): void {
     const before = this.layout;
     this.layout = layout;
@@ -82,42 +93,69 @@ export class DeltaBatch {
       const rank = layout.ranks[kind];
       if (rank === before.ranks[kind] && (rank === 0 || layout.rows === before.rows)) continue;
       this.version++;
-      // Before the new ones are made, so that both need not be in memory.
-      this.kinds.delete(kind);
-      if (rank === 0) continue;
-      const shape = linearShape(this.config, kind);
-      const make = (width: number): Float32Array<ArrayBuffer>[] =>
-        Array.from({ length: this.config.layers }, () => new Float32Array(layout.rows * rank * width));
-      this.kinds.set(kind, { a: make(shape.in), b: make(shape.out), content: [] });
+      this.free(kind);
     }
+  }
+
+  private free(kind: LinearKind): void {
+    for (const { a, b } of this.kinds.get(kind)?.layers ?? []) {
+      a.close();
+      b.close();
+    }
+    this.kinds.delete(kind);
+  }
+
+  private async allocate(kind: LinearKind): Promise<KindBuffers> {
+    const shape = linearShape(this.config, kind);
+    const make = (width: number): Promise<DeviceMemory> =>
+      this.device.memory(this.layout.rows * this.layout.ranks[kind] * width * F32);
+    const buffers: KindBuffers = { layers: [], content: [] };
+    this.kinds.set(kind, buffers);
+    try {
+      for (let layer = 0; layer < this.config.layers; layer++)
+        buffers.layers.push({ a: await make(shape.in), b: await make(shape.out) });
+    } catch (error) {
+      this.free(kind);
+      throw error;
+    }
+    return buffers;
   }
 
   private fill(buffers: KindBuffers, kind: LinearKind, slot: number, delta: OrtRowDelta | null): void {
-    for (let layer = 0; layer < this.config.layers; layer++) {
+    buffers.layers.forEach((memory, layer) => {
       const module = delta?.modules.get(moduleKey(layer, kind));
-      for (const [target, source] of [
-        [buffers.a[layer]!, module?.a],
-        [buffers.b[layer]!, module?.b],
-      ] as const) {
-        const size = target.length / this.layout.rows;
-        const at = slot * size;
-        if (source !== undefined) target.set(source, at);
+      for (const part of ['a', 'b'] as const) {
+        const source = module?.[part];
+        const bytes = this.blockBytes(kind, part);
+        const at = slot * bytes;
+        if (source !== undefined) memory[part].write(at, source);
         // Zeros are an exact no-op; what another adapter left behind is not.
-        target.fill(0, at + (source?.length ?? 0), at + size);
+        const filled = source?.byteLength ?? 0;
+        memory[part].clear(at + filled, bytes - filled);
       }
-    }
+    });
+  }
+
+  /** Of one row in one layer. */
+  private blockBytes(kind: LinearKind, part: 'a' | 'b'): number {
+    const shape = linearShape(this.config, kind);
+    return this.layout.ranks[kind] * (part === 'a' ? shape.in : shape.out) * F32;
   }
 
   /** @throws Error when `prepare` gave the kind no rank. */
-  tensors(layer: number, kind: LinearKind): { a: Float32Array<ArrayBuffer>; b: Float32Array<ArrayBuffer> } {
-    const buffers = this.kinds.get(kind);
-    if (buffers === undefined) throw new Error(`no delta buffers for ${kind}`);
-    return { a: buffers.a[layer]!, b: buffers.b[layer]! };
+  memory(layer: number, kind: LinearKind): DeltaMemory {
+    const memory = this.kinds.get(kind)?.layers[layer];
+    if (memory === undefined) throw new Error(`no delta buffers for ${kind}`);
+    return memory;
   }
 
   /** Forgets which delta a slot's blocks hold, so that it can be collected. */
   forget(slot: number): void {
     for (const buffers of this.kinds.values())
       if (buffers.content[slot] !== null) buffers.content[slot] = undefined;
+  }
+
+  close(): void {
+    for (const kind of LINEAR_KINDS) this.free(kind);
   }
 }

@@ -1,21 +1,18 @@
-/** ModelRunner on ONNX Runtime's CPU library. */
+/** ModelRunner on ONNX Runtime, whichever device runs it. */
 import type { BaseInfo } from '../../protocol/index.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
-import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { DELTA_KINDS, deltaNames, GRAPH_KINDS, type GraphKind } from '../model/llama-graph.ts';
+import { LINEAR_KINDS, type LinearKind, type LlamaConfig } from '../model/base-model.ts';
+import type { GraphKind } from '../model/llama-graph.ts';
 import { undoRotation } from '../model/rotation.ts';
-import { DeltaBatch } from './delta-batch.ts';
+import { bindDeltas } from './bind-deltas.ts';
+import { DeltaBatch, type DeltaMemory } from './delta-batch.ts';
+import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory } from './device.ts';
+import type { GraphSessions } from './graph-sessions.ts';
 import { KvCache } from './kv-cache.ts';
 import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
-import {
-  allocate,
-  type OrtBinding,
-  type OrtEnvironment,
-  type OrtSession,
-  type OrtTensor,
-} from './ort-session.ts';
+import { PlacedDelta } from './placed-delta.ts';
+import { composeDelta, graphFor, noRanks, OrtRowDelta, type RankByKind } from './row-delta.ts';
 import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
-import { composeDelta, graphFor, moduleKey, noRanks, OrtRowDelta, type RankByKind } from './row-delta.ts';
 
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
 export const PREFILL_CHUNK = 128;
@@ -24,8 +21,20 @@ interface DecodeBinding {
   key: string;
   /** The delta whose own memory is bound, when a row is alone. */
   lone: OrtRowDelta | null;
-  binding: OrtBinding;
-  owned: OrtTensor[];
+  binding: Binding;
+  owned: DeviceTensor[];
+}
+
+export interface OrtRunnerParams extends WeightTransform {
+  base: BaseInfo;
+  config: LlamaConfig;
+  /** Closed with the runner, as are the sessions. */
+  device: Device;
+  sessions: GraphSessions;
+  /** Of the norm before the head, `[hidden]`. */
+  finalGain: Float32Array | null;
+  slots: number;
+  parking: number;
 }
 
 export class OrtRunner implements ModelRunner {
@@ -35,35 +44,35 @@ export class OrtRunner implements ModelRunner {
   readonly slots: number;
   readonly parking: number;
   private readonly config: LlamaConfig;
-  private readonly kv: KvCache;
   private readonly batch: DeltaBatch;
   private readonly rows: (OrtRowDelta | null)[];
   private readonly decodeTensors = new Map<number, StepTensors>();
-  private readonly slotCache = new Map<number, OrtTensor[]>();
+  private readonly slotCache = new Map<number, DeviceTensor[]>();
   private current: DecodeBinding | null = null;
+  /** The delta that a row ran on by itself last: of a chunk of its prompt, or of a step without others. */
+  private placed: PlacedDelta | null = null;
+  /** What the last prefill gave lies here. */
+  private lent: HostMemory[] = [];
 
-  constructor(
-    private readonly params: {
-      base: BaseInfo;
-      config: LlamaConfig;
-      env: OrtEnvironment;
-      sessions: Record<GraphKind, OrtSession>;
-      /** Shared by the sessions, released with the runner. */
-      weights: ReadonlyMap<string, OrtTensor>;
-      /** Of the norm before the head, `[hidden]`. */
-      finalGain: Float32Array | null;
-      slots: number;
-      parking: number;
-    } & WeightTransform,
+  private constructor(
+    private readonly params: OrtRunnerParams,
+    private readonly kv: KvCache,
+    /** What tensors of rank 0 lie in. */
+    private readonly nothing: DeviceMemory,
   ) {
     this.config = params.config;
     this.vocabSize = params.config.vocab;
     this.hiddenSize = params.config.hidden;
     this.slots = params.slots;
     this.parking = params.parking;
-    this.kv = new KvCache(params.config, params.slots + params.parking, params.base.context);
-    this.batch = new DeltaBatch(params.config, params.slots);
+    this.batch = new DeltaBatch(params.device, params.config, params.slots);
     this.rows = new Array<OrtRowDelta | null>(params.slots + params.parking).fill(null);
+  }
+
+  static async open(params: OrtRunnerParams): Promise<OrtRunner> {
+    const { device, config, slots, parking, base } = params;
+    const kv = await KvCache.allocate({ device, config, slots: slots + parking, capacity: base.context });
+    return new OrtRunner(params, kv, await device.memory(0));
   }
 
   get base(): BaseInfo {
@@ -76,7 +85,7 @@ export class OrtRunner implements ModelRunner {
 
   /** Its memory is the garbage collector's once no row and no composed delta refers to it. */
   unloadAdapter(): void {
-    if (this.current?.lone !== null) this.dropDecodeBinding();
+    this.dropPlaced();
   }
 
   compose(chain: readonly ChainMember[]): RowDelta {
@@ -113,49 +122,41 @@ export class OrtRunner implements ModelRunner {
     this.batch.forget(slot);
   }
 
-  private tensor(type: 'f32' | 'i32' | 'i64', data: ArrayBufferView, dims: readonly number[]): OrtTensor {
-    return this.params.env.tensor(type, data, dims);
-  }
-
-  /** @returns tensors made for it, to be closed with the binding. */
   private bindDeltas(
-    binding: OrtBinding,
-    graph: GraphKind,
-    rows: number,
-    ranks: RankByKind,
-    memory: (layer: number, kind: LinearKind) => { a: Float32Array; b: Float32Array } | undefined,
-  ): OrtTensor[] {
-    const made: OrtTensor[] = [];
-    for (const kind of DELTA_KINDS[graph]) {
-      const shape = linearShape(this.config, kind);
-      for (let layer = 0; layer < this.config.layers; layer++) {
-        const source = ranks[kind] === 0 ? undefined : memory(layer, kind);
-        const rank = source === undefined ? 0 : ranks[kind];
-        const nothing = (): Float32Array => new Float32Array(allocate(0));
-        const a = this.tensor('f32', source?.a ?? nothing(), [rows, rank, shape.in]);
-        const b = this.tensor('f32', source?.b ?? nothing(), [rows, rank, shape.out]);
-        const names = deltaNames(layer, kind);
-        binding.input(names.a, a);
-        binding.input(names.b, b);
-        made.push(a, b);
-      }
-    }
-    return made;
+    binding: Binding,
+    shape: { graph: GraphKind; rows: number; ranks: RankByKind },
+    memory: (layer: number, kind: LinearKind) => DeltaMemory | undefined,
+  ): DeviceTensor[] {
+    const { device, config } = this.params;
+    return bindDeltas({ device, config, binding, nothing: this.nothing, memory, ...shape });
   }
 
   private stepTensors(
     rows: number,
     length: number,
     positions: readonly number[],
-    cache: OrtTensor[],
-  ): StepTensors {
-    return stepTensors(this.params.env, { rows, length, positions, vocab: this.vocabSize }, cache);
+    cache: DeviceTensor[],
+  ): Promise<StepTensors> {
+    return stepTensors(this.params.device, { rows, length, positions, vocab: this.vocabSize }, cache);
   }
 
-  private cacheTensors(slot: number, rows: number): OrtTensor[] {
-    return this.kv.buffers.map((_, index) =>
-      this.tensor('f32', this.kv.from(index, slot), this.kv.dims(rows)),
-    );
+  /** Where the device reads the delta of a row that runs by itself. */
+  private async place(delta: OrtRowDelta): Promise<PlacedDelta> {
+    if (this.placed?.delta === delta) return this.placed;
+    this.dropPlaced();
+    this.placed = await PlacedDelta.place(this.params.device, this.config, delta);
+    return this.placed;
+  }
+
+  private dropPlaced(): void {
+    if (this.current !== null && this.current.lone !== null) this.dropDecodeBinding();
+    this.placed?.close();
+    this.placed = null;
+  }
+
+  private takeBack(): void {
+    for (const memory of this.lent) memory.close();
+    this.lent = [];
   }
 
   async prefill(params: {
@@ -175,42 +176,49 @@ export class OrtRunner implements ModelRunner {
   }): Promise<Float32Array> {
     const { length } = params.tokens;
     const size = this.hiddenSize;
-    const states = new Float32Array(allocate(length * size * 4));
-    await this.runChunk({ ...params, positions: [] }, states);
+    const memory = await this.params.device.host(length * size * 4);
+    await this.runChunk({ ...params, positions: [] }, memory);
+    const states = new Float32Array(memory.buffer, memory.offset, length * size);
     const { rotations, finalGain } = this.params;
     if (rotations?.stream) undoRotation(states, rotations.stream);
     if (finalGain !== null) for (let at = 0; at < states.length; at++) states[at]! *= finalGain[at % size]!;
     return states;
   }
 
-  /** @param hidden receives `[tokens.length, hidden]`; null = not asked for. @returns the logits. */
+  /** @param hidden receives `[tokens.length, hidden]`, valid until the next step; null = not asked for. @returns the logits. */
   private async runChunk(
     params: { slot: number; tokens: readonly number[]; past: number; positions: readonly number[] },
-    hidden: Float32Array<ArrayBuffer> | null,
+    hidden: HostMemory | null,
   ): Promise<Float32Array> {
     const { slot, tokens, past } = params;
+    const { device } = this.params;
+    this.takeBack();
+    if (hidden !== null) this.lent.push(hidden);
     const delta = this.rows[slot] ?? null;
-    const graph = delta?.graph ?? 'none';
+    const graph = this.params.sessions.covering(delta?.graph ?? 'none');
     let cache = this.slotCache.get(slot);
-    if (cache === undefined) this.slotCache.set(slot, (cache = this.cacheTensors(slot, 1)));
+    if (cache === undefined) this.slotCache.set(slot, (cache = this.kv.tensors(slot, 1)));
     // An output of no positions is not asked for: the last one then costs one row of the head.
     const positions = params.positions.length > 0 ? params.positions : [tokens.length - 1];
-    const step = this.stepTensors(1, tokens.length, positions, cache);
+    const session = await this.params.sessions.get(graph);
+    const placed = delta === null ? null : await this.place(delta);
+    const step = await this.stepTensors(1, tokens.length, positions, cache);
+    this.lent.push(step.memory);
     tokens.forEach((token, index) => (step.tokens[index] = BigInt(token)));
     step.lastPosition[0] = past + tokens.length - 1;
     step.total[0] = past + tokens.length;
-    const binding = this.params.sessions[graph].bind();
-    const owned: OrtTensor[] = Object.values(step.bound);
+    const binding = session.bind();
+    const owned: DeviceTensor[] = Object.values(step.bound);
     try {
       bindStep(binding, step);
       if (hidden !== null) {
-        const states = this.tensor('f32', hidden, [1, tokens.length, this.hiddenSize]);
+        const states = device.tensor('f32', hidden, 0, [1, tokens.length, this.hiddenSize]);
         owned.push(states);
         binding.output('hidden', states);
       }
       owned.push(
-        ...this.bindDeltas(binding, graph, 1, delta?.ranks ?? noRanks(), (layer, kind) =>
-          delta?.modules.get(moduleKey(layer, kind)),
+        ...this.bindDeltas(binding, { graph, rows: 1, ranks: delta?.ranks ?? noRanks() }, (layer, kind) =>
+          placed?.memory(layer, kind),
         ),
       );
       await binding.run();
@@ -224,9 +232,12 @@ export class OrtRunner implements ModelRunner {
   async decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array> {
     const { tokens, lengths } = params;
     const count = tokens.length;
+    this.takeBack();
     let step = this.decodeTensors.get(count);
-    if (step === undefined)
-      this.decodeTensors.set(count, (step = this.stepTensors(count, 1, [0], this.cacheTensors(0, count))));
+    if (step === undefined) {
+      step = await this.stepTensors(count, 1, [0], this.kv.tensors(0, count));
+      this.decodeTensors.set(count, step);
+    }
     let longest = 0;
     for (let row = 0; row < count; row++) {
       step.tokens[row] = BigInt(tokens[row]!);
@@ -234,28 +245,33 @@ export class OrtRunner implements ModelRunner {
       longest = Math.max(longest, lengths[row]!);
     }
     step.total[0] = longest + 1;
-    await this.decodeBinding(step, this.rows.slice(0, count)).run();
-    return step.logits.subarray(0, count * this.vocabSize);
+    const binding = await this.decodeBinding(step, this.rows.slice(0, count));
+    await binding.run();
+    return step.logits;
   }
 
   /** The binding of the last step where nothing changed since, else a new one. */
-  private decodeBinding(step: StepTensors, rows: readonly (OrtRowDelta | null)[]): OrtBinding {
+  private async decodeBinding(step: StepTensors, rows: readonly (OrtRowDelta | null)[]): Promise<Binding> {
     const needed = noRanks();
     for (const row of rows)
       if (row !== null)
         for (const kind of LINEAR_KINDS) needed[kind] = Math.max(needed[kind], row.ranks[kind]);
-    const graph = graphFor(needed);
+    const { sessions } = this.params;
+    const graph = sessions.covering(graphFor(needed));
     const lone = rows.length === 1 ? (rows[0] ?? null) : null;
-    const ranks = lone?.ranks ?? this.batch.prepare(rows);
+    const ranks = lone?.ranks ?? (await this.batch.prepare(rows));
     const key = `${graph} ${rows.length} ${lone === null ? this.batch.version : 'lone'} ${Object.values(ranks).join(',')}`;
     if (this.current !== null && this.current.key === key && this.current.lone === lone)
       return this.current.binding;
     this.dropDecodeBinding();
-    const binding = this.params.sessions[graph].bind();
+    const session = await sessions.get(graph);
+    const placed = lone === null ? null : await this.place(lone);
+    const binding = session.bind();
     bindStep(binding, step);
-    const memory = (layer: number, kind: LinearKind): { a: Float32Array; b: Float32Array } | undefined =>
-      lone === null ? this.batch.tensors(layer, kind) : lone.modules.get(moduleKey(layer, kind));
-    this.current = { key, lone, binding, owned: this.bindDeltas(binding, graph, rows.length, ranks, memory) };
+    const memory = (layer: number, kind: LinearKind): DeltaMemory | undefined =>
+      placed === null ? this.batch.memory(layer, kind) : placed.memory(layer, kind);
+    const owned = this.bindDeltas(binding, { graph, rows: rows.length, ranks }, memory);
+    this.current = { key, lone, binding, owned };
     return binding;
   }
 
@@ -266,13 +282,19 @@ export class OrtRunner implements ModelRunner {
   }
 
   async close(): Promise<void> {
+    this.dropPlaced();
     this.dropDecodeBinding();
-    for (const step of this.decodeTensors.values())
+    this.takeBack();
+    for (const step of this.decodeTensors.values()) {
       for (const tensor of [...Object.values(step.bound), ...step.cache]) tensor.close();
+      step.memory.close();
+    }
     for (const cache of this.slotCache.values()) for (const tensor of cache) tensor.close();
-    for (const kind of GRAPH_KINDS) this.params.sessions[kind].close();
-    for (const tensor of this.params.weights.values()) tensor.close();
-    this.params.env.close();
+    this.batch.close();
+    this.kv.close();
+    this.nothing.close();
+    await this.params.sessions.close();
+    await this.params.device.close();
   }
 }
 

@@ -1,5 +1,5 @@
 import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
-import { allocate, type OrtEnvironment } from './ort-session.ts';
+import type { Device } from './device.ts';
 
 /** Long enough that saturating 16-bit pairs (255 * 127 * 2 > 32,767) would show. */
 const DEPTH = 512;
@@ -9,13 +9,13 @@ const COLUMNS = 96;
 const ROWS = [1, 3, 16, 33, 128];
 
 /**
- * Finds the int8 kernel that is exact on this processor, the fast one first, and sets the environment accordingly.
+ * Finds the int8 kernel that is exact on this processor, the fast one first, and sets the device accordingly.
  * @returns false when none is; int8 weights would then be silently wrong.
  */
-export async function chooseExactInt8(env: OrtEnvironment): Promise<boolean> {
+export async function chooseExactInt8(device: Device): Promise<boolean> {
   for (const precise of [false, true]) {
-    env.preciseInt8 = precise;
-    if (await int8IsExact(env)) return true;
+    device.preciseInt8 = precise;
+    if (await int8IsExact(device)) return true;
   }
   return false;
 }
@@ -24,7 +24,7 @@ export async function chooseExactInt8(env: OrtEnvironment): Promise<boolean> {
  * Multiplies rows of 255 by columns of 127 in the int8 kernel.
  * @returns whether the sums are exact.
  */
-export async function int8IsExact(env: OrtEnvironment): Promise<boolean> {
+export async function int8IsExact(device: Device): Promise<boolean> {
   const g = new GraphBuilder();
   g.input('a', 'u8', [1, 'M', DEPTH]);
   g.constant('w', 'i8', [DEPTH, COLUMNS], new Int8Array(DEPTH * COLUMNS).fill(127));
@@ -32,23 +32,30 @@ export async function int8IsExact(env: OrtEnvironment): Promise<boolean> {
   g.constant('zero', 'u8', [], new Uint8Array([0]));
   g.node('MatMulIntegerToFloat', ['a', 'w', 'one', 'one', 'zero'], 'y', {}, MICROSOFT);
   g.output('y', 'f32', [1, 'M', COLUMNS]);
-  const session = env.session(g.build('self-test'), new Map());
+  const session = await device.session(g.build('self-test'), null);
+  const most = Math.max(...ROWS);
+  const input = await device.host(most * DEPTH);
+  const output = await device.host(most * COLUMNS * Float32Array.BYTES_PER_ELEMENT);
+  new Uint8Array(input.buffer, input.offset, most * DEPTH).fill(255);
   try {
     for (const rows of ROWS) {
-      const input = env.tensor('u8', new Uint8Array(allocate(rows * DEPTH)).fill(255), [1, rows, DEPTH]);
-      const result = new Float32Array(allocate(rows * COLUMNS * 4));
-      const output = env.tensor('f32', result, [1, rows, COLUMNS]);
+      const tensors = [
+        device.tensor('u8', input, 0, [1, rows, DEPTH]),
+        device.tensor('f32', output, 0, [1, rows, COLUMNS]),
+      ] as const;
       const binding = session.bind();
-      binding.input('a', input);
-      binding.output('y', output);
+      binding.input('a', tensors[0]);
+      binding.output('y', tensors[1]);
+      const result = new Float32Array(output.buffer, output.offset, rows * COLUMNS).fill(0);
       await binding.run();
       binding.close();
-      input.close();
-      output.close();
-      if (result.subarray(0, rows * COLUMNS).some((value) => value !== 255 * 127 * DEPTH)) return false;
+      for (const tensor of tensors) tensor.close();
+      if (result.some((value) => value !== 255 * 127 * DEPTH)) return false;
     }
     return true;
   } finally {
     session.close();
+    input.close();
+    output.close();
   }
 }

@@ -1,4 +1,4 @@
-import { allocate, type OrtBinding, type OrtEnvironment, type OrtTensor } from './ort-session.ts';
+import type { Binding, Device, DeviceTensor, HostMemory } from './device.ts';
 
 /** Tensors of one batch size that are the same in every step. */
 export interface StepTensors {
@@ -6,34 +6,53 @@ export interface StepTensors {
   lastPosition: Int32Array;
   total: Int32Array;
   logits: Float32Array;
-  bound: Record<'tokens' | 'last_position' | 'total_length' | 'positions' | 'logits', OrtTensor>;
-  cache: OrtTensor[];
+  bound: Record<'tokens' | 'last_position' | 'total_length' | 'positions' | 'logits', DeviceTensor>;
+  cache: DeviceTensor[];
+  /** What all but the cache lie in; outlives the tensors while the logits are read. */
+  memory: HostMemory;
 }
+
+/** Parts of the memory begin at multiples of this, bytes: the largest vectors of a processor. */
+const ALIGNMENT = 64;
 
 /** @param shape.positions of each row, whose logits are wanted. @param cache of the rows, key and value by turns. */
-export function stepTensors(
-  env: OrtEnvironment,
+export async function stepTensors(
+  device: Device,
   shape: { rows: number; length: number; positions: readonly number[]; vocab: number },
-  cache: OrtTensor[],
-): StepTensors {
+  cache: DeviceTensor[],
+): Promise<StepTensors> {
   const { rows, length, positions, vocab } = shape;
-  const tokens = new BigInt64Array(allocate(rows * length * 8));
-  const lastPosition = new Int32Array(allocate(rows * 4));
-  const total = new Int32Array(allocate(4));
-  const logits = new Float32Array(allocate(rows * positions.length * vocab * 4));
-  const wanted = new BigInt64Array(allocate(rows * positions.length * 8));
-  for (let row = 0; row < rows; row++) wanted.set(positions.map(BigInt), row * positions.length);
-  const bound = {
-    tokens: env.tensor('i64', tokens, [rows, length]),
-    last_position: env.tensor('i32', lastPosition, [rows]),
-    total_length: env.tensor('i32', total, [1]),
-    positions: env.tensor('i64', wanted, [rows, positions.length, 1]),
-    logits: env.tensor('f32', logits, [rows, positions.length, vocab]),
+  const wanted = positions.length;
+  const sizes = [rows * length * 8, rows * 4, 4, rows * wanted * 8, rows * wanted * vocab * 4];
+  const starts: number[] = [];
+  let end = 0;
+  for (const size of sizes) {
+    starts.push(end);
+    end += Math.ceil(size / ALIGNMENT) * ALIGNMENT;
+  }
+  const [tokens, last, total, places, logits] = starts as [number, number, number, number, number];
+  const memory = await device.host(end);
+  const { buffer, offset } = memory;
+  const positionsView = new BigInt64Array(buffer, offset + places, rows * wanted);
+  for (let row = 0; row < rows; row++) positionsView.set(positions.map(BigInt), row * wanted);
+  return {
+    tokens: new BigInt64Array(buffer, offset + tokens, rows * length),
+    lastPosition: new Int32Array(buffer, offset + last, rows),
+    total: new Int32Array(buffer, offset + total, 1),
+    logits: new Float32Array(buffer, offset + logits, rows * wanted * vocab),
+    bound: {
+      tokens: device.tensor('i64', memory, tokens, [rows, length]),
+      last_position: device.tensor('i32', memory, last, [rows]),
+      total_length: device.tensor('i32', memory, total, [1]),
+      positions: device.tensor('i64', memory, places, [rows, wanted, 1]),
+      logits: device.tensor('f32', memory, logits, [rows, wanted, vocab]),
+    },
+    cache,
+    memory,
   };
-  return { tokens, lastPosition, total, logits, bound, cache };
 }
 
-export function bindStep(binding: OrtBinding, step: StepTensors): void {
+export function bindStep(binding: Binding, step: StepTensors): void {
   for (const name of ['tokens', 'last_position', 'total_length', 'positions'] as const)
     binding.input(name, step.bound[name]);
   binding.output('logits', step.bound.logits);

@@ -7,7 +7,9 @@ import type { RowDelta } from '../../gpu-origin/engine/ports.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { createRunner } from '../../gpu-origin/runtime/create-runner.ts';
+import type { Provider } from '../../gpu-origin/runtime/device.ts';
 import type { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
+import { prefillAll } from '../fixtures/tiny-runner.ts';
 
 export interface ReferencePrompt {
   user: string;
@@ -57,12 +59,18 @@ export interface RealRunner {
   encodeAnswer(text: string): number[];
 }
 
-export async function makeRealRunner(weights: 'int8' | 'f32', slots: number): Promise<RealRunner> {
+/** @param provider the native library by default: the reference is compared with what usually runs. */
+export async function makeRealRunner(
+  weights: 'int8' | 'f32',
+  slots: number,
+  provider: Provider = 'cpu',
+): Promise<RealRunner> {
   const cache = cacheFolder(process.env);
   const basePath = await ensurePinnedBase({ cache, output: createOutput({ json: false }) });
   const { runner, tokenizerSource } = await createRunner({
     basePath,
     weights,
+    provider,
     slots,
     context: 2_048,
     cacheDir: cache,
@@ -91,4 +99,19 @@ export async function makeRealRunner(weights: 'int8' | 'f32', slots: number): Pr
     encodePrompt: (user) => template.encode([{ role: 'user', content: user }]),
     encodeAnswer: (text) => tokenizer.encode(text, { allowSpecial: true }),
   };
+}
+
+/** Logits behind the prompt and behind every forced token. */
+export async function teacherForced(
+  real: RealRunner,
+  chain: readonly string[],
+  prompt: readonly number[],
+  answer: readonly number[],
+): Promise<Float32Array[]> {
+  real.runner.assign(0, real.delta(chain));
+  const tokens = [...prompt, ...answer.slice(0, -1)];
+  const positions = answer.map((_, i) => prompt.length - 1 + i);
+  const rows = await prefillAll(real.runner, 0, tokens, positions);
+  real.runner.release(0);
+  return rows;
 }

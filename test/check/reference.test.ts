@@ -1,6 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { argmax, divergence, logProbabilities, prefillAll } from '../fixtures/tiny-runner.ts';
-import { makeRealRunner, type RealRunner, reference, type ReferencePrompt, taskRows } from './real-base.ts';
+import {
+  makeRealRunner,
+  type RealRunner,
+  reference,
+  type ReferencePrompt,
+  taskRows,
+  teacherForced,
+} from './real-base.ts';
 
 /** Where our own float32 likeliest two are this close, PyTorch may order them the other way; nats. */
 const TIE = 0.02;
@@ -13,21 +20,6 @@ function topTwo(logits: Float32Array): { id: number; gap: number } {
     if (id !== best && value > second) second = value;
   });
   return { id: best, gap: logits[best]! - second };
-}
-
-/** Logits behind the prompt and behind every forced token. */
-async function teacherForced(
-  real: RealRunner,
-  chain: readonly string[],
-  prompt: readonly number[],
-  answer: readonly number[],
-): Promise<Float32Array[]> {
-  real.runner.assign(0, real.delta(chain));
-  const tokens = [...prompt, ...answer.slice(0, -1)];
-  const positions = answer.map((_, i) => prompt.length - 1 + i);
-  const rows = await prefillAll(real.runner, 0, tokens, positions);
-  real.runner.release(0);
-  return rows;
 }
 
 describe('float32 and int8 against PyTorch and PEFT', () => {

@@ -44,6 +44,7 @@ describe('Dockerfile', () => {
       'koffi',
       '@koromix',
       'onnxruntime-node',
+      'onnxruntime-web',
       'prom-client',
       'tsx',
       'esbuild',

@@ -27,7 +27,7 @@ const { packages } = Lock.parse(JSON.parse(read('package-lock.json')));
  * They run a script at install unless told otherwise, and work without: each brings its program as a package of its own
  * or inside. docs/security.md says what the scripts do; whoever adds one here has read it.
  */
-const WITH_SCRIPTS = ['esbuild', 'koffi', 'onnxruntime-node', 'sharp', 'workerd'];
+const WITH_SCRIPTS = ['esbuild', 'koffi', 'onnxruntime-node', 'protobufjs', 'sharp', 'workerd'];
 
 /** Of what is installed with graft: those that ask for no more than a notice. */
 const PERMISSIVE = ['MIT', 'Apache-2.0', 'ISC', 'BSD-2-Clause', 'BSD-3-Clause', '0BSD', 'CC0-1.0'];

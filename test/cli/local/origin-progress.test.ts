@@ -22,6 +22,11 @@ it('leaves a line for each stage', () => {
   expect(shown(false, events)).toBe('Preparing\nLoading\n');
 });
 
+it('says what runs the base', () => {
+  const provider = { event: 'provider', message: 'provider cpu: a library' };
+  expect(shown(false, [provider, ...events])).toBe('provider cpu: a library\nPreparing\nLoading\n');
+});
+
 it('draws a bar on a terminal, also when the origin ends in the middle', () => {
   const clear = '\r\u001b[2K';
   const bar = (what: string, percent: number) => clear + progressLine(what, percent, 100, 'percent');

@@ -11,6 +11,7 @@ describe('readConfig', () => {
     expect(readConfig(['--base', '/b.gguf', '--origin-id', 'o1'], env)).toMatchObject({
       basePath: '/b.gguf',
       weights: 'int8',
+      provider: 'auto',
       host: '127.0.0.1',
       port: 8788,
       slots: 16,
@@ -54,6 +55,7 @@ describe('readConfig', () => {
     ['no slots', [...dev, '--slots', '0'], {}, /--slots/],
     ['a number that is none', [...dev, '--threads', '2x'], {}, /--threads/],
     ['odd weights', [...dev, '--weights', 'q4'], {}, /int8 or f32/],
+    ['an unknown provider', [...dev, '--provider', 'gpu'], {}, /--provider must be auto or cpu or web/],
     ['a bad name', [...dev, '--adapter', 'A=b'], {}, /a-z/],
     ['a name twice', [...dev, '--adapter', 'a=b', '--adapter', 'a=c'], {}, /twice/],
     ['an unknown parent', [...dev, '--adapter', 'a=b', '--parent', 'a=c'], {}, /--adapter c/],

@@ -4,14 +4,14 @@ import { expect, it } from 'vitest';
 
 /** One thread: the library then has no threads of its own, which would keep it in memory. */
 const SCRIPT = `
-  import { ortLibrary } from './gpu-origin/runtime/ort-library.ts';
-  import { OrtEnvironment } from './gpu-origin/runtime/ort-session.ts';
-  const env = new OrtEnvironment(ortLibrary(), 1);
+  import { ortLibrary } from './gpu-origin/runtime/native/ort-library.ts';
+  import { NativeDevice } from './gpu-origin/runtime/native/native-device.ts';
+  const device = new NativeDevice(ortLibrary(), 1);
   for (let round = 0; round < 5; round += 1) {
     globalThis.gc();
     await new Promise((resolve) => setImmediate(resolve));
   }
-  env.close();
+  await device.close();
   console.log('closed');
 `;
 

@@ -6,20 +6,10 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import koffi from 'koffi';
+import { OrtError } from '../device.ts';
 
 /** A pointer that belongs to ONNX Runtime. */
 export type Pointer = { readonly ortPointer: unique symbol };
-
-/** ONNX Runtime refused a call; the message is its own. */
-export class OrtError extends Error {
-  override readonly name = 'OrtError';
-  /** OrtErrorCode, e.g. 2 = invalid argument. */
-  readonly code: number;
-  constructor(call: string, code: number, message: string) {
-    super(`${call}: ${message}`);
-    this.code = code;
-  }
-}
 
 /** API version asked for; 21 = ONNX Runtime 1.21, older than what is shipped, newer than all that is called. */
 const API_VERSION = 21;

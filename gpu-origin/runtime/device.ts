@@ -1,0 +1,134 @@
+/**
+ * What the runner needs of a runtime: memory, tensors over it, sessions, bindings. One implementation a folder:
+ * `native/` is the library inside onnxruntime-node, `web/` onnxruntime-web's WebAssembly in a thread. Neither the
+ * runner nor the engine knows which one it has.
+ */
+import type { DataType } from '../model/onnx-proto.ts';
+import type { WeightEntry } from '../model/llama-graph.ts';
+
+/** `cpu`: the native library. `web`: WebAssembly. */
+export const PROVIDERS = ['cpu', 'web'] as const;
+export type Provider = (typeof PROVIDERS)[number];
+
+/** Memory that runs read and write; its content is undefined at first. Nothing touches it while a run does. */
+export interface DeviceMemory {
+  readonly bytes: number;
+  /** Copies float32 values to byte `at`. */
+  write(at: number, values: Float32Array): void;
+  /** Zeros `bytes` from byte `at` on. */
+  clear(at: number, bytes: number): void;
+  /** Copies within it, bytes. */
+  copy(from: number, to: number, bytes: number): void;
+  /** No run uses it from now on. */
+  close(): void;
+}
+
+/** Memory that lies in a buffer of JavaScript's too, from byte `offset` on; a multiple of 8. */
+export interface HostMemory extends DeviceMemory {
+  readonly buffer: ArrayBufferLike;
+  readonly offset: number;
+}
+
+/** Arrays as memory that runs read. */
+export interface SharedArrays {
+  readonly memories: readonly DeviceMemory[];
+  close(): void;
+}
+
+/** Elements of one type in memory, in row-major order. */
+export interface DeviceTensor {
+  /** After the bindings that it is bound in. */
+  close(): void;
+}
+
+/** A set of bound inputs and outputs, reusable as long as their tensors live. A tensor may be both. */
+export interface Binding {
+  input(name: string, tensor: DeviceTensor): void;
+  output(name: string, tensor: DeviceTensor): void;
+  /** Runs off the event loop; one run at a time. @throws OrtError */
+  run(): Promise<void>;
+  close(): void;
+}
+
+export interface Session {
+  bind(): Binding;
+  /** After its bindings. */
+  close(): void;
+}
+
+/** The file that a base's graphs have their weights in. */
+export interface Weights {
+  /** After the sessions that use it. */
+  close(): void;
+}
+
+export interface Device {
+  readonly provider: Provider;
+  /** For the operator, such as "ONNX Runtime 1.30.0, native". */
+  readonly description: string;
+  /** Sessions hold the weights once between them; else each holds its own, and is opened when it is needed. */
+  readonly sharesWeights: boolean;
+  /** Most that it can address, sessions and memory together, bytes; null = as much as the process. */
+  readonly addressableBytes: number | null;
+  /**
+   * Sessions opened from now on take the slower int8 kernel, where there are two: one of them may not be exact on this
+   * processor.
+   */
+  preciseInt8: boolean;
+  /** @throws OrtError when there is not as much. */
+  memory(bytes: number): Promise<DeviceMemory>;
+  /** @throws OrtError when there is not as much. */
+  host(bytes: number): Promise<HostMemory>;
+  /** @param arrays as they are now; they do not change. Read where they are if that can be, else copied. */
+  share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays>;
+  /** A view of the memory from byte `at` on. */
+  tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor;
+  weights(path: string, entries: readonly WeightEntry[]): Promise<Weights>;
+  /**
+   * @param model path of an .onnx file, or its bytes.
+   * @param weights what it refers to; null = all is inside it.
+   * @throws OrtError
+   */
+  session(model: string | Uint8Array, weights: Weights | null): Promise<Session>;
+  /** After everything else. */
+  close(): Promise<void>;
+}
+
+/** ONNX Runtime refused a call, or has ended; the message is its own. */
+export class OrtError extends Error {
+  override readonly name = 'OrtError';
+  /** OrtErrorCode, e.g. 2 = invalid argument; -1 = the runtime itself is gone. */
+  readonly code: number;
+  /** The function that was called. */
+  readonly call: string;
+  readonly reason: string;
+  constructor(call: string, code: number, reason: string) {
+    super(`${call}: ${reason}`);
+    this.call = call;
+    this.code = code;
+    this.reason = reason;
+  }
+}
+
+const ELEMENT_BYTES: Record<DataType, number> = { f32: 4, u8: 1, i8: 1, i32: 4, i64: 8 };
+
+/** @returns bytes of a tensor. @throws Error when the memory behind byte `at` is smaller. */
+export function tensorBytes(
+  type: DataType,
+  memory: DeviceMemory,
+  at: number,
+  dims: readonly number[],
+): number {
+  const bytes = dims.reduce((product, size) => product * size, ELEMENT_BYTES[type]);
+  if (at + bytes > memory.bytes)
+    throw new Error(
+      `a tensor of [${dims.join(', ')}] needs ${bytes} bytes, got ${Math.max(0, memory.bytes - at)}`,
+    );
+  return bytes;
+}
+
+/** @throws Error when it belongs to another implementation. */
+export function own<T>(value: unknown, type: abstract new (...args: never[]) => T): T {
+  if (value instanceof type) return value;
+  throw new Error('it was made by another runtime');
+}

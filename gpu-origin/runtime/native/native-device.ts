@@ -1,0 +1,253 @@
+/** The runtime's port over ONNX Runtime's C API; everything made here has a `close` that releases it. */
+import { closeSync, openSync } from 'node:fs';
+import type { WeightEntry } from '../../model/llama-graph.ts';
+import { DataType } from '../../model/onnx-proto.ts';
+import { readFully } from '../../model/read-fully.ts';
+import {
+  type Binding,
+  type Device,
+  type DeviceMemory,
+  type DeviceTensor,
+  type HostMemory,
+  own,
+  type Session,
+  type SharedArrays,
+  tensorBytes,
+  type Weights,
+} from '../device.ts';
+import type { OrtLibrary, Pointer } from './ort-library.ts';
+
+/** OrtLoggingLevel: 3 = error. */
+const LOG_ERRORS = 3;
+/** GraphOptimizationLevel: 99 = all. */
+const OPTIMIZE_ALL = 99;
+
+/** A part of an ArrayBuffer, which the garbage collector frees: tensors keep it reachable. */
+class NativeMemory implements HostMemory {
+  readonly bytes: number;
+  private readonly floats: Float32Array;
+  constructor(private readonly view: Uint8Array<ArrayBuffer>) {
+    this.bytes = view.byteLength;
+    this.floats = new Float32Array(view.buffer, view.byteOffset, view.byteLength >> 2);
+  }
+  /**
+   * Memory outside V8's heap: small typed arrays live inside it and may move.
+   * @param bytes at least 64 are taken, so that an empty tensor has an address as well.
+   */
+  static allocate(bytes: number): NativeMemory {
+    return new NativeMemory(new Uint8Array(new ArrayBuffer(Math.max(64, Math.ceil(bytes / 8) * 8))));
+  }
+  get buffer(): ArrayBuffer {
+    return this.view.buffer;
+  }
+  get offset(): number {
+    return this.view.byteOffset;
+  }
+  write(at: number, values: Float32Array): void {
+    this.floats.set(values, at >> 2);
+  }
+  clear(at: number, bytes: number): void {
+    this.view.fill(0, at, at + bytes);
+  }
+  copy(from: number, to: number, bytes: number): void {
+    this.view.copyWithin(to, from, from + bytes);
+  }
+  from(at: number): Uint8Array<ArrayBuffer> {
+    return this.view.subarray(at);
+  }
+  close(): void {
+    // The garbage collector's, once no tensor refers to it.
+  }
+}
+
+class NativeTensor implements DeviceTensor {
+  readonly value: Pointer;
+  constructor(
+    private readonly ort: OrtLibrary,
+    memory: Pointer,
+    type: DataType,
+    /** Must not be moved or freed while the tensor lives; the tensor keeps it reachable. */
+    readonly data: Uint8Array<ArrayBuffer>,
+    bytes: number,
+    dims: readonly number[],
+  ) {
+    this.value = ort.create(
+      'value',
+      'CreateTensorWithDataAsOrtValue',
+      memory,
+      data,
+      bytes,
+      BigInt64Array.from(dims, BigInt),
+      dims.length,
+      DataType[type],
+    );
+  }
+  close(): void {
+    this.ort.release('value', 'ReleaseValue', this.value);
+  }
+}
+
+class NativeBinding implements Binding {
+  private readonly pointer: Pointer;
+  /** Keeps the tensors' memory reachable for as long as the library may use it. */
+  private readonly bound: NativeTensor[] = [];
+  constructor(
+    private readonly ort: OrtLibrary,
+    private readonly session: Pointer,
+  ) {
+    this.pointer = ort.create('binding', 'CreateIoBinding', session);
+  }
+  input(name: string, tensor: DeviceTensor): void {
+    this.bind('BindInput', name, tensor);
+  }
+  output(name: string, tensor: DeviceTensor): void {
+    this.bind('BindOutput', name, tensor);
+  }
+  private bind(call: 'BindInput' | 'BindOutput', name: string, tensor: DeviceTensor): void {
+    const mine = own(tensor, NativeTensor);
+    this.bound.push(mine);
+    this.ort.call(call, this.pointer, name, mine.value);
+  }
+  run(): Promise<void> {
+    return this.ort.run(this.session, this.pointer);
+  }
+  close(): void {
+    this.ort.release('binding', 'ReleaseIoBinding', this.pointer);
+  }
+}
+
+class NativeSession implements Session {
+  constructor(
+    private readonly ort: OrtLibrary,
+    private readonly pointer: Pointer,
+  ) {}
+  bind(): Binding {
+    return new NativeBinding(this.ort, this.pointer);
+  }
+  close(): void {
+    this.ort.release('session', 'ReleaseSession', this.pointer);
+  }
+}
+
+/** Initializers by name, in memory once for all sessions. */
+class NativeWeights implements Weights {
+  constructor(readonly tensors: ReadonlyMap<string, NativeTensor>) {}
+  close(): void {
+    for (const tensor of this.tensors.values()) tensor.close();
+  }
+}
+
+/** Threads, memory and the container of prepacked weights that all sessions of one model share. */
+export class NativeDevice implements Device {
+  readonly provider = 'cpu';
+  readonly sharesWeights = true;
+  readonly addressableBytes = null;
+  private readonly env: Pointer;
+  private readonly memoryInfo: Pointer;
+  private readonly prepacked: Pointer;
+  /**
+   * Sets `session.x64quantprecision`: without it the u8 x s8 kernel saturates in 16 bits on x86 without VNNI, and the
+   * model is silently wrong. With it, processors with AMX lose their fast kernel (u8 x u8 in 16-bit lanes instead: 350
+   * against 1,900 GFLOP/s), so it is set only where the self-test asks for it.
+   */
+  preciseInt8 = true;
+
+  /** @param threads intra-op threads, the calling one included. */
+  constructor(
+    private readonly ort: OrtLibrary,
+    threads: number,
+  ) {
+    const options = ort.create('threading', 'CreateThreadingOptions');
+    ort.call('SetGlobalIntraOpNumThreads', options, threads);
+    ort.call('SetGlobalInterOpNumThreads', options, 1);
+    this.env = ort.create('env', 'CreateEnvWithGlobalThreadPools', LOG_ERRORS, 'graft', options);
+    ort.release('threading', 'ReleaseThreadingOptions', options);
+    // OrtArenaAllocator = 1, OrtMemTypeDefault = 0: only describes where our own buffers lie.
+    this.memoryInfo = ort.create('memory', 'CreateCpuMemoryInfo', 1, 0);
+    this.prepacked = ort.create('prepacked', 'CreatePrepackedWeightsContainer');
+  }
+
+  get description(): string {
+    return `ONNX Runtime ${this.ort.version}, its native library`;
+  }
+
+  async memory(bytes: number): Promise<DeviceMemory> {
+    return NativeMemory.allocate(bytes);
+  }
+
+  async host(bytes: number): Promise<HostMemory> {
+    return NativeMemory.allocate(bytes);
+  }
+
+  async share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
+    const bytesOf = (array: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> =>
+      new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+    return { memories: arrays.map((array) => new NativeMemory(bytesOf(array))), close: () => {} };
+  }
+
+  tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor {
+    const bytes = tensorBytes(type, memory, at, dims);
+    const data = own(memory, NativeMemory).from(at);
+    return new NativeTensor(this.ort, this.memoryInfo, type, data, bytes, dims);
+  }
+
+  async weights(path: string, entries: readonly WeightEntry[]): Promise<Weights> {
+    const fd = openSync(path, 'r');
+    try {
+      const tensors = entries.map(({ name, type, dims, offset, bytes }) => {
+        const data = NativeMemory.allocate(bytes).from(0);
+        if (!readFully(fd, data.subarray(0, bytes), offset))
+          throw new Error(`${path} ends before its tensors do`);
+        return [name, new NativeTensor(this.ort, this.memoryInfo, type, data, bytes, dims)] as const;
+      });
+      return new NativeWeights(new Map(tensors));
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  async session(model: string | Uint8Array, weights: Weights | null): Promise<Session> {
+    const { ort } = this;
+    const options = ort.create('options', 'CreateSessionOptions');
+    try {
+      ort.call('DisablePerSessionThreads', options);
+      // Between steps the core belongs to sampling, HTTP and the edge; spinning inside a step is worth 30 %.
+      ort.call('AddSessionConfigEntry', options, 'session.force_spinning_stop', '1');
+      ort.call('SetSessionGraphOptimizationLevel', options, OPTIMIZE_ALL);
+      // Shapes change from step to step; planned memory patterns would be kept for each of them.
+      ort.call('DisableMemPattern', options);
+      if (this.preciseInt8) ort.call('AddSessionConfigEntry', options, 'session.x64quantprecision', '1');
+      if (weights !== null)
+        for (const [name, tensor] of own(weights, NativeWeights).tensors)
+          ort.call('AddInitializer', options, name, tensor.value);
+      const pointer =
+        typeof model === 'string'
+          ? ort.create(
+              'session',
+              'CreateSessionWithPrepackedWeightsContainer',
+              this.env,
+              model,
+              options,
+              this.prepacked,
+            )
+          : ort.create(
+              'session',
+              'CreateSessionFromArrayWithPrepackedWeightsContainer',
+              this.env,
+              model,
+              model.length,
+              options,
+              this.prepacked,
+            );
+      return new NativeSession(ort, pointer);
+    } finally {
+      ort.release('options', 'ReleaseSessionOptions', options);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.ort.release('prepacked', 'ReleasePrepackedWeightsContainer', this.prepacked);
+    this.ort.release('memory', 'ReleaseMemoryInfo', this.memoryInfo);
+    this.ort.release('env', 'ReleaseEnv', this.env);
+  }
+}

@@ -1,0 +1,111 @@
+import { Worker } from 'node:worker_threads';
+import { OrtError } from '../device.ts';
+import type { WasmReply, WasmRequest, WasmStart } from './wasm-messages.ts';
+
+/** The job of the thread's start. */
+const STARTED = 0;
+const GONE = -1;
+
+type Answer = Extract<WasmReply, { pointer: number }>;
+/** One that is answered, without its number. */
+type Question = WasmRequest extends infer R ? (R extends { job: number } ? Omit<R, 'job'> : never) : never;
+type Order = Exclude<WasmRequest, { job: number }>;
+
+interface Waiting {
+  resolve: (answer: Answer) => void;
+  reject: (error: OrtError) => void;
+}
+
+/** @param threads that a run uses. @throws OrtError when it does not start. */
+export async function startWasmThread(threads: number): Promise<WasmThread> {
+  const thread = new WasmThread({ threads });
+  await thread.started;
+  return thread;
+}
+
+/** The thread that WebAssembly runs in. Requests are done in the order in which they are made. */
+export class WasmThread {
+  readonly started: Promise<Answer>;
+  readonly #worker: Worker;
+  readonly #waiting = new Map<number, Waiting>();
+  #lost: OrtError | null = null;
+  #memory: SharedArrayBuffer | null = null;
+  #jobs = STARTED;
+  #ids = 0;
+
+  constructor(workerData: WasmStart) {
+    // Flags of this process are not the thread's business.
+    this.#worker = new Worker(new URL('./start-thread.mjs', import.meta.url), { workerData, execArgv: [] });
+    this.#worker.on('message', (reply: WasmReply) => this.#settle(reply));
+    this.#worker.on('error', (error) => this.#end(error.message));
+    this.#worker.on('exit', () => this.#end('its thread has ended'));
+    this.started = this.#wait(STARTED);
+  }
+
+  /** All that was allocated lies in it. */
+  get memory(): SharedArrayBuffer {
+    if (this.#memory === null) throw new Error('the thread has not started');
+    return this.#memory;
+  }
+
+  nextId(): number {
+    this.#ids += 1;
+    return this.#ids;
+  }
+
+  /** @throws OrtError */
+  ask(question: Question): Promise<Answer> {
+    this.#jobs += 1;
+    const job = this.#jobs;
+    const answer = this.#wait(job);
+    if (this.#lost === null) this.#worker.postMessage({ ...question, job } satisfies WasmRequest);
+    return answer;
+  }
+
+  tell(order: Order): void {
+    if (this.#lost === null) this.#worker.postMessage(order);
+  }
+
+  async end(): Promise<void> {
+    this.#lose('it was closed');
+    await this.#worker.terminate();
+  }
+
+  /** All rows were in it: as a crash of the native library, this ends the process, and whoever started it sees why. */
+  #end(message: string): void {
+    if (this.#lost !== null) return;
+    const running = this.#memory !== null;
+    this.#lose(message);
+    const lost = this.#lost;
+    if (running)
+      setImmediate(() => {
+        throw lost;
+      });
+  }
+
+  #wait(job: number): Promise<Answer> {
+    if (this.#lost !== null) return Promise.reject(this.#lost);
+    // A process that waits for it stays; one that has nothing else to do may end.
+    if (this.#waiting.size === 0) this.#worker.ref();
+    return new Promise((resolve, reject) => this.#waiting.set(job, { resolve, reject }));
+  }
+
+  #settle(reply: WasmReply): void {
+    const waiting = this.#waiting.get(reply.job);
+    if (waiting === undefined) return;
+    this.#waiting.delete(reply.job);
+    if (this.#waiting.size === 0) this.#worker.unref();
+    if ('error' in reply) {
+      const { call, code, message } = reply.error;
+      return waiting.reject(new OrtError(call, code, message));
+    }
+    this.#memory = reply.memory;
+    waiting.resolve(reply);
+  }
+
+  #lose(message: string): void {
+    this.#lost ??= new OrtError('WebAssembly', GONE, message);
+    for (const { reject } of this.#waiting.values()) reject(this.#lost);
+    this.#waiting.clear();
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * onnxruntime-web's raw WebAssembly module: the only file that knows its exports. They are ONNX Runtime's, but not
+ * documented (js/web/lib/wasm/wasm-types.ts and onnxruntime/wasm/api.cc of the same release), so the version is exact in
+ * package.json. The JavaScript API over it has no I/O binding and copies keys and values at every step.
+ */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
+import { z } from 'zod';
+
+/** What external data is read from; of a Uint8Array this much is used. */
+export interface ExternalData {
+  readonly byteLength: number;
+  subarray(begin: number, end: number): Uint8Array;
+}
+
+export interface WasmModule {
+  /** All memory as it was when it last grew in this thread; `getValue` brings it up to date. */
+  readonly HEAPU8: Uint8Array<SharedArrayBuffer>;
+  getValue(pointer: number, type: 'i8' | 'i32' | '*'): number;
+  setValue(pointer: number, value: number, type: 'i32' | '*'): void;
+  lengthBytesUTF8(text: string): number;
+  stringToUTF8(text: string, pointer: number, bytes: number): void;
+  UTF8ToString(pointer: number): string;
+  stackSave(): number;
+  stackRestore(stack: number): void;
+  stackAlloc(bytes: number): number;
+  /** @returns 0 when there is no memory left. */
+  _malloc(bytes: number): number;
+  _free(pointer: number): void;
+  mountExternalData(path: string, data: ExternalData): void;
+  unmountExternalData(): void;
+  _OrtInit(threads: number, logLevel: number): number;
+  _OrtGetLastError(code: number, message: number): number;
+  _OrtCreateSessionOptions(
+    optimization: number,
+    memoryArena: boolean,
+    memoryPattern: boolean,
+    executionMode: number,
+    profiling: boolean,
+    profilePrefix: number,
+    logId: number,
+    logLevel: number,
+    logVerbosity: number,
+    optimizedModelPath: number,
+  ): number;
+  _OrtAddSessionConfigEntry(options: number, key: number, value: number): number;
+  _OrtReleaseSessionOptions(options: number): number;
+  _OrtCreateSession(model: number, bytes: number, options: number): number | Promise<number>;
+  _OrtReleaseSession(session: number): number;
+  _OrtCreateTensor(
+    type: number,
+    data: number,
+    bytes: number,
+    dims: number,
+    rank: number,
+    location: number,
+  ): number;
+  _OrtReleaseTensor(tensor: number): number;
+  _OrtCreateBinding(session: number): number;
+  _OrtBindInput(binding: number, name: number, tensor: number): number;
+  _OrtBindOutput(binding: number, name: number, tensor: number, location: number): number;
+  _OrtReleaseBinding(binding: number): void;
+  _OrtRunWithBinding(
+    session: number,
+    binding: number,
+    outputCount: number,
+    outputs: number,
+    runOptions: number,
+  ): number | Promise<number>;
+}
+
+type Factory = (module: { numThreads: number }) => Promise<WasmModule>;
+
+const resolve = createRequire(import.meta.url).resolve;
+const MODULE = 'onnxruntime-web/ort-wasm-simd-threaded.mjs';
+
+/** @param threads workers of its own are started for all but one. @throws Error when the package is not there. */
+export async function loadWasmModule(threads: number): Promise<WasmModule> {
+  const { default: factory } = (await import(pathToFileURL(resolve(MODULE)).href)) as { default: Factory };
+  return factory({ numThreads: threads });
+}
+
+const Package = z.object({ version: z.string() });
+
+/** Of onnxruntime-web. @throws Error when the package is not there. */
+export function wasmVersion(): string {
+  // Its package.json is not among its exports.
+  const path = new URL('../package.json', pathToFileURL(resolve(MODULE)));
+  return Package.parse(JSON.parse(readFileSync(path, 'utf8'))).version;
+}

@@ -1,0 +1,167 @@
+/** The runtime's port over ONNX Runtime in WebAssembly, which runs in a thread of its own and shares its memory. */
+import type { WeightEntry } from '../../model/llama-graph.ts';
+import { DataType } from '../../model/onnx-proto.ts';
+import {
+  type Binding,
+  type Device,
+  type DeviceMemory,
+  type DeviceTensor,
+  type HostMemory,
+  own,
+  type Session,
+  type SharedArrays,
+  tensorBytes,
+  type Weights,
+} from '../device.ts';
+import { startWasmThread, type WasmThread } from './wasm-client.ts';
+import type { BoundTensor } from './wasm-messages.ts';
+import { wasmVersion } from './wasm-module.ts';
+
+/** Of 32-bit WebAssembly; onnxruntime-web is built to grow to all of it. */
+const ADDRESSABLE = 4 * 1024 ** 3;
+/** Parts of one allocation begin at multiples of this, bytes. */
+const ALIGNMENT = 64;
+
+/** `bytes` from `offset` on in the module's memory. */
+class WebMemory implements HostMemory {
+  private readonly view: Uint8Array<SharedArrayBuffer>;
+  constructor(
+    readonly buffer: SharedArrayBuffer,
+    readonly offset: number,
+    readonly bytes: number,
+    private readonly free: () => void,
+  ) {
+    this.view = new Uint8Array(buffer, offset, bytes);
+  }
+  write(at: number, values: Float32Array): void {
+    this.view.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), at);
+  }
+  clear(at: number, bytes: number): void {
+    this.view.fill(0, at, at + bytes);
+  }
+  copy(from: number, to: number, bytes: number): void {
+    this.view.copyWithin(to, from, from + bytes);
+  }
+  close(): void {
+    this.free();
+  }
+}
+
+/** Where a tensor would be: the thread makes it for each binding. */
+class WebTensor implements DeviceTensor {
+  constructor(readonly place: Omit<BoundTensor, 'name'>) {}
+  close(): void {
+    // The binding's.
+  }
+}
+
+class WebBinding implements Binding {
+  private readonly id: number;
+  private readonly inputs: BoundTensor[] = [];
+  private readonly outputs: BoundTensor[] = [];
+  private sent = false;
+  constructor(
+    private readonly thread: WasmThread,
+    private readonly session: number,
+  ) {
+    this.id = thread.nextId();
+  }
+  input(name: string, tensor: DeviceTensor): void {
+    this.inputs.push({ name, ...own(tensor, WebTensor).place });
+  }
+  output(name: string, tensor: DeviceTensor): void {
+    this.outputs.push({ name, ...own(tensor, WebTensor).place });
+  }
+  async run(): Promise<void> {
+    const { session, inputs, outputs } = this;
+    const bindings = this.sent ? null : { session, inputs, outputs };
+    this.sent = true;
+    await this.thread.ask({ kind: 'run', binding: this.id, bindings });
+  }
+  close(): void {
+    if (this.sent) this.thread.tell({ kind: 'unbind', binding: this.id });
+  }
+}
+
+class WebSession implements Session {
+  constructor(
+    private readonly thread: WasmThread,
+    private readonly id: number,
+  ) {}
+  bind(): Binding {
+    return new WebBinding(this.thread, this.id);
+  }
+  close(): void {
+    this.thread.tell({ kind: 'close', session: this.id });
+  }
+}
+
+class WebWeights implements Weights {
+  constructor(readonly path: string) {}
+  close(): void {
+    // Each session has its own.
+  }
+}
+
+export class WebDevice implements Device {
+  readonly provider = 'web';
+  readonly sharesWeights = false;
+  readonly addressableBytes = ADDRESSABLE;
+  /** WebAssembly has one int8 kernel, and sums in 32 bits. */
+  preciseInt8 = false;
+
+  private constructor(
+    private readonly thread: WasmThread,
+    readonly description: string,
+  ) {}
+
+  /** @throws Error when onnxruntime-web is not there. @throws OrtError when it does not start. */
+  static async open(threads: number): Promise<WebDevice> {
+    const version = wasmVersion();
+    const count = `${threads} ${threads === 1 ? 'thread' : 'threads'}`;
+    return new WebDevice(await startWasmThread(threads), `ONNX Runtime ${version} in WebAssembly, ${count}`);
+  }
+
+  async memory(bytes: number): Promise<DeviceMemory> {
+    return this.host(bytes);
+  }
+
+  async host(bytes: number): Promise<HostMemory> {
+    const { pointer, memory } = await this.thread.ask({ kind: 'allocate', bytes });
+    return new WebMemory(memory, pointer, bytes, () => this.thread.tell({ kind: 'free', pointer }));
+  }
+
+  async share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
+    const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+    const whole = await this.host(arrays.reduce((sum, { byteLength }) => sum + aligned(byteLength), 0));
+    let at = whole.offset;
+    const memories = arrays.map((array) => {
+      const memory = new WebMemory(this.thread.memory, at, array.byteLength, () => {});
+      memory.write(0, array);
+      at += aligned(array.byteLength);
+      return memory;
+    });
+    return { memories, close: () => whole.close() };
+  }
+
+  tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor {
+    const bytes = tensorBytes(type, memory, at, dims);
+    const pointer = own(memory, WebMemory).offset + at;
+    return new WebTensor({ type: DataType[type], pointer, bytes, dims });
+  }
+
+  async weights(path: string, _entries: readonly WeightEntry[]): Promise<Weights> {
+    return new WebWeights(path);
+  }
+
+  async session(model: string | Uint8Array, weights: Weights | null): Promise<Session> {
+    const session = this.thread.nextId();
+    const path = weights === null ? null : own(weights, WebWeights).path;
+    await this.thread.ask({ kind: 'open', session, model, weights: path });
+    return new WebSession(this.thread, session);
+  }
+
+  close(): Promise<void> {
+    return this.thread.end();
+  }
+}

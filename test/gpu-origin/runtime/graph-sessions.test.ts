@@ -1,0 +1,57 @@
+import { expect, it } from 'vitest';
+import type { BuiltGraphs } from '../../../gpu-origin/model/build-graphs.ts';
+import { GRAPH_KINDS, type GraphKind } from '../../../gpu-origin/model/llama-graph.ts';
+import type { Device, Session } from '../../../gpu-origin/runtime/device.ts';
+import { GraphSessions } from '../../../gpu-origin/runtime/graph-sessions.ts';
+
+const built = {
+  weightsPath: 'weights.bin',
+  weights: [],
+  graphs: { none: 'none.onnx', qv: 'qv.onnx', all: 'all.onnx' },
+} as unknown as BuiltGraphs;
+
+/** @param log hears every session that is opened or closed. @param failures of the next sessions. */
+async function open(
+  sharesWeights: boolean,
+  kinds: readonly GraphKind[] = GRAPH_KINDS,
+  failures: string[] = [],
+): Promise<{ sessions: GraphSessions; log: string[] }> {
+  const log: string[] = [];
+  const device = {
+    sharesWeights,
+    weights: async () => ({ close: () => log.push('weights closed') }),
+    async session(model: string): Promise<Session> {
+      log.push(model);
+      const failure = failures.shift();
+      if (failure !== undefined && failure !== '') throw new Error(failure);
+      return { bind: () => expect.unreachable(), close: () => log.push(`${model} closed`) };
+    },
+  } as unknown as Device;
+  return { sessions: await GraphSessions.open({ device, built, kinds, onProgress: () => {} }), log };
+}
+
+it('opens all at once where they share weights, else the smallest, and the others once each', async () => {
+  const shared = await open(true);
+  expect(shared.log).toEqual(['none.onnx', 'qv.onnx', 'all.onnx']);
+  const { sessions, log } = await open(false);
+  expect(log).toEqual(['none.onnx']);
+  await Promise.all([sessions.get('all'), sessions.get('all'), sessions.get('none')]);
+  expect(log).toEqual(['none.onnx', 'all.onnx']);
+  await sessions.close();
+  expect(log.slice(2)).toEqual(['none.onnx closed', 'all.onnx closed', 'weights closed']);
+});
+
+it('serves all rows by one graph where only that may be opened', async () => {
+  const { sessions, log } = await open(false, ['all']);
+  expect(log).toEqual(['all.onnx']);
+  expect(GRAPH_KINDS.map((kind) => sessions.covering(kind))).toEqual(['all', 'all', 'all']);
+  const three = await open(false);
+  expect(GRAPH_KINDS.map((kind) => three.sessions.covering(kind))).toEqual(['none', 'qv', 'all']);
+});
+
+it('tries a session again that could not be opened', async () => {
+  const { sessions, log } = await open(false, GRAPH_KINDS, ['', 'no memory left']);
+  await expect(sessions.get('qv')).rejects.toThrow('no memory left');
+  await sessions.get('qv');
+  expect(log).toEqual(['none.onnx', 'qv.onnx', 'qv.onnx']);
+});

@@ -1,0 +1,76 @@
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { expect, it } from 'vitest';
+import type { Device } from '../../../gpu-origin/runtime/device.ts';
+import { openDevice, type OpenProvider } from '../../../gpu-origin/runtime/open-device.ts';
+
+const works = (description: string) => async (threads: number) =>
+  ({ description: `${description}, ${threads} threads` }) as Device;
+const fails = (message: string) => async (): Promise<Device> => {
+  throw new Error(message);
+};
+const opened = (provider: 'auto' | 'cpu' | 'web', open: Partial<OpenProvider>): Promise<string> =>
+  openDevice({
+    provider,
+    threads: 3,
+    open: { cpu: works('the library'), web: works('the module'), ...open },
+  }).then(({ message }) => message);
+
+it('takes the native library where it loads', async () => {
+  expect(await opened('auto', {})).toBe('provider cpu: the library, 3 threads');
+});
+
+it('takes WebAssembly where it does not, and says why in one line', async () => {
+  const message = await opened('auto', { cpu: fails("Cannot find package 'koffi'\nRequire stack:\n- a") });
+  expect(message).toBe(
+    "provider web: the module, 3 threads, since the native library does not load (Cannot find package 'koffi')",
+  );
+});
+
+it('takes nothing else than what was asked for, and names the other', async () => {
+  expect(await opened('web', { cpu: fails('not asked for') })).toBe('provider web: the module, 3 threads');
+  await expect(opened('cpu', { cpu: fails('no library') })).rejects.toThrow(
+    '--provider cpu: no library; there is also --provider web, which needs no native library',
+  );
+  await expect(opened('auto', { cpu: fails('no library'), web: fails('no package') })).rejects.toThrow(
+    '--provider auto: neither cpu (no library) nor web (no package) starts',
+  );
+});
+
+/** What a process has loaded of native code. */
+const SCRIPT = `
+  import { readFileSync } from 'node:fs';
+  import { openDevice } from './gpu-origin/runtime/open-device.ts';
+  const { device } = await openDevice({ provider: 'web', threads: 2 });
+  const memory = await device.host(16);
+  new Float32Array(memory.buffer, memory.offset, 4).fill(1);
+  memory.close();
+  const maps = process.platform === 'linux' ? readFileSync('/proc/self/maps', 'utf8') : '';
+  console.log(JSON.stringify({ provider: device.provider, native: /koffi|onnxruntime/.test(maps) }));
+  await device.close();
+`;
+
+/** A pointer beyond all memory: WebAssembly traps, and its thread ends. */
+const CRASH = `
+  import { startWasmThread } from './gpu-origin/runtime/web/wasm-client.ts';
+  const thread = await startWasmThread(1);
+  thread.tell({ kind: 'free', pointer: 0xfffffff0 });
+  await thread.ask({ kind: 'allocate', bytes: 8 }).catch(({ name, code }) => console.log(name, code));
+  setInterval(() => {}, 1_000);
+`;
+
+it('ends the process when the thread of WebAssembly does', async () => {
+  const args = ['--import', 'tsx', '--input-type=module', '-e', CRASH];
+  const ended = promisify(execFile)(process.execPath, args, { cwd: process.cwd() });
+  await expect(ended).rejects.toMatchObject({
+    code: 1,
+    stdout: 'OrtError -1\n',
+    stderr: expect.stringContaining('OrtError: WebAssembly: memory access out of bounds') as string,
+  });
+});
+
+it('runs WebAssembly without koffi and without the native library, and lets the process end', async () => {
+  const args = ['--import', 'tsx', '--input-type=module', '-e', SCRIPT];
+  const { stdout } = await promisify(execFile)(process.execPath, args, { cwd: process.cwd() });
+  expect(JSON.parse(stdout)).toEqual({ provider: 'web', native: false });
+});
