@@ -34,6 +34,8 @@ export function welcome(local: LocalFile, shown: { examples: boolean; page: bool
   return [
     `${colors.bold('graft is ready')}   ${local.url}`,
     `API key          ${local.key}`,
+    // Not GRAFT_URL: with it, commands would no longer look here for the admin key.
+    `in another shell export GRAFT_KEY=${local.key}`,
     ...(local.bases === undefined ? [] : [`bases            ${local.bases.join(', ')}`]),
     ...(shown.page
       ? [`dashboard        ${local.url}/dashboard   (sign in with "adminKey" of .graft/local.json)`]
