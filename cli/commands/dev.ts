@@ -115,7 +115,13 @@ export default defineCommand({
       output,
       signal: ending.signal,
     });
-    output.result(stack.local, () => welcome(stack.local, { examples: args.examples, page: stack.page }));
+    const signInLink = stack.page ? stack.signInLink : null;
+    output.result({ ...stack.local, dashboard: signInLink }, () =>
+      welcome(stack.local, {
+        examples: args.examples,
+        signInLink,
+      }),
+    );
     const reason = await Promise.race([stack.failed, aborted(ending.signal)]);
     if (reason === null) output.note(colors.dim('stopping'));
     await stack.stop();
