@@ -1,91 +1,173 @@
 /** Every command of `graft`, in the groups and the order of `graft --help`; help, completion and docs/cli.md read it. */
-import type { CommandGroup, CommandModule } from './command-types.ts';
-
-/** Another word for a command. */
-const alias = (name: string, verb: string, { default: command }: CommandModule): CommandModule => ({
-  default: { ...command, meta: { name, description: `The same as \`graft ${verb}\`` } },
-});
+import type { Command, CommandGroup } from './command-types.ts';
 
 export const COMMAND_GROUPS: readonly CommandGroup[] = [
   {
     title: 'serve',
     commands: {
-      dev: () => import('./commands/dev.ts'),
-      secrets: () => import('./commands/secrets.ts'),
-      pull: () => import('./commands/pull.ts'),
-      run: () => import('./commands/run.ts'),
-      ls: () => import('./commands/ls.ts'),
-      ps: () => import('./commands/ps.ts'),
-      capacity: () => import('./commands/capacity.ts'),
-      warm: () => import('./commands/warm.ts'),
-      pin: () => import('./commands/pin.ts'),
-      unpin: () => import('./commands/unpin.ts'),
+      dev: {
+        summary: 'Start origin and edge on this machine, with example adapters',
+        load: () => import('./commands/dev.ts'),
+      },
+      secrets: { summary: 'Make the secrets of a deployment', load: () => import('./commands/secrets.ts') },
+      pull: {
+        summary: 'Get a base model into the cache (GRAFT_CACHE)',
+        load: () => import('./commands/pull.ts'),
+      },
+      run: {
+        summary: 'Ask an adapter, or the base model, and stream its answer',
+        load: () => import('./commands/run.ts'),
+      },
+      ls: { summary: 'List names and their live versions', load: () => import('./commands/ls.ts') },
+      ps: {
+        summary: 'Show the adapters that the origins hold in memory',
+        load: () => import('./commands/ps.ts'),
+      },
+      capacity: {
+        summary: 'Reckon what a number of names and requests needs and costs',
+        load: () => import('./commands/capacity.ts'),
+      },
+      warm: {
+        summary: 'Have a version loaded where it will be served',
+        load: () => import('./commands/warm.ts'),
+      },
+      pin: {
+        summary: 'Have the origins keep a name’s adapters in memory',
+        load: () => import('./commands/pin.ts'),
+      },
+      unpin: {
+        summary: 'Let the origins forget a pinned name’s adapters',
+        load: () => import('./commands/unpin.ts'),
+      },
     },
   },
   {
     title: 'adapters',
     commands: {
-      show: () => import('./commands/show.ts'),
-      pack: () => import('./commands/pack.ts'),
-      convert: () => import('./commands/convert.ts'),
-      compose: () => import('./commands/compose.ts'),
-      diff: () => import('./commands/diff.ts'),
-      publish: () => import('./commands/publish.ts'),
-      verify: () => import('./commands/verify.ts'),
-      download: () => import('./commands/download.ts'),
-      compare: () => import('./commands/compare.ts'),
+      show: {
+        summary: 'Show what is in an adapter, module by module',
+        load: () => import('./commands/show.ts'),
+      },
+      pack: {
+        summary: 'Check an adapter and write its canonical file',
+        load: () => import('./commands/pack.ts'),
+      },
+      convert: { summary: 'Write an adapter in another format', load: () => import('./commands/convert.ts') },
+      compose: { summary: 'Add adapters up into one', load: () => import('./commands/compose.ts') },
+      diff: { summary: 'Compare two adapters, module by module', load: () => import('./commands/diff.ts') },
+      publish: {
+        summary: 'Check, pack and upload an adapter, and make it live',
+        load: () => import('./commands/publish.ts'),
+      },
+      verify: {
+        summary: 'Have every origin check a version, or check a file here',
+        load: () => import('./commands/verify.ts'),
+      },
+      download: { summary: 'Fetch a published version back', load: () => import('./commands/download.ts') },
+      compare: {
+        summary: 'Compare the answers of two or more names to the same prompts',
+        load: () => import('./commands/compare.ts'),
+      },
     },
   },
   {
     title: 'versions',
     commands: {
-      versions: () => import('./commands/versions.ts'),
-      history: () => import('./commands/history.ts'),
-      log: async () => alias('log', 'history', await import('./commands/history.ts')),
-      promote: () => import('./commands/promote.ts'),
-      rollback: () => import('./commands/rollback.ts'),
-      retire: () => import('./commands/retire.ts'),
-      rm: () => import('./commands/rm.ts'),
-      restore: () => import('./commands/restore.ts'),
-      alias: () => import('./commands/alias.ts'),
-      strict: () => import('./commands/strict.ts'),
-      repair: () => import('./commands/repair.ts'),
-      gc: () => import('./commands/gc.ts'),
+      versions: {
+        summary: 'List the versions of a name: what they are, who made them and when',
+        load: () => import('./commands/versions.ts'),
+      },
+      history: {
+        summary: 'Show the changes of a name, or of all: who, when, from, to, why',
+        load: () => import('./commands/history.ts'),
+      },
+      log: {
+        summary: 'The same as `graft history`',
+        load: async () => ({ default: (await import('./commands/history.ts')).default }),
+      },
+      promote: { summary: 'Make a staged version live', load: () => import('./commands/promote.ts') },
+      rollback: {
+        summary: 'Make an earlier version live again',
+        load: () => import('./commands/rollback.ts'),
+      },
+      retire: { summary: 'Take a version out of use for good', load: () => import('./commands/retire.ts') },
+      rm: { summary: 'Remove a name, or a version of it', load: () => import('./commands/rm.ts') },
+      restore: {
+        summary: 'Bring back what was removed in the last seven days',
+        load: () => import('./commands/restore.ts'),
+      },
+      alias: { summary: 'Make a name stand for another one', load: () => import('./commands/alias.ts') },
+      strict: {
+        summary: 'Let missing names below a name be answered by none above it',
+        load: () => import('./commands/strict.ts'),
+      },
+      repair: {
+        summary: 'Write KV again as D1 says, where it is otherwise',
+        load: () => import('./commands/repair.ts'),
+      },
+      gc: { summary: 'Delete files that no version has', load: () => import('./commands/gc.ts') },
     },
   },
   {
     title: 'experiments',
     commands: {
-      experiment: () => import('./commands/experiment.ts'),
+      experiment: {
+        summary: 'Run A/B tests: create, start, watch, promote',
+        load: () => import('./commands/experiment.ts'),
+      },
     },
   },
   {
     title: 'tenants',
     commands: {
-      keys: () => import('./commands/keys.ts'),
-      limits: () => import('./commands/limits.ts'),
-      grant: () => import('./commands/grant.ts'),
-      reserve: () => import('./commands/reserve.ts'),
-      rooms: () => import('./commands/rooms.ts'),
-      usage: () => import('./commands/usage.ts'),
+      keys: {
+        summary: 'List, create, change, rotate and revoke keys',
+        load: () => import('./commands/keys.ts'),
+      },
+      limits: {
+        summary: 'List, set, lift and reset limits of whole tenants',
+        load: () => import('./commands/limits.ts'),
+      },
+      grant: {
+        summary: 'Let other tenants, or everybody, use your adapters',
+        load: () => import('./commands/grant.ts'),
+      },
+      reserve: {
+        summary: 'Reserve a name, and all below it, for a tenant',
+        load: () => import('./commands/reserve.ts'),
+      },
+      rooms: {
+        summary: 'List the rooms that are reserved for tenants',
+        load: () => import('./commands/rooms.ts'),
+      },
+      usage: { summary: 'Show who used how many tokens', load: () => import('./commands/usage.ts') },
     },
   },
   {
     title: 'account',
     commands: {
-      login: () => import('./commands/login.ts'),
-      logout: () => import('./commands/logout.ts'),
-      openapi: () => import('./commands/openapi.ts'),
-      completion: async () => {
-        const { completionCommand, help } = await import('./commands/completion.ts');
-        return { default: completionCommand(() => COMMAND_GROUPS), help };
+      login: {
+        summary: 'Keep a key of a server, for later commands',
+        load: () => import('./commands/login.ts'),
+      },
+      logout: { summary: 'Forget the keys of a server', load: () => import('./commands/logout.ts') },
+      openapi: {
+        summary: 'Print the OpenAPI document of the server',
+        load: () => import('./commands/openapi.ts'),
+      },
+      completion: {
+        summary: 'Print a script that completes commands in a shell',
+        load: async () => {
+          const { completionCommand, help } = await import('./commands/completion.ts');
+          return { default: completionCommand(() => COMMAND_GROUPS), help };
+        },
       },
     },
   },
 ];
 
-/** @returns the loader of a verb's module, or undefined. */
-export function findCommand(verb: string): (() => Promise<CommandModule>) | undefined {
+/** @returns undefined when there is no such verb. */
+export function findCommand(verb: string): Command | undefined {
   const group = COMMAND_GROUPS.find(({ commands }) => Object.hasOwn(commands, verb));
   return group?.commands[verb];
 }

@@ -1,4 +1,5 @@
 import type { CommandDef } from 'citty';
+import type { Actions } from './actions.ts';
 
 /** What docs/cli.md and `--help` say beyond the definition itself. */
 export interface CommandHelp {
@@ -14,10 +15,18 @@ export interface CommandModule {
   // eslint-disable-next-line @typescript-eslint/no-explicit-any
   readonly default: CommandDef<any>;
   readonly help?: CommandHelp;
+  /** Where the first argument says what is done. */
+  readonly actions?: Actions;
+}
+
+export interface Command {
+  /** One line, without a full stop. Here, so that `graft --help` loads no command. */
+  readonly summary: string;
+  load(): Promise<CommandModule>;
 }
 
 export interface CommandGroup {
   readonly title: string;
-  /** Verb -> its module; loaded when it is needed, for a quick start. */
-  readonly commands: Readonly<Record<string, () => Promise<CommandModule>>>;
+  /** By verb. */
+  readonly commands: Readonly<Record<string, Command>>;
 }

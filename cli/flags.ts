@@ -49,8 +49,9 @@ export function refuseUnknownFlags(rawArgs: readonly string[], args: ArgsDef): v
   }
 }
 
+/** What was typed is wrong; main.ts adds whose `--help` says how it is right. */
 export const usageError = (message: string): CliError =>
-  new CliError({ message: `${message} See \`graft --help\`.`, exitCode: EXIT.usage, code: 'usage' });
+  new CliError({ message, exitCode: EXIT.usage, code: 'usage' });
 
 /** @throws CliError when `text` is not a port. */
 export function parsePort(text: string, flag: string): number {

@@ -7,9 +7,9 @@ import { COMMAND_GROUPS, commandNames, findCommand } from './command-list.ts';
 import { didYouMean } from './did-you-mean.ts';
 import { refuseUnknownFlags, usageError } from './flags.ts';
 import { harmless, harmlessJson } from './harmless-text.ts';
-import { describeCommand, describeGroups } from './help/describe-command.ts';
-import { renderCommandHelp, renderRootHelp } from './help/render-help.ts';
-import { colors } from './output.ts';
+import { describeAction, describeCommand } from './help/describe-command.ts';
+import { HELP_WIDTH, renderCommandHelp, renderRootHelp } from './help/render-help.ts';
+import { colors, terminalWidth } from './output.ts';
 
 /** Time for pipes to drain once a command is done. */
 const LINGER_MS = 1_000;
@@ -19,7 +19,7 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
   const asksForHelp = first === 'help' || first === '--help' || first === '-h';
   if (first === undefined || (asksForHelp && others.length === 0)) {
     const { version, description } = packageJson;
-    console.log(renderRootHelp({ version, description, groups: await describeGroups(COMMAND_GROUPS) }));
+    console.log(renderRootHelp({ version, description, groups: COMMAND_GROUPS, width: helpWidth() }));
     return first === undefined ? EXIT.usage : EXIT.ok;
   }
   if (first === '--version' || first === '-v') {
@@ -27,18 +27,22 @@ async function run(argv: readonly string[]): Promise<ExitCode> {
     return EXIT.ok;
   }
   const [verb = '', ...rest] = asksForHelp ? others : argv;
-  const load = findCommand(verb);
-  if (load === undefined)
+  const command = findCommand(verb);
+  if (command === undefined)
     throw usageError(`Unknown command '${verb}'.${didYouMean(verb, commandNames(), 'graft ')}`);
-  const module = await load();
+  const module = await command.load();
   if (asksForHelp || asksForHelpOf(rest)) {
-    console.log(renderCommandHelp(describeCommand(verb, module)));
+    console.log(
+      renderCommandHelp(describeAction(describeCommand(verb, command, module), rest[0]), helpWidth()),
+    );
     return EXIT.ok;
   }
   refuseUnknownFlags(rest, (module.default.args ?? {}) as ArgsDef);
   await runCommand(module.default, { rawArgs: [...rest] });
   return EXIT.ok;
 }
+
+const helpWidth = (): number => Math.min(HELP_WIDTH, terminalWidth() ?? HELP_WIDTH);
 
 /** What stands behind `--` is not for us. */
 function asksForHelpOf(rest: readonly string[]): boolean {
@@ -47,7 +51,8 @@ function asksForHelpOf(rest: readonly string[]): boolean {
   return ours.includes('--help') || ours.includes('-h');
 }
 
-function report(error: unknown, json: boolean): ExitCode {
+function report(error: unknown, argv: readonly string[]): ExitCode {
+  const json = argv.includes('--json');
   const failure = asCliError(error);
   if (failure === null) {
     console.error(harmless(inspect(error)));
@@ -55,9 +60,16 @@ function report(error: unknown, json: boolean): ExitCode {
     return EXIT.error;
   }
   if (failure.message === INTERRUPTED) return failure.exitCode;
-  if (json) console.error(harmlessJson({ error: { code: failure.code, message: failure.message } }));
-  else console.error(`${colors.red('error:')} ${harmless(failure.message, { colours: true })}`);
+  const hint = failure.code === 'usage' ? ` See \`${helpFor(argv)}\`.` : '';
+  const message = `${failure.message}${hint}`;
+  if (json) console.error(harmlessJson({ error: { code: failure.code, message } }));
+  else console.error(`${colors.red('error:')} ${harmless(message, { colours: true })}`);
   return failure.exitCode;
+}
+
+/** @returns the command line whose help says how `argv` is typed. */
+function helpFor([verb = '']: readonly string[]): string {
+  return findCommand(verb) === undefined ? 'graft --help' : `graft ${verb} --help`;
 }
 
 function asCliError(error: unknown): CliError | null {
@@ -75,10 +87,11 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 let exitCode: ExitCode;
+const argv = process.argv.slice(2);
 try {
-  exitCode = await run(process.argv.slice(2));
+  exitCode = await run(argv);
 } catch (error) {
-  exitCode = report(error, process.argv.includes('--json'));
+  exitCode = report(error, argv);
 }
 // Set first: what was written to a pipe is flushed. A library's forgotten handle must not keep us here, though.
 process.exitCode = exitCode;

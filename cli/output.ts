@@ -1,6 +1,7 @@
 /** What commands print: results on stdout, progress on stderr and only on a terminal. */
 import { Ansis } from 'ansis';
 import stringWidth from 'string-width';
+import { fitRows } from './fit-columns.ts';
 import { harmless, harmlessJson } from './harmless-text.ts';
 
 export interface Output {
@@ -88,9 +89,17 @@ const SPACES_AT_THE_END = / +(\u001b\[[\d;]*m)? *$/;
 /** Between two columns. */
 const GAP = '  ';
 
-/** A table without borders, as `ls` and `ps` print it; a cell with line breaks takes as many lines. */
-export function plainTable(head: string[], rows: string[][]): string {
-  const lines = [head.map((title) => colors.dim(title)), ...rows].flatMap(linesOf);
+/** Columns of the terminal that results go to; null when they go elsewhere (a pipe gets whole lines). */
+export const terminalWidth = (): number | null =>
+  process.stdout.isTTY && process.stdout.columns > 0 ? process.stdout.columns : null;
+
+/**
+ * A table without borders, as `ls` and `ps` print it; a cell with line breaks takes as many lines.
+ * @param width columns that it may take; as many as it needs unless there is a terminal.
+ */
+export function plainTable(head: string[], rows: string[][], width = terminalWidth() ?? Infinity): string {
+  const [titles = [], ...cells] = fitRows([head, ...rows], GAP.length, width);
+  const lines = [titles.map((title) => colors.dim(title)), ...cells].flatMap(linesOf);
   const widths = head.map((_title, column) =>
     lines.reduce((widest, cells) => Math.max(widest, stringWidth(cells[column] ?? '')), 0),
   );

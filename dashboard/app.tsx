@@ -8,7 +8,7 @@ import { ExperimentsView } from './views/experiments.tsx';
 import { NewExperimentView } from './views/new-experiment.tsx';
 import { OriginsView } from './views/origins.tsx';
 import { PlaygroundView } from './views/playground.tsx';
-import { SignIn } from './views/sign-in.tsx';
+import { SignIn, SignInByLink } from './views/sign-in.tsx';
 
 const ROOMS: { view: View; label: string; also?: View['at'] }[] = [
   { view: { at: 'adapters', name: null }, label: 'Adapters' },
@@ -20,6 +20,22 @@ const ROOMS: { view: View; label: string; also?: View['at'] }[] = [
 export function App() {
   const [key, setKey] = useState(() => storedKey('admin'));
   const view = useView();
+  if (view.at === 'sign-in')
+    return (
+      <SignInByLink
+        token={view.token}
+        onKeys={({ admin_key, api_key }) => {
+          storeKey('admin', admin_key);
+          storeKey('api', api_key);
+          setKey(admin_key);
+        }}
+      />
+    );
+  return <SignedIn adminKey={key} setKey={setKey} view={view} />;
+}
+
+function SignedIn(params: { adminKey: string | null; setKey: (key: string | null) => void; view: View }) {
+  const { adminKey: key, setKey, view } = params;
   const client = useMemo(() => (key === null ? null : createClient(key)), [key]);
   if (client === null)
     return (

@@ -44,6 +44,7 @@ export * from './responses.ts';
 export * from './result.ts';
 export * from './same-json.ts';
 export type { SamplingFields } from './sampling-fields.ts';
+export * from './sign-in.ts';
 export * from './signature.ts';
 export * from './traceparent.ts';
 export * from './text-prompt.ts';

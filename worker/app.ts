@@ -48,7 +48,7 @@ import { completionRoutes } from './completions/routes.ts';
 import type { WebhookOutbox } from './experiments/ports-webhook.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
-import { dashboardRoutes, pageHeaders, type PageFiles } from './http/dashboard-routes.ts';
+import { dashboardRoutes, pageHeaders, type PageFiles, type SignIn } from './http/dashboard-routes.ts';
 import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
 import { modelRoutes } from './completions/models-routes.ts';
 import type { CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
@@ -132,6 +132,8 @@ export interface Services {
   experimentIndex: ExperimentIndex;
   /** The built dashboard; none = this edge has no page. */
   page?: PageFiles;
+  /** Signs the page in by a link; none = it is signed in with an admin key alone. */
+  signIn?: SignIn;
   /** Pages that may call `/v1/*`; `*` = all. */
   corsOrigins?: readonly string[];
 }
@@ -226,7 +228,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', tokenizerRoutes({ ...services, ...resolving, gates }));
   app.route('/', feedbackRoutes({ ...services, gate: gates.feedback, now }));
   app.route('/', modelRoutes({ ...resolving, gate: gates.models }));
-  app.route('/', dashboardRoutes({ page: services.page }));
+  app.route('/', dashboardRoutes({ page: services.page, signIn: services.signIn }));
   app.use('/admin/*', noStore);
   app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger, grantLedger, gates, now }));
   app.use('/admin/*', repinAfterChange({ changed: services.pointersChanged, pinSync }));

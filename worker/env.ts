@@ -26,6 +26,8 @@ export interface RawEnv {
   ANALYTICS?: AnalyticsDataset;
   /** The built dashboard's files. */
   ASSETS?: { fetch(url: string): Promise<Response> };
+  /** Exchanges the token of `graft dev`'s link for keys; only there. */
+  SIGN_IN?: { fetch(url: string, init: RequestInit): Promise<Response> };
   /** JSON `[{"id": "...", "url": "https://...", "base": "..."}]`; all have a `base`, or none has. */
   ORIGINS: string;
   /** Id of the base that `base` means; that of the first origin unless given. Only where the origins say their base. */

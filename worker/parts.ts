@@ -93,6 +93,8 @@ export interface Surroundings {
   observer: Observer | undefined;
   /** The built dashboard; undefined = there is none. */
   page: Services['page'] | undefined;
+  /** Signs the page in by a link; undefined = this edge has none. */
+  signIn: Services['signIn'] | undefined;
   /** Shorter ones than this edge's own, for what hangs; ms. */
   kvTimeoutMs?: number;
   verifyTimeoutMs?: number;
@@ -141,7 +143,7 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
   const { dropLedger } = stores;
   const drops =
     tenant === null ? null : createDrops({ ...intake, kv, pacing, grantLedger, dropLedger, tenant });
-  const { observer, page } = surroundings;
+  const { observer, page, signIn } = surroundings;
   const services: Services = {
     ...hot,
     ...stores,
@@ -161,6 +163,7 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     ...(drops === null ? {} : { takeDropOnMiss: drops.onMiss }),
     ...(observer === undefined ? {} : { observer }),
     ...(page === undefined ? {} : { page }),
+    ...(signIn === undefined ? {} : { signIn }),
   };
   return {
     services,

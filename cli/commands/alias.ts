@@ -17,7 +17,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'alias', description: 'Make a name stand for another one' },
+  meta: { name: 'alias' },
   args: {
     name: { type: 'positional', description: 'Name that has no versions of its own', required: true },
     target: { type: 'positional', description: 'Name that it is to stand for', required: false },

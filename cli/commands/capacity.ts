@@ -20,7 +20,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'capacity', description: 'Reckon what a number of names and requests needs and costs' },
+  meta: { name: 'capacity' },
   args: {
     names: { type: 'string', description: 'Names, one live version each', valueHint: 'n', default: '1M' },
     rank: { type: 'string', description: 'Rank of each adapter', valueHint: 'n', default: '16' },

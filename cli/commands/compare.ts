@@ -44,7 +44,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'compare', description: 'Compare the answers of two or more names to the same prompts' },
+  meta: { name: 'compare' },
   args: {
     nameA: {
       type: 'positional',

@@ -24,7 +24,7 @@ export const help: CommandHelp = {
 /** @param groups every command; given, because the list of them holds this command too. */
 export const completionCommand = (groups: () => readonly CommandGroup[]) =>
   defineCommand({
-    meta: { name: 'completion', description: 'Print a script that completes commands in a shell' },
+    meta: { name: 'completion' },
     args: {
       shell: {
         type: 'positional',

@@ -39,7 +39,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'compose', description: 'Add adapters up into one' },
+  meta: { name: 'compose' },
   args: {
     'adapters...': {
       type: 'positional',

@@ -36,7 +36,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'convert', description: 'Write an adapter in another format' },
+  meta: { name: 'convert' },
   args: {
     path: {
       type: 'positional',

@@ -3,11 +3,9 @@ import { CliError, interrupted } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, parsePort, usageError } from '../flags.ts';
 import { ENDING_SIGNALS } from '../local/own-signals.ts';
-import { repeatedFlag } from '../experiment/repeated-flag.ts';
+import { repeatedFlag } from '../repeated-flag.ts';
 import type { OriginWish } from '../local/local-origins.ts';
-import { startStack } from '../local/stack.ts';
 import { colors, createOutput } from '../output.ts';
-import { welcome } from '../local/welcome.ts';
 
 const EDGE_PORT = '8787';
 const ORIGIN_PORT = '8788';
@@ -40,7 +38,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'dev', description: 'Start origin and edge on this machine, with example adapters' },
+  meta: { name: 'dev' },
   args: {
     base: {
       type: 'string',
@@ -106,6 +104,11 @@ export default defineCommand({
     const ending = new AbortController();
     const onSignal = () => ending.abort(interrupted());
     for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
+    // Here, because Miniflare alone takes half a second of CPU to load.
+    const [{ startStack }, { welcome }] = await Promise.all([
+      import('../local/stack.ts'),
+      import('../local/welcome.ts'),
+    ]);
     const stack = await startStack({
       folder: process.cwd(),
       base: args.base,
@@ -118,7 +121,13 @@ export default defineCommand({
       output,
       signal: ending.signal,
     });
-    output.result(stack.local, () => welcome(stack.local, { examples: args.examples, page: stack.page }));
+    const signInLink = stack.page ? stack.signInLink : null;
+    output.result({ ...stack.local, dashboard: signInLink }, () =>
+      welcome(stack.local, {
+        examples: args.examples,
+        signInLink,
+      }),
+    );
     const reason = await Promise.race([stack.failed, aborted(ending.signal)]);
     if (reason === null) output.note(colors.dim('stopping'));
     await stack.stop();

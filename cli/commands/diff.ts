@@ -25,7 +25,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'diff', description: 'Compare two adapters, module by module' },
+  meta: { name: 'diff' },
   args: {
     a: {
       type: 'positional',

@@ -32,7 +32,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'download', description: 'Fetch a published version back' },
+  meta: { name: 'download' },
   args: {
     name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
     out: {

@@ -14,7 +14,13 @@ import { changeExperiment } from '../experiment/change-experiment.ts';
 import { checkDesign, checkDocument } from '../experiment/check-design.ts';
 import { confirmOver } from '../experiment/confirm-over.ts';
 import { checkVersions, createExperiment } from '../experiment/create-experiment.ts';
-import { actionOf, DESIGN_FLAGS, experimentArgs, type Action } from '../experiment/experiment-flags.ts';
+import {
+  actionOf,
+  DESIGN_FLAGS,
+  experimentArgs,
+  type ExperimentAction,
+} from '../experiment/experiment-flags.ts';
+export { actions } from '../experiment/experiment-flags.ts';
 export { help } from '../experiment/experiment-help.ts';
 import { experimentTable } from '../experiment/experiment-table.ts';
 import { nextCommand, nowText } from '../experiment/experiment-words.ts';
@@ -27,7 +33,7 @@ import { pinJudge } from '../experiment/parse-judge.ts';
 import { parseDesign, type DesignFlags } from '../experiment/parse-design.ts';
 import { planText } from '../experiment/plan-text.ts';
 import { readDesignFile } from '../experiment/read-design-file.ts';
-import { isFlagGiven, repeatedFlag } from '../experiment/repeated-flag.ts';
+import { isFlagGiven, repeatedFlag } from '../repeated-flag.ts';
 import { statusText, type Screen } from '../experiment/status-text.ts';
 import { stepRequest, type Step } from '../experiment/step-request.ts';
 import { watchStatus } from '../experiment/watch-status.ts';
@@ -41,7 +47,7 @@ import { parseCount } from '../quantity.ts';
 const DEFAULT_WIDTH = 80;
 
 export default defineCommand({
-  meta: { name: 'experiment', description: 'Run A/B tests: create, start, watch, promote' },
+  meta: { name: 'experiment' },
   args: experimentArgs,
   async run({ args, rawArgs }) {
     const action = actionOf(args);
@@ -86,7 +92,11 @@ export interface Surroundings {
   ask: (question: string) => Promise<boolean | null>;
 }
 
-export async function runAction(action: Action, flags: Flags, surroundings: Surroundings): Promise<void> {
+export async function runAction(
+  action: ExperimentAction,
+  flags: Flags,
+  surroundings: Surroundings,
+): Promise<void> {
   const { output, connect } = surroundings;
   const { name = '' } = flags;
   switch (action) {

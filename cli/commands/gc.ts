@@ -20,7 +20,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'gc', description: 'Delete files that no version has' },
+  meta: { name: 'gc' },
   args: {
     'dry-run': { type: 'boolean', description: 'Say what would be done, and change nothing' },
     ...commonFlags,

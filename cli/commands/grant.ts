@@ -37,7 +37,7 @@ interface Wanted {
 }
 
 export default defineCommand({
-  meta: { name: 'grant', description: 'Let other tenants, or everybody, use your adapters' },
+  meta: { name: 'grant' },
   args: {
     scope: {
       type: 'positional',

@@ -18,7 +18,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'history', description: 'Show the changes of a name, or of all: who, when, from, to, why' },
+  meta: { name: 'history' },
   args: {
     name: { type: 'positional', description: 'Name, such as alice/notes; all unless given', required: false },
     limit: {

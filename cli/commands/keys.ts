@@ -1,5 +1,6 @@
 import { defineCommand } from 'citty';
 import { NewKey, type ChangeKeyRequest, type KeyView, type RequestOf } from '../../protocol/index.ts';
+import { pickAction, type Actions } from '../actions.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
@@ -44,22 +45,39 @@ export const help: CommandHelp = {
   ],
 };
 
-const ACTIONS = ['list', 'create', 'change', 'rotate', 'revoke'] as const;
-type Action = (typeof ACTIONS)[number];
-
-/** Flags that mean something to one action only. */
-const OWN_FLAGS: Record<Action, readonly string[]> = {
-  list: ['all'],
-  create: [...Object.keys(createFlags), 'expires'],
-  change: CHANGE_FLAGS,
-  rotate: ['grace', 'expires'],
-  revoke: ['made', 'only'],
-};
+export const actions = {
+  list: { summary: 'List keys, where nothing else is said', arguments: [], flags: ['all'] },
+  create: {
+    summary: 'Make a key, which is printed once',
+    arguments: [],
+    flags: [...Object.keys(createFlags), 'expires'],
+  },
+  change: {
+    summary: 'Change limits, scopes, label or policy of a key',
+    arguments: ['id'],
+    flags: CHANGE_FLAGS,
+  },
+  rotate: {
+    summary: 'Make a key in the place of another one, which stays good for a while',
+    arguments: ['id'],
+    flags: ['grace', 'expires'],
+  },
+  revoke: {
+    summary: 'End a key, and those that it was rotated into',
+    arguments: ['id'],
+    flags: ['made', 'only'],
+  },
+} as const satisfies Actions;
 
 export default defineCommand({
-  meta: { name: 'keys', description: 'List, create, change, rotate and revoke keys' },
+  meta: { name: 'keys' },
   args: {
-    action: { type: 'positional', description: 'list, create, change, rotate or revoke', required: false },
+    action: {
+      type: 'positional',
+      description: 'list, create, change, rotate or revoke',
+      valueHint: Object.keys(actions).join('|'),
+      required: false,
+    },
     id: { type: 'positional', description: 'Id of the key to change, rotate or revoke', required: false },
     ...createFlags,
     expires: { type: 'string', description: 'How long a new key is good: 12h, 90d', valueHint: 'time' },
@@ -75,7 +93,7 @@ export default defineCommand({
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
-    const action = actionOf(args.action ?? 'list', args);
+    const action = pickAction({ verb: 'keys', actions, word: args.action ?? 'list', args });
     const { id } = args;
     const needsId = action !== 'list' && action !== 'create';
     if (needsId && id === undefined)
@@ -102,16 +120,6 @@ export default defineCommand({
     }
   },
 });
-
-function actionOf(word: string, args: KeyArgs): Action {
-  const action = ACTIONS.find((one) => one === word);
-  if (action === undefined) throw usageError(`'${word}' is none of ${ACTIONS.join(', ')}.`);
-  const others = new Set(Object.values(OWN_FLAGS).flat());
-  for (const flag of OWN_FLAGS[action]) others.delete(flag);
-  const stray = [...others].find((flag) => args[flag] !== undefined && args[flag] !== false);
-  if (stray !== undefined) throw usageError(`--${stray} is not for \`graft keys ${action}\`.`);
-  return action;
-}
 
 async function list(client: ApiClient, output: Output, all: boolean): Promise<void> {
   const { keys } = await callOperation(client, 'list the keys', 'GET /admin/keys', {});

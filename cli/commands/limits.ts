@@ -1,5 +1,6 @@
 import { defineCommand } from 'citty';
 import type { LimitsChange, TenantLimitsList, TenantLimitsView } from '../../protocol/index.ts';
+import { pickAction, type Actions } from '../actions.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
@@ -25,13 +26,22 @@ export const help: CommandHelp = {
   ],
 };
 
-const ACTIONS = ['list', 'set', 'lift', 'reset'] as const;
-type Action = (typeof ACTIONS)[number];
+export const actions = {
+  list: { summary: 'List the tenants that have limits', arguments: [], flags: [] },
+  set: { summary: 'Set or change limits of a tenant', arguments: ['tenant'], flags: Object.keys(limitFlags) },
+  lift: { summary: 'Take all limits from a tenant', arguments: ['tenant'], flags: [] },
+  reset: { summary: 'Forget what a tenant, or a key, has used', arguments: ['tenant'], flags: [] },
+} as const satisfies Actions;
 
 export default defineCommand({
-  meta: { name: 'limits', description: 'List, set, lift and reset limits of whole tenants' },
+  meta: { name: 'limits' },
   args: {
-    action: { type: 'positional', description: 'list, set, lift or reset', required: false },
+    action: {
+      type: 'positional',
+      description: 'list, set, lift or reset',
+      valueHint: Object.keys(actions).join('|'),
+      required: false,
+    },
     tenant: {
       type: 'positional',
       description: 'Tenant; for reset also the id of a key',
@@ -54,22 +64,19 @@ export default defineCommand({
 
 /** @throws CliError when something is missing, or has no place. */
 export function parseLimits(args: KeyArgs): {
-  action: Action;
+  action: keyof typeof actions;
   /** Empty for `list`. */
   tenant: string;
   limits: ReturnType<typeof limitsChange>;
 } {
   const word = String(args['action'] ?? 'list');
-  const action = ACTIONS.find((one) => one === word);
-  if (action === undefined) throw usageError(`'${word}' is none of ${ACTIONS.join(', ')}.`);
+  const action = pickAction({ verb: 'limits', actions, word, args });
   const tenant = typeof args['tenant'] === 'string' ? args['tenant'] : '';
   const limits = limitsChange(args);
   if (action === 'list' && tenant !== '') throw usageError(`\`graft limits list\` takes no '${tenant}'.`);
   if (action !== 'list' && tenant === '') throw usageError(`Whose? graft limits ${action} <tenant>`);
   if (action === 'set' && limits === undefined)
     throw usageError('Say which limits: --rpm 600, --tokens-per-day 5M, --tpm none.');
-  if (action !== 'set' && limits !== undefined)
-    throw usageError(`\`graft limits ${action}\` takes no limits.`);
   return { action, tenant, limits };
 }
 

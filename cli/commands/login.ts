@@ -26,7 +26,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'login', description: 'Keep a key of a server, for later commands' },
+  meta: { name: 'login' },
   args: {
     url: { type: 'string', description: 'Address of the edge', valueHint: 'url', required: true },
     admin: { type: 'boolean', description: 'The key is an admin key (ga_…), to publish and list with' },

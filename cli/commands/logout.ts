@@ -6,7 +6,7 @@ import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';
 
 export default defineCommand({
-  meta: { name: 'logout', description: 'Forget the keys of a server' },
+  meta: { name: 'logout' },
   args: {
     url: {
       type: 'string',

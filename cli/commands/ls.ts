@@ -12,7 +12,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'ls', description: 'List names and their live versions' },
+  meta: { name: 'ls' },
   args: {
     prefix: { type: 'positional', description: 'Only names that begin so', required: false },
     ...commonFlags,

@@ -19,7 +19,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'openapi', description: 'Print the OpenAPI document of the server' },
+  meta: { name: 'openapi' },
   args: commonFlags,
   async run({ args }) {
     const output = createOutput({ json: args.json === true });

@@ -31,7 +31,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'pack', description: 'Check an adapter and write its canonical file' },
+  meta: { name: 'pack' },
   args: {
     path: {
       type: 'positional',

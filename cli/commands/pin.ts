@@ -19,7 +19,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'pin', description: 'Have the origins keep a name’s adapters in memory' },
+  meta: { name: 'pin' },
   args: {
     name: {
       type: 'positional',

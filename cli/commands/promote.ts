@@ -15,7 +15,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'promote', description: 'Make a staged version live' },
+  meta: { name: 'promote' },
   args: {
     name: {
       type: 'positional',

@@ -26,7 +26,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'ps', description: 'Show the adapters that the origins hold in memory' },
+  meta: { name: 'ps' },
   args: commonFlags,
   async run({ args }) {
     const output = createOutput({ json: args.json === true });

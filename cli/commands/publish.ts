@@ -38,7 +38,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'publish', description: 'Check, pack and upload an adapter, and make it live' },
+  meta: { name: 'publish' },
   args: {
     path: {
       type: 'positional',

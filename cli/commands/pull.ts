@@ -23,7 +23,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'pull', description: 'Get a base model into the cache (GRAFT_CACHE)' },
+  meta: { name: 'pull' },
   args: {
     base: {
       type: 'positional',

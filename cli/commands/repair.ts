@@ -23,7 +23,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'repair', description: 'Write KV again as D1 says, where it is otherwise' },
+  meta: { name: 'repair' },
   args: {
     'dry-run': { type: 'boolean', description: 'Say what would be mended, and change nothing' },
     blobs: { type: 'boolean', description: "Look at the adapters' bytes instead" },

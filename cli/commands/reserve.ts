@@ -19,7 +19,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'reserve', description: 'Reserve a name, and all below it, for a tenant' },
+  meta: { name: 'reserve' },
   args: {
     name: { type: 'positional', description: 'Name, such as acme', required: true },
     to: { type: 'string', description: 'Tenant that may publish there', valueHint: 'tenant' },

@@ -19,7 +19,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'restore', description: 'Bring back what was removed in the last seven days' },
+  meta: { name: 'restore' },
   args: {
     name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
     cascade: { type: 'boolean', description: 'Also all that was removed with it' },

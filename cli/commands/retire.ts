@@ -19,7 +19,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'retire', description: 'Take a version out of use for good' },
+  meta: { name: 'retire' },
   args: {
     version: { type: 'positional', description: 'Version, such as alice/notes@2', required: true },
     ...whyFlag,

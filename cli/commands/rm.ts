@@ -26,7 +26,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'rm', description: 'Remove a name, or a version of it' },
+  meta: { name: 'rm' },
   args: {
     name: { type: 'positional', description: 'Name or version, such as alice/notes@2', required: true },
     cascade: { type: 'boolean', description: 'Also what of yours stands on it, its aliases and its pins' },

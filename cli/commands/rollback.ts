@@ -15,7 +15,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'rollback', description: 'Make an earlier version live again' },
+  meta: { name: 'rollback' },
   args: {
     name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
     to: {

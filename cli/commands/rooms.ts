@@ -15,7 +15,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'rooms', description: 'List the rooms that are reserved for tenants' },
+  meta: { name: 'rooms' },
   args: { ...commonFlags },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });

@@ -17,7 +17,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'secrets', description: 'Make the secrets of a deployment' },
+  meta: { name: 'secrets' },
   args: {
     folder: {
       type: 'positional',

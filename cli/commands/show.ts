@@ -40,7 +40,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'show', description: 'Show what is in an adapter, module by module' },
+  meta: { name: 'show' },
   args: {
     path: {
       type: 'positional',

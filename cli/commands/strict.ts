@@ -20,7 +20,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'strict', description: 'Let missing names below a name be answered by none above it' },
+  meta: { name: 'strict' },
   args: {
     name: { type: 'positional', description: 'Name, such as medicine/trials', required: true },
     off: { type: 'boolean', description: 'Take the mark away' },

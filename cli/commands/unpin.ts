@@ -11,7 +11,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'unpin', description: 'Let the origins forget a pinned name’s adapters' },
+  meta: { name: 'unpin' },
   args: {
     name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
     ...commonFlags,

@@ -20,7 +20,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'usage', description: 'Show who used how many tokens' },
+  meta: { name: 'usage' },
   args: {
     by: {
       type: 'string',

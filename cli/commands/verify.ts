@@ -22,7 +22,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'verify', description: 'Have every origin check a version, or check a file here' },
+  meta: { name: 'verify' },
   args: {
     what: {
       type: 'positional',

@@ -19,10 +19,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: {
-    name: 'versions',
-    description: 'List the versions of a name: what they are, who made them and when',
-  },
+  meta: { name: 'versions' },
   args: {
     name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
     ...commonFlags,

@@ -19,7 +19,7 @@ export const help: CommandHelp = {
 };
 
 export default defineCommand({
-  meta: { name: 'warm', description: 'Have a version loaded where it will be served' },
+  meta: { name: 'warm' },
   args: {
     name: {
       type: 'positional',

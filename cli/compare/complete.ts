@@ -2,7 +2,7 @@ import { z } from 'zod';
 import type { ApiClient } from '../api-client.ts';
 import { CliError } from '../cli-error.ts';
 import { sendRetrying } from '../publish/send-retrying.ts';
-import { servedBy } from '../stream/served-by.ts';
+import { servedBy } from '../chat/served-by.ts';
 import type { ComparisonRow } from './comparison-row.ts';
 
 const Reply = z.object({

@@ -20,7 +20,7 @@ const ENVIRONMENT: readonly { name: string; meaning: string; otherwise: string }
 ];
 
 const INTRODUCTION =
-  '`graft` runs from the sources: `node bin/graft.mjs …`, or `npx graft …` in this folder. `graft <command> --help` prints the flags and examples of a command. `npm run docs` writes this page from the same definitions.';
+  '`node bin/graft.mjs …`, or `npx graft …` in this folder. `graft <command> --help` prints the flags and examples of a command. On a terminal, tables and help keep to its width: names lose their middle (`medicine/car…dr-lee`); a pipe gets whole lines. `npm run docs` writes this page from the same definitions.';
 
 const CONNECTION = [
   'A command that talks to a server takes, in this order:',
@@ -48,7 +48,7 @@ function commandTable({ title, commands }: GroupText): string {
 }
 
 function commandSection(command: CommandText): string[] {
-  const { verb, description, arguments: positionals, flags, examples, notes } = command;
+  const { verb, description, arguments: positionals, flags, examples, notes, actions } = command;
   const rows = [
     ...positionals.map(({ name, required, description: does }) => [
       code(required ? `<${name}>` : `[${name}]`),
@@ -66,6 +66,14 @@ function commandSection(command: CommandText): string[] {
     `### graft ${verb}`,
     `${description}.`,
     ['```', usageLine(command), '```'].join('\n'),
+    ...(actions.length > 0
+      ? [
+          table(
+            ['action', ''],
+            actions.map(({ name, summary }) => [code(name), summary]),
+          ),
+        ]
+      : []),
     ...(rows.length > 0 ? [table(['argument or flag', 'meaning', 'default'], rows)] : []),
     ...(lines.length > 0 ? [['```sh', ...lines.slice(0, -1), '```'].join('\n')] : []),
     ...notes,

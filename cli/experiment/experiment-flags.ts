@@ -1,26 +1,9 @@
 import type { ArgsDef } from 'citty';
 import { DEFAULT_JUDGE_TOKENS, MAX_KEPT_PAIRS } from '../../protocol/index.ts';
+import { pickAction, type Actions } from '../actions.ts';
 import { whyFlag } from '../admin/change-live.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { DEFAULT_HOLD, DEFAULT_MIN_UNITS } from './parse-design.ts';
-
-export const ACTIONS = [
-  'create',
-  'list',
-  'show',
-  'status',
-  'start',
-  'ramp',
-  'evaluate',
-  'change',
-  'kill',
-  'stop',
-  'promote',
-  'archive',
-  'pairs',
-  'secret',
-] as const;
-export type Action = (typeof ACTIONS)[number];
 
 /** What an experiment is made of; each but `--file` is a part of the document. */
 const designFlags = {
@@ -129,11 +112,53 @@ const designFlags = {
 
 export const DESIGN_FLAGS = Object.keys(designFlags) as (keyof typeof designFlags)[];
 
+const STEP_FLAGS = ['expect', 'why'];
+const NAME = ['name'];
+
+export const actions = {
+  create: {
+    summary: 'Make a draft, and a plan of what it will find and when; --start starts it at once',
+    arguments: ['name', 'which?'],
+    flags: [...DESIGN_FLAGS, 'file', 'why', 'dry-run', 'start', 'expect-units'],
+  },
+  list: { summary: 'List all that are not archived', arguments: [], flags: ['all'] },
+  show: { summary: 'Print the document, to be edited', arguments: NAME, flags: [] },
+  status: { summary: 'Show how it goes', arguments: ['name?'], flags: ['all', 'watch'] },
+  start: { summary: 'Put a draft live', arguments: NAME, flags: STEP_FLAGS },
+  ramp: {
+    summary: 'Go to the next step of the ramp now, or to a coverage',
+    arguments: NAME,
+    flags: [...STEP_FLAGS, 'coverage'],
+  },
+  evaluate: { summary: 'Have the server look at it now, and do what follows', arguments: NAME, flags: [] },
+  change: {
+    summary: 'Put an edited document in its place',
+    arguments: NAME,
+    flags: ['file', 'why', 'dry-run'],
+  },
+  kill: {
+    summary: 'Give everybody the live version at once',
+    arguments: NAME,
+    flags: [...STEP_FLAGS, 'undo'],
+  },
+  stop: { summary: 'End it without a winner', arguments: NAME, flags: STEP_FLAGS },
+  promote: {
+    summary: 'End it, and make a variant’s version live',
+    arguments: ['name', 'which?'],
+    flags: [...STEP_FLAGS, 'yes'],
+  },
+  archive: { summary: 'Free its name for another one', arguments: NAME, flags: STEP_FLAGS },
+  pairs: { summary: 'Print the judged pairs that were kept', arguments: NAME, flags: [] },
+  secret: { summary: 'Print what a judge checks signatures with', arguments: NAME, flags: [] },
+} as const satisfies Actions;
+export type ExperimentAction = keyof typeof actions;
+const ACTION_NAMES = Object.keys(actions);
+
 export const experimentArgs = {
   action: {
     type: 'positional',
-    description: `${ACTIONS.slice(0, -1).join(', ')} or secret; list unless given`,
-    valueHint: ACTIONS.join('|'),
+    description: `${ACTION_NAMES.slice(0, -1).join(', ')} or ${ACTION_NAMES.at(-1)}; list unless given`,
+    valueHint: ACTION_NAMES.join('|'),
     required: false,
   },
   name: {
@@ -172,35 +197,10 @@ export const experimentArgs = {
   ...commonFlags,
 } as const satisfies ArgsDef;
 
-const STEP_FLAGS = ['expect', 'why'];
-/** Flags that mean something to some actions only. */
-const OWN_FLAGS: Record<Action, readonly string[]> = {
-  create: [...DESIGN_FLAGS, 'file', 'why', 'dry-run', 'start', 'expect-units'],
-  list: ['all'],
-  show: [],
-  status: ['all', 'watch'],
-  start: STEP_FLAGS,
-  ramp: [...STEP_FLAGS, 'coverage'],
-  evaluate: [],
-  change: ['file', 'why', 'dry-run'],
-  kill: [...STEP_FLAGS, 'undo'],
-  stop: STEP_FLAGS,
-  promote: [...STEP_FLAGS, 'yes'],
-  archive: STEP_FLAGS,
-  pairs: [],
-  secret: [],
-};
-
 /** @throws CliError (usage) for an action that is none, a flag that it has no use for, or a name too few or too many. */
-export function actionOf(args: Readonly<Record<string, unknown>>): Action {
-  const word = args['action'] ?? 'list';
-  const action = ACTIONS.find((one) => one === word);
-  if (action === undefined) throw usageError(`'${String(word)}' is none of ${ACTIONS.join(', ')}.`);
-  const own = new Set(OWN_FLAGS[action]);
-  const stray = Object.values(OWN_FLAGS)
-    .flat()
-    .find((flag) => !own.has(flag) && args[flag] !== undefined && args[flag] !== false);
-  if (stray !== undefined) throw usageError(`--${stray} is not for \`graft experiment ${action}\`.`);
+export function actionOf(args: Readonly<Record<string, unknown>>): ExperimentAction {
+  const word = String(args['action'] ?? 'list');
+  const action = pickAction({ verb: 'experiment', actions, word, args });
   const { name, which } = args;
   if (action === 'list' && name !== undefined)
     throw usageError(

@@ -54,7 +54,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
   if (flags.shadowCompare === true && shadow === undefined)
     throw usageError('--shadow-compare is for a shadow: --shadow support/intent@5:5%.');
   const judge = parseJudge(flags);
-  if (ramp !== undefined && coverage !== undefined)
+  if (flags.ramp !== undefined && coverage !== undefined)
     throw usageError('--ramp begins with its first step; leave --coverage out.');
   const variants = shareWeights(flags.variants.map((text) => parseVariant(text, name)));
   return {
@@ -65,7 +65,7 @@ export function parseDesign(flags: DesignFlags): CreateExperiment {
     ...(guardrails.length === 0 ? {} : { guardrails: parseGuardrails(guardrails) }),
     ...(ramp === undefined ? {} : { ramp }),
     ...(flags.minDays === undefined ? {} : { min_days: parseDays(flags.minDays) }),
-    ...(coverage === undefined ? {} : { coverage: parseShare(coverage, '--coverage') }),
+    ...(coverage === undefined || ramp !== undefined ? {} : { coverage: parseShare(coverage, '--coverage') }),
     ...(shadow === undefined ? {} : { shadow: parseShadow(shadow, flags.shadowCompare === true) }),
     ...(tenants.length === 0 ? {} : { targeting: { tenants: [...tenants] } }),
     ...(overrides.length === 0 ? {} : { overrides: overrides.map(parseOverride) }),
@@ -190,18 +190,20 @@ function parseGuardrail(text: string): NonNullable<CreateExperiment['guardrails'
 
 type GuardrailField = `max_${'relative' | 'absolute'}_${'increase' | 'decrease'}`;
 
-function parseRamp({ ramp, hold, minUnits }: DesignFlags): CreateExperiment['ramp'] {
-  if (ramp === undefined) {
-    const stray = hold !== undefined ? '--hold' : minUnits !== undefined ? '--min-units' : null;
-    if (stray !== null) throw usageError(`${stray} is for a ramp: --ramp 1%,5%,25%,100%.`);
-    return undefined;
-  }
+/** `--min-units` alone is a ramp of one step, the coverage: the document says the units before a winner nowhere else. */
+function parseRamp({ ramp, coverage, hold, minUnits }: DesignFlags): CreateExperiment['ramp'] {
+  if (ramp === undefined && hold !== undefined)
+    throw usageError('--hold is for a ramp: --ramp 1%,5%,25%,100%.');
+  if (ramp === undefined && minUnits === undefined) return undefined;
   const ms = parseDuration(hold ?? DEFAULT_HOLD, '--hold');
   if (ms % MINUTE_MS !== 0) throw usageError(`--hold ${hold} is not whole minutes.`);
   const units = minUnits ?? DEFAULT_MIN_UNITS;
   if (!/^\d{1,9}$/.test(units)) throw usageError(`--min-units ${units} is not a whole number.`);
   return {
-    steps: ramp.split(',').map((step) => parseShare(step.trim(), '--ramp')),
+    steps:
+      ramp === undefined
+        ? [parseShare(coverage ?? '100%', '--coverage')]
+        : ramp.split(',').map((step) => parseShare(step.trim(), '--ramp')),
     hold_minutes: ms / MINUTE_MS,
     min_units: Number(units),
   };

@@ -1,6 +1,7 @@
 /** citty's definition of a command, as help, completion and docs/cli.md say it. */
-import type { ArgDef, ArgsDef, CommandMeta } from 'citty';
-import type { CommandGroup, CommandHelp, CommandModule } from '../command-types.ts';
+import type { ArgDef, ArgsDef } from 'citty';
+import type { Action } from '../actions.ts';
+import type { Command, CommandGroup, CommandHelp, CommandModule } from '../command-types.ts';
 import { kebab } from '../flags.ts';
 
 export interface ArgumentText {
@@ -36,6 +37,11 @@ export interface CommandText {
   readonly flags: readonly FlagText[];
   readonly examples: NonNullable<CommandHelp['examples']>;
   readonly notes: NonNullable<CommandHelp['notes']>;
+  readonly actions: readonly ActionText[];
+}
+
+export interface ActionText extends Action {
+  readonly name: string;
 }
 
 export interface GroupText {
@@ -49,12 +55,15 @@ const isPath = ({ valueHint = '' }: ArgDef): boolean =>
   valueHint.split('|').some((hint) => PATH_HINTS.includes(hint));
 
 /** Ours are literals, never citty's promises or functions. */
-export function describeCommand(verb: string, module: CommandModule): CommandText {
-  const meta = (module.default.meta ?? {}) as CommandMeta;
+export function describeCommand(
+  verb: string,
+  { summary }: Pick<Command, 'summary'>,
+  module: CommandModule,
+): CommandText {
   const definitions = Object.entries((module.default.args ?? {}) as ArgsDef);
   return {
     verb,
-    description: meta.description ?? '',
+    description: summary,
     arguments: definitions.flatMap(([name, definition]) =>
       definition.type === 'positional'
         ? [
@@ -73,6 +82,32 @@ export function describeCommand(verb: string, module: CommandModule): CommandTex
     ),
     examples: module.help?.examples ?? [],
     notes: module.help?.notes ?? [],
+    actions: Object.entries(module.actions ?? {}).map(([name, action]) => ({ name, ...action })),
+  };
+}
+
+/**
+ * One action of a command: only the arguments and flags that it takes, and its own examples.
+ * @returns `command` when it has no such action.
+ */
+export function describeAction(command: CommandText, name: string | undefined): CommandText {
+  const action = command.actions.find((one) => one.name === name);
+  if (action === undefined) return command;
+  const others = new Set(command.actions.flatMap(({ flags }) => flags));
+  for (const flag of action.flags) others.delete(flag);
+  const verb = `${command.verb} ${action.name}`;
+  return {
+    ...command,
+    verb,
+    description: action.summary,
+    arguments: action.arguments.flatMap((spelling) => {
+      const named = command.arguments.filter(({ name }) => name === spelling.replace('?', ''));
+      return named.map((argument) => ({ ...argument, required: !spelling.endsWith('?') }));
+    }),
+    flags: command.flags.filter((flag) => !others.has(flag.name)),
+    examples: command.examples.filter(({ line }) => line.includes(`graft ${verb}`)),
+    notes: [],
+    actions: [],
   };
 }
 
@@ -102,7 +137,9 @@ export function describeGroups(groups: readonly CommandGroup[]): Promise<GroupTe
     groups.map(async ({ title, commands }) => ({
       title,
       commands: await Promise.all(
-        Object.entries(commands).map(async ([verb, load]) => describeCommand(verb, await load())),
+        Object.entries(commands).map(async ([verb, command]) =>
+          describeCommand(verb, command, await command.load()),
+        ),
       ),
     })),
   );

@@ -1,13 +1,14 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
 import { CliError } from '../cli-error.ts';
 
-/** The package's root folder. */
-export const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+/** The package's root folder: the nearest above that has a package.json, from the sources as from dist/cli. */
+export const ROOT = packageRoot(import.meta.dirname);
 
 /** After SIGTERM, before SIGKILL: long enough to end running streams. */
 const STOP_MS = 5_000;
@@ -103,6 +104,10 @@ export async function startOrigin(params: {
     });
   });
   return { pid: child.pid as number, ready: first, failed, stop };
+}
+
+function packageRoot(folder: string): string {
+  return existsSync(path.join(folder, 'package.json')) ? folder : packageRoot(path.dirname(folder));
 }
 
 async function stopChild(child: ChildProcess, exited: Promise<unknown>): Promise<void> {

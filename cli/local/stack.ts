@@ -20,6 +20,7 @@ import { needFreePort } from './ports.ts';
 import { writePrivateFile } from './private-file.ts';
 import { makePrivateFolder } from './private-folder.ts';
 import { startSchedule } from './schedule.ts';
+import { createSignInLink, lendApiKey } from './sign-in-link.ts';
 import { takeStartLock } from './start-lock.ts';
 
 /** Cron triggers come each minute at most; on one machine nobody wants to wait that long. */
@@ -69,6 +70,8 @@ export interface Stack {
   readonly originPid: number;
   /** The edge serves the dashboard. */
   readonly page: boolean;
+  /** Signs in to it, once. */
+  readonly signInLink: string;
   /** Resolves with a sentence when a part ends by itself. */
   readonly failed: Promise<string>;
   /** Ends everything and removes `.graft/local.json`. */
@@ -107,11 +110,13 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     signal?.throwIfAborted();
 
     const adminKeyHash = await hashApiKey(keys.adminKey);
+    let lend = (): Promise<string> => Promise.reject(new Error('nobody has the link yet'));
+    const link = createSignInLink({ adminKey: keys.adminKey, lend: () => lend() });
     const edgeBefore = async (configured: readonly { id: string; url: string; base?: string }[]) => {
       const started = await startEdge({
         port,
         stateFolder: path.join(folder, '.wrangler/state'),
-        ...(page === null ? {} : { page }),
+        ...(page === null ? {} : { page, signIn: link.exchange }),
         bindings: {
           ORIGINS: JSON.stringify(configured),
           GRAFT_ORIGIN_KEYS: keys.originKeys,
@@ -130,6 +135,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const { processes, edge } = await startAll(origins, edgeBefore);
     signal?.throwIfAborted();
 
+    lend = () => lendApiKey(edge.url, keys.adminKey);
     const admin = createApiClient({ url: edge.url, key: keys.adminKey });
     await registerApiKey(admin, keys.apiKey);
     // The edge asks its origins, as it will for every request.
@@ -161,6 +167,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       local,
       originPid: first.pid,
       page: page !== null,
+      signInLink: link.of(edge.url),
       failed: Promise.race([...processes.map(({ failed }) => failed), edge.failed]),
       stop,
     };

@@ -17,7 +17,7 @@ function curl(local: LocalFile, body: Record<string, unknown>): string {
 }
 
 /** @returns what `graft dev` prints when everything is ready: address, key, two lines to try. */
-export function welcome(local: LocalFile, shown: { examples: boolean; page: boolean }): string {
+export function welcome(local: LocalFile, shown: { examples: boolean; signInLink: string | null }): string {
   const base = curl(local, {
     model: local.base,
     temperature: 0,
@@ -34,10 +34,15 @@ export function welcome(local: LocalFile, shown: { examples: boolean; page: bool
   return [
     `${colors.bold('graft is ready')}   ${local.url}`,
     `API key          ${local.key}`,
+    // Not GRAFT_URL: with it, commands would no longer look here for the admin key.
+    `in another shell export GRAFT_KEY=${local.key}`,
     ...(local.bases === undefined ? [] : [`bases            ${local.bases.join(', ')}`]),
-    ...(shown.page
-      ? [`dashboard        ${local.url}/dashboard   (sign in with "adminKey" of .graft/local.json)`]
-      : []),
+    ...(shown.signInLink === null
+      ? []
+      : [
+          `dashboard        ${shown.signInLink}`,
+          colors.dim('                 (signs in once; then with "adminKey" of .graft/local.json)'),
+        ]),
     '',
     colors.dim('# the base model'),
     base,

@@ -4,7 +4,9 @@ export type View =
   | { readonly at: 'playground' }
   | { readonly at: 'experiments'; readonly id: string | null }
   | { readonly at: 'new-experiment'; readonly name: string }
-  | { readonly at: 'origins' };
+  | { readonly at: 'origins' }
+  /** By the link that `graft dev` prints. */
+  | { readonly at: 'sign-in'; readonly token: string };
 
 /** @param hash such as `#/adapters/medicine/cardiology`; the adapters when it is nothing we know. */
 export function viewOf(hash: string): View {
@@ -18,6 +20,8 @@ export function viewOf(hash: string): View {
       return { at: 'playground' };
     case 'origins':
       return { at: 'origins' };
+    case 'sign-in':
+      return { at: 'sign-in', token: tail };
     case 'new-experiment':
       return { at: 'new-experiment', name: tail };
     case 'experiments':

@@ -1,4 +1,8 @@
+import { useEffect, useState } from 'preact/hooks';
+import { SignInAnswer } from '../../protocol/sign-in.ts';
 import { createClient } from '../api/client.ts';
+import { jsonOf, noAnswer, problemOf, type Problem } from '../model/problem.ts';
+import { ProblemNote } from '../parts/problem-note.tsx';
 import { KeyForm } from '../parts/key-form.tsx';
 
 export function SignIn({ onKey }: { onKey: (key: string) => void }) {
@@ -22,4 +26,52 @@ export function SignIn({ onKey }: { onKey: (key: string) => void }) {
       </p>
     </main>
   );
+}
+
+/** Takes the token out of the address at once, exchanges it for keys, and goes on to the first view. */
+export function SignInByLink(params: { token: string; onKeys: (keys: SignInAnswer) => void }) {
+  const { token, onKeys } = params;
+  const [problem, setProblem] = useState<Problem | null>(null);
+  useEffect(() => {
+    history.replaceState(null, '', '#/');
+    void exchange(token).then((answer) => {
+      if ('problem' in answer) return setProblem(answer.problem);
+      onKeys(answer.keys);
+      dispatchEvent(new HashChangeEvent('hashchange'));
+    });
+    // The link is used once; the token never changes without the page being loaded.
+  }, []);
+  return (
+    <main class="sign-in">
+      <h1>graft</h1>
+      {problem === null ? (
+        <p>Signing in…</p>
+      ) : (
+        <>
+          <ProblemNote problem={problem} />
+          <p>
+            <button type="button" onClick={() => dispatchEvent(new HashChangeEvent('hashchange'))}>
+              Sign in with a key
+            </button>
+          </p>
+        </>
+      )}
+    </main>
+  );
+}
+
+async function exchange(token: string): Promise<{ keys: SignInAnswer } | { problem: Problem }> {
+  try {
+    const response = await fetch('/dashboard/sign-in', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ token }),
+      ...{ cache: 'no-store', credentials: 'omit' },
+    });
+    const text = await response.text();
+    const keys = SignInAnswer.safeParse(jsonOf(text));
+    return response.ok && keys.success ? { keys: keys.data } : { problem: problemOf(response.status, text) };
+  } catch {
+    return { problem: noAnswer() };
+  }
 }

@@ -12,7 +12,7 @@ import { runGraft, startGraft, type Finished, type GraftProcess } from './graft-
 export interface TinyStack {
   readonly folder: string;
   dev: GraftProcess;
-  local: LocalFile;
+  local: LocalFile & { dashboard: string | null };
   readonly keys: LocalKeys;
   graft(...args: string[]): Promise<Finished>;
   /** Starts `graft dev` again in the same folder, after it has ended. */
@@ -32,7 +32,7 @@ export async function startTinyStack(originArgs = ''): Promise<TinyStack> {
       cwd: folder,
       env,
     });
-    const local = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as LocalFile;
+    const local = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as TinyStack['local'];
     return { dev, local };
   };
   const stack: TinyStack = {

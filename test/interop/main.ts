@@ -11,6 +11,7 @@ import { runClients } from './clients/main.ts';
 import { exchangeAll, type Exchanged } from './exchange.ts';
 import { startLlamaServer } from './llama-server.ts';
 import { startOwnEngine } from './own-engine.ts';
+import { runPackage } from './package.ts';
 import { findPeers, type Peers } from './peers.ts';
 import { runSchemas } from './schemas.ts';
 import { runVllm } from './vllm.ts';
@@ -157,6 +158,10 @@ async function main(): Promise<void> {
   }
   if (command === 'schemas') {
     process.exitCode = await runSchemas();
+    return;
+  }
+  if (command === 'package') {
+    process.exitCode = await runPackage();
     return;
   }
   if (command === 'bases') {

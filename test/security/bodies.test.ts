@@ -81,7 +81,8 @@ describe('too large a body', () => {
   });
 
   it('of a stranger is not waited for', async () => {
-    for (const route of withBody()) {
+    // Who signs in by a link is one; its body is small, and refused before it is read whole.
+    for (const route of withBody().filter(({ path }) => path !== '/dashboard/sign-in')) {
       const body = endless(Number.MAX_SAFE_INTEGER);
       const response = await send(route, body.stream, { authorization: 'Bearer nobody' });
       expect(response.status).toBe(401);

@@ -7,7 +7,11 @@ import { z } from 'zod';
 const read = (file: string): string => readFileSync(path.join(import.meta.dirname, '../..', file), 'utf8');
 
 const Versions = z.record(z.string(), z.string()).default({});
-const Package = z.object({ dependencies: Versions, devDependencies: Versions });
+const Package = z.object({
+  dependencies: Versions,
+  optionalDependencies: Versions,
+  devDependencies: Versions,
+});
 const Lock = z.object({
   packages: z.record(
     z.string(),
@@ -54,7 +58,12 @@ it('nobody who installs graft gets a licence that was not looked at', () => {
 });
 
 it('versions are exact, and those of the lock', () => {
-  for (const [name, version] of Object.entries({ ...declared.dependencies, ...declared.devDependencies })) {
+  const { dependencies, optionalDependencies, devDependencies } = declared;
+  for (const [name, version] of Object.entries({
+    ...dependencies,
+    ...optionalDependencies,
+    ...devDependencies,
+  })) {
     expect([name, version]).toEqual([name, expect.stringMatching(/^\d+\.\d+\.\d+$/)]);
     expect([name, packages[`node_modules/${name}`]?.['version']]).toEqual([name, version]);
   }

@@ -21,7 +21,15 @@ beforeEach(async () => {
 });
 
 /** Says nothing, or the same to everybody: no store is asked. */
-const FREE = new Set(['/healthz', '/health', '/dashboard', '/dashboard/', '/dashboard/assets/x']);
+const FREE = new Set([
+  '/healthz',
+  '/health',
+  '/dashboard',
+  '/dashboard/',
+  '/dashboard/sign-in',
+  '/dashboard/assets/x',
+  '/',
+]);
 /** Limited by their keys' and tenants' own limits. */
 const COMPLETIONS = new Set(['/v1/chat/completions', '/v1/completions', '/v1/responses']);
 

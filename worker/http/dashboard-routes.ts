@@ -1,9 +1,14 @@
 import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
+import { SignInRequest, type SignInAnswer } from '../../protocol/index.ts';
+import { readInput } from './parse-input.ts';
 import { fail, methodNotAllowed, type AppEnv } from './request-scope.ts';
 
 /** The built page: a file by its path, such as `/dashboard/index.html`; 404 for what is not there. */
 export type PageFiles = (path: string) => Promise<Response>;
+
+/** Exchanges a token, once, for keys. @returns null when it is none, or was used. */
+export type SignIn = (token: string) => Promise<SignInAnswer | null>;
 
 /** What the build writes. Types are set here, because not every server of files knows them. */
 const TYPES: Record<string, string> = {
@@ -11,6 +16,9 @@ const TYPES: Record<string, string> = {
   js: 'text/javascript; charset=utf-8',
   svg: 'image/svg+xml',
 };
+
+/** A token, and the names around it. */
+const MAX_SIGN_IN_BYTES = 1_024;
 
 /** Names carry a hash of what is in them. */
 const FOREVER = 'public, max-age=31536000, immutable';
@@ -32,9 +40,21 @@ export const pageHeaders = secureHeaders({
   xFrameOptions: 'DENY',
 });
 
-/** `GET /dashboard` -> the page, for anybody: it holds no data; `GET /dashboard/assets/<file>` -> its scripts and styles. */
-export function dashboardRoutes({ page }: { page: PageFiles | undefined }): Hono<AppEnv> {
+/**
+ * `GET /dashboard` -> the page, for anybody: it holds no data; `GET /dashboard/assets/<file>` -> its scripts and styles;
+ * `GET /` -> leads a browser to it; `POST /dashboard/sign-in` -> keys for the token of a link (a local stack's).
+ */
+export function dashboardRoutes(parts: {
+  page: PageFiles | undefined;
+  signIn: SignIn | undefined;
+}): Hono<AppEnv> {
+  const { page, signIn } = parts;
   const routes = new Hono<AppEnv>();
+  routes.get('/', (context, next) =>
+    page !== undefined && context.req.header('accept')?.includes('text/html') === true
+      ? Promise.resolve(context.redirect('/dashboard'))
+      : next(),
+  );
   for (const path of ['/dashboard', '/dashboard/']) {
     routes.get(path, async () => {
       const file = await page?.('/dashboard/index.html');
@@ -49,6 +69,22 @@ export function dashboardRoutes({ page }: { page: PageFiles | undefined }): Hono
     });
     routes.all(path, methodNotAllowed('GET'));
   }
+
+  routes.post('/dashboard/sign-in', async (context) => {
+    const input = await readInput(context.req.raw, SignInRequest, { maxBytes: MAX_SIGN_IN_BYTES });
+    if (!input.ok) return fail(input.error);
+    if (signIn === undefined)
+      return fail({ code: 'not_found', message: 'This edge has no links to sign in by: use an admin key.' });
+    const keys = await signIn(input.value.token);
+    if (keys === null)
+      return fail({
+        code: 'invalid_api_key',
+        message:
+          'This link was used, or belongs to an earlier start of `graft dev`. It prints a new one each time.',
+      });
+    return context.json(keys, 200, { 'cache-control': 'no-store' });
+  });
+  routes.all('/dashboard/sign-in', methodNotAllowed('POST'));
 
   routes.get('/dashboard/assets/:file{[A-Za-z0-9_-]+\\.(css|js|svg)}', async (context) => {
     const name = context.req.param('file');

@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import koffi from 'koffi';
+import packageJson from '../../../package.json' with { type: 'json' };
 import { OrtError } from '../device.ts';
 
 /** A pointer that belongs to ONNX Runtime. */
@@ -74,11 +75,23 @@ interface NativeFunction {
 
 /** The library inside `onnxruntime-node`; its JavaScript binding is not loaded. @throws Error when this platform has none. */
 function libraryPath(): string {
-  const root = dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  const root = packageFolder();
   const folder = join(root, 'bin', 'napi-v6', process.platform, process.arch);
   for (const file of ['libonnxruntime.so.1', 'libonnxruntime.1.dylib', 'onnxruntime.dll'])
     if (existsSync(join(folder, file))) return join(folder, file);
   throw new Error(`onnxruntime-node ships no library for ${process.platform} ${process.arch}`);
+}
+
+/** It is an optional dependency: npm leaves it out when its script, which fetches libraries for CUDA, fails. */
+function packageFolder(): string {
+  try {
+    return dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
+  } catch {
+    const version = packageJson.optionalDependencies['onnxruntime-node'];
+    throw new Error(
+      `onnxruntime-node is not installed: \`npm install --ignore-scripts onnxruntime-node@${version}\` adds it, and answers come 2 to 3 times as fast`,
+    );
+  }
 }
 
 class OrtLibrary {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { EXIT } from '../../../cli/cli-error.ts';
 import { parseLimit } from '../../../cli/admin/read-history.ts';
 import { parseExpect, parseReference, parseVersion } from '../../../cli/admin/version-argument.ts';
 
@@ -13,7 +14,9 @@ describe('versions on the command line', () => {
   it.each(['', 'Alice', 'a@', 'a@0', 'a@01', 'a@x', 'a@1@2', '@1', 'a@1e3', 'a@9999999999'])(
     'refuses %j',
     (text) => {
-      expect(() => parseReference(text)).toThrow(/See `graft --help`/);
+      expect(() => parseReference(text)).toThrow(
+        expect.objectContaining({ code: 'usage', exitCode: EXIT.usage }),
+      );
     },
   );
 

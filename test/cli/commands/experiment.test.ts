@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
 import { runAction, type Flags } from '../../../cli/commands/experiment.ts';
-import type { Action } from '../../../cli/experiment/experiment-flags.ts';
+import type { ExperimentAction } from '../../../cli/experiment/experiment-flags.ts';
 import { createOutput } from '../../../cli/output.ts';
 import {
   ChangeExperiment,
@@ -114,7 +114,7 @@ function serverOf(view: ExperimentView = viewOf()) {
 }
 
 async function graft(
-  action: Action,
+  action: ExperimentAction,
   flags: Partial<Flags> = {},
   {
     json = false,
@@ -360,7 +360,7 @@ describe('graft experiment list and status', () => {
 });
 
 describe('steps', () => {
-  it.each<[Action, Partial<Flags>, unknown, string, string]>([
+  it.each<[ExperimentAction, Partial<Flags>, unknown, string, string]>([
     [
       'ramp',
       { coverage: '5%' },

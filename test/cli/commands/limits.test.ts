@@ -29,7 +29,7 @@ describe('parseLimits', () => {
     [{ action: 'set', rpm: '6' }, /Whose\?/],
     [{ action: 'set', tenant: 'alice' }, /Say which limits/],
     [{ action: 'set', tenant: 'alice', rpm: '0' }, /--rpm/],
-    [{ action: 'lift', tenant: 'alice', rpm: '6' }, /takes no limits/],
+    [{ action: 'lift', tenant: 'alice', rpm: '6' }, /--rpm is not for `graft limits lift`/],
   ])('refuses %j', (args, message) => expect(() => parseLimits(args)).toThrow(message));
 });
 

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { EXIT } from '../../../cli/cli-error.ts';
 import { checkDesign, checkDocument } from '../../../cli/experiment/check-design.ts';
 import { parseDesign, type DesignFlags } from '../../../cli/experiment/parse-design.ts';
-import { isFlagGiven, repeatedFlag } from '../../../cli/experiment/repeated-flag.ts';
+import { isFlagGiven, repeatedFlag } from '../../../cli/repeated-flag.ts';
 import { Experiment } from '../../../protocol/index.ts';
 import { DOCUMENT } from './sample-view.ts';
 
@@ -105,6 +105,13 @@ describe('parseDesign', () => {
     expect(weights('a=@1:50%', 'b=@2', 'c=@3')).toEqual([0.5, 0.25, 0.25]);
   });
 
+  it('takes the units before a winner without a ramp, as a ramp of one step', () => {
+    expect(parse({ minUnits: '5' }).ramp).toEqual({ steps: [1], hold_minutes: 60, min_units: 5 });
+    const part = parse({ minUnits: '5', coverage: '20%' });
+    expect(part.ramp?.steps).toEqual([0.2]);
+    expect(part.coverage).toBeUndefined();
+  });
+
   it.each<[Partial<DesignFlags>, RegExp]>([
     [{ variants: ['control=@3'] }, /graft experiment create support\/intent @2.*--variant control=/],
     [{ variants: ['control=@3', '@4'] }, /^--variant: '@4'/],
@@ -126,7 +133,6 @@ describe('parseDesign', () => {
     [{ ramp: '1%', minUnits: '-1' }, /^--min-units/],
     [{ ramp: '1%', coverage: '5%' }, /leave --coverage out/],
     [{ hold: '60m' }, /^--hold is for a ramp/],
-    [{ minUnits: '5' }, /^--min-units is for a ramp/],
     [{ shadow: 'support/intent@5' }, /^--shadow/],
     [{ shadow: 'support/intent:5%' }, /names a version/],
     [{ shadowCompare: true }, /^--shadow-compare is for a shadow/],

@@ -5,20 +5,24 @@ import { COMMAND_GROUPS, commandNames, findCommand } from '../../../cli/command-
 import { describeCommand, describeGroups, usageLine } from '../../../cli/help/describe-command.ts';
 import { renderCommandHelp, renderRootHelp } from '../../../cli/help/render-help.ts';
 
-const SAMPLE = describeCommand('pack', {
-  default: defineCommand({
-    meta: { name: 'pack', description: 'Pack things' },
-    args: {
-      path: { type: 'positional', description: 'What', valueHint: 'path', required: true },
-      more: { type: 'positional', description: 'More', required: false },
-      out: { type: 'string', alias: 'o', description: 'Where to', valueHint: 'path', required: true },
-      to: { type: 'enum', options: ['a', 'b'], description: 'Form', default: 'a' },
-      verbose: { type: 'boolean', description: 'Say more' },
-      examples: { type: 'boolean', description: 'Write examples', default: true },
-    },
-  }),
-  help: { examples: [{ line: 'graft pack x -o y', does: 'packs x' }] },
-});
+const SAMPLE = describeCommand(
+  'pack',
+  { summary: 'Pack things' },
+  {
+    default: defineCommand({
+      meta: { name: 'pack' },
+      args: {
+        path: { type: 'positional', description: 'What', valueHint: 'path', required: true },
+        more: { type: 'positional', description: 'More', required: false },
+        out: { type: 'string', alias: 'o', description: 'Where to', valueHint: 'path', required: true },
+        to: { type: 'enum', options: ['a', 'b'], description: 'Form', default: 'a' },
+        verbose: { type: 'boolean', description: 'Say more' },
+        examples: { type: 'boolean', description: 'Write examples', default: true },
+      },
+    }),
+    help: { examples: [{ line: 'graft pack x -o y', does: 'packs x' }] },
+  },
+);
 
 describe('describeCommand', () => {
   it('says a definition in the words of the command line', () => {
@@ -59,16 +63,29 @@ describe('renderCommandHelp', () => {
   });
 });
 
+describe('help in a narrow terminal', () => {
+  it.each([40, 60, 80])('takes at most %d columns, and says the same', async (width) => {
+    const publish = await findCommand('publish')!.load();
+    const command = describeCommand('publish', { summary: 'Publish' }, publish);
+    const words = (text: string) => stripVTControlCharacters(text).split(/\s+/).join(' ');
+    const help = stripVTControlCharacters(renderCommandHelp({ ...command, examples: [] }, width));
+    expect(words(help)).toBe(words(renderCommandHelp({ ...command, examples: [] }, 1_000)));
+    for (const line of help.split('\n')) expect(line.length, line).toBeLessThanOrEqual(Math.max(width, 50));
+    const root = renderRootHelp({ version: '1.2.3', description: 'Serves.', groups: COMMAND_GROUPS, width });
+    for (const line of stripVTControlCharacters(root).split('\n'))
+      expect(line.length).toBeLessThanOrEqual(width);
+  });
+});
+
 describe('the commands', () => {
   it('are all in the root help, once, under the name that they give themselves', async () => {
-    const groups = await describeGroups(COMMAND_GROUPS);
-    const help = renderRootHelp({ version: '1.2.3', description: 'Serves.', groups });
+    const help = renderRootHelp({ version: '1.2.3', description: 'Serves.', groups: COMMAND_GROUPS });
     const text = stripVTControlCharacters(help);
-    for (const { title } of groups) expect(text).toContain(`\n${title}\n`);
+    for (const { title } of COMMAND_GROUPS) expect(text).toContain(`\n${title}\n`);
     for (const verb of commandNames()) {
       expect(text.match(new RegExp(`^ {2}${verb} `, 'gm'))).toHaveLength(1);
-      const module = await findCommand(verb)?.();
-      expect((module?.default.meta as { name: string }).name).toBe(verb);
+      const module = await findCommand(verb)?.load();
+      expect((module?.default.meta as { name: string }).name).toBe(verb === 'log' ? 'history' : verb);
     }
     expect(findCommand('toString')).toBeUndefined();
   });

@@ -103,6 +103,14 @@ export const TABLE: Record<string, Case[]> = {
 
   'GET /dashboard': [{ does: 'has no data', ask: plain('/dashboard'), gets: '200 '.repeat(9) }],
   'GET /dashboard/': [{ does: 'has no data', ask: plain('/dashboard/'), gets: '200 '.repeat(9) }],
+  'POST /dashboard/sign-in': [
+    {
+      does: 'gives keys for the token of a link, and for nothing else',
+      ask: () => ({ path: '/dashboard/sign-in', body: { token: 'x'.repeat(43) } }),
+      gets: '401 '.repeat(9),
+    },
+  ],
+  'GET /': [{ does: 'is the page for browsers alone', ask: plain('/'), gets: '404 '.repeat(9) }],
   'GET /dashboard/assets/:file{[A-Za-z0-9_-]+\\.(css|js|svg)}': [
     { does: 'gives code', ask: plain('/dashboard/assets/index-a_-1.js'), gets: '200 '.repeat(9) },
     { does: 'gives nothing else', ask: plain('/dashboard/assets/index.html'), gets: '404 '.repeat(9) },

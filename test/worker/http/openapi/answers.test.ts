@@ -9,7 +9,7 @@ import { createWorld, quiet, type Role, type World } from '../../matrix/world.ts
 import { apiDocument, problemOf, type DocumentedOperation } from './api-document.ts';
 import { MORE } from './good-answers.ts';
 
-const routes = Object.keys(TABLE).filter((route) => !route.includes(' /dashboard'));
+const routes = Object.keys(TABLE).filter((route) => !route.includes(' /dashboard') && route !== 'GET /');
 
 function documented(route: string): { method: string; operation: DocumentedOperation } {
   const [method = '', path = ''] = route.split(' ');

@@ -8,7 +8,7 @@ import { createAppHarness } from '../../app-harness.ts';
 import { apiDocument, documentedOperations } from './api-document.ts';
 
 /** The page is none of the API. */
-const isApi = (path: string) => !path.startsWith('/dashboard');
+const isApi = (path: string) => path !== '/' && !path.startsWith('/dashboard');
 
 /** `/admin/keys/:id`, `:index{[0-9]{1,4}}` and `*` as OpenAPI writes them. */
 const template = (path: string) => path.replaceAll(/:(\w+)(\{[^/]*\})?/g, '{$1}').replace(/\*$/, '{name}');

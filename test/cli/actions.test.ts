@@ -1,0 +1,72 @@
+import { describe, expect, it } from 'vitest';
+import { pickAction, type Actions } from '../../cli/actions.ts';
+import { COMMAND_GROUPS, findCommand } from '../../cli/command-list.ts';
+import { commonFlags } from '../../cli/flags.ts';
+import { describeAction, describeCommand, usageLine } from '../../cli/help/describe-command.ts';
+
+const ACTIONS = {
+  list: { summary: 'List', arguments: [], flags: ['all'] },
+  create: { summary: 'Create', arguments: ['id'], flags: ['rpm', 'label'] },
+  change: { summary: 'Change', arguments: ['id'], flags: ['rpm'] },
+} as const satisfies Actions;
+const pick = (word: string, args: Record<string, unknown> = {}) =>
+  pickAction({ verb: 'keys', actions: ACTIONS, word, args });
+
+describe('pickAction', () => {
+  it('takes an action with its own flags, and switches that are off', () => {
+    expect(pick('create', { rpm: '3', all: false })).toBe('create');
+  });
+
+  it.each([
+    ['crate', {}, "'crate' is none of list, create, change. Did you mean graft keys create?"],
+    [
+      'list',
+      { rpm: '3' },
+      '--rpm is not for `graft keys list`, but for `graft keys create` and `graft keys change`.',
+    ],
+    ['change', { label: 'x' }, '--label is not for `graft keys change`, but for `graft keys create`.'],
+  ])('refuses %s with %j', (word, args, message) => {
+    expect(() => pick(word, args)).toThrow(message);
+  });
+});
+
+const withActions = COMMAND_GROUPS.flatMap(({ commands }) => Object.keys(commands)).filter((verb) =>
+  ['experiment', 'keys', 'limits'].includes(verb),
+);
+
+describe.each(withActions)('the actions of graft %s', (verb) => {
+  it('take flags and arguments that there are, and each flag is taken by one', async () => {
+    const command = findCommand(verb)!;
+    const module = await command.load();
+    const args = module.default.args as Record<string, { type: string }>;
+    const flags = Object.keys(args).filter((name) => args[name]?.type !== 'positional');
+    const actions = Object.values(module.actions ?? {});
+    const taken = new Set(actions.flatMap((action) => action.flags));
+    expect([...taken].sort()).toEqual(
+      flags.filter((name) => !Object.hasOwn(commonFlags, name) || taken.has(name)).sort(),
+    );
+    for (const name of actions.flatMap((action) => action.arguments.map((text) => text.replace('?', ''))))
+      expect(args[name]?.type).toBe('positional');
+  });
+
+  it('have a help of their own, with no flag of another', async () => {
+    const command = findCommand(verb)!;
+    const module = await command.load();
+    const whole = describeCommand(verb, command, module);
+    for (const { name, flags } of whole.actions) {
+      const own = describeAction(whole, name);
+      expect(own.verb).toBe(`${verb} ${name}`);
+      expect(own.flags.map((flag) => flag.name).sort()).toEqual(
+        [...new Set([...flags, ...Object.keys(commonFlags)])].sort(),
+      );
+    }
+    expect(describeAction(whole, 'none')).toBe(whole);
+  });
+});
+
+it('says which arguments an action needs', async () => {
+  const command = findCommand('experiment')!;
+  const whole = describeCommand('experiment', command, await command.load());
+  expect(usageLine(describeAction(whole, 'promote'))).toBe('graft experiment promote <name> [which] [flags]');
+  expect(usageLine(describeAction(whole, 'status'))).toBe('graft experiment status [name] [flags]');
+});
