@@ -22,7 +22,7 @@ const GREEDY = { temperature: 0, max_tokens: 12 };
 let folder: string;
 let env: Record<string, string>;
 let dev: GraftProcess;
-let local: LocalFile;
+let local: LocalFile & { dashboard: string | null };
 let openai: OpenAI;
 
 const devArgs = ['dev', '--port', '0', '--origin-port', '0', '--no-examples', '--json'];
@@ -35,7 +35,7 @@ const answers = (port: number): Promise<boolean> =>
   });
 
 const originPort = async (): Promise<number> => {
-  const file = JSON.parse(await readFile(path.join(folder, '.graft/local.json'), 'utf8')) as LocalFile;
+  const file = JSON.parse(await readFile(path.join(folder, '.graft/local.json'), 'utf8')) as typeof local;
   return Number(new URL(file.originUrl).port);
 };
 
@@ -62,7 +62,7 @@ beforeAll(async () => {
   writeTinyBase(path.join(folder, 'tiny-base'));
   env = { GRAFT_CACHE: path.join(folder, 'cache') };
   dev = startGraft([...devArgs, '--base', 'tiny-base'], { cwd: folder, env });
-  local = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as LocalFile;
+  local = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as typeof local;
   openai = new OpenAI({ baseURL: `${local.url}/v1`, apiKey: local.key, maxRetries: 0 });
 });
 afterAll(async () => {
@@ -73,7 +73,10 @@ afterAll(async () => {
 describe('graft dev', () => {
   it('writes where it is, for its owner alone', async () => {
     const file = path.join(folder, '.graft/local.json');
-    expect(JSON.parse(await readFile(file, 'utf8'))).toEqual(local);
+    // The link is for whoever reads the output, and nobody else.
+    const { dashboard, ...written } = local;
+    expect(JSON.parse(await readFile(file, 'utf8'))).toEqual(written);
+    expect(dashboard).toMatch(/\/dashboard#\/sign-in\/[\w-]{43}$/);
     for (const name of ['local.json', 'keys.json'])
       expect((await stat(path.join(folder, '.graft', name))).mode & 0o777).toBe(0o600);
     for (const name of ['.graft', '.wrangler/state'])
@@ -289,7 +292,7 @@ describe('the end', () => {
     await expect(access(path.join(folder, '.graft/local.json'))).rejects.toThrow();
 
     dev = startGraft([...devArgs, '--base', 'tiny-base'], { cwd: folder, env });
-    const next = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as LocalFile;
+    const next = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as typeof local;
     expect(next.key).toBe(local.key);
     const names = JSON.parse((await graft('ls', '--json')).stdout) as { name: string }[];
     expect(names.map(({ name }) => name)).toEqual(['alice/notes', 'alice/notes/bob', 'alone', 'bob/notes']);
@@ -308,7 +311,7 @@ describe('the end', () => {
 
   it('takes origin and edge along even when it is killed', async () => {
     dev = startGraft([...devArgs, '--base', 'tiny-base'], { cwd: folder, env });
-    const next = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as LocalFile;
+    const next = JSON.parse((await dev.sees(/^\{.*\}$/m))[0]) as typeof local;
     const ports = [next.url, next.originUrl].map((url) => Number(new URL(url).port));
     dev.child.kill('SIGKILL');
     for (const port of ports) await expect.poll(() => answers(port)).toBe(false);

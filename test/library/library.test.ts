@@ -112,7 +112,7 @@ describe('graft/adapters, installed', () => {
     const tops = new Set(pack.files.map((file) => file.path.split('/')[0]!));
     const expected = new Set([
       ...['adapters', 'bin', 'cli', 'examples', 'gpu-origin', 'migrations', 'protocol', 'worker'],
-      ...['CHANGELOG.md', 'LICENSE', 'NOTICE', 'README.md', 'package.json', 'wrangler.toml'],
+      ...['CHANGELOG.md', 'LICENSE', 'NOTICE', 'README.md', 'UPGRADING.md', 'package.json', 'wrangler.toml'],
     ]);
     // `dist` is there once it was built.
     tops.delete('dist');
