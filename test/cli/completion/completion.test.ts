@@ -45,7 +45,7 @@ describe.skipIf(!has('bash'))('bash completion', () => {
     expect(complete('graft', 'pub')).toEqual(['publish']);
     expect(complete('graft', 'log')).toEqual(['log', 'login', 'logout']);
     expect(complete('graft', '')).toEqual([...commandNames(), 'help', '--help', '--version']);
-    expect(complete('graft', 'help', 'ver')).toEqual(['verify']);
+    expect(complete('graft', 'help', 'ver')).toEqual(['verify', 'versions']);
   });
 
   it('completes flags, the values that a flag or argument can have, and nothing where all will do', () => {
