@@ -65,11 +65,12 @@ describe('gauges by vLLM’s names', () => {
       });
     const scrape = async () => (await fetch(`${origin!.url}/metrics`)).text();
     const answers = [ask('alice/notes'), ask('alice/notes')];
-    await expect
-      .poll(async () => value(await scrape(), 'vllm:num_requests_waiting'), { timeout: 10_000 })
-      .toBe(1);
-    const busy = await scrape();
-    expect(value(busy, 'vllm:num_requests_running')).toBe(1);
+    let busy = '';
+    const rows = async () => {
+      busy = await scrape();
+      return ['running', 'waiting'].map((state) => value(busy, `vllm:num_requests_${state}`));
+    };
+    await expect.poll(rows, { timeout: 10_000 }).toEqual([1, 1]);
     expect(value(busy, 'vllm:kv_cache_usage_perc')).toBeGreaterThan(0);
     expect(value(busy, 'vllm:kv_cache_usage_perc')).toBeLessThanOrEqual(1);
     expect(labels(busy)).toEqual({
