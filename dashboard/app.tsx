@@ -24,10 +24,10 @@ export function App() {
     return (
       <SignInByLink
         token={view.token}
-        onKeys={({ admin_key, api_key }) => {
-          storeKey('admin', admin_key);
-          storeKey('api', api_key);
-          setKey(admin_key);
+        onKeys={({ admin, api }) => {
+          storeKey('admin', admin);
+          if (api !== null) storeKey('api', api);
+          setKey(admin);
         }}
       />
     );

@@ -9,9 +9,5 @@ export const SignInRequest = z.strictObject({ token: z.string().length(TOKEN_LEN
 export type SignInRequest = z.infer<typeof SignInRequest>;
 
 /** What the page then signs its requests with. */
-export const SignInAnswer = z.object({
-  admin_key: z.string(),
-  /** For the playground; it ends by itself. */
-  api_key: z.string(),
-});
+export const SignInAnswer = z.object({ admin_key: z.string() });
 export type SignInAnswer = z.infer<typeof SignInAnswer>;

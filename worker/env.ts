@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { BaseId, Digest, nameProblem, parseSigningKeys, Tenant, type SigningKey } from '../protocol/index.ts';
 import { BOOTSTRAP_TENANT } from './access/authenticate.ts';
+import { SignInLink } from './access/sign-in-link.ts';
 import type { AnalyticsDataset } from './http/analytics-engine.ts';
 import type { Origin } from './origins/choose-origin.ts';
 import type { SqlDatabase } from './platform/d1-database.ts';
@@ -26,8 +27,6 @@ export interface RawEnv {
   ANALYTICS?: AnalyticsDataset;
   /** The built dashboard's files. */
   ASSETS?: { fetch(url: string): Promise<Response> };
-  /** Exchanges the token of `graft dev`'s link for keys; only there. */
-  SIGN_IN?: { fetch(url: string, init: RequestInit): Promise<Response> };
   /** JSON `[{"id": "...", "url": "https://...", "base": "..."}]`; all have a `base`, or none has. */
   ORIGINS: string;
   /** Id of the base that `base` means; that of the first origin unless given. Only where the origins say their base. */
@@ -50,6 +49,8 @@ export interface RawEnv {
   DROP_TENANT?: string;
   /** `on`: what the edge calls because a tenant says so may be this machine itself, by plain http. `graft dev` sets it. */
   LOOPBACK_CALLBACKS?: string;
+  /** JSON, {@link SignInLink}: signs the dashboard in by a link. `graft dev` alone sets it. */
+  SIGN_IN?: string;
 }
 
 export interface Config {
@@ -67,6 +68,8 @@ export interface Config {
   dropTenant: string | null;
   /** Whether what tenants have called may be this machine itself. */
   loopbackCallbacks: boolean;
+  /** null = the dashboard is signed in with an admin key alone. */
+  signInLink: SignInLink | null;
 }
 
 const MIN_SECRET_BYTES = 32;
@@ -163,6 +166,7 @@ const Variables = z
     DROPS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
     DROP_TENANT: Tenant.or(z.literal('')).optional(),
     LOOPBACK_CALLBACKS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
+    SIGN_IN: json.pipe(SignInLink).optional(),
   })
   .refine(({ ORIGINS, DEFAULT_BASE }) => !DEFAULT_BASE || ORIGINS.some(({ base }) => base === DEFAULT_BASE), {
     path: ['DEFAULT_BASE'],
@@ -191,6 +195,7 @@ export function parseEnv(
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     logSample: parsed.data.LOG_SAMPLE ?? 0,
     loopbackCallbacks: parsed.data.LOOPBACK_CALLBACKS === 'on',
+    signInLink: parsed.data.SIGN_IN ?? null,
     dropTenant: parsed.data.DROPS === 'on' ? parsed.data.DROP_TENANT || BOOTSTRAP_TENANT : null,
   };
 }

@@ -1,7 +1,6 @@
 /** The worker: Cloudflare's bindings in, one app an isolate out. Nothing else picks what things are kept in. */
 import { createD1GrantLedger } from './access/d1-grants.ts';
 import { createD1KeyLedger } from './access/d1-key-ledger.ts';
-import { SignInAnswer } from '../protocol/index.ts';
 import { createApp } from './app.ts';
 import { createD1BlobLedger } from './blobs/d1-blob-ledger.ts';
 import { createD1Garbage } from './blobs/d1-garbage.ts';
@@ -59,15 +58,9 @@ function storesOf(env: RawEnv): Stores {
   };
 }
 
-/** @returns null when the token is none, or was used. */
-async function signInBy(door: NonNullable<RawEnv['SIGN_IN']>, token: string): Promise<SignInAnswer | null> {
-  const response = await door.fetch('https://sign-in.invalid/', { method: 'POST', body: token });
-  return response.ok ? SignInAnswer.parse(await response.json()) : null;
-}
-
 function partsOf(env: RawEnv): Parts {
   const config = parseEnv(env);
-  const { ASSETS, SIGN_IN } = env;
+  const { ASSETS } = env;
   const sleep = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
   return createParts(config, storesOf(env), {
     now: Date.now,
@@ -77,7 +70,6 @@ function partsOf(env: RawEnv): Parts {
     observer: createObserver({ dataset: env.ANALYTICS, logSample: config.logSample }),
     // Asked for by path; the host is nobody's.
     page: ASSETS === undefined ? undefined : (path) => ASSETS.fetch(`https://page.invalid${path}`),
-    signIn: SIGN_IN === undefined ? undefined : (token) => signInBy(SIGN_IN, token),
   });
 }
 

@@ -3,6 +3,7 @@
  * schedule need goes out. `index.ts` gives it Cloudflare's stores, tests give it fakes of them.
  */
 import type { GrantLedger } from './access/ports-grants.ts';
+import { createSignIn } from './access/sign-in-link.ts';
 import type { KeyLedger, RightsWriter } from './access/ports.ts';
 import type { Services } from './app.ts';
 import { createByteGate } from './blobs/byte-gate.ts';
@@ -93,8 +94,6 @@ export interface Surroundings {
   observer: Observer | undefined;
   /** The built dashboard; undefined = there is none. */
   page: Services['page'] | undefined;
-  /** Signs the page in by a link; undefined = this edge has none. */
-  signIn: Services['signIn'] | undefined;
   /** Shorter ones than this edge's own, for what hangs; ms. */
   kvTimeoutMs?: number;
   verifyTimeoutMs?: number;
@@ -143,7 +142,7 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
   const { dropLedger } = stores;
   const drops =
     tenant === null ? null : createDrops({ ...intake, kv, pacing, grantLedger, dropLedger, tenant });
-  const { observer, page, signIn } = surroundings;
+  const { observer, page } = surroundings;
   const services: Services = {
     ...hot,
     ...stores,
@@ -163,7 +162,7 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     ...(drops === null ? {} : { takeDropOnMiss: drops.onMiss }),
     ...(observer === undefined ? {} : { observer }),
     ...(page === undefined ? {} : { page }),
-    ...(signIn === undefined ? {} : { signIn }),
+    ...(config.signInLink === null ? {} : { signIn: createSignIn(config.signInLink) }),
   };
   return {
     services,

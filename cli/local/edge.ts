@@ -1,8 +1,7 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { Log, LogLevel, Miniflare, Response, type Request, type WorkerOptions } from 'miniflare';
-import type { SignInAnswer } from '../../protocol/index.ts';
+import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
 import { CliError } from '../cli-error.ts';
 import { harmless } from '../harmless-text.ts';
 import { edgeWorkers } from './edge-workers.ts';
@@ -42,8 +41,6 @@ export async function startEdge(params: {
   bindings: Record<string, string>;
   r2Bucket?: string;
   page?: string;
-  /** Exchanges a token for keys; without it the page is signed in with a key alone. */
-  signIn?: (token: string) => Promise<SignInAnswer | null>;
   onLog?: (line: string) => void;
 }): Promise<Edge> {
   const wrangler = await keepSignalsOurs(() => import('wrangler'));
@@ -60,11 +57,14 @@ export async function startEdge(params: {
     ...(workerOptions as WorkerOptions),
     bindings: { ...workerOptions.bindings, ...params.bindings },
     ...(params.r2Bucket === undefined ? {} : { r2Buckets: { BLOBS: params.r2Bucket } }),
-    serviceBindings: {
-      ...workerOptions.serviceBindings,
-      ...(params.page === undefined ? {} : { ASSETS: { disk: { path: params.page, writable: false } } }),
-      ...(params.signIn === undefined ? {} : { SIGN_IN: signInDoor(params.signIn) }),
-    },
+    ...(params.page === undefined
+      ? {}
+      : {
+          serviceBindings: {
+            ...workerOptions.serviceBindings,
+            ASSETS: { disk: { path: params.page, writable: false } },
+          },
+        }),
   } as WorkerOptions;
   const { workers, door, graft } = await edgeWorkers({ options: worker, port: params.port });
   const options = {
@@ -130,12 +130,6 @@ export async function startEdge(params: {
     throw new CliError({ message: `The edge did not start: ${reason}`, code: 'edge_failed' });
   }
 }
-
-/** What the worker asks in this process. */
-const signInDoor = (signIn: (token: string) => Promise<SignInAnswer | null>) => async (request: Request) => {
-  const keys = await signIn(await request.text());
-  return keys === null ? new Response(null, { status: 401 }) : Response.json(keys);
-};
 
 /** Applies what of `migrations/` has not been applied, with wrangler's own table, so that both agree. */
 async function migrate(

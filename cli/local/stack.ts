@@ -20,7 +20,7 @@ import { needFreePort } from './ports.ts';
 import { writePrivateFile } from './private-file.ts';
 import { makePrivateFolder } from './private-folder.ts';
 import { startSchedule } from './schedule.ts';
-import { createSignInLink, lendApiKey } from './sign-in-link.ts';
+import { createSignInLink } from './sign-in-link.ts';
 import { takeStartLock } from './start-lock.ts';
 
 /** Cron triggers come each minute at most; on one machine nobody wants to wait that long. */
@@ -110,13 +110,12 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     signal?.throwIfAborted();
 
     const adminKeyHash = await hashApiKey(keys.adminKey);
-    let lend = (): Promise<string> => Promise.reject(new Error('nobody has the link yet'));
-    const link = createSignInLink({ adminKey: keys.adminKey, lend: () => lend() });
+    const link = await createSignInLink(keys.adminKey);
     const edgeBefore = async (configured: readonly { id: string; url: string; base?: string }[]) => {
       const started = await startEdge({
         port,
         stateFolder: path.join(folder, '.wrangler/state'),
-        ...(page === null ? {} : { page, signIn: link.exchange }),
+        ...(page === null ? {} : { page }),
         bindings: {
           ORIGINS: JSON.stringify(configured),
           GRAFT_ORIGIN_KEYS: keys.originKeys,
@@ -126,6 +125,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           DROPS: 'on',
           // A judge of this machine's own, as in examples/ab-test.
           LOOPBACK_CALLBACKS: 'on',
+          SIGN_IN: link.binding,
         },
         onLog: onLog('edge'),
       });
@@ -135,7 +135,6 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const { processes, edge } = await startAll(origins, edgeBefore);
     signal?.throwIfAborted();
 
-    lend = () => lendApiKey(edge.url, keys.adminKey);
     const admin = createApiClient({ url: edge.url, key: keys.adminKey });
     await registerApiKey(admin, keys.apiKey);
     // The edge asks its origins, as it will for every request.

@@ -1,4 +1,5 @@
 import { useEffect, useState } from 'preact/hooks';
+import { NewKey } from '../../protocol/admin-api/keys.ts';
 import { SignInAnswer } from '../../protocol/sign-in.ts';
 import { createClient } from '../api/client.ts';
 import { jsonOf, noAnswer, problemOf, type Problem } from '../model/problem.ts';
@@ -28,8 +29,17 @@ export function SignIn({ onKey }: { onKey: (key: string) => void }) {
   );
 }
 
+interface Keys {
+  readonly admin: string;
+  /** null = the playground will ask for one. */
+  readonly api: string | null;
+}
+
+/** How long the playground's key is good: a working day. */
+const LENT_MS = 12 * 60 * 60 * 1000;
+
 /** Takes the token out of the address at once, exchanges it for keys, and goes on to the first view. */
-export function SignInByLink(params: { token: string; onKeys: (keys: SignInAnswer) => void }) {
+export function SignInByLink(params: { token: string; onKeys: (keys: Keys) => void }) {
   const { token, onKeys } = params;
   const [problem, setProblem] = useState<Problem | null>(null);
   useEffect(() => {
@@ -60,7 +70,7 @@ export function SignInByLink(params: { token: string; onKeys: (keys: SignInAnswe
   );
 }
 
-async function exchange(token: string): Promise<{ keys: SignInAnswer } | { problem: Problem }> {
+async function exchange(token: string): Promise<{ keys: Keys } | { problem: Problem }> {
   try {
     const response = await fetch('/dashboard/sign-in', {
       method: 'POST',
@@ -70,8 +80,19 @@ async function exchange(token: string): Promise<{ keys: SignInAnswer } | { probl
     });
     const text = await response.text();
     const keys = SignInAnswer.safeParse(jsonOf(text));
-    return response.ok && keys.success ? { keys: keys.data } : { problem: problemOf(response.status, text) };
+    if (!response.ok || !keys.success) return { problem: problemOf(response.status, text) };
+    const admin = keys.data.admin_key;
+    return { keys: { admin, api: await lendApiKey(admin) } };
   } catch {
     return { problem: noAnswer() };
   }
+}
+
+async function lendApiKey(admin: string): Promise<string | null> {
+  const body = { scopes: ['**'], label: 'dashboard', expires_in: LENT_MS };
+  const made = await createClient(admin).call('POST /admin/keys', {
+    body,
+    as: NewKey.required({ key: true }),
+  });
+  return made.ok ? made.value.key : null;
 }

@@ -35,7 +35,7 @@ import { fakeVerification } from '../fakes/fake-trials.ts';
 import { createSha256 } from '../fakes/node-sha256.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 
-/** Of a link; good as often as it is asked for. */
+/** Of a link; good once for each harness. */
 export const SIGN_IN_TOKEN = 'sign-in'.padEnd(43, '-');
 
 export interface AppHarness {
@@ -186,6 +186,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     adminKeyHash: await hashApiKey(adminKey),
     dropTenant: options.dropTenant ?? null,
     loopbackCallbacks: options.loopbackCallbacks ?? false,
+    signInLink: { token_sha256: await hashApiKey(SIGN_IN_TOKEN), admin_key: 'ga_lent' },
   };
   const { services, schedule, drops } = createParts(config, stores, {
     ...{ now, sleep, fetch, createSha256, observer: options.observer },
@@ -193,7 +194,6 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     // What is noted is written at once, and the clock stays where the test put it.
     linger: async () => undefined,
     page: async (path) => new Response(path),
-    signIn: async (token) => (token === SIGN_IN_TOKEN ? { admin_key: 'ga_lent', api_key: 'gk_lent' } : null),
     kvTimeoutMs: options.kvTimeoutMs ?? 1_000,
     ...(options.verifyTimeoutMs === undefined ? {} : { verifyTimeoutMs: options.verifyTimeoutMs }),
   });

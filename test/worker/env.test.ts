@@ -26,6 +26,7 @@ describe('parseEnv', () => {
       acceptedMacKeys: [],
       dropTenant: null,
       loopbackCallbacks: false,
+      signInLink: null,
     });
     const rotated = { ...good, GRAFT_ACCEPTED_MAC_KEYS: `${secret}, ${secret}` };
     expect(parseEnv(rotated).acceptedMacKeys.map(({ length }) => length)).toEqual([32, 32]);

@@ -1,14 +1,12 @@
 import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
-import { SignInRequest, type SignInAnswer } from '../../protocol/index.ts';
+import { SignInRequest } from '../../protocol/index.ts';
+import type { SignIn } from '../access/sign-in-link.ts';
 import { readInput } from './parse-input.ts';
 import { fail, methodNotAllowed, type AppEnv } from './request-scope.ts';
 
 /** The built page: a file by its path, such as `/dashboard/index.html`; 404 for what is not there. */
 export type PageFiles = (path: string) => Promise<Response>;
-
-/** Exchanges a token, once, for keys. @returns null when it is none, or was used. */
-export type SignIn = (token: string) => Promise<SignInAnswer | null>;
 
 /** What the build writes. Types are set here, because not every server of files knows them. */
 const TYPES: Record<string, string> = {
@@ -42,7 +40,7 @@ export const pageHeaders = secureHeaders({
 
 /**
  * `GET /dashboard` -> the page, for anybody: it holds no data; `GET /dashboard/assets/<file>` -> its scripts and styles;
- * `GET /` -> leads a browser to it; `POST /dashboard/sign-in` -> keys for the token of a link (a local stack's).
+ * `GET /` -> leads a browser to it; `POST /dashboard/sign-in` -> a key for the token of a link (a local stack's).
  */
 export function dashboardRoutes(parts: {
   page: PageFiles | undefined;
