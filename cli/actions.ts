@@ -14,7 +14,7 @@ export interface Action {
 export type Actions<Name extends string = string> = Readonly<Record<Name, Action>>;
 
 /**
- * @param args as citty parsed them. @param word the action; null when it was left out.
+ * @param args as citty parsed them. @param word the action, as it was typed.
  * @throws CliError (usage) for an action that is none, and a flag that it has no use for.
  */
 export function pickAction<Name extends string>(params: {

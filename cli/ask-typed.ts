@@ -1,4 +1,4 @@
-import { createInterface } from 'node:readline/promises';
+import { askAtTerminal } from './ask-at-terminal.ts';
 import { CliError, EXIT } from './cli-error.ts';
 
 /**
@@ -9,19 +9,12 @@ import { CliError, EXIT } from './cli-error.ts';
 export async function askTyped(params: { said: string; word: string; yes: boolean }): Promise<void> {
   const { said, word, yes } = params;
   if (yes) return;
-  if (process.stdin.isTTY !== true || process.stderr.isTTY !== true)
+  const typed = await askAtTerminal(`${said}\nType '${word}' to go on: `);
+  if (typed === null)
     throw refused(
       `${said}\nNobody is at a terminal to confirm it: add --yes to do it, or --dry-run to see it.`,
     );
-  // Answers may be piped on: the question does not belong to them.
-  process.stderr.write(`${said}\n`);
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const typed = (await terminal.question(`Type '${word}' to go on: `)).trim();
-    if (typed !== word) throw refused('nothing was changed');
-  } finally {
-    terminal.close();
-  }
+  if (typed !== word) throw refused('nothing was changed');
 }
 
 const refused = (message: string): CliError =>

@@ -1,13 +1,7 @@
-import { createInterface } from 'node:readline/promises';
+import { askAtTerminal } from './ask-at-terminal.ts';
 
 /** @returns whether somebody at a terminal said yes; null when nobody is there to be asked. */
 export async function askYes(question: string): Promise<boolean | null> {
-  if (process.stdin.isTTY !== true || process.stderr.isTTY !== true) return null;
-  // Answers may be piped on: the question does not belong to them.
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
-  } finally {
-    terminal.close();
-  }
+  const typed = await askAtTerminal(`${question} [y/N] `);
+  return typed === null ? null : /^y(es)?$/i.test(typed);
 }

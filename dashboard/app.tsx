@@ -20,6 +20,7 @@ const ROOMS: { view: View; label: string; also?: View['at'] }[] = [
 export function App() {
   const [key, setKey] = useState(() => storedKey('admin'));
   const view = useView();
+  const client = useMemo(() => (key === null ? null : createClient(key)), [key]);
   if (view.at === 'sign-in')
     return (
       <SignInByLink
@@ -31,12 +32,6 @@ export function App() {
         }}
       />
     );
-  return <SignedIn adminKey={key} setKey={setKey} view={view} />;
-}
-
-function SignedIn(params: { adminKey: string | null; setKey: (key: string | null) => void; view: View }) {
-  const { adminKey: key, setKey, view } = params;
-  const client = useMemo(() => (key === null ? null : createClient(key)), [key]);
   if (client === null)
     return (
       <SignIn

@@ -1,6 +1,6 @@
 import type { ChangedName } from '../../protocol/index.ts';
 
-/** @returns such as `notes: versions 1 to 3, 3 is live`. */
+/** @returns such as `notes: versions 1 to 3, 3 live`. */
 export function changedNameText({ name, whole, versions, live, alias }: ChangedName): string {
   if (alias !== null) return `${name}: alias of ${alias}`;
   if (!whole) return versions.map((version) => `${name}@${version}`).join(', ');

@@ -121,12 +121,9 @@ export default defineCommand({
       output,
       signal: ending.signal,
     });
-    const signInLink = stack.page ? stack.signInLink : null;
-    output.result({ ...stack.local, dashboard: signInLink }, () =>
-      welcome(stack.local, {
-        examples: args.examples,
-        signInLink,
-      }),
+    const { local, signInLink } = stack;
+    output.result({ ...local, dashboard: signInLink }, () =>
+      welcome(local, { examples: args.examples, signInLink }),
     );
     const reason = await Promise.race([stack.failed, aborted(ending.signal)]);
     if (reason === null) output.note(colors.dim('stopping'));

@@ -65,7 +65,7 @@ export default defineCommand({
     const made = asPublished
       ? { content: await readFile(fetched.members[0]?.path ?? ''), digest: fetched.digest, parent: null }
       : await encoded(fetched, { to: args.as, merged, base: args.base, output });
-    if (made.parent !== null && !asPublished && args.as !== 'canonical')
+    if (made.parent !== null && args.as !== 'canonical')
       output.note(
         `warning: this is only what ${what} adds to the chain below it, which ${FORMAT_NAMES[args.as]} does not record; --merged sums them.`,
       );
@@ -73,14 +73,15 @@ export default defineCommand({
     const files = outputFiles(out, made.content);
     output.result(
       {
-        ...{ name: fetched.name, version: fetched.version, digest: fetched.digest, base: fetched.base },
-        ...{
-          merged,
-          as: args.as,
-          out,
-          files,
-          members: fetched.members.map(({ path: _, ...member }) => member),
-        },
+        name: fetched.name,
+        version: fetched.version,
+        digest: fetched.digest,
+        base: fetched.base,
+        merged,
+        as: args.as,
+        out,
+        files,
+        members: fetched.members.map(({ path: _, ...member }) => member),
       },
       () =>
         facts([

@@ -40,7 +40,7 @@ import { watchStatus } from '../experiment/watch-status.ts';
 import { usageError } from '../flags.ts';
 import { harmless, harmlessJson } from '../harmless-text.ts';
 import { interruptible } from '../interruptible.ts';
-import { createOutput, type Output } from '../output.ts';
+import { createOutput, terminalWidth, type Output } from '../output.ts';
 import { parseCount } from '../quantity.ts';
 
 /** Of a pipe, and of terminals that do not say. */
@@ -276,7 +276,7 @@ function noteNext(view: ExperimentView, output: Output): void {
 }
 
 const screen = (): Screen => ({
-  width: process.stdout.columns ?? DEFAULT_WIDTH,
+  width: terminalWidth() ?? DEFAULT_WIDTH,
   glyphs: glyphsFor(process.env),
 });
 

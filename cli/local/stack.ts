@@ -68,10 +68,8 @@ export interface Stack {
   /** What `.graft/local.json` holds. */
   readonly local: LocalFile;
   readonly originPid: number;
-  /** The edge serves the dashboard. */
-  readonly page: boolean;
-  /** Signs in to it, once. */
-  readonly signInLink: string;
+  /** Signs in to the dashboard, once; null = the edge serves none. */
+  readonly signInLink: string | null;
   /** Resolves with a sentence when a part ends by itself. */
   readonly failed: Promise<string>;
   /** Ends everything and removes `.graft/local.json`. */
@@ -165,8 +163,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     return {
       local,
       originPid: first.pid,
-      page: page !== null,
-      signInLink: link.of(edge.url),
+      signInLink: page === null ? null : link.of(edge.url),
       failed: Promise.race([...processes.map(({ failed }) => failed), edge.failed]),
       stop,
     };

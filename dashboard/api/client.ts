@@ -25,16 +25,16 @@ export interface Client {
   post<T>(path: string, body: unknown, schema: z.ZodType<T>): Promise<Result<T, Problem>>;
 }
 
-/** @param key goes into a header, never into an address. @param fetch the page's unless given. */
-export function createClient(key: string, fetch: typeof globalThis.fetch = globalThis.fetch): Client {
+/** @param key goes into a header, never into an address; null for who has none yet. @param fetch the page's unless given. */
+export function createClient(key: string | null, fetch: typeof globalThis.fetch = globalThis.fetch): Client {
   async function send<T>(
     path: string,
     init: RequestInit,
     schemaOf: (status: number) => z.ZodType<T>,
   ): Promise<Result<T, Problem>> {
-    if (!/^[\x21-\x7e]+$/.test(key)) return err(unsendableKey());
+    if (key !== null && !/^[\x21-\x7e]+$/.test(key)) return err(unsendableKey());
     const headers = {
-      authorization: `Bearer ${key}`,
+      ...(key === null ? {} : { authorization: `Bearer ${key}` }),
       ...(init.body === undefined ? {} : { 'content-type': 'application/json' }),
     };
     let status: number;

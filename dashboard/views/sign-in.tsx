@@ -1,8 +1,9 @@
 import { useEffect, useState } from 'preact/hooks';
 import { NewKey } from '../../protocol/admin-api/keys.ts';
+import { ok, type Result } from '../../protocol/result.ts';
 import { SignInAnswer } from '../../protocol/sign-in.ts';
 import { createClient } from '../api/client.ts';
-import { jsonOf, noAnswer, problemOf, type Problem } from '../model/problem.ts';
+import type { Problem } from '../model/problem.ts';
 import { ProblemNote } from '../parts/problem-note.tsx';
 import { KeyForm } from '../parts/key-form.tsx';
 
@@ -45,8 +46,8 @@ export function SignInByLink(params: { token: string; onKeys: (keys: Keys) => vo
   useEffect(() => {
     history.replaceState(null, '', '#/');
     void exchange(token).then((answer) => {
-      if ('problem' in answer) return setProblem(answer.problem);
-      onKeys(answer.keys);
+      if (!answer.ok) return setProblem(answer.error);
+      onKeys(answer.value);
       dispatchEvent(new HashChangeEvent('hashchange'));
     });
     // The link is used once; the token never changes without the page being loaded.
@@ -70,22 +71,11 @@ export function SignInByLink(params: { token: string; onKeys: (keys: Keys) => vo
   );
 }
 
-async function exchange(token: string): Promise<{ keys: Keys } | { problem: Problem }> {
-  try {
-    const response = await fetch('/dashboard/sign-in', {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ token }),
-      ...{ cache: 'no-store', credentials: 'omit' },
-    });
-    const text = await response.text();
-    const keys = SignInAnswer.safeParse(jsonOf(text));
-    if (!response.ok || !keys.success) return { problem: problemOf(response.status, text) };
-    const admin = keys.data.admin_key;
-    return { keys: { admin, api: await lendApiKey(admin) } };
-  } catch {
-    return { problem: noAnswer() };
-  }
+async function exchange(token: string): Promise<Result<Keys, Problem>> {
+  const answer = await createClient(null).post('/dashboard/sign-in', { token }, SignInAnswer);
+  if (!answer.ok) return answer;
+  const admin = answer.value.admin_key;
+  return ok({ admin, api: await lendApiKey(admin) });
 }
 
 async function lendApiKey(admin: string): Promise<string | null> {
