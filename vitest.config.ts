@@ -5,7 +5,7 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/check/**', 'test/browser/**', '**/node_modules/**'],
-    setupFiles: ['test/setup/steady-miniflare.ts'],
+    setupFiles: ['test/setup/plain-text.ts', 'test/setup/steady-miniflare.ts'],
     testTimeout: 30_000,
     hookTimeout: 60_000,
     maxWorkers: 2,

@@ -23,8 +23,12 @@ export interface Progress {
   end(line?: string): void;
 }
 
-/** NO_COLOR (no-color.org) and pipes get plain text; ansis reads both from the environment. */
-export const colors = new Ansis();
+/**
+ * NO_COLOR (no-color.org) and pipes get plain text, FORCE_COLOR colour anywhere. Pipes are asked about here: where `CI` is
+ * set ansis colours them too, and `graft ls | cut` would cut escapes.
+ */
+export const colors =
+  process.stdout.isTTY || process.env['FORCE_COLOR'] !== undefined ? new Ansis() : new Ansis(0);
 
 const MB = 1e6;
 const BAR_WIDTH = 24;
