@@ -90,7 +90,7 @@ function pythonCall(node: Node): Node | null {
   if (node.type === 'FilterExpression') {
     const args = node.filter?.type === 'CallExpression' ? (node.filter.args ?? []) : [];
     const name = node.filter?.type === 'CallExpression' ? node.filter.callee?.value : node.filter?.value;
-    return name === 'trim' ? callOf('strip', node.operand, args) : null;
+    return name === 'trim' ? callOf('strip', node.operand, args) : filterOfAbsent(node, args);
   }
   const operator = node.type === 'BinaryExpression' ? node.operator?.value : undefined;
   if ((operator === '==' || operator === '!=') && node.left !== undefined && node.right !== undefined)
@@ -99,6 +99,16 @@ function pythonCall(node: Node): Node | null {
   if (node.type !== 'CallExpression' || callee?.type !== 'MemberExpression' || callee.computed === true)
     return null;
   return callOf(String(callee.property?.value), callee.object, args);
+}
+
+/** For the library no test is true of an attribute that is not there, `undefined` neither: asked the other way round. */
+function filterOfAbsent(node: Node, args: readonly Node[]): Node | null {
+  const callee = node.filter?.callee;
+  const other = callee?.value === 'selectattr' ? 'rejectattr' : 'selectattr';
+  if (callee?.value !== 'selectattr' && callee?.value !== 'rejectattr') return null;
+  if (args[1]?.type !== 'StringLiteral' || args[1].value !== 'undefined') return null;
+  const filter = { ...node.filter, callee: { ...callee, value: other }, args: [args[0]!, { ...args[1], value: 'defined' }] };
+  return { ...node, filter };
 }
 
 function callOf(name: string, operand: Node | undefined, args: Node[]): Node | null {

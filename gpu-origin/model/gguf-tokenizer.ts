@@ -10,16 +10,19 @@ const UNKNOWN = 2;
 const CONTROL = 3;
 const USER_DEFINED = 4;
 
+/** Of Phi-3's, as its tokenizer.json and llama.cpp have it. */
+const KEEPS_BLANKS = new Set(['<unk>', '<s>', '<|endoftext|>']);
+
 const BYTE_LEVEL = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true };
 
 /** Contractions and words, as the families after GPT-2 split them; they differ in how many digits stay together. */
 const splitPattern = (digits: string): string =>
   `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`;
 
-const splitThenBytes = (digits: string) => ({
+const splitThenBytesBy = (pattern: string) => ({
   type: 'Sequence',
   pretokenizers: [
-    { type: 'Split', pattern: { Regex: splitPattern(digits) }, behavior: 'Isolated', invert: false },
+    { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false },
     { ...BYTE_LEVEL, use_regex: false },
   ],
 });
@@ -49,13 +52,27 @@ const SMOLLM: PreType = {
   },
 };
 const LLAMA3: PreType = {
-  preTokenizer: splitThenBytes('\\p{N}{1,3}'),
+  preTokenizer: splitThenBytesBy(splitPattern('\\p{N}{1,3}')),
   normalizer: null,
   ignoreMerges: true,
   addBos: true,
 };
+/** o200k and Tekken split words at capitals; they differ in contractions and in how many digits stay together. */
+const splitAtCapitals = (contractions: string, digits: string) =>
+  splitThenBytesBy(
+    String.raw`[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+${contractions}|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*${contractions}|${digits}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+`,
+  );
+/** Llama 3's split for vocabularies that merge all they have: what the converter takes SmolLM3 for. */
+const SMAUG: PreType = { ...LLAMA3, ignoreMerges: false, addBos: false };
+/** Mistral NeMo and what came after. */
+const TEKKEN: PreType = { ...LLAMA3, preTokenizer: splitAtCapitals('', String.raw`\p{N}`) };
+/** Phi-4-mini. */
+const GPT4O: PreType = {
+  ...GPT2,
+  preTokenizer: splitAtCapitals("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", String.raw`\p{N}{1,3}`),
+};
 const QWEN2: PreType = {
-  preTokenizer: splitThenBytes('\\p{N}'),
+  preTokenizer: splitThenBytesBy(splitPattern('\\p{N}')),
   normalizer: { type: 'NFC' },
   ignoreMerges: false,
   addBos: false,
@@ -67,6 +84,9 @@ const PRE_TYPES = new Map<string, PreType>([
   ['llama-bpe', LLAMA3],
   ['llama3', LLAMA3],
   ['llama-v3', LLAMA3],
+  ['smaug-bpe', SMAUG],
+  ['tekken', TEKKEN],
+  ['gpt-4o', GPT4O],
   ['qwen2', QWEN2],
   ['deepseek-r1-qwen', QWEN2],
 ]);
@@ -108,6 +128,8 @@ export function ggufTokenizer(metadata: ReadonlyMap<string, unknown>): Tokenizer
     const value = metadata.get(`tokenizer.ggml.${name}_token_id`);
     return typeof value === 'number' && value >= 0 && value < tokens.length ? value : null;
   };
+  // GGUF does not say that Phi-3's control tokens take the blanks behind them, which its template writes there.
+  const takesBlanks = model === 'llama' && metadata.get('general.architecture') === 'phi3';
   const vocab: Record<string, number> = Object.create(null) as Record<string, number>;
   const added: TokenizerJson['added_tokens'] = [];
   tokens.forEach((content, index) => {
@@ -115,7 +137,10 @@ export function ggufTokenizer(metadata: ReadonlyMap<string, unknown>): Tokenizer
     const special = types[index] === CONTROL || types[index] === UNKNOWN;
     // An unused piece may be empty.
     if ((special || types[index] === USER_DEFINED) && content !== '')
-      added.push({ id: index, content, special, normalized: false });
+      added.push({
+        ...{ id: index, content, special, normalized: false },
+        ...(takesBlanks && !KEEPS_BLANKS.has(content) ? { rstrip: true } : {}),
+      });
   });
   const { addBos, ...steps }: Steps =
     model === 'gpt2'

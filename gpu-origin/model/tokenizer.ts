@@ -96,7 +96,24 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
   );
   const bytesPerToken = longest * mostShortening(json);
 
-  function* encodePieces(pieces: readonly (string | number)[], limit: number): Steps<number[] | null> {
+  const byId = new Map([...control.values()].map((token) => [token.id, token]));
+  /** Without the blanks that the control tokens beside it take, as Phi-3's do of what its template writes behind them. */
+  function stripped(
+    text: string,
+    before: string | number | undefined,
+    after: string | number | undefined,
+  ): string {
+    const [left, right] = [before, after].map((piece) =>
+      typeof piece === 'number' ? byId.get(piece) : undefined,
+    );
+    const start = left?.rstrip ? text.replace(BLANKS_FIRST, '') : text;
+    return right?.lstrip ? start.replace(BLANKS_LAST, '') : start;
+  }
+
+  function* encodePieces(given: readonly (string | number)[], limit: number): Steps<number[] | null> {
+    const pieces = given.map((piece, at) =>
+      typeof piece === 'number' ? piece : stripped(piece, given[at - 1], given[at + 1]),
+    );
     const total = pieces.reduce<number>(
       (sum, piece) => sum + (typeof piece === 'string' ? Buffer.byteLength(piece) : 0),
       0,
@@ -128,14 +145,9 @@ export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
   ): Steps<number[] | null> {
     if (!allowSpecial) return yield* encodePieces([text], limit);
     const pieces = yield* splitter.split(text);
-    const trimmed = pieces.map((piece, index) => {
-      const token = control.get(piece);
-      if (token !== undefined) return token.id;
-      const start = control.get(pieces[index - 1] ?? '')?.rstrip ? piece.replace(BLANKS_FIRST, '') : piece;
-      return control.get(pieces[index + 1] ?? '')?.lstrip ? start.replace(BLANKS_LAST, '') : start;
-    });
+    const known = pieces.map((piece) => controlTokens.get(piece) ?? piece);
     yield;
-    return yield* encodePieces(trimmed, limit);
+    return yield* encodePieces(known, limit);
   }
 
   return {

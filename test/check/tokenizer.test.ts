@@ -14,7 +14,7 @@ const basePath = await ensurePinnedBase({
 });
 const { metadata } = readGguf(basePath);
 
-it.each(['smollm', 'gpt-2', 'llama-bpe', 'qwen2'])(
+it.each(['smollm', 'gpt-2', 'llama-bpe', 'qwen2', 'tekken', 'gpt-4o'])(
   "a real vocabulary under %s's rules gives the library's own tokens, runs of one character too",
   (pre) => {
     const definition = ggufTokenizer(new Map(metadata).set('tokenizer.ggml.pre', pre));

@@ -16,6 +16,7 @@ import { findPeers, type Peers } from './peers.ts';
 import { runSchemas } from './schemas.ts';
 import { runVllm } from './vllm.ts';
 import { runTemplates } from './templates/main.ts';
+import { runTokenizers } from './tokenizers/main.ts';
 
 /** Greedy tokens of one answer. */
 const TOKENS = 64;
@@ -166,6 +167,10 @@ async function main(): Promise<void> {
   }
   if (command === 'bases') {
     process.exitCode = await runBases(names);
+    return;
+  }
+  if (command === 'tokenizers') {
+    process.exitCode = runTokenizers(names);
     return;
   }
   if (command === 'templates') {

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { checkTokenizer } from '../../../gpu-origin/load-parts.ts';
+import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { tinyMetadata } from './tiny-tokenizer.ts';
 
@@ -46,6 +47,36 @@ describe.each(['llama', 'gemma'] as const)("SentencePiece in GGUF, %s's way", (k
     expect(tokenizer.encode('</s>', { allowSpecial: true })).toEqual([end]);
     expect(tokenizer.encode('</s>', { allowSpecial: false })).not.toContain(end);
   });
+});
+
+describe('control tokens of Phi-3, which its GGUF does not say to take blanks', () => {
+  const template =
+    "{% for message in messages %}{{ '<|user|>\n' + message.content + '<|end|>\n' }}{% endfor %}{{ '<|assistant|>\n' }}";
+  const { tokens, scores, types } = reference.llama;
+  const CONTROL = ['<|user|>', '<|end|>', '<|assistant|>'];
+  const all = [...tokens, ...CONTROL];
+  const idsOf = (architecture: string, content: string): string[] => {
+    const tokenizer = loadTokenizer({
+      kind: 'gguf',
+      metadata: metadata('llama', {
+        'general.architecture': architecture,
+        'tokenizer.ggml.tokens': all,
+        'tokenizer.ggml.scores': [...scores, 0, 0, 0],
+        'tokenizer.ggml.token_type': [...types, 3, 3, 3],
+        'tokenizer.chat_template': template,
+      }),
+    });
+    return createChatTemplate(tokenizer)!
+      .encode([{ role: 'user', content }])
+      .map((id) => all[id]!);
+  };
+
+  it.each(['', '  ', '\n\u3000'])('between %j and the template', (content) =>
+    expect(idsOf('phi3', content)).toEqual(['<|user|>', '<|end|>', '<|assistant|>']),
+  );
+
+  it('and in other families they do not', () =>
+    expect(idsOf('llama', '')).toEqual(expect.arrayContaining(['<|user|>', '<0x0A>'])));
 });
 
 it('is refused without scores, and other kinds by their name', () => {

@@ -150,6 +150,9 @@ describe('white space of chat templates', () => {
     ["[v] == ['y']", 'x', 'False'],
     ['{"a": v} == {"a": "x"}', 'x', 'True'],
     ['{"a": v} != {"b": "x"}', 'x', 'True'],
+    ["messages | selectattr('tool_calls', 'undefined') | list | length == 1", 'x', 'True'],
+    ["messages | rejectattr('tool_calls', 'undefined') | list | length == 0", 'x', 'True'],
+    ["messages | selectattr('role', 'undefined') | list | length == 0", 'x', 'True'],
   ])('%s of %j, as Python compares', (expression, content, expected) =>
     expect(render(`'' ~ (${expression})`, content).toLowerCase()).toBe(expected.toLowerCase()),
   );

@@ -91,6 +91,35 @@ describe('loadTokenizer', () => {
     expect(tokenizer.encode('CONTROL', { allowSpecial: true })).toEqual([tokens.length - 1]);
   });
 
+  // The pieces are the originals' (tokenizers 0.23, with the models' own tokenizer.json); what merges shows them.
+  it.each([
+    ['tekken', 'aBa', ['a', 'Ba']],
+    ['gpt-4o', 'aBa', ['a', 'Ba']],
+    ['llama-bpe', 'aBa', ['aBa']],
+    ['smaug-bpe', 'aBa', ['aBa']],
+    ['tekken', "a's", ['a', "'s"]],
+    ['gpt-4o', "a's", ["a's"]],
+    ['llama-bpe', "a's", ['a', "'s"]],
+    ['tekken', '1212', ['1', '2', '1', '2']],
+    ['gpt-4o', '1212', ['121', '2']],
+    ['smaug-bpe', '1212', ['121', '2']],
+  ])('splits words as %s does: %s', (pre, text, pieces) => {
+    const made = [...new Set(['aB', 'Ba', 'aBa', "a'", "'s", "a's", '12', '121', '1212'])];
+    const merges = ['a B', 'B a', 'aB a', "a '", "' s", "a' s", '1 2', '12 1', '121 2'];
+    const [own, types] = ['tokens', 'token_type'].map(
+      (key) => tinyMetadata().get(`tokenizer.ggml.${key}`) as unknown[],
+    );
+    const tokens = [...own!, ...made.filter((token) => !own!.includes(token))] as string[];
+    const metadata = tinyMetadata({
+      'tokenizer.ggml.pre': pre,
+      'tokenizer.ggml.tokens': tokens,
+      'tokenizer.ggml.token_type': tokens.map((_, id) => types![id] ?? 1),
+      'tokenizer.ggml.merges': merges,
+    });
+    const ids = loadTokenizer({ kind: 'gguf', metadata }).encode(text, { allowSpecial: false });
+    expect(ids.map((id) => tokens[id])).toEqual(pieces);
+  });
+
   it.each(['llama-bpe', 'qwen2', 'gpt-2', 'smollm'])('splits text as %s does, and gives it back', (pre) => {
     const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata({ 'tokenizer.ggml.pre': pre }) });
     for (const value of ["I'LL we'll 1234567", 'a\n\n  b\t\r\n', 'naïve 你好 👍🏽'])

@@ -14,7 +14,7 @@ import {
 } from '../../../gpu-origin/model/chat-template-tools.ts';
 import type { Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { finish } from '../../../gpu-origin/model/tokenizer-steps.ts';
-import { seeded } from '../../fixtures/tiny-base.ts';
+import { MADE_CONVERSATIONS, madeConversations } from '../made-conversations.ts';
 import { findPeers } from '../peers.ts';
 
 const own = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
@@ -117,46 +117,9 @@ function renderThere(python: string, folder: string, conversations: string): z.i
     .map((text) => Line.parse(JSON.parse(text)));
 }
 
-/** Conversations for each of the plain templates. */
-const MADE = 200;
-const PIECES = [
-  'hi',
-  ' ',
-  '  ',
-  '\n',
-  '\t',
-  '.',
-  'größe',
-  '😀',
-  '0',
-  'false',
-  '\u3000',
-  '\x85',
-  '\ufeff',
-  '<b>',
-  "'",
-  '中文',
-];
-
-/** Turns of alternating roles, one in eight not; contents of words and blanks, some of blanks alone or empty. */
-function madeConversations(): Conversation[] {
-  const random = seeded(9);
-  const below = (count: number): number => Math.floor(((random() + 1) / 2) * count);
-  const content = (): string =>
-    Array.from({ length: below(7) }, () => PIECES[below(PIECES.length)]!).join('');
-  return Array.from({ length: MADE }, (_, at) => {
-    const roles: string[] = Array.from({ length: 1 + below(5) }, (_, turn) =>
-      below(16) === 0 ? 'user' : turn % 2 === 0 ? 'user' : 'assistant',
-    );
-    if (below(2) === 0) roles.unshift('system');
-    const messages = roles.map((role) => ({ role, content: content() }));
-    return { name: String(at), tools: [], messages };
-  });
-}
-
 /** Llama 2's, Mistral 7B's and Gemma 3's templates with many conversations. @returns how many came out otherwise. */
 function comparePlain(python: string): number {
-  const made = madeConversations();
+  const made = madeConversations().map((messages, at) => ({ name: String(at), tools: [], messages }));
   const folder = mkdtempSync(path.join(tmpdir(), 'graft-templates-'));
   const file = path.join(folder, 'conversations.json');
   writeFileSync(file, JSON.stringify(made));
@@ -177,7 +140,7 @@ function comparePlain(python: string): number {
   rmSync(folder, { recursive: true, force: true });
   for (const [template, { equal, refused, other }] of counts)
     console.log(
-      `${template}: of ${MADE} conversations ${equal} equal, ${refused} refused by both, ${other} otherwise`,
+      `${template}: of ${MADE_CONVERSATIONS} conversations ${equal} equal, ${refused} refused by both, ${other} otherwise`,
     );
   return [...counts.values()].reduce((sum, { other }) => sum + other, 0);
 }
