@@ -6,7 +6,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
-import { runBases } from './bases.ts';
+import { runBases } from './bases/main.ts';
 import { runClients } from './clients/main.ts';
 import { exchangeAll, type Exchanged } from './exchange.ts';
 import { startLlamaServer } from './llama-server.ts';

