@@ -14,6 +14,7 @@ import { startOwnEngine } from './own-engine.ts';
 import { runPackage } from './package.ts';
 import { findPeers, type Peers } from './peers.ts';
 import { runSchemas } from './schemas.ts';
+import { runShapes } from './shapes/main.ts';
 import { runVllm } from './vllm.ts';
 import { runTemplates } from './templates/main.ts';
 import { runTokenizers } from './tokenizers/main.ts';
@@ -167,6 +168,10 @@ async function main(): Promise<void> {
   }
   if (command === 'bases') {
     process.exitCode = await runBases(names);
+    return;
+  }
+  if (command === 'shapes') {
+    process.exitCode = await runShapes(names);
     return;
   }
   if (command === 'tokenizers') {
