@@ -45,6 +45,8 @@ export const RowScore = z.union([
     nll: z.number(),
     /** Of the expected answer, its end included. */
     tokens: z.int().positive(),
+    /** Of an answer that is not exact: as far as it is as expected, and the token that comes there, none if it ends. */
+    got: z.string().optional(),
   }),
   /** Why this row cannot be scored; the others are. */
   z.object({ error: z.string() }),

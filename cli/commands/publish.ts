@@ -6,7 +6,7 @@ import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
 import { createOutput, fileSize, type Output } from '../output.ts';
-import { scoreText } from '../publish/evaluate-upload.ts';
+import { failedText, scoreText } from '../publish/evaluate-upload.ts';
 import { planPublish, type PublishPlan } from '../publish/plan-publish.ts';
 import { publishAdapter, type Published, type PublishWish } from '../publish/publish-adapter.ts';
 import { readEvalRows } from '../publish/read-eval-rows.ts';
@@ -33,7 +33,7 @@ export const help: CommandHelp = {
   notes: [
     'The path is a folder that PEFT or mlx-lm wrote, or one file: safetensors, GGUF, or what `graft pack` wrote. The adapter is converted and checked here first, uploaded in parts of at most 24 MiB, and checked again by the server, which has an origin run it before it becomes a version. What the server already has from you is not sent again, so after a cut connection or Ctrl-C the same command goes on where it ended, and the same bytes under the same name and parent make no new version. A request that meets a busy server or a cut connection is sent again up to three times, after 0.5 s and more, or after what the server asks for.',
     '`--parent` pins the live version of the parent: the new adapter is applied on top of the parent’s whole chain. `--bf16` rounds float32 weights to half their size. `--dry-run` asks the server what it would do (version, parent, limits, whose name, what is to be sent) and sends none of the adapter’s values; only an origin’s trial can find more. It needs no server: without one it checks what the file says by itself, and says so.',
-    '`--eval` takes JSON Lines, one row a line: `{"user": "…", "expected": "…"}` with an optional `"system"`, in the base’s chat format, or `{"prompt": "…", "expected": "…"}` for text that goes on as it is. After the upload and before anything is published, the server answers every row greedily. The score is the share of rows whose answer is exactly what was expected; beside it stands the mean negative log-likelihood of the expected tokens, in nats a token. Both are kept with the version, with the sha256 of the rows. Below `--min-score` nothing is published, and the exit code is 5.',
+    '`--eval` takes JSON Lines, one row a line: `{"user": "…", "expected": "…"}` with an optional `"system"`, in the base’s chat format, or `{"prompt": "…", "expected": "…"}` for text that goes on as it is. After the upload and before anything is published, the server answers every row greedily. The score is the share of rows whose answer is exactly what was expected; beside it stands the mean negative log-likelihood of the expected tokens, in nats a token. The first rows that were answered otherwise are shown, with what was answered as far as it parts from what was expected (`--json`: all of them). Score and likelihood are kept with the version, with the sha256 of the rows. Below `--min-score` nothing is published, and the exit code is 5.',
   ],
 };
 
@@ -93,9 +93,13 @@ export default defineCommand({
     if (args['dry-run'] === true) return dryRun(wish, output);
     const client = await adminClient();
     const published = await interruptible((signal) => publishAdapter({ ...wish, client, output, signal }));
-    const { version, created, sent, evaluation } = published;
+    const { version, created, sent, evaluation, failed } = published;
     output.result(
-      { ...version, ...(evaluation === null ? {} : { score: evaluation }), created, sent_bytes: sent },
+      {
+        ...version,
+        ...(evaluation === null ? {} : { score: evaluation, not_as_expected: failed }),
+        ...{ created, sent_bytes: sent },
+      },
       () => publishedText(published),
     );
   },
@@ -113,7 +117,7 @@ async function dryRun(wish: PublishWish, output: Output): Promise<void> {
   output.result({ dry_run: true, ...plan }, () => planText(plan));
 }
 
-function publishedText({ version, created, evaluation }: Published): string {
+function publishedText({ version, created, evaluation, failed }: Published): string {
   const what = `${version.name}@${version.version}`;
   const size = `rank ${version.rank}, ${fileSize(version.bytes)}, ${version.digest.slice(0, 12)}`;
   const first = created
@@ -121,7 +125,8 @@ function publishedText({ version, created, evaluation }: Published): string {
     : `${what} is this adapter already; nothing changed`;
   if (evaluation === null) return first;
   const kept = version.evaluation?.sha256 === evaluation.sha256;
-  return `${first}\n${scoreText(evaluation)}${kept ? '' : ' (not kept: the version was there before)'}`;
+  const score = `${scoreText(evaluation)}${kept ? '' : ' (not kept: the version was there before)'}`;
+  return [first, score, ...(failed.length === 0 ? [] : [failedText(failed)])].join('\n');
 }
 
 function planText(plan: PublishPlan): string {

@@ -11,11 +11,20 @@ const BATCH_ROWS = 16;
 const BATCH_BYTES = 500_000;
 /** Failed rows that a message shows, and how much of each, characters. */
 const MAX_SHOWN = 3;
-const MAX_EXPECTED = 60;
+const MAX_TEXT = 60;
+/** Characters that are shown before the first other one. */
+const MARGIN = 20;
+
+export interface FailedRow {
+  readonly line: number;
+  readonly expected: string;
+  /** Up to where it parts from what was expected; null = the origin did not say. */
+  readonly got: string | null;
+}
 
 export interface Evaluated {
   readonly evaluation: Evaluation;
-  readonly failed: readonly { readonly line: number; readonly expected: string }[];
+  readonly failed: readonly FailedRow[];
 }
 
 type Rows = EvalRows['rows'];
@@ -52,7 +61,7 @@ export async function evaluateUpload(params: {
   retrying?: Retrying;
 }): Promise<Evaluated> {
   const { client, digest, parent, rows, onProgress, retrying = {} } = params;
-  const failed: { line: number; expected: string }[] = [];
+  const failed: FailedRow[] = [];
   let done = 0;
   let nats = 0;
   let tokens = 0;
@@ -69,8 +78,8 @@ export async function evaluateUpload(params: {
     for (const [index, score] of answer.rows.entries()) {
       const { line, row } = batch[index] as Rows[number];
       if ('error' in score) throw unscorable(line, score.error);
-      const { exact, nll, tokens: count } = score;
-      if (!exact) failed.push({ line, expected: row.expected });
+      const { exact, nll, tokens: count, got = null } = score;
+      if (!exact) failed.push({ line, expected: row.expected, got });
       nats += nll * count;
       tokens += count;
     }
@@ -99,19 +108,44 @@ export function scoreText({ rows, exact_match, mean_nll }: Evaluation): string {
 /** Cut, not rounded: 0.799 is not 0.80 when that was asked for. */
 const share = (value: number): string => (Math.floor(value * 1_000 + 1e-9) / 1_000).toString();
 
+/** @returns the first rows that were answered otherwise: what was expected, and below it what was said. */
+export function failedText(failed: readonly FailedRow[]): string {
+  const shown = failed.slice(0, MAX_SHOWN).flatMap(({ line, expected, got }) => {
+    const from = got === null ? 0 : partingOf(expected, got);
+    const label = `  line ${line}: expected `;
+    return [
+      label + quoted(expected, from),
+      ...(got === null ? [] : [`${'got '.padStart(label.length)}${gotText(expected, got, from)}`]),
+    ];
+  });
+  const more = failed.length - MAX_SHOWN;
+  return ['Not as expected:', ...shown, ...(more > 0 ? [`  and ${more} more`] : [])].join('\n');
+}
+
+/** @returns where to begin for the difference to be seen: some characters before it. */
+function partingOf(expected: string, got: string): number {
+  let at = 0;
+  while (at < got.length && got[at] === expected[at]) at += 1;
+  return at < MAX_TEXT - MARGIN ? 0 : at - MARGIN;
+}
+
+/** What is a beginning of the expected answer ended there; anything else went on in its own way. */
+const gotText = (expected: string, got: string, from: number): string =>
+  expected.startsWith(got) ? `${quoted(got, from)} (ended)` : quoted(`${got}…`, from);
+
+function quoted(text: string, from: number): string {
+  const part = text.slice(from, from + MAX_TEXT);
+  const whole = `${from > 0 ? '…' : ''}${part}${from + MAX_TEXT < text.length ? '…' : ''}`;
+  return JSON.stringify(whole);
+}
+
 /** @throws CliError `score_too_low` (refused) */
 export function refuseLowScore({ evaluation, failed }: Evaluated, minScore: number | null): void {
   if (minScore === null || evaluation.exact_match >= minScore) return;
-  const shown = failed.slice(0, MAX_SHOWN).map(({ line, expected }) => {
-    const short = expected.length > MAX_EXPECTED ? `${expected.slice(0, MAX_EXPECTED)}…` : expected;
-    return `\n  line ${line}: expected ${JSON.stringify(short)}`;
-  });
-  const more = failed.length - shown.length;
   throw new CliError({
     message:
-      `Nothing was published: ${scoreText(evaluation)}; --min-score asks for ${minScore}. Not as expected:` +
-      shown.join('') +
-      (more > 0 ? `\n  and ${more} more` : ''),
+      `Nothing was published: ${scoreText(evaluation)}; --min-score asks for ${minScore}. ` +
+      failedText(failed),
     exitCode: EXIT.refused,
     code: 'score_too_low',
   });

@@ -5,7 +5,7 @@ import type { ApiClient } from '../api-client.ts';
 import { callWithStatus } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { fileSize, type Output, type Unit } from '../output.ts';
-import { evaluateUpload, refuseLowScore } from './evaluate-upload.ts';
+import { evaluateUpload, type FailedRow, refuseLowScore } from './evaluate-upload.ts';
 import { packForBase, type PackedForBase } from './pack-for-base.ts';
 import { refuseUnfit } from './pack-input.ts';
 import type { EvalRows } from './read-eval-rows.ts';
@@ -37,6 +37,8 @@ export interface Published {
   /** Bytes that had to be sent. */
   sent: number;
   evaluation: Evaluation | null;
+  /** Rows that were not answered as expected. */
+  failed: readonly FailedRow[];
 }
 
 export interface Packed extends PackedForBase {
@@ -119,7 +121,7 @@ export async function publishAdapter(
     const published = await callWithStatus(client, `publish ${name}`, 'POST /admin/versions', call);
     const { answer: version, status } = published;
     if (version.notice !== undefined) output.note(version.notice);
-    return { version, created: status === 201, sent, evaluation };
+    return { version, created: status === 201, sent, evaluation, failed: evaluated?.failed ?? [] };
   };
   try {
     return await attempt().catch((error: unknown) => {

@@ -10,6 +10,7 @@ import {
 } from '../../protocol/index.ts';
 import { NOT_FINITE } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
+import type { Tokenizer } from '../model/tokenizer.ts';
 import { encodeInTurn, promptOf } from '../prompts/prompt.ts';
 import { runScored, type TrialServices } from './run-scored.ts';
 
@@ -106,15 +107,24 @@ async function scoreRow(
   const ends = new Set(tokenizer.eosIds);
   let exact = true;
   let sum = 0;
+  const got: number[] = [];
   for (const { id, logprob, top } of scored.value.prompt.slice(prompt.value.ids.length)) {
     // Any token that ends an answer is as good as another.
     const alike = ends.has(id) ? ends : new Set([id]);
     const likeliest = top.filter((token) => alike.has(token.id)).map((token) => token.logprob);
     sum -= Math.max(logprob ?? -Infinity, ...likeliest);
+    // Behind the first other token the model would go on with a text of its own.
+    if (exact) got.push(top[0]?.id ?? id);
     exact &&= alike.has(top[0]?.id ?? -1);
   }
-  return ok({ exact, nll: sum / wanted.length, tokens: wanted.length });
+  const score = { exact, nll: sum / wanted.length, tokens: wanted.length };
+  return ok(exact ? score : { ...score, got: textOf(tokenizer, got) });
 }
+
+const textOf = (tokenizer: Tokenizer, ids: readonly number[]): string =>
+  Buffer.concat(
+    ids.flatMap((id) => (tokenizer.isSpecial(id) ? [] : (tokenizer.tokenBytes(id) ?? []))),
+  ).toString();
 
 /** An error that is about this row alone stands in its place. */
 function unscored(error: ApiError): Result<RowScore, ApiError> {

@@ -200,7 +200,9 @@ describe('graft publish --eval', () => {
     const { code, stdout, stderr } = await graft(...args, '--min-score', '0.5');
     expect([code, stdout]).toEqual([5, '']);
     expect(stderr).toMatch(/Nothing was published: score 0 \(0 of 4 rows exactly as expected\), mean NLL \d/);
-    expect(stderr).toContain('\n  line 1: expected "general"\n  line 2: expected "three"\n');
+    expect(stderr).toMatch(
+      /\n {2}line 1: expected "general"\n {15}got ".+…"\n {2}line 2: expected "three"\n {15}got ".+…"\n {2}line 3: /,
+    );
     expect(stderr).toContain('\n  and 1 more\n');
     expect(await names()).not.toContainEqual(expect.objectContaining({ name: 'scored' }));
     const json = await graft(...args, '--min-score', '0.5', '--json');

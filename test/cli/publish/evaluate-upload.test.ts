@@ -2,7 +2,13 @@ import { describe, expect, it } from 'vitest';
 import { EvaluationRows } from '../../../protocol/index.ts';
 import { createApiClient } from '../../../cli/api-client.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
-import { batches, evaluateUpload, refuseLowScore, scoreText } from '../../../cli/publish/evaluate-upload.ts';
+import {
+  batches,
+  evaluateUpload,
+  failedText,
+  refuseLowScore,
+  scoreText,
+} from '../../../cli/publish/evaluate-upload.ts';
 
 const rowsOf = (count: number, text = 'x') =>
   Array.from({ length: count }, (_, i) => ({
@@ -53,7 +59,7 @@ describe('batches', () => {
 describe('evaluateUpload', () => {
   it('adds the answers up: exact by rows, likelihood by tokens', async () => {
     const short = { exact: true, nll: 1, tokens: 1 };
-    const long = { exact: false, nll: 3, tokens: 3 };
+    const long = { exact: false, nll: 3, tokens: 3, got: 'other' };
     const { done, bodies, progress } = evaluate(
       (expected) => (/ [1-9]$/.test(expected) ? long : short),
       40,
@@ -67,6 +73,7 @@ describe('evaluateUpload', () => {
       sha256: 's',
     });
     expect(failed.map(({ line }) => line)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    expect(failed[0]).toEqual({ line: 1, expected: 'answer 1', got: 'other' });
     expect(progress).toEqual([0, 16, 32, 40]);
     expect(bodies.every(({ parent }) => parent === 'p')).toBe(true);
     expect(evaluate(() => short).bodies.every((body) => !('parent' in body))).toBe(true);
@@ -89,6 +96,7 @@ describe('refuseLowScore', () => {
   const failed = Array.from({ length: 5 }, (_, i) => ({
     line: i + 1,
     expected: `${'long '.repeat(20)}\n${i}`,
+    got: null,
   }));
   const evaluated = {
     evaluation: { rows: 10, exact_match: 0.5, mean_nll: 1.23456, sha256: 's' },
@@ -106,6 +114,24 @@ describe('refuseLowScore', () => {
     );
     expect(() => refuseLowScore(evaluated, 0.51)).toThrow(
       /score 0\.5 \(5 of 10 .*1\.235 nats.*asks for 0\.51.*\n {2}line 1: expected "long .*…"\n.*\n.*\n {2}and 2 more$/,
+    );
+  });
+
+  it('shows what was said beside what was expected, from shortly before they part', () => {
+    const row = (line: number, expected: string, got: string | null) => ({ line, expected, got });
+    const long = 'as it was before '.repeat(8);
+    expect(
+      failedText([row(3, 'billing', 'account'), row(12, `${long}yes`, `${long}no`), row(13, 'a b', '')]),
+    ).toBe(
+      [
+        'Not as expected:',
+        '  line 3: expected "billing"',
+        '               got "account…"',
+        '  line 12: expected "…re as it was before yes"',
+        '                got "…re as it was before no…"',
+        '  line 13: expected "a b"',
+        '                got "" (ended)',
+      ].join('\n'),
     );
   });
 

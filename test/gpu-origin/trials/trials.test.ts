@@ -198,6 +198,17 @@ describe('evaluate', () => {
     expect(scores.map((score) => 'exact' in score && score.exact)).toEqual(rows.map(({ ends }) => ends));
     const other = rows.map(({ prompt }) => ({ prompt, expected: 'q' }));
     expect((await evaluate(other)).some((score) => 'exact' in score && score.exact)).toBe(false);
+
+    // What is said instead: as far as it is as expected, and one token.
+    const plain = answers.filter(({ text }) => /^[ -pr-~]{2,}$/.test(text)).slice(0, 3);
+    expect(plain).not.toHaveLength(0);
+    const begun = await evaluate(plain.map(({ prompt, text }) => ({ prompt, expected: `${text[0]}qq` })));
+    expect(begun.map((score) => 'exact' in score && score.got)).toEqual(
+      plain.map(({ text }) => text.slice(0, 2)),
+    );
+    expect(scores.map((score) => 'exact' in score && score.got === undefined)).toEqual(
+      rows.map(({ ends }) => ends),
+    );
   });
 
   it('says what is wrong with a file that does not load, and its code', async () => {
