@@ -97,6 +97,10 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: () => import('./commands/restore.ts'),
       },
       alias: { summary: 'Make a name stand for another one', load: () => import('./commands/alias.ts') },
+      edit: {
+        summary: 'Say what a name is for: its description and tags',
+        load: () => import('./commands/edit.ts'),
+      },
       strict: {
         summary: 'Let missing names below a name be answered by none above it',
         load: () => import('./commands/strict.ts'),

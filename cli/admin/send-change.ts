@@ -11,7 +11,7 @@ export interface ChangeArgs {
 }
 
 /** Operations that change a name: all of them take `why` and `dry_run`. */
-type NameChange = `POST /admin/${'alias' | 'promote' | 'restore' | 'retire' | 'rollback' | 'strict'}` &
+type NameChange = `POST /admin/${'alias' | 'edit' | 'promote' | 'restore' | 'retire' | 'rollback' | 'strict'}` &
   AdminRoute;
 
 /**

@@ -8,30 +8,40 @@ import { commonFlags } from '../flags.ts';
 import { createOutput, plainTable } from '../output.ts';
 
 export const help: CommandHelp = {
-  examples: [{ line: 'graft ls alice/', does: 'names that begin with alice/' }],
+  examples: [
+    { line: 'graft ls alice/', does: 'names that begin with alice/' },
+    { line: 'graft ls --tag team:support', does: 'names that have this tag (`graft edit`)' },
+  ],
 };
 
 export default defineCommand({
   meta: { name: 'ls' },
   args: {
     prefix: { type: 'positional', description: 'Only names that begin so', required: false },
+    tag: { type: 'string', description: 'Only names with this tag', valueHint: 'tag' },
     ...commonFlags,
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
     const connection = await readConnection({ env: process.env, folder: process.cwd() });
     const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
-    const names = await allNames(client, args.prefix ?? '');
+    const all = await allNames(client, args.prefix ?? '');
+    const { tag } = args;
+    const names = tag === undefined ? all : all.filter(({ tags }) => tags.includes(tag));
     output.result(names, () => (names.length === 0 ? 'no names' : nameTable(names)));
   },
 });
 
-/** With a column for the mark where a name has it. */
+/** With columns for the mark, tags and descriptions where a name has them. */
 export function nameTable(names: readonly NameView[]): string {
-  const marks = names.some(({ strict }) => strict);
+  const more: [head: string, cell: (name: NameView) => string][] = [];
+  if (names.some(({ strict }) => strict)) more.push(['STRICT', ({ strict }) => (strict ? 'yes' : '-')]);
+  if (names.some(({ tags }) => tags.length > 0)) more.push(['TAGS', ({ tags }) => tags.join(' ') || '-']);
+  if (names.some(({ description }) => description !== null))
+    more.push(['DESCRIPTION', ({ description }) => description ?? '-']);
   return plainTable(
-    ['NAME', 'LIVE', 'NEWEST', 'OWNER', ...(marks ? ['STRICT'] : [])],
-    names.map((name) => [...row(name), ...(marks ? [name.strict ? 'yes' : '-'] : [])]),
+    ['NAME', 'LIVE', 'NEWEST', 'OWNER', ...more.map(([head]) => head)],
+    names.map((name) => [...row(name), ...more.map(([, cell]) => cell(name))]),
   );
 }
 

@@ -4,6 +4,7 @@
  * newer than they are.
  */
 export * from './blobs.ts';
+export * from './about-name.ts';
 export * from './changes.ts';
 export * from './downloads.ts';
 export * from './experiments.ts';

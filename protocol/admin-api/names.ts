@@ -14,6 +14,10 @@ export const NameView = z.object({
   alias: z.string().nullable(),
   /** A missing name below it is answered neither by it nor by what is above it. Edges from before do not say. */
   strict: z.boolean().default(false),
+  /** What its owner says of it; null = nothing. */
+  description: z.string().nullable().default(null),
+  /** In their order. */
+  tags: z.array(z.string()).default([]),
 });
 export type NameView = z.infer<typeof NameView>;
 

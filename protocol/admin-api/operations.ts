@@ -4,6 +4,7 @@
  */
 import type { z } from 'zod';
 import { BLOB_OPERATIONS } from './blobs.ts';
+import { ABOUT_OPERATIONS } from './about-name.ts';
 import { CHANGE_OPERATIONS } from './changes.ts';
 import { EXPERIMENT_OPERATIONS } from './experiments.ts';
 import { GRANT_OPERATIONS } from './grants.ts';
@@ -30,6 +31,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof PLAN_OPERATIONS &
   typeof NAME_OPERATIONS &
   typeof CHANGE_OPERATIONS &
+  typeof ABOUT_OPERATIONS &
   typeof REMOVAL_OPERATIONS &
   typeof DOWNLOAD_OPERATIONS &
   typeof HISTORY_OPERATIONS &
@@ -51,6 +53,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...PLAN_OPERATIONS,
   ...NAME_OPERATIONS,
   ...CHANGE_OPERATIONS,
+  ...ABOUT_OPERATIONS,
   ...REMOVAL_OPERATIONS,
   ...DOWNLOAD_OPERATIONS,
   ...HISTORY_OPERATIONS,

@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { NOTHING_SAID } from '../../protocol/index.ts';
 import type { NameRow, Registry } from '../../worker/registry/ports.ts';
 import { digestOf, versionRow } from './sample-rows.ts';
 
@@ -268,6 +269,7 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
         sequence: 1,
         alias: 'a',
         strict: false,
+        about: NOTHING_SAID,
         removedAt: null,
       };
       expect(made).toEqual({ ok: true, value: row });
@@ -328,6 +330,36 @@ export function registryLifeCycleContract(backend: string, make: () => Promise<R
       expect(marks.map(({ action, from, target, why }) => [action, from, target, why])).toEqual([
         ['unstrict', 1, null, 'must not be guessed'],
         ['strict', 1, null, 'must not be guessed'],
+      ]);
+    });
+
+    it('keeps what is said of a name, whatever becomes of it, and tells KV nothing of it', async () => {
+      await publish('a', 1);
+      const note = { actor: 'key_1', at: 5, why: null };
+      const before = await nameOf('a');
+      expect(before.about).toEqual(NOTHING_SAID);
+      const pointer = await registry.pointer('a');
+      const about = { description: 'What it’s for: "x"', tags: ['a', 'b'] };
+      const made = await registry.setAbout({ before, about, ...note });
+      expect(made).toEqual({ ok: true, value: { ...before, sequence: 2, about } });
+      expect((await registry.setAbout({ before, about, ...note })).ok).toBe(false);
+      expect(await registry.pointer('a')).toEqual(pointer);
+      await publish('a', 2);
+      await registry.setStrict({ before: await nameOf('a'), strict: true, ...note });
+      const removal = { items: [{ name: 'a', version: null, before: await nameOf('a') }], owner: 'default' };
+      expect((await registry.remove({ ...removal, cascade: false, ...note })).ok).toBe(true);
+      await publish('a', 3);
+      expect(await nameOf('a')).toMatchObject({ version: 3, about });
+      const names = await registry.names({ prefix: '', cursor: null, limit: 9, owner: null });
+      expect(names.items.map((name) => name.about)).toEqual([about]);
+      const pointers = await registry.pointers({ cursor: null, limit: 1 });
+      expect(pointers.items[0]?.name).toEqual(await nameOf('a'));
+      await registry.setAbout({ before: await nameOf('a'), about: NOTHING_SAID, ...note });
+      expect((await nameOf('a')).about).toEqual(NOTHING_SAID);
+      const history = await registry.history({ ...all, name: 'a' });
+      expect(history.filter(({ action }) => action === 'edit').map(({ from, to }) => [from, to])).toEqual([
+        [3, null],
+        [1, null],
       ]);
     });
 

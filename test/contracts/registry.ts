@@ -1,4 +1,5 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import { NOTHING_SAID } from '../../protocol/index.ts';
 import { usableRanges } from '../../worker/access/usable-ranges.ts';
 import type { NameRow, NameWindow, Registry, UsableName, VersionRow } from '../../worker/registry/ports.ts';
 import { registryLifeCycleContract } from './registry-life-cycle.ts';
@@ -68,6 +69,7 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
           sequence: 1,
           alias: null,
           strict: false,
+          about: NOTHING_SAID,
           removedAt: null,
         },
       });
@@ -81,6 +83,7 @@ export function registryContract(backend: string, make: () => Promise<Registry>)
         sequence: 1,
         alias: null,
         strict: false,
+        about: NOTHING_SAID,
         removedAt: null,
       });
     });

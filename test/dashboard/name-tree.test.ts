@@ -2,7 +2,9 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { countNames, nameTree, type NameNode } from '../../dashboard/model/name-tree.ts';
 
-const entry = (name: string) => ({ name, owner: 'o', version: 1, latest: 1, alias: null, strict: false });
+const entry = (name: string) => ({
+  ...{ name, owner: 'o', version: 1, latest: 1, alias: null, strict: false, description: null, tags: [] },
+});
 /** `path` of what is published, `path?` of what is only on the way to it. */
 const outline = (nodes: readonly NameNode[]): string[] =>
   nodes.flatMap(({ path, entry: own, children }) => [own === null ? `${path}?` : path, ...outline(children)]);

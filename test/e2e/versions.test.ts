@@ -89,6 +89,24 @@ describe('the life of versions', () => {
     expect(failed(await graft('alias', 'best', 'absent', '--json'))).toMatchObject({ exit: 3 });
   }, 60_000);
 
+  it('says what a name is for, and finds it by its tags', async () => {
+    expect(said(await graft('edit', 'team/notes', '--description', 'Notes in short', '--tag', 'b,a'))).toBe(
+      '0 team/notes\n  description  Notes in short\n  tags         a, b',
+    );
+    expect(said(await graft('edit', 'team/notes', '--tag', 'c', '--untag', 'a', '--why', 'tidied'))).toBe(
+      '0 team/notes\n  description  Notes in short\n  tags         b, c',
+    );
+    expect((await graft('ls', '--tag', 'c')).stdout).toMatch(/^team\/notes .* b c +Notes in short$/m);
+    expect((await graft('ls', '--tag', 'a')).stdout.trim()).toBe('no names');
+    expect(failed(await graft('edit', 'team/notes', '--json'))).toMatchObject({ exit: 2 });
+    expect(failed(await graft('edit', 'team/none', '--tag', 'x', '--json'))).toMatchObject({ exit: 3 });
+    expect(failed(await graft('edit', 'team/notes', '--tag', 'No', '--json'))).toMatchObject({ exit: 2 });
+    expect(await json('edit', 'team/notes', '--description', '', '--untag', 'b,c')).toMatchObject({
+      description: null,
+      tags: [],
+    });
+  }, 60_000);
+
   it('a strict name is listed, and answers for nothing below it', async () => {
     expect((await graft('run', 'team/notes/none', 'hi', '--max-tokens', '2')).code).toBe(0);
     expect(said(await graft('strict', 'team/notes', '--dry-run'))).toBe(

@@ -1,4 +1,4 @@
-import { adaptersOf, err, ok, pinOf, type Result } from '../../protocol/index.ts';
+import { adaptersOf, err, NOTHING_SAID, ok, pinOf, type Result } from '../../protocol/index.ts';
 import { mayTake } from '../../worker/registry/claims.ts';
 import {
   GOES_LIVE,
@@ -24,6 +24,7 @@ const STALE: NameRow = {
   sequence: -1,
   alias: null,
   strict: false,
+  about: NOTHING_SAID,
   removedAt: null,
 };
 
@@ -266,6 +267,7 @@ export function createFakeRegistry(): Registry & {
           latest: row.version,
           alias: null,
           strict: before?.strict ?? false,
+          about: before?.about ?? NOTHING_SAID,
           removedAt: null,
         },
         {
@@ -317,6 +319,7 @@ export function createFakeRegistry(): Registry & {
           latest: 0,
           alias: target,
           strict: false,
+          about: before?.about ?? NOTHING_SAID,
           removedAt: null,
         },
         {
@@ -328,6 +331,8 @@ export function createFakeRegistry(): Registry & {
       ),
     setStrict: async ({ before, strict, ...note }) =>
       change(before, { ...before, strict }, { ...note, action: strict ? 'strict' : 'unstrict', to: null }),
+    setAbout: async ({ before, about, ...note }) =>
+      change(before, { ...before, about }, { ...note, action: 'edit', to: null }),
     repaired: async ({ before, ...note }) =>
       change(before, before, { ...note, action: 'repair', to: before.version, target: before.alias }),
   };

@@ -1,4 +1,5 @@
 /** The rows that every change of a name writes first: its line of history, and the name as it is from then on. */
+import { NOTHING_SAID, sameJson } from '../../protocol/index.ts';
 import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
 import type { ChangeAction, NameRow } from './ports.ts';
 import type { ChangeNote } from './ports-rooms.ts';
@@ -48,9 +49,11 @@ export const historyRow = (
 export const nameRow = (db: SqlDatabase, name: NameRow): SqlStatement =>
   db
     .prepare(
-      `INSERT INTO names (name, owner, version, latest, sequence, alias, strict) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+      `INSERT INTO names (name, owner, version, latest, sequence, alias, strict, about)
+       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?9)
        ON CONFLICT (name) DO UPDATE SET version = excluded.version, latest = excluded.latest,
          sequence = excluded.sequence, alias = excluded.alias, strict = excluded.strict,
+         about = excluded.about,
          removed_at = CASE WHEN ?8 THEN removed_at END, removal = CASE WHEN ?8 THEN removal END,
          removed_version = CASE WHEN ?8 THEN removed_version END,
          removed_alias = CASE WHEN ?8 THEN removed_alias END`,
@@ -64,4 +67,5 @@ export const nameRow = (db: SqlDatabase, name: NameRow): SqlStatement =>
       name.alias,
       name.strict ? 1 : 0,
       name.removedAt === null ? 0 : 1,
+      sameJson(name.about, NOTHING_SAID) ? null : JSON.stringify(name.about),
     );

@@ -1,4 +1,4 @@
-import { err, ok, type Result } from '../../protocol/index.ts';
+import { err, NOTHING_SAID, ok, type Result } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
 import { historyRow, nameRow, type Entry, type Guard } from './d1-change-rows.ts';
 import { proofToJson, toJson } from './d1-registry-rows.ts';
@@ -18,7 +18,7 @@ const taken = (name: string, claimant: string | null | undefined): Guard[] =>
 export function createD1Changes(
   db: SqlDatabase,
   readName: Registry['name'],
-): Pick<Registry, 'publish' | 'flip' | 'retire' | 'alias' | 'setStrict' | 'repaired'> {
+): Pick<Registry, 'publish' | 'flip' | 'retire' | 'alias' | 'setStrict' | 'setAbout' | 'repaired'> {
   /** Two changes that read the same state want the same sequence number: one of them violates the key. */
   async function change(
     next: NameRow,
@@ -46,6 +46,7 @@ export function createD1Changes(
         sequence: (before?.sequence ?? 0) + 1,
         alias: null,
         strict: before?.strict ?? false,
+        about: before?.about ?? NOTHING_SAID,
         removedAt: null,
       };
       const entry: Entry = {
@@ -93,6 +94,7 @@ export function createD1Changes(
           sequence: (before?.sequence ?? 0) + 1,
           alias: target,
           strict: false,
+          about: before?.about ?? NOTHING_SAID,
           removedAt: null,
         },
         {
@@ -111,6 +113,12 @@ export function createD1Changes(
         { ...before, strict, sequence: before.sequence + 1 },
         { ...note, action: strict ? 'strict' : 'unstrict', from: before.version, to: null },
         [notePointer(db, before.name, note.at)],
+      ),
+
+    setAbout: ({ before, about, ...note }) =>
+      change(
+        { ...before, about, sequence: before.sequence + 1 },
+        { ...note, action: 'edit', from: before.version, to: null },
       ),
 
     repaired: ({ before, ...note }) =>

@@ -15,7 +15,7 @@ type PointerRecord = NameAndLive & {
 };
 
 const NAMES = `SELECT v.*, n.name AS own_name, n.owner AS name_owner, n.version AS live, n.latest, n.sequence,
-    n.alias, n.strict, n.removed_at AS name_removed_at, e.id AS experiment_id, e.owner AS experiment_owner, e.document AS experiment_document,
+    n.alias, n.strict, n.about, n.removed_at AS name_removed_at, e.id AS experiment_id, e.owner AS experiment_owner, e.document AS experiment_document,
     s.change AS unwritten
   FROM names n LEFT JOIN versions v ON v.name = n.name AND v.version = n.version
   LEFT JOIN stale_pointers s ON s.name = n.name

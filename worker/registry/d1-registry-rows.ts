@@ -1,5 +1,11 @@
 import { z } from 'zod';
-import { AdapterProof, ManifestChainEntry, StoredEvaluation } from '../../protocol/index.ts';
+import {
+  AboutName,
+  AdapterProof,
+  ManifestChainEntry,
+  NOTHING_SAID,
+  StoredEvaluation,
+} from '../../protocol/index.ts';
 import { readColumn } from '../platform/read-row.ts';
 import type { ChangeAction, HistoryRow, NameRow, UsableName, VersionRow, Pointer } from './ports.ts';
 
@@ -27,11 +33,13 @@ export interface VersionRecord {
 }
 
 /** A row of `names`. */
-export type NameRecord = Omit<NameRow, 'strict' | 'removedAt'> & {
+export type NameRecord = Omit<NameRow, 'strict' | 'about' | 'removedAt'> & {
   strict: number;
+  about: string | null;
   removed_at: number | null;
 };
-export const NAME = 'SELECT name, owner, version, latest, sequence, alias, strict, removed_at FROM names';
+export const NAME =
+  'SELECT name, owner, version, latest, sequence, alias, strict, about, removed_at FROM names';
 
 /** A version under the name that means it. */
 export type UsableRecord = VersionRecord & { own_name: string; name_owner: string };
@@ -47,6 +55,7 @@ export type NameAndLive = Omit<VersionRecord, 'version'> & {
   sequence: number;
   alias: string | null;
   strict: number;
+  about: string | null;
   name_removed_at: number | null;
 };
 
@@ -146,6 +155,7 @@ export const toHistory = ({ from_version, to_version, ...rest }: HistoryRecord):
 export const toName = ({ removed_at, ...record }: NameRecord): NameRow => ({
   ...record,
   strict: record.strict === 1,
+  about: record.about === null ? NOTHING_SAID : AboutName.parse(JSON.parse(record.about)),
   removedAt: removed_at,
 });
 
@@ -158,6 +168,7 @@ export const toOwnName = (record: NameAndLive): NameRow =>
     sequence: record.sequence,
     alias: record.alias,
     strict: record.strict,
+    about: record.about,
     removed_at: record.name_removed_at,
   });
 

@@ -2,6 +2,7 @@ import { Hono } from 'hono';
 import type {
   AliasAnswer,
   ApiError,
+  EditAnswer,
   LiveAnswer,
   RemoveAnswer,
   RestoreAnswer,
@@ -16,6 +17,7 @@ import { removeName } from './remove-name.ts';
 import { restoreName } from './restore-name.ts';
 import { retireVersion } from './retire-version.ts';
 import { rollbackVersion } from './rollback-version.ts';
+import { editName } from './edit-name.ts';
 import { strictName } from './strict-name.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, requestLife, type AppEnv } from '../http/request-scope.ts';
@@ -59,6 +61,11 @@ export function adminLifeCycleRoutes(
   adminRoute(routes, 'POST /admin/alias', async ({ context, caller, request }) => {
     const aliased = await aliasName({ ...deps, mayUseChain }, { request, caller });
     return aliased.ok ? context.json(aliased.value satisfies AliasAnswer) : fail(aliased.error);
+  });
+
+  adminRoute(routes, 'POST /admin/edit', async ({ context, caller, request }) => {
+    const made = await editName(deps, { request, caller });
+    return made.ok ? context.json(made.value satisfies EditAnswer) : fail(made.error);
   });
 
   adminRoute(routes, 'POST /admin/strict', async ({ context, caller, request }) => {

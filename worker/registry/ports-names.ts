@@ -1,4 +1,5 @@
 /** Part of the registry's port: names as they are, and what a change of one can come upon. */
+import type { AboutName } from '../../protocol/index.ts';
 
 export interface NameRow {
   name: string;
@@ -13,6 +14,8 @@ export interface NameRow {
   alias: string | null;
   /** A missing name below it is answered neither by it nor by what is above it. Never so of an alias. */
   strict: boolean;
+  /** What its owner says of it. */
+  about: AboutName;
   /** Unix ms; it was removed, and has neither a live version nor a target. null = it is there. */
   removedAt: number | null;
 }

@@ -1,6 +1,7 @@
 /** Port of the system of record of names and versions. */
 import type { Page } from '../platform/ports.ts';
 import type {
+  AboutName,
   AdapterProof,
   ChangeView,
   ManifestChainEntry,
@@ -99,6 +100,7 @@ export type ChangeAction =
   | 'unalias'
   | 'strict'
   | 'unstrict'
+  | 'edit'
   | 'remove'
   | 'restore'
   | 'repair'
@@ -226,6 +228,8 @@ export interface Registry extends Rooms, Withdrawals, Removals {
   ): Promise<Result<NameRow, Conflict>>;
   /** Marks a name that has versions as strict, or ends that; publishing and flipping leave it so. */
   setStrict(params: ChangeNote & { before: NameRow; strict: boolean }): Promise<Result<NameRow, Conflict>>;
+  /** Changes what is said of a name; whatever else changes leaves it so. */
+  setAbout(params: ChangeNote & { before: NameRow; about: AboutName }): Promise<Result<NameRow, Conflict>>;
   /** Writes into history that KV was mended; changes nothing. */
   repaired(params: ChangeNote & { before: NameRow }): Promise<Result<NameRow, Conflict>>;
 }

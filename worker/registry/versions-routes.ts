@@ -42,13 +42,14 @@ const versionJson = (row: VersionRow, live: boolean): VersionView => ({
   live,
 });
 
-const nameJson = ({ name, owner, version, latest, alias, strict }: NameRow): NameView => ({
+const nameJson = ({ name, owner, version, latest, alias, strict, about }: NameRow): NameView => ({
   name,
   owner,
   version,
   latest,
   alias,
   strict,
+  ...about,
 });
 
 /** Versions and names. Publishing answers 409, 422, or 503 when no origin can try the adapter. */

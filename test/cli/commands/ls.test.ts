@@ -4,7 +4,7 @@ import { nameTable } from '../../../cli/commands/ls.ts';
 import type { NameView } from '../../../protocol/index.ts';
 
 const view = (name: string, more: Partial<NameView> = {}): NameView => ({
-  ...{ name, owner: 'alice', version: 2, latest: 3, alias: null, strict: false },
+  ...{ name, owner: 'alice', version: 2, latest: 3, alias: null, strict: false, description: null, tags: [] },
   ...more,
 });
 const lines = (...names: NameView[]): string[] => stripVTControlCharacters(nameTable(names)).split('\n');
@@ -21,6 +21,14 @@ it('lists live and staged names and aliases', () => {
     'a     2     3       alice',
     'b     -     1       alice',
     'c     -> a  -       alice',
+  ]);
+});
+
+it('has columns of tags and descriptions where a name has some', () => {
+  expect(lines(view('a', { tags: ['x', 'y'] }), view('b', { description: 'what it is for' }))).toEqual([
+    'NAME  LIVE  NEWEST  OWNER  TAGS  DESCRIPTION',
+    'a     2     3       alice  x y   -',
+    'b     2     3       alice  -     what it is for',
   ]);
 });
 

@@ -481,6 +481,13 @@ export const TABLE: Record<string, Case[]> = {
       gets: admins('404 404 200 200'),
     },
   ],
+  'POST /admin/edit': [
+    {
+      does: 'says what a name is for',
+      ask: plain('/admin/edit', { name: N, description: 'notes', tags: ['clinic'] }),
+      gets: admins('404 404 200 200'),
+    },
+  ],
   'GET /admin/history': [
     { does: "reads a name's", ask: plain(`/admin/history?name=${N}`), gets: admins('404 404 200 200') },
     {

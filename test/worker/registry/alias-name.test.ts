@@ -44,8 +44,26 @@ describe('alias', () => {
     await post('/admin/alias', { name: 'best', target: 'notes' });
     const { names } = (await (await graft.request('/admin/names')).json()) as { names: unknown[] };
     expect(names).toEqual([
-      { name: 'best', owner: 'default', version: null, latest: 0, alias: 'notes', strict: false },
-      { name: 'notes', owner: 'default', version: 1, latest: 1, alias: null, strict: false },
+      {
+        name: 'best',
+        owner: 'default',
+        version: null,
+        latest: 0,
+        alias: 'notes',
+        strict: false,
+        description: null,
+        tags: [],
+      },
+      {
+        name: 'notes',
+        owner: 'default',
+        version: 1,
+        latest: 1,
+        alias: null,
+        strict: false,
+        description: null,
+        tags: [],
+      },
     ]);
   });
 

@@ -1,6 +1,7 @@
 /** The registry's ports on D1 and on the fakes, and two publishers at once on D1 with a KV that is behind. */
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { NOTHING_SAID } from '../../../protocol/index.ts';
 import { createD1BlobLedger } from '../../../worker/blobs/d1-blob-ledger.ts';
 import { createD1Garbage } from '../../../worker/blobs/d1-garbage.ts';
 import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
@@ -79,6 +80,7 @@ describe('a database from before there were life cycles', () => {
       sequence: 3,
       alias: null,
       strict: false,
+      about: NOTHING_SAID,
       removedAt: null,
     });
     expect(await registry.live('a/b')).toMatchObject({ version: 2, retiredAt: null });

@@ -44,7 +44,16 @@ describe('strict', () => {
     await mark();
     const { names } = (await (await graft.request('/admin/names')).json()) as { names: unknown[] };
     expect(names).toEqual([
-      { name: 'notes', owner: 'default', version: 1, latest: 1, alias: null, strict: true },
+      {
+        name: 'notes',
+        owner: 'default',
+        version: 1,
+        latest: 1,
+        alias: null,
+        strict: true,
+        description: null,
+        tags: [],
+      },
     ]);
   });
 

@@ -90,6 +90,18 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       return { path: `/admin/versions?name=${N}` };
     },
   ],
+  'POST /admin/edit': [
+    async (world) => {
+      await post(world, '/admin/edit', { name: N, description: 'notes', tags: ['clinic'] });
+      return { path: '/admin/edit', body: { name: N, tags: ['other'] } };
+    },
+  ],
+  'GET /admin/names': [
+    async (world) => {
+      await post(world, '/admin/edit', { name: N, description: 'notes', tags: ['clinic'] });
+      return { path: '/admin/names' };
+    },
+  ],
   'POST /admin/remove': [
     async (world) => {
       await post(world, '/admin/pins', { name: 'clinic/notes/deep' });

@@ -1,0 +1,96 @@
+import { defineCommand } from 'citty';
+import { Description, Tag, type EditAnswer, type NameView } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import { whyFlag } from '../admin/change-live.ts';
+import { sendChange } from '../admin/send-change.ts';
+import { parseName } from '../admin/version-argument.ts';
+import type { ApiClient } from '../api-client.ts';
+import { callOperation } from '../call-operation.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    {
+      line: 'graft edit alice/notes --description "Notes in Alice’s words" --tag team:support',
+      does: 'says what it is for, and adds a tag',
+    },
+    { line: 'graft edit alice/notes --untag draft', does: 'takes a tag away' },
+    { line: 'graft edit alice/notes --description ""', does: 'takes the description away' },
+  ],
+  notes: [
+    'A description is one line of at most 500 characters; a name has at most 16 tags, each of small letters, digits and `. _ : -`. They belong to the name and stay when other versions go live. `graft ls` shows them, and `graft ls --tag team:support` lists the names that have a tag. Nothing that is served depends on them; whoever may list a name sees them.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'edit' },
+  args: {
+    name: { type: 'positional', description: 'Name, such as alice/notes', required: true },
+    description: { type: 'string', description: 'What it is for; "" takes it away', valueHint: 'text' },
+    tag: { type: 'string', description: 'Tags to add, with commas', valueHint: 'tag,…' },
+    untag: { type: 'string', description: 'Tags to take away, with commas', valueHint: 'tag,…' },
+    ...whyFlag,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const name = parseName(args.name);
+    const added = tagsOf(args.tag);
+    const taken = tagsOf(args.untag);
+    if (args.description === undefined && added.length + taken.length === 0)
+      throw usageError('What is to change? Give --description, --tag or --untag.');
+    const tags =
+      added.length + taken.length === 0
+        ? {}
+        : { tags: changedTags((await tagsNow(await adminClient(), name)) ?? [], added, taken) };
+    const description =
+      args.description === undefined ? {} : { description: descriptionOf(args.description) };
+    await sendChange(
+      {
+        what: `edit ${name}`,
+        route: 'POST /admin/edit',
+        body: { name, ...description, ...tags },
+        tell: (answer: EditAnswer, dryRun: boolean) => editedText(answer, dryRun),
+      },
+      args,
+    );
+  },
+});
+
+/** @throws CliError (usage) */
+function tagsOf(given: string | undefined): string[] {
+  const tags = (given ?? '').split(',').flatMap((tag) => (tag.trim() === '' ? [] : [tag.trim()]));
+  for (const tag of tags) {
+    const parsed = Tag.safeParse(tag);
+    if (!parsed.success) throw usageError(`The tag '${tag}' ${parsed.error.issues[0]!.message}.`);
+  }
+  return tags;
+}
+
+/** @throws CliError (usage) */
+function descriptionOf(given: string): string | null {
+  if (given.trim() === '') return null;
+  const parsed = Description.safeParse(given);
+  if (parsed.success) return parsed.data;
+  throw usageError(`The description ${parsed.error.issues[0]!.message}.`);
+}
+
+const changedTags = (now: readonly string[], added: readonly string[], taken: readonly string[]): string[] =>
+  [...new Set([...now, ...added])].filter((tag) => !taken.includes(tag));
+
+/** @returns undefined when there is no such name; the edit itself says so. */
+async function tagsNow(client: ApiClient, name: string): Promise<string[] | undefined> {
+  const query = { prefix: name, cursor: null };
+  const { names } = await callOperation(client, `read ${name}`, 'GET /admin/names', { query });
+  return names.find((one: NameView) => one.name === name)?.tags;
+}
+
+export function editedText({ name, description, tags, from }: EditAnswer, dryRun: boolean): string {
+  const same = description === from.description && tags.join() === from.tags.join();
+  if (same) return `${name} is so already; nothing ${dryRun ? 'would change' : 'changed'}`;
+  return [
+    dryRun ? `dry run: ${name} would be` : name,
+    `  description  ${description ?? '-'}`,
+    `  tags         ${tags.length === 0 ? '-' : tags.join(', ')}`,
+  ].join('\n');
+}
