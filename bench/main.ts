@@ -8,6 +8,7 @@ import { describeMachine } from './machine.ts';
 import { benchNeighbours } from './neighbours.ts';
 import { parseOptions, USAGE } from './options.ts';
 import { formatReport } from './report.ts';
+import { benchProfile } from './profile.ts';
 import { runBench } from './run-bench.ts';
 import { benchVllm } from './vllm.ts';
 
@@ -16,9 +17,11 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.once(signal, () => stopped.abort(new Error('interrupted')));
 
 const [command, ...rest] = process.argv.slice(2);
-const options = command === 'neighbours' || command === 'vllm' ? null : parseOptions(process.argv.slice(2));
+const others = { neighbours: benchNeighbours, profile: benchProfile, vllm: benchVllm };
+const other = others[command as keyof typeof others] as (typeof others)['vllm'] | undefined;
+const options = other === undefined ? parseOptions(process.argv.slice(2)) : null;
 if (options === null) {
-  await (command === 'vllm' ? benchVllm : benchNeighbours)(rest, stopped.signal);
+  await other?.(rest, stopped.signal);
 } else if (options === 'help') {
   console.log(USAGE);
 } else {

@@ -19,6 +19,7 @@ import type { TokenizerSource } from '../model/tokenizer.ts';
 import type { Device, Provider } from './device.ts';
 import { fitDevice } from './fit-device.ts';
 import { GraphSessions } from './graph-sessions.ts';
+import { FasterLately, type LaneChoice } from './lane-choice.ts';
 import { openDevice, type WantedProvider } from './open-device.ts';
 import { OrtRunner } from './ort-runner.ts';
 import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
@@ -62,6 +63,8 @@ export interface CreateRunnerParams {
   onMemory?: (message: string) => void;
   /** Only for tests of the rotation: float32 weights, rotated as int8's are. */
   rotateFloat32?: boolean;
+  /** Only for tests, which depend on no clock: whether rows run in groups, a core each; as is faster unless given. */
+  laneChoice?: LaneChoice;
 }
 
 async function loadBase(
@@ -180,5 +183,6 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     rotations: built.rotations,
     slots,
     parking,
+    laneChoice: params.laneChoice ?? new FasterLately(),
   });
 }

@@ -56,6 +56,9 @@ export interface Session {
   close(): void;
 }
 
+/** What a session's runs take: all cores each, or one, so that several of them run side by side. */
+export type SessionCores = 'all' | 'one';
+
 /** The file that a base's graphs have their weights in. */
 export interface Weights {
   /** After the sessions that use it. */
@@ -66,6 +69,8 @@ export interface Device {
   readonly provider: Provider;
   /** For the operator, such as "ONNX Runtime 1.30.0, native". */
   readonly description: string;
+  /** Runs that go on side by side, each of a session that takes one core; one at a time unless given. */
+  readonly lanes?: number;
   /** Sessions hold the weights once between them; else each holds its own, and is opened when it is needed. */
   readonly sharesWeights: boolean;
   /** Most that it can address, sessions and memory together, bytes; null = as much as the process. */
@@ -87,9 +92,10 @@ export interface Device {
   /**
    * @param model path of an .onnx file, or its bytes.
    * @param weights what it refers to; null = all is inside it.
+   * @param cores `one` only where there are lanes; `all` unless given.
    * @throws OrtError
    */
-  session(model: string | Uint8Array, weights: Weights | null): Promise<Session>;
+  session(model: string | Uint8Array, weights: Weights | null, cores?: SessionCores): Promise<Session>;
   /** After everything else. */
   close(): Promise<void>;
 }

@@ -1,13 +1,13 @@
 import type { BuiltGraphs, Progress } from '../model/build-graphs.ts';
 import { GRAPH_KINDS, type GraphKind } from '../model/llama-graph.ts';
-import type { Device, Session, Weights } from './device.ts';
+import type { Device, Session, SessionCores, Weights } from './device.ts';
 
 /**
  * The sessions of a base's graphs. Where they share their weights all are opened at once, since the second and third
  * cost little; else the first, and each of the others when a step needs it.
  */
 export class GraphSessions {
-  private readonly opened = new Map<GraphKind, Promise<Session>>();
+  private readonly opened = new Map<string, Promise<Session>>();
 
   private constructor(
     private readonly device: Device,
@@ -28,9 +28,12 @@ export class GraphSessions {
     const kinds = GRAPH_KINDS.filter((kind) => params.kinds.includes(kind));
     const weights = await device.weights(built.weightsPath, built.weights);
     const sessions = new GraphSessions(device, built, weights, kinds);
-    const now = device.sharesWeights ? kinds : kinds.slice(0, 1);
-    for (const [index, kind] of now.entries()) {
-      await sessions.get(kind);
+    const cores: readonly SessionCores[] = (device.lanes ?? 1) > 1 ? ['all', 'one'] : ['all'];
+    const now = (device.sharesWeights ? kinds : kinds.slice(0, 1)).flatMap((kind) =>
+      cores.map((each) => [kind, each] as const),
+    );
+    for (const [index, which] of now.entries()) {
+      await sessions.get(...which);
       onProgress('Loading the graphs', index + 1, now.length);
     }
     return sessions;
@@ -43,12 +46,13 @@ export class GraphSessions {
   }
 
   /** One that could not be opened is tried again at the next call. @throws OrtError */
-  get(kind: GraphKind): Promise<Session> {
-    const known = this.opened.get(kind);
+  get(kind: GraphKind, cores: SessionCores = 'all'): Promise<Session> {
+    const key = `${kind} ${cores}`;
+    const known = this.opened.get(key);
     if (known !== undefined) return known;
-    const opening = this.device.session(this.built.graphs[kind], this.weights);
-    this.opened.set(kind, opening);
-    opening.catch(() => this.opened.delete(kind));
+    const opening = this.device.session(this.built.graphs[kind], this.weights, cores);
+    this.opened.set(key, opening);
+    opening.catch(() => this.opened.delete(key));
     return opening;
   }
 

@@ -1,29 +1,22 @@
 /** ModelRunner on ONNX Runtime, whichever device runs it. */
 import type { BaseInfo } from '../../protocol/index.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
-import { LINEAR_KINDS, type LinearKind, type LlamaConfig } from '../model/base-model.ts';
-import type { GraphKind } from '../model/llama-graph.ts';
+import type { LlamaConfig } from '../model/base-model.ts';
 import { undoRotation } from '../model/rotation.ts';
 import { bindDeltas } from './bind-deltas.ts';
-import { DeltaBatch, type DeltaMemory } from './delta-batch.ts';
-import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory } from './device.ts';
+import { DecodeSteps } from './decode-steps.ts';
+import { DeltaBatch } from './delta-batch.ts';
+import type { Device, DeviceMemory, DeviceTensor, HostMemory } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
 import { KvCache } from './kv-cache.ts';
+import type { LaneChoice } from './lane-choice.ts';
 import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
 import { PlacedDeltas } from './placed-deltas.ts';
-import { composeDelta, graphFor, noRanks, OrtRowDelta, type RankByKind } from './row-delta.ts';
-import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
+import { composeDelta, noRanks, OrtRowDelta } from './row-delta.ts';
+import { bindStep, stepTensors } from './step-tensors.ts';
 
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
 export const PREFILL_CHUNK = 128;
-
-interface DecodeBinding {
-  key: string;
-  /** The delta whose own memory is bound, when a row is alone. */
-  lone: OrtRowDelta | null;
-  binding: Binding;
-  owned: DeviceTensor[];
-}
 
 export interface OrtRunnerParams extends WeightTransform {
   base: BaseInfo;
@@ -35,6 +28,7 @@ export interface OrtRunnerParams extends WeightTransform {
   finalGain: Float32Array | null;
   slots: number;
   parking: number;
+  laneChoice: LaneChoice;
 }
 
 export class OrtRunner implements ModelRunner {
@@ -46,10 +40,9 @@ export class OrtRunner implements ModelRunner {
   private readonly config: LlamaConfig;
   private readonly batch: DeltaBatch;
   private readonly rows: (OrtRowDelta | null)[];
-  private readonly decodeTensors = new Map<number, StepTensors>();
   private readonly slotCache = new Map<number, DeviceTensor[]>();
-  private current: DecodeBinding | null = null;
   private readonly placed: PlacedDeltas;
+  private readonly decodeSteps: DecodeSteps;
   /** What the last prefill gave lies here. */
   private lent: HostMemory[] = [];
 
@@ -65,9 +58,9 @@ export class OrtRunner implements ModelRunner {
     this.slots = params.slots;
     this.parking = params.parking;
     this.batch = new DeltaBatch(params.device, params.config, params.slots);
-    this.placed = new PlacedDeltas(params.device, params.config, (delta) => {
-      if (this.current?.lone === delta) this.dropDecodeBinding();
-    });
+    this.placed = new PlacedDeltas(params.device, params.config, (delta) => this.decodeSteps.dropLone(delta));
+    const { batch, placed } = this;
+    this.decodeSteps = new DecodeSteps({ ...params, kv, batch, placed, nothing });
     this.rows = new Array<OrtRowDelta | null>(params.slots + params.parking).fill(null);
   }
 
@@ -103,10 +96,8 @@ export class OrtRunner implements ModelRunner {
   }
 
   trimBatch({ rows, deltas }: BatchRows): void {
-    const { version } = this.batch;
     this.batch.trim(rows, deltas.map(own));
-    // It keeps the old buffers reachable.
-    if (this.batch.version !== version) this.dropDecodeBinding();
+    this.decodeSteps.dropStale();
   }
 
   assign(slot: number, delta: RowDelta | null): void {
@@ -122,24 +113,6 @@ export class OrtRunner implements ModelRunner {
   release(slot: number): void {
     this.rows[slot] = null;
     this.batch.forget(slot);
-  }
-
-  private bindDeltas(
-    binding: Binding,
-    shape: { graph: GraphKind; rows: number; ranks: RankByKind },
-    memory: (layer: number, kind: LinearKind) => DeltaMemory | undefined,
-  ): DeviceTensor[] {
-    const { device, config } = this.params;
-    return bindDeltas({ device, config, binding, nothing: this.nothing, memory, ...shape });
-  }
-
-  private stepTensors(
-    rows: number,
-    length: number,
-    positions: readonly number[],
-    cache: DeviceTensor[],
-  ): Promise<StepTensors> {
-    return stepTensors(this.params.device, { rows, length, positions, vocab: this.vocabSize }, cache);
   }
 
   private takeBack(): void {
@@ -179,7 +152,7 @@ export class OrtRunner implements ModelRunner {
     hidden: HostMemory | null,
   ): Promise<Float32Array> {
     const { slot, tokens, past } = params;
-    const { device } = this.params;
+    const { device, config } = this.params;
     this.takeBack();
     if (hidden !== null) this.lent.push(hidden);
     const delta = this.rows[slot] ?? null;
@@ -190,7 +163,8 @@ export class OrtRunner implements ModelRunner {
     const positions = params.positions.length > 0 ? params.positions : [tokens.length - 1];
     const session = await this.params.sessions.get(graph);
     const placed = delta === null ? null : await this.placed.place(delta);
-    const step = await this.stepTensors(1, tokens.length, positions, cache);
+    const shape = { rows: 1, length: tokens.length, positions, vocab: this.vocabSize };
+    const step = await stepTensors(device, shape, cache);
     this.lent.push(step.memory);
     tokens.forEach((token, index) => (step.tokens[index] = BigInt(token)));
     step.lastPosition[0] = past + tokens.length - 1;
@@ -205,9 +179,11 @@ export class OrtRunner implements ModelRunner {
         binding.output('hidden', states);
       }
       owned.push(
-        ...this.bindDeltas(binding, { graph, rows: 1, ranks: delta?.ranks ?? noRanks() }, (layer, kind) =>
-          placed?.memory(layer, kind),
-        ),
+        ...bindDeltas({
+          ...{ device, config, nothing: this.nothing, binding, graph, slot: 0, rows: 1 },
+          ranks: delta?.ranks ?? noRanks(),
+          memory: (layer, kind) => placed?.memory(layer, kind),
+        }),
       );
       await binding.run();
     } finally {
@@ -219,64 +195,14 @@ export class OrtRunner implements ModelRunner {
 
   async decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array> {
     const { tokens, lengths } = params;
-    const count = tokens.length;
     this.takeBack();
-    let step = this.decodeTensors.get(count);
-    if (step === undefined) {
-      step = await this.stepTensors(count, 1, [0], this.kv.tensors(0, count));
-      this.decodeTensors.set(count, step);
-    }
-    let longest = 0;
-    for (let row = 0; row < count; row++) {
-      step.tokens[row] = BigInt(tokens[row]!);
-      step.lastPosition[row] = lengths[row]!;
-      longest = Math.max(longest, lengths[row]!);
-    }
-    step.total[0] = longest + 1;
-    const binding = await this.decodeBinding(step, this.rows.slice(0, count));
-    await binding.run();
-    return step.logits;
-  }
-
-  /** The binding of the last step where nothing changed since, else a new one. */
-  private async decodeBinding(step: StepTensors, rows: readonly (OrtRowDelta | null)[]): Promise<Binding> {
-    const needed = noRanks();
-    for (const row of rows)
-      if (row !== null)
-        for (const kind of LINEAR_KINDS) needed[kind] = Math.max(needed[kind], row.ranks[kind]);
-    const { sessions } = this.params;
-    const graph = sessions.covering(graphFor(needed));
-    const lone = rows.length === 1 ? (rows[0] ?? null) : null;
-    const ranks = lone?.ranks ?? (await this.batch.prepare(rows));
-    const key = `${graph} ${rows.length} ${lone === null ? this.batch.version : 'lone'} ${Object.values(ranks).join(',')}`;
-    if (this.current !== null && this.current.key === key && this.current.lone === lone)
-      return this.current.binding;
-    this.dropDecodeBinding();
-    const session = await sessions.get(graph);
-    const placed = lone === null ? null : await this.placed.place(lone);
-    const binding = session.bind();
-    bindStep(binding, step);
-    const memory = (layer: number, kind: LinearKind): DeltaMemory | undefined =>
-      placed === null ? this.batch.memory(layer, kind) : placed.memory(layer, kind);
-    const owned = this.bindDeltas(binding, { graph, rows: rows.length, ranks }, memory);
-    this.current = { key, lone, binding, owned };
-    return binding;
-  }
-
-  private dropDecodeBinding(): void {
-    this.current?.binding.close();
-    for (const tensor of this.current?.owned ?? []) tensor.close();
-    this.current = null;
+    return this.decodeSteps.run(tokens, lengths, this.rows.slice(0, tokens.length));
   }
 
   async close(): Promise<void> {
     this.placed.clear();
-    this.dropDecodeBinding();
+    this.decodeSteps.close();
     this.takeBack();
-    for (const step of this.decodeTensors.values()) {
-      for (const tensor of [...Object.values(step.bound), ...step.cache]) tensor.close();
-      step.memory.close();
-    }
     for (const cache of this.slotCache.values()) for (const tensor of cache) tensor.close();
     this.batch.close();
     this.kv.close();

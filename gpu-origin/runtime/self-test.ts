@@ -1,7 +1,7 @@
 import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
 import { BLOCK, quantizeBlocks } from '../model/quantize.ts';
 import { int4Product } from '../model/weight-products.ts';
-import type { Device, Session } from './device.ts';
+import type { Device, Session, SessionCores } from './device.ts';
 
 /** Long enough that saturating 16-bit pairs (255 * 127 * 2 > 32,767) would show. */
 const DEPTH = 512;
@@ -9,6 +9,9 @@ const COLUMNS = 96;
 
 /** One row, a few, and enough for every tile of the blocked kernels. */
 const ROWS = [1, 3, 16, 33, 128];
+
+/** How rows may run on this device. */
+const coresOf = ({ lanes = 1 }: Device): readonly SessionCores[] => (lanes > 1 ? ['all', 'one'] : ['all']);
 
 /** @returns what the graph's `y` `[1, rows, COLUMNS]` is for its input `x` `[1, rows, DEPTH]`. */
 async function product(
@@ -62,23 +65,25 @@ export async function int8IsExact(device: Device): Promise<boolean> {
   g.constant('zero', 'u8', [], new Uint8Array([0]));
   g.node('MatMulIntegerToFloat', ['x', 'w', 'one', 'one', 'zero'], 'y', {}, MICROSOFT);
   g.output('y', 'f32', [1, 'M', COLUMNS]);
-  const session = await device.session(g.build('self-test'), null);
-  try {
-    for (const rows of ROWS) {
-      const data = new Uint8Array(rows * DEPTH).fill(255);
-      const sums = await product(device, session, { type: 'u8', data });
-      if (sums.some((value) => value !== 255 * 127 * DEPTH)) return false;
+  for (const cores of coresOf(device)) {
+    const session = await device.session(g.build('self-test'), null, cores);
+    try {
+      for (const rows of ROWS) {
+        const data = new Uint8Array(rows * DEPTH).fill(255);
+        const sums = await product(device, session, { type: 'u8', data });
+        if (sums.some((value) => value !== 255 * 127 * DEPTH)) return false;
+      }
+    } finally {
+      session.close();
     }
-    return true;
-  } finally {
-    session.close();
   }
+  return true;
 }
 
 /**
  * Multiplies rows by 4 bit weights, alone and among others: ONNX Runtime has kernels of its own for one row, for tiles
  * and for what is left over, and nobody promises that they round alike.
- * @returns whether each row has the same bits in all of them.
+ * @returns whether each row has the same bits in all of them, on all cores and on one.
  */
 export async function int4RowsStandAlone(device: Device): Promise<boolean> {
   const weight = Float32Array.from({ length: COLUMNS * DEPTH }, (_, at) =>
@@ -92,18 +97,23 @@ export async function int4RowsStandAlone(device: Device): Promise<boolean> {
   g.constant('z', 'u8', [zeros.length], zeros);
   int4Product(g, ['x', 'w', 's', 'z'], { K: DEPTH, N: COLUMNS }, 'y');
   g.output('y', 'f32', [1, 'M', COLUMNS]);
-  const session = await device.session(g.build('self-test-int4'), null);
+  const sessions: Session[] = [];
+  for (const cores of coresOf(device))
+    sessions.push(await device.session(g.build('self-test-int4'), null, cores));
   const all = Float32Array.from({ length: Math.max(...ROWS) * DEPTH }, (_, at) =>
     Math.cos(0.7 * at + 0.0003 * at * at),
   );
-  const of = (from: number, rows: number): Promise<Float32Array> =>
+  const of = (session: Session, from: number, rows: number): Promise<Float32Array> =>
     product(device, session, { type: 'f32', data: all.subarray(from * DEPTH, (from + rows) * DEPTH) });
   try {
     const alone = new Float32Array(Math.max(...ROWS) * COLUMNS);
-    for (let row = 0; row < Math.max(...ROWS); row++) alone.set(await of(row, 1), row * COLUMNS);
-    for (const rows of ROWS) if ((await of(0, rows)).some((value, at) => value !== alone[at])) return false;
+    for (let row = 0; row < Math.max(...ROWS); row++)
+      alone.set(await of(sessions[0]!, row, 1), row * COLUMNS);
+    for (const session of sessions)
+      for (const rows of ROWS)
+        if ((await of(session, 0, rows)).some((value, at) => value !== alone[at])) return false;
     return true;
   } finally {
-    session.close();
+    for (const session of sessions) session.close();
   }
 }

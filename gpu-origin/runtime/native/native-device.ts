@@ -11,6 +11,7 @@ import {
   type HostMemory,
   own,
   type Session,
+  type SessionCores,
   type SharedArrays,
   tensorBytes,
   type Weights,
@@ -21,6 +22,12 @@ import type { OrtLibrary, Pointer } from './ort-library.ts';
 const LOG_ERRORS = 3;
 /** GraphOptimizationLevel: 99 = all. */
 const OPTIMIZE_ALL = 99;
+
+/**
+ * Runs wait in libuv's pool, which has four threads by default. With more cores than these there are no lanes: nobody
+ * has measured yet how many rows a core should have there.
+ */
+const MAX_LANES = 4;
 
 /** A part of an ArrayBuffer, which the garbage collector frees: tensors keep it reachable. */
 class NativeMemory implements HostMemory {
@@ -142,6 +149,7 @@ export class NativeDevice implements Device {
   readonly provider = 'cpu';
   readonly sharesWeights = true;
   readonly addressableBytes = null;
+  readonly lanes: number;
   private readonly env: Pointer;
   private readonly memoryInfo: Pointer;
   private readonly prepacked: Pointer;
@@ -157,6 +165,7 @@ export class NativeDevice implements Device {
     private readonly ort: OrtLibrary,
     threads: number,
   ) {
+    this.lanes = threads <= MAX_LANES ? threads : 1;
     const options = ort.create('threading', 'CreateThreadingOptions');
     ort.call('SetGlobalIntraOpNumThreads', options, threads);
     ort.call('SetGlobalInterOpNumThreads', options, 1);
@@ -206,11 +215,17 @@ export class NativeDevice implements Device {
     }
   }
 
-  async session(model: string | Uint8Array, weights: Weights | null): Promise<Session> {
+  async session(
+    model: string | Uint8Array,
+    weights: Weights | null,
+    cores: SessionCores = 'all',
+  ): Promise<Session> {
     const { ort } = this;
     const options = ort.create('options', 'CreateSessionOptions');
     try {
-      ort.call('DisablePerSessionThreads', options);
+      if (cores === 'all') ort.call('DisablePerSessionThreads', options);
+      // A pool of one thread is none: the run stays on the thread that calls it.
+      else ort.call('SetIntraOpNumThreads', options, 1);
       // Between steps the core belongs to sampling, HTTP and the edge; spinning inside a step is worth 30 %.
       ort.call('AddSessionConfigEntry', options, 'session.force_spinning_stop', '1');
       ort.call('SetSessionGraphOptimizationLevel', options, OPTIMIZE_ALL);

@@ -22,8 +22,14 @@ const FUNCTIONS = {
   GetErrorCode: [1, 'int GetErrorCode(void*)'],
   GetErrorMessage: [2, 'const char* GetErrorMessage(void*)'],
   CreateSessionOptions: [10, 'void* CreateSessionOptions(_Out_ void**)'],
+  // Called by `npm run bench -- profile` alone.
+  EnableProfiling: [
+    14,
+    `void* EnableProfiling(void*, ${process.platform === 'win32' ? 'const char16_t*' : 'const char*'})`,
+  ],
   DisableMemPattern: [17, 'void* DisableMemPattern(void*)'],
   SetSessionGraphOptimizationLevel: [23, 'void* SetSessionGraphOptimizationLevel(void*, int)'],
+  SetIntraOpNumThreads: [24, 'void* SetIntraOpNumThreads(void*, int)'],
   CreateTensorWithDataAsOrtValue: [
     49,
     'void* CreateTensorWithDataAsOrtValue(void*, void*, size_t, int64_t*, size_t, int, _Out_ void**)',

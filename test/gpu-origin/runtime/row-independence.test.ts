@@ -8,18 +8,35 @@ const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'do
 const prompt = (row: number, length: number): number[] =>
   Array.from({ length }, (_, i) => (i * i * 31 + row * 7 + i) % 259);
 
+type Ways = 'together' | 'in groups' | 'by turns';
+const WAYS: Record<Ways, (step: number) => boolean> = {
+  together: () => false,
+  'in groups': () => true,
+  'by turns': (step) => step % 2 === 0,
+};
+
+/** Rows run together on all cores, in groups with a core each, or now so and now so; in three groups for one base. */
 const CASES = (['int8', 'int4'] as const).flatMap((weights) =>
-  Object.entries(TINY_SHAPES).map(([name, shape]) => ({ weights, name, shape })),
+  Object.entries(TINY_SHAPES).flatMap(([name, shape], index) =>
+    (index === 0 ? (['in groups', 'by turns', 'together'] as const) : (['by turns'] as const)).map(
+      (ways) => ({
+        ...{ weights, name, shape, ways },
+        threads: ways === 'in groups' ? 3 : 2,
+      }),
+    ),
+  ),
 );
 
-describe.each(CASES)('a row among others ($weights), $name', ({ weights, shape }) => {
+describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, shape, ways, threads }) => {
   let tiny: TinyRunner;
   /** By rank: base, q and v of ranks 3, 8 and 40, everything of rank 20, a chain. */
   let deltas: (RowDelta | null)[];
   const lengths = [5, 128, 130, 64, 1, 200, 17, 90];
 
   beforeAll(async () => {
-    tiny = await makeTinyRunner({ slots: 8, shape, weights });
+    let steps = 0;
+    const laneChoice = { takesLanes: () => WAYS[ways](steps++), took: () => {} };
+    tiny = await makeTinyRunner({ slots: 8, shape, weights, threads, laneChoice });
     const [three, eight, forty, everything] = await Promise.all([
       tiny.adapter('three', { seed: 1, rank: 3, alpha: 3, targets: ['q_proj', 'v_proj'] }),
       tiny.adapter('eight', { seed: 2, rank: 8, alpha: 16, targets: ['q_proj', 'v_proj'] }),
@@ -76,6 +93,35 @@ describe.each(CASES)('a row among others ($weights), $name', ({ weights, shape }
       const mixed = await together(rows, 6);
       for (const row of rows)
         expect(mixed.get(row), `row ${row} among ${rows.join()}`).toEqual(alone.get(row));
+    }
+  });
+
+  it('keeps its bits when those beside it leave, one a step, and it comes into other groups', async () => {
+    const { runner } = tiny;
+    const all = [0, 1, 2, 3, 4, 5, 6, 7];
+    const expected = new Map<number, Float32Array[]>();
+    for (const row of all) expected.set(row, (await together([row], all.length)).get(row)!);
+    const rows: { row: number; held: number; logits: Float32Array }[] = [];
+    for (const row of all) {
+      runner.assign(row, deltas[row] ?? null);
+      const logits = (await prefillAll(runner, row, prompt(row, lengths[row]!)))[0]!;
+      rows.push({ row, held: lengths[row]!, logits });
+    }
+    for (let step = 1; rows.length > 0; step++) {
+      const tokens = rows.map(({ logits }) => argmax(logits));
+      const logits = await runner.decode({ tokens, lengths: rows.map(({ held }) => held) });
+      for (const [slot, row] of rows.entries()) {
+        row.logits = logits.slice(slot * runner.vocabSize, (slot + 1) * runner.vocabSize);
+        row.held += 1;
+        expect(row.logits, `row ${row.row}, step ${step}`).toEqual(expected.get(row.row)![step]);
+      }
+      // The first one leaves, and the last one takes its slot: from the last group into the first.
+      runner.release(0);
+      const last = rows.pop()!;
+      if (rows.length > 0) {
+        runner.move(rows.length, 0, last.held);
+        rows[0] = last;
+      }
     }
   });
 
@@ -152,7 +198,8 @@ it('releases every object of the library', async () => {
   await prefillAll(tiny.runner, 0, prompt(0, 140));
   await tiny.runner.decode({ tokens: [1], lengths: [140] });
   await tiny.runner.decode({ tokens: [1, 2], lengths: [141, 0] });
-  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 3);
+  // Three graphs, each over all cores and over one.
+  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 6);
   await tiny.close();
   for (const [kind, count] of ortLibrary().alive)
     expect([kind, count]).toEqual([kind, before.get(kind) ?? 0]);

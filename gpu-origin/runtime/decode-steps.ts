@@ -1,0 +1,161 @@
+/** Decode steps over slots 0 … n-1: their tensors and bindings, and which rows run beside which. */
+import { LINEAR_KINDS, type LinearKind, type LlamaConfig } from '../model/base-model.ts';
+import { bindDeltas } from './bind-deltas.ts';
+import type { DeltaBatch, DeltaMemory } from './delta-batch.ts';
+import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory, SessionCores } from './device.ts';
+import type { GraphSessions } from './graph-sessions.ts';
+import type { KvCache } from './kv-cache.ts';
+import type { LaneChoice } from './lane-choice.ts';
+import type { PlacedDeltas } from './placed-deltas.ts';
+import { graphFor, noRanks, type OrtRowDelta, type RankByKind } from './row-delta.ts';
+import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
+
+type Rows = readonly (OrtRowDelta | null)[];
+
+/** Rows of slots that lie side by side and run together. Its binding is kept as long as it fits. */
+interface Group {
+  readonly from: number;
+  readonly step: StepTensors;
+  bound: {
+    key: string;
+    /** The delta whose own memory is bound, when a row is alone. */
+    lone: OrtRowDelta | null;
+    binding: Binding;
+    owned: DeviceTensor[];
+  } | null;
+}
+
+export class DecodeSteps {
+  /** By first slot and number of rows. */
+  private readonly groups = new Map<string, Group>();
+  /** Of the batch's buffers, when the bindings were made. */
+  private version = 0;
+  /** `[slots, vocab]` */
+  private logits: HostMemory | null = null;
+
+  constructor(
+    private readonly params: {
+      device: Device;
+      config: LlamaConfig;
+      sessions: GraphSessions;
+      kv: KvCache;
+      batch: DeltaBatch;
+      placed: PlacedDeltas;
+      /** What tensors of rank 0 lie in. */
+      nothing: DeviceMemory;
+      slots: number;
+      laneChoice: LaneChoice;
+    },
+  ) {}
+
+  /**
+   * Where the device has lanes, rows may share the cores in groups, each on a core of its own. A row that is alone has all
+   * cores. It has the same bits either way: no product of a single position is split between threads along what it sums.
+   * @returns `[rows.length, vocab]`
+   */
+  async run(tokens: readonly number[], lengths: readonly number[], rows: Rows): Promise<Float32Array> {
+    const { device, config, batch, slots, laneChoice } = this.params;
+    const count = rows.length;
+    this.logits ??= await device.host(slots * config.vocab * Float32Array.BYTES_PER_ELEMENT);
+    const lone = count === 1 ? rows[0]! : null;
+    const ranks = lone?.ranks ?? (await batch.prepare(rows));
+    this.dropStale();
+    // Fewer rows than cores would leave some of them idle.
+    const mayGroup = count > 1 && (device.lanes ?? 1) > 1 && count >= device.lanes!;
+    const lanes = mayGroup && laneChoice.takesLanes(count) ? device.lanes! : 1;
+    const bindings: Binding[] = [];
+    for (let lane = 0, from = 0; lane < lanes; lane++) {
+      const to = from + Math.ceil((count - from) / (lanes - lane));
+      const group = await this.group(from, to - from);
+      feed(group.step, tokens.slice(from, to), lengths.slice(from, to));
+      const cores = lanes > 1 ? 'one' : 'all';
+      bindings.push(await this.binding(group, { rows: rows.slice(from, to), ranks, lone, cores }));
+      from = to;
+    }
+    const startedAt = performance.now();
+    // All of them end before anything else touches their memory, whichever fails.
+    const ended = await Promise.allSettled(bindings.map((binding) => binding.run()));
+    if (mayGroup) laneChoice.took(performance.now() - startedAt);
+    for (const run of ended) if (run.status === 'rejected') throw run.reason;
+    const { buffer, offset } = this.logits;
+    return new Float32Array(buffer, offset, count * config.vocab);
+  }
+
+  private async group(from: number, rows: number): Promise<Group> {
+    const key = `${from} ${rows}`;
+    const known = this.groups.get(key);
+    if (known !== undefined) return known;
+    const { device, kv, config } = this.params;
+    const at = from * config.vocab * Float32Array.BYTES_PER_ELEMENT;
+    const shape = { rows, length: 1, positions: [0], vocab: config.vocab };
+    const step = await stepTensors(device, shape, kv.tensors(from, rows), { memory: this.logits!, at });
+    const group = { from, step, bound: null };
+    this.groups.set(key, group);
+    return group;
+  }
+
+  /** The group's last binding where it still fits, else a new one. */
+  private async binding(
+    group: Group,
+    params: { rows: Rows; ranks: RankByKind; lone: OrtRowDelta | null; cores: SessionCores },
+  ): Promise<Binding> {
+    const { rows, ranks, lone, cores } = params;
+    const { device, config, sessions, batch, nothing } = this.params;
+    const needed = noRanks();
+    for (const row of rows)
+      if (row !== null)
+        for (const kind of LINEAR_KINDS) needed[kind] = Math.max(needed[kind], row.ranks[kind]);
+    const graph = sessions.covering(graphFor(needed));
+    const key = `${graph} ${cores} ${Object.values(ranks).join(',')}`;
+    if (group.bound !== null && group.bound.key === key && group.bound.lone === lone)
+      return group.bound.binding;
+    unbind(group);
+    const session = await sessions.get(graph, cores);
+    const placed = lone === null ? null : await this.params.placed.place(lone);
+    const binding = session.bind();
+    bindStep(binding, group.step);
+    const memory = (layer: number, kind: LinearKind): DeltaMemory | undefined =>
+      placed === null ? batch.memory(layer, kind) : placed.memory(layer, kind);
+    const owned = bindDeltas({
+      ...{ device, config, nothing, binding, graph, ranks, memory },
+      ...{ slot: group.from, rows: rows.length },
+    });
+    group.bound = { key, lone, binding, owned };
+    return binding;
+  }
+
+  /** Bindings keep the batch's buffers reachable: none outlives them. */
+  dropStale(): void {
+    const { version } = this.params.batch;
+    if (version === this.version) return;
+    this.version = version;
+    for (const group of this.groups.values()) if (group.bound?.lone === null) unbind(group);
+  }
+
+  /** The delta's own memory is about to be given back. */
+  dropLone(delta: OrtRowDelta): void {
+    for (const group of this.groups.values()) if (group.bound?.lone === delta) unbind(group);
+  }
+
+  close(): void {
+    for (const group of this.groups.values()) {
+      unbind(group);
+      const { bound, cache, memory } = group.step;
+      for (const tensor of [...Object.values(bound), ...cache]) tensor.close();
+      memory.close();
+    }
+    this.logits?.close();
+  }
+}
+
+function feed(step: StepTensors, tokens: readonly number[], lengths: readonly number[]): void {
+  tokens.forEach((token, row) => (step.tokens[row] = BigInt(token)));
+  step.lastPosition.set(lengths);
+  step.total[0] = Math.max(...lengths) + 1;
+}
+
+function unbind(group: Group): void {
+  group.bound?.binding.close();
+  for (const tensor of group.bound?.owned ?? []) tensor.close();
+  group.bound = null;
+}
