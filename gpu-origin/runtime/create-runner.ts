@@ -139,15 +139,17 @@ export async function createRunner(
 async function openRunner(base: BaseModel, device: Device, params: CreateRunnerParams): Promise<OrtRunner> {
   const { slots, cacheDir, onProgress } = params;
   let format = params.weights;
-  if (format !== 'f32' && !(await chooseExactInt8(device))) {
+  const { flavour } = device;
+  if (flavour === 'cpu' && format !== 'f32' && !(await chooseExactInt8(device))) {
     params.onNotice(
       'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
     );
     format = 'f32';
   }
   // Sums of int8 products are exact whatever their order; those of float32 are not.
-  const bits = format === 'int8' || (format === 'int4' && (await int4RowsStandAlone(device)));
-  if (format === 'int4' && !bits)
+  const bits =
+    flavour === 'cpu' && (format === 'int8' || (format === 'int4' && (await int4RowsStandAlone(device))));
+  if (flavour === 'cpu' && format === 'int4' && !bits)
     params.onNotice(
       'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
     );
@@ -169,7 +171,7 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
   const memory = sayMemory(plan, { format, slots, parking, context, adapterBytes, available });
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
-  const built = await buildGraphs({ base, format, context, rotate, cacheDir, onProgress });
+  const built = await buildGraphs({ base, format, flavour, context, rotate, cacheDir, onProgress });
   return OrtRunner.open({
     base: describeBase(base, { format, context, provider, bits }),
     config: base.config,

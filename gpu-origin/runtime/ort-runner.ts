@@ -4,13 +4,14 @@ import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } f
 import { LINEAR_KINDS, type LinearKind, type LlamaConfig } from '../model/base-model.ts';
 import type { GraphKind } from '../model/llama-graph.ts';
 import { undoRotation } from '../model/rotation.ts';
-import { bindDeltas } from './bind-deltas.ts';
+import { bindDeltas, noDelta } from './bind-deltas.ts';
 import { DeltaBatch, type DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
-import { KvCache } from './kv-cache.ts';
+import { KvCache, type RowsCache } from './kv-cache.ts';
 import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
 import { PlacedDeltas } from './placed-deltas.ts';
+import { SlotCache } from './slot-cache.ts';
 import { composeDelta, graphFor, noRanks, OrtRowDelta, type RankByKind } from './row-delta.ts';
 import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
 
@@ -47,7 +48,6 @@ export class OrtRunner implements ModelRunner {
   private readonly batch: DeltaBatch;
   private readonly rows: (OrtRowDelta | null)[];
   private readonly decodeTensors = new Map<number, StepTensors>();
-  private readonly slotCache = new Map<number, DeviceTensor[]>();
   private current: DecodeBinding | null = null;
   private readonly placed: PlacedDeltas;
   /** What the last prefill gave lies here. */
@@ -55,8 +55,8 @@ export class OrtRunner implements ModelRunner {
 
   private constructor(
     private readonly params: OrtRunnerParams,
-    private readonly kv: KvCache,
-    /** What tensors of rank 0 lie in. */
+    private readonly kv: RowsCache,
+    /** What tensors of the least rank lie in. */
     private readonly nothing: DeviceMemory,
   ) {
     this.config = params.config;
@@ -73,8 +73,11 @@ export class OrtRunner implements ModelRunner {
 
   static async open(params: OrtRunnerParams): Promise<OrtRunner> {
     const { device, config, slots, parking, base } = params;
-    const kv = await KvCache.allocate({ device, config, slots: slots + parking, capacity: base.context });
-    return new OrtRunner(params, kv, await device.memory(0));
+    const cache = { device, config, slots: slots + parking, capacity: base.context };
+    const kv = await (device.own === null
+      ? KvCache.allocate(cache)
+      : SlotCache.allocate({ ...cache, own: device.own }));
+    return new OrtRunner(params, kv, await noDelta(device, config, slots));
   }
 
   get base(): BaseInfo {
@@ -122,6 +125,7 @@ export class OrtRunner implements ModelRunner {
   release(slot: number): void {
     this.rows[slot] = null;
     this.batch.forget(slot);
+    this.kv.release(slot);
   }
 
   private bindDeltas(
@@ -184,8 +188,7 @@ export class OrtRunner implements ModelRunner {
     if (hidden !== null) this.lent.push(hidden);
     const delta = this.rows[slot] ?? null;
     const graph = this.params.sessions.covering(delta?.graph ?? 'none');
-    let cache = this.slotCache.get(slot);
-    if (cache === undefined) this.slotCache.set(slot, (cache = this.kv.tensors(slot, 1)));
+    const cache = await this.kv.rowOf(slot, past);
     // An output of no positions is not asked for: the last one then costs one row of the head.
     const positions = params.positions.length > 0 ? params.positions : [tokens.length - 1];
     const session = await this.params.sessions.get(graph);
@@ -221,9 +224,10 @@ export class OrtRunner implements ModelRunner {
     const { tokens, lengths } = params;
     const count = tokens.length;
     this.takeBack();
+    const cache = await this.kv.rowsUpTo(count);
     let step = this.decodeTensors.get(count);
     if (step === undefined) {
-      step = await this.stepTensors(count, 1, [0], this.kv.tensors(0, count));
+      step = await this.stepTensors(count, 1, [0], cache);
       this.decodeTensors.set(count, step);
     }
     let longest = 0;
@@ -274,10 +278,9 @@ export class OrtRunner implements ModelRunner {
     this.dropDecodeBinding();
     this.takeBack();
     for (const step of this.decodeTensors.values()) {
-      for (const tensor of [...Object.values(step.bound), ...step.cache]) tensor.close();
+      for (const tensor of Object.values(step.bound)) tensor.close();
       step.memory.close();
     }
-    for (const cache of this.slotCache.values()) for (const tensor of cache) tensor.close();
     this.batch.close();
     this.kv.close();
     this.nothing.close();
