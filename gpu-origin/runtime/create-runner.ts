@@ -16,11 +16,12 @@ import { loadGgufBase } from '../model/load-gguf-base.ts';
 import { planMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
 import type { TokenizerSource } from '../model/tokenizer.ts';
+import { mostTokens } from './check-attention.ts';
 import type { Device, Provider } from './device.ts';
 import { fitDevice } from './fit-device.ts';
 import { GraphSessions } from './graph-sessions.ts';
 import { openDevice, type WantedProvider } from './open-device.ts';
-import { OrtRunner } from './ort-runner.ts';
+import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
 
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
@@ -153,7 +154,7 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     params.onNotice(
       'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
     );
-  const { addressableBytes, sharesWeights, provider } = device;
+  const { addressableBytes, sharesWeights, provider, own } = device;
   const parking = Math.ceil(slots * (addressableBytes === null ? PARKING : SCARCE_PARKING));
   const rows = slots + parking;
   const most = base.config.context;
@@ -182,5 +183,6 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     rotations: built.rotations,
     slots,
     parking,
+    chunk: own === null ? PREFILL_CHUNK : await mostTokens(device, own, base.config, PREFILL_CHUNK),
   });
 }

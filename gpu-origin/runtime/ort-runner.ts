@@ -36,10 +36,12 @@ export interface OrtRunnerParams extends WeightTransform {
   finalGain: Float32Array | null;
   slots: number;
   parking: number;
+  /** Tokens of a prompt's chunk. */
+  chunk: number;
 }
 
 export class OrtRunner implements ModelRunner {
-  readonly chunk = PREFILL_CHUNK;
+  readonly chunk: number;
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly slots: number;
@@ -60,6 +62,7 @@ export class OrtRunner implements ModelRunner {
     private readonly nothing: DeviceMemory,
   ) {
     this.config = params.config;
+    this.chunk = params.chunk;
     this.vocabSize = params.config.vocab;
     this.hiddenSize = params.config.hidden;
     this.slots = params.slots;

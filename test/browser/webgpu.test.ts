@@ -1,7 +1,9 @@
-/** The WebGPU provider on a tiny base, on SwiftShader: what every runner promises. */
-import { describe } from 'vitest';
+/** The WebGPU provider on tiny bases, on SwiftShader: what every runner promises, and the native library's answers. */
+import { describe, expect, it } from 'vitest';
 import { describeModelRunner } from '../contracts/model-runner.ts';
+import { logitsOf, meanDivergence, worstDifference } from '../fixtures/provider-logits.ts';
 import { useSoftwareVulkan } from '../fixtures/software-vulkan.ts';
+import { TINY_SHAPES } from '../fixtures/tiny-base.ts';
 import { makeTinyRunner } from '../fixtures/tiny-runner.ts';
 
 const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
@@ -22,4 +24,21 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
         close: () => tiny.close(),
       };
     });
+
+  // Between them every operator of the graphs: windows, biases, norms of heads, fused linears, both activations.
+  it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(
+    'answers as the processor does: %s',
+    async (name) => {
+      const shape = TINY_SHAPES[name]!;
+      const wanted = await logitsOf(shape, 'cpu', 'f32');
+      expect(new Set(wanted.slice(0, 4).map((logits) => logits.join())).size).toBe(4);
+      const worst = worstDifference(wanted, await logitsOf(shape, 'webgpu', 'f32'));
+      const kl8 = meanDivergence(wanted, await logitsOf(shape, 'webgpu', 'int8'));
+      console.log(`${name}: float32 within ${worst.toExponential(1)}, int8 KL ${kl8.toExponential(1)}`);
+      // What docs/engine.md promises of a GPU.
+      expect(worst).toBeLessThan(1e-2);
+      expect(kl8).toBeLessThan(0.02);
+    },
+    180_000,
+  );
 });
