@@ -13,12 +13,12 @@ import {
 import { buildGraphs, type Progress } from '../model/build-graphs.ts';
 import { loadFolderBase } from '../model/load-folder-base.ts';
 import { loadGgufBase } from '../model/load-gguf-base.ts';
-import { planMemory, sayMemory } from '../model/memory-plan.ts';
+import { planMemory, sayGpuMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
 import type { TokenizerSource } from '../model/tokenizer.ts';
 import { mostTokens } from './check-attention.ts';
 import type { Device, Provider } from './device.ts';
-import { fitDevice } from './fit-device.ts';
+import { ASSUMED_BYTES, fitDevice } from './fit-device.ts';
 import { GraphSessions } from './graph-sessions.ts';
 import { openDevice, type WantedProvider } from './open-device.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
@@ -155,21 +155,25 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
       'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
     );
   const { addressableBytes, sharesWeights, provider, own } = device;
-  const parking = Math.ceil(slots * (addressableBytes === null ? PARKING : SCARCE_PARKING));
-  const rows = slots + parking;
+  const roomy = addressableBytes === null && own === null;
+  const parking = Math.ceil(slots * (roomy ? PARKING : SCARCE_PARKING));
+  // One is read beside the others where no tensor begins inside another.
+  const rows = slots + parking + (own === null ? 0 : 1);
   const most = base.config.context;
-  const one = planMemory(base.config, { format, context: 1, rows });
+  const one = planMemory(base.config, { format, flavour, context: 1, rows });
   const { kinds, context, notice } = fitDevice({
-    ...{ addressableBytes, sharesWeights, most, asked: params.context },
+    ...{ addressableBytes: own === null ? addressableBytes : ASSUMED_BYTES, assumed: own !== null },
+    ...{ sharesWeights, most, asked: params.context },
     sessionBytes: one.session,
     tokenBytes: one.keysAndValues,
   });
   if (notice !== null) params.onNotice(notice);
   const sessions = sharesWeights ? 1 : kinds.length;
-  const plan = planMemory(base.config, { format, context, rows, sessions });
+  const plan = planMemory(base.config, { format, flavour, context, rows, sessions });
   const available = params.memoryBytes ?? memoryHere();
   const adapterBytes = params.adapterBytes ?? 0;
-  const memory = sayMemory(plan, { format, slots, parking, context, adapterBytes, available });
+  const given = { format, slots, parking, context, adapterBytes, available };
+  const memory = own === null ? sayMemory(plan, given) : sayGpuMemory(plan, { ...given, sessions });
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
   const built = await buildGraphs({ base, format, flavour, context, rotate, cacheDir, onProgress });

@@ -9,6 +9,7 @@ import Table from 'cli-table3';
 import { runBases } from './bases.ts';
 import { runClients } from './clients/main.ts';
 import { exchangeAll, type Exchanged } from './exchange.ts';
+import { runHosts } from './hosts.ts';
 import { startLlamaServer } from './llama-server.ts';
 import { startOwnEngine } from './own-engine.ts';
 import { runPackage } from './package.ts';
@@ -166,6 +167,10 @@ async function main(): Promise<void> {
   }
   if (command === 'bases') {
     process.exitCode = await runBases(names);
+    return;
+  }
+  if (command === 'hosts') {
+    process.exitCode = await runHosts(names);
     return;
   }
   if (command === 'templates') {
