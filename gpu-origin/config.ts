@@ -33,8 +33,8 @@ export interface Config {
   baseId: string | undefined;
   weights: 'int8' | 'int4' | 'f32';
   runner: 'ort' | 'fake';
-  /** What runs the graphs: ONNX Runtime's native library, its WebAssembly, or whichever there is. */
-  provider: 'auto' | 'cpu' | 'web';
+  /** What runs the graphs: ONNX Runtime's native library, the same on a GPU, its WebAssembly, or the best there is. */
+  provider: 'auto' | 'cpu' | 'webgpu' | 'web';
   /** null = the origin runs the model itself. */
   vllm: VllmConfig | null;
   host: string;
@@ -71,8 +71,9 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --base <path>                a .gguf file or a Hugging Face folder (needed)
   --base-id <id>               id under which it is served; else from its name
   --weights int8|int4|f32      default int8; int4: less memory, one row alone is faster, answers are coarser
-  --provider auto|cpu|web      what runs the base: ONNX Runtime's native library (cpu) or, without any native code, its
-                               WebAssembly (web), a third as fast, an eighth at prompts; default auto: cpu where it loads
+  --provider <name>            what runs the base: cpu, ONNX Runtime's native library; webgpu, the same on a GPU; web,
+                               its WebAssembly without any native code, a third as fast, an eighth at prompts; default
+                               auto: webgpu on a GPU that is faster than the processor, else cpu where it loads
   --host <address>             default ${DEFAULTS.host}
   --port <port>                default ${DEFAULTS.port}; 0 takes a free one
   --engine native|vllm         who runs the model, default native: this process
@@ -159,7 +160,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     baseId: flags['base-id'],
     weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'int4', 'f32']),
     runner: oneOf('runner', flags.runner ?? 'ort', ['ort', 'fake']),
-    provider: oneOf('provider', flags.provider ?? 'auto', ['auto', 'cpu', 'web']),
+    provider: oneOf('provider', flags.provider ?? 'auto', ['auto', 'cpu', 'webgpu', 'web']),
     vllm,
     host,
     port: whole('port', flags.port, 0, 65_535) ?? DEFAULTS.port,

@@ -25,6 +25,10 @@ export const help: CommandHelp = {
       does: 'where no native library loads: the base runs in WebAssembly, a third as fast',
     },
     {
+      line: 'graft dev --provider webgpu --context 4096',
+      does: 'the base on a GPU, by its driver for Vulkan, Direct3D 12 or Metal (docs/engine.md)',
+    },
+    {
       line: 'graft dev --base ./small --also-base ./large',
       does: 'two bases, each with an origin of its own; names are asked of their own base (docs/scaling.md)',
     },
@@ -80,7 +84,7 @@ export default defineCommand({
     provider: {
       type: 'string',
       description:
-        "What runs the base: cpu (ONNX Runtime's native library), web (its WebAssembly, without native code) or auto (cpu where it loads)",
+        "What runs the base: cpu (ONNX Runtime's native library), webgpu (the same on a GPU), web (its WebAssembly, without native code) or auto (a GPU that is faster than the processor, else cpu where it loads)",
       default: DEFAULT_PROVIDER,
       valueHint: 'name',
     },

@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { BaseModel } from './base-model.ts';
 import { fileDigest } from './file-digest.ts';
+import type { GraphFlavour } from './graph-flavour.ts';
 import { buildLlamaGraph, GRAPH_KINDS, type GraphKind, type WeightEntry } from './llama-graph.ts';
 import { prepareWeights, WEIGHT_TYPES, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';
@@ -55,6 +56,8 @@ export interface BuiltGraphs {
 export interface BuildOptions {
   base: BaseModel;
   format: WeightFormat;
+  /** What runs them; `cpu` by default. */
+  flavour?: GraphFlavour;
   /** Positions that the rotary tables cover. */
   context: number;
   /** Rotate the weights; int8 and int4 always do, float32 only to test the rotation. */
@@ -89,7 +92,7 @@ function describe(folder: string, weights: WeightEntry[], rotations: RotationSet
 
 function writeWeights(
   folder: string,
-  options: BuildOptions,
+  options: BuildOptions & { flavour: GraphFlavour },
   rotations: RotationSet | null,
 ): { entries: WeightEntry[]; sha256: string } {
   const fd = openSync(join(folder, WEIGHTS_FILE), 'w');
@@ -118,10 +121,15 @@ function writeWeights(
 
 /** @throws BaseModelError when the base lacks a tensor. */
 export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
-  const { base, format, context, rotate } = options;
+  const { base, format, context, rotate, flavour = 'cpu' } = options;
   const rotations = rotate ? makeRotations(base.config) : null;
   const key = createHash('sha256')
-    .update(JSON.stringify({ version: BUILDER_VERSION, base: base.digest, format, context, rotate }))
+    .update(
+      JSON.stringify({
+        ...{ version: BUILDER_VERSION, base: base.digest, format, context, rotate },
+        ...(flavour === 'cpu' ? {} : { flavour }),
+      }),
+    )
     .digest('hex')
     .slice(0, 32);
   const folder = join(options.cacheDir, 'graphs', key);
@@ -132,7 +140,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
   rmSync(temporary, { recursive: true, force: true });
   mkdirSync(temporary, { recursive: true });
   try {
-    const { entries, sha256 } = writeWeights(temporary, options, rotations);
+    const { entries, sha256 } = writeWeights(temporary, { ...options, flavour }, rotations);
     const digests: Record<string, string> = { [WEIGHTS_FILE]: sha256 };
     for (const kind of GRAPH_KINDS) {
       const model = buildLlamaGraph({
@@ -140,6 +148,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
         kind,
         context,
         format,
+        flavour,
         rotations,
         weights: entries,
         weightsFile: WEIGHTS_FILE,

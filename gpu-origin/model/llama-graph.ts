@@ -3,6 +3,7 @@
  * Three graphs share the same weights and differ in the linears that take a delta: none, q and v, or all seven.
  */
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
+import { deltaShapeOfA, type GraphFlavour } from './graph-flavour.ts';
 import { GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import {
   FINAL_NORM,
@@ -37,7 +38,7 @@ export interface WeightEntry {
   bytes: number;
 }
 
-/** Names of the inputs that carry a linear's delta: A `[B, R, in]`, B `[B, R, out]`. */
+/** Names of the inputs that carry a linear's delta: A as `deltaShapeOfA` says, B `[B, R, out]`. */
 export const deltaNames = (layer: number, kind: LinearKind): { a: string; b: string } => ({
   a: `l${layer}.${kind}.A`,
   b: `l${layer}.${kind}.B`,
@@ -55,6 +56,7 @@ class LlamaGraph {
       /** Tokens that a row can have: a window of as many is none. */
       context: number;
       format: WeightFormat;
+      flavour: GraphFlavour;
       rotations: RotationSet | null;
       weights: readonly WeightEntry[];
       weightsFile: string;
@@ -64,6 +66,7 @@ class LlamaGraph {
     this.products = new WeightProducts({
       g: this.g,
       format: params.format,
+      flavour: params.flavour,
       weight: (name) => this.weight(name),
     });
   }
@@ -106,9 +109,11 @@ class LlamaGraph {
     const name = `l${layer}.${kind}`;
     const shape = linearShape(this.params.config, kind);
     const { a, b } = deltaNames(layer, kind);
-    g.input(a, 'f32', ['B', `R_${kind}`, shape.in]);
+    const { flavour } = this.params;
+    g.input(a, 'f32', deltaShapeOfA<string | number>(flavour, 'B', `R_${kind}`, shape.in));
     g.input(b, 'f32', ['B', `R_${kind}`, shape.out]);
-    g.node('FusedMatMul', [x, a], `${name}.xa`, { transB: 1 }, MICROSOFT);
+    if (flavour === 'gpu') g.node('MatMul', [x, a], `${name}.xa`);
+    else g.node('FusedMatMul', [x, a], `${name}.xa`, { transB: 1 }, MICROSOFT);
     g.node('MatMul', [`${name}.xa`, b], `${name}.delta`);
     return g.node('Add', [y, `${name}.delta`], `${name}.yd`);
   }

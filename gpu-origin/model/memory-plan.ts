@@ -1,5 +1,6 @@
 /** What a base takes of an origin's memory, reckoned from its shape before anything of it is prepared. */
 import { BaseModelError, LINEAR_KINDS, linearShape, type LlamaConfig } from './base-model.ts';
+import type { GraphFlavour } from './graph-flavour.ts';
 import { formatOf, HEAD_PRODUCT, type WeightFormat } from './prepare-weights.ts';
 import { BLOCK } from './quantize.ts';
 
@@ -13,6 +14,12 @@ const PER_WEIGHT: Record<WeightFormat, { stored: number; packed: number }> = {
   int8: { stored: 1, packed: 1 },
   int4: { stored: 0.5 + (F32 + 0.5) / BLOCK, packed: 0.5 + (2 * F32) / BLOCK },
 };
+/** On a GPU there is no second copy. In 8 bit each block has a scale, in 4 bit a zero point too. */
+const PER_WEIGHT_ON_GPU: Record<WeightFormat, number> = {
+  f32: F32,
+  int8: 1 + F32 / BLOCK,
+  int4: 0.5 + (F32 + 0.5) / BLOCK,
+};
 /** Node, ONNX Runtime and all else, bytes, and the tokenizer of each token: what SmolLM2-135M and Gemma 3 270M had. */
 const PROCESS_BYTES = 500e6;
 const TOKENIZER_BYTES = 2_000;
@@ -22,7 +29,7 @@ export interface MemoryPlan {
   weights: number;
   /** One session's: with ONNX Runtime's packed copy of the products' weights. */
   session: number;
-  /** All sessions' with the process itself: taken once it serves. */
+  /** All sessions' with the process itself: taken once it serves. Without a GPU's, which hold theirs there. */
   serving: number;
   /** Beside the base's file while its graphs are built: the largest tensor, read and turned. */
   building: number;
@@ -36,9 +43,9 @@ export interface MemoryPlan {
  */
 export function planMemory(
   config: LlamaConfig,
-  given: { format: WeightFormat; rows: number; context: number; sessions?: number },
+  given: { format: WeightFormat; flavour?: GraphFlavour; rows: number; context: number; sessions?: number },
 ): MemoryPlan {
-  const { format, rows, context, sessions = 1 } = given;
+  const { format, flavour = 'cpu', rows, context, sessions = 1 } = given;
   const { hidden, vocab, layers, kvHeads, headDim } = config;
   const shapes = LINEAR_KINDS.map((kind) => linearShape(config, kind));
   const products = [
@@ -48,8 +55,10 @@ export function planMemory(
   const bytes = (which: 'stored' | 'packed'): number =>
     products.reduce((sum, { in: columns, out, count, format: own }) => {
       // A scale for each output.
-      const scales = which === 'stored' && own === 'int8' ? out * F32 : 0;
-      return sum + count * (columns * out * PER_WEIGHT[own][which] + scales);
+      const scales = flavour === 'cpu' && which === 'stored' && own === 'int8' ? out * F32 : 0;
+      const weight =
+        flavour === 'cpu' ? PER_WEIGHT[own][which] : which === 'stored' ? PER_WEIGHT_ON_GPU[own] : 0;
+      return sum + count * (columns * out * weight + scales);
     }, 0);
   const embedding = vocab * hidden * F32;
   const weights = embedding + bytes('stored');
@@ -59,7 +68,7 @@ export function planMemory(
   return {
     weights,
     session,
-    serving: sessions * session + process,
+    serving: (flavour === 'cpu' ? sessions * session : 0) + process,
     building: 2 * largest + process,
     keysAndValues: 2 * rows * layers * kvHeads * headDim * context * F32,
   };
@@ -73,6 +82,15 @@ const NEXT_SMALLER: Record<WeightFormat, string> = {
 };
 
 const gigabytes = (bytes: number): string => `${(bytes / 1e9).toFixed(1)} GB`;
+
+/** @throws BaseModelError when the base by itself does not fit. */
+function needMemory(plan: MemoryPlan, format: WeightFormat, available: number): void {
+  const least = Math.max(plan.serving, plan.building);
+  if (least > available)
+    throw new BaseModelError(
+      `this base takes ${gigabytes(least)} of memory with ${format} weights, and there are ${gigabytes(available)}: take a smaller base${NEXT_SMALLER[format]} or a larger machine`,
+    );
+}
 
 /**
  * @param available bytes of this machine, or of what it lets this process have.
@@ -92,11 +110,7 @@ export function sayMemory(
   },
 ): string {
   const { format, slots, parking, context, adapterBytes, available } = given;
-  const least = Math.max(plan.serving, plan.building);
-  if (least > available)
-    throw new BaseModelError(
-      `this base takes ${gigabytes(least)} of memory with ${format} weights, and there are ${gigabytes(available)}: take a smaller base${NEXT_SMALLER[format]} or a larger machine`,
-    );
+  needMemory(plan, format, available);
   const most = plan.serving + plan.keysAndValues + adapterBytes;
   const parts = [
     `${gigabytes(plan.serving)} for the base (${format})`,
@@ -108,4 +122,26 @@ export function sayMemory(
       ? `. All of it together is more than there is: fewer --slots, a shorter --context or fewer --adapter-ram-bytes keep it within`
       : '';
   return `memory: ${parts}; there are ${gigabytes(available)}${warning}`;
+}
+
+/**
+ * @param given.available bytes of this machine, which prepares the base.
+ * @returns what a GPU's memory is for; how much it has WebGPU does not say.
+ * @throws BaseModelError when the base cannot be prepared.
+ */
+export function sayGpuMemory(
+  plan: MemoryPlan,
+  given: {
+    format: WeightFormat;
+    slots: number;
+    parking: number;
+    context: number;
+    sessions: number;
+    available: number;
+  },
+): string {
+  const { format, slots, parking, context, sessions } = given;
+  needMemory(plan, format, given.available);
+  const copies = sessions === 1 ? '' : `, once for each of ${sessions} graphs that rows need`;
+  return `memory of the GPU: ${gigabytes(plan.session)} for the base (${format}${copies}), ${gigabytes(plan.keysAndValues)} for keys and values (${slots} rows of ${context.toLocaleString('en')} tokens, ${parking} set aside, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context`;
 }

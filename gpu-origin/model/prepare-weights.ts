@@ -14,7 +14,8 @@ import {
   moduleName,
   type Rope,
 } from './base-model.ts';
-import { BLOCK, quantizeBlocks, quantizeLinear, transpose } from './quantize.ts';
+import type { GraphFlavour } from './graph-flavour.ts';
+import { BLOCK, quantizeBlocks, quantizeByteBlocks, quantizeLinear, transpose } from './quantize.ts';
 import { rotateColumns, rotateRows, type RotationSet } from './rotation.ts';
 
 /** What a base can be served in; `weights` of `/base`. */
@@ -113,12 +114,18 @@ export function gainBefore(base: BaseModel, layer: number, kind: LinearKind): Fl
   return norm === null ? null : base.tensor(`model.layers.${layer}.${norm}.weight`, [base.config.hidden]);
 }
 
+/** What products are made for. */
+interface Served {
+  format: WeightFormat;
+  flavour: GraphFlavour;
+}
+
 function* linear(
   name: string,
   weight: Float32Array,
   rows: number,
   columns: number,
-  format: WeightFormat,
+  { format, flavour }: Served,
 ): Generator<PreparedTensor> {
   const own = formatOf(name, format);
   if (own === 'f32') {
@@ -131,6 +138,12 @@ function* linear(
     yield { name: `${name}.w`, type: 'u8', dims: [rows, blocks, BLOCK / 2], data: values };
     yield { name: `${name}.s`, type: 'f32', dims: [rows * blocks], data: scales };
     yield { name: `${name}.z`, type: 'u8', dims: [zeros.length], data: zeros };
+    return;
+  }
+  if (flavour === 'gpu') {
+    const { values, scales } = quantizeByteBlocks(weight, rows, columns);
+    yield { name: `${name}.w`, type: 'u8', dims: [rows, Math.ceil(columns / BLOCK), BLOCK], data: values };
+    yield { name: `${name}.s`, type: 'f32', dims: [scales.length], data: scales };
     return;
   }
   const { values, scales } = quantizeLinear(weight, rows, columns);
@@ -176,7 +189,7 @@ function concatenated(parts: readonly Float32Array[]): Float32Array<ArrayBuffer>
 function* layerTensors(
   base: BaseModel,
   layer: number,
-  format: WeightFormat,
+  served: Served,
   rotations: RotationSet | null,
 ): Generator<PreparedTensor> {
   for (const group of LINEAR_GROUPS) {
@@ -185,7 +198,7 @@ function* layerTensors(
     const columns = linearShape(base.config, group[0]).in;
     const rows = weight.length / columns;
     const name = groupName(layer, group);
-    yield* linear(name, weight, rows, columns, format);
+    yield* linear(name, weight, rows, columns, served);
     const biases = parts.map((part) => part.bias).filter((bias) => bias !== null);
     if (biases.length > 0) yield { name: `${name}.b`, type: 'f32', dims: [rows], data: concatenated(biases) };
   }
@@ -227,11 +240,14 @@ function* rotaryTables(
 export function* prepareWeights(params: {
   base: BaseModel;
   format: WeightFormat;
+  /** `cpu` by default. */
+  flavour?: GraphFlavour;
   context: number;
   rotations: RotationSet | null;
   onLayer: (done: number, total: number) => void;
 }): Generator<PreparedTensor> {
-  const { base, format, rotations, onLayer } = params;
+  const { base, format, flavour = 'cpu', rotations, onLayer } = params;
+  const served = { format, flavour };
   const { hidden, layers, vocab, tiedHead, embeddingScale, rope, localRope } = base.config;
   const embedding = base.tensor('model.embed_tokens.weight', [vocab, hidden]);
   const head = tiedHead ? embedding.slice() : base.tensor('lm_head.weight', [vocab, hidden]);
@@ -244,11 +260,11 @@ export function* prepareWeights(params: {
     rotateColumns(head, hidden, rotations.input);
   }
   yield { name: 'embed', type: 'f32', dims: [vocab, hidden], data: embedding };
-  yield* linear(HEAD_PRODUCT, head, vocab, hidden, format);
+  yield* linear(HEAD_PRODUCT, head, vocab, hidden, served);
   yield* rotaryTables(rope, params.context, rotaryNames('rope'));
   if (localRope !== null) yield* rotaryTables(localRope, params.context, rotaryNames('localRope'));
   for (let layer = 0; layer < layers; layer++) {
-    yield* layerTensors(base, layer, format, rotations);
+    yield* layerTensors(base, layer, served, rotations);
     onLayer(layer + 1, layers);
   }
 }

@@ -35,7 +35,7 @@ export function transpose(
   return out;
 }
 
-/** Weights of a row that share a scale and a zero point in 4 bit: `MatMulNBits`' block_size. */
+/** Weights of a row that share a scale, in 4 bit a zero point too: `MatMulNBits`' block_size. */
 export const BLOCK = 32;
 
 /**
@@ -76,4 +76,32 @@ export function quantizeBlocks(
       }
     }
   return { values, scales, zeros };
+}
+
+/**
+ * Blocks of 32 weights of a row in 8 bit, as `MatMulNBits` reads them: symmetric about 128, its zero point by default.
+ * @param weight `[out, in]` float
+ * @returns `values` `[out, blocks, 32]`; `scales` float32 `[out, blocks]`; weight ~ (value - 128) * scale
+ */
+export function quantizeByteBlocks(
+  weight: Float32Array | Float64Array,
+  rows: number,
+  columns: number,
+): { values: Uint8Array<ArrayBuffer>; scales: Float32Array<ArrayBuffer> } {
+  const blocks = Math.ceil(columns / BLOCK);
+  const values = new Uint8Array(rows * blocks * BLOCK).fill(128);
+  const scales = new Float32Array(rows * blocks);
+  for (let row = 0; row < rows; row++)
+    for (let block = 0; block < blocks; block++) {
+      const from = row * columns + block * BLOCK;
+      const count = Math.min(BLOCK, columns - block * BLOCK);
+      let max = 0;
+      for (let i = 0; i < count; i++) max = Math.max(max, Math.abs(weight[from + i]!));
+      const index = row * blocks + block;
+      const scale = Math.fround(max / 127);
+      scales[index] = scale;
+      if (scale === 0) continue;
+      for (let i = 0; i < count; i++) values[index * BLOCK + i] = 128 + Math.round(weight[from + i]! / scale);
+    }
+  return { values, scales };
 }

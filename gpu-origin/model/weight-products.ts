@@ -1,5 +1,6 @@
 /** A stream times a weight of the base, in the format that it is served in. */
 import { type GraphBuilder, MICROSOFT } from './onnx-proto.ts';
+import type { GraphFlavour } from './graph-flavour.ts';
 import { formatOf, type WeightFormat } from './prepare-weights.ts';
 import { BLOCK } from './quantize.ts';
 
@@ -17,16 +18,23 @@ const ROW_EPSILON = 1e-8;
  */
 const INT8_ROWS = 4;
 
+const blockProduct = (
+  g: GraphBuilder,
+  inputs: readonly string[],
+  shape: ProductShape & { bits: 4 | 8 },
+  output: string,
+): string => {
+  const attributes = { ...shape, block_size: BLOCK, accuracy_level: INT8_ROWS };
+  return g.node('MatMulNBits', inputs, output, attributes, MICROSOFT);
+};
+
 /** x `[…, K]` times 4 bit weights, as `quantizeBlocks` gives them. @param inputs x, values, scales, zeros. */
 export const int4Product = (
   g: GraphBuilder,
   inputs: readonly string[],
   shape: ProductShape,
   output: string,
-): string => {
-  const attributes = { ...shape, bits: 4, block_size: BLOCK, accuracy_level: INT8_ROWS };
-  return g.node('MatMulNBits', inputs, output, attributes, MICROSOFT);
-};
+): string => blockProduct(g, inputs, { ...shape, bits: 4 }, output);
 
 export class WeightProducts {
   private readonly quantized = new Map<string, { values: string; max: string }>();
@@ -35,6 +43,7 @@ export class WeightProducts {
     private readonly params: {
       g: GraphBuilder;
       format: WeightFormat;
+      flavour: GraphFlavour;
       /** Names a prepared tensor in the graph. */
       weight: (name: string) => string;
     },
@@ -66,6 +75,10 @@ export class WeightProducts {
     if (format === 'int4') {
       const inputs = ['w', 's', 'z'].map((part) => this.params.weight(`${name}.${part}`));
       return int4Product(g, [x, ...inputs], shape, output);
+    }
+    if (this.params.flavour === 'gpu') {
+      const inputs = ['w', 's'].map((part) => this.params.weight(`${name}.${part}`));
+      return blockProduct(g, [x, ...inputs], { ...shape, bits: 8 }, output);
     }
     const { values, max } = this.quantizeRows(x);
     const inputs = [

@@ -1,14 +1,15 @@
-import { type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
+import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
+import { deltaShapeOfA, LEAST_RANK } from '../model/graph-flavour.ts';
 import { DELTA_KINDS, deltaNames, type GraphKind } from '../model/llama-graph.ts';
 import type { DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor } from './device.ts';
 import type { RankByKind } from './row-delta.ts';
 
 /**
- * Binds A `[rows, R, in]` and B `[rows, R, out]` of every linear that the graph takes a delta for.
+ * Binds A, `[rows, R, in]` or turned, and B `[rows, R, out]` of every linear that the graph takes a delta for.
  * @param params.slot whose blocks are the first row's.
- * @param params.memory undefined where there is no delta: R is 0 there.
- * @param params.nothing what tensors of rank 0 lie in.
+ * @param params.memory undefined where there is no delta: R is the least there.
+ * @param params.nothing what tensors of the least rank lie in.
  * @returns tensors made for it, to be closed with the binding.
  */
 export function bindDeltas(params: {
@@ -23,14 +24,16 @@ export function bindDeltas(params: {
   nothing: DeviceMemory;
 }): DeviceTensor[] {
   const { device, config, binding, slot, rows, nothing } = params;
+  const { flavour } = device;
   const made: DeviceTensor[] = [];
   for (const kind of DELTA_KINDS[params.graph]) {
     const shape = linearShape(config, kind);
     for (let layer = 0; layer < config.layers; layer++) {
       const source = params.ranks[kind] === 0 ? undefined : params.memory(layer, kind);
-      const rank = source === undefined ? 0 : params.ranks[kind];
-      const at = slot * rank * Float32Array.BYTES_PER_ELEMENT;
-      const a = device.tensor('f32', source?.a ?? nothing, at * shape.in, [rows, rank, shape.in]);
+      const rank = source === undefined ? LEAST_RANK[flavour] : params.ranks[kind];
+      const at = source === undefined ? 0 : slot * rank * Float32Array.BYTES_PER_ELEMENT;
+      const shapeOfA = deltaShapeOfA(flavour, rows, rank, shape.in);
+      const a = device.tensor('f32', source?.a ?? nothing, at * shape.in, shapeOfA);
       const b = device.tensor('f32', source?.b ?? nothing, at * shape.out, [rows, rank, shape.out]);
       const names = deltaNames(layer, kind);
       binding.input(names.a, a);
@@ -39,4 +42,16 @@ export function bindDeltas(params: {
     }
   }
   return made;
+}
+
+/** Zeros for as many rows as there may be, of the least rank: a delta that changes nothing. */
+export async function noDelta(device: Device, config: LlamaConfig, slots: number): Promise<DeviceMemory> {
+  const widths = LINEAR_KINDS.map((kind) => linearShape(config, kind)).flatMap(({ in: from, out }) => [
+    from,
+    out,
+  ]);
+  const floats = slots * Math.max(...widths) * LEAST_RANK[device.flavour];
+  const memory = await device.memory(floats * Float32Array.BYTES_PER_ELEMENT);
+  memory.clear(0, memory.bytes);
+  return memory;
 }

@@ -13,15 +13,16 @@ import {
 import { buildGraphs, type Progress } from '../model/build-graphs.ts';
 import { loadFolderBase } from '../model/load-folder-base.ts';
 import { loadGgufBase } from '../model/load-gguf-base.ts';
-import { planMemory, sayMemory } from '../model/memory-plan.ts';
+import { planMemory, sayGpuMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
 import type { TokenizerSource } from '../model/tokenizer.ts';
+import { mostTokens } from './check-attention.ts';
 import type { Device, Provider } from './device.ts';
-import { fitDevice } from './fit-device.ts';
+import { ASSUMED_BYTES, fitDevice } from './fit-device.ts';
 import { GraphSessions } from './graph-sessions.ts';
 import { FasterLately, type LaneChoice } from './lane-choice.ts';
 import { openDevice, type WantedProvider } from './open-device.ts';
-import { OrtRunner } from './ort-runner.ts';
+import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
 
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
@@ -142,37 +143,43 @@ export async function createRunner(
 async function openRunner(base: BaseModel, device: Device, params: CreateRunnerParams): Promise<OrtRunner> {
   const { slots, cacheDir, onProgress } = params;
   let format = params.weights;
-  if (format !== 'f32' && !(await chooseExactInt8(device))) {
+  const { flavour } = device;
+  if (flavour === 'cpu' && format !== 'f32' && !(await chooseExactInt8(device))) {
     params.onNotice(
       'int8 products are not exact on this processor; serving float32 weights instead, which are slower.',
     );
     format = 'f32';
   }
   // Sums of int8 products are exact whatever their order; those of float32 are not.
-  const bits = format === 'int8' || (format === 'int4' && (await int4RowsStandAlone(device)));
-  if (format === 'int4' && !bits)
+  const bits =
+    flavour === 'cpu' && (format === 'int8' || (format === 'int4' && (await int4RowsStandAlone(device))));
+  if (flavour === 'cpu' && format === 'int4' && !bits)
     params.onNotice(
       'on this processor a row in 4 bit rounds otherwise beside others than alone: the same request may get other words from a busy origin. --weights int8 keeps them.',
     );
-  const { addressableBytes, sharesWeights, provider } = device;
-  const parking = Math.ceil(slots * (addressableBytes === null ? PARKING : SCARCE_PARKING));
-  const rows = slots + parking;
+  const { addressableBytes, sharesWeights, provider, own } = device;
+  const roomy = addressableBytes === null && own === null;
+  const parking = Math.ceil(slots * (roomy ? PARKING : SCARCE_PARKING));
+  // One is read beside the others where no tensor begins inside another.
+  const rows = slots + parking + (own === null ? 0 : 1);
   const most = base.config.context;
-  const one = planMemory(base.config, { format, context: 1, rows });
+  const one = planMemory(base.config, { format, flavour, context: 1, rows });
   const { kinds, context, notice } = fitDevice({
-    ...{ addressableBytes, sharesWeights, most, asked: params.context },
+    ...{ addressableBytes: own === null ? addressableBytes : ASSUMED_BYTES, assumed: own !== null },
+    ...{ sharesWeights, most, asked: params.context },
     sessionBytes: one.session,
     tokenBytes: one.keysAndValues,
   });
   if (notice !== null) params.onNotice(notice);
   const sessions = sharesWeights ? 1 : kinds.length;
-  const plan = planMemory(base.config, { format, context, rows, sessions });
+  const plan = planMemory(base.config, { format, flavour, context, rows, sessions });
   const available = params.memoryBytes ?? memoryHere();
   const adapterBytes = params.adapterBytes ?? 0;
-  const memory = sayMemory(plan, { format, slots, parking, context, adapterBytes, available });
+  const given = { format, slots, parking, context, adapterBytes, available };
+  const memory = own === null ? sayMemory(plan, given) : sayGpuMemory(plan, { ...given, sessions });
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
-  const built = await buildGraphs({ base, format, context, rotate, cacheDir, onProgress });
+  const built = await buildGraphs({ base, format, flavour, context, rotate, cacheDir, onProgress });
   return OrtRunner.open({
     base: describeBase(base, { format, context, provider, bits }),
     config: base.config,
@@ -184,5 +191,6 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     slots,
     parking,
     laneChoice: params.laneChoice ?? new FasterLately(),
+    chunk: own === null ? PREFILL_CHUNK : await mostTokens(device, own, base.config, PREFILL_CHUNK),
   });
 }

@@ -4,7 +4,7 @@ import { bindDeltas } from './bind-deltas.ts';
 import type { DeltaBatch, DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory, SessionCores } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
-import type { KvCache } from './kv-cache.ts';
+import type { RowsCache } from './kv-cache.ts';
 import type { LaneChoice } from './lane-choice.ts';
 import type { PlacedDeltas } from './placed-deltas.ts';
 import { graphFor, noRanks, type OrtRowDelta, type RankByKind } from './row-delta.ts';
@@ -38,10 +38,10 @@ export class DecodeSteps {
       device: Device;
       config: LlamaConfig;
       sessions: GraphSessions;
-      kv: KvCache;
+      kv: RowsCache;
       batch: DeltaBatch;
       placed: PlacedDeltas;
-      /** What tensors of rank 0 lie in. */
+      /** What tensors of the least rank lie in. */
       nothing: DeviceMemory;
       slots: number;
       laneChoice: LaneChoice;
@@ -82,13 +82,15 @@ export class DecodeSteps {
   }
 
   private async group(from: number, rows: number): Promise<Group> {
+    const { device, kv, config } = this.params;
+    // At each step: what rows did since lies elsewhere until it is asked for.
+    const cache = await kv.rowsFrom(from, rows);
     const key = `${from} ${rows}`;
     const known = this.groups.get(key);
     if (known !== undefined) return known;
-    const { device, kv, config } = this.params;
     const at = from * config.vocab * Float32Array.BYTES_PER_ELEMENT;
     const shape = { rows, length: 1, positions: [0], vocab: config.vocab };
-    const step = await stepTensors(device, shape, kv.tensors(from, rows), { memory: this.logits!, at });
+    const step = await stepTensors(device, shape, cache, { memory: this.logits!, at });
     const group = { from, step, bound: null };
     this.groups.set(key, group);
     return group;
@@ -140,8 +142,8 @@ export class DecodeSteps {
   close(): void {
     for (const group of this.groups.values()) {
       unbind(group);
-      const { bound, cache, memory } = group.step;
-      for (const tensor of [...Object.values(bound), ...cache]) tensor.close();
+      const { bound, memory } = group.step;
+      for (const tensor of Object.values(bound)) tensor.close();
       memory.close();
     }
     this.logits?.close();

@@ -1,5 +1,6 @@
-/** Deltas of the rows of a decode batch, by slot: A `[rows, R, in]` and B `[rows, R, out]` per linear. */
+/** Deltas of the rows of a decode batch, by slot: A `[rows, R, in]`, or turned, and B `[rows, R, out]` per linear. */
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
+import { blockOfA } from '../model/graph-flavour.ts';
 import {
   type BatchLayout,
   layoutBytes,
@@ -125,7 +126,15 @@ export class DeltaBatch {
     buffers.layers.forEach((memory, layer) => {
       const module = delta?.modules.get(moduleKey(layer, kind));
       for (const part of ['a', 'b'] as const) {
-        const source = module?.[part];
+        const source =
+          part === 'a' && module !== undefined
+            ? blockOfA(
+                this.device.flavour,
+                module.a,
+                this.layout.ranks[kind],
+                linearShape(this.config, kind).in,
+              )
+            : module?.[part];
         const bytes = this.blockBytes(kind, part);
         const at = slot * bytes;
         if (source !== undefined) memory[part].write(at, source);

@@ -1,13 +1,14 @@
 /**
- * What the runner needs of a runtime: memory, tensors over it, sessions, bindings. One implementation a folder:
- * `native/` is the library inside onnxruntime-node, `web/` onnxruntime-web's WebAssembly in a thread. Neither the
- * runner nor the engine knows which one it has.
+ * What the runner needs of a runtime: memory, tensors over it, sessions, bindings. `native/` is the library inside
+ * onnxruntime-node, on the processor or on a GPU by WebGPU; `web/` is onnxruntime-web's WebAssembly in a thread. Neither
+ * the runner nor the engine knows which one it has.
  */
 import type { DataType } from '../model/onnx-proto.ts';
+import type { GraphFlavour } from '../model/graph-flavour.ts';
 import type { WeightEntry } from '../model/llama-graph.ts';
 
-/** `cpu`: the native library. `web`: WebAssembly. */
-export const PROVIDERS = ['cpu', 'web'] as const;
+/** `cpu`: the native library. `webgpu`: the same on a GPU. `web`: WebAssembly. */
+export const PROVIDERS = ['cpu', 'webgpu', 'web'] as const;
 export type Provider = (typeof PROVIDERS)[number];
 
 /** Memory that runs read and write; its content is undefined at first. Nothing touches it while a run does. */
@@ -65,8 +66,22 @@ export interface Weights {
   close(): void;
 }
 
+/**
+ * Memory that is not the machine's. No tensor begins inside an allocation, and only runs copy from one to another.
+ */
+export interface OwnMemory {
+  /** Float32 in memory of its own; undefined at first. @throws OrtError when there is not as much. */
+  allocate(dims: readonly number[]): Promise<DeviceTensor>;
+  /** The first `rows` along the first dimension of such a tensor, where they lie; closed before it. */
+  first(tensor: DeviceTensor, rows: number): DeviceTensor;
+}
+
 export interface Device {
   readonly provider: Provider;
+  /** Of the graphs that it runs. */
+  readonly flavour: GraphFlavour;
+  /** null = runs read and write the machine's memory, or what `memory` gives. */
+  readonly own: OwnMemory | null;
   /** For the operator, such as "ONNX Runtime 1.30.0, native". */
   readonly description: string;
   /** Runs that go on side by side, each of a session that takes one core; one at a time unless given. */

@@ -8,6 +8,11 @@ import { PREFILL_CHUNK } from './ort-runner.ts';
  * is 1 GiB: 16 rows of rank 64 on q and v of SmolLM2-135M take 150 MB.
  */
 const KEPT_SHARE = 0.25;
+/**
+ * Taken for granted of a device that does not say how much memory it has, as WebGPU's do not: what integrated GPUs lend
+ * and the smallest cards have. A context that is asked for may take more.
+ */
+export const ASSUMED_BYTES = 4 * 1024 ** 3;
 /** Fewer tokens a row are of no use; a shorter context than asked for is never taken. */
 const LEAST_CONTEXT = 256;
 /** With fewer than these, one graph for all rows is better than three, which are faster by a quarter for base rows. */
@@ -16,6 +21,8 @@ const ENOUGH_CONTEXT = 2_048;
 export interface FitParams {
   /** null = no limit of its own. */
   addressableBytes: number | null;
+  /** Nobody knows, and this much is taken for granted: nothing is refused then. */
+  assumed?: boolean;
   /** Whether the second and third session cost next to nothing. */
   sharesWeights: boolean;
   /** One session's weights, bytes. */
@@ -40,7 +47,8 @@ export interface Fit {
 export function fitDevice(params: FitParams): Fit {
   const { addressableBytes, sessionBytes, tokenBytes } = params;
   const wanted = Math.min(params.asked ?? params.most, params.most);
-  if (addressableBytes === null) return { kinds: GRAPH_KINDS, context: wanted, notice: null };
+  if (addressableBytes === null || (params.assumed && params.asked !== undefined))
+    return { kinds: GRAPH_KINDS, context: wanted, notice: null };
   const usable = addressableBytes * (1 - KEPT_SHARE);
   const room = (kinds: readonly GraphKind[]): number => {
     const tokens = (usable - sessionBytes * (params.sharesWeights ? 1 : kinds.length)) / tokenBytes;
@@ -49,14 +57,17 @@ export function fitDevice(params: FitParams): Fit {
   const enough = Math.min(wanted, params.asked ?? ENOUGH_CONTEXT);
   const all: readonly GraphKind[] = ['all'];
   const kinds = room(GRAPH_KINDS) >= enough ? GRAPH_KINDS : all;
-  const context = Math.min(wanted, room(kinds));
-  if (context < Math.min(LEAST_CONTEXT, wanted) || (params.asked !== undefined && context < wanted))
+  const least = Math.min(LEAST_CONTEXT, wanted);
+  const context = Math.max(params.assumed ? least : 0, Math.min(wanted, room(kinds)));
+  if (context < least || (params.asked !== undefined && context < wanted))
     throw new BaseModelError(
       `this provider addresses ${(addressableBytes / 1e9).toFixed(1)} GB, in which the base leaves room for ${context} tokens a row: fewer --slots, ${params.asked === undefined ? '' : 'a shorter --context, '}--weights int8, a smaller base or --provider cpu`,
     );
-  const notice =
-    context < wanted
-      ? `this provider addresses ${(addressableBytes / 1e9).toFixed(1)} GB, so a row has ${context.toLocaleString('en')} tokens, of ${wanted.toLocaleString('en')} that the base was trained for; fewer --slots leave room for more`
-      : null;
+  if (context === wanted) return { kinds, context, notice: null };
+  const limit = `${(addressableBytes / 1e9).toFixed(1)} GB`;
+  const row = `a row has ${context.toLocaleString('en')} tokens, of ${wanted.toLocaleString('en')} that the base was trained for`;
+  const notice = params.assumed
+    ? `how much memory the GPU has is not known, so ${row}, which fits ${limit}; --context ${wanted} takes more`
+    : `this provider addresses ${limit}, so ${row}; fewer --slots leave room for more`;
   return { kinds, context, notice };
 }

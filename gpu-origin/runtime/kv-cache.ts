@@ -4,7 +4,25 @@ import type { Device, DeviceMemory, DeviceTensor } from './device.ts';
 
 const F32 = Float32Array.BYTES_PER_ELEMENT;
 
-export class KvCache {
+/** Where keys and values of rows are, as tensors: key and value of each layer by turns. The cache closes them. */
+export interface RowsCache {
+  /** Of the row in `slot`, for a step that appends to its `past` tokens. */
+  rowOf(slot: number, past: number): Promise<DeviceTensor[]>;
+  /** Of `count` slots from `from` on, for a step that appends to each; of the device's own memory from slot 0 on alone. */
+  rowsFrom(from: number, count: number): Promise<DeviceTensor[]>;
+  /** The first `length` tokens of a row at least are in another slot from the next step on. */
+  move(from: number, to: number, length: number): void;
+  /** The slot's row is gone. */
+  release(slot: number): void;
+  /** After the bindings of its tensors. */
+  close(): void;
+}
+
+/** In memory where a tensor may begin anywhere. */
+export class KvCache implements RowsCache {
+  /** By first slot and count. */
+  private readonly made = new Map<string, DeviceTensor[]>();
+
   private constructor(
     private readonly device: Device,
     private readonly config: LlamaConfig,
@@ -35,15 +53,26 @@ export class KvCache {
     return this.config.kvHeads * this.headBytes;
   }
 
-  /** Of `rows` slots from `slot` on: key and value of each layer by turns. */
-  tensors(slot: number, rows: number): DeviceTensor[] {
-    const { kvHeads, headDim } = this.config;
-    return this.memories.map((memory) =>
-      this.device.tensor('f32', memory, slot * this.slotBytes, [rows, kvHeads, this.capacity, headDim]),
-    );
+  async rowOf(slot: number): Promise<DeviceTensor[]> {
+    return this.tensors(slot, 1);
   }
 
-  /** Copies the first `length` tokens of a row to another slot. */
+  async rowsFrom(from: number, count: number): Promise<DeviceTensor[]> {
+    return this.tensors(from, count);
+  }
+
+  private tensors(slot: number, rows: number): DeviceTensor[] {
+    const key = `${slot} ${rows}`;
+    const known = this.made.get(key);
+    if (known !== undefined) return known;
+    const { kvHeads, headDim } = this.config;
+    const tensors = this.memories.map((memory) =>
+      this.device.tensor('f32', memory, slot * this.slotBytes, [rows, kvHeads, this.capacity, headDim]),
+    );
+    this.made.set(key, tensors);
+    return tensors;
+  }
+
   move(from: number, to: number, length: number): void {
     const { kvHeads, headDim } = this.config;
     const bytes = length * headDim * F32;
@@ -54,7 +83,12 @@ export class KvCache {
       }
   }
 
+  release(): void {
+    // What lies in a slot is overwritten by the next row.
+  }
+
   close(): void {
+    for (const tensors of this.made.values()) for (const tensor of tensors) tensor.close();
     for (const memory of this.memories) memory.close();
   }
 }

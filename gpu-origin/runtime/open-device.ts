@@ -1,12 +1,18 @@
 import { availableParallelism } from 'node:os';
 import { type Device, OrtError, type Provider, PROVIDERS } from './device.ts';
+import { measureDevice } from './measure-device.ts';
 
-/** `auto`: the native library where it loads, else WebAssembly. */
+/** `auto`: a GPU that is faster than the processor, else the native library where it loads, else WebAssembly. */
 export const WANTED_PROVIDERS = ['auto', ...PROVIDERS] as const;
 export type WantedProvider = (typeof WANTED_PROVIDERS)[number];
 
 /** Given by tests. */
-export type OpenProvider = Record<Provider, (threads: number) => Promise<Device>>;
+export interface OpenProvider extends Record<Provider, (threads: number) => Promise<Device>> {
+  /** Whose GPU this machine has, such as "NVIDIA"; null = none. Called once `cpu` has opened. */
+  findGpu: () => Promise<string | null>;
+  /** Milliseconds of the same work on any device. */
+  measure: (device: Device) => Promise<number>;
+}
 
 /** Each is loaded when it is asked for: neither koffi nor onnxruntime-web need be there where the other one runs. */
 const OPEN: OpenProvider = {
@@ -15,10 +21,29 @@ const OPEN: OpenProvider = {
     const { NativeDevice } = await import('./native/native-device.ts');
     return new NativeDevice(ortLibrary(), threads);
   },
+  async webgpu(threads) {
+    const { ortLibrary } = await import('./native/ort-library.ts');
+    const { WebgpuDevice } = await import('./native/webgpu-device.ts');
+    return WebgpuDevice.open(ortLibrary(), threads);
+  },
   async web(threads) {
     const { WebDevice } = await import('./web/web-device.ts');
     return WebDevice.open(threads);
   },
+  async findGpu() {
+    const { ortLibrary } = await import('./native/ort-library.ts');
+    const { findGpu } = await import('./native/find-gpu.ts');
+    return findGpu(ortLibrary());
+  },
+  measure: measureDevice,
+};
+
+/** What an operator can do where a provider does not start. */
+const INSTEAD: Record<Provider, string> = {
+  cpu: 'there is also --provider web, which needs no native library',
+  webgpu:
+    "it needs a GPU and its driver for Vulkan (Debian: libvulkan1 and the GPU's own), Direct3D 12 or Metal; --provider cpu needs neither",
+  web: 'there is also --provider cpu, the native library',
 };
 
 /**
@@ -33,34 +58,59 @@ export async function openDevice(params: {
 }): Promise<{ device: Device; message: string }> {
   const { provider, open = OPEN } = params;
   const threads = params.threads ?? availableParallelism();
-  if (provider !== 'auto') {
-    const device = await open[provider](threads).catch((error: unknown) => {
-      const other = provider === 'cpu' ? 'web, which needs no native library' : 'cpu, the native library';
-      throw new OrtError(
-        `--provider ${provider}`,
-        -1,
-        `${firstLine(error)}; there is also --provider ${other}`,
-      );
-    });
-    return { device, message: `provider ${provider}: ${device.description}` };
-  }
+  if (provider === 'auto') return openBest(open, threads);
+  const device = await open[provider](threads).catch((error: unknown) => {
+    throw new OrtError(`--provider ${provider}`, -1, `${inShort(error)}; ${INSTEAD[provider]}`);
+  });
+  return { device, message: `provider ${provider}: ${device.description}` };
+}
+
+async function openBest(open: OpenProvider, threads: number): Promise<{ device: Device; message: string }> {
+  let cpu: Device;
   try {
-    const device = await open.cpu(threads);
-    return { device, message: `provider cpu: ${device.description}` };
+    cpu = await open.cpu(threads);
   } catch (error) {
-    const reason = firstLine(error);
+    const reason = inShort(error);
     const device = await open.web(threads).catch((second: unknown) => {
       throw new OrtError(
         '--provider auto',
         -1,
-        `neither cpu (${reason}) nor web (${firstLine(second)}) starts`,
+        `neither cpu (${reason}) nor web (${inShort(second)}) starts`,
       );
     });
     const why = `since the native library does not load (${reason})`;
     return { device, message: `provider web: ${device.description}, ${why}` };
   }
+  const vendor = await open.findGpu();
+  if (vendor === null) return { device: cpu, message: `provider cpu: ${cpu.description}` };
+  const gpu = await fasterGpu(open, cpu, threads);
+  if (typeof gpu === 'string')
+    return {
+      device: cpu,
+      message: `provider cpu: ${cpu.description}, since this machine's GPU (${vendor}) ${gpu}`,
+    };
+  await cpu.close();
+  const why = `since this machine has one (${vendor}) that is faster than its processor; --provider cpu keeps a row's bits the same beside any others`;
+  return { device: gpu, message: `provider webgpu: ${gpu.description}, ${why}` };
 }
 
-function firstLine(error: unknown): string {
-  return (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
+/** Whatever Vulkan names a GPU: one that is drawn by the processor's own cores is never faster than they are. */
+async function fasterGpu(open: OpenProvider, cpu: Device, threads: number): Promise<Device | string> {
+  let gpu: Device | undefined;
+  try {
+    gpu = await open.webgpu(threads);
+    const [its, ours] = [await open.measure(gpu), await open.measure(cpu)];
+    if (its < ours) return gpu;
+    await gpu.close();
+    return `took ${its.toFixed(1)} ms by WebGPU for products that the processor did in ${ours.toFixed(1)} ms`;
+  } catch (error) {
+    await gpu?.close();
+    return `does not start by WebGPU (${inShort(error)})`;
+  }
+}
+
+/** The first line, without the place in ONNX Runtime's source that it begins with. */
+function inShort(error: unknown): string {
+  const line = (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
+  return line.replace(/^(\w+: )?\/\S+\.(cc|h):\d+ .* was false\. /, '');
 }

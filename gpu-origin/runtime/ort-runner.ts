@@ -3,15 +3,16 @@ import type { BaseInfo } from '../../protocol/index.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import type { LlamaConfig } from '../model/base-model.ts';
 import { undoRotation } from '../model/rotation.ts';
-import { bindDeltas } from './bind-deltas.ts';
+import { bindDeltas, noDelta } from './bind-deltas.ts';
 import { DecodeSteps } from './decode-steps.ts';
 import { DeltaBatch } from './delta-batch.ts';
 import type { Device, DeviceMemory, DeviceTensor, HostMemory } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
-import { KvCache } from './kv-cache.ts';
+import { KvCache, type RowsCache } from './kv-cache.ts';
 import type { LaneChoice } from './lane-choice.ts';
 import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
 import { PlacedDeltas } from './placed-deltas.ts';
+import { SlotCache } from './slot-cache.ts';
 import { composeDelta, noRanks, OrtRowDelta } from './row-delta.ts';
 import { bindStep, stepTensors } from './step-tensors.ts';
 
@@ -29,10 +30,12 @@ export interface OrtRunnerParams extends WeightTransform {
   slots: number;
   parking: number;
   laneChoice: LaneChoice;
+  /** Tokens of a prompt's chunk. */
+  chunk: number;
 }
 
 export class OrtRunner implements ModelRunner {
-  readonly chunk = PREFILL_CHUNK;
+  readonly chunk: number;
   readonly vocabSize: number;
   readonly hiddenSize: number;
   readonly slots: number;
@@ -40,7 +43,6 @@ export class OrtRunner implements ModelRunner {
   private readonly config: LlamaConfig;
   private readonly batch: DeltaBatch;
   private readonly rows: (OrtRowDelta | null)[];
-  private readonly slotCache = new Map<number, DeviceTensor[]>();
   private readonly placed: PlacedDeltas;
   private readonly decodeSteps: DecodeSteps;
   /** What the last prefill gave lies here. */
@@ -48,11 +50,12 @@ export class OrtRunner implements ModelRunner {
 
   private constructor(
     private readonly params: OrtRunnerParams,
-    private readonly kv: KvCache,
-    /** What tensors of rank 0 lie in. */
+    private readonly kv: RowsCache,
+    /** What tensors of the least rank lie in. */
     private readonly nothing: DeviceMemory,
   ) {
     this.config = params.config;
+    this.chunk = params.chunk;
     this.vocabSize = params.config.vocab;
     this.hiddenSize = params.config.hidden;
     this.slots = params.slots;
@@ -66,8 +69,11 @@ export class OrtRunner implements ModelRunner {
 
   static async open(params: OrtRunnerParams): Promise<OrtRunner> {
     const { device, config, slots, parking, base } = params;
-    const kv = await KvCache.allocate({ device, config, slots: slots + parking, capacity: base.context });
-    return new OrtRunner(params, kv, await device.memory(0));
+    const cache = { device, config, slots: slots + parking, capacity: base.context };
+    const kv = await (device.own === null
+      ? KvCache.allocate(cache)
+      : SlotCache.allocate({ ...cache, own: device.own }));
+    return new OrtRunner(params, kv, await noDelta(device, config, slots));
   }
 
   get base(): BaseInfo {
@@ -113,6 +119,7 @@ export class OrtRunner implements ModelRunner {
   release(slot: number): void {
     this.rows[slot] = null;
     this.batch.forget(slot);
+    this.kv.release(slot);
   }
 
   private takeBack(): void {
@@ -157,8 +164,7 @@ export class OrtRunner implements ModelRunner {
     if (hidden !== null) this.lent.push(hidden);
     const delta = this.rows[slot] ?? null;
     const graph = this.params.sessions.covering(delta?.graph ?? 'none');
-    let cache = this.slotCache.get(slot);
-    if (cache === undefined) this.slotCache.set(slot, (cache = this.kv.tensors(slot, 1)));
+    const cache = await this.kv.rowOf(slot, past);
     // An output of no positions is not asked for: the last one then costs one row of the head.
     const positions = params.positions.length > 0 ? params.positions : [tokens.length - 1];
     const session = await this.params.sessions.get(graph);
@@ -203,7 +209,6 @@ export class OrtRunner implements ModelRunner {
     this.placed.clear();
     this.decodeSteps.close();
     this.takeBack();
-    for (const cache of this.slotCache.values()) for (const tensor of cache) tensor.close();
     this.batch.close();
     this.kv.close();
     this.nothing.close();

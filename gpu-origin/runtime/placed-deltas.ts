@@ -1,4 +1,5 @@
-import { LINEAR_KINDS, type LinearKind, type LlamaConfig } from '../model/base-model.ts';
+import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
+import { blockOfA } from '../model/graph-flavour.ts';
 import type { DeltaMemory } from './delta-batch.ts';
 import type { Device, SharedArrays } from './device.ts';
 import { moduleKey, type OrtRowDelta } from './row-delta.ts';
@@ -19,7 +20,8 @@ class PlacedDelta {
         const module = delta.modules.get(moduleKey(layer, kind));
         if (module === undefined) continue;
         keys.push(moduleKey(layer, kind));
-        arrays.push(module.a, module.b);
+        const { in: width } = linearShape(config, kind);
+        arrays.push(blockOfA(device.flavour, module.a, delta.ranks[kind], width), module.b);
       }
     const shared = await device.share(arrays);
     const modules = new Map(

@@ -64,6 +64,7 @@ export async function makeRealRunner(
   weights: 'int8' | 'f32',
   slots: number,
   provider: Provider = 'cpu',
+  context = 2_048,
 ): Promise<RealRunner> {
   const cache = cacheFolder(process.env);
   const basePath = await ensurePinnedBase({ cache, output: createOutput({ json: false }) });
@@ -72,7 +73,7 @@ export async function makeRealRunner(
     weights,
     provider,
     slots,
-    context: 2_048,
+    context,
     cacheDir: cache,
     onProgress: () => {},
     onNotice: (message) => {

@@ -9,6 +9,7 @@ import Table from 'cli-table3';
 import { runBases } from './bases/main.ts';
 import { runClients } from './clients/main.ts';
 import { exchangeAll, type Exchanged } from './exchange.ts';
+import { runHosts } from './hosts.ts';
 import { startLlamaServer } from './llama-server.ts';
 import { startOwnEngine } from './own-engine.ts';
 import { runPackage } from './package.ts';
@@ -176,6 +177,10 @@ async function main(): Promise<void> {
   }
   if (command === 'tokenizers') {
     process.exitCode = runTokenizers(names);
+    return;
+  }
+  if (command === 'hosts') {
+    process.exitCode = await runHosts(names);
     return;
   }
   if (command === 'templates') {

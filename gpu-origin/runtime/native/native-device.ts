@@ -21,7 +21,7 @@ import type { OrtLibrary, Pointer } from './ort-library.ts';
 /** OrtLoggingLevel: 3 = error. */
 const LOG_ERRORS = 3;
 /** GraphOptimizationLevel: 99 = all. */
-const OPTIMIZE_ALL = 99;
+export const OPTIMIZE_ALL = 99;
 
 /**
  * Runs wait in libuv's pool, which has four threads by default. With more cores than these there are no lanes: nobody
@@ -30,7 +30,7 @@ const OPTIMIZE_ALL = 99;
 const MAX_LANES = 4;
 
 /** A part of an ArrayBuffer, which the garbage collector frees: tensors keep it reachable. */
-class NativeMemory implements HostMemory {
+export class NativeMemory implements HostMemory {
   readonly bytes: number;
   private readonly floats: Float32Array;
   constructor(private readonly view: Uint8Array<ArrayBuffer>) {
@@ -67,7 +67,7 @@ class NativeMemory implements HostMemory {
   }
 }
 
-class NativeTensor implements DeviceTensor {
+export class NativeTensor implements DeviceTensor {
   readonly value: Pointer;
   constructor(
     private readonly ort: OrtLibrary,
@@ -144,9 +144,21 @@ class NativeWeights implements Weights {
   }
 }
 
+/** @param threads intra-op threads of every session, the calling one included. */
+export function createEnv(ort: OrtLibrary, threads: number): Pointer {
+  const options = ort.create('threading', 'CreateThreadingOptions');
+  ort.call('SetGlobalIntraOpNumThreads', options, threads);
+  ort.call('SetGlobalInterOpNumThreads', options, 1);
+  const env = ort.create('env', 'CreateEnvWithGlobalThreadPools', LOG_ERRORS, 'graft', options);
+  ort.release('threading', 'ReleaseThreadingOptions', options);
+  return env;
+}
+
 /** Threads, memory and the container of prepacked weights that all sessions of one model share. */
 export class NativeDevice implements Device {
   readonly provider = 'cpu';
+  readonly flavour = 'cpu';
+  readonly own = null;
   readonly sharesWeights = true;
   readonly addressableBytes = null;
   readonly lanes: number;
@@ -166,11 +178,7 @@ export class NativeDevice implements Device {
     threads: number,
   ) {
     this.lanes = threads <= MAX_LANES ? threads : 1;
-    const options = ort.create('threading', 'CreateThreadingOptions');
-    ort.call('SetGlobalIntraOpNumThreads', options, threads);
-    ort.call('SetGlobalInterOpNumThreads', options, 1);
-    this.env = ort.create('env', 'CreateEnvWithGlobalThreadPools', LOG_ERRORS, 'graft', options);
-    ort.release('threading', 'ReleaseThreadingOptions', options);
+    this.env = createEnv(ort, threads);
     // OrtArenaAllocator = 1, OrtMemTypeDefault = 0: only describes where our own buffers lie.
     this.memoryInfo = ort.create('memory', 'CreateCpuMemoryInfo', 1, 0);
     this.prepacked = ort.create('prepacked', 'CreatePrepackedWeightsContainer');
@@ -235,26 +243,7 @@ export class NativeDevice implements Device {
       if (weights !== null)
         for (const [name, tensor] of own(weights, NativeWeights).tensors)
           ort.call('AddInitializer', options, name, tensor.value);
-      const pointer =
-        typeof model === 'string'
-          ? ort.create(
-              'session',
-              'CreateSessionWithPrepackedWeightsContainer',
-              this.env,
-              model,
-              options,
-              this.prepacked,
-            )
-          : ort.create(
-              'session',
-              'CreateSessionFromArrayWithPrepackedWeightsContainer',
-              this.env,
-              model,
-              model.length,
-              options,
-              this.prepacked,
-            );
-      return new NativeSession(ort, pointer);
+      return new NativeSession(ort, ort.createSession(this.env, model, options, this.prepacked));
     } finally {
       ort.release('options', 'ReleaseSessionOptions', options);
     }

@@ -14,13 +14,21 @@ export type Pointer = { readonly ortPointer: unique symbol };
 
 /** API version asked for; 21 = ONNX Runtime 1.21, older than what is shipped, newer than all that is called. */
 const API_VERSION = 21;
-/** Entries of the table that are read; the highest position used is 169. */
-const TABLE_LENGTH = 200;
+/** Entries of the table that are read; the highest position used is 316. */
+const TABLE_LENGTH = 320;
+
+/** ORTCHAR_T*: wchar_t on Windows. */
+const PATH = process.platform === 'win32' ? 'const char16_t*' : 'const char*';
+
+/** Of a run's thread. Koffi's own 128 KiB overflow where WebGPU compiles shaders; its most is 16 MiB. */
+const RUN_STACK_BYTES = 8 * 1024 ** 2;
 
 /** name: [position in OrtApi, C signature] */
 const FUNCTIONS = {
   GetErrorCode: [1, 'int GetErrorCode(void*)'],
   GetErrorMessage: [2, 'const char* GetErrorMessage(void*)'],
+  CreateSession: [7, `void* CreateSession(void*, ${PATH}, void*, _Out_ void**)`],
+  CreateSessionFromArray: [8, 'void* CreateSessionFromArray(void*, void*, size_t, void*, _Out_ void**)'],
   CreateSessionOptions: [10, 'void* CreateSessionOptions(_Out_ void**)'],
   // Called by `npm run bench -- profile` alone.
   EnableProfiling: [
@@ -30,10 +38,13 @@ const FUNCTIONS = {
   DisableMemPattern: [17, 'void* DisableMemPattern(void*)'],
   SetSessionGraphOptimizationLevel: [23, 'void* SetSessionGraphOptimizationLevel(void*, int)'],
   SetIntraOpNumThreads: [24, 'void* SetIntraOpNumThreads(void*, int)'],
+  CreateTensorAsOrtValue: [48, 'void* CreateTensorAsOrtValue(void*, int64_t*, size_t, int, _Out_ void**)'],
   CreateTensorWithDataAsOrtValue: [
     49,
     'void* CreateTensorWithDataAsOrtValue(void*, void*, size_t, int64_t*, size_t, int, _Out_ void**)',
   ],
+  GetTensorMutableData: [51, 'void* GetTensorMutableData(void*, _Out_ void**)'],
+  CreateMemoryInfo: [68, 'void* CreateMemoryInfo(const char*, int, int, int, _Out_ void**)'],
   CreateCpuMemoryInfo: [69, 'void* CreateCpuMemoryInfo(int, int, _Out_ void**)'],
   ReleaseEnv: [92, 'void ReleaseEnv(void*)'],
   ReleaseStatus: [93, 'void ReleaseStatus(void*)'],
@@ -49,6 +60,8 @@ const FUNCTIONS = {
   CreateThreadingOptions: [121, 'void* CreateThreadingOptions(_Out_ void**)'],
   ReleaseThreadingOptions: [122, 'void ReleaseThreadingOptions(void*)'],
   AddSessionConfigEntry: [130, 'void* AddSessionConfigEntry(void*, const char*, const char*)'],
+  CreateAllocator: [131, 'void* CreateAllocator(void*, void*, _Out_ void**)'],
+  ReleaseAllocator: [132, 'void ReleaseAllocator(void*)'],
   RunWithBinding: [133, 'void* RunWithBinding(void*, void*, void*)'],
   CreateIoBinding: [134, 'void* CreateIoBinding(void*, _Out_ void**)'],
   ReleaseIoBinding: [135, 'void ReleaseIoBinding(void*)'],
@@ -62,13 +75,21 @@ const FUNCTIONS = {
   ReleasePrepackedWeightsContainer: [167, 'void ReleasePrepackedWeightsContainer(void*)'],
   CreateSessionWithPrepackedWeightsContainer: [
     168,
-    // ORTCHAR_T is wchar_t on Windows.
-    `void* CreateSessionWithPrepackedWeightsContainer(void*, ${process.platform === 'win32' ? 'const char16_t*' : 'const char*'}, void*, void*, _Out_ void**)`,
+    `void* CreateSessionWithPrepackedWeightsContainer(void*, ${PATH}, void*, void*, _Out_ void**)`,
   ],
   CreateSessionFromArrayWithPrepackedWeightsContainer: [
     169,
     'void* CreateSessionFromArrayWithPrepackedWeightsContainer(void*, void*, size_t, void*, void*, _Out_ void**)',
   ],
+  SessionOptionsAppendExecutionProvider: [
+    216,
+    'void* SessionOptionsAppendExecutionProvider(void*, const char*, void*, void*, size_t)',
+  ],
+  GetEpDevices: [303, 'void* GetEpDevices(void*, _Out_ void**, _Out_ size_t*)'],
+  HardwareDevice_Type: [307, 'int HardwareDevice_Type(void*)'],
+  HardwareDevice_Vendor: [309, 'const char* HardwareDevice_Vendor(void*)'],
+  EpDevice_EpName: [312, 'const char* EpDevice_EpName(void*)'],
+  EpDevice_Device: [316, 'void* EpDevice_Device(void*)'],
 } as const satisfies Record<string, readonly [number, string]>;
 
 type Name = keyof typeof FUNCTIONS;
@@ -109,6 +130,7 @@ class OrtLibrary {
   readonly alive = new Map<string, number>();
 
   constructor() {
+    koffi.config({ ...koffi.config(), async_stack_size: RUN_STACK_BYTES });
     this.library = koffi.load(libraryPath());
     const Base = koffi.struct({ GetApi: 'void*', GetVersionString: 'void*' });
     const base = koffi.decode(this.library.func('void* OrtGetApiBase()')(), Base) as {
@@ -152,6 +174,50 @@ class OrtLibrary {
     const out: [null | Pointer] = [null];
     this.call(name, ...args, out);
     this.alive.set(kind, (this.alive.get(kind) ?? 0) + 1);
+    return out[0] as unknown as Pointer;
+  }
+
+  /**
+   * @param model path of an .onnx file, or its bytes. @param prepacked container of the weights that sessions share;
+   * null = the session has its own.
+   * @throws OrtError
+   */
+  createSession(
+    env: Pointer,
+    model: string | Uint8Array,
+    options: Pointer,
+    prepacked: Pointer | null,
+  ): Pointer {
+    const call = prepacked === null ? 'CreateSession' : 'CreateSessionWithPrepackedWeightsContainer';
+    const callForBytes =
+      prepacked === null ? 'CreateSessionFromArray' : 'CreateSessionFromArrayWithPrepackedWeightsContainer';
+    const last = prepacked === null ? [options] : [options, prepacked];
+    return typeof model === 'string'
+      ? this.create('session', call, env, model, ...last)
+      : this.create('session', callForBytes, env, model, model.length, ...last);
+  }
+
+  /** What providers find on this machine: which provider, OrtHardwareDeviceType, and whose it is. @throws OrtError */
+  devices(env: Pointer): { provider: string; type: number; vendor: string }[] {
+    const found: [null | Pointer] = [null];
+    const count: [number | bigint] = [0];
+    this.call('GetEpDevices', env, found, count as unknown as [null]);
+    const pointers = koffi.decode(found[0], koffi.array('void*', Number(count[0]))) as Pointer[];
+    const { EpDevice_EpName, EpDevice_Device, HardwareDevice_Type, HardwareDevice_Vendor } = this.functions;
+    return pointers.map((pointer) => {
+      const hardware = EpDevice_Device(pointer) as Pointer;
+      return {
+        provider: String(EpDevice_EpName(pointer)),
+        type: Number(HardwareDevice_Type(hardware)),
+        vendor: String(HardwareDevice_Vendor(hardware)),
+      };
+    });
+  }
+
+  /** Where a tensor's elements lie, in whatever memory. */
+  data(value: Pointer): Pointer {
+    const out: [null | Pointer] = [null];
+    this.call('GetTensorMutableData', value, out);
     return out[0] as unknown as Pointer;
   }
 

@@ -105,6 +105,8 @@ class WebWeights implements Weights {
 
 export class WebDevice implements Device {
   readonly provider = 'web';
+  readonly flavour = 'cpu';
+  readonly own = null;
   readonly sharesWeights = false;
   readonly addressableBytes = ADDRESSABLE;
   /** WebAssembly has one int8 kernel, and sums in 32 bits. */

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { expect, it } from 'vitest';
 import { buildGraphs } from '../../../gpu-origin/model/build-graphs.ts';
 import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
-import { planMemory, sayMemory } from '../../../gpu-origin/model/memory-plan.ts';
+import { planMemory, sayGpuMemory, sayMemory } from '../../../gpu-origin/model/memory-plan.ts';
 import { WEIGHT_FORMATS } from '../../../gpu-origin/model/prepare-weights.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
 import { TINY_LLAMA, writeTinyBase } from '../../fixtures/tiny-base.ts';
@@ -38,20 +38,44 @@ it('reckons 4 bit: the layers at 0.64 bytes a weight and 0.75 in the packed copy
   expect(of('int8').serving - of('int4').serving).toBe(layers * (2 - 1.390625) + scales);
 });
 
+it('reckons what a GPU holds: no second copy, a scale for each 32 weights, keys and values of every row', () => {
+  const plan = planMemory(SMOLLM2, { format: 'int8', flavour: 'gpu', rows: 21, context: 2_304, sessions: 3 });
+  // 134,479,872 weights in products, the embedding in float32.
+  expect(plan.session).toBe(134_479_872 * 1.125 + 49_152 * 576 * 4);
+  expect(plan.session).toBe(plan.weights);
+  const given = {
+    format: 'int8' as const,
+    slots: 16,
+    parking: 4,
+    context: 2_304,
+    sessions: 3,
+    available: 8e9,
+  };
+  expect(sayGpuMemory(plan, given)).toBe(
+    'memory of the GPU: 0.3 GB for the base (int8, once for each of 3 graphs that rows need), 2.2 GB for keys and values (16 rows of 2,304 tokens, 4 set aside, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context',
+  );
+  expect(() => sayGpuMemory(plan, { ...given, available: 5e8 })).toThrow(
+    /take a smaller base, --weights int4/,
+  );
+});
+
 it('reckons what is written, and refuses a base that does not fit before anything is built', async () => {
   const folder = mkdtempSync(path.join(tmpdir(), 'graft-memory-'));
   try {
     const basePath = path.join(folder, 'base');
     writeTinyBase(basePath, TINY_LLAMA);
-    for (const format of WEIGHT_FORMATS) {
+    for (const [format, flavour] of WEIGHT_FORMATS.flatMap((each) => [
+      [each, 'cpu'] as const,
+      [each, 'gpu'] as const,
+    ])) {
       const base = await loadFolderBase({ path: basePath, id: undefined });
-      const cacheDir = path.join(folder, format);
+      const cacheDir = path.join(folder, `${format}-${flavour}`);
       const { context } = base.config;
       const built = await buildGraphs({
-        ...{ base, format, context, rotate: format !== 'f32', cacheDir },
+        ...{ base, format, flavour, context, rotate: format !== 'f32', cacheDir },
         onProgress: () => undefined,
       });
-      const { weights } = planMemory(base.config, { format, rows: 1, context });
+      const { weights } = planMemory(base.config, { format, flavour, rows: 1, context });
       const written = built.weights.reduce((sum, { bytes }) => sum + bytes, 0);
       base.close();
       // Rotations, rotary tables and gains are small, but not beside a tiny base.

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { BaseModelError } from '../../../gpu-origin/model/base-model.ts';
-import { fitDevice, type FitParams } from '../../../gpu-origin/runtime/fit-device.ts';
+import { ASSUMED_BYTES, fitDevice, type FitParams } from '../../../gpu-origin/runtime/fit-device.ts';
 
 /** SmolLM2-135M: 383 MB a session in int8, 1.2 GB in float32; 46,080 bytes a token and row. */
 const WASM: FitParams = {
@@ -42,6 +42,20 @@ it('refuses what does not fit, and says what would', () => {
   expect(() => fitDevice({ ...WASM, sessionBytes: 4e9 })).toThrow(
     /room for 0 tokens a row: fewer --slots, --weights int8, a smaller base or --provider cpu/,
   );
+});
+
+it('takes some memory for granted of a GPU that does not say, and refuses nothing', () => {
+  const gpu = { ...WASM, addressableBytes: ASSUMED_BYTES, assumed: true };
+  expect(fitDevice(gpu)).toEqual({
+    kinds: ['none', 'qv', 'all'],
+    context: 2_176,
+    notice:
+      'how much memory the GPU has is not known, so a row has 2,176 tokens, of 8,192 that the base was trained for, which fits 4.3 GB; --context 8192 takes more',
+  });
+  expect(fitDevice({ ...gpu, asked: 8_192 })).toEqual({
+    ...{ kinds: ['none', 'qv', 'all'], context: 8_192, notice: null },
+  });
+  expect(fitDevice({ ...gpu, sessionBytes: 9e9 })).toMatchObject({ kinds: ['all'], context: 256 });
 });
 
 it('never takes more than the device addresses, nor another context than was asked for', () => {

@@ -1,5 +1,4 @@
 import { FakeRunner } from '../../../gpu-origin/runtime/fake-runner.ts';
-import { PROVIDERS } from '../../../gpu-origin/runtime/device.ts';
 import { describeModelRunner } from '../../contracts/model-runner.ts';
 import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 import { digestOf } from '../engine/harness.ts';
@@ -20,7 +19,8 @@ describeModelRunner('fake', async () => {
 
 const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
 
-for (const provider of PROVIDERS)
+// webgpu needs a device: test/browser/webgpu.test.ts.
+for (const provider of ['cpu', 'web'] as const)
   for (const weights of ['int8', 'f32'] as const)
     describeModelRunner(`ONNX Runtime, provider ${provider}, ${weights}`, async () => {
       const tiny = await makeTinyRunner({ provider, weights, slots: 16 });

@@ -2,18 +2,27 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { expect, it } from 'vitest';
 import type { Device } from '../../../gpu-origin/runtime/device.ts';
-import { openDevice, type OpenProvider } from '../../../gpu-origin/runtime/open-device.ts';
+import {
+  openDevice,
+  type OpenProvider,
+  type WantedProvider,
+} from '../../../gpu-origin/runtime/open-device.ts';
 
 const works = (description: string) => async (threads: number) =>
-  ({ description: `${description}, ${threads} threads` }) as Device;
+  ({ description: `${description}, ${threads} threads`, close: async () => {} }) as Device;
 const fails = (message: string) => async (): Promise<Device> => {
   throw new Error(message);
 };
-const opened = (provider: 'auto' | 'cpu' | 'web', open: Partial<OpenProvider>): Promise<string> =>
+const opened = (provider: WantedProvider, open: Partial<OpenProvider>): Promise<string> =>
   openDevice({
     provider,
     threads: 3,
-    open: { cpu: works('the library'), web: works('the module'), ...open },
+    open: {
+      ...{ cpu: works('the library'), webgpu: works('the GPU'), web: works('the module') },
+      findGpu: async () => null,
+      measure: async ({ description }) => (description.startsWith('the GPU') ? 1.25 : 10),
+      ...open,
+    },
   }).then(({ message }) => message);
 
 it('takes the native library where it loads', async () => {
@@ -24,6 +33,32 @@ it('takes WebAssembly where it does not, and says why in one line', async () => 
   const message = await opened('auto', { cpu: fails("Cannot find package 'koffi'\nRequire stack:\n- a") });
   expect(message).toBe(
     "provider web: the module, 3 threads, since the native library does not load (Cannot find package 'koffi')",
+  );
+});
+
+it('takes a GPU where there is one that is faster than the processor', async () => {
+  const findGpu = async (): Promise<string> => 'NVIDIA';
+  expect(await opened('auto', { findGpu })).toBe(
+    "provider webgpu: the GPU, 3 threads, since this machine has one (NVIDIA) that is faster than its processor; --provider cpu keeps a row's bits the same beside any others",
+  );
+  expect(await opened('auto', { findGpu, measure: async () => 10 })).toBe(
+    "provider cpu: the library, 3 threads, since this machine's GPU (NVIDIA) took 10.0 ms by WebGPU for products that the processor did in 10.0 ms",
+  );
+  const reason =
+    'SessionOptionsAppendExecutionProvider: /src/webgpu_context.cc:136 f()::<lambda()> status == Success was false. No supported adapters';
+  expect(await opened('auto', { findGpu, webgpu: fails(reason) })).toBe(
+    "provider cpu: the library, 3 threads, since this machine's GPU (NVIDIA) does not start by WebGPU (No supported adapters)",
+  );
+});
+
+it('looks for no GPU where the library does not load, nor takes one that was not asked for', async () => {
+  const findGpu = (): Promise<string> => expect.unreachable();
+  expect(await opened('auto', { findGpu, cpu: fails('no library') })).toContain('provider web:');
+  expect(await opened('cpu', { findGpu, webgpu: fails('not asked for') })).toBe(
+    'provider cpu: the library, 3 threads',
+  );
+  await expect(opened('webgpu', { webgpu: fails('No supported adapters') })).rejects.toThrow(
+    /^--provider webgpu: No supported adapters; it needs a GPU and its driver for Vulkan .*; --provider cpu needs neither$/,
   );
 });
 

@@ -1,0 +1,147 @@
+/** Whether a GPU's attention is right, and for how many tokens at once: drivers differ, and kernels with them. */
+import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
+import { type Device, OrtError, type OwnMemory } from './device.ts';
+
+/**
+ * From 32 tokens on ONNX Runtime 1.30 takes a kernel that reads eight lanes of a subgroup at least (FlashAttention in
+ * flash_attention.wgsl.template, but on NVIDIA's and Apple's). SwiftShader's subgroups have four: its sums are wrong.
+ */
+const FEW_TOKENS = 31;
+/** Of an output, whose values are at most 1. Kernels in float32 were within 1e-6, a wrong one 0.5 beside. */
+const TOLERANCE = 1e-3;
+
+/** Of the base. */
+interface Heads {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+}
+
+/**
+ * @param most tokens that a run would like to read.
+ * @returns how many a run may read at most: `most`, or fewer.
+ * @throws OrtError when attention is wrong for few tokens, too.
+ */
+export async function mostTokens(
+  device: Device,
+  own: OwnMemory,
+  heads: Heads,
+  most: number,
+): Promise<number> {
+  for (const tokens of [most, Math.min(most, FEW_TOKENS)])
+    if ((await worstError(device, own, heads, tokens)) < TOLERANCE) return tokens;
+  throw new OrtError(
+    'self-test',
+    -1,
+    `attention over ${FEW_TOKENS} tokens is wrong on this GPU or in its driver; --provider cpu needs neither`,
+  );
+}
+
+/** Between -1 and 1, never twice the same. */
+const noise = (count: number, seed: number): Float32Array =>
+  Float32Array.from({ length: count }, (_, at) =>
+    Math.sin((at + 1) * 12.9898 + seed * 78.233 + 1e-3 * at * at),
+  );
+
+/** Two pieces of a prompt, one after the other, in place. @returns the largest difference to the same sums done here. */
+async function worstError(device: Device, own: OwnMemory, heads: Heads, tokens: number): Promise<number> {
+  const widths = { q: heads.heads * heads.headDim, k: heads.kvHeads * heads.headDim };
+  const cache = [1, heads.kvHeads, 2 * tokens, heads.headDim];
+  const session = await device.session(attentionGraph(heads), null);
+  const kept = { k: await own.allocate(cache), v: await own.allocate(cache) };
+  const all = {
+    q: noise(2 * tokens * widths.q, 1),
+    k: noise(2 * tokens * widths.k, 2),
+    v: noise(2 * tokens * widths.k, 3),
+  };
+  const wanted = attention(all, heads, 2 * tokens);
+  let worst = 0;
+  for (const piece of [0, 1]) {
+    const binding = session.bind();
+    const made = [];
+    for (const name of ['q', 'k', 'v'] as const) {
+      const width = name === 'q' ? widths.q : widths.k;
+      const memory = await device.memory(tokens * width * Float32Array.BYTES_PER_ELEMENT);
+      memory.write(0, all[name].subarray(piece * tokens * width, (piece + 1) * tokens * width));
+      const tensor = device.tensor('f32', memory, 0, [1, tokens, width]);
+      binding.input(name, tensor);
+      made.push(tensor, memory);
+    }
+    const numbers = await device.host(2 * Int32Array.BYTES_PER_ELEMENT);
+    const total = (piece + 1) * tokens;
+    new Int32Array(numbers.buffer, numbers.offset, 2).set([total - 1, total]);
+    const last = device.tensor('i32', numbers, 0, [1]);
+    const length = device.tensor('i32', numbers, Int32Array.BYTES_PER_ELEMENT, [1]);
+    const output = await device.host(tokens * widths.q * Float32Array.BYTES_PER_ELEMENT);
+    const y = device.tensor('f32', output, 0, [1, tokens, widths.q]);
+    binding.input('last_position', last);
+    binding.input('total_length', length);
+    for (const name of ['k', 'v'] as const) {
+      binding.input(`past.${name}`, kept[name]);
+      binding.output(`present.${name}`, kept[name]);
+    }
+    binding.output('y', y);
+    await binding.run();
+    new Float32Array(output.buffer, output.offset, tokens * widths.q).forEach((value, at) => {
+      const error = Math.abs(value - wanted[piece * tokens * widths.q + at]!);
+      // Not a number is no number's neighbour.
+      worst = error <= worst ? worst : Number.isNaN(error) ? Infinity : error;
+    });
+    binding.close();
+    for (const one of [...made, last, length, y, numbers, output]) one.close();
+  }
+  kept.k.close();
+  kept.v.close();
+  session.close();
+  return worst;
+}
+
+function attentionGraph({ heads, kvHeads, headDim }: Heads): Uint8Array {
+  const g = new GraphBuilder();
+  g.input('q', 'f32', [1, 'T', heads * headDim]);
+  for (const name of ['k', 'v']) {
+    g.input(name, 'f32', [1, 'T', kvHeads * headDim]);
+    g.input(`past.${name}`, 'f32', [1, kvHeads, 'M', headDim]);
+  }
+  g.input('last_position', 'i32', [1]);
+  g.input('total_length', 'i32', [1]);
+  g.node(
+    'GroupQueryAttention',
+    ['q', 'k', 'v', 'past.k', 'past.v', 'last_position', 'total_length'],
+    ['y', 'present.k', 'present.v'],
+    { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 0 },
+    MICROSOFT,
+  );
+  g.output('y', 'f32', [1, 'T', heads * headDim]);
+  for (const name of ['k', 'v']) g.output(`present.${name}`, 'f32', [1, kvHeads, 'M', headDim]);
+  return g.build('attention');
+}
+
+/** Causal attention of grouped heads, `[tokens, heads * headDim]`. */
+function attention(
+  { q, k, v }: Record<'q' | 'k' | 'v', Float32Array>,
+  { heads, kvHeads, headDim }: Heads,
+  tokens: number,
+): Float64Array {
+  const y = new Float64Array(tokens * heads * headDim);
+  const weights = new Float64Array(tokens);
+  for (let head = 0; head < heads; head++) {
+    const from = Math.floor(head / (heads / kvHeads)) * headDim;
+    for (let token = 0; token < tokens; token++) {
+      const own = (token * heads + head) * headDim;
+      let sum = 0;
+      for (let other = 0; other <= token; other++) {
+        const at = other * kvHeads * headDim + from;
+        let dot = 0;
+        for (let i = 0; i < headDim; i++) dot += q[own + i]! * k[at + i]!;
+        sum += weights[other] = Math.exp(dot / Math.sqrt(headDim));
+      }
+      for (let other = 0; other <= token; other++) {
+        const at = other * kvHeads * headDim + from;
+        const weight = weights[other]! / sum;
+        for (let i = 0; i < headDim; i++) y[own + i]! += weight * v[at + i]!;
+      }
+    }
+  }
+  return y;
+}

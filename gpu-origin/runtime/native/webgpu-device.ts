@@ -1,0 +1,279 @@
+/**
+ * The runtime's port on a GPU: the WebGPU provider inside the same native library. Tensors in the GPU's memory have no
+ * offsets; what lies in this machine's is copied there when it is bound, so it is bound again when it has changed.
+ */
+import { GraphBuilder, DataType } from '../../model/onnx-proto.ts';
+import {
+  type Binding,
+  type Device,
+  type DeviceMemory,
+  type DeviceTensor,
+  type HostMemory,
+  OrtError,
+  own,
+  type OwnMemory,
+  type Session,
+  type SharedArrays,
+  tensorBytes,
+  type Weights,
+} from '../device.ts';
+import { createEnv, NativeMemory, NativeTensor, OPTIMIZE_ALL } from './native-device.ts';
+import type { OrtLibrary, Pointer } from './ort-library.ts';
+
+/** ONNX Runtime's names of the provider and of its memory. */
+const PROVIDER = 'WebGPU';
+const MEMORY = 'WebGPU_Buf';
+
+/** In this machine's memory; knows when it was written last. */
+class UploadedMemory extends NativeMemory {
+  private writes = 0;
+  constructor(
+    view: Uint8Array<ArrayBuffer>,
+    /** It is written through its buffer too, where nobody counts. */
+    private readonly open: boolean,
+  ) {
+    super(view);
+  }
+  /** Another number whenever its content may be another one. */
+  get version(): number {
+    return this.open ? ++this.writes : this.writes;
+  }
+  override write(at: number, values: Float32Array): void {
+    this.writes++;
+    super.write(at, values);
+  }
+  override clear(at: number, bytes: number): void {
+    this.writes++;
+    super.clear(at, bytes);
+  }
+  override copy(from: number, to: number, bytes: number): void {
+    this.writes++;
+    super.copy(from, to, bytes);
+  }
+}
+
+class UploadedTensor implements DeviceTensor {
+  constructor(
+    readonly memory: UploadedMemory,
+    readonly tensor: NativeTensor,
+  ) {}
+  get value(): Pointer {
+    return this.tensor.value;
+  }
+  close(): void {
+    this.tensor.close();
+  }
+}
+
+/** In the GPU's memory, float32. */
+class GpuTensor implements DeviceTensor {
+  constructor(
+    private readonly ort: OrtLibrary,
+    readonly value: Pointer,
+    readonly dims: readonly number[],
+  ) {}
+  close(): void {
+    this.ort.release('value', 'ReleaseValue', this.value);
+  }
+}
+
+class GpuBinding implements Binding {
+  private readonly pointer: Pointer;
+  private readonly uploaded: { name: string; tensor: UploadedTensor; version: number }[] = [];
+  /** Keeps memory reachable for as long as the library may write to it. */
+  private readonly outputs: DeviceTensor[] = [];
+  constructor(
+    private readonly ort: OrtLibrary,
+    private readonly session: Pointer,
+  ) {
+    this.pointer = ort.create('binding', 'CreateIoBinding', session);
+  }
+  input(name: string, tensor: DeviceTensor): void {
+    if (tensor instanceof UploadedTensor) this.uploaded.push({ name, tensor, version: -1 });
+    else this.ort.call('BindInput', this.pointer, name, own(tensor, GpuTensor).value);
+  }
+  output(name: string, tensor: DeviceTensor): void {
+    this.outputs.push(tensor);
+    const { value } = tensor instanceof UploadedTensor ? tensor : own(tensor, GpuTensor);
+    this.ort.call('BindOutput', this.pointer, name, value);
+  }
+  async run(): Promise<void> {
+    for (const bound of this.uploaded) {
+      const { version } = bound.tensor.memory;
+      if (version === bound.version) continue;
+      this.ort.call('BindInput', this.pointer, bound.name, bound.tensor.value);
+      bound.version = version;
+    }
+    await this.ort.run(this.session, this.pointer);
+  }
+  close(): void {
+    this.ort.release('binding', 'ReleaseIoBinding', this.pointer);
+  }
+}
+
+class GpuSession implements Session {
+  constructor(
+    private readonly ort: OrtLibrary,
+    readonly pointer: Pointer,
+  ) {}
+  bind(): Binding {
+    return new GpuBinding(this.ort, this.pointer);
+  }
+  close(): void {
+    this.ort.release('session', 'ReleaseSession', this.pointer);
+  }
+}
+
+/** Sessions read the weights' file beside their graph, each for itself. */
+const WEIGHTS: Weights = { close: () => {} };
+
+export class WebgpuDevice implements Device, OwnMemory {
+  readonly provider = 'webgpu';
+  readonly flavour = 'gpu';
+  readonly own = this;
+  readonly sharesWeights = false;
+  readonly addressableBytes = null;
+  /** Of the processor's kernels, which are not used. */
+  preciseInt8 = false;
+  /** Where the GPU's memory is taken from; an allocator belongs to a session. */
+  private gpu: { session: GpuSession; memory: Pointer; allocator: Pointer } | null = null;
+  private readonly env: Pointer;
+  private readonly host_: Pointer;
+
+  private constructor(
+    private readonly ort: OrtLibrary,
+    threads: number,
+  ) {
+    this.env = createEnv(ort, threads);
+    this.host_ = ort.create('memory', 'CreateCpuMemoryInfo', 1, 0);
+  }
+
+  /**
+   * @param threads of what runs on the processor beside.
+   * @throws OrtError when there is no GPU that WebGPU can use, or it does not add right.
+   */
+  static async open(ort: OrtLibrary, threads: number): Promise<WebgpuDevice> {
+    const device = new WebgpuDevice(ort, threads);
+    try {
+      await device.start();
+      return device;
+    } catch (error) {
+      await device.close();
+      throw error;
+    }
+  }
+
+  get description(): string {
+    return `ONNX Runtime ${this.ort.version}, its native library on a GPU by WebGPU`;
+  }
+
+  /** One sum on the GPU. */
+  private async start(): Promise<void> {
+    const { ort } = this;
+    const g = new GraphBuilder();
+    g.input('x', 'f32', ['N']);
+    g.node('Add', ['x', 'x'], 'y');
+    g.output('y', 'f32', ['N']);
+    const session = await this.session(g.build('probe'));
+    const memory = ort.create('memory', 'CreateMemoryInfo', MEMORY, 0, 0, 0);
+    const allocator = ort.create('allocator', 'CreateAllocator', session.pointer, memory);
+    this.gpu = { session, memory, allocator };
+    const values = await this.host(16);
+    const x = this.tensor('f32', values, 0, [2]);
+    const y = this.tensor('f32', values, 8, [2]);
+    const floats = new Float32Array(values.buffer, values.offset, 4);
+    floats.set([1.5, -2]);
+    const binding = session.bind();
+    binding.input('x', x);
+    binding.output('y', y);
+    await binding.run();
+    binding.close();
+    for (const tensor of [x, y]) tensor.close();
+    if (floats[2] !== 3 || floats[3] !== -4)
+      throw new OrtError('self-test', -1, `1.5 + 1.5 and -2 - 2 are ${floats[2]} and ${floats[3]} there`);
+  }
+
+  async memory(bytes: number): Promise<DeviceMemory> {
+    return new UploadedMemory(NativeMemory.allocate(bytes).from(0), false);
+  }
+
+  async host(bytes: number): Promise<HostMemory> {
+    return new UploadedMemory(NativeMemory.allocate(bytes).from(0), true);
+  }
+
+  async share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
+    const memories = arrays.map(
+      ({ buffer, byteOffset, byteLength }) =>
+        new UploadedMemory(new Uint8Array(buffer, byteOffset, byteLength), false),
+    );
+    return { memories, close: () => {} };
+  }
+
+  tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor {
+    const bytes = tensorBytes(type, memory, at, dims);
+    const uploaded = own(memory, UploadedMemory);
+    return new UploadedTensor(
+      uploaded,
+      new NativeTensor(this.ort, this.host_, type, uploaded.from(at), bytes, dims),
+    );
+  }
+
+  async allocate(dims: readonly number[]): Promise<DeviceTensor> {
+    if (this.gpu === null) throw new Error('the device is not open');
+    const { ort } = this;
+    const shape = BigInt64Array.from(dims, BigInt);
+    const { allocator } = this.gpu;
+    return new GpuTensor(
+      ort,
+      ort.create('value', 'CreateTensorAsOrtValue', allocator, shape, dims.length, DataType.f32),
+      dims,
+    );
+  }
+
+  first(tensor: DeviceTensor, rows: number): DeviceTensor {
+    if (this.gpu === null) throw new Error('the device is not open');
+    const { ort } = this;
+    const whole = own(tensor, GpuTensor);
+    const dims = [rows, ...whole.dims.slice(1)];
+    const bytes = dims.reduce((product, size) => product * size, Float32Array.BYTES_PER_ELEMENT);
+    const value = ort.create(
+      ...([
+        'value',
+        'CreateTensorWithDataAsOrtValue',
+        this.gpu.memory,
+        ort.data(whole.value),
+        bytes,
+      ] as const),
+      ...([BigInt64Array.from(dims, BigInt), dims.length, DataType.f32] as const),
+    );
+    return new GpuTensor(ort, value, dims);
+  }
+
+  async weights(): Promise<Weights> {
+    return WEIGHTS;
+  }
+
+  async session(model: string | Uint8Array): Promise<GpuSession> {
+    const { ort } = this;
+    const options = ort.create('options', 'CreateSessionOptions');
+    try {
+      ort.call('DisablePerSessionThreads', options);
+      ort.call('SetSessionGraphOptimizationLevel', options, OPTIMIZE_ALL);
+      ort.call('SessionOptionsAppendExecutionProvider', options, PROVIDER, null, null, 0);
+      const pointer = ort.createSession(this.env, model, options, null);
+      return new GpuSession(ort, pointer);
+    } finally {
+      ort.release('options', 'ReleaseSessionOptions', options);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.gpu !== null) {
+      this.ort.release('allocator', 'ReleaseAllocator', this.gpu.allocator);
+      this.ort.release('memory', 'ReleaseMemoryInfo', this.gpu.memory);
+      this.gpu.session.close();
+    }
+    this.ort.release('memory', 'ReleaseMemoryInfo', this.host_);
+    this.ort.release('env', 'ReleaseEnv', this.env);
+  }
+}

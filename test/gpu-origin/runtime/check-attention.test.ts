@@ -1,0 +1,69 @@
+import { afterAll, expect, it } from 'vitest';
+import { mostTokens } from '../../../gpu-origin/runtime/check-attention.ts';
+import type { Binding, Device, DeviceTensor, OwnMemory } from '../../../gpu-origin/runtime/device.ts';
+import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
+
+const { device } = await openDevice({ provider: 'cpu', threads: 1 });
+afterAll(() => device.close());
+
+const heads = { heads: 4, kvHeads: 2, headDim: 16 };
+
+const memoryOf = async (dims: readonly number[]): Promise<DeviceTensor> => {
+  const memory = await device.memory(dims.reduce((product, size) => product * size, 4));
+  return device.tensor('f32', memory, 0, dims);
+};
+const own: OwnMemory = { allocate: memoryOf, first: () => expect.unreachable() };
+
+/** The processor, but for what a binding does after a run. */
+const broken = (harm: (tokens: number, output: Float32Array) => void): Device => {
+  const bound = (binding: Binding): Binding => {
+    let output: { values: Float32Array; tokens: number };
+    return {
+      input: (name, tensor) => binding.input(name, tensor),
+      output(name, tensor) {
+        binding.output(name, tensor);
+        if (name === 'y') output = places.get(tensor)!;
+      },
+      async run() {
+        await binding.run();
+        harm(output.tokens, output.values);
+      },
+      close: () => binding.close(),
+    };
+  };
+  const places = new Map<DeviceTensor, { values: Float32Array; tokens: number }>();
+  return {
+    ...device,
+    memory: (bytes: number) => device.memory(bytes),
+    host: (bytes: number) => device.host(bytes),
+    tensor(type, memory, at, dims) {
+      const tensor = device.tensor(type, memory, at, dims);
+      if ('buffer' in memory && type === 'f32') {
+        const { buffer, offset, bytes } = memory as Awaited<ReturnType<Device['host']>>;
+        places.set(tensor, { values: new Float32Array(buffer, offset, bytes >> 2), tokens: dims[1]! });
+      }
+      return tensor;
+    },
+    async session(model, weights) {
+      const session = await device.session(model, weights);
+      return { bind: () => bound(session.bind()), close: () => session.close() };
+    },
+  };
+};
+
+it('lets a device whose attention is right read as many tokens as it would', async () => {
+  expect(await mostTokens(device, own, heads, 128)).toBe(128);
+});
+
+it('lets one read few at once whose attention is wrong over many', async () => {
+  const many = broken((tokens, output) => tokens >= 32 && (output[5 * 64 + 3]! += 0.01));
+  expect(await mostTokens(many, own, heads, 128)).toBe(31);
+});
+
+it('refuses one whose attention is always wrong, or no number', async () => {
+  const refusal = /attention over 31 tokens is wrong on this GPU or in its driver; --provider cpu/;
+  const wrong = broken((_, output) => (output[0]! += 0.01));
+  await expect(mostTokens(wrong, own, heads, 128)).rejects.toThrow(refusal);
+  const nothing = broken((_, output) => output.fill(NaN));
+  await expect(mostTokens(nothing, own, heads, 128)).rejects.toThrow(refusal);
+});
