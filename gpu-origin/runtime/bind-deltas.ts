@@ -1,5 +1,5 @@
 import { type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { DELTA_KINDS, deltaNames, type GraphKind } from '../model/llama-graph.ts';
+import { DELTA_KINDS, deltaNames, type GraphKind } from '../model/graph-names.ts';
 import type { DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor } from './device.ts';
 import type { RankByKind } from './row-delta.ts';

@@ -3,8 +3,7 @@
  * `native/` is the library inside onnxruntime-node, `web/` onnxruntime-web's WebAssembly in a thread. Neither the
  * runner nor the engine knows which one it has.
  */
-import type { DataType } from '../model/onnx-proto.ts';
-import type { WeightEntry } from '../model/llama-graph.ts';
+import type { DataType, WeightEntry } from '../model/graph-names.ts';
 
 /** `cpu`: the native library. `web`: WebAssembly. */
 export const PROVIDERS = ['cpu', 'web'] as const;

@@ -16,8 +16,8 @@ const OPEN: OpenProvider = {
     return new NativeDevice(ortLibrary(), threads);
   },
   async web(threads) {
-    const { WebDevice } = await import('./web/web-device.ts');
-    return WebDevice.open(threads);
+    const { openWebDevice } = await import('./web/open-web-device.ts');
+    return openWebDevice(threads);
   },
 };
 

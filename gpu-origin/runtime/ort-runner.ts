@@ -2,7 +2,7 @@
 import type { BaseInfo } from '../../protocol/index.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import { LINEAR_KINDS, type LinearKind, type LlamaConfig } from '../model/base-model.ts';
-import type { GraphKind } from '../model/llama-graph.ts';
+import type { GraphKind } from '../model/graph-names.ts';
 import { undoRotation } from '../model/rotation.ts';
 import { bindDeltas } from './bind-deltas.ts';
 import { DeltaBatch, type DeltaMemory } from './delta-batch.ts';
