@@ -4,6 +4,7 @@ export * from './admin-api/index.ts';
 export * from './answer-id.ts';
 export * from './api-error.ts';
 export * from './api-key.ts';
+export * from './browser-downloads.ts';
 export * from './cold-start.ts';
 export * from './completion.ts';
 export * from './edge-fields.ts';

@@ -10,6 +10,7 @@ import {
   CountTokensRequest,
   CreateExperiment,
   DetokenizeRequest,
+  DownloadTokenRequest,
   EdgeFields,
   EmbeddingRequest,
   EvaluateFileRequest,
@@ -58,6 +59,7 @@ export const BODIES = {
   CountTokensRequest,
   CreateExperiment,
   DetokenizeRequest,
+  DownloadTokenRequest,
   EmbeddingRequest: EmbeddingRequest.extend(edge),
   EvaluateFileRequest,
   /** Of {@link ChangeExperiment}. */
