@@ -65,4 +65,5 @@ async function copyRuntime(folder) {
     await copyFile(resolve(`onnxruntime-web/${name}`), path.join(folder, name));
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) await buildBrowser(path.join(ROOT, 'dist/browser'));
+if (process.argv[1] === fileURLToPath(import.meta.url))
+  await buildBrowser(path.join(ROOT, 'dist/browser'), { page: true });

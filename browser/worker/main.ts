@@ -2,8 +2,9 @@
 import { config } from 'zod';
 import type { ChatCompletion } from '../../protocol/index.ts';
 import { GraftError, type Problem } from '../errors.ts';
-import type { FromWorker, Opened, Serving, ToWorker } from '../messages.ts';
+import type { FromWorker, Opened, Progress, Serving, ToWorker } from '../messages.ts';
 import { answerChat } from './answer-chat.ts';
+import { Chains, type Served, type UseParams } from './chains.ts';
 import { openEngineHere, type EngineHere } from './engine-here.ts';
 import { fetchBase } from './fetch-base.ts';
 
@@ -12,7 +13,7 @@ config({ jitless: true });
 
 const say = (message: FromWorker): void => postMessage(message);
 const aborts = new Map<number, AbortController>();
-let here: EngineHere | null = null;
+let opened: { here: EngineHere; chains: Chains } | null = null;
 
 addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
   if (data.kind === 'abort') return aborts.get(data.job)?.abort();
@@ -31,44 +32,58 @@ async function handle(
   message: Exclude<ToWorker, { kind: 'abort' }>,
   signal: AbortSignal,
 ): Promise<Opened | Serving | ChatCompletion | null> {
+  if (message.kind === 'open') return openHere(message, signal);
+  if (opened === null) throw new GraftError({ code: 'closed', message: 'The base is not open.' });
+  const { here, chains } = opened;
   const { job } = message;
-  switch (message.kind) {
-    case 'open':
-      return openHere(message, signal);
-    case 'use':
-      return { name: null, version: null, offline: false };
-    case 'ask':
-      return answerChat(engine(), {
-        ...{ body: message.body, model: message.name ?? engine().base.id, chain: [], signal },
-        onPart: (part) => say({ kind: 'part', job, part }),
-      });
-  }
+  if (message.kind === 'use') return use(opened, message, signal);
+  const { name, body } = message;
+  const served = name === null ? BASE : await chains.find(wish(message, name, signal));
+  return answerChat(here, {
+    ...{ body, model: name ?? here.base.id, chain: served.chain, signal },
+    onPart: (part) => say({ kind: 'part', job, part }),
+  });
 }
 
-async function openHere(
-  { job, options }: Extract<ToWorker, { kind: 'open' }>,
-  signal: AbortSignal,
-): Promise<Opened> {
-  const onProgress = (progress: Extract<FromWorker, { kind: 'progress' }>['progress']): void =>
-    say({ kind: 'progress', job, progress });
+async function openHere(message: Extract<ToWorker, { kind: 'open' }>, signal: AbortSignal): Promise<Opened> {
+  const { job, options } = message;
+  const onProgress = progressOf(job);
   const base = await fetchBase({ url: options.baseUrl, onProgress, signal });
-  here = await openEngineHere({ ...options, base, source: NO_ADAPTERS, onProgress });
+  const chains = await Chains.open(options.edgeUrl, base.manifest.base);
+  const here = await openEngineHere({ ...options, base, source: chains, onProgress });
+  opened = { here, chains };
   const { runtime } = here;
-  return {
-    ...{ base: here.base.id, runtime, context: here.base.context },
-    ...{ name: null, version: null, offline: false },
-  };
+  const { id, context } = here.base;
+  return { base: id, runtime, context, ...(await use(opened, message, signal)) };
 }
 
-const NO_ADAPTERS = {
-  status: async () => 'missing' as const,
-  read: async () => null,
-};
-
-function engine(): EngineHere {
-  if (here === null) throw new GraftError({ code: 'closed', message: 'The base is not open.' });
-  return here;
+/** In memory before anybody asks, so that what does not fit is said here. @throws GraftError */
+async function use(
+  { here, chains }: NonNullable<typeof opened>,
+  message: Extract<ToWorker, { kind: 'open' | 'use' }>,
+  signal: AbortSignal,
+): Promise<Serving> {
+  const { chain, ...serving } =
+    message.name === null ? BASE : await chains.use(wish(message, message.name, signal));
+  for (const { digest } of chain) {
+    const loaded = await here.engine.prefetch(digest);
+    if (!loaded.ok) throw new GraftError(loaded.error);
+  }
+  return serving;
 }
+
+const BASE: Served = { name: null, version: null, offline: false, chain: [] };
+
+const wish = (
+  { job, token }: Exclude<ToWorker, { kind: 'abort' }>,
+  name: string,
+  signal: AbortSignal,
+): UseParams => ({ name, token, signal, onProgress: progressOf(job) });
+
+const progressOf =
+  (job: number) =>
+  (progress: Progress): void =>
+    say({ kind: 'progress', job, progress });
 
 function problemOf(error: unknown): Problem {
   if (error instanceof GraftError) return { code: error.code, message: error.message, param: error.param };

@@ -37,6 +37,8 @@ export interface GraftRig {
   readonly manifest: WebBaseManifest;
   /** The same base, run natively. */
   readonly native: EngineHere;
+  /** Adapters that the native one knows, by digest. */
+  readonly files: Map<string, Uint8Array<ArrayBuffer>>;
   /** Paths that were asked for since it was emptied. */
   readonly requests: string[];
   /** Answers instead of the files; null = go on. */
@@ -57,7 +59,8 @@ export async function startGraftRig({ isolated = false } = {}): Promise<GraftRig
     onProgress: () => {},
     partBytes: PART_BYTES,
   });
-  const native = await openNative(basePath, path.join(folder, 'cache'), manifest.base);
+  const files = new Map<string, Uint8Array<ArrayBuffer>>();
+  const native = await openNative(basePath, path.join(folder, 'cache'), manifest.base, files);
   const requests: string[] = [];
   const server = createServer((request, response) => {
     const where = new URL(request.url ?? '/', 'http://localhost').pathname;
@@ -87,7 +90,7 @@ export async function startGraftRig({ isolated = false } = {}): Promise<GraftRig
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const rig: GraftRig = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    ...{ baseFolder, manifest, native, requests, intercept: null },
+    ...{ baseFolder, manifest, native, files, requests, intercept: null },
     async stop() {
       await native.close();
       server.closeAllConnections();

@@ -16,8 +16,16 @@ import { chooseExactInt8 } from '../../gpu-origin/runtime/self-test.ts';
 import type { EngineHere } from '../../browser/worker/engine-here.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 
-/** The same graphs in ONNX Runtime's native library: what the page's answers are compared with. */
-export async function openNative(basePath: string, cacheDir: string, info: BaseInfo): Promise<EngineHere> {
+/**
+ * The same graphs in ONNX Runtime's native library: what the page's answers are compared with.
+ * @param files of adapters, by digest.
+ */
+export async function openNative(
+  basePath: string,
+  cacheDir: string,
+  info: BaseInfo,
+  files: ReadonlyMap<string, Uint8Array<ArrayBuffer>>,
+): Promise<EngineHere> {
   const { base, tokenizerSource } = await loadBase(basePath, undefined);
   const { context } = base.config;
   const options = { base, format: 'int8', context, rotate: true, embedding: 'int8', cacheDir } as const;
@@ -34,7 +42,10 @@ export async function openNative(basePath: string, cacheDir: string, info: BaseI
   const tokenizer = loadTokenizer(tokenizerSource);
   const engine = new Engine({
     ...{ runner, clock: systemClock, random: Math.random, maxQueue: 8, adapterBudgetBytes: 1e8 },
-    source: { status: async () => 'missing', read: async () => null },
+    source: {
+      status: async (digest) => (files.has(digest) ? 'held' : 'missing'),
+      read: async (digest) => files.get(digest) ?? null,
+    },
     tokens: tokenBytesOf(tokenizer),
     eosTokenIds: tokenizer.eosIds,
   });
