@@ -2,6 +2,7 @@ import type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest } from 
 import { GraftError } from './errors.ts';
 import type { Jobs } from './jobs.ts';
 import type { Opened, Serving } from './messages.ts';
+import { noToken, withToken, type FindToken } from './with-token.ts';
 
 export type Message = ChatCompletionRequest['messages'][number];
 
@@ -13,12 +14,11 @@ export interface AskOptions extends Omit<Partial<ChatCompletionRequest>, 'messag
   signal?: AbortSignal;
 }
 
-/** @returns a token of the edge that opens a name; null = none. */
-export type FindToken = () => Promise<string | null>;
-
 /** An opened base with the adapter in use. */
 export class Model {
   #serving: Serving;
+  /** Names that the worker knows the chain of: it asks the edge about others. */
+  readonly #known = new Set<string>();
 
   /** @internal */
   constructor(
@@ -27,6 +27,7 @@ export class Model {
     private readonly findToken: FindToken,
   ) {
     this.#serving = opened;
+    if (opened.name !== null) this.#known.add(opened.name);
   }
 
   /** Id of the base. */
@@ -61,8 +62,10 @@ export class Model {
    * @throws GraftError
    */
   async use(name: string | null, { signal }: { signal?: AbortSignal } = {}): Promise<Serving> {
-    const token = name === null ? null : await this.findToken();
-    this.#serving = await this.jobs.run<Serving>({ kind: 'use', name, token }, { signal });
+    this.#serving = await withToken(name === null ? noToken : this.findToken, (token) =>
+      this.jobs.run<Serving>({ kind: 'use', name, token }, { signal }),
+    );
+    if (name !== null) this.#known.add(name);
     return this.#serving;
   }
 
@@ -117,12 +120,16 @@ export class Model {
     onPart: (part: ChatCompletionChunk) => void,
   ): Promise<ChatCompletion | null> {
     const name = model === undefined ? this.name : model;
-    const token = name === null ? null : await this.findToken();
     const either = [signal, left].filter((one) => one !== undefined);
-    return this.jobs.run<ChatCompletion | null>(
-      { kind: 'ask', body: fields, name, token },
-      { onPart, signal: either.length > 1 ? AbortSignal.any(either) : either[0] },
+    const find = name === null || this.#known.has(name) ? noToken : this.findToken;
+    const answer = await withToken(find, (token) =>
+      this.jobs.run<ChatCompletion | null>(
+        { kind: 'ask', body: fields, name, token },
+        { onPart, signal: either.length > 1 ? AbortSignal.any(either) : either[0] },
+      ),
     );
+    if (name !== null) this.#known.add(name);
+    return answer;
   }
 
   /** Ends the worker and gives its memory back. What is stored stays. */

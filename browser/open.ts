@@ -1,7 +1,8 @@
 import { GraftError } from './errors.ts';
 import { Jobs } from './jobs.ts';
 import type { Opened, Progress } from './messages.ts';
-import { Model, type FindToken } from './model.ts';
+import { Model } from './model.ts';
+import { noToken, withToken, type FindToken } from './with-token.ts';
 
 export type { Model } from './model.ts';
 
@@ -51,21 +52,21 @@ export async function open(options: OpenOptions): Promise<Model> {
   const findToken: FindToken = async () => (typeof token === 'function' ? token() : (token ?? null));
   const jobs = new Jobs(options.worker?.() ?? startWorker());
   try {
-    const opened = await jobs.run<Opened>(
-      {
-        kind: 'open',
-        name: name ?? null,
-        token: name === undefined ? null : await findToken(),
-        options: {
-          baseUrl: folder(base),
-          edgeUrl: edge?.href ?? null,
-          runtimeUrl: folder(options.runtime ?? new URL('./ort/', import.meta.url)),
-          threads: threadsFor(options.threads),
-          rows: options.rows ?? ROWS,
-          context: options.context ?? null,
+    const opened = await withToken(name === undefined ? noToken : findToken, (token) =>
+      jobs.run<Opened>(
+        {
+          ...{ kind: 'open', name: name ?? null, token },
+          options: {
+            baseUrl: folder(base),
+            edgeUrl: edge?.href ?? null,
+            runtimeUrl: folder(options.runtime ?? new URL('./ort/', import.meta.url)),
+            threads: threadsFor(options.threads),
+            rows: options.rows ?? ROWS,
+            context: options.context ?? null,
+          },
         },
-      },
-      { onProgress, signal },
+        { onProgress, signal },
+      ),
     );
     return new Model(jobs, opened, findToken);
   } catch (error) {
