@@ -4,7 +4,7 @@ const only = (from, allowed, extra = {}) => ({
   severity: 'error',
   from: { path: `^${from}/`, ...extra.from },
   to: {
-    path: '^(protocol|adapters|gpu-origin|worker|cli|dashboard|test|bench)/',
+    path: '^(protocol|adapters|gpu-origin|worker|cli|dashboard|browser|test|bench)/',
     pathNot: [`^${from}/`, ...allowed.map((room) => `^${room}`)],
   },
 });
@@ -58,7 +58,8 @@ module.exports = {
         pathNot: [
           '^gpu-origin/runtime/$1/',
           '^gpu-origin/runtime/device\\.ts$',
-          '^gpu-origin/model/(llama-graph|onnx-proto|read-fully)\\.ts$',
+          '^gpu-origin/runtime/next-turn\\.ts$',
+          '^gpu-origin/model/(graph-names|read-fully)\\.ts$',
         ],
       },
     },
@@ -83,7 +84,7 @@ module.exports = {
     only('gpu-origin/prompts', [
       ENGINE,
       'gpu-origin/generation/',
-      'gpu-origin/model/(tokenizer|chat-template)',
+      'gpu-origin/model/(tokenizer|chat-template|utf8-length)',
       'protocol/',
     ]),
     only('gpu-origin/trials', [ENGINE, 'gpu-origin/(generation|prompts)/', 'protocol/']),
@@ -99,7 +100,10 @@ module.exports = {
       name: 'gpu-origin-composition',
       comment: 'Only main.ts and what it loads know the rooms; logs and configuration do not.',
       severity: 'error',
-      from: { path: '^gpu-origin/[^/]+\\.ts$', pathNot: '^gpu-origin/(main|load-[a-z-]+)\\.ts$' },
+      from: {
+        path: '^gpu-origin/[^/]+\\.ts$',
+        pathNot: '^gpu-origin/(main|load-[a-z-]+|export-web-base)\\.ts$',
+      },
       to: { path: '^gpu-origin/[^/]+/', pathNot: `^${ENGINE}` },
     },
     { ...only('gpu-origin', ['adapters/', 'protocol/']), name: 'gpu-origin' },
@@ -146,6 +150,24 @@ module.exports = {
     { ...only('worker', ['adapters/read-head', 'protocol/']), name: 'worker' },
     only('dashboard', ['protocol/']),
     {
+      ...only('browser', [
+        'protocol/',
+        // What an origin is made of, less its files, threads and HTTP. The bundle's test sees that no more comes along.
+        'gpu-origin/(engine|generation|model|prompts)/',
+        'gpu-origin/http/(chat-format|completion-format|merge-choices|usage-counter)\\.ts$',
+        'gpu-origin/runtime/(base-gains|graph-sessions|next-turn|ort-runner)\\.ts$',
+        'gpu-origin/runtime/web/(same-thread|wasm-api|wasm-module|web-device)\\.ts$',
+      ]),
+      comment: 'No second sampler, template, tokenizer or chain.',
+    },
+    {
+      name: 'browser-page',
+      comment: 'The page talks to its worker; the engine is there.',
+      severity: 'error',
+      from: { path: '^browser/[^/]+\\.ts$' },
+      to: { path: '^(gpu-origin|adapters|browser/worker)/' },
+    },
+    {
       name: 'protocol-leaf',
       severity: 'error',
       from: { path: '^protocol/' },
@@ -154,7 +176,7 @@ module.exports = {
     {
       name: 'no-node-at-the-edge',
       severity: 'error',
-      from: { path: '^(protocol|adapters|worker|dashboard)/' },
+      from: { path: '^(protocol|adapters|worker|dashboard|browser)/' },
       to: { dependencyTypes: ['core'] },
     },
   ],

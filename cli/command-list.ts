@@ -14,6 +14,10 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Get a base model into the cache (GRAFT_CACHE)',
         load: () => import('./commands/pull.ts'),
       },
+      base: {
+        summary: 'Write the base for browsers, which then run it themselves',
+        load: () => import('./commands/base.ts'),
+      },
       run: {
         summary: 'Ask an adapter, or the base model, and stream its answer',
         load: () => import('./commands/run.ts'),

@@ -65,11 +65,6 @@ export async function openFiles(
   return { files, chains };
 }
 
-export const tokenBytesOf = (tokenizer: Tokenizer) => ({
-  bytes: (id: number) => tokenizer.tokenBytes(id) ?? NOTHING,
-  isSpecial: (id: number) => tokenizer.isSpecial(id),
-});
-
 /** Cheap, and it catches a tokenizer that is not this base's. @throws TokenizerError */
 export function checkTokenizer(tokenizer: Tokenizer, vocabSize: number): void {
   if (tokenizer.size > vocabSize)

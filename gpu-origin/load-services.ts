@@ -8,12 +8,12 @@ import {
   checkTokenizer,
   openFiles,
   systemClock,
-  tokenBytesOf,
   type LoadedServices,
   type LoadParams,
 } from './load-parts.ts';
 import { loadVllmServices } from './load-vllm-services.ts';
 import { PromptQueue } from './prompts/prompt-queue.ts';
+import { tokenBytesOf } from './prompts/token-text.ts';
 import { createChatTemplate } from './model/chat-template.ts';
 import { loadTokenizer, type Tokenizer } from './model/tokenizer.ts';
 import { createRunner } from './runtime/create-runner.ts';

@@ -16,13 +16,13 @@ import {
   checkTokenizer,
   openFiles,
   systemClock,
-  tokenBytesOf,
   type LoadedServices,
   type LoadParams,
 } from './load-parts.ts';
 import { createChatTemplate } from './model/chat-template.ts';
 import { loadTokenizer } from './model/tokenizer.ts';
 import { PromptQueue } from './prompts/prompt-queue.ts';
+import { tokenBytesOf } from './prompts/token-text.ts';
 
 /** Compared between the base and each chain. */
 const PROBE = 'The patient has had a dry cough and a fever since Monday. What should be done? Write it down.';

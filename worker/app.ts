@@ -25,6 +25,8 @@ import { openApiDocument } from './http/openapi/document.ts';
 import { createPinSync } from './origins/sync-pins.ts';
 import { createSuggestionBudget } from './completions/suggestion-budget.ts';
 import { adminDownloadRoutes } from './blobs/download-routes.ts';
+import { downloadRoutes } from './downloads/routes.ts';
+import type { DownloadTokens } from './downloads/download-token.ts';
 import { adminBlobRoutes } from './blobs/routes.ts';
 import { adminEvaluateRoutes } from './origins/evaluate-routes.ts';
 import { adminExperimentRoutes } from './experiments/routes.ts';
@@ -49,6 +51,7 @@ import type { WebhookOutbox } from './experiments/ports-webhook.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import type { SignIn } from './access/sign-in-link.ts';
+import { baseRoutes, sharedHeaders } from './http/base-routes.ts';
 import { dashboardRoutes, pageHeaders, type PageFiles } from './http/dashboard-routes.ts';
 import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
 import { modelRoutes } from './completions/models-routes.ts';
@@ -119,6 +122,7 @@ export interface Services {
   pairJudges: PairJudges;
   pairTallies: PairTallies;
   judgeSigner: WebhookSigner;
+  downloadTokens: DownloadTokens;
   exposureTokens: ExposureTokens;
   answerTokens: AnswerTokens;
   unitHash: UnitHasher;
@@ -205,6 +209,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.use(requestId({ limitLength: MAX_REQUEST_ID }));
   app.use(observeRequest({ observer: services.observer ?? (() => undefined), now: intake.now }));
   app.use('/dashboard/*', pageHeaders);
+  for (const shared of ['/base/*', '/v1/downloads/*']) app.use(shared, sharedHeaders);
   app.use(
     secureHeaders({
       contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
@@ -216,7 +221,8 @@ export function createApp(services: Services): Hono<AppEnv> {
   const { corsOrigins = [] } = services;
   if (corsOrigins.length > 0) {
     const origin = corsOrigins.includes('*') ? '*' : [...corsOrigins];
-    app.use('/v1/*', cors({ origin, exposeHeaders: EXPOSED_HEADERS }));
+    for (const shared of ['/v1/*', '/base/*'])
+      app.use(shared, cors({ origin, exposeHeaders: EXPOSED_HEADERS }));
   }
   app.use(drainBody);
   app.use('/v1/messages/*', anthropicErrors);
@@ -229,6 +235,8 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', tokenizerRoutes({ ...services, ...resolving, gates }));
   app.route('/', feedbackRoutes({ ...services, gate: gates.feedback, now }));
   app.route('/', modelRoutes({ ...resolving, gate: gates.models }));
+  app.route('/', downloadRoutes({ ...services, ...intake, gate: gates.downloads }));
+  app.route('/', baseRoutes({ page: services.page }));
   app.route('/', dashboardRoutes({ page: services.page, signIn: services.signIn }));
   app.use('/admin/*', noStore);
   app.use('/admin/*', requireAdmin({ adminKeyHash, keyLedger, grantLedger, gates, now }));

@@ -21,6 +21,7 @@ import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
 import type { ObjectBucket } from './blobs/r2-blob-store.ts';
 import type { Sha256, RowAudit } from './platform/ports.ts';
 import { decoyOf } from './completions/resolve-name.ts';
+import { createDownloadTokens } from './downloads/download-token.ts';
 import { createDrops, type Drops } from './drops/parts.ts';
 import type { DropLedger } from './drops/ports.ts';
 import type { Config } from './env.ts';
@@ -148,6 +149,7 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     ...stores,
     rights: forgettingRights(stores.writers, { key: hot.forgetKey, grants: hot.forgetGrants }),
     ...{ intake, absence, origins },
+    downloadTokens: createDownloadTokens(config.macKey, config.acceptedMacKeys),
     pointersChanged: watched.changed,
     listing: createKvListing(kv),
     meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: linger }),

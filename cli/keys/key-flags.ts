@@ -45,7 +45,8 @@ export const createFlags = {
   },
   download: {
     type: 'boolean',
-    description: 'With --admin: it may fetch the bytes of its tenant’s adapters (graft download)',
+    description:
+      'It may fetch the bytes of its tenant’s adapters: an admin key by graft download, an API key for pages (docs/browser.md)',
   },
   degrade: {
     type: 'string',

@@ -41,21 +41,25 @@ export interface OriginProcess {
 
 /**
  * Starts `gpu-origin/main.ts` and waits until it is ready.
+ * @param entry another file that says when it is. @param failure what was not done when it ends before.
  * @param args its flags. @param env added to ours, less what {@link originEnvironment} leaves out.
  * @param onEvent hears every event line before and after `ready`.
  * @throws CliError with the last lines of its log when it ends before.
  */
 export async function startOrigin(params: {
+  entry?: string;
+  failure?: string;
   args: readonly string[];
   env: Record<string, string>;
   onEvent?: (event: OriginEvent) => void;
   onLog?: (line: string) => void;
   signal?: AbortSignal;
 }): Promise<OriginProcess> {
+  const { entry = 'gpu-origin/main.ts', failure = 'The origin did not start' } = params;
   const preload = pathToFileURL(path.join(ROOT, 'cli/local/end-with-parent.mjs')).href;
   const child = spawn(
     process.execPath,
-    ['--import', 'tsx', '--import', preload, path.join(ROOT, 'gpu-origin/main.ts'), ...params.args],
+    ['--import', 'tsx', '--import', preload, path.join(ROOT, entry), ...params.args],
     {
       cwd: ROOT,
       env: { ...originEnvironment(process.env), ...params.env },
@@ -85,9 +89,9 @@ export async function startOrigin(params: {
       params.onEvent?.(event);
       if (event.event === 'ready') resolve(event);
     });
-    child.once('error', (error) => reject(originFailed(error.message, log)));
+    child.once('error', (error) => reject(originFailed(failure, error.message, log)));
     child.once('exit', (code, signal) =>
-      reject(originFailed(`it ended with ${signal ?? `code ${code}`}`, log)),
+      reject(originFailed(failure, `it ended with ${signal ?? `code ${code}`}`, log)),
     );
     params.signal?.addEventListener('abort', () => reject(params.signal?.reason), { once: true });
   });
@@ -127,8 +131,8 @@ function parseEvent(line: string): OriginEvent | null {
   }
 }
 
-const originFailed = (reason: string, log: readonly string[]): CliError =>
+const originFailed = (failure: string, reason: string, log: readonly string[]): CliError =>
   new CliError({
-    message: `The origin did not start: ${reason}.${log.length > 0 ? `\n${log.join('\n')}` : ''}`,
+    message: `${failure}: ${reason}.${log.length > 0 ? `\n${log.join('\n')}` : ''}`,
     code: 'origin_failed',
   });

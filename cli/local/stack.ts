@@ -124,6 +124,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
           // A judge of this machine's own, as in examples/ab-test.
           LOOPBACK_CALLBACKS: 'on',
           SIGN_IN: link.binding,
+          ...(options.env['CORS_ORIGINS'] === undefined ? {} : { CORS_ORIGINS: options.env['CORS_ORIGINS'] }),
         },
         onLog: onLog('edge'),
       });

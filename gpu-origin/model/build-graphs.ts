@@ -19,7 +19,8 @@ import { z } from 'zod';
 import type { BaseModel } from './base-model.ts';
 import { fileDigest } from './file-digest.ts';
 import type { GraphFlavour } from './graph-flavour.ts';
-import { buildLlamaGraph, GRAPH_KINDS, type GraphKind, type WeightEntry } from './llama-graph.ts';
+import { GRAPH_KINDS, type GraphKind, type WeightEntry } from './graph-names.ts';
+import { buildLlamaGraph } from './llama-graph.ts';
 import { prepareWeights, WEIGHT_TYPES, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';
 
@@ -62,6 +63,8 @@ export interface BuildOptions {
   context: number;
   /** Rotate the weights; int8 and int4 always do, float32 only to test the rotation. */
   rotate: boolean;
+  /** Rows of the embedding in int8, each with its scale: for where bytes are dear. float32 unless given. */
+  embedding?: 'int8';
   cacheDir: string;
   onProgress: Progress;
 }
@@ -121,12 +124,12 @@ function writeWeights(
 
 /** @throws BaseModelError when the base lacks a tensor. */
 export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
-  const { base, format, context, rotate, flavour = 'cpu' } = options;
+  const { base, format, context, rotate, embedding, flavour = 'cpu' } = options;
   const rotations = rotate ? makeRotations(base.config) : null;
   const key = createHash('sha256')
     .update(
       JSON.stringify({
-        ...{ version: BUILDER_VERSION, base: base.digest, format, context, rotate },
+        ...{ version: BUILDER_VERSION, base: base.digest, format, context, rotate, embedding },
         ...(flavour === 'cpu' ? {} : { flavour }),
       }),
     )

@@ -3,6 +3,8 @@ import { MergeTable } from './merge-table.ts';
 import { PairMerger } from './pair-merger.ts';
 import { TokenizerError, type TokenizerJson } from './tokenizer-definition.ts';
 
+const utf8 = new TextEncoder();
+
 /**
  * Byte-pair encoding in place of the library's own, which makes several objects and strings a merge: a run of one
  * character, all of which merges, took it 8 microseconds a character.
@@ -72,7 +74,7 @@ export class BytePairModel extends Model {
 
   #pushUnknown(character: string, tokens: string[]): void {
     if (this.#byteFallback) {
-      const bytes = [...Buffer.from(character)].map(
+      const bytes = [...utf8.encode(character)].map(
         (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, '0')}>`,
       );
       if (bytes.every((byte) => this.tokens_to_ids.has(byte))) {

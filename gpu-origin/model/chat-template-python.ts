@@ -107,7 +107,11 @@ function filterOfAbsent(node: Node, args: readonly Node[]): Node | null {
   const other = callee?.value === 'selectattr' ? 'rejectattr' : 'selectattr';
   if (callee?.value !== 'selectattr' && callee?.value !== 'rejectattr') return null;
   if (args[1]?.type !== 'StringLiteral' || args[1].value !== 'undefined') return null;
-  const filter = { ...node.filter, callee: { ...callee, value: other }, args: [args[0]!, { ...args[1], value: 'defined' }] };
+  const filter = {
+    ...node.filter,
+    callee: { ...callee, value: other },
+    args: [args[0]!, { ...args[1], value: 'defined' }],
+  };
   return { ...node, filter };
 }
 

@@ -2,10 +2,12 @@
  * The Llama family as an ONNX graph: token ids, KV cache and low-rank deltas in; logits at chosen positions and, where it is asked for, the last hidden states out.
  * Three graphs share the same weights and differ in the linears that take a delta: none, q and v, or all seven.
  */
-import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
+import { type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
 import { deltaShapeOfA, type GraphFlavour } from './graph-flavour.ts';
-import { GraphBuilder, MICROSOFT } from './onnx-proto.ts';
+import { DELTA_KINDS, deltaNames, type GraphKind, type WeightEntry } from './graph-names.ts';
+import { DataType, GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import {
+  EMBEDDING_SCALES,
   FINAL_NORM,
   foldsGains,
   gainName,
@@ -13,36 +15,11 @@ import {
   HEAD_PRODUCT,
   type LinearGroup,
   mlpNorm,
-  type PreparedTensor,
   rotaryNames,
   type WeightFormat,
 } from './prepare-weights.ts';
 import { WeightProducts } from './weight-products.ts';
 import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
-
-export type GraphKind = 'none' | 'qv' | 'all';
-
-export const GRAPH_KINDS: readonly GraphKind[] = ['none', 'qv', 'all'];
-
-export const DELTA_KINDS: Record<GraphKind, readonly LinearKind[]> = {
-  none: [],
-  qv: ['q', 'v'],
-  all: LINEAR_KINDS,
-};
-
-export interface WeightEntry {
-  name: string;
-  type: PreparedTensor['type'];
-  dims: number[];
-  offset: number;
-  bytes: number;
-}
-
-/** Names of the inputs that carry a linear's delta: A as `deltaShapeOfA` says, B `[B, R, out]`. */
-export const deltaNames = (layer: number, kind: LinearKind): { a: string; b: string } => ({
-  a: `l${layer}.${kind}.A`,
-  b: `l${layer}.${kind}.B`,
-});
 
 class LlamaGraph {
   private readonly g = new GraphBuilder();
@@ -96,6 +73,16 @@ class LlamaGraph {
     const y = this.products.multiply(x, name, shape, `${name}.y`);
     if (!this.weights.has(`${name}.b`)) return y;
     return this.g.node('Add', [y, this.weight(`${name}.b`)], `${name}.yb`);
+  }
+
+  /** The tokens' rows of the embedding; from int8, its values times the row's scale. */
+  private embedded(): string {
+    const g = this.g;
+    const rows = (name: string, output: string): string =>
+      g.node('Gather', [this.weight(name), 'tokens'], output, { axis: 0 });
+    if (!this.weights.has(EMBEDDING_SCALES)) return rows('embed', 'x');
+    const values = g.node('Cast', [rows('embed', 'embed.i8')], 'embed.values', { to: DataType.f32 });
+    return g.node('Mul', [values, rows(EMBEDDING_SCALES, 'embed.scales')], 'x');
   }
 
   private takesDelta(kind: LinearKind): boolean {
@@ -262,7 +249,7 @@ class LlamaGraph {
     g.input('last_position', 'i32', ['B']);
     g.input('total_length', 'i32', [1]);
     g.input('positions', 'i64', ['B', 'P', 1]);
-    let x = g.node('Gather', [this.weight('embed'), 'tokens'], 'x', { axis: 0 });
+    let x = this.embedded();
     let h = this.norm(x, this.gain(0, 'input_layernorm'), 'h');
     for (let layer = 0; layer < config.layers; layer++) ({ h, x } = this.layer(layer, h, x));
     // Costs nothing where it is not bound. Where the norm's gain is folded into the head, it lacks it.

@@ -3,6 +3,7 @@
  * and a small builder over it.
  */
 import protobuf from 'protobufjs';
+import { DataType } from './graph-names.ts';
 
 const SCHEMA = `
 syntax = "proto2";
@@ -37,9 +38,7 @@ message ModelProto {
 
 const ModelProto = protobuf.parse(SCHEMA, { keepCase: true }).root.lookupType('onnx.ModelProto');
 
-/** onnx.TensorProto.DataType */
-export const DataType = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7 } as const;
-export type DataType = keyof typeof DataType;
+export { DataType };
 
 /** A float attribute; a plain number is an integer attribute. */
 export interface FloatAttribute {

@@ -15,7 +15,14 @@ import {
   type Rope,
 } from './base-model.ts';
 import type { GraphFlavour } from './graph-flavour.ts';
-import { BLOCK, quantizeBlocks, quantizeByteBlocks, quantizeLinear, transpose } from './quantize.ts';
+import {
+  BLOCK,
+  quantizeBlocks,
+  quantizeByteBlocks,
+  quantizeLinear,
+  quantizeRows,
+  transpose,
+} from './quantize.ts';
 import { rotateColumns, rotateRows, type RotationSet } from './rotation.ts';
 
 /** What a base can be served in; `weights` of `/base`. */
@@ -24,6 +31,9 @@ export type WeightFormat = (typeof WEIGHT_FORMATS)[number];
 
 /** The graph's name of the product before the logits. */
 export const HEAD_PRODUCT = 'head';
+
+/** The graph's name of the scales of an embedding in int8, `[vocab, 1]`. */
+export const EMBEDDING_SCALES = 'embed.s';
 
 /** What a product's weights are in: with 4 bit the head stays in int8, the logits being nearest to it. */
 export const formatOf = (product: string, format: WeightFormat): WeightFormat =>
@@ -232,6 +242,19 @@ function* rotaryTables(
   yield { name: names.sin, type: 'f32', dims: [context, half], data: sin };
 }
 
+function* embeddingTensors(
+  embedding: Float32Array<ArrayBuffer>,
+  vocab: number,
+  hidden: number,
+  format: 'f32' | 'int8',
+): Generator<PreparedTensor> {
+  const dims = [vocab, hidden];
+  if (format === 'f32') return yield { name: 'embed', type: 'f32', dims, data: embedding };
+  const { values, scales } = quantizeRows(embedding, vocab, hidden);
+  yield { name: 'embed', type: 'i8', dims, data: values };
+  yield { name: EMBEDDING_SCALES, type: 'f32', dims: [vocab, 1], data: scales };
+}
+
 /**
  * All tensors of the graphs, one after the other, so that the whole model is never in memory twice.
  * @param rotations null leaves the weights unrotated (float32 as the oracle).
@@ -244,6 +267,7 @@ export function* prepareWeights(params: {
   flavour?: GraphFlavour;
   context: number;
   rotations: RotationSet | null;
+  embedding?: 'int8';
   onLayer: (done: number, total: number) => void;
 }): Generator<PreparedTensor> {
   const { base, format, flavour = 'cpu', rotations, onLayer } = params;
@@ -259,7 +283,7 @@ export function* prepareWeights(params: {
     if (rotations.stream !== null) rotateColumns(embedding, hidden, rotations.stream);
     rotateColumns(head, hidden, rotations.input);
   }
-  yield { name: 'embed', type: 'f32', dims: [vocab, hidden], data: embedding };
+  yield* embeddingTensors(embedding, vocab, hidden, params.embedding ?? 'f32');
   yield* linear(HEAD_PRODUCT, head, vocab, hidden, served);
   yield* rotaryTables(rope, params.context, rotaryNames('rope'));
   if (localRope !== null) yield* rotaryTables(localRope, params.context, rotaryNames('localRope'));

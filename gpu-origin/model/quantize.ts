@@ -12,14 +12,39 @@ export function quantizeLinear(
   const scales = new Float32Array(rows);
   for (let row = 0; row < rows; row++) {
     const at = row * columns;
-    let max = 0;
-    for (let i = 0; i < columns; i++) max = Math.max(max, Math.abs(weight[at + i]!));
-    const scale = Math.fround(max / 127);
+    const scale = rowScale(weight.subarray(at, at + columns));
     scales[row] = scale;
     if (scale === 0) continue;
     for (let i = 0; i < columns; i++) values[i * rows + row] = Math.round(weight[at + i]! / scale);
   }
   return { values, scales };
+}
+
+/**
+ * The same scales, the values where they are: for rows that are looked up.
+ * @param weight `[rows, columns]` @returns `values` int8 `[rows, columns]`, `scales` float32 `[rows]`
+ */
+export function quantizeRows(
+  weight: Float32Array,
+  rows: number,
+  columns: number,
+): { values: Int8Array<ArrayBuffer>; scales: Float32Array<ArrayBuffer> } {
+  const values = new Int8Array(rows * columns);
+  const scales = new Float32Array(rows);
+  for (let row = 0; row < rows; row++) {
+    const part = weight.subarray(row * columns, (row + 1) * columns);
+    const scale = rowScale(part);
+    scales[row] = scale;
+    if (scale !== 0) part.forEach((value, i) => (values[row * columns + i] = Math.round(value / scale)));
+  }
+  return { values, scales };
+}
+
+/** The largest magnitude is 127 of it. */
+function rowScale(row: Float32Array | Float64Array): number {
+  let max = 0;
+  for (let i = 0; i < row.length; i++) max = Math.max(max, Math.abs(row[i]!));
+  return Math.fround(max / 127);
 }
 
 /** @param weight `[rows, columns]` @returns float32 `[columns, rows]` */

@@ -41,3 +41,12 @@ export interface TokenizerDefinition {
   /** Jinja source. */
   chatTemplate: string | null;
 }
+
+/** A definition as a file, for who encodes prompts elsewhere. */
+export const TokenizerDefinitionJson = z.strictObject({
+  json: TokenizerJson,
+  bosId: z.int().nullable(),
+  eosIds: z.array(z.int()),
+  prefixIds: z.array(z.int()),
+  chatTemplate: z.string().nullable(),
+}) satisfies z.ZodType<TokenizerDefinition>;

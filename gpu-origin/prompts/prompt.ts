@@ -14,6 +14,7 @@ import { noSuchBias } from '../engine/engine.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
 import { type ChatTemplate, ChatTemplateError, type TemplateOptions } from '../model/chat-template.ts';
 import type { Steps, Tokenizer } from '../model/tokenizer.ts';
+import { utf8Length } from '../model/utf8-length.ts';
 import { conversationOf, templateTools } from './conversation.ts';
 import type { PromptQueue } from './prompt-queue.ts';
 import { tokenText } from './token-text.ts';
@@ -133,7 +134,7 @@ async function chatPrompt(
   const written = [...conversation, ...tools];
   try {
     const ids = await encodeInTurn(services, caller, {
-      bytes: written.reduce((sum, one) => sum + Buffer.byteLength(JSON.stringify(one)), 0),
+      bytes: written.reduce((sum, one) => sum + utf8Length(JSON.stringify(one)), 0),
       param,
       steps: chatTemplate.encodeInSteps(conversation, base.context, options),
     });
@@ -153,7 +154,7 @@ async function textPrompt(
   const { tokenizer, base } = services;
   if (typeof prompt === 'string') {
     const ids = await encodeInTurn(services, caller, {
-      bytes: Buffer.byteLength(prompt),
+      bytes: utf8Length(prompt),
       param,
       steps: tokenizer.encodeInSteps(prompt, { allowSpecial: true, limit: base.context }),
     });

@@ -11,6 +11,12 @@ const LOWEST_LOGPROB = -9999;
 
 const finite = (logprob: number): number => (Number.isFinite(logprob) ? logprob : LOWEST_LOGPROB);
 
+/** What the engine needs of a tokenizer. */
+export const tokenBytesOf = (tokenizer: Tokenizer) => ({
+  bytes: (id: number) => tokenizer.tokenBytes(id) ?? NOTHING,
+  isSpecial: (id: number) => tokenizer.isSpecial(id),
+});
+
 /** A token's own text; U+FFFD where it is a part of a character. */
 export const tokenText = (tokenizer: Tokenizer, id: number): string =>
   lossy.decode(tokenizer.tokenBytes(id) ?? NOTHING);

@@ -1,6 +1,6 @@
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import { deltaShapeOfA, LEAST_RANK } from '../model/graph-flavour.ts';
-import { DELTA_KINDS, deltaNames, type GraphKind } from '../model/llama-graph.ts';
+import { DELTA_KINDS, deltaNames, type GraphKind } from '../model/graph-names.ts';
 import type { DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor } from './device.ts';
 import type { RankByKind } from './row-delta.ts';

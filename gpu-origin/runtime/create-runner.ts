@@ -1,23 +1,15 @@
 /** Base file or folder -> graphs in the cache -> sessions -> runner. */
-import { statSync } from 'node:fs';
 import { totalmem } from 'node:os';
-import type { BaseInfo } from '../../protocol/index.ts';
-import {
-  type BaseModel,
-  BaseModelError,
-  LINEAR_KINDS,
-  type LinearKind,
-  storedLinears,
-  storedShape,
-} from '../model/base-model.ts';
+import type { BaseModel } from '../model/base-model.ts';
 import { buildGraphs, type Progress } from '../model/build-graphs.ts';
-import { loadFolderBase } from '../model/load-folder-base.ts';
-import { loadGgufBase } from '../model/load-gguf-base.ts';
+import { loadBase } from '../model/load-base.ts';
 import { planMemory, sayGpuMemory, sayMemory } from '../model/memory-plan.ts';
-import { FINAL_NORM, foldsGains, gainBefore, type WeightFormat } from '../model/prepare-weights.ts';
+import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
 import type { TokenizerSource } from '../model/tokenizer.ts';
+import { readGains } from './base-gains.ts';
 import { mostTokens } from './check-attention.ts';
-import type { Device, Provider } from './device.ts';
+import { describeBase } from './describe-base.ts';
+import type { Device } from './device.ts';
 import { ASSUMED_BYTES, fitDevice } from './fit-device.ts';
 import { GraphSessions } from './graph-sessions.ts';
 import { FasterLately, type LaneChoice } from './lane-choice.ts';
@@ -25,8 +17,6 @@ import { openDevice, type WantedProvider } from './open-device.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
 
-/** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
-const MAX_RANK_SUM = 256;
 /**
  * Rows that can be set aside, for each slot. Where three tenants come one after the other and each wants all of 16
  * slots, 13 rows are set aside. Their memory, as much as the slots', becomes resident only as it is written.
@@ -66,50 +56,6 @@ export interface CreateRunnerParams {
   rotateFloat32?: boolean;
   /** Only for tests, which depend on no clock: whether rows run in groups, a core each; as is faster unless given. */
   laneChoice?: LaneChoice;
-}
-
-async function loadBase(
-  path: string,
-  id: string | undefined,
-): Promise<{ base: BaseModel; tokenizerSource: TokenizerSource }> {
-  const stats = statSync(path, { throwIfNoEntry: false });
-  if (stats === undefined) throw new BaseModelError(`there is no file or folder ${path}`);
-  if (stats.isDirectory())
-    return { base: await loadFolderBase({ path, id }), tokenizerSource: { kind: 'folder', path } };
-  const { base, file } = await loadGgufBase({ path, id });
-  return { base, tokenizerSource: { kind: 'gguf', metadata: file.metadata } };
-}
-
-function describeBase(
-  base: BaseModel,
-  served: { format: WeightFormat; context: number; provider: Provider; bits: boolean },
-): BaseInfo {
-  const { format, context, provider, bits } = served;
-  const modules = [];
-  for (let layer = 0; layer < base.config.layers; layer++)
-    for (const linear of storedLinears(base.config, layer))
-      modules.push({ name: linear.name, ...storedShape(base.config, linear) });
-  return {
-    id: base.id,
-    digest: base.digest,
-    weights: format,
-    context,
-    max_rank_sum: MAX_RANK_SUM,
-    provider,
-    promise: bits ? 'bits' : 'tolerance',
-    architecture: base.config.family,
-    attention: { heads: base.config.heads, kv_heads: base.config.kvHeads },
-    modules,
-  };
-}
-
-/** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors a layer. */
-function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float32Array | null {
-  const gains = Array.from(
-    { length: base.config.layers },
-    (_, layer) => new Map(LINEAR_KINDS.map((kind) => [kind, gainBefore(base, layer, kind)])),
-  );
-  return (layer, kind) => gains[layer]?.get(kind) ?? null;
 }
 
 /** Bytes; a container may have less than its machine. */

@@ -1,5 +1,5 @@
 import type { BuiltGraphs, Progress } from '../model/build-graphs.ts';
-import { GRAPH_KINDS, type GraphKind } from '../model/llama-graph.ts';
+import { GRAPH_KINDS, type GraphKind } from '../model/graph-names.ts';
 import type { Device, Session, SessionCores, Weights } from './device.ts';
 
 /**

@@ -3,10 +3,8 @@ import type { BaseInfo } from '../../protocol/index.ts';
 import { type LinearKind, linearShape, type LlamaConfig, storedLinears } from '../model/base-model.ts';
 import { rotateModule, type RotatedModule } from '../model/rotate-adapter.ts';
 import type { RotationSet } from '../model/rotation.ts';
+import { nextTurn } from './next-turn.ts';
 import { moduleKey, OrtResidentAdapter } from './row-delta.ts';
-
-/** Lets the event loop run between layers while an adapter is transformed. */
-const yieldToEventLoop = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** How a base's weights were transformed, and so how its adapters must be. */
 export interface WeightTransform {
@@ -50,7 +48,8 @@ export async function loadResidentAdapter(
         );
       }
     }
-    await yieldToEventLoop();
+    // Steps go on between layers.
+    await nextTurn();
   }
   return new OrtResidentAdapter(params.digest, modules);
 }

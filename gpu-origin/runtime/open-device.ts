@@ -27,8 +27,8 @@ const OPEN: OpenProvider = {
     return WebgpuDevice.open(ortLibrary(), threads);
   },
   async web(threads) {
-    const { WebDevice } = await import('./web/web-device.ts');
-    return WebDevice.open(threads);
+    const { openWebDevice } = await import('./web/open-web-device.ts');
+    return openWebDevice(threads);
   },
   async findGpu() {
     const { ortLibrary } = await import('./native/ort-library.ts');

@@ -56,7 +56,10 @@ export const KeyView = z.object({
   /** Fields that nobody knows are refused. Edges from before do not say. */
   strict_fields: z.boolean().default(false),
   degrade: DegradePolicy.nullable(),
-  /** Of an admin key: it may fetch the bytes of its tenant's adapters. Edges from before do not say. */
+  /**
+   * It may fetch the bytes of its tenant's adapters; an API key makes tokens with which pages do. Edges from before do not
+   * say.
+   */
   download: z.boolean().default(false),
   /** Id of the key that took its place, the last one where several did. */
   replaced_by: z.string().nullable(),
@@ -114,7 +117,7 @@ export const KeyRequest = z.strictObject({
   strict: z.boolean().optional(),
   strict_fields: z.boolean().optional(),
   degrade: DegradePolicy.optional(),
-  /** Of an admin key: it may fetch the bytes of its tenant's adapters. Off unless said. */
+  /** It may fetch the bytes of its tenant's adapters. Off unless said, and only given by who has it. */
   download: z.boolean().optional(),
 });
 export type KeyRequest = z.infer<typeof KeyRequest>;

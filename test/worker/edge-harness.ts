@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { startEdge, type Edge } from '../../cli/local/edge.ts';
-import { generateApiKey, parseSigningKeys } from '../../protocol/index.ts';
+import { generateApiKey, parseSigningKeys, type BaseInfo } from '../../protocol/index.ts';
 import { startFakeOrigin, type FakeOrigin } from '../fakes/fake-origin.ts';
 import { TINY_BASE, type TinyAdapter } from '../fakes/tiny-adapters.ts';
 
@@ -20,7 +20,7 @@ export interface TestEdge {
   logs: string[];
   request(path: string, init?: RequestInit & { key?: string | null }): Promise<Response>;
   admin(path: string, init?: RequestInit & { key?: string }): Promise<Response>;
-  makeKey(params: { tenant: string; scopes?: string[] }): Promise<string>;
+  makeKey(params: { tenant: string; scopes?: string[]; download?: boolean }): Promise<string>;
   makeAdminKey(tenant: string): Promise<string>;
   /** Uploads in parts of `partBytes` and publishes. */
   publish(params: PublishParams): Promise<Response>;
@@ -49,6 +49,7 @@ const JSON_TYPE = { 'content-type': 'application/json' };
  * @param overrides.bindings further variables of the worker.
  * @param overrides.r2Bucket bound as BLOBS.
  * @param overrides.adminKey a new one unless given.
+ * @param overrides.base of the fake origin; the tiny one unless given.
  * @param overrides.fill puts state into the folder before the edge starts.
  */
 export async function startTestEdge(
@@ -58,11 +59,13 @@ export async function startTestEdge(
     bindings?: Record<string, string>;
     r2Bucket?: string;
     adminKey?: string;
+    base?: BaseInfo;
     fill?: (stateFolder: string) => Promise<void>;
   } = {},
 ): Promise<TestEdge> {
   const folder = await mkdtemp(path.join(tmpdir(), 'graft-edge-'));
-  const origin = await startFakeOrigin({ id: 'o1', keys: parseSigningKeys(ORIGIN_KEYS), base: TINY_BASE });
+  const base = overrides.base ?? TINY_BASE;
+  const origin = await startFakeOrigin({ id: 'o1', keys: parseSigningKeys(ORIGIN_KEYS), base });
   const adminKey = overrides.adminKey ?? generateApiKey('ga');
   await overrides.fill?.(folder);
   const logs: string[] = [];

@@ -9,6 +9,7 @@ import {
   OPERATOR_REQUESTS,
   UNKNOWN_ADMIN_KEYS,
   MODEL_READS,
+  DOWNLOADS,
   FEEDBACK_REQUESTS,
   COMPOSED_REQUESTS,
   LARGE_BODIES,
@@ -32,6 +33,8 @@ export interface Gates {
   strangers: Gate;
   /** `/v1/models`, by tenant. */
   models: Gate;
+  /** Chains for browsers, by tenant. */
+  downloads: Gate;
   /** `/v1/feedback`, by tenant. */
   feedback: Gate;
   /** Large bodies of completions while they are read, by tenant. */
@@ -57,6 +60,7 @@ export function createGates(now: () => number): Gates {
     operator: { reads: gate(OPERATOR_REQUESTS), changes: gate(OPERATOR_REQUESTS) },
     strangers: gate(UNKNOWN_ADMIN_KEYS),
     models: gate(MODEL_READS),
+    downloads: gate(DOWNLOADS),
     feedback: gate(FEEDBACK_REQUESTS),
     largeBodies: gate(LARGE_BODIES),
     composing: gate(COMPOSED_REQUESTS),

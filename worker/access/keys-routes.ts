@@ -51,7 +51,8 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const { strict_fields: strictFields, download } = request;
     const tenant = request.tenant ?? caller.tenant;
     const problem =
-      grantProblem(caller, { kind, tenant, scopes, ownHash: request.hash !== undefined }) ?? useless(request);
+      grantProblem(caller, { kind, tenant, scopes, download, ownHash: request.hash !== undefined }) ??
+      useless(request);
     if (problem !== null) return fail(problem);
     const key = request.hash === undefined ? generateApiKey(kind === 'api' ? 'gk' : 'ga') : null;
     const hash = key === null ? (request.hash as string) : await hashApiKey(key);
@@ -129,9 +130,9 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const { scopes, limits, strict, degrade, strict_fields, download } = request;
     const wanted = scopes === undefined ? old : { ...old, scopes, owners: undefined };
     const problem =
-      grantProblem(caller, { ...wanted, ownHash: false }) ??
+      grantProblem(caller, { ...wanted, download, ownHash: false }) ??
       fixedProblem(caller, old, changedLimits(old.limits, limits)) ??
-      useless({ kind: old.kind, limits, strict, strict_fields, degrade, download });
+      useless({ kind: old.kind, limits, strict, strict_fields, degrade });
     if (problem !== null) return fail(problem);
     if (old.revokedAt !== null) return fail(conflict('This key was revoked.'));
     const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
@@ -160,22 +161,13 @@ function useless({
   strict,
   strict_fields,
   degrade,
-  download,
 }: Pick<KeyRequest, 'kind'> & {
   limits?: unknown;
   strict?: unknown;
   strict_fields?: unknown;
   degrade?: unknown;
-  download?: boolean | undefined;
 }): ApiError | null {
-  if (kind === 'api')
-    return download === true
-      ? {
-          code: 'invalid_request',
-          message: "'download' is for admin keys: an API key asks for completions.",
-          param: 'download',
-        }
-      : null;
+  if (kind === 'api') return null;
   const param = Object.entries({ limits, strict, strict_fields, degrade }).find(
     ([, value]) => value !== undefined,
   )?.[0];
@@ -204,6 +196,7 @@ function grantProblem(
     tenant: string;
     scopes: readonly string[];
     owners?: ScopeOwners | undefined;
+    download?: boolean | undefined;
     ownHash: boolean;
   },
 ): ApiError | null {
@@ -212,6 +205,8 @@ function grantProblem(
   if (wanted.kind === 'admin') return refuse('Only the bootstrap key makes admin keys.');
   if (wanted.ownHash) return refuse('Only the bootstrap key registers keys by their hash.');
   if (wanted.tenant !== caller.tenant) return refuse('This key makes keys for its own tenant only.');
+  if (wanted.download === true && caller.download !== true)
+    return refuse('This key has no right to download, and gives none.');
   const wider = scopesHeld(wanted).find(
     (scope) =>
       !scopesHeld(caller).some((own) =>

@@ -24,6 +24,8 @@ export const OPERATOR_REQUESTS = { perSecond: 200, burst: 2_000, atOnce: 64 };
 export const UNKNOWN_ADMIN_KEYS = { perSecond: 50, burst: 200, atOnce: 64 };
 /** A page of `/v1/models` is up to five questions to D1; clients ask when they start. */
 export const MODEL_READS = { perSecond: 50, burst: 200, atOnce: 16 };
+/** Chains and parts for browsers: three to five questions to D1, and the bytes. */
+export const DOWNLOADS = { perSecond: 50, burst: 200, atOnce: 16 };
 /** Feedback asks no D1 but a Durable Object, which takes about 1,000 requests a second. */
 export const FEEDBACK_REQUESTS = { perSecond: 200, burst: 1_000, atOnce: 64 };
 /**

@@ -23,6 +23,8 @@ export const KeyRecord = z.strictObject({
   /** Fields that nobody knows are refused, unless the request says otherwise. */
   strictFields: z.literal(true).optional(),
   degrade: DegradePolicy.optional(),
+  /** It may make download tokens: pages then fetch the bytes of its tenant's adapters. */
+  download: z.literal(true).optional(),
   /** Unix ms; from then on it is refused. */
   expiresAt: z.int().optional(),
   limits: KeyLimits.optional(),
@@ -50,6 +52,8 @@ export interface Caller extends LimitedCaller {
   strict?: boolean | undefined;
   strictFields?: boolean | undefined;
   degrade?: DegradePolicy | undefined;
+  /** It may make download tokens. */
+  download?: boolean | undefined;
 }
 
 /** `root` is the bootstrap key: it may act for every tenant. */
@@ -81,7 +85,7 @@ export interface KeyRow {
   strict: boolean;
   strictFields: boolean;
   degrade: DegradePolicy | null;
-  /** Of an admin key: it may fetch the bytes of its tenant's adapters. */
+  /** It may fetch the bytes of its tenant's adapters; an API key makes tokens with which pages do. */
   download: boolean;
   limits: KeyLimits | null;
   /** The bootstrap key set them: an admin key of the tenant may only lower them. */
@@ -109,6 +113,7 @@ export function keyRecordOf(row: KeyRow): KeyRecord {
     ...(row.strict ? { strict: true } : {}),
     ...(row.strictFields ? { strictFields: true } : {}),
     ...(row.degrade === null ? {} : { degrade: row.degrade }),
+    ...(row.download ? { download: true } : {}),
     ...(row.expiresAt === null ? {} : { expiresAt: row.expiresAt }),
     ...(row.limits === null ? {} : { limits: row.limits }),
     ...(row.tenantLimits === null ? {} : { tenantLimits: row.tenantLimits }),

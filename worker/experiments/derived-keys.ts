@@ -5,7 +5,12 @@
 
 /** What a key is for. A label is never used for two things, nor for the same thing in two formats. */
 export type KeyLabel =
-  'graft-exposure-v1' | 'graft-answer-v1' | 'graft-unit-v1' | 'graft-webhook-v1' | 'graft-judge-v1';
+  | 'graft-download-v1'
+  | 'graft-exposure-v1'
+  | 'graft-answer-v1'
+  | 'graft-unit-v1'
+  | 'graft-webhook-v1'
+  | 'graft-judge-v1';
 
 export type HmacKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
 

@@ -2,11 +2,18 @@ import type { Context } from 'hono';
 import { errorResponse, type ApiError } from '../../protocol/index.ts';
 import type { RequestTrace } from './request-trace.ts';
 import type { AdminCaller, Caller } from '../access/ports.ts';
+import type { DownloadGrant } from '../downloads/download-token.ts';
 import { loggingFailure } from '../log.ts';
 
 /** What middleware leaves for the routes. */
 export interface AppEnv {
-  Variables: { requestId: string; admin: AdminCaller; caller: Caller; trace: RequestTrace };
+  Variables: {
+    requestId: string;
+    admin: AdminCaller;
+    caller: Caller;
+    downloads: DownloadGrant;
+    trace: RequestTrace;
+  };
 }
 
 export type AppContext = Context<AppEnv>;

@@ -1,10 +1,7 @@
 /** ONNX Runtime's calls in WebAssembly, checked, with the tensors of a binding kept as long as it. */
-import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
-import { basename } from 'node:path';
-import { readFully } from '../../model/read-fully.ts';
 import { OrtError } from '../device.ts';
 import type { Bindings, BoundTensor } from './wasm-messages.ts';
-import { type ExternalData, loadWasmModule, type WasmModule } from './wasm-module.ts';
+import type { ExternalData, WasmFactory, WasmModule } from './wasm-module.ts';
 
 /** OrtLoggingLevel: 3 = error. */
 const LOG_ERRORS = 3;
@@ -30,8 +27,8 @@ export class WasmApi {
   private constructor(private readonly module: WasmModule) {}
 
   /** Once a thread: the module is the thread's own. @throws OrtError */
-  static async load(threads: number): Promise<WasmApi> {
-    const api = new WasmApi(await loadWasmModule(threads));
+  static async load(factory: WasmFactory, threads: number): Promise<WasmApi> {
+    const api = new WasmApi(await factory({ numThreads: threads }));
     api.check('OrtInit', api.module._OrtInit(threads, LOG_ERRORS));
     return api;
   }
@@ -57,22 +54,23 @@ export class WasmApi {
     this.module._free(pointer);
   }
 
-  /** @param weights path of the file that the model refers to by its name. @throws OrtError */
-  async open(id: number, model: string | Uint8Array, weights: string | null): Promise<void> {
+  /** @param weights the file that the model refers to. @throws OrtError */
+  async open(
+    id: number,
+    model: Uint8Array,
+    weights: { name: string; data: ExternalData } | null,
+  ): Promise<void> {
     const { module } = this;
-    const bytes = typeof model === 'string' ? readFileSync(model) : model;
     const options = this.options();
-    const at = this.allocate(bytes.length);
-    const fd = weights === null ? null : openSync(weights, 'r');
+    const at = this.allocate(model.length);
     try {
-      new Uint8Array(this.memory).set(bytes, at);
-      if (weights !== null && fd !== null) module.mountExternalData(basename(weights), fileData(fd));
-      const session = await module._OrtCreateSession(at, bytes.length, options);
+      new Uint8Array(this.memory).set(model, at);
+      if (weights !== null) module.mountExternalData(weights.name, weights.data);
+      const session = await module._OrtCreateSession(at, model.length, options);
       if (session === 0) this.check('OrtCreateSession', FAIL);
       this.sessions.set(id, session);
     } finally {
       module.unmountExternalData();
-      if (fd !== null) closeSync(fd);
       module._free(at);
       module._OrtReleaseSessionOptions(options);
     }
@@ -203,16 +201,4 @@ export class WasmApi {
       module.stackRestore(stack);
     }
   }
-}
-
-/** Read tensor by tensor: all of it would be in memory twice. */
-function fileData(fd: number): ExternalData {
-  return {
-    byteLength: fstatSync(fd).size,
-    subarray(begin, end) {
-      const bytes = new Uint8Array(end - begin);
-      if (!readFully(fd, bytes, begin)) throw new Error('the weights end before their tensors do');
-      return bytes;
-    },
-  };
 }

@@ -1,18 +1,21 @@
 import { Worker } from 'node:worker_threads';
 import { OrtError } from '../device.ts';
-import type { WasmReply, WasmRequest, WasmStart } from './wasm-messages.ts';
+import type {
+  WasmAnswer,
+  WasmHost,
+  WasmOrder,
+  WasmQuestion,
+  WasmReply,
+  WasmRequest,
+  WasmStart,
+} from './wasm-messages.ts';
 
 /** The job of the thread's start. */
 const STARTED = 0;
 const GONE = -1;
 
-type Answer = Extract<WasmReply, { pointer: number }>;
-/** One that is answered, without its number. */
-type Question = WasmRequest extends infer R ? (R extends { job: number } ? Omit<R, 'job'> : never) : never;
-type Order = Exclude<WasmRequest, { job: number }>;
-
 interface Waiting {
-  resolve: (answer: Answer) => void;
+  resolve: (answer: WasmAnswer) => void;
   reject: (error: OrtError) => void;
 }
 
@@ -24,8 +27,8 @@ export async function startWasmThread(threads: number): Promise<WasmThread> {
 }
 
 /** The thread that WebAssembly runs in. Requests are done in the order in which they are made. */
-export class WasmThread {
-  readonly started: Promise<Answer>;
+export class WasmThread implements WasmHost {
+  readonly started: Promise<WasmAnswer>;
   readonly #worker: Worker;
   readonly #waiting = new Map<number, Waiting>();
   #lost: OrtError | null = null;
@@ -54,7 +57,7 @@ export class WasmThread {
   }
 
   /** @throws OrtError */
-  ask(question: Question): Promise<Answer> {
+  ask(question: WasmQuestion): Promise<WasmAnswer> {
     this.#jobs += 1;
     const job = this.#jobs;
     const answer = this.#wait(job);
@@ -62,7 +65,7 @@ export class WasmThread {
     return answer;
   }
 
-  tell(order: Order): void {
+  tell(order: WasmOrder): void {
     if (this.#lost === null) this.#worker.postMessage(order);
   }
 
@@ -83,7 +86,7 @@ export class WasmThread {
       });
   }
 
-  #wait(job: number): Promise<Answer> {
+  #wait(job: number): Promise<WasmAnswer> {
     if (this.#lost !== null) return Promise.reject(this.#lost);
     // A process that waits for it stays; one that has nothing else to do may end.
     if (this.#waiting.size === 0) this.#worker.ref();

@@ -20,6 +20,17 @@ export interface Bindings {
   outputs: readonly BoundTensor[];
 }
 
+/** Where WebAssembly runs, as the device sees it. */
+export interface WasmHost {
+  /** All that was allocated lies in it. */
+  readonly memory: SharedArrayBuffer;
+  nextId(): number;
+  /** Requests are done in the order in which they are made. @throws OrtError */
+  ask(question: WasmQuestion): Promise<WasmAnswer>;
+  tell(order: WasmOrder): void;
+  end(): Promise<void>;
+}
+
 /** Those with a job are answered. Numbers of sessions and bindings are the sender's choice. */
 export type WasmRequest =
   | { kind: 'allocate'; job: number; bytes: number }
@@ -34,3 +45,12 @@ export type WasmRequest =
 export type WasmReply =
   | { job: number; pointer: number; memory: SharedArrayBuffer }
   | { job: number; error: { call: string; code: number; message: string } };
+
+export type WasmAnswer = Extract<WasmReply, { pointer: number }>;
+/** One that is answered, without its number. */
+export type WasmQuestion = WasmRequest extends infer R
+  ? R extends { job: number }
+    ? Omit<R, 'job'>
+    : never
+  : never;
+export type WasmOrder = Exclude<WasmRequest, { job: number }>;

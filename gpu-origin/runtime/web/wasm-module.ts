@@ -3,10 +3,6 @@
  * documented (js/web/lib/wasm/wasm-types.ts and onnxruntime/wasm/api.cc of the same release), so the version is exact in
  * package.json. The JavaScript API over it has no I/O binding and copies keys and values at every step.
  */
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
-import { z } from 'zod';
 
 /** What external data is read from; of a Uint8Array this much is used. */
 export interface ExternalData {
@@ -70,22 +66,5 @@ export interface WasmModule {
   ): number | Promise<number>;
 }
 
-type Factory = (module: { numThreads: number }) => Promise<WasmModule>;
-
-const resolve = createRequire(import.meta.url).resolve;
-const MODULE = 'onnxruntime-web/ort-wasm-simd-threaded.mjs';
-
-/** @param threads workers of its own are started for all but one. @throws Error when the package is not there. */
-export async function loadWasmModule(threads: number): Promise<WasmModule> {
-  const { default: factory } = (await import(pathToFileURL(resolve(MODULE)).href)) as { default: Factory };
-  return factory({ numThreads: threads });
-}
-
-const Package = z.object({ version: z.string() });
-
-/** Of onnxruntime-web. @throws Error when the package is not there. */
-export function wasmVersion(): string {
-  // Its package.json is not among its exports.
-  const path = new URL('../package.json', pathToFileURL(resolve(MODULE)));
-  return Package.parse(JSON.parse(readFileSync(path, 'utf8'))).version;
-}
+/** What the module's file exports. @param module.numThreads workers of its own are started for all but one. */
+export type WasmFactory = (module: { numThreads: number }) => Promise<WasmModule>;

@@ -1,6 +1,5 @@
 /** The runtime's port over ONNX Runtime in WebAssembly, which runs in a thread of its own and shares its memory. */
-import type { WeightEntry } from '../../model/llama-graph.ts';
-import { DataType } from '../../model/onnx-proto.ts';
+import { DataType, type WeightEntry } from '../../model/graph-names.ts';
 import {
   type Binding,
   type Device,
@@ -13,9 +12,7 @@ import {
   tensorBytes,
   type Weights,
 } from '../device.ts';
-import { startWasmThread, type WasmThread } from './wasm-client.ts';
-import type { BoundTensor } from './wasm-messages.ts';
-import { wasmVersion } from './wasm-module.ts';
+import type { BoundTensor, WasmHost } from './wasm-messages.ts';
 
 /** Of 32-bit WebAssembly; onnxruntime-web is built to grow to all of it. */
 const ADDRESSABLE = 4 * 1024 ** 3;
@@ -61,7 +58,7 @@ class WebBinding implements Binding {
   private readonly outputs: BoundTensor[] = [];
   private sent = false;
   constructor(
-    private readonly thread: WasmThread,
+    private readonly thread: WasmHost,
     private readonly session: number,
   ) {
     this.id = thread.nextId();
@@ -85,7 +82,7 @@ class WebBinding implements Binding {
 
 class WebSession implements Session {
   constructor(
-    private readonly thread: WasmThread,
+    private readonly thread: WasmHost,
     private readonly id: number,
   ) {}
   bind(): Binding {
@@ -112,17 +109,10 @@ export class WebDevice implements Device {
   /** WebAssembly has one int8 kernel, and sums in 32 bits. */
   preciseInt8 = false;
 
-  private constructor(
-    private readonly thread: WasmThread,
+  constructor(
+    private readonly thread: WasmHost,
     readonly description: string,
   ) {}
-
-  /** @throws Error when onnxruntime-web is not there. @throws OrtError when it does not start. */
-  static async open(threads: number): Promise<WebDevice> {
-    const version = wasmVersion();
-    const count = `${threads} ${threads === 1 ? 'thread' : 'threads'}`;
-    return new WebDevice(await startWasmThread(threads), `ONNX Runtime ${version} in WebAssembly, ${count}`);
-  }
 
   async memory(bytes: number): Promise<DeviceMemory> {
     return this.host(bytes);

@@ -30,7 +30,11 @@ const shown = (tokenizer: Tokenizer, ids: readonly number[]): string =>
   ids.map((id) => `${id}${JSON.stringify(Buffer.from(tokenizer.tokenBytes(id) ?? []).toString())}`).join(' ');
 
 /** @returns how many texts came out otherwise; the first three are shown. */
-function compareTexts(tokenizer: Tokenizer, texts: readonly string[], expected: readonly (readonly number[])[]): number {
+function compareTexts(
+  tokenizer: Tokenizer,
+  texts: readonly string[],
+  expected: readonly (readonly number[])[],
+): number {
   let other = 0;
   for (const [at, text] of texts.entries()) {
     const got = tokenizer.encode(text, { allowSpecial: false });

@@ -5,6 +5,9 @@ import { sameTwice, TENANT_OF, type Role, type World } from './world.ts';
 export interface Asked {
   path: string;
   body?: unknown;
+  /** In the place of the role's. */
+  key?: string;
+  headers?: Record<string, string>;
 }
 
 export interface Case {
@@ -118,6 +121,28 @@ export const TABLE: Record<string, Case[]> = {
       does: 'gives nothing from above',
       ask: plain('/dashboard/assets/..%2Findex.html'),
       gets: '404 '.repeat(9),
+    },
+  ],
+
+  'GET /base/:file{base\\.json|[0-9a-f]{64}\\.bin}': [
+    { does: 'gives a base for browsers', ask: plain('/base/base.json'), gets: '200 '.repeat(9) },
+    { does: 'gives nothing else', ask: plain('/base/index.html'), gets: '404 '.repeat(9) },
+  ],
+  'POST /v1/download-tokens': [
+    {
+      does: 'refuses keys without the right',
+      ask: plain('/v1/download-tokens', { names: [N], origin: 'http://localhost' }),
+      gets: '401 403 403 403 403 401 401 401 401',
+    },
+  ],
+  'GET /v1/downloads': [
+    { does: 'takes no key', ask: plain(`/v1/downloads?name=${N}`), gets: '401 '.repeat(9) },
+  ],
+  'GET /v1/downloads/parts/:index{[0-9]{1,4}}': [
+    {
+      does: 'takes no key',
+      ask: ({ notes }) => ({ path: `/v1/downloads/parts/0?name=${N}&version=2&digest=${notes.digest}` }),
+      gets: '401 '.repeat(9),
     },
   ],
 

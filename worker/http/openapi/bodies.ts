@@ -10,6 +10,7 @@ import {
   CountTokensRequest,
   CreateExperiment,
   DetokenizeRequest,
+  DownloadTokenRequest,
   EdgeFields,
   EmbeddingRequest,
   EvaluateFileRequest,
@@ -59,6 +60,7 @@ export const BODIES = {
   CountTokensRequest,
   CreateExperiment,
   DetokenizeRequest,
+  DownloadTokenRequest,
   EmbeddingRequest: EmbeddingRequest.extend(edge),
   EvaluateFileRequest,
   /** Of {@link ChangeExperiment}. */

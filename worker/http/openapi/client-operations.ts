@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { AdapterName, Digest } from '../../../protocol/index.ts';
 import { USER_HEADER } from '../../experiments/unit-of.ts';
 import type { BodyName } from './bodies.ts';
 import type { Operation, Operations } from './operation.ts';
@@ -110,6 +111,30 @@ export const CLIENT_OPERATIONS: Operations = {
     summary: 'What an application, or its user, thinks of an answer that belongs to an experiment.',
     body: 'FeedbackRequest',
     answers: { 200: { description: 'It is counted, or was before.', schema: 'FeedbackAnswer' } },
+  },
+  'POST /v1/download-tokens': {
+    id: 'makeDownloadToken',
+    tag: 'adapters',
+    key: 'api',
+    summary: 'A short-lived token with which a page fetches adapters. Keys with the right to download only.',
+    body: 'DownloadTokenRequest',
+    answers: { 200: { description: 'The token, and what it opens.', schema: 'DownloadToken' } },
+  },
+  'GET /v1/downloads': {
+    id: 'readDownloadChain',
+    tag: 'adapters',
+    key: 'download',
+    summary: 'The live version of a name, and the parts of its chain’s files. Takes a download token.',
+    query: z.strictObject({ name: AdapterName }),
+    answers: { 200: { description: 'The chain, root first.', schema: 'DownloadChain' } },
+  },
+  'GET /v1/downloads/parts/:index{[0-9]{1,4}}': {
+    id: 'readDownloadPart',
+    tag: 'adapters',
+    key: 'download',
+    summary: 'One part of a file of a version’s chain. Takes a download token.',
+    query: z.strictObject({ name: AdapterName, version: z.string(), digest: Digest }),
+    answers: { 200: { description: 'Its bytes.', bytes: true } },
   },
   'GET /v1/models': {
     id: 'listModels',

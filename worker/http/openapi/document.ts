@@ -62,6 +62,7 @@ export function openApiDocument(): Json {
       securitySchemes: {
         adminKey: bearer("An admin key, `ga_…`, or the operator's bootstrap key."),
         apiKey: bearer('An API key, `gk_…`.'),
+        downloadKey: bearer('A download token, `gd_v1.…`.'),
       },
     },
   };
@@ -136,13 +137,14 @@ const adminAnswer = ({ description, schema }: AdminAnswer): Json => ({
   ...(schema === null ? {} : { content: answerContent(schema) }),
 });
 
-const clientAnswer = ({ description, schema, body, headers }: OperationAnswer): Json => ({
+const clientAnswer = ({ description, schema, body, bytes, headers }: OperationAnswer): Json => ({
   description,
   ...(headers === undefined
     ? {}
     : { headers: mapValues(headers, (text) => ({ description: text, schema: { type: 'string' } })) }),
   content: {
-    ...jsonContent(schema === undefined ? { type: 'object' } : named(schema)),
+    ...(bytes === true ? { 'application/octet-stream': {} } : {}),
+    ...(bytes === true ? {} : jsonContent(schema === undefined ? { type: 'object' } : named(schema))),
     ...(body === undefined ? {} : { [body]: { schema: { type: 'string' } } }),
   },
 });

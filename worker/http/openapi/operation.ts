@@ -8,6 +8,8 @@ export interface OperationAnswer {
   schema?: AnswerName;
   /** That as well as JSON, as the request asks. */
   body?: 'text/event-stream';
+  /** It is no JSON at all. */
+  bytes?: true;
   /** Beside those that every answer has: name -> description. */
   headers?: Record<string, string>;
 }
@@ -20,7 +22,7 @@ export interface Operation {
   summary: string;
   description?: string;
   /** Which kind of key it takes. */
-  key: 'api' | 'none';
+  key: 'api' | 'download' | 'none';
   query?: z.ZodObject;
   /** Name -> description. */
   headers?: Record<string, string>;

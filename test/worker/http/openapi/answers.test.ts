@@ -9,7 +9,7 @@ import { createWorld, quiet, type Role, type World } from '../../matrix/world.ts
 import { apiDocument, problemOf, type DocumentedOperation } from './api-document.ts';
 import { MORE } from './good-answers.ts';
 
-const routes = Object.keys(TABLE).filter((route) => !route.includes(' /dashboard') && route !== 'GET /');
+const routes = Object.keys(TABLE).filter((route) => !/ \/(dashboard|base)/.test(route) && route !== 'GET /');
 
 function documented(route: string): { method: string; operation: DocumentedOperation } {
   const [method = '', path = ''] = route.split(' ');
@@ -28,8 +28,9 @@ interface Seen {
 /** Sends a request, and compares it and its answer with the document. */
 async function send(route: string, { graft }: World, asked: Asked, key: string, seen: Seen): Promise<void> {
   const { method, operation } = documented(route);
-  const { path, body } = asked;
-  const response = await graft.request(path, { method, key, ...(body === undefined ? {} : { body }) });
+  const { path, body, headers = {} } = asked;
+  const sent = { method, key: asked.key ?? key, headers, ...(body === undefined ? {} : { body }) };
+  const response = await graft.request(path, sent);
   const text = await response.text();
   const isJson = response.headers.get('content-type')?.startsWith('application/json') ?? false;
   const json = isJson ? (JSON.parse(text) as unknown) : undefined;

@@ -8,7 +8,7 @@ import { createAppHarness } from '../../app-harness.ts';
 import { apiDocument, documentedOperations } from './api-document.ts';
 
 /** The page is none of the API. */
-const isApi = (path: string) => path !== '/' && !path.startsWith('/dashboard');
+const isApi = (path: string) => path !== '/' && !/^\/(dashboard|base)(\/|$)/.test(path);
 
 /** `/admin/keys/:id`, `:index{[0-9]{1,4}}` and `*` as OpenAPI writes them. */
 const template = (path: string) => path.replaceAll(/:(\w+)(\{[^/]*\})?/g, '{$1}').replace(/\*$/, '{name}');
@@ -76,6 +76,7 @@ describe('the OpenAPI document', () => {
       'delete /admin/rooms 204 no body',
       'get /admin/downloads/parts/{index} 200 bare',
       'get /admin/openapi.json 200 bare',
+      'get /v1/downloads/parts/{index} 200 bare',
       'post /v1/chat/completions 200 bare',
       'post /v1/completions 200 bare',
       'post /v1/messages 200 bare',

@@ -40,7 +40,36 @@ function fillOrigin({ graft, notes: { digest } }: World): void {
   };
 }
 
+const TOKEN = { path: '/v1/download-tokens', body: { names: [N], origin: 'http://localhost' } };
+
+/** From now on a page of the edge itself may fetch what is clinic's. */
+async function letDownload(world: World): Promise<void> {
+  await post(world, '/admin/keys/change', { id: world.clinicKeyId, download: true });
+  world.graft.clock.advance(LATER_MS);
+}
+
+/** A page of the edge itself asks, with a token that clinic's server has made. */
+const asPage =
+  (path: (world: World) => string): Case['ask'] =>
+  async (world) => {
+    await letDownload(world);
+    const { graft, keys } = world;
+    const made = await graft.request(TOKEN.path, { key: keys.clinic, body: TOKEN.body });
+    const { token } = (await made.json()) as { token: string };
+    return { path: path(world), key: token, headers: { 'sec-fetch-site': 'same-origin' } };
+  };
+
 export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
+  'POST /v1/download-tokens': [
+    async (world) => {
+      await letDownload(world);
+      return TOKEN;
+    },
+  ],
+  'GET /v1/downloads': [asPage(() => `/v1/downloads?name=${N}`)],
+  'GET /v1/downloads/parts/:index{[0-9]{1,4}}': [
+    asPage(({ notes }) => `/v1/downloads/parts/0?name=${N}&version=2&digest=${notes.digest}`),
+  ],
   'POST /v1/feedback': [
     async (world) => {
       await world.startExperiment();

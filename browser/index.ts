@@ -1,0 +1,8 @@
+/**
+ * Inference in the user's own browser: the base is stored once in the page's private file system, adapters come by name
+ * from the edge, and answers are made by the engine that origins run, in WebAssembly in a worker.
+ */
+export { GraftError, type BrowserErrorCode } from './errors.ts';
+export type { Progress, Serving } from './messages.ts';
+export { open, type Model, type OpenOptions } from './open.ts';
+export type { AskOptions, Message } from './model.ts';

@@ -1,0 +1,59 @@
+/** What the page and its worker say to each other. */
+import type { ChatCompletion, ChatCompletionChunk } from '../protocol/index.ts';
+import type { Problem } from './errors.ts';
+
+export interface Progress {
+  /** `base`: its parts come over the network. `check`: those that are stored are compared with their digests. */
+  readonly stage: 'check' | 'base' | 'runtime' | 'adapter';
+  /** Bytes; of `runtime`, steps. */
+  readonly done: number;
+  readonly total: number;
+}
+
+export interface WorkerOptions {
+  /** Folder with the base's manifest; ends with a slash. */
+  readonly baseUrl: string;
+  /** null = there are no adapters. */
+  readonly edgeUrl: string | null;
+  /** Folder with ONNX Runtime's files; ends with a slash. */
+  readonly runtimeUrl: string;
+  readonly threads: number;
+  readonly rows: number;
+  readonly context: number | null;
+}
+
+/** What answers: the base, or a name's version as the edge last gave it. */
+export interface Serving {
+  /** null = the base itself. */
+  readonly name: string | null;
+  readonly version: number | null;
+  /** The edge could not be asked, and what was stored is used. */
+  readonly offline: boolean;
+}
+
+export interface Opened extends Serving {
+  readonly base: string;
+  /** For people, such as "ONNX Runtime in WebAssembly, 4 threads". */
+  readonly runtime: string;
+  /** Tokens that a row may have. */
+  readonly context: number;
+}
+
+interface Named {
+  readonly name: string | null;
+  /** Short-lived, of the edge; null = none. */
+  readonly token: string | null;
+}
+
+export type ToWorker =
+  | ({ kind: 'open'; job: number; options: WorkerOptions } & Named)
+  | ({ kind: 'use'; job: number } & Named)
+  /** @property body of a chat completion. */
+  | ({ kind: 'ask'; job: number; body: Record<string, unknown> } & Named)
+  | { kind: 'abort'; job: number };
+
+export type FromWorker =
+  | { kind: 'progress'; job: number; progress: Progress }
+  | { kind: 'part'; job: number; part: ChatCompletionChunk }
+  | { kind: 'done'; job: number; value: Opened | Serving | ChatCompletion | null }
+  | { kind: 'failed'; job: number; problem: Problem };

@@ -1,0 +1,139 @@
+import type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest } from '../protocol/index.ts';
+import { GraftError } from './errors.ts';
+import type { Jobs } from './jobs.ts';
+import type { Opened, Serving } from './messages.ts';
+import { noToken, withToken, type FindToken } from './with-token.ts';
+
+export type Message = ChatCompletionRequest['messages'][number];
+
+/** OpenAI's fields of a chat completion, and: */
+export interface AskOptions extends Omit<Partial<ChatCompletionRequest>, 'messages' | 'model' | 'stream'> {
+  /** Another name than the one in use, for this answer; null = the base itself. Rows of one batch may differ. */
+  model?: string | null;
+  /** Ends the answer; what was asked rejects with its reason. */
+  signal?: AbortSignal;
+}
+
+/** An opened base with the adapter in use. */
+export class Model {
+  #serving: Serving;
+  /** Names that the worker knows the chain of: it asks the edge about others. */
+  readonly #known = new Set<string>();
+
+  /** @internal */
+  constructor(
+    private readonly jobs: Jobs,
+    private readonly opened: Opened,
+    private readonly findToken: FindToken,
+  ) {
+    this.#serving = opened;
+    if (opened.name !== null) this.#known.add(opened.name);
+  }
+
+  /** Id of the base. */
+  get base(): string {
+    return this.opened.base;
+  }
+  /** What runs it, for people. */
+  get runtime(): string {
+    return this.opened.runtime;
+  }
+  /** Tokens that a conversation may have, the answer included. */
+  get context(): number {
+    return this.opened.context;
+  }
+  /** The name in use; null = the base itself. */
+  get name(): string | null {
+    return this.#serving.name;
+  }
+  /** Its version; null = the base itself. */
+  get version(): number | null {
+    return this.#serving.version;
+  }
+  /** Whether the edge could not be asked when the name was taken into use, so that a stored version answers. */
+  get offline(): boolean {
+    return this.#serving.offline;
+  }
+
+  /**
+   * Another adapter, or a newer version of the same: the base stays where it is. Answers that have begun end with what
+   * they began with.
+   * @param name null = the base itself.
+   * @throws GraftError
+   */
+  async use(name: string | null, { signal }: { signal?: AbortSignal } = {}): Promise<Serving> {
+    this.#serving = await withToken(name === null ? noToken : this.findToken, (token) =>
+      this.jobs.run<Serving>({ kind: 'use', name, token }, { signal }),
+    );
+    if (name !== null) this.#known.add(name);
+    return this.#serving;
+  }
+
+  /**
+   * An answer as OpenAI's `chat.completion.chunk`s; text is in `choices[0].delta.content`. Whoever stops reading stops
+   * the answer.
+   * @throws GraftError, or the signal's reason.
+   */
+  async *chat(
+    messages: readonly Message[],
+    options: AskOptions = {},
+  ): AsyncGenerator<ChatCompletionChunk, undefined> {
+    const { signal, ...fields } = options;
+    const left = new AbortController();
+    const parts: ChatCompletionChunk[] = [];
+    let failure: { error: unknown } | null = null;
+    let ended = false;
+    let wake = (): void => {};
+    const asked = this.#ask({ ...fields, messages, stream: true }, signal, left.signal, (part) => {
+      parts.push(part);
+      wake();
+    });
+    asked
+      .catch((error: unknown) => (failure = { error }))
+      .finally(() => {
+        ended = true;
+        wake();
+      });
+    try {
+      for (;;) {
+        const part = parts.shift();
+        if (part !== undefined) yield part;
+        else if (failure !== null) throw (failure as { error: unknown }).error;
+        else if (ended) return;
+        else await new Promise<void>((resolve) => (wake = resolve));
+      }
+    } finally {
+      left.abort();
+    }
+  }
+
+  /** A whole answer, as OpenAI's `chat.completion`. @throws GraftError, or the signal's reason. */
+  async answer(messages: readonly Message[], options: AskOptions = {}): Promise<ChatCompletion> {
+    const { signal, ...fields } = options;
+    return (await this.#ask({ ...fields, messages }, signal, undefined, () => {}))!;
+  }
+
+  async #ask(
+    { model, ...fields }: Record<string, unknown> & { model?: string | null },
+    signal: AbortSignal | undefined,
+    left: AbortSignal | undefined,
+    onPart: (part: ChatCompletionChunk) => void,
+  ): Promise<ChatCompletion | null> {
+    const name = model === undefined ? this.name : model;
+    const either = [signal, left].filter((one) => one !== undefined);
+    const find = name === null || this.#known.has(name) ? noToken : this.findToken;
+    const answer = await withToken(find, (token) =>
+      this.jobs.run<ChatCompletion | null>(
+        { kind: 'ask', body: fields, name, token },
+        { onPart, signal: either.length > 1 ? AbortSignal.any(either) : either[0] },
+      ),
+    );
+    if (name !== null) this.#known.add(name);
+    return answer;
+  }
+
+  /** Ends the worker and gives its memory back. What is stored stays. */
+  close(): void {
+    this.jobs.end(new GraftError({ code: 'closed', message: 'The model was closed.' }));
+  }
+}

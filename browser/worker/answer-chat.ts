@@ -1,0 +1,121 @@
+/** A chat completion's body to OpenAI's chunks, or to one answer, by the engine in this worker. */
+import { choiceSeeds, samplingParamsOf } from '../../gpu-origin/generation/sampling-params.ts';
+import { chatFormat } from '../../gpu-origin/http/chat-format.ts';
+import type { CompletionFormat, WholeAnswer } from '../../gpu-origin/http/completion-format.ts';
+import { mergeChoices } from '../../gpu-origin/http/merge-choices.ts';
+import { usageCounter } from '../../gpu-origin/http/usage-counter.ts';
+import { promptsOf } from '../../gpu-origin/prompts/prompt-list.ts';
+import {
+  type ApiError,
+  type ChainEntry,
+  type ChatCompletion,
+  type ChatCompletionChunk,
+  type ChatCompletionRequest,
+  constraintsOf,
+  parseChatCompletion,
+  toolUseOf,
+} from '../../protocol/index.ts';
+import { GraftError } from '../errors.ts';
+import type { EngineHere } from './engine-here.ts';
+
+/** The engine shares itself among tenants; a page is one. */
+const TENANT = 'page';
+
+export interface ChatParams {
+  body: Record<string, unknown>;
+  /** What answers, as `model` of the answer says. */
+  model: string;
+  chain: readonly ChainEntry[];
+  signal: AbortSignal;
+  /** Hears each chunk, where the body says `stream: true`. */
+  onPart: (part: ChatCompletionChunk) => void;
+}
+
+/** @returns the answer; null where it was streamed. @throws GraftError */
+export async function answerChat(here: EngineHere, params: ChatParams): Promise<ChatCompletion | null> {
+  const { chain, signal, onPart } = params;
+  const request = readRequest({ ...params.body, model: params.model });
+  const prompts = await promptsOf(request, here, { tenant: TENANT, signal });
+  if (!prompts.ok) throw new GraftError(prompts.error);
+  const [prompt] = prompts.value;
+  const sampling = samplingParamsOf(request);
+  const choices = request.n ?? 1;
+  const ofPrompt = request.prompt_logprobs ?? null;
+  const added = await here.engine.addChoices(
+    {
+      ...{ id: TENANT, tenant: TENANT, prompt: prompt!.ids, chain, sampling, budgetMs: null, signal },
+      promptLogprobs: ofPrompt,
+      promptRanks: ofPrompt !== null,
+    },
+    choiceSeeds(sampling.seed, choices),
+  );
+  if (!added.ok) throw new GraftError(added.error);
+  const format = chatFormat({
+    ...{ model: params.model, choices, tokenizer: here.tokenizer, calls: null, promptLogprobs: ofPrompt },
+    id: crypto.randomUUID().replaceAll('-', ''),
+    created: Math.floor(Date.now() / 1000),
+    includeUsage: request.stream_options?.include_usage === true,
+    logprobs: sampling.logprobs !== null,
+  });
+  const events = mergeChoices(added.value);
+  const usage = usageCounter(prompt!.ids.length);
+  const send =
+    request.stream === true
+      ? (parts: unknown[]): void => parts.forEach((part) => onPart(part as ChatCompletionChunk))
+      : null;
+  const answers = await run({ events, format, usage, choices, send });
+  if (send === null) return format.whole(answers, usage.total()) as ChatCompletion;
+  send(format.ending(usage.total()));
+  return null;
+}
+
+/** @returns all answers as they ended. @throws GraftError */
+async function run(params: {
+  events: ReturnType<typeof mergeChoices>;
+  format: CompletionFormat;
+  usage: ReturnType<typeof usageCounter>;
+  choices: number;
+  send: ((parts: unknown[]) => void) | null;
+}): Promise<WholeAnswer[]> {
+  const { events, format, usage, choices, send } = params;
+  const answers = Array.from({ length: choices }, () => ({
+    ...{ text: '', prompt: [] as WholeAnswer['prompt'], finishReason: 'stop' as const },
+    tokens: [] as WholeAnswer['tokens'][number][],
+  })) as (WholeAnswer & { tokens: WholeAnswer['tokens'][number][] })[];
+  send?.(format.opening());
+  for await (const { choice, event } of events) {
+    const answer = answers[choice]!;
+    if (event.kind === 'error') throw new GraftError(event.error);
+    if (event.kind === 'aborted')
+      throw new GraftError({ code: 'closed', message: 'The answer was given up.' });
+    if (event.kind === 'prompt') answer.prompt = event.tokens;
+    if (event.kind === 'tokens') {
+      answer.text += event.text;
+      answer.tokens.push(...event.tokens);
+    }
+    if (event.kind === 'prompt' || event.kind === 'tokens') send?.(format.piece(choice, event));
+    if (event.kind !== 'end') continue;
+    answer.finishReason = event.finishReason;
+    usage.add(event);
+    send?.(format.closing(choice, event.finishReason, event.stop));
+  }
+  return answers;
+}
+
+/** @throws GraftError for what is wrong, and for what only an origin does. */
+function readRequest(body: Record<string, unknown>): ChatCompletionRequest {
+  const parsed = parseChatCompletion(body, { strict: true });
+  if (!parsed.ok) throw new GraftError(parsed.error);
+  const { request } = parsed.value;
+  const refusal = unsupported(request);
+  if (refusal !== null) throw new GraftError(refusal);
+  return request;
+}
+
+/** What answers are held to needs a compiler of grammars, which is as large as all the rest. */
+function unsupported(request: ChatCompletionRequest): ApiError | null {
+  const param = constraintsOf(request)[0]?.path[0] ?? (toolUseOf(request) === null ? null : 'tools');
+  if (param === null) return null;
+  const message = `'${param}' does not run in the browser: ask the edge for it.`;
+  return { code: 'unsupported_parameter', message, param: String(param) };
+}

@@ -1,0 +1,217 @@
+/** Adapters by name: the edge's live version where it can be asked, else the one that is stored; files by their digest. */
+import { z } from 'zod';
+import type { AdapterSource } from '../../gpu-origin/engine/ports.ts';
+import { API_ERROR_CODES, type BaseInfo, type ChainEntry, DownloadChain } from '../../protocol/index.ts';
+import { GraftError, type Problem } from '../errors.ts';
+import type { Progress, Serving } from '../messages.ts';
+import { fetchBytes, Refused } from './fetch-bytes.ts';
+import { PrivateFolder, sha256 } from './private-files.ts';
+
+/** What answers by a name, root first. */
+export interface Served extends Serving {
+  readonly chain: readonly ChainEntry[];
+}
+
+export interface UseParams {
+  name: string;
+  /** A download token; null = none. */
+  token: string | null;
+  signal: AbortSignal;
+  onProgress: (progress: Progress) => void;
+}
+
+type Member = DownloadChain['chain'][number];
+/** `token` of the request, and what it is for. */
+type Asking = UseParams & { edge: string };
+
+const ErrorAnswer = z.object({
+  error: z.object({ code: z.enum(API_ERROR_CODES), message: z.string(), param: z.string().nullish() }),
+});
+
+const fileName = (digest: string): string => `${digest}.safetensors`;
+
+export class Chains implements AdapterSource {
+  /** Names as they were last taken into use. */
+  readonly #used = new Map<string, Served>();
+
+  private constructor(
+    private readonly edge: string | null,
+    private readonly base: Pick<BaseInfo, 'id' | 'digest'>,
+    private readonly files: PrivateFolder,
+    private readonly names: PrivateFolder,
+  ) {}
+
+  /** @param edge null = there are no adapters. @throws GraftError */
+  static async open(edge: string | null, base: Pick<BaseInfo, 'id' | 'digest'>): Promise<Chains> {
+    return new Chains(edge, base, await PrivateFolder.open('adapters'), await PrivateFolder.open('names'));
+  }
+
+  async status(digest: string): Promise<'held' | 'missing'> {
+    return (await this.files.file(fileName(digest))) === null ? 'missing' : 'held';
+  }
+
+  /** @returns null too when what is stored is not what its name says. */
+  async read(digest: string): Promise<Uint8Array<ArrayBuffer> | null> {
+    const file = await this.files.file(fileName(digest));
+    if (file === null) return null;
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    return (await sha256(bytes)) === digest ? bytes : null;
+  }
+
+  /** As it was last taken into use; else takes it into use. @throws GraftError */
+  async find(params: UseParams): Promise<Served> {
+    return this.#used.get(params.name) ?? this.use(params);
+  }
+
+  /** Asks the edge, stores what is not stored yet. @throws GraftError */
+  async use(params: UseParams): Promise<Served> {
+    const { name, signal } = params;
+    const { edge } = this;
+    if (edge === null)
+      throw new GraftError({
+        code: 'invalid_request',
+        message: `'${name}' comes from an edge: open with its 'url'.`,
+        param: 'url',
+      });
+    const served = await navigator.locks.request('graft-adapters', { signal }, () =>
+      this.#useAlone({ ...params, edge }),
+    );
+    this.#used.set(name, served);
+    return served;
+  }
+
+  async #useAlone(params: Asking): Promise<Served> {
+    const { name, edge } = params;
+    const key = `${await sha256(new TextEncoder().encode(`${edge}\n${name}`))}.json`;
+    const answer = await askEdge(params);
+    const stored = answer === null ? await storedChain(await this.names.file(key)) : null;
+    const found = answer ?? stored;
+    if (found === null)
+      throw new GraftError({
+        code: 'edge_unreachable',
+        message: `${edge} cannot be reached, and '${name}' is not stored here yet. From another origin the edge must allow this page (CORS_ORIGINS).`,
+      });
+    if (found.base.digest !== this.base.digest)
+      throw new GraftError({
+        code: 'adapter_invalid',
+        message: `'${name}' is for the base ${found.base.id} (${found.base.digest.slice(0, 12)}), and ${this.base.id} (${this.base.digest.slice(0, 12)}) is open.`,
+      });
+    await this.#fetchMissing(found, params);
+    if (answer !== null) {
+      await this.names.write(key, new TextEncoder().encode(JSON.stringify(answer)));
+      await this.#removeOthers();
+    }
+    const chain = found.chain.map(({ digest, scale }) => ({ digest, scale }));
+    return { name, version: found.version, offline: answer === null, chain };
+  }
+
+  async #fetchMissing(found: DownloadChain, params: Asking): Promise<void> {
+    const missing: Member[] = [];
+    for (const member of found.chain) if ((await this.read(member.digest)) === null) missing.push(member);
+    const total = missing.reduce((sum, { bytes }) => sum + bytes, 0);
+    let done = 0;
+    for (const member of missing) {
+      const bytes = await fetchMember(found, member, params, (came) =>
+        params.onProgress({ stage: 'adapter', done: done + came, total }),
+      );
+      await this.files.write(fileName(member.digest), bytes);
+      done += member.bytes;
+    }
+  }
+
+  /** Files that no stored name stands on: of versions before. Those of rows that run are in memory. */
+  async #removeOthers(): Promise<void> {
+    const kept = new Set<string>();
+    for (const name of await this.names.names())
+      for (const { digest } of (await storedChain(await this.names.file(name)))?.chain ?? [])
+        kept.add(fileName(digest));
+    for (const { chain } of this.#used.values()) for (const { digest } of chain) kept.add(fileName(digest));
+    for (const name of await this.files.names()) if (!kept.has(name)) await this.files.remove(name);
+  }
+}
+
+const headers = ({ token }: Asking): Record<string, string> =>
+  token === null ? {} : { authorization: `Bearer ${token}` };
+
+/** @returns null when the edge cannot be reached, or cannot answer now. @throws GraftError for what it refuses. */
+async function askEdge(params: Asking): Promise<DownloadChain | null> {
+  const { edge, name, signal } = params;
+  const address = new URL('/v1/downloads', edge);
+  address.searchParams.set('name', name);
+  let response: Response;
+  try {
+    response = await fetch(address, { headers: headers(params), cache: 'no-store', signal });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    return null;
+  }
+  if (response.status >= 500) return null;
+  if (!response.ok) throw new GraftError(await refusalOf(response));
+  const parsed = DownloadChain.safeParse(await response.json());
+  if (parsed.success) return parsed.data;
+  throw new GraftError({
+    code: 'adapter_damaged',
+    message: `${edge} answers with what this version of graft does not read.`,
+  });
+}
+
+async function refusalOf(response: Response): Promise<Problem> {
+  const body = ErrorAnswer.safeParse(await response.json().catch(() => null));
+  if (body.success) return { ...body.data.error, param: body.data.error.param ?? null };
+  return { code: 'edge_unreachable', message: `The edge answered ${response.status}.` };
+}
+
+async function storedChain(file: File | null): Promise<DownloadChain | null> {
+  if (file === null) return null;
+  try {
+    return DownloadChain.parse(JSON.parse(await file.text()));
+  } catch {
+    return null;
+  }
+}
+
+/** @returns the whole file, each part and itself compared with their digests. @throws GraftError */
+async function fetchMember(
+  { name, version }: DownloadChain,
+  { digest, bytes, parts }: Member,
+  params: Asking,
+  onBytes: (came: number) => void,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const all = new Uint8Array(bytes);
+  let at = 0;
+  for (const [index, part] of parts.entries()) {
+    const address = new URL(`/v1/downloads/parts/${index}`, params.edge);
+    for (const [key, value] of Object.entries({ name, version: String(version), digest }))
+      address.searchParams.set(key, value);
+    const came = await fetchPart(address, part, params, (count) => onBytes(at + count));
+    if (at + came.length > bytes) break;
+    all.set(came, at);
+    at += came.length;
+  }
+  if ((await sha256(all)) === digest) return all;
+  const message = `'${name}' came with another sha256 than ${digest}; it was not kept.`;
+  throw new GraftError({ code: 'adapter_damaged', message });
+}
+
+async function fetchPart(
+  address: URL,
+  part: Member['parts'][number],
+  params: Asking,
+  onBytes: (came: number) => void,
+): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    return await fetchBytes({
+      request: () => fetch(address, { headers: headers(params), cache: 'no-store', signal: params.signal }),
+      bytes: part.bytes,
+      check: async (bytes) => (await sha256(bytes)) === part.sha256,
+      onBytes,
+      failed: (reason) => ({
+        code: reason.includes('sha256') ? 'adapter_damaged' : 'edge_unreachable',
+        message: `A part of '${params.name}' cannot be had: ${reason}.`,
+      }),
+      signal: params.signal,
+    });
+  } catch (error) {
+    throw error instanceof Refused ? new GraftError(await refusalOf(error.response)) : error;
+  }
+}

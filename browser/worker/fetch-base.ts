@@ -1,0 +1,141 @@
+/** The base: its manifest from the network where that is there, its parts stored once and compared with their digests. */
+import {
+  WEB_BASE_MANIFEST,
+  WebBaseManifest,
+  webBasePartName,
+  type WebBaseManifest as Manifest,
+} from '../../protocol/index.ts';
+import { GraftError } from '../errors.ts';
+import type { Progress } from '../messages.ts';
+import { fetchBytes, Refused } from './fetch-bytes.ts';
+import { PrivateFolder, sha256, storageFull, storageLeft } from './private-files.ts';
+import { WebBase } from './web-base.ts';
+
+const EXPORT = '`graft base export --web` writes one';
+
+export interface FetchBaseParams {
+  /** Folder of the manifest; ends with a slash. */
+  url: string;
+  onProgress: (progress: Progress) => void;
+  signal: AbortSignal;
+}
+
+/** Two pages that open at once fetch it once. @throws GraftError */
+export const fetchBase = (params: FetchBaseParams): Promise<WebBase> =>
+  navigator.locks.request('graft-base', { signal: params.signal }, () => fetchAlone(params));
+
+async function fetchAlone({ url, onProgress, signal }: FetchBaseParams): Promise<WebBase> {
+  const manifests = await PrivateFolder.open('manifests');
+  const stored = await PrivateFolder.open('parts');
+  const key = `${await sha256(new TextEncoder().encode(url))}.json`;
+  const { manifest, text } = await findManifest(url, await manifests.file(key), signal);
+  const files = new Map<string, Blob>();
+  const total = manifest.parts.reduce((sum, { bytes }) => sum + bytes, 0);
+  let checked = 0;
+  for (const part of manifest.parts) {
+    const file = await stored.file(webBasePartName(part.sha256));
+    checked += part.bytes;
+    if (file === null || !(await holds(file, part))) continue;
+    files.set(part.sha256, file);
+    onProgress({ stage: 'check', done: checked, total });
+  }
+  const missing = manifest.parts.filter(({ sha256: digest }) => !files.has(digest));
+  const needed = missing.reduce((sum, { bytes }) => sum + bytes, 0);
+  const left = await storageLeft();
+  if (left !== null && needed > left) throw storageFull(needed, left);
+  let done = total - needed;
+  for (const part of missing) {
+    const bytes = await fetchPart(url, part, signal, (came) =>
+      onProgress({ stage: 'base', done: done + came, total }),
+    );
+    await stored.write(webBasePartName(part.sha256), bytes);
+    files.set(part.sha256, (await stored.file(webBasePartName(part.sha256)))!);
+    done += part.bytes;
+  }
+  await manifests.write(key, new TextEncoder().encode(text));
+  await removeOthers(manifests, stored);
+  return new WebBase(
+    manifest,
+    manifest.parts.map(({ sha256: digest }) => files.get(digest)!),
+  );
+}
+
+/** The one that is stored where the network is not there. @throws GraftError */
+async function findManifest(
+  url: string,
+  stored: File | null,
+  signal: AbortSignal,
+): Promise<{ manifest: Manifest; text: string }> {
+  const address = new URL(WEB_BASE_MANIFEST, url).href;
+  let text: string;
+  try {
+    const response = await fetch(address, { cache: 'no-cache', signal });
+    if (response.status >= 400 && response.status < 500)
+      throw new GraftError({
+        code: 'base_missing',
+        message: `There is no base at ${address} (${response.status}): ${EXPORT}.`,
+      });
+    if (!response.ok) throw new Error(`${response.status} ${response.statusText}`);
+    text = await response.text();
+  } catch (error) {
+    if (error instanceof GraftError || signal.aborted) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    const message = `The base at ${address} cannot be reached (${reason}), and is not stored here yet. From another origin its server must allow this page (CORS).`;
+    if (stored === null) throw new GraftError({ code: 'base_unreachable', message });
+    text = await stored.text();
+  }
+  const parsed = WebBaseManifest.safeParse(jsonOf(text));
+  if (parsed.success) return { manifest: parsed.data, text };
+  const message = `What lies at ${address} is no manifest that this version of graft reads: ${EXPORT}.`;
+  throw new GraftError({ code: 'base_missing', message });
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+async function holds(file: Blob, { bytes, sha256: digest }: Manifest['parts'][number]): Promise<boolean> {
+  return file.size === bytes && (await sha256(new Uint8Array(await file.arrayBuffer()))) === digest;
+}
+
+async function fetchPart(
+  url: string,
+  part: Manifest['parts'][number],
+  signal: AbortSignal,
+  onBytes: (came: number) => void,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const address = new URL(webBasePartName(part.sha256), url).href;
+  try {
+    return await fetchBytes({
+      // Stored by us: the browser's own cache would hold it a second time.
+      request: () => fetch(address, { cache: 'no-store', signal }),
+      bytes: part.bytes,
+      check: async (bytes) => (await sha256(bytes)) === part.sha256,
+      onBytes,
+      failed: (reason) => ({
+        code: reason.includes('sha256') ? 'base_damaged' : 'base_unreachable',
+        message: `${address} cannot be had: ${reason}. What has arrived is kept; open it again to go on.`,
+      }),
+      signal,
+    });
+  } catch (error) {
+    if (!(error instanceof Refused)) throw error;
+    const message = `${address} is not there (${error.message}): export the base again.`;
+    throw new GraftError({ code: 'base_missing', message });
+  }
+}
+
+/** Parts that no stored manifest names: of bases before. */
+async function removeOthers(manifests: PrivateFolder, parts: PrivateFolder): Promise<void> {
+  const kept = new Set<string>();
+  for (const name of await manifests.names()) {
+    const manifest = WebBaseManifest.safeParse(jsonOf((await (await manifests.file(name))?.text()) ?? ''));
+    if (manifest.success)
+      for (const { sha256: digest } of manifest.data.parts) kept.add(webBasePartName(digest));
+  }
+  for (const name of await parts.names()) if (!kept.has(name)) await parts.remove(name);
+}

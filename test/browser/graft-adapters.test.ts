@@ -1,0 +1,222 @@
+/** Adapters by name in graft/browser: a page on one origin, the real edge in workerd on another. */
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { Browser, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
+import { packAdapter, type PackedAdapter } from '../../adapters/index.ts';
+import type * as Graft from '../../browser/index.ts';
+import { answerChat } from '../../browser/worker/answer-chat.ts';
+import type { DownloadToken } from '../../protocol/index.ts';
+import { TINY_ADAPTERS, writeTinyAdapter } from '../fixtures/tiny-base.ts';
+import { startTestEdge, type TestEdge } from '../worker/edge-harness.ts';
+import { startChromium } from './chromium.ts';
+import { startGraftRig, type GraftRig } from './graft-rig.ts';
+
+/** What the rig's page leaves for the tests. */
+declare const graft: typeof Graft;
+/** The application's own server, as it were. @param names what the token opens. */
+declare const mint: (names: string[]) => Promise<string>;
+
+const MESSAGES = [{ role: 'user' as const, content: 'I have a dry cough.' }];
+const ASK = { max_tokens: 16, temperature: 0 };
+const NOTES = 'clinic/notes';
+const DEEP = 'clinic/notes/deep';
+
+let browser: Browser;
+let rig: GraftRig;
+let edge: TestEdge;
+let key: string;
+let page: Page;
+let packed: Record<string, PackedAdapter>;
+let away = false;
+
+beforeAll(async () => {
+  [browser, rig] = await Promise.all([startChromium(), startGraftRig()]);
+  edge = await startTestEdge({ base: rig.manifest.base, bindings: { CORS_ORIGINS: rig.url } });
+  const folder = mkdtempSync(path.join(tmpdir(), 'graft-tiny-adapters-'));
+  const pack = async (kind: string, parentChainId: string | null): Promise<PackedAdapter> => {
+    const at = path.join(folder, kind);
+    writeTinyAdapter(at, TINY_ADAPTERS[kind]!);
+    const files = {
+      configJson: readFileSync(path.join(at, 'adapter_config.json'), 'utf8'),
+      weights: new Uint8Array(readFileSync(path.join(at, 'adapter_model.safetensors'))),
+    };
+    const made = await packAdapter({ files, baseId: rig.manifest.base.id, parentChainId });
+    rig.files.set(made.digest, made.bytes);
+    return made;
+  };
+  const attention = await pack('attention', null);
+  const chainId = await publish(NOTES, attention);
+  const patterned = await pack('patterned', chainId);
+  // Parts of its own, so that there are several.
+  await publish(DEEP, patterned, { parent: NOTES, partBytes: 9_000 });
+  packed = { attention, patterned, everything: await pack('everything', null) };
+  rmSync(folder, { recursive: true });
+  key = await edge.makeKey({ tenant: 'default', download: true });
+});
+afterAll(async () => {
+  await browser?.close();
+  await edge?.stop();
+  await rig?.stop();
+});
+beforeEach(async () => {
+  page = await (await browser.newContext()).newPage();
+  await page.exposeFunction('mint', mintHere);
+  await load();
+});
+afterEach(async () => {
+  away = false;
+  await page.context().close();
+});
+
+async function publish(
+  name: string,
+  { bytes, digest }: PackedAdapter,
+  more: { parent?: string; partBytes?: number } = {},
+): Promise<string> {
+  const answer = await edge.publish({ name, adapter: { bytes: Buffer.from(bytes), digest }, ...more });
+  const text = await answer.text();
+  if (answer.status !== 201) throw new Error(text);
+  return (JSON.parse(text) as { chain_id: string }).chain_id;
+}
+
+async function mintHere(names: string[]): Promise<string> {
+  if (away) throw new Error('the server is away');
+  const body = JSON.stringify({ names, origin: rig.url });
+  const headers = { 'content-type': 'application/json' };
+  const answer = await edge.request('/v1/download-tokens', { method: 'POST', key, headers, body });
+  return ((await answer.json()) as DownloadToken).token;
+}
+
+async function load(): Promise<void> {
+  rig.requests.length = 0;
+  await page.goto(rig.url);
+  await page.waitForFunction(() => 'graft' in globalThis);
+}
+
+/** What the native library answers with a chain of these. */
+async function native(...kinds: string[]): Promise<string | null> {
+  const chain = kinds.map((kind) => ({ digest: packed[kind]!.digest, scale: 1 }));
+  const answer = await answerChat(rig.native, {
+    ...{ body: { messages: MESSAGES, ...ASK }, model: 'x', chain, onPart: () => {} },
+    signal: new AbortController().signal,
+  });
+  return answer!.choices[0]!.message.content;
+}
+
+it('answers with a chain by name, swaps it without the base, and batches several', async () => {
+  const result = await page.evaluate(
+    async ([url, messages, ask]) => {
+      const names = ['clinic/notes', 'clinic/notes/deep'];
+      const stages: string[] = [];
+      const model = await graft.open({
+        ...{ url, base: '/base/', name: 'clinic/notes/deep', token: () => mint(names) },
+        onProgress: ({ stage }) => stages.push(stage),
+      });
+      const text = async (options: object): Promise<string | null> =>
+        (await model.answer(messages, { ...ask, ...options })).choices[0]!.message.content;
+      const deep = await text({});
+      const used = await model.use('clinic/notes');
+      const notes = await text({});
+      const together = await Promise.all([
+        text({ model: 'clinic/notes/deep' }),
+        text({}),
+        text({ model: null }),
+      ]);
+      const { model: said } = await model.answer(messages, { max_tokens: 1 });
+      model.close();
+      return { deep, notes, together, used, said, name: model.name, stages: [...new Set(stages)] };
+    },
+    [edge.edge.url, MESSAGES, ASK] as const,
+  );
+  const [deep, notes, base] = [
+    await native('attention', 'patterned'),
+    await native('attention'),
+    await native(),
+  ];
+  expect(new Set([deep, notes, base]).size).toBe(3);
+  expect(result).toMatchObject({
+    ...{ deep, notes, together: [deep, notes, base], said: NOTES, name: NOTES },
+    used: { name: NOTES, version: 1, offline: false },
+    stages: ['base', 'runtime', 'adapter'],
+  });
+  // The base came once, for all of them.
+  const bases = rig.requests.filter((where) => where.endsWith('.bin'));
+  expect(bases).toHaveLength(rig.manifest.parts.length);
+});
+
+it('takes a new version at the next use, keeps what it has offline, and says so', async () => {
+  const open = () =>
+    page.evaluate(
+      async ([url, name, messages, ask]) => {
+        // Where the edge is away, so is who makes its tokens.
+        const token = () => mint([name]);
+        const model = await graft.open({ url, base: '/base/', name, token });
+        const before = (await model.answer(messages, ask)).choices[0]!.message.content;
+        const { version, offline } = model;
+        Object.assign(globalThis, { model });
+        return { before, version, offline };
+      },
+      [edge.edge.url, 'clinic/changing', MESSAGES, ASK] as const,
+    );
+  await publish('clinic/changing', packed['attention']!);
+  expect(await open()).toEqual({ before: await native('attention'), version: 1, offline: false });
+  await publish('clinic/changing', packed['everything']!);
+  const after = await page.evaluate(
+    async ([messages, ask]) => {
+      const { model } = globalThis as unknown as { model: Graft.Model };
+      const still = (await model.answer(messages, ask)).choices[0]!.message.content;
+      const { version } = await model.use('clinic/changing');
+      const text = (await model.answer(messages, ask)).choices[0]!.message.content;
+      return { still, version, text };
+    },
+    [MESSAGES, ASK] as const,
+  );
+  expect(after).toEqual({ still: await native('attention'), version: 2, text: await native('everything') });
+
+  away = true;
+  await page.route(`${edge.edge.url}/**`, (route) => route.abort());
+  await load();
+  expect(await open()).toEqual({ before: await native('everything'), version: 2, offline: true });
+  const unknown = await page.evaluate(async () => {
+    const { model } = globalThis as unknown as { model: Graft.Model };
+    return model.use('clinic/notes').catch((error: unknown) => (error as Error).message);
+  });
+  expect(unknown).toContain('the server is away');
+});
+
+it('is refused without a token that opens the name, and for another base', async () => {
+  const plain = await edge.makeKey({ tenant: 'default' });
+  const headers = { 'content-type': 'application/json' };
+  const body = JSON.stringify({ names: [NOTES], origin: rig.url });
+  const minted = await edge.request('/v1/download-tokens', { method: 'POST', key: plain, headers, body });
+  expect(minted.status).toBe(403);
+  const refusals = await page.evaluate(async (url) => {
+    const model = await graft.open({ url, base: '/base/', token: () => mint(['clinic/other']) });
+    const codes: string[] = [];
+    const refusal = async (work: Promise<unknown>): Promise<void> => {
+      const error = await work.then(
+        () => null,
+        (caught: unknown) => caught as Graft.GraftError,
+      );
+      codes.push(error?.code ?? 'none');
+    };
+    await refusal(model.use('clinic/notes'));
+    await refusal(model.answer([{ role: 'user', content: 'Hi' }], { model: 'clinic/notes' }));
+    await refusal(model.use('clinic/other'));
+    model.close();
+    await refusal(graft.open({ url, base: '/base/', name: 'clinic/notes' }));
+    await refusal(graft.open({ url, base: '/base/', name: 'clinic/notes', token: 'gk_not-a-token' }));
+    await refusal(graft.open({ base: '/base/', name: 'clinic/notes' }));
+    return codes;
+  }, edge.edge.url);
+  expect(refusals).toEqual([
+    'insufficient_scope',
+    'insufficient_scope',
+    'model_not_found',
+    'invalid_api_key',
+    'invalid_api_key',
+    'invalid_request',
+  ]);
+});

@@ -1,0 +1,61 @@
+import { Engine } from '../../gpu-origin/engine/engine.ts';
+import { systemClock } from '../../gpu-origin/load-parts.ts';
+import { buildGraphs } from '../../gpu-origin/model/build-graphs.ts';
+import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
+import { GRAPH_KINDS } from '../../gpu-origin/model/graph-names.ts';
+import { loadBase } from '../../gpu-origin/model/load-base.ts';
+import { FINAL_NORM } from '../../gpu-origin/model/prepare-weights.ts';
+import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
+import { tokenBytesOf } from '../../gpu-origin/prompts/token-text.ts';
+import { readGains } from '../../gpu-origin/runtime/base-gains.ts';
+import { GraphSessions } from '../../gpu-origin/runtime/graph-sessions.ts';
+import { openDevice } from '../../gpu-origin/runtime/open-device.ts';
+import { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
+import { chooseExactInt8 } from '../../gpu-origin/runtime/self-test.ts';
+import type { EngineHere } from '../../browser/worker/engine-here.ts';
+import type { BaseInfo } from '../../protocol/index.ts';
+
+/**
+ * The same graphs in ONNX Runtime's native library: what the page's answers are compared with.
+ * @param files of adapters, by digest.
+ */
+export async function openNative(
+  basePath: string,
+  cacheDir: string,
+  info: BaseInfo,
+  files: ReadonlyMap<string, Uint8Array<ArrayBuffer>>,
+): Promise<EngineHere> {
+  const { base, tokenizerSource } = await loadBase(basePath, undefined);
+  const { context } = base.config;
+  const options = { base, format: 'int8', context, rotate: true, embedding: 'int8', cacheDir } as const;
+  const built = await buildGraphs({ ...options, onProgress: () => {} });
+  const { device } = await openDevice({ provider: 'cpu', threads: 1 });
+  await chooseExactInt8(device);
+  const runner = await OrtRunner.open({
+    ...{ base: info, config: base.config, device, rotations: built.rotations, slots: 4, parking: 0 },
+    sessions: await GraphSessions.open({ device, built, kinds: GRAPH_KINDS, onProgress: () => {} }),
+    gains: readGains(base),
+    finalGain: base.tensor(FINAL_NORM, [base.config.hidden]),
+  });
+  base.close();
+  const tokenizer = loadTokenizer(tokenizerSource);
+  const engine = new Engine({
+    ...{ runner, clock: systemClock, random: Math.random, maxQueue: 8, adapterBudgetBytes: 1e8 },
+    source: {
+      status: async (digest) => (files.has(digest) ? 'held' : 'missing'),
+      read: async (digest) => files.get(digest) ?? null,
+    },
+    tokens: tokenBytesOf(tokenizer),
+    eosTokenIds: tokenizer.eosIds,
+  });
+  return {
+    ...{ engine, tokenizer, base: info, runtime: device.description },
+    chatTemplate: createChatTemplate(tokenizer),
+    prompts: new PromptQueue(systemClock),
+    async close() {
+      await engine.close();
+      await runner.close();
+    },
+  };
+}

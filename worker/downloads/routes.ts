@@ -1,0 +1,215 @@
+import { Hono } from 'hono';
+import { createMiddleware } from 'hono/factory';
+import { z } from 'zod';
+import {
+  AdapterName,
+  Digest,
+  DownloadTokenRequest,
+  err,
+  hashApiKey,
+  ok,
+  type ApiError,
+  type DownloadChain,
+  type DownloadToken,
+  type Result,
+} from '../../protocol/index.ts';
+import { enterGate } from '../access/gates.ts';
+import type { KeyRecord } from '../access/ports.ts';
+import type { Gate } from '../access/request-gate.ts';
+import { requireKey } from '../access/require-key.ts';
+import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
+import { adapterUnavailable, modelNotFound, registryUnavailable } from '../errors.ts';
+import { parseInput, readInput } from '../http/parse-input.ts';
+import { fail, methodNotAllowed, type AppContext, type AppEnv } from '../http/request-scope.ts';
+import type { Index } from '../platform/ports.ts';
+import type { Registry, VersionRow } from '../registry/ports.ts';
+import type { DownloadTokens } from './download-token.ts';
+import { MAX_TOKEN_BODY_BYTES } from './limits.ts';
+
+export interface DownloadDeps {
+  keys: Index<KeyRecord>;
+  gate: Gate;
+  registry: Pick<Registry, 'name' | 'version'>;
+  blobLedger: Pick<BlobLedger, 'record'>;
+  blobs: Pick<BlobStore, 'getPart'>;
+  downloadTokens: DownloadTokens;
+  /** Pages of other origins that may call this edge; `*` = all. */
+  corsOrigins?: readonly string[];
+  /** Unix ms. */
+  now: () => number;
+}
+
+const TOKENS = '/v1/download-tokens';
+const CHAIN = '/v1/downloads';
+const PART = '/v1/downloads/parts/:index{[0-9]{1,4}}';
+
+const version = z
+  .string()
+  .regex(/^[1-9]\d{0,8}$/, 'must be a version')
+  .transform(Number);
+const ChainQuery = z.strictObject({ name: AdapterName });
+const PartQuery = z.strictObject({ name: AdapterName, version, digest: Digest });
+
+/**
+ * Chains for browsers: an application's server exchanges its API key, where that has the right, for a token of some
+ * names and one page origin; the page fetches them with it. Only what the key's tenant owns, whole chains: a grant opens
+ * what others own for use, never its bytes.
+ */
+export function downloadRoutes(deps: DownloadDeps): Hono<AppEnv> {
+  const { downloadTokens, now } = deps;
+  const routes = new Hono<AppEnv>();
+
+  routes.post(TOKENS, requireKey(deps), async (context) => {
+    const input = await readInput(context.req.raw, DownloadTokenRequest, { maxBytes: MAX_TOKEN_BODY_BYTES });
+    if (!input.ok) return fail(input.error);
+    if (context.get('caller').download !== true) return fail(NO_RIGHT);
+    const { names, origin, expires_in: life } = input.value;
+    if (!mayCall(deps, context, origin)) return fail(otherOrigin(origin));
+    const expiresAt = now() + life;
+    // It is known to be good, and where it stands.
+    const key = (context.req.header('authorization') ?? '').replace(/^Bearer +/i, '').trim();
+    const keyHash = await hashApiKey(key || (context.req.header('x-api-key') ?? ''));
+    const token = await downloadTokens.issue({ keyHash, names, origin, expiresAt });
+    return context.json(
+      { object: 'graft.download_token', token, expires_at: expiresAt, names, origin } satisfies DownloadToken,
+      200,
+      { 'cache-control': 'no-store' },
+    );
+  });
+  routes.all(TOKENS, methodNotAllowed('POST'));
+
+  const opened = requireToken(deps);
+  routes.get(CHAIN, opened, async (context) => {
+    const query = parseInput(ChainQuery, context.req.query());
+    if (!query.ok) return fail(query.error);
+    const found = await downloadable(deps, context, { ...query.value, version: null });
+    if (!found.ok) return fail(found.error);
+    const { name, version: number, chainId, base, chain } = found.value;
+    const members: DownloadChain['chain'] = [];
+    for (const { digest, scale, name: of } of chain) {
+      const record = await deps.blobLedger.record(digest);
+      if (record === null) return fail(lost(of));
+      members.push({ digest, scale, bytes: record.bytes, parts: record.parts });
+    }
+    const answer: DownloadChain = { name, version: number, chain_id: chainId, base, chain: members };
+    return context.json(answer, 200, { 'cache-control': 'no-store' });
+  });
+  routes.all(CHAIN, methodNotAllowed('GET'));
+
+  routes.get(PART, opened, async (context) => {
+    const query = parseInput(PartQuery, context.req.query());
+    if (!query.ok) return fail(query.error);
+    const found = await downloadable(deps, context, query.value);
+    if (!found.ok) return fail(found.error);
+    const { name, digest } = query.value;
+    const isMember = found.value.chain.some((member) => member.digest === digest);
+    const record = isMember ? await deps.blobLedger.record(digest) : null;
+    const index = Number(context.req.param('index'));
+    const part = record?.parts[index];
+    if (part === undefined) return fail(modelNotFound(name, []));
+    const bytes = await deps.blobs.getPart(digest, { index, sha256: part.sha256 });
+    if (bytes === null) return fail(lost(name));
+    return new Response(bytes, {
+      headers: {
+        'content-type': 'application/octet-stream',
+        'content-length': String(part.bytes),
+        // The page stores it itself.
+        'cache-control': 'no-store',
+      },
+    });
+  });
+  routes.all(PART, methodNotAllowed('GET'));
+  return routes;
+}
+
+/** A good token, used by the page that it is for, of a key that still has the right. */
+const requireToken = (deps: DownloadDeps) =>
+  createMiddleware<AppEnv>(async (context, next) => {
+    const token = /^Bearer +(\S+)$/i.exec(context.req.header('authorization')?.trim() ?? '')?.[1];
+    const grant = token === undefined ? null : await deps.downloadTokens.open(token, deps.now());
+    if (grant === null)
+      return fail(refused('This needs a download token: POST /v1/download-tokens makes one.'));
+    if (!grant.ok)
+      return fail(
+        refused(
+          grant.error === 'expired' ? 'The download token has expired.' : 'The download token is not good.',
+        ),
+      );
+    if (pageOrigin(context) !== grant.value.origin || !mayCall(deps, context, grant.value.origin))
+      return fail(refused('The download token is for another page origin.'));
+    const { keyHash } = grant.value;
+    const key = await deps.keys.get(keyHash);
+    if (key.state === 'trouble') return fail(registryUnavailable(key.retryAfterMs));
+    const record = key.state === 'found' ? key.value : null;
+    const late = record?.expiresAt !== undefined && deps.now() >= record.expiresAt;
+    if (record === null || late || record.download !== true)
+      return fail(
+        refused('The key that this download token was made with has ended, or lost its right to download.'),
+      );
+    const { id: keyId, ...rest } = record;
+    context.get('trace').note({ tenant: record.tenant, keyId });
+    const entered = enterGate(deps.gate, record.tenant);
+    if (!entered.ok) return fail(entered.error);
+    context.set('caller', { keyId, ...rest, stale: false });
+    context.set('downloads', grant.value);
+    try {
+      return await next();
+    } finally {
+      entered.value();
+    }
+  });
+
+/** A version of a name that the token opens. Names that are not there, and those of others, come out alike. */
+async function downloadable(
+  { registry }: DownloadDeps,
+  context: AppContext,
+  asked: { name: string; version: number | null },
+): Promise<Result<VersionRow, ApiError>> {
+  const { tenant } = context.get('caller');
+  const { names } = context.get('downloads');
+  if (!names.includes(asked.name)) return err(notAmong(asked.name));
+  const name = await registry.name(asked.name);
+  const number = asked.version ?? name?.version ?? null;
+  const mine = name !== null && name.owner === tenant && name.removedAt === null && number !== null;
+  const row = mine ? await registry.version(asked.name, number) : null;
+  if (row === null) return err(modelNotFound(asked.name, []));
+  if (row.retiredAt !== null || row.withdrawnAt !== null)
+    return err({ code: 'model_withdrawn', message: `'${asked.name}' was retired, or stands on what was.` });
+  return row.chain.every(({ owner }) => owner === tenant) ? ok(row) : err(othersWithin(asked.name));
+}
+
+/** Whose page asks: browsers say `Origin` of every request to another one, and of their own that nothing else asks. */
+function pageOrigin(context: AppContext): string | null {
+  const own = context.req.header('sec-fetch-site') === 'same-origin';
+  return context.req.header('origin') ?? (own ? new URL(context.req.url).origin : null);
+}
+
+const mayCall = ({ corsOrigins = [] }: DownloadDeps, context: AppContext, origin: string): boolean =>
+  corsOrigins.includes('*') || corsOrigins.includes(origin) || new URL(context.req.url).origin === origin;
+
+const refused = (message: string): ApiError => ({ code: 'invalid_api_key', message });
+
+const NO_RIGHT: ApiError = {
+  code: 'insufficient_scope',
+  message:
+    'This key may not let pages fetch the bytes of adapters. Who may, gives it that right: graft keys change <id> --download.',
+};
+
+const otherOrigin = (origin: string): ApiError => ({
+  code: 'invalid_request',
+  message: `Invalid value for 'origin': this edge answers no pages of ${origin}; its CORS_ORIGINS say which.`,
+  param: 'origin',
+});
+
+const notAmong = (name: string): ApiError => ({
+  code: 'insufficient_scope',
+  message: `The download token does not open '${name}'.`,
+});
+
+const othersWithin = (name: string): ApiError => ({
+  code: 'insufficient_scope',
+  message: `'${name}' stands on adapters of other owners: those may be used, but their bytes are not given away.`,
+});
+
+const lost = (name: string): ApiError =>
+  adapterUnavailable(`The bytes of '${name}' cannot be read at the moment. Please try again.`);
