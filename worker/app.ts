@@ -39,6 +39,9 @@ import { adminRoomRoutes } from './registry/rooms-routes.ts';
 import { adminRefusalRoutes } from './access/refusals-routes.ts';
 import { adminTenantLimitsRoutes } from './metering/tenant-limits-routes.ts';
 import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
+import { adminRequestRoutes } from './traffic/requests-routes.ts';
+import { adminTrafficRoutes } from './traffic/traffic-routes.ts';
+import type { TrafficLedger, TrafficSink } from './traffic/ports.ts';
 import { adminUsageRoutes } from './metering/usage-routes.ts';
 import { adminWarmRoutes } from './origins/warm-routes.ts';
 import { adminVerifyRoutes } from './registry/verify-routes.ts';
@@ -109,6 +112,10 @@ export interface Services {
   /** Hears of every request when it has ended. */
   observer?: Observer;
   usage: UsageLedger;
+  /** Completions by time … */
+  traffic: TrafficLedger;
+  /** … which are noted here. */
+  trafficSink: TrafficSink;
   pins: PinLedger;
   /** As the hot path reads them. */
   experiments: Index<ExperimentEntry>;
@@ -248,6 +255,8 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminKeyRoutes({ registry, keyLedger, rights, now }));
   app.route('/', adminTenantLimitsRoutes({ ...services, now }));
   app.route('/', adminUsageRoutes({ usage, now: intake.now }));
+  app.route('/', adminTrafficRoutes({ traffic: services.traffic, now }));
+  app.route('/', adminRequestRoutes({ traffic: services.traffic }));
   app.route('/', adminOriginRoutes({ origins }));
   app.route('/', adminWarmRoutes(intake));
   app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));

@@ -23,6 +23,8 @@ export interface RawEnv {
   EXPERIMENTS: DurableNamespace;
   /** Counts judged pairs (worker/experiments/pairs/pairs-object.ts). */
   PAIRS: DurableNamespace;
+  /** Adds up traffic of all isolates (worker/traffic/traffic-gatherer-object.ts); without it each writes its own to D1. */
+  TRAFFIC?: DurableNamespace;
   /** Gets a data point a completion and a feedback; docs/operations.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;
   /** The built dashboard's files. */
@@ -177,7 +179,7 @@ const Variables = z
 export function parseEnv(
   raw: Omit<
     RawEnv,
-    'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'PAIRS' | 'ANALYTICS'
+    'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'PAIRS' | 'TRAFFIC' | 'ANALYTICS'
   >,
 ): Config {
   const parsed = Variables.safeParse(raw);

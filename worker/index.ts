@@ -23,16 +23,21 @@ import { guardDatabase } from './platform/d1-database.ts';
 import { createD1RowAudit } from './registry/d1-row-audit.ts';
 import { createSha256 } from './platform/sha256.ts';
 import { createD1Registry } from './registry/d1-registry.ts';
+import { createD1Traffic } from './traffic/d1-traffic.ts';
+import { createDoTraffic } from './traffic/do-traffic.ts';
+import { COLLECTOR_TIMEOUT_MS } from './traffic/limits.ts';
 import { createDoPointers } from './registry/do-pointers.ts';
 import { POINTER_TIMEOUT_MS } from './registry/limits.ts';
 
 export { PairTally } from './experiments/pairs/pairs-object.ts';
 export { ExperimentTally } from './experiments/tally-object.ts';
 export { QuotaCounter } from './metering/quota-counter-object.ts';
+export { TrafficGatherer } from './traffic/traffic-gatherer-object.ts';
 export { PointerWriter } from './registry/pointer-writer-object.ts';
 
 function storesOf(env: RawEnv): Stores {
   const db = guardDatabase(env.DB);
+  const traffic = createD1Traffic(db);
   return {
     kv: env.ADAPTERS,
     bucket: env.BLOBS,
@@ -44,6 +49,11 @@ function storesOf(env: RawEnv): Stores {
     grantLedger: createD1GrantLedger(db),
     tenantLimits: createD1TenantLimits(db),
     usage: createD1Usage(db, USAGE_BATCH_MEMORY_MS),
+    traffic,
+    trafficCollector:
+      env.TRAFFIC === undefined
+        ? traffic
+        : createDoTraffic({ namespace: env.TRAFFIC, timeoutMs: COLLECTOR_TIMEOUT_MS }),
     pins: createD1Pins(db),
     dropLedger: createD1DropLedger(db),
     experimentLedger: createD1ExperimentLedger(db),

@@ -42,6 +42,8 @@ import { createMeter } from './metering/parts.ts';
 import type { Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { createOriginClient } from './origins/client.ts';
 import type { PinLedger } from './origins/ports.ts';
+import { createTraffic } from './traffic/parts.ts';
+import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
 import { watchPointers } from './origins/sync-pins.ts';
 import { createKvListing } from './platform/kv-listing.ts';
@@ -66,6 +68,9 @@ export interface Stores {
   grantLedger: GrantLedger;
   tenantLimits: TenantLimits;
   usage: UsageLedger;
+  traffic: TrafficLedger;
+  /** Where isolates send what they counted; the ledger itself, or what adds it up first. */
+  trafficCollector: TrafficCollector;
   pins: PinLedger;
   dropLedger: DropLedger;
   experimentLedger: ExperimentLedger;
@@ -150,6 +155,7 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     ...{ intake, absence, origins },
     pointersChanged: watched.changed,
     listing: createKvListing(kv),
+    trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: linger }),
     meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: linger }),
     ...createCounting({
       ...{ ...config, ...stores, hasRoom: origins.hasRoom, now, sleep: linger },

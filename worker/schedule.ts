@@ -35,6 +35,7 @@ export function createSchedule(
     | 'pairTallies'
     | 'garbage'
     | 'tenantLimits'
+    | 'traffic'
     | 'keyLedger'
     | 'rights'
     | 'outbox'
@@ -57,6 +58,7 @@ export function createSchedule(
       pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),
       removed: () =>
         intake.registry.forgetRemoved({ before: intake.now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
+      traffic: () => services.traffic.tend(intake.now()),
       garbage: () => collectSomeGarbage({ ...services, ...intake }, SCHEDULED_DELETIONS),
     });
 }

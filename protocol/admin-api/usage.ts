@@ -32,7 +32,7 @@ export const UsageReport = z.object({
 export type UsageReport = z.infer<typeof UsageReport>;
 
 /** A day, which begins at midnight UTC, or a moment of ISO 8601 with its zone; becomes unix ms. */
-const moment = z
+export const moment = z
   .union(
     [z.iso.date(), z.iso.datetime({ offset: true })],
     'must be a date, 2026-01-31, or a time, 2026-01-31T07:00:00Z',

@@ -11,6 +11,7 @@ import { createFakePins } from './fake-pins.ts';
 import { createFakeRegistry } from './fake-registry.ts';
 import { createFakeTallies } from './fake-tallies.ts';
 import { createFakeWebhookOutbox } from './fake-webhook-outbox.ts';
+import { createFakeTraffic } from './fake-traffic.ts';
 import { createFakeTenantLimits } from './fake-tenant-limits.ts';
 
 /** All that one edge keeps, in memory, but for what writes KV. */
@@ -18,6 +19,7 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
   const registry = createFakeRegistry();
   const files = createFakeBlobLedger((digest) => registry.contains(digest));
   const tenantLimits = createFakeTenantLimits();
+  const traffic = createFakeTraffic();
   return {
     ...{ kv, bucket: undefined, registry, blobLedger: files, garbage: files, tenantLimits },
     // Only real rows can be damaged.
@@ -25,6 +27,7 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
     keyLedger: createFakeKeyLedger(tenantLimits.of),
     grantLedger: createFakeGrantLedger(),
     usage: createFakeUsage(),
+    ...{ traffic, trafficCollector: traffic },
     pins: createFakePins(registry.forExperiments),
     dropLedger: createFakeDropLedger(),
     experimentLedger: createFakeExperimentLedger(registry.forExperiments),

@@ -1,6 +1,6 @@
 /** Ports of what is counted: quotas of keys, and who used what. One contract suite a port (test/contracts). */
 import { z } from 'zod';
-import type { UsageGroup } from '../../protocol/index.ts';
+import type { ApiError, UsageGroup } from '../../protocol/index.ts';
 import type { Page } from '../platform/ports.ts';
 
 /** What one key, or all keys of one tenant, may use. Absent = no limit; who has none is never asked about. */
@@ -218,5 +218,7 @@ export interface CompletionMeter {
     run: (signal: AbortSignal) => Promise<MeteredAnswer>;
     /** Hears how it ended, once, before `measure` returns when it is not a stream; not when the quota refuses. */
     onEnd?: (ending: CompletionEnding) => void;
+    /** Hears of the quota's refusal. */
+    onRefused?: (error: ApiError) => void;
   }): Promise<Response>;
 }

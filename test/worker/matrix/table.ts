@@ -768,6 +768,14 @@ export const TABLE: Record<string, Case[]> = {
   'GET /admin/usage': [
     { does: 'reads', ask: plain('/admin/usage?tenant=clinic'), gets: admins('403 403 200 200') },
   ],
+  'GET /admin/traffic': [
+    { does: 'reads', ask: plain('/admin/traffic?tenant=clinic'), gets: admins('403 403 200 200') },
+    { does: 'reads its own', ask: plain('/admin/traffic'), gets: admins('200 200 200 200') },
+  ],
+  'GET /admin/requests': [
+    { does: 'reads', ask: plain('/admin/requests?tenant=clinic'), gets: admins('403 403 200 200') },
+    { does: 'reads its own', ask: plain('/admin/requests'), gets: admins('200 200 200 200') },
+  ],
   'GET /admin/origins': [
     {
       does: 'lists, and what they hold to the operator',

@@ -159,6 +159,20 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       return { path: '/admin/usage?by=name' };
     },
   ],
+  'GET /admin/traffic': [
+    async (world) => {
+      await (await chat(world, N, 'alice')).text();
+      await world.graft.settled();
+      return { path: '/admin/traffic' };
+    },
+  ],
+  'GET /admin/requests': [
+    async (world) => {
+      await (await chat(world, N, 'alice')).text();
+      await world.graft.settled();
+      return { path: '/admin/requests' };
+    },
+  ],
   'GET /admin/origins': [
     (world) => {
       fillOrigin(world);
