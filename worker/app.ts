@@ -42,6 +42,7 @@ import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
 import { adminRequestRoutes } from './traffic/requests-routes.ts';
 import { adminTrafficRoutes } from './traffic/traffic-routes.ts';
 import type { TrafficLedger, TrafficSink } from './traffic/ports.ts';
+import type { PriceList } from './metering/price-list.ts';
 import { adminUsageRoutes } from './metering/usage-routes.ts';
 import { adminWarmRoutes } from './origins/warm-routes.ts';
 import { adminVerifyRoutes } from './registry/verify-routes.ts';
@@ -112,6 +113,8 @@ export interface Services {
   /** Hears of every request when it has ended. */
   observer?: Observer;
   usage: UsageLedger;
+  /** What tokens cost; null = reports of usage do not say. */
+  prices: PriceList | null;
   /** Completions by time … */
   traffic: TrafficLedger;
   /** … which are noted here. */
@@ -254,7 +257,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminRoomRoutes({ registry, now }));
   app.route('/', adminKeyRoutes({ registry, keyLedger, rights, now }));
   app.route('/', adminTenantLimitsRoutes({ ...services, now }));
-  app.route('/', adminUsageRoutes({ usage, now: intake.now }));
+  app.route('/', adminUsageRoutes({ usage, prices: services.prices, now: intake.now }));
   app.route('/', adminTrafficRoutes({ traffic: services.traffic, now }));
   app.route('/', adminRequestRoutes({ traffic: services.traffic }));
   app.route('/', adminOriginRoutes({ origins }));

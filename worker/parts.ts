@@ -162,6 +162,7 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
       callOut: surroundings.callOut,
     }),
     callOut: surroundings.callOut,
+    prices: config.prices,
     loopbackCallbacks: config.loopbackCallbacks,
     adminKeyHash: config.adminKeyHash,
     corsOrigins: config.corsOrigins,

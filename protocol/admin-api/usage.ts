@@ -13,11 +13,15 @@ export const UsageReport = z.object({
   /** Whole hours, UTC; `to` is the first that does not count any more. */
   from: z.iso.datetime(),
   to: z.iso.datetime(),
+  /** ISO 4217; only where the edge has a price list. */
+  currency: z.string().optional(),
   /** By tokens, most first; days and hours in their order. */
   rows: z.array(
     z.object({
       /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
       group: z.string(),
+      /** In `currency`; only where the edge has a price list. */
+      cost: z.number().optional(),
       requests: count,
       /** Requests that were refused or broke off. */
       errors: count,

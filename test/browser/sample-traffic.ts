@@ -1,5 +1,6 @@
 /** What an edge that is used for a day would say; the pictures are drawn of it. */
 import type { RequestView, TrafficReport } from '../../protocol/admin-api/traffic.ts';
+import type { UsageReport } from '../../protocol/admin-api/usage.ts';
 
 const STEP_MS = 300_000;
 /** Between 0 and 1, the same each time. */
@@ -78,6 +79,30 @@ export const sampleRequests = (until: number): RequestView[] =>
               { name: 'origin', ms: ttft - 12 },
               { name: 'origin-prompt', ms: 3 },
               { name: 'origin-first', ms: ttft - 20 },
+              ...(stream ? [] : [{ name: 'origin-rest', ms: rest }]),
             ],
     };
   });
+
+/** Of an edge with a price list. */
+export const sampleUsage = (): UsageReport => ({
+  ...{ by: 'name', from: '2026-11-20T07:00:00.000Z', to: '2026-11-27T08:00:00.000Z', currency: 'USD' },
+  truncated: false,
+  rows: ['medicine/cardiology/dr-lee', 'medicine/cardiology', 'medicine', 'base', 'legal/contracts'].map(
+    (group, i) => {
+      const requests = Math.round(180_400 / (i * i + 1));
+      const [prompt, completion] = [212 * requests, 96 * requests];
+      return {
+        ...{
+          group,
+          requests,
+          errors: i === 1 ? 412 : 0,
+          prompt_tokens: prompt,
+          completion_tokens: completion,
+        },
+        total_tokens: prompt + completion,
+        cost: (0.05 * prompt + 0.2 * completion) / 1e6,
+      };
+    },
+  ),
+});

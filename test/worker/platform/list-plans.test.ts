@@ -40,6 +40,8 @@ const windows = [
 const row = { tenant: 'me', scope: 'a', owner: 'you', createdAt: 1, createdBy: 'x' };
 const line = { id: 'key_1', successors: true, made: true };
 
+const prices = { currency: 'EUR', prompt: 1, completion: 2, bases: { b: { prompt: 3, completion: 4 } } };
+const costs = { from: 1, to: 9, limit: 9, prices };
 const series = { name: null, keyId: null, from: 0, to: 86400 };
 
 const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
@@ -88,6 +90,8 @@ const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
   'traffic that is summed up and forgotten': (db) => createD1Traffic(db).tend(ended().at + 10 * 86_400_000),
   'requests of one': (db) => createD1Traffic(db).requests({ tenant: 'me', limit: 9 }),
   'requests of all': (db) => createD1Traffic(db).requests({ tenant: null, limit: 9 }),
+  'costs of all': (db) => createD1Usage(db, 1).costs({ ...costs, by: 'key', tenant: null }),
+  'costs of one': (db) => createD1Usage(db, 1).costs({ ...costs, by: 'version', tenant: 'me' }),
   'usage of one': (db) => createD1Usage(db, 1).sum({ by: 'day', tenant: 'me', from: 1, to: 9, limit: 9 }),
 };
 
