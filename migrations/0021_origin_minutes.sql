@@ -8,6 +8,5 @@ CREATE TABLE origin_minutes (
   adapters_resident INTEGER NOT NULL,
   adapter_bytes INTEGER NOT NULL,
   memory_bytes INTEGER NOT NULL,
-  completion_tokens INTEGER NOT NULL, -- since its start
   PRIMARY KEY (at, origin)
 ) WITHOUT ROWID;

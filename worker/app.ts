@@ -65,7 +65,7 @@ import type {
   ExperimentTallies,
   ShadowRunner,
 } from './experiments/ports.ts';
-import type { PinLedger } from './origins/ports.ts';
+import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 import { withLastKnownGood } from './platform/last-known-good.ts';
 import { createVersionIndex } from './access/recorded-rights.ts';
 import {
@@ -120,6 +120,9 @@ export interface Services {
   /** … which are noted here. */
   trafficSink: TrafficSink;
   pins: PinLedger;
+  originHistory: OriginHistoryLedger;
+  /** What the files are that origins hold. */
+  fileNames: FileNames;
   /** As the hot path reads them. */
   experiments: Index<ExperimentEntry>;
   experimentLedger: ExperimentLedger;
@@ -260,7 +263,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminUsageRoutes({ usage, prices: services.prices, now: intake.now }));
   app.route('/', adminTrafficRoutes({ traffic: services.traffic, now }));
   app.route('/', adminRequestRoutes({ traffic: services.traffic }));
-  app.route('/', adminOriginRoutes({ origins }));
+  app.route('/', adminOriginRoutes({ ...services, now }));
   app.route('/', adminWarmRoutes(intake));
   app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));
   app.route('/', adminOpenApiRoutes({ document: openApiDocument }));

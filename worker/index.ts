@@ -17,6 +17,8 @@ import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
 import { createD1Usage } from './metering/d1-usage.ts';
 import { createDoQuotas } from './metering/do-quotas.ts';
 import { QUOTA_TIMEOUT_MS, USAGE_BATCH_MEMORY_MS } from './metering/limits.ts';
+import { createD1FileNames } from './origins/d1-file-names.ts';
+import { createD1OriginHistory } from './origins/d1-origin-history.ts';
 import { createD1Pins } from './origins/d1-pins.ts';
 import { createParts, type Parts, type Stores } from './parts.ts';
 import { guardDatabase } from './platform/d1-database.ts';
@@ -55,6 +57,8 @@ function storesOf(env: RawEnv): Stores {
         ? traffic
         : createDoTraffic({ namespace: env.TRAFFIC, timeoutMs: COLLECTOR_TIMEOUT_MS }),
     pins: createD1Pins(db),
+    originHistory: createD1OriginHistory(db),
+    fileNames: createD1FileNames(db),
     dropLedger: createD1DropLedger(db),
     experimentLedger: createD1ExperimentLedger(db),
     tallies: createDoTallies({ namespace: env.EXPERIMENTS, timeoutMs: TALLY_TIMEOUT_MS }),

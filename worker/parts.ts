@@ -41,7 +41,7 @@ import {
 import { createMeter } from './metering/parts.ts';
 import type { Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { createOriginClient } from './origins/client.ts';
-import type { PinLedger } from './origins/ports.ts';
+import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 import { createTraffic } from './traffic/parts.ts';
 import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
@@ -72,6 +72,8 @@ export interface Stores {
   /** Where isolates send what they counted; the ledger itself, or what adds it up first. */
   trafficCollector: TrafficCollector;
   pins: PinLedger;
+  originHistory: OriginHistoryLedger;
+  fileNames: FileNames;
   dropLedger: DropLedger;
   experimentLedger: ExperimentLedger;
   tallies: ExperimentTallies;

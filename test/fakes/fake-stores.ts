@@ -7,6 +7,7 @@ import type { FakeKv } from './fake-kv.ts';
 import { createFakeKeyLedger } from './fake-ledgers.ts';
 import { createFakeQuotas, createFakeUsage } from './fake-metering.ts';
 import { createFakePairs } from './fake-pairs.ts';
+import { createFakeFileNames, createFakeOriginHistory } from './fake-origin-history.ts';
 import { createFakePins } from './fake-pins.ts';
 import { createFakeRegistry } from './fake-registry.ts';
 import { createFakeTallies } from './fake-tallies.ts';
@@ -28,6 +29,8 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
     grantLedger: createFakeGrantLedger(),
     usage: createFakeUsage(),
     ...{ traffic, trafficCollector: traffic },
+    originHistory: createFakeOriginHistory(),
+    fileNames: createFakeFileNames((digest) => registry.versionsOf({ digest, limit: 100 })),
     pins: createFakePins(registry.forExperiments),
     dropLedger: createFakeDropLedger(),
     experimentLedger: createFakeExperimentLedger(registry.forExperiments),

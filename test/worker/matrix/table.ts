@@ -785,6 +785,13 @@ export const TABLE: Record<string, Case[]> = {
         origins.some(({ residents }) => residents !== null) ? 'yes' : 'no',
     },
   ],
+  'GET /admin/origins/history': [
+    {
+      does: 'is the operator’s',
+      ask: plain('/admin/origins/history?origin=o1'),
+      gets: admins('403 403 403 200'),
+    },
+  ],
   'GET /admin/openapi.json': [
     { does: 'reads what the API is', ask: plain('/admin/openapi.json'), gets: admins('200 200 200 200') },
   ],

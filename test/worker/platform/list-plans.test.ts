@@ -8,9 +8,12 @@ import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { createD1TenantLimits } from '../../../worker/metering/d1-tenant-limits.ts';
 import { createD1Traffic } from '../../../worker/traffic/d1-traffic.ts';
+import { createD1FileNames } from '../../../worker/origins/d1-file-names.ts';
+import { createD1OriginHistory } from '../../../worker/origins/d1-origin-history.ts';
 import { createD1Usage } from '../../../worker/metering/d1-usage.ts';
 import { NO_CAPS } from '../../contracts/grants.ts';
 import { ended, trafficBatch } from '../../contracts/traffic.ts';
+import { MINUTE } from '../../contracts/origin-history.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 import { openRealDatabase, startDatabases } from './real-database.ts';
 import { recordStatements, scansOf } from './recording-database.ts';
@@ -88,6 +91,11 @@ const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
     createD1Traffic(db).read({ ...series, tenant: null, name: 'a', step: 300 }),
   'traffic that comes': (db) => createD1Traffic(db).add(trafficBatch('a', [ended()])),
   'traffic that is summed up and forgotten': (db) => createD1Traffic(db).tend(ended().at + 10 * 86_400_000),
+  'minutes of an origin': (db) =>
+    createD1OriginHistory(db).read({ origin: 'o1', from: 0, to: 600, step: 300 }),
+  'minutes that come': (db) => createD1OriginHistory(db).note([MINUTE]),
+  'minutes that are forgotten': (db) => createD1OriginHistory(db).forget(9),
+  'names of what origins hold': (db) => createD1FileNames(db).of(['a', 'b'], 9),
   'requests of one': (db) => createD1Traffic(db).requests({ tenant: 'me', limit: 9 }),
   'requests of all': (db) => createD1Traffic(db).requests({ tenant: null, limit: 9 }),
   'costs of all': (db) => createD1Usage(db, 1).costs({ ...costs, by: 'key', tenant: null }),

@@ -176,7 +176,14 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
   'GET /admin/origins': [
     (world) => {
       fillOrigin(world);
-      return { path: '/admin/origins?figures=true' };
+      return { path: '/admin/origins?figures=true&names=true' };
+    },
+  ],
+  'GET /admin/origins/history': [
+    async (world) => {
+      fillOrigin(world);
+      await world.graft.schedule((work) => void work.catch(() => undefined));
+      return { path: '/admin/origins/history?origin=o1' };
     },
   ],
   'GET /admin/pins': [
