@@ -149,6 +149,7 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: () => import('./commands/rooms.ts'),
       },
       usage: { summary: 'Show who used how many tokens', load: () => import('./commands/usage.ts') },
+      requests: { summary: 'List the last requests', load: () => import('./commands/requests.ts') },
     },
   },
   {

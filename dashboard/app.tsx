@@ -7,13 +7,19 @@ import { ExperimentView } from './views/experiment.tsx';
 import { ExperimentsView } from './views/experiments.tsx';
 import { NewExperimentView } from './views/new-experiment.tsx';
 import { OriginsView } from './views/origins.tsx';
+import { OverviewView } from './views/traffic/overview.tsx';
+import { RequestsView } from './views/traffic/requests.tsx';
+import { UsageView } from './views/traffic/usage.tsx';
 import { PlaygroundView } from './views/playground.tsx';
 import { SignIn, SignInByLink } from './views/sign-in.tsx';
 
 const ROOMS: { view: View; label: string; also?: View['at'] }[] = [
+  { view: { at: 'overview' }, label: 'Overview' },
   { view: { at: 'adapters', name: null }, label: 'Adapters' },
   { view: { at: 'playground' }, label: 'Playground' },
   { view: { at: 'experiments', id: null }, label: 'Experiments', also: 'new-experiment' },
+  { view: { at: 'usage' }, label: 'Usage' },
+  { view: { at: 'requests' }, label: 'Requests' },
   { view: { at: 'origins' }, label: 'Origins' },
 ];
 
@@ -76,6 +82,7 @@ export function App() {
         </button>
       </header>
       <main id="main" tabIndex={-1}>
+        {view.at === 'overview' && <OverviewView client={client} />}
         {view.at === 'adapters' && <AdaptersView client={client} name={view.name} />}
         {view.at === 'playground' && <PlaygroundView client={client} />}
         {view.at === 'experiments' &&
@@ -85,6 +92,8 @@ export function App() {
             <ExperimentView key={view.id} client={client} id={view.id} />
           ))}
         {view.at === 'new-experiment' && <NewExperimentView client={client} name={view.name} />}
+        {view.at === 'usage' && <UsageView client={client} />}
+        {view.at === 'requests' && <RequestsView client={client} />}
         {view.at === 'origins' && <OriginsView client={client} />}
       </main>
     </>

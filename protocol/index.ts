@@ -53,6 +53,7 @@ export * from './tokenize.ts';
 export * from './tools.ts';
 export * from './structured-output.ts';
 export * from './unknown-path.ts';
+export * from './usage-csv.ts';
 export * from './web-base.ts';
 export * from './usage-note.ts';
 export * from './why.ts';

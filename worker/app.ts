@@ -41,6 +41,10 @@ import { adminRoomRoutes } from './registry/rooms-routes.ts';
 import { adminRefusalRoutes } from './access/refusals-routes.ts';
 import { adminTenantLimitsRoutes } from './metering/tenant-limits-routes.ts';
 import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
+import { adminRequestRoutes } from './traffic/requests-routes.ts';
+import { adminTrafficRoutes } from './traffic/traffic-routes.ts';
+import type { TrafficLedger, TrafficSink } from './traffic/ports.ts';
+import type { PriceList } from './metering/price-list.ts';
 import { adminUsageRoutes } from './metering/usage-routes.ts';
 import { adminWarmRoutes } from './origins/warm-routes.ts';
 import { adminVerifyRoutes } from './registry/verify-routes.ts';
@@ -64,7 +68,7 @@ import type {
   ExperimentTallies,
   ShadowRunner,
 } from './experiments/ports.ts';
-import type { PinLedger } from './origins/ports.ts';
+import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 import { withLastKnownGood } from './platform/last-known-good.ts';
 import { createVersionIndex } from './access/recorded-rights.ts';
 import {
@@ -112,7 +116,16 @@ export interface Services {
   /** Hears of every request when it has ended. */
   observer?: Observer;
   usage: UsageLedger;
+  /** What tokens cost; null = reports of usage do not say. */
+  prices: PriceList | null;
+  /** Completions by time … */
+  traffic: TrafficLedger;
+  /** … which are noted here. */
+  trafficSink: TrafficSink;
   pins: PinLedger;
+  originHistory: OriginHistoryLedger;
+  /** What the files are that origins hold. */
+  fileNames: FileNames;
   /** As the hot path reads them. */
   experiments: Index<ExperimentEntry>;
   experimentLedger: ExperimentLedger;
@@ -255,8 +268,10 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminRoomRoutes({ registry, now }));
   app.route('/', adminKeyRoutes({ registry, keyLedger, rights, now }));
   app.route('/', adminTenantLimitsRoutes({ ...services, now }));
-  app.route('/', adminUsageRoutes({ usage, now: intake.now }));
-  app.route('/', adminOriginRoutes({ origins }));
+  app.route('/', adminUsageRoutes({ usage, prices: services.prices, now: intake.now }));
+  app.route('/', adminTrafficRoutes({ traffic: services.traffic, now }));
+  app.route('/', adminRequestRoutes({ traffic: services.traffic }));
+  app.route('/', adminOriginRoutes({ ...services, now }));
   app.route('/', adminWarmRoutes(intake));
   app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));
   app.route('/', adminOpenApiRoutes({ document: openApiDocument }));

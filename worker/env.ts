@@ -3,6 +3,7 @@ import { BaseId, Digest, nameProblem, parseSigningKeys, Tenant, type SigningKey 
 import { BOOTSTRAP_TENANT } from './access/authenticate.ts';
 import { SignInLink } from './access/sign-in-link.ts';
 import type { AnalyticsDataset } from './http/analytics-engine.ts';
+import { PriceList, withDefaultBase } from './metering/price-list.ts';
 import type { Origin } from './origins/choose-origin.ts';
 import type { SqlDatabase } from './platform/d1-database.ts';
 import type { DurableNamespace } from './platform/ask-object.ts';
@@ -23,6 +24,8 @@ export interface RawEnv {
   EXPERIMENTS: DurableNamespace;
   /** Counts judged pairs (worker/experiments/pairs/pairs-object.ts). */
   PAIRS: DurableNamespace;
+  /** Adds up traffic of all isolates (worker/traffic/traffic-gatherer-object.ts); without it each writes its own to D1. */
+  TRAFFIC?: DurableNamespace;
   /** Gets a data point a completion and a feedback; docs/operations.md lists the columns. */
   ANALYTICS?: AnalyticsDataset;
   /** The built dashboard's files. */
@@ -43,6 +46,8 @@ export interface RawEnv {
   CORS_ORIGINS?: string;
   /** Share of the requests that are logged, 0 to 1; failures always are. 0 unless given. */
   LOG_SAMPLE?: string;
+  /** JSON, {@link PriceList}: what tokens cost, for the reports of usage; no costs unless given. */
+  PRICES?: string;
   /** `on`: packed files that lie in KV under `drop:<name>` are published. Off unless given. */
   DROPS?: string;
   /** Tenant that owns what is dropped where no name above has an owner; that of the first admin key unless given. */
@@ -64,6 +69,8 @@ export interface Config {
   /** Origins of pages, in the browser's sense. */
   corsOrigins: string[];
   logSample: number;
+  /** null = reports of usage have no costs. */
+  prices: PriceList | null;
   /** Owner of dropped files where no name above has one; null = files are not taken in. */
   dropTenant: string | null;
   /** Whether what tenants have called may be this machine itself. */
@@ -163,6 +170,7 @@ const Variables = z
     GRAFT_ADMIN_KEY_SHA256: z.union([Digest, z.literal('')]).optional(),
     CORS_ORIGINS: corsOrigins.optional(),
     LOG_SAMPLE: share.optional(),
+    PRICES: z.literal('').or(json.pipe(PriceList)).optional(),
     DROPS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
     DROP_TENANT: Tenant.or(z.literal('')).optional(),
     LOOPBACK_CALLBACKS: z.enum(['on', 'off', ''], 'must be on or off').optional(),
@@ -177,7 +185,7 @@ const Variables = z
 export function parseEnv(
   raw: Omit<
     RawEnv,
-    'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'PAIRS' | 'ANALYTICS'
+    'ADAPTERS' | 'DB' | 'POINTERS' | 'BLOBS' | 'QUOTAS' | 'EXPERIMENTS' | 'PAIRS' | 'TRAFFIC' | 'ANALYTICS'
   >,
 ): Config {
   const parsed = Variables.safeParse(raw);
@@ -194,6 +202,12 @@ export function parseEnv(
     adminKeyHash: parsed.data.GRAFT_ADMIN_KEY_SHA256 || null,
     corsOrigins: parsed.data.CORS_ORIGINS ?? [],
     logSample: parsed.data.LOG_SAMPLE ?? 0,
+    prices: parsed.data.PRICES
+      ? withDefaultBase(
+          parsed.data.PRICES,
+          parsed.data.DEFAULT_BASE || (parsed.data.ORIGINS[0]?.base ?? null),
+        )
+      : null,
     loopbackCallbacks: parsed.data.LOOPBACK_CALLBACKS === 'on',
     signInLink: parsed.data.SIGN_IN ?? null,
     dropTenant: parsed.data.DROPS === 'on' ? parsed.data.DROP_TENANT || BOOTSTRAP_TENANT : null,

@@ -17,22 +17,29 @@ import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
 import { createD1Usage } from './metering/d1-usage.ts';
 import { createDoQuotas } from './metering/do-quotas.ts';
 import { QUOTA_TIMEOUT_MS, USAGE_BATCH_MEMORY_MS } from './metering/limits.ts';
+import { createD1FileNames } from './origins/d1-file-names.ts';
+import { createD1OriginHistory } from './origins/d1-origin-history.ts';
 import { createD1Pins } from './origins/d1-pins.ts';
 import { createParts, type Parts, type Stores } from './parts.ts';
 import { guardDatabase } from './platform/d1-database.ts';
 import { createD1RowAudit } from './registry/d1-row-audit.ts';
 import { createSha256 } from './platform/sha256.ts';
 import { createD1Registry } from './registry/d1-registry.ts';
+import { createD1Traffic } from './traffic/d1-traffic.ts';
+import { createDoTraffic } from './traffic/do-traffic.ts';
+import { COLLECTOR_TIMEOUT_MS } from './traffic/limits.ts';
 import { createDoPointers } from './registry/do-pointers.ts';
 import { POINTER_TIMEOUT_MS } from './registry/limits.ts';
 
 export { PairTally } from './experiments/pairs/pairs-object.ts';
 export { ExperimentTally } from './experiments/tally-object.ts';
 export { QuotaCounter } from './metering/quota-counter-object.ts';
+export { TrafficGatherer } from './traffic/traffic-gatherer-object.ts';
 export { PointerWriter } from './registry/pointer-writer-object.ts';
 
 function storesOf(env: RawEnv): Stores {
   const db = guardDatabase(env.DB);
+  const traffic = createD1Traffic(db);
   return {
     kv: env.ADAPTERS,
     bucket: env.BLOBS,
@@ -44,7 +51,14 @@ function storesOf(env: RawEnv): Stores {
     grantLedger: createD1GrantLedger(db),
     tenantLimits: createD1TenantLimits(db),
     usage: createD1Usage(db, USAGE_BATCH_MEMORY_MS),
+    traffic,
+    trafficCollector:
+      env.TRAFFIC === undefined
+        ? traffic
+        : createDoTraffic({ namespace: env.TRAFFIC, timeoutMs: COLLECTOR_TIMEOUT_MS }),
     pins: createD1Pins(db),
+    originHistory: createD1OriginHistory(db),
+    fileNames: createD1FileNames(db),
     dropLedger: createD1DropLedger(db),
     experimentLedger: createD1ExperimentLedger(db),
     tallies: createDoTallies({ namespace: env.EXPERIMENTS, timeoutMs: TALLY_TIMEOUT_MS }),

@@ -42,7 +42,9 @@ import {
 import { createMeter } from './metering/parts.ts';
 import type { Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { createOriginClient } from './origins/client.ts';
-import type { PinLedger } from './origins/ports.ts';
+import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
+import { createTraffic } from './traffic/parts.ts';
+import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
 import { watchPointers } from './origins/sync-pins.ts';
 import { createKvListing } from './platform/kv-listing.ts';
@@ -67,7 +69,12 @@ export interface Stores {
   grantLedger: GrantLedger;
   tenantLimits: TenantLimits;
   usage: UsageLedger;
+  traffic: TrafficLedger;
+  /** Where isolates send what they counted; the ledger itself, or what adds it up first. */
+  trafficCollector: TrafficCollector;
   pins: PinLedger;
+  originHistory: OriginHistoryLedger;
+  fileNames: FileNames;
   dropLedger: DropLedger;
   experimentLedger: ExperimentLedger;
   tallies: ExperimentTallies;
@@ -152,12 +159,14 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     downloadTokens: createDownloadTokens(config.macKey, config.acceptedMacKeys),
     pointersChanged: watched.changed,
     listing: createKvListing(kv),
+    trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: linger }),
     meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: linger }),
     ...createCounting({
       ...{ ...config, ...stores, hasRoom: origins.hasRoom, now, sleep: linger },
       callOut: surroundings.callOut,
     }),
     callOut: surroundings.callOut,
+    prices: config.prices,
     loopbackCallbacks: config.loopbackCallbacks,
     adminKeyHash: config.adminKeyHash,
     corsOrigins: config.corsOrigins,

@@ -9,6 +9,7 @@ import { SCHEDULED_DELETIONS } from './blobs/limits.ts';
 import { FORGOTTEN_PER_RUN, STALE_POINTERS_PER_RUN } from './registry/limits.ts';
 import { REMOVAL_GRACE_MS } from '../protocol/index.ts';
 import { syncStalePointers } from './registry/sync-stale-pointers.ts';
+import { noteOrigins } from './origins/note-origins.ts';
 import { createPinSync } from './origins/sync-pins.ts';
 import { logLine, reasonOf } from './log.ts';
 import { syncUnwrittenLimits } from './metering/sync-tenant-limits.ts';
@@ -35,6 +36,8 @@ export function createSchedule(
     | 'pairTallies'
     | 'garbage'
     | 'tenantLimits'
+    | 'traffic'
+    | 'originHistory'
     | 'keyLedger'
     | 'rights'
     | 'outbox'
@@ -57,6 +60,8 @@ export function createSchedule(
       pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),
       removed: () =>
         intake.registry.forgetRemoved({ before: intake.now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
+      origins: () => noteOrigins({ ...services, now: intake.now }),
+      traffic: () => services.traffic.tend(intake.now()),
       garbage: () => collectSomeGarbage({ ...services, ...intake }, SCHEDULED_DELETIONS),
     });
 }

@@ -1,10 +1,9 @@
 import { defineCommand } from 'citty';
-import { USAGE_GROUPS, type UsageReport } from '../../protocol/index.ts';
+import { USAGE_COUNTS, USAGE_GROUPS, usageCsv, type UsageReport } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
-import { csv } from '../csv.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput, plainTable } from '../output.ts';
 
@@ -15,7 +14,7 @@ export const help: CommandHelp = {
     { line: 'graft usage --by day --csv > usage.csv', does: 'for a spreadsheet' },
   ],
   notes: [
-    'Counted by whole hours in UTC: `--from` is rounded down and `--to`, which does not count itself, up. A request is written down within a few seconds of its end. Tokens are those of prompt and answer; an error is a request that was refused by the origin or broke off. `base` is the base model without an adapter. In CSV (RFC 4180) a text that a spreadsheet would take for a formula has an apostrophe in front.',
+    'Counted by whole hours in UTC: `--from` is rounded down and `--to`, which does not count itself, up. A request is written down within a few seconds of its end. Tokens are those of prompt and answer; an error is a request that was refused by the origin or broke off. `base` is the base model without an adapter. There is a column of costs where the edge has a price list (variable `PRICES`). In CSV (RFC 4180) a text that a spreadsheet would take for a formula has an apostrophe in front.',
   ],
 };
 
@@ -56,25 +55,17 @@ async function keyLabels(client: ApiClient): Promise<ReadonlyMap<string, string>
   return new Map(keys.map(({ id, label }) => [id, label]));
 }
 
-const COUNTS = ['requests', 'errors', 'prompt_tokens', 'completion_tokens', 'total_tokens'] as const;
+/** Four digits: a request of a small base costs less than a cent. */
+const money = (value: number): string => value.toFixed(4);
 
-export function usageCsv({ by, rows }: UsageReport, labels: ReadonlyMap<string, string>): string {
-  const withLabel = by === 'key';
-  return csv(
-    [by, ...(withLabel ? ['label'] : []), ...COUNTS],
-    rows.map((row) => [
-      row.group,
-      ...(withLabel ? [labels.get(row.group) ?? ''] : []),
-      ...COUNTS.map((count) => row[count]),
-    ]),
-  );
-}
-
-function usageText({ by, from, to, rows }: UsageReport, labels: ReadonlyMap<string, string>): string {
+function usageText(
+  { by, from, to, rows, currency }: UsageReport,
+  labels: ReadonlyMap<string, string>,
+): string {
   const time = `${from.slice(0, 16)}Z to ${to.slice(0, 16)}Z`;
   if (rows.length === 0) return `nothing was used from ${time}`;
   const withLabel = by === 'key';
-  const total = COUNTS.map((count) => rows.reduce((sum, row) => sum + row[count], 0));
+  const total = USAGE_COUNTS.map((count) => rows.reduce((sum, row) => sum + row[count], 0));
   const numbers = (values: readonly number[]): string[] => values.map((value) => String(value));
   const table = plainTable(
     [
@@ -85,14 +76,25 @@ function usageText({ by, from, to, rows }: UsageReport, labels: ReadonlyMap<stri
       'PROMPT',
       'COMPLETION',
       'TOKENS',
+      ...(currency === undefined ? [] : [currency]),
     ],
     [
       ...rows.map((row) => [
         row.group,
         ...(withLabel ? [labels.get(row.group) ?? ''] : []),
-        ...numbers(COUNTS.map((count) => row[count])),
+        ...numbers(USAGE_COUNTS.map((count) => row[count])),
+        ...(currency === undefined ? [] : [money(row.cost ?? 0)]),
       ]),
-      ...(rows.length > 1 ? [['total', ...(withLabel ? [''] : []), ...numbers(total)]] : []),
+      ...(rows.length > 1
+        ? [
+            [
+              'total',
+              ...(withLabel ? [''] : []),
+              ...numbers(total),
+              ...(currency === undefined ? [] : [money(rows.reduce((sum, { cost = 0 }) => sum + cost, 0))]),
+            ],
+          ]
+        : []),
     ],
   );
   return `${table}\n\n${time}`;

@@ -4,11 +4,14 @@ export type View =
   | { readonly at: 'playground' }
   | { readonly at: 'experiments'; readonly id: string | null }
   | { readonly at: 'new-experiment'; readonly name: string }
+  | { readonly at: 'overview' }
+  | { readonly at: 'usage' }
+  | { readonly at: 'requests' }
   | { readonly at: 'origins' }
   /** By the link that `graft dev` prints. */
   | { readonly at: 'sign-in'; readonly token: string };
 
-/** @param hash such as `#/adapters/medicine/cardiology`; the adapters when it is nothing we know. */
+/** @param hash such as `#/adapters/medicine/cardiology`; the overview when it is nothing we know. */
 export function viewOf(hash: string): View {
   const [head = '', ...rest] = hash
     .replace(/^#?\/?/, '')
@@ -19,15 +22,19 @@ export function viewOf(hash: string): View {
     case 'playground':
       return { at: 'playground' };
     case 'origins':
-      return { at: 'origins' };
+    case 'usage':
+    case 'requests':
+      return { at: head };
     case 'sign-in':
       return { at: 'sign-in', token: tail };
     case 'new-experiment':
       return { at: 'new-experiment', name: tail };
     case 'experiments':
       return { at: 'experiments', id: tail === '' ? null : tail };
+    case 'adapters':
+      return { at: 'adapters', name: tail === '' ? null : tail };
     default:
-      return { at: 'adapters', name: head !== 'adapters' || tail === '' ? null : tail };
+      return { at: 'overview' };
   }
 }
 

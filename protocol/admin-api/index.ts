@@ -22,6 +22,7 @@ export * from './plan.ts';
 export * from './removals.ts';
 export * from './rooms.ts';
 export * from './tenants.ts';
+export * from './traffic.ts';
 export * from './upkeep.ts';
 export * from './usage.ts';
 export * from './verify.ts';

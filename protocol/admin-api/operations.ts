@@ -20,6 +20,7 @@ import { PLAN_OPERATIONS } from './plan.ts';
 import { REMOVAL_OPERATIONS } from './removals.ts';
 import { ROOM_OPERATIONS } from './rooms.ts';
 import { TENANT_OPERATIONS } from './tenants.ts';
+import { TRAFFIC_OPERATIONS } from './traffic.ts';
 import { UPKEEP_OPERATIONS } from './upkeep.ts';
 import { USAGE_OPERATIONS } from './usage.ts';
 import { TRIAL_OPERATIONS } from './verify.ts';
@@ -38,6 +39,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof TRIAL_OPERATIONS &
   typeof TENANT_OPERATIONS &
   typeof USAGE_OPERATIONS &
+  typeof TRAFFIC_OPERATIONS &
   typeof ORIGIN_OPERATIONS &
   typeof PIN_OPERATIONS &
   typeof UPKEEP_OPERATIONS &
@@ -60,6 +62,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...TRIAL_OPERATIONS,
   ...TENANT_OPERATIONS,
   ...USAGE_OPERATIONS,
+  ...TRAFFIC_OPERATIONS,
   ...ORIGIN_OPERATIONS,
   ...PIN_OPERATIONS,
   ...UPKEEP_OPERATIONS,

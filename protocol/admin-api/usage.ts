@@ -13,11 +13,15 @@ export const UsageReport = z.object({
   /** Whole hours, UTC; `to` is the first that does not count any more. */
   from: z.iso.datetime(),
   to: z.iso.datetime(),
+  /** ISO 4217; only where the edge has a price list. */
+  currency: z.string().optional(),
   /** By tokens, most first; days and hours in their order. */
   rows: z.array(
     z.object({
       /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
       group: z.string(),
+      /** In `currency`; only where the edge has a price list. */
+      cost: z.number().optional(),
       requests: count,
       /** Requests that were refused or broke off. */
       errors: count,
@@ -32,7 +36,7 @@ export const UsageReport = z.object({
 export type UsageReport = z.infer<typeof UsageReport>;
 
 /** A day, which begins at midnight UTC, or a moment of ISO 8601 with its zone; becomes unix ms. */
-const moment = z
+export const moment = z
   .union(
     [z.iso.date(), z.iso.datetime({ offset: true })],
     'must be a date, 2026-01-31, or a time, 2026-01-31T07:00:00Z',

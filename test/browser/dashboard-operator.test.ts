@@ -54,6 +54,9 @@ it('signs in, promotes and rolls back by keyboard alone', async () => {
   await tabTo('Admin key');
   await keyboard.type(stack.local.adminKey);
   await keyboard.press('Enter');
+  await page.getByRole('heading', { name: 'Overview' }).waitFor();
+  await tabTo('Adapters');
+  await keyboard.press('Enter');
   const link = page.getByRole('link', { name: 'intent @1' });
   await link.waitFor();
   await tabTo('To the content');

@@ -21,7 +21,9 @@ export interface DashboardRig {
   openPage(): Promise<Page>;
   signIn(key?: string): Promise<void>;
   /** Goes by the main menu. */
-  goTo(view: 'Adapters' | 'Playground' | 'Experiments' | 'Origins'): Promise<void>;
+  goTo(
+    view: 'Overview' | 'Adapters' | 'Playground' | 'Experiments' | 'Usage' | 'Requests' | 'Origins',
+  ): Promise<void>;
   /** Presses the button of the open question and waits until it has been done. */
   confirm(act: string): Promise<void>;
   /** Asks the edge with the API key. */

@@ -17,7 +17,7 @@ it('signs in once, with a key for the playground, and leaves no token in the add
   const asked: string[] = [];
   page.on('request', (request) => asked.push(request.url()));
   await page.goto(link);
-  await page.getByRole('heading', { name: 'Adapters' }).waitFor();
+  await page.getByRole('heading', { name: 'Overview' }).waitFor();
   expect(page.url()).not.toContain(tokenOf(link));
   for (const url of asked) expect(url).not.toContain(tokenOf(link));
   expect(await page.evaluate("sessionStorage.getItem('graft.admin-key')")).toBe(stack.local.adminKey);

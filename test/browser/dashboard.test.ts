@@ -45,7 +45,8 @@ it('refuses a wrong key in words, and takes the right one', async () => {
   await page.getByRole('alert').getByText('The edge does not answer.').waitFor();
   await page.context().setOffline(false);
   await page.getByRole('button', { name: 'Sign in' }).click();
-  await page.getByRole('heading', { name: 'Adapters' }).waitFor();
+  await page.getByRole('heading', { name: 'Overview' }).waitFor();
+  await rig.goTo('Adapters');
   await rig.look('adapters');
 });
 

@@ -233,6 +233,29 @@ export function usageLedgerContract(backend: string, make: () => Promise<UsageLe
       expect(await groups('name', { tenant: 'nobody' })).toEqual([]);
     });
 
+    it('says what the same groups cost', async () => {
+      const rows = [
+        usageRow({ promptTokens: 1_000_000, completionTokens: 500_000 }),
+        usageRow({ name: 'large', version: 0, promptTokens: 1_000_000, completionTokens: 0 }),
+        usageRow({ tenant: 'you', keyId: 'key_2', promptTokens: 4, completionTokens: 0 }),
+      ];
+      await ledger.add({ id: 'a', at: START, rows });
+      const prices = {
+        currency: 'EUR',
+        prompt: 1,
+        completion: 4,
+        bases: { large: { prompt: 10, completion: 0 } },
+      };
+      const costs = async (by: Parameters<UsageLedger['sum']>[0]['by'], tenant: string | null = null) =>
+        Object.fromEntries(
+          await ledger.costs({ by, tenant, from: HOUR - 100, to: HOUR + 100, limit: 100, prices }),
+        );
+      expect(await costs('name')).toEqual({ notes: 3.000004, large: 10 });
+      expect(await costs('key', 'default')).toEqual({ key_1: 13 });
+      expect(await costs('tenant')).toEqual({ default: 13, you: 0.000004 });
+      expect(Object.keys(await costs('hour'))).toEqual((await sum('hour')).map(({ group }) => group));
+    });
+
     it('takes hundreds of rows at once', async () => {
       const rows = Array.from({ length: 500 }, (_, i) => usageRow({ keyId: `key_${i}` }));
       await ledger.add({ id: 'a', at: START, rows });

@@ -3,9 +3,9 @@ import { expect, it } from 'vitest';
 import { hashOf, viewOf, type View } from '../../dashboard/model/view.ts';
 
 it.each<[string, View]>([
-  ['', { at: 'adapters', name: null }],
-  ['#', { at: 'adapters', name: null }],
-  ['#/', { at: 'adapters', name: null }],
+  ['', { at: 'overview' }],
+  ['#', { at: 'overview' }],
+  ['#/', { at: 'overview' }],
   ['#/adapters', { at: 'adapters', name: null }],
   ['#/adapters/medicine/cardiology', { at: 'adapters', name: 'medicine/cardiology' }],
   ['#/playground', { at: 'playground' }],
@@ -14,9 +14,11 @@ it.each<[string, View]>([
   ['#/experiments/exp_1', { at: 'experiments', id: 'exp_1' }],
   ['#/new-experiment/a/b', { at: 'new-experiment', name: 'a/b' }],
   ['#/new-experiment', { at: 'new-experiment', name: '' }],
-  ['#/nowhere/else', { at: 'adapters', name: null }],
+  ['#/nowhere/else', { at: 'overview' }],
   ['#/adapters/100%', { at: 'adapters', name: '100%' }],
-  ['#/constructor', { at: 'adapters', name: null }],
+  ['#/constructor', { at: 'overview' }],
+  ['#/usage', { at: 'usage' }],
+  ['#/requests', { at: 'requests' }],
 ])('%j is %j', (hash, view) => {
   expect(viewOf(hash)).toEqual(view);
 });

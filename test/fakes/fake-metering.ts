@@ -61,6 +61,18 @@ export function createFakeUsage(): UsageLedger {
     async add({ id, rows }) {
       if (!batches.has(id)) batches.set(id, structuredClone(rows));
     },
+    async costs({ by, tenant, from, to, prices }) {
+      const costs = new Map<string, number>();
+      for (const row of [...batches.values()].flat()) {
+        if ((tenant !== null && row.tenant !== tenant) || row.hour < from || row.hour >= to) continue;
+        // Of no version it knows the base.
+        const price = prices.bases[row.name] ?? prices;
+        const cost = row.promptTokens * price.prompt + row.completionTokens * price.completion;
+        const group = GROUPS[by](row);
+        costs.set(group, (costs.get(group) ?? 0) + cost / 1e6);
+      }
+      return costs;
+    },
     async sum({ by, tenant, name, from, to, limit }) {
       const sums = new Map<
         string,

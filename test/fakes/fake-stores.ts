@@ -7,10 +7,12 @@ import type { FakeKv } from './fake-kv.ts';
 import { createFakeKeyLedger } from './fake-ledgers.ts';
 import { createFakeQuotas, createFakeUsage } from './fake-metering.ts';
 import { createFakePairs } from './fake-pairs.ts';
+import { createFakeFileNames, createFakeOriginHistory } from './fake-origin-history.ts';
 import { createFakePins } from './fake-pins.ts';
 import { createFakeRegistry } from './fake-registry.ts';
 import { createFakeTallies } from './fake-tallies.ts';
 import { createFakeWebhookOutbox } from './fake-webhook-outbox.ts';
+import { createFakeTraffic } from './fake-traffic.ts';
 import { createFakeTenantLimits } from './fake-tenant-limits.ts';
 
 /** All that one edge keeps, in memory, but for what writes KV. */
@@ -18,6 +20,7 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
   const registry = createFakeRegistry();
   const files = createFakeBlobLedger((digest) => registry.contains(digest));
   const tenantLimits = createFakeTenantLimits();
+  const traffic = createFakeTraffic();
   return {
     ...{ kv, bucket: undefined, registry, blobLedger: files, garbage: files, tenantLimits },
     // Only real rows can be damaged.
@@ -25,6 +28,9 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
     keyLedger: createFakeKeyLedger(tenantLimits.of),
     grantLedger: createFakeGrantLedger(),
     usage: createFakeUsage(),
+    ...{ traffic, trafficCollector: traffic },
+    originHistory: createFakeOriginHistory(),
+    fileNames: createFakeFileNames((digest) => registry.versionsOf({ digest, limit: 100 })),
     pins: createFakePins(registry.forExperiments),
     dropLedger: createFakeDropLedger(),
     experimentLedger: createFakeExperimentLedger(registry.forExperiments),

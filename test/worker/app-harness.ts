@@ -117,6 +117,8 @@ export interface AppHarnessOptions {
   dropTenant?: string;
   /** What tenants have called may be this machine itself. */
   loopbackCallbacks?: boolean;
+  /** Reports of usage have no costs unless given. */
+  prices?: Config['prices'];
   /** Hears of every request; nobody does unless given. */
   observer?: Observer;
   /** Stands between the app and its ports, for what is cut off; pointers are then written from here. */
@@ -183,6 +185,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     defaultBase: options.defaultBase ?? null,
     originKeys: parseSigningKeys(`k1:${Buffer.alloc(32, 7).toString('base64')}`),
     ...{ macKey, acceptedMacKeys: [], corsOrigins: [], logSample: 0 },
+    prices: options.prices ?? null,
     adminKeyHash: await hashApiKey(adminKey),
     dropTenant: options.dropTenant ?? null,
     loopbackCallbacks: options.loopbackCallbacks ?? false,

@@ -23,6 +23,7 @@ describe('parseEnv', () => {
     expect(parseEnv(good)).toMatchObject({
       corsOrigins: [],
       logSample: 0,
+      prices: null,
       acceptedMacKeys: [],
       dropTenant: null,
       loopbackCallbacks: false,
@@ -35,6 +36,22 @@ describe('parseEnv', () => {
       corsOrigins: ['https://a.example', 'http://localhost:5173'],
       logSample: 0.25,
     });
+  });
+
+  it('reads a price list, and which of its bases `base` means', () => {
+    const large = { prompt: 0.2, completion: 0.8 };
+    const list = { currency: 'USD', prompt: 0.05, completion: 0.2, bases: { large } };
+    const prices = (more: object) =>
+      parseEnv({ ...good, PRICES: JSON.stringify({ ...list, ...more }) }).prices;
+    expect(prices({})).toEqual(list);
+    expect(prices({ bases: undefined })).toEqual({ ...list, bases: {} });
+    const ORIGINS = '[{"id":"o1","url":"https://a.example","base":"large"}]';
+    expect(parseEnv({ ...good, ORIGINS, PRICES: JSON.stringify(list) }).prices?.bases).toEqual({
+      ...{ large, base: large },
+    });
+    expect(parseEnv({ ...good, PRICES: '' }).prices).toBeNull();
+    for (const wrong of [{ currency: '$' }, { prompt: -1 }, { completion: undefined }, { extra: 1 }])
+      expect(() => prices(wrong)).toThrow(/PRICES/);
   });
 
   it('reads which base each origin serves, and which is the default', () => {

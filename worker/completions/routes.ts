@@ -1,5 +1,6 @@
 import { Hono } from 'hono';
 import {
+  errorStatus,
   isEventStream,
   ok,
   takeEdgeFields,
@@ -38,11 +39,13 @@ import {
   type CompletionBody,
   type CompletionKind,
 } from './kinds.ts';
-import { serverTiming } from '../http/server-timing.ts';
+import { readOriginPhases, serverTiming } from '../http/server-timing.ts';
 import { labels, tellOfAnswer, usageName } from './answer-headers.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { enterGate } from '../access/gates.ts';
 import { recordBeginning, recordEnding, type Taking } from './record-exposure.ts';
+import { recordEnded } from './record-traffic.ts';
+import type { TrafficSink } from '../traffic/ports.ts';
 import { comeIn, type DoorDeps, type Visit } from './door.ts';
 import { refusesUnknownFields } from './strict-fields.ts';
 import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
@@ -50,6 +53,7 @@ import { takePart, type Part, type Shadow, type TakePartDeps } from '../experime
 
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
   meter: CompletionMeter;
+  trafficSink: TrafficSink;
   exposureTokens: ExposureTokens;
   answerTokens: AnswerTokens;
   experimentSink: ExperimentSink;
@@ -91,6 +95,7 @@ async function complete<T extends CompletionBody>(
   if (!prepared.ok) {
     const refusal = fail(prepared.error);
     visit.refused({ tenant, status: refusal.status, names: 0 });
+    recordEnded(deps, context, { code: prepared.error.code, status: refusal.status });
     return refusal;
   }
   const taking: Taking = { part: null, stoodIn: false, cold: false };
@@ -103,7 +108,9 @@ async function complete<T extends CompletionBody>(
     onEnd(ending) {
       trace.finish(ending);
       recordEnding(deps, context, taking, ending);
+      recordEnded(deps, context, { ...ending, cold: taking.cold });
     },
+    onRefused: (error) => recordEnded(deps, context, { code: error.code, status: errorStatus(error) }),
   });
   if (isEventStream(response.headers)) recordBeginning(deps, context, taking);
   const names = 1 + prepared.value.edge.adapters.length;
@@ -127,8 +134,11 @@ async function serve<T extends CompletionBody>(
   },
 ): Promise<MeteredAnswer> {
   const { kind, caller, body, ignored, edge, resolve, signal, taking } = call;
-  const unserved = (error: ApiError): MeteredAnswer => ({ response: fail(error), note: null, served: null });
   const trace = context.get('trace');
+  const unserved = (error: ApiError): MeteredAnswer => {
+    trace.note({ code: error.code });
+    return { response: fail(error), note: null, served: null };
+  };
   const participant = {
     caller,
     requestId: context.get('requestId'),
@@ -184,7 +194,7 @@ async function serve<T extends CompletionBody>(
   const served = usageName(resolution, declared);
   trace.note({ ...served, chainId: resolution.chainId, stream: kind.streams(body) });
   if (!answer.ok) return { ...unserved(answer.error), served, ...used };
-  const { response, ended, origin, tried } = answer.value;
+  const { response, ended, origin, tried, refused } = answer.value;
   const note = response.headers.get(USAGE_HEADER);
   // What stood in for an adapter says nothing of how another one agrees with it.
   const compare = shadow?.compare === true && !taking.stoodIn && kind.isRepeatable(body);
@@ -203,10 +213,15 @@ async function serve<T extends CompletionBody>(
       headers.set('x-graft-exposure', await deps.exposureTokens.issue(exposure));
   }
   headers.set('x-graft-origin', origin.id);
-  headers.set('server-timing', serverTiming(trace, response.headers.get('server-timing')));
+  const originPhases = readOriginPhases(response.headers.get('server-timing'));
+  headers.set('server-timing', serverTiming(trace, originPhases));
   tellOfAnswer(headers, response.headers, ignored);
   const degraded = headers.get('x-graft-degraded');
-  trace.note({ origin: origin.id, tried, ...(degraded === null ? {} : { degraded }) });
+  trace.note({
+    ...{ origin: origin.id, tried, originPhases },
+    ...(refused === null ? {} : { code: refused }),
+    ...(degraded === null ? {} : { degraded }),
+  });
   return {
     response: new Response(sent, { status: response.status, headers }),
     note,

@@ -5,6 +5,9 @@ import type { Feedback } from './data-points.ts';
 /** What a request waits for: the key's record, the name's manifest, the origin's headers. */
 export type Phase = 'key' | 'name' | 'origin';
 
+/** Such as `prompt`, `first`. */
+export type OriginPhase = readonly [name: string, ms: number];
+
 export interface RequestFacts {
   tenant?: string;
   keyId?: string;
@@ -20,6 +23,10 @@ export interface RequestFacts {
   /** Id of the experiment that the request takes part in, and the variant it got. */
   experiment?: string;
   variant?: string;
+  /** Of the error that it was answered with. */
+  code?: string;
+  /** What the origin says of the time until its answer began, ms. */
+  originPhases?: readonly OriginPhase[];
   /** What it said of an earlier answer, if that was counted. */
   feedback?: Feedback;
 }

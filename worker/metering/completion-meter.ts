@@ -26,7 +26,7 @@ export function createCompletionMeter(params: {
   const { askQuota, usage, now, renewMs } = params;
 
   return {
-    async measure({ caller, requestId, gone, keepAlive, run, onEnd }) {
+    async measure({ caller, requestId, gone, keepAlive, run, onEnd, onRefused }) {
       const refusal = new AbortController();
       let over: () => void = () => undefined;
       const counted = new Promise<void>((resolve) => (over = resolve));
@@ -38,6 +38,7 @@ export function createCompletionMeter(params: {
       // A refusal that is known already costs nobody anything.
       if ('ok' in asking && !asking.ok) {
         over();
+        onRefused?.(asking.error.error);
         return refused(asking.error);
       }
       const running = run(limited ? AbortSignal.any([gone, refusal.signal]) : gone);
@@ -49,6 +50,7 @@ export function createCompletionMeter(params: {
         refusal.abort();
         // A body that was called off with the request is none to cancel.
         keepAlive(running.then(({ response }) => response.body?.cancel().catch(() => undefined)));
+        onRefused?.(asked.error.error);
         return refused(asked.error);
       }
       const ticket = asked.value;

@@ -24,6 +24,31 @@ const QUERIES: Record<UsageGroup, { one: string; all: string }> = {
   hour: sumBy("strftime('%Y-%m-%dT%H', hour * 3600, 'unixepoch')", 'grouped'),
 };
 
+/** A version's base has its price, and so has a base that was asked itself, which usage has under its own name. */
+const costBy = (expression: string, order: string): { one: string; all: string } => ({
+  one: cost(expression, order, 'u.tenant = ? AND'),
+  all: cost(expression, order, ''),
+});
+
+const cost = (expression: string, order: string, tenant: string): string =>
+  `SELECT ${expression} AS grouped,
+     SUM(u.prompt_tokens * COALESCE(p.value ->> 'prompt', ?)
+       + u.completion_tokens * COALESCE(p.value ->> 'completion', ?)) / 1e6 AS cost
+   FROM usage u LEFT JOIN versions v ON v.name = u.name AND v.version = u.version
+     LEFT JOIN json_each(?) p ON p.key = COALESCE(v.base_id, u.name)
+   WHERE ${tenant} u.hour >= ? AND u.hour < ?
+   GROUP BY grouped ORDER BY ${order} LIMIT ?`;
+
+const BY_SUMS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
+const COSTS: Record<UsageGroup, { one: string; all: string }> = {
+  key: costBy('u.key_id', BY_SUMS),
+  tenant: costBy('u.tenant', BY_SUMS),
+  name: costBy('u.name', BY_SUMS),
+  version: costBy("CASE u.version WHEN 0 THEN u.name ELSE u.name || '@' || u.version END", BY_SUMS),
+  day: costBy("strftime('%Y-%m-%d', u.hour * 3600, 'unixepoch')", 'grouped'),
+  hour: costBy("strftime('%Y-%m-%dT%H', u.hour * 3600, 'unixepoch')", 'grouped'),
+};
+
 interface SumRow {
   grouped: string;
   requests: number;
@@ -85,6 +110,16 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
         promptTokens: row.prompt_tokens,
         completionTokens: row.completion_tokens,
       }));
+    },
+    async costs({ by, tenant, from, to, limit, prices }) {
+      const { one, all } = COSTS[by];
+      const priced = [prices.prompt, prices.completion, JSON.stringify(prices.bases)];
+      const { results } = await (
+        tenant === null
+          ? db.prepare(all).bind(...priced, from, to, limit)
+          : db.prepare(one).bind(...priced, tenant, from, to, limit)
+      ).all<{ grouped: string; cost: number }>();
+      return new Map(results.map((row) => [row.grouped, row.cost]));
     },
   };
 }

@@ -1,6 +1,7 @@
 /** Ports of what is counted: quotas of keys, and who used what. One contract suite a port (test/contracts). */
 import { z } from 'zod';
-import type { UsageGroup } from '../../protocol/index.ts';
+import type { ApiError, UsageGroup } from '../../protocol/index.ts';
+import type { PriceList } from './price-list.ts';
 import type { Page } from '../platform/ports.ts';
 
 /** What one key, or all keys of one tenant, may use. Absent = no limit; who has none is never asked about. */
@@ -158,6 +159,10 @@ export interface UsageLedger {
     to: number;
     limit: number;
   }): Promise<UsageSum[]>;
+  /** @returns what the same groups cost, in the list's currency: by the base of each version, as far as it is known. */
+  costs(
+    params: Omit<Parameters<UsageLedger['sum']>[0], 'name'> & { prices: PriceList },
+  ): Promise<ReadonlyMap<string, number>>;
 }
 
 export interface TokenCounts {
@@ -218,5 +223,7 @@ export interface CompletionMeter {
     run: (signal: AbortSignal) => Promise<MeteredAnswer>;
     /** Hears how it ended, once, before `measure` returns when it is not a stream; not when the quota refuses. */
     onEnd?: (ending: CompletionEnding) => void;
+    /** Hears of the quota's refusal. */
+    onRefused?: (error: ApiError) => void;
   }): Promise<Response>;
 }

@@ -53,6 +53,8 @@ export interface OriginClient extends AdapterTrials {
   readonly bases: Bases;
   /** @param figures ask for them too. */
   report(figures?: boolean): Promise<OriginReport[]>;
+  /** Figures of those that answer. */
+  measure(): Promise<{ id: string; figures: OriginFigures }[]>;
   readonly pins: OriginPins;
   readonly warmth: OriginWarmth;
   readonly files: HeldFiles;
@@ -132,6 +134,15 @@ export function createOriginClient(params: {
     pins: createOriginPins({ pools, exchange, send }),
     warmth,
     files: createHeldFiles({ origins, send }),
+    async measure() {
+      const asked = await Promise.all(
+        origins.map(async (origin) => ({
+          id: origin.id,
+          figures: await ask(origin, '/metrics', readOriginFigures),
+        })),
+      );
+      return asked.flatMap(({ id, figures }) => (figures === null ? [] : [{ id, figures }]));
+    },
     report: (figures = false) =>
       Promise.all(
         origins.map(async (origin) => {

@@ -74,12 +74,14 @@ export interface Served {
   /** Of a stream: how it ended, when it has; null for anything else. */
   ended: Promise<StreamEnd> | null;
   origin: Origin;
+  /** Of the error that the origin refuses the request with; null when it does not. */
+  refused: string | null;
   /** Ids of the origins that were asked before and could not serve. */
   tried: string[];
 }
 
 type Judgement =
-  | { kind: 'serve'; response: Response }
+  | { kind: 'serve'; response: Response; refused?: string }
   /** Nothing has been sent to the client yet, so another origin can be asked. */
   | {
       kind: 'next';
@@ -157,7 +159,7 @@ export function createComplete(params: {
     const told = retold(response, text);
     // Without a time to come back it never fits, here or elsewhere.
     if (refusal.code !== 'queue_full' || !response.headers.has('retry-after'))
-      return { kind: 'serve', response: told };
+      return { kind: 'serve', response: told, refused: refusal.code };
     health.full(origin);
     return { kind: 'next', error: originUnavailable(), response: told };
   }
@@ -228,13 +230,19 @@ export function createComplete(params: {
       const judged = judge(origin, exchanged, call);
       if (judged.kind === 'serve' && judged.response.ok) route.served(origin);
       if (judged.kind === 'serve')
-        return ok({ ...deliver({ origin, response: judged.response, lease, call }), origin, tried });
+        return ok({
+          ...deliver({ origin, response: judged.response, lease, call }),
+          ...{ origin, tried, refused: judged.refused ?? null },
+        });
       lease.end();
       failure = judged.error;
       if (now() - started >= REQUEST_BUDGET_MS) return err(deadline());
       if (judged.kind === 'stop') break;
       if (judged.response !== undefined)
-        refusal ??= { response: judged.response, ended: null, origin, tried: [...tried] };
+        refusal ??= {
+          ...{ response: judged.response, ended: null, origin, tried: [...tried] },
+          refused: judged.error.code,
+        };
       tried.push(origin.id);
     }
     return refusal === null ? err(failure) : ok(refusal);

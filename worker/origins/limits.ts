@@ -82,3 +82,8 @@ export const MAX_FOLLOWED_NAMES = 2_000;
 export const RESIDENT_FRESH_MS = 120 * SECOND;
 /** An origin that could not load a replica is not asked to again for this long. */
 export const REPLICA_RETRY_MS = 10 * SECOND;
+
+/** How long minutes of origins are kept, seconds: a day, with a margin for charts. */
+export const ORIGIN_HISTORY_KEPT_S = 26 * 3_600;
+/** Names of what origins hold, in one answer. */
+export const MAX_RESIDENT_NAMES = 2_000;

@@ -3,6 +3,7 @@ import type {
   ApiError,
   BaseInfo,
   ChainEntry,
+  NamedFile,
   OriginPin,
   Result,
   WarmedOrigin,
@@ -88,4 +89,32 @@ export interface PinReport extends PinRow {
 export interface PinSync {
   /** New chains are loaded before old ones are let go. Repeating it changes nothing. @throws StoreUnavailable */
   sync(life: PinLife): Promise<PinReport[]>;
+}
+
+/** An origin in one minute. */
+export interface OriginMinute {
+  origin: string;
+  /** Where the minute begins, unix s. */
+  at: number;
+  rowsRunning: number;
+  requestsWaiting: number;
+  slots: number;
+  adaptersResident: number;
+  adapterBytes: number;
+  memoryBytes: number;
+}
+
+/** How busy origins were. Throws StoreUnavailable. */
+export interface OriginHistoryLedger {
+  /** The last of a minute stays. */
+  note(minutes: readonly OriginMinute[]): Promise<void>;
+  /** The most of each step, oldest first. @param from unix s, a multiple of `step`. @param to first that is not read. */
+  read(params: { origin: string; from: number; to: number; step: number }): Promise<OriginMinute[]>;
+  /** @param before unix s. */
+  forget(before: number): Promise<void>;
+}
+
+/** What files are, as the registry knows them; by digest, name and version. Throws StoreUnavailable. */
+export interface FileNames {
+  of(digests: readonly string[], limit: number): Promise<NamedFile[]>;
 }

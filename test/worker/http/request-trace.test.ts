@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { createRequestTrace } from '../../../worker/http/request-trace.ts';
-import { serverTiming } from '../../../worker/http/server-timing.ts';
+import { readOriginPhases, serverTiming } from '../../../worker/http/server-timing.ts';
 
 const ENDING = { status: 200, promptTokens: 1, completionTokens: 2 };
 
@@ -53,17 +53,17 @@ describe('serverTiming', () => {
   it('joins the edge’s phases and the origin’s', async () => {
     const { trace, work } = traceAt();
     await trace.time('key', work(3, null));
-    expect(serverTiming(trace, 'prompt;dur=1, first;dur=20.5')).toBe(
+    expect(serverTiming(trace, readOriginPhases('prompt;dur=1, first;dur=20.5'))).toBe(
       'key;dur=3, origin-prompt;dur=1, origin-first;dur=20.5',
     );
-    expect(serverTiming(trace, null)).toBe('key;dur=3');
+    expect(serverTiming(trace, readOriginPhases(null))).toBe('key;dur=3');
   });
 
   it('passes nothing on but names and milliseconds', () => {
     const { trace } = traceAt();
     for (const odd of ['x;desc="10.0.0.1"', 'a;dur=1;desc=x', 'A;dur=1', 'a;dur=-1', 'a', '<script>'])
-      expect(serverTiming(trace, odd)).toBe('');
+      expect(serverTiming(trace, readOriginPhases(odd))).toBe('');
     const many = Array.from({ length: 40 }, () => 'a;dur=1').join(', ');
-    expect(serverTiming(trace, many).split(', ')).toHaveLength(8);
+    expect(serverTiming(trace, readOriginPhases(many)).split(', ')).toHaveLength(8);
   });
 });

@@ -800,6 +800,14 @@ export const TABLE: Record<string, Case[]> = {
   'GET /admin/usage': [
     { does: 'reads', ask: plain('/admin/usage?tenant=clinic'), gets: admins('403 403 200 200') },
   ],
+  'GET /admin/traffic': [
+    { does: 'reads', ask: plain('/admin/traffic?tenant=clinic'), gets: admins('403 403 200 200') },
+    { does: 'reads its own', ask: plain('/admin/traffic'), gets: admins('200 200 200 200') },
+  ],
+  'GET /admin/requests': [
+    { does: 'reads', ask: plain('/admin/requests?tenant=clinic'), gets: admins('403 403 200 200') },
+    { does: 'reads its own', ask: plain('/admin/requests'), gets: admins('200 200 200 200') },
+  ],
   'GET /admin/origins': [
     {
       does: 'lists, and what they hold to the operator',
@@ -807,6 +815,13 @@ export const TABLE: Record<string, Case[]> = {
       gets: admins('200:no 200:no 200:no 200:yes'),
       shows: ({ origins }: { origins: { residents: unknown }[] }) =>
         origins.some(({ residents }) => residents !== null) ? 'yes' : 'no',
+    },
+  ],
+  'GET /admin/origins/history': [
+    {
+      does: 'is the operator’s',
+      ask: plain('/admin/origins/history?origin=o1'),
+      gets: admins('403 403 403 200'),
     },
   ],
   'GET /admin/openapi.json': [

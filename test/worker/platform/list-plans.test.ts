@@ -7,8 +7,13 @@ import { createD1GrantLedger } from '../../../worker/access/d1-grants.ts';
 import { createD1KeyLedger } from '../../../worker/access/d1-key-ledger.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
 import { createD1TenantLimits } from '../../../worker/metering/d1-tenant-limits.ts';
+import { createD1Traffic } from '../../../worker/traffic/d1-traffic.ts';
+import { createD1FileNames } from '../../../worker/origins/d1-file-names.ts';
+import { createD1OriginHistory } from '../../../worker/origins/d1-origin-history.ts';
 import { createD1Usage } from '../../../worker/metering/d1-usage.ts';
 import { NO_CAPS } from '../../contracts/grants.ts';
+import { ended, trafficBatch } from '../../contracts/traffic.ts';
+import { MINUTE } from '../../contracts/origin-history.ts';
 import { keyRow } from '../../contracts/sample-rows.ts';
 import { openRealDatabase, startDatabases } from './real-database.ts';
 import { recordStatements, scansOf } from './recording-database.ts';
@@ -37,6 +42,10 @@ const windows = [
 ];
 const row = { tenant: 'me', scope: 'a', owner: 'you', createdAt: 1, createdBy: 'x' };
 const line = { id: 'key_1', successors: true, made: true };
+
+const prices = { currency: 'EUR', prompt: 1, completion: 2, bases: { b: { prompt: 3, completion: 4 } } };
+const costs = { from: 1, to: 9, limit: 9, prices };
+const series = { name: null, keyId: null, from: 0, to: 86400 };
 
 const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
   'names of all': (db) => createD1Registry(db).names({ ...page, prefix: 'a', owner: null }),
@@ -72,6 +81,25 @@ const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
   refusals: (db) => createD1GrantLedger(db).refusedBy('me'),
   'a refusal': (db) => createD1GrantLedger(db).refuse(row, 9),
   'usage of all': (db) => createD1Usage(db, 1).sum({ by: 'key', tenant: null, from: 1, to: 9, limit: 9 }),
+  'traffic of all, by the minute': (db) => createD1Traffic(db).read({ ...series, tenant: null, step: 60 }),
+  'traffic of one, by the hour': (db) => createD1Traffic(db).read({ ...series, tenant: 'me', step: 3600 }),
+  'traffic of a name, by the day': (db) =>
+    createD1Traffic(db).read({ ...series, tenant: 'me', name: 'a', step: 86400 }),
+  'traffic of a key': (db) =>
+    createD1Traffic(db).read({ ...series, tenant: 'me', keyId: 'key_1', step: 300 }),
+  'traffic of a name, of all': (db) =>
+    createD1Traffic(db).read({ ...series, tenant: null, name: 'a', step: 300 }),
+  'traffic that comes': (db) => createD1Traffic(db).add(trafficBatch('a', [ended()])),
+  'traffic that is summed up and forgotten': (db) => createD1Traffic(db).tend(ended().at + 10 * 86_400_000),
+  'minutes of an origin': (db) =>
+    createD1OriginHistory(db).read({ origin: 'o1', from: 0, to: 600, step: 300 }),
+  'minutes that come': (db) => createD1OriginHistory(db).note([MINUTE]),
+  'minutes that are forgotten': (db) => createD1OriginHistory(db).forget(9),
+  'names of what origins hold': (db) => createD1FileNames(db).of(['a', 'b'], 9),
+  'requests of one': (db) => createD1Traffic(db).requests({ tenant: 'me', limit: 9 }),
+  'requests of all': (db) => createD1Traffic(db).requests({ tenant: null, limit: 9 }),
+  'costs of all': (db) => createD1Usage(db, 1).costs({ ...costs, by: 'key', tenant: null }),
+  'costs of one': (db) => createD1Usage(db, 1).costs({ ...costs, by: 'version', tenant: 'me' }),
   'usage of one': (db) => createD1Usage(db, 1).sum({ by: 'day', tenant: 'me', from: 1, to: 9, limit: 9 }),
 };
 

@@ -200,10 +200,31 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       return { path: '/admin/usage?by=name' };
     },
   ],
+  'GET /admin/traffic': [
+    async (world) => {
+      await (await chat(world, N, 'alice')).text();
+      await world.graft.settled();
+      return { path: '/admin/traffic' };
+    },
+  ],
+  'GET /admin/requests': [
+    async (world) => {
+      await (await chat(world, N, 'alice')).text();
+      await world.graft.settled();
+      return { path: '/admin/requests' };
+    },
+  ],
   'GET /admin/origins': [
     (world) => {
       fillOrigin(world);
-      return { path: '/admin/origins?figures=true' };
+      return { path: '/admin/origins?figures=true&names=true' };
+    },
+  ],
+  'GET /admin/origins/history': [
+    async (world) => {
+      fillOrigin(world);
+      await world.graft.schedule((work) => void work.catch(() => undefined));
+      return { path: '/admin/origins/history?origin=o1' };
     },
   ],
   'GET /admin/pins': [

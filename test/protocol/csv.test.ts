@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { csv } from '../../cli/csv.ts';
-import { usageCsv } from '../../cli/commands/usage.ts';
+import { csv } from '../../protocol/csv.ts';
+import { usageCsv } from '../../protocol/usage-csv.ts';
 
 describe('comma-separated values', () => {
   it('are those of RFC 4180', () => {
@@ -43,6 +43,16 @@ describe('comma-separated values', () => {
     );
     expect(usageCsv({ ...usage, by: 'name', rows: [row('-a/b')] }, new Map())).toBe(
       "name,requests,errors,prompt_tokens,completion_tokens,total_tokens\r\n'-a/b,2,1,10,5,15\r\n",
+    );
+    const priced = {
+      ...usage,
+      by: 'day' as const,
+      currency: 'EUR',
+      rows: [{ ...row('2026-01-31'), cost: 0.25 }],
+    };
+    expect(usageCsv(priced, new Map())).toBe(
+      'day,requests,errors,prompt_tokens,completion_tokens,total_tokens,cost,currency\r\n' +
+        '2026-01-31,2,1,10,5,15,0.25,EUR\r\n',
     );
   });
 });

@@ -1,0 +1,81 @@
+import { defineCommand } from 'citty';
+import { MAX_KEPT_REQUESTS, type RequestList, type RequestView } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import { callOperation } from '../call-operation.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { createOutput, plainTable } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft requests', does: 'the last twenty, newest first' },
+    { line: 'graft requests --status failed --limit 100', does: 'what went wrong' },
+    { line: 'graft requests --name support/intent --variant treatment', does: 'of one variant' },
+    {
+      line: 'graft requests --id 2f0c8d6e-7b1a-4c55-9d3e-1f0c8d6e7b1a --json',
+      does: 'all that is known of one',
+    },
+  ],
+  notes: [
+    `Of each tenant the last ${MAX_KEPT_REQUESTS.toLocaleString('en-US')} completions are kept, for seven days at most, without prompts and answers. One is listed some ten seconds after its end. TTFT is the time to the first token of a stream, all times in ms; WAITED names what it waited for, as in \`Server-Timing\`: key and name are read beside each other, the origin’s own times lie within \`origin\`. Status 499: the client left; 502 without a code: the stream broke off. In busy moments some are left out, and how many is said.`,
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'requests' },
+  args: {
+    name: {
+      type: 'string',
+      description: 'Only of this name, as published; `base` for the base model',
+      valueHint: 'name',
+    },
+    status: {
+      type: 'string',
+      description: 'Only ok, failed, left, 4xx, 5xx, or one such as 429',
+      valueHint: 'status',
+    },
+    variant: { type: 'string', description: 'Only of this variant of an experiment', valueHint: 'variant' },
+    key: { type: 'string', description: 'Only of this key, by its id', valueHint: 'id' },
+    id: { type: 'string', description: 'Only the request with this `x-request-id`', valueHint: 'id' },
+    tenant: { type: 'string', description: 'Only of this tenant', valueHint: 'tenant' },
+    limit: { type: 'string', description: 'At most so many requests', valueHint: 'count', default: '20' },
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const { name, status, variant, key, id, tenant, limit } = args;
+    if (!/^[1-9]\d*$/.test(limit) || Number(limit) > MAX_KEPT_REQUESTS)
+      throw usageError(`--limit ${limit} is no whole number up to ${MAX_KEPT_REQUESTS}.`);
+    const query = { name, status, variant, key, id, tenant, limit };
+    const list = await callOperation(await adminClient(), 'list the requests', 'GET /admin/requests', {
+      query,
+    });
+    output.result(list, () => requestsText(list));
+    if (list.truncated) output.note(`There are more of these: --limit takes up to ${MAX_KEPT_REQUESTS}.`);
+    if (list.left_out > 0)
+      output.note(`${list.left_out} requests of busy moments are not in the list that this was taken from.`);
+  },
+});
+
+export function requestsText({ requests }: RequestList): string {
+  if (requests.length === 0) return 'no such request is kept';
+  return plainTable(
+    ['ENDED', 'STATUS', 'NAME', 'TTFT', 'MS', 'PROMPT', 'COMPLETION', 'ID', 'WAITED'],
+    requests.map((request) => [
+      new Date(request.at).toISOString().slice(0, 19).replace('T', ' '),
+      request.code === '' ? String(request.status) : `${request.status} ${request.code}`,
+      nameOf(request),
+      request.ttft_ms === null ? '-' : String(request.ttft_ms),
+      String(request.duration_ms),
+      String(request.prompt_tokens),
+      String(request.completion_tokens),
+      request.id,
+      request.phases.map(({ name, ms }) => `${name} ${ms}`).join(', '),
+    ]),
+  );
+}
+
+const nameOf = ({ name, version, variant }: RequestView): string => {
+  const served = version === 0 ? name || '-' : `${name}@${version}`;
+  return variant === '' ? served : `${served} (${variant})`;
+};

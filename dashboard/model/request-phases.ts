@@ -1,0 +1,44 @@
+/** What a request waited for, one after the other, as far as edge and origin say it. */
+import type { RequestView } from '../../protocol/admin-api/traffic.ts';
+
+export interface PhaseSpan {
+  readonly name: 'lookup' | 'origin' | 'first token' | 'answer' | 'rest';
+  readonly what: string;
+  /** ms */
+  readonly ms: number;
+}
+
+/**
+ * @returns parts that add up to the duration. `lookup`: key and name are read beside each other; `origin`: sent, prompt
+ * encoded, adapter brought; `first token`: waited for a row and an adapter, and prefill; `answer`: decode.
+ */
+export function requestPhases(request: RequestView): PhaseSpan[] {
+  const ms = (name: string): number => request.phases.find((phase) => phase.name === name)?.ms ?? 0;
+  const total = request.duration_ms;
+  const lookup = Math.min(total, Math.max(ms('key'), ms('name')));
+  const origin = ms('origin');
+  if (origin === 0) {
+    return [
+      { name: 'lookup', what: 'key and name read', ms: lookup },
+      { name: 'rest', what: 'all else at the edge', ms: total - lookup },
+    ];
+  }
+  const first = Math.min(ms('origin-first'), Math.max(0, (request.ttft_ms ?? total) - lookup));
+  const begun = Math.min(
+    total,
+    Math.max(request.ttft_ms ?? Math.min(total, lookup + origin), lookup + first),
+  );
+  // A whole answer comes with its headers: what follows the first token is the origin's own figure.
+  const answer =
+    request.ttft_ms === null ? Math.min(ms('origin-rest'), total - lookup - first) : total - begun;
+  return [
+    { name: 'lookup', what: 'key and name read', ms: lookup },
+    {
+      name: 'origin',
+      what: 'sent to the origin, prompt encoded, adapter brought',
+      ms: Math.max(0, total - lookup - first - answer),
+    },
+    { name: 'first token', what: 'waited for a row, adapter loaded, prefill', ms: first },
+    { name: 'answer', what: 'decode', ms: answer },
+  ];
+}

@@ -1,0 +1,126 @@
+import type { ChangeList } from '../../../protocol/admin-api/history.ts';
+import type { TrafficReport } from '../../../protocol/admin-api/traffic.ts';
+import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
+import type { ExperimentList } from '../../../protocol/experiment-api.ts';
+import { amount, whole } from '../../model/amounts.ts';
+import { decisionSentence } from '../../model/decision-words.ts';
+import { outcomeWords } from '../../model/outcome-words.ts';
+import { hashOf } from '../../model/view.ts';
+import { moment, percent } from '../../model/words.ts';
+import { Table } from '../../parts/table.tsx';
+
+const TOP = 8;
+
+export function TopNames({ report }: { report: UsageReport }) {
+  if (report.rows.length === 0)
+    return (
+      <p class="blank">
+        Nothing was used in this time. Publish an adapter with <code>graft publish</code>, and ask for it by
+        its name.
+      </p>
+    );
+  return (
+    <>
+      <Table
+        label="Names by tokens"
+        columns={['Name', { right: 'Requests' }, { right: 'Errors' }, { right: 'Tokens' }]}
+      >
+        {report.rows.slice(0, TOP).map((row) => (
+          <tr key={row.group}>
+            <th scope="row" class="path">
+              <a href={hashOf(row.group === 'base' ? { at: 'usage' } : { at: 'adapters', name: row.group })}>
+                {row.group}
+              </a>
+            </th>
+            <td class="right">{whole(row.requests)}</td>
+            <td class={`right ${row.errors > 0 ? 'alarm' : ''}`}>{whole(row.errors)}</td>
+            <td class="right">{amount(row.total_tokens)}</td>
+          </tr>
+        ))}
+      </Table>
+      {report.rows.length > TOP && (
+        <p class="hint">
+          {whole(report.rows.length - TOP)}
+          {report.truncated ? ' and more are' : ' more are'} in <a href={hashOf({ at: 'usage' })}>Usage</a>.
+        </p>
+      )}
+    </>
+  );
+}
+
+export function Running({ list }: { list: ExperimentList }) {
+  const running = list.experiments.filter(({ document }) => ['running', 'ramping'].includes(document.status));
+  if (running.length === 0)
+    return (
+      <p class="blank">
+        None is running. An experiment gives some users one version and others another one, and says which is
+        better: <a href={hashOf({ at: 'new-experiment', name: '' })}>begin one</a>.
+      </p>
+    );
+  return (
+    <Table label="Running experiments" columns={['Name', { right: 'Coverage' }, 'Last look']}>
+      {running.map(({ id, document, evaluation }) => (
+        <tr key={id}>
+          <th scope="row" class="path">
+            <a href={hashOf({ at: 'experiments', id })}>{document.name}</a>
+          </th>
+          <td class="right">{percent(document.coverage)}</td>
+          <td class="words">
+            {document.killed
+              ? 'Its kill switch is on.'
+              : evaluation === null
+                ? 'none yet'
+                : decisionSentence(evaluation.decision).text}
+          </td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+export function Failures({ report }: { report: TrafficReport }) {
+  const failures = report.total.outcomes.filter(({ status }) => status >= 400 && status !== 499);
+  return (
+    <Table label="Errors by code" columns={['Error', 'What it is', { right: 'Requests' }]}>
+      {failures.slice(0, TOP).map((outcome) => (
+        <tr key={`${outcome.status} ${outcome.code}`}>
+          <th scope="row">
+            <a href={hashOf({ at: 'requests' })}>
+              {outcome.status} {outcome.code}
+            </a>
+          </th>
+          <td class="words">{outcomeWords(outcome)}</td>
+          <td class="right">{whole(outcome.requests)}</td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+export function Changes({ list }: { list: ChangeList }) {
+  if (list.changes.length === 0)
+    return (
+      <p class="blank">
+        Nothing was changed yet. What is published, promoted or rolled back is listed here, with who did it.
+      </p>
+    );
+  return (
+    <Table label="Last changes" columns={['When', 'What', 'Name', 'By']}>
+      {list.changes.map((change) => (
+        <tr key={change.id}>
+          <td>
+            <time>{moment(change.at)}</time>
+          </td>
+          <td>
+            {change.action}
+            {change.to !== null && ` @${change.to}`}
+          </td>
+          <th scope="row" class="path">
+            <a href={hashOf({ at: 'adapters', name: change.name })}>{change.name}</a>
+          </th>
+          <td class="faint">{change.actor}</td>
+        </tr>
+      ))}
+    </Table>
+  );
+}

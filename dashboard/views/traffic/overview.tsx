@@ -1,0 +1,193 @@
+import { useState } from 'preact/hooks';
+import type { TrafficReport } from '../../../protocol/admin-api/traffic.ts';
+import type { Client } from '../../api/client.ts';
+import { amount, whole } from '../../model/amounts.ts';
+import { gridOf, valuesOf, type Point } from '../../model/traffic-series.ts';
+import { hashOf } from '../../model/view.ts';
+import { duration, number, percent } from '../../model/words.ts';
+import { Choices } from '../../parts/choices.tsx';
+import { Skeleton } from '../../parts/skeleton.tsx';
+import { Answered } from '../../parts/stale-note.tsx';
+import { TimeChart } from '../../parts/time-chart.tsx';
+import { useLoad } from '../../parts/use-load.ts';
+import { Changes, Failures, Running, TopNames } from './overview-lists.tsx';
+
+const REFRESH_MS = 15_000;
+const DAY_MS = 86_400_000;
+const SPANS = [
+  ['1', '24 hours'],
+  ['30', '30 days'],
+] as const;
+const LAST_CHANGES = '8';
+
+/** How it goes: of the tenant whose key it is, or of all for the bootstrap key. */
+export function OverviewView({ client }: { client: Client }) {
+  const [days, setDays] = useState<'1' | '30'>('1');
+  const from = () => new Date(Date.now() - Number(days) * DAY_MS).toISOString();
+  const traffic = useLoad(
+    `traffic ${days}`,
+    () => client.call('GET /admin/traffic', { query: { from: from() } }),
+    REFRESH_MS,
+  );
+  const names = useLoad(
+    `names ${days}`,
+    () => client.call('GET /admin/usage', { query: { by: 'name', from: from() } }),
+    REFRESH_MS,
+  );
+  const experiments = useLoad('experiments', () => client.call('GET /admin/experiments', {}), REFRESH_MS);
+  const changes = useLoad(
+    'changes',
+    () => client.call('GET /admin/history', { query: { limit: LAST_CHANGES } }),
+    REFRESH_MS,
+  );
+  const { data } = traffic;
+  return (
+    <>
+      <div class="title">
+        <h1>Overview</h1>
+        <Choices label="Time" of={SPANS} value={days} onChoose={setDays} />
+      </div>
+      <Answered of={[traffic, names, experiments, changes]}>
+        {data === null ? traffic.problem === null && <Skeleton label="traffic" /> : <Traffic report={data} />}
+        <div class="columns">
+          <section>
+            <h2>Names</h2>
+            {names.data === null ? <Skeleton label="names" rows={3} /> : <TopNames report={names.data} />}
+          </section>
+          <section>
+            <h2>Experiments</h2>
+            {experiments.data === null ? (
+              <Skeleton label="experiments" rows={3} />
+            ) : (
+              <Running list={experiments.data} />
+            )}
+          </section>
+          {data !== null && data.total.errors > 0 && (
+            <section>
+              <h2>Errors</h2>
+              <Failures report={data} />
+            </section>
+          )}
+          <section>
+            <h2>Last changes</h2>
+            {changes.data === null ? <Skeleton label="changes" rows={3} /> : <Changes list={changes.data} />}
+          </section>
+        </div>
+      </Answered>
+    </>
+  );
+}
+
+function Traffic({ report }: { report: TrafficReport }) {
+  const { total, points } = report;
+  if (total.requests === 0)
+    return (
+      <div class="blank">
+        <p>
+          <strong>No request in this time.</strong> Ask an adapter in the{' '}
+          <a href={hashOf({ at: 'playground' })}>playground</a>, or from your application with an API key:
+        </p>
+        <pre>
+          <code>
+            {`curl ${location.origin}/v1/chat/completions \\
+  -H "authorization: Bearer gk_…" -H "content-type: application/json" \\
+  -d '{"model": "base", "messages": [{"role": "user", "content": "Hello"}]}'`}
+          </code>
+        </pre>
+        <p class="hint">A request is counted here some ten seconds after its end.</p>
+      </div>
+    );
+  const grid = gridOf(report);
+  const counts = (read: (point: Point) => number) => valuesOf(grid, points, read, 0);
+  const times = (read: (point: Point) => number | null) => valuesOf(grid, points, read, null);
+  const share = total.errors / total.requests;
+  return (
+    <>
+      <dl class="tiles">
+        <Tile name="Requests" value={whole(total.requests)} sub={`${rateOf(report)} on average`} />
+        <Tile
+          name="Errors"
+          value={percent(share)}
+          sub={`${whole(total.errors)} refused or broken off`}
+          alarm={share > 0.01}
+        />
+        <Tile
+          name="Tokens"
+          value={amount(total.prompt_tokens + total.completion_tokens)}
+          sub={`${amount(total.prompt_tokens)} in prompts, ${amount(total.completion_tokens)} in answers`}
+        />
+        <Tile
+          name="TTFT p50"
+          value={ms(total.ttft_ms.p50)}
+          sub={`p95 ${ms(total.ttft_ms.p95)}, of streams`}
+        />
+        <Tile
+          name="Duration p50"
+          value={ms(total.duration_ms.p50)}
+          sub={`p95 ${ms(total.duration_ms.p95)}, to the last byte`}
+        />
+      </dl>
+      <div class="charts">
+        <TimeChart
+          title="Requests"
+          kind="bars"
+          grid={grid}
+          write={amount}
+          series={[
+            { name: 'answered', color: 1, values: counts(({ requests, errors }) => requests - errors) },
+            { name: 'errors', color: 'alarm', values: counts(({ errors }) => errors) },
+          ]}
+        />
+        <TimeChart
+          title="Tokens"
+          kind="bars"
+          grid={grid}
+          write={amount}
+          series={[
+            { name: 'answers', color: 4, values: counts((point) => point.completion_tokens) },
+            { name: 'prompts', color: 3, values: counts((point) => point.prompt_tokens) },
+          ]}
+        />
+        <TimeChart
+          title="Time to first token"
+          kind="lines"
+          grid={grid}
+          write={duration}
+          series={[
+            { name: 'p50', color: 1, values: times((point) => point.ttft_ms.p50) },
+            { name: 'p95', color: 2, values: times((point) => point.ttft_ms.p95) },
+          ]}
+        />
+        <TimeChart
+          title="Duration"
+          kind="lines"
+          grid={grid}
+          write={duration}
+          series={[
+            { name: 'p50', color: 1, values: times((point) => point.duration_ms.p50) },
+            { name: 'p95', color: 2, values: times((point) => point.duration_ms.p95) },
+          ]}
+        />
+      </div>
+    </>
+  );
+}
+
+const ms = (value: number | null): string => (value === null ? '–' : duration(value));
+
+function rateOf({ from, to, total }: TrafficReport): string {
+  const minutes = (Math.min(Date.parse(to), Date.now()) - Date.parse(from)) / 60_000;
+  const each = total.requests / minutes;
+  if (each >= 60) return `${number(each / 60)} a second`;
+  return each >= 1 ? `${number(each)} a minute` : `${number(60 * each)} an hour`;
+}
+
+function Tile(props: { name: string; value: string; sub: string; alarm?: boolean }) {
+  return (
+    <div>
+      <dt>{props.name}</dt>
+      <dd class={props.alarm === true ? 'alarm' : undefined}>{props.value}</dd>
+      <dd class="sub">{props.sub}</dd>
+    </div>
+  );
+}

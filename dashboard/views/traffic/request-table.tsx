@@ -1,0 +1,158 @@
+import { Fragment } from 'preact';
+import { useState } from 'preact/hooks';
+import type { RequestView } from '../../../protocol/admin-api/traffic.ts';
+import { whole } from '../../model/amounts.ts';
+import { outcomeWords } from '../../model/outcome-words.ts';
+import { requestPhases } from '../../model/request-phases.ts';
+import { clock } from '../../model/words-of-time.ts';
+import { duration, moment } from '../../model/words.ts';
+import { Table, type Column } from '../../parts/table.tsx';
+
+const COLUMNS: readonly Column[] = [
+  'Ended',
+  'Status',
+  'Name',
+  { right: 'TTFT' },
+  { right: 'Duration' },
+  'Waited for',
+  { right: 'Prompt' },
+  { right: 'Answer' },
+  '',
+];
+
+/** One line a request; what else is known of it opens below. */
+export function RequestTable({ requests }: { requests: readonly RequestView[] }) {
+  const [open, setOpen] = useState<string | null>(null);
+  return (
+    <>
+      <p class="legend phases-legend">
+        {LEGEND.map(([name, words]) => (
+          <span key={name}>
+            <i class={`swatch phase-${name}`} /> {words}
+          </span>
+        ))}
+      </p>
+      <Table label="Requests" columns={COLUMNS}>
+        {requests.map((request) => {
+          const isOpen = open === request.id;
+          return (
+            <Fragment key={request.id}>
+              <tr>
+                <td class="nowrap">
+                  <time title={moment(request.at)}>{clock(request.at)}</time>
+                </td>
+                <td class="nowrap">
+                  <span class={`state ${tone(request.status)}`}>{request.status}</span>
+                </td>
+                <th scope="row" class="path">
+                  {request.name === '' ? <span class="faint">none found</span> : request.name}
+                  {request.version > 0 && <span class="faint">@{request.version}</span>}
+                  {request.code !== '' && <span class="under faint">{request.code}</span>}
+                </th>
+                <td class="right">{request.ttft_ms === null ? '–' : duration(request.ttft_ms)}</td>
+                <td class="right">{duration(request.duration_ms)}</td>
+                <td>
+                  <Phases request={request} />
+                </td>
+                <td class="right">{whole(request.prompt_tokens)}</td>
+                <td class="right">{whole(request.completion_tokens)}</td>
+                <td class="act">
+                  <button
+                    type="button"
+                    aria-expanded={isOpen}
+                    aria-label={`Details of request ${request.id}`}
+                    onClick={() => setOpen(isOpen ? null : request.id)}
+                  >
+                    {isOpen ? 'Less' : 'More'}
+                  </button>
+                </td>
+              </tr>
+              {isOpen && (
+                <tr class="detail">
+                  <td colSpan={COLUMNS.length}>
+                    <Detail request={request} />
+                  </td>
+                </tr>
+              )}
+            </Fragment>
+          );
+        })}
+      </Table>
+    </>
+  );
+}
+
+const LEGEND = [
+  ['lookup', 'key and name'],
+  ['origin', 'to the origin'],
+  ['first', 'row, adapter, prefill'],
+  ['answer', 'decode'],
+  ['rest', 'edge'],
+] as const;
+
+const tone = (status: number): string =>
+  status < 400 ? 'live' : status === 499 ? '' : status < 500 ? 'staged' : 'lost';
+
+const classOf = (name: string): string => name.replace(' token', '');
+
+/** A bar, as long as the request took; its parts in the order of time. */
+function Phases({ request }: { request: RequestView }) {
+  const spans = requestPhases(request).filter(({ ms }) => ms > 0);
+  const total = Math.max(1, request.duration_ms);
+  let from = 0;
+  const said = spans.map(({ name, ms }) => `${name} ${duration(ms)}`).join(', ');
+  return (
+    <svg class="phases" width="128" height="12" role="img" aria-label={said}>
+      <title>{said}</title>
+      {spans.map(({ name, ms }) => {
+        const x = (128 * from) / total;
+        from += ms;
+        return (
+          <rect
+            key={name}
+            class={`fill phase-${classOf(name)}`}
+            x={x}
+            width={(128 * ms) / total}
+            height="12"
+          />
+        );
+      })}
+    </svg>
+  );
+}
+
+function Detail({ request }: { request: RequestView }) {
+  const facts: [name: string, value: string][] = [
+    ['Request id', request.id],
+    ['Ended', `${moment(request.at)}:${clock(request.at).slice(-2)}`],
+    ['What became of it', [request.code, outcomeWords(request)].filter((text) => text !== '').join(': ')],
+    ['Key', request.key_id],
+    ['Tenant', request.tenant],
+    ['Route', `${request.route}${request.stream ? ', streamed' : ''}`],
+    ['Origin', request.origin],
+    ['Stood in', request.degraded],
+    ['Experiment', request.experiment],
+    ['Variant', request.variant],
+    ['Adapter', request.cold ? 'had to be brought or loaded' : ''],
+  ];
+  return (
+    <dl class="figures">
+      {facts
+        .filter(([, value]) => value !== '')
+        .map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
+      {requestPhases(request).map(({ name, what, ms }) => (
+        <div key={name}>
+          <dt>
+            {name}: {what}
+          </dt>
+          <dd>{duration(ms)}</dd>
+        </div>
+      ))}
+    </dl>
+  );
+}

@@ -1,0 +1,153 @@
+/** Traffic over time and single requests: what the admin API takes and answers. */
+import { z } from 'zod';
+import type { AdminOperationTable } from './operation.ts';
+import { moment } from './usage.ts';
+
+/** Seconds between two points. */
+export const TRAFFIC_STEPS = ['60', '300', '3600', '10800', '86400'] as const;
+export type TrafficStep = (typeof TRAFFIC_STEPS)[number];
+
+const count = z.int().min(0);
+const tokens = { prompt_tokens: count, completion_tokens: count };
+/** ms, read out of fixed buckets whose bounds are at most two thirds apart; null = nothing was measured. */
+const Percentiles = z.object({ p50: z.number().nullable(), p95: z.number().nullable() });
+
+const Counted = {
+  requests: count,
+  /** Of them, those that were refused, failed or broke off (status 400 and above, without 499). */
+  errors: count,
+  ...tokens,
+  /** Time to first token of streams. */
+  ttft_ms: Percentiles,
+  /** To the last byte. */
+  duration_ms: Percentiles,
+};
+
+/** `GET /admin/traffic?from=&to=&step=&name=&key=&tenant=`. */
+export const TrafficReport = z.object({
+  from: z.iso.datetime(),
+  /** First moment that does not count any more. */
+  to: z.iso.datetime(),
+  /** Seconds. */
+  step: z.int(),
+  /** In their order; a step without a request has none. */
+  points: z.array(
+    z.object({
+      /** Where the step begins, unix ms. */
+      at: z.int(),
+      ...Counted,
+    }),
+  ),
+  total: z.object({
+    ...Counted,
+    /** Most frequent first; 499: the client left; 502 without a code: the stream broke off. */
+    outcomes: z.array(
+      z.object({
+        status: z.int(),
+        /** Of the error; empty where there was none, or nobody said it. */
+        code: z.string(),
+        requests: count,
+      }),
+    ),
+  }),
+  /** Of a name or a key: requests of the same time whose name and key were not kept, for there were too many of them. */
+  unnamed: count,
+});
+export type TrafficReport = z.infer<typeof TrafficReport>;
+
+/** A completion that has ended; its prompt and answer are kept nowhere. */
+export const RequestView = z.object({
+  id: z.string(),
+  /** When it ended, unix ms. */
+  at: z.int(),
+  tenant: z.string(),
+  key_id: z.string(),
+  /** As published; `base` for the base model; empty when none was found. */
+  name: z.string(),
+  version: z.int(),
+  route: z.string(),
+  /** 499: the client left; 502 without a code: the stream broke off. */
+  status: z.int(),
+  code: z.string(),
+  stream: z.boolean(),
+  experiment: z.string(),
+  variant: z.string(),
+  origin: z.string(),
+  /** Ancestor, base or stale, where the name itself did not serve. */
+  degraded: z.string(),
+  /** It waited for its adapter to be brought or loaded. */
+  cold: z.boolean(),
+  ...tokens,
+  /** ms, to the last byte. */
+  duration_ms: count,
+  /** To the first token of a stream; null for what is no stream. */
+  ttft_ms: count.nullable(),
+  /** What it waited for, ms, in the words of `Server-Timing`: `key`, `name`, `origin`, `origin-prompt`, `origin-first` … */
+  phases: z.array(z.object({ name: z.string(), ms: z.number() })),
+});
+export type RequestView = z.infer<typeof RequestView>;
+
+/** `GET /admin/requests?name=&status=&variant=&key=&id=&limit=&tenant=`. */
+export const RequestList = z.object({
+  /** Newest first. */
+  requests: z.array(RequestView),
+  /** There are more of these. */
+  truncated: z.boolean(),
+  /** Requests of the listed time that were left out, for there were too many at once. */
+  left_out: count,
+});
+export type RequestList = z.infer<typeof RequestList>;
+
+/** The last requests of a tenant that are kept. */
+export const MAX_KEPT_REQUESTS = 1_000;
+
+const tenant = z.string().max(64).optional();
+const key = z.string().max(64).optional();
+/** As published, `base` for the base model. */
+const name = z.string().max(256).optional();
+
+export const TRAFFIC_OPERATIONS = {
+  'GET /admin/traffic': {
+    id: 'readTraffic',
+    tag: 'operation',
+    rights: 'admin',
+    summary: 'Completions over time: requests, errors, tokens, time to first token and duration.',
+    description:
+      'By the minute for 26 hours, by the hour for 35 days, by the day for 400. Only the bootstrap key sees other tenants than its own, and all of them together.',
+    query: z.strictObject({
+      from: moment.optional(),
+      to: moment.optional(),
+      step: z.enum(TRAFFIC_STEPS).optional(),
+      ...{ name, key, tenant },
+    }),
+    request: null,
+    answers: { 200: { description: 'A point for each step that has requests.', schema: TrafficReport } },
+  },
+  'GET /admin/requests': {
+    id: 'listRequests',
+    tag: 'operation',
+    rights: 'admin',
+    summary: 'The last completions of a tenant, the newest first, without prompts and answers.',
+    query: z.strictObject({
+      ...{ name, key, tenant },
+      /** `ok`, `failed`, `left`, a class such as `4xx`, or one status. */
+      status: z
+        .string()
+        .regex(
+          /^(ok|failed|left|[1-5]xx|[1-5]\d\d)$/,
+          'must be ok, failed, left, 4xx, 5xx or a status such as 429',
+        )
+        .optional(),
+      variant: z.string().max(64).optional(),
+      id: z.string().max(256).optional(),
+      limit: z
+        .string()
+        .regex(/^[1-9]\d{0,3}$/, `must be a whole number up to ${MAX_KEPT_REQUESTS}`)
+        .transform(Number)
+        .pipe(z.int().max(MAX_KEPT_REQUESTS))
+        .optional(),
+    }),
+    request: null,
+    answers: { 200: { description: 'Requests; `truncated` when more fit.', schema: RequestList } },
+  },
+} as const satisfies AdminOperationTable;

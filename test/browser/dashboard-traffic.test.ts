@@ -1,0 +1,159 @@
+/** How it goes, who uses what, and the last requests: from a completion to the page. */
+import { readFile } from 'node:fs/promises';
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import type { RequestList } from '../../protocol/admin-api/traffic.ts';
+import type { UsageReport } from '../../protocol/admin-api/usage.ts';
+import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
+import { sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
+
+let rig: DashboardRig;
+beforeAll(async () => {
+  rig = await startDashboard();
+}, 120_000);
+afterEach((context) => rig.tell(context));
+afterAll(() => rig?.remove());
+
+const ask = async (model: string, more: object = {}) => {
+  const body = { model, max_tokens: 4, messages: [{ role: 'user', content: 'hi' }], ...more };
+  const answer = await rig.post('/v1/chat/completions', body);
+  await answer.text();
+  return answer;
+};
+
+it('says what to do while there is no request, and draws those that come', async () => {
+  const { page } = rig;
+  await rig.signIn();
+  await page.getByRole('heading', { name: 'Overview', level: 1 }).waitFor();
+  await page.getByText('No request in this time.').waitFor();
+  await page.getByText('Nothing was used in this time.').waitFor();
+  await page.getByRole('region', { name: 'Last changes' }).getByText(`${NAME}/child`).waitFor();
+  await rig.look('overview-empty');
+
+  for (let i = 0; i < 3; i += 1) expect((await ask(NAME, { stream: true })).status).toBe(200);
+  expect((await ask('no/such/name')).status).toBe(404);
+  // It is sent after 5 s, written some seconds later, and asked for each 15 s.
+  await page
+    .getByRole('img', { name: /^Requests over time; answered: at most/ })
+    .waitFor({ timeout: 60_000 });
+  const tile = (name: string) => page.locator('.tiles > div', { hasText: name });
+  expect(await tile('Requests').locator('dd').first().textContent()).toBe('4');
+  expect(await tile('Errors').textContent()).toContain('25 %');
+  expect(await tile('TTFT p50').textContent()).toMatch(/\d ms/);
+  await page.getByRole('row', { name: /404 model_not_found no such name.* 1$/ }).waitFor();
+  await page.getByRole('row', { name: new RegExp(`^${NAME} 3 0 `) }).waitFor();
+  await rig.look('overview-few');
+}, 120_000);
+
+it('shows a day, and what the pointer is on', async () => {
+  const { page } = rig;
+  await page.route('**/admin/traffic*', (route) => route.fulfill({ json: sampleTraffic(Date.now()) }));
+  await page.getByRole('button', { name: '30 days' }).click();
+  await page.getByRole('button', { name: '24 hours' }).click();
+  const chart = page.getByRole('img', { name: /^Requests over time/ });
+  await chart.hover({ position: { x: 200, y: 60 } });
+  await page.locator('figure', { has: chart }).locator('time').waitFor();
+  await rig.look('overview');
+});
+
+it('has the figures of `graft usage`, and a file of them', async () => {
+  const { page, stack } = rig;
+  await page.unrouteAll();
+  await rig.goTo('Usage');
+  await page.getByText('The edge has no price list').waitFor();
+  const cli = async (by: string) => {
+    const { rows } = JSON.parse((await stack.graft('usage', '--by', by, '--json')).stdout) as UsageReport;
+    return rows.map((row) => [
+      row.requests,
+      row.errors,
+      row.prompt_tokens,
+      row.completion_tokens,
+      row.total_tokens,
+    ]);
+  };
+  for (const by of ['Key', 'Name', 'Version', 'Tenant', 'Day']) {
+    await page.getByRole('button', { name: by, exact: true }).click();
+    const table = page.getByRole('region', { name: `Usage by ${by.toLowerCase()}` });
+    await table.waitFor();
+    const shown = await table
+      .locator('tbody tr:not(.sum)')
+      .evaluateAll((lines) =>
+        lines.map((line) =>
+          [...line.querySelectorAll('td')].map(({ textContent }) => Number(textContent!.replaceAll(',', ''))),
+        ),
+      );
+    expect([by, shown]).toEqual([by, await cli(by.toLowerCase())]);
+  }
+  await page.getByRole('button', { name: 'Name', exact: true }).click();
+  await page.getByRole('region', { name: 'Usage by name' }).waitFor();
+  const [download] = await Promise.all([
+    page.waitForEvent('download'),
+    page.getByRole('button', { name: 'Download CSV' }).click(),
+  ]);
+  expect(download.suggestedFilename()).toBe('usage-by-name.csv');
+  const file = await readFile(await download.path(), 'utf8');
+  expect(file).toBe((await stack.graft('usage', '--by', 'name', '--csv')).stdout);
+  await rig.look('usage-few');
+
+  await page.route('**/admin/usage?by=name*', (route) => route.fulfill({ json: sampleUsage() }));
+  await page.getByRole('button', { name: '7 days' }).click();
+  await page.getByRole('row', { name: /^All together .* USD$/ }).waitFor();
+  await rig.look('usage');
+  await page.getByRole('button', { name: 'Last month' }).click();
+  await page.getByRole('button', { name: 'Version', exact: true }).click();
+  await page.getByText('Nothing was used in this time.').waitFor();
+  await rig.look('usage-empty');
+  await page.unrouteAll();
+}, 60_000);
+
+it('lists the last requests, and what each waited for, without what was said', async () => {
+  const { page, stack } = rig;
+  await rig.goTo('Requests');
+  const table = page.getByRole('region', { name: 'Requests' });
+  await table.locator('tbody tr').nth(3).waitFor();
+  expect(await table.locator('tbody tr').count()).toBe(4);
+  await page.getByRole('button', { name: 'Errors', exact: true }).click();
+  const row = page.getByRole('row', { name: /404 model_not_found/ });
+  await row.waitFor();
+  await expect.poll(() => table.locator('tbody tr').count()).toBe(1);
+  await row.getByRole('button').click();
+  await page.getByText('no such name, or not for this key').waitFor();
+  const listed = JSON.parse(
+    (await stack.graft('requests', '--status', 'failed', '--json')).stdout,
+  ) as RequestList;
+  expect(listed.requests).toHaveLength(1);
+  await page.getByText(listed.requests[0]!.id).waitFor();
+  const text = await stack.graft('requests', '--name', NAME);
+  expect(text.stdout.match(new RegExp(`200 +${NAME}@1`, 'g'))).toHaveLength(3);
+  await page.getByRole('button', { name: 'All', exact: true }).click();
+  await page.getByLabel('Name, exactly').fill('nobody');
+  await page.getByText('None of the last requests is so.').waitFor();
+  await rig.look('requests-none');
+  await page.getByLabel('Name, exactly').fill('');
+  await page.route('**/admin/requests*', (route) =>
+    route.fulfill({ json: { requests: sampleRequests(Date.now()), truncated: true, left_out: 214 } }),
+  );
+  await page.getByRole('button', { name: 'Answered' }).click();
+  await table.locator('tbody tr').nth(40).waitFor();
+  await table.getByRole('button').nth(1).click();
+  await page.getByText('to the origin').first().waitFor();
+  await rig.look('requests');
+  await page.unrouteAll();
+}, 60_000);
+
+it('says that it is old when the edge is down, and since when', async () => {
+  const { page } = rig;
+  await rig.goTo('Overview');
+  await page.getByRole('img', { name: /^Requests over time/ }).waitFor();
+  await page.context().setOffline(true);
+  await page.getByText(/Old: this is what the edge said at \d\d:\d\d:\d\d/).waitFor({ timeout: 40_000 });
+  await page.getByRole('img', { name: /^Requests over time/ }).waitFor();
+  await rig.look('overview-old');
+  await page.context().setOffline(false);
+  await page.getByRole('button', { name: 'Try again' }).click();
+  await page.getByText('Old: this is what').waitFor({ state: 'detached' });
+  await page.unrouteAll();
+}, 60_000);
+
+it('has given the browser nothing to complain of', () => {
+  expect(rig.complaints).toEqual([]);
+});

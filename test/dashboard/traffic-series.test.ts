@@ -1,0 +1,47 @@
+import { describe, expect, it } from 'vitest';
+import { amount, money, whole } from '../../dashboard/model/amounts.ts';
+import { gridOf, roundedUp, timeTicks, valuesOf, type Point } from '../../dashboard/model/traffic-series.ts';
+
+const HOUR = 3_600_000;
+const from = Date.UTC(2026, 2, 31);
+const day = { from: new Date(from).toISOString(), to: new Date(from + 24 * HOUR).toISOString() };
+const point = (at: number, requests: number): Point => ({
+  ...{ at, requests, errors: 0, prompt_tokens: 0, completion_tokens: 0 },
+  ttft_ms: { p50: null, p95: null },
+  duration_ms: { p50: 5, p95: 9 },
+});
+
+describe('traffic over time', () => {
+  it('has a value for each step, with or without a request', () => {
+    const grid = gridOf({ ...day, step: 3600 });
+    expect([grid.times.length, grid.times[0], grid.times.at(-1)]).toEqual([24, from, from + 23 * HOUR]);
+    const points = [point(from + HOUR, 3), point(from + 3 * HOUR, 1)];
+    expect(valuesOf(grid, points, ({ requests }) => requests, 0).slice(0, 5)).toEqual([0, 3, 0, 1, 0]);
+    expect(valuesOf(grid, points, ({ ttft_ms: ttft }) => ttft.p50, null).slice(0, 3)).toEqual([
+      null,
+      null,
+      null,
+    ]);
+  });
+
+  it('ends its axes at round numbers', () => {
+    expect([0, 1, 7, 11, 1_050, 250, 0.3].map(roundedUp)).toEqual([1, 1, 8, 12, 1_200, 300, 0.3]);
+  });
+
+  it('has no more words on the axis of time than fit, at whole hours or days', () => {
+    const grid = gridOf({ ...day, step: 300 });
+    const hours = (ticks: number[]) => ticks.map((at) => new Date(at).getHours());
+    expect(hours(timeTicks(grid, 4)).every((hour) => hour % 6 === 0)).toBe(true);
+    expect(timeTicks(grid, 4).length).toBeLessThanOrEqual(5);
+    const month = { from: day.from, to: new Date(from + 720 * HOUR).toISOString(), step: 10_800 };
+    expect(timeTicks(gridOf(month), 6).length).toBeLessThanOrEqual(7);
+  });
+
+  it('writes counts and money', () => {
+    expect([0, 842, 999.4, 12_400, 3_140_000].map(amount)).toEqual(['0', '842', '999', '12.4 k', '3.14 M']);
+    expect(whole(1_234_567)).toBe('1,234,567');
+    expect(money(12.345, 'USD')).toBe('12.35 USD');
+    expect(money(0.0012, 'EUR')).toBe('0.0012 EUR');
+    expect(money(0, 'EUR')).toBe('0.00 EUR');
+  });
+});

@@ -1,0 +1,89 @@
+import { logLine, reasonOf } from '../log.ts';
+import { guardDatabase, type SqlDatabase } from '../platform/d1-database.ts';
+import { createD1Traffic } from './d1-traffic.ts';
+import { CollectedBatch } from './do-traffic.ts';
+import { COLLECT_MOST_MS, COLLECT_QUIET_MS, MAX_UNSENT_TRAFFIC } from './limits.ts';
+import { gather } from './merge-batches.ts';
+import type { TrafficBatch, TrafficCollector } from './ports.ts';
+
+/** The part of a Durable Object's storage that this one uses. */
+export interface GathererStorage {
+  setAlarm(at: number): Promise<void>;
+}
+
+/** Ids of batches that came lately, so that one whose answer was lost counts once. */
+const KNOWN_BATCHES = 1_000;
+
+/**
+ * Adds up what isolates send and writes it to D1 together, at the latest {@link COLLECT_MOST_MS} after the first: a hot
+ * name is then one row a write however many isolates serve it. It keeps nothing: when it dies, what came since its last
+ * write is lost.
+ */
+export class TrafficGatherer {
+  readonly #storage: GathererStorage;
+  readonly #ledger: TrafficCollector;
+  readonly #now: () => number;
+  readonly #open = gather();
+  readonly #known = new Set<string>();
+  /** What D1 refused; sent again as it was, before all that came later. */
+  #refused: TrafficBatch | null = null;
+  #waking = false;
+  /** Unix ms, of the batches that wait. */
+  #first = 0;
+  #last = 0;
+
+  /** @param parts given by tests. */
+  constructor(
+    context: { storage: GathererStorage },
+    env: { DB: SqlDatabase },
+    parts?: { now: () => number; ledger: TrafficCollector },
+  ) {
+    this.#storage = context.storage;
+    this.#ledger = parts?.ledger ?? createD1Traffic(guardDatabase(env.DB));
+    this.#now = parts?.now ?? Date.now;
+  }
+
+  async fetch(request: Request): Promise<Response> {
+    const { id, rows, chunks } = CollectedBatch.parse(await request.json());
+    if (this.#known.has(id)) return Response.json(null);
+    // Its sender keeps it and tries again.
+    if (this.#open.size > MAX_UNSENT_TRAFFIC) return new Response(null, { status: 503 });
+    this.#remember(id);
+    this.#last = this.#now();
+    if (this.#open.size === 0) this.#first = this.#last;
+    this.#open.add(rows, chunks);
+    await this.#wake();
+    return Response.json(null);
+  }
+
+  async alarm(): Promise<void> {
+    this.#waking = false;
+    const now = this.#now();
+    const more = now - this.#last < COLLECT_QUIET_MS && now - this.#first < COLLECT_MOST_MS;
+    if (this.#refused === null && more) return this.#wake();
+    if (this.#refused === null && this.#open.size > 0)
+      this.#refused = { id: crypto.randomUUID(), at: now, ...this.#open.take() };
+    const batch = this.#refused;
+    if (batch === null) return;
+    try {
+      await this.#ledger.add(batch);
+      this.#refused = null;
+    } catch (error) {
+      logLine('traffic_not_written', { reason: reasonOf(error), rows: batch.rows.length });
+    }
+    if (this.#refused !== null || this.#open.size > 0) await this.#wake();
+  }
+
+  async #wake(): Promise<void> {
+    if (this.#waking) return;
+    this.#waking = true;
+    await this.#storage.setAlarm(this.#now() + COLLECT_QUIET_MS);
+  }
+
+  #remember(id: string): void {
+    this.#known.add(id);
+    if (this.#known.size <= KNOWN_BATCHES) return;
+    const [oldest] = this.#known;
+    if (oldest !== undefined) this.#known.delete(oldest);
+  }
+}

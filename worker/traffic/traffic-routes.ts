@@ -1,0 +1,69 @@
+import { Hono } from 'hono';
+import type { ApiError, Result, TrafficReport } from '../../protocol/index.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { fail, type AppEnv } from '../http/request-scope.ts';
+import { whoseTraffic } from './whose-traffic.ts';
+import { KEPT_S } from './limits.ts';
+import { UNNAMED } from './merge-batches.ts';
+import type { TrafficLedger } from './ports.ts';
+import { sumOf, summedPoints } from './sum-points.ts';
+
+const MINUTE_S = 60;
+const HOUR_S = 3_600;
+const DAY_S = 86_400;
+/** A chart has some hundred points. */
+const STEP_UP_TO: readonly [seconds: number, step: number][] = [
+  [3 * HOUR_S, MINUTE_S],
+  [KEPT_S[60], 5 * MINUTE_S],
+  [8 * DAY_S, HOUR_S],
+  [KEPT_S[3600], 3 * HOUR_S],
+];
+/** Points of one answer, with gaps. */
+const MAX_POINTS = 2_000;
+
+/** Completions over time; only the bootstrap key sees other tenants than its own, and all together. */
+export function adminTrafficRoutes(deps: { traffic: TrafficLedger; now: () => number }): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  adminRoute(routes, 'GET /admin/traffic', async ({ context, caller, query }) => {
+    const tenant = whoseTraffic(caller, query.tenant);
+    if (!tenant.ok) return fail(tenant.error);
+    const range = rangeOf(query, deps.now());
+    if (!range.ok) return fail(range.error);
+    const { name = null, key = null } = query;
+    const of = { tenant: tenant.value, ...range.value };
+    const [points, unnamed] = await Promise.all([
+      deps.traffic.read({ ...of, name, keyId: key }),
+      name === null && key === null ? [] : deps.traffic.read({ ...of, name: UNNAMED, keyId: null }),
+    ]);
+    const { from, to, step } = range.value;
+    return context.json({
+      from: new Date(1000 * from).toISOString(),
+      to: new Date(1000 * to).toISOString(),
+      step,
+      points: summedPoints(points),
+      total: sumOf(points),
+      unnamed: unnamed.reduce((sum, { requests }) => sum + requests, 0),
+    } satisfies TrafficReport);
+  });
+  return routes;
+}
+
+/** @returns unix s, whole steps; the last 24 hours unless told otherwise. */
+function rangeOf(
+  query: { from?: number | undefined; to?: number | undefined; step?: string | undefined },
+  now: number,
+): Result<{ from: number; to: number; step: number }, ApiError> {
+  const to = (query.to ?? now + 1) / 1000;
+  const from = (query.from ?? 1000 * (to - DAY_S)) / 1000;
+  const step = Number(query.step ?? STEP_UP_TO.find(([seconds]) => to - from <= seconds)?.[1] ?? DAY_S);
+  const whole = { from: Math.floor(from / step) * step, to: Math.ceil(to / step) * step, step };
+  if (whole.from >= whole.to) return wrong("'from' must be before 'to'.", 'from');
+  if ((whole.to - whole.from) / step > MAX_POINTS)
+    return wrong(`That is more than ${MAX_POINTS} points: ask for a shorter time or a longer step.`, 'step');
+  return { ok: true, value: whole };
+}
+
+const wrong = (message: string, param: string): Result<never, ApiError> => ({
+  ok: false,
+  error: { code: 'invalid_request', message, param },
+});
