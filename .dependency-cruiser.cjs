@@ -144,7 +144,7 @@ module.exports = {
       to: { path: '^worker/', pathNot: ['^worker/platform/', '^worker/(limits|log)\\.ts$'] },
     },
     { ...only('worker', ['adapters/read-head', 'protocol/']), name: 'worker' },
-    only('dashboard', ['protocol/']),
+    only('dashboard', ['adapters/', 'protocol/']),
     {
       name: 'protocol-leaf',
       severity: 'error',

@@ -31,13 +31,17 @@ it('refuses a wrong key in words, and takes the right one', async () => {
     ['ga_wrong', 'The API key is malformed. Check the key'],
     // Of the right form, but nobody's.
     [generateApiKey('ga'), 'The API key is not known. Check the key'],
-    [stack.local.key, 'This route needs an admin key (ga_…).'],
+    // Of the other kind, whole or not.
+    [stack.local.key, 'This is an API key (gk_…)'],
+    ['gk_wrong', 'The console wants an admin key, which begins with ga_.'],
     ['ga_“wrong”', 'There are characters in it that no key has. Check the key'],
   ] as const) {
     await rig.signIn(key);
     await page.getByRole('alert').getByText(words).waitFor();
     expect(await page.evaluate('sessionStorage.length')).toBe(0);
   }
+  await page.getByText('npm start').waitFor();
+  await page.getByText('prints a link that signs you in once').waitFor();
   await rig.look('sign-in');
   await page.getByLabel('Admin key').fill(stack.local.adminKey);
   await page.context().setOffline(true);
@@ -125,6 +129,8 @@ it('streams two adapters side by side, and stops both in the middle', async () =
       ...{ offline: false, latency: 0, uploadThroughput: -1, downloadThroughput },
     });
   await limit(3_000);
+  await page.getByRole('button', { name: 'New conversation' }).click();
+  await page.getByLabel('Prompt').fill('hello there');
   await ask.click();
   for (const side of [left, right]) {
     await side.getByText('Waiting …').waitFor({ state: 'detached' });
