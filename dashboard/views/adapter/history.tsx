@@ -19,7 +19,10 @@ export function History({ changes }: { changes: readonly ChangeView[] }) {
               {change.action.replaceAll('_', ' ')}
               {change.to !== null && ` version ${change.to}`}
               {change.target !== null && ` ${change.target}`}
-              {change.from !== null && change.from !== change.to && ` (before: ${change.from})`}
+              {change.to !== null &&
+                change.from !== null &&
+                change.from !== change.to &&
+                ` (before: ${change.from})`}
               {change.why !== null && <q>{change.why}</q>}
             </span>
             <span class="hint">{change.actor}</span>

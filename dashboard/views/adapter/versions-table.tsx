@@ -18,6 +18,7 @@ export interface VersionActs {
 /** @param props.wasLive those that were live once, by the history. */
 export function VersionsTable(props: { data: VersionList; wasLive: ReadonlySet<number>; acts: VersionActs }) {
   const { data, wasLive, acts } = props;
+  const isScored = data.versions.some(({ evaluation }) => evaluation !== null);
   return (
     <Table
       label="Versions"
@@ -28,7 +29,7 @@ export function VersionsTable(props: { data: VersionList; wasLive: ReadonlySet<n
         { right: 'Rank' },
         { right: 'Size' },
         'Made of',
-        { right: 'Exact' },
+        ...(isScored ? [{ right: 'Exact' }] : []),
         '',
       ]}
     >
@@ -36,6 +37,7 @@ export function VersionsTable(props: { data: VersionList; wasLive: ReadonlySet<n
         <Row
           key={version.version}
           version={version}
+          isScored={isScored}
           state={versionState(version, data.version, wasLive.has(version.version))}
           acts={acts}
         />
@@ -44,20 +46,20 @@ export function VersionsTable(props: { data: VersionList; wasLive: ReadonlySet<n
   );
 }
 
-function Row(props: { version: VersionView; state: VersionState; acts: VersionActs }) {
-  const { version, state, acts } = props;
-  const { version: number_, evaluation, digest } = version;
+function Row(props: { version: VersionView; isScored: boolean; state: VersionState; acts: VersionActs }) {
+  const { version, isScored, state, acts } = props;
+  const { version: index, evaluation, digest } = version;
   const parents = inheritedFrom(version);
   const flip = VERBS[state];
   return (
     <tr class={state === 'retired' || state === 'withdrawn' ? 'faint' : undefined}>
       <th scope="row" class="nowrap">
-        {number_}
+        {index}
         <br />
         <code class="hint" title={digest}>
           {digest.slice(0, 8)}
         </code>
-        <CopyButton text={digest} what={`the digest of version ${number_}`} />
+        <CopyButton text={digest} what={`the digest of version ${index}`} />
       </th>
       <td>
         <span class={`state ${state}`}>{state.replace('_', ' ')}</span>
@@ -82,32 +84,30 @@ function Row(props: { version: VersionView; state: VersionState; acts: VersionAc
               </>
             ))}
       </td>
-      <td class="right">
-        {evaluation === null ? (
-          '–'
-        ) : (
-          <>
-            {percent(evaluation.exact_match)} of {evaluation.rows}
-            <br />
-            <span class="hint">{number(evaluation.mean_nll)} nats a token</span>
-          </>
-        )}
-      </td>
+      {isScored && (
+        <td class="right">
+          {evaluation === null ? (
+            '–'
+          ) : (
+            <>
+              {percent(evaluation.exact_match)} of {evaluation.rows}
+              <br />
+              <span class="hint">{number(evaluation.mean_nll)} nats a token</span>
+            </>
+          )}
+        </td>
+      )}
       <td class="right act">
         {flip !== undefined && (
-          <button
-            type="button"
-            onClick={() => acts.onFlip(version)}
-            aria-label={`${flip} version ${number_}`}
-          >
+          <button type="button" onClick={() => acts.onFlip(version)} aria-label={`${flip} version ${index}`}>
             {flip}
           </button>
         )}
         <button
           type="button"
           class="bare"
-          title={`Download version ${number_}`}
-          aria-label={`Download version ${number_}`}
+          title={`Download version ${index}`}
+          aria-label={`Download version ${index}`}
           onClick={() => acts.onDownload(version)}
         >
           <Icon of={Download} />
@@ -116,8 +116,8 @@ function Row(props: { version: VersionView; state: VersionState; acts: VersionAc
           <button
             type="button"
             class="bare"
-            title={`Remove version ${number_}`}
-            aria-label={`Remove version ${number_}`}
+            title={`Remove version ${index}`}
+            aria-label={`Remove version ${index}`}
             onClick={() => acts.onRemove(version)}
           >
             <Icon of={Trash2} />
