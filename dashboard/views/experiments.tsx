@@ -20,7 +20,7 @@ export function ExperimentsView({ client }: { client: Client }) {
       <ProblemNote problem={list.problem} onRetry={() => void list.reload()} />
       {data === null && list.problem === null && <p class="hint">Loading …</p>}
       {data !== null && data.experiments.length === 0 && (
-        <p class="hint">
+        <p class="empty">
           There is none yet. An experiment gives some users of a name one version, others another one, and
           says which is better.
         </p>

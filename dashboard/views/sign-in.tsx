@@ -28,9 +28,9 @@ export function SignIn({ onKey }: { onKey: (key: string) => void }) {
         }}
       />
       <p class="hint">
-        <code>npm start</code> prints a link that signs you in once, without a key: it ends in{' '}
-        <code>#/sign-in/…</code>. The key itself is <code>adminKey</code> in <code>.graft/local.json</code>;
-        others come from <code>graft keys create --admin</code>.
+        <code>npm start</code> prints a link that signs you in once, without a key. The key itself is{' '}
+        <code>adminKey</code> in <code>.graft/local.json</code>; others come from{' '}
+        <code class="nowrap">graft keys create --admin</code>.
       </p>
     </main>
   );

@@ -1,3 +1,4 @@
+import { useState } from 'preact/hooks';
 import type { Answer } from '../../api/stream-chat.ts';
 import { tokensPerSecond, ttft } from '../../model/pace.ts';
 import { chatBody, type Setup } from '../../model/playground-setup.ts';
@@ -23,6 +24,7 @@ export function Column(props: {
   onModel: (model: string) => void;
 }) {
   const { label, model, setup, turns, pieces } = props;
+  const [isCode, setCode] = useState(false);
   const answer = turns.at(-1)?.answer ?? null;
   const said = turns.map((turn) => ({ prompt: turn.prompt, answer: turn.answer.text }));
   return (
@@ -50,16 +52,18 @@ export function Column(props: {
           what={`the ${label.toLowerCase()} answer`}
         />
       ))}
-      <details class="as-code">
+      <details class="as-code" onToggle={(event) => setCode(event.currentTarget.open)}>
         <summary>As code</summary>
-        <CallIt
-          label={`${label} side as code`}
-          body={
-            setup.prompt === '' && said.length > 0
-              ? chatBody(model, setup, said.slice(0, -1), said.at(-1)!.prompt)
-              : chatBody(model, setup, said, setup.prompt)
-          }
-        />
+        {isCode && (
+          <CallIt
+            label={`${label} side as code`}
+            body={
+              setup.prompt === '' && said.length > 0
+                ? chatBody(model, setup, said.slice(0, -1), said.at(-1)!.prompt)
+                : chatBody(model, setup, said, setup.prompt)
+            }
+          />
+        )}
       </details>
     </section>
   );
