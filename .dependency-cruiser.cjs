@@ -148,7 +148,7 @@ module.exports = {
       to: { path: '^worker/', pathNot: ['^worker/platform/', '^worker/(limits|log)\\.ts$'] },
     },
     { ...only('worker', ['adapters/read-head', 'protocol/']), name: 'worker' },
-    only('dashboard', ['protocol/']),
+    only('dashboard', ['adapters/', 'protocol/']),
     {
       ...only('browser', [
         'protocol/',

@@ -1,4 +1,4 @@
-import { baseIdOf } from '../protocol/index.ts';
+import { baseIdOf } from '../protocol/names.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 
 /** `name` or `owner/name`, as the hub writes ids; anything else in the field is somebody's local path. */

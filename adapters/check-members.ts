@@ -1,4 +1,5 @@
-import { chainId, err, ok, type Result } from '../protocol/index.ts';
+import { chainId } from '../protocol/identity.ts';
+import { err, ok, type Result } from '../protocol/result.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 
 /** One adapter that is to be composed with others. */

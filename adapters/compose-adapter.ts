@@ -1,4 +1,4 @@
-import { chainId, type ChainEntry } from '../protocol/index.ts';
+import { chainId, type ChainEntry } from '../protocol/identity.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import type { CanonicalConfig } from './format/canonical-head.ts';
 import type { CanonicalAdapter } from './format/canonical.ts';

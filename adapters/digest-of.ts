@@ -1,4 +1,4 @@
-import { sha256Hex } from '../protocol/index.ts';
+import { sha256Hex } from '../protocol/identity.ts';
 
 /** As much of Node's crypto as is used here; this code also runs where there is none. */
 interface NodeCrypto {

@@ -1,4 +1,4 @@
-import { MAX_RANK } from '../protocol/index.ts';
+import { MAX_RANK } from '../protocol/limits.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { maxMagnitude, toFloat32, type Tensor } from './format/dtype.ts';
 import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';

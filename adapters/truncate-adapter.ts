@@ -1,4 +1,4 @@
-import { MAX_RANK } from '../protocol/index.ts';
+import { MAX_RANK } from '../protocol/limits.ts';
 import { deltaNorm } from './delta-norm.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { maxMagnitude } from './format/dtype.ts';

@@ -1,36 +1,38 @@
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { createClient } from './api/client.ts';
-import { hashOf, viewOf, type View } from './model/view.ts';
-import { forgetKeys, storedKey, storeKey } from './session.ts';
-import { AdaptersView } from './views/adapters.tsx';
-import { ExperimentView } from './views/experiment.tsx';
-import { ExperimentsView } from './views/experiments.tsx';
-import { NewExperimentView } from './views/new-experiment.tsx';
-import { OriginsView } from './views/origins.tsx';
-import { OverviewView } from './views/traffic/overview.tsx';
-import { RequestsView } from './views/traffic/requests.tsx';
-import { UsageView } from './views/traffic/usage.tsx';
-import { PlaygroundView } from './views/playground.tsx';
+import { Navigation } from './frame/navigation.tsx';
+import { OfflineNote } from './frame/offline-note.tsx';
+import { Palette } from './frame/palette.tsx';
+import { viewOf, type View } from './model/view.ts';
+import { Toasts } from './parts/toasts.tsx';
+import { routeOf } from './routes.tsx';
+import { forgetAll, storedKey, storeKey } from './session.ts';
+import { clearPlayground } from './playground-store.ts';
 import { SignIn, SignInByLink } from './views/sign-in.tsx';
-
-const ROOMS: { view: View; label: string; also?: View['at'] }[] = [
-  { view: { at: 'overview' }, label: 'Overview' },
-  { view: { at: 'adapters', name: null }, label: 'Adapters' },
-  { view: { at: 'playground' }, label: 'Playground' },
-  { view: { at: 'experiments', id: null }, label: 'Experiments', also: 'new-experiment' },
-  { view: { at: 'usage' }, label: 'Usage' },
-  { view: { at: 'requests' }, label: 'Requests' },
-  { view: { at: 'origins' }, label: 'Origins' },
-];
 
 export function App() {
   const [key, setKey] = useState(() => storedKey('admin'));
-  const view = useView();
+  const address = useView();
   const client = useMemo(() => (key === null ? null : createClient(key)), [key]);
-  if (view.at === 'sign-in')
+  const [isSearching, setSearching] = useState(false);
+  const { route, view } = routeOf(address);
+  useEffect(() => {
+    document.title = client === null ? 'graft' : `${view.about ?? route.label} · graft`;
+  }, [client, view.about, route.label]);
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key.toLowerCase() !== 'k' || !(event.ctrlKey || event.metaKey) || event.altKey) return;
+      event.preventDefault();
+      // A question that is open is answered first.
+      if (document.querySelector('dialog[open]') === null) setSearching(true);
+    };
+    addEventListener('keydown', onKey);
+    return () => removeEventListener('keydown', onKey);
+  }, []);
+  if (address.at === 'sign-in')
     return (
       <SignInByLink
-        token={view.token}
+        token={address.about ?? ''}
         onKeys={({ admin, api }) => {
           storeKey('admin', admin);
           if (api !== null) storeKey('api', api);
@@ -47,12 +49,8 @@ export function App() {
         }}
       />
     );
-  const signOut = () => {
-    forgetKeys();
-    setKey(null);
-  };
   return (
-    <>
+    <div class="frame">
       <a
         class="skip"
         href="#main"
@@ -64,39 +62,22 @@ export function App() {
       >
         To the content
       </a>
-      <header class="top">
-        <span class="brand">graft</span>
-        <nav aria-label="Views">
-          {ROOMS.map(({ view: room, label, also }) => (
-            <a
-              key={label}
-              href={hashOf(room)}
-              aria-current={view.at === room.at || view.at === also ? 'page' : undefined}
-            >
-              {label}
-            </a>
-          ))}
-        </nav>
-        <button type="button" class="quiet" onClick={signOut}>
-          Sign out
-        </button>
-      </header>
+      <Navigation
+        route={route}
+        onSearch={() => setSearching(true)}
+        onSignOut={() => {
+          clearPlayground();
+          forgetAll();
+          setKey(null);
+        }}
+      />
       <main id="main" tabIndex={-1}>
-        {view.at === 'overview' && <OverviewView client={client} />}
-        {view.at === 'adapters' && <AdaptersView client={client} name={view.name} />}
-        {view.at === 'playground' && <PlaygroundView client={client} />}
-        {view.at === 'experiments' &&
-          (view.id === null ? (
-            <ExperimentsView client={client} />
-          ) : (
-            <ExperimentView key={view.id} client={client} id={view.id} />
-          ))}
-        {view.at === 'new-experiment' && <NewExperimentView client={client} name={view.name} />}
-        {view.at === 'usage' && <UsageView client={client} />}
-        {view.at === 'requests' && <RequestsView client={client} />}
-        {view.at === 'origins' && <OriginsView client={client} />}
+        <OfflineNote client={client} />
+        {route.show({ client, view })}
       </main>
-    </>
+      {isSearching && <Palette client={client} onClose={() => setSearching(false)} />}
+      <Toasts />
+    </div>
   );
 }
 

@@ -1,4 +1,4 @@
-/** What the page keeps of its user: two keys, in this tab alone and until it is closed. Nothing goes into a URL or a cookie. */
+/** What the page keeps of its user: two keys, and what is written in the playground, in this tab alone and until it is closed. Nothing goes into a URL or a cookie. */
 const NAMES = { admin: 'graft.admin-key', api: 'graft.api-key' } as const;
 export type KeyKind = keyof typeof NAMES;
 
@@ -8,6 +8,21 @@ export function storeKey(kind: KeyKind, key: string): void {
   sessionStorage.setItem(NAMES[kind], key);
 }
 
-export function forgetKeys(): void {
+const PLAYGROUND = 'graft.playground';
+
+export const storedPlayground = (): string | null => sessionStorage.getItem(PLAYGROUND);
+
+/** @param text null = nothing. */
+export function storePlayground(text: string | null): void {
+  try {
+    if (text === null) sessionStorage.removeItem(PLAYGROUND);
+    else sessionStorage.setItem(PLAYGROUND, text);
+  } catch {
+    // There is no room for it: it is kept until the page is loaded again.
+  }
+}
+
+export function forgetAll(): void {
   for (const name of Object.values(NAMES)) sessionStorage.removeItem(name);
+  storePlayground(null);
 }

@@ -115,18 +115,22 @@ export const GUARDRAIL_STATES: Readonly<Record<ExperimentEvaluation['guardrails'
     unknown: 'values do not vary',
   };
 
-export type VersionState = 'live' | 'staged' | 'earlier' | 'retired' | 'withdrawn';
+export type VersionState = 'live' | 'staged' | 'rolled_back' | 'earlier' | 'retired' | 'withdrawn';
 
 /**
- * `staged`: newer than what is live; `earlier`: older; `withdrawn`: another owner's adapter below it was retired.
+ * `staged`: newer than what is live; `rolled_back`: newer, and it was live; `earlier`: older; `withdrawn`: another owner's
+ * adapter below it was retired.
  * @param live the name's live version; null = none.
+ * @param wasLive by the name's history, where that was read.
  */
 export function versionState(
   version: Pick<VersionView, 'version' | 'live' | 'retired_at' | 'withdrawn_at'>,
   live: number | null,
+  wasLive = false,
 ): VersionState {
   if (version.withdrawn_at !== null) return 'withdrawn';
   if (version.live) return 'live';
   if (version.retired_at !== null) return 'retired';
-  return live === null || version.version > live ? 'staged' : 'earlier';
+  if (live !== null && version.version < live) return 'earlier';
+  return wasLive ? 'rolled_back' : 'staged';
 }

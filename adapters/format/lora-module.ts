@@ -1,5 +1,5 @@
 /** One LoRA module, and the rules that hold for it whatever file it came from. */
-import { MAX_RANK } from '../../protocol/index.ts';
+import { MAX_RANK } from '../../protocol/limits.ts';
 import { AdapterFormatError, printable } from '../errors.ts';
 import type { Dtype, Tensor } from './dtype.ts';
 

@@ -8,7 +8,7 @@ import type { Output } from '../output.ts';
 import { ROOT } from './origin-process.ts';
 
 /** Everything that the page is built from. */
-const SOURCES = ['dashboard', 'protocol', 'package-lock.json', 'vite.dashboard.config.ts'];
+const SOURCES = ['dashboard', 'adapters', 'protocol', 'package-lock.json', 'vite.dashboard.config.ts'];
 /** Of the build's log, when it fails. */
 const LAST_CHARACTERS = 2_000;
 

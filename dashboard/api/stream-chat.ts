@@ -1,3 +1,4 @@
+import type { ChatBody } from '../model/call-code.ts';
 import { createChatReader } from '../model/chat-events.ts';
 import { paceFrom, withPiece, type Pace } from '../model/pace.ts';
 import { noAnswer, problemOf, type Problem } from '../model/problem.ts';
@@ -30,7 +31,7 @@ const CUT: Problem = {
  */
 export async function streamChat(params: {
   key: string;
-  body: { model: string; messages: { role: 'system' | 'user'; content: string }[]; max_tokens: number };
+  body: ChatBody;
   signal: AbortSignal;
   onAnswer: (answer: Answer) => void;
   now?: () => number;
@@ -49,7 +50,6 @@ export async function streamChat(params: {
       headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
       body: JSON.stringify({
         ...body,
-        temperature: 0,
         stream: true,
         stream_options: { include_usage: true },
       }),

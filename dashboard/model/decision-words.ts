@@ -1,6 +1,10 @@
 /** What an experiment does and what its last look came to, in words. */
 import type { Experiment } from '../../protocol/experiment.ts';
-import type { ExperimentDecision, ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import type {
+  ExperimentDecision,
+  ExperimentEvaluation,
+  ExperimentView,
+} from '../../protocol/experiment-api.ts';
 import { decisionWords, type DecisionWords, type NumberWords } from '../../protocol/state-words.ts';
 import { moment, number, percent } from './words.ts';
 
@@ -19,6 +23,25 @@ export function decisionSentence(decision: ExperimentDecision): DecisionWords {
   // The variant's key stands first there, as it is written.
   const first = decision.action === 'propose_winner' ? text[0] : text[0]?.toUpperCase();
   return { tone, text: `${first}${text.slice(1)}${end}` };
+}
+
+/** How an experiment stands: what became of it, or, while it runs, what its last look came to. */
+export function standing(
+  view: Pick<ExperimentView, 'document' | 'evaluation' | 'started_at'>,
+): DecisionWords {
+  const { document, evaluation, started_at: startedAt } = view;
+  const { status, winner } = document;
+  const calm = (text: string): DecisionWords => ({ tone: 'calm', text });
+  if (winner !== null) return { tone: 'good', text: `${winner} won and is the version of the name.` };
+  if (status === 'draft') return calm('Not started.');
+  if (status === 'decided' || status === 'archived') {
+    if (startedAt === null) return calm('Put away before it began.');
+    if (evaluation?.decision.action !== 'rollback') return calm('Stopped; nobody won.');
+    const { text } = decisionSentence(evaluation.decision);
+    return { tone: 'alarm', text: text.replace('Roll back', 'Rolled back') };
+  }
+  if (document.killed) return { tone: 'alarm', text: 'Killed: everybody gets the live version.' };
+  return evaluation === null ? calm('Nobody has looked yet.') : decisionSentence(evaluation.decision);
 }
 
 /** Why no result may be shown, or null when one may. */

@@ -27,7 +27,10 @@ export function intervalColumns(
   scale: Scale,
 ): IntervalColumns {
   // An alarm hides a look, and an earlier one that it would contradict is not made right by it.
-  const shown = looks.filter((look) => look.sample_ratio.state !== 'alarm');
+  const unhidden = looks.filter((look) => look.sample_ratio.state !== 'alarm');
+  // Before the first interval there is nothing to see, and time without anything would take the place of the rest.
+  const first = unhidden.findIndex((look) => of(look, metric).some((one) => one[scale] !== null));
+  const shown = first < 0 ? unhidden : unhidden.slice(first);
   const variants = [...new Set(shown.flatMap((look) => of(look, metric).map(({ variant }) => variant)))];
   return {
     times: shown.map(({ at }) => at / 1000),
@@ -45,6 +48,23 @@ export function intervalColumns(
 
 const of = (look: ExperimentEvaluation, metric: string): ExperimentComparison[] =>
   look.comparisons.filter((comparison) => comparison.metric === metric);
+
+/** One look's values of a variant, as the reader points at them. */
+export interface PointedAt {
+  readonly variant: string;
+  readonly low: number;
+  readonly estimate: number;
+  readonly high: number;
+}
+
+/** @param index of the look in `times`. @returns those that are known of it. */
+export const pointedAt = ({ series }: IntervalColumns, index: number): PointedAt[] =>
+  series.flatMap(({ variant, low, estimate, high }) => {
+    const [from, value, to] = [low[index], estimate[index], high[index]];
+    return from == null || value == null || to == null
+      ? []
+      : [{ variant, low: from, estimate: value, high: to }];
+  });
 
 /** The lift, unless no look has one: while control's mean may be 0 there is none. */
 export const scaleFor = (looks: readonly ExperimentEvaluation[], metric: string): Scale =>
@@ -71,3 +91,14 @@ export function valueRange({ series }: IntervalColumns): [number, number] {
 
 const lastOf = (values: readonly (number | null)[]): number | null =>
   values.findLast((value) => value !== null) ?? null;
+
+/** What the bars of one metric's intervals show, so that its variants can be compared; 0 is always on it. */
+export function barRange(comparisons: readonly ExperimentComparison[]): [number, number] {
+  const ends = comparisons.flatMap(({ lift, difference }) => {
+    const shown = lift ?? difference;
+    return shown === null ? [] : [shown.low, shown.high];
+  });
+  const [from, to] = [Math.min(0, ...ends), Math.max(0, ...ends)];
+  const room = 0.08 * (to - from || 1);
+  return [from - room, to + room];
+}

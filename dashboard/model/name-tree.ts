@@ -1,4 +1,5 @@
 import type { NameView } from '../../protocol/admin-api/names.ts';
+import { byName } from './find-names.ts';
 
 export interface NameNode {
   /** Last segment of `path`. */
@@ -16,7 +17,7 @@ interface Growing {
   children: Map<string, Growing>;
 }
 
-/** @param entries in any order. @returns the topmost segments, each level sorted by name. */
+/** @param entries in any order. @returns the topmost segments, each level in its natural order. */
 export function nameTree(entries: readonly NameView[]): NameNode[] {
   const root: Growing = { segment: '', path: '', entry: null, children: new Map() };
   for (const entry of entries) {
@@ -37,7 +38,7 @@ export function nameTree(entries: readonly NameView[]): NameNode[] {
 
 const finished = ({ children }: Growing): NameNode[] =>
   [...children.values()]
-    .sort((a, b) => (a.segment < b.segment ? -1 : 1))
+    .sort((a, b) => byName(a.segment, b.segment))
     .map((child) => ({ ...child, children: finished(child) }));
 
 /** Names at and below the node. */

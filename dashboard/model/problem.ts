@@ -69,6 +69,15 @@ export const unsendableKey = (): Problem => ({
   param: null,
 });
 
+/** Of a key of the other kind, given where one signs in. */
+export const apiKeyInstead = (): Problem => ({
+  status: 0,
+  code: 'insufficient_scope',
+  message: 'This is an API key (gk_…): applications ask models with it.',
+  advice: 'The console wants an admin key, which begins with ga_.',
+  param: null,
+});
+
 /** @param path of the request. */
 export const oddAnswer = (path: string): Problem => ({
   status: 200,

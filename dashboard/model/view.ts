@@ -1,47 +1,32 @@
 /** Which view the address names: all behind the `#`, which never leaves the browser. */
-export type View =
-  | { readonly at: 'adapters'; readonly name: string | null }
-  | { readonly at: 'playground' }
-  | { readonly at: 'experiments'; readonly id: string | null }
-  | { readonly at: 'new-experiment'; readonly name: string }
-  | { readonly at: 'overview' }
-  | { readonly at: 'usage' }
-  | { readonly at: 'requests' }
-  | { readonly at: 'origins' }
-  /** By the link that `graft dev` prints. */
-  | { readonly at: 'sign-in'; readonly token: string };
-
-/** @param hash such as `#/adapters/medicine/cardiology`; the overview when it is nothing we know. */
-export function viewOf(hash: string): View {
-  const [head = '', ...rest] = hash
-    .replace(/^#?\/?/, '')
-    .split('/')
-    .map(decoded);
-  const tail = rest.join('/');
-  switch (head) {
-    case 'playground':
-      return { at: 'playground' };
-    case 'origins':
-    case 'usage':
-    case 'requests':
-      return { at: head };
-    case 'sign-in':
-      return { at: 'sign-in', token: tail };
-    case 'new-experiment':
-      return { at: 'new-experiment', name: tail };
-    case 'experiments':
-      return { at: 'experiments', id: tail === '' ? null : tail };
-    case 'adapters':
-      return { at: 'adapters', name: tail === '' ? null : tail };
-    default:
-      return { at: 'overview' };
-  }
+export interface View {
+  /** As the table of routes calls it; empty = the first of them. */
+  readonly at: string;
+  /** What it is of: a name, an id, a token; null = of all. */
+  readonly about: string | null;
+  /** Behind a `?`, without it: what the view itself keeps in its address. */
+  readonly query: string;
 }
 
-export function hashOf(view: View): string {
-  const tail = 'name' in view ? view.name : 'id' in view ? view.id : null;
-  const path = (tail ?? '').split('/').map(encodeURIComponent).join('/');
-  return `#/${view.at}${path === '' ? '' : `/${path}`}`;
+/** @param hash such as `#/adapters/medicine/cardiology` or `#/playground?left=medicine`. */
+export function viewOf(hash: string): View {
+  const [path = '', ...query] = hash.replace(/^#?\/?/, '').split('?');
+  const [at = '', ...rest] = path.split('/').map(decoded);
+  const about = rest.join('/');
+  return { at, about: about === '' ? null : about, query: query.join('?') };
+}
+
+/** @param to.name, to.id what the view is of, whichever it is called. */
+export function hashOf(to: {
+  at: string;
+  name?: string | null;
+  id?: string | null;
+  query?: URLSearchParams;
+}): string {
+  const about = to.name ?? to.id ?? '';
+  const path = about.split('/').map(encodeURIComponent).join('/');
+  const query = to.query?.toString() ?? '';
+  return `#/${encodeURIComponent(to.at)}${path === '' ? '' : `/${path}`}${query === '' ? '' : `?${query}`}`;
 }
 
 function decoded(text: string): string {

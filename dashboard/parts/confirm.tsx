@@ -1,7 +1,8 @@
 import type { ComponentChildren } from 'preact';
-import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Problem } from '../model/problem.ts';
 import { ProblemNote } from './problem-note.tsx';
+import { toast } from './toasts.tsx';
 
 export interface Question {
   readonly title: string;
@@ -11,6 +12,12 @@ export interface Question {
   readonly act: string;
   readonly danger?: boolean;
   readonly more?: ComponentChildren;
+  /** No reason is taken: of what has no history. */
+  readonly noReason?: boolean;
+  /** It has many fields. */
+  readonly wide?: boolean;
+  /** Said when it is done. */
+  readonly done?: string;
   /** @returns null when it is done. */
   run(why: string | undefined): Promise<Problem | null>;
 }
@@ -22,7 +29,8 @@ export function Confirm({ question, onClose }: { question: Question; onClose: (d
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
   const id = useId();
-  useEffect(() => dialog.current?.showModal(), []);
+  // Before the next key is pressed.
+  useLayoutEffect(() => dialog.current?.showModal(), []);
   const close = (done: boolean) => {
     // Only taken away, it would not give the focus back to what it was opened from.
     dialog.current?.close();
@@ -33,11 +41,14 @@ export function Confirm({ question, onClose }: { question: Question; onClose: (d
     const failed = await question.run(why.trim() === '' ? undefined : why.trim());
     setBusy(false);
     setProblem(failed);
-    if (failed === null) close(true);
+    if (failed !== null) return;
+    close(true);
+    if (question.done !== undefined) toast(question.done);
   };
   return (
     <dialog
       ref={dialog}
+      class={question.wide === true ? 'roomy' : undefined}
       aria-labelledby={`${id}-title`}
       aria-describedby={`${id}-text`}
       onCancel={(event) => {
@@ -54,15 +65,17 @@ export function Confirm({ question, onClose }: { question: Question; onClose: (d
         <h2 id={`${id}-title`}>{question.title}</h2>
         <p id={`${id}-text`}>{question.text}</p>
         {question.more}
-        <label class="field">
-          <span>Reason, for the history (optional)</span>
-          <input
-            value={why}
-            maxLength={500}
-            autocomplete="off"
-            onInput={(event) => setWhy(event.currentTarget.value)}
-          />
-        </label>
+        {question.noReason !== true && (
+          <label class="field">
+            <span>Reason, for the history (optional)</span>
+            <input
+              value={why}
+              maxLength={500}
+              autocomplete="off"
+              onInput={(event) => setWhy(event.currentTarget.value)}
+            />
+          </label>
+        )}
         <ProblemNote problem={problem} />
         <div class="actions end">
           <button type="button" class="quiet" disabled={busy} onClick={() => close(false)}>

@@ -1,8 +1,8 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
-import { valueRange, type IntervalColumns, type Scale } from '../model/interval-series.ts';
+import { pointedAt, valueRange, type IntervalColumns, type Scale } from '../model/interval-series.ts';
 import { TICK_SECONDS, tickWords, timeRange } from '../model/time-ticks.ts';
-import { number, percent, signed } from '../model/words.ts';
+import { moment, number, percent, signed } from '../model/words.ts';
 
 const HEIGHT = 260;
 /** Before the first width is known. */
@@ -17,6 +17,7 @@ export function IntervalChart(props: { columns: IntervalColumns; scale: Scale; m
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const dark = useDark();
+  const [pointed, setPointed] = useState<number | null>(null);
   const drawn = columns.series.some(({ estimate }) => estimate.some((value) => value !== null));
   const names = drawn ? columns.series.map(({ variant }) => variant).join(' ') : '';
 
@@ -25,7 +26,10 @@ export function IntervalChart(props: { columns: IntervalColumns; scale: Scale; m
     const element = place.current;
     if (element === null || names === '') return;
     const made = new uPlot(
-      options({ element, variants: names.split(' '), scale, range: () => valueRange(latest.current) }),
+      options({
+        ...{ element, variants: names.split(' '), scale, onPoint: setPointed },
+        range: () => valueRange(latest.current),
+      }),
       dataOf(latest.current),
       element,
     );
@@ -44,7 +48,43 @@ export function IntervalChart(props: { columns: IntervalColumns; scale: Scale; m
 
   if (names === '')
     return <p class="hint">No look has an interval of {metric} yet: it takes some values of each variant.</p>;
-  return <div ref={place} class="chart" role="img" aria-label={said(columns, scale, metric)} />;
+  return (
+    <>
+      <div ref={place} class="chart" role="img" aria-label={said(columns, scale, metric)} />
+      <Readout columns={columns} scale={scale} pointed={pointed} />
+    </>
+  );
+}
+
+const writer =
+  (scale: Scale) =>
+  (value: number): string =>
+    signed(scale === 'lift' ? percent(value) : number(value));
+
+/** The values that the pointer is at; the last ones while it is elsewhere. */
+function Readout(props: { columns: IntervalColumns; scale: Scale; pointed: number | null }) {
+  const { columns, scale, pointed } = props;
+  const last = columns.times.length - 1;
+  const index = pointed === null || pointed > last ? last : pointed;
+  const write = writer(scale);
+  const at = columns.times[index];
+  if (at === undefined) return null;
+  return (
+    <p class="readout">
+      <time class="hint">{moment(1000 * at)}</time>
+      {pointedAt(columns, index).map(({ variant, low, estimate, high }) => (
+        <span key={variant}>
+          <span
+            class={`dot series-${(columns.series.findIndex((one) => one.variant === variant) % 4) + 1}`}
+          />
+          {variant} <strong>{write(estimate)}</strong>{' '}
+          <span class="hint">
+            {write(low)} to {write(high)}
+          </span>
+        </span>
+      ))}
+    </p>
+  );
 }
 
 const dataOf = ({ times, series }: IntervalColumns): uPlot.AlignedData => [
@@ -57,6 +97,8 @@ function options(params: {
   variants: readonly string[];
   scale: Scale;
   range: () => [number, number];
+  /** Told of the look that the pointer is nearest to; null = it is elsewhere. */
+  onPoint: (index: number | null) => void;
 }): uPlot.Options {
   const { element, variants, scale } = params;
   const style = getComputedStyle(element);
@@ -64,14 +106,15 @@ function options(params: {
   const ink = color('--muted');
   const line = color('--line');
   const font = `12px ${style.fontFamily}`;
-  const write = (value: number): string => signed(scale === 'lift' ? percent(value) : number(value));
+  const write = writer(scale);
   const axis = { stroke: ink, font, grid: { stroke: line, width: 1 }, ticks: { show: false } };
   return {
     width: element.clientWidth || WIDTH,
     height: HEIGHT,
     padding: [12, 30, 0, 0],
     legend: { show: false },
-    cursor: { show: false },
+    // A line at the look that is pointed at; nothing is chosen or enlarged by it.
+    cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
     scales: { x: { range: (_, first, last) => timeRange(first, last) }, y: { range: params.range } },
     axes: [
       { ...axis, space: 70, incrs: [...TICK_SECONDS], values: (_, ticks) => tickWords(ticks) },
@@ -93,7 +136,13 @@ function options(params: {
       series: [3 * i + 1, 3 * i + 3],
       fill: color(`--band-${(i % 4) + 1}`),
     })),
-    hooks: { draw: [(made) => drawZero(made, color('--text'))] },
+    hooks: {
+      draw: [(made) => drawZero(made, color('--text'))],
+      setCursor: [
+        ({ cursor }) =>
+          params.onPoint(cursor.left === undefined || cursor.left < 0 ? null : (cursor.idx ?? null)),
+      ],
+    },
   };
 }
 
@@ -116,7 +165,7 @@ const roomFor = (words: readonly string[] | null): number =>
   16 + 7 * Math.max(4, ...(words ?? []).map(({ length }) => length));
 
 function said({ series }: IntervalColumns, scale: Scale, metric: string): string {
-  const write = (value: number): string => signed(scale === 'lift' ? percent(value) : number(value));
+  const write = writer(scale);
   const last = series.map(({ variant, low, high }) => {
     const from = low.findLast((value) => value !== null);
     const to = high.findLast((value) => value !== null);

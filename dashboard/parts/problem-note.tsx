@@ -1,8 +1,12 @@
+import { unreachedSince } from '../api/reach.ts';
 import type { Problem } from '../model/problem.ts';
+import { useStore } from './use-store.ts';
 
 /** Says what went wrong and what to do; read out as it appears. */
 export function ProblemNote({ problem, onRetry }: { problem: Problem | null; onRetry?: () => void }) {
-  if (problem === null) return null;
+  const away = useStore(unreachedSince) !== null;
+  // Of what is read again by itself the frame says that the edge is away, once.
+  if (problem === null || (away && problem.code === 'no_answer' && onRetry !== undefined)) return null;
   return (
     <div class="note alarm" role="alert">
       <p>

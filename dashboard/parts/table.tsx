@@ -1,21 +1,58 @@
+import { MoveRight } from 'lucide';
 import type { ComponentChildren } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { Icon } from './icon.tsx';
 
 /** What stands above a column; `right` of numbers, which are read from their last digit; '' above buttons. */
 export type Column = string | { readonly right: string };
 
+/** Pixels that rounding may make of nothing. */
+const SLACK = 2;
+
 /**
- * A table in a frame that scrolls where it is too wide, by keyboard too, so that the page itself never does.
+ * A table in a frame that scrolls where it is too wide, by keyboard too, so that the page itself never does; it says so
+ * where there is more to see.
  * @param label what it is a table of, read out where it is entered.
  */
 export function Table(props: { label: string; columns: readonly Column[]; children: ComponentChildren }) {
+  const frame = useRef<HTMLDivElement>(null);
+  const [hides, setHides] = useState<'nothing' | 'some' | 'none-right'>('nothing');
+  useEffect(() => {
+    const element = frame.current;
+    if (element === null) return;
+    const look = () => {
+      const over = element.scrollWidth - element.clientWidth;
+      setHides(over <= SLACK ? 'nothing' : element.scrollLeft >= over - SLACK ? 'none-right' : 'some');
+    };
+    look();
+    element.addEventListener('scroll', look, { passive: true });
+    const watch = new ResizeObserver(look);
+    watch.observe(element);
+    if (element.firstElementChild !== null) watch.observe(element.firstElementChild);
+    return () => {
+      element.removeEventListener('scroll', look);
+      watch.disconnect();
+    };
+  }, []);
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={props.label}>
-      <table>
-        <thead>
-          <tr>{props.columns.map(heading)}</tr>
-        </thead>
-        <tbody>{props.children}</tbody>
-      </table>
+    <div class="table-frame" data-hides={hides}>
+      <div ref={frame} class="scroll" tabIndex={0} role="region" aria-label={props.label}>
+        <table>
+          <thead>
+            <tr>{props.columns.map(heading)}</tr>
+          </thead>
+          <tbody>{props.children}</tbody>
+        </table>
+      </div>
+      {hides !== 'nothing' && (
+        <p class="hint more" aria-hidden="true">
+          {hides === 'some' && (
+            <>
+              More to the right <Icon of={MoveRight} />
+            </>
+          )}
+        </p>
+      )}
     </div>
   );
 }

@@ -1,5 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import type { Result } from '../../protocol/result.ts';
+import { unreachedSince } from '../api/reach.ts';
 import type { Problem } from '../model/problem.ts';
 
 export interface Loaded<T> {
@@ -53,6 +54,17 @@ export function useLoad<T>(
     }, everyMs);
     return () => clearInterval(timer);
   }, [about, everyMs, reload]);
+
+  // What could not be read while the edge was away is read as soon as it is back.
+  const isLacking = useRef(false);
+  isLacking.current = state.problem?.code === 'no_answer';
+  useEffect(
+    () =>
+      unreachedSince.subscribe((since) => {
+        if (since === null && isLacking.current) void reload();
+      }),
+    [reload],
+  );
 
   const mine = state.about === about;
   return {

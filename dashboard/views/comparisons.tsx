@@ -1,10 +1,15 @@
 import type { ExperimentComparison } from '../../protocol/experiment-api.ts';
 import { OPEN_REASONS, VERDICT_WORDS } from '../../protocol/state-words.ts';
+import { barRange } from '../model/interval-series.ts';
 import { number, percent, signed } from '../model/words.ts';
+import { IntervalBar } from '../parts/interval-bar.tsx';
 import { Table } from '../parts/table.tsx';
 
 export function Comparisons({ comparisons }: { comparisons: readonly ExperimentComparison[] }) {
   const notes = [...new Set(comparisons.flatMap(notesOf))];
+  const ranges = new Map(
+    comparisons.map(({ metric }) => [metric, barRange(comparisons.filter((one) => one.metric === metric))]),
+  );
   return (
     <>
       <Table
@@ -39,7 +44,14 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
                 {one.lift === null && shown !== null && ' (difference)'}
               </td>
               <td class="nowrap">
-                {shown === null ? '–' : `${signed(write(shown.low))} to ${signed(write(shown.high))}`}
+                {shown === null ? (
+                  '–'
+                ) : (
+                  <>
+                    {signed(write(shown.low))} to {signed(write(shown.high))}
+                    <IntervalBar {...shown} range={ranges.get(one.metric) ?? [-1, 1]} tone={toneOf(one)} />
+                  </>
+                )}
               </td>
               <td>
                 <span class={`state ${one.verdict}`}>{VERDICT_WORDS[one.verdict]}</span>
@@ -57,6 +69,9 @@ export function Comparisons({ comparisons }: { comparisons: readonly ExperimentC
     </>
   );
 }
+
+const toneOf = ({ verdict }: ExperimentComparison): 'good' | 'bad' | 'open' =>
+  verdict === 'worse' ? 'bad' : verdict === 'open' ? 'open' : 'good';
 
 /** How a metric's values were taken otherwise than as they came. */
 function notesOf({ metric, variant, cap, adjusted, adjusted_share: share }: ExperimentComparison): string[] {

@@ -2,7 +2,7 @@ import { useState } from 'preact/hooks';
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
 import type { ExperimentEvaluation, ExperimentView as View } from '../../protocol/experiment-api.ts';
 import type { Client } from '../api/client.ts';
-import { decisionSentence, hiddenBecause, stepsOf, type Step } from '../model/decision-words.ts';
+import { hiddenBecause, standing, stepsOf, type Step } from '../model/decision-words.ts';
 import { isJudgedAlone } from '../model/pair-words.ts';
 import { intervalColumns, scaleFor } from '../model/interval-series.ts';
 import type { Problem } from '../model/problem.ts';
@@ -104,7 +104,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
         </p>
       ) : (
         <>
-          <Decision evaluation={evaluation} winner={document.winner} />
+          <Decision view={data} evaluation={evaluation} />
           <Health evaluation={evaluation} />
           <Proposal view={data} />
           {live && evaluation.progress !== null && <Progress progress={evaluation.progress} />}
@@ -175,11 +175,8 @@ function Proposal({ view: { proposal, document } }: { view: View }) {
   );
 }
 
-function Decision({ evaluation, winner }: { evaluation: ExperimentEvaluation; winner: string | null }) {
-  const words: ReturnType<typeof decisionSentence> =
-    winner === null
-      ? decisionSentence(evaluation.decision)
-      : { tone: 'good', text: `${winner} won and is the version of the name.` };
+function Decision({ view, evaluation }: { view: View; evaluation: ExperimentEvaluation }) {
+  const words = standing(view);
   return (
     <div class={`note ${words.tone}`} role="status">
       <p>

@@ -1,5 +1,5 @@
 import type { Client } from '../api/client.ts';
-import { decisionSentence, hiddenBecause } from '../model/decision-words.ts';
+import { hiddenBecause, standing } from '../model/decision-words.ts';
 import { hashOf } from '../model/view.ts';
 import { number, percent } from '../model/words.ts';
 import { ProblemNote } from '../parts/problem-note.tsx';
@@ -20,7 +20,7 @@ export function ExperimentsView({ client }: { client: Client }) {
       <ProblemNote problem={list.problem} onRetry={() => void list.reload()} />
       {data === null && list.problem === null && <p class="hint">Loading …</p>}
       {data !== null && data.experiments.length === 0 && (
-        <p class="hint">
+        <p class="empty">
           There is none yet. An experiment gives some users of a name one version, others another one, and
           says which is better.
         </p>
@@ -28,11 +28,14 @@ export function ExperimentsView({ client }: { client: Client }) {
       {data !== null && data.experiments.length > 0 && (
         <Table
           label="Experiments"
-          columns={['Name', 'Status', { right: 'Coverage' }, { right: 'Units' }, 'Last look']}
+          columns={['Name', 'Status', { right: 'Coverage' }, { right: 'Units' }, 'How it stands']}
         >
-          {data.experiments.map(({ id, document, evaluation }) => {
+          {data.experiments.map((view) => {
+            const { id, document, evaluation } = view;
+            const live = document.status === 'running' || document.status === 'ramping';
             const units = Object.values(evaluation?.units ?? {}).reduce((sum, one) => sum + one, 0);
-            const words = evaluation === null ? null : decisionSentence(evaluation.decision);
+            const words = standing(view);
+            const isAlarm = words.tone === 'alarm' || (live && hiddenBecause(evaluation) !== null);
             return (
               <tr key={id}>
                 <th scope="row">
@@ -45,11 +48,7 @@ export function ExperimentsView({ client }: { client: Client }) {
                 </td>
                 <td class="right">{percent(document.coverage)}</td>
                 <td class="right">{number(units)}</td>
-                <td
-                  class={`words ${words?.tone === 'alarm' || hiddenBecause(evaluation) !== null ? 'alarm' : ''}`}
-                >
-                  {words?.text ?? 'none yet'}
-                </td>
+                <td class={`words ${isAlarm ? 'alarm' : ''}`}>{words.text}</td>
               </tr>
             );
           })}

@@ -6,7 +6,8 @@ import { number, percent } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
 
 export function Guardrails(props: { evaluation: ExperimentEvaluation; document: Experiment }) {
-  const { guardrails } = props.evaluation;
+  const { guardrails, units } = props.evaluation;
+  const [control] = props.document.variants;
   if (guardrails.length === 0) return null;
   const allowed = (metric: string): string => {
     const rail = props.document.guardrails.find((one) => one.metric === metric);
@@ -36,12 +37,15 @@ export function Guardrails(props: { evaluation: ExperimentEvaluation; document: 
       >
         {guardrails.map((rail) => {
           const write = metricOf(props.document, rail.metric)?.kind === 'proportion' ? percent : number;
+          // The mean of nobody is no 0.
+          const mean = (variant: string | undefined, value: number): string =>
+            variant !== undefined && (units[variant] ?? 0) === 0 ? '–' : write(value);
           return (
             <tr key={`${rail.metric} ${rail.variant}`}>
               <th scope="row">{rail.metric}</th>
               <td>{rail.variant}</td>
-              <td class="right">{write(rail.control)}</td>
-              <td class="right">{write(rail.treatment)}</td>
+              <td class="right">{mean(control?.key, rail.control)}</td>
+              <td class="right">{mean(rail.variant, rail.treatment)}</td>
               <td class="right">{allowed(rail.metric)}</td>
               <td>{rail.action === 'rollback' ? 'roll back' : 'hold'}</td>
               <td>

@@ -17,6 +17,12 @@ import { ProblemNote } from '../parts/problem-note.tsx';
 import { useLoad } from '../parts/use-load.ts';
 import { FurtherFields } from './further-fields.tsx';
 import { Outlook } from './outlook.tsx';
+import { VersionChoices } from './version-choices.tsx';
+
+const SIDES = [
+  { field: 'control', label: 'Control', hint: 'The live one unless given.' },
+  { field: 'treatment', label: 'Treatment', hint: 'Or another name’s, as name@version.' },
+] as const;
 
 export function NewExperimentView({ client, name }: { client: Client; name: string }) {
   const [fields, setFields] = useState<ExperimentFields>({ ...EMPTY_FIELDS, name });
@@ -106,42 +112,29 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
           ))}
         </datalist>
         <div class="pair">
-          <Field
-            label="Control, version"
-            problem={problems.control}
-            hint={
-              choices.length === 0
-                ? undefined
-                : `There are ${choices.map(({ value }) => value).join(', ')}; the live one unless given.`
-            }
-          >
-            {(aria) => (
-              <input
-                {...aria}
-                list="versions"
-                value={fields.control}
-                placeholder={live === null ? '3' : String(live)}
-                autocomplete="off"
-                onInput={(event) => set({ control: event.currentTarget.value })}
+          {SIDES.map(({ field, label, hint }) => (
+            <div key={field}>
+              <Field label={`${label}, version`} problem={problems[field]} hint={hint}>
+                {(aria) => (
+                  <input
+                    {...aria}
+                    list="versions"
+                    value={fields[field]}
+                    placeholder={field === 'control' && live !== null ? String(live) : '4'}
+                    autocomplete="off"
+                    onInput={(event) => set({ [field]: event.currentTarget.value })}
+                  />
+                )}
+              </Field>
+              <VersionChoices
+                label={label}
+                versions={versions.data?.versions ?? []}
+                live={live}
+                chosen={shown[field]}
+                onChoose={(version) => set({ [field]: version })}
               />
-            )}
-          </Field>
-          <Field
-            label="Treatment, version"
-            problem={problems.treatment}
-            hint="Or another name’s, as name@version."
-          >
-            {(aria) => (
-              <input
-                {...aria}
-                list="versions"
-                value={fields.treatment}
-                placeholder="4"
-                autocomplete="off"
-                onInput={(event) => set({ treatment: event.currentTarget.value })}
-              />
-            )}
-          </Field>
+            </div>
+          ))}
         </div>
         <div class="pair">
           <Field

@@ -3,19 +3,24 @@ import { NewKey } from '../../protocol/admin-api/keys.ts';
 import { ok, type Result } from '../../protocol/result.ts';
 import { SignInAnswer } from '../../protocol/sign-in.ts';
 import { createClient } from '../api/client.ts';
-import type { Problem } from '../model/problem.ts';
+import { Mark } from '../frame/mark.tsx';
+import { apiKeyInstead, type Problem } from '../model/problem.ts';
 import { ProblemNote } from '../parts/problem-note.tsx';
 import { KeyForm } from '../parts/key-form.tsx';
 
 export function SignIn({ onKey }: { onKey: (key: string) => void }) {
   return (
     <main class="sign-in">
-      <h1>graft</h1>
+      <h1 class="brand">
+        <Mark />
+        graft
+      </h1>
       <KeyForm
         label="Admin key"
         hint="It begins with ga_. It stays in this tab, until you sign out or close it."
         act="Sign in"
         onKey={async (key) => {
+          if (key.startsWith('gk_')) return apiKeyInstead();
           const answer = await createClient(key).call('GET /admin/names', {});
           if (!answer.ok) return answer.error;
           onKey(key);
@@ -23,8 +28,9 @@ export function SignIn({ onKey }: { onKey: (key: string) => void }) {
         }}
       />
       <p class="hint">
-        After <code>npm start</code> it is <code>adminKey</code> in <code>.graft/local.json</code>. Others
-        come from <code>graft keys create --admin</code>.
+        <code>npm start</code> prints a link that signs you in once, without a key. The key itself is{' '}
+        <code>adminKey</code> in <code>.graft/local.json</code>; others come from{' '}
+        <code class="nowrap">graft keys create --admin</code>.
       </p>
     </main>
   );
@@ -54,7 +60,10 @@ export function SignInByLink(params: { token: string; onKeys: (keys: Keys) => vo
   }, []);
   return (
     <main class="sign-in">
-      <h1>graft</h1>
+      <h1 class="brand">
+        <Mark />
+        graft
+      </h1>
       {problem === null ? (
         <p>Signing in…</p>
       ) : (

@@ -184,6 +184,10 @@ it('hides the results behind the alarm when variants get other shares than they 
   await page.getByRole('button', { name: 'Stop' }).click();
   await rig.confirm('Stop it');
   await page.getByText('decided', { exact: true }).waitFor();
+  await page.getByText('Stopped; nobody won.').waitFor();
+  await page.getByRole('link', { name: 'All experiments' }).click();
+  await page.getByRole('row', { name: /support\/intent decided .* Stopped; nobody won\.$/ }).waitFor();
+  await page.getByRole('link', { name: NAME }).click();
   await page.getByRole('button', { name: 'Archive' }).click();
   await rig.confirm('Archive');
   await page.getByText('archived', { exact: true }).waitFor();

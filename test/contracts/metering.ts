@@ -199,7 +199,7 @@ export function usageLedgerContract(backend: string, make: () => Promise<UsageLe
       await ledger.add({ id: 'a', at: START, rows: [usageRow(), usageRow({ version: 2, errors: 1 })] });
       await ledger.add({ id: 'b', at: START, rows: [usageRow({ requests: 3, promptTokens: 100 })] });
       expect(await sum('name')).toEqual([
-        { group: 'notes', requests: 5, errors: 1, promptTokens: 120, completionTokens: 15 },
+        { group: 'notes', requests: 5, errors: 1, promptTokens: 120, completionTokens: 15, lastHour: HOUR },
       ]);
       expect((await sum('version')).map(({ group, requests }) => [group, requests])).toEqual([
         ['notes@1', 4],
@@ -254,6 +254,15 @@ export function usageLedgerContract(backend: string, make: () => Promise<UsageLe
       expect(await costs('key', 'default')).toEqual({ key_1: 13 });
       expect(await costs('tenant')).toEqual({ default: 13, you: 0.000004 });
       expect(Object.keys(await costs('hour'))).toEqual((await sum('hour')).map(({ group }) => group));
+    });
+
+    it('says when a group was counted last, of the hours that were asked for', async () => {
+      const rows = [usageRow({ hour: HOUR + 2 }), usageRow({ hour: HOUR }), usageRow({ keyId: 'key_2' })];
+      await ledger.add({ id: 'a', at: START, rows });
+      const last = async (more?: object) =>
+        Object.fromEntries((await sum('key', more)).map(({ group, lastHour }) => [group, lastHour]));
+      expect(await last()).toEqual({ key_1: HOUR + 2, key_2: HOUR });
+      expect(await last({ to: HOUR + 2 })).toEqual({ key_1: HOUR, key_2: HOUR });
     });
 
     it('takes hundreds of rows at once', async () => {

@@ -3,6 +3,7 @@ import {
   decisionSentence,
   hiddenBecause,
   nextCoverage,
+  standing,
   stepsOf,
   type Step,
 } from '../../dashboard/model/decision-words.ts';
@@ -109,5 +110,35 @@ describe('what may be done', () => {
     const ramp = { steps: [0.01, 0.05, 0.25], hold_minutes: 1, min_units: 1 };
     expect(nextCoverage({ coverage, ramp })).toBe(next);
     expect(nextCoverage({ coverage })).toBeNull();
+  });
+});
+
+describe('how an experiment stands', () => {
+  const WAITS = { action: 'wait', reason: 'not_running' } as const;
+  const LOST = { action: 'rollback', reason: 'guardrail', metric: 'error_rate', variant: 'b' } as const;
+  const said = (
+    more: Partial<Experiment>,
+    decision: ExperimentDecision | null,
+    startedAt: number | null = 1,
+  ) =>
+    standing({
+      document: { status: 'running', winner: null, killed: false, ...more } as Experiment,
+      evaluation: decision === null ? null : ({ decision } as ExperimentEvaluation),
+      started_at: startedAt,
+    });
+
+  it.each<[string, string, Partial<Experiment>, ExperimentDecision | null, number | null]>([
+    ['calm', 'Not started.', { status: 'draft' }, null, null],
+    ['calm', 'Nobody has looked yet.', {}, null, 1],
+    ['good', 'Advance to 5 %.', { status: 'ramping' }, { action: 'advance', coverage: 0.05, last: false }, 1],
+    ['alarm', 'Killed: everybody gets the live version.', { killed: true }, WAITS, 1],
+    ['good', 'b won and is the version of the name.', { status: 'decided', winner: 'b' }, WAITS, 1],
+    ['good', 'b won and is the version of the name.', { status: 'archived', winner: 'b' }, WAITS, 1],
+    ['alarm', 'Rolled back: b lost the guardrail error_rate.', { status: 'decided' }, LOST, 1],
+    ['calm', 'Stopped; nobody won.', { status: 'decided' }, { action: 'propose_winner', variant: 'b' }, 1],
+    ['calm', 'Stopped; nobody won.', { status: 'archived' }, null, 1],
+    ['calm', 'Put away before it began.', { status: 'archived' }, null, null],
+  ])('is %s: %s', (tone, text, more, decision, startedAt) => {
+    expect(said(more, decision, startedAt)).toEqual({ tone, text });
   });
 });

@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { intervalColumns, scaleFor, valueRange } from '../../dashboard/model/interval-series.ts';
+import {
+  barRange,
+  intervalColumns,
+  pointedAt,
+  scaleFor,
+  valueRange,
+} from '../../dashboard/model/interval-series.ts';
 import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/index.ts';
 
 type Estimate = ExperimentComparison['difference'];
@@ -57,10 +63,29 @@ describe('columns', () => {
         { variant: 'b', low: [null, 2, 2.5], estimate: [null, 3, 3], high: [null, 4, 3.5] },
       ],
     });
-    expect(intervalColumns(looks, 'thumbs', 'difference').series[1]).toMatchObject({
-      estimate: [null, null, 6],
+    expect(intervalColumns(looks, 'thumbs', 'difference')).toEqual({
+      times: [3.5],
+      series: [{ variant: 'b', low: [5], estimate: [6], high: [7] }],
     });
     expect(intervalColumns(looks, 'latency_ms', 'lift')).toEqual({ times: [1, 2, 3.5], series: [] });
+  });
+
+  it('begins where something is known, and keeps what is missing later', () => {
+    const known = [comparison('a', { lift: estimate(-1, 0, 1) })];
+    const looks = [look(1_000, []), look(2_000, [comparison('a', {})]), look(3_000, known), look(4_000, [])];
+    expect(intervalColumns(looks, 'thumbs', 'lift').times).toEqual([3, 4]);
+    expect(intervalColumns(looks, 'thumbs', 'difference').times).toEqual([1, 2, 3, 4]);
+  });
+
+  it('says what is pointed at: those that are known there', () => {
+    const looks = [
+      look(1_000, [comparison('a', { lift: estimate(-1, 0, 1) })]),
+      look(2_000, [comparison('a', {}), comparison('b', { lift: estimate(2, 3, 4) })]),
+    ];
+    const columns = intervalColumns(looks, 'thumbs', 'lift');
+    expect(pointedAt(columns, 0)).toEqual([{ variant: 'a', low: -1, estimate: 0, high: 1 }]);
+    expect(pointedAt(columns, 1)).toEqual([{ variant: 'b', low: 2, estimate: 3, high: 4 }]);
+    expect(pointedAt(columns, 2)).toEqual([]);
   });
 
   it('leaves out looks that an alarm hides', () => {
@@ -118,4 +143,14 @@ describe('the range of the axis', () => {
       }),
     );
   });
+});
+
+it('shows the bars of a metric on one line, with 0 on it and room at both ends', () => {
+  const [a, b] = [
+    comparison('a', { lift: estimate(1, 2, 5) }),
+    comparison('b', { lift: estimate(2, 3, 10) }),
+  ];
+  expect(barRange([a, b])).toEqual([-0.8, 10.8]);
+  expect(barRange([comparison('a', { difference: estimate(-5, -4, -3) })])).toEqual([-5.4, 0.4]);
+  expect(barRange([comparison('a', {})])).toEqual([-0.08, 0.08]);
 });

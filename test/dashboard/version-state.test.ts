@@ -28,6 +28,15 @@ it.each<[string, Partial<VersionView>, number | null]>([
   expect(versionState(version('a', 3, more), live)).toBe(state);
 });
 
+it.each<[string, number, number | null, boolean]>([
+  ['rolled_back', 3, 2, true],
+  ['rolled_back', 3, null, true],
+  ['staged', 3, 2, false],
+  ['earlier', 3, 4, true],
+])('is %s: version %d beside live version %j, live before: %j', (state, number, live, wasLive) => {
+  expect(versionState(version('a', number), live, wasLive)).toBe(state);
+});
+
 it('tells what a version is made of, without itself', () => {
   expect(inheritedFrom(version('a', 1))).toEqual([]);
   const chain = [member('root'), member('root/mid', 0.5), member('a')];

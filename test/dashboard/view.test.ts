@@ -2,40 +2,34 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { hashOf, viewOf, type View } from '../../dashboard/model/view.ts';
 
+const view = (at: string, about: string | null = null, query = ''): View => ({ at, about, query });
+
 it.each<[string, View]>([
-  ['', { at: 'overview' }],
-  ['#', { at: 'overview' }],
-  ['#/', { at: 'overview' }],
-  ['#/adapters', { at: 'adapters', name: null }],
-  ['#/adapters/medicine/cardiology', { at: 'adapters', name: 'medicine/cardiology' }],
-  ['#/playground', { at: 'playground' }],
-  ['#/origins', { at: 'origins' }],
-  ['#/experiments', { at: 'experiments', id: null }],
-  ['#/experiments/exp_1', { at: 'experiments', id: 'exp_1' }],
-  ['#/new-experiment/a/b', { at: 'new-experiment', name: 'a/b' }],
-  ['#/new-experiment', { at: 'new-experiment', name: '' }],
-  ['#/nowhere/else', { at: 'overview' }],
-  ['#/adapters/100%', { at: 'adapters', name: '100%' }],
-  ['#/constructor', { at: 'overview' }],
-  ['#/usage', { at: 'usage' }],
-  ['#/requests', { at: 'requests' }],
-])('%j is %j', (hash, view) => {
-  expect(viewOf(hash)).toEqual(view);
+  ['', view('')],
+  ['#', view('')],
+  ['#/', view('')],
+  ['#/adapters', view('adapters')],
+  ['#/adapters/', view('adapters')],
+  ['#/adapters/medicine/cardiology', view('adapters', 'medicine/cardiology')],
+  ['#/playground', view('playground')],
+  ['#/playground?left=a%2Fb&t=0.5', view('playground', null, 'left=a%2Fb&t=0.5')],
+  ['#/experiments/exp_1', view('experiments', 'exp_1')],
+  ['#/new-experiment/a/b', view('new-experiment', 'a/b')],
+  ['#/adapters/100%', view('adapters', '100%')],
+  ['#/constructor', view('constructor')],
+])('%j is %j', (hash, expected) => {
+  expect(viewOf(hash)).toEqual(expected);
 });
 
 it('comes back from its address, which says nothing that is not encoded', () => {
   const text = fc.string({ unit: 'grapheme', minLength: 1 });
-  const views = fc.oneof(
-    text.map((name): View => ({ at: 'adapters', name })),
-    text.map((id): View => ({ at: 'experiments', id })),
-    text.map((name): View => ({ at: 'new-experiment', name })),
-    fc.constantFrom<View>({ at: 'playground' }, { at: 'origins' }, { at: 'adapters', name: null }),
-  );
+  const views = fc.record({ at: text, about: fc.option(text), query: fc.dictionary(text, text) });
   fc.assert(
-    fc.property(views, (view) => {
-      const hash = hashOf(view);
-      expect(hash).toMatch(/^#\/[\w%.~!*'()/-]+$/);
-      expect(viewOf(hash)).toEqual(view);
+    fc.property(views, ({ at, about, query: pairs }) => {
+      const query = new URLSearchParams(pairs);
+      const hash = hashOf({ at, name: about, query });
+      expect(hash).toMatch(/^#\/[\w%.~!*'()/-]+(\?[\w%.*+&=-]+)?$/);
+      expect(viewOf(hash)).toEqual({ at, about, query: query.toString() });
     }),
   );
 });

@@ -76,17 +76,20 @@ export function createFakeUsage(): UsageLedger {
     async sum({ by, tenant, name, from, to, limit }) {
       const sums = new Map<
         string,
-        { requests: number; errors: number; promptTokens: number; completionTokens: number }
+        { requests: number; errors: number; promptTokens: number; completionTokens: number; lastHour: number }
       >();
       for (const row of [...batches.values()].flat()) {
         if ((tenant !== null && row.tenant !== tenant) || row.hour < from || row.hour >= to) continue;
         if (name !== undefined && row.name !== name) continue;
         const group = GROUPS[by](row);
-        const sum = sums.get(group) ?? { requests: 0, errors: 0, promptTokens: 0, completionTokens: 0 };
+        const sum = sums.get(group) ?? {
+          ...{ requests: 0, errors: 0, promptTokens: 0, completionTokens: 0, lastHour: 0 },
+        };
         sum.requests += row.requests;
         sum.errors += row.errors;
         sum.promptTokens += row.promptTokens;
         sum.completionTokens += row.completionTokens;
+        sum.lastHour = Math.max(sum.lastHour, row.hour);
         sums.set(group, sum);
       }
       const byTime = by === 'day' || by === 'hour';

@@ -10,7 +10,8 @@ const sumBy = (expression: string, order: string): { one: string; all: string } 
 
 const sum = (expression: string, order: string, tenant: string): string =>
   `SELECT ${expression} AS grouped, SUM(requests) AS requests, SUM(errors) AS errors,
-     SUM(prompt_tokens) AS prompt_tokens, SUM(completion_tokens) AS completion_tokens
+     SUM(prompt_tokens) AS prompt_tokens, SUM(completion_tokens) AS completion_tokens,
+     MAX(hour) AS last_hour
    FROM usage WHERE ${tenant} hour >= ? AND hour < ? AND COALESCE(?, name) = name
    GROUP BY grouped ORDER BY ${order} LIMIT ?`;
 
@@ -55,6 +56,7 @@ interface SumRow {
   errors: number;
   prompt_tokens: number;
   completion_tokens: number;
+  last_hour: number;
 }
 
 /** @param memoryMs how long a batch is known, and not added again. */
@@ -109,6 +111,7 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
         errors: row.errors,
         promptTokens: row.prompt_tokens,
         completionTokens: row.completion_tokens,
+        lastHour: row.last_hour,
       }));
     },
     async costs({ by, tenant, from, to, limit, prices }) {

@@ -141,6 +141,8 @@ export interface UsageRow extends UsageCounts {
 export interface UsageSum extends UsageCounts {
   /** Key id, tenant, name, `name@version`, `2026-01-31` or `2026-01-31T07`. */
   group: string;
+  /** The last one that counts anything, in hours since 1970. */
+  lastHour: number;
 }
 
 /** System of record of usage. Throws StoreUnavailable. */

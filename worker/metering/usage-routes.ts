@@ -16,6 +16,7 @@ const sumJson = ({
   errors,
   promptTokens,
   completionTokens,
+  lastHour,
 }: UsageSum): UsageReport['rows'][number] => ({
   group,
   requests,
@@ -23,6 +24,7 @@ const sumJson = ({
   prompt_tokens: promptTokens,
   completion_tokens: completionTokens,
   total_tokens: promptTokens + completionTokens,
+  last_hour: new Date(lastHour * HOUR_MS).toISOString(),
 });
 
 /**

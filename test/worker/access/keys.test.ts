@@ -299,6 +299,7 @@ describe('what a key used', () => {
       prompt_tokens: 10 * times,
       completion_tokens: 5 * times,
       total_tokens: 15 * times,
+      last_hour: expect.stringMatching(/:00:00\.000Z$/),
     });
     expect((await usage('by=key')).rows).toEqual([row(mine.id, 2), row(theirs.id, 1)]);
     expect((await usage('by=tenant')).rows).toEqual([row('default', 2), row('acme', 1)]);

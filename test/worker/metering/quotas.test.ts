@@ -202,6 +202,9 @@ describe('usage, in workerd', () => {
         () => usageOf(id),
         (row) => (row?.requests ?? 0) >= 2,
       ),
-    ).toEqual({ group: id, requests: 2, errors: 0, prompt_tokens: 2, completion_tokens: 2, total_tokens: 4 });
+    ).toEqual({
+      ...{ group: id, requests: 2, errors: 0, prompt_tokens: 2, completion_tokens: 2, total_tokens: 4 },
+      last_hour: expect.stringMatching(/^\d{4}-.*T\d\d:00:00\.000Z$/),
+    });
   });
 });

@@ -1,0 +1,47 @@
+import { sha256Hex } from '../../protocol/identity.ts';
+import { err, ok, type Result } from '../../protocol/result.ts';
+import type { Problem } from '../model/problem.ts';
+import type { Client } from './client.ts';
+
+/**
+ * Fetches a version's own file in its parts, compares it with its digest and gives it to the browser to keep.
+ * @returns what the file is called.
+ */
+export async function downloadVersion(
+  client: Client,
+  name: string,
+  version: number,
+): Promise<Result<string, Problem>> {
+  const view = await client.call('GET /admin/downloads', { query: { name, version: String(version) } });
+  if (!view.ok) return view;
+  const { digest, chain } = view.value;
+  // The last of its chain is the version itself, which is its owner's.
+  const parts = chain.at(-1)?.file?.parts ?? [];
+  const found: ArrayBuffer[] = [];
+  for (const index of parts.keys()) {
+    const query = { name, version: String(version), digest };
+    const part = await client.bytes('GET /admin/downloads/parts/:index', {
+      params: { index: String(index) },
+      query,
+    });
+    if (!part.ok) return part;
+    found.push(part.value);
+  }
+  const file = new Blob(found, { type: 'application/octet-stream' });
+  if ((await sha256Hex(new Uint8Array(await file.arrayBuffer()))) !== digest) return err(damaged(name));
+  const called = `${name.replaceAll('/', '-')}-${version}.safetensors`;
+  const link = document.createElement('a');
+  link.href = URL.createObjectURL(file);
+  link.download = called;
+  link.click();
+  URL.revokeObjectURL(link.href);
+  return ok(called);
+}
+
+const damaged = (name: string): Problem => ({
+  status: 200,
+  code: 'damaged',
+  message: `What arrived is not the file of ${name}.`,
+  advice: 'Try again; `graft repair` says whether the edge has lost a part of it.',
+  param: null,
+});

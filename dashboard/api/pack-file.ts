@@ -1,0 +1,130 @@
+/** Reading and checking an adapter in the page. Loaded when somebody publishes: it is a good part of the page's script. */
+import {
+  AdapterFormatError,
+  inFeatures,
+  outFeatures,
+  packAdapter,
+  readAdapter,
+  validateAdapter,
+  type PackedAdapter,
+} from '../../adapters/index.ts';
+import type { FileFacts } from '../../protocol/admin-api/plan.ts';
+import { sha256Hex } from '../../protocol/identity.ts';
+import { MAX_PART_BYTES } from '../../protocol/limits.ts';
+import { baseIdOf } from '../../protocol/names.ts';
+import type { BaseInfo } from '../../protocol/origin-request.ts';
+import { err, ok, type Result } from '../../protocol/result.ts';
+
+/** Problems that are told at once. */
+const MAX_TOLD = 3;
+
+export interface PackedFile {
+  readonly base: BaseInfo;
+  readonly packed: PackedAdapter;
+  /** Views of the file, as they are sent. */
+  readonly parts: readonly Uint8Array<ArrayBuffer>[];
+  readonly facts: FileFacts;
+}
+
+/**
+ * Makes the canonical file of what a person gave, and checks it against the base that it is for.
+ * @param params.bases those that the edge has. Where there is one, it decides what the adapter is for.
+ * @param params.parent what it was trained on top of; null = the base.
+ * @returns why not, in words.
+ */
+export async function packFile(params: {
+  weights: File;
+  config: File | null;
+  bases: readonly BaseInfo[];
+  parent: { chainId: string; base: string } | null;
+  bf16: boolean;
+  partBytes?: number;
+}): Promise<Result<PackedFile, string>> {
+  const { weights, config, bases, parent, bf16, partBytes = MAX_PART_BYTES } = params;
+  const files = {
+    weights: new Uint8Array(await weights.arrayBuffer()),
+    configJson: config === null ? null : await config.text(),
+    weightsPath: weights.name,
+    ...(config === null ? {} : { configPath: config.name }),
+  };
+  try {
+    const base = chooseBase(files, bases, parent?.base ?? null);
+    if (base === null)
+      return err(
+        bases.length === 0
+          ? 'No origin answers, and only an origin knows what a base looks like. Try again when one does.'
+          : `The adapter is for none of the bases here (${bases.map(({ id }) => id).join(', ')}), or does not say for which.`,
+      );
+    if (parent !== null && parent.base !== base.id)
+      return err(`It is for the base ${base.id}, and its parent for ${parent.base}: a chain has one base.`);
+    const packed = await packAdapter({
+      files,
+      attention: attentionOf(base),
+      baseId: base.id,
+      parentChainId: parent?.chainId ?? null,
+      dtype: bf16 ? 'BF16' : 'keep',
+    });
+    const problems = validateAdapter({ adapter: packed, base });
+    if (problems.length > 0) return err(told(problems));
+    const parts = splitParts(packed.bytes, partBytes);
+    return ok({ base, packed, parts, facts: await factsOf(packed, parts) });
+  } catch (error) {
+    if (error instanceof AdapterFormatError) return err(told([error]));
+    throw error;
+  }
+}
+
+const told = (problems: readonly AdapterFormatError[]): string =>
+  problems
+    .slice(0, MAX_TOLD)
+    .map(({ message, code, path }) => `${path === undefined ? '' : `${path}: `}${message} (${code})`)
+    .join(' ') +
+  (problems.length > MAX_TOLD ? ` And ${problems.length - MAX_TOLD} more problems like these.` : '');
+
+const attentionOf = ({ attention }: Pick<BaseInfo, 'attention'>) =>
+  attention === undefined ? null : { heads: attention.heads, kvHeads: attention.kv_heads };
+
+/** The only one, the one that the adapter names, or its parent's. */
+function chooseBase(
+  files: Parameters<typeof readAdapter>[0],
+  bases: readonly BaseInfo[],
+  parentBase: string | null,
+): BaseInfo | null {
+  const [first] = bases;
+  if (first === undefined || bases.length === 1) return first ?? null;
+  // What an adapter says of its own base does not depend on which one it is read for.
+  const { baseModel } = readAdapter(files, { attention: attentionOf(first) });
+  const wanted = baseModel === null ? parentBase : baseIdOf(baseModel);
+  return bases.find(({ id }) => id === wanted) ?? null;
+}
+
+function splitParts(bytes: Uint8Array<ArrayBuffer>, partBytes: number): Uint8Array<ArrayBuffer>[] {
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  for (let offset = 0; offset < bytes.length; offset += partBytes)
+    parts.push(bytes.subarray(offset, offset + partBytes));
+  return parts;
+}
+
+async function factsOf(
+  { config, modules, bytes }: PackedAdapter,
+  parts: readonly Uint8Array<ArrayBuffer>[],
+): Promise<FileFacts> {
+  return {
+    record: {
+      bytes: bytes.length,
+      parts: await Promise.all(
+        parts.map(async (part) => ({ bytes: part.length, sha256: await sha256Hex(part) })),
+      ),
+    },
+    // As a canonical file begins: u64, little-endian.
+    header_bytes: Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)),
+    base: config.base,
+    parent: config.parent,
+    modules: modules.map((module) => ({
+      name: module.name,
+      rank: module.rank,
+      in: inFeatures(module),
+      out: outFeatures(module),
+    })),
+  };
+}

@@ -1,0 +1,43 @@
+/** Keys in words. */
+import type { KeyLimitsView, KeyView } from '../../protocol/admin-api/keys.ts';
+import { number } from './words.ts';
+
+/** Limits that a key can have, as the form and the table call them. */
+export const LIMITS = [
+  ['requests_per_minute', 'Requests a minute', 'requests/min'],
+  ['tokens_per_minute', 'Tokens a minute', 'tokens/min'],
+  ['concurrent', 'Requests at the same time', 'at once'],
+  ['tokens_per_day', 'Tokens a day', 'tokens/day'],
+  ['tokens_per_month', 'Tokens a month', 'tokens/month'],
+] as const satisfies readonly (readonly [keyof KeyLimitsView, string, string])[];
+
+/** @returns such as `60 requests/min, 4 at once`; null = there are none. */
+export function limitsWords(limits: KeyLimitsView | null): string | null {
+  const parts = LIMITS.flatMap(([field, , unit]) => {
+    const value = limits?.[field];
+    return value === undefined ? [] : [`${number(value)} ${unit}`];
+  });
+  return parts.length === 0 ? null : parts.join(', ');
+}
+
+export type KeyState = 'good' | 'ending' | 'expired' | 'revoked';
+
+/** @param now unix ms. `ending`: it was replaced, and is good for a while yet. */
+export function keyState(
+  { revoked_at: revoked, expires_at: expires, replaced_by: by }: KeyView,
+  now: number,
+): KeyState {
+  if (revoked !== null) return 'revoked';
+  if (expires !== null && expires <= now) return 'expired';
+  return by === null ? 'good' : 'ending';
+}
+
+/** How long a key may live, as the form offers it: words and ms; null = without an end. */
+export const LIVES: readonly (readonly [string, number | null])[] = [
+  ['No end', null],
+  ['A day', 86_400_000],
+  ['A week', 7 * 86_400_000],
+  ['30 days', 30 * 86_400_000],
+  ['90 days', 90 * 86_400_000],
+  ['A year', 365 * 86_400_000],
+];

@@ -1,0 +1,89 @@
+import {
+  ChartColumn,
+  FlaskConical,
+  Gauge,
+  KeyRound,
+  Layers,
+  ListTree,
+  MessagesSquare,
+  Server,
+  type IconNode,
+} from 'lucide';
+import type { ComponentChild } from 'preact';
+import type { Client } from './api/client.ts';
+import type { View } from './model/view.ts';
+import { AdaptersView } from './views/adapters.tsx';
+import { ExperimentView } from './views/experiment.tsx';
+import { ExperimentsView } from './views/experiments.tsx';
+import { KeysView } from './views/keys/keys.tsx';
+import { NewExperimentView } from './views/new-experiment.tsx';
+import { OriginsView } from './views/origins.tsx';
+import { PlaygroundView } from './views/playground/playground.tsx';
+import { OverviewView } from './views/traffic/overview.tsx';
+import { RequestsView } from './views/traffic/requests.tsx';
+import { UsageView } from './views/traffic/usage.tsx';
+
+export interface Route {
+  /** First part of its addresses, `#/<at>/…`. */
+  readonly at: string;
+  /** In the menu, and what the window is called. */
+  readonly label: string;
+  /** null = it is not in the menu, but reached from another view. */
+  readonly icon: IconNode | null;
+  /** The view of the menu that it belongs to. */
+  readonly within?: string;
+  readonly show: (props: { client: Client; view: View }) => ComponentChild;
+}
+
+/** All views, in the order of the menu; the first one is shown where an address names none. */
+export const ROUTES: readonly Route[] = [
+  {
+    ...{ at: 'overview', label: 'Overview', icon: Gauge },
+    show: ({ client }) => <OverviewView client={client} />,
+  },
+  {
+    ...{ at: 'adapters', label: 'Adapters', icon: Layers },
+    show: ({ client, view }) => <AdaptersView client={client} name={view.about} />,
+  },
+  {
+    ...{ at: 'playground', label: 'Playground', icon: MessagesSquare },
+    show: ({ client, view }) => <PlaygroundView client={client} query={view.query} />,
+  },
+  {
+    ...{ at: 'experiments', label: 'Experiments', icon: FlaskConical },
+    show: ({ client, view: { about } }) =>
+      about === null ? (
+        <ExperimentsView client={client} />
+      ) : (
+        <ExperimentView key={about} client={client} id={about} />
+      ),
+  },
+  {
+    ...{ at: 'new-experiment', label: 'New experiment', icon: null, within: 'experiments' },
+    show: ({ client, view }) => <NewExperimentView client={client} name={view.about ?? ''} />,
+  },
+  {
+    ...{ at: 'usage', label: 'Usage', icon: ChartColumn },
+    show: ({ client }) => <UsageView client={client} />,
+  },
+  {
+    ...{ at: 'requests', label: 'Requests', icon: ListTree },
+    show: ({ client }) => <RequestsView client={client} />,
+  },
+  {
+    ...{ at: 'keys', label: 'Keys', icon: KeyRound },
+    show: ({ client }) => <KeysView client={client} />,
+  },
+  {
+    ...{ at: 'origins', label: 'Origins', icon: Server },
+    show: ({ client }) => <OriginsView client={client} />,
+  },
+];
+
+/** @returns the route of an address, and the view as that route takes it. */
+export function routeOf(view: View): { route: Route; view: View } {
+  const known = ROUTES.find(({ at }) => at === view.at);
+  if (known !== undefined) return { route: known, view };
+  const first = ROUTES[0]!;
+  return { route: first, view: { at: first.at, about: null, query: '' } };
+}

@@ -1,0 +1,186 @@
+import { FlaskConical, MessagesSquare } from 'lucide';
+import { useState } from 'preact/hooks';
+import type { NameView } from '../../../protocol/admin-api/names.ts';
+import { VersionList, type VersionView } from '../../../protocol/admin-api/versions.ts';
+import type { Client } from '../../api/client.ts';
+import { downloadVersion } from '../../api/download-version.ts';
+import type { Problem } from '../../model/problem.ts';
+import { hashOf } from '../../model/view.ts';
+import { Confirm, type Question } from '../../parts/confirm.tsx';
+import { CallIt } from '../../parts/call-it.tsx';
+import { CopyButton } from '../../parts/copy-button.tsx';
+import { Icon } from '../../parts/icon.tsx';
+import { ProblemNote } from '../../parts/problem-note.tsx';
+import { useLoad } from '../../parts/use-load.ts';
+import { toast } from '../../parts/toasts.tsx';
+import { Access } from './access.tsx';
+import { Heirs } from './heirs.tsx';
+import { History } from './history.tsx';
+import {
+  flipQuestion,
+  removeQuestion,
+  repointQuestion,
+  restoreQuestion,
+  unaliasQuestion,
+} from './name-questions.tsx';
+import { NameActs } from './name-acts.tsx';
+import { RunningExperiments } from './running-experiments.tsx';
+import { VersionsTable } from './versions-table.tsx';
+
+/** Changes that are read: what was ever live is known by them. */
+const HISTORY_READ = '200';
+
+export function AdapterView(props: {
+  client: Client;
+  name: string;
+  /** What the list says of it; null when it is not in the list. */
+  entry: NameView | null;
+  /** Those that may be made of this one. */
+  below: readonly NameView[];
+  onChanged: () => void;
+}) {
+  const { client, name, entry } = props;
+  const alias = entry?.alias ?? null;
+  const versions = useLoad(
+    `versions ${name}`,
+    () => client.call('GET /admin/versions', { query: { name }, as: VersionList }),
+    15_000,
+  );
+  const history = useLoad(`history ${name}`, () =>
+    client.call('GET /admin/history', { query: { name, limit: HISTORY_READ } }),
+  );
+  const [question, setQuestion] = useState<Question | null>(null);
+  const [downloading, setDownloading] = useState(false);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const { data } = versions;
+  const changes = history.data?.changes ?? [];
+  const isRemoved = versions.problem?.status === 404 && changes[0]?.action === 'remove';
+  const download = async ({ version }: VersionView) => {
+    if (downloading) return;
+    setDownloading(true);
+    setProblem(null);
+    const done = await downloadVersion(client, name, version);
+    setDownloading(false);
+    if (done.ok) toast(`${done.value} is downloaded.`);
+    else setProblem(done.error);
+  };
+  return (
+    <>
+      <p class="back">
+        <a href={hashOf({ at: 'adapters', name: null })}>All adapters</a>
+      </p>
+      <div class="title">
+        <h2 class="name">{name}</h2>
+        <CopyButton text={name} what="the name" />
+        {data !== null && !isRemoved && alias === null && (
+          <span class={`state ${data.version === null ? 'staged' : 'live'}`}>
+            {data.version === null ? 'nothing live' : `@${data.version} live`}
+          </span>
+        )}
+      </div>
+      {isRemoved ? (
+        <div class="note">
+          <p>
+            <strong>{name} was removed.</strong> For seven days it can be restored as it was.
+          </p>
+          <button type="button" onClick={() => setQuestion(restoreQuestion(client, name, null))}>
+            Restore
+          </button>
+        </div>
+      ) : (
+        <ProblemNote problem={versions.problem} onRetry={() => void versions.reload()} />
+      )}
+      {data !== null && !isRemoved && (
+        <>
+          <p class="facts">
+            <Live version={data.version} alias={alias} /> Owner: {data.owner}.{' '}
+            {entry?.strict === true && 'Strict: what is missing below it is answered by nothing above. '}
+          </p>
+          <RunningExperiments client={client} name={name} />
+          <div class="actions">
+            {(data.version !== null || alias !== null) && (
+              <a
+                class="button"
+                href={hashOf({ at: 'playground', query: new URLSearchParams({ right: name }) })}
+              >
+                <Icon of={MessagesSquare} />
+                Try it
+              </a>
+            )}
+            {alias !== null ? (
+              <>
+                <button type="button" onClick={() => setQuestion(repointQuestion(client, name, alias))}>
+                  Point elsewhere
+                </button>
+                <button
+                  type="button"
+                  class="danger"
+                  onClick={() => setQuestion(unaliasQuestion(client, name))}
+                >
+                  Take the alias away
+                </button>
+              </>
+            ) : (
+              <>
+                {data.versions.length > 0 && (
+                  <a class="button" href={hashOf({ at: 'new-experiment', name })}>
+                    <Icon of={FlaskConical} />
+                    Test its versions
+                  </a>
+                )}
+                <NameActs client={client} name={name} strict={entry?.strict ?? false} onAsk={setQuestion} />
+              </>
+            )}
+          </div>
+          {data.versions.length > 0 && (
+            <VersionsTable
+              data={data}
+              wasLive={new Set(changes.flatMap(({ from }) => from ?? []))}
+              acts={{
+                onFlip: (version) => setQuestion(flipQuestion(client, version, data.version)),
+                onRemove: ({ version }) => setQuestion(removeQuestion(client, name, version)),
+                onDownload: (version) => void download(version),
+              }}
+            />
+          )}
+          {downloading && <p class="hint">Downloading …</p>}
+          <ProblemNote problem={problem} />
+          <Heirs {...props} />
+          {(data.version !== null || alias !== null) && (
+            <>
+              <h3>Call it</h3>
+              <CallIt
+                label="Call it"
+                body={{ model: name, messages: [{ role: 'user', content: 'Hello' }], max_tokens: 256 }}
+              />
+            </>
+          )}
+          {alias === null && <Access client={client} name={name} />}
+        </>
+      )}
+      <History changes={changes} />
+      {question !== null && (
+        <Confirm
+          question={question}
+          onClose={(done) => {
+            setQuestion(null);
+            // Also when it was refused: what is shown may be what was.
+            void versions.reload();
+            void history.reload();
+            if (done) props.onChanged();
+          }}
+        />
+      )}
+    </>
+  );
+}
+
+function Live({ version, alias }: { version: number | null; alias: string | null }) {
+  if (alias !== null)
+    return (
+      <>
+        An alias: it stands for <a href={hashOf({ at: 'adapters', name: alias })}>{alias}</a>.
+      </>
+    );
+  return <>{version === null ? 'Nothing is live.' : `Version ${version} is live.`}</>;
+}

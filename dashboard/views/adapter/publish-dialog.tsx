@@ -1,0 +1,183 @@
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
+import type { NameView } from '../../../protocol/admin-api/names.ts';
+import { nameProblem } from '../../../protocol/names.ts';
+import type { Client } from '../../api/client.ts';
+import { checkFile, publishFile, type Checked, type PublishWish } from '../../api/publish-file.ts';
+import type { Problem } from '../../model/problem.ts';
+import { hashOf } from '../../model/view.ts';
+import { bytes } from '../../model/words.ts';
+import { Field } from '../../parts/field.tsx';
+import { ProblemNote } from '../../parts/problem-note.tsx';
+import { toast } from '../../parts/toasts.tsx';
+import { FileField } from './file-field.tsx';
+import { PublishPlanNote } from './publish-plan-note.tsx';
+
+/** Takes an adapter's files, checks them in the page, says what would happen, and publishes them. */
+export function PublishDialog(props: {
+  client: Client;
+  files: readonly File[];
+  name: string;
+  names: readonly NameView[];
+  onClose: () => void;
+  onPublished: () => void;
+}) {
+  const { client, names, onClose, onPublished } = props;
+  const dialog = useRef<HTMLDialogElement>(null);
+  const [wish, setWish] = useState<PublishWish>({
+    ...{ files: props.files, name: props.name, parent: '', stage: false, bf16: false, why: '' },
+  });
+  const [checked, setChecked] = useState<Checked | null>(null);
+  const [sent, setSent] = useState<number | null>(null);
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  useLayoutEffect(() => dialog.current?.showModal(), []);
+  const close = () => {
+    dialog.current?.close();
+    onClose();
+  };
+  const set = (part: Partial<PublishWish>) => {
+    setWish((before) => ({ ...before, ...part }));
+    setProblem(null);
+    // The reason changes nothing of what was checked.
+    if (Object.keys(part).some((field) => field !== 'why')) setChecked(null);
+  };
+  const wrongName = wish.name === '' ? null : nameProblem(wish.name);
+  const run = async () => {
+    if (busy) return;
+    setBusy(true);
+    setProblem(null);
+    if (checked === null) {
+      const found = await checkFile(client, wish);
+      if (found.ok) setChecked(found.value);
+      else setProblem(found.error);
+    } else {
+      const published = await publishFile(client, wish, checked, setSent);
+      if (published.ok) {
+        const { name, version, live } = published.value;
+        toast(`${name}@${version} is ${live ? 'live' : 'staged'}.`);
+        close();
+        onPublished();
+        location.hash = hashOf({ at: 'adapters', name });
+        return;
+      }
+      setSent(null);
+      setProblem(published.error);
+    }
+    setBusy(false);
+  };
+  const total = checked?.file.packed.bytes.length ?? 0;
+  return (
+    <dialog
+      ref={dialog}
+      class="roomy"
+      aria-labelledby="publish-title"
+      onCancel={(event) => {
+        event.preventDefault();
+        if (!busy) close();
+      }}
+    >
+      <form
+        noValidate
+        onSubmit={(event) => {
+          event.preventDefault();
+          void run();
+        }}
+      >
+        <h2 id="publish-title">Publish an adapter</h2>
+        <FileField
+          files={wish.files}
+          problem={problem?.param === 'files' ? problem.message : undefined}
+          onFiles={(files) => set({ files })}
+        />
+        <div class="pair">
+          <Field label="Name" problem={wrongName === null ? undefined : sentence(wrongName)}>
+            {(aria) => (
+              <input
+                {...aria}
+                value={wish.name}
+                list="published-names"
+                placeholder="team/first"
+                autocomplete="off"
+                spellcheck={false}
+                onInput={(event) => set({ name: event.currentTarget.value.trim() })}
+              />
+            )}
+          </Field>
+          <Field
+            label="Trained on top of"
+            problem={problem?.param === 'parent' ? problem.message : undefined}
+            hint="Empty = on the base."
+          >
+            {(aria) => (
+              <input
+                {...aria}
+                value={wish.parent}
+                list="published-names"
+                placeholder="the base"
+                autocomplete="off"
+                spellcheck={false}
+                onInput={(event) => set({ parent: event.currentTarget.value.trim() })}
+              />
+            )}
+          </Field>
+        </div>
+        <datalist id="published-names">
+          {names
+            .filter(({ alias }) => alias === null)
+            .map(({ name }) => (
+              <option key={name} value={name} />
+            ))}
+        </datalist>
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={wish.stage}
+            onChange={(event) => set({ stage: event.currentTarget.checked })}
+          />
+          <span>Stage it: what is live stays live until you promote this version</span>
+        </label>
+        <label class="check">
+          <input
+            type="checkbox"
+            checked={wish.bf16}
+            onChange={(event) => set({ bf16: event.currentTarget.checked })}
+          />
+          <span>Round the weights to bfloat16: half the bytes of float32</span>
+        </label>
+        <label class="field">
+          <span>Reason, for the history (optional)</span>
+          <input
+            value={wish.why}
+            maxLength={500}
+            autocomplete="off"
+            onInput={(event) => set({ why: event.currentTarget.value })}
+          />
+        </label>
+        {checked !== null && <PublishPlanNote checked={checked} />}
+        {sent !== null && (
+          <p class="hint">
+            <progress max={total} value={sent} /> {bytes(sent)} of {bytes(total)}
+            {sent === total && '; an origin tries it'}
+          </p>
+        )}
+        {problem !== null && problem.param !== 'files' && problem.param !== 'parent' && (
+          <ProblemNote problem={problem} />
+        )}
+        <div class="actions end">
+          <button type="button" class="quiet" disabled={busy} onClick={close}>
+            Cancel
+          </button>
+          <button
+            type="submit"
+            class="main"
+            disabled={busy || wish.files.length === 0 || wish.name === '' || wrongName !== null}
+          >
+            {checked === null ? (busy ? 'Checking …' : 'Check') : busy ? 'Publishing …' : 'Publish'}
+          </button>
+        </div>
+      </form>
+    </dialog>
+  );
+}
+
+const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;

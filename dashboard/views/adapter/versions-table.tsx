@@ -1,0 +1,136 @@
+import { Download, Trash2 } from 'lucide';
+import type { VersionList, VersionView } from '../../../protocol/admin-api/versions.ts';
+import { versionState, type VersionState } from '../../../protocol/state-words.ts';
+import { inheritedFrom } from '../../model/version-state.ts';
+import { hashOf } from '../../model/view.ts';
+import { ago, bytes, moment, number, percent } from '../../model/words.ts';
+import { CopyButton } from '../../parts/copy-button.tsx';
+import { Icon } from '../../parts/icon.tsx';
+import { Table } from '../../parts/table.tsx';
+
+/** What can be done with a version. */
+export interface VersionActs {
+  onFlip: (version: VersionView) => void;
+  onRemove: (version: VersionView) => void;
+  onDownload: (version: VersionView) => void;
+}
+
+/** @param props.wasLive those that were live once, by the history. */
+export function VersionsTable(props: { data: VersionList; wasLive: ReadonlySet<number>; acts: VersionActs }) {
+  const { data, wasLive, acts } = props;
+  const isScored = data.versions.some(({ evaluation }) => evaluation !== null);
+  return (
+    <Table
+      label="Versions"
+      columns={[
+        'Version',
+        'State',
+        'Created',
+        { right: 'Rank' },
+        { right: 'Size' },
+        'Made of',
+        ...(isScored ? [{ right: 'Exact' }] : []),
+        '',
+      ]}
+    >
+      {data.versions.map((version) => (
+        <Row
+          key={version.version}
+          version={version}
+          isScored={isScored}
+          state={versionState(version, data.version, wasLive.has(version.version))}
+          acts={acts}
+        />
+      ))}
+    </Table>
+  );
+}
+
+function Row(props: { version: VersionView; isScored: boolean; state: VersionState; acts: VersionActs }) {
+  const { version, isScored, state, acts } = props;
+  const { version: index, evaluation, digest } = version;
+  const parents = inheritedFrom(version);
+  const flip = VERBS[state];
+  return (
+    <tr class={state === 'retired' || state === 'withdrawn' ? 'faint' : undefined}>
+      <th scope="row" class="nowrap">
+        {index}
+        <br />
+        <code class="hint" title={digest}>
+          {digest.slice(0, 8)}
+        </code>
+        <CopyButton text={digest} what={`the digest of version ${index}`} />
+      </th>
+      <td>
+        <span class={`state ${state}`}>{state.replace('_', ' ')}</span>
+      </td>
+      <td>
+        <time dateTime={new Date(version.created_at).toISOString()} title={moment(version.created_at)}>
+          {ago(version.created_at, Date.now())}
+        </time>
+        <br />
+        <span class="hint nowrap">{version.created_by}</span>
+      </td>
+      <td class="right">{version.rank}</td>
+      <td class="right">{bytes(version.bytes)}</td>
+      <td class="chain">
+        {parents.length === 0
+          ? 'itself'
+          : parents.map(({ name, scale }, i) => (
+              <>
+                {i > 0 && ' + '}
+                <a href={hashOf({ at: 'adapters', name })}>{name}</a>
+                {scale !== 1 && ` × ${scale}`}
+              </>
+            ))}
+      </td>
+      {isScored && (
+        <td class="right">
+          {evaluation === null ? (
+            '–'
+          ) : (
+            <>
+              {percent(evaluation.exact_match)} of {evaluation.rows}
+              <br />
+              <span class="hint">{number(evaluation.mean_nll)} nats a token</span>
+            </>
+          )}
+        </td>
+      )}
+      <td class="right act">
+        {flip !== undefined && (
+          <button type="button" onClick={() => acts.onFlip(version)} aria-label={`${flip} version ${index}`}>
+            {flip}
+          </button>
+        )}
+        <button
+          type="button"
+          class="bare"
+          title={`Download version ${index}`}
+          aria-label={`Download version ${index}`}
+          onClick={() => acts.onDownload(version)}
+        >
+          <Icon of={Download} />
+        </button>
+        {state !== 'live' && (
+          <button
+            type="button"
+            class="bare"
+            title={`Remove version ${index}`}
+            aria-label={`Remove version ${index}`}
+            onClick={() => acts.onRemove(version)}
+          >
+            <Icon of={Trash2} />
+          </button>
+        )}
+      </td>
+    </tr>
+  );
+}
+
+/** What makes it the live one. */
+const VERBS: Partial<Record<VersionState, string>> = {
+  staged: 'Promote',
+  rolled_back: 'Promote again',
+  earlier: 'Roll back',
+};

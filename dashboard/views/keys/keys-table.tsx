@@ -1,0 +1,115 @@
+import { RefreshCw, SlidersHorizontal, Trash2 } from 'lucide';
+import type { KeyView } from '../../../protocol/admin-api/keys.ts';
+import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
+import { keyState, limitsWords } from '../../model/key-words.ts';
+import { ago, moment } from '../../model/words.ts';
+import { Icon } from '../../parts/icon.tsx';
+import { Table } from '../../parts/table.tsx';
+
+interface KeyActs {
+  onChange: (key: KeyView) => void;
+  onRotate: (key: KeyView) => void;
+  onRevoke: (key: KeyView) => void;
+}
+
+const HOUR_MS = 3_600_000;
+
+/** @param props.usage by key; null = it is not known. */
+export function KeysTable(props: {
+  keys: readonly KeyView[];
+  usage: UsageReport['rows'] | null;
+  now: number;
+  acts: KeyActs;
+}) {
+  const { keys, usage, now, acts } = props;
+  const used = new Map(usage?.map(({ group, last_hour: hour }) => [group, hour]) ?? []);
+  return (
+    <Table
+      label="Keys"
+      columns={['Label', 'Kind', 'Tenant', 'May use', 'Limits', 'Last used', 'Created', 'State', '']}
+    >
+      {keys.map((key) => {
+        const state = keyState(key, now);
+        const isGood = state === 'good' || state === 'ending';
+        const called = key.label === '' ? key.id : key.label;
+        return (
+          <tr key={key.id} class={isGood ? undefined : 'faint'}>
+            <th scope="row">
+              {called}
+              {key.label !== '' && (
+                <>
+                  <br />
+                  <code class="hint">{key.id}</code>
+                </>
+              )}
+            </th>
+            <td>{key.kind === 'api' ? 'API' : 'admin'}</td>
+            <td>{key.tenant}</td>
+            <td class="chain">{mayUse(key)}</td>
+            <td>{key.kind === 'admin' ? '–' : (limitsWords(key.limits) ?? 'none')}</td>
+            <td class="nowrap">
+              {key.kind === 'admin' ? '–' : lastUsed(used.get(key.id), usage === null, now)}
+            </td>
+            <td>
+              <time dateTime={new Date(key.created_at).toISOString()} title={`By ${key.created_by}`}>
+                {ago(key.created_at, now)}
+              </time>
+            </td>
+            <td>
+              <span class={`state ${isGood ? (state === 'good' ? 'live' : 'staged') : ''}`}>{state}</span>
+              {isGood && key.expires_at !== null && (
+                <>
+                  {' '}
+                  <span class="hint nowrap" title={moment(key.expires_at)}>
+                    until {moment(key.expires_at).slice(0, 10)}
+                  </span>
+                </>
+              )}
+            </td>
+            <td class="right act">
+              {isGood && (
+                <>
+                  {key.kind === 'api' && (
+                    <Act
+                      label={`Change ${called}`}
+                      icon={SlidersHorizontal}
+                      onClick={() => acts.onChange(key)}
+                    />
+                  )}
+                  {state === 'good' && (
+                    <Act label={`Rotate ${called}`} icon={RefreshCw} onClick={() => acts.onRotate(key)} />
+                  )}
+                  <Act label={`Revoke ${called}`} icon={Trash2} onClick={() => acts.onRevoke(key)} />
+                </>
+              )}
+            </td>
+          </tr>
+        );
+      })}
+    </Table>
+  );
+}
+
+function Act(props: { label: string; icon: typeof Trash2; onClick: () => void }) {
+  return (
+    <button type="button" class="bare" title={props.label} aria-label={props.label} onClick={props.onClick}>
+      <Icon of={props.icon} />
+    </button>
+  );
+}
+
+function mayUse({ kind, tenant, scopes, scope_owners: owners, download }: KeyView): string {
+  const others = scopes.map((scope, i) =>
+    scope === '**' ? 'everything' : `${scope}${owners[i] == null ? '' : ` of ${owners[i]}`}`,
+  );
+  const own = others.includes('everything') ? [] : [`all of ${tenant}`];
+  return [...own, ...others, ...(kind === 'admin' && download ? ['downloads'] : [])].join(', ');
+}
+
+/** @param hour the last one with a request. */
+function lastUsed(hour: string | undefined, isUnknown: boolean, now: number): string {
+  if (isUnknown) return '–';
+  if (hour === undefined) return 'not in 90 days';
+  const at = Date.parse(hour);
+  return now - at < HOUR_MS ? 'this hour' : ago(at, now);
+}

@@ -1,0 +1,103 @@
+/** Keys: made, limited, used, rotated and revoked by clicks. */
+import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
+import { checkApiKey } from '../../protocol/api-key.ts';
+import { startDashboard, type DashboardRig } from './dashboard-rig.ts';
+
+let rig: DashboardRig;
+beforeAll(async () => {
+  rig = await startDashboard();
+}, 120_000);
+afterEach((context) => rig.tell(context));
+afterAll(() => rig?.remove());
+
+const ask = (key: string) =>
+  fetch(`${rig.stack.local.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify({
+      ...{ model: 'support/intent', max_tokens: 1 },
+      messages: [{ role: 'user', content: 'hi' }],
+    }),
+  });
+/** The key that is shown now. */
+const shown = async (): Promise<string> =>
+  (await rig.page.getByRole('region', { name: 'The new key' }).locator('code').textContent()) ?? '';
+let first = '';
+
+it('makes a key with limits, shows it once, and it works', async () => {
+  const { page } = rig;
+  await rig.open('#/keys');
+  await page.getByRole('button', { name: 'New key' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Label').fill('checkout');
+  await dialog.getByLabel('Good for').selectOption('30 days');
+  await dialog.getByLabel('Requests a minute').fill('50');
+  await rig.look('new-key');
+  await rig.confirm('Make the key');
+  first = await shown();
+  expect(checkApiKey(first)).toBe('gk');
+  expect((await ask(first)).status).toBe(200);
+  await rig.look('keys');
+  await page.getByRole('button', { name: 'I have it' }).click();
+  expect(await page.getByText(first).count()).toBe(0);
+  const row = page.getByRole('row', { name: /^checkout/ });
+  await row.getByText('50 requests/min').waitFor();
+  // Usage is written after a moment, and read again every half minute.
+  const used = async () => {
+    await page.reload();
+    await row.waitFor();
+    return row.getByText('this hour').count();
+  };
+  await expect.poll(used, { timeout: 30_000, interval: 1_000 }).toBe(1);
+});
+
+it('says what is wrong with a key that cannot be made', async () => {
+  const { page } = rig;
+  await page.getByRole('button', { name: 'New key' }).click();
+  const dialog = page.getByRole('dialog');
+  await dialog.getByLabel('Scopes').fill('Not/A/Name');
+  await dialog.getByRole('button', { name: 'Make the key' }).click();
+  await dialog.getByRole('alert').getByText(/scope/).waitFor();
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
+});
+
+it('changes limits, and takes them away', async () => {
+  const { page } = rig;
+  const row = page.getByRole('row', { name: /^checkout/ });
+  await row.getByRole('button', { name: 'Change checkout' }).click();
+  const dialog = page.getByRole('dialog');
+  expect(await dialog.getByLabel('Requests a minute').inputValue()).toBe('50');
+  await dialog.getByLabel('Requests a minute').fill('');
+  await dialog.getByLabel('Tokens a day').fill('1000000');
+  await rig.confirm('Change it');
+  await row.getByText('1,000,000 tokens/day').waitFor();
+  expect(await row.getByText('requests/min').count()).toBe(0);
+});
+
+it('rotates a key, whose old one ends at once where that is asked for', async () => {
+  const { page } = rig;
+  await page.getByRole('button', { name: 'Rotate checkout' }).click();
+  await page.getByRole('dialog').getByLabel('The old key stays good for').selectOption('not at all');
+  await rig.confirm('Rotate');
+  const second = await shown();
+  expect(second).not.toBe(first);
+  expect((await ask(second)).status).toBe(200);
+  await expect.poll(async () => (await ask(first)).status, { timeout: 40_000, interval: 1_000 }).toBe(401);
+  await page.getByText(/Also \d+ revoked or expired/).click();
+  await page.getByText('expired', { exact: true }).waitFor();
+  await rig.look('keys-all');
+  await page.getByText(/Also \d+ revoked or expired/).click();
+  first = second;
+}, 90_000);
+
+it('finds keys, revokes one, and it is refused', async () => {
+  const { page } = rig;
+  await page.getByRole('searchbox', { name: 'Keys with' }).fill('CHECK');
+  await page.getByText(/^1 of \d+ keys$/).waitFor();
+  await page.getByRole('button', { name: 'Revoke checkout' }).click();
+  await rig.look('revoke');
+  await rig.confirm('Revoke');
+  await page.getByText('No key has it.').waitFor();
+  await expect.poll(async () => (await ask(first)).status, { timeout: 40_000, interval: 1_000 }).toBe(401);
+  expect(rig.complaints).toEqual([]);
+}, 60_000);

@@ -1,0 +1,48 @@
+import fc from 'fast-check';
+import { expect, it } from 'vitest';
+import { callCode, type ChatBody } from '../../dashboard/model/call-code.ts';
+
+const URL = 'http://127.0.0.1:8787';
+const body: ChatBody = {
+  model: 'support/intent',
+  messages: [{ role: 'user', content: "It's $HOME and `date`" }],
+  max_tokens: 8,
+};
+
+it('is a request in the words of each language, with the key from the environment', () => {
+  expect(callCode('curl', URL, body)).toBe(
+    [
+      'curl http://127.0.0.1:8787/v1/chat/completions \\',
+      '  -H "authorization: Bearer $GRAFT_KEY" \\',
+      "  -H 'content-type: application/json' \\",
+      "  -d '{",
+      '    "model": "support/intent",',
+      '    "messages": [',
+      '      { "role": "user", "content": "It\'\\\'\'s $HOME and `date`" }',
+      '    ],',
+      '    "max_tokens": 8',
+      "  }'",
+    ].join('\n'),
+  );
+  expect(callCode('Python', URL, body)).toContain(
+    '    messages=[\n      { "role": "user", "content": "It\'s $HOME and `date`" }\n    ],\n    max_tokens=8,\n)',
+  );
+  expect(callCode('TypeScript', URL, body)).toContain('  model: "support/intent",\n  messages: [\n');
+});
+
+it('gives the shell exactly the body, whatever is in it', () => {
+  const content = fc.string({
+    unit: fc.constantFrom("'", '"', '\\', '$', '`', '!', '\n', 'a', 'é', '{', '#'),
+  });
+  fc.assert(
+    fc.property(content, (text) => {
+      const said = { ...body, messages: [{ role: 'user', content: text }], stop: [text] };
+      const [, word = ''] = /-d ('.*')$/s.exec(callCode('curl', URL, said)) ?? [];
+      // A word of POSIX's shell: quoted pieces, in which every character is itself, and quotes behind a backslash.
+      const pieces = word.match(/'[^']*'|\\'/g) ?? [];
+      expect(pieces.join('')).toBe(word);
+      const given = pieces.map((piece) => (piece === "\\'" ? "'" : piece.slice(1, -1))).join('');
+      expect(JSON.parse(given)).toEqual(said);
+    }),
+  );
+});

@@ -1,0 +1,35 @@
+import { expect, it } from 'vitest';
+import { keyState, limitsWords } from '../../dashboard/model/key-words.ts';
+import type { KeyView } from '../../protocol/admin-api/keys.ts';
+
+const KEY: KeyView = {
+  ...{ id: 'key_1', kind: 'api', tenant: 't', scopes: [], scope_owners: [], label: '', created_at: 0 },
+  ...{
+    created_by: 'k',
+    revoked_at: null,
+    expires_at: null,
+    limits: null,
+    strict: false,
+    strict_fields: false,
+  },
+  ...{ degrade: null, download: false, replaced_by: null, replaces: null },
+};
+
+it.each<[string, Partial<KeyView>]>([
+  ['good', {}],
+  ['good', { expires_at: 101 }],
+  ['expired', { expires_at: 100 }],
+  ['ending', { expires_at: 101, replaced_by: 'key_2' }],
+  ['expired', { expires_at: 99, replaced_by: 'key_2' }],
+  ['revoked', { revoked_at: 5, expires_at: 101 }],
+])('is %s at 100: %j', (state, more) => {
+  expect(keyState({ ...KEY, ...more }, 100)).toBe(state);
+});
+
+it('says what it may use, and nothing where it is not limited', () => {
+  expect(limitsWords(null)).toBeNull();
+  expect(limitsWords({ on_outage: 'refuse' })).toBeNull();
+  expect(limitsWords({ tokens_per_day: 1_000_000, requests_per_minute: 60, concurrent: 4 })).toBe(
+    '60 requests/min, 4 at once, 1,000,000 tokens/day',
+  );
+});

@@ -1,0 +1,40 @@
+import { expect, it } from 'vitest';
+import { pickAdapterFiles } from '../../dashboard/model/pick-adapter-files.ts';
+
+const files = (...names: string[]) => names.map((name) => ({ name }));
+const pick = (...names: string[]) => {
+  const found = pickAdapterFiles(files(...names));
+  return found.ok ? [found.value.weights.name, found.value.config?.name ?? null] : found.error;
+};
+
+it.each<[string[], unknown]>([
+  [
+    ['adapter_model.safetensors', 'adapter_config.json', 'README.md'],
+    ['adapter_model.safetensors', 'adapter_config.json'],
+  ],
+  [
+    ['adapters.safetensors', '0000100_adapters.safetensors', 'adapter_config.json'],
+    ['adapters.safetensors', 'adapter_config.json'],
+  ],
+  [['mine.gguf'], ['mine.gguf', null]],
+  [
+    ['packed.safetensors', 'notes.txt'],
+    ['packed.safetensors', null],
+  ],
+  // Read, to be refused with what to do about it.
+  [
+    ['adapter_model.bin', 'adapter_config.json'],
+    ['adapter_model.bin', 'adapter_config.json'],
+  ],
+])('of %j takes %j', (names, expected) => {
+  expect(pick(...names)).toEqual(expected);
+});
+
+it.each<[string[], RegExp]>([
+  [[], /no adapter among these/],
+  [['README.md', 'adapter_config.json'], /no adapter among these/],
+  [['a.safetensors', 'b.gguf'], /more than one adapter among these: a.safetensors, b.gguf/],
+  [['adapter_model.safetensors', 'adapter_config.json', 'adapter_config.json'], /more than one/],
+])('of %j takes none', (names, expected) => {
+  expect(pick(...names)).toMatch(expected);
+});

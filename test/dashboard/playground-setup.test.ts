@@ -1,0 +1,71 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import {
+  chatBody,
+  DEFAULT_PARAMETERS,
+  EMPTY_SETUP,
+  setupOf,
+  setupQuery,
+  type Setup,
+} from '../../dashboard/model/playground-setup.ts';
+
+describe('the address', () => {
+  it('says nothing of what nobody has set', () => {
+    expect(setupQuery(EMPTY_SETUP).toString()).toBe('');
+  });
+
+  it('brings back all that was set', () => {
+    const text = fc.string({ unit: 'grapheme', maxLength: 40 });
+    const setups = fc.record({
+      left: text,
+      right: text,
+      system: text,
+      prompt: text,
+      parameters: fc.record({ temperature: text, top_p: text, max_tokens: text, seed: text, stop: text }),
+    });
+    fc.assert(
+      fc.property(setups, (setup: Setup) => {
+        expect(setupOf(setupQuery(setup).toString(), EMPTY_SETUP)).toEqual(setup);
+      }),
+    );
+  });
+
+  it('leaves out texts that no address can carry, and what it does not say stays', () => {
+    const long = { ...EMPTY_SETUP, prompt: 'x'.repeat(1_501), system: 'y' };
+    expect(setupQuery(long).toString()).toBe('system=y');
+    const before = { ...EMPTY_SETUP, left: 'a', prompt: 'b' };
+    expect(setupOf('right=c&unknown=d', before)).toEqual({ ...before, right: 'c' });
+  });
+});
+
+describe('the request', () => {
+  it('has the message of the system, what was said and what is asked, and the parameters that were given', () => {
+    const parameters = { ...DEFAULT_PARAMETERS, top_p: ' ', seed: '7', stop: 'END\n\n###' };
+    const before = [
+      { prompt: 'one', answer: 'two' },
+      { prompt: 'three', answer: '' },
+    ];
+    expect(chatBody('a/b', { system: 'Be brief.', parameters }, before, 'four')).toEqual({
+      model: 'a/b',
+      messages: [
+        { role: 'system', content: 'Be brief.' },
+        { role: 'user', content: 'one' },
+        { role: 'assistant', content: 'two' },
+        { role: 'user', content: 'three' },
+        { role: 'user', content: 'four' },
+      ],
+      temperature: 0,
+      max_tokens: 256,
+      seed: 7,
+      stop: ['END', '###'],
+    });
+  });
+
+  it('is short where little is set', () => {
+    const parameters = { temperature: '', top_p: '', max_tokens: '', seed: '', stop: '' };
+    expect(chatBody('a', { system: ' ', parameters }, [], 'hi')).toEqual({
+      model: 'a',
+      messages: [{ role: 'user', content: 'hi' }],
+    });
+  });
+});
