@@ -11,8 +11,8 @@ export interface ChangeArgs {
 }
 
 /** Operations that change a name: all of them take `why` and `dry_run`. */
-type NameChange = `POST /admin/${'alias' | 'edit' | 'promote' | 'restore' | 'retire' | 'rollback' | 'strict'}` &
-  AdminRoute;
+type NameChange =
+  `POST /admin/${'alias' | 'edit' | 'promote' | 'restore' | 'retire' | 'rollback' | 'strict'}` & AdminRoute;
 
 /**
  * Sends a change of a name, and tells what came of it.

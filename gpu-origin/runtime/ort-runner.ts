@@ -29,9 +29,10 @@ export interface OrtRunnerParams extends WeightTransform {
   finalGain: Float32Array | null;
   slots: number;
   parking: number;
-  laneChoice: LaneChoice;
-  /** Tokens of a prompt's chunk. */
-  chunk: number;
+  /** Where the device has lanes; rows run together unless given. */
+  laneChoice?: LaneChoice;
+  /** Tokens of a prompt's chunk; as on processors unless given. */
+  chunk?: number;
 }
 
 export class OrtRunner implements ModelRunner {
@@ -55,7 +56,7 @@ export class OrtRunner implements ModelRunner {
     private readonly nothing: DeviceMemory,
   ) {
     this.config = params.config;
-    this.chunk = params.chunk;
+    this.chunk = params.chunk ?? PREFILL_CHUNK;
     this.vocabSize = params.config.vocab;
     this.hiddenSize = params.config.hidden;
     this.slots = params.slots;
