@@ -208,8 +208,9 @@ export function createApp(services: Services): Hono<AppEnv> {
   const app = new Hono<AppEnv>({ getPath: rawPath });
   app.use(requestId({ limitLength: MAX_REQUEST_ID }));
   app.use(observeRequest({ observer: services.observer ?? (() => undefined), now: intake.now }));
+  const { corsOrigins = [] } = services;
   app.use('/dashboard/*', pageHeaders);
-  for (const shared of ['/base/*', '/v1/downloads/*']) app.use(shared, sharedHeaders);
+  if (corsOrigins.length > 0) for (const path of ['/base/*', '/v1/downloads/*']) app.use(path, sharedHeaders);
   app.use(
     secureHeaders({
       contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
@@ -218,7 +219,6 @@ export function createApp(services: Services): Hono<AppEnv> {
   );
   // Off unless configured: a page has no key of its own to send. What it asks to send (openai-node's x-stainless-*) is
   // allowed as it asks.
-  const { corsOrigins = [] } = services;
   if (corsOrigins.length > 0) {
     const origin = corsOrigins.includes('*') ? '*' : [...corsOrigins];
     for (const shared of ['/v1/*', '/base/*'])
