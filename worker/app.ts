@@ -56,7 +56,8 @@ import type { Fetch } from './origins/signed-fetch.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import type { SignIn } from './access/sign-in-link.ts';
 import { baseRoutes, sharedHeaders } from './http/base-routes.ts';
-import { dashboardRoutes, pageHeaders, type PageFiles } from './http/dashboard-routes.ts';
+import { dashboardRoutes, pageHeaders } from './http/dashboard-routes.ts';
+import type { PageFiles } from './http/page-files.ts';
 import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
 import { modelRoutes } from './completions/models-routes.ts';
 import type { CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
@@ -221,8 +222,9 @@ export function createApp(services: Services): Hono<AppEnv> {
   const app = new Hono<AppEnv>({ getPath: rawPath });
   app.use(requestId({ limitLength: MAX_REQUEST_ID }));
   app.use(observeRequest({ observer: services.observer ?? (() => undefined), now: intake.now }));
+  const { corsOrigins = [] } = services;
   app.use('/dashboard/*', pageHeaders);
-  for (const shared of ['/base/*', '/v1/downloads/*']) app.use(shared, sharedHeaders);
+  if (corsOrigins.length > 0) for (const path of ['/base/*', '/v1/downloads/*']) app.use(path, sharedHeaders);
   app.use(
     secureHeaders({
       contentSecurityPolicy: { defaultSrc: ["'none'"], frameAncestors: ["'none'"] },
@@ -231,7 +233,6 @@ export function createApp(services: Services): Hono<AppEnv> {
   );
   // Off unless configured: a page has no key of its own to send. What it asks to send (openai-node's x-stainless-*) is
   // allowed as it asks.
-  const { corsOrigins = [] } = services;
   if (corsOrigins.length > 0) {
     const origin = corsOrigins.includes('*') ? '*' : [...corsOrigins];
     for (const shared of ['/v1/*', '/base/*'])

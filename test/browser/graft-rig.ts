@@ -33,6 +33,8 @@ const PART_BYTES = 100_000;
 export interface GraftRig {
   /** Of the page; another one each time it is asked for has an empty storage of its own. */
   readonly url: string;
+  /** Of graft/browser. */
+  readonly built: string;
   readonly baseFolder: string;
   readonly manifest: WebBaseManifest;
   /** The same base, run natively. */
@@ -90,7 +92,7 @@ export async function startGraftRig({ isolated = false } = {}): Promise<GraftRig
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const rig: GraftRig = {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    ...{ baseFolder, manifest, native, files, requests, intercept: null },
+    ...{ built, baseFolder, manifest, native, files, requests, intercept: null },
     async stop() {
       await native.close();
       server.closeAllConnections();

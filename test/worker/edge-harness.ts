@@ -50,6 +50,7 @@ const JSON_TYPE = { 'content-type': 'application/json' };
  * @param overrides.r2Bucket bound as BLOBS.
  * @param overrides.adminKey a new one unless given.
  * @param overrides.base of the fake origin; the tiny one unless given.
+ * @param overrides.page folder of the files that the edge serves.
  * @param overrides.fill puts state into the folder before the edge starts.
  */
 export async function startTestEdge(
@@ -60,6 +61,7 @@ export async function startTestEdge(
     r2Bucket?: string;
     adminKey?: string;
     base?: BaseInfo;
+    page?: string;
     fill?: (stateFolder: string) => Promise<void>;
   } = {},
 ): Promise<TestEdge> {
@@ -81,6 +83,7 @@ export async function startTestEdge(
       GRAFT_ADMIN_KEY_SHA256: sha256(adminKey),
       ...overrides.bindings,
     },
+    ...(overrides.page === undefined ? {} : { page: overrides.page }),
     ...(overrides.r2Bucket === undefined ? {} : { r2Bucket: overrides.r2Bucket }),
     onLog: (line) => logs.push(line),
   });

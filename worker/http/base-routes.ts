@@ -1,7 +1,7 @@
 import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
 import { WEB_BASE_MANIFEST } from '../../protocol/index.ts';
-import type { PageFiles } from './dashboard-routes.ts';
+import type { PageFiles } from './page-files.ts';
 import { fail, methodNotAllowed, type AppEnv } from './request-scope.ts';
 
 const PATH = '/base/:file{base\\.json|[0-9a-f]{64}\\.bin}';

@@ -2,11 +2,9 @@ import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
 import { SignInRequest } from '../../protocol/index.ts';
 import type { SignIn } from '../access/sign-in-link.ts';
+import type { PageFiles } from './page-files.ts';
 import { readInput } from './parse-input.ts';
 import { fail, methodNotAllowed, type AppEnv } from './request-scope.ts';
-
-/** The built page: a file by its path, such as `/dashboard/index.html`; 404 for what is not there. */
-export type PageFiles = (path: string) => Promise<Response>;
 
 /** What the build writes. Types are set here, because not every server of files knows them. */
 const TYPES: Record<string, string> = {
