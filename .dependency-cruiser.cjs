@@ -23,6 +23,7 @@ const PURE = [
   'metering/(counters-of|quota-answer|quota-state)',
   'origins/(choose-origin|pools|replica-demand|replica-sets)',
   'registry/claims',
+  'traffic/(histogram|merge-batches|sum-points)',
 ].map((files) => `^worker/${files}\\.ts$`);
 
 /** What any file may use. */

@@ -162,14 +162,22 @@ function Lines(props: {
   return (
     <>
       {series.map(({ name, color, values }) => {
+        const alone: number[] = [];
         const path = values.map((value, i) => {
           if (value === null) return '';
           const begins = values[i - 1] == null;
+          if (begins && values[i + 1] == null) alone.push(i);
           const place = `${x(i + 0.5).toFixed(2)} ${y(value).toFixed(2)}`;
-          // One alone is a dot: a line of no length with round ends.
-          return begins ? `M${place}${values[i + 1] == null ? 'h0.01' : ''}` : `L${place}`;
+          return `${begins ? 'M' : 'L'}${place}`;
         });
-        return <path key={name} class={`stroke color-${color}`} d={path.join('')} />;
+        return (
+          <g key={name} class={`color-${color}`}>
+            <path class="stroke" d={path.join('')} />
+            {alone.map((i) => (
+              <circle key={i} class="fill" cx={x(i + 0.5)} cy={y(values[i] ?? 0)} r="3" />
+            ))}
+          </g>
+        );
       })}
     </>
   );

@@ -1,11 +1,13 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { OriginView } from '../../protocol/admin-api/origins.ts';
+import type { NamedFile, OriginView } from '../../protocol/admin-api/origins.ts';
 import type { Client } from '../api/client.ts';
 import { originRates, type Measured, type OriginRates } from '../model/origin-rates.ts';
 import { bytes, duration, lasting, number } from '../model/words.ts';
-import { ProblemNote } from '../parts/problem-note.tsx';
-import { Table } from '../parts/table.tsx';
+import { Skeleton } from '../parts/skeleton.tsx';
+import { Answered } from '../parts/stale-note.tsx';
 import { useLoad } from '../parts/use-load.ts';
+import { OriginHistoryCharts } from './traffic/origin-history.tsx';
+import { OriginResidents } from './traffic/origin-residents.tsx';
 
 const REFRESH_MS = 5_000;
 /** Rates are over this long: shorter ones jump with each request. */
@@ -14,7 +16,7 @@ const WINDOW_MS = 60_000;
 export function OriginsView({ client }: { client: Client }) {
   const origins = useLoad(
     'origins',
-    () => client.call('GET /admin/origins', { query: { figures: 'true' } }),
+    () => client.call('GET /admin/origins', { query: { figures: 'true', names: 'true' } }),
     REFRESH_MS,
   );
   const { data } = origins;
@@ -22,18 +24,25 @@ export function OriginsView({ client }: { client: Client }) {
   return (
     <>
       <h1>Origins</h1>
-      <ProblemNote problem={origins.problem} onRetry={() => void origins.reload()} />
-      {data === null && origins.problem === null && <p class="hint">Loading …</p>}
-      {data?.origins.some(({ base, figures }) => base !== null && figures == null) === true && (
-        <p class="note calm">
-          How busy an origin is, and what it holds, is shown to the bootstrap key alone.
-        </p>
-      )}
-      <div class="cards">
-        {data?.origins.map((origin) => (
-          <OriginCard key={origin.id} origin={origin} rates={rates.get(origin.id) ?? null} />
-        ))}
-      </div>
+      <Answered of={[origins]}>
+        {data === null && origins.problem === null && <Skeleton label="origins" rows={6} />}
+        {data?.origins.some(({ base, figures }) => base !== null && figures == null) === true && (
+          <p class="note calm">
+            How busy an origin is, and what it holds, is shown to the bootstrap key alone.
+          </p>
+        )}
+        <div class="cards">
+          {data?.origins.map((origin) => (
+            <OriginCard
+              key={origin.id}
+              client={client}
+              origin={origin}
+              names={data.names ?? []}
+              rates={rates.get(origin.id) ?? null}
+            />
+          ))}
+        </div>
+      </Answered>
     </>
   );
 }
@@ -56,7 +65,13 @@ function useRates(origins: readonly OriginView[] | null): ReadonlyMap<string, Or
   return rates;
 }
 
-function OriginCard({ origin, rates }: { origin: OriginView; rates: OriginRates | null }) {
+function OriginCard(props: {
+  client: Client;
+  origin: OriginView;
+  names: readonly NamedFile[];
+  rates: OriginRates | null;
+}) {
+  const { client, origin, names, rates } = props;
   const { id, base, figures, residents, configured_base: configured } = origin;
   const isWrong = base !== null && configured !== undefined && configured !== base.id;
   return (
@@ -120,29 +135,14 @@ function OriginCard({ origin, rates }: { origin: OriginView; rates: OriginRates 
           </p>
         </>
       )}
+      {figures != null && <OriginHistoryCharts client={client} origin={id} />}
       {residents !== null && residents.adapters.length > 0 && (
-        <details>
-          <summary>Resident adapters</summary>
-          <Table
-            label={`Resident adapters of ${id}`}
-            columns={['Digest', 'State', { right: 'Rank' }, { right: 'Size' }, { right: 'In use' }]}
-          >
-            {residents.adapters.map((adapter) => (
-              <tr key={adapter.digest}>
-                <th scope="row">
-                  <code title={adapter.digest}>{adapter.digest.slice(0, 12)}</code>
-                </th>
-                <td>
-                  {adapter.state}
-                  {adapter.pinned && ', pinned'}
-                </td>
-                <td class="right">{adapter.rank}</td>
-                <td class="right">{bytes(adapter.bytes)}</td>
-                <td class="right">{adapter.references}</td>
-              </tr>
-            ))}
-          </Table>
-        </details>
+        <OriginResidents
+          origin={id}
+          residents={residents.adapters}
+          names={names}
+          budget={residents.budget_bytes}
+        />
       )}
     </section>
   );

@@ -4,7 +4,7 @@ import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import type { RequestList } from '../../protocol/admin-api/traffic.ts';
 import type { UsageReport } from '../../protocol/admin-api/usage.ts';
 import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
-import { sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
+import { sampleHistory, sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
 
 let rig: DashboardRig;
 beforeAll(async () => {
@@ -112,7 +112,7 @@ it('lists the last requests, and what each waited for, without what was said', a
   await table.locator('tbody tr').nth(3).waitFor();
   expect(await table.locator('tbody tr').count()).toBe(4);
   await page.getByRole('button', { name: 'Errors', exact: true }).click();
-  const row = page.getByRole('row', { name: /404 model_not_found/ });
+  const row = page.getByRole('row', { name: /404 none found.*model_not_found/s });
   await row.waitFor();
   await expect.poll(() => table.locator('tbody tr').count()).toBe(1);
   await row.getByRole('button').click();
@@ -139,6 +139,22 @@ it('lists the last requests, and what each waited for, without what was said', a
   await rig.look('requests');
   await page.unrouteAll();
 }, 60_000);
+
+it('shows a day of an origin, and whose adapters it holds', async () => {
+  const { page } = rig;
+  await page.route('**/admin/origins/history*', (route) =>
+    route.fulfill({ json: sampleHistory('local', Date.now()) }),
+  );
+  await rig.goTo('Origins');
+  await page.getByRole('img', { name: /^Memory over time; process: at most/ }).waitFor();
+  await page.getByText('Resident adapters, and whose').click();
+  await page
+    .getByRole('region', { name: /^Memory of adapters/ })
+    .getByText('default')
+    .waitFor();
+  await rig.look('origins-day');
+  await page.unrouteAll();
+});
 
 it('says that it is old when the edge is down, and since when', async () => {
   const { page } = rig;

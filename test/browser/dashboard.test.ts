@@ -151,7 +151,17 @@ it('says how busy an origin is', async () => {
   const { page } = rig;
   await rig.goTo('Origins');
   await page.getByText(/\d tokens\/s$/).waitFor();
-  await page.getByText('Resident adapters').click();
+  await page.getByText('Resident adapters, and whose').click();
+  await page
+    .getByRole('region', { name: /^Memory of adapters/ })
+    .getByText('default')
+    .waitFor();
+  await page
+    .getByRole('region', { name: /^Resident adapters/ })
+    .getByRole('link', { name: NAME })
+    .first()
+    .waitFor();
+  await page.getByRole('img', { name: /^Memory over time/ }).waitFor({ timeout: 60_000 });
   await rig.look('origins');
 });
 

@@ -1,4 +1,5 @@
 /** What an edge that is used for a day would say; the pictures are drawn of it. */
+import type { OriginHistory } from '../../protocol/admin-api/origins.ts';
 import type { RequestView, TrafficReport } from '../../protocol/admin-api/traffic.ts';
 import type { UsageReport } from '../../protocol/admin-api/usage.ts';
 
@@ -106,3 +107,20 @@ export const sampleUsage = (): UsageReport => ({
     },
   ),
 });
+
+/** With half an hour in which it did not answer. @param until unix ms. */
+export function sampleHistory(origin: string, until: number): OriginHistory {
+  const { from, to, step, points } = sampleTraffic(until);
+  return {
+    ...{ origin, from, to, step },
+    points: points
+      .filter((_, i) => i < 191 || i > 196)
+      .map(({ at, requests }, i) => ({
+        ...{ at, slots: 16, rows_running: Math.min(16, Math.round(requests / 62)) },
+        requests_waiting: Math.max(0, Math.round(requests / 62 - 15)),
+        adapters_resident: Math.round(40 + 30 * Math.sin(i / 60)),
+        adapter_bytes: Math.round(4e7 * (40 + 30 * Math.sin(i / 60))),
+        memory_bytes: Math.round(9.2e9 + 4e7 * (40 + 30 * Math.sin(i / 60))),
+      })),
+  };
+}

@@ -13,24 +13,26 @@ import { useLoad } from '../../parts/use-load.ts';
 import { Changes, Failures, Running, TopNames } from './overview-lists.tsx';
 
 const REFRESH_MS = 15_000;
-const DAY_MS = 86_400_000;
+const HOUR_MS = 3_600_000;
+/** In hours. */
 const SPANS = [
-  ['1', '24 hours'],
-  ['30', '30 days'],
+  ['1', 'Hour'],
+  ['24', '24 hours'],
+  ['720', '30 days'],
 ] as const;
 const LAST_CHANGES = '8';
 
 /** How it goes: of the tenant whose key it is, or of all for the bootstrap key. */
 export function OverviewView({ client }: { client: Client }) {
-  const [days, setDays] = useState<'1' | '30'>('1');
-  const from = () => new Date(Date.now() - Number(days) * DAY_MS).toISOString();
+  const [hours, setHours] = useState<(typeof SPANS)[number][0]>('24');
+  const from = () => new Date(Date.now() - Number(hours) * HOUR_MS).toISOString();
   const traffic = useLoad(
-    `traffic ${days}`,
+    `traffic ${hours}`,
     () => client.call('GET /admin/traffic', { query: { from: from() } }),
     REFRESH_MS,
   );
   const names = useLoad(
-    `names ${days}`,
+    `names ${hours}`,
     () => client.call('GET /admin/usage', { query: { by: 'name', from: from() } }),
     REFRESH_MS,
   );
@@ -45,7 +47,7 @@ export function OverviewView({ client }: { client: Client }) {
     <>
       <div class="title">
         <h1>Overview</h1>
-        <Choices label="Time" of={SPANS} value={days} onChoose={setDays} />
+        <Choices label="Time" of={SPANS} value={hours} onChoose={setHours} />
       </div>
       <Answered of={[traffic, names, experiments, changes]}>
         {data === null ? traffic.problem === null && <Skeleton label="traffic" /> : <Traffic report={data} />}
@@ -104,7 +106,7 @@ function Traffic({ report }: { report: TrafficReport }) {
   return (
     <>
       <dl class="tiles">
-        <Tile name="Requests" value={whole(total.requests)} sub={`${rateOf(report)} on average`} />
+        <Tile name="Requests" value={whole(total.requests)} sub={rateOf(report)} />
         <Tile
           name="Errors"
           value={percent(share)}
@@ -179,7 +181,8 @@ function rateOf({ from, to, total }: TrafficReport): string {
   const minutes = (Math.min(Date.parse(to), Date.now()) - Date.parse(from)) / 60_000;
   const each = total.requests / minutes;
   if (each >= 60) return `${number(each / 60)} a second`;
-  return each >= 1 ? `${number(each)} a minute` : `${number(60 * each)} an hour`;
+  if (each >= 1) return `${number(each)} a minute`;
+  return 60 * each >= 1 ? `${number(60 * each)} an hour` : 'less than one an hour';
 }
 
 function Tile(props: { name: string; value: string; sub: string; alarm?: boolean }) {
