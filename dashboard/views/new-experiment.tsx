@@ -1,6 +1,7 @@
 import { useState } from 'preact/hooks';
 import { VersionList } from '../../protocol/admin-api/versions.ts';
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
+import { nameProblem } from '../../protocol/names.ts';
 import type { Client } from '../api/client.ts';
 import {
   createRequest,
@@ -48,17 +49,26 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
     .map(({ version, live }) => ({ value: String(version), label: live ? 'live' : '' }));
   const automatic = AUTOMATIC_METRICS.find(({ key }) => key === fields.metric);
 
+  const liveOf = async (of: string): Promise<number | null> => {
+    const found = await client.call('GET /admin/versions', { query: { name: of }, as: VersionList });
+    return found.ok ? found.value.version : null;
+  };
   /** A name that judges means its live version, from now on. */
   const judgeVersion = async ({ judge }: ExperimentFields): Promise<number | null> => {
     const judging = judgingName(judge);
-    if (judging === null) return null;
-    const found = await client.call('GET /admin/versions', { query: { name: judging }, as: VersionList });
-    return found.ok ? found.value.version : null;
+    return judging === null ? null : liveOf(judging);
+  };
+  /** Whoever is faster than the list of versions means the live one all the same. */
+  const whole = async (): Promise<ExperimentFields> => {
+    if (shown.control !== '' || nameProblem(shown.name) !== null) return shown;
+    const found = await liveOf(shown.name);
+    return found === null ? shown : { ...shown, control: String(found) };
   };
   const create = async () => {
     if (busy) return;
     setBusy(true);
-    const request = createRequest(shown, await judgeVersion(shown));
+    const given = await whole();
+    const request = createRequest(given, await judgeVersion(given));
     setProblems(request.ok ? {} : request.error);
     if (!request.ok) return setBusy(false);
     const answer = await client.call('POST /admin/experiments', { body: request.value });

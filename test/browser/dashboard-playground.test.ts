@@ -10,9 +10,12 @@ afterEach((context) => rig.tell(context));
 afterAll(() => rig?.remove());
 
 const side = (name: 'Left' | 'Right') => rig.page.getByLabel(`${name} side`);
-const done = async () => {
+/** Waits until both sides have ended so many answers. */
+const done = async (turns: number) => {
   for (const name of ['Left', 'Right'] as const)
-    await side(name).getByText('done', { exact: true }).last().waitFor();
+    await expect
+      .poll(() => side(name).getByText('done', { exact: true }).count(), { timeout: 20_000 })
+      .toBe(turns);
 };
 
 it('sends the message of the system, the parameters and what was said before', async () => {
@@ -33,12 +36,12 @@ it('sends the message of the system, the parameters and what was said before', a
   await page.getByLabel('Stop, one a line').fill('END');
   await page.getByLabel('Prompt').fill('hello there');
   await page.getByRole('button', { name: 'Ask both' }).click();
-  await done();
+  await done(1);
   expect(await page.getByLabel('Prompt').inputValue()).toBe('');
   await page.getByLabel('Prompt').fill('and now?');
   await page.getByLabel('Prompt').press('Control+Enter');
   await expect.poll(() => sent.length).toBe(4);
-  await done();
+  await done(2);
   const first = await side('Left').locator('.answer').first().textContent();
   expect(sent.find((body) => body['model'] === NAME)).toMatchObject({
     ...{ temperature: 0.7, top_p: 0.9, max_tokens: 8, seed: 7, stop: ['END'], stream: true },
@@ -103,7 +106,7 @@ it('marks where two answers differ, and copies a side as code', async () => {
   await page.getByText('No answer yet.').first().waitFor();
   await page.getByLabel('Prompt').fill('Where is it?');
   await page.getByRole('button', { name: 'Ask both' }).click();
-  await done();
+  await done(1);
   expect(await page.locator('mark').count()).toBe(0);
   await page.getByLabel('Mark differences').check();
   await expect.poll(() => side('Left').locator('mark').allTextContents()).toEqual(['refund ', 'way.']);
