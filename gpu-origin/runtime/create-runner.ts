@@ -126,6 +126,11 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
   const built = await buildGraphs({ base, format, flavour, context, rotate, cacheDir, onProgress });
+  const chunk = own === null ? PREFILL_CHUNK : await mostTokens(device, own, base.config, PREFILL_CHUNK);
+  if (chunk < PREFILL_CHUNK)
+    params.onNotice(
+      `attention over many tokens is not right on this GPU: prompts are read ${chunk} tokens at a time, which is slower.`,
+    );
   return OrtRunner.open({
     base: describeBase(base, { format, context, provider, bits }),
     config: base.config,
@@ -137,6 +142,6 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     slots,
     parking,
     laneChoice: params.laneChoice ?? new FasterLately(),
-    chunk: own === null ? PREFILL_CHUNK : await mostTokens(device, own, base.config, PREFILL_CHUNK),
+    chunk,
   });
 }

@@ -1,5 +1,6 @@
 /** The WebGPU provider on tiny bases, on SwiftShader: what every runner promises, and the native library's answers. */
 import { describe, expect, it } from 'vitest';
+import { ortLibrary } from '../../gpu-origin/runtime/native/ort-library.ts';
 import { describeModelRunner } from '../contracts/model-runner.ts';
 import { logitsOf, meanDivergence, worstDifference } from '../fixtures/provider-logits.ts';
 import { useSoftwareVulkan } from '../fixtures/software-vulkan.ts';
@@ -26,6 +27,24 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
         close: () => tiny.close(),
       };
     });
+
+  it('releases what it took, and the device with it', async () => {
+    const { alive } = ortLibrary();
+    const before = Object.fromEntries(alive);
+    const tiny = await makeTinyRunner({ provider: 'webgpu', weights: 'f32', slots: 4 });
+    const delta = tiny.runner.compose([{ adapter: await tiny.adapter('everything'), scale: 1 }]);
+    for (const slot of [0, 1, 2]) {
+      tiny.runner.assign(slot, slot === 1 ? delta : null);
+      await tiny.runner.prefill({ slot, tokens: [1, 2, 3], past: 0, positions: [2] });
+    }
+    await tiny.runner.decode({ tokens: [4, 5, 6], lengths: [3, 3, 3] });
+    tiny.runner.move(2, 5, 4);
+    tiny.runner.move(5, 0, 4);
+    await tiny.runner.decode({ tokens: [7], lengths: [4] });
+    expect(alive.get('session')).toBeGreaterThan(before['session'] ?? 0);
+    await tiny.close();
+    for (const [kind, count] of alive) expect(`${kind}: ${count}`).toBe(`${kind}: ${before[kind] ?? 0}`);
+  }, 180_000);
 
   // Between them every operator of the graphs: windows, biases, norms of heads, fused linears, both activations.
   it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(

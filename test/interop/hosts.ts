@@ -38,7 +38,8 @@ interface Measured {
 
 /** @returns the exit code: 1 when a score is another one than that of float32 on the processor. */
 export async function runHosts(args: readonly string[]): Promise<number> {
-  const [rows = ROWS, first = 0] = (args.find((arg) => COUNT.test(arg)) ?? `${ROWS}`).split('@').map(Number);
+  const [count, from] = (args.find((arg) => COUNT.test(arg)) ?? `${ROWS}`).split('@').map(Number);
+  const part = { rows: count ?? ROWS, first: from ?? null };
   for (const arg of args)
     if (!COUNT.test(arg) && ![...HOSTS, ...NAMES, 'gpu'].includes(arg))
       throw new Error(`${arg}: a number of rows, ${[...HOSTS, ...NAMES].join(', ')} or gpu`);
@@ -55,15 +56,15 @@ export async function runHosts(args: readonly string[]): Promise<number> {
       console.log(`skipped: ${host}, for want of a device: ${missing}`);
       continue;
     }
-    const measured = await measure(host, { rows, first }, tasks);
+    const measured = await measure(host, part, tasks);
     truth ??= measured;
     const { worst, kl } = compare(truth, measured);
     same &&= tasks.every((task) => measured.exact[task] === truth!.exact[task]);
     table.push([
       host,
-      ...tasks.map((task) => `${measured.exact[task]} of ${rows}`),
+      ...tasks.map((task) => `${measured.exact[task]} of ${part.rows}`),
       ...[worst.toExponential(1), kl.toExponential(1)],
-      ...[measured.promptRate.toFixed(1), measured.decodeRate.toFixed(1)],
+      ...[measured.promptRate, measured.decodeRate].map((rate) => (rate > 0 ? rate.toFixed(1) : '')),
     ]);
   }
   console.log(plainTable(table));
@@ -72,7 +73,7 @@ export async function runHosts(args: readonly string[]): Promise<number> {
 
 async function measure(
   host: Host,
-  part: { rows: number; first: number },
+  part: { rows: number; first: number | null },
   tasks: readonly Task[],
 ): Promise<Measured> {
   const { rows, first } = part;
@@ -85,7 +86,7 @@ async function measure(
     for (const task of tasks) {
       logits[task] = [];
       exact[task] = 0;
-      for (const { user, expected } of taskRows(task).slice(first, first + rows)) {
+      for (const { user, expected } of taskRows(task).slice(first ?? 0, (first ?? 0) + rows)) {
         const prompt = real.encodePrompt(user);
         const answer = real.encodeAnswer(expected + END_OF_TURN);
         const started = performance.now();
@@ -100,7 +101,8 @@ async function measure(
       }
       console.log(`${host} ${task}: ${exact[task]} of ${rows}`);
     }
-    const decodeRate = await decode(real);
+    // A piece is asked for where steps take minutes.
+    const decodeRate = first === null ? await decode(real) : NaN;
     return { logits, exact, promptRate: (tokens / ms) * 1_000, decodeRate };
   } finally {
     await real.runner.close();

@@ -55,7 +55,7 @@ describe('readConfig', () => {
     ['no slots', [...dev, '--slots', '0'], {}, /--slots/],
     ['a number that is none', [...dev, '--threads', '2x'], {}, /--threads/],
     ['odd weights', [...dev, '--weights', 'q4'], {}, /--weights must be int8, int4 or f32/],
-    ['an unknown provider', [...dev, '--provider', 'gpu'], {}, /--provider must be auto, cpu or web/],
+    ['an unknown provider', [...dev, '--provider', 'gpu'], {}, /--provider must be auto, cpu, webgpu or web/],
     ['a bad name', [...dev, '--adapter', 'A=b'], {}, /a-z/],
     ['a name twice', [...dev, '--adapter', 'a=b', '--adapter', 'a=c'], {}, /twice/],
     ['an unknown parent', [...dev, '--adapter', 'a=b', '--parent', 'a=c'], {}, /--adapter c/],

@@ -1,0 +1,104 @@
+/** Rows that change their places by runs, on the processor in the place of a GPU. */
+import { afterAll, expect, it } from 'vitest';
+import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
+import type { DeviceTensor, HostMemory, OwnMemory } from '../../../gpu-origin/runtime/device.ts';
+import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
+import { SlotCache } from '../../../gpu-origin/runtime/slot-cache.ts';
+
+const { device } = await openDevice({ provider: 'cpu', threads: 1 });
+afterAll(() => device.close());
+
+const CONFIG = { layers: 2, kvHeads: 1, headDim: 8 } as LlamaConfig;
+const CAPACITY = 4;
+const ROW = CAPACITY * CONFIG.headDim;
+
+/** @returns a cache, and what its tensors hold: one number for all of a row's keys and values. */
+async function open(slots: number) {
+  const places = new Map<DeviceTensor, { memory: HostMemory; dims: readonly number[] }>();
+  const own: OwnMemory = {
+    async allocate(dims) {
+      const memory = await device.host(dims.reduce((product, size) => product * size, 4));
+      const tensor = device.tensor('f32', memory, 0, dims);
+      places.set(tensor, { memory, dims });
+      return tensor;
+    },
+    first(tensor, rows) {
+      const { memory, dims } = places.get(tensor)!;
+      const part = [rows, ...dims.slice(1)];
+      const view = device.tensor('f32', memory, 0, part);
+      places.set(view, { memory, dims: part });
+      return view;
+    },
+  };
+  const cache = await SlotCache.allocate({ device, own, config: CONFIG, slots, capacity: CAPACITY });
+  const floats = (tensor: DeviceTensor): Float32Array => {
+    const { memory, dims } = places.get(tensor)!;
+    return new Float32Array(memory.buffer, memory.offset, dims[0]! * ROW);
+  };
+  return {
+    cache,
+    /** As a step does that reads a piece of a prompt. */
+    async read(slot: number, past: number, value: number): Promise<void> {
+      (await cache.rowOf(slot, past)).forEach((tensor, index) => floats(tensor).fill(value + index / 10));
+    },
+    /** What a step sees that begins at `past`. */
+    async seen(slot: number, past: number): Promise<number[]> {
+      return (await cache.rowOf(slot, past)).map((tensor) => Number(floats(tensor).at(-1)!.toFixed(1)));
+    },
+    /** What a step over all of the first rows sees, of the last layer's values. */
+    async all(count: number): Promise<number[]> {
+      const last = floats((await cache.rowsUpTo(count)).at(-1)!);
+      return Array.from({ length: count }, (_, row) => Number(last[row * ROW]!.toFixed(1)));
+    },
+  };
+}
+
+it('puts rows into their slots as others are read, and when they decode', async () => {
+  const { cache, read, all } = await open(3);
+  await read(0, 0, 1);
+  await read(1, 0, 2);
+  await read(2, 0, 3);
+  expect(await all(3)).toEqual([1.3, 2.3, 3.3]);
+  expect(await cache.rowsUpTo(3)).toBe(await cache.rowsUpTo(3));
+  cache.close();
+});
+
+it('reads on in a row whose beginning lies in its slot, or still beside', async () => {
+  const { cache, read, seen, all } = await open(3);
+  await read(0, 0, 1);
+  await read(1, 0, 2);
+  // Decoding the first leaves the second where it is read.
+  expect(await all(1)).toEqual([1.3]);
+  expect(await seen(1, 2)).toEqual([2, 2.1, 2.2, 2.3]);
+  await read(2, 0, 3);
+  expect(await seen(1, 2)).toEqual([2, 2.1, 2.2, 2.3]);
+  cache.close();
+});
+
+it('moves rows in order, from the slots and from beside, before the next step', async () => {
+  const { cache, read, all, seen } = await open(4);
+  for (const slot of [0, 1, 2]) await read(slot, 0, slot + 1);
+  expect(await all(3)).toEqual([1.3, 2.3, 3.3]);
+  cache.move(0, 3);
+  cache.move(2, 0);
+  cache.release(2);
+  expect(await all(2)).toEqual([3.3, 2.3]);
+  expect(await seen(3, 1)).toEqual([1, 1.1, 1.2, 1.3]);
+  // A row that was only just read, to where another one was.
+  await read(2, 0, 9);
+  cache.move(2, 1);
+  cache.release(2);
+  expect(await all(2)).toEqual([3.3, 9.3]);
+  cache.close();
+});
+
+it('forgets a row that is given up while it is read, or whose slot another one takes', async () => {
+  const { cache, read, all } = await open(3);
+  await read(0, 0, 1);
+  await read(1, 0, 2);
+  cache.release(1);
+  await read(2, 0, 3);
+  cache.move(0, 2);
+  expect(await all(3)).toEqual([1.3, 0, 1.3]);
+  cache.close();
+});
