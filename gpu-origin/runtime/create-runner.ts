@@ -19,9 +19,10 @@ import type { TokenizerSource } from '../model/tokenizer.ts';
 import type { Device, Provider } from './device.ts';
 import { fitDevice } from './fit-device.ts';
 import { GraphSessions } from './graph-sessions.ts';
-import { FasterLately, type LaneChoice } from './lane-choice.ts';
+import type { LaneChoice } from './lane-choice.ts';
 import { openDevice, type WantedProvider } from './open-device.ts';
-import { OrtRunner } from './ort-runner.ts';
+import { tokenBytes } from './kv-cache.ts';
+import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
 
 /** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
@@ -43,6 +44,8 @@ export interface CreateRunnerParams {
   slots: number;
   /** Tokens a row may have; at most, and by default, what the base was trained for. */
   context?: number | undefined;
+  /** For chunks of prompts that are kept, bytes; none by default, and none where memory is short of addresses. */
+  prefixBytes?: number | undefined;
   /** That adapters may take, bytes; only said. */
   adapterBytes?: number | undefined;
   /** Memory that there is, bytes; this machine's, or what it lets this process have, by default. */
@@ -169,7 +172,10 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
   const plan = planMemory(base.config, { format, context, rows, sessions });
   const available = params.memoryBytes ?? memoryHere();
   const adapterBytes = params.adapterBytes ?? 0;
-  const memory = sayMemory(plan, { format, slots, parking, context, adapterBytes, available });
+  const blockBytes = PREFILL_CHUNK * tokenBytes(base.config);
+  const blocks = addressableBytes === null ? Math.floor((params.prefixBytes ?? 0) / blockBytes) : 0;
+  const prefixBytes = blocks * blockBytes;
+  const memory = sayMemory(plan, { format, slots, parking, context, adapterBytes, prefixBytes, available });
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
   const built = await buildGraphs({ base, format, context, rotate, cacheDir, onProgress });
@@ -183,6 +189,7 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     rotations: built.rotations,
     slots,
     parking,
-    laneChoice: params.laneChoice ?? new FasterLately(),
+    blocks,
+    ...(params.laneChoice === undefined ? {} : { laneChoice: params.laneChoice }),
   });
 }
