@@ -24,6 +24,8 @@ export class RecordingRunner implements ModelRunner {
   /** Rows that have left their slots. */
   readonly records: RowRecord[] = [];
   readonly misuses: string[] = [];
+  /** Chunks that were taken instead of read. */
+  reused = 0;
   readonly #inner: ModelRunner;
   readonly #rows: (Row | null)[];
   readonly #members = new WeakMap<RowDelta, readonly ResidentAdapter[]>();
@@ -80,6 +82,7 @@ export class RecordingRunner implements ModelRunner {
     const { slot, at, block } = params;
     this.#require(this.#rows[slot]?.tokens.length === at, 'a chunk is taken that does not come next');
     this.#rows[slot]?.tokens.push(...(this.#kept.get(block) ?? []));
+    this.reused += 1;
     this.#inner.reuse(params);
   }
 
