@@ -44,6 +44,7 @@ export interface Config {
   threads: number | undefined;
   maxQueue: number;
   adapterRamBytes: number;
+  prefixCacheBytes: number;
   adapterDiskBytes: number;
   cacheDir: string;
   /** `dev` serves plain OpenAI bodies to this machine; `signed` only what a worker signed. */
@@ -59,7 +60,10 @@ export interface Config {
 }
 
 const GiB = 1024 ** 3;
-const DEFAULTS = { host: '127.0.0.1', port: 8788, slots: 16, maxQueue: 256, ram: GiB, disk: 10 * GiB };
+const DEFAULTS = {
+  ...{ host: '127.0.0.1', port: 8788, slots: 16, maxQueue: 256, ram: GiB, disk: 10 * GiB },
+  prefix: GiB / 4,
+};
 const REMOTE_GRACE_MS = 5_000;
 /** vLLM's own of 0.32. */
 const VLLM_DEFAULTS = { maxLoras: 1, maxLoraRank: 16, slots: 64 };
@@ -86,6 +90,7 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --threads <n>                default all cores
   --max-queue <n>              requests that may wait, default ${DEFAULTS.maxQueue}
   --adapter-ram-bytes <n>      memory for adapters and their part of the batch, default ${DEFAULTS.ram}
+  --prefix-cache-bytes <n>     memory for prompts that may come again, default ${DEFAULTS.prefix}; 0 keeps none
   --adapter-disk-bytes <n>     disk for adapter files, default ${DEFAULTS.disk}
   --cache <folder>             graphs and adapter files, default GRAFT_CACHE or ~/.cache/graft
   --origin-id <id>             signed mode: this origin's id, as the worker's ORIGINS has it
@@ -122,6 +127,7 @@ const FLAGS = {
   threads: { type: 'string' },
   'max-queue': { type: 'string' },
   'adapter-ram-bytes': { type: 'string' },
+  'prefix-cache-bytes': { type: 'string' },
   'adapter-disk-bytes': { type: 'string' },
   cache: { type: 'string' },
   'origin-id': { type: 'string' },
@@ -170,6 +176,8 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     maxQueue: whole('max-queue', flags['max-queue'], 0, 1_000_000) ?? DEFAULTS.maxQueue,
     adapterRamBytes:
       whole('adapter-ram-bytes', flags['adapter-ram-bytes'], 0, Number.MAX_SAFE_INTEGER) ?? DEFAULTS.ram,
+    prefixCacheBytes:
+      whole('prefix-cache-bytes', flags['prefix-cache-bytes'], 0, Number.MAX_SAFE_INTEGER) ?? DEFAULTS.prefix,
     adapterDiskBytes:
       whole('adapter-disk-bytes', flags['adapter-disk-bytes'], 0, Number.MAX_SAFE_INTEGER) ?? DEFAULTS.disk,
     cacheDir: resolve(flags.cache ?? env['GRAFT_CACHE'] ?? resolve(homedir(), '.cache/graft')),

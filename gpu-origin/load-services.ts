@@ -86,6 +86,7 @@ async function openRunner(params: {
     const { runner } = await createRunner({
       ...{ basePath, baseId, weights, slots, context, threads, provider, cacheDir, onProgress, onNotice },
       adapterBytes: config.adapterRamBytes,
+      prefixBytes: config.prefixCacheBytes,
       ...(onProvider === undefined ? {} : { onProvider }),
       onMemory: onNotice,
       onTokenizer(source, vocabSize) {

@@ -230,6 +230,8 @@ export interface Usage {
   prompt_tokens: number;
   completion_tokens: number;
   total_tokens: number;
+  /** Tokens of the prompt that were kept from an earlier request, where some were. */
+  prompt_tokens_details?: { cached_tokens: number };
 }
 
 export interface TokenLogprob {

@@ -71,7 +71,7 @@ export interface ModelResponse {
 
 export interface ResponseUsage {
   input_tokens: number;
-  input_tokens_details: { cached_tokens: 0; cache_write_tokens: 0 };
+  input_tokens_details: { cached_tokens: number; cache_write_tokens: 0 };
   output_tokens: number;
   output_tokens_details: { reasoning_tokens: 0 };
   total_tokens: number;

@@ -106,6 +106,8 @@ export interface EngineStats {
   readonly kvTokens: number;
   /** Tokens that fit: slots and parking slots x context. */
   readonly kvCapacity: number;
+  /** Memory of prompts' chunks that are kept; 0 unless given. */
+  readonly prefixBytes?: number;
 }
 
 /** What HTTP and trials use of an engine: this room's own, or one that runs elsewhere (`backends/`). */

@@ -17,6 +17,7 @@ import type { EngineHandle, EngineRequest, EngineStats, ServingEngine } from './
 import { KvSlots } from './kv-slots.ts';
 import { guardObserver, type EngineObserver } from './observer.ts';
 import type { AdapterSource, Clock, GrammarMasks, ModelRunner } from './ports.ts';
+import { PrefixCache } from './prefix-cache.ts';
 import { StepRunner } from './run-step.ts';
 import { Scheduler, type Fits, type Step, type Swap } from './scheduler.ts';
 import { SequenceEndings } from './sequence-endings.ts';
@@ -64,6 +65,7 @@ export class Engine implements ServingEngine {
   readonly #adapters: AdapterCache;
   readonly #scheduler: Scheduler;
   readonly #slots: KvSlots<Sequence>;
+  readonly #prefixes: PrefixCache;
   readonly #endings: SequenceEndings;
   readonly #steps: StepRunner;
   readonly #alarm: Alarm;
@@ -79,7 +81,9 @@ export class Engine implements ServingEngine {
     this.#observer = guardObserver(options.observer ?? {});
     this.#eos = new Set(options.eosTokenIds);
     this.#slots = new KvSlots(runner);
+    this.#prefixes = new PrefixCache(runner);
     this.#scheduler = new Scheduler({
+      cached: (sequence) => this.#prefixes.tokensOf(sequence),
       slots: runner.slots,
       chunk: runner.chunk,
       maxQueue: options.maxQueue,
@@ -101,7 +105,7 @@ export class Engine implements ServingEngine {
       wake: this.#alarm.ring,
     });
     this.#steps = new StepRunner({
-      ...{ runner, clock, slots: this.#slots, endings: this.#endings },
+      ...{ runner, clock, slots: this.#slots, endings: this.#endings, prefixes: this.#prefixes },
       masks: options.masks ?? NO_GRAMMARS,
     });
     this.#loop = this.#run();
@@ -117,8 +121,8 @@ export class Engine implements ServingEngine {
   }
 
   /**
-   * Queues several answers to one request, one for each seed, or none of them: each takes a slot of its own and runs
-   * the prompt itself. Refuses as `add` does; `queue_full` without a time to come back when they never fit.
+   * Queues several answers to one request, one for each seed, or none of them: each takes a slot of its own, and
+   * the prompt's whole chunks are read once, where they are kept. Refuses as `add` does; `queue_full` without a time to come back when they never fit.
    */
   async addChoices(
     request: EngineRequest,
@@ -169,7 +173,7 @@ export class Engine implements ServingEngine {
   }
 
   stats(): EngineStats {
-    const { slots, parking, base } = this.#runner;
+    const { slots, parking, base, blockBytes } = this.#runner;
     let loading = 0;
     let kvTokens = 0;
     for (const sequence of this.#endings.live) {
@@ -184,6 +188,7 @@ export class Engine implements ServingEngine {
       parked: this.#slots.parked,
       kvTokens,
       kvCapacity: (slots + parking) * base.context,
+      prefixBytes: this.#prefixes.used * blockBytes,
     };
   }
 

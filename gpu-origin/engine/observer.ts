@@ -34,6 +34,8 @@ export interface EngineObserver {
     error: ApiError | null;
     promptTokens: number;
     completionTokens: number;
+    /** Of the prompt's, those that were kept from an earlier one; none unless given. */
+    cachedTokens?: number;
     /** Since the request was added. */
     ms: number;
     /** From adding to the first prefill chunk; null when it never came to that. */

@@ -52,6 +52,10 @@ export interface ModelRunner {
   readonly slots: number;
   /** Rows that can be kept beside. */
   readonly parking: number;
+  /** Whole chunks of keys and values that can be kept beside rows. */
+  readonly blocks: number;
+  /** Memory of one, bytes. */
+  readonly blockBytes: number;
   /** Prefill chunk, tokens: a chunk begins at a multiple of it and is at most this long. */
   readonly chunk: number;
   /**
@@ -79,6 +83,13 @@ export interface ModelRunner {
   assign(slot: number, delta: RowDelta | null): void;
   /** Moves a row of `length` tokens (KV and delta) from one slot to another; `from` is free afterwards. */
   move(from: number, to: number, length: number): void;
+  /** Copies the whole chunk of the row in `slot` that begins at token `at` into a block. */
+  keep(params: { slot: number; at: number; block: number }): void;
+  /**
+   * Copies a block behind the `at` tokens of the row in `slot`, which has the delta and the tokens that the block's row
+   * had up to there: as if the chunk was prefilled, with the same bits.
+   */
+  reuse(params: { slot: number; at: number; block: number }): void;
   /** Forgets the row; its delta is no longer referenced. */
   release(slot: number): void;
   /**

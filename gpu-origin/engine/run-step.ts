@@ -3,6 +3,7 @@ import { scoreToken } from '../generation/sampler.ts';
 import { MODEL_FAILED, rowFault } from './admission.ts';
 import type { KvSlots } from './kv-slots.ts';
 import type { PooledStates } from './pooled-states.ts';
+import type { PrefixCache } from './prefix-cache.ts';
 import type { Clock, GrammarMasks, ModelRunner } from './ports.ts';
 import type { PrefillStep, Step } from './scheduler.ts';
 import type { SequenceEndings } from './sequence-endings.ts';
@@ -28,6 +29,7 @@ export class StepRunner {
   readonly #endings: SequenceEndings;
   readonly #clock: Clock;
   readonly #masks: GrammarMasks;
+  readonly #prefixes: PrefixCache;
 
   constructor(params: {
     runner: ModelRunner;
@@ -35,7 +37,9 @@ export class StepRunner {
     endings: SequenceEndings;
     clock: Clock;
     masks: GrammarMasks;
+    prefixes: PrefixCache;
   }) {
+    this.#prefixes = params.prefixes;
     this.#masks = params.masks;
     this.#runner = params.runner;
     this.#slots = params.slots;
@@ -93,6 +97,7 @@ export class StepRunner {
       sequence.become('prefill');
       sequence.startedAt = this.#clock.now();
       this.#slots.enter(sequence, sequence.delta);
+      if (from > 0) this.#reuse(sequence, from);
     }
     const chunk = {
       slot: this.#slots.prefilling!.slot,
@@ -103,10 +108,28 @@ export class StepRunner {
     return this.#runner.prefill({ ...chunk, positions: wantedPositions(sequence, from, to) });
   }
 
+  /** The row gets the `tokens` first of its prompt from those that were kept. */
+  #reuse(sequence: Sequence, tokens: number): void {
+    const { slot } = this.#slots.prefilling!;
+    const { chunk } = this.#runner;
+    const blocks = this.#prefixes.use(sequence);
+    for (let at = 0; at < tokens; at += chunk) this.#runner.reuse({ slot, at, block: blocks[at / chunk]! });
+    sequence.length = tokens;
+    sequence.cached = tokens;
+  }
+
+  /** A whole chunk that was read is kept, for a prompt that begins alike. */
+  #keep({ sequence, from, to }: PrefillStep): void {
+    if (to - from < this.#runner.chunk) return;
+    const block = this.#prefixes.add(sequence, to);
+    if (block !== null) this.#runner.keep({ slot: this.#slots.prefilling!.slot, at: from, block });
+  }
+
   /** @param output logits of the wanted positions; of a prompt that is pooled, its tokens' hidden states. */
   async #prefilled(step: PrefillStep, output: Float32Array): Promise<void> {
     const { sequence, to } = step;
     sequence.length = to;
+    this.#keep(step);
     if (sequence.pooled !== null) this.#pool(sequence, sequence.pooled, output);
     else await this.#read(step, output);
   }

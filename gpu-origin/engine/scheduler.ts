@@ -33,6 +33,8 @@ export interface SchedulerOptions {
   readonly maxQueue: number;
   /** Decode steps between two chunks: more is smoother for who decodes, slower for who begins. */
   readonly decodeStepsPerChunk: number;
+  /** Tokens of a prompt that are kept and need not be read; none unless given. */
+  readonly cached?: (sequence: Sequence) => number;
 }
 
 /**
@@ -132,7 +134,7 @@ export class Scheduler {
       if (admitted !== null && 'kind' in admitted) return admitted;
       if (admitted !== null) {
         this.#decodesSinceChunk = 0;
-        const from = admitted.length;
+        const from = admitted.state === 'ready' ? this.#cached(admitted) : admitted.length;
         const to = Math.min(from + chunk, admitted.prompt.length);
         // As it is read, not when it begins: who asks in between would else count as served more than it was.
         this.#queue.charge(admitted.tenant, (to - from) * PROMPT_TOKEN_WEIGHT);
@@ -154,6 +156,10 @@ export class Scheduler {
     if (this.#lastEndAt !== null)
       this.#endIntervalMs += INTERVAL_WEIGHT * (now - this.#lastEndAt - this.#endIntervalMs);
     this.#lastEndAt = now;
+  }
+
+  #cached(sequence: Sequence): number {
+    return sequence.mayReuse ? (this.#options.cached?.(sequence) ?? 0) : 0;
   }
 
   /** @returns whose prompt is read on; or that it makes room, for a shorter one of somebody who was served less. */

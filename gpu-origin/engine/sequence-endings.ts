@@ -119,6 +119,7 @@ export class SequenceEndings {
       error,
       promptTokens: sequence.usage.prompt_tokens,
       completionTokens: sequence.usage.completion_tokens,
+      cachedTokens: sequence.cached,
       ms: now - sequence.addedAt,
       queuedMs: sequence.startedAt === null ? null : sequence.startedAt - sequence.addedAt,
     });

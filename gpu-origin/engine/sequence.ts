@@ -44,6 +44,8 @@ export class Sequence {
   lease: AdapterLease | null = null;
   /** Tokens that the KV cache holds. */
   length = 0;
+  /** Tokens of the prompt that were kept from an earlier one. */
+  cached = 0;
   startedAt: number | null = null;
   lastTokenAt: number | null = null;
   /** Requests that went before this one while it found no room: for its adapters first, in the batch then. */
@@ -110,6 +112,11 @@ export class Sequence {
     return this.maxTokens === 0 && this.promptScores === null && this.pooled === null;
   }
 
+  /** Only its last token's logits are wanted of its prompt: what was kept of it need not be read. */
+  get mayReuse(): boolean {
+    return this.promptScores === null && this.pooled === null;
+  }
+
   /** It waits for its turn. */
   get queued(): boolean {
     return ['waiting', 'loading', 'ready', 'parked'].includes(this.#state);
@@ -138,7 +145,10 @@ export class Sequence {
   get usage(): Usage {
     const prompt = this.prompt.length;
     const completion = this.answer.ids.length;
-    return { prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion };
+    return {
+      ...{ prompt_tokens: prompt, completion_tokens: completion, total_tokens: prompt + completion },
+      ...(this.cached > 0 ? { prompt_tokens_details: { cached_tokens: this.cached } } : {}),
+    };
   }
 
   /** @throws Error when a request does not go from its state to `next`: a bug of the engine. */

@@ -120,6 +120,7 @@ export async function handleCompletion(
   const answering = {
     events: running.value,
     choices,
+    perPrompt,
     prompted,
     format: formatOf({
       kind,

@@ -131,9 +131,10 @@ function inputOf(json: string): Record<string, unknown> {
   }
 }
 
-const usageOf = (usage: Pick<Usage, 'prompt_tokens' | 'completion_tokens'>): MessagesUsage => ({
-  input_tokens: usage.prompt_tokens,
+/** As Anthropic counts: what was kept is not among the input's tokens. */
+const usageOf = (usage: Omit<Usage, 'total_tokens'>): MessagesUsage => ({
+  input_tokens: usage.prompt_tokens - (usage.prompt_tokens_details?.cached_tokens ?? 0),
   output_tokens: usage.completion_tokens,
   cache_creation_input_tokens: 0,
-  cache_read_input_tokens: 0,
+  cache_read_input_tokens: usage.prompt_tokens_details?.cached_tokens ?? 0,
 });

@@ -47,6 +47,10 @@ export function createMetrics(): Metrics {
     'code',
   ]);
   const promptTokens = counter('prompt_tokens_total', 'Prompt tokens of finished requests.');
+  const cachedTokens = counter(
+    'prompt_tokens_cached_total',
+    'Of the prompt tokens, those that were kept from an earlier request and not read again.',
+  );
   const completionTokens = counter('completion_tokens_total', 'Generated tokens of finished requests.');
   const ttft = histogram('time_to_first_token_seconds', 'From a request to its first token.', SECONDS);
   const tpot = histogram('time_per_output_token_seconds', 'Between two tokens of a request.', TOKEN_SECONDS);
@@ -68,6 +72,7 @@ export function createMetrics(): Metrics {
   gauge('slots', 'Rows that fit at once.', (e) => e.stats().slots);
   gauge('kv_tokens', 'Tokens held in the KV cache.', (e) => e.stats().kvTokens);
   gauge('kv_capacity_tokens', 'Tokens that fit the KV cache.', (e) => e.stats().kvCapacity);
+  gauge('prefix_cache_bytes', 'Memory of prompts that are kept.', (e) => e.stats().prefixBytes ?? 0);
   gauge(
     'adapter_bytes',
     'Memory of resident adapters, composed deltas and the rows of the batch.',
@@ -113,6 +118,7 @@ export function createMetrics(): Metrics {
         finished.inc({ outcome: finish.outcome });
         promptTokens.inc(finish.promptTokens);
         completionTokens.inc(finish.completionTokens);
+        cachedTokens.inc(finish.cachedTokens ?? 0);
         duration.observe(finish.ms / 1000);
         if (finish.queuedMs !== null) queued.observe(finish.queuedMs / 1000);
       },

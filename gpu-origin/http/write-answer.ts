@@ -34,6 +34,8 @@ export interface Answering {
   events: AsyncGenerator<ChoiceEvent, undefined>;
   /** Of all prompts. */
   choices: number;
+  /** Of each prompt. */
+  perPrompt: number;
   /** Tokens of the prompts, which count once each. */
   prompted: number;
   format: CompletionFormat;
@@ -54,7 +56,7 @@ export async function collect(params: Answering): Promise<Response> {
     finishReason: 'stop' as FinishReason,
     stop: undefined as string | undefined,
   }));
-  const usage = usageCounter(prompted);
+  const usage = usageCounter(prompted, params.perPrompt);
   let begun = false;
   for await (const { choice, event } of events) {
     if (!begun) timing.lap('first');
@@ -73,7 +75,7 @@ export async function collect(params: Answering): Promise<Response> {
     if (event.kind === 'end') {
       answer.finishReason = event.finishReason;
       answer.stop = event.stop;
-      usage.add(event);
+      usage.add(choice, event);
     }
   }
   if (usage.ended < choices) throw new Error('the engine ended a request without saying how');
@@ -99,7 +101,7 @@ export async function stream(params: Answering & { context: OriginContext }): Pr
   }
   if (early !== null) timing.lap('first');
   const open = new Set(Array.from({ length: choices }, (_, choice) => choice));
-  const usage = usageCounter(prompted);
+  const usage = usageCounter(prompted, params.perPrompt);
   return sseResponse({
     heartbeatMs: context.heartbeatMs ?? STREAM_HEARTBEAT_MS,
     heartbeat(writer) {
@@ -129,7 +131,7 @@ export async function stream(params: Answering & { context: OriginContext }): Pr
         if (event.kind === 'tokens') usage.shown(event.tokens.length);
         if (event.kind === 'tokens' || event.kind === 'prompt') send(format.piece(choice, event));
         if (event.kind === 'end') {
-          usage.add(event);
+          usage.add(choice, event);
           open.delete(choice);
           send(format.closing(choice, event.finishReason, event.stop));
         }

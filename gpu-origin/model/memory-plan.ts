@@ -106,20 +106,23 @@ export function sayMemory(
     parking: number;
     context: number;
     adapterBytes: number;
+    /** For chunks of prompts that are kept. */
+    prefixBytes: number;
     available: number;
   },
 ): string {
-  const { format, slots, parking, context, adapterBytes, available } = given;
+  const { format, slots, parking, context, adapterBytes, prefixBytes, available } = given;
   needMemory(plan, format, available);
-  const most = plan.serving + plan.keysAndValues + adapterBytes;
+  const most = plan.serving + plan.keysAndValues + adapterBytes + prefixBytes;
   const parts = [
     `${gigabytes(plan.serving)} for the base (${format})`,
     `up to ${gigabytes(plan.keysAndValues)} for keys and values (${slots} rows of ${context.toLocaleString('en')} tokens, and ${parking === slots ? 'as many' : parking} set aside)`,
     `up to ${gigabytes(adapterBytes)} for adapters`,
+    ...(prefixBytes > 0 ? [`up to ${gigabytes(prefixBytes)} for prompts that come again`] : []),
   ].join(', ');
   const warning =
     most > available
-      ? `. All of it together is more than there is: fewer --slots, a shorter --context or fewer --adapter-ram-bytes keep it within`
+      ? `. All of it together is more than there is: fewer --slots, a shorter --context, fewer --adapter-ram-bytes or --prefix-cache-bytes keep it within`
       : '';
   return `memory: ${parts}; there are ${gigabytes(available)}${warning}`;
 }

@@ -12,8 +12,9 @@ import { describeBase } from './describe-base.ts';
 import type { Device } from './device.ts';
 import { ASSUMED_BYTES, fitDevice } from './fit-device.ts';
 import { GraphSessions } from './graph-sessions.ts';
-import { FasterLately, type LaneChoice } from './lane-choice.ts';
+import type { LaneChoice } from './lane-choice.ts';
 import { openDevice, type WantedProvider } from './open-device.ts';
+import { tokenBytes } from './kv-cache.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
 
@@ -34,6 +35,8 @@ export interface CreateRunnerParams {
   slots: number;
   /** Tokens a row may have; at most, and by default, what the base was trained for. */
   context?: number | undefined;
+  /** For chunks of prompts that are kept, bytes; none by default, and none where memory is short of addresses. */
+  prefixBytes?: number | undefined;
   /** That adapters may take, bytes; only said. */
   adapterBytes?: number | undefined;
   /** Memory that there is, bytes; this machine's, or what it lets this process have, by default. */
@@ -121,7 +124,10 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
   const plan = planMemory(base.config, { format, flavour, context, rows, sessions });
   const available = params.memoryBytes ?? memoryHere();
   const adapterBytes = params.adapterBytes ?? 0;
-  const given = { format, slots, parking, context, adapterBytes, available };
+  const blockBytes = PREFILL_CHUNK * tokenBytes(base.config);
+  const blocks = roomy ? Math.floor((params.prefixBytes ?? 0) / blockBytes) : 0;
+  const prefixBytes = blocks * blockBytes;
+  const given = { format, slots, parking, context, adapterBytes, prefixBytes, available };
   const memory = own === null ? sayMemory(plan, given) : sayGpuMemory(plan, { ...given, sessions });
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
@@ -141,7 +147,8 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     rotations: built.rotations,
     slots,
     parking,
-    laneChoice: params.laneChoice ?? new FasterLately(),
+    blocks,
     chunk,
+    ...(params.laneChoice === undefined ? {} : { laneChoice: params.laneChoice }),
   });
 }

@@ -44,7 +44,7 @@ export class DecodeSteps {
       /** What tensors of the least rank lie in. */
       nothing: DeviceMemory;
       slots: number;
-      laneChoice?: LaneChoice;
+      laneChoice: LaneChoice;
     },
   ) {}
 
@@ -62,7 +62,7 @@ export class DecodeSteps {
     this.dropStale();
     // Fewer rows than cores would leave some of them idle.
     const mayGroup = count > 1 && (device.lanes ?? 1) > 1 && count >= device.lanes!;
-    const lanes = mayGroup && laneChoice?.takesLanes(count) ? device.lanes! : 1;
+    const lanes = mayGroup && laneChoice.takesLanes(count) ? device.lanes! : 1;
     const bindings: Binding[] = [];
     for (let lane = 0, from = 0; lane < lanes; lane++) {
       const to = from + Math.ceil((count - from) / (lanes - lane));
@@ -75,7 +75,7 @@ export class DecodeSteps {
     const startedAt = performance.now();
     // All of them end before anything else touches their memory, whichever fails.
     const ended = await Promise.allSettled(bindings.map((binding) => binding.run()));
-    if (mayGroup) laneChoice?.took(performance.now() - startedAt);
+    if (mayGroup) laneChoice.took(performance.now() - startedAt);
     for (const run of ended) if (run.status === 'rejected') throw run.reason;
     const { buffer, offset } = this.logits;
     return new Float32Array(buffer, offset, count * config.vocab);

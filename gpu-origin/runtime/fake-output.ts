@@ -14,3 +14,30 @@ function fnv(text: string, seed: number): number {
   for (let at = 0; at < text.length; at += 1) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
   return hash;
 }
+
+export interface FakeRunnerOptions {
+  slots?: number;
+  /** As many as slots unless given. */
+  parking?: number;
+  chunk?: number;
+  /** None unless given. */
+  blocks?: number;
+  vocabSize?: number;
+  context?: number;
+  maxRankSum?: number;
+  /** Rank of an adapter; 8 unless given. Its memory is `FAKE_RANK_BYTES` a rank. */
+  rank?: (digest: string) => number;
+  /** Awaited inside each load and each step: a test may hold it, or throw. */
+  duringLoad?: (digest: string) => Promise<void>;
+  duringStep?: (step: FakeStep) => Promise<void> | void;
+  /** The logit of a token after these ones; a hash of tokens and delta unless given. */
+  logit?: (id: number, tokens: readonly number[]) => number;
+  /** Rows whose logits come out as NaN. */
+  poisoned?: (tokens: readonly number[], delta: string) => boolean;
+}
+
+export interface FakeStep {
+  readonly kind: 'prefill' | 'decode';
+  /** Tokens and delta of each row in the step, as they are after it. */
+  readonly rows: readonly { readonly tokens: readonly number[]; readonly delta: string }[];
+}

@@ -2,33 +2,11 @@ import { AdapterFormatError } from '../../adapters/errors.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './batch-layout.ts';
-import { fillWithHash } from './fake-output.ts';
+import { FakeBlocks } from './fake-blocks.ts';
+import { fillWithHash, type FakeRunnerOptions, type FakeStep } from './fake-output.ts';
 import { FAKE_RANKS, FakeAdapter, FakeDelta, keyOf, type FakeRow } from './fake-adapter.ts';
 
-export interface FakeRunnerOptions {
-  slots?: number;
-  /** As many as slots unless given. */
-  parking?: number;
-  chunk?: number;
-  vocabSize?: number;
-  context?: number;
-  maxRankSum?: number;
-  /** Rank of an adapter; 8 unless given. Its memory is `FAKE_RANK_BYTES` a rank. */
-  rank?: (digest: string) => number;
-  /** Awaited inside each load and each step: a test may hold it, or throw. */
-  duringLoad?: (digest: string) => Promise<void>;
-  duringStep?: (step: FakeStep) => Promise<void> | void;
-  /** The logit of a token after these ones; a hash of tokens and delta unless given. */
-  logit?: (id: number, tokens: readonly number[]) => number;
-  /** Rows whose logits come out as NaN. */
-  poisoned?: (tokens: readonly number[], delta: string) => boolean;
-}
-
-export interface FakeStep {
-  readonly kind: 'prefill' | 'decode';
-  /** Tokens and delta of each row in the step, as they are after it. */
-  readonly rows: readonly { readonly tokens: readonly number[]; readonly delta: string }[];
-}
+export type { FakeRunnerOptions, FakeStep } from './fake-output.ts';
 
 /**
  * A model whose logits are a hash of the row's tokens and delta alone, and a strict reader of the port's contract:
@@ -42,12 +20,15 @@ export class FakeRunner implements ModelRunner {
   readonly slots: number;
   readonly parking: number;
   readonly chunk: number;
+  readonly blocks: number;
+  readonly blockBytes = 1_000;
   /** Breaches of the contract; each was thrown as well. */
   readonly misuses: string[] = [];
   steps = 0;
   readonly #options: FakeRunnerOptions;
   readonly #rows: (FakeRow | null)[];
   readonly #adapters = new Set<FakeAdapter>();
+  readonly #kept: FakeBlocks;
   #batch = NO_BUFFERS;
   #busy = false;
   #closed = false;
@@ -57,6 +38,8 @@ export class FakeRunner implements ModelRunner {
     this.#options = options;
     this.slots = options.slots ?? 16;
     this.chunk = options.chunk ?? 8;
+    this.blocks = options.blocks ?? 0;
+    this.#kept = new FakeBlocks(this.chunk, (what) => this.#misuse(what));
     this.vocabSize = options.vocabSize ?? 64;
     this.parking = options.parking ?? this.slots;
     this.#rows = Array.from({ length: this.slots + this.parking }, () => null);
@@ -152,6 +135,17 @@ export class FakeRunner implements ModelRunner {
     this.#expectIdle('release');
     this.#row(slot, 'release');
     this.#rows[slot] = null;
+  }
+
+  keep({ slot, at, block }: { slot: number; at: number; block: number }): void {
+    this.#expectIdle('keep');
+    if (block < 0 || block >= this.blocks) this.#misuse(`keep: there is no block ${block}`);
+    this.#kept.keep(this.#row(slot, 'keep'), at, block);
+  }
+
+  reuse({ slot, at, block }: { slot: number; at: number; block: number }): void {
+    this.#expectIdle('reuse');
+    this.#kept.reuse(this.#row(slot, 'reuse'), at, block);
   }
 
   async prefill(params: {

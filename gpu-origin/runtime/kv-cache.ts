@@ -1,8 +1,15 @@
-/** Keys and values of all rows: per layer `[slots, kvHeads, capacity, headDim]`, in place for the whole life of a row. */
+/**
+ * Keys and values of all rows: per layer `[slots, kvHeads, capacity, headDim]`, in place for the whole life of a row; and
+ * behind them those of chunks that are kept, `[blocks, kvHeads, chunk, headDim]`.
+ */
 import type { LlamaConfig } from '../model/base-model.ts';
 import type { Device, DeviceMemory, DeviceTensor } from './device.ts';
 
 const F32 = Float32Array.BYTES_PER_ELEMENT;
+
+/** Keys and values of one token, bytes. */
+export const tokenBytes = ({ layers, kvHeads, headDim }: LlamaConfig): number =>
+  2 * layers * kvHeads * headDim * F32;
 
 /** Where keys and values of rows are, as tensors: key and value of each layer by turns. The cache closes them. */
 export interface RowsCache {
@@ -12,6 +19,10 @@ export interface RowsCache {
   rowsFrom(from: number, count: number): Promise<DeviceTensor[]>;
   /** The first `length` tokens of a row at least are in another slot from the next step on. */
   move(from: number, to: number, length: number): void;
+  /** Copies a chunk's tokens, which begin at token `at` of the slot, into a block; never where there are no blocks. */
+  keep(slot: number, at: number, block: number): void;
+  /** … and back, into whichever slot. */
+  reuse(slot: number, at: number, block: number): void;
   /** The slot's row is gone. */
   release(slot: number): void;
   /** After the bindings of its tensors. */
@@ -26,23 +37,27 @@ export class KvCache implements RowsCache {
   private constructor(
     private readonly device: Device,
     private readonly config: LlamaConfig,
+    private readonly slots: number,
     private readonly capacity: number,
+    private readonly chunk: number,
     /** By layer, keys at 2 * layer and values at 2 * layer + 1. Never filled: pages become resident when written. */
     private readonly memories: readonly DeviceMemory[],
   ) {}
 
-  /** @param capacity tokens per slot. */
+  /** @param params.capacity tokens per slot. @param params.chunk tokens per block. */
   static async allocate(params: {
     device: Device;
     config: LlamaConfig;
     slots: number;
     capacity: number;
+    blocks: number;
+    chunk: number;
   }): Promise<KvCache> {
-    const { device, config, slots, capacity } = params;
-    const bytes = slots * config.kvHeads * capacity * config.headDim * F32;
+    const { device, config, slots, capacity, blocks, chunk } = params;
+    const bytes = (slots * capacity + blocks * chunk) * config.kvHeads * config.headDim * F32;
     const memories = [];
     for (let index = 0; index < config.layers * 2; index++) memories.push(await device.memory(bytes));
-    return new KvCache(device, config, capacity, memories);
+    return new KvCache(device, config, slots, capacity, chunk, memories);
   }
 
   private get headBytes(): number {
@@ -85,6 +100,30 @@ export class KvCache implements RowsCache {
 
   release(): void {
     // What lies in a slot is overwritten by the next row.
+  }
+
+  keep(slot: number, at: number, block: number): void {
+    this.copyChunk(slot, at, block, (memory, inSlot, inBlock, bytes) => memory.copy(inSlot, inBlock, bytes));
+  }
+
+  reuse(slot: number, at: number, block: number): void {
+    this.copyChunk(slot, at, block, (memory, inSlot, inBlock, bytes) => memory.copy(inBlock, inSlot, bytes));
+  }
+
+  private copyChunk(
+    slot: number,
+    at: number,
+    block: number,
+    copy: (memory: DeviceMemory, inSlot: number, inBlock: number, bytes: number) => void,
+  ): void {
+    const { kvHeads, headDim } = this.config;
+    const bytes = this.chunk * headDim * F32;
+    const blockAt = this.slots * this.slotBytes + block * kvHeads * bytes;
+    for (const memory of this.memories)
+      for (let head = 0; head < kvHeads; head++) {
+        const inSlot = slot * this.slotBytes + head * this.headBytes + at * headDim * F32;
+        copy(memory, inSlot, blockAt + head * bytes, bytes);
+      }
   }
 
   close(): void {

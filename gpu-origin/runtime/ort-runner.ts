@@ -8,8 +8,8 @@ import { DecodeSteps } from './decode-steps.ts';
 import { DeltaBatch } from './delta-batch.ts';
 import type { Device, DeviceMemory, DeviceTensor, HostMemory } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
-import { KvCache, type RowsCache } from './kv-cache.ts';
-import type { LaneChoice } from './lane-choice.ts';
+import { KvCache, type RowsCache, tokenBytes } from './kv-cache.ts';
+import { FasterLately, type LaneChoice } from './lane-choice.ts';
 import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
 import { PlacedDeltas } from './placed-deltas.ts';
 import { SlotCache } from './slot-cache.ts';
@@ -29,7 +29,9 @@ export interface OrtRunnerParams extends WeightTransform {
   finalGain: Float32Array | null;
   slots: number;
   parking: number;
-  /** Where the device has lanes; rows run together unless given. */
+  /** Chunks that are kept beside the rows; none unless given, nor in a device's own memory. */
+  blocks?: number;
+  /** Where the device has lanes; what was faster lately unless given. */
   laneChoice?: LaneChoice;
   /** Tokens of a prompt's chunk; as on processors unless given. */
   chunk?: number;
@@ -64,17 +66,26 @@ export class OrtRunner implements ModelRunner {
     this.batch = new DeltaBatch(params.device, params.config, params.slots);
     this.placed = new PlacedDeltas(params.device, params.config, (delta) => this.decodeSteps.dropLone(delta));
     const { batch, placed } = this;
-    this.decodeSteps = new DecodeSteps({ ...params, kv, batch, placed, nothing });
+    const { laneChoice = new FasterLately() } = params;
+    this.decodeSteps = new DecodeSteps({ ...params, kv, batch, placed, nothing, laneChoice });
     this.rows = new Array<OrtRowDelta | null>(params.slots + params.parking).fill(null);
   }
 
   static async open(params: OrtRunnerParams): Promise<OrtRunner> {
-    const { device, config, slots, parking, base } = params;
+    const { device, config, slots, parking, blocks = 0, base } = params;
     const cache = { device, config, slots: slots + parking, capacity: base.context };
     const kv = await (device.own === null
-      ? KvCache.allocate(cache)
+      ? KvCache.allocate({ ...cache, blocks, chunk: PREFILL_CHUNK })
       : SlotCache.allocate({ ...cache, own: device.own }));
     return new OrtRunner(params, kv, await noDelta(device, config, slots));
+  }
+
+  get blocks(): number {
+    return this.params.blocks ?? 0;
+  }
+
+  get blockBytes(): number {
+    return PREFILL_CHUNK * tokenBytes(this.config);
   }
 
   get base(): BaseInfo {
@@ -115,6 +126,14 @@ export class OrtRunner implements ModelRunner {
     this.kv.move(from, to, length);
     this.rows[to] = this.rows[from] ?? null;
     this.release(from);
+  }
+
+  keep({ slot, at, block }: { slot: number; at: number; block: number }): void {
+    this.kv.keep(slot, at, block);
+  }
+
+  reuse({ slot, at, block }: { slot: number; at: number; block: number }): void {
+    this.kv.reuse(slot, at, block);
   }
 
   release(slot: number): void {

@@ -94,6 +94,14 @@ export class SlotCache implements RowsCache {
     } else this.moves.push({ from, to });
   }
 
+  keep(): never {
+    throw new Error('there are no blocks in a device’s own memory');
+  }
+
+  reuse(): never {
+    return this.keep();
+  }
+
   release(slot: number): void {
     if (this.staged === slot) this.forgetStaged();
   }

@@ -24,10 +24,13 @@ export class RecordingRunner implements ModelRunner {
   /** Rows that have left their slots. */
   readonly records: RowRecord[] = [];
   readonly misuses: string[] = [];
+  /** Chunks that were taken instead of read. */
+  reused = 0;
   readonly #inner: ModelRunner;
   readonly #rows: (Row | null)[];
   readonly #members = new WeakMap<RowDelta, readonly ResidentAdapter[]>();
   readonly #unloaded = new WeakSet<ResidentAdapter>();
+  readonly #kept = new Map<number, readonly number[]>();
   #stepping = false;
 
   constructor(inner: ModelRunner) {
@@ -53,10 +56,34 @@ export class RecordingRunner implements ModelRunner {
   get chunk() {
     return this.#inner.chunk;
   }
+  get blocks() {
+    return this.#inner.blocks;
+  }
+  get blockBytes() {
+    return this.#inner.blockBytes;
+  }
 
   /** Slots that hold a row. */
   get occupied(): number[] {
     return this.#rows.flatMap((row, slot) => (row === null ? [] : [slot]));
+  }
+
+  keep(params: { slot: number; at: number; block: number }): void {
+    this.#require(!this.#stepping, 'a chunk is kept during a step');
+    const { slot, at, block } = params;
+    const tokens = this.#rows[slot]?.tokens.slice(at, at + this.chunk) ?? [];
+    this.#require(tokens.length === this.chunk, 'a chunk is kept that is not whole');
+    this.#kept.set(block, tokens);
+    this.#inner.keep(params);
+  }
+
+  reuse(params: { slot: number; at: number; block: number }): void {
+    this.#require(!this.#stepping, 'a chunk is taken during a step');
+    const { slot, at, block } = params;
+    this.#require(this.#rows[slot]?.tokens.length === at, 'a chunk is taken that does not come next');
+    this.#rows[slot]?.tokens.push(...(this.#kept.get(block) ?? []));
+    this.reused += 1;
+    this.#inner.reuse(params);
   }
 
   loadAdapter(file: Uint8Array<ArrayBuffer>, digest: string): Promise<ResidentAdapter> {

@@ -74,6 +74,8 @@ export async function makeSoakRig(params: {
     weights: 'int8',
     slots: params.slots,
     context: 2_048,
+    // Few chunks, so that they make room for each other.
+    prefixBytes: 64 * 2 ** 20,
     cacheDir: cache,
     onProgress: () => {},
     onNotice: (message) => {

@@ -21,10 +21,20 @@ it('reckons what SmolLM2 takes', () => {
   expect(plan.weights).toBeLessThan(1.01 * (250_755_328 - 4_194_304));
   // 2 x 32 rows x 30 layers x 3 heads x 64 x 8,192 tokens x 4 bytes.
   expect(plan.keysAndValues).toBe(12_079_595_520);
-  const given = { format: 'int8' as const, slots: 16, parking: 16, context: 8_192, adapterBytes: GIB };
+  const given = {
+    format: 'int8' as const,
+    slots: 16,
+    parking: 16,
+    context: 8_192,
+    adapterBytes: GIB,
+    prefixBytes: 0,
+  };
   const said = sayMemory(plan, { ...given, available: 24e9 });
   expect(said).toBe(
     'memory: 1.0 GB for the base (int8), up to 12.1 GB for keys and values (16 rows of 8,192 tokens, and as many set aside), up to 1.1 GB for adapters; there are 24.0 GB',
+  );
+  expect(sayMemory(plan, { ...given, prefixBytes: GIB / 4, available: 24e9 })).toContain(
+    ', up to 1.1 GB for adapters, up to 0.3 GB for prompts that come again; there are',
   );
   expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(/there are 8\.0 GB\. All of it .* --slots/);
 });

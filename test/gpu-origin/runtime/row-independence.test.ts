@@ -36,7 +36,7 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
   beforeAll(async () => {
     let steps = 0;
     const laneChoice = { takesLanes: () => WAYS[ways](steps++), took: () => {} };
-    tiny = await makeTinyRunner({ slots: 8, shape, weights, threads, laneChoice });
+    tiny = await makeTinyRunner({ slots: 8, shape, weights, threads, laneChoice, prefixBytes: 2 ** 20 });
     const [three, eight, forty, everything] = await Promise.all([
       tiny.adapter('three', { seed: 1, rank: 3, alpha: 3, targets: ['q_proj', 'v_proj'] }),
       tiny.adapter('eight', { seed: 2, rank: 8, alpha: 16, targets: ['q_proj', 'v_proj'] }),
@@ -141,6 +141,33 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
       runner.move(3, 0, held + 1);
     }
     runner.release(0);
+  });
+
+  it('has the bits of a prompt that is read, behind chunks that were kept of another row', async () => {
+    const { runner } = tiny;
+    expect(runner.blocks).toBeGreaterThanOrEqual(2);
+    for (const row of [0, 2, 5]) {
+      const delta = deltas[row] ?? null;
+      const tokens = prompt(row, 300).slice(0, runner.base.context - 8);
+      const whole = Math.floor((tokens.length - 1) / runner.chunk);
+      runner.assign(0, delta);
+      let read = (await prefillAll(runner, 0, tokens))[0]!;
+      for (let chunk = 0; chunk < whole; chunk++)
+        runner.keep({ slot: 0, at: chunk * runner.chunk, block: chunk });
+      runner.assign(3, delta);
+      for (let chunk = 0; chunk < whole; chunk++)
+        runner.reuse({ slot: 3, at: chunk * runner.chunk, block: chunk });
+      const past = whole * runner.chunk;
+      const rest = tokens.slice(past);
+      const reused = await runner.prefill({ slot: 3, tokens: rest, past, positions: [rest.length - 1] });
+      expect(reused.slice()).toEqual(read);
+      const next = { tokens: [argmax(read)], lengths: [tokens.length] };
+      read = (await runner.decode(next)).slice();
+      runner.release(0);
+      runner.move(3, 0, tokens.length);
+      expect((await runner.decode(next)).slice()).toEqual(read);
+      runner.release(0);
+    }
   });
 
   it('keeps its bits when it is set aside while others go on in its slot, and comes back elsewhere', async () => {

@@ -1,0 +1,184 @@
+import fc from 'fast-check';
+import { afterEach, describe, expect, it } from 'vitest';
+import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
+import { PrefixCache } from '../../../gpu-origin/engine/prefix-cache.ts';
+import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
+import { collect, generate, request, rig, type Rig } from './harness.ts';
+
+const CHUNK = 8;
+const tokens = (length: number, seed = 0): number[] =>
+  Array.from({ length }, (_, i) => 1 + ((i * 7 + seed * 13 + i * i) % 60));
+
+describe('prompts that come again', () => {
+  let opened: Rig[] = [];
+  afterEach(async () => {
+    for (const { engine, runner } of opened) {
+      await engine.close();
+      expect(runner.misuses).toEqual([]);
+    }
+    opened = [];
+  });
+
+  const keeping = (blocks: number): Rig => {
+    const made = rig({ runner: { blocks, chunk: CHUNK } });
+    opened.push(made);
+    return made;
+  };
+
+  /** Chunks that the model reads for a request. @returns them with its end. */
+  async function ask(made: Rig, changes: Partial<EngineRequest>) {
+    let steps = 0;
+    const { runner } = made;
+    const prefill = runner.prefill.bind(runner);
+    runner.prefill = (params) => {
+      steps += 1;
+      return prefill(params);
+    };
+    const { ids, final } = await generate(made.engine, changes);
+    runner.prefill = prefill;
+    if (final.kind !== 'end') throw new Error(final.kind);
+    return { chunks: steps, ids, cached: final.usage.prompt_tokens_details?.cached_tokens ?? 0 };
+  }
+
+  it('are read from the first chunk on that is new, with the same answer and usage', async () => {
+    const made = keeping(64);
+    const first = tokens(3 * CHUNK + 3);
+    expect(await ask(made, { prompt: first })).toMatchObject({ chunks: 4, cached: 0 });
+    const next = [...first, ...tokens(CHUNK, 5)];
+    const again = await ask(made, { prompt: next });
+    expect(again).toMatchObject({ chunks: 2, cached: 3 * CHUNK });
+    const without = await ask(keeping(0), { prompt: next });
+    expect(without).toEqual({ chunks: 5, ids: again.ids, cached: 0 });
+    expect(made.engine.stats().prefixBytes).toBe(4 * made.runner.blockBytes);
+  });
+
+  it('have their last token read, if they are whole chunks', async () => {
+    const made = keeping(64);
+    const prompt = tokens(2 * CHUNK);
+    const first = await ask(made, { prompt });
+    expect(await ask(made, { prompt })).toEqual({ ...first, chunks: 1, cached: CHUNK });
+  });
+
+  it('are read again for another tenant, another chain and another beginning', async () => {
+    const made = keeping(64);
+    const [eight, nine] = [await made.adapter('eight'), await made.adapter('nine')];
+    const prompt = tokens(3 * CHUNK + 1);
+    const asked: Partial<EngineRequest>[] = [
+      { prompt },
+      { prompt, tenant: 'other' },
+      { prompt, chain: [eight] },
+      { prompt, chain: [nine] },
+      { prompt, chain: [eight, nine] },
+      { prompt, chain: [{ ...eight, scale: 0.5 }] },
+      { prompt: [9, ...prompt.slice(1)] },
+    ];
+    for (const each of asked) expect(await ask(made, each)).toMatchObject({ chunks: 4, cached: 0 });
+    for (const each of asked) expect(await ask(made, each)).toMatchObject({ chunks: 1, cached: 3 * CHUNK });
+  });
+
+  it('are read whole where every token is scored, or pooled', async () => {
+    const made = keeping(64);
+    const prompt = tokens(3 * CHUNK + 1);
+    const first = await ask(made, { prompt });
+    expect(await ask(made, { prompt, promptLogprobs: 0 })).toMatchObject({ chunks: 4, cached: 0 });
+    const before = made.runner.steps;
+    await generate(made.engine, { prompt, pooling: 'mean', sampling: { ...GREEDY, maxTokens: 0 } });
+    expect(made.runner.steps - before).toBe(4);
+    expect(await ask(made, { prompt })).toEqual({ ...first, chunks: 1, cached: 3 * CHUNK });
+  });
+
+  it('are read once for all choices of a request', async () => {
+    const made = keeping(64);
+    const before = made.runner.steps;
+    const added = await made.engine.addChoices(
+      request({ prompt: tokens(3 * CHUNK + 1), sampling: { ...GREEDY, maxTokens: 1 } }),
+      [1, 2, 3],
+    );
+    if (!added.ok) throw new Error(added.error.code);
+    const ends = await Promise.all(added.value.map(collect));
+    expect(made.runner.steps - before).toBe(4 + 1 + 1);
+    expect(ends.map(({ final }) => final.usage.prompt_tokens_details?.cached_tokens)).toEqual([
+      undefined,
+      3 * CHUNK,
+      3 * CHUNK,
+    ]);
+  });
+});
+
+describe('the prefix cache', () => {
+  const row = (tenant: string, length: number, seed = 0, chainId = '') => ({
+    ...{ tenant, chainId },
+    prompt: tokens(length * CHUNK + 1, seed),
+  });
+  /** Reads a whole prompt. @returns the blocks that its chunks were put into. */
+  const read = (cache: PrefixCache, each: ReturnType<typeof row>): (number | null)[] => {
+    const first = cache.use(each).length;
+    const chunks = Math.floor(each.prompt.length / CHUNK);
+    return Array.from({ length: chunks - first }, (_, i) => cache.add(each, (first + i + 1) * CHUNK));
+  };
+
+  it('gives up what was not used for the longest time, from its end', () => {
+    const cache = new PrefixCache({ blocks: 4, chunk: CHUNK });
+    const [one, two, three] = [row('t', 2, 1), row('t', 2, 2), row('t', 1, 3)];
+    read(cache, one);
+    read(cache, two);
+    cache.use(one);
+    read(cache, three);
+    expect([one, two, three].map((each) => cache.tokensOf(each))).toEqual([2 * CHUNK, CHUNK, CHUNK]);
+    expect(cache.used).toBe(4);
+  });
+
+  it('keeps an even share for each tenant that wants it, and all of it for one that is alone', () => {
+    const cache = new PrefixCache({ blocks: 8, chunk: CHUNK });
+    for (let seed = 1; seed <= 8; seed++) read(cache, row('many', 1, seed));
+    expect(cache.used).toBe(8);
+    const mine = row('few', 4, 20);
+    expect(read(cache, mine)).not.toContain(null);
+    // Whatever the other one reads now takes only from itself.
+    for (let seed = 30; seed <= 60; seed++) read(cache, row('many', 1, seed));
+    expect(cache.tokensOf(mine)).toBe(4 * CHUNK);
+  });
+
+  it('never gives up what the row builds on, and keeps no more than there is room for', () => {
+    const cache = new PrefixCache({ blocks: 3, chunk: CHUNK });
+    const long = row('t', 5);
+    const [a, b, c, ...rest] = read(cache, long);
+    expect(new Set([a, b, c]).size).toBe(3);
+    expect(rest).toEqual([null, null]);
+    expect(cache.tokensOf(long)).toBe(3 * CHUNK);
+  });
+
+  it('says of every block what is in it, whatever happens', () => {
+    const action = fc.record({
+      tenant: fc.constantFrom('a', 'b', 'c'),
+      chainId: fc.constantFrom('', 'x'),
+      chunks: fc.integer({ min: 1, max: 5 }),
+      seed: fc.integer({ min: 0, max: 3 }),
+      branch: fc.integer({ min: 0, max: 5 }),
+    });
+    fc.assert(
+      fc.property(fc.array(action, { maxLength: 60 }), fc.integer({ min: 0, max: 9 }), (actions, blocks) => {
+        const cache = new PrefixCache({ blocks, chunk: CHUNK });
+        const content = new Map<number, string>();
+        for (const { tenant, chainId, chunks, seed, branch } of actions) {
+          const { prompt } = row(tenant, chunks, seed);
+          // Prompts that part somewhere.
+          const each = {
+            tenant,
+            chainId,
+            prompt: prompt.map((id, at) => (at < branch * CHUNK ? id : id + 1)),
+          };
+          const until = (to: number) => JSON.stringify([tenant, chainId, each.prompt.slice(0, to)]);
+          const found = cache.use(each);
+          found.forEach((block, at) => expect(content.get(block)).toBe(until((at + 1) * CHUNK)));
+          for (let at = found.length; at < chunks; at++) {
+            const block = cache.add(each, (at + 1) * CHUNK);
+            if (block !== null) content.set(block, until((at + 1) * CHUNK));
+          }
+          expect(cache.used).toBeLessThanOrEqual(blocks);
+          expect([...content.keys()].every((block) => block >= 0 && block < blocks)).toBe(true);
+        }
+      }),
+    );
+  });
+});
