@@ -60,7 +60,7 @@ module.exports = {
           '^gpu-origin/runtime/$1/',
           '^gpu-origin/runtime/device\\.ts$',
           '^gpu-origin/runtime/next-turn\\.ts$',
-          '^gpu-origin/model/(graph-names|read-fully)\\.ts$',
+          '^gpu-origin/model/(graph-names|onnx-proto|read-fully)\\.ts$',
         ],
       },
     },

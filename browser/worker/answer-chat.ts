@@ -58,7 +58,7 @@ export async function answerChat(here: EngineHere, params: ChatParams): Promise<
     logprobs: sampling.logprobs !== null,
   });
   const events = mergeChoices(added.value);
-  const usage = usageCounter(prompt!.ids.length);
+  const usage = usageCounter(prompt!.ids.length, choices);
   const send =
     request.stream === true
       ? (parts: unknown[]): void => parts.forEach((part) => onPart(part as ChatCompletionChunk))
@@ -96,7 +96,7 @@ async function run(params: {
     if (event.kind === 'prompt' || event.kind === 'tokens') send?.(format.piece(choice, event));
     if (event.kind !== 'end') continue;
     answer.finishReason = event.finishReason;
-    usage.add(event);
+    usage.add(choice, event);
     send?.(format.closing(choice, event.finishReason, event.stop));
   }
   return answers;

@@ -10,7 +10,6 @@ import {
 } from '../../protocol/index.ts';
 import { NOT_FINITE } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
-import type { Tokenizer } from '../model/tokenizer.ts';
 import { encodeInTurn, promptOf } from '../prompts/prompt.ts';
 import { runScored, type TrialServices } from './run-scored.ts';
 
@@ -121,7 +120,7 @@ async function scoreRow(
   return ok(exact ? score : { ...score, got: textOf(tokenizer, got) });
 }
 
-const textOf = (tokenizer: Tokenizer, ids: readonly number[]): string =>
+const textOf = (tokenizer: TrialServices['tokenizer'], ids: readonly number[]): string =>
   Buffer.concat(
     ids.flatMap((id) => (tokenizer.isSpecial(id) ? [] : (tokenizer.tokenBytes(id) ?? []))),
   ).toString();

@@ -2,7 +2,8 @@
  * The runtime's port on a GPU: the WebGPU provider inside the same native library. Tensors in the GPU's memory have no
  * offsets; what lies in this machine's is copied there when it is bound, so it is bound again when it has changed.
  */
-import { GraphBuilder, DataType } from '../../model/onnx-proto.ts';
+import { DataType } from '../../model/graph-names.ts';
+import { GraphBuilder } from '../../model/onnx-proto.ts';
 import {
   type Binding,
   type Device,

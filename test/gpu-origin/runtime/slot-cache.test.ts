@@ -47,7 +47,7 @@ async function open(slots: number) {
     },
     /** What a step over all of the first rows sees, of the last layer's values. */
     async all(count: number): Promise<number[]> {
-      const last = floats((await cache.rowsUpTo(count)).at(-1)!);
+      const last = floats((await cache.rowsFrom(0, count)).at(-1)!);
       return Array.from({ length: count }, (_, row) => Number(last[row * ROW]!.toFixed(1)));
     },
   };
@@ -59,7 +59,7 @@ it('puts rows into their slots as others are read, and when they decode', async 
   await read(1, 0, 2);
   await read(2, 0, 3);
   expect(await all(3)).toEqual([1.3, 2.3, 3.3]);
-  expect(await cache.rowsUpTo(3)).toBe(await cache.rowsUpTo(3));
+  expect(await cache.rowsFrom(0, 3)).toBe(await cache.rowsFrom(0, 3));
   cache.close();
 });
 
