@@ -16,6 +16,7 @@ import type { LaneChoice } from './lane-choice.ts';
 import { openDevice, type WantedProvider } from './open-device.ts';
 import { tokenBytes } from './kv-cache.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
+import { SlotCache } from './slot-cache.ts';
 import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
 
 /**
@@ -149,6 +150,7 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     parking,
     blocks,
     chunk,
+    ...(own === null ? {} : { openCache: (rows) => SlotCache.allocate({ ...rows, own }) }),
     ...(params.laneChoice === undefined ? {} : { laneChoice: params.laneChoice }),
   });
 }

@@ -11,6 +11,14 @@ const F32 = Float32Array.BYTES_PER_ELEMENT;
 export const tokenBytes = ({ layers, kvHeads, headDim }: LlamaConfig): number =>
   2 * layers * kvHeads * headDim * F32;
 
+export interface RowsShape {
+  device: Device;
+  config: LlamaConfig;
+  slots: number;
+  /** Tokens of a slot. */
+  capacity: number;
+}
+
 /** Where keys and values of rows are, as tensors: key and value of each layer by turns. The cache closes them. */
 export interface RowsCache {
   /** Of the row in `slot`, for a step that appends to its `past` tokens. */
@@ -44,15 +52,8 @@ export class KvCache implements RowsCache {
     private readonly memories: readonly DeviceMemory[],
   ) {}
 
-  /** @param params.capacity tokens per slot. @param params.chunk tokens per block. */
-  static async allocate(params: {
-    device: Device;
-    config: LlamaConfig;
-    slots: number;
-    capacity: number;
-    blocks: number;
-    chunk: number;
-  }): Promise<KvCache> {
+  /** @param params.chunk tokens of a block. */
+  static async allocate(params: RowsShape & { blocks: number; chunk: number }): Promise<KvCache> {
     const { device, config, slots, capacity, blocks, chunk } = params;
     const bytes = (slots * capacity + blocks * chunk) * config.kvHeads * config.headDim * F32;
     const memories = [];

@@ -8,11 +8,10 @@ import { DecodeSteps } from './decode-steps.ts';
 import { DeltaBatch } from './delta-batch.ts';
 import type { Device, DeviceMemory, DeviceTensor, HostMemory } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
-import { KvCache, type RowsCache, tokenBytes } from './kv-cache.ts';
+import { KvCache, type RowsCache, type RowsShape, tokenBytes } from './kv-cache.ts';
 import { FasterLately, type LaneChoice } from './lane-choice.ts';
 import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
 import { PlacedDeltas } from './placed-deltas.ts';
-import { SlotCache } from './slot-cache.ts';
 import { composeDelta, noRanks, OrtRowDelta } from './row-delta.ts';
 import { bindStep, stepTensors } from './step-tensors.ts';
 
@@ -31,6 +30,8 @@ export interface OrtRunnerParams extends WeightTransform {
   parking: number;
   /** Chunks that are kept beside the rows; none unless given, nor in a device's own memory. */
   blocks?: number;
+  /** Where keys and values lie; in what the device's `memory` gives unless given. */
+  openCache?: (rows: RowsShape) => Promise<RowsCache>;
   /** Where the device has lanes; what was faster lately unless given. */
   laneChoice?: LaneChoice;
   /** Tokens of a prompt's chunk; as on processors unless given. */
@@ -74,9 +75,8 @@ export class OrtRunner implements ModelRunner {
   static async open(params: OrtRunnerParams): Promise<OrtRunner> {
     const { device, config, slots, parking, blocks = 0, base } = params;
     const cache = { device, config, slots: slots + parking, capacity: base.context };
-    const kv = await (device.own === null
-      ? KvCache.allocate({ ...cache, blocks, chunk: PREFILL_CHUNK })
-      : SlotCache.allocate({ ...cache, own: device.own }));
+    const { openCache = () => KvCache.allocate({ ...cache, blocks, chunk: PREFILL_CHUNK }) } = params;
+    const kv = await openCache(cache);
     return new OrtRunner(params, kv, await noDelta(device, config, slots));
   }
 

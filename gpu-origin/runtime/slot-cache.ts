@@ -2,10 +2,9 @@
  * Keys and values in a device's own memory, where no tensor begins inside another: per layer `[slots, …]`, and one row
  * beside them that prompts are read into. A row changes its place by a run over the whole of it.
  */
-import type { LlamaConfig } from '../model/base-model.ts';
 import { buildSlotGraph, SLOT_GRAPHS, type SlotGraph } from '../model/slot-graphs.ts';
-import type { Binding, Device, DeviceTensor, HostMemory, OwnMemory, Session } from './device.ts';
-import type { RowsCache } from './kv-cache.ts';
+import type { Binding, DeviceTensor, HostMemory, OwnMemory, Session } from './device.ts';
+import type { RowsCache, RowsShape } from './kv-cache.ts';
 
 /** The inputs of slot graphs that are numbers of slots: byte where each lies, and its dimensions. */
 const PLACES = { from: { at: 0, dims: [1] }, to: { at: 8, dims: [1, 1] } } as const;
@@ -30,14 +29,8 @@ export class SlotCache implements RowsCache {
     private readonly places: { memory: HostMemory; tensors: Readonly<Record<'from' | 'to', DeviceTensor>> },
   ) {}
 
-  /** @param params.capacity tokens per slot. @throws OrtError when the device has not as much memory. */
-  static async allocate(params: {
-    device: Device;
-    own: OwnMemory;
-    config: LlamaConfig;
-    slots: number;
-    capacity: number;
-  }): Promise<SlotCache> {
+  /** @throws OrtError when the device has not as much memory. */
+  static async allocate(params: RowsShape & { own: OwnMemory }): Promise<SlotCache> {
     const { device, own, config, slots, capacity } = params;
     const dims = [config.kvHeads, capacity, config.headDim];
     const shapes = Array.from({ length: 2 * config.layers }, () => dims);

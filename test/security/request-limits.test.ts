@@ -7,10 +7,18 @@ import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 import { isAdmin, routesOf, type Route } from './routes.ts';
 
 let graft: AppHarness;
+/** Where the harness asks. */
+const PAGE = 'http://localhost';
 
 const makeKey = async (body: object): Promise<string> => {
   const made = await graft.request('/admin/keys', { body });
   return ((await made.json()) as { key: string }).key;
+};
+/** Of the edge's own page. */
+const tokenOf = async (key: string): Promise<string> => {
+  const body = { names: ['a'], origin: PAGE };
+  const made = await graft.request('/v1/download-tokens', { key, body });
+  return ((await made.json()) as { token: string }).token;
 };
 const codeOf = async (response: Response) =>
   ((await response.json()) as { error: { code: string } }).error.code;
@@ -28,6 +36,7 @@ const FREE = new Set([
   '/dashboard/',
   '/dashboard/sign-in',
   '/dashboard/assets/x',
+  '/base/x',
   '/',
 ]);
 /** Limited by their keys' and tenants' own limits. */
@@ -53,15 +62,24 @@ describe('every route', () => {
       graft.clock.advance(3_600_000);
       const kind = isAdmin(route) ? 'admin' : 'api';
       const rpm = COMPLETIONS.has(route.path) ? { limits: { requests_per_minute: 9 } } : {};
-      const [key, other] = [
-        await makeKey({ kind, tenant: 'greedy', ...rpm }),
-        await makeKey({ kind, tenant: 'modest' }),
-      ];
+      const more = kind === 'api' ? { download: true } : {};
+      const greedy = await makeKey({ kind, tenant: 'greedy', ...more, ...rpm });
+      const modest = await makeKey({ kind, tenant: 'modest', ...more });
+      // What a page asks is let in by a token of the key's.
+      const isPage = route.path.startsWith('/v1/downloads');
+      const sent = isPage ? await Promise.all([greedy, modest].map(tokenOf)) : [greedy, modest];
+      const [key, other] = sent as [string, string];
+      const headers = isPage ? { origin: PAGE } : {};
       const body = bodyOf(route);
       // A file that is not what it is said to be: KV would take a part that is written again a second later.
       const path = route.path.includes('/parts/') ? `${route.path}?sha256=${'b'.repeat(64)}` : route.path;
       const ask = (by: string) =>
-        graft.request(path, { method: route.method, key: by, ...(body === undefined ? {} : { body }) });
+        graft.request(path, {
+          method: route.method,
+          key: by,
+          headers,
+          ...(body === undefined ? {} : { body }),
+        });
       let last = await ask(key);
       for (let i = 0; i < MANY && last.status !== 429; i += 1) last = await ask(key);
       const name = `${route.method} ${route.path}`;
