@@ -22,7 +22,8 @@ afterEach(() => path.stop());
 
 it('leaves the times of cold starts out, and says how many there were in each arm', async () => {
   const seen: Record<string, { answers: number; cold: number }> = {};
-  for (let i = 0; i < 20; i += 1) {
+  // Enough that each arm surely comes twice in turn, however the seed deals.
+  for (let i = 0; i < 60; i += 1) {
     const before = loads;
     const { variant } = await path.answer({ user: `user-${i}`, more: { stream: i % 2 === 0 } });
     const arm = (seen[variant ?? ''] ??= { answers: 0, cold: 0 });
