@@ -30,7 +30,7 @@ it('finds names by any part of them, counted, in the order of their numbers, and
   await page.route('**/admin/names*', async (route) => {
     const real = (await (await route.fetch()).json()) as NameList;
     const names = Array.from({ length: MANY }, (_, i) => ({
-      ...real.names[0]!,
+      ...{ ...real.names[0]!, description: 'What it is for', tags: ['a', 'team:b'] },
       name: `zone/team-${i % 20}/user-${i}`,
     }));
     await route.fulfill({ json: { names: [...names, ...real.names], cursor: null } });
@@ -66,6 +66,8 @@ it('finds names by any part of them, counted, in the order of their numbers, and
     expect(box.y).toBeGreaterThanOrEqual(0);
     expect(box.y + box.height).toBeLessThanOrEqual(800);
   }
+  await page.getByText('What it is for').waitFor();
+  await page.getByText('Tags: a, team:b').waitFor();
   await rig.look('adapter-far-down');
   await page.unrouteAll();
 });

@@ -96,6 +96,8 @@ export function AdapterView(props: {
             <Live version={data.version} alias={alias} /> Owner: {data.owner}.{' '}
             {entry?.strict === true && 'Strict: what is missing below it is answered by nothing above. '}
           </p>
+          {entry?.description != null && <p>{entry.description}</p>}
+          {entry !== null && entry.tags.length > 0 && <p class="facts">Tags: {entry.tags.join(', ')}</p>}
           <RunningExperiments client={client} name={name} />
           <div class="actions">
             {(data.version !== null || alias !== null) && (
