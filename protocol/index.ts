@@ -5,6 +5,7 @@ export * from './answer-id.ts';
 export * from './api-error.ts';
 export * from './api-key.ts';
 export * from './browser-downloads.ts';
+export * from './blob-parts.ts';
 export * from './cold-start.ts';
 export * from './completion.ts';
 export * from './edge-fields.ts';

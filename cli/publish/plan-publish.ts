@@ -1,5 +1,4 @@
-import { inFeatures, outFeatures, readAdapter, type PackedAdapter } from '../../adapters/index.ts';
-import type { BlobRecord, FileFacts } from '../../protocol/index.ts';
+import { fileFacts, readAdapter } from '../../adapters/index.ts';
 import { adapterBaseId } from '../adapter-files/base-id.ts';
 import { readInput, type AdapterInput } from '../adapter-files/read-input.ts';
 import { asRefusal } from '../adapter-files/refusal.ts';
@@ -9,7 +8,7 @@ import { CliError, EXIT } from '../cli-error.ts';
 import type { Output } from '../output.ts';
 import { packInput } from './pack-input.ts';
 import { packForServer, type Packed, type PublishWish } from './publish-adapter.ts';
-import { headerBytes, planUpload } from './upload-blob.ts';
+import { planUpload } from './upload-blob.ts';
 
 /** What `graft publish` would do; nothing of it is done. */
 export interface PublishPlan {
@@ -64,7 +63,7 @@ export async function planPublish(
   const { digest } = packed;
   const { record } = await planUpload({ client, digest, bytes: packed.bytes });
   const { name, parent, stage } = wish;
-  const body = { name, digest, parent, stage, file: factsOf(packed, record) };
+  const body = { name, digest, parent, stage, file: fileFacts(packed, record) };
   const plan = await callOperation(client, `publish ${name}`, 'POST /admin/versions/plan', { body });
   if (plan.notice !== undefined) output.note(plan.notice);
   return {
@@ -87,20 +86,6 @@ export async function planPublish(
     evaluation_rows: wish.rows?.rows.length ?? 0,
   };
 }
-
-/** What the server would find in the file's header. */
-const factsOf = ({ config, modules, bytes }: PackedAdapter, record: BlobRecord): FileFacts => ({
-  record,
-  header_bytes: headerBytes(bytes),
-  base: config.base,
-  parent: config.parent,
-  modules: modules.map((module) => ({
-    name: module.name,
-    rank: module.rank,
-    in: inFeatures(module),
-    out: outFeatures(module),
-  })),
-});
 
 /** What can be said without a server. The base is taken from the adapter's own word. */
 async function planAlone(wish: PublishWish & { output: Output }, because: string): Promise<PublishPlan> {

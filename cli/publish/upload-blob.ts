@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { MAX_PART_BYTES, sha256Hex, type BlobLimits, type BlobRecord } from '../../protocol/index.ts';
+import { headerBytes } from '../../adapters/index.ts';
+import { blobRecordOf, splitParts, type BlobLimits, type BlobRecord } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
@@ -13,17 +14,6 @@ const NOT_NEEDED = z.unknown();
 
 /** Times that a file is closed: each time before, the server found a part that it had lost, one at a time. */
 const MAX_UPLOADS = 4;
-
-/** @returns views of `bytes`, at most `partBytes` each. */
-export function splitParts(
-  bytes: Uint8Array<ArrayBuffer>,
-  partBytes = MAX_PART_BYTES,
-): Uint8Array<ArrayBuffer>[] {
-  const parts: Uint8Array<ArrayBuffer>[] = [];
-  for (let offset = 0; offset < bytes.length; offset += partBytes)
-    parts.push(bytes.subarray(offset, offset + partBytes));
-  return parts;
-}
 
 /** How much of a file the server has from us. */
 export interface UploadPlan {
@@ -54,15 +44,7 @@ export async function planUpload(params: {
   const { partBytes = limits?.part_bytes } = params;
   const parts = splitParts(bytes, partBytes);
   if (limits !== undefined) refuseLarge(bytes, parts.length, limits);
-  const record: BlobRecord = {
-    bytes: bytes.length,
-    parts: await Promise.all(
-      parts.map(async (part) => ({
-        bytes: part.length,
-        sha256: await sha256Hex(part),
-      })),
-    ),
-  };
+  const record = await blobRecordOf(parts);
   const sha256Of = new Map(held.map(({ index, sha256 }) => [index, sha256]));
   const missing = complete
     ? []
@@ -85,10 +67,6 @@ function refuseLarge(file: Uint8Array<ArrayBuffer>, parts: number, limits: BlobL
         'Fewer modules make it smaller. (header_too_large)',
     );
 }
-
-/** As a canonical file begins: u64, little-endian. */
-export const headerBytes = ({ buffer, byteOffset, length }: Uint8Array<ArrayBuffer>): number =>
-  length < 8 ? 0 : Number(new DataView(buffer, byteOffset).getBigUint64(0, true));
 
 const tooLarge = (message: string): CliError =>
   new CliError({ message, exitCode: EXIT.refused, code: 'adapter_invalid' });

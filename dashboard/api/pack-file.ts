@@ -1,15 +1,14 @@
 /** Reading and checking an adapter in the page. Loaded when somebody publishes: it is a good part of the page's script. */
 import {
   AdapterFormatError,
-  inFeatures,
-  outFeatures,
+  fileFacts,
   packAdapter,
   readAdapter,
   validateAdapter,
   type PackedAdapter,
 } from '../../adapters/index.ts';
+import { blobRecordOf, splitParts } from '../../protocol/blob-parts.ts';
 import type { FileFacts } from '../../protocol/admin-api/plan.ts';
-import { sha256Hex } from '../../protocol/identity.ts';
 import { MAX_PART_BYTES } from '../../protocol/limits.ts';
 import { baseIdOf } from '../../protocol/names.ts';
 import type { BaseInfo } from '../../protocol/origin-request.ts';
@@ -67,7 +66,7 @@ export async function packFile(params: {
     const problems = validateAdapter({ adapter: packed, base });
     if (problems.length > 0) return err(told(problems));
     const parts = splitParts(packed.bytes, partBytes);
-    return ok({ base, packed, parts, facts: await factsOf(packed, parts) });
+    return ok({ base, packed, parts, facts: fileFacts(packed, await blobRecordOf(parts)) });
   } catch (error) {
     if (error instanceof AdapterFormatError) return err(told([error]));
     throw error;
@@ -96,35 +95,4 @@ function chooseBase(
   const { baseModel } = readAdapter(files, { attention: attentionOf(first) });
   const wanted = baseModel === null ? parentBase : baseIdOf(baseModel);
   return bases.find(({ id }) => id === wanted) ?? null;
-}
-
-function splitParts(bytes: Uint8Array<ArrayBuffer>, partBytes: number): Uint8Array<ArrayBuffer>[] {
-  const parts: Uint8Array<ArrayBuffer>[] = [];
-  for (let offset = 0; offset < bytes.length; offset += partBytes)
-    parts.push(bytes.subarray(offset, offset + partBytes));
-  return parts;
-}
-
-async function factsOf(
-  { config, modules, bytes }: PackedAdapter,
-  parts: readonly Uint8Array<ArrayBuffer>[],
-): Promise<FileFacts> {
-  return {
-    record: {
-      bytes: bytes.length,
-      parts: await Promise.all(
-        parts.map(async (part) => ({ bytes: part.length, sha256: await sha256Hex(part) })),
-      ),
-    },
-    // As a canonical file begins: u64, little-endian.
-    header_bytes: Number(new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true)),
-    base: config.base,
-    parent: config.parent,
-    modules: modules.map((module) => ({
-      name: module.name,
-      rank: module.rank,
-      in: inFeatures(module),
-      out: outFeatures(module),
-    })),
-  };
 }

@@ -18,11 +18,11 @@ export const gridOf = ({ from, to, step }: Pick<TrafficReport, 'from' | 'to' | '
   };
 };
 
-/** @returns one for each time of the grid. @param nothing where there is no request. */
-export function valuesOf<T>(
+/** @returns one for each time of the grid. @param nothing where there is no point. */
+export function valuesOf<T, P extends { readonly at: number }>(
   grid: Grid,
-  points: readonly Point[],
-  read: (point: Point) => number | null,
+  points: readonly P[],
+  read: (point: P) => number | null,
   nothing: T,
 ): (number | null | T)[] {
   const at = new Map(points.map((point) => [point.at, point]));

@@ -8,7 +8,6 @@ import { intervalColumns, scaleFor } from '../model/interval-series.ts';
 import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
 import { ago, moment, percent, number } from '../model/words.ts';
-import { Confirm, type Question } from '../parts/confirm.tsx';
 import { IntervalChart } from '../parts/interval-chart.tsx';
 import { ProblemNote } from '../parts/problem-note.tsx';
 import { useLoad } from '../parts/use-load.ts';
@@ -22,6 +21,7 @@ import { Segments } from './segments.tsx';
 import { Shadow } from './shadow.tsx';
 import { Spread } from './spread.tsx';
 import { stepQuestion } from './step-question.tsx';
+import { useQuestion } from '../parts/use-question.tsx';
 
 /** The edge looks each minute; a person who watches wants to see it soon. */
 const REFRESH_MS = 5_000;
@@ -44,7 +44,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
     () => client.call('GET /admin/experiments/:id/looks', { params }),
     REFRESH_MS,
   );
-  const [question, setQuestion] = useState<Question | null>(null);
+  const [ask, dialog] = useQuestion(() => reload());
   const [looking, setLooking] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
   const reload = () => void Promise.all([shown.reload(), looks.reload()]);
@@ -84,7 +84,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
             key={step}
             type="button"
             class={step === 'start' ? 'main' : step === 'kill' || step === 'stop' ? 'danger' : ''}
-            onClick={() => setQuestion(stepQuestion({ client, step, view: data }))}
+            onClick={() => ask(stepQuestion({ client, step, view: data }))}
           >
             {ACTS[step]}
           </button>
@@ -125,15 +125,7 @@ export function ExperimentView({ client, id }: { client: Client; id: string }) {
           <Shadow evaluation={evaluation} document={document} />
         </>
       )}
-      {question !== null && (
-        <Confirm
-          question={question}
-          onClose={() => {
-            setQuestion(null);
-            reload();
-          }}
-        />
-      )}
+      {dialog}
     </>
   );
 }

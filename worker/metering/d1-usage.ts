@@ -2,53 +2,50 @@ import type { UsageGroup } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase } from '../platform/d1-database.ts';
 import type { UsageLedger } from './ports.ts';
 
-/** Statements of constants alone: what a group is called in SQL; of one tenant, and of all. */
-const sumBy = (expression: string, order: string): { one: string; all: string } => ({
-  one: sum(expression, order, 'tenant = ? AND'),
-  all: sum(expression, order, ''),
-});
-
-const sum = (expression: string, order: string, tenant: string): string =>
-  `SELECT ${expression} AS grouped, SUM(requests) AS requests, SUM(errors) AS errors,
-     SUM(prompt_tokens) AS prompt_tokens, SUM(completion_tokens) AS completion_tokens,
-     MAX(hour) AS last_hour
-   FROM usage WHERE ${tenant} hour >= ? AND hour < ? AND COALESCE(?, name) = name
-   GROUP BY grouped ORDER BY ${order} LIMIT ?`;
-
-const BY_TOKENS = 'SUM(prompt_tokens + completion_tokens) DESC, SUM(requests) DESC, grouped';
-const QUERIES: Record<UsageGroup, { one: string; all: string }> = {
-  key: sumBy('key_id', BY_TOKENS),
-  tenant: sumBy('tenant', BY_TOKENS),
-  name: sumBy('name', BY_TOKENS),
-  version: sumBy("CASE version WHEN 0 THEN name ELSE name || '@' || version END", BY_TOKENS),
-  day: sumBy("strftime('%Y-%m-%d', hour * 3600, 'unixepoch')", 'grouped'),
-  hour: sumBy("strftime('%Y-%m-%dT%H', hour * 3600, 'unixepoch')", 'grouped'),
+const BY_TOKENS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
+/** What a group is called in SQL, and how groups are ordered. */
+const GROUPS: Record<UsageGroup, { expression: string; order: string }> = {
+  key: { expression: 'u.key_id', order: BY_TOKENS },
+  tenant: { expression: 'u.tenant', order: BY_TOKENS },
+  name: { expression: 'u.name', order: BY_TOKENS },
+  version: {
+    expression: "CASE u.version WHEN 0 THEN u.name ELSE u.name || '@' || u.version END",
+    order: BY_TOKENS,
+  },
+  day: { expression: "strftime('%Y-%m-%d', u.hour * 3600, 'unixepoch')", order: 'grouped' },
+  hour: { expression: "strftime('%Y-%m-%dT%H', u.hour * 3600, 'unixepoch')", order: 'grouped' },
 };
+
+/** Statements of constants alone; of one tenant, and of all. */
+type Statements = Record<UsageGroup, { one: string; all: string }>;
+const statements = (of: (expression: string, order: string, tenant: string) => string): Statements =>
+  Object.fromEntries(
+    Object.entries(GROUPS).map(([by, { expression, order }]) => [
+      by,
+      { one: of(expression, order, 'u.tenant = ? AND'), all: of(expression, order, '') },
+    ]),
+  ) as Statements;
+
+const SUMS = statements(
+  (expression, order, tenant) =>
+    `SELECT ${expression} AS grouped, SUM(u.requests) AS requests, SUM(u.errors) AS errors,
+       SUM(u.prompt_tokens) AS prompt_tokens, SUM(u.completion_tokens) AS completion_tokens,
+       MAX(u.hour) AS last_hour
+     FROM usage u WHERE ${tenant} u.hour >= ? AND u.hour < ? AND COALESCE(?, u.name) = u.name
+     GROUP BY grouped ORDER BY ${order} LIMIT ?`,
+);
 
 /** A version's base has its price, and so has a base that was asked itself, which usage has under its own name. */
-const costBy = (expression: string, order: string): { one: string; all: string } => ({
-  one: cost(expression, order, 'u.tenant = ? AND'),
-  all: cost(expression, order, ''),
-});
-
-const cost = (expression: string, order: string, tenant: string): string =>
-  `SELECT ${expression} AS grouped,
-     SUM(u.prompt_tokens * COALESCE(p.value ->> 'prompt', ?)
-       + u.completion_tokens * COALESCE(p.value ->> 'completion', ?)) / 1e6 AS cost
-   FROM usage u LEFT JOIN versions v ON v.name = u.name AND v.version = u.version
-     LEFT JOIN json_each(?) p ON p.key = COALESCE(v.base_id, u.name)
-   WHERE ${tenant} u.hour >= ? AND u.hour < ?
-   GROUP BY grouped ORDER BY ${order} LIMIT ?`;
-
-const BY_SUMS = 'SUM(u.prompt_tokens + u.completion_tokens) DESC, SUM(u.requests) DESC, grouped';
-const COSTS: Record<UsageGroup, { one: string; all: string }> = {
-  key: costBy('u.key_id', BY_SUMS),
-  tenant: costBy('u.tenant', BY_SUMS),
-  name: costBy('u.name', BY_SUMS),
-  version: costBy("CASE u.version WHEN 0 THEN u.name ELSE u.name || '@' || u.version END", BY_SUMS),
-  day: costBy("strftime('%Y-%m-%d', u.hour * 3600, 'unixepoch')", 'grouped'),
-  hour: costBy("strftime('%Y-%m-%dT%H', u.hour * 3600, 'unixepoch')", 'grouped'),
-};
+const COSTS = statements(
+  (expression, order, tenant) =>
+    `SELECT ${expression} AS grouped,
+       SUM(u.prompt_tokens * COALESCE(p.value ->> 'prompt', ?)
+         + u.completion_tokens * COALESCE(p.value ->> 'completion', ?)) / 1e6 AS cost
+     FROM usage u LEFT JOIN versions v ON v.name = u.name AND v.version = u.version
+       LEFT JOIN json_each(?) p ON p.key = COALESCE(v.base_id, u.name)
+     WHERE ${tenant} u.hour >= ? AND u.hour < ?
+     GROUP BY grouped ORDER BY ${order} LIMIT ?`,
+);
 
 interface SumRow {
   grouped: string;
@@ -99,7 +96,7 @@ export function createD1Usage(db: SqlDatabase, memoryMs: number): UsageLedger {
       }
     },
     async sum({ by, tenant, name = null, from, to, limit }) {
-      const { one, all } = QUERIES[by];
+      const { one, all } = SUMS[by];
       const { results } = await (
         tenant === null
           ? db.prepare(all).bind(from, to, name, limit)

@@ -1,25 +1,25 @@
 import { Plus } from 'lucide';
-import { useState } from 'preact/hooks';
 import type { GrantView } from '../../../protocol/admin-api/grants.ts';
 import type { Client } from '../../api/client.ts';
 import { ago } from '../../model/words.ts';
 import { CheckField } from '../../parts/check-field.tsx';
-import { Confirm, type Question } from '../../parts/confirm.tsx';
+import type { Question } from '../../parts/confirm.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { TextField } from '../../parts/text-field.tsx';
 import { useLoad } from '../../parts/use-load.ts';
+import { useQuestion } from '../../parts/use-question.tsx';
 
 /** Which other tenants may use a name: by a grant of it, or of what is above it. */
 export function Access({ client, name }: { client: Client; name: string }) {
   const grants = useLoad('grants', () => client.call('GET /admin/grants', {}));
-  const [question, setQuestion] = useState<Question | null>(null);
+  const [ask, dialog] = useQuestion(() => void grants.reload());
   const here = (grants.data?.grants ?? []).filter(({ scope }) => covers(scope, name));
   if (grants.data === null) return null;
   return (
     <section aria-label="Access">
       <div class="title">
         <h3>Access</h3>
-        <button type="button" class="small" onClick={() => setQuestion(grantQuestion(client, name))}>
+        <button type="button" class="small" onClick={() => ask(grantQuestion(client, name))}>
           <Icon of={Plus} />
           Grant
         </button>
@@ -35,22 +35,14 @@ export function Access({ client, name }: { client: Client; name: string }) {
                 <code>{grant.scope}</code>
               </span>
               <span class="hint">{ago(grant.created_at, Date.now())}</span>
-              <button type="button" class="small" onClick={() => setQuestion(ungrantQuestion(client, grant))}>
+              <button type="button" class="small" onClick={() => ask(ungrantQuestion(client, grant))}>
                 Take back
               </button>
             </li>
           ))}
         </ul>
       )}
-      {question !== null && (
-        <Confirm
-          question={question}
-          onClose={() => {
-            setQuestion(null);
-            void grants.reload();
-          }}
-        />
-      )}
+      {dialog}
     </section>
   );
 }

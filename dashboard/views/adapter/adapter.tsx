@@ -6,7 +6,7 @@ import type { Client } from '../../api/client.ts';
 import { downloadVersion } from '../../api/download-version.ts';
 import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
-import { Confirm, type Question } from '../../parts/confirm.tsx';
+import { useQuestion } from '../../parts/use-question.tsx';
 import { CallIt } from '../../parts/call-it.tsx';
 import { CopyButton } from '../../parts/copy-button.tsx';
 import { Icon } from '../../parts/icon.tsx';
@@ -49,7 +49,12 @@ export function AdapterView(props: {
   const history = useLoad(`history ${name}`, () =>
     client.call('GET /admin/history', { query: { name, limit: HISTORY_READ } }),
   );
-  const [question, setQuestion] = useState<Question | null>(null);
+  const [ask, dialog] = useQuestion((done) => {
+    // Also when it was refused: what is shown may be what was.
+    void versions.reload();
+    void history.reload();
+    if (done) props.onChanged();
+  });
   const [downloading, setDownloading] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
   const { data } = versions;
@@ -83,7 +88,7 @@ export function AdapterView(props: {
           <p>
             <strong>{name} was removed.</strong> For seven days it can be restored as it was.
           </p>
-          <button type="button" onClick={() => setQuestion(restoreQuestion(client, name, null))}>
+          <button type="button" onClick={() => ask(restoreQuestion(client, name, null))}>
             Restore
           </button>
         </div>
@@ -111,14 +116,10 @@ export function AdapterView(props: {
             )}
             {alias !== null ? (
               <>
-                <button type="button" onClick={() => setQuestion(repointQuestion(client, name, alias))}>
+                <button type="button" onClick={() => ask(repointQuestion(client, name, alias))}>
                   Point elsewhere
                 </button>
-                <button
-                  type="button"
-                  class="danger"
-                  onClick={() => setQuestion(unaliasQuestion(client, name))}
-                >
+                <button type="button" class="danger" onClick={() => ask(unaliasQuestion(client, name))}>
                   Take the alias away
                 </button>
               </>
@@ -130,7 +131,7 @@ export function AdapterView(props: {
                     Test its versions
                   </a>
                 )}
-                <NameActs client={client} name={name} strict={entry?.strict ?? false} onAsk={setQuestion} />
+                <NameActs client={client} name={name} strict={entry?.strict ?? false} onAsk={ask} />
               </>
             )}
           </div>
@@ -139,8 +140,8 @@ export function AdapterView(props: {
               data={data}
               wasLive={new Set(changes.flatMap(({ from }) => from ?? []))}
               acts={{
-                onFlip: (version) => setQuestion(flipQuestion(client, version, data.version)),
-                onRemove: ({ version }) => setQuestion(removeQuestion(client, name, version)),
+                onFlip: (version) => ask(flipQuestion(client, version, data.version)),
+                onRemove: ({ version }) => ask(removeQuestion(client, name, version)),
                 onDownload: (version) => void download(version),
               }}
             />
@@ -161,18 +162,7 @@ export function AdapterView(props: {
         </>
       )}
       <History changes={changes} />
-      {question !== null && (
-        <Confirm
-          question={question}
-          onClose={(done) => {
-            setQuestion(null);
-            // Also when it was refused: what is shown may be what was.
-            void versions.reload();
-            void history.reload();
-            if (done) props.onChanged();
-          }}
-        />
-      )}
+      {dialog}
     </>
   );
 }

@@ -1,12 +1,11 @@
 import { RotateCcw } from 'lucide';
-import { useState } from 'preact/hooks';
 import type { Client } from '../../api/client.ts';
 import { removedLately } from '../../model/removed-names.ts';
 import { ago } from '../../model/words.ts';
-import { Confirm, type Question } from '../../parts/confirm.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { useLoad } from '../../parts/use-load.ts';
 import { restoreQuestion } from './name-questions.tsx';
+import { useQuestion } from '../../parts/use-question.tsx';
 
 /** Changes that are looked through for removals. */
 const LOOKED_AT = '200';
@@ -16,7 +15,7 @@ export function RemovedLately({ client, about }: { client: Client; about: string
   const history = useLoad(`removed ${about}`, () =>
     client.call('GET /admin/history', { query: { limit: LOOKED_AT } }),
   );
-  const [question, setQuestion] = useState<Question | null>(null);
+  const [ask, dialog] = useQuestion(() => void history.reload());
   const removed = removedLately(history.data?.changes ?? [], Date.now());
   if (removed.length === 0) return null;
   return (
@@ -32,7 +31,7 @@ export function RemovedLately({ client, about }: { client: Client; about: string
                 type="button"
                 class="small"
                 aria-label={`Restore ${what}`}
-                onClick={() => setQuestion(restoreQuestion(client, name, version))}
+                onClick={() => ask(restoreQuestion(client, name, version))}
               >
                 <Icon of={RotateCcw} />
                 Restore
@@ -41,15 +40,7 @@ export function RemovedLately({ client, about }: { client: Client; about: string
           );
         })}
       </ul>
-      {question !== null && (
-        <Confirm
-          question={question}
-          onClose={() => {
-            setQuestion(null);
-            void history.reload();
-          }}
-        />
-      )}
+      {dialog}
     </details>
   );
 }

@@ -3,7 +3,6 @@ import { useState } from 'preact/hooks';
 import type { Client } from '../../api/client.ts';
 import { isFound } from '../../model/find-names.ts';
 import { keyState } from '../../model/key-words.ts';
-import { Confirm, type Question } from '../../parts/confirm.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { ProblemNote } from '../../parts/problem-note.tsx';
 import { useLoad } from '../../parts/use-load.ts';
@@ -11,6 +10,7 @@ import { createQuestion } from './create-key.tsx';
 import { changeQuestion, revokeQuestion, rotateQuestion } from './key-questions.tsx';
 import { KeysTable } from './keys-table.tsx';
 import { NewKeyNote, type MadeKey } from './new-key-note.tsx';
+import { useQuestion } from '../../parts/use-question.tsx';
 
 /** How far back it is looked when a key was used last; usage is counted by the hour. */
 const USED_WITHIN_MS = 90 * 86_400_000;
@@ -29,7 +29,7 @@ export function KeysView({ client }: { client: Client }) {
   );
   const [text, setText] = useState('');
   const [all, setAll] = useState(false);
-  const [question, setQuestion] = useState<Question | null>(null);
+  const [ask, dialog] = useQuestion(() => void keys.reload());
   const [made, setMade] = useState<MadeKey | null>(null);
   const now = Date.now();
   const listed = keys.data?.keys ?? [];
@@ -45,7 +45,7 @@ export function KeysView({ client }: { client: Client }) {
         <button
           type="button"
           class="main push"
-          onClick={() => setQuestion(createQuestion(client, (key) => setMade(key)))}
+          onClick={() => ask(createQuestion(client, (key) => setMade(key)))}
         >
           <Icon of={Plus} />
           New key
@@ -99,23 +99,15 @@ export function KeysView({ client }: { client: Client }) {
               usage={usage.data?.rows ?? null}
               now={now}
               acts={{
-                onChange: (key) => setQuestion(changeQuestion(client, key)),
-                onRotate: (key) => setQuestion(rotateQuestion(client, key, setMade)),
-                onRevoke: (key) => setQuestion(revokeQuestion(client, key)),
+                onChange: (key) => ask(changeQuestion(client, key)),
+                onRotate: (key) => ask(rotateQuestion(client, key, setMade)),
+                onRevoke: (key) => ask(revokeQuestion(client, key)),
               }}
             />
           )}
         </>
       )}
-      {question !== null && (
-        <Confirm
-          question={question}
-          onClose={() => {
-            setQuestion(null);
-            void keys.reload();
-          }}
-        />
-      )}
+      {dialog}
     </>
   );
 }

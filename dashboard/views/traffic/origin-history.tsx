@@ -1,7 +1,7 @@
 import type { OriginHistory } from '../../../protocol/admin-api/origins.ts';
 import type { Client } from '../../api/client.ts';
 import { amount } from '../../model/amounts.ts';
-import { gridOf } from '../../model/traffic-series.ts';
+import { gridOf, valuesOf } from '../../model/traffic-series.ts';
 import { bytes } from '../../model/words.ts';
 import { Skeleton } from '../../parts/skeleton.tsx';
 import { TimeChart } from '../../parts/time-chart.tsx';
@@ -25,12 +25,8 @@ export function OriginHistoryCharts({ client, origin }: { client: Client; origin
 
 function Charts({ history }: { history: OriginHistory }) {
   const grid = gridOf(history);
-  const at = new Map(history.points.map((point) => [point.at, point]));
   const values = (read: (point: OriginHistory['points'][number]) => number) =>
-    grid.times.map((time) => {
-      const point = at.get(time);
-      return point === undefined ? null : read(point);
-    });
+    valuesOf(grid, history.points, read, null);
   return (
     <div class="charts stacked">
       <TimeChart

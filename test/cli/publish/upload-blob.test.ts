@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
 import { createApiClient } from '../../../cli/api-client.ts';
-import { splitParts, uploadBlob } from '../../../cli/publish/upload-blob.ts';
+import { uploadBlob } from '../../../cli/publish/upload-blob.ts';
+import { splitParts } from '../../../protocol/index.ts';
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 const FILE = Uint8Array.from({ length: 25 }, (_, i) => i);

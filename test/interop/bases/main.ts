@@ -3,7 +3,6 @@
  * docs/engine.md; of bases that are given, int8 against float32. The originals' numbers are fixtures; GGUF files by llama.cpp's
  * converter need its source and Python, and are skipped without.
  */
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -22,6 +21,7 @@ import {
   writeTinyBase,
 } from '../../fixtures/tiny-base.ts';
 import { argmax, logProbabilities, makeTinyRunner } from '../../fixtures/tiny-runner.ts';
+import { runTool } from '../llama-tool.ts';
 import { findPeers } from '../peers.ts';
 import { COARSE, every, klOf, logitsOf } from './measures.ts';
 import { compareQuantized } from './quantized.ts';
@@ -142,9 +142,7 @@ async function compareConverted(): Promise<{ rows: string[][]; failed: boolean }
   const shapes = { ...TINY_SHAPES, ...AS_GGUF_HAS_IT };
   const runScript = (file: string, args: readonly string[]): string => {
     const script = fileURLToPath(new URL(file, import.meta.url));
-    const { status, stdout, stderr } = spawnSync(python, [script, ...args], { encoding: 'utf8' });
-    if (status !== 0) throw new Error(`${file}: ${stderr.slice(-2_000)}`);
-    return stdout;
+    return runTool(python, [script, ...args]);
   };
   try {
     for (const [family, shape] of Object.entries(shapes)) {
