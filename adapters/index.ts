@@ -25,12 +25,11 @@ export {
   parseSafetensors,
   parseSafetensorsHeader,
   readHeaderLength,
-  writeSafetensors,
   type SafetensorsFile,
   type SafetensorsHeader,
   type TensorEntry,
-  type TensorToMake,
 } from './format/safetensors.ts';
+export { writeSafetensors, type TensorToMake } from './format/write-safetensors.ts';
 export { writeGgufAdapter } from './format/write-gguf-adapter.ts';
 export { writePeftAdapter } from './format/write-peft-adapter.ts';
 export {

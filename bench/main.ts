@@ -4,6 +4,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { cacheFolder, findBase } from '../cli/local/find-base.ts';
 import { createOutput } from '../cli/output.ts';
+import { benchCliffs } from './cliffs.ts';
+import { benchCompare } from './compare.ts';
 import { describeMachine } from './machine.ts';
 import { benchNeighbours } from './neighbours.ts';
 import { parseOptions, USAGE } from './options.ts';
@@ -17,7 +19,13 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const)
   process.once(signal, () => stopped.abort(new Error('interrupted')));
 
 const [command, ...rest] = process.argv.slice(2);
-const others = { neighbours: benchNeighbours, profile: benchProfile, vllm: benchVllm };
+const others = {
+  cliffs: benchCliffs,
+  compare: benchCompare,
+  neighbours: benchNeighbours,
+  profile: benchProfile,
+  vllm: benchVllm,
+};
 const other = others[command as keyof typeof others] as (typeof others)['vllm'] | undefined;
 const options = other === undefined ? parseOptions(process.argv.slice(2)) : null;
 if (options === null) {

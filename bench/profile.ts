@@ -17,6 +17,7 @@ import { QV, writeRandomAdapter } from './adapters/write-random-adapter.ts';
 import { runWave } from './load/run-wave.ts';
 import type { Target } from './load/target.ts';
 import { describeMachine } from './machine.ts';
+import { processesNamed } from './processes.ts';
 import { operatorShares } from './profile/operators.ts';
 import type { Recorded } from './profile/record-origin.ts';
 import { takeApart, type TakenApart } from './profile/take-apart.ts';
@@ -190,21 +191,6 @@ async function recorded(pid: number, file: string): Promise<Recorded> {
   process.kill(pid, 'SIGUSR2');
   while (!existsSync(file)) await sleep(2);
   return JSON.parse(await readFile(file, 'utf8')) as Recorded;
-}
-
-/** Children of this process, and theirs, of this name. */
-async function processesNamed(name: string): Promise<number[]> {
-  const found: number[] = [];
-  const look = async (pid: number): Promise<void> => {
-    const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8').catch(() => '');
-    for (const child of children.split(' ').filter(Boolean).map(Number)) {
-      const comm = await readFile(`/proc/${child}/comm`, 'utf8').catch(() => '');
-      if (comm.trim() === name) found.push(child);
-      await look(child);
-    }
-  };
-  await look(process.pid);
-  return found;
 }
 
 /** CPU time, ms. */

@@ -81,5 +81,5 @@ const swapLine = (swaps: SwapSummary): string =>
   `${mb(swaps.rssAfterSettledBytes)} once settled, ${mb(swaps.rssAtEndBytes)} at the end (${(swaps.growth * 100).toFixed(1)} %)`;
 
 const edgeLine = (edge: EdgeSummary): string =>
-  `edge overhead over ${edge.pairs} pairs: ${milliseconds(edge.overheadMs)} ms median (edge ${milliseconds(edge.edgeMs.median)} ms, ` +
+  `edge overhead over ${edge.pairs} pairs: ${milliseconds(edge.overheadMs.median)} ms median, ${milliseconds(edge.overheadMs.p99)} p99 (edge ${milliseconds(edge.edgeMs.median)} ms, ` +
   `origin ${milliseconds(edge.originMs.median)} ms)`;

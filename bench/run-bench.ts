@@ -1,5 +1,4 @@
-import path from 'node:path';
-import { ALL_LINEARS, QV, writeRandomAdapter, type ModuleName } from './adapters/write-random-adapter.ts';
+import { R16, R8, writeSet, type AdapterSet } from './adapters/adapter-set.ts';
 import type { Wave } from './load/run-wave.ts';
 import type { Target } from './load/target.ts';
 import { compareWaves } from './measurements/compare-waves.ts';
@@ -20,17 +19,7 @@ const SWAP_ADAPTERS = 64;
 /** About a third of them: a rank-8 q,v adapter is 1.9 MB in float32. */
 const SWAP_BUDGET_BYTES = 40_000_000;
 
-interface AdapterSet {
-  prefix: string;
-  count: number;
-  rank: number;
-  modules: readonly ModuleName[];
-  /** Seed of the first one. */
-  seed: number;
-}
-const R8: AdapterSet = { prefix: 'r8-', count: 16, rank: 8, modules: QV, seed: 0 };
 const R8_MANY: AdapterSet = { ...R8, count: MANY };
-const R16: AdapterSet = { prefix: 'r16-', count: 16, rank: 16, modules: ALL_LINEARS, seed: 100 };
 
 type Measured = Omit<Report, 'date' | 'machine'>;
 
@@ -113,17 +102,6 @@ export async function runBench(params: {
   if (wants('edge'))
     measured.edge = await benchEdge({ base: params.base, work, pairs: options.pairs, signal });
   return measured;
-}
-
-async function writeSet(work: string, set: AdapterSet): Promise<{ name: string; folder: string }[]> {
-  const adapters: { name: string; folder: string }[] = [];
-  for (let i = 0; i < set.count; i++) {
-    const name = `${set.prefix}${i}`;
-    const folder = path.join(work, name);
-    await writeRandomAdapter({ folder, seed: set.seed + i, rank: set.rank, modules: set.modules });
-    adapters.push({ name, folder });
-  }
-  return adapters;
 }
 
 const noteWave =

@@ -4,7 +4,6 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
-import { createOutput } from '../cli/output.ts';
 import { describeMachine } from './machine.ts';
 import { measureThroughVllm, type ThroughVllm } from './measurements/through-vllm.ts';
 import { milliseconds, waveTable } from './report.ts';
@@ -64,7 +63,6 @@ export async function benchVllm(argv: readonly string[], signal: AbortSignal): P
       ...{ singles: whole('singles'), swaps: whole('swaps') },
       // Adapters are the bench's own, and go with its folder.
       env: { ...process.env, GRAFT_CACHE: path.join(work, 'cache') },
-      output: createOutput({ json: true }),
       onWave: (scenario, system, { tokensPerSecond, problems: [problem] }) =>
         process.stderr.write(
           `${scenario} ${system}: ${tokensPerSecond.toFixed(0)} tok/s${problem === undefined ? '' : ` PROBLEM ${problem}`}\n`,

@@ -1,5 +1,5 @@
 /** Answers and stream events of OpenAI's Responses. */
-import type { TokenLogprob } from './completion.ts';
+import type { TokenLogprob } from './completion-answers.ts';
 import type { TextFormat } from './structured-output.ts';
 import type { ResponseTool, ResponseToolChoice } from './tools.ts';
 

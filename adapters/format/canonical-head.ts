@@ -5,7 +5,8 @@ import { baseIdOf } from '../../protocol/names.ts';
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import type { Tensor } from './dtype.ts';
 import { makeLoraModule, type LoraModule } from './lora-module.ts';
-import { encodeSafetensorsPrefix, MAX_ADAPTER_TENSORS, parseSafetensorsHeader } from './safetensors.ts';
+import { MAX_ADAPTER_TENSORS, parseSafetensorsHeader } from './safetensors.ts';
+import { encodeSafetensorsPrefix } from './write-safetensors.ts';
 import { parseStrictJson, StrictJsonError, type JsonValue } from './strict-json.ts';
 
 export const CONFIG_KEY = 'graft.config';

@@ -16,13 +16,8 @@ import {
 import { bytesAs, convertInto, type LoraDtype } from './convert-dtype.ts';
 import type { Tensor } from './dtype.ts';
 import { makeLoraModule, type LoraModule } from './lora-module.ts';
-import {
-  encodeSafetensorsPrefix,
-  MAX_ADAPTER_TENSORS,
-  parseSafetensors,
-  writeSafetensors,
-  type TensorToMake,
-} from './safetensors.ts';
+import { MAX_ADAPTER_TENSORS, parseSafetensors } from './safetensors.ts';
+import { encodeSafetensorsPrefix, writeSafetensors, type TensorToMake } from './write-safetensors.ts';
 
 export interface CanonicalAdapter {
   readonly config: CanonicalConfig;

@@ -3,7 +3,7 @@ import { AdapterFormatError } from '../errors.ts';
 import { toFloat32, type Tensor } from './dtype.ts';
 import { foldIntoB } from './fold-scale.ts';
 import { inFeatures, outFeatures, type LoraModule } from './lora-module.ts';
-import { writeSafetensors } from './safetensors.ts';
+import { writeSafetensors } from './write-safetensors.ts';
 
 const PREFIX = 'base_model.model.';
 /** `<stem>.<layer>.<rest>`; the first number is the layer's. */

@@ -8,6 +8,8 @@ export interface RequestResult {
   firstMs: number;
   lastMs: number;
   totalMs: number;
+  /** When each chunk with a token came. */
+  tokenMs: number[];
   /** Why the answer does not count; null when it does. */
   problem: string | null;
 }
@@ -24,6 +26,7 @@ export async function runRequest(
   target: Target,
   ask: Ask,
   agent: http.Agent | false = false,
+  signal?: AbortSignal,
 ): Promise<RequestResult> {
   const { path, body, headers: own } = await written(target, ask);
   const headers: Record<string, string> = {
@@ -33,14 +36,25 @@ export async function runRequest(
   };
   return new Promise((resolve) => {
     const start = performance.now();
-    let firstMs = NaN;
-    let lastMs = NaN;
+    const tokenMs: number[] = [];
     let used: number | null = null;
     let rest = '';
     const finish = (problem: string | null) =>
-      resolve({ firstMs, lastMs, totalMs: performance.now() - start, problem });
+      resolve({
+        ...{ firstMs: tokenMs[0] ?? NaN, lastMs: tokenMs.at(-1) ?? NaN, tokenMs, problem },
+        totalMs: performance.now() - start,
+      });
     const request = http.request(
-      { host: target.host, port: target.port, path, method: 'POST', headers, agent, timeout: TIMEOUT_MS },
+      {
+        host: target.host,
+        port: target.port,
+        path,
+        method: 'POST',
+        headers,
+        agent,
+        timeout: TIMEOUT_MS,
+        signal,
+      },
       (response) => {
         response.setEncoding('utf8');
         response.on('data', (text: string) => {
@@ -55,13 +69,12 @@ export async function runRequest(
             const usage = USAGE.exec(line);
             if (usage !== null) used = Number(usage[1]);
             if (usage !== null && /"choices":\s*\[\]/.test(line)) continue;
-            lastMs = performance.now() - start;
-            if (Number.isNaN(firstMs)) firstMs = lastMs;
+            tokenMs.push(performance.now() - start);
           }
         });
         response.on('end', () => {
           if (response.statusCode !== 200) return finish(`status ${response.statusCode}: ${rest}`);
-          if (Number.isNaN(firstMs)) return finish('no token came');
+          if (tokenMs.length === 0) return finish('no token came');
           if (target.kind === 'openai' && used !== ask.tokens)
             return finish(`asked for ${ask.tokens} tokens, usage says ${used}`);
           finish(null);

@@ -1,18 +1,12 @@
 import path from 'node:path';
-import { lookUpVersions } from '../../cli/admin/look-up.ts';
-import { createApiClient } from '../../cli/api-client.ts';
-import { readKeysFile } from '../../cli/local/keys-file.ts';
-import { startStack } from '../../cli/local/stack.ts';
-import type { Output } from '../../cli/output.ts';
-import { publishAdapter } from '../../cli/publish/publish-adapter.ts';
 import { createVllmClient, type VllmClient } from '../../gpu-origin/backends/vllm/vllm-client.ts';
 import { failureText } from '../../gpu-origin/backends/vllm/vllm-api.ts';
 import { systemClock } from '../../gpu-origin/load-parts.ts';
-import { parseSigningKeys, type ChainEntry } from '../../protocol/index.ts';
 import { readBaseShape } from '../adapters/read-base-shape.ts';
 import { QV, writeRandomAdapter } from '../adapters/write-random-adapter.ts';
 import type { WaveResult } from '../load/run-wave.ts';
 import type { Target } from '../load/target.ts';
+import { startPublishedStack } from '../published-stack.ts';
 import { measureAddedFirstToken, type AddedFirstToken } from './added-first-token.ts';
 import { summarize, takeTurns, type WaveSummary } from './compare-waves.ts';
 import { ratiosByTurn, type Ratio } from './ratios.ts';
@@ -56,7 +50,6 @@ export interface ThroughVllmOptions {
   singles: number;
   swaps: number;
   env: Record<string, string | undefined>;
-  output: Output;
   signal?: AbortSignal;
   onWave?: (scenario: string, system: string, result: WaveResult) => void;
 }
@@ -70,45 +63,26 @@ export async function measureThroughVllm(options: ThroughVllmOptions): Promise<T
   const client = createVllmClient({ url, apiKey, clock: systemClock });
   const served = await servedName(client, url);
   const stop = signal === undefined ? {} : { signal };
-  const stack = await startStack({
-    ...{ folder: work, base: options.base, port: 0, originPort: 0, examples: false },
+  const running = await startPublishedStack({
+    ...{ work, base: options.base, env: options.env, signal: signal ?? new AbortController().signal },
     originArgs: [
       ...['--engine', 'vllm', '--engine-url', url, '--max-loras', String(options.maxLoras)],
       ...['--max-lora-rank', String(options.maxLoraRank), '--max-cpu-loras', String(KEPT)],
     ],
-    ...{ env: options.env, output: options.output, ...stop },
   });
+  const { base } = running.stack.local;
   const alone: Target = { ...at('vLLM alone', url), prefix: alonePrefix(), base: served };
   if (apiKey !== undefined) alone.key = apiKey;
   try {
-    const folders = await writeFolders(options, stack.local.base);
+    const folders = await writeFolders(options, base);
     for (let i = 0; i < AT_ONCE; i++) {
       const loaded = await client.loadAdapter(`${alone.prefix}${i}`, folders[i] as string);
       if (!loaded.ok) throw new Error(`vLLM does not load ${folders[i]}: ${failureText(loaded.error)}`);
     }
-    const { url: edgeUrl, key, adminKey, originUrl } = stack.local;
-    const admin = createApiClient({ url: edgeUrl, key: adminKey });
-    const published: { id: string; chain: readonly ChainEntry[] }[] = [];
-    for (const [i, folder] of folders.entries()) {
-      signal?.throwIfAborted();
-      const name = `${PREFIX}${i}`;
-      const { output } = options;
-      await publishAdapter({ client: admin, given: folder, name, parent: null, stage: false, output });
-      const live = (await lookUpVersions(admin, name))?.versions[0];
-      if (live === undefined) throw new Error(`${name} was not published`);
-      const chain = live.chain.map(({ digest, scale }) => ({ digest, scale }));
-      published.push({ id: live.chain_id, chain });
-    }
-    const keys = await readKeysFile(work);
-    const signingKey = parseSigningKeys(keys?.originKeys ?? '')[0];
-    if (keys === null || signingKey === undefined) throw new Error('the stack has no keys');
-    const named = { prefix: PREFIX, base: stack.local.base };
-    const chainOf = (adapter: number | null) => (adapter === null ? [] : (published[adapter]?.chain ?? []));
-    const origin: Target = {
-      ...{ ...at('origin', originUrl), ...named },
-      signed: { url: originUrl, id: keys.originId, signingKey, chainOf },
-    };
-    const edge: Target = { ...at('edge + origin', edgeUrl), ...named, key };
+    const ids: string[] = [];
+    for (const [i, folder] of folders.entries())
+      ids.push((await running.publish(`${PREFIX}${i}`, folder)).chain_id);
+    const [origin, edge] = [running.origin('origin', PREFIX), running.edge('edge + origin', PREFIX)];
     const systems = [alone, origin, edge];
 
     const measured: ThroughVllm = { waves: [], ratios: [], firstToken: [], swaps: [] };
@@ -126,7 +100,6 @@ export async function measureThroughVllm(options: ThroughVllmOptions): Promise<T
       measured.ratios.push(...ratiosByTurn(scenario, systems, turns));
     }
     measured.firstToken = await measureAddedFirstToken({ systems, rounds: options.singles, ...stop });
-    const ids = published.map(({ id }) => id);
     const swaps = { swaps: options.swaps, ...stop };
     measured.swaps = [
       await measureSwaps({
@@ -143,7 +116,7 @@ export async function measureThroughVllm(options: ThroughVllmOptions): Promise<T
     for (const { id, root } of left.ok ? left.value : [])
       if (id.startsWith(alone.prefix) || root?.startsWith(path.resolve(work)) === true)
         await client.unloadAdapter(id);
-    await stack.stop();
+    await running.stop();
   }
 }
 

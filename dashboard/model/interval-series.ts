@@ -1,5 +1,5 @@
 /** An experiment's looks as the columns that the chart draws. */
-import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
 
 export type Scale = 'lift' | 'difference';
 

@@ -1,6 +1,6 @@
 /** What was recorded of the adapter that runs beside, as the page writes it. */
 import { SHADOW_METRICS } from '../../protocol/experiment.ts';
-import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
 import { number, percent } from './words.ts';
 
 export interface ShadowFigure {

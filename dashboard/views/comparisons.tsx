@@ -1,4 +1,4 @@
-import type { ExperimentComparison } from '../../protocol/experiment-api.ts';
+import type { ExperimentComparison } from '../../protocol/experiment-answers.ts';
 import { OPEN_REASONS, VERDICT_WORDS } from '../../protocol/state-words.ts';
 import { barRange } from '../model/interval-series.ts';
 import { number, percent, signed } from '../model/words.ts';

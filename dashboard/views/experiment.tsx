@@ -1,6 +1,6 @@
 import { useState } from 'preact/hooks';
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
-import type { ExperimentEvaluation, ExperimentView as View } from '../../protocol/experiment-api.ts';
+import type { ExperimentEvaluation, ExperimentView as View } from '../../protocol/experiment-answers.ts';
 import type { Client } from '../api/client.ts';
 import { hiddenBecause, standing, stepsOf, type Step } from '../model/decision-words.ts';
 import { isJudgedAlone } from '../model/pair-words.ts';

@@ -1,6 +1,6 @@
 import { guardrailLimits } from '../../protocol/experiment-guardrail.ts';
 import { metricOf, type Experiment } from '../../protocol/experiment.ts';
-import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
 import { GUARDRAIL_STATES } from '../../protocol/state-words.ts';
 import { number, percent } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';

@@ -1,4 +1,4 @@
-import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
 
 /** What is lacking, each with what to do; no winner is proposed meanwhile. */
 export function Health({ evaluation: { health } }: { evaluation: ExperimentEvaluation }) {

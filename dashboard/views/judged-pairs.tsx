@@ -1,5 +1,5 @@
 import type { Experiment } from '../../protocol/experiment.ts';
-import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
 import { judgeWords, pairNotes } from '../model/pair-words.ts';
 import { number, percent } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';

@@ -1,5 +1,5 @@
 import type { Experiment } from '../../protocol/experiment.ts';
-import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
 import { shadowFigures } from '../model/shadow-figures.ts';
 import { percent } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';

@@ -1,4 +1,4 @@
-import type { ExperimentEvaluation } from '../../protocol/experiment-api.ts';
+import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
 import { number } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
 

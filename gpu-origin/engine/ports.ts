@@ -68,13 +68,13 @@ export interface ModelRunner {
   /** @param chain root first, not empty. */
   compose(chain: readonly ChainMember[]): RowDelta;
   /**
-   * Memory that decode steps over such rows need beside their deltas' own, bytes: each row's delta is padded to the
-   * largest rank of the batch. Never less for more rows or more deltas; 0 for one row.
+   * Most that decode steps over such rows need beside their deltas' own, bytes: each row's delta padded to the largest
+   * rank of the batch. Never less for more rows or more deltas; 0 for one row.
    */
   batchBytes(batch: BatchRows): number;
   /**
    * Memory that is held for decode steps, bytes. A step leaves it as it is or makes it what `batchBytes` says of its
-   * rows.
+   * rows, or less where the widest of them run by themselves.
    */
   readonly batchHeldBytes: number;
   /** Gives back what steps over such rows do not need. Costs them a copy of every row. */

@@ -5,9 +5,11 @@ import type { DeltaBatch, DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory, SessionCores } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
 import type { RowsCache } from './kv-cache.ts';
+import { rankBytes } from './batch-layout.ts';
 import type { LaneChoice } from './lane-choice.ts';
 import type { PlacedDeltas } from './placed-deltas.ts';
 import { graphFor, noRanks, type OrtRowDelta, type RankByKind } from './row-delta.ts';
+import { rowsAlone } from './rows-alone.ts';
 import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
 
 type Rows = readonly (OrtRowDelta | null)[];
@@ -32,6 +34,7 @@ export class DecodeSteps {
   private version = 0;
   /** `[slots, vocab]` */
   private logits: HostMemory | null = null;
+  private readonly bytesOfRank: RankByKind;
 
   constructor(
     private readonly params: {
@@ -45,8 +48,12 @@ export class DecodeSteps {
       nothing: DeviceMemory;
       slots: number;
       laneChoice: LaneChoice;
+      /** Of weights, that a step reads. */
+      stepBytes: number;
     },
-  ) {}
+  ) {
+    this.bytesOfRank = rankBytes(params.config);
+  }
 
   /**
    * Where the device has lanes, rows may share the cores in groups, each on a core of its own. A row that is alone has all
@@ -54,14 +61,43 @@ export class DecodeSteps {
    * @returns `[rows.length, vocab]`
    */
   async run(tokens: readonly number[], lengths: readonly number[], rows: Rows): Promise<Float32Array> {
-    const { device, config, batch, slots, laneChoice } = this.params;
+    const { device, config, batch, slots } = this.params;
     const count = rows.length;
     this.logits ??= await device.host(slots * config.vocab * Float32Array.BYTES_PER_ELEMENT);
-    const lone = count === 1 ? rows[0]! : null;
-    const ranks = lone?.ranks ?? (await batch.prepare(rows));
+    const alone = count === 1 ? [0] : this.wide(rows);
+    if (count > 1) {
+      // A row that runs by itself afterwards is padding here: what it writes, its keys and values too, is written again.
+      const others = rows.map((row, slot) => (alone.includes(slot) ? null : row));
+      await this.together(tokens, lengths, others);
+    }
+    for (const slot of alone) {
+      const delta = rows[slot]!;
+      const group = await this.group(slot, 1);
+      feed(group.step, [tokens[slot]!], [lengths[slot]!]);
+      const ranks = delta?.ranks ?? (await batch.prepare([null]));
+      this.dropStale();
+      const binding = await this.binding(group, { rows: [delta], ranks, lone: delta, cores: 'all' });
+      await binding.run();
+    }
+    const { buffer, offset } = this.logits;
+    return new Float32Array(buffer, offset, count * config.vocab);
+  }
+
+  /** Rows of a step that run by themselves; none where no tensor begins inside the device's memory. */
+  private wide(rows: Rows): number[] {
+    const { device, stepBytes } = this.params;
+    if (device.own !== null) return [];
+    const ranks = rows.map((row) => row?.ranks ?? null);
+    return rowsAlone({ rows: ranks, bytesOfRank: this.bytesOfRank, weights: stepBytes });
+  }
+
+  private async together(tokens: readonly number[], lengths: readonly number[], rows: Rows): Promise<void> {
+    const { device, batch, laneChoice } = this.params;
+    const count = rows.length;
+    const ranks = await batch.prepare(rows);
     this.dropStale();
     // Fewer rows than cores would leave some of them idle.
-    const mayGroup = count > 1 && (device.lanes ?? 1) > 1 && count >= device.lanes!;
+    const mayGroup = (device.lanes ?? 1) > 1 && count >= device.lanes!;
     const lanes = mayGroup && laneChoice.takesLanes(count) ? device.lanes! : 1;
     const bindings: Binding[] = [];
     for (let lane = 0, from = 0; lane < lanes; lane++) {
@@ -69,7 +105,7 @@ export class DecodeSteps {
       const group = await this.group(from, to - from);
       feed(group.step, tokens.slice(from, to), lengths.slice(from, to));
       const cores = lanes > 1 ? 'one' : 'all';
-      bindings.push(await this.binding(group, { rows: rows.slice(from, to), ranks, lone, cores }));
+      bindings.push(await this.binding(group, { rows: rows.slice(from, to), ranks, lone: null, cores }));
       from = to;
     }
     const startedAt = performance.now();
@@ -77,8 +113,6 @@ export class DecodeSteps {
     const ended = await Promise.allSettled(bindings.map((binding) => binding.run()));
     if (mayGroup) laneChoice.took(performance.now() - startedAt);
     for (const run of ended) if (run.status === 'rejected') throw run.reason;
-    const { buffer, offset } = this.logits;
-    return new Float32Array(buffer, offset, count * config.vocab);
   }
 
   private async group(from: number, rows: number): Promise<Group> {
@@ -120,7 +154,7 @@ export class DecodeSteps {
       placed === null ? batch.memory(layer, kind) : placed.memory(layer, kind);
     const owned = bindDeltas({
       ...{ device, config, nothing, binding, graph, ranks, memory },
-      ...{ slot: group.from, rows: rows.length },
+      ...{ slot: placed === null ? group.from : 0, rows: rows.length },
     });
     group.bound = { key, lone, binding, owned };
     return binding;

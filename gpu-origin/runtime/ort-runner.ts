@@ -13,6 +13,7 @@ import { FasterLately, type LaneChoice } from './lane-choice.ts';
 import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
 import { PlacedDeltas } from './placed-deltas.ts';
 import { composeDelta, noRanks, OrtRowDelta } from './row-delta.ts';
+import { stepBytes } from './rows-alone.ts';
 import { bindStep, stepTensors } from './step-tensors.ts';
 
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
@@ -68,7 +69,10 @@ export class OrtRunner implements ModelRunner {
     this.placed = new PlacedDeltas(params.device, params.config, (delta) => this.decodeSteps.dropLone(delta));
     const { batch, placed } = this;
     const { laneChoice = new FasterLately() } = params;
-    this.decodeSteps = new DecodeSteps({ ...params, kv, batch, placed, nothing, laneChoice });
+    this.decodeSteps = new DecodeSteps({
+      ...{ ...params, kv, batch, placed, nothing, laneChoice },
+      stepBytes: stepBytes(params.config, params.base.weights),
+    });
     this.rows = new Array<OrtRowDelta | null>(params.slots + params.parking).fill(null);
   }
 

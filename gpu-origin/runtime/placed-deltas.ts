@@ -3,6 +3,7 @@ import { blockOfA } from '../model/graph-flavour.ts';
 import type { DeltaMemory } from './delta-batch.ts';
 import type { Device, SharedArrays } from './device.ts';
 import { moduleKey, type OrtRowDelta } from './row-delta.ts';
+import { MOST_ALONE } from './rows-alone.ts';
 
 /** A delta where the device reads it, for a row that runs by itself: its own memory if that can be, else one copy. */
 class PlacedDelta {
@@ -40,8 +41,8 @@ class PlacedDelta {
   }
 }
 
-/** One of a prompt that is read, and one of a row that decodes alone between its chunks. */
-const KEPT = 2;
+/** One of a prompt that is read, and those of rows that decode by themselves between its chunks. */
+const KEPT = 1 + MOST_ALONE;
 
 /** Deltas that rows ran on by themselves; those of the last ones stay where they are. */
 export class PlacedDeltas {

@@ -4,11 +4,7 @@ import {
   ArchiveExperiment,
   ChangeExperiment,
   CreateExperiment,
-  ExperimentFilter,
   ExperimentId,
-  ExperimentList,
-  ExperimentLooks,
-  ExperimentView,
   KillExperiment,
   PlanExperiment,
   PromoteExperiment,
@@ -16,6 +12,7 @@ import {
   StartExperiment,
   StopExperiment,
 } from '../experiment-api.ts';
+import { ExperimentFilter, ExperimentList, ExperimentLooks, ExperimentView } from '../experiment-answers.ts';
 import { ExperimentPlan } from '../experiment-plan.ts';
 import { JudgeSecret, KeptPairList } from '../experiment-judge.ts';
 import { EXPERIMENTS_SHOWN, MAX_EXPERIMENT_BODY_BYTES, MAX_EXPERIMENTS_SHOWN } from './limits.ts';

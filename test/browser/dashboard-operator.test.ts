@@ -2,7 +2,7 @@
 import type { Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import type { NameList } from '../../protocol/admin-api/names.ts';
-import type { ExperimentList } from '../../protocol/experiment-api.ts';
+import type { ExperimentList } from '../../protocol/experiment-answers.ts';
 import { assignVariant } from '../../worker/experiments/assign-variant.ts';
 import { unitOf } from '../../worker/experiments/unit-of.ts';
 import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';

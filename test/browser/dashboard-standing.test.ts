@@ -1,6 +1,6 @@
 /** How experiments stand: in their list, beside their adapter, and in figures that nobody has yet. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import type { ExperimentEvaluation, ExperimentView } from '../../protocol/experiment-api.ts';
+import type { ExperimentEvaluation, ExperimentView } from '../../protocol/experiment-answers.ts';
 import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
 
 const START = Date.UTC(2026, 10, 20, 12);

@@ -5,7 +5,6 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { measureThroughVllm, type ThroughVllm } from '../../bench/measurements/through-vllm.ts';
 import { formatThroughVllm } from '../../bench/vllm.ts';
-import { createOutput } from '../../cli/output.ts';
 import { FakeVllm } from '../fakes/fake-vllm.ts';
 import { TINY_VOCAB, writeTinyBase } from '../fixtures/tiny-base.ts';
 
@@ -21,7 +20,7 @@ beforeAll(async () => {
   measured = await measureThroughVllm({
     ...{ url: vllm.url, base, work, maxLoras: 16, maxLoraRank: 16 },
     ...{ tokens: 8, turns: 2, waves: 1, singles: 2, swaps: 3 },
-    ...{ env: { GRAFT_CACHE: path.join(work, 'cache') }, output: createOutput({ json: true }) },
+    env: { GRAFT_CACHE: path.join(work, 'cache') },
   });
 });
 afterAll(async () => {

@@ -19,14 +19,11 @@ import {
   type AppContext,
   type AppEnv,
 } from '../http/request-scope.ts';
-import type { AskedOrigin, CompletionCall } from '../origins/client.ts';
+import type { AskedOrigin } from '../origins/client.ts';
 import type { AnswerTokens } from '../experiments/answer-token.ts';
 import type { Exposure, ExposureTokens } from '../experiments/exposure-token.ts';
 import { endUser, USER_HEADER } from '../experiments/unit-of.ts';
-import { askOrigin } from '../experiments/pairs/ask-origin.ts';
-import { conversationOf } from '../experiments/pairs/conversation.ts';
-import type { PairJudges } from '../experiments/pairs/ports.ts';
-import type { ExperimentSink, ShadowRunner } from '../experiments/ports.ts';
+import type { ExperimentSink } from '../experiments/ports.ts';
 import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
@@ -47,18 +44,17 @@ import { recordBeginning, recordEnding, type Taking } from './record-exposure.ts
 import { recordEnded } from './record-traffic.ts';
 import type { TrafficSink } from '../traffic/ports.ts';
 import { comeIn, type DoorDeps, type Visit } from './door.ts';
+import { runShadow, type ShadowDeps } from './run-shadow.ts';
 import { refusesUnknownFields } from './strict-fields.ts';
 import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
-import { takePart, type Part, type Shadow, type TakePartDeps } from '../experiments/take-part.ts';
+import { takePart, type Part, type TakePartDeps } from '../experiments/take-part.ts';
 
-export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps {
+export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps, ShadowDeps {
   meter: CompletionMeter;
   trafficSink: TrafficSink;
   exposureTokens: ExposureTokens;
   answerTokens: AnswerTokens;
   experimentSink: ExperimentSink;
-  shadows: ShadowRunner;
-  pairJudges: PairJudges;
 }
 
 /** `POST /v1/chat/completions`, `POST /v1/completions`, `POST /v1/responses`, `POST /v1/messages`, `POST /v1/embeddings`. */
@@ -260,34 +256,6 @@ const exposureOf = (deps: CompletionDeps, { tenant }: Caller, part: Part): Expos
   const id = deps.exposureTokens.newId();
   return { id, tenant, experiment, version, variant, unit, at: deps.now() };
 };
-
-/** Its work counts for the tenant that wants it: at the origin too a shadow takes nothing from the caller's share. */
-function runShadow(
-  deps: CompletionDeps,
-  common: Pick<CompletionCall, 'path' | 'request' | 'model' | 'requestId' | 'keepAlive'>,
-  shadow: Shadow & { answer: Pick<MeteredAnswer, 'response' | 'note'> },
-): Response['body'] {
-  const { manifest, owner, compare, answer, judged, ...event } = shadow;
-  const pair =
-    judged === null
-      ? null
-      : deps.pairJudges.open({
-          ...{ ...event, ...judged, prompt: conversationOf(common.request) },
-          ask: askOrigin(deps.origins, { ...common, manifest: judged.manifest, tenant: owner }),
-        });
-  return deps.shadows.run({
-    ...{ event, answer, compare, pair, base: manifest.base.id },
-    keepAlive: common.keepAlive,
-    async ask(signal) {
-      let cold = false;
-      const onCold = () => void (cold = true);
-      const own = await deps.origins.complete({ ...common, manifest, tenant: owner, signal, onCold });
-      if (!own.ok) return { response: fail(own.error), note: null };
-      const { response } = own.value;
-      return { response, note: response.headers.get(USAGE_HEADER), cold };
-    },
-  });
-}
 
 async function prepare<T extends CompletionBody>(
   deps: CompletionDeps,

@@ -1,7 +1,7 @@
 import type { ChangeList } from '../../../protocol/admin-api/history.ts';
 import type { TrafficReport } from '../../../protocol/admin-api/traffic.ts';
 import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
-import type { ExperimentList } from '../../../protocol/experiment-api.ts';
+import type { ExperimentList } from '../../../protocol/experiment-answers.ts';
 import { amount, whole } from '../../model/amounts.ts';
 import { decisionSentence } from '../../model/decision-words.ts';
 import { outcomeWords } from '../../model/outcome-words.ts';

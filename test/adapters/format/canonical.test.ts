@@ -6,7 +6,8 @@ import { encodeCanonical, parseCanonical } from '../../../adapters/format/canoni
 import { toDtype } from '../../../adapters/format/convert-dtype.ts';
 import type { Tensor } from '../../../adapters/format/dtype.ts';
 import { makeLoraModule, type LoraModule } from '../../../adapters/format/lora-module.ts';
-import { parseSafetensors, writeSafetensors } from '../../../adapters/format/safetensors.ts';
+import { parseSafetensors } from '../../../adapters/format/safetensors.ts';
+import { writeSafetensors } from '../../../adapters/format/write-safetensors.ts';
 import { MAX_RANK } from '../../../protocol/index.ts';
 import { BASE_ID, filled, loraModule, Q, refusal, tensor, V } from '../make-adapter.ts';
 

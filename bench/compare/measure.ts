@@ -1,0 +1,125 @@
+import path from 'node:path';
+import { R16, R8, writeSet } from '../adapters/adapter-set.ts';
+import type { Wave, WaveResult } from '../load/run-wave.ts';
+import { runWave } from '../load/run-wave.ts';
+import type { Target } from '../load/target.ts';
+import { summarize, takeTurns, type WaveSummary } from '../measurements/compare-waves.ts';
+import { ratiosByTurn, type Ratio } from '../measurements/ratios.ts';
+import { startPublishedStack } from '../published-stack.ts';
+import { median } from '../statistics.ts';
+import { findPeers, runLlamaBench, startLlama, startVllm, type PeerServer } from './peer-servers.ts';
+
+export interface Comparison {
+  waves: WaveSummary[];
+  /** graft's figure over a peer's of the same turn. */
+  ratios: (Ratio & { peer: string })[];
+  /** Decode, tokens a second of one request: llama-bench before and after, graft through the edge in between. */
+  lonely: { llamaBench: [number, number]; graft: number };
+  /** 64 requests at once: the last first token, ms, of those that want 64 tokens and of those that want one. */
+  many: { worstTtftMs: number; prefillAloneMs: number };
+}
+
+/** Waves of one kind against these systems; graft comes first. */
+interface Scenario {
+  name: string;
+  wave: Wave;
+  systems: readonly Target[];
+  turns: number;
+}
+
+const TOKENS = 64;
+const AT_ONCE = 16;
+const MANY = 64;
+export const GRAFT = 'graft';
+
+/** graft through its edge, vLLM's CPU build and llama.cpp's server, all started here, in turns in one run. */
+export async function comparePeers(params: {
+  base: string;
+  peers: string;
+  /** An empty folder. */
+  work: string;
+  turns: number;
+  waves: number;
+  signal: AbortSignal;
+  note: (text: string) => void;
+}): Promise<Comparison> {
+  const { base, work, signal, turns, waves, note } = params;
+  const peers = findPeers(params.peers);
+  const adapters = path.join(work, 'adapters');
+  const r8 = await writeSet(adapters, { ...R8, count: MANY });
+  const r16 = await writeSet(adapters, R16);
+  const folders = (set: readonly { folder: string }[]) => set.map(({ folder }) => folder);
+  const stack = await startPublishedStack({ base, work, signal, originArgs: [] });
+  const servers: PeerServer[] = [];
+  try {
+    for (const { name, folder } of [...r8, ...r16]) await stack.publish(`bench/${name}`, folder);
+    note('graft is ready');
+    const llama = { executable: peers.llamaServer, base: peers.gguf, signal };
+    for (const start of [
+      () => startLlama({ ...llama, label: 'llama.cpp', folders: folders(r8) }),
+      () => startLlama({ ...llama, label: 'llama.cpp', folders: folders(r16) }),
+      () =>
+        startVllm({
+          ...{ executable: peers.vllm, base: peers.hf, label: 'vLLM', prefix: R8.prefix, signal },
+          ...{ folders: folders(r8), rank: R8.rank },
+        }),
+    ]) {
+      servers.push(await start());
+      note(`${servers.at(-1)!.target.label} is ready`);
+    }
+    const [llamaR8, llamaR16, vllm] = servers.map(({ target }) => target) as [Target, Target, Target];
+    const [edge, edgeR16] = [R8, R16].map(({ prefix }) => stack.edge(GRAFT, `bench/${prefix}`)) as [
+      Target,
+      Target,
+    ];
+    const all = [edge, vllm, llamaR8];
+    const sixteen = { requests: AT_ONCE, tokens: TOKENS };
+    const scenarios: readonly Scenario[] = [
+      { name: 'base', wave: { ...sixteen, adapters: 0 }, systems: all, turns },
+      { name: 'r8', wave: { ...sixteen, adapters: AT_ONCE }, systems: all, turns },
+      { name: 'r16', wave: { ...sixteen, adapters: AT_ONCE }, systems: [edgeR16, llamaR16], turns },
+      {
+        name: 'r8-64',
+        wave: { requests: MANY, adapters: MANY, tokens: TOKENS },
+        systems: all,
+        turns: Math.max(1, turns >> 1),
+      },
+    ];
+    const measured: Pick<Comparison, 'waves' | 'ratios'> = { waves: [], ratios: [] };
+    const onWave = (name: string) => (system: string, result: WaveResult) =>
+      note(
+        `${name} ${system}: ${result.tokensPerSecond.toFixed(0)} tok/s${result.problems[0] === undefined ? '' : ` PROBLEM ${result.problems[0]}`}`,
+      );
+    const run = async ({ name, wave, systems, turns: count }: Scenario) => {
+      const taken = await takeTurns({
+        ...{ systems, wave, waves, turns: count, warm: 'first', signal, onWave: onWave(name) },
+      });
+      for (const system of systems)
+        measured.waves.push(summarize(name, system.label, (taken.get(system) ?? []).flat()));
+      const [graft, ...others] = systems;
+      for (const peer of others)
+        measured.ratios.push(
+          ...ratiosByTurn(name, [peer, graft!], taken).map((ratio) => ({ ...ratio, peer: peer.label })),
+        );
+    };
+    for (const scenario of scenarios) await run(scenario);
+    const firsts: number[] = [];
+    for (let round = 0; round < 3; round++) {
+      const wave = await runWave(edge, { requests: MANY, adapters: MANY, tokens: 1 }, 500 + round);
+      firsts.push(Math.max(...wave.ttftMs));
+    }
+    const before = await runLlamaBench(peers.llamaBench, peers.gguf);
+    await run({ name: 'one', wave: { requests: 1, adapters: 0, tokens: TOKENS }, systems: all, turns });
+    const after = await runLlamaBench(peers.llamaBench, peers.gguf);
+    const row = (scenario: string) =>
+      measured.waves.find((wave) => wave.scenario === scenario && wave.system === GRAFT)!;
+    return {
+      ...measured,
+      lonely: { llamaBench: [before, after], graft: row('one').decodePerSecond },
+      many: { worstTtftMs: row('r8-64').ttftMs.worst, prefillAloneMs: median(firsts) },
+    };
+  } finally {
+    for (const server of servers) await server.stop();
+    await stack.stop();
+  }
+}
