@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 /** The package's own folder. */
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Its WebAssembly, without WebGPU. */
-const RUNTIME_FILES = ['ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm'];
+export const RUNTIME_FILES = ['ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm'];
 
 /**
  * esbuild leaves out what nobody uses of a module, but not of an object that a module exports: `{ z }` would bring all

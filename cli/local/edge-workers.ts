@@ -1,25 +1,22 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { build } from 'esbuild';
 import type { WorkerOptions } from 'miniflare';
+import { workerBuild } from '../../bin/worker-build.mjs';
 import { LOOPBACK } from './ports.ts';
 import { ROOT } from './origin-process.ts';
 
 /** Bytes of what nobody else on the machine may guess. */
 const SECRET_BYTES = 16;
 
-/** The worker as one module, as `wrangler deploy` bundles it. */
+/** The worker as one module: bundled from a checkout's sources, or as a package carries it. */
 async function bundleWorker(): Promise<string> {
+  if (!existsSync(path.join(ROOT, 'worker'))) return readFile(path.join(ROOT, 'dist/worker/index.js'), 'utf8');
+  const { build } = await import('esbuild');
   const result = await build({
-    entryPoints: [path.join(ROOT, 'worker/index.ts')],
-    bundle: true,
+    ...workerBuild(ROOT),
     write: false,
-    format: 'esm',
-    target: 'es2022',
-    platform: 'neutral',
-    mainFields: ['module', 'main'],
-    conditions: ['workerd', 'worker', 'browser'],
-    external: ['cloudflare:*', 'node:*'],
     sourcemap: 'inline',
     logLevel: 'silent',
   });
