@@ -1,4 +1,4 @@
-// `npm run build:browser`: graft/browser in dist/browser: the page's module and its types come from tsc, the worker is one
+// `npm run build:browser`: graft-lora/browser in dist/browser: the page's module and its types come from tsc, the worker is one
 // file, and ONNX Runtime's two lie beside it.
 import { copyFile, mkdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';

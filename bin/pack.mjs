@@ -15,8 +15,8 @@ const ROOT = fileURLToPath(new URL('..', import.meta.url));
 const run = promisify(execFile);
 const manifest = JSON.parse(await readFile(path.join(ROOT, 'package.json'), 'utf8'));
 
-/** What only `graft dev` and `graft deploy` load: the other package has it. */
-const STACK_ONLY = ['esbuild', 'miniflare', 'wrangler'];
+/** What only commands load that need origin or edge: the other package has it. */
+const STACK_ONLY = ['@huggingface/hub', 'esbuild', 'miniflare', 'wrangler'];
 /** Fetched when it is wanted: cli/local/native-runtime.ts says why. Compiled in: bin/build-origin.mjs. */
 const NEVER = ['onnxruntime-node', 'onnxruntime-web', 'tsx'];
 /** Resolved by name at run time, so that no import says so. */
@@ -86,10 +86,21 @@ async function buildLibrary(dist) {
   return metafile;
 }
 
+/** @param {string | undefined} repository its address, https. @returns {object} fields of a package.json. */
+function addresses(repository) {
+  if (repository === undefined) return {};
+  const page = repository.replace(/\.git$/, '');
+  return {
+    repository: { type: 'git', url: `git+${page}.git` },
+    bugs: `${page}/issues`,
+    homepage: `${page}#readme`,
+  };
+}
+
 /** @param {string} folder @param {object} fields over those of the tree's own package.json. */
 async function writeManifest(folder, fields) {
-  const { name, version, license, type, engines, bin, repository, bugs, homepage, keywords } = manifest;
-  const common = { name, version, license, type, engines, bin, repository, bugs, homepage, keywords };
+  const { name, version, license, type, engines, bin } = manifest;
+  const common = { name, version, license, type, engines, bin, ...addresses(manifest.repository) };
   await writeFile(
     path.join(folder, 'package.json'),
     `${JSON.stringify({ ...common, ...fields }, null, 2)}\n`,
@@ -117,10 +128,10 @@ async function pack(folder) {
 
 /**
  * @param {string} out an empty or new folder; gets both packages, each as a folder and a tarball.
- * @param {{ page?: string }} [params] the dashboard, built already; built here unless given.
- * @returns {Promise<{ light: string, stack: string }>} the tarballs.
+ * @param {{ page?: string, tarballs?: boolean }} [params] `page`: the dashboard, built already; built here unless given.
+ * @returns {Promise<{ light: string, stack: string }>} the tarballs; the folders where none are wanted.
  */
-export async function makePackages(out, { page } = {}) {
+export async function makePackages(out, { page, tarballs = true } = {}) {
   await rm(out, { recursive: true, force: true });
   const light = path.join(out, 'graft-lora');
   const stack = path.join(out, 'graft-lora-origin');
@@ -138,8 +149,14 @@ export async function makePackages(out, { page } = {}) {
   } else await cp(page, path.join(stack, 'dist/page/dashboard'), { recursive: true });
 
   await copy(light, [...TEXTS, 'bin/graft.mjs']);
-  await copy(stack, [...TEXTS, 'bin/graft.mjs', 'cli/local/end-with-parent.mjs', 'migrations', 'wrangler.toml']);
-  await copy(stack, ['examples/adapters', 'examples/publish_from_python.py']);
+  await copy(stack, [
+    ...TEXTS,
+    'bin/graft.mjs',
+    'cli/local/end-with-parent.mjs',
+    'migrations',
+    'wrangler.toml',
+  ]);
+  await copy(stack, ['examples/adapters']);
   await writeManifest(light, {
     description: `${manifest.description} The command line and the adapter toolkit; origin and edge are graft-lora-origin.`,
     exports: { ...manifest.exports, './package.json': './package.json' },
@@ -155,8 +172,12 @@ export async function makePackages(out, { page } = {}) {
         .sort(),
     ),
   });
+  if (!tarballs) return { light, stack };
   return { light: await pack(light), stack: await pack(stack) };
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url))
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  if (manifest.repository === undefined)
+    console.error('package.json has no "repository": the packages do not say where they come from');
   for (const file of Object.values(await makePackages(path.join(ROOT, 'dist/packages')))) console.log(file);
+}

@@ -27,7 +27,7 @@ export const help: CommandHelp = {
     },
   ],
   notes: [
-    'Writes int8 weights, the embedding too, in parts of 24 MiB with a manifest that names each part’s sha256; `graft/browser` fetches them once into the browser’s private storage ([docs/browser.md](browser.md)). Whoever can read them has the base’s weights: the edge serves them to anybody. Its adapters are another matter: those need a download token. A second export writes what has changed.',
+    'Writes int8 weights, the embedding too, in parts of 24 MiB with a manifest that names each part’s sha256; `graft-lora/browser` fetches them once into the browser’s private storage ([docs/browser.md](browser.md)). Whoever can read them has the base’s weights: the edge serves them to anybody. Its adapters are another matter: those need a download token. A second export writes what has changed.',
   ],
 };
 

@@ -12,7 +12,8 @@ const SECRET_BYTES = 16;
 
 /** The worker as one module: bundled from a checkout's sources, or as a package carries it. */
 async function bundleWorker(): Promise<string> {
-  if (!existsSync(path.join(ROOT, 'worker'))) return readFile(path.join(ROOT, 'dist/worker/index.js'), 'utf8');
+  if (!existsSync(path.join(ROOT, 'worker')))
+    return readFile(path.join(ROOT, 'dist/worker/index.js'), 'utf8');
   const { build } = await import('esbuild');
   const result = await build({
     ...workerBuild(ROOT),

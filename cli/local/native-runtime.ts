@@ -132,8 +132,6 @@ const programRunner =
       child.once('close', (code) =>
         code === 0
           ? resolve()
-          : reject(
-              new Error(said.trim().split('\n').at(-1) || `${program} ended with code ${String(code)}`),
-            ),
+          : reject(new Error(said.trim().split('\n').at(-1) || `${program} ended with code ${String(code)}`)),
       );
     });
