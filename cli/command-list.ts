@@ -10,6 +10,10 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         load: () => import('./commands/dev.ts'),
       },
       origin: { summary: 'Start one origin of a deployment', load: () => import('./commands/origin.ts') },
+      deploy: {
+        summary: 'Put the edge on Cloudflare, or a new version of it',
+        load: () => import('./commands/deploy.ts'),
+      },
       secrets: { summary: 'Make the secrets of a deployment', load: () => import('./commands/secrets.ts') },
       pull: {
         summary: 'Get a base model into the cache (GRAFT_CACHE)',
