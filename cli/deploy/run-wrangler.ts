@@ -1,5 +1,5 @@
 /** wrangler as a child process: its own sign-in, its own output, and what it says of failures in its file of events. */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -22,6 +22,8 @@ export type WranglerResult =
 /** Runs `wrangler` with these arguments, in the folder of the deployment. */
 export type RunWrangler = (args: readonly string[]) => Promise<WranglerResult>;
 
+/** From the first signal to the one that nobody survives. */
+const END_MS = 3_000;
 /** Of its output, where it died without an event. */
 const LAST_LINES = 6;
 
@@ -45,6 +47,8 @@ export function wranglerRunner(params: {
     const child = spawn(process.execPath, [bin, ...args], {
       cwd: folder,
       stdio: ['ignore', 'pipe', 'pipe'],
+      // A process group of its own, to be ended as one.
+      detached: true,
       env: {
         ...env,
         // It asks nothing and takes what it calls a fallback: yes to migrations, no to reports.
@@ -57,7 +61,12 @@ export function wranglerRunner(params: {
         ...(account === null ? {} : { CLOUDFLARE_ACCOUNT_ID: account }),
       },
     });
-    const stop = () => child.kill('SIGTERM');
+    let last: NodeJS.Timeout | undefined;
+    // wrangler is two processes, and the inner one may take its time.
+    const stop = () => {
+      endGroup(child, 'SIGTERM');
+      last = setTimeout(() => endGroup(child, 'SIGKILL'), END_MS);
+    };
     signal.addEventListener('abort', stop);
     let stdout = '';
     let said = '';
@@ -75,18 +84,29 @@ export function wranglerRunner(params: {
       const events = parseEvents(await readFile(told, 'utf8').catch(() => ''));
       if (code === 0) return { ok: true, stdout, events };
       const failure = events.find(({ type }) => type === 'command-failed');
-      const [cause] = lastLines(said).filter((line) => /\[code: \d+\]/.test(line));
+      const lines = linesOf(said);
+      const cause = lines.find((line) => /\[code: \d+\]/.test(line));
       return {
         ok: false,
         // Its first line names the request, the line with the code says why.
-        message: [failure?.message ?? lastLines(said).join('\n'), cause].filter(Boolean).join(' '),
+        message: [failure?.message ?? lines.slice(-LAST_LINES).join('\n'), cause].filter(Boolean).join(' '),
         code: failure?.code ?? null,
       };
     } finally {
+      clearTimeout(last);
       signal.removeEventListener('abort', stop);
       await rm(told, { force: true });
     }
   };
+}
+
+function endGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (process.platform === 'win32' || child.pid === undefined) return void child.kill(signal);
+  try {
+    process.kill(-child.pid, signal);
+  } catch {
+    // Nothing of it is left.
+  }
 }
 
 function parseEvents(text: string): WranglerEvent[] {
@@ -99,9 +119,8 @@ function parseEvents(text: string): WranglerEvent[] {
     });
 }
 
-const lastLines = (text: string): string[] =>
+const linesOf = (text: string): string[] =>
   stripVTControlCharacters(text)
     .split('\n')
     .map((line) => line.trim())
-    .filter((line) => line !== '' && !/^🪵|please open an issue/.test(line))
-    .slice(-LAST_LINES);
+    .filter((line) => line !== '' && !/^🪵|please open an issue/.test(line));

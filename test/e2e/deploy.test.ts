@@ -159,7 +159,7 @@ describe('graft deploy', () => {
         line === 'GET /d1/database'
           ? { status: 403, code: 10000, message: 'Authentication error' }
           : undefined;
-      const { code, stderr } = await deploy(NO_CHECK, '--json');
+      const { code, stderr } = await deploy(...ORIGIN, NO_CHECK, '--json');
       expect(code).toBe(4);
       const { error } = JSON.parse(stderr) as { error: { code: string; message: string } };
       expect(error.code).toBe('cloudflare_denied');

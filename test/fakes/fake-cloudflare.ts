@@ -41,6 +41,8 @@ const Titled = z.object({ title: z.string() });
 const Sql = z.object({ sql: z.string() });
 
 const hex = (length: number, n: number): string => n.toString(16).padStart(length, '0');
+/** Lists have one page here. */
+const beyond = ({ query }: Asked): boolean => Number(query.get('page') ?? '1') > 1;
 const missing = (code: number, message: string): Refusal => ({ status: 404, code, message });
 
 interface Asked {
@@ -94,9 +96,9 @@ export async function startFakeCloudflare(): Promise<FakeCloudflare> {
     ],
     [
       /^GET \/d1\/database$/,
-      ({ query }) => {
+      () => {
         const all = [...fake.databases].map(([name, uuid]) => ({ name, uuid }));
-        return { result: query.get('page') === '1' ? all : [], pages: all.length };
+        return { result: all, pages: all.length };
       },
     ],
     [
@@ -236,7 +238,7 @@ export async function startFakeCloudflare(): Promise<FakeCloudflare> {
             success: !failed,
             errors: failed ? [{ code: found.code, message: found.message }] : [],
             messages: [],
-            result: failed ? null : found.result,
+            result: failed ? null : found.pages !== undefined && beyond(asked) ? [] : found.result,
             ...(!failed && found.pages !== undefined
               ? {
                   result_info: {
