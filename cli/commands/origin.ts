@@ -52,7 +52,7 @@ export default defineCommand({
     ...commonFlags,
   },
   async run({ args, rawArgs }) {
-    const { file, runsSources } = originProgram('main');
+    const program = originProgram('main');
     const end = rawArgs.indexOf('--');
     const further = end === -1 ? [] : rawArgs.slice(end + 1);
     const asksForHelp = further.includes('--help');
@@ -73,11 +73,10 @@ export default defineCommand({
       flags.push('--base', await findBase({ base: args.base, cache, env: process.env, output }));
     const wanted = !asksForHelp && runsNatively([...flags, ...further]);
     const runtime = await nativeRuntime({ cache, wanted, output });
-    const child = spawn(
-      process.execPath,
-      [...(runsSources ? ['--import', 'tsx'] : []), file, ...flags, ...further],
-      { stdio: 'inherit', env: { ...originEnvironment(process.env), ...variables, ...runtime } },
-    );
+    const child = spawn(process.execPath, [...program, ...flags, ...further], {
+      stdio: 'inherit',
+      env: { ...originEnvironment(process.env), ...variables, ...runtime },
+    });
     // A terminal's Ctrl-C reaches it by itself; what is sent to us alone is passed on. It decides when it ends.
     const pass = (signal: NodeJS.Signals) => {
       if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);

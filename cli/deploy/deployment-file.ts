@@ -78,23 +78,16 @@ export function planDeployment(kept: Deployment | null, wishes: DeployWishes): D
     );
   if (kept?.r2 === true && wishes.r2 === false)
     throw usageError('Adapters that lie in R2 would be lost to the edge: --r2 cannot be taken back.');
-  const origins = wishes.origins.length === 0 ? (kept?.origins ?? []) : wishes.origins.map(parseOrigin);
+  const origins =
+    wishes.origins.length === 0 ? (kept?.origins ?? []) : parseOrigins(wishes.origins, { tls: true });
   if (origins.length === 0)
     throw usageError(
       'Say where an origin will be reached: --origin origin-1=https://origin-1.example.com. It need not answer yet.',
     );
-  if (new Set(origins.map(({ id }) => id)).size < origins.length)
-    throw usageError('Two of the --origin have the same id.');
-  if (new Set(origins.map(({ base }) => base === undefined)).size > 1)
-    throw usageError('Either every --origin says its base or none does.');
   const variables = new Map(Object.entries(kept?.variables ?? {}));
-  for (const wish of wishes.variables) {
-    const [, name = '', value = ''] = /^([A-Z][A-Z0-9_]*)=([^]*)$/.exec(wish) ?? [];
-    if (name === '') throw usageError(`--var ${wish}: say NAME=value.`);
-    if (SET_OTHERWISE.test(name)) throw usageError(`--var ${name}: that is set by graft deploy itself.`);
+  for (const [name, value] of parseVariables(wishes.variables))
     if (value === '') variables.delete(name);
     else variables.set(name, value);
-  }
   const parsed = Deployment.safeParse({
     name: wishes.name ?? kept?.name ?? 'graft',
     account: wishes.account ?? kept?.account ?? null,
@@ -110,10 +103,32 @@ export function planDeployment(kept: Deployment | null, wishes: DeployWishes): D
   return parsed.data;
 }
 
+/** @param texts `NAME=value`. @throws CliError (usage) */
+export const parseVariables = (texts: readonly string[]): [name: string, value: string][] =>
+  texts.map((text) => {
+    const [, name = '', value = ''] = /^([A-Z][A-Z0-9_]*)=([^]*)$/.exec(text) ?? [];
+    if (name === '') throw usageError(`--var ${text}: say NAME=value.`);
+    if (SET_OTHERWISE.test(name)) throw usageError(`--var ${name}: that has a way of its own.`);
+    return [name, value];
+  });
+
 /** Secrets, and what has a flag of its own. */
 const SET_OTHERWISE = /^(ORIGINS|GRAFT_.*|SIGN_IN)$/;
 
-function parseOrigin(text: string): DeployedOrigin {
+/**
+ * @param texts `id=url` or `id=url,base`. @param tls whether nothing but https will do.
+ * @throws CliError (usage)
+ */
+export function parseOrigins(texts: readonly string[], { tls }: { tls: boolean }): DeployedOrigin[] {
+  const origins = texts.map((text) => parseOrigin(text, tls));
+  if (new Set(origins.map(({ id }) => id)).size < origins.length)
+    throw usageError('Two of the --origin have the same id.');
+  if (new Set(origins.map(({ base }) => base === undefined)).size > 1)
+    throw usageError('Either every --origin says its base or none does.');
+  return origins;
+}
+
+function parseOrigin(text: string, tls: boolean): DeployedOrigin {
   const [, id, url = '', base] = /^([^=]+)=([^,]+)(?:,(.+))?$/.exec(text) ?? [];
   const parsed = DeployedOrigin.safeParse({
     ...{ id, url: url.replace(/\/+$/, '') },
@@ -122,7 +137,7 @@ function parseOrigin(text: string): DeployedOrigin {
   const plain = URL.canParse(url) ? new URL(url) : null;
   if (!parsed.success || plain === null)
     throw usageError(`--origin ${text}: say <id>=<url>, or <id>=<url>,<base>.`);
-  if (plain.protocol !== 'https:')
+  if (tls && plain.protocol !== 'https:')
     throw usageError(
       `--origin ${text}: prompts and answers go there over the internet, so it must be https.`,
     );

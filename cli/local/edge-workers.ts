@@ -59,9 +59,14 @@ export interface EdgeWorkers {
  * `MF-Original-URL` for another URL, `MF-Route-Override` for another worker by its name. So the first is a closed one, the
  * others have names that nobody knows, and the edge's socket leads past it.
  * @param options of the edge's worker, less its modules. @param port of the edge's socket; 0 = any free one.
+ * @param host of it; loopback unless given.
  */
-export async function edgeWorkers(params: { options: WorkerOptions; port: number }): Promise<EdgeWorkers> {
-  const { options, port } = params;
+export async function edgeWorkers(params: {
+  options: WorkerOptions;
+  port: number;
+  host?: string;
+}): Promise<EdgeWorkers> {
+  const { options, port, host = LOOPBACK } = params;
   const { compatibilityDate } = options;
   const common = compatibilityDate === undefined ? {} : { compatibilityDate };
   const secret = randomBytes(SECRET_BYTES).toString('hex');
@@ -74,7 +79,7 @@ export async function edgeWorkers(params: { options: WorkerOptions; port: number
       name: door,
       modules: script(DOOR),
       serviceBindings: { GRAFT: graft },
-      unsafeDirectSockets: [{ host: LOOPBACK, port }],
+      unsafeDirectSockets: [{ host, port }],
     },
     {
       ...options,

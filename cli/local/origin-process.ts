@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
@@ -16,13 +17,17 @@ export type OriginProgram = 'main' | 'export-web-base';
 
 /**
  * A checkout runs the origin's sources, by tsx; a package what `bin/build-origin.mjs` made of them.
+ * @returns arguments for Node, from whatever folder it is started in.
  * @throws CliError when this is a package without an origin.
  */
-export function originProgram(entry: OriginProgram): { file: string; runsSources: boolean } {
+export function originProgram(entry: OriginProgram): string[] {
   const source = path.join(ROOT, 'gpu-origin', `${entry}.ts`);
-  if (existsSync(source)) return { file: source, runsSources: true };
+  if (existsSync(source)) {
+    const tsx = createRequire(path.join(ROOT, 'package.json')).resolve('tsx');
+    return ['--import', pathToFileURL(tsx).href, source];
+  }
   const file = path.join(ROOT, 'dist/origin', `${entry}.mjs`);
-  if (existsSync(file)) return { file, runsSources: false };
+  if (existsSync(file)) return [file];
   const stack = `${STACK_PACKAGE}@${packageJson.version}`;
   throw new CliError({
     message:
@@ -82,19 +87,15 @@ export async function startOrigin(params: {
   signal?: AbortSignal;
 }): Promise<OriginProcess> {
   const { entry = 'main', failure = 'The origin did not start' } = params;
-  const { file, runsSources } = originProgram(entry);
+  const program = originProgram(entry);
   const preload = pathToFileURL(path.join(ROOT, 'cli/local/end-with-parent.mjs')).href;
-  const child = spawn(
-    process.execPath,
-    [...(runsSources ? ['--import', 'tsx'] : []), '--import', preload, file, ...params.args],
-    {
-      cwd: ROOT,
-      env: { ...originEnvironment(process.env), ...params.env },
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      // A process group of its own: Ctrl-C reaches us alone, and we end it in order.
-      detached: true,
-    },
-  );
+  const child = spawn(process.execPath, ['--import', preload, ...program, ...params.args], {
+    cwd: ROOT,
+    env: { ...originEnvironment(process.env), ...params.env },
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    // A process group of its own: Ctrl-C reaches us alone, and we end it in order.
+    detached: true,
+  });
   const exited = once(child, 'exit').catch(() => undefined);
   const log: string[] = [];
   const hear = (line: string) => {

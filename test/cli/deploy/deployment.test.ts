@@ -59,7 +59,7 @@ describe('planDeployment', () => {
     ['no address', { origins: ['a'] }, /say <id>=<url>/],
     ['one id twice', { origins: [ORIGIN, ORIGIN] }, /same id/],
     ['bases of some', { origins: [ORIGIN, 'b=https://b.example.com,llama'] }, /Either every/],
-    ['a secret as a variable', { origins: [ORIGIN], variables: ['GRAFT_MAC_KEY=x'] }, /set by graft deploy/],
+    ['a secret as a variable', { origins: [ORIGIN], variables: ['GRAFT_MAC_KEY=x'] }, /a way of its own/],
     ['a variable without a value', { origins: [ORIGIN], variables: ['DROPS'] }, /NAME=value/],
     ['a name that no worker can have', { origins: [ORIGIN], name: 'My Edge' }, /small letters/],
   ])('refuses %s', (_, more, message) => {
