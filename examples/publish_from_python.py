@@ -34,7 +34,7 @@ def call(method, path, body=None):
 
 
 def pack(folder, parent_chain):
-    """The canonical file of docs/adapter-format.md: the same tensors under shorter names, sorted, and one entry of metadata."""
+    """The canonical file of docs/adapter-format.md: tensors under shorter names, sorted, and one entry of metadata."""
     with open(os.path.join(folder, "adapter_config.json")) as file:
         config = json.load(file)
     if config.get("rank_pattern") or config.get("alpha_pattern") or config.get("use_rslora") or config.get("use_dora"):
@@ -45,8 +45,9 @@ def pack(folder, parent_chain):
     header.pop("__metadata__", None)
     found = {name.removeprefix("base_model.model.").removesuffix(".weight"): entry for name, entry in header.items()}
     alpha = config["lora_alpha"]
+    alpha = int(alpha) if alpha == int(alpha) else alpha  # JSON as JavaScript prints it: 16, not 16.0
     modules = {
-        name.removesuffix(".lora_A"): {"rank": found[name]["shape"][0], "alpha": int(alpha) if alpha == int(alpha) else alpha}
+        name.removesuffix(".lora_A"): {"rank": found[name]["shape"][0], "alpha": alpha}
         for name in sorted(found)
         if name.endswith(".lora_A")
     }
