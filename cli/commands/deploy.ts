@@ -161,7 +161,7 @@ function nextText(
   const where = short.startsWith('..') ? folder : short;
   const starts = origins.map(
     ({ id, url: address }) =>
-      `  graft origin --origin-id ${id} --env-file origin.env          # answers at ${address}`,
+      `  graft origin --origin-id ${id} --keys origin.env          # answers at ${address}`,
   );
   return [
     '',

@@ -18,11 +18,11 @@ const ORIGIN_VARIABLES = ['GRAFT_ORIGIN_KEYS', 'GRAFT_METRICS_TOKEN'];
 export const help: CommandHelp = {
   examples: [
     {
-      line: 'graft origin --origin-id origin-1 --env-file origin.env --base ./model.gguf',
+      line: 'graft origin --origin-id origin-1 --keys origin.env --base ./model.gguf',
       does: 'an origin of a deployment, on 127.0.0.1:8788',
     },
     {
-      line: 'graft origin --origin-id origin-1 --env-file origin.env -- --slots 8 --context 2048',
+      line: 'graft origin --origin-id origin-1 --keys origin.env -- --slots 8 --context 2048',
       does: 'the default base, with more flags of the origin',
     },
     { line: 'graft origin -- --help', does: 'all flags of the origin' },
@@ -44,7 +44,8 @@ export default defineCommand({
     host: { type: 'string', description: 'Address to listen on', default: '127.0.0.1', valueHint: 'host' },
     port: { type: 'string', description: 'Port to listen on', default: '8788', valueHint: 'port' },
     provider: { type: 'string', description: 'As of `graft dev`', valueHint: 'name' },
-    'env-file': {
+    // Not --env-file: Node takes that for its own wherever it stands.
+    keys: {
       type: 'string',
       description: 'File with GRAFT_ORIGIN_KEYS=…; the environment unless given',
       valueHint: 'file',
@@ -58,7 +59,7 @@ export default defineCommand({
     const asksForHelp = further.includes('--help');
     const output = createOutput({ json: args.json === true });
     const cache = cacheFolder(process.env);
-    const given = args['env-file'] === undefined ? {} : await readEnvFile(args['env-file']);
+    const given = args.keys === undefined ? {} : await readEnvFile(args.keys);
     const variables = Object.fromEntries(
       ORIGIN_VARIABLES.flatMap((name) => {
         const value = given[name] ?? process.env[name];
@@ -100,6 +101,6 @@ async function readEnvFile(file: string): Promise<Record<string, string | undefi
   try {
     return parseEnv(await readFile(path.resolve(file), 'utf8'));
   } catch (error) {
-    throw usageError(`--env-file ${file}: ${error instanceof Error ? error.message : String(error)}`);
+    throw usageError(`--keys ${file}: ${error instanceof Error ? error.message : String(error)}`);
   }
 }

@@ -167,4 +167,20 @@ describe('its services as processes', () => {
     },
     LIMIT_MS,
   );
+
+  it('end in order at SIGTERM, streams first', async () => {
+    for (const process of running.splice(0).reverse()) {
+      process.child.kill('SIGTERM');
+      expect(await process.finished).toMatchObject({ code: 0 });
+    }
+  });
+
+  it.each([
+    ['no secrets', ['edge', '--origin', 'a=http://127.0.0.1:1'], /GRAFT_MAC_KEY.*`graft secrets <folder>`/],
+    ['no origins', ['edge', '--secrets', 'secrets/made'], /--origin origin-1=http/],
+    ['no file of keys', ['origin', '--origin-id', 'a', '--keys', 'nowhere.env'], /--keys nowhere\.env/],
+  ])('say what to do where there are %s', async (_, args, message) => {
+    const { code, stderr } = await runGraft(args, options());
+    expect([code, stderr]).toEqual([2, expect.stringMatching(message)]);
+  });
 });

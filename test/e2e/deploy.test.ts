@@ -88,7 +88,7 @@ describe('graft deploy', () => {
       expect(stdout).toContain('graft-adapters is there');
       expect(stdout).toContain('graft is there');
       expect(stdout).toContain('https://graft-production.acme.workers.dev');
-      expect(stdout).toContain('graft origin --origin-id origin-1 --env-file origin.env');
+      expect(stdout).toContain('graft origin --origin-id origin-1 --keys origin.env');
       expect(cloudflare.migrations.length).toBeGreaterThan(20);
 
       const worker = cloudflare.workers.get('graft-production');
