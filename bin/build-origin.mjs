@@ -64,5 +64,3 @@ async function copyRuntime(folder) {
   const { name, version, license } = JSON.parse(await readFile(manifest, 'utf8'));
   await writeFile(path.join(folder, 'package.json'), `${JSON.stringify({ name, version, license })}\n`);
 }
-
-if (process.argv[1] === fileURLToPath(import.meta.url)) await buildOrigin(path.join(ROOT, 'dist'));

@@ -132,8 +132,13 @@ const workerEntry = (): string => {
   return existsSync(source) ? source : path.join(ROOT, 'dist/worker/index.js');
 };
 
-async function healthy(url: string, signal: AbortSignal): Promise<void> {
-  const end = Date.now() + HEALTHY_WITHIN_MS;
+/** Waits until an edge answers. @throws CliError with its last answer when it does not in time. */
+export async function healthy(
+  url: string,
+  signal: AbortSignal,
+  { withinMs = HEALTHY_WITHIN_MS, everyMs = ASK_EVERY_MS } = {},
+): Promise<void> {
+  const end = Date.now() + withinMs;
   let last = '';
   while (Date.now() < end) {
     try {
@@ -144,7 +149,7 @@ async function healthy(url: string, signal: AbortSignal): Promise<void> {
       signal.throwIfAborted();
       last = error instanceof Error ? error.message : String(error);
     }
-    await sleep(ASK_EVERY_MS, undefined, { signal });
+    await sleep(everyMs, undefined, { signal }).catch(() => signal.throwIfAborted());
   }
   throw new CliError({
     message: `The edge is deployed, and ${url}/healthz does not answer 200 yet (${last}). A 500 means that a variable is wrong: \`npx wrangler tail --env production\` in the deployment's folder names it. --no-check does not wait.`,

@@ -93,7 +93,7 @@ describe('graft-lora', () => {
     expect(commandNames()).toEqual(expect.arrayContaining(verbs));
     const helps = await Promise.all(verbs.map((name) => graft('help', name)));
     expect(helps.filter(({ code }) => code !== 0).map(({ stderr }) => stderr)).toEqual([]);
-    for (const line of [['dev'], ['origin'], ['pull'], ['base', 'export', '--web']]) {
+    for (const line of [['deploy'], ['dev'], ['edge'], ['origin'], ['pull'], ['base', 'export', '--web']]) {
       const { code, stderr } = await graft(...line, '--json');
       expect([line, code, JSON.parse(stderr)]).toEqual([
         line,
