@@ -1,4 +1,4 @@
-// `npm run build:browser`: graft/browser in dist/browser: the page's module and its types come from tsc, the worker is one
+// `npm run build:browser`: graft-lora/browser in dist/browser: the page's module and its types come from tsc, the worker is one
 // file, and ONNX Runtime's two lie beside it.
 import { copyFile, mkdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 /** The package's own folder. */
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 /** Its WebAssembly, without WebGPU. */
-const RUNTIME_FILES = ['ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm'];
+export const RUNTIME_FILES = ['ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm'];
 
 /**
  * esbuild leaves out what nobody uses of a module, but not of an object that a module exports: `{ z }` would bring all

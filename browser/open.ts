@@ -31,7 +31,7 @@ export interface OpenOptions {
   context?: number;
   /** Folder of ONNX Runtime's files, on the page's own origin; `ort/` beside this module unless given. */
   runtime?: string | URL;
-  /** For bundlers that move this module: starts `graft/browser/worker`. */
+  /** For bundlers that move this module: starts `graft-lora/browser/worker`. */
   worker?: () => Worker;
 }
 

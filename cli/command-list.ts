@@ -9,6 +9,15 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Start origin and edge on this machine, with example adapters',
         load: () => import('./commands/dev.ts'),
       },
+      origin: { summary: 'Start one origin of a deployment', load: () => import('./commands/origin.ts') },
+      deploy: {
+        summary: 'Put the edge on Cloudflare, or a new version of it',
+        load: () => import('./commands/deploy.ts'),
+      },
+      edge: {
+        summary: 'Start an edge on this machine before origins that run already',
+        load: () => import('./commands/edge.ts'),
+      },
       secrets: { summary: 'Make the secrets of a deployment', load: () => import('./commands/secrets.ts') },
       pull: {
         summary: 'Get a base model into the cache (GRAFT_CACHE)',

@@ -1,6 +1,6 @@
 // Prints what is in an adapter: `node examples/inspect-adapter.mjs FOLDER`, after `npm run build`.
 import { readFileSync } from 'node:fs';
-import { describeAdapter, readAdapter } from 'graft/adapters';
+import { describeAdapter, readAdapter } from 'graft-lora/adapters';
 
 const folder = process.argv[2] ?? 'examples/adapters/medicine';
 const weights = new Uint8Array(readFileSync(`${folder}/adapter_model.safetensors`));

@@ -1,4 +1,4 @@
-/** A base as browsers fetch it: `graft base export --web` writes it, `graft/browser` reads it. */
+/** A base as browsers fetch it: `graft base export --web` writes it, `graft-lora/browser` reads it. */
 import { z } from 'zod';
 import { Digest } from './identity.ts';
 import { BaseInfo } from './origin-request.ts';

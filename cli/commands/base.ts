@@ -8,7 +8,7 @@ import { commonFlags, usageError } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
 import { cacheFolder, findBase } from '../local/find-base.ts';
 import { originProgress } from '../local/origin-progress.ts';
-import { ROOT, startOrigin } from '../local/origin-process.ts';
+import { originProgram, ROOT, startOrigin } from '../local/origin-process.ts';
 import { createOutput, fileSize } from '../output.ts';
 
 /** What the worker serves under /base/. */
@@ -27,7 +27,7 @@ export const help: CommandHelp = {
     },
   ],
   notes: [
-    'Writes int8 weights, the embedding too, in parts of 24 MiB with a manifest that names each part’s sha256; `graft/browser` fetches them once into the browser’s private storage ([docs/browser.md](browser.md)). Whoever can read them has the base’s weights: the edge serves them to anybody. Its adapters are another matter: those need a download token. A second export writes what has changed.',
+    'Writes int8 weights, the embedding too, in parts of 24 MiB with a manifest that names each part’s sha256; `graft-lora/browser` fetches them once into the browser’s private storage ([docs/browser.md](browser.md)). Whoever can read them has the base’s weights: the edge serves them to anybody. Its adapters are another matter: those need a download token. A second export writes what has changed.',
   ],
 };
 
@@ -70,6 +70,7 @@ export default defineCommand({
   async run({ args }) {
     pickAction({ verb: 'base', actions, word: args.action, args: { ...args, to: undefined } });
     if (args.web !== true) throw usageError('Say --web: a base is exported for browsers.');
+    originProgram('export-web-base');
     const folder = folderOf(args);
     const output = createOutput({ json: args.json === true });
     const cache = cacheFolder(process.env);
@@ -78,7 +79,7 @@ export default defineCommand({
     const exported = await interruptible(async (signal) => {
       const id = args['base-id'] === undefined ? [] : ['--base-id', args['base-id']];
       const process = await startOrigin({
-        entry: 'gpu-origin/export-web-base.ts',
+        entry: 'export-web-base',
         failure: 'The base was not exported',
         args: ['--base', base, '--cache', cache, '--out', folder, ...id],
         env: {},

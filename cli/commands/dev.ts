@@ -2,6 +2,7 @@ import { defineCommand } from 'citty';
 import { CliError, interrupted } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, parsePort, usageError } from '../flags.ts';
+import { originProgram } from '../local/origin-process.ts';
 import { ENDING_SIGNALS } from '../local/own-signals.ts';
 import { repeatedFlag } from '../repeated-flag.ts';
 import type { OriginWish } from '../local/local-origins.ts';
@@ -98,13 +99,14 @@ export default defineCommand({
     'origin-arg': {
       type: 'string',
       description:
-        'Flags for the origin, separated by spaces, such as "--slots 8 --context 2048"; `npm run origin -- --help` lists them',
+        'Flags for the origin, separated by spaces, such as "--slots 8 --context 2048"; `graft origin -- --help` lists them',
       valueHint: 'flags',
     },
     ...commonFlags,
   },
   async run({ args, rawArgs }) {
     const also = alsoBases(rawArgs);
+    originProgram('main');
     const output = createOutput({ json: args.json === true });
     const ending = new AbortController();
     const onSignal = () => ending.abort(interrupted());

@@ -2,6 +2,7 @@ import { defineCommand } from 'citty';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { cacheFolder, findBase } from '../local/find-base.ts';
+import { originProgram } from '../local/origin-process.ts';
 import { PINNED_BASE } from '../local/pinned-base.ts';
 import { createOutput } from '../output.ts';
 
@@ -33,6 +34,7 @@ export default defineCommand({
     ...commonFlags,
   },
   async run({ args }) {
+    originProgram('main');
     const output = createOutput({ json: args.json === true });
     const base = typeof args.base === 'string' ? args.base : undefined;
     const file = await findBase({ base, cache: cacheFolder(process.env), env: process.env, output });

@@ -20,7 +20,7 @@ const ENVIRONMENT: readonly { name: string; meaning: string; otherwise: string }
 ];
 
 const INTRODUCTION =
-  '`node bin/graft.mjs …`, or `npx graft …` in this folder. `graft <command> --help` prints the flags and examples of a command. On a terminal, tables and help keep to its width: names lose their middle (`medicine/car…dr-lee`); a pipe gets whole lines. `npm run docs` writes this page from the same definitions.';
+  '`node bin/graft.mjs …`, or `npx graft …` in this folder; outside of a checkout `npx graft-lora …`, and `npx graft-lora-origin …` for what needs origin or edge (`dev`, `origin`, `edge`, `deploy`, `pull`, `base`), which is every other command, too. `graft <command> --help` prints the flags and examples of a command. On a terminal, tables and help keep to its width: names lose their middle (`medicine/car…dr-lee`); a pipe gets whole lines. `npm run docs` writes this page from the same definitions.';
 
 const CONNECTION = [
   'A command that talks to a server takes, in this order:',

@@ -1,25 +1,23 @@
 import { randomBytes } from 'node:crypto';
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { build } from 'esbuild';
 import type { WorkerOptions } from 'miniflare';
+import { workerBuild } from '../../bin/worker-build.mjs';
 import { LOOPBACK } from './ports.ts';
 import { ROOT } from './origin-process.ts';
 
 /** Bytes of what nobody else on the machine may guess. */
 const SECRET_BYTES = 16;
 
-/** The worker as one module, as `wrangler deploy` bundles it. */
+/** The worker as one module: bundled from a checkout's sources, or as a package carries it. */
 async function bundleWorker(): Promise<string> {
+  if (!existsSync(path.join(ROOT, 'worker')))
+    return readFile(path.join(ROOT, 'dist/worker/index.js'), 'utf8');
+  const { build } = await import('esbuild');
   const result = await build({
-    entryPoints: [path.join(ROOT, 'worker/index.ts')],
-    bundle: true,
+    ...workerBuild(ROOT),
     write: false,
-    format: 'esm',
-    target: 'es2022',
-    platform: 'neutral',
-    mainFields: ['module', 'main'],
-    conditions: ['workerd', 'worker', 'browser'],
-    external: ['cloudflare:*', 'node:*'],
     sourcemap: 'inline',
     logLevel: 'silent',
   });
@@ -61,9 +59,14 @@ export interface EdgeWorkers {
  * `MF-Original-URL` for another URL, `MF-Route-Override` for another worker by its name. So the first is a closed one, the
  * others have names that nobody knows, and the edge's socket leads past it.
  * @param options of the edge's worker, less its modules. @param port of the edge's socket; 0 = any free one.
+ * @param host of it; loopback unless given.
  */
-export async function edgeWorkers(params: { options: WorkerOptions; port: number }): Promise<EdgeWorkers> {
-  const { options, port } = params;
+export async function edgeWorkers(params: {
+  options: WorkerOptions;
+  port: number;
+  host?: string;
+}): Promise<EdgeWorkers> {
+  const { options, port, host = LOOPBACK } = params;
   const { compatibilityDate } = options;
   const common = compatibilityDate === undefined ? {} : { compatibilityDate };
   const secret = randomBytes(SECRET_BYTES).toString('hex');
@@ -76,7 +79,7 @@ export async function edgeWorkers(params: { options: WorkerOptions; port: number
       name: door,
       modules: script(DOOR),
       serviceBindings: { GRAFT: graft },
-      unsafeDirectSockets: [{ host: LOOPBACK, port }],
+      unsafeDirectSockets: [{ host, port }],
     },
     {
       ...options,

@@ -37,6 +37,8 @@ export interface Edge {
  */
 export async function startEdge(params: {
   port: number;
+  /** Address to listen on; loopback unless given. */
+  host?: string;
   stateFolder: string;
   bindings: Record<string, string>;
   r2Bucket?: string;
@@ -66,7 +68,10 @@ export async function startEdge(params: {
           },
         }),
   } as WorkerOptions;
-  const { workers, door, graft } = await edgeWorkers({ options: worker, port: params.port });
+  const { workers, door, graft } = await edgeWorkers({
+    ...{ options: worker, port: params.port },
+    ...(params.host === undefined ? {} : { host: params.host }),
+  });
   const options = {
     // Of the socket of Miniflare's own worker, which takes any free port.
     host: LOOPBACK,

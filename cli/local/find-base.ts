@@ -7,7 +7,6 @@ import { pipeline } from 'node:stream/promises';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { Output } from '../output.ts';
 import { downloadPackage, type RunTool } from './download-package.ts';
-import { fetchRepository } from './fetch-repository.ts';
 import { PINNED_BASE, type PinnedBase } from './pinned-base.ts';
 import { parseRepositoryBase } from './repository-base.ts';
 
@@ -98,7 +97,11 @@ export async function findBase(params: {
   const { cache, env, output } = params;
   if (params.base === undefined) return ensurePinnedBase({ cache, output });
   const repository = parseRepositoryBase(params.base);
-  if (repository !== null) return fetchRepository({ base: repository, cache, env, output });
+  if (repository !== null) {
+    // Here: the hub's client is not in the package without the origin, whose commands load this file.
+    const { fetchRepository } = await import('./fetch-repository.ts');
+    return fetchRepository({ base: repository, cache, env, output });
+  }
   const given = path.resolve(params.base);
   if ((await sizeOf(given)) === null) {
     throw new CliError({

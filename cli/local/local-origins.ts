@@ -3,6 +3,7 @@ import { z } from 'zod';
 import type { Output } from '../output.ts';
 import { findBase } from './find-base.ts';
 import type { LocalKeys } from './keys-file.ts';
+import { nativeRuntime, runsNatively } from './native-runtime.ts';
 import { originProgress } from './origin-progress.ts';
 import { startOrigin, type OriginProcess } from './origin-process.ts';
 import { LOOPBACK, needFreePort } from './ports.ts';
@@ -46,6 +47,10 @@ export async function prepareOrigins(params: {
   signal?: AbortSignal;
 }): Promise<[LocalOrigin, ...LocalOrigin[]]> {
   const { keys, cache, env, output, signal } = params;
+  const runtime = await nativeRuntime({
+    ...{ cache, output, wanted: params.wishes.some(({ args }) => runsNatively(args)) },
+    ...(signal === undefined ? {} : { signal }),
+  });
   const prepare = async (wish: OriginWish, i: number): Promise<LocalOrigin> => {
     const asked = params.port === 0 ? 0 : params.port + i;
     const port = await needFreePort({ port: asked, what: 'origin', flag: '--origin-port' });
@@ -60,7 +65,7 @@ export async function prepareOrigins(params: {
         const args = ['--port', String(port), '--base', base, '--cache', cache, '--origin-id', id];
         const started = await startOrigin({
           args: [...args, ...wish.args],
-          env: { GRAFT_ORIGIN_KEYS: keys.originKeys },
+          env: { GRAFT_ORIGIN_KEYS: keys.originKeys, ...runtime },
           onEvent: progress.hear,
           onLog: params.onLog(i === 0 ? 'origin' : `origin-${i + 1}`),
           ...(signal === undefined ? {} : { signal }),

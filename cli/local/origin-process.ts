@@ -1,14 +1,45 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
-import { CliError } from '../cli-error.ts';
+import packageJson from '../../package.json' with { type: 'json' };
+import { CliError, EXIT } from '../cli-error.ts';
 
 /** The package's root folder: the nearest above that has a package.json, from the sources as from dist/cli. */
 export const ROOT = packageRoot(import.meta.dirname);
+
+/** Files of `gpu-origin/` that are programs. */
+export type OriginProgram = 'main' | 'export-web-base';
+
+/**
+ * A checkout runs the origin's sources, by tsx; a package what `bin/build-origin.mjs` made of them.
+ * @returns arguments for Node, from whatever folder it is started in.
+ * @throws CliError when this is a package without an origin.
+ */
+export function originProgram(entry: OriginProgram): string[] {
+  const source = path.join(ROOT, 'gpu-origin', `${entry}.ts`);
+  if (existsSync(source)) {
+    const tsx = createRequire(path.join(ROOT, 'package.json')).resolve('tsx');
+    return ['--import', pathToFileURL(tsx).href, source];
+  }
+  const file = path.join(ROOT, 'dist/origin', `${entry}.mjs`);
+  if (existsSync(file)) return [file];
+  const stack = `${STACK_PACKAGE}@${packageJson.version}`;
+  throw new CliError({
+    message:
+      `This needs the origin and the edge, which are a package of their own: \`npx ${stack} …\` ` +
+      `runs any command with them, \`npm install ${stack}\` adds them to what is installed here.`,
+    exitCode: EXIT.usage,
+    code: 'stack_missing',
+  });
+}
+
+/** What `bin/pack.mjs` makes of this tree beside the command line and the library by themselves. */
+const STACK_PACKAGE = 'graft-lora-origin';
 
 /** After SIGTERM, before SIGKILL: long enough to end running streams. */
 const STOP_MS = 5_000;
@@ -40,14 +71,14 @@ export interface OriginProcess {
 }
 
 /**
- * Starts `gpu-origin/main.ts` and waits until it is ready.
- * @param entry another file that says when it is. @param failure what was not done when it ends before.
+ * Starts the origin and waits until it is ready.
+ * @param entry another of its programs, which says when it is. @param failure what was not done when it ends before.
  * @param args its flags. @param env added to ours, less what {@link originEnvironment} leaves out.
  * @param onEvent hears every event line before and after `ready`.
  * @throws CliError with the last lines of its log when it ends before.
  */
 export async function startOrigin(params: {
-  entry?: string;
+  entry?: OriginProgram;
   failure?: string;
   args: readonly string[];
   env: Record<string, string>;
@@ -55,19 +86,16 @@ export async function startOrigin(params: {
   onLog?: (line: string) => void;
   signal?: AbortSignal;
 }): Promise<OriginProcess> {
-  const { entry = 'gpu-origin/main.ts', failure = 'The origin did not start' } = params;
+  const { entry = 'main', failure = 'The origin did not start' } = params;
+  const program = originProgram(entry);
   const preload = pathToFileURL(path.join(ROOT, 'cli/local/end-with-parent.mjs')).href;
-  const child = spawn(
-    process.execPath,
-    ['--import', 'tsx', '--import', preload, path.join(ROOT, entry), ...params.args],
-    {
-      cwd: ROOT,
-      env: { ...originEnvironment(process.env), ...params.env },
-      stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
-      // A process group of its own: Ctrl-C reaches us alone, and we end it in order.
-      detached: true,
-    },
-  );
+  const child = spawn(process.execPath, ['--import', preload, ...program, ...params.args], {
+    cwd: ROOT,
+    env: { ...originEnvironment(process.env), ...params.env },
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
+    // A process group of its own: Ctrl-C reaches us alone, and we end it in order.
+    detached: true,
+  });
   const exited = once(child, 'exit').catch(() => undefined);
   const log: string[] = [];
   const hear = (line: string) => {

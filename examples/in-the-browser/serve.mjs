@@ -1,4 +1,4 @@
-// An application's own server: the page, graft/browser, and tokens that it makes with its API key. See README.md.
+// An application's own server: the page, graft-lora/browser, and tokens that it makes with its API key. See README.md.
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -78,6 +78,6 @@ createServer((request, response) => {
     () =>
       response
         .writeHead(404, HEADERS)
-        .end('There is no such file. Was graft/browser built? npm run build:browser'),
+        .end('There is no such file. Was graft-lora/browser built? npm run build:browser'),
   );
 }).listen(Number(PORT), '127.0.0.1', () => console.log(`Open ${ORIGIN}`));

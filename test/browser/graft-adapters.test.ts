@@ -1,4 +1,4 @@
-/** Adapters by name in graft/browser: a page on one origin, the real edge in workerd on another. */
+/** Adapters by name in graft-lora/browser: a page on one origin, the real edge in workerd on another. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';

@@ -1,4 +1,4 @@
-/** graft/browser in Chromium, over a tiny base from a static server. */
+/** graft-lora/browser in Chromium, over a tiny base from a static server. */
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import type * as Graft from '../../browser/index.ts';

@@ -1,4 +1,4 @@
-/** A page that runs graft/browser over a tiny base, its server, and the same base run natively. */
+/** A page that runs graft-lora/browser over a tiny base, its server, and the same base run natively. */
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { writeTinyBase } from '../fixtures/tiny-base.ts';
 import { openNative } from './native-engine.ts';
 import type { EngineHere } from '../../browser/worker/engine-here.ts';
 
-/** What a page needs that runs graft/browser, and nothing else. */
+/** What a page needs that runs graft-lora/browser, and nothing else. */
 const POLICY =
   "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self' http://127.0.0.1:*; base-uri 'none'";
 const ISOLATED = {
@@ -33,7 +33,7 @@ const PART_BYTES = 100_000;
 export interface GraftRig {
   /** Of the page; another one each time it is asked for has an empty storage of its own. */
   readonly url: string;
-  /** Of graft/browser. */
+  /** Of graft-lora/browser. */
   readonly built: string;
   readonly baseFolder: string;
   readonly manifest: WebBaseManifest;

@@ -24,7 +24,7 @@ const load = async (name) => ({
 });
 try {
   config({ jitless: true });
-  const library = await import('graft/adapters');
+  const library = await import('graft-lora/adapters');
   const files = { 'dr-lee': await load('dr-lee'), 'intent-v1': await load('intent-v1') };
   document.title = JSON.stringify(await runScenario(library, files));
 } catch (error) {

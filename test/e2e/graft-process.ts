@@ -25,13 +25,15 @@ export interface GraftOptions {
   env?: Record<string, string>;
   /** Piped in; nothing unless given. */
   stdin?: string;
+  /** Another `bin/graft.mjs` than the checkout's. */
+  program?: string;
 }
 
 export function startGraft(args: readonly string[], options: GraftOptions): GraftProcess {
   const inherited = Object.fromEntries(
     Object.entries(process.env).filter(([name]) => !name.startsWith('GRAFT_') && name !== 'FORCE_COLOR'),
   );
-  const child = spawn(process.execPath, [GRAFT, ...args], {
+  const child = spawn(process.execPath, [options.program ?? GRAFT, ...args], {
     cwd: options.cwd,
     env: { ...inherited, NO_COLOR: '1', ...options.env },
     stdio: [options.stdin === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],

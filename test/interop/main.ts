@@ -12,7 +12,6 @@ import { exchangeAll, type Exchanged } from './exchange.ts';
 import { runHosts } from './hosts.ts';
 import { startLlamaServer } from './llama-server.ts';
 import { startOwnEngine } from './own-engine.ts';
-import { runPackage } from './package.ts';
 import { findPeers, type Peers } from './peers.ts';
 import { runSchemas } from './schemas.ts';
 import { runShapes } from './shapes/main.ts';
@@ -161,10 +160,6 @@ async function main(): Promise<void> {
   }
   if (command === 'schemas') {
     process.exitCode = await runSchemas();
-    return;
-  }
-  if (command === 'package') {
-    process.exitCode = await runPackage();
     return;
   }
   if (command === 'bases') {

@@ -1,4 +1,4 @@
-/** What a page loads of graft/browser, but for ONNX Runtime's own files. */
+/** What a page loads of graft-lora/browser, but for ONNX Runtime's own files. */
 import { readFileSync, rmSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

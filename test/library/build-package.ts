@@ -15,7 +15,7 @@ export const TSC = path.join(ROOT, 'node_modules/typescript/bin/tsc');
 export const LIBRARY_DEPENDENCIES: readonly string[] = ['ml-matrix', 'zod'];
 
 export interface BuiltPackage {
-  /** Has `node_modules/graft` and its dependencies, nothing else. */
+  /** Has `node_modules/graft-lora` and its dependencies, nothing else. */
   readonly folder: string;
   remove(): Promise<void>;
 }
@@ -24,14 +24,14 @@ export interface BuiltPackage {
 export async function buildPackage(): Promise<BuiltPackage> {
   const folder = await mkdtemp(path.join(tmpdir(), 'graft-library-'));
   const modules = path.join(folder, 'node_modules');
-  const dist = path.join(modules, 'graft/dist');
+  const dist = path.join(modules, 'graft-lora/dist');
   await mkdir(dist, { recursive: true });
   await run(process.execPath, [TSC, '-p', 'tsconfig.library.json', '--outDir', dist], { cwd: ROOT }).catch(
     (error: unknown) => {
       throw new Error(`The library does not build:\n${(error as { stdout: string }).stdout}`);
     },
   );
-  await cp(path.join(ROOT, 'package.json'), path.join(modules, 'graft/package.json'));
+  await cp(path.join(ROOT, 'package.json'), path.join(modules, 'graft-lora/package.json'));
   for (const name of LIBRARY_DEPENDENCIES)
     await symlink(path.join(ROOT, 'node_modules', name), path.join(modules, name), 'dir');
   return { folder, remove: () => rm(folder, { recursive: true, force: true }) };

@@ -8,7 +8,7 @@ import { runScenario } from '../library/scenario.ts';
 
 /** A worker that runs the scenario on the files it is sent: four parts, name by name. */
 const WORKER = `
-import * as library from 'graft/adapters';
+import * as library from 'graft-lora/adapters';
 import { runScenario } from ${JSON.stringify(path.join(ROOT, 'test/library/scenario.ts'))};
 export default {
   async fetch(request) {

@@ -109,8 +109,13 @@ function libraryPath(): string {
   throw new Error(`onnxruntime-node ships no library for ${process.platform} ${process.arch}`);
 }
 
-/** It is an optional dependency: npm leaves it out when its script, which fetches libraries for CUDA, fails. */
+/**
+ * It is an optional dependency: npm leaves it out when its script, which fetches libraries for CUDA, fails.
+ * `GRAFT_ONNXRUNTIME` names a folder that has what is in that package; the command line sets it.
+ */
 function packageFolder(): string {
+  const given = process.env['GRAFT_ONNXRUNTIME'];
+  if (given !== undefined && given !== '') return given;
   try {
     return dirname(createRequire(import.meta.url).resolve('onnxruntime-node/package.json'));
   } catch {

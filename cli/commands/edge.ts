@@ -1,0 +1,147 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { defineCommand } from 'citty';
+import { z } from 'zod';
+import { CliError, EXIT, interrupted } from '../cli-error.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { parseOrigins, parseVariables } from '../deploy/deployment-file.ts';
+import { commonFlags, parsePort, usageError } from '../flags.ts';
+import { buildPage } from '../local/build-page.ts';
+import { originProgram } from '../local/origin-process.ts';
+import { ENDING_SIGNALS } from '../local/own-signals.ts';
+import { LOOPBACK, needFreePort } from '../local/ports.ts';
+import { makePrivateFolder } from '../local/private-folder.ts';
+import { startSchedule } from '../local/schedule.ts';
+import { takeStartLock } from '../local/start-lock.ts';
+import { createOutput } from '../output.ts';
+import { repeatedFlag } from '../repeated-flag.ts';
+
+/** As `graft dev`: cron triggers come each minute at most, and nobody fires them here. */
+const SCHEDULE_PAUSE_MS = 10_000;
+
+export const help: CommandHelp = {
+  examples: [
+    {
+      line: 'graft edge --secrets ./secrets --origin origin-1=http://127.0.0.1:8788',
+      does: 'the edge on 127.0.0.1:8787 before an origin of this machine',
+    },
+    {
+      line: 'graft edge --secrets ./secrets --origin a=https://a.example.com --origin b=https://b.example.com --host 0.0.0.0',
+      does: 'for other machines, behind a proxy that ends TLS',
+    },
+  ],
+  notes: [
+    'The same worker as on Cloudflare, in workerd, for one machine: names, keys and adapters lie in `.wrangler/state` of the folder (copy it for a backup, while the edge is stopped). What an isolate is limited to on Cloudflare, it is not here, and there is one edge: [docs/operations.md](operations.md#an-edge-outside-of-cloudflare). `graft secrets` makes the folder of secrets; the same variables in the environment do as well. Origins get `origin.env` of it: `graft origin --keys`.',
+  ],
+};
+
+const Secrets = z.object({
+  GRAFT_MAC_KEY: z.string().min(1),
+  GRAFT_ORIGIN_KEYS: z.string().min(1),
+  GRAFT_ADMIN_KEY_SHA256: z.string().min(1),
+  GRAFT_ACCEPTED_MAC_KEYS: z.string().optional(),
+});
+
+export default defineCommand({
+  meta: { name: 'edge' },
+  args: {
+    origin: {
+      type: 'string',
+      description: 'An origin’s id and address, <id>=<url>[,<base>] (repeatable)',
+      valueHint: 'id=url',
+    },
+    secrets: {
+      type: 'string',
+      description: 'Folder that graft secrets wrote; the environment unless given',
+      valueHint: 'folder',
+    },
+    host: { type: 'string', description: 'Address to listen on', default: LOOPBACK, valueHint: 'host' },
+    port: { type: 'string', description: 'Port to listen on', default: '8787', valueHint: 'port' },
+    folder: {
+      type: 'string',
+      description: 'Where its state is kept; the current one unless given',
+      default: '.',
+      valueHint: 'path',
+    },
+    var: {
+      type: 'string',
+      description: 'A variable of the edge, NAME=value (repeatable)',
+      valueHint: 'NAME=value',
+    },
+    ...commonFlags,
+  },
+  async run({ args, rawArgs }) {
+    originProgram('main');
+    const output = createOutput({ json: args.json === true });
+    const origins = parseOrigins(repeatedFlag(rawArgs, 'origin'), { tls: false });
+    if (origins.length === 0) throw usageError('Say which origins: --origin origin-1=http://127.0.0.1:8788.');
+    const variables = Object.fromEntries(parseVariables(repeatedFlag(rawArgs, 'var')));
+    const secrets = await readSecrets(args.secrets, process.env);
+    const ending = new AbortController();
+    const onSignal = () => ending.abort(interrupted());
+    for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
+
+    const folder = path.resolve(args.folder);
+    const asked = parsePort(args.port, '--port');
+    const port = await needFreePort({ port: asked, what: 'edge', flag: '--port' });
+    await makePrivateFolder(path.join(folder, '.graft'));
+    const release = await takeStartLock(path.join(folder, '.graft'));
+    try {
+      const page = await buildPage({ output, signal: ending.signal });
+      // Here, because Miniflare alone takes half a second of CPU to load.
+      const { startEdge } = await import('../local/edge.ts');
+      const edge = await startEdge({
+        ...{ port, host: args.host, stateFolder: path.join(folder, '.wrangler/state') },
+        ...(page === null ? {} : { page }),
+        bindings: { ...variables, ...secrets, ORIGINS: JSON.stringify(origins) },
+        onLog: (line) => process.stderr.write(`${line}\n`),
+      });
+      const endSchedule = startSchedule({
+        ...{ work: edge.runSchedule, pauseMs: SCHEDULE_PAUSE_MS },
+        onFailure: (reason) => process.stderr.write(`schedule: ${reason}\n`),
+      });
+      const url = `http://${args.host}:${new URL(edge.url).port}`;
+      output.result(
+        { url, origins },
+        () => `the edge is on ${url}, before ${origins.map(({ id }) => id).join(', ')}`,
+      );
+      const aborted = new Promise<null>((resolve) => {
+        if (ending.signal.aborted) resolve(null);
+        ending.signal.addEventListener('abort', () => resolve(null), { once: true });
+      });
+      const reason = await Promise.race([edge.failed, aborted]);
+      endSchedule();
+      await edge.stop();
+      if (reason !== null) throw new CliError({ message: `${reason}.`, code: 'part_failed' });
+    } finally {
+      await release();
+    }
+  },
+});
+
+/** @throws CliError that says what is missing. */
+async function readSecrets(
+  folder: string | undefined,
+  env: NodeJS.ProcessEnv,
+): Promise<Record<string, string>> {
+  const file = folder === undefined ? null : path.join(path.resolve(folder), 'worker.json');
+  let given: unknown = env;
+  if (file !== null)
+    try {
+      given = JSON.parse(await readFile(file, 'utf8'));
+    } catch (error) {
+      throw usageError(
+        `--secrets: ${file} cannot be read (${error instanceof Error ? error.message : String(error)}).`,
+      );
+    }
+  const parsed = Secrets.safeParse(given);
+  if (parsed.success)
+    return Object.fromEntries(
+      Object.entries(parsed.data).flatMap(([name, value]) => (value === undefined ? [] : [[name, value]])),
+    );
+  throw new CliError({
+    message: `${parsed.error.issues.map(({ path: [name] }) => String(name)).join(', ')}: not in ${file ?? 'the environment'}. \`graft secrets <folder>\` makes them; then --secrets <folder>.`,
+    exitCode: EXIT.usage,
+    code: 'secrets_missing',
+  });
+}

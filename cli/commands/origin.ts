@@ -1,0 +1,106 @@
+import { spawn } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { parseEnv } from 'node:util';
+import { defineCommand } from 'citty';
+import { CliError, EXIT } from '../cli-error.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, parsePort, usageError } from '../flags.ts';
+import { cacheFolder, findBase } from '../local/find-base.ts';
+import { nativeRuntime, runsNatively } from '../local/native-runtime.ts';
+import { originEnvironment, originProgram } from '../local/origin-process.ts';
+import { ENDING_SIGNALS } from '../local/own-signals.ts';
+import { createOutput } from '../output.ts';
+
+/** What an origin is told by its environment; the rest of GRAFT_* is not its business. */
+const ORIGIN_VARIABLES = ['GRAFT_ORIGIN_KEYS', 'GRAFT_METRICS_TOKEN'];
+
+export const help: CommandHelp = {
+  examples: [
+    {
+      line: 'graft origin --origin-id origin-1 --keys origin.env --base ./model.gguf',
+      does: 'an origin of a deployment, on 127.0.0.1:8788',
+    },
+    {
+      line: 'graft origin --origin-id origin-1 --keys origin.env -- --slots 8 --context 2048',
+      does: 'the default base, with more flags of the origin',
+    },
+    { line: 'graft origin -- --help', does: 'all flags of the origin' },
+  ],
+  notes: [
+    'Runs one origin in the foreground until SIGTERM or Ctrl-C; then it ends its streams for up to 55 s. It answers nobody but who signs with `GRAFT_ORIGIN_KEYS`, from the environment or from the file that `graft secrets` and `graft deploy` write. The base is fetched if it is not in the cache (`graft pull` does that beforehand). [docs/operations.md](operations.md#an-origin) says what goes in front of it.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'origin' },
+  args: {
+    base: {
+      type: 'string',
+      description: 'A .gguf file, a Hugging Face folder or hf:<owner>/<name>; the default base unless given',
+      valueHint: 'base',
+    },
+    'origin-id': { type: 'string', description: 'As the edge’s ORIGINS has it', valueHint: 'id' },
+    host: { type: 'string', description: 'Address to listen on', default: '127.0.0.1', valueHint: 'host' },
+    port: { type: 'string', description: 'Port to listen on', default: '8788', valueHint: 'port' },
+    provider: { type: 'string', description: 'As of `graft dev`', valueHint: 'name' },
+    // Not --env-file: Node takes that for its own wherever it stands.
+    keys: {
+      type: 'string',
+      description: 'File with GRAFT_ORIGIN_KEYS=…; the environment unless given',
+      valueHint: 'file',
+    },
+    ...commonFlags,
+  },
+  async run({ args, rawArgs }) {
+    const program = originProgram('main');
+    const end = rawArgs.indexOf('--');
+    const further = end === -1 ? [] : rawArgs.slice(end + 1);
+    const asksForHelp = further.includes('--help');
+    const output = createOutput({ json: args.json === true });
+    const cache = cacheFolder(process.env);
+    const given = args.keys === undefined ? {} : await readEnvFile(args.keys);
+    const variables = Object.fromEntries(
+      ORIGIN_VARIABLES.flatMap((name) => {
+        const value = given[name] ?? process.env[name];
+        return value === undefined ? [] : [[name, value]];
+      }),
+    );
+    const port = parsePort(args.port, '--port');
+    const flags = ['--host', args.host, '--port', String(port), '--cache', cache];
+    for (const name of ['origin-id', 'provider'] as const)
+      if (args[name] !== undefined) flags.push(`--${name}`, args[name]);
+    if (!asksForHelp)
+      flags.push('--base', await findBase({ base: args.base, cache, env: process.env, output }));
+    const wanted = !asksForHelp && runsNatively([...flags, ...further]);
+    const runtime = await nativeRuntime({ cache, wanted, output });
+    const child = spawn(process.execPath, [...program, ...flags, ...further], {
+      stdio: 'inherit',
+      env: { ...originEnvironment(process.env), ...variables, ...runtime },
+    });
+    // A terminal's Ctrl-C reaches it by itself; what is sent to us alone is passed on. It decides when it ends.
+    const pass = (signal: NodeJS.Signals) => {
+      if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
+    };
+    for (const signal of ENDING_SIGNALS) process.on(signal, pass);
+    const code = await new Promise<number | null>((resolve, reject) => {
+      child.once('error', reject);
+      child.once('exit', resolve);
+    });
+    if (code !== 0)
+      throw new CliError({
+        message: `The origin ended with ${code === null ? 'a signal' : `code ${code}`}.`,
+        exitCode: EXIT.error,
+        code: 'origin_failed',
+      });
+  },
+});
+
+/** @throws CliError (usage) */
+async function readEnvFile(file: string): Promise<Record<string, string | undefined>> {
+  try {
+    return parseEnv(await readFile(path.resolve(file), 'utf8'));
+  } catch (error) {
+    throw usageError(`--keys ${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}

@@ -1,0 +1,147 @@
+/** What a deployment is, kept beside its configuration so that the next `graft deploy` goes on with the same one. */
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import { usageError } from '../flags.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import { writePrivateFile } from '../local/private-file.ts';
+
+/** As the edge takes them (`ORIGINS`). */
+export const DeployedOrigin = z.strictObject({
+  id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
+  url: z.url(),
+  base: z.string().optional(),
+});
+export type DeployedOrigin = z.infer<typeof DeployedOrigin>;
+
+const Deployment = z.strictObject({
+  /** Of the database; of everything else with something behind it. */
+  name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,39}$/),
+  /** null = the only one that the sign-in opens. */
+  account: z.string().nullable(),
+  /** Ids at Cloudflare; null = not made yet. */
+  namespace: z.string().nullable(),
+  database: z.string().nullable(),
+  /** Adapters' bytes in R2 instead of KV. */
+  r2: z.boolean(),
+  origins: z.array(DeployedOrigin),
+  /** Further variables of the edge. */
+  variables: z.record(z.string().regex(/^[A-Z][A-Z0-9_]*$/), z.string()),
+  /** Where the edge answers; null = not deployed yet. */
+  url: z.string().nullable(),
+});
+export type Deployment = z.infer<typeof Deployment>;
+
+export const namesOf = ({ name }: Pick<Deployment, 'name'>) => ({
+  worker: `${name}-production`,
+  namespace: `${name}-adapters`,
+  database: name,
+  bucket: `${name}-blobs`,
+});
+
+const fileOf = (folder: string): string => path.join(folder, 'deployment.json');
+
+/** @returns null when there is none yet. @throws CliError when it was damaged. */
+export async function readDeployment(folder: string): Promise<Deployment | null> {
+  const text = await readFile(fileOf(folder), 'utf8').catch(() => null);
+  if (text === null) return null;
+  try {
+    return Deployment.parse(JSON.parse(text));
+  } catch {
+    throw new CliError({
+      message: `${fileOf(folder)} is damaged. Mend it, or remove it: what was made at Cloudflare is found again by its name.`,
+      exitCode: EXIT.error,
+      code: 'deployment_damaged',
+    });
+  }
+}
+
+export const writeDeployment = (folder: string, deployment: Deployment): Promise<void> =>
+  writePrivateFile(fileOf(folder), `${JSON.stringify(deployment, null, 2)}\n`);
+
+/** What was typed, over what is kept. */
+export interface DeployWishes {
+  name: string | undefined;
+  account: string | undefined;
+  r2: boolean | undefined;
+  /** `id=url` or `id=url,base`; none = those that are kept. */
+  origins: readonly string[];
+  /** `NAME=value`; an empty value takes it away. */
+  variables: readonly string[];
+}
+
+/** @throws CliError (usage) for what cannot be. */
+export function planDeployment(kept: Deployment | null, wishes: DeployWishes): Deployment {
+  if (kept !== null && wishes.name !== undefined && wishes.name !== kept.name)
+    throw usageError(
+      `This folder deploys "${kept.name}". Deploy "${wishes.name}" from another one (--folder), or leave --name out.`,
+    );
+  if (kept?.r2 === true && wishes.r2 === false)
+    throw usageError('Adapters that lie in R2 would be lost to the edge: --r2 cannot be taken back.');
+  const origins =
+    wishes.origins.length === 0 ? (kept?.origins ?? []) : parseOrigins(wishes.origins, { tls: true });
+  if (origins.length === 0)
+    throw usageError(
+      'Say where an origin will be reached: --origin origin-1=https://origin-1.example.com. It need not answer yet.',
+    );
+  const variables = new Map(Object.entries(kept?.variables ?? {}));
+  for (const [name, value] of parseVariables(wishes.variables))
+    if (value === '') variables.delete(name);
+    else variables.set(name, value);
+  const parsed = Deployment.safeParse({
+    name: wishes.name ?? kept?.name ?? 'graft',
+    account: wishes.account ?? kept?.account ?? null,
+    namespace: kept?.namespace ?? null,
+    database: kept?.database ?? null,
+    r2: wishes.r2 ?? kept?.r2 ?? false,
+    origins,
+    variables: Object.fromEntries(variables),
+    url: kept?.url ?? null,
+  });
+  if (!parsed.success)
+    throw usageError('--name takes small letters, digits and dashes, 40 at most, and begins with no dash.');
+  return parsed.data;
+}
+
+/** @param texts `NAME=value`. @throws CliError (usage) */
+export const parseVariables = (texts: readonly string[]): [name: string, value: string][] =>
+  texts.map((text) => {
+    const [, name = '', value = ''] = /^([A-Z][A-Z0-9_]*)=([^]*)$/.exec(text) ?? [];
+    if (name === '') throw usageError(`--var ${text}: say NAME=value.`);
+    if (SET_OTHERWISE.test(name)) throw usageError(`--var ${name}: that has a way of its own.`);
+    return [name, value];
+  });
+
+/** Secrets, and what has a flag of its own. */
+const SET_OTHERWISE = /^(ORIGINS|GRAFT_.*|SIGN_IN)$/;
+
+/**
+ * @param texts `id=url` or `id=url,base`. @param tls whether nothing but https will do.
+ * @throws CliError (usage)
+ */
+export function parseOrigins(texts: readonly string[], { tls }: { tls: boolean }): DeployedOrigin[] {
+  const origins = texts.map((text) => parseOrigin(text, tls));
+  if (new Set(origins.map(({ id }) => id)).size < origins.length)
+    throw usageError('Two of the --origin have the same id.');
+  if (new Set(origins.map(({ base }) => base === undefined)).size > 1)
+    throw usageError('Either every --origin says its base or none does.');
+  return origins;
+}
+
+function parseOrigin(text: string, tls: boolean): DeployedOrigin {
+  const [, id, url = '', base] = /^([^=]+)=([^,]+)(?:,(.+))?$/.exec(text) ?? [];
+  const parsed = DeployedOrigin.safeParse({
+    ...{ id, url: url.replace(/\/+$/, '') },
+    ...(base === undefined ? {} : { base }),
+  });
+  const plain = URL.canParse(url) ? new URL(url) : null;
+  if (!parsed.success || plain === null)
+    throw usageError(`--origin ${text}: say <id>=<url>, or <id>=<url>,<base>.`);
+  if (tls && plain.protocol !== 'https:')
+    throw usageError(
+      `--origin ${text}: prompts and answers go there over the internet, so it must be https.`,
+    );
+  if (plain.username + plain.password + plain.search + plain.hash !== '')
+    throw usageError(`--origin ${text}: no name, password, query or fragment; requests are signed.`);
+  return parsed.data;
+}

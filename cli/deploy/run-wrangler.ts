@@ -1,0 +1,126 @@
+/** wrangler as a child process: its own sign-in, its own output, and what it says of failures in its file of events. */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { readFile, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { stripVTControlCharacters } from 'node:util';
+import { z } from 'zod';
+import { ROOT } from '../local/origin-process.ts';
+
+const Event = z.looseObject({
+  type: z.string(),
+  message: z.string().optional(),
+  code: z.number().optional(),
+  targets: z.array(z.string()).optional(),
+});
+export type WranglerEvent = z.infer<typeof Event>;
+
+export type WranglerResult =
+  { ok: true; stdout: string; events: WranglerEvent[] } | { ok: false; message: string; code: number | null };
+
+/** Runs `wrangler` with these arguments, in the folder of the deployment. */
+export type RunWrangler = (args: readonly string[]) => Promise<WranglerResult>;
+
+/** From the first signal to the one that nobody survives. */
+const END_MS = 3_000;
+/** Of its output, where it died without an event. */
+const LAST_LINES = 6;
+
+/** @param params.account of several that the sign-in opens; null = the only one. */
+export function wranglerRunner(params: {
+  folder: string;
+  account: string | null;
+  env: NodeJS.ProcessEnv;
+  signal: AbortSignal;
+}): RunWrangler {
+  const { folder, account, signal } = params;
+  const bin = path.resolve(
+    path.dirname(createRequire(path.join(ROOT, 'package.json')).resolve('wrangler')),
+    '../bin/wrangler.js',
+  );
+  // Keys of graft are not its business.
+  const env = Object.fromEntries(Object.entries(params.env).filter(([name]) => !name.startsWith('GRAFT_')));
+  return async (args) => {
+    signal.throwIfAborted();
+    const told = path.join(folder, `.wrangler-${randomBytes(4).toString('hex')}.ndjson`);
+    const child = spawn(process.execPath, [bin, ...args], {
+      cwd: folder,
+      stdio: ['ignore', 'pipe', 'pipe'],
+      // A process group of its own, to be ended as one.
+      detached: true,
+      env: {
+        ...env,
+        // It asks nothing and takes what it calls a fallback: yes to migrations, no to reports.
+        CI: '1',
+        NO_COLOR: '1',
+        FORCE_COLOR: '0',
+        WRANGLER_HIDE_BANNER: 'true',
+        WRANGLER_SEND_METRICS: env['WRANGLER_SEND_METRICS'] ?? 'false',
+        WRANGLER_OUTPUT_FILE_PATH: told,
+        ...(account === null ? {} : { CLOUDFLARE_ACCOUNT_ID: account }),
+      },
+    });
+    let last: NodeJS.Timeout | undefined;
+    // wrangler is two processes, and the inner one may take its time.
+    const stop = () => {
+      endGroup(child, 'SIGTERM');
+      last = setTimeout(() => endGroup(child, 'SIGKILL'), END_MS);
+    };
+    signal.addEventListener('abort', stop);
+    let stdout = '';
+    let said = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      stdout += text;
+      said += text;
+    });
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (said += text));
+    try {
+      const code = await new Promise<number | null>((resolve, reject) => {
+        child.once('error', reject);
+        child.once('close', resolve);
+      });
+      signal.throwIfAborted();
+      const events = parseEvents(await readFile(told, 'utf8').catch(() => ''));
+      if (code === 0) return { ok: true, stdout, events };
+      const failure = events.find(({ type }) => type === 'command-failed');
+      const lines = linesOf(said);
+      const cause = lines.find((line) => /\[code: \d+\]/.test(line));
+      return {
+        ok: false,
+        // Its first line names the request, the line with the code says why.
+        message: [failure?.message ?? lines.slice(-LAST_LINES).join('\n'), cause].filter(Boolean).join(' '),
+        code: failure?.code ?? null,
+      };
+    } finally {
+      clearTimeout(last);
+      signal.removeEventListener('abort', stop);
+      await rm(told, { force: true });
+    }
+  };
+}
+
+function endGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (process.platform === 'win32' || child.pid === undefined) return void child.kill(signal);
+  try {
+    process.kill(-child.pid, signal);
+  } catch {
+    // Nothing of it is left.
+  }
+}
+
+function parseEvents(text: string): WranglerEvent[] {
+  return text
+    .split('\n')
+    .filter((line) => line.trim() !== '')
+    .flatMap((line) => {
+      const parsed = Event.safeParse(JSON.parse(line));
+      return parsed.success ? [parsed.data] : [];
+    });
+}
+
+const linesOf = (text: string): string[] =>
+  stripVTControlCharacters(text)
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !/^🪵|please open an issue/.test(line));

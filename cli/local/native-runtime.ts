@@ -1,0 +1,137 @@
+/**
+ * ONNX Runtime's native library where the package of it is not installed. Published packages do not depend on it: its
+ * install script fetches libraries for CUDA from beyond the registry, which fails behind many a proxy, and four fifths of
+ * its 288 MB are for other systems. It is fetched once, as it lies in the registry, without running its script.
+ */
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { createReadStream, existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import packageJson from '../../package.json' with { type: 'json' };
+import type { Output } from '../output.ts';
+import { ROOT } from './origin-process.ts';
+
+const NAME = 'onnxruntime-node';
+export const ONNXRUNTIME = {
+  version: packageJson.optionalDependencies[NAME],
+  /** Of the registry's file, as in package-lock.json. */
+  integrity:
+    'sha512-twhs1C2C/BFkz1yc5OY0KIU2GUq6DURO7hD4bx5Q2Qy3nAMJwRXW8xU3NVczE29VA9lolLOYepoD8fjTGOfIqw==',
+} as const;
+/** Of what a tool complains. */
+const LAST_CHARACTERS = 2_000;
+
+/** Runs a program in a folder. @throws Error with what it complained of. */
+export type RunProgram = (command: readonly [string, ...string[]], folder: string) => Promise<void>;
+
+/**
+ * @param params.cache see `cacheFolder`. @param params.wanted see {@link runsNatively}.
+ * @returns variables for the origin's environment. Where the library cannot be fetched that is said, and the origin runs
+ *   the base in WebAssembly.
+ */
+export async function nativeRuntime(params: {
+  cache: string;
+  wanted: boolean;
+  output: Pick<Output, 'note'>;
+  signal?: AbortSignal;
+  /** Given by tests. */
+  run?: RunProgram;
+  root?: string;
+}): Promise<{ GRAFT_ONNXRUNTIME?: string }> {
+  const { output, root = ROOT } = params;
+  if (!params.wanted || isInstalled(root)) return {};
+  const folder = path.join(
+    params.cache,
+    'onnxruntime',
+    `${ONNXRUNTIME.version}-${process.platform}-${process.arch}`,
+  );
+  if (existsSync(folder)) return { GRAFT_ONNXRUNTIME: folder };
+  output.note(`fetching ONNX Runtime ${ONNXRUNTIME.version} from npm's registry, once (about 100 MB)`);
+  try {
+    await fetchInto(folder, params.run ?? programRunner(params.signal));
+    return { GRAFT_ONNXRUNTIME: folder };
+  } catch (error) {
+    params.signal?.throwIfAborted();
+    const reason = error instanceof Error ? error.message : String(error);
+    output.note(
+      `ONNX Runtime's native library could not be fetched (${reason}). The base runs in WebAssembly, a third as fast; ` +
+        `the next start tries again, \`npm install --ignore-scripts ${NAME}@${ONNXRUNTIME.version}\` adds it by hand.`,
+    );
+    return {};
+  }
+}
+
+/** @param flags of an origin. @returns whether it would use the native library. */
+export const runsNatively = (flags: readonly string[]): boolean =>
+  !flags.some(
+    (flag, i) =>
+      /^--(provider web|engine vllm)$/.test(`${flag} ${flags[i + 1] ?? ''}`) ||
+      /^--(provider=web|engine=vllm)$/.test(flag),
+  );
+
+function isInstalled(root: string): boolean {
+  try {
+    createRequire(path.join(root, 'package.json')).resolve(`${NAME}/package.json`);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The folder is there when all of it is. @throws Error */
+async function fetchInto(folder: string, run: RunProgram): Promise<void> {
+  await mkdir(path.dirname(folder), { recursive: true });
+  // Beside it, so that the rename at the end is atomic.
+  const work = await mkdtemp(`${folder}.download-`);
+  try {
+    await run([...npm(), 'pack', `${NAME}@${ONNXRUNTIME.version}`, '--ignore-scripts', '--silent'], work);
+    const archive = (await readdir(work)).find((name) => name.endsWith('.tgz'));
+    if (archive === undefined) throw new Error('npm pack wrote no file');
+    const hash = createHash('sha512');
+    await pipeline(createReadStream(path.join(work, archive)), hash);
+    if (`sha512-${hash.digest('base64')}` !== ONNXRUNTIME.integrity)
+      throw new Error('its sha512 is not the one that graft was made with');
+    const library = `package/bin/napi-v6/${process.platform}/${process.arch}`;
+    await run(['tar', '-xzf', archive, library], work);
+    await rename(path.join(work, 'package'), folder).catch((error: unknown) => {
+      // Another start was first.
+      if (!existsSync(folder)) throw error;
+    });
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+/** The npm that started us, if one did: it has the settings of whoever typed it. */
+function npm(): [string, ...string[]] {
+  const started = process.env['npm_execpath'];
+  if (started !== undefined && /npm-cli\.js$|npx-cli\.js$/.test(started))
+    return [process.execPath, started.replace(/npx-cli\.js$/, 'npm-cli.js')];
+  return [process.platform === 'win32' ? 'npm.cmd' : 'npm'];
+}
+
+const programRunner =
+  (signal: AbortSignal | undefined): RunProgram =>
+  ([program, ...args], folder) =>
+    new Promise((resolve, reject) => {
+      const child = spawn(program, args, {
+        cwd: folder,
+        stdio: ['ignore', 'ignore', 'pipe'],
+        // Windows starts no .cmd without one; no argument is anybody's input.
+        shell: program.endsWith('.cmd'),
+        ...(signal === undefined ? {} : { signal }),
+      });
+      let said = '';
+      child.stderr.setEncoding('utf8').on('data', (text: string) => {
+        said = (said + text).slice(-LAST_CHARACTERS);
+      });
+      child.once('error', reject);
+      child.once('close', (code) =>
+        code === 0
+          ? resolve()
+          : reject(new Error(said.trim().split('\n').at(-1) || `${program} ended with code ${String(code)}`)),
+      );
+    });

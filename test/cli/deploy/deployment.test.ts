@@ -1,0 +1,128 @@
+/** What `graft deploy` makes of its flags, and of wrangler.toml. */
+import { readFileSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterAll, describe, expect, it } from 'vitest';
+import { unstable_readConfig } from 'wrangler';
+import {
+  planDeployment,
+  readDeployment,
+  writeDeployment,
+  type Deployment,
+  type DeployWishes,
+} from '../../../cli/deploy/deployment-file.ts';
+import { productionConfig } from '../../../cli/deploy/production-config.ts';
+
+const TEMPLATE = readFileSync(path.join(import.meta.dirname, '../../../wrangler.toml'), 'utf8');
+const ORIGIN = 'origin-1=https://o1.example.com/';
+const wishes = (more: Partial<DeployWishes> = {}): DeployWishes => ({
+  ...{ name: undefined, account: undefined, r2: undefined, origins: [], variables: [], ...more },
+});
+const plan = (kept: Deployment | null, more: Partial<DeployWishes>) => planDeployment(kept, wishes(more));
+
+const folder = await mkdtemp(path.join(tmpdir(), 'graft-deployment-'));
+afterAll(() => rm(folder, { recursive: true, force: true }));
+
+describe('planDeployment', () => {
+  it('keeps what was said before, and puts what is typed over it', () => {
+    const first = plan(null, { origins: [ORIGIN], variables: ['LOG_SAMPLE=0.1', 'DROPS=on'], r2: true });
+    expect(first).toMatchObject({
+      name: 'graft',
+      r2: true,
+      origins: [{ id: 'origin-1', url: 'https://o1.example.com' }],
+      variables: { LOG_SAMPLE: '0.1', DROPS: 'on' },
+    });
+    expect(plan(first, {})).toEqual(first);
+    expect(
+      plan(first, { origins: ['a=https://a.example.com,llama-3.1'], variables: ['DROPS=', 'LOG_SAMPLE=1'] }),
+    ).toEqual({
+      ...first,
+      origins: [{ id: 'a', url: 'https://a.example.com', base: 'llama-3.1' }],
+      variables: { LOG_SAMPLE: '1' },
+    });
+  });
+
+  it('comes back from its file, and says when that is damaged', async () => {
+    expect(await readDeployment(folder)).toBeNull();
+    const deployment = plan(null, { origins: [ORIGIN] });
+    await writeDeployment(folder, deployment);
+    expect(await readDeployment(folder)).toEqual(deployment);
+    await writeFile(path.join(folder, 'deployment.json'), '{"name":1}');
+    await expect(readDeployment(folder)).rejects.toMatchObject({ code: 'deployment_damaged' });
+  });
+
+  it.each<[string, Partial<DeployWishes>, RegExp]>([
+    ['no origin', {}, /--origin origin-1=https/],
+    ['an address without TLS', { origins: ['a=http://a.example.com'] }, /must be https/],
+    ['an address with a password', { origins: ['a=https://u:p@a.example.com'] }, /no name, password/],
+    ['no address', { origins: ['a'] }, /say <id>=<url>/],
+    ['one id twice', { origins: [ORIGIN, ORIGIN] }, /same id/],
+    ['bases of some', { origins: [ORIGIN, 'b=https://b.example.com,llama'] }, /Either every/],
+    ['a secret as a variable', { origins: [ORIGIN], variables: ['GRAFT_MAC_KEY=x'] }, /a way of its own/],
+    ['a variable without a value', { origins: [ORIGIN], variables: ['DROPS'] }, /NAME=value/],
+    ['a name that no worker can have', { origins: [ORIGIN], name: 'My Edge' }, /small letters/],
+  ])('refuses %s', (_, more, message) => {
+    expect(() => plan(null, more)).toThrow(message);
+  });
+
+  it('refuses another name, and R2 taken back, for a deployment that is there', () => {
+    const kept = plan(null, { origins: [ORIGIN], r2: true });
+    expect(() => plan(kept, { name: 'staging' })).toThrow(/--folder/);
+    expect(() => plan(kept, { r2: false })).toThrow(/lost to the edge/);
+  });
+});
+
+describe('productionConfig', () => {
+  const config = async (deployment: Deployment) => {
+    const file = path.join(folder, 'wrangler.toml');
+    const paths = { main: '/tree/worker/index.ts', page: '/tree/dist/page', migrations: '/tree/migrations' };
+    await writeFile(file, productionConfig({ template: TEMPLATE, deployment, paths }));
+    return unstable_readConfig({ config: file, env: 'production' });
+  };
+  const deployment: Deployment = {
+    ...plan(null, { name: 'staging', origins: [ORIGIN], r2: true }),
+    namespace: 'a'.repeat(32),
+    database: '11111111-2222-4333-8444-555555555555',
+    variables: { LOG_SAMPLE: '0.5', PRICES: '{"currency":"USD","prompt":1,"completion":2}' },
+  };
+
+  it('is what wrangler reads of it', async () => {
+    const read = await config(deployment);
+    expect(read.name).toBe('staging-production');
+    expect(read.main).toBe('/tree/worker/index.ts');
+    expect(read.build.command).toBeUndefined();
+    expect(read.assets).toMatchObject({ directory: '/tree/dist/page', binding: 'ASSETS' });
+    expect(read.kv_namespaces).toEqual([{ binding: 'ADAPTERS', id: deployment.namespace }]);
+    expect(read.d1_databases).toEqual([
+      {
+        ...{ binding: 'DB', database_name: 'staging', database_id: deployment.database },
+        migrations_dir: '/tree/migrations',
+      },
+    ]);
+    expect(read.r2_buckets).toEqual([{ binding: 'BLOBS', bucket_name: 'staging-blobs' }]);
+    expect(read.vars).toEqual({
+      ORIGINS: '[{"id":"origin-1","url":"https://o1.example.com"}]',
+      ...deployment.variables,
+    });
+  });
+
+  it('has all else of production as wrangler.toml has it', async () => {
+    const read = await config({ ...deployment, r2: false });
+    const own = unstable_readConfig({
+      config: path.join(import.meta.dirname, '../../../wrangler.toml'),
+      env: 'production',
+    });
+    for (const same of [
+      'compatibility_date',
+      'compatibility_flags',
+      'durable_objects',
+      'migrations',
+      'analytics_engine_datasets',
+      'triggers',
+      'observability',
+      'r2_buckets',
+    ] as const)
+      expect([same, read[same]]).toEqual([same, own[same]]);
+  });
+});

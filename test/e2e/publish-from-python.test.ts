@@ -1,0 +1,76 @@
+/** examples/publish_from_python.py against a whole stack with a tiny base; needs python3, and says so when it is skipped. */
+import { execFile, spawnSync } from 'node:child_process';
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { packAdapter } from '../../adapters/index.ts';
+import { TINY_ADAPTERS, writeTinyAdapter, type TinyAdapter } from '../fixtures/tiny-base.ts';
+import { startTinyStack, type TinyStack } from './tiny-stack.ts';
+
+const EXAMPLES = path.join(import.meta.dirname, '../../examples');
+const SCRIPT = path.join(EXAMPLES, 'publish_from_python.py');
+const hasPython = spawnSync('python3', ['--version']).status === 0;
+
+const python = (args: readonly string[], env: Record<string, string> = {}): Promise<{ stdout: string }> =>
+  promisify(execFile)('python3', args, {
+    // No compiled copy beside the example.
+    env: { ...process.env, PYTHONDONTWRITEBYTECODE: '1', ...env },
+  });
+
+describe.skipIf(!hasPython)(`publish_from_python.py${hasPython ? '' : ' (no python3 here)'}`, () => {
+  let stack: TinyStack;
+  const publish = (...args: string[]) =>
+    python([SCRIPT, ...args], { GRAFT_URL: stack.local.url, GRAFT_ADMIN_KEY: stack.local.adminKey });
+  const folderOf = (name: string, kind: string): string => {
+    const folder = path.join(stack.folder, name);
+    writeTinyAdapter(folder, TINY_ADAPTERS[kind] as TinyAdapter);
+    return folder;
+  };
+  beforeAll(async () => {
+    stack = await startTinyStack();
+  });
+  afterAll(() => stack.remove());
+
+  it('packs to the bytes that graft itself packs to', async () => {
+    const folder = path.join(EXAMPLES, 'adapters/intent-v1');
+    const { digest } = await packAdapter({
+      files: {
+        weights: new Uint8Array(await readFile(path.join(folder, 'adapter_model.safetensors'))),
+        configJson: await readFile(path.join(folder, 'adapter_config.json'), 'utf8'),
+      },
+      baseId: 'smollm2-135m-instruct',
+      parentChainId: null,
+    });
+    const code = `import hashlib, publish_from_python as p; print(hashlib.sha256(p.pack(${JSON.stringify(folder)}, None)).hexdigest())`;
+    const { stdout } = await python(['-c', code], { PYTHONPATH: EXAMPLES });
+    expect(stdout.trim()).toBe(digest);
+  });
+
+  it('publishes, on top of another one too, and the same again changes nothing', async () => {
+    const folder = folderOf('parent', 'attention');
+    expect((await publish(folder, 'alice/notes')).stdout).toBe('published alice/notes@1\n');
+    expect((await publish(folder, 'alice/notes')).stdout).toBe('published alice/notes@1\n');
+    const child = folderOf('child', 'everything');
+    expect((await publish(child, 'alice/notes/today', 'alice/notes')).stdout).toBe('published alice/notes/today@1\n');
+    const response = await fetch(`${stack.local.url}/v1/chat/completions`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${stack.local.key}`, 'content-type': 'application/json' },
+      body: JSON.stringify({
+        ...{ model: 'alice/notes/today', max_tokens: 2 },
+        messages: [{ role: 'user', content: 'hi' }],
+      }),
+    });
+    expect([response.status, response.headers.get('x-graft-adapter')]).toEqual([200, 'alice/notes/today@1']);
+  });
+
+  it('refuses what it would read wrongly, and says what the server said', async () => {
+    const folder = folderOf('scaled', 'attention');
+    const file = path.join(folder, 'adapter_config.json');
+    const config = JSON.parse(await readFile(file, 'utf8')) as Record<string, unknown>;
+    await writeFile(file, JSON.stringify({ ...config, use_rslora: true }));
+    await expect(publish(folder, 'alice/scaled')).rejects.toThrow(/not a plain LoRA/);
+    await writeFile(file, JSON.stringify({ ...config, base_model_name_or_path: 'other/base' }));
+    await expect(publish(folder, 'alice/scaled')).rejects.toThrow(/422|409|400/);
+  });
+});
