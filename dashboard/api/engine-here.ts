@@ -1,7 +1,7 @@
 /** graft/browser in this document: opened once, asked by name. Loaded as applications load it, when it is wanted. */
 import type * as Graft from '../../browser/index.ts';
 import { DownloadToken, type DownloadTokenRequest } from '../../protocol/browser-downloads.ts';
-import { PROBLEM_HERE, problemHere, Refused } from '../model/problem-here.ts';
+import { mayNotDownload, PROBLEM_HERE, problemHere, Refused } from '../model/problem-here.ts';
 import type { ChatBody } from '../model/call-code.ts';
 import { chunkEvents } from '../model/chat-events.ts';
 import type { Problem } from '../model/problem.ts';
@@ -33,7 +33,8 @@ async function findToken(): Promise<string> {
   // `expires_in` is the edge's to choose.
   const body: Omit<DownloadTokenRequest, 'expires_in'> = { names: [name], origin: location.origin };
   const made = await createClient(key).post('/v1/download-tokens', body, DownloadToken);
-  if (!made.ok) throw new Refused(made.error);
+  if (!made.ok)
+    throw new Refused(made.error.code === 'insufficient_scope' ? mayNotDownload(made.error) : made.error);
   return made.value.token;
 }
 

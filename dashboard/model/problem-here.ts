@@ -37,6 +37,14 @@ export function problemHere(error: unknown): Problem {
   };
 }
 
+/** Told from what an adapter of others is refused with. */
+export const MAY_NOT_DOWNLOAD = 'may_not_download';
+export const mayNotDownload = (refusal: Problem): Problem => ({
+  ...refusal,
+  code: MAY_NOT_DOWNLOAD,
+  advice: 'Give this page a key that may: `graft keys create --download` makes one.',
+});
+
 const UNKNOWN = {
   ...{ status: 0, code: 'internal_error', param: null },
   advice: 'Load the page again. If it stays so, this browser may be too old.',

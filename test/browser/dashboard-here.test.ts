@@ -111,3 +111,90 @@ it('swaps the name, and fetches no base for it', async () => {
   await page.getByText('Both answers are the same, letter by letter.').waitFor();
   expect(fetched).toEqual([]);
 });
+
+it('says what to run where the key may not download, and takes one that may', async () => {
+  const { page, stack } = rig;
+  await page.evaluate(`sessionStorage.setItem('graft.api-key', '${stack.local.key}')`);
+  await page.reload();
+  // Stored: nothing of the base is fetched but what it is made of.
+  fetched.length = 0;
+  await page.getByRole('button', { name: 'Start it' }).click();
+  await page.getByText(/^tiny-base on ONNX/).waitFor();
+  expect(parts()).toEqual([]);
+  await ask(NAME);
+  await side(HERE).getByRole('alert').getByText('This key may not let pages fetch').waitFor();
+  await side(ORIGIN).getByText('done', { exact: true }).waitFor();
+  const form = page.getByLabel('A key that may download');
+  await form.getByText('graft keys create --download').waitFor();
+  await rig.look('here-no-download');
+  const made = await stack.graft('keys', 'create', '--download', '--json');
+  const { key } = JSON.parse(made.stdout) as { key: string };
+  await form.getByLabel('API key').fill(key);
+  await form.getByRole('button', { name: 'Use it' }).click();
+  await form.waitFor({ state: 'detached' });
+  await ask(NAME);
+  await page.getByText('Both answers are the same, letter by letter.').waitFor();
+});
+
+it('says what goes wrong with a name, and asks the origin all the same', async () => {
+  const { page } = rig;
+  await ask(`${NAME}/nobody`);
+  await side(HERE).getByRole('alert').getByText('Here a name needs a live version of its own').waitFor();
+  // The origin's answer is inherited.
+  await side(ORIGIN).getByText('(inherited)').waitFor();
+  await side(ORIGIN).getByText('done', { exact: true }).waitFor();
+  await page.route('**/v1/downloads?*', (route) => route.abort());
+  await ask(`${NAME}/other`);
+  await side(HERE).getByRole('alert').getByText('cannot be reached').waitFor();
+  await page.unroute('**/v1/downloads?*');
+});
+
+it('removes what is stored, says what is in the way of fetching it again, and goes on', async () => {
+  const { page, stack } = rig;
+  await page.getByRole('button', { name: 'Remove what is stored here' }).click();
+  const fetchIt = page.getByRole('button', { name: /^Fetch \d+ kB and start$/ });
+  await fetchIt.waitFor();
+  await page.getByRole('button', { name: 'Remove what is stored here' }).waitFor({ state: 'detached' });
+  expect(
+    await page.evaluate(async () =>
+      Array.fromAsync((await navigator.storage.getDirectory()).keys() as AsyncIterable<string>),
+    ),
+  ).toEqual([]);
+
+  const session = await page.context().newCDPSession(page);
+  const quota = (quotaSize?: number) =>
+    session.send('Storage.overrideQuotaForOrigin', {
+      origin: stack.local.url,
+      ...(quotaSize === undefined ? {} : { quotaSize }),
+    });
+  await quota(150_000);
+  await fetchIt.click();
+  await page.getByRole('alert').getByText('Remove what is stored here, or free space on the disk.').waitFor();
+  await rig.look('here-storage-full');
+  await quota();
+
+  const second = manifest.parts[1]!.sha256;
+  let isHeld = true;
+  // One that never comes.
+  await page.route(`**/base/${second}.bin`, (route) => (isHeld ? undefined : route.fallback()));
+  await fetchIt.click();
+  await page.getByText(/^[\d.]+ kB of \d+ kB$/).waitFor();
+  await rig.look('here-fetching');
+  await page.getByRole('status').getByText('Fetching the base').waitFor();
+  await page.getByRole('button', { name: 'Stop' }).first().click();
+  await page.getByText(/ are here already\.$/).waitFor();
+  isHeld = false;
+  fetched.length = 0;
+  await fetchIt.click();
+  await page.getByText(/^tiny-base on ONNX/).waitFor();
+  expect(parts()).toEqual(manifest.parts.slice(1).map(({ sha256 }) => `${sha256}.bin`));
+});
+
+it('leaves nothing behind in the tab at sign-out, and the browser had nothing to complain of', async () => {
+  const { page } = rig;
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  await page.getByLabel('Admin key').waitFor();
+  expect(new URL(page.url()).pathname).toBe('/dashboard');
+  expect(await page.evaluate('sessionStorage.length')).toBe(0);
+  expect(rig.complaints).toEqual([]);
+});

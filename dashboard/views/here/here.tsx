@@ -3,6 +3,7 @@ import { useEffect, useLayoutEffect, useMemo, useState } from 'preact/hooks';
 import { createClient, type Client } from '../../api/client.ts';
 import { engineHere } from '../../api/engine-here.ts';
 import { askHere, beginHere, hereStore, PLACES, setUpHere, stopHere, type Place } from '../../here-store.ts';
+import { MAY_NOT_DOWNLOAD } from '../../model/problem-here.ts';
 import { setupOf, setupQuery } from '../../model/playground-setup.ts';
 import { hashOf } from '../../model/view.ts';
 import { ApiKeyForm } from '../../parts/api-key-form.tsx';
@@ -59,7 +60,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
   const model = setup.name ?? known.find((id) => !bases.includes(id)) ?? bases[0] ?? '';
   const last = turns.at(-1);
   const running = PLACES.some((place) => last?.answers[place]?.state === 'running');
-  const refused = PLACES.map((place) => last?.answers[place]?.problem?.code).includes('insufficient_scope');
+  const refused = PLACES.map((place) => last?.answers[place]?.problem?.code).includes(MAY_NOT_DOWNLOAD);
   return (
     <>
       <p class="lead">
@@ -107,7 +108,14 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
           </section>
         ))}
       </div>
-      {refused && <NoDownload onKey={props.onKey} />}
+      {refused && (
+        <NoDownload
+          onKey={(key) => {
+            beginHere();
+            props.onKey(key);
+          }}
+        />
+      )}
       <Composer
         prompt={setup.prompt}
         running={running}
