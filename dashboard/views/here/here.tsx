@@ -87,6 +87,14 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
           onInput={(event) => setUpHere({ name: event.currentTarget.value.trim() })}
         />
       </label>
+      {refused && (
+        <NoDownload
+          onKey={(key) => {
+            beginHere();
+            props.onKey(key);
+          }}
+        />
+      )}
       <Comparison turn={last ?? null} />
       <div class="sides">
         {PLACES.map((place) => (
@@ -108,14 +116,6 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
           </section>
         ))}
       </div>
-      {refused && (
-        <NoDownload
-          onKey={(key) => {
-            beginHere();
-            props.onKey(key);
-          }}
-        />
-      )}
       <Composer
         prompt={setup.prompt}
         running={running}
@@ -151,11 +151,11 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
 /** The key may ask, and not let a page have adapters' bytes. */
 function NoDownload({ onKey }: { onKey: (key: string) => void }) {
   return (
-    <section class="card" aria-label="A key that may download">
+    <section class="card here-key" aria-label="A key that may download">
       <h2>A key that may download</h2>
       <p>
         Here the weights of adapters come into the browser, which a key allows only where it was given that
-        right: <code>graft keys create --download</code> makes one,{' '}
+        right: <code class="nowrap">graft keys create --download</code> makes one,{' '}
         <code class="nowrap">graft keys change &lt;id&gt; --download</code> changes one. It opens adapters of
         its own tenant.
       </p>
