@@ -10,7 +10,7 @@ import { ApiKeyForm } from '../../parts/api-key-form.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { useStore } from '../../parts/use-store.ts';
 import { storedKey } from '../../session.ts';
-import { AnswerText } from '../playground/answer-text.tsx';
+import { AnswerText, AsTextSwitch } from '../playground/answer-text.tsx';
 import { Composer } from '../playground/composer.tsx';
 import { Figures } from '../playground/figures.tsx';
 import { ParameterFields } from '../playground/parameter-fields.tsx';
@@ -142,6 +142,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
           />
           <span>One after the other</span>
         </label>
+        <AsTextSwitch />
         {engine.at !== 'open' && <span class="hint">Start the base first.</span>}
       </Composer>
     </>

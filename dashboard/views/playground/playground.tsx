@@ -17,6 +17,7 @@ import { ApiKeyForm } from '../../parts/api-key-form.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { useStore } from '../../parts/use-store.ts';
 import { storedKey } from '../../session.ts';
+import { AsTextSwitch } from './answer-text.tsx';
 import { Column } from './column.tsx';
 import { Composer } from './composer.tsx';
 import { ParameterFields } from './parameter-fields.tsx';
@@ -130,6 +131,7 @@ function Sides({ client, apiKey, query }: { client: Client; apiKey: string; quer
           />
           <span>Mark differences</span>
         </label>
+        <AsTextSwitch />
       </Composer>
     </>
   );
