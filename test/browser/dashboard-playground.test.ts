@@ -122,7 +122,7 @@ it('draws Markdown, of which nothing runs and nothing is fetched', async () => {
   const left = [
     '# Refunds',
     'A **bold** word, *two*, ~~three~~, `code` & an entity: &lt;b&gt;.\nA second line.',
-    '1. one\n2. two\n   - [x] done\n   - [ ] open',
+    '1. one\n2. two\n   - [x] ready\n   - [ ] open',
     '| name | share |\n|---|--:|\n| a | 1 |\n| b | 2 |',
     '> said before',
     '```python\nprint("x" * 100)  # a line that is far longer than what is beside it, so that it has to be scrolled\n```',
