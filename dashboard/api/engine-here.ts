@@ -56,7 +56,7 @@ export async function openHere(): Promise<void> {
     const model = await (
       await load()
     ).open({
-      ...{ url: location.origin, token: findToken, signal: ending.signal },
+      ...{ url: location.origin, token: findToken, signal: ending.signal, rows: 1 },
       onProgress: (progress) => tell({ at: 'opening', progress }),
     });
     if (opening !== ending) return model.close();
