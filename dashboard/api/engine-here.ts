@@ -24,6 +24,9 @@ const load = (): Promise<typeof Graft> =>
 
 export const engineHere = createStore<EngineHere>({ at: 'closed', stored: null, problem: null });
 
+/** Codes after which nothing runs any more: the worker is gone, for want of memory maybe. */
+const ENDED = ['runtime_unavailable', 'closed'];
+
 let opening: AbortController | null = null;
 /** What tokens are made for. */
 let wanted = { key: '', name: '' };
@@ -40,7 +43,11 @@ async function findToken(): Promise<string> {
 
 /** Says how much this browser keeps, while nothing is open. */
 export async function lookAtStored(): Promise<void> {
-  const stored = await load().then((graft) => graft.storedBytes());
+  // What cannot be loaded is said when it is started.
+  const stored = await load().then(
+    (graft) => graft.storedBytes(),
+    () => null,
+  );
   const now = engineHere.get();
   if (now.at === 'closed') engineHere.set({ ...now, stored });
 }
@@ -114,6 +121,12 @@ export async function answerHere(params: {
       for (const event of chunkEvents(chunk) ?? []) change(withEvent(answer, event, clock()));
     change({ state: 'done' });
   } catch (error) {
-    change(signal.aborted ? { state: 'stopped' } : { state: 'failed', problem: problemHere(error) });
+    if (signal.aborted) return change({ state: 'stopped' });
+    const problem = problemHere(error);
+    change({ state: 'failed', problem });
+    if (!ENDED.includes(problem.code) || engineHere.get().at !== 'open') return;
+    model.close();
+    engineHere.set({ at: 'closed', stored: null, problem: null });
+    await lookAtStored();
   }
 }

@@ -63,6 +63,9 @@ it('needs a document of its own, which no other view has', async () => {
   await page.getByText('graft base export --web').waitFor();
   expect(await page.getByRole('button', { name: 'Ask both' }).isDisabled()).toBe(true);
   await rig.look('here-no-base');
+  // By its bare address, too.
+  await page.goto(`${stack.local.url}/dashboard/here`);
+  await page.getByText('This edge has no base for browsers.').waitFor();
   await rig.goTo('Keys');
   expect(new URL(page.url()).pathname).toBe('/dashboard');
   expect(await page.evaluate('crossOriginIsolated')).toBe(false);

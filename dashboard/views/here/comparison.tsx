@@ -5,8 +5,7 @@ import { number } from '../../model/words.ts';
 /** How far apart the two last answers are: their texts, and the distributions that their tokens were drawn from. */
 export function Comparison({ turn }: { turn: HereTurn | null }) {
   const { origin, here } = turn?.answers ?? { origin: null, here: null };
-  if (origin == null || here == null || here.state === 'running' || origin.state === 'running') return null;
-  if (origin.text === '' || here.text === '') return null;
+  if (origin?.state !== 'done' || here?.state !== 'done') return null;
   const isSameAdapter = origin.adapter === here.adapter;
   const found = divergence(origin.scores, here.scores);
   return (
@@ -21,7 +20,7 @@ export function Comparison({ turn }: { turn: HereTurn | null }) {
           {' '}
           <abbr
             tabIndex={0}
-            title={`Kullback-Leibler divergence of the next token’s distribution, from the origin’s to the one here, before temperature; mean over the ${found.tokens} tokens at which both had read the same. Both tell their 20 likeliest tokens, on average ${number(found.shared)} of them the same; all others count as one, so that it is a lower bound.`}
+            title={`Kullback-Leibler divergence of the next token’s distribution, from the origin’s to the one here, before temperature; mean over the ${found.tokens} tokens at which both had read the same. Both tell at most 20 of their likeliest tokens, on average ${number(found.shared)} of them the same; all others count as one, so that it is a lower bound.`}
           >
             KL divergence
           </abbr>{' '}
