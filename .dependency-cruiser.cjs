@@ -149,7 +149,17 @@ module.exports = {
       to: { path: '^worker/', pathNot: ['^worker/platform/', '^worker/(limits|log)\\.ts$'] },
     },
     { ...only('worker', ['adapters/read-head', 'protocol/']), name: 'worker' },
-    only('dashboard', ['adapters/', 'protocol/']),
+    {
+      ...only('dashboard', ['adapters/', 'protocol/', 'browser/(index|errors)\\.ts$']),
+      comment:
+        'graft/browser lies beside the page, which loads it as applications do: here are its types alone.',
+    },
+    {
+      name: 'dashboard-browser',
+      severity: 'error',
+      from: { path: '^dashboard/' },
+      to: { path: '^browser/', dependencyTypesNot: ['type-only'] },
+    },
     {
       ...only('browser', [
         'protocol/',

@@ -4,5 +4,6 @@
  */
 export { GraftError, type BrowserErrorCode } from './errors.ts';
 export type { Progress, Serving } from './messages.ts';
+export { removeStored, storedBytes } from './stored.ts';
 export { open, type Model, type OpenOptions } from './open.ts';
 export type { AskOptions, Message } from './model.ts';

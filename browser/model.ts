@@ -1,7 +1,7 @@
 import type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest } from '../protocol/index.ts';
 import { GraftError } from './errors.ts';
 import type { Jobs } from './jobs.ts';
-import type { Opened, Serving } from './messages.ts';
+import type { Opened, Progress, Serving } from './messages.ts';
 import { noToken, withToken, type FindToken } from './with-token.ts';
 
 export type Message = ChatCompletionRequest['messages'][number];
@@ -59,11 +59,15 @@ export class Model {
    * Another adapter, or a newer version of the same: the base stays where it is. Answers that have begun end with what
    * they began with.
    * @param name null = the base itself.
+   * @param options.onProgress hears of the bytes that are fetched for it (stage `adapter`).
    * @throws GraftError
    */
-  async use(name: string | null, { signal }: { signal?: AbortSignal } = {}): Promise<Serving> {
+  async use(
+    name: string | null,
+    options: { signal?: AbortSignal; onProgress?: (progress: Progress) => void } = {},
+  ): Promise<Serving> {
     this.#serving = await withToken(name === null ? noToken : this.findToken, (token) =>
-      this.jobs.run<Serving>({ kind: 'use', name, token }, { signal }),
+      this.jobs.run<Serving>({ kind: 'use', name, token }, options),
     );
     if (name !== null) this.#known.add(name);
     return this.#serving;

@@ -10,12 +10,22 @@ import { forgetAll, storedKey, storeKey } from './session.ts';
 import { clearPlayground } from './playground-store.ts';
 import { SignIn, SignInByLink } from './views/sign-in.tsx';
 
+/** Where all views are that need no other document. */
+const CONSOLE = '/dashboard';
+
 export function App() {
   const [key, setKey] = useState(() => storedKey('admin'));
   const address = useView();
   const client = useMemo(() => (key === null ? null : createClient(key)), [key]);
   const [isSearching, setSearching] = useState(false);
   const { route, view } = routeOf(address);
+  const page = route.page ?? CONSOLE;
+  // Each view is shown in the document whose policy is made for it, and in no other.
+  const isElsewhere =
+    client !== null && address.at !== 'sign-in' && page !== location.pathname.replace(/\/$/, '');
+  useEffect(() => {
+    if (isElsewhere) location.replace(page + location.hash);
+  }, [isElsewhere, page]);
   useEffect(() => {
     document.title = client === null ? 'graft' : `${view.about ?? route.label} · graft`;
   }, [client, view.about, route.label]);
@@ -49,6 +59,7 @@ export function App() {
         }}
       />
     );
+  if (isElsewhere) return null;
   return (
     <div class="frame">
       <a
@@ -68,7 +79,9 @@ export function App() {
         onSignOut={() => {
           clearPlayground();
           forgetAll();
-          setKey(null);
+          // Another document may hold what was asked, and a base.
+          if (page === CONSOLE) setKey(null);
+          else location.replace(CONSOLE);
         }}
       />
       <main id="main" tabIndex={-1}>

@@ -1,8 +1,7 @@
 /** What is asked and answered in the playground: it goes on, and stays, when the view is left. */
 import { z } from 'zod';
-import { streamChat, type Answer } from './api/stream-chat.ts';
+import { answerFrom, streamChat, type Answer } from './api/stream-chat.ts';
 import { storedPlayground, storePlayground } from './session.ts';
-import { paceFrom } from './model/pace.ts';
 import { chatBody, EMPTY_SETUP, type Exchange, type Setup } from './model/playground-setup.ts';
 import { jsonOf } from './model/problem.ts';
 import { createStore } from './model/store.ts';
@@ -36,12 +35,7 @@ const Stored = z.object({
 
 /** An answer of before the page was loaded: its text is all that is known. */
 const said = (answer: string | null): Answer | null =>
-  answer === null
-    ? null
-    : {
-        ...{ state: 'done', text: answer, pace: paceFrom(0), adapter: null, inherited: false },
-        ...{ variant: null, degraded: null, problem: null },
-      };
+  answer === null ? null : { ...answerFrom(0), state: 'done', text: answer };
 
 function restored(): Play {
   const kept = storedPlayground();

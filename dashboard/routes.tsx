@@ -9,9 +9,11 @@ import {
   Server,
   type IconNode,
 } from 'lucide';
-import type { ComponentChild } from 'preact';
+import type { ComponentChild, FunctionComponent } from 'preact';
+import { useEffect, useState } from 'preact/hooks';
 import type { Client } from './api/client.ts';
 import type { View } from './model/view.ts';
+import { Skeleton } from './parts/skeleton.tsx';
 import { AdaptersView } from './views/adapters.tsx';
 import { ExperimentView } from './views/experiment.tsx';
 import { ExperimentsView } from './views/experiments.tsx';
@@ -32,6 +34,8 @@ export interface Route {
   readonly icon: IconNode | null;
   /** The view of the menu that it belongs to. */
   readonly within?: string;
+  /** The document that it needs, where that is not the console's own. */
+  readonly page?: string;
   readonly show: (props: { client: Client; view: View }) => ComponentChild;
 }
 
@@ -48,6 +52,10 @@ export const ROUTES: readonly Route[] = [
   {
     ...{ at: 'playground', label: 'Playground', icon: MessagesSquare },
     show: ({ client, view }) => <PlaygroundView client={client} query={view.query} />,
+  },
+  {
+    ...{ at: 'here', label: 'Here', icon: null, within: 'playground', page: '/dashboard/here' },
+    show: ({ client, view }) => <HereLater client={client} query={view.query} />,
   },
   {
     ...{ at: 'experiments', label: 'Experiments', icon: FlaskConical },
@@ -86,4 +94,11 @@ export function routeOf(view: View): { route: Route; view: View } {
   if (known !== undefined) return { route: known, view };
   const first = ROUTES[0]!;
   return { route: first, view: { at: first.at, about: null, query: '' } };
+}
+
+/** Its code is loaded where it is wanted. */
+function HereLater(props: { client: Client; query: string }) {
+  const [View, setView] = useState<FunctionComponent<typeof props> | null>(null);
+  useEffect(() => void import('./views/here/here.tsx').then(({ HereView }) => setView(() => HereView)), []);
+  return View === null ? <Skeleton label="the page" /> : <View {...props} />;
 }

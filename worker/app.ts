@@ -56,7 +56,7 @@ import type { Fetch } from './origins/signed-fetch.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import type { SignIn } from './access/sign-in-link.ts';
 import { baseRoutes, sharedHeaders } from './http/base-routes.ts';
-import { dashboardRoutes, pageHeaders } from './http/dashboard-routes.ts';
+import { dashboardRoutes, enginePageHeaders, pageHeaders } from './http/dashboard-routes.ts';
 import type { PageFiles } from './http/page-files.ts';
 import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
 import { modelRoutes } from './completions/models-routes.ts';
@@ -223,6 +223,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.use(requestId({ limitLength: MAX_REQUEST_ID }));
   app.use(observeRequest({ observer: services.observer ?? (() => undefined), now: intake.now }));
   const { corsOrigins = [] } = services;
+  for (const path of ['/dashboard/here', '/dashboard/browser/*']) app.use(path, enginePageHeaders);
   app.use('/dashboard/*', pageHeaders);
   if (corsOrigins.length > 0) for (const path of ['/base/*', '/v1/downloads/*']) app.use(path, sharedHeaders);
   app.use(

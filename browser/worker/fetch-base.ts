@@ -44,6 +44,8 @@ async function fetchAlone({ url, onProgress, signal }: FetchBaseParams): Promise
   const left = await storageLeft();
   if (left !== null && needed > left) throw storageFull(needed, left);
   let done = total - needed;
+  // Before the first byte, which may be long in coming.
+  if (missing.length > 0) onProgress({ stage: 'base', done, total });
   for (const part of missing) {
     const bytes = await fetchPart(url, part, signal, (came) =>
       onProgress({ stage: 'base', done: done + came, total }),

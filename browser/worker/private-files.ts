@@ -1,6 +1,7 @@
 /** The page's own file system (OPFS), for a worker: files are whole, or shorter than who reads them expects. */
 import { GraftError } from '../errors.ts';
 
+/** As `stored.ts` of the page's side removes it. */
 const ROOT = 'graft';
 const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6).toLocaleString('en')} MB`;
 

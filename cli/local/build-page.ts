@@ -8,7 +8,11 @@ import type { Output } from '../output.ts';
 import { ROOT } from './origin-process.ts';
 
 /** Everything that the page is built from. */
-const SOURCES = ['dashboard', 'adapters', 'protocol', 'package-lock.json', 'vite.dashboard.config.ts'];
+const SOURCES = [
+  ...['dashboard', 'adapters', 'protocol', 'package-lock.json', 'vite.dashboard.config.ts'],
+  // graft/browser, which lies beside it.
+  ...['browser', 'gpu-origin', 'bin/build-browser.mjs'],
+];
 /** Of the build's log, when it fails. */
 const LAST_CHARACTERS = 2_000;
 

@@ -1,5 +1,6 @@
 import type { ChatBody } from '../model/call-code.ts';
-import { createChatReader } from '../model/chat-events.ts';
+import { createChatReader, type ChatEvent } from '../model/chat-events.ts';
+import type { TokenScores } from '../model/divergence.ts';
 import { paceFrom, withPiece, type Pace } from '../model/pace.ts';
 import { noAnswer, problemOf, type Problem } from '../model/problem.ts';
 
@@ -8,6 +9,8 @@ export interface Answer {
   readonly state: 'running' | 'done' | 'stopped' | 'failed';
   readonly text: string;
   readonly pace: Pace;
+  /** Of each token so far, where they were asked for. */
+  readonly scores: readonly TokenScores[];
   /** `name@version` that served it, from the headers. */
   readonly adapter: string | null;
   /** The name asked for has none; this ancestor served it. */
@@ -15,6 +18,28 @@ export interface Answer {
   readonly variant: string | null;
   readonly degraded: string | null;
   readonly problem: Problem | null;
+}
+
+/** @param now ms, of the clock of all its times. */
+export const answerFrom = (now: number): Answer => ({
+  ...{ state: 'running', text: '', pace: paceFrom(now), scores: [], adapter: null, inherited: false },
+  ...{ variant: null, degraded: null, problem: null },
+});
+
+/** @returns what an event changes in an answer. */
+export function withEvent(answer: Answer, event: ChatEvent, now: number): Partial<Answer> {
+  switch (event.kind) {
+    case 'text':
+      return { text: answer.text + event.text, pace: withPiece(answer.pace, now) };
+    case 'scores':
+      return { scores: [...answer.scores, ...event.scores] };
+    case 'usage':
+      return { pace: { ...answer.pace, tokens: event.tokens } };
+    case 'problem':
+      return { state: 'failed', problem: event.problem };
+    case 'done':
+      return { state: 'done' };
+  }
 }
 
 const CUT: Problem = {
@@ -38,10 +63,7 @@ export async function streamChat(params: {
   fetch?: typeof globalThis.fetch;
 }): Promise<void> {
   const { key, body, signal, onAnswer, now = () => performance.now(), fetch = globalThis.fetch } = params;
-  let answer: Answer = {
-    ...{ state: 'running', text: '', pace: paceFrom(now()), adapter: null, inherited: false },
-    ...{ variant: null, degraded: null, problem: null },
-  };
+  let answer = answerFrom(now());
   const change = (part: Partial<Answer>): void => onAnswer((answer = { ...answer, ...part }));
   change({});
   try {
@@ -72,20 +94,10 @@ export async function streamChat(params: {
       const { done, value } = await pieces.read();
       if (done) return change({ state: 'failed', problem: CUT });
       for (const event of read(value)) {
-        switch (event.kind) {
-          case 'text':
-            change({ text: answer.text + event.text, pace: withPiece(answer.pace, now()) });
-            break;
-          case 'usage':
-            change({ pace: { ...answer.pace, tokens: event.tokens } });
-            break;
-          case 'problem':
-            void pieces.cancel();
-            return change({ state: 'failed', problem: event.problem });
-          case 'done':
-            void pieces.cancel();
-            return change({ state: 'done' });
-        }
+        change(withEvent(answer, event, now()));
+        if (answer.state === 'running') continue;
+        void pieces.cancel();
+        return;
       }
     }
   } catch {

@@ -1,14 +1,25 @@
 /** The events of a streamed chat completion. */
 import { z } from 'zod';
+import type { TokenScores } from './divergence.ts';
 import { jsonOf, problemOf, type Problem } from './problem.ts';
 
+const Scored = { token: z.string(), logprob: z.number(), bytes: z.array(z.int()).nullish() };
+const Scores = z.object({ ...Scored, top_logprobs: z.array(z.object(Scored)) });
+
 const Chunk = z.object({
-  choices: z.array(z.object({ delta: z.object({ content: z.string().nullish() }) })),
+  choices: z.array(
+    z.object({
+      delta: z.object({ content: z.string().nullish() }),
+      logprobs: z.object({ content: z.array(Scores).nullish() }).nullish(),
+    }),
+  ),
   usage: z.object({ prompt_tokens: z.int(), completion_tokens: z.int() }).nullish(),
 });
 
 export type ChatEvent =
   | { readonly kind: 'text'; readonly text: string }
+  /** Of the tokens that came, where they were asked for. */
+  | { readonly kind: 'scores'; readonly scores: readonly TokenScores[] }
   | { readonly kind: 'usage'; readonly tokens: number }
   | { readonly kind: 'problem'; readonly problem: Problem }
   | { readonly kind: 'done' };
@@ -37,11 +48,28 @@ export function createChatReader(): (piece: string) => ChatEvent[] {
 
 function eventsOf(data: string): ChatEvent[] {
   if (data === '[DONE]') return [{ kind: 'done' }];
-  const chunk = Chunk.safeParse(jsonOf(data));
-  if (!chunk.success) return [{ kind: 'problem', problem: problemOf(500, data) }];
-  const text = chunk.data.choices[0]?.delta.content ?? '';
+  return chunkEvents(jsonOf(data)) ?? [{ kind: 'problem', problem: problemOf(500, data) }];
+}
+
+/** @param value a `chat.completion.chunk`. @returns null for what is none. */
+export function chunkEvents(value: unknown): ChatEvent[] | null {
+  const chunk = Chunk.safeParse(value);
+  if (!chunk.success) return null;
+  const choice = chunk.data.choices[0];
+  const text = choice?.delta.content ?? '';
+  const scores = choice?.logprobs?.content ?? [];
   return [
     ...(text === '' ? [] : [{ kind: 'text' as const, text }]),
+    ...(scores.length === 0 ? [] : [{ kind: 'scores' as const, scores: scores.map(scoresOf) }]),
     ...(chunk.data.usage ? [{ kind: 'usage' as const, tokens: chunk.data.usage.completion_tokens }] : []),
   ];
 }
+
+const scoresOf = ({ top_logprobs: top, ...taken }: z.infer<typeof Scores>): TokenScores => ({
+  token: keyOf(taken),
+  top: top.map((one) => ({ token: keyOf(one), logprob: one.logprob })),
+});
+
+/** Parts of a character are all written alike: their bytes tell them apart. */
+const keyOf = ({ token, bytes }: { token: string; bytes?: number[] | null | undefined }): string =>
+  bytes == null ? token : bytes.join(' ');

@@ -11,32 +11,43 @@ export interface Parameters {
   readonly stop: string;
 }
 
-export interface Setup {
-  /** Names, versions or bases that are asked; null = a guess. */
-  readonly left: string | null;
-  readonly right: string | null;
+/** What is asked, whoever answers. */
+export interface Asked {
   readonly system: string;
   readonly prompt: string;
   readonly parameters: Parameters;
+}
+
+export interface Setup extends Asked {
+  /** Names, versions or bases that are asked; null = a guess. */
+  readonly left: string | null;
+  readonly right: string | null;
+}
+
+/** Of the page that asks one name twice: here and at the origin. */
+export interface HereSetup extends Asked {
+  /** A name or a base; null = a guess. */
+  readonly name: string | null;
 }
 
 export const DEFAULT_PARAMETERS: Parameters = {
   ...{ temperature: '0', top_p: '', max_tokens: '256', seed: '', stop: '' },
 };
 
-export const EMPTY_SETUP: Setup = {
-  ...{ left: null, right: null, system: '', prompt: '', parameters: DEFAULT_PARAMETERS },
-};
+const NOTHING_ASKED: Asked = { system: '', prompt: '', parameters: DEFAULT_PARAMETERS };
+export const EMPTY_SETUP: Setup = { left: null, right: null, ...NOTHING_ASKED };
+export const EMPTY_HERE: HereSetup = { name: null, ...NOTHING_ASKED };
 
 const PARAMETERS = Object.keys(DEFAULT_PARAMETERS) as (keyof Parameters)[];
 /** Longer texts stay out of the address, which browsers and chats cut somewhere above 2,000 characters. */
 const MAX_IN_ADDRESS = 1_500;
 
 /** @returns what is not as it is anyway. */
-export function setupQuery({ left, right, system, prompt, parameters }: Setup): URLSearchParams {
+export function setupQuery(setup: Setup | HereSetup): URLSearchParams {
+  const { system, prompt, parameters, ...who } = setup;
   const query = new URLSearchParams();
-  if (left !== null) query.set('left', left);
-  if (right !== null) query.set('right', right);
+  for (const [field, name] of Object.entries(who) as [string, string | null][])
+    if (name !== null) query.set(field, name);
   for (const [field, text] of Object.entries({ system, prompt }))
     if (text !== '' && text.length <= MAX_IN_ADDRESS) query.set(field, text);
   for (const field of PARAMETERS)
@@ -45,18 +56,22 @@ export function setupQuery({ left, right, system, prompt, parameters }: Setup): 
 }
 
 /** @param query of an address. @returns `before` with what the address says. */
-export function setupOf(query: string, before: Setup): Setup {
+export function setupOf<S extends Setup | HereSetup>(query: string, before: S): S {
   const given = new URLSearchParams(query);
+  const { system, prompt, parameters: parametersBefore, ...whoBefore } = before;
+  const who = Object.entries(whoBefore).map(([field, name]) => [
+    field,
+    given.get(field) ?? (name as unknown),
+  ]);
   const parameters = Object.fromEntries(
-    PARAMETERS.map((field) => [field, given.get(field) ?? before.parameters[field]]),
+    PARAMETERS.map((field) => [field, given.get(field) ?? parametersBefore[field]]),
   ) as unknown as Parameters;
   return {
-    left: given.get('left') ?? before.left,
-    right: given.get('right') ?? before.right,
-    system: given.get('system') ?? before.system,
-    prompt: given.get('prompt') ?? before.prompt,
+    ...(Object.fromEntries(who) as Omit<S, keyof Asked>),
+    system: given.get('system') ?? system,
+    prompt: given.get('prompt') ?? prompt,
     parameters,
-  };
+  } as S;
 }
 
 export interface Exchange {
@@ -68,7 +83,7 @@ export interface Exchange {
 /** @param before what was said, oldest first. @param prompt the next; empty = only what was said. */
 export function chatBody(
   model: string,
-  { system, parameters }: Pick<Setup, 'system' | 'parameters'>,
+  { system, parameters }: Pick<Asked, 'system' | 'parameters'>,
   before: readonly Exchange[],
   prompt: string,
 ): ChatBody {

@@ -34,6 +34,8 @@ it('sends the message of the system, the parameters and what was said before', a
   await page.getByLabel('Max tokens').fill('8');
   await page.getByLabel('Seed').fill('7');
   await page.getByLabel('Stop, one a line').fill('END');
+  // Letter by letter, whatever the tiny base says that is Markdown too.
+  await page.getByLabel('As text').check();
   await page.getByLabel('Prompt').fill('hello there');
   await page.getByRole('button', { name: 'Ask both' }).click();
   await done(1);
@@ -72,8 +74,8 @@ it('is as it was after going elsewhere, after a reload, and for whoever gets the
   expect(await page.getByLabel('Temperature').inputValue()).toBe('0.7');
   await page.getByLabel('Prompt').fill('half a question');
   await page.reload();
-  await page.getByLabel('Prompt').waitFor();
-  expect(await said()).toEqual(before);
+  await page.getByLabel('As text').check();
+  await expect.poll(said).toEqual(before);
   expect(await page.getByLabel('Prompt').inputValue()).toBe('half a question');
 
   const address = page.url();
@@ -91,21 +93,95 @@ it('is as it was after going elsewhere, after a reload, and for whoever gets the
   await other.close();
 });
 
-it('marks where two answers differ, and copies a side as code', async () => {
-  const { page } = rig;
-  const answer = (text: string) =>
-    [{ choices: [{ delta: { content: text } }] }, '[DONE]']
-      .map((data) => `data: ${typeof data === 'string' ? data : JSON.stringify(data)}\n\n`)
-      .join('');
-  await page.route('**/v1/chat/completions', (route) => {
+/** Two answers that the page gets in the place of the edge's. @param cut the stream ends before its answer does. */
+async function answerWith(texts: { left: string; right: string }, cut = false): Promise<void> {
+  await rig.page.route('**/v1/chat/completions', (route) => {
     const { model } = route.request().postDataJSON() as { model: string };
-    const body = answer(model === NAME ? 'The refund is on its way.' : 'The parcel is on its way today.');
+    const delta = { content: model === NAME ? texts.left : texts.right };
+    const events = [JSON.stringify({ choices: [{ delta }] }), ...(cut ? [] : ['[DONE]'])];
+    const body = events.map((data) => `data: ${data}\n\n`).join('');
     return route.fulfill({ headers: { 'content-type': 'text/event-stream' }, body });
   });
+}
+
+async function askAnew(prompt: string): Promise<void> {
+  const { page } = rig;
   await page.getByRole('button', { name: 'New conversation' }).click();
   await page.getByText('No answer yet.').first().waitFor();
-  await page.getByLabel('Prompt').fill('Where is it?');
+  await page.getByLabel('Prompt').fill(prompt);
   await page.getByRole('button', { name: 'Ask both' }).click();
+}
+
+it('draws Markdown, of which nothing runs and nothing is fetched', async () => {
+  const { page } = rig;
+  await page.getByLabel('As text').uncheck();
+  const elsewhere: string[] = [];
+  page.on('request', (request) => {
+    if (!request.url().startsWith(rig.stack.local.url)) elsewhere.push(request.url());
+  });
+  const left = [
+    '# Refunds',
+    'A **bold** word, *two*, ~~three~~, `code` & an entity: &lt;b&gt;.\nA second line.',
+    '1. one\n2. two\n   - [x] ready\n   - [ ] open',
+    '| name | share |\n|---|--:|\n| a | 1 |\n| b | 2 |',
+    '> said before',
+    '```python\nprint("x" * 100)  # a line that is far longer than what is beside it, so that it has to be scrolled\n```',
+    '[docs](https://example.com/a?b=1 "title"), https://example.com/bare, ![a picture](https://example.com/x.png)',
+  ].join('\n\n');
+  const right = [
+    '<img src=x onerror="window.ran=true"> <script>window.ran=true</script>',
+    '<iframe srcdoc="<script>parent.ran=true</script>"></iframe>',
+    `[a](${['javascript', 'window.ran=true'].join(':')}) [b](data:text/html,x) [c](/admin/names) [d](#/keys) [e](//example.com)`,
+    'Half a block:\n\n```js\nconst half = 1;',
+  ].join('\n\n');
+  await answerWith({ left, right });
+  await askAnew('How?');
+  await done(1);
+  const drawn = side('Left').locator('.answer');
+  await drawn.getByRole('heading', { name: 'Refunds' }).waitFor();
+  await drawn.getByText('an entity: <b>.').waitFor();
+  expect(await drawn.locator('li').count()).toBe(4);
+  expect(await drawn.getByRole('checkbox').count()).toBe(2);
+  expect(await drawn.locator('td').allTextContents()).toEqual(['a', '1', 'b', '2']);
+  expect(
+    await drawn
+      .locator('a')
+      .evaluateAll((links) =>
+        links.map((link) => ['href', 'target', 'rel'].map((name) => link.getAttribute(name)).join(' ')),
+      ),
+  ).toEqual(
+    ['a?b=1', 'bare', 'x.png'].map((name) => `https://example.com/${name} _blank noopener noreferrer`),
+  );
+  await drawn.getByText('image: a picture').waitFor();
+  await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
+  await drawn.getByRole('button', { name: 'Copy the code' }).click();
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toMatch(/^print\("x".*scrolled$/);
+
+  const odd = side('Right').locator('.answer');
+  await odd.getByText('<img src=x onerror=').waitFor();
+  await odd.getByText('a (javascript:window.ran=true) b (data:text/html,x) c (/admin/names)').waitFor();
+  expect(await odd.locator('a, img, script, iframe').count()).toBe(0);
+  expect(await odd.locator('pre').textContent()).toBe('const half = 1;');
+  expect(await page.evaluate("window.ran ?? 'no'")).toBe('no');
+  expect(elsewhere).toEqual([]);
+  await rig.look('playground-markdown');
+  await page.getByLabel('As text').check();
+  expect(await drawn.textContent()).toBe(left);
+  await page.getByLabel('As text').uncheck();
+
+  await page.unrouteAll();
+  await answerWith({ left: 'A list:\n\n- **one** is cut in the mid', right: '```\na\n``' }, true);
+  await askAnew('And?');
+  await side('Left').getByText('The answer broke off before its end.').waitFor();
+  await expect.poll(() => drawn.locator('li').textContent()).toBe('one is cut in the mid');
+  await expect.poll(() => odd.locator('pre').textContent()).toBe('a\n``');
+  await page.unrouteAll();
+});
+
+it('marks where two answers differ, and copies a side as code', async () => {
+  const { page } = rig;
+  await answerWith({ left: 'The refund is on its way.', right: 'The parcel is on its way today.' });
+  await askAnew('Where is it?');
   await done(1);
   expect(await page.locator('mark').count()).toBe(0);
   await page.getByLabel('Mark differences').check();

@@ -167,13 +167,18 @@ it('takes a new version at the next use, keeps what it has offline, and says so'
     async ([messages, ask]) => {
       const { model } = globalThis as unknown as { model: Graft.Model };
       const still = (await model.answer(messages, ask)).choices[0]!.message.content;
-      const { version } = await model.use('clinic/changing');
+      const progress: Graft.Progress[] = [];
+      const { version } = await model.use('clinic/changing', { onProgress: (step) => progress.push(step) });
       const text = (await model.answer(messages, ask)).choices[0]!.message.content;
-      return { still, version, text };
+      return { still, version, text, last: progress.at(-1) };
     },
     [MESSAGES, ASK] as const,
   );
-  expect(after).toEqual({ still: await native('attention'), version: 2, text: await native('everything') });
+  const { length } = packed['everything']!.bytes;
+  expect(after).toEqual({
+    ...{ still: await native('attention'), version: 2, text: await native('everything') },
+    last: { stage: 'adapter', done: length, total: length },
+  });
 
   away = true;
   await page.route(`${edge.edge.url}/**`, (route) => route.abort());

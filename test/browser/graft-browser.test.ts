@@ -91,6 +91,20 @@ it('answers as the native library does, from a base that is fetched once', async
   expect(complaints).toEqual([]);
 });
 
+it('says how much is stored, and removes it', async () => {
+  const stored = () => page.evaluate(() => graft.storedBytes());
+  expect(await stored()).toBe(0);
+  await answerOnce({ max_tokens: 1 });
+  expect(await stored()).toBeGreaterThan(rig.manifest.parts.reduce((sum, { bytes }) => sum + bytes, 0));
+  await page.evaluate(() => graft.removeStored());
+  expect(await stored()).toBe(0);
+  // Where nothing is, there is nothing to remove.
+  await page.evaluate(() => graft.removeStored());
+  rig.requests.length = 0;
+  await answerOnce({ max_tokens: 1 });
+  expect(parts()).toHaveLength(rig.manifest.parts.length);
+});
+
 it('says how far it is, streams, and answers offline', async () => {
   const { progress, chunks } = await page.evaluate(async (messages) => {
     const progress: Graft.Progress[] = [];

@@ -45,3 +45,23 @@ it('reads the same however the stream is cut, and with either end of a line', ()
     }),
   );
 });
+
+it('reads what is said of each token, and tells parts of a character by their bytes', () => {
+  const top = (bytes: number[] | null, logprob: number) => ({ token: '\ufffd', bytes, logprob });
+  const content = [{ ...top([240, 159], -0.5), top_logprobs: [top([240, 159], -0.5), top(null, -2)] }];
+  const chunk = { choices: [{ delta: { content: '' }, logprobs: { content, refusal: null } }] };
+  expect(read(`data: ${JSON.stringify(chunk)}\n\n`)).toEqual([
+    {
+      kind: 'scores',
+      scores: [
+        {
+          token: '240 159',
+          top: [
+            { token: '240 159', logprob: -0.5 },
+            { token: '\ufffd', logprob: -2 },
+          ],
+        },
+      ],
+    },
+  ]);
+});

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import {
   chatBody,
   DEFAULT_PARAMETERS,
+  EMPTY_HERE,
   EMPTY_SETUP,
   setupOf,
   setupQuery,
@@ -28,6 +29,12 @@ describe('the address', () => {
         expect(setupOf(setupQuery(setup).toString(), EMPTY_SETUP)).toEqual(setup);
       }),
     );
+  });
+
+  it('has one name where one is asked twice', () => {
+    const here = { ...EMPTY_HERE, name: 'a/b', system: 'x' };
+    expect(setupQuery(here).toString()).toBe('name=a%2Fb&system=x');
+    expect(setupOf('name=a%2Fb&system=x&left=c', EMPTY_HERE)).toEqual(here);
   });
 
   it('leaves out texts that no address can carry, and what it does not say stays', () => {

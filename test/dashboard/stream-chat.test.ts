@@ -106,6 +106,7 @@ it('tells of the answer as it grows: who serves it, its text, its pace', async (
   expect(await done).toEqual({
     state: 'done',
     text: 'ab',
+    scores: [],
     pace: { sentAt: 0, firstAt: 1, lastAt: 2, pieces: 2, tokens: 5 },
     adapter: 'support@3',
     inherited: true,
@@ -234,4 +235,18 @@ describe('given up', () => {
     await new Promise((resolve) => setTimeout(resolve));
     expect(heard).toHaveLength(count);
   });
+});
+
+it('keeps what was said of each token', async () => {
+  const scored = (content: string, logprob: number): string =>
+    event({
+      choices: [
+        {
+          delta: { content },
+          logprobs: { content: [{ token: content, logprob, bytes: null, top_logprobs: [] }], refusal: null },
+        },
+      ],
+    });
+  const { scores } = await answerTo(scored('a', -1), scored('b', -2) + usage + DONE);
+  expect(scores.map(({ token }) => token)).toEqual(['a', 'b']);
 });

@@ -19,13 +19,22 @@ beforeEach(async () => {
 const PAGE_POLICY =
   "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; " +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+/** Of the document that runs a base in the browser, and of its worker: WebAssembly and workers beside that, isolated. */
+const ENGINE_POLICY = PAGE_POLICY.replace("script-src 'self'", "script-src 'self' 'wasm-unsafe-eval'").concat(
+  "; worker-src 'self'",
+);
 const API_POLICY = "default-src 'none'; frame-ancestors 'none'";
 const isPage = (path: string): boolean => /^\/dashboard(\/|$)/.test(path);
+const isEngine = (path: string): boolean => /^\/dashboard\/(here|browser\/)/.test(path);
 
-function expectSecure(response: Response, what: string, page = false): void {
+function expectSecure(response: Response, what: string, path: string): void {
   const header = (name: string) => [what, response.headers.get(name)];
+  const page = isPage(path);
+  const policy = isEngine(path) ? ENGINE_POLICY : page ? PAGE_POLICY : API_POLICY;
   expect(header('x-content-type-options')).toEqual([what, 'nosniff']);
-  expect(header('content-security-policy')).toEqual([what, page ? PAGE_POLICY : API_POLICY]);
+  expect(header('content-security-policy')).toEqual([what, policy]);
+  expect(header('cross-origin-embedder-policy')).toEqual([what, isEngine(path) ? 'require-corp' : null]);
+  expect(header('cross-origin-opener-policy')).toEqual([what, 'same-origin']);
   expect(header('referrer-policy')).toEqual([what, 'no-referrer']);
   expect(header('x-frame-options')[1], what).toMatch(/^(SAMEORIGIN|DENY)$/);
   expect(header('cross-origin-resource-policy')).toEqual([what, page ? 'same-origin' : 'same-site']);
@@ -44,7 +53,7 @@ describe('every answer', () => {
     const ask = async (method: string, path: string, init: RequestInit = {}) => {
       const response = await app.request(path, { method, ...init });
       seen.add(response.status);
-      expectSecure(response, `${method} ${path} -> ${response.status}`, isPage(path));
+      expectSecure(response, `${method} ${path} -> ${response.status}`, path);
     };
     for (const route of routesOf(app)) {
       const authorization = `Bearer ${isAdmin(route) ? graft.adminKey : key}`;
@@ -57,6 +66,7 @@ describe('every answer', () => {
     }
     await ask('GET', '/nowhere');
     await ask('GET', '/dashboard/assets/index-a1B2.js');
+    await ask('GET', '/dashboard/browser/a1/worker.js');
     await ask('POST', '/v1/chat/completions', {
       headers: { authorization: `Bearer ${key}` },
       body: JSON.stringify({ model: 'base', messages: [{ role: 'user', content: 'hi' }] }),

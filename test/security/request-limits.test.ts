@@ -34,8 +34,11 @@ const FREE = new Set([
   '/health',
   '/dashboard',
   '/dashboard/',
+  '/dashboard/here',
   '/dashboard/sign-in',
   '/dashboard/assets/x',
+  '/dashboard/browser/x/x',
+  '/dashboard/browser/x/ort/x',
   '/base/x',
   '/',
 ]);

@@ -10,35 +10,61 @@ import { fail, methodNotAllowed, type AppEnv } from './request-scope.ts';
 const TYPES: Record<string, string> = {
   css: 'text/css; charset=utf-8',
   js: 'text/javascript; charset=utf-8',
+  mjs: 'text/javascript; charset=utf-8',
+  wasm: 'application/wasm',
   svg: 'image/svg+xml',
 };
 
 /** A token, and the names around it. */
 const MAX_SIGN_IN_BYTES = 1_024;
 
-/** Names carry a hash of what is in them. */
+/** Names carry a hash of what is in them, or their folder's does. */
 const FOREVER = 'public, max-age=31536000, immutable';
+/** Scripts and styles of the page; graft/browser's module and worker; ONNX Runtime's files. */
+const FILES = [
+  '/dashboard/assets/:file{[A-Za-z0-9_-]+\\.(css|js|svg)}',
+  '/dashboard/browser/:build{[0-9a-f]+}/:file{(index|worker)\\.js}',
+  '/dashboard/browser/:build{[0-9a-f]+}/ort/:file{[A-Za-z0-9-][A-Za-z0-9.-]*\\.(mjs|wasm)}',
+];
 
-/** Scripts, styles and requests of this very address, and nothing in the document itself. Goes before the API's policy. */
-export const pageHeaders = secureHeaders({
-  contentSecurityPolicy: {
-    defaultSrc: ["'none'"],
-    scriptSrc: ["'self'"],
-    styleSrc: ["'self'"],
-    connectSrc: ["'self'"],
-    imgSrc: ["'self'", 'data:'],
-    baseUri: ["'none'"],
-    formAction: ["'none'"],
-    frameAncestors: ["'none'"],
-  },
+const POLICY = {
+  defaultSrc: ["'none'"],
+  scriptSrc: ["'self'"],
+  styleSrc: ["'self'"],
+  connectSrc: ["'self'"],
+  imgSrc: ["'self'", 'data:'],
+  baseUri: ["'none'"],
+  formAction: ["'none'"],
+  frameAncestors: ["'none'"],
+};
+const PAGE = {
   crossOriginResourcePolicy: 'same-origin',
   referrerPolicy: 'no-referrer',
   xFrameOptions: 'DENY',
+} as const;
+
+/** Scripts, styles and requests of this very address, and nothing in the document itself. Goes before the API's policy. */
+export const pageHeaders = secureHeaders({ ...PAGE, contentSecurityPolicy: POLICY });
+
+/**
+ * Of the one document that runs a base itself, and of the worker's scripts, which bring policies of their own:
+ * WebAssembly may be compiled, a worker started, and memory shared between threads. Goes before {@link pageHeaders}.
+ */
+export const enginePageHeaders = secureHeaders({
+  ...PAGE,
+  contentSecurityPolicy: {
+    ...POLICY,
+    scriptSrc: ["'self'", "'wasm-unsafe-eval'"],
+    workerSrc: ["'self'"],
+  },
+  crossOriginEmbedderPolicy: 'require-corp',
+  crossOriginOpenerPolicy: 'same-origin',
 });
 
 /**
- * `GET /dashboard` -> the page, for anybody: it holds no data; `GET /dashboard/assets/<file>` -> its scripts and styles;
- * `GET /` -> leads a browser to it; `POST /dashboard/sign-in` -> a key for the token of a link (a local stack's).
+ * `GET /dashboard` -> the page, for anybody: it holds no data; `GET /dashboard/here` -> the same, with the headers of a
+ * page that runs a base itself; `GET /dashboard/assets/<file>` -> its scripts and styles; `GET /dashboard/browser/<file>`
+ * -> graft/browser; `GET /` -> leads a browser to it; `POST /dashboard/sign-in` -> a key for the token of a link (a local stack's).
  */
 export function dashboardRoutes(parts: {
   page: PageFiles | undefined;
@@ -51,7 +77,7 @@ export function dashboardRoutes(parts: {
       ? Promise.resolve(context.redirect('/dashboard'))
       : next(),
   );
-  for (const path of ['/dashboard', '/dashboard/']) {
+  for (const path of ['/dashboard', '/dashboard/', '/dashboard/here']) {
     routes.get(path, async () => {
       const file = await page?.('/dashboard/index.html');
       if (file?.ok !== true) {
@@ -82,19 +108,23 @@ export function dashboardRoutes(parts: {
   });
   routes.all('/dashboard/sign-in', methodNotAllowed('POST'));
 
-  routes.get('/dashboard/assets/:file{[A-Za-z0-9_-]+\\.(css|js|svg)}', async (context) => {
-    const name = context.req.param('file');
-    const file = await page?.(`/dashboard/assets/${name}`);
-    if (file?.ok !== true) {
-      await file?.body?.cancel();
-      return fail({
-        code: 'not_found',
-        message: 'There is no such file. Load the page again: it may have changed.',
-      });
-    }
-    return served(file, TYPES[name.slice(name.lastIndexOf('.') + 1)] as string, FOREVER);
-  });
-  routes.all('/dashboard/assets/:file{[A-Za-z0-9_-]+\\.(css|js|svg)}', methodNotAllowed('GET'));
+  for (const path of FILES) {
+    routes.get(path, async (context) => {
+      const { build, file: name } = context.req.param() as { build?: string; file: string };
+      // As the pattern, with what was asked for in it.
+      const where = path.replace(/:build\{.*?\}/, build ?? '').replace(/:file\{.*\}$/, name);
+      const file = await page?.(where);
+      if (file?.ok !== true) {
+        await file?.body?.cancel();
+        return fail({
+          code: 'not_found',
+          message: 'There is no such file. Load the page again: it may have changed.',
+        });
+      }
+      return served(file, TYPES[name.slice(name.lastIndexOf('.') + 1)] as string, FOREVER);
+    });
+    routes.all(path, methodNotAllowed('GET'));
+  }
   return routes;
 }
 

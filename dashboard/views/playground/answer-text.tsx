@@ -1,7 +1,11 @@
+import type { FunctionComponent } from 'preact';
+import { useEffect } from 'preact/hooks';
 import type { Answer } from '../../api/stream-chat.ts';
+import { createStore } from '../../model/store.ts';
 import type { Piece } from '../../model/text-difference.ts';
 import { CopyButton } from '../../parts/copy-button.tsx';
 import { ProblemNote } from '../../parts/problem-note.tsx';
+import { useStore } from '../../parts/use-store.ts';
 
 const STATES: Record<Answer['state'], string> = {
   running: 'streaming',
@@ -10,7 +14,25 @@ const STATES: Record<Answer['state'], string> = {
   failed: 'failed',
 };
 
-/** A prompt and the answer to it, which is text. @param props.pieces where it differs from another; null = not marked. */
+/** Whether answers are shown letter by letter, as the model wrote them. */
+const asText = createStore(false);
+/** What draws Markdown; null = it is not loaded yet, and answers are text until then. */
+const drawer = createStore<FunctionComponent<{ text: string }> | null>(null);
+
+export function AsTextSwitch() {
+  return (
+    <label class="check" title="Answers are drawn as the Markdown that models write, unless this is on.">
+      <input
+        type="checkbox"
+        checked={useStore(asText)}
+        onChange={(event) => asText.set(event.currentTarget.checked)}
+      />
+      <span>As text</span>
+    </label>
+  );
+}
+
+/** A prompt and the answer to it. @param props.pieces where it differs from another; null = not marked. */
 export function AnswerText(props: {
   prompt: string;
   answer: Answer;
@@ -19,18 +41,28 @@ export function AnswerText(props: {
   what: string;
 }) {
   const { prompt, answer, pieces, what } = props;
+  const Markdown = useStore(drawer);
+  const isText = useStore(asText) || Markdown === null;
+  useEffect(() => {
+    if (drawer.get() === null)
+      void import('../../parts/markdown.tsx').then(({ default: drawn }) => drawer.set(drawn));
+  }, []);
   return (
     <div class="turn">
       <p class="asked">{prompt}</p>
-      <p class="answer" aria-live="polite" aria-busy={answer.state === 'running'}>
+      <div class="answer" aria-live="polite" aria-busy={answer.state === 'running'}>
         {answer.text === '' ? (
           <span class="hint">{answer.state === 'running' ? 'Waiting …' : 'No answer.'}</span>
         ) : pieces === null ? (
-          answer.text
+          isText ? (
+            answer.text
+          ) : (
+            <Markdown text={answer.text} />
+          )
         ) : (
           pieces.map(({ text, same }, i) => (same ? text : <mark key={i}>{text}</mark>))
         )}
-      </p>
+      </div>
       <p class="hint after">
         <span>{STATES[answer.state]}</span>
         {answer.degraded !== null && <span>; degraded: {answer.degraded}</span>}

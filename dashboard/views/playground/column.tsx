@@ -1,11 +1,10 @@
 import { useState } from 'preact/hooks';
 import type { Answer } from '../../api/stream-chat.ts';
-import { tokensPerSecond, ttft } from '../../model/pace.ts';
 import { chatBody, type Setup } from '../../model/playground-setup.ts';
 import type { Piece } from '../../model/text-difference.ts';
-import { duration, number } from '../../model/words.ts';
 import { CallIt } from '../../parts/call-it.tsx';
 import { AnswerText } from './answer-text.tsx';
+import { Figures } from './figures.tsx';
 
 export interface ColumnTurn {
   readonly prompt: string;
@@ -66,37 +65,5 @@ export function Column(props: {
         )}
       </details>
     </section>
-  );
-}
-
-function Figures({ answer }: { answer: Answer | null }) {
-  const first = answer === null ? null : ttft(answer.pace);
-  const speed = answer === null ? null : tokensPerSecond(answer.pace);
-  const tokens = answer === null ? 0 : (answer.pace.tokens ?? answer.pace.pieces);
-  return (
-    <dl class="figures">
-      <div>
-        <dt>
-          <abbr title="Time to first token">TTFT</abbr>
-        </dt>
-        <dd>{first === null ? '–' : duration(first)}</dd>
-      </div>
-      <div>
-        <dt>Tokens/s</dt>
-        <dd>{speed === null ? '–' : number(speed)}</dd>
-      </div>
-      <div>
-        <dt>Tokens</dt>
-        <dd>{tokens === 0 ? '–' : tokens}</dd>
-      </div>
-      <div class="wide">
-        <dt>Served by</dt>
-        <dd>
-          {answer?.adapter ?? '–'}
-          {answer?.inherited === true && ' (inherited)'}
-          {answer?.variant != null && ` (variant ${answer.variant})`}
-        </dd>
-      </div>
-    </dl>
   );
 }

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks';
-import { DEFAULT_PARAMETERS, type Parameters, type Setup } from '../../model/playground-setup.ts';
+import { DEFAULT_PARAMETERS, type Asked, type Parameters } from '../../model/playground-setup.ts';
 
 /** Numbers that a request can have, as protocol/sampling-fields.ts takes them. */
 const NUMBERS = [
@@ -10,7 +10,7 @@ const NUMBERS = [
 ] as const;
 
 /** The system prompt and how it is sampled, of both sides. */
-export function ParameterFields(props: { setup: Setup; onChange: (part: Partial<Setup>) => void }) {
+export function ParameterFields(props: { setup: Asked; onChange: (part: Partial<Asked>) => void }) {
   const { setup, onChange } = props;
   const { parameters, system } = setup;
   const set = (part: Partial<Parameters>) => onChange({ parameters: { ...parameters, ...part } });

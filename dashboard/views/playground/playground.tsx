@@ -1,6 +1,5 @@
-import { MessageSquarePlus, Square } from 'lucide';
+import { Laptop, MessageSquarePlus, Square } from 'lucide';
 import { useEffect, useLayoutEffect, useMemo, useState } from 'preact/hooks';
-import { ModelList } from '../../../protocol/models.ts';
 import { createClient, type Client } from '../../api/client.ts';
 import { setupOf, setupQuery } from '../../model/playground-setup.ts';
 import {
@@ -14,10 +13,11 @@ import {
 } from '../../playground-store.ts';
 import { differences } from '../../model/text-difference.ts';
 import { hashOf } from '../../model/view.ts';
+import { ApiKeyForm } from '../../parts/api-key-form.tsx';
 import { Icon } from '../../parts/icon.tsx';
-import { KeyForm } from '../../parts/key-form.tsx';
 import { useStore } from '../../parts/use-store.ts';
-import { storedKey, storeKey } from '../../session.ts';
+import { storedKey } from '../../session.ts';
+import { AsTextSwitch } from './answer-text.tsx';
 import { Column } from './column.tsx';
 import { Composer } from './composer.tsx';
 import { ParameterFields } from './parameter-fields.tsx';
@@ -31,18 +31,7 @@ export function PlaygroundView({ client, query }: { client: Client; query: strin
       {key === null ? (
         <>
           <h1>Playground</h1>
-          <KeyForm
-            label="API key"
-            hint="It begins with gk_; admin keys may not ask models. It stays in this tab, until you sign out or close it."
-            act="Use it"
-            onKey={async (given) => {
-              const answer = await createClient(given).get('/v1/models', ModelList);
-              if (!answer.ok) return answer.error;
-              storeKey('api', given);
-              setKey(given);
-              return null;
-            }}
-          />
+          <ApiKeyForm onKey={setKey} />
         </>
       ) : (
         <Sides client={client} apiKey={key} query={query} />
@@ -74,6 +63,7 @@ function Sides({ client, apiKey, query }: { client: Client; apiKey: string; quer
     left: setup.left ?? guess.left,
     right: setup.right ?? guess.right,
   };
+  const { left: _left, right: _right, ...asked } = setup;
   const last = turns.at(-1);
   const running = SIDES.some((side) => last?.answers[side]?.state === 'running');
   const canCompare = last?.answers.left != null && last.answers.right != null && !running;
@@ -84,6 +74,13 @@ function Sides({ client, apiKey, query }: { client: Client; apiKey: string; quer
       <div class="title">
         <h1>Playground</h1>
         <span class="push choices">
+          <a
+            class="button"
+            href={hashOf({ at: 'here', query: setupQuery({ ...asked, name: models.right || null }) })}
+          >
+            <Icon of={Laptop} />
+            Run it here
+          </a>
           <button type="button" disabled={turns.length === 0} onClick={beginAnew}>
             <Icon of={MessageSquarePlus} />
             New conversation
@@ -134,6 +131,7 @@ function Sides({ client, apiKey, query }: { client: Client; apiKey: string; quer
           />
           <span>Mark differences</span>
         </label>
+        <AsTextSwitch />
       </Composer>
     </>
   );

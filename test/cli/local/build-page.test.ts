@@ -24,11 +24,12 @@ const sources = async (at: number): Promise<void> => {
   for (const file of [
     'dashboard/views/a.tsx',
     'protocol/index.ts',
+    'browser/index.ts',
     'package-lock.json',
     'vite.dashboard.config.ts',
   ])
     await write(file, '', at);
-  for (const folder of ['dashboard/views', 'dashboard', 'protocol'])
+  for (const folder of ['dashboard/views', 'dashboard', 'protocol', 'browser'])
     await utimes(path.join(root, folder), at, at);
 };
 const PAGE = 'dist/page/dashboard/index.html';
@@ -70,6 +71,7 @@ describe('a page that is there', () => {
   it.each([
     'dashboard/views/a.tsx',
     'protocol/index.ts',
+    'browser/index.ts',
     'package-lock.json',
     'vite.dashboard.config.ts',
     // A file was taken out of it.

@@ -106,6 +106,7 @@ export const TABLE: Record<string, Case[]> = {
 
   'GET /dashboard': [{ does: 'has no data', ask: plain('/dashboard'), gets: '200 '.repeat(9) }],
   'GET /dashboard/': [{ does: 'has no data', ask: plain('/dashboard/'), gets: '200 '.repeat(9) }],
+  'GET /dashboard/here': [{ does: 'has no data', ask: plain('/dashboard/here'), gets: '200 '.repeat(9) }],
   'POST /dashboard/sign-in': [
     {
       does: 'gives keys for the token of a link, and for nothing else',
@@ -120,6 +121,18 @@ export const TABLE: Record<string, Case[]> = {
     {
       does: 'gives nothing from above',
       ask: plain('/dashboard/assets/..%2Findex.html'),
+      gets: '404 '.repeat(9),
+    },
+  ],
+  'GET /dashboard/browser/:build{[0-9a-f]+}/:file{(index|worker)\\.js}': [
+    { does: 'gives graft/browser', ask: plain('/dashboard/browser/a1/worker.js'), gets: '200 '.repeat(9) },
+    { does: 'gives nothing else', ask: plain('/dashboard/browser/a1/main.js'), gets: '404 '.repeat(9) },
+  ],
+  'GET /dashboard/browser/:build{[0-9a-f]+}/ort/:file{[A-Za-z0-9-][A-Za-z0-9.-]*\\.(mjs|wasm)}': [
+    { does: 'gives the runtime', ask: plain('/dashboard/browser/a1/ort/b-c.d.wasm'), gets: '200 '.repeat(9) },
+    {
+      does: 'gives nothing from above',
+      ask: plain('/dashboard/browser/a1/ort/..%2F..%2Findex.mjs'),
       gets: '404 '.repeat(9),
     },
   ],

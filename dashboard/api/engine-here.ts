@@ -1,0 +1,132 @@
+/** graft/browser in this document: opened once, asked by name. Loaded as applications load it, when it is wanted. */
+import type * as Graft from '../../browser/index.ts';
+import { DownloadToken, type DownloadTokenRequest } from '../../protocol/browser-downloads.ts';
+import { mayNotDownload, PROBLEM_HERE, problemHere, Refused } from '../model/problem-here.ts';
+import type { ChatBody } from '../model/call-code.ts';
+import { chunkEvents } from '../model/chat-events.ts';
+import type { Problem } from '../model/problem.ts';
+import { createStore } from '../model/store.ts';
+import { createClient } from './client.ts';
+import { answerFrom, withEvent, type Answer } from './stream-chat.ts';
+
+/** Folder of graft/browser; the build says which. */
+declare const GRAFT_BROWSER: string;
+
+export type EngineHere =
+  /** @property stored bytes of bases and adapters that this browser keeps; null = not known yet. */
+  | { readonly at: 'closed'; readonly stored: number | null; readonly problem: Problem | null }
+  | { readonly at: 'opening'; readonly progress: Graft.Progress | null }
+  /** @property progress of an adapter that is being fetched. */
+  | { readonly at: 'open'; readonly model: Graft.Model; readonly progress: Graft.Progress | null };
+
+const load = (): Promise<typeof Graft> =>
+  import(/* @vite-ignore */ `${GRAFT_BROWSER}index.js`) as Promise<typeof Graft>;
+
+export const engineHere = createStore<EngineHere>({ at: 'closed', stored: null, problem: null });
+
+/** Codes after which nothing runs any more: the worker is gone, for want of memory maybe. */
+const ENDED = ['runtime_unavailable', 'closed'];
+
+let opening: AbortController | null = null;
+/** What tokens are made for. */
+let wanted = { key: '', name: '' };
+
+async function findToken(): Promise<string> {
+  const { key, name } = wanted;
+  // `expires_in` is the edge's to choose.
+  const body: Omit<DownloadTokenRequest, 'expires_in'> = { names: [name], origin: location.origin };
+  const made = await createClient(key).post('/v1/download-tokens', body, DownloadToken);
+  if (!made.ok)
+    throw new Refused(made.error.code === 'insufficient_scope' ? mayNotDownload(made.error) : made.error);
+  return made.value.token;
+}
+
+/** Says how much this browser keeps, while nothing is open. */
+export async function lookAtStored(): Promise<void> {
+  // What cannot be loaded is said when it is started.
+  const stored = await load().then(
+    (graft) => graft.storedBytes(),
+    () => null,
+  );
+  const now = engineHere.get();
+  if (now.at === 'closed') engineHere.set({ ...now, stored });
+}
+
+/** Fetches what is missing of the base, and starts it. Adapters come with the first question. */
+export async function openHere(): Promise<void> {
+  const ending = (opening = new AbortController());
+  const tell = (state: EngineHere): void => {
+    if (opening === ending) engineHere.set(state);
+  };
+  tell({ at: 'opening', progress: null });
+  try {
+    const model = await (
+      await load()
+    ).open({
+      ...{ url: location.origin, token: findToken, signal: ending.signal, rows: 1 },
+      onProgress: (progress) => tell({ at: 'opening', progress }),
+    });
+    if (opening !== ending) return model.close();
+    tell({ at: 'open', model, progress: null });
+  } catch (error) {
+    tell({ at: 'closed', stored: null, problem: ending.signal.aborted ? null : problemHere(error) });
+    await lookAtStored();
+  }
+}
+
+/** What has arrived stays stored. */
+export const stopOpening = (): void => opening?.abort();
+
+/** Ends the model, and forgets the base and all adapters. */
+export async function removeHere(): Promise<void> {
+  const now = engineHere.get();
+  if (now.at === 'open') now.model.close();
+  opening = null;
+  const graft = await load();
+  const problem = await graft.removeStored().then(() => null, problemHere);
+  engineHere.set({ at: 'closed', stored: await graft.storedBytes(), problem });
+}
+
+/**
+ * Asks the open model; takes the name's live version into use first, and fetches what is missing of it.
+ * @param params.name null = the base itself. @param params.onAnswer hears of every change; the last one is not `running`.
+ */
+export async function answerHere(params: {
+  key: string;
+  name: string | null;
+  body: ChatBody;
+  signal: AbortSignal;
+  onAnswer: (answer: Answer) => void;
+}): Promise<void> {
+  const { key, name, body, signal, onAnswer } = params;
+  const clock = (): number => performance.now();
+  let answer = answerFrom(clock());
+  const change = (part: Partial<Answer>): void => onAnswer((answer = { ...answer, ...part }));
+  change({});
+  const state = engineHere.get();
+  if (state.at !== 'open') return change({ state: 'failed', problem: PROBLEM_HERE.closed });
+  const { model } = state;
+  const tell = (progress: Graft.Progress | null): void => {
+    if (engineHere.get().at === 'open') engineHere.set({ at: 'open', model, progress });
+  };
+  try {
+    wanted = { key, name: name ?? '' };
+    const { version } = await model.use(name, { signal, onProgress: tell }).finally(() => tell(null));
+    // Fetching is no part of how fast it answers.
+    const { pace } = answerFrom(clock());
+    change({ pace, adapter: name === null ? 'base' : `${name}@${version}` });
+    const { model: _model, messages, ...options } = body;
+    const asked = { ...options, stream_options: { include_usage: true }, signal };
+    for await (const chunk of model.chat(messages as Graft.Message[], asked))
+      for (const event of chunkEvents(chunk) ?? []) change(withEvent(answer, event, clock()));
+    change({ state: 'done' });
+  } catch (error) {
+    if (signal.aborted) return change({ state: 'stopped' });
+    const problem = problemHere(error);
+    change({ state: 'failed', problem });
+    if (!ENDED.includes(problem.code) || engineHere.get().at !== 'open') return;
+    model.close();
+    engineHere.set({ at: 'closed', stored: null, problem: null });
+    await lookAtStored();
+  }
+}

@@ -1,0 +1,78 @@
+/** What is asked and answered here and at the origin. It is kept until the document is left. */
+import { answerHere } from './api/engine-here.ts';
+import { streamChat, type Answer } from './api/stream-chat.ts';
+import { chatBody, EMPTY_HERE, type HereSetup } from './model/playground-setup.ts';
+import { createStore } from './model/store.ts';
+
+export const PLACES = ['origin', 'here'] as const;
+export type Place = (typeof PLACES)[number];
+
+export interface HereTurn {
+  readonly prompt: string;
+  /** null = not asked yet. */
+  readonly answers: Readonly<Record<Place, Answer | null>>;
+}
+
+export interface Here {
+  readonly setup: HereSetup;
+  /** Oldest first. */
+  readonly turns: readonly HereTurn[];
+}
+
+/** Of each token, so that both distributions can be compared; the most that the edge gives. */
+const SCORES = { logprobs: true, top_logprobs: 20 };
+
+export const hereStore = createStore<Here>({ setup: EMPTY_HERE, turns: [] });
+
+let asking: AbortController | null = null;
+
+const change = (part: Partial<Here>): void => hereStore.set({ ...hereStore.get(), ...part });
+
+export const setUpHere = (part: Partial<HereSetup>): void =>
+  change({ setup: { ...hereStore.get().setup, ...part } });
+
+/**
+ * Asks both; what was asked before and still runs is given up. Both hear what the origin has said before, so that they
+ * always answer to the same.
+ * @param params.model for the edge. @param params.name for graft/browser; null = the base itself.
+ * @param params.apart the browser begins when the origin has ended: on one machine each would slow the other.
+ */
+export async function askHere(params: {
+  key: string;
+  model: string;
+  name: string | null;
+  apart: boolean;
+}): Promise<void> {
+  const { key, model, name, apart } = params;
+  asking?.abort();
+  const ending = (asking = new AbortController());
+  const { signal } = ending;
+  const { setup, turns } = hereStore.get();
+  const { prompt } = setup;
+  change({
+    turns: [...turns, { prompt, answers: { origin: null, here: null } }],
+    setup: { ...setup, prompt: '' },
+  });
+  const said = turns.map((turn) => ({ prompt: turn.prompt, answer: turn.answers.origin?.text ?? '' }));
+  const body = { ...chatBody(model, setup, said, prompt), ...SCORES };
+  const hear = (place: Place) => (answer: Answer) => {
+    const { turns: now } = hereStore.get();
+    const last = now.at(turns.length);
+    // Of a conversation that was begun anew meanwhile.
+    if (asking !== ending || last === undefined) return;
+    change({ turns: [...now.slice(0, -1), { ...last, answers: { ...last.answers, [place]: answer } }] });
+  };
+  const atOrigin = streamChat({ key, body, signal, onAnswer: hear('origin') });
+  if (apart) await atOrigin;
+  if (signal.aborted) return;
+  await answerHere({ key, name, body, signal, onAnswer: hear('here') });
+}
+
+export const stopHere = (): void => asking?.abort();
+
+/** A conversation without its past; what is set stays. */
+export function beginHere(): void {
+  asking?.abort();
+  asking = null;
+  change({ turns: [] });
+}

@@ -1,0 +1,166 @@
+import { MessageSquarePlus, Square } from 'lucide';
+import { useEffect, useLayoutEffect, useMemo, useState } from 'preact/hooks';
+import { createClient, type Client } from '../../api/client.ts';
+import { engineHere } from '../../api/engine-here.ts';
+import { askHere, beginHere, hereStore, PLACES, setUpHere, stopHere, type Place } from '../../here-store.ts';
+import { MAY_NOT_DOWNLOAD } from '../../model/problem-here.ts';
+import { setupOf, setupQuery } from '../../model/playground-setup.ts';
+import { hashOf } from '../../model/view.ts';
+import { ApiKeyForm } from '../../parts/api-key-form.tsx';
+import { Icon } from '../../parts/icon.tsx';
+import { useStore } from '../../parts/use-store.ts';
+import { storedKey } from '../../session.ts';
+import { AnswerText, AsTextSwitch } from '../playground/answer-text.tsx';
+import { Composer } from '../playground/composer.tsx';
+import { Figures } from '../playground/figures.tsx';
+import { ParameterFields } from '../playground/parameter-fields.tsx';
+import { useModels } from '../playground/use-models.ts';
+import { BaseCard } from './base-card.tsx';
+import { Comparison } from './comparison.tsx';
+
+const TITLES: Record<Place, string> = { here: 'Here, in this browser', origin: 'At the origin' };
+
+/** One name, asked twice: at the origin, and in this browser. @param props.query of the address: what is set there. */
+export function HereView({ client, query }: { client: Client; query: string }) {
+  const [key, setKey] = useState(() => storedKey('api'));
+  return (
+    <>
+      <div class="title">
+        <h1>Here and at the origin</h1>
+        <span class="push choices">
+          <a class="button" href={hashOf({ at: 'playground' })}>
+            Two adapters
+          </a>
+        </span>
+      </div>
+      {key === null ? (
+        <ApiKeyForm onKey={setKey} />
+      ) : (
+        <Places client={client} apiKey={key} query={query} onKey={setKey} />
+      )}
+    </>
+  );
+}
+
+function Places(props: { client: Client; apiKey: string; query: string; onKey: (key: string) => void }) {
+  const { client, apiKey, query } = props;
+  const api = useMemo(() => createClient(apiKey), [apiKey]);
+  const { setup, turns } = useStore(hereStore);
+  const engine = useStore(engineHere);
+  const { known, bases, settled } = useModels(client, api);
+  const [isApart, setApart] = useState(() => /^(localhost|127\.|\[::1\])/.test(location.hostname));
+
+  // What an address says goes before what was there, and the address then says all of it.
+  useLayoutEffect(() => setUpHere(setupOf(query, hereStore.get().setup)), [query]);
+  useEffect(() => {
+    const hash = hashOf({ at: 'here', query: setupQuery(setup) });
+    if (location.hash.startsWith('#/here')) history.replaceState(null, '', hash);
+  }, [setup]);
+
+  const model = setup.name ?? known.find((id) => !bases.includes(id)) ?? bases[0] ?? '';
+  const last = turns.at(-1);
+  const running = PLACES.some((place) => last?.answers[place]?.state === 'running');
+  const refused = PLACES.map((place) => last?.answers[place]?.problem?.code).includes(MAY_NOT_DOWNLOAD);
+  return (
+    <>
+      <p class="lead">
+        The same name answers twice: at the origin, and in this browser by <code>graft/browser</code>, as a
+        page of yours would run it. What you ask goes to both.
+      </p>
+      <BaseCard />
+      <ParameterFields setup={setup} onChange={setUpHere} />
+      <datalist id="models">
+        {known.map((id) => (
+          <option key={id} value={id} />
+        ))}
+      </datalist>
+      <label class="field here-name">
+        <span>Adapter or base, of both</span>
+        <input
+          list="models"
+          value={model}
+          placeholder="team/name"
+          autocomplete="off"
+          spellcheck={false}
+          // Who types here is not interrupted by a guess that arrives late.
+          onFocus={(event) => setUpHere({ name: event.currentTarget.value.trim() })}
+          onInput={(event) => setUpHere({ name: event.currentTarget.value.trim() })}
+        />
+      </label>
+      {refused && (
+        <NoDownload
+          onKey={(key) => {
+            beginHere();
+            props.onKey(key);
+          }}
+        />
+      )}
+      <Comparison turn={last ?? null} />
+      <div class="sides">
+        {PLACES.map((place) => (
+          <section key={place} class="card column" aria-label={TITLES[place]}>
+            <h2>{TITLES[place]}</h2>
+            <Figures answer={last?.answers[place] ?? null} />
+            {turns.length === 0 && <p class="answer hint">No answer yet.</p>}
+            {turns.map(({ prompt, answers: { [place]: answer } }, i) =>
+              answer === null ? (
+                <p key={i} class="answer hint">
+                  {i === turns.length - 1 && running
+                    ? 'Its turn comes when the origin has ended.'
+                    : 'Not asked.'}
+                </p>
+              ) : (
+                <AnswerText key={i} prompt={prompt} answer={answer} pieces={null} what="the answer" />
+              ),
+            )}
+          </section>
+        ))}
+      </div>
+      <Composer
+        prompt={setup.prompt}
+        running={running}
+        canAsk={engine.at === 'open' && model !== '' && (settled || setup.name !== null)}
+        onPrompt={(prompt) => setUpHere({ prompt })}
+        onAsk={() => {
+          const name = bases.includes(model) || model === 'base' ? null : model;
+          void askHere({ key: apiKey, model, name, apart: isApart });
+        }}
+      >
+        <button type="button" disabled={!running} onClick={stopHere}>
+          <Icon of={Square} />
+          Stop
+        </button>
+        <button type="button" disabled={turns.length === 0} onClick={beginHere}>
+          <Icon of={MessageSquarePlus} />
+          New conversation
+        </button>
+        <label class="check" title="On one machine each would slow the other.">
+          <input
+            type="checkbox"
+            checked={isApart}
+            onChange={(event) => setApart(event.currentTarget.checked)}
+          />
+          <span>One after the other</span>
+        </label>
+        <AsTextSwitch />
+        {engine.at !== 'open' && <span class="hint">Start the base first.</span>}
+      </Composer>
+    </>
+  );
+}
+
+/** The key may ask, and not let a page have adapters' bytes. */
+function NoDownload({ onKey }: { onKey: (key: string) => void }) {
+  return (
+    <section class="card here-key" aria-label="A key that may download">
+      <h2>A key that may download</h2>
+      <p>
+        Here the weights of adapters come into the browser, which a key allows only where it was given that
+        right: <code class="nowrap">graft keys create --download</code> makes one,{' '}
+        <code class="nowrap">graft keys change &lt;id&gt; --download</code> changes one. It opens adapters of
+        its own tenant.
+      </p>
+      <ApiKeyForm onKey={onKey} />
+    </section>
+  );
+}
