@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import {
   BlobRecord,
+  DropRequest,
   errorBody,
   errorHeaders,
   errorStatus,
@@ -282,6 +283,10 @@ export async function startFakeOrigin(params: {
       });
     if (path === '/adapters/prefetch') return prefetch(response, body);
     if (path === '/adapters/pins') return pinAdapters(request, response, body);
+    if (path === '/adapters/drop') {
+      const { digests } = DropRequest.parse(JSON.parse(body.toString()));
+      return json(response, 200, { files: digests.filter((one) => adapters.delete(one)).length, in_use: 0 });
+    }
     const [, , digest = '', what = '', index] = path.split('/');
     if (what === 'file') return fail(response, { code: 'not_found', message: 'not held' });
     if (what === 'verify' || what === 'evaluate') return tryAdapter(response, digest, what, body);
