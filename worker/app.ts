@@ -28,6 +28,8 @@ import { adminDownloadRoutes } from './blobs/download-routes.ts';
 import { downloadRoutes } from './downloads/routes.ts';
 import type { DownloadTokens } from './downloads/download-token.ts';
 import { adminBlobRoutes } from './blobs/routes.ts';
+import { adminEraseRoutes } from './erasure/routes.ts';
+import type { EraseDeps } from './erasure/erase-steps.ts';
 import { adminEvaluateRoutes } from './origins/evaluate-routes.ts';
 import { adminExperimentRoutes } from './experiments/routes.ts';
 import { adminGrantRoutes } from './access/grants-routes.ts';
@@ -85,7 +87,7 @@ import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.
 import type { KeyIndex, KeyLedger, KeyRecord, RightsWriter } from './access/ports.ts';
 import type { NameIndex, AbsenceCheck } from './registry/ports-pointers.ts';
 
-export interface Services {
+export interface Services extends Pick<EraseDeps, 'erasures' | 'dropBox'> {
   /** As the hot path reads them: with the last known good behind. */
   names: BulkIndex<NameEntry>;
   keys: Index<KeyRecord>;
@@ -261,6 +263,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminLifeCycleRoutes({ ...services, ...intake }));
   app.route('/', adminHistoryRoutes({ registry }));
   app.route('/', adminUpkeepRoutes({ ...services, ...intake, heldFiles: origins.files }));
+  app.route('/', adminEraseRoutes({ ...services, ...intake, originDrops: origins.drops }));
   app.route('/', adminVerifyRoutes(intake));
   app.route('/', adminEvaluateRoutes(intake));
   app.route('/', adminExperimentRoutes({ ...services, ...intake }));

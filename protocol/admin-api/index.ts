@@ -7,6 +7,7 @@ export * from './blobs.ts';
 export * from './about-name.ts';
 export * from './changes.ts';
 export * from './downloads.ts';
+export * from './erasures.ts';
 export * from './experiments.ts';
 export * from './grants.ts';
 export * from './history.ts';

@@ -6,6 +6,7 @@ import type { z } from 'zod';
 import { BLOB_OPERATIONS } from './blobs.ts';
 import { ABOUT_OPERATIONS } from './about-name.ts';
 import { CHANGE_OPERATIONS } from './changes.ts';
+import { ERASE_OPERATIONS } from './erasures.ts';
 import { EXPERIMENT_OPERATIONS } from './experiments.ts';
 import { GRANT_OPERATIONS } from './grants.ts';
 import { HISTORY_OPERATIONS } from './history.ts';
@@ -34,6 +35,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof CHANGE_OPERATIONS &
   typeof ABOUT_OPERATIONS &
   typeof REMOVAL_OPERATIONS &
+  typeof ERASE_OPERATIONS &
   typeof DOWNLOAD_OPERATIONS &
   typeof HISTORY_OPERATIONS &
   typeof TRIAL_OPERATIONS &
@@ -57,6 +59,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...CHANGE_OPERATIONS,
   ...ABOUT_OPERATIONS,
   ...REMOVAL_OPERATIONS,
+  ...ERASE_OPERATIONS,
   ...DOWNLOAD_OPERATIONS,
   ...HISTORY_OPERATIONS,
   ...TRIAL_OPERATIONS,

@@ -31,6 +31,8 @@ export interface OriginLog {
   /** `<digest prefix>:<part>` in order of arrival. */
   parts: string[];
   announced: string[];
+  /** Digests that it was asked to drop. */
+  dropped: string[];
   /** `verify <digest prefix of each member>` and `evaluate …` in order of arrival. */
   trials: string[];
   /** Times that its description was asked for. */
@@ -94,6 +96,7 @@ export async function startFakeOrigin(params: {
     completions: [],
     parts: [],
     announced: [],
+    dropped: [],
     trials: [],
     bases: 0,
     headers: {},
@@ -285,6 +288,7 @@ export async function startFakeOrigin(params: {
     if (path === '/adapters/pins') return pinAdapters(request, response, body);
     if (path === '/adapters/drop') {
       const { digests } = DropRequest.parse(JSON.parse(body.toString()));
+      log.dropped.push(...digests);
       return json(response, 200, { files: digests.filter((one) => adapters.delete(one)).length, in_use: 0 });
     }
     const [, , digest = '', what = '', index] = path.split('/');

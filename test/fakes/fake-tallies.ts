@@ -133,8 +133,7 @@ export function createFakeTallies(): FakeTallies {
     async erase(experiment) {
       lookAlive();
       erased.add(experiment);
-      for (const key of units.keys())
-        if ((JSON.parse(key) as string[])[0] === experiment) units.delete(key);
+      for (const key of units.keys()) if ((JSON.parse(key) as string[])[0] === experiment) units.delete(key);
       for (const list of [refused, marked, shadows] as { experiment: string }[][])
         list.splice(0, list.length, ...list.filter((one) => one.experiment !== experiment));
       return answer(undefined);
