@@ -100,6 +100,10 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Bring back what was removed in the last seven days',
         load: () => import('./commands/restore.ts'),
       },
+      erase: {
+        summary: 'Erase names, or all of a tenant, for good',
+        load: () => import('./commands/erase.ts'),
+      },
       alias: { summary: 'Make a name stand for another one', load: () => import('./commands/alias.ts') },
       edit: {
         summary: 'Say what a name is for: its description and tags',

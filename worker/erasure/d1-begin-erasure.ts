@@ -58,6 +58,13 @@ export function beginning(
     ...[owner, at, actor, why ?? null],
   );
   return [
+    // Whoever is publishing one of them just now finds its place in history taken.
+    run(
+      `INSERT OR IGNORE INTO history (name, sequence, at, actor, owner, action, from_version)
+       SELECT name, sequence + 1, ?2, ?3, owner, 'remove', version FROM names WHERE name IN (${WHOLE_YET})`,
+      ...[at, actor],
+    ),
+    // After those, so that it is the newest row: they will be deleted, and no id may come again.
     ...(record ? [history] : []),
     run(
       `INSERT OR IGNORE INTO erasure_items (erasure, name, version, gone)
@@ -102,12 +109,6 @@ export function beginning(
       `UPDATE versions SET removed_at = 0, removal = NULL WHERE (name, version) IN (SELECT own.name, own.version ${OWN})`,
     ),
     run(`DELETE FROM pins WHERE name IN (${WHOLE_YET})`),
-    // Whoever is publishing one of them just now finds its place in history taken.
-    run(
-      `INSERT OR IGNORE INTO history (name, sequence, at, actor, owner, action, from_version)
-       SELECT name, sequence + 1, ?2, ?3, owner, 'remove', version FROM names WHERE name IN (${WHOLE_YET})`,
-      ...[at, actor],
-    ),
     run(
       `UPDATE names SET version = NULL, alias = NULL, about = NULL, strict = 0, sequence = sequence + 1, removed_at = 0,
          removal = NULL, removed_version = NULL, removed_alias = NULL WHERE name IN (${WHOLE_YET})`,

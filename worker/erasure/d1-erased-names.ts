@@ -1,5 +1,5 @@
 import type { SqlDatabase } from '../platform/d1-database.ts';
-import { EXPERIMENTS, USED, WHOLE } from './item-rows.ts';
+import { EXPERIMENTS, NOT_NEWEST, USED, WHOLE } from './item-rows.ts';
 import type { ErasedExperiment, ErasedKey, ErasedName, ErasureLedger } from './ports.ts';
 
 type Pages = Pick<
@@ -47,7 +47,7 @@ export function createD1ErasedNames(db: SqlDatabase): Pages {
         ...OF_EXPERIMENTS.map((sql) => db.prepare(sql).bind(list)),
         db
           .prepare(
-            `DELETE FROM history WHERE (name, target) IN (
+            `DELETE FROM history WHERE ${NOT_NEWEST} AND (name, target) IN (
                SELECT e.name, e.id FROM experiments e WHERE e.id IN (SELECT value FROM json_each(?1)))`,
           )
           .bind(list),
@@ -79,7 +79,7 @@ export function createD1ErasedNames(db: SqlDatabase): Pages {
         run(
           `DELETE FROM versions WHERE (name, version) IN (SELECT own.name, own.version ${GOING}) RETURNING version`,
         ),
-        run(`DELETE FROM history WHERE name IN (${GOING_NAMES}) AND action <> 'erase'`),
+        run(`DELETE FROM history WHERE name IN (${GOING_NAMES}) AND action <> 'erase' AND ${NOT_NEWEST}`),
         run(`DELETE FROM stale_pointers WHERE name IN (${GOING_NAMES})`),
         run(`DELETE FROM drops WHERE name IN (${LISTED})`),
         run(`DELETE FROM names WHERE name IN (${GOING_NAMES}) RETURNING latest`),

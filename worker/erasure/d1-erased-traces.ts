@@ -1,5 +1,5 @@
 import type { SqlDatabase } from '../platform/d1-database.ts';
-import { numbered, OF_TENANT, WHOLE } from './item-rows.ts';
+import { NOT_NEWEST, numbered, OF_TENANT, WHOLE } from './item-rows.ts';
 import type { ErasureLedger } from './ports.ts';
 
 type Pages = Pick<
@@ -113,7 +113,7 @@ export function createD1ErasedTraces(db: SqlDatabase): Pages {
       const { results } = await db
         .prepare(
           `DELETE FROM history WHERE id IN (
-             SELECT id FROM history WHERE owner = ? AND action <> 'erase' ORDER BY id LIMIT ?) RETURNING id`,
+             SELECT id FROM history WHERE owner = ? AND action <> 'erase' AND ${NOT_NEWEST} ORDER BY id LIMIT ?) RETURNING id`,
         )
         .bind(owner, limit)
         .all();

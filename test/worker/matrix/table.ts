@@ -527,6 +527,23 @@ export const TABLE: Record<string, Case[]> = {
     { does: 'repairs', ask: plain('/admin/repair', { dry_run: true }), gets: admins('403 403 403 200') },
   ],
   'POST /admin/gc': [{ does: 'collects', ask: plain('/admin/gc', {}), gets: admins('403 403 403 200') }],
+  'POST /admin/erase': [
+    {
+      does: 'erases a tenant',
+      ask: plain('/admin/erase', { tenant: 'clinic', dry_run: true }),
+      gets: admins('403 403 403 200'),
+    },
+    {
+      does: 'erases what was used',
+      ask: plain('/admin/erase', { name: N, usage: true, dry_run: true }),
+      gets: admins('403 403 403 200'),
+    },
+    {
+      does: 'erases names of its own, of which the fakes have none',
+      ask: plain('/admin/erase', { name: `${N}/**` }),
+      gets: admins('200 200 200 200'),
+    },
+  ],
   'POST /admin/verify': [
     {
       does: 'has a version verified',

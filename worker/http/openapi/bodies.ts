@@ -13,6 +13,7 @@ import {
   DownloadTokenRequest,
   EdgeFields,
   EmbeddingRequest,
+  EraseRequest,
   EvaluateFileRequest,
   Experiment,
   ExperimentStepRequest,
@@ -62,6 +63,7 @@ export const BODIES = {
   DetokenizeRequest,
   DownloadTokenRequest,
   EmbeddingRequest: EmbeddingRequest.extend(edge),
+  EraseRequest,
   EvaluateFileRequest,
   /** Of {@link ChangeExperiment}. */
   ExperimentDocument: Experiment,
