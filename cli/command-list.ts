@@ -117,6 +117,14 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Write KV again as D1 says, where it is otherwise',
         load: () => import('./commands/repair.ts'),
       },
+      backup: {
+        summary: 'Write all that a server keeps into a folder',
+        load: () => import('./commands/backup.ts'),
+      },
+      'restore-backup': {
+        summary: 'Bring a backup back into an empty server',
+        load: () => import('./commands/restore-backup.ts'),
+      },
       gc: { summary: 'Delete files that no version has', load: () => import('./commands/gc.ts') },
     },
   },

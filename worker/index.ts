@@ -2,6 +2,7 @@
 import { createD1GrantLedger } from './access/d1-grants.ts';
 import { createD1KeyLedger } from './access/d1-key-ledger.ts';
 import { createApp } from './app.ts';
+import { createD1Backup } from './backup/d1-backup.ts';
 import { createD1BlobLedger } from './blobs/d1-blob-ledger.ts';
 import { createD1Garbage } from './blobs/d1-garbage.ts';
 import { createD1DropLedger } from './drops/d1-drop-ledger.ts';
@@ -49,6 +50,7 @@ function storesOf(env: RawEnv): Stores {
     garbage: createD1Garbage(db),
     rowAudit: createD1RowAudit(db),
     erasures: createD1Erasures(db),
+    backups: createD1Backup(db),
     keyLedger: createD1KeyLedger(db),
     grantLedger: createD1GrantLedger(db),
     tenantLimits: createD1TenantLimits(db),

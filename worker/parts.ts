@@ -6,6 +6,7 @@ import type { GrantLedger } from './access/ports-grants.ts';
 import { createSignIn } from './access/sign-in-link.ts';
 import type { KeyLedger, RightsWriter } from './access/ports.ts';
 import type { Services } from './app.ts';
+import type { BackupLedger } from './backup/ports.ts';
 import { createByteGate } from './blobs/byte-gate.ts';
 import {
   HELD_BYTES,
@@ -67,6 +68,7 @@ export interface Stores {
   garbage: GarbageLedger;
   rowAudit: RowAudit;
   erasures: ErasureLedger;
+  backups: BackupLedger;
   keyLedger: KeyLedger;
   grantLedger: GrantLedger;
   tenantLimits: TenantLimits;

@@ -3,6 +3,7 @@
  * routes by it and describes them to others, and clients make their requests by it and parse the answers.
  */
 import type { z } from 'zod';
+import { BACKUP_OPERATIONS } from './backup.ts';
 import { BLOB_OPERATIONS } from './blobs.ts';
 import { ABOUT_OPERATIONS } from './about-name.ts';
 import { CHANGE_OPERATIONS } from './changes.ts';
@@ -45,6 +46,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof ORIGIN_OPERATIONS &
   typeof PIN_OPERATIONS &
   typeof UPKEEP_OPERATIONS &
+  typeof BACKUP_OPERATIONS &
   typeof OPENAPI_OPERATIONS &
   typeof GRANT_OPERATIONS &
   typeof ROOM_OPERATIONS &
@@ -69,6 +71,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...ORIGIN_OPERATIONS,
   ...PIN_OPERATIONS,
   ...UPKEEP_OPERATIONS,
+  ...BACKUP_OPERATIONS,
   ...OPENAPI_OPERATIONS,
   ...GRANT_OPERATIONS,
   ...ROOM_OPERATIONS,

@@ -1,4 +1,5 @@
 import type { Stores } from '../../worker/parts.ts';
+import { createFakeBackups } from './fake-backups.ts';
 import { createFakeBlobLedger } from './fake-blob-ledger.ts';
 import { createFakeDropLedger } from './fake-drops.ts';
 import { createFakeErasures } from './fake-erasures.ts';
@@ -27,6 +28,7 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
     // Only real rows can be damaged.
     rowAudit: { page: async () => ({ checked: 0, damaged: [], cursor: null }) },
     erasures: createFakeErasures(),
+    backups: createFakeBackups(),
     keyLedger: createFakeKeyLedger(tenantLimits.of),
     grantLedger: createFakeGrantLedger(),
     usage: createFakeUsage(),

@@ -2,6 +2,7 @@
 import type { z } from 'zod';
 import {
   AliasRequest,
+  BeginRestore,
   BlobRecord,
   ChangeExperiment,
   ChangeKeyRequest,
@@ -13,6 +14,7 @@ import {
   DownloadTokenRequest,
   EdgeFields,
   EmbeddingRequest,
+  EndRestore,
   EraseRequest,
   EvaluateFileRequest,
   Experiment,
@@ -34,7 +36,9 @@ import {
   ReserveRequest,
   ResetLimitsRequest,
   ResponseRequest,
+  RestoreFiles,
   RestoreRequest,
+  RestoreRows,
   RetireRequest,
   RollbackRequest,
   RotateKeyRequest,
@@ -53,6 +57,7 @@ const edge = EdgeFields.shape;
 /** As they are sent: what has a default may be left out. */
 export const BODIES = {
   AliasRequest,
+  BeginRestore,
   BlobRecord,
   ChangeExperiment,
   ChangeKeyRequest,
@@ -63,6 +68,7 @@ export const BODIES = {
   DetokenizeRequest,
   DownloadTokenRequest,
   EmbeddingRequest: EmbeddingRequest.extend(edge),
+  EndRestore,
   EraseRequest,
   EvaluateFileRequest,
   /** Of {@link ChangeExperiment}. */
@@ -86,7 +92,9 @@ export const BODIES = {
   ReserveRequest,
   ResetLimitsRequest,
   ResponseRequest: ResponseRequest.extend(edge),
+  RestoreFiles,
   RestoreRequest,
+  RestoreRows,
   RetireRequest,
   RollbackRequest,
   RotateKeyRequest,
