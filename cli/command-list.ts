@@ -109,6 +109,10 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
         summary: 'Bring back what was removed in the last seven days',
         load: () => import('./commands/restore.ts'),
       },
+      erase: {
+        summary: 'Erase names, or all of a tenant, for good',
+        load: () => import('./commands/erase.ts'),
+      },
       alias: { summary: 'Make a name stand for another one', load: () => import('./commands/alias.ts') },
       edit: {
         summary: 'Say what a name is for: its description and tags',
@@ -121,6 +125,14 @@ export const COMMAND_GROUPS: readonly CommandGroup[] = [
       repair: {
         summary: 'Write KV again as D1 says, where it is otherwise',
         load: () => import('./commands/repair.ts'),
+      },
+      backup: {
+        summary: 'Write all that a server keeps into a folder',
+        load: () => import('./commands/backup.ts'),
+      },
+      'restore-backup': {
+        summary: 'Bring a backup back into an empty server',
+        load: () => import('./commands/restore-backup.ts'),
       },
       gc: { summary: 'Delete files that no version has', load: () => import('./commands/gc.ts') },
     },

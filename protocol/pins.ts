@@ -31,3 +31,14 @@ export const KeepPinsRequest = z.strictObject({
   digests: z.array(Digest).max(MAX_PINNED_NAMES * MAX_CHAIN),
 });
 export type KeepPinsRequest = z.infer<typeof KeepPinsRequest>;
+
+/** Adapters of one {@link DropRequest}. */
+export const MAX_DROPPED_AT_ONCE = 100;
+
+/** `POST /adapters/drop` of an origin: adapters that it is to let go of, in memory and on disk. */
+export const DropRequest = z.strictObject({ digests: z.array(Digest).min(1).max(MAX_DROPPED_AT_ONCE) });
+export type DropRequest = z.infer<typeof DropRequest>;
+
+/** Its answer: files that it held, and adapters that a row which runs keeps in memory until it ends. */
+export const DropAnswer = z.object({ files: z.int().min(0), in_use: z.int().min(0) });
+export type DropAnswer = z.infer<typeof DropAnswer>;

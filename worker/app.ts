@@ -28,6 +28,9 @@ import { adminDownloadRoutes } from './blobs/download-routes.ts';
 import { downloadRoutes } from './downloads/routes.ts';
 import type { DownloadTokens } from './downloads/download-token.ts';
 import { adminBlobRoutes } from './blobs/routes.ts';
+import { adminBackupRoutes, type BackupDeps } from './backup/routes.ts';
+import { adminEraseRoutes } from './erasure/routes.ts';
+import type { EraseDeps } from './erasure/erase-steps.ts';
 import { adminEvaluateRoutes } from './origins/evaluate-routes.ts';
 import { adminExperimentRoutes } from './experiments/routes.ts';
 import { adminGrantRoutes } from './access/grants-routes.ts';
@@ -85,7 +88,7 @@ import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.
 import type { KeyIndex, KeyLedger, KeyRecord, RightsWriter } from './access/ports.ts';
 import type { NameIndex, AbsenceCheck } from './registry/ports-pointers.ts';
 
-export interface Services {
+export interface Services extends Pick<EraseDeps, 'erasures' | 'dropBox'>, Pick<BackupDeps, 'backups'> {
   /** As the hot path reads them: with the last known good behind. */
   names: BulkIndex<NameEntry>;
   keys: Index<KeyRecord>;
@@ -198,7 +201,7 @@ const rawPath = ({ url }: Request): string => {
 export function createApp(services: Services): Hono<AppEnv> {
   const { names, keys, grants, origins, keyLedger, grantIndex, grantLedger, rights, adminKeyHash, usage } =
     services;
-  const { intake } = services;
+  const { intake, takeDropOnMiss, corsOrigins = [] } = services;
   const { registry, now } = intake;
   const pinSync = createPinSync({ pins: services.pins, registry, origins: origins.pins });
   const versions = withLastKnownGood(createVersionIndex(registry), {
@@ -208,7 +211,6 @@ export function createApp(services: Services): Hono<AppEnv> {
     retryAfterMs: RETRY_AFTER_MS,
     now,
   });
-  const { takeDropOnMiss } = services;
   const resolving = {
     ...{ names, versions, grants, absence: services.absence, registry, grantLedger, origins, keys, now },
     maySuggest: createSuggestionBudget({
@@ -222,7 +224,6 @@ export function createApp(services: Services): Hono<AppEnv> {
   const app = new Hono<AppEnv>({ getPath: rawPath });
   app.use(requestId({ limitLength: MAX_REQUEST_ID }));
   app.use(observeRequest({ observer: services.observer ?? (() => undefined), now: intake.now }));
-  const { corsOrigins = [] } = services;
   for (const path of ['/dashboard/here', '/dashboard/browser/*']) app.use(path, enginePageHeaders);
   app.use('/dashboard/*', pageHeaders);
   if (corsOrigins.length > 0) for (const path of ['/base/*', '/v1/downloads/*']) app.use(path, sharedHeaders);
@@ -262,6 +263,8 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminLifeCycleRoutes({ ...services, ...intake }));
   app.route('/', adminHistoryRoutes({ registry }));
   app.route('/', adminUpkeepRoutes({ ...services, ...intake, heldFiles: origins.files }));
+  app.route('/', adminBackupRoutes({ ...services, ...intake }));
+  app.route('/', adminEraseRoutes({ ...services, ...intake, originDrops: origins.drops }));
   app.route('/', adminVerifyRoutes(intake));
   app.route('/', adminEvaluateRoutes(intake));
   app.route('/', adminExperimentRoutes({ ...services, ...intake }));

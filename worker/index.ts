@@ -2,10 +2,12 @@
 import { createD1GrantLedger } from './access/d1-grants.ts';
 import { createD1KeyLedger } from './access/d1-key-ledger.ts';
 import { createApp } from './app.ts';
+import { createD1Backup } from './backup/d1-backup.ts';
 import { createD1BlobLedger } from './blobs/d1-blob-ledger.ts';
 import { createD1Garbage } from './blobs/d1-garbage.ts';
 import { createD1DropLedger } from './drops/d1-drop-ledger.ts';
 import { parseEnv, type RawEnv } from './env.ts';
+import { createD1Erasures } from './erasure/d1-erasures.ts';
 import { createD1ExperimentLedger } from './experiments/d1-experiments.ts';
 import { createD1WebhookOutbox } from './experiments/d1-webhook-outbox.ts';
 import { createDoTallies } from './experiments/do-tallies.ts';
@@ -47,6 +49,8 @@ function storesOf(env: RawEnv): Stores {
     blobLedger: createD1BlobLedger(db),
     garbage: createD1Garbage(db),
     rowAudit: createD1RowAudit(db),
+    erasures: createD1Erasures(db),
+    backups: createD1Backup(db),
     keyLedger: createD1KeyLedger(db),
     grantLedger: createD1GrantLedger(db),
     tenantLimits: createD1TenantLimits(db),

@@ -11,6 +11,8 @@ export const POINTER_CACHE_TTL_S = 30;
 export const KV_TIMEOUT_MS = 2 * SECOND;
 /** A name or key stays usable this long after KV last confirmed it; the longest KV outage known took 3 h. */
 export const LAST_KNOWN_GOOD_MS = 24 * 3_600 * SECOND;
+/** A mark that a value is gone for good need not stay longer than any isolate remembers the value; seconds, an hour more. */
+export const GONE_MARK_TTL_S = LAST_KNOWN_GOOD_MS / SECOND + 3_600;
 /** Entries of that memory, each about 1 kB, in an isolate of 128 MB. */
 export const LAST_KNOWN_GOOD_ENTRIES = 10_000;
 /**

@@ -6,6 +6,7 @@ import type { GrantLedger } from './access/ports-grants.ts';
 import { createSignIn } from './access/sign-in-link.ts';
 import type { KeyLedger, RightsWriter } from './access/ports.ts';
 import type { Services } from './app.ts';
+import type { BackupLedger } from './backup/ports.ts';
 import { createByteGate } from './blobs/byte-gate.ts';
 import {
   HELD_BYTES,
@@ -22,9 +23,10 @@ import type { ObjectBucket } from './blobs/r2-blob-store.ts';
 import type { Sha256, RowAudit } from './platform/ports.ts';
 import { decoyOf } from './completions/resolve-name.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
-import { createDrops, type Drops } from './drops/parts.ts';
+import { createDropBox, createDrops, type Drops } from './drops/parts.ts';
 import type { DropLedger } from './drops/ports.ts';
 import type { Config } from './env.ts';
+import type { ErasureLedger } from './erasure/ports.ts';
 import { createCounting } from './experiments/parts.ts';
 import type { WebhookOutbox } from './experiments/ports-webhook.ts';
 import type { PairTallies } from './experiments/pairs/ports.ts';
@@ -65,6 +67,8 @@ export interface Stores {
   blobLedger: BlobLedger;
   garbage: GarbageLedger;
   rowAudit: RowAudit;
+  erasures: ErasureLedger;
+  backups: BackupLedger;
   keyLedger: KeyLedger;
   grantLedger: GrantLedger;
   tenantLimits: TenantLimits;
@@ -159,6 +163,7 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     downloadTokens: createDownloadTokens(config.macKey, config.acceptedMacKeys),
     pointersChanged: watched.changed,
     listing: createKvListing(kv),
+    dropBox: createDropBox({ kv, pacing }),
     trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: linger }),
     meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: linger }),
     ...createCounting({

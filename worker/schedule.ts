@@ -1,6 +1,7 @@
 /** What the cron trigger starts. */
 import type { Services } from './app.ts';
 import type { Drops } from './drops/parts.ts';
+import { workOffErasures } from './erasure/work-off.ts';
 import { evaluateAll } from './experiments/life/evaluate-all.ts';
 import { sendWebhooks } from './experiments/send-webhooks.ts';
 import { collectSomeGarbage } from './blobs/collect-garbage.ts';
@@ -44,6 +45,10 @@ export function createSchedule(
     | 'webhookSigner'
     | 'callOut'
     | 'loopbackCallbacks'
+    | 'erasures'
+    | 'dropBox'
+    | 'experimentIndex'
+    | 'quotas'
   >,
   drops: Drops | null,
 ): Schedule {
@@ -60,6 +65,7 @@ export function createSchedule(
       pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),
       removed: () =>
         intake.registry.forgetRemoved({ before: intake.now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
+      erasures: () => workOffErasures({ ...services, ...intake, originDrops: origins.drops }),
       origins: () => noteOrigins({ ...services, now: intake.now }),
       traffic: () => services.traffic.tend(intake.now()),
       garbage: () => collectSomeGarbage({ ...services, ...intake }, SCHEDULED_DELETIONS),

@@ -235,6 +235,16 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       return ok(undefined);
     },
 
+    async drop(digest) {
+      const upload = uploads.get(digest);
+      // Parts that are being joined would leave the file behind.
+      await upload?.assembling?.catch(() => undefined);
+      const held = index.delete(digest);
+      await rm(fileOf(digest), { force: true });
+      await dropUpload(digest);
+      return held || upload !== undefined;
+    },
+
     disk: () => room.state(),
   };
 }

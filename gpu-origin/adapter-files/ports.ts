@@ -47,5 +47,7 @@ export interface AdapterFileStore {
     index: number,
     body: AsyncIterable<Uint8Array>,
   ): Promise<Result<'stored' | 'held' | 'receiving', ApiError>>;
+  /** Removes the file, and what of it is being received. @returns whether there was any. */
+  drop(digest: string): Promise<boolean>;
   disk(): DiskState;
 }

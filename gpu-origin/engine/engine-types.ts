@@ -130,6 +130,8 @@ export interface ServingEngine {
   prefetch(digest: string, options?: { pinned?: boolean }): Promise<Result<void, ApiError>>;
   /** Unpins all others. @returns how many were pinned. */
   keepPinned(digests: ReadonlySet<string>): number;
+  /** Lets go of them, of those that a row has when it ends. @returns how many that is. */
+  drop(digests: ReadonlySet<string>): Promise<number>;
   /** Aborts every request. */
   close(): Promise<void>;
 }

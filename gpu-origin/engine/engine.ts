@@ -219,6 +219,11 @@ export class Engine implements ServingEngine {
     return this.#adapters.keepPinned(digests);
   }
 
+  /** Lets go of them, of those that a row has when it ends. @returns how many that is. */
+  async drop(digests: ReadonlySet<string>): Promise<number> {
+    return this.#adapters.drop(digests);
+  }
+
   /** Aborts every request and ends the loop. The runner stays open. */
   async close(): Promise<void> {
     this.#closed = true;

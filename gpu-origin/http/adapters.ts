@@ -5,6 +5,8 @@ import {
   BlobRecord,
   type ChainEntry,
   Digest,
+  type DropAnswer,
+  DropRequest,
   errorResponse,
   EvaluateRequest,
   MAX_PART_BYTES,
@@ -89,6 +91,18 @@ export async function giveFile(c: Context<OriginEnv>, services: Services): Promi
   if (bytes === null)
     return errorResponse({ code: 'not_found', message: `The file ${digest} is not held here.` });
   return new Response(bytes, { headers: { 'content-type': 'application/octet-stream' } });
+}
+
+/** `POST /adapters/drop` {@link DropRequest} -> {@link DropAnswer}: they are on no disk then, and are not asked for. */
+export async function dropAdapters(c: Context<OriginEnv>, { files, engine }: Services): Promise<Response> {
+  const body = parseBody(c, DropRequest);
+  if (!body.ok) return errorResponse(body.error);
+  const digests = new Set(body.value.digests);
+  let held = 0;
+  // The files first: what is loaded again meanwhile is missing.
+  for (const digest of digests) if (await files.drop(digest)) held += 1;
+  const inUse = await engine.drop(digests);
+  return Response.json({ files: held, in_use: inUse } satisfies DropAnswer);
 }
 
 /** `POST /adapters/<digest>/verify?tenant=<whose share it takes>`, body empty or {@link VerifyRequest}. */

@@ -15,6 +15,7 @@ import {
 } from '../../protocol/index.ts';
 import {
   declareAdapter,
+  dropAdapters,
   giveFile,
   handleEvaluate,
   handleVerify,
@@ -198,6 +199,7 @@ export function createApp(context: OriginContext): Hono<OriginEnv> {
   route('POST', '/adapters/:digest/evaluate', (c, services) => handleEvaluate(c, context, services));
   route('POST', '/adapters/pins', pinAdapters);
   route('PUT', '/adapters/pins', keepPins);
+  route('POST', '/adapters/drop', dropAdapters);
   route('PUT', '/adapters/:digest', declareAdapter);
 
   const routed = app.routes.filter(({ method }) => method !== 'ALL').map(({ path }) => path);

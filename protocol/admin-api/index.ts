@@ -3,10 +3,12 @@
  * take and answer is in `../experiment-api.ts`. Clients leave out fields that they do not know, so that an edge may be
  * newer than they are.
  */
+export * from './backup.ts';
 export * from './blobs.ts';
 export * from './about-name.ts';
 export * from './changes.ts';
 export * from './downloads.ts';
+export * from './erasures.ts';
 export * from './experiments.ts';
 export * from './grants.ts';
 export * from './history.ts';

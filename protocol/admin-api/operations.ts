@@ -3,9 +3,11 @@
  * routes by it and describes them to others, and clients make their requests by it and parse the answers.
  */
 import type { z } from 'zod';
+import { BACKUP_OPERATIONS } from './backup.ts';
 import { BLOB_OPERATIONS } from './blobs.ts';
 import { ABOUT_OPERATIONS } from './about-name.ts';
 import { CHANGE_OPERATIONS } from './changes.ts';
+import { ERASE_OPERATIONS } from './erasures.ts';
 import { EXPERIMENT_OPERATIONS } from './experiments.ts';
 import { GRANT_OPERATIONS } from './grants.ts';
 import { HISTORY_OPERATIONS } from './history.ts';
@@ -34,6 +36,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof CHANGE_OPERATIONS &
   typeof ABOUT_OPERATIONS &
   typeof REMOVAL_OPERATIONS &
+  typeof ERASE_OPERATIONS &
   typeof DOWNLOAD_OPERATIONS &
   typeof HISTORY_OPERATIONS &
   typeof TRIAL_OPERATIONS &
@@ -43,6 +46,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof ORIGIN_OPERATIONS &
   typeof PIN_OPERATIONS &
   typeof UPKEEP_OPERATIONS &
+  typeof BACKUP_OPERATIONS &
   typeof OPENAPI_OPERATIONS &
   typeof GRANT_OPERATIONS &
   typeof ROOM_OPERATIONS &
@@ -57,6 +61,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...CHANGE_OPERATIONS,
   ...ABOUT_OPERATIONS,
   ...REMOVAL_OPERATIONS,
+  ...ERASE_OPERATIONS,
   ...DOWNLOAD_OPERATIONS,
   ...HISTORY_OPERATIONS,
   ...TRIAL_OPERATIONS,
@@ -66,6 +71,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...ORIGIN_OPERATIONS,
   ...PIN_OPERATIONS,
   ...UPKEEP_OPERATIONS,
+  ...BACKUP_OPERATIONS,
   ...OPENAPI_OPERATIONS,
   ...GRANT_OPERATIONS,
   ...ROOM_OPERATIONS,

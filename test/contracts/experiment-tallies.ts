@@ -301,6 +301,23 @@ export function experimentTalliesContract(name: string, make: () => Promise<Expe
         { numRuns: 15, seed: 7 },
       );
     });
+
+    it('of an experiment that is erased are gone, take nothing in, and others stay', async () => {
+      const tallies = await make();
+      const count = async (experiment: string, id: string) => {
+        const event = sampleEvent({ experiment, seed: 's', unit: 'u', variant: 'a', values: { m: 1 } });
+        await tallies.add(experiment, { id, at: AT, events: [event] });
+        return (await tallies.snapshot(experiment, 's')).units;
+      };
+      expect([await count('e', 'b1'), await count('f', 'b1')]).toEqual([{ a: 1 }, { a: 1 }]);
+      for (let i = 0; i < 2; i += 1) await tallies.erase('e');
+      const told = { token: 't', expiresAt: AT + 1, metric: 'm', value: 1, before: null, at: AT };
+      await tallies.feedback('e', { ...told, seed: 's', variant: 'a', unit: 'u' });
+      await tallies.refused('e', { seed: 's', unit: 'u', metric: 'x', at: AT });
+      expect(await count('e', 'b2')).toEqual({});
+      expect(await tallies.snapshot('e', 's')).toMatchObject({ metrics: {}, refused: {} });
+      expect((await tallies.snapshot('f', 's')).units).toEqual({ a: 1 });
+    });
   });
 }
 

@@ -88,5 +88,17 @@ export function pairTalliesContract(name: string, make: () => Promise<PairTallie
       expect(await texts(AT)).toEqual([]);
       expect(await tallies.snapshot('e', { seed: 's', at: AT })).toMatchObject({ wins: 6 });
     });
+
+    it('of an experiment that is erased are gone, take nothing in, and others stay', async () => {
+      const tallies = await make();
+      const pair = { keep: 3, pair: pairAt(AT, 'x') };
+      await add(tallies, judged('win'), pair);
+      await tallies.record('f', { seed: 's', at: AT, user: null, tokens: 1, outcome: judged('win'), ...pair });
+      for (let i = 0; i < 2; i += 1) await tallies.erase('e');
+      await add(tallies, judged('win'), pair);
+      expect(await tallies.snapshot('e', { seed: 's', at: AT })).toMatchObject({ wins: 0, tokensToday: 0 });
+      expect(await tallies.kept('e', { at: AT, keep: 9 })).toEqual([]);
+      expect(await tallies.snapshot('f', { seed: 's', at: AT })).toMatchObject({ wins: 1 });
+    });
   });
 }

@@ -3,6 +3,7 @@ import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
 const MAX_VALUE_BYTES = 25 * 1024 * 1024;
 const MAX_KEY_BYTES = 512;
 const MIN_CACHE_TTL_S = 30;
+const MIN_EXPIRATION_TTL_S = 60;
 const MAX_KEYS = 100;
 const WRITE_INTERVAL_MS = 1_000;
 const MAX_LISTED_KEYS = 1_000;
@@ -26,6 +27,7 @@ export class FakeKv implements KvNamespace {
   /** Before the last write. */
   readonly #older = new Map<string, Uint8Array<ArrayBuffer> | null>();
   readonly #writtenAt = new Map<string, number>();
+  readonly #expiresAt = new Map<string, number>();
   readonly #cache = new Map<string, { value: Uint8Array<ArrayBuffer> | null; at: number; until: number }>();
 
   /** @param now unix ms; the test moves it. */
@@ -81,13 +83,20 @@ export class FakeKv implements KvNamespace {
     // KV checks for newer data when its copy is older than what is asked for now.
     if (cached !== undefined && now < Math.min(cached.until, cached.at + cacheTtl * 1_000))
       return cached.value;
+    this.#expire();
     const value = this.#values.get(key) ?? null;
     this.#cache.set(key, { value, at: now, until: now + cacheTtl * 1_000 });
     return value;
   }
 
-  async put(key: string, value: string | Uint8Array<ArrayBuffer>): Promise<void> {
+  async put(
+    key: string,
+    value: string | Uint8Array<ArrayBuffer>,
+    { expirationTtl }: { expirationTtl?: number } = {},
+  ): Promise<void> {
     checkKey('PUT', key);
+    if (expirationTtl !== undefined && expirationTtl < MIN_EXPIRATION_TTL_S)
+      throw new Error(`KV PUT failed: 400 Invalid expiration_ttl of ${expirationTtl}.`);
     const bytes = typeof value === 'string' ? new TextEncoder().encode(value) : value.slice();
     if (bytes.length > MAX_VALUE_BYTES)
       throw new Error(
@@ -98,6 +107,8 @@ export class FakeKv implements KvNamespace {
     this.#writtenAt.set(key, this.#now());
     this.#older.set(key, this.#values.get(key) ?? null);
     this.#values.set(key, bytes);
+    if (expirationTtl === undefined) this.#expiresAt.delete(key);
+    else this.#expiresAt.set(key, this.#now() + expirationTtl * 1_000);
   }
 
   async delete(key: string): Promise<void> {
@@ -112,6 +123,7 @@ export class FakeKv implements KvNamespace {
   readonly list: KvNamespace['list'] = async ({ prefix, cursor, limit = MAX_LISTED_KEYS }) => {
     if (this.trouble === 'throw') throw new Error('KV LIST failed: 500 Internal Server Error');
     if (this.trouble === 'hang') return new Promise(() => undefined);
+    this.#expire();
     const names = [...this.#values.keys()]
       .filter(
         (key) =>
@@ -125,6 +137,14 @@ export class FakeKv implements KvNamespace {
       ? { keys, list_complete: true }
       : { keys, list_complete: false, cursor: page.at(-1) as string };
   };
+
+  #expire(): void {
+    for (const [key, at] of this.#expiresAt) {
+      if (this.#now() < at) continue;
+      this.#expiresAt.delete(key);
+      this.#values.delete(key);
+    }
+  }
 
   /** What somebody with write access could do: no limits, no cache. */
   tamper(key: string, change: (value: string | null) => string | null): void {

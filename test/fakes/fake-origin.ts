@@ -4,6 +4,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { AddressInfo } from 'node:net';
 import {
   BlobRecord,
+  DropRequest,
   errorBody,
   errorHeaders,
   errorStatus,
@@ -30,6 +31,8 @@ export interface OriginLog {
   /** `<digest prefix>:<part>` in order of arrival. */
   parts: string[];
   announced: string[];
+  /** Digests that it was asked to drop. */
+  dropped: string[];
   /** `verify <digest prefix of each member>` and `evaluate …` in order of arrival. */
   trials: string[];
   /** Times that its description was asked for. */
@@ -93,6 +96,7 @@ export async function startFakeOrigin(params: {
     completions: [],
     parts: [],
     announced: [],
+    dropped: [],
     trials: [],
     bases: 0,
     headers: {},
@@ -282,6 +286,11 @@ export async function startFakeOrigin(params: {
       });
     if (path === '/adapters/prefetch') return prefetch(response, body);
     if (path === '/adapters/pins') return pinAdapters(request, response, body);
+    if (path === '/adapters/drop') {
+      const { digests } = DropRequest.parse(JSON.parse(body.toString()));
+      log.dropped.push(...digests);
+      return json(response, 200, { files: digests.filter((one) => adapters.delete(one)).length, in_use: 0 });
+    }
     const [, , digest = '', what = '', index] = path.split('/');
     if (what === 'file') return fail(response, { code: 'not_found', message: 'not held' });
     if (what === 'verify' || what === 'evaluate') return tryAdapter(response, digest, what, body);

@@ -1,6 +1,8 @@
 import type { Stores } from '../../worker/parts.ts';
+import { createFakeBackups } from './fake-backups.ts';
 import { createFakeBlobLedger } from './fake-blob-ledger.ts';
 import { createFakeDropLedger } from './fake-drops.ts';
+import { createFakeErasures } from './fake-erasures.ts';
 import { createFakeExperimentLedger } from './fake-experiments.ts';
 import { createFakeGrantLedger } from './fake-grants.ts';
 import type { FakeKv } from './fake-kv.ts';
@@ -25,6 +27,8 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
     ...{ kv, bucket: undefined, registry, blobLedger: files, garbage: files, tenantLimits },
     // Only real rows can be damaged.
     rowAudit: { page: async () => ({ checked: 0, damaged: [], cursor: null }) },
+    erasures: createFakeErasures(),
+    backups: createFakeBackups(),
     keyLedger: createFakeKeyLedger(tenantLimits.of),
     grantLedger: createFakeGrantLedger(),
     usage: createFakeUsage(),

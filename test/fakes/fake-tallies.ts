@@ -91,13 +91,14 @@ export function createFakeTallies(): FakeTallies {
     return value;
   }
 
+  const erased = new Set<string>();
   const fake: FakeTallies = {
     down: false,
     loseAnswers: 0,
     async add(experiment, { id, events }) {
       lookAlive();
       const key = JSON.stringify([experiment, id]);
-      if (batches.has(key)) return answer(undefined);
+      if (batches.has(key) || erased.has(experiment)) return answer(undefined);
       batches.add(key);
       for (const { seed, unit, variant, values, shadow, marks = [], segment } of events) {
         const isNew = !shadow && !units.has(keyOf(experiment, seed, unit));
@@ -113,6 +114,7 @@ export function createFakeTallies(): FakeTallies {
     async feedback(experiment, { token, metric, seed, unit, variant, value, before }) {
       lookAlive();
       const key = JSON.stringify([experiment, token, metric]);
+      if (erased.has(experiment)) return answer('counted');
       if (spent.has(key)) return answer('repeated');
       spent.add(key);
       const elsewhere = [...units].find(([of]) => {
@@ -126,7 +128,15 @@ export function createFakeTallies(): FakeTallies {
     },
     async refused(experiment, { seed, metric, at }) {
       lookAlive();
-      refused.push({ experiment, seed, metric, at });
+      if (!erased.has(experiment)) refused.push({ experiment, seed, metric, at });
+    },
+    async erase(experiment) {
+      lookAlive();
+      erased.add(experiment);
+      for (const key of units.keys()) if ((JSON.parse(key) as string[])[0] === experiment) units.delete(key);
+      for (const list of [refused, marked, shadows] as { experiment: string }[][])
+        list.splice(0, list.length, ...list.filter((one) => one.experiment !== experiment));
+      return answer(undefined);
     },
     async snapshot(experiment, seed) {
       lookAlive();

@@ -132,6 +132,7 @@ describe('20,000 bad requests', () => {
       '/base',
       '/adapters',
       '/adapters/pins',
+      '/adapters/drop',
       '/adapters/prefetch',
       `/adapters/${'a'.repeat(64)}`,
       `/adapters/${'a'.repeat(64)}/file`,

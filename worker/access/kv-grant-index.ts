@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { GONE_MARK_TTL_S } from '../limits.ts';
 import { createSealedIndex, type SealedIndexParams } from '../platform/sealed-index.ts';
 import { Grant, type GrantIndex } from './ports-grants.ts';
 
@@ -18,9 +19,14 @@ export function createKvGrantIndex(params: SealedIndexParams): GrantIndex {
   return {
     get,
     put: (tenant, { grants, refused }) =>
-      put(tenant, {
-        grants: grants.map(({ scope, owner }) => ({ scope, owner })),
-        ...(refused.length === 0 ? {} : { refused }),
-      }),
+      put(
+        tenant,
+        {
+          grants: grants.map(({ scope, owner }) => ({ scope, owner })),
+          ...(refused.length === 0 ? {} : { refused }),
+        },
+        // D1 says the same of a tenant that has nothing, once nobody remembers that it had.
+        grants.length + refused.length === 0 ? GONE_MARK_TTL_S : undefined,
+      ),
   };
 }

@@ -34,7 +34,7 @@ export interface CollectedPage {
 }
 
 /** Values that may still be deleted in this run. */
-interface Budget {
+export interface Budget {
   left: number;
 }
 
@@ -103,9 +103,9 @@ async function collect(
 }
 
 /** What does not fit into the budget is found again, as being deleted. */
-async function deleteFile(
-  { garbage, blobs }: GarbageDeps,
-  { digest, parts }: UnusedFile,
+export async function deleteFile(
+  { garbage, blobs }: Pick<GarbageDeps, 'garbage' | 'blobs'>,
+  { digest, parts }: Pick<UnusedFile, 'digest' | 'parts'>,
   budget: Budget,
 ): Promise<void> {
   for (;;) {

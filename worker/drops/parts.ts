@@ -19,6 +19,9 @@ export interface Drops {
   takeAll: (keepAlive: RequestLife['keepAlive']) => Promise<DropPass>;
 }
 
+export const createDropBox = (params: { kv: KvNamespace; pacing: WritePacing }): DropBox =>
+  createKvDropBox({ ...params, cacheTtl: DROP_CACHE_TTL_S, timeoutMs: DROP_TIMEOUT_MS });
+
 /** @param params.tenant owner of what is dropped where no name above it has one. */
 export function createDrops(
   params: IntakeDeps & {
@@ -34,7 +37,7 @@ export function createDrops(
     ...intake,
     mayUseChain,
     dropTenant: tenant,
-    drops: createKvDropBox({ kv, cacheTtl: DROP_CACHE_TTL_S, timeoutMs: DROP_TIMEOUT_MS, pacing }),
+    drops: createDropBox({ kv, pacing }),
   };
   return {
     box: deps.drops,

@@ -38,6 +38,7 @@ export const TallyCall = z.discriminatedUnion('call', [
   }),
   z.strictObject({ call: z.literal('refused'), at, seed: z.string(), metric: z.string() }),
   z.strictObject({ call: z.literal('snapshot'), seed: z.string() }),
+  z.strictObject({ call: z.literal('erase') }),
 ]);
 export type TallyCall = z.infer<typeof TallyCall>;
 
@@ -90,6 +91,10 @@ export function createDoTallies(params: {
     async refused(experiment, { at: asked, seed, unit, metric }) {
       const call: TallyCall = { call: 'refused', at: asked, seed, metric };
       await ask(experiment, tallyShardOf(unit), call, z.null());
+    },
+    async erase(experiment) {
+      const shards = Array.from({ length: TALLY_SHARDS }, (_, shard) => shard);
+      await allOf(shards.map((shard) => ask(experiment, shard, { call: 'erase' }, z.null())));
     },
     async snapshot(experiment, seed) {
       const shards = Array.from({ length: TALLY_SHARDS }, (_, shard) => shard);

@@ -278,4 +278,6 @@ export interface ExperimentTallies {
   ): Promise<void>;
   /** Of one seed, all shards together. */
   snapshot(experiment: string, seed: string): Promise<TallySnapshot>;
+  /** Forgets all of it, for good: what comes for it from here on is thrown away. */
+  erase(experiment: string): Promise<void>;
 }

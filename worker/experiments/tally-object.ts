@@ -16,6 +16,7 @@ export interface TallyStorage {
 }
 
 const WRITTEN = 'written';
+const ERASED = 'erased';
 /** How exactly the last write's time is kept, ms; it is compared with months. */
 const WRITTEN_STEP_MS = 3_600_000;
 
@@ -28,6 +29,8 @@ export class ExperimentTally {
   readonly #now: () => number;
   #rows: TallyRows | null = null;
   #alarmed = false;
+  /** null = not looked for yet. */
+  #erased: boolean | null = null;
   #written = -Infinity;
 
   /** @param parts given by tests. */
@@ -38,6 +41,12 @@ export class ExperimentTally {
 
   async fetch(request: Request): Promise<Response> {
     const call = TallyCall.parse(await request.json());
+    if (call.call === 'erase') {
+      await this.#erase();
+      return Response.json(null);
+    }
+    if (call.call !== 'snapshot' && (await this.#isErased()))
+      return Response.json(call.call === 'feedback' ? 'counted' : null);
     // Outside of the transaction: tables that it made would be undone with it.
     const rows = this.#open();
     if (call.call === 'snapshot') return Response.json(rows.snapshot(call.seed));
@@ -54,10 +63,11 @@ export class ExperimentTally {
   async alarm(): Promise<void> {
     const now = this.#now();
     const written = Number((await this.#storage.get(WRITTEN)) ?? 0);
-    if (now - written > TALLY_KEPT_MS) {
+    if (now - written > TALLY_KEPT_MS || (await this.#isErased())) {
       await this.#storage.deleteAll();
       this.#rows = null;
       this.#alarmed = false;
+      this.#erased = false;
       this.#written = -Infinity;
       return;
     }
@@ -66,6 +76,20 @@ export class ExperimentTally {
       tokensBefore: now - EXPOSURE_SKEW_MS,
     });
     await this.#storage.setAlarm(now + TALLY_CLEAN_MS);
+  }
+
+  /** Isolates that have not heard of it yet may go on sending for a minute or two: that is thrown away. */
+  async #erase(): Promise<void> {
+    await this.#storage.deleteAll();
+    this.#rows = null;
+    await this.#storage.put(ERASED, true);
+    this.#erased = true;
+    this.#alarmed = true;
+    await this.#storage.setAlarm(this.#now() + TALLY_CLEAN_MS);
+  }
+
+  async #isErased(): Promise<boolean> {
+    return (this.#erased ??= (await this.#storage.get(ERASED)) === true);
   }
 
   #open(): TallyRows {

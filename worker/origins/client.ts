@@ -31,10 +31,12 @@ import { createUsageQuestion } from './ask-usage.ts';
 import { chooseOrigins, type Origin } from './choose-origin.ts';
 import { createRouting } from './route-completion.ts';
 import { createWatch } from './watch-exchange.ts';
+import { createOriginDrops } from './drop-adapters.ts';
 import { createHeldFiles } from './held-files.ts';
 import { createPools } from './pools.ts';
 import type { Bases, HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
 import type { BlobStore } from '../blobs/ports.ts';
+import type { OriginDrops } from '../erasure/ports.ts';
 
 export interface OriginReport {
   id: string;
@@ -58,6 +60,7 @@ export interface OriginClient extends AdapterTrials {
   readonly pins: OriginPins;
   readonly warmth: OriginWarmth;
   readonly files: HeldFiles;
+  readonly drops: OriginDrops;
   /** Has any origin of the base, as far as is known here, less than {@link SHADOW_MAX_FILL} of its rows taken? */
   hasRoom(base: string | null): boolean;
   /** Asks one origin after the other until one serves, or refuses what the request says. */
@@ -134,6 +137,7 @@ export function createOriginClient(params: {
     pins: createOriginPins({ pools, exchange, send }),
     warmth,
     files: createHeldFiles({ origins, send }),
+    drops: createOriginDrops({ origins, send }),
     async measure() {
       const asked = await Promise.all(
         origins.map(async (origin) => ({

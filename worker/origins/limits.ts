@@ -87,3 +87,6 @@ export const REPLICA_RETRY_MS = 10 * SECOND;
 export const ORIGIN_HISTORY_KEPT_S = 26 * 3_600;
 /** Names of what origins hold, in one answer. */
 export const MAX_RESIDENT_NAMES = 2_000;
+
+/** An origin that has not dropped a hundred adapters in this time, which is some deletions on its disk, is asked again later. */
+export const DROP_TIMEOUT_MS = 10 * SECOND;

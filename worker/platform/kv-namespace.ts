@@ -8,7 +8,12 @@ export interface KvNamespace {
   get(key: string, options: { type: 'stream'; cacheTtl: number }): Promise<ReadableStream<Uint8Array> | null>;
   /** One read for several keys, at most 100. */
   get(keys: string[], options: { type: 'text'; cacheTtl: number }): Promise<Map<string, string | null>>;
-  put(key: string, value: string | Uint8Array<ArrayBuffer>): Promise<void>;
+  /** @param options.expirationTtl seconds, 60 at least, after which it is gone; it stays unless given. */
+  put(
+    key: string,
+    value: string | Uint8Array<ArrayBuffer>,
+    options?: { expirationTtl?: number },
+  ): Promise<void>;
   delete(key: string): Promise<void>;
   /** A page of at most `limit` keys (1,000 unless given, and at most), in the order of their bytes. */
   list(options: { prefix: string; cursor: string | null; limit?: number }): Promise<{
@@ -27,7 +32,9 @@ export const putPaced = (
   key: string,
   value: string | Uint8Array<ArrayBuffer>,
   pacing: WritePacing,
-): Promise<void> => writePaced('KV', pacing, () => kv.put(key, value));
+  expirationTtl?: number,
+): Promise<void> =>
+  writePaced('KV', pacing, () => kv.put(key, value, expirationTtl === undefined ? {} : { expirationTtl }));
 
 /** Deletes likewise; a deletion is a write. @throws StoreUnavailable */
 export const deletePaced = (kv: KvNamespace, key: string, pacing: WritePacing): Promise<void> =>

@@ -26,10 +26,13 @@ export interface SealedIndexParams {
 
 /** Sealed values under ids. */
 export interface SealedIndex<T> extends BulkIndex<T> {
-  /** @throws StoreUnavailable */
-  put(id: string, value: unknown): Promise<void>;
-  /** Leaves a signed mark, so that a missing value can never stand for what was taken away. @throws StoreUnavailable */
-  remove(id: string): Promise<void>;
+  /** @param ttl seconds that it stays; for good unless given. @throws StoreUnavailable */
+  put(id: string, value: unknown, ttl?: number): Promise<void>;
+  /**
+   * Leaves a signed mark, so that a missing value can never stand for what was taken away.
+   * @param ttl seconds that the mark stays; for good unless given. @throws StoreUnavailable
+   */
+  remove(id: string, ttl?: number): Promise<void>;
 }
 
 /**
@@ -46,9 +49,9 @@ export function createSealedIndex<T>(
     found.state === 'found' && idOf !== undefined && idOf(found.value) !== id
       ? { state: 'trouble', reason: `an entry in KV under ${prefix} is that of another`, retryAfterMs }
       : found;
-  const put = async (id: string, value: unknown) => {
+  const put = async (id: string, value: unknown, ttl?: number) => {
     const key = keyOf(id);
-    await putPaced(kv, key, await sealer.seal(key, value), pacing);
+    await putPaced(kv, key, await sealer.seal(key, value), pacing, ttl);
   };
   return {
     get: async (id) => own(id, await readSealed({ ...params, key: keyOf(id) })),
@@ -58,7 +61,7 @@ export function createSealedIndex<T>(
       return found.map((lookup, i) => own(ids[i] as string, lookup));
     },
     put,
-    remove: (id) => put(id, { gone: true }),
+    remove: (id, ttl) => put(id, { gone: true }, ttl),
   };
 }
 

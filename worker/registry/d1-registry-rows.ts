@@ -41,6 +41,11 @@ export type NameRecord = Omit<NameRow, 'strict' | 'about' | 'removedAt'> & {
 export const NAME =
   'SELECT name, owner, version, latest, sequence, alias, strict, about, removed_at FROM names';
 
+/** `v` is in use and was made on top of `own`, which it pins by digest and name. */
+export const STANDS_ON = `v.retired_at IS NULL AND v.removed_at IS NULL AND EXISTS (
+  SELECT 1 FROM json_each(v.chain) below WHERE below.key < json_array_length(v.chain) - 1
+    AND below.value ->> 'digest' = own.digest AND below.value ->> 'name' = own.name)`;
+
 /** A version under the name that means it. */
 export type UsableRecord = VersionRecord & { own_name: string; name_owner: string };
 

@@ -3,17 +3,13 @@ import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platf
 import { historyRow, type Guard } from './d1-change-rows.ts';
 import { createD1Restorals } from './d1-restorals.ts';
 import { THIS_CHANGE } from './d1-stale-pointers.ts';
+import { STANDS_ON } from './d1-registry-rows.ts';
 import type { Descendant, Doomed, Removals } from './ports-removals.ts';
 import type { Registry } from './ports.ts';
 
 /** Whether an item of a list is the version, or its name; the list is in `json_each`. */
 const isItem = (item: string, version: string): string =>
   `${item}.value ->> 'name' = ${version}.name AND (${item}.value ->> 'version' IS NULL OR ${item}.value ->> 'version' = ${version}.version)`;
-
-/** `v` is in use and was made on top of `own`, which it pins by digest and name. */
-export const STANDS_ON = `v.retired_at IS NULL AND v.removed_at IS NULL AND EXISTS (
-  SELECT 1 FROM json_each(v.chain) below WHERE below.key < json_array_length(v.chain) - 1
-    AND below.value ->> 'digest' = own.digest AND below.value ->> 'name' = own.name)`;
 
 /** Versions in use that stand on items of the list ?1 and are none of them. */
 const STANDING = `FROM json_each(?1) item CROSS JOIN versions own ON ${isItem('item', 'own')} AND own.removed_at IS NULL

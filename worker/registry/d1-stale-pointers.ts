@@ -3,8 +3,8 @@ import type { Registry } from './ports.ts';
 import type { StalePointer } from './ports-rooms.ts';
 
 /**
- * Id of the change whose transaction this stands in. Rows of history are never deleted, so that no two changes have the
- * same.
+ * Id of the change whose transaction this stands in. The newest row of history is never deleted, so that no two changes
+ * have the same.
  */
 export const THIS_CHANGE = '(SELECT MAX(id) FROM history)';
 

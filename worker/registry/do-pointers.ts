@@ -7,7 +7,11 @@ import type { RightsWriter } from '../access/ports.ts';
 
 /** What the Durable Object is asked to write. */
 export const PointerCall = z.union([
-  z.strictObject({ name: AdapterName, mark: z.boolean().default(false) }),
+  z.strictObject({
+    name: AdapterName,
+    mark: z.boolean().default(false),
+    erased: z.boolean().default(false),
+  }),
   z.strictObject({ key: Digest, mark: z.boolean().default(false) }),
   z.strictObject({ grants: z.string().refine(isHolder) }),
 ]);
@@ -35,7 +39,8 @@ export function createDoPointers(params: {
     if (!answer.ok) throw new StoreUnavailable('DO', new Error(answer.reason ?? 'no reason given'));
   }
   return {
-    sync: (name, { mark = false } = {}) => ask(shardOf(name), { name, mark }),
+    sync: (name, { mark = false, erased = false } = {}) =>
+      ask(shardOf(name), { name, mark, ...(erased ? { erased } : {}) }),
     syncKey: (key, { mark = false } = {}) => ask(shardOf(key, 'keys'), { key, mark }),
     syncGrants: (tenant) => ask(shardOf(tenant, 'grants'), { grants: tenant }),
   };

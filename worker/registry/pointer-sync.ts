@@ -1,3 +1,4 @@
+import { GONE_MARK_TTL_S } from '../limits.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { experimentEntryOf, nameEntryOf } from './write-pointer.ts';
 import type { ExperimentIndex } from '../experiments/ports.ts';
@@ -17,8 +18,8 @@ export function createPointerSync(
   } & Omit<Parameters<typeof createWriteLanes>[0], 'write'>,
 ): PointerWriter {
   const { registry, names, experiments } = params;
-  /** Names of which the next write leaves a mark when there is nothing to point at. */
-  const marks = new Set<string>();
+  /** Names of which the next write leaves a mark when there is nothing to point at, and how long, s. */
+  const marks = new Map<string, number | undefined>();
 
   async function write(name: string): Promise<boolean> {
     const { pointer, change } = await registry.pointerToWrite(name);
@@ -29,12 +30,13 @@ export function createPointerSync(
 
   async function writeEntry(name: string, pointer: Pointer): Promise<boolean> {
     if (pointer.kind === 'none' && !marks.has(name)) return false;
+    const ttl = marks.get(name);
     marks.delete(name);
     // Before the manifest that leads to it; and after an end first of all, for those who have the old manifest.
     if (pointer.kind === 'version' && pointer.experiment !== undefined)
       await experiments.put(experimentEntryOf(pointer.experiment));
     const entry = nameEntryOf(name, pointer);
-    if (entry === null) await names.remove(name);
+    if (entry === null) await names.remove(name, ttl);
     else await names.put(entry);
     return true;
   }
@@ -50,7 +52,8 @@ export function createPointerSync(
   const sync = createWriteLanes({ ...params, write });
   return {
     sync(name, options = {}) {
-      if (options.mark === true) marks.add(name);
+      const { mark = false, erased = false } = options;
+      if (mark || erased) marks.set(name, erased ? GONE_MARK_TTL_S : undefined);
       return sync(name);
     },
   };

@@ -23,7 +23,10 @@ export interface PointerStorage {
 }
 
 const PENDING = 'pending:';
-const Pending = z.object({ since: z.number(), mark: z.boolean() });
+const Pending = z.object({ since: z.number(), mark: z.boolean(), erased: z.boolean().default(false) });
+/** How a record is written. */
+type Manner = Pick<z.infer<typeof Pending>, 'mark' | 'erased'>;
+const PLAIN: Manner = { mark: false, erased: false };
 const FAILURES = 'failures';
 /** Records of one alarm; the rest has to wait for the next. */
 const PAGE = 100;
@@ -61,7 +64,7 @@ export class PointerWriter {
     const call = PointerCall.parse(await request.json());
     const record = recordOf(call);
     try {
-      await this.#sync(record, 'mark' in call && call.mark);
+      await this.#sync(record, { ...PLAIN, ...call });
       return Response.json({ ok: true });
     } catch (error) {
       const reason = error instanceof Error ? error.message : 'unknown error';
@@ -75,7 +78,7 @@ export class PointerWriter {
     let failed = false;
     for (const [key, value] of pending) {
       const record = key.slice(PENDING.length);
-      await this.#sync(record, Pending.safeParse(value).data?.mark ?? false).catch((error: unknown) => {
+      await this.#sync(record, Pending.safeParse(value).data ?? PLAIN).catch((error: unknown) => {
         failed = true;
         logLine('pointer_not_written', { record, reason: String(error) });
       });
@@ -90,16 +93,15 @@ export class PointerWriter {
     await this.#storage.setAlarm(this.#now() + pause);
   }
 
-  async #sync(record: string, mark: boolean): Promise<void> {
+  async #sync(record: string, { mark, erased }: Manner): Promise<void> {
     this.#active.set(record, (this.#active.get(record) ?? 0) + 1);
     let written = false;
     try {
-      await this.#storage.put(PENDING + record, { since: this.#now(), mark } satisfies z.infer<
-        typeof Pending
-      >);
+      const pending: z.infer<typeof Pending> = { since: this.#now(), mark, erased };
+      await this.#storage.put(PENDING + record, pending);
       if ((await this.#storage.getAlarm()) === null)
         await this.#storage.setAlarm(this.#now() + POINTER_RETRY_MS);
-      await this.#write(record, mark);
+      await this.#write(record, { mark, erased });
       written = true;
     } finally {
       const others = (this.#active.get(record) ?? 1) - 1;
@@ -109,10 +111,10 @@ export class PointerWriter {
     }
   }
 
-  #write(record: string, mark: boolean): Promise<void> {
+  #write(record: string, { mark, erased }: Manner): Promise<void> {
     if (record.startsWith(KEY)) return this.#writers.syncKey(record.slice(KEY.length), { mark });
     if (record.startsWith(GRANTS)) return this.#writers.syncGrants(record.slice(GRANTS.length));
-    return this.#writers.sync(record, { mark });
+    return this.#writers.sync(record, { mark, erased });
   }
 }
 

@@ -7,8 +7,11 @@ import type { Pointer } from './ports.ts';
 export interface NameIndex extends BulkIndex<NameEntry> {
   /** A manifest or `{name, alias}`. @throws StoreUnavailable */
   put(entry: NameEntry): Promise<void>;
-  /** Leaves a signed mark: the name points at nothing any more. @throws StoreUnavailable */
-  remove(name: string): Promise<void>;
+  /**
+   * Leaves a signed mark: the name points at nothing any more.
+   * @param ttl seconds that the mark stays; for good unless given. @throws StoreUnavailable
+   */
+  remove(name: string, ttl?: number): Promise<void>;
 }
 
 /** The one writer of names in KV: two changes at once can never leave a pointer in inverted order. */
@@ -18,9 +21,10 @@ export interface PointerWriter {
    * share the next write. What fails is tried again later by itself.
    * @param options.mark where the registry knows of nothing to point at, leaves a signed mark; otherwise nothing is
    * written then.
+   * @param options.erased the name is being forgotten: the mark goes by itself when no isolate can remember the name.
    * @returns once a state is in KV that was read after the call. @throws StoreUnavailable
    */
-  sync(name: string, options?: { mark?: boolean }): Promise<void>;
+  sync(name: string, options?: { mark?: boolean; erased?: boolean }): Promise<void>;
 }
 
 /** Asks the system of record about names that the index does not have. */

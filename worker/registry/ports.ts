@@ -103,6 +103,8 @@ export type ChangeAction =
   | 'edit'
   | 'remove'
   | 'restore'
+  /** For good; a sequence below 0, since the name is forgotten. Of a tenant the name is `**`, of a name with all below it `<name>/**`. */
+  | 'erase'
   | 'repair'
   /** Of a room; `target` is its tenant. */
   | 'reserve'

@@ -25,6 +25,8 @@ interface Loaded {
   state: 'loading' | 'ready' | 'failed';
   folder: LoraFolder | null;
   users: number;
+  /** It goes with its last user. */
+  dropped: boolean;
 }
 
 interface Params {
@@ -95,6 +97,21 @@ export class LoadedChains {
     if (known === undefined) return;
     known.users = Math.max(0, known.users - 1);
     this.#rank(known);
+    if (known.dropped && known.users === 0) void this.#unload(known);
+  }
+
+  /**
+   * Lets go of the chains that have one of these adapters, in vLLM and on disk; of one with requests when these have
+   * ended. @returns how many adapters those have.
+   */
+  async drop(digests: ReadonlySet<string>): Promise<number> {
+    const chains = [...this.#chains.values()].filter(({ chain }) =>
+      chain.some(({ digest }) => digests.has(digest)),
+    );
+    for (const one of chains) one.dropped = true;
+    await Promise.all(chains.filter(({ users }) => users === 0).map((one) => this.#unload(one)));
+    const held = chains.filter(({ users }) => users > 0).flatMap(({ chain }) => chain);
+    return new Set(held.map(({ digest }) => digest).filter((digest) => digests.has(digest))).size;
   }
 
   /** vLLM has begun anew: nothing that it has is known. */
@@ -106,7 +123,7 @@ export class LoadedChains {
   #begin(chainId: string, chain: readonly ChainEntry[]): Loaded {
     const ready = this.#last.then(() => this.#load(chainId, chain));
     this.#last = ready;
-    const entry: Loaded = { chainId, chain, ready, state: 'loading', folder: null, users: 0 };
+    const entry: Loaded = { chainId, chain, ready, state: 'loading', folder: null, users: 0, dropped: false };
     void ready.then((loaded) => {
       entry.state = loaded.ok ? 'ready' : 'failed';
       entry.folder = loaded.ok ? loaded.value : null;
@@ -148,18 +165,27 @@ export class LoadedChains {
 
   /** Unloading makes vLLM forget the name; the weights leave its memory by least use. */
   async #makeRoom(): Promise<void> {
-    const { client, folders, observer, most } = this.#params;
+    const { most } = this.#params;
     while (this.#chains.size > most) {
       const chainId = this.#order.first();
       const first = chainId === null ? undefined : this.#chains.get(chainId);
-      if (chainId === null || first === undefined) return;
-      this.#chains.delete(chainId);
-      this.#order.drop(chainId);
-      await client.unloadAdapter(chainId);
-      await folders.remove(chainId);
-      for (const { digest } of first.chain)
-        observer.onAdapterEvict?.({ digest, bytes: first.folder?.bytes ?? 0 });
+      if (first === undefined) return;
+      await this.#unload(first);
     }
+  }
+
+  async #unload(entry: Loaded): Promise<void> {
+    const { client, folders, observer } = this.#params;
+    const { chainId } = entry;
+    if (this.#chains.get(chainId) !== entry) return;
+    this.#chains.delete(chainId);
+    this.#order.drop(chainId);
+    // A load that is under way would put it back.
+    if (entry.state === 'loading') await entry.ready;
+    await client.unloadAdapter(chainId);
+    await folders.remove(chainId);
+    for (const { digest } of entry.chain)
+      observer.onAdapterEvict?.({ digest, bytes: entry.folder?.bytes ?? 0 });
   }
 
   #rank({ chainId, state, users }: Loaded): void {

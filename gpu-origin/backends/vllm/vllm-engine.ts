@@ -136,6 +136,10 @@ export class VllmEngine implements ServingEngine {
     return 0;
   }
 
+  drop(digests: ReadonlySet<string>): Promise<number> {
+    return this.#options.chains.drop(digests);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     for (const run of [...this.#live]) this.#abort(run);

@@ -48,6 +48,8 @@ export class AdapterCache {
   readonly #leases = new Set<Lease>();
   /** Of the leases, those without an outcome. */
   readonly #pending = new Set<Lease>();
+  /** Of the entries, those that go as soon as nothing holds them. */
+  readonly #dropped = new Set<Entry>();
 
   constructor(params: {
     runner: ModelRunner;
@@ -69,17 +71,21 @@ export class AdapterCache {
       ...params,
       now: () => clock.now(),
       onEnd: (entry, loaded, startedAt) => this.#loaded(entry, loaded, startedAt),
-      onUnwanted: ({ digest }) => this.#entries.delete(digest),
+      onUnwanted: (entry) => this.#evict(entry),
     });
   }
 
   /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
-  check(digests: Iterable<string>): Promise<ApiError | null> {
+  async check(digests: Iterable<string>): Promise<ApiError | null> {
     const unknown = [...new Set(digests)].filter((digest) => {
-      const kind = this.#entries.get(digest)?.status.kind;
-      return kind !== 'ready' && kind !== 'loading';
+      const entry = this.#entries.get(digest);
+      return entry === undefined || entry.status.kind === 'failed' || this.#dropped.has(entry);
     });
-    return this.#loads.check(unknown);
+    const refusal = await this.#loads.check(unknown);
+    // What was dropped has been sent again.
+    if (refusal === null)
+      for (const entry of this.#dropped) if (unknown.includes(entry.digest)) this.#dropped.delete(entry);
+    return refusal;
   }
 
   /** Is the whole chain in memory? */
@@ -140,12 +146,31 @@ export class AdapterCache {
     return others.length;
   }
 
+  /**
+   * Lets go of them: between steps, or, where a row that runs or waits has one, when that has ended.
+   * @returns how many are held still.
+   */
+  drop(digests: ReadonlySet<string>): number {
+    let held = 0;
+    for (const digest of digests) {
+      const entry = this.#entries.get(digest);
+      if (entry === undefined) continue;
+      if (entry.pinned) this.#change(entry, () => (entry.pinned = false));
+      this.#dropped.add(entry);
+      if (isHeld(entry)) held += 1;
+    }
+    if (this.#dropped.size > 0) this.#wake();
+    return held;
+  }
+
   /** Between steps: gives leases their outcome and memory back to the budget. */
   settle(): void {
     for (const lease of this.#pending) {
       lease.outcome = this.#deltas.outcomeOf(lease);
       if (lease.outcome !== null) this.#pending.delete(lease);
     }
+    for (const entry of this.#dropped)
+      if (!isHeld(entry) && entry.status.kind !== 'loading') this.#evict(entry);
     while (this.#memory.isOver(this.#loads.underWay)) {
       if (this.#memory.trimBatch(false) || this.#deltas.evictOne()) continue;
       const first = this.#order.first();
@@ -188,13 +213,7 @@ export class AdapterCache {
   #entryOf(digest: string): Entry {
     let entry = this.#entries.get(digest);
     if (entry === undefined || !this.#usable(digest)) {
-      entry ??= {
-        digest,
-        status: { kind: 'loading' },
-        references: 0,
-        pinned: false,
-        waiters: [],
-      };
+      entry ??= { digest, status: { kind: 'loading' }, references: 0, pinned: false, waiters: [] };
       entry.status = { kind: 'loading' };
       this.#loads.add(entry);
     }
@@ -224,6 +243,7 @@ export class AdapterCache {
     this.#pending.delete(lease);
     for (const entry of lease.entries) this.#change(entry, () => (entry.references -= 1));
     this.#deltas.leave(lease);
+    if (lease.entries.some((entry) => this.#dropped.has(entry))) this.#wake();
   }
 
   /** Takes the newest pin off again when all of them hold too much. */
@@ -253,6 +273,7 @@ export class AdapterCache {
 
   #evict(entry: Entry): void {
     this.#entries.delete(entry.digest);
+    this.#dropped.delete(entry);
     this.#order.drop(entry.digest);
     if (entry.status.kind !== 'ready') return;
     const { adapter } = entry.status;

@@ -1,6 +1,6 @@
 /** The whole origin in front of vLLM, as clients see it. */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { evaluateAdapter } from '../../../gpu-origin/trials/evaluate-adapter.ts';
@@ -73,6 +73,22 @@ describe('an origin in front of vLLM', () => {
     expect(header).not.toContain(span);
     expect(await traced()).toEqual([undefined]);
     expect(await traced(`00-${trace}-${span}-01-more`)).toEqual([undefined]);
+  });
+
+  it('lets go of the chains of an adapter, in vLLM and on disk', async () => {
+    origin = await startVllmOrigin();
+    for (const model of ['a0', 'a1', 'child']) await complete(model);
+    const [a0] = origin.services.chains.get('a0')!;
+    const folders = () => readdirSync(join(origin.folder, 'cache/vllm-standalone')).length;
+    const { engine } = origin.services;
+    const held = () => engine.residents().adapters.map(({ digest }) => digest);
+    expect(held()).toContain(a0!.digest);
+    expect(folders()).toBe(3);
+    expect(await engine.drop(new Set([a0!.digest]))).toBe(0);
+    expect(held()).toEqual(origin.services.chains.get('a1')!.map(({ digest }) => digest));
+    expect(origin.vllm.loaded).toHaveLength(1);
+    // The folder of child, which stands on it, has gone too.
+    expect(folders()).toBe(1);
   });
 
   it('writes a chain as one PEFT folder: ranks beside each other, one scale', async () => {

@@ -39,6 +39,29 @@ describe('adapters', () => {
     expect(runner.misuses).toEqual([]);
   });
 
+  it('that are dropped end with the row that has them; one that is sent again is kept', async () => {
+    const { engine, adapter, source } = rig();
+    const [a, b] = [await adapter('a'), await adapter('b')];
+    await generate(engine, { chain: [b] });
+    const running = await start(engine, { chain: [a], sampling: sampling(8) });
+    await until(() => engine.stats().running === 1);
+    const digests = new Set([a.digest, b.digest]);
+    const files = new Map(source.files);
+    for (const digest of digests) source.files.delete(digest);
+    expect(await engine.drop(digests)).toBe(1);
+    expect(await engine.check([a.digest])).toMatchObject({ code: 'adapter_missing', missing: [a.digest] });
+    expect((await collect(running)).final.kind).toBe('end');
+    await until(() => engine.residents().adapters.length === 0);
+
+    source.files.set(a.digest, files.get(a.digest)!);
+    const kept = await start(engine, { chain: [a], sampling: sampling(8) });
+    await until(() => engine.stats().running === 1);
+    await engine.drop(digests);
+    expect(await engine.check([a.digest])).toBeNull();
+    await collect(kept);
+    expect(engine.residents().adapters).toMatchObject([{ digest: a.digest, state: 'ready' }]);
+  });
+
   it('that fail fail their own requests, and are tried again later', async () => {
     const { engine, adapter, source, clock } = rig();
     const [good, bad] = [await adapter('good'), await adapter('bad')];

@@ -49,6 +49,32 @@ describe('adapters over HTTP, signed', () => {
     expect(list.adapters).toMatchObject([{ digest: DIGEST, state: 'ready', references: 0, pinned: false }]);
   });
 
+  it('lets go of an adapter, in memory and on disk, and takes it again', async () => {
+    const drop = (digests: unknown) =>
+      signedFetch(origin, '/adapters/drop', { method: 'POST', body: JSON.stringify({ digests }) });
+    const bring = async () => {
+      await declare();
+      for (const i of [0, 1, 2]) expect((await put(i)).status).toBe(204);
+      expect((await ask()).status).toBe(200);
+    };
+    await bring();
+    const other = sha256('another');
+    expect(await (await drop([DIGEST, other])).json()).toEqual({ files: 1, in_use: 0 });
+    expect(await origin.store.read(DIGEST)).toBeNull();
+    expect((await ask()).status).toBe(409);
+    expect(origin.engine.residents().adapters).toEqual([]);
+    expect(await (await drop([DIGEST])).json()).toEqual({ files: 0, in_use: 0 });
+    await bring();
+    // What is still being received goes too.
+    await drop([DIGEST]);
+    await declare();
+    await put(0);
+    expect(await (await drop([DIGEST])).json()).toEqual({ files: 1, in_use: 0 });
+    expect((await put(1)).status).toBe(404);
+    for (const bad of [[], ['../../etc/passwd'], Array.from({ length: 101 }, () => DIGEST)])
+      expect((await drop(bad)).status).toBe(400);
+  });
+
   it('refuses what is tampered with, cut short or signed for something else, and goes on', async () => {
     await declare();
     const tampered = PARTS[1]!.map((byte, i) => (i === 3 ? byte ^ 1 : byte));

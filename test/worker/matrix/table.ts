@@ -93,6 +93,16 @@ const liveStep =
     return step(name, body)(world, role);
   };
 
+const RESTORE = '0'.repeat(32);
+const ROWS = { id: RESTORE, table: 'names', columns: ['name'], rows: [['a']] };
+/** A backup is being brought back by then. */
+const restoring =
+  (asked: Asked): Case['ask'] =>
+  async ({ graft }) => {
+    await graft.request('/admin/backup/restore', { body: { id: RESTORE } });
+    return asked;
+  };
+
 /** API keys and strangers have no business with the admin API. */
 const admins = (gets: string): string => `401 401 401 401 401 ${gets}`;
 const N = 'clinic/notes';
@@ -540,6 +550,72 @@ export const TABLE: Record<string, Case[]> = {
     { does: 'repairs', ask: plain('/admin/repair', { dry_run: true }), gets: admins('403 403 403 200') },
   ],
   'POST /admin/gc': [{ does: 'collects', ask: plain('/admin/gc', {}), gets: admins('403 403 403 200') }],
+  'GET /admin/backup': [{ does: 'plans', ask: plain('/admin/backup'), gets: admins('403 403 403 200') }],
+  'GET /admin/backup/rows': [
+    { does: 'reads', ask: plain('/admin/backup/rows?table=names'), gets: admins('403 403 403 200') },
+  ],
+  'GET /admin/backup/parts/:digest': [
+    {
+      does: 'reads any file',
+      ask: ({ notes }) => ({ path: `/admin/backup/parts/${notes.digest}?index=0` }),
+      gets: admins('403 403 403 200'),
+    },
+  ],
+  'POST /admin/backup/restore': [
+    { does: 'begins', ask: plain('/admin/backup/restore', { id: RESTORE }), gets: admins('403 403 403 200') },
+  ],
+  'POST /admin/backup/rows': [
+    {
+      does: 'writes rows',
+      ask: restoring({
+        path: '/admin/backup/rows',
+        body: ROWS,
+      }),
+      gets: admins('403 403 403 200'),
+    },
+  ],
+  'POST /admin/backup/files': [
+    {
+      does: 'asks for what is missing',
+      ask: restoring({ path: '/admin/backup/files', body: { id: RESTORE, digests: ['a'.repeat(64)] } }),
+      gets: admins('403 403 403 200'),
+    },
+  ],
+  'PUT /admin/backup/parts/:digest': [
+    {
+      does: 'writes a part',
+      ask: async (world, role) => ({
+        ...(await restoring({ path: '' })(world, role)),
+        path: `/admin/backup/parts/${world.notes.digest}?index=0&restore=${RESTORE}`,
+        body: new Uint8Array(world.notes.bytes),
+      }),
+      gets: admins('403 403 403 204'),
+    },
+  ],
+  'POST /admin/backup/end': [
+    {
+      does: 'ends',
+      ask: restoring({ path: '/admin/backup/end', body: { id: RESTORE } }),
+      gets: admins('403 403 403 200'),
+    },
+  ],
+  'POST /admin/erase': [
+    {
+      does: 'erases a tenant',
+      ask: plain('/admin/erase', { tenant: 'clinic', dry_run: true }),
+      gets: admins('403 403 403 200'),
+    },
+    {
+      does: 'erases what was used',
+      ask: plain('/admin/erase', { name: N, usage: true, dry_run: true }),
+      gets: admins('403 403 403 200'),
+    },
+    {
+      does: 'erases names of its own, of which the fakes have none',
+      ask: plain('/admin/erase', { name: `${N}/**` }),
+      gets: admins('200 200 200 200'),
+    },
+  ],
   'POST /admin/verify': [
     {
       does: 'has a version verified',

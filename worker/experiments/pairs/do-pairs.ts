@@ -36,6 +36,7 @@ export const PairCall = z.discriminatedUnion('call', [
   z.strictObject({ call: z.literal('snapshot'), seed: z.string(), at }),
   z.strictObject({ call: z.literal('kept'), at, keep: count }),
   z.strictObject({ call: z.literal('forget') }),
+  z.strictObject({ call: z.literal('erase') }),
 ]);
 export type PairCall = z.infer<typeof PairCall>;
 
@@ -57,6 +58,9 @@ export function createDoPairs(params: { namespace: DurableNamespace; timeoutMs: 
     },
     snapshot: (experiment, asked) => ask(experiment, { call: 'snapshot', ...asked }, Tally),
     kept: (experiment, asked) => ask(experiment, { call: 'kept', ...asked }, z.array(KeptPair)),
+    async erase(experiment) {
+      await ask(experiment, { call: 'erase' }, z.null());
+    },
     async forget(experiment) {
       await ask(experiment, { call: 'forget' }, z.null());
     },

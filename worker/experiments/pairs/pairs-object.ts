@@ -18,6 +18,7 @@ export interface PairStorage {
 const COUNTS = 'counts:';
 const SPENT = 'spent';
 const WRITTEN = 'written';
+const ERASED = 'erased';
 const PAIR = 'pair:';
 const userKey = (seed: string, user: string): string => `user:${user}:${seed}`;
 const NEXT = 'next';
@@ -46,7 +47,8 @@ export class PairTally {
 
   async alarm(): Promise<void> {
     const now = this.#now();
-    if (now - ((await this.#storage.get<number>(WRITTEN)) ?? 0) > PAIR_TALLY_KEPT_MS) {
+    const written = (await this.#storage.get<number>(WRITTEN)) ?? 0;
+    if (now - written > PAIR_TALLY_KEPT_MS || (await this.#isErased())) {
       await this.#storage.deleteAll();
       return;
     }
@@ -75,10 +77,21 @@ export class PairTally {
       case 'forget':
         await this.#keepLast(0);
         return null;
+      case 'erase':
+        await this.#storage.deleteAll();
+        await this.#storage.put(ERASED, true);
+        await this.#storage.setAlarm(this.#now() + PAIR_CLEAN_MS);
+        return null;
     }
   }
 
+  /** Pairs that were being judged are thrown away. */
+  async #isErased(): Promise<boolean> {
+    return (await this.#storage.get<boolean>(ERASED)) === true;
+  }
+
   async #record({ seed, user, at, tokens, outcome, ...kept }: PairCall & { call: 'record' }): Promise<null> {
+    if (await this.#isErased()) return null;
     const [counts, spent] = [await this.#counts(seed), await this.#spent()];
     const judged = await this.#judgedOf({ seed, user });
     // Several may have been begun at once.

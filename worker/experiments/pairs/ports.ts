@@ -62,6 +62,8 @@ export interface PairTallies {
   kept(experiment: string, ask: { at: number; keep: number }): Promise<KeptPair[]>;
   /** Deletes the pairs that are kept, not the tally. */
   forget(experiment: string): Promise<void>;
+  /** Forgets all of it, for good: what comes for it from here on is thrown away. */
+  erase(experiment: string): Promise<void>;
 }
 
 /** What one request's pair is made of. */

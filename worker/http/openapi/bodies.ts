@@ -2,6 +2,7 @@
 import type { z } from 'zod';
 import {
   AliasRequest,
+  BeginRestore,
   BlobRecord,
   ChangeExperiment,
   ChangeKeyRequest,
@@ -13,6 +14,8 @@ import {
   DownloadTokenRequest,
   EdgeFields,
   EmbeddingRequest,
+  EndRestore,
+  EraseRequest,
   EvaluateFileRequest,
   Experiment,
   ExperimentStepRequest,
@@ -33,7 +36,9 @@ import {
   ReserveRequest,
   ResetLimitsRequest,
   ResponseRequest,
+  RestoreFiles,
   RestoreRequest,
+  RestoreRows,
   RetireRequest,
   RollbackRequest,
   RotateKeyRequest,
@@ -52,6 +57,7 @@ const edge = EdgeFields.shape;
 /** As they are sent: what has a default may be left out. */
 export const BODIES = {
   AliasRequest,
+  BeginRestore,
   BlobRecord,
   ChangeExperiment,
   ChangeKeyRequest,
@@ -62,6 +68,8 @@ export const BODIES = {
   DetokenizeRequest,
   DownloadTokenRequest,
   EmbeddingRequest: EmbeddingRequest.extend(edge),
+  EndRestore,
+  EraseRequest,
   EvaluateFileRequest,
   /** Of {@link ChangeExperiment}. */
   ExperimentDocument: Experiment,
@@ -84,7 +92,9 @@ export const BODIES = {
   ReserveRequest,
   ResetLimitsRequest,
   ResponseRequest: ResponseRequest.extend(edge),
+  RestoreFiles,
   RestoreRequest,
+  RestoreRows,
   RetireRequest,
   RollbackRequest,
   RotateKeyRequest,

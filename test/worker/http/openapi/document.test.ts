@@ -74,6 +74,7 @@ describe('the OpenAPI document', () => {
       'delete /admin/grants/refuse 204 no body',
       'delete /admin/keys/{id} 204 no body',
       'delete /admin/rooms 204 no body',
+      'get /admin/backup/parts/{digest} 200 bare',
       'get /admin/downloads/parts/{index} 200 bare',
       'get /admin/openapi.json 200 bare',
       'get /v1/downloads/parts/{index} 200 bare',
@@ -81,6 +82,7 @@ describe('the OpenAPI document', () => {
       'post /v1/completions 200 bare',
       'post /v1/messages 200 bare',
       'post /v1/responses 200 bare',
+      'put /admin/backup/parts/{digest} 204 no body',
     ]);
   });
 

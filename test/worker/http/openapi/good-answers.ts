@@ -1,6 +1,8 @@
 /** What the matrix does not ask for: good answers that it has no row of, and those that hold something. */
 import { createMetrics } from '../../../../gpu-origin/http/metrics.ts';
 import type { ResidentList } from '../../../../protocol/index.ts';
+import type { ErasurePlan } from '../../../../worker/erasure/ports.ts';
+import { NOTHING } from '../../../../worker/erasure/work-off.ts';
 import type { Case } from '../../matrix/table.ts';
 import type { World } from '../../matrix/world.ts';
 
@@ -9,6 +11,10 @@ const DAY_MS = 86_400_000;
 const LATER_MS = 61_000;
 const N = 'clinic/notes';
 const HASH = 'a'.repeat(64);
+const NO_PLAN: ErasurePlan = {
+  ...{ id: 1, counts: NOTHING, kept: { files: 0, bytes: 0 }, stops: { versions: 0, experiments: 0 } },
+  ...{ inTheWay: { versions: [], experiments: [] }, begun: false },
+};
 
 const post = async ({ graft }: World, path: string, body: object): Promise<void> => {
   const response = await graft.request(path, { body });
@@ -245,6 +251,32 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       graft.kv.tamper(`name:${N}`, () => null);
       graft.clock.advance(LATER_MS);
       return { path: '/admin/repair', body: {} };
+    },
+  ],
+  'POST /admin/erase': [
+    ({ graft }) => {
+      const erasure = {
+        id: 1,
+        kind: 'name',
+        target: N,
+        owner: 'clinic',
+        usage: false,
+        place: '',
+        touchedAt: 0,
+      };
+      // Left by an earlier one: a file of an origin that is not there any more.
+      Object.assign(graft.stores.erasures, {
+        ownerOfBegun: async () => 'clinic',
+        plan: async () => ({ ...NO_PLAN, begun: true }),
+        begin: async () => true,
+        get: async () => ({ ...erasure, step: 'origins' }),
+        atOrigins: async () => [{ digest: HASH, origins: ['o9'] }],
+        unused: async () => [HASH],
+        forgetTraffic: async () => 0,
+        forgetRequests: async () => ({ requests: 0, after: null }),
+        ...{ forgetHistory: async () => 0, fileLeftTo: async () => undefined, move: async () => undefined },
+      });
+      return { path: '/admin/erase', body: { name: N } };
     },
   ],
   'POST /admin/gc': [

@@ -1,0 +1,193 @@
+import { defineCommand } from 'citty';
+import { ERASE_STEPS, EraseRequest, type EraseAnswer, type EraseCounts } from '../../protocol/index.ts';
+import { adminClient } from '../admin/admin-client.ts';
+import { whyFlag } from '../admin/change-live.ts';
+import type { ApiClient } from '../api-client.ts';
+import { askTyped } from '../ask-typed.ts';
+import { callOperation } from '../call-operation.ts';
+import { CliError, EXIT } from '../cli-error.ts';
+import type { CommandHelp } from '../command-types.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { when } from '../keys/key-table.ts';
+import { createOutput, fileSize, type Output } from '../output.ts';
+
+export const help: CommandHelp = {
+  examples: [
+    { line: 'graft erase alice/notes --dry-run', does: 'says what would be erased, and what stays' },
+    { line: 'graft erase "alice/**"', does: 'erases alice and all names below it' },
+    { line: 'graft erase --tenant alice --usage --why "asked on 3 May"', does: 'erases all of a tenant’s' },
+  ],
+  notes: [
+    'At once, for good, and without a way back: names with all their versions, those that were removed and could be restored among them, their aliases and pins, adapters’ bytes in KV, R2 and on the origins’ disks and in their memory, experiments with all that was counted and kept for them, sums of traffic and lists of requests, and the history. With `--tenant` also its keys, limits, rooms and the grants from it and to it. `graft rm` takes a name away so that it can be restored for seven days.',
+    'Names that others stand on are refused (exit code 5), with who does: `--cascade` erases with them what of the same owner was made on top of them, and the experiments that test them; what other tenants have made on top of them is not served any more. Names below it that do not stand on it are not touched; `NAME/**` means those too.',
+    'What stays: bytes that another tenant, or another version, has too; what was used, of which bills are made (`--usage` erases it; the bootstrap key’s); the row of the history that says who erased what, when and why; for a day a mark in KV under each name, which keeps edges from serving on what they remember. D1 can be put back to any minute of the last 30 days, Analytics Engine keeps its points for three months, and whoever has fetched an adapter has it.',
+    'It goes page by page; when it is cut off, the schedule goes on, and so does the same command. An origin that does not answer is named (exit code 6): it is asked again each minute until it has dropped the files, and when the command is repeated. On a terminal the name or tenant has to be typed; in scripts `--yes` says that it is meant.',
+  ],
+};
+
+export default defineCommand({
+  meta: { name: 'erase' },
+  args: {
+    name: { type: 'positional', description: 'Name, or NAME/** for all below it too', required: false },
+    tenant: { type: 'string', description: 'All of this tenant’s instead', valueHint: 'tenant' },
+    cascade: { type: 'boolean', description: 'Also what of the same owner stands on it' },
+    usage: { type: 'boolean', description: 'Also what it used, which bills are made of' },
+    yes: { type: 'boolean', description: 'Do not ask' },
+    ...whyFlag,
+    ...commonFlags,
+  },
+  async run({ args }) {
+    const output = createOutput({ json: args.json === true });
+    const what = args.tenant ?? args.name;
+    if (what === undefined || (args.tenant !== undefined && args.name !== undefined))
+      throw usageError('Give a name, or --tenant, one of them.');
+    const meant = { name: args.name, tenant: args.tenant };
+    const body = {
+      ...{ ...meant, cascade: args.cascade === true, usage: args.usage === true, why: args.why },
+    };
+    const parsed = EraseRequest.safeParse(body);
+    if (!parsed.success) throw usageError(`'${what}': ${parsed.error.issues[0]?.message ?? 'is no name'}.`);
+    const client = await adminClient();
+    const planned = await callOperation(client, `erase ${what}`, 'POST /admin/erase', {
+      body: { ...body, dry_run: true },
+    });
+    const { plan } = planned;
+    if (args['dry-run'] === true) {
+      output.result({ ...planned, dry_run: true }, () =>
+        planText(planned, 'dry run: would be erased', args.usage === true),
+      );
+      return;
+    }
+    // What is there no more may have been left half done before: going on needs nobody's word.
+    if (plan !== null && !isNothing(plan))
+      await askTyped({
+        said: planText(planned, 'to be erased for good', args.usage === true),
+        word: what,
+        yes: args.yes === true,
+      });
+    const erased = await eraseAll(client, { what, body, meant, output });
+    output.result(erased, () => erasedText(erased));
+    const { unreached } = erased;
+    if (unreached.length > 0)
+      throw new CliError({
+        message:
+          `${what} is erased, but not yet from ${unreached.map(({ origin }) => origin).join(', ')}, ` +
+          'where its files may be on the disk still. They are asked again each minute, and when this command is repeated.',
+        exitCode: EXIT.unavailable,
+        code: 'not_erased_everywhere',
+      });
+  },
+});
+
+export type Erased = Pick<EraseAnswer, 'owner' | 'erased' | 'kept' | 'stops' | 'unreached' | 'settles_at'>;
+
+/** Asks page by page, until nothing is left but what the schedule does. */
+async function eraseAll(
+  client: ApiClient,
+  params: { what: string; body: EraseRequest; meant: Pick<EraseRequest, 'name' | 'tenant'>; output: Output },
+): Promise<Erased> {
+  const { what, body, meant, output } = params;
+  const bar = output.progress(`erase ${what}`, 'percent');
+  const ask = (sent: EraseRequest) =>
+    callOperation(client, `erase ${what}`, 'POST /admin/erase', {
+      body: sent,
+      retrying: {},
+    });
+  try {
+    let page = await ask(body);
+    const sum: Erased = { ...page, erased: { ...page.erased }, unreached: [...page.unreached] };
+    while (page.cursor !== null) {
+      bar.update((ERASE_STEPS as readonly string[]).indexOf(page.step ?? '') + 1, ERASE_STEPS.length);
+      page = await ask({ ...meant, cursor: page.cursor });
+      for (const [of, count] of Object.entries(page.erased)) sum.erased[of as keyof EraseCounts] += count;
+      sum.unreached.push(...page.unreached);
+      sum.settles_at = page.settles_at;
+    }
+    const { owner, erased, kept, stops, unreached, settles_at } = sum;
+    return { owner, erased, kept, stops, unreached: byOrigin(unreached), settles_at };
+  } finally {
+    bar.end();
+  }
+}
+
+function byOrigin(unreached: EraseAnswer['unreached']): EraseAnswer['unreached'] {
+  const found = new Map<string, EraseAnswer['unreached'][number]>();
+  for (const one of unreached) {
+    const known = found.get(one.origin);
+    found.set(one.origin, known === undefined ? one : { ...known, files: known.files + one.files });
+  }
+  return [...found.values()];
+}
+
+const isNothing = (counts: EraseCounts): boolean => Object.values(counts).every((count) => count === 0);
+
+/** Of one, of several; in the order in which they are told. */
+const WORDS: readonly [keyof EraseCounts, string, string][] = [
+  ['names', 'name', 'names'],
+  ['versions', 'version', 'versions'],
+  ['aliases', 'alias', 'aliases'],
+  ['pins', 'pin', 'pins'],
+  ['experiments', 'experiment', 'experiments'],
+  ['keys', 'key', 'keys'],
+  ['grants', 'grant', 'grants'],
+  ['rooms', 'room', 'rooms'],
+  ['traffic', 'sum of traffic', 'sums of traffic'],
+  ['requests', 'request in lists', 'requests in lists'],
+  ['usage', 'hour of usage', 'hours of usage'],
+];
+
+function countsText(counts: EraseCounts): string[] {
+  const told = WORDS.flatMap(([what, one, several]) =>
+    counts[what] === 0 ? [] : [`${counts[what]} ${counts[what] === 1 ? one : several}`],
+  );
+  return [
+    ...(told.length === 0 ? [] : [`  ${told.join(', ')}`]),
+    ...(counts.files === 0 ? [] : [`  ${filesText(counts)}`]),
+  ];
+}
+
+const filesText = ({ files, bytes }: { files: number; bytes: number }): string =>
+  `${files} file${files === 1 ? '' : 's'}, ${fileSize(bytes)}`;
+
+function keptText({ kept, stops }: Pick<EraseAnswer, 'kept' | 'stops'>): string[] {
+  const others = [
+    ...(stops.versions === 0 ? [] : [`${stops.versions} version${stops.versions === 1 ? '' : 's'}`]),
+    ...(stops.experiments === 0
+      ? []
+      : [`${stops.experiments} experiment${stops.experiments === 1 ? '' : 's'}`]),
+  ];
+  return [
+    ...(kept.files === 0 ? [] : [`stays, since others have the same bytes: ${filesText(kept)}`]),
+    ...(others.length === 0 ? [] : [`not served any more: ${others.join(' and ')} of other tenants`]),
+  ];
+}
+
+/** @param usage what was used goes too. */
+export function planText(planned: EraseAnswer, headline: string, usage: boolean): string {
+  const { plan, owner } = planned;
+  if (plan === null || isNothing(plan)) return 'there is nothing of it to erase';
+  return [
+    `${headline}, of ${owner}`,
+    ...countsText(plan),
+    ...keptText(planned),
+    ...(usage ? [] : ['stays: what was used, for bills']),
+    'Nobody can bring it back.',
+  ].join('\n');
+}
+
+export function erasedText(erased: Erased): string {
+  const { owner, unreached, settles_at: settles } = erased;
+  if (isNothing(erased.erased) && settles === null) return 'there is nothing of it to erase';
+  return [
+    owner === null ? 'erased' : `erased, of ${owner}`,
+    ...countsText(erased.erased),
+    ...keptText(erased),
+    ...unreached.map(
+      ({ origin, files, reason }) =>
+        `not reached: ${origin}, which may have ${files} file${files === 1 ? '' : 's'} still: ${reason}`,
+    ),
+    ...(settles === null
+      ? []
+      : [`what was noted of requests that were under way goes after ${when(settles)}, by itself`]),
+  ].join('\n');
+}

@@ -1,0 +1,340 @@
+/** Tenants and names that are erased for good, in real workerd: D1, KV, R2, Durable Objects and an origin. */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { EraseAnswer, parseSigningKeys, type EraseRequest } from '../../../protocol/index.ts';
+import { startFakeOrigin } from '../../fakes/fake-origin.ts';
+import { TINY_BASE, tinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { chat, ORIGIN_KEYS, startTestEdge, type TestEdge } from '../edge-harness.ts';
+import { everything, saying } from './everything.ts';
+
+let graft: TestEdge;
+const keys: Record<string, string> = {};
+const json = (body: unknown): RequestInit => ({
+  method: 'POST',
+  headers: { 'content-type': 'application/json' },
+  body: JSON.stringify(body),
+});
+const post = async (path: string, body: unknown, key = graft.adminKey) => {
+  const response = await graft.admin(path, { ...json(body), key });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
+  return JSON.parse(text || 'null') as Record<string, never>;
+};
+const ask = async (model: string, key: string) => {
+  const response = await graft.request('/v1/chat/completions', { ...json({}), body: chat(model), key });
+  await response.text();
+  return response.status;
+};
+const erasePage = (body: EraseRequest, key = graft.adminKey) =>
+  graft.admin('/admin/erase', { ...json(body), key });
+/** All pages. @returns their sums. */
+async function erase(body: EraseRequest, key = graft.adminKey) {
+  const pages: EraseAnswer[] = [];
+  for (let cursor: string | null = null; ;) {
+    const response = await erasePage({ ...body, cursor }, key);
+    const text = await response.text();
+    expect([response.status, text]).toEqual([200, expect.any(String)]);
+    const page = EraseAnswer.parse(JSON.parse(text));
+    pages.push(page);
+    if (page.cursor === null) break;
+    ({ cursor } = page);
+  }
+  const erased: Record<string, number> = {};
+  for (const page of pages)
+    for (const [what, count] of Object.entries(page.erased))
+      if (count > 0) erased[what] = (erased[what] ?? 0) + count;
+  return {
+    first: pages[0]!,
+    last: pages.at(-1)!,
+    erased,
+    unreached: pages.flatMap((page) => page.unreached),
+  };
+}
+/** What was noted while it ran is looked for when its time has come. */
+async function settle() {
+  const db = await graft.edge.miniflare.getD1Database('DB');
+  for (let runs = 0; runs < 20; runs += 1) {
+    await db.prepare("UPDATE erasures SET touched_at = 0 WHERE step <> 'planned'").run();
+    await graft.edge.runSchedule();
+    if ((await db.prepare('SELECT id FROM erasures').all()).results.length === 0) return;
+  }
+  throw new Error('the erasure does not end');
+}
+const child = async (name: string, parent: string, seed: number, key: string) => {
+  const listed = await graft.admin(`/admin/versions?name=${parent}`, { key });
+  const { versions } = (await listed.json()) as { versions: { chain_id: string; live: boolean }[] };
+  const adapter = tinyAdapter({ seed, parent: versions.find(({ live }) => live)?.chain_id ?? '' });
+  const published = await graft.publish({ name, adapter, parent, key });
+  expect([published.status, await published.text()]).toEqual([201, expect.any(String)]);
+  return adapter;
+};
+/** As the traffic of an isolate is noted. */
+let chunk = 0;
+async function noteTraffic(tenant: string, name: string) {
+  chunk += 1;
+  const db = await graft.edge.miniflare.getD1Database('DB');
+  const seconds = Math.floor(Date.now() / 1000);
+  for (const step of [60, 3600, 86400])
+    await db
+      .prepare(
+        `INSERT INTO traffic (step, at, tenant, name, key_id, status, code, requests, prompt_tokens, completion_tokens)
+         VALUES (?, ?, ?, ?, 'key_x', 200, '', 1, 1, 1)`,
+      )
+      .bind(step, seconds - (seconds % step), tenant, name)
+      .run();
+  const request = (of: string) => ({ ...{ id: 'r', at: 1, tenant, key_id: 'key_x', name: of, version: 1 } });
+  await db
+    .prepare(
+      'INSERT INTO request_chunks (tenant, at, id, count, left_out, requests) VALUES (?, ?, ?, 2, 0, ?)',
+    )
+    .bind(tenant, Date.now(), `batch-${chunk}`, JSON.stringify([request(name), request('other/name')]))
+    .run();
+  await db.prepare("INSERT INTO usage VALUES (?, 1, 'key_x', ?, 1, 1, 0, 1, 1)").bind(tenant, name).run();
+}
+
+const shared = tinyAdapter({ seed: 1 });
+const own = tinyAdapter({ seed: 2 });
+const bobs = tinyAdapter({ seed: 3 });
+const unpublished = tinyAdapter({ seed: 4 });
+
+async function fill() {
+  for (const tenant of ['alice', 'bob']) {
+    keys[tenant] = await graft.makeAdminKey(tenant);
+    keys[`${tenant}-api`] = await graft.makeKey({ tenant });
+  }
+  await post('/admin/rooms', { name: 'alice', tenant: 'alice' });
+  await post('/admin/tenants/limits', { tenant: 'alice', limits: { requests_per_minute: 1_000 } });
+  expect((await graft.publish({ name: 'alice/notes', adapter: shared, key: keys['alice']! })).status).toBe(
+    201,
+  );
+  expect((await graft.publish({ name: 'alice/notes', adapter: own, key: keys['alice']! })).status).toBe(201);
+  expect((await graft.publish({ name: 'bob/copy', adapter: shared, key: keys['bob']! })).status).toBe(201);
+  expect((await graft.publish({ name: 'bob/own', adapter: bobs, key: keys['bob']! })).status).toBe(201);
+  expect((await graft.upload(unpublished, { key: keys['alice']!, partBytes: 500 })).status).toBe(201);
+  await post('/admin/alias', { name: 'alice/latest', target: 'alice/notes' }, keys['alice']);
+  await post('/admin/pins', { name: 'alice/notes' });
+  await post('/admin/grants', { scope: 'alice/**', tenant: 'bob' }, keys['alice']);
+  await post('/admin/grants', { scope: 'bob/**', tenant: 'alice' }, keys['bob']);
+  const made = await post(
+    '/admin/experiments',
+    {
+      name: 'alice/notes',
+      variants: [
+        { key: 'control', adapter: 'alice/notes@1', weight: 0.5 },
+        { key: 'treatment', adapter: 'alice/notes@2', weight: 0.5 },
+      ],
+    },
+    keys['alice'],
+  );
+  await post(`/admin/experiments/${String(made['id'])}/start`, {}, keys['alice']);
+  // No completion: it would be noted while the test looks.
+  for (const name of ['alice/notes', 'bob/copy']) await post('/admin/warm', { name });
+  await noteTraffic('alice', 'alice/notes');
+  await noteTraffic('bob', 'alice/notes');
+  await noteTraffic('bob', 'bob/own');
+  const kv = await graft.edge.miniflare.getKVNamespace('ADAPTERS');
+  await kv.put('drop-error:alice/notes', '{"code":"x"}');
+}
+
+describe.each([
+  ['KV', undefined],
+  ['R2', 'graft-blobs'],
+])('a tenant, its adapters in %s', (_, r2Bucket) => {
+  let mine: string[];
+  beforeAll(async () => {
+    graft = await startTestEdge(r2Bucket === undefined ? {} : { r2Bucket });
+    await fill();
+  });
+  afterAll(() => graft.stop());
+  const all = () => everything(graft, r2Bucket !== undefined);
+  const WORDS = ['alice', own.digest, unpublished.digest];
+
+  it('is told before: what would go, what stays, and nothing is changed', async () => {
+    const before = await all();
+    expect(saying(before, WORDS).length).toBeGreaterThan(30);
+    const { first } = await erase({ tenant: 'alice', dry_run: true });
+    expect(first).toMatchObject({
+      owner: 'alice',
+      plan: {
+        ...{ names: 1, versions: 2, aliases: 1, pins: 1, experiments: 1, keys: 2, grants: 2, rooms: 1 },
+        ...{ files: 2, usage: 0 },
+      },
+      kept: { files: 1, bytes: shared.bytes.length },
+      ...{ stops: { versions: 0, experiments: 0 }, cursor: null, settles_at: null },
+    });
+    expect(await all()).toEqual(before);
+  });
+
+  it('is the bootstrap key’s to erase, and so is what it used', async () => {
+    expect((await erasePage({ tenant: 'alice' }, keys['alice'])).status).toBe(403);
+    expect((await erasePage({ name: 'alice/notes', usage: true }, keys['alice'])).status).toBe(403);
+    expect((await erasePage({})).status).toBe(400);
+    expect((await erasePage({ tenant: 'alice', name: 'alice' })).status).toBe(400);
+    expect((await erasePage({ name: '**' })).status).toBe(400);
+  });
+
+  it('is gone at once, and everywhere; others are as they were', async () => {
+    mine = saying(await all(), ['bob']).filter((line) => saying([line], WORDS).length === 0);
+    const { first, erased, last, unreached } = await erase({
+      tenant: 'alice',
+      usage: true,
+      why: 'asked for it',
+    });
+    expect(first.plan).toMatchObject({ usage: 1 });
+    expect(erased).toMatchObject({
+      ...{
+        names: 1,
+        versions: 2,
+        aliases: 1,
+        pins: 1,
+        experiments: 1,
+        keys: 2,
+        grants: 2,
+        rooms: 1,
+        files: 2,
+      },
+      ...{ traffic: 6, requests: 3, usage: 1 },
+    });
+    expect([unreached, last.cursor]).toEqual([[], null]);
+    expect(last.settles_at).toBeGreaterThan(Date.now());
+    expect(await ask('alice/notes', keys['alice-api']!)).toBe(401);
+    expect((await graft.admin('/admin/names', { key: keys['alice']! })).status).toBe(401);
+    expect(await ask('alice/notes', keys['bob-api']!)).toBe(404);
+    expect(await ask('bob/copy', keys['bob-api']!)).toBe(200);
+    await settle();
+
+    const left = await all();
+    // Who erased what, when and why; marks that end by themselves; and what others used, which is on their bills.
+    const told = saying(left, WORDS);
+    expect(told.filter((line) => line.startsWith('D1 history'))).toEqual([
+      expect.stringMatching(
+        /"name":"\*\*","sequence":-1,.*"actor":"bootstrap","owner":"alice","action":"erase".*"asked for it"/,
+      ),
+    ]);
+    const marks = told.filter((line) => line.startsWith('KV'));
+    expect(marks.sort()).toEqual([
+      'KV grant:alice: {"grants":[]} (ends)',
+      'KV name:alice/latest: {"gone":true} (ends)',
+      'KV name:alice/notes: {"gone":true} (ends)',
+    ]);
+    expect(told.filter((line) => !line.startsWith('KV') && !line.startsWith('D1 history'))).toEqual([
+      expect.stringMatching(/^D1 usage: {"tenant":"bob",.*"name":"alice\/notes"/),
+    ]);
+    expect(graft.origin.log.dropped.sort()).toEqual([own.digest, unpublished.digest].sort());
+    // Two requests of bob's list are one now; all else of his is there.
+    const after = new Set(left);
+    expect(mine.filter((line) => !after.has(line) && !line.startsWith('D1 request_chunks'))).toEqual([]);
+    expect(saying(left, [shared.digest]).length).toBeGreaterThan(3);
+  });
+
+  it('is nothing to erase any more', async () => {
+    const before = saying(await all(), WORDS);
+    const { first } = await erase({ tenant: 'alice', usage: true });
+    expect(first).toMatchObject({ plan: { names: 0, keys: 0 }, cursor: null, settles_at: null });
+    expect(saying(await all(), WORDS)).toEqual(before);
+    // Its name is free again, and its versions begin anew.
+    const key = await graft.makeAdminKey('alice');
+    const again = await graft.publish({ name: 'alice/notes', adapter: own, key });
+    expect(await again.json()).toMatchObject({ version: 1, live: true });
+    expect(await ask('alice/notes', await graft.makeKey({ tenant: 'alice' }))).toBe(200);
+  });
+});
+
+describe('names', () => {
+  let away: { url: string; port: number };
+  beforeAll(async () => {
+    // One that is configured and does not run yet.
+    const found = await startFakeOrigin({ id: 'o2', keys: parseSigningKeys(ORIGIN_KEYS), base: TINY_BASE });
+    await found.stop();
+    away = { url: found.url, port: Number(new URL(found.url).port) };
+    graft = await startTestEdge({ moreOrigins: [{ id: 'o2', url: away.url }] });
+    await fill();
+  });
+  afterAll(() => graft.stop());
+  const refusal = async (body: EraseRequest, key?: string) => {
+    const response = await erasePage(body, key);
+    expect(response.status).toBe(409);
+    return ((await response.json()) as { error: { message: string } }).error.message;
+  };
+  const names = async (tenant: string) => {
+    const response = await graft.admin('/admin/names', { key: keys[tenant]! });
+    return ((await response.json()) as { names: { name: string }[] }).names.map(({ name }) => name);
+  };
+
+  it('that others stand on are told, and stay unless it is said twice', async () => {
+    await child('alice/notes/child', 'alice/notes', 11, keys['alice']!);
+    await child('alice/other', 'alice/notes/child', 12, keys['alice']!);
+    await child('bob/on-alice', 'alice/notes', 13, keys['bob']!);
+    const before = await names('alice');
+    const name = 'alice/notes';
+    expect(await refusal({ name }, keys['alice'])).toMatch(
+      /Made on top of it: alice\/notes\/child@1, alice\/other@1\. Made on top of it: 1 version of other tenants\./,
+    );
+    // Below it is not in its way.
+    expect(await refusal({ name: `${name}/**`, dry_run: true }, keys['alice'])).toContain(
+      'Made on top of it: alice/other@1. ',
+    );
+    expect(await names('alice')).toEqual(before);
+    // Another tenant's do not exist.
+    const nobody = await erase({ name: 'alice/notes', cascade: true }, keys['bob']);
+    expect(nobody.first).toMatchObject({ plan: { names: 0 }, settles_at: null });
+    expect(await names('alice')).toEqual(before);
+  });
+
+  it('go with what stands on them; an origin that is away is told, and does it when it is back', async () => {
+    const { first, erased, unreached } = await erase({ name: 'alice/notes', cascade: true }, keys['alice']);
+    expect(first).toMatchObject({
+      owner: 'alice',
+      stops: { versions: 1, experiments: 0 },
+      kept: { files: 1 },
+    });
+    expect(erased).toMatchObject({ names: 3, versions: 4, aliases: 1, experiments: 1, files: 3, traffic: 6 });
+    expect(erased).not.toHaveProperty('keys');
+    expect(unreached).toEqual([
+      { origin: 'o2', files: 3, reason: expect.stringContaining('did not answer') },
+    ]);
+    expect(await names('alice')).toEqual([]);
+    expect(await ask('alice/notes', keys['alice-api']!)).toBe(404);
+    expect(await ask('bob/on-alice', keys['bob-api']!)).toBe(404);
+
+    // It is tried again when it is asked for again, and each minute.
+    const again = await erase({ name: 'alice/notes' }, keys['alice']);
+    expect(again.unreached).toMatchObject([{ origin: 'o2', files: 3 }]);
+    const back = await startFakeOrigin({
+      ...{ id: 'o2', keys: parseSigningKeys(ORIGIN_KEYS), base: TINY_BASE, port: away.port },
+    });
+    try {
+      const last = await erase({ name: 'alice/notes' }, keys['alice']);
+      expect(last.unreached).toEqual([]);
+      expect(back.log.dropped).toHaveLength(3);
+    } finally {
+      await back.stop();
+    }
+    await settle();
+    const left = saying(await everything(graft), ['alice/notes', 'alice/other', own.digest]);
+    expect(left.filter((line) => !/^D1 (history|usage)|^KV name:.*\(ends\)$/.test(line))).toEqual([]);
+    expect(left.filter((line) => line.startsWith('D1 history'))).toMatchObject([
+      expect.stringMatching(/"name":"alice\/notes","sequence":-1,.*"owner":"alice","action":"erase"/),
+    ]);
+    // What he has made is told as withdrawn, without whose it was.
+    const listed = await graft.admin('/admin/versions?name=bob/on-alice', { key: keys['bob']! });
+    expect(await listed.json()).toMatchObject({
+      versions: [
+        { withdrawn_at: expect.any(Number), parent: null, chain: [{ owner: 'erased' }, { owner: 'bob' }] },
+      ],
+    });
+    expect(await ask('bob/copy', keys['bob-api']!)).toBe(200);
+  });
+
+  it('of which the asking was cut off are the schedule’s to finish', async () => {
+    const begun = EraseAnswer.parse(await (await erasePage({ name: 'bob/own' }, keys['bob'])).json());
+    expect(begun.plan).toMatchObject({ names: 1, versions: 1 });
+    const db = await graft.edge.miniflare.getD1Database('DB');
+    // As if it had got no further than its beginning.
+    await db.prepare("UPDATE erasures SET step = 'keys', place = ''").run();
+    await db.prepare('UPDATE erasure_items SET gone = 0').run();
+    await db.prepare("UPDATE erasure_files SET origins = '[]'").run();
+    await settle();
+    const left = saying(await everything(graft), ['bob/own', bobs.digest]);
+    expect(left.filter((line) => !/^D1 (history|usage)|^KV name:.*\(ends\)$/.test(line))).toEqual([]);
+  });
+});

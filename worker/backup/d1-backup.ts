@@ -1,0 +1,164 @@
+import { z } from 'zod';
+import { BACKUP_PAGE_BYTES, MAX_BACKUP_ROWS, type BackupRow } from '../../protocol/index.ts';
+import type { SqlDatabase } from '../platform/d1-database.ts';
+import type { BackupLedger } from './ports.ts';
+
+/** Of `upkeep`: its cursor is the id of the backup that is being brought back. */
+const JOB = 'restore';
+/** What the collection of garbage goes by comes last: it takes what nothing names for garbage. */
+const LAST = ['stored_files', 'stored_parts'];
+/** An empty registry may have keys, of whoever tries it out; a row of any of these makes it somebody's. */
+const FULL = ['names', 'versions', 'history', 'blobs', 'experiments'];
+
+const Key = z.array(z.union([z.string(), z.number()])).min(1);
+
+interface Column {
+  name: string;
+  /** Its place in the primary key, from 1; 0 = none. */
+  pk: number;
+}
+
+/** Names of tables and columns come from the schema alone, never from a request: those are looked for among them. */
+export function createD1Backup(db: SqlDatabase): BackupLedger {
+  async function tables(): Promise<string[]> {
+    const { results } = await db
+      .prepare(
+        `SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'd1_migrations'
+           AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\' ORDER BY name`,
+      )
+      .all<{ name: string }>();
+    const names = results.map(({ name }) => name);
+    return [...names.filter((name) => !LAST.includes(name)), ...LAST.filter((name) => names.includes(name))];
+  }
+
+  async function columnsOf(table: string): Promise<Column[] | null> {
+    if (!(await tables()).includes(table)) return null;
+    const { results } = await db
+      .prepare('SELECT name, pk FROM pragma_table_info(?)')
+      .bind(table)
+      .all<Column>();
+    return results;
+  }
+
+  const begun = async (): Promise<string | null> =>
+    (await db.prepare('SELECT cursor FROM upkeep WHERE job = ?').bind(JOB).first<{ cursor: string }>())
+      ?.cursor ?? null;
+
+  const isFull = async (): Promise<boolean> => {
+    const any = FULL.map((table) => `EXISTS (SELECT 1 FROM ${table})`).join(' OR ');
+    // eslint-disable-next-line no-restricted-syntax -- made of the constants above
+    return (await db.prepare(`SELECT 1 AS found WHERE ${any}`).first()) !== null;
+  };
+
+  return {
+    async plan() {
+      const names = await tables();
+      const [migration, mark, ...counts] = await db.batch([
+        db.prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name = 'd1_migrations'"),
+        db.prepare(
+          `SELECT (SELECT COALESCE(MAX(id), 0) FROM history) || '-' || (SELECT COUNT(*) FROM versions) || '-' || COUNT(*)
+             || '-' || COALESCE(SUM(revoked_at IS NOT NULL), 0) AS mark FROM keys`,
+        ),
+        // eslint-disable-next-line no-restricted-syntax -- names of the schema's own tables
+        ...names.map((name) => db.prepare(`SELECT COUNT(*) AS rows FROM "${name}"`)),
+      ]);
+      const newest =
+        migration?.results.length === 0
+          ? null
+          : await db.prepare('SELECT MAX(name) AS name FROM d1_migrations').first<{ name: string | null }>();
+      return {
+        migration: newest?.name ?? null,
+        mark: (mark?.results[0] as { mark: string } | undefined)?.mark ?? '',
+        tables: names.map((name, at) => ({
+          name,
+          rows: (counts[at]?.results[0] as { rows: number } | undefined)?.rows ?? 0,
+        })),
+      };
+    },
+
+    async rows({ table, cursor }) {
+      const columns = await columnsOf(table);
+      if (columns === null) return null;
+      const key = columns
+        .filter(({ pk }) => pk > 0)
+        .sort((a, b) => a.pk - b.pk)
+        .map(({ name }) => name);
+      const after = cursor === null ? null : readCursor(cursor, key.length);
+      if (after === undefined) return null;
+      const names = key.map((name) => `"${name}"`).join(', ');
+      const where = after === null ? '' : `WHERE (${names}) > (${key.map(() => '?').join(', ')})`;
+      const { results } = await db
+        // eslint-disable-next-line no-restricted-syntax -- names of the schema's own table and columns
+        .prepare(`SELECT * FROM "${table}" ${where} ORDER BY ${names} LIMIT ?`)
+        .bind(...(after ?? []), MAX_BACKUP_ROWS)
+        .all<Record<string, string | number | null>>();
+      const all = columns.map(({ name }) => name);
+      const rows = within(results.map((row) => all.map((name) => row[name] ?? null)));
+      const last = results[rows.length - 1];
+      const over = rows.length === results.length && results.length < MAX_BACKUP_ROWS;
+      return {
+        columns: all,
+        rows,
+        cursor: over || last === undefined ? null : JSON.stringify(key.map((name) => last[name])),
+      };
+    },
+
+    async begin({ id, dryRun }) {
+      const other = await begun();
+      if (other !== null) return other === id ? 'resumed' : 'other';
+      if (await isFull()) return 'full';
+      if (!dryRun)
+        await db
+          .prepare('INSERT INTO upkeep (job, cursor) VALUES (?, ?) ON CONFLICT DO NOTHING')
+          .bind(JOB, id)
+          .run();
+      return dryRun || (await begun()) === id ? 'begun' : 'other';
+    },
+
+    isBegun: async (id) => (await begun()) === id,
+
+    async write({ table, columns: given, rows }) {
+      const columns = await columnsOf(table);
+      if (columns === null)
+        return `There is no table '${table}' here: apply this version's migrations first.`;
+      const known = new Set(columns.map(({ name }) => name));
+      const unknown = given.find((name) => !known.has(name));
+      if (unknown !== undefined)
+        return `Table '${table}' has no column '${unknown}' here: apply this version's migrations first.`;
+      if (rows.some((row) => row.length !== given.length))
+        return `A row of '${table}' has more or fewer values than there are columns.`;
+      await db
+        .prepare(
+          // eslint-disable-next-line no-restricted-syntax -- names that were found among the schema's own
+          `INSERT OR REPLACE INTO "${table}" (${given.map((name) => `"${name}"`).join(', ')})
+           SELECT ${given.map((_, at) => `value ->> ${at}`).join(', ')} FROM json_each(?)`,
+        )
+        .bind(JSON.stringify(rows))
+        .run();
+      return null;
+    },
+
+    async end(id) {
+      await db.prepare('DELETE FROM upkeep WHERE job = ? AND cursor = ?').bind(JOB, id).run();
+    },
+  };
+}
+
+/** @returns undefined when it is none. */
+function readCursor(cursor: string, length: number): (string | number)[] | undefined {
+  try {
+    const key = Key.parse(JSON.parse(cursor));
+    return key.length === length ? key : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** As many as one answer takes; one at least. */
+function within(rows: readonly BackupRow[]): BackupRow[] {
+  let bytes = 0;
+  const first = rows.findIndex(
+    (row, at) => (bytes += JSON.stringify(row).length) > BACKUP_PAGE_BYTES && at > 0,
+  );
+  return rows.slice(0, first === -1 ? undefined : first);
+}

@@ -1,0 +1,159 @@
+import { Hono } from 'hono';
+import { type BlobRecord, MAX_PART_BYTES, sha256Hex, type ApiError } from '../../protocol/index.ts';
+import type { ByteGate } from '../blobs/byte-gate.ts';
+import { PART_DEADLINE_MS, PART_STALL_MS } from '../blobs/limits.ts';
+import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
+import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { readBody } from '../http/read-body.ts';
+import { fail, type AppEnv } from '../http/request-scope.ts';
+import type { BackupLedger } from './ports.ts';
+
+export interface BackupDeps {
+  backups: BackupLedger;
+  blobs: Pick<BlobStore, 'getPart' | 'getRecord' | 'putPart' | 'putRecord'>;
+  blobLedger: Pick<BlobLedger, 'record'>;
+  gate: ByteGate;
+  now: () => number;
+}
+
+const operatorOnly: ApiError = {
+  code: 'insufficient_scope',
+  message: 'Only the bootstrap key makes backups and brings them back: they hold every tenant’s.',
+};
+const NOT_BEGUN = conflict(
+  'This backup is not being brought back here, or that has ended. Begin with POST /admin/backup/restore.',
+  'id',
+);
+
+/** Backups, page by page, and bringing one back into an empty registry. For the bootstrap key alone. */
+export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
+  const { backups, blobs, blobLedger } = deps;
+  const routes = new Hono<AppEnv>();
+  const partOf = async (digest: string, index: string): Promise<BlobRecord['parts'][number] | undefined> =>
+    (await blobLedger.record(digest))?.parts[Number(index)];
+
+  adminRoute(routes, 'GET /admin/backup', async ({ context }) => context.json(await backups.plan()), {
+    operatorOnly,
+  });
+
+  adminRoute(
+    routes,
+    'GET /admin/backup/rows',
+    async ({ context, query: { table, cursor = null } }) => {
+      const page = await backups.rows({ table, cursor });
+      if (page === null)
+        return fail({
+          code: 'invalid_request',
+          message: `There is no table '${table}', or the cursor is none of it.`,
+          param: 'table',
+        });
+      return context.json(page);
+    },
+    { operatorOnly },
+  );
+
+  adminRoute(
+    routes,
+    'POST /admin/backup/rows',
+    async ({ context, request: { id, table, columns, rows } }) => {
+      if (!(await backups.isBegun(id))) return fail(NOT_BEGUN);
+      const problem = await backups.write({ table, columns, rows });
+      if (problem !== null) return fail({ code: 'invalid_request', message: problem, param: 'table' });
+      return context.json({ rows: rows.length });
+    },
+    { operatorOnly },
+  );
+
+  adminRoute(
+    routes,
+    'POST /admin/backup/restore',
+    async ({ context, request }) => {
+      const begun = await backups.begin({ id: request.id, dryRun: request.dry_run === true });
+      if (begun === 'full')
+        return fail(
+          conflict(
+            'This registry has names or files already. A backup is brought back into an empty one only.',
+          ),
+        );
+      if (begun === 'other')
+        return fail(
+          conflict('Another backup is being brought back here. Bring that one back to its end first.'),
+        );
+      return context.json({ resumed: begun === 'resumed' });
+    },
+    { operatorOnly },
+  );
+
+  adminRoute(
+    routes,
+    'POST /admin/backup/files',
+    async ({ context, request: { id, digests } }) => {
+      if (!(await backups.isBegun(id))) return fail(NOT_BEGUN);
+      // The record is written last, so that it says that the parts are there. Past the cache of absences.
+      const found = await Promise.all(digests.map((digest) => blobs.getRecord(digest, { fresh: true })));
+      return context.json({ missing: digests.filter((_, at) => found[at] === null) });
+    },
+    { operatorOnly },
+  );
+
+  adminRoute(
+    routes,
+    'POST /admin/backup/end',
+    async ({ context, request: { id } }) => {
+      if (!(await backups.isBegun(id))) return fail(NOT_BEGUN);
+      const { tables } = await backups.plan();
+      await backups.end(id);
+      // The row that said so was one of upkeep's.
+      const rowsOf = (name: string, rows: number) => (name === 'upkeep' ? rows - 1 : rows);
+      return context.json({ tables: tables.map(({ name, rows }) => ({ name, rows: rowsOf(name, rows) })) });
+    },
+    { operatorOnly },
+  );
+
+  adminRoute(
+    routes,
+    'GET /admin/backup/parts/:digest',
+    async ({ params: { digest }, query: { index } }) => {
+      const part = await partOf(digest, index);
+      const bytes =
+        part === undefined
+          ? null
+          : await blobs.getPart(digest, { index: Number(index), sha256: part.sha256 });
+      if (part === undefined || bytes === null)
+        return fail(adapterUnavailable(`Part ${index} of ${digest} cannot be read.`));
+      return new Response(bytes, {
+        headers: { 'content-type': 'application/octet-stream', 'content-length': String(part.bytes) },
+      });
+    },
+    { operatorOnly },
+  );
+
+  adminRoute(
+    routes,
+    'PUT /admin/backup/parts/:digest',
+    async ({ context, caller: { tenant }, params: { digest }, query: { index, restore } }) => {
+      const request = context.req.raw;
+      const holding = { tenant, kind: 'part' as const, bytes: MAX_PART_BYTES, signal: request.signal };
+      const stored = await deps.gate.hold(holding, async (alive) => {
+        const pace = { stallMs: PART_STALL_MS, deadlineMs: PART_DEADLINE_MS, now: deps.now, onChunk: alive };
+        const body = await readBody(request, MAX_PART_BYTES, { pace });
+        if (!body.ok) return body;
+        if (!(await backups.isBegun(restore))) return { ok: false as const, error: NOT_BEGUN };
+        const record = await blobLedger.record(digest);
+        const part = record?.parts[Number(index)];
+        if (record === null || part?.sha256 !== (await sha256Hex(body.value)))
+          return {
+            ok: false as const,
+            error: adapterInvalid('part_mismatch', `This is not part ${index} of ${digest}.`),
+          };
+        await blobs.putPart(digest, part.sha256, body.value);
+        if (Number(index) === record.parts.length - 1) await blobs.putRecord(digest, record);
+        return { ok: true as const, value: null };
+      });
+      return stored.ok ? new Response(null, { status: 204 }) : fail(stored.error);
+    },
+    { operatorOnly },
+  );
+  return routes;
+}

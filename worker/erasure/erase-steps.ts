@@ -1,0 +1,241 @@
+/** The steps of an erasure, a page each. All of them may be repeated. */
+import { MAX_DROPPED_AT_ONCE, type EraseCounts } from '../../protocol/index.ts';
+import type { RightsWriter } from '../access/ports.ts';
+import { deleteFile } from '../blobs/collect-garbage.ts';
+import type { BlobStore, GarbageLedger } from '../blobs/ports.ts';
+import type { DropBox } from '../drops/ports.ts';
+import type { PairTallies } from '../experiments/pairs/ports.ts';
+import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
+import { tenantCounter } from '../metering/counters-of.ts';
+import type { Quotas } from '../metering/ports.ts';
+import type { PointerWriter } from '../registry/ports-pointers.ts';
+import type { Registry } from '../registry/ports.ts';
+import { syncStalePointers } from '../registry/sync-stale-pointers.ts';
+import { KEPT_S } from '../traffic/limits.ts';
+import {
+  ERASED_AT_ONCE,
+  ERASED_CHUNKS,
+  ERASED_EXPERIMENTS,
+  ERASED_FILES,
+  ERASED_HOLDERS,
+  ERASED_KEYS,
+  ERASED_NAMES,
+  ERASED_ROWS,
+  ERASED_VALUES,
+  TRAFFIC_WINDOW_STEPS,
+} from './limits.ts';
+import type { Erasure, ErasureLedger, OriginDrops, WorkStep } from './ports.ts';
+
+export interface EraseDeps {
+  erasures: ErasureLedger;
+  registry: Pick<Registry, 'stalePointers'>;
+  pointers: PointerWriter;
+  rights: RightsWriter;
+  experimentIndex: Pick<ExperimentIndex, 'remove'>;
+  tallies: Pick<ExperimentTallies, 'erase'>;
+  pairTallies: Pick<PairTallies, 'erase'>;
+  blobs: Pick<BlobStore, 'delete' | 'deleteParts' | 'getRecord' | 'putRecord'>;
+  garbage: GarbageLedger;
+  /** null = this edge has no counters. */
+  quotas: Pick<Quotas, 'reset'> | null;
+  dropBox: Pick<DropBox, 'remove' | 'clearError'>;
+  originDrops: OriginDrops;
+  /** Unix ms. */
+  now: () => number;
+}
+
+export interface Unreached {
+  origin: string;
+  files: number;
+  reason: string;
+}
+
+/** What a page has done. */
+export interface PageDone {
+  /** Where the step goes on; null at its end. */
+  place: string | null;
+  /** Calls of what is outside, about: a request has 1,000 of them. */
+  calls: number;
+  erased?: Partial<EraseCounts>;
+  kept?: { files: number; bytes: number };
+  unreached?: Unreached[];
+}
+
+/** @throws the first failure, when all that were begun have ended. */
+async function each<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
+  for (let at = 0; at < items.length; at += ERASED_AT_ONCE) {
+    const settled = await Promise.allSettled(items.slice(at, at + ERASED_AT_ONCE).map(work));
+    for (const one of settled) if (one.status === 'rejected') throw one.reason;
+  }
+}
+
+type Step = (deps: EraseDeps, erasure: Erasure) => Promise<PageDone>;
+
+/** Revoked already: KV is told, where their marks stay, which hold nothing but the hash of a key. */
+const keys: Step = async ({ erasures, rights, quotas }, erasure) => {
+  if (erasure.kind !== 'tenant') return { place: null, calls: 0 };
+  const page = await erasures.keys(erasure, erasure.place, ERASED_KEYS);
+  await each(page, async ({ kind, hash, counter }) => {
+    if (kind === 'api') await rights.syncKey(hash);
+    if (counter !== null) await quotas?.reset(counter);
+  });
+  return { place: page.length < ERASED_KEYS ? null : (page.at(-1)?.id ?? null), calls: page.length * 2 + 1 };
+};
+
+const experiments: Step = async ({ erasures, experimentIndex, tallies, pairTallies, pointers }, erasure) => {
+  const page = await erasures.experiments(erasure, ERASED_EXPERIMENTS);
+  await each(page, async ({ id }) => {
+    await experimentIndex.remove(id);
+    await tallies.erase(id);
+    await pairTallies.erase(id);
+  });
+  await erasures.forgetExperiments(
+    erasure,
+    page.map(({ id }) => id),
+  );
+  // The manifest of a name that stays says no more that it is tested.
+  await each([...new Set(page.map(({ name }) => name))], (name) => pointers.sync(name));
+  const done = page.length < ERASED_EXPERIMENTS;
+  return { place: done ? null : 'more', calls: page.length * 11 + 2, erased: { experiments: page.length } };
+};
+
+const names: Step = async ({ erasures, pointers, dropBox }, erasure) => {
+  const page = await erasures.names(erasure, ERASED_NAMES);
+  await each(
+    page.filter(({ version }) => version === 0),
+    async ({ name }) => {
+      await pointers.sync(name, { erased: true });
+      await dropBox.remove(name);
+      await dropBox.clearError(name);
+    },
+  );
+  const erased = page.length === 0 ? {} : await erasures.forgetNames(erasure, page);
+  return { place: page.length < ERASED_NAMES ? null : 'more', calls: page.length * 3 + 2, erased };
+};
+
+/** What others have made with it: nothing of it is left in KV. */
+const others: Step = async ({ erasures, experimentIndex, pointers, registry }, erasure) => {
+  const page = await erasures.others(erasure, erasure.place, ERASED_EXPERIMENTS);
+  await each(page.experiments, async ({ id, name }) => {
+    await pointers.sync(name);
+    await experimentIndex.remove(id);
+  });
+  await erasures.endAliases(page.aliases);
+  await each(page.aliases, (name) => pointers.sync(name, { mark: true }));
+  await syncStalePointers({ registry, pointers }, { limit: ERASED_NAMES, newest: true });
+  const full = page.experiments.length === ERASED_EXPERIMENTS || page.aliases.length === ERASED_EXPERIMENTS;
+  return {
+    place: full ? (page.experiments.at(-1)?.id ?? erasure.place) || '-' : null,
+    calls: page.experiments.length * 2 + page.aliases.length + ERASED_NAMES,
+  };
+};
+
+const files: Step = async ({ erasures, blobs, garbage, originDrops, now }, erasure) => {
+  const page = await erasures.files(erasure, ERASED_FILES);
+  const budget = { left: ERASED_VALUES };
+  const done = { files: 0, bytes: 0 };
+  const kept = { files: 0, bytes: 0 };
+  let looked = 0;
+  for (const digest of page) {
+    if (budget.left <= 0) break;
+    const released = await erasures.releaseFile(erasure, digest, now());
+    looked += 1;
+    if (released === null) {
+      kept.files += 1;
+      await erasures.fileLeftTo(erasure, digest, []);
+      continue;
+    }
+    await deleteFile({ garbage, blobs }, { digest, parts: released.parts }, budget);
+    // The rest of a large file is the next page's.
+    if ((await garbage.storedParts(digest, 1)).length > 0) break;
+    await erasures.fileLeftTo(erasure, digest, originDrops.ids);
+    done.files += 1;
+    done.bytes += released.bytes;
+  }
+  const over = page.length < ERASED_FILES && looked === page.length && budget.left > 0;
+  const calls = looked * 5 + ERASED_VALUES - budget.left;
+  return { place: over ? null : 'more', calls, erased: done, kept };
+};
+
+/** In the place: the last digest, and the origins that did not answer, which are not waited for again. */
+export const origins: Step = async ({ erasures, originDrops }, erasure) => {
+  const [after = '', ...away] = erasure.place.split(' ');
+  const page = await erasures.atOrigins(erasure, after, MAX_DROPPED_AT_ONCE);
+  const unused = new Set(await erasures.unused(page.map(({ digest }) => digest)));
+  const left = new Map(page.map(({ digest, origins: ids }) => [digest, unused.has(digest) ? ids : []]));
+  const asked = [...new Set([...left.values()].flat())];
+  const unreached: Unreached[] = [];
+  await each(asked, async (origin) => {
+    const digests = [...left].filter(([, ids]) => ids.includes(origin)).map(([digest]) => digest);
+    const known = originDrops.ids.includes(origin);
+    const reason = !known
+      ? 'is not in ORIGINS any more; empty its folder of adapters'
+      : away.includes(origin)
+        ? 'did not answer'
+        : await originDrops.drop(origin, digests);
+    if (reason !== null) unreached.push({ origin, files: digests.length, reason });
+    if (reason !== null && known) return void away.push(origin);
+    for (const digest of digests) left.set(digest, left.get(digest)?.filter((id) => id !== origin) ?? []);
+  });
+  const changed = page.filter(({ digest, origins: ids }) => left.get(digest)?.length !== ids.length);
+  await each(changed, ({ digest }) => erasures.fileLeftTo(erasure, digest, left.get(digest) ?? []));
+  const last = page.length < MAX_DROPPED_AT_ONCE ? undefined : page.at(-1);
+  return {
+    place: last === undefined ? null : [last.digest, ...new Set(away)].join(' '),
+    calls: asked.length + changed.length + 2,
+    unreached,
+  };
+};
+
+/** Times that one statement looks through, of minutes, hours and days. */
+function windowsOf(now: number): { step: number; from: number; to: number }[] {
+  return ([60, 3600, 86400] as const).flatMap((step) => {
+    const wide = step * TRAFFIC_WINDOW_STEPS;
+    const end = now / 1_000 + step;
+    // A day more: the schedule may be late in taking away what is too old.
+    const begin = now / 1_000 - KEPT_S[step] - 86_400;
+    return Array.from({ length: Math.ceil((end - begin) / wide) }, (_, i) => ({
+      ...{ step, from: Math.floor(begin + i * wide), to: Math.ceil(begin + (i + 1) * wide) },
+    }));
+  });
+}
+
+const traffic: Step = async ({ erasures, now }, erasure) => {
+  const windows = windowsOf(now());
+  const at = Number(erasure.place);
+  const window = windows[at];
+  if (window === undefined) return { place: null, calls: 0 };
+  const went = await erasures.forgetTraffic(erasure, window);
+  const place = at + 1 < windows.length ? String(at + 1) : null;
+  return { place, calls: 2, erased: { traffic: went } };
+};
+
+const requests: Step = async ({ erasures }, erasure) => {
+  const { requests: went, after } = await erasures.forgetRequests(erasure, erasure.place, ERASED_CHUNKS);
+  return { place: after, calls: 5, erased: { requests: went } };
+};
+
+const usage: Step = async ({ erasures }, erasure) => {
+  if (!erasure.usage) return { place: null, calls: 0 };
+  const went = await erasures.forgetUsage(erasure, ERASED_ROWS);
+  return { place: went < ERASED_ROWS ? null : 'more', calls: 1, erased: { usage: went } };
+};
+
+const rest: Step = async ({ erasures, rights, quotas }, erasure) => {
+  const history = await erasures.forgetHistory(erasure, ERASED_ROWS);
+  if (history === ERASED_ROWS) return { place: 'more', calls: 1 };
+  if (erasure.kind !== 'tenant') return { place: null, calls: 1 };
+  const { tenants, grants } = await erasures.forgetGrantsFrom(erasure, ERASED_HOLDERS);
+  await each(tenants, (tenant) => rights.syncGrants(tenant));
+  const calls = tenants.length + 4;
+  if (tenants.length === ERASED_HOLDERS) return { place: 'more', calls, erased: { grants } };
+  const last = await erasures.forgetTenant(erasure);
+  await rights.syncGrants(erasure.target);
+  await quotas?.reset(tenantCounter(erasure.target));
+  return { place: null, calls: calls + 3, erased: { ...last, grants: grants + last.grants } };
+};
+
+export const STEPS: Readonly<Record<WorkStep, Step>> = {
+  ...{ keys, experiments, names, others, files, origins, traffic, requests, usage, rest },
+  ...{ 'late-traffic': traffic, 'late-requests': requests, 'late-usage': usage },
+};
