@@ -1,5 +1,5 @@
 // `npm run build:browser`: graft/browser in dist/browser: the page's module and its types come from tsc, the worker is one
-// file, and ONNX Runtime's two lie beside it.
+// file, and ONNX Runtime's lie beside it.
 import { copyFile, mkdir, readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -7,8 +7,13 @@ import { fileURLToPath } from 'node:url';
 
 /** The package's own folder. */
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
-/** Its WebAssembly, without WebGPU. */
-const RUNTIME_FILES = ['ort-wasm-simd-threaded.mjs', 'ort-wasm-simd-threaded.wasm'];
+/**
+ * Its WebAssembly, without WebGPU and with it; a page fetches one of them. Of those with it the one for browsers whose
+ * WebAssembly cannot wait for promises has 25.5 MiB, more than a file among Cloudflare's static assets may have.
+ */
+const RUNTIME_FILES = ['', '.jspi'].flatMap((which) =>
+  ['mjs', 'wasm'].map((type) => `ort-wasm-simd-threaded${which}.${type}`),
+);
 
 /**
  * esbuild leaves out what nobody uses of a module, but not of an object that a module exports: `{ z }` would bring all

@@ -50,7 +50,14 @@ export async function openNative(
     eosTokenIds: tokenizer.eosIds,
   });
   return {
-    ...{ engine, tokenizer, base: info, runtime: device.description },
+    ...{
+      engine,
+      tokenizer,
+      base: info,
+      runtime: device.description,
+      device: 'wasm',
+      lost: new Promise(() => {}),
+    },
     chatTemplate: createChatTemplate(tokenizer),
     prompts: new PromptQueue(systemClock),
     async close() {
