@@ -34,6 +34,34 @@ const ZOD_AS_MODULE = {
 };
 
 /**
+ * The compiler of grammars is one script that is no module; each of its instances is to be another run of it. A page's
+ * policy lets nobody run a text, so that the script becomes the body of a function.
+ * @type {import('esbuild').Plugin}
+ */
+const XGRAMMAR_AS_FUNCTION = {
+  name: 'xgrammar-as-function',
+  setup(build) {
+    // Asked for in Node alone.
+    build.onResolve({ filter: /^(url|module)$/ }, ({ path: name }) => ({ path: name, external: true }));
+    build.onLoad({ filter: /gpu-origin\/grammar\/xgrammar\.ts$/ }, async () => {
+      const { resolve } = createRequire(import.meta.url);
+      const script = await readFile(resolve('@mlc-ai/web-xgrammar'), 'utf8');
+      return {
+        contents: `export function loadXGrammar(onMessage) {
+          const tell = (...words) => onMessage(words.map(String).join(' '));
+          const console = { log: tell, warn: tell, error: tell };
+          const module = { exports: {} };
+          (function (exports) { ${script}
+          }).call(globalThis, module.exports);
+          return module.exports;
+        }`,
+        loader: 'js',
+      };
+    });
+  },
+};
+
+/**
  * @param {string} outdir gets `worker.js`, `index.js` where `page` says so, and `ort/`.
  * @param {{ page?: boolean, runtime?: boolean }} [what] whether the page's module is bundled too, and whether the
  *   runtime's files are copied.
@@ -45,6 +73,7 @@ export async function buildBrowser(outdir, { page = false, runtime = true } = {}
     absWorkingDir: ROOT,
     entryPoints: {
       worker: 'browser/worker/main.ts',
+      'ort/graft-grammar': 'browser/worker/grammar-chunk.ts',
       ...(page ? { index: 'browser/index.ts' } : {}),
     },
     outdir,
@@ -55,7 +84,7 @@ export async function buildBrowser(outdir, { page = false, runtime = true } = {}
     platform: 'browser',
     target: 'es2022',
     legalComments: 'none',
-    plugins: [ZOD_AS_MODULE],
+    plugins: [XGRAMMAR_AS_FUNCTION, ZOD_AS_MODULE],
     logLevel: 'error',
   });
   if (runtime) await copyRuntime(path.join(outdir, 'ort'));

@@ -8,6 +8,7 @@ import type { PromptServices } from '../../gpu-origin/prompts/prompt.ts';
 import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
 import { tokenBytesOf } from '../../gpu-origin/prompts/token-text.ts';
 import { nextTurn } from '../../gpu-origin/runtime/next-turn.ts';
+import { HeldAnswers } from './held-answers.ts';
 import { openRunnerHere, type RunnerHere, type RunnerHereParams } from './open-runner.ts';
 
 /** For adapters, bytes: a rank-16 one on q and v of SmolLM2-135M takes 3.7 MB. */
@@ -18,6 +19,8 @@ const MAX_QUEUE = 64;
 export interface EngineHere extends PromptServices, Omit<RunnerHere, 'runner'> {
   engine: Engine;
   tokenizer: Tokenizer;
+  /** What answers are held to. */
+  held: Pick<HeldAnswers, 'prepare'>;
   close(): Promise<void>;
 }
 
@@ -43,19 +46,24 @@ export async function openEngineHere(params: EngineHereParams): Promise<EngineHe
   const definition = TokenizerDefinitionJson.parse(JSON.parse(base.text('tokenizer.json')));
   const tokenizer = createTokenizer(definition);
   const { runner, ...opened } = await openRunnerHere(params);
+  const chatTemplate = createChatTemplate(tokenizer);
+  const { runtimeUrl, rows } = params;
+  const held = new HeldAnswers({
+    ...{ runtimeUrl, tokenizer, chatTemplate, rows, vocabSize: runner.vocabSize },
+  });
   const engine = new Engine({
-    ...{ runner, source, clock, random: Math.random, maxQueue: MAX_QUEUE },
+    ...{ runner, masks: held, source, clock, random: Math.random, maxQueue: MAX_QUEUE },
     tokens: tokenBytesOf(tokenizer),
     eosTokenIds: tokenizer.eosIds,
     adapterBudgetBytes: ADAPTER_BYTES,
   });
   step(3);
   return {
-    ...{ ...opened, engine, tokenizer, base: runner.base },
-    chatTemplate: createChatTemplate(tokenizer),
+    ...{ ...opened, engine, tokenizer, held, chatTemplate, base: runner.base },
     prompts: new PromptQueue(clock),
     async close() {
       await engine.close();
+      await held.close();
       await runner.close();
     },
   };
