@@ -165,9 +165,10 @@ module.exports = {
         'protocol/',
         // What an origin is made of, less its files, threads and HTTP. The bundle's test sees that no more comes along.
         'gpu-origin/(engine|generation|model|prompts)/',
-        'gpu-origin/http/(chat-format|completion-format|merge-choices|usage-counter)\\.ts$',
-        'gpu-origin/runtime/(base-gains|graph-sessions|next-turn|ort-runner)\\.ts$',
-        'gpu-origin/runtime/web/(same-thread|wasm-api|wasm-module|web-device)\\.ts$',
+        'gpu-origin/grammar/(grammar-service|grammar-tokens|local-lane|ports)\\.ts$',
+        'gpu-origin/http/(chat-format|completion-format|merge-choices|prepare-grammar|tool-call-reader|usage-counter)\\.ts$',
+        'gpu-origin/runtime/(base-gains|check-attention|device|graph-sessions|next-turn|ort-runner|slot-cache)\\.ts$',
+        'gpu-origin/runtime/web/(same-thread|wasm-api|wasm-module|web-device|web-gpu-device)\\.ts$',
       ]),
       comment: 'No second sampler, template, tokenizer or chain.',
     },

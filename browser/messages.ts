@@ -10,6 +10,9 @@ export interface Progress {
   readonly total: number;
 }
 
+/** What is to run the base: the GPU by WebGPU, WebAssembly, or the first where there is one and else the other. */
+export type WantedDevice = 'auto' | 'webgpu' | 'wasm';
+
 export interface WorkerOptions {
   /** Folder with the base's manifest; ends with a slash. */
   readonly baseUrl: string;
@@ -17,6 +20,7 @@ export interface WorkerOptions {
   readonly edgeUrl: string | null;
   /** Folder with ONNX Runtime's files; ends with a slash. */
   readonly runtimeUrl: string;
+  readonly device: WantedDevice;
   readonly threads: number;
   readonly rows: number;
   readonly context: number | null;
@@ -35,6 +39,7 @@ export interface Opened extends Serving {
   readonly base: string;
   /** For people, such as "ONNX Runtime in WebAssembly, 4 threads". */
   readonly runtime: string;
+  readonly device: Exclude<WantedDevice, 'auto'>;
   /** Tokens that a row may have. */
   readonly context: number;
 }

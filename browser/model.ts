@@ -38,6 +38,10 @@ export class Model {
   get runtime(): string {
     return this.opened.runtime;
   }
+  /** `webgpu`, or `wasm` for the processor. */
+  get device(): Opened['device'] {
+    return this.opened.device;
+  }
   /** Tokens that a conversation may have, the answer included. */
   get context(): number {
     return this.opened.context;

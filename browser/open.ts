@@ -1,6 +1,6 @@
 import { GraftError } from './errors.ts';
 import { Jobs } from './jobs.ts';
-import type { Opened, Progress } from './messages.ts';
+import type { Opened, Progress, WantedDevice } from './messages.ts';
 import { Model } from './model.ts';
 import { noToken, withToken, type FindToken } from './with-token.ts';
 
@@ -23,7 +23,12 @@ export interface OpenOptions {
   onProgress?: (progress: Progress) => void;
   /** Ends the opening; what has arrived stays stored. */
   signal?: AbortSignal;
-  /** That a step uses, at most 4 by default; more than one needs a page that is cross-origin isolated. */
+  /**
+   * `auto` unless given: a GPU by WebGPU where the browser has one, else WebAssembly. `webgpu` takes one too that the
+   * processor draws, and throws where there is none.
+   */
+  device?: WantedDevice;
+  /** That a step uses, at most 4 by default; more than one needs a page that is cross-origin isolated. Of WebAssembly. */
   threads?: number;
   /** Answers that are made at once; 4 unless given. */
   rows?: number;
@@ -60,6 +65,7 @@ export async function open(options: OpenOptions): Promise<Model> {
             baseUrl: folder(base),
             edgeUrl: edge?.href ?? null,
             runtimeUrl: folder(options.runtime ?? new URL('./ort/', import.meta.url)),
+            device: options.device ?? 'auto',
             threads: threadsFor(options.threads),
             rows: options.rows ?? ROWS,
             context: options.context ?? null,

@@ -15,9 +15,10 @@ const FORMAT = 'graft-web-base/1';
 /** One file within the bytes of all parts, one behind the other. */
 const Place = z.strictObject({ offset: z.int().min(0), bytes: z.int().min(0) });
 
-/** What is in it: the graphs' weights, the graphs, and what prompts are encoded with. */
+/** What is in it: the graphs' weights and a list of them, the graphs, and what prompts are encoded with. */
 export const WEB_BASE_FILES = [
   'weights.bin',
+  'weights.json',
   'none.onnx',
   'qv.onnx',
   'all.onnx',

@@ -3,17 +3,15 @@ import { choiceSeeds, samplingParamsOf } from '../../gpu-origin/generation/sampl
 import { chatFormat } from '../../gpu-origin/http/chat-format.ts';
 import type { CompletionFormat, WholeAnswer } from '../../gpu-origin/http/completion-format.ts';
 import { mergeChoices } from '../../gpu-origin/http/merge-choices.ts';
+import { callSyntaxOf } from '../../gpu-origin/http/tool-call-reader.ts';
 import { usageCounter } from '../../gpu-origin/http/usage-counter.ts';
 import { promptsOf } from '../../gpu-origin/prompts/prompt-list.ts';
 import {
-  type ApiError,
   type ChainEntry,
   type ChatCompletion,
   type ChatCompletionChunk,
   type ChatCompletionRequest,
-  constraintsOf,
   parseChatCompletion,
-  toolUseOf,
 } from '../../protocol/index.ts';
 import { GraftError } from '../errors.ts';
 import type { EngineHere } from './engine-here.ts';
@@ -41,17 +39,23 @@ export async function answerChat(here: EngineHere, params: ChatParams): Promise<
   const sampling = samplingParamsOf(request);
   const choices = request.n ?? 1;
   const ofPrompt = request.prompt_logprobs ?? null;
-  const added = await here.engine.addChoices(
-    {
-      ...{ id: TENANT, tenant: TENANT, prompt: prompt!.ids, chain, sampling, budgetMs: null, signal },
-      promptLogprobs: ofPrompt,
-      promptRanks: ofPrompt !== null,
-    },
-    choiceSeeds(sampling.seed, choices),
-  );
+  const grammar = await here.held.prepare(request, { tenant: TENANT, signal });
+  const added = await here.engine
+    .addChoices(
+      {
+        ...{ id: TENANT, tenant: TENANT, prompt: prompt!.ids, chain, sampling, budgetMs: null, signal },
+        ...(grammar === null ? {} : { grammar }),
+        promptLogprobs: ofPrompt,
+        promptRanks: ofPrompt !== null,
+      },
+      choiceSeeds(sampling.seed, choices),
+    )
+    // Each answer has opened it.
+    .finally(() => grammar?.release());
   if (!added.ok) throw new GraftError(added.error);
   const format = chatFormat({
-    ...{ model: params.model, choices, tokenizer: here.tokenizer, calls: null, promptLogprobs: ofPrompt },
+    ...{ model: params.model, choices, tokenizer: here.tokenizer, promptLogprobs: ofPrompt },
+    calls: callSyntaxOf(request, here),
     id: crypto.randomUUID().replaceAll('-', ''),
     created: Math.floor(Date.now() / 1000),
     includeUsage: request.stream_options?.include_usage === true,
@@ -102,20 +106,9 @@ async function run(params: {
   return answers;
 }
 
-/** @throws GraftError for what is wrong, and for what only an origin does. */
+/** @throws GraftError */
 function readRequest(body: Record<string, unknown>): ChatCompletionRequest {
   const parsed = parseChatCompletion(body, { strict: true });
   if (!parsed.ok) throw new GraftError(parsed.error);
-  const { request } = parsed.value;
-  const refusal = unsupported(request);
-  if (refusal !== null) throw new GraftError(refusal);
-  return request;
-}
-
-/** What answers are held to needs a compiler of grammars, which is as large as all the rest. */
-function unsupported(request: ChatCompletionRequest): ApiError | null {
-  const param = constraintsOf(request)[0]?.path[0] ?? (toolUseOf(request) === null ? null : 'tools');
-  if (param === null) return null;
-  const message = `'${param}' does not run in the browser: ask the edge for it.`;
-  return { code: 'unsupported_parameter', message, param: String(param) };
+  return parsed.value.request;
 }

@@ -14,6 +14,8 @@ config({ jitless: true });
 const say = (message: FromWorker): void => postMessage(message);
 const aborts = new Map<number, AbortController>();
 let opened: { here: EngineHere; chains: Chains } | null = null;
+/** Why nothing is answered any more; null = it is. */
+let gone: Problem | null = null;
 
 addEventListener('message', ({ data }: MessageEvent<ToWorker>) => {
   if (data.kind === 'abort') return aborts.get(data.job)?.abort();
@@ -33,6 +35,7 @@ async function handle(
   signal: AbortSignal,
 ): Promise<Opened | Serving | ChatCompletion | null> {
   if (message.kind === 'open') return openHere(message, signal);
+  if (gone !== null) throw new GraftError(gone);
   if (opened === null) throw new GraftError({ code: 'closed', message: 'The base is not open.' });
   const { here, chains } = opened;
   const { job } = message;
@@ -45,6 +48,15 @@ async function handle(
   });
 }
 
+/** Its runs may wait for ever for a GPU that is gone. */
+function endAll(reason: string): void {
+  gone = { code: 'runtime_unavailable', message: `The GPU is gone (${reason}): open the model again.` };
+  for (const [job, abort] of aborts) {
+    say({ kind: 'failed', job, problem: gone });
+    abort.abort();
+  }
+}
+
 async function openHere(message: Extract<ToWorker, { kind: 'open' }>, signal: AbortSignal): Promise<Opened> {
   const { job, options } = message;
   const onProgress = progressOf(job);
@@ -52,9 +64,10 @@ async function openHere(message: Extract<ToWorker, { kind: 'open' }>, signal: Ab
   const chains = await Chains.open(options.edgeUrl, base.manifest.base);
   const here = await openEngineHere({ ...options, base, source: chains, onProgress });
   opened = { here, chains };
-  const { runtime } = here;
+  void here.lost.then(endAll);
+  const { runtime, device } = here;
   const { id, context } = here.base;
-  return { base: id, runtime, context, ...(await use(opened, message, signal)) };
+  return { base: id, runtime, device, context, ...(await use(opened, message, signal)) };
 }
 
 /** In memory before anybody asks, so that what does not fit is said here. @throws GraftError */

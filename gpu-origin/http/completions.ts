@@ -13,7 +13,7 @@ import {
   USAGE_HEADER,
   writeUsageNote,
 } from '../../protocol/index.ts';
-import { callSyntaxOf, prepareGrammar } from './prepare-grammar.ts';
+import { prepareGrammar } from './prepare-grammar.ts';
 import { deadlineExceeded } from '../engine/engine.ts';
 import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';
 import { chatFormat } from './chat-format.ts';
@@ -26,6 +26,7 @@ import { promptsOf } from '../prompts/prompt-list.ts';
 import { responsesFormat } from './responses-format.ts';
 import { runPrompts } from './run-prompts.ts';
 import { startTiming } from './server-timing.ts';
+import { callSyntaxOf } from './tool-call-reader.ts';
 import { textFormat } from './text-format.ts';
 import type { TrackedUsage } from './usage-memory.ts';
 import { collect, stream } from './write-answer.ts';

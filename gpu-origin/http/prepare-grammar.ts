@@ -6,7 +6,6 @@ import { grammarOf } from '../grammar/constraint-grammar.ts';
 import type { GrammarCaller } from '../grammar/ports.ts';
 import { toolGrammarOf } from '../grammar/tool-grammar.ts';
 import type { Services } from './origin-context.ts';
-import type { CallSyntax } from './tool-call-reader.ts';
 
 /** @returns null when there is nothing that the answers are held to. */
 export async function prepareGrammar(
@@ -31,17 +30,4 @@ export async function prepareGrammar(
   if (!ebnf.ok) return ebnf;
   const asked = { constraint: placed.constraint, tools: null };
   return grammars.prepare({ ebnf: ebnf.value, asked, param: issuePath(placed.path), caller });
-}
-
-/** How the calls in the answers to a request are written; null when there are none. */
-export function callSyntaxOf(
-  request: GenerationRequest,
-  { chatTemplate }: Pick<Services, 'chatTemplate'>,
-): CallSyntax | null {
-  const use = 'prompt' in request ? null : toolUseOf(request);
-  if (use === null) return null;
-  return {
-    format: chatTemplate?.toolFormat ?? 'hermes',
-    names: use.functions.map(({ name }) => name),
-  };
 }

@@ -1,5 +1,8 @@
 /** Finds the calls in an answer that comes in pieces. Its grammar has seen to it that what begins as a call is one. */
+import { toolUseOf } from '../../protocol/index.ts';
+import type { GenerationRequest } from '../generation/sampling-params.ts';
 import { CALL_SHAPES, type CallFormat } from '../grammar/tool-grammar.ts';
+import type { Services } from './origin-context.ts';
 
 export type AnswerPiece =
   | { readonly kind: 'text'; readonly text: string }
@@ -11,6 +14,19 @@ export type AnswerPiece =
 export interface CallSyntax {
   readonly format: CallFormat;
   readonly names: readonly string[];
+}
+
+/** How the calls in the answers to a request are written; null when there are none. */
+export function callSyntaxOf(
+  request: GenerationRequest,
+  { chatTemplate }: Pick<Services, 'chatTemplate'>,
+): CallSyntax | null {
+  const use = 'prompt' in request ? null : toolUseOf(request);
+  if (use === null) return null;
+  return {
+    format: chatTemplate?.toolFormat ?? 'hermes',
+    names: use.functions.map(({ name }) => name),
+  };
 }
 
 type Place = 'text' | 'arguments' | 'end' | 'plain';

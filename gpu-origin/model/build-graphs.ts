@@ -17,17 +17,16 @@ import {
 import { join } from 'node:path';
 import { z } from 'zod';
 import type { BaseModel } from './base-model.ts';
+import { WeightEntries } from './block-weights.ts';
 import { fileDigest } from './file-digest.ts';
 import type { GraphFlavour } from './graph-flavour.ts';
-import { GRAPH_KINDS, type GraphKind, type WeightEntry } from './graph-names.ts';
+import { GRAPH_FILE_ALIGNMENT, GRAPH_KINDS, type GraphKind, type WeightEntry } from './graph-names.ts';
 import { buildLlamaGraph } from './llama-graph.ts';
-import { prepareWeights, WEIGHT_TYPES, type WeightFormat } from './prepare-weights.ts';
+import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';
 
 /** Raise it when the same base and options would give other files. */
 const BUILDER_VERSION = 5;
-/** Tensors begin at multiples of this, as ONNX external data wants (a page). */
-const ALIGNMENT = 4_096;
 const WEIGHTS_FILE = 'weights.bin';
 
 export type Progress = (stage: string, done: number, total: number) => void;
@@ -35,15 +34,7 @@ export type Progress = (stage: string, done: number, total: number) => void;
 const Manifest = z.strictObject({
   version: z.literal(BUILDER_VERSION),
   sha256: z.record(z.string(), z.string()),
-  weights: z.array(
-    z.strictObject({
-      name: z.string(),
-      type: z.enum(WEIGHT_TYPES),
-      dims: z.array(z.int()),
-      offset: z.int(),
-      bytes: z.int(),
-    }),
-  ),
+  weights: WeightEntries,
 });
 
 export interface BuiltGraphs {
@@ -111,7 +102,7 @@ function writeWeights(
     const onLayer = (done: number, total: number): void =>
       options.onProgress('Preparing the base model', done, total);
     for (const tensor of prepareWeights({ ...options, rotations, onLayer })) {
-      write(new Uint8Array((ALIGNMENT - (offset % ALIGNMENT)) % ALIGNMENT));
+      write(new Uint8Array((GRAPH_FILE_ALIGNMENT - (offset % GRAPH_FILE_ALIGNMENT)) % GRAPH_FILE_ALIGNMENT));
       const { name, type, dims, data } = tensor;
       entries.push({ name, type, dims, offset, bytes: data.byteLength });
       write(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));

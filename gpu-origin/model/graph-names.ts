@@ -16,6 +16,9 @@ export const DELTA_KINDS: Record<GraphKind, readonly LinearKind[]> = {
   all: LINEAR_KINDS,
 };
 
+/** Tensors of the weights' file begin at multiples of this, as ONNX external data wants (a page). */
+export const GRAPH_FILE_ALIGNMENT = 4_096;
+
 export interface WeightEntry {
   name: string;
   type: PreparedTensor['type'];

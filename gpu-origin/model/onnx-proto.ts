@@ -1,42 +1,9 @@
 /**
- * The part of ONNX's protobuf schema that the graphs here use (field numbers from onnx/onnx.proto, IR version 8),
- * and a small builder over it.
+ * ONNX models: a small builder over the messages that the graphs here use, field numbers from onnx/onnx.proto, IR
+ * version 8. It compiles no schema to code, which a page's policy forbids.
  */
-import protobuf from 'protobufjs';
 import { DataType } from './graph-names.ts';
-
-const SCHEMA = `
-syntax = "proto2";
-package onnx;
-message StringStringEntryProto { optional string key = 1; optional string value = 2; }
-message TensorProto {
-  repeated int64 dims = 1; optional int32 data_type = 2; optional string name = 8; optional bytes raw_data = 9;
-  repeated StringStringEntryProto external_data = 13; optional int32 data_location = 14;
-}
-message AttributeProto {
-  optional string name = 1; optional float f = 2; optional int64 i = 3; optional bytes s = 4;
-  repeated int64 ints = 8; optional int32 type = 20;
-}
-message NodeProto {
-  repeated string input = 1; repeated string output = 2; optional string name = 3; optional string op_type = 4;
-  repeated AttributeProto attribute = 5; optional string domain = 7;
-}
-message Dimension { optional int64 dim_value = 1; optional string dim_param = 2; }
-message TensorShapeProto { repeated Dimension dim = 1; }
-message TensorTypeProto { optional int32 elem_type = 1; optional TensorShapeProto shape = 2; }
-message TypeProto { optional TensorTypeProto tensor_type = 1; }
-message ValueInfoProto { optional string name = 1; optional TypeProto type = 2; }
-message GraphProto {
-  repeated NodeProto node = 1; optional string name = 2; repeated TensorProto initializer = 5;
-  repeated ValueInfoProto input = 11; repeated ValueInfoProto output = 12;
-}
-message OperatorSetIdProto { optional string domain = 1; optional int64 version = 2; }
-message ModelProto {
-  optional int64 ir_version = 1; optional string producer_name = 2; optional GraphProto graph = 7;
-  repeated OperatorSetIdProto opset_import = 8;
-}`;
-
-const ModelProto = protobuf.parse(SCHEMA, { keepCase: true }).root.lookupType('onnx.ModelProto');
+import { ProtobufWriter } from './protobuf-writer.ts';
 
 export { DataType };
 
@@ -46,33 +13,42 @@ export interface FloatAttribute {
 }
 export type Attribute = string | number | number[] | FloatAttribute;
 
-const attributeProto = (name: string, value: Attribute): object => {
-  if (typeof value === 'string') return { name, type: 3, s: new TextEncoder().encode(value) };
-  if (typeof value === 'number') return { name, type: 2, i: value };
-  if (Array.isArray(value)) return { name, type: 7, ints: value };
-  return { name, type: 1, f: value.float };
-};
+/** AttributeProto's types. */
+const ATTRIBUTE = { float: 1, int: 2, string: 3, ints: 7 } as const;
+const ATTRIBUTE_TYPE = 20;
 
-const valueInfo = (name: string, type: DataType, shape: readonly (string | number)[]): object => ({
-  name,
-  type: {
-    tensor_type: {
-      elem_type: DataType[type],
-      shape: {
-        dim: shape.map((size) => (typeof size === 'string' ? { dim_param: size } : { dim_value: size })),
-      },
-    },
-  },
-});
+/** AttributeProto: name 1, f 2, i 3, s 4, ints 8. */
+function attributeProto(name: string, value: Attribute): ProtobufWriter {
+  const proto = new ProtobufWriter().text(1, name);
+  if (typeof value === 'string') return proto.text(4, value).integer(ATTRIBUTE_TYPE, ATTRIBUTE.string);
+  if (typeof value === 'number') return proto.integer(3, value).integer(ATTRIBUTE_TYPE, ATTRIBUTE.int);
+  if (Array.isArray(value)) return proto.integers(8, value).integer(ATTRIBUTE_TYPE, ATTRIBUTE.ints);
+  return proto.float(2, value.float).integer(ATTRIBUTE_TYPE, ATTRIBUTE.float);
+}
+
+/** ValueInfoProto: name 1, type 2; TypeProto: tensor_type 1; its elem_type 1, shape 2; dim 1; dim_value 1, dim_param 2. */
+function valueInfo(name: string, type: DataType, shape: readonly (string | number)[]): ProtobufWriter {
+  const dims = shape.map((size) =>
+    typeof size === 'string' ? new ProtobufWriter().text(2, size) : new ProtobufWriter().integer(1, size),
+  );
+  const tensor = new ProtobufWriter()
+    .integer(1, DataType[type])
+    .message(2, new ProtobufWriter().messages(1, dims));
+  return new ProtobufWriter().text(1, name).message(2, new ProtobufWriter().message(1, tensor));
+}
+
+/** TensorProto: dims 1, data_type 2, name 8. */
+const tensorProto = (name: string, type: DataType, dims: readonly number[]): ProtobufWriter =>
+  new ProtobufWriter().integers(1, dims).integer(2, DataType[type]).text(8, name);
 
 /** Microsoft's operators: docs/ContribOperators.md in onnxruntime. */
 export const MICROSOFT = 'com.microsoft';
 
 export class GraphBuilder {
-  private readonly nodes: object[] = [];
-  private readonly initializers: object[] = [];
-  private readonly inputs: object[] = [];
-  private readonly outputs: object[] = [];
+  private readonly nodes: ProtobufWriter[] = [];
+  private readonly initializers: ProtobufWriter[] = [];
+  private readonly inputs: ProtobufWriter[] = [];
+  private readonly outputs: ProtobufWriter[] = [];
   private readonly known = new Set<string>();
 
   input(name: string, type: DataType, shape: readonly (string | number)[]): string {
@@ -93,14 +69,13 @@ export class GraphBuilder {
     domain = '',
   ): string {
     const output = typeof outputs === 'string' ? [outputs] : outputs;
-    this.nodes.push({
-      op_type: type,
-      name: output[0],
-      input: inputs,
-      output,
-      domain,
-      attribute: Object.entries(attributes).map(([name, value]) => attributeProto(name, value)),
-    });
+    // NodeProto: input 1, output 2, name 3, op_type 4, attribute 5, domain 7.
+    const protos = Object.entries(attributes).map(([name, value]) => attributeProto(name, value));
+    const node = new ProtobufWriter()
+      .texts(1, inputs)
+      .texts(2, output)
+      .text(3, output[0] as string);
+    this.nodes.push(node.text(4, type).messages(5, protos).text(7, domain));
     return output[0] as string;
   }
 
@@ -108,8 +83,9 @@ export class GraphBuilder {
   constant(name: string, type: DataType, dims: readonly number[], data: ArrayBufferView): string {
     if (this.known.has(name)) return name;
     this.known.add(name);
-    const raw_data = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    this.initializers.push({ name, dims, data_type: DataType[type], raw_data });
+    const raw = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    // raw_data 9
+    this.initializers.push(tensorProto(name, type, dims).bytes(9, raw));
     return name;
   }
 
@@ -124,38 +100,25 @@ export class GraphBuilder {
   }): string {
     if (this.known.has(params.name)) return params.name;
     this.known.add(params.name);
-    const external_data = Object.entries({
-      location: params.file,
-      offset: params.offset,
-      length: params.bytes,
-    }).map(([key, value]) => ({ key, value: String(value) }));
-    this.initializers.push({
-      name: params.name,
-      dims: params.dims,
-      data_type: DataType[params.type],
-      external_data,
-      data_location: 1,
-    });
+    const { name, type, dims, file, offset, bytes } = params;
+    // external_data 13, of StringStringEntryProto: key 1, value 2; data_location 14, where 1 is external.
+    const entries = Object.entries({ location: file, offset, length: bytes }).map(([key, value]) =>
+      new ProtobufWriter().text(1, key).text(2, String(value)),
+    );
+    this.initializers.push(tensorProto(name, type, dims).messages(13, entries).integer(14, 1));
     return params.name;
   }
 
   /** @returns the serialized model, opset 17 and com.microsoft 1. */
-  build(name: string): Uint8Array {
-    const model = {
-      ir_version: 8,
-      producer_name: 'graft',
-      opset_import: [
-        { domain: '', version: 17 },
-        { domain: MICROSOFT, version: 1 },
-      ],
-      graph: {
-        name,
-        node: this.nodes,
-        initializer: this.initializers,
-        input: this.inputs,
-        output: this.outputs,
-      },
-    };
-    return ModelProto.encode(ModelProto.create(model)).finish();
+  build(name: string): Uint8Array<ArrayBuffer> {
+    // GraphProto: node 1, name 2, initializer 5, input 11, output 12.
+    const graph = new ProtobufWriter().messages(1, this.nodes).text(2, name);
+    graph.messages(5, this.initializers).messages(11, this.inputs).messages(12, this.outputs);
+    // ModelProto: ir_version 1, producer_name 2, graph 7, opset_import 8, of domain 1 and version 2.
+    const opsets = Object.entries({ '': 17, [MICROSOFT]: 1 }).map(([domain, version]) =>
+      new ProtobufWriter().text(1, domain).integer(2, version),
+    );
+    const model = new ProtobufWriter().integer(1, 8).text(2, 'graft');
+    return model.message(7, graph).messages(8, opsets).finish();
   }
 }

@@ -103,6 +103,7 @@ function filesOf({ base, built, tokenizer }: WebBaseParams): Source[] {
   const text = (value: string): Uint8Array => new TextEncoder().encode(value);
   return [
     onDisk('weights.bin', built.weightsPath),
+    inMemory('weights.json', text(JSON.stringify(built.weights))),
     onDisk('none.onnx', built.graphs.none),
     onDisk('qv.onnx', built.graphs.qv),
     onDisk('all.onnx', built.graphs.all),

@@ -1,16 +1,11 @@
 /** Adapters by name in graft-lora/browser: a page on one origin, the real edge in workerd on another. */
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
-import { packAdapter, type PackedAdapter } from '../../adapters/index.ts';
 import type * as Graft from '../../browser/index.ts';
 import { answerChat } from '../../browser/worker/answer-chat.ts';
-import type { DownloadToken } from '../../protocol/index.ts';
-import { TINY_ADAPTERS, writeTinyAdapter } from '../fixtures/tiny-base.ts';
-import { startTestEdge, type TestEdge } from '../worker/edge-harness.ts';
+import type { TestEdge } from '../worker/edge-harness.ts';
 import { startChromium } from './chromium.ts';
+import { NOTES, startClinic, type Clinic } from './graft-clinic.ts';
 import { startGraftRig, type GraftRig } from './graft-rig.ts';
 
 /** What the rig's page leaves for the tests. */
@@ -20,40 +15,19 @@ declare const mint: (names: string[]) => Promise<string>;
 
 const MESSAGES = [{ role: 'user' as const, content: 'I have a dry cough.' }];
 const ASK = { max_tokens: 16, temperature: 0 };
-const NOTES = 'clinic/notes';
-const DEEP = 'clinic/notes/deep';
 
 let browser: Browser;
 let rig: GraftRig;
 let edge: TestEdge;
-let key: string;
 let page: Page;
-let packed: Record<string, PackedAdapter>;
+let packed: Clinic['packed'];
+let clinic: Clinic;
 let away = false;
 
 beforeAll(async () => {
   [browser, rig] = await Promise.all([startChromium(), startGraftRig()]);
-  edge = await startTestEdge({ base: rig.manifest.base, bindings: { CORS_ORIGINS: rig.url } });
-  const folder = mkdtempSync(path.join(tmpdir(), 'graft-tiny-adapters-'));
-  const pack = async (kind: string, parentChainId: string | null): Promise<PackedAdapter> => {
-    const at = path.join(folder, kind);
-    writeTinyAdapter(at, TINY_ADAPTERS[kind]!);
-    const files = {
-      configJson: readFileSync(path.join(at, 'adapter_config.json'), 'utf8'),
-      weights: new Uint8Array(readFileSync(path.join(at, 'adapter_model.safetensors'))),
-    };
-    const made = await packAdapter({ files, baseId: rig.manifest.base.id, parentChainId });
-    rig.files.set(made.digest, made.bytes);
-    return made;
-  };
-  const attention = await pack('attention', null);
-  const chainId = await publish(NOTES, attention);
-  const patterned = await pack('patterned', chainId);
-  // Parts of its own, so that there are several.
-  await publish(DEEP, patterned, { parent: NOTES, partBytes: 9_000 });
-  packed = { attention, patterned, everything: await pack('everything', null) };
-  rmSync(folder, { recursive: true });
-  key = await edge.makeKey({ tenant: 'default', download: true });
+  clinic = await startClinic(rig);
+  ({ edge, packed } = clinic);
 });
 afterAll(async () => {
   await browser?.close();
@@ -70,23 +44,9 @@ afterEach(async () => {
   await page.context().close();
 });
 
-async function publish(
-  name: string,
-  { bytes, digest }: PackedAdapter,
-  more: { parent?: string; partBytes?: number } = {},
-): Promise<string> {
-  const answer = await edge.publish({ name, adapter: { bytes: Buffer.from(bytes), digest }, ...more });
-  const text = await answer.text();
-  if (answer.status !== 201) throw new Error(text);
-  return (JSON.parse(text) as { chain_id: string }).chain_id;
-}
-
 async function mintHere(names: string[]): Promise<string> {
   if (away) throw new Error('the server is away');
-  const body = JSON.stringify({ names, origin: rig.url });
-  const headers = { 'content-type': 'application/json' };
-  const answer = await edge.request('/v1/download-tokens', { method: 'POST', key, headers, body });
-  return ((await answer.json()) as DownloadToken).token;
+  return clinic.mint(names);
 }
 
 async function load(): Promise<void> {
@@ -96,8 +56,8 @@ async function load(): Promise<void> {
 }
 
 /** What the native library answers with a chain of these. */
-async function native(...kinds: string[]): Promise<string | null> {
-  const chain = kinds.map((kind) => ({ digest: packed[kind]!.digest, scale: 1 }));
+async function native(...kinds: (keyof Clinic['packed'])[]): Promise<string | null> {
+  const chain = kinds.map((kind) => ({ digest: packed[kind].digest, scale: 1 }));
   const answer = await answerChat(rig.native, {
     ...{ body: { messages: MESSAGES, ...ASK }, model: 'x', chain, onPart: () => {} },
     signal: new AbortController().signal,
@@ -160,9 +120,9 @@ it('takes a new version at the next use, keeps what it has offline, and says so'
       },
       [edge.edge.url, 'clinic/changing', MESSAGES, ASK] as const,
     );
-  await publish('clinic/changing', packed['attention']!);
+  await clinic.publish('clinic/changing', packed['attention']!);
   expect(await open()).toEqual({ before: await native('attention'), version: 1, offline: false });
-  await publish('clinic/changing', packed['everything']!);
+  await clinic.publish('clinic/changing', packed['everything']!);
   const after = await page.evaluate(
     async ([messages, ask]) => {
       const { model } = globalThis as unknown as { model: Graft.Model };

@@ -197,19 +197,15 @@ it('gives rows up when they are aborted or left, and goes on with the others', a
     const wrong = await model
       .answer(messages, { temperature: 9 })
       .catch((error: unknown) => ({ ...(error as Graft.GraftError), message: (error as Error).message }));
-    const tools = await model
-      .answer(messages, { response_format: { type: 'json_object' } })
-      .catch((error: unknown) => (error as Graft.GraftError).code);
     model.close();
     const closed = await model.answer(messages).catch((error: unknown) => (error as Graft.GraftError).code);
-    return { reason, whole, after: after.usage?.completion_tokens, wrong, tools, closed };
+    return { reason, whole, after: after.usage?.completion_tokens, wrong, closed };
   }, MESSAGES);
   expect(outcome).toMatchObject({
     reason: 'no longer wanted',
     whole: { completion_tokens: 12 },
     after: 2,
     wrong: { code: 'invalid_request', param: 'temperature' },
-    tools: 'unsupported_parameter',
     closed: 'closed',
   });
 });
@@ -235,4 +231,65 @@ it('runs with threads where the page is isolated', async () => {
     await other.context().close();
     await isolated.stop();
   }
+});
+
+it('holds answers to schemas and calls tools, as the native library does, and fetches what that needs once', async () => {
+  const schema = {
+    type: 'object',
+    properties: { city: { enum: ['Rome', 'Oslo'] }, warm: { type: 'boolean' } },
+    required: ['city', 'warm'],
+    additionalProperties: false,
+  };
+  const weather = { name: 'weather', parameters: schema, strict: true };
+  const asked = { max_tokens: 150, temperature: 0, seed: 1 };
+  const town = { ...asked, response_format: { type: 'json_schema', json_schema: { name: 'town', schema } } };
+  const call = { ...asked, tool_choice: 'required', tools: [{ type: 'function', function: weather }] };
+  const odd = {
+    response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { type: 'sum' } } },
+  };
+  const chunks = (): number => rig.requests.filter((path) => path.includes('grammar')).length;
+  const open = page.evaluate(async (messages) => {
+    const model = await graft.open({ base: '/base/', rows: 2 });
+    Object.assign(globalThis, { model });
+    await model.answer(messages, { max_tokens: 2 });
+  }, MESSAGES);
+  await open;
+  expect(chunks()).toBe(0);
+  const said = await page.evaluate(
+    async ([messages, town, call, odd]) => {
+      const { model } = globalThis as unknown as { model: Graft.Model };
+      const answers = await Promise.all([town, call].map((one) => model.answer(messages, one as never)));
+      const parts = [];
+      for await (const part of model.chat(messages, call as never)) parts.push(part);
+      const refused = await model.answer(messages, odd as never).catch((error: unknown) => ({
+        ...(error as Graft.GraftError),
+      }));
+      model.close();
+      return { choices: answers.map(({ choices }) => choices[0]!), parts, refused };
+    },
+    [MESSAGES, town, call, odd] as const,
+  );
+  expect(chunks()).toBe(1);
+  const [ofTown, ofCall] = said.choices;
+  const inTown = JSON.parse(ofTown!.message.content!) as { city: string };
+  expect(['Rome', 'Oslo']).toContain(inTown.city);
+  const [tool] = ofCall!.message.tool_calls!;
+  expect(ofCall).toMatchObject({ finish_reason: 'tool_calls', message: { content: null } });
+  expect(tool).toMatchObject({ type: 'function', function: { name: 'weather' } });
+  const deltas = said.parts.flatMap(({ choices }) => choices[0]?.delta.tool_calls ?? []);
+  expect(deltas.map((one) => one.function?.arguments ?? '').join('')).toBe(tool!.function.arguments);
+  expect(said.parts.some(({ choices }) => choices[0]?.finish_reason === 'tool_calls')).toBe(true);
+  expect(said.refused).toMatchObject({
+    ...{ code: 'invalid_request', param: 'response_format.json_schema.schema.type' },
+  });
+  const native = await Promise.all(
+    [town, call].map((one) =>
+      answerChat(rig.native, {
+        ...{ body: { messages: MESSAGES, ...one }, model: 'tiny-base', chain: [], onPart: () => {} },
+        signal: new AbortController().signal,
+      }),
+    ),
+  );
+  expect(native[0]!.choices[0]!.message.content).toBe(ofTown!.message.content);
+  expect(native[1]!.choices[0]!.message.tool_calls![0]!.function).toEqual(tool!.function);
 });

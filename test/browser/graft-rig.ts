@@ -7,7 +7,7 @@ import path from 'node:path';
 import { buildBrowser } from '../../bin/build-browser.mjs';
 import { exportWebBase } from '../../gpu-origin/export-web-base.ts';
 import type { WebBaseManifest } from '../../protocol/index.ts';
-import { writeTinyBase } from '../fixtures/tiny-base.ts';
+import { TINY_LLAMA, writeTinyBase } from '../fixtures/tiny-base.ts';
 import { openNative } from './native-engine.ts';
 import type { EngineHere } from '../../browser/worker/engine-here.ts';
 
@@ -26,6 +26,9 @@ const TYPES: Record<string, string> = {
 };
 const PAGE =
   '<!doctype html><meta charset="utf-8"><title>graft</title><script type="module" src="/page.js"></script>';
+
+/** Tokens, of a byte each: what says to a base which tools there are has 800. */
+const CONTEXT = 2_048;
 
 /** So that a tiny base has several. */
 const PART_BYTES = 100_000;
@@ -55,7 +58,7 @@ export async function startGraftRig({ isolated = false } = {}): Promise<GraftRig
   const basePath = path.join(folder, 'tiny-base');
   const baseFolder = path.join(folder, 'base');
   await buildBrowser(built, { page: true });
-  writeTinyBase(basePath);
+  writeTinyBase(basePath, { ...TINY_LLAMA, context: CONTEXT });
   const manifest = await exportWebBase({
     ...{ basePath, folder: baseFolder, cacheDir: path.join(folder, 'cache') },
     onProgress: () => {},

@@ -13,6 +13,7 @@ import { GraphSessions } from '../../gpu-origin/runtime/graph-sessions.ts';
 import { openDevice } from '../../gpu-origin/runtime/open-device.ts';
 import { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
 import { chooseExactInt8 } from '../../gpu-origin/runtime/self-test.ts';
+import { openGrammars, prepareGrammar } from '../../browser/worker/grammar-chunk.ts';
 import type { EngineHere } from '../../browser/worker/engine-here.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 
@@ -40,7 +41,10 @@ export async function openNative(
   });
   base.close();
   const tokenizer = loadTokenizer(tokenizerSource);
+  const grammars = openGrammars({ tokenizer, vocabSize: runner.vocabSize, rows: 4 });
+  const chatTemplate = createChatTemplate(tokenizer);
   const engine = new Engine({
+    masks: grammars,
     ...{ runner, clock: systemClock, random: Math.random, maxQueue: 8, adapterBudgetBytes: 1e8 },
     source: {
       status: async (digest) => (files.has(digest) ? 'held' : 'missing'),
@@ -50,11 +54,26 @@ export async function openNative(
     eosTokenIds: tokenizer.eosIds,
   });
   return {
-    ...{ engine, tokenizer, base: info, runtime: device.description },
-    chatTemplate: createChatTemplate(tokenizer),
+    ...{
+      engine,
+      tokenizer,
+      base: info,
+      runtime: device.description,
+      device: 'wasm',
+      lost: new Promise(() => {}),
+    },
+    chatTemplate,
+    held: {
+      async prepare(request, caller) {
+        const prepared = await prepareGrammar(request, { grammars, chatTemplate }, caller);
+        if (!prepared.ok) throw new Error(prepared.error.message);
+        return prepared.value;
+      },
+    },
     prompts: new PromptQueue(systemClock),
     async close() {
       await engine.close();
+      await grammars.close();
       await runner.close();
     },
   };

@@ -9,7 +9,7 @@ import Table from 'cli-table3';
 import { runBases } from './bases/main.ts';
 import { runClients } from './clients/main.ts';
 import { exchangeAll, type Exchanged } from './exchange.ts';
-import { runHosts } from './hosts.ts';
+import { runHosts } from './hosts/hosts.ts';
 import { startLlamaServer } from './llama-server.ts';
 import { startOwnEngine } from './own-engine.ts';
 import { findPeers, type Peers } from './peers.ts';

@@ -70,6 +70,15 @@ it('versions are exact, and those of the lock', () => {
   expect(packages['']).toMatchObject(declared);
 });
 
+it('both of ONNX Runtime are of one release, whose graphs and raw exports are known', () => {
+  const { dependencies, optionalDependencies } = declared;
+  const release = packages['node_modules/onnxruntime-web']?.version;
+  expect(dependencies['onnxruntime-web']).toBe(release);
+  expect(optionalDependencies['onnxruntime-node']).toBe(release);
+  expect(packages['node_modules/onnxruntime-node']?.version).toBe(release);
+  expect(read('NOTICE')).toMatch(/onnxruntime-node and onnxruntime-web.+\n.+Microsoft.+MIT License/);
+});
+
 it('every package is known by its hash', () => {
   const rest = Object.entries(packages).filter(([folder]) => folder !== '');
   expect(rest.length).toBeGreaterThan(100);

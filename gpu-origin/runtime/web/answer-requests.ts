@@ -32,9 +32,10 @@ export async function answerRequest(
 async function handle(api: WasmApi, files: WasmFiles, request: WasmRequest): Promise<number> {
   switch (request.kind) {
     case 'allocate':
-      return api.allocate(request.bytes);
+      return request.place === 'gpu' ? api.allocateOnGpu(request.bytes) : api.allocate(request.bytes);
     case 'free':
-      api.free(request.pointer);
+      if (request.place === 'gpu') api.freeOnGpu(request.pointer);
+      else api.free(request.pointer);
       break;
     case 'open': {
       const { session, weights } = request;
@@ -47,7 +48,8 @@ async function handle(api: WasmApi, files: WasmFiles, request: WasmRequest): Pro
       api.close(request.session);
       break;
     case 'run':
-      if (request.bindings !== null) api.bind(request.binding, request.bindings);
+      if (request.bindings !== null) await api.bind(request.binding, request.bindings);
+      else await api.bindAgain(request.binding, request.changed);
       await api.run(request.binding);
       break;
     case 'unbind':

@@ -1,36 +1,56 @@
 /** ONNX Runtime's calls in WebAssembly, checked, with the tensors of a binding kept as long as it. */
 import { OrtError } from '../device.ts';
 import type { Bindings, BoundTensor } from './wasm-messages.ts';
-import type { ExternalData, WasmFactory, WasmModule } from './wasm-module.ts';
+import { WasmGpu } from './wasm-gpu.ts';
+import type { ExternalData, WasmFactory, WasmModule, WebgpuFactory } from './wasm-module.ts';
 
 /** OrtLoggingLevel: 3 = error. */
 const LOG_ERRORS = 3;
 /** GraphOptimizationLevel: 99 = all. */
 const OPTIMIZE_ALL = 99;
-/** Where a tensor's data lies, of api.cc's DataLocation: 1 = CPU. */
-const LOCATION_CPU = 1;
+/** Where a tensor's data lies, of api.cc's DataLocation. */
+const LOCATIONS: Record<BoundTensor['place'], number> = { heap: 1, gpu: 4 };
 /** ORT_FAIL and ORT_INVALID_ARGUMENT of OrtErrorCode. */
 const FAIL = 1;
 const INVALID_ARGUMENT = 2;
 
+/** ONNX Runtime's name of it. */
+const PROVIDER = 'WebGPU';
+
 interface Binding {
   session: number;
   pointer: number;
-  tensors: number[];
+  /** Made so far, by what they are of. */
+  tensors: Map<string, number>;
   outputs: number;
 }
 
 export class WasmApi {
   private readonly sessions = new Map<number, number>();
   private readonly bindings = new Map<number, Binding>();
+  /** Names of inputs and outputs: a call that waits for the GPU reads them when its stack is gone. */
+  private readonly names = new Map<string, number>();
 
-  private constructor(private readonly module: WasmModule) {}
+  private constructor(
+    private readonly module: WasmModule,
+    /** null = the processor runs everything. */
+    private readonly gpu: WasmGpu | null,
+  ) {}
 
   /** Once a thread: the module is the thread's own. @throws OrtError */
   static async load(factory: WasmFactory, threads: number): Promise<WasmApi> {
-    const api = new WasmApi(await factory({ numThreads: threads }));
-    api.check('OrtInit', api.module._OrtInit(threads, LOG_ERRORS));
-    return api;
+    return new WasmApi(await factory({ numThreads: threads }), null).started(threads);
+  }
+
+  /** With the WebGPU provider. @throws OrtError */
+  static async loadWithGpu(factory: WebgpuFactory, threads: number): Promise<WasmApi> {
+    const module = await factory({ numThreads: threads });
+    return new WasmApi(module, new WasmGpu(module)).started(threads);
+  }
+
+  private started(threads: number): this {
+    this.check('OrtInit', this.module._OrtInit(threads, LOG_ERRORS));
+    return this;
   }
 
   get memory(): SharedArrayBuffer {
@@ -54,6 +74,25 @@ export class WasmApi {
     this.module._free(pointer);
   }
 
+  /** Once a session is open. @throws OrtError */
+  allocateOnGpu(bytes: number): Promise<number> {
+    return this.ownGpu.allocate(bytes);
+  }
+
+  freeOnGpu(pointer: number): void {
+    this.ownGpu.free(pointer);
+  }
+
+  private get ownGpu(): WasmGpu {
+    if (this.gpu === null) throw new Error('this runtime has no WebGPU');
+    return this.gpu;
+  }
+
+  /** Why the GPU is gone, once it is. */
+  get gpuLost(): Promise<string> {
+    return this.ownGpu.lost;
+  }
+
   /** @param weights the file that the model refers to. @throws OrtError */
   async open(
     id: number,
@@ -61,12 +100,13 @@ export class WasmApi {
     weights: { name: string; data: ExternalData } | null,
   ): Promise<void> {
     const { module } = this;
-    const options = this.options();
+    const options = await this.options();
     const at = this.allocate(model.length);
     try {
       new Uint8Array(this.memory).set(model, at);
       if (weights !== null) module.mountExternalData(weights.name, weights.data);
       const session = await module._OrtCreateSession(at, model.length, options);
+      this.gpu?.opened(session);
       if (session === 0) this.check('OrtCreateSession', FAIL);
       this.sessions.set(id, session);
     } finally {
@@ -76,9 +116,9 @@ export class WasmApi {
     }
   }
 
-  private options(): number {
+  private async options(): Promise<number> {
     const { module } = this;
-    return this.withStack((text) => {
+    const options = this.withStack((text) => {
       // No memory pattern: shapes change from step to step, and one would be kept for each of them.
       const options = module._OrtCreateSessionOptions(
         ...([OPTIMIZE_ALL, true, false, 0, false, 0, text('graft'), LOG_ERRORS, 0, 0] as const),
@@ -93,56 +133,74 @@ export class WasmApi {
         this.check(key, module._OrtAddSessionConfigEntry(options, text(key), text(value)));
       return options;
     });
+    if (this.gpu !== null) this.check(PROVIDER, await this.gpu.provide(options, this.name(PROVIDER)));
+    return options;
+  }
+
+  private name(text: string): number {
+    const known = this.names.get(text);
+    if (known !== undefined) return known;
+    const bytes = this.module.lengthBytesUTF8(text) + 1;
+    const pointer = this.allocate(bytes);
+    this.module.stringToUTF8(text, pointer, bytes);
+    this.names.set(text, pointer);
+    return pointer;
   }
 
   close(id: number): void {
     const session = this.sessions.get(id);
-    if (session !== undefined) this.module._OrtReleaseSession(session);
+    if (session !== undefined) {
+      this.gpu?.closed(session);
+      this.module._OrtReleaseSession(session);
+    }
     this.sessions.delete(id);
   }
 
   /** @throws OrtError */
-  bind(id: number, { session, inputs, outputs }: Bindings): void {
+  async bind(id: number, { session, inputs, outputs }: Bindings): Promise<void> {
     const { module } = this;
     const opened = this.sessions.get(session);
     if (opened === undefined) throw new OrtError('bind', INVALID_ARGUMENT, 'the session is closed');
     const pointer = module._OrtCreateBinding(opened);
     if (pointer === 0) this.check('OrtCreateBinding', FAIL);
-    const binding: Binding = { session: opened, pointer, tensors: [], outputs: outputs.length };
+    const binding: Binding = { session: opened, pointer, tensors: new Map(), outputs: outputs.length };
     this.bindings.set(id, binding);
-    // One value for what is input and output, so that attention sees that it may append in place.
-    const made = new Map<string, number>();
-    const value = (tensor: BoundTensor): number => {
-      const key = `${tensor.pointer} ${tensor.dims.join()}`;
-      const known = made.get(key);
-      if (known !== undefined) return known;
-      const created = this.tensor(tensor);
-      made.set(key, created);
-      binding.tensors.push(created);
-      return created;
-    };
     try {
-      for (const tensor of inputs)
-        this.withStack((text) =>
-          this.check('OrtBindInput', module._OrtBindInput(pointer, text(tensor.name), value(tensor))),
-        );
-      for (const tensor of outputs)
-        this.withStack((text) =>
-          this.check('OrtBindOutput', module._OrtBindOutput(pointer, text(tensor.name), value(tensor), 0)),
-        );
+      for (const tensor of inputs) await this.bindInput(binding, tensor);
+      for (const tensor of outputs) {
+        const value = this.tensor(binding, tensor);
+        this.check('OrtBindOutput', module._OrtBindOutput(pointer, this.name(tensor.name), value, 0));
+      }
     } catch (error) {
       this.unbind(id);
       throw error;
     }
   }
 
-  private tensor({ type, pointer, bytes, dims }: BoundTensor): number {
+  /** A GPU copies what does not lie in its memory when it is bound. @throws OrtError */
+  async bindAgain(id: number, inputs: readonly BoundTensor[]): Promise<void> {
+    const binding = this.bindings.get(id);
+    if (binding !== undefined) for (const tensor of inputs) await this.bindInput(binding, tensor);
+  }
+
+  private async bindInput(binding: Binding, tensor: BoundTensor): Promise<void> {
+    const value = this.tensor(binding, tensor);
+    const name = this.name(tensor.name);
+    this.check('OrtBindInput', await this.module._OrtBindInput(binding.pointer, name, value));
+  }
+
+  /** One value for what is input and output, so that attention sees that it may append in place. */
+  private tensor(binding: Binding, { place, type, pointer, bytes, dims }: BoundTensor): number {
     const { module } = this;
+    const key = `${place} ${pointer} ${type} ${dims.join()}`;
+    const known = binding.tensors.get(key);
+    if (known !== undefined) return known;
     return this.withStack(() => {
       const shape = module.stackAlloc(4 * Math.max(1, dims.length));
       dims.forEach((size, index) => module.setValue(shape + 4 * index, size, '*'));
-      const tensor = module._OrtCreateTensor(type, pointer, bytes, shape, dims.length, LOCATION_CPU);
+      const tensor = module._OrtCreateTensor(type, pointer, bytes, shape, dims.length, LOCATIONS[place]);
       if (tensor === 0) this.check('OrtCreateTensor', FAIL);
+      binding.tensors.set(key, tensor);
       return tensor;
     });
   }
@@ -170,7 +228,7 @@ export class WasmApi {
     if (binding === undefined) return;
     this.bindings.delete(id);
     this.module._OrtReleaseBinding(binding.pointer);
-    for (const tensor of binding.tensors) this.module._OrtReleaseTensor(tensor);
+    for (const tensor of binding.tensors.values()) this.module._OrtReleaseTensor(tensor);
   }
 
   /** @throws OrtError with what ONNX Runtime says of its last failure. */

@@ -5,8 +5,13 @@ export interface WasmStart {
   threads: number;
 }
 
+/** Where memory lies: WebAssembly's own, or a buffer of the GPU's. */
+export type Place = 'heap' | 'gpu';
+
 export interface BoundTensor {
   name: string;
+  /** Of what it lies in; of the GPU's, where the buffer begins. */
+  place: Place;
   /** onnx.TensorProto.DataType */
   type: number;
   pointer: number;
@@ -33,12 +38,12 @@ export interface WasmHost {
 
 /** Those with a job are answered. Numbers of sessions and bindings are the sender's choice. */
 export type WasmRequest =
-  | { kind: 'allocate'; job: number; bytes: number }
-  | { kind: 'free'; pointer: number }
+  | { kind: 'allocate'; job: number; place: Place; bytes: number }
+  | { kind: 'free'; place: Place; pointer: number }
   | { kind: 'open'; job: number; session: number; model: string | Uint8Array; weights: string | null }
   | { kind: 'close'; session: number }
-  /** @property bindings at the first run of a binding. */
-  | { kind: 'run'; job: number; binding: number; bindings: Bindings | null }
+  /** @property bindings at the first run of a binding. @property changed inputs of one before whose content is a new one, and which a GPU therefore has a copy of no more. */
+  | { kind: 'run'; job: number; binding: number; bindings: Bindings | null; changed: readonly BoundTensor[] }
   | { kind: 'unbind'; binding: number };
 
 /** @property job 0 = it has started. @property memory as it is now: it may have grown. */

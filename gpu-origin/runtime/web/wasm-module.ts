@@ -4,6 +4,17 @@
  * package.json. The JavaScript API over it has no I/O binding and copies keys and values at every step.
  */
 
+/** Of WebGPU, what is used of it here; TypeScript's own types are the page's. */
+export interface GpuBuffer {
+  destroy(): void;
+}
+export interface GpuDevice {
+  createBuffer(descriptor: { size: number; usage: number }): GpuBuffer;
+  pushErrorScope(filter: 'out-of-memory'): void;
+  popErrorScope(): Promise<{ message: string } | null>;
+  readonly lost: Promise<{ reason: string; message: string }>;
+}
+
 /** What external data is read from; of a Uint8Array this much is used. */
 export interface ExternalData {
   readonly byteLength: number;
@@ -41,6 +52,14 @@ export interface WasmModule {
     optimizedModelPath: number,
   ): number;
   _OrtAddSessionConfigEntry(options: number, key: number, value: number): number;
+  /** @param keys pointers to names of options. */
+  _OrtAppendExecutionProvider(
+    options: number,
+    name: number,
+    keys: number,
+    values: number,
+    count: number,
+  ): number | Promise<number>;
   _OrtReleaseSessionOptions(options: number): number;
   _OrtCreateSession(model: number, bytes: number, options: number): number | Promise<number>;
   _OrtReleaseSession(session: number): number;
@@ -54,7 +73,7 @@ export interface WasmModule {
   ): number;
   _OrtReleaseTensor(tensor: number): number;
   _OrtCreateBinding(session: number): number;
-  _OrtBindInput(binding: number, name: number, tensor: number): number;
+  _OrtBindInput(binding: number, name: number, tensor: number): number | Promise<number>;
   _OrtBindOutput(binding: number, name: number, tensor: number, location: number): number;
   _OrtReleaseBinding(binding: number): void;
   _OrtRunWithBinding(
@@ -66,5 +85,22 @@ export interface WasmModule {
   ): number | Promise<number>;
 }
 
+/** Beside it, of a module that has the WebGPU provider. */
+export interface WebgpuModule extends WasmModule {
+  /** Before anything else: calls that wait for the GPU give promises from then on. */
+  asyncInit?(): void;
+  /** @param onDevice hears the device that the first session opened. */
+  webgpuInit(onDevice: (device: GpuDevice) => void): void;
+  /** Before the options of each session. */
+  webgpuRegisterDevice(): unknown;
+  /** After each session's opening, 0 where it failed. */
+  webgpuOnCreateSession(session: number): void;
+  webgpuOnReleaseSession(session: number): void;
+  /** @returns what a tensor's data is then. */
+  webgpuRegisterBuffer(buffer: GpuBuffer, session: number): number;
+  webgpuUnregisterBuffer(buffer: GpuBuffer): void;
+}
+
 /** What the module's file exports. @param module.numThreads workers of its own are started for all but one. */
 export type WasmFactory = (module: { numThreads: number }) => Promise<WasmModule>;
+export type WebgpuFactory = (module: { numThreads: number }) => Promise<WebgpuModule>;

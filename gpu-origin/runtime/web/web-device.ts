@@ -17,10 +17,10 @@ import type { BoundTensor, WasmHost } from './wasm-messages.ts';
 /** Of 32-bit WebAssembly; onnxruntime-web is built to grow to all of it. */
 const ADDRESSABLE = 4 * 1024 ** 3;
 /** Parts of one allocation begin at multiples of this, bytes. */
-const ALIGNMENT = 64;
+export const ALIGNMENT = 64;
 
 /** `bytes` from `offset` on in the module's memory. */
-class WebMemory implements HostMemory {
+export class WebMemory implements HostMemory {
   private readonly view: Uint8Array<SharedArrayBuffer>;
   constructor(
     readonly buffer: SharedArrayBuffer,
@@ -46,7 +46,7 @@ class WebMemory implements HostMemory {
 
 /** Where a tensor would be: the thread makes it for each binding. */
 class WebTensor implements DeviceTensor {
-  constructor(readonly place: Omit<BoundTensor, 'name'>) {}
+  constructor(readonly bound: Omit<BoundTensor, 'name'>) {}
   close(): void {
     // The binding's.
   }
@@ -64,16 +64,16 @@ class WebBinding implements Binding {
     this.id = thread.nextId();
   }
   input(name: string, tensor: DeviceTensor): void {
-    this.inputs.push({ name, ...own(tensor, WebTensor).place });
+    this.inputs.push({ name, ...own(tensor, WebTensor).bound });
   }
   output(name: string, tensor: DeviceTensor): void {
-    this.outputs.push({ name, ...own(tensor, WebTensor).place });
+    this.outputs.push({ name, ...own(tensor, WebTensor).bound });
   }
   async run(): Promise<void> {
     const { session, inputs, outputs } = this;
     const bindings = this.sent ? null : { session, inputs, outputs };
     this.sent = true;
-    await this.thread.ask({ kind: 'run', binding: this.id, bindings });
+    await this.thread.ask({ kind: 'run', binding: this.id, bindings, changed: [] });
   }
   close(): void {
     if (this.sent) this.thread.tell({ kind: 'unbind', binding: this.id });
@@ -93,7 +93,7 @@ class WebSession implements Session {
   }
 }
 
-class WebWeights implements Weights {
+export class WebWeights implements Weights {
   constructor(readonly path: string) {}
   close(): void {
     // Each session has its own.
@@ -119,8 +119,10 @@ export class WebDevice implements Device {
   }
 
   async host(bytes: number): Promise<HostMemory> {
-    const { pointer, memory } = await this.thread.ask({ kind: 'allocate', bytes });
-    return new WebMemory(memory, pointer, bytes, () => this.thread.tell({ kind: 'free', pointer }));
+    const { pointer, memory } = await this.thread.ask({ kind: 'allocate', place: 'heap', bytes });
+    return new WebMemory(memory, pointer, bytes, () =>
+      this.thread.tell({ kind: 'free', place: 'heap', pointer }),
+    );
   }
 
   async share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
@@ -139,7 +141,7 @@ export class WebDevice implements Device {
   tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor {
     const bytes = tensorBytes(type, memory, at, dims);
     const pointer = own(memory, WebMemory).offset + at;
-    return new WebTensor({ type: DataType[type], pointer, bytes, dims });
+    return new WebTensor({ place: 'heap', type: DataType[type], pointer, bytes, dims });
   }
 
   async weights(path: string, _entries: readonly WeightEntry[]): Promise<Weights> {

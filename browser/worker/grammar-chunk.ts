@@ -1,0 +1,23 @@
+/**
+ * What answers are held to, as origins do it: schemas and tools to grammars, and their compiler, which is as large as all
+ * the rest. A file of its own in the runtime's folder, fetched by who asks for it.
+ */
+import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
+import { grammarTokens } from '../../gpu-origin/grammar/grammar-tokens.ts';
+import { startLocalLane } from '../../gpu-origin/grammar/local-lane.ts';
+import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
+
+export { prepareGrammar } from '../../gpu-origin/http/prepare-grammar.ts';
+
+/** @param rows of one step at most. */
+export const openGrammars = (params: {
+  tokenizer: Parameters<typeof grammarTokens>[0];
+  vocabSize: number;
+  rows: number;
+}): Grammars =>
+  new GrammarService({
+    startLane: startLocalLane,
+    tokens: grammarTokens(params.tokenizer, params.vocabSize),
+    rows: params.rows,
+    now: () => performance.now(),
+  });
