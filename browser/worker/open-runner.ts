@@ -109,6 +109,7 @@ const built = (rotations: BuiltGraphs['rotations']): BuiltGraphs => ({
   weightsPath: 'weights.bin' satisfies WebBaseFile,
   weights: [],
   graphs: { none: 'none.onnx', qv: 'qv.onnx', all: 'all.onnx' } satisfies Record<string, WebBaseFile>,
+  parts: [],
   rotations,
 });
 

@@ -48,8 +48,8 @@ export interface EngineOptions {
   readonly maxQueue: number;
   /** Memory for resident adapters, bytes. */
   readonly adapterBudgetBytes: number;
-  /** Decode steps between two prefill chunks; 1 unless given. */
-  readonly decodeStepsPerChunk?: number;
+  /** Decode steps between two turns of reading prompts; 1 unless given. */
+  readonly decodeStepsPerTurn?: number;
 }
 
 /**
@@ -85,9 +85,9 @@ export class Engine implements ServingEngine {
     this.#scheduler = new Scheduler({
       cached: (sequence) => this.#prefixes.tokensOf(sequence),
       slots: runner.slots,
-      chunk: runner.chunk,
+      ...{ chunk: runner.chunk, parts: runner.parts, doublingTokens: runner.doublingTokens },
       maxQueue: options.maxQueue,
-      decodeStepsPerChunk: options.decodeStepsPerChunk ?? 1,
+      decodeStepsPerTurn: options.decodeStepsPerTurn ?? 1,
     });
     this.#adapters = new AdapterCache({
       runner,

@@ -34,6 +34,12 @@ export interface BatchRows {
   readonly deltas: readonly RowDelta[];
 }
 
+/** Parts `from` … `to`-1 of a chunk that is read. */
+export interface ChunkParts {
+  readonly from: number;
+  readonly to: number;
+}
+
 /**
  * Runs the model. One step (`prefill` or `decode`) at a time: callers await one before they call anything else but
  * `loadAdapter`, which may overlap with steps. A step resolves in a later turn of the event loop: nothing else lets
@@ -58,6 +64,10 @@ export interface ModelRunner {
   readonly blockBytes: number;
   /** Prefill chunk, tokens: a chunk begins at a multiple of it and is at most this long. */
   readonly chunk: number;
+  /** A chunk can be read in so many parts, with decode steps between them; 1 = only whole. */
+  readonly parts: number;
+  /** Reading behind so many tokens takes twice as long as at the beginning of a prompt. */
+  readonly doublingTokens: number;
   /**
    * Parses a canonical adapter file and transforms it for this base. Yields to the event loop between layers.
    * @throws AdapterFormatError when the file is not canonical or does not fit the base.
@@ -95,20 +105,28 @@ export interface ModelRunner {
   /**
    * Appends `tokens` to the row in `slot`, which holds `past` tokens (a multiple of `chunk`).
    * @param positions indexes into `tokens` whose logits are wanted; may be empty.
-   * @returns `[positions.length, vocabSize]` row-major, valid until the next step.
+   * @param parts of the chunk; all of it unless given. They come one after the other, with the same other parameters, and
+   * until the last nothing else becomes of the row but its `release`. The bits are the same.
+   * @returns `[positions.length, vocabSize]` row-major, valid until the next step; nothing before the last part.
    */
   prefill(params: {
     slot: number;
     tokens: readonly number[];
     past: number;
     positions: readonly number[];
+    parts?: ChunkParts;
   }): Promise<Float32Array>;
   /**
    * Appends `tokens` to the row in `slot`, as `prefill` does.
    * @returns `[tokens.length, hiddenSize]` row-major, valid until the next step: what the head reads, as transformers'
    * `last_hidden_state` has it (the last layer's output after the final norm and its gain, not rotated).
    */
-  hiddenStates(params: { slot: number; tokens: readonly number[]; past: number }): Promise<Float32Array>;
+  hiddenStates(params: {
+    slot: number;
+    tokens: readonly number[];
+    past: number;
+    parts?: ChunkParts;
+  }): Promise<Float32Array>;
   /**
    * One token for each of the rows in slots 0 … tokens.length-1.
    * @param lengths tokens that each row holds before this step.

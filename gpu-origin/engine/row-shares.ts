@@ -121,7 +121,7 @@ export class RowShares<Row extends RunningRow> {
     if (byRows !== 0) return byRows > 0;
     const byService = served(row.tenant) - served(other.tenant);
     if (byService !== 0) return byService > 0;
-    return row.ran < other.ran;
+    return row.ran <= other.ran;
   }
 
   #rank(tenant: string): 0 | 1 | 2 {

@@ -57,14 +57,20 @@ export class StepRunner {
       const logits = step.kind === 'decode' ? await this.#decode(rows) : await this.#prefill(step);
       if (masks !== null) await masks;
       if (step.kind === 'decode') this.#decoded(rows, logits);
+      else if (step.parts.to < this.#runner.parts) step.sequence.partsRead = step.parts.to;
       else await this.#prefilled(step, logits);
     } catch (error) {
       this.#endings.fault('step', error, rows);
       // From the last slot down, so that none of them is moved first.
       for (const row of [...rows].reverse()) if (!row.ended) this.#endings.fail(row, rowFault(MODEL_FAILED));
     }
-    const tokens = step.kind === 'decode' ? rows.length : step.to - step.from;
+    const tokens = step.kind === 'decode' ? rows.length : this.#tokensRead(step);
     return { kind: step.kind, batch: rows.length, tokens, ms: this.#clock.now() - startedAt };
+  }
+
+  /** A chunk's tokens count with its last part. */
+  #tokensRead({ from, to, parts }: PrefillStep): number {
+    return parts.to < this.#runner.parts ? 0 : to - from;
   }
 
   #decode(rows: readonly Sequence[]): Promise<Float32Array> {
@@ -87,12 +93,15 @@ export class StepRunner {
 
   /** @returns null when no row of the step is held to a grammar and gets a token by it. */
   #updateMasks(step: Step, rows: readonly Sequence[]): Promise<void> | null {
-    if (step.kind === 'prefill' && step.to < step.sequence.prompt.length) return null;
+    if (step.kind === 'prefill') {
+      const { parts, sequence, to } = step;
+      if (parts.to < this.#runner.parts || to < sequence.prompt.length) return null;
+    }
     const held = rows.flatMap((row) => row.answer.grammar ?? []);
     return held.length === 0 ? null : this.#masks.update(held);
   }
 
-  #prefill({ sequence, from, to }: PrefillStep): Promise<Float32Array> {
+  #prefill({ sequence, from, to, parts }: PrefillStep): Promise<Float32Array> {
     if (sequence.state === 'ready') {
       sequence.become('prefill');
       sequence.startedAt = this.#clock.now();
@@ -103,6 +112,7 @@ export class StepRunner {
       slot: this.#slots.prefilling!.slot,
       tokens: sequence.prompt.slice(from, to),
       past: from,
+      parts,
     };
     if (sequence.pooled !== null) return this.#runner.hiddenStates(chunk);
     return this.#runner.prefill({ ...chunk, positions: wantedPositions(sequence, from, to) });
@@ -129,6 +139,7 @@ export class StepRunner {
   async #prefilled(step: PrefillStep, output: Float32Array): Promise<void> {
     const { sequence, to } = step;
     sequence.length = to;
+    sequence.partsRead = 0;
     this.#keep(step);
     if (sequence.pooled !== null) this.#pool(sequence, sequence.pooled, output);
     else await this.#read(step, output);

@@ -1,13 +1,15 @@
 import { FairQueue, OUTPUT_TOKEN_WEIGHT, PROMPT_TOKEN_WEIGHT } from './fair-queue.ts';
+import type { ChunkParts } from './ports.ts';
 import { goesBefore, mayMakeRoom, RowShares } from './row-shares.ts';
 import type { Sequence } from './sequence.ts';
 
-/** Feeds prompt tokens `from` … `to`-1 of one sequence. */
+/** Feeds prompt tokens `from` … `to`-1 of one sequence, or some parts of it. */
 export interface PrefillStep {
   readonly kind: 'prefill';
   readonly sequence: Sequence;
   readonly from: number;
   readonly to: number;
+  readonly parts: ChunkParts;
 }
 
 /** One token for each row; the index is the slot. */
@@ -31,8 +33,12 @@ export interface SchedulerOptions {
   readonly chunk: number;
   /** Requests that may wait or load at once. */
   readonly maxQueue: number;
-  /** Decode steps between two chunks: more is smoother for who decodes, slower for who begins. */
-  readonly decodeStepsPerChunk: number;
+  /** Parts that a chunk can be read in. */
+  readonly parts: number;
+  /** Reading behind so many tokens takes twice as long as at the beginning of a prompt. */
+  readonly doublingTokens: number;
+  /** Decode steps between two turns of reading: more is smoother for who decodes, slower for who begins. */
+  readonly decodeStepsPerTurn: number;
   /** Tokens of a prompt that are kept and need not be read; none unless given. */
   readonly cached?: (sequence: Sequence) => number;
 }
@@ -60,6 +66,12 @@ const FIRST_INTERVAL_MS = 500;
 /** A tenant has at most this share of the queue while others wait or run. */
 const QUEUE_SHARE = 1 / 4;
 
+/** A turn goes on with another prompt while so much of it is left. */
+const WORTH_A_PROMPT = 1 / 2;
+
+/** Of a part that is left over, what is not worth a turn of its own. */
+const NEARLY = 1 / 4;
+
 /** Who finds no memory in the batch is passed by so many others, for each slot; then nobody is let in before it. */
 const PASSES_PER_SLOT = 2;
 
@@ -69,13 +81,18 @@ export class Scheduler {
   readonly #queue = new FairQueue<Sequence>();
   /** What a prompt was set aside for: it is next, whatever its share. */
   #chosen: Sequence | null = null;
-  #decodesSinceChunk = 0;
+  #decodesSinceTurn = 0;
+  /**
+   * What was read in this turn, in tokens at the beginning of a prompt. A turn is as long as one chunk there: rows that
+   * decode wait no longer between two steps, however long the prompt is, and two short prompts share it.
+   */
+  #read = 0;
   #lastEndAt: number | null = null;
   #endIntervalMs = FIRST_INTERVAL_MS;
 
   constructor(options: SchedulerOptions) {
     this.#options = options;
-    this.#decodesSinceChunk = options.decodeStepsPerChunk;
+    this.#decodesSinceTurn = options.decodeStepsPerTurn;
   }
 
   /** Requests that wait or load; not rows that are set aside. */
@@ -127,23 +144,35 @@ export class Scheduler {
    * first chunk has left the queue. Chunks begin at multiples of `chunk` whatever the load is: their borders decide a row's bits.
    */
   next(slots: SlotView, fits: Fits): Step | Swap | null {
-    const { chunk, decodeStepsPerChunk } = this.#options;
-    if (slots.rows.length === 0 || this.#decodesSinceChunk >= decodeStepsPerChunk) {
+    const { chunk, decodeStepsPerTurn } = this.#options;
+    const goesOn = this.#read > 0 && this.#read <= chunk * (1 - WORTH_A_PROMPT);
+    if (slots.rows.length === 0 || goesOn || this.#decodesSinceTurn >= decodeStepsPerTurn) {
       const admitted =
         slots.prefilling === null ? this.#admit(slots, fits) : this.#goOn(slots.prefilling.row, slots, fits);
       if (admitted !== null && 'kind' in admitted) return admitted;
-      if (admitted !== null) {
-        this.#decodesSinceChunk = 0;
-        const from = admitted.state === 'ready' ? this.#cached(admitted) : admitted.length;
-        const to = Math.min(from + chunk, admitted.prompt.length);
-        // As it is read, not when it begins: who asks in between would else count as served more than it was.
-        this.#queue.charge(admitted.tenant, (to - from) * PROMPT_TOKEN_WEIGHT);
-        return { kind: 'prefill', sequence: admitted, from, to };
-      }
+      if (admitted !== null) return this.#prefill(admitted, slots.rows.length > 0);
     }
     if (slots.rows.length === 0) return null;
-    this.#decodesSinceChunk += 1;
+    this.#decodesSinceTurn += 1;
+    this.#read = 0;
     return { kind: 'decode', rows: slots.rows };
+  }
+
+  /** @param beside rows decode, and wait meanwhile. */
+  #prefill(sequence: Sequence, beside: boolean): PrefillStep {
+    const { chunk, parts, doublingTokens } = this.#options;
+    const from = sequence.state === 'ready' ? this.#cached(sequence) : sequence.length;
+    const to = Math.min(from + chunk, sequence.prompt.length);
+    const begin = sequence.partsRead;
+    // As it is read, not when it begins: who asks in between would else count as served more than it was.
+    if (begin === 0) this.#queue.charge(sequence.tenant, (to - from) * PROMPT_TOKEN_WEIGHT);
+    const ofPart = ((to - from) * (1 + from / doublingTokens)) / parts;
+    const left = Math.max(0, chunk - this.#read);
+    const count = beside ? Math.max(1, Math.floor(left / ofPart + NEARLY)) : parts;
+    const end = Math.min(parts, begin + count);
+    this.#decodesSinceTurn = 0;
+    this.#read += (end - begin) * ofPart;
+    return { kind: 'prefill', sequence, from, to, parts: { from: begin, to: end } };
   }
 
   /** `count` tokens were generated for the tenant. */
@@ -164,7 +193,7 @@ export class Scheduler {
 
   /** @returns whose prompt is read on; or that it makes room, for a shorter one of somebody who was served less. */
   #goOn(reading: Sequence, slots: SlotView, fits: Fits): Sequence | Swap {
-    if (slots.parkingFull || !mayMakeRoom(reading)) return reading;
+    if (reading.partsRead > 0 || slots.parkingFull || !mayMakeRoom(reading)) return reading;
     const counterOf = (tenant: string) => this.#queue.counterOf(tenant);
     for (const waiting of this.#queue.ordered()) {
       if (!waiting.runnable || !goesBefore(waiting, reading, counterOf)) continue;

@@ -44,6 +44,8 @@ export class Sequence {
   lease: AdapterLease | null = null;
   /** Tokens that the KV cache holds. */
   length = 0;
+  /** Parts that were read of the chunk behind these. */
+  partsRead = 0;
   /** Tokens of the prompt that were kept from an earlier one. */
   cached = 0;
   startedAt: number | null = null;

@@ -8,6 +8,7 @@ const EXP_STEPS = 64;
 /** e^-40 = 4e-18: a whole vocabulary of such tokens is lost in the rounding of a float64 sum. */
 const EXP_RANGE = 40;
 const EXP_BINS = EXP_STEPS * EXP_RANGE;
+const NEAR = 16 * EXP_STEPS;
 const TABLE = Float64Array.from({ length: EXP_BINS }, (_, bin) => Math.exp(-bin / EXP_STEPS));
 
 /**
@@ -58,27 +59,76 @@ export class LogitBins {
 
   readonly mass = new Float64Array(EXP_BINS);
   readonly count = new Int32Array(EXP_BINS);
+  #row: Row = { logits: new Float32Array(0), offset: 0, length: 0, max: 0, inverse: 1 };
+  /** Tokens in the bins before `NEAR`, in order: a few of the vocabulary, but most of what a draw asks for. */
+  #near = new Int32Array(0);
+  #nearCount = 0;
 
-  /** Replaces what was counted before. Tokens below e^-40 of the likeliest are left out. */
-  weigh(row: Row): void {
+  /** The row that all else is about. */
+  take(row: Row): void {
+    this.#row = row;
     const { logits, offset, length, max, inverse } = row;
-    const { mass, count } = this;
-    mass.fill(0);
+    if (this.#near.length < length) this.#near = new Int32Array(length);
+    const near = this.#near;
+    let found = 0;
+    for (let id = 0; id < length; id += 1)
+      if ((max - logits[offset + id]!) * inverse < NEAR / EXP_STEPS) near[found++] = id;
+    this.#nearCount = found;
+  }
+
+  /**
+   * Counts tokens, without what they weigh.
+   * @returns the bin that the likeliest `tokens` end in; `last` where there are fewer up to it.
+   */
+  reach(tokens: number, last: number): number {
+    const { logits, offset, length, max, inverse } = this.#row;
+    const { count } = this;
+    const near = this.#nearCount >= tokens || last < NEAR;
     count.fill(0);
+    for (let i = 0, end = near ? this.#nearCount : length; i < end; i += 1) {
+      const x = (max - logits[offset + (near ? this.#near[i]! : i)]!) * inverse;
+      if (x >= EXP_RANGE) continue;
+      const bin = (x * EXP_STEPS) | 0;
+      count[bin] = count[bin]! + 1;
+    }
+    for (let bin = 0, before = 0; bin < last; bin += 1) {
+      before += count[bin]!;
+      if (before >= tokens) return bin;
+    }
+    return last;
+  }
+
+  /**
+   * Replaces what was weighed before. Tokens below e^-40 of the likeliest are left out.
+   * @param last bin that is wanted.
+   */
+  weigh(last: number): void {
+    const { logits, offset, length, max, inverse } = this.#row;
+    const { mass } = this;
+    mass.fill(0);
+    if (last < NEAR) {
+      for (let i = 0; i < this.#nearCount; i += 1) {
+        const x = (max - logits[offset + this.#near[i]!]!) * inverse;
+        const bin = (x * EXP_STEPS) | 0;
+        if (bin <= last) mass[bin] = mass[bin]! + expInBin(x, bin);
+      }
+      return;
+    }
     for (let i = offset, end = offset + length; i < end; i += 1) {
       const x = (max - logits[i]!) * inverse;
       if (x >= EXP_RANGE) continue;
       const bin = (x * EXP_STEPS) | 0;
       mass[bin] = mass[bin]! + expInBin(x, bin);
-      count[bin] = count[bin]! + 1;
     }
   }
 
   /** The tokens of one bin, heaviest first, smaller id first among equals. */
-  members(row: Row, bin: number): Weighed[] {
-    const { logits, offset, length, max, inverse } = row;
+  members(bin: number): Weighed[] {
+    const { logits, offset, length, max, inverse } = this.#row;
+    const near = bin < NEAR;
     const members: Weighed[] = [];
-    for (let id = 0; id < length; id += 1) {
+    for (let i = 0, end = near ? this.#nearCount : length; i < end; i += 1) {
+      const id = near ? this.#near[i]! : i;
       const x = (max - logits[offset + id]!) * inverse;
       if (x >= EXP_RANGE || ((x * EXP_STEPS) | 0) !== bin) continue;
       members.push({ id, weight: expInBin(x, bin) });

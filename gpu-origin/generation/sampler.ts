@@ -106,25 +106,22 @@ export class Sampler {
    */
   #draw(row: Row): number {
     const { topK, topP, minP } = this.#params;
-    bins.weigh(row);
-    const { mass, count } = bins;
-
-    // The last bin that takes part, and which of its tokens do; null = all of them.
-    let last = LogitBins.last;
+    bins.take(row);
+    // The last bin that takes part, and which of its tokens do; null = all of them. The likeliest token weighs 1.
+    const end = minP > 0 ? LogitBins.of(-Math.log(minP)) : LogitBins.last;
+    const few = topK !== null && topK < row.length ? topK : null;
+    let last = few === null ? end : bins.reach(few, end);
     let border: Weighed[] | null = null;
-    if (minP > 0) {
-      // The likeliest token weighs 1.
-      last = LogitBins.of(-Math.log(minP));
-      border = bins.members(row, last).filter((token) => token.weight >= minP);
-      count[last] = border.length;
+    bins.weigh(last);
+    const { mass, count } = bins;
+    if (minP > 0 && last === end) {
+      border = bins.members(last).filter((token) => token.weight >= minP);
       mass[last] = weightOf(border);
     }
-    if (topK !== null && topK < row.length) {
-      const end = last;
+    if (few !== null) {
       let before = 0;
-      for (last = 0; last < end && before + count[last]! < topK; last += 1) before += count[last]!;
-      const candidates = last === end && border !== null ? border : bins.members(row, last);
-      border = candidates.slice(0, topK - before);
+      for (let bin = 0; bin < last; bin += 1) before += count[bin]!;
+      border = (border ?? bins.members(last)).slice(0, few - before);
       mass[last] = weightOf(border);
     }
     let total = 0;
@@ -134,7 +131,7 @@ export class Sampler {
       let before = 0;
       let bin = 0;
       for (; bin < last && before + mass[bin]! < wanted; bin += 1) before += mass[bin]!;
-      const candidates = bin === last && border !== null ? border : bins.members(row, bin);
+      const candidates = bin === last && border !== null ? border : bins.members(bin);
       border = [];
       let within = 0;
       for (const token of candidates) {
@@ -152,7 +149,7 @@ export class Sampler {
     for (; bin < last && rest >= mass[bin]!; bin += 1) rest -= mass[bin]!;
     // Rounding may carry the draw past the last token: then it is the last one that has any weight.
     for (; bin > 0 && mass[bin] === 0; bin -= 1) rest = Infinity;
-    const tokens = bin === last && border !== null ? border : bins.members(row, bin);
+    const tokens = bin === last && border !== null ? border : bins.members(bin);
     for (const token of tokens) {
       rest -= token.weight;
       if (rest < 0) return token.id;

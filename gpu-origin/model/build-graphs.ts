@@ -20,13 +20,20 @@ import type { BaseModel } from './base-model.ts';
 import { WeightEntries } from './block-weights.ts';
 import { fileDigest } from './file-digest.ts';
 import type { GraphFlavour } from './graph-flavour.ts';
-import { GRAPH_FILE_ALIGNMENT, GRAPH_KINDS, type GraphKind, type WeightEntry } from './graph-names.ts';
+import {
+  GRAPH_FILE_ALIGNMENT,
+  GRAPH_KINDS,
+  type GraphKind,
+  graphParts,
+  type Layers,
+  type WeightEntry,
+} from './graph-names.ts';
 import { buildLlamaGraph } from './llama-graph.ts';
 import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';
 
 /** Raise it when the same base and options would give other files. */
-const BUILDER_VERSION = 5;
+const BUILDER_VERSION = 6;
 const WEIGHTS_FILE = 'weights.bin';
 
 export type Progress = (stage: string, done: number, total: number) => void;
@@ -42,6 +49,8 @@ export interface BuiltGraphs {
   weightsPath: string;
   weights: WeightEntry[];
   graphs: Record<GraphKind, string>;
+  /** Each graph in parts, for what runs them on a processor; [] for a GPU. */
+  parts: readonly (Layers & { graphs: Record<GraphKind, string> })[];
   rotations: RotationSet | null;
 }
 
@@ -60,27 +69,43 @@ export interface BuildOptions {
   onProgress: Progress;
 }
 
-async function readBuilt(folder: string, rotations: RotationSet | null): Promise<BuiltGraphs | null> {
+async function readBuilt(
+  folder: string,
+  rotations: RotationSet | null,
+  parts: readonly Layers[],
+): Promise<BuiltGraphs | null> {
   const path = join(folder, 'manifest.json');
   if (!existsSync(path)) return null;
   try {
     const manifest = Manifest.parse(JSON.parse(readFileSync(path, 'utf8')));
     for (const [file, digest] of Object.entries(manifest.sha256))
       if ((await fileDigest(join(folder, file))) !== digest) return null;
-    return describe(folder, manifest.weights, rotations);
+    return describe(folder, manifest.weights, rotations, parts);
   } catch {
     return null;
   }
 }
 
-function describe(folder: string, weights: WeightEntry[], rotations: RotationSet | null): BuiltGraphs {
-  const graphs = Object.fromEntries(GRAPH_KINDS.map((kind) => [kind, join(folder, `${kind}.onnx`)]));
+const fileName = (kind: GraphKind, part?: number): string =>
+  part === undefined ? `${kind}.onnx` : `${kind}.${part}.onnx`;
+
+function describe(
+  folder: string,
+  weights: WeightEntry[],
+  rotations: RotationSet | null,
+  parts: readonly Layers[],
+): BuiltGraphs {
+  const graphs = (part?: number): Record<GraphKind, string> => {
+    const paths = GRAPH_KINDS.map((kind) => [kind, join(folder, fileName(kind, part))]);
+    return Object.fromEntries(paths) as Record<GraphKind, string>;
+  };
   return {
     folder,
     weightsPath: join(folder, WEIGHTS_FILE),
     weights,
     rotations,
-    graphs: graphs as Record<GraphKind, string>,
+    graphs: graphs(),
+    parts: parts.map((layers, part) => ({ ...layers, graphs: graphs(part) })),
   };
 }
 
@@ -127,7 +152,8 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
     .digest('hex')
     .slice(0, 32);
   const folder = join(options.cacheDir, 'graphs', key);
-  const built = await readBuilt(folder, rotations);
+  const parts = flavour === 'cpu' ? graphParts(base.config.layers) : [];
+  const built = await readBuilt(folder, rotations, parts);
   if (built !== null) return built;
 
   const temporary = `${folder}.${process.pid}.tmp`;
@@ -136,19 +162,20 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
   try {
     const { entries, sha256 } = writeWeights(temporary, { ...options, flavour }, rotations);
     const digests: Record<string, string> = { [WEIGHTS_FILE]: sha256 };
-    for (const kind of GRAPH_KINDS) {
+    const write = (kind: GraphKind, part?: number): void => {
       const model = buildLlamaGraph({
-        config: base.config,
-        kind,
-        context,
-        format,
-        flavour,
-        rotations,
+        ...{ config: base.config, kind, context, format, flavour, rotations },
+        ...(part === undefined ? {} : { layers: parts[part]! }),
         weights: entries,
         weightsFile: WEIGHTS_FILE,
       });
-      writeFileSync(join(temporary, `${kind}.onnx`), model);
-      digests[`${kind}.onnx`] = createHash('sha256').update(model).digest('hex');
+      const name = fileName(kind, part);
+      writeFileSync(join(temporary, name), model);
+      digests[name] = createHash('sha256').update(model).digest('hex');
+    };
+    for (const kind of GRAPH_KINDS) {
+      write(kind);
+      for (const part of parts.keys()) write(kind, part);
     }
     writeFileSync(
       join(temporary, 'manifest.json'),
@@ -156,7 +183,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
     );
     rmSync(folder, { recursive: true, force: true });
     renameSync(temporary, folder);
-    return describe(folder, entries, rotations);
+    return describe(folder, entries, rotations, parts);
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
     throw error;

@@ -19,6 +19,28 @@ export const DELTA_KINDS: Record<GraphKind, readonly LinearKind[]> = {
 /** Tensors of the weights' file begin at multiples of this, as ONNX external data wants (a page). */
 export const GRAPH_FILE_ALIGNMENT = 4_096;
 
+/** Layers `from` … `to`-1 of a base. */
+export interface Layers {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Most parts that a graph is cut into. */
+const MOST_PARTS = 6;
+
+/** The parts that a prompt's chunk is read in where decode steps run between them, about as many layers each. */
+export function graphParts(layers: number): Layers[] {
+  const parts = Math.min(MOST_PARTS, layers);
+  const cut = (part: number): number => Math.round((part * layers) / parts);
+  return Array.from({ length: parts }, (_, part) => ({ from: cut(part), to: cut(part + 1) }));
+}
+
+/** The stream behind a layer, `[B, T, hidden]` each: normed, and as it is. One part gives them to the next. */
+export const streamNames = (layer: number): { normed: string; stream: string } => ({
+  normed: `l${layer}.h2`,
+  stream: `l${layer}.x2`,
+});
+
 export interface WeightEntry {
   name: string;
   type: PreparedTensor['type'];

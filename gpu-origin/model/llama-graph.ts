@@ -1,10 +1,18 @@
 /**
  * The Llama family as an ONNX graph: token ids, KV cache and low-rank deltas in; logits at chosen positions and, where it is asked for, the last hidden states out.
- * Three graphs share the same weights and differ in the linears that take a delta: none, q and v, or all seven.
+ * Three graphs share the same weights and differ in the linears that take a delta: none, q and v, or all seven. Each is
+ * there whole, and in parts of its layers.
  */
 import { type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
 import { deltaShapeOfA, type GraphFlavour } from './graph-flavour.ts';
-import { DELTA_KINDS, deltaNames, type GraphKind, type WeightEntry } from './graph-names.ts';
+import {
+  DELTA_KINDS,
+  deltaNames,
+  type GraphKind,
+  type Layers,
+  streamNames,
+  type WeightEntry,
+} from './graph-names.ts';
 import { DataType, GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import {
   EMBEDDING_SCALES,
@@ -30,6 +38,8 @@ class LlamaGraph {
     private readonly params: {
       config: LlamaConfig;
       kind: GraphKind;
+      /** Of the part; all unless given. */
+      layers?: Layers;
       /** Tokens that a row can have: a window of as many is none. */
       context: number;
       format: WeightFormat;
@@ -223,42 +233,63 @@ class LlamaGraph {
         )
       : this.attention(layer, q, k, v);
     const o = this.postNorm(this.linear(attention, layer, 'o'), layer, 'post_attention_layernorm');
-    const skip = (a: string, b: string, n: number, gain: string): { h: string; x: string } => {
-      g.node(
-        'SkipSimplifiedLayerNormalization',
-        [a, b, gain],
-        [`${p}.h${n}`, '', '', `${p}.x${n}`],
-        epsilon,
-        MICROSOFT,
-      );
-      return { h: `${p}.h${n}`, x: `${p}.x${n}` };
+    const skip = (
+      a: string,
+      b: string,
+      names: { normed: string; stream: string },
+      gain: string,
+    ): { h: string; x: string } => {
+      const { normed, stream } = names;
+      g.node('SkipSimplifiedLayerNormalization', [a, b, gain], [normed, '', '', stream], epsilon, MICROSOFT);
+      return { h: normed, x: stream };
     };
-    const middle = skip(x, o, 1, this.gain(layer, mlpNorm(config)));
+    const between = { normed: `${p}.h1`, stream: `${p}.x1` };
+    const middle = skip(x, o, between, this.gain(layer, mlpNorm(config)));
     const [gate, up] = this.linears(this.input(middle.h), layer, ['gate', 'up']) as [string, string];
     g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
     const gated = this.rotateBlocks(`${p}.gated`, this.params.rotations?.down, config.ffn, `${p}.act`);
     const down = this.postNorm(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
-    return skip(middle.x, down, 2, this.gain(layer + 1, 'input_layernorm'));
+    return skip(middle.x, down, streamNames(layer), this.gain(layer + 1, 'input_layernorm'));
+  }
+
+  /** The stream before the first layer: of the tokens, or of the part before. */
+  private begin(layer: number): { h: string; x: string } {
+    const g = this.g;
+    if (layer === 0) {
+      g.input('tokens', 'i64', ['B', 'T']);
+      const x = this.embedded();
+      return { h: this.norm(x, this.gain(0, 'input_layernorm'), 'h'), x };
+    }
+    const shape = ['B', 'T', this.params.config.hidden];
+    const { normed, stream } = streamNames(layer - 1);
+    return { h: g.input(normed, 'f32', shape), x: g.input(stream, 'f32', shape) };
   }
 
   build(): Uint8Array {
     const g = this.g;
-    const { config } = this.params;
-    g.input('tokens', 'i64', ['B', 'T']);
+    const { config, kind } = this.params;
+    const { from, to } = this.params.layers ?? { from: 0, to: config.layers };
     // GroupQueryAttention's seqlens_k: total length of the row minus one.
     g.input('last_position', 'i32', ['B']);
     g.input('total_length', 'i32', [1]);
+    let { h, x } = this.begin(from);
+    for (let layer = from; layer < to; layer++) ({ h, x } = this.layer(layer, h, x));
+    if (to === config.layers) this.end(h);
+    else for (const name of [h, x]) g.output(name, 'f32', ['B', 'T', config.hidden]);
+    return g.build(`llama-${kind}-${from}-${to}`);
+  }
+
+  /** The head over the positions that are wanted. */
+  private end(h: string): void {
+    const g = this.g;
+    const { config } = this.params;
     g.input('positions', 'i64', ['B', 'P', 1]);
-    let x = this.embedded();
-    let h = this.norm(x, this.gain(0, 'input_layernorm'), 'h');
-    for (let layer = 0; layer < config.layers; layer++) ({ h, x } = this.layer(layer, h, x));
     // Costs nothing where it is not bound. Where the norm's gain is folded into the head, it lacks it.
     g.node('Identity', [h], 'hidden');
     g.output('hidden', 'f32', ['B', 'T', config.hidden]);
     const wanted = g.node('GatherND', [h, 'positions'], 'wanted', { batch_dims: 1 });
     this.products.multiply(this.input(wanted), HEAD_PRODUCT, { K: config.hidden, N: config.vocab }, 'logits');
     g.output('logits', 'f32', ['B', 'P', config.vocab]);
-    return g.build(`llama-${this.params.kind}`);
   }
 }
 

@@ -10,8 +10,6 @@ export interface ProductShape {
   N: number;
 }
 
-/** Smallest row maximum that is divided by; a row of zeros stays zeros. */
-const ROW_EPSILON = 1e-8;
 /**
  * `MatMulNBits`' accuracy_level: x in int8 with a scale for each block of a row. With 1, float32, a row of a batch is
  * multiplied in another order than a row alone, and has other bits; the KL is the same.
@@ -49,17 +47,18 @@ export class WeightProducts {
     },
   ) {}
 
-  /** x -> u8 with one scale per row: round(x / max|row| * 127) + 128. Linears that share x share this. */
+  /**
+   * x -> u8 with one scale per row: round(x / max|row| * 127) + 128. Linears that share x share this. A row of zeros
+   * becomes any numbers, and zeros again with its maximum.
+   */
   private quantizeRows(x: string): { values: string; max: string } {
     const known = this.quantized.get(x);
     if (known !== undefined) return known;
     const { g } = this.params;
     const scale = g.constant('q.scale', 'f32', [], new Float32Array([1 / 127]));
     const zero = g.constant('q.zero', 'u8', [], new Uint8Array([128]));
-    const epsilon = g.constant('q.epsilon', 'f32', [], new Float32Array([ROW_EPSILON]));
     g.node('Abs', [x], `${x}.abs`);
-    g.node('ReduceMax', [`${x}.abs`], `${x}.absmax`, { axes: [-1], keepdims: 1 });
-    const max = g.node('Max', [`${x}.absmax`, epsilon], `${x}.max`);
+    const max = g.node('ReduceMax', [`${x}.abs`], `${x}.max`, { axes: [-1], keepdims: 1 });
     g.node('Div', [x, max], `${x}.unit`);
     const values = g.node('QuantizeLinear', [`${x}.unit`, scale, zero], `${x}.u8`);
     const result = { values, max };

@@ -1,6 +1,6 @@
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
 import { deltaShapeOfA, LEAST_RANK } from '../model/graph-flavour.ts';
-import { DELTA_KINDS, deltaNames, type GraphKind } from '../model/graph-names.ts';
+import { DELTA_KINDS, deltaNames, type GraphKind, type Layers } from '../model/graph-names.ts';
 import type { DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor } from './device.ts';
 import type { RankByKind } from './row-delta.ts';
@@ -17,6 +17,8 @@ export function bindDeltas(params: {
   config: LlamaConfig;
   binding: Binding;
   graph: GraphKind;
+  /** Of the part that runs; all unless given. */
+  layers?: Layers | undefined;
   slot: number;
   rows: number;
   ranks: RankByKind;
@@ -24,11 +26,12 @@ export function bindDeltas(params: {
   nothing: DeviceMemory;
 }): DeviceTensor[] {
   const { device, config, binding, slot, rows, nothing } = params;
+  const { from, to } = params.layers ?? { from: 0, to: config.layers };
   const { flavour } = device;
   const made: DeviceTensor[] = [];
   for (const kind of DELTA_KINDS[params.graph]) {
     const shape = linearShape(config, kind);
-    for (let layer = 0; layer < config.layers; layer++) {
+    for (let layer = from; layer < to; layer++) {
       const source = params.ranks[kind] === 0 ? undefined : params.memory(layer, kind);
       const rank = source === undefined ? LEAST_RANK[flavour] : params.ranks[kind];
       const at = source === undefined ? 0 : slot * rank * Float32Array.BYTES_PER_ELEMENT;

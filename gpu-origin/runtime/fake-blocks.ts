@@ -1,3 +1,4 @@
+import type { ChunkParts } from '../engine/ports.ts';
 import { keyOf, type FakeRow } from './fake-adapter.ts';
 
 /** What a fake runner keeps of its rows: chunks of tokens, with what came before them and by which delta. */
@@ -27,5 +28,30 @@ export class FakeBlocks {
 
   #before(row: FakeRow, at: number): string {
     return `${keyOf(row)} ${row.tokens.slice(0, at).join(' ')}`;
+  }
+}
+
+/** The chunk of which some parts were read. */
+export class FakeParts {
+  #begun: { chunk: string; parts: number } | null = null;
+
+  readonly #parts: number;
+
+  constructor(parts: number) {
+    this.#parts = parts;
+  }
+
+  /** @param chunk begins with its slot. @returns whether these parts are next. */
+  go(chunk: string, { from, to }: ChunkParts): boolean {
+    const next = from === 0 || (this.#begun?.chunk === chunk && this.#begun.parts === from);
+    this.#begun = to < this.#parts ? { chunk, parts: to } : null;
+    return next && to > from && to <= this.#parts;
+  }
+
+  /** @returns whether it was this slot's. */
+  leave(slot: number): boolean {
+    const its = this.#begun?.chunk.startsWith(`${slot} `) === true;
+    if (its) this.#begun = null;
+    return its;
   }
 }

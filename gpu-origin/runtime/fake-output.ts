@@ -20,6 +20,10 @@ export interface FakeRunnerOptions {
   /** As many as slots unless given. */
   parking?: number;
   chunk?: number;
+  /** 1 unless given. */
+  parts?: number;
+  /** 1,000 unless given. */
+  doublingTokens?: number;
   /** None unless given. */
   blocks?: number;
   vocabSize?: number;

@@ -1,8 +1,15 @@
 import { AdapterFormatError } from '../../adapters/errors.ts';
-import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
+import type {
+  BatchRows,
+  ChainMember,
+  ChunkParts,
+  ModelRunner,
+  ResidentAdapter,
+  RowDelta,
+} from '../engine/ports.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './batch-layout.ts';
-import { FakeBlocks } from './fake-blocks.ts';
+import { FakeBlocks, FakeParts } from './fake-blocks.ts';
 import { fillWithHash, type FakeRunnerOptions, type FakeStep } from './fake-output.ts';
 import { FAKE_RANKS, FakeAdapter, FakeDelta, keyOf, type FakeRow } from './fake-adapter.ts';
 
@@ -20,6 +27,8 @@ export class FakeRunner implements ModelRunner {
   readonly slots: number;
   readonly parking: number;
   readonly chunk: number;
+  readonly parts: number;
+  readonly doublingTokens: number;
   readonly blocks: number;
   readonly blockBytes = 1_000;
   /** Breaches of the contract; each was thrown as well. */
@@ -30,6 +39,7 @@ export class FakeRunner implements ModelRunner {
   readonly #adapters = new Set<FakeAdapter>();
   readonly #kept: FakeBlocks;
   #batch = NO_BUFFERS;
+  readonly #begun: FakeParts;
   #busy = false;
   #closed = false;
   #lent = new Float32Array(0);
@@ -38,6 +48,9 @@ export class FakeRunner implements ModelRunner {
     this.#options = options;
     this.slots = options.slots ?? 16;
     this.chunk = options.chunk ?? 8;
+    this.parts = options.parts ?? 1;
+    this.#begun = new FakeParts(this.parts);
+    this.doublingTokens = options.doublingTokens ?? 1_000;
     this.blocks = options.blocks ?? 0;
     this.#kept = new FakeBlocks(this.chunk, (what) => this.#misuse(what));
     this.vocabSize = options.vocabSize ?? 64;
@@ -124,6 +137,7 @@ export class FakeRunner implements ModelRunner {
     this.#expectIdle('move');
     this.#expectSlot(to, 'move');
     const row = this.#row(from, 'move');
+    if (this.#begun.leave(from)) this.#misuse(`move: a chunk of slot ${from} is half read`);
     if (this.#rows[to] !== null) this.#misuse(`move: slot ${to} is taken`);
     if (row.tokens.length !== length)
       this.#misuse(`move: the row has ${row.tokens.length} tokens, not ${length}`);
@@ -134,6 +148,7 @@ export class FakeRunner implements ModelRunner {
   release(slot: number): void {
     this.#expectIdle('release');
     this.#row(slot, 'release');
+    this.#begun.leave(slot);
     this.#rows[slot] = null;
   }
 
@@ -153,11 +168,13 @@ export class FakeRunner implements ModelRunner {
     tokens: readonly number[];
     past: number;
     positions: readonly number[];
+    parts?: ChunkParts;
   }): Promise<Float32Array> {
     const { tokens, past, positions } = params;
     if (positions.some((at) => at < 0 || at >= tokens.length))
       this.#misuse('prefill: a position outside the chunk');
     const row = this.#read(params, 'prefill');
+    if (row === null) return this.#step('prefill', [this.#row(params.slot, 'prefill')], 0, () => []);
     return this.#step('prefill', [row], this.vocabSize, () =>
       positions.map((at) => ({ tokens: row.tokens.slice(0, past + at + 1), delta: row.delta })),
     );
@@ -167,16 +184,22 @@ export class FakeRunner implements ModelRunner {
     slot: number;
     tokens: readonly number[];
     past: number;
+    parts?: ChunkParts;
   }): Promise<Float32Array> {
     const { tokens, past } = params;
     const row = this.#read(params, 'hiddenStates');
+    if (row === null) return this.#step('prefill', [this.#row(params.slot, 'hiddenStates')], 0, () => []);
     return this.#step('prefill', [row], this.hiddenSize, () =>
       tokens.map((_, at) => ({ tokens: row.tokens.slice(0, past + at + 1), delta: row.delta })),
     );
   }
 
-  /** Checks a chunk and appends it to its row. */
-  #read({ slot, tokens, past }: { slot: number; tokens: readonly number[]; past: number }, where: string) {
+  /** Checks a chunk, and appends it to its row with the last part. @returns null before that. */
+  #read(
+    params: { slot: number; tokens: readonly number[]; past: number; parts?: ChunkParts },
+    where: string,
+  ): FakeRow | null {
+    const { slot, tokens, past, parts = { from: 0, to: this.parts } } = params;
     this.#expectIdle(where);
     if (slot >= this.slots) this.#misuse(`${where}: slot ${slot} is for parking`);
     const row = this.#row(slot, where);
@@ -185,6 +208,9 @@ export class FakeRunner implements ModelRunner {
     if (past % this.chunk !== 0) this.#misuse(`${where}: ${past} is no multiple of ${this.chunk}`);
     if (tokens.length === 0 || tokens.length > this.chunk)
       this.#misuse(`${where}: a chunk of ${tokens.length} tokens`);
+    if (!this.#begun.go(`${slot} ${past} ${tokens.join()}`, parts))
+      this.#misuse(`${where}: parts ${parts.from} to ${parts.to} out of turn`);
+    if (parts.to < this.parts) return null;
     this.#append(row, tokens);
     return row;
   }

@@ -29,14 +29,20 @@ export class GraphSessions {
     const weights = await device.weights(built.weightsPath, built.weights);
     const sessions = new GraphSessions(device, built, weights, kinds);
     const cores: readonly SessionCores[] = (device.lanes ?? 1) > 1 ? ['all', 'one'] : ['all'];
-    const now = (device.sharesWeights ? kinds : kinds.slice(0, 1)).flatMap((kind) =>
-      cores.map((each) => [kind, each] as const),
-    );
-    for (const [index, which] of now.entries()) {
-      await sessions.get(...which);
+    const now = (device.sharesWeights ? kinds : kinds.slice(0, 1)).flatMap((kind) => [
+      ...cores.map((each) => () => sessions.get(kind, each)),
+      ...sessions.parts.map((_, part) => () => sessions.part(kind, part)),
+    ]);
+    for (const [index, open] of now.entries()) {
+      await open();
       onProgress('Loading the graphs', index + 1, now.length);
     }
     return sessions;
+  }
+
+  /** What a prompt's chunk may be read in; [] where each session would hold its own weights. */
+  get parts(): BuiltGraphs['parts'] {
+    return this.device.sharesWeights ? this.built.parts : [];
   }
 
   /** @returns the smallest graph that may be opened and takes all deltas that `kind` takes. */
@@ -47,10 +53,18 @@ export class GraphSessions {
 
   /** One that could not be opened is tried again at the next call. @throws OrtError */
   get(kind: GraphKind, cores: SessionCores = 'all'): Promise<Session> {
-    const key = `${kind} ${cores}`;
+    return this.session(`${kind} ${cores}`, this.built.graphs[kind], cores);
+  }
+
+  /** @throws OrtError */
+  part(kind: GraphKind, part: number): Promise<Session> {
+    return this.session(`${kind} part ${part}`, this.built.parts[part]!.graphs[kind], 'all');
+  }
+
+  private session(key: string, path: string, cores: SessionCores): Promise<Session> {
     const known = this.opened.get(key);
     if (known !== undefined) return known;
-    const opening = this.device.session(this.built.graphs[kind], this.weights, cores);
+    const opening = this.device.session(path, this.weights, cores);
     this.opened.set(key, opening);
     opening.catch(() => this.opened.delete(key));
     return opening;

@@ -1,3 +1,4 @@
+import type { Layers } from '../model/graph-names.ts';
 import type { Binding, Device, DeviceTensor, HostMemory } from './device.ts';
 
 /** Tensors of one batch size that are the same in every step. */
@@ -59,12 +60,20 @@ export async function stepTensors(
   };
 }
 
-export function bindStep(binding: Binding, step: StepTensors): void {
-  for (const name of ['tokens', 'last_position', 'total_length', 'positions'] as const)
-    binding.input(name, step.bound[name]);
-  binding.output('logits', step.bound.logits);
+/** @param layers of the part that runs; all unless given. */
+export function bindStep(binding: Binding, step: StepTensors, layers?: Layers): void {
+  const all = step.cache.length >> 1;
+  const { from, to } = layers ?? { from: 0, to: all };
+  for (const name of ['last_position', 'total_length'] as const) binding.input(name, step.bound[name]);
+  if (from === 0) binding.input('tokens', step.bound.tokens);
+  if (to === all) {
+    binding.input('positions', step.bound.positions);
+    binding.output('logits', step.bound.logits);
+  }
   step.cache.forEach((tensor, index) => {
-    const name = `${index >> 1}.${index & 1 ? 'v' : 'k'}`;
+    const layer = index >> 1;
+    if (layer < from || layer >= to) return;
+    const name = `${layer}.${index & 1 ? 'v' : 'k'}`;
     // The same memory in and out: GroupQueryAttention then appends in place.
     binding.input(`past.${name}`, tensor);
     binding.output(`present.${name}`, tensor);

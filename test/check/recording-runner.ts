@@ -56,6 +56,12 @@ export class RecordingRunner implements ModelRunner {
   get chunk() {
     return this.#inner.chunk;
   }
+  get parts() {
+    return this.#inner.parts;
+  }
+  get doublingTokens() {
+    return this.#inner.doublingTokens;
+  }
   get blocks() {
     return this.#inner.blocks;
   }
@@ -156,16 +162,18 @@ export class RecordingRunner implements ModelRunner {
   }
 
   async prefill(params: Parameters<ModelRunner['prefill']>[0]): Promise<Float32Array> {
-    const { slot, tokens, past, positions } = params;
-    const row = this.#feed(slot, past, tokens);
+    const { slot, tokens, past, positions, parts } = params;
     this.#require(past % this.chunk === 0 && tokens.length <= this.chunk, 'a chunk has other borders');
+    if (parts !== undefined && parts.to < this.parts) return this.#step(() => this.#inner.prefill(params));
+    const row = this.#feed(slot, past, tokens);
     const logits = await this.#step(() => this.#inner.prefill(params));
     positions.forEach((_, index) => row?.logits.push(this.#hash(logits, index)));
     return logits;
   }
 
   hiddenStates(params: Parameters<ModelRunner['hiddenStates']>[0]): Promise<Float32Array> {
-    this.#feed(params.slot, params.past, params.tokens);
+    const { slot, past, tokens, parts } = params;
+    if (parts === undefined || parts.to === this.parts) this.#feed(slot, past, tokens);
     return this.#step(() => this.#inner.hiddenStates(params));
   }
 

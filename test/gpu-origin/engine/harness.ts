@@ -80,7 +80,7 @@ export interface Rig {
 
 export function rig(
   options: { runner?: FakeRunnerOptions; observer?: EngineObserver } & Partial<
-    Pick<EngineOptions, 'maxQueue' | 'adapterBudgetBytes' | 'decodeStepsPerChunk' | 'tokens' | 'eosTokenIds'>
+    Pick<EngineOptions, 'maxQueue' | 'adapterBudgetBytes' | 'decodeStepsPerTurn' | 'tokens' | 'eosTokenIds'>
   > = {},
 ): Rig {
   const { runner: runnerOptions, ...engineOptions } = options;

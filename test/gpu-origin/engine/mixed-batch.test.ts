@@ -68,9 +68,11 @@ describe('a row in a mixed batch', () => {
           observer: { onAdapterEvict: () => (evicted += 1) },
           // Less than the adapters need, so that they come and go.
           adapterBudgetBytes: 8_000,
-          decodeStepsPerChunk: 1 + (seed % 3),
+          decodeStepsPerTurn: 1 + (seed % 3),
           runner: {
             ...RUNNER,
+            parts: 1 + (seed % 4),
+            doublingTokens: 10,
             duringLoad: loads(random),
             poisoned: (tokens) =>
               tokens[0] === poisonPrompt && tokens[1] === poisonPrompt && tokens.length > 9,

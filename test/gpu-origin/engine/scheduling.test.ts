@@ -18,18 +18,21 @@ function recorder() {
 
 describe('steps', () => {
   it.each([
-    [1, ['p2', 'd1', 'p8', 'd1', 'p16', 'd1', 'p20', 'd2', 'd2']],
-    [2, ['p2', 'd1', 'd1', 'p8', 'd1', 'd1', 'p16', 'd1', 'd1', 'p20']],
-  ])('%i decode steps run between two chunks, whose borders stay', async (decodeStepsPerChunk, wanted) => {
-    const { steps, duringStep } = recorder();
-    const { engine } = rig({ decodeStepsPerChunk, runner: { duringStep } });
-    const handles = [
-      await start(engine, { prompt: prompt(2), sampling: sampling(12) }),
-      await start(engine, { prompt: prompt(20), sampling: sampling(12) }),
-    ];
-    await Promise.all(handles.map(collect));
-    expect(steps.slice(0, wanted.length)).toEqual(wanted);
-  });
+    [1, ['p2', 'p8', 'd1', 'p16', 'd1', 'p20', 'd2', 'd2']],
+    [2, ['p2', 'p8', 'd1', 'd1', 'p16', 'd1', 'd1', 'p20']],
+  ])(
+    '%i decode steps run between two turns of reading, and the borders of chunks stay',
+    async (decodeStepsPerTurn, wanted) => {
+      const { steps, duringStep } = recorder();
+      const { engine } = rig({ decodeStepsPerTurn, runner: { duringStep } });
+      const handles = [
+        await start(engine, { prompt: prompt(2), sampling: sampling(12) }),
+        await start(engine, { prompt: prompt(20), sampling: sampling(12) }),
+      ];
+      await Promise.all(handles.map(collect));
+      expect(steps.slice(0, wanted.length)).toEqual(wanted);
+    },
+  );
 
   it('one row is in prefill at a time, and all slots fill', async () => {
     const { steps, duringStep } = recorder();
@@ -38,8 +41,61 @@ describe('steps', () => {
       Array.from({ length: 6 }, () => start(engine, { prompt: prompt(3), sampling: sampling(10) })),
     );
     await Promise.all(handles.map(collect));
-    expect(steps.slice(0, 8)).toEqual(['p3', 'd1', 'p3', 'd2', 'p3', 'd3', 'p3', 'd4']);
+    // Two prompts of 3 tokens share a turn of 8.
+    expect(steps.slice(0, 6)).toEqual(['p3', 'p3', 'd2', 'p3', 'p3', 'd4']);
     expect(runner.misuses).toEqual([]);
+  });
+
+  it('reads a prompt in parts where rows decode, no more in a turn than a chunk at its beginning takes', async () => {
+    const { steps, duringStep } = recorder();
+    const seen: string[] = [];
+    const { engine, runner } = rig({
+      runner: { parts: 4, doublingTokens: 8, duringStep },
+      observer: { onStep: ({ kind, tokens }) => seen.push(`${kind} ${tokens}`) },
+    });
+    const [short, long] = await Promise.all([
+      start(engine, { prompt: prompt(2), sampling: sampling(30) }),
+      start(engine, { prompt: prompt(24), sampling: sampling(4) }),
+    ]);
+    await Promise.all([collect(short!), collect(long!)]);
+    // Behind 8 tokens a chunk costs twice as much, behind 16 three times: two and one of its four parts a turn.
+    const turns = ['p2', 'p0', 'd1', 'p8', 'p8', 'd1', 'p8', 'd1', 'p16', 'p16', 'd1', 'p16', 'd1', 'p16'];
+    expect(steps.slice(0, turns.length)).toEqual(turns);
+    // Tokens count with the last part.
+    const read = seen.filter((step) => step.startsWith('prefill') && step !== 'prefill 0');
+    expect(read).toEqual(['prefill 2', 'prefill 8', 'prefill 8', 'prefill 8']);
+    expect(runner.misuses).toEqual([]);
+  });
+
+  it('reads a whole chunk at once where nothing decodes', async () => {
+    const { steps, duringStep } = recorder();
+    const { engine } = rig({ runner: { parts: 4, doublingTokens: 8, duringStep } });
+    await collect(await start(engine, { prompt: prompt(20), sampling: sampling(2) }));
+    expect(steps).toEqual(['p8', 'p16', 'p20', 'd1']);
+  });
+
+  it('forgets a chunk that is half read when its request is aborted, and begins the next one', async () => {
+    const hold = gate();
+    let reading = 0;
+    const { engine, runner } = rig({
+      runner: {
+        ...{ parts: 4, doublingTokens: 8 },
+        duringStep: async ({ kind, rows }) => {
+          if (kind === 'prefill' && rows[0]!.tokens.length === 8 && ++reading === 2) await hold.opened;
+        },
+      },
+    });
+    const short = await start(engine, { prompt: prompt(2), sampling: sampling(40) });
+    const long = await start(engine, { prompt: prompt(24), sampling: sampling(4) });
+    await until(() => reading === 2);
+    long.abort();
+    hold.open();
+    const next = await start(engine, { prompt: prompt(20), sampling: sampling(3) });
+    expect((await collect(long)).final.kind).toBe('aborted');
+    expect((await collect(next)).ids).toHaveLength(3);
+    expect((await collect(short)).ids).toHaveLength(40);
+    expect(runner.misuses).toEqual([]);
+    expect(runner.occupied).toEqual([]);
   });
 
   it('sleeps when there is nothing to do', async () => {

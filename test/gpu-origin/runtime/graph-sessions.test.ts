@@ -8,6 +8,10 @@ const built = {
   weightsPath: 'weights.bin',
   weights: [],
   graphs: { none: 'none.onnx', qv: 'qv.onnx', all: 'all.onnx' },
+  parts: [0, 1].map((part) => ({
+    ...{ from: part, to: part + 1 },
+    graphs: { none: `none.${part}.onnx`, qv: `qv.${part}.onnx`, all: `all.${part}.onnx` },
+  })),
 } as unknown as BuiltGraphs;
 
 /** @param log hears every session that is opened or closed. @param failures of the next sessions. */
@@ -32,9 +36,13 @@ async function open(
 
 it('opens all at once where they share weights, else the smallest, and the others once each', async () => {
   const shared = await open(true);
-  expect(shared.log).toEqual(['none.onnx', 'qv.onnx', 'all.onnx']);
+  expect(shared.log).toEqual(
+    ['none', 'qv', 'all'].flatMap((kind) => [`${kind}.onnx`, `${kind}.0.onnx`, `${kind}.1.onnx`]),
+  );
+  expect(shared.sessions.parts).toHaveLength(2);
   const { sessions, log } = await open(false);
   expect(log).toEqual(['none.onnx']);
+  expect(sessions.parts).toEqual([]);
   await Promise.all([sessions.get('all'), sessions.get('all'), sessions.get('none')]);
   expect(log).toEqual(['none.onnx', 'all.onnx']);
   await sessions.close();

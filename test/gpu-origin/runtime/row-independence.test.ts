@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { RowDelta } from '../../../gpu-origin/engine/ports.ts';
 import { ortLibrary } from '../../../gpu-origin/runtime/native/ort-library.ts';
-import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
+import { TINY_LLAMA, TINY_SHAPES } from '../../fixtures/tiny-base.ts';
 import { argmax, makeTinyRunner, prefillAll, type TinyRunner } from '../../fixtures/tiny-runner.ts';
 
 const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
@@ -170,6 +170,39 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
     }
   });
 
+  it('has the bits of a chunk that is read at once when it is read in parts, with steps between them', async () => {
+    const { runner } = tiny;
+    expect(runner.parts).toBeGreaterThan(1);
+    for (const row of [0, 2, 3, 5]) {
+      const tokens = prompt(row, 140);
+      const positions = [3, 11];
+      const beside = (await together([7], runner.parts)).get(7)!;
+      runner.assign(0, deltas[row] ?? null);
+      const wanted = await prefillAll(runner, 0, tokens, [128 + 3, 128 + 11]);
+      const after = (await runner.decode({ tokens: [5], lengths: [140] })).slice();
+      runner.release(0);
+      runner.assign(0, deltas[7]!);
+      const neighbour = [(await prefillAll(runner, 0, prompt(7, lengths[7]!)))[0]!];
+      runner.assign(1, deltas[row] ?? null);
+      await runner.prefill({ slot: 1, tokens: tokens.slice(0, 128), past: 0, positions: [] });
+      const rest = { slot: 1, tokens: tokens.slice(128), past: 128, positions };
+      let read = new Float32Array(0);
+      for (let part = 0; part < runner.parts; part++) {
+        expect(read).toHaveLength(0);
+        read = (await runner.prefill({ ...rest, parts: { from: part, to: part + 1 } })).slice();
+        const held = lengths[7]! + neighbour.length - 1;
+        const logits = await runner.decode({ tokens: [argmax(neighbour.at(-1)!)], lengths: [held] });
+        neighbour.push(logits.slice());
+      }
+      expect(read).toEqual(Float32Array.from([...wanted[0]!, ...wanted[1]!]));
+      expect(neighbour).toEqual(beside);
+      runner.release(0);
+      runner.move(1, 0, tokens.length);
+      expect((await runner.decode({ tokens: [5], lengths: [140] })).slice()).toEqual(after);
+      runner.release(0);
+    }
+  });
+
   it('keeps its bits when it is set aside while others go on in its slot, and comes back elsewhere', async () => {
     const { runner } = tiny;
     const [mine, other] = [4, 3];
@@ -217,6 +250,23 @@ describe.each(CASES)('a row among others ($weights), $name, $ways', ({ weights, 
   });
 });
 
+it('keeps the bits of a long row on more threads than the base has heads', async () => {
+  // ONNX Runtime would cut keys and values among the threads where a row is alone.
+  const shape = { ...TINY_LLAMA, headDim: 64, context: 2_048 };
+  const { runner, close } = await makeTinyRunner({ slots: 5, shape, threads: 6 });
+  const tokens = prompt(1, 1_400);
+  runner.assign(0, null);
+  await prefillAll(runner, 0, tokens);
+  const alone = (await runner.decode({ tokens: [7], lengths: [tokens.length] })).slice();
+  for (const slot of [1, 2, 3]) {
+    runner.assign(slot, null);
+    await prefillAll(runner, slot, prompt(slot, 5));
+  }
+  const mixed = await runner.decode({ tokens: [7, 7, 7, 7], lengths: [tokens.length, 5, 5, 5] });
+  expect(mixed.slice(0, runner.vocabSize)).toEqual(alone);
+  await close();
+});
+
 it('releases every object of the library', async () => {
   const before = new Map(ortLibrary().alive);
   const tiny = await makeTinyRunner({ slots: 2 });
@@ -225,8 +275,10 @@ it('releases every object of the library', async () => {
   await prefillAll(tiny.runner, 0, prompt(0, 140));
   await tiny.runner.decode({ tokens: [1], lengths: [140] });
   await tiny.runner.decode({ tokens: [1, 2], lengths: [141, 0] });
-  // Three graphs, each over all cores and over one.
-  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 6);
+  tiny.runner.assign(1, null);
+  await tiny.runner.prefill({ slot: 1, tokens: [1, 2], past: 0, positions: [], parts: { from: 0, to: 1 } });
+  // Three graphs, each over all cores and over one, and in two parts.
+  expect(ortLibrary().alive.get('session')).toBe((before.get('session') ?? 0) + 12);
   await tiny.close();
   for (const [kind, count] of ortLibrary().alive)
     expect([kind, count]).toEqual([kind, before.get(kind) ?? 0]);
