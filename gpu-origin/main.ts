@@ -1,6 +1,7 @@
 /** Composition root of the origin: configuration, HTTP, then everything that takes long to load. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ConfigError, HELP, readConfig, type Config } from './config.ts';
+import { HELP } from './config-flags.ts';
+import { ConfigError, readConfig, type Config } from './config.ts';
 import { createApp } from './http/app.ts';
 import { drain } from './http/shutdown.ts';
 import { Serving } from './http/shutdown.ts';

@@ -1,6 +1,10 @@
 /** What an experiment does and what its last look came to, in words. */
 import type { Experiment } from '../../protocol/experiment.ts';
-import type { ExperimentDecision, ExperimentEvaluation, ExperimentView } from '../../protocol/experiment-answers.ts';
+import type {
+  ExperimentDecision,
+  ExperimentEvaluation,
+  ExperimentView,
+} from '../../protocol/experiment-answers.ts';
 import { decisionWords, type DecisionWords, type NumberWords } from '../../protocol/state-words.ts';
 import { moment, number, percent } from './words.ts';
 

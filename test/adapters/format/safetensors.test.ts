@@ -2,7 +2,12 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { AdapterFormatError } from '../../../adapters/errors.ts';
 import { DTYPE_BITS, type Dtype, type Tensor } from '../../../adapters/format/dtype.ts';
-import { MAX_HEADER_BYTES, MAX_TENSORS, parseSafetensors, parseSafetensorsHeader } from '../../../adapters/format/safetensors.ts';
+import {
+  MAX_HEADER_BYTES,
+  MAX_TENSORS,
+  parseSafetensors,
+  parseSafetensorsHeader,
+} from '../../../adapters/format/safetensors.ts';
 import { writeSafetensors, type TensorToMake } from '../../../adapters/format/write-safetensors.ts';
 import { filled, rawFile, refusal } from '../make-adapter.ts';
 
