@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { ConfigError, HELP, readConfig } from '../../../gpu-origin/config.ts';
+import { HELP } from '../../../gpu-origin/config-flags.ts';
+import { ConfigError, readConfig } from '../../../gpu-origin/config.ts';
 import { progressReporter } from '../../../gpu-origin/progress-reporter.ts';
 
 const secret = Buffer.alloc(32, 1).toString('base64');
