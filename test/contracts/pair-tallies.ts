@@ -93,7 +93,14 @@ export function pairTalliesContract(name: string, make: () => Promise<PairTallie
       const tallies = await make();
       const pair = { keep: 3, pair: pairAt(AT, 'x') };
       await add(tallies, judged('win'), pair);
-      await tallies.record('f', { seed: 's', at: AT, user: null, tokens: 1, outcome: judged('win'), ...pair });
+      await tallies.record('f', {
+        seed: 's',
+        at: AT,
+        user: null,
+        tokens: 1,
+        outcome: judged('win'),
+        ...pair,
+      });
       for (let i = 0; i < 2; i += 1) await tallies.erase('e');
       await add(tallies, judged('win'), pair);
       expect(await tallies.snapshot('e', { seed: 's', at: AT })).toMatchObject({ wins: 0, tokensToday: 0 });
