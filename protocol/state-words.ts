@@ -134,3 +134,16 @@ export function versionState(
   if (live !== null && version.version < live) return 'earlier';
   return wasLive ? 'rolled_back' : 'staged';
 }
+
+export const VERSION_STATE_WORDS: Readonly<Record<VersionState, string>> = {
+  live: 'live',
+  staged: 'staged',
+  rolled_back: 'rolled back',
+  earlier: 'earlier',
+  retired: 'retired',
+  withdrawn: 'withdrawn',
+};
+
+/** @returns versions that were live once, by the changes of the name. */
+export const liveOnce = (changes: readonly { from: number | null }[]): ReadonlySet<number> =>
+  new Set(changes.flatMap(({ from }) => from ?? []));

@@ -1,15 +1,17 @@
 import { defineCommand } from 'citty';
-import type { NameList, NameView } from '../../protocol/index.ts';
+import type { NameList, NameView, RemovedList, RemovedName } from '../../protocol/index.ts';
 import { createApiClient, type ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
-import { commonFlags } from '../flags.ts';
+import { commonFlags, usageError } from '../flags.ts';
+import { when } from '../keys/key-table.ts';
 import { createOutput, plainTable } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
     { line: 'graft ls alice/', does: 'names that begin with alice/' },
+    { line: 'graft ls --removed', does: 'what `graft restore` can still bring back' },
     { line: 'graft ls --tag team:support', does: 'names that have this tag (`graft edit`)' },
   ],
 };
@@ -19,12 +21,19 @@ export default defineCommand({
   args: {
     prefix: { type: 'positional', description: 'Only names that begin so', required: false },
     tag: { type: 'string', description: 'Only names with this tag', valueHint: 'tag' },
+    removed: { type: 'boolean', description: 'What was removed and can be restored, with until when' },
     ...commonFlags,
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
     const connection = await readConnection({ env: process.env, folder: process.cwd() });
     const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
+    if (args.removed === true) {
+      if (args.tag !== undefined) throw usageError('Give --tag or --removed, not both.');
+      const removed = await allRemoved(client, args.prefix ?? '');
+      output.result(removed, () => (removed.length === 0 ? 'nothing is removed' : removedTable(removed)));
+      return;
+    }
     const all = await allNames(client, args.prefix ?? '');
     const { tag } = args;
     const names = tag === undefined ? all : all.filter(({ tags }) => tags.includes(tag));
@@ -58,6 +67,33 @@ async function allNames(client: ApiClient, prefix: string): Promise<NameView[]> 
     const query = { prefix, cursor };
     const page: NameList = await callOperation(client, 'list names', 'GET /admin/names', { query });
     found.push(...page.names);
+    if (page.cursor === null) return found;
+    cursor = page.cursor;
+  }
+}
+
+export function removedTable(removed: readonly RemovedName[]): string {
+  return plainTable(
+    ['NAME', 'REMOVED', 'VERSIONS', 'OWNER', 'WHEN', 'RESTORABLE UNTIL'],
+    removed.map(({ name, whole, versions, owner, removed_at: at, restorable_until: until }) => [
+      name,
+      whole ? 'name' : versions.length === 1 ? 'version' : 'versions',
+      versions.join(', ') || '-',
+      owner,
+      when(at),
+      when(until),
+    ]),
+  );
+}
+
+async function allRemoved(client: ApiClient, prefix: string): Promise<RemovedName[]> {
+  const found: RemovedName[] = [];
+  for (let cursor: string | null = null; ;) {
+    const query = { prefix, cursor };
+    const page: RemovedList = await callOperation(client, 'list what was removed', 'GET /admin/removed', {
+      query,
+    });
+    found.push(...page.removed);
     if (page.cursor === null) return found;
     cursor = page.cursor;
   }

@@ -1,6 +1,16 @@
 import { defineCommand } from 'citty';
-import { versionState, type VersionList, type VersionView } from '../../protocol/index.ts';
+import {
+  liveOnce,
+  MAX_HISTORY_PAGE,
+  VERSION_STATE_WORDS,
+  versionState,
+  type ChangeView,
+  type VersionList,
+  type VersionView,
+} from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
+import { readHistory } from '../admin/read-history.ts';
+import type { ApiClient } from '../api-client.ts';
 import { lookUpVersions } from '../admin/look-up.ts';
 import { parseName } from '../admin/version-argument.ts';
 import { CliError, EXIT } from '../cli-error.ts';
@@ -14,7 +24,7 @@ export const help: CommandHelp = {
     { line: 'graft versions alice/notes', does: 'every version: its state, what it is, who and when' },
   ],
   notes: [
-    'Newest first. SCORE is the share of rows that its publisher says it answered exactly (`graft publish --eval`); nobody else has checked it. BY is the id of the key. `--json` has all of each version: chain, digests, proof. What is in a version, module by module, `graft show <name>@<version>` says.',
+    'Newest first. STATE: `live`; `staged`, newer and never live; `rolled back`, newer and live once; `earlier`; `retired`; `withdrawn`, since another owner’s adapter below it was retired. SCORE is the share of rows that its publisher says it answered exactly (`graft publish --eval`); nobody else has checked it. BY is the id of the key. `--json` has all of each version: chain, digests, proof. What is in a version, module by module, `graft show <name>@<version>` says.',
   ],
 };
 
@@ -27,18 +37,36 @@ export default defineCommand({
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
     const name = parseName(args.name);
-    const found = await lookUpVersions(await adminClient(), name);
+    const client = await adminClient();
+    const found = await lookUpVersions(client, name);
     if (found === null)
       throw new CliError({
         message: `'${name}' does not exist or you do not have access to it. What was removed comes back with \`graft restore\`.`,
         exitCode: EXIT.notFound,
         code: 'model_not_found',
       });
-    output.result(found, () => versionTable(found));
+    const wasLive = liveOnce(await ownHistory(client, name));
+    const stateOf = (one: VersionView) => versionState(one, found.version, wasLive.has(one.version));
+    const versions = found.versions.map((one) => ({ ...one, state: stateOf(one) }));
+    output.result({ ...found, versions }, () => versionTable(found, wasLive));
   },
 });
 
-export function versionTable({ version: live, versions }: VersionList): string {
+/** Changes of the name, newest first; none of one that is another's, whose versions may be seen all the same. */
+async function ownHistory(client: ApiClient, name: string): Promise<ChangeView[]> {
+  try {
+    return await readHistory(client, name, MAX_HISTORY_PAGE);
+  } catch (error) {
+    if (error instanceof CliError && error.exitCode === EXIT.notFound) return [];
+    throw error;
+  }
+}
+
+/** @param wasLive those that were live once. */
+export function versionTable(
+  { version: live, versions }: VersionList,
+  wasLive: ReadonlySet<number> = new Set(),
+): string {
   if (versions.length === 0) return 'no versions';
   const scored = versions.some(({ evaluation }) => evaluation !== null);
   return plainTable(
@@ -56,7 +84,7 @@ export function versionTable({ version: live, versions }: VersionList): string {
     ],
     versions.map((one) => [
       String(one.version),
-      versionState(one, live),
+      VERSION_STATE_WORDS[versionState(one, live, wasLive.has(one.version))],
       one.base.id,
       one.parent ?? 'the base',
       String(one.rank),

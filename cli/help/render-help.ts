@@ -8,7 +8,7 @@ export const HELP_WIDTH = 100;
 /** A flag that is wider than this has its text on the line below. */
 const WIDEST_LEFT = 30;
 /** Text that would get less than this gets it nevertheless; the terminal breaks it. */
-const LEAST_RIGHT = 24;
+const LEAST_RIGHT = 22;
 
 /** `graft --help`: every command in its group. @param width columns. */
 export function renderRootHelp(params: {

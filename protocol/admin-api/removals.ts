@@ -64,7 +64,38 @@ export type RestoreRequest = z.infer<typeof RestoreRequest>;
 export const RestoreAnswer = z.object({ restored: z.array(ChangedName) });
 export type RestoreAnswer = z.infer<typeof RestoreAnswer>;
 
+/** A name of which something can be restored. */
+export const RemovedName = z.object({
+  name: z.string(),
+  owner: z.string(),
+  /** The name itself is removed, not only versions of it. */
+  whole: z.boolean(),
+  /** That are removed and can be restored, in their order; none of an alias. */
+  versions: z.array(z.int().positive()),
+  /** Unix ms: when the first of them was removed … */
+  removed_at: z.int(),
+  /** … and until when that one can be restored. */
+  restorable_until: z.int(),
+});
+export type RemovedName = z.infer<typeof RemovedName>;
+
+/** `GET /admin/removed?prefix=&cursor=`: a page, in the names' order. */
+export const RemovedList = z.object({ removed: z.array(RemovedName), cursor: z.string().nullable() });
+export type RemovedList = z.infer<typeof RemovedList>;
+
 export const REMOVAL_OPERATIONS = {
+  'GET /admin/removed': {
+    id: 'listRemoved',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: "The tenant's names of which something was removed and can be restored.",
+    query: z.strictObject({
+      prefix: z.string().max(256).default(''),
+      cursor: z.string().max(256).nullable().default(null),
+    }),
+    request: null,
+    answers: { 200: { description: "A page of them, in the names' order.", schema: RemovedList } },
+  },
   'POST /admin/remove': {
     id: 'removeName',
     tag: 'adapters',

@@ -44,6 +44,29 @@ export function registryRemovalsContract(backend: string, make: () => Promise<Re
     const told = async () =>
       registry.pointersWritten(await registry.stalePointers({ limit: 9, newest: false }));
 
+    it('lists names of which something is removed, page by page, while it can be restored', async () => {
+      for (const name of ['a', 'b', 'b/c', 'd']) for (const version of [1, 2]) await publish(name, version);
+      await publish('x', 1, { owner: 'other' });
+      await registry.alias({ before: null, name: 'e', target: 'd', owner, ...note(5) });
+      const list = async (more: object = {}) =>
+        registry.withRemoved({ prefix: '', owner: null, since: 50, cursor: null, limit: 10, ...more });
+      expect(await list()).toEqual({ items: [], cursor: null });
+      expect(await remove([whole('b')], { at: 40 })).toBe(true);
+      expect(await remove([{ name: 'b/c', version: 1 }], { at: 60 })).toBe(true);
+      expect(await remove([whole('e')], { at: 65 })).toBe(true);
+      expect(await remove([whole('a')], { at: 70 })).toBe(true);
+      const a = { name: 'a', owner, whole: true, versions: [1, 2], removedAt: 70 };
+      const c = { name: 'b/c', owner, whole: false, versions: [1], removedAt: 60 };
+      const e = { name: 'e', owner, whole: true, versions: [], removedAt: 65 };
+      expect((await list()).items).toEqual([a, c, e]);
+      expect((await list({ owner })).items).toEqual([a, c, e]);
+      expect((await list({ owner: 'other' })).items).toEqual([]);
+      expect((await list({ prefix: 'b' })).items).toEqual([c]);
+      expect(await list({ limit: 1 })).toEqual({ items: [a], cursor: 'a' });
+      expect((await list({ cursor: 'a' })).items).toEqual([c, e]);
+      expect((await list({ since: 40 })).items.map(({ name }) => name)).toEqual(['a', 'b', 'b/c', 'e']);
+    });
+
     it('takes a name away with all its versions, and brings the very same back', async () => {
       await publish('a', 1);
       await publish('a', 2);

@@ -128,7 +128,7 @@ it('serves what was served before, with the keys of before, behind other secrets
     served,
   );
   const versions = await graft('versions', 'team/root');
-  expect(versions.stdout).toMatch(/^2 .*\n1 +live/m);
+  expect(versions.stdout).toMatch(/^2 +rolled back .*\n1 +live/m);
   expect((await graft('repair', '--dry-run', '--json')).stdout).toContain('"mended":[]');
   expect((await graft('repair', '--blobs', '--dry-run', '--json')).stdout).toContain('"mended":[]');
   // It has ended: what is there now is somebody's.

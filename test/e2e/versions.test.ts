@@ -146,6 +146,9 @@ describe('the life of versions', () => {
     for (const model of ['team/notes', 'team/notes@1'])
       expect(failed(await graft('run', model, 'hi', '--json'))).toEqual({ exit: 3, code: 'model_not_found' });
     expect((await graft('ls')).stdout).not.toContain('team/notes');
+    expect((await graft('ls', '--removed')).stdout).toMatch(
+      /^team\/notes +name +1, 2 +default +\S+ \S+ +\S+ \S+Z$/m,
+    );
     expect(said(await graft('restore', 'team/notes'))).toBe(
       '0 restored\n  team/notes: versions 1 to 2, 1 live',
     );

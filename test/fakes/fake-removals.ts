@@ -84,6 +84,24 @@ export function createFakeRemovals(parts: {
   const entryOf = (note: ChangeNote) => ({ actor: note.actor, at: note.at, why: note.why ?? null });
 
   return {
+    async withRemoved({ prefix, owner, since, cursor, limit }) {
+      const found = byName(names.values()).flatMap((row) => {
+        const gone = sorted(versions.values()).filter(
+          (one) => one.name === row.name && (removed.get(id(one))?.at ?? -1) >= since,
+        );
+        const whole = (row.removedAt ?? -1) >= since;
+        const times = [
+          ...gone.map((one) => removed.get(id(one))?.at ?? 0),
+          ...(whole ? [row.removedAt ?? 0] : []),
+        ];
+        const meant = row.name.startsWith(prefix) && (owner ?? row.owner) === row.owner;
+        if (!meant || times.length === 0 || row.name <= (cursor ?? '')) return [];
+        const list = gone.map(({ version }) => version);
+        return [{ name: row.name, owner: row.owner, whole, versions: list, removedAt: Math.min(...times) }];
+      });
+      const items = found.slice(0, limit);
+      return { items, cursor: items.length === limit ? (items.at(-1)?.name ?? null) : null };
+    },
     descendants: async ({ items, owner, limit }) =>
       standing(items)
         .filter((row) => row.owner === owner)

@@ -1,10 +1,17 @@
 import { Hono } from 'hono';
-import { type BlobRecord, MAX_PART_BYTES, sha256Hex, type ApiError } from '../../protocol/index.ts';
+import {
+  BACKUP_OPERATIONS,
+  type BlobRecord,
+  MAX_PART_BYTES,
+  sha256Hex,
+  type ApiError,
+} from '../../protocol/index.ts';
 import type { ByteGate } from '../blobs/byte-gate.ts';
 import { PART_DEADLINE_MS, PART_STALL_MS } from '../blobs/limits.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import { adapterInvalid, adapterUnavailable, conflict } from '../errors.ts';
 import { adminRoute } from '../http/admin-route.ts';
+import { parseInput } from '../http/parse-input.ts';
 import { readBody } from '../http/read-body.ts';
 import { fail, type AppEnv } from '../http/request-scope.ts';
 import type { BackupLedger } from './ports.ts';
@@ -21,6 +28,7 @@ const operatorOnly: ApiError = {
   code: 'insufficient_scope',
   message: 'Only the bootstrap key makes backups and brings them back: they hold every tenant’s.',
 };
+const RESTORED_PART = BACKUP_OPERATIONS['PUT /admin/backup/parts/:digest'].query;
 const NOT_BEGUN = conflict(
   'This backup is not being brought back here, or that has ended. Begin with POST /admin/backup/restore.',
   'id',
@@ -132,13 +140,16 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
   adminRoute(
     routes,
     'PUT /admin/backup/parts/:digest',
-    async ({ context, caller: { tenant }, params: { digest }, query: { index, restore } }) => {
+    async ({ context, caller: { tenant }, params: { digest } }) => {
       const request = context.req.raw;
       const holding = { tenant, kind: 'part' as const, bytes: MAX_PART_BYTES, signal: request.signal };
       const stored = await deps.gate.hold(holding, async (alive) => {
         const pace = { stallMs: PART_STALL_MS, deadlineMs: PART_DEADLINE_MS, now: deps.now, onChunk: alive };
         const body = await readBody(request, MAX_PART_BYTES, { pace });
         if (!body.ok) return body;
+        const query = parseInput(RESTORED_PART, context.req.query());
+        if (!query.ok) return query;
+        const { index, restore } = query.value;
         if (!(await backups.isBegun(restore))) return { ok: false as const, error: NOT_BEGUN };
         const record = await blobLedger.record(digest);
         const part = record?.parts[Number(index)];
@@ -153,7 +164,8 @@ export function adminBackupRoutes(deps: BackupDeps): Hono<AppEnv> {
       });
       return stored.ok ? new Response(null, { status: 204 }) : fail(stored.error);
     },
-    { operatorOnly },
+    // Of what is too large that is said, whatever the query is.
+    { operatorOnly, ownQuery: true },
   );
   return routes;
 }

@@ -1,6 +1,11 @@
 import { z } from 'zod';
 import { err, ok } from '../../protocol/index.ts';
-import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
+import {
+  isUniqueViolation,
+  prefixEnd,
+  type SqlDatabase,
+  type SqlStatement,
+} from '../platform/d1-database.ts';
 import { historyRow, type Guard } from './d1-change-rows.ts';
 import { NAME, toName, type NameRecord } from './d1-registry-rows.ts';
 import { THIS_CHANGE } from './d1-stale-pointers.ts';
@@ -47,7 +52,7 @@ const inOrder = (sql: string, list: string): Guard => ({
 export function createD1Restorals(
   db: SqlDatabase,
   readName: Registry['name'],
-): Pick<Removals, 'removedVersions' | 'removedNames' | 'restore'> {
+): Pick<Removals, 'removedVersions' | 'removedNames' | 'restore' | 'withRemoved'> {
   return {
     async removedVersions(of, since) {
       const [where, value] =
@@ -62,6 +67,34 @@ export function createD1Restorals(
         .bind(value, since)
         .all<Omit<RemovedVersion, 'lacks'> & { lacks: string }>();
       return results.map((row) => ({ ...row, lacks: z.array(z.string()).parse(JSON.parse(row.lacks)) }));
+    },
+
+    async withRemoved({ prefix, owner, since, cursor, limit }) {
+      // Removed versions and removed names are few, and have indexes of their own.
+      const { results } = await db
+        .prepare(
+          `SELECT n.name, n.owner, COALESCE(n.removed_at >= ?1, 0) AS whole, v.versions,
+             MIN(COALESCE(v.first, n.removed_at), COALESCE(n.removed_at, v.first)) AS removed_at
+           FROM (SELECT name FROM versions WHERE removed_at >= ?1
+             UNION SELECT name FROM names WHERE removal IS NOT NULL AND removed_at >= ?1) found
+           CROSS JOIN names n ON n.name = found.name
+           LEFT JOIN (SELECT name, json_group_array(version) AS versions, MIN(removed_at) AS first
+             FROM versions WHERE removed_at >= ?1 GROUP BY name) v ON v.name = n.name
+           WHERE n.name > ?2 AND n.name >= ?3 AND n.name < ?4 AND (?5 IS NULL OR n.owner = ?5)
+           ORDER BY n.name LIMIT ?6`,
+        )
+        .bind(since, cursor ?? '', prefix, prefixEnd(prefix), owner, limit)
+        .all<{ name: string; owner: string; whole: number; versions: string | null; removed_at: number }>();
+      return {
+        items: results.map(({ name, owner: of, whole, versions, removed_at: removedAt }) => ({
+          ...{ name, owner: of, whole: whole !== 0, removedAt },
+          versions: z
+            .array(z.int())
+            .parse(JSON.parse(versions ?? '[]'))
+            .sort((a, b) => a - b),
+        })),
+        cursor: results.length === limit ? (results.at(-1)?.name ?? null) : null,
+      };
     },
 
     async removedNames(of, since) {

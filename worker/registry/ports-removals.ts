@@ -1,5 +1,6 @@
 /** Part of the registry's port: names and versions that are removed, brought back, and forgotten. */
 import type { Result } from '../../protocol/index.ts';
+import type { Page } from '../platform/ports.ts';
 import type { ChangeNote, Stopped } from './ports-rooms.ts';
 import type { Conflict, NameRow } from './ports-names.ts';
 
@@ -39,6 +40,16 @@ export interface RemovedVersion {
   removal: number;
   /** Names of adapters of the same owner that it stands on and that are not in use now. */
   lacks: string[];
+}
+
+/** A name of which something was removed and can be restored. */
+export interface NameWithRemoved {
+  name: string;
+  owner: string;
+  whole: boolean;
+  versions: number[];
+  /** Unix ms: the first. */
+  removedAt: number;
 }
 
 /** A name that was removed and can be restored, as it was. */
@@ -81,6 +92,14 @@ export interface Removals {
       versions: readonly (Pick<RemovedVersion, 'name' | 'version'> & { before: NameRow })[];
     },
   ): Promise<Result<null, Conflict>>;
+  /** In the names' order. @param params.owner null = everybody's. @param params.since unix ms. */
+  withRemoved(params: {
+    prefix: string;
+    owner: string | null;
+    since: number;
+    cursor: string | null;
+    limit: number;
+  }): Promise<Page<NameWithRemoved>>;
   /** Forgets versions that were removed before `before` (unix ms), the oldest first. @returns how many. */
   forgetRemoved(params: { before: number; limit: number }): Promise<number>;
 }

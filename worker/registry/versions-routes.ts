@@ -2,11 +2,13 @@ import { Hono } from 'hono';
 import {
   AdapterName,
   Digest,
+  REMOVAL_GRACE_MS,
   type FileVersions,
   type NameList,
   type NameView,
   type PublishedVersion,
   type PublishPlan,
+  type RemovedList,
   type VersionList,
   type VersionView,
 } from '../../protocol/index.ts';
@@ -105,6 +107,18 @@ export function adminVersionRoutes(deps: IntakeDeps): Hono<AppEnv> {
       owner: caller.root ? null : caller.tenant,
     });
     return context.json({ names: page.items.map(nameJson), cursor: page.cursor } satisfies NameList);
+  });
+
+  adminRoute(routes, 'GET /admin/removed', async ({ context, caller, query }) => {
+    const since = deps.now() - REMOVAL_GRACE_MS;
+    const owner = caller.root ? null : caller.tenant;
+    const page = await deps.registry.withRemoved({ ...query, owner, since, limit: ADMIN_PAGE });
+    const removed = page.items.map(({ removedAt, ...one }) => ({
+      ...one,
+      removed_at: removedAt,
+      restorable_until: removedAt + REMOVAL_GRACE_MS,
+    }));
+    return context.json({ removed, cursor: page.cursor } satisfies RemovedList);
   });
   return routes;
 }

@@ -2,6 +2,7 @@ import { FlaskConical, MessagesSquare } from 'lucide';
 import { useState } from 'preact/hooks';
 import type { NameView } from '../../../protocol/admin-api/names.ts';
 import { VersionList, type VersionView } from '../../../protocol/admin-api/versions.ts';
+import { liveOnce } from '../../../protocol/state-words.ts';
 import type { Client } from '../../api/client.ts';
 import { downloadVersion } from '../../api/download-version.ts';
 import type { Problem } from '../../model/problem.ts';
@@ -138,7 +139,7 @@ export function AdapterView(props: {
           {data.versions.length > 0 && (
             <VersionsTable
               data={data}
-              wasLive={new Set(changes.flatMap(({ from }) => from ?? []))}
+              wasLive={liveOnce(changes)}
               acts={{
                 onFlip: (version) => ask(flipQuestion(client, version, data.version)),
                 onRemove: ({ version }) => ask(removeQuestion(client, name, version)),

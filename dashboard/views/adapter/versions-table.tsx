@@ -1,6 +1,6 @@
 import { Download, Trash2 } from 'lucide';
 import type { VersionList, VersionView } from '../../../protocol/admin-api/versions.ts';
-import { versionState, type VersionState } from '../../../protocol/state-words.ts';
+import { VERSION_STATE_WORDS, versionState, type VersionState } from '../../../protocol/state-words.ts';
 import { inheritedFrom } from '../../model/version-state.ts';
 import { hashOf } from '../../model/view.ts';
 import { ago, bytes, moment, number, percent } from '../../model/words.ts';
@@ -62,7 +62,7 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
         <CopyButton text={digest} what={`the digest of version ${index}`} />
       </th>
       <td>
-        <span class={`state ${state}`}>{state.replace('_', ' ')}</span>
+        <span class={`state ${state}`}>{VERSION_STATE_WORDS[state]}</span>
       </td>
       <td>
         <time dateTime={new Date(version.created_at).toISOString()} title={moment(version.created_at)}>

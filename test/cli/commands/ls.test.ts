@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
 import { expect, it } from 'vitest';
-import { nameTable } from '../../../cli/commands/ls.ts';
+import { nameTable, removedTable } from '../../../cli/commands/ls.ts';
 import type { NameView } from '../../../protocol/index.ts';
 
 const view = (name: string, more: Partial<NameView> = {}): NameView => ({
@@ -39,5 +39,20 @@ it('has a column of marks where a name is strict, and a line a name', () => {
     'b     2     3       alice  yes',
     'c     2     3       alice  -',
     'd     2     3       alice  -',
+  ]);
+});
+
+it('lists what was removed, and until when it can be restored', () => {
+  const at = { removed_at: Date.UTC(2026, 0, 2, 3, 4), restorable_until: Date.UTC(2026, 0, 9, 3, 4) };
+  const table = removedTable([
+    { name: 'a', owner: 'alice', whole: true, versions: [1, 2], ...at },
+    { name: 'b', owner: 'alice', whole: false, versions: [3], ...at },
+    { name: 'c', owner: 'alice', whole: true, versions: [], ...at },
+  ]);
+  expect(stripVTControlCharacters(table).split('\n')).toEqual([
+    'NAME  REMOVED  VERSIONS  OWNER  WHEN               RESTORABLE UNTIL',
+    'a     name     1, 2      alice  2026-01-02 03:04Z  2026-01-09 03:04Z',
+    'b     version  3         alice  2026-01-02 03:04Z  2026-01-09 03:04Z',
+    'c     name     -         alice  2026-01-02 03:04Z  2026-01-09 03:04Z',
   ]);
 });

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { versionTable } from '../../../cli/commands/versions.ts';
-import type { VersionView } from '../../../protocol/index.ts';
+import { liveOnce, type VersionView } from '../../../protocol/index.ts';
 
 const view = (version: number, more: Partial<VersionView> = {}): VersionView => ({
   ...{ name: 'a/b', version, digest: String(version).repeat(64), chain: [], chain_id: 'c'.repeat(64) },
@@ -29,4 +29,15 @@ it('says of each version what it is, who made it and when', () => {
 it('has no column of scores where there are none', () => {
   expect(rows([view(1, { live: true })], 1)[0]).not.toContain('SCORE');
   expect(rows([], null)).toEqual([['no versions']]);
+});
+
+it('calls a version that was live, and is newer than what is live now, rolled back', () => {
+  const versions = [view(4), view(3), view(2, { live: true }), view(1)];
+  const table = versionTable(
+    { name: 'a/b', owner: 'me', version: 2, versions },
+    liveOnce([{ from: 3 }, { from: null }]),
+  );
+  expect(table.split('\n').map((line) => line.split(/ {2,}/)[1])).toEqual([
+    ...['STATE', 'staged', 'rolled back', 'live', 'earlier'],
+  ]);
 });

@@ -432,6 +432,9 @@ export const TABLE: Record<string, Case[]> = {
       shows: ({ versions }: { versions: unknown[] }) => versions.length,
     },
   ],
+  'GET /admin/removed': [
+    { does: 'lists what was removed', ask: plain('/admin/removed'), gets: admins('200 200 200 200') },
+  ],
   'GET /admin/names': [
     {
       does: 'lists its own',

@@ -137,6 +137,12 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       return { path: '/admin/names' };
     },
   ],
+  'GET /admin/removed': [
+    async (world) => {
+      await post(world, '/admin/remove', { name: 'clinic/notes/deep' });
+      return { path: '/admin/removed' };
+    },
+  ],
   'POST /admin/remove': [
     async (world) => {
       await post(world, '/admin/pins', { name: 'clinic/notes/deep' });
