@@ -52,7 +52,9 @@ describe.skipIf(!hasPython)(`publish_from_python.py${hasPython ? '' : ' (no pyth
     expect((await publish(folder, 'alice/notes')).stdout).toBe('published alice/notes@1\n');
     expect((await publish(folder, 'alice/notes')).stdout).toBe('published alice/notes@1\n');
     const child = folderOf('child', 'everything');
-    expect((await publish(child, 'alice/notes/today', 'alice/notes')).stdout).toBe('published alice/notes/today@1\n');
+    expect((await publish(child, 'alice/notes/today', 'alice/notes')).stdout).toBe(
+      'published alice/notes/today@1\n',
+    );
     const response = await fetch(`${stack.local.url}/v1/chat/completions`, {
       method: 'POST',
       headers: { authorization: `Bearer ${stack.local.key}`, 'content-type': 'application/json' },
