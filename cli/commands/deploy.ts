@@ -85,7 +85,7 @@ export default defineCommand({
     if (args['dry-run'] === true) {
       const steps = plannedSteps(deployment);
       output.result({ dryRun: true, folder, deployment, steps }, () =>
-        [`in ${folder}:`, ...steps.map(({ title, commands }) => stepText(title, 'would run', commands))].join(
+        [`in ${folder}:`, ...steps.map(({ title, does, commands }) => stepText(title, does, commands))].join(
           '\n',
         ),
       );

@@ -27,27 +27,41 @@ export const secretFile = (folder: string, which: keyof typeof SECRET_FILES): st
 const shown = (args: readonly string[]): string => `npx wrangler ${args.join(' ')}`;
 const inEnvironment = ['--env', ENVIRONMENT];
 
-/** All commands of {@link deploySteps}, in their order, as somebody would type them in the deployment's folder. */
-export function plannedSteps(deployment: Deployment): { title: string; commands: string[] }[] {
+/** What {@link deploySteps} does, with its commands as somebody would type them in the deployment's folder. */
+export function plannedSteps(deployment: Deployment): { title: string; does: string; commands: string[] }[] {
   const names = namesOf(deployment);
+  const bucket = {
+    title: 'R2 bucket',
+    does: 'is made where there is none',
+    commands: [shown(['r2', 'bucket', 'create', names.bucket])],
+  };
   return [
-    { title: 'Sign-in', commands: [shown(['whoami'])] },
+    { title: 'Sign-in', does: 'is asked for the account', commands: [shown(['whoami'])] },
     {
       title: 'KV namespace',
+      does: 'is looked for, and made where there is none',
       commands: [shown(['kv', 'namespace', 'list']), shown(['kv', 'namespace', 'create', names.namespace])],
     },
     {
       title: 'D1 database',
+      does: 'is looked for, and made where there is none',
       commands: [shown(['d1', 'list', '--json']), shown(['d1', 'create', names.database])],
     },
-    ...(deployment.r2
-      ? [{ title: 'R2 bucket', commands: [shown(['r2', 'bucket', 'create', names.bucket])] }]
-      : []),
-    { title: 'Configuration', commands: [] },
-    { title: 'Tables', commands: [shown(migrate(names.database))] },
-    { title: 'Secrets', commands: [shown(['secret', 'list', ...inEnvironment])] },
+    ...(deployment.r2 ? [bucket] : []),
+    { title: 'Configuration', does: 'is written: wrangler.toml', commands: [] },
+    {
+      title: 'Tables',
+      does: 'get the migrations that they lack',
+      commands: [shown(migrate(names.database))],
+    },
+    {
+      title: 'Secrets',
+      does: 'are made in secrets/ where the edge has none',
+      commands: [shown(['secret', 'list', ...inEnvironment])],
+    },
     {
       title: 'Edge',
+      does: 'is deployed, the first time with its secrets',
       commands: [shown(['deploy', ...inEnvironment, '--secrets-file', 'secrets/worker.json'])],
     },
   ];
