@@ -1,7 +1,8 @@
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { defineCommand } from 'citty';
 import { z } from 'zod';
-import { Digest, WEB_BASE_MANIFEST } from '../../protocol/index.ts';
+import { Digest, WEB_BASE_MANIFEST, WebBaseManifest } from '../../protocol/index.ts';
 import { pickAction, type Actions } from '../actions.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
@@ -9,7 +10,8 @@ import { interruptible } from '../interruptible.ts';
 import { cacheFolder, findBase } from '../local/find-base.ts';
 import { originProgress } from '../local/origin-progress.ts';
 import { originProgram, ROOT, startOrigin } from '../local/origin-process.ts';
-import { createOutput, fileSize } from '../output.ts';
+import { BUCKET_FOLDER, putWebBase } from '../local/web-base-bucket.ts';
+import { createOutput, fileSize, type Output } from '../output.ts';
 
 /** What the worker serves under /base/. */
 const ASSETS = 'dist/page/base';
@@ -22,12 +24,17 @@ export const help: CommandHelp = {
     },
     { line: 'graft base export --web --to folder -o site/base', does: 'for any static server' },
     {
+      line: 'graft base export --web --to r2 --bucket web-base',
+      does: 'into an R2 bucket by wrangler, below base/; parts that are there are not put again',
+    },
+    {
       line: 'graft base export --web --base hf:Qwen/Qwen3-0.6B',
       does: 'another base than the default; the edge’s origins must serve the same',
     },
   ],
   notes: [
     'Writes int8 weights, the embedding too, in parts of 24 MiB with a manifest that names each part’s sha256; `graft-lora/browser` fetches them once into the browser’s private storage ([docs/browser.md](browser.md)). Whoever can read them has the base’s weights: the edge serves them to anybody. Its adapters are another matter: those need a download token. A second export writes what has changed.',
+    "`--to r2` runs wrangler, as whoever is logged in for it or by `CLOUDFLARE_API_TOKEN`, on a bucket that is there (`npx wrangler r2 bucket create`). Pages read it by the bucket’s own domain: `open({ base: 'https://…/base/' })`; the bucket’s CORS policy must allow them.",
   ],
 };
 
@@ -35,7 +42,7 @@ export const actions = {
   export: {
     summary: 'Write it in parts that browsers fetch',
     arguments: [],
-    flags: ['web', 'to', 'out', 'base', 'base-id'],
+    flags: ['web', 'to', 'out', 'bucket', 'base', 'base-id'],
   },
 } as const satisfies Actions;
 
@@ -54,11 +61,12 @@ export default defineCommand({
     web: { type: 'boolean', description: 'For browsers; the only form that there is' },
     to: {
       type: 'enum',
-      options: ['assets', 'folder'],
-      description: 'assets: what the edge serves; folder: what -o says',
+      options: ['assets', 'folder', 'r2'],
+      description: 'assets: what the edge serves; folder: what -o says; r2: the bucket of --bucket',
       default: 'assets',
     },
     out: { type: 'string', alias: 'o', description: 'With --to folder: which', valueHint: 'path' },
+    bucket: { type: 'string', description: 'With --to r2: its name', valueHint: 'name' },
     base: {
       type: 'string',
       description: 'A .gguf file, a Hugging Face folder or hf:<owner>/<name>; the default base unless given',
@@ -71,9 +79,9 @@ export default defineCommand({
     pickAction({ verb: 'base', actions, word: args.action, args: { ...args, to: undefined } });
     if (args.web !== true) throw usageError('Say --web: a base is exported for browsers.');
     originProgram('export-web-base');
-    const folder = folderOf(args);
-    const output = createOutput({ json: args.json === true });
     const cache = cacheFolder(process.env);
+    const folder = folderOf(args, cache);
+    const output = createOutput({ json: args.json === true });
     const base = await findBase({ base: args.base, cache, env: process.env, output });
     const progress = originProgress(output);
     const exported = await interruptible(async (signal) => {
@@ -87,9 +95,13 @@ export default defineCommand({
         signal,
       }).finally(progress.end);
       await process.stop();
-      return Exported.parse(process.ready);
+      const said = Exported.parse(process.ready);
+      return { ...said, ...(await putInBucket(args.bucket, folder, output, signal)) };
     });
-    const manifest = path.join(folder, WEB_BASE_MANIFEST);
+    const manifest =
+      args.bucket === undefined
+        ? path.join(folder, WEB_BASE_MANIFEST)
+        : `${args.bucket}/${BUCKET_FOLDER}/${WEB_BASE_MANIFEST}`;
     output.result({ ...exported, manifest }, () => {
       const { id, weights, parts, bytes } = exported;
       return `${id} (${weights}): ${fileSize(bytes)} in ${parts} ${parts === 1 ? 'part' : 'parts'}, ${manifest}`;
@@ -97,13 +109,41 @@ export default defineCommand({
   },
 });
 
-/** @throws CliError (usage) */
-export function folderOf({ to, out }: { to: string; out?: string | undefined }): string {
+async function putInBucket(
+  bucket: string | undefined,
+  folder: string,
+  output: Output,
+  signal: AbortSignal,
+): Promise<{ put?: number; removed?: number }> {
+  if (bucket === undefined) return {};
+  const text = await readFile(path.join(folder, WEB_BASE_MANIFEST), 'utf8');
+  const bar = output.progress(bucket);
+  try {
+    return await putWebBase({
+      ...{ bucket, folder, signal, manifest: WebBaseManifest.parse(JSON.parse(text)) },
+      onProgress: (done, total) => bar.update(done, total),
+    });
+  } finally {
+    bar.end();
+  }
+}
+
+interface Where {
+  to: string;
+  out?: string | undefined;
+  bucket?: string | undefined;
+}
+
+/** @param cache where the parts lie that go to a bucket. @throws CliError (usage) */
+export function folderOf({ to, out, bucket }: Where, cache: string): string {
+  if (bucket !== undefined && to !== 'r2') throw usageError('--bucket is for --to r2.');
   if (to === 'folder') {
     if (out === undefined) throw usageError('--to folder needs -o <path>.');
     return path.resolve(out);
   }
   if (out !== undefined)
     throw usageError('-o is for --to folder; without it the edge’s own files are written.');
-  return path.join(ROOT, ASSETS);
+  if (to !== 'r2') return path.join(ROOT, ASSETS);
+  if (bucket === undefined) throw usageError('--to r2 needs --bucket <name>.');
+  return path.join(cache, 'web-base', bucket);
 }
