@@ -8,7 +8,6 @@ const EXP_STEPS = 64;
 /** e^-40 = 4e-18: a whole vocabulary of such tokens is lost in the rounding of a float64 sum. */
 const EXP_RANGE = 40;
 const EXP_BINS = EXP_STEPS * EXP_RANGE;
-const NEAR = 16 * EXP_STEPS;
 const TABLE = Float64Array.from({ length: EXP_BINS }, (_, bin) => Math.exp(-bin / EXP_STEPS));
 
 /**
@@ -51,6 +50,8 @@ export interface Row {
 /** Tokens counted and weighed by how far they lie below the largest logit, in bins of 1/64. */
 export class LogitBins {
   static readonly last = EXP_BINS - 1;
+  /** The likeliest hundred tokens mostly lie in the bins before this one. */
+  static readonly near = 16 * EXP_STEPS;
 
   /** The bin of tokens that lie `x` >= 0 below the likeliest; the last one for all that lie too far. */
   static of(x: number): number {
@@ -60,20 +61,31 @@ export class LogitBins {
   readonly mass = new Float64Array(EXP_BINS);
   readonly count = new Int32Array(EXP_BINS);
   #row: Row = { logits: new Float32Array(0), offset: 0, length: 0, max: 0, inverse: 1 };
-  /** Tokens in the bins before `NEAR`, in order: a few of the vocabulary, but most of what a draw asks for. */
+  /** Tokens in the bins before `#nearBins`, in order. */
   #near = new Int32Array(0);
   #nearCount = 0;
+  #nearBins = 0;
 
-  /** The row that all else is about. */
-  take(row: Row): void {
+  /**
+   * The row that all else is about.
+   * @param near bins whose tokens are found once, where a draw asks for no others mostly; 0 = none.
+   */
+  take(row: Row, near: number): void {
     this.#row = row;
-    const { logits, offset, length, max, inverse } = row;
-    if (this.#near.length < length) this.#near = new Int32Array(length);
+    this.#nearBins = near;
+    this.#nearCount = near === 0 ? 0 : this.#find(row, near / EXP_STEPS);
+  }
+
+  #find({ logits, offset, length, max, inverse }: Row, limit: number): number {
+    if (this.#near.length <= length) this.#near = new Int32Array(length + 1);
     const near = this.#near;
     let found = 0;
-    for (let id = 0; id < length; id += 1)
-      if ((max - logits[offset + id]!) * inverse < NEAR / EXP_STEPS) near[found++] = id;
-    this.#nearCount = found;
+    for (let id = 0; id < length; id += 1) {
+      // Without a branch, which is mostly guessed wrong.
+      near[found] = id;
+      found += (max - logits[offset + id]!) * inverse < limit ? 1 : 0;
+    }
+    return found;
   }
 
   /**
@@ -83,7 +95,7 @@ export class LogitBins {
   reach(tokens: number, last: number): number {
     const { logits, offset, length, max, inverse } = this.#row;
     const { count } = this;
-    const near = this.#nearCount >= tokens || last < NEAR;
+    const near = this.#nearCount >= tokens || last < this.#nearBins;
     count.fill(0);
     for (let i = 0, end = near ? this.#nearCount : length; i < end; i += 1) {
       const x = (max - logits[offset + (near ? this.#near[i]! : i)]!) * inverse;
@@ -106,7 +118,7 @@ export class LogitBins {
     const { logits, offset, length, max, inverse } = this.#row;
     const { mass } = this;
     mass.fill(0);
-    if (last < NEAR) {
+    if (last < this.#nearBins) {
       for (let i = 0; i < this.#nearCount; i += 1) {
         const x = (max - logits[offset + this.#near[i]!]!) * inverse;
         const bin = (x * EXP_STEPS) | 0;
@@ -125,7 +137,7 @@ export class LogitBins {
   /** The tokens of one bin, heaviest first, smaller id first among equals. */
   members(bin: number): Weighed[] {
     const { logits, offset, length, max, inverse } = this.#row;
-    const near = bin < NEAR;
+    const near = bin < this.#nearBins;
     const members: Weighed[] = [];
     for (let i = 0, end = near ? this.#nearCount : length; i < end; i += 1) {
       const id = near ? this.#near[i]! : i;

@@ -106,10 +106,10 @@ export class Sampler {
    */
   #draw(row: Row): number {
     const { topK, topP, minP } = this.#params;
-    bins.take(row);
     // The last bin that takes part, and which of its tokens do; null = all of them. The likeliest token weighs 1.
     const end = minP > 0 ? LogitBins.of(-Math.log(minP)) : LogitBins.last;
     const few = topK !== null && topK < row.length ? topK : null;
+    bins.take(row, few === null && minP === 0 ? 0 : Math.min(end + 1, LogitBins.near));
     let last = few === null ? end : bins.reach(few, end);
     let border: Weighed[] | null = null;
     bins.weigh(last);

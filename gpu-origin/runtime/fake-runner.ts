@@ -1,12 +1,5 @@
 import { AdapterFormatError } from '../../adapters/errors.ts';
-import type {
-  BatchRows,
-  ChainMember,
-  ChunkParts,
-  ModelRunner,
-  ResidentAdapter,
-  RowDelta,
-} from '../engine/ports.ts';
+import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './batch-layout.ts';
 import { FakeBlocks, FakeParts } from './fake-blocks.ts';
@@ -163,13 +156,7 @@ export class FakeRunner implements ModelRunner {
     this.#kept.reuse(this.#row(slot, 'reuse'), at, block);
   }
 
-  async prefill(params: {
-    slot: number;
-    tokens: readonly number[];
-    past: number;
-    positions: readonly number[];
-    parts?: ChunkParts;
-  }): Promise<Float32Array> {
+  async prefill(params: Parameters<ModelRunner['prefill']>[0]): Promise<Float32Array> {
     const { tokens, past, positions } = params;
     if (positions.some((at) => at < 0 || at >= tokens.length))
       this.#misuse('prefill: a position outside the chunk');
@@ -180,12 +167,7 @@ export class FakeRunner implements ModelRunner {
     );
   }
 
-  async hiddenStates(params: {
-    slot: number;
-    tokens: readonly number[];
-    past: number;
-    parts?: ChunkParts;
-  }): Promise<Float32Array> {
+  async hiddenStates(params: Parameters<ModelRunner['hiddenStates']>[0]): Promise<Float32Array> {
     const { tokens, past } = params;
     const row = this.#read(params, 'hiddenStates');
     if (row === null) return this.#step('prefill', [this.#row(params.slot, 'hiddenStates')], 0, () => []);
@@ -195,10 +177,7 @@ export class FakeRunner implements ModelRunner {
   }
 
   /** Checks a chunk, and appends it to its row with the last part. @returns null before that. */
-  #read(
-    params: { slot: number; tokens: readonly number[]; past: number; parts?: ChunkParts },
-    where: string,
-  ): FakeRow | null {
+  #read(params: Parameters<ModelRunner['hiddenStates']>[0], where: string): FakeRow | null {
     const { slot, tokens, past, parts = { from: 0, to: this.parts } } = params;
     this.#expectIdle(where);
     if (slot >= this.slots) this.#misuse(`${where}: slot ${slot} is for parking`);

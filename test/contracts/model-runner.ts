@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { itReadsInParts } from './chunk-parts.ts';
 import { logProbabilities } from '../fixtures/tiny-runner.ts';
 import type { BatchRows, ModelRunner, ResidentAdapter, RowDelta } from '../../gpu-origin/engine/ports.ts';
 
@@ -179,25 +180,8 @@ export function describeModelRunner(name: string, open: () => Promise<ContractRu
       runner.release(1);
     });
 
-    it('reads a chunk in parts, whose rows may be released before the last', async () => {
-      const delta = compose([big, 1]);
-      const wanted = await prefill(0, delta);
-      runner.release(0);
-      const begun = { slot: 0, tokens: PROMPT, past: 0, positions: [PROMPT.length - 1] };
-      if (runner.parts > 1) {
-        runner.assign(0, compose([small, 1]));
-        expect(await runner.prefill({ ...begun, parts: { from: 0, to: 1 } })).toHaveLength(0);
-        runner.release(0);
-      }
-      runner.assign(0, delta);
-      let read: number[] = [];
-      for (let part = 0; part < runner.parts; part += 1)
-        read = [...(await runner.prefill({ ...begun, parts: { from: part, to: part + 1 } }))];
-      expectSame([read], [wanted]);
-      runner.release(0);
-      expect(runner.doublingTokens).toBeGreaterThan(0);
-    });
-
+    const deltas = () => [compose([big, 1]), compose([small, 1])] as const;
+    itReadsInParts({ runner: () => runner, deltas, expectSame });
     it('decodes a row that is alone between the chunks of other prompts as if nobody else were there', async () => {
       const [mine, other, third] = [compose([small, 1]), compose([big, 1]), compose([small, -1])];
       const wanted: number[][] = [];
@@ -228,20 +212,6 @@ export function describeModelRunner(name: string, open: () => Promise<ContractRu
         const chunks: number[] = [];
         for (const [from, to] of [[0, runner.chunk] as const, [runner.chunk, long.length] as const])
           chunks.push(...(await runner.hiddenStates({ slot: 0, tokens: long.slice(from, to), past: from })));
-        runner.release(0);
-        runner.assign(0, delta);
-        const first = { slot: 0, tokens: long.slice(0, runner.chunk), past: 0 };
-        let states: number[] = [];
-        for (let part = 0; part < runner.parts; part += 1)
-          states = [...(await runner.hiddenStates({ ...first, parts: { from: part, to: part + 1 } }))];
-        expect(states).toEqual(chunks.slice(0, states.length));
-        expect(states).toHaveLength(runner.chunk * size);
-        await runner.prefill({
-          slot: 0,
-          tokens: long.slice(runner.chunk),
-          past: runner.chunk,
-          positions: [],
-        });
         expect(chunks).toHaveLength(long.length * size);
         const [after] = await decode([4], [long.length]);
         runner.release(0);

@@ -189,6 +189,8 @@ export class NativeDevice implements Device {
     this.env = createEnv(ort, threads);
     // OrtArenaAllocator = 1, OrtMemTypeDefault = 0: only describes where our own buffers lie.
     this.memoryInfo = ort.create('memory', 'CreateCpuMemoryInfo', 1, 0);
+    // One arena for what runs of all sessions need meanwhile: each would keep its own, of the longest prompt it read.
+    ort.call('CreateAndRegisterAllocator', this.env, this.memoryInfo, null);
     this.prepacked = ort.create('prepacked', 'CreatePrepackedWeightsContainer');
   }
 
@@ -242,6 +244,7 @@ export class NativeDevice implements Device {
       if (cores === 'all') ort.call('DisablePerSessionThreads', options);
       // A pool of one thread is none: the run stays on the thread that calls it.
       else ort.call('SetIntraOpNumThreads', options, 1);
+      ort.call('AddSessionConfigEntry', options, 'session.use_env_allocators', '1');
       // Between steps the core belongs to sampling, HTTP and the edge; spinning inside a step is worth 30 %.
       ort.call('AddSessionConfigEntry', options, 'session.force_spinning_stop', '1');
       ort.call('SetSessionGraphOptimizationLevel', options, OPTIMIZE_ALL);

@@ -67,6 +67,7 @@ const FUNCTIONS = {
   ReleaseIoBinding: [135, 'void ReleaseIoBinding(void*)'],
   BindInput: [136, 'void* BindInput(void*, const char*, void*)'],
   BindOutput: [137, 'void* BindOutput(void*, const char*, void*)'],
+  CreateAndRegisterAllocator: [144, 'void* CreateAndRegisterAllocator(void*, void*, void*)'],
   SetGlobalIntraOpNumThreads: [147, 'void* SetGlobalIntraOpNumThreads(void*, int)'],
   SetGlobalInterOpNumThreads: [148, 'void* SetGlobalInterOpNumThreads(void*, int)'],
   SetGlobalSpinControl: [149, 'void* SetGlobalSpinControl(void*, int)'],
