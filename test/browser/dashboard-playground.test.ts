@@ -155,7 +155,7 @@ it('draws Markdown, of which nothing runs and nothing is fetched', async () => {
   await drawn.getByText('image: a picture').waitFor();
   await page.context().grantPermissions(['clipboard-read', 'clipboard-write']);
   await drawn.getByRole('button', { name: 'Copy the code' }).click();
-  expect(await page.evaluate(() => navigator.clipboard.readText())).toMatch(/^print\("x".*scrolled$/);
+  expect(await page.evaluate('navigator.clipboard.readText()')).toMatch(/^print\("x".*scrolled$/);
 
   const odd = side('Right').locator('.answer');
   await odd.getByText('<img src=x onerror=').waitFor();
