@@ -72,7 +72,7 @@ export const ROUTES: readonly Route[] = [
   },
   {
     ...{ at: 'usage', label: 'Usage', icon: ChartColumn },
-    show: ({ client }) => <UsageView client={client} />,
+    show: ({ client, view }) => <UsageView client={client} query={view.query} />,
   },
   {
     ...{ at: 'requests', label: 'Requests', icon: ListTree },

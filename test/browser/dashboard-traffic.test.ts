@@ -105,6 +105,40 @@ it('has the figures of `graft usage`, and a file of them', async () => {
   await page.unrouteAll();
 }, 60_000);
 
+it('shows the usage of any days, and keeps them in its address', async () => {
+  const { page } = rig;
+  const today = new Date().toISOString().slice(0, 10);
+  await rig.goTo('Usage');
+  await page.getByRole('button', { name: 'Name', exact: true }).click();
+  await page.getByLabel('From', { exact: true }).fill('2026-02-01');
+  await page.getByLabel('To, that day too').fill('2026-01-01');
+  await page.getByRole('button', { name: 'Show these days' }).click();
+  await page.getByText('The last day is before the first.').waitFor();
+  await rig.look('usage-days-wrong');
+  await page.getByLabel('To, that day too').fill(today);
+  const [asked] = await Promise.all([
+    page.waitForRequest('**/admin/usage?by=name*'),
+    page.getByRole('button', { name: 'Show these days' }).click(),
+  ]);
+  const query = Object.fromEntries(new URL(asked.url()).searchParams);
+  const tomorrow = new Date(Date.parse(today) + 86_400_000).toISOString().slice(0, 10);
+  expect(query).toEqual({ by: 'name', from: '2026-02-01', to: tomorrow });
+  await page.getByText(`From 2026-02-01 00:00 to ${tomorrow} 00:00 UTC`).waitFor();
+  expect(new URL(page.url()).hash).toBe(`#/usage?by=name&from=2026-02-01&to=${today}`);
+  expect(await page.getByRole('button', { name: '30 days' }).getAttribute('aria-pressed')).toBe('false');
+  await page.reload();
+  await page.getByRole('row', { name: new RegExp(`^${NAME} 3 0 `) }).waitFor();
+  expect(await page.getByLabel('From', { exact: true }).inputValue()).toBe('2026-02-01');
+  await rig.look('usage-days');
+
+  await page.evaluate(`location.hash = '#/usage?from=2999-01-01'`);
+  await page.getByText(`This day is still to come: in UTC it is ${today}.`).waitFor();
+  expect(await page.getByRole('table').count()).toBe(0);
+  await page.getByRole('button', { name: '24 hours' }).click();
+  await page.getByRole('region', { name: 'Usage by key' }).waitFor();
+  expect(new URL(page.url()).hash).toBe('#/usage?span=1');
+}, 60_000);
+
 it('lists the last requests, and what each waited for, without what was said', async () => {
   const { page, stack } = rig;
   await rig.goTo('Requests');
