@@ -158,7 +158,15 @@ it('lists the last requests, and what each waited for, without what was said', a
   await page.getByText(listed.requests[0]!.id).waitFor();
   const text = await stack.graft('requests', '--name', NAME);
   expect(text.stdout.match(new RegExp(`200 +${NAME}@1`, 'g'))).toHaveLength(3);
+  expect(text.stdout).toMatch(/origin-queue \d+, origin-first \d+/);
   await page.getByRole('button', { name: 'All', exact: true }).click();
+  await page
+    .getByRole('row', { name: new RegExp(NAME) })
+    .first()
+    .getByRole('button')
+    .click();
+  for (const part of ['queue: waited for a row', 'prefill: prompt read'])
+    await page.getByText(part).waitFor();
   await page.getByLabel('Name, exactly').fill('nobody');
   await page.getByText('None of the last requests is so.').waitFor();
   await rig.look('requests-none');

@@ -128,7 +128,7 @@ function DatesForm(props: { dates: Dates; wrong: WrongDate | null; onDates: (dat
   );
   return (
     <form
-      class="filters days"
+      class="days"
       noValidate
       onSubmit={(event) => {
         event.preventDefault();
