@@ -43,7 +43,7 @@ export interface Route {
 export const ROUTES: readonly Route[] = [
   {
     ...{ at: 'overview', label: 'Overview', icon: Gauge },
-    show: ({ client }) => <OverviewView client={client} />,
+    show: ({ client, view }) => <OverviewView client={client} query={view.query} />,
   },
   {
     ...{ at: 'adapters', label: 'Adapters', icon: Layers },

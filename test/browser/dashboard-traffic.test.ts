@@ -182,6 +182,47 @@ it('lists the last requests, and what each waited for, without what was said', a
   await page.unrouteAll();
 }, 60_000);
 
+it('shows an operator one tenant, by its address', async () => {
+  const { page, stack } = rig;
+  // While there is one tenant alone, there is nothing to choose.
+  await rig.goTo('Overview');
+  await page.getByRole('img', { name: /^Requests over time/ }).waitFor();
+  expect(await page.getByLabel('Tenant').count()).toBe(0);
+  const made = await stack.graft('keys', 'create', '--tenant', 'acme', '--json');
+  const { key } = JSON.parse(made.stdout) as { key: string };
+  const answer = await fetch(`${stack.local.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'base', max_tokens: 2, messages: [{ role: 'user', content: 'hi' }] }),
+  });
+  expect([answer.status, await answer.text()]).toEqual([200, expect.any(String)]);
+  await expect
+    .poll(async () => (await stack.graft('usage', '--by', 'tenant')).stdout, { timeout: 20_000 })
+    .toContain('acme');
+  await page.reload();
+  await page.getByLabel('Tenant').selectOption('acme');
+  expect(new URL(page.url()).hash).toBe('#/overview?tenant=acme');
+  const requests = page.locator('.tiles > div', { hasText: 'Requests' }).locator('dd').first();
+  await requests.waitFor({ timeout: 60_000 });
+  expect(await requests.textContent()).toBe('1');
+  const names = page.getByRole('region', { name: 'Names by tokens' }).locator('tbody tr');
+  expect(await names.allTextContents()).toEqual([expect.stringMatching(/^base1/)]);
+  // All names of this edge are the other tenant's.
+  await page.getByText('Nothing was changed yet.').waitFor();
+  await rig.look('overview-tenant');
+  await page.getByRole('button', { name: 'Hour', exact: true }).click();
+  expect(new URL(page.url()).hash).toBe('#/overview?hours=1&tenant=acme');
+  await page.reload();
+  await page.getByLabel('Tenant').selectOption('');
+  await expect.poll(() => requests.textContent()).toBe('5');
+  expect(new URL(page.url()).hash).toBe('#/overview?hours=1');
+
+  await page.evaluate(`location.hash = '#/overview?tenant=nobody'`);
+  await page.getByText('No request of nobody in this time.').waitFor();
+  expect(await page.getByLabel('Tenant').inputValue()).toBe('nobody');
+  await page.getByLabel('Tenant').selectOption('');
+}, 120_000);
+
 it('shows a day of an origin, and whose adapters it holds', async () => {
   const { page } = rig;
   await page.route('**/admin/origins/history*', (route) =>
