@@ -43,7 +43,7 @@ export interface Route {
 export const ROUTES: readonly Route[] = [
   {
     ...{ at: 'overview', label: 'Overview', icon: Gauge },
-    show: ({ client }) => <OverviewView client={client} />,
+    show: ({ client, view }) => <OverviewView client={client} query={view.query} />,
   },
   {
     ...{ at: 'adapters', label: 'Adapters', icon: Layers },
@@ -72,7 +72,7 @@ export const ROUTES: readonly Route[] = [
   },
   {
     ...{ at: 'usage', label: 'Usage', icon: ChartColumn },
-    show: ({ client }) => <UsageView client={client} />,
+    show: ({ client, view }) => <UsageView client={client} query={view.query} />,
   },
   {
     ...{ at: 'requests', label: 'Requests', icon: ListTree },

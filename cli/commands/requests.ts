@@ -17,7 +17,7 @@ export const help: CommandHelp = {
     },
   ],
   notes: [
-    `Of each tenant the last ${MAX_KEPT_REQUESTS.toLocaleString('en-US')} completions are kept, for seven days at most, without prompts and answers. One is listed some ten seconds after its end. TTFT is the time to the first token of a stream, all times in ms; WAITED names what it waited for, as in \`Server-Timing\`: key and name are read beside each other, the origin’s own times lie within \`origin\`. Status 499: the client left; 502 without a code: the stream broke off. In busy moments some are left out, and how many is said.`,
+    `Of each tenant the last ${MAX_KEPT_REQUESTS.toLocaleString('en-US')} completions are kept, for seven days at most, without prompts and answers. One is listed some ten seconds after its end. TTFT is the time to the first token of a stream, all times in ms; WAITED names what it waited for, as in \`Server-Timing\`: key and name are read beside each other, the origin’s own times lie within \`origin\`, and \`origin-queue\` within \`origin-first\`. Status 499: the client left; 502 without a code: the stream broke off. In busy moments some are left out, and how many is said.`,
   ],
 };
 

@@ -2,7 +2,7 @@
 import type { RequestView } from '../../protocol/admin-api/traffic.ts';
 
 export interface PhaseSpan {
-  readonly name: 'lookup' | 'origin' | 'first token' | 'answer' | 'rest';
+  readonly name: 'lookup' | 'origin' | 'queue' | 'prefill' | 'first token' | 'answer' | 'rest';
   readonly what: string;
   /** ms */
   readonly ms: number;
@@ -10,10 +10,13 @@ export interface PhaseSpan {
 
 /**
  * @returns parts that add up to the duration. `lookup`: key and name are read beside each other; `origin`: sent, prompt
- * encoded, adapter brought; `first token`: waited for a row and an adapter, and prefill; `answer`: decode.
+ * encoded, adapter brought; `queue`: waited for a row and an adapter; `prefill`; `first token`: both, where the origin
+ * does not say what was the queue, or had still no row when it said so; `answer`: decode.
  */
 export function requestPhases(request: RequestView): PhaseSpan[] {
-  const ms = (name: string): number => request.phases.find((phase) => phase.name === name)?.ms ?? 0;
+  const said = (name: string): number | null =>
+    request.phases.find((phase) => phase.name === name)?.ms ?? null;
+  const ms = (name: string): number => said(name) ?? 0;
   const total = request.duration_ms;
   const lookup = Math.min(total, Math.max(ms('key'), ms('name')));
   const origin = ms('origin');
@@ -23,7 +26,14 @@ export function requestPhases(request: RequestView): PhaseSpan[] {
       { name: 'rest', what: 'all else at the edge', ms: total - lookup },
     ];
   }
-  const first = Math.min(ms('origin-first'), Math.max(0, (request.ttft_ms ?? total) - lookup));
+  // Of a stream that waits for long the headers come first, and the origin speaks of what was until then.
+  const afterHeaders = Math.max(0, (request.ttft_ms ?? 0) - lookup - origin);
+  const queue = said('origin-queue');
+  const isOne = queue === null || said('origin-first') === null;
+  const first = Math.min(
+    (said('origin-first') ?? queue ?? 0) + afterHeaders,
+    Math.max(0, (request.ttft_ms ?? total) - lookup),
+  );
   const begun = Math.min(
     total,
     Math.max(request.ttft_ms ?? Math.min(total, lookup + origin), lookup + first),
@@ -38,7 +48,15 @@ export function requestPhases(request: RequestView): PhaseSpan[] {
       what: 'sent to the origin, prompt encoded, adapter brought',
       ms: Math.max(0, total - lookup - first - answer),
     },
-    { name: 'first token', what: 'waited for a row, adapter loaded, prefill', ms: first },
+    ...(queue === null
+      ? []
+      : [{ name: 'queue', what: 'waited for a row, adapter loaded', ms: Math.min(queue, first) } as const]),
+    {
+      ...(isOne
+        ? ({ name: 'first token', what: 'waited for a row, adapter loaded, prefill' } as const)
+        : ({ name: 'prefill', what: 'prompt read, to the first token' } as const)),
+      ms: first - Math.min(queue ?? 0, first),
+    },
     { name: 'answer', what: 'decode', ms: answer },
   ];
 }

@@ -1,8 +1,8 @@
-/** A few ways to see the same thing, one of them chosen. */
+/** A few ways to see the same thing, one of them chosen, or none (null). */
 export function Choices<T extends string>(props: {
   label: string;
   of: readonly (readonly [value: T, words: string])[];
-  value: T;
+  value: T | null;
   onChoose: (value: T) => void;
 }) {
   return (

@@ -2,6 +2,7 @@ import { useState } from 'preact/hooks';
 import { VersionList } from '../../protocol/admin-api/versions.ts';
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
 import { nameProblem } from '../../protocol/names.ts';
+import { liveOnce } from '../../protocol/state-words.ts';
 import type { Client } from '../api/client.ts';
 import {
   createRequest,
@@ -25,6 +26,9 @@ const SIDES = [
   { field: 'treatment', label: 'Treatment', hint: 'Or another name’s, as name@version.' },
 ] as const;
 
+/** Changes that are looked through for versions that were live. */
+const HISTORY_READ = '200';
+
 export function NewExperimentView({ client, name }: { client: Client; name: string }) {
   const [fields, setFields] = useState<ExperimentFields>({ ...EMPTY_FIELDS, name });
   const [problems, setProblems] = useState<FieldProblems>({});
@@ -39,6 +43,10 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
   const known = names.data?.names.find((entry) => entry.name === fields.name);
   const versions = useLoad(known === undefined ? null : `versions ${known.name}`, () =>
     client.call('GET /admin/versions', { query: { name: fields.name }, as: VersionList }),
+  );
+  // Which version was live before; while it is not known they are called staged.
+  const history = useLoad(known === undefined ? null : `history ${known.name}`, () =>
+    client.call('GET /admin/history', { query: { name: fields.name, limit: HISTORY_READ } }),
   );
   // Control is the live version, unless another one is said.
   const live = versions.data?.version ?? null;
@@ -140,6 +148,7 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
                 label={label}
                 versions={versions.data?.versions ?? []}
                 live={live}
+                wasLive={liveOnce(history.data?.changes ?? [])}
                 chosen={shown[field]}
                 onChoose={(version) => set({ [field]: version })}
               />

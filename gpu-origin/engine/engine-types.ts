@@ -35,6 +35,8 @@ export interface EngineRequest {
   readonly budgetMs: number | null;
   /** Aborting it frees the row at the next step. */
   readonly signal?: AbortSignal;
+  /** Hears when a row begins to read the prompt, of each answer; never where nothing has to be run. */
+  readonly onBegin?: () => void;
   /** Hears of the end of each answer, however it ends. @param ran tokens that the model has really run for it. */
   readonly onEnd?: (ran: { promptTokens: number; completionTokens: number }) => void;
 }

@@ -105,6 +105,7 @@ export class StepRunner {
     if (sequence.state === 'ready') {
       sequence.become('prefill');
       sequence.startedAt = this.#clock.now();
+      sequence.request.onBegin?.();
       this.#slots.enter(sequence, sequence.delta);
       if (from > 0) this.#reuse(sequence, from);
     }

@@ -99,6 +99,7 @@ export async function handleCompletion(
           promptRanks: ofPrompt !== null,
           budgetMs: leftMs === null ? null : Math.max(1, leftMs),
           signal: gone.signal,
+          onBegin: timing.begin,
           ...(tracked === null ? {} : { onEnd: (ran) => tracked.ended(ran, at) }),
         },
         seeds,

@@ -41,7 +41,7 @@ export interface Answering {
   format: CompletionFormat;
   /** Ends all choices. */
   abort: () => void;
-  /** Laps: `prompt`, `first` (queue and prefill, to the first event), `rest` (of an answer that is not streamed). */
+  /** Laps: `prompt`, `first` (queue and prefill, to the first event), `rest` (of an answer that is not streamed); `queue` lies within `first`. */
   timing: Timing;
   /** Whether the edge is told what was used, beside the answer. */
   notesUsage: boolean;
@@ -59,7 +59,7 @@ export async function collect(params: Answering): Promise<Response> {
   const usage = usageCounter(prompted, params.perPrompt);
   let begun = false;
   for await (const { choice, event } of events) {
-    if (!begun) timing.lap('first');
+    if (!begun) timing.first(true);
     begun = true;
     const failure = failureOf(event);
     if (failure !== null) {
@@ -99,7 +99,7 @@ export async function stream(params: Answering & { context: OriginContext }): Pr
     abort();
     return errorResponse(failure);
   }
-  if (early !== null) timing.lap('first');
+  timing.first(early !== null);
   const open = new Set(Array.from({ length: choices }, (_, choice) => choice));
   const usage = usageCounter(prompted, params.perPrompt);
   return sseResponse({

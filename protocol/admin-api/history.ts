@@ -27,7 +27,7 @@ export const ChangeView = z.object({
 });
 export type ChangeView = z.infer<typeof ChangeView>;
 
-/** `GET /admin/history?name=&before=&limit=`. */
+/** `GET /admin/history?name=&tenant=&before=&limit=`. */
 export const ChangeList = z.object({
   /** Newest first. */
   changes: z.array(ChangeView),
@@ -51,6 +51,8 @@ export const HISTORY_OPERATIONS = {
     summary: 'What was changed, the newest first: of one name, or of all of the tenant’s.',
     query: z.strictObject({
       name: AdapterName.optional(),
+      /** What it owns; the bootstrap key may name any, others their own. */
+      tenant: z.string().max(64).optional(),
       before: number(Number.MAX_SAFE_INTEGER).optional(),
       limit: number(MAX_HISTORY_PAGE).optional(),
     }),

@@ -82,7 +82,7 @@ export const RequestView = z.object({
   duration_ms: count,
   /** To the first token of a stream; null for what is no stream. */
   ttft_ms: count.nullable(),
-  /** What it waited for, ms, in the words of `Server-Timing`: `key`, `name`, `origin`, `origin-prompt`, `origin-first` … */
+  /** What it waited for, ms, in the words of `Server-Timing`: `key`, `name`, `origin`, `origin-prompt`, `origin-first`, within it `origin-queue` … */
   phases: z.array(z.object({ name: z.string(), ms: z.number() })),
 });
 export type RequestView = z.infer<typeof RequestView>;

@@ -192,6 +192,14 @@ it('calls a version that was rolled back so, not staged', async () => {
   await page.getByRole('row', { name: /^2 .*rolled back/ }).waitFor();
   await page.getByRole('button', { name: 'Promote again version 2' }).waitFor();
   expect(await page.getByText('staged', { exact: true }).count()).toBe(0);
+  // Who makes an experiment of it reads the same.
+  await page.evaluate(`location.hash = '#/new-experiment/${NAME}'`);
+  const choices = page.getByRole('group', { name: 'Versions for treatment' });
+  await choices.getByRole('button', { name: /^2 rolled back/ }).waitFor();
+  await choices.getByRole('button', { name: /^1 live/ }).waitFor();
+  await rig.look('versions-rolled-back');
+  await page.evaluate(`location.hash = '#/adapters/${NAME}'`);
+  await page.getByRole('row', { name: /^2 .*rolled back/ }).waitFor();
 });
 
 it('removes a version and a name, and brings both back', async () => {

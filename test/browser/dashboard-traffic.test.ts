@@ -105,6 +105,40 @@ it('has the figures of `graft usage`, and a file of them', async () => {
   await page.unrouteAll();
 }, 60_000);
 
+it('shows the usage of any days, and keeps them in its address', async () => {
+  const { page } = rig;
+  const today = new Date().toISOString().slice(0, 10);
+  await rig.goTo('Usage');
+  await page.getByRole('button', { name: 'Name', exact: true }).click();
+  await page.getByLabel('From', { exact: true }).fill('2026-02-01');
+  await page.getByLabel('To, that day too').fill('2026-01-01');
+  await page.getByRole('button', { name: 'Show these days' }).click();
+  await page.getByText('The last day is before the first.').waitFor();
+  await rig.look('usage-days-wrong');
+  await page.getByLabel('To, that day too').fill(today);
+  const [asked] = await Promise.all([
+    page.waitForRequest('**/admin/usage?by=name*'),
+    page.getByRole('button', { name: 'Show these days' }).click(),
+  ]);
+  const query = Object.fromEntries(new URL(asked.url()).searchParams);
+  const tomorrow = new Date(Date.parse(today) + 86_400_000).toISOString().slice(0, 10);
+  expect(query).toEqual({ by: 'name', from: '2026-02-01', to: tomorrow });
+  await page.getByText(`From 2026-02-01 00:00 to ${tomorrow} 00:00 UTC`).waitFor();
+  expect(new URL(page.url()).hash).toBe(`#/usage?by=name&from=2026-02-01&to=${today}`);
+  expect(await page.getByRole('button', { name: '30 days' }).getAttribute('aria-pressed')).toBe('false');
+  await page.reload();
+  await page.getByRole('row', { name: new RegExp(`^${NAME} 3 0 `) }).waitFor();
+  expect(await page.getByLabel('From', { exact: true }).inputValue()).toBe('2026-02-01');
+  await rig.look('usage-days');
+
+  await page.evaluate(`location.hash = '#/usage?from=2999-01-01'`);
+  await page.getByText(`This day is still to come: in UTC it is ${today}.`).waitFor();
+  expect(await page.getByRole('table').count()).toBe(0);
+  await page.getByRole('button', { name: '24 hours' }).click();
+  await page.getByRole('region', { name: 'Usage by key' }).waitFor();
+  expect(new URL(page.url()).hash).toBe('#/usage?span=1');
+}, 60_000);
+
 it('lists the last requests, and what each waited for, without what was said', async () => {
   const { page, stack } = rig;
   await rig.goTo('Requests');
@@ -124,7 +158,15 @@ it('lists the last requests, and what each waited for, without what was said', a
   await page.getByText(listed.requests[0]!.id).waitFor();
   const text = await stack.graft('requests', '--name', NAME);
   expect(text.stdout.match(new RegExp(`200 +${NAME}@1`, 'g'))).toHaveLength(3);
+  expect(text.stdout).toMatch(/origin-queue \d+, origin-first \d+/);
   await page.getByRole('button', { name: 'All', exact: true }).click();
+  await page
+    .getByRole('row', { name: new RegExp(NAME) })
+    .first()
+    .getByRole('button')
+    .click();
+  for (const part of ['queue: waited for a row', 'prefill: prompt read'])
+    await page.getByText(part).waitFor();
   await page.getByLabel('Name, exactly').fill('nobody');
   await page.getByText('None of the last requests is so.').waitFor();
   await rig.look('requests-none');
@@ -139,6 +181,47 @@ it('lists the last requests, and what each waited for, without what was said', a
   await rig.look('requests');
   await page.unrouteAll();
 }, 60_000);
+
+it('shows an operator one tenant, by its address', async () => {
+  const { page, stack } = rig;
+  // While there is one tenant alone, there is nothing to choose.
+  await rig.goTo('Overview');
+  await page.getByRole('img', { name: /^Requests over time/ }).waitFor();
+  expect(await page.getByLabel('Tenant').count()).toBe(0);
+  const made = await stack.graft('keys', 'create', '--tenant', 'acme', '--json');
+  const { key } = JSON.parse(made.stdout) as { key: string };
+  const answer = await fetch(`${stack.local.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'base', max_tokens: 2, messages: [{ role: 'user', content: 'hi' }] }),
+  });
+  expect([answer.status, await answer.text()]).toEqual([200, expect.any(String)]);
+  await expect
+    .poll(async () => (await stack.graft('usage', '--by', 'tenant')).stdout, { timeout: 20_000 })
+    .toContain('acme');
+  await page.reload();
+  await page.getByLabel('Tenant').selectOption('acme');
+  expect(new URL(page.url()).hash).toBe('#/overview?tenant=acme');
+  const requests = page.locator('.tiles > div', { hasText: 'Requests' }).locator('dd').first();
+  await requests.waitFor({ timeout: 60_000 });
+  expect(await requests.textContent()).toBe('1');
+  const names = page.getByRole('region', { name: 'Names by tokens' }).locator('tbody tr');
+  expect(await names.allTextContents()).toEqual([expect.stringMatching(/^base1/)]);
+  // All names of this edge are the other tenant's.
+  await page.getByText('Nothing was changed yet.').waitFor();
+  await rig.look('overview-tenant');
+  await page.getByRole('button', { name: 'Hour', exact: true }).click();
+  expect(new URL(page.url()).hash).toBe('#/overview?hours=1&tenant=acme');
+  await page.reload();
+  await page.getByLabel('Tenant').selectOption('');
+  await expect.poll(() => requests.textContent()).toBe('5');
+  expect(new URL(page.url()).hash).toBe('#/overview?hours=1');
+
+  await page.evaluate(`location.hash = '#/overview?tenant=nobody'`);
+  await page.getByText('No request of nobody in this time.').waitFor();
+  expect(await page.getByLabel('Tenant').inputValue()).toBe('nobody');
+  await page.getByLabel('Tenant').selectOption('');
+}, 120_000);
 
 it('shows a day of an origin, and whose adapters it holds', async () => {
   const { page } = rig;

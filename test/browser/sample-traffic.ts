@@ -79,6 +79,10 @@ export const sampleRequests = (until: number): RequestView[] =>
               { name: 'name', ms: 6 },
               { name: 'origin', ms: ttft - 12 },
               { name: 'origin-prompt', ms: 3 },
+              // Some are of an origin that does not say it.
+              ...(i % 5 === 4
+                ? []
+                : [{ name: 'origin-queue', ms: Math.round((ttft - 20) * 0.6 * noise(i)) }]),
               { name: 'origin-first', ms: ttft - 20 },
               ...(stream ? [] : [{ name: 'origin-rest', ms: rest }]),
             ],

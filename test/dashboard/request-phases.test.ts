@@ -17,7 +17,39 @@ const phases = [
 
 it('splits a stream into what it waited for, one after the other', () => {
   expect(spans({ duration_ms: 500, ttft_ms: 75, phases })).toEqual({
-    ...{ lookup: 10, origin: 25, 'first token': 40, answer: 425 },
+    ...{ lookup: 10, origin: 20, 'first token': 45, answer: 425 },
+  });
+});
+
+it('tells the queue from prefill where the origin does', () => {
+  const told = [...phases, { name: 'origin-queue', ms: 30 }];
+  expect(spans({ duration_ms: 500, ttft_ms: 75, phases: told })).toEqual({
+    ...{ lookup: 10, origin: 20, queue: 30, prefill: 15, answer: 425 },
+  });
+  const whole = [...told, { name: 'origin-rest', ms: 420 }].map((phase) =>
+    phase.name === 'origin' ? { ...phase, ms: 480 } : phase,
+  );
+  expect(spans({ duration_ms: 500, ttft_ms: null, phases: whole })).toEqual({
+    ...{ lookup: 10, origin: 30, queue: 30, prefill: 10, answer: 420 },
+  });
+});
+
+it('knows the queue so far of a stream whose headers went ahead, and that the rest was no sending', () => {
+  const ahead = [...phases.slice(0, 2), { name: 'origin', ms: 3020 }, { name: 'origin-prompt', ms: 5 }];
+  const request = { duration_ms: 9000, ttft_ms: 8030 };
+  expect(spans({ ...request, phases: [...ahead, { name: 'origin-queue', ms: 3000 }] })).toEqual({
+    ...{ lookup: 10, origin: 20, queue: 3000, 'first token': 5000, answer: 970 },
+  });
+  const begun = [
+    { name: 'origin-queue', ms: 1000 },
+    { name: 'origin-first', ms: 3000 },
+  ];
+  expect(spans({ ...request, phases: [...ahead, ...begun] })).toEqual({
+    ...{ lookup: 10, origin: 20, queue: 1000, prefill: 7000, answer: 970 },
+  });
+  // Of an origin of before.
+  expect(spans({ ...request, phases: ahead })).toEqual({
+    ...{ lookup: 10, origin: 3020, 'first token': 5000, answer: 970 },
   });
 });
 

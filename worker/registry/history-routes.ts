@@ -19,18 +19,23 @@ const changeJson = (row: HistoryRow): ChangeView => ({
   why: row.why,
 });
 
-/** Changes of one name, or of all of the tenant's (all at all for the bootstrap key), newest first. */
+/** Changes of one name, or of all of the tenant's (all at all, or any tenant's, for the bootstrap key), newest first. */
 export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
   const routes = new Hono<AppEnv>();
   adminRoute(routes, 'GET /admin/history', async ({ context, caller, query }) => {
-    const { name, before = null, limit = HISTORY_PAGE } = query;
+    const { name, tenant, before = null, limit = HISTORY_PAGE } = query;
+    if (!caller.root && tenant !== undefined && tenant !== caller.tenant)
+      return fail({
+        code: 'insufficient_scope',
+        message: 'This key sees the history of its own tenant only.',
+      });
     if (name !== undefined) {
       const own = await ownName(deps, { name, caller, removed: true });
       if (!own.ok) return fail(own.error);
     }
     const rows = await deps.registry.history({
       name: name ?? null,
-      owner: caller.root ? null : caller.tenant,
+      owner: caller.root ? (tenant ?? null) : caller.tenant,
       before,
       limit,
     });

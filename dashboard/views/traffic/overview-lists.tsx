@@ -48,8 +48,12 @@ export function TopNames({ report }: { report: UsageReport }) {
   );
 }
 
-export function Running({ list }: { list: ExperimentList }) {
-  const running = list.experiments.filter(({ document }) => ['running', 'ramping'].includes(document.status));
+/** @param props.tenant empty = of all that the key sees. */
+export function Running({ list, tenant }: { list: ExperimentList; tenant: string }) {
+  const running = list.experiments.filter(
+    ({ owner, document }) =>
+      ['running', 'ramping'].includes(document.status) && (tenant === '' || owner === tenant),
+  );
   if (running.length === 0)
     return (
       <p class="blank">

@@ -1,4 +1,3 @@
-import { useState } from 'preact/hooks';
 import type { TrafficReport } from '../../../protocol/admin-api/traffic.ts';
 import type { Client } from '../../api/client.ts';
 import { amount, whole } from '../../model/amounts.ts';
@@ -20,37 +19,64 @@ const SPANS = [
   ['24', '24 hours'],
   ['720', '30 days'],
 ] as const;
+type Span = (typeof SPANS)[number][0];
+const DEFAULT_SPAN: Span = '24';
 const LAST_CHANGES = '8';
 
-/** How it goes: of the tenant whose key it is, or of all for the bootstrap key. */
-export function OverviewView({ client }: { client: Client }) {
-  const [hours, setHours] = useState<(typeof SPANS)[number][0]>('24');
+/**
+ * How it goes: of the tenant whose key it is; for the bootstrap key of all, or of one that is chosen.
+ * @param props.query of the address, which holds what is chosen here.
+ */
+export function OverviewView({ client, query }: { client: Client; query: string }) {
+  const asked = new URLSearchParams(query);
+  const hours = SPANS.find(([span]) => span === asked.get('hours'))?.[0] ?? DEFAULT_SPAN;
+  const tenant = asked.get('tenant') ?? '';
+  const of: { tenant?: string } = tenant === '' ? {} : { tenant };
+  const go = (to: { hours?: Span; tenant?: string }) => {
+    const next = { hours, tenant, ...to };
+    const chosen = {
+      ...(next.hours === DEFAULT_SPAN ? {} : { hours: next.hours }),
+      ...(next.tenant === '' ? {} : { tenant: next.tenant }),
+    };
+    location.replace(hashOf({ at: 'overview', query: new URLSearchParams(chosen) }));
+  };
   const from = () => new Date(Date.now() - Number(hours) * HOUR_MS).toISOString();
   const traffic = useLoad(
-    `traffic ${hours}`,
-    () => client.call('GET /admin/traffic', { query: { from: from() } }),
+    `traffic ${hours} ${tenant}`,
+    () => client.call('GET /admin/traffic', { query: { from: from(), ...of } }),
     REFRESH_MS,
   );
   const names = useLoad(
-    `names ${hours}`,
-    () => client.call('GET /admin/usage', { query: { by: 'name', from: from() } }),
+    `names ${hours} ${tenant}`,
+    () => client.call('GET /admin/usage', { query: { by: 'name', from: from(), ...of } }),
     REFRESH_MS,
   );
   const experiments = useLoad('experiments', () => client.call('GET /admin/experiments', {}), REFRESH_MS);
   const changes = useLoad(
-    'changes',
-    () => client.call('GET /admin/history', { query: { limit: LAST_CHANGES } }),
+    `changes ${tenant}`,
+    () => client.call('GET /admin/history', { query: { limit: LAST_CHANGES, ...of } }),
     REFRESH_MS,
   );
+  // Of the last thirty days.
+  const tenants = useLoad('tenants', () => client.call('GET /admin/usage', { query: { by: 'tenant' } }));
   const { data } = traffic;
   return (
     <>
       <div class="title">
         <h1>Overview</h1>
-        <Choices label="Time" of={SPANS} value={hours} onChoose={setHours} />
+        <TenantPicker
+          known={tenants.data?.rows.map(({ group }) => group) ?? []}
+          chosen={tenant}
+          onChoose={(one) => go({ tenant: one })}
+        />
+        <Choices label="Time" of={SPANS} value={hours} onChoose={(span) => go({ hours: span })} />
       </div>
-      <Answered of={[traffic, names, experiments, changes]}>
-        {data === null ? traffic.problem === null && <Skeleton label="traffic" /> : <Traffic report={data} />}
+      <Answered of={[traffic, names, experiments, changes, tenants]}>
+        {data === null ? (
+          traffic.problem === null && <Skeleton label="traffic" />
+        ) : (
+          <Traffic report={data} tenant={tenant} />
+        )}
         <div class="columns">
           <section>
             <h2>Names</h2>
@@ -61,7 +87,7 @@ export function OverviewView({ client }: { client: Client }) {
             {experiments.data === null ? (
               <Skeleton label="experiments" rows={3} />
             ) : (
-              <Running list={experiments.data} />
+              <Running list={experiments.data} tenant={tenant} />
             )}
           </section>
           {data !== null && data.total.errors > 0 && (
@@ -80,13 +106,39 @@ export function OverviewView({ client }: { client: Client }) {
   );
 }
 
-function Traffic({ report }: { report: TrafficReport }) {
+/** Nothing where there is nothing to choose: a tenant's key sees its own alone. */
+function TenantPicker(props: {
+  known: readonly string[];
+  chosen: string;
+  onChoose: (tenant: string) => void;
+}) {
+  const { known, chosen, onChoose } = props;
+  // One that has used nothing lately may be in the address.
+  const all = [...new Set([...known, ...(chosen === '' ? [] : [chosen])])].sort();
+  if (chosen === '' && all.length < 2) return null;
+  return (
+    <label class="tenant">
+      <span>Tenant</span>
+      <select value={chosen} onChange={(event) => onChoose(event.currentTarget.value)}>
+        <option value="">All that the key sees</option>
+        {all.map((tenant) => (
+          <option key={tenant} value={tenant}>
+            {tenant}
+          </option>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+/** @param props.tenant empty = of all that the key sees. */
+function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) {
   const { total, points } = report;
   if (total.requests === 0)
     return (
       <div class="blank">
         <p>
-          <strong>No request in this time.</strong> Ask an adapter in the{' '}
+          <strong>No request{tenant !== '' && ` of ${tenant}`} in this time.</strong> Ask an adapter in the{' '}
           <a href={hashOf({ at: 'playground' })}>playground</a>, or from your application with an API key:
         </p>
         <pre>

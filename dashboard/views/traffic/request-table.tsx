@@ -85,7 +85,9 @@ export function RequestTable({ requests }: { requests: readonly RequestView[] })
 const LEGEND = [
   ['lookup', 'key and name'],
   ['origin', 'to the origin'],
-  ['first', 'row, adapter, prefill'],
+  ['queue', 'queue'],
+  ['prefill', 'prefill'],
+  ['first', 'both, where the origin does not say'],
   ['answer', 'decode'],
   ['rest', 'edge'],
 ] as const;

@@ -4,9 +4,19 @@ import { usageCsv } from '../../../protocol/usage-csv.ts';
 import type { Client } from '../../api/client.ts';
 import { saveText } from '../../api/save-text.ts';
 import { money, whole } from '../../model/amounts.ts';
-import { rangeOf, SPANS, type Span } from '../../model/usage-span.ts';
+import {
+  dayOf,
+  rangeOf,
+  SPANS,
+  usageTimeOf,
+  usageTimeQuery,
+  type Dates,
+  type UsageTime,
+  type WrongDate,
+} from '../../model/usage-span.ts';
 import { hashOf } from '../../model/view.ts';
 import { Choices } from '../../parts/choices.tsx';
+import { Field } from '../../parts/field.tsx';
 import { Skeleton } from '../../parts/skeleton.tsx';
 import { Answered } from '../../parts/stale-note.tsx';
 import { Table, type Column } from '../../parts/table.tsx';
@@ -21,16 +31,31 @@ const GROUPS = [
   ['day', 'Day'],
 ] as const;
 type Group = (typeof GROUPS)[number][0];
+const DEFAULT_GROUP: Group = 'key';
+const NO_DATES: Dates = { from: '', to: '' };
 /** More than a screen takes; the file has all. */
 const SHOWN = 200;
 
-/** Who used how much, and what that costs where the edge has a price list: the figures of `graft usage`. */
-export function UsageView({ client }: { client: Client }) {
-  const [by, setBy] = useState<Group>('key');
-  const [span, setSpan] = useState<Span>('30');
+/**
+ * Who used how much, and what that costs where the edge has a price list: the figures of `graft usage`.
+ * @param props.query of the address, which holds what is chosen here.
+ */
+export function UsageView({ client, query }: { client: Client; query: string }) {
+  const asked = new URLSearchParams(query);
+  const by = GROUPS.find(([group]) => group === asked.get('by'))?.[0] ?? DEFAULT_GROUP;
+  const time = usageTimeOf(asked);
+  const range = rangeOf(time, Date.now());
+  const go = (to: { by?: Group; time?: UsageTime }) => {
+    const { by: group = by, time: of = time } = to;
+    const chosen = { ...(group === DEFAULT_GROUP ? {} : { by: group }), ...usageTimeQuery(of) };
+    location.replace(hashOf({ at: 'usage', query: new URLSearchParams(chosen) }));
+  };
   const usage = useLoad(
-    `${by} ${span}`,
-    () => client.call('GET /admin/usage', { query: { by, ...rangeOf(span, Date.now()) } }),
+    range.ok ? JSON.stringify([by, time]) : null,
+    () => {
+      const now = rangeOf(time, Date.now());
+      return client.call('GET /admin/usage', { query: { by, ...(now.ok ? now.value : {}) } });
+    },
     REFRESH_MS,
   );
   const keys = useLoad(by === 'key' ? 'keys' : null, () => client.call('GET /admin/keys', {}));
@@ -40,10 +65,21 @@ export function UsageView({ client }: { client: Client }) {
     <>
       <div class="title">
         <h1>Usage</h1>
-        <Choices label="Time" of={SPANS} value={span} onChoose={setSpan} />
+        <Choices
+          label="Time"
+          of={SPANS}
+          value={typeof time === 'string' ? time : null}
+          onChoose={(span) => go({ time: span })}
+        />
       </div>
+      <DatesForm
+        key={JSON.stringify(time)}
+        dates={typeof time === 'string' ? NO_DATES : time}
+        wrong={range.ok ? null : range.error}
+        onDates={(dates) => go({ time: dates })}
+      />
       <div class="actions">
-        <Choices label="One line for each" of={GROUPS} value={by} onChoose={setBy} />
+        <Choices label="One line for each" of={GROUPS} value={by} onChoose={(group) => go({ by: group })} />
         <button
           type="button"
           disabled={data === null || data.rows.length === 0}
@@ -54,7 +90,7 @@ export function UsageView({ client }: { client: Client }) {
       </div>
       <Answered of={[usage]}>
         {data === null ? (
-          usage.problem === null && <Skeleton label="usage" rows={6} />
+          usage.problem === null && range.ok && <Skeleton label="usage" rows={6} />
         ) : data.rows.length === 0 ? (
           <p class="blank">
             <strong>Nothing was used in this time.</strong> Requests are counted by whole hours, a few seconds
@@ -66,6 +102,45 @@ export function UsageView({ client }: { client: Client }) {
         )}
       </Answered>
     </>
+  );
+}
+
+/** Any days beside the ready spans; asked for when both are as they shall be, not at each digit of a year. */
+function DatesForm(props: { dates: Dates; wrong: WrongDate | null; onDates: (dates: Dates) => void }) {
+  const [typed, setTyped] = useState(props.dates);
+  const [refused, setRefused] = useState<WrongDate | null>(null);
+  const wrong = refused ?? props.wrong;
+  const field = (name: keyof Dates, label: string, hint: string) => (
+    <Field label={label} hint={hint} problem={wrong?.field === name ? wrong.message : undefined}>
+      {(aria) => (
+        <input
+          {...aria}
+          type="date"
+          value={typed[name]}
+          max={dayOf(Date.now())}
+          onInput={(event) => {
+            setTyped({ ...typed, [name]: event.currentTarget.value });
+            setRefused(null);
+          }}
+        />
+      )}
+    </Field>
+  );
+  return (
+    <form
+      class="days"
+      noValidate
+      onSubmit={(event) => {
+        event.preventDefault();
+        const range = rangeOf(typed, Date.now());
+        if (range.ok) props.onDates(typed);
+        else setRefused(range.error);
+      }}
+    >
+      {field('from', 'From', 'Days in UTC.')}
+      {field('to', 'To, that day too', 'Empty: until now.')}
+      <button type="submit">Show these days</button>
+    </form>
   );
 }
 

@@ -202,7 +202,10 @@ export class VllmEngine implements ServingEngine {
       if (!held.ok) return this.#fail(run, held.error);
     }
     try {
-      run.startedAt ??= this.#options.clock.now();
+      if (run.startedAt === null) {
+        run.startedAt = this.#options.clock.now();
+        run.request.onBegin?.();
+      }
       if (run.maxTokens === 0) return this.#finish(run, 'length');
       await this.#stream(run);
     } finally {

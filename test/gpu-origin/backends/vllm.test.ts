@@ -43,6 +43,8 @@ describe('an origin in front of vLLM', () => {
     const texts = await Promise.all(models.map((model) => textOf(model)));
     expect(new Set(texts).size).toBe(4);
     expect(await Promise.all(models.map((model) => textOf(model)))).toEqual(texts);
+    const timed = await ask({ model: 'a0', prompt: 'hello', max_tokens: 1 });
+    expect(timed.headers.get('server-timing')).toMatch(/^prompt;dur=\d+, queue;dur=\d+, first;dur=\d+, rest/);
     expect(origin.faults).toEqual([]);
     expect(origin.vllm.mostAtOnce).toBeLessThanOrEqual(2);
     // Token ids go there, and nothing is left to vLLM's own template, tokenizer or stop strings.

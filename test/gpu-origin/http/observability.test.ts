@@ -43,11 +43,45 @@ describe('server-timing', () => {
   it('says what an answer waited for', async () => {
     origin = await startTestOrigin({ signed: true });
     const whole = await ask({});
-    expect(whole.headers.get('server-timing')).toMatch(/^prompt;dur=\d+, first;dur=\d+, rest;dur=\d+$/);
+    expect(whole.headers.get('server-timing')).toMatch(
+      /^prompt;dur=\d+, queue;dur=\d+, first;dur=\d+, rest;dur=\d+$/,
+    );
     await whole.text();
     const streamed = await ask({ stream: true });
-    expect(streamed.headers.get('server-timing')).toMatch(/^prompt;dur=\d+, first;dur=\d+$/);
+    expect(streamed.headers.get('server-timing')).toMatch(/^prompt;dur=\d+, queue;dur=\d+, first;dur=\d+$/);
     await streamed.text();
+  });
+
+  it('says what of it was the queue, also when headers go before a row is free', async () => {
+    let release = (): void => undefined;
+    const held = new Promise<void>((resolve) => (release = resolve));
+    let clock = Date.now();
+    const steps: string[] = [];
+    origin = await startTestOrigin({
+      signed: true,
+      context: { headersAfterMs: 10, now: () => clock },
+      runner: {
+        slots: 1,
+        duringStep: ({ kind }) => {
+          if (steps.push(kind) === 1) clock += 40;
+          return held;
+        },
+      },
+    });
+    const first = ask({ stream: true });
+    // Its prefill is under way.
+    expect((await first).headers.get('server-timing')).toBe('prompt;dur=0, queue;dur=0, first;dur=40');
+    const second = ask({ stream: true });
+    await expect.poll(() => origin.engine.stats().waiting).toBe(1);
+    expect((await second).headers.get('server-timing')).toBe('prompt;dur=0, queue;dur=0');
+    const third = ask({});
+    await expect.poll(() => origin.engine.stats().waiting).toBe(2);
+    clock += 700;
+    release();
+    expect((await third).headers.get('server-timing')).toBe(
+      'prompt;dur=0, queue;dur=700, first;dur=700, rest;dur=0',
+    );
+    for (const response of [await first, await second]) await response.text();
   });
 });
 

@@ -540,6 +540,7 @@ export const TABLE: Record<string, Case[]> = {
     },
   ],
   'GET /admin/history': [
+    { does: "reads a tenant's", ask: plain('/admin/history?tenant=clinic'), gets: admins('403 403 200 200') },
     { does: "reads a name's", ask: plain(`/admin/history?name=${N}`), gets: admins('404 404 200 200') },
     {
       does: "reads its tenant's",

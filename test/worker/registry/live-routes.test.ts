@@ -186,6 +186,24 @@ describe('history', () => {
     expect((await graft.request('/admin/history?name=none', { key: other })).status).toBe(404);
   });
 
+  it('tells of one tenant where it is asked to', async () => {
+    const other = await newKey({ kind: 'admin', tenant: 'other' });
+    await graft.publish('theirs', file(3), { owner: 'other' });
+    const namesOf = async (tenant: string, key?: string) => {
+      const response = await graft.request(
+        `/admin/history?tenant=${tenant}`,
+        key === undefined ? {} : { key },
+      );
+      if (response.status !== 200) return response.status;
+      const { changes } = (await response.json()) as { changes: { name: string; owner: string }[] };
+      return [...new Set(changes.map(({ name, owner }) => `${owner} ${name}`))];
+    };
+    expect(await namesOf('other')).toEqual(['other theirs']);
+    expect(await namesOf('other', other)).toEqual(['other theirs']);
+    expect(await namesOf('default', other)).toBe(403);
+    expect(await namesOf('nobody')).toEqual([]);
+  });
+
   it.each(['limit=0', 'limit=1001', 'before=x', 'name=..', 'more=1'])('refuses ?%s', async (query) => {
     expect((await graft.request(`/admin/history?${query}`)).status).toBe(400);
   });
