@@ -1,8 +1,9 @@
-// `npm run packages`: the two packages of this tree, as folders and tarballs in dist/packages. `graft-lora` is the command
-// line and the library, without native parts; `graft-lora-origin` is the same command line with origin and edge. Each has
-// compiled code alone, and depends on what that code imports, in the versions of package.json.
+// `npm run packages`: the three packages of this tree, as folders and tarballs in dist/packages. `graft-lora` is the command
+// line and the library, without native parts; `graft-lora-origin` is the same command line with origin and edge;
+// `graft-lora-runtime` is what graft-lora/browser fetches in a page, 32 MB that nobody else needs. Each has compiled code
+// alone, and depends on what that code imports, in the versions of package.json.
 import { execFile } from 'node:child_process';
-import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { builtinModules } from 'node:module';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -127,18 +128,20 @@ async function pack(folder) {
 }
 
 /**
- * @param {string} out an empty or new folder; gets both packages, each as a folder and a tarball.
+ * @param {string} out an empty or new folder; gets the packages, each as a folder and a tarball.
  * @param {{ page?: string, tarballs?: boolean }} [params] `page`: the dashboard, built already; built here unless given.
- * @returns {Promise<{ light: string, stack: string }>} the tarballs; the folders where none are wanted.
+ * @returns {Promise<{ light: string, stack: string, runtime: string }>} the tarballs; the folders where none are wanted.
  */
 export async function makePackages(out, { page, tarballs = true } = {}) {
   await rm(out, { recursive: true, force: true });
   const light = path.join(out, 'graft-lora');
   const stack = path.join(out, 'graft-lora-origin');
+  const runtime = path.join(out, 'graft-lora-runtime');
   for (const folder of [light, stack]) await mkdir(path.join(folder, 'dist'), { recursive: true });
   const cli = await buildCli(path.join(light, 'dist/cli'));
   await cp(path.join(light, 'dist/cli'), path.join(stack, 'dist/cli'), { recursive: true });
   const library = await buildLibrary(path.join(light, 'dist'));
+  await rename(path.join(light, 'dist/browser/ort'), runtime);
   const { origin } = await buildOrigin(path.join(stack, 'dist'));
   if (page === undefined) {
     const vite = path.join(ROOT, 'node_modules/vite/bin/vite.js');
@@ -172,8 +175,16 @@ export async function makePackages(out, { page, tarballs = true } = {}) {
         .sort(),
     ),
   });
-  if (!tarballs) return { light, stack };
-  return { light: await pack(light), stack: await pack(stack) };
+  await copy(runtime, ['LICENSE', 'NOTICE']);
+  await writeManifest(runtime, {
+    name: 'graft-lora-runtime',
+    description:
+      'What graft-lora/browser fetches in a page: ONNX Runtime in WebAssembly, and the compiler of grammars.',
+    bin: undefined,
+    exports: { './*': './*' },
+  });
+  if (!tarballs) return { light, stack, runtime };
+  return { light: await pack(light), stack: await pack(stack), runtime: await pack(runtime) };
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

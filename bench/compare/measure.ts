@@ -25,6 +25,8 @@ interface Scenario {
   wave: Wave;
   systems: readonly Target[];
   turns: number;
+  /** Counted waves a turn. */
+  waves: number;
 }
 
 const TOKENS = 64;
@@ -75,14 +77,16 @@ export async function comparePeers(params: {
     const all = [edge, vllm, llamaR8];
     const sixteen = { requests: AT_ONCE, tokens: TOKENS };
     const scenarios: readonly Scenario[] = [
-      { name: 'base', wave: { ...sixteen, adapters: 0 }, systems: all, turns },
-      { name: 'r8', wave: { ...sixteen, adapters: AT_ONCE }, systems: all, turns },
-      { name: 'r16', wave: { ...sixteen, adapters: AT_ONCE }, systems: [edgeR16, llamaR16], turns },
+      { name: 'base', wave: { ...sixteen, adapters: 0 }, systems: all, turns, waves },
+      { name: 'r8', wave: { ...sixteen, adapters: AT_ONCE }, systems: all, turns, waves },
+      { name: 'r16', wave: { ...sixteen, adapters: AT_ONCE }, systems: [edgeR16, llamaR16], turns, waves },
       {
         name: 'r8-64',
         wave: { requests: MANY, adapters: MANY, tokens: TOKENS },
         systems: all,
+        // Of llama.cpp one takes a minute.
         turns: Math.max(1, turns >> 1),
+        waves: 1,
       },
     ];
     const measured: Pick<Comparison, 'waves' | 'ratios'> = { waves: [], ratios: [] };
@@ -90,9 +94,9 @@ export async function comparePeers(params: {
       note(
         `${name} ${system}: ${result.tokensPerSecond.toFixed(0)} tok/s${result.problems[0] === undefined ? '' : ` PROBLEM ${result.problems[0]}`}`,
       );
-    const run = async ({ name, wave, systems, turns: count }: Scenario) => {
+    const run = async ({ name, wave, systems, turns: count, waves: each }: Scenario) => {
       const taken = await takeTurns({
-        ...{ systems, wave, waves, turns: count, warm: 'first', signal, onWave: onWave(name) },
+        ...{ systems, wave, waves: each, turns: count, warm: 'first', signal, onWave: onWave(name) },
       });
       for (const system of systems)
         measured.waves.push(summarize(name, system.label, (taken.get(system) ?? []).flat()));
@@ -109,7 +113,10 @@ export async function comparePeers(params: {
       firsts.push(Math.max(...wave.ttftMs));
     }
     const before = await runLlamaBench(peers.llamaBench, peers.gguf);
-    await run({ name: 'one', wave: { requests: 1, adapters: 0, tokens: TOKENS }, systems: all, turns });
+    await run({
+      ...{ name: 'one', wave: { requests: 1, adapters: 0, tokens: TOKENS } },
+      ...{ systems: all, turns, waves: 2 * waves },
+    });
     const after = await runLlamaBench(peers.llamaBench, peers.gguf);
     const row = (scenario: string) =>
       measured.waves.find((wave) => wave.scenario === scenario && wave.system === GRAFT)!;

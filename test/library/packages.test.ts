@@ -1,4 +1,4 @@
-/** What `npm run packages` makes: what is in both packages, what they need, and that the light one runs by itself. */
+/** What `npm run packages` makes: what is in the packages, what they need, and that the light one runs by itself. */
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -58,6 +58,27 @@ describe('graft-lora', () => {
     ]);
     expect(files.filter((file) => file.endsWith('.ts') && !file.endsWith('.d.ts'))).toEqual([]);
     for (const text of ['LICENSE', 'NOTICE', 'README.md', 'UPGRADING.md']) expect(files).toContain(text);
+  });
+
+  it('leaves to another one what only pages fetch', async () => {
+    expect((await filesOf(light)).filter((file) => file.endsWith('.wasm'))).toEqual([]);
+    const runtime = path.join(out, 'made/graft-lora-runtime');
+    expect((await filesOf(runtime)).sort()).toEqual([
+      'LICENSE',
+      'NOTICE',
+      'graft-grammar.js',
+      'ort-wasm-simd-threaded.jspi.mjs',
+      'ort-wasm-simd-threaded.jspi.wasm',
+      'ort-wasm-simd-threaded.mjs',
+      'ort-wasm-simd-threaded.wasm',
+      'package.json',
+    ]);
+    const { version } = z
+      .looseObject({ version: z.string() })
+      .parse(await readJson(path.join(ROOT, 'package.json')));
+    const manifest = z.looseObject({}).parse(await readJson(path.join(runtime, 'package.json')));
+    expect(manifest).toMatchObject({ name: 'graft-lora-runtime', version, exports: { './*': './*' } });
+    expect(manifest).not.toHaveProperty('bin');
   });
 
   it('may be published, and its imports have files', async () => {
