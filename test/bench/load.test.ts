@@ -62,6 +62,8 @@ describe('requestFor', () => {
       lora: [{ id: 3, scale: 1 }],
       cache_prompt: false,
     });
+    const base = requestFor({ ...target, kind: 'llama' }, { prompt: 'p', tokens: 64, adapter: null });
+    expect(JSON.parse(base.body)).toMatchObject({ lora: [] });
   });
 });
 
