@@ -7,3 +7,4 @@ cd "$(dirname "$0")/.."
 export PEERS=${PEERS:-$HOME/.cache/graft-peers}
 bench/peers/setup.sh
 npm run --silent bench -- compare "$@"
+case " $* " in *' --write '*) npx prettier --write README.md >/dev/null ;; esac

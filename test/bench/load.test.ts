@@ -63,7 +63,7 @@ describe('requestFor', () => {
       cache_prompt: false,
     });
     const base = requestFor({ ...target, kind: 'llama' }, { prompt: 'p', tokens: 64, adapter: null });
-    expect(JSON.parse(base.body)).toMatchObject({ lora: [] });
+    expect(JSON.parse(base.body)).toMatchObject({ lora: [{ id: 0, scale: 0 }] });
   });
 });
 
