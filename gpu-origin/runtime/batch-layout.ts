@@ -33,6 +33,14 @@ function roomFor(rows: number, slots: number): number {
   return Math.min(slots, Math.ceil(rows / step) * step);
 }
 
+/** By kind the largest of them; 0 where there are none. */
+export function widestRanks(each: Iterable<RankByKind>): RankByKind {
+  const widest = noRanks();
+  for (const ranks of each)
+    for (const kind of LINEAR_KINDS) widest[kind] = Math.max(widest[kind], ranks[kind]);
+  return widest;
+}
+
 /** What decode steps over `rows` rows need. A row that is alone needs nothing: it runs on its delta's own memory. */
 export function neededLayout(params: {
   rows: number;
@@ -41,13 +49,8 @@ export function neededLayout(params: {
   slots: number;
 }): BatchLayout {
   if (params.rows < 2) return NO_BUFFERS;
-  const ranks = noRanks();
-  let any = false;
-  for (const each of params.ranks)
-    for (const kind of LINEAR_KINDS) {
-      ranks[kind] = Math.max(ranks[kind], each[kind]);
-      any ||= each[kind] > 0;
-    }
+  const ranks = widestRanks(params.ranks);
+  const any = LINEAR_KINDS.some((kind) => ranks[kind] > 0);
   return any ? { rows: roomFor(params.rows, params.slots), ranks } : NO_BUFFERS;
 }
 

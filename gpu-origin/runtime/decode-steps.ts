@@ -1,14 +1,14 @@
 /** Decode steps over slots 0 … n-1: their tensors and bindings, and which rows run beside which. */
-import { LINEAR_KINDS, type LinearKind, type LlamaConfig } from '../model/base-model.ts';
+import type { LinearKind, LlamaConfig } from '../model/base-model.ts';
 import { bindDeltas } from './bind-deltas.ts';
 import type { DeltaBatch, DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory, SessionCores } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
 import type { RowsCache } from './kv-cache.ts';
-import { rankBytes } from './batch-layout.ts';
+import { rankBytes, widestRanks } from './batch-layout.ts';
 import type { LaneChoice } from './lane-choice.ts';
 import type { PlacedDeltas } from './placed-deltas.ts';
-import { graphFor, noRanks, type OrtRowDelta, type RankByKind } from './row-delta.ts';
+import { graphFor, type OrtRowDelta, type RankByKind } from './row-delta.ts';
 import { rowsAlone } from './rows-alone.ts';
 import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
 
@@ -137,10 +137,7 @@ export class DecodeSteps {
   ): Promise<Binding> {
     const { rows, ranks, lone, cores } = params;
     const { device, config, sessions, batch, nothing } = this.params;
-    const needed = noRanks();
-    for (const row of rows)
-      if (row !== null)
-        for (const kind of LINEAR_KINDS) needed[kind] = Math.max(needed[kind], row.ranks[kind]);
+    const needed = widestRanks(rows.flatMap((row) => row?.ranks ?? []));
     const graph = sessions.covering(graphFor(needed));
     const key = `${graph} ${cores} ${Object.values(ranks).join(',')}`;
     if (group.bound !== null && group.bound.key === key && group.bound.lone === lone)

@@ -1,6 +1,7 @@
 /** Rows whose ranks are so much larger than their neighbours' that they decode by themselves. Pure. */
 import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { noRanks, type RankByKind } from './row-delta.ts';
+import { layoutBytes, widestRanks } from './batch-layout.ts';
+import type { RankByKind } from './row-delta.ts';
 
 /** Each is a step of its own. */
 export const MOST_ALONE = 2;
@@ -34,15 +35,14 @@ export function rowsAlone(params: {
   weights: number;
 }): number[] {
   const { rows, bytesOfRank, weights } = params;
-  const bytes = (ranks: RankByKind | null): number =>
-    ranks === null ? 0 : LINEAR_KINDS.reduce((sum, kind) => sum + ranks[kind] * bytesOfRank[kind], 0);
-  const widest = rows.map((ranks, row) => ({ row, bytes: bytes(ranks) }));
+  const widest = rows.map((ranks, row) => ({
+    row,
+    bytes: ranks === null ? 0 : layoutBytes({ rows: 1, ranks }, bytesOfRank),
+  }));
   widest.sort((a, b) => b.bytes - a.bytes || a.row - b.row);
   const padded = (alone: number): number => {
-    const ranks = noRanks();
-    for (const { row } of widest.slice(alone))
-      for (const kind of LINEAR_KINDS) ranks[kind] = Math.max(ranks[kind], rows[row]?.[kind] ?? 0);
-    return rows.length * bytes(ranks);
+    const ranks = widestRanks(widest.slice(alone).flatMap(({ row }) => rows[row] ?? []));
+    return layoutBytes({ rows: rows.length, ranks }, bytesOfRank);
   };
   let best = { alone: 0, bytes: padded(0) };
   let own = 0;

@@ -3,7 +3,6 @@
  * offsets; what lies in this machine's is copied there when it is bound, so it is bound again when it has changed.
  */
 import { DataType } from '../../model/graph-names.ts';
-import { GraphBuilder } from '../../model/onnx-proto.ts';
 import {
   type Binding,
   type Device,
@@ -18,40 +17,13 @@ import {
   tensorBytes,
   type Weights,
 } from '../device.ts';
+import { buildSumGraph, floatBytes, UploadedMemory, Uploads } from '../gpu-parts.ts';
 import { createEnv, NativeMemory, NativeTensor, OPTIMIZE_ALL } from './native-device.ts';
 import type { OrtLibrary, Pointer } from './ort-library.ts';
 
 /** ONNX Runtime's names of the provider and of its memory. */
 const PROVIDER = 'WebGPU';
 const MEMORY = 'WebGPU_Buf';
-
-/** In this machine's memory; knows when it was written last. */
-class UploadedMemory extends NativeMemory {
-  private writes = 0;
-  constructor(
-    view: Uint8Array<ArrayBuffer>,
-    /** It is written through its buffer too, where nobody counts. */
-    private readonly open: boolean,
-  ) {
-    super(view);
-  }
-  /** Another number whenever its content may be another one. */
-  get version(): number {
-    return this.open ? ++this.writes : this.writes;
-  }
-  override write(at: number, values: Float32Array): void {
-    this.writes++;
-    super.write(at, values);
-  }
-  override clear(at: number, bytes: number): void {
-    this.writes++;
-    super.clear(at, bytes);
-  }
-  override copy(from: number, to: number, bytes: number): void {
-    this.writes++;
-    super.copy(from, to, bytes);
-  }
-}
 
 class UploadedTensor implements DeviceTensor {
   constructor(
@@ -80,7 +52,7 @@ class GpuTensor implements DeviceTensor {
 
 class GpuBinding implements Binding {
   private readonly pointer: Pointer;
-  private readonly uploaded: { name: string; tensor: UploadedTensor; version: number }[] = [];
+  private readonly uploads = new Uploads<{ name: string; value: Pointer }>();
   /** Keeps memory reachable for as long as the library may write to it. */
   private readonly outputs: DeviceTensor[] = [];
   constructor(
@@ -90,7 +62,7 @@ class GpuBinding implements Binding {
     this.pointer = ort.create('binding', 'CreateIoBinding', session);
   }
   input(name: string, tensor: DeviceTensor): void {
-    if (tensor instanceof UploadedTensor) this.uploaded.push({ name, tensor, version: -1 });
+    if (tensor instanceof UploadedTensor) this.uploads.add({ name, value: tensor.value }, tensor.memory);
     else this.ort.call('BindInput', this.pointer, name, own(tensor, GpuTensor).value);
   }
   output(name: string, tensor: DeviceTensor): void {
@@ -99,12 +71,8 @@ class GpuBinding implements Binding {
     this.ort.call('BindOutput', this.pointer, name, value);
   }
   async run(): Promise<void> {
-    for (const bound of this.uploaded) {
-      const { version } = bound.tensor.memory;
-      if (version === bound.version) continue;
-      this.ort.call('BindInput', this.pointer, bound.name, bound.tensor.value);
-      bound.version = version;
-    }
+    for (const { name, value } of this.uploads.takeChanged())
+      this.ort.call('BindInput', this.pointer, name, value);
     await this.ort.run(this.session, this.pointer);
   }
   close(): void {
@@ -171,11 +139,7 @@ export class WebgpuDevice implements Device, OwnMemory {
   /** One sum on the GPU. */
   private async start(): Promise<void> {
     const { ort } = this;
-    const g = new GraphBuilder();
-    g.input('x', 'f32', ['N']);
-    g.node('Add', ['x', 'x'], 'y');
-    g.output('y', 'f32', ['N']);
-    const session = await this.session(g.build('probe'));
+    const session = await this.session(buildSumGraph());
     const memory = ort.create('memory', 'CreateMemoryInfo', MEMORY, 0, 0, 0);
     const allocator = ort.create('allocator', 'CreateAllocator', session.pointer, memory);
     this.gpu = { session, memory, allocator };
@@ -195,17 +159,17 @@ export class WebgpuDevice implements Device, OwnMemory {
   }
 
   async memory(bytes: number): Promise<DeviceMemory> {
-    return new UploadedMemory(NativeMemory.allocate(bytes).from(0), false);
+    return new UploadedMemory(NativeMemory.allocate(bytes), false);
   }
 
   async host(bytes: number): Promise<HostMemory> {
-    return new UploadedMemory(NativeMemory.allocate(bytes).from(0), true);
+    return new UploadedMemory(NativeMemory.allocate(bytes), true);
   }
 
   async share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
     const memories = arrays.map(
       ({ buffer, byteOffset, byteLength }) =>
-        new UploadedMemory(new Uint8Array(buffer, byteOffset, byteLength), false),
+        new UploadedMemory(new NativeMemory(new Uint8Array(buffer, byteOffset, byteLength)), false),
     );
     return { memories, close: () => {} };
   }
@@ -213,10 +177,8 @@ export class WebgpuDevice implements Device, OwnMemory {
   tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor {
     const bytes = tensorBytes(type, memory, at, dims);
     const uploaded = own(memory, UploadedMemory);
-    return new UploadedTensor(
-      uploaded,
-      new NativeTensor(this.ort, this.host_, type, uploaded.from(at), bytes, dims),
-    );
+    const data = own(uploaded.inner, NativeMemory).from(at);
+    return new UploadedTensor(uploaded, new NativeTensor(this.ort, this.host_, type, data, bytes, dims));
   }
 
   async allocate(dims: readonly number[]): Promise<DeviceTensor> {
@@ -236,14 +198,13 @@ export class WebgpuDevice implements Device, OwnMemory {
     const { ort } = this;
     const whole = own(tensor, GpuTensor);
     const dims = [rows, ...whole.dims.slice(1)];
-    const bytes = dims.reduce((product, size) => product * size, Float32Array.BYTES_PER_ELEMENT);
     const value = ort.create(
       ...([
         'value',
         'CreateTensorWithDataAsOrtValue',
         this.gpu.memory,
         ort.data(whole.value),
-        bytes,
+        floatBytes(dims),
       ] as const),
       ...([BigInt64Array.from(dims, BigInt), dims.length, DataType.f32] as const),
     );

@@ -12,12 +12,13 @@ import {
   tensorBytes,
   type Weights,
 } from '../device.ts';
+import { type UploadedMemory, Uploads } from '../gpu-parts.ts';
 import type { BoundTensor, WasmHost } from './wasm-messages.ts';
 
 /** Of 32-bit WebAssembly; onnxruntime-web is built to grow to all of it. */
 const ADDRESSABLE = 4 * 1024 ** 3;
 /** Parts of one allocation begin at multiples of this, bytes. */
-export const ALIGNMENT = 64;
+const ALIGNMENT = 64;
 
 /** `bytes` from `offset` on in the module's memory. */
 export class WebMemory implements HostMemory {
@@ -45,10 +46,16 @@ export class WebMemory implements HostMemory {
 }
 
 /** Where a tensor would be: the thread makes it for each binding. */
-class WebTensor implements DeviceTensor {
-  constructor(readonly bound: Omit<BoundTensor, 'name'>) {}
+export class WebTensor implements DeviceTensor {
+  constructor(
+    readonly bound: Omit<BoundTensor, 'name'>,
+    /** A GPU gets a copy of it; null = it is read where it lies. */
+    readonly uploaded: UploadedMemory | null = null,
+    /** Gives back memory of its own. */
+    private readonly free: () => void = () => {},
+  ) {}
   close(): void {
-    // The binding's.
+    this.free();
   }
 }
 
@@ -56,6 +63,7 @@ class WebBinding implements Binding {
   private readonly id: number;
   private readonly inputs: BoundTensor[] = [];
   private readonly outputs: BoundTensor[] = [];
+  private readonly uploads = new Uploads<BoundTensor>();
   private sent = false;
   constructor(
     private readonly thread: WasmHost,
@@ -64,16 +72,20 @@ class WebBinding implements Binding {
     this.id = thread.nextId();
   }
   input(name: string, tensor: DeviceTensor): void {
-    this.inputs.push({ name, ...own(tensor, WebTensor).bound });
+    const { bound, uploaded } = own(tensor, WebTensor);
+    const input = { name, ...bound };
+    this.inputs.push(input);
+    if (uploaded !== null) this.uploads.add(input, uploaded);
   }
   output(name: string, tensor: DeviceTensor): void {
     this.outputs.push({ name, ...own(tensor, WebTensor).bound });
   }
   async run(): Promise<void> {
     const { session, inputs, outputs } = this;
+    const changed = this.uploads.takeChanged();
     const bindings = this.sent ? null : { session, inputs, outputs };
     this.sent = true;
-    await this.thread.ask({ kind: 'run', binding: this.id, bindings, changed: [] });
+    await this.thread.ask({ kind: 'run', binding: this.id, bindings, changed });
   }
   close(): void {
     if (this.sent) this.thread.tell({ kind: 'unbind', binding: this.id });
@@ -91,6 +103,45 @@ class WebSession implements Session {
   close(): void {
     this.thread.tell({ kind: 'close', session: this.id });
   }
+}
+
+/** @throws OrtError */
+export async function openSession(
+  host: WasmHost,
+  model: string | Uint8Array,
+  weights: Weights | null,
+): Promise<Session> {
+  const session = host.nextId();
+  const path = weights === null ? null : own(weights, WebWeights).path;
+  await host.ask({ kind: 'open', session, model, weights: path });
+  return new WebSession(host, session);
+}
+
+/** Room in WebAssembly's memory. @throws OrtError when there is not as much. */
+export async function takeMemory(host: WasmHost, bytes: number): Promise<WebMemory> {
+  const place = 'heap';
+  const { pointer, memory } = await host.ask({ kind: 'allocate', place, bytes });
+  return new WebMemory(memory, pointer, bytes, () => host.tell({ kind: 'free', place, pointer }));
+}
+
+/** Copies of the arrays, side by side in one allocation. */
+export async function shareArrays(
+  host: WasmHost,
+  arrays: readonly Float32Array<ArrayBuffer>[],
+): Promise<{ memories: readonly WebMemory[]; close(): void }> {
+  const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+  const whole = await takeMemory(
+    host,
+    arrays.reduce((sum, { byteLength }) => sum + aligned(byteLength), 0),
+  );
+  let at = whole.offset;
+  const memories = arrays.map((array) => {
+    const memory = new WebMemory(host.memory, at, array.byteLength, () => {});
+    memory.write(0, array);
+    at += aligned(array.byteLength);
+    return memory;
+  });
+  return { memories, close: () => whole.close() };
 }
 
 export class WebWeights implements Weights {
@@ -114,28 +165,16 @@ export class WebDevice implements Device {
     readonly description: string,
   ) {}
 
-  async memory(bytes: number): Promise<DeviceMemory> {
+  memory(bytes: number): Promise<DeviceMemory> {
     return this.host(bytes);
   }
 
-  async host(bytes: number): Promise<HostMemory> {
-    const { pointer, memory } = await this.thread.ask({ kind: 'allocate', place: 'heap', bytes });
-    return new WebMemory(memory, pointer, bytes, () =>
-      this.thread.tell({ kind: 'free', place: 'heap', pointer }),
-    );
+  host(bytes: number): Promise<HostMemory> {
+    return takeMemory(this.thread, bytes);
   }
 
-  async share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
-    const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-    const whole = await this.host(arrays.reduce((sum, { byteLength }) => sum + aligned(byteLength), 0));
-    let at = whole.offset;
-    const memories = arrays.map((array) => {
-      const memory = new WebMemory(this.thread.memory, at, array.byteLength, () => {});
-      memory.write(0, array);
-      at += aligned(array.byteLength);
-      return memory;
-    });
-    return { memories, close: () => whole.close() };
+  share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
+    return shareArrays(this.thread, arrays);
   }
 
   tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor {
@@ -148,11 +187,8 @@ export class WebDevice implements Device {
     return new WebWeights(path);
   }
 
-  async session(model: string | Uint8Array, weights: Weights | null): Promise<Session> {
-    const session = this.thread.nextId();
-    const path = weights === null ? null : own(weights, WebWeights).path;
-    await this.thread.ask({ kind: 'open', session, model, weights: path });
-    return new WebSession(this.thread, session);
+  session(model: string | Uint8Array, weights: Weights | null): Promise<Session> {
+    return openSession(this.thread, model, weights);
   }
 
   close(): Promise<void> {

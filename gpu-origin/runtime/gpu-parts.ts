@@ -1,0 +1,75 @@
+/** What both devices on a GPU are made of: memory that it gets a copy of, and a graph to try it with. */
+import { GraphBuilder } from '../model/onnx-proto.ts';
+import type { HostMemory } from './device.ts';
+
+/** Memory of this machine that the GPU gets a copy of when it is bound; knows when it was written last. */
+export class UploadedMemory implements HostMemory {
+  private writes = 0;
+  constructor(
+    /** Where it lies. */
+    readonly inner: HostMemory,
+    /** It is written through its buffer too, where nobody counts. */
+    private readonly open: boolean,
+  ) {}
+  /** Another number whenever its content may be another one. */
+  get version(): number {
+    return this.open ? ++this.writes : this.writes;
+  }
+  get buffer(): ArrayBufferLike {
+    return this.inner.buffer;
+  }
+  get offset(): number {
+    return this.inner.offset;
+  }
+  get bytes(): number {
+    return this.inner.bytes;
+  }
+  write(at: number, values: Float32Array): void {
+    this.writes++;
+    this.inner.write(at, values);
+  }
+  clear(at: number, bytes: number): void {
+    this.writes++;
+    this.inner.clear(at, bytes);
+  }
+  copy(from: number, to: number, bytes: number): void {
+    this.writes++;
+    this.inner.copy(from, to, bytes);
+  }
+  close(): void {
+    this.inner.close();
+  }
+}
+
+/** Inputs of a binding that lie in {@link UploadedMemory}. */
+export class Uploads<Input> {
+  private readonly all: { input: Input; memory: UploadedMemory; version: number }[] = [];
+
+  add(input: Input, memory: UploadedMemory): void {
+    this.all.push({ input, memory, version: -1 });
+  }
+
+  /** @returns those that may have been written since the last time; all of them at first. */
+  takeChanged(): Input[] {
+    const changed: Input[] = [];
+    for (const one of this.all) {
+      const { version } = one.memory;
+      if (version !== one.version) changed.push(one.input);
+      one.version = version;
+    }
+    return changed;
+  }
+}
+
+/** `y` = `x` + `x`, of any length. */
+export function buildSumGraph(): Uint8Array {
+  const g = new GraphBuilder();
+  g.input('x', 'f32', ['N']);
+  g.node('Add', ['x', 'x'], 'y');
+  g.output('y', 'f32', ['N']);
+  return g.build('sum');
+}
+
+/** @returns bytes of float32 of these dimensions. */
+export const floatBytes = (dims: readonly number[]): number =>
+  dims.reduce((product, size) => product * size, Float32Array.BYTES_PER_ELEMENT);
