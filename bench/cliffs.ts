@@ -12,7 +12,7 @@ import { measureCold, type ColdRow } from './cliffs/cold.ts';
 import { measureSoak, type SoakSummary } from './cliffs/soak.ts';
 import { measureZipf, type ZipfRow } from './cliffs/zipf.ts';
 import { describeMachine } from './machine.ts';
-import { milliseconds } from './report.ts';
+import { megabytes, milliseconds } from './report.ts';
 
 const CLIFFS = ['zipf', 'cold', 'streams', 'soak'] as const;
 const USAGE = `npm run bench -- cliffs [flags]
@@ -72,7 +72,6 @@ export async function benchCliffs(argv: readonly string[], signal: AbortSignal):
 }
 
 const plain = { style: { head: [], border: [] } };
-const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
 
 /** @returns a table or a few lines of each that was measured, for people. */
 export function formatCliffs({ zipf, cold, streams, soak }: Cliffs): string {
@@ -127,7 +126,7 @@ export function formatCliffs({ zipf, cold, streams, soak }: Cliffs): string {
       `canary: ${canary.asked} answers, ${canary.otherwise} with other bits`,
       ...(['origin', 'edge'] as const).map(
         (part) =>
-          `memory of the ${part}: ${mb(memory[part].settled)} settled, ${mb(memory[part].end)} at the end, ${mb(memory[part].most)} at most`,
+          `memory of the ${part}: ${megabytes(memory[part].settled)} settled, ${megabytes(memory[part].end)} at the end, ${megabytes(memory[part].most)} at most`,
       ),
     );
     problems.push(...soak.problems);

@@ -15,7 +15,7 @@ import { createOutput } from '../cli/output.ts';
 import { publishAdapter } from '../cli/publish/publish-adapter.ts';
 import { QV, writeRandomAdapter } from './adapters/write-random-adapter.ts';
 import { runWave } from './load/run-wave.ts';
-import type { Target } from './load/target.ts';
+import { targetAt, type Target } from './load/target.ts';
 import { describeMachine } from './machine.ts';
 import { processesNamed } from './processes.ts';
 import { operatorShares } from './profile/operators.ts';
@@ -165,11 +165,7 @@ async function withStack<T>(
         output,
       });
     }
-    const { hostname, port } = new URL(url);
-    const target: Target = {
-      ...{ label: 'edge', kind: 'openai', host: hostname, port: Number(port) },
-      ...{ prefix: PREFIX, base, key },
-    };
+    const target: Target = { ...targetAt('edge', url), prefix: PREFIX, base, key };
     return await use({ target, stack, recordFile });
   } finally {
     for (const name of ['NODE_OPTIONS', 'BENCH_PROFILE', ...Object.keys(env)])

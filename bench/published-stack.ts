@@ -9,7 +9,7 @@ import { createOutput } from '../cli/output.ts';
 import { publishAdapter } from '../cli/publish/publish-adapter.ts';
 import { parseSigningKeys, type ChainEntry, type VersionView } from '../protocol/index.ts';
 import type { SignedOrigin } from './load/sign-for-origin.ts';
-import type { Target } from './load/target.ts';
+import { targetAt, type Target } from './load/target.ts';
 
 /** Edge and origin on free ports, with adapters of the bench's own. */
 export interface PublishedStack {
@@ -56,10 +56,6 @@ export async function startPublishedStack(params: {
     const signed: SignedOrigin = { url: originUrl, id: keys.originId, signingKey };
     const chains = new Map<string, readonly ChainEntry[]>();
     const chainOf = (name: string | null) => (name === null ? [] : (chains.get(name) ?? []));
-    const at = (address: string): Pick<Target, 'kind' | 'host' | 'port' | 'base'> => {
-      const { hostname, port } = new URL(address);
-      return { kind: 'openai', host: hostname, port: Number(port), base: id };
-    };
     return {
       ...{ stack, admin, signed, chainOf, stop },
       async publish(name, folder) {
@@ -73,9 +69,9 @@ export async function startPublishedStack(params: {
         );
         return live;
       },
-      edge: (label, prefix) => ({ label, ...at(url), prefix, key }),
+      edge: (label, prefix) => ({ ...targetAt(label, url), prefix, base: id, key }),
       origin: (label, prefix) => ({
-        ...{ label, ...at(originUrl), prefix },
+        ...{ ...targetAt(label, originUrl), prefix, base: id },
         signed: {
           ...signed,
           chainOf: (adapter) => chainOf(adapter === null ? null : `${prefix}${adapter}`),

@@ -18,7 +18,7 @@ export interface Report {
 
 export const milliseconds = (value: number): string =>
   Number.isNaN(value) ? '-' : value.toFixed(value < 10 ? 2 : 0);
-const mb = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
+export const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(0)} MB`;
 
 /** @returns the machine, a table and a few lines, for people. */
 export function formatReport(report: Report): string {
@@ -37,7 +37,7 @@ export function formatReport(report: Report): string {
     ...(base === null ? [] : [`base ${base.id}, ${base.weights}, ${base.digest.slice(0, 12)}`]),
     ...(report.waves.length > 0 ? [waveTable(report.waves)] : []),
     ...Object.entries(report.peakBytes).map(
-      ([scenario, bytes]) => `memory of the origin during ${scenario}: ${mb(bytes)} at most`,
+      ([scenario, bytes]) => `memory of the origin during ${scenario}: ${megabytes(bytes)} at most`,
     ),
     ...(report.swaps === null ? [] : [swapLine(report.swaps)]),
     ...(report.edge === null ? [] : [edgeLine(report.edge)]),
@@ -78,7 +78,7 @@ export function waveTable(waves: readonly WaveSummary[]): string {
 
 const swapLine = (swaps: SwapSummary): string =>
   `${swaps.swaps} adapter swaps: TTFT median ${milliseconds(swaps.ttftMs.median)} ms, p95 ${milliseconds(swaps.ttftMs.p95)} ms; memory ` +
-  `${mb(swaps.rssAfterSettledBytes)} once settled, ${mb(swaps.rssAtEndBytes)} at the end (${(swaps.growth * 100).toFixed(1)} %)`;
+  `${megabytes(swaps.rssAfterSettledBytes)} once settled, ${megabytes(swaps.rssAtEndBytes)} at the end (${(swaps.growth * 100).toFixed(1)} %)`;
 
 const edgeLine = (edge: EdgeSummary): string =>
   `edge overhead over ${edge.pairs} pairs: ${milliseconds(edge.overheadMs.median)} ms median, ${milliseconds(edge.overheadMs.p99)} p99 (edge ${milliseconds(edge.edgeMs.median)} ms, ` +

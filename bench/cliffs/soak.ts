@@ -7,6 +7,7 @@ import { runWave } from '../load/run-wave.ts';
 import type { Target } from '../load/target.ts';
 import { startPublishedStack, type PublishedStack } from '../published-stack.ts';
 import { processesNamed } from '../processes.ts';
+import { megabytes } from '../report.ts';
 import { residentBytes } from '../resident-memory.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { median, quantile } from '../statistics.ts';
@@ -116,7 +117,7 @@ async function soak(params: {
     samples.edge.push({ atMs, bytes: edgeBytes.reduce((sum, bytes) => sum + bytes, 0) });
     if (round % 6 === 0)
       note(
-        `${(atMs / 60_000).toFixed(0)} min: ${JSON.stringify(counted)}, origin ${mb(samples.origin)}, edge ${mb(samples.edge)}`,
+        `${(atMs / 60_000).toFixed(0)} min: ${JSON.stringify(counted)}, origin ${last(samples.origin)}, edge ${last(samples.edge)}`,
       );
   });
   const load: Promise<void>[] = [];
@@ -157,8 +158,7 @@ async function soak(params: {
   };
 }
 
-const mb = (taken: readonly { bytes: number }[]): string =>
-  `${((taken.at(-1)?.bytes ?? NaN) / 1e6).toFixed(0)} MB`;
+const last = (taken: readonly { bytes: number }[]): string => megabytes(taken.at(-1)?.bytes ?? NaN);
 
 const post = (edge: Target, body: string): Promise<Response> =>
   fetch(`http://${edge.host}:${edge.port}/v1/completions`, {

@@ -2,11 +2,11 @@ import path from 'node:path';
 import { R8, writeSet } from '../adapters/adapter-set.ts';
 import { benchPrompt } from '../load/prompts.ts';
 import { runRequest } from '../load/run-request.ts';
+import type { Target } from '../load/target.ts';
 import { seededRandom } from '../seeded-random.ts';
 import { startStandaloneOrigin } from '../standalone-origin.ts';
 import { median, quantile } from '../statistics.ts';
 import type { CliffRun } from './cliff.ts';
-import { originCounter } from './origin-counter.ts';
 
 const ADAPTERS = 1_000;
 const RESIDENT = 50;
@@ -96,4 +96,19 @@ export async function measureZipf({ base, work, signal }: CliffRun): Promise<Zip
     }
   }
   return rows;
+}
+
+/** @returns the sums over all labels of these Prometheus metrics of a standalone origin; 0 for one that it does not show. */
+async function originCounter(
+  target: Pick<Target, 'host' | 'port'>,
+  names: readonly string[],
+): Promise<number[]> {
+  const answer = await fetch(`http://${target.host}:${target.port}/metrics`);
+  if (!answer.ok) throw new Error(`/metrics: status ${answer.status}`);
+  const lines = (await answer.text()).split('\n');
+  return names.map((name) =>
+    lines
+      .filter((line) => line.startsWith(`${name} `) || line.startsWith(`${name}{`))
+      .reduce((sum, line) => sum + Number(line.slice(line.lastIndexOf(' '))), 0),
+  );
 }

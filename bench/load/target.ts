@@ -18,6 +18,12 @@ export interface Target {
   signed?: SignedOrigin & { chainOf(adapter: number | null): readonly ChainEntry[] };
 }
 
+/** Part of a target that speaks OpenAI's API there. @param url such as `http://127.0.0.1:8787`. */
+export function targetAt(label: string, url: string): Pick<Target, 'label' | 'kind' | 'host' | 'port'> {
+  const { hostname, port } = new URL(url);
+  return { label, kind: 'openai', host: hostname, port: Number(port === '' ? 80 : port) };
+}
+
 export interface Ask {
   prompt: string;
   tokens: number;

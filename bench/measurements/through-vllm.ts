@@ -5,7 +5,7 @@ import { systemClock } from '../../gpu-origin/load-parts.ts';
 import { readBaseShape } from '../adapters/read-base-shape.ts';
 import { QV, writeRandomAdapter } from '../adapters/write-random-adapter.ts';
 import type { WaveResult } from '../load/run-wave.ts';
-import type { Target } from '../load/target.ts';
+import { targetAt, type Target } from '../load/target.ts';
 import { startPublishedStack } from '../published-stack.ts';
 import { measureAddedFirstToken, type AddedFirstToken } from './added-first-token.ts';
 import { summarize, takeTurns, type WaveSummary } from './compare-waves.ts';
@@ -71,7 +71,7 @@ export async function measureThroughVllm(options: ThroughVllmOptions): Promise<T
     ],
   });
   const { base } = running.stack.local;
-  const alone: Target = { ...at('vLLM alone', url), prefix: alonePrefix(), base: served };
+  const alone: Target = { ...targetAt('vLLM alone', url), prefix: alonePrefix(), base: served };
   if (apiKey !== undefined) alone.key = apiKey;
   try {
     const folders = await writeFolders(options, base);
@@ -129,11 +129,6 @@ async function writeFolders(options: ThroughVllmOptions, baseName: string): Prom
       return folder;
     }),
   );
-}
-
-function at(label: string, url: string): Pick<Target, 'label' | 'kind' | 'host' | 'port'> {
-  const { hostname, port } = new URL(url);
-  return { label, kind: 'openai', host: hostname, port: Number(port === '' ? 80 : port) };
 }
 
 async function servedName(client: VllmClient, url: string): Promise<string> {
