@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import type { z } from 'zod';
 import { usageError } from './flags.ts';
+import { bytesSha256 } from './local/find-base.ts';
 
 export interface JsonLines<Row> {
   /** `line` counts from 1, empty ones too. */
@@ -50,7 +50,7 @@ export async function readJsonLines<Row>(params: {
   if (rows.length === 0) throw usageError(`${what} has no rows.`);
   if (rows.length > MAX_ROWS)
     throw usageError(`${what} has ${rows.length} rows; at most ${MAX_ROWS} are evaluated.`);
-  return { rows, sha256: createHash('sha256').update(bytes).digest('hex') };
+  return { rows, sha256: bytesSha256(bytes) };
 }
 
 function parseRow<Row>(

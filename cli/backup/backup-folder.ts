@@ -1,10 +1,10 @@
 /** A backup on disk: `manifest.json`, `tables/<name>.ndjson`, `files/<digest>`. */
-import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { Digest } from '../../protocol/index.ts';
 import { CliError, EXIT } from '../cli-error.ts';
+import { bytesSha256 } from '../local/find-base.ts';
 
 const Row = z.array(z.union([z.string(), z.number(), z.null()]));
 
@@ -86,7 +86,7 @@ export async function readTable(
 ): Promise<(string | number | null)[][]> {
   const file = tablePath(folder, table.name);
   const text = await readFile(file, 'utf8').catch(() => null);
-  if (text === null || sha256(text) !== table.sha256)
+  if (text === null || bytesSha256(text) !== table.sha256)
     throw new CliError({
       message: `${file} ${text === null ? 'is missing' : 'is damaged: its sha256 is another than the manifest says'}.`,
       code: 'backup_damaged',
@@ -94,5 +94,3 @@ export async function readTable(
   const lines = text.split('\n').filter((line) => line !== '');
   return lines.map((line) => Row.parse(JSON.parse(line)));
 }
-
-export const sha256 = (data: string | Uint8Array): string => createHash('sha256').update(data).digest('hex');

@@ -12,7 +12,6 @@ import {
   makeBackupFolder,
   manifestPath,
   removeManifest,
-  sha256,
   tablePath,
   writeWhole,
   type BackupFile,
@@ -23,7 +22,7 @@ import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
-import { fileSha256 } from '../local/find-base.ts';
+import { bytesSha256, fileSha256 } from '../local/find-base.ts';
 import { createOutput, fileSize, type Output } from '../output.ts';
 import { sendRetrying } from '../publish/send-retrying.ts';
 
@@ -137,7 +136,7 @@ async function readTables(
       }
       const text = lines.map((line) => `${line}\n`).join('');
       await writeWhole(tablePath(folder, name), text);
-      tables.push({ name, columns, rows: lines.length, sha256: sha256(text) });
+      tables.push({ name, columns, rows: lines.length, sha256: bytesSha256(text) });
     }
     return { tables, files };
   } finally {
@@ -202,7 +201,7 @@ async function fetchFile(
     try {
       const response = await sendRetrying(client, `fetch ${digest.slice(0, 12)}`, where, {}, { signal });
       const content = new Uint8Array(await response.arrayBuffer());
-      if (sha256(content) !== part.sha256) return false;
+      if (bytesSha256(content) !== part.sha256) return false;
       await writeFile(`${file}.new`, content, { flag: 'a', mode: 0o600 });
     } catch (error) {
       if (!(error instanceof CliError) || error.code !== 'adapter_unavailable') throw error;

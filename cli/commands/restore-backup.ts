@@ -10,13 +10,13 @@ import {
 import { adminClient } from '../admin/admin-client.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import type { ApiClient } from '../api-client.ts';
-import { filePath, readManifest, readTable, sha256, type BackupManifest } from '../backup/backup-folder.ts';
+import { filePath, readManifest, readTable, type BackupManifest } from '../backup/backup-folder.ts';
 import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
-import { fileSha256 } from '../local/find-base.ts';
+import { bytesSha256, fileSha256 } from '../local/find-base.ts';
 import { createOutput, fileSize, type Output } from '../output.ts';
 import { sendRetrying } from '../publish/send-retrying.ts';
 
@@ -190,7 +190,8 @@ async function sendFile(
     for (const [index, part] of parts.entries()) {
       const bytes = new Uint8Array(part.bytes);
       const { bytesRead } = await handle.read(bytes, 0, part.bytes, position);
-      if (bytesRead !== part.bytes || sha256(bytes) !== part.sha256) throw damagedFile(digest, 'is damaged');
+      if (bytesRead !== part.bytes || bytesSha256(bytes) !== part.sha256)
+        throw damagedFile(digest, 'is damaged');
       position += part.bytes;
       const where = operationPath('PUT /admin/backup/parts/:digest', {
         params: { digest },

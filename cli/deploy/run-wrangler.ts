@@ -1,8 +1,8 @@
 /** wrangler as a child process: its own sign-in, its own output, and what it says of failures in its file of events. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
-import { readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import os from 'node:os';
 import path from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 import { z } from 'zod';
@@ -19,7 +19,7 @@ export type WranglerEvent = z.infer<typeof Event>;
 export type WranglerResult =
   { ok: true; stdout: string; events: WranglerEvent[] } | { ok: false; message: string; code: number | null };
 
-/** Runs `wrangler` with these arguments, in the folder of the deployment. */
+/** Runs the `wrangler` that graft brings with these arguments. */
 export type RunWrangler = (args: readonly string[]) => Promise<WranglerResult>;
 
 /** From the first signal to the one that nobody survives. */
@@ -27,7 +27,7 @@ const END_MS = 3_000;
 /** Of its output, where it died without an event. */
 const LAST_LINES = 6;
 
-/** @param params.account of several that the sign-in opens; null = the only one. */
+/** @param params.folder where it runs. @param params.account of several that the sign-in opens; null = the only one. */
 export function wranglerRunner(params: {
   folder: string;
   account: string | null;
@@ -43,7 +43,8 @@ export function wranglerRunner(params: {
   const env = Object.fromEntries(Object.entries(params.env).filter(([name]) => !name.startsWith('GRAFT_')));
   return async (args) => {
     signal.throwIfAborted();
-    const told = path.join(folder, `.wrangler-${randomBytes(4).toString('hex')}.ndjson`);
+    const work = await mkdtemp(path.join(os.tmpdir(), 'graft-wrangler-'));
+    const told = path.join(work, 'events.ndjson');
     const child = spawn(process.execPath, [bin, ...args], {
       cwd: folder,
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -95,7 +96,7 @@ export function wranglerRunner(params: {
     } finally {
       clearTimeout(last);
       signal.removeEventListener('abort', stop);
-      await rm(told, { force: true });
+      await rm(work, { recursive: true, force: true });
     }
   };
 }

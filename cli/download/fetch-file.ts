@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -6,7 +5,7 @@ import { pipeline } from 'node:stream/promises';
 import { operationPath, type BlobRecord } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError } from '../cli-error.ts';
-import { cacheFolder, fileSha256 } from '../local/find-base.ts';
+import { bytesSha256, cacheFolder, fileSha256 } from '../local/find-base.ts';
 import { sendRetrying } from '../publish/send-retrying.ts';
 
 /** A file of a version's chain. */
@@ -17,7 +16,6 @@ export interface RemoteFile {
   record: BlobRecord;
 }
 
-const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 const exists = (file: string): Promise<boolean> =>
   stat(file).then(
     () => true,
@@ -48,7 +46,7 @@ export async function fetchFile(
     const at = path.join(draft, part.sha256);
     parts.push(at);
     const before = await readFile(at).catch(() => null);
-    if (before === null || sha256(before) !== part.sha256) {
+    if (before === null || bytesSha256(before) !== part.sha256) {
       const query = { name, version: String(version), digest };
       const where = operationPath('GET /admin/downloads/parts/:index', {
         params: { index: String(index) },
@@ -57,7 +55,7 @@ export async function fetchFile(
       const what = `download ${name}@${version}`;
       const response = await sendRetrying(client, what, where, {}, { signal: options.signal });
       const bytes = new Uint8Array(await response.arrayBuffer());
-      if (bytes.length !== part.bytes || sha256(bytes) !== part.sha256)
+      if (bytes.length !== part.bytes || bytesSha256(bytes) !== part.sha256)
         throw damaged(`Part ${index} of ${name}@${version} arrived damaged: try again.`);
       await writeFile(`${at}.new`, bytes, { mode: 0o600 });
       await rename(`${at}.new`, at);

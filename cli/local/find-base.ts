@@ -14,6 +14,10 @@ import { parseRepositoryBase } from './repository-base.ts';
 export const cacheFolder = (env: Record<string, string | undefined>): string =>
   path.resolve(env['GRAFT_CACHE'] || path.join(os.homedir(), '.cache', 'graft'));
 
+/** @returns sha256, hex. */
+export const bytesSha256 = (data: string | Uint8Array): string =>
+  createHash('sha256').update(data).digest('hex');
+
 /** @returns sha256 of a file, hex, without holding it in memory. */
 export async function fileSha256(file: string): Promise<string> {
   const hash = createHash('sha256');
