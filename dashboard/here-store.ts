@@ -1,17 +1,13 @@
 /** What is asked and answered here and at the origin. It is kept until the document is left. */
 import { answerHere } from './api/engine-here.ts';
 import { streamChat, type Answer } from './api/stream-chat.ts';
-import { chatBody, EMPTY_HERE, type HereSetup } from './model/playground-setup.ts';
+import { chatBody, EMPTY_HERE, withAnswer, type HereSetup, type TurnOf } from './model/playground-setup.ts';
 import { createStore } from './model/store.ts';
 
 export const PLACES = ['origin', 'here'] as const;
 export type Place = (typeof PLACES)[number];
 
-export interface HereTurn {
-  readonly prompt: string;
-  /** null = not asked yet. */
-  readonly answers: Readonly<Record<Place, Answer | null>>;
-}
+export type HereTurn = TurnOf<Place, Answer>;
 
 export interface Here {
   readonly setup: HereSetup;
@@ -56,11 +52,8 @@ export async function askHere(params: {
   const said = turns.map((turn) => ({ prompt: turn.prompt, answer: turn.answers.origin?.text ?? '' }));
   const body = { ...chatBody(model, setup, said, prompt), ...SCORES };
   const hear = (place: Place) => (answer: Answer) => {
-    const { turns: now } = hereStore.get();
-    const last = now.at(turns.length);
-    // Of a conversation that was begun anew meanwhile.
-    if (asking !== ending || last === undefined) return;
-    change({ turns: [...now.slice(0, -1), { ...last, answers: { ...last.answers, [place]: answer } }] });
+    const answered = withAnswer(hereStore.get().turns, { at: turns.length, place, answer });
+    if (asking === ending && answered !== null) change({ turns: answered });
   };
   const atOrigin = streamChat({ key, body, signal, onAnswer: hear('origin') });
   if (apart) await atOrigin;

@@ -2,7 +2,14 @@
 import { z } from 'zod';
 import { answerFrom, streamChat, type Answer } from './api/stream-chat.ts';
 import { storedPlayground, storePlayground } from './session.ts';
-import { chatBody, EMPTY_SETUP, type Exchange, type Setup } from './model/playground-setup.ts';
+import {
+  chatBody,
+  EMPTY_SETUP,
+  withAnswer,
+  type Exchange,
+  type Setup,
+  type TurnOf,
+} from './model/playground-setup.ts';
 import { jsonOf } from './model/problem.ts';
 import { createStore } from './model/store.ts';
 
@@ -10,11 +17,7 @@ import { createStore } from './model/store.ts';
 export const SIDES = ['left', 'right'] as const;
 export type Side = (typeof SIDES)[number];
 
-export interface Turn {
-  readonly prompt: string;
-  /** null = nobody was asked there. */
-  readonly answers: Readonly<Record<Side, Answer | null>>;
-}
+export type Turn = TurnOf<Side, Answer>;
 
 export interface Play {
   readonly setup: Setup;
@@ -97,11 +100,9 @@ export function askBoth(params: { key: string; models: Readonly<Record<Side, str
       body: chatBody(model, setup, exchanges(turns, side), prompt),
       signal: ending.signal,
       onAnswer: (answer) => {
-        const { turns: now } = playground().get();
-        const last = now.at(turns.length);
-        // Of a conversation that was begun anew meanwhile.
-        if (asking !== ending || last === undefined) return;
-        change({ turns: [...now.slice(0, -1), { ...last, answers: { ...last.answers, [side]: answer } }] });
+        const answered = withAnswer(playground().get().turns, { at: turns.length, place: side, answer });
+        if (asking !== ending || answered === null) return;
+        change({ turns: answered });
         if (answer.state !== 'running') keep();
       },
     });

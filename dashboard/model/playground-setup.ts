@@ -105,3 +105,21 @@ export function chatBody(
     ...(stops.length === 0 ? {} : { stop: stops }),
   };
 }
+
+/** A prompt, and what each place that was asked said to it; null = nothing yet, or not asked. */
+export interface TurnOf<Place extends string, Said> {
+  readonly prompt: string;
+  readonly answers: Readonly<Record<Place, Said | null>>;
+}
+
+/**
+ * @param at the last turn, when it was asked. @returns the turns with this answer; null when they were begun anew meanwhile.
+ */
+export function withAnswer<Place extends string, Said>(
+  turns: readonly TurnOf<Place, Said>[],
+  { at, place, answer }: { at: number; place: Place; answer: Said },
+): TurnOf<Place, Said>[] | null {
+  const last = turns.at(at);
+  if (last === undefined) return null;
+  return [...turns.slice(0, -1), { ...last, answers: { ...last.answers, [place]: answer } }];
+}
