@@ -15,7 +15,7 @@ import {
   tensorBytes,
   type Weights,
 } from '../device.ts';
-import type { OrtLibrary, Pointer } from './ort-library.ts';
+import { type OrtLibrary, type Pointer, setForLibrary } from './ort-library.ts';
 
 /** OrtLoggingLevel: 3 = error. */
 const LOG_ERRORS = 3;
@@ -31,7 +31,7 @@ const MAX_LANES = 4;
 /**
  * Sums attention over whole rows. ONNX Runtime's other way, in blocks, meets its threads once for each row of a batch whose
  * rows differ in length, and cuts a row that is alone among more threads than heads: it then has other bits than in a
- * batch. Read when a session is opened; a worker's `process.env` is a copy that the library does not see.
+ * batch. Read when a session is opened.
  */
 const WHOLE_ROWS = ['ORT_GQA_DISABLE_FLASH_ATTENTION', '1'] as const;
 
@@ -184,8 +184,7 @@ export class NativeDevice implements Device {
     threads: number,
   ) {
     this.lanes = threads <= MAX_LANES ? threads : 1;
-    const [name, value] = WHOLE_ROWS;
-    process.env[name] = value;
+    setForLibrary(...WHOLE_ROWS);
     this.env = createEnv(ort, threads);
     // OrtArenaAllocator = 1, OrtMemTypeDefault = 0: only describes where our own buffers lie.
     this.memoryInfo = ort.create('memory', 'CreateCpuMemoryInfo', 1, 0);

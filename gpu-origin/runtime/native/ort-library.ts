@@ -101,6 +101,21 @@ interface NativeFunction {
   async(...args: [...Argument[], (error: Error | null, status: Pointer | null) => void]): void;
 }
 
+/**
+ * Since 1.29 the official libraries for Linux and macOS report to Microsoft unless this is set before they start
+ * (onnxruntime/docs/Privacy.md): files' names, shapes and hashes of models, an identifier of the machine that is kept in
+ * the home folder. They also search the command line with a recursive regular expression, which overflows the stack where
+ * that is longer than about 10 kB.
+ */
+const NO_TELEMETRY = 'ORT_DISABLE_TELEMETRY';
+
+/** Sets a variable of the environment that the library reads: in a worker thread `process.env` is a copy of Node's. */
+export function setForLibrary(name: string, value: string): void {
+  process.env[name] = value;
+  if (process.platform !== 'win32')
+    koffi.load(null).func('int setenv(const char*, const char*, int)')(name, value, 1);
+}
+
 /** The library inside `onnxruntime-node`; its JavaScript binding is not loaded. @throws Error when this platform has none. */
 function libraryPath(): string {
   const root = packageFolder();
@@ -137,6 +152,7 @@ class OrtLibrary {
 
   constructor() {
     koffi.config({ ...koffi.config(), async_stack_size: RUN_STACK_BYTES });
+    setForLibrary(NO_TELEMETRY, '1');
     this.library = koffi.load(libraryPath());
     const Base = koffi.struct({ GetApi: 'void*', GetVersionString: 'void*' });
     const base = koffi.decode(this.library.func('void* OrtGetApiBase()')(), Base) as {
