@@ -11,6 +11,7 @@ import { benchNeighbours } from './neighbours.ts';
 import { parseOptions, USAGE } from './options.ts';
 import { formatReport } from './report.ts';
 import { benchProfile } from './profile.ts';
+import { benchProxies } from './proxies.ts';
 import { runBench } from './run-bench.ts';
 import { benchVllm } from './vllm.ts';
 
@@ -24,6 +25,7 @@ const others = {
   compare: benchCompare,
   neighbours: benchNeighbours,
   profile: benchProfile,
+  proxies: benchProxies,
   vllm: benchVllm,
 };
 const other = others[command as keyof typeof others] as (typeof others)['vllm'] | undefined;

@@ -1,0 +1,241 @@
+/** `npm run bench -- proxies`: requests a second through graft's edge, through LiteLLM's proxy, and straight to an origin. */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import os from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { parseArgs } from 'node:util';
+import Table from 'cli-table3';
+import { LOOPBACK, needFreePort } from '../cli/local/ports.ts';
+import { writeTinyAdapter, writeTinyBase } from '../test/fixtures/tiny-base.ts';
+import { describeMachine } from './machine.ts';
+import { startPublishedStack } from './published-stack.ts';
+import { milliseconds } from './report.ts';
+import { startStandaloneOrigin } from './standalone-origin.ts';
+import { median, quantile } from './statistics.ts';
+
+const USAGE = `npm run bench -- proxies --litellm FILE [flags]
+A tiny base that answers one token in about a millisecond, an adapter of it; the same origin program behind both.
+  --litellm FILE       LiteLLM's program (pip install 'litellm[proxy]')
+  --clients a,b        at once, each on a connection of its own (default 1,16,64)
+  --seconds N          of each turn (default 5)
+  --turns N            of each system, the order reversed each time (default 4)`;
+
+const NAME = 'bench/tiny';
+const MASTER_KEY = 'sk-bench-0123456789';
+/** LiteLLM imports for half a minute on a busy machine. */
+const START_MS = 180_000;
+const LAST_BYTES = 2_000;
+
+interface Asked {
+  url: string;
+  model: string;
+  key: string;
+}
+interface ProxyRow {
+  system: string;
+  clients: number;
+  requestsPerSecond: number;
+  ms: { p50: number; p99: number };
+  problems: string[];
+}
+
+/** @throws Error that names the flag. */
+export async function benchProxies(argv: readonly string[], signal: AbortSignal): Promise<void> {
+  const { values } = parseArgs({
+    args: [...argv],
+    options: {
+      litellm: { type: 'string' },
+      clients: { type: 'string', default: '1,16,64' },
+      seconds: { type: 'string', default: '5' },
+      turns: { type: 'string', default: '4' },
+      help: { type: 'boolean', default: false },
+    },
+  });
+  if (values.help) return console.log(USAGE);
+  const { litellm } = values;
+  if (litellm === undefined || !existsSync(litellm)) throw new Error(`--litellm is needed\n${USAGE}`);
+  const clients = values.clients.split(',').map(Number);
+  const [seconds, turns] = [Number(values.seconds), Number(values.turns)];
+  if (![...clients, seconds, turns].every((value) => value > 0))
+    throw new Error('--clients, --seconds, --turns: numbers above 0');
+  const work = await mkdtemp(path.join(os.tmpdir(), 'graft-proxies-'));
+  const stops: (() => Promise<void>)[] = [() => rm(work, { recursive: true, force: true })];
+  try {
+    const [base, adapter] = [path.join(work, 'tiny-base'), path.join(work, 'adapter')];
+    writeTinyBase(base);
+    writeTinyAdapter(adapter, { rank: 4, alpha: 8, targets: ['q_proj', 'v_proj'], seed: 1 });
+    const stack = await startPublishedStack({
+      ...{ base, work: path.join(work, 'stack'), signal },
+      originArgs: [],
+    });
+    stops.push(() => stack.stop());
+    await stack.publish(NAME, adapter);
+    const origin = await startStandaloneOrigin({
+      ...{ base, port: 0, adapters: [{ name: NAME, folder: adapter }], extraArgs: [] },
+    });
+    stops.push(() => origin.process.stop());
+    const { host, port } = origin.target('origin', '');
+    const originUrl = `http://${host}:${port}`;
+    const proxy = await startLitellm({ litellm, work, upstream: originUrl, signal });
+    stops.push(proxy.stop);
+    const { url, key } = stack.stack.local;
+    const systems: Record<string, Asked> = {
+      origin: { url: originUrl, model: NAME, key: 'none' },
+      graft: { url, model: NAME, key },
+      LiteLLM: { url: proxy.url, model: NAME, key: MASTER_KEY },
+    };
+    const rows: ProxyRow[] = [];
+    for (const count of clients) rows.push(...(await inTurns(systems, { count, seconds, turns, signal })));
+    const machine = await describeMachine();
+    console.log(`${machine.cpu}, ${machine.cores} cores, ${machine.memoryGiB} GiB, ${machine.os}`);
+    const table = new Table({
+      head: ['clients', 'through', 'requests/s', 'ms p50', 'p99'],
+      style: { head: [], border: [] },
+    });
+    for (const { clients: at, system, requestsPerSecond, ms } of rows)
+      table.push([at, system, requestsPerSecond.toFixed(0), milliseconds(ms.p50), milliseconds(ms.p99)]);
+    console.log(table.toString());
+    for (const { system, problems } of rows)
+      for (const problem of problems) console.log(`PROBLEM ${system}: ${problem}`);
+    console.log(JSON.stringify({ date: new Date().toISOString(), machine, proxies: rows }));
+  } finally {
+    for (const stop of stops.reverse()) await stop();
+  }
+}
+
+/** The median turn of each system; times of all turns together. The turn before the first does not count. */
+async function inTurns(
+  systems: Record<string, Asked>,
+  params: { count: number; seconds: number; turns: number; signal: AbortSignal },
+): Promise<ProxyRow[]> {
+  const names = Object.keys(systems);
+  const rates = new Map(names.map((name) => [name, [] as number[]]));
+  const times = new Map(names.map((name) => [name, [] as number[]]));
+  const problems = new Map(names.map((name) => [name, new Set<string>()]));
+  for (let turn = -1; turn < params.turns; turn++)
+    for (const name of turn % 2 === 0 ? names : [...names].reverse()) {
+      const taken = await loadFor(systems[name] as Asked, params);
+      for (const problem of taken.problems) problems.get(name)?.add(problem);
+      if (turn < 0) continue;
+      rates.get(name)?.push(taken.ms.length / taken.seconds);
+      times.get(name)?.push(...taken.ms);
+    }
+  return names.map((system) => {
+    const ms = times.get(system) ?? [];
+    return {
+      ...{ system, clients: params.count, problems: [...(problems.get(system) ?? [])] },
+      requestsPerSecond: median(rates.get(system) ?? []),
+      ms: { p50: median(ms), p99: quantile(ms, 0.99) },
+    };
+  });
+}
+
+/** `count` clients, each asking again as soon as it has its answer. */
+async function loadFor(
+  asked: Asked,
+  { count, seconds, signal }: { count: number; seconds: number; signal: AbortSignal },
+): Promise<{ ms: number[]; seconds: number; problems: Set<string> }> {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: count });
+  const problems = new Set<string>();
+  const ms: number[] = [];
+  const start = performance.now();
+  const until = start + seconds * 1_000;
+  await Promise.all(
+    Array.from({ length: count }, async () => {
+      while (performance.now() < until) {
+        signal.throwIfAborted();
+        const began = performance.now();
+        const problem = await ask(agent, asked);
+        if (problem === null) ms.push(performance.now() - began);
+        else problems.add(problem);
+      }
+    }),
+  );
+  agent.destroy();
+  return { ms, seconds: (performance.now() - start) / 1_000, problems };
+}
+
+const ask = (agent: http.Agent, { url, model, key }: Asked): Promise<string | null> =>
+  new Promise((resolve) => {
+    const body = JSON.stringify({
+      ...{ model, max_tokens: 1, temperature: 0, messages: [{ role: 'user', content: 'Say a word.' }] },
+    });
+    const request = http.request(`${url}/v1/chat/completions`, {
+      ...{ agent, method: 'POST' },
+      headers: {
+        'content-type': 'application/json',
+        'content-length': String(Buffer.byteLength(body)),
+        authorization: `Bearer ${key}`,
+      },
+    });
+    request.on('response', (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (piece: string) => (text += piece));
+      response.on('end', () =>
+        resolve(response.statusCode === 200 ? null : `status ${response.statusCode}: ${text.slice(0, 200)}`),
+      );
+    });
+    request.on('error', (error) => resolve(error.message));
+    request.end(body);
+  });
+
+/** One worker, one key, no database and no log of spending: the least that it does. */
+async function startLitellm(params: {
+  litellm: string;
+  work: string;
+  upstream: string;
+  signal: AbortSignal;
+}): Promise<{ url: string; stop: () => Promise<void> }> {
+  const config = path.join(params.work, 'litellm.yaml');
+  await writeFile(
+    config,
+    JSON.stringify({
+      model_list: [
+        {
+          model_name: NAME,
+          litellm_params: {
+            ...{ model: `openai/${NAME}`, api_base: `${params.upstream}/v1`, api_key: 'none' },
+          },
+        },
+      ],
+      general_settings: { master_key: MASTER_KEY },
+      litellm_settings: { telemetry: false },
+    }),
+  );
+  const port = await needFreePort({ port: 0, what: 'LiteLLM', flag: 'none' });
+  const child = spawn(
+    params.litellm,
+    ['--config', config, '--host', LOOPBACK, '--port', String(port), '--num_workers', '1'],
+    {
+      env: { ...process.env, LITELLM_LOG: 'ERROR', LITELLM_LOCAL_MODEL_COST_MAP: 'True' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
+  let said = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (piece: Buffer) => (said = (said + piece.toString()).slice(-LAST_BYTES)));
+  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  const stop = async () => {
+    child.kill('SIGKILL');
+    await ended;
+  };
+  const url = `http://${LOOPBACK}:${port}`;
+  const until = performance.now() + START_MS;
+  for (;;) {
+    params.signal.throwIfAborted();
+    const ready = await fetch(`${url}/health/liveliness`).then(
+      (answer) => answer.ok,
+      () => false,
+    );
+    if (ready) return { url, stop };
+    if (child.exitCode !== null || performance.now() > until) {
+      await stop();
+      throw new Error(`LiteLLM did not start:\n${said}`);
+    }
+    await sleep(500);
+  }
+}
