@@ -14,7 +14,7 @@ const RESIDENT = 50;
 const BUDGET_BYTES = RESIDENT * 1_900_000;
 /** Half of the rows: an arrival finds one free, so that what is measured is the adapter and not the queue. */
 const CLIENTS = 8;
-const REQUESTS = 800;
+const REQUESTS = 400;
 const TOKENS = 32;
 
 export interface ZipfRow {
