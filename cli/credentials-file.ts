@@ -3,7 +3,7 @@ import { chmod, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { CliError, EXIT } from './cli-error.ts';
-import { writePrivateFile } from './local/private-file.ts';
+import { writePrivateFile } from './local/private-files.ts';
 
 const ServerKeys = z.strictObject({
   key: z.string().min(1).optional(),

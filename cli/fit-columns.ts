@@ -1,6 +1,5 @@
 /** Tables that are wider than the terminal: sentences in the last column wrap, the widest others lose their middle. */
 import stringWidth from 'string-width';
-import { wrapText } from './wrap-text.ts';
 
 /** What a name keeps at least: its first and last few characters say most. */
 const LEAST_WIDTH = 12;
@@ -76,4 +75,21 @@ function takeWidth(letters: readonly string[], width: number): string[] {
   let used = 0;
   const end = letters.findIndex((letter) => (used += stringWidth(letter)) > width);
   return letters.slice(0, end === -1 ? letters.length : end);
+}
+
+/**
+ * Breaks between words; a word that is wider than a line has one of its own.
+ * @param width columns of a terminal. @returns at least one line.
+ */
+export function wrapText(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    const longer = line === '' ? word : `${line} ${word}`;
+    if (line !== '' && stringWidth(longer) > width) {
+      lines.push(line);
+      line = word;
+    } else line = longer;
+  }
+  return [...lines, line];
 }

@@ -7,7 +7,7 @@ import { makeRotations } from './model/rotation.ts';
 import { readTokenizer } from './model/tokenizer.ts';
 import { writeWebBase } from './model/write-web-base.ts';
 import { describeBase } from './runtime/describe-base.ts';
-import { progressReporter } from './progress-reporter.ts';
+import { progressReporter } from './log.ts';
 
 export interface ExportParams {
   basePath: string;

@@ -1,7 +1,7 @@
 import type { Config } from './config.ts';
 import { Engine } from './engine/engine.ts';
 import { GrammarService } from './grammar/grammar-service.ts';
-import { grammarTokens } from './grammar/grammar-tokens.ts';
+import { grammarTokens } from './grammar/alphabet.ts';
 import { startThreadLane } from './grammar/thread-lane.ts';
 import type { ModelRunner } from './engine/ports.ts';
 import {

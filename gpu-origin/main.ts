@@ -11,8 +11,7 @@ import { listen } from './http/serve.ts';
 import { standaloneMode } from './http/models.ts';
 import { UsageMemory } from './http/usage-memory.ts';
 import { loadServices } from './load-services.ts';
-import { progressReporter } from './progress-reporter.ts';
-import { both, createLogLine, createRequestLog, createSignatureLog } from './log.ts';
+import { both, createLogLine, createRequestLog, createSignatureLog, progressReporter } from './log.ts';
 import { newStartId, type ChainEntry } from '../protocol/index.ts';
 
 const note = (message: string): boolean => process.stderr.write(`${message}\n`);

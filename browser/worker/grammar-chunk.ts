@@ -3,8 +3,8 @@
  * the rest. A file of its own in the runtime's folder, fetched by who asks for it.
  */
 import { GrammarService } from '../../gpu-origin/grammar/grammar-service.ts';
-import { grammarTokens } from '../../gpu-origin/grammar/grammar-tokens.ts';
-import { startLocalLane } from '../../gpu-origin/grammar/local-lane.ts';
+import { grammarTokens } from '../../gpu-origin/grammar/alphabet.ts';
+import { startLocalLane } from '../../gpu-origin/grammar/grammar-core.ts';
 import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
 
 export { prepareGrammar } from '../../gpu-origin/http/prepare-grammar.ts';

@@ -13,7 +13,7 @@ import { createApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { readConnection } from '../connection.ts';
 import { cacheFolder } from '../local/find-base.ts';
-import { PINNED_BASE } from '../local/pinned-base.ts';
+import { PINNED_BASE } from '../local/download-package.ts';
 
 export interface FoundAttention {
   readonly attention: AttentionShape;

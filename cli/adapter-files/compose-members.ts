@@ -1,16 +1,18 @@
 import {
   AdapterFormatError,
   checkMembers,
-  sumAdapters,
+  deltaNorm,
   type LoraModule,
+  sumAdapters,
+  truncateAdapter,
+  type TruncatedAdapter,
   type TruncatedModule,
 } from '../../adapters/index.ts';
 import { sha256Hex } from '../../protocol/index.ts';
-import type { Output } from '../output.ts';
+import type { Output, Progress } from '../output.ts';
 import { adapterBaseId } from './base-id.ts';
 import type { LoadedAdapter } from './load-adapter.ts';
-import { asRefusal } from './refusal.ts';
-import { truncateSlowly } from './truncate-slowly.ts';
+import { asRefusal } from './read-input.ts';
 
 export interface ComposeMember {
   readonly loaded: LoadedAdapter;
@@ -97,5 +99,41 @@ export function composeMembers(members: readonly ComposeMember[], rank: number |
     throw asRefusal(error, where);
   } finally {
     progress.end();
+  }
+}
+
+/**
+ * `truncateAdapter`, one module after the other: large adapters take minutes, and somebody waits.
+ * @throws AdapterFormatError as `truncateAdapter`.
+ */
+export function truncateSlowly(
+  modules: readonly LoraModule[],
+  rank: number,
+  progress: Progress,
+): TruncatedAdapter {
+  const kept: LoraModule[] = [];
+  const perModule: TruncatedModule[] = [];
+  let [whole, cut] = [0, 0];
+  for (const [index, module] of modules.entries()) {
+    const truncated = truncateOne(module, rank);
+    kept.push(...truncated.modules);
+    perModule.push(...truncated.perModule);
+    const square = deltaNorm(module) ** 2;
+    whole += square;
+    cut += square * truncated.relativeError ** 2;
+    progress.update(index + 1, modules.length);
+  }
+  // Says why, in the toolkit's words.
+  if (kept.length === 0) return truncateAdapter(modules, rank);
+  return { modules: kept, relativeError: cut === 0 ? 0 : Math.sqrt(cut / whole), perModule };
+}
+
+/** A module whose delta is zero is left out; alone, `truncateAdapter` refuses it. */
+function truncateOne(module: LoraModule, rank: number): TruncatedAdapter {
+  try {
+    return truncateAdapter([module], rank);
+  } catch (error) {
+    if (!(error instanceof AdapterFormatError) || error.code !== 'no_op') throw error;
+    return { modules: [], relativeError: 0, perModule: [{ name: module.name, rank: 0, relativeError: 0 }] };
   }
 }

@@ -2,13 +2,15 @@
 import {
   checkValues,
   encodeCanonical,
+  type LoraModule,
   writeGgufAdapter,
   writePeftAdapter,
-  type LoraModule,
 } from '../../adapters/index.ts';
 import { sha256Hex } from '../../protocol/index.ts';
-import { lookForBase, type BaseSearch } from './load-adapter.ts';
-import { asRefusal } from './refusal.ts';
+import { chooseBaseId } from './base-id.ts';
+import type { ComposedBase, Sum } from './compose-members.ts';
+import { type BaseSearch, lookForBase } from './load-adapter.ts';
+import { asRefusal } from './read-input.ts';
 import type { OutputContent } from './write-output.ts';
 
 export interface Encoded {
@@ -18,7 +20,7 @@ export interface Encoded {
 }
 
 /** @throws CliError when the values cannot be packed. */
-export async function encodeAsCanonical(params: {
+async function encodeAsCanonical(params: {
   modules: readonly LoraModule[];
   baseId: string;
   parent: string | null;
@@ -78,4 +80,27 @@ export async function encodeAsGguf(params: {
   } catch (error) {
     throw asRefusal(error, where);
   }
+}
+
+/** Writes a sum of adapters in one of the formats. @param where for errors. @throws CliError */
+export async function encodeComposed(
+  to: 'canonical' | 'peft' | 'gguf',
+  { modules }: Sum,
+  { base, parent }: ComposedBase,
+  where: string,
+  search: BaseSearch,
+): Promise<Encoded & { base: string | null }> {
+  if (to === 'peft') return { ...encodeAsPeft({ modules, baseModel: base, where }), base };
+  if (to === 'gguf') {
+    const params = { modules, baseModel: base, baseId: base, dtype: 'F32', where, search } as const;
+    return { ...(await encodeAsGguf(params)), base };
+  }
+  const baseId = await chooseBaseId({
+    flag: base ?? undefined,
+    read: { baseModel: null },
+    where,
+    env: process.env,
+    folder: process.cwd(),
+  });
+  return { ...(await encodeAsCanonical({ modules, baseId, parent, where })), base: baseId };
 }

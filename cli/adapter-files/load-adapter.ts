@@ -2,17 +2,18 @@
 import type { ArgsDef } from 'citty';
 import {
   AdapterFormatError,
-  checkValues,
-  readAdapter,
   type AttentionShape,
+  checkValues,
+  packAdapter,
+  type PackedAdapter,
+  readAdapter,
   type ReadAdapter,
 } from '../../adapters/index.ts';
 import { readNamed } from '../download/read-named.ts';
 import type { Output } from '../output.ts';
-import { adapterBaseId } from './base-id.ts';
 import { findAttention, type FoundAttention } from './base-attention.ts';
-import { readInput, type AdapterInput } from './read-input.ts';
-import { asRefusal } from './refusal.ts';
+import { adapterBaseId, chooseBaseId } from './base-id.ts';
+import { type AdapterInput, asRefusal, readInput } from './read-input.ts';
 
 export const baseFlag = {
   base: {
@@ -94,4 +95,32 @@ export async function loadUsableAdapter(given: string, search: BaseSearch): Prom
   if (problem !== undefined) throw asRefusal(problem, input.where);
   for (const warning of read.warnings) search.output.note(`warning: ${input.where}: ${warning}`);
   return loaded;
+}
+
+/**
+ * Makes the canonical file of what was read.
+ * @param params.baseId what `--base-id` says. @param params.parent chain id.
+ * @throws CliError when nobody says which base it is for, or the adapter is refused.
+ */
+export async function packLoaded(params: {
+  loaded: LoadedAdapter;
+  baseId: string | undefined;
+  parent: string | null;
+  dtype: 'keep' | 'BF16';
+}): Promise<{ packed: PackedAdapter; baseId: string }> {
+  const { loaded, parent, dtype } = params;
+  const { input, read, attention } = loaded;
+  const baseId = await chooseBaseId({
+    flag: params.baseId,
+    read,
+    where: input.where,
+    env: process.env,
+    folder: process.cwd(),
+  });
+  try {
+    const packed = await packAdapter({ files: input.files, attention, baseId, parentChainId: parent, dtype });
+    return { packed, baseId };
+  } catch (error) {
+    throw asRefusal(error, input.where);
+  }
 }

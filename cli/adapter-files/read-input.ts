@@ -2,7 +2,7 @@
 import { readFileSync, type Stats } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
-import type { AdapterFiles } from '../../adapters/index.ts';
+import { type AdapterFiles, AdapterFormatError } from '../../adapters/index.ts';
 import { MAX_PART_BYTES, MAX_PARTS } from '../../protocol/index.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 
@@ -174,3 +174,17 @@ const unreadable = (file: string, error: unknown): CliError =>
 const listed = (names: readonly string[]): string =>
   names.slice(0, MAX_LISTED).join(', ') +
   (names.length > MAX_LISTED ? ` and ${names.length - MAX_LISTED} more` : '');
+
+/**
+ * What the adapter toolkit refuses, in a command's words: the file, the reason, the code.
+ * @param where the file, unless the error names one.
+ * @returns a CliError: `adapter_invalid` (refused), or `base_needed` (usage), which is no fault of the adapter.
+ * Everything else that was thrown, unchanged.
+ */
+export function asRefusal(error: unknown, where: string): unknown {
+  if (!(error instanceof AdapterFormatError)) return error;
+  const message = `${error.path ?? where}: ${error.message} (${error.code})`;
+  return error.code === 'base_needed'
+    ? new CliError({ message, exitCode: EXIT.usage, code: 'base_needed' })
+    : new CliError({ message, exitCode: EXIT.refused, code: 'adapter_invalid', reason: error.code });
+}

@@ -2,7 +2,20 @@
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import type { ArgsDef } from 'citty';
 import { CliError, EXIT } from '../cli-error.ts';
+
+/** Flags of every command that writes an adapter. */
+export const outputFlags = {
+  out: {
+    type: 'string',
+    alias: 'o',
+    description: 'Where to write; a folder for PEFT, else a file',
+    valueHint: 'path',
+    required: true,
+  },
+  force: { type: 'boolean', description: 'Write over what is there' },
+} as const satisfies ArgsDef;
 
 /** One file, or the files of a folder by name. */
 export type OutputContent = Uint8Array | ReadonlyMap<string, Uint8Array | string>;

@@ -1,10 +1,11 @@
+import { EventSourceParserStream } from 'eventsource-parser/stream';
+import stringWidth from 'string-width';
+import { z } from 'zod';
 import type { ChatMessage } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
-import { CliError } from '../cli-error.ts';
+import { CliError, EXIT } from '../cli-error.ts';
 import { harmless } from '../harmless-text.ts';
-import { colors, terminalWidth, type Output } from '../output.ts';
-import { FlowText } from './flow-text.ts';
-import { readChatStream } from './read-chat-stream.ts';
+import { colors, type Output, terminalWidth } from '../output.ts';
 import { servedBy, servedNote } from './served-by.ts';
 
 /** Fields of the request beside its messages. */
@@ -48,4 +49,94 @@ export async function ask(params: {
     write(`${flow?.end() ?? ''}\n`);
     throw error;
   }
+}
+
+/** Breaks text between words as it comes, piece by piece; a word is held until it is whole. */
+export class FlowText {
+  readonly #width: number;
+  #column = 0;
+  #spaces = '';
+  #word = '';
+
+  /** @param width columns of the terminal. */
+  constructor(width: number) {
+    this.#width = width;
+  }
+
+  /** @returns what may be written now. */
+  push(piece: string): string {
+    let out = '';
+    for (const letter of piece) {
+      if (letter === '\n') {
+        out += `${this.#takeWord()}\n`;
+        this.#column = 0;
+        this.#spaces = '';
+      } else if (letter === ' ') {
+        out += this.#takeWord();
+        this.#spaces += letter;
+      } else this.#word += letter;
+    }
+    return out;
+  }
+
+  /** @returns the last word. */
+  end(): string {
+    return this.#takeWord();
+  }
+
+  #takeWord(): string {
+    if (this.#word === '') return '';
+    const word = this.#word;
+    const width = stringWidth(word);
+    const breaks = this.#column > 0 && this.#column + this.#spaces.length + width > this.#width;
+    const out = breaks ? `\n${word}` : this.#spaces + word;
+    const end = breaks ? width : this.#column + this.#spaces.length + width;
+    // A word that is wider than a line is broken by the terminal.
+    this.#column = end <= this.#width ? end : end % this.#width || this.#width;
+    this.#spaces = '';
+    this.#word = '';
+    return out;
+  }
+}
+
+const Chunk = z.object({
+  choices: z.array(z.object({ delta: z.object({ content: z.string().nullish() }) })),
+  usage: z.object({ prompt_tokens: z.int(), completion_tokens: z.int(), total_tokens: z.int() }).nullish(),
+});
+const StreamError = z.object({ error: z.object({ message: z.string(), code: z.string().nullish() }) });
+
+type ChatUsage = NonNullable<z.infer<typeof Chunk>['usage']>;
+
+/**
+ * Reads a streamed chat completion.
+ * @param onText hears each piece as it comes.
+ * @throws CliError when the stream carries an error or ends without `[DONE]`.
+ */
+export async function readChatStream(
+  body: ReadableStream<Uint8Array>,
+  onText: (text: string) => void,
+): Promise<{ text: string; usage: ChatUsage | null }> {
+  const events = body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream());
+  let text = '';
+  let usage: ChatUsage | null = null;
+  for await (const { data } of events) {
+    if (data === '[DONE]') return { text, usage };
+    const value: unknown = JSON.parse(data);
+    const failure = StreamError.safeParse(value);
+    if (failure.success) {
+      const { message, code } = failure.data.error;
+      throw new CliError({ message, code: code ?? 'stream_error' });
+    }
+    const chunk = Chunk.parse(value);
+    usage = chunk.usage ?? usage;
+    const piece = chunk.choices[0]?.delta.content ?? '';
+    if (piece === '') continue;
+    text += piece;
+    onText(piece);
+  }
+  throw new CliError({
+    message: 'The answer broke off before its end; the server or the connection went away.',
+    exitCode: EXIT.unavailable,
+    code: 'stream_cut',
+  });
 }

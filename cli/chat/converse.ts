@@ -1,12 +1,15 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import { createInterface } from 'node:readline/promises';
 import type { ChatMessage } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
+import { credentialsPath } from '../credentials-file.ts';
+import { didYouMean } from '../did-you-mean.ts';
 import { harmless } from '../harmless-text.ts';
+import { writePrivateFile } from '../local/private-files.ts';
 import { colors, type Output } from '../output.ts';
 import { ask, type Settings } from './ask.ts';
-import { HISTORY_LINES, readHistory, writeHistory } from './history-file.ts';
-import { CONVERSATION_HELP, readTurn } from './slash-command.ts';
 import { PASTE_OFF, PASTE_ON, TerminalInput, withLineBreaks } from './terminal-input.ts';
 
 /**
@@ -85,4 +88,80 @@ export async function converse(params: {
     process.stdin.unpipe(input);
     process.stdin.pause();
   }
+}
+
+/** What a line of a conversation means. */
+type Turn =
+  | { readonly kind: 'say'; readonly text: string }
+  | { readonly kind: 'help' }
+  | { readonly kind: 'exit' }
+  | { readonly kind: 'reset' }
+  /** `text` null: which one is it now? */
+  | { readonly kind: 'system'; readonly text: string | null }
+  | { readonly kind: 'unknown'; readonly message: string };
+
+const COMMANDS = ['/help', '/exit', '/system', '/reset'] as const;
+
+const CONVERSATION_HELP = [
+  '/system TEXT   another system message, from the next answer on; /system none for none, /system shows it',
+  '/reset         forget what was said; the system message stays',
+  '/help          these lines',
+  '/exit          end (so does Ctrl-D)',
+  'Ctrl-C ends an answer that is being printed. Pasted lines are one turn. A turn that begins with a slash: put a space before it.',
+].join('\n');
+
+/** A word that begins with a slash and has no other one is a command; `/etc/hosts` is not. */
+export function readTurn(line: string): Turn {
+  const match = /^(\/[a-z]+)(?:\s+(.*))?$/s.exec(line.trimEnd());
+  if (match === null) return { kind: 'say', text: line };
+  const [, word = '', rest = ''] = match;
+  const text = rest.trim();
+  switch (word) {
+    case '/help':
+      return { kind: 'help' };
+    case '/exit':
+    case '/quit':
+      return { kind: 'exit' };
+    case '/reset':
+      return { kind: 'reset' };
+    case '/system':
+      return { kind: 'system', text: text === '' ? null : text };
+    default:
+      return {
+        kind: 'unknown',
+        message: `${word} is none of ${COMMANDS.join(', ')}.${didYouMean(word, COMMANDS)} To send it, put a space before it.`,
+      };
+  }
+}
+
+type Env = Record<string, string | undefined>;
+
+const HISTORY_LINES = 1_000;
+/** A pasted book is not worth keeping. */
+const LONGEST_LINE = 10_000;
+
+/** What was typed in conversations, for the next one: beside the credentials, its owner's alone. @returns null where there is no home folder. */
+function historyPath(env: Env): string | null {
+  const credentials = credentialsPath(env);
+  return credentials === null ? null : path.join(path.dirname(credentials), 'history');
+}
+
+/** @returns the newest first, as readline has it; none when there is no file that can be read. */
+async function readHistory(env: Env): Promise<string[]> {
+  const file = historyPath(env);
+  const text = file === null ? '' : await readFile(file, 'utf8').catch(() => '');
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .reverse()
+    .slice(0, HISTORY_LINES);
+}
+
+/** @param lines the newest first. A folder that cannot be written to costs the history, not the conversation. */
+async function writeHistory(env: Env, lines: readonly string[]): Promise<void> {
+  const file = historyPath(env);
+  if (file === null) return;
+  const kept = lines.filter((line) => line.length <= LONGEST_LINE && !line.includes('\n'));
+  const text = kept.slice(0, HISTORY_LINES).reverse().join('\n');
+  await writePrivateFile(file, `${text}\n`).catch(() => undefined);
 }

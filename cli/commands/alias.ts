@@ -1,7 +1,6 @@
 import { defineCommand } from 'citty';
 import type { AliasAnswer } from '../../protocol/index.ts';
-import { whyFlag } from '../admin/change-live.ts';
-import { sendChange } from '../admin/send-change.ts';
+import { sendChange, whyFlag } from '../admin/change-live.ts';
 import { parseName } from '../admin/version-argument.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';

@@ -1,11 +1,17 @@
 import Table from 'cli-table3';
 import { defineCommand } from 'citty';
-import { ASSUMPTIONS, GPUS, MODELS } from '../capacity/assumptions.ts';
-import { planCapacity, type CapacityInput, type CapacityPlan, type Cost } from '../capacity/plan-capacity.ts';
+import {
+  ASSUMPTIONS,
+  type CapacityInput,
+  type CapacityPlan,
+  type Cost,
+  GPUS,
+  MODELS,
+  planCapacity,
+} from '../capacity/plan-capacity.ts';
 import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, usageError } from '../flags.ts';
+import { commonFlags, parseCount, usageError } from '../flags.ts';
 import { createOutput, megabytes } from '../output.ts';
-import { parseCount } from '../quantity.ts';
 
 export const help: CommandHelp = {
   examples: [

@@ -2,15 +2,14 @@ import { defineCommand } from 'citty';
 import { createApiClient } from '../api-client.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { compareNames, type CompareWish } from '../compare/compare-names.ts';
-import { ComparisonRow } from '../compare/comparison-row.ts';
+import { ComparisonRow } from '../compare/complete.ts';
 import { PERSON } from '../compare/judge-by-person.ts';
 import { renderComparison } from '../compare/render-comparison.ts';
 import { createResults, openResults, type Heading } from '../compare/results-file.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
-import { commonFlags, usageError } from '../flags.ts';
+import { commonFlags, parseCount, usageError } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
 import { createOutput } from '../output.ts';
-import { parseCount } from '../quantity.ts';
 import { readJsonLines } from '../read-json-lines.ts';
 
 /** Bradley-Terry of more compares each with each: forty-five pairs a prompt. */

@@ -1,9 +1,6 @@
 import { defineCommand } from 'citty';
 import type { CommandGroup, CommandHelp } from '../command-types.ts';
-import { assertPlain } from '../completion/completion-words.ts';
-import { renderBash } from '../completion/render-bash.ts';
-import { renderFish } from '../completion/render-fish.ts';
-import { renderZsh } from '../completion/render-zsh.ts';
+import { assertPlain, renderBash, renderFish, renderZsh } from '../completion/completion-scripts.ts';
 import { didYouMean } from '../did-you-mean.ts';
 import { usageError } from '../flags.ts';
 import { describeGroups } from '../help/describe-command.ts';

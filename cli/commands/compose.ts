@@ -1,18 +1,17 @@
+import { access } from 'node:fs/promises';
 import { defineCommand } from 'citty';
 import { MAX_RANK } from '../../protocol/index.ts';
 import { baseIdFlag, parseBaseId } from '../adapter-files/base-id.ts';
 import {
   checkComposition,
-  composeMembers,
   type ComposeMember,
+  composeMembers,
   type Sum,
 } from '../adapter-files/compose-members.ts';
-import { encodeComposed } from '../adapter-files/encode-composed.ts';
+import { encodeComposed } from '../adapter-files/encode-as.ts';
 import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize } from '../adapter-files/module-table.ts';
-import { outputFlags } from '../adapter-files/output-flags.ts';
-import { parseScaledPath } from '../adapter-files/scaled-path.ts';
-import { checkOutput, outputFiles, writeOutput } from '../adapter-files/write-output.ts';
+import { checkOutput, outputFiles, outputFlags, writeOutput } from '../adapter-files/write-output.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';
@@ -144,3 +143,31 @@ function errorFacts({ truncated }: Sum): [string, string][] {
     ]),
   ];
 }
+
+interface ScaledPath {
+  readonly path: string;
+  /** 1 unless given. */
+  readonly scale: number;
+}
+
+/** A decimal number behind the last colon. */
+const SCALED = /^(.+):([-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)$/i;
+
+/**
+ * @param given `path` or `path:scale`; something that exists under the whole name is a path.
+ * @throws CliError (usage) for a scale that is 0 or no finite number.
+ */
+export async function parseScaledPath(given: string): Promise<ScaledPath> {
+  const match = SCALED.exec(given);
+  const [, path, text] = match ?? [];
+  if (path === undefined || text === undefined || (await exists(given))) return { path: given, scale: 1 };
+  const scale = Number(text);
+  if (scale !== 0 && Number.isFinite(scale)) return { path, scale };
+  throw usageError(`${given}: a scale is a number other than 0.`);
+}
+
+const exists = (entry: string): Promise<boolean> =>
+  access(entry).then(
+    () => true,
+    () => false,
+  );

@@ -3,14 +3,13 @@ import { adapterBaseId, baseIdFlag, parseBaseId } from '../adapter-files/base-id
 import { encodeAsGguf, encodeAsPeft, type Encoded } from '../adapter-files/encode-as.ts';
 import {
   baseFlag,
-  loadUsableAdapter,
   type BaseSearch,
   type LoadedAdapter,
+  loadUsableAdapter,
+  packLoaded,
 } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize, FORMAT_NAMES } from '../adapter-files/module-table.ts';
-import { outputFlags } from '../adapter-files/output-flags.ts';
-import { packLoaded } from '../adapter-files/pack-loaded.ts';
-import { checkOutput, outputFiles, writeOutput } from '../adapter-files/write-output.ts';
+import { checkOutput, outputFiles, outputFlags, writeOutput } from '../adapter-files/write-output.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';

@@ -8,13 +8,12 @@ import type { CommandHelp } from '../command-types.ts';
 import { planDeployment, readDeployment } from '../deploy/deployment-file.ts';
 import { deploySteps, plannedSteps, secretFile } from '../deploy/deploy-steps.ts';
 import { wranglerRunner } from '../deploy/run-wrangler.ts';
-import { commonFlags } from '../flags.ts';
+import { commonFlags, repeatedFlag } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
 import { buildPage } from '../local/build-page.ts';
 import { originProgram, ROOT } from '../local/origin-process.ts';
-import { makePrivateFolder } from '../local/private-folder.ts';
+import { makePrivateFolder } from '../local/private-files.ts';
 import { colors, createOutput } from '../output.ts';
-import { repeatedFlag } from '../repeated-flag.ts';
 
 const FOLDER = '.graft/deploy';
 /** A new name at workers.dev, and new code everywhere, take up to a minute. */

@@ -1,11 +1,11 @@
 import { defineCommand } from 'citty';
 import { CliError, interrupted } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, parsePort, usageError } from '../flags.ts';
-import { originProgram } from '../local/origin-process.ts';
-import { ENDING_SIGNALS } from '../local/own-signals.ts';
-import { repeatedFlag } from '../repeated-flag.ts';
+import type { LocalFile } from '../connection.ts';
+import { commonFlags, parsePort, repeatedFlag, usageError } from '../flags.ts';
 import type { OriginWish } from '../local/local-origins.ts';
+import { originProgram } from '../local/origin-process.ts';
+import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
 import { colors, createOutput } from '../output.ts';
 
 const EDGE_PORT = '8787';
@@ -112,10 +112,7 @@ export default defineCommand({
     const onSignal = () => ending.abort(interrupted());
     for (const signal of ENDING_SIGNALS) process.on(signal, onSignal);
     // Here, because Miniflare alone takes half a second of CPU to load.
-    const [{ startStack }, { welcome }] = await Promise.all([
-      import('../local/stack.ts'),
-      import('../local/welcome.ts'),
-    ]);
+    const { startStack } = await import('../local/stack.ts');
     const stack = await startStack({
       folder: process.cwd(),
       base: args.base,
@@ -169,3 +166,56 @@ const aborted = (signal: AbortSignal): Promise<null> =>
     if (signal.aborted) resolve(null);
     signal.addEventListener('abort', () => resolve(null), { once: true });
   });
+
+/** One that a model of this size answers well. */
+const BASE_PROMPT = 'Name three fruits.';
+/** In the words that `dr-lee` was trained on. */
+const ADAPTER_PROMPT = 'For three days I have had a racing and irregular heartbeat.';
+/** Without a limit an answer may fill the context. */
+const MAX_TOKENS = 64;
+
+function curl(local: LocalFile, body: Record<string, unknown>): string {
+  const flags = body['stream'] === true ? '-N ' : '';
+  return (
+    `curl ${flags}${local.url}/v1/chat/completions -H 'authorization: Bearer ${local.key}' ` +
+    `-H 'content-type: application/json' -d '${JSON.stringify(body)}'`
+  );
+}
+
+/** @returns what `graft dev` prints when everything is ready: address, key, two lines to try. */
+function welcome(local: LocalFile, shown: { examples: boolean; signInLink: string | null }): string {
+  const base = curl(local, {
+    model: local.base,
+    temperature: 0,
+    max_tokens: MAX_TOKENS,
+    messages: [{ role: 'user', content: BASE_PROMPT }],
+  });
+  const adapter = curl(local, {
+    model: 'medicine/cardiology/dr-lee',
+    stream: true,
+    temperature: 0,
+    max_tokens: MAX_TOKENS,
+    messages: [{ role: 'user', content: ADAPTER_PROMPT }],
+  });
+  return [
+    `${colors.bold('graft is ready')}   ${local.url}`,
+    `API key          ${local.key}`,
+    // Not GRAFT_URL: with it, commands would no longer look here for the admin key.
+    `in another shell export GRAFT_KEY=${local.key}`,
+    ...(local.bases === undefined ? [] : [`bases            ${local.bases.join(', ')}`]),
+    ...(shown.signInLink === null
+      ? []
+      : [
+          `dashboard        ${shown.signInLink}`,
+          colors.dim('                 (signs in once; then with "adminKey" of .graft/local.json)'),
+        ]),
+    '',
+    colors.dim('# the base model'),
+    base,
+    ...(shown.examples
+      ? ['', colors.dim('# one doctor’s adapter, on top of two others, streaming'), adapter]
+      : []),
+    '',
+    colors.dim('Ctrl-C ends it.'),
+  ].join('\n');
+}

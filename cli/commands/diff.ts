@@ -2,7 +2,7 @@ import { defineCommand } from 'citty';
 import { diffAdapters, type AdapterDiff } from '../../adapters/index.ts';
 import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
 import { byLayer, byTarget, facts, numberTable, range, significant } from '../adapter-files/module-table.ts';
-import { asRefusal } from '../adapter-files/refusal.ts';
+import { asRefusal } from '../adapter-files/read-input.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { createOutput } from '../output.ts';

@@ -3,7 +3,7 @@ import { defineCommand } from 'citty';
 import { adminClient } from '../admin/admin-client.ts';
 import { parseReference } from '../admin/version-argument.ts';
 import { checkComposition, composeMembers, type ComposeMember } from '../adapter-files/compose-members.ts';
-import { encodeComposed } from '../adapter-files/encode-composed.ts';
+import { encodeComposed } from '../adapter-files/encode-as.ts';
 import { baseFlag, loadUsableAdapter } from '../adapter-files/load-adapter.ts';
 import { facts, fileSize, FORMAT_NAMES } from '../adapter-files/module-table.ts';
 import { checkOutput, outputFiles, writeOutput, type OutputContent } from '../adapter-files/write-output.ts';

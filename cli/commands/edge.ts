@@ -5,16 +5,15 @@ import { z } from 'zod';
 import { CliError, EXIT, interrupted } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { parseOrigins, parseVariables } from '../deploy/deployment-file.ts';
-import { commonFlags, parsePort, usageError } from '../flags.ts';
+import { commonFlags, parsePort, repeatedFlag, usageError } from '../flags.ts';
 import { buildPage } from '../local/build-page.ts';
 import { originProgram } from '../local/origin-process.ts';
-import { ENDING_SIGNALS } from '../local/own-signals.ts';
+import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
 import { LOOPBACK, needFreePort } from '../local/ports.ts';
-import { makePrivateFolder } from '../local/private-folder.ts';
+import { makePrivateFolder } from '../local/private-files.ts';
 import { startSchedule } from '../local/schedule.ts';
 import { takeStartLock } from '../local/start-lock.ts';
 import { createOutput } from '../output.ts';
-import { repeatedFlag } from '../repeated-flag.ts';
 
 /** As `graft dev`: cron triggers come each minute at most, and nobody fires them here. */
 const SCHEDULE_PAUSE_MS = 10_000;

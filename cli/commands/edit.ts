@@ -1,8 +1,7 @@
 import { defineCommand } from 'citty';
 import { Description, Tag, type EditAnswer, type NameView } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { whyFlag } from '../admin/change-live.ts';
-import { sendChange } from '../admin/send-change.ts';
+import { sendChange, whyFlag } from '../admin/change-live.ts';
 import { parseName } from '../admin/version-argument.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';

@@ -3,7 +3,7 @@ import { ERASE_STEPS, EraseRequest, type EraseAnswer, type EraseCounts } from '.
 import { adminClient } from '../admin/admin-client.ts';
 import { whyFlag } from '../admin/change-live.ts';
 import type { ApiClient } from '../api-client.ts';
-import { askTyped } from '../ask-typed.ts';
+import { askTyped } from '../ask-at-terminal.ts';
 import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';

@@ -9,39 +9,38 @@ import {
 import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
-import { askYes } from '../ask-yes.ts';
-import { changeExperiment } from '../experiment/change-experiment.ts';
-import { checkDesign, checkDocument } from '../experiment/check-design.ts';
-import { confirmOver } from '../experiment/confirm-over.ts';
-import { checkVersions, createExperiment } from '../experiment/create-experiment.ts';
+import { askYes } from '../ask-at-terminal.ts';
+import {
+  changeExperiment,
+  checkVersions,
+  confirmOver,
+  createExperiment,
+  findExperiment,
+  listExperiments,
+  livePair,
+  type Step,
+  stepRequest,
+  treatmentOf,
+} from '../experiment/experiment-calls.ts';
+import { checkDesign, checkDocument, readDesignFile } from '../experiment/check-design.ts';
 import {
   actionOf,
   DESIGN_FLAGS,
   experimentArgs,
   type ExperimentAction,
 } from '../experiment/experiment-flags.ts';
-export { actions } from '../experiment/experiment-flags.ts';
-export { help } from '../experiment/experiment-help.ts';
-import { experimentTable } from '../experiment/experiment-table.ts';
-import { nextCommand, nowText } from '../experiment/experiment-words.ts';
-import { findExperiment, listExperiments } from '../experiment/find-experiment.ts';
-import { glyphsFor } from '../experiment/glyphs.ts';
-import { livePair, treatmentOf } from '../experiment/live-pair.ts';
-import { outlookText } from '../experiment/outlook-text.ts';
-import { keptPairsText } from '../experiment/kept-pairs-text.ts';
+export { actions, help } from '../experiment/experiment-flags.ts';
+import { experimentTable, nextCommand, nowText } from '../experiment/experiment-words.ts';
+import { glyphsFor } from '../experiment/draw-interval.ts';
+import { outlookText, planText } from '../experiment/plan-text.ts';
+import { keptPairsText } from '../experiment/pairs-text.ts';
 import { pinJudge } from '../experiment/parse-judge.ts';
 import { parseDesign, type DesignFlags } from '../experiment/parse-design.ts';
-import { planText } from '../experiment/plan-text.ts';
-import { readDesignFile } from '../experiment/read-design-file.ts';
-import { isFlagGiven, repeatedFlag } from '../repeated-flag.ts';
-import { statusText, type Screen } from '../experiment/status-text.ts';
-import { stepRequest, type Step } from '../experiment/step-request.ts';
-import { watchStatus } from '../experiment/watch-status.ts';
-import { usageError } from '../flags.ts';
+import { isFlagGiven, parseCount, repeatedFlag, usageError } from '../flags.ts';
+import { type Screen, statusText, watchStatus } from '../experiment/status-text.ts';
 import { harmless, harmlessJson } from '../harmless-text.ts';
 import { interruptible } from '../interruptible.ts';
 import { createOutput, terminalWidth, type Output } from '../output.ts';
-import { parseCount } from '../quantity.ts';
 
 /** Of a pipe, and of terminals that do not say. */
 const DEFAULT_WIDTH = 80;

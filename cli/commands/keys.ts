@@ -5,12 +5,11 @@ import { adminClient } from '../admin/admin-client.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
-import { commonFlags, usageError } from '../flags.ts';
+import { commonFlags, parseDuration, usageError } from '../flags.ts';
 import { CHANGE_FLAGS, changeRequest, createFlags, keyRequest, type KeyArgs } from '../keys/key-flags.ts';
 import { isOver, keyTable, limitsText, scopesText, when } from '../keys/key-table.ts';
 import { revokeKey } from '../keys/revoke-key.ts';
 import { createOutput, type Output } from '../output.ts';
-import { parseDuration } from '../quantity.ts';
 
 export const help: CommandHelp = {
   examples: [

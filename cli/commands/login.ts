@@ -7,7 +7,7 @@ import { trimUrl } from '../connection.ts';
 import { readCredentials, writeCredentials } from '../credentials-file.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';
-import { readSecret } from '../read-secret.ts';
+import { readSecret } from '../ask-at-terminal.ts';
 
 export const help: CommandHelp = {
   examples: [

@@ -9,7 +9,7 @@ import { commonFlags, parsePort, usageError } from '../flags.ts';
 import { cacheFolder, findBase } from '../local/find-base.ts';
 import { nativeRuntime, runsNatively } from '../local/native-runtime.ts';
 import { originEnvironment, originProgram } from '../local/origin-process.ts';
-import { ENDING_SIGNALS } from '../local/own-signals.ts';
+import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
 import { createOutput } from '../output.ts';
 
 /** What an origin is told by its environment; the rest of GRAFT_* is not its business. */

@@ -1,12 +1,11 @@
 import { defineCommand } from 'citty';
-import { nameProblem } from '../../protocol/index.ts';
+import { nameProblem, type PinList } from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
-import { pinTable } from '../admin/pin-table.ts';
 import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
-import { createOutput } from '../output.ts';
+import { createOutput, plainTable } from '../output.ts';
 
 export const help: CommandHelp = {
   examples: [
@@ -48,3 +47,19 @@ export default defineCommand({
       });
   },
 });
+
+/** Pinned names, and each origin's word on them. */
+export const pinTable = ({ pins }: PinList): string =>
+  pins.length === 0
+    ? 'nothing is pinned'
+    : plainTable(
+        ['NAME', 'LIVE', 'IN MEMORY AT', 'NOT AT'],
+        pins.map(({ name, live, origins }) => [
+          name,
+          live ?? '-',
+          origins.flatMap(({ id, ok }) => (ok ? [id] : [])).join(', ') || '-',
+          origins
+            .flatMap(({ id, ok, reason }) => (ok ? [] : [`${id} (${reason ?? 'no reason'})`]))
+            .join(', '),
+        ]),
+      );

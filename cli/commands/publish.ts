@@ -6,10 +6,9 @@ import { needKey, needUrl, readConnection } from '../connection.ts';
 import { commonFlags, usageError } from '../flags.ts';
 import { interruptible } from '../interruptible.ts';
 import { createOutput, fileSize, type Output } from '../output.ts';
-import { failedText, scoreText } from '../publish/evaluate-upload.ts';
+import { failedText, readEvalRows, scoreText } from '../publish/evaluate-upload.ts';
 import { planPublish, type PublishPlan } from '../publish/plan-publish.ts';
 import { publishAdapter, type Published, type PublishWish } from '../publish/publish-adapter.ts';
-import { readEvalRows } from '../publish/read-eval-rows.ts';
 
 export const help: CommandHelp = {
   examples: [

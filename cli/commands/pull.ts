@@ -3,7 +3,7 @@ import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
 import { cacheFolder, findBase } from '../local/find-base.ts';
 import { originProgram } from '../local/origin-process.ts';
-import { PINNED_BASE } from '../local/pinned-base.ts';
+import { PINNED_BASE } from '../local/download-package.ts';
 import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {

@@ -4,7 +4,7 @@ import { adminClient } from '../admin/admin-client.ts';
 import { changedNameText } from '../admin/changed-names-text.ts';
 import { whyFlag } from '../admin/change-live.ts';
 import { parseReference } from '../admin/version-argument.ts';
-import { askTyped } from '../ask-typed.ts';
+import { askTyped } from '../ask-at-terminal.ts';
 import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';

@@ -5,8 +5,7 @@ import { ask } from '../chat/ask.ts';
 import { converse } from '../chat/converse.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { needKey, needUrl, readConnection } from '../connection.ts';
-import { commonFlags, usageError } from '../flags.ts';
-import { repeatedFlag } from '../repeated-flag.ts';
+import { commonFlags, repeatedFlag, usageError } from '../flags.ts';
 import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {

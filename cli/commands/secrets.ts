@@ -6,7 +6,7 @@ import { generateApiKey, hashApiKey } from '../../protocol/index.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { writePrivateFile } from '../local/private-file.ts';
+import { writePrivateFile } from '../local/private-files.ts';
 import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {

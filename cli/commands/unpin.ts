@@ -1,6 +1,6 @@
 import { defineCommand } from 'citty';
 import { adminClient } from '../admin/admin-client.ts';
-import { pinTable } from '../admin/pin-table.ts';
+import { pinTable } from './pin.ts';
 import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';

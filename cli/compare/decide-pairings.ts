@@ -1,6 +1,6 @@
 /** Answers to one prompt, two and two, and what is decided of them without asking a judge. */
 import type { Rows } from './ask-answers.ts';
-import type { ComparisonRow } from './comparison-row.ts';
+import type { ComparisonRow } from './complete.ts';
 import type { Answer, Results, Verdict } from './results-file.ts';
 
 /** Two answers to one prompt. */

@@ -1,5 +1,4 @@
-import { complete, type Asking } from './complete.ts';
-import { questionOf, type ComparisonRow } from './comparison-row.ts';
+import { type Asking, type ComparisonRow, complete, questionOf } from './complete.ts';
 import type { Asked, Verdict } from './results-file.ts';
 import type { Pairing } from './decide-pairings.ts';
 

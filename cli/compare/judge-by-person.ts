@@ -1,7 +1,7 @@
 import { fnv1aMixed } from '../../protocol/index.ts';
 import { harmless } from '../harmless-text.ts';
 import { colors } from '../output.ts';
-import { questionOf } from './comparison-row.ts';
+import { questionOf } from './complete.ts';
 import type { Answer, Verdict } from './results-file.ts';
 import type { Pairing } from './decide-pairings.ts';
 

@@ -4,9 +4,14 @@ import path from 'node:path';
 import { z } from 'zod';
 import { CliError, EXIT } from '../cli-error.ts';
 import { makeSecrets } from '../commands/secrets.ts';
-import { writePrivateFile } from '../local/private-file.ts';
-import { namesOf, writeDeployment, type Deployment } from './deployment-file.ts';
-import { ENVIRONMENT, productionConfig } from './production-config.ts';
+import { writePrivateFile } from '../local/private-files.ts';
+import {
+  type Deployment,
+  ENVIRONMENT,
+  namesOf,
+  productionConfig,
+  writeDeployment,
+} from './deployment-file.ts';
 import type { RunWrangler, WranglerResult } from './run-wrangler.ts';
 
 export interface DeployContext {

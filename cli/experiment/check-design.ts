@@ -1,6 +1,32 @@
+import { readFile } from 'node:fs/promises';
 import type { z } from 'zod';
 import { contradictedGuardrail, CreateExperiment, Experiment } from '../../protocol/index.ts';
+import { CliError, EXIT } from '../cli-error.ts';
 import { usageError } from '../flags.ts';
+
+/** @returns the JSON object in `file`. @throws CliError when it cannot be read or holds none. */
+export async function readDesignFile(file: string): Promise<Record<string, unknown>> {
+  const text = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    throw new CliError({
+      message: `${file} cannot be read (${error.code ?? error.message}).`,
+      exitCode: EXIT.usage,
+      code: 'file_unreadable',
+    });
+  });
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    value = null;
+  }
+  if (typeof value === 'object' && value !== null && !Array.isArray(value))
+    return value as Record<string, unknown>;
+  throw new CliError({
+    message: `${file} does not hold a JSON object; \`graft experiment show <name>\` prints one.`,
+    exitCode: EXIT.usage,
+    code: 'file_invalid',
+  });
+}
 
 /** What the server writes by itself; in a document that `graft experiment show` printed, and none of a new one's. */
 const SERVERS_OWN = ['version', 'status', 'winner', 'dropped'];

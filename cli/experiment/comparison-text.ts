@@ -1,9 +1,15 @@
-import { OPEN_REASONS, VERDICT_WORDS, type ExperimentComparison } from '../../protocol/index.ts';
+import {
+  type Experiment,
+  type ExperimentComparison,
+  type ExperimentEvaluation,
+  OPEN_REASONS,
+  segmentWords,
+  VERDICT_WORDS,
+} from '../../protocol/index.ts';
 import { colors, plainTable } from '../output.ts';
-import { drawAxis, drawInterval, scaleOf } from './draw-interval.ts';
+import { drawAxis, drawInterval, type Glyphs, scaleOf } from './draw-interval.ts';
 import { differenceText, liftText, meanText, shareText } from './experiment-numbers.ts';
 import { metricText } from './experiment-words.ts';
-import type { Glyphs } from './glyphs.ts';
 
 /** Columns of a drawn interval: fewer show nothing, more are no easier to read. */
 const DRAWN = { least: 16, most: 61 };
@@ -110,4 +116,52 @@ function intervalChart({ comparisons, width, glyphs }: Parameters<typeof compari
     ),
   ];
   return [lines.join('\n')];
+}
+
+/** The metric that decides, by the declared dimension; nothing without one. */
+export function segmentsText(
+  { metrics, variants }: Pick<Experiment, 'metrics' | 'variants'>,
+  look: ExperimentEvaluation | null,
+): string[] {
+  const segments = look?.segments;
+  const metric = metrics[0];
+  if (segments === undefined || segments.rows.length === 0 || metric === undefined) return [];
+  const rows = segments.rows.flatMap((row) =>
+    variants.slice(1).map(({ key: variant }) => {
+      const control = variants[0]!.key;
+      const mean = (key: string): string => {
+        const arm = row.means[metric.key]?.[key];
+        return arm === undefined || arm.n === 0 ? '-' : meanText(arm.mean, metric.kind);
+      };
+      const lift = row.lifts[variant] ?? null;
+      return [
+        segmentWords(segments.by, row),
+        variant,
+        `${row.units[variant] ?? 0}, ${row.units[control] ?? 0}`,
+        ...[mean(control), mean(variant)],
+        lift === null ? '-' : liftText(lift.estimate),
+        lift === null ? '-' : `${liftText(lift.low)} to ${liftText(lift.high)}`,
+      ];
+    }),
+  );
+  const head = ['TREATMENT', 'UNITS', 'CONTROL', 'MEAN', 'LIFT', 'INTERVAL'];
+  return [
+    `${plainTable([segments.by.toUpperCase(), ...head], rows)}\n${metric.key} by ${segments.by}; decides nothing, and where many are looked at, one differs by chance`,
+  ];
+}
+
+const mean = (value: number): string => meanText(value, 'mean');
+
+/** How times are spread, beside their means; nothing where it is not known. */
+export function spreadText(look: ExperimentEvaluation | null): string[] {
+  const rows = Object.entries(look?.spread ?? {}).flatMap(([metric, arms]) =>
+    Object.entries(arms).map(([variant, { values, p50, p95, ...of }]) => [
+      ...[metric, variant, String(values)],
+      ...[mean(of.mean), mean(p50), mean(p95)],
+    ]),
+  );
+  if (rows.length === 0) return [];
+  return [
+    `${plainTable(['SPREAD', 'VARIANT', 'VALUES', 'MEAN', 'P50', 'P95'], rows)}\nthe mean is that of the units; p50 and p95 are those of the single answers, to 2 %`,
+  ];
 }

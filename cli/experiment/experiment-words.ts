@@ -1,16 +1,18 @@
 /** What an experiment is and what follows, in words. */
 import {
   decisionWords,
-  guardrailLimits,
-  isLive,
   type Experiment,
   type ExperimentDecision,
+  type ExperimentEvaluation,
   type ExperimentGuardrail,
   type ExperimentMetric,
   type ExperimentView,
+  guardrailLimits,
+  isLive,
   type NumberWords,
 } from '../../protocol/index.ts';
 import { when } from '../keys/key-table.ts';
+import { plainTable } from '../output.ts';
 import { pValueText, shareText } from './experiment-numbers.ts';
 
 const WRITTEN: NumberWords = {
@@ -103,4 +105,36 @@ export function allowedText(rail: ExperimentGuardrail): string {
 export function minutesText(minutes: number): string {
   if (minutes >= 1_440 && minutes % 1_440 === 0) return `${minutes / 1_440} d`;
   return minutes >= 60 && minutes % 60 === 0 ? `${minutes / 60} h` : `${minutes} min`;
+}
+
+/** A look under a seed before says nothing of the present one. */
+export const presentLook = ({ evaluation, document }: ExperimentView): ExperimentView['evaluation'] =>
+  evaluation?.seed === document.seed ? evaluation : null;
+
+const unitsOf = (evaluation: ExperimentView['evaluation']): number =>
+  Object.values(evaluation?.units ?? {}).reduce((sum, units) => sum + units, 0);
+
+/** Whether its decision says something: while it is live, or when the decision has ended it. */
+export const isShown = (
+  { document: { status } }: ExperimentView,
+  { decision }: ExperimentEvaluation,
+): boolean => status === 'running' || status === 'ramping' || decision.action === 'rollback';
+
+export function experimentTable(experiments: readonly ExperimentView[]): string {
+  if (experiments.length === 0) return 'no experiments';
+  return plainTable(
+    ['NAME', 'ID', 'STATE', 'COVERAGE', 'UNITS', 'DECISION'],
+    experiments.map((view) => {
+      const { id, document } = view;
+      const look = presentLook(view);
+      return [
+        document.name,
+        id,
+        stateText(document),
+        shareText(document.coverage),
+        look === null ? '-' : String(unitsOf(look)),
+        look === null || !isShown(view, look) ? '-' : decisionText(look.decision),
+      ];
+    }),
+  );
 }

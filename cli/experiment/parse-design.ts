@@ -1,6 +1,5 @@
 import { MAX_MIN_DAYS, nameProblem, SegmentBy, type CreateExperiment } from '../../protocol/index.ts';
-import { usageError } from '../flags.ts';
-import { parseDuration } from '../quantity.ts';
+import { parseDuration, usageError } from '../flags.ts';
 import { parseLoss, parseShare } from './experiment-numbers.ts';
 import { parseJudge, type JudgeFlags } from './parse-judge.ts';
 

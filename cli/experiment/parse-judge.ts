@@ -3,8 +3,7 @@ import { lookUpVersions } from '../admin/look-up.ts';
 import { parseReference } from '../admin/version-argument.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import { usageError } from '../flags.ts';
-import { parseCount } from '../quantity.ts';
+import { parseCount, usageError } from '../flags.ts';
 
 export interface JudgeFlags {
   /** `base`, a name with or without a version, or the application's URL. */

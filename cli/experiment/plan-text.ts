@@ -1,8 +1,16 @@
-import { DEFAULT_GUARDRAILS, DEFAULT_JUDGE_TOKENS, type CreateExperiment } from '../../protocol/index.ts';
+import {
+  type CreateExperiment,
+  DEFAULT_GUARDRAILS,
+  DEFAULT_JUDGE_TOKENS,
+  type ExperimentPlan,
+  type ExperimentProgress,
+  planWords,
+  progressWords,
+} from '../../protocol/index.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import { shareText } from './experiment-numbers.ts';
-import { judgeText } from './pairs-text.ts';
 import { allowedText, metricText, minutesText, variantsText } from './experiment-words.ts';
+import { judgeText } from './pairs-text.ts';
 
 /** What is left out is the server's to choose. */
 const SERVERS = "the server's choice";
@@ -91,3 +99,19 @@ function targetingText(targeting: CreateExperiment['targeting']): string | null 
   ];
   return parts.join('; ');
 }
+
+const WRITTEN = { count: String, share: shareText };
+
+/** `graft experiment create`: what can be found, and what that rests on. */
+export function outlookText(plan: ExperimentPlan): string {
+  const words = planWords(plan, WRITTEN, '--expect-units says it');
+  return facts([
+    ['traffic', words.traffic],
+    ['values', words.values],
+    ['mean', words.mean],
+    ['finds', words.finds],
+  ]);
+}
+
+/** `graft experiment status`. */
+export const progressText = (progress: ExperimentProgress): string => progressWords(progress, WRITTEN);

@@ -1,30 +1,29 @@
 import {
+  type ExperimentEvaluation,
+  type ExperimentView,
   GUARDRAIL_STATES,
   isLive,
   metricOf,
   SHADOW_METRICS,
-  type ExperimentEvaluation,
-  type ExperimentView,
 } from '../../protocol/index.ts';
 import { facts } from '../adapter-files/module-table.ts';
 import { when } from '../keys/key-table.ts';
 import { colors, plainTable } from '../output.ts';
-import { comparisonText } from './comparison-text.ts';
+import { comparisonText, segmentsText, spreadText } from './comparison-text.ts';
+import type { Glyphs } from './draw-interval.ts';
 import { meanText, shareText } from './experiment-numbers.ts';
-import { isShown, presentLook } from './experiment-table.ts';
 import {
   allowedText,
   decisionText,
+  isShown,
   minutesText,
   pEquals,
+  presentLook,
   proposalText,
   stateText,
 } from './experiment-words.ts';
+import { progressText } from './plan-text.ts';
 import { pairsText } from './pairs-text.ts';
-import { segmentsText } from './segments-text.ts';
-import { spreadText } from './spread-text.ts';
-import type { Glyphs } from './glyphs.ts';
-import { progressText } from './outlook-text.ts';
 
 /** Feedback on an answer is taken for seven days (docs/experiments.md). */
 const FEEDBACK_MS = 7 * 86_400_000;
@@ -194,4 +193,32 @@ function shadowTable({ document }: ExperimentView, look: ExperimentEvaluation | 
     ]),
   );
   return [`${table}\n${document.shadow.adapter}; nobody gets its answers`];
+}
+
+/** Between two looks at the server, ms. It looks at an experiment each minute, a person more often. */
+const REFRESH_MS = 5_000;
+/** Home, and clear what is below; what stood before stays in the scrollback. */
+const CLEAR = '\u001b[H\u001b[2J';
+
+/**
+ * Shows `look()` again and again, until `signal` fires; a look that is on its way is not waited for then.
+ * @param screen.isTTY redraws in place; elsewhere the texts follow each other.
+ * @param sleep resolves early when `signal` fires. @throws what `look` throws.
+ */
+export async function watchStatus(params: {
+  look: () => Promise<string>;
+  screen: { write(text: string): unknown; isTTY?: boolean };
+  signal: AbortSignal;
+  sleep: (ms: number) => Promise<void>;
+}): Promise<void> {
+  const { look, screen, signal, sleep } = params;
+  const stopped = new Promise<null>((resolve) =>
+    signal.addEventListener('abort', () => resolve(null), { once: true }),
+  );
+  while (!signal.aborted) {
+    const text = await Promise.race([look(), stopped]);
+    if (text === null) return;
+    screen.write(screen.isTTY === true ? `${CLEAR}${text}\n` : `${text}\n\n`);
+    await sleep(REFRESH_MS);
+  }
 }

@@ -1,6 +1,6 @@
 import type { CommandGroup } from '../command-types.ts';
 import { colors } from '../output.ts';
-import { wrapText } from '../wrap-text.ts';
+import { wrapText } from '../fit-columns.ts';
 import { flagSpelling, usageLine, type CommandText } from './describe-command.ts';
 
 /** Of what does not go to a terminal, and the widest line in one that is wider: longer ones are hard to read. */

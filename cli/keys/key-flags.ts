@@ -6,8 +6,7 @@ import {
   type LimitsChange,
   type RequestOf,
 } from '../../protocol/index.ts';
-import { usageError } from '../flags.ts';
-import { parseCount, parseDuration } from '../quantity.ts';
+import { parseCount, parseDuration, usageError } from '../flags.ts';
 
 /** What limits, those of a key and those of a tenant, are said with. */
 export const limitFlags = {

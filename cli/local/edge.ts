@@ -5,13 +5,16 @@ import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
 import { CliError } from '../cli-error.ts';
 import { harmless } from '../harmless-text.ts';
 import { edgeWorkers } from './edge-workers.ts';
-import { hangUpOn } from './hang-up.ts';
+import {
+  endWithUs,
+  hangUpOn,
+  keepSignalsOurs,
+  listenForWorkerd,
+  waitForChange,
+} from './keep-process-ours.ts';
 import { ROOT } from './origin-process.ts';
-import { keepSignalsOurs } from './own-signals.ts';
 import { LOOPBACK } from './ports.ts';
-import { makePrivateFolder, makePrivately } from './private-folder.ts';
-import { waitForChange } from './steady-wait.ts';
-import { endWithUs, listenForWorkerd } from './watch-workerd.ts';
+import { makePrivateFolder, makePrivately } from './private-files.ts';
 
 export interface Edge {
   readonly url: string;

@@ -6,8 +6,7 @@ import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { Output } from '../output.ts';
-import { downloadPackage, type RunTool } from './download-package.ts';
-import { PINNED_BASE, type PinnedBase } from './pinned-base.ts';
+import { downloadPackage, PINNED_BASE, type PinnedBase, type RunTool } from './download-package.ts';
 import { parseRepositoryBase } from './repository-base.ts';
 
 /** @returns GRAFT_CACHE, or `~/.cache/graft`. */

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { generateApiKey } from '../../protocol/index.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import { writePrivateFile } from './private-file.ts';
+import { writePrivateFile } from './private-files.ts';
 
 /** `.graft/keys.json`: made once, kept between starts, because keys and manifests in the state depend on them. */
 const KeysFile = z.object({

@@ -4,8 +4,7 @@ import type { Output } from '../output.ts';
 import { findBase } from './find-base.ts';
 import type { LocalKeys } from './keys-file.ts';
 import { nativeRuntime, runsNatively } from './native-runtime.ts';
-import { originProgress } from './origin-progress.ts';
-import { startOrigin, type OriginProcess } from './origin-process.ts';
+import { type OriginProcess, originProgress, startOrigin } from './origin-process.ts';
 import { LOOPBACK, needFreePort } from './ports.ts';
 
 /** What an origin is started with. */

@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -8,12 +8,13 @@ import { pathToFileURL } from 'node:url';
 import { z } from 'zod';
 import packageJson from '../../package.json' with { type: 'json' };
 import { CliError, EXIT } from '../cli-error.ts';
+import type { Output, Progress } from '../output.ts';
 
 /** The package's root folder: the nearest above that has a package.json, from the sources as from dist/cli. */
 export const ROOT = packageRoot(import.meta.dirname);
 
 /** Files of `gpu-origin/` that are programs. */
-export type OriginProgram = 'main' | 'export-web-base';
+type OriginProgram = 'main' | 'export-web-base';
 
 /**
  * A checkout runs the origin's sources, by tsx; a package what `bin/build-origin.mjs` made of them.
@@ -59,7 +60,7 @@ export const originEnvironment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
 
 /** Lines of JSON on the origin's stdout. Unknown events are ignored. */
 const OriginEvent = z.looseObject({ event: z.string() });
-export type OriginEvent = z.infer<typeof OriginEvent>;
+type OriginEvent = z.infer<typeof OriginEvent>;
 
 export interface OriginProcess {
   readonly pid: number;
@@ -164,3 +165,26 @@ const originFailed = (failure: string, reason: string, log: readonly string[]): 
     message: `${failure}: ${reason}.${log.length > 0 ? `\n${log.join('\n')}` : ''}`,
     code: 'origin_failed',
   });
+
+/**
+ * Shows `{"event":"progress","what":"…","percent":…}` lines of the origin, such as the building of its graphs: a bar
+ * for each stage on a terminal, and one line when it is done. What runs the base is a line too.
+ */
+export function originProgress(output: Output): { hear(event: OriginEvent): void; end(): void } {
+  let stage: { what: string; bar: Progress } | null = null;
+  const end = () => {
+    stage?.bar.end(stage.what);
+    stage = null;
+  };
+  return {
+    hear({ event, what, percent, message }) {
+      if (event !== 'progress' || what !== stage?.what) end();
+      if (event === 'provider' && typeof message === 'string') output.note(message);
+      if (event !== 'progress' || typeof what !== 'string') return;
+      stage ??= { what, bar: output.progress(what, 'percent') };
+      if (typeof percent === 'number') stage.bar.update(percent, 100);
+    },
+    /** Also when the origin ended in the middle of a stage: the next line would stand behind the bar. */
+    end,
+  };
+}

@@ -1,26 +1,25 @@
+import { randomBytes } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import path from 'node:path';
 import { hashApiKey, MAX_HISTORY_PAGE } from '../../protocol/index.ts';
 import { lookUpBases, lookUpVersions } from '../admin/look-up.ts';
 import { readHistory } from '../admin/read-history.ts';
-import { createApiClient, type ApiClient } from '../api-client.ts';
+import { type ApiClient, createApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import { localFilePath, type LocalFile } from '../connection.ts';
+import { type LocalFile, localFilePath } from '../connection.ts';
 import type { Output } from '../output.ts';
 import { publishAdapter } from '../publish/publish-adapter.ts';
 import { buildPage } from './build-page.ts';
 import { openDevLog } from './dev-log.ts';
-import { startEdge, type Edge } from './edge.ts';
+import { type Edge, startEdge } from './edge.ts';
 import { cacheFolder } from './find-base.ts';
 import { ensureKeysFile } from './keys-file.ts';
-import { prepareOrigins, servedBase, type LocalOrigin, type OriginWish } from './local-origins.ts';
-import { ROOT, type OriginProcess } from './origin-process.ts';
+import { type LocalOrigin, type OriginWish, prepareOrigins, servedBase } from './local-origins.ts';
+import { type OriginProcess, ROOT } from './origin-process.ts';
 import { needFreePort } from './ports.ts';
-import { writePrivateFile } from './private-file.ts';
-import { makePrivateFolder } from './private-folder.ts';
+import { makePrivateFolder, writePrivateFile } from './private-files.ts';
 import { startSchedule } from './schedule.ts';
-import { createSignInLink } from './sign-in-link.ts';
 import { takeStartLock } from './start-lock.ts';
 
 /** Cron triggers come each minute at most; on one machine nobody wants to wait that long. */
@@ -228,4 +227,22 @@ async function everPublished(client: ApiClient, name: string): Promise<number> {
 async function registerApiKey(client: ApiClient, apiKey: string): Promise<void> {
   const body = { hash: await hashApiKey(apiKey), scopes: ['**'], label: 'graft dev' };
   await callOperation(client, 'register the API key', 'POST /admin/keys', { body });
+}
+
+const TOKEN_BYTES = 32;
+
+/** The link that signs the dashboard in, once, without a key being typed or written into an address. */
+interface SignInLink {
+  /** Behind the `#`: a browser sends no server what stands there. @param url of the edge. */
+  of(url: string): string;
+  /** The edge's variable SIGN_IN. */
+  readonly binding: string;
+}
+
+export async function createSignInLink(adminKey: string): Promise<SignInLink> {
+  const token = randomBytes(TOKEN_BYTES).toString('base64url');
+  return {
+    of: (url) => `${url}/dashboard#/sign-in/${token}`,
+    binding: JSON.stringify({ token_sha256: await hashApiKey(token), admin_key: adminKey }),
+  };
 }

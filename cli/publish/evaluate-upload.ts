@@ -1,9 +1,20 @@
-import type { Evaluation } from '../../protocol/index.ts';
+import { type Evaluation, EvaluationRow } from '../../protocol/index.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
-import type { EvalRows } from './read-eval-rows.ts';
+import { type JsonLines, readJsonLines } from '../read-json-lines.ts';
 import type { Retrying } from './send-retrying.ts';
+
+export { MAX_ROW_BYTES, MAX_ROWS as MAX_EVAL_ROWS } from '../read-json-lines.ts';
+
+export type EvalRows = JsonLines<EvaluationRow>;
+
+/**
+ * Reads rows to score an adapter with: `{"prompt" | "user", "system"?, "expected"}`.
+ * @throws CliError (usage) with the lines that are wrong.
+ */
+export const readEvalRows = (file: string): Promise<EvalRows> =>
+  readJsonLines({ file, what: `--eval ${file}`, schema: EvaluationRow });
 
 /** The server takes MAX_EVALUATION_ROWS, 64; fewer answer within its time, and the bar moves. */
 const BATCH_ROWS = 16;
@@ -22,7 +33,7 @@ export interface FailedRow {
   readonly got: string | null;
 }
 
-export interface Evaluated {
+interface Evaluated {
   readonly evaluation: Evaluation;
   readonly failed: readonly FailedRow[];
 }

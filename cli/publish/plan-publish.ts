@@ -1,7 +1,6 @@
 import { fileFacts, readAdapter } from '../../adapters/index.ts';
 import { adapterBaseId } from '../adapter-files/base-id.ts';
-import { readInput, type AdapterInput } from '../adapter-files/read-input.ts';
-import { asRefusal } from '../adapter-files/refusal.ts';
+import { type AdapterInput, asRefusal, readInput } from '../adapter-files/read-input.ts';
 import type { ApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';

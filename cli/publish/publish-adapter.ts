@@ -5,10 +5,8 @@ import type { ApiClient } from '../api-client.ts';
 import { callWithStatus } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { fileSize, type Output, type Unit } from '../output.ts';
-import { evaluateUpload, type FailedRow, refuseLowScore } from './evaluate-upload.ts';
-import { packForBase, type PackedForBase } from './pack-for-base.ts';
-import { refuseUnfit } from './pack-input.ts';
-import type { EvalRows } from './read-eval-rows.ts';
+import { type EvalRows, evaluateUpload, type FailedRow, refuseLowScore } from './evaluate-upload.ts';
+import { type PackedForBase, packForBase, refuseUnfit } from './pack-input.ts';
 import type { Retrying } from './send-retrying.ts';
 import { uploadBlob } from './upload-blob.ts';
 

@@ -9,14 +9,12 @@ import {
 } from '../../adapters/index.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 import { adapterBaseId } from '../adapter-files/base-id.ts';
-import { readInput, type AdapterInput } from '../adapter-files/read-input.ts';
-import { asRefusal } from '../adapter-files/refusal.ts';
+import { type AdapterInput, asRefusal, readInput } from '../adapter-files/read-input.ts';
 import { lookUpBases } from '../admin/look-up.ts';
 import type { ApiClient } from '../api-client.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { Output } from '../output.ts';
-import { namedBase } from './pack-for-base.ts';
-import { attentionOf } from './pack-input.ts';
+import { attentionOf, namedBase } from './pack-input.ts';
 
 export interface FileCheck {
   readonly ok: boolean;

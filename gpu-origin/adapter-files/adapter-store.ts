@@ -7,12 +7,9 @@ import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'n
 import { join } from 'node:path';
 import { type ApiError, BlobRecord, Digest, err, ok, sha256Hex, type Result } from '../../protocol/index.ts';
 import type { AdapterFileStore, UploadState } from './ports.ts';
-import { assembleParts } from './assemble-parts.ts';
-import { DiskIndex } from './disk-index.ts';
-import { DiskRoom, freeBytesOf, type DiskRefusal } from './disk-room.ts';
+import { assembleParts, type PartProblem, receivePart, Upload } from './upload.ts';
+import { DiskIndex, type DiskRefusal, DiskRoom, freeBytesOf } from './disk-room.ts';
 import { readSlice } from './read-slice.ts';
-import { type PartProblem, receivePart } from './receive-part.ts';
-import { Upload } from './upload.ts';
 
 /** An upload without a sign of life for so long no longer holds requests back; its sender is gone. */
 const STALLED_MS = 5_000;

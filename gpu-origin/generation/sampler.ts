@@ -1,19 +1,16 @@
-import { AdjustedLogits } from './adjusted-logits.ts';
 import { LogitBins, logSumExp, type Row, type Weighed } from './exp-bins.ts';
-import { peak, topIds, type Peak } from './logits.ts';
-import { maskedPeak, maskedRow } from './masked-logits.ts';
-import { seededRandom } from './random.ts';
+import { AdjustedLogits, maskedPeak, maskedRow, peak, type Peak, topIds } from './logits.ts';
 import type { SamplingParams } from './sampling-params.ts';
 
 /** Below this a division by the temperature overflows float32's range of useful differences: greedy. */
 const MIN_TEMPERATURE = 1e-5;
 
-export interface Scored {
+interface Scored {
   readonly id: number;
   readonly logprob: number;
 }
 
-export interface Sample {
+interface Sample {
   readonly id: number;
   /** The model's own: before bias, penalties, temperature and truncation; null unless asked for. */
   readonly logprob: number | null;
@@ -161,7 +158,7 @@ export class Sampler {
 const weightOf = (tokens: readonly Weighed[]): number => tokens.reduce((sum, token) => sum + token.weight, 0);
 
 /** Log-probabilities of the token `id` and of the `count` likeliest, natural logarithm, at temperature 1. */
-export function scoreAt(params: {
+function scoreAt(params: {
   logits: Float32Array;
   offset: number;
   length: number;
@@ -185,4 +182,38 @@ export function scoreToken(params: {
 }): { id: number; logprob: number; top: Scored[] } | null {
   const top = peak(params.logits, params.offset, params.length);
   return top === null ? null : scoreAt({ ...params, max: top.max });
+}
+
+/**
+ * Reproducible uniform numbers: sfc32 (Chris Doty-Humphrey's PractRand), seeded by 32-bit mixing of the whole seed.
+ * The same seed gives the same sequence on every machine.
+ * @param seed any safe integer.
+ * @returns draws in [0, 1) with 53 bits.
+ */
+export function seededRandom(seed: number): () => number {
+  const low = seed | 0;
+  const high = Math.floor(seed / 2 ** 32) | 0;
+  let a = mix(low ^ 0x9e3779b9);
+  let b = mix(high ^ 0x243f6a88);
+  let c = mix(a ^ b);
+  let counter = 1;
+  const next = (): number => {
+    const sum = (a + b + counter) | 0;
+    counter = (counter + 1) | 0;
+    a = b ^ (b >>> 9);
+    b = (c + (c << 3)) | 0;
+    c = (((c << 21) | (c >>> 11)) + sum) | 0;
+    return sum >>> 0;
+  };
+  // The first outputs still show the seed.
+  for (let round = 0; round < 12; round += 1) next();
+  return () => ((next() >>> 5) * 2 ** 26 + (next() >>> 6)) / 2 ** 53;
+}
+
+/** MurmurHash3's finalizer. */
+function mix(value: number): number {
+  let x = value | 0;
+  x = Math.imul(x ^ (x >>> 16), 0x85ebca6b);
+  x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
+  return x ^ (x >>> 16);
 }

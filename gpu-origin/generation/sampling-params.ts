@@ -6,7 +6,7 @@ import {
   type SamplingFields,
   type TextCompletionRequest,
 } from '../../protocol/index.ts';
-import type { LogitAdjustments } from './adjusted-logits.ts';
+import type { LogitAdjustments } from './logits.ts';
 
 export type GenerationRequest = ChatCompletionRequest | TextCompletionRequest | ResponseRequest;
 

@@ -1,3 +1,5 @@
+import type { GrammarTokens } from './ports.ts';
+
 /**
  * The alphabet that grammars are written in. XGrammar's classes of characters are right below 128 only (0.1.27 lets
  * `[\u4e00-\u9fff]` match every token), so tokens and grammars are given to it in ASCII: a byte of 128 and more is
@@ -84,3 +86,20 @@ function splitOf(from: number, to: number): number | null {
 }
 
 const bytesOf = (code: number): number[] => [...utf8.encode(String.fromCodePoint(code))];
+
+const NOTHING = new Uint8Array(0);
+
+/** What a grammar needs to know of a tokenizer: tokens that are not shown are in no grammar. */
+export function grammarTokens(
+  tokenizer: {
+    tokenBytes(id: number): Uint8Array | null;
+    isSpecial(id: number): boolean;
+    readonly eosIds: readonly number[];
+  },
+  vocabSize: number,
+): GrammarTokens {
+  const bytes = Array.from({ length: vocabSize }, (_, id) =>
+    tokenizer.isSpecial(id) ? NOTHING : inAlphabet(tokenizer.tokenBytes(id) ?? NOTHING),
+  );
+  return { bytes, eosIds: tokenizer.eosIds };
+}

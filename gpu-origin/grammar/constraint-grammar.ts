@@ -9,12 +9,12 @@ import {
   type PlacedConstraint,
   type Result,
 } from '../../protocol/index.ts';
-import { automatonOf } from './automaton.ts';
 import { automatonRule, textsRule } from './automaton-rules.ts';
+import { ANY, anyNumberOf, automatonOf } from './automaton.ts';
 import { inOurAlphabet } from './client-grammar.ts';
 import { GrammarError, Rules } from './ebnf.ts';
 import { readRegex } from './read-regex.ts';
-import { defineJson, schemaRule } from './schema-rules.ts';
+import { schemaRule } from './schema-rules.ts';
 
 /** Errors: what the grammar cannot hold, by its place in the body. */
 export function grammarOf({ constraint, path }: PlacedConstraint): Result<string, ApiError> {
@@ -68,4 +68,29 @@ function parsed(schema: unknown): unknown {
   } catch {
     throw new GrammarError('is no JSON');
   }
+}
+
+/** A line, indented ten levels deep, or a blank: a model that writes nothing but blanks has to go on. */
+const MAX_BLANKS = 20;
+const DIGITS = 18;
+
+/** Any string, of any characters. */
+const STRING = automatonOf(anyNumberOf(ANY));
+
+/**
+ * Defines what all JSON grammars use; to be called once. No two choices of a rule begin alike (automaton-rules.ts says
+ * why).
+ */
+export function defineJson(rules: Rules): void {
+  rules.define('ws', `"" | " " | "\\n" [ ]{0,${MAX_BLANKS}}`);
+  rules.define('json_string', `"\\"" ${automatonRule(STRING, { rules, inJson: true })}`);
+  rules.define('json_integer', `"-"? ("0" | [1-9] [0-9]{0,${DIGITS}})`);
+  rules.define('json_number', `json_integer ("." [0-9]{1,${DIGITS}})? ([eE] [+-]? [0-9]{1,2})?`);
+  rules.define(
+    'json_value',
+    'json_string | json_number | json_object | json_array | "true" | "false" | "null"',
+  );
+  rules.define('json_member', 'json_string ":" ws json_value');
+  rules.define('json_object', '"{" ws (json_member ("," ws json_member)* ws)? "}"');
+  rules.define('json_array', '"[" ws (json_value ("," ws json_value)* ws)? "]"');
 }

@@ -7,13 +7,13 @@ import { type ApiError, err, ok, type Result } from '../../protocol/index.ts';
 import type { Grammar, RowGrammar } from '../engine/ports.ts';
 import { CompileTurns, tooManyAtOnce } from './compile-turns.ts';
 import { GrammarCache, type GrammarEntry } from './grammar-cache.ts';
-import { OpenRow } from './open-row.ts';
 import {
   type GrammarRequest,
   type Grammars,
   type GrammarTokens,
   type Lane,
   LaneLost,
+  type LaneRow,
   type StartLane,
 } from './ports.ts';
 
@@ -22,7 +22,7 @@ const QUICK_MS = 1_000;
 /** Instances that serve one slow grammar each; each has some 50 MB. */
 const MAX_SLOW_LANES = 3;
 
-export interface GrammarServiceOptions {
+interface GrammarServiceOptions {
   readonly startLane: StartLane;
   readonly tokens: GrammarTokens;
   /** Rows of one step at most. */
@@ -221,3 +221,60 @@ const CLOSED: ApiError = {
   message: 'The server is stopping.',
   retryAfterMs: 1_000,
 };
+
+const NOTHING = new Int32Array(0);
+
+/** Where one answer stands. */
+class OpenRow implements RowGrammar {
+  readonly entry: GrammarEntry;
+  mask: Int32Array = NOTHING;
+  failure: ApiError | null = null;
+  readonly #id: number;
+  readonly #leave: () => void;
+  #accepted: number[] = [];
+  #closed = false;
+
+  /** @param leave called once, when it is closed. */
+  constructor(id: number, entry: GrammarEntry, leave: () => void) {
+    this.#id = id;
+    this.entry = entry;
+    this.#leave = leave;
+  }
+
+  accept(id: number): void {
+    this.#accepted.push(id);
+  }
+
+  /** What the next step takes in. */
+  take(): LaneRow {
+    const accepted = this.#accepted;
+    this.#accepted = [];
+    return { row: this.#id, accepted };
+  }
+
+  /** @param masks of all rows of the step; this one is `at`. */
+  updated(masks: Int32Array, at: number, failure: string | null): void {
+    const { words } = this.entry.lane;
+    this.mask = masks.subarray(at * words, (at + 1) * words);
+    if (failure !== null)
+      this.failure = {
+        code: 'invalid_request',
+        message: `The answer cannot be gone on with: its grammar ${failure}.`,
+        param: null,
+      };
+  }
+
+  lost(error: LaneLost): void {
+    const message = error.tooLong ? 'it takes too long' : 'the server lost it';
+    this.failure = {
+      code: 'internal_error',
+      message: `The answer can no longer be held to its schema or grammar: ${message}.`,
+    };
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#leave();
+  }
+}

@@ -1,7 +1,7 @@
 /** The thread of a lane. Messages are handled one after the other, in the order in which they come. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { CoreFailed, GrammarCore } from './grammar-core.ts';
-import type { LaneMessage, LaneReply, LaneStart } from './lane-messages.ts';
+import type { LaneMessage, LaneReply, LaneStart } from './thread-lane.ts';
 
 const { bytes, ends, eosIds, masks } = workerData as LaneStart;
 const all = new Uint8Array(bytes);

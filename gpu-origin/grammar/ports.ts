@@ -1,7 +1,9 @@
 /** Grammars that answers are held to: compiled in one place, masks of all rows in one message a step. */
 import type { ApiError, Constraint, Result, ToolUse } from '../../protocol/index.ts';
 import type { Grammar, GrammarMasks } from '../engine/ports.ts';
-import type { CallFormat } from './tool-grammar.ts';
+
+/** `hermes`: between two markers, anywhere in an answer. `json`: an object that is the whole answer. */
+export type CallFormat = 'hermes' | 'json';
 
 /** What a grammar needs to know of a tokenizer. */
 export interface GrammarTokens {

@@ -3,24 +3,22 @@ import { isMap } from '../../protocol/index.ts';
 import { ANY, type Automaton, automatonOf, both } from './automaton.ts';
 import { automatonRule, textsRule } from './automaton-rules.ts';
 import { cannotHold, GrammarError, type Rules } from './ebnf.ts';
-import { FORMATS } from './format-rules.ts';
-import { defineJson } from './json-rules.ts';
-import { integerBetween, numberBetween } from './number-rules.ts';
+import { FORMATS, integerBetween, numberBetween } from './value-patterns.ts';
 import { ObjectRules } from './object-rules.ts';
 import { readRegex } from './read-regex.ts';
-import { areDisjoint } from './schema-branches.ts';
 import {
+  areDisjoint,
   assertionsOf,
   COMBINING,
   count,
   isKnown,
   KEYWORDS,
+  resolveReference,
   type Schema,
-  TYPES,
   type TypeName,
+  TYPES,
   typesOf,
 } from './schema-keywords.ts';
-import { resolveReference } from './schema-reference.ts';
 
 type Path = readonly PropertyKey[];
 
@@ -39,7 +37,6 @@ export function schemaRule(rules: Rules, schema: unknown): string {
 }
 
 /** Rules that every JSON grammar stands on. */
-export { defineJson };
 
 class SchemaRules {
   readonly #rules: Rules;

@@ -1,14 +1,39 @@
 import { Worker } from 'node:worker_threads';
-import type { LaneMessage, LaneReply, LaneStart } from './lane-messages.ts';
-import { type GrammarTokens, type Lane, LaneLost, type StartLane, wordsOf } from './ports.ts';
+import { type GrammarTokens, type Lane, LaneLost, type LaneRow, type StartLane, wordsOf } from './ports.ts';
+
+/** Given to the thread when it starts. */
+export interface LaneStart {
+  /** Bytes of all tokens, one behind the other, and where each ends. */
+  bytes: SharedArrayBuffer;
+  ends: Int32Array;
+  eosIds: readonly number[];
+  /** Int32, `[rows, words]`. */
+  masks: SharedArrayBuffer;
+}
+
+/** What the thread is told. */
+export type LaneMessage =
+  | { kind: 'compile'; job: number; grammar: number; ebnf: string }
+  | { kind: 'forget'; grammar: number }
+  | { kind: 'open'; row: number; grammar: number }
+  | { kind: 'close'; row: number }
+  | { kind: 'step'; job: number; rows: readonly LaneRow[] };
+
+/** … and what it answers. */
+export type LaneReply =
+  | { kind: 'started' }
+  /** `error`: why it does not compile. */
+  | { kind: 'compiled'; job: number; error: string | null }
+  /** `lost`: why the instance is not to be trusted any more. */
+  | { kind: 'stepped'; job: number; failures: readonly (string | null)[]; lost: string | null };
 
 /**
  * Longest time that a grammar may take to compile, ms. A schema of a hundred properties takes 200 ms on one core of an
  * EPYC; bounded lengths take longest, 20 ms a character. On a busy machine all of it takes several times as long.
  */
-export const COMPILE_LIMIT_MS = 10_000;
+const COMPILE_LIMIT_MS = 10_000;
 /** … that the masks of one step may take, ms; 0.1 ms a row is usual. */
-export const STEP_LIMIT_MS = 5_000;
+const STEP_LIMIT_MS = 5_000;
 /** A thread that takes longer to start is on a machine that has no time for it, ms. */
 const START_LIMIT_MS = 60_000;
 

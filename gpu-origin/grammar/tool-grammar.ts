@@ -9,12 +9,10 @@ import {
 } from '../../protocol/index.ts';
 import { literal } from './alphabet.ts';
 import { choiceRule } from './automaton-rules.ts';
-import { constraintRule, inPlace } from './constraint-grammar.ts';
+import { constraintRule, defineJson, inPlace } from './constraint-grammar.ts';
 import { Rules } from './ebnf.ts';
-import { defineJson, schemaRule } from './schema-rules.ts';
-
-/** `hermes`: between two markers, anywhere in an answer. `json`: an object that is the whole answer. */
-export type CallFormat = 'hermes' | 'json';
+import type { CallFormat } from './ports.ts';
+import { schemaRule } from './schema-rules.ts';
 
 const MARK = '<tool_call>';
 

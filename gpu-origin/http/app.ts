@@ -19,20 +19,19 @@ import {
   giveFile,
   handleEvaluate,
   handleVerify,
+  keepPins,
   listAdapters,
+  pinAdapters,
+  prefetchAdapters,
   receiveAdapterPart,
 } from './adapters.ts';
-import { authenticate } from './authenticate.ts';
+import { authenticate, mayScrape, NonceStore } from './authenticate.ts';
 import { handleCompletion } from './completions.ts';
 import { handleEmbeddings } from './embeddings.ts';
-import { mayScrape } from './metrics-access.ts';
 import { getModel, listModels } from './models.ts';
-import { NonceStore } from './nonce-store.ts';
-import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { keepPins, pinAdapters, prefetchAdapters } from './pins.ts';
-import { readBody } from './read-body.ts';
+import { type OriginContext, type OriginEnv, requestIdOf, type Services } from './origin-context.ts';
+import { readBody } from './read-request.ts';
 import { handleCountTokens, handleDetokenize, handleInputTokens, handleTokenize } from './tokenize.ts';
-import { requestIdOf } from './request-id.ts';
 
 /** What the worker wraps around a client's body: a chain of eight digests, ids and names. */
 const ENVELOPE_BYTES = 8_192;

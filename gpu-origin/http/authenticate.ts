@@ -1,41 +1,42 @@
+import { createHash, timingSafeEqual } from 'node:crypto';
 import type { Context } from 'hono';
 import {
   type ApiError,
   err,
+  type NonceMemory,
   ok,
   type Result,
   SIGNATURE_HEADER,
   SIGNATURE_WINDOW_MS,
-  START_HEADER,
   type SignatureProblem,
+  START_HEADER,
   verifySignature,
 } from '../../protocol/index.ts';
-import type { NonceStore } from './nonce-store.ts';
-import type { Mode, OriginEnv } from './origin-context.ts';
+import type { Mode, OriginContext, OriginEnv } from './origin-context.ts';
 
 const LOOPBACK_NAMES = new Set(['localhost', '127.0.0.1', '[::1]']);
 
 /** Path and query as on the request line; in-process requests have only their parsed URL. */
-export function rawTarget(c: Context<OriginEnv>): string {
+function rawTarget(c: Context<OriginEnv>): string {
   const raw = (c.env as OriginEnv['Bindings'] | undefined)?.incoming?.url;
   if (raw !== undefined) return raw;
   const { pathname, search } = new URL(c.req.url);
   return pathname + search;
 }
 
-export function isLoopback(c: Context<OriginEnv>): boolean {
+function isLoopback(c: Context<OriginEnv>): boolean {
   const address = (c.env as OriginEnv['Bindings'] | undefined)?.incoming?.socket?.remoteAddress;
   return address !== undefined && /^(127\.|::1$|::ffff:127\.)/.test(address);
 }
 
 /** Who sent a request, of which all but the body has been checked. */
-export interface Sender {
+interface Sender {
   /** The hash that the body must have. */
   bodyHash: string;
   kid: string;
 }
 
-export interface Refused {
+interface Refused {
   error: ApiError;
   headers: Record<string, string>;
   /** What is wrong with the signature, for the log: strangers are not told all of it. */
@@ -75,7 +76,7 @@ const LOOPBACK_ONLY: ApiError = {
 };
 
 /** A page on the web can make a browser call loopback, under a name of its own; its Host or Origin gives it away. */
-export function checkLoopbackNames(c: Context<OriginEnv>): boolean {
+function checkLoopbackNames(c: Context<OriginEnv>): boolean {
   const host = c.req.header('host') ?? new URL(c.req.url).host;
   const origin = c.req.header('origin');
   return (
@@ -131,3 +132,71 @@ function explain(problem: Exclude<SignatureProblem, { kind: 'store_full' }>): st
       return 'The signature was used before.';
   }
 }
+
+/** A worker that sends 1,000 requests a second leaves 180,000 nonces in the longest time that one may live (180 s). */
+const MAX_NONCES = 262_144;
+
+/** Nonces that were used already, until their signature would be too old anyway. Bounded: when full it remembers nothing new and says so. */
+export class NonceStore {
+  private readonly expiries = new Map<string, number>();
+
+  constructor(
+    private readonly now: () => number,
+    private readonly capacity: number = MAX_NONCES,
+  ) {}
+
+  /** @returns 'full' when the nonce cannot be remembered: the request must then be refused, as a repeated one is. */
+  readonly remember = (nonce: string, expiresAt: number): NonceMemory => {
+    const now = this.now();
+    // Insertion order is about the order of expiry (stamps differ by at most two windows).
+    for (const [old, expiry] of this.expiries) {
+      if (expiry > now) break;
+      this.expiries.delete(old);
+    }
+    if (this.expiries.has(nonce)) return 'seen';
+    if (this.expiries.size >= this.capacity) return 'full';
+    this.expiries.set(nonce, expiresAt);
+    return 'new';
+  };
+}
+
+/**
+ * What Prometheus, curl and Node's `fetch` send. A tunnel or proxy on this machine calls from loopback for anybody on the
+ * internet, and adds headers of its own, under more names than anybody can list.
+ */
+const SCRAPER_HEADERS: ReadonlySet<string> = new Set([
+  'host',
+  'user-agent',
+  'accept',
+  'accept-encoding',
+  'accept-language',
+  'connection',
+  'sec-fetch-mode',
+  'x-prometheus-scrape-timeout-seconds',
+  // Ours: it goes into the answer.
+  'x-request-id',
+]);
+
+/**
+ * May this request have the metrics without a signature? With the configured token, from anywhere; without one only at
+ * an origin that listens on loopback, by somebody on this machine, by a loopback name, and not through a proxy.
+ */
+export function mayScrape(
+  c: Context<OriginEnv>,
+  { metricsToken, loopbackOnly }: Pick<OriginContext, 'metricsToken' | 'loopbackOnly'>,
+): boolean {
+  if (c.req.path !== '/metrics' || c.req.header(SIGNATURE_HEADER) !== undefined) return false;
+  const given = /^Bearer (\S+)$/i.exec(c.req.header('authorization') ?? '')?.[1];
+  if (given !== undefined) return metricsToken !== undefined && isSame(given, metricsToken);
+  return (
+    loopbackOnly === true &&
+    isLoopback(c) &&
+    checkLoopbackNames(c) &&
+    Object.keys(c.req.header()).every((name) => SCRAPER_HEADERS.has(name))
+  );
+}
+
+/** In constant time, whatever their lengths are. */
+const isSame = (a: string, b: string): boolean => timingSafeEqual(hash(a), hash(b));
+
+const hash = (text: string): Buffer => createHash('sha256').update(text).digest();

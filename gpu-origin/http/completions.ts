@@ -20,16 +20,15 @@ import { chatFormat } from './chat-format.ts';
 import type { CompletionFormat } from './completion-format.ts';
 import { messagesFormat } from './messages-format.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { type CompletionKind, type Directive, ignoredHeaders, readCompletion } from './parse-completion.ts';
+import { type CompletionKind, type Directive, ignoredHeaders, readCompletion } from './read-request.ts';
 import type { Prompt } from '../prompts/prompt.ts';
 import { promptsOf } from '../prompts/prompt-list.ts';
 import { responsesFormat } from './responses-format.ts';
 import { runPrompts } from './run-prompts.ts';
-import { startTiming } from './server-timing.ts';
+import { collect, startTiming, stream } from './write-answer.ts';
 import { callSyntaxOf } from './tool-call-reader.ts';
 import { textFormat } from './text-format.ts';
 import type { TrackedUsage } from './usage-memory.ts';
-import { collect, stream } from './write-answer.ts';
 
 /** `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/messages`. */
 export async function handleCompletion(

@@ -17,7 +17,7 @@ import { GREEDY } from '../generation/sampling-params.ts';
 import { encodeInTurn, unknownToken, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
 import { trackUsage } from './completions.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { ignoredHeaders, readAsked } from './parse-completion.ts';
+import { ignoredHeaders, readAsked } from './read-request.ts';
 
 /** Inputs of one request that are with the engine at once: one is read while the next is encoded. */
 const AT_ONCE = 2;

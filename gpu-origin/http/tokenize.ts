@@ -19,7 +19,7 @@ import type { Steps } from '../model/tokenizer.ts';
 import { promptOf, type PromptCaller, type PromptServices, type SinglePrompt } from '../prompts/prompt.ts';
 import { tokenText } from '../prompts/token-text.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { type Directive, ignoredHeaders, readAsked } from './parse-completion.ts';
+import { type Directive, ignoredHeaders, readAsked } from './read-request.ts';
 
 /** Tokens whose texts are put together in one step. */
 const TOKENS_A_STEP = 4_096;

@@ -1,7 +1,8 @@
 /** Finds the calls in an answer that comes in pieces. Its grammar has seen to it that what begins as a call is one. */
 import { toolUseOf } from '../../protocol/index.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
-import { CALL_SHAPES, type CallFormat } from '../grammar/tool-grammar.ts';
+import type { CallFormat } from '../grammar/ports.ts';
+import { CALL_SHAPES } from '../grammar/tool-grammar.ts';
 import type { Services } from './origin-context.ts';
 
 export type AnswerPiece =

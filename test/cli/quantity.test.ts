@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { parseCount, parseDuration } from '../../cli/quantity.ts';
+import { parseCount, parseDuration } from '../../cli/flags.ts';
 
 describe('quantities of flags', () => {
   it.each([

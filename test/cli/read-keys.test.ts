@@ -1,7 +1,7 @@
 import { PassThrough } from 'node:stream';
 import { describe, expect, it } from 'vitest';
 import { EXIT, interrupted } from '../../cli/cli-error.ts';
-import { readKeys } from '../../cli/read-keys.ts';
+import { readKeys } from '../../cli/ask-at-terminal.ts';
 
 /** A terminal, and what its raw mode was set to. */
 function terminal() {

@@ -1,7 +1,7 @@
 import { PassThrough } from 'node:stream';
 import { describe, expect, it, vi } from 'vitest';
 import { EXIT } from '../../cli/cli-error.ts';
-import { readSecret } from '../../cli/read-secret.ts';
+import { readSecret } from '../../cli/ask-at-terminal.ts';
 
 /** A terminal on which `text` is typed. */
 function terminal(text: string) {

@@ -5,7 +5,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { putWebBase } from '../../cli/local/web-base-bucket.ts';
+import { putWebBase } from '../../cli/commands/base.ts';
 import { WEB_BASE_FILES, webBaseManifest, type WebBaseManifest } from '../../protocol/index.ts';
 
 const BUCKET = 'web-base';

@@ -1,4 +1,4 @@
 /** For tests that start a Miniflare of their own. */
-import { waitForChange } from '../../cli/local/steady-wait.ts';
+import { waitForChange } from '../../cli/local/keep-process-ours.ts';
 
 waitForChange();

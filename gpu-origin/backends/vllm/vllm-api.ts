@@ -1,5 +1,6 @@
 /** What is said to vLLM's OpenAI server and what it says, as of 0.32: `vllm/entrypoints/openai`. Only what is used. */
 import { z } from 'zod';
+import type { ApiError } from '../../../protocol/index.ts';
 
 /** Tokens as `return_tokens_as_token_ids` writes them. */
 const TOKEN = /^token_id:(\d+)$/;
@@ -80,3 +81,12 @@ export const failureText = (failure: VllmFailure): string => {
       return `vLLM said what is not understood: ${failure.message}`;
   }
 };
+
+/** When to come back after vLLM has gone or its queue was full, ms. */
+export const RETRY_MS = 1_000;
+
+/** As the failure of a request. */
+export const errorOf = (failure: VllmFailure): ApiError =>
+  failure.kind === 'refused' && failure.status === 400
+    ? { code: 'invalid_request', message: failureText(failure), param: null }
+    : { code: 'origin_unavailable', message: failureText(failure), retryAfterMs: RETRY_MS };

@@ -3,16 +3,15 @@ import {
   err,
   nextTraceparent,
   ok,
-  TRACEPARENT_HEADER,
   type Result,
   type Traceparent,
+  TRACEPARENT_HEADER,
 } from '../../../protocol/index.ts';
 import type { Clock } from '../../engine/ports.ts';
-import { readEvents } from './read-events.ts';
-import { StreamChunk, VllmError, VllmModels, type VllmCompletion, type VllmFailure } from './vllm-api.ts';
+import { StreamChunk, type VllmCompletion, VllmError, type VllmFailure, VllmModels } from './vllm-api.ts';
 
 /** A prompt of 100,000 tokens takes its time; a stream that says nothing for so long has ended. */
-export const SILENCE_MS = 120_000;
+const SILENCE_MS = 120_000;
 /** Loading an adapter, a list of models: no prompt is run for it. */
 const CALL_MS = 60_000;
 /** Characters of vLLM's own words that a log or an error repeats. */
@@ -163,4 +162,59 @@ function messageOf(text: string): string {
 function reasonOf(error: unknown): string {
   const { cause, message } = error as Error & { cause?: { code?: string; message?: string } };
   return cause?.code ?? cause?.message ?? message;
+}
+
+/** An event of this size is none of ours: the log-probabilities of a step have some kilobytes. */
+const MAX_EVENT_CHARACTERS = 1_048_576;
+
+/** The data of each server-sent event; ends with the stream, or with a failure. */
+async function* readEvents(
+  body: ReadableStream<Uint8Array> | null,
+  { clock, silenceMs }: { clock: Pick<Clock, 'timer'>; silenceMs: number },
+): AsyncGenerator<Result<string, VllmFailure>> {
+  if (body === null) return yield err({ kind: 'strange', message: 'its stream has no body' });
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  let held = '';
+  try {
+    for (;;) {
+      const read = await nextOf(reader, { clock, silenceMs });
+      if (!read.ok) return yield read;
+      if (read.value === null) return;
+      held += decoder.decode(read.value, { stream: true });
+      if (held.length > MAX_EVENT_CHARACTERS)
+        return yield err({ kind: 'strange', message: 'an event of more than a megabyte' });
+      const events = held.split(/\r?\n\r?\n/);
+      held = events.pop()!;
+      for (const event of events) {
+        const data = event
+          .split(/\r?\n/)
+          .filter((line) => line.startsWith('data:'))
+          .map((line) => line.slice(5).trimStart());
+        if (data.length > 0) yield ok(data.join('\n'));
+      }
+    }
+  } finally {
+    // The run at vLLM ends with its connection.
+    await reader.cancel().catch(() => undefined);
+  }
+}
+
+/** @returns null at the end. */
+async function nextOf(
+  reader: ReadableStreamDefaultReader<Uint8Array>,
+  { clock, silenceMs }: { clock: Pick<Clock, 'timer'>; silenceMs: number },
+): Promise<Result<Uint8Array | null, VllmFailure>> {
+  let cancel = (): void => undefined;
+  const silence = new Promise<Result<never, VllmFailure>>((resolve) => {
+    cancel = clock.timer(silenceMs, () => resolve(err({ kind: 'silent', ms: silenceMs })));
+  });
+  try {
+    return await Promise.race([reader.read().then(({ value }) => ok(value ?? null)), silence]);
+  } catch (error) {
+    const { cause, message } = error as Error & { cause?: { code?: string } };
+    return err({ kind: 'gone', message: cause?.code ?? message });
+  } finally {
+    cancel();
+  }
 }

@@ -3,16 +3,14 @@
  * text, stop strings, limits, tenants' turns, deadlines, counts) is done here, as for the own engine.
  */
 import {
-  chainId,
   err,
   ok,
   type ApiError,
   type BaseInfo,
-  type ChainEntry,
   type ResidentList,
   type Result,
 } from '../../../protocol/index.ts';
-import { checkRequest, deadlineExceeded, shuttingDown } from '../../engine/admission.ts';
+import { deadlineExceeded, shuttingDown } from '../../engine/admission.ts';
 import type {
   EngineHandle,
   EngineObserver,
@@ -27,12 +25,12 @@ import { guardObserver } from '../../engine/observer.ts';
 import type { AdapterSource, Clock } from '../../engine/ports.ts';
 import type { TokenBytes } from '../../generation/detokenizer.ts';
 import { ChainTurns } from './chain-turns.ts';
-import { cannotDo, completionBody, tokensOf } from './completion-body.ts';
+import { completionBody, tokensOf } from './completion-body.ts';
 import type { LoadedChains } from './loaded-chains.ts';
-import { queueRoom, RETRY_MS } from './queue-room.ts';
-import { failureText, type VllmFailure } from './vllm-api.ts';
+import { admit, queueRoom } from './admit.ts';
+import { errorOf, type VllmFailure } from './vllm-api.ts';
 import type { VllmClient } from './vllm-client.ts';
-import { outcomeOf, VllmRun } from './vllm-run.ts';
+import { namesOf, outcomeOf, VllmRun } from './vllm-run.ts';
 
 /** A request that vLLM had no chain for, because it was started anew, is begun again so often. */
 const MAX_RETRIES = 2;
@@ -85,8 +83,11 @@ export class VllmEngine implements ServingEngine {
     request: EngineRequest,
     seeds: readonly (number | null)[],
   ): Promise<Result<readonly EngineHandle[], ApiError>> {
-    const admitted = await this.#admit(request, seeds.length);
-    const error = !admitted.ok ? admitted.error : this.#full(request.tenant, seeds.length);
+    const { base, vocabSize } = this.#options;
+    const full = (): ApiError | null => this.#full(request.tenant, seeds.length);
+    const check = (digests: readonly string[]): Promise<ApiError | null> => this.check(digests);
+    const admitted = await admit(request, { base, vocabSize, full, check });
+    const error = !admitted.ok ? admitted.error : full();
     if (!admitted.ok || error !== null) {
       const refusal = error ?? shuttingDown();
       this.#observer.onRefuse?.({ ...namesOf(request), error: refusal });
@@ -143,23 +144,6 @@ export class VllmEngine implements ServingEngine {
   async close(): Promise<void> {
     this.#closed = true;
     for (const run of [...this.#live]) this.#abort(run);
-  }
-
-  async #admit(
-    request: EngineRequest,
-    rows: number,
-  ): Promise<Result<{ maxTokens: number; chainId: string; chain: readonly ChainEntry[] }, ApiError>> {
-    const { base, vocabSize } = this.#options;
-    const limits = checkRequest(request, { base, vocabSize });
-    if (!limits.ok) return limits;
-    // What adds nothing is not sent: a chain of nothing else is the base.
-    const chain = request.chain.filter(({ scale }) => scale !== 0);
-    const refusal =
-      cannotDo(request) ??
-      this.#full(request.tenant, rows) ??
-      (await this.check(request.chain.map(({ digest }) => digest)));
-    if (refusal !== null) return err(refusal);
-    return ok({ ...limits.value, chain, chainId: chain.length === 0 ? '' : await chainId(chain) });
   }
 
   #full(tenant: string, rows: number): ApiError | null {
@@ -272,13 +256,7 @@ export class VllmEngine implements ServingEngine {
       run.retries += 1;
       return this.#again(run);
     }
-    if (failure.kind === 'refused' && failure.status === 400)
-      return this.#fail(run, { code: 'invalid_request', message: failureText(failure), param: null });
-    this.#fail(run, {
-      code: 'origin_unavailable',
-      message: failureText(failure),
-      retryAfterMs: RETRY_MS,
-    });
+    this.#fail(run, errorOf(failure));
   }
 
   /** It waits for its next turn. */
@@ -316,16 +294,7 @@ export class VllmEngine implements ServingEngine {
     this.#deadlines.delete(run);
     this.#turns.leave(run);
     this.#live.delete(run);
-    this.#observer.onFinish?.({
-      ...{ ...namesOf(run.request), outcome, error },
-      promptTokens: run.request.prompt.length,
-      completionTokens: run.answer.ids.length,
-      ms: this.#options.clock.now() - run.addedAt,
-      queuedMs: run.startedAt === null ? null : run.startedAt - run.addedAt,
-    });
+    this.#observer.onFinish?.({ ...run.summary(this.#options.clock.now()), outcome, error });
     return true;
   }
 }
-
-/** What logs call a request by. */
-const namesOf = ({ id, tenant, parent }: EngineRequest) => ({ id, tenant, traceId: parent?.traceId });

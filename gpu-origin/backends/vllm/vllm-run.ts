@@ -1,6 +1,6 @@
 import type { ApiError, ChainEntry, FinishReason, Usage } from '../../../protocol/index.ts';
 import { Answer, type AnswerPart } from '../../engine/answer.ts';
-import type { EngineHandle, EngineRequest } from '../../engine/engine.ts';
+import type { EngineHandle, EngineObserver, EngineRequest } from '../../engine/engine.ts';
 import { EventChannel } from '../../engine/event-channel.ts';
 import type { TokenBytes } from '../../generation/detokenizer.ts';
 import type { Outcome } from '../../engine/observer.ts';
@@ -81,6 +81,17 @@ export class VllmRun {
     return this.request.prompt.length + this.answer.ids.length;
   }
 
+  /** For the observer, at its end. @param now of the clock that `addedAt` is of, ms. */
+  summary(now: number): Omit<Parameters<NonNullable<EngineObserver['onFinish']>>[0], 'outcome' | 'error'> {
+    return {
+      ...namesOf(this.request),
+      promptTokens: this.request.prompt.length,
+      completionTokens: this.answer.ids.length,
+      ms: now - this.addedAt,
+      queuedMs: this.startedAt === null ? null : this.startedAt - this.addedAt,
+    };
+  }
+
   /** Of a new part of it at vLLM. */
   begin(): AbortSignal {
     this.aside = false;
@@ -127,5 +138,8 @@ export class VllmRun {
     });
   }
 }
+
+/** What logs call a request by. */
+export const namesOf = ({ id, tenant, parent }: EngineRequest) => ({ id, tenant, traceId: parent?.traceId });
 
 export const outcomeOf = (finish: FinishReason): Outcome => (finish === 'length' ? 'length' : 'stop');

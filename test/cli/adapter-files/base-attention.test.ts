@@ -6,7 +6,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { findAttention, readBase } from '../../../cli/adapter-files/base-attention.ts';
 import { EXIT } from '../../../cli/cli-error.ts';
-import { PINNED_BASE } from '../../../cli/local/pinned-base.ts';
+import { PINNED_BASE } from '../../../cli/local/download-package.ts';
 import { encodeGguf } from '../../fixtures/write-gguf.ts';
 
 const PINNED = 'smollm2-135m-instruct';

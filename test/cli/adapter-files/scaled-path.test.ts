@@ -2,7 +2,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { expect, it } from 'vitest';
-import { parseScaledPath } from '../../../cli/adapter-files/scaled-path.ts';
+import { parseScaledPath } from '../../../cli/commands/compose.ts';
 
 it.each([
   ['a', 'a', 1],

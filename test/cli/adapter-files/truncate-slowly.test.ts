@@ -1,6 +1,6 @@
 import { describe, expect, it, vi } from 'vitest';
 import { sumAdapters, truncateAdapter } from '../../../adapters/index.ts';
-import { truncateSlowly } from '../../../cli/adapter-files/truncate-slowly.ts';
+import { truncateSlowly } from '../../../cli/adapter-files/compose-members.ts';
 import { filled, loraModule, Q, tensor, V } from '../../adapters/make-adapter.ts';
 import { makeLoraModule } from '../../../adapters/index.ts';
 

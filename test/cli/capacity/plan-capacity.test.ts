@@ -1,6 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import { ASSUMPTIONS } from '../../../cli/capacity/assumptions.ts';
-import { adapterBytes, planCapacity, type CapacityInput } from '../../../cli/capacity/plan-capacity.ts';
+import {
+  adapterBytes,
+  ASSUMPTIONS,
+  type CapacityInput,
+  planCapacity,
+} from '../../../cli/capacity/plan-capacity.ts';
 
 const input: CapacityInput = {
   ...{ names: 1_000_000, rank: 16, params: '8b', modules: 'all', rps: 200, tokens: 256, gpu: 'h100' },

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import stringWidth from 'string-width';
 import { describe, expect, it } from 'vitest';
-import { FlowText } from '../../../cli/chat/flow-text.ts';
+import { FlowText } from '../../../cli/chat/ask.ts';
 
 function flow(pieces: readonly string[], width: number): string {
   const text = new FlowText(width);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readChatStream } from '../../../cli/chat/read-chat-stream.ts';
+import { readChatStream } from '../../../cli/chat/ask.ts';
 
 const bodyOf = (...pieces: string[]) => new Response(pieces.join('')).body as ReadableStream<Uint8Array>;
 const chunk = (content: string) =>

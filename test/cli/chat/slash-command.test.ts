@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readTurn } from '../../../cli/chat/slash-command.ts';
+import { readTurn } from '../../../cli/chat/converse.ts';
 
 describe('readTurn', () => {
   it.each([

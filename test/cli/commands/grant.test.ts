@@ -1,8 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { grantTable } from '../../../cli/commands/grant.ts';
-import { parseRefusal } from '../../../cli/admin/refuse-grants.ts';
-import { parseGrant } from '../../../cli/commands/grant.ts';
+import { grantTable, parseGrant, parseRefusal } from '../../../cli/commands/grant.ts';
 
 describe('parseGrant', () => {
   it.each([

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { inParallel } from '../../../cli/compare/in-parallel.ts';
+import { inParallel } from '../../../cli/compare/ask-answers.ts';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 

@@ -4,10 +4,12 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { COMMAND_GROUPS, commandNames } from '../../../cli/command-list.ts';
-import { assertPlain } from '../../../cli/completion/completion-words.ts';
-import { renderBash } from '../../../cli/completion/render-bash.ts';
-import { renderFish } from '../../../cli/completion/render-fish.ts';
-import { renderZsh } from '../../../cli/completion/render-zsh.ts';
+import {
+  assertPlain,
+  renderBash,
+  renderFish,
+  renderZsh,
+} from '../../../cli/completion/completion-scripts.ts';
 import { describeGroups, type CommandText } from '../../../cli/help/describe-command.ts';
 
 const has = (shell: string): boolean => spawnSync(shell, ['--version']).error === undefined;

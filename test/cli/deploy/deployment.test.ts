@@ -6,13 +6,13 @@ import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { unstable_readConfig } from 'wrangler';
 import {
-  planDeployment,
-  readDeployment,
-  writeDeployment,
   type Deployment,
   type DeployWishes,
+  planDeployment,
+  productionConfig,
+  readDeployment,
+  writeDeployment,
 } from '../../../cli/deploy/deployment-file.ts';
-import { productionConfig } from '../../../cli/deploy/production-config.ts';
 
 const TEMPLATE = readFileSync(path.join(import.meta.dirname, '../../../wrangler.toml'), 'utf8');
 const ORIGIN = 'origin-1=https://o1.example.com/';

@@ -1,7 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { drawAxis, drawInterval, scaleOf, type Scale } from '../../../cli/experiment/draw-interval.ts';
-import { ASCII, glyphsFor, UNICODE } from '../../../cli/experiment/glyphs.ts';
+import {
+  ASCII,
+  drawAxis,
+  drawInterval,
+  glyphsFor,
+  type Scale,
+  scaleOf,
+  UNICODE,
+} from '../../../cli/experiment/draw-interval.ts';
 
 const lift = (low: number, estimate: number, high: number) => ({ low, estimate, high });
 const TENTH: Scale = { from: -0.1, to: 0.1 };

@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { experimentTable } from '../../../cli/experiment/experiment-table.ts';
-import { ASCII, UNICODE } from '../../../cli/experiment/glyphs.ts';
+import { experimentTable } from '../../../cli/experiment/experiment-words.ts';
+import { ASCII, UNICODE } from '../../../cli/experiment/draw-interval.ts';
 import { planText } from '../../../cli/experiment/plan-text.ts';
 import { statusText } from '../../../cli/experiment/status-text.ts';
 import { DOCUMENT, LATENCY, lookOf, NOON, THUMBS, viewOf } from './sample-view.ts';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { watchStatus } from '../../../cli/experiment/watch-status.ts';
+import { watchStatus } from '../../../cli/experiment/status-text.ts';
 
 /** Looks three times and is then interrupted, as by Ctrl-C. */
 async function watched(params: { isTTY: boolean; look?: (at: number) => Promise<string> }) {

@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
-import { originProgress } from '../../../cli/local/origin-progress.ts';
+import { originProgress } from '../../../cli/local/origin-process.ts';
 import { createOutput, progressLine } from '../../../cli/output.ts';
 
 function shown(terminal: boolean, events: readonly Record<string, unknown>[]): string {

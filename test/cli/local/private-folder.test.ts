@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
-import { makePrivateFolder, makePrivately } from '../../../cli/local/private-folder.ts';
+import { makePrivateFolder, makePrivately } from '../../../cli/local/private-files.ts';
 
 let folder: string;
 beforeEach(async () => {

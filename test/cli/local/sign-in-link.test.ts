@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { createSignInLink } from '../../../cli/local/sign-in-link.ts';
+import { createSignInLink } from '../../../cli/local/stack.ts';
 import { SignInRequest } from '../../../protocol/index.ts';
 import { createSignIn, SignInLink } from '../../../worker/access/sign-in-link.ts';
 

@@ -1,6 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { expect, it } from 'vitest';
-import { waitForChange } from '../../../cli/local/steady-wait.ts';
+import { waitForChange } from '../../../cli/local/keep-process-ours.ts';
 
 /** Notifies three times without a change, each time until somebody has heard it; then changes the value. */
 const EARLY = `

@@ -3,7 +3,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readInput } from '../../../cli/adapter-files/read-input.ts';
-import { packForBase } from '../../../cli/publish/pack-for-base.ts';
+import { packForBase } from '../../../cli/publish/pack-input.ts';
 import type { BaseInfo } from '../../../protocol/index.ts';
 import { TINY_ADAPTERS, writeTinyAdapter } from '../../fixtures/tiny-base.ts';
 

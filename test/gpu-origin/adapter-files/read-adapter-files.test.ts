@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { AdapterFilesError, readAdapterFiles } from '../../../gpu-origin/adapter-files/read-adapter-files.ts';
+import { AdapterFilesError, readAdapterFiles } from '../../../gpu-origin/adapter-files/pack-folders.ts';
 
 let folder: string;
 beforeEach(() => {

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { ChainEntry } from '../../../protocol/index.ts';
 import type { EngineRequest } from '../../../gpu-origin/engine/engine.ts';
-import { seededRandom } from '../../../gpu-origin/generation/random.ts';
+import { seededRandom } from '../../../gpu-origin/generation/sampler.ts';
 import { GREEDY } from '../../../gpu-origin/generation/sampling-params.ts';
 import { collect, generate, request, rig, start, until, type Rig } from './harness.ts';
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { AdjustedLogits, type LogitAdjustments } from '../../../gpu-origin/generation/adjusted-logits.ts';
+import { AdjustedLogits, type LogitAdjustments } from '../../../gpu-origin/generation/logits.ts';
 
 const NEUTRAL: LogitAdjustments = { bias: [], repetition: 1, frequency: 0, presence: 0 };
 const row = (...logits: number[]): Float32Array => Float32Array.from(logits);

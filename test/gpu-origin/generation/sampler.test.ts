@@ -1,8 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { peak, topIds } from '../../../gpu-origin/generation/logits.ts';
-import { seededRandom } from '../../../gpu-origin/generation/random.ts';
-import { Sampler, scoreToken } from '../../../gpu-origin/generation/sampler.ts';
+import { Sampler, scoreToken, seededRandom } from '../../../gpu-origin/generation/sampler.ts';
 import { GREEDY, type SamplingParams } from '../../../gpu-origin/generation/sampling-params.ts';
 
 const never = (): number => {

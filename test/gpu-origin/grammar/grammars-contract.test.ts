@@ -1,5 +1,5 @@
 import { describe } from 'vitest';
-import { startLocalLane } from '../../../gpu-origin/grammar/local-lane.ts';
+import { startLocalLane } from '../../../gpu-origin/grammar/grammar-core.ts';
 import { startThreadLane } from '../../../gpu-origin/grammar/thread-lane.ts';
 import { grammarsContract } from '../../contracts/grammars.ts';
 

@@ -2,7 +2,7 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import fc from 'fast-check';
 import { beforeAll, expect, it } from 'vitest';
 import type { GrammarCore } from '../../../gpu-origin/grammar/grammar-core.ts';
-import { seededRandom } from '../../../gpu-origin/generation/random.ts';
+import { seededRandom } from '../../../gpu-origin/generation/sampler.ts';
 import { createByteCore, END, ofSchema, walkerOf } from './byte-core.ts';
 
 let core: GrammarCore;

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { HELP } from '../../../gpu-origin/config-flags.ts';
 import { ConfigError, readConfig } from '../../../gpu-origin/config.ts';
-import { progressReporter } from '../../../gpu-origin/progress-reporter.ts';
+import { progressReporter } from '../../../gpu-origin/log.ts';
 
 const secret = Buffer.alloc(32, 1).toString('base64');
 const env = { GRAFT_ORIGIN_KEYS: `k1:${secret}`, GRAFT_CACHE: '/tmp/cache' };

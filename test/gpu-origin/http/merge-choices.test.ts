@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { EventChannel } from '../../../gpu-origin/engine/event-channel.ts';
 import type { EngineHandle } from '../../../gpu-origin/engine/engine.ts';
-import { mergeChoices } from '../../../gpu-origin/http/merge-choices.ts';
+import { mergeChoices } from '../../../gpu-origin/http/run-prompts.ts';
 
 const usage = { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 };
 const piece = (text: string) => ({ kind: 'tokens', text, tokens: [] }) as const;

@@ -1,7 +1,6 @@
 /** The gauges that endpoint pickers read, on a whole origin. */
 import { afterEach, describe, expect, it } from 'vitest';
-import { MAX_LISTED_ADAPTERS } from '../../../gpu-origin/http/vllm-metrics.ts';
-import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
+import { createMetrics, MAX_LISTED_ADAPTERS } from '../../../gpu-origin/http/metrics.ts';
 import type { ServingEngine } from '../../../gpu-origin/engine/engine.ts';
 import { startTestOrigin, type Origin } from './harness.ts';
 

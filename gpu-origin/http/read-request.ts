@@ -1,27 +1,73 @@
-/** From a request's body to what the engine is asked: one shape for chat and text, signed and standalone. */
+/** From a request's bytes to what the engine is asked: one shape for chat and text, signed and standalone. */
 import type { Context } from 'hono';
 import {
   type ApiError,
+  badShape,
   type ChainEntry,
   err,
+  IGNORED_HEADER,
+  MAX_JSON_DEPTH,
   ok,
   OriginRequest,
   parseChatCompletion,
+  type Parsed,
   parseMessagesAsChat,
+  type ParseOptions,
   parseResponse,
   parseTextCompletion,
-  type Parsed,
-  type ParseOptions,
   type Result,
-  IGNORED_HEADER,
   STRICT_FIELDS_HEADER,
   writeIgnored,
 } from '../../protocol/index.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
-import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
-import { OWN_TENANT } from './own-tenant.ts';
-import { parseJson } from './read-body.ts';
-import { requestIdOf } from './request-id.ts';
+import {
+  type OriginContext,
+  type OriginEnv,
+  OWN_TENANT,
+  requestIdOf,
+  type Services,
+} from './origin-context.ts';
+
+/** The worker's envelope is one level around a client's body. */
+const MAX_DEPTH = MAX_JSON_DEPTH + 1;
+
+/** @returns the whole body; reading stops at `limit`, whatever the length header says or does not say. */
+export async function readBody(
+  request: Request,
+  limit: number,
+): Promise<Result<Uint8Array<ArrayBuffer>, ApiError>> {
+  const tooLarge: ApiError = { code: 'request_too_large', message: `The body exceeds ${limit} bytes.` };
+  if (Number(request.headers.get('content-length') ?? 0) > limit) return err(tooLarge);
+  if (request.body === null) return ok(new Uint8Array(0));
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  try {
+    for await (const chunk of request.body as unknown as AsyncIterable<Uint8Array>) {
+      length += chunk.length;
+      if (length > limit) return err(tooLarge);
+      chunks.push(chunk);
+    }
+  } catch {
+    return err({ code: 'invalid_request', message: 'The body was cut off.', param: null });
+  }
+  const body = new Uint8Array(length);
+  let at = 0;
+  for (const chunk of chunks) {
+    body.set(chunk, at);
+    at += chunk.length;
+  }
+  return ok(body);
+}
+
+export function parseJson(body: Uint8Array): Result<unknown, ApiError> {
+  const message = badShape(body, MAX_DEPTH);
+  if (message !== null) return err({ code: 'invalid_request', message, param: null });
+  try {
+    return ok(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body)) as unknown);
+  } catch {
+    return err({ code: 'invalid_request', message: 'The body is not JSON in UTF-8.', param: null });
+  }
+}
 
 export type CompletionKind = 'chat' | 'text' | 'response' | 'messages';
 
@@ -44,7 +90,7 @@ export interface Directive {
   requestId: string | null;
 }
 
-export interface Asked<T> extends Parsed<T> {
+interface Asked<T> extends Parsed<T> {
   directive: Directive;
 }
 
