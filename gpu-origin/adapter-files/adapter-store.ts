@@ -75,7 +75,10 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
   const finish = async (digest: string, upload: Upload): Promise<boolean> => {
     const path = fileOf(digest);
     const good = await assembleParts({
-      parts: upload.record.parts.map((_part, i) => join(uploadOf(digest), String(i))),
+      parts: upload.record.parts.map(({ sha256 }, i) => ({
+        path: join(uploadOf(digest), String(i)),
+        sha256,
+      })),
       path,
       temporary: temporary(path),
       digest,
@@ -101,11 +104,8 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
     async read(digest) {
       if (!index.has(digest)) return null;
       const path = fileOf(digest);
-      let file: Uint8Array<ArrayBuffer>;
-      try {
-        file = new Uint8Array(await readFile(path));
-      } catch (error) {
-        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      const file = await readSlice(path, 0, index.bytesOf(digest));
+      if (file === null) {
         index.delete(digest);
         return null;
       }

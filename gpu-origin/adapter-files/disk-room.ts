@@ -16,6 +16,10 @@ export class DiskIndex {
     return this.entries.has(digest);
   }
 
+  bytesOf(digest: string): number {
+    return this.entries.get(digest) ?? 0;
+  }
+
   digests(): string[] {
     return [...this.entries.keys()];
   }

@@ -77,7 +77,10 @@ function walshHadamard(x: Float64Array, power: number, odd: number): void {
       }
 }
 
-/** x <- x R, in place. `work` has `odd` items. */
+/** Blocks of `odd` items that are mixed side by side: four sums that do not wait for each other, twice as fast as one. */
+const SIDE_BY_SIDE = 4;
+
+/** x <- x R, in place. `work` has `SIDE_BY_SIDE * odd` items. */
 function applyRow(rotation: Rotation, x: Float64Array, work: Float64Array): void {
   const { size, power, odd, small, signs } = rotation;
   for (let i = 0; i < size; i++) x[i]! *= signs[i]!;
@@ -87,7 +90,28 @@ function applyRow(rotation: Rotation, x: Float64Array, work: Float64Array): void
     for (let i = 0; i < size; i++) x[i]! *= norm;
     return;
   }
-  for (let block = 0; block < size; block += odd) {
+  let block = 0;
+  for (const step = SIDE_BY_SIDE * odd; block + step <= size; block += step) {
+    for (let column = 0; column < odd; column++) {
+      let first = 0;
+      let second = 0;
+      let third = 0;
+      let fourth = 0;
+      for (let at = column, i = block; at < small.length; at += odd, i++) {
+        const weight = small[at]!;
+        first += x[i]! * weight;
+        second += x[i + odd]! * weight;
+        third += x[i + 2 * odd]! * weight;
+        fourth += x[i + 3 * odd]! * weight;
+      }
+      work[column] = first * norm;
+      work[column + odd] = second * norm;
+      work[column + 2 * odd] = third * norm;
+      work[column + 3 * odd] = fourth * norm;
+    }
+    for (let k = 0; k < step; k++) x[block + k] = work[k]!;
+  }
+  for (; block < size; block += odd) {
     for (let column = 0; column < odd; column++) {
       let sum = 0;
       for (let k = 0; k < odd; k++) sum += x[block + k]! * small[k * odd + column]!;
@@ -139,7 +163,7 @@ export function rotateColumns(
 ): void {
   const { size } = rotation;
   const x = new Float64Array(size);
-  const work = new Float64Array(rotation.odd);
+  const work = new Float64Array(SIDE_BY_SIDE * rotation.odd);
   for (let start = 0; start < matrix.length; start += size) {
     for (let i = 0; i < size; i++) x[i] = matrix[start + i]!;
     applyRow(rotation, x, work);
@@ -157,7 +181,7 @@ export function rotateRows(matrix: Float64Array | Float32Array, columns: number,
   const rows = matrix.length / columns;
   if (rows % size !== 0) throw new Error(`a rotation of ${size} does not divide ${rows} rows`);
   const x = new Float64Array(size);
-  const work = new Float64Array(rotation.odd);
+  const work = new Float64Array(SIDE_BY_SIDE * rotation.odd);
   for (let block = 0; block < rows; block += size)
     for (let column = 0; column < columns; column++) {
       for (let i = 0; i < size; i++) x[i] = matrix[(block + i) * columns + column]!;

@@ -44,11 +44,14 @@ export function createTransfers(params: {
     origin: Origin,
     digest: string,
     part: { index: number; sha256: string },
+    begun: Promise<ReadableStream<Uint8Array> | null> | null,
   ): Promise<Result<null, ApiError>> {
     let reason = '';
     for (let attempt = 0; attempt < PART_TRIES; attempt += 1) {
       // A copy in a cache may be older than what mended it.
-      const body = await blobs.getPart(digest, part, { fresh: attempt > 0 });
+      const body = await (attempt === 0 && begun !== null
+        ? begun
+        : blobs.getPart(digest, part, { fresh: attempt > 0 }));
       if (body === null) {
         logLine('part_missing', { digest, part: part.index });
         return err(adapterUnavailable('A part of the adapter is not in the store yet.'));
@@ -77,14 +80,22 @@ export function createTransfers(params: {
   ): Promise<Result<number, ApiError>> {
     const record = await blobs.getRecord(digest);
     if (record === null) return err(adapterUnavailable('The adapter is not in the store yet.'));
+    // The store is asked for the first part while the origin makes room for it.
+    const first = record.parts[0];
+    const begun = first === undefined ? null : blobs.getPart(digest, { index: 0, sha256: first.sha256 });
+    const unused = () => begun?.then((body) => body?.cancel()).catch(() => undefined);
+    begun?.catch(() => undefined);
     const announced = await send(origin, {
       method: 'PUT',
       path: `/adapters/${digest}`,
       body: JSON.stringify(record),
     });
-    if (!announced.ok)
+    if (!announced.ok) {
+      void unused();
       return err(adapterUnavailable('The origin cannot be reached to bring it the adapter.'));
+    }
     const wanted = await missingParts(announced.value);
+    if (!announced.value.ok || wanted?.has(0) === false) void unused();
     if (!announced.value.ok) {
       logLine('adapter_refused', { origin: origin.id, digest, status: announced.value.status });
       return err(adapterUnavailable('The origin does not take the adapter at the moment.'));
@@ -93,7 +104,7 @@ export function createTransfers(params: {
     for (const [index, { bytes, sha256 }] of record.parts.entries()) {
       if (wanted?.has(index) === false) continue;
       progress();
-      const sent = await sendPart(origin, digest, { index, sha256 });
+      const sent = await sendPart(origin, digest, { index, sha256 }, index === 0 ? begun : null);
       if (!sent.ok) return sent;
       sentBytes += bytes;
     }
