@@ -151,7 +151,10 @@ const MAX_CONFIG_VALUES = 100_000;
 /** Keys that only mlx-lm writes: its command line, or `lora_layers` before September 2024. */
 const MLX_KEYS = ['lora_parameters', 'fine_tune_type', 'lora_layers'];
 
-/** `adapter_config.json` from its text, whichever tool wrote it. @throws AdapterFormatError `config_invalid` or `duplicate_key`. */
+/**
+ * `adapter_config.json` from its text, whichever tool wrote it.
+ * @throws AdapterFormatError `config_invalid` or `duplicate_key`.
+ */
 export function readConfigObject(json: string, options: { path?: string | undefined } = {}): JsonObject {
   const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
     throw new AdapterFormatError({ code, message, path: options.path, subject });
