@@ -1,8 +1,6 @@
-import { normOf } from './delta-norm.ts';
+import { deltaFactors, innerProduct, normOf } from './linear-algebra/delta-factors.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
-import { deltaFactors } from './linear-algebra/delta-factors.ts';
-import { innerProduct } from './linear-algebra/inner-product.ts';
 
 export interface ModuleDiff {
   readonly name: string;

@@ -1,12 +1,11 @@
 /** The adapter toolkit's public API. Pure: bytes in, bytes out; runs in Node, workerd and browsers. */
 export { checkMembers, type CheckedMembers, type Member } from './check-members.ts';
 export { checkLineage, composeAdapter, type ComposedModule } from './compose-adapter.ts';
-export { deltaNorm } from './delta-norm.ts';
+export { deltaNorm } from './linear-algebra/delta-factors.ts';
 export { diffAdapters, type AdapterDiff, type ModuleDiff } from './diff-adapters.ts';
 export { ADAPTER_ERROR_CODES, AdapterFormatError, printable, type AdapterErrorCode } from './errors.ts';
 export { encodeCanonical, parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
 export type { CanonicalConfig } from './format/canonical-head.ts';
-export { fileFacts, headerBytes } from './file-facts.ts';
 export { toDtype } from './format/convert-dtype.ts';
 export { maxMagnitude, toFloat32, type Dtype, type Tensor } from './format/dtype.ts';
 export { readGgufAdapter } from './format/gguf-adapter.ts';
@@ -40,7 +39,7 @@ export {
   type AdapterTarget,
   type ModuleDescription,
 } from './inspect-adapter.ts';
-export { packAdapter, type PackedAdapter } from './pack-adapter.ts';
+export { fileFacts, headerBytes, packAdapter, type PackedAdapter } from './pack-adapter.ts';
 export { readAdapter, type AdapterFiles, type AdapterFormat, type ReadAdapter } from './read-adapter.ts';
 export { sumAdapters, type SumMember } from './sum-adapters.ts';
 export { truncateAdapter, type TruncatedAdapter, type TruncatedModule } from './truncate-adapter.ts';

@@ -1,9 +1,12 @@
-import { checkBaseName } from './base-name.ts';
-import { digestOf } from './digest-of.ts';
-import { AdapterFormatError } from './errors.ts';
-import { encodeCanonical, parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
+import type { BlobRecord } from '../protocol/adapter-manifest.ts';
+import type { FileFacts } from '../protocol/admin-api/plan.ts';
+import { sha256Hex } from '../protocol/identity.ts';
+import { baseIdOf } from '../protocol/names.ts';
+import { AdapterFormatError, printable } from './errors.ts';
+import { type CanonicalAdapter, encodeCanonical, parseCanonical } from './format/canonical.ts';
+import { inFeatures, outFeatures } from './format/lora-module.ts';
 import type { AttentionShape } from './format/rope-rows.ts';
-import { CONFIG_PATH, readAdapter, type AdapterFiles, type AdapterFormat } from './read-adapter.ts';
+import { type AdapterFiles, type AdapterFormat, CONFIG_PATH, readAdapter } from './read-adapter.ts';
 import { checkValues } from './validate-adapter.ts';
 
 export interface PackedAdapter extends CanonicalAdapter {
@@ -79,3 +82,95 @@ export async function packAdapter(params: {
     warnings: [...read.warnings, ...(baseWarning === null ? [] : [baseWarning])],
   };
 }
+
+/** `name` or `owner/name`, as the hub writes ids; anything else in the field is somebody's local path. */
+const HUB_ID = /^[A-Za-z0-9][\w.-]*(?:\/[\w.-]+)?$/;
+const MAX_HUB_ID = 256;
+/** Last parts of the names under which communities publish converted or quantised copies of a model. */
+const COPY_PARTS: ReadonlySet<string> = new Set([
+  ...['2bit', '3bit', '4bit', '5bit', '6bit', '8bit', 'int4', 'int8', 'fp8', 'mxfp4', 'nf4'],
+  ...['q2', 'q3', 'q4', 'q5', 'q6', 'q8', 'bf16', 'fp16', 'f16', 'fp32', 'f32'],
+  ...['mlx', 'dwq', 'bnb', 'unsloth', 'gptq', 'awq', 'gguf', 'quantized'],
+]);
+
+/** @returns the id of the model that `id` is a copy of, by its name; `id` itself when it is none. */
+function originalOf(id: string): string {
+  const parts = id.split('-');
+  while (parts.length > 1 && COPY_PARTS.has(parts.at(-1) as string)) parts.pop();
+  return parts.join('-');
+}
+
+/**
+ * Whether the base that an adapter names is the one it is packed for.
+ * @param params.baseModel as the adapter's files say it.
+ * @param params.path file that says it, for the error.
+ * @returns a warning, or null.
+ * @throws AdapterFormatError `base_mismatch`
+ */
+export function checkBaseName(params: {
+  baseModel: string | null;
+  baseId: string;
+  path?: string | undefined;
+  subject: string;
+}): string | null {
+  const { baseModel, baseId } = params;
+  if (baseModel === null || baseModel === '')
+    return `The adapter does not say which base it is for; taken as ${baseId}.`;
+  const id = baseIdOf(baseModel);
+  if (id === baseId) return null;
+  const shown = printable(baseModel);
+  if (baseModel.length > MAX_HUB_ID || !HUB_ID.test(baseModel))
+    return `The adapter was trained on the local path "${shown}"; taken as ${baseId}.`;
+  if (originalOf(id) === originalOf(baseId))
+    return (
+      `The adapter was trained on ${shown}, by its name a converted or quantised copy of the same model as ${baseId}; ` +
+      `taken as that. What it learned to correct in the copy's rounding it adds here too.`
+    );
+  throw new AdapterFormatError({
+    code: 'base_mismatch',
+    message:
+      `The adapter is for ${shown}, this base is ${baseId}. If they are the same model, ` +
+      `set ${params.subject} to its name.`,
+    path: params.path,
+    subject: params.subject,
+  });
+}
+
+/** As much of Node's crypto as is used here; this code also runs where there is none. */
+interface NodeCrypto {
+  createHash(name: 'sha256'): { update(bytes: Uint8Array): { digest(encoding: 'hex'): string } };
+}
+export interface Runtime {
+  process?: { getBuiltinModule?: (name: 'node:crypto') => NodeCrypto | undefined };
+}
+
+/**
+ * Web Crypto copies what it hashes, and an adapter may fill much of the memory. Node, Deno and Bun can do without, and
+ * are asked at run time: nothing is imported, so that browsers and bundlers need not know.
+ * @returns sha256 as 64 lower-case hex digits.
+ */
+export async function digestOf(
+  bytes: Uint8Array<ArrayBuffer>,
+  runtime: Runtime = globalThis as Runtime,
+): Promise<string> {
+  const crypto = runtime.process?.getBuiltinModule?.('node:crypto');
+  return crypto ? crypto.createHash('sha256').update(bytes).digest('hex') : sha256Hex(bytes);
+}
+
+/** As a canonical file begins: u64, little-endian; 0 of what is too short. */
+export const headerBytes = ({ buffer, byteOffset, length }: Uint8Array<ArrayBuffer>): number =>
+  length < 8 ? 0 : Number(new DataView(buffer, byteOffset).getBigUint64(0, true));
+
+/** What the server would find in the file's header. */
+export const fileFacts = ({ config, modules, bytes }: PackedAdapter, record: BlobRecord): FileFacts => ({
+  record,
+  header_bytes: headerBytes(bytes),
+  base: config.base,
+  parent: config.parent,
+  modules: modules.map((module) => ({
+    name: module.name,
+    rank: module.rank,
+    in: inFeatures(module),
+    out: outFeatures(module),
+  })),
+});

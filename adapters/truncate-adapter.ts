@@ -1,9 +1,8 @@
 import { MAX_RANK } from '../protocol/limits.ts';
-import { deltaNorm } from './delta-norm.ts';
+import { deltaFactors, deltaNorm } from './linear-algebra/delta-factors.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { maxMagnitude } from './format/dtype.ts';
 import { inFeatures, outFeatures, type LoraModule } from './format/lora-module.ts';
-import { deltaFactors } from './linear-algebra/delta-factors.ts';
 import { productSvd } from './linear-algebra/product-svd.ts';
 import { float32Tensor } from './sum-adapters.ts';
 

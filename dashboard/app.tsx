@@ -1,7 +1,7 @@
 import { useEffect, useMemo, useState } from 'preact/hooks';
 import { createClient } from './api/client.ts';
 import { Navigation } from './frame/navigation.tsx';
-import { OfflineNote } from './frame/offline-note.tsx';
+import { OfflineNote } from './parts/notes.tsx';
 import { Palette } from './frame/palette.tsx';
 import { viewOf, type View } from './model/view.ts';
 import { Toasts } from './parts/toasts.tsx';

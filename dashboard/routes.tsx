@@ -13,7 +13,7 @@ import type { ComponentChild, FunctionComponent } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import type { Client } from './api/client.ts';
 import type { View } from './model/view.ts';
-import { Skeleton } from './parts/skeleton.tsx';
+import { Skeleton } from './parts/notes.tsx';
 import { AdaptersView } from './views/adapters.tsx';
 import { ExperimentView } from './views/experiment.tsx';
 import { ExperimentsView } from './views/experiments.tsx';

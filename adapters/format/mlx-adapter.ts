@@ -4,12 +4,11 @@
  * literally (mlx_lm `tuner/lora.py`, `LoRALinear`: y + scale * (x A) B).
  */
 import { z } from 'zod';
-import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
+import { type AdapterErrorCode, AdapterFormatError, printable } from '../errors.ts';
 import type { Tensor } from './dtype.ts';
-import { makeLoraModule, type LoraModule } from './lora-module.ts';
+import { type LoraModule, makeLoraModule } from './lora-module.ts';
 import type { SafetensorsFile } from './safetensors.ts';
 import type { JsonObject } from './strict-json.ts';
-import { transposeTensor } from './transpose-tensor.ts';
 
 type Refuse = (code: AdapterErrorCode, message: string, subject?: string) => never;
 
@@ -172,4 +171,25 @@ export function readMlxAdapter(params: {
     }),
   );
   return { baseModel, modules, warnings: [] };
+}
+
+/**
+ * @param tensor `[rows, columns]`, F32, F16 or BF16.
+ * @returns `[columns, rows]`, in memory of its own.
+ */
+export function transposeTensor(tensor: Tensor): Tensor {
+  const { dtype, shape, data } = tensor;
+  const width = dtype === 'F32' ? 4 : 2;
+  const [rows, columns] = shape as [number, number];
+  const count = rows * columns;
+  // A view, unless the file's layout forbids one.
+  const { buffer, byteOffset } = data.byteOffset % width === 0 ? data : data.slice();
+  const [from, to] =
+    width === 4
+      ? [new Uint32Array(buffer, byteOffset, count), new Uint32Array(count)]
+      : [new Uint16Array(buffer, byteOffset, count), new Uint16Array(count)];
+  for (let row = 0; row < rows; row++)
+    for (let column = 0; column < columns; column++)
+      to[column * rows + row] = from[row * columns + column] as number;
+  return { dtype, shape: [columns, rows], data: new Uint8Array(to.buffer) };
 }

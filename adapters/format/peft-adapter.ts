@@ -1,9 +1,8 @@
-import { AdapterFormatError } from '../errors.ts';
+import { type AdapterErrorCode, AdapterFormatError, printable } from '../errors.ts';
 import { convertTensor } from './convert-dtype.ts';
 import type { Tensor } from './dtype.ts';
-import { makeLoraModule, type LoraModule } from './lora-module.ts';
+import { type LoraModule, makeLoraModule } from './lora-module.ts';
 import { parsePeftConfig } from './peft-config.ts';
-import { readPeftPairs } from './peft-tensors.ts';
 import type { SafetensorsFile } from './safetensors.ts';
 import type { JsonObject } from './strict-json.ts';
 
@@ -38,4 +37,117 @@ export function readPeftAdapter(params: {
     return makeLoraModule({ name, rank, alpha, a: narrow(a), b: narrow(b), path });
   });
   return { baseModel: config.baseModel, modules, warnings: [] };
+}
+
+const PREFIX = 'base_model.model.';
+/** `torch.compile`'s wrapper (torch `_dynamo/eval_frame.py`, `OptimizedModule`), wherever it stands in a path. */
+const COMPILED = /(^|\.)_orig_mod\./g;
+/** Layers of a model without a head. */
+const HEADLESS = /^layers\.\d/;
+/** VeLoRA's projections (peft `tuners/lora/variants.py`): only the backward pass reads them. */
+const TRAINING_ONLY = /\.lora_velora_embed(?:\.[A-Za-z0-9_-]+)?$/;
+/** `<module>.lora_A.weight`, or with the adapter's name between, as older versions wrote it. */
+const PAIR = /^(.*)\.lora_(A|B)(\.[A-Za-z0-9_-]+)?\.weight$/;
+
+/** First match decides. */
+const REFUSED: readonly (readonly [pattern: RegExp, code: AdapterErrorCode, why: string])[] = [
+  [
+    /\.(?:lora_magnitude_vector|dora_scale$)/,
+    'dora',
+    'is of DoRA, which is not a plain delta. Train without use_dora.',
+  ],
+  [/\.lora_diag/, 'kasa', 'is of KaSA, which is not a plain delta. Train without kasa_config.'],
+  [
+    /\.lora_embedding_[AB]/,
+    'embedding_lora',
+    'adapts an embedding; only linear modules can be adapted. Train without it in target_modules.',
+  ],
+  [/\.lora_[AB](\.[^.]+)?\.bias$/, 'lora_bias', 'is a bias of B. Train with lora_bias false.'],
+  [
+    /trainable_tokens/,
+    'trainable_tokens',
+    'holds trained token embeddings. Train without trainable_token_indices.',
+  ],
+  [/\.modules_to_save\./, 'modules_to_save', 'is a whole trained module. Train without modules_to_save.'],
+  [/\.bias$/, 'bias', 'is a trained bias. Train with bias "none".'],
+  [
+    /^(?!.*lora_).*\.weight$/,
+    'full_weight',
+    'is a whole weight, not a delta. Save without embeddings and heads: save_embedding_layers=False.',
+  ],
+];
+
+const WHOLE_MODEL =
+  'The file has no LoRA tensors but whole weights: it is a model, not an adapter. Save the adapter before ' +
+  'merge_and_unload(), or serve the model itself as a base with --base.';
+
+interface PeftPair {
+  /** Module path in Hugging Face's naming, as the base has it. */
+  readonly name: string;
+  /** The same as the file has it, without `base_model.model.`: what the configuration's patterns are about. */
+  readonly trainedAs: string;
+  readonly a: Tensor;
+  readonly b: Tensor;
+}
+
+/**
+ * Names in PEFT's `adapter_model.safetensors` (peft `utils/save_and_load.py`): which are LoRA pairs, which are refused.
+ * transformers' own `save_pretrained(…, save_peft_format=False)` leaves `base_model.model.` out, a model that went
+ * through `torch.compile` has `_orig_mod.` in its paths, and one loaded by `AutoModel` (without a head) has its layers
+ * at the top, where the same layers with a head lie below `model.`.
+ * @returns the LoRA pairs, sorted by module. @throws AdapterFormatError
+ */
+export function readPeftPairs(file: SafetensorsFile, options: { path?: string } = {}): PeftPair[] {
+  const refuse = (code: AdapterErrorCode, message: string, subject?: string): never => {
+    throw new AdapterFormatError({ code, message, path: options.path, subject });
+  };
+  const found = new Map<string, { A?: Tensor; B?: Tensor; infix: string; trainedAs: string }>();
+  const names = [...file.tensors.keys()];
+  if (names.some((name) => name.endsWith('.weight')) && !names.some((name) => name.includes('lora_')))
+    return refuse('full_weight', WHOLE_MODEL, names[0]);
+  let prefix: string | undefined;
+  for (const [key, tensor] of file.tensors) {
+    if (TRAINING_ONLY.test(key)) continue;
+    const plain = key.replace(COMPILED, '$1');
+    const match = PAIR.exec(plain);
+    const shown = printable(key);
+    const own = plain.startsWith(PREFIX) ? PREFIX : '';
+    if (match) prefix ??= own;
+    if (!match || own !== prefix) {
+      const known = REFUSED.find(([pattern]) => pattern.test(key));
+      if (known) refuse(known[1], `Tensor "${shown}" ${known[2]}`, key);
+      return refuse(
+        'unknown_tensor',
+        `Tensor "${shown}" is not named as PEFT does (${PREFIX}<module>.lora_A.weight, or all without the prefix). ` +
+          `Save the adapter with PEFT.`,
+        key,
+      );
+    }
+    const trainedAs = (match[1] as string).slice(own.length);
+    const module = HEADLESS.test(trainedAs) ? `model.${trainedAs}` : trainedAs;
+    const side = match[2] as 'A' | 'B';
+    const infix = match[3] ?? '';
+    const pair = found.get(module) ?? { infix, trainedAs };
+    if (pair[side] || pair.infix !== infix || pair.trainedAs !== trainedAs)
+      refuse(
+        'duplicate_module',
+        `${printable(module)} has more than one pair: save one adapter a file.`,
+        key,
+      );
+    pair[side] = tensor;
+    found.set(module, pair);
+  }
+  if (found.size === 0)
+    refuse('empty_adapter', 'The file has no LoRA tensors. Check that the adapter was saved, not the base.');
+  const pairs: PeftPair[] = [];
+  for (const [name, { A: a, B: b, trainedAs }] of found) {
+    if (!a || !b)
+      return refuse(
+        'missing_pair',
+        `${printable(name)}: lora_${a ? 'B' : 'A'} is missing from the file. Save the adapter again.`,
+        name,
+      );
+    pairs.push({ name, trainedAs, a, b });
+  }
+  return pairs.sort((x, y) => (x.name < y.name ? -1 : 1));
 }

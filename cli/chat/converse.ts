@@ -140,7 +140,10 @@ const HISTORY_LINES = 1_000;
 /** A pasted book is not worth keeping. */
 const LONGEST_LINE = 10_000;
 
-/** What was typed in conversations, for the next one: beside the credentials, its owner's alone. @returns null where there is no home folder. */
+/**
+ * What was typed in conversations, for the next one: beside the credentials, its owner's alone.
+ * @returns null where there is no home folder.
+ */
 function historyPath(env: Env): string | null {
   const credentials = credentialsPath(env);
   return credentials === null ? null : path.join(path.dirname(credentials), 'history');

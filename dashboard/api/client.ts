@@ -1,16 +1,17 @@
 import type { z } from 'zod';
+import type { NameList, NameView } from '../../protocol/admin-api/names.ts';
 import {
-  answerSchema,
-  operationPath,
-  splitRoute,
   type AdminRoute,
   type AnswerOf,
+  answerSchema,
   type AnyCall,
   type CallOf,
+  operationPath,
+  splitRoute,
 } from '../../protocol/admin-api/operations.ts';
 import { err, ok, type Result } from '../../protocol/result.ts';
-import { reported } from './reach.ts';
-import { jsonOf, noAnswer, oddAnswer, problemOf, unsendableKey, type Problem } from '../model/problem.ts';
+import { jsonOf, noAnswer, oddAnswer, type Problem, problemOf, unsendableKey } from '../model/problem.ts';
+import { createStore } from '../model/store.ts';
 
 /** Operations that are answered with JSON of a shape that the page knows. */
 type PageRoute = Exclude<
@@ -95,3 +96,36 @@ export function createClient(key: string | null, fetch: typeof globalThis.fetch 
 }
 
 const textOf = (body: ArrayBuffer): string => new TextDecoder().decode(body);
+
+/** Names that are read at once, five requests: those of nearly every tenant, and some milliseconds to look through. */
+const READ_AT_ONCE = 5_000;
+
+export interface FoundNames {
+  readonly entries: readonly NameView[];
+  /** There are more. */
+  readonly cut: boolean;
+}
+
+/** @param prefix what the names begin with. */
+export async function readNames(client: Client, prefix = ''): Promise<Result<FoundNames, Problem>> {
+  const entries: NameView[] = [];
+  for (let cursor: string | null = null; ;) {
+    const call: { query: { prefix: string; cursor: string | null } } = { query: { prefix, cursor } };
+    const page: Result<NameList, Problem> = await client.call('GET /admin/names', call);
+    if (!page.ok) return page;
+    entries.push(...page.value.names);
+    cursor = page.value.cursor;
+    if (cursor === null || entries.length >= READ_AT_ONCE) return ok({ entries, cut: cursor !== null });
+  }
+}
+
+/**
+ * Whether the edge answers, as every request of the page found last: unix ms of the first request that got no answer;
+ * null = the last one did.
+ */
+export const unreachedSince = createStore<number | null>(null);
+
+function reported(answered: boolean, now = Date.now()): void {
+  const since = unreachedSince.get();
+  if (answered !== (since === null)) unreachedSince.set(answered ? null : now);
+}

@@ -2,7 +2,7 @@
 import type { PublishPlan } from '../../protocol/admin-api/plan.ts';
 import { VersionList, type PublishedVersion } from '../../protocol/admin-api/versions.ts';
 import { err, ok, type Result } from '../../protocol/result.ts';
-import { pickAdapterFiles } from '../model/pick-adapter-files.ts';
+import { pickAdapterFiles } from './adapter-files.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Client } from './client.ts';
 import type { PackedFile } from './pack-file.ts';

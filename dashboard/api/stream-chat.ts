@@ -1,6 +1,6 @@
 import type { ChatBody } from '../model/call-code.ts';
 import { createChatReader, type ChatEvent } from '../model/chat-events.ts';
-import type { TokenScores } from '../model/divergence.ts';
+import type { TokenScores } from '../model/answer-difference.ts';
 import { paceFrom, withPiece, type Pace } from '../model/pace.ts';
 import { noAnswer, problemOf, type Problem } from '../model/problem.ts';
 

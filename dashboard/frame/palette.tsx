@@ -1,8 +1,7 @@
 import { Layers } from 'lucide';
 import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
-import type { Client } from '../api/client.ts';
-import { readNames } from '../api/read-names.ts';
-import { byName, fit, isFound } from '../model/find-names.ts';
+import { type Client, readNames } from '../api/client.ts';
+import { byName, fit, isFound } from '../model/names.ts';
 import { hashOf } from '../model/view.ts';
 import { Icon } from '../parts/icon.tsx';
 import { useLoad } from '../parts/use-load.ts';

@@ -1,6 +1,6 @@
 /** The events of a streamed chat completion. */
 import { z } from 'zod';
-import type { TokenScores } from './divergence.ts';
+import type { TokenScores } from './answer-difference.ts';
 import { jsonOf, problemOf, type Problem } from './problem.ts';
 
 const Scored = { token: z.string(), logprob: z.number(), bytes: z.array(z.int()).nullish() };

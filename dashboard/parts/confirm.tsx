@@ -1,7 +1,7 @@
-import type { ComponentChildren } from 'preact';
+import type { ComponentChild, ComponentChildren } from 'preact';
 import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Problem } from '../model/problem.ts';
-import { ProblemNote } from './problem-note.tsx';
+import { ProblemNote } from './notes.tsx';
 import { toast } from './toasts.tsx';
 
 export interface Question {
@@ -23,7 +23,7 @@ export interface Question {
 }
 
 /** Asks before something changes for others, and takes a reason for the history. */
-export function Confirm({ question, onClose }: { question: Question; onClose: (done: boolean) => void }) {
+function Confirm({ question, onClose }: { question: Question; onClose: (done: boolean) => void }) {
   const dialog = useRef<HTMLDialogElement>(null);
   const [why, setWhy] = useState('');
   const [busy, setBusy] = useState(false);
@@ -88,4 +88,20 @@ export function Confirm({ question, onClose }: { question: Question; onClose: (d
       </form>
     </dialog>
   );
+}
+
+/**
+ * A question that a view asks when something in it is pressed.
+ * @param onClosed when it was answered (`done`) or given up: what it may have changed is looked at again.
+ * @returns how to ask, and the dialog to show.
+ */
+export function useQuestion(
+  onClosed: (done: boolean) => void,
+): [ask: (question: Question) => void, dialog: ComponentChild] {
+  const [question, setQuestion] = useState<Question | null>(null);
+  const close = (done: boolean) => {
+    setQuestion(null);
+    onClosed(done);
+  };
+  return [setQuestion, question !== null && <Confirm question={question} onClose={close} />];
 }

@@ -1,5 +1,6 @@
 import { Check, Copy } from 'lucide';
 import { useEffect, useState } from 'preact/hooks';
+import { callCode, type ChatBody, type Language, LANGUAGES } from '../model/call-code.ts';
 import { Icon } from './icon.tsx';
 import { toast } from './toasts.tsx';
 
@@ -33,5 +34,28 @@ export function CopyButton({ text, what, label }: { text: string; what: string; 
       <Icon of={copied ? Check : Copy} />
       {label !== undefined && <span>{copied ? 'Copied' : label}</span>}
     </button>
+  );
+}
+
+/** A request as code, in one of several languages. */
+export function CallIt({ body, label }: { body: ChatBody; label: string }) {
+  const [language, setLanguage] = useState<Language>('curl');
+  const code = callCode(language, location.origin, body);
+  return (
+    <section class="code" aria-label={label}>
+      <div class="code-top">
+        <div class="choices" role="group" aria-label="Language">
+          {LANGUAGES.map((one) => (
+            <button key={one} type="button" aria-pressed={one === language} onClick={() => setLanguage(one)}>
+              {one}
+            </button>
+          ))}
+        </div>
+        <CopyButton text={code} what="the code" label="Copy" />
+      </div>
+      <pre tabIndex={0}>
+        <code>{code}</code>
+      </pre>
+    </section>
   );
 }

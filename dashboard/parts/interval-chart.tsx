@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import { pointedAt, valueRange, type IntervalColumns, type Scale } from '../model/interval-series.ts';
-import { TICK_SECONDS, tickWords, timeRange } from '../model/time-ticks.ts';
+import { TICK_SECONDS, tickWords, timeRange } from '../model/time-series.ts';
 import { moment, number, percent, signed } from '../model/words.ts';
 
 const HEIGHT = 260;

@@ -1,6 +1,9 @@
 import { useId, useState } from 'preact/hooks';
+import { ModelList } from '../../protocol/models.ts';
+import { createClient } from '../api/client.ts';
 import type { Problem } from '../model/problem.ts';
-import { ProblemNote } from './problem-note.tsx';
+import { storeKey } from '../session.ts';
+import { ProblemNote } from './notes.tsx';
 
 /** Takes a key, and keeps it only when it is good. */
 export function KeyForm(props: {
@@ -51,5 +54,23 @@ export function KeyForm(props: {
       </p>
       <ProblemNote problem={problem} />
     </form>
+  );
+}
+
+/** Asks for the key that models are asked with, and keeps it. */
+export function ApiKeyForm({ onKey }: { onKey: (key: string) => void }) {
+  return (
+    <KeyForm
+      label="API key"
+      hint="It begins with gk_; admin keys may not ask models. It stays in this tab, until you sign out or close it."
+      act="Use it"
+      onKey={async (given) => {
+        const answer = await createClient(given).get('/v1/models', ModelList);
+        if (!answer.ok) return answer.error;
+        storeKey('api', given);
+        onKey(given);
+        return null;
+      }}
+    />
   );
 }

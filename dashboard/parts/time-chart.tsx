@@ -1,7 +1,6 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { tickWords } from '../model/time-ticks.ts';
-import { roundedUp, timeTicks, type Grid } from '../model/traffic-series.ts';
+import { type Grid, roundedUp, tickWords, timeTicks } from '../model/time-series.ts';
 import { moment } from '../model/words.ts';
 
 export interface ChartSeries {

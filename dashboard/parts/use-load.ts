@@ -1,6 +1,6 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import type { Result } from '../../protocol/result.ts';
-import { unreachedSince } from '../api/reach.ts';
+import { unreachedSince } from '../api/client.ts';
 import type { Problem } from '../model/problem.ts';
 
 export interface Loaded<T> {

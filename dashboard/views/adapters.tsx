@@ -1,13 +1,15 @@
-import { Upload } from 'lucide';
+import { RotateCcw, Upload } from 'lucide';
 import { useEffect, useState } from 'preact/hooks';
-import type { Client } from '../api/client.ts';
-import { readNames } from '../api/read-names.ts';
+import { type Client, readNames } from '../api/client.ts';
+import { removedLately } from '../model/names.ts';
+import { ago } from '../model/words.ts';
+import { useQuestion } from '../parts/confirm.tsx';
 import { Icon } from '../parts/icon.tsx';
 import { useLoad } from '../parts/use-load.ts';
 import { AdapterView } from './adapter/adapter.tsx';
-import { DropZone } from './adapter/drop-zone.tsx';
+import { DropZone } from './adapter/file-field.tsx';
+import { restoreQuestion } from './adapter/name-questions.tsx';
 import { PublishDialog } from './adapter/publish-dialog.tsx';
-import { RemovedLately } from './adapter/removed-lately.tsx';
 import { NameList } from './name-list.tsx';
 
 /** What is being published: files that were dropped, or none yet. */
@@ -69,5 +71,43 @@ export function AdaptersView({ client, name }: { client: Client; name: string | 
         />
       )}
     </DropZone>
+  );
+}
+
+/** Changes that are looked through for removals. */
+const LOOKED_AT = '200';
+
+/** Names that were removed and can still be brought back. @param props.about changes when the names do. */
+function RemovedLately({ client, about }: { client: Client; about: string }) {
+  const history = useLoad(`removed ${about}`, () =>
+    client.call('GET /admin/history', { query: { limit: LOOKED_AT } }),
+  );
+  const [ask, dialog] = useQuestion(() => void history.reload());
+  const removed = removedLately(history.data?.changes ?? [], Date.now());
+  if (removed.length === 0) return null;
+  return (
+    <details class="removed">
+      <summary>Removed lately ({removed.length})</summary>
+      <ul>
+        {removed.map(({ name, version, at }) => {
+          const what = version === null ? name : `${name}@${version}`;
+          return (
+            <li key={what}>
+              <span class="name">{what}</span> <span class="hint">{ago(at, Date.now())}</span>{' '}
+              <button
+                type="button"
+                class="small"
+                aria-label={`Restore ${what}`}
+                onClick={() => ask(restoreQuestion(client, name, version))}
+              >
+                <Icon of={RotateCcw} />
+                Restore
+              </button>
+            </li>
+          );
+        })}
+      </ul>
+      {dialog}
+    </details>
   );
 }

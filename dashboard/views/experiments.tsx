@@ -1,8 +1,8 @@
 import type { Client } from '../api/client.ts';
-import { hiddenBecause, standing } from '../model/decision-words.ts';
+import { hiddenBecause, standing } from '../model/experiment-words.ts';
 import { hashOf } from '../model/view.ts';
 import { number, percent } from '../model/words.ts';
-import { ProblemNote } from '../parts/problem-note.tsx';
+import { ProblemNote } from '../parts/notes.tsx';
 import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
 

@@ -1,12 +1,11 @@
 import { ChevronRight } from 'lucide';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { FoundNames } from '../api/read-names.ts';
-import { isFound } from '../model/find-names.ts';
-import { countNames, nameTree, type NameNode } from '../model/name-tree.ts';
+import type { FoundNames } from '../api/client.ts';
+import { countNames, isFound, type NameNode, nameTree } from '../model/names.ts';
 import { hashOf } from '../model/view.ts';
 import { number } from '../model/words.ts';
 import { Icon } from '../parts/icon.tsx';
-import { ProblemNote } from '../parts/problem-note.tsx';
+import { ProblemNote } from '../parts/notes.tsx';
 import type { Loaded } from '../parts/use-load.ts';
 
 /** A tree of more names begins closed. */

@@ -14,12 +14,11 @@ import {
 } from '../model/experiment-form.ts';
 import type { Problem } from '../model/problem.ts';
 import { hashOf } from '../model/view.ts';
-import { Field } from '../parts/field.tsx';
-import { ProblemNote } from '../parts/problem-note.tsx';
+import { Field } from '../parts/fields.tsx';
+import { ProblemNote } from '../parts/notes.tsx';
 import { useLoad } from '../parts/use-load.ts';
-import { FurtherFields } from './further-fields.tsx';
+import { FurtherFields, VersionChoices } from './experiment-fields.tsx';
 import { Outlook } from './outlook.tsx';
-import { VersionChoices } from './version-choices.tsx';
 
 const SIDES = [
   { field: 'control', label: 'Control', hint: 'The live one unless given.' },

@@ -1,13 +1,20 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { NamedFile, OriginView } from '../../protocol/admin-api/origins.ts';
 import type { Client } from '../api/client.ts';
-import { originRates, type Measured, type OriginRates } from '../model/origin-rates.ts';
-import { bytes, duration, lasting, number } from '../model/words.ts';
-import { Skeleton } from '../parts/skeleton.tsx';
-import { Answered } from '../parts/stale-note.tsx';
+import {
+  filesByDigest,
+  type Measured,
+  originRates,
+  type OriginRates,
+  type Resident,
+  sharesOf,
+} from '../model/origin-figures.ts';
+import { hashOf } from '../model/view.ts';
+import { bytes, duration, lasting, number, percent } from '../model/words.ts';
+import { Answered, Skeleton } from '../parts/notes.tsx';
+import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
 import { OriginHistoryCharts } from './traffic/origin-history.tsx';
-import { OriginResidents } from './traffic/origin-residents.tsx';
 
 const REFRESH_MS = 5_000;
 /** Rates are over this long: shorter ones jump with each request. */
@@ -162,5 +169,79 @@ function Gauge({ name, part, whole, text }: { name: string; part: number; whole:
       <meter min={0} max={Math.max(1, whole)} value={Math.min(part, whole)} aria-label={`${name}: ${text}`} />
       <span class="hint">{text}</span>
     </div>
+  );
+}
+
+/** What an origin holds, by name where the registry knows it, and whose it is. @param budget bytes for adapters. */
+function OriginResidents(props: {
+  origin: string;
+  residents: readonly Resident[];
+  names: readonly NamedFile[];
+  budget: number;
+}) {
+  const { origin, residents, names, budget } = props;
+  const files = filesByDigest(names);
+  return (
+    <details>
+      <summary>Resident adapters, and whose they are</summary>
+      <Table
+        label={`Memory of adapters of ${origin}, by tenant`}
+        columns={['Tenant', { right: 'Adapters' }, { right: 'Size' }, { right: 'Of the budget' }]}
+      >
+        {sharesOf(residents, files).map((share) => (
+          <tr key={share.owner}>
+            <th scope="row" class="path">
+              {share.owner ?? <span class="faint">not in the registry</span>}
+            </th>
+            <td class="right">{share.adapters}</td>
+            <td class="right">{bytes(share.bytes)}</td>
+            <td class="right">{percent(share.bytes / Math.max(1, budget))}</td>
+          </tr>
+        ))}
+      </Table>
+      <Table
+        label={`Resident adapters of ${origin}`}
+        columns={[
+          'Name',
+          'Tenant',
+          'State',
+          { right: 'Rank' },
+          { right: 'Size' },
+          { right: 'In use' },
+          'Digest',
+        ]}
+      >
+        {residents.map((adapter) => {
+          const [file, ...more] = files.get(adapter.digest) ?? [];
+          return (
+            <tr key={adapter.digest}>
+              <th scope="row" class="path">
+                {file === undefined ? (
+                  <span class="faint">not in the registry</span>
+                ) : (
+                  <>
+                    <a href={hashOf({ at: 'adapters', name: file.name })}>{file.name}</a>@{file.version}
+                    {more.length > 0 && (
+                      <span class="under faint">and {more.length} more of the same file</span>
+                    )}
+                  </>
+                )}
+              </th>
+              <td>{file?.owner ?? '–'}</td>
+              <td class="nowrap">
+                {adapter.state}
+                {adapter.pinned && ', pinned'}
+              </td>
+              <td class="right">{adapter.rank}</td>
+              <td class="right">{bytes(adapter.bytes)}</td>
+              <td class="right">{adapter.references}</td>
+              <td>
+                <code title={adapter.digest}>{adapter.digest.slice(0, 12)}</code>
+              </td>
+            </tr>
+          );
+        })}
+      </Table>
+    </details>
   );
 }

@@ -1,7 +1,7 @@
 import type { ExperimentProgress } from '../../protocol/experiment-plan.ts';
 import { planWords, progressWords } from '../../protocol/outlook-words.ts';
 import type { Client } from '../api/client.ts';
-import { WRITTEN } from '../model/decision-words.ts';
+import { WRITTEN } from '../model/experiment-words.ts';
 import { planRequest, type ExperimentFields } from '../model/experiment-form.ts';
 import { useLoad } from '../parts/use-load.ts';
 

@@ -3,9 +3,9 @@ import { NewKey } from '../../protocol/admin-api/keys.ts';
 import { ok, type Result } from '../../protocol/result.ts';
 import { SignInAnswer } from '../../protocol/sign-in.ts';
 import { createClient } from '../api/client.ts';
-import { Mark } from '../frame/mark.tsx';
+import { Mark } from '../frame/navigation.tsx';
 import { apiKeyInstead, type Problem } from '../model/problem.ts';
-import { ProblemNote } from '../parts/problem-note.tsx';
+import { ProblemNote } from '../parts/notes.tsx';
 import { KeyForm } from '../parts/key-form.tsx';
 
 export function SignIn({ onKey }: { onKey: (key: string) => void }) {

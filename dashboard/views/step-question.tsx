@@ -3,7 +3,7 @@ import type { RequestOf } from '../../protocol/admin-api/operations.ts';
 import { VersionList } from '../../protocol/admin-api/versions.ts';
 import type { ExperimentView } from '../../protocol/experiment-answers.ts';
 import type { Client } from '../api/client.ts';
-import { nextCoverage, type Step } from '../model/decision-words.ts';
+import { nextCoverage, type Step } from '../model/experiment-words.ts';
 import { percent } from '../model/words.ts';
 import type { Question } from '../parts/confirm.tsx';
 

@@ -91,8 +91,10 @@ type Logits = Pick<Row, 'logits' | 'offset' | 'length'>;
 let masked = new Float32Array(0);
 
 /**
- * The largest logit of the tokens that a grammar lets through, the smallest id among equals; words without a bit are passed over.
- * @param from finite. @param mask bit `id % 32` of word `id >> 5` is set for each of them. @throws RangeError when none is let through: a bug of whoever made the mask.
+ * The largest logit of the tokens that a grammar lets through, the smallest id among equals; words without a bit are
+ * passed over.
+ * @param from finite. @param mask bit `id % 32` of word `id >> 5` is set for each of them.
+ * @throws RangeError when none is let through: a bug of whoever made the mask.
  */
 export function maskedPeak({ logits, offset, length }: Logits, mask: Int32Array): Peak {
   let max = -Infinity;

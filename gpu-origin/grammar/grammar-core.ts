@@ -97,7 +97,10 @@ function reasonIn(messages: readonly string[]): string {
     .slice(0, 300);
 }
 
-/** What is used of XGrammar's WebAssembly build (@mlc-ai/web-xgrammar 0.1.27). Handles own memory that only `dispose` gives back. */
+/**
+ * What is used of XGrammar's WebAssembly build (@mlc-ai/web-xgrammar 0.1.27). Handles own memory that only `dispose`
+ * gives back.
+ */
 interface XGrammar {
   TokenizerInfo: {
     createTokenizerInfo(

@@ -137,9 +137,9 @@ export const MAX_LISTED_ADAPTERS = 256;
 
 /**
  * Adds the gauges that pickers of Kubernetes read to choose a server, by vLLM's names: llm-d's, and that of the Gateway
- * API Inference Extension (its "Model Server Protocol"). Adapters are digests here, as everywhere in an origin: a label of one series lists them,
- * those with requests first. Ready ones are "running" whether they have requests or not: the protocol wants what is in
- * memory and ready to serve.
+ * API Inference Extension (its "Model Server Protocol"). Adapters are digests here, as everywhere in an origin: a label
+ * of one series lists them, those with requests first. Ready ones are "running" whether they have requests or not: the
+ * protocol wants what is in memory and ready to serve.
  * @param read the engine; null while there is none. @param now unix ms.
  */
 function addVllmMetrics(params: {

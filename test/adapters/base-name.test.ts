@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { checkBaseName } from '../../adapters/base-name.ts';
+import { checkBaseName } from '../../adapters/pack-adapter.ts';
 import { refusal } from './make-adapter.ts';
 
 const BASE = 'smollm2-135m-instruct';

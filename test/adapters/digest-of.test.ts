@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, expect, it, vi } from 'vitest';
-import { digestOf, type Runtime } from '../../adapters/digest-of.ts';
+import { digestOf, type Runtime } from '../../adapters/pack-adapter.ts';
 
 describe('digestOf', () => {
   const bytes = Uint8Array.from({ length: 100_000 }, (_, i) => (i * 7) % 251).subarray(1);

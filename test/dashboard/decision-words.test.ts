@@ -4,9 +4,9 @@ import {
   hiddenBecause,
   nextCoverage,
   standing,
-  stepsOf,
   type Step,
-} from '../../dashboard/model/decision-words.ts';
+  stepsOf,
+} from '../../dashboard/model/experiment-words.ts';
 import {
   EXPERIMENT_STATUSES,
   type Experiment,

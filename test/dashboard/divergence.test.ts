@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { divergence, type TokenScores } from '../../dashboard/model/divergence.ts';
+import { divergence, type TokenScores } from '../../dashboard/model/answer-difference.ts';
 
 /** @param top probabilities by token. @param token the one that was taken; the first unless given. */
 const at = (top: Record<string, number>, token = Object.keys(top)[0]!): TokenScores => ({

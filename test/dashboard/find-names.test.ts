@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { byName, fit, isFound } from '../../dashboard/model/find-names.ts';
+import { byName, fit, isFound } from '../../dashboard/model/names.ts';
 
 it('counts as people do, and never calls two names the same', () => {
   const names = ['v10', 'v2', 'V2', 'v1', 'a/v10', 'a/v9', 'b', 'v02'];

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { countNames, nameTree, type NameNode } from '../../dashboard/model/name-tree.ts';
+import { countNames, type NameNode, nameTree } from '../../dashboard/model/names.ts';
 
 const entry = (name: string) => ({
   ...{ name, owner: 'o', version: 1, latest: 1, alias: null, strict: false, description: null, tags: [] },

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { isJudgedAlone, judgeWords, pairNotes } from '../../dashboard/model/pair-words.ts';
+import { isJudgedAlone, judgeWords, pairNotes } from '../../dashboard/model/experiment-words.ts';
 import { ExperimentPairs } from '../../protocol/experiment-judge.ts';
 
 const judge = { model: 'base', tokens_per_day: 500_000, keep_pairs: 0 };

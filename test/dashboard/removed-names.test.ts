@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { removedLately } from '../../dashboard/model/removed-names.ts';
+import { removedLately } from '../../dashboard/model/names.ts';
 import { REMOVAL_GRACE_MS } from '../../protocol/admin-api/removals.ts';
 
 const NOW = 1_000 * REMOVAL_GRACE_MS;

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { filesByDigest, sharesOf, type Resident } from '../../dashboard/model/resident-shares.ts';
+import { filesByDigest, type Resident, sharesOf } from '../../dashboard/model/origin-figures.ts';
 
 const resident = (digest: string, bytes: number): Resident => ({
   ...{ digest, bytes, state: 'ready', rank: 4, references: 0, pinned: false },

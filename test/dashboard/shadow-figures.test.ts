@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { shadowFigures } from '../../dashboard/model/shadow-figures.ts';
+import { shadowFigures } from '../../dashboard/model/experiment-words.ts';
 
 it('a shadow’s figures are shares and numbers, as their metrics are', () => {
   const shadow = {

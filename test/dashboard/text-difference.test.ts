@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, it } from 'vitest';
-import { differences, type Piece } from '../../dashboard/model/text-difference.ts';
+import { differences, type Piece } from '../../dashboard/model/answer-difference.ts';
 
 /** What is not in the other text stands in brackets. */
 const marked = (pieces: readonly Piece[]) =>

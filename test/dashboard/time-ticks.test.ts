@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { TICK_SECONDS, tickWords, timeRange } from '../../dashboard/model/time-ticks.ts';
+import { TICK_SECONDS, tickWords, timeRange } from '../../dashboard/model/time-series.ts';
 
 /** In the machine's time zone, as a reader sees it. */
 const at = (day: number, hour: number, minute = 0, second = 0): number =>

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { amount, money, whole } from '../../dashboard/model/amounts.ts';
-import { gridOf, roundedUp, timeTicks, valuesOf, type Point } from '../../dashboard/model/traffic-series.ts';
+import { amount, money, whole } from '../../dashboard/model/words.ts';
+import { gridOf, type Point, roundedUp, timeTicks, valuesOf } from '../../dashboard/model/time-series.ts';
 
 const HOUR = 3_600_000;
 const from = Date.UTC(2026, 2, 31);

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { heirsOf, inheritedFrom } from '../../dashboard/model/version-state.ts';
+import { heirsOf, inheritedFrom } from '../../dashboard/model/names.ts';
 import { versionState } from '../../protocol/state-words.ts';
 import type { VersionView } from '../../protocol/admin-api/versions.ts';
 

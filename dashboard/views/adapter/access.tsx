@@ -2,12 +2,10 @@ import { Plus } from 'lucide';
 import type { GrantView } from '../../../protocol/admin-api/grants.ts';
 import type { Client } from '../../api/client.ts';
 import { ago } from '../../model/words.ts';
-import { CheckField } from '../../parts/check-field.tsx';
-import type { Question } from '../../parts/confirm.tsx';
+import { CheckField, TextField } from '../../parts/fields.tsx';
+import { type Question, useQuestion } from '../../parts/confirm.tsx';
 import { Icon } from '../../parts/icon.tsx';
-import { TextField } from '../../parts/text-field.tsx';
 import { useLoad } from '../../parts/use-load.ts';
-import { useQuestion } from '../../parts/use-question.tsx';
 
 /** Which other tenants may use a name: by a grant of it, or of what is above it. */
 export function Access({ client, name }: { client: Client; name: string }) {

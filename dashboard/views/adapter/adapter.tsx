@@ -4,29 +4,26 @@ import type { NameView } from '../../../protocol/admin-api/names.ts';
 import { VersionList, type VersionView } from '../../../protocol/admin-api/versions.ts';
 import { liveOnce } from '../../../protocol/state-words.ts';
 import type { Client } from '../../api/client.ts';
-import { downloadVersion } from '../../api/download-version.ts';
+import { downloadVersion } from '../../api/save-file.ts';
 import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
-import { useQuestion } from '../../parts/use-question.tsx';
-import { CallIt } from '../../parts/call-it.tsx';
-import { CopyButton } from '../../parts/copy-button.tsx';
+import { useQuestion } from '../../parts/confirm.tsx';
+import { CallIt, CopyButton } from '../../parts/copy-button.tsx';
 import { Icon } from '../../parts/icon.tsx';
-import { ProblemNote } from '../../parts/problem-note.tsx';
+import { ProblemNote } from '../../parts/notes.tsx';
 import { useLoad } from '../../parts/use-load.ts';
 import { toast } from '../../parts/toasts.tsx';
 import { Access } from './access.tsx';
-import { Heirs } from './heirs.tsx';
-import { History } from './history.tsx';
+import { Heirs, RunningExperiments } from './name-uses.tsx';
+import { History, VersionsTable } from './versions-table.tsx';
 import {
   flipQuestion,
+  NameActs,
   removeQuestion,
   repointQuestion,
   restoreQuestion,
   unaliasQuestion,
 } from './name-questions.tsx';
-import { NameActs } from './name-acts.tsx';
-import { RunningExperiments } from './running-experiments.tsx';
-import { VersionsTable } from './versions-table.tsx';
 
 /** Changes that are read: what was ever live is known by them. */
 const HISTORY_READ = '200';

@@ -1,5 +1,7 @@
 import { FolderOpen } from 'lucide';
-import { useId } from 'preact/hooks';
+import type { ComponentChildren } from 'preact';
+import { useId, useState } from 'preact/hooks';
+import { droppedFiles } from '../../api/adapter-files.ts';
 import { bytes } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
 
@@ -30,6 +32,34 @@ export function FileField(props: {
             ? 'adapter_model.safetensors and adapter_config.json of PEFT, or one .safetensors or .gguf file.'
             : files.map(({ name, size }) => `${name} (${bytes(size)})`).join(', '))}
       </p>
+    </div>
+  );
+}
+
+/** Takes files, or a folder, that are dropped anywhere in it, and shows that it would. */
+export function DropZone(props: { onFiles: (files: File[]) => void; children: ComponentChildren }) {
+  const [isOver, setOver] = useState(false);
+  const hasFiles = (event: DragEvent): boolean => event.dataTransfer?.types.includes('Files') === true;
+  return (
+    <div
+      class={isOver ? 'drop over' : 'drop'}
+      onDragOver={(event) => {
+        if (!hasFiles(event)) return;
+        event.preventDefault();
+        setOver(true);
+      }}
+      onDragLeave={(event) => {
+        if (!event.currentTarget.contains(event.relatedTarget as Node | null)) setOver(false);
+      }}
+      onDrop={(event) => {
+        if (!hasFiles(event) || event.dataTransfer === null) return;
+        event.preventDefault();
+        setOver(false);
+        void droppedFiles(event.dataTransfer).then(props.onFiles);
+      }}
+    >
+      {props.children}
+      {isOver && <p class="drop-here">Drop an adapter’s files or folder to publish it</p>}
     </div>
   );
 }

@@ -1,9 +1,11 @@
 /** What is asked before a name, or a version of it, changes, and the request that it is. */
+import { Link, Pin, PinOff, ShieldCheck, ShieldOff, Trash2 } from 'lucide';
 import type { VersionView } from '../../../protocol/admin-api/versions.ts';
 import type { Client } from '../../api/client.ts';
 import type { Question } from '../../parts/confirm.tsx';
-import { CheckField } from '../../parts/check-field.tsx';
-import { TextField } from '../../parts/text-field.tsx';
+import { CheckField, TextField } from '../../parts/fields.tsx';
+import { Icon } from '../../parts/icon.tsx';
+import { useLoad } from '../../parts/use-load.ts';
 
 /** @param live version; null = none. @param again it was live before, and rolled back. */
 export function flipQuestion(client: Client, { name, version }: VersionView, live: number | null): Question {
@@ -26,7 +28,7 @@ export function flipQuestion(client: Client, { name, version }: VersionView, liv
   };
 }
 
-export function aliasQuestion(client: Client, target: string): Question {
+function aliasQuestion(client: Client, target: string): Question {
   const chosen = { name: '' };
   return {
     title: `Another name for ${target}`,
@@ -76,7 +78,7 @@ export const unaliasQuestion = (client: Client, name: string): Question => ({
   },
 });
 
-export const strictQuestion = (client: Client, name: string, strict: boolean): Question => ({
+const strictQuestion = (client: Client, name: string, strict: boolean): Question => ({
   title: strict ? `Make ${name} strict?` : `Make ${name} inheritable again?`,
   text: strict
     ? `A name below ${name} that does not exist is then answered by nothing: neither by ${name} nor by what is above it.`
@@ -90,7 +92,7 @@ export const strictQuestion = (client: Client, name: string, strict: boolean): Q
 });
 
 /** @param pin false = it is pinned, and is to be let go. */
-export const pinQuestion = (client: Client, name: string, pin: boolean): Question => ({
+const pinQuestion = (client: Client, name: string, pin: boolean): Question => ({
   title: pin ? `Pin ${name}?` : `Unpin ${name}?`,
   text: pin
     ? 'Every origin keeps its live version in memory, so that the first request does not wait for it.'
@@ -154,4 +156,48 @@ export function restoreQuestion(client: Client, name: string, version: number | 
       return answer.ok ? null : answer.error;
     },
   };
+}
+
+/** What can be done with a name as a whole. */
+export function NameActs(props: {
+  client: Client;
+  name: string;
+  strict: boolean;
+  onAsk: (question: Question) => void;
+}) {
+  const { client, name, strict, onAsk } = props;
+  // The operator's alone; whoever may not see pins may not set them.
+  const pins = useLoad('pins', () => client.call('GET /admin/pins', {}));
+  const pinned = pins.data?.pins.some((pin) => pin.name === name) ?? null;
+  const ask = async (question: Question) =>
+    onAsk({
+      ...question,
+      run: async (why) => {
+        const problem = await question.run(why);
+        void pins.reload();
+        return problem;
+      },
+    });
+  return (
+    <>
+      <button type="button" onClick={() => void ask(aliasQuestion(client, name))}>
+        <Icon of={Link} />
+        Alias
+      </button>
+      {pinned !== null && (
+        <button type="button" onClick={() => void ask(pinQuestion(client, name, !pinned))}>
+          <Icon of={pinned ? PinOff : Pin} />
+          {pinned ? 'Unpin' : 'Pin'}
+        </button>
+      )}
+      <button type="button" onClick={() => void ask(strictQuestion(client, name, !strict))}>
+        <Icon of={strict ? ShieldOff : ShieldCheck} />
+        {strict ? 'Not strict' : 'Strict'}
+      </button>
+      <button type="button" class="danger" onClick={() => void ask(removeQuestion(client, name, null))}>
+        <Icon of={Trash2} />
+        Remove
+      </button>
+    </>
+  );
 }

@@ -2,15 +2,14 @@ import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { NameView } from '../../../protocol/admin-api/names.ts';
 import { nameProblem } from '../../../protocol/names.ts';
 import type { Client } from '../../api/client.ts';
-import { checkFile, publishFile, type Checked, type PublishWish } from '../../api/publish-file.ts';
+import { type Checked, checkFile, publishFile, type PublishWish } from '../../api/publish-file.ts';
 import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
 import { bytes } from '../../model/words.ts';
-import { Field } from '../../parts/field.tsx';
-import { ProblemNote } from '../../parts/problem-note.tsx';
+import { Field } from '../../parts/fields.tsx';
+import { ProblemNote } from '../../parts/notes.tsx';
 import { toast } from '../../parts/toasts.tsx';
 import { FileField } from './file-field.tsx';
-import { PublishPlanNote } from './publish-plan-note.tsx';
 
 /** Takes an adapter's files, checks them in the page, says what would happen, and publishes them. */
 export function PublishDialog(props: {
@@ -181,3 +180,28 @@ export function PublishDialog(props: {
 }
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
+
+/** What publishing would do, before any of it is done. */
+function PublishPlanNote({ checked }: { checked: Checked }) {
+  const { plan, file } = checked;
+  const { packed, base } = file;
+  const becomes = plan.exists
+    ? `This is ${plan.name}@${plan.version}, which is there already.`
+    : `It becomes ${plan.name}@${plan.version}, ${plan.stage ? 'staged' : 'live at once'}${
+        plan.from === null || plan.stage ? '' : ` in the place of version ${plan.from}`
+      }.`;
+  return (
+    <div class="note good" role="status">
+      <p>
+        <strong>{becomes}</strong> Rank {plan.rank}, {packed.modules.length} modules,{' '}
+        {bytes(packed.bytes.length)}; for {base.id}
+        {plan.parent !== null && `, on top of ${plan.parent}`}. {bytes(plan.bytes_to_send)} to send
+        {plan.trial && ', then an origin tries it'}.
+        {plan.instead_of !== null &&
+          ` Until now ${plan.instead_of} answers requests by this name; from then on this does.`}
+        {plan.notice !== undefined && ` ${plan.notice}`}
+        {packed.warnings.map((warning) => ` Mind: ${warning}`)}
+      </p>
+    </div>
+  );
+}

@@ -1,7 +1,9 @@
 import { Download, Trash2 } from 'lucide';
+import { useState } from 'preact/hooks';
+import type { ChangeView } from '../../../protocol/admin-api/history.ts';
 import type { VersionList, VersionView } from '../../../protocol/admin-api/versions.ts';
 import { VERSION_STATE_WORDS, versionState, type VersionState } from '../../../protocol/state-words.ts';
-import { inheritedFrom } from '../../model/version-state.ts';
+import { inheritedFrom } from '../../model/names.ts';
 import { hashOf } from '../../model/view.ts';
 import { ago, bytes, moment, number, percent } from '../../model/words.ts';
 import { CopyButton } from '../../parts/copy-button.tsx';
@@ -9,7 +11,7 @@ import { Icon } from '../../parts/icon.tsx';
 import { Table } from '../../parts/table.tsx';
 
 /** What can be done with a version. */
-export interface VersionActs {
+interface VersionActs {
   onFlip: (version: VersionView) => void;
   onRemove: (version: VersionView) => void;
   onDownload: (version: VersionView) => void;
@@ -134,3 +136,39 @@ const VERBS: Partial<Record<VersionState, string>> = {
   rolled_back: 'Promote again',
   earlier: 'Roll back',
 };
+
+const SHOWN = 10;
+
+/** What was done with a name, when and by which key, the newest first. */
+export function History({ changes }: { changes: readonly ChangeView[] }) {
+  const [all, setAll] = useState(false);
+  if (changes.length === 0) return null;
+  return (
+    <section aria-label="History">
+      <h3>History</h3>
+      <ol class="history">
+        {(all ? changes : changes.slice(0, SHOWN)).map((change) => (
+          <li key={change.id}>
+            <time dateTime={new Date(change.at).toISOString()}>{moment(change.at)}</time>
+            <span>
+              {change.action.replaceAll('_', ' ')}
+              {change.to !== null && ` version ${change.to}`}
+              {change.target !== null && ` ${change.target}`}
+              {change.to !== null &&
+                change.from !== null &&
+                change.from !== change.to &&
+                ` (before: ${change.from})`}
+              {change.why !== null && <q>{change.why}</q>}
+            </span>
+            <span class="hint">{change.actor}</span>
+          </li>
+        ))}
+      </ol>
+      {!all && changes.length > SHOWN && (
+        <button type="button" class="small" onClick={() => setAll(true)}>
+          Show {changes.length - SHOWN} older ones
+        </button>
+      )}
+    </section>
+  );
+}

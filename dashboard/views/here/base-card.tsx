@@ -5,7 +5,7 @@ import { createClient } from '../../api/client.ts';
 import { engineHere, lookAtStored, openHere, removeHere, stopOpening } from '../../api/engine-here.ts';
 import { bytes } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
-import { ProblemNote } from '../../parts/problem-note.tsx';
+import { ProblemNote } from '../../parts/notes.tsx';
 import { useLoad } from '../../parts/use-load.ts';
 import { useStore } from '../../parts/use-store.ts';
 

@@ -1,22 +1,31 @@
 import { MessageSquarePlus, Square } from 'lucide';
 import { useEffect, useLayoutEffect, useMemo, useState } from 'preact/hooks';
-import { createClient, type Client } from '../../api/client.ts';
+import { type Client, createClient } from '../../api/client.ts';
 import { engineHere } from '../../api/engine-here.ts';
-import { askHere, beginHere, hereStore, PLACES, setUpHere, stopHere, type Place } from '../../here-store.ts';
-import { MAY_NOT_DOWNLOAD } from '../../model/problem-here.ts';
+import {
+  askHere,
+  beginHere,
+  hereStore,
+  type HereTurn,
+  type Place,
+  PLACES,
+  setUpHere,
+  stopHere,
+} from '../../here-store.ts';
+import { divergence } from '../../model/answer-difference.ts';
 import { setupOf, setupQuery } from '../../model/playground-setup.ts';
+import { MAY_NOT_DOWNLOAD } from '../../model/problem-here.ts';
 import { hashOf } from '../../model/view.ts';
-import { ApiKeyForm } from '../../parts/api-key-form.tsx';
+import { number } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
+import { ApiKeyForm } from '../../parts/key-form.tsx';
 import { useStore } from '../../parts/use-store.ts';
 import { storedKey } from '../../session.ts';
-import { AnswerText, AsTextSwitch } from '../playground/answer-text.tsx';
+import { AnswerText, AsTextSwitch, Figures } from '../playground/answer-text.tsx';
 import { Composer } from '../playground/composer.tsx';
-import { Figures } from '../playground/figures.tsx';
 import { ParameterFields } from '../playground/parameter-fields.tsx';
 import { useModels } from '../playground/use-models.ts';
 import { BaseCard } from './base-card.tsx';
-import { Comparison } from './comparison.tsx';
 
 const TITLES: Record<Place, string> = { here: 'Here, in this browser', origin: 'At the origin' };
 
@@ -164,3 +173,44 @@ function NoDownload({ onKey }: { onKey: (key: string) => void }) {
     </section>
   );
 }
+
+/** How far apart the two last answers are: their texts, and the distributions that their tokens were drawn from. */
+function Comparison({ turn }: { turn: HereTurn | null }) {
+  const { origin, here } = turn?.answers ?? { origin: null, here: null };
+  if (origin?.state !== 'done' || here?.state !== 'done') return null;
+  const isSameAdapter = origin.adapter === here.adapter;
+  const found = divergence(origin.scores, here.scores);
+  return (
+    <p class="facts" role="status">
+      {origin.text === here.text ? (
+        <span>Both answers are the same, letter by letter.</span>
+      ) : (
+        <span>The answers differ.</span>
+      )}
+      {found !== null && (
+        <span>
+          {' '}
+          <abbr
+            tabIndex={0}
+            title={`Kullback-Leibler divergence of the next token’s distribution, from the origin’s to the one here, before temperature; mean over the ${found.tokens} tokens at which both had read the same. Both tell at most 20 of their likeliest tokens, on average ${number(found.shared)} of them the same; all others count as one, so that it is a lower bound.`}
+          >
+            KL divergence
+          </abbr>{' '}
+          <strong>{nats(found.nats)} nats</strong> over {found.tokens}{' '}
+          {found.tokens === 1 ? 'token' : 'tokens'}
+          {found.tokens < origin.scores.length && ', as far as both texts agree'}.
+        </span>
+      )}
+      {!isSameAdapter && (
+        <span>
+          {' '}
+          They come from different adapters: {origin.adapter ?? 'the base'} at the origin,{' '}
+          {here.adapter ?? 'the base'} here.
+        </span>
+      )}
+    </p>
+  );
+}
+
+/** Below a ten-thousandth, digits are rounding. */
+const nats = (value: number): string => (value < 1e-4 ? '< 0.0001' : number(value));

@@ -2,9 +2,8 @@ import { useState } from 'preact/hooks';
 import { NewKey, type KeyLimitsView } from '../../../protocol/admin-api/keys.ts';
 import type { Client } from '../../api/client.ts';
 import { LIMITS, LIVES } from '../../model/key-words.ts';
-import { CheckField } from '../../parts/check-field.tsx';
+import { CheckField, TextField } from '../../parts/fields.tsx';
 import type { Question } from '../../parts/confirm.tsx';
-import { TextField } from '../../parts/text-field.tsx';
 import { LimitFields, limitTexts } from './limit-fields.tsx';
 import type { MadeKey } from './new-key-note.tsx';
 

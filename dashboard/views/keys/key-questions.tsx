@@ -5,8 +5,7 @@ import type { Client } from '../../api/client.ts';
 import { LIMITS } from '../../model/key-words.ts';
 import type { Problem } from '../../model/problem.ts';
 import type { Question } from '../../parts/confirm.tsx';
-import { CheckField } from '../../parts/check-field.tsx';
-import { TextField } from '../../parts/text-field.tsx';
+import { CheckField, TextField } from '../../parts/fields.tsx';
 import { LimitFields, limitTexts } from './limit-fields.tsx';
 import type { MadeKey } from './new-key-note.tsx';
 

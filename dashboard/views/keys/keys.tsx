@@ -1,16 +1,16 @@
 import { Plus } from 'lucide';
 import { useState } from 'preact/hooks';
 import type { Client } from '../../api/client.ts';
-import { isFound } from '../../model/find-names.ts';
+import { isFound } from '../../model/names.ts';
 import { keyState } from '../../model/key-words.ts';
 import { Icon } from '../../parts/icon.tsx';
-import { ProblemNote } from '../../parts/problem-note.tsx';
+import { ProblemNote } from '../../parts/notes.tsx';
 import { useLoad } from '../../parts/use-load.ts';
 import { createQuestion } from './create-key.tsx';
 import { changeQuestion, revokeQuestion, rotateQuestion } from './key-questions.tsx';
 import { KeysTable } from './keys-table.tsx';
 import { NewKeyNote, type MadeKey } from './new-key-note.tsx';
-import { useQuestion } from '../../parts/use-question.tsx';
+import { useQuestion } from '../../parts/confirm.tsx';
 
 /** How far back it is looked when a key was used last; usage is counted by the hour. */
 const USED_WITHIN_MS = 90 * 86_400_000;

@@ -1,6 +1,6 @@
 import type { KeyLimitsView } from '../../../protocol/admin-api/keys.ts';
 import { LIMITS } from '../../model/key-words.ts';
-import { TextField } from '../../parts/text-field.tsx';
+import { TextField } from '../../parts/fields.tsx';
 
 export type LimitTexts = Record<(typeof LIMITS)[number][0], string>;
 

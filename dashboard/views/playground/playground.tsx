@@ -1,24 +1,25 @@
 import { Laptop, MessageSquarePlus, Square } from 'lucide';
 import { useEffect, useLayoutEffect, useMemo, useState } from 'preact/hooks';
-import { createClient, type Client } from '../../api/client.ts';
-import { setupOf, setupQuery } from '../../model/playground-setup.ts';
+import { type Client, createClient } from '../../api/client.ts';
+import type { Answer } from '../../api/stream-chat.ts';
+import { differences, type Piece } from '../../model/answer-difference.ts';
+import { chatBody, type Setup, setupOf, setupQuery } from '../../model/playground-setup.ts';
+import { hashOf } from '../../model/view.ts';
+import { CallIt } from '../../parts/copy-button.tsx';
+import { Icon } from '../../parts/icon.tsx';
+import { ApiKeyForm } from '../../parts/key-form.tsx';
+import { useStore } from '../../parts/use-store.ts';
 import {
   askBoth,
   beginAnew,
   playground,
   setUp,
+  type Side,
   SIDES,
   stopAsking,
-  type Side,
 } from '../../playground-store.ts';
-import { differences } from '../../model/text-difference.ts';
-import { hashOf } from '../../model/view.ts';
-import { ApiKeyForm } from '../../parts/api-key-form.tsx';
-import { Icon } from '../../parts/icon.tsx';
-import { useStore } from '../../parts/use-store.ts';
 import { storedKey } from '../../session.ts';
-import { AsTextSwitch } from './answer-text.tsx';
-import { Column } from './column.tsx';
+import { AnswerText, AsTextSwitch, Figures } from './answer-text.tsx';
 import { Composer } from './composer.tsx';
 import { ParameterFields } from './parameter-fields.tsx';
 import { useModels } from './use-models.ts';
@@ -134,5 +135,67 @@ function Sides({ client, apiKey, query }: { client: Client; apiKey: string; quer
         <AsTextSwitch />
       </Composer>
     </>
+  );
+}
+
+interface ColumnTurn {
+  readonly prompt: string;
+  readonly answer: Answer;
+}
+
+/** One of those who are asked: which it is, how fast it answered last, and all that it said. */
+function Column(props: {
+  label: string;
+  model: string;
+  setup: Setup;
+  /** Oldest first. */
+  turns: readonly ColumnTurn[];
+  /** Of the last answer, where it differs from the other side's; null = not compared. */
+  pieces: readonly Piece[] | null;
+  onModel: (model: string) => void;
+}) {
+  const { label, model, setup, turns, pieces } = props;
+  const [isCode, setCode] = useState(false);
+  const answer = turns.at(-1)?.answer ?? null;
+  const said = turns.map((turn) => ({ prompt: turn.prompt, answer: turn.answer.text }));
+  return (
+    <section class="card column" aria-label={`${label} side`}>
+      <label class="field">
+        <span>{label}: adapter, version or base</span>
+        <input
+          list="models"
+          value={model}
+          placeholder="team/name or team/name@2"
+          autocomplete="off"
+          spellcheck={false}
+          // Who types here is not interrupted by a guess that arrives late.
+          onFocus={(event) => props.onModel(event.currentTarget.value.trim())}
+          onInput={(event) => props.onModel(event.currentTarget.value.trim())}
+        />
+      </label>
+      <Figures answer={answer} />
+      {turns.length === 0 && <p class="answer hint">No answer yet.</p>}
+      {turns.map((turn, i) => (
+        <AnswerText
+          key={i}
+          {...turn}
+          pieces={i === turns.length - 1 ? pieces : null}
+          what={`the ${label.toLowerCase()} answer`}
+        />
+      ))}
+      <details class="as-code" onToggle={(event) => setCode(event.currentTarget.open)}>
+        <summary>As code</summary>
+        {isCode && (
+          <CallIt
+            label={`${label} side as code`}
+            body={
+              setup.prompt === '' && said.length > 0
+                ? chatBody(model, setup, said.slice(0, -1), said.at(-1)!.prompt)
+                : chatBody(model, setup, said, setup.prompt)
+            }
+          />
+        )}
+      </details>
+    </section>
   );
 }

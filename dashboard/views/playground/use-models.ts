@@ -1,7 +1,6 @@
 import { ModelList } from '../../../protocol/models.ts';
-import type { Client } from '../../api/client.ts';
-import { readNames } from '../../api/read-names.ts';
-import { byName } from '../../model/find-names.ts';
+import { type Client, readNames } from '../../api/client.ts';
+import { byName } from '../../model/names.ts';
 import { useLoad } from '../../parts/use-load.ts';
 
 /** What can be asked: bases, and names that the keys know of; `settled` once all that is known was read. */

@@ -1,9 +1,8 @@
 import type { OriginHistory } from '../../../protocol/admin-api/origins.ts';
 import type { Client } from '../../api/client.ts';
-import { amount } from '../../model/amounts.ts';
-import { gridOf, valuesOf } from '../../model/traffic-series.ts';
-import { bytes } from '../../model/words.ts';
-import { Skeleton } from '../../parts/skeleton.tsx';
+import { amount, bytes } from '../../model/words.ts';
+import { gridOf, valuesOf } from '../../model/time-series.ts';
+import { Skeleton } from '../../parts/notes.tsx';
 import { TimeChart } from '../../parts/time-chart.tsx';
 import { useLoad } from '../../parts/use-load.ts';
 

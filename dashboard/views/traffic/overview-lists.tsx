@@ -2,11 +2,10 @@ import type { ChangeList } from '../../../protocol/admin-api/history.ts';
 import type { TrafficReport } from '../../../protocol/admin-api/traffic.ts';
 import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
 import type { ExperimentList } from '../../../protocol/experiment-answers.ts';
-import { amount, whole } from '../../model/amounts.ts';
-import { decisionSentence } from '../../model/decision-words.ts';
-import { outcomeWords } from '../../model/outcome-words.ts';
+import { amount, moment, percent, whole } from '../../model/words.ts';
+import { decisionSentence } from '../../model/experiment-words.ts';
+import { outcomeWords } from '../../model/request-phases.ts';
 import { hashOf } from '../../model/view.ts';
-import { moment, percent } from '../../model/words.ts';
 import { Table } from '../../parts/table.tsx';
 
 const TOP = 8;

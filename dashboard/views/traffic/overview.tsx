@@ -1,12 +1,10 @@
 import type { TrafficReport } from '../../../protocol/admin-api/traffic.ts';
 import type { Client } from '../../api/client.ts';
-import { amount, whole } from '../../model/amounts.ts';
-import { gridOf, valuesOf, type Point } from '../../model/traffic-series.ts';
+import { amount, duration, number, percent, whole } from '../../model/words.ts';
+import { gridOf, type Point, valuesOf } from '../../model/time-series.ts';
 import { hashOf } from '../../model/view.ts';
-import { duration, number, percent } from '../../model/words.ts';
-import { Choices } from '../../parts/choices.tsx';
-import { Skeleton } from '../../parts/skeleton.tsx';
-import { Answered } from '../../parts/stale-note.tsx';
+import { Choices } from '../../parts/fields.tsx';
+import { Answered, Skeleton } from '../../parts/notes.tsx';
 import { TimeChart } from '../../parts/time-chart.tsx';
 import { useLoad } from '../../parts/use-load.ts';
 import { Changes, Failures, Running, TopNames } from './overview-lists.tsx';

@@ -1,11 +1,8 @@
 import { Fragment } from 'preact';
 import { useState } from 'preact/hooks';
 import type { RequestView } from '../../../protocol/admin-api/traffic.ts';
-import { whole } from '../../model/amounts.ts';
-import { outcomeWords } from '../../model/outcome-words.ts';
-import { requestPhases } from '../../model/request-phases.ts';
-import { clock } from '../../model/words-of-time.ts';
-import { duration, moment } from '../../model/words.ts';
+import { clock, duration, moment, whole } from '../../model/words.ts';
+import { outcomeWords, requestPhases } from '../../model/request-phases.ts';
 import { Table, type Column } from '../../parts/table.tsx';
 
 const COLUMNS: readonly Column[] = [

@@ -1,11 +1,10 @@
 import { useState } from 'preact/hooks';
 import type { RequestView } from '../../../protocol/admin-api/traffic.ts';
 import type { Client } from '../../api/client.ts';
-import { whole } from '../../model/amounts.ts';
+import { whole } from '../../model/words.ts';
 import { hashOf } from '../../model/view.ts';
-import { Choices } from '../../parts/choices.tsx';
-import { Skeleton } from '../../parts/skeleton.tsx';
-import { Answered } from '../../parts/stale-note.tsx';
+import { Choices } from '../../parts/fields.tsx';
+import { Answered, Skeleton } from '../../parts/notes.tsx';
 import { useLoad } from '../../parts/use-load.ts';
 import { RequestTable } from './request-table.tsx';
 

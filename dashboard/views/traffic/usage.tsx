@@ -2,8 +2,8 @@ import { useState } from 'preact/hooks';
 import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
 import { usageCsv } from '../../../protocol/usage-csv.ts';
 import type { Client } from '../../api/client.ts';
-import { saveText } from '../../api/save-text.ts';
-import { money, whole } from '../../model/amounts.ts';
+import { saveText } from '../../api/save-file.ts';
+import { money, whole } from '../../model/words.ts';
 import {
   dayOf,
   rangeOf,
@@ -15,10 +15,8 @@ import {
   type WrongDate,
 } from '../../model/usage-span.ts';
 import { hashOf } from '../../model/view.ts';
-import { Choices } from '../../parts/choices.tsx';
-import { Field } from '../../parts/field.tsx';
-import { Skeleton } from '../../parts/skeleton.tsx';
-import { Answered } from '../../parts/stale-note.tsx';
+import { Choices, Field } from '../../parts/fields.tsx';
+import { Answered, Skeleton } from '../../parts/notes.tsx';
 import { Table, type Column } from '../../parts/table.tsx';
 import { useLoad } from '../../parts/use-load.ts';
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { readAdapter, writeSafetensors, type Tensor } from '../../../adapters/index.ts';
-import { kohyaModuleName } from '../../../adapters/format/kohya-names.ts';
+import { kohyaModuleName } from '../../../adapters/format/kohya-adapter.ts';
 import { filled, kohyaTensors, peftFiles, Q, refusal, tensor } from '../make-adapter.ts';
 
 const STEM = 'lora_model_layers_0_self_attn_q_proj';

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { MAX_CONFIG_CHARACTERS, readConfigObject } from '../../../adapters/format/config-json.ts';
+import { MAX_CONFIG_CHARACTERS, readConfigObject } from '../../../adapters/read-adapter.ts';
 import { parsePeftConfig as parse } from '../../../adapters/format/peft-config.ts';
 import { peftConfig, Q, refusal, V } from '../make-adapter.ts';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { readPeftPairs } from '../../../adapters/format/peft-tensors.ts';
+import { readPeftPairs } from '../../../adapters/format/peft-adapter.ts';
 import { filled, peftTensors, Q, refusal, V } from '../make-adapter.ts';
 
 const withTensor = (name: string) => ({

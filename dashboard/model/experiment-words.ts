@@ -1,10 +1,15 @@
-/** What an experiment does and what its last look came to, in words. */
-import type { Experiment } from '../../protocol/experiment.ts';
+/** What an experiment does, what its last look came to, and its judged pairs, as the page writes them. */
 import type {
   ExperimentDecision,
   ExperimentEvaluation,
   ExperimentView,
 } from '../../protocol/experiment-answers.ts';
+import {
+  type ExperimentPairs,
+  PAIR_FAILURE_WORDS,
+  type PairFailure,
+} from '../../protocol/experiment-judge.ts';
+import { type Experiment, SHADOW_METRICS } from '../../protocol/experiment.ts';
 import { decisionWords, type DecisionWords, type NumberWords } from '../../protocol/state-words.ts';
 import { moment, number, percent } from './words.ts';
 
@@ -74,3 +79,50 @@ export function stepsOf({ status, killed, coverage }: Experiment): Step[] {
 /** The step of the ramp that comes after the present coverage; null when there is none. */
 export const nextCoverage = ({ ramp, coverage }: Pick<Experiment, 'ramp' | 'coverage'>): number | null =>
   ramp?.steps.find((step) => step > coverage) ?? null;
+
+type Judge = NonNullable<Experiment['judge']>;
+
+export const judgeWords = ({ model, url }: Judge): string =>
+  model === undefined
+    ? `${url ?? '?'}, which sees the answers in random order`
+    : `${model}, asked in both orders; where these disagree it is a tie`;
+
+/** What to believe the judge by, each a sentence. */
+export function pairNotes(pairs: ExperimentPairs, { tokens_per_day: budget }: Judge): string[] {
+  const { same, first_chosen: first, agreement, failures, tokens_today: tokens } = pairs;
+  return [
+    ...(same === 0 ? [] : [`${number(same)} of the ties: the same to the letter, so that nobody was asked.`]),
+    ...(first === null ? [] : [`The answer shown first was chosen in ${percent(first)}.`]),
+    ...(agreement === null ? [] : [`The judge said the same in both orders in ${percent(agreement)}.`]),
+    ...Object.entries(failures).map(
+      ([reason, count]) => `${number(count)} not judged: ${PAIR_FAILURE_WORDS[reason as PairFailure]}.`,
+    ),
+    `${number(tokens)} of ${number(budget)} tokens used today.`,
+  ];
+}
+
+/** Nobody is in it: there are pairs, and no units to compare. */
+export const isJudgedAlone = ({ judge, coverage }: Pick<Experiment, 'judge' | 'coverage'>): boolean =>
+  judge !== undefined && coverage === 0;
+
+/** What was recorded of the adapter that runs beside. */
+interface ShadowFigure {
+  readonly metric: string;
+  readonly requests: string;
+  readonly mean: string;
+  /** Where they are known. */
+  readonly p50: string;
+  readonly p95: string;
+}
+
+/** Only metrics that the edge records itself, whatever the document calls so. */
+export const shadowFigures = ({ shadow }: Pick<ExperimentEvaluation, 'shadow'>): ShadowFigure[] =>
+  Object.entries(shadow).map(([metric, { n, mean, p50, p95 }]) => {
+    const kind = SHADOW_METRICS.find(({ key }) => key === metric)?.kind;
+    return {
+      ...{ metric, requests: number(n), mean: kind === 'proportion' ? percent(mean) : number(mean) },
+      ...{ p50: known(p50), p95: known(p95) },
+    };
+  });
+
+const known = (value: number | undefined): string => (value === undefined ? '–' : number(value));

@@ -3,6 +3,15 @@ import { err, ok, type Result } from '../../protocol/result.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Client } from './client.ts';
 
+/** Has the browser save a text as a file. Its address is of this page alone and ends with the call. */
+export function saveText(name: string, type: string, text: string): void {
+  const url = URL.createObjectURL(new Blob([text], { type: `${type};charset=utf-8` }));
+  const link = Object.assign(document.createElement('a'), { href: url, download: name });
+  link.click();
+  // The browser has begun to read it by then.
+  setTimeout(() => URL.revokeObjectURL(url), 1_000);
+}
+
 /**
  * Fetches a version's own file in its parts, compares it with its digest and gives it to the browser to keep.
  * @returns what the file is called.

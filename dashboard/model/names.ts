@@ -1,0 +1,116 @@
+/** Names as lists show them: found, below each other, removed, and made of each other. */
+import type { ChangeView } from '../../protocol/admin-api/history.ts';
+import type { NameView } from '../../protocol/admin-api/names.ts';
+import { REMOVAL_GRACE_MS } from '../../protocol/admin-api/removals.ts';
+import type { VersionList, VersionView } from '../../protocol/admin-api/versions.ts';
+
+/** The order in which people count. */
+const NATURAL = new Intl.Collator('en', { numeric: true, sensitivity: 'base' });
+
+/** `v2` before `v10`; what differs by nothing else stands in the order of its characters. */
+export const byName = (a: string, b: string): number => NATURAL.compare(a, b) || (a < b ? -1 : Number(a > b));
+
+/** @param text parts of the name, between blanks, in any order. */
+export function isFound(name: string, text: string): boolean {
+  const small = name.toLowerCase();
+  return text
+    .toLowerCase()
+    .split(/\s+/)
+    .every((part) => small.includes(part));
+}
+
+/** How well a name that was found fits: its last segment, then where it begins, then anywhere; smaller is better. */
+export function fit(name: string, text: string): number {
+  const [first = ''] = text.toLowerCase().trim().split(/\s+/);
+  const small = name.toLowerCase();
+  const last = small.slice(small.lastIndexOf('/') + 1);
+  return small === first ? 0 : last.startsWith(first) ? 1 : small.startsWith(first) ? 2 : 3;
+}
+
+export interface NameNode {
+  /** Last segment of `path`. */
+  readonly segment: string;
+  readonly path: string;
+  /** null = nothing is published under this very path. */
+  readonly entry: NameView | null;
+  readonly children: readonly NameNode[];
+}
+
+interface Growing {
+  segment: string;
+  path: string;
+  entry: NameView | null;
+  children: Map<string, Growing>;
+}
+
+/** @param entries in any order. @returns the topmost segments, each level in its natural order. */
+export function nameTree(entries: readonly NameView[]): NameNode[] {
+  const root: Growing = { segment: '', path: '', entry: null, children: new Map() };
+  for (const entry of entries) {
+    let node = root;
+    for (const segment of entry.name.split('/')) {
+      let child = node.children.get(segment);
+      if (child === undefined) {
+        const path = node.path === '' ? segment : `${node.path}/${segment}`;
+        child = { segment, path, entry: null, children: new Map() };
+        node.children.set(segment, child);
+      }
+      node = child;
+    }
+    node.entry = entry;
+  }
+  return finished(root);
+}
+
+const finished = ({ children }: Growing): NameNode[] =>
+  [...children.values()]
+    .sort((a, b) => byName(a.segment, b.segment))
+    .map((child) => ({ ...child, children: finished(child) }));
+
+/** Names at and below the node. */
+export const countNames = ({ entry, children }: NameNode): number =>
+  (entry === null ? 0 : 1) + children.reduce((sum, child) => sum + countNames(child), 0);
+
+interface Removed {
+  readonly name: string;
+  /** null = the whole name. */
+  readonly version: number | null;
+  /** Unix ms. */
+  readonly at: number;
+}
+
+/**
+ * @param changes newest first. @param now unix ms.
+ * @returns newest first; what was restored, or published anew, since is not among them.
+ */
+export function removedLately(changes: readonly ChangeView[], now: number): Removed[] {
+  const found: Removed[] = [];
+  /** Names with a later change: they are there again, or their removal is that change. */
+  const changed = new Set<string>();
+  /** Versions that were restored, or removed once more, later. */
+  const settled = new Set<string>();
+  const gone = new Set<string>();
+  for (const { name, action, to, at } of changes) {
+    const version = `${name}@${to}`;
+    const isOpen = to === null ? !changed.has(name) : !settled.has(version) && !gone.has(name);
+    if (action === 'remove' && isOpen && now - at < REMOVAL_GRACE_MS) found.push({ name, version: to, at });
+    changed.add(name);
+    if (action === 'remove' || action === 'restore') settled.add(version);
+    if (action === 'remove' && to === null) gone.add(name);
+  }
+  return found;
+}
+
+/** The names that a version is made of, root first, its own not among them; a scale is told where it is not 1. */
+export const inheritedFrom = ({ chain }: VersionView): { name: string; scale: number }[] =>
+  chain.slice(0, -1).map(({ name, scale }) => ({ name, scale }));
+
+/** Those of `others` whose live version is made of an adapter of `name`. */
+export const heirsOf = (name: string, others: readonly VersionList[]): string[] =>
+  others
+    .filter((other) =>
+      other.versions.some(
+        (version) => version.live && inheritedFrom(version).some((one) => one.name === name),
+      ),
+    )
+    .map((other) => other.name);

@@ -1,0 +1,104 @@
+import type { ComponentChildren } from 'preact';
+import { useId, useState } from 'preact/hooks';
+
+interface Aria {
+  id: string;
+  'aria-invalid': boolean;
+  'aria-describedby': string;
+}
+
+/** A labelled input, with what is wrong with it or a hint below. */
+export function Field(props: {
+  label: string;
+  problem: string | undefined;
+  hint?: string | undefined;
+  children: (aria: Aria) => ComponentChildren;
+}) {
+  const id = useId();
+  const { problem, hint } = props;
+  return (
+    <div class="field">
+      <label for={id}>{props.label}</label>
+      {props.children({ id, 'aria-invalid': problem !== undefined, 'aria-describedby': `${id}-about` })}
+      <p id={`${id}-about`} class={problem === undefined ? 'hint' : 'wrong'}>
+        {problem ?? hint}
+      </p>
+    </div>
+  );
+}
+
+/** An input of a question: the question holds what is in it while it is open. */
+export function TextField(props: {
+  label: string;
+  begin?: string;
+  placeholder?: string;
+  type?: 'text' | 'number';
+  list?: string;
+  required?: boolean;
+  hint?: string;
+  onChange: (text: string) => void;
+}) {
+  const { label, begin = '', placeholder, type = 'text', list, required = false, hint } = props;
+  const [text, setText] = useState(begin);
+  return (
+    <label class="field">
+      <span>{label}</span>
+      <input
+        type={type}
+        value={text}
+        placeholder={placeholder}
+        required={required}
+        list={list}
+        min={type === 'number' ? 1 : undefined}
+        autocomplete="off"
+        spellcheck={false}
+        onInput={(event) => {
+          setText(event.currentTarget.value);
+          props.onChange(event.currentTarget.value.trim());
+        }}
+      />
+      {hint !== undefined && <small class="hint">{hint}</small>}
+    </label>
+  );
+}
+
+/** A choice of a question: yes or no. */
+export function CheckField(props: { label: string; begin?: boolean; onChange: (checked: boolean) => void }) {
+  const [checked, setChecked] = useState(props.begin ?? false);
+  return (
+    <label class="check">
+      <input
+        type="checkbox"
+        checked={checked}
+        onChange={(event) => {
+          setChecked(event.currentTarget.checked);
+          props.onChange(event.currentTarget.checked);
+        }}
+      />
+      <span>{props.label}</span>
+    </label>
+  );
+}
+
+/** A few ways to see the same thing, one of them chosen, or none (null). */
+export function Choices<T extends string>(props: {
+  label: string;
+  of: readonly (readonly [value: T, words: string])[];
+  value: T | null;
+  onChoose: (value: T) => void;
+}) {
+  return (
+    <div class="choices" role="group" aria-label={props.label}>
+      {props.of.map(([value, words]) => (
+        <button
+          key={value}
+          type="button"
+          aria-pressed={value === props.value}
+          onClick={() => props.onChoose(value)}
+        >
+          {words}
+        </button>
+      ))}
+    </div>
+  );
+}

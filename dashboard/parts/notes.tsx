@@ -1,0 +1,100 @@
+import type { ComponentChildren } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
+import { type Client, unreachedSince } from '../api/client.ts';
+import type { Problem } from '../model/problem.ts';
+import { ago, clock, moment } from '../model/words.ts';
+import type { Loaded } from './use-load.ts';
+import { useStore } from './use-store.ts';
+
+/** Says what went wrong and what to do; read out as it appears. */
+export function ProblemNote({ problem, onRetry }: { problem: Problem | null; onRetry?: () => void }) {
+  const away = useStore(unreachedSince) !== null;
+  // Of what is read again by itself the frame says that the edge is away, once.
+  if (problem === null || (away && problem.code === 'no_answer' && onRetry !== undefined)) return null;
+  return (
+    <div class="note alarm" role="alert">
+      <p>
+        <strong>{problem.message}</strong> {problem.advice}
+      </p>
+      {onRetry !== undefined && (
+        <button type="button" onClick={onRetry}>
+          Try again
+        </button>
+      )}
+    </div>
+  );
+}
+
+/** Stands where something is coming, as high as it will be. @param rows lines of a table; none = a chart. */
+export function Skeleton({ label, rows }: { label: string; rows?: number }) {
+  return (
+    <div class="skeleton" role="status" aria-label={`Loading ${label}`}>
+      {rows === undefined ? (
+        <span class="block" />
+      ) : (
+        Array.from({ length: rows }, (_, i) => <span key={i} class="line" />)
+      )}
+    </div>
+  );
+}
+
+/**
+ * What came of several questions, and what went wrong with them. While one of them fails, what is shown is marked as
+ * old, with the time of the last answer; while the edge does not answer at all, the page says so of all of it.
+ */
+export function Answered(props: { of: readonly Loaded<unknown>[]; children: ComponentChildren }) {
+  const isAway = useStore(unreachedSince) !== null;
+  const failed = isAway ? undefined : props.of.find(({ problem }) => problem !== null);
+  const shown = props.of.map(({ data }) => data);
+  const at = useRef(Date.now());
+  useEffect(() => {
+    if (failed === undefined) at.current = Date.now();
+    // Each answer is an object of its own.
+  }, shown);
+  const isOld = failed !== undefined && shown.some((data) => data !== null);
+  return (
+    <>
+      {isOld && (
+        <p class="note stale-note" role="status">
+          Old: this is what the edge said at {clock(at.current)}, {ago(at.current, Date.now())}.
+        </p>
+      )}
+      <ProblemNote
+        problem={failed?.problem ?? null}
+        onRetry={() => void Promise.all(props.of.map(({ reload }) => reload()))}
+      />
+      <div class={isOld ? 'old' : undefined}>{props.children}</div>
+    </>
+  );
+}
+
+/** While the edge is away; each view looks again by itself once it is back. */
+const LOOK_AGAIN_MS = 5_000;
+
+const ask = (client: Client) => client.call('GET /admin/history', { query: { limit: '1' } });
+
+/** Says that what is shown is old, and since when; looks whether the edge is back. */
+export function OfflineNote({ client }: { client: Client }) {
+  const since = useStore(unreachedSince);
+  useEffect(() => {
+    // What colours say of the state of things is taken back, see style.css.
+    document.documentElement.toggleAttribute('data-old', since !== null);
+    if (since === null) return;
+    const timer = setInterval(() => {
+      if (!document.hidden) void ask(client);
+    }, LOOK_AGAIN_MS);
+    return () => clearInterval(timer);
+  }, [since, client]);
+  if (since === null) return null;
+  return (
+    <div class="offline" role="alert">
+      <p>
+        <strong>The edge does not answer.</strong> What is shown is of <time>{moment(since)}</time> or before.
+        Check that it runs and that you are online; the page looks again every few seconds.
+      </p>
+      <button type="button" onClick={() => void ask(client)}>
+        Look now
+      </button>
+    </div>
+  );
+}
