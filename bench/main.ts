@@ -13,6 +13,7 @@ import { formatReport } from './report.ts';
 import { benchProfile } from './profile.ts';
 import { runBench } from './run-bench.ts';
 import { benchVllm } from './vllm.ts';
+import { benchWalk } from './walk.ts';
 
 const stopped = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
@@ -25,6 +26,7 @@ const others = {
   neighbours: benchNeighbours,
   profile: benchProfile,
   vllm: benchVllm,
+  walk: benchWalk,
 };
 const other = others[command as keyof typeof others] as (typeof others)['vllm'] | undefined;
 const options = other === undefined ? parseOptions(process.argv.slice(2)) : null;
