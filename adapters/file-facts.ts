@@ -1,5 +1,5 @@
 import type { BlobRecord } from '../protocol/adapter-manifest.ts';
-import type { FileFacts } from '../protocol/admin-api/plan.ts';
+import type { FileFacts } from '../protocol/admin-api/versions.ts';
 import { inFeatures, outFeatures } from './format/lora-module.ts';
 import type { PackedAdapter } from './pack-adapter.ts';
 

@@ -1,5 +1,5 @@
 /** What an origin did between two answers of it. */
-import type { OriginFigures } from '../../protocol/origin-figures.ts';
+import type { OriginFigures } from '../../protocol/origin-request.ts';
 
 export interface OriginRates {
   /** Tokens a second, over all rows. */

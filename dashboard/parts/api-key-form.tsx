@@ -1,4 +1,4 @@
-import { ModelList } from '../../protocol/models.ts';
+import { ModelList } from '../../protocol/completion-answers.ts';
 import { createClient } from '../api/client.ts';
 import { storeKey } from '../session.ts';
 import { KeyForm } from './key-form.tsx';

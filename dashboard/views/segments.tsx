@@ -1,6 +1,6 @@
 import type { Experiment } from '../../protocol/experiment.ts';
 import type { ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
-import { segmentWords } from '../../protocol/experiment-segments.ts';
+import { segmentWords } from '../../protocol/experiment-breakdown.ts';
 import { number, percent, signed } from '../model/words.ts';
 import { Table } from '../parts/table.tsx';
 

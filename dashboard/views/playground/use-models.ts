@@ -1,4 +1,4 @@
-import { ModelList } from '../../../protocol/models.ts';
+import { ModelList } from '../../../protocol/completion-answers.ts';
 import type { Client } from '../../api/client.ts';
 import { readNames } from '../../api/read-names.ts';
 import { byName } from '../../model/find-names.ts';

@@ -1,5 +1,17 @@
-/** What an experiment comes to by one declared dimension. It decides nothing. */
+/** What an experiment comes to in detail, deciding nothing: how values are spread, and results by one declared dimension. */
 import { z } from 'zod';
+
+export const ExperimentSpread = z.object({
+  /** Single values, one an answer or a rating, that the percentiles are of. */
+  values: z.int().min(0),
+  /** Of the units, each the mean over its own values, as everywhere. */
+  mean: z.number(),
+  /** Half of the values are at most this; to 2 % of it. */
+  p50: z.number(),
+  /** 95 of a hundred are at most this; to 2 % of it. */
+  p95: z.number(),
+});
+export type ExperimentSpread = z.infer<typeof ExperimentSpread>;
 
 /** Credentials are nobody's to tell results by. */
 const SECRET = ['authorization', 'cookie', 'proxy-authorization'];
