@@ -170,7 +170,7 @@ export function adminWarmRoutes(deps: Pick<IntakeDeps, 'registry' | 'warmth'>): 
 }
 
 /** Scores a file that the caller has uploaded, published or not, as it would be on top of its parent. */
-export async function evaluateFile(
+async function evaluateFile(
   deps: IntakeDeps & { mayUseChain: MayUseChain },
   params: { request: EvaluateFileRequest; caller: AdminCaller; life: RequestLife },
 ): Promise<Result<EvaluateAnswer, ApiError>> {

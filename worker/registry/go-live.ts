@@ -22,7 +22,7 @@ export type GoLiveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'warmth' | '
  * Makes another version of a name that has been read live: whatever changed since then is a conflict. Requests that run
  * end on the version they began with.
  */
-export async function goLive(
+async function goLive(
   deps: GoLiveDeps,
   params: {
     request: Omit<PromoteRequest, 'version'> & { to: number };

@@ -144,7 +144,7 @@ async function versionsOf(deps: IntakeDeps, context: AppContext, file: string): 
 }
 
 /** Has every origin try a published version again and compare it with the proof that the version keeps. */
-export async function verifyVersion(
+async function verifyVersion(
   deps: Pick<IntakeDeps, 'registry' | 'trials'>,
   params: { request: VerifyVersionRequest; caller: AdminCaller; life: RequestLife },
 ): Promise<Result<{ row: VersionRow; origins: OriginVerdict[] }, ApiError>> {
