@@ -16,12 +16,11 @@ const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
 const PURE = [
   'access/(authorize|loosened-limit|refusal-budget|request-gate|usable-ranges)',
-  'completions/(compose-chain|most-tokens|nearest-names|resolve-name|suggestion-budget)',
-  'experiments/(analyze|assign-variant|bucket|capped|coverage-phases|decide|disagreement|empty-arm|foresee|health|legal-change|outcome|segments|spread|unit-of|unit-values)',
-  'experiments/pairs/(judged-decision|pair-state|pairs-at-look)',
+  'completions/(compose-chain|resolve-name)',
+  'experiments/(analyze|assign-variant|capped|coverage-phases|decide|empty-arm|foresee|health|legal-change|outcome|segments|unit-values)',
   'experiments/statistics/[^/]+',
-  'metering/(counters-of|quota-answer|quota-state)',
-  'origins/(choose-origin|pools|replica-demand|replica-sets)',
+  'metering/quota-state',
+  'origins/(choose-origin|replica-sets)',
   'registry/claims',
   'traffic/(histogram|merge-batches|sum-points)',
 ].map((files) => `^worker/${files}\\.ts$`);

@@ -1,5 +1,5 @@
 import type { BlobRecord } from '../protocol/adapter-manifest.ts';
-import type { FileFacts } from '../protocol/admin-api/plan.ts';
+import type { FileFacts } from '../protocol/admin-api/versions.ts';
 import { sha256Hex } from '../protocol/identity.ts';
 import { baseIdOf } from '../protocol/names.ts';
 import { AdapterFormatError, printable } from './errors.ts';

@@ -14,6 +14,7 @@ import { benchProfile } from './profile.ts';
 import { benchProxies } from './proxies.ts';
 import { runBench } from './run-bench.ts';
 import { benchVllm } from './vllm.ts';
+import { benchWalk } from './walk.ts';
 
 const stopped = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM'] as const)
@@ -27,6 +28,7 @@ const others = {
   profile: benchProfile,
   proxies: benchProxies,
   vllm: benchVllm,
+  walk: benchWalk,
 };
 const other = others[command as keyof typeof others] as (typeof others)['vllm'] | undefined;
 const options = other === undefined ? parseOptions(process.argv.slice(2)) : null;

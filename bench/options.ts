@@ -26,6 +26,7 @@ npm run bench -- neighbours [--short]   what one tenant does to another's time t
 npm run bench -- profile                what a wave's time goes into (--help says more)
 npm run bench -- proxies --litellm FILE  requests a second beside LiteLLM's proxy (--help says more)
 npm run bench -- vllm --url URL --base FOLDER   what graft adds to a vLLM that runs (--help says more)
+npm run bench -- walk                   the files that one chat completion enters (--help says more)
   --only a,b           scenarios: ${SCENARIOS.join(', ')} (default: all)
   --peer SPEC          a server to compare with, running already, loaded with 16 rank-8 adapters on q and v:
                        NAME=openai:PORT[:PREFIX[:BASE]] (adapter i is PREFIXi) or NAME=llama:PORT; may be repeated

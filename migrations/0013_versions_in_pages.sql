@@ -16,7 +16,7 @@ CREATE TABLE versions_in_pages (
   created_at INTEGER NOT NULL,
   created_by TEXT NOT NULL,
   proof TEXT,                  -- JSON, see worker/registry/d1-registry-rows.ts; NULL = from before there were any
-  evaluation TEXT,             -- JSON, StoredEvaluation of protocol/evaluation.ts
+  evaluation TEXT,             -- JSON, StoredEvaluation of protocol/adapter-trials.ts
   retired_at INTEGER,          -- NULL = may be served
   withdrawn_at INTEGER,        -- since when an adapter below, another owner's, is retired; NULL = never
   PRIMARY KEY (name, version)

@@ -1,9 +1,10 @@
 /**
  * API keys: `gk_` (inference) or `ga_` (admin), 27 random base62 digits (160 bits), 6 base62 digits of checksum.
  * The checksum lets anyone refuse a mistyped or made-up key without looking anything up; it proves nothing else.
- * Only a key's sha256 is ever stored.
+ * Only a key's sha256 is ever stored. The admin key of a local stack is also had for the link that `graft dev` prints.
  */
 import { sha256Hex } from './identity.ts';
+import { z } from 'zod';
 
 export type ApiKeyKind = 'gk' | 'ga';
 
@@ -55,3 +56,14 @@ export function checkApiKey(text: string): ApiKeyKind | null {
 
 /** What is stored of a key. */
 export const hashApiKey = (key: string): Promise<string> => sha256Hex(key);
+
+/** Characters of a token: base64url of 32 random bytes. */
+const TOKEN_LENGTH = 43;
+
+/** Body of `POST /dashboard/sign-in`. */
+export const SignInRequest = z.strictObject({ token: z.string().length(TOKEN_LENGTH) });
+export type SignInRequest = z.infer<typeof SignInRequest>;
+
+/** What the page then signs its requests with. */
+export const SignInAnswer = z.object({ admin_key: z.string() });
+export type SignInAnswer = z.infer<typeof SignInAnswer>;

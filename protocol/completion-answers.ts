@@ -1,4 +1,6 @@
-/** Answers of OpenAI's chat and text completions, whole and in chunks. */
+/** Answers of OpenAI's API: chat and text completions, whole and in chunks, and models. */
+import { z } from 'zod';
+
 export type FinishReason = 'stop' | 'length';
 /** A chat's answer may end with calls. */
 export type ChatFinishReason = FinishReason | 'tool_calls';
@@ -93,3 +95,32 @@ export interface TextCompletion {
   }[];
   usage?: Usage | null;
 }
+
+/** `GET /v1/models/<name>`. */
+export const Model = z.object({
+  id: z.string(),
+  object: z.literal('model'),
+  /** Unix seconds. */
+  created: z.int(),
+  owned_by: z.string(),
+  /** Ours: the base model or the parent adapter's name. */
+  parent: z.string().nullable().optional(),
+  /** Ours: the base model. */
+  root: z.string().optional(),
+});
+export type Model = z.infer<typeof Model>;
+
+/** `GET /v1/models?prefix=&after=` of the edge. */
+export const ModelList = z.object({
+  object: z.literal('list'),
+  data: z.array(Model),
+  /** Ours: there are more, or may be: the registry is asked a few times for one answer. */
+  has_more: z.boolean(),
+  /** Ours: pass it back as `after` to go on; a page can be empty and have more behind it. */
+  after: z.string().optional(),
+});
+export type ModelList = z.infer<typeof ModelList>;
+
+/** Whether an answer with these headers is a stream of server-sent events. */
+export const isEventStream = (headers: Headers): boolean =>
+  headers.get('content-type')?.startsWith('text/event-stream') ?? false;

@@ -4,8 +4,7 @@ import { ExperimentId } from './experiment-api.ts';
 import { Experiment, EXPERIMENT_STATUSES } from './experiment.ts';
 import { ExperimentPairs } from './experiment-judge.ts';
 import { ExperimentProgress } from './experiment-plan.ts';
-import { ExperimentSegments } from './experiment-segments.ts';
-import { ExperimentSpread } from './experiment-spread.ts';
+import { ExperimentSegments, ExperimentSpread } from './experiment-breakdown.ts';
 import { AdapterName } from './names.ts';
 
 const Estimate = z.object({ low: z.number(), estimate: z.number(), high: z.number() });

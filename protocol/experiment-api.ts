@@ -1,9 +1,9 @@
-/** What the admin API takes of experiments; docs/experiments.md explains the words. */
+/** What is sent of experiments: by the admin API, and ratings of answers; docs/experiments.md explains the words. */
 import { z } from 'zod';
 import { ExperimentGuardrail } from './experiment-guardrail.ts';
 import { Experiment, ExperimentShape } from './experiment.ts';
 import { MAX_EXPERIMENT_METRICS } from './limits.ts';
-import { Why as WhyText } from './why.ts';
+import { Why as WhyText } from './admin-api/history.ts';
 
 /** `exp_` and 16 of a-z and 0-9; made when the experiment is, and never used again. */
 export const ExperimentId = z.string().regex(/^exp_[a-z0-9]{16}$/);
@@ -69,3 +69,23 @@ export const PromoteExperiment = ExperimentStepRequest.extend({
 });
 /** `archive`: a draft or a decided experiment is put away; its name is free for another. */
 export const ArchiveExperiment = ExperimentStepRequest;
+
+/** `POST /v1/feedback`. */
+export const FeedbackRequest = z.strictObject({
+  /** The `id` of the answer that is rated; either this or `exposure`. */
+  id: z.string().min(1).optional(),
+  /** What `x-graft-exposure` said with it. */
+  exposure: z.string().min(1).optional(),
+  metric: z.string().regex(/^[a-z][a-z0-9_-]{0,31}$/),
+  /** 0 to 1 for a proportion. */
+  value: z.number(),
+  /** The same metric of this user from before the experiment, where it is known: it makes results surer (CUPED). */
+  before: z.number().nullish(),
+});
+export type FeedbackRequest = z.infer<typeof FeedbackRequest>;
+/** Its answer. `repeated`: this answer had been rated with this metric; the first value stays. */
+export const FeedbackAnswer = z.object({
+  object: z.literal('graft.feedback'),
+  status: z.enum(['counted', 'repeated']),
+});
+export type FeedbackAnswer = z.infer<typeof FeedbackAnswer>;

@@ -13,9 +13,8 @@ import {
   WEIGHT_TOLERANCE,
 } from './limits.ts';
 import { BASE_JUDGE, ExperimentJudge } from './experiment-judge.ts';
-import { SegmentBy } from './experiment-segments.ts';
-import { AdapterName } from './names.ts';
-import { PinnedAdapter } from './pinned-adapter.ts';
+import { SegmentBy } from './experiment-breakdown.ts';
+import { AdapterName, PinnedAdapter } from './names.ts';
 
 const Share = z.number().min(0).max(1);
 /** Text that buckets are made from. Seeds of namespaces and holdouts begin with two underscores. */

@@ -1,62 +1,50 @@
 export * from './adapter-manifest.ts';
-export * from './adapter-proof.ts';
+export * from './adapter-trials.ts';
 export * from './admin-api/index.ts';
-export * from './answer-id.ts';
 export * from './api-error.ts';
 export * from './api-key.ts';
 export * from './browser-downloads.ts';
-export * from './blob-parts.ts';
-export * from './cold-start.ts';
 export * from './completion.ts';
 export * from './completion-answers.ts';
 export * from './edge-fields.ts';
 export * from './embeddings.ts';
-export * from './evaluation.ts';
 export * from './experiment-api.ts';
 export * from './experiment-answers.ts';
-export * from './experiment-feedback.ts';
-export * from './experiment-spread.ts';
-export * from './experiment-segments.ts';
+export * from './experiment-breakdown.ts';
 export * from './state-words.ts';
 export * from './experiment-guardrail.ts';
 export * from './experiment-plan.ts';
-export * from './outlook-words.ts';
 export * from './experiment-judge.ts';
 export * from './experiment.ts';
 export * from './fnv1a.ts';
 export * from './identity.ts';
-export * from './ignored-fields.ts';
-export * from './is-event-stream.ts';
-export * from './is-sampled.ts';
-export * from './json-depth.ts';
 export * from './limits.ts';
-export * from './messages-to-chat.ts';
+export * from './parse-messages.ts';
 export * from './messages.ts';
-export * from './models.ts';
 export * from './names.ts';
-export * from './origin-figures.ts';
-export * from './origin-load.ts';
+export * from './origin-notes.ts';
 export * from './origin-request.ts';
 export type { Parsed, ParseOptions } from './parse-body.ts';
-export * from './parse-messages.ts';
-export { isMap, issuePath } from './parse-body.ts';
-export * from './pinned-adapter.ts';
-export * from './pins.ts';
-export * from './request-usage.ts';
+export {
+  IGNORED_HEADER,
+  IgnoredPaths,
+  STRICT_FIELDS_HEADER,
+  badShape,
+  isMap,
+  issuePath,
+  jsonShape,
+  readIgnored,
+  writeIgnored,
+} from './parse-body.ts';
 export * from './response-answers.ts';
 export * from './responses.ts';
 export * from './result.ts';
 export * from './same-json.ts';
 export type { SamplingFields } from './sampling-fields.ts';
-export * from './sign-in.ts';
 export * from './signature.ts';
 export * from './traceparent.ts';
 export * from './text-prompt.ts';
 export * from './tokenize.ts';
 export * from './tools.ts';
 export * from './structured-output.ts';
-export * from './unknown-path.ts';
 export * from './usage-csv.ts';
-export * from './web-base.ts';
-export * from './usage-note.ts';
-export * from './why.ts';

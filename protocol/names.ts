@@ -1,3 +1,4 @@
+/** What adapters, rooms, tenants and bases are called. */
 import { z } from 'zod';
 import { MAX_NAME_LENGTH, MAX_NAME_SEGMENT, MAX_NAME_SEGMENTS } from './limits.ts';
 
@@ -64,4 +65,18 @@ export const BaseId = z
 /** The id under which a base model is served: the last part of a hub id, in lower case. */
 export function baseIdOf(hubId: string): string {
   return (hubId.split('/').at(-1) ?? hubId).toLowerCase().replace(/[^a-z0-9._-]+/g, '-');
+}
+
+const isPinned = (text: string): boolean => {
+  const at = text.lastIndexOf('@');
+  return at > 0 && /^[1-9]\d{0,8}$/.test(text.slice(at + 1)) && nameProblem(text.slice(0, at)) === null;
+};
+
+/** `name@version`. */
+export const PinnedAdapter = z.string().refine(isPinned, 'must be "<name>@<version>"');
+
+/** A pinned adapter's name and version. @param adapter as {@link PinnedAdapter} has checked it. */
+export function pinOf(adapter: string): { name: string; version: number } {
+  const at = adapter.lastIndexOf('@');
+  return { name: adapter.slice(0, at), version: Number(adapter.slice(at + 1)) };
 }

@@ -1,6 +1,7 @@
+/** What the edge asks of an origin, and what that answers: completions, its base, its adapters, its figures. */
 import { z } from 'zod';
 import { ChainEntry, Digest } from './identity.ts';
-import { MAX_CHAIN } from './limits.ts';
+import { MAX_CHAIN, MAX_PINNED_NAMES } from './limits.ts';
 
 /** What the worker adds to a client's request. `budget_ms` is time left, not a clock time. */
 export const OriginDirective = z.strictObject({
@@ -90,3 +91,81 @@ export const ResidentList = z.object({
   ),
 });
 export type ResidentList = z.infer<typeof ResidentList>;
+
+/** `POST /adapters/pins` of an origin: one chain to keep in memory. */
+export const PinRequest = z.strictObject({ digests: z.array(Digest).min(1).max(MAX_CHAIN) });
+export type PinRequest = z.infer<typeof PinRequest>;
+
+/** `POST /adapters/prefetch` of an origin: one chain to load before anybody asks for it. */
+export const PrefetchRequest = z.strictObject({
+  digests: z.array(Digest).min(1).max(MAX_CHAIN),
+  /** Nothing is done where this adapter is not in memory. */
+  if_resident: Digest.optional(),
+});
+export type PrefetchRequest = z.infer<typeof PrefetchRequest>;
+
+/** `POST /adapters/pins` and `POST /adapters/prefetch`: what became of each adapter. */
+export const LoadAnswer = z.object({
+  results: z.array(
+    z.object({
+      digest: Digest,
+      ok: z.boolean(),
+      error: z.object({ code: z.string(), message: z.string() }).optional(),
+    }),
+  ),
+});
+export type LoadAnswer = z.infer<typeof LoadAnswer>;
+
+/** `PUT /adapters/pins` of an origin: all that stays pinned. */
+export const KeepPinsRequest = z.strictObject({
+  digests: z.array(Digest).max(MAX_PINNED_NAMES * MAX_CHAIN),
+});
+export type KeepPinsRequest = z.infer<typeof KeepPinsRequest>;
+
+/** Adapters of one {@link DropRequest}. */
+export const MAX_DROPPED_AT_ONCE = 100;
+
+/** `POST /adapters/drop` of an origin: adapters that it is to let go of, in memory and on disk. */
+export const DropRequest = z.strictObject({ digests: z.array(Digest).min(1).max(MAX_DROPPED_AT_ONCE) });
+export type DropRequest = z.infer<typeof DropRequest>;
+
+/** Its answer: files that it held, and adapters that a row which runs keeps in memory until it ends. */
+export const DropAnswer = z.object({ files: z.int().min(0), in_use: z.int().min(0) });
+export type DropAnswer = z.infer<typeof DropAnswer>;
+
+const count = z.int().min(0);
+/** `seconds` of all `count` together. */
+const timed = z.object({ count, seconds: z.number().min(0) });
+
+/** How busy an origin is and has been, now or since its start: two answers give what happened between them. */
+export const OriginFigures = z.object({
+  /** Unix ms. */
+  started_at: z.number(),
+  rows_running: count,
+  requests_waiting: count,
+  /** Requests that wait for an adapter. */
+  requests_loading: count,
+  /** Rows that fit at once. */
+  slots: count,
+  kv_tokens: count,
+  kv_capacity_tokens: count,
+  /** Resident memory of the process. */
+  memory_bytes: count,
+  adapters_resident: count,
+  /** Memory of resident adapters, and what they may use. */
+  adapter_bytes: count,
+  adapter_budget_bytes: count,
+  /** Since the start, like all that follow. Of finished requests. */
+  prompt_tokens: count,
+  completion_tokens: count,
+  requests_finished: count,
+  adapter_loads: count,
+  adapter_evictions: count,
+  /** Time to first token. */
+  first_token: timed,
+  /** Time between two tokens of one request. */
+  next_token: timed,
+  /** Steps that decode, and their rows together. */
+  decode: z.object({ steps: count, rows: count }),
+});
+export type OriginFigures = z.infer<typeof OriginFigures>;

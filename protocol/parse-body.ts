@@ -1,8 +1,10 @@
-/** From a body of the client API to a typed request, or to an error that names the field. */
+/**
+ * From a body of the client API to a typed request, or to an error that names the field: how deep JSON may be, what is
+ * left out and how the answer's header says it, what is refused.
+ */
 import type { z } from 'zod';
 import type { ApiError } from './api-error.ts';
-import { IgnoredPaths } from './ignored-fields.ts';
-import { MAX_FIELDS } from './limits.ts';
+import { MAX_FIELDS, MAX_JSON_CONTAINERS, MAX_JSON_DEPTH } from './limits.ts';
 import { err, ok, type Result } from './result.ts';
 
 /** As OpenAI writes places in a body: `messages[1].content`. */
@@ -133,3 +135,92 @@ export function parseRequest<T>(
   const checked = checkBody(schema, taken.value);
   return checked.ok ? ok({ request: checked.value, ignored: ignored.list() }) : checked;
 }
+
+const [QUOTE, BACKSLASH, OPEN_ARRAY, CLOSE_ARRAY, OPEN_OBJECT, CLOSE_OBJECT] = [
+  0x22, 0x5c, 0x5b, 0x5d, 0x7b, 0x7d,
+];
+
+/**
+ * How deep arrays and objects lie inside one another, and how many there are. Looks at the bytes before they are
+ * parsed: a megabyte of brackets parses, slowly, and then whatever walks the value runs out of stack.
+ * @param json UTF-8; that it is JSON at all is for the parser to say.
+ * @param enough counting ends where either is above it.
+ */
+export function jsonShape(
+  json: Uint8Array,
+  enough: { depth: number; containers: number },
+): { depth: number; containers: number } {
+  let [depth, deepest, containers] = [0, 0, 0];
+  let inString = false;
+  for (let at = 0; at < json.length; at += 1) {
+    const byte = json[at];
+    if (inString) {
+      if (byte === BACKSLASH) at += 1;
+      else if (byte === QUOTE) inString = false;
+    } else if (byte === QUOTE) inString = true;
+    else if (byte === OPEN_ARRAY || byte === OPEN_OBJECT) {
+      depth += 1;
+      containers += 1;
+      if (depth > deepest) deepest = depth;
+      if (deepest > enough.depth || containers > enough.containers) break;
+    } else if (byte === CLOSE_ARRAY || byte === CLOSE_OBJECT) depth -= 1;
+  }
+  return { depth: deepest, containers };
+}
+
+/** @returns what is wrong with the shape of a body, in words for its sender; null when it may be parsed. */
+export function badShape(json: Uint8Array, maxDepth: number = MAX_JSON_DEPTH): string | null {
+  const { depth, containers } = jsonShape(json, { depth: maxDepth, containers: MAX_JSON_CONTAINERS });
+  if (depth > maxDepth) return `The body is nested deeper than ${maxDepth} levels.`;
+  return containers > MAX_JSON_CONTAINERS
+    ? `The body has more than ${MAX_JSON_CONTAINERS} arrays and objects.`
+    : null;
+}
+
+/**
+ * `x-graft-ignored: reasoning_effort, messages[].annotations, max_tokens=120`: paths of what was left out, and what was
+ * lowered with the value that holds. Places in lists are not told apart, so that a long conversation says it once.
+ */
+export const IGNORED_HEADER = 'x-graft-ignored';
+
+/** A request header: `true` has fields that nobody knows refused, as OpenAI does. */
+export const STRICT_FIELDS_HEADER = 'x-graft-strict-fields';
+
+/** A request has no more fields than that for good reasons; `...` says that there were more. */
+const MAX_PATHS = 32;
+/** The longest names of real fields are half as long. */
+const MAX_PATH_CHARACTERS = 64;
+const MORE = '...';
+/** Names are the client's own words, and a header is ASCII without commas. */
+const UNSAFE = /[^\w.[\]=-]/g;
+
+/** Collects them; each is told once. */
+export class IgnoredPaths {
+  readonly #paths = new Set<string>();
+
+  /** @param value the one that holds instead, of what was lowered. */
+  add(path: readonly PropertyKey[], value?: number): void {
+    if (this.#paths.size > MAX_PATHS) return;
+    const name = path.reduce<string>((text, key) => {
+      if (typeof key === 'number') return `${text}[]`;
+      return text === '' ? String(key) : `${text}.${String(key)}`;
+    }, '');
+    const told = value === undefined ? name : `${name}=${value}`;
+    this.#paths.add(told.slice(0, MAX_PATH_CHARACTERS).replace(UNSAFE, '?') || '?');
+  }
+
+  list(): string[] {
+    return [...this.#paths];
+  }
+}
+
+/** @param paths of one or several places, each safe in a header. @returns null when there is nothing to say. */
+export function writeIgnored(paths: readonly string[]): string | null {
+  const all = [...new Set(paths)];
+  if (all.length === 0) return null;
+  return (all.length > MAX_PATHS ? [...all.slice(0, MAX_PATHS), MORE] : all).join(', ');
+}
+
+/** @returns the paths in a header of {@link writeIgnored}. */
+export const readIgnored = (header: string | null): string[] =>
+  (header ?? '').split(', ').filter((path) => path !== '');

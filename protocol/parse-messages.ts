@@ -1,10 +1,12 @@
-/** From a body of Anthropic's Messages API to a typed request, or to an error that names the field. */
+/**
+ * From a body of Anthropic's Messages API to a typed request, or to an error that names the field; and from that to the
+ * chat that it asks for.
+ */
 import type { z } from 'zod';
 import type { ApiError } from './api-error.ts';
-import type { ChatCompletionRequest } from './completion.ts';
+import { type ChatCompletionRequest, parseChatCompletion } from './completion.ts';
 import { refuseCrowd } from './message-content.ts';
-import { messagesToChat } from './messages-to-chat.ts';
-import { CountTokensRequest, MessagesRequest } from './messages.ts';
+import { CountTokensRequest, MessagesRequest, type MessagesBlock, type MessagesInput } from './messages.ts';
 import {
   isMap,
   issuePath,
@@ -78,3 +80,84 @@ export const parseCountTokens = (
   body: unknown,
   options: ParseOptions = {},
 ): Result<Parsed<CountTokensRequest>, ApiError> => parse(CountTokensRequest, body, options);
+
+type Turn = Pick<CountTokensRequest, 'model' | 'messages' | 'system' | 'tools' | 'tool_choice'>;
+
+/** The chat completion that a request of Anthropic's API means. Errors name the chat's fields. */
+export function messagesToChat(request: MessagesRequest): Result<Parsed<ChatCompletionRequest>, ApiError> {
+  const { metadata, stop_sequences: stop } = request;
+  const format = request.output_config?.format ?? request.output_format;
+  return parseChatCompletion({
+    ...conversation(request),
+    max_tokens: request.max_tokens,
+    ...given({ stream: request.stream, temperature: request.temperature, top_p: request.top_p }),
+    ...given({ top_k: request.top_k, seed: request.seed, user: metadata?.user_id }),
+    ...(stop == null || stop.length === 0 ? {} : { stop }),
+    ...(format == null ? {} : { response_format: responseFormat(format.schema) }),
+  });
+}
+
+const responseFormat = (schema: Record<string, unknown>) => ({
+  type: 'json_schema',
+  json_schema: { name: 'output', schema, strict: true },
+});
+
+/** The same of what is only to be counted. */
+export const countedToChat = (request: Turn): Result<Parsed<ChatCompletionRequest>, ApiError> =>
+  parseChatCompletion(conversation(request));
+
+const given = (fields: Record<string, unknown>): Record<string, unknown> =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value != null));
+
+function conversation({ model, messages, system, tools, tool_choice: choice }: Turn) {
+  const instructions = system == null ? '' : textOf(system);
+  return {
+    model,
+    messages: [
+      ...(instructions === '' ? [] : [{ role: 'system', content: instructions }]),
+      ...messages.flatMap(chatMessages),
+    ],
+    ...(tools == null || tools.length === 0
+      ? {}
+      : {
+          tools: tools.map(({ name, description, input_schema: parameters }) => ({
+            type: 'function',
+            function: { name, parameters, ...given({ description }) },
+          })),
+          ...given({ tool_choice: choiceOf(choice) }),
+          ...(choice?.disable_parallel_tool_use === true ? { parallel_tool_calls: false } : {}),
+        }),
+  };
+}
+
+function choiceOf(choice: Turn['tool_choice']): unknown {
+  if (choice == null) return null;
+  if (choice.type === 'any') return 'required';
+  if (choice.type === 'tool') return { type: 'function', function: { name: choice.name ?? '' } };
+  return choice.type;
+}
+
+const textOf = (content: string | readonly { text: string }[]): string =>
+  typeof content === 'string' ? content : content.map(({ text }) => text).join('');
+
+/** A turn is one message, but for the results of tools: those are messages of their own, and come first. */
+function chatMessages({ role, content }: MessagesInput): object[] {
+  if (typeof content === 'string') return [{ role, content }];
+  const of = <T extends MessagesBlock['type']>(type: T) =>
+    content.filter((block): block is Extract<MessagesBlock, { type: T }> => block.type === type);
+  const text = textOf(of('text'));
+  if (role === 'assistant') {
+    const calls = of('tool_use').map(({ id, name, input }) => ({
+      id,
+      type: 'function',
+      function: { name, arguments: JSON.stringify(input) },
+    }));
+    return [{ role, content: text, ...(calls.length === 0 ? {} : { tool_calls: calls }) }];
+  }
+  const results = of('tool_result').map((block) => ({
+    role: 'tool',
+    tool_call_id: block.tool_use_id,
+    content: block.content == null ? '' : textOf(block.content),
+  }));
+  return results.length > 0 && text === '' ? results : [...results, { role, content: text }];
+}

@@ -2,16 +2,8 @@
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
 import { ITEM_RULES, RESPONSE_RULES, TEXT_OPTION_RULES } from './field-rules.ts';
-import { IgnoredPaths } from './ignored-fields.ts';
 import {
-  MAX_CLIENT_KEY,
-  MAX_MESSAGES,
-  MAX_METADATA,
-  MAX_TOP_LOGPROBS,
-  MAX_USER_CHARACTERS,
-} from './limits.ts';
-import { refuseCrowd, takeContent } from './message-content.ts';
-import {
+  IgnoredPaths,
   asFields,
   checkBody,
   clamp,
@@ -26,6 +18,14 @@ import {
   type ParseOptions,
   type Taking,
 } from './parse-body.ts';
+import {
+  MAX_CLIENT_KEY,
+  MAX_MESSAGES,
+  MAX_METADATA,
+  MAX_TOP_LOGPROBS,
+  MAX_USER_CHARACTERS,
+} from './limits.ts';
+import { refuseCrowd, takeContent } from './message-content.ts';
 import { err, ok, type Result } from './result.ts';
 import { refuseLimits, samplingFields } from './sampling-fields.ts';
 import { refuseSecondConstraint, structuredFields, TextFormat } from './structured-output.ts';

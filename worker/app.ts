@@ -5,62 +5,56 @@ import { secureHeaders } from 'hono/secure-headers';
 import { MAX_REQUEST_ID, unknownPath, type NameEntry } from '../protocol/index.ts';
 import { registryUnavailable } from './errors.ts';
 import type { PairJudges, PairTallies } from './experiments/pairs/ports.ts';
-import type { WebhookSigner } from './experiments/webhook-signature.ts';
-import type { AnswerTokens } from './experiments/answer-token.ts';
-import type { ExposureTokens } from './experiments/exposure-token.ts';
+import type { WebhookSigner } from './experiments/webhooks.ts';
+import type { AnswerTokens, ExposureTokens } from './experiments/exposure-token.ts';
 import type { UnitHasher } from './experiments/unit-hash.ts';
 import type { IntakeDeps } from './registry/registry-deps.ts';
 import type { TakeDropOnMiss } from './drops/take-drop-on-miss.ts';
 import { KV_TIMEOUT_MS, LAST_KNOWN_GOOD_ENTRIES, LAST_KNOWN_GOOD_MS, RETRY_AFTER_MS } from './limits.ts';
 import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
-import { drainBody, noStore, observeRequest } from './http/middleware.ts';
+import { drainBody, noStore, observeRequest, anthropicErrors } from './http/middleware.ts';
 import { createGates } from './access/gates.ts';
 import { fail, methodNotAllowed, type AppEnv } from './http/request-scope.ts';
-import { repinAfterChange } from './origins/repin-after-change.ts';
+import { repinAfterChange, createPinSync } from './origins/sync-pins.ts';
 import { requireAdmin } from './access/require-admin.ts';
 import { logLine } from './log.ts';
 import type { Observer } from './http/observer.ts';
 import type { OriginClient } from './origins/client.ts';
-import { openApiDocument } from './http/openapi/document.ts';
-import { createPinSync } from './origins/sync-pins.ts';
-import { createSuggestionBudget } from './completions/suggestion-budget.ts';
-import { adminDownloadRoutes } from './blobs/download-routes.ts';
+import { adminOpenApiRoutes } from './http/openapi/document.ts';
+import { createSuggestionBudget } from './completions/model-not-found.ts';
+import { adminDownloadRoutes, adminBlobRoutes } from './blobs/routes.ts';
 import { downloadRoutes } from './downloads/routes.ts';
 import type { DownloadTokens } from './downloads/download-token.ts';
-import { adminBlobRoutes } from './blobs/routes.ts';
 import { adminBackupRoutes, type BackupDeps } from './backup/routes.ts';
 import { adminEraseRoutes } from './erasure/routes.ts';
 import type { EraseDeps } from './erasure/erase-steps.ts';
-import { adminEvaluateRoutes } from './origins/evaluate-routes.ts';
+import { adminEvaluateRoutes, adminOriginRoutes, adminPinRoutes, adminWarmRoutes } from './origins/routes.ts';
 import { adminExperimentRoutes } from './experiments/routes.ts';
 import { adminGrantRoutes } from './access/grants-routes.ts';
-import { adminHistoryRoutes } from './registry/history-routes.ts';
+import { adminHistoryRoutes, adminLifeCycleRoutes } from './registry/live-routes.ts';
 import { adminKeyRoutes } from './access/keys-routes.ts';
-import { adminLifeCycleRoutes } from './registry/live-routes.ts';
-import { adminOpenApiRoutes } from './http/openapi-routes.ts';
-import { adminOriginRoutes } from './origins/routes.ts';
-import { adminPinRoutes } from './origins/pins-routes.ts';
 import { adminRoomRoutes } from './registry/rooms-routes.ts';
 import { adminRefusalRoutes } from './access/refusals-routes.ts';
-import { adminTenantLimitsRoutes } from './metering/tenant-limits-routes.ts';
+import { adminTenantLimitsRoutes, adminUsageRoutes } from './metering/routes.ts';
 import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
 import { adminRequestRoutes } from './traffic/requests-routes.ts';
 import { adminTrafficRoutes } from './traffic/traffic-routes.ts';
 import type { TrafficLedger, TrafficSink } from './traffic/ports.ts';
 import type { PriceList } from './metering/price-list.ts';
-import { adminUsageRoutes } from './metering/usage-routes.ts';
-import { adminWarmRoutes } from './origins/warm-routes.ts';
-import { adminVerifyRoutes } from './registry/verify-routes.ts';
-import { adminVersionRoutes } from './registry/versions-routes.ts';
-import { anthropicErrors } from './http/anthropic-errors.ts';
+import { adminVerifyRoutes, adminVersionRoutes } from './registry/versions-routes.ts';
 import { completionRoutes } from './completions/routes.ts';
 import type { WebhookOutbox } from './experiments/ports-webhook.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
 import type { SignIn } from './access/sign-in-link.ts';
-import { baseRoutes, sharedHeaders } from './http/base-routes.ts';
-import { dashboardRoutes, enginePageHeaders, pageHeaders } from './http/dashboard-routes.ts';
-import type { PageFiles } from './http/page-files.ts';
+import {
+  baseRoutes,
+  sharedHeaders,
+  type PageFiles,
+  dashboardRoutes,
+  enginePageHeaders,
+  pageHeaders,
+} from './http/page-routes.ts';
 import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
 import { modelRoutes } from './completions/models-routes.ts';
 import type { CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
@@ -73,7 +67,7 @@ import type {
   ShadowRunner,
 } from './experiments/ports.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
-import { withLastKnownGood } from './platform/last-known-good.ts';
+import { withLastKnownGood } from './platform/index-memories.ts';
 import { createVersionIndex } from './access/recorded-rights.ts';
 import {
   DamagedRow,
@@ -279,7 +273,7 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminOriginRoutes({ ...services, now }));
   app.route('/', adminWarmRoutes(intake));
   app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));
-  app.route('/', adminOpenApiRoutes({ document: openApiDocument }));
+  app.route('/', adminOpenApiRoutes());
   app.notFound(({ req }) => fail(unknownPath(req.method, req.path)));
   app.onError((error, context) => {
     const known = error instanceof StoreUnavailable;

@@ -9,12 +9,15 @@ import { createKvExperimentIndex } from './experiments/kv-experiment-index.ts';
 import { createKvGrantIndex } from './access/kv-grant-index.ts';
 import { createKvKeyIndex } from './access/kv-key-index.ts';
 import { createKvNameIndex } from './registry/kv-name-index.ts';
-import { withLastKnownGood } from './platform/last-known-good.ts';
+import {
+  withLastKnownGood,
+  withShortMemory,
+  type Forgetful,
+  type ShortMemory,
+  withSecondOpinion,
+} from './platform/index-memories.ts';
 import { recordedGrants, recordedKey } from './access/recorded-rights.ts';
-import type { SealedIndexParams } from './platform/sealed-index.ts';
-import type { Sealer } from './platform/sealed-value.ts';
-import { withSecondOpinion } from './platform/second-opinion.ts';
-import { withShortMemory, type Forgetful, type ShortMemory } from './platform/short-memory.ts';
+import type { SealedIndexParams, Sealer } from './platform/sealed-index.ts';
 import type { ExperimentEntry, ExperimentIndex } from './experiments/ports.ts';
 import type { BulkIndex, Index, Lookup } from './platform/ports.ts';
 import type { GrantIndex, GrantLedger, HeldGrants } from './access/ports-grants.ts';

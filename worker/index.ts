@@ -19,19 +19,18 @@ import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
 import { createD1Usage } from './metering/d1-usage.ts';
 import { createDoQuotas } from './metering/do-quotas.ts';
 import { QUOTA_TIMEOUT_MS, USAGE_BATCH_MEMORY_MS } from './metering/limits.ts';
-import { createD1FileNames } from './origins/d1-file-names.ts';
-import { createD1OriginHistory } from './origins/d1-origin-history.ts';
-import { createD1Pins } from './origins/d1-pins.ts';
+import { createD1FileNames, createD1OriginHistory, createD1Pins } from './origins/d1-origins.ts';
 import { createParts, type Parts, type Stores } from './parts.ts';
 import { guardDatabase } from './platform/d1-database.ts';
 import { createD1RowAudit } from './registry/d1-row-audit.ts';
-import { createSha256 } from './platform/sha256.ts';
 import { createD1Registry } from './registry/d1-registry.ts';
 import { createD1Traffic } from './traffic/d1-traffic.ts';
 import { createDoTraffic } from './traffic/do-traffic.ts';
 import { COLLECTOR_TIMEOUT_MS } from './traffic/limits.ts';
 import { createDoPointers } from './registry/do-pointers.ts';
 import { POINTER_TIMEOUT_MS } from './registry/limits.ts';
+import { toHex } from '../protocol/index.ts';
+import type { Sha256 } from './platform/ports.ts';
 
 export { PairTally } from './experiments/pairs/pairs-object.ts';
 export { ExperimentTally } from './experiments/tally-object.ts';
@@ -114,3 +113,16 @@ export default {
   scheduled: (_controller, env, context) =>
     edgeOf(env).schedule((work) => context.waitUntil(loggingFailure(work))),
 } satisfies ExportedHandler<RawEnv>;
+
+/** sha256 of bytes that come by, in constant memory; workerd's own class, Web Crypto has none. */
+function createSha256(): Sha256 {
+  const stream = new crypto.DigestStream('SHA-256');
+  const writer = stream.getWriter();
+  return {
+    update: (chunk) => writer.write(chunk),
+    async digest() {
+      await writer.close();
+      return toHex(await stream.digest);
+    },
+  };
+}

@@ -2,18 +2,20 @@
 import type { Services } from './app.ts';
 import type { Drops } from './drops/parts.ts';
 import { workOffErasures } from './erasure/work-off.ts';
-import { evaluateAll } from './experiments/life/evaluate-all.ts';
-import { sendWebhooks } from './experiments/send-webhooks.ts';
+import { evaluateAll } from './experiments/life/evaluate.ts';
+import { sendWebhooks } from './experiments/webhooks.ts';
 import { collectSomeGarbage } from './blobs/collect-garbage.ts';
 import type { RequestLife } from './registry/registry-deps.ts';
 import { SCHEDULED_DELETIONS } from './blobs/limits.ts';
 import { FORGOTTEN_PER_RUN, STALE_POINTERS_PER_RUN } from './registry/limits.ts';
 import { REMOVAL_GRACE_MS } from '../protocol/index.ts';
 import { syncStalePointers } from './registry/sync-stale-pointers.ts';
-import { noteOrigins } from './origins/note-origins.ts';
 import { createPinSync } from './origins/sync-pins.ts';
 import { logLine, reasonOf } from './log.ts';
 import { syncUnwrittenLimits } from './metering/sync-tenant-limits.ts';
+import type { OriginClient } from './origins/client.ts';
+import { ORIGIN_HISTORY_KEPT_S } from './origins/limits.ts';
+import type { OriginHistoryLedger } from './origins/ports.ts';
 
 export type Schedule = (keepAlive: RequestLife['keepAlive']) => Promise<void>;
 
@@ -88,4 +90,25 @@ export async function runJobs(jobs: Record<string, () => Promise<unknown>>): Pro
     }
   }
   if (failures.length > 0) throw failures[0];
+}
+
+/** Notes how busy each origin is that answers, and forgets what is too old. */
+async function noteOrigins(deps: {
+  origins: OriginClient;
+  originHistory: OriginHistoryLedger;
+  now: () => number;
+}): Promise<void> {
+  const at = 60 * Math.floor(deps.now() / 60_000);
+  const measured = await deps.origins.measure();
+  if (measured.length > 0)
+    await deps.originHistory.note(
+      measured.map(({ id, figures }) => ({
+        ...{ origin: id, at, rowsRunning: figures.rows_running, slots: figures.slots },
+        requestsWaiting: figures.requests_waiting + figures.requests_loading,
+        adaptersResident: figures.adapters_resident,
+        adapterBytes: figures.adapter_bytes,
+        memoryBytes: figures.memory_bytes,
+      })),
+    );
+  await deps.originHistory.forget(at - ORIGIN_HISTORY_KEPT_S);
 }

@@ -7,8 +7,8 @@ import {
   validateAdapter,
   type PackedAdapter,
 } from '../../adapters/index.ts';
-import { blobRecordOf, splitParts } from '../../protocol/blob-parts.ts';
-import type { FileFacts } from '../../protocol/admin-api/plan.ts';
+import { blobRecordOf, splitParts } from '../../protocol/adapter-manifest.ts';
+import type { FileFacts } from '../../protocol/admin-api/versions.ts';
 import { MAX_PART_BYTES } from '../../protocol/limits.ts';
 import { baseIdOf } from '../../protocol/names.ts';
 import type { BaseInfo } from '../../protocol/origin-request.ts';

@@ -1,5 +1,5 @@
 import { useId, useState } from 'preact/hooks';
-import { ModelList } from '../../protocol/models.ts';
+import { ModelList } from '../../protocol/completion-answers.ts';
 import { createClient } from '../api/client.ts';
 import type { Problem } from '../model/problem.ts';
 import { storeKey } from '../session.ts';

@@ -1,5 +1,5 @@
 import type { ExperimentComparison, ExperimentEvaluation } from '../../protocol/experiment-answers.ts';
-import { segmentWords } from '../../protocol/experiment-segments.ts';
+import { segmentWords } from '../../protocol/experiment-breakdown.ts';
 import type { Experiment } from '../../protocol/experiment.ts';
 import { OPEN_REASONS, VERDICT_WORDS } from '../../protocol/state-words.ts';
 import { barRange } from '../model/interval-series.ts';

@@ -1,5 +1,5 @@
 import type { ExperimentProgress } from '../../protocol/experiment-plan.ts';
-import { planWords, progressWords } from '../../protocol/outlook-words.ts';
+import { planWords, progressWords } from '../../protocol/state-words.ts';
 import type { Client } from '../api/client.ts';
 import { WRITTEN } from '../model/experiment-words.ts';
 import { planRequest, type ExperimentFields } from '../model/experiment-form.ts';

@@ -1,7 +1,7 @@
 /** Changes of names: what the admin API takes and answers. */
 import { z } from 'zod';
 import { AdapterName } from '../names.ts';
-import { Why } from '../why.ts';
+import { Why } from './history.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** What every change of a name takes. */

@@ -1,8 +1,19 @@
-/** The history of names: what the admin API takes and answers. */
+/** The history of names, and why something was changed: what the admin API takes and answers. */
 import { z } from 'zod';
 import { AdapterName } from '../names.ts';
 import { MAX_HISTORY_PAGE } from './limits.ts';
 import type { AdminOperationTable } from './operation.ts';
+
+/** Longest reason of a change, characters. */
+const MAX_WHY = 500;
+
+/** Why something is changed, in the words of who changes it; one line of the history. */
+export const Why = z
+  .string()
+  .trim()
+  .min(1)
+  .max(MAX_WHY)
+  .regex(/^\P{Cc}*$/u, 'must be one line of text');
 
 /** One change of a name. */
 export const ChangeView = z.object({

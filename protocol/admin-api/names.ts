@@ -1,6 +1,8 @@
-/** Names: what the admin API takes and answers. */
+/** Names and what their owners say of them: what the admin API takes and answers. */
 import { z } from 'zod';
 import type { AdminOperationTable } from './operation.ts';
+import { AdapterName } from '../names.ts';
+import { Why } from './history.ts';
 
 export const NameView = z.object({
   name: z.string(),
@@ -37,5 +39,73 @@ export const NAME_OPERATIONS = {
     }),
     request: null,
     answers: { 200: { description: "A page of them, in the names' order.", schema: NameList } },
+  },
+} as const satisfies AdminOperationTable;
+
+/** Characters: a paragraph. */
+export const MAX_DESCRIPTION = 500;
+export const MAX_TAGS = 16;
+
+/** As labels are written everywhere; `team:billing` is one. */
+export const Tag = z
+  .string()
+  .regex(
+    /^[a-z0-9][a-z0-9._:-]{0,39}$/,
+    'must be 1 to 40 of a to z, 0 to 9 and . _ : -, and begin with a letter or digit',
+  );
+
+export const Description = z
+  .string()
+  .trim()
+  .min(1)
+  .max(MAX_DESCRIPTION, `has more than ${MAX_DESCRIPTION} characters`)
+  .regex(/^\P{Cc}*$/u, 'must be one line of text');
+
+/** In their order, each once. */
+export const Tags = z
+  .array(Tag)
+  .max(MAX_TAGS)
+  .transform((tags) => [...new Set(tags)].sort());
+
+export const AboutName = z.object({
+  /** null = none. */
+  description: z.string().nullable(),
+  tags: z.array(z.string()),
+});
+export type AboutName = z.infer<typeof AboutName>;
+
+export const NOTHING_SAID: AboutName = { description: null, tags: [] };
+
+/** `POST /admin/edit`. What is not given stays as it is. */
+export const EditRequest = z.strictObject({
+  name: AdapterName,
+  /** null takes it away. */
+  description: Description.nullable().optional(),
+  /** All of them. */
+  tags: Tags.optional(),
+  /** For the history. */
+  why: Why.nullish(),
+  /** Everything is checked, and nothing changed. */
+  dry_run: z.boolean().nullish(),
+});
+export type EditRequest = z.infer<typeof EditRequest>;
+
+export const EditAnswer = z.object({
+  name: z.string(),
+  ...AboutName.shape,
+  /** What it was before. */
+  from: AboutName,
+});
+export type EditAnswer = z.infer<typeof EditAnswer>;
+
+export const ABOUT_OPERATIONS = {
+  'POST /admin/edit': {
+    id: 'editName',
+    tag: 'adapters',
+    rights: 'admin',
+    summary: 'Changes what is said of a name: its description and tags.',
+    query: null,
+    request: EditRequest,
+    answers: { 200: { description: 'What is said of it now, and was before.', schema: EditAnswer } },
   },
 } as const satisfies AdminOperationTable;

@@ -4,21 +4,17 @@
  */
 import type { z } from 'zod';
 import { BACKUP_OPERATIONS } from './backup.ts';
-import { BLOB_OPERATIONS } from './blobs.ts';
-import { ABOUT_OPERATIONS } from './about-name.ts';
+import { BLOB_OPERATIONS, DOWNLOAD_OPERATIONS } from './blobs.ts';
+import { ABOUT_OPERATIONS, NAME_OPERATIONS } from './names.ts';
 import { CHANGE_OPERATIONS } from './changes.ts';
 import { ERASE_OPERATIONS } from './erasures.ts';
 import { EXPERIMENT_OPERATIONS } from './experiments.ts';
 import { GRANT_OPERATIONS } from './grants.ts';
 import { HISTORY_OPERATIONS } from './history.ts';
 import { KEY_OPERATIONS } from './keys.ts';
-import { NAME_OPERATIONS } from './names.ts';
-import { OPENAPI_OPERATIONS } from './openapi.ts';
-import { DOWNLOAD_OPERATIONS } from './downloads.ts';
-import type { AdminAnswer, AdminOperation } from './operation.ts';
-import { ORIGIN_OPERATIONS } from './origins.ts';
-import { PIN_OPERATIONS } from './pins.ts';
-import { PLAN_OPERATIONS } from './plan.ts';
+import type { AdminAnswer, AdminOperation, AdminOperationTable } from './operation.ts';
+import { ORIGIN_OPERATIONS, PIN_OPERATIONS } from './origins.ts';
+import { PLAN_OPERATIONS, VERSION_OPERATIONS } from './versions.ts';
 import { REMOVAL_OPERATIONS } from './removals.ts';
 import { ROOM_OPERATIONS } from './rooms.ts';
 import { TENANT_OPERATIONS } from './tenants.ts';
@@ -26,7 +22,18 @@ import { TRAFFIC_OPERATIONS } from './traffic.ts';
 import { UPKEEP_OPERATIONS } from './upkeep.ts';
 import { USAGE_OPERATIONS } from './usage.ts';
 import { TRIAL_OPERATIONS } from './verify.ts';
-import { VERSION_OPERATIONS } from './versions.ts';
+
+export const OPENAPI_OPERATIONS = {
+  'GET /admin/openapi.json': {
+    id: 'readOpenApi',
+    tag: 'operation',
+    rights: 'admin',
+    summary: 'This document.',
+    query: null,
+    request: null,
+    answers: { 200: { description: 'An OpenAPI 3.1 document.', schema: 'object' } },
+  },
+} as const satisfies AdminOperationTable;
 
 /** Named rather than inferred, so that declarations do not repeat every schema. */
 type Table = typeof BLOB_OPERATIONS &

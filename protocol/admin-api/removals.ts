@@ -1,7 +1,7 @@
 /** Removing names and versions, and bringing them back: what the admin API takes and answers. */
 import { z } from 'zod';
 import { AdapterName } from '../names.ts';
-import { Why } from '../why.ts';
+import { Why } from './history.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** How long what was removed can be restored, ms: seven days, a week's holiday and no more. */

@@ -3,7 +3,7 @@
  * What the admin API takes and answers.
  */
 import { z } from 'zod';
-import { EvaluateAnswer, EvaluationRows } from '../evaluation.ts';
+import { EvaluateAnswer, EvaluationRows } from '../adapter-trials.ts';
 import { Digest } from '../identity.ts';
 import { AdapterName } from '../names.ts';
 import { MAX_EVALUATION_BODY_BYTES } from './limits.ts';

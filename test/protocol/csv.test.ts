@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { csv } from '../../protocol/csv.ts';
-import { usageCsv } from '../../protocol/usage-csv.ts';
+import { csv, usageCsv } from '../../protocol/usage-csv.ts';
 
 describe('comma-separated values', () => {
   it('are those of RFC 4180', () => {

@@ -7,7 +7,7 @@ import { createApp as createOrigin } from '../../gpu-origin/http/app.ts';
 import { generateApiKey, hashApiKey, sign } from '../../protocol/index.ts';
 import type { RawEnv } from '../../worker/env.ts';
 import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
-import { createSealer } from '../../worker/platform/sealed-value.ts';
+import { createSealer } from '../../worker/platform/sealed-index.ts';
 import type { SqlDatabase, SqlStatement } from '../../worker/platform/d1-database.ts';
 import type { KeyRecord } from '../../worker/access/ports.ts';
 import { envelope, KEY, ORIGIN_ID, startTestOrigin } from '../gpu-origin/http/harness.ts';

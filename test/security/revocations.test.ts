@@ -5,13 +5,13 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { hashApiKey } from '../../protocol/index.ts';
 import { PointerWriter } from '../../worker/registry/pointer-writer-object.ts';
-import { createRightsSync } from '../../worker/access/rights-sync.ts';
+import { createRightsSync } from '../../worker/registry/kv-writers.ts';
 import type { RawEnv } from '../../worker/env.ts';
 import { createDoPointers } from '../../worker/registry/do-pointers.ts';
 import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
 import { createKvGrantIndex } from '../../worker/access/kv-grant-index.ts';
 import { createKvKeyIndex } from '../../worker/access/kv-key-index.ts';
-import { createSealer } from '../../worker/platform/sealed-value.ts';
+import { createSealer } from '../../worker/platform/sealed-index.ts';
 import type { RightsWriter } from '../../worker/access/ports.ts';
 import { FakePointerStorage } from '../fakes/fake-pointer-storage.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';

@@ -23,7 +23,7 @@ import type { Origin } from '../../worker/origins/choose-origin.ts';
 import type { Fetch } from '../../worker/origins/signed-fetch.ts';
 import { createParts, type Stores } from '../../worker/parts.ts';
 import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
-import { createSealer } from '../../worker/platform/sealed-value.ts';
+import { createSealer } from '../../worker/platform/sealed-index.ts';
 import { createKvWriters } from '../../worker/registry/kv-writers.ts';
 import type { Registry } from '../../worker/registry/ports.ts';
 import type { Schedule } from '../../worker/schedule.ts';

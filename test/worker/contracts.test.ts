@@ -9,7 +9,7 @@ import { createKvKeyIndex } from '../../worker/access/kv-key-index.ts';
 import { createKvNameIndex } from '../../worker/registry/kv-name-index.ts';
 import type { SqlDatabase } from '../../worker/platform/d1-database.ts';
 import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
-import { createSealer } from '../../worker/platform/sealed-value.ts';
+import { createSealer } from '../../worker/platform/sealed-index.ts';
 import { grantLedgerContract } from '../contracts/grants.ts';
 import { grantIndexContract, keyIndexContract, nameIndexContract } from '../contracts/kv-indexes.ts';
 import { kvNamespaceContract } from '../contracts/kv-namespace.ts';

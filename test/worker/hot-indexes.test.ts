@@ -3,7 +3,7 @@ import { createHotIndexes, type HotIndexes } from '../../worker/hot-indexes.ts';
 import { manifestOf } from '../../worker/registry/write-pointer.ts';
 import { createKvKeyIndex } from '../../worker/access/kv-key-index.ts';
 import { createKvNameIndex } from '../../worker/registry/kv-name-index.ts';
-import { createSealer } from '../../worker/platform/sealed-value.ts';
+import { createSealer } from '../../worker/platform/sealed-index.ts';
 import { digestOf, versionRow } from '../contracts/sample-rows.ts';
 import { FakeClock } from '../fakes/fake-clock.ts';
 import { FakeKv } from '../fakes/fake-kv.ts';

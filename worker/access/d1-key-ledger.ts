@@ -1,8 +1,7 @@
 import { z } from 'zod';
 import { DegradePolicy } from '../../protocol/index.ts';
-import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
+import { type SqlDatabase, type SqlStatement, readable, readColumn } from '../platform/d1-database.ts';
 import { KeyLimits } from '../metering/ports.ts';
-import { readable, readColumn } from '../platform/read-row.ts';
 import { DamagedRow, type Page } from '../platform/ports.ts';
 import type { KeyLedger, KeyRow, RevokedLine } from './ports.ts';
 

@@ -2,8 +2,7 @@ import { Digest, sameJson } from '../../protocol/index.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import { keyIdOf, keyRecordOf, type KeyRecord, type KeyRow } from './ports.ts';
 import type { Lookup } from '../platform/ports.ts';
-import { unlessDamaged } from '../registry/repair-rows.ts';
-import type { Mended, RepairDeps, RepairStep } from '../registry/repair-deps.ts';
+import { unlessDamaged, type Mended, type RepairDeps, type RepairStep } from '../registry/repair-deps.ts';
 
 /** Every inference key that the system of record has. */
 export const repairKeys: RepairStep = async (deps, { cursor, dryRun }) => {

@@ -1,6 +1,5 @@
 import { BlobRecord } from '../../protocol/index.ts';
-import type { SqlDatabase } from '../platform/d1-database.ts';
-import { readable, readColumn } from '../platform/read-row.ts';
+import { type SqlDatabase, readable, readColumn } from '../platform/d1-database.ts';
 import type { BlobLedger, SentPart } from './ports.ts';
 
 type SentRecord = Omit<SentPart, 'stored'> & { stored: number };

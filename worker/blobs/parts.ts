@@ -9,7 +9,7 @@ import { createKvBlobStore } from './kv-blob-store.ts';
 import type { KvNamespace } from '../platform/kv-namespace.ts';
 import { createR2BlobStore, type ObjectBucket } from './r2-blob-store.ts';
 import type { BlobStore } from './ports.ts';
-import type { WritePacing } from '../platform/write-paced.ts';
+import type { WritePacing } from '../platform/store-calls.ts';
 
 /** @param params.bucket what is not there is read from KV, where it went before the bucket was bound. */
 export function createBlobs(params: {

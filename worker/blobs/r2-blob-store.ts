@@ -1,8 +1,7 @@
 import { BlobRecord } from '../../protocol/index.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { BlobStore } from './ports.ts';
-import { withTimeout } from '../platform/with-timeout.ts';
-import { writePaced, type WritePacing } from '../platform/write-paced.ts';
+import { withTimeout, writePaced, type WritePacing } from '../platform/store-calls.ts';
 
 /** The part of R2 that graft uses; `R2Bucket` fits it, and so does the fake of the tests. */
 export interface ObjectBucket {

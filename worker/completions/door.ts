@@ -1,5 +1,12 @@
 /** Who may ask for a completion now, and send how much: what a tenant's refused requests may cost the others. */
-import { err, MAX_BODY_BYTES, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import {
+  err,
+  MAX_BODY_BYTES,
+  ok,
+  type ApiError,
+  type Result,
+  STRICT_FIELDS_HEADER,
+} from '../../protocol/index.ts';
 import { LARGE_BODY_BYTES } from '../access/limits.ts';
 import { authenticate } from '../access/authenticate.ts';
 import { enterGate, type Gates } from '../access/gates.ts';
@@ -66,4 +73,13 @@ export function comeIn({ keys, gates, now }: DoorDeps, request: Request): Visit 
     refused: ({ tenant, status, names }) =>
       gates.refusals.spend(tenant, refusalCost({ status, names, bytes })),
   };
+}
+
+/**
+ * Whether fields that nobody knows are refused: as the request's header says, else as its key does.
+ * @param caller null where the key is not known yet.
+ */
+export function refusesUnknownFields(request: Request, caller: Pick<Caller, 'strictFields'> | null): boolean {
+  const asked = request.headers.get(STRICT_FIELDS_HEADER);
+  return asked === 'true' || (asked !== 'false' && caller?.strictFields === true);
 }

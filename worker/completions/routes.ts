@@ -20,9 +20,8 @@ import {
   type AppEnv,
 } from '../http/request-scope.ts';
 import type { AskedOrigin } from '../origins/client.ts';
-import type { AnswerTokens } from '../experiments/answer-token.ts';
-import type { Exposure, ExposureTokens } from '../experiments/exposure-token.ts';
-import { endUser, USER_HEADER } from '../experiments/unit-of.ts';
+import type { AnswerTokens, Exposure, ExposureTokens } from '../experiments/exposure-token.ts';
+import { endUser, USER_HEADER, takePart, type Part, type TakePartDeps } from '../experiments/take-part.ts';
 import type { ExperimentSink } from '../experiments/ports.ts';
 import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
@@ -36,18 +35,14 @@ import {
   type CompletionBody,
   type CompletionKind,
 } from './kinds.ts';
-import { readOriginPhases, serverTiming } from '../http/server-timing.ts';
-import { labels, tellOfAnswer, usageName } from './answer-headers.ts';
+import { readOriginPhases, serverTiming, labels, tellOfAnswer, usageName } from './answer-headers.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { enterGate } from '../access/gates.ts';
-import { recordBeginning, recordEnding, type Taking } from './record-exposure.ts';
-import { recordEnded } from './record-traffic.ts';
+import { recordBeginning, recordEnding, type Taking, recordEnded } from './record-ended.ts';
 import type { TrafficSink } from '../traffic/ports.ts';
-import { comeIn, type DoorDeps, type Visit } from './door.ts';
+import { comeIn, type DoorDeps, type Visit, refusesUnknownFields } from './door.ts';
 import { runShadow, type ShadowDeps } from './run-shadow.ts';
-import { refusesUnknownFields } from './strict-fields.ts';
 import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
-import { takePart, type Part, type TakePartDeps } from '../experiments/take-part.ts';
 
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps, ShadowDeps {
   meter: CompletionMeter;

@@ -19,7 +19,7 @@ import type { Gate } from '../access/request-gate.ts';
 import { requireKey } from '../access/require-key.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import { adapterUnavailable, modelNotFound, registryUnavailable } from '../errors.ts';
-import { parseInput, readInput } from '../http/parse-input.ts';
+import { parseInput, readInput } from '../http/read-body.ts';
 import { fail, methodNotAllowed, type AppContext, type AppEnv } from '../http/request-scope.ts';
 import type { Index } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';

@@ -10,10 +10,9 @@ import {
 import { adapterInvalid } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { GrantLedger } from '../access/ports-grants.ts';
-import { finishBlob } from '../blobs/finish-blob.ts';
+import { finishBlob, receivePart } from '../blobs/receive-blob.ts';
 import { MAX_CHECKED_HEADER_BYTES } from '../blobs/limits.ts';
 import type { IntakeDeps } from '../registry/registry-deps.ts';
-import { receivePart } from '../blobs/receive-part.ts';
 
 export interface StoreDropDeps extends IntakeDeps {
   grantLedger: GrantLedger;

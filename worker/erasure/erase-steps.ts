@@ -6,7 +6,7 @@ import type { BlobStore, GarbageLedger } from '../blobs/ports.ts';
 import type { DropBox } from '../drops/ports.ts';
 import type { PairTallies } from '../experiments/pairs/ports.ts';
 import type { ExperimentIndex, ExperimentTallies } from '../experiments/ports.ts';
-import { tenantCounter } from '../metering/counters-of.ts';
+import { tenantCounter } from '../metering/quota-state.ts';
 import type { Quotas } from '../metering/ports.ts';
 import type { PointerWriter } from '../registry/ports-pointers.ts';
 import type { Registry } from '../registry/ports.ts';

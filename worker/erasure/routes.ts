@@ -1,9 +1,22 @@
 import { Hono } from 'hono';
-import type { EraseAnswer } from '../../protocol/index.ts';
+import {
+  type EraseAnswer,
+  ERASE_SETTLE_MS,
+  eraseScope,
+  err,
+  ok,
+  type ApiError,
+  type EraseRequest,
+  type Result,
+} from '../../protocol/index.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request-scope.ts';
-import { erase } from './erase.ts';
 import type { EraseDeps } from './erase-steps.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import { conflict } from '../errors.ts';
+import { MAX_IN_THE_WAY } from './limits.ts';
+import type { ErasurePlan, ErasureTarget } from './ports.ts';
+import { NOTHING, sumCounts, workOff, type Worked } from './work-off.ts';
 
 /** Names, and all below one, for their owner; tenants for the bootstrap key. */
 export function adminEraseRoutes(deps: EraseDeps): Hono<AppEnv> {
@@ -13,4 +26,130 @@ export function adminEraseRoutes(deps: EraseDeps): Hono<AppEnv> {
     return erased.ok ? context.json(erased.value satisfies EraseAnswer) : fail(erased.error);
   });
   return routes;
+}
+
+const NO_ANSWER: EraseAnswer = {
+  ...{ owner: null, plan: null, kept: { files: 0, bytes: 0 }, stops: { versions: 0, experiments: 0 } },
+  ...{ erased: NOTHING, unreached: [], step: null, cursor: null, settles_at: null },
+};
+
+/** One page of the erasure of a name, of all below one, or of a tenant; the first takes all of it out of service. */
+async function erase(
+  deps: EraseDeps,
+  params: { request: EraseRequest; caller: AdminCaller },
+): Promise<Result<EraseAnswer, ApiError>> {
+  const { request, caller } = params;
+  if (!caller.root && request.tenant != null) return err(operatorOnly('erases a tenant'));
+  // Bills are made of it.
+  if (!caller.root && request.usage === true) return err(operatorOnly('erases what was used'));
+  const target = await targetOf(deps, request, caller);
+  if (!target.ok) return target;
+  if (target.value === null) return ok({ ...NO_ANSWER, plan: NOTHING });
+  return request.cursor == null
+    ? begin(deps, target.value, request, caller)
+    : goOn(deps, target.value, Number(request.cursor));
+}
+
+const operatorOnly = (what: string): ApiError => ({
+  code: 'insufficient_scope',
+  message: `Only the bootstrap key ${what}.`,
+});
+
+/** @returns null when nobody has such a name. */
+async function targetOf(
+  { erasures }: EraseDeps,
+  { tenant, name }: EraseRequest,
+  caller: AdminCaller,
+): Promise<Result<ErasureTarget | null, ApiError>> {
+  if (tenant != null) return ok({ kind: 'tenant', target: tenant, owner: tenant });
+  const { kind, name: target } = eraseScope(name ?? '');
+  if (!caller.root) return ok({ kind, target, owner: caller.tenant });
+  const owners = await erasures.owners(kind, target);
+  if (owners.length > 1)
+    return err(
+      conflict(
+        `'${name}' are names of several tenants (${owners.join(', ')}). Erase them name by name, or with an admin key of the tenant.`,
+        'name',
+      ),
+    );
+  const owner = owners[0] ?? (await erasures.ownerOfBegun(kind, target));
+  return ok(owner === null ? null : { kind, target, owner });
+}
+
+async function begin(
+  deps: EraseDeps,
+  target: ErasureTarget,
+  request: EraseRequest,
+  caller: AdminCaller,
+): Promise<Result<EraseAnswer, ApiError>> {
+  const { erasures, now } = deps;
+  const { cascade, usage } = { cascade: request.cascade === true, usage: request.usage === true };
+  const plan = await erasures.plan({ ...target, cascade, usage, at: now() });
+  const { id, counts, kept, stops } = plan;
+  const planned: EraseAnswer = { ...NO_ANSWER, owner: target.owner, plan: counts, kept, stops };
+  const refusal = refusalOf(request, plan, cascade);
+  const nothing = Object.values(counts).every((count) => count === 0) && kept.files === 0;
+  if (refusal !== null || request.dry_run === true || (nothing && !plan.begun)) {
+    await erasures.discard(id);
+    return refusal === null ? ok(planned) : err(refusal);
+  }
+  const note = { actor: caller.keyId, at: now(), why: request.why ?? null };
+  if (!(await erasures.begin({ id, cascade, record: !nothing, ...note }))) {
+    await erasures.discard(id);
+    return err(conflict('What is to be erased was changed just now. Please try again.'));
+  }
+  const begun = await erasures.get(id);
+  if (begun === null) return err(conflict('This was erased by another request just now.'));
+  const worked = await workOff(deps, begun);
+  // They went with the beginning.
+  worked.erased = sumCounts(worked.erased, { pins: counts.pins });
+  return ok({ ...answerOf(worked), plan: counts, kept, stops });
+}
+
+async function goOn(
+  deps: EraseDeps,
+  target: ErasureTarget,
+  id: number,
+): Promise<Result<EraseAnswer, ApiError>> {
+  const erasure = await deps.erasures.get(id);
+  const same =
+    erasure?.kind === target.kind && erasure.target === target.target && erasure.owner === target.owner;
+  // The schedule may have ended it.
+  if (erasure === null || !same) return ok({ ...NO_ANSWER, owner: target.owner });
+  return ok(answerOf(await workOff(deps, erasure)));
+}
+
+function answerOf({ erasure, erased, kept, unreached }: Worked): EraseAnswer {
+  const settling = erasure.step === 'settling';
+  return {
+    ...NO_ANSWER,
+    ...{ owner: erasure.owner, erased, kept, unreached },
+    step: settling ? null : erasure.step,
+    cursor: settling ? null : String(erasure.id),
+    settles_at: settling ? erasure.touchedAt + ERASE_SETTLE_MS : null,
+  };
+}
+
+/** @returns null when nothing stands in the way. */
+function refusalOf(
+  { tenant, name }: EraseRequest,
+  { inTheWay, stops }: ErasurePlan,
+  cascade: boolean,
+): ApiError | null {
+  if (cascade) return null;
+  const listed = (ids: readonly string[]): string =>
+    ids.slice(0, MAX_IN_THE_WAY).join(', ') + (ids.length > MAX_IN_THE_WAY ? ' and others' : '');
+  const counted = (count: number, what: string): string =>
+    `${count} ${what}${count === 1 ? '' : 's'} of other tenants`;
+  const said = [
+    ...(inTheWay.versions.length === 0 ? [] : [`Made on top of it: ${listed(inTheWay.versions)}`]),
+    ...(stops.versions === 0 ? [] : [`Made on top of it: ${counted(stops.versions, 'version')}`]),
+    ...(inTheWay.experiments.length === 0 ? [] : [`Tested by ${listed(inTheWay.experiments)}`]),
+    ...(stops.experiments === 0 ? [] : [`Tested by ${counted(stops.experiments, 'experiment')}`]),
+  ];
+  if (said.length === 0) return null;
+  return conflict(
+    `'${tenant ?? name}' is in use and was not erased. ${said.join('. ')}. ` +
+      'With cascade what is of the same owner is erased too, and what other tenants have made is not served any more.',
+  );
 }

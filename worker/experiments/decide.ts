@@ -7,7 +7,6 @@ import {
   type ExperimentProposal,
 } from '../../protocol/index.ts';
 import type { Analysis, Comparison } from './analyze.ts';
-import { judgedDecision } from './pairs/judged-decision.ts';
 import type { GuardrailResult } from './statistics/guardrail.ts';
 
 const MINUTE = 60_000;
@@ -187,4 +186,21 @@ function waiting(situation: Situation): ExperimentDecision {
         units: unitsInStep(situation),
         needed: situation.experiment.ramp?.min_units ?? 0,
       };
+}
+
+/**
+ * Where nobody is in the experiment (coverage 0), its pairs decide: nothing else does, so that nothing is looked at twice
+ * for one decision. With users in it the first metric decides, and pairs are shown.
+ * @returns null where pairs do not decide, or there is none yet.
+ */
+function judgedDecision(
+  { coverage, judge, variants }: Experiment,
+  pairs: ExperimentPairs | null,
+): { action: 'propose_winner'; variant: string } | { action: 'wait'; reason: 'pairs' } | null {
+  if (judge === undefined || coverage > 0 || pairs === null) return null;
+  if (pairs.verdict === 'better') return { action: 'propose_winner', variant: pairs.variant };
+  const [control, ...treatments] = variants;
+  if (pairs.verdict === 'worse' && treatments.length === 1 && control !== undefined)
+    return { action: 'propose_winner', variant: control.key };
+  return pairs.wins + pairs.ties + pairs.losses > 0 ? { action: 'wait', reason: 'pairs' } : null;
 }

@@ -1,6 +1,5 @@
 import { sameJson, type Experiment } from '../../protocol/index.ts';
-import { rangesOf } from './assign-variant.ts';
-import { BUCKETS } from './bucket.ts';
+import { rangesOf, BUCKETS } from './assign-variant.ts';
 
 /** The field at fault, and what to do instead. */
 interface EmptyArm {

@@ -1,6 +1,10 @@
 /** What experiments count: what requests of this isolate send to the tallies, and shadow requests. */
-import { createAnswerTokens, type AnswerTokens } from './answer-token.ts';
-import { createExposureTokens, type ExposureTokens } from './exposure-token.ts';
+import {
+  createAnswerTokens,
+  type AnswerTokens,
+  createExposureTokens,
+  type ExposureTokens,
+} from './exposure-token.ts';
 import { createUnitHasher, type UnitHasher } from './unit-hash.ts';
 import {
   EXPOSURE_FLUSH_MS,
@@ -12,13 +16,14 @@ import {
   MAX_COMPARED_BYTES,
 } from './limits.ts';
 import type { Clock } from '../metering/parts.ts';
-import type { ExperimentSink, ExperimentTallies, ShadowRunner } from './ports.ts';
+import type { ExperimentSink, ExperimentTallies, ShadowRunner, ExperimentEvent } from './ports.ts';
 import type { Fetch } from '../origins/signed-fetch.ts';
 import { createPairJudges } from './pairs/judge-pair.ts';
 import type { PairJudges, PairTallies } from './pairs/ports.ts';
-import { createWebhookSigner, type WebhookSigner } from './webhook-signature.ts';
-import { createExposureRecorder } from './exposure-recorder.ts';
+import { createWebhookSigner, type WebhookSigner } from './webhooks.ts';
 import { createShadowRunner } from './run-shadow.ts';
+import { logLine } from '../log.ts';
+import { createBatchedWrites } from '../platform/batched-writes.ts';
 
 export interface Counting {
   tallies: ExperimentTallies;
@@ -79,5 +84,59 @@ export function createCounting(
       newId: () => crypto.randomUUID(),
       heads: () => (crypto.getRandomValues(new Uint8Array(1))[0]! & 1) === 1,
     }),
+  };
+}
+
+interface Batch {
+  experiment: string;
+  id: string;
+  at: number;
+  events: ExperimentEvent[];
+}
+
+/**
+ * Gathers what this isolate sees of experiments and sends it to their tallies, a batch an experiment; see
+ * {@link createBatchedWrites}. One experiment's tally that does not answer keeps no other one waiting.
+ */
+export function createExposureRecorder(params: {
+  tallies: Pick<ExperimentTallies, 'add'>;
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+  newId: () => string;
+  flushMs: number;
+  /** Of one batch. */
+  maxEvents: number;
+  /** Waiting for tallies. */
+  maxUnsentEvents: number;
+  tries: number;
+}): ExperimentSink {
+  const { tallies, now, newId, maxEvents, maxUnsentEvents } = params;
+  const open = new Map<string, ExperimentEvent[]>();
+  const writes = createBatchedWrites<Batch>({
+    ...params,
+    close: () => [...open.keys()].forEach(close),
+    write: ({ experiment, ...batch }) => tallies.add(experiment, batch),
+    lane: ({ experiment }) => experiment,
+    size: ({ events }) => events.length,
+    maxUnsent: maxUnsentEvents,
+    onRefused: ({ experiment, events }, reason) =>
+      logLine('exposures_not_written', { experiment, reason, events: events.length }),
+    onLost: ({ experiment, events }) => logLine('exposures_lost', { experiment, events: events.length }),
+  });
+
+  function close(experiment: string): void {
+    const events = open.get(experiment);
+    open.delete(experiment);
+    if (events !== undefined) writes.add({ experiment, id: newId(), at: now(), events });
+  }
+
+  return {
+    record(event, keepAlive) {
+      const events = open.get(event.experiment) ?? [];
+      open.set(event.experiment, events);
+      events.push(event);
+      if (events.length >= maxEvents) close(event.experiment);
+      writes.flushSoon(keepAlive);
+    },
   };
 }

@@ -11,10 +11,8 @@ import type {
 import { changeExperiment } from './life/change-experiment.ts';
 import { createExperiment } from './life/create-experiment.ts';
 import { evaluateNow } from './life/evaluate.ts';
-import type { EvaluateDeps, LifeDeps } from './life/life-deps.ts';
-import { ownExperiment } from './life/own-experiment.ts';
+import { type EvaluateDeps, type LifeDeps, ownExperiment } from './life/life-deps.ts';
 import { planExperiment, type PlanDeps } from './life/plan-experiment.ts';
-import { ownPairs } from './pairs/own-pairs.ts';
 import type { PairTallies } from './pairs/ports.ts';
 import {
   archiveExperiment,
@@ -23,15 +21,15 @@ import {
   rampExperiment,
   startExperiment,
   stopExperiment,
+  type StepParams,
 } from './life/steps.ts';
-import type { StepParams } from './life/take-step.ts';
 import { LOOKS_KEPT } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request-scope.ts';
 import { mayUseChain } from '../access/authorize.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import type { ExperimentRow } from './ports.ts';
-import type { WebhookSigner } from './webhook-signature.ts';
+import type { ExperimentRow, ExperimentLedger } from './ports.ts';
+import type { WebhookSigner } from './webhooks.ts';
 
 /**
  * Experiments and the steps of their life. 404 when one is not there or another's; 409 `version_conflict` when it has
@@ -173,3 +171,10 @@ export const viewOf = (row: ExperimentRow): ExperimentView => ({
   proposal: row.proposal,
   evaluation: row.evaluation,
 });
+
+/** As {@link ownExperiment}, but for the owner alone: what users wrote is nothing for whoever runs the edge. */
+const ownPairs = (
+  deps: { experimentLedger: Pick<ExperimentLedger, 'get'> },
+  { id, caller }: { id: string; caller: AdminCaller },
+): Promise<Result<ExperimentRow, ApiError>> =>
+  ownExperiment(deps, { id, caller: { ...caller, root: false } });

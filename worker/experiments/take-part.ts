@@ -1,9 +1,12 @@
-import { BASE_JUDGE, type AdapterManifest, type ExperimentJudge } from '../../protocol/index.ts';
+import {
+  BASE_JUDGE,
+  type AdapterManifest,
+  type ExperimentJudge,
+  type Experiment,
+} from '../../protocol/index.ts';
 import { logLine } from '../log.ts';
-import { assignVariant, type Assignment } from './assign-variant.ts';
-import { border, bucketOf } from './bucket.ts';
+import { assignVariant, type Assignment, border, bucketOf } from './assign-variant.ts';
 import { segmentKey, segmentOf } from './segments.ts';
-import { unitOf } from './unit-of.ts';
 import type { UnitHasher } from './unit-hash.ts';
 import type { Caller } from '../access/ports.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
@@ -223,4 +226,33 @@ async function judgeOf(
       : null;
   const isOwn = manifest.withdrawn !== true && manifest.chain.every((part) => part.owner === owner);
   return isOwn || (await mayRun(resolved, manifest)) ? { name, judge, user, manifest } : null;
+}
+
+/** What a request says about who makes it. */
+interface UnitSource {
+  tenant: string;
+  /** What stays the same when a key is rotated: its `counter`, else its id. */
+  keyId: string;
+  /** `safety_identifier` of the body, else its `user`, else the header `x-graft-user`. */
+  user: string | null;
+}
+
+/** The header that names the end user when the body does not. */
+export const USER_HEADER = 'x-graft-user';
+
+/** An empty text names nobody. @returns the end user that the request names, or null. */
+export function endUser(named: {
+  safetyIdentifier: string | null | undefined;
+  user: string | null | undefined;
+  header: string | null | undefined;
+}): string | null {
+  return named.safetyIdentifier || named.user || named.header || null;
+}
+
+/**
+ * Who stays on one side: `<tenant>/user/<user>` or `<tenant>/key/<key>`. Two tenants' users of the same name are two
+ * units, and a user who is called like a key is not that key.
+ */
+export function unitOf(unit: Experiment['unit'], { tenant, keyId, user }: UnitSource): string {
+  return unit === 'user' && user !== null ? `${tenant}/user/${user}` : `${tenant}/key/${keyId}`;
 }

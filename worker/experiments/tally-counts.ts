@@ -1,6 +1,12 @@
 /** What a tally counts of answers beside their values, and of feedback that was refused. */
 import type { EventMark, TallyCounts } from './ports.ts';
-import type { TallySql } from './tally-sql.ts';
+
+export type SqlValue = string | number | null;
+
+/** The part of a Durable Object's SQLite that tallies use; `SqlStorage` fits it. */
+export interface TallySql {
+  exec(query: string, ...bindings: SqlValue[]): { toArray(): Record<string, unknown>[] };
+}
 
 export const NO_COUNTS: TallyCounts = { answers: 0, nameless: 0, namelessUnits: 0, cold: 0 };
 

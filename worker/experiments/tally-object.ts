@@ -2,7 +2,7 @@ import { EXPOSURE_SKEW_MS, TALLY_KEPT_MS, TALLY_BATCH_MEMORY_MS, TALLY_CLEAN_MS 
 
 import { TallyCall } from './do-tallies.ts';
 import { createTallyRows, type TallyRows } from './tally-rows.ts';
-import type { TallySql } from './tally-sql.ts';
+import type { TallySql } from './tally-counts.ts';
 
 /** The part of a Durable Object's storage that tallies use. */
 export interface TallyStorage {

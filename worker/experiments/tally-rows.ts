@@ -8,8 +8,7 @@ import {
 } from './unit-values.ts';
 import type { ShardTally } from './join-shards.ts';
 import type { EventMark } from './ports.ts';
-import type { SqlValue, TallySql } from './tally-sql.ts';
-import { COUNTS_SCHEMA, countsOf, createTallyCounts } from './tally-counts.ts';
+import { type SqlValue, type TallySql, COUNTS_SCHEMA, countsOf, createTallyCounts } from './tally-counts.ts';
 import { createTallySegments, SEGMENT_SCHEMA } from './tally-segments.ts';
 import { createTallySketches, SKETCH_SCHEMA } from './tally-sketches.ts';
 

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { MAX_SEGMENTS_HELD } from './limits.ts';
 import { OTHER_SEGMENT } from './segments.ts';
 import { addValue, NO_MOMENTS, replaceValue, type Moments } from './statistics/moments.ts';
-import type { TallySql } from './tally-sql.ts';
+import type { TallySql } from './tally-counts.ts';
 
 /** A table of its own: objects from before get it when they next wake. Under metric '' units are counted, in `n`. */
 export const SEGMENT_SCHEMA = `

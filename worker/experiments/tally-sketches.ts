@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { SHADOW_METRICS, AUTOMATIC_METRICS } from '../../protocol/index.ts';
 import { fromRows, isSketchOf, moveInSketch, toRows, type OpenSketch } from './statistics/sketch.ts';
 import type { Moments } from './statistics/moments.ts';
-import type { TallySql } from './tally-sql.ts';
+import type { TallySql } from './tally-counts.ts';
 
 /** A table of its own: objects from before get it when they next wake. */
 export const SKETCH_SCHEMA = `

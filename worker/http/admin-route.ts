@@ -14,7 +14,7 @@ import {
   type Result,
 } from '../../protocol/index.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import { parseInput, readInput } from './parse-input.ts';
+import { parseInput, readInput } from './read-body.ts';
 import { fail, methodNotAllowed, type AppContext, type AppEnv } from './request-scope.ts';
 
 /** What a handler is given of a request: all that its operation takes, parsed. */

@@ -1,11 +1,15 @@
 /** What every request passes on its way in and out. */
 import { createMiddleware } from 'hono/factory';
-import type { AppEnv } from './request-scope.ts';
+import { type AppEnv, createRequestTrace } from './request-scope.ts';
 import type { MiddlewareHandler } from 'hono';
 import { MAX_DRAINED_BYTES } from '../limits.ts';
-import { isEventStream, parseTraceparent, TRACEPARENT_HEADER } from '../../protocol/index.ts';
+import {
+  isEventStream,
+  parseTraceparent,
+  TRACEPARENT_HEADER,
+  asMessagesError,
+} from '../../protocol/index.ts';
 import type { Observer } from './observer.ts';
-import { createRequestTrace } from './request-trace.ts';
 
 /** No cache keeps what the admin API answers: keys that are shown once are among it. */
 export const noStore = createMiddleware<AppEnv>(async (context, next) => {
@@ -44,3 +48,13 @@ export const observeRequest = (params: { observer: Observer; now: () => number }
     if (isEventStream(context.res.headers)) trace.onFinish(report);
     else report();
   });
+
+/** What is refused here is told in the words that Anthropic's clients know. */
+export const anthropicErrors = createMiddleware<AppEnv>(async (context, next) => {
+  await next();
+  const { res } = context;
+  if (res.ok) return;
+  // Else the headers of both are merged.
+  context.res = undefined;
+  context.res = await asMessagesError(res);
+});

@@ -1,8 +1,7 @@
 import { isSampled } from '../../protocol/index.ts';
-import { createAnalyticsPoints, type AnalyticsDataset } from './analytics-engine.ts';
-import { noPoints } from './data-points.ts';
+import { createAnalyticsPoints, type AnalyticsDataset, noPoints } from './data-points.ts';
 import { logLine } from '../log.ts';
-import type { RequestTrace } from './request-trace.ts';
+import type { RequestTrace } from './request-scope.ts';
 
 /** A request that has been answered to its last byte, or whose client has gone. */
 export interface EndedRequest {

@@ -8,8 +8,7 @@ import type {
   TokenCounts,
   UsageSink,
 } from './ports.ts';
-import { hasToken } from './first-token.ts';
-import { UsageStripper } from './strip-usage.ts';
+import { hasToken, UsageStripper } from './completion-stream.ts';
 
 /** Statuses of what did not come to its end; see {@link UsageEvent}. */
 const CLIENT_LEFT = 499;

@@ -1,5 +1,4 @@
-import type { SqlDatabase } from '../platform/d1-database.ts';
-import { readable, readColumn } from '../platform/read-row.ts';
+import { type SqlDatabase, readable, readColumn } from '../platform/d1-database.ts';
 import { KeyLimits, type TenantLimits, type TenantLimitsRow } from './ports.ts';
 
 export interface TenantLimitsRecord {

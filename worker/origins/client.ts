@@ -1,11 +1,13 @@
 import {
   LOAD_HEADER,
-  type BaseInfo,
+  BaseInfo,
   type OriginFigures,
   ResidentList,
   type ApiError,
   type Result,
   type SigningKey,
+  err,
+  ok,
 } from '../../protocol/index.ts';
 import type { AdapterTrials } from '../registry/registry-deps.ts';
 import {
@@ -14,29 +16,23 @@ import {
   ORIGIN_VERIFY_MS,
   PULSE_MS,
   SHADOW_MAX_FILL,
+  BASE_INFO_TTL_MS,
 } from './limits.ts';
 import { logLine } from '../log.ts';
-import { createBases, readBase } from './bases.ts';
 import { createComplete, type CompletionCall, type Served } from './complete.ts';
-import { createExchange } from './exchange.ts';
-import { createOriginFetch, type Fetch } from './signed-fetch.ts';
-import { readOriginFigures } from './figures.ts';
+import { createExchange, createWatch } from './exchange.ts';
+import { createOriginFetch, type Fetch, readOriginText } from './signed-fetch.ts';
+import { readOriginFigures, createUsageQuestion, createHeldFiles, createOriginDrops } from './ask-origins.ts';
 import { createOriginHealth } from './health.ts';
-import { createOriginPins } from './pins.ts';
-import { createPrefetch } from './prefetch.ts';
-import { readOriginText } from './read-text.ts';
+import { createOriginPins, createPrefetch } from './pins.ts';
 import { createTransfers } from './transfers.ts';
 import { createTrials } from './trials.ts';
-import { createUsageQuestion } from './ask-usage.ts';
-import { chooseOrigins, type Origin } from './choose-origin.ts';
+import { chooseOrigins, type Origin, createPools, type Pools } from './choose-origin.ts';
 import { createRouting } from './route-completion.ts';
-import { createWatch } from './watch-exchange.ts';
-import { createOriginDrops } from './drop-adapters.ts';
-import { createHeldFiles } from './held-files.ts';
-import { createPools } from './pools.ts';
 import type { Bases, HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 import type { OriginDrops } from '../erasure/ports.ts';
+import { baseUnserved, originUnavailable } from '../errors.ts';
 
 export interface OriginReport {
   id: string;
@@ -164,5 +160,58 @@ export function createOriginClient(params: {
           };
         }),
       ),
+  };
+}
+
+const readBase = (text: string): BaseInfo => BaseInfo.parse(JSON.parse(text));
+
+/** What the origins of each pool say of their base, remembered for a while. */
+function createBases(params: {
+  pools: Pools;
+  /** @returns null when the origin does not answer. */
+  ask: (origin: Origin) => Promise<BaseInfo | null>;
+  isEjected: (origin: Origin) => boolean;
+  now: () => number;
+}): Bases {
+  const { pools, ask, isEjected, now } = params;
+  const { declared } = pools;
+  const known = new Map<string, { base: BaseInfo; at: number }>();
+  const askingUntil = new Map<string, number>();
+
+  async function askPool(key: string, origins: readonly Origin[]): Promise<BaseInfo | null> {
+    for (const origin of [...origins].sort((a, b) => Number(isEjected(a)) - Number(isEjected(b)))) {
+      const found = await ask(origin);
+      if (found === null) continue;
+      if (origin.base !== undefined && found.id !== origin.base) {
+        logLine('wrong_base', { origin: origin.id, configured: origin.base, serves: found.id });
+        continue;
+      }
+      known.set(key, { base: found, at: now() });
+      return found;
+    }
+    return null;
+  }
+
+  async function info(id: string | null): Promise<Result<BaseInfo, ApiError>> {
+    const origins = pools.of(id);
+    if (origins.length === 0) return err(baseUnserved(id ?? '', declared ?? []));
+    const key = declared === null ? '' : (id ?? declared[0] ?? '');
+    const before = known.get(key);
+    // When it is old, one request asks; the others go on with what is known.
+    if (before !== undefined && (now() - before.at < BASE_INFO_TTL_MS || now() < (askingUntil.get(key) ?? 0)))
+      return ok(before.base);
+    askingUntil.set(key, now() + ORIGIN_QUESTION_MS);
+    const found = (await askPool(key, origins)) ?? before?.base;
+    return found === undefined ? err(originUnavailable()) : ok(found);
+  }
+
+  return {
+    declared,
+    info,
+    async ids() {
+      if (declared !== null) return ok(declared);
+      const found = await info(null);
+      return found.ok ? ok([found.value.id]) : found;
+    },
   };
 }

@@ -17,14 +17,12 @@ import { baseUnserved, originUnavailable } from '../errors.ts';
 import { LOAD_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
 import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
-import type { ExchangeCall, Exchanged, Refusal } from './exchange.ts';
+import type { ExchangeCall, Exchanged, Refusal, Watch } from './exchange.ts';
 import type { OriginHealth } from './health.ts';
-import { createDeliver } from './deliver.ts';
-import type { Pools } from './pools.ts';
-import type { UsageQuestion } from './ask-usage.ts';
-import type { Origin } from './choose-origin.ts';
+import { createDeliver } from './stream.ts';
+import type { Pools, Origin } from './choose-origin.ts';
+import type { UsageQuestion } from './ask-origins.ts';
 import type { Routing } from './route-completion.ts';
-import type { Watch } from './watch-exchange.ts';
 import type { StreamEnd, TokenCounts } from '../metering/ports.ts';
 
 export interface CompletionCall {

@@ -4,7 +4,7 @@ import { logLine } from '../log.ts';
 import type { Lease, OriginHealth } from './health.ts';
 import { chooseOrigins, type Origin } from './choose-origin.ts';
 import { chainKey, createReplicaSets } from './replica-sets.ts';
-import type { PrefetchAt } from './prefetch.ts';
+import type { PrefetchAt } from './pins.ts';
 
 /** The way of one completion. */
 export interface Route {

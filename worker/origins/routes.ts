@@ -1,10 +1,29 @@
 import { Hono } from 'hono';
-import type { OriginHistory, OriginList, OriginView } from '../../protocol/index.ts';
+import {
+  type OriginHistory,
+  type OriginList,
+  type OriginView,
+  MAX_PINNED_NAMES,
+  type ApiError,
+  type PinList,
+  type PinView,
+  type WarmAnswer,
+  type EvaluateAnswer,
+  type EvaluateFileRequest,
+  type Result,
+} from '../../protocol/index.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import type { AppEnv } from '../http/request-scope.ts';
+import { type AppEnv, fail, requestLife, type AppContext } from '../http/request-scope.ts';
 import type { OriginClient, OriginReport } from './client.ts';
 import { MAX_RESIDENT_NAMES } from './limits.ts';
-import type { FileNames, OriginHistoryLedger } from './ports.ts';
+import type { FileNames, OriginHistoryLedger, PinLedger, PinReport, PinSync } from './ports.ts';
+import { modelNotFound, conflict, originUnavailable } from '../errors.ts';
+import type { Registry } from '../registry/ports.ts';
+import { ownVersion } from '../registry/own-name.ts';
+import type { IntakeDeps, RequestLife } from '../registry/registry-deps.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import { assembleChain, type MayUseChain } from '../registry/assemble-chain.ts';
+import { mayUseChain } from '../access/authorize.ts';
 
 const DAY_S = 86_400;
 const operatorOnly = {
@@ -67,6 +86,123 @@ export function adminOriginRoutes(deps: {
       origins: reports.map(shown),
       ...(names === null ? {} : { names }),
     } satisfies OriginList);
+  });
+  return routes;
+}
+
+const pinJson = ({ name, at, actor, live, origins }: PinReport): PinView => ({
+  name,
+  pinned_at: at,
+  pinned_by: actor,
+  live: live === null ? null : `${live.name}@${live.version}`,
+  origins,
+});
+
+const NOT_YOURS: ApiError = {
+  code: 'insufficient_scope',
+  message: 'Memory of the origins is shared by all tenants: only the bootstrap key pins.',
+};
+
+/**
+ * Pinned names: each answer has every one, after the origins were asked. 404 for a name that does not exist or is not
+ * pinned, 409 when there are too many.
+ */
+export function adminPinRoutes(deps: {
+  pins: PinLedger;
+  pinSync: PinSync;
+  registry: Pick<Registry, 'name'>;
+  now: () => number;
+}): Hono<AppEnv> {
+  const { pins, pinSync, registry, now } = deps;
+  const routes = new Hono<AppEnv>();
+  const pinList = async (context: AppContext): Promise<PinList> => ({
+    pins: (await pinSync.sync(requestLife(context))).map(pinJson),
+  });
+  routes.use('/admin/pins', (context, next) =>
+    context.get('admin').root ? next() : Promise.resolve(fail(NOT_YOURS)),
+  );
+
+  adminRoute(routes, 'GET /admin/pins', async ({ context }) => context.json(await pinList(context)));
+
+  adminRoute(routes, 'POST /admin/pins', async ({ context, caller, request }) => {
+    const { name } = request;
+    const row = await registry.name(name);
+    if (row === null || row.removedAt !== null) return fail(modelNotFound(name, []));
+    const added = await pins.add({ name, at: now(), actor: caller.keyId }, MAX_PINNED_NAMES);
+    if (!added)
+      return fail(conflict(`${MAX_PINNED_NAMES} names are pinned, which is the most; unpin one first.`));
+    return context.json(await pinList(context));
+  });
+
+  adminRoute(routes, 'DELETE /admin/pins', async ({ context, query }) => {
+    if (!(await pins.remove(query.name)))
+      return fail({ code: 'not_found', message: `'${query.name}' is not pinned.` });
+    return context.json(await pinList(context));
+  });
+  return routes;
+}
+
+/**
+ * Loads a version where it would be served. 404 for what is not the caller's, 409 for what is not served any more, 503
+ * when there is no origin to ask.
+ */
+export function adminWarmRoutes(deps: Pick<IntakeDeps, 'registry' | 'warmth'>): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  adminRoute(routes, 'POST /admin/warm', async ({ context, caller, request }) => {
+    const found = await ownVersion(deps.registry, { request, caller });
+    if (!found.ok) return fail(found.error);
+    const { name, version, base, chain, retiredAt, withdrawnAt } = found.value;
+    if (retiredAt !== null || withdrawnAt !== null)
+      return fail(
+        conflict(`'${name}@${version}' is retired or stands on what is, and is not served any more.`),
+      );
+    const origins = await deps.warmth.warm({
+      ...requestLife(context),
+      name,
+      base: base.id,
+      chain: chain.map(({ digest, scale }) => ({ digest, scale })),
+    });
+    return origins.length === 0
+      ? fail(originUnavailable())
+      : context.json({ name, version, origins } satisfies WarmAnswer);
+  });
+  return routes;
+}
+
+/** Scores a file that the caller has uploaded, published or not, as it would be on top of its parent. */
+async function evaluateFile(
+  deps: IntakeDeps & { mayUseChain: MayUseChain },
+  params: { request: EvaluateFileRequest; caller: AdminCaller; life: RequestLife },
+): Promise<Result<EvaluateAnswer, ApiError>> {
+  const { request, caller, life } = params;
+  const { digest, rows } = request;
+  const assembled = await assembleChain(deps, {
+    digest,
+    parent: request.parent ?? null,
+    caller,
+    owner: caller.tenant,
+  });
+  if (!assembled.ok) return assembled;
+  const { parent, base } = assembled.value;
+  const chain = [
+    ...(parent?.chain ?? []).map((member) => ({ digest: member.digest, scale: member.scale })),
+    { digest, scale: 1 },
+  ];
+  return deps.trials.evaluate(
+    { ...life, name: request.parent ?? digest, base: base.id, tenant: caller.tenant, chain },
+    rows,
+  );
+}
+
+/** Scores a file on rows with known answers. */
+export function adminEvaluateRoutes(deps: IntakeDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  adminRoute(routes, 'POST /admin/evaluate', async ({ context, caller, request }) => {
+    const scored = await evaluateFile(
+      { ...deps, mayUseChain },
+      { request, caller, life: requestLife(context) },
+    );
+    return scored.ok ? context.json(scored.value satisfies EvaluateAnswer) : fail(scored.error);
   });
   return routes;
 }

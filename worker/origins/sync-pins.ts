@@ -2,6 +2,8 @@ import type { ChainEntry } from '../../protocol/index.ts';
 import type { PinLedger, PinReport, PinSync, OriginPins } from './ports.ts';
 import type { PointerWriter } from '../registry/ports-pointers.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
+import { createMiddleware } from 'hono/factory';
+import { keepAlive, type AppEnv } from '../http/request-scope.ts';
 
 type Names = Pick<Registry, 'pointer'>;
 
@@ -63,3 +65,15 @@ export function watchPointers(pointers: PointerWriter): { pointers: PointerWrite
     },
   };
 }
+
+/**
+ * Once a request has changed names: has the origins keep the new chains of pinned ones, and let go of the old. The
+ * response does not wait for it; `GET /admin/pins` does, and the schedule makes up for what is cut off.
+ */
+export const repinAfterChange = (deps: { changed: () => boolean; pinSync: PinSync }) =>
+  createMiddleware<AppEnv>(async (context, next) => {
+    await next();
+    if (!deps.changed()) return;
+    const { signal } = new AbortController();
+    keepAlive(context, deps.pinSync.sync({ signal, keepAlive: (work) => keepAlive(context, work) }));
+  });

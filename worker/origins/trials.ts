@@ -12,13 +12,11 @@ import {
 import { originUnavailable } from '../errors.ts';
 import type { AdapterTrial, AdapterTrials } from '../registry/registry-deps.ts';
 import { MAX_ORIGIN_ANSWER_BYTES } from './limits.ts';
-import { REQUEST_BUDGET_MS } from '../limits.ts';
-import { RETRY_AFTER_MS } from '../limits.ts';
+import { REQUEST_BUDGET_MS, RETRY_AFTER_MS } from '../limits.ts';
 import { logLine, type LogField } from '../log.ts';
 import type { Exchange, Exchanged } from './exchange.ts';
-import { readOriginText } from './read-text.ts';
-import type { Origin } from './choose-origin.ts';
-import type { Pools } from './pools.ts';
+import { readOriginText } from './signed-fetch.ts';
+import type { Origin, Pools } from './choose-origin.ts';
 
 /** Asks origins about adapters before anybody uses them. */
 export function createTrials(params: {

@@ -1,5 +1,5 @@
 import { StoreUnavailable } from './ports.ts';
-import { withTimeout } from './with-timeout.ts';
+import { withTimeout } from './store-calls.ts';
 
 /** The part of a Durable Object's namespace that graft uses; `DurableObjectNamespace` fits it. */
 export interface DurableNamespace {

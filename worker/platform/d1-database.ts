@@ -1,4 +1,6 @@
-import { StoreUnavailable } from './ports.ts';
+import { StoreUnavailable, DamagedRow, type DamagedPlace } from './ports.ts';
+import type { z } from 'zod';
+import { logLine } from '../log.ts';
 
 /** The part of D1 that graft uses; `D1Database` fits it. */
 export interface SqlStatement {
@@ -44,4 +46,30 @@ export function guardDatabase(db: SqlDatabase): SqlDatabase {
     prepare: (query) => wrap(db.prepare(query)),
     batch: (statements) => guard(db.batch(statements.map((statement) => inner.get(statement) ?? statement))),
   };
+}
+
+/** @throws DamagedRow when the text is no JSON, or not what the column holds. */
+export function readColumn<T>(schema: z.ZodType<T>, text: string, place: DamagedPlace): T {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    throw new DamagedRow(place);
+  }
+  const parsed = schema.safeParse(json);
+  if (!parsed.success) throw new DamagedRow(place);
+  return parsed.data;
+}
+
+/** @returns what can be read of a list; the rest is left out and logged. */
+export function readable<R, T>(records: readonly R[], read: (record: R) => T): T[] {
+  return records.flatMap((record) => {
+    try {
+      return [read(record)];
+    } catch (error) {
+      if (!(error instanceof DamagedRow)) throw error;
+      logLine('row_damaged', { ...error.place });
+      return [];
+    }
+  });
 }

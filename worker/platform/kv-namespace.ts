@@ -1,4 +1,5 @@
-import { writePaced, type WritePacing } from './write-paced.ts';
+import { writePaced, type WritePacing } from './store-calls.ts';
+import { StoreUnavailable, type KeyListing } from './ports.ts';
 
 export type { WritePacing };
 
@@ -39,3 +40,19 @@ export const putPaced = (
 /** Deletes likewise; a deletion is a write. @throws StoreUnavailable */
 export const deletePaced = (kv: KvNamespace, key: string, pacing: WritePacing): Promise<void> =>
   writePaced('KV', pacing, () => kv.delete(key));
+
+export function createKvListing(kv: KvNamespace): KeyListing {
+  return {
+    async list({ prefix, cursor, limit }) {
+      try {
+        const page = await kv.list({ prefix, cursor, limit });
+        return {
+          items: page.keys.map(({ name }) => name.slice(prefix.length)),
+          cursor: page.list_complete ? null : (page.cursor ?? null),
+        };
+      } catch (error) {
+        throw new StoreUnavailable('KV', error);
+      }
+    },
+  };
+}

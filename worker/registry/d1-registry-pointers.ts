@@ -1,8 +1,7 @@
 import { adaptersOf, pinOf, type Experiment } from '../../protocol/index.ts';
-import type { SqlDatabase } from '../platform/d1-database.ts';
+import { type SqlDatabase, readable } from '../platform/d1-database.ts';
 import { toDocument } from '../experiments/d1-experiment-rows.ts';
 import { toOwnName, toPointer, toVersion, type NameAndLive, type VersionRecord } from './d1-registry-rows.ts';
-import { readable } from '../platform/read-row.ts';
 import type { Pointer, Registry, VersionRow } from './ports.ts';
 
 /** With the latest experiment that was ever live; null fields when there is none. */

@@ -6,7 +6,7 @@ import {
   NOTHING_SAID,
   StoredEvaluation,
 } from '../../protocol/index.ts';
-import { readColumn } from '../platform/read-row.ts';
+import { readColumn } from '../platform/d1-database.ts';
 import type { ChangeAction, HistoryRow, NameRow, UsableName, VersionRow, Pointer } from './ports.ts';
 
 /** A row of `versions`. */

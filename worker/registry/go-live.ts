@@ -5,14 +5,16 @@ import {
   type ApiError,
   type LiveAnswer,
   type Result,
+  type RollbackRequest,
 } from '../../protocol/index.ts';
 import { adapterNotFound, conflict } from '../errors.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import type { NameRow } from './ports.ts';
-import { changed } from './change-conflict.ts';
-import { followResidents } from './follow-residents.ts';
+import { type NameRow, type VersionRow, GOES_LIVE, type HistoryRow, type Registry } from './ports.ts';
+import { changed, ownName } from './own-name.ts';
 import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 import { writePointer } from './write-pointer.ts';
+import { unlessDamaged } from './repair-deps.ts';
+import { HISTORY_PAGE } from './limits.ts';
 
 export type GoLiveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'warmth' | 'now'>;
 
@@ -20,7 +22,7 @@ export type GoLiveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'warmth' | '
  * Makes another version of a name that has been read live: whatever changed since then is a conflict. Requests that run
  * end on the version they began with.
  */
-export async function goLive(
+async function goLive(
   deps: GoLiveDeps,
   params: {
     request: Omit<PromoteRequest, 'version'> & { to: number };
@@ -55,4 +57,109 @@ export async function goLive(
     followResidents(deps, { from: before.version, to: row, life: params.life });
   }
   return ok({ name, version: to, from: before.version });
+}
+
+/**
+ * After another version of a name went live: wherever the one before is in memory, the new one is brought and loaded, so
+ * that the next request need not wait for it. The answer does not wait, and nothing of it can fail the change.
+ * @param params.from the version that was live; null = none.
+ */
+export function followResidents(
+  deps: Pick<IntakeDeps, 'registry' | 'warmth'>,
+  params: { from: number | null; to: VersionRow; life: Pick<RequestLife, 'keepAlive'> },
+): void {
+  const { from, to, life } = params;
+  if (from === null || from === to.version) return;
+  const follow = async (): Promise<void> => {
+    const before = await unlessDamaged(deps.registry.version(to.name, from));
+    if (before === null || before === 'damaged' || before.chainId === to.chainId) return;
+    const chain = to.chain.map(({ digest, scale }) => ({ digest, scale }));
+    // The publisher may hang up: this is for those who ask next.
+    const { signal } = new AbortController();
+    const next = { base: to.base.id, chain, signal, keepAlive: life.keepAlive };
+    // No origin of another base holds the one before: it is loaded where it will be asked for.
+    if (before.base.id !== to.base.id) await deps.warmth.warm({ ...next, name: to.name });
+    else await deps.warmth.follow({ ...next, was: before.digest });
+  };
+  life.keepAlive(follow());
+}
+
+/** Makes a staged version live. Repeating it is harmless: what has been promoted is live. */
+export async function promoteVersion(
+  deps: GoLiveDeps,
+  params: { request: PromoteRequest; caller: AdminCaller; life: Pick<RequestLife, 'keepAlive'> },
+): Promise<Result<LiveAnswer, ApiError>> {
+  const { caller, life } = params;
+  const { version, ...request } = params.request;
+  const what = version ? `${request.name}@${version}` : request.name;
+  const before = await ownName(deps, { name: request.name, caller, what });
+  if (!before.ok) return before;
+  const live = before.value.version ?? 0;
+  const staged = version ?? (await deps.registry.newestStaged(request.name))?.version ?? 0;
+  // One that is older than the live version was passed over; to take it now is a choice to be made by its number.
+  const to = version ?? (staged > live ? staged : before.value.latest === live ? live : 0);
+  if (to === 0)
+    return err(
+      conflict(
+        `'${request.name}' has no staged version above the live one (${live === 0 ? 'none' : live}). ` +
+          `Name the version that is to be live, as '${request.name}@<version>'.`,
+      ),
+    );
+  return goLive(deps, { request: { ...request, to }, caller, life, before: before.value, action: 'promote' });
+}
+
+/** Makes the version live that was live before, or any other one. */
+export async function rollbackVersion(
+  deps: GoLiveDeps,
+  params: { request: RollbackRequest; caller: AdminCaller; life: Pick<RequestLife, 'keepAlive'> },
+): Promise<Result<LiveAnswer, ApiError>> {
+  const { request, caller, life } = params;
+  const what = request.to ? `${request.name}@${request.to}` : request.name;
+  const before = await ownName(deps, { name: request.name, caller, what });
+  if (!before.ok) return before;
+  const live = before.value.version;
+  const to = request.to ?? (live === null ? null : await liveBefore(deps.registry, request.name, live));
+  if (to === null)
+    return err(conflict(`'${request.name}' has no earlier version that was live and is not retired.`));
+  return goLive(deps, {
+    request: { ...request, to },
+    caller,
+    life,
+    before: before.value,
+    action: 'rollback',
+  });
+}
+
+/**
+ * The version that was live when `live` became so by something else than a rollback: two rollbacks in a row go two
+ * steps back, not back and forth.
+ */
+async function liveBefore(registry: Registry, name: string, live: number): Promise<number | null> {
+  /** Version -> what was live before it; of rollbacks only for versions that nothing else made live. */
+  const forward = new Map<number, number | null>();
+  const back = new Map<number, number | null>();
+  for await (const { action, from, to } of changesOf(registry, name)) {
+    const steps = action === 'rollback' ? back : forward;
+    if (to !== null && GOES_LIVE.includes(action) && !steps.has(to)) steps.set(to, from);
+  }
+  const previous = (version: number) =>
+    (forward.has(version) ? forward.get(version) : back.get(version)) ?? null;
+  const seen = new Set([live]);
+  for (let version = previous(live); version !== null && !seen.has(version);) {
+    const row = await registry.version(name, version);
+    if (row !== null && row.retiredAt === null && row.withdrawnAt === null) return version;
+    seen.add(version);
+    version = previous(version);
+  }
+  return null;
+}
+
+/** Newest first. */
+async function* changesOf(registry: Registry, name: string): AsyncGenerator<HistoryRow> {
+  for (let before: number | null = null; ;) {
+    const page: HistoryRow[] = await registry.history({ name, owner: null, before, limit: HISTORY_PAGE });
+    yield* page;
+    if (page.length < HISTORY_PAGE) return;
+    before = page.at(-1)?.id ?? null;
+  }
 }

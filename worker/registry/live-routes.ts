@@ -9,20 +9,22 @@ import type {
   Result,
   RetireAnswer,
   StrictAnswer,
+  ChangeList,
+  ChangeView,
 } from '../../protocol/index.ts';
-import { aliasName } from './alias-name.ts';
+import { aliasName, editName, strictName } from './change-name.ts';
 import type { IntakeDeps } from './registry-deps.ts';
-import { promoteVersion } from './promote-version.ts';
+import { promoteVersion, rollbackVersion } from './go-live.ts';
 import { removeName } from './remove-name.ts';
 import { restoreName } from './restore-name.ts';
 import { retireVersion } from './retire-version.ts';
-import { rollbackVersion } from './rollback-version.ts';
-import { editName } from './edit-name.ts';
-import { strictName } from './strict-name.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, requestLife, type AppEnv } from '../http/request-scope.ts';
 import { mayUseChain } from '../access/authorize.ts';
 import type { ExperimentLedger } from '../experiments/ports.ts';
+import { ownName } from './own-name.ts';
+import { HISTORY_PAGE } from './limits.ts';
+import type { HistoryRow, Registry } from './ports.ts';
 
 /**
  * Changes of names. 404 when the name or version is not there or another's; 409 when it has changed or its state forbids
@@ -77,3 +79,44 @@ export function adminLifeCycleRoutes(
 
 const answer = (live: Result<LiveAnswer, ApiError>): Response =>
   live.ok ? Response.json(live.value) : fail(live.error);
+
+const changeJson = (row: HistoryRow): ChangeView => ({
+  id: row.id,
+  name: row.name,
+  owner: row.owner,
+  at: row.at,
+  actor: row.actor,
+  action: row.action,
+  from: row.from,
+  to: row.to,
+  target: row.target,
+  why: row.why,
+});
+
+/** Changes of one name, or of all of the tenant's (all at all, or any tenant's, for the bootstrap key), newest first. */
+export function adminHistoryRoutes(deps: { registry: Registry }): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  adminRoute(routes, 'GET /admin/history', async ({ context, caller, query }) => {
+    const { name, tenant, before = null, limit = HISTORY_PAGE } = query;
+    if (!caller.root && tenant !== undefined && tenant !== caller.tenant)
+      return fail({
+        code: 'insufficient_scope',
+        message: 'This key sees the history of its own tenant only.',
+      });
+    if (name !== undefined) {
+      const own = await ownName(deps, { name, caller, removed: true });
+      if (!own.ok) return fail(own.error);
+    }
+    const rows = await deps.registry.history({
+      name: name ?? null,
+      owner: caller.root ? (tenant ?? null) : caller.tenant,
+      before,
+      limit,
+    });
+    return context.json({
+      changes: rows.map(changeJson),
+      before: rows.length === limit ? (rows.at(-1)?.id ?? null) : null,
+    } satisfies ChangeList);
+  });
+  return routes;
+}

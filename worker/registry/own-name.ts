@@ -1,8 +1,8 @@
 import { err, ok, type ApiError, type Result } from '../../protocol/index.ts';
-import { adapterNotFound } from '../errors.ts';
+import { adapterNotFound, conflict } from '../errors.ts';
 import { mayTake, takenAmong } from './claims.ts';
 import type { AdminCaller } from '../access/ports.ts';
-import type { NameRow, Registry } from './ports.ts';
+import type { NameRow, Registry, VersionRow } from './ports.ts';
 
 /**
  * The name as it is now, when it is the caller's to change; unknown and another's come out alike.
@@ -54,3 +54,24 @@ const notFree = (name: string): ApiError => ({
   code: 'insufficient_scope',
   message: `This key may not publish '${name}': the name is not free.`,
 });
+
+/** A version, the live one unless named, of a name that is the caller's; unknown and another's come out alike. */
+export async function ownVersion(
+  registry: Registry,
+  params: { request: { name: string; version?: number | null | undefined }; caller: AdminCaller },
+): Promise<Result<VersionRow, ApiError>> {
+  const { request, caller } = params;
+  const name = await registry.name(request.name);
+  const version = request.version ?? name?.version ?? null;
+  const mine = name !== null && (caller.root || name.owner === caller.tenant);
+  const row = mine && version !== null ? await registry.version(request.name, version) : null;
+  return row === null
+    ? err(adapterNotFound(`${request.name}${request.version ? `@${request.version}` : ''}`))
+    : ok(row);
+}
+
+/** Somebody else changed the name, or the caller knows an older state of it. */
+export const changed = (name: string, now: NameRow | null): ApiError =>
+  conflict(
+    `'${name}' has changed: its live version is ${now?.version ?? 'none'}, its newest ${now?.latest ?? 'none'}. Look at it and try again.`,
+  );

@@ -10,7 +10,7 @@ import {
 } from '../../protocol/index.ts';
 import { adapterInvalid, ownNameOfBase } from '../errors.ts';
 import { judgeHead } from '../blobs/check-adapter.ts';
-import { isThere } from '../blobs/finish-blob.ts';
+import { isThere } from '../blobs/receive-blob.ts';
 import { MAX_CHECKED_HEADER_BYTES } from '../blobs/limits.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { fitChain, parentOf, type MayUseChain } from './assemble-chain.ts';
@@ -18,8 +18,7 @@ import type { IntakeDeps } from './registry-deps.ts';
 import { mayName } from './own-name.ts';
 import type { Registry } from './ports.ts';
 import { earlierProof } from './prove-adapter.ts';
-import { removedNotice } from './publish-version.ts';
-import { settle } from './settle-version.ts';
+import { removedNotice, settle } from './publish-version.ts';
 
 type PlanDeps = Pick<IntakeDeps, 'registry' | 'blobLedger' | 'bases' | 'now'>;
 

@@ -7,7 +7,7 @@ import { createD1KeyLedger } from '../access/d1-key-ledger.ts';
 import { createD1Registry } from './d1-registry.ts';
 import { PointerCall } from './do-pointers.ts';
 import { createKvWriters } from './kv-writers.ts';
-import { createSealer } from '../platform/sealed-value.ts';
+import { createSealer } from '../platform/sealed-index.ts';
 import type { PointerWriter as Pointers } from './ports-pointers.ts';
 import type { RightsWriter } from '../access/ports.ts';
 import { logLine } from '../log.ts';

@@ -10,9 +10,8 @@ import {
 } from '../../protocol/index.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import { adapterNotFound, conflict } from '../errors.ts';
-import { changed } from './change-conflict.ts';
+import { changed, ownName } from './own-name.ts';
 import { MAX_DEPENDENTS_TOLD, MAX_REMOVED_AT_ONCE, STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
-import { ownName } from './own-name.ts';
 import type { Descendant, Doomed, Holders } from './ports-removals.ts';
 import type { NameRow } from './ports.ts';
 import type { IntakeDeps } from './registry-deps.ts';

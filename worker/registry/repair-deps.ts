@@ -3,7 +3,13 @@ import type { ExperimentIndex, ExperimentLedger } from '../experiments/ports.ts'
 import type { ByteGate } from '../blobs/byte-gate.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import type { HeldFiles } from '../origins/ports.ts';
-import type { DamagedPlace, RowAudit, KeyListing, Sha256 } from '../platform/ports.ts';
+import {
+  type DamagedPlace,
+  type RowAudit,
+  type KeyListing,
+  type Sha256,
+  DamagedRow,
+} from '../platform/ports.ts';
 import type { GrantIndex, GrantLedger } from '../access/ports-grants.ts';
 import type { KeyIndex, KeyLedger, RightsWriter } from '../access/ports.ts';
 import type { NameIndex, PointerWriter } from './ports-pointers.ts';
@@ -51,3 +57,22 @@ export type RepairStep = (
   deps: RepairDeps,
   page: { cursor: string | null; dryRun: boolean; actor: string },
 ) => Promise<RepairedPage>;
+
+/** Rows of the system of record itself that nobody can read. They are told, not mended: nothing says what they were. */
+export const reportRows: RepairStep = async (deps, { cursor }) => {
+  const { checked, damaged, cursor: next } = await deps.rowAudit.page({ cursor, limit: ROW_PAGE });
+  return { checked, mended: [], damaged, cursor: next };
+};
+
+/** Rows of one request, about a kilobyte each. */
+const ROW_PAGE = 200;
+
+/** @returns what was read; `damaged` when the row is there and cannot be read, which another step tells. */
+export async function unlessDamaged<T>(read: Promise<T>): Promise<T | 'damaged'> {
+  try {
+    return await read;
+  } catch (error) {
+    if (error instanceof DamagedRow) return 'damaged';
+    throw error;
+  }
+}

@@ -5,10 +5,9 @@ import type { ExperimentLedger } from '../experiments/ports.ts';
 import type { AdminCaller } from '../access/ports.ts';
 import type { Stopped } from './ports-rooms.ts';
 import type { VersionRow } from './ports.ts';
-import { changed } from './change-conflict.ts';
+import { changed, ownName } from './own-name.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 
-import { ownName } from './own-name.ts';
 import { syncStalePointers } from './sync-stale-pointers.ts';
 
 export type Retired = VersionRow & { retiredAt: number; stops: Stopped };

@@ -11,18 +11,29 @@ import {
   type RemovedList,
   type VersionList,
   type VersionView,
+  err,
+  ok,
+  type AdapterProof,
+  type ApiError,
+  type OriginVerdict,
+  type Result,
+  type VerifyAnswer,
+  type VerifyVersionRequest,
+  type VerifyVersionAnswer,
 } from '../../protocol/index.ts';
-import { modelNotFound } from '../errors.ts';
-import type { IntakeDeps } from './registry-deps.ts';
+import { modelNotFound, originUnavailable } from '../errors.ts';
+import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 import { planVersion } from './plan-version.ts';
 import { publishVersion } from './publish-version.ts';
 import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_VERSIONS_OF_FILE } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
-import { parseInput } from '../http/parse-input.ts';
+import { parseInput } from '../http/read-body.ts';
 import { fail, query, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
 import { mayUse, mayUseChain } from '../access/authorize.ts';
 import type { NameRow, VersionRow } from './ports.ts';
+import type { AdminCaller } from '../access/ports.ts';
+import { ownVersion } from './own-name.ts';
 
 const versionJson = (row: VersionRow, live: boolean): VersionView => ({
   name: row.name,
@@ -130,4 +141,55 @@ async function versionsOf(deps: IntakeDeps, context: AppContext, file: string): 
   const caller = context.get('admin');
   const versions = rows.filter((row) => mayUse(caller, row)).map(({ name, version }) => ({ name, version }));
   return context.json({ versions } satisfies FileVersions);
+}
+
+/** Has every origin try a published version again and compare it with the proof that the version keeps. */
+async function verifyVersion(
+  deps: Pick<IntakeDeps, 'registry' | 'trials'>,
+  params: { request: VerifyVersionRequest; caller: AdminCaller; life: RequestLife },
+): Promise<Result<{ row: VersionRow; origins: OriginVerdict[] }, ApiError>> {
+  const { request, caller, life } = params;
+  const found = await ownVersion(deps.registry, { request, caller });
+  if (!found.ok) return found;
+  const row = found.value;
+  const { proof } = row;
+  const chain = row.chain.map(({ digest, scale }) => ({ digest, scale }));
+  const answers = await deps.trials.verifyEverywhere(
+    { ...life, name: row.name, base: row.base.id, tenant: caller.tenant, chain },
+    proof === null ? undefined : { prompt: proof.prompt, tokens: proof.tokens },
+  );
+  if (answers.length === 0) return err(originUnavailable());
+  const failures = answers.flatMap(({ answer }) => (answer.ok ? [] : [answer.error]));
+  if (failures.length === answers.length && failures[0] !== undefined) return err(failures[0]);
+  const origins = answers.map(({ id, answer }) =>
+    answer.ok
+      ? { id, ...verdictOf(answer.value, proof) }
+      : { id, ok: false, reason: answer.error.code, kl: null, max_difference: null },
+  );
+  return ok({ row, origins });
+}
+
+function verdictOf(answer: VerifyAnswer, proof: AdapterProof | null): Omit<OriginVerdict, 'id'> {
+  const { reason, kl, max_difference } = answer;
+  const comparable = proof?.base_digest === answer.base_digest && proof.weights === answer.weights;
+  if (comparable) return { ok: answer.ok, reason, kl, max_difference };
+  const own = answer.ok || reason === 'proof_mismatch' ? null : reason;
+  return { ok: false, reason: own ?? 'no proof for this base', kl: null, max_difference };
+}
+
+/** Has every origin verify a version; 503 when none answers. */
+export function adminVerifyRoutes(deps: IntakeDeps): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  adminRoute(routes, 'POST /admin/verify', async ({ context, caller, request }) => {
+    const verified = await verifyVersion(deps, {
+      request,
+      caller,
+      life: requestLife(context),
+    });
+    if (!verified.ok) return fail(verified.error);
+    const { row, origins } = verified.value;
+    const { name, version, digest } = row;
+    return context.json({ name, version, digest, origins } satisfies VerifyVersionAnswer);
+  });
+  return routes;
 }

@@ -1,6 +1,6 @@
 import { Download, Play, Trash2 } from 'lucide';
 import { useEffect } from 'preact/hooks';
-import { WebBaseManifest } from '../../../protocol/web-base.ts';
+import { WebBaseManifest } from '../../../protocol/browser-downloads.ts';
 import { createClient } from '../../api/client.ts';
 import { engineHere, lookAtStored, openHere, removeHere, stopOpening } from '../../api/engine-here.ts';
 import { bytes } from '../../model/words.ts';

@@ -1,4 +1,4 @@
-import { ModelList } from '../../../protocol/models.ts';
+import { ModelList } from '../../../protocol/completion-answers.ts';
 import { type Client, readNames } from '../../api/client.ts';
 import { byName } from '../../model/names.ts';
 import { useLoad } from '../../parts/use-load.ts';

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { createD1DropLedger } from '../../../worker/drops/d1-drop-ledger.ts';
 import { createFallbackBlobStore } from '../../../worker/blobs/parts.ts';
 import { createKvBlobStore } from '../../../worker/blobs/kv-blob-store.ts';
-import { createKvDropBox } from '../../../worker/drops/kv-drop-box.ts';
+import { createKvDropBox } from '../../../worker/drops/parts.ts';
 import type { KvNamespace } from '../../../worker/platform/kv-namespace.ts';
 import { createR2BlobStore, type ObjectBucket } from '../../../worker/blobs/r2-blob-store.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { editDistance, nearestNames } from '../../../worker/completions/nearest-names.ts';
+import { editDistance, nearestNames } from '../../../worker/completions/model-not-found.ts';
 
 fc.configureGlobal({ seed: 20 });
 

@@ -1,7 +1,7 @@
 /** Feedback by an answer's `id`: through the edge and an origin, as each API and the official client show it. */
 import OpenAI from 'openai';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createAnswerTokens } from '../../../worker/experiments/answer-token.ts';
+import { createAnswerTokens } from '../../../worker/experiments/exposure-token.ts';
 import { NAME, startExperimentPath, type ExperimentPath } from './experiment-path.ts';
 import { makeKey } from './experiment-rig.ts';
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { createAnswerTokens, variantTag } from '../../../worker/experiments/answer-token.ts';
+import { createAnswerTokens, variantTag } from '../../../worker/experiments/exposure-token.ts';
 import { EXPOSURE_LIFE_MS } from '../../../worker/experiments/limits.ts';
 
 const SECRET = new Uint8Array(32).fill(7);

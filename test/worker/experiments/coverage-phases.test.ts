@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { analyze } from '../../../worker/experiments/analyze.ts';
-import { border } from '../../../worker/experiments/bucket.ts';
+import { border } from '../../../worker/experiments/assign-variant.ts';
 import {
   coveragePhases,
   dealtPhases,

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { disagreement, isRepeatable } from '../../../worker/experiments/disagreement.ts';
+import { disagreement, isRepeatable } from '../../../worker/experiments/outcome.ts';
 
 describe('disagreement', () => {
   it.each<[string[], string[], 0 | 1]>([

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi, type MockInstance } from 'vitest';
 import type { ExperimentEvent } from '../../../worker/experiments/ports.ts';
-import { createExposureRecorder } from '../../../worker/experiments/exposure-recorder.ts';
+import { createExposureRecorder } from '../../../worker/experiments/parts.ts';
 import { sampleEvent } from '../../contracts/experiment-tallies.ts';
 import { createFakeTallies, type FakeTallies } from '../../fakes/fake-tallies.ts';
 

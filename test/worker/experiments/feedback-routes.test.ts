@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import type { AnalyticsDataset } from '../../../worker/http/analytics-engine.ts';
+import type { AnalyticsDataset } from '../../../worker/http/data-points.ts';
 import { createObserver } from '../../../worker/http/observer.ts';
 import type { ExperimentEntry } from '../../../worker/experiments/ports.ts';
 import type { FakeTallies } from '../../fakes/fake-tallies.ts';

@@ -7,7 +7,7 @@ import {
   type ExperimentLooks,
   type ExperimentView,
 } from '../../../protocol/index.ts';
-import { evaluateAll } from '../../../worker/experiments/life/evaluate-all.ts';
+import { evaluateAll } from '../../../worker/experiments/life/evaluate.ts';
 import type { ExperimentEvent } from '../../../worker/experiments/ports.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { USAGE_COMMENT } from '../../../protocol/index.ts';
-import { listenIn } from '../../../worker/experiments/listen-in.ts';
+import { listenIn } from '../../../worker/experiments/run-shadow.ts';
 
 const EVENT = 'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n';
 const NOTE = `${USAGE_COMMENT}prompt=1,completion=1,finish=stop\n\n`;

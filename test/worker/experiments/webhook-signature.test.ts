@@ -1,7 +1,6 @@
 import { createHmac } from 'node:crypto';
 import { expect, it } from 'vitest';
-import { createWebhookSigner } from '../../../worker/experiments/webhook-signature.ts';
-import { webhookProblem } from '../../../worker/experiments/webhook-address.ts';
+import { createWebhookSigner, webhookProblem } from '../../../worker/experiments/webhooks.ts';
 
 const SECRET = new Uint8Array(32).fill(7);
 const target = { experiment: 'exp_00000000000000aa', url: 'https://example.com/hook' };

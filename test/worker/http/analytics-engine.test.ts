@@ -1,6 +1,5 @@
 import { afterEach, describe, expect, it, vi } from 'vitest';
-import { createAnalyticsPoints, type AnalyticsDataset } from '../../../worker/http/analytics-engine.ts';
-import { noPoints } from '../../../worker/http/data-points.ts';
+import { createAnalyticsPoints, type AnalyticsDataset, noPoints } from '../../../worker/http/data-points.ts';
 import { dataPointsContract, sampleFeedback, samplePoint } from '../../contracts/data-points.ts';
 
 type Written = Parameters<AnalyticsDataset['writeDataPoint']>[0];

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Feedback } from '../../../worker/http/data-points.ts';
 import { createObserver } from '../../../worker/http/observer.ts';
-import { createRequestTrace } from '../../../worker/http/request-trace.ts';
+import { createRequestTrace } from '../../../worker/http/request-scope.ts';
 
 let lines: Record<string, unknown>[];
 beforeEach(() => {

@@ -1,6 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createAskQuota, type AskQuota } from '../../../worker/metering/ask-quota.ts';
-import { duration } from '../../../worker/metering/quota-answer.ts';
+import { createAskQuota, type AskQuota, duration } from '../../../worker/metering/ask-quota.ts';
 import type { KeyLimits, Quotas } from '../../../worker/metering/ports.ts';
 import { FakeClock } from '../../fakes/fake-clock.ts';
 import { createFakeQuotas, type FakeQuotas } from '../../fakes/fake-metering.ts';

@@ -1,6 +1,6 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll } from 'vitest';
-import { createD1Pins } from '../../../worker/origins/d1-pins.ts';
+import { createD1Pins } from '../../../worker/origins/d1-origins.ts';
 import { createD1Usage } from '../../../worker/metering/d1-usage.ts';
 import { createDoQuotas } from '../../../worker/metering/do-quotas.ts';
 import { quotasContract, usageLedgerContract } from '../../contracts/metering.ts';

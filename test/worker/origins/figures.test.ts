@@ -1,7 +1,7 @@
 import { ZodError } from 'zod';
 import { describe, expect, it } from 'vitest';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
-import { readOriginFigures } from '../../../worker/origins/figures.ts';
+import { readOriginFigures } from '../../../worker/origins/ask-origins.ts';
 
 const TEXT = `# HELP graft_start_time_seconds Start of the process, unix time.
 # TYPE graft_start_time_seconds gauge

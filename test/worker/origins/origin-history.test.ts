@@ -2,7 +2,7 @@ import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginHistory, OriginList, ResidentList } from '../../../protocol/index.ts';
-import { createD1OriginHistory } from '../../../worker/origins/d1-origin-history.ts';
+import { createD1OriginHistory } from '../../../worker/origins/d1-origins.ts';
 import { originHistoryContract } from '../../contracts/origin-history.ts';
 import { createFakeOriginHistory } from '../../fakes/fake-origin-history.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';

@@ -10,8 +10,16 @@ import {
   RESIDENT_FRESH_MS,
   USUAL_HELD_MS,
 } from '../../../worker/origins/limits.ts';
-import { newDemand, noteArrival, noteHeld, resize, rowsOf } from '../../../worker/origins/replica-demand.ts';
-import { chainKey, createReplicaSets, type ReplicaSets } from '../../../worker/origins/replica-sets.ts';
+import {
+  newDemand,
+  noteArrival,
+  noteHeld,
+  resize,
+  rowsOf,
+  chainKey,
+  createReplicaSets,
+  type ReplicaSets,
+} from '../../../worker/origins/replica-sets.ts';
 
 fc.configureGlobal({ seed: 31 });
 

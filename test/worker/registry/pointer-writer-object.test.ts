@@ -1,6 +1,6 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
-import { createPointerSync } from '../../../worker/registry/pointer-sync.ts';
+import { createPointerSync } from '../../../worker/registry/kv-writers.ts';
 import { PointerWriter } from '../../../worker/registry/pointer-writer-object.ts';
 import type { RawEnv } from '../../../worker/env.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
@@ -9,7 +9,7 @@ import type { DurableNamespace } from '../../../worker/platform/ask-object.ts';
 import { createKvExperimentIndex } from '../../../worker/experiments/kv-experiment-index.ts';
 import { createKvNameIndex } from '../../../worker/registry/kv-name-index.ts';
 import type { KvNamespace } from '../../../worker/platform/kv-namespace.ts';
-import { createSealer } from '../../../worker/platform/sealed-value.ts';
+import { createSealer } from '../../../worker/platform/sealed-index.ts';
 import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import type { PointerWriter as Pointers } from '../../../worker/registry/ports-pointers.ts';
 import { pointerWriterContract, type PointerRig } from '../../contracts/pointer-writer.ts';

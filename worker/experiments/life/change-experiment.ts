@@ -13,12 +13,16 @@ import { conflict } from '../../errors.ts';
 import type { z } from 'zod';
 import type { ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
-import { checkJudge } from '../pairs/check-judge.ts';
-import { checkAdapters } from './check-adapters.ts';
+import { checkJudge, checkAdapters } from './check-adapters.ts';
 import { changedRow, commitChange, tellKv } from './commit-change.ts';
-import type { LifeDeps } from './life-deps.ts';
-import { ownExperiment } from './own-experiment.ts';
-import { changedMeanwhile, guardrailRefused, overlaps, webhookRefused } from './refusals.ts';
+import {
+  type LifeDeps,
+  ownExperiment,
+  changedMeanwhile,
+  guardrailRefused,
+  overlaps,
+  webhookRefused,
+} from './life-deps.ts';
 
 /**
  * Puts another document in the place of the present one. What may change when is `legalChange`'s; from one status to

@@ -3,8 +3,7 @@ import { conflict } from '../../errors.ts';
 import { writePointer } from '../../registry/write-pointer.ts';
 import { legalChange } from '../legal-change.ts';
 import type { ExperimentNote, ExperimentRow, Flip } from '../ports.ts';
-import type { LifeDeps } from './life-deps.ts';
-import { changedMeanwhile, overlaps } from './refusals.ts';
+import { type LifeDeps, changedMeanwhile, overlaps } from './life-deps.ts';
 
 type Deps = Pick<LifeDeps, 'experimentLedger' | 'pointers'>;
 

@@ -18,10 +18,8 @@ import { ownName } from '../../registry/own-name.ts';
 import type { ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
 import { emptyArm } from '../empty-arm.ts';
-import { checkJudge } from '../pairs/check-judge.ts';
-import { checkAdapters } from './check-adapters.ts';
-import type { LifeDeps } from './life-deps.ts';
-import { guardrailRefused, webhookRefused } from './refusals.ts';
+import { checkJudge, checkAdapters } from './check-adapters.ts';
+import { type LifeDeps, guardrailRefused, webhookRefused } from './life-deps.ts';
 
 /** What is measured unless something else is asked for: whether people like the answers. */
 export const THUMBS: ExperimentMetric = { key: 'thumbs', kind: 'proportion', better: 'up' };

@@ -3,6 +3,9 @@ import {
   type Experiment,
   type ExperimentComparison,
   type ExperimentEvaluation,
+  type ExperimentPairs,
+  metricOf,
+  type ExperimentSpread,
 } from '../../../protocol/index.ts';
 import type { TallyMoments, TallySnapshot } from '../ports.ts';
 import { analyze, type Comparison } from '../analyze.ts';
@@ -10,11 +13,13 @@ import { cappedMetrics, withCaps } from '../capped.ts';
 import { coveragePhases } from '../coverage-phases.ts';
 import { decide, type Situation } from '../decide.ts';
 import { progressOf } from '../foresee.ts';
-import { pairsAtLook } from '../pairs/pairs-at-look.ts';
 import type { PairTally } from '../pairs/ports.ts';
 import { healthOf, reportedMetrics } from '../health.ts';
 import { segmentsAtLook } from '../segments.ts';
-import { spreadOf, spreadOfArm } from '../spread.ts';
+import { winRate } from '../statistics/win-rate.ts';
+import { PAIR_TUNING } from '../pairs/limits.ts';
+import type { Moments } from '../statistics/moments.ts';
+import { percentile, toldIn, type Sketch } from '../statistics/sketch.ts';
 
 /** One look: what was counted, what follows. Pure. @param before the last look of this seed. */
 export function evaluationOf({
@@ -107,3 +112,61 @@ function comparisonOf(comparison: Comparison): ExperimentComparison {
   };
 }
 type Bounds = Readonly<{ low: number; high: number }>;
+
+/** Pairs are called better or worse where there is no difference with at most this probability. */
+const ALPHA = 0.05;
+
+/** What the pairs of one look come to; null without a judge. Pure. */
+function pairsAtLook(
+  { judge, shadow, variants }: Experiment,
+  tally: PairTally | null,
+): ExperimentPairs | null {
+  const variant = variants.find(({ adapter }) => adapter === shadow?.adapter);
+  if (judge === undefined || variant === undefined || tally === null) return null;
+  const { wins, ties, losses, same, choices, first, asked, agreed, failures, tokensToday } = tally;
+  const rate = winRate(tally, ALPHA, PAIR_TUNING);
+  return {
+    ...{ variant: variant.key, wins, ties, losses, same, failures },
+    win_rate: rate && { estimate: rate.estimate, ...rate.interval },
+    p_value: rate?.pValue ?? 1,
+    verdict: rate === null ? 'open' : verdictOf(rate.interval),
+    first_chosen: choices === 0 ? null : first / choices,
+    agreement: asked === 0 ? null : agreed / asked,
+    tokens_today: tokensToday,
+  };
+}
+
+function verdictOf({ low, high }: { low: number; high: number }): ExperimentPairs['verdict'] {
+  if (low > 0.5) return 'better';
+  return high < 0.5 ? 'worse' : 'open';
+}
+
+/** Told of every experiment, listed or not: a mean hides the answers that somebody waited long for. */
+const TIMES = ['ttft_ms', 'latency_ms'];
+
+/** How times, and the values of the listed metrics that are no rates, are spread; where it is known. */
+function spreadOf(
+  experiment: Experiment,
+  { metrics, sketches }: Pick<TallySnapshot, 'metrics' | 'sketches'>,
+): NonNullable<ExperimentEvaluation['spread']> {
+  const listed = experiment.metrics.map(({ key }) => key);
+  const wanted = [...listed, ...TIMES.filter((key) => !listed.includes(key))].filter(
+    (key) => metricOf(experiment, key)?.kind === 'mean',
+  );
+  const byMetric = wanted.map((metric) => {
+    const arms = experiment.variants.flatMap(({ key }) => {
+      const spread = spreadOfArm(metrics[metric]?.[key], sketches[metric]?.[key]);
+      return spread === null ? [] : [[key, spread] as const];
+    });
+    return [metric, Object.fromEntries(arms)] as const;
+  });
+  return Object.fromEntries(byMetric.filter(([, arms]) => Object.keys(arms).length > 0));
+}
+
+/** @returns null where nobody knows, or where half of the values are below 0. */
+function spreadOfArm(moments: Moments | undefined, sketch: Sketch | undefined): ExperimentSpread | null {
+  if (moments === undefined || moments.n === 0 || sketch === undefined) return null;
+  const [p50, p95] = [percentile(sketch, 0.5), percentile(sketch, 0.95)];
+  if (p50 === null || p95 === null) return null;
+  return { values: toldIn(sketch), mean: moments.sum / moments.n, p50, p95 };
+}

@@ -1,8 +1,7 @@
 /** The application as the judge: asked once, the answers in an order of chance, by a call that it can check. */
 import { z } from 'zod';
 import type { Fetch } from '../../origins/signed-fetch.ts';
-import { webhookProblem } from '../webhook-address.ts';
-import type { WebhookSigner } from '../webhook-signature.ts';
+import { webhookProblem, type WebhookSigner } from '../webhooks.ts';
 import type { Turn } from './conversation.ts';
 import { CALL_TIMEOUT_MS, MAX_CALL_ANSWER_BYTES } from './limits.ts';
 import type { Judged } from './ports.ts';

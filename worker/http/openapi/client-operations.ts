@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { AdapterName, Digest } from '../../../protocol/index.ts';
-import { USER_HEADER } from '../../experiments/unit-of.ts';
+import { USER_HEADER } from '../../experiments/take-part.ts';
 import type { BodyName } from './bodies.ts';
 import type { Operation, Operations } from './operation.ts';
 

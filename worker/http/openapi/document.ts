@@ -1,5 +1,5 @@
 /** The API as an OpenAPI 3.1 document, made from the operations and schemas that the routes are made from. */
-import type { z } from 'zod';
+import { z } from 'zod';
 import {
   ADMIN_ROUTES,
   adminOperation,
@@ -7,19 +7,50 @@ import {
   type AdminOperation,
   type AdminRoute,
 } from '../../../protocol/index.ts';
-import { routePath } from '../admin-route.ts';
+import { routePath, adminRoute } from '../admin-route.ts';
 import { ANSWERS } from './answers.ts';
 import { BODIES } from './bodies.ts';
 import { CLIENT_OPERATIONS } from './client-operations.ts';
-import { componentSchemas, inlineSchema, type JsonSchema } from './component-schemas.ts';
 import type { Operation, OperationAnswer } from './operation.ts';
-import {
-  headerParameters,
-  parsePath,
-  pathParameters,
-  queryParameters,
-  type ParsedPath,
-} from './parameters.ts';
+import { Hono } from 'hono';
+import type { AppEnv } from '../request-scope.ts';
+
+type JsonSchema = Record<string, unknown>;
+
+const how = {
+  unrepresentable: 'any',
+  /** zod says a date's format twice, the second time in half a kilobyte of pattern. */
+  override({ jsonSchema }) {
+    if (jsonSchema.format !== undefined) delete jsonSchema.pattern;
+  },
+} satisfies z.core.ToJSONSchemaParams;
+
+const uri = (id: string): string => `#/components/schemas/${id}`;
+
+/**
+ * Checks that JSON Schema has no words for (a name's syntax, weights that sum to 1) are left out: what the schema refuses
+ * the route refuses, and the route refuses more.
+ */
+function schemasOf(named: Record<string, z.ZodType>, io: 'input' | 'output'): Record<string, JsonSchema> {
+  const registry = z.registry<{ id: string }>();
+  for (const [id, schema] of Object.entries(named)) registry.add(schema, { id });
+  const { schemas } = z.toJSONSchema(registry, { uri, io, ...how });
+  return Object.fromEntries(
+    Object.entries(schemas).map(([id, { $schema: _, $id: __, ...schema }]) => [id, schema]),
+  );
+}
+
+/** `components.schemas` of the document. */
+const componentSchemas = (): Record<string, JsonSchema> => ({
+  ...schemasOf(BODIES, 'input'),
+  ...schemasOf(ANSWERS, 'output'),
+});
+
+/** One schema as it is sent, in place. */
+function inlineSchema(schema: z.ZodType): JsonSchema {
+  const { $schema: _, ...json } = z.toJSONSchema(schema, { io: 'input', ...how });
+  return json;
+}
 
 /** Of the package. */
 export const API_VERSION = '0.1.0';
@@ -148,3 +179,81 @@ const clientAnswer = ({ description, schema, body, bytes, headers }: OperationAn
     ...(body === undefined ? {} : { [body]: { schema: { type: 'string' } } }),
   },
 });
+
+interface PathParameter {
+  name: string;
+  /** What the route takes, where it says so. */
+  pattern: string | null;
+}
+
+interface ParsedPath {
+  /** As OpenAPI writes it, `/admin/keys/{id}`. */
+  template: string;
+  parameters: PathParameter[];
+}
+
+/** @param path as the app has it: `:id`, `:index{[0-9]{1,4}}`, and a `*` at the end for a name. */
+export function parsePath(path: string): ParsedPath {
+  const parameters: PathParameter[] = [];
+  const segments = path.split('/').map((segment) => {
+    const match = segment === '*' ? ['', 'name'] : /^:(\w+)(?:\{(.+)\})?$/.exec(segment);
+    if (match === null) return segment;
+    const [, name = '', pattern] = match;
+    parameters.push({ name, pattern: pattern === undefined ? null : `^${pattern}$` });
+    return `{${name}}`;
+  });
+  return { template: segments.join('/'), parameters };
+}
+
+export const pathParameters = (
+  { parameters }: ParsedPath,
+  schemas: Record<string, z.ZodType>,
+): Record<string, unknown>[] =>
+  parameters.map(({ name, pattern }) => {
+    const schema = schemas[name];
+    const text = { type: 'string', ...(pattern === null ? {} : { pattern }) };
+    return { name, in: 'path', required: true, schema: schema === undefined ? text : inlineSchema(schema) };
+  });
+
+export function queryParameters(query: z.ZodObject): Record<string, unknown>[] {
+  const { properties = {}, required = [] } = inlineSchema(query) as {
+    properties?: Record<string, JsonSchema>;
+    required?: string[];
+  };
+  return Object.entries(properties).map(([name, schema]) => ({
+    name,
+    in: 'query',
+    required: required.includes(name),
+    schema: asSent(schema),
+  }));
+}
+
+const headerParameters = (headers: Record<string, string>): Record<string, unknown>[] =>
+  Object.entries(headers).map(([name, description]) => ({
+    name,
+    in: 'header',
+    required: false,
+    description,
+    schema: { type: 'string' },
+  }));
+
+/** A query has no null: it is how the route says that the parameter was not there. */
+function asSent({ default: preset, anyOf, ...schema }: JsonSchema): JsonSchema {
+  const choices = (anyOf as JsonSchema[] | undefined)?.filter(({ type }) => type !== 'null');
+  return {
+    ...schema,
+    ...(choices === undefined ? {} : choices.length === 1 ? choices[0] : { anyOf: choices }),
+    ...(preset === undefined || preset === null ? {} : { default: preset }),
+  };
+}
+
+/** `GET /admin/openapi.json` -> the API as an OpenAPI 3.1 document. */
+export function adminOpenApiRoutes(): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  // Made once, when somebody asks: it takes tens of milliseconds.
+  let document: object | undefined;
+  adminRoute(routes, 'GET /admin/openapi.json', ({ context }) =>
+    context.json((document ??= openApiDocument())),
+  );
+  return routes;
+}

@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ExperimentView } from '../../../../protocol/index.ts';
 import { EXPOSURE_LIFE_MS } from '../../../../worker/experiments/limits.ts';
-import { evaluateAll } from '../../../../worker/experiments/life/evaluate-all.ts';
+import { evaluateAll } from '../../../../worker/experiments/life/evaluate.ts';
 import type { ExperimentEvent } from '../../../../worker/experiments/ports.ts';
 import { tinyAdapter } from '../../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../../app-harness.ts';

@@ -2,7 +2,7 @@
 import { beforeAll, describe, expect, it } from 'vitest';
 import { ExperimentView } from '../../../../protocol/index.ts';
 import { ANSWERS } from '../../../../worker/http/openapi/answers.ts';
-import { parsePath } from '../../../../worker/http/openapi/parameters.ts';
+import { parsePath } from '../../../../worker/http/openapi/document.ts';
 import type { ExperimentEvent } from '../../../../worker/experiments/ports.ts';
 import { TABLE, type Asked } from '../../matrix/table.ts';
 import { createWorld, quiet, type Role, type World } from '../../matrix/world.ts';

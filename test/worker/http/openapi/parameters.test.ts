@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { parsePath, pathParameters, queryParameters } from '../../../../worker/http/openapi/parameters.ts';
+import { parsePath, pathParameters, queryParameters } from '../../../../worker/http/openapi/document.ts';
 
 describe('parsePath', () => {
   it.each([

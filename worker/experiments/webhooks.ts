@@ -1,0 +1,222 @@
+/** Webhooks: where they may go, how they are signed, what they say, and how they are sent. */
+import { derivedKey, type KeyLabel } from './derived-keys.ts';
+import type { Experiment, ExperimentDecision, ExperimentEvaluation } from '../../protocol/index.ts';
+import type { WebhookMessageRow, WebhookOutbox } from './ports-webhook.ts';
+import { logLine } from '../log.ts';
+import type { Fetch } from '../origins/signed-fetch.ts';
+import { withTimeout } from '../platform/store-calls.ts';
+import {
+  WEBHOOK_FIRST_PAUSE_MS,
+  WEBHOOK_KEPT_MS,
+  WEBHOOK_TIMEOUT_MS,
+  WEBHOOK_TRIES,
+  WEBHOOKS_PER_RUN,
+} from './limits.ts';
+
+/** Where the edge sends by itself what happened: the URL comes from a tenant, and must not lead into a network. */
+
+/** Names that lead to the machine itself or its network, wherever they are asked about. */
+const LOCAL_NAME =
+  /(^|\.)(localhost|local|internal|intranet|lan|home|corp|private|localdomain|home\.arpa|onion)$/;
+const LOOPBACK = new Set(['localhost', '127.0.0.1', '[::1]']);
+/** Characters; longer ones are no addresses of people. */
+const MAX_URL_CHARACTERS = 1_000;
+
+/**
+ * Why nothing is sent to `text`; null = it may be. `https` to a public name, on any port, without a name or password in
+ * it. Addresses in figures are refused, whichever: no certificate of a receiver that is meant to last is for one, and
+ * there are too many ways to write a private one. A name is not looked up: a worker cannot; see docs/security.md.
+ * @param local this machine's own loopback is fine as well, by `http` or `https` (`graft dev`).
+ */
+export function webhookProblem(text: string, local: boolean): string | null {
+  const url = text.length > MAX_URL_CHARACTERS ? null : parsed(text);
+  if (url === null) return `must be a URL of at most ${MAX_URL_CHARACTERS} characters`;
+  if (url.username !== '' || url.password !== '') return 'must have no user name or password in it';
+  if (url.hash !== '') return 'must have no fragment (#…)';
+  const loopback = LOOPBACK.has(url.hostname);
+  if (local && loopback && (url.protocol === 'http:' || url.protocol === 'https:')) return null;
+  if (url.protocol !== 'https:') return 'must begin with https://';
+  // The URL parser has written every form of an IPv4 address (0x7f.1, 2130706433) as four numbers.
+  const host = url.hostname.replace(/\.$/, '');
+  if (host.startsWith('[') || /^\d+(\.\d+){3}$/.test(host)) return 'must name its host, not an address';
+  if (!host.includes('.') || LOCAL_NAME.test(host)) return 'must lead to a public host';
+  return null;
+}
+
+function parsed(text: string): URL | null {
+  try {
+    return new URL(text);
+  } catch {
+    return null;
+  }
+}
+
+/**
+ * Signature of what the edge sends to an application's URL, as Standard Webhooks has it (standardwebhooks.com, 1.0.0):
+ * `webhook-id`, `webhook-timestamp` (unix seconds) and `webhook-signature: v1,<base64>`, HMAC-SHA-256 over
+ * `<id>.<timestamp>.<body>`. Any of its libraries checks it with the secret, `whsec_<base64>`.
+ */
+
+/** What the secret of a webhook is shown as. */
+const WEBHOOK_SECRET_PREFIX = 'whsec_';
+
+export interface WebhookSigner {
+  /**
+   * Of this experiment and URL, to be given to whoever receives: nobody who knows it can make another one. Another URL
+   * has another secret.
+   */
+  secret(target: WebhookTarget): Promise<string>;
+  /** @returns the headers of one sending. @param message.at unix ms, of this try. */
+  headers(target: WebhookTarget, message: WebhookMessage): Promise<Record<string, string>>;
+}
+
+interface WebhookTarget {
+  experiment: string;
+  url: string;
+}
+
+interface WebhookMessage {
+  /** The same at every try: by it a receiver knows what it has had. */
+  id: string;
+  at: number;
+  body: string;
+}
+
+/**
+ * @param secret the edge's, at least 32 random bytes; when it is changed, so are all secrets of webhooks.
+ * @param label what it is for: two uses of one URL have two secrets.
+ */
+export function createWebhookSigner(
+  secret: Uint8Array<ArrayBuffer>,
+  label: KeyLabel = 'graft-webhook-v1',
+): WebhookSigner {
+  const master = derivedKey(secret, label);
+  // JSON keeps the two apart whatever is in them.
+  const keyOf = async ({ experiment, url }: WebhookTarget): Promise<Uint8Array<ArrayBuffer>> =>
+    new Uint8Array(await crypto.subtle.sign('HMAC', await master(), utf8(JSON.stringify([experiment, url]))));
+  return {
+    secret: async (target) => WEBHOOK_SECRET_PREFIX + base64(await keyOf(target)),
+    async headers(target, { id, at, body }) {
+      const algorithm = { name: 'HMAC', hash: 'SHA-256' };
+      const key = await crypto.subtle.importKey('raw', await keyOf(target), algorithm, false, ['sign']);
+      const timestamp = Math.floor(at / 1_000);
+      const mac = await crypto.subtle.sign('HMAC', key, utf8(`${id}.${timestamp}.${body}`));
+      return {
+        'webhook-id': id,
+        'webhook-timestamp': String(timestamp),
+        'webhook-signature': `v1,${base64(new Uint8Array(mac))}`,
+      };
+    },
+  };
+}
+
+const utf8 = (text: string) => new TextEncoder().encode(text);
+const base64 = (bytes: Uint8Array): string => btoa(String.fromCharCode(...bytes));
+
+/**
+ * What a look is worth telling, once a seed; null = nothing. The body is as Standard Webhooks recommends:
+ * `{type, timestamp, data}`; `data` has names and figures only, nothing that users wrote.
+ */
+export function messageOf(
+  id: string,
+  { webhook, name, seed }: Pick<Experiment, 'webhook' | 'name' | 'seed'>,
+  { decision, at, units }: ExperimentEvaluation,
+): Omit<WebhookMessageRow, 'tries'> | null {
+  const event = webhook === undefined ? null : eventOf(decision);
+  if (webhook === undefined || event === null) return null;
+  const { type, ...about } = event;
+  const data = { experiment: id, name, seed, ...about, units };
+  return {
+    // A message is told apart by what it is about, and by nothing that another look has otherwise.
+    id: ['msg', id, type, ...Object.values(about), seed].join(':'),
+    experiment: id,
+    url: webhook,
+    body: JSON.stringify({ type: `experiment.${type}`, timestamp: new Date(at).toISOString(), data }),
+  };
+}
+
+function eventOf(decision: ExperimentDecision): ({ type: string } & Record<string, string>) | null {
+  switch (decision.action) {
+    case 'propose_winner':
+      return { type: 'proposed', variant: decision.variant };
+    case 'rollback':
+      return {
+        type: 'rolled_back',
+        variant: decision.variant,
+        reason: decision.reason,
+        metric: decision.metric,
+      };
+    case 'drop':
+      return { type: 'dropped', variant: decision.variant, reason: decision.reason, metric: decision.metric };
+    case 'hold': {
+      const { reason, variant, metric } = decision;
+      return {
+        type: 'alarm',
+        reason,
+        ...(variant === undefined ? {} : { variant }),
+        ...(metric === undefined ? {} : { metric }),
+      };
+    }
+    default:
+      return null;
+  }
+}
+
+interface WebhookDeps {
+  outbox: WebhookOutbox;
+  webhookSigner: WebhookSigner;
+  /** Reaches addresses that tenants wrote down. */
+  callOut: Fetch;
+  /** Whether this machine itself is an address. */
+  loopbackCallbacks: boolean;
+  now: () => number;
+}
+
+/**
+ * One round of the schedule: sends what is due, each message for itself. What does not answer 2xx is tried again after a
+ * pause that doubles, {@link WEBHOOK_TRIES} times, and then given up. A receiver may get a message twice, with the same
+ * `webhook-id`: when its answer, or our note of it, was lost.
+ */
+export async function sendWebhooks(deps: WebhookDeps): Promise<void> {
+  const now = deps.now();
+  const due = await deps.outbox.due({ now, limit: WEBHOOKS_PER_RUN });
+  await Promise.all(due.map((message) => sendOne(deps, message)));
+  await deps.outbox.forget(now - WEBHOOK_KEPT_MS);
+}
+
+async function sendOne(deps: WebhookDeps, message: WebhookMessageRow): Promise<void> {
+  const { outbox, now } = deps;
+  const failure = await trySending(deps, message);
+  if (failure === null) return outbox.done(message.id);
+  const tries = message.tries + 1;
+  const fields = { experiment: message.experiment, reason: failure, tries };
+  if (tries >= WEBHOOK_TRIES) {
+    logLine('webhook_given_up', fields);
+    return outbox.done(message.id);
+  }
+  logLine('webhook_failed', fields, 'warning');
+  return outbox.later(message.id, now() + WEBHOOK_FIRST_PAUSE_MS * 2 ** message.tries);
+}
+
+/** @returns why it was not taken, never what the receiver wrote; null = it was. */
+async function trySending(
+  { webhookSigner, callOut, loopbackCallbacks, now }: WebhookDeps,
+  { id, experiment, url, body }: WebhookMessageRow,
+): Promise<string | null> {
+  // Checked when it was written down, by this or by an earlier edge with other settings.
+  if (webhookProblem(url, loopbackCallbacks) !== null) return 'the address is not one that is called';
+  const signed = await webhookSigner.headers({ experiment, url }, { id, at: now(), body });
+  const ended = new AbortController();
+  try {
+    const headers = { 'content-type': 'application/json', 'user-agent': 'graft', ...signed };
+    // A redirect is not followed: what was checked is the address that is called.
+    const init = { method: 'POST', redirect: 'manual', headers, body, signal: ended.signal } as const;
+    const response = await withTimeout(callOut(url, init), WEBHOOK_TIMEOUT_MS);
+    await response.body?.cancel().catch(() => undefined);
+    return response.ok ? null : `status ${response.status}`;
+  } catch {
+    return 'no answer';
+  } finally {
+    ended.abort();
+  }
+}

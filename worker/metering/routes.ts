@@ -1,0 +1,141 @@
+import { Hono } from 'hono';
+import type {
+  ApiError,
+  ResetLimitsAnswer,
+  TenantLimitsList,
+  TenantLimitsView,
+  UsageReport,
+} from '../../protocol/index.ts';
+import { NO_SUCH_KEY } from '../errors.ts';
+import { syncTenantLimits, type TenantLimitsDeps } from './sync-tenant-limits.ts';
+import { ADMIN_PAGE } from '../limits.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { fail, type AppEnv } from '../http/request-scope.ts';
+import { tenantCounter } from './quota-state.ts';
+import type { Quotas, TenantLimitsRow, UsageLedger, UsageSum } from './ports.ts';
+import type { KeyLedger } from '../access/ports.ts';
+import { changedLimits, limitsJson } from '../access/key-input.ts';
+import { MAX_USAGE_SUMS } from './limits.ts';
+import type { PriceList } from './price-list.ts';
+
+interface TenantLimitsRouteDeps extends TenantLimitsDeps {
+  keyLedger: KeyLedger;
+  /** null = this edge has no counters. */
+  quotas: Quotas | null;
+  now: () => number;
+}
+
+const view = ({ tenant, limits, at, actor, writtenTo }: TenantLimitsRow): TenantLimitsView => ({
+  tenant,
+  limits: limits === null ? null : limitsJson(limits),
+  changed_at: at,
+  changed_by: actor,
+  pending: writtenTo !== null,
+});
+
+const ROOT_ONLY: ApiError = {
+  code: 'insufficient_scope',
+  message: 'Only the bootstrap key changes limits of a tenant, or what was counted against limits.',
+};
+
+/** Limits of tenants, and what was counted against limits. */
+export function adminTenantLimitsRoutes(deps: TenantLimitsRouteDeps): Hono<AppEnv> {
+  const { tenantLimits, keyLedger, quotas, now } = deps;
+  const routes = new Hono<AppEnv>();
+
+  adminRoute(routes, 'POST /admin/tenants/limits', async ({ context, caller, request }) => {
+    if (!caller.root) return fail(ROOT_ONLY);
+    const { tenant } = request;
+    const old = await tenantLimits.get(tenant);
+    const limits = changedLimits(old?.limits ?? null, request.limits);
+    const row = await tenantLimits.set({ tenant, limits, at: now(), actor: caller.keyId });
+    return context.json(view(await syncTenantLimits(deps, row)));
+  });
+
+  adminRoute(routes, 'GET /admin/tenants/limits', async ({ context, caller, query }) => {
+    const { root, tenant } = caller;
+    if (root) {
+      const page = await tenantLimits.list({ cursor: query.cursor, limit: ADMIN_PAGE });
+      return context.json({
+        tenants: page.items.map(view),
+        cursor: page.cursor,
+      } satisfies TenantLimitsList);
+    }
+    const own = await tenantLimits.get(tenant);
+    const tenants = own === null || own.limits === null ? [] : [view(own)];
+    return context.json({ tenants, cursor: null } satisfies TenantLimitsList);
+  });
+
+  adminRoute(routes, 'POST /admin/limits/reset', async ({ context, caller, request }) => {
+    if (!caller.root) return fail(ROOT_ONLY);
+    const { tenant = null, key = null } = request;
+    const row = key === null ? null : await keyLedger.get(key);
+    if (key !== null && row === null) return fail(NO_SUCH_KEY);
+    await quotas?.reset(tenant === null ? (row?.counter ?? '') : tenantCounter(tenant));
+    return context.json({ tenant, key } satisfies ResetLimitsAnswer);
+  });
+  return routes;
+}
+
+const HOUR_MS = 3_600_000;
+/** Without `from`: the last thirty days. */
+const DEFAULT_MS = 30 * 24 * HOUR_MS;
+
+const sumJson = ({
+  group,
+  requests,
+  errors,
+  promptTokens,
+  completionTokens,
+  lastHour,
+}: UsageSum): UsageReport['rows'][number] => ({
+  group,
+  requests,
+  errors,
+  prompt_tokens: promptTokens,
+  completion_tokens: completionTokens,
+  total_tokens: promptTokens + completionTokens,
+  last_hour: new Date(lastHour * HOUR_MS).toISOString(),
+});
+
+/**
+ * Usage by whole hours: `from` is rounded down and `to`, which does not count itself, up. Only the bootstrap key sees
+ * other tenants than its own.
+ */
+export function adminUsageRoutes(deps: {
+  usage: UsageLedger;
+  /** null = no costs. */
+  prices: PriceList | null;
+  now: () => number;
+}): Hono<AppEnv> {
+  const routes = new Hono<AppEnv>();
+  adminRoute(routes, 'GET /admin/usage', async ({ context, caller, query }) => {
+    const { by, tenant } = query;
+    if (!caller.root && tenant !== undefined && tenant !== caller.tenant)
+      return fail({ code: 'insufficient_scope', message: 'This key sees the usage of its own tenant only.' });
+    const to = Math.ceil((query.to ?? deps.now() + 1) / HOUR_MS);
+    const from = Math.floor((query.from ?? to * HOUR_MS - DEFAULT_MS) / HOUR_MS);
+    if (from >= to)
+      return fail({ code: 'invalid_request', message: "'from' must be before 'to'.", param: 'from' });
+    const of = {
+      ...{ by, from, to, limit: MAX_USAGE_SUMS + 1 },
+      tenant: caller.root ? (tenant ?? null) : caller.tenant,
+    };
+    const { prices } = deps;
+    const [sums, costs] = await Promise.all([
+      deps.usage.sum(of),
+      prices === null ? null : deps.usage.costs({ ...of, prices }),
+    ]);
+    return context.json({
+      by,
+      from: new Date(from * HOUR_MS).toISOString(),
+      to: new Date(to * HOUR_MS).toISOString(),
+      ...(prices === null ? {} : { currency: prices.currency }),
+      rows: sums
+        .slice(0, MAX_USAGE_SUMS)
+        .map((sum) => ({ ...sumJson(sum), ...(costs === null ? {} : { cost: costs.get(sum.group) ?? 0 }) })),
+      truncated: sums.length > MAX_USAGE_SUMS,
+    } satisfies UsageReport);
+  });
+  return routes;
+}

@@ -1,0 +1,166 @@
+/** Small questions to origins: what a left request has used, what they hold, how busy they are, and what they are to let go of. */
+import {
+  RequestUsage,
+  usagePath,
+  sha256Hex,
+  OriginFigures,
+  DropAnswer,
+  type DropRequest,
+} from '../../protocol/index.ts';
+import { ORIGIN_QUESTION_MS, USAGE_QUESTION_PAUSE_MS, ORIGIN_FILE_MS, DROP_TIMEOUT_MS } from './limits.ts';
+import { logLine } from '../log.ts';
+import { type OriginFetch, readOriginText } from './signed-fetch.ts';
+import type { Origin } from './choose-origin.ts';
+import type { TokenCounts } from '../metering/ports.ts';
+import type { HeldFiles } from './ports.ts';
+import type { OriginDrops } from '../erasure/ports.ts';
+
+const TRIES = 2;
+
+/** Asks an origin what a request has used whose client left it; origins never say so by themselves. */
+export function createUsageQuestion(params: { send: OriginFetch; sleep: (ms: number) => Promise<void> }) {
+  const { send, sleep } = params;
+
+  async function askOnce(origin: Origin, askId: string): Promise<RequestUsage | null> {
+    const signal = AbortSignal.timeout(ORIGIN_QUESTION_MS);
+    const sent = await send(origin, { method: 'GET', path: usagePath(askId), signal });
+    try {
+      const text = sent.ok ? await readOriginText(sent.value) : null;
+      return sent.ok && sent.value.ok && text !== null ? RequestUsage.parse(JSON.parse(text)) : null;
+    } catch {
+      return null;
+    }
+  }
+
+  /**
+   * @returns null when it does not say: it is not there, does not know the question (an origin of before), or goes on
+   * running the request. Never throws.
+   */
+  return async (origin: Origin, askId: string, requestId: string): Promise<TokenCounts | null> => {
+    for (let tries = 1; ; tries += 1) {
+      const usage = await askOnce(origin, askId);
+      // The question may overtake the request: what is unknown twice never came.
+      const known = usage?.state === 'ended' || (usage?.state === 'unknown' && tries === TRIES);
+      if (known) return { promptTokens: usage.prompt_tokens, completionTokens: usage.completion_tokens };
+      if (tries === TRIES) {
+        logLine('usage_unknown', {
+          origin: origin.id,
+          request_id: requestId,
+          reason: usage === null ? 'no answer' : 'it goes on running',
+        });
+        return null;
+      }
+      await sleep(USAGE_QUESTION_PAUSE_MS);
+    }
+  };
+}
+
+export type UsageQuestion = ReturnType<typeof createUsageQuestion>;
+
+/** Asks one origin after the other for bytes that the store has lost. */
+export function createHeldFiles(params: { origins: readonly Origin[]; send: OriginFetch }): HeldFiles {
+  const { origins, send } = params;
+
+  async function ask(origin: Origin, path: string, bytes: number): Promise<Uint8Array<ArrayBuffer> | null> {
+    const sent = await send(origin, { method: 'GET', path, signal: AbortSignal.timeout(ORIGIN_FILE_MS) });
+    if (!sent.ok) return null;
+    if (sent.value.ok && sent.value.body !== null) return readExactly(sent.value.body, bytes);
+    await sent.value.body?.cancel();
+    return null;
+  }
+
+  return {
+    async part(digest, { begin, bytes, sha256 }) {
+      const path = `/adapters/${digest}/file?begin=${begin}&end=${begin + bytes}`;
+      for (const origin of origins) {
+        // A connection that breaks, or an answer that comes too slowly, is an origin that has it not.
+        const found = await ask(origin, path, bytes).catch(() => null);
+        if (found === null) continue;
+        if ((await sha256Hex(found)) === sha256) return found;
+        logLine('odd_origin_answer', { origin: origin.id, path, reason: 'other bytes than asked for' });
+      }
+      return null;
+    },
+  };
+}
+
+/** @returns null when there are fewer or more; what is beyond is not read. */
+async function readExactly(
+  body: ReadableStream<Uint8Array>,
+  bytes: number,
+): Promise<Uint8Array<ArrayBuffer> | null> {
+  const whole = new Uint8Array(bytes);
+  let at = 0;
+  for await (const chunk of body) {
+    if (at + chunk.length > bytes) return null;
+    whole.set(chunk, at);
+    at += chunk.length;
+  }
+  return at === bytes ? whole : null;
+}
+
+const SAMPLE = /^(graft_[a-z_]+)(?:\{[^}]*\})? (\S+)$/gm;
+
+/**
+ * Reads what the page shows out of an origin's metrics.
+ * @param text Prometheus' text format; a metric with labels counts as the sum over them.
+ * @throws ZodError when one is missing or no number.
+ */
+export function readOriginFigures(text: string): OriginFigures {
+  const sums = new Map<string, number>();
+  for (const [, name = '', value] of text.matchAll(SAMPLE))
+    sums.set(name, (sums.get(name) ?? 0) + Number(value));
+  const at = (name: string): number | undefined => sums.get(`graft_${name}`);
+  const timed = (name: string) => ({ count: at(`${name}_count`), seconds: at(`${name}_sum`) });
+  return OriginFigures.parse({
+    started_at: (at('start_time_seconds') ?? Number.NaN) * 1000,
+    rows_running: at('rows_running'),
+    requests_waiting: at('requests_waiting'),
+    requests_loading: at('requests_loading'),
+    slots: at('slots'),
+    kv_tokens: at('kv_tokens'),
+    kv_capacity_tokens: at('kv_capacity_tokens'),
+    memory_bytes: at('resident_memory_bytes'),
+    adapters_resident: at('adapters_resident'),
+    adapter_bytes: at('adapter_bytes'),
+    adapter_budget_bytes: at('adapter_budget_bytes'),
+    prompt_tokens: at('prompt_tokens_total'),
+    completion_tokens: at('completion_tokens_total'),
+    requests_finished: at('requests_finished_total') ?? 0,
+    adapter_loads: at('adapter_loads_total') ?? 0,
+    adapter_evictions: at('adapter_evictions_total'),
+    first_token: timed('time_to_first_token_seconds'),
+    next_token: timed('time_per_output_token_seconds'),
+    decode: { steps: at('batch_rows_count'), rows: at('batch_rows_sum') },
+  });
+}
+
+/** Has origins let go of adapters for good. */
+export function createOriginDrops(params: { origins: readonly Origin[]; send: OriginFetch }): OriginDrops {
+  const { origins, send } = params;
+  return {
+    ids: origins.map(({ id }) => id),
+    async drop(id, digests) {
+      const origin = origins.find((one) => one.id === id);
+      if (origin === undefined) return 'is not in ORIGINS any more';
+      const body: DropRequest = { digests: [...digests] };
+      const sent = await send(origin, {
+        method: 'POST',
+        path: '/adapters/drop',
+        body: JSON.stringify(body),
+        signal: AbortSignal.timeout(DROP_TIMEOUT_MS),
+      });
+      if (!sent.ok) return `did not answer: ${sent.error.reason}`;
+      try {
+        const text = await readOriginText(sent.value);
+        // One of before has no such path.
+        if (sent.value.status === 404) return 'is of an older version, which cannot drop adapters';
+        if (!sent.value.ok) return `answered ${sent.value.status}`;
+        DropAnswer.parse(JSON.parse(text ?? ''));
+        return null;
+      } catch {
+        return 'answered something odd';
+      }
+    },
+  };
+}
