@@ -38,6 +38,8 @@ export interface OrtRunnerParams extends WeightTransform {
   finalGain: Float32Array | null;
   slots: number;
   parking: number;
+  /** Of all rows together; room for every row's whole context unless given. */
+  kvTokens?: number;
   /** Chunks that are kept beside the rows; none unless given, nor in a device's own memory. */
   blocks?: number;
   /** Where keys and values lie; in what the device's `memory` gives unless given. */
@@ -54,6 +56,7 @@ export class OrtRunner implements ModelRunner {
   readonly hiddenSize: number;
   readonly slots: number;
   readonly parking: number;
+  readonly kvTokens: number;
   readonly doublingTokens: number;
   private readonly config: LlamaConfig;
   private readonly batch: DeltaBatch;
@@ -74,6 +77,7 @@ export class OrtRunner implements ModelRunner {
     this.hiddenSize = params.config.hidden;
     this.slots = params.slots;
     this.parking = params.parking;
+    this.kvTokens = params.kvTokens ?? (params.slots + params.parking) * params.base.context;
     this.batch = new DeltaBatch(params.device, params.config, params.slots);
     this.placed = new PlacedDeltas(params.device, params.config, (delta) => this.decodeSteps.dropLone(delta));
     const { batch, placed } = this;

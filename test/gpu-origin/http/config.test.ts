@@ -15,7 +15,7 @@ describe('readConfig', () => {
       provider: 'auto',
       host: '127.0.0.1',
       port: 8788,
-      slots: 16,
+      slots: undefined,
       maxQueue: 256,
       cacheDir: '/tmp/cache',
       graceMs: 0,
