@@ -1,6 +1,4 @@
 /** The origin's flags: their names, defaults and help. */
-import { FITTING_ROWS, FIXED_ROWS } from './model/fitting-rows.ts';
-
 const GiB = 1024 ** 3;
 export const DEFAULTS = {
   ...{ host: '127.0.0.1', port: 8788, maxQueue: 256, ram: GiB, disk: 10 * GiB },
@@ -25,8 +23,8 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --max-loras <n>              vllm: as it was started with, default ${VLLM_DEFAULTS.maxLoras}
   --max-lora-rank <n>          vllm: as it was started with, default ${VLLM_DEFAULTS.maxLoraRank}
   --max-cpu-loras <n>          vllm: as it was started with, default --max-loras
-  --slots <n>                  rows that run at once; default as many as there is memory for, ${FITTING_ROWS.least} to ${FITTING_ROWS.most}, by webgpu
-                               and web ${FIXED_ROWS}; with vllm requests, default ${VLLM_DEFAULTS.slots}
+  --slots <n>                  rows that run at once; default as many as there is memory for, 4 to 64, by webgpu and web
+                               16; with vllm requests, default ${VLLM_DEFAULTS.slots}
   --context <tokens>           context length, default the base's
   --threads <n>                default all cores
   --max-queue <n>              requests that may wait, default ${DEFAULTS.maxQueue}

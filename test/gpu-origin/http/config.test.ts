@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { HELP } from '../../../gpu-origin/config-flags.ts';
 import { ConfigError, readConfig } from '../../../gpu-origin/config.ts';
+import { FITTING_ROWS, FIXED_ROWS } from '../../../gpu-origin/model/fitting-rows.ts';
 import { progressReporter } from '../../../gpu-origin/progress-reporter.ts';
 
 const secret = Buffer.alloc(32, 1).toString('base64');
@@ -76,6 +77,9 @@ describe('readConfig', () => {
     expect(call).toThrow(/6 bytes/);
     expect(call).not.toThrow(/c2VjcmV0/);
     expect(HELP).not.toContain('--runner');
+    const { least, most } = FITTING_ROWS;
+    expect(HELP).toContain(`as many as there is memory for, ${least} to ${most}, by webgpu and web`);
+    expect(HELP).toMatch(new RegExp(`by webgpu and web\\s+${FIXED_ROWS};`));
   });
 });
 

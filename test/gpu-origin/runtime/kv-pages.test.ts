@@ -1,11 +1,11 @@
 /** Memory of keys and values is resident where it is written, and goes back when a long row ends. */
-import koffi from 'koffi';
 import { describe, expect, it } from 'vitest';
 import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
 import type { DeviceMemory } from '../../../gpu-origin/runtime/device.ts';
 import { KvCache } from '../../../gpu-origin/runtime/kv-cache.ts';
-import { NativeDevice, NativeMemory } from '../../../gpu-origin/runtime/native/native-device.ts';
+import { NativeDevice, type NativeMemory } from '../../../gpu-origin/runtime/native/native-device.ts';
 import { ortLibrary } from '../../../gpu-origin/runtime/native/ort-library.ts';
+import { residentPages } from '../../fixtures/resident-pages.ts';
 import { makeTinyRunner, prefillAll } from '../../fixtures/tiny-runner.ts';
 
 const LINUX = process.platform === 'linux';
@@ -38,29 +38,19 @@ function write(memory: NativeMemory, slot: number, tokens: number, value = slot 
 }
 
 function pageCounter() {
-  const library = koffi.load(null);
-  const size = (library.func('int getpagesize()') as () => number)();
-  const mincore = library.func('int mincore(uintptr_t, size_t, _Out_ uint8_t*)') as (
-    ...args: [number, number, Uint8Array]
-  ) => number;
-  const begin = (memory: NativeMemory): number => Number(koffi.address(memory.from(0)));
+  const { size, begin, resident } = residentPages();
   return {
     size,
-    resident(memory: NativeMemory): number {
-      const from = Math.ceil(begin(memory) / size) * size;
-      const count = Math.floor((begin(memory) + memory.bytes - from) / size);
-      const pages = new Uint8Array(count);
-      expect(mincore(from, count * size, pages)).toBe(0);
-      return pages.reduce((sum, page) => sum + (page & 1), 0);
-    },
+    resident: (memory: NativeMemory): number => resident(memory.from(0)),
     /** Pages that the first `tokens` of each row's heads touch. */
     touched(memory: NativeMemory, rows: readonly { slot: number; tokens: number }[]): number {
+      const first = begin(memory.from(0));
       const touched = new Set<number>();
       for (const { slot, tokens } of rows)
         for (let head = 0; head < CONFIG.kvHeads; head++) {
-          const at = begin(memory) + headAt(slot, head);
+          const at = first + headAt(slot, head);
           for (let page = Math.floor(at / size); page * size < at + tokens * TOKEN_BYTES; page++)
-            if (page * size >= begin(memory)) touched.add(page);
+            if (page * size >= first) touched.add(page);
         }
       return touched.size;
     },
