@@ -8,6 +8,7 @@ import {
   type DeviceMemory,
   type DeviceTensor,
   type HostMemory,
+  OrtError,
   own,
   type Session,
   type SessionCores,
@@ -47,9 +48,21 @@ export class NativeMemory implements HostMemory {
   /**
    * Memory outside V8's heap: small typed arrays live inside it and may move.
    * @param bytes at least 64 are taken, so that an empty tensor has an address as well.
+   * @throws OrtError when there are none, or more than Node has in one array.
    */
   static allocate(bytes: number, sparse = false): NativeMemory {
-    const view = new Uint8Array(new ArrayBuffer(Math.max(64, Math.ceil(bytes / 8) * 8)));
+    let view: Uint8Array<ArrayBuffer>;
+    try {
+      view = new Uint8Array(new ArrayBuffer(Math.max(64, Math.ceil(bytes / 8) * 8)));
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      const size = `${(bytes / 1e9).toFixed(1)} GB`;
+      throw new OrtError(
+        'memory',
+        6,
+        `${size} cannot be had at once; fewer --slots or a shorter --context need less`,
+      );
+    }
     if (sparse) pages()?.keepSmall(view);
     return new NativeMemory(view);
   }

@@ -139,3 +139,10 @@ it('a row whose slot was a long one’s has the bits that it has elsewhere', asy
   expect(await answer(0)).toEqual(first);
   await tiny.close();
 });
+
+it('more than there can be is refused with what to change', async () => {
+  const device = new NativeDevice(ortLibrary(), 1);
+  await expect(device.memory(2 ** 50)).rejects.toThrow(
+    /^memory: 1125899\.9 GB cannot be had at once; fewer --slots or a shorter --context need less$/,
+  );
+});
