@@ -67,7 +67,7 @@ module.exports = {
       name: 'native-library',
       comment: 'What runs without native code must not load it.',
       severity: 'error',
-      from: { pathNot: '^(gpu-origin/runtime/native/|test/fixtures/software-vulkan\\.ts$)' },
+      from: { pathNot: '^(gpu-origin/runtime/native/|test/fixtures/(software-vulkan|resident-pages)\\.ts$)' },
       to: { path: 'node_modules/(koffi|onnxruntime-node)/' },
     },
     only('gpu-origin/backends', [

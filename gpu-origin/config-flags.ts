@@ -1,7 +1,7 @@
 /** The origin's flags: their names, defaults and help. */
 const GiB = 1024 ** 3;
 export const DEFAULTS = {
-  ...{ host: '127.0.0.1', port: 8788, slots: 16, maxQueue: 256, ram: GiB, disk: 10 * GiB },
+  ...{ host: '127.0.0.1', port: 8788, maxQueue: 256, ram: GiB, disk: 10 * GiB },
   prefix: GiB / 4,
 };
 export const REMOTE_GRACE_MS = 5_000;
@@ -23,7 +23,8 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --max-loras <n>              vllm: as it was started with, default ${VLLM_DEFAULTS.maxLoras}
   --max-lora-rank <n>          vllm: as it was started with, default ${VLLM_DEFAULTS.maxLoraRank}
   --max-cpu-loras <n>          vllm: as it was started with, default --max-loras
-  --slots <n>                  rows that run at once, default ${DEFAULTS.slots}; with vllm requests, default ${VLLM_DEFAULTS.slots}
+  --slots <n>                  rows that run at once; default as many as there is memory for, 4 to 64, by webgpu and web
+                               16; with vllm requests, default ${VLLM_DEFAULTS.slots}
   --context <tokens>           context length, default the base's
   --threads <n>                default all cores
   --max-queue <n>              requests that may wait, default ${DEFAULTS.maxQueue}

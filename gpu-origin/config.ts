@@ -27,6 +27,8 @@ export interface VllmConfig {
   maxLoraRank: number;
   /** Its `--max-cpu-loras`: adapters that it holds. */
   maxCpuLoras: number;
+  /** That are with it at once. */
+  requests: number;
 }
 
 export interface Config {
@@ -40,7 +42,8 @@ export interface Config {
   vllm: VllmConfig | null;
   host: string;
   port: number;
-  slots: number;
+  /** Rows that run at once; undefined = as many as there is memory for. */
+  slots: number | undefined;
   context: number | undefined;
   threads: number | undefined;
   maxQueue: number;
@@ -94,7 +97,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     vllm,
     host,
     port: whole('port', flags.port, 0, 65_535) ?? DEFAULTS.port,
-    slots: whole('slots', flags.slots, 1, 1_024) ?? (vllm === null ? DEFAULTS.slots : VLLM_DEFAULTS.slots),
+    slots: slotsOf(flags),
     context: whole('context', flags.context, 16, 10_000_000),
     threads: whole('threads', flags.threads, 1, 1_024),
     maxQueue: whole('max-queue', flags['max-queue'], 0, 1_000_000) ?? DEFAULTS.maxQueue,
@@ -123,6 +126,9 @@ function parseFlags(args: readonly string[]) {
   }
 }
 
+const slotsOf = (flags: ReturnType<typeof parseFlags>): number | undefined =>
+  whole('slots', flags.slots, 1, 1_024);
+
 const VLLM_FLAGS = ['engine-url', 'max-loras', 'max-lora-rank', 'max-cpu-loras'] as const;
 
 function vllmConfig(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv): VllmConfig | null {
@@ -142,6 +148,7 @@ function vllmConfig(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv
     maxLoras,
     maxLoraRank: loraRank(flags['max-lora-rank']),
     maxCpuLoras,
+    requests: slotsOf(flags) ?? VLLM_DEFAULTS.slots,
   };
 }
 

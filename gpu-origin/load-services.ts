@@ -100,7 +100,11 @@ async function openRunner(params: {
   checkTokenizer(tokenizer, tokenizer.size);
   const vocabSize = tokenizer.size;
   return {
-    runner: new FakeRunner({ slots, vocabSize, ...(context === undefined ? {} : { context }) }),
+    runner: new FakeRunner({
+      vocabSize,
+      ...(slots === undefined ? {} : { slots }),
+      ...(context === undefined ? {} : { context }),
+    }),
     tokenizer,
   };
 }

@@ -32,7 +32,7 @@ const PROBE_TOKENS = 20;
 /** @throws errors whose messages are for the operator. */
 export async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Promise<LoadedServices> {
   const { config, observer, onProgress, onNotice } = params;
-  const { basePath, baseId, cacheDir, slots, maxQueue, mode } = config;
+  const { basePath, baseId, cacheDir, maxQueue, mode } = config;
   const client = createVllmClient({ url: vllm.url, apiKey: vllm.apiKey, clock: systemClock });
   const served = await servedModel(client, vllm.url, basePath);
   await checkRuntimeLoading(client);
@@ -68,7 +68,7 @@ export async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Pr
   // Another one at each start: what lies in vLLM's prefix cache of a tenant is nobody's to guess.
   const secret = randomBytes(32);
   engine = new VllmEngine({
-    ...{ client, base: info, vocabSize, baseName: served.name, slots, maxQueue, observer },
+    ...{ client, base: info, vocabSize, baseName: served.name, slots: vllm.requests, maxQueue, observer },
     chains: loaded,
     source: files,
     tokens: tokenBytesOf(tokenizer),

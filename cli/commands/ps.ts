@@ -21,6 +21,7 @@ const PROMISES = { bits: 'rows to the bit', tolerance: 'rows within a tolerance'
 export const help: CommandHelp = {
   notes: [
     'Of each origin: its base and, in brackets, the weights’ format, what runs them (docs/engine.md) and what a row’s numbers depend on: on its request alone, to the bit, or within a tolerance.',
+    'Rows that run now, of those that may run at once: as many as the origin has memory for, unless it was started with `--slots`.',
     'With the names that the files are published under. Only the bootstrap key sees what the origins hold; other admin keys see which base they serve.',
   ],
 };
@@ -32,7 +33,9 @@ export default defineCommand({
     const output = createOutput({ json: args.json === true });
     const connection = await readConnection({ env: process.env, folder: process.cwd() });
     const client = createApiClient({ url: needUrl(connection), key: needKey(connection, 'adminKey') });
-    const { origins } = await callOperation(client, 'ask the origins', 'GET /admin/origins', {});
+    const { origins } = await callOperation(client, 'ask the origins', 'GET /admin/origins', {
+      query: { figures: 'true' },
+    });
     const names = await nameFiles(client, origins);
     const named = origins.map((origin) => ({
       ...origin,
@@ -43,7 +46,7 @@ export default defineCommand({
     }));
     output.result({ origins: named }, () =>
       origins
-        .map(({ id, base, residents, configured_base: configured }) => {
+        .map(({ id, base, residents, figures, configured_base: configured }) => {
           if (base === null)
             return `${id}: does not answer${configured === undefined ? '' : ` (${configured})`}`;
           const wrong =
@@ -56,7 +59,8 @@ export default defineCommand({
           const what = `${id}: ${base.id} (${runs.join(', ')})${wrong}`;
           if (residents === null) return what;
           const memory = `${megabytes(residents.used_bytes)} of ${megabytes(residents.budget_bytes)}`;
-          const head = `${what}, adapters ${memory}`;
+          const rows = figures ? `, ${figures.rows_running} of ${figures.slots} rows` : '';
+          const head = `${what}${rows}, adapters ${memory}`;
           return residents.adapters.length === 0 ? head : `${head}\n${table(residents.adapters, names)}`;
         })
         .join('\n'),

@@ -173,7 +173,7 @@ export class Engine implements ServingEngine {
   }
 
   stats(): EngineStats {
-    const { slots, parking, base, blockBytes } = this.#runner;
+    const { slots, kvTokens: kvCapacity, blockBytes } = this.#runner;
     let loading = 0;
     let kvTokens = 0;
     for (const sequence of this.#endings.live) {
@@ -187,7 +187,7 @@ export class Engine implements ServingEngine {
       loading,
       parked: this.#slots.parked,
       kvTokens,
-      kvCapacity: (slots + parking) * base.context,
+      kvCapacity,
       prefixBytes: this.#prefixes.used * blockBytes,
     };
   }
@@ -265,6 +265,7 @@ export class Engine implements ServingEngine {
   }
 
   readonly #fits: Fits = (sequence, without) => {
+    if (!this.#slots.hasMemoryFor(sequence)) return false;
     const rows = this.#slots.batch.filter((row) => row !== without);
     return this.#adapters.fits(batchOf([...rows, sequence]));
   };

@@ -1,13 +1,20 @@
 import type { ModelRunner, RowDelta } from './ports.ts';
 
-type Runner = Pick<ModelRunner, 'slots' | 'parking' | 'assign' | 'move' | 'release'>;
+type Runner = Pick<ModelRunner, 'slots' | 'parking' | 'kvTokens' | 'assign' | 'move' | 'release'>;
+
+interface KvRow {
+  /** Tokens that it holds. */
+  readonly length: number;
+  /** … and is likely to hold at its end. */
+  readonly reckonedTokens: number;
+}
 
 /**
  * Which row is in which slot. Decode rows lie in slots 0 … n-1 without a hole, since a decode step runs over exactly
  * these; the row in prefill lies in a slot above them. Rows that are set aside lie in the parking slots behind the
  * batch's, each where it is until it comes back.
  */
-export class KvSlots<Row extends { readonly length: number }> {
+export class KvSlots<Row extends KvRow> {
   readonly #runner: Runner;
   readonly #rows: Row[] = [];
   readonly #parked = new Map<Row, number>();
@@ -50,6 +57,14 @@ export class KvSlots<Row extends { readonly length: number }> {
 
   get parkingFull(): boolean {
     return this.#free.length === 0;
+  }
+
+  /** Is there memory for its keys and values beside those of all that have a slot? One alone always fits. */
+  hasMemoryFor(row: Row): boolean {
+    if (this.#parked.has(row)) return true;
+    let tokens = 0;
+    for (const other of [...this.batch, ...this.#parked.keys()]) tokens += other.reckonedTokens;
+    return tokens === 0 || tokens + row.reckonedTokens <= this.#runner.kvTokens;
   }
 
   /** Puts a new row above the decode rows. */

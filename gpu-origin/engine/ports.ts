@@ -58,6 +58,8 @@ export interface ModelRunner {
   readonly slots: number;
   /** Rows that can be kept beside. */
   readonly parking: number;
+  /** Tokens that there is memory for the keys and values of, of all rows together. */
+  readonly kvTokens: number;
   /** Whole chunks of keys and values that can be kept beside rows. */
   readonly blocks: number;
   /** Memory of one, bytes. */

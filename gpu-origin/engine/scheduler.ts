@@ -225,8 +225,10 @@ export class Scheduler {
       if (slots.full && row === null) return null;
       passed ??= sequence;
       if (passed.bypassed >= PASSES_PER_SLOT * this.#options.slots) return null;
-      // Those with the same delta find none either.
-      ready = ready.filter((other) => other !== sequence && other.delta !== sequence.delta);
+      // Those with the same delta find none either, unless it is their keys and values that are fewer.
+      ready = ready.filter(
+        ({ delta, reckonedTokens }) => delta !== sequence.delta || reckonedTokens < sequence.reckonedTokens,
+      );
       chosen = null;
     }
   }

@@ -26,6 +26,12 @@ const NEXT: Record<SequenceState, readonly SequenceState[]> = {
   failed: [],
 };
 
+/**
+ * Tokens of an answer that memory is kept for when its row is let in. Requests without a limit may have the rest of the
+ * context, and hardly any does: were all of it kept, a base of 131,072 tokens would run one row at a time.
+ */
+const LIKELY_ANSWER = 1_024;
+
 /** A request's life. Batches are views of sequences. */
 export class Sequence {
   readonly request: EngineRequest;
@@ -137,6 +143,11 @@ export class Sequence {
   /** The KV cache has its whole prompt. */
   get promptRead(): boolean {
     return this.length >= this.prompt.length;
+  }
+
+  /** Tokens that it is likely to hold at its end. */
+  get reckonedTokens(): number {
+    return Math.max(this.length, this.prompt.length + Math.min(this.maxTokens, LIKELY_ANSWER));
   }
 
   /** Tokens that were added since it joined the batch, the last time, or began to decode. */

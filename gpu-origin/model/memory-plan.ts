@@ -105,18 +105,23 @@ export function sayMemory(
     /** Rows that can be set aside. */
     parking: number;
     context: number;
+    /** Of all rows together, those set aside too. */
+    kvTokens: number;
     adapterBytes: number;
     /** For chunks of prompts that are kept. */
     prefixBytes: number;
     available: number;
   },
 ): string {
-  const { format, slots, parking, context, adapterBytes, prefixBytes, available } = given;
+  const { format, slots, parking, context, kvTokens, adapterBytes, prefixBytes, available } = given;
   needMemory(plan, format, available);
-  const most = plan.serving + plan.keysAndValues + adapterBytes + prefixBytes;
+  const whole = (slots + parking) * context;
+  const keysAndValues = plan.keysAndValues * Math.min(1, kvTokens / whole);
+  const together = kvTokens < whole ? `, ${kvTokens.toLocaleString('en')} tokens together` : '';
+  const most = plan.serving + keysAndValues + adapterBytes + prefixBytes;
   const parts = [
     `${gigabytes(plan.serving)} for the base (${format})`,
-    `up to ${gigabytes(plan.keysAndValues)} for keys and values (${slots} rows of ${context.toLocaleString('en')} tokens, and ${parking === slots ? 'as many' : parking} set aside)`,
+    `up to ${gigabytes(keysAndValues)} for keys and values (${slots} rows of ${together === '' ? '' : 'up to '}${context.toLocaleString('en')} tokens, and ${parking === slots ? 'as many' : parking} set aside${together})`,
     `up to ${gigabytes(adapterBytes)} for adapters`,
     ...(prefixBytes > 0 ? [`up to ${gigabytes(prefixBytes)} for prompts that come again`] : []),
   ].join(', ');

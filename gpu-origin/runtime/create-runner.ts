@@ -1,7 +1,9 @@
 /** Base file or folder -> graphs in the cache -> sessions -> runner. */
+import { constants } from 'node:buffer';
 import { totalmem } from 'node:os';
 import type { BaseModel } from '../model/base-model.ts';
 import { buildGraphs, type Progress } from '../model/build-graphs.ts';
+import { FIXED_ROWS, fittingRows } from '../model/fitting-rows.ts';
 import { loadBase } from '../model/load-base.ts';
 import { planMemory, sayGpuMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
@@ -32,13 +34,13 @@ export interface CreateRunnerParams {
   basePath: string;
   baseId?: string | undefined;
   weights: WeightFormat;
-  /** Rows that run at once. */
-  slots: number;
+  /** Rows that run at once; as many as there is memory for unless given. */
+  slots?: number | undefined;
   /** Tokens a row may have; at most, and by default, what the base was trained for. */
   context?: number | undefined;
   /** For chunks of prompts that are kept, bytes; none by default, and none where memory is short of addresses. */
   prefixBytes?: number | undefined;
-  /** That adapters may take, bytes; only said. */
+  /** That adapters may take, bytes. */
   adapterBytes?: number | undefined;
   /** Memory that there is, bytes; this machine's, or what it lets this process have, by default. */
   memoryBytes?: number | undefined;
@@ -91,7 +93,7 @@ export async function createRunner(
 }
 
 async function openRunner(base: BaseModel, device: Device, params: CreateRunnerParams): Promise<OrtRunner> {
-  const { slots, cacheDir, onProgress } = params;
+  const { cacheDir, onProgress, adapterBytes = 0 } = params;
   let format = params.weights;
   const { flavour } = device;
   if (flavour === 'cpu' && format !== 'f32' && !(await chooseExactInt8(device))) {
@@ -109,10 +111,24 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     );
   const { addressableBytes, sharesWeights, provider, own } = device;
   const roomy = addressableBytes === null && own === null;
+  const available = params.memoryBytes ?? memoryHere();
+  const most = base.config.context;
+  const blockBytes = PREFILL_CHUNK * tokenBytes(base.config);
+  const blocks = roomy ? Math.floor((params.prefixBytes ?? 0) / blockBytes) : 0;
+  const prefixBytes = blocks * blockBytes;
+  const bare = planMemory(base.config, { format, flavour, context: 0, rows: 0 });
+  const asked = Math.min(params.context ?? most, most);
+  const fitting = fittingRows({
+    ...{ available, taken: bare.serving + adapterBytes + prefixBytes, slots: params.slots },
+    ...{ tokenBytes: tokenBytes(base.config), context: asked },
+    // Each layer's keys of all rows, and of the chunks that are kept, are one buffer.
+    mostRows:
+      Math.floor(constants.MAX_LENGTH / ((tokenBytes(base.config) * asked) / (2 * base.config.layers))) - 1,
+  });
+  const slots = roomy ? fitting.slots : (params.slots ?? FIXED_ROWS);
   const parking = Math.ceil(slots * (roomy ? PARKING : SCARCE_PARKING));
   // One is read beside the others where no tensor begins inside another.
   const rows = slots + parking + (own === null ? 0 : 1);
-  const most = base.config.context;
   const one = planMemory(base.config, { format, flavour, context: 1, rows });
   const { kinds, context, notice } = fitDevice({
     ...{ addressableBytes: own === null ? addressableBytes : ASSUMED_BYTES, assumed: own !== null },
@@ -123,12 +139,8 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
   if (notice !== null) params.onNotice(notice);
   const sessions = sharesWeights ? 1 : kinds.length;
   const plan = planMemory(base.config, { format, flavour, context, rows, sessions });
-  const available = params.memoryBytes ?? memoryHere();
-  const adapterBytes = params.adapterBytes ?? 0;
-  const blockBytes = PREFILL_CHUNK * tokenBytes(base.config);
-  const blocks = roomy ? Math.floor((params.prefixBytes ?? 0) / blockBytes) : 0;
-  const prefixBytes = blocks * blockBytes;
-  const given = { format, slots, parking, context, adapterBytes, prefixBytes, available };
+  const kvTokens = roomy ? Math.min(fitting.tokens, rows * context) : rows * context;
+  const given = { format, slots, parking, context, kvTokens, adapterBytes, prefixBytes, available };
   const memory = own === null ? sayMemory(plan, given) : sayGpuMemory(plan, { ...given, sessions });
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
@@ -148,6 +160,7 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     rotations: built.rotations,
     slots,
     parking,
+    kvTokens,
     blocks,
     chunk,
     ...(own === null ? {} : { openCache: (rows) => SlotCache.allocate({ ...rows, own }) }),

@@ -19,6 +19,11 @@ export interface DeviceMemory {
   clear(at: number, bytes: number): void;
   /** Copies within it, bytes. */
   copy(from: number, to: number, bytes: number): void;
+  /**
+   * Nobody needs what lies in `bytes` from byte `at` on: its whole pages go back to the system, and are undefined until
+   * they are written again. Absent where they cannot.
+   */
+  giveBack?(at: number, bytes: number): void;
   /** No run uses it from now on. */
   close(): void;
 }
@@ -94,8 +99,11 @@ export interface Device {
    * processor.
    */
   preciseInt8: boolean;
-  /** @throws OrtError when there is not as much. */
-  memory(bytes: number): Promise<DeviceMemory>;
+  /**
+   * @param sparse it is written here and there, and becomes resident only there, where the device can have it so.
+   * @throws OrtError when there is not as much.
+   */
+  memory(bytes: number, sparse?: boolean): Promise<DeviceMemory>;
   /** @throws OrtError when there is not as much. */
   host(bytes: number): Promise<HostMemory>;
   /** @param arrays as they are now; they do not change. Read where they are if that can be, else copied. */

@@ -19,6 +19,8 @@ export interface FakeRunnerOptions {
   slots?: number;
   /** As many as slots unless given. */
   parking?: number;
+  /** Room for every row's whole context unless given. */
+  kvTokens?: number;
   chunk?: number;
   /** 1 unless given. */
   parts?: number;

@@ -8,6 +8,8 @@ import { FAKE_RANKS, FakeAdapter, FakeDelta, keyOf, type FakeRow } from './fake-
 
 export type { FakeRunnerOptions, FakeStep } from './fake-output.ts';
 
+const CONTEXT = 256;
+
 /**
  * A model whose logits are a hash of the row's tokens and delta alone, and a strict reader of the port's contract:
  * it throws at overlapping steps, wrong slots, lengths and borders, and at adapters that were unloaded. Logits of the
@@ -19,6 +21,7 @@ export class FakeRunner implements ModelRunner {
   readonly hiddenSize = 8;
   readonly slots: number;
   readonly parking: number;
+  readonly kvTokens: number;
   readonly chunk: number;
   readonly parts: number;
   readonly doublingTokens: number;
@@ -49,11 +52,12 @@ export class FakeRunner implements ModelRunner {
     this.vocabSize = options.vocabSize ?? 64;
     this.parking = options.parking ?? this.slots;
     this.#rows = Array.from({ length: this.slots + this.parking }, () => null);
+    this.kvTokens = options.kvTokens ?? this.#rows.length * (options.context ?? CONTEXT);
     this.base = {
       id: 'fake',
       digest: 'f'.repeat(64),
       weights: 'fake',
-      context: options.context ?? 256,
+      context: options.context ?? CONTEXT,
       max_rank_sum: options.maxRankSum ?? 128,
       attention: { heads: 1, kv_heads: 1 },
       modules: [],

@@ -26,6 +26,9 @@ import { stepBytes } from './rows-alone.ts';
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
 export const PREFILL_CHUNK = 128;
 
+/** Of the memory for keys and values, what slots without a row may keep. */
+const IDLE_SHARE = 1 / 4;
+
 const NOTHING = new Float32Array(0);
 
 export interface OrtRunnerParams extends WeightTransform {
@@ -38,6 +41,8 @@ export interface OrtRunnerParams extends WeightTransform {
   finalGain: Float32Array | null;
   slots: number;
   parking: number;
+  /** Of all rows together; room for every row's whole context unless given. */
+  kvTokens?: number;
   /** Chunks that are kept beside the rows; none unless given, nor in a device's own memory. */
   blocks?: number;
   /** Where keys and values lie; in what the device's `memory` gives unless given. */
@@ -54,10 +59,13 @@ export class OrtRunner implements ModelRunner {
   readonly hiddenSize: number;
   readonly slots: number;
   readonly parking: number;
+  readonly kvTokens: number;
   readonly doublingTokens: number;
   private readonly config: LlamaConfig;
   private readonly batch: DeltaBatch;
   private readonly rows: (OrtRowDelta | null)[];
+  /** Tokens that each slot's memory has had since its last release, at most. */
+  private readonly written: number[];
   private readonly placed: PlacedDeltas;
   private readonly decodeSteps: DecodeSteps;
   private readonly chunks: ChunkReader;
@@ -74,6 +82,7 @@ export class OrtRunner implements ModelRunner {
     this.hiddenSize = params.config.hidden;
     this.slots = params.slots;
     this.parking = params.parking;
+    this.kvTokens = params.kvTokens ?? (params.slots + params.parking) * params.base.context;
     this.batch = new DeltaBatch(params.device, params.config, params.slots);
     this.placed = new PlacedDeltas(params.device, params.config, (delta) => this.decodeSteps.dropLone(delta));
     const { batch, placed } = this;
@@ -85,12 +94,15 @@ export class OrtRunner implements ModelRunner {
     this.chunks = new ChunkReader({ ...params, kv, placed, nothing });
     this.doublingTokens = doublingTokens(params.config);
     this.rows = new Array<OrtRowDelta | null>(params.slots + params.parking).fill(null);
+    this.written = new Array<number>(this.rows.length).fill(0);
   }
 
   static async open(params: OrtRunnerParams): Promise<OrtRunner> {
     const { device, config, slots, parking, blocks = 0, base } = params;
     const cache = { device, config, slots: slots + parking, capacity: base.context };
-    const { openCache = () => KvCache.allocate({ ...cache, blocks, chunk: PREFILL_CHUNK }) } = params;
+    const whole = cache.slots * cache.capacity;
+    const kept = Math.floor(((params.kvTokens ?? whole) * IDLE_SHARE) / cache.slots);
+    const { openCache = () => KvCache.allocate({ ...cache, blocks, chunk: PREFILL_CHUNK, kept }) } = params;
     const kv = await openCache(cache);
     return new OrtRunner(params, kv, await noDelta(device, config, slots));
   }
@@ -140,6 +152,7 @@ export class OrtRunner implements ModelRunner {
   move(from: number, to: number, length: number): void {
     this.kv.move(from, to, length);
     this.rows[to] = this.rows[from] ?? null;
+    this.wrote(to, length);
     this.release(from);
   }
 
@@ -149,12 +162,18 @@ export class OrtRunner implements ModelRunner {
 
   reuse({ slot, at, block }: { slot: number; at: number; block: number }): void {
     this.kv.reuse(slot, at, block);
+    this.wrote(slot, at + PREFILL_CHUNK);
+  }
+
+  private wrote(slot: number, length: number): void {
+    this.written[slot] = Math.max(this.written[slot]!, length);
   }
 
   release(slot: number): void {
     this.rows[slot] = null;
     this.batch.forget(slot);
-    this.kv.release(slot);
+    this.kv.release(slot, this.written[slot]!);
+    this.written[slot] = 0;
     this.chunks.release(slot);
   }
 
@@ -186,12 +205,14 @@ export class OrtRunner implements ModelRunner {
     hidden: HostMemory | null,
   ): Promise<Float32Array | null> {
     const { parts = { from: 0, to: this.parts } } = chunk;
+    this.wrote(chunk.slot, chunk.past + chunk.tokens.length);
     return this.chunks.read(chunk, { delta: this.rows[chunk.slot] ?? null, parts, hidden });
   }
 
   async decode(params: { tokens: readonly number[]; lengths: readonly number[] }): Promise<Float32Array> {
     const { tokens, lengths } = params;
     this.chunks.takeBack();
+    lengths.forEach((length, slot) => this.wrote(slot, length + 1));
     return this.decodeSteps.run(tokens, lengths, this.rows.slice(0, tokens.length));
   }
 

@@ -53,6 +53,9 @@ export class RecordingRunner implements ModelRunner {
   get parking() {
     return this.#inner.parking;
   }
+  get kvTokens() {
+    return this.#inner.kvTokens;
+  }
   get chunk() {
     return this.#inner.chunk;
   }

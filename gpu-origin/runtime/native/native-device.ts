@@ -8,6 +8,7 @@ import {
   type DeviceMemory,
   type DeviceTensor,
   type HostMemory,
+  OrtError,
   own,
   type Session,
   type SessionCores,
@@ -16,6 +17,7 @@ import {
   type Weights,
 } from '../device.ts';
 import { type OrtLibrary, type Pointer, setForLibrary } from './ort-library.ts';
+import { pages } from './pages.ts';
 
 /** OrtLoggingLevel: 3 = error. */
 const LOG_ERRORS = 3;
@@ -46,9 +48,23 @@ export class NativeMemory implements HostMemory {
   /**
    * Memory outside V8's heap: small typed arrays live inside it and may move.
    * @param bytes at least 64 are taken, so that an empty tensor has an address as well.
+   * @throws OrtError when there are none, or more than Node has in one array.
    */
-  static allocate(bytes: number): NativeMemory {
-    return new NativeMemory(new Uint8Array(new ArrayBuffer(Math.max(64, Math.ceil(bytes / 8) * 8))));
+  static allocate(bytes: number, sparse = false): NativeMemory {
+    let view: Uint8Array<ArrayBuffer>;
+    try {
+      view = new Uint8Array(new ArrayBuffer(Math.max(64, Math.ceil(bytes / 8) * 8)));
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+      const size = `${(bytes / 1e9).toFixed(1)} GB`;
+      throw new OrtError(
+        'memory',
+        6,
+        `${size} cannot be had at once; fewer --slots or a shorter --context need less`,
+      );
+    }
+    if (sparse) pages()?.keepSmall(view);
+    return new NativeMemory(view);
   }
   get buffer(): ArrayBuffer {
     return this.view.buffer;
@@ -64,6 +80,9 @@ export class NativeMemory implements HostMemory {
   }
   copy(from: number, to: number, bytes: number): void {
     this.view.copyWithin(to, from, from + bytes);
+  }
+  giveBack(at: number, bytes: number): void {
+    pages()?.giveBack(this.view, at, bytes);
   }
   from(at: number): Uint8Array<ArrayBuffer> {
     return this.view.subarray(at);
@@ -197,8 +216,8 @@ export class NativeDevice implements Device {
     return `ONNX Runtime ${this.ort.version}, its native library`;
   }
 
-  async memory(bytes: number): Promise<DeviceMemory> {
-    return NativeMemory.allocate(bytes);
+  async memory(bytes: number, sparse = false): Promise<DeviceMemory> {
+    return NativeMemory.allocate(bytes, sparse);
   }
 
   async host(bytes: number): Promise<HostMemory> {

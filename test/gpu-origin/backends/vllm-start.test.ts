@@ -10,11 +10,11 @@ describe('flags', () => {
 
   it('have vLLM’s own defaults', () => {
     expect(vllm()).toMatchObject({
-      slots: 64,
-      vllm: { url: 'http://127.0.0.1:8000', maxLoras: 1, maxLoraRank: 16, maxCpuLoras: 1 },
+      vllm: { url: 'http://127.0.0.1:8000', maxLoras: 1, maxLoraRank: 16, maxCpuLoras: 1, requests: 64 },
     });
+    expect(vllm('--slots', '8')!.vllm).toMatchObject({ requests: 8 });
     expect(vllm('--max-loras', '8')!.vllm).toMatchObject({ maxLoras: 8, maxCpuLoras: 8 });
-    expect(read()).toMatchObject({ slots: 16, vllm: null });
+    expect(read()).toMatchObject({ slots: undefined, vllm: null });
   });
 
   it.each([

@@ -19,6 +19,7 @@ function memory(slots: number, parking: number) {
     runner: {
       slots,
       parking,
+      kvTokens: 100,
       assign: (slot: number) => {
         free(slot);
         held[slot] = 1_000 + assigned++;
@@ -37,7 +38,29 @@ function memory(slots: number, parking: number) {
   };
 }
 
+interface Row {
+  length: number;
+  reckonedTokens: number;
+}
+const row = (length: number, reckonedTokens = 0): Row => ({ length, reckonedTokens });
+
 describe('KvSlots', () => {
+  it('has memory for what all rows are reckoned with, those that are set aside too, and for one alone', () => {
+    const slots = new KvSlots<Row>(memory(3, 1).runner);
+    expect(slots.hasMemoryFor(row(0, 101))).toBe(true);
+    const [first, second] = [row(1_000, 60), row(1_001, 30)];
+    slots.enter(first, null);
+    expect([40, 41].map((tokens) => slots.hasMemoryFor(row(0, tokens)))).toEqual([true, false]);
+    slots.join();
+    slots.enter(second, null);
+    slots.park(first);
+    expect([10, 11].map((tokens) => slots.hasMemoryFor(row(0, tokens)))).toEqual([true, false]);
+    // It has its memory already.
+    expect(slots.hasMemoryFor(first)).toBe(true);
+    slots.leave(first);
+    expect([70, 71].map((tokens) => slots.hasMemoryFor(row(0, tokens)))).toEqual([true, false]);
+  });
+
   it('keeps decode rows without a hole, and every row, parked ones too, with its own memory', () => {
     fc.assert(
       fc.property(
@@ -55,22 +78,22 @@ describe('KvSlots', () => {
         ),
         (count, parking, actions) => {
           const { held, runner } = memory(count, parking);
-          const slots = new KvSlots<{ length: number }>(runner);
-          const parked: { length: number }[] = [];
+          const slots = new KvSlots<Row>(runner);
+          const parked: Row[] = [];
           let made = 0;
           for (const [action, pick] of actions) {
             const entering = slots.prefilling?.row ?? null;
             if (action === 'enter' && entering === null && !slots.full) {
               // Its length names it, so that `move` can be checked.
-              slots.enter({ length: 1_000 + made++ }, null);
+              slots.enter(row(1_000 + made++), null);
             } else if (action === 'join' && entering !== null) slots.join();
             else if (action === 'leave' && slots.rows.length > 0)
               slots.leave(slots.rows[pick % slots.rows.length]!);
             else if (action === 'drop' && entering !== null) slots.leave(entering);
             else if (action === 'park' && slots.rows.length > 0 && !slots.parkingFull) {
-              const row = slots.rows[pick % slots.rows.length]!;
-              slots.park(row);
-              parked.push(row);
+              const one = slots.rows[pick % slots.rows.length]!;
+              slots.park(one);
+              parked.push(one);
             } else if (action === 'park prompt' && entering !== null && !slots.parkingFull) {
               slots.park(entering);
               parked.push(entering);
@@ -102,21 +125,21 @@ describe('KvSlots', () => {
   });
 
   it('refuses a row when it is full or another one is in prefill', () => {
-    const slots = new KvSlots<{ length: number }>(memory(2, 1).runner);
-    slots.enter({ length: 1_000 }, null);
-    expect(() => slots.enter({ length: 1 }, null)).toThrow('no slot');
+    const slots = new KvSlots<Row>(memory(2, 1).runner);
+    slots.enter(row(1_000), null);
+    expect(() => slots.enter(row(1), null)).toThrow('no slot');
     slots.join();
-    slots.enter({ length: 1_001 }, null);
+    slots.enter(row(1_001), null);
     slots.join();
-    expect(() => slots.enter({ length: 1 }, null)).toThrow('no slot');
+    expect(() => slots.enter(row(1), null)).toThrow('no slot');
     expect(() => slots.join()).toThrow('no row');
-    slots.leave({ length: 7 });
+    slots.leave(row(7));
     expect(slots.running).toBe(2);
     const [first, second] = slots.rows;
     expect(() => slots.resume(first!, 'decode')).toThrow('cannot come back');
     slots.park(first!);
     expect(() => slots.park(second!)).toThrow('cannot be set aside');
-    slots.enter({ length: 1_002 }, null);
+    slots.enter(row(1_002), null);
     expect(() => slots.resume(first!, 'decode')).toThrow('cannot come back');
   });
 });

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { HELP } from '../../../gpu-origin/config-flags.ts';
 import { ConfigError, readConfig } from '../../../gpu-origin/config.ts';
 import { progressReporter } from '../../../gpu-origin/log.ts';
+import { FITTING_ROWS, FIXED_ROWS } from '../../../gpu-origin/model/fitting-rows.ts';
 
 const secret = Buffer.alloc(32, 1).toString('base64');
 const env = { GRAFT_ORIGIN_KEYS: `k1:${secret}`, GRAFT_CACHE: '/tmp/cache' };
@@ -15,7 +16,7 @@ describe('readConfig', () => {
       provider: 'auto',
       host: '127.0.0.1',
       port: 8788,
-      slots: 16,
+      slots: undefined,
       maxQueue: 256,
       cacheDir: '/tmp/cache',
       graceMs: 0,
@@ -76,6 +77,9 @@ describe('readConfig', () => {
     expect(call).toThrow(/6 bytes/);
     expect(call).not.toThrow(/c2VjcmV0/);
     expect(HELP).not.toContain('--runner');
+    const { least, most } = FITTING_ROWS;
+    expect(HELP).toContain(`as many as there is memory for, ${least} to ${most}, by webgpu and web`);
+    expect(HELP).toMatch(new RegExp(`by webgpu and web\\s+${FIXED_ROWS};`));
   });
 });
 

@@ -26,6 +26,7 @@ it('reckons what SmolLM2 takes', () => {
     slots: 16,
     parking: 16,
     context: 8_192,
+    kvTokens: 32 * 8_192,
     adapterBytes: GIB,
     prefixBytes: 0,
   };
@@ -37,6 +38,10 @@ it('reckons what SmolLM2 takes', () => {
     ', up to 1.1 GB for adapters, up to 0.3 GB for prompts that come again; there are',
   );
   expect(sayMemory(plan, { ...given, available: 8e9 })).toMatch(/there are 8\.0 GB\. All of it .* --slots/);
+  // Rows are let in as there is memory for their tokens.
+  expect(sayMemory(plan, { ...given, kvTokens: 100_000, available: 8e9 })).toBe(
+    'memory: 1.0 GB for the base (int8), up to 4.6 GB for keys and values (16 rows of up to 8,192 tokens, and as many set aside, 100,000 tokens together), up to 1.1 GB for adapters; there are 8.0 GB',
+  );
 });
 
 it('reckons 4 bit: the layers at 0.64 bytes a weight and 0.75 in the packed copy, the head in int8', () => {
