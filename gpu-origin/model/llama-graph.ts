@@ -4,7 +4,7 @@
  * there whole, and in parts of its layers.
  */
 import { type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
-import { deltaShapeOfA, type GraphFlavour } from './graph-flavour.ts';
+import { deltaShapeOfA, type GraphFlavour, inPrecision, type Precision } from './graph-flavour.ts';
 import {
   DELTA_KINDS,
   deltaNames,
@@ -33,6 +33,11 @@ class LlamaGraph {
   private readonly g = new GraphBuilder();
   private readonly weights: Map<string, WeightEntry>;
   private readonly products: WeightProducts;
+  /** Of activations, keys and values and deltas. */
+  private readonly precision: Precision;
+  /** Of what layers add to: a few of Gemma's numbers are too large for float16. */
+  private readonly streamPrecision: Precision;
+  private readonly casts = new Set<string>();
 
   constructor(
     private readonly params: {
@@ -44,17 +49,22 @@ class LlamaGraph {
       context: number;
       format: WeightFormat;
       flavour: GraphFlavour;
+      /** float32 unless given. */
+      precision?: Precision;
       rotations: RotationSet | null;
       weights: readonly WeightEntry[];
       weightsFile: string;
     },
   ) {
+    this.precision = params.precision ?? 'f32';
+    this.streamPrecision = params.config.postNorms ? 'f32' : this.precision;
     this.weights = new Map(params.weights.map((entry) => [entry.name, entry]));
     this.products = new WeightProducts({
       g: this.g,
       format: params.format,
       flavour: params.flavour,
       weight: (name) => this.weight(name),
+      numbers: (name, precision) => this.numbers(name, precision),
     });
   }
 
@@ -64,15 +74,39 @@ class LlamaGraph {
     return this.g.external({ ...entry, file: this.params.weightsFile });
   }
 
+  /** A weight of float32; ONNX Runtime casts it once, as it opens the session. */
+  private numbers(name: string, precision: Precision): string {
+    return this.cast(this.weight(name), 'f32', precision);
+  }
+
+  private cast(x: string, from: Precision, to: Precision): string {
+    if (from === to) return x;
+    const name = `${x}.${to}`;
+    if (!this.casts.has(name)) this.g.node('Cast', [x], name, { to: DataType[to] });
+    this.casts.add(name);
+    return name;
+  }
+
+  /** Numbers inside the graph. */
+  private constant(
+    name: string,
+    precision: Precision,
+    dims: readonly number[],
+    values: Float32Array<ArrayBuffer>,
+  ): string {
+    const data = inPrecision(precision, values);
+    return this.g.constant(precision === 'f32' ? name : `${name}.${precision}`, precision, dims, data);
+  }
+
   private ones(size: number): string {
-    return this.g.constant(`ones.${size}`, 'f32', [size], new Float32Array(size).fill(1));
+    return this.constant(`ones.${size}`, this.streamPrecision, [size], new Float32Array(size).fill(1));
   }
 
   /** The gain of the norm before a layer's attention or MLP, or of the last one: ones where it lies in the linears. */
   private gain(layer: number, path: string): string {
     const { config } = this.params;
     if (foldsGains(config)) return this.ones(config.hidden);
-    return this.weight(layer === config.layers ? FINAL_NORM : gainName(layer, path));
+    return this.numbers(layer === config.layers ? FINAL_NORM : gainName(layer, path), this.streamPrecision);
   }
 
   /** The linears of a group as one product. */
@@ -80,19 +114,21 @@ class LlamaGraph {
     const name = groupName(layer, group);
     const shapes = group.map((kind) => linearShape(this.params.config, kind));
     const shape = { K: shapes[0]!.in, N: shapes.reduce((sum, { out }) => sum + out, 0) };
-    const y = this.products.multiply(x, name, shape, `${name}.y`);
+    const y = this.products.multiply(x, name, shape, this.precision, `${name}.y`);
     if (!this.weights.has(`${name}.b`)) return y;
-    return this.g.node('Add', [y, this.weight(`${name}.b`)], `${name}.yb`);
+    return this.g.node('Add', [y, this.numbers(`${name}.b`, this.precision)], `${name}.yb`);
   }
 
   /** The tokens' rows of the embedding; from int8, its values times the row's scale. */
   private embedded(): string {
     const g = this.g;
-    const rows = (name: string, output: string): string =>
-      g.node('Gather', [this.weight(name), 'tokens'], output, { axis: 0 });
-    if (!this.weights.has(EMBEDDING_SCALES)) return rows('embed', 'x');
-    const values = g.node('Cast', [rows('embed', 'embed.i8')], 'embed.values', { to: DataType.f32 });
-    return g.node('Mul', [values, rows(EMBEDDING_SCALES, 'embed.scales')], 'x');
+    const rows = (table: string, output: string): string =>
+      g.node('Gather', [table, 'tokens'], output, { axis: 0 });
+    if (!this.weights.has(EMBEDDING_SCALES)) return rows(this.numbers('embed', this.streamPrecision), 'x');
+    const bytes = rows(this.weight('embed'), 'embed.i8');
+    const values = g.node('Cast', [bytes], 'embed.values', { to: DataType.f32 });
+    const scales = rows(this.weight(EMBEDDING_SCALES), 'embed.scales');
+    return this.cast(g.node('Mul', [values, scales], 'x'), 'f32', this.streamPrecision);
   }
 
   private takesDelta(kind: LinearKind): boolean {
@@ -107,8 +143,8 @@ class LlamaGraph {
     const shape = linearShape(this.params.config, kind);
     const { a, b } = deltaNames(layer, kind);
     const { flavour } = this.params;
-    g.input(a, 'f32', deltaShapeOfA<string | number>(flavour, 'B', `R_${kind}`, shape.in));
-    g.input(b, 'f32', ['B', `R_${kind}`, shape.out]);
+    g.input(a, this.precision, deltaShapeOfA<string | number>(flavour, 'B', `R_${kind}`, shape.in));
+    g.input(b, this.precision, ['B', `R_${kind}`, shape.out]);
     if (flavour === 'gpu') g.node('MatMul', [x, a], `${name}.xa`);
     else g.node('FusedMatMul', [x, a], `${name}.xa`, { transB: 1 }, MICROSOFT);
     g.node('MatMul', [`${name}.xa`, b], `${name}.delta`);
@@ -135,11 +171,17 @@ class LlamaGraph {
   }
 
   /** x times a block-diagonal rotation. @param name of the result; the blocks' size and the width make the constants'. */
-  private rotateBlocks(x: string, rotation: Rotation | undefined, width: number, name: string): string {
+  private rotateBlocks(
+    x: string,
+    rotation: Rotation | undefined,
+    width: number,
+    name: string,
+    precision = this.precision,
+  ): string {
     const block = rotation?.size ?? 1;
     if (rotation === undefined || block === 1) return x;
     const g = this.g;
-    const matrix = g.constant(`rotation.${block}`, 'f32', [block, block], denseRotation(rotation));
+    const matrix = this.constant(`rotation.${block}`, precision, [block, block], denseRotation(rotation));
     const shape = (sizes: number[]): string =>
       g.constant(`shape.${sizes.join('-')}`, 'i64', [sizes.length], BigInt64Array.from(sizes, BigInt));
     g.node('Reshape', [x, shape([0, 0, width / block, block])], `${name}.blocks`);
@@ -148,10 +190,11 @@ class LlamaGraph {
   }
 
   /** What linears read of a normed stream: itself, or rotated here where the stream is not. */
-  private input(h: string): string {
+  private input(h: string, from = this.streamPrecision, to = this.precision): string {
     const { config, rotations } = this.params;
-    if (rotations === null || rotations.stream !== null) return h;
-    return this.rotateBlocks(h, rotations.input, config.hidden, `${h}.r`);
+    const x = this.cast(h, from, to);
+    if (rotations === null || rotations.stream !== null) return x;
+    return this.rotateBlocks(x, rotations.input, config.hidden, `${h}.r`, to);
   }
 
   private norm(x: string, gain: string, output: string): string {
@@ -167,14 +210,16 @@ class LlamaGraph {
     const shape = (sizes: number[]): string =>
       g.constant(`shape.${sizes.join('-')}`, 'i64', [sizes.length], BigInt64Array.from(sizes, BigInt));
     g.node('Reshape', [x, shape([0, 0, heads, headDim])], name);
-    this.norm(name, this.weight(gainName(layer, `self_attn.${kind}_norm`)), `${name}.n`);
+    const gain = this.numbers(gainName(layer, `self_attn.${kind}_norm`), this.precision);
+    this.norm(name, gain, `${name}.n`);
     return g.node('Reshape', [`${name}.n`, shape([0, 0, heads * headDim])], `l${layer}.${kind}.normed`);
   }
 
   /** What attention or the MLP gives, normalized where the family does so before it is added to the stream. */
-  private postNorm(x: string, layer: number, path: string): string {
+  private postNorm(y: string, layer: number, path: string): string {
+    const x = this.cast(y, this.precision, this.streamPrecision);
     if (!this.params.config.postNorms) return x;
-    return this.norm(x, this.weight(gainName(layer, path)), `l${layer}.${path}`);
+    return this.norm(x, this.numbers(gainName(layer, path), this.streamPrecision), `l${layer}.${path}`);
   }
 
   private activation(gate: string, p: string): string {
@@ -190,16 +235,18 @@ class LlamaGraph {
     const { config, context } = this.params;
     const { window, rope } = config.attention[layer]!;
     const cache = ['B', config.kvHeads, 'M', config.headDim] as const;
-    const pastK = g.input(`past.${layer}.k`, 'f32', cache);
-    const pastV = g.input(`past.${layer}.v`, 'f32', cache);
-    g.output(`present.${layer}.k`, 'f32', cache);
-    g.output(`present.${layer}.v`, 'f32', cache);
+    const pastK = g.input(`past.${layer}.k`, this.precision, cache);
+    const pastV = g.input(`past.${layer}.v`, this.precision, cache);
+    g.output(`present.${layer}.k`, this.precision, cache);
+    g.output(`present.${layer}.v`, this.precision, cache);
     const tables = rope === null ? null : rotaryNames(rope);
     return g.node(
       'GroupQueryAttention',
       [
         ...[q, k, v, pastK, pastV, 'last_position', 'total_length'],
-        ...(tables === null ? [] : [this.weight(tables.cos), this.weight(tables.sin)]),
+        ...(tables === null
+          ? []
+          : [tables.cos, tables.sin].map((table) => this.numbers(table, this.precision))),
       ],
       [`l${layer}.attention`, `present.${layer}.k`, `present.${layer}.v`],
       {
@@ -262,7 +309,10 @@ class LlamaGraph {
     }
     const shape = ['B', 'T', this.params.config.hidden];
     const { normed, stream } = streamNames(layer - 1);
-    return { h: g.input(normed, 'f32', shape), x: g.input(stream, 'f32', shape) };
+    return {
+      h: g.input(normed, this.streamPrecision, shape),
+      x: g.input(stream, this.streamPrecision, shape),
+    };
   }
 
   build(): Uint8Array {
@@ -275,7 +325,7 @@ class LlamaGraph {
     let { h, x } = this.begin(from);
     for (let layer = from; layer < to; layer++) ({ h, x } = this.layer(layer, h, x));
     if (to === config.layers) this.end(h);
-    else for (const name of [h, x]) g.output(name, 'f32', ['B', 'T', config.hidden]);
+    else for (const name of [h, x]) g.output(name, this.streamPrecision, ['B', 'T', config.hidden]);
     return g.build(`llama-${kind}-${from}-${to}`);
   }
 
@@ -285,10 +335,12 @@ class LlamaGraph {
     const { config } = this.params;
     g.input('positions', 'i64', ['B', 'P', 1]);
     // Costs nothing where it is not bound. Where the norm's gain is folded into the head, it lacks it.
-    g.node('Identity', [h], 'hidden');
+    const states = this.cast(h, this.streamPrecision, 'f32');
+    g.node('Identity', [states], 'hidden');
     g.output('hidden', 'f32', ['B', 'T', config.hidden]);
-    const wanted = g.node('GatherND', [h, 'positions'], 'wanted', { batch_dims: 1 });
-    this.products.multiply(this.input(wanted), HEAD_PRODUCT, { K: config.hidden, N: config.vocab }, 'logits');
+    const wanted = g.node('GatherND', [states, 'positions'], 'wanted', { batch_dims: 1 });
+    const shape = { K: config.hidden, N: config.vocab };
+    this.products.multiply(this.input(wanted, 'f32', 'f32'), HEAD_PRODUCT, shape, 'f32', 'logits');
     g.output('logits', 'f32', ['B', 'P', config.vocab]);
   }
 }

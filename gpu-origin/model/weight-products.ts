@@ -1,6 +1,6 @@
 /** A stream times a weight of the base, in the format that it is served in. */
 import { type GraphBuilder, MICROSOFT } from './onnx-proto.ts';
-import type { GraphFlavour } from './graph-flavour.ts';
+import type { GraphFlavour, Precision } from './graph-flavour.ts';
 import { formatOf, type WeightFormat } from './prepare-weights.ts';
 import { BLOCK } from './quantize.ts';
 
@@ -44,6 +44,8 @@ export class WeightProducts {
       flavour: GraphFlavour;
       /** Names a prepared tensor in the graph. */
       weight: (name: string) => string;
+      /** … one of float32, in a precision. */
+      numbers: (name: string, precision: Precision) => string;
     },
   ) {}
 
@@ -66,27 +68,21 @@ export class WeightProducts {
     return result;
   }
 
-  /** x `[…, K]` times the weight of that name. */
-  multiply(x: string, name: string, shape: ProductShape, output: string): string {
-    const { g } = this.params;
+  /** x `[…, K]`, in a precision, times the weight of that name. */
+  multiply(x: string, name: string, shape: ProductShape, precision: Precision, output: string): string {
+    const { g, weight, numbers } = this.params;
     const format = formatOf(name, this.params.format);
-    if (format === 'f32') return g.node('MatMul', [x, this.params.weight(`${name}.w`)], output);
+    if (format === 'f32') return g.node('MatMul', [x, numbers(`${name}.w`, precision)], output);
     if (format === 'int4') {
-      const inputs = ['w', 's', 'z'].map((part) => this.params.weight(`${name}.${part}`));
+      const inputs = [weight(`${name}.w`), numbers(`${name}.s`, precision), weight(`${name}.z`)];
       return int4Product(g, [x, ...inputs], shape, output);
     }
     if (this.params.flavour === 'gpu') {
-      const inputs = ['w', 's'].map((part) => this.params.weight(`${name}.${part}`));
+      const inputs = [weight(`${name}.w`), numbers(`${name}.s`, precision)];
       return blockProduct(g, [x, ...inputs], { ...shape, bits: 8 }, output);
     }
     const { values, max } = this.quantizeRows(x);
-    const inputs = [
-      values,
-      this.params.weight(`${name}.w`),
-      'q.scale',
-      this.params.weight(`${name}.s`),
-      'q.zero',
-    ];
+    const inputs = [values, weight(`${name}.w`), 'q.scale', weight(`${name}.s`), 'q.zero'];
     const unit = g.node('MatMulIntegerToFloat', inputs, `${name}.unit`, {}, MICROSOFT);
     return g.node('Mul', [unit, max], output);
   }
