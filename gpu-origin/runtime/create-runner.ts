@@ -179,7 +179,7 @@ async function openRunner(
     return openRunner(base, device, params, 'f32');
   }
   return OrtRunner.open({
-    base: describeBase(base, { format, context, provider, bits }),
+    base: describeBase(base, { format, context, provider, precision, bits }),
     ...{ config, precision, device, sessions },
     gains: readGains(base),
     finalGain: foldsGains(base.config) ? base.tensor(FINAL_NORM, [base.config.hidden]) : null,
