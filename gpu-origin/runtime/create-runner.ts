@@ -15,7 +15,7 @@ import { ASSUMED_BYTES, fitDevice } from './fit-device.ts';
 import { GraphSessions } from './graph-sessions.ts';
 import type { LaneChoice } from './lane-choice.ts';
 import { openHalves } from './open-halves.ts';
-import { openDevice, type WantedProvider } from './open-device.ts';
+import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
 import { tokenBytes } from './kv-cache.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { SlotCache } from './slot-cache.ts';
@@ -68,6 +68,8 @@ export interface CreateRunnerParams {
   rotateFloat32?: boolean;
   /** Only for tests, which depend on no clock: whether rows run in groups, a core each; as is faster unless given. */
   laneChoice?: LaneChoice;
+  /** Only for tests: what opens a device. */
+  open?: OpenProvider;
 }
 
 /** Bytes; a container may have less than its machine. */
@@ -86,6 +88,7 @@ export async function createRunner(
     const { device, message } = await openDevice({
       provider: params.provider ?? 'auto',
       threads: params.threads,
+      ...(params.open === undefined ? {} : { open: params.open }),
     });
     params.onProvider?.(message);
     try {
