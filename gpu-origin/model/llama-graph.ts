@@ -4,7 +4,7 @@
  * there whole, and in parts of its layers.
  */
 import { type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
-import { deltaShapeOfA, type GraphFlavour, inPrecision, type Precision } from './graph-flavour.ts';
+import { deltaShapeOfA, type GraphFlavour, type Precision } from './graph-flavour.ts';
 import {
   DELTA_KINDS,
   deltaNames,
@@ -13,12 +13,11 @@ import {
   streamNames,
   type WeightEntry,
 } from './graph-names.ts';
+import { GraphNorms } from './graph-norms.ts';
+import { GraphTensors } from './graph-tensors.ts';
 import { DataType, GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import {
   EMBEDDING_SCALES,
-  FINAL_NORM,
-  foldsGains,
-  gainName,
   groupName,
   HEAD_PRODUCT,
   type LinearGroup,
@@ -31,13 +30,13 @@ import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
 
 class LlamaGraph {
   private readonly g = new GraphBuilder();
-  private readonly weights: Map<string, WeightEntry>;
+  private readonly tensors: GraphTensors;
   private readonly products: WeightProducts;
+  private readonly norms: GraphNorms;
   /** Of activations, keys and values and deltas. */
   private readonly precision: Precision;
   /** Of what layers add to: a few of Gemma's numbers are too large for float16. */
   private readonly streamPrecision: Precision;
-  private readonly casts = new Set<string>();
 
   constructor(
     private readonly params: {
@@ -58,55 +57,12 @@ class LlamaGraph {
   ) {
     this.precision = params.precision ?? 'f32';
     this.streamPrecision = params.config.postNorms ? 'f32' : this.precision;
-    this.weights = new Map(params.weights.map((entry) => [entry.name, entry]));
-    this.products = new WeightProducts({
-      g: this.g,
-      format: params.format,
-      flavour: params.flavour,
-      weight: (name) => this.weight(name),
-      numbers: (name, precision) => this.numbers(name, precision),
-    });
-  }
-
-  private weight(name: string): string {
-    const entry = this.weights.get(name);
-    if (entry === undefined) throw new Error(`weight ${name} was not prepared`);
-    return this.g.external({ ...entry, file: this.params.weightsFile });
-  }
-
-  /** A weight of float32; ONNX Runtime casts it once, as it opens the session. */
-  private numbers(name: string, precision: Precision): string {
-    return this.cast(this.weight(name), 'f32', precision);
-  }
-
-  private cast(x: string, from: Precision, to: Precision): string {
-    if (from === to) return x;
-    const name = `${x}.${to}`;
-    if (!this.casts.has(name)) this.g.node('Cast', [x], name, { to: DataType[to] });
-    this.casts.add(name);
-    return name;
-  }
-
-  /** Numbers inside the graph. */
-  private constant(
-    name: string,
-    precision: Precision,
-    dims: readonly number[],
-    values: Float32Array<ArrayBuffer>,
-  ): string {
-    const data = inPrecision(precision, values);
-    return this.g.constant(precision === 'f32' ? name : `${name}.${precision}`, precision, dims, data);
-  }
-
-  private ones(size: number): string {
-    return this.constant(`ones.${size}`, this.streamPrecision, [size], new Float32Array(size).fill(1));
-  }
-
-  /** The gain of the norm before a layer's attention or MLP, or of the last one: ones where it lies in the linears. */
-  private gain(layer: number, path: string): string {
-    const { config } = this.params;
-    if (foldsGains(config)) return this.ones(config.hidden);
-    return this.numbers(layer === config.layers ? FINAL_NORM : gainName(layer, path), this.streamPrecision);
+    const { g, precision, streamPrecision } = this;
+    const { config, format, flavour } = params;
+    this.tensors = new GraphTensors(g, params.weights, params.weightsFile);
+    const { tensors } = this;
+    this.products = new WeightProducts({ g, format, flavour, tensors });
+    this.norms = new GraphNorms({ g, config, tensors, precision, streamPrecision });
   }
 
   /** The linears of a group as one product. */
@@ -115,8 +71,8 @@ class LlamaGraph {
     const shapes = group.map((kind) => linearShape(this.params.config, kind));
     const shape = { K: shapes[0]!.in, N: shapes.reduce((sum, { out }) => sum + out, 0) };
     const y = this.products.multiply(x, name, shape, this.precision, `${name}.y`);
-    if (!this.weights.has(`${name}.b`)) return y;
-    return this.g.node('Add', [y, this.numbers(`${name}.b`, this.precision)], `${name}.yb`);
+    if (!this.tensors.has(`${name}.b`)) return y;
+    return this.g.node('Add', [y, this.tensors.numbers(`${name}.b`, this.precision)], `${name}.yb`);
   }
 
   /** The tokens' rows of the embedding; from int8, its values times the row's scale. */
@@ -124,11 +80,12 @@ class LlamaGraph {
     const g = this.g;
     const rows = (table: string, output: string): string =>
       g.node('Gather', [table, 'tokens'], output, { axis: 0 });
-    if (!this.weights.has(EMBEDDING_SCALES)) return rows(this.numbers('embed', this.streamPrecision), 'x');
-    const bytes = rows(this.weight('embed'), 'embed.i8');
+    if (!this.tensors.has(EMBEDDING_SCALES))
+      return rows(this.tensors.numbers('embed', this.streamPrecision), 'x');
+    const bytes = rows(this.tensors.weight('embed'), 'embed.i8');
     const values = g.node('Cast', [bytes], 'embed.values', { to: DataType.f32 });
-    const scales = rows(this.weight(EMBEDDING_SCALES), 'embed.scales');
-    return this.cast(g.node('Mul', [values, scales], 'x'), 'f32', this.streamPrecision);
+    const scales = rows(this.tensors.weight(EMBEDDING_SCALES), 'embed.scales');
+    return this.tensors.cast(g.node('Mul', [values, scales], 'x'), 'f32', this.streamPrecision);
   }
 
   private takesDelta(kind: LinearKind): boolean {
@@ -155,12 +112,7 @@ class LlamaGraph {
   private linears(x: string, layer: number, group: LinearGroup): string[] {
     const y = this.group(x, layer, group);
     const widths = group.map((kind) => linearShape(this.params.config, kind).out);
-    const split = this.g.constant(
-      `split.${widths.join('-')}`,
-      'i64',
-      [widths.length],
-      BigInt64Array.from(widths, BigInt),
-    );
+    const split = this.tensors.sizes('split', widths);
     const names = group.map((kind) => `l${layer}.${kind}.y`);
     this.g.node('Split', [y, split], names, { axis: -1 });
     return group.map((kind, index) => this.withDelta(names[index]!, x, layer, kind));
@@ -181,9 +133,13 @@ class LlamaGraph {
     const block = rotation?.size ?? 1;
     if (rotation === undefined || block === 1) return x;
     const g = this.g;
-    const matrix = this.constant(`rotation.${block}`, precision, [block, block], denseRotation(rotation));
-    const shape = (sizes: number[]): string =>
-      g.constant(`shape.${sizes.join('-')}`, 'i64', [sizes.length], BigInt64Array.from(sizes, BigInt));
+    const matrix = this.tensors.constant(
+      `rotation.${block}`,
+      precision,
+      [block, block],
+      denseRotation(rotation),
+    );
+    const shape = (sizes: number[]): string => this.tensors.sizes('shape', sizes);
     g.node('Reshape', [x, shape([0, 0, width / block, block])], `${name}.blocks`);
     g.node('MatMul', [`${name}.blocks`, matrix], `${name}.rotated`);
     return g.node('Reshape', [`${name}.rotated`, shape([0, 0, width])], name);
@@ -192,34 +148,9 @@ class LlamaGraph {
   /** What linears read of a normed stream: itself, or rotated here where the stream is not. */
   private input(h: string, from = this.streamPrecision, to = this.precision): string {
     const { config, rotations } = this.params;
-    const x = this.cast(h, from, to);
+    const x = this.tensors.cast(h, from, to);
     if (rotations === null || rotations.stream !== null) return x;
     return this.rotateBlocks(x, rotations.input, config.hidden, `${h}.r`, to);
-  }
-
-  private norm(x: string, gain: string, output: string): string {
-    const attributes = { axis: -1, epsilon: { float: this.params.config.rmsEpsilon }, stash_type: 1 };
-    return this.g.node('SimplifiedLayerNormalization', [x, gain], output, attributes);
-  }
-
-  /** Each head of q or k, normalized by itself. */
-  private headNorm(x: string, layer: number, kind: 'q' | 'k', heads: number): string {
-    const { headDim } = this.params.config;
-    const g = this.g;
-    const name = `l${layer}.${kind}.heads`;
-    const shape = (sizes: number[]): string =>
-      g.constant(`shape.${sizes.join('-')}`, 'i64', [sizes.length], BigInt64Array.from(sizes, BigInt));
-    g.node('Reshape', [x, shape([0, 0, heads, headDim])], name);
-    const gain = this.numbers(gainName(layer, `self_attn.${kind}_norm`), this.precision);
-    this.norm(name, gain, `${name}.n`);
-    return g.node('Reshape', [`${name}.n`, shape([0, 0, heads * headDim])], `l${layer}.${kind}.normed`);
-  }
-
-  /** What attention or the MLP gives, normalized where the family does so before it is added to the stream. */
-  private postNorm(y: string, layer: number, path: string): string {
-    const x = this.cast(y, this.precision, this.streamPrecision);
-    if (!this.params.config.postNorms) return x;
-    return this.norm(x, this.numbers(gainName(layer, path), this.streamPrecision), `l${layer}.${path}`);
   }
 
   private activation(gate: string, p: string): string {
@@ -246,7 +177,7 @@ class LlamaGraph {
         ...[q, k, v, pastK, pastV, 'last_position', 'total_length'],
         ...(tables === null
           ? []
-          : [tables.cos, tables.sin].map((table) => this.numbers(table, this.precision))),
+          : [tables.cos, tables.sin].map((table) => this.tensors.numbers(table, this.precision))),
       ],
       [`l${layer}.attention`, `present.${layer}.k`, `present.${layer}.v`],
       {
@@ -264,7 +195,6 @@ class LlamaGraph {
     const g = this.g;
     const { config } = this.params;
     const p = `l${layer}`;
-    const epsilon = { epsilon: { float: config.rmsEpsilon } };
     const input = this.input(h);
     const [q, k, v] = (
       this.takesDelta('q') || config.qkNorm
@@ -274,29 +204,19 @@ class LlamaGraph {
     const attention = config.qkNorm
       ? this.attention(
           layer,
-          this.headNorm(q, layer, 'q', config.heads),
-          this.headNorm(k, layer, 'k', config.kvHeads),
+          this.norms.ofHeads(q, layer, 'q', config.heads),
+          this.norms.ofHeads(k, layer, 'k', config.kvHeads),
           v,
         )
       : this.attention(layer, q, k, v);
-    const o = this.postNorm(this.linear(attention, layer, 'o'), layer, 'post_attention_layernorm');
-    const skip = (
-      a: string,
-      b: string,
-      names: { normed: string; stream: string },
-      gain: string,
-    ): { h: string; x: string } => {
-      const { normed, stream } = names;
-      g.node('SkipSimplifiedLayerNormalization', [a, b, gain], [normed, '', '', stream], epsilon, MICROSOFT);
-      return { h: normed, x: stream };
-    };
+    const o = this.norms.after(this.linear(attention, layer, 'o'), layer, 'post_attention_layernorm');
     const between = { normed: `${p}.h1`, stream: `${p}.x1` };
-    const middle = skip(x, o, between, this.gain(layer, mlpNorm(config)));
+    const middle = this.norms.add(x, o, between, { layer, path: mlpNorm(config) });
     const [gate, up] = this.linears(this.input(middle.h), layer, ['gate', 'up']) as [string, string];
     g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
     const gated = this.rotateBlocks(`${p}.gated`, this.params.rotations?.down, config.ffn, `${p}.act`);
-    const down = this.postNorm(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
-    return skip(middle.x, down, streamNames(layer), this.gain(layer + 1, 'input_layernorm'));
+    const down = this.norms.after(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
+    return this.norms.add(middle.x, down, streamNames(layer), { layer: layer + 1, path: 'input_layernorm' });
   }
 
   /** The stream before the first layer: of the tokens, or of the part before. */
@@ -305,7 +225,7 @@ class LlamaGraph {
     if (layer === 0) {
       g.input('tokens', 'i64', ['B', 'T']);
       const x = this.embedded();
-      return { h: this.norm(x, this.gain(0, 'input_layernorm'), 'h'), x };
+      return { h: this.norms.first(x, 'h'), x };
     }
     const shape = ['B', 'T', this.params.config.hidden];
     const { normed, stream } = streamNames(layer - 1);
@@ -335,7 +255,7 @@ class LlamaGraph {
     const { config } = this.params;
     g.input('positions', 'i64', ['B', 'P', 1]);
     // Costs nothing where it is not bound. Where the norm's gain is folded into the head, it lacks it.
-    const states = this.cast(h, this.streamPrecision, 'f32');
+    const states = this.tensors.cast(h, this.streamPrecision, 'f32');
     g.node('Identity', [states], 'hidden');
     g.output('hidden', 'f32', ['B', 'T', config.hidden]);
     const wanted = g.node('GatherND', [states, 'positions'], 'wanted', { batch_dims: 1 });
