@@ -6,7 +6,7 @@ export { diffAdapters, type AdapterDiff, type ModuleDiff } from './diff-adapters
 export { ADAPTER_ERROR_CODES, AdapterFormatError, printable, type AdapterErrorCode } from './errors.ts';
 export { encodeCanonical, parseCanonical, type CanonicalAdapter } from './format/canonical.ts';
 export type { CanonicalConfig } from './format/canonical-head.ts';
-export { toDtype } from './format/convert-dtype.ts';
+export { toDtype, toHalves } from './format/convert-dtype.ts';
 export { maxMagnitude, toFloat32, type Dtype, type Tensor } from './format/dtype.ts';
 export { readGgufAdapter } from './format/gguf-adapter.ts';
 export { GGUF_BASE_LIMITS, readGgufAttention, type GgufBaseShape } from './format/gguf-attention.ts';

@@ -4,7 +4,7 @@
  * GPU by WebGPU where there is one, else in WebAssembly.
  */
 export { GraftError, type BrowserErrorCode } from './errors.ts';
-export type { Progress, Serving, WantedDevice } from './messages.ts';
+export type { Progress, Serving, WantedDevice, WantedPrecision } from './messages.ts';
 export { removeStored, storedBytes } from './stored.ts';
 export { open, type Model, type OpenOptions } from './open.ts';
 export type { AskOptions, Message } from './model.ts';

@@ -13,6 +13,9 @@ export interface Progress {
 /** What is to run the base: the GPU by WebGPU, WebAssembly, or the first where there is one and else the other. */
 export type WantedDevice = 'auto' | 'webgpu' | 'wasm';
 
+/** What a GPU computes in: float32, or float16 where it has it and answers as in float32. */
+export type WantedPrecision = 'f32' | 'f16';
+
 export interface WorkerOptions {
   /** Folder with the base's manifest; ends with a slash. */
   readonly baseUrl: string;
@@ -21,6 +24,7 @@ export interface WorkerOptions {
   /** Folder with ONNX Runtime's files; ends with a slash. */
   readonly runtimeUrl: string;
   readonly device: WantedDevice;
+  readonly precision: WantedPrecision;
   readonly threads: number;
   readonly rows: number;
   readonly context: number | null;

@@ -1,6 +1,6 @@
 import { GraftError } from './errors.ts';
 import { Jobs } from './jobs.ts';
-import type { Opened, Progress, WantedDevice } from './messages.ts';
+import type { Opened, Progress, WantedDevice, WantedPrecision } from './messages.ts';
 import { Model } from './model.ts';
 import { noToken, withToken, type FindToken } from './with-token.ts';
 
@@ -28,6 +28,11 @@ export interface OpenOptions {
    * processor draws, and throws where there is none.
    */
   device?: WantedDevice;
+  /**
+   * What a GPU computes in; `f32` unless given. With `f16` keys and values take half the memory; it is float32 after all
+   * where the GPU has no float16 or answers otherwise in it, and `runtime` of the model then says why.
+   */
+  precision?: WantedPrecision;
   /** That a step uses, at most 4 by default; more than one needs a page that is cross-origin isolated. Of WebAssembly. */
   threads?: number;
   /** Answers that are made at once; 4 unless given. */
@@ -66,6 +71,7 @@ export async function open(options: OpenOptions): Promise<Model> {
             edgeUrl: edge?.href ?? null,
             runtimeUrl: folder(options.runtime ?? new URL('./ort/', import.meta.url)),
             device: options.device ?? 'auto',
+            precision: options.precision ?? 'f32',
             threads: threadsFor(options.threads),
             rows: options.rows ?? ROWS,
             context: options.context ?? null,

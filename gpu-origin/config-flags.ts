@@ -16,6 +16,8 @@ export const HELP = `gpu-origin: serves a base model with another adapter in eve
   --provider <name>            what runs the base: cpu, ONNX Runtime's native library; webgpu, the same on a GPU; web,
                                its WebAssembly without any native code, a third as fast, an eighth at prompts; default
                                auto: webgpu on a GPU that is faster than the processor, else cpu where it loads
+  --precision auto|f32|f16     what a GPU computes in; auto: float16 of int8 and int4 where the GPU has it and answers as
+                               in float32, which is tried at each start; processors compute in float32
   --host <address>             default ${DEFAULTS.host}
   --port <port>                default ${DEFAULTS.port}; 0 takes a free one
   --engine native|vllm         who runs the model, default native: this process
@@ -54,6 +56,7 @@ export const FLAGS = {
   weights: { type: 'string' },
   runner: { type: 'string' },
   provider: { type: 'string' },
+  precision: { type: 'string' },
   engine: { type: 'string' },
   'engine-url': { type: 'string' },
   'max-loras': { type: 'string' },

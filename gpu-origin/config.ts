@@ -38,6 +38,8 @@ export interface Config {
   runner: 'ort' | 'fake';
   /** What runs the graphs: ONNX Runtime's native library, the same on a GPU, its WebAssembly, or the best there is. */
   provider: 'auto' | 'cpu' | 'webgpu' | 'web';
+  /** Of activations, keys and values: float16 where a GPU has it and answers as in float32, or float32. */
+  precision: 'auto' | 'f32' | 'f16';
   /** null = the origin runs the model itself. */
   vllm: VllmConfig | null;
   host: string;
@@ -94,6 +96,7 @@ export function readConfig(args: readonly string[], env: NodeJS.ProcessEnv): Con
     weights: oneOf('weights', flags.weights ?? 'int8', ['int8', 'int4', 'f32']),
     runner: oneOf('runner', flags.runner ?? 'ort', ['ort', 'fake']),
     provider: oneOf('provider', flags.provider ?? 'auto', ['auto', 'cpu', 'webgpu', 'web']),
+    precision: oneOf('precision', flags.precision ?? 'auto', ['auto', 'f32', 'f16']),
     vllm,
     host,
     port: whole('port', flags.port, 0, 65_535) ?? DEFAULTS.port,
@@ -137,7 +140,8 @@ function vllmConfig(flags: ReturnType<typeof parseFlags>, env: NodeJS.ProcessEnv
     if (given !== undefined) throw new ConfigError(`--${given} needs --engine vllm`);
     return null;
   }
-  if (flags.provider !== undefined) throw new ConfigError('--provider needs --engine native');
+  for (const flag of ['provider', 'precision'] as const)
+    if (flags[flag] !== undefined) throw new ConfigError(`--${flag} needs --engine native`);
   const maxLoras = whole('max-loras', flags['max-loras'], 1, 4_096) ?? VLLM_DEFAULTS.maxLoras;
   const maxCpuLoras = whole('max-cpu-loras', flags['max-cpu-loras'], 1, 65_536) ?? maxLoras;
   if (maxCpuLoras < maxLoras)

@@ -80,11 +80,12 @@ async function openRunner(params: {
   onProvider?: (message: string) => void;
 }): Promise<{ runner: ModelRunner; tokenizer: Tokenizer }> {
   const { config, onProgress, onNotice, onProvider } = params;
-  const { basePath, baseId, weights, slots, context, threads, provider, cacheDir } = config;
+  const { basePath, baseId, weights, slots, context, threads, provider, precision, cacheDir } = config;
   if (config.runner === 'ort') {
     let tokenizer: Tokenizer | null = null;
     const { runner } = await createRunner({
-      ...{ basePath, baseId, weights, slots, context, threads, provider, cacheDir, onProgress, onNotice },
+      ...{ basePath, baseId, weights, slots, context, threads, provider, precision, cacheDir },
+      ...{ onProgress, onNotice },
       adapterBytes: config.adapterRamBytes,
       prefixBytes: config.prefixCacheBytes,
       ...(onProvider === undefined ? {} : { onProvider }),

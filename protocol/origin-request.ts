@@ -53,6 +53,8 @@ export const BaseInfo = z.object({
    * runs the model.
    */
   provider: z.string().optional(),
+  /** What a GPU's activations, keys and values are in; absent = float32, or another engine runs the model. */
+  precision: z.literal('f16').optional(),
   /**
    * Of a row alone and in any batch, on one machine with one count of threads: the same `bits`, or the same within a
    * `tolerance`.

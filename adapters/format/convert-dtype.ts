@@ -34,6 +34,14 @@ function toFloat16(bits: number): number {
   return sign | (half + (rest > middle || (rest === middle && (half & 1) === 1) ? 1 : 0));
 }
 
+/** @param values finite. @returns float16s' bits; infinity where a value is beyond their range. */
+export function toHalves(values: Float32Array<ArrayBuffer>): Uint16Array<ArrayBuffer> {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const halves = new Uint16Array(values.length);
+  for (let i = 0; i < bits.length; i++) halves[i] = toFloat16(bits[i] as number);
+  return halves;
+}
+
 /** @returns bytes of the tensor in another type. */
 export const bytesAs = (tensor: Tensor, dtype: LoraDtype): number =>
   (tensor.data.byteLength / (DTYPE_BITS.get(tensor.dtype) as number)) * (DTYPE_BITS.get(dtype) as number);

@@ -1,6 +1,7 @@
 /** What runs the graphs in this worker: the GPU by WebGPU where there is one, else WebAssembly. */
 import type { LlamaConfig } from '../../gpu-origin/model/base-model.ts';
 import { BlockWeights, WeightEntries } from '../../gpu-origin/model/block-weights.ts';
+import type { Precision } from '../../gpu-origin/model/graph-flavour.ts';
 import { buildLlamaGraph } from '../../gpu-origin/model/llama-graph.ts';
 import type { RotationSet } from '../../gpu-origin/model/rotation.ts';
 import { SameThread } from '../../gpu-origin/runtime/web/same-thread.ts';
@@ -13,6 +14,11 @@ import type { WebBase } from './web-base.ts';
 
 /** Of onnxruntime-web, by what has it run: without WebGPU, and with it where WebAssembly can wait for promises (JSPI). */
 const RUNTIME_FILES = { wasm: 'ort-wasm-simd-threaded.mjs', webgpu: 'ort-wasm-simd-threaded.jspi.mjs' };
+/** What the graph for all rows is called in each precision; of a GPU there is no file. */
+export const GPU_GRAPHS = { f32: 'all.onnx', f16: 'all.f16.onnx' } as const satisfies Record<
+  Precision,
+  string
+>;
 /** What drivers that draw with the processor call themselves. */
 const SOFTWARE = /swiftshader|llvmpipe|lavapipe|basic render/i;
 
@@ -52,9 +58,10 @@ export async function openGpu(
   const blocks = new BlockWeights(WeightEntries.parse(JSON.parse(base.text('weights.json'))));
   const file = base.external('weights.bin');
   const host = new SameThread(api, {
-    model: () =>
+    model: (name) =>
       buildLlamaGraph({
         ...{ config, rotations, kind: 'all', format: 'int8', flavour: 'gpu' },
+        precision: name === GPU_GRAPHS.f16 ? 'f16' : 'f32',
         context: base.manifest.base.context,
         ...{ weights: blocks.entries, weightsFile: 'weights.bin' satisfies WebBaseFile },
       }),
@@ -70,6 +77,7 @@ export async function openGpu(
   const device = await WebGpuDevice.open(
     host,
     `ONNX Runtime on the GPU by WebGPU${gpu === '' ? '' : ` (${gpu})`}`,
+    () => api.gpuRunsHalves,
   );
   return { device, lost: api.gpuLost };
 }

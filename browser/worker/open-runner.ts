@@ -1,6 +1,8 @@
 /** The runner over a stored base, in this worker: on the GPU if that is wanted and can be, else in WebAssembly. */
 import type { LlamaConfig } from '../../gpu-origin/model/base-model.ts';
 import type { BuiltGraphs } from '../../gpu-origin/model/build-graphs.ts';
+import type { Precision } from '../../gpu-origin/model/graph-flavour.ts';
+import type { GraphKind } from '../../gpu-origin/model/graph-names.ts';
 import { readConfigJson } from '../../gpu-origin/model/config-json.ts';
 import { readFoldedGains } from '../../gpu-origin/model/folded-gains.ts';
 import { FINAL_NORM, foldsGains } from '../../gpu-origin/model/prepare-weights.ts';
@@ -9,12 +11,14 @@ import { readGains } from '../../gpu-origin/runtime/base-gains.ts';
 import { mostTokens } from '../../gpu-origin/runtime/check-attention.ts';
 import type { Device } from '../../gpu-origin/runtime/device.ts';
 import { GraphSessions } from '../../gpu-origin/runtime/graph-sessions.ts';
+import { openHalves } from '../../gpu-origin/runtime/open-halves.ts';
 import { OrtRunner, PREFILL_CHUNK } from '../../gpu-origin/runtime/ort-runner.ts';
 import { SlotCache } from '../../gpu-origin/runtime/slot-cache.ts';
+import type { WebGpuDevice } from '../../gpu-origin/runtime/web/web-gpu-device.ts';
 import type { WebBaseFile } from '../../protocol/index.ts';
 import { GraftError } from '../errors.ts';
-import type { Progress, WantedDevice } from '../messages.ts';
-import { findGpu, openGpu, openWasm } from './open-device.ts';
+import type { Progress, WantedDevice, WantedPrecision } from '../messages.ts';
+import { findGpu, GPU_GRAPHS, openGpu, openWasm } from './open-device.ts';
 import type { WebBase } from './web-base.ts';
 
 /** Tokens of a row unless the page says otherwise: keys and values of a row of SmolLM2-135M then take 94 MB. */
@@ -25,6 +29,7 @@ export interface RunnerHereParams {
   /** Folder of the runtime's files. */
   runtimeUrl: string;
   device: WantedDevice;
+  precision: WantedPrecision;
   threads: number;
   rows: number;
   context: number | null;
@@ -53,13 +58,8 @@ export async function openRunnerHere(params: RunnerHereParams): Promise<RunnerHe
       if ('missing' in found) throw new Error(found.missing);
       const { device, lost } = await openGpu(base, { ...parts, ...found });
       const gone = lost.then((reason) => Promise.reject(new Error(`it is gone: ${reason}`)));
-      const opening = async (): Promise<OrtRunner> => {
-        // Before the base is read: a driver whose attention is wrong is of no use.
-        const chunk = await mostTokens(device, device.own, config, PREFILL_CHUNK);
-        return openRunner(parts, device, chunk);
-      };
-      const runner = await Promise.race([opening(), gone]);
-      return { runner, device: 'webgpu', runtime: device.description, lost };
+      const { runner, said } = await Promise.race([openOnGpu(parts, device), gone]);
+      return { runner, device: 'webgpu', runtime: `${device.description}${said}`, lost };
     } catch (error) {
       if (wanted === 'webgpu') throw cannotRunOnGpu(error);
       // Most browsers have none: nobody asks why.
@@ -68,7 +68,8 @@ export async function openRunnerHere(params: RunnerHereParams): Promise<RunnerHe
   }
   try {
     const device = await openWasm(base, params);
-    const runner = await openRunner(parts, device, PREFILL_CHUNK);
+    const sessions = await GraphSessions.open(graphsOf(parts, device));
+    const runner = await openRunner(parts, { device, sessions, chunk: PREFILL_CHUNK, precision: 'f32' });
     const runtime = `${device.description}${why}`;
     return { runner, device: 'wasm', runtime, lost: new Promise(() => {}) };
   } catch (error) {
@@ -76,42 +77,74 @@ export async function openRunnerHere(params: RunnerHereParams): Promise<RunnerHe
   }
 }
 
-/** Over a device that has just been opened. */
+const inFloats = (why: string): string => `; in float32, since ${why}`;
+
+interface Parts extends RunnerHereParams {
+  config: LlamaConfig;
+  rotations: RotationSet;
+}
+
+/** In float16 where that is wanted, the GPU has it and says what it says in float32. @returns what of it people are told, too. */
+async function openOnGpu(parts: Parts, device: WebGpuDevice): Promise<{ runner: OrtRunner; said: string }> {
+  const { own } = device;
+  const { config } = parts;
+  let said = '';
+  if (parts.precision === 'f16' && !(await device.runsHalves())) said = inFloats('it has no float16');
+  else if (parts.precision === 'f16') {
+    // Before the base is read: a driver whose attention is wrong is of no use.
+    const chunk = await mostTokens(device, own, config, PREFILL_CHUNK, 'f16');
+    const sessions = await openHalves({ ...graphsOf(parts, device), own, config, chunk });
+    if (typeof sessions !== 'string') {
+      const runner = await openRunner(parts, { device, sessions, chunk, precision: 'f16' });
+      return { runner, said: ', in float16' };
+    }
+    said = inFloats(sessions);
+  }
+  const chunk = await mostTokens(device, own, config, PREFILL_CHUNK, 'f32');
+  const sessions = await GraphSessions.open(graphsOf(parts, device));
+  return { runner: await openRunner(parts, { device, sessions, chunk, precision: 'f32' }), said };
+}
+
+/** Files of the base by their own names; weights are read where they are. */
+function graphsOf<D extends Device>({ rotations, onProgress }: Parts, device: D) {
+  onProgress({ ...STEPS, done: 1 });
+  // Each session would hold weights of its own, so there is one, for all rows.
+  const kinds: readonly GraphKind[] = ['all'];
+  const graphs = (all: string): BuiltGraphs['graphs'] => ({ none: 'none.onnx', qv: 'qv.onnx', all });
+  const built: BuiltGraphs = {
+    folder: '',
+    weightsPath: 'weights.bin' satisfies WebBaseFile,
+    weights: [],
+    graphs: graphs(GPU_GRAPHS.f32),
+    halves: graphs(GPU_GRAPHS.f16),
+    parts: [],
+    rotations,
+  };
+  return { device, built, kinds, onProgress: () => {} };
+}
+
+/** Of the progress that a page sees. */
+const STEPS = { stage: 'runtime', total: 3 } as const;
+
 async function openRunner(
-  params: RunnerHereParams & { config: LlamaConfig; rotations: RotationSet },
-  device: Device,
-  chunk: number,
+  params: Parts,
+  opened: { device: Device; sessions: GraphSessions; chunk: number; precision: Precision },
 ): Promise<OrtRunner> {
   const { base, config, rotations, rows } = params;
-  const step = (done: number): void => params.onProgress({ stage: 'runtime', done, total: 3 });
-  step(1);
+  const { device, precision } = opened;
+  params.onProgress({ ...STEPS, done: 2 });
   const { id, digest } = base.manifest.base;
   const norms = readFoldedGains(base.file('gains.safetensors'), { id, digest, config });
   const context = Math.min(params.context ?? CONTEXT, base.manifest.base.context);
   const info = { ...base.manifest.base, context };
   const { own } = device;
-  // Each session would hold weights of its own, so there is one, for all rows.
-  const kinds = ['all'] as const;
-  const onProgress = (): void => {};
-  const sessions = await GraphSessions.open({ device, built: built(rotations), kinds, onProgress });
-  step(2);
   return OrtRunner.open({
-    ...{ base: info, config, device, sessions, rotations, slots: rows, parking: 0, chunk },
-    ...(own === null ? {} : { openCache: (shape) => SlotCache.allocate({ ...shape, own }) }),
+    ...{ base: info, config, rotations, slots: rows, parking: 0, ...opened },
+    ...(own === null ? {} : { openCache: (shape) => SlotCache.allocate({ ...shape, own, precision }) }),
     gains: readGains(norms),
     finalGain: foldsGains(config) ? norms.tensor(FINAL_NORM, [config.hidden]) : null,
   });
 }
-
-/** Files of the base by their own names; weights are read where they are. */
-const built = (rotations: BuiltGraphs['rotations']): BuiltGraphs => ({
-  folder: '',
-  weightsPath: 'weights.bin' satisfies WebBaseFile,
-  weights: [],
-  graphs: { none: 'none.onnx', qv: 'qv.onnx', all: 'all.onnx' } satisfies Record<string, WebBaseFile>,
-  parts: [],
-  rotations,
-});
 
 const inShort = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 

@@ -96,6 +96,12 @@ export default defineCommand({
         'What the base is served in: int8 (default), int4 (less memory, coarser answers) or f32 (the oracle)',
       valueHint: 'format',
     },
+    precision: {
+      type: 'string',
+      description:
+        'What a GPU computes in: f32, f16 or auto (default; f16 of int8 and int4 where the GPU has it and answers as in f32)',
+      valueHint: 'precision',
+    },
     'origin-arg': {
       type: 'string',
       description:
@@ -148,7 +154,7 @@ function alsoBases(rawArgs: readonly string[]): OriginWish[] {
   return bases.map((base, i) => ({ base, args: words(flags[i] ?? '') }));
 }
 
-const ENGINE_FLAGS = ['engine', 'engine-url', 'max-loras', 'max-lora-rank', 'weights'] as const;
+const ENGINE_FLAGS = ['engine', 'engine-url', 'max-loras', 'max-lora-rank', 'weights', 'precision'] as const;
 
 /** @returns the origin's flags; it says itself what is wrong with them. @throws CliError */
 function engineArgs(args: Readonly<Record<string, unknown>>): string[] {

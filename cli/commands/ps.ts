@@ -54,6 +54,7 @@ export default defineCommand({
           const runs = [
             base.weights,
             ...(base.provider === undefined ? [] : [`provider ${base.provider}`]),
+            ...(base.precision === 'f16' ? ['float16'] : []),
             ...(base.promise === undefined ? [] : [PROMISES[base.promise]]),
           ];
           const what = `${id}: ${base.id} (${runs.join(', ')})${wrong}`;

@@ -19,7 +19,7 @@ import { z } from 'zod';
 import type { BaseModel } from './base-model.ts';
 import { WeightEntries } from './block-weights.ts';
 import { fileDigest } from './file-digest.ts';
-import type { GraphFlavour } from './graph-flavour.ts';
+import { type GraphFlavour, PRECISIONS } from './graph-flavour.ts';
 import {
   GRAPH_FILE_ALIGNMENT,
   GRAPH_KINDS,
@@ -49,6 +49,8 @@ export interface BuiltGraphs {
   weightsPath: string;
   weights: WeightEntry[];
   graphs: Record<GraphKind, string>;
+  /** The same in float16, over the same weights; null for a processor. */
+  halves: Record<GraphKind, string> | null;
   /** Each graph in parts, for what runs them on a processor; [] for a GPU. */
   parts: readonly (Layers & { graphs: Record<GraphKind, string> })[];
   rotations: RotationSet | null;
@@ -73,6 +75,7 @@ async function readBuilt(
   folder: string,
   rotations: RotationSet | null,
   parts: readonly Layers[],
+  flavour: GraphFlavour,
 ): Promise<BuiltGraphs | null> {
   const path = join(folder, 'manifest.json');
   if (!existsSync(path)) return null;
@@ -80,23 +83,25 @@ async function readBuilt(
     const manifest = Manifest.parse(JSON.parse(readFileSync(path, 'utf8')));
     for (const [file, digest] of Object.entries(manifest.sha256))
       if ((await fileDigest(join(folder, file))) !== digest) return null;
-    return describe(folder, manifest.weights, rotations, parts);
+    return describe(folder, manifest.weights, rotations, parts, flavour);
   } catch {
     return null;
   }
 }
 
-const fileName = (kind: GraphKind, part?: number): string =>
-  part === undefined ? `${kind}.onnx` : `${kind}.${part}.onnx`;
+/** @param of the graph, beside its kind. */
+const fileName = (kind: GraphKind, of?: number | 'f16'): string =>
+  of === undefined ? `${kind}.onnx` : `${kind}.${of}.onnx`;
 
 function describe(
   folder: string,
   weights: WeightEntry[],
   rotations: RotationSet | null,
   parts: readonly Layers[],
+  flavour: GraphFlavour,
 ): BuiltGraphs {
-  const graphs = (part?: number): Record<GraphKind, string> => {
-    const paths = GRAPH_KINDS.map((kind) => [kind, join(folder, fileName(kind, part))]);
+  const graphs = (of?: number | 'f16'): Record<GraphKind, string> => {
+    const paths = GRAPH_KINDS.map((kind) => [kind, join(folder, fileName(kind, of))]);
     return Object.fromEntries(paths) as Record<GraphKind, string>;
   };
   return {
@@ -105,6 +110,7 @@ function describe(
     weights,
     rotations,
     graphs: graphs(),
+    halves: flavour === 'gpu' ? graphs('f16') : null,
     parts: parts.map((layers, part) => ({ ...layers, graphs: graphs(part) })),
   };
 }
@@ -146,14 +152,14 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
     .update(
       JSON.stringify({
         ...{ version: BUILDER_VERSION, base: base.digest, format, context, rotate, embedding },
-        ...(flavour === 'cpu' ? {} : { flavour }),
+        ...(flavour === 'cpu' ? {} : { flavour, precisions: PRECISIONS }),
       }),
     )
     .digest('hex')
     .slice(0, 32);
   const folder = join(options.cacheDir, 'graphs', key);
   const parts = flavour === 'cpu' ? graphParts(base.config.layers) : [];
-  const built = await readBuilt(folder, rotations, parts);
+  const built = await readBuilt(folder, rotations, parts, flavour);
   if (built !== null) return built;
 
   const temporary = `${folder}.${process.pid}.tmp`;
@@ -162,20 +168,22 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
   try {
     const { entries, sha256 } = writeWeights(temporary, { ...options, flavour }, rotations);
     const digests: Record<string, string> = { [WEIGHTS_FILE]: sha256 };
-    const write = (kind: GraphKind, part?: number): void => {
+    const write = (kind: GraphKind, of?: number | 'f16'): void => {
       const model = buildLlamaGraph({
         ...{ config: base.config, kind, context, format, flavour, rotations },
-        ...(part === undefined ? {} : { layers: parts[part]! }),
+        ...(typeof of === 'number' ? { layers: parts[of]! } : {}),
+        precision: of === 'f16' ? of : 'f32',
         weights: entries,
         weightsFile: WEIGHTS_FILE,
       });
-      const name = fileName(kind, part);
+      const name = fileName(kind, of);
       writeFileSync(join(temporary, name), model);
       digests[name] = createHash('sha256').update(model).digest('hex');
     };
     for (const kind of GRAPH_KINDS) {
       write(kind);
       for (const part of parts.keys()) write(kind, part);
+      if (flavour === 'gpu') write(kind, 'f16');
     }
     writeFileSync(
       join(temporary, 'manifest.json'),
@@ -183,7 +191,7 @@ export async function buildGraphs(options: BuildOptions): Promise<BuiltGraphs> {
     );
     rmSync(folder, { recursive: true, force: true });
     renameSync(temporary, folder);
-    return describe(folder, entries, rotations, parts);
+    return describe(folder, entries, rotations, parts, flavour);
   } catch (error) {
     rmSync(temporary, { recursive: true, force: true });
     throw error;

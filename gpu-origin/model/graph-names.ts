@@ -3,7 +3,7 @@ import { LINEAR_KINDS, type LinearKind } from './base-model.ts';
 import type { PreparedTensor } from './prepare-weights.ts';
 
 /** onnx.TensorProto.DataType */
-export const DataType = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7 } as const;
+export const DataType = { f32: 1, u8: 2, i8: 3, i32: 6, i64: 7, f16: 10 } as const;
 export type DataType = keyof typeof DataType;
 
 export type GraphKind = 'none' | 'qv' | 'all';

@@ -4,7 +4,7 @@
  * there whole, and in parts of its layers.
  */
 import { type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
-import { deltaShapeOfA, type GraphFlavour } from './graph-flavour.ts';
+import { deltaShapeOfA, type GraphFlavour, type Precision } from './graph-flavour.ts';
 import {
   DELTA_KINDS,
   deltaNames,
@@ -13,12 +13,11 @@ import {
   streamNames,
   type WeightEntry,
 } from './graph-names.ts';
+import { GraphNorms } from './graph-norms.ts';
+import { GraphTensors } from './graph-tensors.ts';
 import { DataType, GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import {
   EMBEDDING_SCALES,
-  FINAL_NORM,
-  foldsGains,
-  gainName,
   groupName,
   HEAD_PRODUCT,
   type LinearGroup,
@@ -31,8 +30,13 @@ import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
 
 class LlamaGraph {
   private readonly g = new GraphBuilder();
-  private readonly weights: Map<string, WeightEntry>;
+  private readonly tensors: GraphTensors;
   private readonly products: WeightProducts;
+  private readonly norms: GraphNorms;
+  /** Of activations, keys and values and deltas. */
+  private readonly precision: Precision;
+  /** Of what layers add to: a few of Gemma's numbers are too large for float16. */
+  private readonly streamPrecision: Precision;
 
   constructor(
     private readonly params: {
@@ -44,35 +48,21 @@ class LlamaGraph {
       context: number;
       format: WeightFormat;
       flavour: GraphFlavour;
+      /** float32 unless given. */
+      precision?: Precision;
       rotations: RotationSet | null;
       weights: readonly WeightEntry[];
       weightsFile: string;
     },
   ) {
-    this.weights = new Map(params.weights.map((entry) => [entry.name, entry]));
-    this.products = new WeightProducts({
-      g: this.g,
-      format: params.format,
-      flavour: params.flavour,
-      weight: (name) => this.weight(name),
-    });
-  }
-
-  private weight(name: string): string {
-    const entry = this.weights.get(name);
-    if (entry === undefined) throw new Error(`weight ${name} was not prepared`);
-    return this.g.external({ ...entry, file: this.params.weightsFile });
-  }
-
-  private ones(size: number): string {
-    return this.g.constant(`ones.${size}`, 'f32', [size], new Float32Array(size).fill(1));
-  }
-
-  /** The gain of the norm before a layer's attention or MLP, or of the last one: ones where it lies in the linears. */
-  private gain(layer: number, path: string): string {
-    const { config } = this.params;
-    if (foldsGains(config)) return this.ones(config.hidden);
-    return this.weight(layer === config.layers ? FINAL_NORM : gainName(layer, path));
+    this.precision = params.precision ?? 'f32';
+    this.streamPrecision = params.config.postNorms ? 'f32' : this.precision;
+    const { g, precision, streamPrecision } = this;
+    const { config, format, flavour } = params;
+    this.tensors = new GraphTensors(g, params.weights, params.weightsFile);
+    const { tensors } = this;
+    this.products = new WeightProducts({ g, format, flavour, tensors });
+    this.norms = new GraphNorms({ g, config, tensors, precision, streamPrecision });
   }
 
   /** The linears of a group as one product. */
@@ -80,19 +70,22 @@ class LlamaGraph {
     const name = groupName(layer, group);
     const shapes = group.map((kind) => linearShape(this.params.config, kind));
     const shape = { K: shapes[0]!.in, N: shapes.reduce((sum, { out }) => sum + out, 0) };
-    const y = this.products.multiply(x, name, shape, `${name}.y`);
-    if (!this.weights.has(`${name}.b`)) return y;
-    return this.g.node('Add', [y, this.weight(`${name}.b`)], `${name}.yb`);
+    const y = this.products.multiply(x, name, shape, this.precision, `${name}.y`);
+    if (!this.tensors.has(`${name}.b`)) return y;
+    return this.g.node('Add', [y, this.tensors.numbers(`${name}.b`, this.precision)], `${name}.yb`);
   }
 
   /** The tokens' rows of the embedding; from int8, its values times the row's scale. */
   private embedded(): string {
     const g = this.g;
-    const rows = (name: string, output: string): string =>
-      g.node('Gather', [this.weight(name), 'tokens'], output, { axis: 0 });
-    if (!this.weights.has(EMBEDDING_SCALES)) return rows('embed', 'x');
-    const values = g.node('Cast', [rows('embed', 'embed.i8')], 'embed.values', { to: DataType.f32 });
-    return g.node('Mul', [values, rows(EMBEDDING_SCALES, 'embed.scales')], 'x');
+    const rows = (table: string, output: string): string =>
+      g.node('Gather', [table, 'tokens'], output, { axis: 0 });
+    if (!this.tensors.has(EMBEDDING_SCALES))
+      return rows(this.tensors.numbers('embed', this.streamPrecision), 'x');
+    const bytes = rows(this.tensors.weight('embed'), 'embed.i8');
+    const values = g.node('Cast', [bytes], 'embed.values', { to: DataType.f32 });
+    const scales = rows(this.tensors.weight(EMBEDDING_SCALES), 'embed.scales');
+    return this.tensors.cast(g.node('Mul', [values, scales], 'x'), 'f32', this.streamPrecision);
   }
 
   private takesDelta(kind: LinearKind): boolean {
@@ -107,8 +100,8 @@ class LlamaGraph {
     const shape = linearShape(this.params.config, kind);
     const { a, b } = deltaNames(layer, kind);
     const { flavour } = this.params;
-    g.input(a, 'f32', deltaShapeOfA<string | number>(flavour, 'B', `R_${kind}`, shape.in));
-    g.input(b, 'f32', ['B', `R_${kind}`, shape.out]);
+    g.input(a, this.precision, deltaShapeOfA<string | number>(flavour, 'B', `R_${kind}`, shape.in));
+    g.input(b, this.precision, ['B', `R_${kind}`, shape.out]);
     if (flavour === 'gpu') g.node('MatMul', [x, a], `${name}.xa`);
     else g.node('FusedMatMul', [x, a], `${name}.xa`, { transB: 1 }, MICROSOFT);
     g.node('MatMul', [`${name}.xa`, b], `${name}.delta`);
@@ -119,12 +112,7 @@ class LlamaGraph {
   private linears(x: string, layer: number, group: LinearGroup): string[] {
     const y = this.group(x, layer, group);
     const widths = group.map((kind) => linearShape(this.params.config, kind).out);
-    const split = this.g.constant(
-      `split.${widths.join('-')}`,
-      'i64',
-      [widths.length],
-      BigInt64Array.from(widths, BigInt),
-    );
+    const split = this.tensors.sizes('split', widths);
     const names = group.map((kind) => `l${layer}.${kind}.y`);
     this.g.node('Split', [y, split], names, { axis: -1 });
     return group.map((kind, index) => this.withDelta(names[index]!, x, layer, kind));
@@ -135,46 +123,34 @@ class LlamaGraph {
   }
 
   /** x times a block-diagonal rotation. @param name of the result; the blocks' size and the width make the constants'. */
-  private rotateBlocks(x: string, rotation: Rotation | undefined, width: number, name: string): string {
+  private rotateBlocks(
+    x: string,
+    rotation: Rotation | undefined,
+    width: number,
+    name: string,
+    precision = this.precision,
+  ): string {
     const block = rotation?.size ?? 1;
     if (rotation === undefined || block === 1) return x;
     const g = this.g;
-    const matrix = g.constant(`rotation.${block}`, 'f32', [block, block], denseRotation(rotation));
-    const shape = (sizes: number[]): string =>
-      g.constant(`shape.${sizes.join('-')}`, 'i64', [sizes.length], BigInt64Array.from(sizes, BigInt));
+    const matrix = this.tensors.constant(
+      `rotation.${block}`,
+      precision,
+      [block, block],
+      denseRotation(rotation),
+    );
+    const shape = (sizes: number[]): string => this.tensors.sizes('shape', sizes);
     g.node('Reshape', [x, shape([0, 0, width / block, block])], `${name}.blocks`);
     g.node('MatMul', [`${name}.blocks`, matrix], `${name}.rotated`);
     return g.node('Reshape', [`${name}.rotated`, shape([0, 0, width])], name);
   }
 
   /** What linears read of a normed stream: itself, or rotated here where the stream is not. */
-  private input(h: string): string {
+  private input(h: string, from = this.streamPrecision, to = this.precision): string {
     const { config, rotations } = this.params;
-    if (rotations === null || rotations.stream !== null) return h;
-    return this.rotateBlocks(h, rotations.input, config.hidden, `${h}.r`);
-  }
-
-  private norm(x: string, gain: string, output: string): string {
-    const attributes = { axis: -1, epsilon: { float: this.params.config.rmsEpsilon }, stash_type: 1 };
-    return this.g.node('SimplifiedLayerNormalization', [x, gain], output, attributes);
-  }
-
-  /** Each head of q or k, normalized by itself. */
-  private headNorm(x: string, layer: number, kind: 'q' | 'k', heads: number): string {
-    const { headDim } = this.params.config;
-    const g = this.g;
-    const name = `l${layer}.${kind}.heads`;
-    const shape = (sizes: number[]): string =>
-      g.constant(`shape.${sizes.join('-')}`, 'i64', [sizes.length], BigInt64Array.from(sizes, BigInt));
-    g.node('Reshape', [x, shape([0, 0, heads, headDim])], name);
-    this.norm(name, this.weight(gainName(layer, `self_attn.${kind}_norm`)), `${name}.n`);
-    return g.node('Reshape', [`${name}.n`, shape([0, 0, heads * headDim])], `l${layer}.${kind}.normed`);
-  }
-
-  /** What attention or the MLP gives, normalized where the family does so before it is added to the stream. */
-  private postNorm(x: string, layer: number, path: string): string {
-    if (!this.params.config.postNorms) return x;
-    return this.norm(x, this.weight(gainName(layer, path)), `l${layer}.${path}`);
+    const x = this.tensors.cast(h, from, to);
+    if (rotations === null || rotations.stream !== null) return x;
+    return this.rotateBlocks(x, rotations.input, config.hidden, `${h}.r`, to);
   }
 
   private activation(gate: string, p: string): string {
@@ -190,16 +166,18 @@ class LlamaGraph {
     const { config, context } = this.params;
     const { window, rope } = config.attention[layer]!;
     const cache = ['B', config.kvHeads, 'M', config.headDim] as const;
-    const pastK = g.input(`past.${layer}.k`, 'f32', cache);
-    const pastV = g.input(`past.${layer}.v`, 'f32', cache);
-    g.output(`present.${layer}.k`, 'f32', cache);
-    g.output(`present.${layer}.v`, 'f32', cache);
+    const pastK = g.input(`past.${layer}.k`, this.precision, cache);
+    const pastV = g.input(`past.${layer}.v`, this.precision, cache);
+    g.output(`present.${layer}.k`, this.precision, cache);
+    g.output(`present.${layer}.v`, this.precision, cache);
     const tables = rope === null ? null : rotaryNames(rope);
     return g.node(
       'GroupQueryAttention',
       [
         ...[q, k, v, pastK, pastV, 'last_position', 'total_length'],
-        ...(tables === null ? [] : [this.weight(tables.cos), this.weight(tables.sin)]),
+        ...(tables === null
+          ? []
+          : [tables.cos, tables.sin].map((table) => this.tensors.numbers(table, this.precision))),
       ],
       [`l${layer}.attention`, `present.${layer}.k`, `present.${layer}.v`],
       {
@@ -217,7 +195,6 @@ class LlamaGraph {
     const g = this.g;
     const { config } = this.params;
     const p = `l${layer}`;
-    const epsilon = { epsilon: { float: config.rmsEpsilon } };
     const input = this.input(h);
     const [q, k, v] = (
       this.takesDelta('q') || config.qkNorm
@@ -227,29 +204,19 @@ class LlamaGraph {
     const attention = config.qkNorm
       ? this.attention(
           layer,
-          this.headNorm(q, layer, 'q', config.heads),
-          this.headNorm(k, layer, 'k', config.kvHeads),
+          this.norms.ofHeads(q, layer, 'q', config.heads),
+          this.norms.ofHeads(k, layer, 'k', config.kvHeads),
           v,
         )
       : this.attention(layer, q, k, v);
-    const o = this.postNorm(this.linear(attention, layer, 'o'), layer, 'post_attention_layernorm');
-    const skip = (
-      a: string,
-      b: string,
-      names: { normed: string; stream: string },
-      gain: string,
-    ): { h: string; x: string } => {
-      const { normed, stream } = names;
-      g.node('SkipSimplifiedLayerNormalization', [a, b, gain], [normed, '', '', stream], epsilon, MICROSOFT);
-      return { h: normed, x: stream };
-    };
+    const o = this.norms.after(this.linear(attention, layer, 'o'), layer, 'post_attention_layernorm');
     const between = { normed: `${p}.h1`, stream: `${p}.x1` };
-    const middle = skip(x, o, between, this.gain(layer, mlpNorm(config)));
+    const middle = this.norms.add(x, o, between, { layer, path: mlpNorm(config) });
     const [gate, up] = this.linears(this.input(middle.h), layer, ['gate', 'up']) as [string, string];
     g.node('Mul', [this.activation(gate, p), up], `${p}.gated`);
     const gated = this.rotateBlocks(`${p}.gated`, this.params.rotations?.down, config.ffn, `${p}.act`);
-    const down = this.postNorm(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
-    return skip(middle.x, down, streamNames(layer), this.gain(layer + 1, 'input_layernorm'));
+    const down = this.norms.after(this.linear(gated, layer, 'down'), layer, 'post_feedforward_layernorm');
+    return this.norms.add(middle.x, down, streamNames(layer), { layer: layer + 1, path: 'input_layernorm' });
   }
 
   /** The stream before the first layer: of the tokens, or of the part before. */
@@ -258,11 +225,14 @@ class LlamaGraph {
     if (layer === 0) {
       g.input('tokens', 'i64', ['B', 'T']);
       const x = this.embedded();
-      return { h: this.norm(x, this.gain(0, 'input_layernorm'), 'h'), x };
+      return { h: this.norms.first(x, 'h'), x };
     }
     const shape = ['B', 'T', this.params.config.hidden];
     const { normed, stream } = streamNames(layer - 1);
-    return { h: g.input(normed, 'f32', shape), x: g.input(stream, 'f32', shape) };
+    return {
+      h: g.input(normed, this.streamPrecision, shape),
+      x: g.input(stream, this.streamPrecision, shape),
+    };
   }
 
   build(): Uint8Array {
@@ -275,7 +245,7 @@ class LlamaGraph {
     let { h, x } = this.begin(from);
     for (let layer = from; layer < to; layer++) ({ h, x } = this.layer(layer, h, x));
     if (to === config.layers) this.end(h);
-    else for (const name of [h, x]) g.output(name, 'f32', ['B', 'T', config.hidden]);
+    else for (const name of [h, x]) g.output(name, this.streamPrecision, ['B', 'T', config.hidden]);
     return g.build(`llama-${kind}-${from}-${to}`);
   }
 
@@ -285,10 +255,12 @@ class LlamaGraph {
     const { config } = this.params;
     g.input('positions', 'i64', ['B', 'P', 1]);
     // Costs nothing where it is not bound. Where the norm's gain is folded into the head, it lacks it.
-    g.node('Identity', [h], 'hidden');
+    const states = this.tensors.cast(h, this.streamPrecision, 'f32');
+    g.node('Identity', [states], 'hidden');
     g.output('hidden', 'f32', ['B', 'T', config.hidden]);
-    const wanted = g.node('GatherND', [h, 'positions'], 'wanted', { batch_dims: 1 });
-    this.products.multiply(this.input(wanted), HEAD_PRODUCT, { K: config.hidden, N: config.vocab }, 'logits');
+    const wanted = g.node('GatherND', [states, 'positions'], 'wanted', { batch_dims: 1 });
+    const shape = { K: config.hidden, N: config.vocab };
+    this.products.multiply(this.input(wanted, 'f32', 'f32'), HEAD_PRODUCT, shape, 'f32', 'logits');
     g.output('logits', 'f32', ['B', 'P', config.vocab]);
   }
 }

@@ -1,6 +1,6 @@
 /** What a base takes of an origin's memory, reckoned from its shape before anything of it is prepared. */
 import { BaseModelError, LINEAR_KINDS, linearShape, type LlamaConfig } from './base-model.ts';
-import type { GraphFlavour } from './graph-flavour.ts';
+import { type GraphFlavour, NUMBER_BYTES, type Precision } from './graph-flavour.ts';
 import { formatOf, HEAD_PRODUCT, type WeightFormat } from './prepare-weights.ts';
 import { BLOCK } from './quantize.ts';
 
@@ -14,12 +14,9 @@ const PER_WEIGHT: Record<WeightFormat, { stored: number; packed: number }> = {
   int8: { stored: 1, packed: 1 },
   int4: { stored: 0.5 + (F32 + 0.5) / BLOCK, packed: 0.5 + (2 * F32) / BLOCK },
 };
-/** On a GPU there is no second copy. In 8 bit each block has a scale, in 4 bit a zero point too. */
-const PER_WEIGHT_ON_GPU: Record<WeightFormat, number> = {
-  f32: F32,
-  int8: 1 + F32 / BLOCK,
-  int4: 0.5 + (F32 + 0.5) / BLOCK,
-};
+/** On a GPU. In 8 bit each block has a scale, in 4 bit a zero point too. @param number bytes of one that is not quantized. */
+const perWeightOnGpu = (format: WeightFormat, number: number): number =>
+  format === 'f32' ? number : format === 'int8' ? 1 + number / BLOCK : 0.5 + (number + 0.5) / BLOCK;
 /** Node, ONNX Runtime and all else, bytes, and the tokenizer of each token: what SmolLM2-135M and Gemma 3 270M had. */
 const PROCESS_BYTES = 500e6;
 const TOKENIZER_BYTES = 2_000;
@@ -43,34 +40,45 @@ export interface MemoryPlan {
  */
 export function planMemory(
   config: LlamaConfig,
-  given: { format: WeightFormat; flavour?: GraphFlavour; rows: number; context: number; sessions?: number },
+  given: {
+    format: WeightFormat;
+    flavour?: GraphFlavour;
+    precision?: Precision;
+    rows: number;
+    context: number;
+    sessions?: number;
+  },
 ): MemoryPlan {
-  const { format, flavour = 'cpu', rows, context, sessions = 1 } = given;
+  const { format, flavour = 'cpu', precision = 'f32', rows, context, sessions = 1 } = given;
   const { hidden, vocab, layers, kvHeads, headDim } = config;
   const shapes = LINEAR_KINDS.map((kind) => linearShape(config, kind));
   const products = [
-    ...shapes.map((shape) => ({ ...shape, count: layers, format })),
-    { in: hidden, out: vocab, count: 1, format: formatOf(HEAD_PRODUCT, format) },
+    ...shapes.map((shape) => ({ ...shape, count: layers, format, precision })),
+    { in: hidden, out: vocab, count: 1, format: formatOf(HEAD_PRODUCT, format), precision: 'f32' as const },
   ];
   const bytes = (which: 'stored' | 'packed'): number =>
     products.reduce((sum, { in: columns, out, count, format: own }) => {
       // A scale for each output.
       const scales = flavour === 'cpu' && which === 'stored' && own === 'int8' ? out * F32 : 0;
-      const weight =
-        flavour === 'cpu' ? PER_WEIGHT[own][which] : which === 'stored' ? PER_WEIGHT_ON_GPU[own] : 0;
+      const weight = flavour === 'cpu' ? PER_WEIGHT[own][which] : perWeightOnGpu(own, F32);
       return sum + count * (columns * out * weight + scales);
     }, 0);
-  const embedding = vocab * hidden * F32;
-  const weights = embedding + bytes('stored');
+  const onGpu = products.reduce(
+    (sum, { in: columns, out, count, format: own, precision }) =>
+      sum + count * columns * out * perWeightOnGpu(own, NUMBER_BYTES[precision]),
+    vocab * hidden * NUMBER_BYTES[config.postNorms ? 'f32' : precision],
+  );
+  const weights = vocab * hidden * F32 + bytes('stored');
   const largest = Math.max(...products.map(({ in: columns, out }) => columns * out)) * F32;
   const process = PROCESS_BYTES + vocab * TOKENIZER_BYTES;
-  const session = weights + bytes('packed');
+  // On a GPU there is no second copy.
+  const session = flavour === 'gpu' ? onGpu : weights + bytes('packed');
   return {
     weights,
     session,
     serving: (flavour === 'cpu' ? sessions * session : 0) + process,
     building: 2 * largest + process,
-    keysAndValues: 2 * rows * layers * kvHeads * headDim * context * F32,
+    keysAndValues: 2 * rows * layers * kvHeads * headDim * context * NUMBER_BYTES[precision],
   };
 }
 
@@ -141,6 +149,7 @@ export function sayGpuMemory(
   plan: MemoryPlan,
   given: {
     format: WeightFormat;
+    precision: Precision;
     slots: number;
     parking: number;
     context: number;
@@ -148,8 +157,8 @@ export function sayGpuMemory(
     available: number;
   },
 ): string {
-  const { format, slots, parking, context, sessions } = given;
+  const { format, precision, slots, parking, context, sessions } = given;
   needMemory(plan, format, given.available);
   const copies = sessions === 1 ? '' : `, once for each of ${sessions} graphs that rows need`;
-  return `memory of the GPU: ${gigabytes(plan.session)} for the base (${format}${copies}), ${gigabytes(plan.keysAndValues)} for keys and values (${slots} rows of ${context.toLocaleString('en')} tokens, ${parking} set aside, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context`;
+  return `memory of the GPU: ${gigabytes(plan.session)} for the base (${format}${copies}), ${gigabytes(plan.keysAndValues)} for keys and values in ${precision === 'f16' ? 'float16' : 'float32'} (${slots} rows of ${context.toLocaleString('en')} tokens, ${parking} set aside, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context`;
 }

@@ -1,6 +1,7 @@
 /** A stream times a weight of the base, in the format that it is served in. */
 import { type GraphBuilder, MICROSOFT } from './onnx-proto.ts';
-import type { GraphFlavour } from './graph-flavour.ts';
+import type { GraphFlavour, Precision } from './graph-flavour.ts';
+import type { GraphTensors } from './graph-tensors.ts';
 import { formatOf, type WeightFormat } from './prepare-weights.ts';
 import { BLOCK } from './quantize.ts';
 
@@ -42,8 +43,7 @@ export class WeightProducts {
       g: GraphBuilder;
       format: WeightFormat;
       flavour: GraphFlavour;
-      /** Names a prepared tensor in the graph. */
-      weight: (name: string) => string;
+      tensors: GraphTensors;
     },
   ) {}
 
@@ -66,27 +66,25 @@ export class WeightProducts {
     return result;
   }
 
-  /** x `[…, K]` times the weight of that name. */
-  multiply(x: string, name: string, shape: ProductShape, output: string): string {
-    const { g } = this.params;
+  /** x `[…, K]`, in a precision, times the weight of that name. */
+  multiply(x: string, name: string, shape: ProductShape, precision: Precision, output: string): string {
+    const { g, tensors } = this.params;
     const format = formatOf(name, this.params.format);
-    if (format === 'f32') return g.node('MatMul', [x, this.params.weight(`${name}.w`)], output);
+    if (format === 'f32') return g.node('MatMul', [x, tensors.numbers(`${name}.w`, precision)], output);
     if (format === 'int4') {
-      const inputs = ['w', 's', 'z'].map((part) => this.params.weight(`${name}.${part}`));
+      const inputs = [
+        tensors.weight(`${name}.w`),
+        tensors.numbers(`${name}.s`, precision),
+        tensors.weight(`${name}.z`),
+      ];
       return int4Product(g, [x, ...inputs], shape, output);
     }
     if (this.params.flavour === 'gpu') {
-      const inputs = ['w', 's'].map((part) => this.params.weight(`${name}.${part}`));
+      const inputs = [tensors.weight(`${name}.w`), tensors.numbers(`${name}.s`, precision)];
       return blockProduct(g, [x, ...inputs], { ...shape, bits: 8 }, output);
     }
     const { values, max } = this.quantizeRows(x);
-    const inputs = [
-      values,
-      this.params.weight(`${name}.w`),
-      'q.scale',
-      this.params.weight(`${name}.s`),
-      'q.zero',
-    ];
+    const inputs = [values, tensors.weight(`${name}.w`), 'q.scale', tensors.weight(`${name}.s`), 'q.zero'];
     const unit = g.node('MatMulIntegerToFloat', inputs, `${name}.unit`, {}, MICROSOFT);
     return g.node('Mul', [unit, max], output);
   }

@@ -4,6 +4,7 @@
  * runners allocate by it, and the engine counts by it before it lets a row in.
  */
 import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
+import { NUMBER_BYTES, type Precision } from '../model/graph-flavour.ts';
 import { noRanks, type RankByKind } from './row-delta.ts';
 
 export interface BatchLayout {
@@ -17,12 +18,12 @@ export const NO_BUFFERS: BatchLayout = { rows: 0, ranks: noRanks() };
 /** A buffer of a larger rank is kept while at least this share of it is needed: making another copies every row. */
 const SHRINK_BELOW = 0.5;
 
-/** Bytes of one rank of one row in all layers, float32, by kind. */
-export function rankBytes(config: LlamaConfig): RankByKind {
+/** Bytes of one rank of one row in all layers, by kind. */
+export function rankBytes(config: LlamaConfig, precision: Precision = 'f32'): RankByKind {
   const bytes = noRanks();
   for (const kind of LINEAR_KINDS) {
     const shape = linearShape(config, kind);
-    bytes[kind] = config.layers * (shape.in + shape.out) * Float32Array.BYTES_PER_ELEMENT;
+    bytes[kind] = config.layers * (shape.in + shape.out) * NUMBER_BYTES[precision];
   }
   return bytes;
 }

@@ -1,5 +1,5 @@
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { deltaShapeOfA, LEAST_RANK } from '../model/graph-flavour.ts';
+import { deltaShapeOfA, LEAST_RANK, NUMBER_BYTES, type Precision } from '../model/graph-flavour.ts';
 import { DELTA_KINDS, deltaNames, type GraphKind, type Layers } from '../model/graph-names.ts';
 import type { DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor } from './device.ts';
@@ -15,6 +15,7 @@ import type { RankByKind } from './row-delta.ts';
 export function bindDeltas(params: {
   device: Device;
   config: LlamaConfig;
+  precision: Precision;
   binding: Binding;
   graph: GraphKind;
   /** Of the part that runs; all unless given. */
@@ -25,7 +26,7 @@ export function bindDeltas(params: {
   memory: (layer: number, kind: LinearKind) => DeltaMemory | undefined;
   nothing: DeviceMemory;
 }): DeviceTensor[] {
-  const { device, config, binding, slot, rows, nothing } = params;
+  const { device, config, precision, binding, slot, rows, nothing } = params;
   const { from, to } = params.layers ?? { from: 0, to: config.layers };
   const { flavour } = device;
   const made: DeviceTensor[] = [];
@@ -34,10 +35,10 @@ export function bindDeltas(params: {
     for (let layer = from; layer < to; layer++) {
       const source = params.ranks[kind] === 0 ? undefined : params.memory(layer, kind);
       const rank = source === undefined ? LEAST_RANK[flavour] : params.ranks[kind];
-      const at = source === undefined ? 0 : slot * rank * Float32Array.BYTES_PER_ELEMENT;
+      const at = source === undefined ? 0 : slot * rank * NUMBER_BYTES[precision];
       const shapeOfA = deltaShapeOfA(flavour, rows, rank, shape.in);
-      const a = device.tensor('f32', source?.a ?? nothing, at * shape.in, shapeOfA);
-      const b = device.tensor('f32', source?.b ?? nothing, at * shape.out, [rows, rank, shape.out]);
+      const a = device.tensor(precision, source?.a ?? nothing, at * shape.in, shapeOfA);
+      const b = device.tensor(precision, source?.b ?? nothing, at * shape.out, [rows, rank, shape.out]);
       const names = deltaNames(layer, kind);
       binding.input(names.a, a);
       binding.input(names.b, b);

@@ -1,5 +1,6 @@
 /** Whether a GPU's attention is right, and for how many tokens at once: drivers differ, and kernels with them. */
-import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
+import type { Precision } from '../model/graph-flavour.ts';
+import { DataType, GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
 import { type Device, OrtError, type OwnMemory } from './device.ts';
 
 /**
@@ -7,8 +8,8 @@ import { type Device, OrtError, type OwnMemory } from './device.ts';
  * flash_attention.wgsl.template, but on NVIDIA's and Apple's). SwiftShader's subgroups have four: its sums are wrong.
  */
 const FEW_TOKENS = 31;
-/** Of an output, whose values are at most 1. Kernels in float32 were within 1e-6, a wrong one 0.5 beside. */
-const TOLERANCE = 1e-3;
+/** Of an output, whose values are at most 1. Kernels were within 1e-6 and 2e-3, a wrong one 0.5 beside. */
+const TOLERANCE: Record<Precision, number> = { f32: 1e-3, f16: 2e-2 };
 
 /** Of the base. */
 interface Heads {
@@ -18,7 +19,7 @@ interface Heads {
 }
 
 /**
- * @param most tokens that a run would like to read.
+ * @param most tokens that a run would like to read. @param precision of q, k, v and what is kept.
  * @returns how many a run may read at most: `most`, or fewer.
  * @throws OrtError when attention is wrong for few tokens, too.
  */
@@ -27,9 +28,10 @@ export async function mostTokens(
   own: OwnMemory,
   heads: Heads,
   most: number,
+  precision: Precision,
 ): Promise<number> {
   for (const tokens of [most, Math.min(most, FEW_TOKENS)])
-    if ((await worstError(device, own, heads, tokens)) < TOLERANCE) return tokens;
+    if ((await worstError({ device, own, heads, precision }, tokens)) < TOLERANCE[precision]) return tokens;
   throw new OrtError(
     'self-test',
     -1,
@@ -38,17 +40,21 @@ export async function mostTokens(
 }
 
 /** Between -1 and 1, never twice the same. */
-const noise = (count: number, seed: number): Float32Array =>
+const noise = (count: number, seed: number): Float32Array<ArrayBuffer> =>
   Float32Array.from({ length: count }, (_, at) =>
     Math.sin((at + 1) * 12.9898 + seed * 78.233 + 1e-3 * at * at),
   );
 
 /** Two pieces of a prompt, one after the other, in place. @returns the largest difference to the same sums done here. */
-async function worstError(device: Device, own: OwnMemory, heads: Heads, tokens: number): Promise<number> {
+async function worstError(
+  where: { device: Device; own: OwnMemory; heads: Heads; precision: Precision },
+  tokens: number,
+): Promise<number> {
+  const { device, own, heads, precision } = where;
   const widths = { q: heads.heads * heads.headDim, k: heads.kvHeads * heads.headDim };
   const cache = [1, heads.kvHeads, 2 * tokens, heads.headDim];
-  const session = await device.session(attentionGraph(heads), null);
-  const kept = { k: await own.allocate(cache), v: await own.allocate(cache) };
+  const session = await device.session(attentionGraph(heads, precision), null);
+  const kept = { k: await own.allocate(precision, cache), v: await own.allocate(precision, cache) };
   const all = {
     q: noise(2 * tokens * widths.q, 1),
     k: noise(2 * tokens * widths.k, 2),
@@ -96,24 +102,28 @@ async function worstError(device: Device, own: OwnMemory, heads: Heads, tokens: 
   return worst;
 }
 
-function attentionGraph({ heads, kvHeads, headDim }: Heads): Uint8Array {
+/** float32 in and out, whatever is between. */
+function attentionGraph({ heads, kvHeads, headDim }: Heads, precision: Precision): Uint8Array {
   const g = new GraphBuilder();
-  g.input('q', 'f32', [1, 'T', heads * headDim]);
-  for (const name of ['k', 'v']) {
-    g.input(name, 'f32', [1, 'T', kvHeads * headDim]);
-    g.input(`past.${name}`, 'f32', [1, kvHeads, 'M', headDim]);
-  }
+  const cast = (from: string, to: string, type: Precision): string =>
+    g.node('Cast', [from], to, { to: DataType[type] });
+  const inputs = ['q', 'k', 'v'].map((name) => {
+    g.input(name, 'f32', [1, 'T', (name === 'q' ? heads : kvHeads) * headDim]);
+    return precision === 'f32' ? name : cast(name, `${name}.half`, precision);
+  });
+  for (const name of ['k', 'v']) g.input(`past.${name}`, precision, [1, kvHeads, 'M', headDim]);
   g.input('last_position', 'i32', [1]);
   g.input('total_length', 'i32', [1]);
   g.node(
     'GroupQueryAttention',
-    ['q', 'k', 'v', 'past.k', 'past.v', 'last_position', 'total_length'],
-    ['y', 'present.k', 'present.v'],
+    [...inputs, 'past.k', 'past.v', 'last_position', 'total_length'],
+    [precision === 'f32' ? 'y' : 'y.half', 'present.k', 'present.v'],
     { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 0 },
     MICROSOFT,
   );
+  if (precision !== 'f32') cast('y.half', 'y', 'f32');
   g.output('y', 'f32', [1, 'T', heads * headDim]);
-  for (const name of ['k', 'v']) g.output(`present.${name}`, 'f32', [1, kvHeads, 'M', headDim]);
+  for (const name of ['k', 'v']) g.output(`present.${name}`, precision, [1, kvHeads, 'M', headDim]);
   return g.build('attention');
 }
 

@@ -1,6 +1,7 @@
 /** Reads chunks of prompts: whole, or in parts of the base's layers with steps over other rows between them. */
 import type { ChunkParts } from '../engine/ports.ts';
 import type { LlamaConfig } from '../model/base-model.ts';
+import type { Precision } from '../model/graph-flavour.ts';
 import { streamNames } from '../model/graph-names.ts';
 import { bindDeltas } from './bind-deltas.ts';
 import type { Device, DeviceMemory, DeviceTensor, HostMemory, Session } from './device.ts';
@@ -34,6 +35,7 @@ export class ChunkReader {
     private readonly params: {
       device: Device;
       config: LlamaConfig;
+      precision: Precision;
       sessions: GraphSessions;
       kv: RowsCache;
       placed: PlacedDeltas;
@@ -99,7 +101,7 @@ export class ChunkReader {
     part?: number,
   ): Promise<void> {
     const { begun, chunk, delta, graph, hidden } = params;
-    const { device, config, sessions, nothing } = this.params;
+    const { device, config, precision, sessions, nothing } = this.params;
     const layers = part === undefined ? undefined : sessions.parts[part]!;
     const placed = delta === null ? null : await this.params.placed.place(delta);
     const made: DeviceTensor[] = [];
@@ -125,7 +127,7 @@ export class ChunkReader {
       }
       made.push(
         ...bindDeltas({
-          ...{ device, config, nothing, binding, graph, layers, slot: 0, rows: 1 },
+          ...{ device, config, precision, nothing, binding, graph, layers, slot: 0, rows: 1 },
           ranks: delta?.ranks ?? noRanks(),
           memory: (layer, kind) => placed?.memory(layer, kind),
         }),

@@ -5,17 +5,19 @@ import type { BaseModel } from '../model/base-model.ts';
 import { buildGraphs, type Progress } from '../model/build-graphs.ts';
 import { FIXED_ROWS, fittingRows } from '../model/fitting-rows.ts';
 import { loadBase } from '../model/load-base.ts';
+import { type Precision, PRECISIONS } from '../model/graph-flavour.ts';
 import { planMemory, sayGpuMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
 import type { TokenizerSource } from '../model/tokenizer.ts';
 import { readGains } from './base-gains.ts';
 import { mostTokens } from './check-attention.ts';
 import { describeBase } from './describe-base.ts';
-import type { Device } from './device.ts';
+import { type Device, OrtError } from './device.ts';
 import { ASSUMED_BYTES, fitDevice } from './fit-device.ts';
 import { GraphSessions } from './graph-sessions.ts';
 import type { LaneChoice } from './lane-choice.ts';
-import { openDevice, type WantedProvider } from './open-device.ts';
+import { openHalves } from './open-halves.ts';
+import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
 import { tokenBytes } from './kv-cache.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { SlotCache } from './slot-cache.ts';
@@ -28,6 +30,10 @@ import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
 const PARKING = 1;
 /** … where keys and values are short of room: one of three tenants then waits for rows that end. */
 const SCARCE_PARKING = 0.25;
+
+/** `f16` where a GPU has it and answers as in float32; `f32`; or `auto`. */
+export const WANTED_PRECISIONS = ['auto', ...PRECISIONS] as const;
+export type WantedPrecision = (typeof WANTED_PRECISIONS)[number];
 
 export interface CreateRunnerParams {
   /** A .gguf file or a Hugging Face folder. */
@@ -48,6 +54,8 @@ export interface CreateRunnerParams {
   threads?: number | undefined;
   /** What runs the graphs, `auto` by default. */
   provider?: WantedProvider | undefined;
+  /** Of what flows through the graphs; `auto` by default, which is float16 of int8 and int4 where a GPU has it. */
+  precision?: WantedPrecision | undefined;
   cacheDir: string;
   /** Called before anything is prepared, with how many tokens the base knows; may throw. */
   onTokenizer?: (source: TokenizerSource, vocabSize: number) => void;
@@ -62,6 +70,8 @@ export interface CreateRunnerParams {
   rotateFloat32?: boolean;
   /** Only for tests, which depend on no clock: whether rows run in groups, a core each; as is faster unless given. */
   laneChoice?: LaneChoice;
+  /** Only for tests: what opens a device. */
+  open?: OpenProvider;
 }
 
 /** Bytes; a container may have less than its machine. */
@@ -80,19 +90,41 @@ export async function createRunner(
     const { device, message } = await openDevice({
       provider: params.provider ?? 'auto',
       threads: params.threads,
+      ...(params.open === undefined ? {} : { open: params.open }),
     });
     params.onProvider?.(message);
-    const runner = await openRunner(base, device, params).catch(async (error: unknown) => {
+    try {
+      const precision = await choosePrecision(device, params);
+      return { runner: await openRunner(base, device, params, precision), tokenizerSource };
+    } catch (error) {
       await device.close();
       throw error;
-    });
-    return { runner, tokenizerSource };
+    }
   } finally {
     base.close();
   }
 }
 
-async function openRunner(base: BaseModel, device: Device, params: CreateRunnerParams): Promise<OrtRunner> {
+/** What is tried first. @throws OrtError when float16 is asked for where there is none. */
+async function choosePrecision(device: Device, params: CreateRunnerParams): Promise<Precision> {
+  const { precision: wanted = 'auto', weights } = params;
+  // Weights in float32 are what others are compared with.
+  if (wanted === 'f32' || (wanted === 'auto' && weights === 'f32')) return 'f32';
+  if ((await device.own?.runsHalves()) === true) return 'f16';
+  if (wanted === 'auto') return 'f32';
+  const missing =
+    device.own === null
+      ? `provider ${device.provider} computes in float32; float16 takes a GPU (--provider webgpu)`
+      : "this GPU or its driver has no float16 (WebGPU's shader-f16)";
+  throw new OrtError('--precision f16', -1, `${missing}; leave --precision out, or ask for f32`);
+}
+
+async function openRunner(
+  base: BaseModel,
+  device: Device,
+  params: CreateRunnerParams,
+  precision: Precision,
+): Promise<OrtRunner> {
   const { cacheDir, onProgress, adapterBytes = 0 } = params;
   let format = params.weights;
   const { flavour } = device;
@@ -129,7 +161,7 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
   const parking = Math.ceil(slots * (roomy ? PARKING : SCARCE_PARKING));
   // One is read beside the others where no tensor begins inside another.
   const rows = slots + parking + (own === null ? 0 : 1);
-  const one = planMemory(base.config, { format, flavour, context: 1, rows });
+  const one = planMemory(base.config, { format, flavour, precision, context: 1, rows });
   const { kinds, context, notice } = fitDevice({
     ...{ addressableBytes: own === null ? addressableBytes : ASSUMED_BYTES, assumed: own !== null },
     ...{ sharesWeights, most, asked: params.context },
@@ -137,24 +169,33 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     tokenBytes: one.keysAndValues,
   });
   if (notice !== null) params.onNotice(notice);
-  const sessions = sharesWeights ? 1 : kinds.length;
-  const plan = planMemory(base.config, { format, flavour, context, rows, sessions });
+  const copies = sharesWeights ? 1 : kinds.length;
+  const plan = planMemory(base.config, { format, flavour, precision, context, rows, sessions: copies });
   const kvTokens = roomy ? Math.min(fitting.tokens, rows * context) : rows * context;
   const given = { format, slots, parking, context, kvTokens, adapterBytes, prefixBytes, available };
-  const memory = own === null ? sayMemory(plan, given) : sayGpuMemory(plan, { ...given, sessions });
+  const memory =
+    own === null ? sayMemory(plan, given) : sayGpuMemory(plan, { ...given, precision, sessions: copies });
   params.onMemory?.(memory);
   const rotate = format !== 'f32' || params.rotateFloat32 === true;
   const built = await buildGraphs({ base, format, flavour, context, rotate, cacheDir, onProgress });
-  const chunk = own === null ? PREFILL_CHUNK : await mostTokens(device, own, base.config, PREFILL_CHUNK);
+  const { config } = base;
+  const chunk =
+    own === null ? PREFILL_CHUNK : await mostTokens(device, own, config, PREFILL_CHUNK, precision);
   if (chunk < PREFILL_CHUNK)
     params.onNotice(
       `attention over many tokens is not right on this GPU: prompts are read ${chunk} tokens at a time, which is slower.`,
     );
+  const sessions =
+    precision === 'f16' && own !== null
+      ? await openHalves({ device, own, config, built, kinds, chunk, onProgress })
+      : await GraphSessions.open({ device, built, kinds, onProgress });
+  if (typeof sessions === 'string') {
+    params.onNotice(`float32 is served, since on this GPU ${sessions}.`);
+    return openRunner(base, device, params, 'f32');
+  }
   return OrtRunner.open({
-    base: describeBase(base, { format, context, provider, bits }),
-    config: base.config,
-    device,
-    sessions: await GraphSessions.open({ device, built, kinds, onProgress }),
+    base: describeBase(base, { format, context, provider, precision, bits }),
+    ...{ config, precision, device, sessions },
     gains: readGains(base),
     finalGain: foldsGains(base.config) ? base.tensor(FINAL_NORM, [base.config.hidden]) : null,
     rotations: built.rotations,
@@ -163,7 +204,7 @@ async function openRunner(base: BaseModel, device: Device, params: CreateRunnerP
     kvTokens,
     blocks,
     chunk,
-    ...(own === null ? {} : { openCache: (rows) => SlotCache.allocate({ ...rows, own }) }),
+    ...(own === null ? {} : { openCache: (rows) => SlotCache.allocate({ ...rows, own, precision }) }),
     ...(params.laneChoice === undefined ? {} : { laneChoice: params.laneChoice }),
   });
 }

@@ -1,5 +1,6 @@
 /** Decode steps over slots 0 … n-1: their tensors and bindings, and which rows run beside which. */
 import type { LinearKind, LlamaConfig } from '../model/base-model.ts';
+import type { Precision } from '../model/graph-flavour.ts';
 import { bindDeltas } from './bind-deltas.ts';
 import type { DeltaBatch, DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory, SessionCores } from './device.ts';
@@ -40,6 +41,7 @@ export class DecodeSteps {
     private readonly params: {
       device: Device;
       config: LlamaConfig;
+      precision: Precision;
       sessions: GraphSessions;
       kv: RowsCache;
       batch: DeltaBatch;
@@ -136,7 +138,7 @@ export class DecodeSteps {
     params: { rows: Rows; ranks: RankByKind; lone: OrtRowDelta | null; cores: SessionCores },
   ): Promise<Binding> {
     const { rows, ranks, lone, cores } = params;
-    const { device, config, sessions, batch, nothing } = this.params;
+    const { device, config, precision, sessions, batch, nothing } = this.params;
     const needed = widestRanks(rows.flatMap((row) => row?.ranks ?? []));
     const graph = sessions.covering(graphFor(needed));
     const key = `${graph} ${cores} ${Object.values(ranks).join(',')}`;
@@ -150,7 +152,7 @@ export class DecodeSteps {
     const memory = (layer: number, kind: LinearKind): DeltaMemory | undefined =>
       placed === null ? batch.memory(layer, kind) : placed.memory(layer, kind);
     const owned = bindDeltas({
-      ...{ device, config, nothing, binding, graph, ranks, memory },
+      ...{ device, config, precision, nothing, binding, graph, ranks, memory },
       ...{ slot: placed === null ? group.from : 0, rows: rows.length },
     });
     group.bound = { key, lone, binding, owned };

@@ -1,6 +1,6 @@
 /** Deltas of the rows of a decode batch, by slot: A `[rows, R, in]`, or turned, and B `[rows, R, out]` per linear. */
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { blockOfA } from '../model/graph-flavour.ts';
+import { blockOfA, inPrecision, NUMBER_BYTES, type Precision } from '../model/graph-flavour.ts';
 import {
   type BatchLayout,
   layoutBytes,
@@ -11,8 +11,6 @@ import {
 } from './batch-layout.ts';
 import type { Device, DeviceMemory } from './device.ts';
 import { moduleKey, noRanks, type OrtRowDelta, type RankByKind } from './row-delta.ts';
-
-const F32 = Float32Array.BYTES_PER_ELEMENT;
 
 /** Memory of A and of B of one linear. */
 export interface DeltaMemory {
@@ -38,8 +36,9 @@ export class DeltaBatch {
     private readonly device: Device,
     private readonly config: LlamaConfig,
     private readonly slots: number,
+    private readonly precision: Precision,
   ) {
-    this.rankBytes = rankBytes(config);
+    this.rankBytes = rankBytes(config, precision);
   }
 
   /** Of all buffers, those that the next step makes among them. */
@@ -109,7 +108,7 @@ export class DeltaBatch {
   private async allocate(kind: LinearKind): Promise<KindBuffers> {
     const shape = linearShape(this.config, kind);
     const make = (width: number): Promise<DeviceMemory> =>
-      this.device.memory(this.layout.rows * this.layout.ranks[kind] * width * F32);
+      this.device.memory(this.layout.rows * this.layout.ranks[kind] * width * NUMBER_BYTES[this.precision]);
     const buffers: KindBuffers = { layers: [], content: [] };
     this.kinds.set(kind, buffers);
     try {
@@ -126,7 +125,7 @@ export class DeltaBatch {
     buffers.layers.forEach((memory, layer) => {
       const module = delta?.modules.get(moduleKey(layer, kind));
       for (const part of ['a', 'b'] as const) {
-        const source =
+        const floats =
           part === 'a' && module !== undefined
             ? blockOfA(
                 this.device.flavour,
@@ -135,6 +134,7 @@ export class DeltaBatch {
                 linearShape(this.config, kind).in,
               )
             : module?.[part];
+        const source = floats === undefined ? undefined : inPrecision(this.precision, floats);
         const bytes = this.blockBytes(kind, part);
         const at = slot * bytes;
         if (source !== undefined) memory[part].write(at, source);
@@ -148,7 +148,7 @@ export class DeltaBatch {
   /** Of one row in one layer. */
   private blockBytes(kind: LinearKind, part: 'a' | 'b'): number {
     const shape = linearShape(this.config, kind);
-    return this.layout.ranks[kind] * (part === 'a' ? shape.in : shape.out) * F32;
+    return this.layout.ranks[kind] * (part === 'a' ? shape.in : shape.out) * NUMBER_BYTES[this.precision];
   }
 
   /** @throws Error when `prepare` gave the kind no rank. */

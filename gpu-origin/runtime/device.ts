@@ -3,7 +3,7 @@
  * onnxruntime-node, on the processor or on a GPU by WebGPU; `web/` is onnxruntime-web's WebAssembly in a thread. Neither
  * the runner nor the engine knows which one it has.
  */
-import type { GraphFlavour } from '../model/graph-flavour.ts';
+import type { GraphFlavour, Numbers, Precision } from '../model/graph-flavour.ts';
 import type { DataType, WeightEntry } from '../model/graph-names.ts';
 
 /** `cpu`: the native library. `webgpu`: the same on a GPU. `web`: WebAssembly. */
@@ -13,8 +13,8 @@ export type Provider = (typeof PROVIDERS)[number];
 /** Memory that runs read and write; its content is undefined at first. Nothing touches it while a run does. */
 export interface DeviceMemory {
   readonly bytes: number;
-  /** Copies float32 values to byte `at`. */
-  write(at: number, values: Float32Array): void;
+  /** Copies values to byte `at`. */
+  write(at: number, values: Numbers): void;
   /** Zeros `bytes` from byte `at` on. */
   clear(at: number, bytes: number): void;
   /** Copies within it, bytes. */
@@ -74,10 +74,12 @@ export interface Weights {
  * Memory that is not the machine's. No tensor begins inside an allocation, and only runs copy from one to another.
  */
 export interface OwnMemory {
-  /** Float32 in memory of its own; undefined at first. @throws OrtError when there is not as much. */
-  allocate(dims: readonly number[]): Promise<DeviceTensor>;
+  /** In memory of its own; undefined at first. @throws OrtError when there is not as much. */
+  allocate(type: Precision, dims: readonly number[]): Promise<DeviceTensor>;
   /** The first `rows` along the first dimension of such a tensor, where they lie; closed before it. */
   first(tensor: DeviceTensor, rows: number): DeviceTensor;
+  /** Whether it runs graphs in float16; asked of the GPU at the first call. */
+  runsHalves(): Promise<boolean>;
 }
 
 export interface Device {
@@ -107,7 +109,7 @@ export interface Device {
   /** @throws OrtError when there is not as much. */
   host(bytes: number): Promise<HostMemory>;
   /** @param arrays as they are now; they do not change. Read where they are if that can be, else copied. */
-  share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays>;
+  share(arrays: readonly Numbers[]): Promise<SharedArrays>;
   /** A view of the memory from byte `at` on. */
   tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor;
   weights(path: string, entries: readonly WeightEntry[]): Promise<Weights>;
@@ -138,7 +140,11 @@ export class OrtError extends Error {
   }
 }
 
-const ELEMENT_BYTES: Record<DataType, number> = { f32: 4, u8: 1, i8: 1, i32: 4, i64: 8 };
+const ELEMENT_BYTES: Record<DataType, number> = { f32: 4, u8: 1, i8: 1, i32: 4, i64: 8, f16: 2 };
+
+/** Of so many elements. */
+export const bytesOf = (type: DataType, dims: readonly number[]): number =>
+  dims.reduce((product, size) => product * size, ELEMENT_BYTES[type]);
 
 /** @returns bytes of a tensor. @throws Error when the memory behind byte `at` is smaller. */
 export function tensorBytes(
@@ -147,7 +153,7 @@ export function tensorBytes(
   at: number,
   dims: readonly number[],
 ): number {
-  const bytes = dims.reduce((product, size) => product * size, ELEMENT_BYTES[type]);
+  const bytes = bytesOf(type, dims);
   if (at + bytes > memory.bytes)
     throw new Error(
       `a tensor of [${dims.join(', ')}] needs ${bytes} bytes, got ${Math.max(0, memory.bytes - at)}`,

@@ -1,5 +1,6 @@
 /** What both devices on a GPU are made of: memory that it gets a copy of, and a graph to try it with. */
-import { GraphBuilder } from '../model/onnx-proto.ts';
+import { DataType, GraphBuilder } from '../model/onnx-proto.ts';
+import type { Numbers, Precision } from '../model/graph-flavour.ts';
 import type { HostMemory } from './device.ts';
 
 /** Memory of this machine that the GPU gets a copy of when it is bound; knows when it was written last. */
@@ -24,7 +25,7 @@ export class UploadedMemory implements HostMemory {
   get bytes(): number {
     return this.inner.bytes;
   }
-  write(at: number, values: Float32Array): void {
+  write(at: number, values: Numbers): void {
     this.writes++;
     this.inner.write(at, values);
   }
@@ -61,15 +62,15 @@ export class Uploads<Input> {
   }
 }
 
-/** `y` = `x` + `x`, of any length. */
-export function buildSumGraph(): Uint8Array {
+/** `y` = `x` + `x`, of any length; float32, added in a precision. */
+export function buildSumGraph(precision: Precision): Uint8Array {
   const g = new GraphBuilder();
   g.input('x', 'f32', ['N']);
-  g.node('Add', ['x', 'x'], 'y');
+  if (precision === 'f16') {
+    g.node('Cast', ['x'], 'half', { to: DataType.f16 });
+    g.node('Add', ['half', 'half'], 'sum');
+    g.node('Cast', ['sum'], 'y', { to: DataType.f32 });
+  } else g.node('Add', ['x', 'x'], 'y');
   g.output('y', 'f32', ['N']);
   return g.build('sum');
 }
-
-/** @returns bytes of float32 of these dimensions. */
-export const floatBytes = (dims: readonly number[]): number =>
-  dims.reduce((product, size) => product * size, Float32Array.BYTES_PER_ELEMENT);

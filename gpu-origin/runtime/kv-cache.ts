@@ -7,7 +7,7 @@ import type { Device, DeviceMemory, DeviceTensor } from './device.ts';
 
 const F32 = Float32Array.BYTES_PER_ELEMENT;
 
-/** Keys and values of one token, bytes. */
+/** Keys and values of one token in float32, bytes. */
 export const tokenBytes = ({ layers, kvHeads, headDim }: LlamaConfig): number =>
   2 * layers * kvHeads * headDim * F32;
 

@@ -9,6 +9,7 @@ import type {
   RowDelta,
 } from '../engine/ports.ts';
 import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
+import type { Precision } from '../model/graph-flavour.ts';
 import { undoRotation } from '../model/rotation.ts';
 import { noDelta } from './bind-deltas.ts';
 import { type Chunk, ChunkReader } from './chunk-reader.ts';
@@ -34,6 +35,8 @@ const NOTHING = new Float32Array(0);
 export interface OrtRunnerParams extends WeightTransform {
   base: BaseInfo;
   config: LlamaConfig;
+  /** Of the sessions' graphs, and of what `openCache` gives; float32 unless given. */
+  precision?: Precision;
   /** Closed with the runner, as are the sessions. */
   device: Device;
   sessions: GraphSessions;
@@ -82,16 +85,17 @@ export class OrtRunner implements ModelRunner {
     this.hiddenSize = params.config.hidden;
     this.slots = params.slots;
     this.parking = params.parking;
+    const { device, config, precision = 'f32' } = params;
     this.kvTokens = params.kvTokens ?? (params.slots + params.parking) * params.base.context;
-    this.batch = new DeltaBatch(params.device, params.config, params.slots);
-    this.placed = new PlacedDeltas(params.device, params.config, (delta) => this.decodeSteps.dropLone(delta));
+    this.batch = new DeltaBatch(device, config, params.slots, precision);
+    this.placed = new PlacedDeltas(device, config, precision, (delta) => this.decodeSteps.dropLone(delta));
     const { batch, placed } = this;
     const { laneChoice = new FasterLately() } = params;
     this.decodeSteps = new DecodeSteps({
-      ...{ ...params, kv, batch, placed, nothing, laneChoice },
+      ...{ ...params, precision, kv, batch, placed, nothing, laneChoice },
       stepBytes: stepBytes(params.config, params.base.weights),
     });
-    this.chunks = new ChunkReader({ ...params, kv, placed, nothing });
+    this.chunks = new ChunkReader({ ...params, precision, kv, placed, nothing });
     this.doublingTokens = doublingTokens(params.config);
     this.rows = new Array<OrtRowDelta | null>(params.slots + params.parking).fill(null);
     this.written = new Array<number>(this.rows.length).fill(0);

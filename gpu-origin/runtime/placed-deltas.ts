@@ -1,5 +1,5 @@
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { blockOfA } from '../model/graph-flavour.ts';
+import { blockOfA, inPrecision, type Numbers, type Precision } from '../model/graph-flavour.ts';
 import type { DeltaMemory } from './delta-batch.ts';
 import type { Device, SharedArrays } from './device.ts';
 import { moduleKey, type OrtRowDelta } from './row-delta.ts';
@@ -13,16 +13,22 @@ class PlacedDelta {
     private readonly modules: ReadonlyMap<string, DeltaMemory>,
   ) {}
 
-  static async place(device: Device, config: LlamaConfig, delta: OrtRowDelta): Promise<PlacedDelta> {
+  static async place(
+    device: Device,
+    config: LlamaConfig,
+    precision: Precision,
+    delta: OrtRowDelta,
+  ): Promise<PlacedDelta> {
     const keys: string[] = [];
-    const arrays: Float32Array<ArrayBuffer>[] = [];
+    const arrays: Numbers[] = [];
     for (const kind of LINEAR_KINDS)
       for (let layer = 0; layer < config.layers; layer++) {
         const module = delta.modules.get(moduleKey(layer, kind));
         if (module === undefined) continue;
         keys.push(moduleKey(layer, kind));
         const { in: width } = linearShape(config, kind);
-        arrays.push(blockOfA(device.flavour, module.a, delta.ranks[kind], width), module.b);
+        const a = blockOfA(device.flavour, module.a, delta.ranks[kind], width);
+        arrays.push(inPrecision(precision, a), inPrecision(precision, module.b));
       }
     const shared = await device.share(arrays);
     const modules = new Map(
@@ -52,6 +58,7 @@ export class PlacedDeltas {
   constructor(
     private readonly device: Device,
     private readonly config: LlamaConfig,
+    private readonly precision: Precision,
     /** Called before the delta's memory is given back. */
     private readonly onDrop: (delta: OrtRowDelta) => void,
   ) {}
@@ -60,7 +67,7 @@ export class PlacedDeltas {
     const known = this.placed.find((placed) => placed.delta === delta);
     if (known !== undefined) return known;
     this.keep(KEPT - 1);
-    const placed = await PlacedDelta.place(this.device, this.config, delta);
+    const placed = await PlacedDelta.place(this.device, this.config, this.precision, delta);
     this.placed = [placed, ...this.placed];
     return placed;
   }

@@ -2,6 +2,7 @@
  * Keys and values in a device's own memory, where no tensor begins inside another: per layer `[slots, …]`, and one row
  * beside them that prompts are read into. A row changes its place by a run over the whole of it.
  */
+import type { Precision } from '../model/graph-flavour.ts';
 import { buildSlotGraph, SLOT_GRAPHS, type SlotGraph } from '../model/slot-graphs.ts';
 import type { Binding, DeviceTensor, HostMemory, OwnMemory, Session } from './device.ts';
 import type { RowsCache, RowsShape } from './kv-cache.ts';
@@ -30,18 +31,18 @@ export class SlotCache implements RowsCache {
   ) {}
 
   /** @throws OrtError when the device has not as much memory. */
-  static async allocate(params: RowsShape & { own: OwnMemory }): Promise<SlotCache> {
-    const { device, own, config, slots, capacity } = params;
+  static async allocate(params: RowsShape & { own: OwnMemory; precision: Precision }): Promise<SlotCache> {
+    const { device, own, precision, config, slots, capacity } = params;
     const dims = [config.kvHeads, capacity, config.headDim];
     const shapes = Array.from({ length: 2 * config.layers }, () => dims);
     const allocated = async (rows: number): Promise<DeviceTensor[]> => {
       const tensors = [];
-      for (const shape of shapes) tensors.push(await own.allocate([rows, ...shape]));
+      for (const shape of shapes) tensors.push(await own.allocate(precision, [rows, ...shape]));
       return tensors;
     };
     const sessions: Partial<Record<SlotGraph, Session>> = {};
     for (const which of SLOT_GRAPHS)
-      sessions[which] = await device.session(buildSlotGraph(which, shapes), null);
+      sessions[which] = await device.session(buildSlotGraph(which, precision, shapes), null);
     const memory = await device.host(PLACES_BYTES);
     const tensor = (name: 'from' | 'to'): DeviceTensor =>
       device.tensor('i64', memory, PLACES[name].at, PLACES[name].dims);

@@ -1,5 +1,6 @@
 /** The runtime's port over ONNX Runtime's C API; everything made here has a `close` that releases it. */
 import { closeSync, openSync } from 'node:fs';
+import type { Numbers } from '../../model/graph-flavour.ts';
 import { DataType, type WeightEntry } from '../../model/graph-names.ts';
 import { readFully } from '../../model/read-fully.ts';
 import {
@@ -20,7 +21,7 @@ import { type OrtLibrary, type Pointer, setForLibrary } from './ort-library.ts';
 import { pages } from './pages.ts';
 
 /** OrtLoggingLevel: 3 = error. */
-const LOG_ERRORS = 3;
+export const LOG_ERRORS = 3;
 /** GraphOptimizationLevel: 99 = all. */
 export const OPTIMIZE_ALL = 99;
 
@@ -40,10 +41,8 @@ const WHOLE_ROWS = ['ORT_GQA_DISABLE_FLASH_ATTENTION', '1'] as const;
 /** A part of an ArrayBuffer, which the garbage collector frees: tensors keep it reachable. */
 export class NativeMemory implements HostMemory {
   readonly bytes: number;
-  private readonly floats: Float32Array;
   constructor(private readonly view: Uint8Array<ArrayBuffer>) {
     this.bytes = view.byteLength;
-    this.floats = new Float32Array(view.buffer, view.byteOffset, view.byteLength >> 2);
   }
   /**
    * Memory outside V8's heap: small typed arrays live inside it and may move.
@@ -72,8 +71,8 @@ export class NativeMemory implements HostMemory {
   get offset(): number {
     return this.view.byteOffset;
   }
-  write(at: number, values: Float32Array): void {
-    this.floats.set(values, at >> 2);
+  write(at: number, values: Numbers): void {
+    this.view.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), at);
   }
   clear(at: number, bytes: number): void {
     this.view.fill(0, at, at + bytes);
@@ -224,8 +223,8 @@ export class NativeDevice implements Device {
     return NativeMemory.allocate(bytes);
   }
 
-  async share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
-    const bytesOf = (array: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> =>
+  async share(arrays: readonly Numbers[]): Promise<SharedArrays> {
+    const bytesOf = (array: Numbers): Uint8Array<ArrayBuffer> =>
       new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
     return { memories: arrays.map((array) => new NativeMemory(bytesOf(array))), close: () => {} };
   }

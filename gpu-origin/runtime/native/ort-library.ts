@@ -36,6 +36,7 @@ const FUNCTIONS = {
     `void* EnableProfiling(void*, ${process.platform === 'win32' ? 'const char16_t*' : 'const char*'})`,
   ],
   DisableMemPattern: [17, 'void* DisableMemPattern(void*)'],
+  SetSessionLogSeverityLevel: [22, 'void* SetSessionLogSeverityLevel(void*, int)'],
   SetSessionGraphOptimizationLevel: [23, 'void* SetSessionGraphOptimizationLevel(void*, int)'],
   SetIntraOpNumThreads: [24, 'void* SetIntraOpNumThreads(void*, int)'],
   CreateTensorAsOrtValue: [48, 'void* CreateTensorAsOrtValue(void*, int64_t*, size_t, int, _Out_ void**)'],

@@ -2,9 +2,11 @@
  * The runtime's port on a GPU: the WebGPU provider inside the same native library. Tensors in the GPU's memory have no
  * offsets; what lies in this machine's is copied there when it is bound, so it is bound again when it has changed.
  */
+import type { Numbers, Precision } from '../../model/graph-flavour.ts';
 import { DataType } from '../../model/graph-names.ts';
 import {
   type Binding,
+  bytesOf,
   type Device,
   type DeviceMemory,
   type DeviceTensor,
@@ -17,13 +19,15 @@ import {
   tensorBytes,
   type Weights,
 } from '../device.ts';
-import { buildSumGraph, floatBytes, UploadedMemory, Uploads } from '../gpu-parts.ts';
-import { createEnv, NativeMemory, NativeTensor, OPTIMIZE_ALL } from './native-device.ts';
+import { buildSumGraph, UploadedMemory, Uploads } from '../gpu-parts.ts';
+import { createEnv, LOG_ERRORS, NativeMemory, NativeTensor, OPTIMIZE_ALL } from './native-device.ts';
 import type { OrtLibrary, Pointer } from './ort-library.ts';
 
 /** ONNX Runtime's names of the provider and of its memory. */
 const PROVIDER = 'WebGPU';
 const MEMORY = 'WebGPU_Buf';
+/** OrtLoggingLevel: 4 = fatal. */
+const LOG_NOTHING = 4;
 
 class UploadedTensor implements DeviceTensor {
   constructor(
@@ -38,11 +42,12 @@ class UploadedTensor implements DeviceTensor {
   }
 }
 
-/** In the GPU's memory, float32. */
+/** In the GPU's memory. */
 class GpuTensor implements DeviceTensor {
   constructor(
     private readonly ort: OrtLibrary,
     readonly value: Pointer,
+    readonly type: Precision,
     readonly dims: readonly number[],
   ) {}
   close(): void {
@@ -136,13 +141,31 @@ export class WebgpuDevice implements Device, OwnMemory {
     return `ONNX Runtime ${this.ort.version}, its native library on a GPU by WebGPU`;
   }
 
-  /** One sum on the GPU. */
   private async start(): Promise<void> {
     const { ort } = this;
-    const session = await this.session(buildSumGraph());
+    const session = await this.session(buildSumGraph('f32'));
     const memory = ort.create('memory', 'CreateMemoryInfo', MEMORY, 0, 0, 0);
     const allocator = ort.create('allocator', 'CreateAllocator', session.pointer, memory);
     this.gpu = { session, memory, allocator };
+    await this.add(session);
+  }
+
+  async runsHalves(): Promise<boolean> {
+    // Where it cannot, the run fails, and ONNX Runtime would log it as an error.
+    const session = this.open(buildSumGraph('f16'), LOG_NOTHING);
+    try {
+      await this.add(session);
+      return true;
+    } catch (error) {
+      if (error instanceof OrtError) return false;
+      throw error;
+    } finally {
+      session.close();
+    }
+  }
+
+  /** Two sums on the GPU. @throws OrtError when they are wrong. */
+  private async add(session: GpuSession): Promise<void> {
     const values = await this.host(16);
     const x = this.tensor('f32', values, 0, [2]);
     const y = this.tensor('f32', values, 8, [2]);
@@ -151,9 +174,12 @@ export class WebgpuDevice implements Device, OwnMemory {
     const binding = session.bind();
     binding.input('x', x);
     binding.output('y', y);
-    await binding.run();
-    binding.close();
-    for (const tensor of [x, y]) tensor.close();
+    try {
+      await binding.run();
+    } finally {
+      binding.close();
+      for (const tensor of [x, y]) tensor.close();
+    }
     if (floats[2] !== 3 || floats[3] !== -4)
       throw new OrtError('self-test', -1, `1.5 + 1.5 and -2 - 2 are ${floats[2]} and ${floats[3]} there`);
   }
@@ -166,7 +192,7 @@ export class WebgpuDevice implements Device, OwnMemory {
     return new UploadedMemory(NativeMemory.allocate(bytes), true);
   }
 
-  async share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
+  async share(arrays: readonly Numbers[]): Promise<SharedArrays> {
     const memories = arrays.map(
       ({ buffer, byteOffset, byteLength }) =>
         new UploadedMemory(new NativeMemory(new Uint8Array(buffer, byteOffset, byteLength)), false),
@@ -181,14 +207,15 @@ export class WebgpuDevice implements Device, OwnMemory {
     return new UploadedTensor(uploaded, new NativeTensor(this.ort, this.host_, type, data, bytes, dims));
   }
 
-  async allocate(dims: readonly number[]): Promise<DeviceTensor> {
+  async allocate(type: Precision, dims: readonly number[]): Promise<DeviceTensor> {
     if (this.gpu === null) throw new Error('the device is not open');
     const { ort } = this;
     const shape = BigInt64Array.from(dims, BigInt);
     const { allocator } = this.gpu;
     return new GpuTensor(
       ort,
-      ort.create('value', 'CreateTensorAsOrtValue', allocator, shape, dims.length, DataType.f32),
+      ort.create('value', 'CreateTensorAsOrtValue', allocator, shape, dims.length, DataType[type]),
+      type,
       dims,
     );
   }
@@ -204,11 +231,11 @@ export class WebgpuDevice implements Device, OwnMemory {
         'CreateTensorWithDataAsOrtValue',
         this.gpu.memory,
         ort.data(whole.value),
-        floatBytes(dims),
+        bytesOf(whole.type, dims),
       ] as const),
-      ...([BigInt64Array.from(dims, BigInt), dims.length, DataType.f32] as const),
+      ...([BigInt64Array.from(dims, BigInt), dims.length, DataType[whole.type]] as const),
     );
-    return new GpuTensor(ort, value, dims);
+    return new GpuTensor(ort, value, whole.type, dims);
   }
 
   async weights(): Promise<Weights> {
@@ -216,10 +243,15 @@ export class WebgpuDevice implements Device, OwnMemory {
   }
 
   async session(model: string | Uint8Array): Promise<GpuSession> {
+    return this.open(model, LOG_ERRORS);
+  }
+
+  private open(model: string | Uint8Array, logs: number): GpuSession {
     const { ort } = this;
     const options = ort.create('options', 'CreateSessionOptions');
     try {
       ort.call('DisablePerSessionThreads', options);
+      ort.call('SetSessionLogSeverityLevel', options, logs);
       ort.call('SetSessionGraphOptimizationLevel', options, OPTIMIZE_ALL);
       ort.call('SessionOptionsAppendExecutionProvider', options, PROVIDER, null, null, 0);
       const pointer = ort.createSession(this.env, model, options, null);

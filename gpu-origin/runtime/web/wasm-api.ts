@@ -93,6 +93,11 @@ export class WasmApi {
     return this.ownGpu.lost;
   }
 
+  /** Whether the GPU has float16; once a session is open. */
+  get gpuRunsHalves(): boolean {
+    return this.ownGpu.runsHalves;
+  }
+
   /** @param weights the file that the model refers to. @throws OrtError */
   async open(
     id: number,

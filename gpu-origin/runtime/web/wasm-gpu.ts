@@ -30,6 +30,11 @@ export class WasmGpu {
     );
   }
 
+  /** Once a session is open. */
+  get runsHalves(): boolean {
+    return this.device?.features.has('shader-f16') ?? false;
+  }
+
   /** Names the provider in a session's options. @returns ONNX Runtime's code. */
   provide(options: number, name: number): number | Promise<number> {
     this.module.webgpuRegisterDevice();

@@ -11,6 +11,7 @@ export interface GpuBuffer {
 export interface GpuDevice {
   createBuffer(descriptor: { size: number; usage: number }): GpuBuffer;
   pushErrorScope(filter: 'out-of-memory'): void;
+  readonly features: { has(feature: string): boolean };
   popErrorScope(): Promise<{ message: string } | null>;
   readonly lost: Promise<{ reason: string; message: string }>;
 }

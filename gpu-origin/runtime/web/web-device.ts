@@ -1,4 +1,5 @@
 /** The runtime's port over ONNX Runtime in WebAssembly, which runs in a thread of its own and shares its memory. */
+import type { Numbers } from '../../model/graph-flavour.ts';
 import { DataType, type WeightEntry } from '../../model/graph-names.ts';
 import {
   type Binding,
@@ -31,7 +32,7 @@ export class WebMemory implements HostMemory {
   ) {
     this.view = new Uint8Array(buffer, offset, bytes);
   }
-  write(at: number, values: Float32Array): void {
+  write(at: number, values: Numbers): void {
     this.view.set(new Uint8Array(values.buffer, values.byteOffset, values.byteLength), at);
   }
   clear(at: number, bytes: number): void {
@@ -127,7 +128,7 @@ export async function takeMemory(host: WasmHost, bytes: number): Promise<WebMemo
 /** Copies of the arrays, side by side in one allocation. */
 export async function shareArrays(
   host: WasmHost,
-  arrays: readonly Float32Array<ArrayBuffer>[],
+  arrays: readonly Numbers[],
 ): Promise<{ memories: readonly WebMemory[]; close(): void }> {
   const aligned = (bytes: number): number => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
   const whole = await takeMemory(
@@ -173,7 +174,7 @@ export class WebDevice implements Device {
     return takeMemory(this.thread, bytes);
   }
 
-  share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
+  share(arrays: readonly Numbers[]): Promise<SharedArrays> {
     return shareArrays(this.thread, arrays);
   }
 

@@ -3,8 +3,10 @@
  * buffers of the GPU that are bound as input and output at once; what lies in WebAssembly's memory is copied to the GPU
  * when it is bound, so it is bound again when it has changed.
  */
+import type { Numbers, Precision } from '../../model/graph-flavour.ts';
 import { DataType, type WeightEntry } from '../../model/graph-names.ts';
 import {
+  bytesOf,
   type Device,
   type DeviceMemory,
   type DeviceTensor,
@@ -16,7 +18,7 @@ import {
   tensorBytes,
   type Weights,
 } from '../device.ts';
-import { buildSumGraph, floatBytes, UploadedMemory } from '../gpu-parts.ts';
+import { buildSumGraph, UploadedMemory } from '../gpu-parts.ts';
 import type { WasmHost } from './wasm-messages.ts';
 import { openSession, shareArrays, takeMemory, WebTensor, WebWeights } from './web-device.ts';
 
@@ -32,14 +34,22 @@ export class WebGpuDevice implements Device, OwnMemory {
   private constructor(
     private readonly host_: WasmHost,
     readonly description: string,
+    private readonly halves: () => boolean,
   ) {}
 
-  /** @throws OrtError when there is no GPU that WebGPU can use. */
-  static async open(host: WasmHost, description: string): Promise<WebGpuDevice> {
-    const device = new WebGpuDevice(host, description);
+  /**
+   * @param halves whether the GPU has float16; asked once it is open.
+   * @throws OrtError when there is no GPU that WebGPU can use.
+   */
+  static async open(host: WasmHost, description: string, halves: () => boolean): Promise<WebGpuDevice> {
+    const device = new WebGpuDevice(host, description, halves);
     // Never closed: the GPU's device ends with the last session, and all buffers with it.
-    await device.session(buildSumGraph(), null);
+    await device.session(buildSumGraph('f32'), null);
     return device;
+  }
+
+  async runsHalves(): Promise<boolean> {
+    return this.halves();
   }
 
   async memory(bytes: number): Promise<DeviceMemory> {
@@ -54,7 +64,7 @@ export class WebGpuDevice implements Device, OwnMemory {
     return new UploadedMemory(await takeMemory(this.host_, bytes), open);
   }
 
-  async share(arrays: readonly Float32Array<ArrayBuffer>[]): Promise<SharedArrays> {
+  async share(arrays: readonly Numbers[]): Promise<SharedArrays> {
     const { memories, close } = await shareArrays(this.host_, arrays);
     return { memories: memories.map((memory) => new UploadedMemory(memory, false)), close };
   }
@@ -66,18 +76,18 @@ export class WebGpuDevice implements Device, OwnMemory {
     return new WebTensor({ place: 'heap', type: DataType[type], pointer, bytes, dims }, uploaded);
   }
 
-  async allocate(dims: readonly number[]): Promise<DeviceTensor> {
+  async allocate(type: Precision, dims: readonly number[]): Promise<DeviceTensor> {
     const place = 'gpu';
-    const bytes = floatBytes(dims);
+    const bytes = bytesOf(type, dims);
     const { pointer } = await this.host_.ask({ kind: 'allocate', place, bytes });
-    const bound = { place, type: DataType.f32, pointer, bytes, dims } as const;
+    const bound = { place, type: DataType[type], pointer, bytes, dims } as const;
     return new WebTensor(bound, null, () => this.host_.tell({ kind: 'free', place, pointer }));
   }
 
   first(tensor: DeviceTensor, rows: number): DeviceTensor {
     const { bound } = own(tensor, WebTensor);
-    const dims = [rows, ...bound.dims.slice(1)];
-    return new WebTensor({ ...bound, dims, bytes: floatBytes(dims) }, null);
+    const [all = rows, ...row] = bound.dims;
+    return new WebTensor({ ...bound, dims: [rows, ...row], bytes: (bound.bytes / all) * rows }, null);
   }
 
   async weights(path: string, _entries: readonly WeightEntry[]): Promise<Weights> {

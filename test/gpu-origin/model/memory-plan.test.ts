@@ -23,6 +23,7 @@ it('reckons what SmolLM2 takes', () => {
   expect(plan.keysAndValues).toBe(12_079_595_520);
   const given = {
     format: 'int8' as const,
+    precision: 'f32' as const,
     slots: 16,
     parking: 16,
     context: 8_192,
@@ -58,8 +59,16 @@ it('reckons what a GPU holds: no second copy, a scale for each 32 weights, keys 
   // 134,479,872 weights in products, the embedding in float32.
   expect(plan.session).toBe(134_479_872 * 1.125 + 49_152 * 576 * 4);
   expect(plan.session).toBe(plan.weights);
+  const halves = planMemory(SMOLLM2, {
+    ...{ format: 'int8', flavour: 'gpu', precision: 'f16', rows: 21, context: 2_304 },
+  });
+  expect(halves.keysAndValues).toBe(plan.keysAndValues / 2);
+  // The head's scales stay in float32.
+  expect(halves.session).toBe(106_168_320 * 1.0625 + 28_311_552 * 1.125 + 49_152 * 576 * 2);
+  expect(halves.weights).toBe(plan.weights);
   const given = {
     format: 'int8' as const,
+    precision: 'f32' as const,
     slots: 16,
     parking: 4,
     context: 2_304,
@@ -67,7 +76,7 @@ it('reckons what a GPU holds: no second copy, a scale for each 32 weights, keys 
     available: 8e9,
   };
   expect(sayGpuMemory(plan, given)).toBe(
-    'memory of the GPU: 0.3 GB for the base (int8, once for each of 3 graphs that rows need), 2.2 GB for keys and values (16 rows of 2,304 tokens, 4 set aside, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context',
+    'memory of the GPU: 0.3 GB for the base (int8, once for each of 3 graphs that rows need), 2.2 GB for keys and values in float32 (16 rows of 2,304 tokens, 4 set aside, and one that is read), and the adapters of the rows; where it has less, fewer --slots or a shorter --context',
   );
   expect(() => sayGpuMemory(plan, { ...given, available: 5e8 })).toThrow(
     /take a smaller base, --weights int4/,

@@ -1,6 +1,13 @@
 import { afterAll, expect, it } from 'vitest';
+import { PRECISIONS } from '../../../gpu-origin/model/graph-flavour.ts';
 import { mostTokens } from '../../../gpu-origin/runtime/check-attention.ts';
-import type { Binding, Device, DeviceTensor, OwnMemory } from '../../../gpu-origin/runtime/device.ts';
+import {
+  type Binding,
+  bytesOf,
+  type Device,
+  type DeviceTensor,
+  type OwnMemory,
+} from '../../../gpu-origin/runtime/device.ts';
 import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
 
 const { device } = await openDevice({ provider: 'cpu', threads: 1 });
@@ -8,11 +15,11 @@ afterAll(() => device.close());
 
 const heads = { heads: 4, kvHeads: 2, headDim: 16 };
 
-const memoryOf = async (dims: readonly number[]): Promise<DeviceTensor> => {
-  const memory = await device.memory(dims.reduce((product, size) => product * size, 4));
-  return device.tensor('f32', memory, 0, dims);
+const own: OwnMemory = {
+  allocate: async (type, dims) => device.tensor(type, await device.memory(bytesOf(type, dims)), 0, dims),
+  first: () => expect.unreachable(),
+  runsHalves: () => expect.unreachable(),
 };
-const own: OwnMemory = { allocate: memoryOf, first: () => expect.unreachable() };
 
 /** The processor, but for what a binding does after a run. */
 const broken = (harm: (tokens: number, output: Float32Array) => void): Device => {
@@ -51,19 +58,25 @@ const broken = (harm: (tokens: number, output: Float32Array) => void): Device =>
   };
 };
 
-it('lets a device whose attention is right read as many tokens as it would', async () => {
-  expect(await mostTokens(device, own, heads, 128)).toBe(128);
-});
+it.each(PRECISIONS)(
+  'lets a device whose attention is right read as many tokens as it would: %s',
+  async (precision) => {
+    expect(await mostTokens(device, own, heads, 128, precision)).toBe(128);
+  },
+);
 
-it('lets one read few at once whose attention is wrong over many', async () => {
-  const many = broken((tokens, output) => tokens >= 32 && (output[5 * 64 + 3]! += 0.01));
-  expect(await mostTokens(many, own, heads, 128)).toBe(31);
+it.each([
+  ['f32', 0.01],
+  ['f16', 0.05],
+] as const)('lets one read few at once whose attention is wrong over many: %s', async (precision, error) => {
+  const many = broken((tokens, output) => tokens >= 32 && (output[5 * 64 + 3]! += error));
+  expect(await mostTokens(many, own, heads, 128, precision)).toBe(31);
 });
 
 it('refuses one whose attention is always wrong, or no number', async () => {
   const refusal = /attention over 31 tokens is wrong on this GPU or in its driver; --provider cpu/;
   const wrong = broken((_, output) => (output[0]! += 0.01));
-  await expect(mostTokens(wrong, own, heads, 128)).rejects.toThrow(refusal);
+  await expect(mostTokens(wrong, own, heads, 128, 'f32')).rejects.toThrow(refusal);
   const nothing = broken((_, output) => output.fill(NaN));
-  await expect(mostTokens(nothing, own, heads, 128)).rejects.toThrow(refusal);
+  await expect(mostTokens(nothing, own, heads, 128, 'f16')).rejects.toThrow(refusal);
 });

@@ -1,7 +1,12 @@
 /** Rows that change their places by runs, on the processor in the place of a GPU. */
 import { afterAll, expect, it } from 'vitest';
 import type { LlamaConfig } from '../../../gpu-origin/model/base-model.ts';
-import type { DeviceTensor, HostMemory, OwnMemory } from '../../../gpu-origin/runtime/device.ts';
+import {
+  bytesOf,
+  type DeviceTensor,
+  type HostMemory,
+  type OwnMemory,
+} from '../../../gpu-origin/runtime/device.ts';
 import { openDevice } from '../../../gpu-origin/runtime/open-device.ts';
 import { SlotCache } from '../../../gpu-origin/runtime/slot-cache.ts';
 
@@ -16,9 +21,9 @@ const ROW = CAPACITY * CONFIG.headDim;
 async function open(slots: number) {
   const places = new Map<DeviceTensor, { memory: HostMemory; dims: readonly number[] }>();
   const own: OwnMemory = {
-    async allocate(dims) {
-      const memory = await device.host(dims.reduce((product, size) => product * size, 4));
-      const tensor = device.tensor('f32', memory, 0, dims);
+    async allocate(type, dims) {
+      const memory = await device.host(bytesOf(type, dims));
+      const tensor = device.tensor(type, memory, 0, dims);
       places.set(tensor, { memory, dims });
       return tensor;
     },
@@ -29,8 +34,11 @@ async function open(slots: number) {
       places.set(view, { memory, dims: part });
       return view;
     },
+    runsHalves: async () => false,
   };
-  const cache = await SlotCache.allocate({ device, own, config: CONFIG, slots, capacity: CAPACITY });
+  const cache = await SlotCache.allocate({
+    ...{ device, own, precision: 'f32', config: CONFIG, slots, capacity: CAPACITY },
+  });
   const floats = (tensor: DeviceTensor): Float32Array => {
     const { memory, dims } = places.get(tensor)!;
     return new Float32Array(memory.buffer, memory.offset, dims[0]! * ROW);

@@ -44,10 +44,15 @@ export async function runElsewhere(
 /** @param params.software the GPU is drawn by the processor. */
 export async function runInPage(
   desk: Desk,
-  params: { basePath: string; baseId: string; cache: string; device: 'wasm' | 'webgpu'; software: boolean },
+  params: Pick<PageStart, 'device' | 'precision'> & {
+    basePath: string;
+    baseId: string;
+    cache: string;
+    software: boolean;
+  },
 ): Promise<Rates> {
   const folder = mkdtempSync(path.join(tmpdir(), 'graft-hosts-'));
-  const { basePath, baseId, cache, device, software } = params;
+  const { basePath, baseId, cache, device, precision, software } = params;
   await buildBrowser(folder);
   await build({
     absWorkingDir: ROOT,
@@ -64,7 +69,7 @@ export async function runInPage(
   try {
     const page = await browser.newPage();
     await page.goto(open.address);
-    const start: PageStart = { address: open.address, device, threads: THREADS };
+    const start: PageStart = { address: open.address, device, precision, threads: THREADS };
     const said = await page.evaluate<{ runtime?: string; error?: string }>(
       `takePart(${JSON.stringify(start)})`,
     );

@@ -9,6 +9,7 @@ import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadBase } from '../../../gpu-origin/model/load-base.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
+import type { Precision } from '../../../gpu-origin/model/graph-flavour.ts';
 import type { Provider } from '../../../gpu-origin/runtime/device.ts';
 import { exampleFiles, taskRows } from '../../check/real-base.ts';
 import { useSoftwareVulkan } from '../../fixtures/software-vulkan.ts';
@@ -46,13 +47,17 @@ const HOSTS = {
   'chromium:wasm': { where: 'page', provider: 'web', weights: 'int8' },
   'webgpu:f32': { where: 'node', provider: 'webgpu', weights: 'f32' },
   'webgpu:int8': { where: 'node', provider: 'webgpu', weights: 'int8' },
+  'webgpu:int8:f16': { where: 'node', provider: 'webgpu', weights: 'int8', precision: 'f16' },
   'chromium:webgpu': { where: 'page', provider: 'webgpu', weights: 'int8' },
+  'chromium:webgpu:f16': { where: 'page', provider: 'webgpu', weights: 'int8', precision: 'f16' },
 } as const satisfies Record<string, Where>;
 type Host = keyof typeof HOSTS;
 interface Where {
   where: 'node' | 'deno' | 'bun' | 'page';
   provider: Provider;
   weights: 'f32' | 'int8';
+  /** float32 unless given. */
+  precision?: Precision;
 }
 
 interface Measured extends Rates {
@@ -94,7 +99,7 @@ export async function runHosts(args: readonly string[]): Promise<number> {
   let truth: Measured | null = null;
   let same = true;
   for (const host of chosen) {
-    const { where, provider, weights }: Where = HOSTS[host];
+    const { where, provider, weights, precision = 'f32' }: Where = HOSTS[host];
     const slow = provider === 'webgpu' && !onGpu;
     const asked =
       slow && tasks.length === 0
@@ -121,13 +126,14 @@ export async function runHosts(args: readonly string[]): Promise<number> {
             baseId,
             cache,
             device: provider === 'webgpu' ? 'webgpu' : 'wasm',
+            precision,
             software: slow,
           })
         : where === 'deno'
           ? await runElsewhere(desk, [peers.deno!, 'run', '-A', '--node-modules-dir=manual', ...child], told)
           : where === 'bun'
             ? await runElsewhere(desk, [peers.bun!, ...child], told)
-            : await runHere(desk, { basePath, cache, provider, weights });
+            : await runHere(desk, { basePath, cache, provider, weights, precision });
     Object.assign(measured, rates);
     truth ??= measured;
     const { worst, kl } = compare(truth, measured);
@@ -184,7 +190,13 @@ function measuring(host: Host, work: Work, file: Desk['file']): { desk: Desk; me
 
 async function runHere(
   desk: Desk,
-  params: { basePath: string; cache: string; provider: Provider; weights: 'f32' | 'int8' },
+  params: {
+    basePath: string;
+    cache: string;
+    provider: Provider;
+    weights: 'f32' | 'int8';
+    precision: Precision;
+  },
 ): Promise<Rates> {
   const { runner } = await createRunner({
     ...{ ...params, cacheDir: params.cache, slots: rowsOf(desk.work), context: 512 },

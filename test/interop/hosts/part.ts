@@ -1,4 +1,5 @@
 /** What each host does, wherever it is: Node, Deno, Bun or a page. Nothing here is any of theirs. */
+import type { Precision } from '../../../gpu-origin/model/graph-flavour.ts';
 import type { OrtRunner } from '../../../gpu-origin/runtime/ort-runner.ts';
 
 export interface Task {
@@ -35,6 +36,8 @@ export interface PageStart {
   /** Ends with a slash. */
   address: string;
   device: 'wasm' | 'webgpu';
+  /** `f16`: or not at all. */
+  precision: Precision;
   threads: number;
 }
 

@@ -1,0 +1,81 @@
+/** A GPU's graphs in float16, on the processor, which casts where it has no kernel: their numbers, not a GPU's. */
+import { describe, expect, it } from 'vitest';
+import type { CreateRunnerParams } from '../../../gpu-origin/runtime/create-runner.ts';
+import { gpuOnProcessor, type GpuOnProcessor } from '../../fixtures/gpu-on-processor.ts';
+import { logitsOf, meanDivergence, worstDifference } from '../../fixtures/provider-logits.ts';
+import { TINY_SHAPES } from '../../fixtures/tiny-base.ts';
+import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
+
+// Between them every operator of the graphs: windows, biases, norms of heads, fused linears, both activations.
+it.each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(
+  'says in float16 what float32 says: %s',
+  async (name) => {
+    const shape = TINY_SHAPES[name]!;
+    const wanted = await logitsOf(shape, 'cpu', 'f32');
+    const halves = { open: gpuOnProcessor(), precision: 'f16' } as const;
+    const floats = await logitsOf(shape, 'webgpu', 'f32', halves);
+    expect(worstDifference(wanted, floats)).toBeLessThan(0.15);
+    expect(meanDivergence(wanted, floats)).toBeLessThan(1e-3);
+    const int8 = await logitsOf(shape, 'webgpu', 'int8', halves);
+    // What docs/engine.md promises of a GPU.
+    expect(meanDivergence(wanted, int8)).toBeLessThan(0.02);
+    // It is float16: not the bits of float32.
+    expect(worstDifference(wanted, floats)).toBeGreaterThan(1e-4);
+  },
+  60_000,
+);
+
+describe('what is served', () => {
+  const served = async (
+    gpu: GpuOnProcessor,
+    params: Partial<CreateRunnerParams> = {},
+  ): Promise<{ precision: string | undefined; notices: string[]; memory: string }> => {
+    const notices: string[] = [];
+    let memory = '';
+    const tiny = await makeTinyRunner({
+      ...{ provider: 'webgpu', open: gpuOnProcessor(gpu), slots: 2, ...params },
+      onNotice: (message) => notices.push(message),
+      onMemory: (message) => (memory = message),
+    });
+    const { precision } = tiny.runner.base;
+    // Whichever it is, it answers.
+    const logits = await tiny.runner.prefill({ slot: 0, tokens: [1, 2, 3], past: 0, positions: [2] });
+    expect(logits.every(Number.isFinite)).toBe(true);
+    await tiny.close();
+    return { precision, notices, memory };
+  };
+
+  it('float16 of int8 and int4 where the GPU has it, of float32 only where it is asked for', async () => {
+    expect(await served({})).toMatchObject({
+      ...{ precision: 'f16', notices: [], memory: expect.stringContaining('keys and values in float16') },
+    });
+    expect(await served({}, { weights: 'int4' })).toMatchObject({ precision: 'f16', notices: [] });
+    expect(await served({}, { weights: 'f32' })).toMatchObject({ precision: undefined, notices: [] });
+    expect(await served({}, { precision: 'f32' })).toMatchObject({ precision: undefined, notices: [] });
+    expect(await served({ halves: false })).toMatchObject({ precision: undefined, notices: [] });
+  });
+
+  it('float32 where float16 says something else, or nothing', async () => {
+    const far = await served({ harm: (logits) => logits.forEach((_, at) => (logits[at]! *= at % 2)) });
+    expect(far).toMatchObject({
+      ...{ precision: undefined, memory: expect.stringContaining('keys and values in float32') },
+      notices: [
+        expect.stringMatching(
+          /^float32 is served, since on this GPU its answers in float16 are too far from those in float32 \(mean KL [\d.]+\)\.$/,
+        ),
+      ],
+    });
+    expect(await served({ harm: (logits) => logits.fill(NaN, 7, 8) })).toMatchObject({
+      precision: undefined,
+      notices: ['float32 is served, since on this GPU some of its numbers are beyond the range of float16.'],
+    });
+  });
+
+  it('nothing where float16 is asked for and there is none', async () => {
+    const refused = /--precision f16: this GPU or its driver has no float16 .*; leave --precision out/;
+    await expect(served({ halves: false }, { precision: 'f16' })).rejects.toThrow(refused);
+    await expect(makeTinyRunner({ provider: 'cpu', precision: 'f16' })).rejects.toThrow(
+      /provider cpu computes in float32; float16 takes a GPU \(--provider webgpu\)/,
+    );
+  });
+});
