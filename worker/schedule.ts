@@ -38,6 +38,7 @@ export function createSchedule(
     | 'garbage'
     | 'tenantLimits'
     | 'traffic'
+    | 'keptPrompts'
     | 'originHistory'
     | 'keyLedger'
     | 'rights'
@@ -68,6 +69,7 @@ export function createSchedule(
       erasures: () => workOffErasures({ ...services, ...intake, originDrops: origins.drops }),
       origins: () => noteOrigins({ ...services, now: intake.now }),
       traffic: () => services.traffic.tend(intake.now()),
+      prompts: () => services.keptPrompts.tend(intake.now()),
       garbage: () => collectSomeGarbage({ ...services, ...intake }, SCHEDULED_DELETIONS),
     });
 }

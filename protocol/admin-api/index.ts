@@ -21,6 +21,7 @@ export * from './operations.ts';
 export * from './origins.ts';
 export * from './pins.ts';
 export * from './plan.ts';
+export * from './prompts.ts';
 export * from './removals.ts';
 export * from './rooms.ts';
 export * from './tenants.ts';

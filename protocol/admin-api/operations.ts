@@ -19,6 +19,7 @@ import type { AdminAnswer, AdminOperation } from './operation.ts';
 import { ORIGIN_OPERATIONS } from './origins.ts';
 import { PIN_OPERATIONS } from './pins.ts';
 import { PLAN_OPERATIONS } from './plan.ts';
+import { PROMPT_OPERATIONS } from './prompts.ts';
 import { REMOVAL_OPERATIONS } from './removals.ts';
 import { ROOM_OPERATIONS } from './rooms.ts';
 import { TENANT_OPERATIONS } from './tenants.ts';
@@ -43,6 +44,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof TENANT_OPERATIONS &
   typeof USAGE_OPERATIONS &
   typeof TRAFFIC_OPERATIONS &
+  typeof PROMPT_OPERATIONS &
   typeof ORIGIN_OPERATIONS &
   typeof PIN_OPERATIONS &
   typeof UPKEEP_OPERATIONS &
@@ -68,6 +70,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...TENANT_OPERATIONS,
   ...USAGE_OPERATIONS,
   ...TRAFFIC_OPERATIONS,
+  ...PROMPT_OPERATIONS,
   ...ORIGIN_OPERATIONS,
   ...PIN_OPERATIONS,
   ...UPKEEP_OPERATIONS,
