@@ -53,8 +53,14 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const { strict_fields: strictFields, download, keep_prompts: keepPrompts, prompts } = request;
     const tenant = request.tenant ?? caller.tenant;
     const problem =
-      grantProblem(caller, { kind, tenant, scopes, download, prompts, ownHash: request.hash !== undefined }) ??
-      useless(request);
+      grantProblem(caller, {
+        kind,
+        tenant,
+        scopes,
+        download,
+        prompts,
+        ownHash: request.hash !== undefined,
+      }) ?? useless(request);
     if (problem !== null) return fail(problem);
     const key = request.hash === undefined ? generateApiKey(kind === 'api' ? 'gk' : 'ga') : null;
     const hash = key === null ? (request.hash as string) : await hashApiKey(key);

@@ -104,12 +104,14 @@ async function complete<T extends CompletionBody>(
     requestId: context.get('requestId'),
     gone: request.signal,
     keepAlive: (work) => keepAlive(context, work),
-    run: (signal) => serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking, keeping }),
+    run: (signal) =>
+      serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking, keeping }),
     onEnd(ending) {
       trace.finish(ending);
       recordEnding(deps, context, taking, ending);
       const how = { ...ending, cold: taking.cold, kept: keeping !== null };
-      keeping?.end(recordEnded(deps, context, how));
+      const ended = recordEnded(deps, context, how);
+      keeping?.end(ended);
     },
     onRefused: (error) => recordEnded(deps, context, { code: error.code, status: errorStatus(error) }),
   });
@@ -209,8 +211,7 @@ async function serve<T extends CompletionBody>(
           judged: response.ok && !taking.stoodIn ? shadow.judged : null,
         });
   const stream = isEventStream(response.headers);
-  const kept =
-    keeping === null ? sent : keeping.listen(sent, { ok: response.ok, stream, text: kind.speaks });
+  const kept = keeping === null ? sent : keeping.listen(sent, { ok: response.ok, stream, text: kind.speaks });
   const headers = labels(caller, resolution, declared);
   if (part !== null) {
     headers.set('x-graft-experiment', part.experiment);

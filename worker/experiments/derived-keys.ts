@@ -47,10 +47,7 @@ export function base64url(bytes: Uint8Array): string {
   let text = '';
   for (let from = 0; from < bytes.length; from += AT_ONCE)
     text += String.fromCharCode(...bytes.subarray(from, from + AT_ONCE));
-  return btoa(text)
-    .replaceAll('+', '-')
-    .replaceAll('/', '_')
-    .replace(/=+$/, '');
+  return btoa(text).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
 }
 
 /** @returns null when the text is not what {@link base64url} writes. */

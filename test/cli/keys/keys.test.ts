@@ -69,6 +69,8 @@ describe('a change as flags say it', () => {
         strict: false,
         'strict-fields': false,
         download: false,
+    keep_prompts: null,
+    prompts: false,
       }),
     ).toEqual({
       id: 'key_1',

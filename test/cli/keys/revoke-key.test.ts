@@ -20,6 +20,8 @@ const key = (id: string): KeyView => ({
   strict: false,
   strict_fields: false,
   download: false,
+  keep_prompts: null,
+  prompts: false,
   degrade: null,
   replaced_by: null,
   replaces: null,
