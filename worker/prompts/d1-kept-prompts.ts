@@ -72,7 +72,6 @@ export function createD1KeptPrompts(db: SqlDatabase): KeptPrompts {
                   'UPDATE keys SET keep_prompts = NULL WHERE tenant = ?1 AND id IN (SELECT value FROM json_each(?2))',
                 )
                 .bind(tenant, list),
-              // eslint-disable-next-line no-restricted-syntax -- made of constants
               db.prepare(`DELETE ${OF_KEYS}`).bind(tenant, list),
             ]
           : [
