@@ -1,7 +1,7 @@
 import { RefreshCw, SlidersHorizontal, Trash2 } from 'lucide';
 import type { KeyView } from '../../../protocol/admin-api/keys.ts';
 import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
-import { keyState, limitsWords } from '../../model/key-words.ts';
+import { hoursWords, keyState, limitsWords } from '../../model/key-words.ts';
 import { ago, moment } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
 import { Table } from '../../parts/table.tsx';
@@ -45,7 +45,14 @@ export function KeysTable(props: {
             </th>
             <td>{key.kind === 'api' ? 'API' : 'admin'}</td>
             <td>{key.tenant}</td>
-            <td class="chain">{mayUse(key)}</td>
+            <td class="chain">
+              {mayUse(key)}
+              {key.keep_prompts !== null && (
+                <span class="under">
+                  <span class="state staged">prompts kept {hoursWords(key.keep_prompts)}</span>
+                </span>
+              )}
+            </td>
             <td>{key.kind === 'admin' ? '–' : (limitsWords(key.limits) ?? 'none')}</td>
             <td class="nowrap">
               {key.kind === 'admin' ? '–' : lastUsed(used.get(key.id), usage === null, now)}
@@ -98,12 +105,14 @@ function Act(props: { label: string; icon: typeof Trash2; onClick: () => void })
   );
 }
 
-function mayUse({ kind, tenant, scopes, scope_owners: owners, download }: KeyView): string {
+function mayUse({ kind, tenant, scopes, scope_owners: owners, download, prompts }: KeyView): string {
   const others = scopes.map((scope, i) =>
     scope === '**' ? 'everything' : `${scope}${owners[i] == null ? '' : ` of ${owners[i]}`}`,
   );
   const own = others.includes('everything') ? [] : [`all of ${tenant}`];
-  return [...own, ...others, ...(kind === 'admin' && download ? ['downloads'] : [])].join(', ');
+  const admin =
+    kind === 'admin' ? [...(download ? ['downloads'] : []), ...(prompts ? ['kept prompts'] : [])] : [];
+  return [...own, ...others, ...admin].join(', ');
 }
 
 /** @param hour the last one with a request. */

@@ -1,12 +1,14 @@
 import { Fragment } from 'preact';
 import { useState } from 'preact/hooks';
 import type { RequestView } from '../../../protocol/admin-api/traffic.ts';
+import type { Client } from '../../api/client.ts';
 import { whole } from '../../model/amounts.ts';
 import { outcomeWords } from '../../model/outcome-words.ts';
 import { requestPhases } from '../../model/request-phases.ts';
 import { clock } from '../../model/words-of-time.ts';
 import { duration, moment } from '../../model/words.ts';
 import { Table, type Column } from '../../parts/table.tsx';
+import { KeptPromptOf } from './kept-prompt.tsx';
 
 const COLUMNS: readonly Column[] = [
   'Ended',
@@ -21,7 +23,8 @@ const COLUMNS: readonly Column[] = [
 ];
 
 /** One line a request; what else is known of it opens below. */
-export function RequestTable({ requests }: { requests: readonly RequestView[] }) {
+export function RequestTable(props: { requests: readonly RequestView[]; client: Client }) {
+  const { requests, client } = props;
   const [open, setOpen] = useState<string | null>(null);
   return (
     <>
@@ -71,6 +74,7 @@ export function RequestTable({ requests }: { requests: readonly RequestView[] })
                 <tr class="detail">
                   <td colSpan={COLUMNS.length}>
                     <Detail request={request} />
+                    {request.kept === true && <KeptPromptOf client={client} request={request} />}
                   </td>
                 </tr>
               )}
