@@ -34,7 +34,7 @@ export function KeysTable(props: {
         const called = key.label === '' ? key.id : key.label;
         return (
           <tr key={key.id} class={isGood ? undefined : 'faint'}>
-            <th scope="row">
+            <th scope="row" class="beside-acts">
               {called}
               {key.label !== '' && (
                 <>
@@ -54,9 +54,7 @@ export function KeysTable(props: {
               )}
             </td>
             <td>{key.kind === 'admin' ? '–' : (limitsWords(key.limits) ?? 'none')}</td>
-            <td class="nowrap">
-              {key.kind === 'admin' ? '–' : lastUsed(used.get(key.id), usage === null, now)}
-            </td>
+            <td>{key.kind === 'admin' ? '–' : lastUsed(used.get(key.id), usage === null, now)}</td>
             <td>
               <time dateTime={new Date(key.created_at).toISOString()} title={`By ${key.created_by}`}>
                 {ago(key.created_at, now)}

@@ -49,7 +49,7 @@ function Said({ kept }: { kept: KeptPrompt }) {
           </div>
         ))}
         {answers?.map((text, i) => (
-          <div key={`answer ${i}`} class="answer">
+          <div key={`answer ${i}`}>
             <dt>{several ? `answer ${i + 1}` : 'answer'}</dt>
             <dd>{text === '' ? <span class="faint">nothing</span> : text}</dd>
           </div>

@@ -2,6 +2,7 @@ import type { NamedFile } from '../../../protocol/admin-api/origins.ts';
 import { filesByDigest, sharesOf, type Resident } from '../../model/resident-shares.ts';
 import { hashOf } from '../../model/view.ts';
 import { bytes, percent } from '../../model/words.ts';
+import { Breakable } from '../../parts/breakable.tsx';
 import { Table } from '../../parts/table.tsx';
 
 /** What an origin holds, by name where the registry knows it, and whose it is. @param budget bytes for adapters. */
@@ -52,7 +53,10 @@ export function OriginResidents(props: {
                   <span class="faint">not in the registry</span>
                 ) : (
                   <>
-                    <a href={hashOf({ at: 'adapters', name: file.name })}>{file.name}</a>@{file.version}
+                    <a href={hashOf({ at: 'adapters', name: file.name })}>
+                      <Breakable text={file.name} />
+                    </a>
+                    @{file.version}
                     {more.length > 0 && (
                       <span class="under faint">and {more.length} more of the same file</span>
                     )}

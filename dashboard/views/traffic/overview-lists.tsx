@@ -7,6 +7,7 @@ import { decisionSentence } from '../../model/decision-words.ts';
 import { outcomeWords } from '../../model/outcome-words.ts';
 import { hashOf } from '../../model/view.ts';
 import { moment, percent } from '../../model/words.ts';
+import { Breakable } from '../../parts/breakable.tsx';
 import { Table } from '../../parts/table.tsx';
 
 const TOP = 8;
@@ -29,7 +30,7 @@ export function TopNames({ report }: { report: UsageReport }) {
           <tr key={row.group}>
             <th scope="row" class="path">
               <a href={hashOf(row.group === 'base' ? { at: 'usage' } : { at: 'adapters', name: row.group })}>
-                {row.group}
+                <Breakable text={row.group} />
               </a>
             </th>
             <td class="right">{whole(row.requests)}</td>
@@ -66,7 +67,9 @@ export function Running({ list, tenant }: { list: ExperimentList; tenant: string
       {running.map(({ id, document, evaluation }) => (
         <tr key={id}>
           <th scope="row" class="path">
-            <a href={hashOf({ at: 'experiments', id })}>{document.name}</a>
+            <a href={hashOf({ at: 'experiments', id })}>
+              <Breakable text={document.name} />
+            </a>
           </th>
           <td class="right">{percent(document.coverage)}</td>
           <td class="words">
@@ -88,9 +91,9 @@ export function Failures({ report }: { report: TrafficReport }) {
     <Table label="Errors by code" columns={['Error', 'What it is', { right: 'Requests' }]}>
       {failures.slice(0, TOP).map((outcome) => (
         <tr key={`${outcome.status} ${outcome.code}`}>
-          <th scope="row">
+          <th scope="row" class="path">
             <a href={hashOf({ at: 'requests' })}>
-              {outcome.status} {outcome.code}
+              {outcome.status} <Breakable text={outcome.code} />
             </a>
           </th>
           <td class="words">{outcomeWords(outcome)}</td>
@@ -120,11 +123,22 @@ export function Changes({ list }: { list: ChangeList }) {
             {change.to !== null && ` @${change.to}`}
           </td>
           <th scope="row" class="path">
-            <a href={hashOf({ at: 'adapters', name: change.name })}>{change.name}</a>
+            <ChangedName change={change} />
           </th>
           <td class="faint">{change.actor}</td>
         </tr>
       ))}
     </Table>
+  );
+}
+
+/** What is no name, all of a tenant's or all below one, leads nowhere. */
+function ChangedName({ change: { name, owner } }: { change: ChangeList['changes'][number] }) {
+  if (name === '**') return <span class="faint">all of {owner}</span>;
+  if (name.endsWith('/**')) return <Breakable text={name} />;
+  return (
+    <a href={hashOf({ at: 'adapters', name })}>
+      <Breakable text={name} />
+    </a>
   );
 }

@@ -7,6 +7,7 @@ import { outcomeWords } from '../../model/outcome-words.ts';
 import { requestPhases } from '../../model/request-phases.ts';
 import { clock } from '../../model/words-of-time.ts';
 import { duration, moment } from '../../model/words.ts';
+import { Breakable } from '../../parts/breakable.tsx';
 import { Table, type Column } from '../../parts/table.tsx';
 import { KeptPromptOf } from './kept-prompt.tsx';
 
@@ -48,9 +49,17 @@ export function RequestTable(props: { requests: readonly RequestView[]; client: 
                   <span class={`state ${tone(request.status)}`}>{request.status}</span>
                 </td>
                 <th scope="row" class="path">
-                  {request.name === '' ? <span class="faint">none found</span> : request.name}
+                  {request.name === '' ? (
+                    <span class="faint">none found</span>
+                  ) : (
+                    <Breakable text={request.name} />
+                  )}
                   {request.version > 0 && <span class="faint">@{request.version}</span>}
-                  {request.code !== '' && <span class="under faint">{request.code}</span>}
+                  {request.code !== '' && (
+                    <span class="under faint">
+                      <Breakable text={request.code} />
+                    </span>
+                  )}
                 </th>
                 <td class="right">{request.ttft_ms === null ? '–' : duration(request.ttft_ms)}</td>
                 <td class="right">{duration(request.duration_ms)}</td>

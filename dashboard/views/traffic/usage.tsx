@@ -19,6 +19,7 @@ import { Choices } from '../../parts/choices.tsx';
 import { Field } from '../../parts/field.tsx';
 import { Skeleton } from '../../parts/skeleton.tsx';
 import { Answered } from '../../parts/stale-note.tsx';
+import { Breakable } from '../../parts/breakable.tsx';
 import { Table, type Column } from '../../parts/table.tsx';
 import { useLoad } from '../../parts/use-load.ts';
 
@@ -182,7 +183,7 @@ function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<str
         {rows.slice(0, SHOWN).map((row) => (
           <tr key={row.group}>
             <th scope="row" class="path">
-              {labels.get(row.group) || row.group}
+              {labels.get(row.group) || <Breakable text={row.group} />}
               {by === 'key' && !!labels.get(row.group) && <code class="under faint">{row.group}</code>}
             </th>
             {counts((read) => read(row))}
