@@ -1,5 +1,5 @@
 import { useEffect } from 'preact/hooks';
-import { unreachedSince } from '../api/reach.ts';
+import { hasAnswered, unreachedSince } from '../api/reach.ts';
 import type { Client } from '../api/client.ts';
 import { moment } from '../model/words.ts';
 import { useStore } from '../parts/use-store.ts';
@@ -25,7 +25,14 @@ export function OfflineNote({ client }: { client: Client }) {
   return (
     <div class="offline" role="alert">
       <p>
-        <strong>The edge does not answer.</strong> What is shown is of <time>{moment(since)}</time> or before.
+        <strong>The edge does not answer.</strong>{' '}
+        {hasAnswered() ? (
+          <>
+            What is shown is of <time>{moment(since)}</time> or before.
+          </>
+        ) : (
+          'Nothing has come from it yet.'
+        )}{' '}
         Check that it runs and that you are online; the page looks again every few seconds.
       </p>
       <button type="button" onClick={() => void ask(client)}>

@@ -31,6 +31,12 @@ export function OriginsView({ client }: { client: Client }) {
             How busy an origin is, and what it holds, is shown to the bootstrap key alone.
           </p>
         )}
+        {data?.origins.length === 0 && (
+          <p class="blank">
+            <strong>This edge has no origin.</strong> Nothing answers models until one is listed in{' '}
+            <code>ORIGINS</code>: docs/operations.md says how.
+          </p>
+        )}
         <div class="cards">
           {data?.origins.map((origin) => (
             <OriginCard

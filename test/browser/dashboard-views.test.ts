@@ -52,7 +52,7 @@ describe('with nothing', () => {
       '/admin/names': () => ({ names: [], cursor: null }) satisfies NameList,
       '/admin/keys': () => ({ keys: [] }) satisfies KeyList,
       '/admin/history': () => ({ changes: [], before: null }) satisfies ChangeList,
-      '/admin/experiments': () => ({ experiments: [] }),
+      '/admin/experiments': () => ({ experiments: [], cursor: null }),
       '/admin/origins': () => ({ origins: [] }),
       '/admin/requests': () => ({ requests: [], truncated: false, left_out: 0 }),
     });

@@ -24,10 +24,7 @@ export function KeysTable(props: {
   const { keys, usage, now, acts } = props;
   const used = new Map(usage?.map(({ group, last_hour: hour }) => [group, hour]) ?? []);
   return (
-    <Table
-      label="Keys"
-      columns={['Label', 'Kind', 'Tenant', 'May use', 'Limits', 'Last used', 'Created', 'State', '']}
-    >
+    <Table label="Keys" columns={['Label', 'Tenant', 'May use', 'Limits', 'Last used', 'State', '']}>
       {keys.map((key) => {
         const state = keyState(key, now);
         const isGood = state === 'good' || state === 'ending';
@@ -43,8 +40,10 @@ export function KeysTable(props: {
                 </>
               )}
             </th>
-            <td>{key.kind === 'api' ? 'API' : 'admin'}</td>
-            <td>{key.tenant}</td>
+            <td>
+              <span class="nowrap">{key.tenant}</span>
+              <span class="under faint">{key.kind === 'api' ? 'API' : 'admin'}</span>
+            </td>
             <td class="chain">
               {mayUse(key)}
               {key.keep_prompts !== null && (
@@ -54,10 +53,14 @@ export function KeysTable(props: {
               )}
             </td>
             <td>{key.kind === 'admin' ? '–' : (limitsWords(key.limits) ?? 'none')}</td>
-            <td>{key.kind === 'admin' ? '–' : lastUsed(used.get(key.id), usage === null, now)}</td>
             <td>
-              <time dateTime={new Date(key.created_at).toISOString()} title={`By ${key.created_by}`}>
-                {ago(key.created_at, now)}
+              {key.kind === 'admin' ? '–' : lastUsed(used.get(key.id), usage === null, now)}
+              <time
+                class="under faint"
+                dateTime={new Date(key.created_at).toISOString()}
+                title={`${moment(key.created_at)}, by ${key.created_by}`}
+              >
+                made {ago(key.created_at, now)}
               </time>
             </td>
             <td>

@@ -112,11 +112,12 @@ export function Changes({ list }: { list: ChangeList }) {
       </p>
     );
   return (
-    <Table label="Last changes" columns={['When', 'What', 'Name', 'By']}>
+    <Table label="Last changes" columns={['When', 'What', 'Name']}>
       {list.changes.map((change) => (
         <tr key={change.id}>
           <td>
             <time>{moment(change.at)}</time>
+            <span class="under faint">{change.actor}</span>
           </td>
           <td>
             {change.action}
@@ -125,7 +126,6 @@ export function Changes({ list }: { list: ChangeList }) {
           <th scope="row" class="path">
             <ChangedName change={change} />
           </th>
-          <td class="faint">{change.actor}</td>
         </tr>
       ))}
     </Table>
