@@ -11,7 +11,7 @@ export const MAX_HEARD_LINE = 64 * 1024;
 /** Of an answer that is no stream, bytes: it is read when it is whole. */
 export const MAX_HEARD_BYTES = 256 * 1024;
 /** An isolate writes what it has this long after the first of it; longer would not fit the 30 s after a response. */
-export const PROMPT_FLUSH_MS = 2 * SECOND;
+export const PROMPT_FLUSH_MS = 5 * SECOND;
 /** A batch is tried so often, with a growing pause. */
 export const PROMPT_TRIES = 3;
 /** Requests of one write, each at most 130 kB. */
