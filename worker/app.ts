@@ -37,6 +37,9 @@ import { adminRoomRoutes } from './registry/rooms-routes.ts';
 import { adminRefusalRoutes } from './access/refusals-routes.ts';
 import { adminTenantLimitsRoutes, adminUsageRoutes } from './metering/routes.ts';
 import { adminUpkeepRoutes } from './registry/upkeep-routes.ts';
+import { adminPromptRoutes } from './prompts/routes.ts';
+import type { KeptPrompts, PromptKeeper } from './prompts/ports.ts';
+import type { TextSealer } from './prompts/seal-text.ts';
 import { adminRequestRoutes } from './traffic/requests-routes.ts';
 import { adminTrafficRoutes } from './traffic/traffic-routes.ts';
 import type { TrafficLedger, TrafficSink } from './traffic/ports.ts';
@@ -120,6 +123,12 @@ export interface Services extends Pick<EraseDeps, 'erasures' | 'dropBox'>, Pick<
   traffic: TrafficLedger;
   /** … which are noted here. */
   trafficSink: TrafficSink;
+  /** What was asked and answered, of keys that have it kept … */
+  keptPrompts: KeptPrompts;
+  /** … which is done here … */
+  promptKeeper: PromptKeeper;
+  /** … and encrypted. */
+  textSealer: TextSealer;
   pins: PinLedger;
   originHistory: OriginHistoryLedger;
   /** What the files are that origins hold. */
@@ -265,11 +274,12 @@ export function createApp(services: Services): Hono<AppEnv> {
   app.route('/', adminGrantRoutes({ registry, grantLedger, grantIndex, rights, keyLedger, now }));
   app.route('/', adminRefusalRoutes({ grantLedger, rights, now }));
   app.route('/', adminRoomRoutes({ registry, now }));
-  app.route('/', adminKeyRoutes({ registry, keyLedger, rights, now }));
+  app.route('/', adminKeyRoutes({ ...services, registry, now }));
   app.route('/', adminTenantLimitsRoutes({ ...services, now }));
   app.route('/', adminUsageRoutes({ usage, prices: services.prices, now: intake.now }));
   app.route('/', adminTrafficRoutes({ traffic: services.traffic, now }));
   app.route('/', adminRequestRoutes({ traffic: services.traffic }));
+  app.route('/', adminPromptRoutes({ ...services, now }));
   app.route('/', adminOriginRoutes({ ...services, now }));
   app.route('/', adminWarmRoutes(intake));
   app.route('/', adminPinRoutes({ pins: services.pins, pinSync, registry, now }));

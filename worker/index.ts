@@ -23,6 +23,7 @@ import { createD1FileNames, createD1OriginHistory, createD1Pins } from './origin
 import { createParts, type Parts, type Stores } from './parts.ts';
 import { guardDatabase } from './platform/d1-database.ts';
 import { createD1RowAudit } from './registry/d1-row-audit.ts';
+import { createD1KeptPrompts } from './prompts/d1-kept-prompts.ts';
 import { createD1Registry } from './registry/d1-registry.ts';
 import { createD1Traffic } from './traffic/d1-traffic.ts';
 import { createDoTraffic } from './traffic/do-traffic.ts';
@@ -59,6 +60,7 @@ function storesOf(env: RawEnv): Stores {
       env.TRAFFIC === undefined
         ? traffic
         : createDoTraffic({ namespace: env.TRAFFIC, timeoutMs: COLLECTOR_TIMEOUT_MS }),
+    keptPrompts: createD1KeptPrompts(db),
     pins: createD1Pins(db),
     originHistory: createD1OriginHistory(db),
     fileNames: createD1FileNames(db),

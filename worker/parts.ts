@@ -53,6 +53,9 @@ import { createKvListing, type KvNamespace } from './platform/kv-namespace.ts';
 import { createSealer } from './platform/sealed-index.ts';
 import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-absence.ts';
 import { ABSENCE_MEMORY_MS } from './registry/limits.ts';
+import { createPromptKeeper } from './prompts/keep-prompts.ts';
+import type { KeptPrompts } from './prompts/ports.ts';
+import { createTextSealer } from './prompts/seal-text.ts';
 import type { PointerWriter } from './registry/ports-pointers.ts';
 import type { Registry } from './registry/ports.ts';
 import { catchUp, createSchedule, type Schedule } from './schedule.ts';
@@ -75,6 +78,7 @@ export interface Stores {
   traffic: TrafficLedger;
   /** Where isolates send what they counted; the ledger itself, or what adds it up first. */
   trafficCollector: TrafficCollector;
+  keptPrompts: KeptPrompts;
   pins: PinLedger;
   originHistory: OriginHistoryLedger;
   fileNames: FileNames;
@@ -153,6 +157,8 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
   const { dropLedger } = stores;
   const drops =
     tenant === null ? null : createDrops({ ...intake, kv, pacing, grantLedger, dropLedger, tenant });
+  const textSealer = createTextSealer(config.macKey, config.acceptedMacKeys);
+  const { keptPrompts } = stores;
   const { observer, page } = surroundings;
   const services: Services = {
     ...hot,
@@ -164,6 +170,8 @@ export function createParts(config: Config, stores: Stores, surroundings: Surrou
     listing: createKvListing(kv),
     dropBox: createDropBox({ kv, pacing }),
     trafficSink: createTraffic({ collector: stores.trafficCollector, now, sleep: linger }),
+    textSealer,
+    promptKeeper: createPromptKeeper({ keptPrompts, sealer: textSealer, now, sleep: linger }),
     meter: createMeter({ quotas: stores.quotas, usage: stores.usage, now, sleep: linger }),
     ...createCounting({
       ...{ ...config, ...stores, hasRoom: origins.hasRoom, now, sleep: linger },

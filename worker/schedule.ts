@@ -40,6 +40,7 @@ export function createSchedule(
     | 'garbage'
     | 'tenantLimits'
     | 'traffic'
+    | 'keptPrompts'
     | 'originHistory'
     | 'keyLedger'
     | 'rights'
@@ -70,6 +71,7 @@ export function createSchedule(
       erasures: () => workOffErasures({ ...services, ...intake, originDrops: origins.drops }),
       origins: () => noteOrigins({ ...services, now: intake.now }),
       traffic: () => services.traffic.tend(intake.now()),
+      prompts: () => services.keptPrompts.tend(intake.now()),
       garbage: () => collectSomeGarbage({ ...services, ...intake }, SCHEDULED_DELETIONS),
     });
 }

@@ -17,17 +17,19 @@ export function parseLimit(text: string): number {
   return limit;
 }
 
-/** @param name null = of all names. @returns at most `limit` changes, newest first. */
+/** @param name null = of all names. @param tenant whose names; null = all that the key sees. @returns at most `limit` changes, newest first. */
 export async function readHistory(
   client: ApiClient,
   name: string | null,
   limit: number,
+  tenant: string | null = null,
 ): Promise<ChangeView[]> {
   const found: ChangeView[] = [];
   for (let before: number | null = null; ;) {
     const query = {
       limit: String(Math.min(MAX_HISTORY_PAGE, limit - found.length)),
       ...(name === null ? {} : { name }),
+      ...(tenant === null ? {} : { tenant }),
       ...(before === null ? {} : { before: String(before) }),
     };
     const what = `history${name === null ? '' : ` of ${name}`}`;

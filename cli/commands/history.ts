@@ -10,10 +10,11 @@ export const help: CommandHelp = {
   examples: [
     { line: 'graft history alice/notes', does: 'what happened to the name, newest first' },
     { line: 'graft history', does: 'the last changes of all names' },
+    { line: 'graft history --tenant clinic', does: 'the last changes of what one tenant owns' },
     { line: 'graft history --limit 1000 --json', does: 'for an archive' },
   ],
   notes: [
-    'Each line is one change: when (UTC), what was done, the version that was live before, the version that the change is about, the id of the key that did it, and why, if that was said. Only the owner of a name sees its history. Without a name it is the audit log: every change of every name that the key owns, or of everybody’s with the bootstrap key, newest first. Rows are never changed or deleted. `graft log` is the same command.',
+    'Each line is one change: when (UTC), what was done, the version that was live before, the version that the change is about, the id of the key that did it, and why, if that was said. Only the owner of a name sees its history. Without a name it is the audit log: every change of every name that the key owns, or of everybody’s with the bootstrap key, newest first; `--tenant` says whose. `read-prompt` says who read what one request asked and was answered; `**` stands for all of a tenant’s. Rows are never changed or deleted. `graft log` is the same command.',
   ],
 };
 
@@ -21,6 +22,7 @@ export default defineCommand({
   meta: { name: 'history' },
   args: {
     name: { type: 'positional', description: 'Name, such as alice/notes; all unless given', required: false },
+    tenant: { type: 'string', description: 'Only of what this tenant owns', valueHint: 'tenant' },
     limit: {
       type: 'string',
       description: 'At most so many changes',
@@ -33,9 +35,11 @@ export default defineCommand({
     const output = createOutput({ json: args.json === true });
     const name = args.name === undefined ? null : parseName(args.name);
     const limit = parseLimit(args.limit);
-    const changes = await readHistory(await adminClient(), name, limit);
-    output.result(name === null ? { changes } : { name, changes }, () =>
-      historyTable(changes, name === null),
+    const { tenant = null } = args;
+    const changes = await readHistory(await adminClient(), name, limit, tenant);
+    output.result(
+      { ...(name === null ? {} : { name }), ...(tenant === null ? {} : { tenant }), changes },
+      () => historyTable(changes, name === null),
     );
   },
 });

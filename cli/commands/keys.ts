@@ -27,6 +27,14 @@ export const help: CommandHelp = {
       does: 'another limit, and one less',
     },
     {
+      line: 'graft keys change key_0123456789abcdef --keep-prompts 24h',
+      does: 'keeps what it asks and is answered, a day each; none ends that and deletes what is kept',
+    },
+    {
+      line: 'graft keys create --admin --tenant clinic --prompts',
+      does: 'an admin key that may read what is kept of clinic’s requests',
+    },
+    {
       line: 'graft keys revoke key_0123456789abcdef',
       does: 'ends a key and those that it was rotated into; lists the keys that they made',
     },
@@ -40,7 +48,7 @@ export const help: CommandHelp = {
     },
   ],
   notes: [
-    'The key itself goes to stdout, alone, so that `GRAFT_KEY=$(graft keys create)` works; it is kept nowhere, and cannot be shown again. Rotating keeps tenant, scopes and limits, and both keys count against the same limits; an admin key that a tenant rotates stays good for an hour at least. Whoever has stolen a key may have rotated it, so revoking ends its successors with it. `none` takes a limit, the scopes, the label or the policy away from a key that exists. Where a key is known already, an end or a change is seen within about a minute. A scope opens the adapters of whoever has the name or room when it is given (`of clinic`), and no adapters that others come to publish there; scopes of keys from before are bound (from `of anybody`) by giving them once more with `change --scopes`. docs/tenants.md says what limits mean exactly.',
+    'The key itself goes to stdout, alone, so that `GRAFT_KEY=$(graft keys create)` works; it is kept nowhere, and cannot be shown again. Rotating keeps tenant, scopes and limits, and both keys count against the same limits; an admin key that a tenant rotates stays good for an hour at least. Whoever has stolen a key may have rotated it, so revoking ends its successors with it. `none` takes a limit, the scopes, the label or the policy away from a key that exists. Where a key is known already, an end or a change is seen within about a minute. A scope opens the adapters of whoever has the name or room when it is given (`of clinic`), and no adapters that others come to publish there; scopes of keys from before are bound (from `of anybody`) by giving them once more with `change --scopes`. docs/tenants.md says what limits mean exactly, docs/operations.md what is kept of prompts.',
   ],
 };
 
@@ -64,7 +72,7 @@ export const actions = {
   revoke: {
     summary: 'End a key, and those that it was rotated into',
     arguments: ['id'],
-    flags: ['made', 'only'],
+    flags: ['made', 'only', 'forget-prompts'],
   },
 } as const satisfies Actions;
 
@@ -88,6 +96,10 @@ export default defineCommand({
     all: { type: 'boolean', description: 'List revoked and expired keys as well' },
     made: { type: 'boolean', description: 'Revoke the keys that the key or its successors made as well' },
     only: { type: 'boolean', description: 'Revoke the key alone, not those that it was rotated into' },
+    'forget-prompts': {
+      type: 'boolean',
+      description: 'Delete what is kept of their prompts and answers at once, instead of when it expires',
+    },
     ...commonFlags,
   },
   async run({ args }) {
@@ -115,6 +127,7 @@ export default defineCommand({
           id: id ?? '',
           made: args.made === true,
           only: args.only === true,
+          forgetPrompts: args['forget-prompts'] === true,
         });
     }
   },
@@ -161,6 +174,8 @@ function about(key: KeyView): string {
     `${kind === 'api' ? 'API' : 'admin'} key of ${tenant}`,
     scopes.length === 0 ? 'no scopes beyond its own names' : `scopes ${scopesText(key)}`,
     ...(limits === null ? [] : [limitsText(limits)]),
+    ...(key.keep_prompts === null ? [] : [`prompts and answers kept for ${key.keep_prompts}h`]),
+    ...(key.prompts ? ['may read prompts and answers that are kept'] : []),
     ...(expires_at === null ? [] : [`good until ${when(expires_at)}`]),
   ];
   return `${id}: ${parts.join('; ')}`;

@@ -1,9 +1,16 @@
 import { defineCommand } from 'citty';
-import { MAX_KEPT_REQUESTS, type RequestList, type RequestView } from '../../protocol/index.ts';
+import {
+  MAX_KEPT_REQUESTS,
+  type KeptPrompt,
+  type RequestList,
+  type RequestView,
+} from '../../protocol/index.ts';
 import { adminClient } from '../admin/admin-client.ts';
 import { callOperation } from '../call-operation.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, usageError } from '../flags.ts';
+import { harmless } from '../harmless-text.ts';
+import { when } from '../keys/key-table.ts';
 import { createOutput, plainTable } from '../output.ts';
 
 export const help: CommandHelp = {
@@ -15,9 +22,13 @@ export const help: CommandHelp = {
       line: 'graft requests --id 2f0c8d6e-7b1a-4c55-9d3e-1f0c8d6e7b1a --json',
       does: 'all that is known of one',
     },
+    {
+      line: 'graft requests --show 2f0c8d6e-7b1a-4c55-9d3e-1f0c8d6e7b1a',
+      does: 'what it asked and was answered, where its key has that kept',
+    },
   ],
   notes: [
-    `Of each tenant the last ${MAX_KEPT_REQUESTS.toLocaleString('en-US')} completions are kept, for seven days at most, without prompts and answers. One is listed some ten seconds after its end. TTFT is the time to the first token of a stream, all times in ms; WAITED names what it waited for, as in \`Server-Timing\`: key and name are read beside each other, the origin’s own times lie within \`origin\`, and \`origin-queue\` within \`origin-first\`. Status 499: the client left; 502 without a code: the stream broke off. In busy moments some are left out, and how many is said.`,
+    `Of each tenant the last ${MAX_KEPT_REQUESTS.toLocaleString('en-US')} completions are kept, for seven days at most, without prompts and answers; \`--show\` reads those of one request, where its key has them kept (\`graft keys create --keep-prompts 24h\`), with an admin key of its tenant that may (\`graft keys create --admin --prompts\`). Reading them is a line of \`graft log\`. One is listed some ten seconds after its end. TTFT is the time to the first token of a stream, all times in ms; WAITED names what it waited for, as in \`Server-Timing\`: key and name are read beside each other, the origin’s own times lie within \`origin\`, and \`origin-queue\` within \`origin-first\`. Status 499: the client left; 502 without a code: the stream broke off. In busy moments some are left out, and how many is said.`,
   ],
 };
 
@@ -37,13 +48,31 @@ export default defineCommand({
     variant: { type: 'string', description: 'Only of this variant of an experiment', valueHint: 'variant' },
     key: { type: 'string', description: 'Only of this key, by its id', valueHint: 'id' },
     id: { type: 'string', description: 'Only the request with this `x-request-id`', valueHint: 'id' },
+    show: {
+      type: 'string',
+      description: 'Prompt and answer of the request with this `x-request-id`, where they are kept',
+      valueHint: 'id',
+    },
     tenant: { type: 'string', description: 'Only of this tenant', valueHint: 'tenant' },
     limit: { type: 'string', description: 'At most so many requests', valueHint: 'count', default: '20' },
     ...commonFlags,
   },
   async run({ args }) {
     const output = createOutput({ json: args.json === true });
-    const { name, status, variant, key, id, tenant, limit } = args;
+    const { name, status, variant, key, id, show, tenant, limit } = args;
+    if (show !== undefined) {
+      const list = [name, status, variant, key, id, tenant];
+      if (list.some((filter) => filter !== undefined))
+        throw usageError('--show reads one request, by its id; it takes no filters.');
+      const call = { params: { id: show } };
+      const kept = await callOperation(
+        await adminClient(),
+        `show ${show}`,
+        'GET /admin/requests/:id/prompt',
+        call,
+      );
+      return output.result(kept, () => keptText(kept));
+    }
     if (!/^[1-9]\d*$/.test(limit) || Number(limit) > MAX_KEPT_REQUESTS)
       throw usageError(`--limit ${limit} is no whole number up to ${MAX_KEPT_REQUESTS}.`);
     const query = { name, status, variant, key, id, tenant, limit };
@@ -56,6 +85,23 @@ export default defineCommand({
       output.note(`${list.left_out} requests of busy moments are not in the list that this was taken from.`);
   },
 });
+
+/** What a model or a user wrote goes to a terminal: nothing in it is obeyed there. */
+export function keptText(kept: KeptPrompt): string {
+  const { id, at, tenant, key_id: key, name, expires_at: end, answers } = kept;
+  const said = (of: string, text: string): string => `${of}\n${harmless(text).replaceAll(/^/gm, '  ')}`;
+  return [
+    `${id}: ${name || 'no adapter'}, ended ${when(at)}, by ${key} of ${tenant}; deleted ${when(end)}`,
+    ...(kept.prompt_cut ? ['[the prompt was longer; its last messages are here]'] : []),
+    ...kept.prompt.map(({ role, text }) => said(role, text)),
+    ...(answers ?? []).map((text, i) => said(answers?.length === 1 ? 'answer' : `answer ${i + 1}`, text)),
+    ...(kept.answers_cut
+      ? [answers === null ? '[the answer was too long to be kept]' : '[the answer was longer]']
+      : answers === null
+        ? ['[no answer]']
+        : []),
+  ].join('\n');
+}
 
 export function requestsText({ requests }: RequestList): string {
   if (requests.length === 0) return 'no such request is kept';

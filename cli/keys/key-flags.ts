@@ -1,6 +1,8 @@
 import type { ArgsDef } from 'citty';
 import {
   DegradePolicy,
+  KeepHours,
+  MAX_KEEP_HOURS,
   type ChangeKeyRequest,
   type KeyLimitsView,
   type LimitsChange,
@@ -47,6 +49,15 @@ export const createFlags = {
     description:
       'It may fetch the bytes of its tenant’s adapters: an admin key by graft download, an API key for pages (docs/browser.md)',
   },
+  'keep-prompts': {
+    type: 'string',
+    description: `Keep what it asks and is answered for so long, 1h to ${MAX_KEEP_HOURS / 24}d; not at all unless given`,
+    valueHint: 'time',
+  },
+  prompts: {
+    type: 'boolean',
+    description: 'An admin key that may read what is kept of its tenant’s requests (graft requests --show)',
+  },
   degrade: {
     type: 'string',
     description: 'What may stand in for an adapter that cannot be had: stale, ancestor, base or refuse',
@@ -84,6 +95,16 @@ const switched = (args: KeyArgs, flag: string): boolean | undefined => {
   return typeof value === 'boolean' ? value : undefined;
 };
 
+const HOUR_MS = 3_600_000;
+
+function keepHours(args: KeyArgs): number | undefined {
+  const value = text(args, 'keep-prompts');
+  if (value === undefined) return undefined;
+  const hours = KeepHours.safeParse(parseDuration(value, '--keep-prompts') / HOUR_MS);
+  if (hours.success) return hours.data;
+  throw usageError(`--keep-prompts ${value} is no time of whole hours from 1h to ${MAX_KEEP_HOURS / 24}d.`);
+}
+
 const scopesOf = (args: KeyArgs): string[] | undefined =>
   text(args, 'scopes')
     ?.split(',')
@@ -118,6 +139,8 @@ export function changeRequest(id: string, args: KeyArgs): ChangeKeyRequest {
     strict: switched(args, 'strict'),
     strict_fields: switched(args, 'strict-fields'),
     download: switched(args, 'download'),
+    keep_prompts: taken('keep-prompts') ? null : keepHours(args),
+    prompts: switched(args, 'prompts'),
     degrade: taken('degrade') ? null : oneOf(args, 'degrade', DegradePolicy.options),
   };
   if (Object.values(change).every((value) => value === undefined))
@@ -149,6 +172,8 @@ export function keyRequest(args: KeyArgs): RequestOf<'POST /admin/keys'> {
     strict: args['strict'] === true ? true : undefined,
     strict_fields: args['strict-fields'] === true ? true : undefined,
     download: args['download'] === true ? true : undefined,
+    keep_prompts: keepHours(args),
+    prompts: args['prompts'] === true ? true : undefined,
     degrade: oneOf(args, 'degrade', DegradePolicy.options),
   };
 }

@@ -38,16 +38,24 @@ export function keyState(key: KeyView, now: number): string {
 export const scopesText = ({ scopes, scope_owners }: KeyView): string =>
   scopes.map((scope, i) => `${scope} of ${scope_owners[i] ?? 'anybody'}`).join(', ');
 
-export const keyTable = (keys: readonly KeyView[], now: number): string =>
-  plainTable(
-    ['ID', 'KIND', 'TENANT', 'SCOPES', 'LIMITS', 'STATE', 'LABEL'],
+/** @returns `kept 24h`, `reads`, or `-`. */
+export const promptsText = ({ keep_prompts: hours, prompts }: KeyView): string =>
+  hours !== null ? `kept ${hours}h` : prompts ? 'reads' : '-';
+
+/** Which keys have prompts kept, and which read them, is said where any does. */
+export function keyTable(keys: readonly KeyView[], now: number): string {
+  const prompts = keys.some((key) => promptsText(key) !== '-');
+  return plainTable(
+    ['ID', 'KIND', 'TENANT', 'SCOPES', 'LIMITS', ...(prompts ? ['PROMPTS'] : []), 'STATE', 'LABEL'],
     keys.map((key) => [
       key.id,
       key.kind,
       key.tenant,
       scopesText(key) || '-',
       limitsText(key.limits),
+      ...(prompts ? [promptsText(key)] : []),
       keyState(key, now),
       key.label,
     ]),
   );
+}

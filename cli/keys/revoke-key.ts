@@ -10,11 +10,13 @@ interface Revocation {
   made: boolean;
   /** The key alone. */
   only: boolean;
+  /** Also what is kept of what they asked. */
+  forgetPrompts: boolean;
 }
 
 /** Revokes a key and says what ended with it. */
 export async function revokeKey(client: ApiClient, output: Output, wanted: Revocation): Promise<void> {
-  const { id, made, only } = wanted;
+  const { id, made, only, forgetPrompts } = wanted;
   const told = await send(client, wanted);
   const others = told.revoked.filter((key) => key.id !== id);
   output.result(
@@ -25,7 +27,8 @@ export async function revokeKey(client: ApiClient, output: Output, wanted: Revoc
     },
     () => {
       const also = others.length === 0 ? '' : `, and with it ${others.map((key) => key.id).join(', ')}`;
-      return `${id} is revoked${also}; elsewhere that is seen within about a minute`;
+      const kept = forgetPrompts ? ', and what was kept of its prompts is deleted' : '';
+      return `${id} is revoked${also}${kept}; elsewhere that is seen within about a minute`;
     },
   );
   if (only || made || told.made.length === 0) return;
@@ -43,13 +46,14 @@ interface Told {
 }
 
 /** All pages. An edge from before says nothing, and has revoked the key alone. */
-async function send(client: ApiClient, { id, made, only }: Revocation): Promise<Told> {
+async function send(client: ApiClient, { id, made, only, forgetPrompts }: Revocation): Promise<Told> {
   const revoked: KeyView[] = [];
   for (let cursor: string | null = null; ;) {
     const query: QueryOf<'DELETE /admin/keys/:id'> = {
       report: 'true',
       ...(made ? { made: 'true' } : {}),
       ...(only ? { successors: 'false' } : {}),
+      ...(forgetPrompts ? { forget_prompts: 'true' } : {}),
       cursor,
     };
     const call = { params: { id }, query };

@@ -125,7 +125,12 @@ export async function readNames(client: Client, prefix = ''): Promise<Result<Fou
  */
 export const unreachedSince = createStore<number | null>(null);
 
+let answeredOnce = false;
+/** Whether the edge has answered anything since this page was loaded. */
+export const hasAnswered = (): boolean => answeredOnce;
+
 function reported(answered: boolean, now = Date.now()): void {
+  answeredOnce ||= answered;
   const since = unreachedSince.get();
   if (answered !== (since === null)) unreachedSince.set(answered ? null : now);
 }

@@ -20,6 +20,21 @@ export function limitsWords(limits: KeyLimitsView | null): string | null {
   return parts.length === 0 ? null : parts.join(', ');
 }
 
+/** How long prompts and answers may be kept, as the form offers it: words and hours; null = they are not. */
+export const KEEPS: readonly (readonly [string, number | null])[] = [
+  ['Not at all', null],
+  ['An hour', 1],
+  ['A day', 24],
+  ['A week', 168],
+  ['30 days', 720],
+];
+
+/** @returns such as `7 days`, `36 hours`. */
+export function hoursWords(hours: number): string {
+  if (hours % 24 === 0) return hours === 24 ? '1 day' : `${hours / 24} days`;
+  return hours === 1 ? '1 hour' : `${hours} hours`;
+}
+
 export type KeyState = 'good' | 'ending' | 'expired' | 'revoked';
 
 /** @param now unix ms. `ending`: it was replaced, and is good for a while yet. */

@@ -1,6 +1,6 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
-import { type Client, unreachedSince } from '../api/client.ts';
+import { type Client, hasAnswered, unreachedSince } from '../api/client.ts';
 import type { Problem } from '../model/problem.ts';
 import { ago, clock, moment } from '../model/words.ts';
 import type { Loaded } from './use-load.ts';
@@ -89,7 +89,14 @@ export function OfflineNote({ client }: { client: Client }) {
   return (
     <div class="offline" role="alert">
       <p>
-        <strong>The edge does not answer.</strong> What is shown is of <time>{moment(since)}</time> or before.
+        <strong>The edge does not answer.</strong>{' '}
+        {hasAnswered() ? (
+          <>
+            What is shown is of <time>{moment(since)}</time> or before.
+          </>
+        ) : (
+          'Nothing has come from it yet.'
+        )}{' '}
         Check that it runs and that you are online; the page looks again every few seconds.
       </p>
       <button type="button" onClick={() => void ask(client)}>

@@ -90,9 +90,12 @@ export function TimeChart(props: {
                 y1={y(share * most)}
                 y2={y(share * most)}
               />
-              <text class="tick" x={PLOT.left - 6} y={y(share * most) + 4} text-anchor="end">
-                {write(share * most)}
-              </text>
+              {/* Half of one request is written as one: twice the same would be another scale. */}
+              {(share === 1 || write(share * most) !== write(most)) && (
+                <text class="tick" x={PLOT.left - 6} y={y(share * most) + 4} text-anchor="end">
+                  {write(share * most)}
+                </text>
+              )}
             </g>
           ))}
           {ticks.map((at, i) => {

@@ -11,6 +11,7 @@ import {
 } from '../model/origin-figures.ts';
 import { hashOf } from '../model/view.ts';
 import { bytes, duration, lasting, number, percent } from '../model/words.ts';
+import { Breakable } from '../parts/breakable.tsx';
 import { Answered, Skeleton } from '../parts/notes.tsx';
 import { Table } from '../parts/table.tsx';
 import { useLoad } from '../parts/use-load.ts';
@@ -36,6 +37,12 @@ export function OriginsView({ client }: { client: Client }) {
         {data?.origins.some(({ base, figures }) => base !== null && figures == null) === true && (
           <p class="note calm">
             How busy an origin is, and what it holds, is shown to the bootstrap key alone.
+          </p>
+        )}
+        {data?.origins.length === 0 && (
+          <p class="blank">
+            <strong>This edge has no origin.</strong> Nothing answers models until one is listed in{' '}
+            <code>ORIGINS</code>: docs/operations.md says how.
           </p>
         )}
         <div class="cards">
@@ -220,7 +227,10 @@ function OriginResidents(props: {
                   <span class="faint">not in the registry</span>
                 ) : (
                   <>
-                    <a href={hashOf({ at: 'adapters', name: file.name })}>{file.name}</a>@{file.version}
+                    <a href={hashOf({ at: 'adapters', name: file.name })}>
+                      <Breakable text={file.name} />
+                    </a>
+                    @{file.version}
                     {more.length > 0 && (
                       <span class="under faint">and {more.length} more of the same file</span>
                     )}

@@ -17,6 +17,7 @@ export * from './operations.ts';
 export * from './operation.ts';
 export * from './origins.ts';
 export * from './versions.ts';
+export * from './prompts.ts';
 export * from './removals.ts';
 export * from './rooms.ts';
 export * from './tenants.ts';

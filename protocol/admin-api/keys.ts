@@ -4,6 +4,7 @@ import { Digest } from '../identity.ts';
 import { Scope, Tenant } from '../names.ts';
 import { DEFAULT_KEY_GRACE_MS, MAX_KEY_GRACE_MS, MAX_KEY_LIFE_MS, MAX_SCOPES } from './limits.ts';
 import type { AdminOperationTable } from './operation.ts';
+import { KeepHours } from './prompts.ts';
 
 const limit = z.int().positive();
 
@@ -61,6 +62,10 @@ export const KeyView = z.object({
    * say.
    */
   download: z.boolean().default(false),
+  /** An API key's prompts and answers are kept for so many hours; null = they are not. Edges from before do not say. */
+  keep_prompts: KeepHours.nullable().default(null),
+  /** An admin key that may read what is kept of its tenant's requests. Edges from before do not say. */
+  prompts: z.boolean().default(false),
   /** Id of the key that took its place, the last one where several did. */
   replaced_by: z.string().nullable(),
   /** Id of the key whose place it took. Edges from before do not say. */
@@ -119,6 +124,10 @@ export const KeyRequest = z.strictObject({
   degrade: DegradePolicy.optional(),
   /** It may fetch the bytes of its tenant's adapters. Off unless said, and only given by who has it. */
   download: z.boolean().optional(),
+  /** What it asks and is answered is kept for so many hours; not at all unless said. For API keys. */
+  keep_prompts: KeepHours.optional(),
+  /** It may read what is kept. Off unless said; for admin keys. */
+  prompts: z.boolean().optional(),
 });
 export type KeyRequest = z.infer<typeof KeyRequest>;
 
@@ -154,6 +163,9 @@ export const ChangeKeyRequest = z.strictObject({
   strict_fields: z.boolean().optional(),
   degrade: DegradePolicy.nullish(),
   download: z.boolean().optional(),
+  /** null: from now on nothing, and what is kept is deleted. Less: what is kept ends earlier, too. */
+  keep_prompts: KeepHours.nullish(),
+  prompts: z.boolean().optional(),
 });
 export type ChangeKeyRequest = z.infer<typeof ChangeKeyRequest>;
 
@@ -217,6 +229,8 @@ export const KEY_OPERATIONS = {
       successors: flag.default('true'),
       /** `true`: also the keys that were made by these. */
       made: flag.default('false'),
+      /** `true`: prompts and answers that are kept of these keys are deleted with them, instead of when they expire. */
+      forget_prompts: flag.default('false'),
       /** Of the answer before. */
       cursor: z.string().max(64).nullable().default(null),
     }),

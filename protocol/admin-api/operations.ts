@@ -15,6 +15,7 @@ import { KEY_OPERATIONS } from './keys.ts';
 import type { AdminAnswer, AdminOperation, AdminOperationTable } from './operation.ts';
 import { ORIGIN_OPERATIONS, PIN_OPERATIONS } from './origins.ts';
 import { PLAN_OPERATIONS, VERSION_OPERATIONS } from './versions.ts';
+import { PROMPT_OPERATIONS } from './prompts.ts';
 import { REMOVAL_OPERATIONS } from './removals.ts';
 import { ROOM_OPERATIONS } from './rooms.ts';
 import { TENANT_OPERATIONS } from './tenants.ts';
@@ -50,6 +51,7 @@ type Table = typeof BLOB_OPERATIONS &
   typeof TENANT_OPERATIONS &
   typeof USAGE_OPERATIONS &
   typeof TRAFFIC_OPERATIONS &
+  typeof PROMPT_OPERATIONS &
   typeof ORIGIN_OPERATIONS &
   typeof PIN_OPERATIONS &
   typeof UPKEEP_OPERATIONS &
@@ -75,6 +77,7 @@ export const ADMIN_OPERATIONS: Table = {
   ...TENANT_OPERATIONS,
   ...USAGE_OPERATIONS,
   ...TRAFFIC_OPERATIONS,
+  ...PROMPT_OPERATIONS,
   ...ORIGIN_OPERATIONS,
   ...PIN_OPERATIONS,
   ...UPKEEP_OPERATIONS,

@@ -55,7 +55,7 @@ export const TrafficReport = z.object({
 });
 export type TrafficReport = z.infer<typeof TrafficReport>;
 
-/** A completion that has ended; its prompt and answer are kept nowhere. */
+/** A completion that has ended, without prompt and answer: those are kept for keys that ask for it, and read one by one. */
 export const RequestView = z.object({
   id: z.string(),
   /** When it ended, unix ms. */
@@ -77,6 +77,8 @@ export const RequestView = z.object({
   degraded: z.string(),
   /** It waited for its adapter to be brought or loaded. */
   cold: z.boolean(),
+  /** Prompt and answer are kept for a time: `GET /admin/requests/<id>/prompt`. */
+  kept: z.literal(true).optional(),
   ...tokens,
   /** ms, to the last byte. */
   duration_ms: count,

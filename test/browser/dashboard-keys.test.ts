@@ -74,6 +74,27 @@ it('changes limits, and takes them away', async () => {
   expect(await row.getByText('requests/min').count()).toBe(0);
 });
 
+it('has what a key asks kept for a time, and says so', async () => {
+  const { page } = rig;
+  const row = page.getByRole('row', { name: /^checkout/ });
+  const change = () => row.getByRole('button', { name: 'Change checkout' }).click();
+  const keep = page.getByRole('dialog').getByLabel('Keep prompts and answers');
+  await change();
+  await keep.selectOption('A week');
+  await rig.look('change-key');
+  await rig.confirm('Change it');
+  await row.getByText('prompts kept 7 days').waitFor();
+  await row.getByRole('button', { name: 'Revoke checkout' }).click();
+  await page.getByLabel('Delete its prompts and answers now').waitFor();
+  await rig.look('revoke-kept');
+  await page.getByRole('dialog').getByRole('button', { name: 'Cancel' }).click();
+  await change();
+  expect(await keep.inputValue()).toBe('A week');
+  await keep.selectOption('Not at all');
+  await rig.confirm('Change it');
+  await row.getByText('prompts kept').waitFor({ state: 'detached' });
+});
+
 it('rotates a key, whose old one ends at once where that is asked for', async () => {
   const { page } = rig;
   await page.getByRole('button', { name: 'Rotate checkout' }).click();

@@ -239,6 +239,62 @@ it('shows a day of an origin, and whose adapters it holds', async () => {
   await page.unrouteAll();
 });
 
+it('shows what a request said, where its key has that kept, and says who read it', async () => {
+  const { page, stack } = rig;
+  const made = await stack.graft('keys', 'create', '--scopes', '**', '--keep-prompts', '24h', '--json');
+  const { key } = JSON.parse(made.stdout) as { key: string };
+  const text = 'What is <b>this</b>?\nSay it.';
+  const answer = await fetch(`${stack.local.url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify({
+      ...{ model: NAME, max_tokens: 3, stream: true },
+      messages: [
+        { role: 'system', content: 'Be brief.' },
+        { role: 'user', content: text },
+      ],
+    }),
+  });
+  expect([answer.status, await answer.text()]).toEqual([200, expect.any(String)]);
+  const id = answer.headers.get('x-request-id') ?? '';
+  await rig.goTo('Requests');
+  await page.getByRole('button', { name: `Details of request ${id}` }).click({ timeout: 60_000 });
+  expect(await page.getByText('Be brief.').count()).toBe(0);
+  await page.getByRole('button', { name: 'Show prompt and answer' }).click();
+  const said = page.getByRole('region', { name: 'Prompt and answer' });
+  expect(await said.locator('dd').nth(1).textContent()).toBe(text);
+  expect(await said.locator('dt').allTextContents()).toEqual(['system', 'user', 'answer']);
+  const shown = await stack.graft('requests', '--show', id);
+  expect(shown.stdout).toContain('user\n  What is <b>this</b>?\n  Say it.\nanswer\n  ');
+  expect((await stack.graft('log')).stdout).toMatch(new RegExp(`\\*\\* +read-prompt ${id} `));
+  await rig.look('request-said');
+
+  const prompt = Array.from({ length: 40 }, (_, i) => `${i}: long `.repeat(30)).join('\n');
+  await page.route('**/admin/requests/*/prompt*', (route) =>
+    route.fulfill({
+      json: {
+        ...{ id, at: 1, tenant: 'default', key_id: 'key_1', name: NAME, expires_at: Date.now() + 3_600_000 },
+        ...{ prompt: [{ role: 'user', text: prompt }], prompt_cut: true, answers: null, answers_cut: true },
+      },
+    }),
+  );
+  await page.reload();
+  await page.getByRole('button', { name: `Details of request ${id}` }).click();
+  await page.getByRole('button', { name: 'Show prompt and answer' }).click();
+  await page.getByText('The prompt was longer').waitFor();
+  await page.getByText('The answer was too long to be kept.').waitFor();
+  await rig.look('request-said-long');
+  await page.unrouteAll();
+  await page.route('**/admin/requests/*/prompt*', (route) =>
+    route.fulfill({ status: 403, json: { error: { message: 'No right.', code: 'insufficient_scope' } } }),
+  );
+  await page.reload();
+  await page.getByRole('button', { name: `Details of request ${id}` }).click();
+  await page.getByRole('button', { name: 'Show prompt and answer' }).click();
+  await page.getByText('No right.').waitFor();
+  await page.unrouteAll();
+}, 90_000);
+
 it('says that it is old when the edge is down, and since when', async () => {
   const { page } = rig;
   await rig.goTo('Overview');

@@ -101,6 +101,8 @@ export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger
         strict: true,
         strictFields: true,
         download: true,
+        keepPrompts: 24,
+        prompts: true,
         degrade: 'base',
         limits,
         counter: 'key_0',
@@ -141,6 +143,8 @@ export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger
         strictFields: true,
         degrade: 'stale' as const,
         download: true,
+        keepPrompts: 720,
+        prompts: true,
       };
       await ledger.change(change);
       expect(await ledger.get('key_1')).toEqual({ ...row, ...change });

@@ -45,6 +45,8 @@ export function keyRow(id: string, more: Partial<KeyRow> = {}): KeyRow {
     strict: false,
     strictFields: false,
     download: false,
+    keepPrompts: null,
+    prompts: false,
     degrade: null,
     limits: null,
     limitsFixed: false,

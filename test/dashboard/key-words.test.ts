@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { keyState, limitsWords } from '../../dashboard/model/key-words.ts';
+import { hoursWords, keyState, limitsWords } from '../../dashboard/model/key-words.ts';
 import type { KeyView } from '../../protocol/admin-api/keys.ts';
 
 const KEY: KeyView = {
@@ -12,7 +12,14 @@ const KEY: KeyView = {
     strict: false,
     strict_fields: false,
   },
-  ...{ degrade: null, download: false, replaced_by: null, replaces: null },
+  ...{
+    degrade: null,
+    download: false,
+    keep_prompts: null,
+    prompts: false,
+    replaced_by: null,
+    replaces: null,
+  },
 };
 
 it.each<[string, Partial<KeyView>]>([
@@ -25,6 +32,13 @@ it.each<[string, Partial<KeyView>]>([
 ])('is %s at 100: %j', (state, more) => {
   expect(keyState({ ...KEY, ...more }, 100)).toBe(state);
 });
+
+it.each([
+  [1, '1 hour'],
+  [36, '36 hours'],
+  [24, '1 day'],
+  [168, '7 days'],
+])('says %d hours as %s', (hours, words) => expect(hoursWords(hours)).toBe(words));
 
 it('says what it may use, and nothing where it is not limited', () => {
   expect(limitsWords(null)).toBeNull();

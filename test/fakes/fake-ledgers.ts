@@ -56,6 +56,8 @@ export function createFakeKeyLedger(limitsOf: (tenant: string) => KeyLimits | nu
       strictFields,
       degrade,
       download,
+      keepPrompts,
+      prompts,
     }) {
       const row = rows.get(id);
       if (row === undefined || row.revokedAt !== null) return;
@@ -71,6 +73,8 @@ export function createFakeKeyLedger(limitsOf: (tenant: string) => KeyLimits | nu
           strictFields,
           degrade,
           download,
+          keepPrompts,
+          prompts,
         }),
       );
     },

@@ -14,6 +14,7 @@ import { createFakePins } from './fake-pins.ts';
 import { createFakeRegistry } from './fake-registry.ts';
 import { createFakeTallies } from './fake-tallies.ts';
 import { createFakeWebhookOutbox } from './fake-webhook-outbox.ts';
+import { createFakeKeptPrompts } from './fake-kept-prompts.ts';
 import { createFakeTraffic } from './fake-traffic.ts';
 import { createFakeTenantLimits } from './fake-tenant-limits.ts';
 
@@ -23,13 +24,14 @@ export function createFakeStores(kv: FakeKv): Omit<Stores, 'writers'> {
   const files = createFakeBlobLedger((digest) => registry.contains(digest));
   const tenantLimits = createFakeTenantLimits();
   const traffic = createFakeTraffic();
+  const keyLedger = createFakeKeyLedger(tenantLimits.of);
   return {
     ...{ kv, bucket: undefined, registry, blobLedger: files, garbage: files, tenantLimits },
     // Only real rows can be damaged.
     rowAudit: { page: async () => ({ checked: 0, damaged: [], cursor: null }) },
     erasures: createFakeErasures(),
     backups: createFakeBackups(),
-    keyLedger: createFakeKeyLedger(tenantLimits.of),
+    ...{ keyLedger, keptPrompts: createFakeKeptPrompts(keyLedger) },
     grantLedger: createFakeGrantLedger(),
     usage: createFakeUsage(),
     ...{ traffic, trafficCollector: traffic },

@@ -110,12 +110,13 @@ export async function authenticateAdmin(
       tenant: BOOTSTRAP_TENANT,
       scopes: ['**'],
       download: true,
+      prompts: true,
       root: true,
     });
   const row = await deps.keyLedger.admin(hash);
   if (row === null) return refused('The API key is not known.');
   const late = expired(row.expiresAt, deps.now());
   if (late !== null) return late;
-  const { id, tenant, scopes, owners, download } = row;
-  return ok({ keyId: id, tenant, scopes, owners, download, root: false });
+  const { id, tenant, scopes, owners, download, prompts } = row;
+  return ok({ keyId: id, tenant, scopes, owners, download, prompts, root: false });
 }

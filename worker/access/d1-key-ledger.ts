@@ -20,6 +20,8 @@ export interface KeyRecordRow {
   strict: number;
   strict_fields: number;
   download: number;
+  keep_prompts: number | null;
+  prompts: number;
   degrade: string | null;
   limits: string | null;
   limits_fixed: number;
@@ -57,6 +59,8 @@ const readKey = (row: KeyRecordRow): KeyRow => ({
   strict: row.strict !== 0,
   strictFields: row.strict_fields !== 0,
   download: row.download !== 0,
+  keepPrompts: row.keep_prompts,
+  prompts: row.prompts !== 0,
   degrade: row.degrade === null ? null : column(DegradePolicy, JSON.stringify(row.degrade), row, 'degrade'),
   limits: row.limits === null ? null : column(KeyLimits, row.limits, row, 'limits'),
   limitsFixed: row.limits_fixed !== 0,
@@ -104,8 +108,9 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
     db
       .prepare(
         `INSERT INTO keys (id, hash, kind, tenant, scopes, owners, label, created_at, created_by, revoked_at,
-           expires_at, strict, degrade, limits, limits_fixed, counter, replaced_by, replaces, strict_fields, download)
-         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?, ?18, ?, ?
+           expires_at, strict, degrade, limits, limits_fixed, counter, replaced_by, replaces, strict_fields, download,
+           keep_prompts, prompts)
+         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?, ?18, ?, ?, ?, ?
          WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?9, ?18) AND revoked_at IS NOT NULL)
          RETURNING id`,
       )
@@ -130,6 +135,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         row.replaces,
         row.strictFields ? 1 : 0,
         row.download ? 1 : 0,
+        row.keepPrompts,
+        row.prompts ? 1 : 0,
       );
   return {
     async add(row) {
@@ -180,10 +187,13 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       strictFields,
       degrade,
       download,
+      keepPrompts,
+      prompts,
     }) {
       await db
         .prepare(
-          `UPDATE keys SET scopes = ?, owners = ?, label = ?, limits = ?, limits_fixed = ?, strict = ?, strict_fields = ?, degrade = ?, download = ?
+          `UPDATE keys SET scopes = ?, owners = ?, label = ?, limits = ?, limits_fixed = ?, strict = ?, strict_fields = ?, degrade = ?, download = ?,
+             keep_prompts = ?, prompts = ?
            WHERE id = ? AND revoked_at IS NULL`,
         )
         .bind(
@@ -196,6 +206,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
           strictFields ? 1 : 0,
           degrade,
           download ? 1 : 0,
+          keepPrompts,
+          prompts ? 1 : 0,
           id,
         )
         .run();

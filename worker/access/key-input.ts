@@ -14,6 +14,7 @@ const Limits = KeyLimitsView.strict();
 export function changedKey(row: KeyRow, change: ChangeKeyRequest, owners: ScopeOwners): KeyRow {
   const { scopes = row.scopes, label = row.label, strict = row.strict, degrade, limits } = change;
   const { strict_fields: strictFields = row.strictFields, download = row.download } = change;
+  const { keep_prompts: keepPrompts = row.keepPrompts, prompts = row.prompts } = change;
   return {
     ...row,
     scopes,
@@ -23,6 +24,8 @@ export function changedKey(row: KeyRow, change: ChangeKeyRequest, owners: ScopeO
     strictFields,
     degrade: degrade === undefined ? row.degrade : degrade,
     download,
+    keepPrompts,
+    prompts,
     limits: changedLimits(row.limits, limits),
   };
 }
@@ -80,6 +83,8 @@ export const keyJson = (row: KeyRow): KeyView => ({
   strict_fields: row.strictFields,
   degrade: row.degrade,
   download: row.download,
+  keep_prompts: row.keepPrompts,
+  prompts: row.prompts,
   replaced_by: row.replacedBy,
   replaces: row.replaces,
 });

@@ -23,6 +23,7 @@ import {
   type RightsWriter,
   type ScopeOwners,
 } from './ports.ts';
+import type { KeptPrompts } from '../prompts/ports.ts';
 import type { Registry } from '../registry/ports.ts';
 import { bindScopes } from './bind-scopes.ts';
 import { changedKey, changedLimits, keyJson, limitsOf } from './key-input.ts';
@@ -32,6 +33,7 @@ export interface KeyDeps {
   registry: Pick<Registry, 'around'>;
   keyLedger: KeyLedger;
   rights: RightsWriter;
+  keptPrompts: Pick<KeptPrompts, 'limit'>;
   now: () => number;
 }
 
@@ -48,11 +50,17 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
 
   adminRoute(routes, 'POST /admin/keys', async ({ context, caller, request }) => {
     const { kind, label, scopes, limits, strict, degrade, expires_in: life } = request;
-    const { strict_fields: strictFields, download } = request;
+    const { strict_fields: strictFields, download, keep_prompts: keepPrompts, prompts } = request;
     const tenant = request.tenant ?? caller.tenant;
     const problem =
-      grantProblem(caller, { kind, tenant, scopes, download, ownHash: request.hash !== undefined }) ??
-      useless(request);
+      grantProblem(caller, {
+        kind,
+        tenant,
+        scopes,
+        download,
+        prompts,
+        ownHash: request.hash !== undefined,
+      }) ?? useless(request);
     if (problem !== null) return fail(problem);
     const key = request.hash === undefined ? generateApiKey(kind === 'api' ? 'gk' : 'ga') : null;
     const hash = key === null ? (request.hash as string) : await hashApiKey(key);
@@ -82,6 +90,8 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
       strictFields: strictFields ?? false,
       degrade: degrade ?? null,
       download: download ?? false,
+      keepPrompts: keepPrompts ?? null,
+      prompts: prompts ?? false,
       limits: limitsOf(limits),
       limitsFixed: caller.root && limitsOf(limits) !== null,
       tenantLimits: null,
@@ -127,12 +137,12 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
   adminRoute(routes, 'POST /admin/keys/change', async ({ context, caller, request }) => {
     const old = await visibleKey(keyLedger, caller, request.id);
     if (old === null) return fail(NO_SUCH_KEY);
-    const { scopes, limits, strict, degrade, strict_fields, download } = request;
+    const { scopes, limits, strict, degrade, strict_fields, download, keep_prompts, prompts } = request;
     const wanted = scopes === undefined ? old : { ...old, scopes, owners: undefined };
     const problem =
-      grantProblem(caller, { ...wanted, download, ownHash: false }) ??
+      grantProblem(caller, { ...wanted, download, prompts, ownHash: false }) ??
       fixedProblem(caller, old, changedLimits(old.limits, limits)) ??
-      useless({ kind: old.kind, limits, strict, strict_fields, degrade });
+      useless({ kind: old.kind, limits, strict, strict_fields, degrade, keep_prompts, prompts });
     if (problem !== null) return fail(problem);
     if (old.revokedAt !== null) return fail(conflict('This key was revoked.'));
     const bound = await bindScopes(deps, { caller, tenant: old.tenant, scopes: scopes ?? [] });
@@ -142,6 +152,9 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const row = { ...changed, limitsFixed };
     await keyLedger.change(row);
     await index(row);
+    // Also on a repeat: an earlier attempt may have ended between the two.
+    if (keep_prompts !== undefined)
+      await deps.keptPrompts.limit({ tenant: row.tenant, keyIds: [row.id], hours: keep_prompts });
     return context.json(keyJson(row));
   });
 
@@ -161,22 +174,24 @@ function useless({
   strict,
   strict_fields,
   degrade,
+  keep_prompts,
+  prompts,
 }: Pick<KeyRequest, 'kind'> & {
   limits?: unknown;
   strict?: unknown;
   strict_fields?: unknown;
   degrade?: unknown;
+  keep_prompts?: unknown;
+  prompts?: unknown;
 }): ApiError | null {
-  if (kind === 'api') return null;
-  const param = Object.entries({ limits, strict, strict_fields, degrade }).find(
-    ([, value]) => value !== undefined,
-  )?.[0];
+  const fields = kind === 'api' ? { prompts } : { limits, strict, strict_fields, degrade, keep_prompts };
+  const param = Object.entries(fields).find(([, value]) => value !== undefined)?.[0];
   if (param === undefined) return null;
-  return {
-    code: 'invalid_request',
-    message: `'${param}' is for API keys; an admin key has none.`,
-    param,
-  };
+  const message =
+    kind === 'api'
+      ? `'${param}' is for admin keys; an API key reads nothing of the kind.`
+      : `'${param}' is for API keys; an admin key has none.`;
+  return { code: 'invalid_request', message, param };
 }
 
 /** Limits that the operator gave to a key are not the tenant's to raise. */
@@ -197,6 +212,7 @@ function grantProblem(
     scopes: readonly string[];
     owners?: ScopeOwners | undefined;
     download?: boolean | undefined;
+    prompts?: boolean | undefined;
     ownHash: boolean;
   },
 ): ApiError | null {
@@ -207,6 +223,8 @@ function grantProblem(
   if (wanted.tenant !== caller.tenant) return refuse('This key makes keys for its own tenant only.');
   if (wanted.download === true && caller.download !== true)
     return refuse('This key has no right to download, and gives none.');
+  if (wanted.prompts === true && caller.prompts !== true)
+    return refuse('This key has no right to read prompts, and gives none.');
   const wider = scopesHeld(wanted).find(
     (scope) =>
       !scopesHeld(caller).some((own) =>

@@ -25,6 +25,8 @@ export const KeyRecord = z.strictObject({
   degrade: DegradePolicy.optional(),
   /** It may make download tokens: pages then fetch the bytes of its tenant's adapters. */
   download: z.literal(true).optional(),
+  /** What it asks and is answered is kept for so many hours. */
+  keepPrompts: z.int().positive().optional(),
   /** Unix ms; from then on it is refused. */
   expiresAt: z.int().optional(),
   limits: KeyLimits.optional(),
@@ -54,6 +56,8 @@ export interface Caller extends LimitedCaller {
   degrade?: DegradePolicy | undefined;
   /** It may make download tokens. */
   download?: boolean | undefined;
+  /** Its prompts and answers are kept for so many hours. */
+  keepPrompts?: number | undefined;
 }
 
 /** `root` is the bootstrap key: it may act for every tenant. */
@@ -66,6 +70,8 @@ export interface AdminCaller {
   grants?: readonly Grant[];
   /** It may fetch the bytes of its tenant's adapters. */
   download?: boolean;
+  /** It may read prompts and answers that are kept of its tenant's requests. */
+  prompts?: boolean;
   root: boolean;
 }
 
@@ -87,6 +93,10 @@ export interface KeyRow {
   degrade: DegradePolicy | null;
   /** It may fetch the bytes of its tenant's adapters; an API key makes tokens with which pages do. */
   download: boolean;
+  /** Of an API key: prompts and answers are kept for so many hours; null = they are not. */
+  keepPrompts: number | null;
+  /** An admin key that may read what is kept of its tenant's requests. */
+  prompts: boolean;
   limits: KeyLimits | null;
   /** The bootstrap key set them: an admin key of the tenant may only lower them. */
   limitsFixed: boolean;
@@ -114,6 +124,7 @@ export function keyRecordOf(row: KeyRow): KeyRecord {
     ...(row.strictFields ? { strictFields: true } : {}),
     ...(row.degrade === null ? {} : { degrade: row.degrade }),
     ...(row.download ? { download: true } : {}),
+    ...(row.keepPrompts === null ? {} : { keepPrompts: row.keepPrompts }),
     ...(row.expiresAt === null ? {} : { expiresAt: row.expiresAt }),
     ...(row.limits === null ? {} : { limits: row.limits }),
     ...(row.tenantLimits === null ? {} : { tenantLimits: row.tenantLimits }),
@@ -131,7 +142,9 @@ type ChangeableOfKey =
   | 'strict'
   | 'strictFields'
   | 'degrade'
-  | 'download';
+  | 'download'
+  | 'keepPrompts'
+  | 'prompts';
 
 /** System of record of keys. Throws StoreUnavailable. */
 export interface KeyLedger extends KeyLineage<KeyRow> {

@@ -2,6 +2,7 @@ import type { RevocationView } from '../../protocol/index.ts';
 import { NO_SUCH_KEY } from '../errors.ts';
 import { MAX_MADE_LISTED, REVOKED_PAGE } from './limits.ts';
 import { fail, carryThrough } from '../http/request-scope.ts';
+import type { KeptPrompts } from '../prompts/ports.ts';
 import type { AdminCaller, KeyLedger, KeyRow, RevokedLine, RightsWriter } from './ports.ts';
 import { keyJson } from './key-input.ts';
 import type { AdminInput } from '../http/admin-route.ts';
@@ -23,7 +24,12 @@ export async function visibleKey(
  * in one statement; in KV a page after the other.
  */
 export const revokeKeyRoute =
-  (deps: { keyLedger: KeyLedger; rights: RightsWriter; now: () => number }) =>
+  (deps: {
+    keyLedger: KeyLedger;
+    rights: RightsWriter;
+    keptPrompts: Pick<KeptPrompts, 'limit'>;
+    now: () => number;
+  }) =>
   async ({ context, caller, params, query }: AdminInput<'DELETE /admin/keys/:id'>): Promise<Response> => {
     const row = await visibleKey(deps.keyLedger, caller, params.id, { toRevoke: true });
     if (row === null) return fail(NO_SUCH_KEY);
@@ -32,6 +38,7 @@ export const revokeKeyRoute =
       id: row.id,
       successors: query.successors === 'true',
       made: query.made === 'true',
+      forget: query.forget_prompts === 'true',
     };
     if (!line.successors && row.kind === 'admin' && !caller.root)
       return fail({
@@ -46,7 +53,9 @@ export const revokeKeyRoute =
 
 type Deps = Parameters<typeof revokeKeyRoute>[0];
 
-async function revokeAll(deps: Deps, line: RevokedLine): Promise<null> {
+type Wanted = RevokedLine & { /** What is kept of them is deleted, too. */ forget: boolean };
+
+async function revokeAll(deps: Deps, line: Wanted): Promise<null> {
   for (let cursor: string | null = null; ;) {
     ({ cursor } = await revokePage(deps, line, cursor));
     if (cursor === null) return null;
@@ -54,8 +63,8 @@ async function revokeAll(deps: Deps, line: RevokedLine): Promise<null> {
 }
 
 async function revokePage(
-  { keyLedger, rights, now }: Deps,
-  line: RevokedLine,
+  { keyLedger, rights, keptPrompts, now }: Deps,
+  { forget, ...line }: Wanted,
   after: string | null,
 ): Promise<RevocationView> {
   await keyLedger.revoke({ ...line, at: now() });
@@ -65,6 +74,9 @@ async function revokePage(
   ]);
   // Also those that were revoked before: an earlier attempt may have ended between the two stores.
   await Promise.all(rows.map(({ kind, hash }) => (kind === 'api' ? rights.syncKey(hash) : undefined)));
+  const [{ tenant } = { tenant: '' }] = rows;
+  if (forget && rows.length > 0)
+    await keptPrompts.limit({ tenant, keyIds: rows.map(({ id }) => id), hours: null });
   return {
     id: line.id,
     revoked: rows.map(keyJson),

@@ -7,6 +7,8 @@ import type { BackupLedger } from './ports.ts';
 const JOB = 'restore';
 /** What the collection of garbage goes by comes last: it takes what nothing names for garbage. */
 const LAST = ['stored_files', 'stored_parts'];
+/** What is to be gone at a time of its own: a backup would outlive it, and bring it back. */
+const LEFT_OUT = ['d1_migrations', 'kept_prompts'];
 /** An empty registry may have keys, of whoever tries it out; a row of any of these makes it somebody's. */
 const FULL = ['names', 'versions', 'history', 'blobs', 'experiments'];
 
@@ -23,9 +25,10 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
   async function tables(): Promise<string[]> {
     const { results } = await db
       .prepare(
-        `SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'd1_migrations'
+        `SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT IN (SELECT value FROM json_each(?))
            AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE '\\_cf\\_%' ESCAPE '\\' ORDER BY name`,
       )
+      .bind(JSON.stringify(LEFT_OUT))
       .all<{ name: string }>();
     const names = results.map(({ name }) => name);
     return [...names.filter((name) => !LAST.includes(name)), ...LAST.filter((name) => names.includes(name))];

@@ -38,6 +38,8 @@ export interface CompletionKind<T extends CompletionBody = CompletionBody> {
   joins: boolean;
   /** Whether two answers to it differ only where adapters do. */
   isRepeatable(body: T): boolean;
+  /** Whether answers say something in words. */
+  speaks: boolean;
 }
 
 const namedUser = (body: {
@@ -52,6 +54,7 @@ const answered = <T extends ChatCompletionRequest | TextCompletionRequest | Resp
   ...{ path, parse, mostTokens, isRepeatable, endUser: namedUser },
   streams: ({ stream }) => stream === true,
   joins: true,
+  speaks: true,
 });
 
 export const CHAT = answered('/v1/chat/completions', parseChatCompletion);
@@ -64,6 +67,7 @@ export const MESSAGES: CompletionKind<MessagesRequest> = {
   streams: ({ stream }) => stream === true,
   endUser: ({ metadata }) => ({ user: metadata?.user_id }),
   joins: true,
+  speaks: true,
   isRepeatable,
   mostTokens: (body, room) =>
     mostTokens({ model: body.model, prompt: JSON.stringify(body), max_tokens: body.max_tokens }, room),
@@ -76,6 +80,7 @@ export const EMBEDDING: CompletionKind<EmbeddingRequest> = {
   endUser: namedUser,
   // Vectors of two versions cannot be compared: those of an index must all come from one.
   joins: false,
+  speaks: false,
   isRepeatable: () => true,
   mostTokens(body, room) {
     const bytes = new TextEncoder().encode(JSON.stringify(body.input)).length;

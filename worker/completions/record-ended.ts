@@ -4,7 +4,7 @@ import type { EventMark, ExperimentSink } from '../experiments/ports.ts';
 import type { Part } from '../experiments/take-part.ts';
 import { keepAlive, type AppContext } from '../http/request-scope.ts';
 import type { CompletionEnding } from '../metering/ports.ts';
-import type { TrafficSink } from '../traffic/ports.ts';
+import type { EndedCompletion, TrafficSink } from '../traffic/ports.ts';
 
 interface RecordDeps {
   experimentSink: ExperimentSink;
@@ -68,7 +68,7 @@ function valuesOf(
 
 /**
  * Notes a completion that has ended, for the traffic over time and the list of requests: what it was, never what was said.
- * @param how.code of the error, where the trace does not know it. @param how.endedAt unix ms; now unless given.
+ * @param how.kept prompt and answer are kept. @param how.code of the error, where the trace does not know it. @param how.endedAt unix ms; now unless given.
  */
 export function recordEnded(
   deps: { trafficSink: TrafficSink; now: () => number },
@@ -81,13 +81,14 @@ export function recordEnded(
     firstAt?: number | null;
     endedAt?: number;
     cold?: boolean;
+    kept?: boolean;
   },
-): void {
+): EndedCompletion {
   const trace = context.get('trace');
   const { facts, startedAt } = trace;
   const { endedAt = deps.now(), firstAt = null } = how;
   const since = (at: number): number => Math.max(0, Math.round(at - startedAt));
-  const ended = {
+  const ended: EndedCompletion = {
     id: context.get('requestId'),
     at: endedAt,
     tenant: facts.tenant ?? '',
@@ -103,6 +104,7 @@ export function recordEnded(
     origin: facts.origin ?? '',
     degraded: facts.degraded ?? '',
     cold: how.cold ?? false,
+    ...(how.kept === true ? { kept: true } : {}),
     prompt_tokens: how.promptTokens ?? 0,
     completion_tokens: how.completionTokens ?? 0,
     duration_ms: since(endedAt),
@@ -113,4 +115,5 @@ export function recordEnded(
     ].map(([name, ms]) => ({ name, ms })),
   };
   deps.trafficSink.record(ended, (work) => keepAlive(context, work));
+  return ended;
 }

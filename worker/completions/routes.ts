@@ -25,6 +25,7 @@ import { endUser, USER_HEADER, takePart, type Part, type TakePartDeps } from '..
 import type { ExperimentSink } from '../experiments/ports.ts';
 import type { CompletionMeter, MeteredAnswer, TokenCounts } from '../metering/ports.ts';
 import type { Caller } from '../access/ports.ts';
+import type { Keeping, PromptKeeper } from '../prompts/ports.ts';
 import { UNKNOWN_CONTEXT_TOKENS } from './limits.ts';
 import {
   CHAT,
@@ -47,6 +48,7 @@ import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-mode
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps, ShadowDeps {
   meter: CompletionMeter;
   trafficSink: TrafficSink;
+  promptKeeper: PromptKeeper;
   exposureTokens: ExposureTokens;
   answerTokens: AnswerTokens;
   experimentSink: ExperimentSink;
@@ -89,17 +91,22 @@ async function complete<T extends CompletionBody>(
     recordEnded(deps, context, { code: prepared.error.code, status: refusal.status });
     return refusal;
   }
+  const { body } = prepared.value;
+  const keeping = deps.promptKeeper.open(caller.value, body, (work) => keepAlive(context, work));
   const taking: Taking = { part: null, stoodIn: false, cold: false };
   const response = await deps.meter.measure({
     caller: caller.value,
     requestId: context.get('requestId'),
     gone: request.signal,
     keepAlive: (work) => keepAlive(context, work),
-    run: (signal) => serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking }),
+    run: (signal) =>
+      serve(deps, context, { kind, caller: caller.value, ...prepared.value, signal, taking, keeping }),
     onEnd(ending) {
       trace.finish(ending);
       recordEnding(deps, context, taking, ending);
-      recordEnded(deps, context, { ...ending, cold: taking.cold });
+      const how = { ...ending, cold: taking.cold, kept: keeping !== null };
+      const ended = recordEnded(deps, context, how);
+      keeping?.end(ended);
     },
     onRefused: (error) => recordEnded(deps, context, { code: error.code, status: errorStatus(error) }),
   });
@@ -122,9 +129,11 @@ async function serve<T extends CompletionBody>(
     resolve: PendingModel;
     signal: AbortSignal;
     taking: Taking;
+    /** null = nothing of it is kept. */
+    keeping: Keeping | null;
   },
 ): Promise<MeteredAnswer> {
-  const { kind, caller, body, ignored, edge, resolve, signal, taking } = call;
+  const { kind, caller, body, ignored, edge, resolve, signal, taking, keeping } = call;
   const trace = context.get('trace');
   const unserved = (error: ApiError): MeteredAnswer => {
     trace.note({ code: error.code });
@@ -196,6 +205,8 @@ async function serve<T extends CompletionBody>(
           ...{ ...shadow, compare, answer: { response, note } },
           judged: response.ok && !taking.stoodIn ? shadow.judged : null,
         });
+  const stream = isEventStream(response.headers);
+  const kept = keeping === null ? sent : keeping.listen(sent, { ok: response.ok, stream, text: kind.speaks });
   const headers = labels(caller, resolution, declared);
   if (part !== null) {
     headers.set('x-graft-experiment', part.experiment);
@@ -214,7 +225,7 @@ async function serve<T extends CompletionBody>(
     ...(degraded === null ? {} : { degraded }),
   });
   return {
-    response: new Response(sent, { status: response.status, headers }),
+    response: new Response(kept, { status: response.status, headers }),
     note,
     ended,
     served,

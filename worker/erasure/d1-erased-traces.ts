@@ -17,6 +17,9 @@ const NAMED = `r.value ->> 'name' IN (${WHOLE})`;
 const CHUNKS = `SELECT c.tenant, c.at, c.id FROM request_chunks c WHERE (c.tenant, c.at, c.id) > (?3, ?4, ?5)
   ORDER BY c.tenant, c.at, c.id LIMIT ?6`;
 
+/** A tenant's own, and what others have of its names: a thousand rows each at most. */
+const KEPT_PROMPTS = `DELETE FROM kept_prompts WHERE (tenant = ?2 AND ${OF_TENANT}) OR name IN (${WHOLE})`;
+
 const gone = (answer: { results: unknown[] } | undefined): number => answer?.results.length ?? 0;
 const counted = (answer: { results: unknown[] } | undefined): number =>
   (answer?.results[0] as { count: number | null } | undefined)?.count ?? 0;
@@ -55,6 +58,7 @@ export function createD1ErasedTraces(db: SqlDatabase): Pages {
              requests = (SELECT json_group_array(json(r.value)) FROM json_each(requests) r WHERE NOT ${NAMED})
            WHERE (tenant, at, id) IN (${CHUNKS}) AND EXISTS (SELECT 1 FROM json_each(requests) r WHERE ${NAMED})`,
         ),
+        run(KEPT_PROMPTS),
         // What is deleted moves the page on: these come last.
         ...(kind === 'tenant' ? [run(whole)] : []),
         run(

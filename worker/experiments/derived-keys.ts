@@ -10,7 +10,8 @@ export type KeyLabel =
   | 'graft-answer-v1'
   | 'graft-unit-v1'
   | 'graft-webhook-v1'
-  | 'graft-judge-v1';
+  | 'graft-judge-v1'
+  | 'graft-prompt-v1';
 
 export type HmacKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
 
@@ -25,20 +26,28 @@ export function derivedKey(secret: Uint8Array<ArrayBuffer>, label: KeyLabel): ()
 }
 
 async function deriveHmacKey(secret: Uint8Array<ArrayBuffer>, label: KeyLabel): Promise<HmacKey> {
+  const bits = await deriveBits(secret, label);
+  return crypto.subtle.importKey('raw', bits, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign', 'verify']);
+}
+
+/** @returns 256 bits. @param secret at least 32 random bytes. */
+export async function deriveBits(secret: Uint8Array<ArrayBuffer>, label: KeyLabel): Promise<ArrayBuffer> {
   const material = await crypto.subtle.importKey('raw', secret, 'HKDF', false, ['deriveBits']);
-  const bits = await crypto.subtle.deriveBits(
+  return crypto.subtle.deriveBits(
     { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(0), info: new TextEncoder().encode(label) },
     material,
     256,
   );
-  return crypto.subtle.importKey('raw', bits, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign', 'verify']);
 }
 
+/** A call takes some ten thousand arguments. */
+const AT_ONCE = 8_192;
+
 export function base64url(bytes: Uint8Array): string {
-  return btoa(String.fromCharCode(...bytes))
-    .replaceAll('+', '-')
-    .replaceAll('/', '_')
-    .replace(/=+$/, '');
+  let text = '';
+  for (let from = 0; from < bytes.length; from += AT_ONCE)
+    text += String.fromCharCode(...bytes.subarray(from, from + AT_ONCE));
+  return btoa(text).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '');
 }
 
 /** @returns null when the text is not what {@link base64url} writes. */

@@ -99,7 +99,7 @@ function Row(props: { version: VersionView; isScored: boolean; state: VersionSta
           )}
         </td>
       )}
-      <td class="right act">
+      <td class="right act stacks">
         {flip !== undefined && (
           <button type="button" onClick={() => acts.onFlip(version)} aria-label={`${flip} version ${index}`}>
             {flip}

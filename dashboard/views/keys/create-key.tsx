@@ -4,6 +4,7 @@ import type { Client } from '../../api/client.ts';
 import { LIMITS, LIVES } from '../../model/key-words.ts';
 import { CheckField, TextField } from '../../parts/fields.tsx';
 import type { Question } from '../../parts/confirm.tsx';
+import { KeepField } from './keep-field.tsx';
 import { LimitFields, limitTexts } from './limit-fields.tsx';
 import type { MadeKey } from './new-key-note.tsx';
 
@@ -16,12 +17,15 @@ interface Wanted {
   life: number | null;
   strict: boolean;
   download: boolean;
+  keep: number | null;
+  prompts: boolean;
 }
 
 /** @param onMade hears of the key itself, once. */
 export function createQuestion(client: Client, onMade: (made: MadeKey) => void): Question {
   const wanted: Wanted = {
     ...{ kind: 'api', label: '', tenant: '', scopes: '', life: null, strict: false, download: false },
+    ...{ keep: null, prompts: false },
   };
   const texts = limitTexts(null);
   return {
@@ -44,7 +48,9 @@ export function createQuestion(client: Client, onMade: (made: MadeKey) => void):
         ...(wanted.life === null ? {} : { expires_in: wanted.life }),
         ...(isApi && Object.keys(limits).length > 0 ? { limits } : {}),
         ...(isApi && wanted.strict ? { strict: true } : {}),
+        ...(isApi && wanted.keep !== null ? { keep_prompts: wanted.keep } : {}),
         ...(!isApi && wanted.download ? { download: true } : {}),
+        ...(!isApi && wanted.prompts ? { prompts: true } : {}),
       };
       const answer = await client.call('POST /admin/keys', { body, as: NewKey.required({ key: true }) });
       if (!answer.ok) return answer.error;
@@ -99,13 +105,20 @@ function Fields({ wanted, texts }: { wanted: Wanted; texts: ReturnType<typeof li
             label="Strict: a name that is missing is an error, and no ancestor answers for it"
             onChange={(strict) => (wanted.strict = strict)}
           />
+          <KeepField begin={null} onChange={(hours) => (wanted.keep = hours)} />
           <LimitFields texts={texts} />
         </>
       ) : (
-        <CheckField
-          label="It may download the tenant’s adapters"
-          onChange={(download) => (wanted.download = download)}
-        />
+        <>
+          <CheckField
+            label="It may download the tenant’s adapters"
+            onChange={(download) => (wanted.download = download)}
+          />
+          <CheckField
+            label="It may read the prompts and answers that the tenant’s keys have kept"
+            onChange={(prompts) => (wanted.prompts = prompts)}
+          />
+        </>
       )}
     </>
   );

@@ -6,6 +6,7 @@ import { LIMITS } from '../../model/key-words.ts';
 import type { Problem } from '../../model/problem.ts';
 import type { Question } from '../../parts/confirm.tsx';
 import { CheckField, TextField } from '../../parts/fields.tsx';
+import { KeepField } from './keep-field.tsx';
 import { LimitFields, limitTexts } from './limit-fields.tsx';
 import type { MadeKey } from './new-key-note.tsx';
 
@@ -13,7 +14,7 @@ const calledOf = ({ id, label }: KeyView): string => (label === '' ? id : label)
 
 export function changeQuestion(client: Client, key: KeyView): Question {
   const texts = limitTexts(key.limits);
-  const chosen = { label: key.label };
+  const chosen = { label: key.label, keep: key.keep_prompts };
   return {
     title: `Change ${calledOf(key)}`,
     text: 'Limits hold within a second here, and within about a minute elsewhere.',
@@ -24,6 +25,7 @@ export function changeQuestion(client: Client, key: KeyView): Question {
     more: (
       <>
         <TextField label="Label" begin={key.label} onChange={(label) => (chosen.label = label)} />
+        <KeepField begin={key.keep_prompts} onChange={(hours) => (chosen.keep = hours)} />
         <LimitFields texts={texts} />
       </>
     ),
@@ -31,7 +33,10 @@ export function changeQuestion(client: Client, key: KeyView): Question {
       const limits: LimitsChange = Object.fromEntries(
         LIMITS.map(([field]) => [field, texts[field] === '' ? null : Number(texts[field])]),
       );
-      const body = { id: key.id, label: chosen.label, limits };
+      const { label, keep } = chosen;
+      // Unless it is changed, nothing is said of it: off deletes what is kept.
+      const kept = keep === key.keep_prompts ? {} : { keep_prompts: keep };
+      const body = { id: key.id, label, limits, ...kept };
       const answer = await client.call('POST /admin/keys/change', { body });
       return answer.ok ? null : answer.error;
     },
@@ -74,7 +79,8 @@ export function rotateQuestion(client: Client, key: KeyView, onMade: (made: Made
 }
 
 export function revokeQuestion(client: Client, key: KeyView): Question {
-  const chosen = { made: false };
+  const chosen = { made: false, forget: false };
+  const flag = (on: boolean): 'true' | 'false' => (on ? 'true' : 'false');
   return {
     title: `Revoke ${calledOf(key)}?`,
     text: 'Requests with it, and with keys that it was rotated into, are refused within a second here and within about a minute elsewhere. It cannot be taken back.',
@@ -85,13 +91,20 @@ export function revokeQuestion(client: Client, key: KeyView): Question {
     more:
       key.kind === 'admin' ? (
         <CheckField label="Also the keys that it made" onChange={(made) => (chosen.made = made)} />
+      ) : key.keep_prompts !== null ? (
+        <CheckField
+          label="Delete its prompts and answers now, not when they expire"
+          onChange={(forget) => (chosen.forget = forget)}
+        />
       ) : undefined,
     run: async () => {
-      const made = (): 'true' | 'false' => (chosen.made ? 'true' : 'false');
       for (let cursor: string | null = null; ;) {
         const page: Result<RevocationView, Problem> = await client.call('DELETE /admin/keys/:id', {
           params: { id: key.id },
-          query: { report: 'true' as const, made: made(), cursor },
+          query: {
+            ...{ report: 'true' as const, made: flag(chosen.made), cursor },
+            forget_prompts: flag(chosen.forget),
+          },
           as: RevocationView,
         });
         if (!page.ok) return page.error;

@@ -1,7 +1,7 @@
 import { RefreshCw, SlidersHorizontal, Trash2 } from 'lucide';
 import type { KeyView } from '../../../protocol/admin-api/keys.ts';
 import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
-import { keyState, limitsWords } from '../../model/key-words.ts';
+import { hoursWords, keyState, limitsWords } from '../../model/key-words.ts';
 import { ago, moment } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
 import { Table } from '../../parts/table.tsx';
@@ -24,17 +24,14 @@ export function KeysTable(props: {
   const { keys, usage, now, acts } = props;
   const used = new Map(usage?.map(({ group, last_hour: hour }) => [group, hour]) ?? []);
   return (
-    <Table
-      label="Keys"
-      columns={['Label', 'Kind', 'Tenant', 'May use', 'Limits', 'Last used', 'Created', 'State', '']}
-    >
+    <Table label="Keys" columns={['Label', 'Tenant', 'May use', 'Limits', 'Last used', 'State', '']}>
       {keys.map((key) => {
         const state = keyState(key, now);
         const isGood = state === 'good' || state === 'ending';
         const called = key.label === '' ? key.id : key.label;
         return (
           <tr key={key.id} class={isGood ? undefined : 'faint'}>
-            <th scope="row">
+            <th scope="row" class="beside-acts">
               {called}
               {key.label !== '' && (
                 <>
@@ -43,16 +40,27 @@ export function KeysTable(props: {
                 </>
               )}
             </th>
-            <td>{key.kind === 'api' ? 'API' : 'admin'}</td>
-            <td>{key.tenant}</td>
-            <td class="chain">{mayUse(key)}</td>
-            <td>{key.kind === 'admin' ? '–' : (limitsWords(key.limits) ?? 'none')}</td>
-            <td class="nowrap">
-              {key.kind === 'admin' ? '–' : lastUsed(used.get(key.id), usage === null, now)}
-            </td>
             <td>
-              <time dateTime={new Date(key.created_at).toISOString()} title={`By ${key.created_by}`}>
-                {ago(key.created_at, now)}
+              <span class="nowrap">{key.tenant}</span>
+              <span class="under faint">{key.kind === 'api' ? 'API' : 'admin'}</span>
+            </td>
+            <td class="chain">
+              {mayUse(key)}
+              {key.keep_prompts !== null && (
+                <span class="under">
+                  <span class="state staged">prompts kept {hoursWords(key.keep_prompts)}</span>
+                </span>
+              )}
+            </td>
+            <td>{key.kind === 'admin' ? '–' : (limitsWords(key.limits) ?? 'none')}</td>
+            <td>
+              {key.kind === 'admin' ? '–' : lastUsed(used.get(key.id), usage === null, now)}
+              <time
+                class="under faint"
+                dateTime={new Date(key.created_at).toISOString()}
+                title={`${moment(key.created_at)}, by ${key.created_by}`}
+              >
+                made {ago(key.created_at, now)}
               </time>
             </td>
             <td>
@@ -98,12 +106,14 @@ function Act(props: { label: string; icon: typeof Trash2; onClick: () => void })
   );
 }
 
-function mayUse({ kind, tenant, scopes, scope_owners: owners, download }: KeyView): string {
+function mayUse({ kind, tenant, scopes, scope_owners: owners, download, prompts }: KeyView): string {
   const others = scopes.map((scope, i) =>
     scope === '**' ? 'everything' : `${scope}${owners[i] == null ? '' : ` of ${owners[i]}`}`,
   );
   const own = others.includes('everything') ? [] : [`all of ${tenant}`];
-  return [...own, ...others, ...(kind === 'admin' && download ? ['downloads'] : [])].join(', ');
+  const admin =
+    kind === 'admin' ? [...(download ? ['downloads'] : []), ...(prompts ? ['kept prompts'] : [])] : [];
+  return [...own, ...others, ...admin].join(', ');
 }
 
 /** @param hour the last one with a request. */

@@ -6,6 +6,7 @@ import { amount, moment, percent, whole } from '../../model/words.ts';
 import { decisionSentence } from '../../model/experiment-words.ts';
 import { outcomeWords } from '../../model/request-phases.ts';
 import { hashOf } from '../../model/view.ts';
+import { Breakable } from '../../parts/breakable.tsx';
 import { Table } from '../../parts/table.tsx';
 
 const TOP = 8;
@@ -28,7 +29,7 @@ export function TopNames({ report }: { report: UsageReport }) {
           <tr key={row.group}>
             <th scope="row" class="path">
               <a href={hashOf(row.group === 'base' ? { at: 'usage' } : { at: 'adapters', name: row.group })}>
-                {row.group}
+                <Breakable text={row.group} />
               </a>
             </th>
             <td class="right">{whole(row.requests)}</td>
@@ -65,7 +66,9 @@ export function Running({ list, tenant }: { list: ExperimentList; tenant: string
       {running.map(({ id, document, evaluation }) => (
         <tr key={id}>
           <th scope="row" class="path">
-            <a href={hashOf({ at: 'experiments', id })}>{document.name}</a>
+            <a href={hashOf({ at: 'experiments', id })}>
+              <Breakable text={document.name} />
+            </a>
           </th>
           <td class="right">{percent(document.coverage)}</td>
           <td class="words">
@@ -87,9 +90,9 @@ export function Failures({ report }: { report: TrafficReport }) {
     <Table label="Errors by code" columns={['Error', 'What it is', { right: 'Requests' }]}>
       {failures.slice(0, TOP).map((outcome) => (
         <tr key={`${outcome.status} ${outcome.code}`}>
-          <th scope="row">
+          <th scope="row" class="path">
             <a href={hashOf({ at: 'requests' })}>
-              {outcome.status} {outcome.code}
+              {outcome.status} <Breakable text={outcome.code} />
             </a>
           </th>
           <td class="words">{outcomeWords(outcome)}</td>
@@ -108,22 +111,33 @@ export function Changes({ list }: { list: ChangeList }) {
       </p>
     );
   return (
-    <Table label="Last changes" columns={['When', 'What', 'Name', 'By']}>
+    <Table label="Last changes" columns={['When', 'What', 'Name']}>
       {list.changes.map((change) => (
         <tr key={change.id}>
           <td>
             <time>{moment(change.at)}</time>
+            <span class="under faint">{change.actor}</span>
           </td>
           <td>
             {change.action}
             {change.to !== null && ` @${change.to}`}
           </td>
           <th scope="row" class="path">
-            <a href={hashOf({ at: 'adapters', name: change.name })}>{change.name}</a>
+            <ChangedName change={change} />
           </th>
-          <td class="faint">{change.actor}</td>
         </tr>
       ))}
     </Table>
+  );
+}
+
+/** What is no name, all of a tenant's or all below one, leads nowhere. */
+function ChangedName({ change: { name, owner } }: { change: ChangeList['changes'][number] }) {
+  if (name === '**') return <span class="faint">all of {owner}</span>;
+  if (name.endsWith('/**')) return <Breakable text={name} />;
+  return (
+    <a href={hashOf({ at: 'adapters', name })}>
+      <Breakable text={name} />
+    </a>
   );
 }

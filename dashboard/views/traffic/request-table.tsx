@@ -3,7 +3,10 @@ import { useState } from 'preact/hooks';
 import type { RequestView } from '../../../protocol/admin-api/traffic.ts';
 import { clock, duration, moment, whole } from '../../model/words.ts';
 import { outcomeWords, requestPhases } from '../../model/request-phases.ts';
+import type { Client } from '../../api/client.ts';
+import { Breakable } from '../../parts/breakable.tsx';
 import { Table, type Column } from '../../parts/table.tsx';
+import { KeptPromptOf } from './kept-prompt.tsx';
 
 const COLUMNS: readonly Column[] = [
   'Ended',
@@ -18,7 +21,8 @@ const COLUMNS: readonly Column[] = [
 ];
 
 /** One line a request; what else is known of it opens below. */
-export function RequestTable({ requests }: { requests: readonly RequestView[] }) {
+export function RequestTable(props: { requests: readonly RequestView[]; client: Client }) {
+  const { requests, client } = props;
   const [open, setOpen] = useState<string | null>(null);
   return (
     <>
@@ -42,9 +46,17 @@ export function RequestTable({ requests }: { requests: readonly RequestView[] })
                   <span class={`state ${tone(request.status)}`}>{request.status}</span>
                 </td>
                 <th scope="row" class="path">
-                  {request.name === '' ? <span class="faint">none found</span> : request.name}
+                  {request.name === '' ? (
+                    <span class="faint">none found</span>
+                  ) : (
+                    <Breakable text={request.name} />
+                  )}
                   {request.version > 0 && <span class="faint">@{request.version}</span>}
-                  {request.code !== '' && <span class="under faint">{request.code}</span>}
+                  {request.code !== '' && (
+                    <span class="under faint">
+                      <Breakable text={request.code} />
+                    </span>
+                  )}
                 </th>
                 <td class="right">{request.ttft_ms === null ? '–' : duration(request.ttft_ms)}</td>
                 <td class="right">{duration(request.duration_ms)}</td>
@@ -68,6 +80,7 @@ export function RequestTable({ requests }: { requests: readonly RequestView[] })
                 <tr class="detail">
                   <td colSpan={COLUMNS.length}>
                     <Detail request={request} />
+                    {request.kept === true && <KeptPromptOf client={client} request={request} />}
                   </td>
                 </tr>
               )}

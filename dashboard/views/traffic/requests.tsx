@@ -87,7 +87,7 @@ export function RequestsView({ client }: { client: Client }) {
           </p>
         ) : (
           <>
-            <RequestTable requests={data.requests} />
+            <RequestTable requests={data.requests} client={client} />
             {data.truncated && limit < 1_000 && (
               <p>
                 <button type="button" onClick={() => setLimit(Math.min(1_000, limit * 4))}>
@@ -98,7 +98,8 @@ export function RequestsView({ client }: { client: Client }) {
           </>
         )}
         <p class="hint">
-          The last 1,000 of a tenant, seven days at most. Prompts and answers are not kept.
+          The last 1,000 of a tenant, seven days at most. Prompts and answers are kept for keys that ask for
+          it alone.
           {data !== null &&
             data.left_out > 0 &&
             ` ${whole(data.left_out)} requests of busy moments are not among them.`}{' '}

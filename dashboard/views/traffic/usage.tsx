@@ -17,6 +17,7 @@ import {
 import { hashOf } from '../../model/view.ts';
 import { Choices, Field } from '../../parts/fields.tsx';
 import { Answered, Skeleton } from '../../parts/notes.tsx';
+import { Breakable } from '../../parts/breakable.tsx';
 import { Table, type Column } from '../../parts/table.tsx';
 import { useLoad } from '../../parts/use-load.ts';
 
@@ -180,7 +181,7 @@ function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<str
         {rows.slice(0, SHOWN).map((row) => (
           <tr key={row.group}>
             <th scope="row" class="path">
-              {labels.get(row.group) || row.group}
+              {labels.get(row.group) || <Breakable text={row.group} />}
               {by === 'key' && !!labels.get(row.group) && <code class="under faint">{row.group}</code>}
             </th>
             {counts((read) => read(row))}

@@ -38,6 +38,12 @@ function serverOf(total: number) {
 }
 
 describe('readHistory', () => {
+  it('asks for one tenant’s', async () => {
+    const { client, asked } = serverOf(1);
+    expect(await readHistory(client, null, 5, 'clinic')).toHaveLength(1);
+    expect(asked).toEqual(['?limit=5&tenant=clinic']);
+  });
+
   it('goes through pages of a thousand, and no further than it was asked', async () => {
     const { client, asked } = serverOf(2_500);
     const found = await readHistory(client, 'alice/notes', 1_200);

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { changeRequest, keyRequest } from '../../../cli/keys/key-flags.ts';
-import { isOver, keyState, limitsText, scopesText } from '../../../cli/keys/key-table.ts';
+import { isOver, keyState, keyTable, limitsText, scopesText } from '../../../cli/keys/key-table.ts';
 import type { KeyView } from '../../../protocol/index.ts';
 
 const plain = (args: Record<string, unknown>) => JSON.parse(JSON.stringify(keyRequest(args))) as unknown;
@@ -25,6 +25,7 @@ describe('a key as flags say it', () => {
         strict: true,
         'strict-fields': true,
         degrade: 'base',
+        'keep-prompts': '30d',
       }),
     ).toEqual({
       tenant: 'acme',
@@ -42,14 +43,19 @@ describe('a key as flags say it', () => {
       strict: true,
       strict_fields: true,
       degrade: 'base',
+      keep_prompts: 720,
     }));
 
-  it('is an admin key when asked for', () => expect(plain({ admin: true })).toEqual({ kind: 'admin' }));
+  it('is an admin key when asked for', () =>
+    expect(plain({ admin: true, prompts: true })).toEqual({ kind: 'admin', prompts: true }));
 
   it.each([
     [{ rpm: '0' }, '--rpm'],
     [{ expires: 'soon' }, '--expires'],
     [{ degrade: 'no' }, '--degrade'],
+    [{ 'keep-prompts': '90m' }, '--keep-prompts'],
+    [{ 'keep-prompts': '0' }, '--keep-prompts'],
+    [{ 'keep-prompts': '31d' }, '--keep-prompts'],
     [{ rpm: '1', 'on-outage': 'maybe' }, '--on-outage'],
     [{ 'on-outage': 'refuse' }, '--on-outage'],
   ])('is refused with %j', (args, flag) => expect(() => keyRequest(args)).toThrow(flag));
@@ -69,6 +75,8 @@ describe('a change as flags say it', () => {
         strict: false,
         'strict-fields': false,
         download: false,
+        'keep-prompts': 'none',
+        prompts: false,
       }),
     ).toEqual({
       id: 'key_1',
@@ -78,6 +86,8 @@ describe('a change as flags say it', () => {
       strict: false,
       strict_fields: false,
       download: false,
+      keep_prompts: null,
+      prompts: false,
     });
     expect(change({ label: 'none', 'on-outage': 'refuse', strict: true })).toEqual({
       id: 'key_1',
@@ -109,6 +119,8 @@ describe('a key as it is listed', () => {
     strict: false,
     strict_fields: false,
     download: false,
+    keep_prompts: null,
+    prompts: false,
     degrade: null,
     replaced_by: null,
     replaces: null,
@@ -132,6 +144,18 @@ describe('a key as it is listed', () => {
       'medicine/** of clinic, ** of anybody',
     );
     expect(scopesText(key({ scopes: ['a'], scope_owners: [] }))).toBe('a of anybody');
+  });
+
+  it('says whose prompts are kept, and who reads them, where any are', () => {
+    const lines = (...keys: KeyView[]) => keyTable(keys, NOW).split('\n');
+    expect(lines(key({}))[0]).not.toContain('PROMPTS');
+    const [head, ...rows] = lines(key({ keep_prompts: 24 }), key({ kind: 'admin', prompts: true }), key({}));
+    expect(head).toMatch(/LIMITS +PROMPTS +STATE/);
+    expect(rows.map((row) => /kept 24h|reads|- +- +good/.exec(row)?.[0].replace(/ +/g, ' '))).toEqual([
+      'kept 24h',
+      'reads',
+      '- - good',
+    ]);
   });
 
   it('says its limits in few words', () => {

@@ -20,13 +20,15 @@ const key = (id: string): KeyView => ({
   strict: false,
   strict_fields: false,
   download: false,
+  keep_prompts: null,
+  prompts: false,
   degrade: null,
   replaced_by: null,
   replaces: null,
 });
 
 /** @param answers to the requests, in their order; null = 204, as of an edge that gives no report. */
-async function run(answers: (object | null)[], wanted: { made?: boolean; only?: boolean } = {}) {
+async function run(answers: (object | null)[], wanted: Partial<Parameters<typeof revokeKey>[2]> = {}) {
   const asked: string[] = [];
   const said: string[] = [];
   const send = async (_what: string, path: string) => {
@@ -42,7 +44,7 @@ async function run(answers: (object | null)[], wanted: { made?: boolean; only?: 
     },
     note: (text: string) => said.push(text),
   };
-  const revocation = { id: 'key_1', made: false, only: false, ...wanted };
+  const revocation = { id: 'key_1', made: false, only: false, forgetPrompts: false, ...wanted };
   await revokeKey({ send } as unknown as ApiClient, output as unknown as Output, revocation);
   return { asked, told, said: stripVTControlCharacters(said.join('\n')) };
 }
@@ -53,6 +55,12 @@ const page = (more: object) => ({
 });
 
 describe('graft keys revoke', () => {
+  it('deletes what is kept of prompts when that is asked for', async () => {
+    const { asked, said } = await run([page({})], { forgetPrompts: true });
+    expect(asked).toEqual(['/admin/keys/key_1?report=true&forget_prompts=true']);
+    expect(said).toContain('key_1 is revoked, and what was kept of its prompts is deleted;');
+  });
+
   it('says what ended with the key, and how to end what it made', async () => {
     const { asked, told, said } = await run([
       page({ revoked: [key('key_1'), key('key_2')], made: [key('key_3')] }),

@@ -89,6 +89,8 @@ describe('authenticateAdmin', () => {
     strict: false,
     strictFields: false,
     download: false,
+    keepPrompts: null,
+    prompts: false,
     degrade: null,
     limits: null,
     limitsFixed: false,

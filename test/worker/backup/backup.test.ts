@@ -64,6 +64,11 @@ describe('a backup', () => {
     const db = await from.edge.miniflare.getD1Database('DB');
     expect(plan.migration).toMatch(/^\d{4}_/);
     expect(plan.tables.map(({ name }) => name)).not.toContain('d1_migrations');
+    // What is kept for a time is in no backup.
+    expect(plan.tables.map(({ name }) => name)).not.toContain('kept_prompts');
+    expect((await from.admin('/admin/backup/rows?table=kept_prompts')).status).toBe(
+      (await from.admin('/admin/backup/rows?table=no_such_table')).status,
+    );
     expect(plan.tables.slice(-2).map(({ name }) => name)).toEqual(['stored_files', 'stored_parts']);
     for (const { name, rows } of plan.tables) {
       const pages = await readTable(name);

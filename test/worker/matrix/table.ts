@@ -901,6 +901,13 @@ export const TABLE: Record<string, Case[]> = {
     { does: 'reads', ask: plain('/admin/requests?tenant=clinic'), gets: admins('403 403 200 200') },
     { does: 'reads its own', ask: plain('/admin/requests'), gets: admins('200 200 200 200') },
   ],
+  'GET /admin/requests/:id/prompt': [
+    {
+      does: 'reads what is kept of its tenant, to a key with the right',
+      ask: plain('/admin/requests/none/prompt'),
+      gets: admins('403 403 403 404'),
+    },
+  ],
   'GET /admin/origins': [
     {
       does: 'lists, and what they hold to the operator',

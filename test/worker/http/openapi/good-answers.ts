@@ -226,6 +226,18 @@ export const MORE: Readonly<Record<string, readonly Case['ask'][]>> = {
       return { path: '/admin/requests' };
     },
   ],
+  'GET /admin/requests/:id/prompt': [
+    async (world) => {
+      const { graft } = world;
+      const made = await graft.request('/admin/keys', { body: { scopes: ['**'], keep_prompts: 1 } });
+      const { key } = (await made.json()) as { key: string };
+      const body = { model: N, messages: [{ role: 'user', content: 'hi' }] };
+      const headers = { 'x-request-id': 'r1' };
+      await (await graft.request('/v1/chat/completions', { key, body, headers })).text();
+      await graft.settled();
+      return { path: '/admin/requests/r1/prompt' };
+    },
+  ],
   'GET /admin/origins': [
     (world) => {
       fillOrigin(world);

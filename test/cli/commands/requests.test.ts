@@ -1,0 +1,33 @@
+import { expect, it } from 'vitest';
+import { keptText } from '../../../cli/commands/requests.ts';
+import type { KeptPrompt } from '../../../protocol/index.ts';
+
+const kept = (more: Partial<KeptPrompt> = {}): KeptPrompt => ({
+  ...{ id: 'r1', at: Date.UTC(2026, 0, 31, 7, 30), tenant: 'acme', key_id: 'key_1', name: 'notes' },
+  ...{ expires_at: Date.UTC(2026, 1, 1, 7, 30), prompt: [{ role: 'user', text: 'one\ntwo' }] },
+  ...{ prompt_cut: false, answers: ['said'], answers_cut: false },
+  ...more,
+});
+
+it('shows a request’s prompt and answer, and nothing that a terminal obeys', () => {
+  expect(keptText(kept({ answers: ['said \u001b]52;c;cm0=\u0007here'] }))).toBe(
+    [
+      'r1: notes, ended 2026-01-31 07:30Z, by key_1 of acme; deleted 2026-02-01 07:30Z',
+      ...['user', '  one', '  two', 'answer', '  said ]52;c;cm0=here'],
+    ].join('\n'),
+  );
+});
+
+it('says what is missing', () => {
+  const lines = (more: Partial<KeptPrompt>) =>
+    keptText(kept({ prompt: [], ...more }))
+      .split('\n')
+      .slice(1);
+  expect(lines({ answers: ['a', 'b'], prompt_cut: true })).toEqual([
+    '[the prompt was longer; its last messages are here]',
+    ...['answer 1', '  a', 'answer 2', '  b'],
+  ]);
+  expect(lines({ answers: null })).toEqual(['[no answer]']);
+  expect(lines({ answers: null, answers_cut: true })).toEqual(['[the answer was too long to be kept]']);
+  expect(lines({ answers_cut: true })).toEqual(['answer', '  said', '[the answer was longer]']);
+});

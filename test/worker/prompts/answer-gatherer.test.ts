@@ -1,0 +1,91 @@
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { MAX_KEPT_TEXT } from '../../../protocol/index.ts';
+import { AnswerGatherer } from '../../../worker/prompts/answer-gatherer.ts';
+import { MAX_HEARD_BYTES, MAX_HEARD_LINE } from '../../../worker/prompts/limits.ts';
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+const frame = (payload: unknown): string => `data: ${JSON.stringify(payload)}\n\n`;
+const text = (content: string, index = 0) => ({ choices: [{ index, delta: { content } }] });
+
+function heard(stream: boolean, ...chunks: (string | Uint8Array)[]) {
+  const gatherer = new AnswerGatherer(stream);
+  for (const chunk of chunks) gatherer.push(typeof chunk === 'string' ? bytes(chunk) : chunk);
+  return gatherer.answer();
+}
+
+describe('AnswerGatherer', () => {
+  it('finds the same however a stream is cut into chunks', () => {
+    const whole = bytes(
+      ['é', '🐟', 'a', 'data: no', '\n'].map((one) => frame(text(one))).join('') + 'data: [DONE]\n\n',
+    );
+    fc.assert(
+      fc.property(fc.array(fc.nat(whole.length), { maxLength: 8 }), (cuts) => {
+        const places = [0, ...cuts.sort((a, b) => a - b), whole.length];
+        const chunks = places.slice(1).map((end, i) => whole.subarray(places[i], end));
+        expect(heard(true, ...chunks)).toEqual({ answers: ['é🐟adata: no\n'], answers_cut: false });
+      }),
+    );
+  });
+
+  it('keeps choices apart, and calls on lines of their own', () => {
+    const call = (name: string | undefined, given: string) => ({
+      choices: [{ index: 1, delta: { tool_calls: [{ index: 0, function: { name, arguments: given } }] } }],
+    });
+    expect(
+      heard(
+        true,
+        frame(text('b', 1)),
+        frame(text('a')),
+        frame(call('look', '{"a"')),
+        frame(call(undefined, ':1}')),
+      ),
+    ).toEqual({ answers: ['a', 'b\nlook {"a":1}'], answers_cut: false });
+  });
+
+  it.each([
+    ['text', { choices: [{ index: 0, text: 'said' }] }, ['said']],
+    [
+      'a call',
+      {
+        choices: [
+          {
+            index: 0,
+            message: { content: null, tool_calls: [{ function: { name: 'f', arguments: '{}' } }] },
+          },
+        ],
+      },
+      ['f {}'],
+    ],
+    [
+      'a message',
+      { type: 'message', content: [{ type: 'tool_use', id: 'x', name: 'f', input: { a: 1 } }] },
+      ['f {"a":1}'],
+    ],
+    ['a response', { output: [{ content: [{ text: 'x' }] }, { name: 'f', arguments: '{}' }] }, ['x\nf {}']],
+    ['nothing', { object: 'list' }, null],
+  ])('reads %s that came whole', (_, body, answers) => {
+    expect(heard(false, JSON.stringify(body)).answers).toEqual(answers);
+  });
+
+  it('cuts what is long, not in the middle of a character, and says so', () => {
+    const exact = 'x'.repeat(MAX_KEPT_TEXT - 1);
+    expect(heard(true, frame(text(exact)), frame(text('y')))).toMatchObject({ answers_cut: false });
+    expect(heard(true, frame(text(exact)), frame(text('🐟')), frame(text('z')))).toEqual({
+      answers: [exact],
+      answers_cut: true,
+    });
+  });
+
+  it('holds no more than a line of a stream, and nothing of an answer that is too long', () => {
+    const echo = `data: ${'x'.repeat(MAX_HEARD_LINE + 1)}`;
+    expect(heard(true, echo, 'yy', '\n\n', frame(text('after')))).toEqual({
+      answers: ['after'],
+      answers_cut: false,
+    });
+    expect(heard(false, '{"choices":[', 'x'.repeat(MAX_HEARD_BYTES))).toEqual({
+      answers: null,
+      answers_cut: true,
+    });
+  });
+});

@@ -1,0 +1,174 @@
+import { z } from 'zod';
+import { MAX_KEPT_TEXT, type KeptText } from '../../protocol/index.ts';
+import { MAX_HEARD_BYTES, MAX_HEARD_LINE } from './limits.ts';
+import { cutText } from './prompt-turns.ts';
+
+/** What a choice goes on with: text, or the name of a call, whose arguments are the text that follows. */
+type Said = { index: number; text: string } | { index: number; call: string };
+
+const Calls = z.array(
+  z.object({ function: z.object({ name: z.string().optional(), arguments: z.string().optional() }) }),
+);
+const Spoken = z.object({ content: z.string().nullish(), tool_calls: Calls.optional() });
+/** Of chat and text completions, whole and in events. */
+const Choices = z.object({
+  choices: z.array(
+    z.object({
+      index: z.int(),
+      text: z.string().optional(),
+      message: Spoken.optional(),
+      delta: Spoken.optional(),
+    }),
+  ),
+});
+/** Of responses, whole. */
+const Output = z.object({
+  output: z.array(
+    z.union([
+      z.object({ content: z.array(z.object({ text: z.string() })) }),
+      z.object({ name: z.string(), arguments: z.string() }),
+    ]),
+  ),
+});
+const Block = z.union([
+  z.object({ type: z.literal('text'), text: z.string() }),
+  z.object({ type: z.literal('tool_use'), name: z.string(), input: z.unknown() }),
+]);
+/** Of messages, whole. */
+const Message = z.object({ type: z.literal('message'), content: z.array(Block) });
+/** Of responses and messages, in events; the last one of a response, which says all of it again, is none of them. */
+const Event = z.discriminatedUnion('type', [
+  z.object({ type: z.literal('response.output_text.delta'), delta: z.string() }),
+  z.object({ type: z.literal('response.function_call_arguments.delta'), delta: z.string() }),
+  z.object({
+    type: z.literal('response.output_item.added'),
+    item: z.object({ type: z.string(), name: z.string().optional() }),
+  }),
+  z.object({
+    type: z.literal('content_block_start'),
+    content_block: z.object({ type: z.string(), name: z.string().optional() }),
+  }),
+  z.object({
+    type: z.literal('content_block_delta'),
+    delta: z.object({ text: z.string().optional(), partial_json: z.string().optional() }),
+  }),
+]);
+
+const DATA = 'data:';
+
+/**
+ * The texts of an answer, gathered as its bytes go by, at most {@link MAX_KEPT_TEXT} characters. Of a stream no more than
+ * a line is held; an answer that is no stream is held whole, and if it is longer than {@link MAX_HEARD_BYTES}, not at all.
+ */
+export class AnswerGatherer {
+  readonly #stream: boolean;
+  readonly #decoder = new TextDecoder();
+  readonly #texts = new Map<number, string>();
+  /** Of a line whose end has not come, or of all of it. */
+  #held = '';
+  #skipsLine = false;
+  #heard = 0;
+  #room = MAX_KEPT_TEXT;
+  #cut = false;
+
+  constructor(stream: boolean) {
+    this.#stream = stream;
+  }
+
+  push(chunk: Uint8Array): void {
+    this.#heard += chunk.length;
+    if (this.#cut) return;
+    if (!this.#stream && this.#heard > MAX_HEARD_BYTES) {
+      this.#cut = true;
+      this.#held = '';
+      return;
+    }
+    this.#held += this.#decoder.decode(chunk, { stream: true });
+    if (!this.#stream) return;
+    for (let end = this.#held.indexOf('\n'); end !== -1; end = this.#held.indexOf('\n')) {
+      const line = this.#held.slice(0, end);
+      this.#held = this.#held.slice(end + 1);
+      if (!this.#skipsLine) this.#hear(line);
+      this.#skipsLine = false;
+    }
+    if (this.#held.length <= MAX_HEARD_LINE && !this.#skipsLine) return;
+    this.#skipsLine = true;
+    this.#held = '';
+  }
+
+  /** @returns what it has said so far. */
+  answer(): Pick<KeptText, 'answers' | 'answers_cut'> {
+    if (!this.#stream && !this.#cut) this.#add(this.#held);
+    this.#held = '';
+    const texts = [...this.#texts].sort(([a], [b]) => a - b).map(([, text]) => text);
+    return { answers: texts.length === 0 ? null : texts, answers_cut: this.#cut };
+  }
+
+  #hear(line: string): void {
+    if (line.startsWith(DATA) && line.length <= MAX_HEARD_LINE) this.#add(line.slice(DATA.length));
+  }
+
+  #add(json: string): void {
+    for (const said of saidIn(parsed(json))) {
+      const before = this.#texts.get(said.index) ?? '';
+      const text = 'call' in said ? `${before === '' ? '' : '\n'}${said.call} ` : said.text;
+      this.#cut ||= text.length > this.#room;
+      this.#texts.set(said.index, before + cutText(text, this.#room));
+      this.#room -= Math.min(this.#room, text.length);
+    }
+  }
+}
+
+function saidIn(value: unknown): Said[] {
+  const choices = Choices.safeParse(value);
+  if (choices.success)
+    return choices.data.choices.flatMap(({ index, text, message, delta }) => [
+      ...(text === undefined ? [] : [{ index, text }]),
+      ...spoken(index, message),
+      ...spoken(index, delta),
+    ]);
+  const event = Event.safeParse(value);
+  if (event.success) return saidByEvent(event.data);
+  const message = Message.safeParse(value);
+  if (message.success)
+    return message.data.content.flatMap((block) =>
+      block.type === 'text' ? [words(block.text)] : called(block.name, JSON.stringify(block.input)),
+    );
+  return (Output.safeParse(value).data?.output ?? []).flatMap((item) =>
+    'content' in item ? item.content.map(({ text }) => words(text)) : called(item.name, item.arguments),
+  );
+}
+
+function saidByEvent(event: z.infer<typeof Event>): Said[] {
+  switch (event.type) {
+    case 'response.output_text.delta':
+    case 'response.function_call_arguments.delta':
+      return [words(event.delta)];
+    case 'response.output_item.added':
+      return event.item.name === undefined ? [] : [{ index: 0, call: event.item.name }];
+    case 'content_block_start':
+      return event.content_block.name === undefined ? [] : [{ index: 0, call: event.content_block.name }];
+    case 'content_block_delta':
+      return [words(event.delta.text ?? event.delta.partial_json ?? '')];
+  }
+}
+
+const words = (text: string): Said => ({ index: 0, text });
+const called = (name: string, given: string): Said[] => [{ index: 0, call: name }, words(given)];
+
+const spoken = (index: number, part: z.infer<typeof Spoken> | undefined): Said[] => [
+  ...(part?.content == null ? [] : [{ index, text: part.content }]),
+  ...(part?.tool_calls ?? []).flatMap(({ function: { name, arguments: given } }): Said[] => [
+    ...(name === undefined ? [] : [{ index, call: name }]),
+    ...(given === undefined ? [] : [{ index, text: given }]),
+  ]),
+];
+
+/** @returns undefined for what is no JSON: an error of the parser would quote the text. */
+function parsed(json: string): unknown {
+  try {
+    return JSON.parse(json) as unknown;
+  } catch {
+    return undefined;
+  }
+}

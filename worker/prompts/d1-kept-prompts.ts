@@ -1,0 +1,98 @@
+import type { SqlDatabase } from '../platform/d1-database.ts';
+import { MAX_KEPT_BYTES, MAX_KEPT_PROMPTS, PRUNED_PROMPTS } from './limits.ts';
+import type { KeptPrompts } from './ports.ts';
+
+const HOUR_MS = 3_600_000;
+
+const ADD = `INSERT INTO kept_prompts (tenant, at, id, key_id, name, expires_at, bytes, sealed)
+  SELECT ?1, ?2, ?3, ?4, ?5, ?2 + ${HOUR_MS} * k.keep_prompts, length(?6), ?6 FROM keys k
+  WHERE k.id = ?4 AND k.tenant = ?1 AND k.keep_prompts IS NOT NULL
+  ON CONFLICT DO NOTHING`;
+
+/** Those beyond the newest of each tenant that this batch is of. */
+const FORGET_OLDEST = `WITH found AS (
+    SELECT tenant, at, id, ROW_NUMBER() OVER newer AS place, SUM(bytes) OVER newer AS size
+    FROM kept_prompts WHERE tenant IN (SELECT value FROM json_each(?))
+    WINDOW newer AS (PARTITION BY tenant ORDER BY at DESC, id DESC ROWS UNBOUNDED PRECEDING))
+  DELETE FROM kept_prompts WHERE (tenant, at, id) IN (SELECT tenant, at, id FROM found WHERE place > ? OR size > ?)`;
+
+/** As of an erasure, a sequence below 0: no change of a name takes its place. */
+const NOTE = `INSERT INTO history (name, sequence, at, actor, owner, action, target)
+  SELECT '**', (SELECT MIN(0, COALESCE(MIN(sequence), 0)) - 1 FROM history WHERE name = '**'), ?, ?, ?, 'read-prompt', ?`;
+
+const OF_KEYS = 'FROM kept_prompts WHERE tenant = ?1 AND key_id IN (SELECT value FROM json_each(?2))';
+
+interface Row {
+  tenant: string;
+  at: number;
+  id: string;
+  key_id: string;
+  name: string;
+  expires_at: number;
+  sealed: string;
+}
+
+export function createD1KeptPrompts(db: SqlDatabase): KeptPrompts {
+  return {
+    async add(rows) {
+      if (rows.length === 0) return;
+      const tenants = JSON.stringify([...new Set(rows.map(({ tenant }) => tenant))]);
+      await db.batch([
+        ...rows.map(({ tenant, at, id, keyId, name, sealed }) =>
+          db.prepare(ADD).bind(tenant, at, id, keyId, name, sealed),
+        ),
+        db.prepare(FORGET_OLDEST).bind(tenants, MAX_KEPT_PROMPTS, MAX_KEPT_BYTES),
+      ]);
+    },
+
+    async read({ tenant, id, at, now }) {
+      const row = await db
+        .prepare(
+          `SELECT tenant, at, id, key_id, name, expires_at, sealed FROM kept_prompts
+           WHERE tenant = ?1 AND id = ?2 AND at = COALESCE(?3, at) AND expires_at > ?4 ORDER BY at DESC LIMIT 1`,
+        )
+        .bind(tenant, id, at, now)
+        .first<Row>();
+      if (row === null) return null;
+      const { key_id: keyId, expires_at: expiresAt, ...rest } = row;
+      return { ...rest, keyId, expiresAt };
+    },
+
+    async noteReading({ tenant, id, actor, at }) {
+      await db.prepare(NOTE).bind(at, actor, tenant, id).run();
+    },
+
+    async limit({ tenant, keyIds, hours }) {
+      const list = JSON.stringify(keyIds);
+      await db.batch(
+        hours === null
+          ? [
+              db
+                .prepare(
+                  'UPDATE keys SET keep_prompts = NULL WHERE tenant = ?1 AND id IN (SELECT value FROM json_each(?2))',
+                )
+                .bind(tenant, list),
+              db.prepare(`DELETE ${OF_KEYS}`).bind(tenant, list),
+            ]
+          : [
+              db
+                .prepare(
+                  `UPDATE kept_prompts SET expires_at = MIN(expires_at, at + ${HOUR_MS} * ?3)
+                   WHERE tenant = ?1 AND key_id IN (SELECT value FROM json_each(?2))`,
+                )
+                .bind(tenant, list, hours),
+            ],
+      );
+    },
+
+    async tend(now) {
+      await db
+        .prepare(
+          `DELETE FROM kept_prompts WHERE rowid IN (
+             SELECT rowid FROM kept_prompts WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`,
+        )
+        .bind(now, PRUNED_PROMPTS)
+        .run();
+    },
+  };
+}

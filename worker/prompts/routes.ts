@@ -1,0 +1,51 @@
+import { Hono } from 'hono';
+import { KeptText, type ApiError, type KeptPrompt } from '../../protocol/index.ts';
+import { adminRoute } from '../http/admin-route.ts';
+import { fail, type AppEnv } from '../http/request-scope.ts';
+import type { KeptPrompts } from './ports.ts';
+import type { TextSealer } from './seal-text.ts';
+
+const NO_RIGHT: ApiError = {
+  code: 'insufficient_scope',
+  message:
+    'This key may not read prompts and answers. The operator gives an admin key that right: graft keys change <id> --prompts.',
+};
+
+const notKept = (root: boolean): ApiError => ({
+  code: 'not_found',
+  message:
+    'Of this request no prompt and answer is kept: its key does not ask for it (keep_prompts), or it has expired, or is not written yet.' +
+    (root ? ' The bootstrap key reads those of its own tenant alone.' : ''),
+});
+
+const UNREADABLE: ApiError = {
+  code: 'not_found',
+  message:
+    'Prompt and answer were encrypted with a secret that this edge has no more (GRAFT_MAC_KEY); they are deleted when they expire.',
+};
+
+/** What one request said, for keys that may read it: their tenant's alone, the bootstrap key too. */
+export function adminPromptRoutes(deps: {
+  keptPrompts: Pick<KeptPrompts, 'read' | 'noteReading'>;
+  textSealer: TextSealer;
+  now: () => number;
+}): Hono<AppEnv> {
+  const { keptPrompts, textSealer, now } = deps;
+  const routes = new Hono<AppEnv>();
+  adminRoute(routes, 'GET /admin/requests/:id/prompt', async ({ context, caller, params, query }) => {
+    if (caller.prompts !== true) return fail(NO_RIGHT);
+    const { tenant, keyId: actor } = caller;
+    const row = await keptPrompts.read({ tenant, id: params.id, at: query.at ?? null, now: now() });
+    if (row === null) return fail(notKept(caller.root));
+    const text = await textSealer.open(row, row.sealed);
+    if (text === null) return fail(UNREADABLE);
+    // Nobody reads without a trace: what cannot be noted is not said.
+    await keptPrompts.noteReading({ tenant, id: row.id, actor, at: now() });
+    const { id, at, keyId, name, expiresAt } = row;
+    return context.json({
+      ...{ id, at, tenant, key_id: keyId, name, expires_at: expiresAt },
+      ...KeptText.parse(JSON.parse(text)),
+    } satisfies KeptPrompt);
+  });
+  return routes;
+}
