@@ -9,7 +9,7 @@ const only = (from, allowed, extra = {}) => ({
   },
 });
 
-/** One backend of a port a file, named by what it stands on; Durable Objects. */
+/** Backends of ports, in files named by what they stand on; Durable Objects. */
 const BACKEND = '^worker/[a-z/]+/((d1|kv|do|r2)-[^/]+|[^/]+-object)\\.ts$';
 /** How rows are read, and what platform gives to all backends. */
 const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];

@@ -2,7 +2,7 @@
 import { MAX_TRAFFIC_ROWS, MAX_UNSENT_TRAFFIC, TRAFFIC_FLUSH_MS, TRAFFIC_TRIES } from './limits.ts';
 import type { TrafficCollector, TrafficSink, TrafficBatch } from './ports.ts';
 import { logLine } from '../log.ts';
-import { createBatchedWrites } from '../platform/batched-writes.ts';
+import { createBatchedWrites } from '../platform/store-calls.ts';
 import { gather, rowsOf } from './sum-traffic.ts';
 
 export const createTraffic = (params: {
