@@ -9,20 +9,20 @@ const only = (from, allowed, extra = {}) => ({
   },
 });
 
-/** One backend of a port a file, named by what it stands on; Durable Objects. */
+/** Backends of ports, in files named by what they stand on; Durable Objects. */
 const BACKEND = '^worker/[a-z/]+/((d1|kv|do|r2)-[^/]+|[^/]+-object)\\.ts$';
 /** How rows are read, and what platform gives to all backends. */
 const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
 const PURE = [
-  'access/(authorize|loosened-limit|refusal-budget|request-gate|usable-ranges)',
+  'access/(authorize|loosened-limit|request-gate|usable-ranges)',
   'completions/(compose-chain|resolve-name)',
   'experiments/(analyze|assign-variant|capped|coverage-phases|decide|empty-arm|foresee|health|legal-change|outcome|segments|unit-values)',
   'experiments/statistics/[^/]+',
   'metering/quota-state',
   'origins/(choose-origin|replica-sets)',
   'registry/claims',
-  'traffic/(histogram|merge-batches|sum-points)',
+  'traffic/sum-traffic',
 ].map((files) => `^worker/${files}\\.ts$`);
 
 /** What any file may use. */

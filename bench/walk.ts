@@ -1,5 +1,5 @@
 /** `npm run bench -- walk`: the files that one chat completion enters, from the edge's first line to the last token. */
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,6 +8,7 @@ import { readKeysFile } from '../cli/local/keys-file.ts';
 import { LOOPBACK, needFreePort } from '../cli/local/ports.ts';
 import { TINY_ADAPTERS, writeTinyAdapter, writeTinyBase } from '../test/fixtures/tiny-base.ts';
 import { streamChat, type Tenant } from './load/stream-chat.ts';
+import { processesNamed } from './processes.ts';
 import { startPublishedStack } from './published-stack.ts';
 import { coverNode } from './walk/node-coverage.ts';
 import { startNotingEdge } from './walk/noting-edge.ts';
@@ -61,10 +62,9 @@ async function walkOnce(work: string, signal: AbortSignal): Promise<Walk> {
   const stops: (() => unknown)[] = [running.stop];
   try {
     await running.publish(NAME, adapter);
-    // The stack's own edge goes on with its.
-    const state = path.join(work, 'state');
-    await cp(path.join(work, '.wrangler/state/v3'), state, { recursive: true });
-    const edge = await startNotingEdge(state, {
+    // The stack's own edge would ask the origin by its schedule.
+    for (const pid of await processesNamed('workerd')) process.kill(pid, 'SIGKILL');
+    const edge = await startNotingEdge(path.join(work, '.wrangler/state/v3'), {
       ORIGINS: JSON.stringify([{ id: running.signed.id, url: originUrl }]),
       ...(await secretsOf(work)),
     });

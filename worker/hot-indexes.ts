@@ -6,8 +6,7 @@ import {
   SECOND_OPINIONS_PER_SECOND,
 } from './limits.ts';
 import { createKvExperimentIndex } from './experiments/kv-experiment-index.ts';
-import { createKvGrantIndex } from './access/kv-grant-index.ts';
-import { createKvKeyIndex } from './access/kv-key-index.ts';
+import { createKvGrantIndex, createKvKeyIndex } from './access/kv-rights-index.ts';
 import { createKvNameIndex } from './registry/kv-name-index.ts';
 import {
   withLastKnownGood,

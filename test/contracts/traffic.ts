@@ -1,7 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { MAX_KEPT_REQUESTS, type RequestView } from '../../protocol/index.ts';
-import { bucketOf } from '../../worker/traffic/histogram.ts';
-import { gather, rowsOf } from '../../worker/traffic/merge-batches.ts';
+import { bucketOf, gather, rowsOf } from '../../worker/traffic/sum-traffic.ts';
 import type { TrafficBatch, TrafficLedger } from '../../worker/traffic/ports.ts';
 
 /** 2026-03-31T22:58:30Z */

@@ -1,5 +1,5 @@
 import { MAX_KEPT_REQUESTS } from '../../protocol/index.ts';
-import { addHistogram } from '../../worker/traffic/histogram.ts';
+import { addHistogram } from '../../worker/traffic/sum-traffic.ts';
 import { KEPT_S, REQUESTS_KEPT_MS } from '../../worker/traffic/limits.ts';
 import type {
   RequestChunk,

@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { createHotIndexes, type HotIndexes } from '../../worker/hot-indexes.ts';
 import { manifestOf } from '../../worker/registry/write-pointer.ts';
-import { createKvKeyIndex } from '../../worker/access/kv-key-index.ts';
+import { createKvKeyIndex } from '../../worker/access/kv-rights-index.ts';
 import { createKvNameIndex } from '../../worker/registry/kv-name-index.ts';
 import { createSealer } from '../../worker/platform/sealed-index.ts';
 import { digestOf, versionRow } from '../contracts/sample-rows.ts';

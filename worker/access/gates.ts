@@ -15,8 +15,14 @@ import {
   LARGE_BODIES,
   REFUSED_COMPLETIONS,
 } from './limits.ts';
-import { createRefusalBudget, type RefusalBudget } from './refusal-budget.ts';
-import { createGate, type Gate, type GateLimits, type GateRefusal } from './request-gate.ts';
+import {
+  createRefusalBudget,
+  type RefusalBudget,
+  createGate,
+  type Gate,
+  type GateLimits,
+  type GateRefusal,
+} from './request-gate.ts';
 
 /** Of one kind of caller of the admin API. */
 export interface AdminGates {

@@ -2,9 +2,12 @@ import { createMiddleware } from 'hono/factory';
 import { ok, type ApiError, type Result } from '../../protocol/index.ts';
 import { GATE_ENTRIES } from './limits.ts';
 import type { GrantLedger } from './ports-grants.ts';
-import { authenticateAdmin, presentedAdminKey, type AdminKeys } from './authenticate.ts';
+import { authenticateAdmin, presentedAdminKey, type AdminKeys, authenticate } from './authenticate.ts';
 import { enterGate, type AdminGates, type Gates } from './gates.ts';
 import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
+import type { Gate } from './request-gate.ts';
+import type { Index } from '../platform/ports.ts';
+import type { KeyRecord } from './ports.ts';
 
 const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 
@@ -68,3 +71,20 @@ export const requireAdmin = (deps: AdminKeys & { grantLedger: GrantLedger; gates
     );
   });
 };
+
+/** For what a client asks beside completions: its key is good, and its tenant does not ask too often. */
+export const requireKey = (deps: { keys: Index<KeyRecord>; gate: Gate; now: () => number }) =>
+  createMiddleware<AppEnv>(async (context, next) => {
+    const caller = await authenticate(context.req.raw, deps.keys, deps.now);
+    if (!caller.ok) return fail(caller.error);
+    const { tenant, keyId } = caller.value;
+    context.get('trace').note({ tenant, keyId });
+    const entered = enterGate(deps.gate, tenant);
+    if (!entered.ok) return fail(entered.error);
+    context.set('caller', caller.value);
+    try {
+      return await next();
+    } finally {
+      entered.value();
+    }
+  });

@@ -11,7 +11,7 @@ import { LARGE_BODY_BYTES } from '../access/limits.ts';
 import { authenticate } from '../access/authenticate.ts';
 import { enterGate, type Gates } from '../access/gates.ts';
 import { readJson } from '../http/read-body.ts';
-import { refusalCost } from '../access/refusal-budget.ts';
+import { refusalCost } from '../access/request-gate.ts';
 import type { Caller, KeyRecord } from '../access/ports.ts';
 import type { Index } from '../platform/ports.ts';
 

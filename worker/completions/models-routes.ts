@@ -2,7 +2,7 @@ import { Hono } from 'hono';
 import { errorResponse, type AdapterManifest, type Model, type ModelList } from '../../protocol/index.ts';
 import { modelNotFound } from '../errors.ts';
 import { MAX_LISTED_MODELS } from './limits.ts';
-import { requireKey } from '../access/require-key.ts';
+import { requireKey } from '../access/require-admin.ts';
 import { fail, methodNotAllowed, query, requestLife, type AppEnv } from '../http/request-scope.ts';
 import type { Gate } from '../access/request-gate.ts';
 import type { Index } from '../platform/ports.ts';

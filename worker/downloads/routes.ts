@@ -16,7 +16,7 @@ import {
 import { enterGate } from '../access/gates.ts';
 import type { KeyRecord } from '../access/ports.ts';
 import type { Gate } from '../access/request-gate.ts';
-import { requireKey } from '../access/require-key.ts';
+import { requireKey } from '../access/require-admin.ts';
 import type { BlobLedger, BlobStore } from '../blobs/ports.ts';
 import { adapterUnavailable, modelNotFound, registryUnavailable } from '../errors.ts';
 import { parseInput, readInput } from '../http/read-body.ts';

@@ -1,6 +1,7 @@
 import { err, isLive, ok, type Result } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement, readable } from '../platform/d1-database.ts';
-import { pinsJson, toExperiment, type ExperimentRecord, looksOf } from './d1-experiment-rows.ts';
+import { pinsJson, toExperiment, type ExperimentRecord } from './d1-experiment-rows.ts';
+import { looksOf } from './d1-looks.ts';
 import { NAME, toName, type NameRecord } from '../registry/d1-registry-rows.ts';
 import type { ExperimentLedger, ExperimentNote, ExperimentRow, Flip } from './ports.ts';
 import type { Conflict } from '../registry/ports.ts';

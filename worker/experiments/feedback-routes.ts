@@ -20,7 +20,7 @@ import {
   type ExposureProblem,
 } from './exposure-token.ts';
 import { EXPOSURE_LIFE_MS, MAX_FEEDBACK_BODY_BYTES, MAX_FEEDBACK_VALUE } from './limits.ts';
-import { requireKey } from '../access/require-key.ts';
+import { requireKey } from '../access/require-admin.ts';
 import { fail, keepAlive, methodNotAllowed, type AppEnv } from '../http/request-scope.ts';
 import { logLine } from '../log.ts';
 import type { Gate } from '../access/request-gate.ts';

@@ -23,7 +23,7 @@ import type { PairJudges, PairTallies } from './pairs/ports.ts';
 import { createWebhookSigner, type WebhookSigner } from './webhooks.ts';
 import { createShadowRunner } from './run-shadow.ts';
 import { logLine } from '../log.ts';
-import { createBatchedWrites } from '../platform/batched-writes.ts';
+import { createBatchedWrites } from '../platform/store-calls.ts';
 
 export interface Counting {
   tallies: ExperimentTallies;

@@ -4,7 +4,6 @@ import { errorResponse, type ApiError, type Traceparent } from '../../protocol/i
 import type { AdminCaller, Caller } from '../access/ports.ts';
 import type { DownloadGrant } from '../downloads/download-token.ts';
 import { loggingFailure } from '../log.ts';
-import type { Feedback } from './data-points.ts';
 
 /** What middleware leaves for the routes. */
 export interface AppEnv {
@@ -69,6 +68,20 @@ type Phase = 'key' | 'name' | 'origin';
 
 /** Such as `prompt`, `first`. */
 export type OriginPhase = readonly [name: string, ms: number];
+
+/** What an application said of an answer, and of which. Of the user only the hash that the tallies have, too. */
+export interface Feedback {
+  /** The name that has the experiment. */
+  name: string;
+  experiment: string;
+  /** Version of its document when the answer was given. */
+  version: number;
+  variant: string;
+  metric: string;
+  value: number;
+  /** Hash of the unit; another one under another seed. */
+  unit: string;
+}
 
 interface RequestFacts {
   tenant?: string;

@@ -12,7 +12,7 @@ import { createAskQuota } from './ask-quota.ts';
 import type { CompletionMeter, Quotas, UsageLedger, UsageEvent, UsageRow, UsageSink } from './ports.ts';
 import { createCompletionMeter } from './completion-meter.ts';
 import { logLine } from '../log.ts';
-import { createBatchedWrites } from '../platform/batched-writes.ts';
+import { createBatchedWrites } from '../platform/store-calls.ts';
 
 export interface Clock {
   /** Unix ms. */

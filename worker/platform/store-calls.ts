@@ -1,4 +1,4 @@
-/** How stores are called: for a while, and again after a pause. */
+/** How stores are called: for a while, again after a pause, and in batches. */
 import { StoreUnavailable, type StoreName } from './ports.ts';
 
 /** @returns what `answer` gives. @throws Error when it takes longer than `ms`; it goes on, unheard. */
@@ -41,4 +41,97 @@ export async function writePaced(
       await pacing.sleep(pacing.pauseMs);
     }
   }
+}
+
+/** A flush that has not ended by then was cut off with the request that carried it. */
+const FLUSH_ENDS_MS = 30_000;
+
+interface BatchedWrites<Batch> {
+  /** Sent with the next flush. */
+  add(batch: Batch): void;
+  /** Begins a flush unless one is under way. @param keepAlive lets it go on after the response. */
+  flushSoon(keepAlive: (work: Promise<unknown>) => void): void;
+}
+
+/**
+ * Sends what an isolate notes in batches, beside and after the responses: one flush for all that came within `flushMs`. A
+ * batch is tried again as it is, so that with an id of its own it counts once. What is noted and not yet written is lost
+ * if the isolate dies; what is refused is kept and sent with the next flush.
+ * @param params.close adds what is noted so far; called when a flush begins to send.
+ * @param params.lane batches of one lane go one after the other, and not past one that was refused.
+ */
+export function createBatchedWrites<Batch>(params: {
+  close: () => void;
+  write: (batch: Batch) => Promise<void>;
+  lane: (batch: Batch) => string;
+  size: (batch: Batch) => number;
+  /** Of all that waits, in `size`. */
+  maxUnsent: number;
+  onRefused: (batch: Batch, reason: string) => void;
+  onLost: (batch: Batch) => void;
+  now: () => number;
+  sleep: (ms: number) => Promise<void>;
+  flushMs: number;
+  tries: number;
+}): BatchedWrites<Batch> {
+  const { close, write, lane, size, maxUnsent, onRefused, onLost, now, sleep, flushMs, tries } = params;
+  const unsent: Batch[] = [];
+  /** Unix ms at which the flush that is under way began; -Infinity = none. */
+  let flushing = -Infinity;
+
+  async function send(batch: Batch): Promise<boolean> {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        await write(batch);
+        return true;
+      } catch (error) {
+        if (attempt < tries) {
+          await sleep(flushMs * attempt);
+          continue;
+        }
+        onRefused(batch, error instanceof Error ? error.message : 'unknown error');
+        return false;
+      }
+    }
+  }
+
+  async function sendLane(batches: readonly Batch[]): Promise<void> {
+    for (const batch of batches) {
+      // One that another flush is sending is written once whoever comes second: it has its id.
+      if (!(await send(batch))) return;
+      const at = unsent.indexOf(batch);
+      if (at !== -1) unsent.splice(at, 1);
+    }
+  }
+
+  async function flush(): Promise<void> {
+    await sleep(flushMs);
+    // What comes from now on begins the next flush.
+    flushing = -Infinity;
+    close();
+    const lanes = new Map<string, Batch[]>();
+    for (const batch of unsent) {
+      const name = lane(batch);
+      lanes.set(name, [...(lanes.get(name) ?? []), batch]);
+    }
+    await Promise.all([...lanes.values()].map(sendLane));
+  }
+
+  return {
+    add(batch) {
+      unsent.push(batch);
+      let waiting = unsent.reduce((sum, one) => sum + size(one), 0);
+      while (waiting > maxUnsent) {
+        const lost = unsent.shift();
+        if (lost === undefined) return;
+        waiting -= size(lost);
+        onLost(lost);
+      }
+    },
+    flushSoon(keepAlive) {
+      if (now() - flushing < FLUSH_ENDS_MS) return;
+      flushing = now();
+      keepAlive(flush());
+    },
+  };
 }

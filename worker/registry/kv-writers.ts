@@ -1,6 +1,5 @@
 /** What writes names, keys and grants to KV, one change of a record after the other: inside a Durable Object. */
-import { createKvGrantIndex } from '../access/kv-grant-index.ts';
-import { createKvKeyIndex } from '../access/kv-key-index.ts';
+import { createKvGrantIndex, createKvKeyIndex } from '../access/kv-rights-index.ts';
 import { type GrantLedger, heldGrants, type GrantIndex } from '../access/ports-grants.ts';
 import { type KeyLedger, type RightsWriter, keyIdOf, keyRecordOf, type KeyIndex } from '../access/ports.ts';
 import { createKvExperimentIndex } from '../experiments/kv-experiment-index.ts';

@@ -16,8 +16,7 @@ import type { AppEnv } from '../http/request-scope.ts';
 import { GARBAGE_DELETIONS } from '../blobs/limits.ts';
 import { repairBlobs } from '../blobs/repair-blobs.ts';
 import { removeUnknownExperiments } from '../experiments/repair-experiments.ts';
-import { repairGrants, removeUnknownGrants } from '../access/repair-grants.ts';
-import { repairKeys, removeUnknownKeys } from '../access/repair-keys.ts';
+import { repairGrants, removeUnknownGrants, repairKeys, removeUnknownKeys } from '../access/repair-rights.ts';
 import { repairNames, removeUnknownNames } from './repair-names.ts';
 
 const rootOnly: ApiError = {

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import { RequestView } from '../../protocol/index.ts';
 import { askObject, type DurableNamespace } from '../platform/ask-object.ts';
-import { BUCKETS } from './histogram.ts';
+import { BUCKETS } from './sum-traffic.ts';
 import type { TrafficBatch, TrafficCollector } from './ports.ts';
 
 const count = z.int().min(0);

@@ -13,7 +13,7 @@ export interface TrafficSums {
   requests: number;
   promptTokens: number;
   completionTokens: number;
-  /** Requests by time to first token, and by duration; buckets of histogram.ts. */
+  /** Requests by time to first token, and by duration; buckets of sum-traffic.ts. */
   ttft: number[];
   duration: number[];
 }

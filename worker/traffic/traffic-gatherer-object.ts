@@ -3,7 +3,7 @@ import { guardDatabase, type SqlDatabase } from '../platform/d1-database.ts';
 import { createD1Traffic } from './d1-traffic.ts';
 import { CollectedBatch } from './do-traffic.ts';
 import { COLLECT_MOST_MS, COLLECT_QUIET_MS, MAX_UNSENT_TRAFFIC } from './limits.ts';
-import { gather } from './merge-batches.ts';
+import { gather } from './sum-traffic.ts';
 import type { TrafficBatch, TrafficCollector } from './ports.ts';
 
 /** The part of a Durable Object's storage that this one uses. */

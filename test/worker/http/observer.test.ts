@@ -1,7 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Feedback } from '../../../worker/http/data-points.ts';
 import { createObserver } from '../../../worker/http/observer.ts';
-import { createRequestTrace } from '../../../worker/http/request-scope.ts';
+import { createRequestTrace, type Feedback } from '../../../worker/http/request-scope.ts';
 
 let lines: Record<string, unknown>[];
 beforeEach(() => {

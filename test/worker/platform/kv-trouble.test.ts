@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { manifestOf } from '../../../worker/registry/write-pointer.ts';
-import { createKvKeyIndex } from '../../../worker/access/kv-key-index.ts';
+import { createKvKeyIndex } from '../../../worker/access/kv-rights-index.ts';
 import { createKvNameIndex } from '../../../worker/registry/kv-name-index.ts';
 import { withLastKnownGood } from '../../../worker/platform/index-memories.ts';
 import { createSealer } from '../../../worker/platform/sealed-index.ts';

@@ -7,7 +7,7 @@ import {
   bucketOf,
   emptyHistogram,
   quantile,
-} from '../../../worker/traffic/histogram.ts';
+} from '../../../worker/traffic/sum-traffic.ts';
 
 const of = (values: readonly number[]): number[] => {
   const counts = emptyHistogram();

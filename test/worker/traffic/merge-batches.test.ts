@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { MAX_BATCH_REQUESTS, MAX_NAMED_ROWS } from '../../../worker/traffic/limits.ts';
-import { gather, rowsOf, UNNAMED } from '../../../worker/traffic/merge-batches.ts';
+import { gather, rowsOf, UNNAMED } from '../../../worker/traffic/sum-traffic.ts';
 import { ended } from '../../contracts/traffic.ts';
 
 it('keeps the busiest names, and the totals exactly', () => {

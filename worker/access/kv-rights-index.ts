@@ -1,7 +1,14 @@
+import { createSealedIndex, type SealedIndexParams } from '../platform/sealed-index.ts';
+import { KeyRecord, type KeyIndex } from './ports.ts';
 import { z } from 'zod';
 import { GONE_MARK_TTL_S } from '../limits.ts';
-import { createSealedIndex, type SealedIndexParams } from '../platform/sealed-index.ts';
 import { Grant, type GrantIndex } from './ports-grants.ts';
+
+/** `key:<sha256 of the API key>` -> sealed record, or a sealed tombstone once it is revoked. */
+export function createKvKeyIndex(params: SealedIndexParams): KeyIndex {
+  const { get, put, remove } = createSealedIndex({ ...params, prefix: 'key:', schema: KeyRecord });
+  return { get, put, revoke: remove };
+}
 
 const Grants = z.strictObject({
   grants: z.array(Grant),

@@ -1,0 +1,194 @@
+/** How counts of completions add up: in fixed buckets of time, over batches, and over the points of a report. */
+import { MAX_BATCH_REQUESTS, MAX_NAMED_ROWS, MAX_OUTCOMES } from './limits.ts';
+import type {
+  EndedCompletion,
+  RequestChunk,
+  Series,
+  TrafficBatch,
+  TrafficRow,
+  TrafficPoint,
+} from './ports.ts';
+import type { TrafficReport } from '../../protocol/index.ts';
+
+/**
+ * Times in fixed buckets: counts of two histograms add up, so that percentiles can be taken of any sum of them. Upper
+ * bounds, ms, each at most two thirds above the one before until 30 s; what is longer than the last is
+ * beyond.
+ */
+export const BOUNDS_MS: readonly number[] = [
+  ...[5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 700],
+  ...[1_000, 1_500, 2_000, 3_000, 5_000, 7_000, 10_000, 15_000, 20_000, 30_000],
+  ...[60_000, 300_000, 600_000],
+];
+
+export const BUCKETS = BOUNDS_MS.length + 1;
+
+export const emptyHistogram = (): number[] => new Array<number>(BUCKETS).fill(0);
+
+/** @param ms a value on a bound belongs below it. */
+export function bucketOf(ms: number): number {
+  const at = BOUNDS_MS.findIndex((bound) => ms <= bound);
+  return at === -1 ? BUCKETS - 1 : at;
+}
+
+export function addHistogram(sum: number[], more: readonly number[]): void {
+  for (const [i, count] of more.entries()) sum[i] = (sum[i] ?? 0) + count;
+}
+
+/**
+ * @param share 0.5 = the median.
+ * @returns ms, as if values were spread evenly within their bucket; null of none. Beyond the last bound it is that bound.
+ */
+export function quantile(counts: readonly number[], share: number): number | null {
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  if (total === 0) return null;
+  const wanted = share * total;
+  let below = 0;
+  for (const [i, count] of counts.entries()) {
+    if (count > 0 && below + count >= wanted) {
+      const from = i === 0 ? 0 : (BOUNDS_MS[i - 1] ?? 0);
+      const to = BOUNDS_MS[i] ?? from;
+      return Math.round(10 * (from + ((wanted - below) / count) * (to - from))) / 10;
+    }
+    below += count;
+  }
+  return BOUNDS_MS.at(-1) ?? null;
+}
+
+const MINUTE_MS = 60_000;
+
+/** Name of what had too many names. */
+export const UNNAMED = '*';
+
+/** @returns of all tenants, of its own, and of its name and key. */
+export function rowsOf(ended: EndedCompletion): TrafficRow[] {
+  const ttft = emptyHistogram();
+  const duration = emptyHistogram();
+  if (ended.ttft_ms !== null) ttft[bucketOf(ended.ttft_ms)] = 1;
+  duration[bucketOf(ended.duration_ms)] = 1;
+  const of = (tenant: string, name: string, keyId: string): TrafficRow => ({
+    at: 60 * Math.floor(ended.at / MINUTE_MS),
+    ...{ tenant, name, keyId, status: ended.status, code: ended.code },
+    requests: 1,
+    promptTokens: ended.prompt_tokens,
+    completionTokens: ended.completion_tokens,
+    ttft: [...ttft],
+    duration: [...duration],
+  });
+  const { tenant } = ended;
+  return [of('', '', ''), of(tenant, '', ''), of(tenant, ended.name, ended.key_id)];
+}
+
+const hasName = ({ name, keyId }: Series): boolean => name !== UNNAMED && (name !== '' || keyId !== '');
+
+/** What has come since the last {@link Gathered.take}. */
+interface Gathered {
+  /** Of rows and requests. */
+  readonly size: number;
+  add(rows: readonly TrafficRow[], chunks: readonly RequestChunk[]): void;
+  /** @returns all of it, at most {@link MAX_NAMED_ROWS} of them by name and key, and forgets it. */
+  take(): Pick<TrafficBatch, 'rows' | 'chunks'>;
+}
+
+export function gather(): Gathered {
+  let rows = new Map<string, TrafficRow>();
+  let chunks = new Map<string, RequestChunk>();
+  let requests = 0;
+  return {
+    get size() {
+      return rows.size + requests;
+    },
+    add(moreRows, moreChunks) {
+      for (const row of moreRows) addRow(rows, row);
+      for (const chunk of moreChunks) requests += addChunk(chunks, chunk);
+    },
+    take() {
+      const taken = { rows: bounded([...rows.values()]), chunks: [...chunks.values()] };
+      rows = new Map();
+      chunks = new Map();
+      requests = 0;
+      return taken;
+    },
+  };
+}
+
+function addRow(rows: Map<string, TrafficRow>, row: TrafficRow): void {
+  const { at, tenant, name, keyId, status, code } = row;
+  const key = JSON.stringify([at, tenant, name, keyId, status, code]);
+  const sum = rows.get(key);
+  if (sum === undefined) return void rows.set(key, structuredClone(row));
+  sum.requests += row.requests;
+  sum.promptTokens += row.promptTokens;
+  sum.completionTokens += row.completionTokens;
+  addHistogram(sum.ttft, row.ttft);
+  addHistogram(sum.duration, row.duration);
+}
+
+/** @returns how many requests more there are. */
+function addChunk(chunks: Map<string, RequestChunk>, chunk: RequestChunk): number {
+  const { tenant } = chunk;
+  const before = chunks.get(tenant) ?? { tenant, requests: [], leftOut: 0 };
+  const all = [...before.requests, ...chunk.requests].sort((a, b) => b.at - a.at);
+  const requests = all.slice(0, MAX_BATCH_REQUESTS);
+  const leftOut = before.leftOut + chunk.leftOut + all.length - requests.length;
+  chunks.set(tenant, { tenant, requests, leftOut });
+  return requests.length - before.requests.length;
+}
+
+/** Those by name and key that have the fewest requests become rows without. */
+function bounded(rows: readonly TrafficRow[]): TrafficRow[] {
+  const named = rows.filter(hasName).sort((a, b) => b.requests - a.requests);
+  const sums = new Map<string, TrafficRow>();
+  for (const row of rows) if (!hasName(row)) addRow(sums, row);
+  for (const row of named.slice(MAX_NAMED_ROWS)) addRow(sums, { ...row, name: UNNAMED, keyId: '' });
+  return [...sums.values(), ...named.slice(0, MAX_NAMED_ROWS)];
+}
+
+/** The client left, which is no failure. */
+const CLIENT_LEFT = 499;
+export const isError = (status: number): boolean => status >= 400 && status !== CLIENT_LEFT;
+
+const percentiles = (counts: readonly number[]) => ({
+  p50: quantile(counts, 0.5),
+  p95: quantile(counts, 0.95),
+});
+
+function summed(points: readonly TrafficPoint[]) {
+  const ttft = emptyHistogram();
+  const duration = emptyHistogram();
+  const sum = { requests: 0, errors: 0, prompt_tokens: 0, completion_tokens: 0 };
+  for (const point of points) {
+    sum.requests += point.requests;
+    if (isError(point.status)) sum.errors += point.requests;
+    sum.prompt_tokens += point.promptTokens;
+    sum.completion_tokens += point.completionTokens;
+    addHistogram(ttft, point.ttft);
+    addHistogram(duration, point.duration);
+  }
+  return { ...sum, ttft_ms: percentiles(ttft), duration_ms: percentiles(duration) };
+}
+
+/** @param points oldest first. */
+export function summedPoints(points: readonly TrafficPoint[]): TrafficReport['points'] {
+  const steps = new Map<number, TrafficPoint[]>();
+  for (const point of points) {
+    const step = steps.get(point.at);
+    if (step === undefined) steps.set(point.at, [point]);
+    else step.push(point);
+  }
+  return [...steps].map(([at, of]) => ({ at: 1000 * at, ...summed(of) }));
+}
+
+export function sumOf(points: readonly TrafficPoint[]): TrafficReport['total'] {
+  const outcomes = new Map<string, TrafficReport['total']['outcomes'][number]>();
+  for (const { status, code, requests } of points) {
+    const key = `${status} ${code}`;
+    const outcome = outcomes.get(key) ?? { status, code, requests: 0 };
+    outcome.requests += requests;
+    outcomes.set(key, outcome);
+  }
+  return {
+    ...summed(points),
+    outcomes: [...outcomes.values()].sort((a, b) => b.requests - a.requests).slice(0, MAX_OUTCOMES),
+  };
+}
