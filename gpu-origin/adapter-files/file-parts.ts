@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { type BlobRecord, err, ok, type Result } from '../../protocol/index.ts';
 
 /** One adapter being received: its record, and how far each part is. */
@@ -128,4 +128,31 @@ export async function assembleParts(params: {
   }
   if (good) await rename(params.temporary, params.path);
   return good;
+}
+
+/** @returns bytes `begin` to `end` of a file, fewer where it ends before; null when there is no such file. */
+export async function readSlice(
+  path: string,
+  begin: number,
+  end: number,
+): Promise<Uint8Array<ArrayBuffer> | null> {
+  let file: FileHandle;
+  try {
+    file = await open(path, 'r');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw error;
+  }
+  try {
+    const bytes = new Uint8Array(end - begin);
+    let done = 0;
+    while (done < bytes.length) {
+      const { bytesRead } = await file.read(bytes, done, bytes.length - done, begin + done);
+      if (bytesRead === 0) break;
+      done += bytesRead;
+    }
+    return bytes.subarray(0, done);
+  } finally {
+    await file.close();
+  }
 }
