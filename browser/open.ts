@@ -1,8 +1,7 @@
 import { GraftError } from './errors.ts';
 import { Jobs } from './jobs.ts';
 import type { Opened, Progress, WantedDevice, WantedPrecision } from './messages.ts';
-import { Model } from './model.ts';
-import { noToken, withToken, type FindToken } from './with-token.ts';
+import { type FindToken, Model, noToken, withToken } from './model.ts';
 
 export type { Model } from './model.ts';
 

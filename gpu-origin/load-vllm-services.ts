@@ -2,12 +2,11 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { existsSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
-import { checkLoading } from './backends/vllm/check-loading.ts';
+import { checkLoading, createChainProofs } from './backends/vllm/prove-vllm.ts';
 import { createVllmClient, type VllmClient } from './backends/vllm/vllm-client.ts';
 import { failureText } from './backends/vllm/vllm-api.ts';
 import { LoadedChains } from './backends/vllm/loaded-chains.ts';
 import { openLoraFolders } from './backends/vllm/lora-folders.ts';
-import { createChainProofs } from './backends/vllm/prove-chain.ts';
 import { readServedBase } from './backends/vllm/served-base.ts';
 import { VllmEngine } from './backends/vllm/vllm-engine.ts';
 import { vllmGrammars } from './backends/vllm/structured-outputs.ts';

@@ -9,7 +9,7 @@ import { createMetrics } from './http/metrics.ts';
 import type { OriginContext } from './http/origin-context.ts';
 import { listen } from './http/serve.ts';
 import { standaloneMode } from './http/models.ts';
-import { UsageMemory } from './http/usage-memory.ts';
+import { UsageMemory } from './http/usage.ts';
 import { loadServices } from './load-services.ts';
 import { both, createLogLine, createRequestLog, createSignatureLog, progressReporter } from './log.ts';
 import { newStartId, type ChainEntry } from '../protocol/index.ts';

@@ -5,9 +5,8 @@
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { ServerResponse } from 'node:http';
 import { performance } from 'node:perf_hooks';
-import { Detokenizer } from '../../gpu-origin/generation/detokenizer.ts';
+import { Detokenizer, StopScanner } from '../../gpu-origin/generation/answer-text.ts';
 import { Sampler } from '../../gpu-origin/generation/sampler.ts';
-import { StopScanner } from '../../gpu-origin/generation/stopping.ts';
 import { ortLibrary } from '../../gpu-origin/runtime/native/ort-library.ts';
 import { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
 

@@ -9,7 +9,7 @@ import {
   readAdapter,
   type ReadAdapter,
 } from '../../adapters/index.ts';
-import { readNamed } from '../download/read-named.ts';
+import { readNamed } from '../download/fetch-version.ts';
 import type { Output } from '../output.ts';
 import { findAttention, type FoundAttention } from './base-attention.ts';
 import { adapterBaseId, chooseBaseId } from './base-id.ts';

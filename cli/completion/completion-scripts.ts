@@ -25,7 +25,7 @@ export function assertPlain(commands: readonly CommandText[]): void {
     throw new Error(`the completion scripts cannot hold the word ${JSON.stringify(odd)}`);
 }
 
-/** Only our own verbs, flags and options come in, which need no quoting; see `completion-words.ts`. */
+/** Only our own verbs, flags and options come in, which need no quoting; see `assertPlain`. */
 const words = (list: readonly string[]): string =>
   `COMPREPLY=($(compgen -W '${list.join(' ')}' -- "$current"))`;
 

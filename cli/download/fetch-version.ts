@@ -2,10 +2,12 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
-import { type BlobRecord, type DownloadView, operationPath } from '../../protocol/index.ts';
-import type { ApiClient } from '../api-client.ts';
+import { type BlobRecord, type DownloadView, nameProblem, operationPath } from '../../protocol/index.ts';
+import { type AdapterInput, readInput } from '../adapter-files/read-input.ts';
+import { type ApiClient, createApiClient } from '../api-client.ts';
 import { callOperation } from '../call-operation.ts';
 import { CliError, EXIT } from '../cli-error.ts';
+import { readConnection } from '../connection.ts';
 import { interruptible } from '../interruptible.ts';
 import { bytesSha256, cacheFolder, fileSha256 } from '../local/find-base.ts';
 import type { Output } from '../output.ts';
@@ -135,3 +137,27 @@ async function fetchFile(
 }
 
 const damaged = (message: string): CliError => new CliError({ message, code: 'damaged' });
+
+const REFERENCE = /^(.*?)(?:@([1-9]\d{0,8}))?$/;
+
+/**
+ * Reads what a person names: a folder or file here, else a published name or version, which is fetched.
+ * @throws CliError as {@link readInput} and {@link fetchVersion}.
+ */
+export async function readNamed(given: string, output: Output): Promise<AdapterInput> {
+  const isHere = await stat(given).then(
+    () => true,
+    () => false,
+  );
+  const [, name = '', version] = REFERENCE.exec(given) ?? [];
+  if (isHere || nameProblem(name) !== null) return readInput(given);
+  const { url, adminKey } = await readConnection({ env: process.env, folder: process.cwd() });
+  if (url === undefined || adminKey === undefined) return readInput(given);
+  const client = createApiClient({ url, key: adminKey });
+  const wanted = { name, version: version === undefined ? null : Number(version), chain: false };
+  const fetched = await fetchVersion({ client, output, ...wanted });
+  const where = `${fetched.name}@${fetched.version}`;
+  const note = `there is no ${given} here; using ${where} of ${url}`;
+  const input = await readInput(fetched.members[0]?.path ?? '');
+  return { ...input, where, notes: [note, ...input.notes] };
+}

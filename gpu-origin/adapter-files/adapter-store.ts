@@ -7,9 +7,8 @@ import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'n
 import { join } from 'node:path';
 import { type ApiError, BlobRecord, Digest, err, ok, sha256Hex, type Result } from '../../protocol/index.ts';
 import type { AdapterFileStore, UploadState } from './ports.ts';
-import { assembleParts, type PartProblem, receivePart, Upload } from './upload.ts';
+import { assembleParts, type PartProblem, readSlice, receivePart, Upload } from './file-parts.ts';
 import { DiskIndex, type DiskRefusal, DiskRoom, freeBytesOf } from './disk-room.ts';
-import { readSlice } from './read-slice.ts';
 
 /** An upload without a sign of life for so long no longer holds requests back; its sender is gone. */
 const STALLED_MS = 5_000;

@@ -1,8 +1,7 @@
 import type { FinishReason } from '../../protocol/index.ts';
-import { Detokenizer, type TokenBytes } from '../generation/detokenizer.ts';
+import { Detokenizer, StopScanner, type TokenBytes, tokenEnds } from '../generation/answer-text.ts';
 import { Sampler } from '../generation/sampler.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
-import { StopScanner, tokenEnds } from '../generation/stopping.ts';
 import type { ScoredToken } from './engine-types.ts';
 import type { RowGrammar } from './ports.ts';
 

@@ -7,7 +7,7 @@ import {
   type ResidentList,
   type Result,
 } from '../../protocol/index.ts';
-import type { TokenBytes } from '../generation/detokenizer.ts';
+import type { TokenBytes } from '../generation/answer-text.ts';
 import { AdapterCache } from './adapters/adapter-cache.ts';
 import { batchOf, NO_ROWS } from './adapters/adapter-memory.ts';
 import { leaseAdapters } from './adapters/lease-adapters.ts';

@@ -1,4 +1,4 @@
-import type { TokenBytes } from '../generation/detokenizer.ts';
+import type { TokenBytes } from '../generation/answer-text.ts';
 import type { ApiError, ChainEntry, FinishReason, Usage } from '../../protocol/index.ts';
 import type { AdapterLease } from './adapters/adapter-entry.ts';
 import { Answer } from './answer.ts';

@@ -1,6 +1,5 @@
-import { readFileSync } from 'node:fs';
-import Module, { createRequire } from 'node:module';
 import { type Lane, LaneLost, type LaneRow, type StartLane, wordsOf } from './ports.ts';
+import { type Compiler, type Disposable, loadXGrammar, type XGrammar, type XMatcher } from './xgrammar.ts';
 
 /** The compiler failed in a way that leaves its memory in doubt; the message is what it said. */
 export class CoreFailed extends Error {
@@ -95,61 +94,6 @@ function reasonIn(messages: readonly string[]): string {
     .replace(/^\[FATAL\] \S+:\d+: /, '')
     .replace(/^Check failed: \(.*\) is false: /, '')
     .slice(0, 300);
-}
-
-/**
- * What is used of XGrammar's WebAssembly build (@mlc-ai/web-xgrammar 0.1.27). Handles own memory that only `dispose`
- * gives back.
- */
-interface XGrammar {
-  TokenizerInfo: {
-    createTokenizerInfo(
-      /** Bytes of each token; none for those that no text has. */
-      tokens: readonly Uint8Array[],
-      kind: 'raw',
-      prependSpace: boolean,
-      vocabSize: number,
-      stopTokenIds: readonly number[],
-    ): Promise<Disposable>;
-  };
-  GrammarCompiler: { createGrammarCompiler(info: Disposable, cache: boolean): Promise<Compiler> };
-  GrammarMatcher: { createGrammarMatcher(grammar: Disposable): Promise<XMatcher> };
-}
-
-interface Disposable {
-  dispose(): void;
-}
-
-interface Compiler extends Disposable {
-  compileGrammar(ebnf: string): Promise<Disposable>;
-}
-
-interface XMatcher extends Disposable {
-  acceptToken(id: number): boolean;
-  /** Bit `id % 32` of word `id >> 5`. */
-  getNextTokenBitmask(): Promise<Int32Array>;
-  isTerminated(): boolean;
-}
-
-interface Script {
-  exports: XGrammar;
-  /** The script's `console`. */
-  log: Record<'log' | 'warn' | 'error', (...words: unknown[]) => void>;
-  _compile(source: string, path: string): void;
-}
-
-/**
- * An instance of its own, with memory of its own: one that has failed is left to the garbage collection. `import` cannot
- * load it: its one file is a UMD script in a package that says it has modules.
- * @param onMessage hears why it fails, before it throws.
- */
-function loadXGrammar(onMessage: (message: string) => void): XGrammar {
-  const path = createRequire(import.meta.url).resolve('@mlc-ai/web-xgrammar');
-  const script = new Module(path) as unknown as Script;
-  const tell = (...words: unknown[]): void => onMessage(words.map(String).join(' '));
-  script.log = { log: tell, warn: tell, error: tell };
-  script._compile(`const console = module.log;${readFileSync(path, 'utf8')}`, path);
-  return script.exports;
 }
 
 /** A lane in this thread: for tests, and hosts without threads. Nothing ends a grammar that takes long to compile. */

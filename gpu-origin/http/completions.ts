@@ -28,7 +28,7 @@ import { runPrompts } from './run-prompts.ts';
 import { collect, startTiming, stream } from './write-answer.ts';
 import { callSyntaxOf } from './tool-call-reader.ts';
 import { textFormat } from './text-format.ts';
-import type { TrackedUsage } from './usage-memory.ts';
+import type { TrackedUsage } from './usage.ts';
 
 /** `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/messages`. */
 export async function handleCompletion(

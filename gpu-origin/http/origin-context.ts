@@ -15,7 +15,7 @@ import type { Grammars } from '../grammar/ports.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
 import type { Metrics } from './metrics.ts';
 import type { Serving } from './shutdown.ts';
-import type { UsageMemory } from './usage-memory.ts';
+import type { UsageMemory } from './usage.ts';
 
 /** What there is once the base is loaded. */
 export interface Services extends PromptServices {

@@ -9,7 +9,8 @@ import {
   writeUsageNote,
 } from '../../protocol/index.ts';
 import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
-import { type CompletionFormat, usageCounter } from './completion-format.ts';
+import type { CompletionFormat } from './completion-format.ts';
+import { usageCounter } from './usage.ts';
 import type { OriginContext } from './origin-context.ts';
 import type { ChoiceEvent } from './run-prompts.ts';
 import { sseResponse } from './sse.ts';

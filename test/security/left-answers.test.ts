@@ -4,7 +4,7 @@ import { mostTokens } from '../../worker/completions/kinds.ts';
 import type { FakeStep } from '../../gpu-origin/runtime/fake-runner.ts';
 import { startConformanceStack, type ConformanceStack } from '../conformance/stack.ts';
 import { KEY, signedFetch } from '../gpu-origin/http/harness.ts';
-import { UsageMemory } from '../../gpu-origin/http/usage-memory.ts';
+import { UsageMemory } from '../../gpu-origin/http/usage.ts';
 import { TINY_BASE } from '../fakes/tiny-adapters.ts';
 
 const BUDGET = 100_000;

@@ -1,6 +1,6 @@
 import type { KeptText } from '../../protocol/index.ts';
 import { logLine } from '../log.ts';
-import { createBatchedWrites } from '../platform/batched-writes.ts';
+import { createBatchedWrites } from '../platform/store-calls.ts';
 import { AnswerGatherer } from './answer-gatherer.ts';
 import { MAX_UNSENT_PROMPTS, PROMPT_BATCH, PROMPT_FLUSH_MS, PROMPT_TRIES } from './limits.ts';
 import type { KeptPrompts, Keeping, PromptKeeper, PromptRow } from './ports.ts';

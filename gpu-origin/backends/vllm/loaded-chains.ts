@@ -11,7 +11,7 @@ import { UseOrder } from '../../engine/adapters/use-order.ts';
 import type { EngineObserver } from '../../engine/engine.ts';
 import type { Clock } from '../../engine/ports.ts';
 import type { LoraFolder, LoraFolders } from './lora-folders.ts';
-import type { ChainProofs } from './prove-chain.ts';
+import type { ChainProofs } from './prove-vllm.ts';
 import { failureText, type VllmFailure } from './vllm-api.ts';
 import type { VllmClient } from './vllm-client.ts';
 

@@ -23,7 +23,7 @@ import type {
 import { checkHeld } from '../../engine/adapters/adapter-entry.ts';
 import { guardObserver } from '../../engine/observer.ts';
 import type { AdapterSource, Clock } from '../../engine/ports.ts';
-import type { TokenBytes } from '../../generation/detokenizer.ts';
+import type { TokenBytes } from '../../generation/answer-text.ts';
 import { ChainTurns } from './chain-turns.ts';
 import { completionBody, tokensOf } from './completion-body.ts';
 import type { LoadedChains } from './loaded-chains.ts';

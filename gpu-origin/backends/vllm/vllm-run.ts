@@ -2,7 +2,7 @@ import type { ApiError, ChainEntry, FinishReason, Usage } from '../../../protoco
 import { Answer, type AnswerPart } from '../../engine/answer.ts';
 import type { EngineHandle, EngineObserver, EngineRequest } from '../../engine/engine.ts';
 import { EventChannel } from '../../engine/event-channel.ts';
-import type { TokenBytes } from '../../generation/detokenizer.ts';
+import type { TokenBytes } from '../../generation/answer-text.ts';
 import type { Outcome } from '../../engine/observer.ts';
 
 /** One answer's life: it waits for its turn, runs at vLLM once or several times, and ends once. */

@@ -1,6 +1,6 @@
 import { stripVTControlCharacters } from 'node:util';
 import { describe, expect, it } from 'vitest';
-import { renderComparison } from '../../../cli/compare/render-comparison.ts';
+import { renderComparison } from '../../../cli/commands/compare.ts';
 import { createResults, type Verdict } from '../../../cli/compare/results-file.ts';
 import { summarize } from '../../../cli/compare/summarize.ts';
 

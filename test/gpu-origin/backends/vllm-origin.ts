@@ -8,7 +8,7 @@ import { standaloneMode } from '../../../gpu-origin/http/models.ts';
 import type { OriginContext } from '../../../gpu-origin/http/origin-context.ts';
 import { listen } from '../../../gpu-origin/http/serve.ts';
 import { Serving } from '../../../gpu-origin/http/shutdown.ts';
-import { UsageMemory } from '../../../gpu-origin/http/usage-memory.ts';
+import { UsageMemory } from '../../../gpu-origin/http/usage.ts';
 import type { LoadedServices } from '../../../gpu-origin/load-parts.ts';
 import { loadServices } from '../../../gpu-origin/load-services.ts';
 import { FakeVllm, type FakeVllmOptions } from '../../fakes/fake-vllm.ts';

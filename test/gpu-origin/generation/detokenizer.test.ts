@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Detokenizer, type TokenBytes } from '../../../gpu-origin/generation/detokenizer.ts';
+import { Detokenizer, type TokenBytes } from '../../../gpu-origin/generation/answer-text.ts';
 
 /** One token a byte, 256 = a control token, the rest unknown. */
 const byteTokens: TokenBytes = {

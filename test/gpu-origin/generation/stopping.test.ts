@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { StopScanner, tokenEnds } from '../../../gpu-origin/generation/stopping.ts';
+import { StopScanner, tokenEnds } from '../../../gpu-origin/generation/answer-text.ts';
 
 /** Pushes the pieces until a stop string is complete; everything shown, and whether it stopped. */
 function scan(stops: string[], pieces: string[]): { shown: string; stopped: boolean } {

@@ -15,7 +15,7 @@ import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
 import { PromptQueue } from '../../../gpu-origin/prompts/prompt-queue.ts';
 import { standaloneMode } from '../../../gpu-origin/http/models.ts';
-import { UsageMemory } from '../../../gpu-origin/http/usage-memory.ts';
+import { UsageMemory } from '../../../gpu-origin/http/usage.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { FakeRunner, type FakeRunnerOptions } from '../../../gpu-origin/runtime/fake-runner.ts';
