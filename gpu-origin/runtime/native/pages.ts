@@ -26,6 +26,8 @@ export function pages(): Pages | null {
 function open(): Pages | null {
   try {
     const library = koffi.load(null);
+    // What hosts other than Node make of koffi may not have it.
+    koffi.address(new Uint8Array(8));
     const size = (library.func('int getpagesize()') as () => number)();
     const madvise = library.func('int madvise(uintptr_t, size_t, int)') as (...args: number[]) => number;
     const advise = (view: Uint8Array<ArrayBuffer>, at: number, bytes: number, advice: number): void => {

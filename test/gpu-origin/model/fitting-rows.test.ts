@@ -1,5 +1,6 @@
 import { expect, it } from 'vitest';
 import { fittingRows } from '../../../gpu-origin/model/fitting-rows.ts';
+import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 
 const GB = 1e9;
 /** Bytes of a token's keys and values, and what the base takes in int8. */
@@ -39,4 +40,25 @@ it('takes the rows that were asked for, and lets them in as their tokens fit', (
 it('takes no more rows than can be allocated, as many set aside among them', () => {
   const given = { available: 100e9, taken: 3e9, tokenBytes: 50_000, context: 8_192 };
   expect(fittingRows({ ...given, mostRows: 25 }).slots).toBe(12);
+});
+
+it('is what a runner has where nobody says how many, and the operator is told', async () => {
+  const told: string[] = [];
+  const onMemory = (message: string): number => told.push(message);
+  const roomy = await makeTinyRunner({ slots: undefined, memoryBytes: 8e9, onMemory });
+  const scarce = await makeTinyRunner({ slots: undefined, memoryBytes: 8e9, adapterBytes: 8e9, onMemory });
+  const asked = await makeTinyRunner({ slots: 3, memoryBytes: 8e9, adapterBytes: 8e9, onMemory });
+  const had = [roomy, scarce, asked].map(({ runner }) => [runner.slots, runner.parking, runner.kvTokens]);
+  // The tiny base has 512 tokens a row.
+  expect(had).toEqual([
+    [64, 64, 128 * 512],
+    [4, 4, 4 * 512],
+    [3, 3, 4 * 512],
+  ]);
+  expect(told.map((message) => /\((\d+ rows [^)]*)\)/.exec(message)?.[1])).toEqual([
+    '64 rows of 512 tokens, and as many set aside',
+    '4 rows of up to 512 tokens, and as many set aside, 2,048 tokens together',
+    '3 rows of up to 512 tokens, and as many set aside, 2,048 tokens together',
+  ]);
+  for (const { close } of [roomy, scarce, asked]) await close();
 });
