@@ -1,4 +1,4 @@
-/** Pages of this process's memory that go back to the system while their addresses stay. */
+/** What the system is told of pages of this process's memory. */
 import koffi from 'koffi';
 
 /** Linux: private memory reads as zeros until it is written again (madvise(2)). Elsewhere the call means other things. */
@@ -20,7 +20,8 @@ let opened: Pages | null | undefined;
 
 /** @returns null where pages cannot be given back. */
 export function pages(): Pages | null {
-  return (opened ??= process.platform === 'linux' ? open() : null);
+  if (opened === undefined) opened = process.platform === 'linux' ? open() : null;
+  return opened;
 }
 
 function open(): Pages | null {
