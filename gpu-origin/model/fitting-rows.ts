@@ -12,6 +12,8 @@ export const FIXED_ROWS = 16;
  * longer wait until those that run leave them the room.
  */
 const TOKENS_A_ROW = 2_048;
+/** Of what all else leaves; the rest is for what slots without a row keep, a quarter of this at most, and for the system. */
+const ROWS_SHARE = 0.75;
 
 export interface FittingRows {
   slots: number;
@@ -35,7 +37,7 @@ export function fittingRows(given: {
 }): FittingRows {
   const { available, taken, tokenBytes, context, mostRows } = given;
   const aRow = Math.min(context, TOKENS_A_ROW);
-  const room = Math.max(0, Math.floor((available - taken) / tokenBytes));
+  const room = Math.max(0, Math.floor(((available - taken) * ROWS_SHARE) / tokenBytes));
   const { least, most } = FITTING_ROWS;
   return {
     slots: given.slots ?? Math.max(least, Math.min(most, Math.floor(room / aRow), mostRows >> 1)),

@@ -1,4 +1,4 @@
-/** Pages of this process's memory that go back to the system while their addresses stay. */
+/** What the system is told of pages of this process's memory. */
 import koffi from 'koffi';
 
 /** Linux: private memory reads as zeros until it is written again (madvise(2)). Elsewhere the call means other things. */
@@ -20,12 +20,15 @@ let opened: Pages | null | undefined;
 
 /** @returns null where pages cannot be given back. */
 export function pages(): Pages | null {
-  return (opened ??= process.platform === 'linux' ? open() : null);
+  if (opened === undefined) opened = process.platform === 'linux' ? open() : null;
+  return opened;
 }
 
 function open(): Pages | null {
   try {
     const library = koffi.load(null);
+    // What hosts other than Node make of koffi may not have it.
+    koffi.address(new Uint8Array(8));
     const size = (library.func('int getpagesize()') as () => number)();
     const madvise = library.func('int madvise(uintptr_t, size_t, int)') as (...args: number[]) => number;
     const advise = (view: Uint8Array<ArrayBuffer>, at: number, bytes: number, advice: number): void => {
