@@ -167,7 +167,7 @@ module.exports = {
         'gpu-origin/(engine|generation|model|prompts)/',
         'gpu-origin/grammar/(grammar-service|grammar-tokens|local-lane|ports)\\.ts$',
         'gpu-origin/http/(chat-format|completion-format|merge-choices|prepare-grammar|tool-call-reader|usage-counter)\\.ts$',
-        'gpu-origin/runtime/(base-gains|check-attention|device|graph-sessions|next-turn|ort-runner|slot-cache)\\.ts$',
+        'gpu-origin/runtime/(base-gains|check-attention|device|graph-sessions|next-turn|open-halves|ort-runner|slot-cache)\\.ts$',
         'gpu-origin/runtime/web/(same-thread|wasm-api|wasm-module|web-device|web-gpu-device)\\.ts$',
       ]),
       comment: 'No second sampler, template, tokenizer or chain.',

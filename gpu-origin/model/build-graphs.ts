@@ -19,13 +19,14 @@ import { z } from 'zod';
 import type { BaseModel } from './base-model.ts';
 import { WeightEntries } from './block-weights.ts';
 import { fileDigest } from './file-digest.ts';
-import { type GraphFlavour, PRECISIONS } from './graph-flavour.ts';
+import type { GraphFlavour } from './graph-flavour.ts';
 import {
   GRAPH_FILE_ALIGNMENT,
   GRAPH_KINDS,
   type GraphKind,
   graphParts,
   type Layers,
+  PRECISIONS,
   type WeightEntry,
 } from './graph-names.ts';
 import { buildLlamaGraph } from './llama-graph.ts';

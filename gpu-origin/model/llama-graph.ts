@@ -4,12 +4,13 @@
  * there whole, and in parts of its layers.
  */
 import { type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
-import { deltaShapeOfA, type GraphFlavour, type Precision } from './graph-flavour.ts';
+import { deltaShapeOfA, type GraphFlavour } from './graph-flavour.ts';
 import {
   DELTA_KINDS,
   deltaNames,
   type GraphKind,
   type Layers,
+  type Precision,
   streamNames,
   type WeightEntry,
 } from './graph-names.ts';
