@@ -26,9 +26,9 @@ import {
   type GraphKind,
   graphParts,
   type Layers,
-  PRECISIONS,
   type WeightEntry,
 } from './graph-names.ts';
+import { PRECISIONS } from './precision.ts';
 import { buildLlamaGraph } from './llama-graph.ts';
 import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';

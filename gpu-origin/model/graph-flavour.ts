@@ -1,15 +1,9 @@
-import { toHalves } from '../../adapters/index.ts';
-import type { Numbers, Precision } from './graph-names.ts';
-
 /**
  * What graphs are made of. `cpu`: int8 products with a scale for each row, A `[B, R, in]`, R of 0 where there is
  * nothing. `gpu`: operators that ONNX Runtime's WebGPU provider has, natively and in browsers; int8 in blocks, A
  * `[B, in, R]`, R of 1 at least.
  */
 export type GraphFlavour = 'cpu' | 'gpu';
-
-export const inPrecision = (precision: Precision, values: Float32Array<ArrayBuffer>): Numbers =>
-  precision === 'f16' ? toHalves(values) : values;
 
 /** Least R of a flavour: WebGPU binds no empty buffer. */
 export const LEAST_RANK: Record<GraphFlavour, number> = { cpu: 0, gpu: 1 };

@@ -10,10 +10,10 @@ import {
   deltaNames,
   type GraphKind,
   type Layers,
-  type Precision,
   streamNames,
   type WeightEntry,
 } from './graph-names.ts';
+import type { Precision } from './precision.ts';
 import { GraphNorms } from './graph-norms.ts';
 import { GraphTensors } from './graph-tensors.ts';
 import { DataType, GraphBuilder, MICROSOFT } from './onnx-proto.ts';

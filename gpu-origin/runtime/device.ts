@@ -4,7 +4,8 @@
  * the runner nor the engine knows which one it has.
  */
 import type { GraphFlavour } from '../model/graph-flavour.ts';
-import type { DataType, Numbers, Precision, WeightEntry } from '../model/graph-names.ts';
+import type { DataType, WeightEntry } from '../model/graph-names.ts';
+import type { Numbers, Precision } from '../model/precision.ts';
 
 /** `cpu`: the native library. `webgpu`: the same on a GPU. `web`: WebAssembly. */
 export const PROVIDERS = ['cpu', 'webgpu', 'web'] as const;
