@@ -19,7 +19,7 @@ import { z } from 'zod';
 import type { BaseModel } from './base-model.ts';
 import { WeightEntries } from './block-weights.ts';
 import { fileDigest } from './file-digest.ts';
-import { type GraphFlavour, PRECISIONS } from './graph-flavour.ts';
+import type { GraphFlavour } from './graph-flavour.ts';
 import {
   GRAPH_FILE_ALIGNMENT,
   GRAPH_KINDS,
@@ -28,6 +28,7 @@ import {
   type Layers,
   type WeightEntry,
 } from './graph-names.ts';
+import { PRECISIONS } from './precision.ts';
 import { buildLlamaGraph } from './llama-graph.ts';
 import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';

@@ -14,8 +14,7 @@ import {
   toolsOfTemplate,
   withoutTools,
 } from './chat-template-tools.ts';
-import { ContentGuard, ESCAPE, type Placeholders } from './chat-template-guard.ts';
-import { hideLookups } from './chat-template-lookups.ts';
+import { ContentGuard, ESCAPE, hideLookups, type Placeholders } from './chat-template-guard.ts';
 import { usePython } from './chat-template-python.ts';
 import { renderInSteps } from './chat-template-render.ts';
 import type { Tokenizer } from './tokenizer.ts';

@@ -1,27 +1,9 @@
-import { toHalves } from '../../adapters/index.ts';
-
 /**
  * What graphs are made of. `cpu`: int8 products with a scale for each row, A `[B, R, in]`, R of 0 where there is
  * nothing. `gpu`: operators that ONNX Runtime's WebGPU provider has, natively and in browsers; int8 in blocks, A
  * `[B, in, R]`, R of 1 at least.
  */
 export type GraphFlavour = 'cpu' | 'gpu';
-
-/**
- * What flows through a graph: activations, keys and values, scales of weights and deltas. `f16` of the `gpu` flavour
- * alone; the head and its logits are float32 either way.
- */
-export const PRECISIONS = ['f32', 'f16'] as const;
-export type Precision = (typeof PRECISIONS)[number];
-
-/** Bytes of a number. */
-export const NUMBER_BYTES: Record<Precision, number> = { f32: 4, f16: 2 };
-
-/** Numbers as tensors of a precision have them; float16 by its bits. */
-export type Numbers = Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>;
-
-export const inPrecision = (precision: Precision, values: Float32Array<ArrayBuffer>): Numbers =>
-  precision === 'f16' ? toHalves(values) : values;
 
 /** Least R of a flavour: WebGPU binds no empty buffer. */
 export const LEAST_RANK: Record<GraphFlavour, number> = { cpu: 0, gpu: 1 };

@@ -1,6 +1,6 @@
 /** The norms of a layer, with the gains that do not lie in the linears behind them. */
 import type { LlamaConfig } from './base-model.ts';
-import type { Precision } from './graph-flavour.ts';
+import type { Precision } from './precision.ts';
 import type { GraphTensors } from './graph-tensors.ts';
 import { type GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import { FINAL_NORM, foldsGains, gainName } from './prepare-weights.ts';

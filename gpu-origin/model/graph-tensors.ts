@@ -1,5 +1,5 @@
 /** Tensors that a graph has of itself: its weights in the file beside it, small constants, and both in a precision. */
-import { inPrecision, type Precision } from './graph-flavour.ts';
+import { inPrecision, type Precision } from './precision.ts';
 import type { WeightEntry } from './graph-names.ts';
 import { DataType, type GraphBuilder } from './onnx-proto.ts';
 

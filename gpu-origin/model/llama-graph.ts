@@ -4,7 +4,7 @@
  * there whole, and in parts of its layers.
  */
 import { type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
-import { deltaShapeOfA, type GraphFlavour, type Precision } from './graph-flavour.ts';
+import { deltaShapeOfA, type GraphFlavour } from './graph-flavour.ts';
 import {
   DELTA_KINDS,
   deltaNames,
@@ -13,6 +13,7 @@ import {
   streamNames,
   type WeightEntry,
 } from './graph-names.ts';
+import type { Precision } from './precision.ts';
 import { GraphNorms } from './graph-norms.ts';
 import { GraphTensors } from './graph-tensors.ts';
 import { DataType, GraphBuilder, MICROSOFT } from './onnx-proto.ts';

@@ -1,6 +1,7 @@
 /** A stream times a weight of the base, in the format that it is served in. */
 import { type GraphBuilder, MICROSOFT } from './onnx-proto.ts';
-import type { GraphFlavour, Precision } from './graph-flavour.ts';
+import type { GraphFlavour } from './graph-flavour.ts';
+import type { Precision } from './precision.ts';
 import type { GraphTensors } from './graph-tensors.ts';
 import { formatOf, type WeightFormat } from './prepare-weights.ts';
 import { BLOCK } from './quantize.ts';

@@ -1,8 +1,8 @@
 /** Reads chunks of prompts: whole, or in parts of the base's layers with steps over other rows between them. */
 import type { ChunkParts } from '../engine/ports.ts';
 import type { LlamaConfig } from '../model/base-model.ts';
-import type { Precision } from '../model/graph-flavour.ts';
 import { streamNames } from '../model/graph-names.ts';
+import type { Precision } from '../model/precision.ts';
 import { bindDeltas } from './bind-deltas.ts';
 import type { Device, DeviceMemory, DeviceTensor, HostMemory, Session } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';

@@ -1,10 +1,17 @@
 import { availableParallelism } from 'node:os';
+import { GraphBuilder } from '../model/onnx-proto.ts';
 import { type Device, OrtError, type Provider, PROVIDERS } from './device.ts';
-import { measureDevice } from './measure-device.ts';
 
 /** `auto`: a GPU that is faster than the processor, else the native library where it loads, else WebAssembly. */
 export const WANTED_PROVIDERS = ['auto', ...PROVIDERS] as const;
 export type WantedProvider = (typeof WANTED_PROVIDERS)[number];
+
+/** 270 million multiplications and additions: milliseconds of a processor, less than one of a small GPU. */
+const ROWS = 128;
+const WIDTH = 512;
+const PRODUCTS = 8;
+/** The first one compiles shaders; of the others the fastest counts. */
+const RUNS = 3;
 
 /** Given by tests. */
 export interface OpenProvider extends Record<Provider, (threads: number) => Promise<Device>> {
@@ -27,12 +34,12 @@ const OPEN: OpenProvider = {
     return WebgpuDevice.open(ortLibrary(), threads);
   },
   async web(threads) {
-    const { openWebDevice } = await import('./web/open-web-device.ts');
+    const { openWebDevice } = await import('./web/wasm-client.ts');
     return openWebDevice(threads);
   },
   async findGpu() {
     const { ortLibrary } = await import('./native/ort-library.ts');
-    const { findGpu } = await import('./native/find-gpu.ts');
+    const { findGpu } = await import('./native/webgpu-device.ts');
     return findGpu(ortLibrary());
   },
   measure: measureDevice,
@@ -113,4 +120,38 @@ async function fasterGpu(open: OpenProvider, cpu: Device, threads: number): Prom
 function inShort(error: unknown): string {
   const line = (error instanceof Error ? error.message : String(error)).split('\n')[0] ?? '';
   return line.replace(/^(\w+: )?\/\S+\.(cc|h):\d+ .* was false\. /, '');
+}
+
+/** @returns milliseconds of some float32 products, one after the other, input and output included. @throws OrtError */
+async function measureDevice(device: Device): Promise<number> {
+  const g = new GraphBuilder();
+  g.input('x', 'f32', [1, ROWS, WIDTH]);
+  // Keeps what comes out in the range of what goes in.
+  g.constant('w', 'f32', [WIDTH, WIDTH], new Float32Array(WIDTH * WIDTH).fill(1 / WIDTH));
+  let at = 'x';
+  for (let product = 1; product < PRODUCTS; product++) at = g.node('MatMul', [at, 'w'], `x.${product}`);
+  g.node('MatMul', [at, 'w'], 'y');
+  g.output('y', 'f32', [1, ROWS, WIDTH]);
+  const session = await device.session(g.build('measure'), null);
+  const bytes = ROWS * WIDTH * Float32Array.BYTES_PER_ELEMENT;
+  const [input, output] = [await device.memory(bytes), await device.host(bytes)];
+  input.write(0, new Float32Array(ROWS * WIDTH).fill(1));
+  const tensors = [input, output].map((memory) => device.tensor('f32', memory, 0, [1, ROWS, WIDTH]));
+  const binding = session.bind();
+  try {
+    binding.input('x', tensors[0]!);
+    binding.output('y', tensors[1]!);
+    let fastest = Infinity;
+    for (let run = 0; run < RUNS; run++) {
+      const start = performance.now();
+      await binding.run();
+      fastest = Math.min(fastest, performance.now() - start);
+    }
+    return fastest;
+  } finally {
+    binding.close();
+    for (const tensor of tensors) tensor.close();
+    for (const memory of [input, output]) memory.close();
+    session.close();
+  }
 }

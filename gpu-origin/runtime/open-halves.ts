@@ -1,8 +1,8 @@
 /** A base's graphs in float16, where they say on this GPU what those in float32 say: kernels and their sums differ. */
 import type { LlamaConfig } from '../model/base-model.ts';
 import type { BuiltGraphs, Progress } from '../model/build-graphs.ts';
-import type { Precision } from '../model/graph-flavour.ts';
 import type { GraphKind } from '../model/graph-names.ts';
+import type { Precision } from '../model/precision.ts';
 import { bindDeltas, noDelta } from './bind-deltas.ts';
 import { type Device, OrtError, type OwnMemory, type Session } from './device.ts';
 import { GraphSessions } from './graph-sessions.ts';

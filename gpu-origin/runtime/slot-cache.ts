@@ -2,10 +2,14 @@
  * Keys and values in a device's own memory, where no tensor begins inside another: per layer `[slots, …]`, and one row
  * beside them that prompts are read into. A row changes its place by a run over the whole of it.
  */
-import type { Precision } from '../model/graph-flavour.ts';
-import { buildSlotGraph, SLOT_GRAPHS, type SlotGraph } from '../model/slot-graphs.ts';
+import type { Precision } from '../model/precision.ts';
+import { GraphBuilder } from '../model/onnx-proto.ts';
 import type { Binding, DeviceTensor, HostMemory, OwnMemory, Session } from './device.ts';
 import type { RowsCache, RowsShape } from './kv-cache.ts';
+
+/** `put`: a row of its own into a slot. `take`: out of one. `move`: from one slot to another. */
+const SLOT_GRAPHS = ['put', 'take', 'move'] as const;
+type SlotGraph = (typeof SLOT_GRAPHS)[number];
 
 /** The inputs of slot graphs that are numbers of slots: byte where each lies, and its dimensions. */
 const PLACES = { from: { at: 0, dims: [1] }, to: { at: 8, dims: [1, 1] } } as const;
@@ -145,4 +149,32 @@ export class SlotCache implements RowsCache {
     this.places.memory.close();
     for (const session of Object.values(this.sessions)) session.close();
   }
+}
+
+/**
+ * A small graph that copies rows of tensors `[slots, …]` on the device: ScatterND and Gather of ONNX, which WebGPU has.
+ * Inputs `slots.<i>` `[S, …dims]`, `row.<i>` `[1, …dims]` (put), `from` `[1]` (take, move) and `to` `[1, 1]` (put, move);
+ * outputs `row.<i>` (take) and `kept.<i>`, to be bound where `slots.<i>` is: only the one row is then written.
+ * @param tensors dimensions of each behind the first one.
+ */
+function buildSlotGraph(
+  which: SlotGraph,
+  type: Precision,
+  tensors: readonly (readonly number[])[],
+): Uint8Array {
+  const g = new GraphBuilder();
+  if (which !== 'put') g.input('from', 'i64', [1]);
+  if (which !== 'take') g.input('to', 'i64', [1, 1]);
+  for (const [index, dims] of tensors.entries()) {
+    const slots = g.input(`slots.${index}`, type, ['S', ...dims]);
+    const row = `row.${index}`;
+    if (which === 'put') g.input(row, type, [1, ...dims]);
+    else g.node('Gather', [slots, 'from'], row, { axis: 0 });
+    if (which === 'take') g.output(row, type, [1, ...dims]);
+    else {
+      g.node('ScatterND', [slots, 'to', row], `kept.${index}`);
+      g.output(`kept.${index}`, type, ['S', ...dims]);
+    }
+  }
+  return g.build(`slots-${which}`);
 }

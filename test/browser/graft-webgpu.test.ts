@@ -107,7 +107,7 @@ it('says so when the GPU is gone, to who waits and to who asks later', async () 
     const model = await graft.open({ base: '/base/', device: 'webgpu', precision: 'f16' });
     document.title = 'open';
     const messages = [{ role: 'user' as const, content: 'Hi' }];
-    const said = [model.runtime];
+    const said: unknown[] = [model.runtime];
     for (let times = 0; times < 2; times++)
       said.push(
         await model.answer(messages, { max_tokens: 900, ignore_eos: true }).catch((error: unknown) => {

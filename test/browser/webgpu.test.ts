@@ -1,6 +1,11 @@
-/** The WebGPU provider on tiny bases, on SwiftShader: what every runner promises, and the native library's answers. */
+/**
+ * The WebGPU provider on tiny bases, on SwiftShader or the driver that VK_ICD_FILENAMES names, in float16 too where that
+ * has it: what every runner promises, and the native
+ * library's answers.
+ */
 import { describe, expect, it } from 'vitest';
 import { ortLibrary } from '../../gpu-origin/runtime/native/ort-library.ts';
+import { WebgpuDevice } from '../../gpu-origin/runtime/native/webgpu-device.ts';
 import { describeModelRunner } from '../contracts/model-runner.ts';
 import { logitsOf, meanDivergence, worstDifference } from '../fixtures/provider-logits.ts';
 import { useSoftwareVulkan } from '../fixtures/software-vulkan.ts';
@@ -12,21 +17,40 @@ const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'do
 const missing = useSoftwareVulkan();
 // Where it is needed, as in .ci/run, nothing is skipped.
 if (missing !== null && process.env['GRAFT_TEST_WEBGPU'] === 'needed') throw new Error(missing);
+const halves = missing === null && (await hasHalves());
+
+async function hasHalves(): Promise<boolean> {
+  const device = await WebgpuDevice.open(ortLibrary(), 1);
+  try {
+    return await device.runsHalves();
+  } finally {
+    await device.close();
+  }
+}
 
 describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: ${missing})`}`, () => {
-  for (const weights of ['f32', 'int8'] as const)
-    describeModelRunner(`ONNX Runtime, provider webgpu, ${weights}`, async () => {
-      const tiny = await makeTinyRunner({ provider: 'webgpu', weights, slots: 16 });
-      return {
-        runner: tiny.runner,
-        file: ({ seed, rank, only }) =>
-          tiny.file(`adapter ${seed}`, {
-            ...{ seed, rank, alpha: rank },
-            targets: only === 'qv' ? ['q_proj', 'v_proj'] : ALL,
-          }),
-        close: () => tiny.close(),
-      };
-    });
+  for (const [weights, precision] of [
+    ['f32', 'f32'],
+    ['int8', 'f32'],
+    ...(halves ? [['int8', 'f16'] as const] : []),
+  ] as const)
+    describeModelRunner(
+      `ONNX Runtime, provider webgpu, ${weights} in ${precision}`,
+      async () => {
+        const tiny = await makeTinyRunner({ provider: 'webgpu', weights, precision, slots: 16 });
+        expect(tiny.runner.base.precision).toBe(precision === 'f16' ? precision : undefined);
+        return {
+          runner: tiny.runner,
+          file: ({ seed, rank, only }) =>
+            tiny.file(`adapter ${seed}`, {
+              ...{ seed, rank, alpha: rank },
+              targets: only === 'qv' ? ['q_proj', 'v_proj'] : ALL,
+            }),
+          close: () => tiny.close(),
+        };
+      },
+      precision === 'f16' ? { timeout: 300_000 } : {},
+    );
 
   it('releases what it took, and the device with it', async () => {
     const { alive } = ortLibrary();
@@ -62,4 +86,30 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
     },
     180_000,
   );
+
+  it.skipIf(!halves).each(['llama', 'qwen2', 'gemma3', 'phi3'] as const)(
+    'answers in float16 as the processor does in float32: %s (skipped where the driver has no float16)',
+    async (name) => {
+      const shape = TINY_SHAPES[name]!;
+      const wanted = await logitsOf(shape, 'cpu', 'f32');
+      const kls: string[] = [];
+      for (const weights of ['f32', 'int8'] as const) {
+        const logits = await logitsOf(shape, 'webgpu', weights, { precision: 'f16' });
+        const kl = meanDivergence(wanted, logits);
+        kls.push(`${weights} KL ${kl.toExponential(1)}`);
+        expect(kl).toBeLessThan(0.02);
+      }
+      console.log(`${name} in float16: ${kls.join(', ')}`);
+    },
+    300_000,
+  );
+
+  it.skipIf(halves)('says that the driver has no float16 where it has none', async () => {
+    await expect(makeTinyRunner({ provider: 'webgpu', precision: 'f16' })).rejects.toThrow(
+      /^--precision f16: this GPU or its driver has no float16/,
+    );
+    const tiny = await makeTinyRunner({ provider: 'webgpu' });
+    expect(tiny.runner.base.precision).toBeUndefined();
+    await tiny.close();
+  });
 });

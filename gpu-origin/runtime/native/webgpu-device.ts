@@ -2,8 +2,8 @@
  * The runtime's port on a GPU: the WebGPU provider inside the same native library. Tensors in the GPU's memory have no
  * offsets; what lies in this machine's is copied there when it is bound, so it is bound again when it has changed.
  */
-import type { Numbers, Precision } from '../../model/graph-flavour.ts';
 import { DataType } from '../../model/graph-names.ts';
+import type { Numbers, Precision } from '../../model/precision.ts';
 import {
   type Binding,
   bytesOf,
@@ -26,6 +26,9 @@ import type { OrtLibrary, Pointer } from './ort-library.ts';
 /** ONNX Runtime's names of the provider and of its memory. */
 const PROVIDER = 'WebGPU';
 const MEMORY = 'WebGPU_Buf';
+/** OrtHardwareDeviceType of a GPU, and ONNX Runtime's name of the provider. */
+const GPU = 1;
+const WEBGPU = 'WebGpuExecutionProvider';
 /** OrtLoggingLevel: 4 = fatal. */
 const LOG_NOTHING = 4;
 
@@ -269,5 +272,20 @@ export class WebgpuDevice implements Device, OwnMemory {
     }
     this.ort.release('memory', 'ReleaseMemoryInfo', this.host_);
     this.ort.release('env', 'ReleaseEnv', this.env);
+  }
+}
+
+/**
+ * Hardware that ONNX Runtime finds by the operating system and has its WebGPU provider for; Vulkan's software devices
+ * are none.
+ * @returns whose GPU, such as "NVIDIA"; null = there is none.
+ */
+export function findGpu(ort: OrtLibrary): string | null {
+  const env = createEnv(ort, 1);
+  try {
+    const gpu = ort.devices(env).find(({ type, provider }) => type === GPU && provider === WEBGPU);
+    return gpu === undefined ? null : gpu.vendor || 'unknown';
+  } finally {
+    ort.release('env', 'ReleaseEnv', env);
   }
 }

@@ -1,5 +1,6 @@
 import { Worker } from 'node:worker_threads';
 import { OrtError } from '../device.ts';
+import { wasmVersion } from './installed-module.ts';
 import type {
   WasmAnswer,
   WasmHost,
@@ -9,6 +10,7 @@ import type {
   WasmRequest,
   WasmStart,
 } from './wasm-messages.ts';
+import { WebDevice } from './web-device.ts';
 
 /** The job of the thread's start. */
 const STARTED = 0;
@@ -17,6 +19,13 @@ const GONE = -1;
 interface Waiting {
   resolve: (answer: WasmAnswer) => void;
   reject: (error: OrtError) => void;
+}
+
+/** WebAssembly in a thread of Node's. @throws Error when onnxruntime-web is not there. @throws OrtError when it does not start. */
+export async function openWebDevice(threads: number): Promise<WebDevice> {
+  const version = wasmVersion();
+  const count = `${threads} ${threads === 1 ? 'thread' : 'threads'}`;
+  return new WebDevice(await startWasmThread(threads), `ONNX Runtime ${version} in WebAssembly, ${count}`);
 }
 
 /** @param threads that a run uses. @throws OrtError when it does not start. */

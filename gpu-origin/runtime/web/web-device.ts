@@ -1,6 +1,6 @@
 /** The runtime's port over ONNX Runtime in WebAssembly, which runs in a thread of its own and shares its memory. */
-import type { Numbers } from '../../model/graph-flavour.ts';
 import { DataType, type WeightEntry } from '../../model/graph-names.ts';
+import type { Numbers } from '../../model/precision.ts';
 import {
   type Binding,
   type Device,

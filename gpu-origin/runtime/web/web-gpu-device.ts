@@ -3,8 +3,8 @@
  * buffers of the GPU that are bound as input and output at once; what lies in WebAssembly's memory is copied to the GPU
  * when it is bound, so it is bound again when it has changed.
  */
-import type { Numbers, Precision } from '../../model/graph-flavour.ts';
 import { DataType, type WeightEntry } from '../../model/graph-names.ts';
+import type { Numbers, Precision } from '../../model/precision.ts';
 import {
   bytesOf,
   type Device,
