@@ -56,7 +56,7 @@ export class KvCache implements RowsCache {
   /**
    * @param params.chunk tokens of a block.
    * @param params.kept tokens of a slot whose memory stays resident when the row ends. To give 1,000 back and have them
-   * anew takes 25 ms of SmolLM2-135M, a twentieth of what reading them does: nothing for every row.
+   * anew takes 25 ms of SmolLM2-135M, a twentieth of what reading them does: too much for every row.
    */
   static async allocate(
     params: RowsShape & { blocks: number; chunk: number; kept: number },
