@@ -28,7 +28,7 @@ export function IntervalChart(props: { columns: IntervalColumns; scale: Scale; m
     const made = new uPlot(
       options({
         ...{ element, variants: names.split(' '), scale, onPoint: setPointed },
-        range: () => valueRange(latest.current),
+        columns: () => latest.current,
       }),
       dataOf(latest.current),
       element,
@@ -96,11 +96,12 @@ function options(params: {
   element: HTMLElement;
   variants: readonly string[];
   scale: Scale;
-  range: () => [number, number];
+  /** What is drawn now. */
+  columns: () => IntervalColumns;
   /** Told of the look that the pointer is nearest to; null = it is elsewhere. */
   onPoint: (index: number | null) => void;
 }): uPlot.Options {
-  const { element, variants, scale } = params;
+  const { element, variants, scale, columns } = params;
   const style = getComputedStyle(element);
   const color = (name: string): string => style.getPropertyValue(name).trim();
   const ink = color('--muted');
@@ -115,7 +116,11 @@ function options(params: {
     legend: { show: false },
     // A line at the look that is pointed at; nothing is chosen or enlarged by it.
     cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
-    scales: { x: { range: (_, first, last) => timeRange(first, last) }, y: { range: params.range } },
+    scales: {
+      // Of a single look uPlot itself makes three years.
+      x: { range: () => timeRange(columns().times[0] ?? 0, columns().times.at(-1) ?? 0) },
+      y: { range: () => valueRange(columns()) },
+    },
     axes: [
       { ...axis, space: 70, incrs: [...TICK_SECONDS], values: (_, ticks) => tickWords(ticks) },
       { ...axis, size: (_, words) => roomFor(words), values: (_, ticks) => ticks.map(write) },
@@ -137,7 +142,10 @@ function options(params: {
       fill: color(`--band-${(i % 4) + 1}`),
     })),
     hooks: {
-      draw: [(made) => drawZero(made, color('--text'))],
+      draw: [
+        (made) => drawZero(made, color('--text')),
+        (made) => drawSingle(made, columns(), (i) => color(`--series-${(i % 4) + 1}`)),
+      ],
       setCursor: [
         ({ cursor }) =>
           params.onPoint(cursor.left === undefined || cursor.left < 0 ? null : (cursor.idx ?? null)),
@@ -157,6 +165,27 @@ function drawZero(made: uPlot, stroke: string): void {
   ctx.moveTo(bbox.left, y);
   ctx.lineTo(bbox.left + bbox.width, y);
   ctx.stroke();
+  ctx.restore();
+}
+
+/** A band needs two looks: of one, each variant's interval is a line. */
+function drawSingle(made: uPlot, { times, series }: IntervalColumns, strokeOf: (i: number) => string): void {
+  const [at] = times;
+  if (at === undefined || times.length > 1) return;
+  const { ctx } = made;
+  ctx.save();
+  ctx.lineWidth = 2 * devicePixelRatio;
+  for (const [i, { low, high }] of series.entries()) {
+    const [from, to] = [low[0], high[0]];
+    if (from == null || to == null) continue;
+    // Beside each other, so that none hides another.
+    const x = made.valToPos(at, 'x', true) + 6 * devicePixelRatio * (i - (series.length - 1) / 2);
+    ctx.strokeStyle = strokeOf(i);
+    ctx.beginPath();
+    ctx.moveTo(x, made.valToPos(from, 'y', true));
+    ctx.lineTo(x, made.valToPos(to, 'y', true));
+    ctx.stroke();
+  }
   ctx.restore();
 }
 

@@ -66,8 +66,10 @@ export function AnswerText(props: {
         )}
       </div>
       <p class="hint after">
-        <span>{STATES[answer.state]}</span>
-        {answer.degraded !== null && <span>; degraded: {answer.degraded}</span>}
+        <span>
+          {STATES[answer.state]}
+          {answer.degraded !== null && `; degraded: ${answer.degraded}`}
+        </span>
         {answer.text !== '' && <CopyButton text={answer.text} what={what} />}
       </p>
       <ProblemNote problem={answer.problem} />
