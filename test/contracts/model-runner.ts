@@ -24,8 +24,8 @@ const PROMPT = [5, 7, 9, 11];
  * another order: 2e-5 on the tiny bases.
  */
 const TOLERANCE = 1e-4;
-/** … in float16: 0.016 on Mesa's lavapipe. */
-const TOLERANCE_OF_HALVES = 0.05;
+/** … in float16, whose sums differ in the fourth digit and then round to other int8: 0.073 on Mesa's lavapipe. */
+const TOLERANCE_OF_HALVES = 0.15;
 
 /**
  * What the engine may expect of every runner.
@@ -232,7 +232,9 @@ export function describeModelRunner(
         // Those of a token follow from what stands before it alone.
         runner.assign(1, delta);
         const some = await runner.hiddenStates({ slot: 1, tokens: long.slice(0, 3), past: 0 });
-        some.forEach((value, at) => expect(Math.abs(value - chunks[at]!)).toBeLessThan(1e-3));
+        // Of numbers whose mean square is 1.
+        const tolerance = inHalves() ? 0.1 : 1e-3;
+        some.forEach((value, at) => expect(Math.abs(value - chunks[at]!)).toBeLessThan(tolerance));
         runner.release(1);
       }
     });
