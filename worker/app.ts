@@ -12,7 +12,7 @@ import type { IntakeDeps } from './registry/registry-deps.ts';
 import type { TakeDropOnMiss } from './drops/take-drop-on-miss.ts';
 import { KV_TIMEOUT_MS, LAST_KNOWN_GOOD_ENTRIES, LAST_KNOWN_GOOD_MS, RETRY_AFTER_MS } from './limits.ts';
 import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
-import { drainBody, noStore, observeRequest, anthropicErrors } from './http/middleware.ts';
+import { anthropicErrors, drainBody, EXPOSED_HEADERS, noStore, observeRequest } from './http/middleware.ts';
 import { createGates } from './access/gates.ts';
 import { fail, methodNotAllowed, type AppEnv } from './http/request-scope.ts';
 import { repinAfterChange, createPinSync } from './origins/sync-pins.ts';
@@ -160,34 +160,6 @@ export interface Services extends Pick<EraseDeps, 'erasures' | 'dropBox'>, Pick<
   /** Pages that may call `/v1/*`; `*` = all. */
   corsOrigins?: readonly string[];
 }
-
-/** What a page in a browser may read of an answer. */
-const EXPOSED_HEADERS = [
-  'retry-after',
-  'retry-after-ms',
-  'server-timing',
-  'x-graft-adapter',
-  'x-graft-alias',
-  'x-graft-base',
-  'x-graft-chain',
-  'x-graft-composed',
-  'x-graft-degraded',
-  'x-graft-experiment',
-  'x-graft-exposure',
-  'x-graft-ignored',
-  'x-graft-inherited',
-  'x-graft-limited-by',
-  'x-graft-origin',
-  'x-graft-variant',
-  'x-ratelimit-limit-requests',
-  'x-ratelimit-limit-tokens',
-  'x-ratelimit-remaining-requests',
-  'x-ratelimit-remaining-tokens',
-  'x-ratelimit-reset-requests',
-  'x-ratelimit-reset-tokens',
-  'x-request-id',
-  'x-should-retry',
-];
 
 /**
  * The path as the runtime hands it over: names keep their encoded slashes until a route decodes them, and `%2e%2e` or

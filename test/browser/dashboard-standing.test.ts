@@ -72,6 +72,33 @@ function look(hours: number, lift: number | null, units: [number, number]): Expe
   };
 }
 
+it('draws the interval of a single look, in the middle of its hour', async () => {
+  const { page } = rig;
+  const looks = [look(0, 0.2, [80, 0])];
+  await page.route(`**/admin/experiments/${view.id}`, (route) =>
+    route.fulfill({ json: { ...view, evaluation: looks[0] } }),
+  );
+  await page.route(`**/admin/experiments/${view.id}/looks`, (route) => route.fulfill({ json: { looks } }));
+  await rig.open(`#/experiments/${view.id}`);
+  await page.locator('.chart canvas').waitFor();
+  await rig.look('experiment-one-look');
+  const drawn = (await page.evaluate(`(() => {
+    const element = document.querySelector('.chart canvas');
+    const { width, height } = element;
+    const { data } = element.getContext('2d').getImageData(0, 0, width, height);
+    const ink = getComputedStyle(element).getPropertyValue('--series-1').trim();
+    const color = [1, 3, 5].map((at) => parseInt(ink.slice(at, at + 2), 16));
+    const places = [];
+    for (let at = 0; at < data.length; at += 4)
+      if (color.every((part, i) => data[at + i] === part)) places.push(((at / 4) % width) / width);
+    return places;
+  })()`)) as number[];
+  // As long as the interval, and nowhere else.
+  expect(drawn.length).toBeGreaterThan(50);
+  expect([Math.min(...drawn) > 0.45, Math.max(...drawn) < 0.6]).toEqual([true, true]);
+  await page.unrouteAll();
+});
+
 it('has no figures for a variant that nobody got, and calls nothing certain that is open', async () => {
   const { page } = rig;
   const looks = [look(0, null, [20, 0]), look(1, 0.1, [40, 0]), look(2, 0.3, [60, 0]), look(3, 0.2, [80, 0])];

@@ -59,6 +59,7 @@ describe('with nothing', () => {
   });
   afterAll(() => rig.page.unrouteAll());
   it.each(VIEWS)('shows %s', (name, hash, heading) => look(hash, heading, `nothing-${name}`));
+  it('says that there is no origin', () => rig.page.getByText('This edge has no origin.').waitFor());
 });
 
 describe('with much of everything', () => {
@@ -136,6 +137,12 @@ describe('with much of everything', () => {
   });
   afterAll(() => rig.page.unrouteAll());
   it.each(VIEWS)('shows %s', (name, hash, heading) => look(hash, heading, `much-${name}`));
+  it('links what is a name, and nothing that stands for all of them', async () => {
+    await rig.open('#/overview');
+    const changes = rig.page.getByRole('region', { name: 'Last changes' });
+    await changes.getByRole('row', { name: /read-prompt all of tenant-1$/ }).waitFor();
+    expect(await changes.getByRole('link').count()).toBe(7);
+  });
 });
 
 describe('while the edge does not answer', () => {
@@ -144,7 +151,8 @@ describe('while the edge does not answer', () => {
     for (const path of ['**/admin/**', '**/v1/**']) await page.route(path, (route) => route.abort());
     await rig.open(hash);
     await page.getByRole('heading', { name: heading, level: 1 }).waitFor();
-    await page.locator('.offline').waitFor();
+    // The page has just been loaded: nothing is shown that could be old.
+    await page.locator('.offline').getByText('Nothing has come from it yet.').waitFor();
     await rig.look(`down-${name}`);
     await page.unrouteAll();
   });

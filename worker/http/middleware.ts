@@ -58,3 +58,31 @@ export const anthropicErrors = createMiddleware<AppEnv>(async (context, next) =>
   context.res = undefined;
   context.res = await asMessagesError(res);
 });
+
+/** What a page in a browser may read of an answer. */
+export const EXPOSED_HEADERS = [
+  'retry-after',
+  'retry-after-ms',
+  'server-timing',
+  'x-graft-adapter',
+  'x-graft-alias',
+  'x-graft-base',
+  'x-graft-chain',
+  'x-graft-composed',
+  'x-graft-degraded',
+  'x-graft-experiment',
+  'x-graft-exposure',
+  'x-graft-ignored',
+  'x-graft-inherited',
+  'x-graft-limited-by',
+  'x-graft-origin',
+  'x-graft-variant',
+  'x-ratelimit-limit-requests',
+  'x-ratelimit-limit-tokens',
+  'x-ratelimit-remaining-requests',
+  'x-ratelimit-remaining-tokens',
+  'x-ratelimit-reset-requests',
+  'x-ratelimit-reset-tokens',
+  'x-request-id',
+  'x-should-retry',
+];
