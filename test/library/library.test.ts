@@ -62,7 +62,7 @@ describe('graft-lora/adapters, installed', () => {
       path.join(built!.folder, 'run.mjs'),
       `import { readFileSync } from 'node:fs';
        import * as library from 'graft-lora/adapters';
-       import { runScenario } from './scenario.ts';
+       import { runScenario } from './scenario.mjs';
        const files = (name) => ({
          weights: new Uint8Array(readFileSync(name + '/adapter_model.safetensors')),
          configJson: readFileSync(name + '/adapter_config.json', 'utf8'),

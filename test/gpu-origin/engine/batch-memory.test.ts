@@ -169,9 +169,14 @@ describe('the memory of a decode batch', () => {
   });
 
   it('counts as used while it is held, and goes before adapters once most of it is not needed', async () => {
-    const { engine, runner, adapter } = await crowdedRig({ budget: 30_000, ranks: ranksOf(8) });
-    const big = { chain: [await adapter('big')], sampling: sampling(20) };
-    await Promise.all([generate(engine, big), generate(engine, big)]);
+    const { engine, runner, adapter } = await crowdedRig({
+      ...{ budget: 30_000, ranks: ranksOf(8), context: 1_024 },
+    });
+    const big = { chain: [await adapter('big')], sampling: sampling(900) };
+    const pair = await Promise.all([start(engine, big), start(engine, big)]);
+    await until(() => runner.batchHeldBytes > 0);
+    for (const handle of pair) handle.abort();
+    await Promise.all(pair.map(collect));
     expect(runner.batchHeldBytes).toBe(2 * BIG * FAKE_RANK_BYTES);
     expect(engine.residents().used_bytes).toBe(3 * BIG * FAKE_RANK_BYTES);
     for (const name of names(8)) await generate(engine, { chain: [await adapter(name)] });
