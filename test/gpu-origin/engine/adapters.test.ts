@@ -74,10 +74,14 @@ describe('adapters', () => {
     expect(fine.final.kind).toBe('end');
     for (const { final } of [broken, chained])
       expect(final).toMatchObject({ error: { code: 'adapter_invalid', reason: 'truncated_file' } });
-    expect(engine.residents().adapters).toMatchObject([
-      { state: 'ready' },
-      { state: 'failed', references: 0 },
-    ]);
+    // Whichever was read first.
+    const { adapters } = engine.residents();
+    expect(adapters).toHaveLength(2);
+    expect(adapters.find(({ digest }) => digest === good.digest)).toMatchObject({ state: 'ready' });
+    expect(adapters.find(({ digest }) => digest === bad.digest)).toMatchObject({
+      state: 'failed',
+      references: 0,
+    });
 
     source.files.set(bad.digest, Uint8Array.of(1));
     const { reads } = source;
