@@ -129,7 +129,7 @@ async function soak(params: {
       refused[status] = (refused[status] ?? 0) + 1;
       return;
     }
-    const leaves = kind < BAD + ABORTED ? AbortSignal.timeout(200 + 2_000 * random()) : undefined;
+    const leaves = kind < BAD + ABORTED ? AbortSignal.timeout(Math.round(200 + 2_000 * random())) : undefined;
     const ask = { prompt: benchPrompt(index, 0), tokens: TOKENS, adapter };
     const result = await runRequest(edge, ask, false, leaves);
     if (result.problem === null) {

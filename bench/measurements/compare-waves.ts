@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { runWave, type Wave, type WaveResult } from '../load/run-wave.ts';
 import type { Target } from '../load/target.ts';
 import { median, quantile } from '../statistics.ts';
@@ -33,7 +35,7 @@ export async function compareWaves(params: {
 }
 
 /**
- * Waves against every system in turn, the order reversed from turn to turn.
+ * Waves against every system in turn, the order reversed from turn to turn; a turn begins when the machine is idle.
  * @param params.warm which turns of a system begin with a wave that does not count: its first, or each, where the
  * systems push each other's adapters out of one server.
  * @returns the counted waves of each turn, in the turns' order.
@@ -53,6 +55,7 @@ export async function takeTurns(params: {
   let round = 0;
   for (let turn = 0; turn < turns; turn++) {
     for (const system of turn % 2 === 0 ? systems : [...systems].reverse()) {
+      await untilIdle(signal);
       if (turn === 0 || warm === 'each') await runWave(system, wave, round++);
       const counted: WaveResult[] = [];
       for (let i = 0; i < waves; i++) {
@@ -65,6 +68,38 @@ export async function takeTurns(params: {
     }
   }
   return results;
+}
+
+const LOOK_MS = 250;
+/** Of all cores. */
+const IDLE_SHARE = 0.1;
+const MOST_WAITING_MS = 15_000;
+
+/** What ran before computes on after its last answer: after vLLM's, waves of others took 0.6 to 0.9 s longer. */
+async function untilIdle(signal?: AbortSignal): Promise<void> {
+  const until = performance.now() + MOST_WAITING_MS;
+  let before = await processorTicks();
+  for (let quiet = 0; quiet < 2 && before !== null && performance.now() < until;) {
+    await sleep(LOOK_MS, undefined, signal === undefined ? {} : { signal });
+    const now = await processorTicks();
+    if (now === null) return;
+    quiet = now.busy - before.busy < IDLE_SHARE * (now.all - before.all) ? quiet + 1 : 0;
+    before = now;
+  }
+}
+
+/** @returns null where there is no /proc/stat. */
+async function processorTicks(): Promise<{ busy: number; all: number } | null> {
+  const text = await readFile('/proc/stat', 'utf8').catch(() => null);
+  if (text === null) return null;
+  const [user = 0, nice = 0, system = 0, idle = 0, waiting = 0, ...others] = (
+    /^cpu +(.*)$/m.exec(text)?.[1] ?? ''
+  )
+    .split(' ')
+    .map(Number);
+  // The last two, guests, are in user and nice already.
+  const busy = user + nice + system + others.slice(0, 3).reduce((sum, ticks) => sum + ticks, 0);
+  return { busy, all: busy + idle + waiting };
 }
 
 export function summarize(scenario: string, system: string, results: readonly WaveResult[]): WaveSummary {
