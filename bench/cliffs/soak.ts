@@ -17,6 +17,8 @@ const NAMES = 40;
 const PREFIX = 'bench/soak-';
 const CANARY = 'bench/canary';
 const TOKENS = 64;
+/** All names and a few versions of before: full within minutes, so that what grows then is no cache. */
+const BUDGET_BYTES = 50 * 3_700_000;
 /** Of what a closed wave of 16 reaches. */
 const LOAD = 0.8;
 /** Shares of the arrivals. */
@@ -49,7 +51,9 @@ export interface SoakSummary {
 export async function measureSoak(run: CliffRun & { minutes: number }): Promise<SoakSummary> {
   const { base, signal, minutes, note } = run;
   const work = path.join(run.work, 'soak');
-  const stack = await startPublishedStack({ base, work, signal, originArgs: [] });
+  const stack = await startPublishedStack({
+    ...{ base, work, signal, originArgs: ['--adapter-ram-bytes', String(BUDGET_BYTES)] },
+  });
   try {
     const folders = (await writeSet(path.join(work, 'adapters'), { ...R8, count: NAMES + 20 })).map(
       ({ folder }) => folder,
