@@ -96,7 +96,16 @@ export async function comparePeers(params: {
       );
     const run = async ({ name, wave, systems, turns: count, waves: each }: Scenario) => {
       const taken = await takeTurns({
-        ...{ systems, wave, waves: each, turns: count, warm: 'first', signal, onWave: onWave(name) },
+        ...{
+          systems,
+          wave,
+          waves: each,
+          turns: count,
+          warm: 'first',
+          whenIdle: true,
+          signal,
+          onWave: onWave(name),
+        },
       });
       for (const system of systems)
         measured.waves.push(summarize(name, system.label, (taken.get(system) ?? []).flat()));

@@ -35,7 +35,7 @@ export async function compareWaves(params: {
 }
 
 /**
- * Waves against every system in turn, the order reversed from turn to turn; a turn begins when the machine is idle.
+ * Waves against every system in turn, the order reversed from turn to turn.
  * @param params.warm which turns of a system begin with a wave that does not count: its first, or each, where the
  * systems push each other's adapters out of one server.
  * @returns the counted waves of each turn, in the turns' order.
@@ -47,6 +47,8 @@ export async function takeTurns(params: {
   waves: number;
   turns: number;
   warm: 'first' | 'each';
+  /** A turn begins when the machine is idle. */
+  whenIdle?: boolean;
   signal?: AbortSignal;
   onWave?: (system: string, result: WaveResult) => void;
 }): Promise<Map<Target, WaveResult[][]>> {
@@ -55,7 +57,7 @@ export async function takeTurns(params: {
   let round = 0;
   for (let turn = 0; turn < turns; turn++) {
     for (const system of turn % 2 === 0 ? systems : [...systems].reverse()) {
-      await untilIdle(signal);
+      if (params.whenIdle === true) await untilIdle(signal);
       if (turn === 0 || warm === 'each') await runWave(system, wave, round++);
       const counted: WaveResult[] = [];
       for (let i = 0; i < waves; i++) {
