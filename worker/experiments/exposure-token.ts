@@ -5,7 +5,7 @@
  */
 import { z } from 'zod';
 import { err, ok, type Result, ExperimentId, fnv1a } from '../../protocol/index.ts';
-import { base64url, derivedKey, fromBase64url, type HmacKey } from './derived-keys.ts';
+import { base64url, derivedKey, fromBase64url, type DerivedKey } from '../platform/derived-keys.ts';
 import { EXPOSURE_LIFE_MS, EXPOSURE_SKEW_MS, MAX_EXPOSURE_CHARACTERS } from './limits.ts';
 
 export interface Exposure {
@@ -104,7 +104,7 @@ export function createExposureTokens(
 }
 
 async function isGenuine(
-  openers: readonly (() => Promise<HmacKey>)[],
+  openers: readonly (() => Promise<DerivedKey>)[],
   mac: Uint8Array<ArrayBuffer>,
   signed: Uint8Array,
 ): Promise<boolean> {
@@ -207,7 +207,7 @@ export function createAnswerTokens(
 }
 
 async function mac(
-  key: HmacKey,
+  key: DerivedKey,
   data: Parameters<typeof crypto.subtle.sign>[2],
   bytes: number,
 ): Promise<Uint8Array> {
@@ -215,13 +215,13 @@ async function mac(
 }
 
 /** Keyed: no tenant can look for a name that has another one's. No token begins with a `t`. */
-const tenantTag = (key: HmacKey, tenant: string): Promise<Uint8Array> =>
+const tenantTag = (key: DerivedKey, tenant: string): Promise<Uint8Array> =>
   mac(key, new TextEncoder().encode(`tenant ${tenant}`), TAG_BYTES);
 
 async function openerOf(
-  openers: readonly (() => Promise<HmacKey>)[],
+  openers: readonly (() => Promise<DerivedKey>)[],
   bytes: Uint8Array<ArrayBuffer>,
-): Promise<HmacKey | null> {
+): Promise<DerivedKey | null> {
   for (const opener of openers) {
     const key = await opener();
     if (isSame(bytes.subarray(AT.mac), await mac(key, bytes.subarray(0, AT.mac), MAC_BYTES))) return key;

@@ -1,5 +1,5 @@
 /** Webhooks: where they may go, how they are signed, what they say, and how they are sent. */
-import { derivedKey, type KeyLabel } from './derived-keys.ts';
+import { derivedKey, type KeyLabel } from '../platform/derived-keys.ts';
 import type { Experiment, ExperimentDecision, ExperimentEvaluation } from '../../protocol/index.ts';
 import type { WebhookMessageRow, WebhookOutbox } from './ports-webhook.ts';
 import { logLine } from '../log.ts';

@@ -3,7 +3,7 @@
  * additional data `graft-prompt-v1\n<tenant>\n<at>\n<id>`: nobody reads a row without the edge's secret, or moves it to
  * another request or tenant.
  */
-import { base64url, deriveBits, fromBase64url } from '../experiments/derived-keys.ts';
+import { base64url, derivedKey, fromBase64url } from '../platform/derived-keys.ts';
 import type { PromptPlace } from './ports.ts';
 
 type Place = Pick<PromptPlace, 'tenant' | 'at' | 'id'>;
@@ -19,18 +19,6 @@ const CIPHER = 'AES-GCM';
 /** NIST SP 800-38D: 96 bits, random; 2^32 of them for one key. */
 const IV_BYTES = 12;
 
-type CipherKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
-
-/** What is kept is the key, not the promise of it: in workerd a promise belongs to the request that made it. */
-function cipherKey(secret: Uint8Array<ArrayBuffer>): () => Promise<CipherKey> {
-  let key: CipherKey | undefined;
-  return async () =>
-    (key ??= await crypto.subtle.importKey('raw', await deriveBits(secret, LABEL), CIPHER, false, [
-      'encrypt',
-      'decrypt',
-    ]));
-}
-
 /**
  * @param secret at least 32 random bytes; seals and opens.
  * @param accepted secrets that open as well, while they are rotated.
@@ -39,8 +27,9 @@ export function createTextSealer(
   secret: Uint8Array<ArrayBuffer>,
   accepted: readonly Uint8Array<ArrayBuffer>[] = [],
 ): TextSealer {
-  const key = cipherKey(secret);
-  const openers = [key, ...accepted.map(cipherKey)];
+  const keyOf = (from: Uint8Array<ArrayBuffer>) => derivedKey(from, LABEL, 'aes-gcm');
+  const key = keyOf(secret);
+  const openers = [key, ...accepted.map(keyOf)];
   const encoder = new TextEncoder();
   const cipher = ({ tenant, at, id }: Place, iv: Uint8Array<ArrayBuffer>) => ({
     ...{ name: CIPHER, iv },

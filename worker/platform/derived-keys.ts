@@ -13,31 +13,42 @@ export type KeyLabel =
   | 'graft-judge-v1'
   | 'graft-prompt-v1';
 
-export type HmacKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
+/** Of Web Crypto. */
+export type DerivedKey = Awaited<ReturnType<typeof crypto.subtle.importKey>>;
+
+/** Web Crypto's algorithm of a key, and what it may do. */
+const USES = {
+  hmac: { algorithm: { name: 'HMAC', hash: 'SHA-256' }, may: ['sign', 'verify'] },
+  'aes-gcm': { algorithm: { name: 'AES-GCM' }, may: ['encrypt', 'decrypt'] },
+} as const;
 
 /**
  * The key, made when it is first wanted. What is kept is the key, not the promise of it: in workerd a promise belongs to
  * the request that made it.
  * @param secret at least 32 random bytes.
  */
-export function derivedKey(secret: Uint8Array<ArrayBuffer>, label: KeyLabel): () => Promise<HmacKey> {
-  let key: HmacKey | undefined;
-  return async () => (key ??= await deriveHmacKey(secret, label));
+export function derivedKey(
+  secret: Uint8Array<ArrayBuffer>,
+  label: KeyLabel,
+  use: keyof typeof USES = 'hmac',
+): () => Promise<DerivedKey> {
+  let key: DerivedKey | undefined;
+  return async () => (key ??= await derive(secret, label, use));
 }
 
-async function deriveHmacKey(secret: Uint8Array<ArrayBuffer>, label: KeyLabel): Promise<HmacKey> {
-  const bits = await deriveBits(secret, label);
-  return crypto.subtle.importKey('raw', bits, { name: 'HMAC', hash: 'SHA-256' }, false, ['sign', 'verify']);
-}
-
-/** @returns 256 bits. @param secret at least 32 random bytes. */
-export async function deriveBits(secret: Uint8Array<ArrayBuffer>, label: KeyLabel): Promise<ArrayBuffer> {
+async function derive(
+  secret: Uint8Array<ArrayBuffer>,
+  label: KeyLabel,
+  use: keyof typeof USES,
+): Promise<DerivedKey> {
   const material = await crypto.subtle.importKey('raw', secret, 'HKDF', false, ['deriveBits']);
-  return crypto.subtle.deriveBits(
+  const bits = await crypto.subtle.deriveBits(
     { name: 'HKDF', hash: 'SHA-256', salt: new Uint8Array(0), info: new TextEncoder().encode(label) },
     material,
     256,
   );
+  const { algorithm, may } = USES[use];
+  return crypto.subtle.importKey('raw', bits, algorithm, false, [...may]);
 }
 
 /** A call takes some ten thousand arguments. */
