@@ -1,15 +1,15 @@
 /** `npm run bench -- proxies`: requests a second through graft's edge, through LiteLLM's proxy, and straight to an origin. */
-import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { LOOPBACK, needFreePort } from '../cli/local/ports.ts';
 import { writeTinyAdapter, writeTinyBase } from '../test/fixtures/tiny-base.ts';
+import { startPeer } from './compare/peer-servers.ts';
+import { post } from './load/post.ts';
 import { describeMachine } from './machine.ts';
 import { startPublishedStack } from './published-stack.ts';
 import { milliseconds } from './report.ts';
@@ -25,9 +25,6 @@ A tiny base that answers one token in about a millisecond, an adapter of it; the
 
 const NAME = 'bench/tiny';
 const MASTER_KEY = 'sk-bench-0123456789';
-/** LiteLLM imports for half a minute on a busy machine. */
-const START_MS = 180_000;
-const LAST_BYTES = 2_000;
 
 interface Asked {
   url: string;
@@ -158,30 +155,11 @@ async function loadFor(
   return { ms, seconds: (performance.now() - start) / 1_000, problems };
 }
 
-const ask = (agent: http.Agent, { url, model, key }: Asked): Promise<string | null> =>
-  new Promise((resolve) => {
-    const body = JSON.stringify({
-      ...{ model, max_tokens: 1, temperature: 0, messages: [{ role: 'user', content: 'Say a word.' }] },
-    });
-    const request = http.request(`${url}/v1/chat/completions`, {
-      ...{ agent, method: 'POST' },
-      headers: {
-        'content-type': 'application/json',
-        'content-length': String(Buffer.byteLength(body)),
-        authorization: `Bearer ${key}`,
-      },
-    });
-    request.on('response', (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (piece: string) => (text += piece));
-      response.on('end', () =>
-        resolve(response.statusCode === 200 ? null : `status ${response.statusCode}: ${text.slice(0, 200)}`),
-      );
-    });
-    request.on('error', (error) => resolve(error.message));
-    request.end(body);
-  });
+const ask = (agent: http.Agent, { url, model, key }: Asked): Promise<string | null> => {
+  const messages = [{ role: 'user', content: 'Say a word.' }];
+  const body = JSON.stringify({ model, max_tokens: 1, temperature: 0, messages });
+  return post(agent, `${url}/v1/chat/completions`, body, { authorization: `Bearer ${key}` });
+};
 
 /** One worker, one key, no database and no log of spending: the least that it does. */
 async function startLitellm(params: {
@@ -207,35 +185,13 @@ async function startLitellm(params: {
     }),
   );
   const port = await needFreePort({ port: 0, what: 'LiteLLM', flag: 'none' });
-  const child = spawn(
-    params.litellm,
-    ['--config', config, '--host', LOOPBACK, '--port', String(port), '--num_workers', '1'],
-    {
-      env: { ...process.env, LITELLM_LOG: 'ERROR', LITELLM_LOCAL_MODEL_COST_MAP: 'True' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    },
-  );
-  let said = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream.on('data', (piece: Buffer) => (said = (said + piece.toString()).slice(-LAST_BYTES)));
-  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
-  const stop = async () => {
-    child.kill('SIGKILL');
-    await ended;
-  };
-  const url = `http://${LOOPBACK}:${port}`;
-  const until = performance.now() + START_MS;
-  for (;;) {
-    params.signal.throwIfAborted();
-    const ready = await fetch(`${url}/health/liveliness`).then(
-      (answer) => answer.ok,
-      () => false,
-    );
-    if (ready) return { url, stop };
-    if (child.exitCode !== null || performance.now() > until) {
-      await stop();
-      throw new Error(`LiteLLM did not start:\n${said}`);
-    }
-    await sleep(500);
-  }
+  const { stop } = await startPeer({
+    executable: params.litellm,
+    args: ['--config', config, '--host', LOOPBACK, '--port', String(port), '--num_workers', '1'],
+    env: { LITELLM_LOG: 'ERROR', LITELLM_LOCAL_MODEL_COST_MAP: 'True' },
+    ready: '/health/liveliness',
+    target: { label: 'LiteLLM', kind: 'openai', host: LOOPBACK, port, prefix: '', base: '' },
+    signal: params.signal,
+  });
+  return { url: `http://${LOOPBACK}:${port}`, stop };
 }

@@ -69,7 +69,7 @@ export async function startLlama(params: {
     ...['-c', String(ROWS * CONTEXT), '--host', LOOPBACK, '--port', String(port), '--no-webui'],
     ...['--lora', adapters.join(','), '--lora-init-without-apply'],
   ];
-  return started({
+  return startPeer({
     ...{ executable: params.executable, args, env: {}, signal: params.signal, ready: '/health' },
     target: { label: params.label, kind: 'llama', host: LOOPBACK, port, prefix: '', base: '' },
   });
@@ -102,13 +102,14 @@ export async function startVllm(params: {
     DO_NOT_TRACK: '1',
     TOKENIZERS_PARALLELISM: 'false',
   };
-  return started({
+  return startPeer({
     ...{ executable: params.executable, args, env, signal: params.signal, ready: '/v1/models' },
     target: { label: params.label, kind: 'openai', host: LOOPBACK, port, prefix, base: 'base' },
   });
 }
 
-async function started(params: {
+/** @param params.ready a path that answers 200 when it serves. @throws Error with its last words when it ends before. */
+export async function startPeer(params: {
   executable: string;
   args: readonly string[];
   env: Record<string, string>;

@@ -1,6 +1,7 @@
 import http from 'node:http';
 import { setTimeout } from 'node:timers/promises';
 import type { ChainEntry } from '../../protocol/index.ts';
+import { post } from '../load/post.ts';
 import { benchPrompt } from '../load/prompts.ts';
 import { signForOrigin, type SignedOrigin } from '../load/sign-for-origin.ts';
 import { median, quantile } from '../statistics.ts';
@@ -83,27 +84,7 @@ async function timed(
   headers: Record<string, string>,
 ): Promise<{ ms: number; problem: string | null }> {
   await setTimeout(PAUSE_MS);
-  return new Promise((resolve) => {
-    const start = performance.now();
-    const request = http.request(`${url}${PATH}`, {
-      agent,
-      method: 'POST',
-      headers: {
-        'content-type': 'application/json',
-        'content-length': String(Buffer.byteLength(body)),
-        ...headers,
-      },
-    });
-    const finish = (problem: string | null) => resolve({ ms: performance.now() - start, problem });
-    request.on('response', (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (piece: string) => (text += piece));
-      response.on('end', () =>
-        finish(response.statusCode === 200 ? null : `status ${response.statusCode}: ${text.slice(0, 300)}`),
-      );
-    });
-    request.on('error', (error) => finish(error.message));
-    request.end(body);
-  });
+  const start = performance.now();
+  const problem = await post(agent, `${url}${PATH}`, body, headers);
+  return { ms: performance.now() - start, problem };
 }
