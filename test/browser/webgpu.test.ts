@@ -10,9 +10,7 @@ import { describeModelRunner } from '../contracts/model-runner.ts';
 import { logitsOf, meanDivergence, worstDifference } from '../fixtures/provider-logits.ts';
 import { useSoftwareVulkan } from '../fixtures/software-vulkan.ts';
 import { TINY_SHAPES } from '../fixtures/tiny-base.ts';
-import { makeTinyRunner } from '../fixtures/tiny-runner.ts';
-
-const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
+import { forContract, makeTinyRunner } from '../fixtures/tiny-runner.ts';
 
 const missing = useSoftwareVulkan();
 // Where it is needed, as in .ci/run, nothing is skipped.
@@ -39,15 +37,7 @@ describe.skipIf(missing !== null)(`WebGPU${missing === null ? '' : ` (skipped: $
       async () => {
         const tiny = await makeTinyRunner({ provider: 'webgpu', weights, precision, slots: 16 });
         expect(tiny.runner.base.precision).toBe(precision === 'f16' ? precision : undefined);
-        return {
-          runner: tiny.runner,
-          file: ({ seed, rank, only }) =>
-            tiny.file(`adapter ${seed}`, {
-              ...{ seed, rank, alpha: rank },
-              targets: only === 'qv' ? ['q_proj', 'v_proj'] : ALL,
-            }),
-          close: () => tiny.close(),
-        };
+        return forContract(tiny);
       },
       precision === 'f16' ? { timeout: 300_000 } : {},
     );

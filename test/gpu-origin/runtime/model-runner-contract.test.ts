@@ -1,6 +1,6 @@
 import { FakeRunner } from '../../../gpu-origin/runtime/fake-runner.ts';
 import { describeModelRunner } from '../../contracts/model-runner.ts';
-import { makeTinyRunner } from '../../fixtures/tiny-runner.ts';
+import { forContract, makeTinyRunner } from '../../fixtures/tiny-runner.ts';
 import { digestOf } from '../engine/harness.ts';
 
 describeModelRunner('fake', async () => {
@@ -17,20 +17,9 @@ describeModelRunner('fake', async () => {
   };
 });
 
-const ALL = ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'];
-
 // webgpu needs a device: test/browser/webgpu.test.ts.
 for (const provider of ['cpu', 'web'] as const)
   for (const weights of ['int8', 'f32'] as const)
-    describeModelRunner(`ONNX Runtime, provider ${provider}, ${weights}`, async () => {
-      const tiny = await makeTinyRunner({ provider, weights, slots: 16 });
-      return {
-        runner: tiny.runner,
-        file: ({ seed, rank, only }) =>
-          tiny.file(`adapter ${seed}`, {
-            ...{ seed, rank, alpha: rank },
-            targets: only === 'qv' ? ['q_proj', 'v_proj'] : ALL,
-          }),
-        close: () => tiny.close(),
-      };
-    });
+    describeModelRunner(`ONNX Runtime, provider ${provider}, ${weights}`, async () =>
+      forContract(await makeTinyRunner({ provider, weights, slots: 16 })),
+    );
