@@ -28,7 +28,7 @@ const PURE = [
 /** What any file may use. */
 const SHARED = ['^worker/[a-z/]+/(ports[^/]*|limits)\\.ts$', '^worker/(errors|limits)\\.ts$'];
 /** The engine's public face: the class, what its callers see, and its ports. */
-const ENGINE = 'gpu-origin/engine/(engine|engine-types|ports)\\.ts$';
+const ENGINE = 'gpu-origin/engine/(engine|requests|ports)\\.ts$';
 
 module.exports = {
   forbidden: [
@@ -72,7 +72,7 @@ module.exports = {
     },
     only('gpu-origin/backends', [
       ENGINE,
-      'gpu-origin/engine/(admission|answer|event-channel|observer|adapters/(adapter-entry|use-order))\\.ts$',
+      'gpu-origin/engine/(answer|adapters/(adapter-entry|use-order))\\.ts$',
       'gpu-origin/generation/',
       'gpu-origin/grammar/(ports|tool-grammar)',
       'gpu-origin/model/(base-model|file-digest|read-fully)',

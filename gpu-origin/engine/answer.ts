@@ -2,7 +2,7 @@ import type { FinishReason } from '../../protocol/index.ts';
 import { Detokenizer, StopScanner, type TokenBytes, tokenEnds } from '../generation/answer-text.ts';
 import { Sampler } from '../generation/sampler.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
-import type { ScoredToken } from './engine-types.ts';
+import type { ScoredToken, EngineEvent, Pooling } from './requests.ts';
 import type { RowGrammar } from './ports.ts';
 
 export interface AnswerPart {
@@ -137,4 +137,99 @@ function withoutEnds(sampling: SamplingParams, eos: ReadonlySet<number>): Sampli
   const ends = [...(ignoreEos ? [] : eos), ...stopTokens];
   const none = { bias: [], repetition: 1, frequency: 0, presence: 0 };
   return { ...sampling, adjustments: { ...(adjustments ?? none), later: { ids: ends, after: minTokens } } };
+}
+
+/**
+ * Events that the reader may leave unread. An event is about 250 bytes on the wire, so this is 256 KB beside what the
+ * sockets hold: who is further behind does not read at all.
+ */
+export const MAX_UNREAD_EVENTS = 1_024;
+
+/** From the engine to one reader. Pushing never waits, so that a slow reader cannot hold up the batch. */
+export class EventChannel implements AsyncIterable<EngineEvent> {
+  readonly #leave: () => void;
+  #unread: EngineEvent[] = [];
+  #read = 0;
+  #closed = false;
+  #wanted: ((result: IteratorResult<EngineEvent>) => void) | null = null;
+
+  /** @param leave called when the reader goes before the end. */
+  constructor(leave: () => void) {
+    this.#leave = leave;
+  }
+
+  /** @returns false when the reader is too far behind; the event is kept all the same. */
+  push(event: EngineEvent): boolean {
+    if (this.#closed) return true;
+    if (event.kind === 'end' || event.kind === 'error' || event.kind === 'aborted') this.#closed = true;
+    if (this.#wanted !== null) {
+      const wanted = this.#wanted;
+      this.#wanted = null;
+      wanted({ done: false, value: event });
+      return true;
+    }
+    this.#unread.push(event);
+    return this.#unread.length - this.#read <= MAX_UNREAD_EVENTS;
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<EngineEvent, undefined> {
+    const done = { done: true as const, value: undefined };
+    return {
+      next: async () => {
+        if (this.#read < this.#unread.length) return { done: false, value: this.#take() };
+        if (this.#closed) return done;
+        if (this.#wanted !== null) throw new Error('an event channel has one reader');
+        return new Promise((resolve) => {
+          this.#wanted = resolve;
+        });
+      },
+      return: async () => {
+        if (!this.#closed) this.#leave();
+        this.#closed = true;
+        this.#unread = [];
+        this.#read = 0;
+        return done;
+      },
+    };
+  }
+
+  #take(): EngineEvent {
+    const event = this.#unread[this.#read]!;
+    this.#read += 1;
+    if (this.#read === this.#unread.length) {
+      this.#unread = [];
+      this.#read = 0;
+    }
+    return event;
+  }
+}
+
+/** A prompt's hidden states as one vector, taken in chunk by chunk. */
+export class PooledStates {
+  readonly #pooling: Pooling;
+  #sum: Float64Array | null = null;
+  #count = 0;
+
+  constructor(pooling: Pooling) {
+    this.#pooling = pooling;
+  }
+
+  /** @param states `[tokens, size]` of the prompt's next tokens. @returns false when one is not finite. */
+  add(states: Float32Array, size: number): boolean {
+    if (!states.every(Number.isFinite)) return false;
+    if (this.#pooling === 'last') {
+      this.#sum = Float64Array.from(states.subarray(states.length - size));
+      this.#count = 1;
+      return true;
+    }
+    const sum = (this.#sum ??= new Float64Array(size));
+    for (let at = 0; at < states.length; at += 1) sum[at % size]! += states[at]!;
+    this.#count += states.length / size;
+    return true;
+  }
+
+  /** `[size]` */
+  value(): Float64Array {
+    return Float64Array.from(this.#sum ?? [], (value) => value / this.#count);
+  }
 }

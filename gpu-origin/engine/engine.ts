@@ -10,28 +10,34 @@ import {
 import type { TokenBytes } from '../generation/answer-text.ts';
 import { AdapterCache } from './adapters/adapter-cache.ts';
 import { batchOf, NO_ROWS } from './adapters/adapter-memory.ts';
-import { leaseAdapters } from './adapters/lease-adapters.ts';
-import { Alarm } from './alarm.ts';
-import { checkRequest, deadlineExceeded, neverFits, queueFull, shuttingDown } from './admission.ts';
-import type { EngineHandle, EngineRequest, EngineStats, ServingEngine } from './engine-types.ts';
-import { KvSlots } from './kv-slots.ts';
-import { guardObserver, type EngineObserver } from './observer.ts';
-import type { AdapterSource, Clock, GrammarMasks, ModelRunner } from './ports.ts';
-import { PrefixCache } from './prefix-cache.ts';
+import {
+  checkRequest,
+  deadlineExceeded,
+  neverFits,
+  queueFull,
+  shuttingDown,
+  type EngineHandle,
+  type EngineRequest,
+  type EngineStats,
+  type ServingEngine,
+} from './requests.ts';
+import { KvSlots, PrefixCache } from './kv-places.ts';
+import {
+  guardObserver,
+  type EngineObserver,
+  type AdapterSource,
+  type Clock,
+  type GrammarMasks,
+  type ModelRunner,
+} from './ports.ts';
 import { StepRunner } from './run-step.ts';
 import { Scheduler, type Fits, type Step, type Swap } from './scheduler.ts';
-import { SequenceEndings } from './sequence-endings.ts';
+import { SequenceLifecycle } from './sequence-lifecycle.ts';
 import { handleOf, newSequence, type Sequence } from './sequence.ts';
 
-export {
-  contextFull,
-  deadlineExceeded,
-  NOT_FINITE,
-  noSuchBias,
-  type ContextLengthExceeded,
-} from './admission.ts';
-export type * from './engine-types.ts';
-export type { EngineObserver, Outcome } from './observer.ts';
+export { contextFull, deadlineExceeded, NOT_FINITE, noSuchBias } from './requests.ts';
+export type * from './requests.ts';
+export type { EngineObserver, Outcome } from './ports.ts';
 
 export interface EngineOptions {
   readonly runner: ModelRunner;
@@ -66,10 +72,12 @@ export class Engine implements ServingEngine {
   readonly #scheduler: Scheduler;
   readonly #slots: KvSlots<Sequence>;
   readonly #prefixes: PrefixCache;
-  readonly #endings: SequenceEndings;
+  readonly #lifecycle: SequenceLifecycle;
   readonly #steps: StepRunner;
-  readonly #alarm: Alarm;
   #closed = false;
+  /** Something happened that no turn of the loop has taken note of. */
+  #rung = false;
+  #resume: (() => void) | null = null;
   readonly #loop: Promise<void>;
 
   constructor(options: EngineOptions) {
@@ -77,7 +85,6 @@ export class Engine implements ServingEngine {
     this.#options = options;
     this.#runner = runner;
     this.#clock = clock;
-    this.#alarm = new Alarm(clock);
     this.#observer = guardObserver(options.observer ?? {});
     this.#eos = new Set(options.eosTokenIds);
     this.#slots = new KvSlots(runner);
@@ -95,35 +102,27 @@ export class Engine implements ServingEngine {
       clock,
       budgetBytes: options.adapterBudgetBytes,
       observer: this.#observer,
-      wake: this.#alarm.ring,
+      wake: this.#ring,
     });
-    this.#endings = new SequenceEndings({
+    this.#lifecycle = new SequenceLifecycle({
       scheduler: this.#scheduler,
       slots: this.#slots,
       clock,
       observer: this.#observer,
-      wake: this.#alarm.ring,
+      wake: this.#ring,
     });
     this.#steps = new StepRunner({
-      ...{ runner, clock, slots: this.#slots, endings: this.#endings, prefixes: this.#prefixes },
+      ...{ runner, clock, slots: this.#slots, lifecycle: this.#lifecycle, prefixes: this.#prefixes },
       masks: options.masks ?? NO_GRAMMARS,
     });
     this.#loop = this.#run();
   }
 
-  /**
-   * Queues a request, or refuses it before anything is queued: `invalid_request`, `context_length_exceeded`,
-   * `queue_full`, `adapter_missing`, `adapter_loading`, `adapter_unavailable`, `origin_unavailable` (closed).
-   */
   async add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>> {
     const added = await this.addChoices(request, [request.sampling.seed]);
     return added.ok ? ok(added.value[0]!) : added;
   }
 
-  /**
-   * Queues several answers to one request, one for each seed, or none of them: each takes a slot of its own, and
-   * the prompt's whole chunks are read once, where they are kept. Refuses as `add` does; `queue_full` without a time to come back when they never fit.
-   */
   async addChoices(
     request: EngineRequest,
     seeds: readonly (number | null)[],
@@ -145,11 +144,11 @@ export class Engine implements ServingEngine {
         request,
         seed,
         eos: this.#eos,
-        wake: this.#alarm.ring,
+        wake: this.#ring,
       }),
     );
-    for (const sequence of sequences) this.#endings.add(sequence);
-    this.#alarm.ring();
+    for (const sequence of sequences) this.#lifecycle.add(sequence);
+    this.#ring();
     return ok(sequences.map(handleOf));
   }
 
@@ -167,7 +166,6 @@ export class Engine implements ServingEngine {
     return ok({ ...limits.value, chainId: id });
   }
 
-  /** Width of an embedding. */
   get hiddenSize(): number {
     return this.#runner.hiddenSize;
   }
@@ -176,7 +174,7 @@ export class Engine implements ServingEngine {
     const { slots, kvTokens: kvCapacity, blockBytes } = this.#runner;
     let loading = 0;
     let kvTokens = 0;
-    for (const sequence of this.#endings.live) {
+    for (const sequence of this.#lifecycle.live) {
       if (sequence.state === 'loading') loading += 1;
       kvTokens += sequence.length;
     }
@@ -192,7 +190,6 @@ export class Engine implements ServingEngine {
     };
   }
 
-  /** Is the whole chain in memory, so that a request for it waits for no adapter? */
   holds(chain: readonly ChainEntry[]): boolean {
     return this.#adapters.holds(chain);
   }
@@ -201,33 +198,25 @@ export class Engine implements ServingEngine {
     return this.#adapters.residents();
   }
 
-  /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
   check(digests: readonly string[]): Promise<ApiError | null> {
     return this.#adapters.check(digests);
   }
 
-  /**
-   * Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until `keepPinned`;
-   * pinned ones have half of the memory for adapters, and beyond that it is `adapter_unavailable`.
-   */
   prefetch(digest: string, options: { pinned?: boolean } = {}): Promise<Result<void, ApiError>> {
     return this.#adapters.prefetch(digest, options.pinned ?? false);
   }
 
-  /** Unpins all others. @returns how many were pinned. */
   keepPinned(digests: ReadonlySet<string>): number {
     return this.#adapters.keepPinned(digests);
   }
 
-  /** Lets go of them, of those that a row has when it ends. @returns how many that is. */
   async drop(digests: ReadonlySet<string>): Promise<number> {
     return this.#adapters.drop(digests);
   }
 
-  /** Aborts every request and ends the loop. The runner stays open. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#alarm.ring();
+    this.#ring();
     await this.#loop;
   }
 
@@ -236,31 +225,31 @@ export class Engine implements ServingEngine {
       this.#settle();
       const step = this.#scheduler.next(this.#slots, this.#fits);
       if (step === null) await this.#sleep();
-      else if (isSwap(step)) this.#endings[step.kind](step.sequence);
+      else if (isSwap(step)) this.#lifecycle[step.kind](step.sequence);
       else {
         const report = await this.#steps.run(step);
         this.#observer.onStep?.({ ...report, ...this.stats() });
       }
     }
-    for (const sequence of this.#endings.live) this.#endings.abort(sequence);
+    for (const sequence of this.#lifecycle.live) this.#lifecycle.abort(sequence);
     this.#adapters.setBatch(NO_ROWS);
     this.#adapters.settle();
   }
 
   /** What happened since the last step takes effect here, between steps: adapters, aborts, deadlines. */
   #settle(): void {
-    this.#alarm.clear();
+    this.#rung = false;
     const now = this.#clock.now();
     this.#adapters.setBatch(batchOf(this.#slots.batch));
-    leaseAdapters({ queue: this.#scheduler.queue(), adapters: this.#adapters, slots: this.#runner.slots });
+    this.#lifecycle.lease(this.#adapters, this.#runner.slots);
     this.#adapters.settle();
-    for (const sequence of this.#endings.live) {
+    for (const sequence of this.#lifecycle.live) {
       const outcome = sequence.state === 'loading' ? sequence.lease?.outcome : undefined;
-      if (sequence.abortWanted) this.#endings.abort(sequence);
-      else if (now >= sequence.deadline) this.#endings.fail(sequence, deadlineExceeded());
-      else if (sequence.needsNoStep) this.#endings.finish(sequence, 'length');
+      if (sequence.abortWanted) this.#lifecycle.abort(sequence);
+      else if (now >= sequence.deadline) this.#lifecycle.fail(sequence, deadlineExceeded());
+      else if (sequence.needsNoStep) this.#lifecycle.finish(sequence, 'length');
       else if (outcome?.ok === true) sequence.become('ready');
-      else if (outcome?.ok === false) this.#endings.fail(sequence, outcome.error);
+      else if (outcome?.ok === false) this.#lifecycle.fail(sequence, outcome.error);
     }
   }
 
@@ -270,16 +259,26 @@ export class Engine implements ServingEngine {
     return this.#adapters.fits(batchOf([...rows, sequence]));
   };
 
-  /** Until something happens: a request, an abort, a loaded adapter, a deadline. */
+  /** Until something happens, or has happened since `#settle`: a request, an abort, a loaded adapter, a deadline. */
   async #sleep(): Promise<void> {
-    if (this.#closed) return;
-    await this.#alarm.wait(Math.min(...[...this.#endings.live].map((sequence) => sequence.deadline)));
+    if (this.#rung) return;
+    const at = Math.min(...[...this.#lifecycle.live].map((sequence) => sequence.deadline));
+    const cancel =
+      at === Infinity ? null : this.#clock.timer(Math.max(0, at - this.#clock.now()), this.#ring);
+    await new Promise<void>((resolve) => (this.#resume = resolve));
+    cancel?.();
   }
+
+  readonly #ring = (): void => {
+    this.#rung = true;
+    this.#resume?.();
+    this.#resume = null;
+  };
 
   /** Why `tenant` may not queue `rows` more sequences now. */
   #full(tenant: string, rows: number): ApiError | null {
     if (this.#closed) return shuttingDown();
-    const alone = [...this.#endings.live].every((sequence) => sequence.tenant === tenant);
+    const alone = [...this.#lifecycle.live].every((sequence) => sequence.tenant === tenant);
     const refusal = this.#scheduler.refuse({ tenant, rows, alone });
     if (refusal === null) return null;
     return refusal === 'never' ? neverFits(rows) : queueFull(this.#scheduler.queued, refusal);

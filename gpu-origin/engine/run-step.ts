@@ -1,12 +1,11 @@
 import { rankOf } from '../generation/logits.ts';
 import { scoreToken } from '../generation/sampler.ts';
-import { MODEL_FAILED, rowFault } from './admission.ts';
-import type { KvSlots } from './kv-slots.ts';
-import type { PooledStates } from './pooled-states.ts';
-import type { PrefixCache } from './prefix-cache.ts';
+import { MODEL_FAILED, rowFault } from './requests.ts';
+import type { KvSlots, PrefixCache } from './kv-places.ts';
+import type { PooledStates } from './answer.ts';
 import type { Clock, GrammarMasks, ModelRunner } from './ports.ts';
 import type { PrefillStep, Step } from './scheduler.ts';
-import type { SequenceEndings } from './sequence-endings.ts';
+import type { SequenceLifecycle } from './sequence-lifecycle.ts';
 import type { Sequence } from './sequence.ts';
 
 /** A row of 49,152 logits takes half a millisecond: other work waits at most 8 ms. */
@@ -26,7 +25,7 @@ export interface StepReport {
 export class StepRunner {
   readonly #runner: ModelRunner;
   readonly #slots: KvSlots<Sequence>;
-  readonly #endings: SequenceEndings;
+  readonly #lifecycle: SequenceLifecycle;
   readonly #clock: Clock;
   readonly #masks: GrammarMasks;
   readonly #prefixes: PrefixCache;
@@ -34,7 +33,7 @@ export class StepRunner {
   constructor(params: {
     runner: ModelRunner;
     slots: KvSlots<Sequence>;
-    endings: SequenceEndings;
+    lifecycle: SequenceLifecycle;
     clock: Clock;
     masks: GrammarMasks;
     prefixes: PrefixCache;
@@ -43,7 +42,7 @@ export class StepRunner {
     this.#masks = params.masks;
     this.#runner = params.runner;
     this.#slots = params.slots;
-    this.#endings = params.endings;
+    this.#lifecycle = params.lifecycle;
     this.#clock = params.clock;
   }
 
@@ -60,9 +59,10 @@ export class StepRunner {
       else if (step.parts.to < this.#runner.parts) step.sequence.partsRead = step.parts.to;
       else await this.#prefilled(step, logits);
     } catch (error) {
-      this.#endings.fault('step', error, rows);
+      this.#lifecycle.fault('step', error, rows);
       // From the last slot down, so that none of them is moved first.
-      for (const row of [...rows].reverse()) if (!row.ended) this.#endings.fail(row, rowFault(MODEL_FAILED));
+      for (const row of [...rows].reverse())
+        if (!row.ended) this.#lifecycle.fail(row, rowFault(MODEL_FAILED));
     }
     const tokens = step.kind === 'decode' ? rows.length : this.#tokensRead(step);
     return { kind: step.kind, batch: rows.length, tokens, ms: this.#clock.now() - startedAt };
@@ -86,8 +86,8 @@ export class StepRunner {
     for (const row of rows) row.length += 1;
     for (const [slot, row] of rows.entries()) {
       const failure = row.answer.grammar?.failure ?? null;
-      if (failure !== null) this.#endings.fail(row, failure);
-      else this.#endings.advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
+      if (failure !== null) this.#lifecycle.fail(row, failure);
+      else this.#lifecycle.advance(row, row.answer.next(logits, slot * vocabSize, vocabSize));
     }
   }
 
@@ -148,30 +148,30 @@ export class StepRunner {
 
   #pool(sequence: Sequence, pooled: PooledStates, states: Float32Array): void {
     if (!pooled.add(states, this.#runner.hiddenSize)) {
-      this.#endings.advance(sequence, null);
+      this.#lifecycle.advance(sequence, null);
       return;
     }
     if (!sequence.promptRead) return;
     sequence.events.push({ kind: 'embedding', values: pooled.value() });
-    this.#endings.finish(sequence, 'stop');
+    this.#lifecycle.finish(sequence, 'stop');
   }
 
   async #read({ sequence, from, to }: PrefillStep, logits: Float32Array): Promise<void> {
     const { vocabSize } = this.#runner;
     if (!(await scorePrompt({ sequence, from, to, logits, vocabSize, clock: this.#clock }))) {
-      this.#endings.advance(sequence, null);
+      this.#lifecycle.advance(sequence, null);
       return;
     }
     if (to < sequence.prompt.length) return;
     if (sequence.promptScores !== null)
       sequence.events.push({ kind: 'prompt', tokens: sequence.promptScores });
     if (sequence.maxTokens === 0) {
-      this.#endings.finish(sequence, 'length');
+      this.#lifecycle.finish(sequence, 'length');
       return;
     }
     const failure = sequence.answer.grammar?.failure ?? null;
     if (failure !== null) {
-      this.#endings.fail(sequence, failure);
+      this.#lifecycle.fail(sequence, failure);
       return;
     }
     const lastRow = wantedPositions(sequence, from, to).length - 1;
@@ -180,7 +180,7 @@ export class StepRunner {
       this.#slots.join();
       sequence.become('decode');
     }
-    this.#endings.advance(sequence, part);
+    this.#lifecycle.advance(sequence, part);
   }
 }
 

@@ -1,6 +1,12 @@
-import { FairQueue, OUTPUT_TOKEN_WEIGHT, PROMPT_TOKEN_WEIGHT } from './fair-queue.ts';
+import {
+  FairQueue,
+  OUTPUT_TOKEN_WEIGHT,
+  PROMPT_TOKEN_WEIGHT,
+  goesBefore,
+  mayMakeRoom,
+  RowShares,
+} from './fair-shares.ts';
 import type { ChunkParts } from './ports.ts';
-import { goesBefore, mayMakeRoom, RowShares } from './row-shares.ts';
 import type { Sequence } from './sequence.ts';
 
 /** Feeds prompt tokens `from` … `to`-1 of one sequence, or some parts of it. */

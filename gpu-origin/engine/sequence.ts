@@ -1,10 +1,8 @@
 import type { TokenBytes } from '../generation/answer-text.ts';
 import type { ApiError, ChainEntry, FinishReason, Usage } from '../../protocol/index.ts';
 import type { AdapterLease } from './adapters/adapter-entry.ts';
-import { Answer } from './answer.ts';
-import type { EngineHandle, EngineRequest, ScoredToken } from './engine-types.ts';
-import { EventChannel } from './event-channel.ts';
-import { PooledStates } from './pooled-states.ts';
+import { Answer, EventChannel, PooledStates } from './answer.ts';
+import type { EngineHandle, EngineRequest, ScoredToken } from './requests.ts';
 import type { Clock, RowDelta } from './ports.ts';
 
 /**

@@ -8,7 +8,7 @@ import {
   ok,
   type Result,
 } from '../../../protocol/index.ts';
-import { checkRequest, neverFits, queueFull } from '../../engine/admission.ts';
+import { checkRequest, neverFits, queueFull } from '../../engine/requests.ts';
 import type { EngineRequest } from '../../engine/engine.ts';
 import type { ChainTurns } from './chain-turns.ts';
 import { cannotDo } from './completion-body.ts';

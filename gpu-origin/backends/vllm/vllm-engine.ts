@@ -10,7 +10,7 @@ import {
   type ResidentList,
   type Result,
 } from '../../../protocol/index.ts';
-import { deadlineExceeded, shuttingDown } from '../../engine/admission.ts';
+import { deadlineExceeded, shuttingDown } from '../../engine/requests.ts';
 import type {
   EngineHandle,
   EngineObserver,
@@ -21,8 +21,7 @@ import type {
   ServingEngine,
 } from '../../engine/engine.ts';
 import { checkHeld } from '../../engine/adapters/adapter-entry.ts';
-import { guardObserver } from '../../engine/observer.ts';
-import type { AdapterSource, Clock } from '../../engine/ports.ts';
+import { guardObserver, type AdapterSource, type Clock } from '../../engine/ports.ts';
 import type { TokenBytes } from '../../generation/answer-text.ts';
 import { ChainTurns } from './chain-turns.ts';
 import { completionBody, tokensOf } from './completion-body.ts';

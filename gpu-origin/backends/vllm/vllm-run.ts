@@ -1,9 +1,8 @@
 import type { ApiError, ChainEntry, FinishReason, Usage } from '../../../protocol/index.ts';
-import { Answer, type AnswerPart } from '../../engine/answer.ts';
+import { Answer, type AnswerPart, EventChannel } from '../../engine/answer.ts';
 import type { EngineHandle, EngineObserver, EngineRequest } from '../../engine/engine.ts';
-import { EventChannel } from '../../engine/event-channel.ts';
 import type { TokenBytes } from '../../generation/answer-text.ts';
-import type { Outcome } from '../../engine/observer.ts';
+import type { Outcome } from '../../engine/ports.ts';
 
 /** One answer's life: it waits for its turn, runs at vLLM once or several times, and ends once. */
 export class VllmRun {

@@ -7,22 +7,27 @@ import {
   type Result,
 } from '../../../protocol/index.ts';
 import {
-  ADAPTER_RETRY_MS,
   bytesOf,
   isHeld,
+  isUsable,
   Lease,
   pinnedBytes,
   pinnedTooMuch,
   residentOf,
   type AdapterLease,
   type Entry,
+  AdapterLoads,
 } from './adapter-entry.ts';
-import { AdapterLoads } from './adapter-loads.ts';
-import { AdapterMemory } from './adapter-memory.ts';
-import { ChainDeltas } from './chain-deltas.ts';
+import { AdapterMemory, ChainDeltas } from './adapter-memory.ts';
 import { UseOrder } from './use-order.ts';
-import type { EngineObserver } from '../observer.ts';
-import type { AdapterSource, BatchRows, Clock, ModelRunner, ResidentAdapter } from '../ports.ts';
+import type {
+  EngineObserver,
+  AdapterSource,
+  BatchRows,
+  Clock,
+  ModelRunner,
+  ResidentAdapter,
+} from '../ports.ts';
 
 /** Failures that are remembered: for `residents()` and for not loading a bad file at each request. */
 const MAX_FAILED = 256;
@@ -188,12 +193,8 @@ export class AdapterCache {
     };
   }
 
-  /** Ready, loading, or failed so recently that it is not tried again. */
   #usable(digest: string): boolean {
-    const status = this.#entries.get(digest)?.status;
-    if (status?.kind !== 'failed') return status !== undefined;
-    // A missing file may have been sent by now.
-    return status.error.code !== 'adapter_missing' && this.#clock.now() - status.at < ADAPTER_RETRY_MS;
+    return isUsable(this.#entries.get(digest), this.#clock.now());
   }
 
   #mayAcquire(

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { FairQueue } from '../../../gpu-origin/engine/fair-queue.ts';
+import { FairQueue } from '../../../gpu-origin/engine/fair-shares.ts';
 
 const item = (tenant: string, name = '') => ({ tenant, name });
 

@@ -1,14 +1,20 @@
 import type { ApiError, FinishReason } from '../../protocol/index.ts';
-import { MODEL_FAILED, NOT_FINITE, rowFault } from './admission.ts';
+import type { AdapterCache } from './adapters/adapter-cache.ts';
+import { MODEL_FAILED, NOT_FINITE, rowFault } from './requests.ts';
 import type { AnswerPart } from './answer.ts';
-import type { KvSlots } from './kv-slots.ts';
-import type { EngineObserver, Outcome } from './observer.ts';
-import type { Clock } from './ports.ts';
+import type { KvSlots } from './kv-places.ts';
+import type { EngineObserver, Outcome, Clock } from './ports.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { Sequence } from './sequence.ts';
 
-/** How sequences go on and end: the one place that gives their slot, their adapters and their place in the queue back. */
-export class SequenceEndings {
+/** Adapters are held for this many times the slots beyond what runs: enough that a freed slot finds a ready request. */
+const LOOK_AHEAD = 2;
+
+/**
+ * How sequences get their adapters, go on and end: the one place that gives their slot, their adapters and their place
+ * in the queue back.
+ */
+export class SequenceLifecycle {
   /** Everything that has not ended. */
   readonly live = new Set<Sequence>();
   readonly #scheduler: Scheduler;
@@ -35,6 +41,48 @@ export class SequenceEndings {
   add(sequence: Sequence): void {
     this.live.add(sequence);
     this.#scheduler.add(sequence);
+  }
+
+  /**
+   * Lets queued sequences get hold of their adapters, in the order in which they will be served. Only the front of the
+   * queue holds any, so that a long queue does not fill the memory; one tenant has at most half of these places.
+   * Who finds no room is passed by those whose adapters are there already, but only so often that its turn comes.
+   * @param slots of the batch.
+   */
+  lease(adapters: Pick<AdapterCache, 'acquire'>, slots: number): void {
+    const queue = [...this.#scheduler.queue()];
+    const places = new Map<string, number>();
+    let taken = 0;
+    const take = (tenant: string): void => {
+      taken += 1;
+      places.set(tenant, (places.get(tenant) ?? 0) + 1);
+    };
+    // A row that is set aside holds its adapters as those that run do.
+    for (const sequence of queue)
+      if (sequence.lease !== null && sequence.state !== 'parked') take(sequence.tenant);
+
+    let blocked: Sequence | null = null;
+    for (const sequence of queue) {
+      if (sequence.state !== 'waiting') continue;
+      if (sequence.chain.length === 0) {
+        sequence.become('ready');
+        continue;
+      }
+      if (blocked !== null && blocked.bypassed >= LOOK_AHEAD * slots) continue;
+      if (taken >= LOOK_AHEAD * slots || (places.get(sequence.tenant) ?? 0) >= slots) continue;
+      const { chainId, chain } = sequence;
+      const lease = adapters.acquire({ chainId, chain, mayLoad: blocked === null });
+      if (lease === null) {
+        blocked ??= sequence;
+        continue;
+      }
+      if (blocked !== null) blocked.bypassed += 1;
+      take(sequence.tenant);
+      sequence.lease = lease;
+      // Counted anew: it may also find no memory in the batch.
+      sequence.bypassed = 0;
+      sequence.become('loading');
+    }
   }
 
   /** One more token of an answer. @param part null: its logits are not finite. */

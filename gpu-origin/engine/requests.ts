@@ -1,15 +1,17 @@
-/** What the engine's callers see: a request in, events out. */
-import type {
-  ApiError,
-  ChainEntry,
-  FinishReason,
-  ResidentList,
-  Result,
-  Traceparent,
-  Usage,
+/** What the engine's callers see: a request in, events out, or why it is refused. */
+import {
+  type ApiError,
+  type ChainEntry,
+  type FinishReason,
+  type ResidentList,
+  type Result,
+  type Traceparent,
+  type Usage,
+  err,
+  ok,
 } from '../../protocol/index.ts';
 import type { SamplingParams } from '../generation/sampling-params.ts';
-import type { Grammar } from './ports.ts';
+import type { Grammar, ModelRunner } from './ports.ts';
 
 export interface EngineRequest {
   /** For logs and the observer; need not be unique. */
@@ -116,9 +118,16 @@ export interface EngineStats {
 export interface ServingEngine {
   /** Width of an embedding; 0 where there are none. */
   readonly hiddenSize: number;
-  /** Queues a request, or refuses it before anything is queued. */
+  /**
+   * Queues a request, or refuses it before anything is queued: `invalid_request`, `context_length_exceeded`,
+   * `queue_full`, `adapter_missing`, `adapter_loading`, `adapter_unavailable`, `origin_unavailable` (closed).
+   */
   add(request: EngineRequest): Promise<Result<EngineHandle, ApiError>>;
-  /** Several answers to one request, one for each seed, or none of them. */
+  /**
+   * Queues several answers to one request, one for each seed, or none of them: each takes a slot of its own, and the
+   * prompt's whole chunks are read once, where they are kept. Refuses as `add` does; `queue_full` without a time to
+   * come back when they never fit.
+   */
   addChoices(
     request: EngineRequest,
     seeds: readonly (number | null)[],
@@ -127,13 +136,96 @@ export interface ServingEngine {
   residents(): ResidentList;
   /** Is the whole chain in memory, so that a request for it waits for no adapter? Absent = nobody knows. */
   holds?(chain: readonly ChainEntry[]): boolean;
-  /** @returns why one of them cannot be had; else null. */
+  /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
   check(digests: readonly string[]): Promise<ApiError | null>;
+  /**
+   * Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until `keepPinned`;
+   * pinned ones have half of the memory for adapters, and beyond that it is `adapter_unavailable`.
+   */
   prefetch(digest: string, options?: { pinned?: boolean }): Promise<Result<void, ApiError>>;
   /** Unpins all others. @returns how many were pinned. */
   keepPinned(digests: ReadonlySet<string>): number;
   /** Lets go of them, of those that a row has when it ends. @returns how many that is. */
   drop(digests: ReadonlySet<string>): Promise<number>;
-  /** Aborts every request. */
+  /** Aborts every request. What it runs on stays open. */
   close(): Promise<void>;
 }
+
+/** What can be said about a request without looking at the queue. @returns the limit of tokens that holds: what fits. */
+export function checkRequest(
+  request: EngineRequest,
+  runner: Pick<ModelRunner, 'base' | 'vocabSize'>,
+): Result<{ maxTokens: number }, ApiError> {
+  const { prompt, sampling } = request;
+  const { context } = runner.base;
+  if (prompt.length === 0)
+    return err({ code: 'invalid_request', message: 'The prompt is empty.', param: 'prompt' });
+  const unknown = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= runner.vocabSize);
+  if (unknown !== undefined)
+    return err({
+      code: 'invalid_request',
+      message: `Token ${unknown} is not in the vocabulary of ${runner.vocabSize} tokens.`,
+      param: 'prompt',
+    });
+  const beyond = sampling.adjustments?.bias.find(([id]) => id >= runner.vocabSize);
+  if (beyond !== undefined) return err(noSuchBias(beyond[0]));
+  const full = contextFull({ context, prompt: prompt.length, maxTokens: sampling.maxTokens, param: null });
+  if (full !== null) return err(full);
+  const room = context - prompt.length;
+  return ok({ maxTokens: Math.min(sampling.maxTokens ?? room, room) });
+}
+
+export type ContextLengthExceeded = Extract<ApiError, { code: 'context_length_exceeded' }>;
+
+/** Why a prompt of so many tokens does not fit: there must be room for one token more, where one is wanted. */
+export function contextFull(params: {
+  context: number;
+  prompt: number;
+  maxTokens: number | null;
+  param: string | null;
+}): ContextLengthExceeded | null {
+  const { context, prompt, maxTokens, param } = params;
+  if (context - prompt >= Math.min(1, maxTokens ?? 1)) return null;
+  const message =
+    `This model's maximum context length is ${context} tokens. However, the prompt has ${prompt}, ` +
+    'which leaves no room for an answer. The prompt is too long: please reduce its length.';
+  return { code: 'context_length_exceeded', message, param, promptTokens: prompt };
+}
+
+/** `logit_bias` names a token that the base does not have. */
+export const noSuchBias = (id: number): ApiError => ({
+  code: 'invalid_request',
+  message: `There is no token ${id} in this model's vocabulary.`,
+  param: `logit_bias.${id}`,
+});
+
+/** Repeating it cannot help: the server takes fewer. */
+export const neverFits = (rows: number): ApiError => ({
+  code: 'queue_full',
+  message: `This server has no room for ${rows} answers at once; ask for fewer ('n').`,
+  retryAfterMs: null,
+});
+
+export const queueFull = (queued: number, retryAfterMs: number): ApiError => ({
+  code: 'queue_full',
+  message: `${queued} requests are waiting already.`,
+  retryAfterMs,
+});
+
+export const deadlineExceeded = (): ApiError => ({
+  code: 'deadline_exceeded',
+  message: 'The time for this request ran out.',
+});
+
+export const shuttingDown = (): ApiError => ({
+  code: 'origin_unavailable',
+  message: 'The server is stopping.',
+  retryAfterMs: 1_000,
+});
+
+/** The row's logits are NaN or infinite: its adapters, most likely. */
+export const NOT_FINITE = 'The model gave no finite output for this request.';
+
+export const MODEL_FAILED = 'The model failed in the middle of this request.';
+
+export const rowFault = (message: string): ApiError => ({ code: 'internal_error', message });

@@ -1,0 +1,292 @@
+/** Where keys and values lie: rows in slots, chunks of prompts that may come again in blocks. */
+import type { ModelRunner, RowDelta } from './ports.ts';
+
+type Runner = Pick<ModelRunner, 'slots' | 'parking' | 'kvTokens' | 'assign' | 'move' | 'release'>;
+
+interface KvRow {
+  /** Tokens that it holds. */
+  readonly length: number;
+  /** … and is likely to hold at its end. */
+  readonly reckonedTokens: number;
+}
+
+/**
+ * Which row is in which slot. Decode rows lie in slots 0 … n-1 without a hole, since a decode step runs over exactly
+ * these; the row in prefill lies in a slot above them. Rows that are set aside lie in the parking slots behind the
+ * batch's, each where it is until it comes back.
+ */
+export class KvSlots<Row extends KvRow> {
+  readonly #runner: Runner;
+  readonly #rows: Row[] = [];
+  readonly #parked = new Map<Row, number>();
+  /** Parking slots, the next one to be used last. */
+  readonly #free: number[];
+  #prefilling: { row: Row; slot: number } | null = null;
+
+  constructor(runner: Runner) {
+    this.#runner = runner;
+    // Low ones first, so that few of them ever become resident.
+    this.#free = Array.from({ length: runner.parking }, (_, index) => runner.slots + index).reverse();
+  }
+
+  /** Decode rows; the index is the slot. */
+  get rows(): readonly Row[] {
+    return this.#rows;
+  }
+
+  get prefilling(): { readonly row: Row; readonly slot: number } | null {
+    return this.#prefilling;
+  }
+
+  /** Decode rows and the one that is about to be. */
+  get batch(): readonly Row[] {
+    return this.#prefilling === null ? this.#rows : [...this.#rows, this.#prefilling.row];
+  }
+
+  get running(): number {
+    return this.#rows.length + (this.#prefilling === null ? 0 : 1);
+  }
+
+  /** Rows that are set aside. */
+  get parked(): number {
+    return this.#parked.size;
+  }
+
+  get full(): boolean {
+    return this.running >= this.#runner.slots;
+  }
+
+  get parkingFull(): boolean {
+    return this.#free.length === 0;
+  }
+
+  /** Is there memory for its keys and values beside those of all that have a slot? One alone always fits. */
+  hasMemoryFor(row: Row): boolean {
+    if (this.#parked.has(row)) return true;
+    let tokens = 0;
+    for (const other of [...this.batch, ...this.#parked.keys()]) tokens += other.reckonedTokens;
+    return tokens === 0 || tokens + row.reckonedTokens <= this.#runner.kvTokens;
+  }
+
+  /** Puts a new row above the decode rows. */
+  enter(row: Row, delta: RowDelta | null): void {
+    if (this.#prefilling !== null || this.full) throw new Error('there is no slot for another row');
+    const slot = this.#rows.length;
+    this.#runner.assign(slot, delta);
+    this.#prefilling = { row, slot };
+  }
+
+  /** The row in prefill becomes the last decode row. */
+  join(): void {
+    const entering = this.#prefilling;
+    if (entering === null) throw new Error('no row is in prefill');
+    const slot = this.#rows.length;
+    // Decode rows may have ended meanwhile.
+    if (entering.slot !== slot) this.#runner.move(entering.slot, slot, entering.row.length);
+    this.#prefilling = null;
+    this.#rows.push(entering.row);
+  }
+
+  /** Sets a row aside; where it was a decode row, the last of these moves into its slot. */
+  park(row: Row): void {
+    const reading = this.#prefilling?.row === row ? this.#prefilling : null;
+    const slot = reading?.slot ?? this.#rows.indexOf(row);
+    const place = this.#free.at(-1);
+    if (slot < 0 || place === undefined) throw new Error('the row cannot be set aside');
+    this.#runner.move(slot, place, row.length);
+    this.#free.pop();
+    this.#parked.set(row, place);
+    if (reading !== null) {
+      this.#prefilling = null;
+      return;
+    }
+    const last = this.#takeOut(slot);
+    if (last !== row) this.#runner.move(this.#rows.length, slot, last.length);
+  }
+
+  /** A row that was set aside becomes the last decode row, or the one in prefill. */
+  resume(row: Row, as: 'decode' | 'prefill'): void {
+    const place = this.#parked.get(row);
+    if (place === undefined || this.#prefilling !== null || this.full)
+      throw new Error('the row cannot come back');
+    const slot = this.#rows.length;
+    this.#runner.move(place, slot, row.length);
+    this.#vacate(row, place);
+    if (as === 'prefill') this.#prefilling = { row, slot };
+    else this.#rows.push(row);
+  }
+
+  /** Takes a row out; the last decode row moves into its slot. Does nothing for a row that has no slot. */
+  leave(row: Row): void {
+    if (this.#prefilling?.row === row) {
+      const { slot } = this.#prefilling;
+      this.#prefilling = null;
+      this.#runner.release(slot);
+      return;
+    }
+    const place = this.#parked.get(row);
+    if (place !== undefined) {
+      this.#vacate(row, place);
+      this.#runner.release(place);
+      return;
+    }
+    const slot = this.#rows.indexOf(row);
+    if (slot < 0) return;
+    const last = this.#takeOut(slot);
+    this.#runner.release(slot);
+    if (last !== row) this.#runner.move(this.#rows.length, slot, last.length);
+  }
+
+  #vacate(row: Row, place: number): void {
+    this.#parked.delete(row);
+    this.#free.push(place);
+  }
+
+  /** @returns the row that is listed in `slot` now: the last one; or the one that was there, if it was the last. */
+  #takeOut(slot: number): Row {
+    const last = this.#rows.pop()!;
+    if (slot < this.#rows.length) this.#rows[slot] = last;
+    return last;
+  }
+}
+
+/** What is known of a row. */
+interface PrefixOwner {
+  readonly tenant: string;
+  /** '' = the base. */
+  readonly chainId: string;
+  readonly prompt: readonly number[];
+}
+
+interface Entry {
+  readonly key: string;
+  readonly id: number;
+  readonly parent: Entry | null;
+  readonly tenant: string;
+  readonly block: number;
+  /** Chunks up to its end. */
+  readonly depth: number;
+  children: number;
+  usedAt: number;
+}
+
+/**
+ * Which prefilled chunks are kept, and where: a tree of whole chunks for each tenant and chain, since keys and values of
+ * a token depend on the tokens before it and on the row's delta, and nobody shall find out by a fast answer what another
+ * tenant has asked. Pure: says which block holds what; the runner copies.
+ */
+export class PrefixCache {
+  readonly #chunk: number;
+  readonly #free: number[];
+  readonly #entries = new Map<string, Entry>();
+  /** Blocks by tenant. */
+  readonly #counts = new Map<string, number>();
+  /** The last chunk of a row that is known to be kept. */
+  readonly #reached = new WeakMap<PrefixOwner, Entry>();
+  #ids = 0;
+  #uses = 0;
+
+  /** @param params.blocks that there are. @param params.chunk tokens of one. */
+  constructor({ blocks, chunk }: { blocks: number; chunk: number }) {
+    this.#chunk = chunk;
+    this.#free = Array.from({ length: blocks }, (_, index) => index).reverse();
+  }
+
+  /** Blocks in use. */
+  get used(): number {
+    return this.#entries.size;
+  }
+
+  /** Tokens at the beginning of the prompt that need not be read; one at least remains, whose logits are wanted. */
+  tokensOf(row: PrefixOwner): number {
+    return this.#path(row).length * this.#chunk;
+  }
+
+  /** Counts as a use of them. @returns the blocks that hold the prompt's first chunks, in order. */
+  use(row: PrefixOwner): readonly number[] {
+    const path = this.#path(row);
+    const last = path.at(-1);
+    this.#touch(last ?? null);
+    if (last !== undefined) this.#reached.set(row, last);
+    return path.map(({ block }) => block);
+  }
+
+  /**
+   * The row has read the whole chunk that ends before token `to`. Where all blocks are taken, a chunk that nothing
+   * builds on makes room, the one that was not used for the longest time of the tenant that has most: so nobody has more
+   * than an even share while another wants it.
+   * @returns where to keep it; null = it is kept already, or is not to be.
+   */
+  add(row: PrefixOwner, to: number): number | null {
+    const depth = to / this.#chunk;
+    const parent = this.#reached.get(row) ?? null;
+    if ((parent?.depth ?? 0) !== depth - 1) return null;
+    // What it builds on has been given up meanwhile.
+    if (parent !== null && this.#entries.get(parent.key) !== parent) return null;
+    const key = this.#key(row, parent, depth - 1);
+    const known = this.#entries.get(key);
+    if (known !== undefined) {
+      this.#touch(known);
+      this.#reached.set(row, known);
+      return null;
+    }
+    const block = this.#free.pop() ?? this.#makeRoom(row.tenant, parent);
+    if (block === null) return null;
+    const { tenant } = row;
+    this.#ids += 1;
+    const entry = { key, id: this.#ids, parent, tenant, block, depth, children: 0, usedAt: 0 };
+    this.#entries.set(key, entry);
+    this.#count(tenant, 1);
+    if (parent !== null) parent.children += 1;
+    this.#touch(entry);
+    this.#reached.set(row, entry);
+    return block;
+  }
+
+  #path(row: PrefixOwner): Entry[] {
+    const path: Entry[] = [];
+    const most = Math.floor((row.prompt.length - 1) / this.#chunk);
+    if (this.#entries.size === 0) return path;
+    for (let depth = 0; depth < most; depth += 1) {
+      const entry = this.#entries.get(this.#key(row, path.at(-1) ?? null, depth));
+      if (entry === undefined) break;
+      path.push(entry);
+    }
+    return path;
+  }
+
+  /** Tokens are compared one by one: a hash could be made to collide. */
+  #key(row: PrefixOwner, parent: Entry | null, chunk: number): string {
+    const before = parent === null ? JSON.stringify([row.tenant, row.chainId]) : String(parent.id);
+    const from = chunk * this.#chunk;
+    return `${before} ${row.prompt.slice(from, from + this.#chunk).join(' ')}`;
+  }
+
+  #touch(last: Entry | null): void {
+    this.#uses += 1;
+    for (let entry = last; entry !== null; entry = entry.parent) entry.usedAt = this.#uses;
+  }
+
+  #makeRoom(tenant: string, parent: Entry | null): number | null {
+    const mine = (this.#counts.get(tenant) ?? 0) + 1;
+    let [from, most] = [tenant, mine];
+    for (const [other, count] of this.#counts)
+      if (other !== tenant && count >= most) [from, most] = [other, count];
+    let oldest: Entry | null = null;
+    for (const entry of this.#entries.values()) {
+      if (entry.tenant !== from || entry.children > 0 || entry === parent) continue;
+      if (oldest === null || entry.usedAt < oldest.usedAt) oldest = entry;
+    }
+    if (oldest === null) return null;
+    this.#entries.delete(oldest.key);
+    this.#count(from, -1);
+    if (oldest.parent !== null) oldest.parent.children -= 1;
+    return oldest.block;
+  }
+
+  #count(tenant: string, change: 1 | -1): void {
+    const count = (this.#counts.get(tenant) ?? 0) + change;
+    if (count === 0) this.#counts.delete(tenant);
+    else this.#counts.set(tenant, count);
+  }
+}
