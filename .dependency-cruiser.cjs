@@ -165,7 +165,7 @@ module.exports = {
         // What an origin is made of, less its files, threads and HTTP. The bundle's test sees that no more comes along.
         'gpu-origin/(engine|generation|model|prompts)/',
         'gpu-origin/grammar/(alphabet|grammar-core|grammar-service|ports)\\.ts$',
-        'gpu-origin/http/(chat-format|completion-format|prepare-grammar|run-prompts|tool-call-reader|usage)\\.ts$',
+        'gpu-origin/http/(answer-form|completion-formats|run-prompts|usage)\\.ts$',
         'gpu-origin/runtime/(base-gains|check-attention|device|graph-sessions|next-turn|open-halves|ort-runner|slot-cache)\\.ts$',
         'gpu-origin/runtime/web/(same-thread|wasm-api|wasm-module|web-device|web-gpu-device)\\.ts$',
       ]),

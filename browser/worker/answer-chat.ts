@@ -1,10 +1,13 @@
 /** A chat completion's body to OpenAI's chunks, or to one answer, by the engine in this worker. */
 import { choiceSeeds, samplingParamsOf } from '../../gpu-origin/generation/sampling-params.ts';
-import { chatFormat } from '../../gpu-origin/http/chat-format.ts';
-import type { CompletionFormat, WholeAnswer } from '../../gpu-origin/http/completion-format.ts';
+import {
+  chatFormat,
+  type CompletionFormat,
+  type WholeAnswer,
+} from '../../gpu-origin/http/completion-formats.ts';
 import { usageCounter } from '../../gpu-origin/http/usage.ts';
 import { mergeChoices } from '../../gpu-origin/http/run-prompts.ts';
-import { callSyntaxOf } from '../../gpu-origin/http/tool-call-reader.ts';
+import { callSyntaxOf } from '../../gpu-origin/http/answer-form.ts';
 import { promptsOf } from '../../gpu-origin/prompts/prompt-list.ts';
 import {
   type ChainEntry,

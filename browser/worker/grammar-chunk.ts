@@ -7,7 +7,7 @@ import { grammarTokens } from '../../gpu-origin/grammar/alphabet.ts';
 import { startLocalLane } from '../../gpu-origin/grammar/grammar-core.ts';
 import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
 
-export { prepareGrammar } from '../../gpu-origin/http/prepare-grammar.ts';
+export { prepareGrammar } from '../../gpu-origin/http/answer-form.ts';
 
 /** @param rows of one step at most. */
 export const openGrammars = (params: {

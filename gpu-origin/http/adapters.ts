@@ -21,8 +21,8 @@ import {
 } from '../../protocol/index.ts';
 import { evaluateAdapter } from '../trials/evaluate-adapter.ts';
 import { verifyAdapter } from '../trials/verify-adapter.ts';
-import { type OriginContext, type OriginEnv, OWN_TENANT, type Services } from './origin-context.ts';
-import { parseJson } from './read-request.ts';
+import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
+import { OWN_TENANT, parseJson } from './read-request.ts';
 
 /** `GET /adapters` */
 export const listAdapters = (services: Services): Response => Response.json(services.engine.residents());

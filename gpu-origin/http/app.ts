@@ -29,8 +29,8 @@ import { authenticate, mayScrape, NonceStore } from './authenticate.ts';
 import { handleCompletion } from './completions.ts';
 import { handleEmbeddings } from './embeddings.ts';
 import { getModel, listModels } from './models.ts';
-import { type OriginContext, type OriginEnv, requestIdOf, type Services } from './origin-context.ts';
-import { readBody } from './read-request.ts';
+import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
+import { readBody, requestIdOf } from './read-request.ts';
 import { handleCountTokens, handleDetokenize, handleInputTokens, handleTokenize } from './tokenize.ts';
 
 /** What the worker wraps around a client's body: a chain of eight digests, ids and names. */

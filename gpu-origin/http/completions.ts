@@ -13,11 +13,10 @@ import {
   USAGE_HEADER,
   writeUsageNote,
 } from '../../protocol/index.ts';
-import { prepareGrammar } from './prepare-grammar.ts';
+import { prepareGrammar, callSyntaxOf } from './answer-form.ts';
 import { deadlineExceeded } from '../engine/engine.ts';
 import { choiceSeeds, samplingParamsOf, type GenerationRequest } from '../generation/sampling-params.ts';
-import { chatFormat } from './chat-format.ts';
-import type { CompletionFormat } from './completion-format.ts';
+import { chatFormat, type CompletionFormat, textFormat } from './completion-formats.ts';
 import { messagesFormat } from './messages-format.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { type CompletionKind, type Directive, ignoredHeaders, readCompletion } from './read-request.ts';
@@ -25,10 +24,8 @@ import type { Prompt } from '../prompts/prompt.ts';
 import { promptsOf } from '../prompts/prompt-list.ts';
 import { responsesFormat } from './responses-format.ts';
 import { runPrompts } from './run-prompts.ts';
-import { collect, startTiming, stream } from './write-answer.ts';
-import { callSyntaxOf } from './tool-call-reader.ts';
-import { textFormat } from './text-format.ts';
-import type { TrackedUsage } from './usage.ts';
+import { collect, stream } from './write-answer.ts';
+import { startTiming, type TrackedUsage } from './usage.ts';
 
 /** `POST /v1/chat/completions`, `/v1/completions`, `/v1/responses` and `/v1/messages`. */
 export async function handleCompletion(

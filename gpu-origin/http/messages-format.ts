@@ -8,8 +8,8 @@ import {
   type MessagesUsage,
   type Usage,
 } from '../../protocol/index.ts';
-import type { CompletionFormat, FormatParams } from './completion-format.ts';
-import { type AnswerPiece, ToolCallReader } from './tool-call-reader.ts';
+import type { CompletionFormat, FormatParams } from './completion-formats.ts';
+import { type AnswerPiece, ToolCallReader } from './answer-form.ts';
 
 /**
  * An answer as Anthropic's Messages API writes it: one choice, whose text and calls are blocks.

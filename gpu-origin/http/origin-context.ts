@@ -1,8 +1,6 @@
-import { randomUUID } from 'node:crypto';
 import {
   type ApiError,
   type ChainEntry,
-  MAX_REQUEST_ID,
   type Model,
   type Result,
   type SignatureProblem,
@@ -14,7 +12,7 @@ import type { ServingEngine } from '../engine/engine.ts';
 import type { Grammars } from '../grammar/ports.ts';
 import type { PromptServices } from '../prompts/prompt.ts';
 import type { Metrics } from './metrics.ts';
-import type { Serving } from './shutdown.ts';
+import type { ConnectionEnv, Serving } from './serve.ts';
 import type { UsageMemory } from './usage.ts';
 
 /** What there is once the base is loaded. */
@@ -83,22 +81,5 @@ interface RequestVariables {
 /** hono's `Env`. */
 export interface OriginEnv {
   Variables: RequestVariables;
-  Bindings: {
-    incoming?: { url?: string; socket?: { remoteAddress?: string } };
-    /** The request's connection is one of the edge's, whose signature was good. */
-    proved?: () => void;
-  };
-}
-
-/**
- * Whose share of the machine work takes that no tenant asked for: everything in `--dev`, and trials of an edge that does
- * not say for whom. Tenants' names are made of [a-z0-9._-], so that none of them can be called so.
- */
-export const OWN_TENANT = ':origin';
-
-const SAFE = new RegExp(`^[A-Za-z0-9._:=-]{1,${MAX_REQUEST_ID}}$`);
-
-/** The edge's or client's id when it is short and plain (it goes into logs and headers), else a new one. */
-export function requestIdOf(header: string | null | undefined): string {
-  return header != null && SAFE.test(header) ? header : `req_${randomUUID().replaceAll('-', '')}`;
+  Bindings: ConnectionEnv;
 }

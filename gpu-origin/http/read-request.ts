@@ -1,4 +1,5 @@
 /** From a request's bytes to what the engine is asked: one shape for chat and text, signed and standalone. */
+import { randomUUID } from 'node:crypto';
 import type { Context } from 'hono';
 import {
   type ApiError,
@@ -7,6 +8,7 @@ import {
   err,
   IGNORED_HEADER,
   MAX_JSON_DEPTH,
+  MAX_REQUEST_ID,
   ok,
   OriginRequest,
   parseChatCompletion,
@@ -20,13 +22,20 @@ import {
   writeIgnored,
 } from '../../protocol/index.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
-import {
-  type OriginContext,
-  type OriginEnv,
-  OWN_TENANT,
-  requestIdOf,
-  type Services,
-} from './origin-context.ts';
+import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
+
+/**
+ * Whose share of the machine work takes that no tenant asked for: everything in `--dev`, and trials of an edge that does
+ * not say for whom. Tenants' names are made of [a-z0-9._-], so that none of them can be called so.
+ */
+export const OWN_TENANT = ':origin';
+
+const SAFE = new RegExp(`^[A-Za-z0-9._:=-]{1,${MAX_REQUEST_ID}}$`);
+
+/** The edge's or client's id when it is short and plain (it goes into logs and headers), else a new one. */
+export function requestIdOf(header: string | null | undefined): string {
+  return header != null && SAFE.test(header) ? header : `req_${randomUUID().replaceAll('-', '')}`;
+}
 
 /** The worker's envelope is one level around a client's body. */
 const MAX_DEPTH = MAX_JSON_DEPTH + 1;

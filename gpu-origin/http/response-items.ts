@@ -7,7 +7,7 @@ import type {
   ResponseEvent,
   TokenLogprob,
 } from '../../protocol/index.ts';
-import type { AnswerPiece } from './tool-call-reader.ts';
+import type { AnswerPiece } from './answer-form.ts';
 
 /** `Omit` that keeps the members of a union apart. */
 type WithoutNumber<T> = T extends unknown ? Omit<T, 'sequence_number'> : never;

@@ -11,10 +11,10 @@ import {
   type Usage,
 } from '../../protocol/index.ts';
 import type { ScoredToken } from '../engine/engine.ts';
-import type { CompletionFormat, FormatParams } from './completion-format.ts';
+import type { CompletionFormat, FormatParams } from './completion-formats.ts';
 import { chatLogprob } from '../prompts/token-text.ts';
 import { ResponseItems, type UnnumberedEvent } from './response-items.ts';
-import { type AnswerPiece, ToolCallReader } from './tool-call-reader.ts';
+import { type AnswerPiece, ToolCallReader } from './answer-form.ts';
 
 type State = Pick<ModelResponse, 'status' | 'output'> & {
   usage?: Usage;

@@ -1,11 +1,14 @@
 import fc from 'fast-check';
 import OpenAI from 'openai';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { chatFormat } from '../../gpu-origin/http/chat-format.ts';
-import type { CompletionFormat, FormatParams } from '../../gpu-origin/http/completion-format.ts';
+import {
+  chatFormat,
+  type CompletionFormat,
+  type FormatParams,
+  textFormat,
+} from '../../gpu-origin/http/completion-formats.ts';
 import { responsesFormat } from '../../gpu-origin/http/responses-format.ts';
-import { sseResponse } from '../../gpu-origin/http/sse.ts';
-import { textFormat } from '../../gpu-origin/http/text-format.ts';
+import { sseResponse } from '../../gpu-origin/http/write-answer.ts';
 import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { tinyMetadata } from '../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
 import { ADAPTER, startConformanceStack, type ConformanceStack } from './stack.ts';

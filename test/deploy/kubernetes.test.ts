@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { z } from 'zod';
 import { readConfig } from '../../gpu-origin/config.ts';
-import { DRAIN_MS } from '../../gpu-origin/http/shutdown.ts';
+import { DRAIN_MS } from '../../gpu-origin/http/serve.ts';
 
 const text = readFileSync(
   fileURLToPath(new URL('../../deploy/kubernetes/origin-vllm.yaml', import.meta.url)),

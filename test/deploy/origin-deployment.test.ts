@@ -4,7 +4,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { readConfig } from '../../gpu-origin/config.ts';
-import { DRAIN_MS } from '../../gpu-origin/http/shutdown.ts';
+import { DRAIN_MS } from '../../gpu-origin/http/serve.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const read = (file: string): string => readFileSync(path.join(ROOT, file), 'utf8');

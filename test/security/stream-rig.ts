@@ -8,7 +8,7 @@ import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
 import { Engine } from '../../gpu-origin/engine/engine.ts';
 import type { Grammars } from '../../gpu-origin/grammar/ports.ts';
 import { createApp } from '../../gpu-origin/http/app.ts';
-import { Serving } from '../../gpu-origin/http/shutdown.ts';
+import { Serving } from '../../gpu-origin/http/serve.ts';
 import { createMetrics } from '../../gpu-origin/http/metrics.ts';
 import { UsageMemory } from '../../gpu-origin/http/usage.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';

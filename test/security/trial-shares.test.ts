@@ -1,6 +1,6 @@
 /** Trials of adapters take the share of who asks for them, at a real origin behind the real edge. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { OWN_TENANT } from '../../gpu-origin/http/origin-context.ts';
+import { OWN_TENANT } from '../../gpu-origin/http/read-request.ts';
 import { TINY_BASE, tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { KEY, signedFetch, startTestOrigin, type Origin } from '../gpu-origin/http/harness.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';

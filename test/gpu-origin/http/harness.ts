@@ -6,11 +6,10 @@ import { openAdapterStore, type AdapterStore } from '../../../gpu-origin/adapter
 import { Engine } from '../../../gpu-origin/engine/engine.ts';
 import type { Clock } from '../../../gpu-origin/engine/ports.ts';
 import { createApp } from '../../../gpu-origin/http/app.ts';
-import { type ConnectionLimits, type Connections, listen } from '../../../gpu-origin/http/serve.ts';
+import { type ConnectionLimits, type Connections, listen, Serving } from '../../../gpu-origin/http/serve.ts';
 import { GrammarService } from '../../../gpu-origin/grammar/grammar-service.ts';
 import { grammarTokens } from '../../../gpu-origin/grammar/alphabet.ts';
 import { startLocalLane } from '../../../gpu-origin/grammar/grammar-core.ts';
-import { Serving } from '../../../gpu-origin/http/shutdown.ts';
 import { createMetrics } from '../../../gpu-origin/http/metrics.ts';
 import type { OriginContext, Services } from '../../../gpu-origin/http/origin-context.ts';
 import { PromptQueue } from '../../../gpu-origin/prompts/prompt-queue.ts';

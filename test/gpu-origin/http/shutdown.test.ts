@@ -3,10 +3,8 @@ import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { Hono } from 'hono';
 import { describe, expect, it } from 'vitest';
-import { drain } from '../../../gpu-origin/http/shutdown.ts';
-import { Serving } from '../../../gpu-origin/http/shutdown.ts';
+import { drain, Serving, ListenError, listen } from '../../../gpu-origin/http/serve.ts';
 import type { OriginEnv } from '../../../gpu-origin/http/origin-context.ts';
-import { ListenError, listen } from '../../../gpu-origin/http/serve.ts';
 import { events, startTestOrigin } from './harness.ts';
 
 describe('the origin’s life', () => {

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import { sseResponse, type SseWriter } from '../../../gpu-origin/http/sse.ts';
+import { sseResponse, type SseWriter } from '../../../gpu-origin/http/write-answer.ts';
 
 describe('sseResponse', () => {
   beforeEach(() => void vi.useFakeTimers());

@@ -1,9 +1,48 @@
-/** Finds the calls in an answer that comes in pieces. Its grammar has seen to it that what begins as a call is one. */
-import { toolUseOf } from '../../protocol/index.ts';
+/** The form of answers: what they are held to, and the calls in them. */
+import { type ApiError, constraintsOf, issuePath, ok, type Result, toolUseOf } from '../../protocol/index.ts';
+import type { Grammar } from '../engine/ports.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
-import type { CallFormat } from '../grammar/ports.ts';
-import { CALL_SHAPES } from '../grammar/tool-grammar.ts';
+import { grammarOf } from '../grammar/constraint-grammar.ts';
+import type { AskedTools, CallFormat, GrammarCaller } from '../grammar/ports.ts';
+import { toolGrammarOf, CALL_SHAPES } from '../grammar/tool-grammar.ts';
 import type { Services } from './origin-context.ts';
+
+/** The functions that the answers to a request may call, and how calls are written; null when there are none. */
+function toolsOf(
+  request: GenerationRequest,
+  { chatTemplate }: Pick<Services, 'chatTemplate'>,
+): AskedTools | null {
+  const use = 'prompt' in request ? null : toolUseOf(request);
+  return use === null ? null : { use, format: chatTemplate?.toolFormat ?? 'hermes' };
+}
+
+/**
+ * What the answers to a request are held to, compiled before anything is queued.
+ * @returns null when there is nothing.
+ */
+export async function prepareGrammar(
+  request: GenerationRequest,
+  services: Pick<Services, 'grammars' | 'chatTemplate'>,
+  caller: GrammarCaller,
+): Promise<Result<Grammar | null, ApiError>> {
+  const { grammars } = services;
+  const [placed] = constraintsOf(request);
+  const tools = toolsOf(request, services);
+  if (tools !== null) {
+    const made = toolGrammarOf({
+      ...tools,
+      constraint: placed ?? null,
+      pathOf: (at) => ('messages' in request ? ['tools', at, 'function'] : ['tools', at]),
+    });
+    const asked = { constraint: placed?.constraint ?? null, tools };
+    return made.ok ? grammars.prepare({ ebnf: made.value, asked, param: 'tools', caller }) : made;
+  }
+  if (placed === undefined) return ok(null);
+  const ebnf = grammarOf(placed);
+  if (!ebnf.ok) return ebnf;
+  const asked = { constraint: placed.constraint, tools: null };
+  return grammars.prepare({ ebnf: ebnf.value, asked, param: issuePath(placed.path), caller });
+}
 
 export type AnswerPiece =
   | { readonly kind: 'text'; readonly text: string }
@@ -20,18 +59,15 @@ export interface CallSyntax {
 /** How the calls in the answers to a request are written; null when there are none. */
 export function callSyntaxOf(
   request: GenerationRequest,
-  { chatTemplate }: Pick<Services, 'chatTemplate'>,
+  services: Pick<Services, 'chatTemplate'>,
 ): CallSyntax | null {
-  const use = 'prompt' in request ? null : toolUseOf(request);
-  if (use === null) return null;
-  return {
-    format: chatTemplate?.toolFormat ?? 'hermes',
-    names: use.functions.map(({ name }) => name),
-  };
+  const tools = toolsOf(request, services);
+  return tools && { format: tools.format, names: tools.use.functions.map(({ name }) => name) };
 }
 
 type Place = 'text' | 'arguments' | 'end' | 'plain';
 
+/** Finds the calls in an answer that comes in pieces. Its grammar has seen to it that what begins as a call is one. */
 export class ToolCallReader {
   readonly #heads: { text: string; name: string }[];
   readonly #end: string;

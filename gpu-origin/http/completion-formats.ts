@@ -1,0 +1,286 @@
+/** How answers are written, and how OpenAI's chat and text completions have it. */
+import {
+  type ApiError,
+  type FinishReason,
+  type Usage,
+  errorBody,
+  type ChatFinishReason,
+  type ChatCompletion,
+  type ChatCompletionChunk,
+  type ModelToolCall,
+  type TextCompletion,
+  type TextLogprobs,
+} from '../../protocol/index.ts';
+import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
+import type { Tokenizer } from '../model/tokenizer.ts';
+import { type CallSyntax, type AnswerPiece, ToolCallReader } from './answer-form.ts';
+import {
+  chatLogprob,
+  promptLogprobs,
+  textLogprob,
+  tokenKey,
+  tokenText,
+  topLogprobs,
+} from '../prompts/token-text.ts';
+
+type PieceEvent = Extract<EngineEvent, { kind: 'prompt' | 'tokens' }>;
+
+/** Everything of one choice. */
+export interface WholeAnswer {
+  text: string;
+  prompt: readonly ScoredToken[];
+  tokens: readonly ScoredToken[];
+  finishReason: FinishReason;
+  /** The stop string that has ended it, where one has. */
+  stop?: string | undefined;
+}
+
+/** How an answer is written: each API has its own. One instance serves one request; `choice` counts from 0. */
+export interface CompletionFormat {
+  /** Whether events carry their `type` as the event's name and no `[DONE]` follows, as Responses have it. */
+  readonly named: boolean;
+  /** Before the first token. */
+  opening(): unknown[];
+  /** What an event of the engine says; may be nothing. */
+  piece(choice: number, event: PieceEvent): unknown[];
+  /**
+   * Says nothing, in a stream that has been quiet for long. @param choice one that has not ended.
+   * No comment line: openai-go before 3.43 takes the blank line behind one for an event, and fails at it; and after a
+   * comment without a blank line, clients that cut a stream at blank lines miss an event.
+   */
+  heartbeat(choice: number): unknown[];
+  /** After a choice's last token. @param stop the stop string that has ended it, where one has. */
+  closing(choice: number, finishReason: FinishReason, stop?: string): unknown[];
+  /** After the last choice. */
+  ending(usage: Usage): unknown[];
+  /** Instead of everything that would still come. */
+  failure(error: ApiError): unknown;
+  whole(answers: readonly WholeAnswer[], usage: Usage): unknown;
+}
+
+export interface FormatParams {
+  /** 32 hex digits, for the ids that the format makes. */
+  id: string;
+  /** Unix seconds. */
+  created: number;
+  /** As the client asked for it. */
+  model: string;
+  choices: number;
+  includeUsage: boolean;
+  tokenizer: Tokenizer;
+  /** Whether the client asked for log-probabilities. */
+  logprobs: boolean;
+  /** Calls that are to be found in the answer; null = there are none. */
+  calls: CallSyntax | null;
+  /** … of the prompt, and of how many others at each place; null = none. */
+  promptLogprobs?: number | null;
+}
+
+type ChatChoice = ChatCompletionChunk['choices'][number];
+
+export function chatFormat(params: FormatParams): CompletionFormat {
+  const { created, model, includeUsage } = params;
+  const id = `chatcmpl-${params.id}`;
+  const logprobsOf = (tokens: readonly ScoredToken[]): ChatChoice['logprobs'] =>
+    params.logprobs
+      ? { content: tokens.map((token) => chatLogprob(params.tokenizer, token)), refusal: null }
+      : null;
+  const chunk = (choices: ChatChoice[]): ChatCompletionChunk => ({
+    id,
+    object: 'chat.completion.chunk',
+    created,
+    model,
+    choices,
+    ...(includeUsage ? { usage: null } : {}),
+  });
+  const { calls } = params;
+  const readers = Array.from(
+    { length: calls === null ? 0 : params.choices },
+    () => new ToolCallReader(calls!),
+  );
+  /** Calls of each choice that have begun. */
+  const begun = new Array<number>(params.choices).fill(0);
+  /** OpenAI's ids have 24 letters behind the mark. */
+  const callId = (choice: number, call: number): string =>
+    `call_${params.id.slice(0, 20)}${choice.toString(36)}${call.toString(36).padStart(3, '0')}`;
+  const finishOf = (choice: number, reason: FinishReason): ChatFinishReason =>
+    reason === 'stop' && (readers[choice]?.whole ?? 0) > 0 ? 'tool_calls' : reason;
+  const deltaOf = (choice: number, piece: AnswerPiece): ChatChoice['delta'] => {
+    if (piece.kind === 'text') return { content: piece.text };
+    if (piece.kind === 'arguments')
+      return { tool_calls: [{ index: begun[choice]! - 1, function: { arguments: piece.text } }] };
+    begun[choice] = begun[choice]! + 1;
+    const at = begun[choice] - 1;
+    const called = { name: piece.name, arguments: '' };
+    return { tool_calls: [{ index: at, id: callId(choice, at), type: 'function', function: called }] };
+  };
+  const chunksOf = (
+    index: number,
+    pieces: readonly AnswerPiece[],
+    logprobs: ChatChoice['logprobs'],
+  ): unknown[] =>
+    pieces.map((piece, at) =>
+      chunk([
+        { index, delta: deltaOf(index, piece), logprobs: at === 0 ? logprobs : null, finish_reason: null },
+      ]),
+    );
+  const messageOf = (index: number, text: string): ChatCompletion['choices'][number]['message'] => {
+    const reader = readers[index];
+    if (reader === undefined) return { role: 'assistant', content: text, refusal: null };
+    let content = '';
+    const made: ModelToolCall[] = [];
+    for (const piece of [...reader.push(text), ...reader.flush()]) {
+      if (piece.kind === 'text') content += piece.text;
+      else if (piece.kind === 'arguments') made.at(-1)!.function.arguments += piece.text;
+      else
+        made.push({
+          id: callId(index, made.length),
+          type: 'function',
+          function: { name: piece.name, arguments: '' },
+        });
+    }
+    return {
+      role: 'assistant',
+      content: content === '' && made.length > 0 ? null : content,
+      refusal: null,
+      ...(made.length === 0 ? {} : { tool_calls: made }),
+    };
+  };
+  return {
+    named: false,
+    opening: () =>
+      Array.from({ length: params.choices }, (_, index) =>
+        chunk([
+          {
+            index,
+            delta: { role: 'assistant', content: calls === null ? '' : null },
+            logprobs: null,
+            finish_reason: null,
+          },
+        ]),
+      ),
+    piece(index, event) {
+      if (event.kind === 'prompt') return [];
+      const silent = event.text === '' && !(params.logprobs && event.tokens.length > 0);
+      if (silent) return [];
+      const logprobs = logprobsOf(event.tokens);
+      const reader = readers[index];
+      if (reader !== undefined) {
+        const chunks = chunksOf(index, reader.push(event.text), logprobs);
+        if (chunks.length > 0 || !params.logprobs) return chunks;
+        return [chunk([{ index, delta: {}, logprobs, finish_reason: null }])];
+      }
+      return [chunk([{ index, delta: { content: event.text }, logprobs, finish_reason: null }])];
+    },
+    heartbeat: (index) => [
+      chunk([{ index, delta: calls === null ? { content: '' } : {}, logprobs: null, finish_reason: null }]),
+    ],
+    closing: (index, finishReason) => [
+      ...chunksOf(index, readers[index]?.flush() ?? [], null),
+      chunk([{ index, delta: {}, logprobs: null, finish_reason: finishOf(index, finishReason) }]),
+    ],
+    ending: (usage) => (includeUsage ? [{ ...chunk([]), usage }] : []),
+    failure: errorBody,
+    whole: (answers, usage): ChatCompletion => ({
+      id,
+      object: 'chat.completion',
+      created,
+      model,
+      choices: answers.map(({ text, tokens, finishReason }, index) => ({
+        index,
+        message: messageOf(index, text),
+        logprobs: logprobsOf(tokens),
+        finish_reason: finishOf(index, finishReason),
+      })),
+      usage,
+      ...(params.promptLogprobs == null
+        ? {}
+        : {
+            prompt_logprobs: promptLogprobs(params.tokenizer, answers[0]!.prompt, params.promptLogprobs),
+          }),
+    }),
+  };
+}
+
+type TextChoice = TextCompletion['choices'][number];
+
+/**
+ * @param params.echoes each prompt's text, where the client wants it before the answers (with its tokens'
+ * log-probabilities). @param params.topLogprobs how many others at each place the client wants of those.
+ */
+export function textFormat(
+  params: FormatParams & { echoes: readonly (string | null)[]; topLogprobs: number },
+): CompletionFormat {
+  const { created, model, includeUsage, tokenizer } = params;
+  const id = `cmpl-${params.id}`;
+  /** Characters before each choice's next token, as `text_offset` counts. */
+  const offsets = new Array<number>(params.choices).fill(0);
+  const logprobsOf = (index: number, tokens: readonly ScoredToken[]): TextLogprobs | null => {
+    if (!params.logprobs) return null;
+    const places = tokens.map((token) => {
+      const at = offsets[index]!;
+      offsets[index] = at + tokenText(tokenizer, token.id).length;
+      return at;
+    });
+    return {
+      tokens: tokens.map((token) => tokenKey(tokenizer, token.id)),
+      token_logprobs: tokens.map(textLogprob),
+      top_logprobs: tokens.map((token) => topLogprobs(tokenizer, token)),
+      text_offset: places,
+    };
+  };
+  const chunk = (choices: TextChoice[]): TextCompletion => ({
+    id,
+    object: 'text_completion',
+    created,
+    model,
+    choices,
+    ...(includeUsage ? { usage: null } : {}),
+  });
+  /** Of a choice. Each prompt has as many, in its turn. */
+  const promptAt = (index: number): number => Math.floor((index * params.echoes.length) / params.choices);
+  const echoOf = (index: number): string => params.echoes[promptAt(index)] ?? '';
+  /** The prompt's scores, where it is echoed, as many as the client wants of an answer's tokens. */
+  const echoed = (index: number, prompt: readonly ScoredToken[]): readonly ScoredToken[] => {
+    if (params.echoes[promptAt(index)] === null) return [];
+    const most = params.topLogprobs;
+    return prompt.map((token) =>
+      token.top.length > most ? { ...token, top: token.top.slice(0, most) } : token,
+    );
+  };
+  return {
+    named: false,
+    opening: () =>
+      // With log-probabilities the prompt comes as an event, and its text goes out with it.
+      Array.from({ length: params.logprobs ? 0 : params.choices }, (_, index) => index)
+        .filter((index) => echoOf(index) !== '')
+        .map((index) => chunk([{ index, text: echoOf(index), logprobs: null, finish_reason: null }])),
+    piece(index, event) {
+      const text = event.kind === 'prompt' ? echoOf(index) : event.text;
+      if (text === '' && !(params.logprobs && event.tokens.length > 0)) return [];
+      return [chunk([{ index, text, logprobs: logprobsOf(index, event.tokens), finish_reason: null }])];
+    },
+    heartbeat: (index) => [chunk([{ index, text: '', logprobs: null, finish_reason: null }])],
+    closing: (index, finishReason) => [
+      chunk([{ index, text: '', logprobs: null, finish_reason: finishReason }]),
+    ],
+    ending: (usage) => (includeUsage ? [{ ...chunk([]), usage }] : []),
+    failure: errorBody,
+    whole: (answers, usage): TextCompletion => ({
+      id,
+      object: 'text_completion',
+      created,
+      model,
+      choices: answers.map(({ text, prompt, tokens, finishReason }, index) => ({
+        index,
+        text: echoOf(index) + text,
+        logprobs: logprobsOf(index, [...echoed(index, prompt), ...tokens]),
+        finish_reason: finishReason,
+        ...(params.promptLogprobs == null
+          ? {}
+          : { prompt_logprobs: promptLogprobs(tokenizer, prompt, params.promptLogprobs) }),
+      })),
+      usage,
+    }),
+  };
+}
