@@ -9,7 +9,7 @@ import { LoadedChains } from './backends/vllm/loaded-chains.ts';
 import { openLoraFolders } from './backends/vllm/lora-folders.ts';
 import { readServedBase } from './backends/vllm/served-base.ts';
 import { VllmEngine } from './backends/vllm/vllm-engine.ts';
-import { vllmGrammars } from './backends/vllm/structured-outputs.ts';
+import { vllmGrammars } from './backends/vllm/completion-body.ts';
 import { ConfigError, type VllmConfig } from './config.ts';
 import {
   checkTokenizer,

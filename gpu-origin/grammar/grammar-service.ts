@@ -5,8 +5,7 @@
  */
 import { type ApiError, err, ok, type Result } from '../../protocol/index.ts';
 import type { Grammar, RowGrammar } from '../engine/ports.ts';
-import { CompileTurns, tooManyAtOnce } from './compile-turns.ts';
-import { GrammarCache, type GrammarEntry } from './grammar-cache.ts';
+import { CompileTurns, tooManyAtOnce, GrammarCache, type GrammarEntry } from './compiled-grammars.ts';
 import {
   type GrammarRequest,
   type Grammars,

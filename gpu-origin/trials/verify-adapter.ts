@@ -11,7 +11,7 @@ import {
 import { NOT_FINITE, type TokenScore } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
 import { encodeInTurn } from '../prompts/prompt.ts';
-import { runScored, type TrialServices } from './run-scored.ts';
+import { runScored, type TrialServices } from './evaluate-adapter.ts';
 import { tokenText } from '../prompts/token-text.ts';
 
 /**

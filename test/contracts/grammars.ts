@@ -1,4 +1,4 @@
-import { MAX_TENANT_WAITING } from '../../gpu-origin/grammar/compile-turns.ts';
+import { MAX_TENANT_WAITING } from '../../gpu-origin/grammar/compiled-grammars.ts';
 /** What the engine and the HTTP surface may expect of {@link Grammars}, whatever its lanes run on. */
 import { afterEach, expect, it } from 'vitest';
 import type { RowGrammar } from '../../gpu-origin/engine/ports.ts';

@@ -1,4 +1,20 @@
-/** Whose run goes to vLLM now: it keeps few adapters at once, and gives waiting requests no fair turn by itself. */
+/**
+ * Which requests are let in, and whose run goes to vLLM now: it keeps few adapters at once, and gives waiting requests
+ * no fair turn by itself.
+ */
+import {
+  type ApiError,
+  type BaseInfo,
+  chainId,
+  type ChainEntry,
+  err,
+  ok,
+  type Result,
+} from '../../../protocol/index.ts';
+import { checkRequest, neverFits, queueFull } from '../../engine/requests.ts';
+import type { EngineRequest } from '../../engine/engine.ts';
+import { cannotDo } from './completion-body.ts';
+import { RETRY_MS } from './vllm-api.ts';
 
 /** Tokens after which a chain makes room for others that wait. */
 export const TURN_TOKENS = 256;
@@ -150,4 +166,58 @@ export class ChainTurns<Run extends Turnable> {
     if (this.#served.size <= MAX_TENANTS) return;
     for (const tenant of this.#served.keys()) if (!this.#isKnown(tenant)) this.#served.delete(tenant);
   }
+}
+
+/** Of the queue, the share that one tenant may take while others wait or run. */
+const QUEUE_SHARE = 4;
+
+/** What a request becomes. */
+interface Admitted {
+  maxTokens: number;
+  /** Empty for the base. */
+  chainId: string;
+  chain: readonly ChainEntry[];
+}
+
+/**
+ * Lets in what vLLM can do, of adapters that are held, while there is room in front of it.
+ * @param params.full why there is no room; null = there is. @param params.check adapters that are not held.
+ */
+export async function admit(
+  request: EngineRequest,
+  params: {
+    base: BaseInfo;
+    vocabSize: number;
+    full: () => ApiError | null;
+    check: (digests: readonly string[]) => Promise<ApiError | null>;
+  },
+): Promise<Result<Admitted, ApiError>> {
+  const limits = checkRequest(request, params);
+  if (!limits.ok) return limits;
+  const refusal =
+    cannotDo(request) ?? params.full() ?? (await params.check(request.chain.map(({ digest }) => digest)));
+  if (refusal !== null) return err(refusal);
+  // What adds nothing is not sent: a chain of nothing else is the base.
+  const chain = request.chain.filter(({ scale }) => scale !== 0);
+  return ok({ ...limits.value, chain, chainId: chain.length === 0 ? '' : await chainId(chain) });
+}
+
+/** @returns why `rows` more of `tenant` do not fit; null = they do. */
+export function queueRoom(params: {
+  turns: Pick<ChainTurns<Turnable>, 'running' | 'waiting' | 'waitingOf'>;
+  /** That wait or run. */
+  live: Iterable<Pick<Turnable, 'tenant'>>;
+  tenant: string;
+  rows: number;
+  maxQueue: number;
+  slots: number;
+}): ApiError | null {
+  const { turns, live, tenant, rows, maxQueue, slots } = params;
+  if (rows > maxQueue + slots) return neverFits(rows);
+  const { waiting } = turns;
+  const free = Math.max(0, slots - turns.running);
+  const others = [...live].some((run) => run.tenant !== tenant);
+  const share = others ? Math.ceil(maxQueue / QUEUE_SHARE) : maxQueue;
+  const full = waiting + rows > maxQueue + free || turns.waitingOf(tenant) + rows > share + free;
+  return full ? queueFull(waiting, RETRY_MS) : null;
 }

@@ -23,10 +23,9 @@ import type {
 import { checkHeld } from '../../engine/adapters/adapter-entry.ts';
 import { guardObserver, type AdapterSource, type Clock } from '../../engine/ports.ts';
 import type { TokenBytes } from '../../generation/answer-text.ts';
-import { ChainTurns } from './chain-turns.ts';
+import { ChainTurns, admit, queueRoom } from './chain-turns.ts';
 import { completionBody, tokensOf } from './completion-body.ts';
 import type { LoadedChains } from './loaded-chains.ts';
-import { admit, queueRoom } from './admit.ts';
 import { errorOf, type VllmFailure } from './vllm-api.ts';
 import type { VllmClient } from './vllm-client.ts';
 import { namesOf, outcomeOf, VllmRun } from './vllm-run.ts';
