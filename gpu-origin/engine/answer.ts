@@ -1,3 +1,4 @@
+/** What comes of a row: an answer's tokens and text, or its prompt's pooled states, and the channel to who reads it. */
 import type { FinishReason } from '../../protocol/index.ts';
 import { Detokenizer, StopScanner, type TokenBytes, tokenEnds } from '../generation/answer-text.ts';
 import { Sampler } from '../generation/sampler.ts';

@@ -1,5 +1,6 @@
 /**
- * What the engine needs from the outside. The engine knows no runtime, no HTTP, no file system and no clock.
+ * What the engine needs from the outside, and who outside is told what happens in it. The engine knows no runtime, no
+ * HTTP, no file system and no clock.
  */
 import type { ApiError, BaseInfo } from '../../protocol/index.ts';
 
