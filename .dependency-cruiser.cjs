@@ -84,7 +84,7 @@ module.exports = {
     only('gpu-origin/prompts', [
       ENGINE,
       'gpu-origin/generation/',
-      'gpu-origin/model/(tokenizer|chat-template|utf8-length)',
+      'gpu-origin/model/(tokenizer|chat-template|text-steps)',
       'protocol/',
     ]),
     only('gpu-origin/trials', [ENGINE, 'gpu-origin/(generation|prompts)/', 'protocol/']),
@@ -93,7 +93,7 @@ module.exports = {
       'gpu-origin/adapter-files/ports',
       'gpu-origin/grammar/(ports|constraint-grammar|tool-grammar)',
       'gpu-origin/(generation|prompts|trials)/',
-      'gpu-origin/model/(tokenizer|chat-template)',
+      'gpu-origin/model/(tokenizer|chat-template|text-steps)',
       'protocol/',
     ]),
     {

@@ -15,7 +15,7 @@ import {
   type TokenizeAnswer,
   type TokenizeRequest,
 } from '../../protocol/index.ts';
-import type { Steps } from '../model/tokenizer.ts';
+import type { Steps } from '../model/text-steps.ts';
 import { promptOf, type PromptCaller, type PromptServices, type SinglePrompt } from '../prompts/prompt.ts';
 import { tokenText } from '../prompts/token-text.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';

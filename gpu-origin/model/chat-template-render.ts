@@ -1,6 +1,6 @@
 import { Environment, Interpreter, Template } from '@huggingface/jinja';
 import { PYTHON_GLOBALS } from './chat-template-python.ts';
-import type { Steps } from './tokenizer-steps.ts';
+import type { Steps } from './text-steps.ts';
 
 /** Messages that a template's loop handles in a step: some 50 microseconds each. */
 const MESSAGES_A_STEP = 32;

@@ -18,8 +18,7 @@ import { ContentGuard, ESCAPE, hideLookups, type Placeholders } from './chat-tem
 import { usePython } from './chat-template-python.ts';
 import { renderInSteps } from './chat-template-render.ts';
 import type { Tokenizer } from './tokenizer.ts';
-import { Splitter } from './tokenizer-splitter.ts';
-import { finish, STEP_CHARACTERS, type Steps } from './tokenizer-steps.ts';
+import { finish, Splitter, STEP_CHARACTERS, type Steps } from './text-steps.ts';
 
 export type { TemplateMessage } from './chat-template-tools.ts';
 

@@ -2,7 +2,7 @@ import { statSync } from 'node:fs';
 import { type BaseModel, BaseModelError } from './base-model.ts';
 import { loadFolderBase } from './load-folder-base.ts';
 import { loadGgufBase } from './load-gguf-base.ts';
-import type { TokenizerSource } from './tokenizer.ts';
+import type { TokenizerSource } from './load-tokenizer.ts';
 
 /** @param path a .gguf file or a Hugging Face folder. @throws BaseModelError | GgufError */
 export async function loadBase(

@@ -1,6 +1,6 @@
 import { type ApiError, err, ok, type Result } from '../../protocol/index.ts';
 import type { Clock } from '../engine/ports.ts';
-import type { Steps } from '../model/tokenizer.ts';
+import type { Steps } from '../model/text-steps.ts';
 
 /** How long prompts are encoded before other work of the event loop has its turn, ms: a tenth of a long decode step. */
 export const SLICE_MS = 5;

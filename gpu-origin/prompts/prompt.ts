@@ -22,8 +22,8 @@ import {
   type TemplateMessage,
   type TemplateOptions,
 } from '../model/chat-template.ts';
-import type { Steps, Tokenizer } from '../model/tokenizer.ts';
-import { utf8Length } from '../model/utf8-length.ts';
+import type { Tokenizer } from '../model/tokenizer.ts';
+import { type Steps, utf8Length } from '../model/text-steps.ts';
 import type { PromptQueue } from './prompt-queue.ts';
 import { tokenText } from './token-text.ts';
 

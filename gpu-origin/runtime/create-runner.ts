@@ -8,7 +8,7 @@ import { loadBase } from '../model/load-base.ts';
 import { type Precision, PRECISIONS } from '../model/precision.ts';
 import { planMemory, sayGpuMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
-import type { TokenizerSource } from '../model/tokenizer.ts';
+import type { TokenizerSource } from '../model/load-tokenizer.ts';
 import { readGains } from './base-gains.ts';
 import { mostTokens } from './check-attention.ts';
 import { describeBase } from './describe-base.ts';

@@ -5,7 +5,7 @@ import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
 import { GRAPH_KINDS } from '../../gpu-origin/model/graph-names.ts';
 import { loadBase } from '../../gpu-origin/model/load-base.ts';
 import { FINAL_NORM } from '../../gpu-origin/model/prepare-weights.ts';
-import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
 import { tokenBytesOf } from '../../gpu-origin/prompts/token-text.ts';
 import { readGains } from '../../gpu-origin/runtime/base-gains.ts';

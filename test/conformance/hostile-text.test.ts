@@ -6,7 +6,7 @@ import type { CompletionFormat, FormatParams } from '../../gpu-origin/http/compl
 import { responsesFormat } from '../../gpu-origin/http/responses-format.ts';
 import { sseResponse } from '../../gpu-origin/http/sse.ts';
 import { textFormat } from '../../gpu-origin/http/text-format.ts';
-import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { tinyMetadata } from '../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
 import { ADAPTER, startConformanceStack, type ConformanceStack } from './stack.ts';
 

@@ -7,7 +7,7 @@ import { exportWebBase } from '../../gpu-origin/export-web-base.ts';
 import { readConfigJson } from '../../gpu-origin/model/config-json.ts';
 import { readFoldedGains } from '../../gpu-origin/model/folded-gains.ts';
 import { loadBase } from '../../gpu-origin/model/load-base.ts';
-import { readTokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { readTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { TokenizerDefinitionJson } from '../../gpu-origin/model/tokenizer-definition.ts';
 import { readGains } from '../../gpu-origin/runtime/base-gains.ts';
 import { type WebBaseFile, WebBaseManifest } from '../../protocol/index.ts';

@@ -12,7 +12,7 @@ import { Serving } from '../../gpu-origin/http/shutdown.ts';
 import { createMetrics } from '../../gpu-origin/http/metrics.ts';
 import { UsageMemory } from '../../gpu-origin/http/usage.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
-import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { FakeRunner, type FakeStep } from '../../gpu-origin/runtime/fake-runner.ts';
 import type { AdapterFileStore } from '../../gpu-origin/adapter-files/ports.ts';
 import { letters } from '../gpu-origin/engine/harness.ts';

@@ -7,7 +7,7 @@ import { cacheFolder, ensurePinnedBase } from '../../../cli/local/find-base.ts';
 import { createOutput } from '../../../cli/output.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadBase } from '../../../gpu-origin/model/load-base.ts';
-import { loadTokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
 import type { Precision } from '../../../gpu-origin/model/precision.ts';
 import type { Provider } from '../../../gpu-origin/runtime/device.ts';

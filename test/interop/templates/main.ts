@@ -13,7 +13,7 @@ import {
   type TemplateTool,
 } from '../../../gpu-origin/model/chat-template-tools.ts';
 import type { Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
-import { finish } from '../../../gpu-origin/model/tokenizer-steps.ts';
+import { finish } from '../../../gpu-origin/model/text-steps.ts';
 import { MADE_CONVERSATIONS, madeConversations } from '../made-conversations.ts';
 import { findPeers } from '../peers.ts';
 
