@@ -15,12 +15,13 @@ import {
 } from '../../protocol/index.ts';
 import { noSuchBias } from '../engine/engine.ts';
 import type { GenerationRequest } from '../generation/sampling-params.ts';
-import type { TemplateCall, TemplateTool } from '../model/chat-template-tools.ts';
 import {
   type ChatTemplate,
   ChatTemplateError,
+  type TemplateCall,
   type TemplateMessage,
   type TemplateOptions,
+  type TemplateTool,
 } from '../model/chat-template.ts';
 import type { Tokenizer } from '../model/tokenizer.ts';
 import { type Steps, utf8Length } from '../model/text-steps.ts';

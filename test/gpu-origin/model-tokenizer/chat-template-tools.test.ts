@@ -1,6 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
-import { toolsOfTemplate } from '../../../gpu-origin/model/chat-template-tools.ts';
+import { createChatTemplate, toolsOfTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { CHATML, tinyMetadata } from './tiny-tokenizer.ts';
 
