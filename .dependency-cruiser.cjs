@@ -59,7 +59,7 @@ module.exports = {
           '^gpu-origin/runtime/$1/',
           '^gpu-origin/runtime/device\\.ts$',
           '^gpu-origin/runtime/(next-turn|gpu-parts)\\.ts$',
-          '^gpu-origin/model/(graph-names|onnx-proto|precision|read-fully)\\.ts$',
+          '^gpu-origin/model/(graph-form|onnx-proto|read-fully)\\.ts$',
         ],
       },
     },

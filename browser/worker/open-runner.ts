@@ -1,8 +1,7 @@
 /** The runner over a stored base, in this worker: on the GPU if that is wanted and can be, else in WebAssembly. */
 import type { LlamaConfig } from '../../gpu-origin/model/base-model.ts';
 import type { BuiltGraphs } from '../../gpu-origin/model/build-graphs.ts';
-import type { GraphKind } from '../../gpu-origin/model/graph-names.ts';
-import type { Precision } from '../../gpu-origin/model/precision.ts';
+import type { GraphKind, Precision } from '../../gpu-origin/model/graph-form.ts';
 import { readConfigJson } from '../../gpu-origin/model/config-json.ts';
 import { readFoldedGains } from '../../gpu-origin/model/folded-gains.ts';
 import { FINAL_NORM, foldsGains } from '../../gpu-origin/model/prepare-weights.ts';

@@ -4,7 +4,7 @@
  * runners allocate by it, and the engine counts by it before it lets a row in.
  */
 import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { NUMBER_BYTES, type Precision } from '../model/precision.ts';
+import { NUMBER_BYTES, type Precision } from '../model/graph-form.ts';
 import { noRanks, type RankByKind } from './row-delta.ts';
 
 export interface BatchLayout {

@@ -1,7 +1,14 @@
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { deltaShapeOfA, LEAST_RANK } from '../model/graph-flavour.ts';
-import { DELTA_KINDS, deltaNames, type GraphKind, type Layers } from '../model/graph-names.ts';
-import { NUMBER_BYTES, type Precision } from '../model/precision.ts';
+import {
+  DELTA_KINDS,
+  deltaNames,
+  deltaShapeOfA,
+  type GraphKind,
+  type Layers,
+  LEAST_RANK,
+  NUMBER_BYTES,
+  type Precision,
+} from '../model/graph-form.ts';
 import type { DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor } from './device.ts';
 import type { RankByKind } from './row-delta.ts';

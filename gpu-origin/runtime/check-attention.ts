@@ -1,6 +1,6 @@
 /** Whether a GPU's attention is right, and for how many tokens at once: drivers differ, and kernels with them. */
-import type { Precision } from '../model/precision.ts';
-import { DataType, GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
+import { DataType, type Precision } from '../model/graph-form.ts';
+import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
 import { type Device, OrtError, type OwnMemory } from './device.ts';
 
 /**

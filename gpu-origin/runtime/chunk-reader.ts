@@ -1,8 +1,7 @@
 /** Reads chunks of prompts: whole, or in parts of the base's layers with steps over other rows between them. */
 import type { ChunkParts } from '../engine/ports.ts';
 import type { LlamaConfig } from '../model/base-model.ts';
-import { streamNames } from '../model/graph-names.ts';
-import type { Precision } from '../model/precision.ts';
+import { type Precision, streamNames } from '../model/graph-form.ts';
 import { bindDeltas } from './bind-deltas.ts';
 import type { Device, DeviceMemory, DeviceTensor, HostMemory, Session } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';

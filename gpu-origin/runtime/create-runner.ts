@@ -5,7 +5,7 @@ import type { BaseModel } from '../model/base-model.ts';
 import { buildGraphs, type Progress } from '../model/build-graphs.ts';
 import { FIXED_ROWS, fittingRows } from '../model/fitting-rows.ts';
 import { loadBase } from '../model/load-base.ts';
-import { type Precision, PRECISIONS } from '../model/precision.ts';
+import { type Precision, PRECISIONS } from '../model/graph-form.ts';
 import { planMemory, sayGpuMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
 import type { TokenizerSource } from '../model/load-tokenizer.ts';

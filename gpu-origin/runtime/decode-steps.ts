@@ -1,6 +1,6 @@
 /** Decode steps over slots 0 … n-1: their tensors and bindings, and which rows run beside which. */
 import type { LinearKind, LlamaConfig } from '../model/base-model.ts';
-import type { Precision } from '../model/precision.ts';
+import type { Precision } from '../model/graph-form.ts';
 import { bindDeltas } from './bind-deltas.ts';
 import type { DeltaBatch, DeltaMemory } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory, SessionCores } from './device.ts';

@@ -1,7 +1,6 @@
 /** Deltas of the rows of a decode batch, by slot: A `[rows, R, in]`, or turned, and B `[rows, R, out]` per linear. */
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { blockOfA } from '../model/graph-flavour.ts';
-import { inPrecision, NUMBER_BYTES, type Precision } from '../model/precision.ts';
+import { blockOfA, inPrecision, NUMBER_BYTES, type Precision } from '../model/graph-form.ts';
 import {
   type BatchLayout,
   layoutBytes,

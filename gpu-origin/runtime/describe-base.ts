@@ -1,7 +1,7 @@
 /** What others are told of a base that is served. */
 import type { BaseInfo } from '../../protocol/index.ts';
 import { type BaseModel, storedLinears, storedShape } from '../model/base-model.ts';
-import type { Precision } from '../model/precision.ts';
+import type { Precision } from '../model/graph-form.ts';
 import type { WeightFormat } from '../model/prepare-weights.ts';
 import type { Provider } from './device.ts';
 

@@ -1,6 +1,6 @@
 /** What of a base fits a device that addresses less than the machine has: which graphs, and how many tokens a row. */
 import { BaseModelError } from '../model/base-model.ts';
-import { GRAPH_KINDS, type GraphKind } from '../model/graph-names.ts';
+import { GRAPH_KINDS, type GraphKind } from '../model/graph-form.ts';
 import { PREFILL_CHUNK } from './ort-runner.ts';
 
 /**

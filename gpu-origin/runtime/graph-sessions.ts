@@ -1,5 +1,5 @@
 import type { BuiltGraphs, Progress } from '../model/build-graphs.ts';
-import { GRAPH_KINDS, type GraphKind } from '../model/graph-names.ts';
+import { GRAPH_KINDS, type GraphKind } from '../model/graph-form.ts';
 import type { Device, Session, SessionCores, Weights } from './device.ts';
 
 /**

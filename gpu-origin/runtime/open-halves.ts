@@ -1,8 +1,7 @@
 /** A base's graphs in float16, where they say on this GPU what those in float32 say: kernels and their sums differ. */
 import type { LlamaConfig } from '../model/base-model.ts';
 import type { BuiltGraphs, Progress } from '../model/build-graphs.ts';
-import type { GraphKind } from '../model/graph-names.ts';
-import type { Precision } from '../model/precision.ts';
+import type { GraphKind, Precision } from '../model/graph-form.ts';
 import { bindDeltas, noDelta } from './bind-deltas.ts';
 import { type Device, OrtError, type OwnMemory, type Session } from './device.ts';
 import { GraphSessions } from './graph-sessions.ts';

@@ -9,7 +9,7 @@ import type {
   RowDelta,
 } from '../engine/ports.ts';
 import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import type { Precision } from '../model/precision.ts';
+import type { Precision } from '../model/graph-form.ts';
 import { undoRotation } from '../model/rotation.ts';
 import { noDelta } from './bind-deltas.ts';
 import { type Chunk, ChunkReader } from './chunk-reader.ts';

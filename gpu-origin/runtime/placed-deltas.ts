@@ -1,6 +1,5 @@
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { blockOfA } from '../model/graph-flavour.ts';
-import { inPrecision, type Numbers, type Precision } from '../model/precision.ts';
+import { blockOfA, inPrecision, type Numbers, type Precision } from '../model/graph-form.ts';
 import type { DeltaMemory } from './delta-batch.ts';
 import type { Device, SharedArrays } from './device.ts';
 import { moduleKey, type OrtRowDelta } from './row-delta.ts';

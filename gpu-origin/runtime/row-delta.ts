@@ -1,7 +1,7 @@
 /** Adapters and chains of them in the form the graphs take: per linear A `[R, in]` and B `[R, out]`, both contiguous. */
 import type { ChainMember, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { DELTA_KINDS, type GraphKind } from '../model/graph-names.ts';
+import { DELTA_KINDS, type GraphKind } from '../model/graph-form.ts';
 import type { RotatedModule } from '../model/rotate-adapter.ts';
 
 /** Ranks that rows are padded to with zeros, so that few tensor shapes occur. */

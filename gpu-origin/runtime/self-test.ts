@@ -1,6 +1,6 @@
 import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
 import { BLOCK, quantizeBlocks } from '../model/quantize.ts';
-import { int4Product } from '../model/weight-products.ts';
+import { int4Product } from '../model/graph-parts.ts';
 import type { Device, Session, SessionCores } from './device.ts';
 
 /** Long enough that saturating 16-bit pairs (255 * 127 * 2 > 32,767) would show. */

@@ -1,4 +1,4 @@
-import type { Layers } from '../model/graph-names.ts';
+import type { Layers } from '../model/graph-form.ts';
 import type { Binding, Device, DeviceTensor, HostMemory } from './device.ts';
 
 /** Tensors of one batch size that are the same in every step. */

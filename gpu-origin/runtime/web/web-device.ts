@@ -1,6 +1,5 @@
 /** The runtime's port over ONNX Runtime in WebAssembly, which runs in a thread of its own and shares its memory. */
-import { DataType, type WeightEntry } from '../../model/graph-names.ts';
-import type { Numbers } from '../../model/precision.ts';
+import { DataType, type Numbers, type WeightEntry } from '../../model/graph-form.ts';
 import {
   type Binding,
   type Device,

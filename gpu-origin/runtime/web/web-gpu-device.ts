@@ -3,8 +3,7 @@
  * buffers of the GPU that are bound as input and output at once; what lies in WebAssembly's memory is copied to the GPU
  * when it is bound, so it is bound again when it has changed.
  */
-import { DataType, type WeightEntry } from '../../model/graph-names.ts';
-import type { Numbers, Precision } from '../../model/precision.ts';
+import { DataType, type Numbers, type Precision, type WeightEntry } from '../../model/graph-form.ts';
 import {
   bytesOf,
   type Device,

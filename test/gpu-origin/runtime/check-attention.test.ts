@@ -1,5 +1,5 @@
 import { afterAll, expect, it } from 'vitest';
-import { PRECISIONS } from '../../../gpu-origin/model/precision.ts';
+import { PRECISIONS } from '../../../gpu-origin/model/graph-form.ts';
 import { mostTokens } from '../../../gpu-origin/runtime/check-attention.ts';
 import {
   type Binding,
