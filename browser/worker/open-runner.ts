@@ -2,8 +2,7 @@
 import type { LlamaConfig } from '../../gpu-origin/model/base-model.ts';
 import type { BuiltGraphs } from '../../gpu-origin/model/build-graphs.ts';
 import type { GraphKind, Precision } from '../../gpu-origin/model/graph-form.ts';
-import { readConfigJson } from '../../gpu-origin/model/config-json.ts';
-import { readFoldedGains } from '../../gpu-origin/model/folded-gains.ts';
+import { readConfigJson, readFoldedGains } from '../../gpu-origin/model/web-base.ts';
 import { FINAL_NORM, foldsGains } from '../../gpu-origin/model/prepare-weights.ts';
 import { makeRotations, type RotationSet } from '../../gpu-origin/model/rotation.ts';
 import { readGains } from '../../gpu-origin/runtime/base-gains.ts';

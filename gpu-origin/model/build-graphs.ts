@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { BaseModel } from './base-model.ts';
 import { WeightEntries } from './block-weights.ts';
-import { fileDigest } from './file-digest.ts';
+import { fileDigest } from './read-file.ts';
 import {
   GRAPH_FILE_ALIGNMENT,
   GRAPH_KINDS,
