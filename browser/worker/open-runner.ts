@@ -5,7 +5,7 @@ import type { GraphKind, Precision } from '../../gpu-origin/model/graph-form.ts'
 import { readConfigJson, readFoldedGains } from '../../gpu-origin/model/web-base.ts';
 import { FINAL_NORM, foldsGains } from '../../gpu-origin/model/prepare-weights.ts';
 import { makeRotations, type RotationSet } from '../../gpu-origin/model/rotation.ts';
-import { readGains } from '../../gpu-origin/runtime/base-gains.ts';
+import { readGains } from '../../gpu-origin/runtime/row-delta.ts';
 import { mostTokens } from '../../gpu-origin/runtime/check-attention.ts';
 import type { Device } from '../../gpu-origin/runtime/device.ts';
 import { GraphSessions } from '../../gpu-origin/runtime/graph-sessions.ts';

@@ -19,9 +19,8 @@ import type { Device, DeviceMemory, HostMemory } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
 import { KvCache, type RowsCache, type RowsShape, tokenBytes } from './kv-cache.ts';
 import { FasterLately, type LaneChoice } from './lane-choice.ts';
-import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
+import { composeDelta, loadResidentAdapter, OrtRowDelta, type WeightTransform } from './row-delta.ts';
 import { PlacedDeltas } from './placed-deltas.ts';
-import { composeDelta, OrtRowDelta } from './row-delta.ts';
 import { stepBytes } from './rows-alone.ts';
 
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */

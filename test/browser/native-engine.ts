@@ -8,7 +8,7 @@ import { FINAL_NORM } from '../../gpu-origin/model/prepare-weights.ts';
 import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
 import { tokenBytesOf } from '../../gpu-origin/prompts/token-text.ts';
-import { readGains } from '../../gpu-origin/runtime/base-gains.ts';
+import { readGains } from '../../gpu-origin/runtime/row-delta.ts';
 import { GraphSessions } from '../../gpu-origin/runtime/graph-sessions.ts';
 import { openDevice } from '../../gpu-origin/runtime/open-device.ts';
 import { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';
