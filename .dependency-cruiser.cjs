@@ -166,7 +166,7 @@ module.exports = {
         'gpu-origin/(engine|generation|model|prompts)/',
         'gpu-origin/grammar/(alphabet|grammar-core|grammar-service|ports)\\.ts$',
         'gpu-origin/http/(chat-format|completion-format|prepare-grammar|run-prompts|tool-call-reader|usage)\\.ts$',
-        'gpu-origin/runtime/(check-attention|device|graph-sessions|next-turn|open-halves|ort-runner|row-delta|slot-cache)\\.ts$',
+        'gpu-origin/runtime/(check-attention|device|graph-sessions|next-turn|ort-runner|row-delta|slot-cache)\\.ts$',
         'gpu-origin/runtime/web/(same-thread|wasm-api|wasm-module|web-device|web-gpu-device)\\.ts$',
       ]),
       comment: 'No second sampler, template, tokenizer or chain.',

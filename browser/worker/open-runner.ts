@@ -8,8 +8,7 @@ import { makeRotations, type RotationSet } from '../../gpu-origin/model/rotation
 import { readGains } from '../../gpu-origin/runtime/row-delta.ts';
 import { mostTokens } from '../../gpu-origin/runtime/check-attention.ts';
 import type { Device } from '../../gpu-origin/runtime/device.ts';
-import { GraphSessions } from '../../gpu-origin/runtime/graph-sessions.ts';
-import { openHalves } from '../../gpu-origin/runtime/open-halves.ts';
+import { GraphSessions, openHalves } from '../../gpu-origin/runtime/graph-sessions.ts';
 import { OrtRunner, PREFILL_CHUNK } from '../../gpu-origin/runtime/ort-runner.ts';
 import { SlotCache } from '../../gpu-origin/runtime/slot-cache.ts';
 import type { WebGpuDevice } from '../../gpu-origin/runtime/web/web-gpu-device.ts';

@@ -2,13 +2,11 @@
 import type { ChunkParts } from '../engine/ports.ts';
 import type { LlamaConfig } from '../model/base-model.ts';
 import { type Precision, streamNames } from '../model/graph-form.ts';
-import { bindDeltas } from './bind-deltas.ts';
+import { bindDeltas, bindStep, type PlacedDeltas, stepTensors, type StepTensors } from './step-bindings.ts';
 import type { Device, DeviceMemory, DeviceTensor, HostMemory, Session } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
 import type { RowsCache } from './kv-cache.ts';
-import type { PlacedDeltas } from './placed-deltas.ts';
 import { noRanks, type OrtRowDelta } from './row-delta.ts';
-import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
 
 export interface Chunk {
   slot: number;

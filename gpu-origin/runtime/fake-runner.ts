@@ -1,7 +1,7 @@
 import { AdapterFormatError } from '../../adapters/errors.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
-import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './batch-layout.ts';
+import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './delta-batch.ts';
 import { FakeBlocks, FakeParts } from './fake-blocks.ts';
 import { fillWithHash, type FakeRunnerOptions, type FakeStep } from './fake-output.ts';
 import { FAKE_RANKS, FakeAdapter, FakeDelta, keyOf, type FakeRow } from './fake-adapter.ts';

@@ -21,7 +21,7 @@ const LEAST_CONTEXT = 256;
 /** With fewer than these, one graph for all rows is better than three, which are faster by a quarter for base rows. */
 const ENOUGH_CONTEXT = 2_048;
 
-interface FitParams {
+export interface FitParams {
   /** null = no limit of its own. */
   addressableBytes: number | null;
   /** Nobody knows, and this much is taken for granted: nothing is refused then. */
@@ -38,7 +38,7 @@ interface FitParams {
   asked: number | undefined;
 }
 
-export interface Fit {
+interface Fit {
   kinds: readonly GraphKind[];
   /** Tokens a row. */
   context: number;
