@@ -5,7 +5,7 @@ import type { CompletionFormat, WholeAnswer } from '../../gpu-origin/http/comple
 import { usageCounter } from '../../gpu-origin/http/usage.ts';
 import { mergeChoices } from '../../gpu-origin/http/run-prompts.ts';
 import { callSyntaxOf } from '../../gpu-origin/http/tool-call-reader.ts';
-import { promptsOf } from '../../gpu-origin/prompts/prompt-list.ts';
+import { promptsOf } from '../../gpu-origin/prompts/prompt.ts';
 import {
   type ChainEntry,
   type ChatCompletion,

@@ -10,7 +10,8 @@ import {
 } from '../../protocol/index.ts';
 import { NOT_FINITE } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
-import { encodeInTurn, promptOf } from '../prompts/prompt.ts';
+import { promptOf } from '../prompts/prompt.ts';
+import { encodeInTurn } from '../prompts/prompt-queue.ts';
 import { runScored, type TrialServices } from './run-scored.ts';
 
 /** Rows of one evaluation in the engine's queue at once: enough to keep it busy, and no more than a small client. */

@@ -1,6 +1,6 @@
 import { type ApiError, err, ok, type Result } from '../../protocol/index.ts';
 import type { EngineRequest, ScoredToken, ServingEngine } from '../engine/engine.ts';
-import type { PromptServices } from '../prompts/prompt.ts';
+import type { PromptServices } from '../prompts/prompt-queue.ts';
 
 /** What trials are run with. */
 export interface TrialServices extends PromptServices {
