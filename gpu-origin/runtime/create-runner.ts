@@ -10,7 +10,7 @@ import { planMemory, sayGpuMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
 import type { TokenizerSource } from '../model/load-tokenizer.ts';
 import { readGains } from './row-delta.ts';
-import { mostTokens } from './check-attention.ts';
+import { chooseExactInt8, int4RowsStandAlone, mostTokens } from './self-test.ts';
 import { describeBase } from './describe-base.ts';
 import { type Device, OrtError } from './device.ts';
 import { GraphSessions, openHalves } from './graph-sessions.ts';
@@ -19,7 +19,6 @@ import { openDevice, type OpenProvider, type WantedProvider } from './open-devic
 import { tokenBytes } from './kv-cache.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
 import { SlotCache } from './slot-cache.ts';
-import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
 
 /**
  * Rows that can be set aside, for each slot. Where three tenants come one after the other and each wants all of 16

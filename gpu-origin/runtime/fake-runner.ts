@@ -2,11 +2,20 @@ import { AdapterFormatError } from '../../adapters/errors.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './delta-batch.ts';
-import { FakeBlocks, FakeParts } from './fake-blocks.ts';
-import { fillWithHash, type FakeRunnerOptions, type FakeStep } from './fake-output.ts';
-import { FAKE_RANKS, FakeAdapter, FakeDelta, keyOf, type FakeRow } from './fake-adapter.ts';
+import {
+  FAKE_RANKS,
+  FakeAdapter,
+  FakeBlocks,
+  FakeDelta,
+  FakeParts,
+  type FakeRow,
+  type FakeRunnerOptions,
+  type FakeStep,
+  fillWithHash,
+  keyOf,
+} from './fake-parts.ts';
 
-export type { FakeRunnerOptions, FakeStep } from './fake-output.ts';
+export type { FakeRunnerOptions, FakeStep } from './fake-parts.ts';
 
 const CONTEXT = 256;
 
