@@ -6,7 +6,7 @@ import { loadBase } from './model/load-base.ts';
 import { makeRotations } from './model/rotation.ts';
 import { readTokenizer } from './model/load-tokenizer.ts';
 import { writeWebBase } from './model/write-web-base.ts';
-import { describeBase } from './runtime/describe-base.ts';
+import { describeBase } from './runtime/create-runner.ts';
 import { progressReporter } from './log.ts';
 
 export interface ExportParams {
