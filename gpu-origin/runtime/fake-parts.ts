@@ -101,8 +101,19 @@ export class FakeParts {
   }
 }
 
+/** What comes out for a row. */
+export function fillOutput(
+  output: Float32Array,
+  row: FakeRow,
+  { logit, poisoned }: Pick<FakeRunnerOptions, 'logit' | 'poisoned'>,
+): void {
+  if (logit !== undefined) for (let id = 0; id < output.length; id += 1) output[id] = logit(id, row.tokens);
+  else if (poisoned?.(row.tokens, keyOf(row)) === true) output.fill(NaN);
+  else fillWithHash(output, keyOf(row), row.tokens);
+}
+
 /** Numbers from -8 to 8 that follow from a row's tokens and delta alone. */
-export function fillWithHash(output: Float32Array, delta: string, tokens: readonly number[]): void {
+function fillWithHash(output: Float32Array, delta: string, tokens: readonly number[]): void {
   let state = fnv(delta, 0x811c9dc5);
   for (const token of tokens) state = Math.imul(state ^ (token + 1), 0x01000193) ^ (state >>> 15);
   for (let at = 0; at < output.length; at += 1) {
