@@ -4,9 +4,9 @@ import type { WebBaseManifest } from '../protocol/index.ts';
 import { buildGraphs, type Progress } from './model/build-graphs.ts';
 import { loadBase } from './model/load-base.ts';
 import { makeRotations } from './model/rotation.ts';
-import { readTokenizer } from './model/tokenizer.ts';
+import { readTokenizer } from './model/load-tokenizer.ts';
 import { writeWebBase } from './model/write-web-base.ts';
-import { describeBase } from './runtime/describe-base.ts';
+import { describeBase } from './runtime/create-runner.ts';
 import { progressReporter } from './log.ts';
 
 export interface ExportParams {

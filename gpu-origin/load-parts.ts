@@ -8,7 +8,8 @@ import type { Config } from './config.ts';
 import type { EngineObserver } from './engine/engine.ts';
 import type { Clock } from './engine/ports.ts';
 import type { Services } from './http/origin-context.ts';
-import { type Tokenizer, TokenizerError } from './model/tokenizer.ts';
+import type { Tokenizer } from './model/tokenizer.ts';
+import { TokenizerError } from './model/tokenizer-definition.ts';
 import type { BaseInfo } from '../protocol/index.ts';
 
 const NOTHING = new Uint8Array(0);

@@ -15,8 +15,9 @@ import { loadVllmServices } from './load-vllm-services.ts';
 import { PromptQueue } from './prompts/prompt-queue.ts';
 import { tokenBytesOf } from './prompts/token-text.ts';
 import { createChatTemplate } from './model/chat-template.ts';
-import { loadTokenizer, type Tokenizer } from './model/tokenizer.ts';
+import { loadTokenizer } from './model/load-tokenizer.ts';
 import { createRunner } from './runtime/create-runner.ts';
+import type { Tokenizer } from './model/tokenizer.ts';
 import { FakeRunner } from './runtime/fake-runner.ts';
 
 /** @throws errors whose messages are for the operator. */

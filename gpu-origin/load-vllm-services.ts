@@ -19,7 +19,7 @@ import {
   type LoadParams,
 } from './load-parts.ts';
 import { createChatTemplate } from './model/chat-template.ts';
-import { loadTokenizer } from './model/tokenizer.ts';
+import { loadTokenizer } from './model/load-tokenizer.ts';
 import { PromptQueue } from './prompts/prompt-queue.ts';
 import { tokenBytesOf } from './prompts/token-text.ts';
 

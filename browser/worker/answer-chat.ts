@@ -8,7 +8,7 @@ import {
 import { usageCounter } from '../../gpu-origin/http/usage.ts';
 import { mergeChoices } from '../../gpu-origin/http/run-prompts.ts';
 import { callSyntaxOf } from '../../gpu-origin/http/answer-form.ts';
-import { promptsOf } from '../../gpu-origin/prompts/prompt-list.ts';
+import { promptsOf } from '../../gpu-origin/prompts/prompt.ts';
 import {
   type ChainEntry,
   type ChatCompletion,

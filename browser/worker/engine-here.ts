@@ -10,10 +10,9 @@ import type {
 import type { GenerationRequest } from '../../gpu-origin/generation/sampling-params.ts';
 import type { GrammarCaller, Grammars } from '../../gpu-origin/grammar/ports.ts';
 import { type ChatTemplate, createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
-import { createTokenizer, type Tokenizer } from '../../gpu-origin/model/create-tokenizer.ts';
+import { createTokenizer, type Tokenizer } from '../../gpu-origin/model/tokenizer.ts';
 import { TokenizerDefinitionJson } from '../../gpu-origin/model/tokenizer-definition.ts';
-import { PromptQueue } from '../../gpu-origin/prompts/prompt-queue.ts';
-import type { PromptServices } from '../../gpu-origin/prompts/prompt.ts';
+import { PromptQueue, type PromptServices } from '../../gpu-origin/prompts/prompt-queue.ts';
 import { tokenBytesOf } from '../../gpu-origin/prompts/token-text.ts';
 import { nextTurn } from '../../gpu-origin/runtime/next-turn.ts';
 import { constraintsOf, toolUseOf } from '../../protocol/index.ts';

@@ -1,20 +1,17 @@
 /** The runner over a stored base, in this worker: on the GPU if that is wanted and can be, else in WebAssembly. */
 import type { LlamaConfig } from '../../gpu-origin/model/base-model.ts';
 import type { BuiltGraphs } from '../../gpu-origin/model/build-graphs.ts';
-import type { GraphKind } from '../../gpu-origin/model/graph-names.ts';
-import type { Precision } from '../../gpu-origin/model/precision.ts';
-import { readConfigJson } from '../../gpu-origin/model/config-json.ts';
-import { readFoldedGains } from '../../gpu-origin/model/folded-gains.ts';
+import type { GraphKind, Precision } from '../../gpu-origin/model/graph-form.ts';
+import { readConfigJson, readFoldedGains } from '../../gpu-origin/model/web-base.ts';
 import { FINAL_NORM, foldsGains } from '../../gpu-origin/model/prepare-weights.ts';
 import { makeRotations, type RotationSet } from '../../gpu-origin/model/rotation.ts';
-import { readGains } from '../../gpu-origin/runtime/base-gains.ts';
-import { mostTokens } from '../../gpu-origin/runtime/check-attention.ts';
+import { readGains } from '../../gpu-origin/runtime/row-delta.ts';
+import { mostTokens } from '../../gpu-origin/runtime/self-test.ts';
 import type { Device } from '../../gpu-origin/runtime/device.ts';
-import { GraphSessions } from '../../gpu-origin/runtime/graph-sessions.ts';
-import { openHalves } from '../../gpu-origin/runtime/open-halves.ts';
+import { GraphSessions, openHalves } from '../../gpu-origin/runtime/graph-sessions.ts';
 import { OrtRunner, PREFILL_CHUNK } from '../../gpu-origin/runtime/ort-runner.ts';
 import { SlotCache } from '../../gpu-origin/runtime/slot-cache.ts';
-import type { WebGpuDevice } from '../../gpu-origin/runtime/web/web-gpu-device.ts';
+import type { WebGpuDevice } from '../../gpu-origin/runtime/web/web-device.ts';
 import type { WebBaseFile } from '../../protocol/index.ts';
 import { GraftError } from '../errors.ts';
 import type { Progress, WantedDevice, WantedPrecision } from '../messages.ts';

@@ -1,6 +1,16 @@
-import { LogitBins, logSumExp, type Row, type Weighed } from './exp-bins.ts';
-import { AdjustedLogits, maskedPeak, maskedRow, peak, type Peak, topIds } from './logits.ts';
-import type { SamplingParams } from './sampling-params.ts';
+import {
+  LogitBins,
+  logSumExp,
+  maskedPeak,
+  maskedRow,
+  peak,
+  type Peak,
+  type Logits,
+  type Row,
+  topIds,
+  type Weighed,
+} from './logits.ts';
+import type { LogitAdjustments, SamplingParams } from './sampling-params.ts';
 
 /** Below this a division by the temperature overflows float32's range of useful differences: greedy. */
 const MIN_TEMPERATURE = 1e-5;
@@ -17,9 +27,6 @@ interface Sample {
   /** Likeliest first; empty unless asked for. */
   readonly top: readonly Scored[];
 }
-
-/** One row, `[length]` from `offset`. */
-type Logits = Pick<Row, 'logits' | 'offset' | 'length'>;
 
 /** Shared by all samplers, since nothing awaits between its filling and its last use. */
 const bins = new LogitBins();
@@ -217,3 +224,57 @@ function mix(value: number): number {
   x = Math.imul(x ^ (x >>> 13), 0xc2b2ae35);
   return x ^ (x >>> 16);
 }
+
+/** Largest finite float32: what is beyond is held here, so that no setting makes a row infinite or NaN. */
+const LIMIT = 3.4028234663852886e38;
+
+/** Shared by all rows, since nothing awaits between its filling and its last use. */
+let adjusted = new Float32Array(0);
+
+/**
+ * One sequence's logits as its request wants them, in the order of vLLM's sampler: bias, repetition penalty over prompt
+ * and answer, frequency and presence penalty over the answer (vllm/v1/sample/sampler.py and apply_penalties, vLLM
+ * 0.32.0; OpenAI's formula mu - c * frequency - (c > 0) * presence). Temperature, min-p, top-k and top-p come after.
+ */
+export class AdjustedLogits {
+  readonly #adjustments: LogitAdjustments;
+  /** How often each token was generated. */
+  readonly #counts = new Map<number, number>();
+  /** Tokens of prompt and answer; empty when nothing asks for them. */
+  readonly #seen: Set<number>;
+  /** Tokens of the answer. */
+  #generated = 0;
+
+  /** @param prompt token ids. */
+  constructor(adjustments: LogitAdjustments, prompt: readonly number[]) {
+    this.#adjustments = adjustments;
+    this.#seen = new Set(adjustments.repetition === 1 ? [] : prompt);
+  }
+
+  /**
+   * @param logits row-major, finite; this sequence's row is `[length]` from `offset`, and is not changed.
+   * @returns `[length]` from 0, finite; valid until the next call on any sequence.
+   */
+  of(logits: Float32Array, offset: number, length: number): Float32Array {
+    if (adjusted.length < length) adjusted = new Float32Array(length);
+    const row = adjusted;
+    row.set(logits.subarray(offset, offset + length));
+    const { bias, repetition, frequency, presence, later } = this.#adjustments;
+    for (const [id, value] of bias) row[id] = hold(row[id]! + value);
+    for (const id of this.#seen) row[id] = hold(row[id]! > 0 ? row[id]! / repetition : row[id]! * repetition);
+    if (frequency !== 0 || presence !== 0)
+      for (const [id, count] of this.#counts) row[id] = hold(row[id]! - count * frequency - presence);
+    if (later !== undefined && this.#generated < later.after) for (const id of later.ids) row[id] = -LIMIT;
+    return row;
+  }
+
+  /** The answer has one more token. */
+  add(id: number): void {
+    const { repetition, frequency, presence } = this.#adjustments;
+    this.#generated += 1;
+    if (frequency !== 0 || presence !== 0) this.#counts.set(id, (this.#counts.get(id) ?? 0) + 1);
+    if (repetition !== 1) this.#seen.add(id);
+  }
+}
+
+const hold = (value: number): number => Math.min(LIMIT, Math.max(-LIMIT, value));

@@ -6,9 +6,22 @@ import {
   type SamplingFields,
   type TextCompletionRequest,
 } from '../../protocol/index.ts';
-import type { LogitAdjustments } from './logits.ts';
 
 export type GenerationRequest = ChatCompletionRequest | TextCompletionRequest | ResponseRequest;
+
+/** What a request wants done to the logits before a token is chosen. */
+export interface LogitAdjustments {
+  /** Added to the logits of these tokens. */
+  readonly bias: readonly (readonly [id: number, bias: number])[];
+  /** Divides positive and multiplies negative logits of every token of prompt and answer; 1 = off. */
+  readonly repetition: number;
+  /** Subtracted for each time that a token was generated; 0 = off. */
+  readonly frequency: number;
+  /** Subtracted from every token that was generated at all; 0 = off. */
+  readonly presence: number;
+  /** Tokens that are not chosen before there are so many; absent = none. */
+  readonly later?: { readonly ids: readonly number[]; readonly after: number };
+}
 
 /** How the tokens of one answer are chosen and when it ends. Checked and defaulted; no field is optional. */
 export interface SamplingParams {

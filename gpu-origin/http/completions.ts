@@ -20,8 +20,7 @@ import { chatFormat, type CompletionFormat, textFormat } from './completion-form
 import { messagesFormat } from './messages-format.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { type CompletionKind, type Directive, ignoredHeaders, readCompletion } from './read-request.ts';
-import type { Prompt } from '../prompts/prompt.ts';
-import { promptsOf } from '../prompts/prompt-list.ts';
+import { type Prompt, promptsOf } from '../prompts/prompt.ts';
 import { responsesFormat } from './responses-format.ts';
 import { runPrompts } from './run-prompts.ts';
 import { collect, stream } from './write-answer.ts';

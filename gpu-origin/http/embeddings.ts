@@ -14,9 +14,10 @@ import {
 } from '../../protocol/index.ts';
 import type { EngineRequest } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
-import { encodeInTurn, unknownToken, type PromptCaller, type PromptServices } from '../prompts/prompt.ts';
+import { unknownToken } from '../prompts/prompt.ts';
 import { trackUsage } from './completions.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
+import { encodeInTurn, type PromptCaller, type PromptServices } from '../prompts/prompt-queue.ts';
 import { ignoredHeaders, readAsked } from './read-request.ts';
 
 /** Inputs of one request that are with the engine at once: one is read while the next is encoded. */

@@ -10,7 +10,7 @@ import {
 import type { AdapterFileStore } from '../adapter-files/ports.ts';
 import type { ServingEngine } from '../engine/engine.ts';
 import type { Grammars } from '../grammar/ports.ts';
-import type { PromptServices } from '../prompts/prompt.ts';
+import type { PromptServices } from '../prompts/prompt-queue.ts';
 import type { Metrics } from './metrics.ts';
 import type { ConnectionEnv, Serving } from './serve.ts';
 import type { UsageMemory } from './usage.ts';

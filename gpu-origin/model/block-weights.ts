@@ -3,8 +3,7 @@
  * scale of its whole row. A browser stores one set, and runs it in WebAssembly or on a GPU.
  */
 import { z } from 'zod';
-import { GRAPH_FILE_ALIGNMENT, type WeightEntry } from './graph-names.ts';
-import { WEIGHT_TYPES } from './prepare-weights.ts';
+import { GRAPH_FILE_ALIGNMENT, WEIGHT_TYPES, type WeightEntry } from './graph-form.ts';
 import { BLOCK } from './quantize.ts';
 
 /** The list of a weights file's tensors. */

@@ -18,17 +18,17 @@ import { join } from 'node:path';
 import { z } from 'zod';
 import type { BaseModel } from './base-model.ts';
 import { WeightEntries } from './block-weights.ts';
-import { fileDigest } from './file-digest.ts';
-import type { GraphFlavour } from './graph-flavour.ts';
+import { fileDigest } from './read-file.ts';
 import {
   GRAPH_FILE_ALIGNMENT,
   GRAPH_KINDS,
+  type GraphFlavour,
   type GraphKind,
   graphParts,
   type Layers,
+  PRECISIONS,
   type WeightEntry,
-} from './graph-names.ts';
-import { PRECISIONS } from './precision.ts';
+} from './graph-form.ts';
 import { buildLlamaGraph } from './llama-graph.ts';
 import { prepareWeights, type WeightFormat } from './prepare-weights.ts';
 import { makeRotations, type RotationSet } from './rotation.ts';

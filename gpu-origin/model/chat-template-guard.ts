@@ -1,6 +1,4 @@
-import { isHighSurrogate } from './tokenizer-segments.ts';
-import { Splitter } from './tokenizer-splitter.ts';
-import { STEP_CHARACTERS, type Steps } from './tokenizer-steps.ts';
+import { isHighSurrogate, Splitter, STEP_CHARACTERS, type Steps } from './text-steps.ts';
 
 /** All that a template may trim: Python's white space and JavaScript's. Linear in the text. */
 const BLANKS_FIRST = /^[\s\x1c-\x1f\x85]+/;

@@ -9,7 +9,7 @@ import {
   parseGgufHeader,
 } from '../../adapters/index.ts';
 import { dequantize } from './dequantize.ts';
-import { readFully } from './read-fully.ts';
+import { readFully } from './read-file.ts';
 
 /** Read at first; SmolLM2's header is 1.8 MB, a 256k vocabulary with merges about 15 MB. */
 const FIRST_READ = 16 * 1024 * 1024;

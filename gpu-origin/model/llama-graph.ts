@@ -4,19 +4,20 @@
  * there whole, and in parts of its layers.
  */
 import { type LinearKind, linearShape, type LlamaConfig } from './base-model.ts';
-import { deltaShapeOfA, type GraphFlavour } from './graph-flavour.ts';
 import {
+  DataType,
   DELTA_KINDS,
   deltaNames,
+  deltaShapeOfA,
+  type GraphFlavour,
   type GraphKind,
   type Layers,
+  type Precision,
   streamNames,
   type WeightEntry,
-} from './graph-names.ts';
-import type { Precision } from './precision.ts';
-import { GraphNorms } from './graph-norms.ts';
-import { GraphTensors } from './graph-tensors.ts';
-import { DataType, GraphBuilder, MICROSOFT } from './onnx-proto.ts';
+} from './graph-form.ts';
+import { GraphNorms, GraphTensors, WeightProducts } from './graph-parts.ts';
+import { GraphBuilder, MICROSOFT } from './onnx-proto.ts';
 import {
   EMBEDDING_SCALES,
   groupName,
@@ -26,7 +27,6 @@ import {
   rotaryNames,
   type WeightFormat,
 } from './prepare-weights.ts';
-import { WeightProducts } from './weight-products.ts';
 import { denseRotation, type Rotation, type RotationSet } from './rotation.ts';
 
 class LlamaGraph {

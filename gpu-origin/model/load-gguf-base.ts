@@ -2,13 +2,21 @@ import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
 import { GGML_TYPES, ROWS_PERMUTED, unpermuteRows } from '../../adapters/index.ts';
 import { baseIdOf } from '../../protocol/index.ts';
-import { type BaseModel, BaseModelError, type LlamaConfig } from './base-model.ts';
-import { refuseUnused } from './check-tensors.ts';
+import {
+  type BaseModel,
+  BaseModelError,
+  checkConfig,
+  type Family,
+  type LayerAttention,
+  type LlamaConfig,
+  PLAIN_FAMILY,
+  type Rope,
+} from './base-model.ts';
+import { refuseUnused, splitFused } from './stored-tensors.ts';
 import { blockFormat, knownBlockFormats } from './dequantize.ts';
-import { fileDigest } from './file-digest.ts';
+import { fileDigest } from './read-file.ts';
 import { type GgufFile, readGguf } from './gguf.ts';
-import { readGgufConfig, ROPE_TENSORS } from './gguf-config.ts';
-import { splitFused } from './split-fused.ts';
+import { linearDivisors, longRopeScale } from './rope-scaling.ts';
 
 /** llama.cpp's tensor names for Hugging Face's. */
 const GGUF_NAMES: [RegExp, string][] = [
@@ -108,4 +116,142 @@ async function openBase(file: GgufFile, id: string | undefined): Promise<BaseMod
     close: () => file.close(),
   };
   return splitFused(base);
+}
+
+const FAMILIES: readonly Family[] = ['llama', 'qwen2', 'qwen3', 'gemma3', 'smollm3', 'phi3'];
+
+/** Tensors that are read into the configuration: stretched frequencies. */
+const ROPE_TENSORS = {
+  divisors: 'rope_freqs.weight',
+  short: 'rope_factors_short.weight',
+  long: 'rope_factors_long.weight',
+} as const;
+
+/** SmolLM3's layers without rotary positions: every fourth. */
+const NO_ROPE_STEP = 4;
+/** Gemma 3: every sixth layer sees all, the others turn by a theta of 10,000. */
+const GEMMA_PATTERN = 6;
+const GEMMA_LOCAL_THETA = 10_000;
+/** Gemma 3 27B alone does not scale by its heads' size. */
+const GEMMA_27B_LAYERS = 62;
+
+class Metadata {
+  constructor(
+    private readonly file: GgufFile,
+    readonly family: Family,
+  ) {}
+
+  value(key: string): unknown {
+    return this.file.metadata.get(`${this.family}.${key}`);
+  }
+
+  number(key: string, fallback?: number): number {
+    const value = this.value(key) ?? fallback;
+    if (typeof value !== 'number')
+      throw new BaseModelError(`the base's metadata lacks ${this.family}.${key}, as one number`);
+    return value;
+  }
+}
+
+function attentionOf(metadata: Metadata, layers: number): LayerAttention[] {
+  const { family } = metadata;
+  // 0 says that there is none (Phi-4).
+  const window = metadata.number('attention.sliding_window', 0) || null;
+  const pattern = metadata.value('attention.sliding_window_pattern') ?? GEMMA_PATTERN;
+  const slides = (layer: number): boolean => {
+    if (family !== 'gemma3') return true;
+    return Array.isArray(pattern) ? Boolean(pattern[layer]) : (layer + 1) % Number(pattern) !== 0;
+  };
+  return Array.from({ length: layers }, (_, layer) => ({
+    window: slides(layer) ? window : null,
+    rope:
+      family === 'smollm3' && (layer + 1) % NO_ROPE_STEP === 0
+        ? null
+        : family === 'gemma3' && slides(layer)
+          ? 'localRope'
+          : 'rope',
+  }));
+}
+
+/** @returns the rotary positions, and how many tokens they are right for. */
+function ropeOf(file: GgufFile, metadata: Metadata, headDim: number): { rope: Rope; context: number } {
+  const dim = metadata.number('rope.dimension_count', headDim);
+  const theta = metadata.number('rope.freq_base', metadata.family === 'gemma3' ? 1_000_000 : 10_000);
+  const context = metadata.number('context_length');
+  const plain: Rope = { theta, dim, divisors: null, scale: 1 };
+  if (file.tensors.has(ROPE_TENSORS.short)) {
+    const original = metadata.number('rope.scaling.original_context_length', context);
+    return {
+      rope: {
+        ...plain,
+        divisors: file.readTensor(ROPE_TENSORS.short),
+        scale: metadata.number('rope.scaling.attn_factor', longRopeScale(context / original, original)),
+      },
+      context: Math.min(context, original),
+    };
+  }
+  const type = metadata.value('rope.scaling.type') ?? 'none';
+  if (type === 'linear')
+    return {
+      rope: { ...plain, divisors: linearDivisors(metadata.number('rope.scaling.factor'), dim) },
+      context,
+    };
+  if (type !== 'none')
+    throw new BaseModelError(`the base uses rotary scaling "${String(type)}", which is not supported`);
+  const stretched = file.tensors.has(ROPE_TENSORS.divisors) ? file.readTensor(ROPE_TENSORS.divisors) : null;
+  return { rope: { ...plain, divisors: stretched }, context };
+}
+
+/**
+ * A GGUF's metadata as the graph builder's configuration; defaults and patterns as in llama.cpp's `llama-model.cpp`.
+ * @throws BaseModelError
+ */
+function readGgufConfig(file: GgufFile): LlamaConfig {
+  const architecture = String(file.metadata.get('general.architecture'));
+  const family = FAMILIES.find((name) => name === architecture);
+  if (family === undefined)
+    throw new BaseModelError(
+      `the base's architecture ${architecture} is not supported; ${FAMILIES.join(', ')} are`,
+    );
+  const metadata = new Metadata(file, family);
+  for (const cap of ['attn_logit_softcapping', 'final_logit_softcapping'])
+    if (metadata.value(cap) !== undefined)
+      throw new BaseModelError(`soft caps on logits (${cap}) are not supported`);
+  const heads = metadata.number('attention.head_count');
+  const hidden = metadata.number('embedding_length');
+  const layers = metadata.number('block_count');
+  const gemma = family === 'gemma3';
+  const headDim = metadata.number('attention.key_length', hidden / heads);
+  const { rope, context } = ropeOf(file, metadata, headDim);
+  return checkConfig({
+    ...PLAIN_FAMILY,
+    family,
+    hidden,
+    layers,
+    heads,
+    kvHeads: metadata.number('attention.head_count_kv', heads),
+    headDim,
+    ffn: metadata.number('feed_forward_length'),
+    vocab: file.tensors.get('token_embd.weight')?.shape[0] ?? metadata.number('vocab_size'),
+    context,
+    rmsEpsilon: metadata.number('attention.layer_norm_rms_epsilon'),
+    rope,
+    localRope: gemma
+      ? {
+          theta: metadata.number('rope.freq_base_swa', GEMMA_LOCAL_THETA),
+          dim: headDim,
+          divisors: null,
+          scale: 1,
+        }
+      : null,
+    attention: attentionOf(metadata, layers),
+    attentionScale: gemma ? (layers === GEMMA_27B_LAYERS ? hidden / heads : headDim) ** -0.5 : null,
+    tiedHead: !file.tensors.has('output.weight'),
+    qkvBias: file.tensors.has('blk.0.attn_q.bias'),
+    qkNorm: family === 'qwen3' || gemma,
+    postNorms: gemma,
+    activation: gemma ? 'gelu_tanh' : 'silu',
+    embeddingScale: gemma ? Math.fround(Math.sqrt(hidden)) : 1,
+    fused: family === 'phi3',
+  });
 }

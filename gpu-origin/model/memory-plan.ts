@@ -1,7 +1,6 @@
 /** What a base takes of an origin's memory, reckoned from its shape before anything of it is prepared. */
 import { BaseModelError, LINEAR_KINDS, linearShape, type LlamaConfig } from './base-model.ts';
-import type { GraphFlavour } from './graph-flavour.ts';
-import { NUMBER_BYTES, type Precision } from './precision.ts';
+import { type GraphFlavour, NUMBER_BYTES, type Precision } from './graph-form.ts';
 import { formatOf, HEAD_PRODUCT, type WeightFormat } from './prepare-weights.ts';
 import { BLOCK } from './quantize.ts';
 

@@ -14,7 +14,7 @@ import {
   moduleName,
   type Rope,
 } from './base-model.ts';
-import type { GraphFlavour } from './graph-flavour.ts';
+import type { GraphFlavour, WeightEntry } from './graph-form.ts';
 import {
   BLOCK,
   quantizeBlocks,
@@ -39,12 +39,9 @@ export const EMBEDDING_SCALES = 'embed.s';
 export const formatOf = (product: string, format: WeightFormat): WeightFormat =>
   format === 'int4' && product === HEAD_PRODUCT ? 'int8' : format;
 
-/** Of the tensors in the weights' file. */
-export const WEIGHT_TYPES = ['f32', 'i8', 'u8'] as const;
-
-export interface PreparedTensor {
+interface PreparedTensor {
   name: string;
-  type: (typeof WEIGHT_TYPES)[number];
+  type: WeightEntry['type'];
   dims: number[];
   data: ArrayBufferView<ArrayBuffer>;
 }
@@ -69,7 +66,7 @@ export type LinearGroup = readonly [LinearKind, ...LinearKind[]];
  * Linears that read the same input are one product: 4 products a layer instead of 7 cost a decode step of 16 rows
  * about a tenth less, and scales are per output row, so that no value changes.
  */
-export const LINEAR_GROUPS: readonly LinearGroup[] = [['q', 'k', 'v'], ['o'], ['gate', 'up'], ['down']];
+const LINEAR_GROUPS: readonly LinearGroup[] = [['q', 'k', 'v'], ['o'], ['gate', 'up'], ['down']];
 
 export const groupName = (layer: number, group: LinearGroup): string => `l${layer}.${group.join('-')}`;
 

@@ -1,23 +1,270 @@
-/** A tokenizer from where a base keeps it. */
-import { ggufTokenizer } from './gguf-tokenizer.ts';
-import { createTokenizer, type Tokenizer } from './create-tokenizer.ts';
-import type { TokenizerDefinition } from './tokenizer-definition.ts';
-import { folderTokenizer } from './tokenizer-folder.ts';
+import { Tokenizer as Library } from '@huggingface/tokenizers';
+import { BytePairModel } from './byte-pair-model.ts';
+import { finish, segments, Splitter, STEP_CHARACTERS, type Steps, utf8Length } from './text-steps.ts';
+import {
+  type AddedToken,
+  originalSteps,
+  tokenBytesOf,
+  type TokenizerDefinition,
+  TokenizerError,
+  type TokenizerJson,
+} from './tokenizer-definition.ts';
 
-export { createTokenizer, type Tokenizer } from './create-tokenizer.ts';
-export { TokenizerError } from './tokenizer-definition.ts';
-export type { Steps } from './tokenizer-steps.ts';
+export interface Tokenizer {
+  /**
+   * All at once: for texts that are known to be short.
+   * @param allowSpecial true: control strings in the text become their ids; false: they are text like any other.
+   */
+  encode(text: string, options: { allowSpecial: boolean }): number[];
+  /** The same in steps, with `limit` as in {@link Tokenizer.encodePieces}. */
+  encodeInSteps(text: string, options: { allowSpecial: boolean; limit: number }): Steps<number[] | null>;
+  /**
+   * Encodes the sections of one text, each by itself; a number is an id and goes through.
+   * @param limit encoding stops soon after so many tokens, so that more than `limit` come back.
+   * @returns null for texts of so many bytes that they have more tokens than `limit`: nothing was encoded.
+   */
+  encodePieces(pieces: readonly (string | number)[], limit: number): Steps<number[] | null>;
+  /** Bytes that a token adds to the output, or null when there is no such token. The caller must not change them. */
+  tokenBytes(id: number): Uint8Array<ArrayBuffer> | null;
+  /** Tokens that are not shown: they steer the model and are not part of its text. */
+  isSpecial(id: number): boolean;
+  /** Text of each token that no content may yield to its id: those that are not shown, and the template's markers. */
+  readonly controlTokens: ReadonlyMap<string, number>;
+  readonly bosId: number | null;
+  /** Tokens that end a generation. */
+  readonly eosIds: readonly number[];
+  /** Ids that go before a raw text prompt. */
+  readonly prefixIds: readonly number[];
+  /** Jinja source of the base's chat template. */
+  readonly chatTemplate: string | null;
+  /** Ids are below this. */
+  readonly size: number;
+}
 
-export type TokenizerSource =
-  | { kind: 'gguf'; metadata: Map<string, unknown> }
-  /** A folder with `tokenizer.json`. */
-  | { kind: 'folder'; path: string };
+/** Not shown in the output. Some bases list control tokens such as `<|fim_prefix|>` as ordinary: their form tells. */
+const isHidden = (token: AddedToken): boolean =>
+  token.special === true || /^<\|[^|]+\|>$/.test(token.content);
 
-/** @throws TokenizerError when it is missing, damaged or of a kind that is not supported. */
-export const readTokenizer = (source: TokenizerSource): TokenizerDefinition =>
-  source.kind === 'gguf' ? ggufTokenizer(source.metadata) : folderTokenizer(source.path);
+/**
+ * Not for contents to yield: also what the template writes between them, as DeepSeek's `<｜User｜>` and Gemma's
+ * `<start_of_turn>`, which may be ordinary added tokens. Blanks and single characters are needed to write any text.
+ */
+const isControl = (token: AddedToken, template: string | null): boolean =>
+  isHidden(token) ||
+  (template?.includes(token.content) === true &&
+    token.content.trim() !== '' &&
+    token.content.length > String.fromCodePoint(token.content.codePointAt(0)!).length);
 
-/** @throws TokenizerError when the tokenizer is missing, damaged or of a kind that is not supported. */
-export function loadTokenizer(source: TokenizerSource): Tokenizer {
-  return createTokenizer(readTokenizer(source));
+/** What `lstrip` and `rstrip` of an added token take: Unicode's white space, which has no U+FEFF. Linear in the text. */
+const BLANKS_FIRST = /^\p{White_Space}+/u;
+const BLANKS_LAST = /(?<!\p{White_Space})\p{White_Space}+$/u;
+
+/** What encoding a segment costs beside its characters, in characters. */
+const SEGMENT_WORK = 16;
+
+/** @throws TokenizerError */
+export function createTokenizer(definition: TokenizerDefinition): Tokenizer {
+  const { json, chatTemplate } = definition;
+  const control = new Map(
+    json.added_tokens
+      .filter((token) => isControl(token, chatTemplate))
+      .map((token) => [token.content, token]),
+  );
+  const controlTokens = new Map([...control].map(([content, { id }]) => [content, id]));
+  const hidden = new Set(json.added_tokens.filter(isHidden).map(({ id }) => id));
+  const encodePlain = plainEncoder(json, controlTokens);
+  const splitter = new Splitter([...controlTokens.keys()]);
+  const ids = [...Object.values(json.model.vocab), ...json.added_tokens.map((token) => token.id)];
+  const size = 1 + ids.reduce((a, b) => Math.max(a, b), -1);
+  const bytes = tokenBytesOf(json, size);
+  const ofControl = new Set(controlTokens.values());
+  const longest = bytes.reduce(
+    (most, token, id) => Math.max(most, ofControl.has(id) ? 0 : (token?.length ?? 0)),
+    1,
+  );
+  const bytesPerToken = longest * mostShortening(json);
+
+  const byId = new Map([...control.values()].map((token) => [token.id, token]));
+  /** Without the blanks that the control tokens beside it take, as Phi-3's do of what its template writes behind them. */
+  function stripped(
+    text: string,
+    before: string | number | undefined,
+    after: string | number | undefined,
+  ): string {
+    const [left, right] = [before, after].map((piece) =>
+      typeof piece === 'number' ? byId.get(piece) : undefined,
+    );
+    const start = left?.rstrip ? text.replace(BLANKS_FIRST, '') : text;
+    return right?.lstrip ? start.replace(BLANKS_LAST, '') : start;
+  }
+
+  function* encodePieces(given: readonly (string | number)[], limit: number): Steps<number[] | null> {
+    const pieces = given.map((piece, at) =>
+      typeof piece === 'number' ? piece : stripped(piece, given[at - 1], given[at + 1]),
+    );
+    const total = pieces.reduce<number>(
+      (sum, piece) => sum + (typeof piece === 'string' ? utf8Length(piece) : 0),
+      0,
+    );
+    if (total > limit * bytesPerToken) return null;
+    const ids: number[] = [];
+    let unpaid = 0;
+    for (const [at, piece] of pieces.entries()) {
+      const place: Place = at === 0 ? 'text' : 'section';
+      if (typeof piece === 'number') ids.push(piece);
+      else
+        for (const { text, begins } of segments(piece, STEP_CHARACTERS / 2)) {
+          if (unpaid >= STEP_CHARACTERS) {
+            yield;
+            unpaid = 0;
+          }
+          for (const id of encodePlain(text, begins ? place : 'inside')) ids.push(id);
+          unpaid += SEGMENT_WORK + text.length;
+          if (ids.length > limit) break;
+        }
+      if (ids.length > limit) break;
+    }
+    return ids;
+  }
+
+  function* encodeInSteps(
+    text: string,
+    { allowSpecial, limit }: { allowSpecial: boolean; limit: number },
+  ): Steps<number[] | null> {
+    if (!allowSpecial) return yield* encodePieces([text], limit);
+    const pieces = yield* splitter.split(text);
+    const known = pieces.map((piece) => controlTokens.get(piece) ?? piece);
+    yield;
+    return yield* encodePieces(known, limit);
+  }
+
+  return {
+    encode: (text, { allowSpecial }) => finish(encodeInSteps(text, { allowSpecial, limit: Infinity })) ?? [],
+    encodeInSteps,
+    encodePieces,
+    tokenBytes: (id) => bytes[id] ?? null,
+    isSpecial: (id) => hidden.has(id),
+    controlTokens,
+    bosId: definition.bosId,
+    eosIds: definition.eosIds,
+    prefixIds: definition.prefixIds,
+    chatTemplate,
+    size,
+  };
+}
+
+/** Where a piece begins: at the text's start, at that of a section (behind a control token), or inside of one. */
+type Place = 'text' | 'section' | 'inside';
+
+type EncodePiece = (piece: string, place: Place) => readonly number[];
+
+/**
+ * The encoder of plain text: normalizer, pre-tokenizer and added tokens are the library's, the merges ours.
+ * @param control texts that no text may yield as a token: they are not in its vocabulary.
+ * @throws TokenizerError
+ */
+export function plainEncoder(json: TokenizerJson, control: ReadonlyMap<string, number>): EncodePiece {
+  const added = json.added_tokens.filter(({ content }) => !control.has(content));
+  const vocabulary = new Map(Object.entries(json.model.vocab).filter(([text]) => !control.has(text)));
+  for (const { content, id } of added) vocabulary.set(content, id);
+  const model = new BytePairModel(json.model, vocabulary);
+  const build = (steps: PieceSteps): ((piece: string) => readonly number[]) => {
+    const library = buildLibrary({
+      normalizer: steps.normalizer,
+      pre_tokenizer: originalSteps(steps.pre_tokenizer),
+      decoder: json.decoder,
+      added_tokens: added,
+      post_processor: null,
+      model: { type: 'BPE', vocab: {}, merges: [] },
+    });
+    library.model = model;
+    return (piece) => library.encode(piece, { add_special_tokens: false }).ids;
+  };
+  const steps = { normalizer: json.normalizer, pre_tokenizer: json.pre_tokenizer };
+  const built = new Map<string, ReturnType<typeof build>>();
+  const encoderAt = (place: Place) => {
+    const there = stepsAt(place, steps) as PieceSteps;
+    const key = JSON.stringify(there);
+    const encoder = built.get(key) ?? build(there);
+    built.set(key, encoder);
+    return encoder;
+  };
+  const encoders = { text: encoderAt('text'), section: encoderAt('section'), inside: encoderAt('inside') };
+  return (piece, place) => encoders[place](piece);
+}
+
+/** What is done to a piece before there are tokens. */
+type PieceSteps = Pick<TokenizerJson, 'normalizer' | 'pre_tokenizer'>;
+
+function buildLibrary(json: object): Library {
+  try {
+    return new Library(json, { clean_up_tokenization_spaces: false });
+  } catch (error) {
+    throw new TokenizerError(`the tokenizer cannot be built: ${(error as Error).message}`);
+  }
+}
+
+/** Steps that are there for a section's beginning and have no business inside of one. */
+const BEGINNINGS = new Set(['Prepend', 'Strip']);
+
+/**
+ * The same steps without what is done elsewhere only: SentencePiece writes a space at each section's beginning, or,
+ * with `"prepend_scheme": "first"`, at the whole text's only (`pre_tokenizers/metaspace.rs`: offset 0 of the original).
+ */
+function stepsAt(place: Place, step: unknown): unknown {
+  if (place === 'text' || typeof step !== 'object' || step === null) return step;
+  const inside = place === 'inside';
+  if (Array.isArray(step))
+    return step.filter((one) => !inside || !isBeginning(one)).map((one) => stepsAt(place, one));
+  if (inside && isBeginning(step)) return null;
+  return Object.fromEntries(
+    Object.entries(step).map(([key, value]) => {
+      if (inside && key === 'add_prefix_space') return [key, false];
+      if (key === 'prepend_scheme' && (inside || value === 'first')) return [key, 'never'];
+      return [key, stepsAt(place, value)];
+    }),
+  );
+}
+
+const isBeginning = (step: unknown): boolean =>
+  typeof step === 'object' && step !== null && BEGINNINGS.has((step as { type?: string }).type ?? '');
+
+/** Unicode's forms and small letters: 4 bytes become 1 at most, as in U+1D400 to "A". */
+const SHORTENING = 4;
+const LOSSLESS = new Set(['Sequence', 'ByteLevel', 'Split', 'Digits', 'Metaspace', 'Punctuation', 'Prepend']);
+const FORMS = new Set(['NFC', 'NFD', 'NFKC', 'NFKD', 'Lowercase']);
+
+/**
+ * Bytes of a text for each byte of its tokens, at most; Infinity when characters can be dropped before there are
+ * tokens, or when one token stands for any number of unknown ones.
+ */
+function mostShortening(json: TokenizerJson): number {
+  const byteLevel = JSON.stringify(json.decoder).includes('"ByteLevel"');
+  if (!byteLevel && json.model['byte_fallback'] !== true) return Infinity;
+  if (json.added_tokens.some((token) => token.special !== true && (token.lstrip || token.rstrip)))
+    return Infinity;
+  const steps = [...stepsOf(json.normalizer), ...stepsOf(json.pre_tokenizer)];
+  const forms = steps.filter(({ type }) => FORMS.has(String(type))).length;
+  return steps.every(keepsAll) ? SHORTENING ** Math.min(1, forms) : Infinity;
+}
+
+const stepsOf = (step: unknown): Record<string, unknown>[] =>
+  Array.isArray(step)
+    ? step.flatMap(stepsOf)
+    : typeof step !== 'object' || step === null
+      ? []
+      : [
+          step as Record<string, unknown>,
+          ...['normalizers', 'pretokenizers'].flatMap((key) =>
+            stepsOf((step as Record<string, unknown>)[key]),
+          ),
+        ];
+
+function keepsAll(step: Record<string, unknown>): boolean {
+  const type = String(step['type']);
+  if (type === 'Replace')
+    return JSON.stringify(step['pattern']) === '{"String":" "}' && step['content'] !== '';
+  if (type === 'Split')
+    return String(step['behavior']).toLowerCase() !== 'removed' && step['invert'] !== true;
+  return LOSSLESS.has(type) || FORMS.has(type);
 }

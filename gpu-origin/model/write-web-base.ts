@@ -22,8 +22,7 @@ import {
 } from '../../protocol/index.ts';
 import type { BaseModel } from './base-model.ts';
 import type { BuiltGraphs, Progress } from './build-graphs.ts';
-import { writeConfigJson } from './config-json.ts';
-import { writeFoldedGains } from './folded-gains.ts';
+import { writeConfigJson, writeFoldedGains } from './web-base.ts';
 import type { TokenizerDefinition } from './tokenizer-definition.ts';
 
 const PART_NAME = /^[0-9a-f]{64}\.bin$/;

@@ -1,6 +1,9 @@
-import { type ApiError, err, ok, type Result } from '../../protocol/index.ts';
+/** Whose prompt is encoded when: a slice at a time, tenants in turn. */
+import { type ApiError, type BaseInfo, err, ok, type Result } from '../../protocol/index.ts';
 import type { Clock } from '../engine/ports.ts';
-import type { Steps } from '../model/tokenizer.ts';
+import type { ChatTemplate } from '../model/chat-template.ts';
+import type { Steps } from '../model/text-steps.ts';
+import type { Tokenizer } from '../model/tokenizer.ts';
 
 /** How long prompts are encoded before other work of the event loop has its turn, ms: a tenth of a long decode step. */
 export const SLICE_MS = 5;
@@ -129,3 +132,47 @@ const CALLER_GONE: ApiError = {
   message: 'The caller has gone.',
   retryAfterMs: 1_000,
 };
+
+/** What prompts are encoded with. */
+export interface PromptServices {
+  base: BaseInfo;
+  tokenizer: Tokenizer;
+  /** null: the base has none; chat completions are refused. */
+  chatTemplate: ChatTemplate | null;
+  /** Where they are encoded. */
+  prompts: PromptQueue;
+}
+
+/** Whose turn it is when the prompt is encoded, and until when somebody wants it. */
+export interface PromptCaller {
+  tenant: string;
+  signal: AbortSignal;
+}
+
+/**
+ * Encodes in the caller's turn.
+ * @param bytes how much there is to encode.
+ * @param param the field that is to blame when there are more tokens than the model's context.
+ */
+export async function encodeInTurn(
+  services: PromptServices,
+  { tenant, signal }: PromptCaller,
+  { bytes, param, steps }: { bytes: number; param: string; steps: Steps<number[] | null> },
+): Promise<Result<number[], ApiError>> {
+  const encoded = await services.prompts.run({ tenant, signal, bytes, steps });
+  if (!encoded.ok) return encoded;
+  const ids = encoded.value;
+  const { context } = services.base;
+  return ids === null || ids.length > context ? err(tooLong(context, param, ids?.length ?? 0)) : ok(ids);
+}
+
+/**
+ * In words that clients look for, LangChain's and Anthropic's without a look at the code.
+ * @param counted tokens that were encoded before it was known.
+ */
+export const tooLong = (context: number, param: string, counted: number): ApiError => ({
+  code: 'context_length_exceeded',
+  message: `This model's maximum context length is ${context} tokens. However, the prompt has more than that. The prompt is too long: please reduce its length.`,
+  param,
+  promptTokens: counted,
+});

@@ -1,47 +1,36 @@
-/** The prompt of a request as token ids, encoded in its tenant's turn. */
+/**
+ * The prompts of a request as token ids, encoded in its tenant's turn: text completions have up to 128, all others one.
+ */
 import {
   type ApiError,
-  type BaseInfo,
   type ChatCompletionRequest,
   type ChatMessage,
   err,
   isMap,
+  isPromptList,
+  MAX_PROMPT_LIST_SCORES,
+  MAX_PROMPT_LIST_TOKENS,
   ok,
+  promptsIn,
   type ResponseRequest,
   type Result,
   type TextCompletionRequest,
   type TextPrompt,
   toolUseOf,
 } from '../../protocol/index.ts';
-import { noSuchBias } from '../engine/engine.ts';
-import type { GenerationRequest } from '../generation/sampling-params.ts';
-import type { TemplateCall, TemplateTool } from '../model/chat-template-tools.ts';
+import { contextFull, type ContextLengthExceeded, noSuchBias } from '../engine/engine.ts';
+import { type GenerationRequest, samplingParamsOf } from '../generation/sampling-params.ts';
 import {
-  type ChatTemplate,
   ChatTemplateError,
+  type TemplateCall,
   type TemplateMessage,
   type TemplateOptions,
+  type TemplateTool,
 } from '../model/chat-template.ts';
-import type { Steps, Tokenizer } from '../model/tokenizer.ts';
-import { utf8Length } from '../model/utf8-length.ts';
-import type { PromptQueue } from './prompt-queue.ts';
+import { type Steps, utf8Length } from '../model/text-steps.ts';
+import type { Tokenizer } from '../model/tokenizer.ts';
+import { encodeInTurn, type PromptCaller, type PromptServices, tooLong } from './prompt-queue.ts';
 import { tokenText } from './token-text.ts';
-
-/** What prompts are encoded with. */
-export interface PromptServices {
-  base: BaseInfo;
-  tokenizer: Tokenizer;
-  /** null: the base has none; chat completions are refused. */
-  chatTemplate: ChatTemplate | null;
-  /** Where they are encoded. */
-  prompts: PromptQueue;
-}
-
-/** Whose turn it is when the prompt is encoded, and until when somebody wants it. */
-export interface PromptCaller {
-  tenant: string;
-  signal: AbortSignal;
-}
 
 export interface Prompt {
   ids: readonly number[];
@@ -52,6 +41,59 @@ export interface Prompt {
 type SingleText = Omit<TextCompletionRequest, 'prompt'> & { prompt: TextPrompt };
 /** A request whose prompt is one. */
 export type SinglePrompt = Exclude<GenerationRequest, TextCompletionRequest> | SingleText;
+
+/** Each in its turn. Errors as of `promptOf`, and those of a prompt that leaves no room for an answer. */
+export async function promptsOf(
+  request: GenerationRequest,
+  services: PromptServices,
+  caller: PromptCaller,
+): Promise<Result<Prompt[], ApiError>> {
+  const { context } = services.base;
+  const { maxTokens } = samplingParamsOf(request);
+  const prompts: Prompt[] = [];
+  let tokens = 0;
+  for (const { single, param } of singles(request)) {
+    const one = await promptOf(single, services, caller, param);
+    if (!one.ok) return err(withCounted(one.error, tokens));
+    const prompt = one.value.ids.length;
+    tokens += prompt;
+    const refusal = contextFull({ context, prompt, maxTokens, param }) ?? tooMany(request, tokens);
+    if (refusal !== null) return err({ ...refusal, promptTokens: tokens });
+    prompts.push(one.value);
+  }
+  return ok(prompts);
+}
+
+/** A list counts what was encoded of it; `queue_full` and others have nothing to count. */
+const withCounted = (error: ApiError, tokens: number): ApiError =>
+  error.code === 'context_length_exceeded'
+    ? { ...error, promptTokens: (error.promptTokens ?? 0) + tokens }
+    : error;
+
+function singles(request: GenerationRequest): { single: SinglePrompt; param: string }[] {
+  const field = promptField(request);
+  if (!('prompt' in request)) return [{ single: request, param: field }];
+  const isList = isPromptList(request.prompt);
+  return promptsIn(request.prompt).map((prompt, at) => ({
+    single: { ...request, prompt },
+    param: isList ? `${field}[${at}]` : field,
+  }));
+}
+
+/** Why so many tokens of a list are too many. One prompt alone has the context as its limit. */
+function tooMany(request: GenerationRequest, tokens: number): ContextLengthExceeded | null {
+  if (!('prompt' in request) || !isPromptList(request.prompt)) return null;
+  const { logprobs } = samplingParamsOf(request);
+  const wanted = [request.echo === true ? logprobs : null, request.prompt_logprobs ?? null];
+  const scores = Math.max(...wanted.map((one) => (one === null ? 0 : 1 + one))) * (request.n ?? 1);
+  const most =
+    scores === 0
+      ? MAX_PROMPT_LIST_TOKENS
+      : Math.min(MAX_PROMPT_LIST_TOKENS, Math.floor(MAX_PROMPT_LIST_SCORES / scores));
+  if (tokens <= most) return null;
+  const message = `These prompts have more than ${most} tokens together, which is the most at once. Please send fewer.`;
+  return { code: 'context_length_exceeded', message, param: 'prompt' };
+}
 
 /** Tokens whose texts are put together in one step. */
 const ECHO_STEP = 4_096;
@@ -81,23 +123,6 @@ export async function promptOf(
   return encoded;
 }
 
-/**
- * Encodes in the caller's turn.
- * @param bytes how much there is to encode.
- * @param param the field that is to blame when there are more tokens than the model's context.
- */
-export async function encodeInTurn(
-  services: PromptServices,
-  { tenant, signal }: PromptCaller,
-  { bytes, param, steps }: { bytes: number; param: string; steps: Steps<number[] | null> },
-): Promise<Result<number[], ApiError>> {
-  const encoded = await services.prompts.run({ tenant, signal, bytes, steps });
-  if (!encoded.ok) return encoded;
-  const ids = encoded.value;
-  const { context } = services.base;
-  return ids === null || ids.length > context ? err(tooLong(context, param, ids?.length ?? 0)) : ok(ids);
-}
-
 /** @param param where the ids stand. @returns why they cannot be read, or null. */
 export function unknownToken(ids: readonly number[], tokenizer: Tokenizer, param: string): ApiError | null {
   const at = ids.findIndex((id) => tokenizer.tokenBytes(id) === null);
@@ -105,18 +130,7 @@ export function unknownToken(ids: readonly number[], tokenizer: Tokenizer, param
   return { code: 'invalid_request', message: `There is no token ${ids[at]!}.`, param: `${param}[${at}]` };
 }
 
-/**
- * In words that clients look for, LangChain's and Anthropic's without a look at the code.
- * @param counted tokens that were encoded before it was known.
- */
-const tooLong = (context: number, param: string, counted: number): ApiError => ({
-  code: 'context_length_exceeded',
-  message: `This model's maximum context length is ${context} tokens. However, the prompt has more than that. The prompt is too long: please reduce its length.`,
-  param,
-  promptTokens: counted,
-});
-
-export const promptField = (request: GenerationRequest | SinglePrompt): string =>
+const promptField = (request: GenerationRequest | SinglePrompt): string =>
   'messages' in request ? 'messages' : 'input' in request ? 'input' : 'prompt';
 
 const templateOptions = (request: ChatCompletionRequest): TemplateOptions => ({

@@ -1,15 +1,12 @@
 /** Reads chunks of prompts: whole, or in parts of the base's layers with steps over other rows between them. */
 import type { ChunkParts } from '../engine/ports.ts';
 import type { LlamaConfig } from '../model/base-model.ts';
-import { streamNames } from '../model/graph-names.ts';
-import type { Precision } from '../model/precision.ts';
-import { bindDeltas } from './bind-deltas.ts';
+import { type Precision, streamNames } from '../model/graph-form.ts';
+import { bindDeltas, bindStep, type PlacedDeltas, stepTensors, type StepTensors } from './step-bindings.ts';
 import type { Device, DeviceMemory, DeviceTensor, HostMemory, Session } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
 import type { RowsCache } from './kv-cache.ts';
-import type { PlacedDeltas } from './placed-deltas.ts';
 import { noRanks, type OrtRowDelta } from './row-delta.ts';
-import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
 
 export interface Chunk {
   slot: number;

@@ -1,27 +1,24 @@
 /** Base file or folder -> graphs in the cache -> sessions -> runner. */
 import { constants } from 'node:buffer';
 import { totalmem } from 'node:os';
-import type { BaseModel } from '../model/base-model.ts';
+import type { BaseInfo } from '../../protocol/index.ts';
+import { type BaseModel, storedLinears, storedShape } from '../model/base-model.ts';
 import { buildGraphs, type Progress } from '../model/build-graphs.ts';
-import { FIXED_ROWS, fittingRows } from '../model/fitting-rows.ts';
+import { type Precision, PRECISIONS } from '../model/graph-form.ts';
 import { loadBase } from '../model/load-base.ts';
-import { type Precision, PRECISIONS } from '../model/precision.ts';
+import type { TokenizerSource } from '../model/load-tokenizer.ts';
 import { planMemory, sayGpuMemory, sayMemory } from '../model/memory-plan.ts';
 import { FINAL_NORM, foldsGains, type WeightFormat } from '../model/prepare-weights.ts';
-import type { TokenizerSource } from '../model/tokenizer.ts';
-import { readGains } from './base-gains.ts';
-import { mostTokens } from './check-attention.ts';
-import { describeBase } from './describe-base.ts';
-import { type Device, OrtError } from './device.ts';
-import { ASSUMED_BYTES, fitDevice } from './fit-device.ts';
-import { GraphSessions } from './graph-sessions.ts';
-import type { LaneChoice } from './lane-choice.ts';
-import { openHalves } from './open-halves.ts';
-import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
+import { type Device, OrtError, type Provider } from './device.ts';
+import { ASSUMED_BYTES, fitDevice, fittingRows, FIXED_ROWS } from './fit-device.ts';
+import { GraphSessions, openHalves } from './graph-sessions.ts';
 import { tokenBytes } from './kv-cache.ts';
+import { openDevice, type OpenProvider, type WantedProvider } from './open-device.ts';
 import { OrtRunner, PREFILL_CHUNK } from './ort-runner.ts';
+import { readGains } from './row-delta.ts';
+import { chooseExactInt8, int4RowsStandAlone, mostTokens } from './self-test.ts';
 import { SlotCache } from './slot-cache.ts';
-import { chooseExactInt8, int4RowsStandAlone } from './self-test.ts';
+import type { LaneChoice } from './step-choice.ts';
 
 /**
  * Rows that can be set aside, for each slot. Where three tenants come one after the other and each wants all of 16
@@ -207,4 +204,39 @@ async function openRunner(
     ...(own === null ? {} : { openCache: (rows) => SlotCache.allocate({ ...rows, own, precision }) }),
     ...(params.laneChoice === undefined ? {} : { laneChoice: params.laneChoice }),
   });
+}
+
+/** Largest rank sum of a chain; a row's delta then costs at most 8x that of rank 32. */
+const MAX_RANK_SUM = 256;
+
+/** What others are told of a base that is served. */
+export function describeBase(
+  base: BaseModel,
+  served: {
+    format: WeightFormat;
+    context: number;
+    provider: Provider;
+    /** float32 unless given. */
+    precision?: Precision;
+    bits: boolean;
+  },
+): BaseInfo {
+  const { format, context, provider, precision, bits } = served;
+  const modules = [];
+  for (let layer = 0; layer < base.config.layers; layer++)
+    for (const linear of storedLinears(base.config, layer))
+      modules.push({ name: linear.name, ...storedShape(base.config, linear) });
+  return {
+    id: base.id,
+    digest: base.digest,
+    weights: format,
+    context,
+    max_rank_sum: MAX_RANK_SUM,
+    provider,
+    ...(precision === 'f16' ? { precision } : {}),
+    promise: bits ? 'bits' : 'tolerance',
+    architecture: base.config.family,
+    attention: { heads: base.config.heads, kv_heads: base.config.kvHeads },
+    modules,
+  };
 }

@@ -1,17 +1,13 @@
 /** Decode steps over slots 0 … n-1: their tensors and bindings, and which rows run beside which. */
 import type { LinearKind, LlamaConfig } from '../model/base-model.ts';
-import type { Precision } from '../model/precision.ts';
-import { bindDeltas } from './bind-deltas.ts';
-import type { DeltaBatch, DeltaMemory } from './delta-batch.ts';
+import type { Precision } from '../model/graph-form.ts';
+import { bindDeltas, bindStep, type PlacedDeltas, stepTensors, type StepTensors } from './step-bindings.ts';
+import { type DeltaBatch, type DeltaMemory, rankBytes, widestRanks } from './delta-batch.ts';
 import type { Binding, Device, DeviceMemory, DeviceTensor, HostMemory, SessionCores } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
 import type { RowsCache } from './kv-cache.ts';
-import { rankBytes, widestRanks } from './batch-layout.ts';
-import type { LaneChoice } from './lane-choice.ts';
-import type { PlacedDeltas } from './placed-deltas.ts';
+import { type LaneChoice, rowsAlone } from './step-choice.ts';
 import { graphFor, type OrtRowDelta, type RankByKind } from './row-delta.ts';
-import { rowsAlone } from './rows-alone.ts';
-import { bindStep, stepTensors, type StepTensors } from './step-tensors.ts';
 
 type Rows = readonly (OrtRowDelta | null)[];
 

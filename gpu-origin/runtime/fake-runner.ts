@@ -1,12 +1,19 @@
 import { AdapterFormatError } from '../../adapters/errors.ts';
 import type { BatchRows, ChainMember, ModelRunner, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
-import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './batch-layout.ts';
-import { FakeBlocks, FakeParts } from './fake-blocks.ts';
-import { fillWithHash, type FakeRunnerOptions, type FakeStep } from './fake-output.ts';
-import { FAKE_RANKS, FakeAdapter, FakeDelta, keyOf, type FakeRow } from './fake-adapter.ts';
-
-export type { FakeRunnerOptions, FakeStep } from './fake-output.ts';
+import { layoutBytes, neededLayout, nextLayout, NO_BUFFERS } from './delta-batch.ts';
+import {
+  FAKE_RANKS,
+  FakeAdapter,
+  FakeBlocks,
+  FakeDelta,
+  FakeParts,
+  type FakeRow,
+  type FakeRunnerOptions,
+  type FakeStep,
+  fillOutput,
+  keyOf,
+} from './fake-parts.ts';
 
 const CONTEXT = 256;
 
@@ -239,23 +246,13 @@ export class FakeRunner implements ModelRunner {
       for (const row of rows) this.#checkDelta(row);
       const outputs = wanted();
       this.#lent = new Float32Array(outputs.length * width);
-      outputs.forEach((row, index) => this.#fill(row, index * width, width));
+      outputs.forEach((row, index) =>
+        fillOutput(this.#lent.subarray(index * width, (index + 1) * width), row, this.#options),
+      );
       return this.#lent;
     } finally {
       this.#busy = false;
     }
-  }
-
-  #fill(row: FakeRow, offset: number, width: number): void {
-    const key = keyOf(row);
-    const { logit } = this.#options;
-    if (logit !== undefined) {
-      for (let id = 0; id < width; id += 1) this.#lent[offset + id] = logit(id, row.tokens);
-      return;
-    }
-    const output = this.#lent.subarray(offset, offset + width);
-    if (this.#options.poisoned?.(row.tokens, key) === true) output.fill(NaN);
-    else fillWithHash(output, key, row.tokens);
   }
 
   #append(row: FakeRow, tokens: readonly number[]): void {

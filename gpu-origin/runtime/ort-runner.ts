@@ -9,20 +9,17 @@ import type {
   RowDelta,
 } from '../engine/ports.ts';
 import { LINEAR_KINDS, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import type { Precision } from '../model/precision.ts';
+import type { Precision } from '../model/graph-form.ts';
 import { undoRotation } from '../model/rotation.ts';
-import { noDelta } from './bind-deltas.ts';
+import { noDelta, PlacedDeltas } from './step-bindings.ts';
 import { type Chunk, ChunkReader } from './chunk-reader.ts';
 import { DecodeSteps } from './decode-steps.ts';
 import { DeltaBatch } from './delta-batch.ts';
 import type { Device, DeviceMemory, HostMemory } from './device.ts';
 import type { GraphSessions } from './graph-sessions.ts';
 import { KvCache, type RowsCache, type RowsShape, tokenBytes } from './kv-cache.ts';
-import { FasterLately, type LaneChoice } from './lane-choice.ts';
-import { loadResidentAdapter, type WeightTransform } from './load-adapter.ts';
-import { PlacedDeltas } from './placed-deltas.ts';
-import { composeDelta, OrtRowDelta } from './row-delta.ts';
-import { stepBytes } from './rows-alone.ts';
+import { FasterLately, type LaneChoice, stepBytes } from './step-choice.ts';
+import { composeDelta, loadResidentAdapter, OrtRowDelta, type WeightTransform } from './row-delta.ts';
 
 /** Prefill chunk, tokens. Borders lie at its multiples whatever the load, so that a row's bits do not depend on it. */
 export const PREFILL_CHUNK = 128;

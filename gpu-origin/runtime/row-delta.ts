@@ -1,8 +1,20 @@
 /** Adapters and chains of them in the form the graphs take: per linear A `[R, in]` and B `[R, out]`, both contiguous. */
+import { parseCanonical, toFloat32, validateAdapter } from '../../adapters/index.ts';
+import type { BaseInfo } from '../../protocol/index.ts';
 import type { ChainMember, ResidentAdapter, RowDelta } from '../engine/ports.ts';
-import { LINEAR_KINDS, type LinearKind, linearShape, type LlamaConfig } from '../model/base-model.ts';
-import { DELTA_KINDS, type GraphKind } from '../model/graph-names.ts';
-import type { RotatedModule } from '../model/rotate-adapter.ts';
+import {
+  type BaseModel,
+  LINEAR_KINDS,
+  type LinearKind,
+  linearShape,
+  type LlamaConfig,
+  storedLinears,
+} from '../model/base-model.ts';
+import { DELTA_KINDS, type GraphKind } from '../model/graph-form.ts';
+import { foldGain, gainBefore, ROTATED } from '../model/prepare-weights.ts';
+import { transpose } from '../model/quantize.ts';
+import { rotateColumns, rotateRows, type RotationSet } from '../model/rotation.ts';
+import { nextTurn } from './next-turn.ts';
 
 /** Ranks that rows are padded to with zeros, so that few tensor shapes occur. */
 const RANK_BUCKETS = [4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024];
@@ -28,8 +40,20 @@ export function graphFor(ranks: RankByKind): GraphKind {
 
 export const moduleKey = (layer: number, kind: LinearKind): string => `${layer}.${kind}`;
 
+interface ModuleDelta {
+  /** `[R, in]` */
+  a: Float32Array<ArrayBuffer>;
+  /** `[R, out]`, every scale folded in. */
+  b: Float32Array<ArrayBuffer>;
+}
+
+/** A linear of one adapter; its own rank. */
+interface RotatedModule extends ModuleDelta {
+  rank: number;
+}
+
 /** One adapter, rotated as its base is; float32. */
-export class OrtResidentAdapter implements ResidentAdapter {
+class OrtResidentAdapter implements ResidentAdapter {
   readonly rank: number;
   readonly bytes: number;
   constructor(
@@ -45,13 +69,6 @@ export class OrtResidentAdapter implements ResidentAdapter {
     this.rank = rank;
     this.bytes = bytes;
   }
-}
-
-export interface ModuleDelta {
-  /** `[R, in]` */
-  a: Float32Array<ArrayBuffer>;
-  /** `[R, out]`, every scale folded in. */
-  b: Float32Array<ArrayBuffer>;
 }
 
 /** The whole delta of a row. R of a kind is the same in all layers: the largest rank sum there, in its bucket. */
@@ -125,4 +142,87 @@ export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[])
     }
   }
   return new OrtRowDelta(ranks, modules, bytes);
+}
+
+/** How a base's weights were transformed, and so how its adapters must be. */
+export interface WeightTransform {
+  /** Gain of the norm before a linear, folded into its input; null where there is none. */
+  gains: (layer: number, kind: LinearKind) => Float32Array | null;
+  /** null = the weights are not rotated. */
+  rotations: RotationSet | null;
+}
+
+/** Gains are needed whenever an adapter is loaded, so they stay in memory: a few vectors a layer. */
+export function readGains(base: BaseModel): (layer: number, kind: LinearKind) => Float32Array | null {
+  const gains = Array.from(
+    { length: base.config.layers },
+    (_, layer) => new Map(LINEAR_KINDS.map((kind) => [kind, gainBefore(base, layer, kind)])),
+  );
+  return (layer, kind) => gains[layer]?.get(kind) ?? null;
+}
+
+/**
+ * Transforms one module's delta exactly as its base weight was: A' = A diag(gain) R, B' = R^T B, and B transposed.
+ * @param a `[rank, in]`, changed in place. @param b `[out, rank]`, changed in place.
+ */
+function rotateModule(params: {
+  kind: LinearKind;
+  rank: number;
+  scale: number;
+  a: Float32Array<ArrayBuffer>;
+  b: Float32Array<ArrayBuffer>;
+  gain: Float32Array | null;
+  rotations: RotationSet | null;
+}): RotatedModule {
+  const { kind, rank, scale, a, b, gain, rotations } = params;
+  if (gain !== null) foldGain(a, gain);
+  if (rotations !== null) {
+    const rotated = ROTATED[kind];
+    rotateColumns(a, a.length / rank, rotations[rotated.columns]);
+    const rows = rotated.rows === null ? null : rotations[rotated.rows];
+    if (rows !== null) rotateRows(b, rank, rows);
+  }
+  const out = transpose(b, b.length / rank, rank);
+  for (let i = 0; i < out.length; i++) out[i]! *= scale;
+  return { rank, a, b: out };
+}
+
+/** Parses a canonical file, checks it against the base and transforms it. @throws AdapterFormatError */
+export async function loadResidentAdapter(
+  params: {
+    file: Uint8Array<ArrayBuffer>;
+    digest: string;
+    base: BaseInfo;
+    config: LlamaConfig;
+  } & WeightTransform,
+): Promise<OrtResidentAdapter> {
+  const { base, config, gains, rotations } = params;
+  const adapter = parseCanonical(params.file);
+  const problem = validateAdapter({ adapter, base })[0];
+  if (problem !== undefined) throw problem;
+  const byName = new Map(adapter.modules.map((module) => [module.name, module]));
+  const modules = new Map<string, RotatedModule>();
+  for (let layer = 0; layer < config.layers; layer++) {
+    for (const { name, kinds } of storedLinears(config, layer)) {
+      const module = byName.get(name);
+      if (module === undefined) continue;
+      const { rank, scale } = module;
+      const [wholeA, wholeB] = [toFloat32(module.a), toFloat32(module.b)];
+      let row = 0;
+      for (const kind of kinds) {
+        // Parts of a fused linear share A, and each has its rows of B.
+        const rows = linearShape(config, kind).out;
+        const a = kinds.length === 1 ? wholeA : wholeA.slice();
+        const b = kinds.length === 1 ? wholeB : wholeB.slice(row * rank, (row + rows) * rank);
+        row += rows;
+        modules.set(
+          moduleKey(layer, kind),
+          rotateModule({ kind, rank, scale, a, b, gain: gains(layer, kind), rotations }),
+        );
+      }
+    }
+    // Steps go on between layers.
+    await nextTurn();
+  }
+  return new OrtResidentAdapter(params.digest, modules);
 }

@@ -1,7 +1,9 @@
+/** Whether kernels are right and exact on this processor or GPU, tried at the start. */
+import { DataType, type Precision } from '../model/graph-form.ts';
+import { int4Product } from '../model/graph-parts.ts';
 import { GraphBuilder, MICROSOFT } from '../model/onnx-proto.ts';
 import { BLOCK, quantizeBlocks } from '../model/quantize.ts';
-import { int4Product } from '../model/weight-products.ts';
-import type { Device, Session, SessionCores } from './device.ts';
+import { type Device, OrtError, type OwnMemory, type Session, type SessionCores } from './device.ts';
 
 /** Long enough that saturating 16-bit pairs (255 * 127 * 2 > 32,767) would show. */
 const DEPTH = 512;
@@ -57,7 +59,7 @@ export async function chooseExactInt8(device: Device): Promise<boolean> {
  * Multiplies rows of 255 by columns of 127 in the int8 kernel.
  * @returns whether the sums are exact.
  */
-export async function int8IsExact(device: Device): Promise<boolean> {
+async function int8IsExact(device: Device): Promise<boolean> {
   const g = new GraphBuilder();
   g.input('x', 'u8', [1, 'M', DEPTH]);
   g.constant('w', 'i8', [DEPTH, COLUMNS], new Int8Array(DEPTH * COLUMNS).fill(127));
@@ -116,4 +118,158 @@ export async function int4RowsStandAlone(device: Device): Promise<boolean> {
   } finally {
     for (const session of sessions) session.close();
   }
+}
+
+/**
+ * From 32 tokens on ONNX Runtime 1.30 takes a kernel that reads eight lanes of a subgroup at least (FlashAttention in
+ * flash_attention.wgsl.template, but on NVIDIA's and Apple's). SwiftShader's subgroups have four: its sums are wrong.
+ */
+const FEW_TOKENS = 31;
+/** Of an output, whose values are at most 1. Kernels were within 1e-6 and 2e-3, a wrong one 0.5 beside. */
+const TOLERANCE: Record<Precision, number> = { f32: 1e-3, f16: 2e-2 };
+
+/** Of the base. */
+interface Heads {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+}
+
+/**
+ * Whether a GPU's attention is right, and for how many tokens at once: drivers differ, and kernels with them.
+ * @param most tokens that a run would like to read. @param precision of q, k, v and what is kept.
+ * @returns how many a run may read at most: `most`, or fewer.
+ * @throws OrtError when attention is wrong for few tokens, too.
+ */
+export async function mostTokens(
+  device: Device,
+  own: OwnMemory,
+  heads: Heads,
+  most: number,
+  precision: Precision,
+): Promise<number> {
+  for (const tokens of [most, Math.min(most, FEW_TOKENS)])
+    if ((await worstError({ device, own, heads, precision }, tokens)) < TOLERANCE[precision]) return tokens;
+  throw new OrtError(
+    'self-test',
+    -1,
+    `attention over ${FEW_TOKENS} tokens is wrong on this GPU or in its driver; --provider cpu needs neither`,
+  );
+}
+
+/** Between -1 and 1, never twice the same. */
+const noise = (count: number, seed: number): Float32Array<ArrayBuffer> =>
+  Float32Array.from({ length: count }, (_, at) =>
+    Math.sin((at + 1) * 12.9898 + seed * 78.233 + 1e-3 * at * at),
+  );
+
+/** Two pieces of a prompt, one after the other, in place. @returns the largest difference to the same sums done here. */
+async function worstError(
+  where: { device: Device; own: OwnMemory; heads: Heads; precision: Precision },
+  tokens: number,
+): Promise<number> {
+  const { device, own, heads, precision } = where;
+  const widths = { q: heads.heads * heads.headDim, k: heads.kvHeads * heads.headDim };
+  const cache = [1, heads.kvHeads, 2 * tokens, heads.headDim];
+  const session = await device.session(attentionGraph(heads, precision), null);
+  const kept = { k: await own.allocate(precision, cache), v: await own.allocate(precision, cache) };
+  const all = {
+    q: noise(2 * tokens * widths.q, 1),
+    k: noise(2 * tokens * widths.k, 2),
+    v: noise(2 * tokens * widths.k, 3),
+  };
+  const wanted = attention(all, heads, 2 * tokens);
+  let worst = 0;
+  for (const piece of [0, 1]) {
+    const binding = session.bind();
+    const made = [];
+    for (const name of ['q', 'k', 'v'] as const) {
+      const width = name === 'q' ? widths.q : widths.k;
+      const memory = await device.memory(tokens * width * Float32Array.BYTES_PER_ELEMENT);
+      memory.write(0, all[name].subarray(piece * tokens * width, (piece + 1) * tokens * width));
+      const tensor = device.tensor('f32', memory, 0, [1, tokens, width]);
+      binding.input(name, tensor);
+      made.push(tensor, memory);
+    }
+    const numbers = await device.host(2 * Int32Array.BYTES_PER_ELEMENT);
+    const total = (piece + 1) * tokens;
+    new Int32Array(numbers.buffer, numbers.offset, 2).set([total - 1, total]);
+    const last = device.tensor('i32', numbers, 0, [1]);
+    const length = device.tensor('i32', numbers, Int32Array.BYTES_PER_ELEMENT, [1]);
+    const output = await device.host(tokens * widths.q * Float32Array.BYTES_PER_ELEMENT);
+    const y = device.tensor('f32', output, 0, [1, tokens, widths.q]);
+    binding.input('last_position', last);
+    binding.input('total_length', length);
+    for (const name of ['k', 'v'] as const) {
+      binding.input(`past.${name}`, kept[name]);
+      binding.output(`present.${name}`, kept[name]);
+    }
+    binding.output('y', y);
+    await binding.run();
+    new Float32Array(output.buffer, output.offset, tokens * widths.q).forEach((value, at) => {
+      const error = Math.abs(value - wanted[piece * tokens * widths.q + at]!);
+      // Not a number is no number's neighbour.
+      worst = error <= worst ? worst : Number.isNaN(error) ? Infinity : error;
+    });
+    binding.close();
+    for (const one of [...made, last, length, y, numbers, output]) one.close();
+  }
+  kept.k.close();
+  kept.v.close();
+  session.close();
+  return worst;
+}
+
+/** float32 in and out, whatever is between. */
+function attentionGraph({ heads, kvHeads, headDim }: Heads, precision: Precision): Uint8Array {
+  const g = new GraphBuilder();
+  const cast = (from: string, to: string, type: Precision): string =>
+    g.node('Cast', [from], to, { to: DataType[type] });
+  const inputs = ['q', 'k', 'v'].map((name) => {
+    g.input(name, 'f32', [1, 'T', (name === 'q' ? heads : kvHeads) * headDim]);
+    return precision === 'f32' ? name : cast(name, `${name}.half`, precision);
+  });
+  for (const name of ['k', 'v']) g.input(`past.${name}`, precision, [1, kvHeads, 'M', headDim]);
+  g.input('last_position', 'i32', [1]);
+  g.input('total_length', 'i32', [1]);
+  g.node(
+    'GroupQueryAttention',
+    [...inputs, 'past.k', 'past.v', 'last_position', 'total_length'],
+    [precision === 'f32' ? 'y' : 'y.half', 'present.k', 'present.v'],
+    { num_heads: heads, kv_num_heads: kvHeads, do_rotary: 0 },
+    MICROSOFT,
+  );
+  if (precision !== 'f32') cast('y.half', 'y', 'f32');
+  g.output('y', 'f32', [1, 'T', heads * headDim]);
+  for (const name of ['k', 'v']) g.output(`present.${name}`, precision, [1, kvHeads, 'M', headDim]);
+  return g.build('attention');
+}
+
+/** Causal attention of grouped heads, `[tokens, heads * headDim]`. */
+function attention(
+  { q, k, v }: Record<'q' | 'k' | 'v', Float32Array>,
+  { heads, kvHeads, headDim }: Heads,
+  tokens: number,
+): Float64Array {
+  const y = new Float64Array(tokens * heads * headDim);
+  const weights = new Float64Array(tokens);
+  for (let head = 0; head < heads; head++) {
+    const from = Math.floor(head / (heads / kvHeads)) * headDim;
+    for (let token = 0; token < tokens; token++) {
+      const own = (token * heads + head) * headDim;
+      let sum = 0;
+      for (let other = 0; other <= token; other++) {
+        const at = other * kvHeads * headDim + from;
+        let dot = 0;
+        for (let i = 0; i < headDim; i++) dot += q[own + i]! * k[at + i]!;
+        sum += weights[other] = Math.exp(dot / Math.sqrt(headDim));
+      }
+      for (let other = 0; other <= token; other++) {
+        const at = other * kvHeads * headDim + from;
+        const weight = weights[other]! / sum;
+        for (let i = 0; i < headDim; i++) y[own + i]! += weight * v[at + i]!;
+      }
+    }
+  }
+  return y;
 }

@@ -2,7 +2,7 @@
  * Keys and values in a device's own memory, where no tensor begins inside another: per layer `[slots, …]`, and one row
  * beside them that prompts are read into. A row changes its place by a run over the whole of it.
  */
-import type { Precision } from '../model/precision.ts';
+import type { Precision } from '../model/graph-form.ts';
 import { GraphBuilder } from '../model/onnx-proto.ts';
 import type { Binding, DeviceTensor, HostMemory, OwnMemory, Session } from './device.ts';
 import type { RowsCache, RowsShape } from './kv-cache.ts';

@@ -10,7 +10,8 @@ import {
 } from '../../protocol/index.ts';
 import { NOT_FINITE, type EngineRequest, type ScoredToken, type ServingEngine } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
-import { encodeInTurn, promptOf, type PromptServices } from '../prompts/prompt.ts';
+import { promptOf } from '../prompts/prompt.ts';
+import { encodeInTurn, type PromptServices } from '../prompts/prompt-queue.ts';
 
 /** What trials are run with. */
 export interface TrialServices extends PromptServices {

@@ -10,7 +10,7 @@ import {
 } from '../../protocol/index.ts';
 import { NOT_FINITE, type TokenScore } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
-import { encodeInTurn } from '../prompts/prompt.ts';
+import { encodeInTurn } from '../prompts/prompt-queue.ts';
 import { runScored, type TrialServices } from './evaluate-adapter.ts';
 import { tokenText } from '../prompts/token-text.ts';
 

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { cacheFolder } from '../../cli/local/find-base.ts';
 import { type OriginProcess, startOrigin } from '../../cli/local/origin-process.ts';
 import { LOOPBACK, needFreePort } from '../../cli/local/ports.ts';
-import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { createRunner } from '../../gpu-origin/runtime/create-runner.ts';
 import { type TinyShape, writeTinyAdapter } from '../fixtures/tiny-base.ts';
 import { argmax, divergence, prefillAll } from '../fixtures/tiny-runner.ts';

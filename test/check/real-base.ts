@@ -5,7 +5,7 @@ import { createOutput } from '../../cli/output.ts';
 import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
 import type { RowDelta } from '../../gpu-origin/engine/ports.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
-import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { createRunner } from '../../gpu-origin/runtime/create-runner.ts';
 import type { Provider } from '../../gpu-origin/runtime/device.ts';
 import type { OrtRunner } from '../../gpu-origin/runtime/ort-runner.ts';

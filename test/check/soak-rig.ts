@@ -19,7 +19,7 @@ import {
 } from '../../gpu-origin/engine/engine.ts';
 import type { AdapterSource } from '../../gpu-origin/engine/ports.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
-import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { createRunner } from '../../gpu-origin/runtime/create-runner.ts';
 import { EXAMPLES, exampleFiles } from './real-base.ts';
 import { RecordingRunner } from './recording-runner.ts';

@@ -5,7 +5,7 @@ import { cacheFolder, ensurePinnedBase } from '../../cli/local/find-base.ts';
 import { readGguf } from '../../gpu-origin/model/gguf.ts';
 import { ggufTokenizer } from '../../gpu-origin/model/gguf-tokenizer.ts';
 import { createTokenizer } from '../../gpu-origin/model/tokenizer.ts';
-import { finish } from '../../gpu-origin/model/tokenizer-steps.ts';
+import { finish } from '../../gpu-origin/model/text-steps.ts';
 import { taskRows } from './real-base.ts';
 
 const basePath = await ensurePinnedBase({

@@ -4,12 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { exportWebBase } from '../../gpu-origin/export-web-base.ts';
-import { readConfigJson } from '../../gpu-origin/model/config-json.ts';
-import { readFoldedGains } from '../../gpu-origin/model/folded-gains.ts';
+import { readConfigJson, readFoldedGains } from '../../gpu-origin/model/web-base.ts';
 import { loadBase } from '../../gpu-origin/model/load-base.ts';
-import { readTokenizer } from '../../gpu-origin/model/tokenizer.ts';
+import { readTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
 import { TokenizerDefinitionJson } from '../../gpu-origin/model/tokenizer-definition.ts';
-import { readGains } from '../../gpu-origin/runtime/base-gains.ts';
+import { readGains } from '../../gpu-origin/runtime/row-delta.ts';
 import { type WebBaseFile, WebBaseManifest } from '../../protocol/index.ts';
 import { TINY_SHAPES, writeTinyBase } from '../fixtures/tiny-base.ts';
 

@@ -12,12 +12,13 @@ import { Serving } from '../../gpu-origin/http/serve.ts';
 import { createMetrics } from '../../gpu-origin/http/metrics.ts';
 import { UsageMemory } from '../../gpu-origin/http/usage.ts';
 import { createChatTemplate } from '../../gpu-origin/model/chat-template.ts';
-import { loadTokenizer } from '../../gpu-origin/model/tokenizer.ts';
-import { FakeRunner, type FakeStep } from '../../gpu-origin/runtime/fake-runner.ts';
+import { loadTokenizer } from '../../gpu-origin/model/load-tokenizer.ts';
+import { FakeRunner } from '../../gpu-origin/runtime/fake-runner.ts';
 import type { AdapterFileStore } from '../../gpu-origin/adapter-files/ports.ts';
 import { letters } from '../gpu-origin/engine/harness.ts';
 import { KEY } from '../gpu-origin/http/harness.ts';
 import { tinyMetadata } from '../gpu-origin/model-tokenizer/tiny-tokenizer.ts';
+import type { FakeStep } from '../../gpu-origin/runtime/fake-parts.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 
 /** SmolLM2-135M in int8 on two cores, ms: a chunk of 128 tokens, a step of 16 rows, and what of it is not its rows. */

@@ -15,8 +15,7 @@ import { z } from 'zod';
 import { parseSafetensorsHeader, readHeaderLength } from '../../../adapters/index.ts';
 import { baseIdOf, type BaseInfo } from '../../../protocol/index.ts';
 import { BaseModelError } from '../../model/base-model.ts';
-import { fileDigest } from '../../model/file-digest.ts';
-import { readFully } from '../../model/read-fully.ts';
+import { fileDigest, readFully } from '../../model/read-file.ts';
 
 const HubConfig = z.object({
   _name_or_path: z.string().optional(),

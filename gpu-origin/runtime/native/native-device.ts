@@ -1,8 +1,7 @@
 /** The runtime's port over ONNX Runtime's C API; everything made here has a `close` that releases it. */
 import { closeSync, openSync } from 'node:fs';
-import { DataType, type WeightEntry } from '../../model/graph-names.ts';
-import type { Numbers } from '../../model/precision.ts';
-import { readFully } from '../../model/read-fully.ts';
+import { DataType, type Numbers, type WeightEntry } from '../../model/graph-form.ts';
+import { readFully } from '../../model/read-file.ts';
 import {
   type Binding,
   type Device,

@@ -1,7 +1,15 @@
 /** What is asked of WebAssembly, done where it runs. */
 import { OrtError } from '../device.ts';
+import { nextTurn } from '../next-turn.ts';
 import type { WasmApi } from './wasm-api.ts';
-import type { WasmReply, WasmRequest } from './wasm-messages.ts';
+import type {
+  WasmAnswer,
+  WasmHost,
+  WasmOrder,
+  WasmQuestion,
+  WasmReply,
+  WasmRequest,
+} from './wasm-messages.ts';
 import type { ExternalData } from './wasm-module.ts';
 
 /** Where models and weights come from, by what the device calls them. */
@@ -61,4 +69,53 @@ async function handle(api: WasmApi, files: WasmFiles, request: WasmRequest): Pro
 function said(error: unknown): { call: string; code: number; message: string } {
   if (error instanceof OrtError) return { call: error.call, code: error.code, message: error.reason };
   return { call: 'WebAssembly', code: -1, message: error instanceof Error ? error.message : String(error) };
+}
+
+/** WebAssembly in the thread that asks, for a browser's worker: it needs no memory that is shared with another one. */
+export class SameThread implements WasmHost {
+  #turn: Promise<void> = Promise.resolve();
+  #ids = 0;
+  #jobs = 0;
+
+  constructor(
+    private readonly api: WasmApi,
+    private readonly files: WasmFiles,
+  ) {}
+
+  get memory(): SharedArrayBuffer {
+    return this.api.memory;
+  }
+
+  nextId(): number {
+    this.#ids += 1;
+    return this.#ids;
+  }
+
+  async ask(question: WasmQuestion): Promise<WasmAnswer> {
+    this.#jobs += 1;
+    const answer = await this.#do({ ...question, job: this.#jobs } as WasmRequest);
+    // A run blocks the thread; between two of them it hears who has gone and who has come.
+    if (question.kind === 'run') await nextTurn();
+    if (answer !== null && 'error' in answer)
+      throw new OrtError(answer.error.call, answer.error.code, answer.error.message);
+    return answer!;
+  }
+
+  tell(order: WasmOrder): void {
+    void this.#do(order);
+  }
+
+  /** Its memory goes with the thread. */
+  async end(): Promise<void> {
+    await this.#turn;
+  }
+
+  #do(request: WasmRequest): ReturnType<typeof answerRequest> {
+    const done = this.#turn.then(() => answerRequest(this.api, this.files, request));
+    this.#turn = done.then(
+      () => undefined,
+      () => undefined,
+    );
+    return done;
+  }
 }

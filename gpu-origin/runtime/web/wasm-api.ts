@@ -1,8 +1,13 @@
 /** ONNX Runtime's calls in WebAssembly, checked, with the tensors of a binding kept as long as it. */
 import { OrtError } from '../device.ts';
 import type { Bindings, BoundTensor } from './wasm-messages.ts';
-import { WasmGpu } from './wasm-gpu.ts';
-import type { ExternalData, WasmFactory, WasmModule, WebgpuFactory } from './wasm-module.ts';
+import {
+  type ExternalData,
+  type WasmFactory,
+  WasmGpu,
+  type WasmModule,
+  type WebgpuFactory,
+} from './wasm-module.ts';
 
 /** OrtLoggingLevel: 3 = error. */
 const LOG_ERRORS = 3;

@@ -2,7 +2,7 @@
 import { closeSync, fstatSync, openSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { parentPort, workerData } from 'node:worker_threads';
-import { readFully } from '../../model/read-fully.ts';
+import { readFully } from '../../model/read-file.ts';
 import { answerRequest, type WasmFiles } from './answer-requests.ts';
 import { installedModule } from './installed-module.ts';
 import { WasmApi } from './wasm-api.ts';

@@ -1,19 +1,20 @@
-/** The runtime's port over ONNX Runtime in WebAssembly, which runs in a thread of its own and shares its memory. */
-import { DataType, type WeightEntry } from '../../model/graph-names.ts';
-import type { Numbers } from '../../model/precision.ts';
+/** The runtime's port over ONNX Runtime in WebAssembly, on the processor or, in browsers, on a GPU. */
+import { DataType, type Numbers, type Precision, type WeightEntry } from '../../model/graph-form.ts';
 import {
   type Binding,
+  bytesOf,
   type Device,
   type DeviceMemory,
   type DeviceTensor,
   type HostMemory,
   own,
+  type OwnMemory,
   type Session,
   type SharedArrays,
   tensorBytes,
   type Weights,
 } from '../device.ts';
-import { type UploadedMemory, Uploads } from '../gpu-parts.ts';
+import { buildSumGraph, UploadedMemory, Uploads } from '../gpu-parts.ts';
 import type { BoundTensor, WasmHost } from './wasm-messages.ts';
 
 /** Of 32-bit WebAssembly; onnxruntime-web is built to grow to all of it. */
@@ -22,7 +23,7 @@ const ADDRESSABLE = 4 * 1024 ** 3;
 const ALIGNMENT = 64;
 
 /** `bytes` from `offset` on in the module's memory. */
-export class WebMemory implements HostMemory {
+class WebMemory implements HostMemory {
   private readonly view: Uint8Array<SharedArrayBuffer>;
   constructor(
     readonly buffer: SharedArrayBuffer,
@@ -47,7 +48,7 @@ export class WebMemory implements HostMemory {
 }
 
 /** Where a tensor would be: the thread makes it for each binding. */
-export class WebTensor implements DeviceTensor {
+class WebTensor implements DeviceTensor {
   constructor(
     readonly bound: Omit<BoundTensor, 'name'>,
     /** A GPU gets a copy of it; null = it is read where it lies. */
@@ -107,7 +108,7 @@ class WebSession implements Session {
 }
 
 /** @throws OrtError */
-export async function openSession(
+async function openSession(
   host: WasmHost,
   model: string | Uint8Array,
   weights: Weights | null,
@@ -119,14 +120,14 @@ export async function openSession(
 }
 
 /** Room in WebAssembly's memory. @throws OrtError when there is not as much. */
-export async function takeMemory(host: WasmHost, bytes: number): Promise<WebMemory> {
+async function takeMemory(host: WasmHost, bytes: number): Promise<WebMemory> {
   const place = 'heap';
   const { pointer, memory } = await host.ask({ kind: 'allocate', place, bytes });
   return new WebMemory(memory, pointer, bytes, () => host.tell({ kind: 'free', place, pointer }));
 }
 
 /** Copies of the arrays, side by side in one allocation. */
-export async function shareArrays(
+async function shareArrays(
   host: WasmHost,
   arrays: readonly Numbers[],
 ): Promise<{ memories: readonly WebMemory[]; close(): void }> {
@@ -145,13 +146,14 @@ export async function shareArrays(
   return { memories, close: () => whole.close() };
 }
 
-export class WebWeights implements Weights {
+class WebWeights implements Weights {
   constructor(readonly path: string) {}
   close(): void {
     // Each session has its own.
   }
 }
 
+/** On the processor: in a thread of its own, whose memory it shares, or in the same one. */
 export class WebDevice implements Device {
   readonly provider = 'web';
   readonly flavour = 'cpu';
@@ -194,5 +196,91 @@ export class WebDevice implements Device {
 
   close(): Promise<void> {
     return this.thread.end();
+  }
+}
+
+/**
+ * The runtime's port on a GPU through WebAssembly, in browsers: ONNX Runtime's WebGPU provider. Keys and values lie in
+ * buffers of the GPU that are bound as input and output at once; what lies in WebAssembly's memory is copied to the GPU
+ * when it is bound, so it is bound again when it has changed.
+ */
+export class WebGpuDevice implements Device, OwnMemory {
+  readonly provider = 'webgpu';
+  readonly flavour = 'gpu';
+  readonly own = this;
+  readonly sharesWeights = false;
+  readonly addressableBytes = null;
+  /** Of the processor's kernels, which are not used. */
+  preciseInt8 = false;
+
+  private constructor(
+    private readonly host_: WasmHost,
+    readonly description: string,
+    private readonly halves: () => boolean,
+  ) {}
+
+  /**
+   * @param halves whether the GPU has float16; asked once it is open.
+   * @throws OrtError when there is no GPU that WebGPU can use.
+   */
+  static async open(host: WasmHost, description: string, halves: () => boolean): Promise<WebGpuDevice> {
+    const device = new WebGpuDevice(host, description, halves);
+    // Never closed: the GPU's device ends with the last session, and all buffers with it.
+    await device.session(buildSumGraph('f32'), null);
+    return device;
+  }
+
+  async runsHalves(): Promise<boolean> {
+    return this.halves();
+  }
+
+  async memory(bytes: number): Promise<DeviceMemory> {
+    return this.take(bytes, false);
+  }
+
+  async host(bytes: number): Promise<HostMemory> {
+    return this.take(bytes, true);
+  }
+
+  private async take(bytes: number, open: boolean): Promise<UploadedMemory> {
+    return new UploadedMemory(await takeMemory(this.host_, bytes), open);
+  }
+
+  async share(arrays: readonly Numbers[]): Promise<SharedArrays> {
+    const { memories, close } = await shareArrays(this.host_, arrays);
+    return { memories: memories.map((memory) => new UploadedMemory(memory, false)), close };
+  }
+
+  tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor {
+    const bytes = tensorBytes(type, memory, at, dims);
+    const uploaded = own(memory, UploadedMemory);
+    const pointer = uploaded.offset + at;
+    return new WebTensor({ place: 'heap', type: DataType[type], pointer, bytes, dims }, uploaded);
+  }
+
+  async allocate(type: Precision, dims: readonly number[]): Promise<DeviceTensor> {
+    const place = 'gpu';
+    const bytes = bytesOf(type, dims);
+    const { pointer } = await this.host_.ask({ kind: 'allocate', place, bytes });
+    const bound = { place, type: DataType[type], pointer, bytes, dims } as const;
+    return new WebTensor(bound, null, () => this.host_.tell({ kind: 'free', place, pointer }));
+  }
+
+  first(tensor: DeviceTensor, rows: number): DeviceTensor {
+    const { bound } = own(tensor, WebTensor);
+    const [all = rows, ...row] = bound.dims;
+    return new WebTensor({ ...bound, dims: [rows, ...row], bytes: (bound.bytes / all) * rows }, null);
+  }
+
+  async weights(path: string, _entries: readonly WeightEntry[]): Promise<Weights> {
+    return new WebWeights(path);
+  }
+
+  session(model: string | Uint8Array, weights: Weights | null): Promise<Session> {
+    return openSession(this.host_, model, weights);
+  }
+
+  close(): Promise<void> {
+    return this.host_.end();
   }
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { HELP } from '../../../gpu-origin/config-flags.ts';
 import { ConfigError, readConfig } from '../../../gpu-origin/config.ts';
 import { progressReporter } from '../../../gpu-origin/log.ts';
-import { FITTING_ROWS, FIXED_ROWS } from '../../../gpu-origin/model/fitting-rows.ts';
+import { FITTING_ROWS, FIXED_ROWS } from '../../../gpu-origin/runtime/fit-device.ts';
 
 const secret = Buffer.alloc(32, 1).toString('base64');
 const env = { GRAFT_ORIGIN_KEYS: `k1:${secret}`, GRAFT_CACHE: '/tmp/cache' };

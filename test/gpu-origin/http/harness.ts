@@ -16,9 +16,11 @@ import { PromptQueue } from '../../../gpu-origin/prompts/prompt-queue.ts';
 import { standaloneMode } from '../../../gpu-origin/http/models.ts';
 import { UsageMemory } from '../../../gpu-origin/http/usage.ts';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
-import { loadTokenizer, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
-import { FakeRunner, type FakeRunnerOptions } from '../../../gpu-origin/runtime/fake-runner.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
+import { FakeRunner } from '../../../gpu-origin/runtime/fake-runner.ts';
 import { newStartId, sign, type ChainEntry, type SigningKey } from '../../../protocol/index.ts';
+import type { Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import type { FakeRunnerOptions } from '../../../gpu-origin/runtime/fake-parts.ts';
 import { tinyMetadata } from '../model-tokenizer/tiny-tokenizer.ts';
 
 export const ORIGIN_ID = 'origin-1';

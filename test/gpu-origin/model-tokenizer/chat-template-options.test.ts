@@ -4,8 +4,8 @@ import {
   createChatTemplate,
   type TemplateOptions,
 } from '../../../gpu-origin/model/chat-template.ts';
-import { finish } from '../../../gpu-origin/model/tokenizer-steps.ts';
-import { loadTokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import { finish } from '../../../gpu-origin/model/text-steps.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { CHATML, tinyMetadata } from './tiny-tokenizer.ts';
 
 const TRIMMING = CHATML.replace("message['content']", "message['content'] | trim");

@@ -1,7 +1,6 @@
 import { describe, expect, it } from 'vitest';
-import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
-import { toolsOfTemplate } from '../../../gpu-origin/model/chat-template-tools.ts';
-import { loadTokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import { createChatTemplate, toolsOfTemplate } from '../../../gpu-origin/model/chat-template.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { CHATML, tinyMetadata } from './tiny-tokenizer.ts';
 
 describe('how a template writes calls', () => {

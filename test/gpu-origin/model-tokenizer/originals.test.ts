@@ -8,9 +8,10 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import { readGguf } from '../../../gpu-origin/model/gguf.ts';
-import { createTokenizer, loadTokenizer, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
-import { BYTE_CHARACTERS } from '../../../gpu-origin/model/tokenizer-bytes.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
+import { BYTE_CHARACTERS } from '../../../gpu-origin/model/tokenizer-definition.ts';
 import { writeGguf } from '../../fixtures/write-gguf.ts';
+import { createTokenizer, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
 import { tinyMetadata, tinySentencePiece } from './tiny-tokenizer.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'graft-originals-'));

@@ -1,6 +1,5 @@
 import { ggufTokenizer } from '../../../gpu-origin/model/gguf-tokenizer.ts';
-import { BYTE_CHARACTERS } from '../../../gpu-origin/model/tokenizer-bytes.ts';
-import type { TokenizerDefinition } from '../../../gpu-origin/model/tokenizer-definition.ts';
+import { BYTE_CHARACTERS, type TokenizerDefinition } from '../../../gpu-origin/model/tokenizer-definition.ts';
 
 export const CHATML =
   "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}" +

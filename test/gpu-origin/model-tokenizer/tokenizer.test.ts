@@ -4,16 +4,10 @@ import { join } from 'node:path';
 import { Tokenizer as Library } from '@huggingface/tokenizers';
 import fc from 'fast-check';
 import { afterAll, describe, expect, it } from 'vitest';
-import {
-  createTokenizer,
-  loadTokenizer,
-  TokenizerError,
-  type Tokenizer,
-} from '../../../gpu-origin/model/tokenizer.ts';
-import { originalSteps } from '../../../gpu-origin/model/pre-tokenizer-steps.ts';
-import { plainEncoder } from '../../../gpu-origin/model/tokenizer-plain.ts';
-import { segments } from '../../../gpu-origin/model/tokenizer-segments.ts';
-import { finish } from '../../../gpu-origin/model/tokenizer-steps.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
+import { originalSteps, TokenizerError } from '../../../gpu-origin/model/tokenizer-definition.ts';
+import { createTokenizer, plainEncoder, type Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import { finish, segments } from '../../../gpu-origin/model/text-steps.ts';
 import { CHATML, SPECIALS, TINY_KINDS, tinyMetadata, tinyTokenizerJson } from './tiny-tokenizer.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'graft-tokenizer-'));

@@ -1,6 +1,6 @@
 import { expect, it } from 'vitest';
 import { BlockWeights } from '../../../gpu-origin/model/block-weights.ts';
-import type { WeightEntry } from '../../../gpu-origin/model/graph-names.ts';
+import type { WeightEntry } from '../../../gpu-origin/model/graph-form.ts';
 import { quantizeByteBlocks, quantizeLinear } from '../../../gpu-origin/model/quantize.ts';
 
 /** Neither a multiple of a block nor of the other. */

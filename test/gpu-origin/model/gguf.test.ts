@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { BaseModel } from '../../../gpu-origin/model/base-model.ts';
 import { blockFormat, dequantize, halfToNumber } from '../../../gpu-origin/model/dequantize.ts';
 import { GgufError, readGguf } from '../../../gpu-origin/model/gguf.ts';
-import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
+import { loadFolderBase } from '../../../gpu-origin/model/load-base.ts';
 import { idOfGgufFile, loadGgufBase } from '../../../gpu-origin/model/load-gguf-base.ts';
 import { prepareWeights } from '../../../gpu-origin/model/prepare-weights.ts';
 import { TINY_LLAMA, TINY_SHAPES, writeTinyBase } from '../../fixtures/tiny-base.ts';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect, it } from 'vitest';
 import { buildGraphs } from '../../../gpu-origin/model/build-graphs.ts';
-import { loadFolderBase } from '../../../gpu-origin/model/load-folder-base.ts';
+import { loadFolderBase } from '../../../gpu-origin/model/load-base.ts';
 import { planMemory, sayGpuMemory, sayMemory } from '../../../gpu-origin/model/memory-plan.ts';
 import { WEIGHT_FORMATS } from '../../../gpu-origin/model/prepare-weights.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';

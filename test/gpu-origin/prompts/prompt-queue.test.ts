@@ -5,7 +5,7 @@ import {
   PromptQueue,
   SLICE_MS,
 } from '../../../gpu-origin/prompts/prompt-queue.ts';
-import type { Steps } from '../../../gpu-origin/model/tokenizer.ts';
+import type { Steps } from '../../../gpu-origin/model/text-steps.ts';
 
 /** Time passes by work alone: a step takes a millisecond. */
 function rig() {

@@ -9,7 +9,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { blockFormat, dequantize } from '../../../gpu-origin/model/dequantize.ts';
-import { loadTokenizer } from '../../../gpu-origin/model/tokenizer.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
 import { createRunner } from '../../../gpu-origin/runtime/create-runner.ts';
 import {
   TINY_ADAPTERS,

@@ -6,14 +6,15 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import Table from 'cli-table3';
 import { z } from 'zod';
-import { ChatTemplateError, createChatTemplate } from '../../../gpu-origin/model/chat-template.ts';
 import {
-  toolsOfTemplate,
+  ChatTemplateError,
+  createChatTemplate,
   type TemplateMessage,
   type TemplateTool,
-} from '../../../gpu-origin/model/chat-template-tools.ts';
+  toolsOfTemplate,
+} from '../../../gpu-origin/model/chat-template.ts';
 import type { Tokenizer } from '../../../gpu-origin/model/tokenizer.ts';
-import { finish } from '../../../gpu-origin/model/tokenizer-steps.ts';
+import { finish } from '../../../gpu-origin/model/text-steps.ts';
 import { MADE_CONVERSATIONS, madeConversations } from '../made-conversations.ts';
 import { findPeers } from '../peers.ts';
 

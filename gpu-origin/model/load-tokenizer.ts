@@ -1,7 +1,24 @@
+/** A tokenizer from where a base keeps it. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
+import { createTokenizer, type Tokenizer } from './tokenizer.ts';
+import { ggufTokenizer } from './gguf-tokenizer.ts';
 import { type TokenizerDefinition, TokenizerError, TokenizerJson } from './tokenizer-definition.ts';
+
+export type TokenizerSource =
+  | { kind: 'gguf'; metadata: Map<string, unknown> }
+  /** A folder with `tokenizer.json`. */
+  | { kind: 'folder'; path: string };
+
+/** @throws TokenizerError when it is missing, damaged or of a kind that is not supported. */
+export const readTokenizer = (source: TokenizerSource): TokenizerDefinition =>
+  source.kind === 'gguf' ? ggufTokenizer(source.metadata) : folderTokenizer(source.path);
+
+/** @throws TokenizerError when the tokenizer is missing, damaged or of a kind that is not supported. */
+export function loadTokenizer(source: TokenizerSource): Tokenizer {
+  return createTokenizer(readTokenizer(source));
+}
 
 const tokenText = z.union([z.string(), z.looseObject({ content: z.string() }).transform((t) => t.content)]);
 
@@ -21,7 +38,7 @@ const ModelConfig = z.looseObject({ eos_token_id: eosIds });
  * `generation_config.json`, `config.json` (all optional).
  * @throws TokenizerError
  */
-export function folderTokenizer(folder: string): TokenizerDefinition {
+function folderTokenizer(folder: string): TokenizerDefinition {
   const json = read(folder, 'tokenizer.json', TokenizerJson);
   if (json === null) throw new TokenizerError(`${folder} has no tokenizer.json`);
   const config = read(folder, 'tokenizer_config.json', TokenizerConfig);

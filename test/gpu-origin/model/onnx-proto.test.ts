@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import protobuf from 'protobufjs';
 import { expect, it } from 'vitest';
-import { ProtobufWriter } from '../../../gpu-origin/model/protobuf-writer.ts';
+import { ProtobufWriter } from '../../../gpu-origin/model/onnx-proto.ts';
 
 const Message = protobuf
   .parse(

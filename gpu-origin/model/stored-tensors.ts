@@ -1,11 +1,23 @@
-/** A base's tensors against those that its graphs use: one that nobody reads would be served wrong in silence. */
+/**
+ * A base's tensors as they are stored, against those that its graphs use: one that nobody reads would be served wrong in
+ * silence.
+ */
+import {
+  type BaseModel,
+  BaseModelError,
+  LINEAR_KINDS,
+  linearShape,
+  type LlamaConfig,
+  moduleName,
+  storedLinears,
+  storedShape,
+} from './base-model.ts';
 import { FINAL_NORM, keptGains, mlpNorm } from './prepare-weights.ts';
-import { type BaseModel, BaseModelError, storedLinears, type LlamaConfig } from './base-model.ts';
 
 /** Rotary frequencies, which follow from the configuration; older Hugging Face checkpoints carry them. */
 export const FREQUENCIES = /(?:^|\.)rotary_emb\.(?:inv_freq|cos_cached|sin_cached)$/;
 
-export const EMBEDDING = 'model.embed_tokens.weight';
+const EMBEDDING = 'model.embed_tokens.weight';
 export const HEAD = 'lm_head.weight';
 
 /** @returns Hugging Face names of all that `prepareWeights` reads, as they are stored. */
@@ -58,4 +70,34 @@ export function refuseOtherHead(base: Pick<BaseModel, 'config' | 'tensor'>): voi
       `config.json says that the head is the embedding (tie_word_embeddings), but ${HEAD} differs from ${EMBEDDING}. ` +
         'If the head was trained on its own, set tie_word_embeddings to false',
     );
+}
+
+/** The base with its fused linears (Phi-3) under the names of their parts: rows of q, k and v, of gate and up. */
+export function splitFused(base: BaseModel): BaseModel {
+  const { config } = base;
+  if (!config.fused) return base;
+  const parts = new Map<string, { stored: string; shape: number[]; begin: number; end: number }>();
+  for (let layer = 0; layer < config.layers; layer++)
+    for (const linear of storedLinears(config, layer)) {
+      const whole = storedShape(config, linear);
+      let row = 0;
+      for (const kind of LINEAR_KINDS.filter((one) => linear.kinds.includes(one))) {
+        const { out } = linearShape(config, kind);
+        parts.set(`${moduleName(layer, kind)}.weight`, {
+          stored: `${linear.name}.weight`,
+          shape: [whole.out, whole.in],
+          begin: row * whole.in,
+          end: (row + out) * whole.in,
+        });
+        row += out;
+      }
+    }
+  return {
+    ...base,
+    tensor(name, shape) {
+      const part = parts.get(name);
+      if (part === undefined) return base.tensor(name, shape);
+      return base.tensor(part.stored, part.shape).slice(part.begin, part.end);
+    },
+  };
 }

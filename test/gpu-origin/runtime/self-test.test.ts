@@ -1,6 +1,6 @@
 import { afterAll, expect, it } from 'vitest';
-import { PRECISIONS } from '../../../gpu-origin/model/precision.ts';
-import { mostTokens } from '../../../gpu-origin/runtime/check-attention.ts';
+import { PRECISIONS } from '../../../gpu-origin/model/graph-form.ts';
+import { mostTokens } from '../../../gpu-origin/runtime/self-test.ts';
 import {
   type Binding,
   bytesOf,
