@@ -5,7 +5,7 @@ import { Experiment, EXPERIMENT_STATUSES } from './experiment.ts';
 import { ExperimentPairs } from './experiment-judge.ts';
 import { ExperimentProgress } from './experiment-plan.ts';
 import { ExperimentSegments, ExperimentSpread } from './experiment-breakdown.ts';
-import { AdapterName } from './names.ts';
+import { AdapterName } from './identity.ts';
 
 const Estimate = z.object({ low: z.number(), estimate: z.number(), high: z.number() });
 const Arm = z.object({ n: z.int().min(0), mean: z.number() });

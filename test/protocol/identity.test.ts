@@ -1,9 +1,119 @@
-import { createHash } from 'node:crypto';
 import fc from 'fast-check';
+import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { chainId, ChainEntry, Digest, sha256Hex, toHex } from '../../protocol/index.ts';
+import {
+  AdapterName,
+  baseIdOf,
+  MAX_NAME_LENGTH,
+  MAX_NAME_SEGMENT,
+  MAX_NAME_SEGMENTS,
+  nameProblem,
+  chainId,
+  ChainEntry,
+  Digest,
+  sha256Hex,
+  toHex,
+} from '../../protocol/index.ts';
 
 fc.configureGlobal({ seed: 1 });
+
+describe('nameProblem', () => {
+  it.each([
+    'medicine',
+    'medicine/cardiology/dr-lee',
+    '0',
+    'a.b_c-d',
+    '...',
+    '.hidden',
+    'versions/v1/admin/base',
+    'v11',
+    'a'.repeat(MAX_NAME_SEGMENT),
+    Array(MAX_NAME_SEGMENTS).fill('a').join('/'),
+  ])('accepts %j', (name) => {
+    expect(nameProblem(name)).toBeNull();
+    expect(AdapterName.safeParse(name).success).toBe(true);
+  });
+
+  it.each([
+    '',
+    '/',
+    '/a',
+    'a/',
+    'a//b',
+    '.',
+    '..',
+    'a/../b',
+    'a/./b',
+    'A',
+    'a b',
+    'a@3',
+    'a%2fb',
+    'a\\b',
+    'a\0',
+    'a\n',
+    'é',
+    'e\u0301',
+    '\u0430dmin',
+    '\u202ea',
+    'a\ufeff',
+    'a:b',
+    'a?b',
+    'a#b',
+    'base',
+    'admin',
+    'v1',
+    'v1/models',
+    'base/x',
+    'a'.repeat(MAX_NAME_SEGMENT + 1),
+    Array(MAX_NAME_SEGMENTS + 1)
+      .fill('a')
+      .join('/'),
+  ])('refuses %j', (name) => {
+    expect(nameProblem(name)).toEqual(expect.any(String));
+    expect(AdapterName.safeParse(name).success).toBe(false);
+  });
+
+  it('holds its length limit at the boundary', () => {
+    const name = (length: number) => {
+      const text = Array(5).fill('a'.repeat(60)).join('/').slice(0, length);
+      return text.endsWith('/') ? `${text.slice(0, -1)}a` : text;
+    };
+    expect(nameProblem(name(MAX_NAME_LENGTH))).toBeNull();
+    expect(nameProblem(name(MAX_NAME_LENGTH + 1))).toContain(`${MAX_NAME_LENGTH}`);
+  });
+
+  it('accepts nothing that a URL, a path or a KV key would read otherwise', () => {
+    fc.assert(
+      fc.property(
+        fc.string({ unit: fc.constantFrom('a', '.', '/', '%', 'A', '\\', ' ', '@', 'é'), maxLength: 12 }),
+        (name) => {
+          if (nameProblem(name) !== null) return;
+          expect(new URL(`http://h/v1/models/${name}`).pathname).toBe(`/v1/models/${name}`);
+          expect(encodeURI(name)).toBe(name);
+        },
+      ),
+      { numRuns: 2_000 },
+    );
+  });
+});
+
+describe('baseIdOf', () => {
+  it.each([
+    ['HuggingFaceTB/SmolLM2-135M-Instruct', 'smollm2-135m-instruct'],
+    ['smollm2-135m-instruct', 'smollm2-135m-instruct'],
+    ['/models/My Model', 'my-model'],
+    ['Qwen/Qwen2.5-0.5B', 'qwen2.5-0.5b'],
+  ])('%s -> %s', (hubId, id) => {
+    expect(baseIdOf(hubId)).toBe(id);
+  });
+  it('gives ids that it leaves alone', () => {
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        expect(baseIdOf(baseIdOf(text))).toBe(baseIdOf(text));
+      }),
+    );
+  });
+});
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)];
