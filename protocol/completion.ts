@@ -1,6 +1,6 @@
 /** Requests of OpenAI's chat and text completions, as far as graft speaks them. */
 import { z } from 'zod';
-import type { ApiError } from './api-error.ts';
+import { type ApiError, err, ok, type Result } from './api-error.ts';
 import { CHAT_RULES, MESSAGE_RULES, STREAM_RULES, TEXT_RULES } from './field-rules.ts';
 import {
   IgnoredPaths,
@@ -27,7 +27,6 @@ import {
   MAX_TEMPLATE_KWARGS_DEPTH,
 } from './limits.ts';
 import { refuseCrowd, takeContent } from './message-content.ts';
-import { err, ok, type Result } from './result.ts';
 import { refuseLimits, samplingFields } from './sampling-fields.ts';
 import { refuseSecondConstraint, ResponseFormat, structuredFields } from './structured-output.ts';
 import { TextPrompts } from './text-prompt.ts';

@@ -1,9 +1,8 @@
 /** Fields of a completion request that are meant for the edge; the origin never sees them. */
 import { z } from 'zod';
-import type { ApiError } from './api-error.ts';
+import { type ApiError, err, ok, type Result } from './api-error.ts';
 import { MAX_COMPOSED, MAX_COMPOSED_SCALE } from './limits.ts';
 import { checkBody, isMap } from './parse-body.ts';
-import { err, ok, type Result } from './result.ts';
 
 const ComposedAdapter = z.strictObject({
   /** A name, or `name@version`. */

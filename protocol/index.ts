@@ -34,14 +34,11 @@ export {
   readIgnored,
   writeIgnored,
 } from './parse-body.ts';
-export * from './response-answers.ts';
 export * from './responses.ts';
-export * from './result.ts';
 export type { SamplingFields } from './sampling-fields.ts';
 export * from './signature.ts';
-export * from './traceparent.ts';
 export * from './text-prompt.ts';
 export * from './tokenize.ts';
 export * from './tools.ts';
 export * from './structured-output.ts';
-export * from './usage-csv.ts';
+export * from './admin-api/usage.ts';

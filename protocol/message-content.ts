@@ -1,8 +1,7 @@
 /** Contents of messages as clients write them, to text alone. */
-import type { ApiError } from './api-error.ts';
+import { type ApiError, err, ok, type Result } from './api-error.ts';
 import { MAX_CONTENT_PARTS } from './limits.ts';
 import { isMap, issuePath, short, takeFields, unsupported, type Fields, type Taking } from './parse-body.ts';
-import { err, ok, type Result } from './result.ts';
 
 /** Parts of both APIs that are text. A model's refusal is what it said. */
 const TEXT_PARTS: ReadonlyMap<string, string> = new Map([

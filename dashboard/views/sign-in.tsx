@@ -1,6 +1,6 @@
 import { useEffect, useState } from 'preact/hooks';
 import { NewKey } from '../../protocol/admin-api/keys.ts';
-import { ok, type Result } from '../../protocol/result.ts';
+import { ok, type Result } from '../../protocol/api-error.ts';
 import { SignInAnswer } from '../../protocol/api-key.ts';
 import { createClient } from '../api/client.ts';
 import { Mark } from '../frame/navigation.tsx';
