@@ -6,7 +6,6 @@ export * from './api-key.ts';
 export * from './browser-downloads.ts';
 export * from './completion.ts';
 export * from './completion-answers.ts';
-export * from './edge-fields.ts';
 export * from './embeddings.ts';
 export * from './experiment-api.ts';
 export * from './experiment-answers.ts';
@@ -35,10 +34,22 @@ export {
   writeIgnored,
 } from './parse-body.ts';
 export * from './responses.ts';
-export type { SamplingFields } from './sampling-fields.ts';
 export * from './signature.ts';
-export * from './text-prompt.ts';
+export type { TextPrompt } from './prompt-fields.ts';
+export { answersTo, isPromptList, promptsIn, TextPrompts } from './prompt-fields.ts';
 export * from './tokenize.ts';
 export * from './tools.ts';
-export * from './structured-output.ts';
+export type { Constraint, PlacedConstraint, SamplingFields } from './answer-fields.ts';
+export {
+  constraintsOf,
+  JsonSchema,
+  MAX_GRAMMAR_BYTES,
+  MAX_GUIDED_CHARACTERS,
+  MAX_GUIDED_CHOICES,
+  MAX_SCHEMA_BYTES,
+  refuseSecondConstraint,
+  ResponseFormat,
+  structuredFields,
+  TextFormat,
+} from './answer-fields.ts';
 export * from './admin-api/usage.ts';

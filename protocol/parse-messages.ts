@@ -5,7 +5,7 @@
 import type { z } from 'zod';
 import { type ApiError, err, ok, type Result } from './api-error.ts';
 import { type ChatCompletionRequest, parseChatCompletion } from './completion.ts';
-import { refuseCrowd } from './message-content.ts';
+import { refuseCrowd } from './prompt-fields.ts';
 import { CountTokensRequest, MessagesRequest, type MessagesBlock, type MessagesInput } from './messages.ts';
 import {
   isMap,

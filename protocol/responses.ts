@@ -25,9 +25,14 @@ import {
   MAX_TOP_LOGPROBS,
   MAX_USER_CHARACTERS,
 } from './limits.ts';
-import { refuseCrowd, takeContent } from './message-content.ts';
-import { refuseLimits, samplingFields } from './sampling-fields.ts';
-import { refuseSecondConstraint, structuredFields, TextFormat } from './structured-output.ts';
+import { refuseCrowd, takeContent } from './prompt-fields.ts';
+import {
+  refuseLimits,
+  samplingFields,
+  refuseSecondConstraint,
+  structuredFields,
+  TextFormat,
+} from './answer-fields.ts';
 import {
   checkTools,
   FunctionCallItem,
