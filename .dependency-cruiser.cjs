@@ -16,8 +16,8 @@ const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
 const PURE = [
   'access/(authorize|loosened-limit|request-gate|usable-ranges)',
-  'completions/(compose-chain|resolve-name)',
-  'experiments/(analyze|assign-variant|capped|coverage-phases|decide|empty-arm|foresee|health|legal-change|outcome|segments|unit-values)',
+  'completions/compose-chain',
+  'experiments/(analyze|assign-variant|capped|coverage-phases|decide|empty-arm|foresee|health|legal-change|segments|unit-values)',
   'experiments/statistics/[^/]+',
   'metering/quota-state',
   'origins/(choose-origin|replica-sets)',

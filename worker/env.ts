@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { BaseId, Digest, nameProblem, parseSigningKeys, Tenant, type SigningKey } from '../protocol/index.ts';
-import { BOOTSTRAP_TENANT } from './access/authenticate.ts';
+import { BOOTSTRAP_TENANT } from './access/ports.ts';
 import { SignInLink } from './access/sign-in-link.ts';
 import type { AnalyticsDataset } from './http/observer.ts';
 import { PriceList, withDefaultBase } from './metering/price-list.ts';

@@ -21,7 +21,7 @@ import { createBlobs } from './blobs/parts.ts';
 import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
 import type { ObjectBucket } from './blobs/r2-blob-store.ts';
 import type { Sha256, RowAudit } from './platform/ports.ts';
-import { decoyOf } from './completions/resolve-name.ts';
+import { decoyOf } from './registry/claims.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
 import { createDropBox, createDrops, type Drops } from './drops/parts.ts';
 import type { DropLedger } from './drops/ports.ts';

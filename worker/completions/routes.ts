@@ -39,9 +39,10 @@ import {
 import { readOriginPhases, serverTiming, labels, tellOfAnswer, usageName } from './answer-headers.ts';
 import { answerOrStandIn } from './answer-or-stand-in.ts';
 import { enterGate } from '../access/gates.ts';
-import { recordBeginning, recordEnding, type Taking, recordEnded } from './record-ended.ts';
+import { recordBeginning, recordEnding, type Taking } from '../experiments/outcome.ts';
+import { recordEnded } from '../traffic/parts.ts';
 import type { TrafficSink } from '../traffic/ports.ts';
-import { comeIn, type DoorDeps, type Visit, refusesUnknownFields } from './door.ts';
+import { comeIn, type DoorDeps, type Visit, refusesUnknownFields } from '../access/authenticate.ts';
 import { runShadow, type ShadowDeps } from './run-shadow.ts';
 import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
 

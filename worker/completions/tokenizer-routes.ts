@@ -15,7 +15,7 @@ import {
   type Result,
   type TokenizeRequest,
 } from '../../protocol/index.ts';
-import { refusesUnknownFields, comeIn, type DoorDeps } from './door.ts';
+import { refusesUnknownFields, comeIn, type DoorDeps } from '../access/authenticate.ts';
 import { fail, methodNotAllowed, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
 import type { Caller } from '../access/ports.ts';
 import type { CompletionMeter } from '../metering/ports.ts';
