@@ -15,7 +15,7 @@ const BACKEND = '^worker/[a-z/]+/((d1|kv|r2)-[^/]+|[^/]+-object)\\.ts$';
 const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
 const PURE = [
-  'access/(authorize|loosened-limit|request-gate|usable-ranges)',
+  'access/(authorize|request-gate)',
   'completions/compose-chain',
   'experiments/(analyze|assign-variant|capped|coverage-phases|decide|empty-arm|foresee|health|legal-change|segments|unit-values)',
   'experiments/statistics/[^/]+',

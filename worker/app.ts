@@ -12,13 +12,21 @@ import type { IntakeDeps } from './registry/registry-deps.ts';
 import type { TakeDropOnMiss } from './drops/take-drop-on-miss.ts';
 import { KV_TIMEOUT_MS, LAST_KNOWN_GOOD_ENTRIES, LAST_KNOWN_GOOD_MS, RETRY_AFTER_MS } from './limits.ts';
 import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
-import { anthropicErrors, drainBody, EXPOSED_HEADERS, noStore, observeRequest } from './http/middleware.ts';
+import {
+  anthropicErrors,
+  drainBody,
+  EXPOSED_HEADERS,
+  noStore,
+  observeRequest,
+  fail,
+  methodNotAllowed,
+  type AppEnv,
+  type Observer,
+} from './http/request-scope.ts';
 import { createGates } from './access/gates.ts';
-import { fail, methodNotAllowed, type AppEnv } from './http/request-scope.ts';
 import { repinAfterChange, createPinSync } from './origins/sync-pins.ts';
 import { requireAdmin } from './access/require-admin.ts';
 import { logLine } from './log.ts';
-import type { Observer } from './http/observer.ts';
 import type { OriginClient } from './origins/client.ts';
 import { adminOpenApiRoutes } from './http/openapi/document.ts';
 import { createSuggestionBudget } from './completions/model-not-found.ts';
@@ -69,7 +77,7 @@ import type {
 } from './experiments/ports.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 import { withLastKnownGood } from './platform/index-memories.ts';
-import { createVersionIndex } from './access/recorded-rights.ts';
+import { createVersionIndex } from './access/repair-rights.ts';
 import {
   DamagedRow,
   StoreUnavailable,

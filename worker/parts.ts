@@ -32,7 +32,7 @@ import type { WebhookOutbox } from './experiments/ports-webhook.ts';
 import type { PairTallies } from './experiments/pairs/ports.ts';
 import type { ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import { createHotIndexes, forgettingPointers, forgettingRights } from './hot-indexes.ts';
-import type { Observer } from './http/observer.ts';
+import type { Observer } from './http/request-scope.ts';
 import {
   KV_TIMEOUT_MS,
   KV_WRITE_PAUSE_MS,
@@ -41,7 +41,7 @@ import {
   POINTER_CACHE_TTL_S,
   RETRY_AFTER_MS,
 } from './limits.ts';
-import { createMeter } from './metering/parts.ts';
+import { createMeter } from './metering/completion-meter.ts';
 import type { Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { createOriginClient } from './origins/client.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';

@@ -19,7 +19,6 @@ import {
   promptsIn,
   nameProblem,
 } from '../../protocol/index.ts';
-import { isRepeatable } from '../experiments/outcome.ts';
 import type { TokenCounts } from '../metering/ports.ts';
 import type { CompletionCall } from '../origins/client.ts';
 
@@ -42,6 +41,15 @@ export interface CompletionKind<T extends CompletionBody = CompletionBody> {
   /** Whether answers say something in words. */
   speaks: boolean;
 }
+
+/**
+ * Whether two answers to the request differ only where adapters do: it is greedy, or its chance is seeded. Any other
+ * answer differs from itself.
+ */
+export const isRepeatable = (request: {
+  temperature?: number | null | undefined;
+  seed?: number | null | undefined;
+}): boolean => request.temperature === 0 || (request.seed ?? null) !== null;
 
 const namedUser = (body: {
   user?: string | null | undefined;

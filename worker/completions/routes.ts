@@ -36,8 +36,14 @@ import {
   type CompletionBody,
   type CompletionKind,
 } from './kinds.ts';
-import { readOriginPhases, serverTiming, labels, tellOfAnswer, usageName } from './answer-headers.ts';
-import { answerOrStandIn } from './answer-or-stand-in.ts';
+import {
+  readOriginPhases,
+  serverTiming,
+  labels,
+  tellOfAnswer,
+  usageName,
+  answerOrStandIn,
+} from './answer.ts';
 import { enterGate } from '../access/gates.ts';
 import { recordBeginning, recordEnding, type Taking } from '../experiments/outcome.ts';
 import { recordEnded } from '../traffic/parts.ts';

@@ -19,7 +19,7 @@ import { refusesUnknownFields, comeIn, type DoorDeps } from '../access/authentic
 import { fail, methodNotAllowed, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
 import type { Caller } from '../access/ports.ts';
 import type { CompletionMeter } from '../metering/ports.ts';
-import { tellOfAnswer } from './answer-headers.ts';
+import { tellOfAnswer } from './answer.ts';
 import { lookUpModel, type ResolveDeps } from './resolve-model.ts';
 
 export interface TokenizerDeps extends DoorDeps, ResolveDeps {

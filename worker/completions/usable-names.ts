@@ -1,6 +1,5 @@
 import { MAX_LIST_READS, MAX_OVERLAPPING_GIVERS } from './limits.ts';
-import { mayUse, mayUseChain, type Rights } from '../access/authorize.ts';
-import { usableRanges } from '../access/usable-ranges.ts';
+import { mayUse, mayUseChain, type Rights, usableRanges } from '../access/authorize.ts';
 import type { GrantLedger } from '../access/ports-grants.ts';
 import type { NameWindow, Registry, UsableName } from '../registry/ports.ts';
 

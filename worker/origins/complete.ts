@@ -18,11 +18,10 @@ import { LOAD_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
 import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import type { ExchangeCall, Exchanged, Refusal, Watch } from './exchange.ts';
-import type { OriginHealth } from './health.ts';
+import type { OriginHealth, Routing } from './health.ts';
 import { createDeliver } from './stream.ts';
 import type { Pools, Origin } from './choose-origin.ts';
 import type { UsageQuestion } from './ask-origins.ts';
-import type { Routing } from './route-completion.ts';
 import type { StreamEnd, TokenCounts } from '../metering/ports.ts';
 
 export interface CompletionCall {

@@ -2,7 +2,6 @@ import {
   LoadAnswer,
   type KeepPinsRequest,
   type PinRequest,
-  type ChainEntry,
   type PrefetchRequest,
   type WarmedOrigin,
 } from '../../protocol/index.ts';
@@ -11,7 +10,8 @@ import { logLine } from '../log.ts';
 import type { Exchange, Exchanged, BroughtFile } from './exchange.ts';
 import { type OriginFetch, readOriginText } from './signed-fetch.ts';
 import type { Pools, Origin } from './choose-origin.ts';
-import type { OriginPins, OriginWarmth, PinLife } from './ports.ts';
+import type { PrefetchAt } from './health.ts';
+import type { OriginPins, OriginWarmth } from './ports.ts';
 
 /** Asks origins to keep adapters in memory. All of a base: any may have to serve a name when another is busy or lost. */
 export function createOriginPins(params: {
@@ -83,17 +83,6 @@ export async function whyNotLoaded(exchanged: Exchanged): Promise<string | null>
     }
   }
 }
-
-/** Has one origin load a chain, brought to it if need be. Never throws. */
-export type PrefetchAt = (
-  origin: Origin,
-  call: PinLife & {
-    chain: readonly ChainEntry[];
-    /** Only where it has this adapter in memory. */
-    instead?: string;
-    timeoutMs: number;
-  },
-) => Promise<WarmedOrigin>;
 
 /** Has origins load adapters before anybody asks for them. */
 export function createPrefetch(params: {
