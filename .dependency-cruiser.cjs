@@ -17,7 +17,7 @@ const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 const PURE = [
   'access/(authorize|request-gate)',
   'completions/compose-chain',
-  'experiments/(analyze|assign-variant|capped|coverage-phases|decide|empty-arm|foresee|health|legal-change|segments|unit-values)',
+  'experiments/(analyze|assign-variant|coverage-phases|decide|foresee|health|legal-change|segments|unit-values)',
   'experiments/statistics/[^/]+',
   'metering/quota-state',
   'origins/(choose-origin|replica-sets)',

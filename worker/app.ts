@@ -9,7 +9,7 @@ import type { WebhookSigner } from './experiments/webhooks.ts';
 import type { AnswerTokens, ExposureTokens } from './experiments/exposure-token.ts';
 import type { UnitHasher } from './experiments/unit-hash.ts';
 import type { IntakeDeps } from './registry/registry-deps.ts';
-import type { TakeDropOnMiss } from './drops/take-drop-on-miss.ts';
+import type { TakeDropOnMiss } from './drops/take-drops.ts';
 import { KV_TIMEOUT_MS, LAST_KNOWN_GOOD_ENTRIES, LAST_KNOWN_GOOD_MS, RETRY_AFTER_MS } from './limits.ts';
 import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
 import {
@@ -24,12 +24,12 @@ import {
   type Observer,
 } from './http/request-scope.ts';
 import { createGates } from './access/gates.ts';
-import { repinAfterChange, createPinSync } from './origins/sync-pins.ts';
+import { repinAfterChange, createPinSync } from './origins/pins.ts';
 import { requireAdmin } from './access/require-admin.ts';
 import { logLine } from './log.ts';
 import type { OriginClient } from './origins/client.ts';
 import { adminOpenApiRoutes } from './http/openapi/document.ts';
-import { createSuggestionBudget } from './completions/model-not-found.ts';
+import { createSuggestionBudget } from './completions/usable-names.ts';
 import { adminDownloadRoutes, adminBlobRoutes } from './blobs/routes.ts';
 import { downloadRoutes } from './downloads/routes.ts';
 import type { DownloadTokens } from './downloads/download-token.ts';

@@ -48,7 +48,7 @@ import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.
 import { createTraffic } from './traffic/parts.ts';
 import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
-import { watchPointers } from './origins/sync-pins.ts';
+import { watchPointers } from './origins/pins.ts';
 import { createKvListing, type KvNamespace } from './platform/kv-namespace.ts';
 import { createSealer } from './platform/sealed-index.ts';
 import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-absence.ts';

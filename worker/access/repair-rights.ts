@@ -3,7 +3,7 @@ import { Digest, sameJson, isHolder } from '../../protocol/index.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
-import { unlessDamaged, type Mended, type RepairDeps, type RepairStep } from '../registry/repair-deps.ts';
+import { unlessDamaged, type Mended, type RepairDeps, type RepairStep } from '../registry/repair-names.ts';
 import { heldGrants, type GrantLedger, type HeldGrants } from './ports-grants.ts';
 import { keyIdOf, keyRecordOf, type KeyLedger, type KeyRecord, type KeyRow } from './ports.ts';
 

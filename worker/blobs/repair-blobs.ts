@@ -4,7 +4,7 @@ import { MAX_DEPENDENTS_TOLD } from '../registry/limits.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import { readPart, type BadPart } from './read-parts.ts';
 import { writeRecordAnew } from './write-record.ts';
-import type { Mended, RepairDeps, RepairStep } from '../registry/repair-deps.ts';
+import type { Mended, RepairDeps, RepairStep } from '../registry/repair-names.ts';
 import { adapterUnavailable } from '../errors.ts';
 
 /**

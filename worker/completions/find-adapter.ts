@@ -17,7 +17,7 @@ import type { HeldGrants } from '../access/ports-grants.ts';
 import type { VersionRow } from '../registry/ports.ts';
 import { createCallerRights, type CallerRights } from '../access/authenticate.ts';
 import { logLine } from '../log.ts';
-import type { TakeDropOnMiss } from '../drops/take-drop-on-miss.ts';
+import type { TakeDropOnMiss } from '../drops/take-drops.ts';
 import type { AbsenceCheck } from '../registry/ports-pointers.ts';
 
 interface SeeDeps {

@@ -27,7 +27,7 @@ import {
   type FoundAdapter,
   type Kin,
 } from './find-adapter.ts';
-import { explainNotFound, type ExplainDeps } from './model-not-found.ts';
+import { explainNotFound, type ExplainDeps } from './usable-names.ts';
 
 export interface ResolveDeps extends FindDeps, ExplainDeps {
   origins: OriginClient;

@@ -3,7 +3,7 @@ import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platf
 import { historyRow, nameRow, type Entry, type Guard } from './d1-change-rows.ts';
 import { proofToJson, toJson } from './d1-registry-rows.ts';
 import { notFreeFor } from './d1-rooms.ts';
-import { notePointer } from './d1-stale-pointers.ts';
+import { notePointer } from './d1-registry-pointers.ts';
 import { isInUse, withdrawals } from './d1-withdrawals.ts';
 import type { Conflict, NameRow, Registry, VersionRow } from './ports.ts';
 

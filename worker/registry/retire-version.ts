@@ -8,7 +8,7 @@ import type { VersionRow } from './ports.ts';
 import { changed, ownName } from './own-name.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 
-import { syncStalePointers } from './sync-stale-pointers.ts';
+import { syncStalePointers } from './write-pointer.ts';
 
 export type Retired = VersionRow & { retiredAt: number; stops: Stopped };
 

@@ -8,8 +8,7 @@ import {
   type ExperimentSpread,
 } from '../../../protocol/index.ts';
 import type { TallyMoments, TallySnapshot } from '../ports.ts';
-import { analyze, type Comparison } from '../analyze.ts';
-import { cappedMetrics, withCaps } from '../capped.ts';
+import { analyze, type Comparison, cappedMetrics, withCaps } from '../analyze.ts';
 import { coveragePhases } from '../coverage-phases.ts';
 import { decide, type Situation } from '../decide.ts';
 import { progressOf } from '../foresee.ts';
