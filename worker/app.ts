@@ -25,7 +25,7 @@ import {
 } from './http/request-scope.ts';
 import { createGates } from './access/gates.ts';
 import { repinAfterChange, createPinSync } from './origins/pins.ts';
-import { requireAdmin } from './access/require-admin.ts';
+import { requireAdmin, type SignIn } from './access/require-admin.ts';
 import { logLine } from './log.ts';
 import type { OriginClient } from './origins/client.ts';
 import { adminOpenApiRoutes } from './http/openapi/document.ts';
@@ -49,13 +49,12 @@ import type { KeptPrompts, PromptKeeper } from './prompts/ports.ts';
 import type { TextSealer } from './prompts/seal-text.ts';
 import { adminRequestRoutes, adminTrafficRoutes } from './traffic/routes.ts';
 import type { TrafficLedger, TrafficSink } from './traffic/ports.ts';
-import type { PriceList } from './metering/price-list.ts';
+import type { PriceList, CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { adminVerifyRoutes, adminVersionRoutes } from './registry/versions-routes.ts';
 import { completionRoutes } from './completions/routes.ts';
 import type { WebhookOutbox } from './experiments/ports-webhook.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
-import type { SignIn } from './access/sign-in-link.ts';
 import {
   baseRoutes,
   sharedHeaders,
@@ -66,7 +65,6 @@ import {
 } from './http/page-routes.ts';
 import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
 import { modelRoutes } from './completions/models-routes.ts';
-import type { CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import type {
   ExperimentEntry,
   ExperimentIndex,

@@ -3,7 +3,7 @@
  * schedule need goes out. `index.ts` gives it Cloudflare's stores, tests give it fakes of them.
  */
 import type { GrantLedger } from './access/ports-grants.ts';
-import { createSignIn } from './access/sign-in-link.ts';
+import { createSignIn } from './access/require-admin.ts';
 import type { KeyLedger, RightsWriter } from './access/ports.ts';
 import type { Services } from './app.ts';
 import type { BackupLedger } from './backup/ports.ts';

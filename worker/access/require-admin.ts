@@ -1,12 +1,20 @@
+/** Who may use the admin API, and the client API beside completions; the link that signs in to a local edge. */
 import { createMiddleware } from 'hono/factory';
-import { hashApiKey, ok, type ApiError, type Result } from '../../protocol/index.ts';
-import { GATE_ENTRIES } from './limits.ts';
-import type { GrantLedger } from './ports-grants.ts';
+import { z } from 'zod';
+import {
+  hashApiKey,
+  ok,
+  type ApiError,
+  type Result,
+  Digest,
+  type SignInAnswer,
+} from '../../protocol/index.ts';
+import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
+import type { Index } from '../platform/ports.ts';
 import { authenticate, bearer, expired, refused } from './authenticate.ts';
 import { enterGate, type AdminGates, type Gates } from './gates.ts';
-import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
-import type { Gate } from './request-gate.ts';
-import type { Index } from '../platform/ports.ts';
+import { GATE_ENTRIES } from './limits.ts';
+import type { GrantLedger } from './ports-grants.ts';
 import {
   BOOTSTRAP_KEY_ID,
   BOOTSTRAP_TENANT,
@@ -14,6 +22,7 @@ import {
   type KeyLedger,
   type KeyRecord,
 } from './ports.ts';
+import type { Gate } from './request-gate.ts';
 
 /** Both are hashes in hex. Takes the same time wherever they differ. */
 function equalHashes(a: string, b: string): boolean {
@@ -149,3 +158,21 @@ export const requireKey = (deps: { keys: Index<KeyRecord>; gate: Gate; now: () =
       entered.value();
     }
   });
+
+/** What `graft dev` gives its own edge, of the link that it prints. */
+export const SignInLink = z.strictObject({ token_sha256: Digest, admin_key: z.string() });
+export type SignInLink = z.infer<typeof SignInLink>;
+
+/** Exchanges a token, once, for a key. @returns null when it is none, or was used. */
+export type SignIn = (token: string) => Promise<SignInAnswer | null>;
+
+/** Good once in the life of this isolate; the only one of a local stack, which has a new link at each start. */
+export function createSignIn({ token_sha256, admin_key }: SignInLink): SignIn {
+  let used = false;
+  return async (token) => {
+    // Two at once: the first whose hash is made.
+    if ((await hashApiKey(token)) !== token_sha256 || used) return null;
+    used = true;
+    return { admin_key };
+  };
+}

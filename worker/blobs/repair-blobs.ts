@@ -2,8 +2,7 @@ import { type BlobRecord, err, ok, type ApiError, type Result } from '../../prot
 import { REPAIR_BLOB_BYTES } from './limits.ts';
 import { MAX_DEPENDENTS_TOLD } from '../registry/limits.ts';
 import { REPAIR_PAGE } from '../limits.ts';
-import { readPart, type BadPart } from './read-parts.ts';
-import { writeRecordAnew } from './write-record.ts';
+import { readPart, type BadPart, writeRecordAnew } from './stored-file.ts';
 import type { Mended, RepairDeps, RepairStep } from '../registry/repair-names.ts';
 import { adapterUnavailable } from '../errors.ts';
 

@@ -49,7 +49,7 @@ import { recordBeginning, recordEnding, type Taking } from '../experiments/outco
 import { recordEnded } from '../traffic/parts.ts';
 import type { TrafficSink } from '../traffic/ports.ts';
 import { comeIn, type DoorDeps, type Visit, refusesUnknownFields } from '../access/authenticate.ts';
-import { runShadow, type ShadowDeps } from './run-shadow.ts';
+import { runShadow, type ShadowDeps } from '../experiments/run-shadow.ts';
 import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
 
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps, ShadowDeps {

@@ -218,7 +218,7 @@ export function createComplete(params: {
     if (origins.length > 1) for (const origin of health.toProbe(origins)) call.keepAlive(watch.probe(origin));
     const route = routing.choose({ ...call, name: call.manifest?.name ?? null }, { origins, chain });
     const tried: string[] = [];
-    let failure: ApiError = originUnavailable();
+    let failure: ApiError | null = null;
     let refusal: Served | null = null;
     for (const origin of route.order) {
       const lease = route.start(origin);
@@ -242,7 +242,7 @@ export function createComplete(params: {
         };
       tried.push(origin.id);
     }
-    return refusal === null ? err(failure) : ok(refusal);
+    return refusal === null ? err(failure ?? originUnavailable()) : ok(refusal);
   };
 }
 

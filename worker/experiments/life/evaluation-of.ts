@@ -15,7 +15,7 @@ import { progressOf } from '../foresee.ts';
 import type { PairTally } from '../pairs/ports.ts';
 import { healthOf, reportedMetrics } from '../health.ts';
 import { segmentsAtLook } from '../segments.ts';
-import { winRate } from '../statistics/win-rate.ts';
+import { winRate } from '../statistics/sequential.ts';
 import { PAIR_TUNING } from '../pairs/limits.ts';
 import type { Moments } from '../statistics/moments.ts';
 import { percentile, toldIn, type Sketch } from '../statistics/sketch.ts';
