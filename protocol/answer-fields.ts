@@ -35,7 +35,7 @@ const logitBias = z
     }
   });
 
-/** `null` means "not given", as in OpenAI's schema. */
+/** Chat completions, text completions and responses share them. `null` means "not given", as in OpenAI's schema. */
 export const samplingFields = {
   temperature: z.number().min(0).max(2).nullish(),
   /** 0 leaves the likeliest token alone. */

@@ -222,6 +222,7 @@ const ComposedAdapter = z.strictObject({
   scale: z.number().min(-MAX_COMPOSED_SCALE).max(MAX_COMPOSED_SCALE).nullish(),
 });
 
+/** Fields of a completion request that are meant for the edge; the origin never sees them. */
 export const EdgeFields = z.strictObject({
   /** The name itself or nothing: no ancestor stands in for it. */
   strict: z.boolean().nullish(),

@@ -1,9 +1,8 @@
 /** What the admin API answers of experiments; docs/experiments.md explains the words. */
 import { z } from 'zod';
-import { ExperimentId } from './experiment-api.ts';
+import { ExperimentId, ExperimentProgress } from './experiment-api.ts';
 import { Experiment, EXPERIMENT_STATUSES } from './experiment.ts';
 import { ExperimentPairs } from './experiment-judge.ts';
-import { ExperimentProgress } from './experiment-plan.ts';
 import { ExperimentSegments, ExperimentSpread } from './experiment-breakdown.ts';
 import { AdapterName } from './identity.ts';
 

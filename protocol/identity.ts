@@ -111,7 +111,7 @@ export function chainId(chain: readonly ChainEntry[]): Promise<string> {
   return sha256Hex(chain.map((entry) => `${entry.digest} ${String(entry.scale)}\n`).join(''));
 }
 
-/** Hashes for dealing and ranking, which keep no secret and withstand nobody who wants a collision. */
+/** Hashes for dealing and ranking; none of them keeps a secret or withstands anybody who wants a collision. */
 
 const encoder = new TextEncoder();
 
@@ -164,6 +164,11 @@ const canonical = (value: unknown): string | undefined =>
       : inner,
   );
 
+/**
+ * API keys: `gk_` (inference) or `ga_` (admin), 27 random base62 digits (160 bits), 6 base62 digits of checksum.
+ * The checksum lets anyone refuse a mistyped or made-up key without looking anything up; it proves nothing else.
+ * Only a key's sha256 is ever stored. The admin key of a local stack is also had for the link that `graft dev` prints.
+ */
 export type ApiKeyKind = 'gk' | 'ga';
 
 const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';

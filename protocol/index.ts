@@ -12,7 +12,6 @@ export * from './experiment-answers.ts';
 export * from './experiment-breakdown.ts';
 export * from './state-words.ts';
 export * from './experiment-guardrail.ts';
-export * from './experiment-plan.ts';
 export * from './experiment-judge.ts';
 export * from './experiment.ts';
 export * from './limits.ts';

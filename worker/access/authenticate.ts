@@ -89,6 +89,7 @@ export interface Visit {
   refused: (by: { tenant: string; status: number; names: number }) => void;
 }
 
+/** Who may ask for a completion now, and send how much: what a tenant's refused requests may cost the others. */
 export function comeIn({ keys, gates, now }: DoorDeps, request: Request): Visit {
   const asking = admit();
   /** Of a large body. */

@@ -1,4 +1,4 @@
-/** Keys and grants as the system of record has them, and what of them in KV is not so. */
+/** Keys and grants as the system of record has them, in the form in which the hot path reads indexes, and what of them in KV is not so. */
 import { Digest, sameJson, isHolder } from '../../protocol/index.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';

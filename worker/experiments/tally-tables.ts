@@ -27,6 +27,7 @@ interface Place {
   metric: string;
 }
 
+/** How values are spread: one row a seed, variant and metric. */
 export function createTallySketches(sql: TallySql) {
   const keyOf = ({ seed, variant, metric }: Place): [string, string, string] => [seed, variant, metric];
 
@@ -96,6 +97,7 @@ interface SegmentPlace extends Place {
   segment: string;
 }
 
+/** By the dimension that an experiment is told by: sums a segment, variant and metric. */
 export function createTallySegments(sql: TallySql) {
   const SUMS = 'SELECT segment, variant, metric, n, sum, sum_squares AS sumSquares FROM segments';
   const keyOf = ({ seed, segment, variant, metric }: SegmentPlace): [string, string, string, string] => [
