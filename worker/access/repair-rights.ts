@@ -1,9 +1,9 @@
 /** Keys and grants as the system of record has them, in the form in which the hot path reads indexes, and what of them in KV is not so. */
-import { Digest, sameJson, isHolder } from '../../protocol/index.ts';
+import { Digest, sameJson, isHolder, type Mended } from '../../protocol/index.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import type { Index, Lookup } from '../platform/ports.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
-import { unlessDamaged, type Mended, type RepairDeps, type RepairStep } from '../registry/repair-names.ts';
+import { unlessDamaged, type RepairDeps, type RepairStep } from '../registry/repair-names.ts';
 import { heldGrants, type GrantLedger, type HeldGrants } from './ports-grants.ts';
 import { keyIdOf, keyRecordOf, type KeyLedger, type KeyRecord, type KeyRow } from './ports.ts';
 

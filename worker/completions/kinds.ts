@@ -1,4 +1,5 @@
 /** What the client API has where a model is asked: a path, how its bodies are read, what else differs, and what `model` asks for. */
+import type { CompletionCall } from '../origins/complete.ts';
 import {
   embeddingInputs,
   parseChatCompletion,
@@ -20,7 +21,6 @@ import {
   nameProblem,
 } from '../../protocol/index.ts';
 import type { TokenCounts } from '../metering/ports.ts';
-import type { CompletionCall } from '../origins/client.ts';
 
 export type CompletionBody =
   ChatCompletionRequest | TextCompletionRequest | ResponseRequest | MessagesRequest | EmbeddingRequest;

@@ -1,3 +1,4 @@
+import type { AskedOrigin } from '../origins/complete.ts';
 import { Hono } from 'hono';
 import {
   errorStatus,
@@ -19,7 +20,6 @@ import {
   type AppContext,
   type AppEnv,
 } from '../http/request-scope.ts';
-import type { AskedOrigin } from '../origins/client.ts';
 import type { AnswerTokens, Exposure, ExposureTokens } from '../experiments/exposure-token.ts';
 import { endUser, USER_HEADER, takePart, type Part, type TakePartDeps } from '../experiments/take-part.ts';
 import type { ExperimentSink } from '../experiments/ports.ts';

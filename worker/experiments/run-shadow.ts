@@ -1,4 +1,5 @@
 /** Shadows of experiments: what the edge asks beside an answer that a user gets, and what is counted of it. */
+import type { CompletionCall } from '../origins/complete.ts';
 import {
   finishOf,
   isEventStream,
@@ -10,7 +11,7 @@ import { fail } from '../http/request-scope.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { hasToken, UsageStripper } from '../metering/completion-stream.ts';
 import type { CompletionEnding, MeteredAnswer } from '../metering/ports.ts';
-import type { CompletionCall, OriginClient } from '../origins/client.ts';
+import type { OriginClient } from '../origins/client.ts';
 import { AnswerCopy, textsOf, answerTexts } from './answer-texts.ts';
 import { disagreement, outcomeValues } from './outcome.ts';
 import { conversationOf } from './pairs/conversation.ts';

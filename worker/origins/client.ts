@@ -44,8 +44,6 @@ export interface OriginReport {
   figures: OriginFigures | null;
 }
 
-export type { AskedOrigin, CompletionCall, Served } from './complete.ts';
-
 export interface OriginClient extends AdapterTrials {
   readonly bases: Bases;
   /** @param figures ask for them too. */

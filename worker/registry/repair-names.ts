@@ -20,8 +20,6 @@ import type { NameIndex, PointerWriter } from './ports-pointers.ts';
 import type { Registry, NameRow, PointedExperiment, Pointer } from './ports.ts';
 import { experimentEntryOf, nameEntryOf } from './write-pointer.ts';
 
-export type { Mended };
-
 export interface RepairDeps {
   registry: Registry;
   pointers: PointerWriter;
