@@ -10,14 +10,14 @@ const only = (from, allowed, extra = {}) => ({
 });
 
 /** Backends of ports, in files named by what they stand on; Durable Objects. */
-const BACKEND = '^worker/[a-z/]+/((d1|kv|do|r2)-[^/]+|[^/]+-object)\\.ts$';
+const BACKEND = '^worker/[a-z/]+/((d1|kv|r2)-[^/]+|[^/]+-object)\\.ts$';
 /** How rows are read, and what platform gives to all backends. */
 const DATABASE_ROWS = ['^worker/platform/', '-rows\\.ts$'];
 /** Decisions, formulas and state machines: no port with I/O, no clock. */
 const PURE = [
-  'access/(authorize|loosened-limit|request-gate|usable-ranges)',
-  'completions/(compose-chain|resolve-name)',
-  'experiments/(analyze|assign-variant|capped|coverage-phases|decide|empty-arm|foresee|health|legal-change|outcome|segments|unit-values)',
+  'access/(authorize|request-gate)',
+  'completions/compose-chain',
+  'experiments/(analyze|assign-variant|coverage-phases|decide|foresee|health|legal-change|segments|unit-values)',
   'experiments/statistics/[^/]+',
   'metering/quota-state',
   'origins/(choose-origin|replica-sets)',

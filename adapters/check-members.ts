@@ -1,5 +1,5 @@
 import { chainId } from '../protocol/identity.ts';
-import { err, ok, type Result } from '../protocol/result.ts';
+import { err, ok, type Result } from '../protocol/api-error.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 
 /** One adapter that is to be composed with others. */

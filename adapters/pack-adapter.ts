@@ -1,7 +1,6 @@
 import type { BlobRecord } from '../protocol/adapter-manifest.ts';
 import type { FileFacts } from '../protocol/admin-api/versions.ts';
-import { sha256Hex } from '../protocol/identity.ts';
-import { baseIdOf } from '../protocol/names.ts';
+import { sha256Hex, baseIdOf } from '../protocol/identity.ts';
 import { AdapterFormatError, printable } from './errors.ts';
 import { type CanonicalAdapter, encodeCanonical, parseCanonical } from './format/canonical.ts';
 import { inFeatures, outFeatures } from './format/lora-module.ts';

@@ -5,7 +5,7 @@
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
 import { PAIR_TUNING } from '../worker/experiments/pairs/limits.ts';
-import { winRate } from '../worker/experiments/statistics/win-rate.ts';
+import { winRate } from '../worker/experiments/statistics/sequential.ts';
 import { seededRandom } from './seeded-random.ts';
 import { quantile } from './statistics.ts';
 

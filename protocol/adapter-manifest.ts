@@ -1,8 +1,7 @@
 /** An adapter's version as the hot path reads it, and its file, which goes to the edge in parts, each under its own sha256. */
 import { z } from 'zod';
-import { Digest, sha256Hex } from './identity.ts';
+import { Digest, sha256Hex, AdapterName } from './identity.ts';
 import { MAX_CHAIN, MAX_PART_BYTES, MAX_PARTS } from './limits.ts';
-import { AdapterName } from './names.ts';
 
 /** A chain member as the registry stores it: what to apply, and whom to ask whether it may be. */
 export const ManifestChainEntry = z.strictObject({

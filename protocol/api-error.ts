@@ -165,3 +165,9 @@ export function unknownPath(method: string, path: string): ApiError {
   const asked = PLAIN.test(`${method}${path}`) ? `${method} ${path}` : 'such path';
   return { code: 'unknown_url', message: `This server has no ${asked}; it has ${HAS}.` };
 }
+
+/** Expected failures are data. A thrown exception is a bug. */
+export type Result<T, E> = { ok: true; value: T } | { ok: false; error: E };
+
+export const ok = <T>(value: T): { ok: true; value: T } => ({ ok: true, value });
+export const err = <E>(error: E): { ok: false; error: E } => ({ ok: false, error });

@@ -4,8 +4,7 @@
  */
 import { z } from 'zod';
 import { BlobRecord } from './adapter-manifest.ts';
-import { Digest } from './identity.ts';
-import { AdapterName } from './names.ts';
+import { Digest, AdapterName } from './identity.ts';
 import { BaseInfo } from './origin-request.ts';
 
 /** Names that one token opens, at most. */

@@ -1,7 +1,17 @@
-/** Requests of OpenAI's chat and text completions, as far as graft speaks them. */
+/** Requests of OpenAI's chat and text completions, as far as graft speaks them, and their fields that are meant for the edge. */
 import { z } from 'zod';
-import type { ApiError } from './api-error.ts';
+import { type ApiError, err, ok, type Result } from './api-error.ts';
 import { CHAT_RULES, MESSAGE_RULES, STREAM_RULES, TEXT_RULES } from './field-rules.ts';
+import {
+  DEFAULT_TEXT_TOKENS,
+  MAX_CHOICES,
+  MAX_CLIENT_KEY,
+  MAX_MESSAGES,
+  MAX_TOP_LOGPROBS,
+  MAX_USER_CHARACTERS,
+  MAX_COMPOSED,
+  MAX_COMPOSED_SCALE,
+} from './limits.ts';
 import {
   IgnoredPaths,
   asFields,
@@ -17,77 +27,20 @@ import {
   type Taking,
 } from './parse-body.ts';
 import {
-  DEFAULT_TEXT_TOKENS,
-  MAX_CHOICES,
-  MAX_CLIENT_KEY,
-  MAX_MESSAGES,
-  MAX_TOP_LOGPROBS,
-  MAX_USER_CHARACTERS,
-  MAX_TEMPLATE_KWARGS_BYTES,
-  MAX_TEMPLATE_KWARGS_DEPTH,
-} from './limits.ts';
-import { refuseCrowd, takeContent } from './message-content.ts';
-import { err, ok, type Result } from './result.ts';
-import { refuseLimits, samplingFields } from './sampling-fields.ts';
-import { refuseSecondConstraint, ResponseFormat, structuredFields } from './structured-output.ts';
-import { TextPrompts } from './text-prompt.ts';
+  refuseCrowd,
+  refuseTemplateFields,
+  takeContent,
+  templateFields,
+  TextPrompts,
+} from './prompt-fields.ts';
+import {
+  refuseLimits,
+  samplingFields,
+  refuseSecondConstraint,
+  ResponseFormat,
+  structuredFields,
+} from './answer-fields.ts';
 import { chatToolFields, checkTools, MAX_TOOL_CALLS, refuseTools, ToolCall } from './tools.ts';
-
-const NAME = /^[A-Za-z_]\w{0,63}$/;
-/** What templates have of the request itself, and what they call. */
-const RESERVED: ReadonlySet<string> = new Set([
-  ...['messages', 'tools', 'documents', 'chat_template', 'tokenize'],
-  ...['add_generation_prompt', 'continue_final_message', 'bos_token', 'eos_token'],
-  ...['raise_exception', 'range', 'strftime_now', 'namespace', 'loop', 'dict', 'joiner', 'cycler'],
-  ...['true', 'false', 'none', 'True', 'False', 'None'],
-]);
-
-const depthOf = (value: unknown): number =>
-  typeof value === 'object' && value !== null ? 1 + Math.max(0, ...Object.values(value).map(depthOf)) : 0;
-
-const kwargs = z
-  .custom<Record<string, unknown>>(isMap, 'must be an object')
-  .superRefine((values, context) => {
-    const complain = (message: string, path: string[] = []) =>
-      context.addIssue({ code: 'custom', message, path, input: values });
-    for (const name of Object.keys(values)) {
-      if (!NAME.test(name)) return complain('is no name of a variable', [name]);
-      if (RESERVED.has(name)) return complain('is not for the request to say', [name]);
-    }
-    const bytes = new TextEncoder().encode(JSON.stringify(values)).length;
-    if (bytes > MAX_TEMPLATE_KWARGS_BYTES)
-      return complain(`has ${bytes} bytes; at most ${MAX_TEMPLATE_KWARGS_BYTES} are allowed`);
-    if (depthOf(values) > MAX_TEMPLATE_KWARGS_DEPTH)
-      complain(`is more than ${MAX_TEMPLATE_KWARGS_DEPTH} objects and lists deep`);
-  })
-  .meta({ type: 'object', additionalProperties: {} });
-
-const templateFields = {
-  /** Variables of the template, such as `enable_thinking`. */
-  chat_template_kwargs: kwargs.nullish(),
-  /** Whether the assistant's next turn is opened; true unless given, or the final message goes on. */
-  add_generation_prompt: z.boolean().nullish(),
-  /** The answer goes on where the last message ends, which is an assistant's. */
-  continue_final_message: z.boolean().nullish(),
-};
-
-/** What these fields say that cannot be. */
-function refuseTemplateFields(request: {
-  messages: readonly { role: string }[];
-  add_generation_prompt?: boolean | null | undefined;
-  continue_final_message?: boolean | null | undefined;
-}): ApiError | null {
-  if (request.continue_final_message !== true) return null;
-  if (request.add_generation_prompt === true) {
-    const message =
-      "Give 'add_generation_prompt' or 'continue_final_message', one of them: a turn is opened, or one goes on.";
-    return { code: 'invalid_request', message, param: 'continue_final_message' };
-  }
-  const last = request.messages.length - 1;
-  if (request.messages[last]?.role === 'assistant') return null;
-  const message = "With 'continue_final_message' the last message has to be an assistant's.";
-  return { code: 'invalid_request', message, param: `messages[${last}].role` };
-}
 
 const StreamOptions = z.strictObject({ include_usage: z.boolean().optional() });
 
@@ -261,4 +214,45 @@ export function parseTextCompletion(
   const limit = { name: 'max_tokens', value: request.value.max_tokens ?? DEFAULT_TEXT_TOKENS };
   const refusal = refuseLimits(request.value, limit) ?? refuseStreamed(request.value);
   return refusal === null ? ok({ request: request.value, ignored: taking.ignored.list() }) : err(refusal);
+}
+
+const ComposedAdapter = z.strictObject({
+  /** A name, or `name@version`. */
+  name: z.string().min(1).max(512),
+  scale: z.number().min(-MAX_COMPOSED_SCALE).max(MAX_COMPOSED_SCALE).nullish(),
+});
+
+/** Fields of a completion request that are meant for the edge; the origin never sees them. */
+export const EdgeFields = z.strictObject({
+  /** The name itself or nothing: no ancestor stands in for it. */
+  strict: z.boolean().nullish(),
+  /** Further adapters, added to the model's chain for this request. */
+  adapters: z.array(ComposedAdapter).max(MAX_COMPOSED).nullish(),
+});
+
+export interface EdgeRequest {
+  strict: boolean;
+  adapters: { name: string; scale: number }[];
+}
+
+/**
+ * Takes the edge's fields out of a body.
+ * @param body parsed JSON. @returns the fields, and the body without them.
+ */
+export function takeEdgeFields(body: unknown): Result<{ edge: EdgeRequest; rest: unknown }, ApiError> {
+  if (!isMap(body)) return ok({ edge: { strict: false, adapters: [] }, rest: body });
+  if (!('strict' in body) && !('adapters' in body))
+    return ok({ edge: { strict: false, adapters: [] }, rest: body });
+  const { strict, adapters, ...rest } = body;
+  const parsed = checkBody(EdgeFields, { strict, adapters });
+  if (!parsed.ok) return parsed;
+  const wanted = (parsed.value.adapters ?? []).map(({ name, scale }) => ({ name, scale: scale ?? 1 }));
+  const repeated = wanted.findIndex(({ name }, i) => wanted.slice(0, i).some((other) => other.name === name));
+  if (repeated !== -1)
+    return err({
+      code: 'invalid_request',
+      message: `Invalid value for 'adapters[${repeated}].name': it is named twice; give one scale for both.`,
+      param: `adapters[${repeated}].name`,
+    });
+  return ok({ edge: { strict: parsed.value.strict ?? false, adapters: wanted }, rest });
 }

@@ -1,9 +1,8 @@
 /** `POST /v1/embeddings` of OpenAI's API: the hidden states of a model with its adapters, as one vector a text. */
 import { z } from 'zod';
-import type { ApiError } from './api-error.ts';
+import { type ApiError, err, type Result } from './api-error.ts';
 import { MAX_CLIENT_KEY, MAX_EMBEDDING_INPUTS, MAX_USER_CHARACTERS } from './limits.ts';
 import { isMap, parseRequest, type Parsed, type ParseOptions } from './parse-body.ts';
-import { err, type Result } from './result.ts';
 
 const isTokenId = (id: unknown): id is number => Number.isSafeInteger(id) && (id as number) >= 0;
 

@@ -1,11 +1,10 @@
 /** What the admin API answers of experiments; docs/experiments.md explains the words. */
 import { z } from 'zod';
-import { ExperimentId } from './experiment-api.ts';
+import { ExperimentId, ExperimentProgress } from './experiment-api.ts';
 import { Experiment, EXPERIMENT_STATUSES } from './experiment.ts';
 import { ExperimentPairs } from './experiment-judge.ts';
-import { ExperimentProgress } from './experiment-plan.ts';
 import { ExperimentSegments, ExperimentSpread } from './experiment-breakdown.ts';
-import { AdapterName } from './names.ts';
+import { AdapterName } from './identity.ts';
 
 const Estimate = z.object({ low: z.number(), estimate: z.number(), high: z.number() });
 const Arm = z.object({ n: z.int().min(0), mean: z.number() });

@@ -1,7 +1,7 @@
 /** Who says which of two answers to one request is better, and what that comes to; docs/experiments.md. */
 import { z } from 'zod';
 import { DEFAULT_JUDGE_TOKENS, MAX_JUDGE_TOKENS, MAX_KEPT_PAIRS } from './limits.ts';
-import { PinnedAdapter } from './names.ts';
+import { PinnedAdapter } from './identity.ts';
 
 /** The base without an adapter, as a judge. */
 export const BASE_JUDGE = 'base';

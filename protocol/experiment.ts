@@ -14,7 +14,7 @@ import {
 } from './limits.ts';
 import { BASE_JUDGE, ExperimentJudge } from './experiment-judge.ts';
 import { SegmentBy } from './experiment-breakdown.ts';
-import { AdapterName, PinnedAdapter } from './names.ts';
+import { AdapterName, PinnedAdapter } from './identity.ts';
 
 const Share = z.number().min(0).max(1);
 /** Text that buckets are made from. Seeds of namespaces and holdouts begin with two underscores. */

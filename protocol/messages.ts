@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { errorStatus, type ApiError } from './api-error.ts';
 import { MAX_MESSAGES, MAX_USER_CHARACTERS } from './limits.ts';
 import { isMap } from './parse-body.ts';
-import { samplingFields } from './sampling-fields.ts';
+import { samplingFields } from './answer-fields.ts';
 
 const textBlock = z.object({ type: z.literal('text'), text: z.string() });
 /** Thoughts that are sent back: they are not shown to the model again. */

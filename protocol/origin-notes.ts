@@ -1,5 +1,6 @@
 /** What edge and origin tell each other of a completion beside its bodies: in headers, a stream's comments, parameters of its path, and one question after it. */
 import { z } from 'zod';
+import { toHex } from './identity.ts';
 
 /**
  * What an origin tells the edge of a completion's tokens, beside the answer: in the header of a whole answer
@@ -47,6 +48,18 @@ export const finishOf = (note: UsageNote | null): 'stop' | 'length' | null =>
   note?.finish === undefined || note.finish === 'left' ? null : note.finish;
 
 /**
+ * Query parameter of an edge's requests whose configuration says which base the origin serves: the base's id. An origin
+ * that serves another one refuses with `origin_unavailable`; one of before there was this passes over it.
+ */
+export const BASE_PARAMETER = 'base';
+
+/** @param path may have a query. @param base null = whatever base the origin serves. */
+export const pathForBase = (path: string, base: string | null): string =>
+  base === null
+    ? path
+    : `${path}${path.includes('?') ? '&' : '?'}${BASE_PARAMETER}=${encodeURIComponent(base)}`;
+
+/**
  * What the edge may ask an origin about a completion whose end it has not seen, because the client left it: the usage
  * note is in the header of a whole answer and at the end of a stream, and neither comes any more.
  */
@@ -92,7 +105,7 @@ export function answerTextOf(id: string): string | null {
  * followed by `;draining` when it is going away.
  */
 export const LOAD_HEADER = 'x-graft-load';
-const FORM = /^(\d{1,6})\/(\d{1,6})(;draining)?$/;
+const LOAD = /^(\d{1,6})\/(\d{1,6})(;draining)?$/;
 
 export interface OriginLoad {
   /** Rows that run, wait for a slot, or wait for an adapter. */
@@ -108,7 +121,7 @@ export const writeLoad = ({ rows, slots, draining }: OriginLoad): string =>
 
 /** @returns null for what is none. */
 export function readLoad(header: string | null): OriginLoad | null {
-  const match = FORM.exec(header ?? '');
+  const match = LOAD.exec(header ?? '');
   if (match === null || Number(match[2]) === 0) return null;
   return { rows: Number(match[1]), slots: Number(match[2]), draining: match[3] !== undefined };
 }
@@ -118,3 +131,43 @@ export function readLoad(header: string | null): OriginLoad | null {
  * (`x-graft-cold: true`); absent otherwise. What it lacked altogether the edge knows itself.
  */
 export const COLD_HEADER = 'x-graft-cold';
+
+/**
+ * W3C Trace Context (https://www.w3.org/TR/trace-context/), as far as it crosses here: `traceparent` alone, version 00.
+ * No `tracestate` and no `baggage`, whose words are others'. The header is outside of the signature on the way to an
+ * origin: what it says goes into logs and to the engine, and decides nothing.
+ */
+
+export const TRACEPARENT_HEADER = 'traceparent';
+
+/** Of whoever sent the request. */
+export interface Traceparent {
+  /** 32 hex digits, not all 0. */
+  traceId: string;
+  /** The sender's span: 16 hex digits, not all 0. */
+  spanId: string;
+  sampled: boolean;
+}
+
+const TRACEPARENT = /^00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})$/;
+
+/** @returns null for what is none, or of a later version: it is left out, not mended. */
+export function parseTraceparent(header: string | null | undefined): Traceparent | null {
+  const match = TRACEPARENT.exec(header ?? '');
+  if (match === null) return null;
+  const [, traceId = '', spanId = '', flags = ''] = match;
+  // Of the flags only the first is defined; others are not passed on.
+  return { traceId, spanId, sampled: (Number.parseInt(flags, 16) & 1) === 1 };
+}
+
+/**
+ * The header for one hop: the same trace, and a span of its own.
+ * @param random 8 bytes, not all 0; given only by tests.
+ */
+export function nextTraceparent(
+  { traceId, sampled }: Traceparent,
+  random: Uint8Array = crypto.getRandomValues(new Uint8Array(8)),
+): string {
+  const spanId = toHex(random);
+  return `00-${traceId}-${/^0+$/.test(spanId) ? '0000000000000001' : spanId}-${sampled ? '01' : '00'}`;
+}

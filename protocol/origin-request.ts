@@ -21,18 +21,6 @@ export const OriginRequest = z.strictObject({
 });
 export type OriginRequest = z.infer<typeof OriginRequest>;
 
-/**
- * Query parameter of an edge's requests whose configuration says which base the origin serves: the base's id. An origin
- * that serves another one refuses with `origin_unavailable`; one of before there was this passes over it.
- */
-export const BASE_PARAMETER = 'base';
-
-/** @param path may have a query. @param base null = whatever base the origin serves. */
-export const pathForBase = (path: string, base: string | null): string =>
-  base === null
-    ? path
-    : `${path}${path.includes('?') ? '&' : '?'}${BASE_PARAMETER}=${encodeURIComponent(base)}`;
-
 /** One linear module of the base: `in` columns of A, `out` rows of B. */
 export const BaseModule = z.object({
   name: z.string(),

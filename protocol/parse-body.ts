@@ -3,9 +3,8 @@
  * left out and how the answer's header says it, what is refused.
  */
 import type { z } from 'zod';
-import type { ApiError } from './api-error.ts';
+import { type ApiError, err, ok, type Result } from './api-error.ts';
 import { MAX_FIELDS, MAX_JSON_CONTAINERS, MAX_JSON_DEPTH } from './limits.ts';
-import { err, ok, type Result } from './result.ts';
 
 /** As OpenAI writes places in a body: `messages[1].content`. */
 export const issuePath = (path: readonly PropertyKey[]): string =>

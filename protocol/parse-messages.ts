@@ -3,9 +3,9 @@
  * chat that it asks for.
  */
 import type { z } from 'zod';
-import type { ApiError } from './api-error.ts';
+import { type ApiError, err, ok, type Result } from './api-error.ts';
 import { type ChatCompletionRequest, parseChatCompletion } from './completion.ts';
-import { refuseCrowd } from './message-content.ts';
+import { refuseCrowd } from './prompt-fields.ts';
 import { CountTokensRequest, MessagesRequest, type MessagesBlock, type MessagesInput } from './messages.ts';
 import {
   isMap,
@@ -16,7 +16,6 @@ import {
   type Parsed,
   type ParseOptions,
 } from './parse-body.ts';
-import { err, ok, type Result } from './result.ts';
 
 const BLOCKS = ['text', 'thinking', 'redacted_thinking', 'tool_use', 'tool_result'];
 

@@ -1,6 +1,6 @@
 /** Requests, answers and stream events of OpenAI's Responses, without state: nothing is stored, tools are refused. */
 import { z } from 'zod';
-import type { ApiError } from './api-error.ts';
+import { type ApiError, err, ok, type Result } from './api-error.ts';
 import { ITEM_RULES, RESPONSE_RULES, TEXT_OPTION_RULES } from './field-rules.ts';
 import {
   IgnoredPaths,
@@ -25,10 +25,14 @@ import {
   MAX_TOP_LOGPROBS,
   MAX_USER_CHARACTERS,
 } from './limits.ts';
-import { refuseCrowd, takeContent } from './message-content.ts';
-import { err, ok, type Result } from './result.ts';
-import { refuseLimits, samplingFields } from './sampling-fields.ts';
-import { refuseSecondConstraint, structuredFields, TextFormat } from './structured-output.ts';
+import { refuseCrowd, takeContent } from './prompt-fields.ts';
+import {
+  refuseLimits,
+  samplingFields,
+  refuseSecondConstraint,
+  structuredFields,
+  TextFormat,
+} from './answer-fields.ts';
 import {
   checkTools,
   FunctionCallItem,

@@ -8,7 +8,7 @@
 import { z } from 'zod';
 import { toHex } from './identity.ts';
 import { SIGNATURE_WINDOW_MS } from './limits.ts';
-import { err, ok, type Result } from './result.ts';
+import { err, ok, type Result } from './api-error.ts';
 
 export const SIGNATURE_HEADER = 'x-graft-signature';
 /** Of an origin's refusal `before_start`: the id of its present start, for the next signature. */

@@ -1,10 +1,9 @@
 /** `POST /tokenize` and `POST /detokenize`, as vLLM has them. */
 import { z } from 'zod';
-import type { ApiError } from './api-error.ts';
+import { type ApiError, err, ok, type Result } from './api-error.ts';
 import { ChatMessage, parseChatCompletion, type ChatCompletionRequest } from './completion.ts';
 import { MAX_MESSAGES } from './limits.ts';
 import { asFields, parseRequest, type Parsed, type ParseOptions } from './parse-body.ts';
-import { err, ok, type Result } from './result.ts';
 
 const common = {
   /** A base or a name: the tokenizer of its base is meant. Where an edge has one base, it names nothing. */

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import type { ApiError } from './api-error.ts';
 import { isMap, short, unsupported } from './parse-body.ts';
-import { JsonSchema } from './structured-output.ts';
+import { JsonSchema } from './answer-fields.ts';
 
 export const MAX_TOOLS = 128;
 /** Calls that one message has; a model that asks for more goes in circles. */

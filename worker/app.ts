@@ -9,19 +9,27 @@ import type { WebhookSigner } from './experiments/webhooks.ts';
 import type { AnswerTokens, ExposureTokens } from './experiments/exposure-token.ts';
 import type { UnitHasher } from './experiments/unit-hash.ts';
 import type { IntakeDeps } from './registry/registry-deps.ts';
-import type { TakeDropOnMiss } from './drops/take-drop-on-miss.ts';
+import type { TakeDropOnMiss } from './drops/take-drops.ts';
 import { KV_TIMEOUT_MS, LAST_KNOWN_GOOD_ENTRIES, LAST_KNOWN_GOOD_MS, RETRY_AFTER_MS } from './limits.ts';
 import { MAX_SUGGESTED_KEYS, SUGGESTIONS_PER_SECOND } from './completions/limits.ts';
-import { anthropicErrors, drainBody, EXPOSED_HEADERS, noStore, observeRequest } from './http/middleware.ts';
+import {
+  anthropicErrors,
+  drainBody,
+  EXPOSED_HEADERS,
+  noStore,
+  observeRequest,
+  fail,
+  methodNotAllowed,
+  type AppEnv,
+  type Observer,
+} from './http/request-scope.ts';
 import { createGates } from './access/gates.ts';
-import { fail, methodNotAllowed, type AppEnv } from './http/request-scope.ts';
-import { repinAfterChange, createPinSync } from './origins/sync-pins.ts';
-import { requireAdmin } from './access/require-admin.ts';
+import { repinAfterChange, createPinSync } from './origins/pins.ts';
+import { requireAdmin, type SignIn } from './access/require-admin.ts';
 import { logLine } from './log.ts';
-import type { Observer } from './http/observer.ts';
 import type { OriginClient } from './origins/client.ts';
 import { adminOpenApiRoutes } from './http/openapi/document.ts';
-import { createSuggestionBudget } from './completions/model-not-found.ts';
+import { createSuggestionBudget } from './completions/usable-names.ts';
 import { adminDownloadRoutes, adminBlobRoutes } from './blobs/routes.ts';
 import { downloadRoutes } from './downloads/routes.ts';
 import type { DownloadTokens } from './downloads/download-token.ts';
@@ -41,13 +49,12 @@ import type { KeptPrompts, PromptKeeper } from './prompts/ports.ts';
 import type { TextSealer } from './prompts/seal-text.ts';
 import { adminRequestRoutes, adminTrafficRoutes } from './traffic/routes.ts';
 import type { TrafficLedger, TrafficSink } from './traffic/ports.ts';
-import type { PriceList } from './metering/price-list.ts';
+import type { PriceList, CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { adminVerifyRoutes, adminVersionRoutes } from './registry/versions-routes.ts';
 import { completionRoutes } from './completions/routes.ts';
 import type { WebhookOutbox } from './experiments/ports-webhook.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
 import { feedbackRoutes } from './experiments/feedback-routes.ts';
-import type { SignIn } from './access/sign-in-link.ts';
 import {
   baseRoutes,
   sharedHeaders,
@@ -58,7 +65,6 @@ import {
 } from './http/page-routes.ts';
 import { tokenizerRoutes } from './completions/tokenizer-routes.ts';
 import { modelRoutes } from './completions/models-routes.ts';
-import type { CompletionMeter, Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import type {
   ExperimentEntry,
   ExperimentIndex,
@@ -69,7 +75,7 @@ import type {
 } from './experiments/ports.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 import { withLastKnownGood } from './platform/index-memories.ts';
-import { createVersionIndex } from './access/recorded-rights.ts';
+import { createVersionIndex } from './access/repair-rights.ts';
 import {
   DamagedRow,
   StoreUnavailable,

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import { BaseId, Digest, nameProblem, parseSigningKeys, Tenant, type SigningKey } from '../protocol/index.ts';
-import { BOOTSTRAP_TENANT } from './access/authenticate.ts';
-import { SignInLink } from './access/sign-in-link.ts';
+import { BOOTSTRAP_TENANT } from './access/ports.ts';
+import { SignInLink } from './access/require-admin.ts';
 import type { AnalyticsDataset } from './http/observer.ts';
-import { PriceList, withDefaultBase } from './metering/price-list.ts';
+import { PriceList, withDefaultBase } from './metering/ports.ts';
 import type { Origin } from './origins/choose-origin.ts';
 import type { SqlDatabase } from './platform/d1-database.ts';
 import type { DurableNamespace } from './platform/ask-object.ts';

@@ -15,7 +15,7 @@ import {
   type ShortMemory,
   withSecondOpinion,
 } from './platform/index-memories.ts';
-import { recordedGrants, recordedKey } from './access/recorded-rights.ts';
+import { recordedGrants, recordedKey } from './access/repair-rights.ts';
 import type { SealedIndexParams, Sealer } from './platform/sealed-index.ts';
 import type { ExperimentEntry, ExperimentIndex } from './experiments/ports.ts';
 import type { BulkIndex, Index, Lookup } from './platform/ports.ts';

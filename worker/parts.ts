@@ -3,7 +3,7 @@
  * schedule need goes out. `index.ts` gives it Cloudflare's stores, tests give it fakes of them.
  */
 import type { GrantLedger } from './access/ports-grants.ts';
-import { createSignIn } from './access/sign-in-link.ts';
+import { createSignIn } from './access/require-admin.ts';
 import type { KeyLedger, RightsWriter } from './access/ports.ts';
 import type { Services } from './app.ts';
 import type { BackupLedger } from './backup/ports.ts';
@@ -21,7 +21,7 @@ import { createBlobs } from './blobs/parts.ts';
 import type { BlobLedger, GarbageLedger } from './blobs/ports.ts';
 import type { ObjectBucket } from './blobs/r2-blob-store.ts';
 import type { Sha256, RowAudit } from './platform/ports.ts';
-import { decoyOf } from './completions/resolve-name.ts';
+import { decoyOf } from './registry/claims.ts';
 import { createDownloadTokens } from './downloads/download-token.ts';
 import { createDropBox, createDrops, type Drops } from './drops/parts.ts';
 import type { DropLedger } from './drops/ports.ts';
@@ -32,7 +32,7 @@ import type { WebhookOutbox } from './experiments/ports-webhook.ts';
 import type { PairTallies } from './experiments/pairs/ports.ts';
 import type { ExperimentLedger, ExperimentTallies } from './experiments/ports.ts';
 import { createHotIndexes, forgettingPointers, forgettingRights } from './hot-indexes.ts';
-import type { Observer } from './http/observer.ts';
+import type { Observer } from './http/request-scope.ts';
 import {
   KV_TIMEOUT_MS,
   KV_WRITE_PAUSE_MS,
@@ -41,14 +41,14 @@ import {
   POINTER_CACHE_TTL_S,
   RETRY_AFTER_MS,
 } from './limits.ts';
-import { createMeter } from './metering/parts.ts';
+import { createMeter } from './metering/completion-meter.ts';
 import type { Quotas, TenantLimits, UsageLedger } from './metering/ports.ts';
 import { createOriginClient } from './origins/client.ts';
 import type { FileNames, OriginHistoryLedger, PinLedger } from './origins/ports.ts';
 import { createTraffic } from './traffic/parts.ts';
 import type { TrafficCollector, TrafficLedger } from './traffic/ports.ts';
 import type { Fetch } from './origins/signed-fetch.ts';
-import { watchPointers } from './origins/sync-pins.ts';
+import { watchPointers } from './origins/pins.ts';
 import { createKvListing, type KvNamespace } from './platform/kv-namespace.ts';
 import { createSealer } from './platform/sealed-index.ts';
 import { createAbsenceCheck, forgettingAbsences } from './registry/confirmed-absence.ts';

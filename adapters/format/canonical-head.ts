@@ -1,7 +1,6 @@
 /** What a canonical adapter file begins with, and what alone says of it: all but the values of its tensors. */
 import { z } from 'zod';
-import { Digest } from '../../protocol/identity.ts';
-import { baseIdOf } from '../../protocol/names.ts';
+import { Digest, baseIdOf } from '../../protocol/identity.ts';
 import { AdapterFormatError, printable, type AdapterErrorCode } from '../errors.ts';
 import type { Tensor } from './dtype.ts';
 import { makeLoraModule, type LoraModule } from './lora-module.ts';

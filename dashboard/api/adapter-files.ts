@@ -1,5 +1,5 @@
 /** The files that a person gave, dropped or chosen, and which of them are the adapter. */
-import { err, ok, type Result } from '../../protocol/result.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
 
 /** Files of a drop: those that were dropped, and those in a folder that was. */
 

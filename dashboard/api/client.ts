@@ -9,7 +9,7 @@ import {
   operationPath,
   splitRoute,
 } from '../../protocol/admin-api/operations.ts';
-import { err, ok, type Result } from '../../protocol/result.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { jsonOf, noAnswer, oddAnswer, type Problem, problemOf, unsendableKey } from '../model/problem.ts';
 import { createStore } from '../model/store.ts';
 

@@ -1,6 +1,6 @@
 /** Publishing from the page: the same checks, and the same way of sending, as `graft publish`. */
 import { type PublishPlan, VersionList, type PublishedVersion } from '../../protocol/admin-api/versions.ts';
-import { err, ok, type Result } from '../../protocol/result.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
 import { pickAdapterFiles } from './adapter-files.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Client } from './client.ts';

@@ -1,5 +1,5 @@
 import { sha256Hex } from '../../protocol/identity.ts';
-import { err, ok, type Result } from '../../protocol/result.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Client } from './client.ts';
 

@@ -2,7 +2,7 @@
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
 import { BASE_JUDGE } from '../../protocol/experiment-judge.ts';
 import { CreateExperiment, type PlanExperiment } from '../../protocol/experiment-api.ts';
-import { err, ok, type Result } from '../../protocol/result.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
 
 export interface ExperimentFields {
   readonly name: string;

@@ -1,5 +1,5 @@
 /** Which time a report of usage is of, in whole days UTC, and as the query of the page's address. */
-import { err, ok, type Result } from '../../protocol/result.ts';
+import { err, ok, type Result } from '../../protocol/api-error.ts';
 
 const DAY_MS = 86_400_000;
 

@@ -1,5 +1,5 @@
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
-import type { Result } from '../../protocol/result.ts';
+import type { Result } from '../../protocol/api-error.ts';
 import { unreachedSince } from '../api/client.ts';
 import type { Problem } from '../model/problem.ts';
 

@@ -1,7 +1,7 @@
 import { useState } from 'preact/hooks';
 import { VersionList } from '../../protocol/admin-api/versions.ts';
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
-import { nameProblem } from '../../protocol/names.ts';
+import { nameProblem } from '../../protocol/identity.ts';
 import { liveOnce } from '../../protocol/state-words.ts';
 import type { Client } from '../api/client.ts';
 import {

@@ -1,9 +1,8 @@
 /** Adapters' files, sent and fetched back: what the admin API takes and answers. */
 import { z } from 'zod';
 import { BlobRecord } from '../adapter-manifest.ts';
-import { Digest } from '../identity.ts';
+import { Digest, AdapterName } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
-import { AdapterName } from '../names.ts';
 
 /** `PUT /admin/blobs/<digest>/parts/<index>`: a part that was taken. */
 export const BlobPart = z.object({ index: z.int().min(0), bytes: z.int().positive(), sha256: Digest });

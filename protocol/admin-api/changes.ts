@@ -1,6 +1,6 @@
 /** Changes of names: what the admin API takes and answers. */
 import { z } from 'zod';
-import { AdapterName } from '../names.ts';
+import { AdapterName } from '../identity.ts';
 import { Why } from './history.ts';
 import type { AdminOperationTable } from './operation.ts';
 

@@ -1,6 +1,6 @@
 /** Erasing names and tenants for good: what the admin API takes and answers. */
 import { z } from 'zod';
-import { AdapterName, Scope, Tenant } from '../names.ts';
+import { AdapterName, Scope, Tenant } from '../identity.ts';
 import { Why } from './history.ts';
 import type { AdminOperationTable } from './operation.ts';
 

@@ -11,9 +11,9 @@ import {
   RampExperiment,
   StartExperiment,
   StopExperiment,
+  ExperimentPlan,
 } from '../experiment-api.ts';
 import { ExperimentFilter, ExperimentList, ExperimentLooks, ExperimentView } from '../experiment-answers.ts';
-import { ExperimentPlan } from '../experiment-plan.ts';
 import { JudgeSecret, KeptPairList } from '../experiment-judge.ts';
 import { EXPERIMENTS_SHOWN, MAX_EXPERIMENT_BODY_BYTES, MAX_EXPERIMENTS_SHOWN } from './limits.ts';
 import type { AdminOperationTable } from './operation.ts';

@@ -1,6 +1,6 @@
 /** Grants: what the admin API takes and answers. */
 import { z } from 'zod';
-import { isHolder, Scope, Tenant } from '../names.ts';
+import { isHolder, Scope, Tenant } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
 
 /** `POST /admin/grants`, and the query of `DELETE /admin/grants`. */

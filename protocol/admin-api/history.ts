@@ -1,6 +1,6 @@
 /** The history of names, and why something was changed: what the admin API takes and answers. */
 import { z } from 'zod';
-import { AdapterName } from '../names.ts';
+import { AdapterName } from '../identity.ts';
 import { MAX_HISTORY_PAGE } from './limits.ts';
 import type { AdminOperationTable } from './operation.ts';
 

@@ -1,7 +1,6 @@
 /** Keys: what the admin API takes and answers: never the hash, and the key itself once. */
 import { z } from 'zod';
-import { Digest } from '../identity.ts';
-import { Scope, Tenant } from '../names.ts';
+import { Digest, Scope, Tenant } from '../identity.ts';
 import { DEFAULT_KEY_GRACE_MS, MAX_KEY_GRACE_MS, MAX_KEY_LIFE_MS, MAX_SCOPES } from './limits.ts';
 import type { AdminOperationTable } from './operation.ts';
 import { KeepHours } from './prompts.ts';

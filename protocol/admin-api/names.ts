@@ -1,7 +1,7 @@
 /** Names and what their owners say of them: what the admin API takes and answers. */
 import { z } from 'zod';
 import type { AdminOperationTable } from './operation.ts';
-import { AdapterName } from '../names.ts';
+import { AdapterName } from '../identity.ts';
 import { Why } from './history.ts';
 
 export const NameView = z.object({

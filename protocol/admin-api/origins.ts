@@ -1,9 +1,8 @@
 /** Origins, and the names whose adapters they have in memory before anybody asks: what the admin API takes and answers. */
 import { z } from 'zod';
 import { OriginFigures, BaseInfo, ResidentList } from '../origin-request.ts';
-import { Digest } from '../identity.ts';
+import { Digest, AdapterName } from '../identity.ts';
 import type { AdminOperationTable } from './operation.ts';
-import { AdapterName } from '../names.ts';
 
 export const OriginView = z.object({
   id: z.string(),

@@ -1,6 +1,6 @@
 /** Removing names and versions, and bringing them back: what the admin API takes and answers. */
 import { z } from 'zod';
-import { AdapterName } from '../names.ts';
+import { AdapterName } from '../identity.ts';
 import { Why } from './history.ts';
 import type { AdminOperationTable } from './operation.ts';
 

@@ -1,6 +1,6 @@
 /** Rooms that the operator reserved: what the admin API takes and answers. */
 import { z } from 'zod';
-import { AdapterName, Tenant } from '../names.ts';
+import { AdapterName, Tenant } from '../identity.ts';
 import { Why } from './history.ts';
 import type { AdminOperationTable } from './operation.ts';
 

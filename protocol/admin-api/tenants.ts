@@ -1,6 +1,6 @@
 /** Limits of a whole tenant: what the admin API takes and answers. */
 import { z } from 'zod';
-import { Tenant } from '../names.ts';
+import { Tenant } from '../identity.ts';
 import { KeyLimitsView, LimitsChange } from './keys.ts';
 import type { AdminOperationTable } from './operation.ts';
 

@@ -4,8 +4,7 @@
  */
 import { z } from 'zod';
 import { EvaluateAnswer, EvaluationRows } from '../adapter-trials.ts';
-import { Digest } from '../identity.ts';
-import { AdapterName } from '../names.ts';
+import { Digest, AdapterName } from '../identity.ts';
 import { MAX_EVALUATION_BODY_BYTES } from './limits.ts';
 import type { AdminOperationTable } from './operation.ts';
 

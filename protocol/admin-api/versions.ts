@@ -1,8 +1,7 @@
 /** Versions of names, and what publishing a file that has not been sent would do: what the admin API takes and answers. */
 import { z } from 'zod';
 import { AdapterProof, ProbeToken, Evaluation, StoredEvaluation } from '../adapter-trials.ts';
-import { Digest } from '../identity.ts';
-import { AdapterName, Tenant } from '../names.ts';
+import { Digest, AdapterName, Tenant } from '../identity.ts';
 import { Why } from './history.ts';
 import type { AdminOperationTable } from './operation.ts';
 import { BlobRecord } from '../adapter-manifest.ts';

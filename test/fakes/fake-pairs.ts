@@ -1,5 +1,4 @@
-import { createDoPairs } from '../../worker/experiments/pairs/do-pairs.ts';
-import { PairTally, type PairStorage } from '../../worker/experiments/pairs/pairs-object.ts';
+import { createDoPairs, PairTally, type PairStorage } from '../../worker/experiments/pairs/pairs-object.ts';
 import type { PairTallies } from '../../worker/experiments/pairs/ports.ts';
 
 export interface FakePairs extends PairTallies {

@@ -1,4 +1,4 @@
-import { ancestorsOf } from '../../worker/completions/resolve-name.ts';
+import { ancestorsOf } from '../../worker/registry/claims.ts';
 import {
   MAX_OWNERS_BELOW,
   type Claim,

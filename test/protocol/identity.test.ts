@@ -1,9 +1,122 @@
-import { createHash } from 'node:crypto';
 import fc from 'fast-check';
+import { createHash } from 'node:crypto';
 import { describe, expect, it } from 'vitest';
-import { chainId, ChainEntry, Digest, sha256Hex, toHex } from '../../protocol/index.ts';
+import {
+  AdapterName,
+  baseIdOf,
+  MAX_NAME_LENGTH,
+  MAX_NAME_SEGMENT,
+  MAX_NAME_SEGMENTS,
+  nameProblem,
+  chainId,
+  ChainEntry,
+  Digest,
+  sha256Hex,
+  toHex,
+  checkApiKey,
+  generateApiKey,
+  hashApiKey,
+} from '../../protocol/index.ts';
 
 fc.configureGlobal({ seed: 1 });
+
+describe('nameProblem', () => {
+  it.each([
+    'medicine',
+    'medicine/cardiology/dr-lee',
+    '0',
+    'a.b_c-d',
+    '...',
+    '.hidden',
+    'versions/v1/admin/base',
+    'v11',
+    'a'.repeat(MAX_NAME_SEGMENT),
+    Array(MAX_NAME_SEGMENTS).fill('a').join('/'),
+  ])('accepts %j', (name) => {
+    expect(nameProblem(name)).toBeNull();
+    expect(AdapterName.safeParse(name).success).toBe(true);
+  });
+
+  it.each([
+    '',
+    '/',
+    '/a',
+    'a/',
+    'a//b',
+    '.',
+    '..',
+    'a/../b',
+    'a/./b',
+    'A',
+    'a b',
+    'a@3',
+    'a%2fb',
+    'a\\b',
+    'a\0',
+    'a\n',
+    'é',
+    'e\u0301',
+    '\u0430dmin',
+    '\u202ea',
+    'a\ufeff',
+    'a:b',
+    'a?b',
+    'a#b',
+    'base',
+    'admin',
+    'v1',
+    'v1/models',
+    'base/x',
+    'a'.repeat(MAX_NAME_SEGMENT + 1),
+    Array(MAX_NAME_SEGMENTS + 1)
+      .fill('a')
+      .join('/'),
+  ])('refuses %j', (name) => {
+    expect(nameProblem(name)).toEqual(expect.any(String));
+    expect(AdapterName.safeParse(name).success).toBe(false);
+  });
+
+  it('holds its length limit at the boundary', () => {
+    const name = (length: number) => {
+      const text = Array(5).fill('a'.repeat(60)).join('/').slice(0, length);
+      return text.endsWith('/') ? `${text.slice(0, -1)}a` : text;
+    };
+    expect(nameProblem(name(MAX_NAME_LENGTH))).toBeNull();
+    expect(nameProblem(name(MAX_NAME_LENGTH + 1))).toContain(`${MAX_NAME_LENGTH}`);
+  });
+
+  it('accepts nothing that a URL, a path or a KV key would read otherwise', () => {
+    fc.assert(
+      fc.property(
+        fc.string({ unit: fc.constantFrom('a', '.', '/', '%', 'A', '\\', ' ', '@', 'é'), maxLength: 12 }),
+        (name) => {
+          if (nameProblem(name) !== null) return;
+          expect(new URL(`http://h/v1/models/${name}`).pathname).toBe(`/v1/models/${name}`);
+          expect(encodeURI(name)).toBe(name);
+        },
+      ),
+      { numRuns: 2_000 },
+    );
+  });
+});
+
+describe('baseIdOf', () => {
+  it.each([
+    ['HuggingFaceTB/SmolLM2-135M-Instruct', 'smollm2-135m-instruct'],
+    ['smollm2-135m-instruct', 'smollm2-135m-instruct'],
+    ['/models/My Model', 'my-model'],
+    ['Qwen/Qwen2.5-0.5B', 'qwen2.5-0.5b'],
+  ])('%s -> %s', (hubId, id) => {
+    expect(baseIdOf(hubId)).toBe(id);
+  });
+  it('gives ids that it leaves alone', () => {
+    fc.assert(
+      fc.property(fc.string(), (text) => {
+        expect(baseIdOf(baseIdOf(text))).toBe(baseIdOf(text));
+      }),
+    );
+  });
+});
 
 const sha256 = (text: string) => createHash('sha256').update(text).digest('hex');
 const [A, B] = ['a'.repeat(64), 'b'.repeat(64)];
@@ -60,5 +173,50 @@ describe('digests', () => {
   );
   it.each([NaN, Infinity, '1', null])('a chain entry with the scale %j is refused', (scale) => {
     expect(ChainEntry.safeParse({ digest: A, scale }).success).toBe(false);
+  });
+});
+
+fc.configureGlobal({ seed: 20 });
+
+describe('API keys', () => {
+  it('are well-formed, of their kind, and never the same', () => {
+    const keys = Array.from({ length: 500 }, () => generateApiKey('gk'));
+    for (const key of keys) {
+      expect(key).toMatch(/^gk_[0-9A-Za-z]{33}$/);
+      expect(checkApiKey(key)).toBe('gk');
+    }
+    expect(new Set(keys).size).toBe(500);
+    expect(checkApiKey(generateApiKey('ga'))).toBe('ga');
+  });
+
+  it('use every digit evenly enough', () => {
+    const digits = Array.from({ length: 2_000 }, () => generateApiKey('gk').slice(3, 30)).join('');
+    const counts = new Map<string, number>();
+    for (const digit of digits) counts.set(digit, (counts.get(digit) ?? 0) + 1);
+    expect(counts.size).toBe(62);
+    // 54,000 digits, 871 of each expected; seven standard deviations are 205.
+    for (const count of counts.values()) expect(Math.abs(count - 871)).toBeLessThan(205);
+  });
+
+  it('have a checksum by which a mistyped one is known', () => {
+    const key = generateApiKey('gk');
+    for (let at = 0; at < key.length; at += 1) {
+      const typed = key[at] === 'x' ? 'y' : 'x';
+      expect(checkApiKey(key.slice(0, at) + typed + key.slice(at + 1)), String(at)).toBeNull();
+    }
+    expect(checkApiKey(key.replace('gk_', 'ga_'))).toBeNull();
+    for (const text of ['', 'gk_', `${key} `, `${key}\n`, key.slice(0, -1), `${key}0`, `sk-${key}`])
+      expect(checkApiKey(text)).toBeNull();
+    fc.assert(fc.property(fc.string(), (text) => checkApiKey(text) === null));
+  });
+
+  it('keeps its checksum: keys that were handed out stay good', () => {
+    // CRC-32 of "gk_" and 27 zeros, in base62; computed with Python's zlib.crc32.
+    expect(checkApiKey(`gk_${'0'.repeat(27)}CHECKS`)).toBeNull();
+    expect(checkApiKey(`gk_${'0'.repeat(27)}03YMDO`)).toBe('gk');
+  });
+
+  it('are stored as their sha256', async () => {
+    expect(await hashApiKey('abc')).toBe('ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad');
   });
 });

@@ -6,7 +6,7 @@ import fc from 'fast-check';
 import { beforeEach, expect, it, vi } from 'vitest';
 import type { AdapterManifest, NameEntry } from '../../protocol/index.ts';
 import { mayUse, mayUseChain } from '../../worker/access/authorize.ts';
-import { ancestorsOf } from '../../worker/completions/resolve-name.ts';
+import { ancestorsOf } from '../../worker/registry/claims.ts';
 import { lookUpModel, type ResolveDeps } from '../../worker/completions/resolve-model.ts';
 import type { Caller } from '../../worker/access/ports.ts';
 import type { Grant } from '../../worker/access/ports-grants.ts';

@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { generateApiKey, hashApiKey } from '../../protocol/index.ts';
-import { authenticate, authenticateAdmin, presentedAdminKey } from '../../worker/access/authenticate.ts';
+import { authenticate } from '../../worker/access/authenticate.ts';
+import { authenticateAdmin, presentedAdminKey } from '../../worker/access/require-admin.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 import { madeUpKey, wellFormedKey } from './hostile-keys.ts';

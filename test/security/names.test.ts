@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { nameProblem, scopeProblem } from '../../protocol/index.ts';
-import { nearestNames } from '../../worker/completions/model-not-found.ts';
+import { nearestNames } from '../../worker/completions/usable-names.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 import { HOSTILE_NAMES, inUrl } from './hostile-names.ts';

@@ -4,10 +4,9 @@
  */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { hashApiKey } from '../../protocol/index.ts';
-import { PointerWriter } from '../../worker/registry/pointer-writer-object.ts';
+import { PointerWriter, createDoPointers } from '../../worker/registry/pointer-writer-object.ts';
 import { createRightsSync } from '../../worker/registry/kv-writers.ts';
 import type { RawEnv } from '../../worker/env.ts';
-import { createDoPointers } from '../../worker/registry/do-pointers.ts';
 import type { KvNamespace } from '../../worker/platform/kv-namespace.ts';
 import { createKvGrantIndex, createKvKeyIndex } from '../../worker/access/kv-rights-index.ts';
 import { createSealer } from '../../worker/platform/sealed-index.ts';

@@ -1,6 +1,6 @@
 /** A version can be taken out of use whatever others have made with it; what they have made is not served any more. */
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { syncStalePointers } from '../../worker/registry/sync-stale-pointers.ts';
+import { syncStalePointers } from '../../worker/registry/write-pointer.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../worker/app-harness.ts';
 

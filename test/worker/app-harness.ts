@@ -18,7 +18,7 @@ import type { BlobLedger } from '../../worker/blobs/ports.ts';
 import type { Drops } from '../../worker/drops/parts.ts';
 import type { Config } from '../../worker/env.ts';
 import type { ExperimentLedger, ExperimentTallies } from '../../worker/experiments/ports.ts';
-import type { Observer } from '../../worker/http/observer.ts';
+import type { Observer } from '../../worker/http/request-scope.ts';
 import type { Origin } from '../../worker/origins/choose-origin.ts';
 import type { Fetch } from '../../worker/origins/signed-fetch.ts';
 import { createParts, type Stores } from '../../worker/parts.ts';

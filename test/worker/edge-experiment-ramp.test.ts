@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { ExperimentLooks, ExperimentView } from '../../protocol/index.ts';
 import type { DurableNamespace } from '../../worker/platform/ask-object.ts';
-import { createDoTallies } from '../../worker/experiments/do-tallies.ts';
+import { createDoTallies } from '../../worker/experiments/tally-object.ts';
 import type { ExperimentEvent } from '../../worker/experiments/ports.ts';
 import { tinyAdapter } from '../fakes/tiny-adapters.ts';
 import { startTestEdge, type TestEdge } from './edge-harness.ts';

@@ -1,3 +1,4 @@
+/** Who sends an inference request: whether it may come in now, and send how much; whose key it is; what that key may use. */
 import {
   checkApiKey,
   err,
@@ -6,24 +7,29 @@ import {
   type ApiError,
   type ApiKeyKind,
   type Result,
+  MAX_BODY_BYTES,
+  STRICT_FIELDS_HEADER,
+  type AdapterManifest,
 } from '../../protocol/index.ts';
 import { registryUnavailable } from '../errors.ts';
-import type { AdminCaller, Caller, KeyLedger, KeyRecord } from './ports.ts';
-import type { Index } from '../platform/ports.ts';
+import { readJson } from '../http/read-body.ts';
 import { logLine } from '../log.ts';
-
-/** Owner of what the bootstrap key publishes without saying for whom. */
-export const BOOTSTRAP_TENANT = 'default';
-/** As the bootstrap key is called where a key's id stands. */
-export const BOOTSTRAP_KEY_ID = 'bootstrap';
+import type { Index, Lookup } from '../platform/ports.ts';
+import { mayUse, mayUseChain } from './authorize.ts';
+import { enterGate, type Gates } from './gates.ts';
+import { LARGE_BODY_BYTES } from './limits.ts';
+import { PUBLIC, unrefused, type Grant, type HeldGrants } from './ports-grants.ts';
+import type { Caller, KeyRecord } from './ports.ts';
+import { refusalCost } from './request-gate.ts';
 
 /** Where clients of Anthropic's API send their key. */
 const ANTHROPIC_KEY_HEADER = 'x-api-key';
 
-const refused = (message: string): Result<never, ApiError> => err({ code: 'invalid_api_key', message });
+export const refused = (message: string): Result<never, ApiError> =>
+  err({ code: 'invalid_api_key', message });
 
 /** @returns the well-formed key of the header, without any I/O. */
-function bearer(request: Request, kind: ApiKeyKind): Result<string, ApiError> {
+export function bearer(request: Request, kind: ApiKeyKind): Result<string, ApiError> {
   const own = request.headers.get(ANTHROPIC_KEY_HEADER);
   const header = request.headers.get('authorization') ?? (own === null ? null : `Bearer ${own}`);
   if (header === null) return refused("No API key was given. Send it as 'Authorization: Bearer <key>'.");
@@ -38,7 +44,7 @@ function bearer(request: Request, kind: ApiKeyKind): Result<string, ApiError> {
 }
 
 /** @returns why a key that is known is not good any more, or null. */
-function expired(expiresAt: number | null | undefined, now: number): Result<never, ApiError> | null {
+export function expired(expiresAt: number | null | undefined, now: number): Result<never, ApiError> | null {
   if (expiresAt == null || now < expiresAt) return null;
   return refused(`The API key expired on ${new Date(expiresAt).toISOString()}. Ask for a new one.`);
 }
@@ -66,57 +72,137 @@ export async function authenticate(
   }
 }
 
-/** Both are hashes in hex. Takes the same time wherever they differ. */
-function equalHashes(a: string, b: string): boolean {
-  let difference = a.length ^ b.length;
-  for (let i = 0; i < a.length; i += 1) difference |= a.charCodeAt(i) ^ b.charCodeAt(i % b.length);
-  return difference === 0;
-}
-
-export interface AdminKeys {
-  adminKeyHash: string | null;
-  keyLedger: KeyLedger;
+export interface DoorDeps {
+  keys: Index<KeyRecord>;
+  gates: Pick<Gates, 'largeBodies' | 'composing' | 'refusals'>;
   /** Unix ms. */
   now: () => number;
 }
 
-/** An admin key as a request brings it. */
-export interface PresentedKey {
-  /** sha256, hex. */
-  hash: string;
-  /** It is the bootstrap key. */
-  root: boolean;
+/** One request at the door. */
+export interface Visit {
+  /** Who asks, unless its tenant has had too many requests refused. Never rejects. */
+  asking: Promise<Result<Caller, ApiError>>;
+  /** The body, read while the key is looked up; a large one only when its sender is known. */
+  read: () => Promise<Result<unknown, ApiError>>;
+  /** It was refused. @param names that it asked for; 0 where it could not be read. */
+  refused: (by: { tenant: string; status: number; names: number }) => void;
 }
 
-/** @returns the well-formed admin key of a request, without any I/O: nobody has said yet that it is good. */
-export async function presentedAdminKey(
-  request: Request,
-  adminKeyHash: string | null,
-): Promise<Result<PresentedKey, ApiError>> {
-  const key = bearer(request, 'ga');
-  if (!key.ok) return key;
-  const hash = await hashApiKey(key.value);
-  return ok({ hash, root: adminKeyHash !== null && equalHashes(adminKeyHash, hash) });
-}
+/** Who may ask for a completion now, and send how much: what a tenant's refused requests may cost the others. */
+export function comeIn({ keys, gates, now }: DoorDeps, request: Request): Visit {
+  const asking = admit();
+  /** Of a large body. */
+  let bytes = 0;
 
-/** Whose key that is: the bootstrap secret or a key in D1, never one in KV. @throws StoreUnavailable */
-export async function authenticateAdmin(
-  { hash, root }: PresentedKey,
-  deps: Pick<AdminKeys, 'keyLedger' | 'now'>,
-): Promise<Result<AdminCaller, ApiError>> {
-  if (root)
-    return ok({
-      keyId: BOOTSTRAP_KEY_ID,
-      tenant: BOOTSTRAP_TENANT,
-      scopes: ['**'],
-      download: true,
-      prompts: true,
-      root: true,
+  async function admit(): Promise<Result<Caller, ApiError>> {
+    const caller = await authenticate(request, keys, now);
+    if (!caller.ok) return caller;
+    const retryAfterMs = gates.refusals.waitMs(caller.value.tenant);
+    if (retryAfterMs === null) return caller;
+    const message = `Too many requests of this tenant were refused. Please try again in ${retryAfterMs}ms.`;
+    return err({ code: 'rate_limit_exceeded', message, retryAfterMs });
+  }
+
+  async function enter(): Promise<Result<(bytes: number) => void, ApiError>> {
+    const caller = await asking;
+    if (!caller.ok) return caller;
+    const entered = enterGate(gates.largeBodies, caller.value.tenant);
+    if (!entered.ok) return entered;
+    return ok((size) => {
+      bytes = size;
+      entered.value();
     });
-  const row = await deps.keyLedger.admin(hash);
-  if (row === null) return refused('The API key is not known.');
-  const late = expired(row.expiresAt, deps.now());
-  if (late !== null) return late;
-  const { id, tenant, scopes, owners, download, prompts } = row;
-  return ok({ keyId: id, tenant, scopes, owners, download, prompts, root: false });
+  }
+
+  /** Settles only when the key is refused: a stranger's body is not waited for. */
+  async function refusal(): Promise<Result<never, ApiError>> {
+    const caller = await asking;
+    return caller.ok ? new Promise(() => undefined) : caller;
+  }
+
+  return {
+    asking,
+    read: () =>
+      Promise.race([
+        readJson(request, MAX_BODY_BYTES, { large: { from: LARGE_BODY_BYTES, enter } }),
+        refusal(),
+      ]),
+    refused: ({ tenant, status, names }) =>
+      gates.refusals.spend(tenant, refusalCost({ status, names, bytes })),
+  };
+}
+
+/**
+ * Whether fields that nobody knows are refused: as the request's header says, else as its key does.
+ * @param caller null where the key is not known yet.
+ */
+export function refusesUnknownFields(request: Request, caller: Pick<Caller, 'strictFields'> | null): boolean {
+  const asked = request.headers.get(STRICT_FIELDS_HEADER);
+  return asked === 'true' || (asked !== 'false' && caller?.strictFields === true);
+}
+
+type Chain = Pick<AdapterManifest, 'name' | 'owner' | 'chain'>;
+
+export interface CallerRights {
+  /**
+   * May the caller use the whole chain? Grants are read only when its own scopes do not cover it.
+   * Error: `registry_unavailable` when what decides cannot be read; that is no refusal.
+   */
+  allow(manifest: Chain): Promise<Result<{ allowed: boolean; stale: boolean }, ApiError>>;
+  /**
+   * Reads the grants for a name that is missing, as for one that is forbidden: both take as long and fail alike.
+   */
+  asIfForbidden(): Promise<Result<null, ApiError>>;
+  /** May the caller know that there is this name, whether or not it may use the whole chain? No, where nobody can say. */
+  knows(manifest: Chain): Promise<boolean>;
+}
+
+/** What one caller may use, for one request: grants are read at most once, the tenant's and everybody's together. */
+export function createCallerRights(grants: Index<HeldGrants>, caller: Caller): CallerRights {
+  let reading: { everyone: Promise<Lookup<HeldGrants>>; own: Promise<Lookup<HeldGrants>> } | undefined;
+  const read = () => (reading ??= { everyone: grants.get(PUBLIC), own: grants.get(caller.tenant) });
+
+  async function decide(manifest: Chain | null): ReturnType<CallerRights['allow']> {
+    const { everyone, own } = read();
+    const held: Grant[] = [];
+    let refused: readonly string[] = [];
+    let stale = false;
+    let trouble: ApiError | null = null;
+    // The tenant's own first: it says whose grants to everybody are to open nothing.
+    for (const answer of [own, everyone]) {
+      const lookup = await answer;
+      if (lookup.state === 'found') {
+        ({ refused } = answer === own ? lookup.value : { refused });
+        held.push(...unrefused(lookup.value.grants, refused));
+        stale ||= lookup.stale;
+      } else if (lookup.state === 'trouble') {
+        logLine('grant_lookup_trouble', { reason: lookup.reason });
+        trouble = registryUnavailable(lookup.retryAfterMs);
+        // What is public may be refused.
+        if (answer === own) break;
+      }
+      if (manifest !== null && mayUseChain({ ...caller, grants: held }, manifest))
+        return ok({ allowed: true, stale });
+    }
+    return trouble === null ? ok({ allowed: false, stale: false }) : err(trouble);
+  }
+
+  return {
+    allow: async (manifest) =>
+      mayUseChain(caller, manifest) ? ok({ allowed: true, stale: false }) : decide(manifest),
+    async knows(manifest) {
+      if (mayUse(caller, manifest)) return true;
+      const { everyone, own } = read();
+      const [mine, all] = await Promise.all([own, everyone]);
+      if (mine.state === 'trouble') return false;
+      const refused = mine.state === 'found' ? mine.value.refused : [];
+      const held = [mine, all].flatMap((lookup) => (lookup.state === 'found' ? lookup.value.grants : []));
+      return mayUse({ ...caller, grants: unrefused(held, refused) }, manifest);
+    },
+    async asIfForbidden() {
+      const decided = await decide(null);
+      return decided.ok ? ok(null) : decided;
+    },
+  };
 }

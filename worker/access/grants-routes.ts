@@ -14,7 +14,7 @@ import { ADMIN_PAGE } from '../limits.ts';
 import { MAX_GRANTS, MAX_GRANTS_FROM_ONE, MAX_GRANTS_GIVEN, MAX_REFUSALS } from './limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
-import { ancestorsOf } from '../completions/resolve-name.ts';
+import { ancestorsOf } from '../registry/claims.ts';
 import {
   PUBLIC,
   type GrantCaps,

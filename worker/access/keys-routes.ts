@@ -13,7 +13,7 @@ import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request-scope.ts';
 import { MIN_SELF_GRACE_MS } from './limits.ts';
 import { grantWithin, scopesHeld, scopeWithin } from './authorize.ts';
-import { loosenedLimit } from './loosened-limit.ts';
+import { loosenedLimit, bindScopes, changedKey, changedLimits, keyJson, limitsOf } from './key-input.ts';
 import type { KeyLimits } from '../metering/ports.ts';
 import {
   keyIdOf,
@@ -25,8 +25,6 @@ import {
 } from './ports.ts';
 import type { KeptPrompts } from '../prompts/ports.ts';
 import type { Registry } from '../registry/ports.ts';
-import { bindScopes } from './bind-scopes.ts';
-import { changedKey, changedLimits, keyJson, limitsOf } from './key-input.ts';
 import { revokeKeyRoute, visibleKey } from './revoke-key.ts';
 
 export interface KeyDeps {

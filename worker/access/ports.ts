@@ -60,6 +60,11 @@ export interface Caller extends LimitedCaller {
   keepPrompts?: number | undefined;
 }
 
+/** Owner of what the bootstrap key publishes without saying for whom. */
+export const BOOTSTRAP_TENANT = 'default';
+/** As the bootstrap key is called where a key's id stands. */
+export const BOOTSTRAP_KEY_ID = 'bootstrap';
+
 /** `root` is the bootstrap key: it may act for every tenant. */
 export interface AdminCaller {
   keyId: string;

@@ -1,13 +1,83 @@
+/** Who may use the admin API, and the client API beside completions; the link that signs in to a local edge. */
 import { createMiddleware } from 'hono/factory';
-import { ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { z } from 'zod';
+import {
+  hashApiKey,
+  ok,
+  type ApiError,
+  type Result,
+  Digest,
+  type SignInAnswer,
+} from '../../protocol/index.ts';
+import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
+import type { Index } from '../platform/ports.ts';
+import { authenticate, bearer, expired, refused } from './authenticate.ts';
+import { enterGate, type AdminGates, type Gates } from './gates.ts';
 import { GATE_ENTRIES } from './limits.ts';
 import type { GrantLedger } from './ports-grants.ts';
-import { authenticateAdmin, presentedAdminKey, type AdminKeys, authenticate } from './authenticate.ts';
-import { enterGate, type AdminGates, type Gates } from './gates.ts';
-import { fail, carryThrough, type AppEnv } from '../http/request-scope.ts';
+import {
+  BOOTSTRAP_KEY_ID,
+  BOOTSTRAP_TENANT,
+  type AdminCaller,
+  type KeyLedger,
+  type KeyRecord,
+} from './ports.ts';
 import type { Gate } from './request-gate.ts';
-import type { Index } from '../platform/ports.ts';
-import type { KeyRecord } from './ports.ts';
+
+/** Both are hashes in hex. Takes the same time wherever they differ. */
+function equalHashes(a: string, b: string): boolean {
+  let difference = a.length ^ b.length;
+  for (let i = 0; i < a.length; i += 1) difference |= a.charCodeAt(i) ^ b.charCodeAt(i % b.length);
+  return difference === 0;
+}
+
+export interface AdminKeys {
+  adminKeyHash: string | null;
+  keyLedger: KeyLedger;
+  /** Unix ms. */
+  now: () => number;
+}
+
+/** An admin key as a request brings it. */
+export interface PresentedKey {
+  /** sha256, hex. */
+  hash: string;
+  /** It is the bootstrap key. */
+  root: boolean;
+}
+
+/** @returns the well-formed admin key of a request, without any I/O: nobody has said yet that it is good. */
+export async function presentedAdminKey(
+  request: Request,
+  adminKeyHash: string | null,
+): Promise<Result<PresentedKey, ApiError>> {
+  const key = bearer(request, 'ga');
+  if (!key.ok) return key;
+  const hash = await hashApiKey(key.value);
+  return ok({ hash, root: adminKeyHash !== null && equalHashes(adminKeyHash, hash) });
+}
+
+/** Whose key that is: the bootstrap secret or a key in D1, never one in KV. @throws StoreUnavailable */
+export async function authenticateAdmin(
+  { hash, root }: PresentedKey,
+  deps: Pick<AdminKeys, 'keyLedger' | 'now'>,
+): Promise<Result<AdminCaller, ApiError>> {
+  if (root)
+    return ok({
+      keyId: BOOTSTRAP_KEY_ID,
+      tenant: BOOTSTRAP_TENANT,
+      scopes: ['**'],
+      download: true,
+      prompts: true,
+      root: true,
+    });
+  const row = await deps.keyLedger.admin(hash);
+  if (row === null) return refused('The API key is not known.');
+  const late = expired(row.expiresAt, deps.now());
+  if (late !== null) return late;
+  const { id, tenant, scopes, owners, download, prompts } = row;
+  return ok({ keyId: id, tenant, scopes, owners, download, prompts, root: false });
+}
 
 const READS: ReadonlySet<string> = new Set(['GET', 'HEAD']);
 
@@ -88,3 +158,21 @@ export const requireKey = (deps: { keys: Index<KeyRecord>; gate: Gate; now: () =
       entered.value();
     }
   });
+
+/** What `graft dev` gives its own edge, of the link that it prints. */
+export const SignInLink = z.strictObject({ token_sha256: Digest, admin_key: z.string() });
+export type SignInLink = z.infer<typeof SignInLink>;
+
+/** Exchanges a token, once, for a key. @returns null when it is none, or was used. */
+export type SignIn = (token: string) => Promise<SignInAnswer | null>;
+
+/** Good once in the life of this isolate; the only one of a local stack, which has a new link at each start. */
+export function createSignIn({ token_sha256, admin_key }: SignInLink): SignIn {
+  let used = false;
+  return async (token) => {
+    // Two at once: the first whose hash is made.
+    if ((await hashApiKey(token)) !== token_sha256 || used) return null;
+    used = true;
+    return { admin_key };
+  };
+}

@@ -11,8 +11,7 @@ import { adapterInvalid } from '../errors.ts';
 import { MAX_CHECKED_HEADER_BYTES, READ_BACK_FRESH_MS } from './limits.ts';
 import type { Bases } from '../origins/ports.ts';
 import type { IntakeDeps } from '../registry/registry-deps.ts';
-import { readBeginning, readPart, type BadPart } from './read-parts.ts';
-import { writeRecordAnew } from './write-record.ts';
+import { readBeginning, readPart, type BadPart, writeRecordAnew } from './stored-file.ts';
 import { logLine } from '../log.ts';
 
 /** Problems told in one answer. */

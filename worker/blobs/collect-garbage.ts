@@ -6,7 +6,7 @@ import {
   SURPLUS_KEPT_MS,
 } from './limits.ts';
 import type { BlobLedger, BlobStore, GarbageLedger, UnusedFile } from './ports.ts';
-import { writeRecordAnew } from './write-record.ts';
+import { writeRecordAnew } from './stored-file.ts';
 
 export interface GarbageDeps {
   garbage: GarbageLedger;

@@ -1,8 +1,8 @@
 import { BlobRecord } from '../../protocol/index.ts';
-import { deletePaced, putPaced, type KvNamespace, type WritePacing } from '../platform/kv-namespace.ts';
+import { deletePaced, putPaced, type KvNamespace } from '../platform/kv-namespace.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { BlobStore } from './ports.ts';
-import { withTimeout } from '../platform/store-calls.ts';
+import { withTimeout, type WritePacing } from '../platform/store-calls.ts';
 
 /**
  * `blob:<digest>:<sha256 of the part>` -> part, `blob:<digest>` -> the file's record; files of before have their parts

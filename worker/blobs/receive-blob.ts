@@ -14,7 +14,7 @@ import { beingDeleted, adapterInvalid, registryUnavailable } from '../errors.ts'
 import type { IntakeDeps } from '../registry/registry-deps.ts';
 import { PART_SETTLE_MS, READ_BACK_RETRY_MS, UPLOAD_KEPT_MS } from './limits.ts';
 import type { SentPart } from './ports.ts';
-import { readPart, type BadPart } from './read-parts.ts';
+import { readPart, type BadPart } from './stored-file.ts';
 
 /**
  * Takes part `index` of the file `digest`. The bytes go where only they can lie, whatever others have sent of that file,

@@ -1,10 +1,9 @@
-import { type BlobRecord, err, ok, type ApiError, type Result } from '../../protocol/index.ts';
+import { type BlobRecord, err, ok, type ApiError, type Result, type Mended } from '../../protocol/index.ts';
 import { REPAIR_BLOB_BYTES } from './limits.ts';
 import { MAX_DEPENDENTS_TOLD } from '../registry/limits.ts';
 import { REPAIR_PAGE } from '../limits.ts';
-import { readPart, type BadPart } from './read-parts.ts';
-import { writeRecordAnew } from './write-record.ts';
-import type { Mended, RepairDeps, RepairStep } from '../registry/repair-deps.ts';
+import { readPart, type BadPart, writeRecordAnew } from './stored-file.ts';
+import type { RepairDeps, RepairStep } from '../registry/repair-names.ts';
 import { adapterUnavailable } from '../errors.ts';
 
 /**

@@ -9,14 +9,15 @@ import {
 import { registryUnavailable, modelWithdrawn } from '../errors.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
 import { manifestOf, nameEntryOf } from '../registry/write-pointer.ts';
-import { ancestorsOf, decoyOf, type ModelReference } from './resolve-name.ts';
+import { ancestorsOf, decoyOf } from '../registry/claims.ts';
+import { type ModelReference } from './kinds.ts';
 import type { BulkIndex, Index, Lookup } from '../platform/ports.ts';
 import type { Caller } from '../access/ports.ts';
 import type { HeldGrants } from '../access/ports-grants.ts';
 import type { VersionRow } from '../registry/ports.ts';
-import { createCallerRights, type CallerRights } from '../access/caller-rights.ts';
+import { createCallerRights, type CallerRights } from '../access/authenticate.ts';
 import { logLine } from '../log.ts';
-import type { TakeDropOnMiss } from '../drops/take-drop-on-miss.ts';
+import type { TakeDropOnMiss } from '../drops/take-drops.ts';
 import type { AbsenceCheck } from '../registry/ports-pointers.ts';
 
 interface SeeDeps {

@@ -1,4 +1,5 @@
-/** What the client API has where a model is asked: a path, how its bodies are read, and what else differs. */
+/** What the client API has where a model is asked: a path, how its bodies are read, what else differs, and what `model` asks for. */
+import type { CompletionCall } from '../origins/complete.ts';
 import {
   embeddingInputs,
   parseChatCompletion,
@@ -17,10 +18,9 @@ import {
   type TextCompletionRequest,
   DEFAULT_TEXT_TOKENS,
   promptsIn,
+  nameProblem,
 } from '../../protocol/index.ts';
-import { isRepeatable } from '../experiments/outcome.ts';
 import type { TokenCounts } from '../metering/ports.ts';
-import type { CompletionCall } from '../origins/client.ts';
 
 export type CompletionBody =
   ChatCompletionRequest | TextCompletionRequest | ResponseRequest | MessagesRequest | EmbeddingRequest;
@@ -41,6 +41,15 @@ export interface CompletionKind<T extends CompletionBody = CompletionBody> {
   /** Whether answers say something in words. */
   speaks: boolean;
 }
+
+/**
+ * Whether two answers to the request differ only where adapters do: it is greedy, or its chance is seeded. Any other
+ * answer differs from itself.
+ */
+export const isRepeatable = (request: {
+  temperature?: number | null | undefined;
+  seed?: number | null | undefined;
+}): boolean => request.temperature === 0 || (request.seed ?? null) !== null;
 
 const namedUser = (body: {
   user?: string | null | undefined;
@@ -113,4 +122,24 @@ function limitOf(request: ChatCompletionRequest | TextCompletionRequest | Respon
   if ('input' in request) return request.max_output_tokens ?? null;
   if ('prompt' in request) return request.max_tokens ?? DEFAULT_TEXT_TOKENS;
   return request.max_completion_tokens ?? request.max_tokens ?? null;
+}
+
+/** What a client's `model` asks for. */
+export type ModelReference =
+  | { kind: 'base'; /** null = the default one. */ id: string | null }
+  | { kind: 'name'; name: string }
+  | { kind: 'version'; name: string; version: number }
+  | { kind: 'illegal' };
+
+/** @param baseIds ids of the bases, as far as they are known. */
+export function parseModelReference(model: string, baseIds: readonly string[]): ModelReference {
+  if (model === 'base') return { kind: 'base', id: null };
+  if (baseIds.includes(model)) return { kind: 'base', id: model };
+  const at = model.lastIndexOf('@');
+  const name = at < 0 ? model : model.slice(0, at);
+  if (nameProblem(name) !== null) return { kind: 'illegal' };
+  if (at < 0) return { kind: 'name', name };
+  const version = model.slice(at + 1);
+  if (!/^[1-9]\d{0,8}$/.test(version)) return { kind: 'illegal' };
+  return { kind: 'version', name, version: Number(version) };
 }

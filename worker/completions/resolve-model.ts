@@ -14,10 +14,10 @@ import type { RequestLife } from '../registry/registry-deps.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import type { OriginClient } from '../origins/client.ts';
 import { composeChain } from './compose-chain.ts';
-import { parseModelReference, type ModelReference } from './resolve-name.ts';
+import { parseModelReference, type ModelReference } from './kinds.ts';
 import { StoreUnavailable, type Lookup } from '../platform/ports.ts';
 import type { Caller } from '../access/ports.ts';
-import type { CallerRights } from '../access/caller-rights.ts';
+import type { CallerRights } from '../access/authenticate.ts';
 import {
   createFinder,
   kinOf,
@@ -27,7 +27,7 @@ import {
   type FoundAdapter,
   type Kin,
 } from './find-adapter.ts';
-import { explainNotFound, type ExplainDeps } from './model-not-found.ts';
+import { explainNotFound, type ExplainDeps } from './usable-names.ts';
 
 export interface ResolveDeps extends FindDeps, ExplainDeps {
   origins: OriginClient;

@@ -1,3 +1,4 @@
+import type { AskedOrigin } from '../origins/complete.ts';
 import { Hono } from 'hono';
 import {
   errorStatus,
@@ -19,7 +20,6 @@ import {
   type AppContext,
   type AppEnv,
 } from '../http/request-scope.ts';
-import type { AskedOrigin } from '../origins/client.ts';
 import type { AnswerTokens, Exposure, ExposureTokens } from '../experiments/exposure-token.ts';
 import { endUser, USER_HEADER, takePart, type Part, type TakePartDeps } from '../experiments/take-part.ts';
 import type { ExperimentSink } from '../experiments/ports.ts';
@@ -36,13 +36,20 @@ import {
   type CompletionBody,
   type CompletionKind,
 } from './kinds.ts';
-import { readOriginPhases, serverTiming, labels, tellOfAnswer, usageName } from './answer-headers.ts';
-import { answerOrStandIn } from './answer-or-stand-in.ts';
+import {
+  readOriginPhases,
+  serverTiming,
+  labels,
+  tellOfAnswer,
+  usageName,
+  answerOrStandIn,
+} from './answer.ts';
 import { enterGate } from '../access/gates.ts';
-import { recordBeginning, recordEnding, type Taking, recordEnded } from './record-ended.ts';
+import { recordBeginning, recordEnding, type Taking } from '../experiments/outcome.ts';
+import { recordEnded } from '../traffic/parts.ts';
 import type { TrafficSink } from '../traffic/ports.ts';
-import { comeIn, type DoorDeps, type Visit, refusesUnknownFields } from './door.ts';
-import { runShadow, type ShadowDeps } from './run-shadow.ts';
+import { comeIn, type DoorDeps, type Visit, refusesUnknownFields } from '../access/authenticate.ts';
+import { runShadow, type ShadowDeps } from '../experiments/run-shadow.ts';
 import { lookUpModel, type PendingModel, type ResolveDeps } from './resolve-model.ts';
 
 export interface CompletionDeps extends ResolveDeps, TakePartDeps, DoorDeps, ShadowDeps {

@@ -15,11 +15,11 @@ import {
   type Result,
   type TokenizeRequest,
 } from '../../protocol/index.ts';
-import { refusesUnknownFields, comeIn, type DoorDeps } from './door.ts';
+import { refusesUnknownFields, comeIn, type DoorDeps } from '../access/authenticate.ts';
 import { fail, methodNotAllowed, requestLife, type AppContext, type AppEnv } from '../http/request-scope.ts';
 import type { Caller } from '../access/ports.ts';
 import type { CompletionMeter } from '../metering/ports.ts';
-import { tellOfAnswer } from './answer-headers.ts';
+import { tellOfAnswer } from './answer.ts';
 import { lookUpModel, type ResolveDeps } from './resolve-model.ts';
 
 export interface TokenizerDeps extends DoorDeps, ResolveDeps {

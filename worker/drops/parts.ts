@@ -6,8 +6,7 @@ import { type WritePacing, withTimeout } from '../platform/store-calls.ts';
 import type { IntakeDeps, RequestLife } from '../registry/registry-deps.ts';
 import { DROP_CACHE_TTL_S, DROP_TIMEOUT_MS } from './limits.ts';
 import type { DropBox, DropLedger } from './ports.ts';
-import { takeAllDrops, type DropPass } from './take-all-drops.ts';
-import { createTakeDropOnMiss, type TakeDropOnMiss } from './take-drop-on-miss.ts';
+import { takeAllDrops, type DropPass, createTakeDropOnMiss, type TakeDropOnMiss } from './take-drops.ts';
 import type { DropDeps } from './take-drop.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 

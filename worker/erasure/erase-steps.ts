@@ -10,7 +10,7 @@ import { tenantCounter } from '../metering/quota-state.ts';
 import type { Quotas } from '../metering/ports.ts';
 import type { PointerWriter } from '../registry/ports-pointers.ts';
 import type { Registry } from '../registry/ports.ts';
-import { syncStalePointers } from '../registry/sync-stale-pointers.ts';
+import { syncStalePointers } from '../registry/write-pointer.ts';
 import { KEPT_S } from '../traffic/limits.ts';
 import {
   ERASED_AT_ONCE,

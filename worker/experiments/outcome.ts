@@ -1,4 +1,8 @@
-/** What one request says of its variant: the automatic metrics, by their keys. */
+/** What one request says of its variant, the automatic metrics by their keys, and how its part is noted when it begins and ends. */
+import { keepAlive, type AppContext } from '../http/request-scope.ts';
+import type { CompletionEnding } from '../metering/ports.ts';
+import type { EventMark, ExperimentSink } from './ports.ts';
+import type { Part } from './take-part.ts';
 
 export interface Outcome {
   /** HTTP status; 499 when the client left, 502 when the stream broke off. */
@@ -47,19 +51,68 @@ export function outcomeValues(outcome: Outcome): Record<string, number> | null {
   };
 }
 
-/** Whether a shadow says what the user was told: the metric `disagreement` of its requests. */
-
-/**
- * Whether two answers to the request differ only where adapters do: it is greedy, or its chance is seeded. Any other
- * answer differs from itself.
- */
-export const isRepeatable = (request: {
-  temperature?: number | null | undefined;
-  seed?: number | null | undefined;
-}): boolean => request.temperature === 0 || (request.seed ?? null) !== null;
-
-/** @param told, @param shadow the texts of all choices, in order. @returns 0 when they are the same but for outer space. */
+/** Whether a shadow says what the user was told: the metric `disagreement` of its requests. @param told, @param shadow the texts of all choices, in order. @returns 0 when they are the same but for outer space. */
 export function disagreement(told: readonly string[], shadow: readonly string[]): 0 | 1 {
   const same = told.length === shadow.length && told.every((text, i) => text.trim() === shadow[i]?.trim());
   return same ? 0 : 1;
+}
+
+interface RecordDeps {
+  experimentSink: ExperimentSink;
+  /** Unix ms. */
+  now: () => number;
+}
+
+/** The request's part in an experiment, found out while it is served. */
+export interface Taking {
+  part: Part | null;
+  /** Something else answered in the variant's place. */
+  stoodIn: boolean;
+  /** It waited for an adapter: the next request by this name will not. */
+  cold: boolean;
+}
+
+/** What is still under way may be left, stall, or outlive this isolate: its unit counts from now on. */
+export const recordBeginning = (deps: RecordDeps, context: AppContext, taking: Taking): void =>
+  record(deps, context, taking, { values: {}, marks: [] });
+
+export const recordEnding = (
+  deps: RecordDeps,
+  context: AppContext,
+  taking: Taking,
+  ending: CompletionEnding,
+): void =>
+  record(deps, context, taking, {
+    values: valuesOf(context, taking, ending),
+    marks: taking.cold ? ['answered', 'cold'] : ['answered'],
+  });
+
+function record(
+  deps: RecordDeps,
+  context: AppContext,
+  { part }: Taking,
+  { values, marks }: { values: Record<string, number>; marks: readonly EventMark[] },
+): void {
+  if (part === null || !part.counted) return;
+  const { experiment, seed, variant, unit } = part;
+  deps.experimentSink.record(
+    {
+      ...{ experiment, seed, variant, unit, at: deps.now(), values, shadow: false },
+      marks: part.nameless ? [...marks, 'nameless'] : marks,
+      ...(part.segment === undefined ? {} : { segment: part.segment }),
+    },
+    (work) => keepAlive(context, work),
+  );
+}
+
+/** @returns nothing of what says nothing of the variant; its unit is exposed all the same. */
+function valuesOf(
+  context: AppContext,
+  { stoodIn, cold }: Taking,
+  ending: CompletionEnding,
+): Record<string, number> {
+  const { startedAt } = context.get('trace');
+  const { firstAt, endedAt } = ending;
+  const ttftMs = (firstAt ?? endedAt) - startedAt;
+  return outcomeValues({ ...ending, ttftMs, latencyMs: endedAt - startedAt, stoodIn, cold }) ?? {};
 }

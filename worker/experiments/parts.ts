@@ -15,7 +15,7 @@ import {
   SHADOW_BUDGET_MS,
   MAX_COMPARED_BYTES,
 } from './limits.ts';
-import type { Clock } from '../metering/parts.ts';
+import type { Clock } from '../metering/completion-meter.ts';
 import type { ExperimentSink, ExperimentTallies, ShadowRunner, ExperimentEvent } from './ports.ts';
 import type { Fetch } from '../origins/signed-fetch.ts';
 import { createPairJudges } from './pairs/judge-pair.ts';

@@ -1,7 +1,7 @@
-import { ExperimentId, sameJson } from '../../protocol/index.ts';
+import { ExperimentId, sameJson, type Mended } from '../../protocol/index.ts';
 import { REPAIR_PAGE } from '../limits.ts';
 import type { ExperimentRow } from './ports.ts';
-import { unlessDamaged, type Mended, type RepairDeps, type RepairStep } from '../registry/repair-deps.ts';
+import { unlessDamaged, type RepairDeps, type RepairStep } from '../registry/repair-names.ts';
 
 /**
  * Every experiment in KV that the system of record does not have, or that nobody is in and no name brings up to date:

@@ -9,8 +9,7 @@ import {
 import type { ShardTally } from './join-shards.ts';
 import type { EventMark } from './ports.ts';
 import { type SqlValue, type TallySql, COUNTS_SCHEMA, countsOf, createTallyCounts } from './tally-counts.ts';
-import { createTallySegments, SEGMENT_SCHEMA } from './tally-segments.ts';
-import { createTallySketches, SKETCH_SCHEMA } from './tally-sketches.ts';
+import { createTallySegments, SEGMENT_SCHEMA, createTallySketches, SKETCH_SCHEMA } from './tally-tables.ts';
 
 /** Moments are running sums: a snapshot reads one row a metric and variant, however many units there are. */
 const SCHEMA = `

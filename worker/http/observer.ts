@@ -1,22 +1,7 @@
 /** What is told of a request that has ended: a line of the log, and points of the metrics, in Analytics Engine where the edge has it. */
 import { isSampled } from '../../protocol/index.ts';
 import { logLine } from '../log.ts';
-import type { Feedback, RequestTrace } from './request-scope.ts';
-
-/** A request that has been answered to its last byte, or whose client has gone. */
-export interface EndedRequest {
-  trace: RequestTrace;
-  requestId: string;
-  method: string;
-  /** The pattern, never the path: names and ids in it are not for everybody who reads logs. */
-  route: string;
-  /** Of the answer's headers. */
-  status: number;
-  /** Unix ms. */
-  at: number;
-}
-
-export type Observer = (ended: EndedRequest) => void;
+import type { Feedback, Observer } from './request-scope.ts';
 
 /** Answers from here on are logged whatever the sample. */
 const FAILED = 500;

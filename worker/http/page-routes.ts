@@ -3,7 +3,7 @@ import { Hono } from 'hono';
 import { secureHeaders } from 'hono/secure-headers';
 import { WEB_BASE_MANIFEST, SignInRequest } from '../../protocol/index.ts';
 import { fail, methodNotAllowed, type AppEnv } from './request-scope.ts';
-import type { SignIn } from '../access/sign-in-link.ts';
+import type { SignIn } from '../access/require-admin.ts';
 import { readInput } from './read-body.ts';
 
 /** Files that were built for this edge: one by its path, such as `/dashboard/index.html`; 404 for what is not there. */

@@ -1,8 +1,44 @@
 import { z } from 'zod';
-import { DAMAGED_QUOTA_RETRY_MS } from './limits.ts';
 import { logLine } from '../log.ts';
+import { askObject, type DurableNamespace } from '../platform/ask-object.ts';
+import { DAMAGED_QUOTA_RETRY_MS } from './limits.ts';
+import { KeyLimits, type QuotaDecision, type Quotas } from './ports.ts';
 import { admit, emptyQuota, QuotaState, renew, settle, undo } from './quota-state.ts';
-import { KeyLimits, type QuotaDecision } from './ports.ts';
+
+const Meter = z.object({ limit: z.number(), remaining: z.number(), resetMs: z.number() }).nullable();
+const Decision: z.ZodType<QuotaDecision> = z.object({
+  refused: z
+    .object({
+      reason: z.enum(['requests', 'tokens', 'concurrent', 'day', 'month', 'damaged']),
+      limit: z.number(),
+      retryAfterMs: z.number(),
+    })
+    .nullable(),
+  requests: Meter,
+  tokens: Meter,
+});
+
+/** Quotas in Durable Objects (`QuotaCounter`), one a counter. */
+export function createDoQuotas(params: { namespace: DurableNamespace; timeoutMs: number }): Quotas {
+  const { namespace, timeoutMs } = params;
+
+  const ask = <T>(counter: string, call: QuotaCall, parse: (answer: unknown) => T): Promise<T> =>
+    askObject({ namespace, name: counter, what: 'counter', call, parse, timeoutMs });
+  const nothing = (): void => undefined;
+
+  return {
+    admit: (counter, { limits, lease, at }) =>
+      ask(counter, { call: 'admit', limits, lease, at }, (answer) => {
+        const parsed = Decision.safeParse(answer);
+        if (parsed.success) return parsed.data;
+        throw new Error('the counter answered something odd');
+      }),
+    undo: (counter, { lease, at }) => ask(counter, { call: 'undo', lease, at }, nothing),
+    renew: (counter, { lease, at }) => ask(counter, { call: 'renew', lease, at }, nothing),
+    settle: (counter, { lease, tokens, at }) => ask(counter, { call: 'settle', lease, tokens, at }, nothing),
+    reset: (counter) => ask(counter, { call: 'reset' }, nothing),
+  };
+}
 
 /** The part of a Durable Object's storage that counters use. */
 export interface CounterStorage {

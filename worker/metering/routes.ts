@@ -12,11 +12,10 @@ import { ADMIN_PAGE } from '../limits.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import { fail, type AppEnv } from '../http/request-scope.ts';
 import { tenantCounter } from './quota-state.ts';
-import type { Quotas, TenantLimitsRow, UsageLedger, UsageSum } from './ports.ts';
+import type { Quotas, TenantLimitsRow, UsageLedger, UsageSum, PriceList } from './ports.ts';
 import type { KeyLedger } from '../access/ports.ts';
 import { changedLimits, limitsJson } from '../access/key-input.ts';
 import { MAX_USAGE_SUMS } from './limits.ts';
-import type { PriceList } from './price-list.ts';
 
 interface TenantLimitsRouteDeps extends TenantLimitsDeps {
   keyLedger: KeyLedger;

@@ -23,12 +23,11 @@ import { createComplete, type CompletionCall, type Served } from './complete.ts'
 import { createExchange, createWatch } from './exchange.ts';
 import { createOriginFetch, type Fetch, readOriginText } from './signed-fetch.ts';
 import { readOriginFigures, createUsageQuestion, createHeldFiles, createOriginDrops } from './ask-origins.ts';
-import { createOriginHealth } from './health.ts';
+import { createOriginHealth, createRouting } from './health.ts';
 import { createOriginPins, createPrefetch } from './pins.ts';
 import { createTransfers } from './transfers.ts';
 import { createTrials } from './trials.ts';
 import { chooseOrigins, type Origin, createPools, type Pools } from './choose-origin.ts';
-import { createRouting } from './route-completion.ts';
 import type { Bases, HeldFiles, OriginPins, OriginWarmth } from './ports.ts';
 import type { BlobStore } from '../blobs/ports.ts';
 import type { OriginDrops } from '../erasure/ports.ts';
@@ -44,8 +43,6 @@ export interface OriginReport {
   /** null also when they were not asked for. */
   figures: OriginFigures | null;
 }
-
-export type { AskedOrigin, CompletionCall, Served } from './complete.ts';
 
 export interface OriginClient extends AdapterTrials {
   readonly bases: Bases;

@@ -18,11 +18,10 @@ import { LOAD_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
 import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import type { ExchangeCall, Exchanged, Refusal, Watch } from './exchange.ts';
-import type { OriginHealth } from './health.ts';
+import type { OriginHealth, Routing } from './health.ts';
 import { createDeliver } from './stream.ts';
 import type { Pools, Origin } from './choose-origin.ts';
 import type { UsageQuestion } from './ask-origins.ts';
-import type { Routing } from './route-completion.ts';
 import type { StreamEnd, TokenCounts } from '../metering/ports.ts';
 
 export interface CompletionCall {
@@ -219,7 +218,7 @@ export function createComplete(params: {
     if (origins.length > 1) for (const origin of health.toProbe(origins)) call.keepAlive(watch.probe(origin));
     const route = routing.choose({ ...call, name: call.manifest?.name ?? null }, { origins, chain });
     const tried: string[] = [];
-    let failure: ApiError = originUnavailable();
+    let failure: ApiError | null = null;
     let refusal: Served | null = null;
     for (const origin of route.order) {
       const lease = route.start(origin);
@@ -243,7 +242,7 @@ export function createComplete(params: {
         };
       tried.push(origin.id);
     }
-    return refusal === null ? err(failure) : ok(refusal);
+    return refusal === null ? err(failure ?? originUnavailable()) : ok(refusal);
   };
 }
 

@@ -1,5 +1,8 @@
-/** What one isolate knows of its origins: how busy they are, and which are better left alone for a while. */
-import { readLoad } from '../../protocol/index.ts';
+/** What one isolate knows of its origins: how busy they are, which are better left alone for a while, and so to which a completion goes. */
+import { readLoad, type ChainEntry, type WarmedOrigin } from '../../protocol/index.ts';
+import { REQUEST_BUDGET_MS } from '../limits.ts';
+import { logLine } from '../log.ts';
+import { type Origin, type OriginState, chooseOrigins } from './choose-origin.ts';
 import {
   EJECT_MS,
   ORIGIN_LEASE_MS,
@@ -7,9 +10,10 @@ import {
   MAX_EJECT_MS,
   PULSE_MS,
   UNKNOWN_SLOTS,
+  FOLLOW_TIMEOUT_MS,
 } from './limits.ts';
-import { REQUEST_BUDGET_MS } from '../limits.ts';
-import type { Origin, OriginState } from './choose-origin.ts';
+import type { PinLife } from './ports.ts';
+import { chainKey, createReplicaSets } from './replica-sets.ts';
 
 /** A request that an origin is answering. */
 export interface Lease {
@@ -130,3 +134,117 @@ export function createOriginHealth(params: { now: () => number }) {
 }
 
 export type OriginHealth = ReturnType<typeof createOriginHealth>;
+
+/** The way of one completion. */
+export interface Route {
+  /** In which to ask the origins. */
+  order: readonly Origin[];
+  /** It goes to this one. */
+  start(origin: Origin): Lease;
+  /** It was answered by this one, with its chain. */
+  served(origin: Origin): void;
+}
+
+/** Paths that run no rows and need no adapter in memory: they say nothing of demand or of what is there. */
+const COUNTING = new Set([
+  '/tokenize',
+  '/detokenize',
+  '/v1/messages/count_tokens',
+  '/v1/responses/input_tokens',
+]);
+
+/** Has one origin load a chain, brought to it if need be. Never throws. */
+export type PrefetchAt = (
+  origin: Origin,
+  call: PinLife & {
+    chain: readonly ChainEntry[];
+    /** Only where it has this adapter in memory. */
+    instead?: string;
+    timeoutMs: number;
+  },
+) => Promise<WarmedOrigin>;
+
+/**
+ * Says to which origins a completion goes, and follows what names are asked for: hot ones get more origins, which load
+ * the chain behind the answer to the request that made it so, and get requests when they have it.
+ */
+export function createRouting(params: { health: OriginHealth; prefetchAt: PrefetchAt; now: () => number }) {
+  const { health, prefetchAt, now } = params;
+  const sets = createReplicaSets();
+
+  async function warm(
+    origin: Origin,
+    call: {
+      key: string;
+      name: string;
+      chain: readonly ChainEntry[];
+      keepAlive: (work: Promise<unknown>) => void;
+    },
+  ): Promise<WarmedOrigin> {
+    const { key, name, chain, keepAlive } = call;
+    // Not the request's own: whoever leaves does not stop what is for all.
+    const { signal } = new AbortController();
+    const warmed = await prefetchAt(origin, { chain, timeoutMs: FOLLOW_TIMEOUT_MS, signal, keepAlive });
+    if (warmed.ok) sets.showed(key, origin, now());
+    else sets.didNotLoad(key, origin, now());
+    logLine('replica_warmed', { origin: origin.id, name, ok: warmed.ok, ms: warmed.ms }, 'info');
+    return warmed;
+  }
+
+  return {
+    /** @param origins of the pool that may serve it, not empty. */
+    choose(
+      call: {
+        path: string;
+        name: string | null;
+        requestId: string;
+        keepAlive: (work: Promise<unknown>) => void;
+      },
+      { origins, chain }: { origins: readonly Origin[]; chain: readonly ChainEntry[] },
+    ): Route {
+      const { path, name, keepAlive } = call;
+      // Each state is looked up more than once.
+      const states = new Map(origins.map((origin) => [origin.id, health.stateOf(origin)]));
+      const stateOf = (origin: Origin) => states.get(origin.id) ?? health.stateOf(origin);
+      const choice = { name, spread: call.requestId, origins, stateOf };
+      // With one origin there is nothing to choose.
+      if (name === null || chain.length === 0 || origins.length < 2 || COUNTING.has(path))
+        return {
+          order: chooseOrigins(choice),
+          start: (origin) => health.start(origin),
+          served: () => undefined,
+        };
+      const key = chainKey(name, chain);
+      const { set, before, toWarm } = sets.arrived(key, { name, origins, stateOf, now: now() });
+      if (before !== null) logLine('replicas', { name, before, origins: set.count }, 'info');
+      const order = chooseOrigins({ ...choice, replicas: set });
+      for (const origin of toWarm) keepAlive(warm(origin, { key, name, chain, keepAlive }));
+      let answering: Origin | null = null;
+      return {
+        order,
+        start(origin) {
+          const since = now();
+          const lease = health.start(origin);
+          let isHeld = true;
+          return {
+            renew: lease.renew,
+            end() {
+              lease.end();
+              if (isHeld && answering === origin) sets.held(key, now() - since);
+              isHeld = false;
+            },
+          };
+        },
+        served(origin) {
+          answering = origin;
+          sets.showed(key, origin, now());
+        },
+      };
+    },
+
+    /** The origin failed. */
+    lost: (origin: Origin): void => sets.lost(origin),
+  };
+}
+
+export type Routing = ReturnType<typeof createRouting>;

@@ -1,8 +1,6 @@
 import { writePaced, type WritePacing } from './store-calls.ts';
 import { StoreUnavailable, type KeyListing } from './ports.ts';
 
-export type { WritePacing };
-
 /** The part of Workers KV that graft uses; `KVNamespace` fits it, and so does the fake of the tests. */
 export interface KvNamespace {
   get(key: string, options: { type: 'text'; cacheTtl: number }): Promise<string | null>;

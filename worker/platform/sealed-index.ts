@@ -1,5 +1,6 @@
+import type { WritePacing } from './store-calls.ts';
 import { z } from 'zod';
-import { putPaced, type KvNamespace, type WritePacing } from './kv-namespace.ts';
+import { putPaced, type KvNamespace } from './kv-namespace.ts';
 import type { BulkIndex, Lookup } from './ports.ts';
 import { toHex } from '../../protocol/index.ts';
 

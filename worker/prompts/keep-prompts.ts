@@ -1,10 +1,9 @@
 import type { KeptText } from '../../protocol/index.ts';
 import { logLine } from '../log.ts';
 import { createBatchedWrites } from '../platform/store-calls.ts';
-import { AnswerGatherer } from './answer-gatherer.ts';
+import { AnswerGatherer, promptTurns } from './kept-text.ts';
 import { MAX_UNSENT_PROMPTS, PROMPT_BATCH, PROMPT_FLUSH_MS, PROMPT_TRIES } from './limits.ts';
 import type { KeptPrompts, Keeping, PromptKeeper, PromptRow } from './ports.ts';
-import { promptTurns } from './prompt-turns.ts';
 import type { TextSealer } from './seal-text.ts';
 
 const NO_ANSWER = { answers: null, answers_cut: false };

@@ -1,7 +1,8 @@
 /**
- * Whose a name is to take. Names, and rooms that the operator reserved, claim all that lies below them and does not
+ * What lies above a name, and whose it is to take. Names, and rooms that the operator reserved, claim all that lies below them and does not
  * exist yet; the nearest claim decides.
  */
+import { MAX_NAME_LENGTH } from '../../protocol/index.ts';
 import type { Surroundings } from './ports-rooms.ts';
 
 /**
@@ -42,3 +43,17 @@ export function scopeOwner(scope: string, { own, above, below }: Surroundings): 
   if (owner !== undefined) return { kind: 'owner', owner };
   return first === undefined ? { kind: 'nobody' } : { kind: 'several' };
 }
+
+/** @returns the names above `name`, the nearest first. */
+export function ancestorsOf(name: string): string[] {
+  const ancestors: string[] = [];
+  for (let end = name.lastIndexOf('/'); end > 0; end = name.lastIndexOf('/', end - 1))
+    ancestors.push(name.slice(0, end));
+  return ancestors;
+}
+
+/**
+ * @returns a name that nobody can have: to ask about it takes what it takes to ask about a missing one. What is asked
+ * when a name is missing is asked of this one when the caller may not use the name, so that nobody can time which it is.
+ */
+export const decoyOf = (name: string): string => `base/${name}`.slice(0, MAX_NAME_LENGTH);

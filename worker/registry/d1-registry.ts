@@ -1,9 +1,8 @@
 import { prefixEnd, type SqlDatabase, readable, type SqlStatement } from '../platform/d1-database.ts';
 import { createD1Changes } from './d1-registry-changes.ts';
-import { createD1Pointers } from './d1-registry-pointers.ts';
+import { createD1Pointers, createD1StalePointers } from './d1-registry-pointers.ts';
 import { createD1Removals } from './d1-removals.ts';
 import { createD1Rooms } from './d1-rooms.ts';
-import { createD1StalePointers } from './d1-stale-pointers.ts';
 import { createD1Withdrawals } from './d1-withdrawals.ts';
 import {
   NAME,

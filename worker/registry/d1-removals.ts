@@ -1,8 +1,8 @@
 import { err, ok } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
-import { historyRow, type Guard } from './d1-change-rows.ts';
+import { historyRow, type Guard } from './d1-registry-changes.ts';
 import { createD1Restorals } from './d1-restorals.ts';
-import { THIS_CHANGE } from './d1-stale-pointers.ts';
+import { THIS_CHANGE } from './d1-registry-pointers.ts';
 import { STANDS_ON } from './d1-registry-rows.ts';
 import type { Descendant, Doomed, Removals } from './ports-removals.ts';
 import type { Registry } from './ports.ts';

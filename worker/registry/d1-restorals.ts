@@ -6,9 +6,9 @@ import {
   type SqlDatabase,
   type SqlStatement,
 } from '../platform/d1-database.ts';
-import { historyRow, type Guard } from './d1-change-rows.ts';
+import { historyRow, type Guard } from './d1-registry-changes.ts';
 import { NAME, toName, type NameRecord } from './d1-registry-rows.ts';
-import { THIS_CHANGE } from './d1-stale-pointers.ts';
+import { THIS_CHANGE } from './d1-registry-pointers.ts';
 import type { RemovedName, RemovedVersion, Removals } from './ports-removals.ts';
 import type { Registry } from './ports.ts';
 

@@ -1,7 +1,7 @@
 import type { SqlDatabase, SqlStatement } from '../platform/d1-database.ts';
 import { DEPENDS } from './d1-registry-rows.ts';
 import type { Registry, VersionRow } from './ports.ts';
-import { THIS_CHANGE } from './d1-stale-pointers.ts';
+import { THIS_CHANGE } from './d1-registry-pointers.ts';
 import type { Stopped } from './ports-rooms.ts';
 
 type Retiring = Pick<VersionRow, 'name' | 'version' | 'digest' | 'owner'>;

@@ -13,7 +13,7 @@ import { type NameRow, type VersionRow, GOES_LIVE, type HistoryRow, type Registr
 import { changed, ownName } from './own-name.ts';
 import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 import { writePointer } from './write-pointer.ts';
-import { unlessDamaged } from './repair-deps.ts';
+import { unlessDamaged } from './repair-names.ts';
 import { HISTORY_PAGE } from './limits.ts';
 
 export type GoLiveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'warmth' | 'now'>;

@@ -1,16 +1,59 @@
 import { z } from 'zod';
-import { parseEnv, type RawEnv } from '../env.ts';
-import { MAX_POINTER_RETRY_MS, POINTER_RETRY_MS } from './limits.ts';
-import { guardDatabase } from '../platform/d1-database.ts';
+import { AdapterName, Digest, fnv1a, isHolder } from '../../protocol/index.ts';
 import { createD1GrantLedger } from '../access/d1-grants.ts';
 import { createD1KeyLedger } from '../access/d1-key-ledger.ts';
-import { createD1Registry } from './d1-registry.ts';
-import { PointerCall } from './do-pointers.ts';
-import { createKvWriters } from './kv-writers.ts';
-import { createSealer } from '../platform/sealed-index.ts';
-import type { PointerWriter as Pointers } from './ports-pointers.ts';
 import type { RightsWriter } from '../access/ports.ts';
+import { parseEnv, type RawEnv } from '../env.ts';
 import { logLine } from '../log.ts';
+import { askObject, type DurableNamespace } from '../platform/ask-object.ts';
+import { guardDatabase } from '../platform/d1-database.ts';
+import { StoreUnavailable } from '../platform/ports.ts';
+import { createSealer } from '../platform/sealed-index.ts';
+import { createD1Registry } from './d1-registry.ts';
+import { createKvWriters } from './kv-writers.ts';
+import { MAX_POINTER_RETRY_MS, POINTER_RETRY_MS } from './limits.ts';
+import type { PointerWriter as Pointers } from './ports-pointers.ts';
+
+/** What the Durable Object is asked to write. */
+const PointerCall = z.union([
+  z.strictObject({
+    name: AdapterName,
+    mark: z.boolean().default(false),
+    erased: z.boolean().default(false),
+  }),
+  z.strictObject({ key: Digest, mark: z.boolean().default(false) }),
+  z.strictObject({ grants: z.string().refine(isHolder) }),
+]);
+type PointerCall = z.input<typeof PointerCall>;
+const Answer = z.object({ ok: z.boolean(), reason: z.string().optional() });
+
+/** Objects that share the records of a kind among them: each writes a record's changes in order, all of them at once. */
+export const POINTER_SHARDS = 64;
+
+/** The number of a record's shard must never change while two versions of the worker run. */
+export const shardOf = (record: string, kind: 'names' | 'keys' | 'grants' = 'names'): string =>
+  `${kind}-${fnv1a(record) % POINTER_SHARDS}`;
+
+/** Names, keys and grants in KV, written by Durable Objects (`PointerWriter`). */
+export function createDoPointers(params: {
+  namespace: DurableNamespace;
+  timeoutMs: number;
+}): Pointers & RightsWriter {
+  const { namespace, timeoutMs } = params;
+  async function ask(name: string, call: PointerCall): Promise<void> {
+    const answer = await askObject({
+      ...{ namespace, name, what: 'pointer writer', call, timeoutMs },
+      parse: (said) => Answer.parse(said),
+    });
+    if (!answer.ok) throw new StoreUnavailable('DO', new Error(answer.reason ?? 'no reason given'));
+  }
+  return {
+    sync: (name, { mark = false, erased = false } = {}) =>
+      ask(shardOf(name), { name, mark, ...(erased ? { erased } : {}) }),
+    syncKey: (key, { mark = false } = {}) => ask(shardOf(key, 'keys'), { key, mark }),
+    syncGrants: (tenant) => ask(shardOf(tenant, 'grants'), { grants: tenant }),
+  };
+}
 
 /** The part of a Durable Object's storage that the writer uses. */
 export interface PointerStorage {

@@ -9,8 +9,7 @@ import type {
   StoredEvaluation,
   Experiment,
 } from '../../protocol/index.ts';
-import type { Conflict, NameRow } from './ports-names.ts';
-import type { Removals } from './ports-removals.ts';
+import type { Conflict, NameRow, Removals } from './ports-removals.ts';
 import type { Rooms, Withdrawals, ChangeNote } from './ports-rooms.ts';
 
 export type { Conflict, NameRow };

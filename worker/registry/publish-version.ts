@@ -18,7 +18,7 @@ import type { IntakeDeps, RequestLife } from './registry-deps.ts';
 import { followResidents } from './go-live.ts';
 import { proveAdapter } from './prove-adapter.ts';
 import { writePointer } from './write-pointer.ts';
-import { unlessDamaged } from './repair-deps.ts';
+import { unlessDamaged } from './repair-names.ts';
 
 export interface Published {
   row: VersionRow;

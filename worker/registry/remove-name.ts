@@ -15,8 +15,7 @@ import { MAX_DEPENDENTS_TOLD, MAX_REMOVED_AT_ONCE, STALE_POINTERS_OF_RETIREMENT 
 import type { Descendant, Doomed, Holders } from './ports-removals.ts';
 import type { NameRow } from './ports.ts';
 import type { IntakeDeps } from './registry-deps.ts';
-import { syncStalePointers } from './sync-stale-pointers.ts';
-import { writePointer } from './write-pointer.ts';
+import { syncStalePointers, writePointer } from './write-pointer.ts';
 
 type RemoveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
 type Item = Doomed & { before: NameRow };

@@ -15,8 +15,7 @@ import { STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
 import type { RemovedName, RemovedVersion } from './ports-removals.ts';
 import type { NameRow, Registry } from './ports.ts';
 import type { IntakeDeps } from './registry-deps.ts';
-import { syncStalePointers } from './sync-stale-pointers.ts';
-import { writePointer } from './write-pointer.ts';
+import { syncStalePointers, writePointer } from './write-pointer.ts';
 
 type RestoreDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
 

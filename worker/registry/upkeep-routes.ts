@@ -10,14 +10,19 @@ import {
   type RepairStepName,
 } from '../../protocol/index.ts';
 import { collectGarbage, type GarbageDeps } from '../blobs/collect-garbage.ts';
-import { type RepairDeps, type RepairStep, reportRows } from './repair-deps.ts';
+import {
+  type RepairDeps,
+  type RepairStep,
+  reportRows,
+  repairNames,
+  removeUnknownNames,
+} from './repair-names.ts';
 import { adminRoute } from '../http/admin-route.ts';
 import type { AppEnv } from '../http/request-scope.ts';
 import { GARBAGE_DELETIONS } from '../blobs/limits.ts';
 import { repairBlobs } from '../blobs/repair-blobs.ts';
 import { removeUnknownExperiments } from '../experiments/repair-experiments.ts';
 import { repairGrants, removeUnknownGrants, repairKeys, removeUnknownKeys } from '../access/repair-rights.ts';
-import { repairNames, removeUnknownNames } from './repair-names.ts';
 
 const rootOnly: ApiError = {
   code: 'insufficient_scope',

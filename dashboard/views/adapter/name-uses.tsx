@@ -1,6 +1,6 @@
 import type { NameView } from '../../../protocol/admin-api/names.ts';
 import { VersionList } from '../../../protocol/admin-api/versions.ts';
-import { ok } from '../../../protocol/result.ts';
+import { ok } from '../../../protocol/api-error.ts';
 import type { Client } from '../../api/client.ts';
 import { standing } from '../../model/experiment-words.ts';
 import { heirsOf } from '../../model/names.ts';

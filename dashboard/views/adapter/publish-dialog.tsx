@@ -1,6 +1,6 @@
 import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { NameView } from '../../../protocol/admin-api/names.ts';
-import { nameProblem } from '../../../protocol/names.ts';
+import { nameProblem } from '../../../protocol/identity.ts';
 import type { Client } from '../../api/client.ts';
 import { type Checked, checkFile, publishFile, type PublishWish } from '../../api/publish-file.ts';
 import type { Problem } from '../../model/problem.ts';

@@ -1,6 +1,6 @@
 /** What is asked before a key changes, and the request that it is. */
 import { RevocationView, type KeyView, type LimitsChange } from '../../../protocol/admin-api/keys.ts';
-import type { Result } from '../../../protocol/result.ts';
+import type { Result } from '../../../protocol/api-error.ts';
 import type { Client } from '../../api/client.ts';
 import { LIMITS } from '../../model/key-words.ts';
 import type { Problem } from '../../model/problem.ts';

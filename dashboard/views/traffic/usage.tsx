@@ -1,6 +1,5 @@
 import { useState } from 'preact/hooks';
-import type { UsageReport } from '../../../protocol/admin-api/usage.ts';
-import { usageCsv } from '../../../protocol/usage-csv.ts';
+import { type UsageReport, usageCsv } from '../../../protocol/admin-api/usage.ts';
 import type { Client } from '../../api/client.ts';
 import { saveText } from '../../api/save-file.ts';
 import { money, whole } from '../../model/words.ts';

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { createSignInLink } from '../../../cli/local/stack.ts';
 import { SignInRequest } from '../../../protocol/index.ts';
-import { createSignIn, SignInLink } from '../../../worker/access/sign-in-link.ts';
+import { createSignIn, SignInLink } from '../../../worker/access/require-admin.ts';
 
 it('says its token where no server sees it, and the edge gets what it needs to know it again', async () => {
   const { of, binding } = await createSignInLink('ga_1');

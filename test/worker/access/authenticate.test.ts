@@ -1,6 +1,7 @@
 import { describe, expect, it, vi } from 'vitest';
 import { generateApiKey, hashApiKey } from '../../../protocol/index.ts';
-import { authenticate, authenticateAdmin, presentedAdminKey } from '../../../worker/access/authenticate.ts';
+import { authenticate } from '../../../worker/access/authenticate.ts';
+import { authenticateAdmin, presentedAdminKey } from '../../../worker/access/require-admin.ts';
 import type { Index, Lookup } from '../../../worker/platform/ports.ts';
 import type { KeyRecord, KeyRow } from '../../../worker/access/ports.ts';
 import { createFakeKeyLedger } from '../../fakes/fake-ledgers.ts';

@@ -1,7 +1,8 @@
+import fc from 'fast-check';
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { MAX_LIST_READS } from '../../../worker/completions/limits.ts';
-import { usableNames } from '../../../worker/completions/usable-names.ts';
 import type { Grant } from '../../../worker/access/ports-grants.ts';
+import { MAX_LIST_READS } from '../../../worker/completions/limits.ts';
+import { usableNames, editDistance, nearestNames } from '../../../worker/completions/usable-names.ts';
 import type { Registry } from '../../../worker/registry/ports.ts';
 import { versionRow } from '../../contracts/sample-rows.ts';
 import { createFakeRegistry } from '../../fakes/fake-registry.ts';
@@ -91,5 +92,43 @@ describe('usableNames', () => {
       after = more;
     }
     expect(found).toEqual(['many/last']);
+  });
+});
+
+fc.configureGlobal({ seed: 20 });
+
+describe('editDistance', () => {
+  it.each([
+    ['', '', 0],
+    ['abc', '', 3],
+    ['kitten', 'sitting', 3],
+    ['flaw', 'lawn', 2],
+  ])('%s to %s is %i', (a, b, distance) => {
+    expect(editDistance(a, b)).toBe(distance);
+  });
+
+  it('is a metric', () => {
+    const word = fc.string({ unit: fc.constantFrom('a', 'b', '/'), maxLength: 8 });
+    fc.assert(
+      fc.property(word, word, word, (a, b, c) => {
+        expect(editDistance(a, b)).toBe(editDistance(b, a));
+        expect(editDistance(a, b) === 0).toBe(a === b);
+        expect(editDistance(a, c)).toBeLessThanOrEqual(editDistance(a, b) + editDistance(b, c));
+      }),
+    );
+  });
+});
+
+describe('nearestNames', () => {
+  it('orders by likeness and leaves out what is unlike', () => {
+    const candidates = ['support/intent', 'medicine/cardiology', 'medicine', 'medicin'];
+    expect(nearestNames('medicne', candidates, 2)).toEqual(['medicine', 'medicin']);
+    expect(nearestNames('zzz', candidates, 3)).toEqual([]);
+  });
+
+  it('compares nothing that is longer than 128 characters', () => {
+    const long = 'm'.repeat(129);
+    expect(nearestNames(long, [long, 'medicine'], 3)).toEqual([]);
+    expect(nearestNames(long.slice(1), [long, long.slice(1)], 3)).toEqual([long.slice(1)]);
   });
 });

@@ -1,4 +1,4 @@
-import type { DropPass } from '../../../worker/drops/take-all-drops.ts';
+import type { DropPass } from '../../../worker/drops/take-drops.ts';
 import type { DropBox, DropError } from '../../../worker/drops/ports.ts';
 import type { TinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';

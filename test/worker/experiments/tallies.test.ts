@@ -1,6 +1,6 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll } from 'vitest';
-import { createDoTallies } from '../../../worker/experiments/do-tallies.ts';
+import { createDoTallies } from '../../../worker/experiments/tally-object.ts';
 import { experimentTalliesContract } from '../../contracts/experiment-tallies.ts';
 import { createFakeTallies } from '../../fakes/fake-tallies.ts';
 import { inOwnRoom, namespaceOf, objectSource, startObjects } from '../platform/object-rig.ts';

@@ -1,6 +1,6 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { createDoTallies, TALLY_SHARDS, tallyShardOf } from '../../../worker/experiments/do-tallies.ts';
+import { createDoTallies, TALLY_SHARDS, tallyShardOf } from '../../../worker/experiments/tally-object.ts';
 import type { DurableNamespace } from '../../../worker/platform/ask-object.ts';
 import type { ExperimentTallies } from '../../../worker/experiments/ports.ts';
 import { percentile } from '../../../worker/experiments/statistics/sketch.ts';

@@ -2,7 +2,7 @@ import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll } from 'vitest';
 import { createD1Pins } from '../../../worker/origins/d1-origins.ts';
 import { createD1Usage } from '../../../worker/metering/d1-usage.ts';
-import { createDoQuotas } from '../../../worker/metering/do-quotas.ts';
+import { createDoQuotas } from '../../../worker/metering/quota-counter-object.ts';
 import { quotasContract, usageLedgerContract } from '../../contracts/metering.ts';
 import { pinLedgerContract } from '../../contracts/pins.ts';
 import { createFakeQuotas, createFakeUsage } from '../../fakes/fake-metering.ts';

@@ -3,8 +3,8 @@ import {
   QuotaCounter,
   type CounterStorage,
   type QuotaCall,
+  createDoQuotas,
 } from '../../../worker/metering/quota-counter-object.ts';
-import { createDoQuotas } from '../../../worker/metering/do-quotas.ts';
 import type { Quotas } from '../../../worker/metering/ports.ts';
 
 const AT = Date.UTC(2026, 2, 31);

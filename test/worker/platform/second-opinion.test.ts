@@ -1,5 +1,5 @@
 import { beforeEach, describe, expect, it, vi } from 'vitest';
-import { createVersionIndex, recordedGrants, recordedKey } from '../../../worker/access/recorded-rights.ts';
+import { createVersionIndex, recordedGrants, recordedKey } from '../../../worker/access/repair-rights.ts';
 import { withSecondOpinion } from '../../../worker/platform/index-memories.ts';
 import { StoreUnavailable, type Lookup } from '../../../worker/platform/ports.ts';
 import { digestOf, keyRow, versionRow } from '../../contracts/sample-rows.ts';

@@ -1,10 +1,14 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createPointerSync } from '../../../worker/registry/kv-writers.ts';
-import { PointerWriter } from '../../../worker/registry/pointer-writer-object.ts';
+import {
+  PointerWriter,
+  createDoPointers,
+  POINTER_SHARDS,
+  shardOf,
+} from '../../../worker/registry/pointer-writer-object.ts';
 import type { RawEnv } from '../../../worker/env.ts';
 import { createD1Registry } from '../../../worker/registry/d1-registry.ts';
-import { createDoPointers, POINTER_SHARDS, shardOf } from '../../../worker/registry/do-pointers.ts';
 import type { DurableNamespace } from '../../../worker/platform/ask-object.ts';
 import { createKvExperimentIndex } from '../../../worker/experiments/kv-experiment-index.ts';
 import { createKvNameIndex } from '../../../worker/registry/kv-name-index.ts';

@@ -17,7 +17,7 @@ import type { z } from 'zod';
 import { ownName } from '../../registry/own-name.ts';
 import type { ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
-import { emptyArm } from '../empty-arm.ts';
+import { emptyArm } from '../legal-change.ts';
 import { checkJudge, checkAdapters } from './check-adapters.ts';
 import { type LifeDeps, guardrailRefused, webhookRefused } from './life-deps.ts';
 

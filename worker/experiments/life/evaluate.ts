@@ -18,7 +18,7 @@ import {
 } from '../limits.ts';
 import type { ExperimentNote, ExperimentRow } from '../ports.ts';
 import type { AdminCaller } from '../../access/ports.ts';
-import { commitChange } from './commit-change.ts';
+import { commitChange } from './change-experiment.ts';
 import { evaluationOf } from './evaluation-of.ts';
 import { type EvaluateDeps, ownExperiment } from './life-deps.ts';
 import { covered } from './steps.ts';

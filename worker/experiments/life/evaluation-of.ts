@@ -8,15 +8,14 @@ import {
   type ExperimentSpread,
 } from '../../../protocol/index.ts';
 import type { TallyMoments, TallySnapshot } from '../ports.ts';
-import { analyze, type Comparison } from '../analyze.ts';
-import { cappedMetrics, withCaps } from '../capped.ts';
+import { analyze, type Comparison, cappedMetrics, withCaps } from '../analyze.ts';
 import { coveragePhases } from '../coverage-phases.ts';
 import { decide, type Situation } from '../decide.ts';
 import { progressOf } from '../foresee.ts';
 import type { PairTally } from '../pairs/ports.ts';
 import { healthOf, reportedMetrics } from '../health.ts';
 import { segmentsAtLook } from '../segments.ts';
-import { winRate } from '../statistics/win-rate.ts';
+import { winRate } from '../statistics/sequential.ts';
 import { PAIR_TUNING } from '../pairs/limits.ts';
 import type { Moments } from '../statistics/moments.ts';
 import { percentile, toldIn, type Sketch } from '../statistics/sketch.ts';

@@ -11,7 +11,7 @@ import {
 import type { AdminCaller } from '../../access/ports.ts';
 import type { UsageLedger } from '../../metering/ports.ts';
 import { ownName } from '../../registry/own-name.ts';
-import { cappedMetrics, withCaps } from '../capped.ts';
+import { cappedMetrics, withCaps } from '../analyze.ts';
 import { alphaOf, findings } from '../foresee.ts';
 import type { ExperimentRow, ExperimentTallies } from '../ports.ts';
 import { armOf } from '../statistics/moments.ts';

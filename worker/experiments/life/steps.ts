@@ -19,10 +19,9 @@ import {
 import { conflict } from '../../errors.ts';
 import type { ExperimentRow, ExperimentNote } from '../ports.ts';
 import { checkControlAnswers, checkJudge, checkAdapters } from './check-adapters.ts';
-import { checkNamespace } from './change-experiment.ts';
+import { checkNamespace, commitChange, tellKv, type Change } from './change-experiment.ts';
 import { type LifeDeps, ownExperiment, changedMeanwhile } from './life-deps.ts';
 import type { AdminCaller } from '../../access/ports.ts';
-import { commitChange, tellKv, type Change } from './commit-change.ts';
 
 export interface StepParams<R extends z.output<typeof ExperimentStepRequest>> {
   id: string;

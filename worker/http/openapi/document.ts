@@ -10,8 +10,7 @@ import {
 import { routePath, adminRoute } from '../admin-route.ts';
 import { ANSWERS } from './answers.ts';
 import { BODIES } from './bodies.ts';
-import { CLIENT_OPERATIONS } from './client-operations.ts';
-import type { Operation, OperationAnswer } from './operation.ts';
+import { CLIENT_OPERATIONS, type Operation, type OperationAnswer } from './client-operations.ts';
 import { Hono } from 'hono';
 import type { AppEnv } from '../request-scope.ts';
 

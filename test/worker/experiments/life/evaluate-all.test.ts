@@ -1,7 +1,7 @@
 import { beforeEach, expect, it, vi } from 'vitest';
 import { evaluateAll } from '../../../../worker/experiments/life/evaluate.ts';
 import { EXPERIMENTS_PER_RUN, UNTOLD_EXPERIMENTS_PER_RUN } from '../../../../worker/experiments/limits.ts';
-import { TALLY_SHARDS } from '../../../../worker/experiments/do-tallies.ts';
+import { TALLY_SHARDS } from '../../../../worker/experiments/tally-object.ts';
 import { createFakePairs } from '../../../fakes/fake-pairs.ts';
 import { StoreUnavailable } from '../../../../worker/platform/ports.ts';
 import { experimentRow } from '../../../contracts/experiments.ts';

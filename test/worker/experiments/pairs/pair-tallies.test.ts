@@ -1,6 +1,6 @@
 import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { createDoPairs } from '../../../../worker/experiments/pairs/do-pairs.ts';
+import { createDoPairs } from '../../../../worker/experiments/pairs/pairs-object.ts';
 import { judged, pairAt, pairTalliesContract } from '../../../contracts/pair-tallies.ts';
 import { createFakePairs } from '../../../fakes/fake-pairs.ts';
 import { inOwnRoom, namespaceOf, objectSource, startObjects } from '../../platform/object-rig.ts';

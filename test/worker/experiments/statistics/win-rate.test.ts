@@ -1,7 +1,7 @@
 /** Judged pairs, looked at after every one. The seeds are fixed, so the figures are too. */
 import { describe, expect, it } from 'vitest';
 import { PAIR_TUNING } from '../../../../worker/experiments/pairs/limits.ts';
-import { winRate } from '../../../../worker/experiments/statistics/win-rate.ts';
+import { winRate } from '../../../../worker/experiments/statistics/sequential.ts';
 import { seeded } from './simulate.ts';
 
 const ALPHA = 0.05;

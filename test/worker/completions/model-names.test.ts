@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { nameProblem } from '../../../protocol/index.ts';
-import { ancestorsOf, parseModelReference } from '../../../worker/completions/resolve-name.ts';
+import { ancestorsOf } from '../../../worker/registry/claims.ts';
+import { parseModelReference } from '../../../worker/completions/kinds.ts';
 
 fc.configureGlobal({ seed: 20 });
 

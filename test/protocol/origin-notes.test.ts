@@ -1,0 +1,144 @@
+import fc from 'fast-check';
+import { expect, it, describe } from 'vitest';
+import {
+  readUsageNote,
+  writeUsageNote,
+  type UsageNote,
+  isSampled,
+  readLoad,
+  writeLoad,
+  nextTraceparent,
+  parseTraceparent,
+} from '../../protocol/index.ts';
+
+it.each<[UsageNote, string]>([
+  [{ promptTokens: 12, completionTokens: null }, 'prompt=12'],
+  // As origins before `finish` write it.
+  [{ promptTokens: 12, completionTokens: 34 }, 'prompt=12,completion=34'],
+  [{ promptTokens: 0, completionTokens: 0, finish: 'stop' }, 'prompt=0,completion=0,finish=stop'],
+  [{ promptTokens: 12, completionTokens: 34, finish: 'length' }, 'prompt=12,completion=34,finish=length'],
+])('%j is written %j, and read again', (note, text) => {
+  expect(writeUsageNote(note)).toBe(text);
+  expect(readUsageNote(text)).toStrictEqual(note);
+  expect(readUsageNote(` ${text}\r\n`)).toStrictEqual(note);
+});
+
+it('has no end before the tokens are known', () => {
+  expect(writeUsageNote({ promptTokens: 1, completionTokens: null, finish: 'stop' })).toBe('prompt=1');
+});
+
+it.each([
+  null,
+  '',
+  'prompt=',
+  'prompt=-1',
+  'prompt=1.5',
+  'prompt=1234567890',
+  'completion=1',
+  'prompt=1,finish=stop',
+  'prompt=1,completion=2,finish=',
+  'prompt=1,completion=2,finish=Stop',
+  'prompt=1,completion=2,finish=content_filter',
+  'prompt=1,completion=2,finish=stop,finish=stop',
+  'prompt=1, completion=2',
+  'finish=stop,prompt=1,completion=2',
+])('takes %j for none', (text) => {
+  expect(readUsageNote(text)).toBeNull();
+});
+
+it('comes back as it was written', () => {
+  const tokens = fc.nat(999_999_999);
+  const note = fc.oneof(
+    fc.record({ promptTokens: tokens, completionTokens: fc.constant(null) }),
+    fc.record(
+      {
+        promptTokens: tokens,
+        completionTokens: tokens,
+        finish: fc.constantFrom('stop' as const, 'length' as const),
+      },
+      { requiredKeys: ['promptTokens', 'completionTokens'] },
+    ),
+  );
+  fc.assert(
+    fc.property(note, (one) => {
+      expect(readUsageNote(writeUsageNote(one))).toEqual(one);
+    }),
+  );
+});
+
+describe('x-graft-load', () => {
+  it.each([
+    { rows: 0, slots: 16, draining: false },
+    { rows: 300, slots: 64, draining: true },
+  ])('is read as it was written: %j', (load) => {
+    expect(readLoad(writeLoad(load))).toEqual(load);
+  });
+
+  it.each([null, '', '1', '1/0', '-1/3', '1/2;dead', '1e9/3', '9999999/1', '1/2 '])(
+    'refuses %j',
+    (header) => {
+      expect(readLoad(header)).toBeNull();
+    },
+  );
+});
+
+describe('isSampled', () => {
+  const ids = Array.from({ length: 10_000 }, (_, i) => `req-${i}`);
+  const share = (of: number) => ids.filter((id) => isSampled(id, of)).length / ids.length;
+
+  it('takes about the share, all for 1 and none for 0', () => {
+    expect([share(0), share(1)]).toEqual([0, 1]);
+    // Four standard deviations of 10,000 draws.
+    expect(Math.abs(share(0.1) - 0.1)).toBeLessThan(0.012);
+    expect(Math.abs(share(0.5) - 0.5)).toBeLessThan(0.02);
+  });
+
+  it('keeps what a smaller share took', () => {
+    for (const id of ids.slice(0, 1_000)) if (isSampled(id, 0.1)) expect(isSampled(id, 0.3)).toBe(true);
+  });
+});
+
+const trace = '4bf92f3577b34da6a3ce929d0e0e4736';
+const span = '00f067aa0ba902b7';
+
+describe('traceparent', () => {
+  it('is read as W3C has it, and of the flags the first alone', () => {
+    const of = (flags: string) => parseTraceparent(`00-${trace}-${span}-${flags}`);
+    expect(of('01')).toEqual({ traceId: trace, spanId: span, sampled: true });
+    expect(of('00')).toEqual({ traceId: trace, spanId: span, sampled: false });
+    expect(of('ff')).toMatchObject({ sampled: true });
+    expect(of('02')).toMatchObject({ sampled: false });
+  });
+
+  it.each([
+    null,
+    '',
+    `01-${trace}-${span}-01`,
+    `ff-${trace}-${span}-01`,
+    `00-${'0'.repeat(32)}-${span}-01`,
+    `00-${trace}-${'0'.repeat(16)}-01`,
+    `00-${trace.toUpperCase()}-${span}-01`,
+    `00-${trace}-${span}-01-more`,
+    `00-${trace}-${span}-01\n`,
+    ` 00-${trace}-${span}-01`,
+    `00-${trace}-${span}-1`,
+    `00-${trace}-${span}`,
+    `00-${trace.slice(1)}-${span}-01`,
+    `00-${trace}-${span}-01, 00-${trace}-${span}-01`,
+  ])('is none when it reads %j', (header) => {
+    expect(parseTraceparent(header)).toBeNull();
+  });
+
+  it('goes on in the same trace, by a span of its own each time', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 8, maxLength: 8 }), fc.boolean(), (random, sampled) => {
+        const header = nextTraceparent({ traceId: trace, spanId: span, sampled }, random);
+        expect(parseTraceparent(header)).toMatchObject({ traceId: trace, sampled });
+      }),
+    );
+    const sent = { traceId: trace, spanId: span, sampled: true };
+    const spans = new Set(Array.from({ length: 50 }, () => parseTraceparent(nextTraceparent(sent))?.spanId));
+    expect(spans.size).toBe(50);
+    expect(spans.has(span)).toBe(false);
+  });
+});

@@ -1,0 +1,158 @@
+/** What tallies keep beside their counts, each in a table of its own: how values are spread, and sums by the dimension that an experiment is told by. */
+import { z } from 'zod';
+import { SHADOW_METRICS, AUTOMATIC_METRICS } from '../../protocol/index.ts';
+import { MAX_SEGMENTS_HELD } from './limits.ts';
+import { OTHER_SEGMENT } from './segments.ts';
+import { type Moments, addValue, NO_MOMENTS, replaceValue } from './statistics/moments.ts';
+import { fromRows, isSketchOf, moveInSketch, toRows, type OpenSketch } from './statistics/sketch.ts';
+import type { TallySql } from './tally-counts.ts';
+
+/** A table of its own: objects from before get it when they next wake. */
+export const SKETCH_SCHEMA = `
+  CREATE TABLE IF NOT EXISTS sketches (
+    seed TEXT, variant TEXT, metric TEXT, buckets TEXT NOT NULL, PRIMARY KEY (seed, variant, metric)) WITHOUT ROWID;
+`;
+
+/** Of rates the mean says all. */
+const RATES = new Set(
+  [...AUTOMATIC_METRICS, ...SHADOW_METRICS].flatMap(({ key, kind }) => (kind === 'proportion' ? [key] : [])),
+);
+
+export const SketchRows = z.array(z.tuple([z.int(), z.int(), z.number(), z.number(), z.int()]));
+export type SketchRows = z.infer<typeof SketchRows>;
+
+interface Place {
+  seed: string;
+  variant: string;
+  metric: string;
+}
+
+/** How values are spread: one row a seed, variant and metric. */
+export function createTallySketches(sql: TallySql) {
+  const keyOf = ({ seed, variant, metric }: Place): [string, string, string] => [seed, variant, metric];
+
+  function read(place: Place, moments: Moments): OpenSketch | null {
+    const [row] = sql
+      .exec('SELECT buckets FROM sketches WHERE seed = ? AND variant = ? AND metric = ?', ...keyOf(place))
+      .toArray();
+    // Units that were counted before sketches were kept are in none: half of a sketch is worse than none.
+    if (row === undefined) return moments.n === 0 ? new Map() : null;
+    const sketch = fromRows(SketchRows.parse(JSON.parse(String(row['buckets']))));
+    return isSketchOf(sketch, moments) ? sketch : null;
+  }
+
+  return {
+    /** Reads and writes each sketch once a call. */
+    open() {
+      const open = new Map<string, { place: Place; sketch: OpenSketch | null }>();
+      return {
+        /** @param before the sums without this value. @param move see {@link moveInSketch}. */
+        move(place: Place, before: Moments, move: Parameters<typeof moveInSketch>[1]): void {
+          if (RATES.has(place.metric)) return;
+          const key = JSON.stringify(keyOf(place));
+          const known = open.get(key) ?? { place, sketch: read(place, before) };
+          open.set(key, known);
+          if (known.sketch !== null) moveInSketch(known.sketch, move);
+        },
+        write(): void {
+          for (const { place, sketch } of open.values())
+            if (sketch !== null)
+              sql.exec(
+                'INSERT OR REPLACE INTO sketches (seed, variant, metric, buckets) VALUES (?, ?, ?, ?)',
+                ...keyOf(place),
+                JSON.stringify(toRows(sketch)),
+              );
+        },
+      };
+    },
+
+    of(seed: string): { variant: string; metric: string; rows: SketchRows }[] {
+      return sql
+        .exec('SELECT variant, metric, buckets FROM sketches WHERE seed = ?', seed)
+        .toArray()
+        .map(({ variant, metric, buckets }) => ({
+          variant: String(variant),
+          metric: String(metric),
+          rows: SketchRows.parse(JSON.parse(String(buckets))),
+        }));
+    },
+  };
+}
+
+/** A table of its own: objects from before get it when they next wake. Under metric '' units are counted, in `n`. */
+export const SEGMENT_SCHEMA = `
+  CREATE TABLE IF NOT EXISTS segments (
+    seed TEXT, segment TEXT, variant TEXT, metric TEXT, n INTEGER NOT NULL, sum REAL NOT NULL,
+    sum_squares REAL NOT NULL, PRIMARY KEY (seed, segment, variant, metric)) WITHOUT ROWID;
+`;
+export const UNITS = '';
+
+export const SegmentRow = z.object({
+  ...{ segment: z.string(), variant: z.string(), metric: z.string() },
+  ...{ n: z.number(), sum: z.number(), sumSquares: z.number() },
+});
+export type SegmentRow = z.infer<typeof SegmentRow>;
+
+interface SegmentPlace extends Place {
+  segment: string;
+}
+
+/** By the dimension that an experiment is told by: sums a segment, variant and metric. */
+export function createTallySegments(sql: TallySql) {
+  const SUMS = 'SELECT segment, variant, metric, n, sum, sum_squares AS sumSquares FROM segments';
+  const keyOf = ({ seed, segment, variant, metric }: SegmentPlace): [string, string, string, string] => [
+    ...([seed, segment, variant, metric] as const),
+  ];
+  // The rows are those of this file's own statements.
+  const rowsOf = (where: string, ...values: string[]): SegmentRow[] =>
+    sql.exec(`${SUMS} WHERE ${where}`, ...values).toArray() as unknown as SegmentRow[];
+
+  return {
+    /** Reads and writes each row once a call. */
+    open() {
+      const open = new Map<string, { place: SegmentPlace; sums: Moments }>();
+      const known = new Map<string, Set<string>>();
+      const change = (place: SegmentPlace, how: (sums: Moments) => Moments): void => {
+        const key = JSON.stringify(keyOf(place));
+        const sums =
+          open.get(key)?.sums ??
+          rowsOf('seed = ? AND segment = ? AND variant = ? AND metric = ?', ...keyOf(place))[0] ??
+          NO_MOMENTS;
+        open.set(key, { place, sums: how(sums) });
+      };
+      function segmentsOf(seed: string): Set<string> {
+        const has = known.get(seed);
+        if (has !== undefined) return has;
+        const rows = sql.exec('SELECT DISTINCT segment FROM segments WHERE seed = ?', seed).toArray();
+        const segments = new Set(rows.map(({ segment }) => String(segment)));
+        known.set(seed, segments);
+        return segments;
+      }
+      return {
+        /** Counts a new unit. @returns its own segment, or that of the others where there is no room. */
+        take({ seed, variant }: Pick<SegmentPlace, 'seed' | 'variant'>, own: string): string {
+          const segments = segmentsOf(seed);
+          const segment = segments.has(own) || segments.size < MAX_SEGMENTS_HELD ? own : OTHER_SEGMENT;
+          segments.add(segment);
+          change({ seed, segment, variant, metric: UNITS }, (sums) => ({ ...sums, n: sums.n + 1 }));
+          return segment;
+        },
+        /** A unit's value moves; `was` null = it is its first. */
+        move(place: SegmentPlace, { was, is }: { was: number | null; is: number }): void {
+          change(place, (sums) => (was === null ? addValue(sums, is) : replaceValue(sums, was, is)));
+        },
+        write(): void {
+          for (const { place, sums } of open.values())
+            sql.exec(
+              `INSERT OR REPLACE INTO segments (seed, segment, variant, metric, n, sum, sum_squares)
+               VALUES (?, ?, ?, ?, ?, ?, ?)`,
+              ...keyOf(place),
+              ...[sums.n, sums.sum, sums.sumSquares],
+            );
+        },
+      };
+    },
+
+    of: (seed: string): SegmentRow[] => rowsOf('seed = ?', seed),
+  };
+}
