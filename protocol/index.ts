@@ -2,6 +2,7 @@ export * from './adapter-manifest.ts';
 export * from './adapter-trials.ts';
 export * from './admin-api/index.ts';
 export * from './api-error.ts';
+export * from './api-key.ts';
 export * from './identity.ts';
 export * from './browser-downloads.ts';
 export * from './completion.ts';

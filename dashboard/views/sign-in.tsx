@@ -1,7 +1,7 @@
 import { useEffect, useState } from 'preact/hooks';
 import { NewKey } from '../../protocol/admin-api/keys.ts';
 import { ok, type Result } from '../../protocol/api-error.ts';
-import { SignInAnswer } from '../../protocol/identity.ts';
+import { SignInAnswer } from '../../protocol/api-key.ts';
 import { createClient } from '../api/client.ts';
 import { Mark } from '../frame/navigation.tsx';
 import { apiKeyInstead, type Problem } from '../model/problem.ts';

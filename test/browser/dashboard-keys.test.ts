@@ -1,6 +1,6 @@
 /** Keys: made, limited, used, rotated and revoked by clicks. */
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
-import { checkApiKey } from '../../protocol/identity.ts';
+import { checkApiKey } from '../../protocol/api-key.ts';
 import { startDashboard, type DashboardRig } from './dashboard-rig.ts';
 
 let rig: DashboardRig;

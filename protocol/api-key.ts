@@ -1,0 +1,69 @@
+/**
+ * API keys: `gk_` (inference) or `ga_` (admin), 27 random base62 digits (160 bits), 6 base62 digits of checksum.
+ * The checksum lets anyone refuse a mistyped or made-up key without looking anything up; it proves nothing else.
+ * Only a key's sha256 is ever stored. The admin key of a local stack is also had for the link that `graft dev` prints.
+ */
+import { z } from 'zod';
+import { sha256Hex } from './identity.ts';
+
+export type ApiKeyKind = 'gk' | 'ga';
+
+const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+const RANDOM_DIGITS = 27;
+/** 62^6 > 2^32. */
+const CHECKSUM_DIGITS = 6;
+const FORM = new RegExp(`^(gk|ga)_([0-9A-Za-z]{${RANDOM_DIGITS}})([0-9A-Za-z]{${CHECKSUM_DIGITS}})$`);
+
+/** CRC-32 (IEEE 802.3, reflected) of ASCII text. */
+function crc32(text: string): number {
+  let crc = 0xffffffff;
+  for (let i = 0; i < text.length; i += 1) {
+    crc ^= text.charCodeAt(i);
+    for (let bit = 0; bit < 8; bit += 1) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  }
+  return (crc ^ 0xffffffff) >>> 0;
+}
+
+function checksum(text: string): string {
+  let rest = crc32(text);
+  let digits = '';
+  for (let i = 0; i < CHECKSUM_DIGITS; i += 1) {
+    digits = ALPHABET.charAt(rest % 62) + digits;
+    rest = Math.floor(rest / 62);
+  }
+  return digits;
+}
+
+export function generateApiKey(kind: ApiKeyKind): string {
+  let digits = '';
+  while (digits.length < RANDOM_DIGITS) {
+    for (const byte of crypto.getRandomValues(new Uint8Array(RANDOM_DIGITS))) {
+      // 248 = 4 * 62: what lies above would favour the first digits.
+      if (byte < 248 && digits.length < RANDOM_DIGITS) digits += ALPHABET.charAt(byte % 62);
+    }
+  }
+  const key = `${kind}_${digits}`;
+  return key + checksum(key);
+}
+
+/** @returns the kind of a well-formed key, or null. Does no I/O. */
+export function checkApiKey(text: string): ApiKeyKind | null {
+  const match = FORM.exec(text);
+  if (match === null) return null;
+  const [, kind, digits, sum] = match;
+  return checksum(`${kind}_${digits}`) === sum ? (kind as ApiKeyKind) : null;
+}
+
+/** What is stored of a key. */
+export const hashApiKey = (key: string): Promise<string> => sha256Hex(key);
+
+/** Characters of a token: base64url of 32 random bytes. */
+const TOKEN_LENGTH = 43;
+
+/** Body of `POST /dashboard/sign-in`. */
+export const SignInRequest = z.strictObject({ token: z.string().length(TOKEN_LENGTH) });
+export type SignInRequest = z.infer<typeof SignInRequest>;
+
+/** What the page then signs its requests with. */
+export const SignInAnswer = z.object({ admin_key: z.string() });
+export type SignInAnswer = z.infer<typeof SignInAnswer>;
