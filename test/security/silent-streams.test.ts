@@ -1,7 +1,13 @@
 /** Streams that wait for long, break off or hang: a client always hears how its answer ended. */
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { STREAM_STALL_MS } from '../../protocol/index.ts';
-import { HEADERS_PATIENCE_MS, PULSE_MS, STREAM_STALL_CHECK_MS } from '../../worker/origins/limits.ts';
+import {
+  CONNECTION_BYTES,
+  HEADERS_PATIENCE_MS,
+  PULSE_MS,
+  STREAM_STALL_CHECK_MS,
+  UNREAD_MS,
+} from '../../worker/origins/limits.ts';
 import { createStreamRig, rest, type StreamRig } from './stream-rig.ts';
 
 let rig: StreamRig;
@@ -139,7 +145,10 @@ describe('a client that does not read', () => {
   }
 
   it('and then does: it has what was kept for it, and why there is no more', async () => {
-    const response = await unread();
+    const { body } = await unread();
+    // A connection takes something even when nobody reads.
+    const buffer = new ByteLengthQueuingStrategy({ highWaterMark: 2 * CONNECTION_BYTES });
+    const response = new Response(body!.pipeThrough(new TransformStream<Uint8Array, Uint8Array>({}, buffer)));
     await rig.run(() => rig.engine.stats().running === 0);
     const text = await response.text();
     expect(text).toContain('"code":"deadline_exceeded"');
@@ -152,7 +161,7 @@ describe('a client that does not read', () => {
 
   it('is given up, and is no failure of the origin', async () => {
     const response = await unread();
-    await rig.pass(STREAM_STALL_MS + 2 * STREAM_STALL_CHECK_MS);
+    await rig.pass(UNREAD_MS + 2 * STREAM_STALL_CHECK_MS);
     await expect(response.text()).rejects.toThrow();
     // The row is free, and the next request goes there without a question before.
     await rig.run(() => rig.engine.stats().running === 0);

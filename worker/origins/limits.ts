@@ -44,6 +44,13 @@ export const MAX_ORIGIN_ANSWER_BYTES = 4 * MiB;
 /** So often a stream is looked at, whether anything moves in it (protocol's STREAM_STALL_MS). */
 export const STREAM_STALL_CHECK_MS = 2_500;
 /**
+ * What a client's connection takes at once though nothing gets through to it, bytes: Linux' smallest send buffer
+ * (tcp_wmem's default).
+ */
+export const CONNECTION_BYTES = 16 * 1024;
+/** Before so much was passed on, a stream of which nothing is taken for this long has lost its client. */
+export const UNREAD_MS = 5 * SECOND;
+/**
  * Between the two questions to an origin what a request used whose client left it. With their waits they fit the 30 s
  * that work after a response has.
  */

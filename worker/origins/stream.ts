@@ -6,7 +6,7 @@ import {
   STREAM_STALL_MS,
 } from '../../protocol/index.ts';
 import type { StreamEnd } from '../metering/ports.ts';
-import { STREAM_STALL_CHECK_MS } from './limits.ts';
+import { CONNECTION_BYTES, STREAM_STALL_CHECK_MS, UNREAD_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import type { Lease, OriginHealth } from './health.ts';
 import type { Origin } from './choose-origin.ts';
@@ -131,6 +131,9 @@ export function guardStream(
     onProgress: () => void;
     /** A stream in which nothing moves for this long is ended, ms … */
     stallMs: number;
+    /** … or for this long, when nobody reads and less than `connectionBytes` have been read … */
+    unreadMs: number;
+    connectionBytes: number;
     /** … and so often it is looked at. One timer a stream: one a chunk would cost the edge's CPU. */
     checkMs: number;
     /** Once. */
@@ -146,6 +149,7 @@ export function guardStream(
   let reading = false;
   let silent = false;
   let movedAt = now();
+  let passedBytes = 0;
 
   const letGo = () => reader.cancel().catch(() => undefined);
   const end = (how: StreamEnd): void => {
@@ -162,9 +166,11 @@ export function guardStream(
   };
 
   let controller: ReadableStreamDefaultController<Uint8Array>;
-  // A machine that loses its power says no goodbye, and neither does each client (workerd#6832).
+  // A machine that loses its power says no goodbye, and neither does each client (workerd#6832): of those who left before
+  // their first token, workerd told of 7 in 100.
   const watch = setInterval(() => {
-    if (now() - movedAt < params.stallMs) return;
+    const left = !reading && passedBytes < params.connectionBytes;
+    if (now() - movedAt < (left ? params.unreadMs : params.stallMs)) return;
     if (reading) {
       silent = true;
       void letGo();
@@ -197,7 +203,10 @@ export function guardStream(
       const said = await next().catch(() => null);
       reading = false;
       if (ended) return controller.close();
-      if (said !== null) return controller.enqueue((last = said));
+      if (said !== null) {
+        passedBytes += said.length;
+        return controller.enqueue((last = said));
+      }
       const how = silent ? 'stalled' : frames.end();
       if (how === 'cut' || how === 'stalled') controller.enqueue(errorEvent(path, BROKEN, last));
       end(how);
@@ -231,6 +240,8 @@ export function createDeliver({ health, now }: { health: OriginHealth; now: () =
       onProgress: lease.renew,
       stallMs: STREAM_STALL_MS,
       checkMs: STREAM_STALL_CHECK_MS,
+      unreadMs: UNREAD_MS,
+      connectionBytes: CONNECTION_BYTES,
       onEnd(end) {
         lease.end();
         tell(end);

@@ -1,10 +1,12 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { STREAM_STALL_MS } from '../../../protocol/index.ts';
-import { STREAM_STALL_CHECK_MS } from '../../../worker/origins/limits.ts';
+import { CONNECTION_BYTES, STREAM_STALL_CHECK_MS, UNREAD_MS } from '../../../worker/origins/limits.ts';
 import { guardStream } from '../../../worker/origins/stream.ts';
 import type { StreamEnd } from '../../../worker/metering/ports.ts';
 
 const text = new TextEncoder();
+/** An event that fills a connection. */
+const FULL = `data: ${'1'.repeat(CONNECTION_BYTES)}\n\n`;
 
 /** A body whose pieces and end the test decides. */
 function scripted(pieces: readonly string[], end: 'close' | 'break' | 'hang') {
@@ -35,6 +37,8 @@ function guard(pieces: readonly string[], end: 'close' | 'break' | 'hang', path 
     now: Date.now,
     stallMs: STREAM_STALL_MS,
     checkMs: STREAM_STALL_CHECK_MS,
+    unreadMs: UNREAD_MS,
+    connectionBytes: CONNECTION_BYTES,
     onEnd: (how) => ends.push(how),
   });
   return { stream, gone, ends, progress: () => progress, wasCancelled };
@@ -129,11 +133,16 @@ describe('guardStream', () => {
       expect(vi.getTimerCount()).toBe(0);
     });
 
-    it('lets go of an origin that speaks when nobody reads, and blames nobody', async () => {
-      const unread = guard(['data: 1\n\n', 'data: 2\n\n', 'data: 3\n\n'], 'hang');
+    it.each([
+      ['soon, when a connection would have taken what there is', 'data: 1\n\n', UNREAD_MS],
+      ['later, when a connection may be full', FULL, STREAM_STALL_MS],
+    ])('lets go of an origin that speaks when nobody reads, %s, and blames nobody', async (_, first, ms) => {
+      const unread = guard([first, 'data: 2\n\n', 'data: 3\n\n'], 'hang');
       const reader = unread.stream.getReader();
       await reader.read();
-      await vi.advanceTimersByTimeAsync(STREAM_STALL_MS + STREAM_STALL_CHECK_MS);
+      await vi.advanceTimersByTimeAsync(ms - 1);
+      expect(unread.ends).toEqual([]);
+      await vi.advanceTimersByTimeAsync(STREAM_STALL_CHECK_MS + 1);
       expect(unread.ends).toEqual(['gone']);
       expect(unread.wasCancelled()).toBe(true);
       await expect(reader.read()).rejects.toThrow('nobody reads');
@@ -141,7 +150,7 @@ describe('guardStream', () => {
     });
 
     it('waits for a reader that is slow, but reads', async () => {
-      const slow = guard(['data: 1\n\n', 'data: 2\n\n', 'data: [DONE]\n\n'], 'close');
+      const slow = guard([FULL, 'data: 2\n\n', 'data: [DONE]\n\n'], 'close');
       const reader = slow.stream.getReader();
       let text = '';
       for (;;) {
@@ -150,7 +159,7 @@ describe('guardStream', () => {
         text += new TextDecoder().decode(value);
         await vi.advanceTimersByTimeAsync(STREAM_STALL_MS - 1);
       }
-      expect([text, slow.ends]).toEqual(['data: 1\n\ndata: 2\n\ndata: [DONE]\n\n', ['whole']]);
+      expect([text, slow.ends]).toEqual([`${FULL}data: 2\n\ndata: [DONE]\n\n`, ['whole']]);
       expect(vi.getTimerCount()).toBe(0);
     });
   });
