@@ -38,11 +38,7 @@ export async function handleCompletion(
   if (!parsed.ok) return errorResponse(parsed.error);
   const { request, directive, ignored } = parsed.value;
   if (directive.requestId !== null) c.set('requestId', directive.requestId);
-  const gone = new AbortController();
-  const { signal } = c.req.raw;
-  if (signal.aborted) gone.abort();
-  else signal.addEventListener('abort', () => gone.abort(), { once: true });
-
+  const gone = following(c.req.raw.signal);
   const { tenant, budgetMs } = directive;
   const arrivedAt = context.now();
   const perPrompt = 'n' in request ? (request.n ?? 1) : 1;
@@ -143,6 +139,20 @@ export async function handleCompletion(
   for (const [name, value] of Object.entries(left)) response.headers.set(name, value);
   if (isCold && context.mode.kind === 'signed') response.headers.set(COLD_HEADER, 'true');
   return response;
+}
+
+/**
+ * Aborts when the client has gone. The signal of a request must not lead to what was made for it: Node keeps a signal that
+ * a Request follows for as long as that Request lives (undici's finalizer of Request), so both would stay for ever.
+ */
+function following(signal: AbortSignal): AbortController {
+  const follower = new AbortController();
+  if (signal.aborted) follower.abort();
+  else {
+    const weak = new WeakRef(follower);
+    signal.addEventListener('abort', () => weak.deref()?.abort(), { once: true });
+  }
+  return follower;
 }
 
 /** The larger one; null = none. */
