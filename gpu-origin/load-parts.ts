@@ -1,6 +1,6 @@
 /** What every kind of engine is loaded with. */
 import { join } from 'node:path';
-import type { ChainEntry } from '../protocol/index.ts';
+import type { BaseInfo, ChainEntry } from '../protocol/index.ts';
 import { openAdapterStore, type AdapterStore } from './adapter-files/adapter-store.ts';
 import type { DiskRefusal } from './adapter-files/disk-room.ts';
 import { packFolders } from './adapter-files/pack-folders.ts';
@@ -10,7 +10,6 @@ import type { Clock } from './engine/ports.ts';
 import type { Services } from './http/origin-context.ts';
 import type { Tokenizer } from './model/tokenizer.ts';
 import { TokenizerError } from './model/tokenizer-definition.ts';
-import type { BaseInfo } from '../protocol/index.ts';
 
 const NOTHING = new Uint8Array(0);
 

@@ -107,18 +107,6 @@ class WebSession implements Session {
   }
 }
 
-/** @throws OrtError */
-async function openSession(
-  host: WasmHost,
-  model: string | Uint8Array,
-  weights: Weights | null,
-): Promise<Session> {
-  const session = host.nextId();
-  const path = weights === null ? null : own(weights, WebWeights).path;
-  await host.ask({ kind: 'open', session, model, weights: path });
-  return new WebSession(host, session);
-}
-
 /** Room in WebAssembly's memory. @throws OrtError when there is not as much. */
 async function takeMemory(host: WasmHost, bytes: number): Promise<WebMemory> {
   const place = 'heap';
@@ -153,8 +141,29 @@ class WebWeights implements Weights {
   }
 }
 
+/** What is the same on both: sessions read the weights' file beside their graph, each for itself. */
+abstract class WasmDevice {
+  constructor(protected readonly wasm: WasmHost) {}
+
+  async weights(path: string, _entries: readonly WeightEntry[]): Promise<Weights> {
+    return new WebWeights(path);
+  }
+
+  /** @throws OrtError */
+  async session(model: string | Uint8Array, weights: Weights | null): Promise<Session> {
+    const session = this.wasm.nextId();
+    const path = weights === null ? null : own(weights, WebWeights).path;
+    await this.wasm.ask({ kind: 'open', session, model, weights: path });
+    return new WebSession(this.wasm, session);
+  }
+
+  close(): Promise<void> {
+    return this.wasm.end();
+  }
+}
+
 /** On the processor: in a thread of its own, whose memory it shares, or in the same one. */
-export class WebDevice implements Device {
+export class WebDevice extends WasmDevice implements Device {
   readonly provider = 'web';
   readonly flavour = 'cpu';
   readonly own = null;
@@ -164,38 +173,28 @@ export class WebDevice implements Device {
   preciseInt8 = false;
 
   constructor(
-    private readonly thread: WasmHost,
+    wasm: WasmHost,
     readonly description: string,
-  ) {}
+  ) {
+    super(wasm);
+  }
 
   memory(bytes: number): Promise<DeviceMemory> {
     return this.host(bytes);
   }
 
   host(bytes: number): Promise<HostMemory> {
-    return takeMemory(this.thread, bytes);
+    return takeMemory(this.wasm, bytes);
   }
 
   share(arrays: readonly Numbers[]): Promise<SharedArrays> {
-    return shareArrays(this.thread, arrays);
+    return shareArrays(this.wasm, arrays);
   }
 
   tensor(type: DataType, memory: DeviceMemory, at: number, dims: readonly number[]): DeviceTensor {
     const bytes = tensorBytes(type, memory, at, dims);
     const pointer = own(memory, WebMemory).offset + at;
     return new WebTensor({ place: 'heap', type: DataType[type], pointer, bytes, dims });
-  }
-
-  async weights(path: string, _entries: readonly WeightEntry[]): Promise<Weights> {
-    return new WebWeights(path);
-  }
-
-  session(model: string | Uint8Array, weights: Weights | null): Promise<Session> {
-    return openSession(this.thread, model, weights);
-  }
-
-  close(): Promise<void> {
-    return this.thread.end();
   }
 }
 
@@ -204,7 +203,7 @@ export class WebDevice implements Device {
  * buffers of the GPU that are bound as input and output at once; what lies in WebAssembly's memory is copied to the GPU
  * when it is bound, so it is bound again when it has changed.
  */
-export class WebGpuDevice implements Device, OwnMemory {
+export class WebGpuDevice extends WasmDevice implements Device, OwnMemory {
   readonly provider = 'webgpu';
   readonly flavour = 'gpu';
   readonly own = this;
@@ -214,10 +213,12 @@ export class WebGpuDevice implements Device, OwnMemory {
   preciseInt8 = false;
 
   private constructor(
-    private readonly host_: WasmHost,
+    wasm: WasmHost,
     readonly description: string,
     private readonly halves: () => boolean,
-  ) {}
+  ) {
+    super(wasm);
+  }
 
   /**
    * @param halves whether the GPU has float16; asked once it is open.
@@ -243,11 +244,11 @@ export class WebGpuDevice implements Device, OwnMemory {
   }
 
   private async take(bytes: number, open: boolean): Promise<UploadedMemory> {
-    return new UploadedMemory(await takeMemory(this.host_, bytes), open);
+    return new UploadedMemory(await takeMemory(this.wasm, bytes), open);
   }
 
   async share(arrays: readonly Numbers[]): Promise<SharedArrays> {
-    const { memories, close } = await shareArrays(this.host_, arrays);
+    const { memories, close } = await shareArrays(this.wasm, arrays);
     return { memories: memories.map((memory) => new UploadedMemory(memory, false)), close };
   }
 
@@ -261,26 +262,14 @@ export class WebGpuDevice implements Device, OwnMemory {
   async allocate(type: Precision, dims: readonly number[]): Promise<DeviceTensor> {
     const place = 'gpu';
     const bytes = bytesOf(type, dims);
-    const { pointer } = await this.host_.ask({ kind: 'allocate', place, bytes });
+    const { pointer } = await this.wasm.ask({ kind: 'allocate', place, bytes });
     const bound = { place, type: DataType[type], pointer, bytes, dims } as const;
-    return new WebTensor(bound, null, () => this.host_.tell({ kind: 'free', place, pointer }));
+    return new WebTensor(bound, null, () => this.wasm.tell({ kind: 'free', place, pointer }));
   }
 
   first(tensor: DeviceTensor, rows: number): DeviceTensor {
     const { bound } = own(tensor, WebTensor);
     const [all = rows, ...row] = bound.dims;
     return new WebTensor({ ...bound, dims: [rows, ...row], bytes: (bound.bytes / all) * rows }, null);
-  }
-
-  async weights(path: string, _entries: readonly WeightEntry[]): Promise<Weights> {
-    return new WebWeights(path);
-  }
-
-  session(model: string | Uint8Array, weights: Weights | null): Promise<Session> {
-    return openSession(this.host_, model, weights);
-  }
-
-  close(): Promise<void> {
-    return this.host_.end();
   }
 }
