@@ -52,8 +52,8 @@ export function transpose(
   weight: Float32Array | Float64Array,
   rows: number,
   columns: number,
+  out = new Float32Array(rows * columns),
 ): Float32Array<ArrayBuffer> {
-  const out = new Float32Array(rows * columns);
   for (let row = 0; row < rows; row++)
     for (let column = 0; column < columns; column++)
       out[column * rows + row] = weight[row * columns + column]!;

@@ -64,61 +64,92 @@ export function makeRotation(size: number, seed: number, randomSigns: boolean): 
   return { size, power, odd, small, signs };
 }
 
-/** Unnormalized fast Walsh-Hadamard transform over `power` items that lie `odd` apart, for each of the `odd` columns. */
+/**
+ * Unnormalized fast Walsh-Hadamard transform over `power` items that lie `odd` apart, for each of the `odd` columns. Two
+ * stages at a time: the same sums in the same order, with half of the loads and stores.
+ */
 function walshHadamard(x: Float64Array, power: number, odd: number): void {
   const size = power * odd;
-  for (let half = odd; half < size; half *= 2)
-    for (let block = 0; block < size; block += 2 * half)
+  let half = odd;
+  for (; half * 4 <= size; half *= 4)
+    for (let block = 0; block < size; block += 4 * half)
       for (let i = block; i < block + half; i++) {
         const a = x[i]!;
         const b = x[i + half]!;
-        x[i] = a + b;
-        x[i + half] = a - b;
+        const c = x[i + 2 * half]!;
+        const d = x[i + 3 * half]!;
+        x[i] = a + b + (c + d);
+        x[i + half] = a - b + (c - d);
+        x[i + 2 * half] = a + b - (c + d);
+        x[i + 3 * half] = a - b - (c - d);
       }
+  // One is left when their number is odd.
+  if (half < size)
+    for (let i = 0; i < half; i++) {
+      const a = x[i]!;
+      const b = x[i + half]!;
+      x[i] = a + b;
+      x[i + half] = a - b;
+    }
 }
 
-/** Blocks of `odd` items that are mixed side by side: four sums that do not wait for each other, twice as fast as one. */
-const SIDE_BY_SIDE = 4;
+/** Blocks and columns that are mixed together: a load serves two or three products, and no sum waits for another. */
+const [BLOCKS, COLUMNS] = [2, 3];
 
-/** x <- x R, in place. `work` has `SIDE_BY_SIDE * odd` items. */
-function applyRow(rotation: Rotation, x: Float64Array, work: Float64Array): void {
+/** y = x R; changes `x`. Both have `rotation.size` items. */
+function applyRow(rotation: Rotation, x: Float64Array, y: Float64Array): void {
   const { size, power, odd, small, signs } = rotation;
   for (let i = 0; i < size; i++) x[i]! *= signs[i]!;
   walshHadamard(x, power, odd);
   const norm = 1 / Math.sqrt(power);
   if (odd === 1) {
-    for (let i = 0; i < size; i++) x[i]! *= norm;
+    for (let i = 0; i < size; i++) y[i] = x[i]! * norm;
     return;
   }
   let block = 0;
-  for (const step = SIDE_BY_SIDE * odd; block + step <= size; block += step) {
-    for (let column = 0; column < odd; column++) {
-      let first = 0;
-      let second = 0;
-      let third = 0;
-      let fourth = 0;
+  for (; block + BLOCKS * odd <= size; block += BLOCKS * odd) {
+    let column = 0;
+    for (; column + COLUMNS <= odd; column += COLUMNS) {
+      let a0 = 0;
+      let a1 = 0;
+      let a2 = 0;
+      let b0 = 0;
+      let b1 = 0;
+      let b2 = 0;
       for (let at = column, i = block; at < small.length; at += odd, i++) {
-        const weight = small[at]!;
-        first += x[i]! * weight;
-        second += x[i + odd]! * weight;
-        third += x[i + 2 * odd]! * weight;
-        fourth += x[i + 3 * odd]! * weight;
+        const w0 = small[at]!;
+        const w1 = small[at + 1]!;
+        const w2 = small[at + 2]!;
+        const a = x[i]!;
+        const b = x[i + odd]!;
+        a0 += a * w0;
+        a1 += a * w1;
+        a2 += a * w2;
+        b0 += b * w0;
+        b1 += b * w1;
+        b2 += b * w2;
       }
-      work[column] = first * norm;
-      work[column + odd] = second * norm;
-      work[column + 2 * odd] = third * norm;
-      work[column + 3 * odd] = fourth * norm;
+      const to = block + column;
+      y[to] = a0 * norm;
+      y[to + 1] = a1 * norm;
+      y[to + 2] = a2 * norm;
+      y[to + odd] = b0 * norm;
+      y[to + odd + 1] = b1 * norm;
+      y[to + odd + 2] = b2 * norm;
     }
-    for (let k = 0; k < step; k++) x[block + k] = work[k]!;
+    for (; column < odd; column++)
+      for (let from = block; from < block + BLOCKS * odd; from += odd)
+        y[from + column] = mixed(rotation, x, from, column) * norm;
   }
-  for (; block < size; block += odd) {
-    for (let column = 0; column < odd; column++) {
-      let sum = 0;
-      for (let k = 0; k < odd; k++) sum += x[block + k]! * small[k * odd + column]!;
-      work[column] = sum * norm;
-    }
-    for (let k = 0; k < odd; k++) x[block + k] = work[k]!;
-  }
+  for (; block < size; block += odd)
+    for (let column = 0; column < odd; column++) y[block + column] = mixed(rotation, x, block, column) * norm;
+}
+
+/** One item of `x` times Q. */
+function mixed({ odd, small }: Rotation, x: Float64Array, block: number, column: number): number {
+  let sum = 0;
+  for (let k = 0; k < odd; k++) sum += x[block + k]! * small[k * odd + column]!;
+  return sum;
 }
 
 /** x <- x R^T, in place: undoes {@link applyRow}. `work` has `odd` items. */
@@ -162,12 +193,11 @@ export function rotateColumns(
   rotation: Rotation,
 ): void {
   const { size } = rotation;
-  const x = new Float64Array(size);
-  const work = new Float64Array(SIDE_BY_SIDE * rotation.odd);
+  const [x, y] = [new Float64Array(size), new Float64Array(size)];
   for (let start = 0; start < matrix.length; start += size) {
     for (let i = 0; i < size; i++) x[i] = matrix[start + i]!;
-    applyRow(rotation, x, work);
-    for (let i = 0; i < size; i++) matrix[start + i] = x[i]!;
+    applyRow(rotation, x, y);
+    for (let i = 0; i < size; i++) matrix[start + i] = y[i]!;
   }
   if (columns % size !== 0) throw new Error(`a rotation of ${size} does not divide ${columns} columns`);
 }
@@ -180,13 +210,12 @@ export function rotateRows(matrix: Float64Array | Float32Array, columns: number,
   const { size } = rotation;
   const rows = matrix.length / columns;
   if (rows % size !== 0) throw new Error(`a rotation of ${size} does not divide ${rows} rows`);
-  const x = new Float64Array(size);
-  const work = new Float64Array(SIDE_BY_SIDE * rotation.odd);
+  const [x, y] = [new Float64Array(size), new Float64Array(size)];
   for (let block = 0; block < rows; block += size)
     for (let column = 0; column < columns; column++) {
       for (let i = 0; i < size; i++) x[i] = matrix[(block + i) * columns + column]!;
-      applyRow(rotation, x, work);
-      for (let i = 0; i < size; i++) matrix[(block + i) * columns + column] = x[i]!;
+      applyRow(rotation, x, y);
+      for (let i = 0; i < size; i++) matrix[(block + i) * columns + column] = y[i]!;
     }
 }
 

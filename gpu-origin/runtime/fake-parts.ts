@@ -17,7 +17,8 @@ export class FakeAdapter implements ResidentAdapter {
     readonly digest: string,
     readonly rank: number,
   ) {
-    this.bytes = rank * FAKE_RANK_BYTES;
+    // As the real one's, with zeros up to the bucket.
+    this.bytes = rankBucket(rank) * FAKE_RANK_BYTES;
   }
 }
 
@@ -30,8 +31,8 @@ export class FakeDelta implements RowDelta {
     const sum = members.reduce((total, { adapter }) => total + adapter.rank, 0);
     this.rank = rankBucket(sum);
     this.ranks = { ...noRanks(), q: this.rank };
-    // As the real one: a lone member at scale 1 whose rank is its bucket is not copied.
-    const shared = members.length === 1 && members[0]?.scale === 1 && sum === this.rank;
+    // As the real one: a lone member at scale 1 is not copied.
+    const shared = members.length === 1 && members[0]?.scale === 1;
     this.bytes = shared ? 0 : this.rank * FAKE_RANK_BYTES;
     // A member at scale 0 adds nothing.
     const heard = members.filter(({ scale }) => scale !== 0);

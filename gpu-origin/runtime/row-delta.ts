@@ -1,5 +1,11 @@
 /** Adapters and chains of them in the form the graphs take: per linear A `[R, in]` and B `[R, out]`, both contiguous. */
-import { parseCanonical, toFloat32, validateAdapter } from '../../adapters/index.ts';
+import {
+  type LoraModule,
+  parseCanonical,
+  readFloat32,
+  toFloat32,
+  validateAdapter,
+} from '../../adapters/index.ts';
 import type { BaseInfo } from '../../protocol/index.ts';
 import type { ChainMember, ResidentAdapter, RowDelta } from '../engine/ports.ts';
 import {
@@ -13,7 +19,7 @@ import {
 import { DELTA_KINDS, type GraphKind } from '../model/graph-form.ts';
 import { foldGain, gainBefore, ROTATED } from '../model/prepare-weights.ts';
 import { transpose } from '../model/quantize.ts';
-import { rotateColumns, rotateRows, type RotationSet } from '../model/rotation.ts';
+import { rotateColumns, type RotationSet } from '../model/rotation.ts';
 import { nextTurn } from './next-turn.ts';
 
 /** Ranks that rows are padded to with zeros, so that few tensor shapes occur. */
@@ -47,8 +53,9 @@ interface ModuleDelta {
   b: Float32Array<ArrayBuffer>;
 }
 
-/** A linear of one adapter; its own rank. */
+/** A linear of one adapter, with zeros up to the bucket of the largest rank that the adapter has in this kind. */
 interface RotatedModule extends ModuleDelta {
+  /** Its own. */
   rank: number;
 }
 
@@ -100,7 +107,7 @@ function rankSums(config: LlamaConfig, chain: readonly OrtResidentAdapter[]): Ra
 }
 
 /**
- * Sum of the chain's deltas, exactly: ranks side by side. A lone member at scale 1 whose rank is its bucket is not copied.
+ * Sum of the chain's deltas, exactly: ranks side by side. A lone member at scale 1 is not copied.
  * @param chain root first; members made by `OrtRunner.loadAdapter`.
  */
 export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[]): OrtRowDelta {
@@ -122,7 +129,7 @@ export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[])
       const key = moduleKey(layer, kind);
       const only =
         members.length === 1 && members[0]?.scale === 1 ? members[0].adapter.modules.get(key) : undefined;
-      if (only?.rank === rank) {
+      if (only !== undefined) {
         modules.set(key, only);
         continue;
       }
@@ -132,9 +139,10 @@ export function composeDelta(config: LlamaConfig, chain: readonly ChainMember[])
       for (const { adapter, scale } of members) {
         const module = adapter.modules.get(key);
         if (module === undefined) continue;
-        a.set(module.a, at * shape.in);
+        a.set(module.a.subarray(0, module.rank * shape.in), at * shape.in);
         const to = at * shape.out;
-        for (let i = 0; i < module.b.length; i++) b[to + i] = module.b[i]! * scale;
+        const own = module.rank * shape.out;
+        for (let i = 0; i < own; i++) b[to + i] = module.b[i]! * scale;
         at += module.rank;
       }
       modules.set(key, { a, b });
@@ -163,28 +171,30 @@ export function readGains(base: BaseModel): (layer: number, kind: LinearKind) =>
 
 /**
  * Transforms one module's delta exactly as its base weight was: A' = A diag(gain) R, B' = R^T B, and B transposed.
- * @param a `[rank, in]`, changed in place. @param b `[out, rank]`, changed in place.
+ * @param a `[rank, in]` @param b `[out, rank]` @param padded `[padded, in]` and `[padded, out]` are made, the rest zeros.
  */
-function rotateModule(params: {
-  kind: LinearKind;
-  rank: number;
-  scale: number;
-  a: Float32Array<ArrayBuffer>;
-  b: Float32Array<ArrayBuffer>;
-  gain: Float32Array | null;
-  rotations: RotationSet | null;
-}): RotatedModule {
-  const { kind, rank, scale, a, b, gain, rotations } = params;
-  if (gain !== null) foldGain(a, gain);
+function rotateModule(
+  { a, rank, scale }: Pick<LoraModule, 'a' | 'rank' | 'scale'>,
+  b: Float32Array,
+  params: { kind: LinearKind; padded: number; gain: Float32Array | null; rotations: RotationSet | null },
+): RotatedModule {
+  const { kind, padded, gain, rotations } = params;
+  const [inputs, outputs] = [a.shape[1]!, b.length / rank];
+  const module = { rank, a: new Float32Array(padded * inputs), b: new Float32Array(padded * outputs) };
+  const ownA = module.a.subarray(0, rank * inputs);
+  const ownB = module.b.subarray(0, rank * outputs);
+  readFloat32(a, ownA);
+  transpose(b, outputs, rank, ownB);
+  if (gain !== null) foldGain(ownA, gain);
   if (rotations !== null) {
     const rotated = ROTATED[kind];
-    rotateColumns(a, a.length / rank, rotations[rotated.columns]);
+    rotateColumns(ownA, inputs, rotations[rotated.columns]);
     const rows = rotated.rows === null ? null : rotations[rotated.rows];
-    if (rows !== null) rotateRows(b, rank, rows);
+    // (R^T B)^T is B^T R, whose rows lie side by side.
+    if (rows !== null) rotateColumns(ownB, outputs, rows);
   }
-  const out = transpose(b, b.length / rank, rank);
-  for (let i = 0; i < out.length; i++) out[i]! *= scale;
-  return { rank, a, b: out };
+  for (let i = 0; i < ownB.length; i++) ownB[i]! *= scale;
+  return module;
 }
 
 /** Parses a canonical file, checks it against the base and transforms it. @throws AdapterFormatError */
@@ -201,23 +211,26 @@ export async function loadResidentAdapter(
   const problem = validateAdapter({ adapter, base })[0];
   if (problem !== undefined) throw problem;
   const byName = new Map(adapter.modules.map((module) => [module.name, module]));
+  const padded = noRanks();
+  for (let layer = 0; layer < config.layers; layer++)
+    for (const { name, kinds } of storedLinears(config, layer))
+      for (const kind of kinds)
+        padded[kind] = Math.max(padded[kind], rankBucket(byName.get(name)?.rank ?? 0));
   const modules = new Map<string, RotatedModule>();
   for (let layer = 0; layer < config.layers; layer++) {
     for (const { name, kinds } of storedLinears(config, layer)) {
       const module = byName.get(name);
       if (module === undefined) continue;
-      const { rank, scale } = module;
-      const [wholeA, wholeB] = [toFloat32(module.a), toFloat32(module.b)];
+      const b = toFloat32(module.b);
       let row = 0;
       for (const kind of kinds) {
         // Parts of a fused linear share A, and each has its rows of B.
         const rows = linearShape(config, kind).out;
-        const a = kinds.length === 1 ? wholeA : wholeA.slice();
-        const b = kinds.length === 1 ? wholeB : wholeB.slice(row * rank, (row + rows) * rank);
+        const part = b.subarray(row * module.rank, (row + rows) * module.rank);
         row += rows;
         modules.set(
           moduleKey(layer, kind),
-          rotateModule({ kind, rank, scale, a, b, gain: gains(layer, kind), rotations }),
+          rotateModule(module, part, { kind, padded: padded[kind], gain: gains(layer, kind), rotations }),
         );
       }
     }

@@ -114,9 +114,11 @@ export function describeModelRunner(
       expect(compose([small, 1]).bytes).toBe(0);
       expect(compose([big, 1]).bytes).toBe(0);
       expect(compose([small, 0.5]).bytes).toBe(small.bytes);
-      // 64 and 4 ranks side by side take the next bucket, 96; 5 take 8.
+      // 64 and 4 ranks side by side take the next bucket, 96; 5 take 8 from the beginning.
       expect(compose([big, 1], [small, 1])).toMatchObject({ rank: 96, bytes: 24 * small.bytes });
-      expect(compose([odd, 1])).toMatchObject({ rank: 8, bytes: 2 * small.bytes });
+      expect(odd).toMatchObject({ rank: 5, bytes: 2 * small.bytes });
+      expect(compose([odd, 1])).toMatchObject({ rank: 8, bytes: 0 });
+      expect(compose([odd, 1], [small, 1])).toMatchObject({ rank: 16, bytes: 4 * small.bytes });
       runner.unloadAdapter(odd);
     });
 
