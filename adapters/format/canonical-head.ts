@@ -17,7 +17,7 @@ export const SUFFIX_A = '.lora_A';
 export const SUFFIX_B = '.lora_B';
 
 export interface CanonicalConfig {
-  /** The base model's id, as `protocol/names` `baseIdOf` makes it. */
+  /** The base model's id, as `baseIdOf` (protocol/identity.ts) makes it. */
   readonly base: string;
   /** Chain id of the adapters that this one was trained on top of; null = trained on the base itself. */
   readonly parent: string | null;

@@ -13,7 +13,7 @@ import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
 import { createOutput } from '../output.ts';
 
 /** What an origin is told by its environment; the rest of GRAFT_* is not its business. */
-const ORIGIN_VARIABLES = ['GRAFT_ORIGIN_KEYS', 'GRAFT_METRICS_TOKEN'];
+const ORIGIN_VARIABLES = ['GRAFT_ORIGIN_KEYS', 'GRAFT_METRICS_TOKEN', 'GRAFT_ENGINE_KEY'];
 
 export const help: CommandHelp = {
   examples: [

@@ -47,6 +47,9 @@ const STOP_MS = 5_000;
 /** Lines of the origin's own log shown when it does not start. */
 const LAST_LINES = 5;
 
+/** Of `GRAFT_*` what is an origin's own: where it keeps files, and what vLLM behind it asks for. */
+const ORIGINS_OWN: ReadonlySet<string> = new Set(['GRAFT_CACHE', 'GRAFT_ENGINE_KEY']);
+
 /**
  * What an origin has no business with: were it taken over, these would open the edge, the registry and the account.
  * @returns the environment without them.
@@ -54,7 +57,7 @@ const LAST_LINES = 5;
 export const originEnvironment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
   Object.fromEntries(
     Object.entries(env).filter(
-      ([name]) => name === 'GRAFT_CACHE' || !/^(GRAFT|CLOUDFLARE|CF|WRANGLER)_/i.test(name),
+      ([name]) => ORIGINS_OWN.has(name) || !/^(GRAFT|CLOUDFLARE|CF|WRANGLER)_/i.test(name),
     ),
   );
 

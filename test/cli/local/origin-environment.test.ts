@@ -6,6 +6,7 @@ it('an origin is not given what opens the edge, the registry or the account', ()
     PATH: '/bin',
     HOME: '/home/a',
     GRAFT_CACHE: '/cache',
+    GRAFT_ENGINE_KEY: 'of vLLM',
     HTTPS_PROXY: 'http://proxy',
     NODE_OPTIONS: '',
   };
