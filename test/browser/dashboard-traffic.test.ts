@@ -295,6 +295,13 @@ it('shows what a request said, where its key has that kept, and says who read it
   await page.unrouteAll();
 }, 90_000);
 
+// Here, since it takes an origin's first two minutes.
+it('draws what an origin itself has said of its memory', async () => {
+  const { page } = rig;
+  await rig.goTo('Origins');
+  await page.getByRole('img', { name: /^Memory over time/ }).waitFor({ timeout: 120_000 });
+}, 150_000);
+
 it('says that it is old when the edge is down, and since when', async () => {
   const { page } = rig;
   await rig.goTo('Overview');
