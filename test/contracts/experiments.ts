@@ -14,6 +14,8 @@ export interface ExperimentRig {
   ledger: ExperimentLedger;
   /** Of the same database. */
   registry: Registry;
+  /** Takes an experiment away, as an erasure does; only a real database can. */
+  erase?: (id: string) => Promise<void>;
 }
 
 const NAME = 'support/intent';
@@ -79,6 +81,7 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
   describe(`ExperimentLedger on ${backend}`, () => {
     let ledger: ExperimentLedger;
     let registry: Registry;
+    let erase: ExperimentRig['erase'];
     const nameOf = async (name: string) => (await registry.name(name)) as NameRow;
     const publish = async (name: string, versions: number, owner = 'default') => {
       for (let version = 1; version <= versions; version += 1)
@@ -106,7 +109,7 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
       (await registry.history({ name, owner: null, before: null, limit: 99 })).reverse();
 
     beforeEach(async () => {
-      ({ ledger, registry } = await make());
+      ({ ledger, registry, erase } = await make());
       await publish(NAME, 5);
     });
 
@@ -259,6 +262,8 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
       expect(await ids({ status: null })).toHaveLength(3);
       const page = await ledger.list({ ...all, limit: 2 });
       expect(page.items.map(({ id }) => id)).toEqual([three.id, two.id]);
+      expect(await ids({ cursor: page.cursor })).toEqual(['a']);
+      await erase?.(two.id);
       expect(await ids({ cursor: page.cursor })).toEqual(['a']);
       expect((await ledger.list(all)).cursor).toBeNull();
     });

@@ -36,6 +36,9 @@ export interface KeyDeps {
 }
 
 const REVOKED_MEANWHILE = conflict('The key was revoked meanwhile, or the one that asks for this.');
+const CHANGED_MEANWHILE = conflict(
+  'The key was changed or revoked meanwhile, or the one that asks for this. See what it is now (graft keys), and ask again.',
+);
 
 /** Keys: made, rotated, changed, listed and revoked ({@link revokeKeyRoute}). */
 export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
@@ -126,7 +129,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     // Whoever stole an admin key cannot lock its owner out with it at once.
     const least = old.kind === 'admin' && !caller.root ? MIN_SELF_GRACE_MS : 0;
     const until = Math.min(old.expiresAt ?? Infinity, at + Math.max(grace, least));
-    if (!(await keyLedger.rotate({ row, expiresAt: until }))) return fail(REVOKED_MEANWHILE);
+    if (!(await keyLedger.rotate({ row, expiresAt: until }))) return fail(CHANGED_MEANWHILE);
     await Promise.all([index(row), index(old)]);
     const rotated: RotatedKey = { ...keyJson(row), key, replaces: old.id, old_expires_at: until };
     return context.json(rotated, 201);
@@ -148,7 +151,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const changed = changedKey(old, request, bound.value);
     const limitsFixed = limits !== undefined && caller.root ? changed.limits !== null : old.limitsFixed;
     const row = { ...changed, limitsFixed };
-    await keyLedger.change(row);
+    if (!(await keyLedger.change(row, old))) return fail(CHANGED_MEANWHILE);
     await index(row);
     // Also on a repeat: an earlier attempt may have ended between the two.
     if (keep_prompts !== undefined)

@@ -154,7 +154,32 @@ describe('changing keys', () => {
     await graft.request(`/admin/keys/${mine.id}`, { method: 'DELETE' });
     expect((await change({ id: mine.id, label: 'x' })).status).toBe(409);
   });
+
+  it('brings nothing back that was taken from the key while it was asked for', async () => {
+    const { key: admin } = await make({ kind: 'admin', tenant: 'acme', scopes: ['**'] });
+    const { id } = await make({ tenant: 'acme', scopes: ['**'], limits: { tokens_per_day: 1_000 } });
+    const ledger = graft.services.keyLedger;
+    const narrowed = { scopes: ['a'], limits: { tokens_per_day: 1 } };
+    // The operator is quicker, after the tenant's request has read the key.
+    for (const method of ['change', 'rotate'] as const) {
+      const write = ledger[method].bind(ledger) as (...given: unknown[]) => Promise<boolean>;
+      vi.spyOn(ledger, method).mockImplementationOnce(async (...given: unknown[]) => {
+        expect((await change({ id, ...narrowed, label: later(method) })).status).toBe(200);
+        return write(...given);
+      });
+      const asked = method === 'change' ? change({ id, label: 'mine' }, admin) : rotate({ id }, admin);
+      const refused = await asked;
+      expect([refused.status, (await errorOf(refused)).message]).toEqual([
+        409,
+        expect.stringContaining('changed or revoked meanwhile'),
+      ]);
+      expect(await listed(id)).toMatchObject({ ...narrowed, label: later(method), replaced_by: null });
+    }
+    expect((await change({ id, label: 'mine' }, admin)).status).toBe(200);
+    expect(await listed(id)).toMatchObject({ ...narrowed, label: 'mine' });
+  });
 });
+const later = (method: string) => `operator, ${method}`;
 
 describe('keys that end', () => {
   it('expire at their hour, with a word on it', async () => {
