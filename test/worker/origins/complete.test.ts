@@ -217,7 +217,7 @@ describe('failing over', () => {
           const { budget_ms: budget = 0 } = origin.log.completions.at(-1)?.graft ?? {};
           const told = JSON.stringify({ error: { message: 'no', code: 'deadline_exceeded' } });
           if (stream) response.writeHead(200, { 'content-type': 'text/event-stream' }).write(': ping\n\n');
-          setTimeout(() => (stream ? response.end(`data: ${told}\n\n`) : late(response)), budget + 50);
+          setTimeout(() => (stream ? response.end(`data: ${told}\n\n`) : late(response)), budget + 300);
         });
       const served = await serverOf(ask('a/b', { request: { stream } }));
       expect(served).toMatchObject({ status: stream ? 200 : 503, tried: [] });
