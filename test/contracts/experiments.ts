@@ -212,7 +212,11 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
       expect((await ledger.get(live.id))?.proposal).toEqual(proposal);
       const gone = await save(next(other, { dropped: ['other', 'treatment'] }), 'experiment_drop');
       expect((await ledger.get(live.id))?.proposal).toBeNull();
+      // By a look that began before.
       await look(23, proposal);
+      expect((await ledger.get(live.id))?.proposal).toBeNull();
+      await look(24, { ...proposal, variant: 'third' });
+      expect((await ledger.get(live.id))?.proposal?.variant).toBe('third');
       await save(next(gone, { seed: 'anew', dropped: [] }, { stepUnits: 7 }), 'experiment_change');
       expect(await ledger.get(live.id)).toMatchObject({ proposal: null, evaluation: null, stepUnits: 7 });
     });

@@ -137,7 +137,8 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
       const experiment = rows.get(row.experiment);
       if (experiment?.document.seed !== row.seed) return;
       experiment.evaluation = copy(row.evaluation);
-      experiment.proposal ??= proposal === undefined ? null : copy(proposal);
+      const isGone = proposal !== undefined && experiment.document.dropped?.includes(proposal.variant);
+      experiment.proposal ??= proposal === undefined || isGone ? null : copy(proposal);
     },
     looks: async ({ experiment, seed, limit }) =>
       copy(looks.filter((row) => row.experiment === experiment && row.seed === seed).slice(0, limit)),
