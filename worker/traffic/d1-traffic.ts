@@ -61,6 +61,13 @@ const valuesOf = (row: TrafficRow): (string | number)[] => [
 const ADD_REQUESTS = `INSERT INTO request_chunks (tenant, at, id, count, left_out, requests)
   SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?)`;
 
+/**
+ * What comes after its hour and day were summed up, as when the database was away, has them summed up once more: from the
+ * minutes, which are there for a day, and the hours.
+ */
+const SUM_UP_AGAIN = `UPDATE traffic_marks SET until = CASE step WHEN 3600 THEN ?1 ELSE ?2 END
+  WHERE (step = 3600 AND until > ?1 AND until <= ?1 + 86400) OR (step = 86400 AND until > ?2)`;
+
 /** Those beyond the newest of each tenant that this batch is of. */
 const FORGET_REQUESTS = `WITH found AS (
     SELECT c.tenant, c.at, c.id,
@@ -138,6 +145,11 @@ export function createD1Traffic(db: SqlDatabase): TrafficLedger {
         db.prepare('INSERT INTO traffic_batches (id, at) VALUES (?, ?)').bind(id, at),
         ...jsonLists(rows.map(valuesOf)).map((list) => db.prepare(ADD).bind(list)),
       ];
+      if (rows.length > 0) {
+        const first = Math.min(...rows.map((row) => row.at));
+        const begins = [3600, 86400].map((step) => step * Math.floor(first / step));
+        statements.push(db.prepare(SUM_UP_AGAIN).bind(...begins));
+      }
       if (chunks.length > 0) {
         const lines = chunks.map(({ tenant, requests, leftOut }) => [
           ...[tenant, requests[0]?.at ?? at, id, requests.length, leftOut, JSON.stringify(requests)],
