@@ -114,8 +114,11 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const problem = caller.keyId === old.id ? null : grantProblem(caller, { ...old, ownHash: false });
     if (problem !== null) return fail(problem);
     const at = now();
-    if (old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= at))
+    if (old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= at)) {
+      // By a rotation perhaps of which KV was not told: the old key would be good there without end.
+      await index(old);
       return fail(conflict('This key was revoked or has expired; make a new one with POST /admin/keys.'));
+    }
     const key = generateApiKey(old.kind === 'api' ? 'gk' : 'ga');
     const hash = await hashApiKey(key);
     const id = keyIdOf(hash);

@@ -1,4 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { RightsWriter } from '../../../worker/access/ports.ts';
+import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
@@ -262,6 +264,28 @@ describe('rotating keys', () => {
     const fresh = (await (await rotate({ id: old.id, grace: 0 })).json()) as Key;
     expect((await ask(old.key)).status).toBe(401);
     expect((await ask(fresh.key)).status).toBe(200);
+  });
+
+  it('ends the old one when it is asked for again, though KV was not told the first time', async () => {
+    let away = false;
+    graft = await createAppHarness({
+      wrap: (port, name) => {
+        if (name !== 'rights') return port;
+        const { syncKey } = port as unknown as RightsWriter;
+        const cut: RightsWriter['syncKey'] = (...given) =>
+          away ? Promise.reject(new StoreUnavailable('KV', new Error('away'))) : syncKey(...given);
+        return { ...port, syncKey: cut };
+      },
+    });
+    const old = await make();
+    expect((await ask(old.key)).status).toBe(200);
+    away = true;
+    expect((await rotate({ id: old.id, grace: 0 })).status).toBe(503);
+    away = false;
+    graft.clock.advance(LATER_MS);
+    expect((await rotate({ id: old.id, grace: 0 })).status).toBe(409);
+    graft.clock.advance(LATER_MS);
+    expect((await ask(old.key)).status).toBe(401);
   });
 
   it('lets an admin key replace itself, and does not prolong its life', async () => {
