@@ -86,12 +86,7 @@ async function bringBack(bringing: Bringing): Promise<number> {
   const { client, manifest, signal } = bringing;
   await bringTables(bringing);
   await bringFiles(bringing);
-  const ended = await callOperation(client, 'end the restoring', 'POST /admin/backup/end', {
-    body: { id: manifest.id },
-    retrying: { signal },
-  });
-  const there = new Map(ended.tables.map(({ name, rows }) => [name, rows]));
-  const short = manifest.tables.filter(({ name, rows }) => (there.get(name) ?? 0) < rows && !MOVES.has(name));
+  // KV before the end: once that is said, whoever repeats this is refused.
   let mended = 0;
   for (let cursor: string | null = null; ;) {
     const page: { mended: unknown[]; cursor: string | null } = await callOperation(
@@ -104,6 +99,12 @@ async function bringBack(bringing: Bringing): Promise<number> {
     if (page.cursor === null) break;
     ({ cursor } = page);
   }
+  const ended = await callOperation(client, 'end the restoring', 'POST /admin/backup/end', {
+    body: { id: manifest.id },
+    retrying: { signal },
+  });
+  const there = new Map(ended.tables.map(({ name, rows }) => [name, rows]));
+  const short = manifest.tables.filter(({ name, rows }) => (there.get(name) ?? 0) < rows && !MOVES.has(name));
   if (short.length > 0)
     throw new CliError({
       message: `Fewer rows are there than in the backup: ${short.map(({ name }) => name).join(', ')}. Somebody changed the registry meanwhile; begin anew with an empty one.`,

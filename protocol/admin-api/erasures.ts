@@ -19,8 +19,11 @@ export const ERASE_STEPS = [
 ] as const;
 export type EraseStep = (typeof ERASE_STEPS)[number];
 
-/** What was noted of requests that were under way is looked for once more after this time, ms: KV is a minute behind. */
-export const ERASE_SETTLE_MS = 180_000;
+/**
+ * What was noted of requests that were under way is looked for once more after this time, ms: keys and names are good for
+ * a minute or two where KV is behind, a request may then take ten, and it is noted within a minute of its end.
+ */
+export const ERASE_SETTLE_MS = 15 * 60_000;
 
 /** `POST /admin/erase`. */
 export const EraseRequest = z

@@ -14,6 +14,8 @@ export interface ExperimentRig {
   ledger: ExperimentLedger;
   /** Of the same database. */
   registry: Registry;
+  /** Takes an experiment away, as an erasure does; only a real database can. */
+  erase?: (id: string) => Promise<void>;
 }
 
 const NAME = 'support/intent';
@@ -79,6 +81,7 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
   describe(`ExperimentLedger on ${backend}`, () => {
     let ledger: ExperimentLedger;
     let registry: Registry;
+    let erase: ExperimentRig['erase'];
     const nameOf = async (name: string) => (await registry.name(name)) as NameRow;
     const publish = async (name: string, versions: number, owner = 'default') => {
       for (let version = 1; version <= versions; version += 1)
@@ -106,7 +109,7 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
       (await registry.history({ name, owner: null, before: null, limit: 99 })).reverse();
 
     beforeEach(async () => {
-      ({ ledger, registry } = await make());
+      ({ ledger, registry, erase } = await make());
       await publish(NAME, 5);
     });
 
@@ -209,7 +212,11 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
       expect((await ledger.get(live.id))?.proposal).toEqual(proposal);
       const gone = await save(next(other, { dropped: ['other', 'treatment'] }), 'experiment_drop');
       expect((await ledger.get(live.id))?.proposal).toBeNull();
+      // By a look that began before.
       await look(23, proposal);
+      expect((await ledger.get(live.id))?.proposal).toBeNull();
+      await look(24, { ...proposal, variant: 'third' });
+      expect((await ledger.get(live.id))?.proposal?.variant).toBe('third');
       await save(next(gone, { seed: 'anew', dropped: [] }, { stepUnits: 7 }), 'experiment_change');
       expect(await ledger.get(live.id)).toMatchObject({ proposal: null, evaluation: null, stepUnits: 7 });
     });
@@ -259,6 +266,8 @@ export function experimentLedgerContract(backend: string, make: () => Promise<Ex
       expect(await ids({ status: null })).toHaveLength(3);
       const page = await ledger.list({ ...all, limit: 2 });
       expect(page.items.map(({ id }) => id)).toEqual([three.id, two.id]);
+      expect(await ids({ cursor: page.cursor })).toEqual(['a']);
+      await erase?.(two.id);
       expect(await ids({ cursor: page.cursor })).toEqual(['a']);
       expect((await ledger.list(all)).cursor).toBeNull();
     });

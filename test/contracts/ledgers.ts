@@ -146,11 +146,22 @@ export function keyLedgerContract(backend: string, make: () => Promise<KeyLedger
         keepPrompts: 720,
         prompts: true,
       };
-      await ledger.change(change);
+      expect(await ledger.change(change, row)).toBe(true);
       expect(await ledger.get('key_1')).toEqual({ ...row, ...change });
       expect(await ledger.get('key_2')).toEqual(keyRow('key_2'));
+      // Whoever read it before does not write over that.
+      const readBefore = { ...row, label: 'mine' };
+      expect(await ledger.change(readBefore, row)).toBe(false);
+      expect(await ledger.rotate({ row: { ...keyRow('key_3'), replaces: 'key_1' }, expiresAt: 9 })).toBe(
+        false,
+      );
+      const limits = { tokensPerDay: 9, concurrent: 1, requestsPerMinute: 5 };
+      const limited = { ...change, limits };
+      expect(await ledger.change(limited, change)).toBe(true);
+      const otherOrder = { ...limited, limits: { requestsPerMinute: 5, concurrent: 1, tokensPerDay: 9 } };
+      expect(await ledger.change(change, otherOrder)).toBe(true);
       await ledger.revoke({ ...alone('key_1'), at: 5 });
-      await ledger.change({ ...change, label: 'later' });
+      expect(await ledger.change({ ...change, label: 'later' }, change)).toBe(false);
       expect(await ledger.get('key_1')).toMatchObject({ label: 'new', revokedAt: 5 });
     });
 

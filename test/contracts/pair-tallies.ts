@@ -87,6 +87,10 @@ export function pairTalliesContract(name: string, make: () => Promise<PairTallie
       await tallies.forget('e');
       expect(await texts(AT)).toEqual([]);
       expect(await tallies.snapshot('e', { seed: 's', at: AT })).toMatchObject({ wins: 6 });
+      // One that was being judged meanwhile counts, and leaves no text.
+      await add(tallies, judged('win'), { keep: 3, pair: pairAt(AT, 'late') });
+      expect(await texts(AT)).toEqual([]);
+      expect(await tallies.snapshot('e', { seed: 's', at: AT })).toMatchObject({ wins: 7 });
     });
 
     it('of an experiment that is erased are gone, take nothing in, and others stay', async () => {

@@ -121,6 +121,32 @@ export function trafficLedgerContract(backend: string, make: () => Promise<Traff
       }
     });
 
+    it('counts in hours and days what comes when these were summed up', async () => {
+      // Half an hour before midnight; the database is away over it, and the collector keeps what comes.
+      const midnight = 1000 * seconds(START + 24 * HOUR_MS, 86400);
+      const at = midnight - HOUR_MS / 2;
+      await ledger.add(trafficBatch('a', [ended({ at })]));
+      const all = { tenant: 'me', name: null, keyId: null, to: seconds(midnight + 24 * HOUR_MS, 86400) };
+      const read = async (step: number) =>
+        (await ledger.read({ ...all, from: seconds(at, step), step })).map(({ requests }) => requests);
+      for (let minute = 30; minute < 33; minute += 1) await ledger.tend(midnight + 60_000 * minute);
+      const late = [ended({ at: at + 60_000 }), ended({ at: midnight + 60_000 })];
+      await ledger.add(trafficBatch('late', late));
+      for (let minute = 33; minute < 200; minute += 40) {
+        await ledger.tend(midnight + 60_000 * minute);
+        expect([await read(3600), await read(86400)]).toEqual([
+          [2, 1],
+          [2, 1],
+        ]);
+      }
+      // When the minutes are gone too.
+      for (let hour = 20; hour < 60; hour += 1) await ledger.tend(midnight + hour * HOUR_MS);
+      expect([await read(3600), await read(86400)]).toEqual([
+        [2, 1],
+        [2, 1],
+      ]);
+    });
+
     it('gives the last requests, newest first, and no more than are kept of a tenant', async () => {
       const many = (from: number) =>
         Array.from({ length: 90 }, (_, i) => ended({ id: `r${from + i}`, at: START + from + i }));

@@ -1,5 +1,7 @@
 /** A backup that the real command line makes of one stack and brings back into another, with other secrets. */
 import { appendFile, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { createServer, request as forward, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { BackupManifest } from '../../cli/backup/backup-folder.ts';
@@ -28,6 +30,26 @@ const complete = async (stack: TinyStack, withKey: string, model: string) => {
   const body = (await response.json()) as { choices?: { message: { content: string } }[] };
   return [response.status, response.headers.get('x-graft-adapter'), body.choices?.[0]?.message.content];
 };
+
+/** In front of a server: refuses what is asked for under a path, and passes all else on. */
+async function startCut(to: string, refused: string): Promise<{ url: string; server: Server }> {
+  const server = createServer((request, response) => {
+    if (request.url?.startsWith(refused) === true) {
+      response.writeHead(403, { 'content-type': 'application/json' });
+      response.end(JSON.stringify({ error: { message: 'cut off', type: 't', param: null, code: 'x' } }));
+      return;
+    }
+    const { method, headers } = request;
+    const passed = forward(new URL(request.url ?? '/', to), { method, headers }, (answer) => {
+      response.writeHead(answer.statusCode ?? 502, answer.headers);
+      answer.pipe(response);
+    });
+    passed.on('error', () => response.destroy());
+    request.pipe(passed);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, server };
+}
 
 beforeAll(async () => {
   before = await startTinyStack();
@@ -117,6 +139,12 @@ it('serves what was served before, with the keys of before, behind other secrets
     expect.stringContaining(`file ${first!.digest} is missing`),
   ]);
   await writeFile(file, bytes);
+  // The second time at its end: KV is not told.
+  const cut = await startCut(after.local.url, '/admin/repair');
+  const env = { GRAFT_URL: cut.url, GRAFT_ADMIN_KEY: after.local.adminKey };
+  const untold = await runGraft(['restore-backup', folder], { cwd: after.folder, env });
+  cut.server.close();
+  expect([untold.code === 0, untold.stderr]).toEqual([false, expect.stringContaining('write KV')]);
   const restored = await graft('restore-backup', folder);
   expect(restored.stderr).toContain('goes on with what was begun before');
   expect([restored.code, restored.stdout]).toEqual([

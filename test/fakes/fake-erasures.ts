@@ -26,6 +26,12 @@ export function createFakeErasures(): ErasureLedger {
       releaseFile: never,
     },
     ...{ fileLeftTo: never, atOrigins: never, unused: never, forgetTraffic: never, forgetRequests: never },
-    ...{ forgetUsage: never, forgetGrantsFrom: never, forgetHistory: never, forgetTenant: never },
+    ...{
+      forgetUsage: never,
+      holders: never,
+      forgetGrantsFrom: never,
+      forgetHistory: never,
+      forgetTenant: never,
+    },
   };
 }

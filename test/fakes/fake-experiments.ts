@@ -22,6 +22,7 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
   const settled = new Set<string>();
   let looks: LookRow[] = [];
   const copy = <T>(value: T): T => structuredClone(value);
+  const placeOf = ({ createdAt, id }: ExperimentRow): string => `${createdAt}-${id}`;
   const newestFirst = () =>
     [...rows.values()].sort((a, b) => b.createdAt - a.createdAt || (a.id < b.id ? 1 : -1));
   const isOf = (name: string) => (row: ExperimentRow) => row.document.name === name;
@@ -80,14 +81,16 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
     get: async (id) => copy(rows.get(id) ?? null),
     ofName: async (name) => copy([...rows.values()].find((row) => isOf(name)(row) && inUse(row)) ?? null),
     async list({ owner, name, status = null, cursor, limit }) {
-      const after = cursor === null ? -1 : newestFirst().findIndex(({ id }) => id === cursor);
+      const places = newestFirst().map(placeOf);
       const items = newestFirst()
-        .slice(after + 1)
+        .slice(cursor === null ? 0 : places.indexOf(cursor) + 1)
         .filter((row) => owner === null || row.owner === owner)
         .filter((row) => name === null || isOf(name)(row))
         .filter((row) => status === null || row.document.status === status)
         .slice(0, limit);
-      return { items: copy(items), cursor: items.length === limit ? (items.at(-1)?.id ?? null) : null };
+      const last = items.at(-1);
+      const isFull = last !== undefined && items.length === limit;
+      return { items: copy(items), cursor: isFull ? placeOf(last) : null };
     },
     async inTurn({ at, limit }) {
       const since = (row: ExperimentRow) => attended.get(row.id) ?? 0;
@@ -134,7 +137,8 @@ export function createFakeExperimentLedger(names: FakeNames): ExperimentLedger {
       const experiment = rows.get(row.experiment);
       if (experiment?.document.seed !== row.seed) return;
       experiment.evaluation = copy(row.evaluation);
-      experiment.proposal ??= proposal === undefined ? null : copy(proposal);
+      const isGone = proposal !== undefined && experiment.document.dropped?.includes(proposal.variant);
+      experiment.proposal ??= proposal === undefined || isGone ? null : copy(proposal);
     },
     looks: async ({ experiment, seed, limit }) =>
       copy(looks.filter((row) => row.experiment === experiment && row.seed === seed).slice(0, limit)),

@@ -45,7 +45,7 @@ export function createFakeKeptPrompts(
         rows = rows.filter((row) => !isMeant(row));
         for (const id of keyIds) {
           const key = await keys.get(id);
-          if (key !== null) await keys.change({ ...key, keepPrompts: null });
+          if (key !== null) await keys.change({ ...key, keepPrompts: null }, key);
         }
         return;
       }

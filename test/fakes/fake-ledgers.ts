@@ -1,5 +1,19 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { KeyLimits } from '../../worker/metering/ports.ts';
-import type { KeyLedger, KeyRow, RevokedLine } from '../../worker/access/ports.ts';
+import type { ChangeableKey, KeyLedger, KeyRow, RevokedLine } from '../../worker/access/ports.ts';
+
+const changeable = (row: ChangeableKey): Omit<ChangeableKey, 'id'> => ({
+  ...{ scopes: row.scopes, owners: row.owners, label: row.label, limits: row.limits },
+  ...{
+    limitsFixed: row.limitsFixed,
+    strict: row.strict,
+    strictFields: row.strictFields,
+    degrade: row.degrade,
+  },
+  ...{ download: row.download, keepPrompts: row.keepPrompts, prompts: row.prompts },
+});
+const isSame = (a: ChangeableKey, b: ChangeableKey): boolean =>
+  isDeepStrictEqual(changeable(a), changeable(b));
 
 /** @param limitsOf what a row brings of its tenant. */
 export function createFakeKeyLedger(limitsOf: (tenant: string) => KeyLimits | null = () => null): KeyLedger {
@@ -38,45 +52,17 @@ export function createFakeKeyLedger(limitsOf: (tenant: string) => KeyLimits | nu
       return row === undefined ? null : read(row);
     },
     async rotate({ row, expiresAt }) {
-      if (!(await this.add(row))) return false;
       const replaced = rows.get(row.replaces);
-      if (replaced === undefined) return true;
+      if (replaced === undefined || !isSame(replaced, row) || !(await this.add(row))) return false;
       replaced.replacedBy = row.id;
       replaced.expiresAt = Math.min(replaced.expiresAt ?? expiresAt, expiresAt);
       return true;
     },
-    async change({
-      id,
-      scopes,
-      owners,
-      label,
-      limits,
-      limitsFixed,
-      strict,
-      strictFields,
-      degrade,
-      download,
-      keepPrompts,
-      prompts,
-    }) {
-      const row = rows.get(id);
-      if (row === undefined || row.revokedAt !== null) return;
-      Object.assign(
-        row,
-        structuredClone({
-          scopes,
-          owners,
-          label,
-          limits,
-          limitsFixed,
-          strict,
-          strictFields,
-          degrade,
-          download,
-          keepPrompts,
-          prompts,
-        }),
-      );
+    async change(changed, was) {
+      const row = rows.get(changed.id);
+      if (row === undefined || row.revokedAt !== null || !isSame(row, was)) return false;
+      Object.assign(row, structuredClone(changeable(changed)));
+      return true;
     },
     async revoke({ at, ...line }) {
       for (const row of lineOf(line)) row.revokedAt ??= at;

@@ -83,7 +83,7 @@ describe('a scope', () => {
     const ledger = graft.services.keyLedger;
     const old = await ledger.get(id);
     if (old === null) throw new Error('no key');
-    await ledger.change({ ...old, owners: [] });
+    expect(await ledger.change({ ...old, owners: [] }, old)).toBe(true);
     const { owners: _, ...record } = { owners: null, id, tenant: 'carol', scopes: ['lab/**'] };
     graft.clock.advance(LATER_MS);
     await graft.services.keyIndex.put(old.hash, record);

@@ -109,6 +109,8 @@ export interface AppHarnessOptions {
   beside?: AppHarness;
   /** In the place of the fake. */
   registry?: Registry;
+  /** In the place of the fakes, but for counters and usage; a `registry` of its own goes first. */
+  stores?: Partial<Omit<Stores, 'writers'>>;
   /** Of the same database as `registry`. */
   grantLedger?: GrantLedger;
   experimentLedger?: ExperimentLedger;
@@ -157,7 +159,7 @@ export async function createAppHarness(options: AppHarnessOptions = {}): Promise
     answer: () => Promise.reject(new Error('nobody is there')),
   };
   const adminKey = beside?.adminKey ?? generateApiKey('ga');
-  const own = beside?.stores ?? createFakeStores(bareKv);
+  const own = { ...(beside?.stores ?? createFakeStores(bareKv)), ...options.stores };
   const macKey = new Uint8Array(32).fill(3);
   const shared: Omit<Stores, 'writers'> = {
     ...own,

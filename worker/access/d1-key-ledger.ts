@@ -3,7 +3,7 @@ import { DegradePolicy } from '../../protocol/index.ts';
 import { type SqlDatabase, type SqlStatement, readable, readColumn } from '../platform/d1-database.ts';
 import { KeyLimits } from '../metering/ports.ts';
 import { DamagedRow, type Page } from '../platform/ports.ts';
-import type { KeyLedger, KeyRow, RevokedLine } from './ports.ts';
+import type { ChangeableKey, KeyLedger, KeyRow, RevokedLine } from './ports.ts';
 
 export interface KeyRecordRow {
   id: string;
@@ -97,21 +97,59 @@ const pageOf = (rows: readonly KeyRecordRow[], limit: number): Page<KeyRow> => (
   cursor: rows.length === limit ? (rows.at(-1)?.id ?? null) : null,
 });
 
+/** What can be changed of a key, in the order of {@link CHANGEABLE}. */
+const changeable = (row: ChangeableKey): (string | number | null)[] => [
+  JSON.stringify(row.scopes),
+  JSON.stringify(row.owners),
+  row.label,
+  row.limits === null ? null : JSON.stringify(row.limits),
+  row.limitsFixed ? 1 : 0,
+  row.strict ? 1 : 0,
+  row.strictFields ? 1 : 0,
+  row.degrade,
+  row.download ? 1 : 0,
+  row.keepPrompts,
+  row.prompts ? 1 : 0,
+];
+/** Limits in whichever order they were written. */
+const inOrder = (limits: string): string =>
+  `(SELECT group_concat(found.pair) FROM (SELECT key || '=' || value AS pair FROM json_each(${limits}) ORDER BY key) found)`;
+/** Rows from before have no owners. */
+const CHANGEABLE: readonly ((value: string) => string)[] = [
+  (value) => `json(scopes) = json(${value})`,
+  (value) => `json(COALESCE(owners, '[]')) = json(${value})`,
+  (value) => `label = ${value}`,
+  (value) => `${inOrder('limits')} IS ${inOrder(value)}`,
+  ...['limits_fixed', 'strict', 'strict_fields', 'degrade', 'download', 'keep_prompts', 'prompts'].map(
+    (column) => (value: string) => `${column} IS ${value}`,
+  ),
+];
+/** The row is as it was read. @param numberOf the number that the value at this place is bound by. */
+const asRead = (numberOf: (at: number) => number): string =>
+  CHANGEABLE.map((is, at) => is(`?${numberOf(at)}`)).join(' AND ');
+/** Of an added key, ?18 replaces the one that it is a copy of. */
+const INSERTED_AT = [5, 6, 7, 14, 15, 12, 19, 13, 20, 21, 22];
+const REPLACED_AS_READ = ` AND EXISTS (SELECT 1 FROM keys WHERE id = ?18 AND ${asRead((at) => INSERTED_AT[at] ?? 0)})`;
+
 /** A key `k` with the limits of its tenant. */
 const COLUMNS = 'k.*, (SELECT t.limits FROM tenant_limits t WHERE t.tenant = k.tenant) AS tenant_limits';
 const SUCCESSORS = lineOf({ successors: true, made: false });
 const NEWEST_FIRST = 'ORDER BY created_at DESC, id';
 
 export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
-  /** Nothing when the key that makes it, or the one that it replaces, is revoked: decided as it is added. */
-  const insert = (row: KeyRow): SqlStatement =>
+  /**
+   * Nothing when the key that makes it, or the one that it replaces, is revoked: decided as it is added.
+   * @param also what else has to be so.
+   */
+  const insert = (row: KeyRow, also = ''): SqlStatement =>
     db
       .prepare(
+        // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
         `INSERT INTO keys (id, hash, kind, tenant, scopes, owners, label, created_at, created_by, revoked_at,
            expires_at, strict, degrade, limits, limits_fixed, counter, replaced_by, replaces, strict_fields, download,
            keep_prompts, prompts)
          SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?, ?18, ?, ?, ?, ?
-         WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?9, ?18) AND revoked_at IS NOT NULL)
+         WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?9, ?18) AND revoked_at IS NOT NULL)${also}
          RETURNING id`,
       )
       .bind(
@@ -166,7 +204,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
     },
     async rotate({ row, expiresAt }) {
       const [added] = await db.batch([
-        insert(row),
+        insert(row, REPLACED_AS_READ),
         db
           .prepare(
             `UPDATE keys SET replaced_by = ?1, expires_at = MIN(COALESCE(expires_at, ?2), ?2)
@@ -176,41 +214,17 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       ]);
       return gaveRow(added);
     },
-    async change({
-      id,
-      scopes,
-      owners,
-      label,
-      limits,
-      limitsFixed,
-      strict,
-      strictFields,
-      degrade,
-      download,
-      keepPrompts,
-      prompts,
-    }) {
-      await db
+    async change(row, was) {
+      const changed = await db
         .prepare(
-          `UPDATE keys SET scopes = ?, owners = ?, label = ?, limits = ?, limits_fixed = ?, strict = ?, strict_fields = ?, degrade = ?, download = ?,
-             keep_prompts = ?, prompts = ?
-           WHERE id = ? AND revoked_at IS NULL`,
+          // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
+          `UPDATE keys SET scopes = ?2, owners = ?3, label = ?4, limits = ?5, limits_fixed = ?6, strict = ?7,
+             strict_fields = ?8, degrade = ?9, download = ?10, keep_prompts = ?11, prompts = ?12
+           WHERE id = ?1 AND revoked_at IS NULL AND ${asRead((at) => at + 13)} RETURNING id`,
         )
-        .bind(
-          JSON.stringify(scopes),
-          JSON.stringify(owners),
-          label,
-          limits === null ? null : JSON.stringify(limits),
-          limitsFixed ? 1 : 0,
-          strict ? 1 : 0,
-          strictFields ? 1 : 0,
-          degrade,
-          download ? 1 : 0,
-          keepPrompts,
-          prompts ? 1 : 0,
-          id,
-        )
-        .run();
+        .bind(row.id, ...changeable(row), ...changeable(was))
+        .first();
+      return changed !== null;
     },
     async revoke({ id, at, ...line }) {
       await db

@@ -36,6 +36,9 @@ export interface KeyDeps {
 }
 
 const REVOKED_MEANWHILE = conflict('The key was revoked meanwhile, or the one that asks for this.');
+const CHANGED_MEANWHILE = conflict(
+  'The key was changed or revoked meanwhile, or the one that asks for this. See what it is now (graft keys), and ask again.',
+);
 
 /** Keys: made, rotated, changed, listed and revoked ({@link revokeKeyRoute}). */
 export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
@@ -111,8 +114,11 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const problem = caller.keyId === old.id ? null : grantProblem(caller, { ...old, ownHash: false });
     if (problem !== null) return fail(problem);
     const at = now();
-    if (old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= at))
+    if (old.revokedAt !== null || (old.expiresAt !== null && old.expiresAt <= at)) {
+      // By a rotation perhaps of which KV was not told: the old key would be good there without end.
+      await index(old);
       return fail(conflict('This key was revoked or has expired; make a new one with POST /admin/keys.'));
+    }
     const key = generateApiKey(old.kind === 'api' ? 'gk' : 'ga');
     const hash = await hashApiKey(key);
     const id = keyIdOf(hash);
@@ -126,7 +132,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     // Whoever stole an admin key cannot lock its owner out with it at once.
     const least = old.kind === 'admin' && !caller.root ? MIN_SELF_GRACE_MS : 0;
     const until = Math.min(old.expiresAt ?? Infinity, at + Math.max(grace, least));
-    if (!(await keyLedger.rotate({ row, expiresAt: until }))) return fail(REVOKED_MEANWHILE);
+    if (!(await keyLedger.rotate({ row, expiresAt: until }))) return fail(CHANGED_MEANWHILE);
     await Promise.all([index(row), index(old)]);
     const rotated: RotatedKey = { ...keyJson(row), key, replaces: old.id, old_expires_at: until };
     return context.json(rotated, 201);
@@ -148,7 +154,7 @@ export function adminKeyRoutes(deps: KeyDeps): Hono<AppEnv> {
     const changed = changedKey(old, request, bound.value);
     const limitsFixed = limits !== undefined && caller.root ? changed.limits !== null : old.limitsFixed;
     const row = { ...changed, limitsFixed };
-    await keyLedger.change(row);
+    if (!(await keyLedger.change(row, old))) return fail(CHANGED_MEANWHILE);
     await index(row);
     // Also on a repeat: an earlier attempt may have ended between the two.
     if (keep_prompts !== undefined)

@@ -150,6 +150,8 @@ type ChangeableOfKey =
   | 'download'
   | 'keepPrompts'
   | 'prompts';
+/** What can be changed of a key. */
+export type ChangeableKey = Pick<KeyRow, ChangeableOfKey>;
 
 /** System of record of keys. Throws StoreUnavailable. */
 export interface KeyLedger extends KeyLineage<KeyRow> {
@@ -163,11 +165,15 @@ export interface KeyLedger extends KeyLineage<KeyRow> {
   admin(hash: string): Promise<KeyRow | null>;
   /**
    * Adds `row` in the place of the key that it replaces, which ends at `expiresAt` unless it ends earlier: both or
-   * nothing. @returns false when that one, or the key that makes it, was revoked meanwhile.
+   * nothing. @returns false when that one, or the key that makes it, was revoked meanwhile, or when what can be changed
+   * of that one is not what `row` has of it: a right that was taken from it does not live on in its successor.
    */
   rotate(params: { row: KeyRow & { replaces: string }; expiresAt: number }): Promise<boolean>;
-  /** Changes what can be changed of a key; one that is revoked stays as it is. */
-  change(row: Pick<KeyRow, ChangeableOfKey>): Promise<void>;
+  /**
+   * Changes what can be changed of a key. @param was as it was read. @returns false when it is not so any more, or
+   * revoked, and nothing was written: whoever takes a right away is not overwritten by one who read before.
+   */
+  change(row: ChangeableKey, was: ChangeableKey): Promise<boolean>;
   /** All keys, in the order of their ids. */
   page(params: { cursor: string | null; limit: number }): Promise<Page<KeyRow>>;
   /** The API keys of a tenant that are not revoked, in the order of their ids. */

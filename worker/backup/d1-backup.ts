@@ -43,6 +43,27 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
     return results;
   }
 
+  /** How many rows come next, and how many of them one answer takes: hundreds of long ones do not fit an isolate. */
+  async function pageOf(of: {
+    table: string;
+    all: readonly string[];
+    names: string;
+    where: string;
+    after: readonly (string | number)[];
+  }): Promise<{ found: number; fit: number }> {
+    const length = of.all.map((name) => `COALESCE(LENGTH("${name}"), 0)`).join(' + ');
+    const page = await db
+      .prepare(
+        // eslint-disable-next-line no-restricted-syntax -- names of the schema's own table and columns
+        `SELECT COUNT(*) AS found, COALESCE(SUM(size <= ${BACKUP_PAGE_BYTES}), 0) AS fit FROM (
+           SELECT SUM(length) OVER (ORDER BY ${of.names} ROWS UNBOUNDED PRECEDING) AS size FROM (
+             SELECT ${of.names}, ${length} AS length FROM "${of.table}" ${of.where} ORDER BY ${of.names} LIMIT ?))`,
+      )
+      .bind(...of.after, MAX_BACKUP_ROWS)
+      .first<{ found: number; fit: number }>();
+    return page ?? { found: 0, fit: 0 };
+  }
+
   const begun = async (): Promise<string | null> =>
     (await db.prepare('SELECT cursor FROM upkeep WHERE job = ?').bind(JOB).first<{ cursor: string }>())
       ?.cursor ?? null;
@@ -90,15 +111,17 @@ export function createD1Backup(db: SqlDatabase): BackupLedger {
       if (after === undefined) return null;
       const names = key.map((name) => `"${name}"`).join(', ');
       const where = after === null ? '' : `WHERE (${names}) > (${key.map(() => '?').join(', ')})`;
+      const all = columns.map(({ name }) => name);
+      const page = await pageOf({ table, all, names, where, after: after ?? [] });
+      if (page.found === 0) return { columns: all, rows: [], cursor: null };
       const { results } = await db
         // eslint-disable-next-line no-restricted-syntax -- names of the schema's own table and columns
         .prepare(`SELECT * FROM "${table}" ${where} ORDER BY ${names} LIMIT ?`)
-        .bind(...(after ?? []), MAX_BACKUP_ROWS)
+        .bind(...(after ?? []), Math.max(1, page.fit))
         .all<Record<string, string | number | null>>();
-      const all = columns.map(({ name }) => name);
       const rows = within(results.map((row) => all.map((name) => row[name] ?? null)));
       const last = results[rows.length - 1];
-      const over = rows.length === results.length && results.length < MAX_BACKUP_ROWS;
+      const over = rows.length === page.found && page.found < MAX_BACKUP_ROWS;
       return {
         columns: all,
         rows,

@@ -4,7 +4,13 @@ import type { ErasureLedger } from './ports.ts';
 
 type Pages = Pick<
   ErasureLedger,
-  'forgetTraffic' | 'forgetRequests' | 'forgetUsage' | 'forgetGrantsFrom' | 'forgetHistory' | 'forgetTenant'
+  | 'forgetTraffic'
+  | 'forgetRequests'
+  | 'forgetUsage'
+  | 'holders'
+  | 'forgetGrantsFrom'
+  | 'forgetHistory'
+  | 'forgetTenant'
 >;
 
 const HOURS = `SELECT tenant, hour, key_id, name, version FROM usage u
@@ -83,7 +89,7 @@ export function createD1ErasedTraces(db: SqlDatabase): Pages {
       return gone(went);
     },
 
-    async forgetGrantsFrom({ owner }, limit) {
+    async holders({ owner }, limit) {
       const { results } = await db
         .prepare(
           `SELECT tenant FROM grants WHERE owner = ?1 UNION SELECT tenant FROM grant_refusals WHERE owner = ?1
@@ -91,7 +97,10 @@ export function createD1ErasedTraces(db: SqlDatabase): Pages {
         )
         .bind(owner, limit)
         .all<{ tenant: string }>();
-      const tenants = results.map(({ tenant }) => tenant);
+      return results.map(({ tenant }) => tenant);
+    },
+
+    async forgetGrantsFrom({ owner }, tenants) {
       const list = JSON.stringify(tenants);
       const [went] = await db.batch([
         db
@@ -105,7 +114,7 @@ export function createD1ErasedTraces(db: SqlDatabase): Pages {
           )
           .bind(owner, list),
       ]);
-      return { tenants, grants: gone(went) };
+      return gone(went);
     },
 
     async forgetHistory({ id, owner, kind }, limit) {
@@ -127,7 +136,8 @@ export function createD1ErasedTraces(db: SqlDatabase): Pages {
     async forgetTenant({ owner }) {
       const run = (sql: string) => db.prepare(sql).bind(owner);
       const [keys, rooms, grants] = await db.batch([
-        run('DELETE FROM keys WHERE tenant = ? RETURNING id'),
+        // One that was made meanwhile is good, and has to be found to be revoked.
+        run('DELETE FROM keys WHERE tenant = ? AND revoked_at IS NOT NULL RETURNING id'),
         run('DELETE FROM rooms WHERE tenant = ? RETURNING name'),
         run('DELETE FROM grants WHERE tenant = ? RETURNING scope'),
         run('DELETE FROM grant_refusals WHERE tenant = ?'),

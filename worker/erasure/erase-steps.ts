@@ -1,4 +1,5 @@
 /** The steps of an erasure, a page each. All of them may be repeated. */
+import { z } from 'zod';
 import { MAX_DROPPED_AT_ONCE, type EraseCounts } from '../../protocol/index.ts';
 import type { RightsWriter } from '../access/ports.ts';
 import { deleteFile } from '../blobs/collect-garbage.ts';
@@ -221,19 +222,25 @@ const usage: Step = async ({ erasures }, erasure) => {
   return { place: went < ERASED_ROWS ? null : 'more', calls: 1, erased: { usage: went } };
 };
 
+/** In the place: the tenants whose grants go next, which nobody could tell once their rows are gone and KV is not told. */
 const rest: Step = async ({ erasures, rights, quotas }, erasure) => {
   const history = await erasures.forgetHistory(erasure, ERASED_ROWS);
-  if (history === ERASED_ROWS) return { place: 'more', calls: 1 };
+  if (history === ERASED_ROWS) return { place: erasure.place || 'more', calls: 1 };
   if (erasure.kind !== 'tenant') return { place: null, calls: 1 };
-  const { tenants, grants } = await erasures.forgetGrantsFrom(erasure, ERASED_HOLDERS);
-  await each(tenants, (tenant) => rights.syncGrants(tenant));
-  const calls = tenants.length + 4;
-  if (tenants.length === ERASED_HOLDERS) return { place: 'more', calls, erased: { grants } };
-  const last = await erasures.forgetTenant(erasure);
+  if (erasure.place.startsWith(HOLDERS)) {
+    const tenants = z.array(z.string()).parse(JSON.parse(erasure.place.slice(HOLDERS.length)));
+    const grants = await erasures.forgetGrantsFrom(erasure, tenants);
+    await each(tenants, (tenant) => rights.syncGrants(tenant));
+    return { place: 'more', calls: tenants.length + 3, erased: { grants } };
+  }
+  const holders = await erasures.holders(erasure, ERASED_HOLDERS);
+  if (holders.length > 0) return { place: HOLDERS + JSON.stringify(holders), calls: 2 };
+  const erased = await erasures.forgetTenant(erasure);
   await rights.syncGrants(erasure.target);
   await quotas?.reset(tenantCounter(erasure.target));
-  return { place: null, calls: calls + 3, erased: { ...last, grants: grants + last.grants } };
+  return { place: null, calls: 5, erased };
 };
+const HOLDERS = 'holders ';
 
 export const STEPS: Readonly<Record<WorkStep, Step>> = {
   ...{ keys, experiments, names, others, files, origins, traffic, requests, usage, rest },

@@ -134,11 +134,13 @@ export interface ErasureLedger {
   ): Promise<{ requests: number; after: string | null }>;
   /** Of the owner alone: what others used of it is on their bills. @returns how many went; fewer than `limit` at the end. */
   forgetUsage(of: Erasure, limit: number): Promise<number>;
-  /** Takes back grants from it, and refusals of it. @returns the tenants that had them, and how many grants. */
-  forgetGrantsFrom(of: Erasure, limit: number): Promise<{ tenants: string[]; grants: number }>;
+  /** Tenants that have grants from it, or have refused them. */
+  holders(of: Erasure, limit: number): Promise<string[]>;
+  /** Takes these tenants' grants from it back, and their refusals. @returns how many grants. */
+  forgetGrantsFrom(of: Erasure, tenants: readonly string[]): Promise<number>;
   /** Of a tenant; of names, where the history of others names them. @returns how many went; fewer than `limit` at the end. */
   forgetHistory(of: Erasure, limit: number): Promise<number>;
-  /** Of a tenant: its keys, limits, rooms and what it was granted. */
+  /** Of a tenant: its revoked keys, limits, rooms and what it was granted. */
   forgetTenant(of: Erasure): Promise<Pick<EraseCounts, 'keys' | 'rooms' | 'grants'>>;
 }
 

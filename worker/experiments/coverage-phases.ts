@@ -9,6 +9,10 @@ export type CoveragePhase = NonNullable<ExperimentEvaluation['sample_ratio']['ph
 /** A ramp has 20 steps at most; of more, the oldest are put together, and not tested any more. */
 const MOST_PHASES = 40;
 
+/** Fewer than at the last look: a tally that was lost, as a backup has none, began anew. */
+const countedAnew = (before: ExperimentEvaluation | null, units: Readonly<Record<string, number>>): boolean =>
+  Object.entries(before?.units ?? {}).some(([key, count]) => (units[key] ?? 0) < count);
+
 /**
  * Who has come since the last look came under the present coverage. Those who came between that look and a change by
  * hand did not; they are few, and {@link dealtPhases} allows for them.
@@ -20,7 +24,7 @@ export function coveragePhases(
   units: Readonly<Record<string, number>>,
 ): CoveragePhase[] {
   const unknown = before === null ? [] : [{ coverage: 0, units: before.units }];
-  const known = before?.sample_ratio.phases ?? unknown;
+  const known = countedAnew(before, units) ? [] : (before?.sample_ratio.phases ?? unknown);
   const earlier = known.at(-1)?.coverage === coverage ? known.slice(0, -1) : known;
   const counted = (phases: readonly CoveragePhase[], key: string): number =>
     phases.reduce((sum, phase) => sum + (phase.units[key] ?? 0), 0);

@@ -18,6 +18,13 @@ const OVERLAPPING = `SELECT o.id FROM experiments o
     AND json_extract(o.document, '$.namespace.name') = ?
     AND json_extract(o.document, '$.namespace.range[0]') < ?
     AND json_extract(o.document, '$.namespace.range[1]') > ?`;
+/** A place in the list and no experiment, which may be erased before the next page is asked for. */
+function placeOf(cursor: string | null): (string | number | null)[] {
+  if (cursor === null) return [null];
+  const [at = '', ...id] = cursor.split('-');
+  return [Number(at) || 0, id.join('-')];
+}
+
 const overlappingValues = (of: Parameters<ExperimentLedger['overlapping']>[0]): (string | number)[] => {
   const { name, range } = of.namespace;
   return [of.except, of.owner, name, range[1], range[0]];
@@ -158,22 +165,23 @@ export function createD1ExperimentLedger(db: SqlDatabase): ExperimentLedger {
 
     async list({ owner, name, status = null, cursor, limit }) {
       // Only what is asked for stands in the query, so that SQLite finds the index.
-      const wanted: [sql: string, value: string | null][] = [
-        ['owner = ?', owner],
-        ['name = ?', name],
-        ['status = ?', status],
-        ['(created_at, id) < (SELECT c.created_at, c.id FROM experiments c WHERE c.id = ?)', cursor],
+      const wanted: [sql: string, values: (string | number | null)[]][] = [
+        ['owner = ?', [owner]],
+        ['name = ?', [name]],
+        ['status = ?', [status]],
+        ['(created_at, id) < (?, ?)', placeOf(cursor)],
       ];
-      const given = wanted.flatMap(([sql, value]) => (value === null ? [] : [{ sql, value }]));
+      const given = wanted.flatMap(([sql, values]) => (values.includes(null) ? [] : [{ sql, values }]));
       const where = given.length === 0 ? '' : `WHERE ${given.map(({ sql }) => sql).join(' AND ')}`;
       const { results } = await db
         // eslint-disable-next-line no-restricted-syntax -- made of the constants above; the values are bound
         .prepare(`SELECT * FROM experiments ${where} ORDER BY created_at DESC, id DESC LIMIT ?`)
-        .bind(...given.map(({ value }) => value), limit)
+        .bind(...given.flatMap(({ values }) => values), limit)
         .all<ExperimentRecord>();
+      const last = results.at(-1);
       return {
         items: readable(results, toExperiment),
-        cursor: results.length === limit ? (results.at(-1)?.id ?? null) : null,
+        cursor: last === undefined || results.length < limit ? null : `${last.created_at}-${last.id}`,
       };
     },
 

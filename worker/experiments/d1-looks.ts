@@ -40,9 +40,16 @@ export function looksOf(db: SqlDatabase): Pick<ExperimentLedger, 'look' | 'looks
           .bind(experiment, seed, keep),
         db
           .prepare(
-            'UPDATE experiments SET evaluation = ?, proposal = COALESCE(proposal, ?) WHERE id = ? AND seed = ?',
+            // The variant may have been dropped since what this look saw.
+            `UPDATE experiments SET evaluation = ?1, proposal = COALESCE(proposal, CASE WHEN NOT EXISTS (
+               SELECT 1 FROM json_each(document, '$.dropped') gone WHERE gone.value = ?5) THEN ?2 END)
+             WHERE id = ?3 AND seed = ?4`,
           )
-          .bind(text, proposal === undefined ? null : JSON.stringify(proposal), experiment, seed),
+          .bind(
+            text,
+            proposal === undefined ? null : JSON.stringify(proposal),
+            ...[experiment, seed, proposal?.variant ?? null],
+          ),
       ]);
     },
 

@@ -129,7 +129,9 @@ const heldUntil = ({ experiment: { ramp }, stepStartedAt }: Situation): number =
 const silentGuardrail = (situation: Situation): GuardrailResult | undefined =>
   activeGuardrails(situation).find(({ state }) => state === 'too_few_units');
 
-const unitsInStep = ({ analysis, stepUnits }: Situation): number => Math.max(0, analysis.units - stepUnits);
+/** A tally that was lost, as a backup has none, began anew within the step. */
+const unitsInStep = ({ analysis, stepUnits }: Situation): number =>
+  analysis.units < stepUnits ? analysis.units : analysis.units - stepUnits;
 
 /** Either the guardrails are certain to be kept, or this step alone has had its units and none is lost. */
 function hasEvidence(situation: Situation): boolean {

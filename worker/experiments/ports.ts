@@ -124,7 +124,7 @@ export interface ExperimentLedger {
   save(params: { row: ExperimentRow; note: ExperimentNote; flip?: Flip }): Promise<Result<null, Conflict>>;
   /**
    * Adds a look and makes it the row's evaluation. Looks are thinned: never more than `keep` of one seed.
-   * @param proposal what is proposed now; one that the seed has stays.
+   * @param proposal what is proposed now; one that the seed has stays, and a variant that was dropped is not proposed.
    */
   look(params: { row: LookRow; keep: number; proposal?: ExperimentProposal }): Promise<void>;
   /**

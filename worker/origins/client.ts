@@ -18,6 +18,7 @@ import {
   SHADOW_MAX_FILL,
   BASE_INFO_TTL_MS,
 } from './limits.ts';
+import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import { createComplete, type CompletionCall, type Served } from './complete.ts';
 import { createExchange, createWatch } from './exchange.ts';
@@ -75,6 +76,8 @@ export function createOriginClient(params: {
   patienceMs?: number;
   /** {@link PULSE_MS} unless given. */
   pulseMs?: number;
+  /** {@link REQUEST_BUDGET_MS} unless given. */
+  budgetMs?: number;
 }): OriginClient {
   const { origins, now, patienceMs = HEADERS_PATIENCE_MS, pulseMs = PULSE_MS } = params;
   const send = createOriginFetch(params);
@@ -117,6 +120,7 @@ export function createOriginClient(params: {
       routing: createRouting({ health, prefetchAt: warmth.at, now }),
       watch: createWatch({ health, exchange, send, now, patienceMs, pulseMs }),
       askUsage: createUsageQuestion({ ...params, send }),
+      budgetMs: params.budgetMs ?? REQUEST_BUDGET_MS,
     }),
     ...createTrials({
       ...{ pools, order, exchange },

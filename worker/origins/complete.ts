@@ -14,8 +14,7 @@ import {
   USAGE_HEADER,
 } from '../../protocol/index.ts';
 import { baseUnserved, originUnavailable } from '../errors.ts';
-import { LOAD_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
-import { REQUEST_BUDGET_MS } from '../limits.ts';
+import { DEADLINE_GRACE_MS, LOAD_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import type { ExchangeCall, Exchanged, Refusal, Watch } from './exchange.ts';
 import type { OriginHealth, Routing } from './health.ts';
@@ -94,9 +93,9 @@ const PROXY_TIMEOUT = 524;
 /** When to come back, and what was counted before the refusal. */
 const RETOLD_HEADERS = ['retry-after', 'retry-after-ms', 'x-should-retry', USAGE_HEADER];
 
-const deadline = (): ApiError => ({
+const deadline = (budgetMs: number): ApiError => ({
   code: 'deadline_exceeded',
-  message: `The request took longer than ${REQUEST_BUDGET_MS / 1000} s.`,
+  message: `The request took longer than ${budgetMs / 1000} s.`,
 });
 
 /** Sends completions to the origins of their base: to the next one when one cannot serve, before the first byte. */
@@ -107,8 +106,10 @@ export function createComplete(params: {
   watch: Watch;
   now: () => number;
   askUsage: UsageQuestion;
+  /** How long an origin may take for a request. */
+  budgetMs: number;
 }) {
-  const { pools, health, routing, watch, now, askUsage } = params;
+  const { pools, health, routing, watch, now, askUsage, budgetMs } = params;
   const deliver = createDeliver({ health, now });
 
   function judge(origin: Origin, exchanged: Exchanged, call: CompletionCall): Judgement {
@@ -191,7 +192,7 @@ export function createComplete(params: {
     const origins = pools.of(base);
     if (origins.length === 0) return err(baseUnserved(base ?? '', pools.declared ?? []));
     const chain = (call.chain ?? call.manifest?.chain ?? []).map(({ digest, scale }) => ({ digest, scale }));
-    const budget = AbortSignal.any([call.signal, AbortSignal.timeout(REQUEST_BUDGET_MS)]);
+    const budget = AbortSignal.any([call.signal, AbortSignal.timeout(budgetMs + DEADLINE_GRACE_MS)]);
     const askId = crypto.randomUUID();
     const exchangeCall: ExchangeCall = {
       path: pathOf(call, askId),
@@ -204,7 +205,7 @@ export function createComplete(params: {
         graft: {
           chain,
           tenant: call.tenant,
-          budget_ms: Math.max(1, REQUEST_BUDGET_MS - (now() - started)),
+          budget_ms: Math.max(1, budgetMs - (now() - started)),
           request_id: call.requestId,
           model: call.model,
         },
@@ -233,7 +234,7 @@ export function createComplete(params: {
         });
       lease.end();
       failure = judged.error;
-      if (now() - started >= REQUEST_BUDGET_MS) return err(deadline());
+      if (now() - started >= budgetMs) return err(deadline(budgetMs));
       if (judged.kind === 'stop') break;
       if (judged.response !== undefined)
         refusal ??= {

@@ -22,6 +22,11 @@ export const LOAD_ANSWER_FRESH_MS = 20 * SECOND;
 export const UNKNOWN_SLOTS = 16;
 /** A stream that moves nothing for this long is not counted as load: it was cut off here, with all its timers. */
 export const ORIGIN_LEASE_MS = 60 * SECOND;
+/**
+ * A request is given up here this much later than its origin is told to end it: the origin's own word about a deadline
+ * then comes first, and an origin that keeps its deadline is not taken for one that is lost.
+ */
+export const DEADLINE_GRACE_MS = 5 * SECOND;
 /** How long one request waits for its adapters to reach an origin before it is told to come back. */
 export const LOAD_BUDGET_MS = 60 * SECOND;
 /** Pause while another request of this isolate sends the same adapter. */

@@ -11,7 +11,7 @@ import {
 } from '../../protocol/index.ts';
 import { originUnavailable } from '../errors.ts';
 import type { AdapterTrial, AdapterTrials } from '../registry/registry-deps.ts';
-import { MAX_ORIGIN_ANSWER_BYTES } from './limits.ts';
+import { DEADLINE_GRACE_MS, MAX_ORIGIN_ANSWER_BYTES } from './limits.ts';
 import { REQUEST_BUDGET_MS, RETRY_AFTER_MS } from '../limits.ts';
 import { logLine, type LogField } from '../log.ts';
 import type { Exchange, Exchanged } from './exchange.ts';
@@ -71,7 +71,7 @@ export function createTrials(params: {
     async evaluate(trial, rows) {
       const { chain, tenant, signal } = trial;
       const body: EvaluateRequest = { chain: [...chain], tenant, budget_ms: REQUEST_BUDGET_MS, rows };
-      const until = AbortSignal.any([signal, AbortSignal.timeout(REQUEST_BUDGET_MS)]);
+      const until = AbortSignal.any([signal, AbortSignal.timeout(REQUEST_BUDGET_MS + DEADLINE_GRACE_MS)]);
       let failure = originUnavailable();
       for (const origin of order(trial.name, trial.base)) {
         const exchanged = await exchange(origin, {

@@ -2,6 +2,7 @@ import { MAX_KEPT_REQUESTS, RequestView } from '../../protocol/index.ts';
 import { isUniqueViolation, type SqlDatabase, type SqlStatement } from '../platform/d1-database.ts';
 import {
   KEPT_S,
+  MAX_VALUE_BYTES,
   PRUNED_CHUNKS,
   REQUESTS_KEPT_MS,
   TRAFFIC_BATCH_MEMORY_MS,
@@ -57,6 +58,16 @@ const valuesOf = (row: TrafficRow): (string | number)[] => [
   ...[row.requests, row.promptTokens, row.completionTokens, ...row.ttft, ...row.duration],
 ];
 
+const ADD_REQUESTS = `INSERT INTO request_chunks (tenant, at, id, count, left_out, requests)
+  SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?)`;
+
+/**
+ * What comes after its hour and day were summed up, as when the database was away, has them summed up once more: from the
+ * minutes, which are there for a day, and the hours.
+ */
+const SUM_UP_AGAIN = `UPDATE traffic_marks SET until = CASE step WHEN 3600 THEN ?1 ELSE ?2 END
+  WHERE (step = 3600 AND until > ?1 AND until <= ?1 + 86400) OR (step = 86400 AND until > ?2)`;
+
 /** Those beyond the newest of each tenant that this batch is of. */
 const FORGET_REQUESTS = `WITH found AS (
     SELECT c.tenant, c.at, c.id,
@@ -66,8 +77,12 @@ const FORGET_REQUESTS = `WITH found AS (
 
 const LAST_OF_TENANT = `SELECT tenant, count, left_out, requests FROM request_chunks
   WHERE tenant = ? ORDER BY at DESC, id DESC LIMIT ?`;
-const LAST_OF_ALL = `SELECT tenant, count, left_out, requests FROM request_chunks
-  WHERE at > 0 ORDER BY at DESC LIMIT ?`;
+/** How many are in each is added up before any of their texts is read: a thousand rows can be 70 MB. */
+const LAST_OF_ALL = `SELECT c.tenant, c.count, c.left_out, c.requests FROM (
+    SELECT tenant, at, id, SUM(count) OVER (ORDER BY at DESC, tenant, id) - count AS newer FROM (
+      SELECT tenant, at, id, count FROM request_chunks WHERE at > 0 ORDER BY at DESC LIMIT ?1)) found
+  CROSS JOIN request_chunks c ON c.tenant = found.tenant AND c.at = found.at AND c.id = found.id
+  WHERE found.newer < ?1 ORDER BY found.at DESC, found.tenant, found.id`;
 
 /** Statements of constants alone: sums of what is meant of each time. */
 const sumsOf = (meant: string): string =>
@@ -97,6 +112,24 @@ const times = (from: number, to: number, step: number): string =>
     Array.from({ length: Math.max(0, Math.ceil((to - from) / step)) }, (_, i) => from + i * step),
   );
 
+/** The items in order, in as many JSON arrays as it takes for each to be a value that D1 takes. */
+function jsonLists(items: readonly unknown[]): string[] {
+  const encoder = new TextEncoder();
+  const lists: string[][] = [];
+  let bytes = Infinity;
+  for (const item of items) {
+    const json = JSON.stringify(item);
+    const more = encoder.encode(json).length + 1;
+    if (bytes + more > MAX_VALUE_BYTES) {
+      lists.push([]);
+      bytes = 0;
+    }
+    lists.at(-1)?.push(json);
+    bytes += more;
+  }
+  return lists.map((list) => `[${list.join(',')}]`);
+}
+
 export function createD1Traffic(db: SqlDatabase): TrafficLedger {
   /** Unix s; what begins there is not summed up by this step yet. */
   async function marks(): Promise<ReadonlyMap<number, number>> {
@@ -110,20 +143,19 @@ export function createD1Traffic(db: SqlDatabase): TrafficLedger {
     async add({ id, at, rows, chunks }) {
       const statements = [
         db.prepare('INSERT INTO traffic_batches (id, at) VALUES (?, ?)').bind(id, at),
-        db.prepare(ADD).bind(JSON.stringify(rows.map(valuesOf))),
+        ...jsonLists(rows.map(valuesOf)).map((list) => db.prepare(ADD).bind(list)),
       ];
+      if (rows.length > 0) {
+        const first = Math.min(...rows.map((row) => row.at));
+        const begins = [3600, 86400].map((step) => step * Math.floor(first / step));
+        statements.push(db.prepare(SUM_UP_AGAIN).bind(...begins));
+      }
       if (chunks.length > 0) {
         const lines = chunks.map(({ tenant, requests, leftOut }) => [
           ...[tenant, requests[0]?.at ?? at, id, requests.length, leftOut, JSON.stringify(requests)],
         ]);
         statements.push(
-          db
-            .prepare(
-              `INSERT INTO request_chunks (tenant, at, id, count, left_out, requests)
-               SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5
-               FROM json_each(?)`,
-            )
-            .bind(JSON.stringify(lines)),
+          ...jsonLists(lines).map((list) => db.prepare(ADD_REQUESTS).bind(list)),
           db
             .prepare(FORGET_REQUESTS)
             .bind(JSON.stringify(chunks.map(({ tenant }) => tenant)), MAX_KEPT_REQUESTS),

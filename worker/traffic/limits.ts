@@ -20,8 +20,12 @@ export const MAX_BATCH_REQUESTS = 100;
  * it what it has in memory.
  */
 export const COLLECT_QUIET_MS = 4 * SECOND;
+/** … or when it has so many rows and requests: what comes until the next time must find room. */
+export const COLLECT_FULL = MAX_UNSENT_TRAFFIC / 2;
 /** … or this long after the first batch: all isolates together then take one write a row. */
 export const COLLECT_MOST_MS = 30 * SECOND;
+/** Of one value in a statement, bytes; D1 takes 2,000,000, and a minute of many tenants has several times that. */
+export const MAX_VALUE_BYTES = 1_000_000;
 /** Rows by name and key in one write; those with the fewest requests beyond it are one row without name and key. */
 export const MAX_NAMED_ROWS = 500;
 /** … and names and keys of an hour or a day. */

@@ -4,7 +4,7 @@ import { logLine, reasonOf } from '../log.ts';
 import { askObject, type DurableNamespace } from '../platform/ask-object.ts';
 import { guardDatabase, type SqlDatabase } from '../platform/d1-database.ts';
 import { createD1Traffic } from './d1-traffic.ts';
-import { COLLECT_MOST_MS, COLLECT_QUIET_MS, MAX_UNSENT_TRAFFIC } from './limits.ts';
+import { COLLECT_FULL, COLLECT_MOST_MS, COLLECT_QUIET_MS, MAX_UNSENT_TRAFFIC } from './limits.ts';
 import type { TrafficBatch, TrafficCollector } from './ports.ts';
 import { BUCKETS, gather } from './sum-traffic.ts';
 
@@ -104,7 +104,8 @@ export class TrafficGatherer {
   async alarm(): Promise<void> {
     this.#waking = false;
     const now = this.#now();
-    const more = now - this.#last < COLLECT_QUIET_MS && now - this.#first < COLLECT_MOST_MS;
+    const isFull = this.#open.size >= COLLECT_FULL;
+    const more = !isFull && now - this.#last < COLLECT_QUIET_MS && now - this.#first < COLLECT_MOST_MS;
     if (this.#refused === null && more) return this.#wake();
     if (this.#refused === null && this.#open.size > 0)
       this.#refused = { id: crypto.randomUUID(), at: now, ...this.#open.take() };
@@ -122,7 +123,13 @@ export class TrafficGatherer {
   async #wake(): Promise<void> {
     if (this.#waking) return;
     this.#waking = true;
-    await this.#storage.setAlarm(this.#now() + COLLECT_QUIET_MS);
+    try {
+      await this.#storage.setAlarm(this.#now() + COLLECT_QUIET_MS);
+    } catch (error) {
+      // Whoever comes next sets it.
+      this.#waking = false;
+      throw error;
+    }
   }
 
   #remember(id: string): void {

@@ -1,4 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { RightsWriter } from '../../../worker/access/ports.ts';
+import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
@@ -154,7 +156,32 @@ describe('changing keys', () => {
     await graft.request(`/admin/keys/${mine.id}`, { method: 'DELETE' });
     expect((await change({ id: mine.id, label: 'x' })).status).toBe(409);
   });
+
+  it('brings nothing back that was taken from the key while it was asked for', async () => {
+    const { key: admin } = await make({ kind: 'admin', tenant: 'acme', scopes: ['**'] });
+    const { id } = await make({ tenant: 'acme', scopes: ['**'], limits: { tokens_per_day: 1_000 } });
+    const ledger = graft.services.keyLedger;
+    const narrowed = { scopes: ['a'], limits: { tokens_per_day: 1 } };
+    // The operator is quicker, after the tenant's request has read the key.
+    for (const method of ['change', 'rotate'] as const) {
+      const write = ledger[method].bind(ledger) as (...given: unknown[]) => Promise<boolean>;
+      vi.spyOn(ledger, method).mockImplementationOnce(async (...given: unknown[]) => {
+        expect((await change({ id, ...narrowed, label: later(method) })).status).toBe(200);
+        return write(...given);
+      });
+      const asked = method === 'change' ? change({ id, label: 'mine' }, admin) : rotate({ id }, admin);
+      const refused = await asked;
+      expect([refused.status, (await errorOf(refused)).message]).toEqual([
+        409,
+        expect.stringContaining('changed or revoked meanwhile'),
+      ]);
+      expect(await listed(id)).toMatchObject({ ...narrowed, label: later(method), replaced_by: null });
+    }
+    expect((await change({ id, label: 'mine' }, admin)).status).toBe(200);
+    expect(await listed(id)).toMatchObject({ ...narrowed, label: 'mine' });
+  });
 });
+const later = (method: string) => `operator, ${method}`;
 
 describe('keys that end', () => {
   it('expire at their hour, with a word on it', async () => {
@@ -237,6 +264,28 @@ describe('rotating keys', () => {
     const fresh = (await (await rotate({ id: old.id, grace: 0 })).json()) as Key;
     expect((await ask(old.key)).status).toBe(401);
     expect((await ask(fresh.key)).status).toBe(200);
+  });
+
+  it('ends the old one when it is asked for again, though KV was not told the first time', async () => {
+    let away = false;
+    graft = await createAppHarness({
+      wrap: (port, name) => {
+        if (name !== 'rights') return port;
+        const { syncKey } = port as unknown as RightsWriter;
+        const cut: RightsWriter['syncKey'] = (...given) =>
+          away ? Promise.reject(new StoreUnavailable('KV', new Error('away'))) : syncKey(...given);
+        return { ...port, syncKey: cut };
+      },
+    });
+    const old = await make();
+    expect((await ask(old.key)).status).toBe(200);
+    away = true;
+    expect((await rotate({ id: old.id, grace: 0 })).status).toBe(503);
+    away = false;
+    graft.clock.advance(LATER_MS);
+    expect((await rotate({ id: old.id, grace: 0 })).status).toBe(409);
+    graft.clock.advance(LATER_MS);
+    expect((await ask(old.key)).status).toBe(401);
   });
 
   it('lets an admin key replace itself, and does not prolong its life', async () => {

@@ -51,6 +51,20 @@ beforeEach(async () => {
   key = await makeKey({ tenant: 'clinic', download: true });
 });
 
+it('takes the longest token that it gives', async () => {
+  app = createApp({ ...graft.services, corsOrigins: ['*'] });
+  const rest = Array.from({ length: 5 }, () => 'x'.repeat(48)).join('/');
+  const names = Array.from({ length: 16 }, (_, i) =>
+    `clinic/${String(i).padStart(2, '0')}/${rest}`.padEnd(256, 'y'),
+  );
+  const origin = `https://${Array.from({ length: 4 }, () => 'h'.repeat(61)).join('.')}`;
+  const { status, body } = await mint({ names, origin });
+  expect([status, names.map(({ length }) => length)]).toEqual([200, names.map(() => 256)]);
+  // The names are not there; the token is good.
+  const asked = names[0] ?? '';
+  expect((await get(`/v1/downloads?name=${asked}`, body.token, { origin })).status).toBe(404);
+});
+
 it('gives a page the live chain by name, and each part of it', async () => {
   const { status, body } = await mint();
   expect(status).toBe(200);

@@ -40,6 +40,17 @@ describe('coveragePhases', () => {
     expect(dealtPhases(at(0.5), phases)).toHaveLength(1);
   });
 
+  it('begin anew with a tally that was lost', () => {
+    const before = [
+      { coverage: 0.1, units: { a: 900, b: 900 } },
+      { coverage: 0.5, units: { a: 500, b: 500 } },
+    ];
+    const phases = coveragePhases(lookOf({ a: 1_400, b: 1_400 }, before), at(0.5), { a: 10, b: 12 });
+    expect(phases).toEqual([{ coverage: 0.5, units: { a: 10, b: 12 } }]);
+    const next = coveragePhases(lookOf({ a: 10, b: 12 }, phases), at(0.5), { a: 20, b: 22 });
+    expect(next).toEqual([{ coverage: 0.5, units: { a: 20, b: 22 } }]);
+  });
+
   it('never grow beyond 41', () => {
     let phases: CoveragePhase[] = [];
     for (let i = 1; i <= 100; i++) {

@@ -115,6 +115,11 @@ describe('decide', () => {
       decision({ ...ramping, ...changes }, { metrics, ...more }, undefined, { stepUnits });
     expect(before(1_801)).toEqual({ action: 'wait', reason: 'units_in_step', units: 199, needed: 200 });
     expect(before(1_800)).toMatchObject({ action: 'advance' });
+    // More than there are now: the tally was lost, and began anew in this step.
+    expect(before(2_001)).toMatchObject({ action: 'advance' });
+    expect(before(2_001, { units: { control: 99, treatment: 100 } })).toMatchObject({
+      ...{ action: 'wait', units: 199, needed: 200 },
+    });
     const sure = { thumbs: OPEN, error_rate: { control: of(20_000, 200), treatment: of(20_000, 200) } };
     expect(before(1_999, { metrics: sure })).toMatchObject({ action: 'advance' });
     const guardrails: unknown[] = [];

@@ -23,7 +23,13 @@ experimentLedgerContract('the fake', async () => {
 });
 experimentLedgerContract('D1', async () => {
   const db = await openRealDatabase(miniflare);
-  return { registry: createD1Registry(db), ledger: createD1ExperimentLedger(db) };
+  return {
+    registry: createD1Registry(db),
+    ledger: createD1ExperimentLedger(db),
+    async erase(id) {
+      await db.prepare('DELETE FROM experiments WHERE id = ?').bind(id).run();
+    },
+  };
 });
 
 webhookOutboxContract('the fake', async () => createFakeWebhookOutbox());

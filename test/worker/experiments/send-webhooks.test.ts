@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { ExperimentView } from '../../../protocol/index.ts';
 import { WEBHOOK_TRIES } from '../../../worker/experiments/limits.ts';
 import type { ExperimentEvent } from '../../../worker/experiments/ports.ts';
+import { StoreUnavailable } from '../../../worker/platform/ports.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 
@@ -34,12 +35,12 @@ async function live(more: object = {}) {
   await post(`/${view.id}/start`, {});
   return view;
 }
-/** Control is liked by half, the treatment by so many of ten. */
+/** The treatment is liked by so many of ten, any other by half. */
 async function count({ id, document }: ExperimentView, tenths: number, units = 150) {
   const events = document.variants.flatMap(({ key: variant }) =>
     Array.from({ length: units }, (_, i): ExperimentEvent => ({
       ...{ experiment: id, seed: document.seed, variant, unit: `${variant}${i}`, at: 1, shadow: false },
-      values: { thumbs: i % 10 < (variant === 'control' ? 5 : tenths) ? 1 : 0 },
+      values: { thumbs: i % 10 < (variant === 'treatment' ? tenths : 5) ? 1 : 0 },
     })),
   );
   await graft.services.tallies.add(id, { id: `b${tenths}`, at: 1, events });
@@ -134,6 +135,24 @@ describe('a webhook', () => {
       expect(got).toHaveLength(WEBHOOK_TRIES);
     },
   );
+
+  it.each([
+    ['experiment.dropped', [...variants, { key: 'other', adapter: `${NAME}@3`, weight: 0.2 }]],
+    ['experiment.rolled_back', variants],
+  ])('is told of what happened, though KV was not told of it at once: %s', async (type, arms) => {
+    await graft.publish(NAME, tinyAdapter({ seed: 3 }), { stage: true });
+    const weight = 1 / arms.length;
+    const view = await live({ variants: arms.map((arm) => ({ ...arm, weight })) });
+    await count(view, 1);
+    const { pointers } = graft.services.intake;
+    vi.spyOn(pointers, 'sync').mockRejectedValueOnce(new StoreUnavailable('KV', new Error('away')));
+    await schedule();
+    for (let minutes = 0; minutes < 3; minutes += 1) {
+      graft.clock.advance(MINUTE);
+      await schedule();
+    }
+    expect(typesOf()).toEqual([type]);
+  });
 
   it('is not told what did not happen, because somebody changed the experiment meanwhile', async () => {
     const view = await live();

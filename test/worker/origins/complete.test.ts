@@ -52,6 +52,7 @@ async function clientOf(
     later?: () => number;
     now?: () => number;
     patienceMs?: number;
+    budgetMs?: number;
   } = {},
 ) {
   origins = await Promise.all(ids.map((id) => start(id, options.originKids)));
@@ -66,6 +67,7 @@ async function clientOf(
     sleep,
     patienceMs: options.patienceMs ?? PATIENT_MS,
     pulseMs: PULSE_MS,
+    ...(options.budgetMs === undefined ? {} : { budgetMs: options.budgetMs }),
   });
   const work: Promise<unknown>[] = [];
   return {
@@ -203,6 +205,32 @@ describe('failing over', () => {
       expect(asked()).toBe(before + 1);
     }
   });
+
+  it.each([false, true])(
+    'lets an origin say itself that the time is up, and does not take it for one that is lost: stream %s',
+    async (stream) => {
+      const { ask } = await clientOf(['o1', 'o2'], { budgetMs: 100 });
+      // As an origin does: when the time that it was given is over, by its own clock.
+      const late = errorOf('deadline_exceeded', 503);
+      for (const origin of origins)
+        origin.answerWith((response) => {
+          const { budget_ms: budget = 0 } = origin.log.completions.at(-1)?.graft ?? {};
+          const told = JSON.stringify({ error: { message: 'no', code: 'deadline_exceeded' } });
+          if (stream) response.writeHead(200, { 'content-type': 'text/event-stream' }).write(': ping\n\n');
+          setTimeout(() => (stream ? response.end(`data: ${told}\n\n`) : late(response)), budget + 300);
+        });
+      const served = await serverOf(ask('a/b', { request: { stream } }));
+      expect(served).toMatchObject({ status: stream ? 200 : 503, tried: [] });
+      expect(served.text).toContain('deadline_exceeded');
+      expect(served.text).not.toContain('origin_unavailable');
+      expect(asked()).toBe(1);
+      expect(events()).not.toContain('origin_unreachable');
+      expect(events()).not.toContain('stream_cut');
+      // It is the first choice still.
+      for (const origin of origins) origin.answerWith(null);
+      expect((await serverOf(ask('a/b'))).id).toBe(served.id);
+    },
+  );
 
   it('does not begin anew elsewhere what took too long for the proxy before an origin', async () => {
     const { ask } = await clientOf(['o1', 'o2']);

@@ -67,6 +67,10 @@ const LISTS: Record<string, (db: SqlDatabase) => Promise<unknown>> = {
   'keys that end together': (db) => createD1KeyLedger(db).line({ ...line, after: null, limit: 9 }),
   'keys that were made': (db) => createD1KeyLedger(db).madeBy({ id: 'key_1', at: 1, limit: 9 }),
   'a revocation': (db) => createD1KeyLedger(db).revoke({ ...line, at: 1 }),
+  'a change of a key': (db) =>
+    createD1KeyLedger(db)
+      .change(keyRow('key_1'), keyRow('key_1'))
+      .then(() => null),
   'a rotation': (db) =>
     createD1KeyLedger(db).rotate({ row: { ...keyRow('key_2'), replaces: 'key_1' }, expiresAt: 1 }),
   'grants of all': (db) => createD1GrantLedger(db).list({ owner: null, cursor: 'a\nb\nc', limit: 9 }),

@@ -7,14 +7,21 @@ import { ended, trafficBatch } from '../../contracts/traffic.ts';
 let written: TrafficBatch[];
 let alarms: number[];
 let down: boolean;
+let stuck: boolean;
 let now: number;
 let gatherer: TrafficGatherer;
 beforeEach(() => {
   written = [];
   alarms = [];
   down = false;
+  stuck = false;
   now = 0;
-  const storage = { setAlarm: async (at: number) => void alarms.push(at - now) };
+  const storage = {
+    async setAlarm(at: number) {
+      if (stuck) throw new Error('the storage is away');
+      alarms.push(at - now);
+    },
+  };
   const ledger = {
     async add(batch: TrafficBatch) {
       if (down) throw new Error('D1 is away');
@@ -96,4 +103,33 @@ it('takes no more than it can hold; the isolate then keeps it', async () => {
   for (let i = 0; i < MAX_UNSENT_TRAFFIC / 400 + 3; i += 1) statuses.push(await status(i));
   expect(statuses[0]).toBe(200);
   expect(statuses.at(-1)).toBe(503);
+});
+
+it('loses nothing of many tenants who ask all the time: what is full is written before it is refused', async () => {
+  const TENANTS = 60;
+  const statuses = new Set<number>();
+  let sent = 0;
+  for (let at = 0; at < COLLECT_MOST_MS; at += 1_000) {
+    now = at;
+    for (let tenant = 0; tenant < TENANTS; tenant += 10) {
+      const some = Array.from({ length: 10 }, (_, i) => ended({ tenant: `t${tenant + i}` }));
+      const requests = some.flatMap((one) => Array.from({ length: 10 }, () => one));
+      statuses.add(await send(trafficBatch(`b${at}-${tenant}`, requests)));
+      sent += requests.length;
+    }
+    if (at > 0 && at % COLLECT_QUIET_MS === 0) await gatherer.alarm();
+  }
+  await alarm(COLLECT_MOST_MS);
+  expect([...statuses]).toEqual([200]);
+  expect(written.map(requests).reduce((sum, one) => sum + one, 0)).toBe(sent);
+});
+
+it('sets its alarm at the next batch when it could not', async () => {
+  stuck = true;
+  await expect(send(trafficBatch('a', [ended()]))).rejects.toThrow('away');
+  stuck = false;
+  await send(trafficBatch('b', [ended()]));
+  expect(alarms).toEqual([COLLECT_QUIET_MS]);
+  await alarm();
+  expect(written.map(requests)).toEqual([2]);
 });

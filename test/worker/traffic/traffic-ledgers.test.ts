@@ -2,10 +2,11 @@ import type { Miniflare } from 'miniflare';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { createD1Traffic } from '../../../worker/traffic/d1-traffic.ts';
-import { KEPT_S, MAX_NAMED_SERIES } from '../../../worker/traffic/limits.ts';
+import { KEPT_S, MAX_NAMED_SERIES, MAX_VALUE_BYTES } from '../../../worker/traffic/limits.ts';
 import { ended, trafficBatch, trafficLedgerContract } from '../../contracts/traffic.ts';
 import { createFakeTraffic } from '../../fakes/fake-traffic.ts';
 import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
+import { recordStatements } from '../platform/recording-database.ts';
 
 let miniflare: Miniflare;
 let db: SqlDatabase;
@@ -54,4 +55,64 @@ it('keeps minutes for a day, hours for a month, and the busiest names alone', as
   expect((await traffic.read({ ...all, name: null, from: 0, to: 2e9, step: 86400 }))[0]?.requests).toBe(
     names + 2,
   );
+}, 60_000);
+
+/** Of each a hundred requests, as one object of all isolates has them when many ask. */
+const busyTenants = (tenants: number) =>
+  trafficBatch(
+    `of ${tenants}`,
+    Array.from({ length: 100 * tenants }, (_, i) =>
+      ended({
+        ...{ id: `request-${i}`.padEnd(64, '-'), tenant: `tenant-${Math.floor(i / 100)}` },
+        name: `tenant-${Math.floor(i / 100)}/`.padEnd(128, 'n'),
+        phases: ['key', 'name', 'origin', 'origin-prompt', 'origin-first', 'origin-queue'].map((name) => ({
+          ...{ name, ms: 1_234.5 },
+        })),
+      }),
+    ),
+  );
+
+it('writes what many tenants have asked, however much it is', async () => {
+  db = await openRealDatabase(miniflare);
+  const recorded = recordStatements(db);
+  const batch = busyTenants(45);
+  // What D1 takes as one value.
+  expect(JSON.stringify(batch.chunks).length).toBeGreaterThan(2_000_000);
+  await createD1Traffic(recorded.db).add(batch);
+  const values = recorded.asked.flatMap(({ values }) => values).filter((value) => typeof value === 'string');
+  expect(Math.max(...values.map((value) => value.length))).toBeLessThanOrEqual(MAX_VALUE_BYTES);
+  const from = 60 * Math.floor(ended().at / 60_000);
+  const all = { name: null, keyId: null, from, to: from + 60, step: 60 };
+  const read = async (tenant: string | null) =>
+    (await createD1Traffic(db).read({ ...all, tenant })).map(({ requests }) => requests);
+  expect(await read(null)).toEqual([4_500]);
+  expect(await read('tenant-44')).toEqual([100]);
+  // Sent again it is not counted again.
+  await createD1Traffic(db).add(batch);
+  expect(await read(null)).toEqual([4_500]);
+}, 60_000);
+
+it('reads no more of all tenants’ last requests than are asked for', async () => {
+  db = await openRealDatabase(miniflare);
+  await createD1Traffic(db).add(busyTenants(30));
+  let texts = 0;
+  const counting: SqlDatabase = {
+    ...db,
+    prepare: (query) => {
+      const statement = db.prepare(query);
+      const wrap = (inner: typeof statement): typeof statement => ({
+        ...inner,
+        bind: (...values) => wrap(inner.bind(...values)),
+        async all<T>() {
+          const answer = await inner.all<T>();
+          texts += JSON.stringify(answer.results).length;
+          return answer;
+        },
+      });
+      return wrap(statement);
+    },
+  };
+  const chunks = await createD1Traffic(counting).requests({ tenant: null, limit: 200 });
+  expect(chunks.map(({ requests }) => requests.length)).toEqual([100, 100]);
+  expect(texts).toBeLessThan(200 * 1_500);
 }, 60_000);

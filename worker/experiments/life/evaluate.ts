@@ -78,7 +78,8 @@ export async function evaluate(
     document: { ...document, ...changes },
     note: { actor, at, action, why },
   });
-  if (!done.ok && message !== null) await retractUnlessDone(deps, { message: message.id, experiment });
+  if (!done.ok && message !== null)
+    await retractUnlessDone(deps, { message: message.id, experiment, changes });
   if (done.ok) logLine('experiment_carried_out', { experiment, name: document.name, action, why }, 'info');
   return done;
 }
@@ -86,13 +87,19 @@ export async function evaluate(
 /** Somebody changed the experiment meanwhile, and what was to be told did not happen. */
 async function retractUnlessDone(
   { outbox, experimentLedger }: EvaluateDeps,
-  { message, experiment }: { message: string; experiment: string },
+  { message, experiment, changes }: { message: string; experiment: string; changes: Partial<Experiment> },
 ): Promise<void> {
   const row = await experimentLedger.get(experiment);
   // It is recorded, and only KV was not told yet.
-  if (row !== null && !isLive(row.document) && row.document.winner === null) return;
+  if (row !== null && isDone(row.document, changes)) return;
   await outbox.retract(message);
 }
+
+/** A variant is out, or the experiment is over without a winner: what is told of an evaluation's step. */
+const isDone = (document: Experiment, { dropped }: Partial<Experiment>): boolean =>
+  dropped === undefined
+    ? !isLive(document) && document.winner === null
+    : dropped.every((variant) => document.dropped?.includes(variant) === true);
 
 /**
  * Looks for the last time at one that has ended, when no feedback comes any more: what users said after its end counts,

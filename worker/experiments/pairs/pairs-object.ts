@@ -127,6 +127,7 @@ const COUNTS = 'counts:';
 const SPENT = 'spent';
 const WRITTEN = 'written';
 const ERASED = 'erased';
+const FORGOTTEN = 'forgotten';
 const PAIR = 'pair:';
 const userKey = (seed: string, user: string): string => `user:${user}:${seed}`;
 const NEXT = 'next';
@@ -183,6 +184,7 @@ export class PairTally {
         return [...pairs.values()].filter(({ at }) => !isOld(at, call.at)).slice(0, call.keep);
       }
       case 'forget':
+        await this.#storage.put(FORGOTTEN, true);
         await this.#keepLast(0);
         return null;
       case 'erase':
@@ -204,7 +206,10 @@ export class PairTally {
     const judged = await this.#judgedOf({ seed, user });
     // Several may have been begun at once.
     const counted = judged < MAX_PAIRS_OF_USER;
-    const { keep, pair } = counted ? kept : { ...kept, pair: null };
+    // One that was still judged while the others were deleted counts, and its texts go too.
+    const forgotten = (await this.#storage.get<boolean>(FORGOTTEN)) === true;
+    const keep = forgotten ? 0 : kept.keep;
+    const pair = counted && !forgotten ? kept.pair : null;
     if (counted) await this.#storage.put(COUNTS + seed, withPair(counts, outcome));
     if (counted && user !== null && !('failure' in outcome))
       await this.#storage.put(userKey(seed, user), judged + 1);

@@ -60,7 +60,7 @@ export interface PairTallies {
   snapshot(experiment: string, ask: { seed: string; at: number }): Promise<PairTally>;
   /** The newest first; none that is too old. */
   kept(experiment: string, ask: { at: number; keep: number }): Promise<KeptPair[]>;
-  /** Deletes the pairs that are kept, not the tally. */
+  /** Deletes the pairs that are kept, not the tally; of what comes from here on no texts are kept. */
   forget(experiment: string): Promise<void>;
   /** Forgets all of it, for good: what comes for it from here on is thrown away. */
   erase(experiment: string): Promise<void>;

@@ -192,6 +192,24 @@ describe('a treatment', () => {
     expect((await read(view)).document).toMatchObject({ status: 'decided', winner: null });
   });
 
+  it('is not proposed by a look that began before it was dropped', async () => {
+    const view = await live(['control', 'b', 'c']);
+    await count(view, 300, liking({ b: 9 }));
+    const { experimentLedger } = graft.services;
+    const look = experimentLedger.look.bind(experimentLedger);
+    vi.spyOn(experimentLedger, 'look').mockImplementationOnce(async (params) => {
+      const document = { ...view.document, version: view.document.version + 1, dropped: ['b'] };
+      expect((await ask(`experiments/${view.id}`, { document }, 'PUT')).status).toBe(200);
+      await look(params);
+    });
+    await schedule();
+    expect(await read(view)).toMatchObject({ proposal: null, document: { dropped: ['b'] } });
+    await schedule();
+    // Nobody makes it live unless it is named.
+    expect((await ask(`experiments/${view.id}/promote`, {})).status).toBe(409);
+    expect(await graft.services.intake.registry.name(NAME)).toMatchObject({ version: 1 });
+  });
+
   it('comes back with a new seed alone', async () => {
     const view = await live(['control', 'b', 'c'], { guardrails });
     await count(view, 30, (arm) => ({ error_rate: arm === 'b' ? 1 : 0 }));

@@ -1,0 +1,172 @@
+/** An erasure beside what is under way while it runs: the real app on D1's real statements, with a clock of its own. */
+import type { Miniflare } from 'miniflare';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { ERASE_SETTLE_MS, EraseAnswer } from '../../../protocol/index.ts';
+import { REQUEST_BUDGET_MS } from '../../../worker/limits.ts';
+import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
+import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
+import { createAppHarness, type AppHarness } from '../app-harness.ts';
+import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
+import { storesOfDatabase } from '../real-stores.ts';
+
+const MINUTE_MS = 60_000;
+
+let databases: Miniflare;
+let db: SqlDatabase;
+let graft: AppHarness;
+/** What of a kind is on its way to KV fails the next time. */
+let failing: string | null;
+
+function cutting<T extends object>(rights: T): T {
+  const methods = Object.entries(rights) as [string, (...given: unknown[]) => unknown][];
+  const cut = methods.map(([name, method]) => [
+    name,
+    (...given: unknown[]) => {
+      if (name !== failing) return method(...given);
+      failing = null;
+      return Promise.reject(new Error('cut off'));
+    },
+  ]);
+  return Object.fromEntries(cut) as T;
+}
+
+beforeAll(() => {
+  databases = startDatabases();
+});
+afterAll(() => databases.dispose());
+beforeEach(async () => {
+  for (const method of ['log', 'error'] as const) vi.spyOn(console, method).mockReturnValue(undefined);
+  db = await openRealDatabase(databases);
+  failing = null;
+  graft = await createAppHarness({
+    stores: storesOfDatabase(db),
+    wrap: (port, name) => (name === 'rights' ? cutting(port) : port),
+  });
+});
+afterEach(() => vi.restoreAllMocks());
+
+const post = async (path: string, body: object, key?: string) => {
+  const response = await graft.request(path, { body, ...(key === undefined ? {} : { key }) });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${path}: ${response.status} ${text}`);
+  return JSON.parse(text) as Record<'id' | 'key', string>;
+};
+const makeKey = async (tenant: string, kind = 'api'): Promise<Record<'id' | 'key', string>> =>
+  post('/admin/keys', { tenant, kind, scopes: ['**'] });
+/** To its end. */
+async function erase(tenant: string, begin: string | null = null): Promise<void> {
+  for (let cursor = begin; ;) {
+    const page = EraseAnswer.parse(await post('/admin/erase', { tenant, usage: true, cursor }));
+    if (page.cursor === null) return;
+    ({ cursor } = page);
+  }
+}
+/** Runs of the schedule, until no erasure is left for it or it waits for its time. */
+const scheduled = async () => {
+  for (let runs = 0; runs < 10 && (await rows('SELECT id FROM erasures')).length > 0; runs += 1)
+    await graft.schedule((work) => void work.catch(() => undefined));
+};
+const rows = async (sql: string) => (await db.prepare(sql).all()).results;
+const saying = async (word: string) =>
+  [
+    ...(await rows('SELECT tenant, key_id FROM traffic')),
+    ...(await rows('SELECT tenant, requests FROM request_chunks')),
+  ].filter((row) => JSON.stringify(row).includes(word));
+
+describe('a tenant that is erased', () => {
+  it('leaves nothing of a request that ran as long as one may', async () => {
+    expect(ERASE_SETTLE_MS).toBeGreaterThan(REQUEST_BUDGET_MS + MINUTE_MS);
+    const { key } = await makeKey('acme');
+    const others = await makeKey('bob');
+    let origin: ReadableStreamDefaultController<Uint8Array> | undefined;
+    const say = async (text: string) => {
+      origin?.enqueue(new TextEncoder().encode(text));
+      await new Promise((resolve) => setImmediate(resolve));
+    };
+    const usual = graft.origin.answer;
+    graft.origin.answer = (method, path, init) =>
+      path === '/v1/chat/completions'
+        ? new Response(new ReadableStream<Uint8Array>({ start: (begun) => void (origin = begun) }), {
+            headers: { 'content-type': 'text/event-stream' },
+          })
+        : usual(method, path, init);
+    const ask = (by: string) =>
+      graft.request('/v1/chat/completions', {
+        key: by,
+        body: { model: 'base', stream: true, messages: [{ role: 'user', content: 'hi' }] },
+      });
+    const end = async () => {
+      await say('data: [DONE]\n\n');
+      origin?.close();
+    };
+    const bobs = (await ask(others.key)).text();
+    await end();
+    await bobs;
+
+    const asking = await ask(key);
+    expect(asking.status).toBe(200);
+    const text = asking.text();
+    await say(': ping\n\n');
+    await erase('acme');
+    graft.clock.advance(4 * MINUTE_MS);
+    await say(': ping\n\n');
+    await scheduled();
+    graft.clock.advance(5 * MINUTE_MS);
+    await say(': ping\n\n');
+    await end();
+    await text;
+    await graft.settled();
+    // As of any request: it ran to its end, and is noted.
+    expect(await saying('acme')).not.toEqual([]);
+    graft.clock.advance(ERASE_SETTLE_MS);
+    await scheduled();
+    expect(await rows('SELECT id FROM erasures')).toEqual([]);
+    expect(await saying('acme')).toEqual([]);
+    expect(await saying('bob')).not.toEqual([]);
+  });
+
+  it('leaves no grant with others, wherever it was cut off', async () => {
+    await makeKey('acme');
+    expect((await graft.publish('acme', tinyAdapter({ seed: 1 }), { owner: 'acme' })).status).toBe(201);
+    const admin = await makeKey('acme', 'admin');
+    for (const tenant of ['bob', 'carol'])
+      await post('/admin/grants', { tenant, scope: 'acme/**' }, admin.key);
+    const granted = () => {
+      const values: (string | null)[] = [];
+      for (const tenant of ['bob', 'carol'])
+        graft.kv.tamper(`grant:${tenant}`, (value) => {
+          values.push(value);
+          return value;
+        });
+      return values.join();
+    };
+    expect(granted()).toContain('acme/**');
+    graft.clock.advance(MINUTE_MS);
+    const page = EraseAnswer.parse(await post('/admin/erase', { tenant: 'acme', dry_run: true }));
+    expect(page.plan).toMatchObject({ grants: 2 });
+    failing = 'syncGrants';
+    expect((await graft.request('/admin/erase', { body: { tenant: 'acme' } })).status).toBeGreaterThan(499);
+    expect(failing).toBeNull();
+    const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
+    await erase('acme', String(id));
+    expect(await rows('SELECT * FROM grants')).toEqual([]);
+    expect(granted()).not.toContain('acme/**');
+  });
+
+  it('keeps a key that was made for it meanwhile to be found and revoked', async () => {
+    const old = await makeKey('acme');
+    failing = 'syncKey';
+    expect((await graft.request('/admin/erase', { body: { tenant: 'acme' } })).status).toBeGreaterThan(499);
+    const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
+    const fresh = await makeKey('acme');
+    await erase('acme', String(id));
+    const { keys } = (await (await graft.request('/admin/keys')).json()) as { keys: { id: string }[] };
+    expect(keys.map((one) => one.id)).toEqual([fresh.id]);
+    const status = async (key: string) => (await graft.request('/v1/models', { key })).status;
+    graft.clock.advance(2 * MINUTE_MS);
+    expect([await status(old.key), await status(fresh.key)]).toEqual([401, 200]);
+    expect((await graft.request(`/admin/keys/${fresh.id}`, { method: 'DELETE' })).status).toBeLessThan(300);
+    graft.clock.advance(2 * MINUTE_MS);
+    expect(await status(fresh.key)).toBe(401);
+  });
+});
