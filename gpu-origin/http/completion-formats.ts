@@ -14,14 +14,7 @@ import {
 import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
 import type { Tokenizer } from '../model/tokenizer.ts';
 import { type CallSyntax, type AnswerPiece, ToolCallReader } from './answer-form.ts';
-import {
-  chatLogprob,
-  promptLogprobs,
-  textLogprob,
-  tokenKey,
-  tokenText,
-  topLogprobs,
-} from '../prompts/token-text.ts';
+import { chatLogprob, promptLogprobs, textLogprob, tokenKey, topLogprobs } from '../prompts/token-text.ts';
 
 type PieceEvent = Extract<EngineEvent, { kind: 'prompt' | 'tokens' }>;
 
@@ -215,11 +208,14 @@ export function textFormat(
   const id = `cmpl-${params.id}`;
   /** Characters before each choice's next token, as `text_offset` counts. */
   const offsets = new Array<number>(params.choices).fill(0);
+  /** A character may lie in several tokens: it counts once, with the last of them. */
+  const decoders = offsets.map(() => new TextDecoder('utf-8', { ignoreBOM: true }));
   const logprobsOf = (index: number, tokens: readonly ScoredToken[]): TextLogprobs | null => {
     if (!params.logprobs) return null;
     const places = tokens.map((token) => {
       const at = offsets[index]!;
-      offsets[index] = at + tokenText(tokenizer, token.id).length;
+      const bytes = tokenizer.tokenBytes(token.id) ?? undefined;
+      offsets[index] = at + decoders[index]!.decode(bytes, { stream: true }).length;
       return at;
     });
     return {

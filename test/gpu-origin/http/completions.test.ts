@@ -112,6 +112,18 @@ describe('completions', () => {
     expect(body.usage).toEqual({ prompt_tokens: 2, completion_tokens: 0, total_tokens: 2 });
   });
 
+  it('counts a character of several tokens once in text_offset', async () => {
+    const prompt = 'né 🙂!';
+    const body = (await (
+      await text({ prompt, echo: true, logprobs: 0, max_tokens: 0 })
+    ).json()) as TextCompletion;
+    const { tokens, text_offset: offsets } = body.choices[0]!.logprobs!;
+    expect(tokens.length).toBeGreaterThan([...prompt].length);
+    expect(tokens.at(-1)).toBe('!');
+    expect(offsets.at(-1)).toBe(prompt.indexOf('!'));
+    expect(offsets).toEqual([...offsets].sort((a, b) => a - b));
+  });
+
   it.each([{}, { echo: true }, { echo: true, logprobs: 1 }, { logprobs: 0 }])(
     'streams texts as it answers them: %j',
     async (fields) => {
