@@ -29,6 +29,12 @@ interface Loaded {
   dropped: boolean;
 }
 
+/** Of a run, while it is with vLLM. */
+interface ChainHold {
+  /** Call once. */
+  release(): void;
+}
+
 interface Params {
   client: VllmClient;
   folders: LoraFolders;
@@ -43,6 +49,8 @@ export class LoadedChains {
   readonly #params: Params;
   /** Least recently used first. */
   readonly #chains = new Map<string, Loaded>();
+  /** Chains that vLLM did not take, or may know no longer, and whose folders are there still: the oldest first. */
+  readonly #left = new Map<string, Loaded>();
   /** Of the chains, those that are ready: who goes first. */
   readonly #order = new UseOrder<string>();
   /** One load at a time: vLLM's own run beside its requests. */
@@ -78,8 +86,8 @@ export class LoadedChains {
     return { budget_bytes: used, used_bytes: used, adapters: [...adapters.values()] };
   }
 
-  /** Holds the chain until `release`; the name under which vLLM has it is its id. */
-  async hold(chainId: string, chain: readonly ChainEntry[]): Promise<Result<void, ApiError>> {
+  /** Holds the chain until it is released; the name under which vLLM has it is its id. */
+  async hold(chainId: string, chain: readonly ChainEntry[]): Promise<Result<ChainHold, ApiError>> {
     const known = this.#chains.get(chainId) ?? this.#begin(chainId, chain);
     this.#chains.delete(chainId);
     this.#chains.set(chainId, known);
@@ -87,17 +95,16 @@ export class LoadedChains {
     this.#order.use(chainId);
     this.#rank(known);
     const ready = await known.ready;
-    if (ready.ok) return ok(undefined);
-    this.release(chainId);
+    if (ready.ok) return ok({ release: () => this.#release(known) });
+    this.#release(known);
     return ready;
   }
 
-  release(chainId: string): void {
-    const known = this.#chains.get(chainId);
-    if (known === undefined) return;
-    known.users = Math.max(0, known.users - 1);
-    this.#rank(known);
-    if (known.dropped && known.users === 0) void this.#unload(known);
+  /** Of the chain as it was when it was held: vLLM may have been started anew since, and have it once more. */
+  #release(known: Loaded): void {
+    known.users -= 1;
+    if (this.#chains.get(known.chainId) === known) this.#rank(known);
+    if (known.dropped && known.users === 0) this.#unload(known).catch(this.#broken);
   }
 
   /**
@@ -105,7 +112,7 @@ export class LoadedChains {
    * ended. @returns how many adapters those have.
    */
   async drop(digests: ReadonlySet<string>): Promise<number> {
-    const chains = [...this.#chains.values()].filter(({ chain }) =>
+    const chains = [...this.#chains.values(), ...this.#left.values()].filter(({ chain }) =>
       chain.some(({ digest }) => digests.has(digest)),
     );
     for (const one of chains) one.dropped = true;
@@ -116,23 +123,39 @@ export class LoadedChains {
 
   /** vLLM has begun anew: nothing that it has is known. */
   forget(): void {
-    for (const chainId of this.#chains.keys()) this.#order.drop(chainId);
+    for (const [chainId, entry] of this.#chains) {
+      this.#order.drop(chainId);
+      this.#left.delete(chainId);
+      this.#left.set(chainId, entry);
+    }
     this.#chains.clear();
+    this.#params.proofs.forget();
   }
 
   #begin(chainId: string, chain: readonly ChainEntry[]): Loaded {
-    const ready = this.#last.then(() => this.#load(chainId, chain));
+    const ready = this.#last.then(() => this.#load(chainId, chain)).catch(this.#broken);
     this.#last = ready;
     const entry: Loaded = { chainId, chain, ready, state: 'loading', folder: null, users: 0, dropped: false };
+    this.#left.delete(chainId);
     void ready.then((loaded) => {
       entry.state = loaded.ok ? 'ready' : 'failed';
       entry.folder = loaded.ok ? loaded.value : null;
       if (this.#chains.get(chainId) !== entry) return;
-      if (!loaded.ok) this.#chains.delete(chainId);
+      if (!loaded.ok) {
+        this.#chains.delete(chainId);
+        if (this.#params.folders.has(chainId)) this.#left.set(chainId, entry);
+      }
       this.#rank(entry);
     });
     return entry;
   }
+
+  /** A disk that is full, say: it ends the runs of this chain, and no others. */
+  readonly #broken = (error: unknown): Result<never, ApiError> => {
+    this.#params.observer.onFault?.({ where: 'vllm adapter', error, requestIds: [] });
+    const { code = 'failed' } = error as NodeJS.ErrnoException;
+    return err(unavailable(`The origin could not write the chain's folder for vLLM (${code}).`));
+  };
 
   async #load(chainId: string, chain: readonly ChainEntry[]): Promise<Result<LoraFolder, ApiError>> {
     const { client, folders, proofs, clock, observer } = this.#params;
@@ -166,6 +189,8 @@ export class LoadedChains {
   /** Unloading makes vLLM forget the name; the weights leave its memory by least use. */
   async #makeRoom(): Promise<void> {
     const { most } = this.#params;
+    for (const entry of [...this.#left.values()])
+      if (entry.users === 0 && this.#left.size + this.#chains.size > most) await this.#unload(entry);
     while (this.#chains.size > most) {
       const chainId = this.#order.first();
       const first = chainId === null ? undefined : this.#chains.get(chainId);
@@ -177,9 +202,11 @@ export class LoadedChains {
   async #unload(entry: Loaded): Promise<void> {
     const { client, folders, observer } = this.#params;
     const { chainId } = entry;
-    if (this.#chains.get(chainId) !== entry) return;
-    this.#chains.delete(chainId);
-    this.#order.drop(chainId);
+    if (this.#left.get(chainId) === entry) this.#left.delete(chainId);
+    else if (this.#chains.get(chainId) === entry) {
+      this.#chains.delete(chainId);
+      this.#order.drop(chainId);
+    } else return;
     // A load that is under way would put it back.
     if (entry.state === 'loading') await entry.ready;
     await client.unloadAdapter(chainId);
