@@ -3,17 +3,22 @@
  * `<folder>/incoming/<digest>/` an upload. No path is made of anything but 64 hex digits and part numbers.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ApiError, BlobRecord, Digest, err, ok, sha256Hex, type Result } from '../../protocol/index.ts';
+import { type ApiError, Digest, err, ok, sha256Hex, type Result } from '../../protocol/index.ts';
 import type { AdapterFileStore, UploadState } from './ports.ts';
-import { assembleParts, type PartProblem, readSlice, receivePart, Upload } from './file-parts.ts';
+import {
+  ABANDONED_MS,
+  assembleParts,
+  notAnnounced,
+  partError,
+  type PartProblem,
+  readSlice,
+  readUploads,
+  receivePart,
+  Upload,
+} from './file-parts.ts';
 import { DiskIndex, type DiskRefusal, DiskRoom, freeBytesOf } from './disk-room.ts';
-
-/** An upload without a sign of life for so long no longer holds requests back; its sender is gone. */
-const STALLED_MS = 5_000;
-/** … and after this its parts are removed. */
-const ABANDONED_MS = 60 * 60 * 1000;
 
 export interface AdapterStoreOptions {
   folder: string;
@@ -82,22 +87,41 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       temporary: temporary(path),
       digest,
     });
-    if (uploads.get(digest) === upload) {
-      if (good) {
-        index.add(digest, upload.record.bytes);
-        room.written();
-      }
-      await dropUpload(digest);
-      await room.make(reservedBytes(), unwrittenBytes());
+    if (uploads.get(digest) !== upload) {
+      // It was let go of meanwhile.
+      if (!index.has(digest)) await rm(path, { force: true });
+      return good;
     }
+    if (good) {
+      index.add(digest, upload.record.bytes);
+      room.written();
+    }
+    await dropUpload(digest);
+    await room.make(reservedBytes(), unwrittenBytes());
     return good;
+  };
+
+  /** Makes its folder, once that of an upload in other parts is made. */
+  const prepare = async (digest: string, upload: Upload, before: Upload | undefined) => {
+    await before?.prepared;
+    try {
+      await room.make(reservedBytes(), unwrittenBytes());
+      await rm(uploadOf(digest), { recursive: true, force: true });
+      await mkdir(uploadOf(digest), { recursive: true, mode: 0o700 });
+      const record = JSON.stringify(upload.record);
+      await writeFile(join(uploadOf(digest), 'record.json'), record, { mode: 0o600 });
+      return ok(undefined);
+    } catch (error) {
+      if (uploads.get(digest) === upload) uploads.delete(digest);
+      return err(await room.refused(error));
+    }
   };
 
   return {
     async status(digest) {
       if (index.has(digest)) return 'held';
       const upload = uploads.get(digest);
-      return upload?.receiving && now() - upload.lastActive < STALLED_MS ? 'receiving' : 'missing';
+      return upload?.isBusy(now()) ? 'receiving' : 'missing';
     },
 
     async read(digest) {
@@ -140,11 +164,13 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         if (!upload.receiving && now() - upload.lastActive > ABANDONED_MS) await dropUpload(other);
       const current = uploads.get(digest);
       if (current?.matches(record)) {
+        const prepared = await current.prepared;
+        if (!prepared.ok) return prepared;
         // Whoever sends it again may have met a disk that was full.
         await room.make(reservedBytes(), unwrittenBytes());
         return ok(stateOf(digest));
       }
-      if (current?.receiving)
+      if (current?.isBusy(now()))
         return err({
           code: 'adapter_loading',
           message: 'This adapter is being received in other parts.',
@@ -152,16 +178,9 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         });
       const upload = new Upload(record, now());
       uploads.set(digest, upload);
-      try {
-        await room.make(reservedBytes(), unwrittenBytes());
-        await rm(uploadOf(digest), { recursive: true, force: true });
-        await mkdir(uploadOf(digest), { recursive: true, mode: 0o700 });
-        await writeFile(join(uploadOf(digest), 'record.json'), JSON.stringify(record), { mode: 0o600 });
-      } catch (error) {
-        uploads.delete(digest);
-        return err(await room.refused(error));
-      }
-      return ok(stateOf(digest));
+      upload.prepared = prepare(digest, upload, current);
+      const prepared = await upload.prepared;
+      return prepared.ok ? ok(stateOf(digest)) : prepared;
     },
 
     part(digest, i) {
@@ -172,17 +191,15 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       if (index.has(digest)) return ok('held');
       const upload = uploads.get(digest);
       const part = upload?.record.parts[i];
-      if (upload === undefined || part === undefined)
-        return err({
-          code: 'not_found',
-          message: `Part ${i} of ${digest} was not announced (PUT /adapters/<digest> first).`,
-        });
-      if (upload.state(i) !== 'missing') return ok(upload.state(i) === 'held' ? 'held' : 'receiving');
-      upload.set(i, 'receiving', now());
+      if (upload === undefined || part === undefined) return err(notAnnounced(digest, i));
+      if (upload.state(i) === 'held') return ok('held');
+      const attempt = upload.begin(i, now());
+      if (attempt === null) return ok('receiving');
       const path = join(uploadOf(digest), String(i));
+      const isCurrent = (): boolean => uploads.get(digest) === upload;
       const alive = async function* (): AsyncGenerator<Uint8Array> {
         for await (const chunk of body) {
-          upload.lastActive = now();
+          if (!isCurrent() || !upload.goesOn(i, attempt, now())) throw new Error('nobody wants it any more');
           yield chunk;
         }
       };
@@ -190,14 +207,17 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       try {
         received = await receivePart({ ...part, body: alive(), path, temporary: temporary(path) });
       } catch (error) {
-        upload.set(i, 'missing', now());
+        upload.end(i, attempt, 'missing', now());
+        // Its folder went with the upload: nothing is wrong with the disk.
+        if (!isCurrent()) return index.has(digest) ? ok('held') : err(notAnnounced(digest, i));
         return err(await room.refused(error));
       }
-      upload.set(i, received.ok ? 'held' : 'missing', now());
+      upload.end(i, attempt, received.ok ? 'held' : 'missing', now());
+      if (!isCurrent()) return index.has(digest) ? ok('held') : err(notAnnounced(digest, i));
       if (!received.ok) return err(partError(i, part.bytes, received.error));
       if (upload.missing.length > 0) return ok('stored');
       try {
-        upload.assembling = finish(digest, upload);
+        upload.assembling ??= finish(digest, upload);
         if (await upload.assembling) return ok('stored');
         return err({
           code: 'adapter_invalid',
@@ -205,7 +225,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
           reason: 'digest_mismatch',
         });
       } catch (error) {
-        await dropUpload(digest);
+        if (isCurrent()) await dropUpload(digest);
         return err(await room.refused(error));
       }
     },
@@ -233,11 +253,13 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
 
     async drop(digest) {
       const upload = uploads.get(digest);
-      // Parts that are being joined would leave the file behind.
+      // Nobody adds to it any more; who joins its parts just now leaves no file behind.
+      uploads.delete(digest);
+      await upload?.prepared;
       await upload?.assembling?.catch(() => undefined);
       const held = index.delete(digest);
       await rm(fileOf(digest), { force: true });
-      await dropUpload(digest);
+      if (!uploads.has(digest)) await rm(uploadOf(digest), { recursive: true, force: true });
       return held || upload !== undefined;
     },
 
@@ -256,41 +278,4 @@ async function readIndex(folder: string): Promise<DiskIndex> {
   }
   for (const file of found.sort((a, b) => a.usedAt - b.usedAt)) index.add(file.digest, file.bytes);
   return index;
-}
-
-/** Uploads that were under way when the origin ended go on where they were. */
-async function readUploads(incoming: string, now: number): Promise<Map<string, Upload>> {
-  const uploads = new Map<string, Upload>();
-  for (const name of await readdir(incoming)) {
-    if (!Digest.safeParse(name).success) continue;
-    const folder = join(incoming, name);
-    const names = new Set(await readdir(folder));
-    for (const file of names) if (file.endsWith('.tmp')) await rm(join(folder, file), { force: true });
-    const record = await readRecord(join(folder, 'record.json'));
-    const { mtimeMs } = await stat(folder);
-    const upload = record && new Upload(record, mtimeMs, (i) => names.has(String(i)));
-    // Complete but never joined: the origin ended in between; no further part would start the joining.
-    const useless = upload === null || upload.missing.length === 0 || now - mtimeMs > ABANDONED_MS;
-    if (useless) await rm(folder, { recursive: true, force: true });
-    else uploads.set(name, upload);
-  }
-  return uploads;
-}
-
-async function readRecord(path: string): Promise<BlobRecord | null> {
-  try {
-    return BlobRecord.parse(JSON.parse(await readFile(path, 'utf8')));
-  } catch {
-    return null;
-  }
-}
-
-function partError(i: number, bytes: number, problem: PartProblem): ApiError {
-  const message = {
-    too_long: `Part ${i} is longer than the ${bytes} bytes that were announced.`,
-    too_short: `Part ${i} ended after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
-    cut: `Part ${i} was cut off after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
-    wrong_hash: `Part ${i} has another sha256 than was announced.`,
-  }[problem.kind];
-  return { code: 'adapter_invalid', message, reason: `part_${problem.kind}`, param: String(i) };
 }

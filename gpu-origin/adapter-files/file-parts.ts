@@ -1,13 +1,23 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
-import { type BlobRecord, err, ok, type Result } from '../../protocol/index.ts';
+import { type FileHandle, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { type ApiError, BlobRecord, Digest, err, ok, type Result } from '../../protocol/index.ts';
+
+/** An upload without a sign of life for so long no longer holds requests, or other senders, back; its sender is gone. */
+const STALLED_MS = 5_000;
+/** … and after this its parts are removed. */
+export const ABANDONED_MS = 60 * 60 * 1000;
 
 /** One adapter being received: its record, and how far each part is. */
 export class Upload {
   private readonly states: ('missing' | 'receiving' | 'held')[];
+  /** Who receives a part now, by its index: the last one that began. */
+  private readonly attempts: number[] = [];
   /** `Clock.now()` of the last sign of life, ms. */
   lastActive: number;
+  /** Settles when its folder is there; whether it is. */
+  prepared: Promise<Result<void, ApiError>> = Promise.resolve(ok(undefined));
   /** Set while the parts are being joined. */
   assembling: Promise<boolean> | null = null;
 
@@ -24,9 +34,31 @@ export class Upload {
     return this.states[index] ?? 'missing';
   }
 
-  set(index: number, state: 'missing' | 'receiving' | 'held', now: number): void {
+  /** Somebody sends this part. @returns a number for `goesOn` and `end`; null = another one does, who is not gone. */
+  begin(index: number, now: number): number | null {
+    if (this.state(index) === 'receiving' && this.isBusy(now)) return null;
+    this.states[index] = 'receiving';
+    this.lastActive = now;
+    return (this.attempts[index] = (this.attempts[index] ?? 0) + 1);
+  }
+
+  /** @returns whether what comes is wanted still: nobody else sends the part meanwhile. */
+  goesOn(index: number, attempt: number, now: number): boolean {
+    if (this.attempts[index] !== attempt) return false;
+    this.lastActive = now;
+    return true;
+  }
+
+  /** The attempt has ended. A part that is here is here, whoever has brought it. */
+  end(index: number, attempt: number, state: 'missing' | 'held', now: number): void {
+    if (state === 'missing' && this.attempts[index] !== attempt) return;
     this.states[index] = state;
     this.lastActive = now;
+  }
+
+  /** Parts are joined, or come: not from a sender that is gone. */
+  isBusy(now: number): boolean {
+    return this.assembling !== null || (this.receiving && now - this.lastActive < STALLED_MS);
   }
 
   get missing(): number[] {
@@ -53,6 +85,21 @@ export type PartProblem =
   | { kind: 'too_short'; received: number }
   | { kind: 'wrong_hash' }
   | { kind: 'cut'; received: number };
+
+export const notAnnounced = (digest: string, i: number): ApiError => ({
+  code: 'not_found',
+  message: `Part ${i} of ${digest} was not announced (PUT /adapters/<digest> first).`,
+});
+
+export function partError(i: number, bytes: number, problem: PartProblem): ApiError {
+  const message = {
+    too_long: `Part ${i} is longer than the ${bytes} bytes that were announced.`,
+    too_short: `Part ${i} ended after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
+    cut: `Part ${i} was cut off after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
+    wrong_hash: `Part ${i} has another sha256 than was announced.`,
+  }[problem.kind];
+  return { code: 'adapter_invalid', message, reason: `part_${problem.kind}`, param: String(i) };
+}
 
 /**
  * Streams a part into `path`, which exists afterwards only when size and sha256 are right.
@@ -176,5 +223,32 @@ export async function readSlice(
     return bytes.subarray(0, done);
   } finally {
     await file.close();
+  }
+}
+
+/** Uploads that were under way when the origin ended go on where they were. */
+export async function readUploads(incoming: string, now: number): Promise<Map<string, Upload>> {
+  const uploads = new Map<string, Upload>();
+  for (const name of await readdir(incoming)) {
+    if (!Digest.safeParse(name).success) continue;
+    const folder = join(incoming, name);
+    const names = new Set(await readdir(folder));
+    for (const file of names) if (file.endsWith('.tmp')) await rm(join(folder, file), { force: true });
+    const record = await readRecord(join(folder, 'record.json'));
+    const { mtimeMs } = await stat(folder);
+    const upload = record && new Upload(record, mtimeMs, (i) => names.has(String(i)));
+    // Complete but never joined: the origin ended in between; no further part would start the joining.
+    const useless = upload === null || upload.missing.length === 0 || now - mtimeMs > ABANDONED_MS;
+    if (useless) await rm(folder, { recursive: true, force: true });
+    else uploads.set(name, upload);
+  }
+  return uploads;
+}
+
+async function readRecord(path: string): Promise<BlobRecord | null> {
+  try {
+    return BlobRecord.parse(JSON.parse(await readFile(path, 'utf8')));
+  } catch {
+    return null;
   }
 }
