@@ -24,7 +24,6 @@ interface Loaded {
   readonly ready: Promise<Result<LoraFolder, ApiError>>;
   state: 'loading' | 'ready' | 'failed';
   folder: LoraFolder | null;
-  users: number;
   /** It goes with its last user. */
   dropped: boolean;
 }
@@ -51,6 +50,8 @@ export class LoadedChains {
   readonly #chains = new Map<string, Loaded>();
   /** Chains that vLLM did not take, or may know no longer, and whose folders are there still: the oldest first. */
   readonly #left = new Map<string, Loaded>();
+  /** Runs of each chain. Those of before vLLM was lost sight of may run there still, and count as long. */
+  readonly #users = new Map<string, number>();
   /** Of the chains, those that are ready: who goes first. */
   readonly #order = new UseOrder<string>();
   /** One load at a time: vLLM's own run beside its requests. */
@@ -69,7 +70,7 @@ export class LoadedChains {
   residents(): ResidentList {
     const adapters = new Map<string, ResidentList['adapters'][number]>();
     let used = 0;
-    for (const { chain, state, folder, users } of this.#chains.values()) {
+    for (const { chainId, chain, state, folder } of this.#chains.values()) {
       used += folder?.bytes ?? 0;
       for (const { digest } of chain) {
         const known = adapters.get(digest);
@@ -78,7 +79,7 @@ export class LoadedChains {
           state: known?.state === 'ready' ? 'ready' : state,
           bytes: folder?.bytes ?? 0,
           rank: folder?.rank ?? 0,
-          references: (known?.references ?? 0) + users,
+          references: (known?.references ?? 0) + this.#usersOf(chainId),
           pinned: false,
         });
       }
@@ -91,20 +92,31 @@ export class LoadedChains {
     const known = this.#chains.get(chainId) ?? this.#begin(chainId, chain);
     this.#chains.delete(chainId);
     this.#chains.set(chainId, known);
-    known.users += 1;
+    this.#users.set(chainId, this.#usersOf(chainId) + 1);
     this.#order.use(chainId);
     this.#rank(known);
     const ready = await known.ready;
-    if (ready.ok) return ok({ release: () => this.#release(known) });
-    this.#release(known);
+    if (ready.ok) return ok({ release: () => this.#release(chainId) });
+    this.#release(chainId);
     return ready;
   }
 
-  /** Of the chain as it was when it was held: vLLM may have been started anew since, and have it once more. */
-  #release(known: Loaded): void {
-    known.users -= 1;
-    if (this.#chains.get(known.chainId) === known) this.#rank(known);
-    if (known.dropped && known.users === 0) this.#unload(known).catch(this.#broken);
+  #release(chainId: string): void {
+    const users = this.#usersOf(chainId) - 1;
+    if (users > 0) this.#users.set(chainId, users);
+    else this.#users.delete(chainId);
+    const known = this.#chains.get(chainId);
+    if (known !== undefined) this.#rank(known);
+    const last = known ?? this.#left.get(chainId);
+    if (last?.dropped === true && users === 0) this.#unload(last).catch(this.#broken);
+  }
+
+  #usersOf(chainId: string): number {
+    return this.#users.get(chainId) ?? 0;
+  }
+
+  #isUsed({ chainId }: Loaded): boolean {
+    return this.#usersOf(chainId) > 0;
   }
 
   /**
@@ -116,8 +128,8 @@ export class LoadedChains {
       chain.some(({ digest }) => digests.has(digest)),
     );
     for (const one of chains) one.dropped = true;
-    await Promise.all(chains.filter(({ users }) => users === 0).map((one) => this.#unload(one)));
-    const held = chains.filter(({ users }) => users > 0).flatMap(({ chain }) => chain);
+    await Promise.all(chains.filter((one) => !this.#isUsed(one)).map((one) => this.#unload(one)));
+    const held = chains.filter((one) => this.#isUsed(one)).flatMap(({ chain }) => chain);
     return new Set(held.map(({ digest }) => digest).filter((digest) => digests.has(digest))).size;
   }
 
@@ -135,7 +147,7 @@ export class LoadedChains {
   #begin(chainId: string, chain: readonly ChainEntry[]): Loaded {
     const ready = this.#last.then(() => this.#load(chainId, chain)).catch(this.#broken);
     this.#last = ready;
-    const entry: Loaded = { chainId, chain, ready, state: 'loading', folder: null, users: 0, dropped: false };
+    const entry: Loaded = { chainId, chain, ready, state: 'loading', folder: null, dropped: false };
     this.#left.delete(chainId);
     void ready.then((loaded) => {
       entry.state = loaded.ok ? 'ready' : 'failed';
@@ -190,7 +202,7 @@ export class LoadedChains {
   async #makeRoom(): Promise<void> {
     const { most } = this.#params;
     for (const entry of [...this.#left.values()])
-      if (entry.users === 0 && this.#left.size + this.#chains.size > most) await this.#unload(entry);
+      if (!this.#isUsed(entry) && this.#left.size + this.#chains.size > most) await this.#unload(entry);
     while (this.#chains.size > most) {
       const chainId = this.#order.first();
       const first = chainId === null ? undefined : this.#chains.get(chainId);
@@ -210,14 +222,15 @@ export class LoadedChains {
     // A load that is under way would put it back.
     if (entry.state === 'loading') await entry.ready;
     await client.unloadAdapter(chainId);
-    await folders.remove(chainId);
+    // Somebody may want it again meanwhile.
+    if (!this.#chains.has(chainId)) await folders.remove(chainId);
     for (const { digest } of entry.chain)
       observer.onAdapterEvict?.({ digest, bytes: entry.folder?.bytes ?? 0 });
   }
 
-  #rank({ chainId, state, users }: Loaded): void {
+  #rank({ chainId, state }: Loaded): void {
     if (state !== 'ready') this.#order.drop(chainId);
-    else if (users > 0) this.#order.hold(chainId);
+    else if (this.#usersOf(chainId) > 0) this.#order.hold(chainId);
     else this.#order.free(chainId);
   }
 }
