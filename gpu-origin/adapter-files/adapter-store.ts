@@ -1,9 +1,10 @@
 /**
  * Canonical adapter files on the origin's disk, by digest: `<folder>/<digest>` is a whole, checked file,
- * `<folder>/incoming/<digest>/` an upload. No path is made of anything but 64 hex digits and part numbers.
+ * `<folder>/incoming/<digest>.<random>/` an upload. No path is made of anything but hex digits and part numbers.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { renameSync } from 'node:fs';
+import { mkdir, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type ApiError, Digest, err, ok, sha256Hex, type Result } from '../../protocol/index.ts';
 import type { AdapterFileStore, UploadState } from './ports.ts';
@@ -48,12 +49,23 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
   const uploads = await readUploads(incoming, now());
 
   const fileOf = (digest: string): string => join(folder, Digest.parse(digest));
-  const uploadOf = (digest: string): string => join(incoming, Digest.parse(digest));
-  const temporary = (path: string): string => `${path}.${randomBytes(8).toString('hex')}.tmp`;
+  const random = (): string => randomBytes(8).toString('hex');
+  const temporary = (path: string): string => `${path}.${random()}.tmp`;
 
+  /** At once out of the way: what is received anew meanwhile stays. */
+  const discard = async (digest: string): Promise<void> => {
+    const gone = temporary(fileOf(digest));
+    try {
+      renameSync(fileOf(digest), gone);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    await rm(gone, { force: true });
+  };
   const dropUpload = async (digest: string): Promise<void> => {
+    const upload = uploads.get(digest);
     uploads.delete(digest);
-    await rm(uploadOf(digest), { recursive: true, force: true });
+    await upload?.remove();
   };
   const reservedBytes = (): number =>
     [...uploads.values()].reduce((sum, upload) => sum + upload.record.bytes, 0);
@@ -67,7 +79,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
     onRefusal: options.onDiskRefusal ?? (() => undefined),
     async remove(digest) {
       index.delete(digest);
-      await rm(fileOf(digest), { force: true });
+      await discard(digest);
     },
   });
   const stateOf = (digest: string): UploadState => ({
@@ -76,40 +88,36 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
     missingParts: index.has(digest) ? [] : (uploads.get(digest)?.missing ?? []),
   });
 
-  const finish = async (digest: string, upload: Upload): Promise<boolean> => {
-    const path = fileOf(digest);
-    const good = await assembleParts({
-      parts: upload.record.parts.map(({ sha256 }, i) => ({
-        path: join(uploadOf(digest), String(i)),
-        sha256,
-      })),
-      path,
-      temporary: temporary(path),
+  /** @returns whether it is the file that was announced; null = it was let go of meanwhile. */
+  const finish = async (digest: string, upload: Upload): Promise<boolean | null> => {
+    const whole = await assembleParts({
+      parts: upload.record.parts.map(({ sha256 }, i) => ({ path: join(upload.folder, String(i)), sha256 })),
+      temporary: temporary(fileOf(digest)),
       digest,
     });
     if (uploads.get(digest) !== upload) {
-      // It was let go of meanwhile.
-      if (!index.has(digest)) await rm(path, { force: true });
-      return good;
+      if (whole !== null) await rm(whole, { force: true });
+      return null;
     }
-    if (good) {
+    if (whole !== null) {
+      renameSync(whole, fileOf(digest));
       index.add(digest, upload.record.bytes);
       room.written();
     }
     await dropUpload(digest);
     await room.make(reservedBytes(), unwrittenBytes());
-    return good;
+    return whole !== null;
   };
 
-  /** Makes its folder, once that of an upload in other parts is made. */
+  /** Makes its folder. @param before one in other parts, which it takes the place of. */
   const prepare = async (digest: string, upload: Upload, before: Upload | undefined) => {
     await before?.prepared;
     try {
+      await before?.remove();
       await room.make(reservedBytes(), unwrittenBytes());
-      await rm(uploadOf(digest), { recursive: true, force: true });
-      await mkdir(uploadOf(digest), { recursive: true, mode: 0o700 });
+      await mkdir(upload.folder, { recursive: true, mode: 0o700 });
       const record = JSON.stringify(upload.record);
-      await writeFile(join(uploadOf(digest), 'record.json'), record, { mode: 0o600 });
+      await writeFile(join(upload.folder, 'record.json'), record, { mode: 0o600 });
       return ok(undefined);
     } catch (error) {
       if (uploads.get(digest) === upload) uploads.delete(digest);
@@ -135,7 +143,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       // A disk may lie; a damaged file is as good as none, and is sent again.
       if ((await sha256Hex(file)) !== digest) {
         index.delete(digest);
-        await rm(path, { force: true });
+        await discard(digest);
         return null;
       }
       index.touch(digest);
@@ -165,7 +173,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       const current = uploads.get(digest);
       if (current?.matches(record)) {
         const prepared = await current.prepared;
-        if (!prepared.ok) return prepared;
+        if (prepared?.ok === false) return prepared;
         // Whoever sends it again may have met a disk that was full.
         await room.make(reservedBytes(), unwrittenBytes());
         return ok(stateOf(digest));
@@ -176,10 +184,12 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
           message: 'This adapter is being received in other parts.',
           retryAfterMs: 1_000,
         });
-      const upload = new Upload(record, now());
+      const place = join(incoming, `${Digest.parse(digest)}.${random()}`);
+      const upload = new Upload(record, place, now());
       uploads.set(digest, upload);
       upload.prepared = prepare(digest, upload, current);
       const prepared = await upload.prepared;
+      upload.prepared = null;
       return prepared.ok ? ok(stateOf(digest)) : prepared;
     },
 
@@ -192,10 +202,12 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       const upload = uploads.get(digest);
       const part = upload?.record.parts[i];
       if (upload === undefined || part === undefined) return err(notAnnounced(digest, i));
+      const prepared = upload.prepared === null ? ok(undefined) : await upload.prepared;
+      if (!prepared.ok) return prepared;
       if (upload.state(i) === 'held') return ok('held');
       const attempt = upload.begin(i, now());
       if (attempt === null) return ok('receiving');
-      const path = join(uploadOf(digest), String(i));
+      const path = join(upload.folder, String(i));
       const isCurrent = (): boolean => uploads.get(digest) === upload;
       const alive = async function* (): AsyncGenerator<Uint8Array> {
         for await (const chunk of body) {
@@ -218,7 +230,8 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       if (upload.missing.length > 0) return ok('stored');
       try {
         upload.assembling ??= finish(digest, upload);
-        if (await upload.assembling) return ok('stored');
+        const good = await upload.assembling;
+        if (good !== false) return good === null ? err(notAnnounced(digest, i)) : ok('stored');
         return err({
           code: 'adapter_invalid',
           message: `The parts do not make the file ${digest}: its sha256 is another.`,
@@ -242,7 +255,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         const path = fileOf(digest);
         const scratch = temporary(path);
         await writeFile(scratch, file, { mode: 0o600, flag: 'wx' });
-        await rename(scratch, path);
+        renameSync(scratch, path);
       } catch (error) {
         return err(await room.refused(error));
       }
@@ -258,8 +271,8 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       await upload?.prepared;
       await upload?.assembling?.catch(() => undefined);
       const held = index.delete(digest);
-      await rm(fileOf(digest), { force: true });
-      if (!uploads.has(digest)) await rm(uploadOf(digest), { recursive: true, force: true });
+      await discard(digest);
+      await upload?.remove();
       return held || upload !== undefined;
     },
 

@@ -16,13 +16,15 @@ export class Upload {
   private readonly attempts: number[] = [];
   /** `Clock.now()` of the last sign of life, ms. */
   lastActive: number;
-  /** Settles when its folder is there; whether it is. */
-  prepared: Promise<Result<void, ApiError>> = Promise.resolve(ok(undefined));
+  /** Settles when its folder is there, or cannot be; null = it is there. */
+  prepared: Promise<Result<void, ApiError>> | null = null;
   /** Set while the parts are being joined. */
-  assembling: Promise<boolean> | null = null;
+  assembling: Promise<boolean | null> | null = null;
 
+  /** @param folder of this upload alone: another one of the same adapter never finds what it leaves. */
   constructor(
     readonly record: BlobRecord,
+    readonly folder: string,
     now: number,
     held: (index: number) => boolean = () => false,
   ) {
@@ -73,6 +75,11 @@ export class Upload {
 
   get receiving(): boolean {
     return this.assembling !== null || this.states.includes('receiving');
+  }
+
+  /** What is being written there just now may be in the way. */
+  remove(): Promise<void> {
+    return rm(this.folder, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 });
   }
 
   matches(record: BlobRecord): boolean {
@@ -155,24 +162,21 @@ export async function receivePart(params: {
 }
 
 /**
- * Joins parts into `path`, which exists afterwards only when the whole has the digest; one part that is the whole is moved
- * there. Not synced to the disk, which can take a second: the store checks the digest at every read, so a file that a crash
- * damaged counts as missing.
- * @param params.parts checked when they were received. @returns whether the digest is right.
+ * Joins parts. Not synced to the disk, which can take a second: the store checks the digest at every read, so a file that
+ * a crash damaged counts as missing.
+ * @param params.parts checked when they were received.
+ * @returns where the whole lies: `temporary`, or the only part; null = its digest is another.
  */
 export async function assembleParts(params: {
   parts: readonly { path: string; sha256: string }[];
-  path: string;
   temporary: string;
   digest: string;
-}): Promise<boolean> {
+}): Promise<string | null> {
+  const { temporary, digest } = params;
   const [only, ...others] = params.parts;
-  if (only?.sha256 === params.digest && others.length === 0) {
-    await rename(only.path, params.path);
-    return true;
-  }
+  if (only?.sha256 === digest && others.length === 0) return only.path;
   const hash = createHash('sha256');
-  const file = await open(params.temporary, 'wx', 0o600);
+  const file = await open(temporary, 'wx', 0o600);
   let good = false;
   try {
     for (const part of params.parts)
@@ -182,13 +186,12 @@ export async function assembleParts(params: {
         hash.update(chunk);
         await writeFully(file, chunk);
       }
-    good = hash.digest('hex') === params.digest;
+    good = hash.digest('hex') === digest;
   } finally {
     await file.close();
-    if (!good) await rm(params.temporary, { force: true });
+    if (!good) await rm(temporary, { force: true });
   }
-  if (good) await rename(params.temporary, params.path);
-  return good;
+  return good ? temporary : null;
 }
 
 /** Written at once: a body comes in pieces of 16 to 64 kB, and each write takes its turn in the pool of threads. */
@@ -230,17 +233,18 @@ export async function readSlice(
 export async function readUploads(incoming: string, now: number): Promise<Map<string, Upload>> {
   const uploads = new Map<string, Upload>();
   for (const name of await readdir(incoming)) {
-    if (!Digest.safeParse(name).success) continue;
+    const [digest = ''] = name.split('.');
+    if (!Digest.safeParse(digest).success) continue;
     const folder = join(incoming, name);
     const names = new Set(await readdir(folder));
     for (const file of names) if (file.endsWith('.tmp')) await rm(join(folder, file), { force: true });
     const record = await readRecord(join(folder, 'record.json'));
     const { mtimeMs } = await stat(folder);
-    const upload = record && new Upload(record, mtimeMs, (i) => names.has(String(i)));
+    const upload = record && new Upload(record, folder, mtimeMs, (i) => names.has(String(i)));
     // Complete but never joined: the origin ended in between; no further part would start the joining.
     const useless = upload === null || upload.missing.length === 0 || now - mtimeMs > ABANDONED_MS;
-    if (useless) await rm(folder, { recursive: true, force: true });
-    else uploads.set(name, upload);
+    if (useless || uploads.has(digest)) await rm(folder, { recursive: true, force: true });
+    else uploads.set(digest, upload);
   }
   return uploads;
 }

@@ -52,10 +52,16 @@ afterEach(() => {
 async function* whole(part: Uint8Array): AsyncGenerator<Uint8Array> {
   yield part;
 }
-async function* held(part: Uint8Array, opened: Promise<void>): AsyncGenerator<Uint8Array> {
-  yield part.slice(0, 10);
-  await opened;
-  yield part.slice(10);
+/** A body whose rest waits for `rest`; `begun` opens once its beginning was taken. */
+function slow(part: Uint8Array) {
+  const [begun, rest] = [gate(), gate()];
+  async function* body(): AsyncGenerator<Uint8Array> {
+    yield part.slice(0, 10);
+    begun.open();
+    await rest.opened;
+    yield part.slice(10);
+  }
+  return { body: body(), begun: begun.opened, rest };
 }
 const files = (): string[] =>
   readdirSync(folder, { recursive: true, withFileTypes: true })
@@ -67,9 +73,9 @@ async function turns(count: number): Promise<void> {
 
 it('takes a part from the next who sends it, when the first one is gone', async () => {
   await store.declare(DIGEST, RECORD);
-  const rest = gate();
-  const first = store.putPart(DIGEST, 0, held(PARTS[0], rest.opened));
-  await turns(10);
+  const { body, begun, rest } = slow(PARTS[0]);
+  const first = store.putPart(DIGEST, 0, body);
+  await begun;
   time += 4_000;
   expect(await store.putPart(DIGEST, 0, whole(PARTS[0]))).toEqual({ ok: true, value: 'receiving' });
   // Its connection is open for minutes still.
@@ -86,16 +92,16 @@ it('takes a part from the next who sends it, when the first one is gone', async 
 
 it('a sender that others have taken over from, and that goes on, changes nothing of theirs', async () => {
   await store.declare(DIGEST, RECORD);
-  const rests = [gate(), gate()] as const;
-  const first = store.putPart(DIGEST, 0, held(PARTS[0], rests[0].opened));
-  await turns(10);
+  const [one, two] = [slow(PARTS[0]), slow(PARTS[0])];
+  const first = store.putPart(DIGEST, 0, one.body);
+  await one.begun;
   time += 6_000;
-  const second = store.putPart(DIGEST, 0, held(PARTS[0], rests[1].opened));
-  await turns(10);
-  rests[0].open();
+  const second = store.putPart(DIGEST, 0, two.body);
+  await two.begun;
+  one.rest.open();
   expect(await first).toMatchObject({ ok: false, error: { reason: 'part_cut' } });
   expect(await store.putPart(DIGEST, 0, whole(PARTS[0]))).toEqual({ ok: true, value: 'receiving' });
-  rests[1].open();
+  two.rest.open();
   expect(await second).toEqual(STORED);
   expect(await store.putPart(DIGEST, 1, whole(PARTS[1]))).toEqual(STORED);
   expect(await store.read(DIGEST)).toEqual(FILE);
@@ -121,9 +127,9 @@ it('has the folder ready for everybody who was told which parts are wanted', asy
 
 it('lets go of an adapter in the middle of a part, and nothing is wrong with the disk', async () => {
   await store.declare(DIGEST, RECORD);
-  const rest = gate();
-  const first = store.putPart(DIGEST, 0, held(PARTS[0], rest.opened));
-  await turns(10);
+  const { body, begun, rest } = slow(PARTS[0]);
+  const first = store.putPart(DIGEST, 0, body);
+  await begun;
   expect(await store.drop(DIGEST)).toBe(true);
   rest.open();
   expect(await first).toMatchObject(NOT_FOUND);
