@@ -16,6 +16,9 @@ export interface AskOptions extends Omit<Partial<ChatCompletionRequest>, 'messag
 /** An opened base with the adapter in use. */
 export class Model {
   #serving: Serving;
+  /** Calls of `use`, and which of them gave what serves. */
+  #uses = 0;
+  #servingUse = 0;
   /** Names that the worker knows the chain of: it asks the edge about others. */
   readonly #known = new Set<string>();
 
@@ -69,11 +72,14 @@ export class Model {
     name: string | null,
     options: { signal?: AbortSignal; onProgress?: (progress: Progress) => void } = {},
   ): Promise<Serving> {
-    this.#serving = await withToken(name === null ? noToken : this.findToken, (token) =>
+    const turn = ++this.#uses;
+    const serving = await withToken(name === null ? noToken : this.findToken, (token) =>
       this.jobs.run<Serving>({ kind: 'use', name, token }, options),
     );
     if (name !== null) this.#known.add(name);
-    return this.#serving;
+    // One that was asked for before may take longer to come: the last wish counts.
+    if (turn > this.#servingUse) [this.#serving, this.#servingUse] = [serving, turn];
+    return serving;
   }
 
   /**

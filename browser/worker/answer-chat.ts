@@ -70,7 +70,11 @@ export async function answerChat(here: EngineHere, params: ChatParams): Promise<
     request.stream === true
       ? (parts: unknown[]): void => parts.forEach((part) => onPart(part as ChatCompletionChunk))
       : null;
-  const answers = await run({ events, format, usage, choices, send });
+  const answers = await run({ events, format, usage, choices, send }).catch((error: unknown) => {
+    // Nobody reads the other choices any more.
+    for (const handle of added.value) handle.abort();
+    throw error;
+  });
   if (send === null) return format.whole(answers, usage.total()) as ChatCompletion;
   send(format.ending(usage.total()));
   return null;

@@ -6,14 +6,15 @@ const ROOT = 'graft';
 const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6).toLocaleString('en')} MB`;
 
 export class PrivateFolder {
-  private constructor(private readonly handle: FileSystemDirectoryHandle) {}
+  private constructor(
+    private readonly name: string,
+    private handle: FileSystemDirectoryHandle,
+  ) {}
 
   /** Made if it is not there. @throws GraftError */
   static async open(name: string): Promise<PrivateFolder> {
     try {
-      const root = await navigator.storage.getDirectory();
-      const ours = await root.getDirectoryHandle(ROOT, { create: true });
-      return new PrivateFolder(await ours.getDirectoryHandle(name, { create: true }));
+      return new PrivateFolder(name, await folderOf(name));
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       const message = `This browser gives the page no storage (${reason}). It needs https or localhost, and no private window.`;
@@ -26,7 +27,7 @@ export class PrivateFolder {
     try {
       return await (await this.handle.getFileHandle(name)).getFile();
     } catch (error) {
-      if (error instanceof DOMException && error.name === 'NotFoundError') return null;
+      if (isMissing(error)) return null;
       throw error;
     }
   }
@@ -40,7 +41,12 @@ export class PrivateFolder {
   /** In place of what is there. @throws GraftError `storage_full` */
   async write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
     try {
-      await this.#fill(name, bytes);
+      await this.#fill(name, bytes).catch(async (error: unknown) => {
+        if (!isMissing(error)) throw error;
+        // Another page of this site has removed what is stored, this folder with it.
+        this.handle = await folderOf(this.name);
+        await this.#fill(name, bytes);
+      });
     } catch (error) {
       await this.remove(name);
       if (!(error instanceof DOMException) || error.name !== 'QuotaExceededError') throw error;
@@ -64,6 +70,15 @@ export class PrivateFolder {
     await this.handle.removeEntry(name).catch(() => undefined);
   }
 }
+
+async function folderOf(name: string): Promise<FileSystemDirectoryHandle> {
+  const root = await navigator.storage.getDirectory();
+  const ours = await root.getDirectoryHandle(ROOT, { create: true });
+  return ours.getDirectoryHandle(name, { create: true });
+}
+
+const isMissing = (error: unknown): boolean =>
+  error instanceof DOMException && error.name === 'NotFoundError';
 
 /** Bytes that the browser still lets this page store; null = it does not say. */
 export async function storageLeft(): Promise<number | null> {

@@ -11,8 +11,11 @@ export interface Loaded<T> {
   reload(): Promise<void>;
 }
 
+/** An answer that has not come by then is not waited for any more. */
+const GIVEN_UP_MS = 60_000;
+
 /**
- * Asks once for each `about`, and again every `everyMs` while the page is seen.
+ * Asks once for each `about`, and again every `everyMs` while the page is seen and no answer is to come.
  * @param about what is asked for; another one forgets what there was. null = nothing.
  */
 export function useLoad<T>(
@@ -26,7 +29,7 @@ export function useLoad<T>(
     problem: null,
   });
   const [asking, setAsking] = useState(0);
-  const latest = useRef({ about, load, turn: 0 });
+  const latest = useRef({ about, load, turn: 0, pending: 0, askedAt: 0 });
   latest.current.about = about;
   latest.current.load = load;
 
@@ -34,8 +37,11 @@ export function useLoad<T>(
     const asked = latest.current.about;
     if (asked === null) return;
     const turn = ++latest.current.turn;
+    latest.current.pending += 1;
+    latest.current.askedAt = Date.now();
     setAsking((count) => count + 1);
     const result = await latest.current.load();
+    latest.current.pending -= 1;
     setAsking((count) => count - 1);
     // Something else was asked for meanwhile, or this once more.
     if (latest.current.about !== asked || latest.current.turn !== turn) return;
@@ -50,7 +56,10 @@ export function useLoad<T>(
     void reload();
     if (everyMs === undefined) return;
     const timer = setInterval(() => {
-      if (!document.hidden) void reload();
+      const { pending, askedAt } = latest.current;
+      // An answer that takes longer than this would always be too late for the next question.
+      const waits = pending > 0 && Date.now() - askedAt < GIVEN_UP_MS;
+      if (!document.hidden && !waits) void reload();
     }, everyMs);
     return () => clearInterval(timer);
   }, [about, everyMs, reload]);

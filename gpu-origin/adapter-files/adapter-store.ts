@@ -1,19 +1,25 @@
 /**
  * Canonical adapter files on the origin's disk, by digest: `<folder>/<digest>` is a whole, checked file,
- * `<folder>/incoming/<digest>/` an upload. No path is made of anything but 64 hex digits and part numbers.
+ * `<folder>/incoming/<digest>.<random>/` an upload. No path is made of anything but hex digits and part numbers.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { renameSync } from 'node:fs';
+import { mkdir, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type ApiError, BlobRecord, Digest, err, ok, sha256Hex, type Result } from '../../protocol/index.ts';
+import { type ApiError, Digest, err, ok, sha256Hex, type Result } from '../../protocol/index.ts';
 import type { AdapterFileStore, UploadState } from './ports.ts';
-import { assembleParts, type PartProblem, readSlice, receivePart, Upload } from './file-parts.ts';
+import {
+  ABANDONED_MS,
+  assembleParts,
+  notAnnounced,
+  partError,
+  type PartProblem,
+  readSlice,
+  readUploads,
+  receivePart,
+  Upload,
+} from './file-parts.ts';
 import { DiskIndex, type DiskRefusal, DiskRoom, freeBytesOf } from './disk-room.ts';
-
-/** An upload without a sign of life for so long no longer holds requests back; its sender is gone. */
-const STALLED_MS = 5_000;
-/** … and after this its parts are removed. */
-const ABANDONED_MS = 60 * 60 * 1000;
 
 export interface AdapterStoreOptions {
   folder: string;
@@ -43,12 +49,23 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
   const uploads = await readUploads(incoming, now());
 
   const fileOf = (digest: string): string => join(folder, Digest.parse(digest));
-  const uploadOf = (digest: string): string => join(incoming, Digest.parse(digest));
-  const temporary = (path: string): string => `${path}.${randomBytes(8).toString('hex')}.tmp`;
+  const random = (): string => randomBytes(8).toString('hex');
+  const temporary = (path: string): string => `${path}.${random()}.tmp`;
 
+  /** At once out of the way: what is received anew meanwhile stays. */
+  const discard = async (digest: string): Promise<void> => {
+    const gone = temporary(fileOf(digest));
+    try {
+      renameSync(fileOf(digest), gone);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    }
+    await rm(gone, { force: true });
+  };
   const dropUpload = async (digest: string): Promise<void> => {
+    const upload = uploads.get(digest);
     uploads.delete(digest);
-    await rm(uploadOf(digest), { recursive: true, force: true });
+    await upload?.remove();
   };
   const reservedBytes = (): number =>
     [...uploads.values()].reduce((sum, upload) => sum + upload.record.bytes, 0);
@@ -62,7 +79,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
     onRefusal: options.onDiskRefusal ?? (() => undefined),
     async remove(digest) {
       index.delete(digest);
-      await rm(fileOf(digest), { force: true });
+      await discard(digest);
     },
   });
   const stateOf = (digest: string): UploadState => ({
@@ -71,33 +88,48 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
     missingParts: index.has(digest) ? [] : (uploads.get(digest)?.missing ?? []),
   });
 
-  const finish = async (digest: string, upload: Upload): Promise<boolean> => {
-    const path = fileOf(digest);
-    const good = await assembleParts({
-      parts: upload.record.parts.map(({ sha256 }, i) => ({
-        path: join(uploadOf(digest), String(i)),
-        sha256,
-      })),
-      path,
-      temporary: temporary(path),
+  /** @returns whether it is the file that was announced; null = it was let go of meanwhile. */
+  const finish = async (digest: string, upload: Upload): Promise<boolean | null> => {
+    const whole = await assembleParts({
+      parts: upload.record.parts.map(({ sha256 }, i) => ({ path: join(upload.folder, String(i)), sha256 })),
+      temporary: temporary(fileOf(digest)),
       digest,
     });
-    if (uploads.get(digest) === upload) {
-      if (good) {
-        index.add(digest, upload.record.bytes);
-        room.written();
-      }
-      await dropUpload(digest);
-      await room.make(reservedBytes(), unwrittenBytes());
+    if (uploads.get(digest) !== upload) {
+      if (whole !== null) await rm(whole, { force: true });
+      return null;
     }
-    return good;
+    if (whole !== null) {
+      renameSync(whole, fileOf(digest));
+      index.add(digest, upload.record.bytes);
+      room.written();
+    }
+    await dropUpload(digest);
+    await room.make(reservedBytes(), unwrittenBytes());
+    return whole !== null;
+  };
+
+  /** Makes its folder. @param before one in other parts, which it takes the place of. */
+  const prepare = async (digest: string, upload: Upload, before: Upload | undefined) => {
+    await before?.prepared;
+    try {
+      await before?.remove();
+      await room.make(reservedBytes(), unwrittenBytes());
+      await mkdir(upload.folder, { recursive: true, mode: 0o700 });
+      const record = JSON.stringify(upload.record);
+      await writeFile(join(upload.folder, 'record.json'), record, { mode: 0o600 });
+      return ok(undefined);
+    } catch (error) {
+      if (uploads.get(digest) === upload) uploads.delete(digest);
+      return err(await room.refused(error));
+    }
   };
 
   return {
     async status(digest) {
       if (index.has(digest)) return 'held';
       const upload = uploads.get(digest);
-      return upload?.receiving && now() - upload.lastActive < STALLED_MS ? 'receiving' : 'missing';
+      return upload?.isBusy(now()) ? 'receiving' : 'missing';
     },
 
     async read(digest) {
@@ -111,7 +143,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       // A disk may lie; a damaged file is as good as none, and is sent again.
       if ((await sha256Hex(file)) !== digest) {
         index.delete(digest);
-        await rm(path, { force: true });
+        await discard(digest);
         return null;
       }
       index.touch(digest);
@@ -140,28 +172,25 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         if (!upload.receiving && now() - upload.lastActive > ABANDONED_MS) await dropUpload(other);
       const current = uploads.get(digest);
       if (current?.matches(record)) {
+        const prepared = await current.prepared;
+        if (prepared?.ok === false) return prepared;
         // Whoever sends it again may have met a disk that was full.
         await room.make(reservedBytes(), unwrittenBytes());
         return ok(stateOf(digest));
       }
-      if (current?.receiving)
+      if (current?.isBusy(now()))
         return err({
           code: 'adapter_loading',
           message: 'This adapter is being received in other parts.',
           retryAfterMs: 1_000,
         });
-      const upload = new Upload(record, now());
+      const place = join(incoming, `${Digest.parse(digest)}.${random()}`);
+      const upload = new Upload(record, place, now());
       uploads.set(digest, upload);
-      try {
-        await room.make(reservedBytes(), unwrittenBytes());
-        await rm(uploadOf(digest), { recursive: true, force: true });
-        await mkdir(uploadOf(digest), { recursive: true, mode: 0o700 });
-        await writeFile(join(uploadOf(digest), 'record.json'), JSON.stringify(record), { mode: 0o600 });
-      } catch (error) {
-        uploads.delete(digest);
-        return err(await room.refused(error));
-      }
-      return ok(stateOf(digest));
+      upload.prepared = prepare(digest, upload, current);
+      const prepared = await upload.prepared;
+      upload.prepared = null;
+      return prepared.ok ? ok(stateOf(digest)) : prepared;
     },
 
     part(digest, i) {
@@ -172,17 +201,17 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       if (index.has(digest)) return ok('held');
       const upload = uploads.get(digest);
       const part = upload?.record.parts[i];
-      if (upload === undefined || part === undefined)
-        return err({
-          code: 'not_found',
-          message: `Part ${i} of ${digest} was not announced (PUT /adapters/<digest> first).`,
-        });
-      if (upload.state(i) !== 'missing') return ok(upload.state(i) === 'held' ? 'held' : 'receiving');
-      upload.set(i, 'receiving', now());
-      const path = join(uploadOf(digest), String(i));
+      if (upload === undefined || part === undefined) return err(notAnnounced(digest, i));
+      const prepared = upload.prepared === null ? ok(undefined) : await upload.prepared;
+      if (!prepared.ok) return prepared;
+      if (upload.state(i) === 'held') return ok('held');
+      const attempt = upload.begin(i, now());
+      if (attempt === null) return ok('receiving');
+      const path = join(upload.folder, String(i));
+      const isCurrent = (): boolean => uploads.get(digest) === upload;
       const alive = async function* (): AsyncGenerator<Uint8Array> {
         for await (const chunk of body) {
-          upload.lastActive = now();
+          if (!isCurrent() || !upload.goesOn(i, attempt, now())) throw new Error('nobody wants it any more');
           yield chunk;
         }
       };
@@ -190,22 +219,26 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       try {
         received = await receivePart({ ...part, body: alive(), path, temporary: temporary(path) });
       } catch (error) {
-        upload.set(i, 'missing', now());
+        upload.end(i, attempt, 'missing', now());
+        // Its folder went with the upload: nothing is wrong with the disk.
+        if (!isCurrent()) return index.has(digest) ? ok('held') : err(notAnnounced(digest, i));
         return err(await room.refused(error));
       }
-      upload.set(i, received.ok ? 'held' : 'missing', now());
+      upload.end(i, attempt, received.ok ? 'held' : 'missing', now());
+      if (!isCurrent()) return index.has(digest) ? ok('held') : err(notAnnounced(digest, i));
       if (!received.ok) return err(partError(i, part.bytes, received.error));
       if (upload.missing.length > 0) return ok('stored');
       try {
-        upload.assembling = finish(digest, upload);
-        if (await upload.assembling) return ok('stored');
+        upload.assembling ??= finish(digest, upload);
+        const good = await upload.assembling;
+        if (good !== false) return good === null ? err(notAnnounced(digest, i)) : ok('stored');
         return err({
           code: 'adapter_invalid',
           message: `The parts do not make the file ${digest}: its sha256 is another.`,
           reason: 'digest_mismatch',
         });
       } catch (error) {
-        await dropUpload(digest);
+        if (isCurrent()) await dropUpload(digest);
         return err(await room.refused(error));
       }
     },
@@ -222,7 +255,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         const path = fileOf(digest);
         const scratch = temporary(path);
         await writeFile(scratch, file, { mode: 0o600, flag: 'wx' });
-        await rename(scratch, path);
+        renameSync(scratch, path);
       } catch (error) {
         return err(await room.refused(error));
       }
@@ -233,11 +266,13 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
 
     async drop(digest) {
       const upload = uploads.get(digest);
-      // Parts that are being joined would leave the file behind.
+      // Nobody adds to it any more; who joins its parts just now leaves no file behind.
+      uploads.delete(digest);
+      await upload?.prepared;
       await upload?.assembling?.catch(() => undefined);
       const held = index.delete(digest);
-      await rm(fileOf(digest), { force: true });
-      await dropUpload(digest);
+      await discard(digest);
+      await upload?.remove();
       return held || upload !== undefined;
     },
 
@@ -256,41 +291,4 @@ async function readIndex(folder: string): Promise<DiskIndex> {
   }
   for (const file of found.sort((a, b) => a.usedAt - b.usedAt)) index.add(file.digest, file.bytes);
   return index;
-}
-
-/** Uploads that were under way when the origin ended go on where they were. */
-async function readUploads(incoming: string, now: number): Promise<Map<string, Upload>> {
-  const uploads = new Map<string, Upload>();
-  for (const name of await readdir(incoming)) {
-    if (!Digest.safeParse(name).success) continue;
-    const folder = join(incoming, name);
-    const names = new Set(await readdir(folder));
-    for (const file of names) if (file.endsWith('.tmp')) await rm(join(folder, file), { force: true });
-    const record = await readRecord(join(folder, 'record.json'));
-    const { mtimeMs } = await stat(folder);
-    const upload = record && new Upload(record, mtimeMs, (i) => names.has(String(i)));
-    // Complete but never joined: the origin ended in between; no further part would start the joining.
-    const useless = upload === null || upload.missing.length === 0 || now - mtimeMs > ABANDONED_MS;
-    if (useless) await rm(folder, { recursive: true, force: true });
-    else uploads.set(name, upload);
-  }
-  return uploads;
-}
-
-async function readRecord(path: string): Promise<BlobRecord | null> {
-  try {
-    return BlobRecord.parse(JSON.parse(await readFile(path, 'utf8')));
-  } catch {
-    return null;
-  }
-}
-
-function partError(i: number, bytes: number, problem: PartProblem): ApiError {
-  const message = {
-    too_long: `Part ${i} is longer than the ${bytes} bytes that were announced.`,
-    too_short: `Part ${i} ended after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
-    cut: `Part ${i} was cut off after ${'received' in problem ? problem.received : 0} of ${bytes} bytes.`,
-    wrong_hash: `Part ${i} has another sha256 than was announced.`,
-  }[problem.kind];
-  return { code: 'adapter_invalid', message, reason: `part_${problem.kind}`, param: String(i) };
 }

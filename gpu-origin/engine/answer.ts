@@ -96,6 +96,11 @@ export class Answer {
     return { text, tokens: this.#release(this.#shown), finish: null };
   }
 
+  /** It ended elsewhere, without a token that ends it here. @returns what was held back. */
+  end(): Omit<AnswerPart, 'finish'> {
+    return { text: this.#scanner.flush(), tokens: this.#release(Infinity) };
+  }
+
   #mask(): Int32Array | null {
     if (this.grammar === null) return null;
     const { mask } = this.grammar;

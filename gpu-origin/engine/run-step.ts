@@ -50,15 +50,18 @@ export class StepRunner {
   async run(step: Step): Promise<StepReport> {
     const startedAt = this.#clock.now();
     const rows = step.kind === 'decode' ? [...step.rows] : [step.sequence];
+    let masks: Promise<void> | null = null;
     try {
       // What may come next is known before the step: it is found while the model runs.
-      const masks = this.#updateMasks(step, rows);
+      masks = this.#updateMasks(step, rows);
       const logits = step.kind === 'decode' ? await this.#decode(rows) : await this.#prefill(step);
       if (masks !== null) await masks;
       if (step.kind === 'decode') this.#decoded(rows, logits);
       else if (step.parts.to < this.#runner.parts) step.sequence.partsRead = step.parts.to;
       else await this.#prefilled(step, logits);
     } catch (error) {
+      // One update at a time, and no row is closed in the middle of it.
+      await masks;
       this.#lifecycle.fault('step', error, rows);
       // From the last slot down, so that none of them is moved first.
       for (const row of [...rows].reverse())

@@ -78,7 +78,7 @@ const WORTH_A_PROMPT = 1 / 2;
 /** Of a part that is left over, what is not worth a turn of its own. */
 const NEARLY = 1 / 4;
 
-/** Who finds no memory in the batch is passed by so many others, for each slot; then nobody is let in before it. */
+/** Who finds no memory in the batch is passed by so many others, for each slot; then nobody new is let in before it. */
 const PASSES_PER_SLOT = 2;
 
 /** Decides what runs next. Pure: time, the slots' state and what fits come in, nothing goes out. */
@@ -230,11 +230,9 @@ export class Scheduler {
       // It waits for a row; nobody has a better claim to one.
       if (slots.full && row === null) return null;
       passed ??= sequence;
-      if (passed.bypassed >= PASSES_PER_SLOT * this.#options.slots) return null;
-      // Those with the same delta find none either, unless it is their keys and values that are fewer.
-      ready = ready.filter(
-        ({ delta, reckonedTokens }) => delta !== sequence.delta || reckonedTokens < sequence.reckonedTokens,
-      );
+      const waits = passed.bypassed >= PASSES_PER_SLOT * this.#options.slots;
+      // Rows that are set aside come back all the same: what they hold is given back only when they go on.
+      ready = ready.filter((other) => (!waits || other.state === 'parked') && mayFit(other, sequence));
       chosen = null;
     }
   }
@@ -245,6 +243,13 @@ export class Scheduler {
     this.#queue.remove(sequence);
     return sequence;
   }
+}
+
+/** May `other` find memory in the batch where `sequence` has found none? One that is set aside has its keys' and values'. */
+function mayFit(other: Sequence, sequence: Sequence): boolean {
+  if (other.delta !== sequence.delta) return true;
+  if (sequence.state === 'parked') return false;
+  return other.state === 'parked' || other.reckonedTokens < sequence.reckonedTokens;
 }
 
 /** Places in the queue: a row that is set aside has one already. */

@@ -70,6 +70,8 @@ type Place = 'text' | 'arguments' | 'end' | 'plain';
 /** Finds the calls in an answer that comes in pieces. Its grammar has seen to it that what begins as a call is one. */
 export class ToolCallReader {
   readonly #heads: { text: string; name: string }[];
+  /** What nothing but a call begins with: an answer may well end in a part of it. */
+  readonly #mark: string;
   readonly #end: string;
   readonly #longest: number;
   /** A call may begin anywhere, and not only where the answer does. */
@@ -88,6 +90,7 @@ export class ToolCallReader {
     this.#longest = Math.max(...this.#heads.map(({ text }) => text.length));
     this.#end = end;
     this.#anywhere = format === 'hermes';
+    this.#mark = this.#anywhere ? begin.slice(0, begin.indexOf('>') + 1) : begin.slice(0, 1);
   }
 
   /** @returns what is certain by now. */
@@ -100,7 +103,10 @@ export class ToolCallReader {
 
   /** The answer has ended. @returns the text that was held back; none of a call that has no name yet. */
   flush(): AnswerPiece[] {
-    const rest = this.#place === 'text' && !this.#isBegun(this.#held.trimStart()) ? this.#held : '';
+    const begun = this.#held.trimStart();
+    // Behind a call it is another one, cut before its mark was whole.
+    const isCall = begun.startsWith(this.#mark) || (this.whole > 0 && this.#isBegun(begun));
+    const rest = this.#place === 'text' && !isCall ? this.#held : '';
     this.#held = '';
     // Blanks between calls are no text.
     return rest === '' || (this.whole > 0 && rest.trim() === '') ? [] : [{ kind: 'text', text: rest }];
@@ -126,13 +132,12 @@ export class ToolCallReader {
   }
 
   #text(pieces: AnswerPiece[]): boolean {
-    for (const { text, name } of this.#heads) {
-      const at = this.#anywhere ? this.#held.indexOf(text) : this.#held.startsWith(text) ? 0 : -1;
-      if (at < 0) continue;
-      const before = this.#held.slice(0, at).trimEnd();
+    const call = this.#firstCall();
+    if (call !== null) {
+      const before = this.#held.slice(0, call.at).trimEnd();
       if (before !== '') pieces.push({ kind: 'text', text: before });
-      pieces.push({ kind: 'call', name });
-      this.#held = this.#held.slice(at + text.length);
+      pieces.push({ kind: 'call', name: call.name });
+      this.#held = this.#held.slice(call.at + call.text.length);
       this.#place = 'arguments';
       return true;
     }
@@ -144,6 +149,16 @@ export class ToolCallReader {
     if (certain > 0) pieces.push({ kind: 'text', text: this.#held.slice(0, certain) });
     this.#held = this.#held.slice(certain);
     return false;
+  }
+
+  /** Of the calls that begin in what is held: a whole answer may come in one piece. */
+  #firstCall(): { at: number; text: string; name: string } | null {
+    let first: { at: number; text: string; name: string } | null = null;
+    for (const head of this.#heads) {
+      const at = this.#anywhere ? this.#held.indexOf(head.text) : this.#held.startsWith(head.text) ? 0 : -1;
+      if (at >= 0 && (first === null || at < first.at)) first = { ...head, at };
+    }
+    return first;
   }
 
   /** Up to where no call begins, and no blanks that one may follow. */

@@ -14,14 +14,7 @@ import {
 import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
 import type { Tokenizer } from '../model/tokenizer.ts';
 import { type CallSyntax, type AnswerPiece, ToolCallReader } from './answer-form.ts';
-import {
-  chatLogprob,
-  promptLogprobs,
-  textLogprob,
-  tokenKey,
-  tokenText,
-  topLogprobs,
-} from '../prompts/token-text.ts';
+import { chatLogprob, promptLogprobs, textLogprob, tokenKey, topLogprobs } from '../prompts/token-text.ts';
 
 type PieceEvent = Extract<EngineEvent, { kind: 'prompt' | 'tokens' }>;
 
@@ -207,19 +200,29 @@ type TextChoice = TextCompletion['choices'][number];
 /**
  * @param params.echoes each prompt's text, where the client wants it before the answers (with its tokens'
  * log-probabilities). @param params.topLogprobs how many others at each place the client wants of those.
+ * @param params.showSpecial whether answers' texts have their control tokens.
  */
 export function textFormat(
-  params: FormatParams & { echoes: readonly (string | null)[]; topLogprobs: number },
+  params: FormatParams & { echoes: readonly (string | null)[]; topLogprobs: number; showSpecial: boolean },
 ): CompletionFormat {
   const { created, model, includeUsage, tokenizer } = params;
   const id = `cmpl-${params.id}`;
   /** Characters before each choice's next token, as `text_offset` counts. */
   const offsets = new Array<number>(params.choices).fill(0);
-  const logprobsOf = (index: number, tokens: readonly ScoredToken[]): TextLogprobs | null => {
+  /** A character may lie in several tokens: it counts once, with the last of them. */
+  const decoders = offsets.map(() => new TextDecoder('utf-8', { ignoreBOM: true }));
+  const logprobsOf = (
+    index: number,
+    prompt: readonly ScoredToken[],
+    answer: readonly ScoredToken[],
+  ): TextLogprobs | null => {
     if (!params.logprobs) return null;
-    const places = tokens.map((token) => {
+    const tokens = [...prompt, ...answer];
+    const places = tokens.map((token, place) => {
       const at = offsets[index]!;
-      offsets[index] = at + tokenText(tokenizer, token.id).length;
+      const hidden = place >= prompt.length && !params.showSpecial && tokenizer.isSpecial(token.id);
+      const bytes = hidden ? undefined : (tokenizer.tokenBytes(token.id) ?? undefined);
+      offsets[index] = at + decoders[index]!.decode(bytes, { stream: true }).length;
       return at;
     });
     return {
@@ -258,7 +261,8 @@ export function textFormat(
     piece(index, event) {
       const text = event.kind === 'prompt' ? echoOf(index) : event.text;
       if (text === '' && !(params.logprobs && event.tokens.length > 0)) return [];
-      return [chunk([{ index, text, logprobs: logprobsOf(index, event.tokens), finish_reason: null }])];
+      const [prompt, answer] = event.kind === 'prompt' ? [event.tokens, []] : [[], event.tokens];
+      return [chunk([{ index, text, logprobs: logprobsOf(index, prompt, answer), finish_reason: null }])];
     },
     heartbeat: (index) => [chunk([{ index, text: '', logprobs: null, finish_reason: null }])],
     closing: (index, finishReason) => [
@@ -274,7 +278,7 @@ export function textFormat(
       choices: answers.map(({ text, prompt, tokens, finishReason }, index) => ({
         index,
         text: echoOf(index) + text,
-        logprobs: logprobsOf(index, [...echoed(index, prompt), ...tokens]),
+        logprobs: logprobsOf(index, echoed(index, prompt), tokens),
         finish_reason: finishReason,
         ...(params.promptLogprobs == null
           ? {}

@@ -229,6 +229,7 @@ function formatOf(params: {
         includeUsage,
         echoes: params.prompts.map(({ echo }) => echo),
         topLogprobs: params.logprobs ?? 0,
+        showSpecial: request.skip_special_tokens === false,
       });
 }
 

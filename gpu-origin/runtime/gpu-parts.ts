@@ -60,6 +60,11 @@ export class Uploads<Input> {
     }
     return changed;
   }
+
+  /** What was taken may not have been bound: all of them count as written. */
+  forget(): void {
+    for (const one of this.all) one.version = -1;
+  }
 }
 
 /** `y` = `x` + `x`, of any length; float32, added in a precision. */

@@ -5,7 +5,7 @@ import type * as Graft from '../../browser/index.ts';
 import { answerChat } from '../../browser/worker/answer-chat.ts';
 import type { TestEdge } from '../worker/edge-harness.ts';
 import { startChromium } from './chromium.ts';
-import { NOTES, startClinic, type Clinic } from './graft-clinic.ts';
+import { DEEP, NOTES, startClinic, type Clinic } from './graft-clinic.ts';
 import { startGraftRig, type GraftRig } from './graft-rig.ts';
 
 /** What the rig's page leaves for the tests. */
@@ -149,6 +149,48 @@ it('takes a new version at the next use, keeps what it has offline, and says so'
     return model.use('clinic/notes').catch((error: unknown) => (error as Error).message);
   });
   expect(unknown).toContain('the server is away');
+});
+
+it('has in use what was asked for last, whichever comes first', async () => {
+  const names = await page.evaluate(async (url) => {
+    const token = () => mint(['clinic/notes', 'clinic/notes/deep']);
+    const model = await graft.open({ url, base: '/base/', name: 'clinic/notes', token });
+    const slow = model.use('clinic/notes/deep');
+    const last = await model.use(null);
+    const before = model.name;
+    const { name } = await slow;
+    const after = model.name;
+    model.close();
+    return { before, last: last.name, slow: name, after };
+  }, edge.edge.url);
+  expect(names).toEqual({ before: null, last: null, slow: DEEP, after: null });
+});
+
+it('takes a name into use after another page of the site has removed what was stored', async () => {
+  await page.evaluate(async (url) => {
+    const token = () => mint(['clinic/notes', 'clinic/notes/deep']);
+    const model = await graft.open({ url, base: '/base/', name: 'clinic/notes', token });
+    Object.assign(globalThis, { model });
+  }, edge.edge.url);
+  const other = await page.context().newPage();
+  await other.goto(rig.url);
+  await other.waitForFunction(() => 'graft' in globalThis);
+  await other.evaluate(() => graft.removeStored());
+  await other.close();
+  const texts = await page.evaluate(
+    async ([messages, ask]) => {
+      const { model } = globalThis as unknown as { model: Graft.Model };
+      const text = async (): Promise<string | null> =>
+        (await model.answer(messages, ask)).choices[0]!.message.content;
+      const before = await text();
+      await model.use('clinic/notes/deep');
+      const after = await text();
+      model.close();
+      return [before, after, (await graft.storedBytes()) > 0];
+    },
+    [MESSAGES, ASK] as const,
+  );
+  expect(texts).toEqual([await native('attention'), await native('attention', 'patterned'), true]);
 });
 
 it('is refused without a token that opens the name, and for another base', async () => {

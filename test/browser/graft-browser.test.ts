@@ -3,6 +3,7 @@ import type { Browser, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from 'vitest';
 import type * as Graft from '../../browser/index.ts';
 import { answerChat } from '../../browser/worker/answer-chat.ts';
+import type { Engine, EngineEvent } from '../../gpu-origin/engine/engine.ts';
 import type { ChatCompletion } from '../../protocol/index.ts';
 import { startChromium } from './chromium.ts';
 import { startGraftRig, type GraftRig } from './graft-rig.ts';
@@ -208,6 +209,37 @@ it('gives rows up when they are aborted or left, and goes on with the others', a
     wrong: { code: 'invalid_request', param: 'temperature' },
     closed: 'closed',
   });
+});
+
+it('gives up the other choices of an answer when one of them fails', async () => {
+  const { engine } = rig.native;
+  const aborted: number[] = [];
+  const failing: AsyncIterable<EngineEvent> = (async function* () {
+    const usage = { prompt_tokens: 1, completion_tokens: 0, total_tokens: 1 };
+    yield { kind: 'error', error: { code: 'internal_error', message: 'it failed' }, usage } as const;
+  })();
+  const addChoices: Engine['addChoices'] = async (request, seeds) => {
+    const added = await engine.addChoices(request, seeds);
+    if (!added.ok) return added;
+    const handles = added.value.map((handle, choice) => ({
+      ...handle,
+      ...(choice === 0 ? { events: failing } : {}),
+      abort() {
+        aborted.push(choice);
+        handle.abort();
+      },
+    }));
+    return { ok: true, value: handles };
+  };
+  const asked = answerChat(
+    { ...rig.native, engine: { addChoices } as Engine },
+    {
+      ...{ body: { messages: MESSAGES, n: 2, max_tokens: 400, ignore_eos: true }, model: 'tiny-base' },
+      ...{ chain: [], onPart: () => {}, signal: new AbortController().signal },
+    },
+  );
+  await expect(asked).rejects.toThrow('it failed');
+  expect(aborted).toEqual([0, 1]);
 });
 
 it('runs with threads where the page is isolated', async () => {

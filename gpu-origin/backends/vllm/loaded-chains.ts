@@ -24,9 +24,14 @@ interface Loaded {
   readonly ready: Promise<Result<LoraFolder, ApiError>>;
   state: 'loading' | 'ready' | 'failed';
   folder: LoraFolder | null;
-  users: number;
   /** It goes with its last user. */
   dropped: boolean;
+}
+
+/** Of a run, while it is with vLLM. */
+interface ChainHold {
+  /** Call once. */
+  release(): void;
 }
 
 interface Params {
@@ -43,6 +48,10 @@ export class LoadedChains {
   readonly #params: Params;
   /** Least recently used first. */
   readonly #chains = new Map<string, Loaded>();
+  /** Chains that vLLM did not take, or may know no longer, and whose folders are there still: the oldest first. */
+  readonly #left = new Map<string, Loaded>();
+  /** Runs of each chain. Those of before vLLM was lost sight of may run there still, and count as long. */
+  readonly #users = new Map<string, number>();
   /** Of the chains, those that are ready: who goes first. */
   readonly #order = new UseOrder<string>();
   /** One load at a time: vLLM's own run beside its requests. */
@@ -61,7 +70,7 @@ export class LoadedChains {
   residents(): ResidentList {
     const adapters = new Map<string, ResidentList['adapters'][number]>();
     let used = 0;
-    for (const { chain, state, folder, users } of this.#chains.values()) {
+    for (const { chainId, chain, state, folder } of this.#chains.values()) {
       used += folder?.bytes ?? 0;
       for (const { digest } of chain) {
         const known = adapters.get(digest);
@@ -70,7 +79,7 @@ export class LoadedChains {
           state: known?.state === 'ready' ? 'ready' : state,
           bytes: folder?.bytes ?? 0,
           rank: folder?.rank ?? 0,
-          references: (known?.references ?? 0) + users,
+          references: (known?.references ?? 0) + this.#usersOf(chainId),
           pinned: false,
         });
       }
@@ -78,26 +87,36 @@ export class LoadedChains {
     return { budget_bytes: used, used_bytes: used, adapters: [...adapters.values()] };
   }
 
-  /** Holds the chain until `release`; the name under which vLLM has it is its id. */
-  async hold(chainId: string, chain: readonly ChainEntry[]): Promise<Result<void, ApiError>> {
+  /** Holds the chain until it is released; the name under which vLLM has it is its id. */
+  async hold(chainId: string, chain: readonly ChainEntry[]): Promise<Result<ChainHold, ApiError>> {
     const known = this.#chains.get(chainId) ?? this.#begin(chainId, chain);
     this.#chains.delete(chainId);
     this.#chains.set(chainId, known);
-    known.users += 1;
+    this.#users.set(chainId, this.#usersOf(chainId) + 1);
     this.#order.use(chainId);
     this.#rank(known);
     const ready = await known.ready;
-    if (ready.ok) return ok(undefined);
-    this.release(chainId);
+    if (ready.ok) return ok({ release: () => this.#release(chainId) });
+    this.#release(chainId);
     return ready;
   }
 
-  release(chainId: string): void {
+  #release(chainId: string): void {
+    const users = this.#usersOf(chainId) - 1;
+    if (users > 0) this.#users.set(chainId, users);
+    else this.#users.delete(chainId);
     const known = this.#chains.get(chainId);
-    if (known === undefined) return;
-    known.users = Math.max(0, known.users - 1);
-    this.#rank(known);
-    if (known.dropped && known.users === 0) void this.#unload(known);
+    if (known !== undefined) this.#rank(known);
+    const last = known ?? this.#left.get(chainId);
+    if (last?.dropped === true && users === 0) this.#unload(last).catch(this.#broken);
+  }
+
+  #usersOf(chainId: string): number {
+    return this.#users.get(chainId) ?? 0;
+  }
+
+  #isUsed({ chainId }: Loaded): boolean {
+    return this.#usersOf(chainId) > 0;
   }
 
   /**
@@ -105,34 +124,50 @@ export class LoadedChains {
    * ended. @returns how many adapters those have.
    */
   async drop(digests: ReadonlySet<string>): Promise<number> {
-    const chains = [...this.#chains.values()].filter(({ chain }) =>
+    const chains = [...this.#chains.values(), ...this.#left.values()].filter(({ chain }) =>
       chain.some(({ digest }) => digests.has(digest)),
     );
     for (const one of chains) one.dropped = true;
-    await Promise.all(chains.filter(({ users }) => users === 0).map((one) => this.#unload(one)));
-    const held = chains.filter(({ users }) => users > 0).flatMap(({ chain }) => chain);
+    await Promise.all(chains.filter((one) => !this.#isUsed(one)).map((one) => this.#unload(one)));
+    const held = chains.filter((one) => this.#isUsed(one)).flatMap(({ chain }) => chain);
     return new Set(held.map(({ digest }) => digest).filter((digest) => digests.has(digest))).size;
   }
 
   /** vLLM has begun anew: nothing that it has is known. */
   forget(): void {
-    for (const chainId of this.#chains.keys()) this.#order.drop(chainId);
+    for (const [chainId, entry] of this.#chains) {
+      this.#order.drop(chainId);
+      this.#left.delete(chainId);
+      this.#left.set(chainId, entry);
+    }
     this.#chains.clear();
+    this.#params.proofs.forget();
   }
 
   #begin(chainId: string, chain: readonly ChainEntry[]): Loaded {
-    const ready = this.#last.then(() => this.#load(chainId, chain));
+    const ready = this.#last.then(() => this.#load(chainId, chain)).catch(this.#broken);
     this.#last = ready;
-    const entry: Loaded = { chainId, chain, ready, state: 'loading', folder: null, users: 0, dropped: false };
+    const entry: Loaded = { chainId, chain, ready, state: 'loading', folder: null, dropped: false };
+    this.#left.delete(chainId);
     void ready.then((loaded) => {
       entry.state = loaded.ok ? 'ready' : 'failed';
       entry.folder = loaded.ok ? loaded.value : null;
       if (this.#chains.get(chainId) !== entry) return;
-      if (!loaded.ok) this.#chains.delete(chainId);
+      if (!loaded.ok) {
+        this.#chains.delete(chainId);
+        if (this.#params.folders.has(chainId)) this.#left.set(chainId, entry);
+      }
       this.#rank(entry);
     });
     return entry;
   }
+
+  /** A disk that is full, say: it ends the runs of this chain, and no others. */
+  readonly #broken = (error: unknown): Result<never, ApiError> => {
+    this.#params.observer.onFault?.({ where: 'vllm adapter', error, requestIds: [] });
+    const { code = 'failed' } = error as NodeJS.ErrnoException;
+    return err(unavailable(`The origin could not write the chain's folder for vLLM (${code}).`));
+  };
 
   async #load(chainId: string, chain: readonly ChainEntry[]): Promise<Result<LoraFolder, ApiError>> {
     const { client, folders, proofs, clock, observer } = this.#params;
@@ -166,6 +201,8 @@ export class LoadedChains {
   /** Unloading makes vLLM forget the name; the weights leave its memory by least use. */
   async #makeRoom(): Promise<void> {
     const { most } = this.#params;
+    for (const entry of [...this.#left.values()])
+      if (!this.#isUsed(entry) && this.#left.size + this.#chains.size > most) await this.#unload(entry);
     while (this.#chains.size > most) {
       const chainId = this.#order.first();
       const first = chainId === null ? undefined : this.#chains.get(chainId);
@@ -177,20 +214,23 @@ export class LoadedChains {
   async #unload(entry: Loaded): Promise<void> {
     const { client, folders, observer } = this.#params;
     const { chainId } = entry;
-    if (this.#chains.get(chainId) !== entry) return;
-    this.#chains.delete(chainId);
-    this.#order.drop(chainId);
+    if (this.#left.get(chainId) === entry) this.#left.delete(chainId);
+    else if (this.#chains.get(chainId) === entry) {
+      this.#chains.delete(chainId);
+      this.#order.drop(chainId);
+    } else return;
     // A load that is under way would put it back.
     if (entry.state === 'loading') await entry.ready;
     await client.unloadAdapter(chainId);
-    await folders.remove(chainId);
+    // Somebody may want it again meanwhile.
+    if (!this.#chains.has(chainId)) await folders.remove(chainId);
     for (const { digest } of entry.chain)
       observer.onAdapterEvict?.({ digest, bytes: entry.folder?.bytes ?? 0 });
   }
 
-  #rank({ chainId, state, users }: Loaded): void {
+  #rank({ chainId, state }: Loaded): void {
     if (state !== 'ready') this.#order.drop(chainId);
-    else if (users > 0) this.#order.hold(chainId);
+    else if (this.#usersOf(chainId) > 0) this.#order.hold(chainId);
     else this.#order.free(chainId);
   }
 }

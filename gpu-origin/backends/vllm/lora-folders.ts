@@ -17,6 +17,7 @@ export interface LoraFolders {
    * to the largest rank. Errors: `adapter_missing`; `adapter_invalid` where a file is none or the rank is too large.
    */
   write(chainId: string, chain: readonly ChainEntry[]): Promise<Result<LoraFolder, ApiError>>;
+  has(chainId: string): boolean;
   /** vLLM reads it no longer. */
   remove(chainId: string): Promise<void>;
 }
@@ -55,6 +56,7 @@ export async function openLoraFolders(params: {
     async write(chainId, chain) {
       const known = written.get(chainId);
       if (known !== undefined) return ok(known);
+      const [place, making] = [path.join(folder, chainId), path.join(folder, `${chainId}.tmp`)];
       try {
         const modules = await modulesOf(chain);
         if (!modules.ok) return modules;
@@ -62,7 +64,6 @@ export async function openLoraFolders(params: {
         if (rank > maxRank) return err(rankTooLarge(rank, maxRank));
         const { configJson, safetensors } = writePeftAdapter({ modules: modules.value, baseModel });
         // A folder that is half written is never seen under the chain's name.
-        const [place, making] = [path.join(folder, chainId), path.join(folder, `${chainId}.tmp`)];
         await rm(making, { recursive: true, force: true });
         await mkdir(making);
         await writeFile(path.join(making, 'adapter_config.json'), configJson);
@@ -72,10 +73,12 @@ export async function openLoraFolders(params: {
         written.set(chainId, made);
         return ok(made);
       } catch (error) {
+        await rm(making, { recursive: true, force: true }).catch(() => undefined);
         if (!(error instanceof AdapterFormatError)) throw error;
         return err({ code: 'adapter_invalid', message: error.message, reason: error.code });
       }
     },
+    has: (chainId) => written.has(chainId),
     async remove(chainId) {
       written.delete(chainId);
       await rm(path.join(folder, chainId), { recursive: true, force: true });

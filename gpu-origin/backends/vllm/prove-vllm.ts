@@ -97,6 +97,8 @@ const MAX_CHANGE = 0.05;
 export interface ChainProofs {
   /** @param name under which vLLM has the chain. @returns why it is not proved, in a sentence. */
   prove(name: string): Promise<Result<void, string>>;
+  /** vLLM has begun anew: what the base says, and how far that varies, may be other numbers. */
+  forget(): void;
 }
 
 /**
@@ -147,6 +149,9 @@ export function createChainProofs(params: {
   };
 
   return {
+    forget() {
+      base = null;
+    },
     async prove(name) {
       base ??= askBase();
       const known = await base;

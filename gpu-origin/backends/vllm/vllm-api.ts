@@ -34,6 +34,9 @@ export const StreamChunk = z.object({
 });
 export type StreamChunk = z.infer<typeof StreamChunk>;
 
+/** `finish_reason` of an answer that is not whole: vLLM is being stopped, or has failed. */
+export const GIVEN_UP: ReadonlySet<string> = new Set(['abort', 'error']);
+
 /** In an error's body, or in a stream whose status said 200. */
 export const VllmError = z.object({ error: z.object({ message: z.string(), code: z.unknown().optional() }) });
 

@@ -26,7 +26,7 @@ import type { TokenBytes } from '../../generation/answer-text.ts';
 import { ChainTurns, admit, queueRoom } from './chain-turns.ts';
 import { completionBody, tokensOf } from './completion-body.ts';
 import type { LoadedChains } from './loaded-chains.ts';
-import { errorOf, type VllmFailure } from './vllm-api.ts';
+import { errorOf, GIVEN_UP, type VllmFailure } from './vllm-api.ts';
 import type { VllmClient } from './vllm-client.ts';
 import { namesOf, outcomeOf, VllmRun } from './vllm-run.ts';
 
@@ -177,12 +177,10 @@ export class VllmEngine implements ServingEngine {
 
   /** One turn of a run, from its place to the end or to where it is set aside. */
   async #serve(run: VllmRun): Promise<void> {
-    const { chains } = this.#options;
-    if (run.chainId !== '') {
-      const held = await chains.hold(run.chainId, run.chain);
-      if (run.ended) return held.ok ? chains.release(run.chainId) : undefined;
-      if (!held.ok) return this.#fail(run, held.error);
-    }
+    const held = run.chainId === '' ? null : await this.#options.chains.hold(run.chainId, run.chain);
+    const hold = held?.ok === true ? held.value : null;
+    if (run.ended) return hold?.release();
+    if (held?.ok === false) return this.#fail(run, held.error);
     try {
       if (run.startedAt === null) {
         run.startedAt = this.#options.clock.now();
@@ -191,29 +189,35 @@ export class VllmEngine implements ServingEngine {
       if (run.maxTokens === 0) return this.#finish(run, 'length');
       await this.#stream(run);
     } finally {
-      if (run.chainId !== '') chains.release(run.chainId);
+      hold?.release();
     }
   }
 
   async #stream(run: VllmRun): Promise<void> {
-    const { client, saltOf } = this.#options;
+    const { client, saltOf, baseName } = this.#options;
     const generated = run.answer.ids.slice();
+    const model = run.chainId === '' ? baseName : run.chainId;
     const body = completionBody({
-      ...{ model: this.#modelOf(run), request: run.request, seed: run.seed, generated },
+      ...{ model, request: run.request, seed: run.seed, generated },
       most: run.maxTokens - generated.length,
       salt: saltOf(run.tenant),
     });
+    let reason: string | null = null;
     for await (const event of client.stream(body, run.begin(), run.request.parent)) {
       if (run.ended) break;
       if (!event.ok) return this.#failed(run, event.error);
+      reason = event.value.choices.at(-1)?.finish_reason ?? reason;
       const tokens = tokensOf(event.value, run.request.sampling.logprobs);
       if (!tokens.ok) return this.#failed(run, { kind: 'strange', message: tokens.error });
       if (this.#take(run, tokens.value)) break;
     }
     if (run.ended) return;
     if (run.aside) return this.#again(run);
-    // It ended there without a token that ends it here: vLLM keeps some ends to itself.
-    this.#finish(run, 'stop');
+    // Without a token that ends it here: vLLM keeps some ends to itself.
+    if (reason !== null && GIVEN_UP.has(reason))
+      return this.#failed(run, { kind: 'gone', message: `it gave the answer up (${reason})` });
+    run.tell(run.answer.end());
+    this.#finish(run, reason === 'length' ? 'length' : 'stop');
   }
 
   /** @returns whether there is no more to read. */
@@ -242,8 +246,6 @@ export class VllmEngine implements ServingEngine {
     if (aside) run.stop();
     return aside;
   }
-
-  readonly #modelOf = (run: VllmRun): string => (run.chainId === '' ? this.#options.baseName : run.chainId);
 
   #failed(run: VllmRun, failure: VllmFailure): void {
     if (run.ended) return;

@@ -104,7 +104,7 @@ export class VllmRun {
   }
 
   /** @returns false when the reader is too far behind. */
-  tell({ text, tokens }: AnswerPart): boolean {
+  tell({ text, tokens }: Omit<AnswerPart, 'finish'>): boolean {
     if (text === '' && tokens.length === 0) return true;
     return this.events.push({ kind: 'tokens', text, tokens });
   }

@@ -78,8 +78,13 @@ class GpuBinding implements Binding {
     this.ort.call('BindOutput', this.pointer, name, value);
   }
   async run(): Promise<void> {
-    for (const { name, value } of this.uploads.takeChanged())
-      this.ort.call('BindInput', this.pointer, name, value);
+    try {
+      for (const { name, value } of this.uploads.takeChanged())
+        this.ort.call('BindInput', this.pointer, name, value);
+    } catch (error) {
+      this.uploads.forget();
+      throw error;
+    }
     await this.ort.run(this.session, this.pointer);
   }
   close(): void {

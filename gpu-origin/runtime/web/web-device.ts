@@ -87,10 +87,18 @@ class WebBinding implements Binding {
     const changed = this.uploads.takeChanged();
     const bindings = this.sent ? null : { session, inputs, outputs };
     this.sent = true;
-    await this.thread.ask({ kind: 'run', binding: this.id, bindings, changed });
+    try {
+      await this.thread.ask({ kind: 'run', binding: this.id, bindings, changed });
+    } catch (error) {
+      // Some of it may not be bound: the next run begins with another binding.
+      this.uploads.forget();
+      this.close();
+      throw error;
+    }
   }
   close(): void {
     if (this.sent) this.thread.tell({ kind: 'unbind', binding: this.id });
+    this.sent = false;
   }
 }
 

@@ -6,6 +6,28 @@ import { collect, generate, rig, start, until } from './harness.ts';
 const prompt = (length: number): number[] => Array.from({ length }, (_, index) => 1 + (index % 20));
 const sampling = (maxTokens: number | null) => ({ ...GREEDY, maxTokens, ignoreEos: true });
 
+it.each([
+  ['has fewer', 200],
+  ['has more, and was passed often enough', 350],
+])('a row that is set aside goes on, though one that finds no room beside it %s', async (_what, tokens) => {
+  const { engine, runner } = rig({
+    runner: { ...{ slots: 1, parking: 1, context: 512, chunk: 8, kvTokens: 400 } },
+  });
+  const long = await start(engine, { tenant: 'alice', sampling: sampling(300) });
+  await until(() => runner.steps > 260);
+  const shorts = await Promise.all(
+    [1, 2, 3].map(() => start(engine, { tenant: 'bob', sampling: sampling(20) })),
+  );
+  await until(() => engine.stats().parked === 1);
+  // Nobody was served less, and 303 tokens are held already.
+  const waits = await start(engine, { tenant: 'carol', sampling: sampling(tokens) });
+  const lengths = await Promise.all(
+    [long, ...shorts, waits].map(async (handle) => (await collect(handle)).ids.length),
+  );
+  expect(lengths).toEqual([300, 20, 20, 20, tokens]);
+  expect(runner.misuses).toEqual([]);
+});
+
 /** @param tokens that there is memory for. */
 function rigOf(tokens: number) {
   const seen = { rows: 0, tokens: 0 };

@@ -1,5 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { ChatCompletion, ChatCompletionChunk, TextCompletion } from '../../../protocol/index.ts';
+import { loadTokenizer } from '../../../gpu-origin/model/load-tokenizer.ts';
+import { tinyMetadata } from '../model-tokenizer/tiny-tokenizer.ts';
 import { events, startTestOrigin, type Origin } from './harness.ts';
 
 describe('completions', () => {
@@ -110,6 +112,32 @@ describe('completions', () => {
     expect(choice.logprobs?.top_logprobs[0]).toBeNull();
     expect(Object.keys(choice.logprobs?.top_logprobs[1] ?? {})).toContain(' world');
     expect(body.usage).toEqual({ prompt_tokens: 2, completion_tokens: 0, total_tokens: 2 });
+  });
+
+  it('counts a character of several tokens once in text_offset', async () => {
+    const prompt = 'né 🙂!';
+    const body = (await (
+      await text({ prompt, echo: true, logprobs: 0, max_tokens: 0 })
+    ).json()) as TextCompletion;
+    const { tokens, text_offset: offsets } = body.choices[0]!.logprobs!;
+    expect(tokens.length).toBeGreaterThan([...prompt].length);
+    expect(tokens.at(-1)).toBe('!');
+    expect(offsets.at(-1)).toBe(prompt.indexOf('!'));
+    expect(offsets).toEqual([...offsets].sort((a, b) => a - b));
+  });
+
+  it.each([
+    [true, [0, 0]],
+    [false, [0, 12]],
+  ])('counts control tokens in text_offset where the text has them: not with %s', async (skip, offsets) => {
+    const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata() });
+    const id = tokenizer.controlTokens.get('<|im_start|>')!;
+    const fields = { logprobs: 0, max_tokens: 2, logit_bias: { [id]: 100 }, skip_special_tokens: skip };
+    const { choices } = (await (await text(fields)).json()) as TextCompletion;
+    expect(choices[0]).toMatchObject({
+      text: skip ? '' : '<|im_start|><|im_start|>',
+      logprobs: { tokens: ['<|im_start|>', '<|im_start|>'], text_offset: offsets },
+    });
   });
 
   it.each([{}, { echo: true }, { echo: true, logprobs: 1 }, { logprobs: 0 }])(

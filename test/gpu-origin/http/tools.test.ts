@@ -36,6 +36,10 @@ interface Answer {
   }[];
 }
 
+interface Streamed {
+  choices: { delta: { content?: string | null; tool_calls?: { function: { name?: string } }[] } }[];
+}
+
 async function start(...answers: [string, string][]): Promise<void> {
   origin = await startTestOrigin({ runner: saying(answers) });
 }
@@ -73,6 +77,22 @@ describe('calls', () => {
     for (const id of ids) expect(id).toMatch(/^call_[0-9a-z]{24}$/);
   });
 
+  it('may come in another order than the functions are listed in, streamed or not', async () => {
+    const other = '<tool_call>\n{"name": "get", "arguments": {"n": [1]}}\n</tool_call>';
+    await start(['Weather?', `${other}\n${CALL}`]);
+    const { message } = await ask();
+    expect(message.content).toBeNull();
+    expect(message.tool_calls!.map((call) => call.function)).toEqual([
+      { name: 'get', arguments: '{"n": [1]}' },
+      { name: 'get_weather', arguments: '{"city":"Paris"}' },
+    ]);
+    const streamed = events(await (await post({ stream: true })).text())
+      .slice(0, -1)
+      .flatMap((data) => (JSON.parse(data) as Streamed).choices[0]!.delta.tool_calls ?? [])
+      .flatMap((call) => call.function.name ?? []);
+    expect(streamed).toEqual(['get', 'get_weather']);
+  });
+
   it('leave text that has none as it is', async () => {
     await start(['Weather?', 'It is < 20 degrees <tool_ {"a": 1}']);
     expect(await ask()).toMatchObject({
@@ -80,6 +100,16 @@ describe('calls', () => {
       finish_reason: 'stop',
     });
     expect((await ask()).message).not.toHaveProperty('tool_calls');
+  });
+
+  it('leave text that ends as they begin as it is, streamed or not', async () => {
+    const text = 'Of 3 and 4 the sign is <';
+    await start(['Weather?', text]);
+    expect((await ask()).message.content).toBe(text);
+    const streamed = events(await (await post({ stream: true })).text())
+      .slice(0, -1)
+      .map((data) => (JSON.parse(data) as Streamed).choices[0]!.delta.content ?? '');
+    expect(streamed.join('')).toBe(text);
   });
 
   it('come where they have to, from a model that would rather talk', async () => {
