@@ -61,7 +61,7 @@ export class StepRunner {
       else await this.#prefilled(step, logits);
     } catch (error) {
       // One update at a time, and no row is closed in the middle of it.
-      await masks;
+      await masks?.catch(() => undefined);
       this.#lifecycle.fault('step', error, rows);
       // From the last slot down, so that none of them is moved first.
       for (const row of [...rows].reverse())
