@@ -93,6 +93,11 @@ export class ToolCallReader {
     this.#mark = this.#anywhere ? begin.slice(0, begin.indexOf('>') + 1) : begin.slice(0, 1);
   }
 
+  /** Whether what comes next is a call's, if only its end. */
+  get inCall(): boolean {
+    return this.#place === 'arguments' || this.#place === 'end';
+  }
+
   /** @returns what is certain by now. */
   push(text: string): AnswerPiece[] {
     this.#held += text;

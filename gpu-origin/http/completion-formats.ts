@@ -18,9 +18,14 @@ import { chatLogprob, promptLogprobs, textLogprob, tokenKey, topLogprobs } from 
 
 type PieceEvent = Extract<EngineEvent, { kind: 'prompt' | 'tokens' }>;
 
+/** What an event of the engine says of an answer. */
+export type AnswerTokens = Pick<PieceEvent, 'tokens'> & { readonly text: string };
+
 /** Everything of one choice. */
 export interface WholeAnswer {
   text: string;
+  /** Text and tokens again, as they came. */
+  parts: readonly AnswerTokens[];
   prompt: readonly ScoredToken[];
   tokens: readonly ScoredToken[];
   finishReason: FinishReason;

@@ -1,0 +1,69 @@
+import { afterEach, describe, expect, it } from 'vitest';
+import type { ModelResponse, ResponseEvent } from '../../../protocol/index.ts';
+import { events, startTestOrigin, type Origin } from './harness.ts';
+import { saying } from './scripted.ts';
+
+let origin: Origin;
+afterEach(async () => {
+  expect(origin.faults).toEqual([]);
+  await origin.stop();
+});
+
+const CALL = '<tool_call>\n{"name": "get", "arguments": {}}\n</tool_call>';
+
+/** A response that may call a function, whole, and the last event of it as a stream. */
+async function ask(answer: string, body: object) {
+  origin = await startTestOrigin({ runner: saying([['Weather?', answer]]) });
+  const post = (stream: boolean) =>
+    fetch(`${origin.url}/v1/responses`, {
+      method: 'POST',
+      body: JSON.stringify({
+        ...{ model: 'fake', input: 'Weather?', temperature: 0, stream },
+        tools: [{ type: 'function', name: 'get' }],
+        ...body,
+      }),
+    });
+  const whole = (await (await post(false)).json()) as ModelResponse;
+  const text = (await (await post(true)).text()).replaceAll(/^event: .*\n/gm, '');
+  const last = JSON.parse(events(text).at(-1)!) as ResponseEvent;
+  if (!('response' in last)) throw new Error(JSON.stringify(last));
+  return { whole, last };
+}
+
+/** The text of a response's messages, and the tokens that its log-probabilities are of. */
+const saidBy = ({ output }: ModelResponse) =>
+  output.flatMap((item) => (item.type === 'message' ? item.content : []));
+const scoredOf = (response: ModelResponse): string =>
+  new TextDecoder().decode(
+    Uint8Array.from(saidBy(response).flatMap(({ logprobs }) => logprobs.flatMap(({ bytes }) => bytes ?? []))),
+  );
+
+describe('a response with tools, streamed as it is whole', () => {
+  it('is incomplete where it is cut before its first item', async () => {
+    const { whole, last } = await ask('', { tool_choice: 'required', max_output_tokens: 15 });
+    expect(whole).toMatchObject({
+      ...{ status: 'incomplete', output: [] },
+      incomplete_details: { reason: 'max_output_tokens' },
+    });
+    expect(last.type).toBe('response.incomplete');
+    expect(last.response).toMatchObject({
+      ...{ status: 'incomplete', output: [], completed_at: null },
+      incomplete_details: { reason: 'max_output_tokens' },
+    });
+  });
+
+  it.each([
+    ['text whose blanks wait for what follows them', 'One.\n\nTwo <\u{1F44D} ', 'One.\n\nTwo <\u{1F44D} '],
+    ['text before a call', `One.\n\n${CALL}`, 'One.'],
+    ['text on both sides of a call', `One.${CALL}Two.`, 'One.Two.'],
+  ])('has the log-probabilities of its text, and of no call: %s', async (_name, answer, said) => {
+    const { whole, last } = await ask(answer, { include: ['message.output_text.logprobs'] });
+    expect(
+      saidBy(whole)
+        .map(({ text }) => text)
+        .join(''),
+    ).toBe(said);
+    expect(scoredOf(whole)).toBe(said);
+    expect(saidBy(last.response)).toEqual(saidBy(whole));
+  });
+});
