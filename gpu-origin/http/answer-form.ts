@@ -77,7 +77,7 @@ export class ToolCallReader {
   /** A call may begin anywhere, and not only where the answer does. */
   readonly #anywhere: boolean;
   /** Calls that are whole. */
-  whole = 0;
+  #whole = 0;
   #place: Place = 'text';
   #held = '';
   #depth = 0;
@@ -98,6 +98,16 @@ export class ToolCallReader {
     return this.#place === 'arguments' || this.#place === 'end';
   }
 
+  /** Whether the last call's arguments have not ended: where the answer has, as at a stop text, they were cut. */
+  get isCut(): boolean {
+    return this.#place === 'arguments';
+  }
+
+  /** Whether there are calls, and all of them whole. */
+  get called(): boolean {
+    return this.#whole > 0 && !this.isCut;
+  }
+
   /** @returns what is certain by now. */
   push(text: string): AnswerPiece[] {
     this.#held += text;
@@ -110,11 +120,11 @@ export class ToolCallReader {
   flush(): AnswerPiece[] {
     const begun = this.#held.trimStart();
     // Behind a call it is another one, cut before its mark was whole.
-    const isCall = begun.startsWith(this.#mark) || (this.whole > 0 && this.#isBegun(begun));
+    const isCall = begun.startsWith(this.#mark) || (this.#whole > 0 && this.#isBegun(begun));
     const rest = this.#place === 'text' && !isCall ? this.#held : '';
     this.#held = '';
     // Blanks between calls are no text.
-    return rest === '' || (this.whole > 0 && rest.trim() === '') ? [] : [{ kind: 'text', text: rest }];
+    return rest === '' || (this.#whole > 0 && rest.trim() === '') ? [] : [{ kind: 'text', text: rest }];
   }
 
   /** @returns whether there may be more in what is held. */
@@ -186,7 +196,7 @@ export class ToolCallReader {
     if (at > 0) pieces.push({ kind: 'arguments', text: this.#held.slice(0, at) });
     this.#held = this.#held.slice(at);
     if (!ended) return false;
-    this.whole += 1;
+    this.#whole += 1;
     this.#place = 'end';
     return true;
   }

@@ -103,7 +103,7 @@ export function chatFormat(params: FormatParams): CompletionFormat {
   const callId = (choice: number, call: number): string =>
     `call_${params.id.slice(0, 20)}${choice.toString(36)}${call.toString(36).padStart(3, '0')}`;
   const finishOf = (choice: number, reason: FinishReason): ChatFinishReason =>
-    reason === 'stop' && (readers[choice]?.whole ?? 0) > 0 ? 'tool_calls' : reason;
+    reason === 'stop' && readers[choice]?.called === true ? 'tool_calls' : reason;
   const deltaOf = (choice: number, piece: AnswerPiece): ChatChoice['delta'] => {
     if (piece.kind === 'text') return { content: piece.text };
     if (piece.kind === 'arguments')

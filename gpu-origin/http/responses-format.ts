@@ -67,7 +67,10 @@ export function responsesFormat(
   };
   const close = (finishReason: FinishReason): UnnumberedEvent[] => {
     ended = statusOf(finishReason);
-    return [...take(reader?.flush() ?? []), ...items.end(ended)];
+    const last = take(reader?.flush() ?? []);
+    // A call is whole or not, whatever has ended the answer.
+    const ofCall = reader?.isCut === true ? 'incomplete' : 'completed';
+    return [...last, ...items.end(items.inCall ? ofCall : ended)];
   };
 
   return {

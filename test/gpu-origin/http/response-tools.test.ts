@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import type { ModelResponse, ResponseEvent } from '../../../protocol/index.ts';
+import type { ChatCompletion, ModelResponse, ResponseEvent } from '../../../protocol/index.ts';
 import { events, startTestOrigin, type Origin } from './harness.ts';
 import { saying } from './scripted.ts';
 
@@ -37,6 +37,46 @@ const scoredOf = (response: ModelResponse): string =>
   new TextDecoder().decode(
     Uint8Array.from(saidBy(response).flatMap(({ logprobs }) => logprobs.flatMap(({ bytes }) => bytes ?? []))),
   );
+
+describe('a call that a stop text cuts', () => {
+  const cut = `${CALL}\n${CALL.replace('{}', '{ }')}`;
+
+  it('is incomplete in a response, and those before it are not', async () => {
+    const { whole, last } = await ask(cut, { stop: ['{ '] });
+    expect(whole.output).toMatchObject([
+      { type: 'function_call', status: 'completed', arguments: '{}' },
+      { type: 'function_call', status: 'incomplete', arguments: '' },
+    ]);
+    expect(last.response.output.map(({ status }) => status)).toEqual(['completed', 'incomplete']);
+    expect([whole.status, last.response.status]).toEqual(['completed', 'completed']);
+  });
+
+  it('is none to run for a chat', async () => {
+    origin = await startTestOrigin({ runner: saying([['Weather?', cut]]) });
+    const finishOf = async (stop: string[]) => {
+      const response = await fetch(`${origin.url}/v1/chat/completions`, {
+        method: 'POST',
+        body: JSON.stringify({
+          ...{ model: 'fake', temperature: 0, max_tokens: 200, stop },
+          messages: [{ role: 'user', content: 'Weather?' }],
+          tools: [{ type: 'function', function: { name: 'get' } }],
+        }),
+      });
+      return ((await response.json()) as ChatCompletion).choices[0]!.finish_reason;
+    };
+    expect(await finishOf(['{ '])).toBe('stop');
+    expect(await finishOf(['never'])).toBe('tool_calls');
+  });
+});
+
+it('a call that is whole is completed, where its answer is cut behind it', async () => {
+  const { whole, last } = await ask(CALL, { max_output_tokens: CALL.length - 5 });
+  for (const response of [whole, last.response])
+    expect(response).toMatchObject({
+      status: 'incomplete',
+      output: [{ type: 'function_call', status: 'completed', arguments: '{}' }],
+    });
+});
 
 describe('a response with tools, streamed as it is whole', () => {
   it('is incomplete where it is cut before its first item', async () => {
