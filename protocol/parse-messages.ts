@@ -118,9 +118,9 @@ function conversation({ model, messages, system, tools, tool_choice: choice }: T
     ...(tools == null || tools.length === 0
       ? {}
       : {
-          tools: tools.map(({ name, description, input_schema: parameters }) => ({
+          tools: tools.map(({ name, description, input_schema: parameters, strict }) => ({
             type: 'function',
-            function: { name, parameters, ...given({ description }) },
+            function: { name, parameters, ...given({ description, strict }) },
           })),
           ...given({ tool_choice: choiceOf(choice) }),
           ...(choice?.disable_parallel_tool_use === true ? { parallel_tool_calls: false } : {}),
