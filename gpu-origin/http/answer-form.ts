@@ -54,6 +54,8 @@ export type AnswerPiece =
 export interface CallSyntax {
   readonly format: CallFormat;
   readonly names: readonly string[];
+  /** Whether there is nothing but calls in them. */
+  readonly only: boolean;
 }
 
 /** How the calls in the answers to a request are written; null when there are none. */
@@ -62,7 +64,9 @@ export function callSyntaxOf(
   services: Pick<Services, 'chatTemplate'>,
 ): CallSyntax | null {
   const tools = toolsOf(request, services);
-  return tools && { format: tools.format, names: tools.use.functions.map(({ name }) => name) };
+  if (tools === null) return null;
+  const { functions, choice } = tools.use;
+  return { format: tools.format, names: functions.map(({ name }) => name), only: choice !== 'auto' };
 }
 
 type Place = 'text' | 'arguments' | 'end' | 'plain';
@@ -76,6 +80,7 @@ export class ToolCallReader {
   readonly #longest: number;
   /** A call may begin anywhere, and not only where the answer does. */
   readonly #anywhere: boolean;
+  readonly #only: boolean;
   /** Calls that are whole. */
   #whole = 0;
   #place: Place = 'text';
@@ -84,7 +89,8 @@ export class ToolCallReader {
   #inString = false;
   #escaped = false;
 
-  constructor({ format, names }: CallSyntax) {
+  constructor({ format, names, only }: CallSyntax) {
+    this.#only = only;
     const { begin, between, end } = CALL_SHAPES[format];
     this.#heads = names.map((name) => ({ text: begin + name + between, name }));
     this.#longest = Math.max(...this.#heads.map(({ text }) => text.length));
@@ -121,7 +127,7 @@ export class ToolCallReader {
     const begun = this.#held.trimStart();
     // Behind a call it is another one, cut before its mark was whole.
     const isCall = begun.startsWith(this.#mark) || (this.#whole > 0 && this.#isBegun(begun));
-    const rest = this.#place === 'text' && !isCall ? this.#held : '';
+    const rest = this.#place === 'text' && !isCall && !this.#only ? this.#held : '';
     this.#held = '';
     // Blanks between calls are no text.
     return rest === '' || (this.#whole > 0 && rest.trim() === '') ? [] : [{ kind: 'text', text: rest }];

@@ -79,8 +79,8 @@ it('a call that is whole is completed, where its answer is cut behind it', async
 });
 
 describe('a response with tools, streamed as it is whole', () => {
-  it('is incomplete where it is cut before its first item', async () => {
-    const { whole, last } = await ask('', { tool_choice: 'required', max_output_tokens: 15 });
+  it.each([5, 15])('is incomplete where it is cut before its first item: at %i', async (tokens) => {
+    const { whole, last } = await ask('', { tool_choice: 'required', max_output_tokens: tokens });
     expect(whole).toMatchObject({
       ...{ status: 'incomplete', output: [] },
       incomplete_details: { reason: 'max_output_tokens' },
