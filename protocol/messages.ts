@@ -40,6 +40,8 @@ export const MessagesTool = z.object({
   name: z.string().min(1).max(128),
   description: z.string().nullish(),
   input_schema: z.custom<Record<string, unknown>>(isMap, 'must be an object').meta({ type: 'object' }),
+  /** As a chat's function has it: a schema that its calls cannot be held to is refused. */
+  strict: z.boolean().nullish(),
 });
 
 const toolChoice = z.object({

@@ -110,18 +110,17 @@ const given = (fields: Record<string, unknown>): Record<string, unknown> =>
 
 function conversation({ model, messages, system, tools, tool_choice: choice }: Turn) {
   const instructions = system == null ? '' : textOf(system);
+  const turns = messages.flatMap(chatMessages);
   return {
     model,
-    messages: [
-      ...(instructions === '' ? [] : [{ role: 'system', content: instructions }]),
-      ...messages.flatMap(chatMessages),
-    ],
+    messages: [...(instructions === '' ? [] : [{ role: 'system', content: instructions }]), ...turns],
+    ...(isBegun(turns.at(-1)) ? { continue_final_message: true } : {}),
     ...(tools == null || tools.length === 0
       ? {}
       : {
-          tools: tools.map(({ name, description, input_schema: parameters }) => ({
+          tools: tools.map(({ name, description, input_schema: parameters, strict }) => ({
             type: 'function',
-            function: { name, parameters, ...given({ description }) },
+            function: { name, parameters, ...given({ description, strict }) },
           })),
           ...given({ tool_choice: choiceOf(choice) }),
           ...(choice?.disable_parallel_tool_use === true ? { parallel_tool_calls: false } : {}),
@@ -139,8 +138,18 @@ function choiceOf(choice: Turn['tool_choice']): unknown {
 const textOf = (content: string | readonly { text: string }[]): string =>
   typeof content === 'string' ? content : content.map(({ text }) => text).join('');
 
+interface ChatTurn {
+  role: string;
+  content: string;
+  tool_calls?: object[];
+}
+
+/** Whether it is the beginning of the answer, which then goes on where it ends, as Anthropic has it. */
+const isBegun = (last: ChatTurn | undefined): boolean =>
+  last?.role === 'assistant' && last.content !== '' && last.tool_calls === undefined;
+
 /** A turn is one message, but for the results of tools: those are messages of their own, and come first. */
-function chatMessages({ role, content }: MessagesInput): object[] {
+function chatMessages({ role, content }: MessagesInput): ChatTurn[] {
   if (typeof content === 'string') return [{ role, content }];
   const of = <T extends MessagesBlock['type']>(type: T) =>
     content.filter((block): block is Extract<MessagesBlock, { type: T }> => block.type === type);

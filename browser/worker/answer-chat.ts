@@ -92,7 +92,11 @@ async function run(params: {
   const answers = Array.from({ length: choices }, () => ({
     ...{ text: '', prompt: [] as WholeAnswer['prompt'], finishReason: 'stop' as const },
     tokens: [] as WholeAnswer['tokens'][number][],
-  })) as (WholeAnswer & { tokens: WholeAnswer['tokens'][number][] })[];
+    parts: [] as WholeAnswer['parts'][number][],
+  })) as (WholeAnswer & {
+    tokens: WholeAnswer['tokens'][number][];
+    parts: WholeAnswer['parts'][number][];
+  })[];
   send?.(format.opening());
   for await (const { choice, event } of events) {
     const answer = answers[choice]!;
@@ -103,6 +107,7 @@ async function run(params: {
     if (event.kind === 'tokens') {
       answer.text += event.text;
       answer.tokens.push(...event.tokens);
+      answer.parts.push(event);
     }
     if (event.kind === 'prompt' || event.kind === 'tokens') send?.(format.piece(choice, event));
     if (event.kind !== 'end') continue;

@@ -54,6 +54,8 @@ export type AnswerPiece =
 export interface CallSyntax {
   readonly format: CallFormat;
   readonly names: readonly string[];
+  /** Whether there is nothing but calls in them. */
+  readonly only: boolean;
 }
 
 /** How the calls in the answers to a request are written; null when there are none. */
@@ -62,7 +64,9 @@ export function callSyntaxOf(
   services: Pick<Services, 'chatTemplate'>,
 ): CallSyntax | null {
   const tools = toolsOf(request, services);
-  return tools && { format: tools.format, names: tools.use.functions.map(({ name }) => name) };
+  if (tools === null) return null;
+  const { functions, choice } = tools.use;
+  return { format: tools.format, names: functions.map(({ name }) => name), only: choice !== 'auto' };
 }
 
 type Place = 'text' | 'arguments' | 'end' | 'plain';
@@ -76,21 +80,38 @@ export class ToolCallReader {
   readonly #longest: number;
   /** A call may begin anywhere, and not only where the answer does. */
   readonly #anywhere: boolean;
+  readonly #only: boolean;
   /** Calls that are whole. */
-  whole = 0;
+  #whole = 0;
   #place: Place = 'text';
   #held = '';
   #depth = 0;
   #inString = false;
   #escaped = false;
 
-  constructor({ format, names }: CallSyntax) {
+  constructor({ format, names, only }: CallSyntax) {
+    this.#only = only;
     const { begin, between, end } = CALL_SHAPES[format];
     this.#heads = names.map((name) => ({ text: begin + name + between, name }));
     this.#longest = Math.max(...this.#heads.map(({ text }) => text.length));
     this.#end = end;
     this.#anywhere = format === 'hermes';
     this.#mark = this.#anywhere ? begin.slice(0, begin.indexOf('>') + 1) : begin.slice(0, 1);
+  }
+
+  /** Whether what comes next is a call's, if only its end. */
+  get inCall(): boolean {
+    return this.#place === 'arguments' || this.#place === 'end';
+  }
+
+  /** Whether the last call's arguments have not ended: where the answer has, as at a stop text, they were cut. */
+  get isCut(): boolean {
+    return this.#place === 'arguments';
+  }
+
+  /** Whether there are calls, and all of them whole. */
+  get called(): boolean {
+    return this.#whole > 0 && !this.isCut;
   }
 
   /** @returns what is certain by now. */
@@ -105,11 +126,11 @@ export class ToolCallReader {
   flush(): AnswerPiece[] {
     const begun = this.#held.trimStart();
     // Behind a call it is another one, cut before its mark was whole.
-    const isCall = begun.startsWith(this.#mark) || (this.whole > 0 && this.#isBegun(begun));
-    const rest = this.#place === 'text' && !isCall ? this.#held : '';
+    const isCall = begun.startsWith(this.#mark) || (this.#whole > 0 && this.#isBegun(begun));
+    const rest = this.#place === 'text' && !isCall && !this.#only ? this.#held : '';
     this.#held = '';
     // Blanks between calls are no text.
-    return rest === '' || (this.whole > 0 && rest.trim() === '') ? [] : [{ kind: 'text', text: rest }];
+    return rest === '' || (this.#whole > 0 && rest.trim() === '') ? [] : [{ kind: 'text', text: rest }];
   }
 
   /** @returns whether there may be more in what is held. */
@@ -181,7 +202,7 @@ export class ToolCallReader {
     if (at > 0) pieces.push({ kind: 'arguments', text: this.#held.slice(0, at) });
     this.#held = this.#held.slice(at);
     if (!ended) return false;
-    this.whole += 1;
+    this.#whole += 1;
     this.#place = 'end';
     return true;
   }

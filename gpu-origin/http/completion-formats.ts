@@ -14,13 +14,19 @@ import {
 import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
 import type { Tokenizer } from '../model/tokenizer.ts';
 import { type CallSyntax, type AnswerPiece, ToolCallReader } from './answer-form.ts';
+import type { Echo } from '../prompts/prompt.ts';
 import { chatLogprob, promptLogprobs, textLogprob, tokenKey, topLogprobs } from '../prompts/token-text.ts';
 
 type PieceEvent = Extract<EngineEvent, { kind: 'prompt' | 'tokens' }>;
 
+/** What an event of the engine says of an answer. */
+export type AnswerTokens = Pick<PieceEvent, 'tokens'> & { readonly text: string };
+
 /** Everything of one choice. */
 export interface WholeAnswer {
   text: string;
+  /** Text and tokens again, as they came. */
+  parts: readonly AnswerTokens[];
   prompt: readonly ScoredToken[];
   tokens: readonly ScoredToken[];
   finishReason: FinishReason;
@@ -97,7 +103,7 @@ export function chatFormat(params: FormatParams): CompletionFormat {
   const callId = (choice: number, call: number): string =>
     `call_${params.id.slice(0, 20)}${choice.toString(36)}${call.toString(36).padStart(3, '0')}`;
   const finishOf = (choice: number, reason: FinishReason): ChatFinishReason =>
-    reason === 'stop' && (readers[choice]?.whole ?? 0) > 0 ? 'tool_calls' : reason;
+    reason === 'stop' && readers[choice]?.called === true ? 'tool_calls' : reason;
   const deltaOf = (choice: number, piece: AnswerPiece): ChatChoice['delta'] => {
     if (piece.kind === 'text') return { content: piece.text };
     if (piece.kind === 'arguments')
@@ -203,7 +209,7 @@ type TextChoice = TextCompletion['choices'][number];
  * @param params.showSpecial whether answers' texts have their control tokens.
  */
 export function textFormat(
-  params: FormatParams & { echoes: readonly (string | null)[]; topLogprobs: number; showSpecial: boolean },
+  params: FormatParams & { echoes: readonly (Echo | null)[]; topLogprobs: number; showSpecial: boolean },
 ): CompletionFormat {
   const { created, model, includeUsage, tokenizer } = params;
   const id = `cmpl-${params.id}`;
@@ -218,11 +224,15 @@ export function textFormat(
   ): TextLogprobs | null => {
     if (!params.logprobs) return null;
     const tokens = [...prompt, ...answer];
-    const places = tokens.map((token, place) => {
+    const echo = params.echoes[promptAt(index)];
+    const places = tokens.map(({ id }, place) => {
       const at = offsets[index]!;
-      const hidden = place >= prompt.length && !params.showSpecial && tokenizer.isSpecial(token.id);
-      const bytes = hidden ? undefined : (tokenizer.tokenBytes(token.id) ?? undefined);
-      offsets[index] = at + decoders[index]!.decode(bytes, { stream: true }).length;
+      const ofAnswer = place >= prompt.length;
+      const hidden = ofAnswer ? !params.showSpecial && tokenizer.isSpecial(id) : echo?.leavesOut(id, place);
+      const bytes = hidden === true ? undefined : (tokenizer.tokenBytes(id) ?? undefined);
+      // The answer begins with a character of its own, as its text does.
+      const stream = place !== prompt.length - 1;
+      offsets[index] = at + decoders[index]!.decode(bytes, { stream }).length;
       return at;
     });
     return {
@@ -242,7 +252,7 @@ export function textFormat(
   });
   /** Of a choice. Each prompt has as many, in its turn. */
   const promptAt = (index: number): number => Math.floor((index * params.echoes.length) / params.choices);
-  const echoOf = (index: number): string => params.echoes[promptAt(index)] ?? '';
+  const echoOf = (index: number): string => params.echoes[promptAt(index)]?.text ?? '';
   /** The prompt's scores, where it is echoed, as many as the client wants of an answer's tokens. */
   const echoed = (index: number, prompt: readonly ScoredToken[]): readonly ScoredToken[] => {
     if (params.echoes[promptAt(index)] === null) return [];

@@ -42,7 +42,7 @@ export function messagesFormat(
         ? 'max_tokens'
         : stop !== undefined
           ? 'stop_sequence'
-          : (reader?.whole ?? 0) > 0
+          : reader?.called === true
             ? 'tool_use'
             : 'end_turn';
     return { stop_reason, stop_sequence: stop ?? null };

@@ -33,6 +33,11 @@ export class ResponseItems {
     return this.#text !== '';
   }
 
+  /** Whether the item that has not ended is a call. */
+  get inCall(): boolean {
+    return this.#open?.type === 'function_call';
+  }
+
   /** The message, which pieces of text go on with. */
   begin(): UnnumberedEvent[] {
     const item = this.#message('in_progress', []);

@@ -11,7 +11,7 @@ import {
   type Usage,
 } from '../../protocol/index.ts';
 import type { ScoredToken } from '../engine/engine.ts';
-import type { CompletionFormat, FormatParams } from './completion-formats.ts';
+import type { AnswerTokens, CompletionFormat, FormatParams } from './completion-formats.ts';
 import { chatLogprob } from '../prompts/token-text.ts';
 import { ResponseItems, type UnnumberedEvent } from './response-items.ts';
 import { type AnswerPiece, ToolCallReader } from './answer-form.ts';
@@ -33,6 +33,8 @@ export function responsesFormat(
   const reader = params.calls === null ? null : new ToolCallReader(params.calls);
   const items = new ResponseItems(params.id);
   let sent = 0;
+  /** How the answer has ended: one that was cut before its first item has none that could say it. */
+  let ended: ReturnType<typeof statusOf> = 'completed';
 
   const logprobsOf = (tokens: readonly ScoredToken[]): TokenLogprob[] =>
     params.logprobs ? tokens.map((token) => chatLogprob(params.tokenizer, token)) : [];
@@ -44,12 +46,31 @@ export function responsesFormat(
     });
   const response = (state: State): ModelResponse =>
     responseObject({ id: `resp_${params.id}`, created: params.created, now: params.now, request }, state);
-  const piecesOf = (text: string): readonly AnswerPiece[] =>
-    reader === null ? [{ kind: 'text', text }] : reader.push(text);
-  const take = (pieces: readonly AnswerPiece[], scores: TokenLogprob[]): UnnumberedEvent[] => {
-    // Log-probabilities are the message's: those of calls have no place in a response.
-    const events = pieces.flatMap((piece, at) => items.take(piece, at === 0 ? scores : []));
-    return pieces.length === 0 && scores.length > 0 && reader === null ? items.take(NO_TEXT, scores) : events;
+  /** Of tokens whose text may yet be the message's, or the beginning of a call. */
+  let waiting: TokenLogprob[] = [];
+  /** Log-probabilities are the message's: those of calls have no place in a response. */
+  const take = (pieces: readonly AnswerPiece[]): UnnumberedEvent[] =>
+    pieces.flatMap((piece) => {
+      const scores = piece.kind === 'text' ? waiting : [];
+      waiting = [];
+      return items.take(piece, scores);
+    });
+  const takeTokens = ({ text, tokens }: AnswerTokens): UnnumberedEvent[] => {
+    const scores = logprobsOf(tokens);
+    if (text === '' && scores.length === 0) return [];
+    if (reader === null) return items.take({ kind: 'text', text }, scores);
+    const inCall = reader.inCall;
+    waiting.push(...scores);
+    const pieces = reader.push(text);
+    if (inCall && pieces.length === 0) waiting = [];
+    return take(pieces);
+  };
+  const close = (finishReason: FinishReason): UnnumberedEvent[] => {
+    ended = statusOf(finishReason);
+    const last = take(reader?.flush() ?? []);
+    // A call is whole or not, whatever has ended the answer.
+    const ofCall = reader?.isCut === true ? 'incomplete' : 'completed';
+    return [...last, ...items.end(items.inCall ? ofCall : ended)];
   };
 
   return {
@@ -62,27 +83,17 @@ export function responsesFormat(
         ...(reader === null ? items.begin() : []),
       ]);
     },
-    piece(_choice, event) {
-      if (event.kind === 'prompt') return [];
-      const scores = logprobsOf(event.tokens);
-      if (event.text === '' && scores.length === 0) return [];
-      return numbered(take(event.text === '' ? [] : piecesOf(event.text), scores));
-    },
+    piece: (_choice, event) => (event.kind === 'prompt' ? [] : numbered(takeTokens(event))),
     heartbeat() {
       // No message has to begin before it is known that there is one.
       const idle = response({ status: 'in_progress', output: [...items.output] });
       return numbered(items.heartbeat() ?? [{ type: 'response.in_progress', response: idle }]);
     },
-    closing(_choice, finishReason) {
-      const last = take(reader?.flush() ?? [], []);
-      return numbered([...last, ...items.end(statusOf(finishReason))]);
-    },
-    ending(usage) {
-      const { output } = items;
-      const status = output.some((item) => item.status === 'incomplete') ? 'incomplete' : 'completed';
-      const ended = response({ status, output, usage });
-      return numbered([{ type: `response.${status}`, response: ended }]);
-    },
+    closing: (_choice, finishReason) => numbered(close(finishReason)),
+    ending: (usage) =>
+      numbered([
+        { type: `response.${ended}`, response: response({ status: ended, output: items.output, usage }) },
+      ]),
     failure(error) {
       items.end('incomplete');
       const output = items.hasText || items.output.length > 1 ? items.output : [];
@@ -92,19 +103,15 @@ export function responsesFormat(
       return failed;
     },
     whole(answers, usage) {
-      const answer = answers[0]!;
-      const status = statusOf(answer.finishReason);
+      const { parts, finishReason } = answers[0]!;
       if (reader === null) items.begin();
-      const pieces =
-        reader === null ? piecesOf(answer.text) : [...reader.push(answer.text), ...reader.flush()];
-      take(pieces, logprobsOf(answer.tokens));
-      items.end(status);
-      return response({ status, output: items.output, usage });
+      // As a stream has it: which tokens are the message's shows in what comes together.
+      for (const part of parts) takeTokens(part);
+      close(finishReason);
+      return response({ status: ended, output: items.output, usage });
     },
   };
 }
-
-const NO_TEXT: AnswerPiece = { kind: 'text', text: '' };
 
 const statusOf = (finishReason: FinishReason): 'completed' | 'incomplete' =>
   finishReason === 'length' ? 'incomplete' : 'completed';

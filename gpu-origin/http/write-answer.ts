@@ -9,7 +9,7 @@ import {
   writeUsageNote,
 } from '../../protocol/index.ts';
 import type { EngineEvent, ScoredToken } from '../engine/engine.ts';
-import type { CompletionFormat } from './completion-formats.ts';
+import type { AnswerTokens, CompletionFormat } from './completion-formats.ts';
 import { type Timing, usageCounter } from './usage.ts';
 import type { OriginContext } from './origin-context.ts';
 import type { ChoiceEvent } from './run-prompts.ts';
@@ -49,6 +49,7 @@ export async function collect(params: Answering): Promise<Response> {
   const { events, choices, prompted, format, abort, timing, notesUsage } = params;
   const answers = Array.from({ length: choices }, () => ({
     text: '',
+    parts: [] as AnswerTokens[],
     prompt: [] as readonly ScoredToken[],
     tokens: [] as ScoredToken[],
     finishReason: 'stop' as FinishReason,
@@ -68,6 +69,7 @@ export async function collect(params: Answering): Promise<Response> {
     if (event.kind === 'prompt') answer.prompt = event.tokens;
     if (event.kind === 'tokens') {
       answer.text += event.text;
+      answer.parts.push(event);
       answer.tokens.push(...event.tokens);
     }
     if (event.kind === 'end') {

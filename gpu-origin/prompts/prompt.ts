@@ -30,12 +30,17 @@ import {
 import { type Steps, utf8Length } from '../model/text-steps.ts';
 import type { Tokenizer } from '../model/tokenizer.ts';
 import { encodeInTurn, type PromptCaller, type PromptServices, tooLong } from './prompt-queue.ts';
-import { tokenText } from './token-text.ts';
 
 export interface Prompt {
   ids: readonly number[];
-  /** Its text, where it is to be echoed. */
-  echo: string | null;
+  /** Where it is to be echoed. */
+  echo: Echo | null;
+}
+
+export interface Echo {
+  readonly text: string;
+  /** Whether the text is without a token of the prompt. @param place of the token, from 0. */
+  readonly leavesOut: (id: number, place: number) => boolean;
 }
 
 type SingleText = Omit<TextCompletionRequest, 'prompt'> & { prompt: TextPrompt };
@@ -181,9 +186,10 @@ async function textPrompt(
       steps: tokenizer.encodeInSteps(prompt, { allowSpecial: true, limit: base.context }),
     });
     if (!ids.ok) return ids;
+    const prefix = special === false ? [] : tokenizer.prefixIds;
     return ok({
-      ids: [...(special === false ? [] : tokenizer.prefixIds), ...ids.value],
-      echo: echo === true ? prompt : null,
+      ids: [...prefix, ...ids.value],
+      echo: echo === true ? { text: prompt, leavesOut: (_id, place) => place < prefix.length } : null,
     });
   }
   if (prompt.length > base.context) return err(tooLong(base.context, param, 0));
@@ -195,16 +201,21 @@ async function textPrompt(
     bytes: prompt.length,
     steps: textInSteps(prompt, services),
   });
-  return text.ok ? ok({ ids: prompt, echo: text.value }) : text;
+  return text.ok
+    ? ok({ ids: prompt, echo: { text: text.value, leavesOut: (id) => tokenizer.isSpecial(id) } })
+    : text;
 }
 
+/** Without control tokens. A character may lie in several tokens. */
 function* textInSteps(ids: readonly number[], { tokenizer }: PromptServices): Steps<string> {
+  const decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   let text = '';
   for (const [at, id] of ids.entries()) {
-    if (!tokenizer.isSpecial(id)) text += tokenText(tokenizer, id);
+    const bytes = tokenizer.isSpecial(id) ? null : tokenizer.tokenBytes(id);
+    if (bytes !== null) text += decoder.decode(bytes, { stream: true });
     if ((at + 1) % ECHO_STEP === 0) yield;
   }
-  return text;
+  return text + decoder.decode();
 }
 
 type Conversation = Pick<ChatCompletionRequest, 'messages'> | Pick<ResponseRequest, 'input' | 'instructions'>;

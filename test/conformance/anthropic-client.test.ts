@@ -95,6 +95,28 @@ describe('Anthropic’s client through the edge', () => {
     expect(blocks.usage).toEqual(plain.usage);
   });
 
+  it('has an answer go on that it has begun', async () => {
+    const begun = [...ask.messages, { role: 'assistant' as const, content: '{"name": ' }];
+    const chat = await clientOf(stack).chat.completions.create({
+      ...{ model: ADAPTER, max_tokens: 8, temperature: 0 },
+      messages: [{ role: 'system', content: ask.system }, ...begun],
+      ...own({ continue_final_message: true }),
+    });
+    const answer = await client.messages.create({ ...ask, messages: begun });
+    expect(answer.content).toEqual([{ type: 'text', text: chat.choices[0]?.message.content }]);
+    expect(answer.usage.input_tokens).toBe(chat.usage?.prompt_tokens);
+    const { input_tokens: counted } = await client.messages.countTokens({
+      ...{ model: ADAPTER, system: ask.system, messages: begun },
+    });
+    expect(counted).toBe(chat.usage?.prompt_tokens);
+    // A call, or thoughts alone, are no beginning.
+    const called = {
+      role: 'assistant' as const,
+      content: [{ type: 'tool_use' as const, id: 't1', name: 'get', input: {} }],
+    };
+    await client.messages.create({ ...ask, messages: [...ask.messages, called] });
+  });
+
   it('counts tokens before it asks', async () => {
     const { input_tokens: counted } = await client.messages.countTokens({
       model: ADAPTER,

@@ -49,6 +49,20 @@ describe('/tokenize and /detokenize, through the edge and at the origin', () => 
     );
   });
 
+  it('take the body of a chat and of a message as it is, the fields for the edge too', async () => {
+    const messages = [{ role: 'user', content: 'hello' }];
+    const body = { model: ADAPTER, messages, strict: true, adapters: [{ name: ADAPTER, scale: 0.5 }] };
+    const alone = await ask('/tokenize', { messages });
+    expect(await ask('/tokenize', body)).toEqual(alone);
+    const counted = await ask('/v1/messages/count_tokens', body);
+    expect(counted).toEqual({ status: 200, json: { input_tokens: alone.json['count'] } });
+    expect(await errorOf('/tokenize', { ...body, adapters: 1 })).toEqual([
+      400,
+      'invalid_request',
+      'adapters',
+    ]);
+  });
+
   it('count what a response counts, instructions and tools too', async () => {
     const input = [{ role: 'user', content: 'hello' }];
     const tool = { type: 'function', name: 'look', parameters: { type: 'object', properties: {} } };

@@ -115,6 +115,19 @@ describe('tools through the edge', () => {
         });
     });
 
+    it('are held to their schema where they are strict, or refused', async () => {
+      const strict = (input_schema: Anthropic.Tool['input_schema']) => ({
+        ...ask,
+        tools: [{ name: 'weather', input_schema, strict: true }],
+      });
+      expect(await anthropic().messages.create(strict(parameters))).toMatchObject({ content: [called] });
+      const unheld = { type: 'object' as const, properties: { city: { not: {} } } };
+      await expect(anthropic().messages.create(strict(unheld))).rejects.toMatchObject({
+        status: 400,
+        error: { error: { code: 'unsupported_parameter' } },
+      });
+    });
+
     it('are called because they have to be, by their name, or not at all', async () => {
       const client = anthropic();
       for (const tool_choice of [{ type: 'any' } as const, { type: 'tool', name: 'weather' } as const])

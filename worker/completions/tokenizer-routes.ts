@@ -39,15 +39,20 @@ export function tokenizerRoutes(deps: TokenizerDeps): Hono<AppEnv> {
     routes.post(path, (context) => ask(deps, context, path, parse));
     routes.all(path, methodNotAllowed('POST'));
   };
-  add('/tokenize', parseTokenize);
+  add('/tokenize', withoutEdgeFields(parseTokenize));
   add('/detokenize', parseDetokenize);
-  add('/v1/messages/count_tokens', parseCountTokens);
-  add('/v1/responses/input_tokens', (body, options) => {
-    const taken = takeEdgeFields(body);
-    return taken.ok ? parseInputTokens(taken.value.rest, options) : taken;
-  });
+  add('/v1/messages/count_tokens', withoutEdgeFields(parseCountTokens));
+  add('/v1/responses/input_tokens', withoutEdgeFields(parseInputTokens));
   return routes;
 }
+
+/** Of what a completion takes as well: its fields for the edge have no tokens. */
+const withoutEdgeFields =
+  (parse: Parse): Parse =>
+  (body, options) => {
+    const taken = takeEdgeFields(body);
+    return taken.ok ? parse(taken.value.rest, options) : taken;
+  };
 
 async function ask(deps: TokenizerDeps, context: AppContext, path: Path, parse: Parse): Promise<Response> {
   const visit = comeIn(deps, context.req.raw);

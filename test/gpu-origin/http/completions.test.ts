@@ -126,6 +126,38 @@ describe('completions', () => {
     expect(offsets).toEqual([...offsets].sort((a, b) => a - b));
   });
 
+  it('echoes token ids as their text, whose characters may lie in several, and counts in that', async () => {
+    const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata() });
+    const prompt = tokenizer.encode('<|im_start|>né 🙂!<|im_end|> ok', { allowSpecial: true });
+    const echoed = { prompt, echo: true, max_tokens: 0 };
+    const { choices } = (await (await text({ ...echoed, logprobs: 0 })).json()) as TextCompletion;
+    const { text: said, logprobs } = choices[0]!;
+    expect(said).toBe('né 🙂! ok');
+    const { tokens, text_offset: offsets } = logprobs!;
+    expect(offsets[tokens.indexOf('<|im_start|>')]).toBe(0);
+    expect(offsets[tokens.indexOf('n')]).toBe(0);
+    expect(offsets[tokens.indexOf('!')]).toBe(said.indexOf('!'));
+    expect(offsets[tokens.indexOf('<|im_end|>') + 1]).toBe(said.indexOf(' ok'));
+    const list = (await (await text({ ...echoed, prompt: [prompt] })).json()) as TextCompletion;
+    expect(list.choices[0]!.text).toBe(said);
+  });
+
+  it('counts no token in text_offset that stands before every text', async () => {
+    const tokenizer = loadTokenizer({ kind: 'gguf', metadata: tinyMetadata() });
+    const prefixIds = [tokenizer.controlTokens.get('<|im_start|>')!];
+    const other = await startTestOrigin({ services: { tokenizer: { ...tokenizer, prefixIds } } });
+    const body = { model: 'alice/notes', prompt: 'hello world', echo: true, logprobs: 0, max_tokens: 0 };
+    const response = await fetch(`${other.url}/v1/completions`, {
+      method: 'POST',
+      body: JSON.stringify(body),
+    });
+    expect(((await response.json()) as TextCompletion).choices[0]).toMatchObject({
+      text: 'hello world',
+      logprobs: { tokens: ['<|im_start|>', 'hello', ' world'], text_offset: [0, 0, 5] },
+    });
+    await other.stop();
+  });
+
   it.each([
     [true, [0, 0]],
     [false, [0, 12]],
