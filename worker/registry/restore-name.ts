@@ -62,6 +62,8 @@ export async function restoreName(
         ),
       );
   }
+  const dangling = await standsForRemoved(deps.registry, names);
+  if (dangling !== null) return err(dangling);
   const answer: RestoreAnswer = { restored: removedTogether(found.value) };
   if (request.dry_run === true) return ok(answer);
   const rows = new Map<string, NameRow>([
@@ -82,6 +84,19 @@ export async function restoreName(
   });
   if (!restored.ok) return err(changed(name, restored.error.name));
   return served(deps, names.some(({ row }) => row.name === name) ? name : null, answer);
+}
+
+/** An alias is never made of a name that is removed, and does not come back as one. */
+async function standsForRemoved(registry: Registry, names: readonly RemovedName[]): Promise<ApiError | null> {
+  const back = new Set(names.map(({ row }) => row.name));
+  for (const { row, alias } of names) {
+    const target = alias === null || back.has(alias) ? null : await registry.name(alias);
+    if (target === null || target.removedAt === null || target.owner !== row.owner) continue;
+    return conflict(
+      `'${row.name}' stands for '${target.name}', which is removed. Restore '${target.name}' first; with cascade comes all that was removed with it.`,
+    );
+  }
+  return null;
 }
 
 /** @param name whose pointer changes; null = none's of what was asked for, since single versions are never live. */

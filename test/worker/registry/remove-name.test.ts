@@ -281,6 +281,22 @@ describe('a name that is in use', () => {
   });
 });
 
+describe('an alias that went with its name', () => {
+  it('comes back with it or after it', async () => {
+    await post('/admin/alias', { name: 'n', target: 'notes' });
+    await remove({ name: 'notes', cascade: true });
+    const alone = await restore({ name: 'n' });
+    expect([alone.status, alone.body.error?.message]).toEqual([
+      409,
+      "'n' stands for 'notes', which is removed. Restore 'notes' first; with cascade comes all that was removed with it.",
+    ]);
+    expect((await restore({ name: 'n', cascade: true, dry_run: true })).status).toBe(200);
+    expect((await restore({ name: 'notes' })).status).toBe(200);
+    expect((await restore({ name: 'n' })).status).toBe(200);
+    expect(await served('n')).toBe('notes@1');
+  });
+});
+
 describe('what is recorded while KV does not take writes', () => {
   const cutOff = async (path: string, body: object) => {
     const put = vi.spyOn(graft.kv, 'put').mockRejectedValue(new Error('KV PUT failed: 500'));
