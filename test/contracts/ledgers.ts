@@ -72,6 +72,16 @@ export function blobLedgerContract(backend: string, make: () => Promise<BlobLedg
       expect(await ledger.holds(digest, 'a')).toBe(true);
       expect(await finish('a', 'b')).toEqual(recordOf('c', 'd'));
     });
+
+    it('says of a file whose bytes are there again that it is whole, and not of one that is gone', async () => {
+      expect(await ledger.mended({ digest, at: 1 })).toBe(false);
+      expect(await ledger.record(digest)).toBeNull();
+      await ledger.finish({ digest, record: recordOf('a'), at: 2 });
+      await ledger.hold({ digest, tenant: 'a', at: 2 });
+      await ledger.markDamaged({ digest, at: 3 });
+      expect(await ledger.mended({ digest, at: 4 })).toBe(true);
+      expect([await ledger.holds(digest, 'a'), await ledger.readBackAt(digest)]).toEqual([true, 4]);
+    });
   });
 }
 

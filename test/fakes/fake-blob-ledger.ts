@@ -107,6 +107,15 @@ export function createFakeBlobLedger(
       const record = records.get(digest);
       if (record !== undefined) record.damaged = true;
     },
+    async mended({ digest, at }) {
+      const record = records.get(digest);
+      if (record === undefined) return false;
+      record.damaged = false;
+      record.readAt = Math.max(record.readAt, at);
+      for (const part of partsOf(digest))
+        part.recorded = record.parts.some(({ sha256 }) => sha256 === part.sha256);
+      return true;
+    },
 
     async unused({ touchedBefore, cursor, scan, limit }) {
       const all = [...files]

@@ -161,5 +161,16 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
     async markDamaged({ digest, at }) {
       await db.prepare('UPDATE blobs SET damaged_at = ? WHERE digest = ?').bind(at, digest).run();
     },
+    async mended({ digest, at }) {
+      const [mended] = await db.batch([
+        db
+          .prepare(
+            'UPDATE blobs SET damaged_at = NULL, touched_at = MAX(touched_at, ?) WHERE digest = ? RETURNING digest',
+          )
+          .bind(at, digest),
+        db.prepare(`UPDATE stored_parts SET recorded = ${RECORDED} WHERE digest = ?`).bind(digest),
+      ]);
+      return mended?.results.length === 1;
+    },
   };
 }

@@ -82,6 +82,11 @@ export interface BlobLedger {
   noteReadBack(params: { digest: string; at: number }): Promise<void>;
   /** Its bytes cannot be read: nobody holds it until somebody has sent it again. */
   markDamaged(params: { digest: string; at: number }): Promise<void>;
+  /**
+   * The parts of its record are all there again, and make the file: whoever held it holds it.
+   * @returns false when there is no such file any more.
+   */
+  mended(params: { digest: string; at: number }): Promise<boolean>;
 }
 
 /** A file of which bytes may be stored, and that no version's chain contains. */
