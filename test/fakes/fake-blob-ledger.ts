@@ -88,7 +88,9 @@ export function createFakeBlobLedger(
       return standing;
     },
     async hold({ digest, tenant }) {
+      if (!records.has(digest)) return false;
       holders.add(id(digest, tenant));
+      return true;
     },
     record: async (digest) => recordOf(digest),
     async records({ cursor, limit }) {

@@ -120,10 +120,15 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
       return (await record(digest)) ?? made;
     },
     async hold({ digest, tenant, at }) {
-      await db
-        .prepare('INSERT INTO blob_holders (digest, tenant, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING')
+      const held = await db
+        .prepare(
+          `INSERT INTO blob_holders (digest, tenant, at)
+           SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM blobs WHERE digest = ?1)
+           ON CONFLICT (digest, tenant) DO UPDATE SET at = blob_holders.at RETURNING digest`,
+        )
         .bind(digest, tenant, at)
-        .run();
+        .first();
+      return held !== null;
     },
     async records({ cursor, limit }) {
       const { results } = await db

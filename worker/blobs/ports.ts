@@ -66,8 +66,8 @@ export interface BlobLedger {
    * @returns the file's record from here on.
    */
   finish(params: { digest: string; record: BlobRecord; at: number }): Promise<BlobRecord>;
-  /** Marks the tenant as holder of the whole file. */
-  hold(params: { digest: string; tenant: string; at: number }): Promise<void>;
+  /** Marks the tenant as holder of the whole file. @returns false when there is none, or none any more. */
+  hold(params: { digest: string; tenant: string; at: number }): Promise<boolean>;
   /** The finished file's record, whoever sent it. */
   record(digest: string): Promise<BlobRecord | null>;
   /** All finished files, by digest. */

@@ -223,3 +223,20 @@ describe('a repair of files that an erasure overtakes', () => {
     expect(await stored()).toEqual([]);
   });
 });
+
+it('an upload that is being closed leaves no record in KV, and nobody who holds it', async () => {
+  const file = tinyAdapter({ seed: 1 });
+  const { key } = await makeKey('acme', 'admin');
+  const path = `/admin/blobs/${file.digest}`;
+  await graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(file.bytes) });
+  const put = graft.kv.put.bind(graft.kv);
+  vi.spyOn(graft.kv, 'put').mockImplementation(async (name, ...given) => {
+    if (name === `blob:${file.digest}`) await erase('acme');
+    return put(name, ...given);
+  });
+  const parts = [{ bytes: file.bytes.length, sha256: file.digest }];
+  const closed = await graft.request(path, { key, body: { bytes: file.bytes.length, parts } });
+  expect(closed.status).toBe(503);
+  expect((await graft.kv.list({ prefix: 'blob:', cursor: null })).keys).toEqual([]);
+  expect(await rows('SELECT * FROM blob_holders')).toEqual([]);
+});
