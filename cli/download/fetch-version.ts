@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -85,23 +86,41 @@ const exists = (file: string): Promise<boolean> =>
 
 /**
  * Brings a canonical file into the cache, unless it is there. Parts that are there from a download that broke off are not
- * sent again; each is compared with its sha256, and the whole file with its digest.
+ * sent again; each is compared with its sha256, and the whole file with its digest. Others may do the same at the same
+ * time: whoever has the file first takes the parts away.
  * @param onBytes told of every part, also of those that were there.
  * @returns its path. @throws CliError `damaged` when what arrives is not the file.
  */
 async function fetchFile(
   client: ApiClient,
-  { name, version, digest, record }: RemoteFile,
+  remote: RemoteFile,
   options: { signal: AbortSignal; onBytes: (bytes: number) => void },
 ): Promise<string> {
   const folder = path.join(cacheFolder(process.env), 'adapters');
-  const file = path.join(folder, `${digest}.safetensors`);
-  if ((await exists(file)) && (await fileSha256(file)) === digest) {
-    options.onBytes(record.bytes);
+  const file = path.join(folder, `${remote.digest}.safetensors`);
+  const draft = path.join(folder, `${remote.digest}.parts`);
+  const isThere = async () => (await exists(file)) && (await fileSha256(file)) === remote.digest;
+  if (await isThere()) {
+    options.onBytes(remote.record.bytes);
     return file;
   }
-  const draft = path.join(folder, `${digest}.parts`);
-  await mkdir(draft, { recursive: true, mode: 0o700 });
+  try {
+    await assemble(client, remote, { file, draft }, options);
+  } catch (error) {
+    if (error instanceof CliError || !(await isThere())) throw error;
+    await rm(draft, { recursive: true, force: true, maxRetries: 3 });
+  }
+  return file;
+}
+
+async function assemble(
+  client: ApiClient,
+  { name, version, digest, record }: RemoteFile,
+  { file, draft }: { file: string; draft: string },
+  options: { signal: AbortSignal; onBytes: (bytes: number) => void },
+): Promise<void> {
+  const own = `.${randomBytes(4).toString('hex')}`;
+  const whole = path.join(draft, `whole${own}`);
   const parts: string[] = [];
   for (const [index, part] of record.parts.entries()) {
     const at = path.join(draft, part.sha256);
@@ -118,13 +137,12 @@ async function fetchFile(
       const bytes = new Uint8Array(await response.arrayBuffer());
       if (bytes.length !== part.bytes || bytesSha256(bytes) !== part.sha256)
         throw damaged(`Part ${index} of ${name}@${version} arrived damaged: try again.`);
-      await writeFile(`${at}.new`, bytes, { mode: 0o600 });
-      await rename(`${at}.new`, at);
+      await mkdir(draft, { recursive: true, mode: 0o700 });
+      await writeFile(at + own, bytes, { mode: 0o600 });
+      await rename(at + own, at);
     }
     options.onBytes(part.bytes);
   }
-  const whole = path.join(draft, 'whole');
-  await rm(whole, { force: true });
   for (const part of parts)
     await pipeline(createReadStream(part), createWriteStream(whole, { flags: 'a', mode: 0o600 }));
   if ((await fileSha256(whole)) !== digest) {
@@ -132,8 +150,7 @@ async function fetchFile(
     throw damaged(`The parts of ${name}@${version} are not the file ${digest}: try again.`);
   }
   await rename(whole, file);
-  await rm(draft, { recursive: true, force: true });
-  return file;
+  await rm(draft, { recursive: true, force: true, maxRetries: 3 });
 }
 
 const damaged = (message: string): CliError => new CliError({ message, code: 'damaged' });

@@ -51,10 +51,10 @@ export function blobLedgerContract(backend: string, make: () => Promise<BlobLedg
 
     it('knows who holds a whole file', async () => {
       expect(await ledger.record(digest)).toBeNull();
-      await ledger.hold({ digest, tenant: 'a', at: 1 });
-      expect(await ledger.holds(digest, 'a')).toBe(false);
+      expect(await ledger.hold({ digest, tenant: 'a', at: 1 })).toBe(false);
       expect(await ledger.finish({ digest, record: recordOf('first'), at: 1 })).toEqual(recordOf('first'));
-      await ledger.hold({ digest, tenant: 'a', at: 2 });
+      expect(await ledger.holds(digest, 'a')).toBe(false);
+      for (const at of [2, 3]) expect(await ledger.hold({ digest, tenant: 'a', at })).toBe(true);
       expect(await ledger.record(digest)).toEqual(recordOf('first'));
       expect([await ledger.holds(digest, 'a'), await ledger.holds(digest, 'b')]).toEqual([true, false]);
     });
@@ -71,6 +71,16 @@ export function blobLedgerContract(backend: string, make: () => Promise<BlobLedg
       expect(await finish('c', 'd')).toEqual(recordOf('c', 'd'));
       expect(await ledger.holds(digest, 'a')).toBe(true);
       expect(await finish('a', 'b')).toEqual(recordOf('c', 'd'));
+    });
+
+    it('says of a file whose bytes are there again that it is whole, and not of one that is gone', async () => {
+      expect(await ledger.mended({ digest, at: 1 })).toBe(false);
+      expect(await ledger.record(digest)).toBeNull();
+      await ledger.finish({ digest, record: recordOf('a'), at: 2 });
+      await ledger.hold({ digest, tenant: 'a', at: 2 });
+      await ledger.markDamaged({ digest, at: 3 });
+      expect(await ledger.mended({ digest, at: 4 })).toBe(true);
+      expect([await ledger.holds(digest, 'a'), await ledger.readBackAt(digest)]).toEqual([true, 4]);
     });
   });
 }

@@ -88,7 +88,9 @@ export function createFakeBlobLedger(
       return standing;
     },
     async hold({ digest, tenant }) {
+      if (!records.has(digest)) return false;
       holders.add(id(digest, tenant));
+      return true;
     },
     record: async (digest) => recordOf(digest),
     async records({ cursor, limit }) {
@@ -106,6 +108,15 @@ export function createFakeBlobLedger(
     async markDamaged({ digest }) {
       const record = records.get(digest);
       if (record !== undefined) record.damaged = true;
+    },
+    async mended({ digest, at }) {
+      const record = records.get(digest);
+      if (record === undefined) return false;
+      record.damaged = false;
+      record.readAt = Math.max(record.readAt, at);
+      for (const part of partsOf(digest))
+        part.recorded = record.parts.some(({ sha256 }) => sha256 === part.sha256);
+      return true;
     },
 
     async unused({ touchedBefore, cursor, scan, limit }) {

@@ -120,10 +120,15 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
       return (await record(digest)) ?? made;
     },
     async hold({ digest, tenant, at }) {
-      await db
-        .prepare('INSERT INTO blob_holders (digest, tenant, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING')
+      const held = await db
+        .prepare(
+          `INSERT INTO blob_holders (digest, tenant, at)
+           SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM blobs WHERE digest = ?1)
+           ON CONFLICT (digest, tenant) DO UPDATE SET at = blob_holders.at RETURNING digest`,
+        )
         .bind(digest, tenant, at)
-        .run();
+        .first();
+      return held !== null;
     },
     async records({ cursor, limit }) {
       const { results } = await db
@@ -160,6 +165,17 @@ export function createD1BlobLedger(db: SqlDatabase): BlobLedger {
     },
     async markDamaged({ digest, at }) {
       await db.prepare('UPDATE blobs SET damaged_at = ? WHERE digest = ?').bind(at, digest).run();
+    },
+    async mended({ digest, at }) {
+      const [mended] = await db.batch([
+        db
+          .prepare(
+            'UPDATE blobs SET damaged_at = NULL, touched_at = MAX(touched_at, ?) WHERE digest = ? RETURNING digest',
+          )
+          .bind(at, digest),
+        db.prepare(`UPDATE stored_parts SET recorded = ${RECORDED} WHERE digest = ?`).bind(digest),
+      ]);
+      return mended?.results.length === 1;
     },
   };
 }

@@ -66,8 +66,8 @@ export interface BlobLedger {
    * @returns the file's record from here on.
    */
   finish(params: { digest: string; record: BlobRecord; at: number }): Promise<BlobRecord>;
-  /** Marks the tenant as holder of the whole file. */
-  hold(params: { digest: string; tenant: string; at: number }): Promise<void>;
+  /** Marks the tenant as holder of the whole file. @returns false when there is none, or none any more. */
+  hold(params: { digest: string; tenant: string; at: number }): Promise<boolean>;
   /** The finished file's record, whoever sent it. */
   record(digest: string): Promise<BlobRecord | null>;
   /** All finished files, by digest. */
@@ -82,6 +82,11 @@ export interface BlobLedger {
   noteReadBack(params: { digest: string; at: number }): Promise<void>;
   /** Its bytes cannot be read: nobody holds it until somebody has sent it again. */
   markDamaged(params: { digest: string; at: number }): Promise<void>;
+  /**
+   * The parts of its record are all there again, and make the file: whoever held it holds it.
+   * @returns false when there is no such file any more.
+   */
+  mended(params: { digest: string; at: number }): Promise<boolean>;
 }
 
 /** A file of which bytes may be stored, and that no version's chain contains. */

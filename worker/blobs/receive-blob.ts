@@ -109,7 +109,11 @@ export async function finishBlob(
   const standing = await blobLedger.finish({ digest, record, at: now() });
   // Before anybody holds the file: what is cut off here is closed again.
   await blobs.putRecord(digest, standing);
-  await blobLedger.hold({ digest, tenant, at: now() });
+  if (!(await blobLedger.hold({ digest, tenant, at: now() }))) {
+    // It was erased meanwhile.
+    await blobs.delete(digest, 0);
+    return err(beingDeleted(digest));
+  }
   return ok({ held });
 }
 

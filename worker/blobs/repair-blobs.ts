@@ -1,4 +1,12 @@
-import { type BlobRecord, err, ok, type ApiError, type Result, type Mended } from '../../protocol/index.ts';
+import {
+  type BlobPart,
+  type BlobRecord,
+  err,
+  ok,
+  type ApiError,
+  type Result,
+  type Mended,
+} from '../../protocol/index.ts';
 import { REPAIR_BLOB_BYTES } from './limits.ts';
 import { MAX_DEPENDENTS_TOLD } from '../registry/limits.ts';
 import { REPAIR_PAGE } from '../limits.ts';
@@ -21,18 +29,27 @@ export const repairBlobs: RepairStep = async (deps, { cursor, dryRun }) => {
     checked += 1;
     bytes += record.bytes;
     const was = await writeRecordAnew(deps.blobs, { digest, record, dryRun });
+    if (was !== null && (await isGone(deps, digest))) {
+      if (!dryRun) await deps.blobs.delete(digest, 0);
+      continue;
+    }
     if (was !== null) mended.push(...(await told(deps, digest, { was, did: 'written' })));
     const bad = await badParts(deps, digest, record);
-    if (bad[0] === undefined) continue;
+    if (bad[0] === undefined || (await isGone(deps, digest))) continue;
     const restored = await restoreParts(deps, { digest, record, bad, dryRun });
     // What comes from an origin counts like what is read here.
     bytes += restored.bytes;
+    if (restored.gone) continue;
     if (!restored.all && !dryRun) await deps.blobLedger.markDamaged({ digest, at: deps.now() });
     const did = restored.all ? 'written' : 'marked';
     mended.push(...(await told(deps, digest, { was: bad[0].was, did })));
   }
   return { checked, mended, cursor: page.cursor };
 };
+
+/** The file was erased, or deleted as garbage, since its record was read: nothing of it is to come back. */
+const isGone = async ({ blobLedger }: Pick<RepairDeps, 'blobLedger'>, digest: string): Promise<boolean> =>
+  (await blobLedger.record(digest)) === null;
 
 async function badParts(deps: RepairDeps, digest: string, record: BlobRecord): Promise<BadPart[]> {
   const bad: BadPart[] = [];
@@ -59,32 +76,39 @@ const REPAIR = '';
 
 /**
  * Takes lost parts of a file back from an origin that holds it, each compared with its hash before it is written. When
- * all of them are there again, so is the file, for everybody who held it.
+ * all of them are there again, so is the file, for everybody who held it. Of one that is gone meanwhile, what was written
+ * is left to the collector of garbage.
  * @param params.dryRun asks for them, and writes nothing.
  * @returns whether all are there again, or would be, and how many bytes came. @throws StoreUnavailable
  */
 async function restoreParts(
   deps: Pick<RepairDeps, 'blobs' | 'blobLedger' | 'heldFiles' | 'gate' | 'now'>,
   params: { digest: string; record: BlobRecord; bad: readonly BadPart[]; dryRun: boolean },
-): Promise<{ all: boolean; bytes: number }> {
+): Promise<{ all: boolean; gone: boolean; bytes: number }> {
   const { digest, record, bad, dryRun } = params;
-  let bytes = 0;
+  const written: BlobPart[] = [];
+  let [all, bytes] = [true, 0];
   for (const { index } of bad) {
-    const part = record.parts[index] as BlobRecord['parts'][number];
+    const part = { index, ...(record.parts[index] as BlobRecord['parts'][number]) };
     const begin = record.parts.slice(0, index).reduce((sum, before) => sum + before.bytes, 0);
     const holding = { tenant: REPAIR, kind: 'part' as const, bytes: part.bytes };
     const restored = await deps.gate.hold(holding, async (): Promise<Result<null, ApiError>> => {
       const found = await deps.heldFiles.part(digest, { begin, ...part });
       if (found === null) return err(adapterUnavailable('No origin has it.'));
       if (dryRun) return ok(null);
-      if (!(await deps.blobLedger.storing({ digest, part, at: deps.now() })))
+      if ((await isGone(deps, digest)) || !(await deps.blobLedger.storing({ digest, part, at: deps.now() })))
         return err(adapterUnavailable('It is being deleted.'));
+      written.push(part);
       await deps.blobs.putPart(digest, part.sha256, found);
       return ok(null);
     });
-    if (!restored.ok) return { all: false, bytes };
+    all = restored.ok;
+    if (!all) break;
     bytes += part.bytes;
   }
-  if (!dryRun) await deps.blobLedger.finish({ digest, record, at: deps.now() });
-  return { all: true, bytes };
+  const mended = all && !dryRun ? deps.blobLedger.mended({ digest, at: deps.now() }) : null;
+  const gone = mended === null ? await isGone(deps, digest) : !(await mended);
+  // Whoever deleted it may have done so before they were written.
+  if (gone) for (const part of written) await deps.blobLedger.storing({ digest, part, at: 0 });
+  return { all, gone, bytes };
 }

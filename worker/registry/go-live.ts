@@ -43,7 +43,10 @@ async function goLive(
       conflict(`'${name}@${to}' stands on an adapter that its owner has retired, and cannot be live.`),
     );
   const expect = request.expect ?? null;
-  if (expect !== null && expect !== (before.version ?? 0)) return err(changed(name, before));
+  if (expect !== null && expect !== (before.version ?? 0)) {
+    const told = before.version === to ? await notServedYet(deps.registry, params) : null;
+    if (told === null || expect !== (told.from ?? 0)) return err(changed(name, before));
+  }
   const dryRun = request.dry_run ?? false;
   if (before.version !== to && !dryRun) {
     const note = { actor: caller.keyId, at: deps.now(), why: request.why ?? null };
@@ -57,6 +60,22 @@ async function goLive(
     followResidents(deps, { from: before.version, to: row, life: params.life });
   }
   return ok({ name, version: to, from: before.version });
+}
+
+/**
+ * The caller's last change of the name, when KV is still to be told of it: it was answered with 503, and whoever asks for
+ * the same again repeats it.
+ */
+async function notServedYet(
+  registry: Pick<Registry, 'pointerToWrite' | 'history'>,
+  params: { before: NameRow; caller: AdminCaller; action: 'promote' | 'rollback' },
+): Promise<HistoryRow | null> {
+  const { before, caller, action } = params;
+  const { change } = await registry.pointerToWrite(before.name);
+  if (change === null) return null;
+  const [last] = await registry.history({ name: before.name, owner: null, before: change + 1, limit: 1 });
+  const isIt = last?.id === change && last.action === action && last.actor === caller.keyId;
+  return isIt && last.to === before.version ? last : null;
 }
 
 /**
@@ -108,7 +127,7 @@ export async function promoteVersion(
   return goLive(deps, { request: { ...request, to }, caller, life, before: before.value, action: 'promote' });
 }
 
-/** Makes the version live that was live before, or any other one. */
+/** Makes the version live that was live before, or any other one. Repeated because it was not served, it goes back once. */
 export async function rollbackVersion(
   deps: GoLiveDeps,
   params: { request: RollbackRequest; caller: AdminCaller; life: Pick<RequestLife, 'keepAlive'> },
@@ -118,7 +137,13 @@ export async function rollbackVersion(
   const before = await ownName(deps, { name: request.name, caller, what });
   if (!before.ok) return before;
   const live = before.value.version;
-  const to = request.to ?? (live === null ? null : await liveBefore(deps.registry, request.name, live));
+  const { registry } = deps;
+  const again =
+    request.to === undefined && request.expect !== (live ?? 0)
+      ? await notServedYet(registry, { before: before.value, caller, action: 'rollback' })
+      : null;
+  const to =
+    request.to ?? again?.to ?? (live === null ? null : await liveBefore(registry, request.name, live));
   if (to === null)
     return err(conflict(`'${request.name}' has no earlier version that was live and is not retired.`));
   return goLive(deps, {

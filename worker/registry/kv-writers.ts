@@ -69,8 +69,10 @@ export function createPointerSync(
   /** Names of which the next write leaves a mark when there is nothing to point at, and how long, s. */
   const marks = new Map<string, number | undefined>();
 
-  async function write(name: string): Promise<boolean> {
+  async function write(name: string, afterLate: boolean): Promise<boolean> {
     const { pointer, change } = await registry.pointerToWrite(name);
+    // It was erased since.
+    if (afterLate && pointer.kind === 'none' && !marks.has(name)) marks.set(name, GONE_MARK_TTL_S);
     const written = await writeEntry(name, pointer);
     if (change !== null) strikeOff({ name, change });
     return written;
@@ -123,10 +125,10 @@ export function createRightsSync(
   /** Hashes of which the next write leaves a mark when there is no such key. */
   const marks = new Set<string>();
 
-  async function writeKey(hash: string): Promise<boolean> {
+  async function writeKey(hash: string, afterLate: boolean): Promise<boolean> {
     const row = await keyLedger.get(keyIdOf(hash));
     const known = row !== null && row.hash === hash;
-    if (!known && !marks.has(hash)) return false;
+    if (!known && !marks.has(hash) && !afterLate) return false;
     // Admin keys are never in KV.
     if (known && row.kind !== 'api') return false;
     marks.delete(hash);
@@ -162,14 +164,15 @@ interface Lane {
 /**
  * Copies records from the system of record to KV, one write at a time a record, each from what is read when the write
  * begins: the last write carries the last state. All calls for a record must come to the same instance.
- * @param params.write reads the record and writes it. @returns whether there was something to write.
+ * @param params.write reads the record and writes it; `afterLate`: over what one that was given up has written since,
+ * so that where nothing is to be written any more, a mark is. @returns whether there was something to write.
  * @param params.intervalMs between two writes of a record.
  * @param params.timeoutMs after which a write counts as failed, so that one that hangs does not keep later ones waiting.
  * When it ends all the same, the record is written once more, since it may have landed on top of a later one.
  * @returns what writes a record: done once a state is in KV that was read after the call. @throws StoreUnavailable
  */
 function createWriteLanes(params: {
-  write: (record: string) => Promise<boolean>;
+  write: (record: string, afterLate: boolean) => Promise<boolean>;
   intervalMs: number;
   timeoutMs: number;
   now: () => number;
@@ -179,13 +182,19 @@ function createWriteLanes(params: {
   const lanes = new Map<string, Lane>();
   /** Unix ms of the last write of each record, as long as it matters. */
   const writtenAt = new Map<string, number>();
+  /** Records that a write has landed on which was given up before, until they are written over it. */
+  const landed = new Set<string>();
 
   async function write(record: string): Promise<void> {
     const wait = (writtenAt.get(record) ?? -Infinity) + intervalMs - now();
     if (wait > 0) await sleep(wait);
     let written = true;
+    const afterLate = landed.delete(record);
     try {
-      written = await params.write(record);
+      written = await params.write(record, afterLate);
+    } catch (error) {
+      if (afterLate) landed.add(record);
+      throw error;
     } finally {
       for (const [other, at] of writtenAt) if (now() - at >= intervalMs) writtenAt.delete(other);
       if (written) writtenAt.set(record, now());
@@ -201,7 +210,10 @@ function createWriteLanes(params: {
       if (!ended)
         void writing
           .catch(() => undefined)
-          .then(() => sync(record))
+          .then(() => {
+            landed.add(record);
+            return sync(record);
+          })
           .catch(() => undefined);
       throw error instanceof StoreUnavailable ? error : new StoreUnavailable('KV', error);
     }

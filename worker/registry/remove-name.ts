@@ -15,6 +15,7 @@ import { MAX_DEPENDENTS_TOLD, MAX_REMOVED_AT_ONCE, STALE_POINTERS_OF_RETIREMENT 
 import type { Descendant, Doomed, Holders } from './ports-removals.ts';
 import type { NameRow } from './ports.ts';
 import type { IntakeDeps } from './registry-deps.ts';
+import { removedTogether } from './restore-name.ts';
 import { syncStalePointers, writePointer } from './write-pointer.ts';
 
 type RemoveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
@@ -34,8 +35,13 @@ export async function removeName(
   const { name } = request;
   const version = request.version ?? null;
   const what = version === null ? name : `${name}@${version}`;
-  const before = await ownName(deps, { name, caller, what });
+  const before = await ownName(deps, { name, caller, what, removed: true });
   if (!before.ok) return before;
+  if (before.value.removedAt !== null) {
+    const answer = version === null ? await removedBefore(deps, before.value) : null;
+    if (answer === null) return err(adapterNotFound(what));
+    return request.dry_run === true ? ok(answer) : served(deps, { name, version }, answer);
+  }
   if (version !== null && (await deps.registry.version(name, version)) === null)
     return err(adapterNotFound(what));
   if (version !== null && before.value.version === version)
@@ -66,10 +72,43 @@ export async function removeName(
   const note = { actor: caller.keyId, at, why: request.why ?? null };
   const removed = await deps.registry.remove({ items, owner, cascade, ...note });
   if (!removed.ok) return err(changed(name, removed.error.name));
+  return served(deps, first, answer);
+}
+
+async function served(
+  deps: RemoveDeps,
+  { name, version }: Doomed,
+  answer: RemoveAnswer,
+): Promise<Result<RemoveAnswer, ApiError>> {
   const written = version === null ? await writePointer(deps, { name, what: 'removal' }) : ok(null);
   if (!written.ok) return written;
   await syncStalePointers(deps, { limit: STALE_POINTERS_OF_RETIREMENT, newest: true });
   return ok(answer);
+}
+
+/**
+ * What is removed already, where KV is still to be told of it: the removal was answered with 503, and is repeated.
+ * @returns null when that is not so.
+ */
+async function removedBefore(
+  { registry, now }: RemoveDeps,
+  { name, removedAt }: NameRow,
+): Promise<RemoveAnswer | null> {
+  const since = now() - REMOVAL_GRACE_MS;
+  const [own] = await registry.removedNames({ name }, since);
+  if (own === undefined || removedAt === null || (await registry.pointerToWrite(name)).change === null)
+    return null;
+  const { removal } = own;
+  const [names, versions] = await Promise.all([
+    registry.removedNames({ removal }, since),
+    registry.removedVersions({ removal }, since),
+  ]);
+  const removed = removedTogether({ names, versions });
+  removed.sort((a, b) => Number(b.name === name) - Number(a.name === name));
+  return {
+    ...{ removed, unpinned: [], stops: { versions: 0, experiments: 0 } },
+    ...{ removed_at: removedAt, restorable_until: removedAt + REMOVAL_GRACE_MS },
+  };
 }
 
 /** What of the owner stands on the first item, and on that, until nothing is found; then the aliases of all of it. */

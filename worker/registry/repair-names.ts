@@ -33,8 +33,8 @@ export interface RepairDeps {
   grantIndex: Pick<GrantIndex, 'get'>;
   /** Writes both. */
   rights: RightsWriter;
-  blobs: Pick<BlobStore, 'getPart' | 'putPart' | 'getRecord' | 'putRecord'>;
-  blobLedger: Pick<BlobLedger, 'records' | 'storing' | 'finish' | 'markDamaged'>;
+  blobs: Pick<BlobStore, 'getPart' | 'putPart' | 'getRecord' | 'putRecord' | 'delete'>;
+  blobLedger: Pick<BlobLedger, 'record' | 'records' | 'storing' | 'mended' | 'markDamaged'>;
   /** What the origins still have of what the store has lost. */
   heldFiles: HeldFiles;
   /** What the isolate has room for. */

@@ -11,9 +11,9 @@ import {
 import type { AdminCaller } from '../access/ports.ts';
 import { conflict } from '../errors.ts';
 import { changed, ownName } from './own-name.ts';
-import { STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
+import { HISTORY_PAGE, STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
 import type { RemovedName, RemovedVersion } from './ports-removals.ts';
-import type { NameRow, Registry } from './ports.ts';
+import type { HistoryRow, NameRow, Registry } from './ports.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 import { syncStalePointers, writePointer } from './write-pointer.ts';
 
@@ -46,7 +46,11 @@ export async function restoreName(
   const found = await restorable(deps.registry, {
     ...{ row: before.value, version, cascade: request.cascade ?? false, since },
   });
-  if (!found.ok) return found;
+  if (!found.ok) {
+    const again =
+      version !== null || request.dry_run === true ? null : await restoredBefore(deps, before.value);
+    return again === null ? found : served(deps, name, again);
+  }
   const { names, versions } = found.value;
   const back = new Set(versions.map((one) => one.name));
   for (const { name: child, version: of, lacks } of versions) {
@@ -58,7 +62,9 @@ export async function restoreName(
         ),
       );
   }
-  const answer: RestoreAnswer = { restored: restoredNames(found.value) };
+  const dangling = await standsForRemoved(deps.registry, names);
+  if (dangling !== null) return err(dangling);
+  const answer: RestoreAnswer = { restored: removedTogether(found.value) };
   if (request.dry_run === true) return ok(answer);
   const rows = new Map<string, NameRow>([
     [name, before.value],
@@ -77,10 +83,62 @@ export async function restoreName(
     ...{ actor: caller.keyId, at: deps.now(), why: request.why ?? null },
   });
   if (!restored.ok) return err(changed(name, restored.error.name));
-  const written = await writePointer(deps, { name, what: 'restoration' });
+  return served(deps, names.some(({ row }) => row.name === name) ? name : null, answer);
+}
+
+/** An alias is never made of a name that is removed, and does not come back as one. */
+async function standsForRemoved(registry: Registry, names: readonly RemovedName[]): Promise<ApiError | null> {
+  const back = new Set(names.map(({ row }) => row.name));
+  for (const { row, alias } of names) {
+    const target = alias === null || back.has(alias) ? null : await registry.name(alias);
+    if (target === null || target.removedAt === null || target.owner !== row.owner) continue;
+    return conflict(
+      `'${row.name}' stands for '${target.name}', which is removed. Restore '${target.name}' first; with cascade comes all that was removed with it.`,
+    );
+  }
+  return null;
+}
+
+/** @param name whose pointer changes; null = none's of what was asked for, since single versions are never live. */
+async function served(
+  deps: RestoreDeps,
+  name: string | null,
+  answer: RestoreAnswer,
+): Promise<Result<RestoreAnswer, ApiError>> {
+  const written = name === null ? ok(null) : await writePointer(deps, { name, what: 'restoration' });
   if (!written.ok) return written;
   await syncStalePointers(deps, { limit: STALE_POINTERS_OF_RETIREMENT, newest: true });
   return ok(answer);
+}
+
+/**
+ * What has come back already, where KV is still to be told of it: the restoration was answered with 503, and is repeated.
+ * @returns null when that is not so.
+ */
+async function restoredBefore(
+  { registry }: RestoreDeps,
+  { name, owner }: NameRow,
+): Promise<RestoreAnswer | null> {
+  const { change } = await registry.pointerToWrite(name);
+  if (change === null) return null;
+  const rows = await registry.history({ name: null, owner, before: change + 1, limit: HISTORY_PAGE });
+  // One transaction: its rows follow one another, and `change` is the last.
+  const end = rows.findIndex(({ action, at }) => action !== 'restore' || at !== rows[0]?.at);
+  const back = (end === -1 ? rows : rows.slice(0, end)).toReversed();
+  if (!back.some((row) => row.name === name)) return null;
+  const restored: ChangedName[] = [];
+  for (const one of new Set(back.map((row) => row.name))) {
+    const own = back.filter((row) => row.name === one);
+    const { to, target } = own[0] as HistoryRow;
+    // A single version is never live when it comes back.
+    const whole = own.length === 1 && to === ((await registry.name(one))?.version ?? null);
+    const versions = whole
+      ? (await registry.versions(one)).map((row) => row.version)
+      : own.flatMap((row) => row.to ?? []);
+    versions.sort((a, b) => a - b);
+    restored.push({ name: one, whole, versions, live: whole ? to : null, alias: target });
+  }
+  return { restored };
 }
 
 async function restorable(
@@ -116,7 +174,7 @@ async function restorable(
 }
 
 /** One entry a name. */
-function restoredNames({ names, versions }: Restorable): ChangedName[] {
+export function removedTogether({ names, versions }: Restorable): ChangedName[] {
   const whole = new Map(names.map((one) => [one.row.name, one]));
   return [...new Set([...whole.keys(), ...versions.map(({ name }) => name)])].map((name) => ({
     name,

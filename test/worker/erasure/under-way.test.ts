@@ -170,3 +170,73 @@ describe('a tenant that is erased', () => {
     expect(await status(fresh.key)).toBe(401);
   });
 });
+
+describe('a repair of files that an erasure overtakes', () => {
+  const file = tinyAdapter({ seed: 1 });
+  const part = `blob:${file.digest}:${file.digest}`;
+  const stored = async () => {
+    const { keys } = await graft.kv.list({ prefix: 'blob:', cursor: null });
+    return keys.map(({ name }) => name);
+  };
+  const repair = () => post('/admin/repair', { blobs: true });
+  beforeEach(async () => {
+    const { key } = await makeKey('acme', 'admin');
+    const path = `/admin/blobs/${file.digest}`;
+    await graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(file.bytes) });
+    const parts = [{ bytes: file.bytes.length, sha256: file.digest }];
+    await post(path, { bytes: file.bytes.length, parts }, key);
+    await post('/admin/versions', { name: 'acme', digest: file.digest }, key);
+    graft.clock.advance(MINUTE_MS);
+  });
+
+  it.each(['before an origin gives a lost part', 'when it has given it'])(
+    '%s brings nothing back',
+    async (when) => {
+      graft.kv.tamper(part, () => null);
+      const { answer } = graft.origin;
+      graft.origin.answer = async (method, path, init, url) => {
+        if (!path.endsWith('/file')) return answer(method, path, init, url);
+        if (when.startsWith('before')) await erase('acme');
+        return new Response(new Uint8Array(file.bytes));
+      };
+      const put = graft.kv.put.bind(graft.kv);
+      vi.spyOn(graft.kv, 'put').mockImplementation(async (key, ...given) => {
+        if (key === part && !when.startsWith('before')) await erase('acme');
+        return put(key, ...given);
+      });
+      expect(await repair()).toMatchObject({ mended: [] });
+      await graft.schedule((work) => void work.catch(() => undefined));
+      expect(await stored()).toEqual([]);
+      for (const table of ['blobs', 'stored_parts', 'stored_files'])
+        expect([table, await rows(`SELECT digest FROM ${table}`)]).toEqual([table, []]);
+    },
+  );
+
+  it('between its reading and writing a lost record writes none', async () => {
+    graft.kv.tamper(`blob:${file.digest}`, () => null);
+    const put = graft.kv.put.bind(graft.kv);
+    vi.spyOn(graft.kv, 'put').mockImplementation(async (key, ...given) => {
+      if (key === `blob:${file.digest}`) await erase('acme');
+      return put(key, ...given);
+    });
+    expect(await repair()).toMatchObject({ mended: [] });
+    expect(await stored()).toEqual([]);
+  });
+});
+
+it('an upload that is being closed leaves no record in KV, and nobody who holds it', async () => {
+  const file = tinyAdapter({ seed: 1 });
+  const { key } = await makeKey('acme', 'admin');
+  const path = `/admin/blobs/${file.digest}`;
+  await graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(file.bytes) });
+  const put = graft.kv.put.bind(graft.kv);
+  vi.spyOn(graft.kv, 'put').mockImplementation(async (name, ...given) => {
+    if (name === `blob:${file.digest}`) await erase('acme');
+    return put(name, ...given);
+  });
+  const parts = [{ bytes: file.bytes.length, sha256: file.digest }];
+  const closed = await graft.request(path, { key, body: { bytes: file.bytes.length, parts } });
+  expect(closed.status).toBe(503);
+  expect((await graft.kv.list({ prefix: 'blob:', cursor: null })).keys).toEqual([]);
+  expect(await rows('SELECT * FROM blob_holders')).toEqual([]);
+});

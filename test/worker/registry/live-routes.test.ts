@@ -236,15 +236,48 @@ describe('another tenant', () => {
 });
 
 describe('a change that is recorded while KV does not take writes', () => {
-  it('says so, and is done by repeating it', async () => {
-    await publish(2, { stage: true });
+  const cutOff = async (path: string, body: object) => {
     const put = vi.spyOn(graft.kv, 'put').mockRejectedValue(new Error('KV PUT failed: 500'));
-    const cut = await post('/admin/promote', { name: 'notes' });
+    const cut = await post(path, body);
     expect([cut.status, cut.body.error?.code]).toEqual([503, 'registry_unavailable']);
     put.mockRestore();
+  };
+
+  it('says so, and is done by repeating it', async () => {
+    await publish(2, { stage: true });
+    await cutOff('/admin/promote', { name: 'notes' });
     expect(await served('notes')).toBe('notes@1');
     expect((await post('/admin/promote', { name: 'notes' })).status).toBe(200);
     expect(await served('notes')).toBe('notes@2');
     expect(await steps()).toEqual(['promote 1 2', 'stage 1 2', 'publish - 1']);
+  });
+
+  it('is done by repeating it with what was expected then', async () => {
+    await publish(2, { stage: true });
+    const wish = { name: 'notes', version: 2, expect: 1 };
+    await cutOff('/admin/promote', wish);
+    expect(await post('/admin/promote', wish)).toMatchObject({ status: 200, body: { version: 2 } });
+    expect(await served('notes')).toBe('notes@2');
+    expect((await post('/admin/promote', wish)).status).toBe(409);
+  });
+
+  it('goes back once, however often the rollback is repeated because of it', async () => {
+    await publish(2);
+    await publish(3);
+    await cutOff('/admin/rollback', { name: 'notes' });
+    await cutOff('/admin/rollback', { name: 'notes' });
+    const planned = { status: 200, body: { version: 2, from: 2 } };
+    expect(await post('/admin/rollback', { name: 'notes', dry_run: true })).toMatchObject(planned);
+    expect(await post('/admin/rollback', { name: 'notes', expect: 3 })).toMatchObject(planned);
+    expect(await served('notes')).toBe('notes@2');
+    expect(await post('/admin/rollback', { name: 'notes' })).toMatchObject({ body: { version: 1, from: 2 } });
+  });
+
+  it('goes back further for who knows where it stands, or has another key', async () => {
+    for (const n of [2, 3, 4]) await publish(n);
+    await cutOff('/admin/rollback', { name: 'notes' });
+    await cutOff('/admin/rollback', { name: 'notes', expect: 3 });
+    const other = await newKey({ kind: 'admin', tenant: 'default', scopes: [] });
+    expect(await post('/admin/rollback', { name: 'notes' }, other)).toMatchObject({ body: { version: 1 } });
   });
 });

@@ -280,3 +280,19 @@ describe('a name that is in use', () => {
     expect([await served('notes'), await served('notes/child')]).toEqual([404, 404]);
   });
 });
+
+describe('an alias that went with its name', () => {
+  it('comes back with it or after it', async () => {
+    await post('/admin/alias', { name: 'n', target: 'notes' });
+    await remove({ name: 'notes', cascade: true });
+    const alone = await restore({ name: 'n' });
+    expect([alone.status, alone.body.error?.message]).toEqual([
+      409,
+      "'n' stands for 'notes', which is removed. Restore 'notes' first; with cascade comes all that was removed with it.",
+    ]);
+    expect((await restore({ name: 'n', cascade: true, dry_run: true })).status).toBe(200);
+    expect((await restore({ name: 'notes' })).status).toBe(200);
+    expect((await restore({ name: 'n' })).status).toBe(200);
+    expect(await served('n')).toBe('notes@1');
+  });
+});

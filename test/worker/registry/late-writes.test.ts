@@ -1,0 +1,52 @@
+/** Writes to KV that land long after they were given up. */
+import { expect, it, vi } from 'vitest';
+import type { KeyRow } from '../../../worker/access/ports.ts';
+import { createPointerSync, createRightsSync } from '../../../worker/registry/kv-writers.ts';
+import { FakeClock } from '../../fakes/fake-clock.ts';
+
+it('marks what was erased once more when a write from before lands on the mark', async () => {
+  const clock = new FakeClock();
+  const lanes = { intervalMs: 1_000, timeoutMs: 20, now: clock.now, sleep: clock.sleep };
+  const inKv: string[] = [];
+  const releases: (() => void)[] = [];
+  /** Lands when it is released, long after it was given up. */
+  const late = async (what: string) => {
+    await new Promise<void>((resolve) => releases.push(resolve));
+    inKv.push(what);
+  };
+  let erased = false;
+  const pointers = createPointerSync({
+    ...lanes,
+    registry: {
+      pointerToWrite: async () => ({
+        pointer: erased ? { kind: 'none' } : { kind: 'alias', target: 'x' },
+        change: null,
+      }),
+      pointersWritten: async () => undefined,
+    },
+    names: { put: () => late('name'), remove: async (_, ttl) => void inKv.push(`no name, ${ttl} s`) },
+    experiments: { put: async () => undefined },
+  });
+  const none = { owners: [], degrade: null, keepPrompts: null, expiresAt: null, limits: null };
+  const row = {
+    ...{ ...none, kind: 'api', hash: 'f'.repeat(64), id: 'k', counter: 'k', tenant: 'acme' },
+    ...{ scopes: [] as string[], tenantLimits: null, revokedAt: null },
+  } as unknown as KeyRow;
+  const rights = createRightsSync({
+    ...lanes,
+    keyLedger: { get: async () => (erased ? null : row) },
+    keys: { put: () => late('key'), revoke: async () => void inKv.push('no key') },
+    grantLedger: { heldBy: async () => [], refusedBy: async () => [] },
+    grants: { put: async () => undefined },
+  });
+  const given = await Promise.allSettled([pointers.sync('a'), rights.syncKey(row.hash)]);
+  expect(given.map(({ status }) => status)).toEqual(['rejected', 'rejected']);
+  expect(releases).toHaveLength(2);
+  erased = true;
+  await pointers.sync('a', { erased: true });
+  await rights.syncKey(row.hash, { mark: true });
+  const marks = [...inKv];
+  for (const release of releases) release();
+  await vi.waitFor(() => expect(inKv).toHaveLength(6));
+  expect(inKv.slice(4).sort()).toEqual(marks.sort());
+});
