@@ -120,7 +120,7 @@ module.exports = {
     {
       name: 'worker-root-backends',
       severity: 'error',
-      from: { path: '^worker/[^/]+\\.ts$', pathNot: ['^worker/(index|hot-indexes)\\.ts$'] },
+      from: { path: '^worker/[^/]+\\.ts$', pathNot: ['^worker/(index|d1-stores|hot-indexes)\\.ts$'] },
       to: { path: BACKEND, dependencyTypesNot: ['type-only'], pathNot: ['^worker/platform/'] },
     },
     {

@@ -1,31 +1,16 @@
 /** The worker: Cloudflare's bindings in, one app an isolate out. Nothing else picks what things are kept in. */
-import { createD1GrantLedger } from './access/d1-grants.ts';
-import { createD1KeyLedger } from './access/d1-key-ledger.ts';
 import { createApp } from './app.ts';
-import { createD1Backup } from './backup/d1-backup.ts';
-import { createD1BlobLedger } from './blobs/d1-blob-ledger.ts';
-import { createD1Garbage } from './blobs/d1-garbage.ts';
-import { createD1DropLedger } from './drops/d1-drop-ledger.ts';
+import { createD1Stores } from './d1-stores.ts';
 import { parseEnv, type RawEnv } from './env.ts';
-import { createD1Erasures } from './erasure/d1-erasures.ts';
-import { createD1ExperimentLedger } from './experiments/d1-experiments.ts';
-import { createD1WebhookOutbox } from './experiments/d1-webhook-outbox.ts';
 import { createDoTallies } from './experiments/tally-object.ts';
 import { TALLY_TIMEOUT_MS } from './experiments/limits.ts';
 import { createDoPairs } from './experiments/pairs/pairs-object.ts';
 import { createObserver } from './http/observer.ts';
 import { loggingFailure } from './log.ts';
-import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
-import { createD1Usage } from './metering/d1-usage.ts';
 import { createDoQuotas } from './metering/quota-counter-object.ts';
-import { QUOTA_TIMEOUT_MS, USAGE_BATCH_MEMORY_MS } from './metering/limits.ts';
-import { createD1FileNames, createD1OriginHistory, createD1Pins } from './origins/d1-origins.ts';
+import { QUOTA_TIMEOUT_MS } from './metering/limits.ts';
 import { createParts, type Parts, type Stores } from './parts.ts';
 import { guardDatabase } from './platform/d1-database.ts';
-import { createD1RowAudit } from './registry/d1-row-audit.ts';
-import { createD1KeptPrompts } from './prompts/d1-kept-prompts.ts';
-import { createD1Registry } from './registry/d1-registry.ts';
-import { createD1Traffic } from './traffic/d1-traffic.ts';
 import { createDoTraffic } from './traffic/traffic-gatherer-object.ts';
 import { COLLECTOR_TIMEOUT_MS } from './traffic/limits.ts';
 import { createDoPointers } from './registry/pointer-writer-object.ts';
@@ -40,34 +25,16 @@ export { TrafficGatherer } from './traffic/traffic-gatherer-object.ts';
 export { PointerWriter } from './registry/pointer-writer-object.ts';
 
 function storesOf(env: RawEnv): Stores {
-  const db = guardDatabase(env.DB);
-  const traffic = createD1Traffic(db);
+  const inDatabase = createD1Stores(guardDatabase(env.DB));
   return {
+    ...inDatabase,
     kv: env.ADAPTERS,
     bucket: env.BLOBS,
-    registry: createD1Registry(db),
-    blobLedger: createD1BlobLedger(db),
-    garbage: createD1Garbage(db),
-    rowAudit: createD1RowAudit(db),
-    erasures: createD1Erasures(db),
-    backups: createD1Backup(db),
-    keyLedger: createD1KeyLedger(db),
-    grantLedger: createD1GrantLedger(db),
-    tenantLimits: createD1TenantLimits(db),
-    usage: createD1Usage(db, USAGE_BATCH_MEMORY_MS),
-    traffic,
     trafficCollector:
       env.TRAFFIC === undefined
-        ? traffic
+        ? inDatabase.traffic
         : createDoTraffic({ namespace: env.TRAFFIC, timeoutMs: COLLECTOR_TIMEOUT_MS }),
-    keptPrompts: createD1KeptPrompts(db),
-    pins: createD1Pins(db),
-    originHistory: createD1OriginHistory(db),
-    fileNames: createD1FileNames(db),
-    dropLedger: createD1DropLedger(db),
-    experimentLedger: createD1ExperimentLedger(db),
     tallies: createDoTallies({ namespace: env.EXPERIMENTS, timeoutMs: TALLY_TIMEOUT_MS }),
-    outbox: createD1WebhookOutbox(db),
     pairTallies: createDoPairs({ namespace: env.PAIRS, timeoutMs: TALLY_TIMEOUT_MS }),
     quotas:
       env.QUOTAS === undefined

@@ -97,39 +97,43 @@ const pageOf = (rows: readonly KeyRecordRow[], limit: number): Page<KeyRow> => (
   cursor: rows.length === limit ? (rows.at(-1)?.id ?? null) : null,
 });
 
-/** What can be changed of a key, in the order of {@link CHANGEABLE}. */
-const changeable = (row: ChangeableKey): (string | number | null)[] => [
-  JSON.stringify(row.scopes),
-  JSON.stringify(row.owners),
-  row.label,
-  row.limits === null ? null : JSON.stringify(row.limits),
-  row.limitsFixed ? 1 : 0,
-  row.strict ? 1 : 0,
-  row.strictFields ? 1 : 0,
-  row.degrade,
-  row.download ? 1 : 0,
-  row.keepPrompts,
-  row.prompts ? 1 : 0,
-];
+const same = (sql: string): string => sql;
+const inJson = (sql: string): string => `json(${sql})`;
 /** Limits in whichever order they were written. */
-const inOrder = (limits: string): string =>
-  `(SELECT group_concat(found.pair) FROM (SELECT key || '=' || value AS pair FROM json_each(${limits}) ORDER BY key) found)`;
-/** Rows from before have no owners. */
-const CHANGEABLE: readonly ((value: string) => string)[] = [
-  (value) => `json(scopes) = json(${value})`,
-  (value) => `json(COALESCE(owners, '[]')) = json(${value})`,
-  (value) => `label = ${value}`,
-  (value) => `${inOrder('limits')} IS ${inOrder(value)}`,
-  ...['limits_fixed', 'strict', 'strict_fields', 'degrade', 'download', 'keep_prompts', 'prompts'].map(
-    (column) => (value: string) => `${column} IS ${value}`,
-  ),
+const inOrder = (sql: string): string =>
+  `(SELECT group_concat(found.pair) FROM (SELECT key || '=' || value AS pair FROM json_each(${sql}) ORDER BY key) found)`;
+
+/** What can be changed of a key: column, its value, and what two of them are compared as. */
+const CHANGEABLE: readonly [
+  column: string,
+  valueOf: (row: ChangeableKey) => string | number | null,
+  comparedAs: (sql: string) => string,
+][] = [
+  ['scopes', ({ scopes }) => JSON.stringify(scopes), inJson],
+  // Rows from before have none.
+  ['owners', ({ owners }) => JSON.stringify(owners), (sql) => inJson(`COALESCE(${sql}, '[]')`)],
+  ['label', ({ label }) => label, same],
+  ['limits', ({ limits }) => (limits === null ? null : JSON.stringify(limits)), inOrder],
+  ['limits_fixed', ({ limitsFixed }) => (limitsFixed ? 1 : 0), same],
+  ['strict', ({ strict }) => (strict ? 1 : 0), same],
+  ['strict_fields', ({ strictFields }) => (strictFields ? 1 : 0), same],
+  ['degrade', ({ degrade }) => degrade, same],
+  ['download', ({ download }) => (download ? 1 : 0), same],
+  ['keep_prompts', ({ keepPrompts }) => keepPrompts, same],
+  ['prompts', ({ prompts }) => (prompts ? 1 : 0), same],
 ];
-/** The row is as it was read. @param numberOf the number that the value at this place is bound by. */
-const asRead = (numberOf: (at: number) => number): string =>
-  CHANGEABLE.map((is, at) => is(`?${numberOf(at)}`)).join(' AND ');
-/** Of an added key, ?18 replaces the one that it is a copy of. */
-const INSERTED_AT = [5, 6, 7, 14, 15, 12, 19, 13, 20, 21, 22];
-const REPLACED_AS_READ = ` AND EXISTS (SELECT 1 FROM keys WHERE id = ?18 AND ${asRead((at) => INSERTED_AT[at] ?? 0)})`;
+const changeable = (row: ChangeableKey) => CHANGEABLE.map(([, valueOf]) => valueOf(row));
+/** @param first the number that the first of the values is bound by. */
+const listed = (first: number): string[] => CHANGEABLE.map((_, at) => `?${first + at}`);
+const assigned = (first: number): string =>
+  CHANGEABLE.map(([column], at) => `${column} = ?${first + at}`).join(', ');
+/** The row is as it was read. */
+const asRead = (first: number): string =>
+  CHANGEABLE.map(
+    ([column, , comparedAs], at) => `${comparedAs(column)} IS ${comparedAs(`?${first + at}`)}`,
+  ).join(' AND ');
+/** Of an added key, ?11 replaces the one that it is a copy of. */
+const REPLACED_AS_READ = ` AND EXISTS (SELECT 1 FROM keys WHERE id = ?11 AND ${asRead(12)})`;
 
 /** A key `k` with the limits of its tenant. */
 const COLUMNS = 'k.*, (SELECT t.limits FROM tenant_limits t WHERE t.tenant = k.tenant) AS tenant_limits';
@@ -145,11 +149,10 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
     db
       .prepare(
         // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
-        `INSERT INTO keys (id, hash, kind, tenant, scopes, owners, label, created_at, created_by, revoked_at,
-           expires_at, strict, degrade, limits, limits_fixed, counter, replaced_by, replaces, strict_fields, download,
-           keep_prompts, prompts)
-         SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?9, ?, ?, ?, ?, ?, ?, ?, ?, ?18, ?, ?, ?, ?
-         WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?9, ?18) AND revoked_at IS NOT NULL)${also}
+        `INSERT INTO keys (id, hash, kind, tenant, created_at, created_by, revoked_at, expires_at, counter,
+           replaced_by, replaces, ${CHANGEABLE.map(([column]) => column).join(', ')})
+         SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ${listed(12).join(', ')}
+         WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?6, ?11) AND revoked_at IS NOT NULL)${also}
          RETURNING id`,
       )
       .bind(
@@ -157,24 +160,14 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
         row.hash,
         row.kind,
         row.tenant,
-        JSON.stringify(row.scopes),
-        JSON.stringify(row.owners),
-        row.label,
         row.createdAt,
         row.createdBy,
         row.revokedAt,
         row.expiresAt,
-        row.strict ? 1 : 0,
-        row.degrade,
-        row.limits === null ? null : JSON.stringify(row.limits),
-        row.limitsFixed ? 1 : 0,
         row.counter === row.id ? null : row.counter,
         row.replacedBy,
         row.replaces,
-        row.strictFields ? 1 : 0,
-        row.download ? 1 : 0,
-        row.keepPrompts,
-        row.prompts ? 1 : 0,
+        ...changeable(row),
       );
   return {
     async add(row) {
@@ -218,9 +211,8 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       const changed = await db
         .prepare(
           // eslint-disable-next-line no-restricted-syntax -- made of constants; the values are bound
-          `UPDATE keys SET scopes = ?2, owners = ?3, label = ?4, limits = ?5, limits_fixed = ?6, strict = ?7,
-             strict_fields = ?8, degrade = ?9, download = ?10, keep_prompts = ?11, prompts = ?12
-           WHERE id = ?1 AND revoked_at IS NULL AND ${asRead((at) => at + 13)} RETURNING id`,
+          `UPDATE keys SET ${assigned(2)}
+           WHERE id = ?1 AND revoked_at IS NULL AND ${asRead(2 + CHANGEABLE.length)} RETURNING id`,
         )
         .bind(row.id, ...changeable(row), ...changeable(was))
         .first();

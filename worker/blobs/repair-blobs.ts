@@ -106,8 +106,8 @@ async function restoreParts(
     if (!all) break;
     bytes += part.bytes;
   }
-  const mended = all && !dryRun ? deps.blobLedger.mended({ digest, at: deps.now() }) : null;
-  const gone = mended === null ? await isGone(deps, digest) : !(await mended);
+  const gone =
+    all && !dryRun ? !(await deps.blobLedger.mended({ digest, at: deps.now() })) : await isGone(deps, digest);
   // Whoever deleted it may have done so before they were written.
   if (gone) for (const part of written) await deps.blobLedger.storing({ digest, part, at: 0 });
   return { all, gone, bytes };

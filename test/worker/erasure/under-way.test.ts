@@ -7,7 +7,7 @@ import type { SqlDatabase } from '../../../worker/platform/d1-database.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createAppHarness, type AppHarness } from '../app-harness.ts';
 import { openRealDatabase, startDatabases } from '../platform/real-database.ts';
-import { storesOfDatabase } from '../real-stores.ts';
+import { createD1Stores } from '../../../worker/d1-stores.ts';
 
 const MINUTE_MS = 60_000;
 
@@ -38,8 +38,9 @@ beforeEach(async () => {
   for (const method of ['log', 'error'] as const) vi.spyOn(console, method).mockReturnValue(undefined);
   db = await openRealDatabase(databases);
   failing = null;
+  const stores = createD1Stores(db);
   graft = await createAppHarness({
-    stores: storesOfDatabase(db),
+    stores: { ...stores, trafficCollector: stores.traffic },
     wrap: (port, name) => (name === 'rights' ? cutting(port) : port),
   });
 });

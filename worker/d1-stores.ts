@@ -1,0 +1,42 @@
+/** What the edge keeps in D1: each room's tables by its own backend. */
+import { createD1GrantLedger } from './access/d1-grants.ts';
+import { createD1KeyLedger } from './access/d1-key-ledger.ts';
+import { createD1Backup } from './backup/d1-backup.ts';
+import { createD1BlobLedger } from './blobs/d1-blob-ledger.ts';
+import { createD1Garbage } from './blobs/d1-garbage.ts';
+import { createD1DropLedger } from './drops/d1-drop-ledger.ts';
+import { createD1Erasures } from './erasure/d1-erasures.ts';
+import { createD1ExperimentLedger } from './experiments/d1-experiments.ts';
+import { createD1WebhookOutbox } from './experiments/d1-webhook-outbox.ts';
+import { createD1TenantLimits } from './metering/d1-tenant-limits.ts';
+import { createD1Usage } from './metering/d1-usage.ts';
+import { createD1FileNames, createD1OriginHistory, createD1Pins } from './origins/d1-origins.ts';
+import { createD1KeptPrompts } from './prompts/d1-kept-prompts.ts';
+import { createD1Registry } from './registry/d1-registry.ts';
+import { createD1RowAudit } from './registry/d1-row-audit.ts';
+import { createD1Traffic } from './traffic/d1-traffic.ts';
+import { USAGE_BATCH_MEMORY_MS } from './metering/limits.ts';
+import type { Stores } from './parts.ts';
+import type { SqlDatabase } from './platform/d1-database.ts';
+
+export const createD1Stores = (db: SqlDatabase) =>
+  ({
+    registry: createD1Registry(db),
+    blobLedger: createD1BlobLedger(db),
+    garbage: createD1Garbage(db),
+    rowAudit: createD1RowAudit(db),
+    erasures: createD1Erasures(db),
+    backups: createD1Backup(db),
+    keyLedger: createD1KeyLedger(db),
+    grantLedger: createD1GrantLedger(db),
+    tenantLimits: createD1TenantLimits(db),
+    usage: createD1Usage(db, USAGE_BATCH_MEMORY_MS),
+    traffic: createD1Traffic(db),
+    keptPrompts: createD1KeptPrompts(db),
+    pins: createD1Pins(db),
+    originHistory: createD1OriginHistory(db),
+    fileNames: createD1FileNames(db),
+    dropLedger: createD1DropLedger(db),
+    experimentLedger: createD1ExperimentLedger(db),
+    outbox: createD1WebhookOutbox(db),
+  }) satisfies Partial<Stores>;
