@@ -11,12 +11,12 @@ import {
 import type { AdminCaller } from '../access/ports.ts';
 import { adapterNotFound, conflict } from '../errors.ts';
 import { changed, ownName } from './own-name.ts';
-import { MAX_DEPENDENTS_TOLD, MAX_REMOVED_AT_ONCE, STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
+import { MAX_DEPENDENTS_TOLD, MAX_REMOVED_AT_ONCE } from './limits.ts';
 import type { Descendant, Doomed, Holders } from './ports-removals.ts';
 import type { NameRow } from './ports.ts';
 import type { IntakeDeps } from './registry-deps.ts';
 import { removedTogether } from './restore-name.ts';
-import { syncStalePointers, writePointer } from './write-pointer.ts';
+import { servedAnew } from './write-pointer.ts';
 
 type RemoveDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
 type Item = Doomed & { before: NameRow };
@@ -35,12 +35,14 @@ export async function removeName(
   const { name } = request;
   const version = request.version ?? null;
   const what = version === null ? name : `${name}@${version}`;
+  const serve = (answer: RemoveAnswer) =>
+    servedAnew(deps, { name: version === null ? name : null, what: 'removal' }, answer);
   const before = await ownName(deps, { name, caller, what, removed: true });
   if (!before.ok) return before;
   if (before.value.removedAt !== null) {
     const answer = version === null ? await removedBefore(deps, before.value) : null;
     if (answer === null) return err(adapterNotFound(what));
-    return request.dry_run === true ? ok(answer) : served(deps, { name, version }, answer);
+    return request.dry_run === true ? ok(answer) : serve(answer);
   }
   if (version !== null && (await deps.registry.version(name, version)) === null)
     return err(adapterNotFound(what));
@@ -72,18 +74,7 @@ export async function removeName(
   const note = { actor: caller.keyId, at, why: request.why ?? null };
   const removed = await deps.registry.remove({ items, owner, cascade, ...note });
   if (!removed.ok) return err(changed(name, removed.error.name));
-  return served(deps, first, answer);
-}
-
-async function served(
-  deps: RemoveDeps,
-  { name, version }: Doomed,
-  answer: RemoveAnswer,
-): Promise<Result<RemoveAnswer, ApiError>> {
-  const written = version === null ? await writePointer(deps, { name, what: 'removal' }) : ok(null);
-  if (!written.ok) return written;
-  await syncStalePointers(deps, { limit: STALE_POINTERS_OF_RETIREMENT, newest: true });
-  return ok(answer);
+  return serve(answer);
 }
 
 /**

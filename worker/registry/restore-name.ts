@@ -11,11 +11,11 @@ import {
 import type { AdminCaller } from '../access/ports.ts';
 import { conflict } from '../errors.ts';
 import { changed, ownName } from './own-name.ts';
-import { HISTORY_PAGE, STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
+import { HISTORY_PAGE } from './limits.ts';
 import type { RemovedName, RemovedVersion } from './ports-removals.ts';
 import type { HistoryRow, NameRow, Registry } from './ports.ts';
 import type { IntakeDeps } from './registry-deps.ts';
-import { syncStalePointers, writePointer } from './write-pointer.ts';
+import { servedAnew } from './write-pointer.ts';
 
 type RestoreDeps = Pick<IntakeDeps, 'registry' | 'pointers' | 'now'>;
 
@@ -49,7 +49,7 @@ export async function restoreName(
   if (!found.ok) {
     const again =
       version !== null || request.dry_run === true ? null : await restoredBefore(deps, before.value);
-    return again === null ? found : served(deps, name, again);
+    return again === null ? found : servedAnew(deps, { name, what: 'restoration' }, again);
   }
   const { names, versions } = found.value;
   const back = new Set(versions.map((one) => one.name));
@@ -83,7 +83,8 @@ export async function restoreName(
     ...{ actor: caller.keyId, at: deps.now(), why: request.why ?? null },
   });
   if (!restored.ok) return err(changed(name, restored.error.name));
-  return served(deps, names.some(({ row }) => row.name === name) ? name : null, answer);
+  const whole = names.some(({ row }) => row.name === name);
+  return servedAnew(deps, { name: whole ? name : null, what: 'restoration' }, answer);
 }
 
 /** An alias is never made of a name that is removed, and does not come back as one. */
@@ -97,18 +98,6 @@ async function standsForRemoved(registry: Registry, names: readonly RemovedName[
     );
   }
   return null;
-}
-
-/** @param name whose pointer changes; null = none's of what was asked for, since single versions are never live. */
-async function served(
-  deps: RestoreDeps,
-  name: string | null,
-  answer: RestoreAnswer,
-): Promise<Result<RestoreAnswer, ApiError>> {
-  const written = name === null ? ok(null) : await writePointer(deps, { name, what: 'restoration' });
-  if (!written.ok) return written;
-  await syncStalePointers(deps, { limit: STALE_POINTERS_OF_RETIREMENT, newest: true });
-  return ok(answer);
 }
 
 /**

@@ -13,7 +13,7 @@ import type { ExperimentEntry } from '../experiments/ports.ts';
 import { RETRY_AFTER_MS } from '../limits.ts';
 import { logLine, reasonOf } from '../log.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
-import { STALE_POINTERS_AT_ONCE } from './limits.ts';
+import { STALE_POINTERS_AT_ONCE, STALE_POINTERS_OF_RETIREMENT } from './limits.ts';
 import type { PointerWriter } from './ports-pointers.ts';
 import type { StalePointer } from './ports-rooms.ts';
 import type { PointedExperiment, Pointer, VersionRow, Registry } from './ports.ts';
@@ -100,6 +100,21 @@ export async function syncStalePointers(
     const page = stale.slice(at, at + STALE_POINTERS_AT_ONCE);
     await Promise.all(page.map((pointer) => sync(deps.pointers, pointer)));
   }
+}
+
+/**
+ * Brings what a name's removal or restoration has changed to the index: its own pointer, and those of what stands on it.
+ * @param params.name whose pointer changes; null = of single versions, which are never live. @returns the answer.
+ */
+export async function servedAnew<T>(
+  deps: { registry: Pick<Registry, 'stalePointers'>; pointers: PointerWriter },
+  { name, what }: { name: string | null; what: string },
+  answer: T,
+): Promise<Result<T, ApiError>> {
+  const written = name === null ? ok(null) : await writePointer(deps, { name, what });
+  if (!written.ok) return written;
+  await syncStalePointers(deps, { limit: STALE_POINTERS_OF_RETIREMENT, newest: true });
+  return ok(answer);
 }
 
 async function sync(pointers: PointerWriter, { name }: StalePointer): Promise<void> {
