@@ -61,7 +61,11 @@ export class NativeMemory implements HostMemory {
         `${size} cannot be had at once; fewer --slots or a shorter --context need less`,
       );
     }
-    if (sparse) pages()?.keepSmall(view);
+    if (sparse) {
+      pages()?.keepSmall(view);
+      // glibc takes it from its heap where others left enough in one piece, and has written its zeros there.
+      pages()?.giveBack(view, 0, view.byteLength);
+    }
     return new NativeMemory(view);
   }
   get buffer(): ArrayBuffer {

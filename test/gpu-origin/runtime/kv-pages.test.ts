@@ -5,7 +5,7 @@ import type { DeviceMemory } from '../../../gpu-origin/runtime/device.ts';
 import { KvCache } from '../../../gpu-origin/runtime/kv-cache.ts';
 import { NativeDevice, type NativeMemory } from '../../../gpu-origin/runtime/native/native-device.ts';
 import { ortLibrary } from '../../../gpu-origin/runtime/native/ort-library.ts';
-import { residentPages } from '../../fixtures/resident-pages.ts';
+import { freeHeap, residentPages } from '../../fixtures/resident-pages.ts';
 import { makeTinyRunner, prefillAll } from '../../fixtures/tiny-runner.ts';
 
 const LINUX = process.platform === 'linux';
@@ -71,6 +71,18 @@ describe.runIf(LINUX)('64 rows of 8,192 tokens', () => {
       expect(resident(memory) * size).toBeLessThan(memory.bytes / 10);
     }
     cache.close();
+  });
+
+  it('take none where there was other memory before', async () => {
+    const { giveBack } = freeHeap();
+    const { cache, memories } = await opened();
+    const { resident } = pageCounter();
+    for (const memory of memories) {
+      expect(resident(memory)).toBe(0);
+      expect(memory.from(0).every((byte) => byte === 0)).toBe(true);
+    }
+    cache.close();
+    giveBack();
   });
 
   it('give back what is beyond the first tokens of a long one, and nothing of a short one or of its neighbours', async () => {
