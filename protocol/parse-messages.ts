@@ -110,7 +110,7 @@ const given = (fields: Record<string, unknown>): Record<string, unknown> =>
 
 function conversation({ model, messages, system, tools, tool_choice: choice }: Turn) {
   const instructions = system == null ? '' : textOf(system);
-  const turns = messages.flatMap(chatMessages);
+  const turns = turnsOf(messages).flatMap(chatMessages);
   return {
     model,
     messages: [...(instructions === '' ? [] : [{ role: 'system', content: instructions }]), ...turns],
@@ -148,9 +148,33 @@ interface ChatTurn {
 const isBegun = (last: ChatTurn | undefined): boolean =>
   last?.role === 'assistant' && last.content !== '' && last.tool_calls === undefined;
 
+interface MessagesTurn {
+  role: MessagesInput['role'];
+  content: MessagesBlock[];
+}
+
+/**
+ * Neighbours of one role are one turn, as Anthropic has it; templates of models that expect turns to alternate refuse
+ * others. A paragraph divides their texts: whoever wrote two messages did not write one sentence.
+ */
+function turnsOf(messages: readonly MessagesInput[]): MessagesTurn[] {
+  const turns: MessagesTurn[] = [];
+  for (const { role, content } of messages) {
+    const blocks = typeof content === 'string' ? [{ type: 'text' as const, text: content }] : content;
+    const last = turns.at(-1);
+    if (last?.role !== role) turns.push({ role, content: [...blocks] });
+    else {
+      const divided = last.content.some(isText) && blocks.some(isText);
+      last.content.push(...(divided ? [{ type: 'text' as const, text: '\n\n' }] : []), ...blocks);
+    }
+  }
+  return turns;
+}
+
+const isText = (block: MessagesBlock): boolean => block.type === 'text' && block.text !== '';
+
 /** A turn is one message, but for the results of tools: those are messages of their own, and come first. */
-function chatMessages({ role, content }: MessagesInput): ChatTurn[] {
-  if (typeof content === 'string') return [{ role, content }];
+function chatMessages({ role, content }: MessagesTurn): ChatTurn[] {
   const of = <T extends MessagesBlock['type']>(type: T) =>
     content.filter((block): block is Extract<MessagesBlock, { type: T }> => block.type === type);
   const text = textOf(of('text'));
@@ -165,7 +189,8 @@ function chatMessages({ role, content }: MessagesInput): ChatTurn[] {
   const results = of('tool_result').map((block) => ({
     role: 'tool',
     tool_call_id: block.tool_use_id,
-    content: block.content == null ? '' : textOf(block.content),
+    // All that a chat has for it. Who says more says it in the text.
+    content: textOf(block.content ?? '') || (block.is_error === true ? 'error' : ''),
   }));
   return results.length > 0 && text === '' ? results : [...results, { role, content: text }];
 }
