@@ -118,7 +118,7 @@ export function fittingRows(given: {
   const room = Math.max(0, Math.floor(((available - taken) * ROWS_SHARE) / tokenBytes));
   const { least, most } = FITTING_ROWS;
   return {
-    slots: given.slots ?? Math.max(least, Math.min(most, Math.floor(room / aRow), mostRows >> 1)),
+    slots: given.slots ?? Math.max(least, Math.min(most, Math.floor(room / aRow), Math.floor(mostRows / 2))),
     tokens: Math.max(room, least * aRow),
   };
 }

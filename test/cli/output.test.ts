@@ -2,15 +2,15 @@ import { PassThrough } from 'node:stream';
 import { stripVTControlCharacters } from 'node:util';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createOutput, fileSize, plainTable, progressLine } from '../../cli/output.ts';
+import { writtenTo } from '../fixtures/written-to.ts';
 
 const capture = (terminal: boolean, json: boolean) => {
   const stdout = new PassThrough();
   const stderr = Object.assign(new PassThrough(), { isTTY: terminal });
-  const text = (stream: PassThrough) => String(stream.read() ?? '');
   return {
     output: createOutput({ json, stdout, stderr }),
-    stdout: () => text(stdout),
-    stderr: () => text(stderr),
+    stdout: () => writtenTo(stdout),
+    stderr: () => writtenTo(stderr),
   };
 };
 

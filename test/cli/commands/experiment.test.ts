@@ -17,6 +17,7 @@ import {
   type ExperimentView,
 } from '../../../protocol/index.ts';
 import { DOCUMENT, ID, lookOf, viewOf } from '../experiment/sample-view.ts';
+import { writtenTo } from '../../fixtures/written-to.ts';
 
 let folder: string;
 beforeAll(async () => {
@@ -129,7 +130,7 @@ async function graft(
     return yes;
   };
   await runAction(action, { rawArgs: [], ...flags }, { output, connect: async () => server.client, ask });
-  const text = (stream: PassThrough) => stripVTControlCharacters(String(stream.read() ?? '')).trimEnd();
+  const text = (stream: PassThrough) => stripVTControlCharacters(writtenTo(stream)).trimEnd();
   return { out: text(stdout), notes: text(stderr), asked: server.asked, bodies: server.bodies };
 }
 

@@ -2,13 +2,14 @@ import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
 import { originProgress } from '../../../cli/local/origin-process.ts';
 import { createOutput, progressLine } from '../../../cli/output.ts';
+import { writtenTo } from '../../fixtures/written-to.ts';
 
 function shown(terminal: boolean, events: readonly Record<string, unknown>[]): string {
   const stderr = Object.assign(new PassThrough(), { isTTY: terminal });
   const progress = originProgress(createOutput({ json: false, stdout: new PassThrough(), stderr }));
   for (const event of events) progress.hear({ event: 'progress', ...event });
   progress.end();
-  return String(stderr.read() ?? '');
+  return writtenTo(stderr);
 }
 
 const events = [

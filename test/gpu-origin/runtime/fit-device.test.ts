@@ -126,6 +126,9 @@ it('takes the rows that were asked for, and lets them in as their tokens fit', (
 it('takes no more rows than can be allocated, as many set aside among them', () => {
   const given = { available: 100e9, taken: 3e9, tokenBytes: 50_000, context: 8_192 };
   expect(fittingRows({ ...given, mostRows: 25 }).slots).toBe(12);
+  // From Node 22 on an array may have 2 ** 53 - 1 bytes.
+  for (const rowBytes of [1, 768 * 512, 768 * 4_096, 768 * 8_192])
+    expect(fittingRows({ ...given, mostRows: Math.floor((2 ** 53 - 1) / rowBytes) }).slots).toBe(64);
 });
 
 it('is what a runner has where nobody says how many, and the operator is told', async () => {
