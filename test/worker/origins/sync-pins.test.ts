@@ -90,6 +90,60 @@ describe('pinned names', () => {
     expect([...held]).toEqual([second.digest]);
   });
 
+  it('are asked once of an origin that is silent, which takes a minute each time', async () => {
+    graft = await createAppHarness({
+      origins: [
+        { id: 'o1', url: 'http://origin.test' },
+        { id: 'silent', url: 'http://silent.test' },
+      ],
+    });
+    const { answer } = graft.origin;
+    const asked: string[] = [];
+    graft.origin.answer = (method, path, init, url = '') => {
+      if (path !== '/adapters/pins') return answer(method, path, init);
+      if (url.startsWith('http://silent')) {
+        asked.push(method);
+        throw new DOMException('The operation timed out.', 'TimeoutError');
+      }
+      const { digests } = JSON.parse(init.body as string) as { digests: string[] };
+      return Response.json({ results: digests.map((digest) => ({ digest, ok: true })) });
+    };
+    for (const [i, name] of ['a', 'b', 'c'].entries())
+      expect((await graft.publish(name, tinyAdapter({ seed: 51 + i }))).status).toBe(201);
+    await graft.settled();
+    for (const name of ['a', 'b', 'c'])
+      await graft.services.pins.add({ name, at: 1, actor: 'key_1' }, MAX_PINNED_NAMES);
+    asked.length = 0;
+    const said = await pinsOf(await graft.request('/admin/pins'));
+    expect(asked).toEqual(['POST']);
+    const reason = expect.stringContaining('cannot be reached') as string;
+    for (const { origins } of said)
+      expect(origins).toEqual([
+        { id: 'o1', ok: true, reason: null },
+        { id: 'silent', ok: false, reason },
+      ]);
+    // What comes behind the pins has its turn, and the next run asks again.
+    asked.length = 0;
+    await graft.schedule(() => undefined);
+    expect(asked).toEqual(['POST']);
+  });
+
+  it('are let go by the schedule where another isolate’s word did not get through', async () => {
+    const other = await createAppHarness({ beside: graft });
+    other.origin.answer = (method, path, init) =>
+      method === 'PUT' && path === '/adapters/pins'
+        ? Response.json({}, { status: 502 })
+        : graft.origin.answer(method, path, init);
+    // Nothing is pinned, and this isolate has said so.
+    await graft.schedule(() => undefined);
+    const body = { name: 'notes' };
+    expect((await other.request('/admin/pins', { body })).status).toBe(200);
+    expect((await other.request('/admin/pins?name=notes', { method: 'DELETE' })).status).toBe(200);
+    expect([...held]).toEqual([first.digest]);
+    await graft.schedule(() => undefined);
+    expect([...held]).toEqual([]);
+  });
+
   it('hold nothing while nothing of them is live', async () => {
     expect((await graft.publish('draft', second, { stage: true })).status).toBe(201);
     expect(await pinsOf(await pin('draft'))).toMatchObject([{ name: 'draft', live: null, origins: [] }]);
