@@ -6,6 +6,7 @@ import { defineCommand } from 'citty';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, parsePort, usageError } from '../flags.ts';
+import { interruptible } from '../interruptible.ts';
 import { cacheFolder, findBase } from '../local/find-base.ts';
 import { nativeRuntime, runsNatively } from '../local/native-runtime.ts';
 import { originEnvironment, originProgram } from '../local/origin-process.ts';
@@ -70,10 +71,12 @@ export default defineCommand({
     const flags = ['--host', args.host, '--port', String(port), '--cache', cache];
     for (const name of ['origin-id', 'provider'] as const)
       if (args[name] !== undefined) flags.push(`--${name}`, args[name]);
-    if (!asksForHelp)
-      flags.push('--base', await findBase({ base: args.base, cache, env: process.env, output }));
-    const wanted = !asksForHelp && runsNatively([...flags, ...further]);
-    const runtime = await nativeRuntime({ cache, wanted, output });
+    const runtime = await interruptible(async (signal) => {
+      if (!asksForHelp)
+        flags.push('--base', await findBase({ base: args.base, cache, env: process.env, output, signal }));
+      const wanted = !asksForHelp && runsNatively([...flags, ...further]);
+      return nativeRuntime({ cache, wanted, output, signal });
+    });
     const child = spawn(process.execPath, [...program, ...flags, ...further], {
       stdio: 'inherit',
       env: { ...originEnvironment(process.env), ...variables, ...runtime },

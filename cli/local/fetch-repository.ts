@@ -30,14 +30,14 @@ interface Hub {
 }
 
 /** HF_ENDPOINT and HF_TOKEN, as Hugging Face's own tools have them. */
-function hubOf(env: Env, fetcher: typeof fetch | undefined): Hub {
+function hubOf(env: Env, signal: AbortSignal | undefined): Hub {
   const token = env['HF_TOKEN']?.trim();
   if (token && !token.startsWith('hf_'))
     throw usageError('HF_TOKEN must begin with hf_, as tokens of the hub do.');
   return {
     ...(env['HF_ENDPOINT'] ? { hubUrl: env['HF_ENDPOINT'].replace(/\/+$/, '') } : {}),
     ...(token ? { accessToken: token } : {}),
-    ...(fetcher === undefined ? {} : { fetch: fetcher }),
+    ...(signal === undefined ? {} : { fetch: (url, init) => fetch(url, { ...init, signal }) }),
   };
 }
 
@@ -54,12 +54,12 @@ export async function fetchRepository(params: {
   cache: string;
   env: Env;
   output: Output;
-  fetch?: typeof fetch;
+  signal?: AbortSignal;
 }): Promise<string> {
-  const { base, cache, env, output } = params;
+  const { base, cache, env, output, signal } = params;
   const home = path.join(cache, 'bases', 'hf', base.repository.replace('/', '--'));
   const reference = path.join(home, 'refs', encodeURIComponent(base.revision));
-  const hub = hubOf(env, params.fetch);
+  const hub = hubOf(env, signal);
   const known = COMMIT.test(base.revision)
     ? base.revision
     : await readFile(reference, 'utf8').catch(() => null);
@@ -71,14 +71,19 @@ export async function fetchRepository(params: {
   try {
     commit = await commitOf(base, hub);
   } catch (error) {
+    signal?.throwIfAborted();
     const reason = reasonOf(error, hub);
-    if (held === null || !(error instanceof TypeError)) throw failed(base, reason);
+    if (held === null || !isAway(error)) throw failed(base, reason);
     output.note(`${base.repository}: ${reason}; taking ${base.revision} as it was fetched before.`);
     return held;
   }
   const folder = placeOf(commit);
   const current = await fetched(folder, base);
-  if (current === null) await download({ base, hub, commit, folder, output });
+  if (current === null)
+    await download({ base, hub, commit, folder, output }).catch((error: unknown) => {
+      signal?.throwIfAborted();
+      throw error;
+    });
   await mkdir(path.dirname(reference), { recursive: true });
   await writeFile(reference, commit);
   return (await fetched(folder, base)) ?? folder;
@@ -87,11 +92,20 @@ export async function fetchRepository(params: {
 /** @returns what to load, when all files are there in their sizes. */
 async function fetched(folder: string, base: RepositoryBase): Promise<string | null> {
   const text = await readFile(path.join(folder, manifestName(base)), 'utf8').catch(() => null);
-  const manifest = text === null ? null : Manifest.safeParse(JSON.parse(text));
-  if (manifest?.success !== true) return null;
-  for (const file of manifest.data.files)
+  const manifest = text === null ? null : parseManifest(text);
+  if (manifest === null) return null;
+  for (const file of manifest.files)
     if ((await sizeOf(path.join(folder, file.path))) !== file.size) return null;
-  return path.join(folder, manifest.data.load);
+  return path.join(folder, manifest.load);
+}
+
+/** @returns null for half of one: the disk was full, or somebody pulled the plug. */
+function parseManifest(text: string): z.infer<typeof Manifest> | null {
+  try {
+    return Manifest.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
 }
 
 const manifestName = ({ file }: RepositoryBase): string =>
@@ -153,7 +167,9 @@ async function download(params: {
       progress.end();
     }
     const manifest = { load, files: files.map(({ path: name, size }) => ({ path: name, size })) };
-    await writeFile(path.join(folder, manifestName(base)), JSON.stringify(manifest));
+    const written = path.join(folder, manifestName(base));
+    await writeFile(`${written}.partial`, JSON.stringify(manifest));
+    await rename(`${written}.partial`, written);
   } catch (error) {
     if (error instanceof CliError) throw error;
     throw failed(base, `${reasonOf(error, hub)}; what was fetched is kept, the next try goes on from there`);
@@ -202,6 +218,11 @@ async function isRight(file: string, { size, sha256, blobId }: RepositoryFile): 
   await pipeline(createReadStream(file), hash);
   return hash.digest('hex') === (sha256 ?? blobId);
 }
+
+/** Nobody answers, or not for the moment: what was fetched before is as good as it was. */
+const isAway = (error: unknown): boolean =>
+  error instanceof TypeError ||
+  (error instanceof HubApiError && (error.statusCode >= 500 || error.statusCode === 429));
 
 function reasonOf(error: unknown, hub: Hub): string {
   if (error instanceof HubApiError) {

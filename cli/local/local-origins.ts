@@ -53,7 +53,10 @@ export async function prepareOrigins(params: {
   const prepare = async (wish: OriginWish, i: number): Promise<LocalOrigin> => {
     const asked = params.port === 0 ? 0 : params.port + i;
     const port = await needFreePort({ port: asked, what: 'origin', flag: '--origin-port' });
-    const base = await findBase({ base: wish.base, cache, env, output });
+    const base = await findBase({
+      ...{ base: wish.base, cache, env, output },
+      ...(signal === undefined ? {} : { signal }),
+    });
     const id = i === 0 ? keys.originId : `${keys.originId}-${i + 1}`;
     return {
       id,
