@@ -99,6 +99,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const origins = await prepareOrigins({
       wishes: [{ base: options.base, args: options.originArgs }, ...(options.also ?? [])],
       port: options.originPort,
+      edgePort: port,
       ...{ keys, cache, env: options.env, output, onLog },
       onEnd: (end) => undo.push(end),
       ...(signal === undefined ? {} : { signal }),
