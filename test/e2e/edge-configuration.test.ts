@@ -1,0 +1,45 @@
+/** `graft edge` with a variable that the worker does not take: said when it starts, not by 500 to whoever asks. */
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { afterAll, beforeAll, expect, it } from 'vitest';
+import { runGraft } from './graft-process.ts';
+
+let folder: string;
+const edge = (...args: string[]) =>
+  runGraft(['edge', '--port', '0', '--secrets', 'made', '--origin', 'o1=http://127.0.0.1:9', ...args], {
+    cwd: folder,
+  });
+
+beforeAll(async () => {
+  folder = await mkdtemp(path.join(os.tmpdir(), 'graft-e2e-'));
+  expect((await runGraft(['secrets', 'made'], { cwd: folder })).code).toBe(0);
+});
+afterAll(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+
+it('ends when a variable is wrong, and names it', async () => {
+  const { code, stdout, stderr } = await edge('--var', 'LOG_SAMPLE=7');
+  expect([code, stdout]).toEqual([2, '']);
+  expect(stderr).toMatch(/LOG_SAMPLE: must be a number from 0 to 1/);
+  expect(stderr).toMatch(/error: The edge answers 500: a variable or a secret is wrong/);
+});
+
+it('ends when a secret is wrong, and does not say it', async () => {
+  const file = path.join(folder, 'made/worker.json');
+  const secrets = JSON.parse(await readFile(file, 'utf8')) as Record<string, string>;
+  await writeFile(file, JSON.stringify({ ...secrets, GRAFT_MAC_KEY: 'c2hvcnQ=' }));
+  const { code, stderr } = await edge();
+  expect(code).toBe(2);
+  expect(stderr).toContain('GRAFT_MAC_KEY');
+  expect(stderr).not.toContain('c2hvcnQ');
+});
+
+it('takes no origin and no default base that the worker would not', async () => {
+  const ftp = await edge('--origin', 'o2=ftp://o2.example.com');
+  expect([ftp.code, ftp.stderr]).toEqual([
+    2,
+    expect.stringContaining('--origin o2=ftp://o2.example.com: say'),
+  ]);
+  const other = await edge('--var', 'DEFAULT_BASE=llama');
+  expect([other.code, other.stderr]).toEqual([2, expect.stringContaining('DEFAULT_BASE is llama')]);
+});
