@@ -20,6 +20,11 @@ export const SIGNATURE_EJECT_MS = 30 * SECOND;
 export const LOAD_ANSWER_FRESH_MS = 20 * SECOND;
 /** Rows of an origin that has not said how many it has; the origin's own default. */
 export const UNKNOWN_SLOTS = 16;
+/**
+ * Origins of one pool that may say that a request is too large for them before it is taken to be too large for all: each
+ * has read its prompt.
+ */
+export const MAX_TOO_SMALL = 3;
 /** A stream that moves nothing for this long is not counted as load: it was cut off here, with all its timers. */
 export const ORIGIN_LEASE_MS = 60 * SECOND;
 /**

@@ -106,13 +106,13 @@ const serverOf = async (asking: ReturnType<Awaited<ReturnType<typeof clientOf>>[
     text,
   };
 };
-const byId = (id: string) => origins[id === 'o1' ? 0 : id === 'o2' ? 1 : 2] as FakeOrigin;
+const byId = (id: string) => origins[Number(id.slice(1)) - 1] as FakeOrigin;
 /** Completions that the origins have seen. */
 const asked = () => origins.reduce((sum, { log }) => sum + log.completions.length, 0);
-const errorOf = (code: string, status: number, headers: Record<string, string> = {}) =>
+const errorOf = (code: string, status: number, headers: Record<string, string> = {}, reason?: string) =>
   ((response) => {
     response.writeHead(status, { 'content-type': 'application/json', ...headers });
-    response.end(JSON.stringify({ error: { message: 'no', type: 't', param: null, code } }));
+    response.end(JSON.stringify({ error: { message: 'no', type: 't', param: null, code, reason } }));
   }) satisfies Parameters<FakeOrigin['answerWith']>[0];
 const events = () => lines.map(({ event }) => event);
 
@@ -254,9 +254,26 @@ describe('failing over', () => {
     const refused = await ask('a/b');
     expect(refused.ok && refused.value.response.status).toBe(429);
     expect(refused.ok && refused.value.response.headers.get('retry-after-ms')).toBe('700');
-    // What can never fit is not tried elsewhere.
-    for (const origin of origins) origin.answerWith(errorOf('queue_full', 429));
-    expect(await serverOf(ask('a/b'))).toMatchObject({ status: 429, tried: [] });
+    // As the client is told, for those who count what went wrong.
+    expect(refused.ok && refused.value.refused).toBe('queue_full');
+  });
+
+  it.each([
+    ['has fewer rows than a request asks for', errorOf('queue_full', 429), 429],
+    ['takes lower ranks', errorOf('adapter_invalid', 422, {}, 'rank_sum_exceeded'), 422],
+  ])('asks elsewhere when an origin %s, some of those that are left', async (_, refusal, status) => {
+    const { ask } = await clientOf(['o1', 'o2', 'o3', 'o4', 'o5']);
+    const { id } = await serverOf(ask('a/b'));
+    byId(id).answerWith(refusal);
+    const other = await serverOf(ask('a/b'));
+    expect([other.status, other.tried]).toEqual([200, [id]]);
+    // It is as good as it was for what fits.
+    byId(id).answerWith(null);
+    expect(await serverOf(ask('a/b'))).toMatchObject({ id, tried: [] });
+    for (const origin of origins) origin.answerWith(refusal);
+    const before = asked();
+    expect(await serverOf(ask('a/b'))).toMatchObject({ id, status, tried: [] });
+    expect(asked() - before).toBe(3);
   });
 
   it('never asks another after the first byte: the client hears that the stream broke', async () => {
