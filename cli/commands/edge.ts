@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { isIPv6 } from 'node:net';
 import path from 'node:path';
 import { defineCommand } from 'citty';
 import { z } from 'zod';
@@ -84,7 +85,7 @@ export default defineCommand({
 
     const folder = path.resolve(args.folder);
     const asked = parsePort(args.port, '--port');
-    const port = await needFreePort({ port: asked, what: 'edge', flag: '--port' });
+    const port = await needFreePort({ port: asked, host: args.host, what: 'edge', flag: '--port' });
     await makePrivateFolder(path.join(folder, '.graft'));
     const release = await takeStartLock(path.join(folder, '.graft'));
     try {
@@ -102,7 +103,8 @@ export default defineCommand({
         ...{ work: edge.runSchedule, pauseMs: SCHEDULE_PAUSE_MS },
         onFailure: (reason) => process.stderr.write(`schedule: ${reason}\n`),
       });
-      const url = `http://${args.host}:${new URL(edge.url).port}`;
+      // An address of IPv6 has colons of its own.
+      const url = `http://${isIPv6(args.host) ? `[${args.host}]` : args.host}:${new URL(edge.url).port}`;
       output.result(
         { url, origins },
         () => `the edge is on ${url}, before ${origins.map(({ id }) => id).join(', ')}`,

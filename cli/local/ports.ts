@@ -7,6 +7,7 @@ const HIGHEST_PORT = 65_535;
 
 /**
  * @param port 0 asks for any free one.
+ * @param host of the address that is to be free; loopback unless given.
  * @param given what other parts of the same start are to have.
  * @returns the port, free at this moment.
  * @throws CliError naming the flag that chooses another when it is taken.
@@ -15,9 +16,10 @@ export async function needFreePort(params: {
   port: number;
   what: string;
   flag: string;
+  host?: string;
   given?: readonly number[];
 }): Promise<number> {
-  const { port, what, flag, given = [] } = params;
+  const { port, what, flag, host = LOOPBACK, given = [] } = params;
   const unusable = (reason: string) =>
     new CliError({
       message: `Port ${port} for the ${what} ${reason}; choose one with ${flag} <port>.`,
@@ -26,12 +28,15 @@ export async function needFreePort(params: {
   if (port > HIGHEST_PORT) throw unusable(`is above ${HIGHEST_PORT}`);
   if (given.includes(port)) throw unusable('is what another part of this start has');
   for (;;) {
-    const free = await tryPort(port, unusable);
+    const free = await tryPort({ port, host }, unusable);
     if (!given.includes(free)) return free;
   }
 }
 
-function tryPort(port: number, unusable: (reason: string) => CliError): Promise<number> {
+function tryPort(
+  at: { port: number; host: string },
+  unusable: (reason: string) => CliError,
+): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = net.createServer();
     server.once('error', (error: NodeJS.ErrnoException) => {
@@ -40,7 +45,7 @@ function tryPort(port: number, unusable: (reason: string) => CliError): Promise<
         unusable(isTaken ? 'is taken (is another `graft dev` running?)' : `cannot be used: ${error.message}`),
       );
     });
-    server.listen({ port, host: LOOPBACK, exclusive: true }, () => {
+    server.listen({ ...at, exclusive: true }, () => {
       const { port: free } = server.address() as net.AddressInfo;
       server.close(() => resolve(free));
     });

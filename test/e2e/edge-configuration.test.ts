@@ -3,19 +3,34 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
-import { runGraft } from './graft-process.ts';
+import { runGraft, startGraft } from './graft-process.ts';
 
 let folder: string;
-const edge = (...args: string[]) =>
-  runGraft(['edge', '--port', '0', '--secrets', 'made', '--origin', 'o1=http://127.0.0.1:9', ...args], {
-    cwd: folder,
-  });
+const FLAGS = ['edge', '--port', '0', '--secrets', 'made', '--origin', 'o1=http://127.0.0.1:9'];
+const edge = (...args: string[]) => runGraft([...FLAGS, ...args], { cwd: folder });
 
 beforeAll(async () => {
   folder = await mkdtemp(path.join(os.tmpdir(), 'graft-e2e-'));
   expect((await runGraft(['secrets', 'made'], { cwd: folder })).code).toBe(0);
 });
 afterAll(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+
+const hasIpv6 = Object.values(os.networkInterfaces()).some((all) =>
+  all?.some(({ address }) => address === '::1'),
+);
+
+it.skipIf(!hasIpv6)('tells an address of IPv6 as one that can be asked', async () => {
+  const started = startGraft([...FLAGS, '--host', '::1', '--json'], { cwd: folder });
+  try {
+    const { url } = JSON.parse((await started.sees(/^\{.*\}$/m))[0]) as { url: string };
+    expect((await fetch(`${url}/healthz`)).status).toBe(200);
+    const again = await edge('--host', '::1', '--port', new URL(url).port, '--folder', 'other');
+    expect([again.code, again.stderr]).toEqual([1, expect.stringContaining('for the edge is taken')]);
+  } finally {
+    started.child.kill('SIGTERM');
+    expect((await started.finished).code).toBe(0);
+  }
+});
 
 it('ends when a variable is wrong, and names it', async () => {
   const { code, stdout, stderr } = await edge('--var', 'LOG_SAMPLE=7');
