@@ -1,7 +1,9 @@
-/** `graft edge` with a variable that the worker does not take: said when it starts, not by 500 to whoever asks. */
+/** How `graft edge` starts: with variables that the worker does not take, and when it is killed meanwhile. */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { needFreePort } from '../../cli/local/ports.ts';
 import { afterAll, beforeAll, expect, it } from 'vitest';
 import { runGraft, startGraft } from './graft-process.ts';
 
@@ -30,6 +32,21 @@ it.skipIf(!hasIpv6)('tells an address of IPv6 as one that can be asked', async (
     started.child.kill('SIGTERM');
     expect((await started.finished).code).toBe(0);
   }
+});
+
+const answers = (port: number): Promise<boolean> =>
+  new Promise((resolve) => {
+    const socket = net.connect(port, '127.0.0.1');
+    socket.once('connect', () => resolve(true)).once('error', () => resolve(false));
+    socket.once('connect', () => socket.destroy());
+  });
+
+it('takes workerd along when it is killed in the moment in which that begins to listen', async () => {
+  const port = await needFreePort({ port: 0, what: 'edge', flag: '--port' });
+  const started = startGraft([...FLAGS, '--port', String(port), '--folder', 'killed'], { cwd: folder });
+  while (!(await answers(port))) await new Promise(setImmediate);
+  started.child.kill('SIGKILL');
+  await expect.poll(() => answers(port), { timeout: 5_000 }).toBe(false);
 });
 
 it('ends when a variable is wrong, and names it', async () => {
