@@ -68,6 +68,11 @@ export const USAGE_QUESTION_PAUSE_MS = 1 * SECOND;
 /** How long an origin may take to load a pinned chain, which it has to read from its disk; and to be brought it. */
 export const PIN_TIMEOUT_MS = 60 * SECOND;
 /**
+ * Chains that origins are asked to pin in one round, of all pins and origins: an invocation may ask for 1,000 things, and
+ * the schedule's other jobs want some of them. What an origin says that it has is not asked for again.
+ */
+export const MAX_PIN_QUESTIONS = 200;
+/**
  * How long the origins that hold what was live may take to load what is live now, after the answer: what is left behind
  * by a request has 30 s.
  */

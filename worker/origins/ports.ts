@@ -55,7 +55,10 @@ export interface BasedChain {
 
 /** The origins' memory, as far as pins go. Never throws. */
 export interface OriginPins {
-  /** An origin that cannot be reached is not asked again in the same round: each question may wait for a minute. */
+  /**
+   * An origin is asked once what it has, and for what it lacks; where it cannot be reached, for nothing more in the same
+   * round, since each question may wait for a minute.
+   */
   round(life: PinLife): {
     /** Has each origin of the base load the chain, brought to it if need be, and keep it. */
     pin(wanted: BasedChain): Promise<OriginPin[]>;
