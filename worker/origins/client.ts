@@ -21,7 +21,7 @@ import {
 import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import { createComplete, type CompletionCall, type Served } from './complete.ts';
-import { createExchange, createWatch } from './exchange.ts';
+import { createExchange, createWatch, type Exchange } from './exchange.ts';
 import { createOriginFetch, type Fetch, readOriginText } from './signed-fetch.ts';
 import { readOriginFigures, createUsageQuestion, createHeldFiles, createOriginDrops } from './ask-origins.ts';
 import { createOriginHealth, createRouting } from './health.ts';
@@ -86,7 +86,14 @@ export function createOriginClient(params: {
   const pools = createPools(origins, params.defaultBase);
   const order = (name: string, base: string) =>
     chooseOrigins({ name, spread: name, origins: pools.of(base), stateOf: health.stateOf });
-  const warmth = createPrefetch({ pools, order, exchange, now });
+  const watch = createWatch({ health, exchange, send, now, patienceMs, pulseMs });
+  /** For what may take minutes and is nobody's completion: one that hangs is passed over, also by who comes next. */
+  const watched: Exchange = async (origin, call) => {
+    const exchanged = await watch.exchange(origin, call);
+    if (exchanged.kind === 'unreachable' && exchanged.hangs === true) health.failed(origin);
+    return exchanged;
+  };
+  const warmth = createPrefetch({ pools, order, exchange: watched, now });
 
   async function ask<T>(origin: Origin, path: string, read: (text: string) => T): Promise<T | null> {
     const answer = await send(origin, {
@@ -118,12 +125,12 @@ export function createOriginClient(params: {
     complete: createComplete({
       ...{ pools, health, now },
       routing: createRouting({ health, prefetchAt: warmth.at, now }),
-      watch: createWatch({ health, exchange, send, now, patienceMs, pulseMs }),
+      watch,
       askUsage: createUsageQuestion({ ...params, send }),
       budgetMs: params.budgetMs ?? REQUEST_BUDGET_MS,
     }),
     ...createTrials({
-      ...{ pools, order, exchange },
+      ...{ pools, order, exchange: watched },
       verifyTimeoutMs: params.verifyTimeoutMs ?? ORIGIN_VERIFY_MS,
     }),
     hasRoom: (base) =>
@@ -131,7 +138,7 @@ export function createOriginClient(params: {
         .of(base)
         .map(health.stateOf)
         .some(({ load, slots, ejected }) => !ejected && load < slots * SHADOW_MAX_FILL),
-    pins: createOriginPins({ pools, exchange, send }),
+    pins: createOriginPins({ pools, exchange: watched, send }),
     warmth,
     files: createHeldFiles({ origins, send }),
     drops: createOriginDrops({ origins, send }),

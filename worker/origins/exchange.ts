@@ -71,7 +71,12 @@ export type Exchanged =
   /** What it lacks cannot be brought to it. */
   | { kind: 'failed'; error: ApiError }
   /** It is not there. */
-  | { kind: 'unreachable'; error: ApiError; reason: string };
+  | {
+      kind: 'unreachable';
+      error: ApiError;
+      reason: string;
+      /** It gives no sign of life. */ hangs?: boolean;
+    };
 
 const cannotLoad = (): ApiError =>
   adapterUnavailable('The adapter could not be loaded in time. Please try again.');
@@ -223,7 +228,7 @@ export function createWatch(params: {
         if (await isAlive(origin, since)) continue;
         const reason = `no sign of life for ${(patienceMs + pulseMs) / 1000} s`;
         dead.abort(new Error(reason));
-        return { kind: 'unreachable', error: originUnavailable(), reason };
+        return { kind: 'unreachable', error: originUnavailable(), reason, hangs: true };
       }
     },
   };

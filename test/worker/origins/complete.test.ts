@@ -166,6 +166,30 @@ describe('failing over', () => {
     expect(await serverOf(ask('a/b'))).toMatchObject({ id: second.id, tried: [] });
   });
 
+  it('finds that out of one that is to score rows too, for which it may take ten minutes', async () => {
+    let later = 0;
+    const { client } = await clientOf(['o1', 'o2', 'o3'], {
+      patienceMs: IMPATIENT_MS,
+      later: () => later,
+    });
+    const digest = 'd'.repeat(64);
+    const life = { signal: new AbortController().signal, keepAlive: () => undefined };
+    const trial = { ...life, name: 'a/b', base: 'tiny', tenant: 't', chain: [{ digest, scale: 1 }] };
+    const score = { exact: true, nll: 0, tokens: 1 };
+    for (const { tryWith } of origins) tryWith((response) => response.end(JSON.stringify({ rows: [score] })));
+    const tried = () => origins.map(({ log }) => log.trials.length);
+    const evaluate = () => client.evaluate(trial, [{ prompt: 'a', expected: 'b' }]);
+    expect(await evaluate()).toMatchObject({ ok: true });
+    const first = origins[tried().indexOf(1)] as FakeOrigin;
+    first.hang();
+    later += 2 * IMPATIENT_MS;
+    for (let i = 0; i < 2; i += 1) expect(await evaluate()).toMatchObject({ ok: true });
+    expect(tried().sort()).toEqual([0, 1, 2]);
+    // Whoever comes second does not wait for it.
+    const hung = lines.filter(({ event, reason }) => event === 'origin_unreachable' && reason !== undefined);
+    expect(hung).toHaveLength(1);
+  });
+
   it('waits for one that takes long and gives signs of life', async () => {
     const { ask } = await clientOf(['o1', 'o2'], { patienceMs: IMPATIENT_MS });
     for (const { answerWith } of origins)
