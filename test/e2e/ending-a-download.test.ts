@@ -68,6 +68,24 @@ describe('a download that is ended', () => {
     await expect(access(path.join(folder, '.graft/dev.pid'))).rejects.toThrow();
   });
 
+  it('finds no address of a stack that was killed before, since nothing is there yet', async () => {
+    await mkdir(path.join(folder, '.graft'), { mode: 0o700 });
+    const local = path.join(folder, '.graft/local.json');
+    await writeFile(local, '{"url":"http://127.0.0.1:9"}');
+    const dev = startGraft(['dev', '--port', '0', '--origin-port', '0', '--base', 'hf:tiny/base'], {
+      cwd: folder,
+      env: env(),
+    });
+    try {
+      await stalls;
+      await expect(access(local)).rejects.toThrow();
+      dev.child.kill('SIGINT');
+      expect((await dev.finished).code).toBe(130);
+    } finally {
+      await dev.killGroup();
+    }
+  });
+
   it.each([
     ['pull', []],
     ['origin', ['--origin-id', 'o1']],
