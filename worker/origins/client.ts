@@ -21,7 +21,7 @@ import {
 import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import { createComplete, type CompletionCall, type Served } from './complete.ts';
-import { createExchange, createWatch, type Exchange } from './exchange.ts';
+import { createExchange, createWatch, parseRefusal, textOf, type Exchange } from './exchange.ts';
 import { createOriginFetch, type Fetch, readOriginText } from './signed-fetch.ts';
 import { readOriginFigures, createUsageQuestion, createHeldFiles, createOriginDrops } from './ask-origins.ts';
 import { createOriginHealth, createRouting } from './health.ts';
@@ -40,6 +40,8 @@ export interface OriginReport {
   configuredBase: string | null;
   /** null when the origin does not answer. */
   base: BaseInfo | null;
+  /** Why it does not, where that is known. */
+  reason: string | null;
   residents: ResidentList | null;
   /** null also when they were not asked for. */
   figures: OriginFigures | null;
@@ -95,7 +97,12 @@ export function createOriginClient(params: {
   };
   const warmth = createPrefetch({ pools, order, exchange: watched, now });
 
-  async function ask<T>(origin: Origin, path: string, read: (text: string) => T): Promise<T | null> {
+  async function ask<T>(
+    origin: Origin,
+    path: string,
+    read: (text: string) => T,
+    onRefused: (reason: string) => void = () => undefined,
+  ): Promise<T | null> {
     const answer = await send(origin, {
       method: 'GET',
       path,
@@ -103,7 +110,14 @@ export function createOriginClient(params: {
     });
     if (!answer.ok) {
       health.failed(origin);
+      onRefused(answer.error.reason);
       return null;
+    }
+    const refusal = answer.value.ok ? null : parseRefusal(await textOf(answer.value));
+    if (refusal !== null) onRefused(refusal.message);
+    if (refusal?.code === 'invalid_signature') {
+      const { reason, message } = refusal;
+      logLine('origin_refused_signature', { origin: origin.id, reason, message });
     }
     if (answer.value.ok) health.answered(origin, answer.value.headers.get(LOAD_HEADER));
     try {
@@ -154,8 +168,9 @@ export function createOriginClient(params: {
     report: (figures = false) =>
       Promise.all(
         origins.map(async (origin) => {
+          let reason: string | null = null;
           const [info, residents, measured] = await Promise.all([
-            ask(origin, '/base', readBase),
+            ask(origin, '/base', readBase, (said) => (reason = said)),
             ask(origin, '/adapters', (text) => ResidentList.parse(JSON.parse(text))),
             figures ? ask(origin, '/metrics', readOriginFigures) : null,
           ]);
@@ -163,6 +178,7 @@ export function createOriginClient(params: {
             id: origin.id,
             configuredBase: origin.base ?? null,
             base: info,
+            reason,
             residents,
             figures: measured,
           };

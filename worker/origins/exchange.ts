@@ -165,10 +165,11 @@ export function createExchange(params: {
 export type Exchange = ReturnType<typeof createExchange>;
 
 /** @returns '' when the connection breaks, or the answer does not end. */
-const textOf = async (response: Response): Promise<string> =>
+export const textOf = async (response: Response): Promise<string> =>
   (await readOriginText(response).catch(() => null)) ?? '';
 
-function parseRefusal(text: string): Refusal | null {
+/** @returns null for what is no origin's. */
+export function parseRefusal(text: string): Refusal | null {
   try {
     const parsed = OriginError.safeParse(JSON.parse(text));
     return parsed.success ? parsed.data.error : null;
