@@ -1,7 +1,7 @@
 /** A base out of a repository of the Hugging Face Hub, into the cache: resumed, checked, and there without a network. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
@@ -168,8 +168,9 @@ async function download(params: {
     }
     const manifest = { load, files: files.map(({ path: name, size }) => ({ path: name, size })) };
     const written = path.join(folder, manifestName(base));
-    await writeFile(`${written}.partial`, JSON.stringify(manifest));
-    await rename(`${written}.partial`, written);
+    const partial = ownPartial(written);
+    await writeFile(partial, JSON.stringify(manifest));
+    await rename(partial, written);
   } catch (error) {
     if (error instanceof CliError) throw error;
     throw failed(base, `${reasonOf(error, hub)}; what was fetched is kept, the next try goes on from there`);
@@ -191,24 +192,59 @@ async function fetchFile(params: {
   const { repo, commit, file, target, hub, onBytes } = params;
   if ((await sizeOf(target)) === file.size && (await isRight(target, file))) return onBytes(file.size);
   await mkdir(path.dirname(target), { recursive: true });
-  const partial = `${target}.partial`;
-  let done = Math.max(0, await sizeOf(partial));
-  if (done > file.size) done = 0;
-  if (done < file.size || file.size === 0) {
-    const blob = await downloadFile({ repo, path: file.path, revision: commit, xet: false, ...hub });
-    if (blob === null) throw new Error(`${file.path} is not there any more`);
-    const stream = Readable.fromWeb(blob.slice(done).stream() as ReadableStream);
-    stream.on('data', (chunk: Uint8Array) => onBytes((done += chunk.length)));
-    await pipeline(stream, createWriteStream(partial, { flags: done === 0 ? 'w' : 'a' }));
+  const partial = ownPartial(target);
+  await takeOver(target, partial);
+  try {
+    let done = Math.max(0, await sizeOf(partial));
+    if (done > file.size) done = 0;
+    if (done < file.size || file.size === 0) {
+      const blob = await downloadFile({ repo, path: file.path, revision: commit, xet: false, ...hub });
+      if (blob === null) throw new Error(`${file.path} is not there any more`);
+      const stream = Readable.fromWeb(blob.slice(done).stream() as ReadableStream);
+      stream.on('data', (chunk: Uint8Array) => onBytes((done += chunk.length)));
+      await pipeline(stream, createWriteStream(partial, { flags: done === 0 ? 'w' : 'a' }));
+    }
+    if ((await sizeOf(partial)) !== file.size) throw new Error(`${file.path} ended early`);
+    if (!(await isRight(partial, file))) {
+      await rm(partial, { force: true });
+      throw new Error(
+        `${file.path} came with other bytes than the hub says (its sha256 differs); it was not kept`,
+      );
+    }
+    await rename(partial, target);
+  } catch (error) {
+    // For the next try, whoever makes it.
+    await rename(partial, `${target}.partial`).catch(() => undefined);
+    throw error;
   }
-  if ((await sizeOf(partial)) !== file.size) throw new Error(`${file.path} ended early`);
-  if (!(await isRight(partial, file))) {
-    await rm(partial, { force: true });
-    throw new Error(
-      `${file.path} came with other bytes than the hub says (its sha256 differs); it was not kept`,
+}
+
+/** Two that fetch the same at once do not write into one file. */
+const ownPartial = (file: string): string =>
+  `${file}.${process.pid}-${randomBytes(4).toString('hex')}.partial`;
+
+/** What a try before left of a file becomes `partial`, unless another try has it. */
+async function takeOver(target: string, partial: string): Promise<void> {
+  const folder = path.dirname(target);
+  const begin = `${path.basename(target)}.`;
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(begin)) continue;
+    const [, pid] = /^(?:(\d+)-[0-9a-f]{8}\.)?partial$/.exec(name.slice(begin.length)) ?? [null];
+    if (pid === null || (pid !== undefined && isAlive(Number(pid)))) continue;
+    const taken = await rename(path.join(folder, name), partial).then(
+      () => true,
+      () => false,
     );
+    if (taken) return;
   }
-  await rename(partial, target);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }
 
 /** Whether a file has the content that the hub says, by sha256, or as git counts it. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile, mkdir } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile, mkdir } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import os from 'node:os';
@@ -100,9 +100,21 @@ describe('a base by its repository', () => {
     expect(await find('hf:tiny/base')).toBe(folder());
   });
 
-  it('goes on where a download broke off', async () => {
+  it('is fetched whole by several that want it at once', async () => {
+    await expect(Promise.all([1, 2, 3].map(() => find('hf:tiny/base')))).resolves.toEqual(
+      Array.from({ length: 3 }, folder),
+    );
+    expect(new Uint8Array(await readFile(path.join(folder(), 'model.safetensors')))).toEqual(WEIGHTS);
+    expect((await readdir(folder())).filter((name) => name.includes('partial'))).toEqual([]);
+  });
+
+  it.each([
+    ['broke off', 'partial'],
+    // Above the largest process id that Linux and macOS give.
+    ['was killed', '4194305-0123abcd.partial'],
+  ])('goes on where a download %s', async (_, left) => {
     await mkdir(folder(), { recursive: true });
-    await writeFile(path.join(folder(), 'model.safetensors.partial'), WEIGHTS.subarray(0, 100_000));
+    await writeFile(path.join(folder(), `model.safetensors.${left}`), WEIGHTS.subarray(0, 100_000));
     await find('hf:tiny/base');
     expect(new Uint8Array(await readFile(path.join(folder(), 'model.safetensors')))).toEqual(WEIGHTS);
     const ranges = asked.filter(({ url }) => url.endsWith('model.safetensors')).map(({ range }) => range);
