@@ -72,8 +72,24 @@ function helpFor([verb = '']: readonly string[]): string {
   return findCommand(verb) === undefined ? 'graft --help' : `graft ${verb} --help`;
 }
 
+/** What the machine refuses whoever asks for it: no fault of graft's, and the command may work when it is mended. */
+const MACHINE_SAYS: Readonly<Record<string, [code: string, meaning: string]>> = {
+  ENOSPC: ['disk_full', 'The disk is full'],
+  EDQUOT: ['disk_full', 'Your share of the disk is full'],
+  EFBIG: ['disk_full', 'A file would be larger than it may be here'],
+  EROFS: ['read_only', 'The disk can only be read'],
+  EACCES: ['not_permitted', 'This user may not do that'],
+  EPERM: ['not_permitted', 'This user may not do that'],
+  EIO: ['disk_failed', 'The disk does not answer as it should'],
+  EMFILE: ['too_many_files', 'Too many files are open (`ulimit -n` says how many may be)'],
+  ENFILE: ['too_many_files', 'Too many files are open on this machine'],
+};
+
 function asCliError(error: unknown): CliError | null {
   if (error instanceof CliError) return error;
+  const machine = error instanceof Error ? MACHINE_SAYS[(error as NodeJS.ErrnoException).code ?? ''] : null;
+  if (machine && error instanceof Error)
+    return new CliError({ message: `${machine[1]}: ${error.message}.`, code: machine[0] });
   // citty's own complaints about missing arguments, which it colours whoever reads them.
   if (error instanceof Error && error.name === 'CLIError')
     return usageError(`${stripVTControlCharacters(error.message).replace(/\.$/, '')}.`);
@@ -82,8 +98,7 @@ function asCliError(error: unknown): CliError | null {
 
 // Who reads the pipe has left (`graft run … | head`): nobody waits for the rest, and nothing went wrong.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(EXIT.ok);
-  throw error;
+  process.exit(error.code === 'EPIPE' ? EXIT.ok : report(error, process.argv.slice(2)));
 });
 
 let exitCode: ExitCode;

@@ -56,7 +56,8 @@ export function createSchedule(
   drops: Drops | null,
 ): Schedule {
   const { pins, intake, origins } = services;
-  const pinSync = createPinSync({ pins, registry: intake.registry, origins: origins.pins });
+  // Afresh each time: another isolate may have unpinned the last one, and an origin did not hear of it.
+  const pinSync = () => createPinSync({ pins, registry: intake.registry, origins: origins.pins });
   return (keepAlive) =>
     runJobs({
       limits: () => syncUnwrittenLimits(services),
@@ -65,7 +66,7 @@ export function createSchedule(
       experiments: () => evaluateAll({ ...services, ...intake }),
       webhooks: () => sendWebhooks({ ...services, now: intake.now }),
       // An origin that was started again holds nothing.
-      pins: () => pinSync.sync({ signal: new AbortController().signal, keepAlive }),
+      pins: () => pinSync().sync({ signal: new AbortController().signal, keepAlive }),
       removed: () =>
         intake.registry.forgetRemoved({ before: intake.now() - REMOVAL_GRACE_MS, limit: FORGOTTEN_PER_RUN }),
       erasures: () => workOffErasures({ ...services, ...intake, originDrops: origins.drops }),

@@ -88,11 +88,11 @@ export default defineCommand({
     const cache = cacheFolder(process.env);
     const folder = folderOf(args, cache);
     const output = createOutput({ json: args.json === true });
-    const base = await findBase({ base: args.base, cache, env: process.env, output });
     const progress = originProgress(output);
     const exported = await interruptible(async (signal) => {
+      const base = await findBase({ base: args.base, cache, env: process.env, output, signal });
       const id = args['base-id'] === undefined ? [] : ['--base-id', args['base-id']];
-      const process = await startOrigin({
+      const exporter = await startOrigin({
         entry: 'export-web-base',
         failure: 'The base was not exported',
         args: ['--base', base, '--cache', cache, '--out', folder, ...id],
@@ -100,8 +100,8 @@ export default defineCommand({
         onEvent: progress.hear,
         signal,
       }).finally(progress.end);
-      await process.stop();
-      const said = Exported.parse(process.ready);
+      await exporter.stop();
+      const said = Exported.parse(exporter.ready);
       return { ...said, ...(await putInBucket(args.bucket, folder, output, signal)) };
     });
     const manifest =

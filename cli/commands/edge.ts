@@ -1,11 +1,13 @@
 import { readFile } from 'node:fs/promises';
+import { isIPv6 } from 'node:net';
 import path from 'node:path';
 import { defineCommand } from 'citty';
 import { z } from 'zod';
 import { CliError, EXIT, interrupted } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
-import { parseOrigins, parseVariables } from '../deploy/deployment-file.ts';
+import { checkDefaultBase, parseOrigins, parseVariables } from '../deploy/deployment-file.ts';
 import { commonFlags, parsePort, repeatedFlag, usageError } from '../flags.ts';
+import type { Edge } from '../local/edge.ts';
 import { buildPage } from '../local/build-page.ts';
 import { originProgram } from '../local/origin-process.ts';
 import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
@@ -75,6 +77,7 @@ export default defineCommand({
     const origins = parseOrigins(repeatedFlag(rawArgs, 'origin'), { tls: false });
     if (origins.length === 0) throw usageError('Say which origins: --origin origin-1=http://127.0.0.1:8788.');
     const variables = Object.fromEntries(parseVariables(repeatedFlag(rawArgs, 'var')));
+    checkDefaultBase(variables['DEFAULT_BASE'], origins);
     const secrets = await readSecrets(args.secrets, process.env);
     const ending = new AbortController();
     const onSignal = () => ending.abort(interrupted());
@@ -82,7 +85,7 @@ export default defineCommand({
 
     const folder = path.resolve(args.folder);
     const asked = parsePort(args.port, '--port');
-    const port = await needFreePort({ port: asked, what: 'edge', flag: '--port' });
+    const port = await needFreePort({ port: asked, host: args.host, what: 'edge', flag: '--port' });
     await makePrivateFolder(path.join(folder, '.graft'));
     const release = await takeStartLock(path.join(folder, '.graft'));
     try {
@@ -95,11 +98,13 @@ export default defineCommand({
         bindings: { ...variables, ...secrets, ORIGINS: JSON.stringify(origins) },
         onLog: (line) => process.stderr.write(`${line}\n`),
       });
+      await needRightConfiguration(edge);
       const endSchedule = startSchedule({
         ...{ work: edge.runSchedule, pauseMs: SCHEDULE_PAUSE_MS },
         onFailure: (reason) => process.stderr.write(`schedule: ${reason}\n`),
       });
-      const url = `http://${args.host}:${new URL(edge.url).port}`;
+      // An address of IPv6 has colons of its own.
+      const url = `http://${isIPv6(args.host) ? `[${args.host}]` : args.host}:${new URL(edge.url).port}`;
       output.result(
         { url, origins },
         () => `the edge is on ${url}, before ${origins.map(({ id }) => id).join(', ')}`,
@@ -117,6 +122,19 @@ export default defineCommand({
     }
   },
 });
+
+/** The worker reads its variables at the first request: with a wrong one it would answer 500 to all. @throws CliError */
+async function needRightConfiguration(edge: Pick<Edge, 'url' | 'stop'>): Promise<void> {
+  const answer = await fetch(`${edge.url}/healthz`).catch(() => null);
+  await answer?.body?.cancel();
+  if (answer?.status !== 500) return;
+  await edge.stop();
+  throw new CliError({
+    message: 'The edge answers 500: a variable or a secret is wrong, and a line above says which.',
+    exitCode: EXIT.usage,
+    code: 'edge_misconfigured',
+  });
+}
 
 /** @throws CliError that says what is missing. */
 async function readSecrets(

@@ -6,9 +6,10 @@ import { defineCommand } from 'citty';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags, parsePort, usageError } from '../flags.ts';
+import { interruptible } from '../interruptible.ts';
 import { cacheFolder, findBase } from '../local/find-base.ts';
 import { nativeRuntime, runsNatively } from '../local/native-runtime.ts';
-import { originEnvironment, originProgram } from '../local/origin-process.ts';
+import { endsWithUs, originEnvironment, originProgram } from '../local/origin-process.ts';
 import { ENDING_SIGNALS } from '../local/keep-process-ours.ts';
 import { createOutput } from '../output.ts';
 
@@ -70,18 +71,20 @@ export default defineCommand({
     const flags = ['--host', args.host, '--port', String(port), '--cache', cache];
     for (const name of ['origin-id', 'provider'] as const)
       if (args[name] !== undefined) flags.push(`--${name}`, args[name]);
-    if (!asksForHelp)
-      flags.push('--base', await findBase({ base: args.base, cache, env: process.env, output }));
-    const wanted = !asksForHelp && runsNatively([...flags, ...further]);
-    const runtime = await nativeRuntime({ cache, wanted, output });
-    const child = spawn(process.execPath, [...program, ...flags, ...further], {
-      stdio: 'inherit',
-      env: { ...originEnvironment(process.env), ...variables, ...runtime },
+    const runtime = await interruptible(async (signal) => {
+      if (!asksForHelp)
+        flags.push('--base', await findBase({ base: args.base, cache, env: process.env, output, signal }));
+      const wanted = !asksForHelp && runsNatively([...flags, ...further]);
+      return nativeRuntime({ cache, wanted, output, signal });
     });
-    // A terminal's Ctrl-C reaches it by itself; what is sent to us alone is passed on. It decides when it ends.
-    const pass = (signal: NodeJS.Signals) => {
-      if (signal !== 'SIGINT' || !process.stdin.isTTY) child.kill(signal);
-    };
+    const child = spawn(process.execPath, [...endsWithUs(), ...program, ...flags, ...further], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      env: { ...originEnvironment(process.env), ...variables, ...runtime },
+      // Signals reach it through us alone: a second one would end it at once, streams and all.
+      detached: true,
+    });
+    // It decides when it ends.
+    const pass = (signal: NodeJS.Signals) => void child.kill(signal);
     for (const signal of ENDING_SIGNALS) process.on(signal, pass);
     const code = await new Promise<number | null>((resolve, reject) => {
       child.once('error', reject);

@@ -46,9 +46,9 @@ export default defineCommand({
     }));
     output.result({ origins: named }, () =>
       origins
-        .map(({ id, base, residents, figures, configured_base: configured }) => {
+        .map(({ id, base, reason, residents, figures, configured_base: configured }) => {
           if (base === null)
-            return `${id}: does not answer${configured === undefined ? '' : ` (${configured})`}`;
+            return `${id}: ${reason ?? 'does not answer'}${configured === undefined ? '' : ` (${configured})`}`;
           const wrong =
             configured === undefined || configured === base.id ? '' : `, but the edge wants ${configured}`;
           const runs = [

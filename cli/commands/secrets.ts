@@ -6,7 +6,7 @@ import { generateApiKey, hashApiKey } from '../../protocol/index.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import type { CommandHelp } from '../command-types.ts';
 import { commonFlags } from '../flags.ts';
-import { writePrivateFile } from '../local/private-files.ts';
+import { isLeftDraft, writePrivateFiles } from '../local/private-files.ts';
 import { createOutput } from '../output.ts';
 
 export const help: CommandHelp = {
@@ -31,20 +31,22 @@ export default defineCommand({
     const output = createOutput({ json: args.json === true });
     const folder = path.resolve(args.folder);
     // Secrets that something runs with would be gone for good.
-    if ((await readdir(folder).catch(() => [])).length > 0)
+    if (!(await readdir(folder).catch(() => [])).every(isLeftDraft))
       throw new CliError({
         message: `${folder} is not empty. Secrets are not written over others; name a new folder.`,
         exitCode: EXIT.usage,
         code: 'folder_not_empty',
       });
     const { worker, originEnv, adminKey } = await makeSecrets(new Date());
-    const files = {
-      'worker.json': `${JSON.stringify(worker, null, 2)}\n`,
-      'origin.env': originEnv,
-      'admin-key': `${adminKey}\n`,
-    };
-    for (const [name, text] of Object.entries(files)) await writePrivateFile(path.join(folder, name), text);
-    const paths = Object.keys(files).map((name) => path.join(folder, name));
+    const at = (name: string): string => path.join(folder, name);
+    const files: [file: string, text: string][] = [
+      [at('origin.env'), originEnv],
+      [at('admin-key'), `${adminKey}\n`],
+      // Last: where it is, the others are.
+      [at('worker.json'), `${JSON.stringify(worker, null, 2)}\n`],
+    ];
+    await writePrivateFiles(files);
+    const paths = files.map(([file]) => file).reverse();
     output.result({ files: paths }, () => paths.map((file) => `wrote ${file}`).join('\n'));
   },
 });

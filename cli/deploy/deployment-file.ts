@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import { BaseId, nameProblem } from '../../protocol/index.ts';
 import { CliError, EXIT } from '../cli-error.ts';
 import { usageError } from '../flags.ts';
 import { writePrivateFile } from '../local/private-files.ts';
@@ -9,8 +10,8 @@ import { writePrivateFile } from '../local/private-files.ts';
 /** As the edge takes them (`ORIGINS`). */
 const DeployedOrigin = z.strictObject({
   id: z.string().regex(/^[A-Za-z0-9._-]{1,64}$/),
-  url: z.url(),
-  base: z.string().optional(),
+  url: z.url({ protocol: /^https?$/ }),
+  base: BaseId.refine((id) => nameProblem(id) === null).optional(),
 });
 type DeployedOrigin = z.infer<typeof DeployedOrigin>;
 
@@ -88,6 +89,7 @@ export function planDeployment(kept: Deployment | null, wishes: DeployWishes): D
   for (const [name, value] of parseVariables(wishes.variables))
     if (value === '') variables.delete(name);
     else variables.set(name, value);
+  checkDefaultBase(variables.get('DEFAULT_BASE'), origins);
   const parsed = Deployment.safeParse({
     name: wishes.name ?? kept?.name ?? 'graft',
     account: wishes.account ?? kept?.account ?? null,
@@ -111,6 +113,16 @@ export const parseVariables = (texts: readonly string[]): [name: string, value: 
     if (SET_OTHERWISE.test(name)) throw usageError(`--var ${name}: that has a way of its own.`);
     return [name, value];
   });
+
+/** An edge whose default base no origin serves answers 500 to everything. @throws CliError (usage) */
+export function checkDefaultBase(id: string | undefined, origins: readonly DeployedOrigin[]): void {
+  if (!id || origins.some(({ base }) => base === id)) return;
+  const bases = [...new Set(origins.flatMap(({ base }) => base ?? []))];
+  const others = bases.length === 0 ? '' : `, --var DEFAULT_BASE=<one of ${bases.join(', ')}>`;
+  throw usageError(
+    `DEFAULT_BASE is ${id}, and no --origin says that it serves it. Name one that does${others}, or take it away: --var DEFAULT_BASE=.`,
+  );
+}
 
 /** Secrets, and what has a flag of its own. */
 const SET_OTHERWISE = /^(ORIGINS|GRAFT_.*|SIGN_IN)$/;
@@ -136,7 +148,9 @@ function parseOrigin(text: string, tls: boolean): DeployedOrigin {
   });
   const plain = URL.canParse(url) ? new URL(url) : null;
   if (!parsed.success || plain === null)
-    throw usageError(`--origin ${text}: say <id>=<url>, or <id>=<url>,<base>.`);
+    throw usageError(
+      `--origin ${text}: say <id>=<url>, or <id>=<url>,<base>; the base by the id that its origin tells (graft ps).`,
+    );
   if (tls && plain.protocol !== 'https:')
     throw usageError(
       `--origin ${text}: prompts and answers go there over the internet, so it must be https.`,

@@ -29,6 +29,7 @@ export type RunTool = (
   command: readonly string[],
   env: Record<string, string>,
   folder: string,
+  signal?: AbortSignal,
 ) => Promise<ToolResult>;
 
 /** Progress is the size of what the tool has written so far, looked at this often. */
@@ -58,17 +59,21 @@ const tools = (base: PinnedBase, folder: string): string[][] => {
   ];
 };
 
-export const runTool: RunTool = (command, env, folder) =>
+export const runTool: RunTool = (command, env, folder, signal) =>
   new Promise((resolve) => {
     const child = spawn(command[0] as string, command.slice(1), {
       cwd: folder,
       env: { ...process.env, ...env },
       stdio: ['ignore', 'ignore', 'pipe'],
+      ...(signal === undefined ? {} : { signal }),
     });
     let stderr = '';
     child.stderr.setEncoding('utf8');
     child.stderr.on('data', (text: string) => (stderr = (stderr + text).slice(-MAX_STDERR)));
-    child.on('error', (error) => resolve({ exitCode: null, stderr: error.message }));
+    // One that is ended is waited for: it writes into the folder.
+    child.on('error', (error) => {
+      if (error.name !== 'AbortError') resolve({ exitCode: null, stderr: error.message });
+    });
     child.on('close', (exitCode) => resolve({ exitCode, stderr }));
   });
 
@@ -108,9 +113,10 @@ export async function downloadPackage(params: {
   work: string;
   base: PinnedBase;
   output: Output;
+  signal?: AbortSignal;
   runTool?: RunTool;
 }): Promise<{ file: string } | { file: null; reason: string }> {
-  const { work, base, output } = params;
+  const { work, base, output, signal } = params;
   const run = params.runTool ?? runTool;
   const reasons: string[] = [];
   for (const command of tools(base, work)) {
@@ -125,9 +131,11 @@ export async function downloadPackage(params: {
       command,
       { TMPDIR: work, PIP_DISABLE_PIP_VERSION_CHECK: '1', PIP_NO_INPUT: '1' },
       work,
+      signal,
     );
     clearInterval(timer);
     progress.end();
+    signal?.throwIfAborted();
     if (result.exitCode === 0) {
       const file = await takeModel(work, base);
       if (file !== null) return { file };

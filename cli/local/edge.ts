@@ -5,13 +5,7 @@ import { Log, LogLevel, Miniflare, type WorkerOptions } from 'miniflare';
 import { CliError } from '../cli-error.ts';
 import { harmless } from '../harmless-text.ts';
 import { edgeWorkers } from './edge-workers.ts';
-import {
-  endWithUs,
-  hangUpOn,
-  keepSignalsOurs,
-  listenForWorkerd,
-  waitForChange,
-} from './keep-process-ours.ts';
+import { hangUpOn, keepSignalsOurs, listenForWorkerd, waitForChange } from './keep-process-ours.ts';
 import { ROOT } from './origin-process.ts';
 import { LOOPBACK } from './ports.ts';
 import { makePrivateFolder, makePrivately } from './private-files.ts';
@@ -101,25 +95,22 @@ export async function startEdge(params: {
     await started.made.ready.catch(() => undefined);
     return started;
   });
-  let callOff = (): void => undefined;
+  const workerd = found();
   let stopping = false;
   const stop = async () => {
     stopping = true;
-    callOff();
+    workerd?.letGo();
     await miniflare.dispose();
   };
   try {
     await miniflare.ready;
     if (servers.length === 0) throw new Error('this version of Miniflare opens a server that is not guarded');
     const address = await miniflare.unsafeGetDirectURL(door);
-    const workerd = found();
     const failed = new Promise<string>((resolve) => {
-      workerd?.once('exit', (code, signal) => {
-        callOff();
+      workerd?.process.once('exit', (code, signal) => {
         if (!stopping) resolve(`the edge (workerd) ended with ${signal ?? `code ${code}`}`);
       });
     });
-    if (workerd !== null) callOff = endWithUs(workerd);
     const stores: Edge['miniflare'] = {
       getKVNamespace: (binding) => miniflare.getKVNamespace(binding, graft),
       getD1Database: (binding) => miniflare.getD1Database(binding, graft),

@@ -1,7 +1,7 @@
 /** A base out of a repository of the Hugging Face Hub, into the cache: resumed, checked, and there without a network. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import type { ReadableStream } from 'node:stream/web';
@@ -30,14 +30,14 @@ interface Hub {
 }
 
 /** HF_ENDPOINT and HF_TOKEN, as Hugging Face's own tools have them. */
-function hubOf(env: Env, fetcher: typeof fetch | undefined): Hub {
+function hubOf(env: Env, signal: AbortSignal | undefined): Hub {
   const token = env['HF_TOKEN']?.trim();
   if (token && !token.startsWith('hf_'))
     throw usageError('HF_TOKEN must begin with hf_, as tokens of the hub do.');
   return {
     ...(env['HF_ENDPOINT'] ? { hubUrl: env['HF_ENDPOINT'].replace(/\/+$/, '') } : {}),
     ...(token ? { accessToken: token } : {}),
-    ...(fetcher === undefined ? {} : { fetch: fetcher }),
+    ...(signal === undefined ? {} : { fetch: (url, init) => fetch(url, { ...init, signal }) }),
   };
 }
 
@@ -54,12 +54,12 @@ export async function fetchRepository(params: {
   cache: string;
   env: Env;
   output: Output;
-  fetch?: typeof fetch;
+  signal?: AbortSignal;
 }): Promise<string> {
-  const { base, cache, env, output } = params;
+  const { base, cache, env, output, signal } = params;
   const home = path.join(cache, 'bases', 'hf', base.repository.replace('/', '--'));
   const reference = path.join(home, 'refs', encodeURIComponent(base.revision));
-  const hub = hubOf(env, params.fetch);
+  const hub = hubOf(env, signal);
   const known = COMMIT.test(base.revision)
     ? base.revision
     : await readFile(reference, 'utf8').catch(() => null);
@@ -71,14 +71,19 @@ export async function fetchRepository(params: {
   try {
     commit = await commitOf(base, hub);
   } catch (error) {
+    signal?.throwIfAborted();
     const reason = reasonOf(error, hub);
-    if (held === null || !(error instanceof TypeError)) throw failed(base, reason);
+    if (held === null || !isAway(error)) throw failed(base, reason);
     output.note(`${base.repository}: ${reason}; taking ${base.revision} as it was fetched before.`);
     return held;
   }
   const folder = placeOf(commit);
   const current = await fetched(folder, base);
-  if (current === null) await download({ base, hub, commit, folder, output });
+  if (current === null)
+    await download({ base, hub, commit, folder, output }).catch((error: unknown) => {
+      signal?.throwIfAborted();
+      throw error;
+    });
   await mkdir(path.dirname(reference), { recursive: true });
   await writeFile(reference, commit);
   return (await fetched(folder, base)) ?? folder;
@@ -87,11 +92,20 @@ export async function fetchRepository(params: {
 /** @returns what to load, when all files are there in their sizes. */
 async function fetched(folder: string, base: RepositoryBase): Promise<string | null> {
   const text = await readFile(path.join(folder, manifestName(base)), 'utf8').catch(() => null);
-  const manifest = text === null ? null : Manifest.safeParse(JSON.parse(text));
-  if (manifest?.success !== true) return null;
-  for (const file of manifest.data.files)
+  const manifest = text === null ? null : parseManifest(text);
+  if (manifest === null) return null;
+  for (const file of manifest.files)
     if ((await sizeOf(path.join(folder, file.path))) !== file.size) return null;
-  return path.join(folder, manifest.data.load);
+  return path.join(folder, manifest.load);
+}
+
+/** @returns null for half of one: the disk was full, or somebody pulled the plug. */
+function parseManifest(text: string): z.infer<typeof Manifest> | null {
+  try {
+    return Manifest.parse(JSON.parse(text));
+  } catch {
+    return null;
+  }
 }
 
 const manifestName = ({ file }: RepositoryBase): string =>
@@ -153,7 +167,10 @@ async function download(params: {
       progress.end();
     }
     const manifest = { load, files: files.map(({ path: name, size }) => ({ path: name, size })) };
-    await writeFile(path.join(folder, manifestName(base)), JSON.stringify(manifest));
+    const written = path.join(folder, manifestName(base));
+    const partial = ownPartial(written);
+    await writeFile(partial, JSON.stringify(manifest));
+    await rename(partial, written);
   } catch (error) {
     if (error instanceof CliError) throw error;
     throw failed(base, `${reasonOf(error, hub)}; what was fetched is kept, the next try goes on from there`);
@@ -175,24 +192,59 @@ async function fetchFile(params: {
   const { repo, commit, file, target, hub, onBytes } = params;
   if ((await sizeOf(target)) === file.size && (await isRight(target, file))) return onBytes(file.size);
   await mkdir(path.dirname(target), { recursive: true });
-  const partial = `${target}.partial`;
-  let done = Math.max(0, await sizeOf(partial));
-  if (done > file.size) done = 0;
-  if (done < file.size || file.size === 0) {
-    const blob = await downloadFile({ repo, path: file.path, revision: commit, xet: false, ...hub });
-    if (blob === null) throw new Error(`${file.path} is not there any more`);
-    const stream = Readable.fromWeb(blob.slice(done).stream() as ReadableStream);
-    stream.on('data', (chunk: Uint8Array) => onBytes((done += chunk.length)));
-    await pipeline(stream, createWriteStream(partial, { flags: done === 0 ? 'w' : 'a' }));
+  const partial = ownPartial(target);
+  await takeOver(target, partial);
+  try {
+    let done = Math.max(0, await sizeOf(partial));
+    if (done > file.size) done = 0;
+    if (done < file.size || file.size === 0) {
+      const blob = await downloadFile({ repo, path: file.path, revision: commit, xet: false, ...hub });
+      if (blob === null) throw new Error(`${file.path} is not there any more`);
+      const stream = Readable.fromWeb(blob.slice(done).stream() as ReadableStream);
+      stream.on('data', (chunk: Uint8Array) => onBytes((done += chunk.length)));
+      await pipeline(stream, createWriteStream(partial, { flags: done === 0 ? 'w' : 'a' }));
+    }
+    if ((await sizeOf(partial)) !== file.size) throw new Error(`${file.path} ended early`);
+    if (!(await isRight(partial, file))) {
+      await rm(partial, { force: true });
+      throw new Error(
+        `${file.path} came with other bytes than the hub says (its sha256 differs); it was not kept`,
+      );
+    }
+    await rename(partial, target);
+  } catch (error) {
+    // For the next try, whoever makes it.
+    await rename(partial, `${target}.partial`).catch(() => undefined);
+    throw error;
   }
-  if ((await sizeOf(partial)) !== file.size) throw new Error(`${file.path} ended early`);
-  if (!(await isRight(partial, file))) {
-    await rm(partial, { force: true });
-    throw new Error(
-      `${file.path} came with other bytes than the hub says (its sha256 differs); it was not kept`,
+}
+
+/** Two that fetch the same at once do not write into one file. */
+const ownPartial = (file: string): string =>
+  `${file}.${process.pid}-${randomBytes(4).toString('hex')}.partial`;
+
+/** What a try before left of a file becomes `partial`, unless another try has it. */
+async function takeOver(target: string, partial: string): Promise<void> {
+  const folder = path.dirname(target);
+  const begin = `${path.basename(target)}.`;
+  for (const name of await readdir(folder)) {
+    if (!name.startsWith(begin)) continue;
+    const [, pid] = /^(?:(\d+)-[0-9a-f]{8}\.)?partial$/.exec(name.slice(begin.length)) ?? [null];
+    if (pid === null || (pid !== undefined && isAlive(Number(pid)))) continue;
+    const taken = await rename(path.join(folder, name), partial).then(
+      () => true,
+      () => false,
     );
+    if (taken) return;
   }
-  await rename(partial, target);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }
 
 /** Whether a file has the content that the hub says, by sha256, or as git counts it. */
@@ -202,6 +254,11 @@ async function isRight(file: string, { size, sha256, blobId }: RepositoryFile): 
   await pipeline(createReadStream(file), hash);
   return hash.digest('hex') === (sha256 ?? blobId);
 }
+
+/** Nobody answers, or not for the moment: what was fetched before is as good as it was. */
+const isAway = (error: unknown): boolean =>
+  error instanceof TypeError ||
+  (error instanceof HubApiError && (error.statusCode >= 500 || error.statusCode === 429));
 
 function reasonOf(error: unknown, hub: Hub): string {
   if (error instanceof HubApiError) {

@@ -40,10 +40,11 @@ export async function ensurePinnedBase(params: {
   cache: string;
   output: Output;
   base?: PinnedBase;
+  signal?: AbortSignal;
   /** Given by tests. */
   runTool?: RunTool;
 }): Promise<string> {
-  const { cache, output, base = PINNED_BASE, runTool } = params;
+  const { cache, output, base = PINNED_BASE, signal, runTool } = params;
   const folder = path.join(cache, 'bases');
   const target = path.join(folder, base.file);
   const size = await sizeOf(target);
@@ -60,6 +61,7 @@ export async function ensurePinnedBase(params: {
       work,
       base,
       output,
+      ...(signal === undefined ? {} : { signal }),
       ...(runTool === undefined ? {} : { runTool }),
     });
     if (found.file === null) {
@@ -88,6 +90,7 @@ export async function ensurePinnedBase(params: {
 /**
  * @param params.base what `--base` says: a `.gguf` file, a folder in Hugging Face's format, or `hf:` and a repository;
  * undefined = the pinned base.
+ * @param params.signal ends a download; what is fetched of a repository is kept.
  * @returns a path that the origin can load.
  * @throws CliError
  */
@@ -96,14 +99,16 @@ export async function findBase(params: {
   cache: string;
   env: Record<string, string | undefined>;
   output: Output;
+  signal?: AbortSignal;
 }): Promise<string> {
   const { cache, env, output } = params;
-  if (params.base === undefined) return ensurePinnedBase({ cache, output });
+  const ending = params.signal === undefined ? {} : { signal: params.signal };
+  if (params.base === undefined) return ensurePinnedBase({ cache, output, ...ending });
   const repository = parseRepositoryBase(params.base);
   if (repository !== null) {
     // Here: the hub's client is not in the package without the origin, whose commands load this file.
     const { fetchRepository } = await import('./fetch-repository.ts');
-    return fetchRepository({ base: repository, cache, env, output });
+    return fetchRepository({ base: repository, cache, env, output, ...ending });
   }
   const given = path.resolve(params.base);
   if ((await sizeOf(given)) === null) {

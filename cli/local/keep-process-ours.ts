@@ -88,19 +88,31 @@ export function hangUpOn<T>(work: () => T): { made: T; servers: readonly http.Se
 /** Node tells of every child process here (since 16.18), before it has an id. */
 const CHANNEL = 'child_process';
 
+interface Workerd {
+  process: ChildProcess;
+  /** It is to be ended in order, and not with us. */
+  letGo: () => void;
+}
+
 /**
- * Listens for the workerd that Miniflare starts: it gives nobody the process.
+ * Listens for the workerd that Miniflare starts, which gives nobody the process; from its first moment on it ends with us.
  * @returns what ends the listening and says which process it is.
  */
-export function listenForWorkerd(): () => ChildProcess | null {
-  const children: ChildProcess[] = [];
+export function listenForWorkerd(): () => Workerd | null {
+  let found: Workerd | null = null;
   const hear = (message: unknown) => {
-    children.push((message as { process: ChildProcess }).process);
+    const { process: child } = message as { process: ChildProcess };
+    child.once('spawn', () => {
+      if (!path.basename(child.spawnfile).startsWith('workerd')) return;
+      found = { process: child, letGo: endWithUs(child) };
+      // Its number may be another process's soon.
+      child.once('exit', found.letGo);
+    });
   };
   subscribe(CHANNEL, hear);
   return () => {
     unsubscribe(CHANNEL, hear);
-    return children.find((child) => path.basename(child.spawnfile).startsWith('workerd')) ?? null;
+    return found;
   };
 }
 
@@ -109,7 +121,7 @@ export function listenForWorkerd(): () => ChildProcess | null {
  * this shell closes and the shell kills it, so that it does not hold its port. Out of reach of Ctrl-C, which is ours.
  * @returns what calls the shell off.
  */
-export function endWithUs(child: ChildProcess): () => void {
+function endWithUs(child: ChildProcess): () => void {
   if (child.pid === undefined || process.platform === 'win32') return () => undefined;
   const guard = spawn('/bin/sh', ['-c', 'read -r _; kill -9 "$0"', String(child.pid)], {
     stdio: ['pipe', 'ignore', 'ignore'],

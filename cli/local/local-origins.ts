@@ -31,11 +31,13 @@ export const servedBase = ({ ready }: OriginProcess): string => Ready.parse(read
  * Finds the bases and free ports, and starts nothing.
  * @param params.port of the first; those behind it have the ports behind it, or, where
  * it is 0, any free ones.
+ * @param params.edgePort which none of them may have.
  * @throws CliError when a base is not there or a port is taken.
  */
 export async function prepareOrigins(params: {
   wishes: readonly [OriginWish, ...OriginWish[]];
   port: number;
+  edgePort: number;
   keys: LocalKeys;
   cache: string;
   env: Record<string, string | undefined>;
@@ -50,10 +52,15 @@ export async function prepareOrigins(params: {
     ...{ cache, output, wanted: params.wishes.some(({ args }) => runsNatively(args)) },
     ...(signal === undefined ? {} : { signal }),
   });
+  const given = [params.edgePort];
   const prepare = async (wish: OriginWish, i: number): Promise<LocalOrigin> => {
     const asked = params.port === 0 ? 0 : params.port + i;
-    const port = await needFreePort({ port: asked, what: 'origin', flag: '--origin-port' });
-    const base = await findBase({ base: wish.base, cache, env, output });
+    const port = await needFreePort({ port: asked, what: 'origin', flag: '--origin-port', given });
+    given.push(port);
+    const base = await findBase({
+      ...{ base: wish.base, cache, env, output },
+      ...(signal === undefined ? {} : { signal }),
+    });
     const id = i === 0 ? keys.originId : `${keys.originId}-${i + 1}`;
     return {
       id,

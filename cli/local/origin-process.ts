@@ -61,6 +61,12 @@ export const originEnvironment = (env: NodeJS.ProcessEnv): NodeJS.ProcessEnv =>
     ),
   );
 
+/** Flags of Node by which a child with an `ipc` channel ends when we are gone, however we went. */
+export const endsWithUs = (): string[] => [
+  '--import',
+  pathToFileURL(path.join(ROOT, 'cli/local/end-with-parent.mjs')).href,
+];
+
 /** Lines of JSON on the origin's stdout. Unknown events are ignored. */
 const OriginEvent = z.looseObject({ event: z.string() });
 type OriginEvent = z.infer<typeof OriginEvent>;
@@ -92,8 +98,7 @@ export async function startOrigin(params: {
 }): Promise<OriginProcess> {
   const { entry = 'main', failure = 'The origin did not start' } = params;
   const program = originProgram(entry);
-  const preload = pathToFileURL(path.join(ROOT, 'cli/local/end-with-parent.mjs')).href;
-  const child = spawn(process.execPath, ['--import', preload, ...program, ...params.args], {
+  const child = spawn(process.execPath, [...endsWithUs(), ...program, ...params.args], {
     cwd: ROOT,
     env: { ...originEnvironment(process.env), ...params.env },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

@@ -3,23 +3,49 @@ import { CliError } from '../cli-error.ts';
 
 export const LOOPBACK = '127.0.0.1';
 
+const HIGHEST_PORT = 65_535;
+
 /**
  * @param port 0 asks for any free one.
+ * @param host of the address that is to be free; loopback unless given.
+ * @param given what other parts of the same start are to have.
  * @returns the port, free at this moment.
  * @throws CliError naming the flag that chooses another when it is taken.
  */
-export function needFreePort(params: { port: number; what: string; flag: string }): Promise<number> {
-  const { port, what, flag } = params;
+export async function needFreePort(params: {
+  port: number;
+  what: string;
+  flag: string;
+  host?: string;
+  given?: readonly number[];
+}): Promise<number> {
+  const { port, what, flag, host = LOOPBACK, given = [] } = params;
+  const unusable = (reason: string) =>
+    new CliError({
+      message: `Port ${port} for the ${what} ${reason}; choose one with ${flag} <port>.`,
+      code: 'port_taken',
+    });
+  if (port > HIGHEST_PORT) throw unusable(`is above ${HIGHEST_PORT}`);
+  if (given.includes(port)) throw unusable('is what another part of this start has');
+  for (;;) {
+    const free = await tryPort({ port, host }, unusable);
+    if (!given.includes(free)) return free;
+  }
+}
+
+function tryPort(
+  at: { port: number; host: string },
+  unusable: (reason: string) => CliError,
+): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = net.createServer();
     server.once('error', (error: NodeJS.ErrnoException) => {
-      const message =
-        error.code === 'EADDRINUSE'
-          ? `Port ${port} for the ${what} is taken (is another \`graft dev\` running?); choose one with ${flag} <port>.`
-          : `Port ${port} for the ${what} cannot be used: ${error.message}; choose one with ${flag} <port>.`;
-      reject(new CliError({ message, code: 'port_taken' }));
+      const isTaken = error.code === 'EADDRINUSE';
+      reject(
+        unusable(isTaken ? 'is taken (is another `graft dev` running?)' : `cannot be used: ${error.message}`),
+      );
     });
-    server.listen({ port, host: LOOPBACK, exclusive: true }, () => {
+    server.listen({ ...at, exclusive: true }, () => {
       const { port: free } = server.address() as net.AddressInfo;
       server.close(() => resolve(free));
     });

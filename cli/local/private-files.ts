@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { chmod, lstat, mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises';
+import { chmod, lstat, mkdir, readdir, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CliError, EXIT } from '../cli-error.ts';
 
@@ -7,12 +7,32 @@ import { CliError, EXIT } from '../cli-error.ts';
 const PRIVATE = 0o600;
 
 /** Writes a file that only the owner may read, whole or not at all; its folder is made when missing. */
-export async function writePrivateFile(file: string, text: string): Promise<void> {
-  await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
-  const draft = `${file}.${randomBytes(4).toString('hex')}`;
-  await writeFile(draft, text, { mode: PRIVATE, flag: 'wx' });
-  await rename(draft, file);
+export const writePrivateFile = (file: string, text: string): Promise<void> =>
+  writePrivateFiles([[file, text]]);
+
+/** The same with several: all are written before the first has its name, and the last one gets its own last. */
+export async function writePrivateFiles(
+  files: readonly (readonly [file: string, text: string])[],
+): Promise<void> {
+  const drafts = files.map(([file, text]) => ({
+    file,
+    text,
+    draft: `${file}.${randomBytes(4).toString('hex')}`,
+  }));
+  try {
+    for (const { file, text, draft } of drafts) {
+      await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+      await writeFile(draft, text, { mode: PRIVATE, flag: 'wx' });
+    }
+    for (const { file, draft } of drafts) await rename(draft, file);
+  } catch (error) {
+    for (const { draft } of drafts) await rm(draft, { force: true });
+    throw error;
+  }
 }
+
+/** Is it what a process left of such a file when it was killed? */
+export const isLeftDraft = (name: string): boolean => /\.[0-9a-f]{8}$/.test(name);
 
 /** Permission bits of group and others. */
 const OTHERS = 0o077;

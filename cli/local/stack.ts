@@ -85,6 +85,9 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   // Not what is in it: keys that others may read are refused.
   await makePrivateFolder(graftFolder);
   const release = await takeStartLock(graftFolder);
+  const file = localFilePath(folder);
+  // Of one that was killed: whoever waits for the file would go where nobody is.
+  rmSync(file, { force: true });
   const undo: (() => Promise<void> | void)[] = [release];
   const stop = async () => {
     for (const step of undo.splice(0).reverse()) await step();
@@ -99,6 +102,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const origins = await prepareOrigins({
       wishes: [{ base: options.base, args: options.originArgs }, ...(options.also ?? [])],
       port: options.originPort,
+      edgePort: port,
       ...{ keys, cache, env: options.env, output, onLog },
       onEnd: (end) => undo.push(end),
       ...(signal === undefined ? {} : { signal }),
@@ -157,7 +161,6 @@ export async function startStack(options: StackOptions): Promise<Stack> {
       }),
     );
 
-    const file = localFilePath(folder);
     undo.push(() => rmSync(file, { force: true }));
     await writePrivateFile(file, `${JSON.stringify(local, null, 2)}\n`);
     return {

@@ -10,6 +10,8 @@ export const OriginView = z.object({
   configured_base: z.string().optional(),
   /** null when it does not answer. */
   base: BaseInfo.nullable(),
+  /** Why it has none, in the origin's words or those of the connection; to the bootstrap key, where it is known. */
+  reason: z.string().optional(),
   /** null also for all but the bootstrap key, as the figures. */
   residents: ResidentList.nullable(),
   /** Only where they were asked for. */

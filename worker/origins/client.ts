@@ -21,7 +21,7 @@ import {
 import { REQUEST_BUDGET_MS } from '../limits.ts';
 import { logLine } from '../log.ts';
 import { createComplete, type CompletionCall, type Served } from './complete.ts';
-import { createExchange, createWatch } from './exchange.ts';
+import { createExchange, createWatch, parseRefusal, textOf, type Exchange } from './exchange.ts';
 import { createOriginFetch, type Fetch, readOriginText } from './signed-fetch.ts';
 import { readOriginFigures, createUsageQuestion, createHeldFiles, createOriginDrops } from './ask-origins.ts';
 import { createOriginHealth, createRouting } from './health.ts';
@@ -40,6 +40,8 @@ export interface OriginReport {
   configuredBase: string | null;
   /** null when the origin does not answer. */
   base: BaseInfo | null;
+  /** Why it does not, where that is known. */
+  reason: string | null;
   residents: ResidentList | null;
   /** null also when they were not asked for. */
   figures: OriginFigures | null;
@@ -86,9 +88,21 @@ export function createOriginClient(params: {
   const pools = createPools(origins, params.defaultBase);
   const order = (name: string, base: string) =>
     chooseOrigins({ name, spread: name, origins: pools.of(base), stateOf: health.stateOf });
-  const warmth = createPrefetch({ pools, order, exchange, now });
+  const watch = createWatch({ health, exchange, send, now, patienceMs, pulseMs });
+  /** For what may take minutes and is nobody's completion: one that hangs is passed over, also by who comes next. */
+  const watched: Exchange = async (origin, call) => {
+    const exchanged = await watch.exchange(origin, call);
+    if (exchanged.kind === 'unreachable' && exchanged.hangs === true) health.failed(origin);
+    return exchanged;
+  };
+  const warmth = createPrefetch({ pools, order, exchange: watched, now });
 
-  async function ask<T>(origin: Origin, path: string, read: (text: string) => T): Promise<T | null> {
+  async function ask<T>(
+    origin: Origin,
+    path: string,
+    read: (text: string) => T,
+    onRefused: (reason: string) => void = () => undefined,
+  ): Promise<T | null> {
     const answer = await send(origin, {
       method: 'GET',
       path,
@@ -96,7 +110,14 @@ export function createOriginClient(params: {
     });
     if (!answer.ok) {
       health.failed(origin);
+      onRefused(answer.error.reason);
       return null;
+    }
+    const refusal = answer.value.ok ? null : parseRefusal(await textOf(answer.value));
+    if (refusal !== null) onRefused(refusal.message);
+    if (refusal?.code === 'invalid_signature') {
+      const { reason, message } = refusal;
+      logLine('origin_refused_signature', { origin: origin.id, reason, message });
     }
     if (answer.value.ok) health.answered(origin, answer.value.headers.get(LOAD_HEADER));
     try {
@@ -118,12 +139,12 @@ export function createOriginClient(params: {
     complete: createComplete({
       ...{ pools, health, now },
       routing: createRouting({ health, prefetchAt: warmth.at, now }),
-      watch: createWatch({ health, exchange, send, now, patienceMs, pulseMs }),
+      watch,
       askUsage: createUsageQuestion({ ...params, send }),
       budgetMs: params.budgetMs ?? REQUEST_BUDGET_MS,
     }),
     ...createTrials({
-      ...{ pools, order, exchange },
+      ...{ pools, order, exchange: watched },
       verifyTimeoutMs: params.verifyTimeoutMs ?? ORIGIN_VERIFY_MS,
     }),
     hasRoom: (base) =>
@@ -131,7 +152,7 @@ export function createOriginClient(params: {
         .of(base)
         .map(health.stateOf)
         .some(({ load, slots, ejected }) => !ejected && load < slots * SHADOW_MAX_FILL),
-    pins: createOriginPins({ pools, exchange, send }),
+    pins: createOriginPins({ pools, exchange: watched, send }),
     warmth,
     files: createHeldFiles({ origins, send }),
     drops: createOriginDrops({ origins, send }),
@@ -147,8 +168,9 @@ export function createOriginClient(params: {
     report: (figures = false) =>
       Promise.all(
         origins.map(async (origin) => {
+          let reason: string | null = null;
           const [info, residents, measured] = await Promise.all([
-            ask(origin, '/base', readBase),
+            ask(origin, '/base', readBase, (said) => (reason = said)),
             ask(origin, '/adapters', (text) => ResidentList.parse(JSON.parse(text))),
             figures ? ask(origin, '/metrics', readOriginFigures) : null,
           ]);
@@ -156,6 +178,7 @@ export function createOriginClient(params: {
             id: origin.id,
             configuredBase: origin.base ?? null,
             base: info,
+            reason,
             residents,
             figures: measured,
           };

@@ -14,7 +14,7 @@ import {
   USAGE_HEADER,
 } from '../../protocol/index.ts';
 import { baseUnserved, originUnavailable } from '../errors.ts';
-import { DEADLINE_GRACE_MS, LOAD_BUDGET_MS, SIGNATURE_EJECT_MS } from './limits.ts';
+import { DEADLINE_GRACE_MS, LOAD_BUDGET_MS, MAX_TOO_SMALL, SIGNATURE_EJECT_MS } from './limits.ts';
 import { logLine } from '../log.ts';
 import type { ExchangeCall, Exchanged, Refusal, Watch } from './exchange.ts';
 import type { OriginHealth, Routing } from './health.ts';
@@ -82,7 +82,10 @@ type Judgement =
   | {
       kind: 'next';
       error: ApiError;
-      /** Told to the client when no other does better. */ response?: Response;
+      /** Told to the client when no other does better. */
+      told?: { response: Response; refused: string };
+      /** It has too little for the request, and others may have more. */
+      tooSmall?: boolean;
     }
   | { kind: 'stop'; error: ApiError };
 
@@ -155,11 +158,19 @@ export function createComplete(params: {
     if (!PASSED_ON.has(status)) return odd(origin, { status, reason: refusal.code });
     health.answered(origin, response.headers.get(LOAD_HEADER));
     const told = retold(response, text);
-    // Without a time to come back it never fits, here or elsewhere.
-    if (refusal.code !== 'queue_full' || !response.headers.has('retry-after'))
+    // Without a time to come back it never fits this origin: it has fewer rows than others, or takes lower ranks.
+    const tooSmall =
+      (refusal.code === 'queue_full' && !response.headers.has('retry-after')) ||
+      refusal.reason === 'rank_sum_exceeded';
+    if (refusal.code !== 'queue_full' && !tooSmall)
       return { kind: 'serve', response: told, refused: refusal.code };
-    health.full(origin);
-    return { kind: 'next', error: originUnavailable(), response: told };
+    if (!tooSmall) health.full(origin);
+    return {
+      kind: 'next',
+      error: originUnavailable(),
+      told: { response: told, refused: refusal.code },
+      tooSmall,
+    };
   }
 
   function odd(origin: Origin, fields: { status: number; reason: string }): Judgement {
@@ -219,6 +230,7 @@ export function createComplete(params: {
     if (origins.length > 1) for (const origin of health.toProbe(origins)) call.keepAlive(watch.probe(origin));
     const route = routing.choose({ ...call, name: call.manifest?.name ?? null }, { origins, chain });
     const tried: string[] = [];
+    let tooSmall = 0;
     let failure: ApiError | null = null;
     let refusal: Served | null = null;
     for (const origin of route.order) {
@@ -236,11 +248,8 @@ export function createComplete(params: {
       failure = judged.error;
       if (now() - started >= budgetMs) return err(deadline(budgetMs));
       if (judged.kind === 'stop') break;
-      if (judged.response !== undefined)
-        refusal ??= {
-          ...{ response: judged.response, ended: null, origin, tried: [...tried] },
-          refused: judged.error.code,
-        };
+      if (judged.told !== undefined) refusal ??= { ...judged.told, ended: null, origin, tried: [...tried] };
+      if (judged.tooSmall === true && ++tooSmall === MAX_TOO_SMALL) break;
       tried.push(origin.id);
     }
     return refusal === null ? err(failure ?? originUnavailable()) : ok(refusal);

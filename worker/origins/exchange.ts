@@ -71,7 +71,12 @@ export type Exchanged =
   /** What it lacks cannot be brought to it. */
   | { kind: 'failed'; error: ApiError }
   /** It is not there. */
-  | { kind: 'unreachable'; error: ApiError; reason: string };
+  | {
+      kind: 'unreachable';
+      error: ApiError;
+      reason: string;
+      /** It gives no sign of life. */ hangs?: boolean;
+    };
 
 const cannotLoad = (): ApiError =>
   adapterUnavailable('The adapter could not be loaded in time. Please try again.');
@@ -160,10 +165,11 @@ export function createExchange(params: {
 export type Exchange = ReturnType<typeof createExchange>;
 
 /** @returns '' when the connection breaks, or the answer does not end. */
-const textOf = async (response: Response): Promise<string> =>
+export const textOf = async (response: Response): Promise<string> =>
   (await readOriginText(response).catch(() => null)) ?? '';
 
-function parseRefusal(text: string): Refusal | null {
+/** @returns null for what is no origin's. */
+export function parseRefusal(text: string): Refusal | null {
   try {
     const parsed = OriginError.safeParse(JSON.parse(text));
     return parsed.success ? parsed.data.error : null;
@@ -223,7 +229,7 @@ export function createWatch(params: {
         if (await isAlive(origin, since)) continue;
         const reason = `no sign of life for ${(patienceMs + pulseMs) / 1000} s`;
         dead.abort(new Error(reason));
-        return { kind: 'unreachable', error: originUnavailable(), reason };
+        return { kind: 'unreachable', error: originUnavailable(), reason, hangs: true };
       }
     },
   };

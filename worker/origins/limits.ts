@@ -20,6 +20,11 @@ export const SIGNATURE_EJECT_MS = 30 * SECOND;
 export const LOAD_ANSWER_FRESH_MS = 20 * SECOND;
 /** Rows of an origin that has not said how many it has; the origin's own default. */
 export const UNKNOWN_SLOTS = 16;
+/**
+ * Origins of one pool that may say that a request is too large for them before it is taken to be too large for all: each
+ * has read its prompt.
+ */
+export const MAX_TOO_SMALL = 3;
 /** A stream that moves nothing for this long is not counted as load: it was cut off here, with all its timers. */
 export const ORIGIN_LEASE_MS = 60 * SECOND;
 /**
@@ -62,6 +67,11 @@ export const UNREAD_MS = 5 * SECOND;
 export const USAGE_QUESTION_PAUSE_MS = 1 * SECOND;
 /** How long an origin may take to load a pinned chain, which it has to read from its disk; and to be brought it. */
 export const PIN_TIMEOUT_MS = 60 * SECOND;
+/**
+ * Chains that origins are asked to pin in one round, of all pins and origins: an invocation may ask for 1,000 things, and
+ * the schedule's other jobs want some of them. What an origin says that it has is not asked for again.
+ */
+export const MAX_PIN_QUESTIONS = 200;
 /**
  * How long the origins that hold what was live may take to load what is live now, after the answer: what is left behind
  * by a request has 30 s.

@@ -1,6 +1,7 @@
 import { createMiddleware } from 'hono/factory';
 import {
   LoadAnswer,
+  ResidentList,
   type KeepPinsRequest,
   type PinRequest,
   type PrefetchRequest,
@@ -8,13 +9,14 @@ import {
   type ChainEntry,
 } from '../../protocol/index.ts';
 import { keepAlive, type AppEnv } from '../http/request-scope.ts';
+import { originUnavailable } from '../errors.ts';
 import { logLine } from '../log.ts';
 import type { PointerWriter } from '../registry/ports-pointers.ts';
 import type { Registry, VersionRow } from '../registry/ports.ts';
 import type { Pools, Origin } from './choose-origin.ts';
 import type { Exchange, Exchanged, BroughtFile } from './exchange.ts';
 import type { PrefetchAt } from './health.ts';
-import { ORIGIN_QUESTION_MS, PIN_TIMEOUT_MS, FOLLOW_TIMEOUT_MS } from './limits.ts';
+import { MAX_PIN_QUESTIONS, ORIGIN_QUESTION_MS, PIN_TIMEOUT_MS, FOLLOW_TIMEOUT_MS } from './limits.ts';
 import type { OriginPins, OriginWarmth, PinLedger, PinReport, PinSync } from './ports.ts';
 import { type OriginFetch, readOriginText } from './signed-fetch.ts';
 
@@ -26,43 +28,82 @@ export function createOriginPins(params: {
 }): OriginPins {
   const { pools, exchange, send } = params;
   return {
-    pin: ({ base, chain }, { signal, keepAlive }) =>
-      Promise.all(
-        pools.of(base).map(async (origin) => {
-          const body: PinRequest = { digests: [...new Set(chain.map(({ digest }) => digest))] };
-          const exchanged = await exchange(origin, {
-            path: '/adapters/pins',
-            chain,
-            body: () => body,
-            signal: () => AbortSignal.any([signal, AbortSignal.timeout(PIN_TIMEOUT_MS)]),
-            gone: signal,
-            keepAlive,
-          });
-          const reason = await whyNotLoaded(exchanged);
-          if (reason !== null)
-            logLine('not_pinned', { origin: origin.id, digests: body.digests.join(','), reason });
-          return { id: origin.id, ok: reason === null, reason };
-        }),
-      ),
+    round({ signal, keepAlive }) {
+      /** Origin's id -> why it could not be reached. */
+      const silent = new Map<string, string>();
+      const held = new Map<string, Promise<Set<string>>>();
+      let questions = 0;
 
-    async keepPinned(digests, { signal }) {
-      const body: KeepPinsRequest = { digests: [...digests] };
-      const done = await Promise.all(
-        pools.all.map(async (origin) => {
-          const sent = await send(origin, {
-            method: 'PUT',
-            path: '/adapters/pins',
-            body: JSON.stringify(body),
-            signal: AbortSignal.any([signal, AbortSignal.timeout(ORIGIN_QUESTION_MS)]),
-          });
-          if (sent.ok) await sent.value.body?.cancel();
-          if (sent.ok && sent.value.ok) return true;
-          const reason = sent.ok ? `answered ${sent.value.status}` : sent.error.reason;
-          logLine('not_unpinned', { origin: origin.id, reason });
-          return false;
-        }),
-      );
-      return done.every((one) => one);
+      /** @returns digests that it has pinned; none where it does not say. */
+      async function askHeld(origin: Origin): Promise<Set<string>> {
+        const until = AbortSignal.any([signal, AbortSignal.timeout(ORIGIN_QUESTION_MS)]);
+        const sent = await send(origin, { method: 'GET', path: '/adapters', signal: until });
+        if (!sent.ok) silent.set(origin.id, originUnavailable().message);
+        try {
+          const text = sent.ok ? ((await readOriginText(sent.value)) ?? '') : '';
+          const { adapters } = ResidentList.parse(JSON.parse(text));
+          return new Set(
+            adapters.flatMap(({ digest, pinned, state }) => (pinned && state === 'ready' ? [digest] : [])),
+          );
+        } catch {
+          return new Set();
+        }
+      }
+
+      async function pinAt(origin: Origin, chain: readonly ChainEntry[]): Promise<string | null> {
+        const asked = held.get(origin.id) ?? askHeld(origin);
+        held.set(origin.id, asked);
+        const there = await asked;
+        const before = silent.get(origin.id);
+        if (before !== undefined) return before;
+        if (chain.every(({ digest }) => there.has(digest))) return null;
+        if (++questions > MAX_PIN_QUESTIONS) return 'Its turn is in the next round, within a minute.';
+        const body: PinRequest = { digests: [...new Set(chain.map(({ digest }) => digest))] };
+        const exchanged = await exchange(origin, {
+          path: '/adapters/pins',
+          chain,
+          body: () => body,
+          signal: () => AbortSignal.any([signal, AbortSignal.timeout(PIN_TIMEOUT_MS)]),
+          gone: signal,
+          keepAlive,
+        });
+        const reason = await whyNotLoaded(exchanged);
+        if (reason === null) for (const digest of body.digests) there.add(digest);
+        if (reason !== null && exchanged.kind === 'unreachable') silent.set(origin.id, reason);
+        if (reason !== null)
+          logLine('not_pinned', { origin: origin.id, digests: body.digests.join(','), reason });
+        return reason;
+      }
+
+      async function keepAt(origin: Origin, body: KeepPinsRequest): Promise<boolean> {
+        if (silent.has(origin.id)) return false;
+        const sent = await send(origin, {
+          method: 'PUT',
+          path: '/adapters/pins',
+          body: JSON.stringify(body),
+          signal: AbortSignal.any([signal, AbortSignal.timeout(ORIGIN_QUESTION_MS)]),
+        });
+        if (sent.ok) await sent.value.body?.cancel();
+        if (sent.ok && sent.value.ok) return true;
+        const reason = sent.ok ? `answered ${sent.value.status}` : sent.error.reason;
+        logLine('not_unpinned', { origin: origin.id, reason });
+        return false;
+      }
+
+      return {
+        pin: ({ base, chain }) =>
+          Promise.all(
+            pools.of(base).map(async (origin) => {
+              const reason = await pinAt(origin, chain);
+              return { id: origin.id, ok: reason === null, reason };
+            }),
+          ),
+        async keepPinned(digests) {
+          const body: KeepPinsRequest = { digests: [...digests] };
+          const done = await Promise.all(pools.all.map((origin) => keepAt(origin, body)));
+          return done.every((one) => one);
+        },
+      };
     },
   };
 }
@@ -161,16 +202,17 @@ export function createPinSync(deps: { pins: PinLedger; registry: Names; origins:
       if (idle && wanted.length === 0) return [];
       // One after the other: an origin loads two files at a time, and serves meanwhile.
       const reports: PinReport[] = [];
+      const round = origins.round(life);
       for (const { pin, row } of wanted) {
         const live = row && { name: row.name, version: row.version };
         reports.push({
           ...pin,
           live,
-          origins: row === null ? [] : await origins.pin({ base: row.base.id, chain: chainOf(row) }, life),
+          origins: row === null ? [] : await round.pin({ base: row.base.id, chain: chainOf(row) }),
         });
       }
       const digests = wanted.flatMap(({ row }) => row?.chain.map(({ digest }) => digest) ?? []);
-      const done = await origins.keepPinned([...new Set(digests)], life);
+      const done = await round.keepPinned([...new Set(digests)]);
       idle = done && wanted.length === 0;
       return reports;
     },

@@ -55,10 +55,16 @@ export interface BasedChain {
 
 /** The origins' memory, as far as pins go. Never throws. */
 export interface OriginPins {
-  /** Has each origin of the base load the chain, brought to it if need be, and keep it. */
-  pin(wanted: BasedChain, life: PinLife): Promise<OriginPin[]>;
-  /** Has each origin let go of every other pinned adapter. @returns whether all of them have. */
-  keepPinned(digests: readonly string[], life: PinLife): Promise<boolean>;
+  /**
+   * An origin is asked once what it has, and for what it lacks; where it cannot be reached, for nothing more in the same
+   * round, since each question may wait for a minute.
+   */
+  round(life: PinLife): {
+    /** Has each origin of the base load the chain, brought to it if need be, and keep it. */
+    pin(wanted: BasedChain): Promise<OriginPin[]>;
+    /** Has each origin let go of every other pinned adapter. @returns whether all of them have. */
+    keepPinned(digests: readonly string[]): Promise<boolean>;
+  };
 }
 
 /** Adapters that origins load before they are asked for. Never throws. */

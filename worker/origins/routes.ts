@@ -70,10 +70,11 @@ export function adminOriginRoutes(deps: {
     // Residents tell who uses what, and figures how much: for the operator alone.
     const { root } = caller;
     const reports = await deps.origins.report(measured && root);
-    const shown = ({ id, configuredBase, base, residents, figures }: OriginReport): OriginView => ({
+    const shown = ({ id, configuredBase, base, reason, residents, figures }: OriginReport): OriginView => ({
       id,
       ...(configuredBase === null ? {} : { configured_base: configuredBase }),
       base,
+      ...(root && base === null && reason !== null ? { reason } : {}),
       residents: root ? residents : null,
       ...(measured ? { figures: root ? figures : null } : {}),
     });

@@ -57,6 +57,14 @@ describe('planDeployment', () => {
     ['an address without TLS', { origins: ['a=http://a.example.com'] }, /must be https/],
     ['an address with a password', { origins: ['a=https://u:p@a.example.com'] }, /no name, password/],
     ['no address', { origins: ['a'] }, /say <id>=<url>/],
+    ['an address that is no web’s', { origins: ['a=ftp://a.example.com'] }, /say <id>=<url>/],
+    ['a base that none can be', { origins: ['a=https://a.example.com,My Base!'] }, /by the id/],
+    ['a reserved base', { origins: ['a=https://a.example.com,base'] }, /by the id/],
+    [
+      'a default base that nobody serves',
+      { origins: ['a=https://a.example.com,llama'], variables: ['DEFAULT_BASE=gemma'] },
+      /<one of llama>/,
+    ],
     ['one id twice', { origins: [ORIGIN, ORIGIN] }, /same id/],
     ['bases of some', { origins: [ORIGIN, 'b=https://b.example.com,llama'] }, /Either every/],
     ['a secret as a variable', { origins: [ORIGIN], variables: ['GRAFT_MAC_KEY=x'] }, /a way of its own/],
@@ -64,6 +72,14 @@ describe('planDeployment', () => {
     ['a name that no worker can have', { origins: [ORIGIN], name: 'My Edge' }, /small letters/],
   ])('refuses %s', (_, more, message) => {
     expect(() => plan(null, more)).toThrow(message);
+  });
+
+  it('does not let an origin take the default base with it', () => {
+    const [small, large] = ['a=https://a.example.com,small', 'b=https://b.example.com,large'];
+    const kept = plan(null, { origins: [small, large], variables: ['DEFAULT_BASE=large'] });
+    expect(() => plan(kept, { origins: [small] })).toThrow(/DEFAULT_BASE is large/);
+    expect(plan(kept, { origins: [small], variables: ['DEFAULT_BASE='] }).variables).toEqual({});
+    expect(plan(kept, {})).toEqual(kept);
   });
 
   it('refuses another name, and R2 taken back, for a deployment that is there', () => {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile, mkdir } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile, mkdir } from 'node:fs/promises';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import os from 'node:os';
@@ -22,6 +22,8 @@ let files: Map<string, Uint8Array>;
 let asked: { url: string; range: string | undefined; token: string | undefined }[];
 /** What the hub says of the weights. */
 let claimed: string;
+/** What the hub answers everything with, when it is in trouble. */
+let trouble: number | null;
 /** Only with this token. */
 let gate: string | null;
 let env: Record<string, string>;
@@ -37,6 +39,7 @@ beforeEach(async () => {
   asked = [];
   claimed = sha256(WEIGHTS);
   gate = null;
+  trouble = null;
   server = createServer((request, response) => {
     const url = request.url!.split('?')[0]!;
     const range = request.headers.range;
@@ -44,9 +47,11 @@ beforeEach(async () => {
     const json = (body: unknown): void => {
       response.setHeader('content-type', 'application/json').end(JSON.stringify(body));
     };
-    if (gate !== null && request.headers.authorization !== `Bearer ${gate}`) {
+    if (trouble !== null) {
+      response.writeHead(trouble).end('{"error":"later"}');
+    } else if (gate !== null && request.headers.authorization !== `Bearer ${gate}`) {
       response.writeHead(401).end('{"error":"no"}');
-    } else if (url === '/api/models/tiny/base/revision/main') {
+    } else if (/^\/api\/models\/tiny\/base\/revision\/(main|a{40})$/.test(url)) {
       json({ id: 'tiny/base', _id: '1', sha: COMMIT, lastModified: '2026-01-01T00:00:00.000Z' });
     } else if (url === `/api/models/tiny/base/tree/${COMMIT}`) {
       json(
@@ -95,13 +100,43 @@ describe('a base by its repository', () => {
     expect(await find('hf:tiny/base')).toBe(folder());
   });
 
-  it('goes on where a download broke off', async () => {
+  it('is fetched whole by several that want it at once', async () => {
+    await expect(Promise.all([1, 2, 3].map(() => find('hf:tiny/base')))).resolves.toEqual(
+      Array.from({ length: 3 }, folder),
+    );
+    expect(new Uint8Array(await readFile(path.join(folder(), 'model.safetensors')))).toEqual(WEIGHTS);
+    expect((await readdir(folder())).filter((name) => name.includes('partial'))).toEqual([]);
+  });
+
+  it.each([
+    ['broke off', 'partial'],
+    // Above the largest process id that Linux and macOS give.
+    ['was killed', '4194305-0123abcd.partial'],
+  ])('goes on where a download %s', async (_, left) => {
     await mkdir(folder(), { recursive: true });
-    await writeFile(path.join(folder(), 'model.safetensors.partial'), WEIGHTS.subarray(0, 100_000));
+    await writeFile(path.join(folder(), `model.safetensors.${left}`), WEIGHTS.subarray(0, 100_000));
     await find('hf:tiny/base');
     expect(new Uint8Array(await readFile(path.join(folder(), 'model.safetensors')))).toEqual(WEIGHTS);
     const ranges = asked.filter(({ url }) => url.endsWith('model.safetensors')).map(({ range }) => range);
     expect(ranges).toEqual(['bytes=0-0', 'bytes=100000-299999']);
+  });
+
+  it.each([500, 503, 429])('is taken as it was fetched while the hub answers %i', async (status) => {
+    await find('hf:tiny/base');
+    trouble = status;
+    expect(await find('hf:tiny/base')).toBe(folder());
+    await expect(find('hf:tiny/other')).rejects.toThrow(`the hub answered ${status}`);
+  });
+
+  it.each(['', '{"load":'])('is completed where its list was cut at %j', async (half) => {
+    await find('hf:tiny/base');
+    await writeFile(path.join(folder(), '.fetched.json'), half);
+    asked = [];
+    expect(await find(`hf:tiny/base@${COMMIT}`)).toBe(folder());
+    expect(asked.some(({ url }) => url.includes('/resolve/'))).toBe(false);
+    asked = [];
+    expect(await find(`hf:tiny/base@${COMMIT}`)).toBe(folder());
+    expect(asked).toEqual([]);
   });
 
   it('is not kept with other bytes than the hub says', async () => {

@@ -1,7 +1,11 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { LOOPBACK, needFreePort } from '../../../cli/local/ports.ts';
 import { takeStartLock } from '../../../cli/local/start-lock.ts';
@@ -26,6 +30,67 @@ describe('takeStartLock', () => {
     await writeFile(path.join(folder, 'dev.pid'), '4194305');
     (await takeStartLock(folder))();
     expect(await readdir(folder)).toEqual([]);
+  });
+});
+
+/** A process that takes the lock when it is told to, and keeps it until its input ends. */
+const TAKER = `
+  import { takeStartLock } from './start-lock.mjs';
+  process.stdin.once('data', async () => {
+    const said = await takeStartLock(process.argv[2]).then(() => 'taken', ({ code }) => code);
+    process.stdout.write(said);
+  });
+  process.stdin.on('end', () => process.exit());
+  process.stdout.write('ready ');`;
+
+describe('takeStartLock of several at once', () => {
+  let folder: string;
+  beforeEach(async () => {
+    // In the name of each process, by which a lock's owner is known.
+    folder = await mkdtemp(path.join(os.tmpdir(), 'graft-lock-'));
+    await build({
+      entryPoints: [fileURLToPath(new URL('../../../cli/local/start-lock.ts', import.meta.url))],
+      ...{ bundle: true, format: 'esm', platform: 'node', logLevel: 'error' },
+      outfile: path.join(folder, 'start-lock.mjs'),
+    });
+    await writeFile(path.join(folder, 'taker.mjs'), TAKER);
+  });
+  afterEach(() => rm(folder, { recursive: true, force: true }));
+
+  const startTaker = (locks: string) => {
+    const child = spawn(process.execPath, [path.join(folder, 'taker.mjs'), locks]);
+    let said = '';
+    const heard = (pattern: RegExp) =>
+      new Promise<string>((resolve) => {
+        const look = () => void (pattern.test(said) && resolve(said));
+        child.stdout.on('data', look);
+        look();
+      });
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text));
+    return {
+      child,
+      ready: heard(/ready/),
+      done: heard(/ready (taken|already)/),
+      ended: once(child, 'close'),
+    };
+  };
+
+  it.each([
+    ['a dead one’s', '4194305'],
+    ['nobody’s', null],
+  ])('lets one of them have %s', async (_, left) => {
+    for (let round = 0; round < 4; round += 1) {
+      const locks = await mkdtemp(path.join(folder, 'locks-'));
+      if (left !== null) await writeFile(path.join(locks, 'dev.pid'), left);
+      const takers = Array.from({ length: 4 }, () => startTaker(locks));
+      await Promise.all(takers.map(({ ready }) => ready));
+      for (const { child } of takers) child.stdin.write('go');
+      const said = await Promise.all(takers.map(({ done }) => done));
+      expect(said.filter((one) => one === 'ready taken')).toHaveLength(1);
+      expect(await readdir(locks)).toEqual(['dev.pid']);
+      for (const { child } of takers) child.stdin.end();
+      await Promise.all(takers.map(({ ended }) => ended));
+    }
   });
 });
 

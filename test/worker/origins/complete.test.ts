@@ -106,13 +106,13 @@ const serverOf = async (asking: ReturnType<Awaited<ReturnType<typeof clientOf>>[
     text,
   };
 };
-const byId = (id: string) => origins[id === 'o1' ? 0 : id === 'o2' ? 1 : 2] as FakeOrigin;
+const byId = (id: string) => origins[Number(id.slice(1)) - 1] as FakeOrigin;
 /** Completions that the origins have seen. */
 const asked = () => origins.reduce((sum, { log }) => sum + log.completions.length, 0);
-const errorOf = (code: string, status: number, headers: Record<string, string> = {}) =>
+const errorOf = (code: string, status: number, headers: Record<string, string> = {}, reason?: string) =>
   ((response) => {
     response.writeHead(status, { 'content-type': 'application/json', ...headers });
-    response.end(JSON.stringify({ error: { message: 'no', type: 't', param: null, code } }));
+    response.end(JSON.stringify({ error: { message: 'no', type: 't', param: null, code, reason } }));
   }) satisfies Parameters<FakeOrigin['answerWith']>[0];
 const events = () => lines.map(({ event }) => event);
 
@@ -164,6 +164,30 @@ describe('failing over', () => {
     expect([second.status, second.tried]).toEqual([200, [first.id]]);
     expect(lines).toContainEqual(expect.objectContaining({ event: 'origin_unreachable', origin: first.id }));
     expect(await serverOf(ask('a/b'))).toMatchObject({ id: second.id, tried: [] });
+  });
+
+  it('finds that out of one that is to score rows too, for which it may take ten minutes', async () => {
+    let later = 0;
+    const { client } = await clientOf(['o1', 'o2', 'o3'], {
+      patienceMs: IMPATIENT_MS,
+      later: () => later,
+    });
+    const digest = 'd'.repeat(64);
+    const life = { signal: new AbortController().signal, keepAlive: () => undefined };
+    const trial = { ...life, name: 'a/b', base: 'tiny', tenant: 't', chain: [{ digest, scale: 1 }] };
+    const score = { exact: true, nll: 0, tokens: 1 };
+    for (const { tryWith } of origins) tryWith((response) => response.end(JSON.stringify({ rows: [score] })));
+    const tried = () => origins.map(({ log }) => log.trials.length);
+    const evaluate = () => client.evaluate(trial, [{ prompt: 'a', expected: 'b' }]);
+    expect(await evaluate()).toMatchObject({ ok: true });
+    const first = origins[tried().indexOf(1)] as FakeOrigin;
+    first.hang();
+    later += 2 * IMPATIENT_MS;
+    for (let i = 0; i < 2; i += 1) expect(await evaluate()).toMatchObject({ ok: true });
+    expect(tried().sort()).toEqual([0, 1, 2]);
+    // Whoever comes second does not wait for it.
+    const hung = lines.filter(({ event, reason }) => event === 'origin_unreachable' && reason !== undefined);
+    expect(hung).toHaveLength(1);
   });
 
   it('waits for one that takes long and gives signs of life', async () => {
@@ -254,9 +278,26 @@ describe('failing over', () => {
     const refused = await ask('a/b');
     expect(refused.ok && refused.value.response.status).toBe(429);
     expect(refused.ok && refused.value.response.headers.get('retry-after-ms')).toBe('700');
-    // What can never fit is not tried elsewhere.
-    for (const origin of origins) origin.answerWith(errorOf('queue_full', 429));
-    expect(await serverOf(ask('a/b'))).toMatchObject({ status: 429, tried: [] });
+    // As the client is told, for those who count what went wrong.
+    expect(refused.ok && refused.value.refused).toBe('queue_full');
+  });
+
+  it.each([
+    ['has fewer rows than a request asks for', errorOf('queue_full', 429), 429],
+    ['takes lower ranks', errorOf('adapter_invalid', 422, {}, 'rank_sum_exceeded'), 422],
+  ])('asks elsewhere when an origin %s, some of those that are left', async (_, refusal, status) => {
+    const { ask } = await clientOf(['o1', 'o2', 'o3', 'o4', 'o5']);
+    const { id } = await serverOf(ask('a/b'));
+    byId(id).answerWith(refusal);
+    const other = await serverOf(ask('a/b'));
+    expect([other.status, other.tried]).toEqual([200, [id]]);
+    // It is as good as it was for what fits.
+    byId(id).answerWith(null);
+    expect(await serverOf(ask('a/b'))).toMatchObject({ id, tried: [] });
+    for (const origin of origins) origin.answerWith(refusal);
+    const before = asked();
+    expect(await serverOf(ask('a/b'))).toMatchObject({ id, status, tried: [] });
+    expect(asked() - before).toBe(3);
   });
 
   it('never asks another after the first byte: the client hears that the stream broke', async () => {

@@ -59,6 +59,22 @@ describe('GET /admin/origins', () => {
     expect(graft.asked).not.toContain('GET /metrics');
   });
 
+  it('says why an origin has no base, to the bootstrap key, and logs it', async () => {
+    const said = vi.spyOn(console, 'error').mockReturnValue();
+    const message = 'The edge’s clock and this origin’s differ by 300 s.';
+    const error = { code: 'invalid_signature', message, reason: 'clock_skew', type: 't', param: null };
+    graft.origin.answer = () => Response.json({ error }, { status: 401 });
+    expect(await origins()).toEqual([{ id: 'o1', base: null, reason: message, residents: null }]);
+    expect(await origins('', tenant)).toEqual([{ id: 'o1', base: null, residents: null }]);
+    const line = { level: 'error', event: 'origin_refused_signature', origin: 'o1', reason: 'clock_skew' };
+    expect(said.mock.calls.map(([text]) => JSON.parse(text as string) as unknown)).toContainEqual({
+      ...line,
+      message,
+    });
+    graft.origin.answer = () => Promise.reject(new TypeError('Network connection lost.'));
+    expect(await origins()).toMatchObject([{ base: null, reason: 'Network connection lost.' }]);
+  });
+
   it.each<[string, () => Response]>([
     ['are no metrics', () => new Response('<html></html>')],
     ['are empty', () => new Response('')],

@@ -90,6 +90,97 @@ describe('pinned names', () => {
     expect([...held]).toEqual([second.digest]);
   });
 
+  it('are asked for of an origin that is silent by one question, since each may take a minute', async () => {
+    graft = await createAppHarness({
+      origins: [
+        { id: 'o1', url: 'http://origin.test' },
+        { id: 'silent', url: 'http://silent.test' },
+      ],
+    });
+    const { answer } = graft.origin;
+    const asked: string[] = [];
+    graft.origin.answer = (method, path, init, url = '') => {
+      if (url.startsWith('http://silent') && path.startsWith('/adapters')) {
+        asked.push(`${method} ${path}`);
+        throw new DOMException('The operation timed out.', 'TimeoutError');
+      }
+      if (path !== '/adapters/pins') return answer(method, path, init);
+      const { digests } = JSON.parse(init.body as string) as { digests: string[] };
+      return Response.json({ results: digests.map((digest) => ({ digest, ok: true })) });
+    };
+    for (const [i, name] of ['a', 'b', 'c'].entries())
+      expect((await graft.publish(name, tinyAdapter({ seed: 51 + i }))).status).toBe(201);
+    await graft.settled();
+    for (const name of ['a', 'b', 'c'])
+      await graft.services.pins.add({ name, at: 1, actor: 'key_1' }, MAX_PINNED_NAMES);
+    asked.length = 0;
+    const said = await pinsOf(await graft.request('/admin/pins'));
+    expect(asked).toEqual(['GET /adapters']);
+    const reason = expect.stringContaining('cannot be reached') as string;
+    for (const { origins } of said)
+      expect(origins).toEqual([
+        { id: 'o1', ok: true, reason: null },
+        { id: 'silent', ok: false, reason },
+      ]);
+    // What comes behind the pins has its turn, and the next run asks again.
+    asked.length = 0;
+    await graft.schedule(() => undefined);
+    expect(asked).toEqual(['GET /adapters']);
+  });
+
+  it('of sixteen origins take some hundred questions when these start, and few in each minute after', async () => {
+    const origins = Array.from({ length: 16 }, (_, i) => ({ id: `o${i}`, url: `http://o${i}.test` }));
+    graft = await createAppHarness({ origins });
+    const { answer } = graft.origin;
+    const pinned = new Map(origins.map(({ url }) => [url, new Set<string>()]));
+    graft.origin.answer = (method, path, init, url = '') => {
+      const here = pinned.get(new URL(url).origin) ?? new Set();
+      if (method === 'GET' && path === '/adapters') {
+        const rest = { state: 'ready', bytes: 1, rank: 1, references: 0, pinned: true };
+        const adapters = [...here].map((digest) => ({ digest, ...rest }));
+        return Response.json({ budget_bytes: 1_000, used_bytes: 0, adapters });
+      }
+      if (path !== '/adapters/pins') return answer(method, path, init);
+      const { digests } = JSON.parse(init.body as string) as { digests: string[] };
+      if (method === 'POST') for (const digest of digests) here.add(digest);
+      return Response.json({ results: digests.map((digest) => ({ digest, ok: true })) });
+    };
+    for (let i = 0; i < MAX_PINNED_NAMES; i += 1) {
+      const adapter = tinyAdapter({ seed: i % 13, rank: 1 + Math.floor(i / 13) });
+      expect((await graft.publish(`n${i}`, adapter)).status).toBe(201);
+    }
+    await graft.settled();
+    for (let i = 0; i < MAX_PINNED_NAMES; i += 1)
+      await graft.services.pins.add({ name: `n${i}`, at: 1, actor: 'key_1' }, MAX_PINNED_NAMES);
+    const questions: number[] = [];
+    for (let minute = 0; minute < 7; minute += 1) {
+      graft.asked.length = 0;
+      await graft.schedule(() => undefined);
+      questions.push(graft.asked.length);
+    }
+    for (const here of pinned.values()) expect(here.size).toBe(MAX_PINNED_NAMES);
+    // Cloudflare's limit is 1,000 of all that a run does.
+    expect(Math.max(...questions)).toBeLessThan(300);
+    // What it has, what it may keep, and its figures.
+    expect(questions.at(-1)).toBe(3 * origins.length);
+  });
+
+  it('are let go by the schedule where another isolate’s word did not get through', async () => {
+    const other = await createAppHarness({ beside: graft });
+    other.origin.answer = (method, path, init) =>
+      method === 'PUT' && path === '/adapters/pins'
+        ? Response.json({}, { status: 502 })
+        : graft.origin.answer(method, path, init);
+    // Nothing is pinned, and this isolate has said so.
+    await graft.schedule(() => undefined);
+    const body = { name: 'notes' };
+    expect((await other.request('/admin/pins', { body })).status).toBe(200);
+    expect((await other.request('/admin/pins?name=notes', { method: 'DELETE' })).status).toBe(200);
+    expect([...held]).toEqual([first.digest]);
+    await graft.schedule(() => undefined);
+    expect([...held]).toEqual([]);
+  });
+
   it('hold nothing while nothing of them is live', async () => {
     expect((await graft.publish('draft', second, { stage: true })).status).toBe(201);
     expect(await pinsOf(await pin('draft'))).toMatchObject([{ name: 'draft', live: null, origins: [] }]);
