@@ -98,8 +98,8 @@ function OriginCard(props: {
       </div>
       {base === null ? (
         <p class="hint">
-          {origin.reason ?? 'It did not answer the edge.'} Check that it runs and has the same{' '}
-          <code>GRAFT_ORIGIN_KEYS</code> and <code>--origin-id</code>.
+          {origin.reason?.replace(/[^.]$/, '$&.') ?? 'It did not answer the edge.'} Check that it runs and has
+          the same <code>GRAFT_ORIGIN_KEYS</code> and <code>--origin-id</code>.
           {configured !== undefined && ` It is to serve ${configured}.`}
         </p>
       ) : (
