@@ -60,6 +60,15 @@ export const noAnswer = (): Problem => ({
   param: null,
 });
 
+/** Of what was only read: nothing else waits for it. */
+export const tooLate = (): Problem => ({
+  status: 0,
+  code: 'too_late',
+  message: 'The edge has not answered within a minute.',
+  advice: 'It may be busy. Try again.',
+  param: null,
+});
+
 /** Of a key that cannot even be sent: a header takes no line breaks, no spaces within, nothing beyond ASCII. */
 export const unsendableKey = (): Problem => ({
   status: 0,

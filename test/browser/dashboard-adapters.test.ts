@@ -100,6 +100,9 @@ it('publishes files that are dropped, after the checks of the command line', asy
   await rig.look('publish-refused');
   await dialog.getByRole('button', { name: 'Cancel' }).click();
 
+  // Also on what is open already.
+  await page.getByRole('button', { name: 'Publish', exact: true }).click();
+  await dialog.getByText('adapter_model.safetensors and adapter_config.json').waitFor();
   await drop(files);
   await dialog.getByText(/^adapter_model\.safetensors \(/).waitFor();
   await dialog.getByLabel('Name').fill('Drops');

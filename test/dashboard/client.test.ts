@@ -19,6 +19,7 @@ describe('a request', () => {
       headers: { authorization: `Bearer ${KEY}` },
       cache: 'no-store',
       credentials: 'omit',
+      signal: expect.any(AbortSignal),
     });
   });
 
@@ -83,6 +84,28 @@ describe('an answer', () => {
     expect(await client.get('/admin/x', Shape)).toMatchObject({
       error: { message: 'The answer to /admin/x is not what this page expects.' },
     });
+  });
+
+  it('that does not come within a minute is given up, and leaves no connection behind', async () => {
+    vi.useFakeTimers();
+    try {
+      fetch.mockImplementation(
+        (_path, init) =>
+          new Promise((_, reject) =>
+            init?.signal?.addEventListener('abort', () => reject(new DOMException('', 'AbortError'))),
+          ),
+      );
+      const answer = client.get('/admin/x', Shape);
+      await vi.advanceTimersByTimeAsync(59_000);
+      expect(vi.getTimerCount()).toBe(1);
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect(await answer).toMatchObject({ error: { status: 0, code: 'too_late' } });
+      // What changes something is waited for: nobody knows whether it was done.
+      void client.post('/admin/promote', {}, Shape);
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('may never come, or break off', async () => {

@@ -96,7 +96,7 @@ export function KeysView({ client }: { client: Client }) {
           ) : (
             <KeysTable
               keys={shown}
-              usage={usage.data?.rows ?? null}
+              usage={usage.data}
               now={now}
               acts={{
                 onChange: (key) => ask(changeQuestion(client, key)),
