@@ -1,4 +1,4 @@
-import { useRef, useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { VersionList } from '../../protocol/admin-api/versions.ts';
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
 import { nameProblem } from '../../protocol/identity.ts';
@@ -39,10 +39,13 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
     setProblems({});
   };
   // Where there are more names than one answer has, those that begin with what is typed are asked for.
-  const isCut = useRef(false);
-  const prefix = isCut.current ? fields.name : '';
+  const [isCut, setCut] = useState(false);
+  const prefix = isCut ? fields.name : '';
   const names = useLoad(`names ${prefix}`, () => client.call('GET /admin/names', { query: { prefix } }));
-  isCut.current ||= names.data?.cursor != null;
+  const hasMore = names.data?.cursor != null;
+  useEffect(() => {
+    if (hasMore) setCut(true);
+  }, [hasMore]);
   const known = names.data?.names.find((entry) => entry.name === fields.name);
   const versions = useLoad(known === undefined ? null : `versions ${known.name}`, () =>
     client.call('GET /admin/versions', { query: { name: fields.name }, as: VersionList }),

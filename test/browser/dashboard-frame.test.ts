@@ -129,7 +129,9 @@ it('lets go of a question that the edge does not answer, and says what that mean
   await dialog.waitFor({ state: 'detached' });
   // What comes then closes no other question.
   await page.getByRole('button', { name: 'Strict', exact: true }).click();
+  const answered = page.waitForResponse('**/admin/promote');
   answer();
+  await answered;
   await page.unrouteAll();
   await page.clock.runFor(1_000);
   await dialog.getByRole('heading', { name: `Make ${NAME} strict?` }).waitFor();

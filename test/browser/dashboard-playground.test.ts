@@ -219,6 +219,7 @@ it('keeps its address true while somebody types fast, without more changes of it
 it('writes from right to left what is read so', async () => {
   const { page } = rig;
   await answerWith({ left: 'שלום, מה שלומך?\n\n```\ncode\n```', right: 'All is well.' });
+  await page.getByLabel('Mark differences').uncheck();
   await page.getByLabel('Prompt').fill('שלום?');
   const direction = (of: string) =>
     page
