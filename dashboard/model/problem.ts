@@ -91,7 +91,7 @@ export const apiKeyInstead = (): Problem => ({
 export const oddAnswer = (path: string): Problem => ({
   status: 200,
   code: 'odd_answer',
-  message: `The answer to ${path} is not what this page expects.`,
+  message: `The answer to ${path.split('?')[0]} is not what this page expects.`,
   advice: 'Page and edge may be of different versions. Load the page again.',
   param: null,
 });

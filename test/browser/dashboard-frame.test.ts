@@ -203,6 +203,17 @@ it('prints the view alone, whole', async () => {
   expect(hidden).toBe(0);
 });
 
+it('says what has failed, and of nothing that it still loads', async () => {
+  const { page } = rig;
+  await page.route('**/admin/**', (route) =>
+    route.fulfill({ status: 429, json: { error: { message: 'Too many.', code: 'rate_limit_exceeded' } } }),
+  );
+  await rig.open('#/overview');
+  await page.getByRole('alert').getByText('Too many. Wait a moment, then try again.').waitFor();
+  await expect.poll(() => page.getByRole('status', { name: /^Loading/ }).count()).toBe(0);
+  await page.unrouteAll({ behavior: 'wait' });
+});
+
 it('says so when a part of the page itself does not come', async () => {
   const page = await rig.openPage();
   await page.route('**/assets/here-*.js', (route) => route.abort());

@@ -2,7 +2,7 @@
 import { afterAll, afterEach, beforeAll, expect, it } from 'vitest';
 import type { NameList } from '../../protocol/admin-api/names.ts';
 import { NAME, startDashboard, type DashboardRig } from './dashboard-rig.ts';
-import { sampleRequests, sampleUsage } from './sample-traffic.ts';
+import { sampleRequests, sampleTraffic, sampleUsage } from './sample-traffic.ts';
 
 const PAGE_OF_NAMES = 1_000;
 
@@ -107,6 +107,27 @@ it('says of no key that it was not used where it is not known', async () => {
   await page.unrouteAll();
 });
 
+it('stays fast with thousands of keys, all of which are found', async () => {
+  const { page } = rig;
+  await page.route('**/admin/keys', async (route) => {
+    const { keys } = (await (await route.fetch()).json()) as { keys: { kind: string }[] };
+    const one = keys.find(({ kind }) => kind === 'api')!;
+    const many = Array.from({ length: 3_000 }, (_, i) => ({ ...one, id: `key_${i}`, label: `user ${i}` }));
+    await route.fulfill({ json: { keys: many } });
+  });
+  await page.reload();
+  await page.getByText('3,000 keys').waitFor();
+  const rows = page.getByRole('region', { name: 'Keys' }).locator('tbody tr');
+  expect(await rows.count()).toBe(200);
+  await page.getByRole('button', { name: 'Show more' }).click();
+  await expect.poll(() => rows.count()).toBe(400);
+  await page.getByRole('searchbox', { name: 'Keys with' }).fill('user 2999');
+  await page.getByText('1 of 3,000 keys').waitFor();
+  await page.getByRole('row', { name: /^user 2999/ }).waitFor();
+  expect(await page.getByRole('button', { name: 'Show more' }).count()).toBe(0);
+  await page.unrouteAll({ behavior: 'wait' });
+});
+
 it('shows all of a key, however long its label is', async () => {
   const { page } = rig;
   await page.route('**/admin/keys', async (route) => {
@@ -179,6 +200,31 @@ it('keeps its place in the requests while more of them come, suggests names, and
     .locator('#requests-name option')
     .evaluateAll((all) => all.map((one) => (one as HTMLOptionElement).value));
   expect(offered).toEqual(['base', 'medicine', 'medicine/cardiology/dr-lee']);
+  await page.unrouteAll({ behavior: 'wait' });
+});
+
+it('cuts no word of the axis of time', async () => {
+  const { page } = rig;
+  // A day begins shortly before the end.
+  const until = new Date().setHours(0, 20, 0, 0);
+  await page.route('**/admin/traffic*', (route) => route.fulfill({ json: sampleTraffic(until) }));
+  await page.evaluate(`location.hash = '#/overview'`);
+  await page.getByRole('img', { name: /^Requests over time/ }).waitFor();
+  for (const width of [360, 768, 1280]) {
+    await page.setViewportSize({ width, height: 800 });
+    const words = page.locator('.time-chart .tick[text-anchor="start"]');
+    const cut = () =>
+      words.evaluateAll((all) =>
+        all
+          .filter(
+            (one) => one.getBoundingClientRect().right > one.closest('svg')!.getBoundingClientRect().right,
+          )
+          .map(({ textContent }) => textContent),
+      );
+    await expect.poll(cut, `${width} px`).toEqual([]);
+    expect(await words.count()).toBeGreaterThanOrEqual(8);
+  }
+  await page.setViewportSize({ width: 1280, height: 800 });
   await page.unrouteAll({ behavior: 'wait' });
 });
 

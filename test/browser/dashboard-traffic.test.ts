@@ -55,31 +55,6 @@ it('shows a day, and what the pointer is on', async () => {
   await rig.look('overview');
 });
 
-it('cuts no word of the axis of time', async () => {
-  const { page } = rig;
-  await page.unrouteAll();
-  // A day begins shortly before the end.
-  const until = new Date().setHours(0, 20, 0, 0);
-  await page.route('**/admin/traffic*', (route) => route.fulfill({ json: sampleTraffic(until) }));
-  await page.reload();
-  await page.getByRole('img', { name: /^Requests over time/ }).waitFor();
-  for (const width of [360, 768, 1280]) {
-    await page.setViewportSize({ width, height: 800 });
-    const words = page.locator('.time-chart .tick[text-anchor="start"]');
-    const cut = () =>
-      words.evaluateAll((all) =>
-        all
-          .filter(
-            (one) => one.getBoundingClientRect().right > one.closest('svg')!.getBoundingClientRect().right,
-          )
-          .map(({ textContent }) => textContent),
-      );
-    await expect.poll(cut, `${width} px`).toEqual([]);
-    expect(await words.count()).toBeGreaterThanOrEqual(8);
-  }
-  await page.setViewportSize({ width: 1280, height: 800 });
-});
-
 it('has the figures of `graft usage`, and a file of them', async () => {
   const { page, stack } = rig;
   await page.unrouteAll();

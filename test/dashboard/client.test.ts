@@ -81,7 +81,7 @@ describe('an answer', () => {
 
   it('that is odd is told by its path', async () => {
     fetch.mockResolvedValue(json([]));
-    expect(await client.get('/admin/x', Shape)).toMatchObject({
+    expect(await client.get('/admin/x?from=2026-11-27T01%3A26', Shape)).toMatchObject({
       error: { message: 'The answer to /admin/x is not what this page expects.' },
     });
   });
