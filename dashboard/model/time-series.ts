@@ -10,7 +10,7 @@ const DAY = 24 * HOUR;
 export const TICK_SECONDS: readonly number[] = [
   ...[1, 2, 5, 10, 15, 30],
   ...[1, 2, 5, 10, 15, 30].map((count) => count * MINUTE),
-  ...[1, 2, 3, 6, 12].map((count) => count * HOUR),
+  ...[1, 2, 3, 6, 8, 12].map((count) => count * HOUR),
   ...[1, 2, 5, 7, 10, 30, 100].map((count) => count * DAY),
 ];
 

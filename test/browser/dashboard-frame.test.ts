@@ -213,7 +213,15 @@ it('says what has failed, and of nothing that it still loads', async () => {
   await rig.open('#/overview');
   await page.getByRole('alert').getByText('Too many. Wait a moment, then try again.').waitFor();
   await expect.poll(() => page.getByRole('status', { name: /^Loading/ }).count()).toBe(0);
+  await page.route('**/v1/models', (route) =>
+    route.fulfill({ status: 429, json: { error: { message: 'Too many.', code: 'rate_limit_exceeded' } } }),
+  );
+  await page.evaluate(`location.hash = '#/playground'`);
+  await page.getByRole('heading', { name: 'Playground' }).waitFor();
+  await page.getByRole('alert').getByText('Too many. Wait a moment, then try again.').waitFor();
   await page.unrouteAll({ behavior: 'wait' });
+  await page.getByRole('button', { name: 'Try again' }).click();
+  await page.getByRole('alert').waitFor({ state: 'detached' });
 });
 
 it('says so when a part of the page itself does not come', async () => {

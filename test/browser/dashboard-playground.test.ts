@@ -222,10 +222,7 @@ it('writes from right to left what is read so', async () => {
   await page.getByLabel('Mark differences').uncheck();
   await page.getByLabel('Prompt').fill('שלום?');
   const direction = (of: string) =>
-    page
-      .locator(of)
-      .last()
-      .evaluate((one) => getComputedStyle(one).direction);
+    page.evaluate(`getComputedStyle([...document.querySelectorAll('${of}')].at(-1)).direction`);
   expect(await direction('.composer textarea')).toBe('rtl');
   await page.getByRole('button', { name: 'Ask both' }).click();
   await expect.poll(() => side('Left').locator('.answer').last().textContent()).toContain('שלום');

@@ -8,7 +8,8 @@ const json = (body: unknown, status = 200): Response => Response.json(body, { st
 
 const fetch = vi.fn<typeof globalThis.fetch>();
 const client = createClient(KEY, fetch);
-beforeEach(() => fetch.mockReset());
+// What a hook returns is called after the test.
+beforeEach(() => void fetch.mockReset());
 
 describe('a request', () => {
   it('has the key in a header, and in no address; nothing is kept of it, and no cookie goes along', async () => {

@@ -40,6 +40,8 @@ describe('traffic over time', () => {
     const hours = (ticks: number[]) => ticks.map((at) => new Date(at).getHours());
     expect(hours(timeTicks(grid, 4)).every((hour) => hour % 6 === 0)).toBe(true);
     expect(timeTicks(grid, 4).length).toBeLessThanOrEqual(5);
+    // As many as a telephone is wide.
+    expect(timeTicks(grid, 3)).toHaveLength(3);
     const month = { from: day.from, to: new Date(from + 720 * HOUR).toISOString(), step: 10_800 };
     expect(timeTicks(gridOf(month), 6).length).toBeLessThanOrEqual(7);
   });

@@ -19,6 +19,7 @@ import { hashOf } from '../../model/view.ts';
 import { number } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
 import { ApiKeyForm, OtherKey } from '../../parts/key-form.tsx';
+import { ProblemNote } from '../../parts/notes.tsx';
 import { useStore } from '../../parts/use-store.ts';
 import { storedKey } from '../../session.ts';
 import { AnswerText, AsTextSwitch, Figures } from '../playground/answer-text.tsx';
@@ -57,7 +58,7 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
   const api = useMemo(() => createClient(apiKey), [apiKey]);
   const { setup, turns } = useStore(hereStore);
   const engine = useStore(engineHere);
-  const { known, bases, settled, refused, lookAgain } = useModels(client, api);
+  const { known, bases, settled, refused, problem, lookAgain } = useModels(client, api);
   const [isApart, setApart] = useState(() => /^(localhost|127\.|\[::1\])/.test(location.hostname));
 
   // What an address says goes before what was there, and the address then says all of it.
@@ -98,7 +99,11 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
           onInput={(event) => setUpHere({ name: event.currentTarget.value.trim() })}
         />
       </label>
-      {refused !== null && <OtherKey refusal={refused} onKey={props.onKey} />}
+      {refused === null ? (
+        <ProblemNote problem={problem} onRetry={lookAgain} />
+      ) : (
+        <OtherKey refusal={refused} onKey={props.onKey} />
+      )}
       {mayNot && (
         <NoDownload
           onKey={(key) => {

@@ -8,6 +8,7 @@ import { hashOf } from '../../model/view.ts';
 import { CallIt } from '../../parts/copy-button.tsx';
 import { Icon } from '../../parts/icon.tsx';
 import { ApiKeyForm, OtherKey } from '../../parts/key-form.tsx';
+import { ProblemNote } from '../../parts/notes.tsx';
 import { useStore } from '../../parts/use-store.ts';
 import {
   askBoth,
@@ -48,7 +49,7 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
   const { client, apiKey, query } = props;
   const api = useMemo(() => createClient(apiKey), [apiKey]);
   const { setup, turns } = useStore(playground());
-  const { known, bases, settled, refused, lookAgain } = useModels(client, api);
+  const { known, bases, settled, refused, problem, lookAgain } = useModels(client, api);
   const [isCompared, setCompared] = useState(false);
 
   // What an address says goes before what was there, and the address then says all of it.
@@ -91,7 +92,11 @@ function Sides(props: { client: Client; apiKey: string; query: string; onKey: (k
           </button>
         </span>
       </div>
-      {refused !== null && <OtherKey refusal={refused} onKey={props.onKey} />}
+      {refused === null ? (
+        <ProblemNote problem={problem} onRetry={lookAgain} />
+      ) : (
+        <OtherKey refusal={refused} onKey={props.onKey} />
+      )}
       <ParameterFields setup={setup} onChange={setUp} />
       <datalist id="models">
         {known.map((id) => (

@@ -13,7 +13,9 @@ interface Models {
   readonly settled: boolean;
   /** Why the API key is none, or none any more; null = it is good, as far as is known. */
   readonly refused: Problem | null;
-  /** Whether the key is good still. */
+  /** Why nothing is known; null = something is, or it is still read. */
+  readonly problem: Problem | null;
+  /** Reads all of it again: whether the key is good still, too. */
   lookAgain(): void;
 }
 
@@ -34,6 +36,7 @@ export function useModels(client: Client, api: Client): Models {
   return {
     ...{ known: [...known].sort(byName), bases, settled },
     refused: models.problem?.code === 'invalid_api_key' ? models.problem : null,
-    lookAgain: () => void models.reload(),
+    problem: settled && known.size + bases.length === 0 ? models.problem : null,
+    lookAgain: () => void Promise.all([models, names, origins].map(({ reload }) => reload())),
   };
 }

@@ -164,11 +164,11 @@ function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) 
   return (
     <>
       <dl class="tiles">
-        <Tile name="Requests" value={whole(total.requests)} sub={rateOf(report)} />
+        <Tile name="Requests" value={counted(total.requests)} sub={rateOf(report)} />
         <Tile
           name="Errors"
           value={percent(share)}
-          sub={`${whole(total.errors)} refused or broken off`}
+          sub={`${counted(total.errors)} refused or broken off`}
           alarm={share > 0.01}
         />
         <Tile
@@ -232,6 +232,9 @@ function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) 
     </>
   );
 }
+
+/** All digits as long as a tile is as wide. */
+const counted = (value: number): string => (value < 1e7 ? whole(value) : amount(value));
 
 const ms = (value: number | null): string => (value === null ? '–' : duration(value));
 
