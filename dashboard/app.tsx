@@ -30,6 +30,7 @@ export function App() {
     document.title = client === null ? 'graft' : `${view.about ?? route.label} · graft`;
   }, [client, view.about, route.label]);
   useEffect(() => {
+    if (client === null) return;
     const onKey = (event: KeyboardEvent) => {
       if (event.key.toLowerCase() !== 'k' || !(event.ctrlKey || event.metaKey) || event.altKey) return;
       event.preventDefault();
@@ -38,7 +39,7 @@ export function App() {
     };
     addEventListener('keydown', onKey);
     return () => removeEventListener('keydown', onKey);
-  }, []);
+  }, [client]);
   if (address.at === 'sign-in')
     return (
       <SignInByLink

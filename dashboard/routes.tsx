@@ -13,7 +13,8 @@ import type { ComponentChild, FunctionComponent } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import type { Client } from './api/client.ts';
 import type { View } from './model/view.ts';
-import { Skeleton } from './parts/notes.tsx';
+import { noAnswer, type Problem } from './model/problem.ts';
+import { ProblemNote, Skeleton } from './parts/notes.tsx';
 import { AdaptersView } from './views/adapters.tsx';
 import { ExperimentView } from './views/experiment.tsx';
 import { ExperimentsView } from './views/experiments.tsx';
@@ -99,6 +100,15 @@ export function routeOf(view: View): { route: Route; view: View } {
 /** Its code is loaded where it is wanted. */
 function HereLater(props: { client: Client; query: string }) {
   const [View, setView] = useState<FunctionComponent<typeof props> | null>(null);
-  useEffect(() => void import('./views/here/here.tsx').then(({ HereView }) => setView(() => HereView)), []);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  useEffect(
+    () =>
+      void import('./views/here/here.tsx').then(
+        ({ HereView }) => setView(() => HereView),
+        () => setProblem({ ...noAnswer(), advice: 'Load the page again.' }),
+      ),
+    [],
+  );
+  if (problem !== null) return <ProblemNote problem={problem} />;
   return View === null ? <Skeleton label="the page" /> : <View {...props} />;
 }

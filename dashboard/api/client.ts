@@ -10,7 +10,15 @@ import {
   splitRoute,
 } from '../../protocol/admin-api/operations.ts';
 import { err, ok, type Result } from '../../protocol/api-error.ts';
-import { jsonOf, noAnswer, oddAnswer, type Problem, problemOf, unsendableKey } from '../model/problem.ts';
+import {
+  jsonOf,
+  noAnswer,
+  oddAnswer,
+  type Problem,
+  problemOf,
+  tooLate,
+  unsendableKey,
+} from '../model/problem.ts';
 import { createStore } from '../model/store.ts';
 
 /** Operations that are answered with JSON of a shape that the page knows. */
@@ -34,26 +42,43 @@ export interface Client {
   post<T>(path: string, body: unknown, schema: z.ZodType<T>): Promise<Result<T, Problem>>;
 }
 
+/** What is only read is given up then: a browser has six connections to the edge, and those that hang are none. */
+const READ_WITHIN_MS = 60_000;
+
 /** @param key goes into a header, never into an address; null for who has none yet. @param fetch the page's unless given. */
 export function createClient(key: string | null, fetch: typeof globalThis.fetch = globalThis.fetch): Client {
   async function exchange(
     path: string,
     init: RequestInit,
+    isLarge = false,
   ): Promise<Result<{ status: number; body: ArrayBuffer }, Problem>> {
     if (key !== null && !/^[\x21-\x7e]+$/.test(key)) return err(unsendableKey());
     const headers = {
       ...(key === null ? {} : { authorization: `Bearer ${key}` }),
       ...(typeof init.body === 'string' ? { 'content-type': 'application/json' } : {}),
     };
+    const late = new AbortController();
+    const timer =
+      init.method === 'GET' && !isLarge ? setTimeout(() => late.abort(), READ_WITHIN_MS) : undefined;
     try {
-      const response = await fetch(path, { ...init, headers, cache: 'no-store', credentials: 'omit' });
+      const { signal } = late;
+      const response = await fetch(path, {
+        ...init,
+        headers,
+        cache: 'no-store',
+        credentials: 'omit',
+        signal,
+      });
       const { status } = response;
       const body = await response.arrayBuffer();
       reported(true);
       return status < 200 || status > 299 ? err(problemOf(status, textOf(body))) : ok({ status, body });
     } catch {
+      if (late.signal.aborted) return err(tooLate());
       reported(false);
       return err(noAnswer());
+    } finally {
+      clearTimeout(timer);
     }
   }
   async function send<T>(
@@ -87,7 +112,7 @@ export function createClient(key: string | null, fetch: typeof globalThis.fetch 
     async bytes(route, call) {
       const { body, ...where } = call as AnyCall & { readonly body?: Uint8Array<ArrayBuffer> };
       const init = { method: splitRoute(route).method, ...(body === undefined ? {} : { body }) };
-      const answer = await exchange(operationPath(route, where), init);
+      const answer = await exchange(operationPath(route, where), init, true);
       return answer.ok ? ok(answer.value.body) : answer;
     },
     get: (path, schema) => send(path, { method: 'GET' }, () => schema),

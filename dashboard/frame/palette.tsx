@@ -1,9 +1,10 @@
 import { Layers } from 'lucide';
-import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useState } from 'preact/hooks';
 import { type Client, readNames } from '../api/client.ts';
 import { byName, fit, isFound } from '../model/names.ts';
 import { hashOf } from '../model/view.ts';
 import { Icon } from '../parts/icon.tsx';
+import { useModal } from '../parts/modal.ts';
 import { useLoad } from '../parts/use-load.ts';
 import { ROUTES } from '../routes.tsx';
 
@@ -12,15 +13,18 @@ const MAX_NAMES = 12;
 
 /** Goes to a view or a name by some letters of it: Ctrl + K. */
 export function Palette({ client, onClose }: { client: Client; onClose: () => void }) {
-  const dialog = useRef<HTMLDialogElement>(null);
   const [text, setText] = useState('');
   const [at, setAt] = useState(0);
   const id = useId();
   const names = useLoad('palette', () => readNames(client));
-  // Before the next key is pressed.
-  useLayoutEffect(() => dialog.current?.showModal(), []);
+  // Where there are more names than are read at once, those that begin with what is looked for are asked for.
+  const [begins = ''] = text.trim().toLowerCase().split(/\s+/);
+  const more = useLoad(names.data?.cut === true && begins !== '' ? `palette ${begins}` : null, () =>
+    readNames(client, begins),
+  );
+  const modal = useModal(false, () => close());
   const close = () => {
-    dialog.current?.close();
+    modal.close();
     onClose();
   };
   const views = ROUTES.filter(({ icon, label }) => icon !== null && isFound(label, text.trim())).sort(
@@ -29,8 +33,7 @@ export function Palette({ client, onClose }: { client: Client; onClose: () => vo
   const found =
     text.trim() === ''
       ? []
-      : (names.data?.entries ?? [])
-          .map(({ name }) => name)
+      : [...new Set([names, more].flatMap(({ data }) => data?.entries.map(({ name }) => name) ?? []))]
           .filter((name) => isFound(name, text.trim()))
           .sort((a, b) => fit(a, text) - fit(b, text) || byName(a, b));
   const options = [
@@ -40,21 +43,19 @@ export function Palette({ client, onClose }: { client: Client; onClose: () => vo
       .map((name) => ({ label: name, icon: Layers, hash: hashOf({ at: 'adapters', name }) })),
   ];
   const chosen = Math.min(at, options.length - 1);
+  // The list is as high as half of the window.
+  useEffect(() => document.getElementById(`${id}-${chosen}`)?.scrollIntoView({ block: 'nearest' }), [chosen]);
   const go = (hash: string) => {
     close();
     location.hash = hash;
   };
   return (
     <dialog
-      ref={dialog}
+      {...modal.dialog}
       class="palette"
       aria-label="Go to a view or a name"
-      onCancel={(event) => {
-        event.preventDefault();
-        close();
-      }}
       onClick={(event) => {
-        if (event.target === dialog.current) close();
+        if (event.target === event.currentTarget) close();
       }}
     >
       <input
@@ -100,9 +101,11 @@ export function Palette({ client, onClose }: { client: Client; onClose: () => vo
       </ul>
       <p class="hint">
         {options.length === 0
-          ? names.loading
+          ? names.loading || more.loading
             ? 'Looking …'
-            : 'Nothing is called so.'
+            : names.problem !== null || more.problem !== null
+              ? 'The names could not be read: only views are found.'
+              : 'Nothing is called so.'
           : found.length > MAX_NAMES
             ? `${MAX_NAMES} of ${found.length} names; type more of the one you mean.`
             : 'Arrows choose, Enter goes there, Escape closes.'}

@@ -60,6 +60,15 @@ export const noAnswer = (): Problem => ({
   param: null,
 });
 
+/** Of what was only read: nothing else waits for it. */
+export const tooLate = (): Problem => ({
+  status: 0,
+  code: 'too_late',
+  message: 'The edge has not answered within a minute.',
+  advice: 'It may be busy. Try again.',
+  param: null,
+});
+
 /** Of a key that cannot even be sent: a header takes no line breaks, no spaces within, nothing beyond ASCII. */
 export const unsendableKey = (): Problem => ({
   status: 0,
@@ -82,7 +91,7 @@ export const apiKeyInstead = (): Problem => ({
 export const oddAnswer = (path: string): Problem => ({
   status: 200,
   code: 'odd_answer',
-  message: `The answer to ${path} is not what this page expects.`,
+  message: `The answer to ${path.split('?')[0]} is not what this page expects.`,
   advice: 'Page and edge may be of different versions. Load the page again.',
   param: null,
 });

@@ -10,8 +10,8 @@ const DAY = 24 * HOUR;
 export const TICK_SECONDS: readonly number[] = [
   ...[1, 2, 5, 10, 15, 30],
   ...[1, 2, 5, 10, 15, 30].map((count) => count * MINUTE),
-  ...[1, 2, 3, 6, 12].map((count) => count * HOUR),
-  ...[1, 2, 5, 10, 30, 100].map((count) => count * DAY),
+  ...[1, 2, 3, 6, 8, 12].map((count) => count * HOUR),
+  ...[1, 2, 5, 7, 10, 30, 100].map((count) => count * DAY),
 ];
 
 /**
@@ -78,16 +78,24 @@ export function roundedUp(most: number): number {
   return Number((factor * power).toPrecision(12));
 }
 
-/** @returns where the axis of time has a word, of at most `most`: steps at whole hours or days of the reader's zone. */
+/**
+ * @returns where the axis of time has a word, of at most `most`: at whole steps of the reader's clock, also where that is
+ * put forward or back between them.
+ */
 export function timeTicks({ times, step }: Grid, most: number): number[] {
   const [first, last] = [times[0] ?? 0, times.at(-1) ?? 0];
-  const hours = [1, 2, 3, 6, 12, 24, 48, 96, 168, 336, 720].find(
-    (each) => (last + step - first) / (each * 3_600_000) <= most,
-  );
-  const every = (hours ?? 720) * 3_600_000;
-  const zone = new Date(first).getTimezoneOffset() * 60_000;
-  const begin = Math.ceil((first - zone) / every) * every + zone;
+  const fits = (seconds: number): boolean =>
+    1000 * seconds >= step && (last + step - first) / (1000 * seconds) <= most;
+  const every = 1000 * (TICK_SECONDS.find(fits) ?? TICK_SECONDS.at(-1)!);
   const ticks: number[] = [];
-  for (let at = begin; at <= last; at += every) ticks.push(at);
-  return ticks;
+  // The clock's own time, as if there were no zones.
+  for (let clock = Math.ceil((first - zoneAt(first)) / every) * every; ; clock += every) {
+    const at = clock + zoneAt(clock + zoneAt(clock));
+    if (at > last) return ticks;
+    // An hour that the clock leaves out is the one after it.
+    if (at >= first && at > (ticks.at(-1) ?? -Infinity)) ticks.push(at);
+  }
 }
+
+/** What is added to the reader's clock to get UTC, ms. */
+const zoneAt = (at: number): number => MINUTE * 1000 * new Date(at).getTimezoneOffset();

@@ -1,7 +1,8 @@
 import type { ComponentChild, ComponentChildren } from 'preact';
-import { useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import type { Problem } from '../model/problem.ts';
 import { ProblemNote } from './notes.tsx';
+import { useModal } from './modal.ts';
 import { toast } from './toasts.tsx';
 
 export interface Question {
@@ -22,18 +23,28 @@ export interface Question {
   run(why: string | undefined): Promise<Problem | null>;
 }
 
+/** Who waits longer may leave it: nobody knows whether it will be done. */
+const LATE_MS = 30_000;
+
 /** Asks before something changes for others, and takes a reason for the history. */
 function Confirm({ question, onClose }: { question: Question; onClose: (done: boolean) => void }) {
-  const dialog = useRef<HTMLDialogElement>(null);
   const [why, setWhy] = useState('');
   const [busy, setBusy] = useState(false);
+  const [isLate, setLate] = useState(false);
+  const isLeft = useRef(false);
+  const modal = useModal(busy && !isLate, () => close(false));
+  useEffect(() => {
+    setLate(false);
+    if (!busy) return;
+    const timer = setTimeout(() => setLate(true), LATE_MS);
+    return () => clearTimeout(timer);
+  }, [busy]);
   const [problem, setProblem] = useState<Problem | null>(null);
   const id = useId();
-  // Before the next key is pressed.
-  useLayoutEffect(() => dialog.current?.showModal(), []);
   const close = (done: boolean) => {
-    // Only taken away, it would not give the focus back to what it was opened from.
-    dialog.current?.close();
+    if (isLeft.current) return;
+    isLeft.current = true;
+    modal.close();
     onClose(done);
   };
   const run = async () => {
@@ -47,14 +58,10 @@ function Confirm({ question, onClose }: { question: Question; onClose: (done: bo
   };
   return (
     <dialog
-      ref={dialog}
+      {...modal.dialog}
       class={question.wide === true ? 'roomy' : undefined}
       aria-labelledby={`${id}-title`}
       aria-describedby={`${id}-text`}
-      onCancel={(event) => {
-        event.preventDefault();
-        if (!busy) close(false);
-      }}
     >
       <form
         onSubmit={(event) => {
@@ -77,9 +84,14 @@ function Confirm({ question, onClose }: { question: Question; onClose: (done: bo
           </label>
         )}
         <ProblemNote problem={problem} />
+        {isLate && (
+          <p class="note" role="alert">
+            The edge has not answered yet. It may be done all the same: look before you try again.
+          </p>
+        )}
         <div class="actions end">
-          <button type="button" class="quiet" disabled={busy} onClick={() => close(false)}>
-            Cancel
+          <button type="button" class="quiet" disabled={busy && !isLate} onClick={() => close(false)}>
+            {isLate ? 'Close' : 'Cancel'}
           </button>
           <button type="submit" class={question.danger === true ? 'danger' : 'main'} disabled={busy}>
             {busy ? 'Working …' : question.act}

@@ -74,3 +74,15 @@ export function ApiKeyForm({ onKey }: { onKey: (key: string) => void }) {
     />
   );
 }
+
+/** In the place of a key that has expired or was revoked since it was given. */
+export function OtherKey({ refusal, onKey }: { refusal: Problem; onKey: (key: string) => void }) {
+  return (
+    <section class="card here-key" aria-label="Another API key">
+      <p role="alert">
+        <strong>{refusal.message}</strong> Give another one to go on.
+      </p>
+      <ApiKeyForm onKey={onKey} />
+    </section>
+  );
+}

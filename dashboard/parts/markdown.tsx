@@ -85,7 +85,7 @@ function draw(one: Markdown): ComponentChild {
 
 function CodeBlock({ text, language }: { text: string; language: string }) {
   return (
-    <div class="code-block">
+    <div class="code-block" dir="ltr">
       <div class="hint">
         <span>{language}</span>
         <CopyButton text={text} what="the code" />

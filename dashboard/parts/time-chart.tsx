@@ -15,6 +15,8 @@ const HEIGHT = 168;
 const PLOT = { top: 10, bottom: 34, left: 52, right: 10 };
 /** Pixels that the words of a tick take. */
 const TICK_WIDTH = 76;
+/** Pixels of a figure in it, in the widest of the fonts that browsers take. */
+const FIGURE_WIDTH = 7;
 /** Before the first width is known. */
 const WIDTH = 320;
 
@@ -100,7 +102,10 @@ export function TimeChart(props: {
           ))}
           {ticks.map((at, i) => {
             const left = x((at - (grid.times[0] ?? 0)) / grid.step);
-            return (words[i] ?? '').split('\n').map((line, row) => (
+            const lines = (words[i] ?? '').split('\n');
+            // At the end a word would be cut.
+            if (left + FIGURE_WIDTH * Math.max(...lines.map(({ length }) => length)) > width) return null;
+            return lines.map((line, row) => (
               <text key={`${at} ${row}`} class="tick" x={left} y={HEIGHT - 18 + 14 * row} text-anchor="start">
                 {line}
               </text>

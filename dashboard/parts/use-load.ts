@@ -11,9 +11,6 @@ export interface Loaded<T> {
   reload(): Promise<void>;
 }
 
-/** An answer that has not come by then is not waited for any more. */
-const GIVEN_UP_MS = 60_000;
-
 /**
  * Asks once for each `about`, and again every `everyMs` while the page is seen and no answer is to come.
  * @param about what is asked for; another one forgets what there was. null = nothing.
@@ -56,12 +53,18 @@ export function useLoad<T>(
     void reload();
     if (everyMs === undefined) return;
     const timer = setInterval(() => {
-      const { pending, askedAt } = latest.current;
-      // An answer that takes longer than this would always be too late for the next question.
-      const waits = pending > 0 && Date.now() - askedAt < GIVEN_UP_MS;
-      if (!document.hidden && !waits) void reload();
+      if (!document.hidden && latest.current.pending === 0) void reload();
     }, everyMs);
-    return () => clearInterval(timer);
+    // Who comes back to it after hours sees what is, not what was.
+    const onSeen = () => {
+      const { pending, askedAt } = latest.current;
+      if (!document.hidden && pending === 0 && Date.now() - askedAt >= everyMs) void reload();
+    };
+    document.addEventListener('visibilitychange', onSeen);
+    return () => {
+      clearInterval(timer);
+      document.removeEventListener('visibilitychange', onSeen);
+    };
   }, [about, everyMs, reload]);
 
   // What could not be read while the edge was away is read as soon as it is back.

@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { VersionList } from '../../protocol/admin-api/versions.ts';
 import { AUTOMATIC_METRICS } from '../../protocol/experiment.ts';
 import { nameProblem } from '../../protocol/identity.ts';
@@ -38,7 +38,14 @@ export function NewExperimentView({ client, name }: { client: Client; name: stri
     // What was wrong with a field is not what is in it now; the name is a part of both versions.
     setProblems({});
   };
-  const names = useLoad('names', () => client.call('GET /admin/names', {}));
+  // Where there are more names than one answer has, those that begin with what is typed are asked for.
+  const [isCut, setCut] = useState(false);
+  const prefix = isCut ? fields.name : '';
+  const names = useLoad(`names ${prefix}`, () => client.call('GET /admin/names', { query: { prefix } }));
+  const hasMore = names.data?.cursor != null;
+  useEffect(() => {
+    if (hasMore) setCut(true);
+  }, [hasMore]);
   const known = names.data?.names.find((entry) => entry.name === fields.name);
   const versions = useLoad(known === undefined ? null : `versions ${known.name}`, () =>
     client.call('GET /admin/versions', { query: { name: fields.name }, as: VersionList }),

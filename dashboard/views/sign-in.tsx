@@ -49,13 +49,16 @@ const LENT_MS = 12 * 60 * 60 * 1000;
 export function SignInByLink(params: { token: string; onKeys: (keys: Keys) => void }) {
   const { token, onKeys } = params;
   const [problem, setProblem] = useState<Problem | null>(null);
+  const signIn = async () => {
+    setProblem(null);
+    const answer = await exchange(token);
+    if (!answer.ok) return setProblem(answer.error);
+    onKeys(answer.value);
+    dispatchEvent(new HashChangeEvent('hashchange'));
+  };
   useEffect(() => {
     history.replaceState(null, '', '#/');
-    void exchange(token).then((answer) => {
-      if (!answer.ok) return setProblem(answer.error);
-      onKeys(answer.value);
-      dispatchEvent(new HashChangeEvent('hashchange'));
-    });
+    void signIn();
     // The link is used once; the token never changes without the page being loaded.
   }, []);
   return (
@@ -69,11 +72,17 @@ export function SignInByLink(params: { token: string; onKeys: (keys: Keys) => vo
       ) : (
         <>
           <ProblemNote problem={problem} />
-          <p>
+          <div class="actions">
+            {/* The link is in no address any more. */}
+            {problem.code === 'no_answer' && (
+              <button type="button" class="main" onClick={() => void signIn()}>
+                Try again
+              </button>
+            )}
             <button type="button" onClick={() => dispatchEvent(new HashChangeEvent('hashchange'))}>
               Sign in with a key
             </button>
-          </p>
+          </div>
         </>
       )}
     </main>

@@ -33,6 +33,8 @@ it('finds names by any part of them, counted, in the order of their numbers, and
       ...{ ...real.names[0]!, description: 'What it is for', tags: ['a', 'team:b'] },
       name: `zone/team-${i % 20}/user-${i}`,
     }));
+    // As long as a name can be.
+    names[1]!.name = ['a', 'b', 'c'].map((one) => one.repeat(64)).join('/') + '/' + 'd'.repeat(60);
     await route.fulfill({ json: { names: [...names, ...real.names], cursor: null } });
   });
   await page.route('**/admin/versions?name=zone*', (route) => {
@@ -43,6 +45,10 @@ it('finds names by any part of them, counted, in the order of their numbers, and
   await page.reload();
   await page.getByText(`${(MANY + 2).toLocaleString('en-US')} names`).waitFor();
   await rig.look('adapters-many');
+  // There is room for the list or for what is chosen in it.
+  await page.setViewportSize({ width: 768, height: 800 });
+  expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(768);
+  await page.setViewportSize({ width: 1280, height: 800 });
   const search = page.getByRole('searchbox', { name: 'Names with' });
   await search.fill('USER-99 team');
   await page.getByText('11 of 1,002 names.').waitFor();
@@ -69,6 +75,9 @@ it('finds names by any part of them, counted, in the order of their numbers, and
   await page.getByText('What it is for').waitFor();
   await page.getByText('Tags: a, team:b').waitFor();
   await rig.look('adapter-far-down');
+  await page.setViewportSize({ width: 768, height: 800 });
+  expect(await page.evaluate('document.documentElement.scrollWidth')).toBe(768);
+  await page.setViewportSize({ width: 1280, height: 800 });
   await page.unrouteAll();
 });
 
@@ -100,6 +109,9 @@ it('publishes files that are dropped, after the checks of the command line', asy
   await rig.look('publish-refused');
   await dialog.getByRole('button', { name: 'Cancel' }).click();
 
+  // Also on what is open already.
+  await page.getByRole('button', { name: 'Publish', exact: true }).click();
+  await dialog.getByText('adapter_model.safetensors and adapter_config.json').waitFor();
   await drop(files);
   await dialog.getByText(/^adapter_model\.safetensors \(/).waitFor();
   await dialog.getByLabel('Name').fill('Drops');

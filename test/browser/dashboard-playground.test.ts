@@ -196,6 +196,72 @@ it('marks where two answers differ, and copies a side as code', async () => {
   expect(rig.complaints).toEqual([]);
 });
 
+it('keeps its address true while somebody types fast, without more changes of it than browsers take', async () => {
+  const { page } = rig;
+  await page.evaluate(`(() => {
+    const { replaceState } = history;
+    window.written = 0;
+    history.replaceState = function (...given) {
+      window.written += 1;
+      // As Safari does.
+      if (window.written > 100) throw new DOMException('Attempt to use history.replaceState() more than 100 times', 'SecurityError');
+      return replaceState.apply(this, given);
+    };
+  })()`);
+  const text = 'a question that is typed '.repeat(10).trim();
+  await page.getByLabel('Prompt').pressSequentially(text);
+  expect(await page.getByLabel('Prompt').inputValue()).toBe(text);
+  const inAddress = () => new URLSearchParams(new URL(page.url()).hash.split('?')[1]).get('prompt');
+  await expect.poll(inAddress).toBe(text);
+  expect(rig.complaints).toEqual([]);
+});
+
+it('writes from right to left what is read so', async () => {
+  const { page } = rig;
+  await answerWith({ left: 'שלום, מה שלומך?\n\n```\ncode\n```', right: 'All is well.' });
+  await page.getByLabel('Mark differences').uncheck();
+  await page.getByLabel('Prompt').fill('שלום?');
+  const direction = (of: string) =>
+    page.evaluate(`getComputedStyle([...document.querySelectorAll('${of}')].at(-1)).direction`);
+  expect(await direction('.composer textarea')).toBe('rtl');
+  await page.getByRole('button', { name: 'Ask both' }).click();
+  await expect.poll(() => side('Left').locator('.answer').last().textContent()).toContain('שלום');
+  await side('Left').locator('.answer pre').last().waitFor();
+  expect(await direction('[aria-label="Left side"] .answer')).toBe('rtl');
+  expect(await direction('[aria-label="Left side"] .answer pre')).toBe('ltr');
+  expect(await direction('[aria-label="Left side"] .asked')).toBe('rtl');
+  expect(await direction('[aria-label="Right side"] .answer')).toBe('ltr');
+  await rig.look('playground-rtl');
+  await page.unrouteAll();
+});
+
+it('takes another API key in the place of one that is none any more', async () => {
+  const { page, stack } = rig;
+  const made = await stack.graft('keys', 'create', '--json');
+  const { id, key } = JSON.parse(made.stdout) as { id: string; key: string };
+  await page.evaluate(`sessionStorage.setItem('graft.api-key', '${key}')`);
+  await page.reload();
+  await page.getByRole('heading', { name: 'Playground' }).waitFor();
+  expect((await stack.graft('keys', 'revoke', id)).code).toBe(0);
+  const status = async () => {
+    const headers = { authorization: `Bearer ${key}` };
+    return (await fetch(`${stack.local.url}/v1/models`, { headers })).status;
+  };
+  await expect.poll(status, { timeout: 40_000, interval: 1_000 }).toBe(401);
+  await page.getByLabel('Prompt').fill('hello');
+  await page.getByRole('button', { name: 'Ask both' }).click();
+  const other = page.getByRole('region', { name: 'Another API key' });
+  await other.getByLabel('API key').fill(stack.local.key);
+  await rig.look('playground-refused');
+  await other.getByRole('button', { name: 'Use it' }).click();
+  await other.waitFor({ state: 'detached' });
+  await page.getByLabel('Prompt').fill('hello');
+  await page.getByRole('button', { name: 'Ask both' }).click();
+  await expect
+    .poll(() => side('Left').locator('.turn').last().getByText('done', { exact: true }).count())
+    .toBe(1);
+}, 90_000);
+
 it('forgets all of it at sign-out', async () => {
   const { page } = rig;
   await page.getByRole('button', { name: 'Sign out' }).click();

@@ -11,6 +11,25 @@ afterAll(() => rig?.remove());
 
 const tokenOf = (link: string) => link.split('/').at(-1) as string;
 
+it('tries the link again that the edge did not answer', async () => {
+  const page = await rig.openPage();
+  await page.route('**/dashboard/sign-in', (route) => route.abort());
+  await page.goto(rig.stack.local.dashboard as string);
+  const alert = page.getByRole('alert');
+  await alert.getByText('The edge does not answer.').waitFor();
+  // It is still good; another one uses it below.
+  let tried = 0;
+  await page.unrouteAll();
+  await page.route('**/dashboard/sign-in', (route) => {
+    tried += 1;
+    return route.abort();
+  });
+  await page.getByRole('button', { name: 'Try again' }).click();
+  await expect.poll(() => tried).toBe(1);
+  await alert.getByText('The edge does not answer.').waitFor();
+  await page.close();
+});
+
 it('signs in once, with a key for the playground, and leaves no token in the address', async () => {
   const { page, stack } = rig;
   const link = stack.local.dashboard as string;

@@ -8,7 +8,8 @@ const json = (body: unknown, status = 200): Response => Response.json(body, { st
 
 const fetch = vi.fn<typeof globalThis.fetch>();
 const client = createClient(KEY, fetch);
-beforeEach(() => fetch.mockReset());
+// What a hook returns is called after the test.
+beforeEach(() => void fetch.mockReset());
 
 describe('a request', () => {
   it('has the key in a header, and in no address; nothing is kept of it, and no cookie goes along', async () => {
@@ -19,6 +20,7 @@ describe('a request', () => {
       headers: { authorization: `Bearer ${KEY}` },
       cache: 'no-store',
       credentials: 'omit',
+      signal: expect.any(AbortSignal),
     });
   });
 
@@ -80,9 +82,31 @@ describe('an answer', () => {
 
   it('that is odd is told by its path', async () => {
     fetch.mockResolvedValue(json([]));
-    expect(await client.get('/admin/x', Shape)).toMatchObject({
+    expect(await client.get('/admin/x?from=2026-11-27T01%3A26', Shape)).toMatchObject({
       error: { message: 'The answer to /admin/x is not what this page expects.' },
     });
+  });
+
+  it('that does not come within a minute is given up, and leaves no connection behind', async () => {
+    vi.useFakeTimers();
+    try {
+      fetch.mockImplementation(
+        (_path, init) =>
+          new Promise((_, reject) =>
+            init?.signal?.addEventListener('abort', () => reject(new DOMException('', 'AbortError'))),
+          ),
+      );
+      const answer = client.get('/admin/x', Shape);
+      await vi.advanceTimersByTimeAsync(59_000);
+      expect(vi.getTimerCount()).toBe(1);
+      await vi.advanceTimersByTimeAsync(1_000);
+      expect(await answer).toMatchObject({ error: { status: 0, code: 'too_late' } });
+      // What changes something is waited for: nobody knows whether it was done.
+      void client.post('/admin/promote', {}, Shape);
+      expect(vi.getTimerCount()).toBe(0);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   it('may never come, or break off', async () => {

@@ -1,6 +1,13 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { amount, money, whole } from '../../dashboard/model/words.ts';
-import { gridOf, type Point, roundedUp, timeTicks, valuesOf } from '../../dashboard/model/time-series.ts';
+import {
+  gridOf,
+  type Point,
+  roundedUp,
+  tickWords,
+  timeTicks,
+  valuesOf,
+} from '../../dashboard/model/time-series.ts';
 
 const HOUR = 3_600_000;
 const from = Date.UTC(2026, 2, 31);
@@ -33,8 +40,31 @@ describe('traffic over time', () => {
     const hours = (ticks: number[]) => ticks.map((at) => new Date(at).getHours());
     expect(hours(timeTicks(grid, 4)).every((hour) => hour % 6 === 0)).toBe(true);
     expect(timeTicks(grid, 4).length).toBeLessThanOrEqual(5);
+    // As many as a telephone is wide.
+    expect(timeTicks(grid, 3)).toHaveLength(3);
     const month = { from: day.from, to: new Date(from + 720 * HOUR).toISOString(), step: 10_800 };
     expect(timeTicks(gridOf(month), 6).length).toBeLessThanOrEqual(7);
+  });
+
+  it('calls each day once, also where clocks are put back or forward', () => {
+    vi.stubEnv('TZ', 'Europe/Berlin');
+    const days = (begin: number) => {
+      const to = new Date(begin + 120 * HOUR).toISOString();
+      const ticks = timeTicks(gridOf({ from: new Date(begin).toISOString(), to, step: 3_600 }), 8);
+      return tickWords(ticks.map((at) => at / 1000));
+    };
+    const of = (month: string, from: number) => [0, 1, 2, 3, 4].map((i) => `2026-${month}-${from + i}`);
+    expect(days(Date.UTC(2026, 9, 23))).toEqual(of('10', 24));
+    expect(days(Date.UTC(2026, 2, 26))).toEqual(of('03', 27));
+  });
+
+  it('has several words for an hour, without seconds', () => {
+    const begin = new Date(2026, 10, 28, 9, 10).getTime();
+    const hour = { from: new Date(begin).toISOString(), to: new Date(begin + HOUR).toISOString(), step: 60 };
+    expect(tickWords(timeTicks(gridOf(hour), 5).map((at) => at / 1000))).toEqual([
+      '09:15\n2026-11-28',
+      ...['09:30', '09:45', '10:00'],
+    ]);
   });
 
   it('writes counts and money', () => {

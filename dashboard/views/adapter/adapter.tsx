@@ -2,6 +2,7 @@ import { FlaskConical, MessagesSquare } from 'lucide';
 import { useState } from 'preact/hooks';
 import type { NameView } from '../../../protocol/admin-api/names.ts';
 import { VersionList, type VersionView } from '../../../protocol/admin-api/versions.ts';
+import { ok } from '../../../protocol/api-error.ts';
 import { liveOnce } from '../../../protocol/state-words.ts';
 import type { Client } from '../../api/client.ts';
 import { downloadVersion } from '../../api/save-file.ts';
@@ -37,7 +38,14 @@ export function AdapterView(props: {
   below: readonly NameView[];
   onChanged: () => void;
 }) {
-  const { client, name, entry } = props;
+  const { client, name } = props;
+  // The list is not here yet, or is cut before it.
+  const own = useLoad(props.entry === null ? `entry ${name}` : null, async () => {
+    const found = await client.call('GET /admin/names', { query: { prefix: name } });
+    return found.ok ? ok({ entry: found.value.names.find((one) => one.name === name) ?? null }) : found;
+  });
+  const entry = props.entry ?? own.data?.entry ?? null;
+  const isKnown = entry !== null || own.data !== null || own.problem !== null;
   const alias = entry?.alias ?? null;
   const versions = useLoad(
     `versions ${name}`,
@@ -51,6 +59,7 @@ export function AdapterView(props: {
     // Also when it was refused: what is shown may be what was.
     void versions.reload();
     void history.reload();
+    void own.reload();
     if (done) props.onChanged();
   });
   const [downloading, setDownloading] = useState(false);
@@ -75,7 +84,7 @@ export function AdapterView(props: {
       <div class="title">
         <h2 class="name">{name}</h2>
         <CopyButton text={name} what="the name" />
-        {data !== null && !isRemoved && alias === null && (
+        {data !== null && isKnown && !isRemoved && alias === null && (
           <span class={`state ${data.version === null ? 'staged' : 'live'}`}>
             {data.version === null ? 'nothing live' : `@${data.version} live`}
           </span>
@@ -93,13 +102,13 @@ export function AdapterView(props: {
       ) : (
         <ProblemNote problem={versions.problem} onRetry={() => void versions.reload()} />
       )}
-      {data !== null && !isRemoved && (
+      {data !== null && isKnown && !isRemoved && (
         <>
           <p class="facts">
             <Live version={data.version} alias={alias} /> Owner: {data.owner}.{' '}
             {entry?.strict === true && 'Strict: what is missing below it is answered by nothing above. '}
           </p>
-          {entry?.description != null && <p>{entry.description}</p>}
+          {entry?.description != null && <p dir="auto">{entry.description}</p>}
           {entry !== null && entry.tags.length > 0 && <p class="facts">Tags: {entry.tags.join(', ')}</p>}
           <RunningExperiments client={client} name={name} />
           <div class="actions">
@@ -159,7 +168,7 @@ export function AdapterView(props: {
           {alias === null && <Access client={client} name={name} />}
         </>
       )}
-      <History changes={changes} />
+      <History changes={changes} cut={history.data?.before != null} />
       {dialog}
     </>
   );

@@ -1,4 +1,4 @@
-import { useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import type { NameView } from '../../../protocol/admin-api/names.ts';
 import { nameProblem } from '../../../protocol/identity.ts';
 import type { Client } from '../../api/client.ts';
@@ -7,6 +7,7 @@ import type { Problem } from '../../model/problem.ts';
 import { hashOf } from '../../model/view.ts';
 import { bytes } from '../../model/words.ts';
 import { Field } from '../../parts/fields.tsx';
+import { useModal } from '../../parts/modal.ts';
 import { ProblemNote } from '../../parts/notes.tsx';
 import { toast } from '../../parts/toasts.tsx';
 import { FileField } from './file-field.tsx';
@@ -21,7 +22,6 @@ export function PublishDialog(props: {
   onPublished: () => void;
 }) {
   const { client, names, onClose, onPublished } = props;
-  const dialog = useRef<HTMLDialogElement>(null);
   const [wish, setWish] = useState<PublishWish>({
     ...{ files: props.files, name: props.name, parent: '', stage: false, bf16: false, why: '' },
   });
@@ -29,9 +29,9 @@ export function PublishDialog(props: {
   const [sent, setSent] = useState<number | null>(null);
   const [busy, setBusy] = useState(false);
   const [problem, setProblem] = useState<Problem | null>(null);
-  useLayoutEffect(() => dialog.current?.showModal(), []);
+  const modal = useModal(busy, () => close());
   const close = () => {
-    dialog.current?.close();
+    modal.close();
     onClose();
   };
   const set = (part: Partial<PublishWish>) => {
@@ -40,6 +40,10 @@ export function PublishDialog(props: {
     // The reason changes nothing of what was checked.
     if (Object.keys(part).some((field) => field !== 'why')) setChecked(null);
   };
+  // Files may also be dropped while it is open.
+  useEffect(() => {
+    if (props.files.length > 0 && !busy) set({ files: props.files });
+  }, [props.files]);
   const wrongName = wish.name === '' ? null : nameProblem(wish.name);
   const run = async () => {
     if (busy) return;
@@ -66,15 +70,7 @@ export function PublishDialog(props: {
   };
   const total = checked?.file.packed.bytes.length ?? 0;
   return (
-    <dialog
-      ref={dialog}
-      class="roomy"
-      aria-labelledby="publish-title"
-      onCancel={(event) => {
-        event.preventDefault();
-        if (!busy) close();
-      }}
-    >
+    <dialog {...modal.dialog} class="roomy" aria-labelledby="publish-title">
       <form
         noValidate
         onSubmit={(event) => {

@@ -139,8 +139,8 @@ const VERBS: Partial<Record<VersionState, string>> = {
 
 const SHOWN = 10;
 
-/** What was done with a name, when and by which key, the newest first. */
-export function History({ changes }: { changes: readonly ChangeView[] }) {
+/** What was done with a name, when and by which key, the newest first. @param props.cut there are more. */
+export function History({ changes, cut }: { changes: readonly ChangeView[]; cut: boolean }) {
   const [all, setAll] = useState(false);
   if (changes.length === 0) return null;
   return (
@@ -158,7 +158,7 @@ export function History({ changes }: { changes: readonly ChangeView[] }) {
                 change.from !== null &&
                 change.from !== change.to &&
                 ` (before: ${change.from})`}
-              {change.why !== null && <q>{change.why}</q>}
+              {change.why !== null && <q dir="auto">{change.why}</q>}
             </span>
             <span class="hint">{change.actor}</span>
           </li>
@@ -168,6 +168,11 @@ export function History({ changes }: { changes: readonly ChangeView[] }) {
         <button type="button" class="small" onClick={() => setAll(true)}>
           Show {changes.length - SHOWN} older ones
         </button>
+      )}
+      {(all || changes.length <= SHOWN) && cut && (
+        <p class="hint">
+          Older ones are in <code>graft history</code>.
+        </p>
       )}
     </section>
   );

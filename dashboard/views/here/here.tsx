@@ -18,12 +18,14 @@ import { MAY_NOT_DOWNLOAD } from '../../model/problem-here.ts';
 import { hashOf } from '../../model/view.ts';
 import { number } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
-import { ApiKeyForm } from '../../parts/key-form.tsx';
+import { ApiKeyForm, OtherKey } from '../../parts/key-form.tsx';
+import { ProblemNote } from '../../parts/notes.tsx';
 import { useStore } from '../../parts/use-store.ts';
 import { storedKey } from '../../session.ts';
 import { AnswerText, AsTextSwitch, Figures } from '../playground/answer-text.tsx';
 import { Composer } from '../playground/composer.tsx';
 import { ParameterFields } from '../playground/parameter-fields.tsx';
+import { useAddress } from '../playground/use-address.ts';
 import { useModels } from '../playground/use-models.ts';
 import { BaseCard } from './base-card.tsx';
 
@@ -56,20 +58,21 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
   const api = useMemo(() => createClient(apiKey), [apiKey]);
   const { setup, turns } = useStore(hereStore);
   const engine = useStore(engineHere);
-  const { known, bases, settled } = useModels(client, api);
+  const { known, bases, settled, refused, problem, lookAgain } = useModels(client, api);
   const [isApart, setApart] = useState(() => /^(localhost|127\.|\[::1\])/.test(location.hostname));
 
   // What an address says goes before what was there, and the address then says all of it.
   useLayoutEffect(() => setUpHere(setupOf(query, hereStore.get().setup)), [query]);
+  useAddress(hashOf({ at: 'here', query: setupQuery(setup) }));
+  const isRefused = turns.at(-1)?.answers.origin?.problem?.code === 'invalid_api_key';
   useEffect(() => {
-    const hash = hashOf({ at: 'here', query: setupQuery(setup) });
-    if (location.hash.startsWith('#/here')) history.replaceState(null, '', hash);
-  }, [setup]);
+    if (isRefused) lookAgain();
+  }, [isRefused]);
 
   const model = setup.name ?? known.find((id) => !bases.includes(id)) ?? bases[0] ?? '';
   const last = turns.at(-1);
   const running = PLACES.some((place) => last?.answers[place]?.state === 'running');
-  const refused = PLACES.map((place) => last?.answers[place]?.problem?.code).includes(MAY_NOT_DOWNLOAD);
+  const mayNot = PLACES.map((place) => last?.answers[place]?.problem?.code).includes(MAY_NOT_DOWNLOAD);
   return (
     <>
       <p class="lead">
@@ -96,7 +99,12 @@ function Places(props: { client: Client; apiKey: string; query: string; onKey: (
           onInput={(event) => setUpHere({ name: event.currentTarget.value.trim() })}
         />
       </label>
-      {refused && (
+      {refused === null ? (
+        <ProblemNote problem={problem} onRetry={lookAgain} />
+      ) : (
+        <OtherKey refusal={refused} onKey={props.onKey} />
+      )}
+      {mayNot && (
         <NoDownload
           onKey={(key) => {
             beginHere();

@@ -17,12 +17,13 @@ const HOUR_MS = 3_600_000;
 /** @param props.usage by key; null = it is not known. */
 export function KeysTable(props: {
   keys: readonly KeyView[];
-  usage: UsageReport['rows'] | null;
+  usage: UsageReport | null;
   now: number;
   acts: KeyActs;
 }) {
   const { keys, usage, now, acts } = props;
-  const used = new Map(usage?.map(({ group, last_hour: hour }) => [group, hour]) ?? []);
+  const used = new Map(usage?.rows.map(({ group, last_hour: hour }) => [group, hour ?? null]));
+  const unused = usage === null || usage.truncated ? '–' : 'not in 90 days';
   return (
     <Table label="Keys" columns={['Label', 'Tenant', 'May use', 'Limits', 'Last used', 'State', '']}>
       {keys.map((key) => {
@@ -54,7 +55,7 @@ export function KeysTable(props: {
             </td>
             <td>{key.kind === 'admin' ? '–' : (limitsWords(key.limits) ?? 'none')}</td>
             <td>
-              {key.kind === 'admin' ? '–' : lastUsed(used.get(key.id), usage === null, now)}
+              {key.kind === 'admin' ? '–' : lastUsed(used.get(key.id), unused, now)}
               <time
                 class="under faint"
                 dateTime={new Date(key.created_at).toISOString()}
@@ -116,10 +117,10 @@ function mayUse({ kind, tenant, scopes, scope_owners: owners, download, prompts 
   return [...own, ...others, ...admin].join(', ');
 }
 
-/** @param hour the last one with a request. */
-function lastUsed(hour: string | undefined, isUnknown: boolean, now: number): string {
-  if (isUnknown) return '–';
-  if (hour === undefined) return 'not in 90 days';
+/** @param hour the last one with a request; null = the edge does not say which. @param unused for a key without any. */
+function lastUsed(hour: string | null | undefined, unused: string, now: number): string {
+  if (hour === undefined) return unused;
+  if (hour === null) return 'in 90 days';
   const at = Date.parse(hour);
   return now - at < HOUR_MS ? 'this hour' : ago(at, now);
 }

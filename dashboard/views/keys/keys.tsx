@@ -3,6 +3,7 @@ import { useState } from 'preact/hooks';
 import type { Client } from '../../api/client.ts';
 import { isFound } from '../../model/names.ts';
 import { keyState } from '../../model/key-words.ts';
+import { whole } from '../../model/words.ts';
 import { Icon } from '../../parts/icon.tsx';
 import { ProblemNote } from '../../parts/notes.tsx';
 import { useLoad } from '../../parts/use-load.ts';
@@ -15,6 +16,8 @@ import { useQuestion } from '../../parts/confirm.tsx';
 /** How far back it is looked when a key was used last; usage is counted by the hour. */
 const USED_WITHIN_MS = 90 * 86_400_000;
 const REFRESH_MS = 30_000;
+/** Rows at once: of thousands each letter that is typed would take a second. */
+const PAGE = 200;
 
 /** The keys of the tenant, of all tenants to the bootstrap key: made, limited, rotated and revoked. */
 export function KeysView({ client }: { client: Client }) {
@@ -29,6 +32,7 @@ export function KeysView({ client }: { client: Client }) {
   );
   const [text, setText] = useState('');
   const [all, setAll] = useState(false);
+  const [limit, setLimit] = useState(PAGE);
   const [ask, dialog] = useQuestion(() => void keys.reload());
   const [made, setMade] = useState<MadeKey | null>(null);
   const now = Date.now();
@@ -79,12 +83,12 @@ export function KeysView({ client }: { client: Client }) {
                   checked={all}
                   onChange={(event) => setAll(event.currentTarget.checked)}
                 />
-                <span>Also {over} revoked or expired</span>
+                <span>Also {whole(over)} revoked or expired</span>
               </label>
             )}
             <p class="hint" role="status">
-              {shown.length !== good.length && `${shown.length} of `}
-              {good.length} {good.length === 1 ? 'key' : 'keys'}
+              {shown.length !== good.length && `${whole(shown.length)} of `}
+              {whole(good.length)} {good.length === 1 ? 'key' : 'keys'}
             </p>
           </div>
           {shown.length === 0 ? (
@@ -95,8 +99,8 @@ export function KeysView({ client }: { client: Client }) {
             </p>
           ) : (
             <KeysTable
-              keys={shown}
-              usage={usage.data?.rows ?? null}
+              keys={shown.slice(0, limit)}
+              usage={usage.data}
               now={now}
               acts={{
                 onChange: (key) => ask(changeQuestion(client, key)),
@@ -104,6 +108,14 @@ export function KeysView({ client }: { client: Client }) {
                 onRevoke: (key) => ask(revokeQuestion(client, key)),
               }}
             />
+          )}
+          {shown.length > limit && (
+            <p>
+              <button type="button" onClick={() => setLimit(limit + PAGE)}>
+                Show more
+              </button>{' '}
+              <span class="hint">These are {whole(limit)} of them.</span>
+            </p>
           )}
         </>
       )}

@@ -47,12 +47,18 @@ export function AnswerText(props: {
   const isText = useStore(asText) || Markdown === null;
   useEffect(() => {
     if (drawer.get() === null)
-      void import('../../parts/markdown.tsx').then(({ default: drawn }) => drawer.set(drawn));
+      void import('../../parts/markdown.tsx').then(
+        ({ default: drawn }) => drawer.set(drawn),
+        // It stays text; the next answer tries again.
+        () => undefined,
+      );
   }, []);
   return (
     <div class="turn">
-      <p class="asked">{prompt}</p>
-      <div class="answer" aria-live="polite" aria-busy={answer.state === 'running'}>
+      <p class="asked" dir="auto">
+        {prompt}
+      </p>
+      <div class="answer" dir="auto" aria-live="polite" aria-busy={answer.state === 'running'}>
         {answer.text === '' ? (
           <span class="hint">{answer.state === 'running' ? 'Waiting …' : 'No answer.'}</span>
         ) : pieces === null ? (

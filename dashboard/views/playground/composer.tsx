@@ -23,6 +23,7 @@ export function Composer(props: {
         <span>Prompt, for both</span>
         <textarea
           rows={2}
+          dir="auto"
           required
           value={props.prompt}
           placeholder="Ask both sides the same"

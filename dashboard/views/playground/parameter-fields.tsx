@@ -35,6 +35,7 @@ export function ParameterFields(props: { setup: Asked; onChange: (part: Partial<
         <span>System message</span>
         <textarea
           rows={2}
+          dir="auto"
           value={system}
           placeholder="You are …"
           onInput={(event) => onChange({ system: event.currentTarget.value })}

@@ -7,7 +7,8 @@ import { chatBody, type Setup, setupOf, setupQuery } from '../../model/playgroun
 import { hashOf } from '../../model/view.ts';
 import { CallIt } from '../../parts/copy-button.tsx';
 import { Icon } from '../../parts/icon.tsx';
-import { ApiKeyForm } from '../../parts/key-form.tsx';
+import { ApiKeyForm, OtherKey } from '../../parts/key-form.tsx';
+import { ProblemNote } from '../../parts/notes.tsx';
 import { useStore } from '../../parts/use-store.ts';
 import {
   askBoth,
@@ -22,6 +23,7 @@ import { storedKey } from '../../session.ts';
 import { AnswerText, AsTextSwitch, Figures } from './answer-text.tsx';
 import { Composer } from './composer.tsx';
 import { ParameterFields } from './parameter-fields.tsx';
+import { useAddress } from './use-address.ts';
 import { useModels } from './use-models.ts';
 
 /** @param props.query of the address: what is set there. */
@@ -35,7 +37,7 @@ export function PlaygroundView({ client, query }: { client: Client; query: strin
           <ApiKeyForm onKey={setKey} />
         </>
       ) : (
-        <Sides client={client} apiKey={key} query={query} />
+        <Sides client={client} apiKey={key} query={query} onKey={setKey} />
       )}
     </>
   );
@@ -43,18 +45,20 @@ export function PlaygroundView({ client, query }: { client: Client; query: strin
 
 const LABELS: Record<Side, string> = { left: 'Left', right: 'Right' };
 
-function Sides({ client, apiKey, query }: { client: Client; apiKey: string; query: string }) {
+function Sides(props: { client: Client; apiKey: string; query: string; onKey: (key: string) => void }) {
+  const { client, apiKey, query } = props;
   const api = useMemo(() => createClient(apiKey), [apiKey]);
   const { setup, turns } = useStore(playground());
-  const { known, bases, settled } = useModels(client, api);
+  const { known, bases, settled, refused, problem, lookAgain } = useModels(client, api);
   const [isCompared, setCompared] = useState(false);
 
   // What an address says goes before what was there, and the address then says all of it.
   useLayoutEffect(() => setUp(setupOf(query, playground().get().setup)), [query]);
+  useAddress(hashOf({ at: 'playground', query: setupQuery(setup) }));
+  const isRefused = SIDES.some((side) => turns.at(-1)?.answers[side]?.problem?.code === 'invalid_api_key');
   useEffect(() => {
-    const hash = hashOf({ at: 'playground', query: setupQuery(setup) });
-    if (location.hash.startsWith('#/playground')) history.replaceState(null, '', hash);
-  }, [setup]);
+    if (isRefused) lookAgain();
+  }, [isRefused]);
 
   const guess: Record<Side, string> = {
     left: bases[0] ?? '',
@@ -88,6 +92,11 @@ function Sides({ client, apiKey, query }: { client: Client; apiKey: string; quer
           </button>
         </span>
       </div>
+      {refused === null ? (
+        <ProblemNote problem={problem} onRetry={lookAgain} />
+      ) : (
+        <OtherKey refusal={refused} onKey={props.onKey} />
+      )}
       <ParameterFields setup={setup} onChange={setUp} />
       <datalist id="models">
         {known.map((id) => (

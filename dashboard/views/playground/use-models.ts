@@ -1,14 +1,30 @@
+import { useRef } from 'preact/hooks';
 import { ModelList } from '../../../protocol/completion-answers.ts';
 import { type Client, readNames } from '../../api/client.ts';
+import type { Problem } from '../../model/problem.ts';
 import { byName } from '../../model/names.ts';
 import { useLoad } from '../../parts/use-load.ts';
 
-/** What can be asked: bases, and names that the keys know of; `settled` once all that is known was read. */
-export function useModels(
-  client: Client,
-  api: Client,
-): { known: string[]; bases: string[]; settled: boolean } {
-  const models = useLoad('models', () => api.get('/v1/models', ModelList));
+interface Models {
+  /** Bases, and names that the keys know of. */
+  readonly known: string[];
+  readonly bases: string[];
+  /** All that is known was read. */
+  readonly settled: boolean;
+  /** Why the API key is none, or none any more; null = it is good, as far as is known. */
+  readonly refused: Problem | null;
+  /** Why nothing is known; null = something is, or it is still read. */
+  readonly problem: Problem | null;
+  /** Reads all of it again: whether the key is good still, too. */
+  lookAgain(): void;
+}
+
+/** What can be asked. @param api with the API key. */
+export function useModels(client: Client, api: Client): Models {
+  // Another key may have other models.
+  const keys = useRef({ api, count: 0 });
+  if (keys.current.api !== api) keys.current = { api, count: keys.current.count + 1 };
+  const models = useLoad(`models ${keys.current.count}`, () => api.get('/v1/models', ModelList));
   const names = useLoad('names', () => readNames(client));
   const origins = useLoad('base', () => client.call('GET /admin/origins', {}));
   const bases = [...new Set(origins.data?.origins.flatMap((origin) => origin.base?.id ?? []))];
@@ -17,5 +33,10 @@ export function useModels(
     ...(names.data?.entries ?? []).map(({ name }) => name),
   ]);
   const settled = [models, names, origins].every(({ data, problem }) => data !== null || problem !== null);
-  return { known: [...known].sort(byName), bases, settled };
+  return {
+    ...{ known: [...known].sort(byName), bases, settled },
+    refused: models.problem?.code === 'invalid_api_key' ? models.problem : null,
+    problem: settled && known.size + bases.length === 0 ? models.problem : null,
+    lookAgain: () => void Promise.all([models, names, origins].map(({ reload }) => reload())),
+  };
 }

@@ -45,13 +45,13 @@ function Said({ kept }: { kept: KeptPrompt }) {
         {prompt.map(({ role, text }, i) => (
           <div key={i}>
             <dt>{role}</dt>
-            <dd>{text}</dd>
+            <dd dir="auto">{text}</dd>
           </div>
         ))}
         {answers?.map((text, i) => (
           <div key={`answer ${i}`}>
             <dt>{several ? `answer ${i + 1}` : 'answer'}</dt>
-            <dd>{text === '' ? <span class="faint">nothing</span> : text}</dd>
+            <dd dir="auto">{text === '' ? <span class="faint">nothing</span> : text}</dd>
           </div>
         ))}
       </dl>

@@ -78,12 +78,16 @@ export function OverviewView({ client, query }: { client: Client; query: string 
         <div class="columns">
           <section>
             <h2>Names</h2>
-            {names.data === null ? <Skeleton label="names" rows={3} /> : <TopNames report={names.data} />}
+            {names.data === null ? (
+              names.problem === null && <Skeleton label="names" rows={3} />
+            ) : (
+              <TopNames report={names.data} />
+            )}
           </section>
           <section>
             <h2>Experiments</h2>
             {experiments.data === null ? (
-              <Skeleton label="experiments" rows={3} />
+              experiments.problem === null && <Skeleton label="experiments" rows={3} />
             ) : (
               <Running list={experiments.data} tenant={tenant} />
             )}
@@ -96,7 +100,11 @@ export function OverviewView({ client, query }: { client: Client; query: string 
           )}
           <section>
             <h2>Last changes</h2>
-            {changes.data === null ? <Skeleton label="changes" rows={3} /> : <Changes list={changes.data} />}
+            {changes.data === null ? (
+              changes.problem === null && <Skeleton label="changes" rows={3} />
+            ) : (
+              <Changes list={changes.data} />
+            )}
           </section>
         </div>
       </Answered>
@@ -156,11 +164,11 @@ function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) 
   return (
     <>
       <dl class="tiles">
-        <Tile name="Requests" value={whole(total.requests)} sub={rateOf(report)} />
+        <Tile name="Requests" value={counted(total.requests)} sub={rateOf(report)} />
         <Tile
           name="Errors"
           value={percent(share)}
-          sub={`${whole(total.errors)} refused or broken off`}
+          sub={`${counted(total.errors)} refused or broken off`}
           alarm={share > 0.01}
         />
         <Tile
@@ -224,6 +232,9 @@ function Traffic({ report, tenant }: { report: TrafficReport; tenant: string }) 
     </>
   );
 }
+
+/** All digits as long as a tile is as wide. */
+const counted = (value: number): string => (value < 1e7 ? whole(value) : amount(value));
 
 const ms = (value: number | null): string => (value === null ? '–' : duration(value));
 

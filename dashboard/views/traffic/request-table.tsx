@@ -41,6 +41,9 @@ export function RequestTable(props: { requests: readonly RequestView[]; client: 
               <tr>
                 <td class="nowrap">
                   <time title={moment(request.at)}>{clock(request.at)}</time>
+                  {dayOf(request.at) !== dayOf(Date.now()) && (
+                    <span class="under faint">{dayOf(request.at)}</span>
+                  )}
                 </td>
                 <td class="nowrap">
                   <span class={`state ${tone(request.status)}`}>{request.status}</span>
@@ -91,6 +94,9 @@ export function RequestTable(props: { requests: readonly RequestView[]; client: 
     </>
   );
 }
+
+/** Of the reader, such as `2026-11-25`. */
+const dayOf = (at: number): string => moment(at).slice(0, 10);
 
 const LEGEND = [
   ['lookup', 'key and name'],

@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import type { RequestView } from '../../../protocol/admin-api/traffic.ts';
 import type { Client } from '../../api/client.ts';
 import { whole } from '../../model/words.ts';
@@ -30,12 +30,19 @@ export function RequestsView({ client }: { client: Client }) {
     ...(variant === '' ? {} : { variant }),
   };
   const list = useLoad(
-    JSON.stringify([filter, limit]),
+    JSON.stringify(filter),
     () => client.call('GET /admin/requests', { query: { ...filter, limit: String(limit) } }),
     REFRESH_MS,
   );
+  // What is shown stays while more of the same comes.
+  useEffect(() => {
+    if (limit > PAGE) void list.reload();
+  }, [limit]);
   const { data } = list;
   const filtered = Object.keys(filter).length > 0;
+  // Half a name finds nothing: what is suggested is of all requests, as they were last seen.
+  const all = useRef<readonly RequestView[]>([]);
+  if (!filtered && data !== null) all.current = data.requests;
   const more = (
     field: 'name' | 'variant',
     onInput: (value: string) => void,
@@ -51,7 +58,7 @@ export function RequestsView({ client }: { client: Client }) {
         onInput={(event) => onInput(event.currentTarget.value.trim())}
       />
       <datalist id={`requests-${field}`}>
-        {known(data?.requests ?? [], field).map((one) => (
+        {known(all.current, field).map((one) => (
           <option key={one} value={one} />
         ))}
       </datalist>
@@ -90,8 +97,12 @@ export function RequestsView({ client }: { client: Client }) {
             <RequestTable requests={data.requests} client={client} />
             {data.truncated && limit < 1_000 && (
               <p>
-                <button type="button" onClick={() => setLimit(Math.min(1_000, limit * 4))}>
-                  Show more
+                <button
+                  type="button"
+                  disabled={data.requests.length < limit}
+                  onClick={() => setLimit(Math.min(1_000, limit * 4))}
+                >
+                  {data.requests.length < limit ? 'Loading …' : 'Show more'}
                 </button>
               </p>
             )}

@@ -188,7 +188,7 @@ function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<str
         ))}
         {rows.length > 1 && (
           <tr class="sum">
-            <th scope="row">All together</th>
+            <th scope="row">{report.truncated ? 'These lines together' : 'All together'}</th>
             {counts(sum)}
           </tr>
         )}
@@ -197,8 +197,9 @@ function Rows({ report, labels }: { report: UsageReport; labels: ReadonlyMap<str
         From {hour(report.from)} to {hour(report.to)} UTC, by whole hours. Errors were refused by an origin or
         broke off. <code>graft usage --by {by}</code> has the same figures.
         {rows.length > SHOWN &&
-          ` The table has the first ${whole(SHOWN)} of ${whole(rows.length)} lines; the file has all.`}
-        {report.truncated && ' There are more lines than one answer holds: choose a shorter time.'}
+          ` The table has the first ${whole(SHOWN)} of ${whole(rows.length)} lines; the file has all${report.truncated ? ' of these' : ''}.`}
+        {report.truncated &&
+          ' There are more lines than one answer holds, and they are in no sum: choose a shorter time.'}
         {currency === undefined && (
           <>
             {' '}
