@@ -11,6 +11,7 @@ import type { TokenBytes } from '../generation/answer-text.ts';
 import { AdapterCache } from './adapters/adapter-cache.ts';
 import { batchOf, NO_ROWS } from './adapters/adapter-memory.ts';
 import {
+  anyNeeds,
   checkRequest,
   deadlineExceeded,
   neverFits,
@@ -196,6 +197,10 @@ export class Engine implements ServingEngine {
 
   residents(): ResidentList {
     return this.#adapters.residents();
+  }
+
+  needs(digest: string): boolean {
+    return anyNeeds(this.#lifecycle.live, digest);
   }
 
   check(digests: readonly string[]): Promise<ApiError | null> {

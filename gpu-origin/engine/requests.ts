@@ -136,6 +136,8 @@ export interface ServingEngine {
   residents(): ResidentList;
   /** Is the whole chain in memory, so that a request for it waits for no adapter? Absent = nobody knows. */
   holds?(chain: readonly ChainEntry[]): boolean;
+  /** Has a request that waits or runs it in its chain? Its file may be read only when its turn comes. */
+  needs(digest: string): boolean;
   /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
   check(digests: readonly string[]): Promise<ApiError | null>;
   /**
@@ -173,6 +175,12 @@ export function checkRequest(
   if (full !== null) return err(full);
   const room = context - prompt.length;
   return ok({ maxTokens: Math.min(sampling.maxTokens ?? room, room) });
+}
+
+/** Of requests that wait or run. */
+export function anyNeeds(requests: Iterable<Pick<EngineRequest, 'chain'>>, digest: string): boolean {
+  for (const { chain } of requests) if (chain.some((member) => member.digest === digest)) return true;
+  return false;
 }
 
 export type ContextLengthExceeded = Extract<ApiError, { code: 'context_length_exceeded' }>;

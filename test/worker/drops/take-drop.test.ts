@@ -233,6 +233,22 @@ describe('what cannot be decided now', () => {
     expect(await graft.pass()).toMatchObject({ taken: 1 });
   });
 
+  it('does not keep others waiting, however many such files there are', async () => {
+    const many = 2 * DROPS_PER_PASS;
+    for (let i = 0; i < many; i += 1) await graft.drop(`a${String(i).padStart(2, '0')}`, first);
+    await graft.drop('b', second);
+    await graft.drop('b/c', await onTopOf(second));
+    const { read } = graft.box;
+    const broken = graft.kv.trouble;
+    graft.box.read = async (name) => {
+      graft.kv.trouble = name.startsWith('a') ? 'throw' : broken;
+      return read(name).finally(() => (graft.kv.trouble = broken));
+    };
+    let taken = 0;
+    for (let pass = 0; pass < many; pass += 1) taken += (await graft.pass()).taken;
+    expect(taken).toBe(2);
+  });
+
   it('comes in one of the next passes when there is much', async () => {
     const names = Array.from({ length: DROPS_PER_PASS + 5 }, (_, i) => `n${String(i).padStart(2, '0')}`);
     for (const name of names) await graft.drop(name, first);
