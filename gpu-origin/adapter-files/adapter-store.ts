@@ -27,7 +27,7 @@ export interface AdapterStoreOptions {
   budgetBytes: number;
   /** Wall clock, ms. */
   now: () => number;
-  /** Files that must not be removed to make room. */
+  /** Files that must not be removed to make room, beside those that are kept. */
   isInUse: (digest: string) => boolean;
   /** What the disk still takes, bytes; the file system's own word unless given. */
   freeBytes?: () => Promise<number>;
@@ -263,6 +263,8 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       room.written();
       return ok(undefined);
     },
+
+    keep: (digests) => room.keep(digests),
 
     async drop(digest) {
       const upload = uploads.get(digest);

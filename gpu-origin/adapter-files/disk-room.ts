@@ -78,6 +78,8 @@ export class DiskRoom {
   #refusals = 0;
   /** Of all files that have made room. */
   #removedBytes = 0;
+  /** How often each file is kept. */
+  readonly #kept = new Map<string, number>();
 
   constructor(
     private readonly options: {
@@ -102,11 +104,24 @@ export class DiskRoom {
     const until = this.#removedBytes + lacking;
     while (index.usedBytes + reserved() > budgetBytes || this.#removedBytes < until) {
       // One after the other: while a file is removed another one may come into use.
-      const digest = index.first((one) => one === received || isInUse(one));
+      const digest = index.first((one) => one === received || this.#kept.has(one) || isInUse(one));
       if (digest === null) return;
       this.#removedBytes += index.bytesOf(digest);
       await remove(digest);
     }
+  }
+
+  /** They make no room until it is called back. @returns to be called once. */
+  keep(digests: Iterable<string>): () => void {
+    const all = new Set(digests);
+    for (const digest of all) this.#kept.set(digest, (this.#kept.get(digest) ?? 0) + 1);
+    return () => {
+      for (const digest of all) {
+        const left = (this.#kept.get(digest) ?? 1) - 1;
+        if (left === 0) this.#kept.delete(digest);
+        else this.#kept.set(digest, left);
+      }
+    };
   }
 
   /** A file was written whole. */

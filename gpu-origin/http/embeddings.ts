@@ -80,7 +80,8 @@ export async function handleEmbeddings(
       }
     }
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  const letGo = services.files.keep(directive.chain.map(({ digest }) => digest));
+  await Promise.all(Array.from({ length: AT_ONCE }, work)).finally(letGo);
   tracked?.refused();
   const headers: Record<string, string> =
     context.mode.kind === 'signed'
