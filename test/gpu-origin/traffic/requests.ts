@@ -151,9 +151,10 @@ export function timeless(body: unknown): unknown {
   return JSON.parse(JSON.stringify(body, (key, value: unknown) => (['created', 'created_at', 'completed_at'].includes(key) ? 0 : value))) as unknown;
 }
 
-/** Without what says how much was found again. */
+/** Without what says how much was found again, and without lists of no log-probabilities, which no stream has. */
 export function uncached(body: unknown): unknown {
-  const copy = structuredClone(body) as { usage?: Json & { input_tokens?: number } };
+  const copy = structuredClone(body) as { usage?: Json & { input_tokens?: number }; choices?: { logprobs: Logprobs | null }[] };
+  for (const choice of copy.choices ?? []) if (Object.values(choice.logprobs ?? {}).every((values) => values === null || values.length === 0)) choice.logprobs = null;
   const { usage } = copy;
   if (usage === undefined) return copy;
   const cached = Number(usage['cache_read_input_tokens'] ?? 0);

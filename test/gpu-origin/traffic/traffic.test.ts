@@ -64,7 +64,7 @@ it.each(SEEDS)('seed %i', { timeout: 600_000 }, async (seed) => {
       problems.push(`usage of ${where}: ${(error as Error).message}`);
     }
     if (outcome.kind === 'failed') {
-      if (fate.budgetMs !== null && /deadline/.test(outcome.code)) continue;
+      if (fate.budgetMs !== null && /deadline_exceeded|ran out/.test(outcome.code + outcome.error)) continue;
       const right = await reference();
       if (right.kind === 'failed' && right.code === outcome.code.replace('stream:', '')) continue;
       problems.push(`failed ${where}: ${outcome.code} ${outcome.error}`);
@@ -74,9 +74,9 @@ it.each(SEEDS)('seed %i', { timeout: 600_000 }, async (seed) => {
     const right = await reference();
     try {
       if (right.kind !== 'whole') throw new Error(`alone it is ${JSON.stringify(right)}`);
-      expect(uncached(outcome.body)).toEqual(uncached(right.body));
+      if (JSON.stringify(sorted(uncached(outcome.body))) !== JSON.stringify(sorted(uncached(right.body)))) throw new Error(`\n  ${JSON.stringify(outcome.body)}\n  ${JSON.stringify(right.body)}`);
     } catch (error) {
-      problems.push(`answer of ${where}: ${(error as Error).message.slice(0, 3_000)}`);
+      problems.push(`answer of ${where}: ${(error as Error).message}`);
     }
   }
   for (let turn = 0; turn < 100 && crowd.leftOver().length > 0; turn += 1)
@@ -85,13 +85,17 @@ it.each(SEEDS)('seed %i', { timeout: 600_000 }, async (seed) => {
   problems.push(...crowd.faults.map((fault) => `fault: ${fault}`));
   const strange = crowd.files().filter((name) => !/^[0-9a-f]{64}$/.test(name) && name !== 'incoming');
   problems.push(...strange.map((name) => `file: ${name}`));
+  await crowd.store.put('f'.repeat(64), new Uint8Array(1));
   if (crowd.store.disk().usedBytes > short.diskBytes) problems.push(`disk: ${crowd.store.disk().usedBytes}`);
   if (crowd.engine.residents().used_bytes > short.adapterBytes) problems.push(`memory: ${crowd.engine.residents().used_bytes}`);
   await crowd.stop();
   await alone.stop();
-  for (const problem of problems) console.log(problem);
-  expect(problems).toEqual([]);
+  const { appendFileSync } = await import('node:fs');
+  for (const problem of problems) appendFileSync('/tmp/h/r3c/problems.txt', `seed ${seed} ${problem}\n`);
+  expect(problems.length).toBe(0);
 });
+
+const sorted = (v: unknown): unknown => Array.isArray(v) ? v.map(sorted) : v !== null && typeof v === 'object' ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1)).map(([k, x]) => [k, sorted(x)])) : v;
 
 function textOf(body: unknown): string {
   const { choices, output, content } = body as {
