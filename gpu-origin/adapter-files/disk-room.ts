@@ -111,16 +111,20 @@ export class DiskRoom {
     }
   }
 
-  /** They make no room until it is called back. @returns to be called once. */
+  /** Counts as a use of them, and they make no room until the function that is returned is called. */
   keep(digests: Iterable<string>): () => void {
     const all = new Set(digests);
-    for (const digest of all) this.#kept.set(digest, (this.#kept.get(digest) ?? 0) + 1);
+    for (const digest of all) {
+      this.options.index.touch(digest);
+      this.#kept.set(digest, (this.#kept.get(digest) ?? 0) + 1);
+    }
     return () => {
       for (const digest of all) {
-        const left = (this.#kept.get(digest) ?? 1) - 1;
+        const left = this.#kept.get(digest)! - 1;
         if (left === 0) this.#kept.delete(digest);
         else this.#kept.set(digest, left);
       }
+      all.clear();
     };
   }
 

@@ -203,8 +203,8 @@ export class Engine implements ServingEngine {
     return anyNeeds(this.#lifecycle.live, digest);
   }
 
-  check(digests: readonly string[]): Promise<ApiError | null> {
-    return this.#adapters.check(digests);
+  check(digests: readonly string[], files?: boolean): Promise<ApiError | null> {
+    return this.#adapters.check(digests, files);
   }
 
   prefetch(digest: string, options: { pinned?: boolean } = {}): Promise<Result<void, ApiError>> {

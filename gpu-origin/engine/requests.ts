@@ -138,8 +138,11 @@ export interface ServingEngine {
   holds?(chain: readonly ChainEntry[]): boolean;
   /** Has a request that waits or runs it in its chain? Its file may be read only when its turn comes. */
   needs(digest: string): boolean;
-  /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
-  check(digests: readonly string[]): Promise<ApiError | null>;
+  /**
+   * @param files whether the file has to be there, too, of one that is in memory and may have to go from it.
+   * @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null.
+   */
+  check(digests: readonly string[], files?: boolean): Promise<ApiError | null>;
   /**
    * Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until `keepPinned`;
    * pinned ones have half of the memory for adapters, and beyond that it is `adapter_unavailable`.

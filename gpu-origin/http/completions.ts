@@ -45,7 +45,8 @@ export async function handleCompletion(
   const choices = answersTo(request);
   // From before the prompts are encoded, which takes a while: the edge may ask already.
   const tracked = trackUsage(c, context, choices);
-  const letGo = services.files.keep(directive.chain.map(({ digest }) => digest));
+  const digests = directive.chain.map(({ digest }) => digest);
+  const letGo = services.files.keep(digests);
   const refuse = (error: ApiError): Response => {
     letGo();
     tracked?.refused();
@@ -55,6 +56,9 @@ export async function handleCompletion(
   if (!encoded.ok) return refuse(encoded.error);
   const prompts = encoded.value;
   timing.lap('prompt');
+  // Between two prompts its adapters may leave the memory, and by then nobody can bring them.
+  const missing = prompts.length > 1 ? await services.engine.check(digests, true) : null;
+  if (missing !== null) return refuse(missing);
 
   const grammar = await prepareGrammar(request, services, { tenant, signal: gone.signal });
   if (!grammar.ok) return refuse(grammar.error);

@@ -99,7 +99,9 @@ export async function handleEmbeddings(
     }
     open -= 1;
   };
-  const letGo = services.files.keep(directive.chain.map(({ digest }) => digest));
+  const digests = directive.chain.map(({ digest }) => digest);
+  const letGo = services.files.keep(digests);
+  failure = inputs.length > 1 ? await services.engine.check(digests, true) : null;
   await Promise.all(Array.from({ length: AT_ONCE }, work)).finally(letGo);
   tracked?.refused();
   const headers: Record<string, string> =

@@ -240,4 +240,41 @@ describe('a file on a small disk', () => {
     expect(await put(2)).toBe('missing');
     await origin.stop();
   });
+
+  it('is asked for anew before a list begins that its adapter may leave the memory amid', async () => {
+    let atStep = (): void => undefined;
+    const origin = await startTestOrigin({ maxQueue: 0, runner: { slots: 1, duringStep: () => atStep() } });
+    const ask = (prompt: unknown) =>
+      fetch(`${origin.url}/v1/completions`, {
+        method: 'POST',
+        body: JSON.stringify({ model: 'alice/notes', prompt, max_tokens: 2, stream: true }),
+      });
+    expect((await ask('once')).status).toBe(200);
+    await origin.store.drop(origin.adapter);
+    expect((await ask('once more, from memory')).status).toBe(200);
+    atStep = () => void origin.engine.drop(new Set([origin.adapter]));
+    const answer = await ask(inputs);
+    expect(await answer.json()).toMatchObject({ error: { code: 'adapter_missing', missing: [origin.adapter] } });
+    expect(answer.status).toBe(409);
+    await origin.stop();
+  });
+
+  it('makes room for others last when requests use its adapter, though it has long been in memory', async () => {
+    const origin = await startTestOrigin({ diskBytes: 100 });
+    const { adapter, store, url } = origin;
+    const ask = async () => {
+      const body = JSON.stringify({ model: 'alice/notes', prompt: 'a', max_tokens: 1 });
+      expect((await fetch(`${url}/v1/completions`, { method: 'POST', body })).status).toBe(200);
+    };
+    const put = (seed: number) => {
+      const file = new Uint8Array(60).fill(seed);
+      return store.put(sha256(file), file);
+    };
+    await ask();
+    await put(1);
+    await ask();
+    await put(2);
+    expect(await store.status(adapter)).toBe('held');
+    await origin.stop();
+  });
 });

@@ -66,10 +66,11 @@ export async function ask(
   origin: TrafficOrigin,
   asked: Asked,
   files: ReadonlyMap<string, AdapterFile>,
-  { fate, id, attempts = 200 }: { fate: Fate; id: string; attempts?: number },
+  { fate, id, attempts = 200, asks = [] }: { fate: Fate; id: string; attempts?: number; asks?: string[] },
 ): Promise<Outcome> {
   for (let attempt = 0; attempt < attempts; attempt += 1) {
     const askId = randomUUID();
+    asks.push(askId);
     const body = JSON.stringify({
       request: { ...asked.request, ...(fate.stream ? streamed(asked) : {}) },
       graft: {
@@ -142,7 +143,7 @@ async function readSlowly(response: Response, fate: Fate, leaving: AbortControll
   return text;
 }
 
-async function usageOf(origin: TrafficOrigin, askId: string): Promise<RequestUsage> {
+export async function usageOf(origin: TrafficOrigin, askId: string): Promise<RequestUsage> {
   const response = await origin.send(`/usage/${askId}`, { method: 'GET' });
   return (await response.json()) as RequestUsage;
 }

@@ -87,7 +87,7 @@ export function randomRequest(random: Random, chains: readonly ChainEntry[][]): 
         path: '/v1/chat/completions',
         request: {
           ...common, ...tools, messages, max_tokens: most(random) + (tooled ? 60 : 0),
-          ...(random.chance(0.4) ? { n: 1 + random.below(4) } : {}),
+          ...(random.chance(0.4) ? { n: 1 + random.below(3) } : {}),
           ...(random.chance(0.3) ? { logprobs: true, top_logprobs: random.below(4) } : {}),
         },
       };
