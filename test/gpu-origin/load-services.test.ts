@@ -49,7 +49,19 @@ it('files that a waiting request will need make no room for others', async () =>
   const services = await loadServices({
     config: readConfig(
       [
-        ...['--base', base, '--base-id', 'tiny', '--cache', cache, '--dev', '--runner', 'fake', '--slots', '1'],
+        ...[
+          '--base',
+          base,
+          '--base-id',
+          'tiny',
+          '--cache',
+          cache,
+          '--dev',
+          '--runner',
+          'fake',
+          '--slots',
+          '1',
+        ],
         ...['--context', '4096', '--adapter-disk-bytes', String(2 * bytes)],
       ],
       {},

@@ -254,7 +254,9 @@ describe('a file on a small disk', () => {
     expect((await ask('once more, from memory')).status).toBe(200);
     atStep = () => void origin.engine.drop(new Set([origin.adapter]));
     const answer = await ask(inputs);
-    expect(await answer.json()).toMatchObject({ error: { code: 'adapter_missing', missing: [origin.adapter] } });
+    expect(await answer.json()).toMatchObject({
+      error: { code: 'adapter_missing', missing: [origin.adapter] },
+    });
     expect(answer.status).toBe(409);
     await origin.stop();
   });

@@ -5,7 +5,8 @@ import type { ChainEntry, RequestUsage } from '../../../protocol/index.ts';
 import { sha256 } from '../http/harness.ts';
 import type { TinyAdapter } from '../../fixtures/tiny-base.ts';
 import type { TinyRunner } from '../../fixtures/tiny-runner.ts';
-import { type Asked, eventsOf, type Random, timeless, uncached, wholeOf } from './requests.ts';
+import { eventsOf, timeless, uncached, wholeOf } from './answers.ts';
+import type { Asked, Random } from './requests.ts';
 import type { TrafficOrigin } from './rig.ts';
 
 export interface AdapterFile {
@@ -13,13 +14,23 @@ export interface AdapterFile {
   bytes: Uint8Array<ArrayBuffer>;
 }
 
-const TARGETS = [['q_proj', 'v_proj'], ['q_proj'], ['o_proj', 'down_proj'], ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj']];
+const TARGETS = [
+  ['q_proj', 'v_proj'],
+  ['q_proj'],
+  ['o_proj', 'down_proj'],
+  ['q_proj', 'k_proj', 'v_proj', 'o_proj', 'gate_proj', 'up_proj', 'down_proj'],
+];
 
 /** Of several ranks and modules. */
 export async function makeFiles(tiny: TinyRunner, many: number): Promise<Map<string, AdapterFile>> {
   const files = new Map<string, AdapterFile>();
   for (let at = 0; at < many; at += 1) {
-    const params: TinyAdapter = { seed: 100 + at, rank: [1, 4, 8, 16, 3][at % 5]!, alpha: 8, targets: TARGETS[at % 4]! };
+    const params: TinyAdapter = {
+      seed: 100 + at,
+      rank: [1, 4, 8, 16, 3][at % 5]!,
+      alpha: 8,
+      targets: TARGETS[at % 4]!,
+    };
     const { digest, bytes } = await tiny.file(`adapter ${at}`, params);
     files.set(digest, { digest, bytes });
   }
@@ -42,13 +53,15 @@ export interface Fate {
   leaves: number | null;
   /** Between two reads, ms. */
   slow: number;
-  budgetMs: number | null;
 }
 
 export type Outcome =
   | { kind: 'whole'; body: unknown; usage: RequestUsage; note: string | null }
   | { kind: 'left'; usage: RequestUsage }
   | { kind: 'failed'; code: string; error: string };
+
+/** Far more than it takes; a request that never gets in ends the test. */
+const MOST_ATTEMPTS = 2_000;
 
 const rest = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -66,9 +79,9 @@ export async function ask(
   origin: TrafficOrigin,
   asked: Asked,
   files: ReadonlyMap<string, AdapterFile>,
-  { fate, id, attempts = 200, asks = [] }: { fate: Fate; id: string; attempts?: number; asks?: string[] },
+  { fate, id, asks = [] }: { fate: Fate; id: string; asks?: string[] },
 ): Promise<Outcome> {
-  for (let attempt = 0; attempt < attempts; attempt += 1) {
+  for (let attempt = 0; attempt < MOST_ATTEMPTS; attempt += 1) {
     const askId = randomUUID();
     asks.push(askId);
     const body = JSON.stringify({
@@ -78,18 +91,25 @@ export async function ask(
         tenant: asked.tenant,
         request_id: id,
         model: 'tiny',
-        ...(fate.budgetMs === null ? {} : { budget_ms: fate.budgetMs }),
       },
     });
     const leaving = new AbortController();
-    const timer = !fate.stream && fate.leaves !== null ? setTimeout(() => leaving.abort(), fate.leaves) : undefined;
+    const timer =
+      !fate.stream && fate.leaves !== null ? setTimeout(() => leaving.abort(), fate.leaves) : undefined;
     const left = async (): Promise<Outcome> => ({ kind: 'left', usage: await usageOf(origin, askId) });
     try {
-      const response = await origin.send(`${asked.path}?ask=${askId}&answer=${id}`, { method: 'POST', body, signal: leaving.signal });
+      const response = await origin.send(`${asked.path}?ask=${askId}&answer=${id}`, {
+        method: 'POST',
+        body,
+        signal: leaving.signal,
+      });
       if (!response.ok) {
-        const { error } = (await response.json()) as { error: { code: string; message: string; missing?: string[] } };
+        const { error } = (await response.json()) as {
+          error: { code: string; message: string; missing?: string[] };
+        };
         if (error.code === 'adapter_missing') {
-          for (const digest of error.missing ?? asked.chain.map((one) => one.digest)) await upload(origin, files.get(digest)!);
+          for (const digest of error.missing ?? asked.chain.map((one) => one.digest))
+            await upload(origin, files.get(digest)!);
           continue;
         }
         if (error.code === 'adapter_loading' || error.code === 'queue_full') {
@@ -119,7 +139,7 @@ export async function ask(
       clearTimeout(timer);
     }
   }
-  return { kind: 'failed', code: 'gave up', error: `${attempts} attempts` };
+  return { kind: 'failed', code: 'gave up', error: `${MOST_ATTEMPTS} attempts` };
 }
 
 const streamed = ({ path }: Asked): object =>
@@ -152,7 +172,6 @@ export const randomFate = (random: Random, canStream: boolean): Fate => ({
   stream: canStream && random.chance(0.5),
   leaves: random.chance(0.15) ? random.below(20) : null,
   slow: random.chance(0.15) ? random.below(6) : 0,
-  budgetMs: random.chance(0.08) ? 20 + random.below(300) : null,
 });
 
 /** What the origin has said of what it used, beside the answer and in it. */
@@ -164,7 +183,12 @@ export function expectUsage(asked: Asked, outcome: Outcome): void {
   const { usage } = uncached(outcome.body) as { usage: Record<string, number> };
   const prompt = usage['prompt_tokens'] ?? usage['input_tokens'];
   const completion = usage['completion_tokens'] ?? usage['output_tokens'] ?? 0;
-  const told = { prompt_tokens: outcome.usage.prompt_tokens, completion_tokens: outcome.usage.completion_tokens };
+  const told = {
+    prompt_tokens: outcome.usage.prompt_tokens,
+    completion_tokens: outcome.usage.completion_tokens,
+  };
   expect(told, JSON.stringify(asked)).toEqual({ prompt_tokens: prompt, completion_tokens: completion });
-  expect(outcome.note, JSON.stringify(asked)).toMatch(new RegExp(`^prompt=${prompt},completion=${completion}(,|$)`));
+  expect(outcome.note, JSON.stringify(asked)).toMatch(
+    new RegExp(`^prompt=${prompt},completion=${completion}(,|$)`),
+  );
 }
