@@ -32,11 +32,7 @@ async function loadOwnServices(params: LoadParams): Promise<LoadedServices> {
   const { runner, tokenizer } = await openRunner(params);
 
   let engine: Engine | null = null;
-  const { files, chains } = await openFiles(
-    params,
-    runner.base,
-    (digest) => engine?.residents().adapters.some((a) => a.digest === digest && a.references > 0) ?? false,
-  );
+  const { files, chains } = await openFiles(params, runner.base, (digest) => engine?.needs(digest) ?? false);
   const grammars = new GrammarService({
     startLane: startThreadLane,
     tokens: grammarTokens(tokenizer, runner.vocabSize),

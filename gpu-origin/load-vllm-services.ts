@@ -43,11 +43,7 @@ export async function loadVllmServices(params: LoadParams, vllm: VllmConfig): Pr
   const tokenizer = loadTokenizer({ kind: 'folder', path: basePath });
   checkTokenizer(tokenizer, vocabSize);
   let engine: VllmEngine | null = null;
-  const { files, chains } = await openFiles(
-    params,
-    info,
-    (digest) => engine?.residents().adapters.some((a) => a.digest === digest && a.references > 0) ?? false,
-  );
+  const { files, chains } = await openFiles(params, info, (digest) => engine?.needs(digest) ?? false);
   const folder = join(cacheDir, `vllm-${mode.kind === 'dev' ? 'standalone' : mode.originId}`);
   const folders = await openLoraFolders({
     folder,

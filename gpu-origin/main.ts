@@ -46,7 +46,11 @@ async function run(config: Config): Promise<void> {
     },
   };
   // First of all, so that a taken port is found out before the base is loaded.
-  const { url, server } = await listen({ app: createApp(context), host: config.host, port: config.port });
+  const { url, server, connections } = await listen({
+    app: createApp(context),
+    host: config.host,
+    port: config.port,
+  });
 
   let stopping = false;
   const stop = (): void => {
@@ -54,7 +58,14 @@ async function run(config: Config): Promise<void> {
     stopping = true;
     const began = Date.now();
     log('info', 'draining', { in_flight: serving.inFlight });
-    drain({ serving, server, graceMs: config.graceMs, abortAll: () => services.engine.close(), sleep })
+    drain({
+      serving,
+      server,
+      connections,
+      graceMs: config.graceMs,
+      abortAll: () => services.engine.close(),
+      sleep,
+    })
       .then(() => services.close())
       .catch((error: unknown) => onFault('shutdown', error))
       .finally(() => {

@@ -27,7 +27,7 @@ export interface AdapterStoreOptions {
   budgetBytes: number;
   /** Wall clock, ms. */
   now: () => number;
-  /** Files that must not be removed to make room. */
+  /** Files that must not be removed to make room, beside those that are kept. */
   isInUse: (digest: string) => boolean;
   /** What the disk still takes, bytes; the file system's own word unless given. */
   freeBytes?: () => Promise<number>;
@@ -105,7 +105,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       room.written();
     }
     await dropUpload(digest);
-    await room.make(reservedBytes(), unwrittenBytes());
+    await room.make(reservedBytes, unwrittenBytes(), digest);
     return whole !== null;
   };
 
@@ -114,7 +114,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
     await before?.prepared;
     try {
       await before?.remove();
-      await room.make(reservedBytes(), unwrittenBytes());
+      await room.make(reservedBytes, unwrittenBytes());
       await mkdir(upload.folder, { recursive: true, mode: 0o700 });
       const record = JSON.stringify(upload.record);
       await writeFile(join(upload.folder, 'record.json'), record, { mode: 0o600 });
@@ -175,7 +175,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
         const prepared = await current.prepared;
         if (prepared?.ok === false) return prepared;
         // Whoever sends it again may have met a disk that was full.
-        await room.make(reservedBytes(), unwrittenBytes());
+        await room.make(reservedBytes, unwrittenBytes());
         return ok(stateOf(digest));
       }
       if (current?.isBusy(now()))
@@ -251,7 +251,7 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
           message: `The adapter has ${file.length} bytes; the disk budget is ${budgetBytes}.`,
         });
       try {
-        await room.make(file.length + reservedBytes(), file.length + unwrittenBytes());
+        await room.make(() => file.length + reservedBytes(), file.length + unwrittenBytes());
         const path = fileOf(digest);
         const scratch = temporary(path);
         await writeFile(scratch, file, { mode: 0o600, flag: 'wx' });
@@ -263,6 +263,8 @@ export async function openAdapterStore(options: AdapterStoreOptions): Promise<Ad
       room.written();
       return ok(undefined);
     },
+
+    keep: (digests) => room.keep(digests),
 
     async drop(digest) {
       const upload = uploads.get(digest);

@@ -45,17 +45,10 @@ export class DiskIndex {
     return true;
   }
 
-  /** @returns what to remove to get `bytes` back, oldest first; less than enough when the rest is in use. */
-  victims(bytes: number, isInUse: (digest: string) => boolean): string[] {
-    const out: string[] = [];
-    let excess = bytes;
-    for (const [digest, held] of this.entries) {
-      if (excess <= 0) break;
-      if (isInUse(digest)) continue;
-      out.push(digest);
-      excess -= held;
-    }
-    return out;
+  /** @returns the one that was not used for the longest time; null = each of them must stay. */
+  first(mustStay: (digest: string) => boolean): string | null {
+    for (const digest of this.entries.keys()) if (!mustStay(digest)) return digest;
+    return null;
   }
 }
 
@@ -83,6 +76,10 @@ export async function freeBytesOf(folder: string): Promise<number> {
 export class DiskRoom {
   #refusing = false;
   #refusals = 0;
+  /** Of all files that have made room. */
+  #removedBytes = 0;
+  /** How often each file is kept. */
+  readonly #kept = new Map<string, number>();
 
   constructor(
     private readonly options: {
@@ -97,14 +94,38 @@ export class DiskRoom {
   ) {}
 
   /**
-   * @param reservedBytes promised to files that are being received.
+   * @param reserved bytes promised to files that are being received; asked again after each file that goes.
    * @param toWriteBytes what is still to be written.
+   * @param received a file that is here since just now, and whose request has yet to come: it stays.
    */
-  async make(reservedBytes: number, toWriteBytes: number): Promise<void> {
+  async make(reserved: () => number, toWriteBytes: number, received: string | null = null): Promise<void> {
     const { index, budgetBytes, isInUse, freeBytes, remove } = this.options;
-    const overBudget = index.usedBytes + reservedBytes - budgetBytes;
     const lacking = toWriteBytes === 0 ? 0 : toWriteBytes + SPARE_BYTES - (await freeBytes());
-    for (const digest of index.victims(Math.max(overBudget, lacking), isInUse)) await remove(digest);
+    const until = this.#removedBytes + lacking;
+    while (index.usedBytes + reserved() > budgetBytes || this.#removedBytes < until) {
+      // One after the other: while a file is removed another one may come into use.
+      const digest = index.first((one) => one === received || this.#kept.has(one) || isInUse(one));
+      if (digest === null) return;
+      this.#removedBytes += index.bytesOf(digest);
+      await remove(digest);
+    }
+  }
+
+  /** Counts as a use of them, and they make no room until the function that is returned is called. */
+  keep(digests: Iterable<string>): () => void {
+    const all = new Set(digests);
+    for (const digest of all) {
+      this.options.index.touch(digest);
+      this.#kept.set(digest, (this.#kept.get(digest) ?? 0) + 1);
+    }
+    return () => {
+      for (const digest of all) {
+        const left = this.#kept.get(digest)! - 1;
+        if (left === 0) this.#kept.delete(digest);
+        else this.#kept.set(digest, left);
+      }
+      all.clear();
+    };
   }
 
   /** A file was written whole. */

@@ -51,6 +51,12 @@ export async function packFolders(params: {
     return chain;
   };
   for (const folder of params.folders) await chainOf(folder);
+  for (const [name, chain] of chains)
+    for (const { digest } of chain)
+      if ((await params.store.status(digest)) !== 'held')
+        throw new FolderError(
+          `adapter ${name}: all adapters do not fit on the disk together; give --adapter-disk-bytes more`,
+        );
   return chains;
 }
 

@@ -47,6 +47,11 @@ export interface AdapterFileStore {
     index: number,
     body: AsyncIterable<Uint8Array>,
   ): Promise<Result<'stored' | 'held' | 'receiving', ApiError>>;
+  /**
+   * A request needs them: they are the last that make room for others, and do not until the function that is returned is
+   * called. They need not be held yet.
+   */
+  keep(digests: Iterable<string>): () => void;
   /** Removes the file, and what of it is being received. @returns whether there was any. */
   drop(digest: string): Promise<boolean>;
   disk(): DiskState;

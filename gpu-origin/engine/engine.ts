@@ -11,6 +11,7 @@ import type { TokenBytes } from '../generation/answer-text.ts';
 import { AdapterCache } from './adapters/adapter-cache.ts';
 import { batchOf, NO_ROWS } from './adapters/adapter-memory.ts';
 import {
+  anyNeeds,
   checkRequest,
   deadlineExceeded,
   neverFits,
@@ -198,8 +199,12 @@ export class Engine implements ServingEngine {
     return this.#adapters.residents();
   }
 
-  check(digests: readonly string[]): Promise<ApiError | null> {
-    return this.#adapters.check(digests);
+  needs(digest: string): boolean {
+    return anyNeeds(this.#lifecycle.live, digest);
+  }
+
+  check(digests: readonly string[], files?: boolean): Promise<ApiError | null> {
+    return this.#adapters.check(digests, files);
   }
 
   prefetch(digest: string, options: { pinned?: boolean } = {}): Promise<Result<void, ApiError>> {

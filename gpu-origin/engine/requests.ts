@@ -136,8 +136,13 @@ export interface ServingEngine {
   residents(): ResidentList;
   /** Is the whole chain in memory, so that a request for it waits for no adapter? Absent = nobody knows. */
   holds?(chain: readonly ChainEntry[]): boolean;
-  /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
-  check(digests: readonly string[]): Promise<ApiError | null>;
+  /** Has a request that waits or runs it in its chain? Its file may be read only when its turn comes. */
+  needs(digest: string): boolean;
+  /**
+   * @param files whether the file has to be there, too, of one that is in memory and may have to go from it.
+   * @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null.
+   */
+  check(digests: readonly string[], files?: boolean): Promise<ApiError | null>;
   /**
    * Loads an adapter without a request; resolves when it is ready. A pinned one stays in memory until `keepPinned`;
    * pinned ones have half of the memory for adapters, and beyond that it is `adapter_unavailable`.
@@ -173,6 +178,12 @@ export function checkRequest(
   if (full !== null) return err(full);
   const room = context - prompt.length;
   return ok({ maxTokens: Math.min(sampling.maxTokens ?? room, room) });
+}
+
+/** Of requests that wait or run. */
+export function anyNeeds(requests: Iterable<Pick<EngineRequest, 'chain'>>, digest: string): boolean {
+  for (const { chain } of requests) if (chain.some((member) => member.digest === digest)) return true;
+  return false;
 }
 
 export type ContextLengthExceeded = Extract<ApiError, { code: 'context_length_exceeded' }>;

@@ -119,6 +119,7 @@ export async function handleVerify(c: Context<OriginEnv>, services: Services): P
   const { chain, expected }: VerifyRequest = body.value;
   const members = chainOf(digest, chain);
   if (members === null) return errorResponse(OTHER_CHAIN);
+  const letGo = services.files.keep(members.map((member) => member.digest));
   const verified = await verifyAdapter({
     services,
     requestId: c.var.requestId,
@@ -126,7 +127,7 @@ export async function handleVerify(c: Context<OriginEnv>, services: Services): P
     chain: members,
     expected: expected ?? null,
     signal: c.req.raw.signal,
-  });
+  }).finally(letGo);
   return verified.ok ? Response.json({ digest, ...verified.value }) : errorResponse(verified.error);
 }
 
@@ -143,6 +144,7 @@ export async function handleEvaluate(
   const { chain, tenant, budget_ms: budgetMs, rows } = body.value;
   const members = chainOf(digest, chain);
   if (members === null) return errorResponse(OTHER_CHAIN);
+  const letGo = services.files.keep(members.map((member) => member.digest));
   const scored = await evaluateAdapter({
     services,
     requestId: c.var.requestId,
@@ -152,7 +154,7 @@ export async function handleEvaluate(
     budgetMs: budgetMs ?? null,
     now: context.now,
     signal: c.req.raw.signal,
-  });
+  }).finally(letGo);
   return scored.ok ? Response.json({ rows: scored.value }) : errorResponse(scored.error);
 }
 

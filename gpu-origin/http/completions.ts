@@ -45,27 +45,33 @@ export async function handleCompletion(
   const choices = answersTo(request);
   // From before the prompts are encoded, which takes a while: the edge may ask already.
   const tracked = trackUsage(c, context, choices);
-  const encoded = await promptsOf(request, services, { tenant, signal: gone.signal });
-  if (!encoded.ok) {
+  const digests = directive.chain.map(({ digest }) => digest);
+  const letGo = services.files.keep(digests);
+  const refuse = (error: ApiError): Response => {
+    letGo();
     tracked?.refused();
-    return refusal(encoded.error, context);
-  }
+    return refusal(error, context);
+  };
+  const encoded = await promptsOf(request, services, { tenant, signal: gone.signal });
+  if (!encoded.ok) return refuse(encoded.error);
   const prompts = encoded.value;
   timing.lap('prompt');
+  // Between two prompts its adapters may leave the memory, and by then nobody can bring them.
+  const missing = prompts.length > 1 ? await services.engine.check(digests, true) : null;
+  if (missing !== null) return refuse(missing);
 
   const grammar = await prepareGrammar(request, services, { tenant, signal: gone.signal });
-  if (!grammar.ok) {
-    tracked?.refused();
-    return refusal(grammar.error, context);
-  }
+  if (!grammar.ok) return refuse(grammar.error);
   if (grammar.value !== null) timing.lap('grammar');
   const sampling = samplingParamsOf(request);
   const ofPrompt = 'input' in request ? null : (request.prompt_logprobs ?? null);
-  // Each answer opens it; nothing does once every prompt is queued or given up.
+  // Each answer opens the grammar and reads the adapters; nothing does once every prompt is queued or given up.
   const unqueued = new Set(prompts.keys());
   const queued = (at: number): void => {
     unqueued.delete(at);
-    if (unqueued.size === 0) grammar.value?.release();
+    if (unqueued.size > 0) return;
+    grammar.value?.release();
+    letGo();
   };
   const isCold = services.engine.holds?.(directive.chain) === false;
   const seeds = choiceSeeds(sampling.seed, perPrompt);
@@ -106,8 +112,7 @@ export async function handleCompletion(
   });
   if (!running.ok) {
     grammar.value?.release();
-    tracked?.refused();
-    return refusal(running.error, context);
+    return refuse(running.error);
   }
   const prompted = prompts.reduce((sum, { ids }) => sum + ids.length, 0);
   const answering = {

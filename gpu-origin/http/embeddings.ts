@@ -12,13 +12,14 @@ import {
   type EmbeddingRequest,
   type Result,
 } from '../../protocol/index.ts';
-import type { EngineRequest } from '../engine/engine.ts';
+import { deadlineExceeded, type EngineHandle } from '../engine/engine.ts';
 import { GREEDY } from '../generation/sampling-params.ts';
 import { unknownToken } from '../prompts/prompt.ts';
 import { trackUsage } from './completions.ts';
 import type { OriginContext, OriginEnv, Services } from './origin-context.ts';
 import { encodeInTurn, type PromptCaller, type PromptServices } from '../prompts/prompt-queue.ts';
 import { ignoredHeaders, readAsked } from './read-request.ts';
+import { pause } from './run-prompts.ts';
 
 /** Inputs of one request that are with the engine at once: one is read while the next is encoded. */
 const AT_ONCE = 2;
@@ -44,13 +45,17 @@ export async function handleEmbeddings(
   const signal = AbortSignal.any([c.req.raw.signal, failed.signal]);
   const tracked = trackUsage(c, context, inputs.length);
   let promptTokens = 0;
+  /** Any of them is with the engine, or was. */
+  let begun = false;
 
   const embed = async (at: number): Promise<Result<Float64Array, ApiError>> => {
     const { tenant, chain, budgetMs } = directive;
+    const leftMs = budgetMs === null ? null : budgetMs - (context.now() - arrivedAt);
+    if (begun && leftMs !== null && leftMs <= 0) return err(deadlineExceeded());
     const param = typeof request.input === 'string' || inputs.length === 1 ? 'input' : `input[${at}]`;
     const prompt = await idsOf(inputs[at]!, services, { tenant, signal }, param);
     if (!prompt.ok) return prompt;
-    return vectorOf(services, {
+    const added = await services.engine.add({
       id: c.var.requestId,
       parent: c.var.parent,
       ...{ tenant, chain, signal },
@@ -58,29 +63,46 @@ export async function handleEmbeddings(
       sampling: { ...GREEDY, maxTokens: 0 },
       promptLogprobs: null,
       pooling: request.pooling ?? 'mean',
-      budgetMs: budgetMs === null ? null : Math.max(1, budgetMs - (context.now() - arrivedAt)),
+      budgetMs: leftMs === null ? null : Math.max(1, leftMs),
       onEnd(ran) {
         promptTokens += ran.promptTokens;
         tracked?.ended({ promptTokens, completionTokens: 0 });
       },
     });
+    begun ||= added.ok;
+    return added.ok ? vectorOf(added.value) : added;
   };
 
   const vectors: Float64Array[] = [];
+  const waiting = [...inputs.keys()];
   let failure: ApiError | null = null;
-  let next = 0;
+  /** Lanes that have not ended. */
+  let open = AT_ONCE;
   const work = async (): Promise<void> => {
-    while (next < inputs.length && failure === null) {
-      const at = next++;
+    for (let at = waiting.shift(); at !== undefined && failure === null; at = waiting.shift()) {
       const vector = await embed(at);
-      if (vector.ok) vectors[at] = vector.value;
-      else {
-        failure ??= vector.error;
-        failed.abort();
+      if (vector.ok) {
+        vectors[at] = vector.value;
+        continue;
       }
+      const { error } = vector;
+      const full = error.code === 'queue_full' && begun ? error.retryAfterMs : null;
+      if (full === null || signal.aborted) {
+        failure ??= error;
+        failed.abort();
+        break;
+      }
+      // Once it has begun it waits for room: what it has read so far would be for nothing.
+      waiting.unshift(at);
+      if (open > 1) break;
+      await pause(full, signal);
     }
+    open -= 1;
   };
-  await Promise.all(Array.from({ length: AT_ONCE }, work));
+  const digests = directive.chain.map(({ digest }) => digest);
+  const letGo = services.files.keep(digests);
+  failure = inputs.length > 1 ? await services.engine.check(digests, true) : null;
+  await Promise.all(Array.from({ length: AT_ONCE }, work)).finally(letGo);
   tracked?.refused();
   const headers: Record<string, string> =
     context.mode.kind === 'signed'
@@ -112,13 +134,8 @@ async function idsOf(
   return ids.ok ? ok([...tokenizer.prefixIds, ...ids.value]) : ids;
 }
 
-async function vectorOf(
-  { engine }: Pick<Services, 'engine'>,
-  request: EngineRequest,
-): Promise<Result<Float64Array, ApiError>> {
-  const added = await engine.add(request);
-  if (!added.ok) return added;
-  for await (const event of added.value.events) {
+async function vectorOf({ events }: Pick<EngineHandle, 'events'>): Promise<Result<Float64Array, ApiError>> {
+  for await (const event of events) {
     if (event.kind === 'embedding') return ok(event.values);
     if (event.kind === 'error') return err(event.error);
   }

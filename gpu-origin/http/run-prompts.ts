@@ -72,7 +72,7 @@ async function* valuesOf(
 }
 
 /** @returns earlier when it is called off. */
-function pause(ms: number, signal: AbortSignal): Promise<void> {
+export function pause(ms: number, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     const timer = setTimeout(over, ms);
     function over(): void {

@@ -41,6 +41,9 @@ export class Connections {
   readonly #unproved = new Map<Socket, Unproved>();
   readonly #perAddress = new Map<string, number>();
   #open = 0;
+  /** Answers that are not sent to their last byte. */
+  #answering = 0;
+  #sent: (() => void)[] = [];
 
   constructor(limits: ConnectionLimits) {
     this.#limits = limits;
@@ -69,6 +72,11 @@ export class Connections {
   /** The server's `request`; to be called before anybody answers it. */
   readonly requested = (request: IncomingMessage, response: ServerResponse): void => {
     const { socket } = request;
+    this.#answering += 1;
+    response.once('close', () => {
+      this.#answering -= 1;
+      if (this.#answering === 0) for (const resolve of this.#sent.splice(0)) resolve();
+    });
     const unproved = this.#unproved.get(socket);
     if (unproved === undefined) return;
     unproved.busy += 1;
@@ -78,6 +86,11 @@ export class Connections {
     });
     response.once('close', () => (unproved.busy -= 1));
   };
+
+  /** Resolves when no answer is being sent: Node closes a connection as idle before what was written has gone out. */
+  whenSent(): Promise<void> {
+    return this.#answering === 0 ? Promise.resolve() : new Promise((resolve) => this.#sent.push(resolve));
+  }
 
   /** A request on it was one that only the edge can send. */
   prove(socket: Socket): void {
@@ -254,25 +267,27 @@ const LAST_WORDS_MS = 1_000;
 /**
  * Ends the origin without cutting anybody off if it can be helped: not ready any more, but serving for `graceMs` so
  * that balancers notice; then new requests get 503; running ones may finish until 55 s after the beginning; the rest
- * is aborted (streams end with an error event).
+ * is aborted (streams end with an error event). Who reads an answer slowly has as long.
  * @param abortAll ends every running request.
  * @param sleep injected, ms.
  */
 export async function drain(params: {
   serving: Serving;
   server: Server;
+  connections: Pick<Connections, 'whenSent'>;
   graceMs: number;
   abortAll: () => Promise<void>;
   sleep: (ms: number) => Promise<void>;
 }): Promise<void> {
-  const { serving, server, graceMs, abortAll, sleep } = params;
+  const { serving, server, connections, graceMs, abortAll, sleep } = params;
   serving.drain();
   if (graceMs > 0) await sleep(graceMs);
   serving.refuse();
-  await Promise.race([serving.whenIdle(), sleep(DRAIN_MS - graceMs)]);
+  const end = sleep(DRAIN_MS - graceMs);
+  await Promise.race([serving.whenIdle().then(() => connections.whenSent()), end]);
   await abortAll();
   // Aborted streams still have their last event to write.
-  await Promise.race([serving.whenIdle(), sleep(LAST_WORDS_MS)]);
+  await Promise.race([serving.whenIdle().then(() => connections.whenSent()), sleep(LAST_WORDS_MS)]);
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeIdleConnections();
   await Promise.race([closed, sleep(LAST_WORDS_MS)]);

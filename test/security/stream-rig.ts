@@ -120,7 +120,7 @@ export async function createStreamRig(): Promise<StreamRig> {
       tokenizer,
       chatTemplate: createChatTemplate(tokenizer),
       prompts: new PromptQueue(clock),
-      files: {} as AdapterFileStore,
+      files: { keep: () => () => undefined } as unknown as AdapterFileStore,
       grammars: {} as Grammars,
     },
     usage: new UsageMemory(Date.now),

@@ -6,6 +6,10 @@ const SECOND = 1_000;
 export const DROPS_PER_PASS = 20;
 /** … and looked at: each is read whole, and an invocation may ask KV 1,000 times. */
 export const DROP_READS_PER_PASS = 200;
+/** Pages of 1,000 names that are listed of them in one pass. */
+export const DROP_PAGES_PER_PASS = 100;
+/** How often the schedule comes: each time a pass begins at another name. */
+export const DROP_TURN_MS = 60 * SECOND;
 /** Seconds that a dropped file read from KV may be old; 30 is the least that KV accepts. */
 export const DROP_CACHE_TTL_S = 30;
 /** A dropped file that has not arrived by then is left for later: 25 MiB out of cold storage. */

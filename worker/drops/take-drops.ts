@@ -2,17 +2,20 @@
 import type { AdapterManifest } from '../../protocol/index.ts';
 import { registryUnavailable } from '../errors.ts';
 import { logLine } from '../log.ts';
-import { StoreUnavailable } from '../platform/ports.ts';
+import { type Page, StoreUnavailable } from '../platform/ports.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
 import { manifestOf } from '../registry/write-pointer.ts';
 import {
+  DROP_PAGES_PER_PASS,
   DROP_READS_PER_PASS,
+  DROP_TURN_MS,
   DROPS_PER_PASS,
   DROP_POLL_MS,
   DROP_QUIET_MS,
   DROP_STALL_MS,
   MAX_QUIET_DROPS,
 } from './limits.ts';
+import type { DropBox } from './ports.ts';
 import { takeDrop, type DropDeps, type DropOutcome } from './take-drop.ts';
 
 export interface DropPass {
@@ -35,29 +38,62 @@ export function logDrop(name: string, outcome: DropOutcome): void {
 
 /**
  * Looks at the dropped files, parents before their children, and takes in a limited number of them. What is decided on
- * is removed within two passes, so that all have their turn. @throws StoreUnavailable when they cannot be listed.
+ * is removed within two passes; what cannot be decided stays, so that each pass begins at another place, and all have
+ * their turn. @throws StoreUnavailable when they cannot be listed.
  */
 export async function takeAllDrops(deps: DropDeps, life: RequestLife): Promise<DropPass> {
   const pass: DropPass = { taken: 0, refused: 0, postponed: 0 };
   const waiting: string[] = [];
   let looked = 0;
-  let cursor: string | null = null;
-  do {
-    const page: { items: string[]; cursor: string | null } = await deps.drops.list(cursor);
-    for (const name of page.items) {
-      const decided = pass.taken + pass.refused + pass.postponed;
-      if (decided >= DROPS_PER_PASS || looked >= DROP_READS_PER_PASS) return pass;
-      // Below a name that waits nothing can be decided: its parent may be about to come.
-      if (waiting.some((above) => name.startsWith(`${above}/`))) continue;
-      looked += 1;
-      const outcome = await tryDrop(deps, name, life);
-      if (outcome.kind === 'postponed') waiting.push(name);
-      if (outcome.kind !== 'none' && outcome.kind !== 'known') pass[outcome.kind] += 1;
-    }
-    cursor = page.cursor;
-  } while (cursor !== null);
+  for (const name of inTurn(await listDrops(deps.drops), Math.floor(deps.now() / DROP_TURN_MS))) {
+    const decided = pass.taken + pass.refused + pass.postponed;
+    if (decided >= DROPS_PER_PASS || looked >= DROP_READS_PER_PASS) return pass;
+    // Below a name that waits nothing can be decided: its parent may be about to come.
+    if (waiting.some((above) => name.startsWith(`${above}/`))) continue;
+    looked += 1;
+    const outcome = await tryDrop(deps, name, life);
+    if (outcome.kind === 'postponed') waiting.push(name);
+    if (outcome.kind !== 'none' && outcome.kind !== 'known') pass[outcome.kind] += 1;
+  }
   return pass;
 }
+
+async function listDrops(drops: DropBox): Promise<string[]> {
+  const names: string[] = [];
+  let cursor: string | null = null;
+  for (let pages = 0; pages < DROP_PAGES_PER_PASS; pages += 1) {
+    const page: Page<string> = await drops.list(cursor);
+    names.push(...page.items);
+    cursor = page.cursor;
+    if (cursor === null) break;
+  }
+  return names;
+}
+
+/**
+ * @param names parents before their children.
+ * @returns the same, each name that none of the others is above with all that is below it; the first of these is another
+ * one in each turn.
+ */
+export function inTurn(names: readonly string[], turn: number): string[] {
+  const trees = new Map<string, string[]>();
+  for (const name of names) {
+    let root = name;
+    for (let end = name.indexOf('/'); end > 0 && root === name; end = name.indexOf('/', end + 1))
+      if (trees.has(name.slice(0, end))) root = name.slice(0, end);
+    const tree = trees.get(root);
+    if (tree === undefined) trees.set(root, [name]);
+    else tree.push(name);
+  }
+  const all = [...trees.values()];
+  let step = DROPS_PER_PASS;
+  while (greatestDivisor(step, all.length) > 1) step -= 1;
+  const first = all.length === 0 ? 0 : (turn * step) % all.length;
+  return [...all.slice(first), ...all.slice(0, first)].flat();
+}
+
+/** Of both. */
+const greatestDivisor = (a: number, b: number): number => (b === 0 ? a : greatestDivisor(b, a % b));
 
 /** One file in trouble does not keep the others waiting. */
 async function tryDrop(deps: DropDeps, name: string, life: RequestLife): Promise<DropOutcome> {

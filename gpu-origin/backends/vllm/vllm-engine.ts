@@ -10,7 +10,7 @@ import {
   type ResidentList,
   type Result,
 } from '../../../protocol/index.ts';
-import { deadlineExceeded, shuttingDown } from '../../engine/requests.ts';
+import { anyNeeds, deadlineExceeded, shuttingDown } from '../../engine/requests.ts';
 import type {
   EngineHandle,
   EngineObserver,
@@ -83,9 +83,8 @@ export class VllmEngine implements ServingEngine {
   ): Promise<Result<readonly EngineHandle[], ApiError>> {
     const { base, vocabSize } = this.#options;
     const full = (): ApiError | null => this.#full(request.tenant, seeds.length);
-    const check = (digests: readonly string[]): Promise<ApiError | null> => this.check(digests);
-    const admitted = await admit(request, { base, vocabSize, full, check });
-    const error = !admitted.ok ? admitted.error : full();
+    const admitted = await admit(request, { base, vocabSize, full, check: (all) => this.check(all) });
+    const error = admitted.ok ? full() : admitted.error;
     if (!admitted.ok || error !== null) {
       const refusal = error ?? shuttingDown();
       this.#observer.onRefuse?.({ ...namesOf(request), error: refusal });
@@ -120,6 +119,8 @@ export class VllmEngine implements ServingEngine {
   residents(): ResidentList {
     return this.#options.chains.residents();
   }
+
+  readonly needs = (digest: string): boolean => anyNeeds(this.#live, digest);
 
   check(digests: readonly string[]): Promise<ApiError | null> {
     return checkHeld({ source: this.#options.source, observer: this.#observer }, digests);
@@ -249,9 +250,8 @@ export class VllmEngine implements ServingEngine {
 
   #failed(run: VllmRun, failure: VllmFailure): void {
     if (run.ended) return;
-    const { chains } = this.#options;
     const unknown = failure.kind === 'refused' && failure.status === 404;
-    if (failure.kind === 'gone' || unknown) chains.forget();
+    if (failure.kind === 'gone' || unknown) this.#options.chains.forget();
     if (unknown && run.chainId !== '' && run.retries < MAX_RETRIES) {
       run.retries += 1;
       return this.#again(run);

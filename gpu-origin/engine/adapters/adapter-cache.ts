@@ -80,11 +80,11 @@ export class AdapterCache {
     });
   }
 
-  /** @returns `adapter_missing`, `adapter_loading` or `adapter_unavailable` when one of them cannot be had; else null. */
-  async check(digests: Iterable<string>): Promise<ApiError | null> {
+  /** As `ServingEngine` has it. */
+  async check(digests: Iterable<string>, files = false): Promise<ApiError | null> {
     const unknown = [...new Set(digests)].filter((digest) => {
       const entry = this.#entries.get(digest);
-      return entry === undefined || entry.status.kind === 'failed' || this.#dropped.has(entry);
+      return files || entry === undefined || entry.status.kind === 'failed' || this.#dropped.has(entry);
     });
     const refusal = await this.#loads.check(unknown);
     // What was dropped has been sent again.

@@ -182,6 +182,28 @@ describe('openAdapterStore', () => {
     });
   });
 
+  it('keeps a file that has just come where all others are in use, until others come', async () => {
+    store = await open(150);
+    const [a, b, c] = [1, 2, 3].map((seed) => makeFile(100, 50, seed));
+    inUse.add(a!.digest);
+    for (const made of [a!, b!]) await upload(made);
+    expect(await store.status(b!.digest)).toBe('held');
+    await upload(c!);
+    const states = [a!, b!, c!].map(({ digest }) => store.status(digest));
+    expect(await Promise.all(states)).toEqual(['held', 'missing', 'held']);
+  });
+
+  it('leaves a file that comes into use while another one is removed', async () => {
+    const [a, b, c] = [makeFile(100, 50, 1), makeFile(100, 50, 2), makeFile(200, 50, 3)];
+    const rest = { isInUse: (one: string) => inUse.has(one), freeBytes: () => Promise.resolve(1e12) };
+    store = await openAdapterStore({ folder, budgetBytes: 200, now: () => now, ...rest });
+    for (const made of [a, b]) await upload(made);
+    const declared = store.declare(c.digest, c.record); // The disk has no turn before this one ends.
+    while ((await store.status(a.digest)) === 'held');
+    inUse.add(b.digest);
+    expect([(await declared).ok, await store.status(b.digest)]).toEqual([true, 'held']);
+  });
+
   it('does not serve a file that was damaged on the disk', async () => {
     const made = makeFile(60, 30);
     await upload(made);

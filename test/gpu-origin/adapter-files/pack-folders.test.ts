@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { parseCanonical, readAdapter, writeGgufAdapter, type AdapterFiles } from '../../../adapters/index.ts';
-import type { AdapterStore } from '../../../gpu-origin/adapter-files/adapter-store.ts';
+import { openAdapterStore, type AdapterStore } from '../../../gpu-origin/adapter-files/adapter-store.ts';
 import {
   FolderError,
   packFolders,
@@ -41,6 +41,7 @@ const pack = (folders: FolderToPack[], attention: typeof ATTENTION | null = ATTE
         stored.set(digest, bytes);
         return { ok: true, value: undefined };
       },
+      status: async (digest: string) => (stored.has(digest) ? 'held' : 'missing'),
     } as unknown as AdapterStore,
     onWarning: (message) => warnings.push(message),
     onProgress: () => undefined,
@@ -68,6 +69,32 @@ it('packs folders and files of every format', async () => {
   expect(new Set(digests.slice(0, 3)).size).toBe(1);
   expect(digests.map((digest) => parseCanonical(stored.get(digest)!).modules.length)).toEqual([2, 2, 2, 2]);
   expect(warnings.map((warning) => warning.slice(0, 10))).toEqual(['adapter a2']);
+});
+
+it('says so where the disk does not hold all of them: nobody would bring them again', async () => {
+  const folders = [peftFiles(), gguf()].map((files, i) => ({
+    name: `a${i}`,
+    folder: write(`a${i}`, files.configJson === null ? 'a.gguf' : 'adapter_model.safetensors', files),
+    parent: i === 0 ? null : 'a0',
+  }));
+  await pack(folders);
+  const sizes = [...stored.values()].map(({ length }) => length);
+  const store = await openAdapterStore({
+    folder: join(root, 'store'),
+    budgetBytes: Math.max(...sizes),
+    now: () => 0,
+    isInUse: () => false,
+  });
+  const packing = packFolders({
+    ...{ folders, store, baseId: BASE_ID, attention: ATTENTION },
+    onWarning: () => undefined,
+    onProgress: () => undefined,
+  });
+  await expect(packing).rejects.toThrow(
+    new FolderError(
+      'adapter a0: all adapters do not fit on the disk together; give --adapter-disk-bytes more',
+    ),
+  );
 });
 
 it('packs a child for the chain of its parent', async () => {

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { ResidentList } from '../../../protocol/index.ts';
+import { gate } from '../engine/harness.ts';
 import { envelope, sha256, signedFetch, startTestOrigin, type Origin } from './harness.ts';
 
 const bytes = (text: string): Uint8Array<ArrayBuffer> =>
@@ -196,5 +197,86 @@ describe('adapters that do not load', () => {
     } finally {
       await origin.stop();
     }
+  });
+});
+
+describe('a file on a small disk', () => {
+  const inputs = Array.from({ length: 6 }, (_, at) => `text ${at}`);
+  it.each<[string, (digest: string) => string, object, number]>([
+    // The third is in nobody's queue while the first one runs.
+    ['prompts', () => '/v1/completions', { model: 'alice/notes', prompt: inputs, max_tokens: 2 }, 0],
+    ['texts to embed', () => '/v1/embeddings', { model: 'alice/notes', input: inputs }, 16],
+    [
+      'rows to score',
+      (digest) => `/adapters/${digest}/evaluate`,
+      { rows: inputs.map((prompt) => ({ prompt, expected: 'so' })) },
+      16,
+    ],
+    ['an adapter to verify', (digest) => `/adapters/${digest}/verify`, {}, 16],
+  ])('makes no room while a request has %s left that need it', async (_what, path, body, maxQueue) => {
+    const [running, go] = [gate(), gate()];
+    const origin = await startTestOrigin({
+      ...{ diskBytes: 100, maxQueue },
+      runner: {
+        slots: 1,
+        async duringStep() {
+          running.open();
+          await go.opened;
+        },
+      },
+    });
+    const { adapter, store, url } = origin;
+    const put = async (seed: number) => {
+      const file = new Uint8Array(90).fill(seed);
+      expect(await store.put(sha256(file), file)).toEqual({ ok: true, value: undefined });
+      return store.status(adapter);
+    };
+    const asking = fetch(url + path(adapter), { method: 'POST', body: JSON.stringify(body) });
+    await running.opened;
+    expect(await put(1)).toBe('held');
+    go.open();
+    const answer = await asking;
+    expect(answer.status, await answer.text()).toBe(200);
+    expect(await put(2)).toBe('missing');
+    await origin.stop();
+  });
+
+  it('is asked for anew before a list begins that its adapter may leave the memory amid', async () => {
+    let atStep = (): void => undefined;
+    const origin = await startTestOrigin({ maxQueue: 0, runner: { slots: 1, duringStep: () => atStep() } });
+    const ask = (prompt: unknown) =>
+      fetch(`${origin.url}/v1/completions`, {
+        method: 'POST',
+        body: JSON.stringify({ model: 'alice/notes', prompt, max_tokens: 2, stream: true }),
+      });
+    expect((await ask('once')).status).toBe(200);
+    await origin.store.drop(origin.adapter);
+    expect((await ask('once more, from memory')).status).toBe(200);
+    atStep = () => void origin.engine.drop(new Set([origin.adapter]));
+    const answer = await ask(inputs);
+    expect(await answer.json()).toMatchObject({
+      error: { code: 'adapter_missing', missing: [origin.adapter] },
+    });
+    expect(answer.status).toBe(409);
+    await origin.stop();
+  });
+
+  it('makes room for others last when requests use its adapter, though it has long been in memory', async () => {
+    const origin = await startTestOrigin({ diskBytes: 100 });
+    const { adapter, store, url } = origin;
+    const ask = async () => {
+      const body = JSON.stringify({ model: 'alice/notes', prompt: 'a', max_tokens: 1 });
+      expect((await fetch(`${url}/v1/completions`, { method: 'POST', body })).status).toBe(200);
+    };
+    const put = (seed: number) => {
+      const file = new Uint8Array(60).fill(seed);
+      return store.put(sha256(file), file);
+    };
+    await ask();
+    await put(1);
+    await ask();
+    await put(2);
+    expect(await store.status(adapter)).toBe('held');
+    await origin.stop();
   });
 });

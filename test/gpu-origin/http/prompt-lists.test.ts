@@ -146,6 +146,17 @@ describe('lists of prompts', () => {
   });
 });
 
+it('texts to embed wait for room in the queue as prompts do, once the first has found some', async () => {
+  const origin = await startTestOrigin({ maxQueue: 0, runner: { slots: 1 } });
+  const embed = (input: string[]) =>
+    fetch(`${origin.url}/v1/embeddings`, { method: 'POST', body: JSON.stringify({ model: 'fake', input }) });
+  const answer = await embed(['a', 'b', 'c', 'd']);
+  expect(answer.status).toBe(200);
+  const { data } = (await answer.json()) as { data: unknown[] };
+  expect(data).toHaveLength(4);
+  await origin.stop();
+});
+
 describe('many tokens in a list', () => {
   let origin: Origin;
   beforeAll(async () => {

@@ -1,4 +1,4 @@
-import { createServer } from 'node:http';
+import { createServer, get, type IncomingMessage } from 'node:http';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { Hono } from 'hono';
@@ -62,6 +62,7 @@ describe('the origin’s life', () => {
     const drained = drain({
       serving: origin.serving,
       server,
+      connections: origin.connections,
       graceMs: 5_000,
       abortAll: () => origin.engine.close(),
       sleep: (ms) => {
@@ -99,6 +100,27 @@ describe('the origin’s life', () => {
     const last = events(await running.text()).at(-1) ?? '';
     expect(JSON.parse(last)).toMatchObject({ error: { code: 'origin_unavailable' } });
     await origin.stop();
+  });
+
+  it('lets an answer be read to its end, however slowly, while there is time', async () => {
+    // More than the sockets hold.
+    const answer = new Uint8Array(64 * 1024 ** 2);
+    const app = new Hono<OriginEnv>().get('/answer', () => new Response(answer));
+    const { url, server, connections } = await listen({ app, host: '127.0.0.1', port: 0 });
+    const [response] = (await once(get(`${url}/answer`), 'response')) as [IncomingMessage];
+    let late = false;
+    const drained = drain({
+      ...{ serving: new Serving(), server, connections, graceMs: 0, abortAll: () => Promise.resolve() },
+      sleep: (ms) => (ms > 1_000 ? new Promise(() => undefined) : Promise.resolve()),
+    }).then(() => (late = true));
+    // A connection that is closed meanwhile is closed by now.
+    for (let turn = 0; turn < 20; turn += 1) await new Promise((resolve) => setImmediate(resolve));
+    expect(late).toBe(false);
+    let read = 0;
+    for await (const chunk of response) read += (chunk as Buffer).length;
+    expect(read).toBe(answer.length);
+    await drained;
+    expect(server.listening).toBe(false);
   });
 
   it('says in one line that a port is taken', async () => {

@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { chainId } from '../../../protocol/index.ts';
 import { DROPS_PER_PASS } from '../../../worker/drops/limits.ts';
+import { inTurn } from '../../../worker/drops/take-drops.ts';
 import { NO_CAPS } from '../../contracts/grants.ts';
 import { tinyAdapter } from '../../fakes/tiny-adapters.ts';
 import { createDropHarness, DROP_TENANT, type DropHarness } from './drop-harness.ts';
@@ -231,6 +232,37 @@ describe('what cannot be decided now', () => {
     expect(await graft.pass()).toEqual({ taken: 2, refused: 0, postponed: 1 });
     graft.box.read = read;
     expect(await graft.pass()).toMatchObject({ taken: 1 });
+  });
+
+  it('does not keep others waiting, however many such files there are', async () => {
+    const many = 2 * DROPS_PER_PASS;
+    for (let i = 0; i < many; i += 1) await graft.drop(`a${String(i).padStart(2, '0')}`, first);
+    await graft.drop('b', second);
+    await graft.drop('b/c', await onTopOf(second));
+    const { read } = graft.box;
+    const broken = graft.kv.trouble;
+    graft.box.read = async (name) => {
+      graft.kv.trouble = name.startsWith('a') ? 'throw' : broken;
+      return read(name).finally(() => (graft.kv.trouble = broken));
+    };
+    let taken = 0;
+    for (let pass = 0; pass < many; pass += 1) taken += (await graft.pass()).taken;
+    expect(taken).toBe(2);
+  });
+
+  it('is the first of a pass at some time, each with what is below it behind it', () => {
+    const names = Array.from({ length: 2 * DROPS_PER_PASS }, (_, i) => `n${String(i).padStart(2, '0')}`);
+    const all = [...names, 'n05/x', 'n05/x/y', 'n05-b', 'other/z'].sort();
+    const firsts = new Set<string>();
+    for (let turn = 0; turn < all.length; turn += 1) {
+      const order = inTurn(all, turn);
+      firsts.add(order[0]!);
+      expect([...order].sort()).toEqual(all);
+      const at = order.indexOf('n05');
+      expect(order.slice(at, at + 3)).toEqual(['n05', 'n05/x', 'n05/x/y']);
+    }
+    expect([...firsts].sort()).toEqual(all.filter((name) => !name.startsWith('n05/')));
+    expect(inTurn([], 3)).toEqual([]);
   });
 
   it('comes in one of the next passes when there is much', async () => {
