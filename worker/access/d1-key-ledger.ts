@@ -153,7 +153,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
            replaced_by, replaces, ${CHANGEABLE.map(([column]) => column).join(', ')})
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ${listed(12).join(', ')}
          WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?6, ?11) AND revoked_at IS NOT NULL)${also}
-         RETURNING id`,
+         ON CONFLICT DO NOTHING RETURNING id`,
       )
       .bind(
         row.id,

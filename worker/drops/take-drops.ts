@@ -4,6 +4,7 @@ import { registryUnavailable } from '../errors.ts';
 import { logLine } from '../log.ts';
 import { StoreUnavailable } from '../platform/ports.ts';
 import type { RequestLife } from '../registry/registry-deps.ts';
+import { ancestorsOf } from '../registry/claims.ts';
 import { manifestOf } from '../registry/write-pointer.ts';
 import {
   DROP_READS_PER_PASS,
@@ -35,28 +36,40 @@ export function logDrop(name: string, outcome: DropOutcome): void {
 
 /**
  * Looks at the dropped files, parents before their children, and takes in a limited number of them. What is decided on
- * is removed within two passes, so that all have their turn. @throws StoreUnavailable when they cannot be listed.
+ * is removed within two passes. What is postponed stays: where more lie there than a pass takes, each begins at another
+ * one, so that all have their turn. @throws StoreUnavailable when they cannot be listed.
  */
 export async function takeAllDrops(deps: DropDeps, life: RequestLife): Promise<DropPass> {
   const pass: DropPass = { taken: 0, refused: 0, postponed: 0 };
-  const waiting: string[] = [];
+  const names = await namesOf(deps.drops);
+  const turn = names.length <= DROPS_PER_PASS ? 0 : Math.floor(deps.now() / PASS_MS) * DROPS_PER_PASS;
+  const first = names.length === 0 ? 0 : turn % names.length;
+  /** Below one of these nothing can be decided: it may be the parent, and about to come. */
+  const waiting = new Set(names);
   let looked = 0;
-  let cursor: string | null = null;
-  do {
-    const page: { items: string[]; cursor: string | null } = await deps.drops.list(cursor);
-    for (const name of page.items) {
-      const decided = pass.taken + pass.refused + pass.postponed;
-      if (decided >= DROPS_PER_PASS || looked >= DROP_READS_PER_PASS) return pass;
-      // Below a name that waits nothing can be decided: its parent may be about to come.
-      if (waiting.some((above) => name.startsWith(`${above}/`))) continue;
-      looked += 1;
-      const outcome = await tryDrop(deps, name, life);
-      if (outcome.kind === 'postponed') waiting.push(name);
-      if (outcome.kind !== 'none' && outcome.kind !== 'known') pass[outcome.kind] += 1;
-    }
-    cursor = page.cursor;
-  } while (cursor !== null);
+  for (const name of [...names.slice(first), ...names.slice(0, first)]) {
+    const decided = pass.taken + pass.refused + pass.postponed;
+    if (decided >= DROPS_PER_PASS || looked >= DROP_READS_PER_PASS) return pass;
+    if (ancestorsOf(name).some((above) => waiting.has(above))) continue;
+    looked += 1;
+    const outcome = await tryDrop(deps, name, life);
+    if (outcome.kind !== 'postponed') waiting.delete(name);
+    if (outcome.kind !== 'none' && outcome.kind !== 'known') pass[outcome.kind] += 1;
+  }
   return pass;
+}
+
+/** Between two runs of the schedule. */
+const PASS_MS = 60_000;
+
+async function namesOf(drops: DropDeps['drops']): Promise<string[]> {
+  const names: string[] = [];
+  for (let cursor: string | null = null; ;) {
+    const page: { items: string[]; cursor: string | null } = await drops.list(cursor);
+    names.push(...page.items);
+    if (page.cursor === null) return names;
+    ({ cursor } = page);
+  }
 }
 
 /** One file in trouble does not keep the others waiting. */
