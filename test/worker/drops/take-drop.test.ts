@@ -250,8 +250,8 @@ describe('what cannot be decided now', () => {
         : answer(method, path, init, url);
     for (let i = 0; i < DROPS_PER_PASS; i += 1) await graft.drop(`n${10 + i}`, first);
     await graft.drop('z', second);
-    expect(await graft.pass()).toMatchObject({ postponed: DROPS_PER_PASS });
-    for (let passes = 0; passes < 2; passes += 1) await graft.pass();
+    for (let passes = 0; passes < 3; passes += 1)
+      expect((await graft.pass()).postponed).toBeGreaterThan(DROPS_PER_PASS - 2);
     expect(await graft.versions('z')).toEqual([`1 ${second.digest}`]);
     graft.origin.answer = answer;
     for (let passes = 0; passes < 3; passes += 1) await graft.pass();
