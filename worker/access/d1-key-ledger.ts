@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { DegradePolicy } from '../../protocol/index.ts';
-import { type SqlDatabase, type SqlStatement, readable, readColumn } from '../platform/d1-database.ts';
+import { type SqlDatabase, type SqlStatement, isUniqueViolation, readable, readColumn } from '../platform/d1-database.ts';
 import { KeyLimits } from '../metering/ports.ts';
 import { DamagedRow, type Page } from '../platform/ports.ts';
 import type { ChangeableKey, KeyLedger, KeyRow, RevokedLine } from './ports.ts';
@@ -153,7 +153,7 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
            replaced_by, replaces, ${CHANGEABLE.map(([column]) => column).join(', ')})
          SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ${listed(12).join(', ')}
          WHERE NOT EXISTS (SELECT 1 FROM keys WHERE id IN (?6, ?11) AND revoked_at IS NOT NULL)${also}
-         ON CONFLICT DO NOTHING RETURNING id`,
+         RETURNING id`,
       )
       .bind(
         row.id,
@@ -171,7 +171,12 @@ export function createD1KeyLedger(db: SqlDatabase): KeyLedger {
       );
   return {
     async add(row) {
-      return (await insert(row).first()) !== null;
+      try {
+        return (await insert(row).first()) !== null;
+      } catch (error) {
+        if (!isUniqueViolation(error)) throw error;
+        return false;
+      }
     },
     async list(tenant) {
       const { results } = await (
