@@ -142,6 +142,10 @@ describe('a change that an erasure of its name overtakes', () => {
     await ask(`/admin/experiments/${id}/evaluate`, {});
     expect(before.size).toBe(0);
     expect(await rows('SELECT experiment FROM experiment_looks')).toEqual([]);
+    // What was seen is to be told behind that.
+    const message = { id: 'm', experiment: id, url: 'https://example.com/', body: '{}' };
+    await graft.services.outbox.add(message, graft.clock.now());
+    expect(await rows('SELECT id FROM webhook_messages')).toEqual([]);
   });
 });
 
