@@ -83,8 +83,11 @@ function asCliError(error: unknown): CliError | null {
 // Who reads the pipe has left (`graft run … | head`): nobody waits for the rest, and nothing went wrong.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(EXIT.ok);
-  throw error;
+  console.error(`${colors.red('error:')} the output cannot be written (${error.code ?? error.message})`);
+  process.exit(EXIT.error);
 });
+// Notes that nobody reads keep no work from being done (`graft publish … 2>&1 | head -1`).
+process.stderr.on('error', () => undefined);
 
 let exitCode: ExitCode;
 const argv = process.argv.slice(2);
