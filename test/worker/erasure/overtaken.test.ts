@@ -149,6 +149,33 @@ describe('a change that an erasure of its name overtakes', () => {
   });
 });
 
+it('a name that is published anew while its erasure is cut off keeps nothing of before', async () => {
+  await graft.publish('notes', first, { why: 'a secret' });
+  await done('/admin/edit', { name: 'notes', description: 'a secret' });
+  graft.clock.advance(MINUTE_MS);
+  const put = graft.kv.put.bind(graft.kv);
+  const failing = vi
+    .spyOn(graft.kv, 'put')
+    .mockImplementation((key, ...given) =>
+      key === 'name:notes' ? Promise.reject(new Error('away')) : put(key, ...given),
+    );
+  expect((await ask('/admin/erase', { name: 'notes' })).status).toBe(503);
+  failing.mockRestore();
+  graft.clock.advance(MINUTE_MS);
+  expect((await graft.publish('notes', second, { why: 'anew' })).status).toBe(201);
+  for (let runs = 0; runs < 5; runs += 1) {
+    graft.clock.advance(6 * MINUTE_MS);
+    await graft.schedule((work) => void work.catch(() => undefined));
+  }
+  expect(await rows("SELECT step FROM erasures WHERE step NOT LIKE 'late%' AND step <> 'settling'")).toEqual([]);
+  const history = (await rows("SELECT action, why FROM history WHERE action <> 'erase'")) as object[];
+  expect(history).toEqual([{ action: 'publish', why: 'anew' }]);
+  expect(await rows('SELECT name, version, about FROM names')).toMatchObject([{ name: 'notes', about: null }]);
+  expect(await rows('SELECT digest FROM versions')).toEqual([{ digest: second.digest }]);
+  // Its next change goes on from there.
+  await done('/admin/edit', { name: 'notes', description: 'anew' });
+});
+
 describe('a name that is being published for a tenant', () => {
   it.each(['begins', 'ends'])('is not there when its erasure %s meanwhile', async (when) => {
     const { key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
