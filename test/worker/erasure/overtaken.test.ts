@@ -167,10 +167,14 @@ it('a name that is published anew while its erasure is cut off keeps nothing of 
     graft.clock.advance(6 * MINUTE_MS);
     await graft.schedule((work) => void work.catch(() => undefined));
   }
-  expect(await rows("SELECT step FROM erasures WHERE step NOT LIKE 'late%' AND step <> 'settling'")).toEqual([]);
+  expect(await rows("SELECT step FROM erasures WHERE step NOT LIKE 'late%' AND step <> 'settling'")).toEqual(
+    [],
+  );
   const history = (await rows("SELECT action, why FROM history WHERE action <> 'erase'")) as object[];
   expect(history).toEqual([{ action: 'publish', why: 'anew' }]);
-  expect(await rows('SELECT name, version, about FROM names')).toMatchObject([{ name: 'notes', about: null }]);
+  expect(await rows('SELECT name, version, about FROM names')).toMatchObject([
+    { name: 'notes', about: null },
+  ]);
   expect(await rows('SELECT digest FROM versions')).toEqual([{ digest: second.digest }]);
   // Its next change goes on from there.
   await done('/admin/edit', { name: 'notes', description: 'anew' });
