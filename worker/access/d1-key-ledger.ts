@@ -1,6 +1,12 @@
 import { z } from 'zod';
 import { DegradePolicy } from '../../protocol/index.ts';
-import { type SqlDatabase, type SqlStatement, isUniqueViolation, readable, readColumn } from '../platform/d1-database.ts';
+import {
+  type SqlDatabase,
+  type SqlStatement,
+  isUniqueViolation,
+  readable,
+  readColumn,
+} from '../platform/d1-database.ts';
 import { KeyLimits } from '../metering/ports.ts';
 import { DamagedRow, type Page } from '../platform/ports.ts';
 import type { ChangeableKey, KeyLedger, KeyRow, RevokedLine } from './ports.ts';
