@@ -180,6 +180,33 @@ it('a name that is published anew while its erasure is cut off keeps nothing of 
   await done('/admin/edit', { name: 'notes', description: 'anew' });
 });
 
+it('an erasure whose name another tenant has taken meanwhile is gone on with', async () => {
+  const { key } = (await done('/admin/keys', { tenant: 'bob', kind: 'admin' })) as { key: string };
+  await graft.publish('notes', first);
+  graft.clock.advance(MINUTE_MS);
+  const remove = graft.kv.delete.bind(graft.kv);
+  const failing = vi
+    .spyOn(graft.kv, 'delete')
+    .mockImplementation((of) => (of.startsWith('blob:') ? Promise.reject(new Error('away')) : remove(of)));
+  expect((await ask('/admin/erase', { name: 'notes' })).status).toBe(503);
+  failing.mockRestore();
+  const path = `/admin/blobs/${second.digest}`;
+  await graft.request(`${path}/parts/0`, { key, method: 'PUT', body: new Uint8Array(second.bytes) });
+  const parts = [{ bytes: second.bytes.length, sha256: second.digest }];
+  await done(path, { bytes: second.bytes.length, parts }, key);
+  await done('/admin/versions', { name: 'notes', digest: second.digest }, key);
+  const [{ id } = { id: 0 }] = (await rows('SELECT id FROM erasures')) as { id: number }[];
+  const answer = await ask('/admin/erase', { name: 'notes', cursor: String(id) });
+  expect(answer.body).toMatchObject({ owner: 'default', erased: { files: 1 } });
+  expect(answer.body['settles_at']).not.toBeNull();
+  expect((await left()).names).toMatchObject([{ name: 'notes' }]);
+  // Nor by who has the name now.
+  expect((await ask('/admin/erase', { name: 'notes', cursor: String(id) }, key)).body).toMatchObject({
+    owner: 'bob',
+    settles_at: null,
+  });
+});
+
 describe('a name that is being published for a tenant', () => {
   it.each(['begins', 'ends'])('is not there when its erasure %s meanwhile', async (when) => {
     const { key } = (await done('/admin/keys', { tenant: 'acme', kind: 'admin' })) as { key: string };
